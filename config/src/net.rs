@@ -81,7 +81,9 @@ impl Mac {
     /// Accepts only what one station may own: not zero, not a group address.
     pub fn station(self) -> Result<Self, Invalid> {
         if self.is_zero() || self.is_group() {
-            Err(Invalid(format!("MAC {self} cannot belong to a station: expected a unicast, non-zero address")))
+            Err(Invalid(format!(
+                "MAC {self} cannot belong to a station: expected a unicast, non-zero address"
+            )))
         } else {
             Ok(self)
         }
@@ -144,7 +146,9 @@ impl FromStr for Mac {
     /// Accepts six two-digit hexadecimal bytes, all separated by `:` or all by `-`.
     fn from_str(s: &str) -> Result<Self, Invalid> {
         let bad = || {
-            Invalid(format!("`{s}` is not a MAC address: expected six hexadecimal bytes such as 52:54:00:12:34:56"))
+            Invalid(format!(
+                "`{s}` is not a MAC address: expected six hexadecimal bytes such as 52:54:00:12:34:56"
+            ))
         };
         let sep = if s.contains('-') { '-' } else { ':' };
         let mut bytes = [0u8; 6];

@@ -1,0 +1,289 @@
+//! The appliance's configuration: EAL arguments, ports with their roles, lcores, and where the truth comes
+//! from (a board, or a declaration).
+//!
+//! RON text comes in. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `lcores`,
+//! `declared`) and only the types of this file go on: names are unique, indices exist, ranges hold.
+
+mod declared;
+mod lcores;
+mod raw;
+mod roles;
+mod validate;
+
+pub use lcores::EalLcores;
+
+use crate::{
+    ConfigError, Endpoint,
+    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
+    net::{HostName, Mac, VlanId, Vni},
+    read,
+};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// A checked appliance configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appliance {
+    /// This host's name at the board.
+    pub name: HostName,
+    /// EAL arguments verbatim, without program name and without what `vdevs` adds.
+    pub eal: Vec<String>,
+    /// `--vdev` strings verbatim.
+    pub vdevs: Vec<String>,
+    /// Most frames per receive burst, 1 to 64.
+    pub burst: u16,
+    /// Receive descriptors per queue, fits 16 bits.
+    pub rxd: u32,
+    /// Transmit descriptors per queue, fits 16 bits.
+    pub txd: u32,
+    /// Mbufs in each lcore's pool cache, 0 to 512.
+    pub mbcache: u32,
+    /// Mbufs in the pool.
+    pub mbufs: u32,
+    /// Data room of one mbuf in bytes, headroom included.
+    pub mbuf_size: u16,
+    /// What an lcore does when there is nothing to do.
+    pub idle: Idle,
+    /// Where hosts, networks and nodes come from.
+    pub truth: Truth,
+    /// Unix socket of the control API, absolute.
+    pub ctl: PathBuf,
+    /// Where Prometheus scrapes, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// The ports in the order of the file; at least one.
+    pub ports: Vec<Port>,
+    /// Receive queues of each worker lcore; every queue of every port stands in it exactly once. `None`:
+    /// spread, see [`Appliance::queues_by_lcore`].
+    pub lcores: Option<BTreeMap<u32, Vec<QueueRef>>>,
+}
+
+/// What an lcore does after empty polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on.
+    Poll,
+    /// Sleeps, longer each time.
+    Adaptive {
+        /// The longest sleep, microseconds, 1 to 100000.
+        cap_us: u32,
+    },
+}
+
+/// Where hosts, networks and nodes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Truth {
+    /// A board; several endpoints are tried in turn. At least one, no two alike.
+    Board(Vec<Endpoint>),
+    /// The file itself: no board.
+    Declared(Declared),
+}
+
+/// Hosts, networks, nodes and members of a configuration without board, rows of the file and of the CSV
+/// files it names together. What they say about this appliance itself has been left out: its ports say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Other hosts, names unique.
+    pub hosts: Vec<HostRow>,
+    /// Networks, VNIs unique.
+    pub networks: Vec<NetworkRow>,
+    /// Stations behind other hosts; every host is in `hosts`, no (VNI, MAC) or (VNI, IP) twice or local.
+    pub nodes: Vec<NodeRow>,
+    /// Hosts that want flooded frames of a network; every host is in `hosts`.
+    pub members: Vec<MemberRow>,
+}
+
+/// One receive queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueRef {
+    /// Index in [`Appliance::ports`].
+    pub port: usize,
+    /// Receive queue of that port, below its `rxq`.
+    pub queue: u16,
+}
+
+/// An ethdev and the part it plays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Unique; 1 to 32 of `A-Z a-z 0-9 . _ -`; never `all`.
+    pub name: String,
+    /// Which ethdev; no two ports have the same.
+    pub device: Device,
+    /// Receive queues, 1 to 64.
+    pub rxq: u16,
+    /// Transmit queues, 0 to 64; 0 asks for one per lcore as far as the device has them.
+    pub txq: u16,
+    /// MTU to set, bytes of IP packet; `None` leaves the device's.
+    pub mtu: Option<u16>,
+    /// Accept frames for every MAC. Defaults to true for segments, whose stations have their own.
+    pub promiscuous: bool,
+    /// Its part.
+    pub role: Role,
+}
+
+/// How an ethdev is named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Device {
+    /// Name of a virtual device that a `--vdev` string creates, for example `net_vhost0`.
+    Vdev(String),
+    /// PCI address with domain, for example `0000:03:00.0`.
+    Pci(String),
+}
+
+impl Device {
+    /// The name by which DPDK finds the device.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Vdev(s) | Self::Pci(s) => s,
+        }
+    }
+}
+
+/// The part a port plays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// The wire between hosts.
+    Underlay(Underlay),
+    /// One VM's NIC.
+    Vif(Vif),
+    /// An L2 segment with any number of stations.
+    Segment(Segment),
+}
+
+/// The wire: the appliance owns the VTEP addresses here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// VTEP addresses with prefix length, at least one; at most four over all underlays.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// 802.1Q tag of everything sent and expected here.
+    pub vlan: Option<VlanId>,
+    /// Default gateways, at most one per family, on link.
+    pub gateways: Vec<IpAddr>,
+    /// Static routes, destinations unique.
+    pub routes: Vec<Route>,
+    /// Static neighbours, addresses unique.
+    pub neighbours: Vec<(IpAddr, Mac)>,
+    /// UDP port VXLAN is received on, host byte order; the same on every underlay.
+    pub udp_port: u16,
+    /// TTL or hop limit of outer headers.
+    pub ttl: u8,
+    /// DSCP of outer headers.
+    pub dscp: Dscp,
+    /// Send outer UDP over IPv6 without checksum (RFC 6935).
+    pub udp6_zero_checksum: bool,
+}
+
+/// A static route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Destination prefix, host bits zero.
+    pub to: (IpAddr, u8),
+    /// Next hop, on link, same family.
+    pub via: IpAddr,
+}
+
+/// DSCP of outer headers (RFC 2983).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dscp {
+    /// The inner packet's (uniform model).
+    Copy,
+    /// Always this one, 0 to 63 (pipe model).
+    Fixed(u8),
+}
+
+/// One VM's NIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vif {
+    /// Its network.
+    pub vni: Vni,
+    /// The VM's MAC; unicast, not zero.
+    pub mac: Mac,
+    /// The VM's addresses, at most 16.
+    pub addresses: Vec<IpAddr>,
+    /// Let it send only from its own MAC and addresses.
+    pub guard: bool,
+}
+
+/// An L2 segment. It has an untagged network, a VLAN map, or both; no VNI twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Network of untagged frames; without it they are dropped.
+    pub vni: Option<Vni>,
+    /// Networks of tagged frames.
+    pub vlans: BTreeMap<VlanId, Vni>,
+    /// A learned station is forgotten after this many seconds of silence.
+    pub ageing_s: u32,
+    /// Stations that are always there.
+    pub stations: Vec<Station>,
+}
+
+/// A static station of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Station {
+    /// Its network, one of the segment's.
+    pub vni: Vni,
+    /// Its MAC; unicast, not zero.
+    pub mac: Mac,
+    /// Its addresses, at most 16.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Reads and checks the file at `path`, and the CSV files it names.
+pub fn load(path: &Path) -> Result<Appliance, ConfigError> {
+    parse(&read::file(path)?, path)
+}
+
+/// Checks `text`. `origin` stands in messages, and relative paths of CSV files start at its folder.
+pub fn parse(text: &str, origin: &Path) -> Result<Appliance, ConfigError> {
+    let raw = read::ron::<raw::Appliance>(text, origin)?;
+    validate::appliance(raw, origin).map_err(|f| f.locate(text, origin))
+}
+
+impl Appliance {
+    /// Receive queues by worker lcore: as configured, otherwise spread over `workers` in order, one queue
+    /// each and round again. Empty when there are no workers.
+    #[must_use]
+    pub fn queues_by_lcore(&self, workers: &[u32]) -> BTreeMap<u32, Vec<QueueRef>> {
+        if let Some(lcores) = &self.lcores {
+            return lcores.clone();
+        }
+        let queues = self
+            .ports
+            .iter()
+            .enumerate()
+            .flat_map(|(port, p)| (0..p.rxq).map(move |queue| QueueRef { port, queue }));
+        let mut spread: BTreeMap<u32, Vec<QueueRef>> = BTreeMap::new();
+        for (queue, lcore) in queues.zip(workers.iter().cycle()) {
+            spread.entry(*lcore).or_default().push(queue);
+        }
+        spread
+    }
+
+    /// The VTEP addresses of all underlays, in the order of the file.
+    #[must_use]
+    pub fn vteps(&self) -> Vec<IpAddr> {
+        self.underlays().flat_map(|u| u.addresses.iter().map(|(ip, _)| *ip)).collect()
+    }
+
+    /// The UDP port VXLAN is received on, host byte order.
+    #[must_use]
+    pub fn udp_port(&self) -> u16 {
+        self.underlays().next().map_or(crate::text::VXLAN_UDP_PORT, |u| u.udp_port)
+    }
+
+    fn underlays(&self) -> impl Iterator<Item = &Underlay> {
+        self.ports.iter().filter_map(|p| match &p.role {
+            Role::Underlay(u) => Some(u),
+            Role::Vif(_) | Role::Segment(_) => None,
+        })
+    }
+
+    /// The lcores the EAL arguments ask for; `None` when they leave the choice to the machine.
+    #[must_use]
+    pub fn eal_lcores(&self) -> Option<EalLcores> {
+        lcores::of_eal(&self.eal).ok().flatten()
+    }
+}

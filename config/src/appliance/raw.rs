@@ -1,0 +1,189 @@
+//! The shapes of the RON file as serde sees them: texts, numbers and lists, nothing checked but that every
+//! key is known. `validate` consumes them; nobody else sees them.
+
+use serde::{Deserialize, Deserializer, de};
+use std::{fmt, marker::PhantomData};
+
+#[derive(Deserialize)]
+#[serde(rename = "appliance", deny_unknown_fields)]
+pub(super) struct Appliance {
+    pub name: String,
+    #[serde(default)]
+    pub eal: Vec<String>,
+    #[serde(default)]
+    pub vdevs: Vec<String>,
+    pub burst: Option<i64>,
+    pub rxd: Option<i64>,
+    pub txd: Option<i64>,
+    pub mbcache: Option<i64>,
+    pub mbufs: Option<i64>,
+    pub mbuf_size: Option<i64>,
+    pub idle: Option<Idle>,
+    pub board: Option<Vec<String>>,
+    pub declared: Option<Declared>,
+    pub ctl: Option<String>,
+    pub metrics: Option<String>,
+    pub ports: Vec<Port>,
+    pub lcores: Option<Entries<i64, Vec<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "idle", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum Idle {
+    Poll,
+    Adaptive { cap_us: Option<i64> },
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "port", deny_unknown_fields)]
+pub(super) struct Port {
+    pub name: String,
+    pub device: String,
+    pub rxq: Option<i64>,
+    pub txq: Option<i64>,
+    pub mtu: Option<i64>,
+    pub promiscuous: Option<bool>,
+    pub role: Role,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "role", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum Role {
+    Underlay {
+        addresses: Vec<String>,
+        vlan: Option<i64>,
+        #[serde(default)]
+        gateways: Vec<String>,
+        #[serde(default)]
+        routes: Vec<Route>,
+        #[serde(default)]
+        neighbours: Vec<Neighbour>,
+        udp_port: Option<i64>,
+        ttl: Option<i64>,
+        dscp: Option<Dscp>,
+        #[serde(default)]
+        udp6_zero_checksum: bool,
+    },
+    Vif {
+        vni: i64,
+        mac: String,
+        #[serde(default)]
+        addresses: Vec<String>,
+        guard: Option<bool>,
+    },
+    Segment {
+        vni: Option<i64>,
+        vlans: Option<Entries<i64, i64>>,
+        ageing_s: Option<i64>,
+        #[serde(default)]
+        stations: Vec<Station>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "route", deny_unknown_fields)]
+pub(super) struct Route {
+    pub to: String,
+    pub via: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "neighbour", deny_unknown_fields)]
+pub(super) struct Neighbour {
+    pub ip: String,
+    pub mac: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "dscp", rename_all = "lowercase")]
+pub(super) enum Dscp {
+    Copy,
+    Fixed(i64),
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "station", deny_unknown_fields)]
+pub(super) struct Station {
+    pub mac: String,
+    pub vni: Option<i64>,
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "declared", deny_unknown_fields)]
+pub(super) struct Declared {
+    #[serde(default)]
+    pub hosts: Vec<Host>,
+    #[serde(default)]
+    pub networks: Vec<Network>,
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    #[serde(default)]
+    pub members: Vec<Member>,
+    pub hosts_file: Option<String>,
+    pub networks_file: Option<String>,
+    pub nodes_file: Option<String>,
+    pub members_file: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "host", deny_unknown_fields)]
+pub(super) struct Host {
+    pub name: String,
+    pub vteps: Vec<String>,
+    pub udp_port: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "network", deny_unknown_fields)]
+pub(super) struct Network {
+    pub vni: i64,
+    pub name: Option<String>,
+    pub flood: Option<String>,
+    pub mtu: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "node", deny_unknown_fields)]
+pub(super) struct Node {
+    pub vni: i64,
+    pub mac: String,
+    pub host: String,
+    #[serde(default)]
+    pub ips: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "member", deny_unknown_fields)]
+pub(super) struct Member {
+    pub vni: i64,
+    pub host: String,
+    #[serde(default)]
+    pub segment: bool,
+}
+
+/// A RON map in the order of the file, repetitions included: a `BTreeMap` would silently keep the last.
+pub(super) struct Entries<K, V>(pub Vec<(K, V)>);
+
+impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries<K, V> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor<K, V>(PhantomData<(K, V)>);
+        impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> de::Visitor<'de> for Visitor<K, V> {
+            type Value = Entries<K, V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map { key: value, … }")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        d.deserialize_map(Visitor(PhantomData))
+    }
+}

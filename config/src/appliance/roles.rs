@@ -1,0 +1,515 @@
+//! Checks of the three roles, one port at a time, and then across ports: addresses and stations that two
+//! ports claim.
+
+use super::{Dscp, Port, Role, Route, Segment, Station, Underlay, Vif, raw, validate::Owners};
+use crate::{
+    fault::{Checked, Fault, fault},
+    net::{Mac, VlanId, Vni},
+    read,
+    text::{self, Wrong},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// Adds place and spelling to a refusal.
+fn refuse(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
+    let found = format!("{what} `{s}`");
+    move |w| fault(at, found, w.expected, w.mend)
+}
+
+pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
+    match raw {
+        raw::Role::Underlay { .. } => underlay(at, port, raw),
+        raw::Role::Vif { vni, mac, addresses, guard } => Ok(Role::Vif(Vif {
+            vni: text::vni(vni).map_err(refuse(format!("{at}.vni"), &of("VNI", port), vni))?,
+            mac: text::station_mac(&mac).map_err(refuse(
+                format!("{at}.mac"),
+                &of("MAC", port),
+                mac.escape_debug(),
+            ))?,
+            addresses: station_addresses(&format!("{at}.addresses"), port, &addresses)?,
+            guard: guard.unwrap_or(true),
+        })),
+        raw::Role::Segment { vni, vlans, ageing_s, stations } => {
+            segment(at, port, vni, vlans.map(|e| e.0).unwrap_or_default(), ageing_s, stations)
+        }
+    }
+}
+
+fn of(what: &str, port: &str) -> String {
+    format!("in port `{port}` {what}")
+}
+
+fn station_addresses(at: &str, port: &str, list: &[String]) -> Checked<Vec<IpAddr>> {
+    let mut ips = Vec::with_capacity(list.len());
+    for (i, s) in list.iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        let ip = text::unicast_ip(s).map_err(refuse(at.clone(), &of("address", port), s.escape_debug()))?;
+        if ips.contains(&ip) {
+            return Err(fault(
+                at,
+                format!("{} {ip} again", of("address", port)),
+                "each address once",
+                "remove the repetition",
+            ));
+        }
+        ips.push(ip);
+    }
+    if ips.len() > text::MAX_NODE_IPS {
+        return Err(fault(
+            at,
+            format!("{} addresses in port `{port}`", ips.len()),
+            format!("at most {}", text::MAX_NODE_IPS),
+            "remove some; a station with more belongs on a port with guard: false and no addresses",
+        ));
+    }
+    Ok(ips)
+}
+
+fn segment(
+    at: &str,
+    port: &str,
+    vni: Option<i64>,
+    vlans: Vec<(i64, i64)>,
+    ageing_s: Option<i64>,
+    stations: Vec<raw::Station>,
+) -> Checked<Role> {
+    let mut owner: BTreeMap<Vni, String> = BTreeMap::new();
+    let vni = match vni {
+        None => None,
+        Some(n) => {
+            let vni = text::vni(n).map_err(refuse(format!("{at}.vni"), &of("VNI", port), n))?;
+            owner.insert(vni, "untagged frames".to_owned());
+            Some(vni)
+        }
+    };
+    let mut map = BTreeMap::new();
+    for (i, (tag, n)) in vlans.into_iter().enumerate() {
+        let key = format!("{at}.vlans{{{i}}}");
+        let vlan = vlan(&key, port, tag)?;
+        let at = format!("{at}.vlans[{i}]");
+        let vni = text::vni(n).map_err(refuse(at.clone(), &of("VNI", port), n))?;
+        if map.insert(vlan, vni).is_some() {
+            return Err(fault(
+                key,
+                of(&format!("VLAN {vlan} twice"), port),
+                "each VLAN once",
+                "remove one of the two",
+            ));
+        }
+        if let Some(other) = owner.insert(vni, format!("VLAN {vlan}")) {
+            return Err(fault(
+                at,
+                of(&format!("VNI {vni} for VLAN {vlan} and for {other}"), port),
+                "each network once on a port",
+                "give one of the two another VNI; bridging two VLANs would make a loop",
+            ));
+        }
+    }
+    if owner.is_empty() {
+        return Err(fault(
+            at,
+            format!("segment port `{port}` without a network"),
+            "a `vni` for untagged frames, `vlans` for tagged ones, or both",
+            "add vni: 100 or vlans: {10: 100}",
+        ));
+    }
+    let stations = stations
+        .into_iter()
+        .enumerate()
+        .map(|(i, s)| station(&format!("{at}.stations[{i}]"), port, s, &owner))
+        .collect::<Checked<_>>()?;
+    // IEEE 802.1D-2004 table 7-5 gives 10 to 1000000 and a default of 300; shorter ones serve tests.
+    let ageing_s = read::number(&format!("{at}.ageing_s"), ageing_s, 300, 1..=1_000_000, "seconds")?;
+    Ok(Role::Segment(Segment { vni, vlans: map, ageing_s, stations }))
+}
+
+fn vlan(at: &str, port: &str, n: i64) -> Checked<VlanId> {
+    u16::try_from(n).ok().and_then(|n| VlanId::new(n).ok()).ok_or_else(|| {
+        fault(
+            at,
+            of(&format!("VLAN `{n}`"), port),
+            "a VLAN from 1 to 4094",
+            "correct it; untagged frames belong to `vni`",
+        )
+    })
+}
+
+fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String>) -> Checked<Station> {
+    let vni = match (raw.vni, owner.first_key_value()) {
+        (Some(n), _) => text::vni(n).map_err(refuse(format!("{at}.vni"), &of("VNI", port), n))?,
+        (None, Some((only, _))) if owner.len() == 1 => *only,
+        (None, _) => {
+            return Err(fault(
+                at,
+                of("a station without `vni`", port),
+                "its network, because the port has several",
+                "add vni: to the station",
+            ));
+        }
+    };
+    if !owner.contains_key(&vni) {
+        let known = owner.keys().map(Vni::to_string).collect::<Vec<_>>().join(", ");
+        return Err(fault(
+            format!("{at}.vni"),
+            of(&format!("a station in network {vni}"), port),
+            format!("one of the port's networks: {known}"),
+            "correct the station's vni, or add the network to the port",
+        ));
+    }
+    Ok(Station {
+        vni,
+        mac: text::station_mac(&raw.mac).map_err(refuse(
+            format!("{at}.mac"),
+            &of("MAC", port),
+            raw.mac.escape_debug(),
+        ))?,
+        addresses: station_addresses(&format!("{at}.addresses"), port, &raw.addresses)?,
+    })
+}
+
+fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
+    let raw::Role::Underlay {
+        addresses: raw_addresses,
+        vlan: raw_vlan,
+        gateways: raw_gateways,
+        routes: raw_routes,
+        neighbours: raw_neighbours,
+        udp_port,
+        ttl,
+        dscp,
+        udp6_zero_checksum,
+    } = raw
+    else {
+        return Err(fault(at, "another role", "underlay", "correct the role"));
+    };
+    let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
+    for (i, s) in raw_addresses.iter().enumerate() {
+        addresses.push(interface(&format!("{at}.addresses[{i}]"), port, s)?);
+    }
+    if addresses.is_empty() {
+        return Err(fault(
+            format!("{at}.addresses"),
+            format!("underlay port `{port}` without an address"),
+            "at least one VTEP address with prefix length",
+            "add for example \"10.0.0.1/24\"",
+        ));
+    }
+    let mut gateways: Vec<IpAddr> = Vec::new();
+    for (i, s) in raw_gateways.iter().enumerate() {
+        let at = format!("{at}.gateways[{i}]");
+        let ip = next_hop(&at, port, "gateway", s, &addresses)?;
+        if gateways.iter().any(|g| g.is_ipv4() == ip.is_ipv4()) {
+            return Err(fault(
+                at,
+                of(&format!("gateway {ip} besides another of its family"), port),
+                "one gateway per family",
+                "remove one, or make it a route: routes: [(to: \"…\", via: \"…\")]",
+            ));
+        }
+        gateways.push(ip);
+    }
+    let mut routes: Vec<Route> = Vec::new();
+    for (i, r) in raw_routes.iter().enumerate() {
+        let at = format!("{at}.routes[{i}]");
+        let to = prefix(&format!("{at}.to"), port, &r.to)?;
+        let via = next_hop(&format!("{at}.via"), port, "next hop", &r.via, &addresses)?;
+        if to.0.is_ipv4() != via.is_ipv4() {
+            return Err(fault(
+                format!("{at}.via"),
+                of(&format!("next hop {via} for {}/{}", to.0, to.1), port),
+                "a next hop of the destination's family",
+                "correct one of the two",
+            ));
+        }
+        if routes.iter().any(|other| other.to == to) {
+            return Err(fault(
+                format!("{at}.to"),
+                of(&format!("route to {}/{} again", to.0, to.1), port),
+                "each destination once",
+                "remove one of the two",
+            ));
+        }
+        routes.push(Route { to, via });
+    }
+    let mut neighbours: Vec<(IpAddr, Mac)> = Vec::new();
+    for (i, n) in raw_neighbours.iter().enumerate() {
+        let at = format!("{at}.neighbours[{i}]");
+        let ip = next_hop(&format!("{at}.ip"), port, "neighbour", &n.ip, &addresses)?;
+        let mac = text::station_mac(&n.mac).map_err(refuse(
+            format!("{at}.mac"),
+            &of("MAC", port),
+            n.mac.escape_debug(),
+        ))?;
+        if neighbours.iter().any(|(other, _)| *other == ip) {
+            return Err(fault(
+                at,
+                of(&format!("neighbour {ip} again"), port),
+                "each neighbour once",
+                "remove one of the two",
+            ));
+        }
+        neighbours.push((ip, mac));
+    }
+    Ok(Role::Underlay(Underlay {
+        addresses,
+        vlan: raw_vlan.map(|n| vlan(&format!("{at}.vlan"), port, n)).transpose()?,
+        gateways,
+        routes,
+        neighbours,
+        udp_port: match udp_port {
+            None => text::VXLAN_UDP_PORT,
+            Some(n) => {
+                text::udp_port(n).map_err(refuse(format!("{at}.udp_port"), &of("UDP port", port), n))?
+            }
+        },
+        ttl: read::number(&format!("{at}.ttl"), ttl, 64, 1..=255, "hops")?,
+        dscp: match dscp {
+            None | Some(raw::Dscp::Copy) => Dscp::Copy,
+            Some(raw::Dscp::Fixed(n)) => {
+                Dscp::Fixed(read::number(&format!("{at}.dscp"), Some(n), 0, 0..=63, "")?)
+            }
+        },
+        udp6_zero_checksum,
+    }))
+}
+
+/// `address/length` of either family.
+fn split(at: &str, port: &str, s: &str) -> Checked<(IpAddr, u8)> {
+    let parsed =
+        s.split_once('/').and_then(|(ip, len)| Some((ip.parse::<IpAddr>().ok()?, len.parse::<u8>().ok()?)));
+    parsed.filter(|(ip, len)| *len <= bits(*ip)).ok_or_else(|| {
+        fault(
+            at,
+            of(&format!("`{}`", s.escape_debug()), port),
+            "an address with prefix length, up to 32 for IPv4 and 128 for IPv6",
+            "write it as 10.0.0.1/24 or fd00::1/64",
+        )
+    })
+}
+
+/// An address the appliance owns here.
+fn interface(at: &str, port: &str, s: &str) -> Checked<(IpAddr, u8)> {
+    let (ip, len) = split(at, port, s)?;
+    // Below /31 the first and last IPv4 address of a subnet are not a host's (RFC 1122 section 3.2.1.3, RFC 3021).
+    let subnet_end = matches!(ip, IpAddr::V4(_))
+        && len < 31
+        && (masked(ip, len) == ip || number(ip) | !mask(ip, len) & u128::from(u32::MAX) == number(ip));
+    if len == 0 || subnet_end || !text::owned_by_one(ip) {
+        return Err(fault(
+            at,
+            of(&format!("`{s}`"), port),
+            "a unicast address of the subnet",
+            "use the address the appliance itself has there, not the subnet's first or last",
+        ));
+    }
+    Ok((ip, len))
+}
+
+/// A destination prefix.
+fn prefix(at: &str, port: &str, s: &str) -> Checked<(IpAddr, u8)> {
+    let (ip, len) = split(at, port, s)?;
+    let net = masked(ip, len);
+    if net != ip {
+        return Err(fault(
+            at,
+            of(&format!("route to `{s}`"), port),
+            "a prefix without host bits",
+            format!("write {net}/{len}, or {ip}/{} for the one address", bits(ip)),
+        ));
+    }
+    Ok((ip, len))
+}
+
+/// An address on link of one of the port's subnets (or IPv6 link-local), not the port's own.
+fn next_hop(at: &str, port: &str, what: &str, s: &str, own: &[(IpAddr, u8)]) -> Checked<IpAddr> {
+    let ip = text::unicast_ip(s).map_err(refuse(at.to_owned(), &of(what, port), s.escape_debug()))?;
+    if own.iter().any(|(a, _)| *a == ip) {
+        return Err(fault(
+            at,
+            of(&format!("{what} {ip}, the port's own address"), port),
+            "another machine's address",
+            "correct it",
+        ));
+    }
+    let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let on_link = own
+        .iter()
+        .any(|&(a, len)| a.is_ipv4() == ip.is_ipv4() && (link_local || masked(a, len) == masked(ip, len)));
+    if !on_link {
+        let subnets =
+            own.iter().map(|(a, l)| format!("{}/{l}", masked(*a, *l))).collect::<Vec<_>>().join(", ");
+        return Err(fault(
+            at,
+            of(&format!("{what} {ip}"), port),
+            format!("an address on link, within {subnets}"),
+            "correct it, or add the port's address in that subnet",
+        ));
+    }
+    Ok(ip)
+}
+
+fn bits(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(a) => a.to_bits().into(),
+        IpAddr::V6(a) => a.to_bits(),
+    }
+}
+
+/// Network mask over the bits of `ip`'s family.
+fn mask(ip: IpAddr, len: u8) -> u128 {
+    u128::MAX.checked_shl(u32::from(bits(ip) - len)).unwrap_or(0)
+}
+
+fn masked(ip: IpAddr, len: u8) -> IpAddr {
+    let n = number(ip) & mask(ip, len);
+    match ip {
+        // Keeps 32 bits: `number` of an IPv4 address has no more.
+        IpAddr::V4(_) => IpAddr::V4(((n & u128::from(u32::MAX)) as u32).into()),
+        IpAddr::V6(_) => IpAddr::V6(n.into()),
+    }
+}
+
+/// IPv6 needs 1280 bytes (RFC 8200 section 5).
+pub(super) fn mtu_fits(at: &str, port: &str, mtu: Option<u16>, role: &Role) -> Checked<()> {
+    const MIN_V6_MTU: u16 = 1280;
+    let (Some(mtu), Role::Underlay(u)) = (mtu, role) else { return Ok(()) };
+    if mtu < MIN_V6_MTU && u.addresses.iter().any(|(ip, _)| ip.is_ipv6()) {
+        return Err(fault(
+            at,
+            format!("MTU {mtu} on port `{port}`, which has an IPv6 address"),
+            format!("at least {MIN_V6_MTU} bytes (RFC 8200)"),
+            "raise the MTU, or remove the IPv6 address",
+        ));
+    }
+    Ok(())
+}
+
+/// What the ports of this appliance own, each with the words that name it.
+#[derive(Debug, Default)]
+pub(super) struct Locals {
+    /// MACs of VIFs and static stations.
+    pub macs: Owners<(Vni, Mac)>,
+    /// Their addresses.
+    pub ips: Owners<(Vni, IpAddr)>,
+    /// VTEP addresses.
+    pub vteps: BTreeSet<IpAddr>,
+}
+
+/// Checks what only two ports together can get wrong.
+pub(super) fn across_ports(ports: &[Port]) -> Checked<Locals> {
+    let mut locals = Locals::default();
+    let mut udp: Option<(u16, &str)> = None;
+    for (i, port) in ports.iter().enumerate() {
+        let at = format!("ports[{i}].role");
+        match &port.role {
+            Role::Underlay(u) => {
+                for (j, (ip, _)) in u.addresses.iter().enumerate() {
+                    let at = format!("{at}.addresses[{j}]");
+                    if !locals.vteps.insert(*ip) {
+                        return Err(fault(
+                            at,
+                            of(&format!("VTEP address {ip} again"), &port.name),
+                            "each address once",
+                            "remove the repetition",
+                        ));
+                    }
+                    if locals.vteps.len() > text::MAX_VTEPS {
+                        return Err(fault(
+                            at,
+                            format!("{} VTEP addresses over all underlay ports", locals.vteps.len()),
+                            format!("at most {}", text::MAX_VTEPS),
+                            "remove some",
+                        ));
+                    }
+                }
+                match udp {
+                    Some((other, name)) if other != u.udp_port => {
+                        return Err(fault(
+                            format!("{at}.udp_port"),
+                            format!("UDP port {} on `{}` but {other} on `{name}`", u.udp_port, port.name),
+                            "the same on every underlay port, because a host has one",
+                            "correct one of the two",
+                        ));
+                    }
+                    _ => udp = Some((u.udp_port, &port.name)),
+                }
+            }
+            Role::Vif(v) => {
+                locals.station(&at, &format!("port `{}`", port.name), v.vni, v.mac, &v.addresses)?
+            }
+            Role::Segment(s) => {
+                for (j, s) in s.stations.iter().enumerate() {
+                    let who = format!("a station of port `{}`", port.name);
+                    locals.station(&format!("{at}.stations[{j}]"), &who, s.vni, s.mac, &s.addresses)?;
+                }
+            }
+        }
+    }
+    Ok(locals)
+}
+
+impl Locals {
+    fn station(&mut self, at: &str, who: &str, vni: Vni, mac: Mac, ips: &[IpAddr]) -> Checked<()> {
+        if let Some(other) = self.macs.insert((vni, mac), who.to_owned()) {
+            return Err(fault(
+                format!("{at}.mac"),
+                format!("MAC {mac} of {who}, which {other} has already in network {vni}"),
+                "each MAC once in a network",
+                "give one of them another MAC, or another vni",
+            ));
+        }
+        for (i, ip) in ips.iter().enumerate() {
+            if let Some(other) = self.ips.insert((vni, *ip), who.to_owned()) {
+                return Err(fault(
+                    format!("{at}.addresses[{i}]"),
+                    format!("address {ip} of {who}, which {other} has already in network {vni}"),
+                    "each address once in a network",
+                    "give one of them another address, or another vni",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+        assert_eq!(masked(ip("10.1.2.3"), 24), ip("10.1.2.0"));
+        assert_eq!(masked(ip("10.1.2.3"), 0), ip("0.0.0.0"));
+        assert_eq!(masked(ip("10.1.2.3"), 32), ip("10.1.2.3"));
+        assert_eq!(masked(ip("fd00:1:2:3::4"), 48), ip("fd00:1:2::"));
+        assert_eq!(masked(ip("fd00::4"), 128), ip("fd00::4"));
+        assert_eq!(masked(ip("fd00::4"), 0), ip("::"));
+    }
+
+    #[test]
+    fn first_and_last_of_a_subnet_are_no_interface() {
+        for bad in [
+            "10.0.0.0/24",
+            "10.0.0.255/24",
+            "10.0.0.3/30",
+            "10.0.0.1/0",
+            "224.0.0.1/24",
+            "10.0.0.1",
+            "10.0.0.1/33",
+            "fd00::1/129",
+        ] {
+            assert!(interface("x", "p", bad).is_err(), "{bad}");
+        }
+        for good in ["10.0.0.0/31", "10.0.0.1/32", "10.0.0.254/24", "fd00::/64", "fe80::1/64"] {
+            assert!(interface("x", "p", good).is_ok(), "{good}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! From the raw file to [`Appliance`]: single values, names and devices; the rooms beside it check roles,
+//! lcores and declarations. The first finding ends it.
+
+use super::{Appliance, Device, Idle, Port, Role, Truth, declared, lcores, raw, roles};
+use crate::{
+    fault::{Checked, fault},
+    read, text,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+/// testpmd's default for `--burst`.
+const BURST: u16 = 32;
+/// Largest burst: vectors on the lcore's stack are this long, and larger ones measured slower.
+const MAX_BURST: u16 = 64;
+/// `RTE_MEMPOOL_CACHE_MAX_SIZE`.
+const MAX_MBCACHE: u32 = 512;
+/// `RTE_MBUF_DEFAULT_BUF_SIZE`: 2048 bytes of data room after 128 of headroom.
+const MBUF_SIZE: u16 = 2176;
+/// Headroom plus an Ethernet frame with the smallest IPv6 MTU, rounded up.
+const MIN_MBUF_SIZE: u16 = 1536;
+
+pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance> {
+    let name =
+        text::host_name(&raw.name).map_err(|w| fault("name", quoted(&raw.name), w.expected, w.mend))?;
+    let created = created_vdevs(&raw.eal, &raw.vdevs)?;
+    let eal_lcores = lcores::of_eal(&raw.eal)?;
+
+    if raw.ports.is_empty() {
+        return Err(fault("ports", "no port", "at least one", "add one, see examples/"));
+    }
+    let no_pci = raw.eal.iter().any(|a| a == "--no-pci");
+    let mut ports = Vec::with_capacity(raw.ports.len());
+    for (i, p) in raw.ports.into_iter().enumerate() {
+        let port = port(&format!("ports[{i}]"), p, &ports, &created, no_pci)?;
+        ports.push(port);
+    }
+    let locals = roles::across_ports(&ports)?;
+
+    let lcores = match raw.lcores {
+        Some(entries) => Some(lcores::check(entries, eal_lcores.as_ref(), &ports)?),
+        None => {
+            lcores::some_worker(eal_lcores.as_ref())?;
+            None
+        }
+    };
+    let truth = match (raw.board, raw.declared) {
+        (Some(board), None) => Truth::Board(endpoints(&board)?),
+        (None, Some(d)) => Truth::Declared(declared::check(d, &name, &locals, origin)?),
+        (Some(_), Some(_)) => {
+            return Err(fault(
+                "declared",
+                "both `board` and `declared`",
+                "one of the two",
+                "remove one; what an operator declares beside a board she declares at the board",
+            ));
+        }
+        (None, None) => {
+            return Err(fault(
+                "",
+                "neither `board` nor `declared`",
+                "one of the two",
+                "add board: [\"http://host:7480\"], or declared: () to work without a board",
+            ));
+        }
+    };
+    let mbufs: u32 = read::number("mbufs", raw.mbufs, 16_384, 512..=1 << 26, "mbufs")?;
+    let mbcache: u32 = read::number("mbcache", raw.mbcache, 256, 0..=MAX_MBCACHE, "mbufs")?;
+    if mbcache.saturating_mul(3) > mbufs.saturating_mul(2) {
+        return Err(fault(
+            "mbcache",
+            format!("{mbcache} with a pool of {mbufs} mbufs"),
+            "one and a half times mbcache to fit the pool",
+            "lower mbcache or raise mbufs",
+        ));
+    }
+    Ok(Appliance {
+        ctl: match raw.ctl {
+            Some(s) => read::socket_path("ctl", &s)?,
+            None => format!("/run/stopover/{name}.sock").into(),
+        },
+        name,
+        eal: raw.eal,
+        vdevs: raw.vdevs,
+        burst: read::number("burst", raw.burst, BURST, 1..=MAX_BURST, "frames")?,
+        rxd: read::number("rxd", raw.rxd, 512, 16..=32_768, "descriptors")?,
+        txd: read::number("txd", raw.txd, 512, 16..=32_768, "descriptors")?,
+        mbcache,
+        mbufs,
+        mbuf_size: read::number("mbuf_size", raw.mbuf_size, MBUF_SIZE, MIN_MBUF_SIZE..=u16::MAX, "bytes")?,
+        idle: match raw.idle {
+            Some(raw::Idle::Poll) => Idle::Poll,
+            Some(raw::Idle::Adaptive { cap_us }) => adaptive(cap_us)?,
+            None => adaptive(None)?,
+        },
+        truth,
+        metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
+        ports,
+        lcores,
+    })
+}
+
+fn adaptive(cap_us: Option<i64>) -> Checked<Idle> {
+    Ok(Idle::Adaptive { cap_us: read::number("idle.cap_us", cap_us, 100, 1..=100_000, "microseconds")? })
+}
+
+fn quoted(s: &str) -> String {
+    format!("`{}`", s.escape_debug())
+}
+
+/// Names of the virtual devices that EAL will create. Also refuses strings no C program can be given.
+fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let mut create = |at: String, s: &str| {
+        let name = s.split(',').next().unwrap_or_default().trim();
+        if name.is_empty() {
+            return Err(fault(
+                at,
+                quoted(s),
+                "a device name first",
+                "for example \"net_vhost0,iface=/run/vm.sock\"",
+            ));
+        }
+        if !names.insert(name.to_owned()) {
+            return Err(fault(
+                at,
+                format!("virtual device `{name}` again"),
+                "each device once",
+                "number the second, for example net_vhost1",
+            ));
+        }
+        Ok(())
+    };
+    for (key, list) in [("eal", eal), ("vdevs", vdevs)] {
+        for (i, s) in list.iter().enumerate() {
+            if s.contains('\0') || s.is_empty() {
+                return Err(fault(
+                    format!("{key}[{i}]"),
+                    quoted(s),
+                    "a text without NUL",
+                    "one argument per string, as in a shell without quotes",
+                ));
+            }
+        }
+    }
+    let mut words = eal.iter().enumerate();
+    while let Some((i, word)) = words.next() {
+        if let Some(s) = word.strip_prefix("--vdev=") {
+            create(format!("eal[{i}]"), s)?;
+        } else if word == "--vdev"
+            && let Some((i, s)) = words.next()
+        {
+            create(format!("eal[{i}]"), s)?;
+        }
+    }
+    for (i, s) in vdevs.iter().enumerate() {
+        if let Some(rest) = s.strip_prefix("--vdev") {
+            return Err(fault(
+                format!("vdevs[{i}]"),
+                quoted(s),
+                "only what follows --vdev",
+                format!("write \"{}\"", rest.trim_start_matches(['=', ' ']).escape_debug()),
+            ));
+        }
+        create(format!("vdevs[{i}]"), s)?;
+    }
+    Ok(names)
+}
+
+fn endpoints(board: &[String]) -> Checked<Vec<crate::Endpoint>> {
+    let mut endpoints = Vec::with_capacity(board.len());
+    for (i, s) in board.iter().enumerate() {
+        let at = format!("board[{i}]");
+        let endpoint = read::endpoint(&at, s)?;
+        if endpoints.contains(&endpoint) {
+            return Err(fault(
+                at,
+                format!("{endpoint} again"),
+                "each endpoint once",
+                "remove the repetition",
+            ));
+        }
+        endpoints.push(endpoint);
+    }
+    if endpoints.is_empty() {
+        return Err(fault(
+            "board",
+            "no endpoint",
+            "at least one",
+            "add for example \"http://10.9.0.1:7480\", or use declared: () to work without a board",
+        ));
+    }
+    Ok(endpoints)
+}
+
+fn port(
+    at: &str,
+    raw: raw::Port,
+    before: &[Port],
+    created: &BTreeSet<String>,
+    no_pci: bool,
+) -> Checked<Port> {
+    let name = raw.name;
+    let allowed = (1..=32).contains(&name.len())
+        && name != "all"
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
+    if !allowed {
+        return Err(fault(
+            format!("{at}.name"),
+            quoted(&name),
+            "a port name of 1 to 32 of A-Z a-z 0-9 . _ -, other than `all`",
+            "rename the port",
+        ));
+    }
+    if before.iter().any(|p| p.name == name) {
+        return Err(fault(
+            format!("{at}.name"),
+            format!("port `{name}` again"),
+            "each name once",
+            "rename one of the two",
+        ));
+    }
+    let device = device(&format!("{at}.device"), &name, &raw.device, created, no_pci)?;
+    if let Some(other) = before.iter().find(|p| p.device == device) {
+        return Err(fault(
+            format!("{at}.device"),
+            format!("device `{}` of port `{name}`, which port `{}` has already", device.as_str(), other.name),
+            "a device for each port",
+            "create another device in `vdevs`, or remove one of the ports",
+        ));
+    }
+    let role = roles::role(&format!("{at}.role"), &name, raw.role)?;
+    let mtu = match raw.mtu {
+        None => None,
+        given => Some(read::number(&format!("{at}.mtu"), given, 0, text::MIN_MTU..=u16::MAX, "bytes")?),
+    };
+    roles::mtu_fits(&format!("{at}.mtu"), &name, mtu, &role)?;
+    Ok(Port {
+        rxq: read::number(&format!("{at}.rxq"), raw.rxq, 1, 1..=64, "queues")?,
+        txq: read::number(&format!("{at}.txq"), raw.txq, 0, 0..=64, "queues")?,
+        promiscuous: raw.promiscuous.unwrap_or(matches!(role, Role::Segment(_))),
+        name,
+        device,
+        mtu,
+        role,
+    })
+}
+
+fn device(at: &str, port: &str, s: &str, created: &BTreeSet<String>, no_pci: bool) -> Checked<Device> {
+    if !s.contains(':') {
+        if created.contains(s) {
+            return Ok(Device::Vdev(s.to_owned()));
+        }
+        let known = created.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let expected = if known.is_empty() {
+            "a PCI address, or a device that `vdevs` creates (it creates none)".to_owned()
+        } else {
+            format!("a PCI address, or a device that `vdevs` creates: {known}")
+        };
+        return Err(fault(
+            at,
+            format!("device {} of port `{port}`", quoted(s)),
+            expected,
+            format!("add \"{},…\" to `vdevs`, or correct the name", s.escape_debug()),
+        ));
+    }
+    let Some(address) = pci(s) else {
+        return Err(fault(
+            at,
+            format!("device {} of port `{port}`", quoted(s)),
+            "a PCI address such as 0000:03:00.0",
+            "see `dpdk-devbind.py --status` for the addresses",
+        ));
+    };
+    if no_pci {
+        return Err(fault(
+            at,
+            format!("PCI device {address} of port `{port}`, with --no-pci in `eal`"),
+            "EAL to look at PCI devices",
+            "remove --no-pci from `eal`",
+        ));
+    }
+    Ok(Device::Pci(address))
+}
+
+/// `[dddd:]bb:dd.f` in hexadecimal, as the kernel prints it with the domain.
+fn pci(s: &str) -> Option<String> {
+    let hex = |s: &str, len: usize| {
+        (s.len() == len && s.bytes().all(|b| b.is_ascii_hexdigit()))
+            .then(|| u32::from_str_radix(s, 16).ok())
+            .flatten()
+    };
+    let parts: Vec<&str> = s.split(':').collect();
+    let (domain, bus, rest) = match parts[..] {
+        [bus, rest] => (0, bus, rest),
+        [domain, bus, rest] => (hex(domain, 4)?, bus, rest),
+        _ => return None,
+    };
+    let (device, function) = rest.split_once('.')?;
+    let (bus, device, function) = (hex(bus, 2)?, hex(device, 2)?, hex(function, 1)?);
+    (device < 32 && function < 8).then(|| format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
+}
+
+/// Where each local station's claim stands, for the check against declared nodes.
+pub(super) type Owners<K> = BTreeMap<K, String>;
+
+#[cfg(test)]
+mod tests {
+    use super::pci;
+
+    #[test]
+    fn pci_addresses() {
+        assert_eq!(pci("0000:03:00.0").as_deref(), Some("0000:03:00.0"));
+        assert_eq!(pci("3B:1f.7").as_deref(), None, "the bus has two digits and the letters may be capital");
+        assert_eq!(pci("AB:1f.7").as_deref(), Some("0000:ab:1f.7"));
+        for bad in ["0000:03:20.0", "0000:03:00.8", "03:00", "0:3:0.0", "::.", "0000:03:00.0:1", "zz:00.0"] {
+            assert_eq!(pci(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The board's own file: where it listens, where it keeps its state, and how long it waits for hosts.
+//!
+//! RON text comes in, [`Bbs`] goes out; every key but `listen` and `store` has a default.
+
+use crate::{
+    ConfigError, Endpoint,
+    fault::{Checked, fault},
+    read,
+};
+use serde::Deserialize;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A checked board configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bbs {
+    /// Where gRPC is served; at least one, no two alike. A TCP host is an IP address here.
+    pub listen: Vec<Endpoint>,
+    /// The store's file, absolute.
+    pub store: PathBuf,
+    /// Where Prometheus scrapes, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// How often hosts are asked to show that they live.
+    pub heartbeat: Duration,
+    /// Without a heartbeat for this long a host counts as down; at least twice `heartbeat`.
+    pub host_timeout: Duration,
+    /// Changes kept so that a watcher can resume from its revision; older ones make it take a snapshot.
+    pub history: usize,
+    /// Changes queued for one slow watcher before it is told to resynchronise.
+    pub watcher_backlog: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "bbs", deny_unknown_fields)]
+struct RawBbs {
+    listen: Vec<String>,
+    store: String,
+    metrics: Option<String>,
+    heartbeat_ms: Option<i64>,
+    host_timeout_ms: Option<i64>,
+    history: Option<i64>,
+    watcher_backlog: Option<i64>,
+}
+
+/// Reads and checks the file at `path`.
+pub fn load(path: &Path) -> Result<Bbs, ConfigError> {
+    parse(&read::file(path)?, path)
+}
+
+/// Checks `text`; `origin` is only for messages.
+pub fn parse(text: &str, origin: &Path) -> Result<Bbs, ConfigError> {
+    validate(read::ron::<RawBbs>(text, origin)?).map_err(|f| f.locate(text, origin))
+}
+
+fn validate(raw: RawBbs) -> Checked<Bbs> {
+    let mut listen = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (i, s) in raw.listen.iter().enumerate() {
+        let at = format!("listen[{i}]");
+        let endpoint = read::endpoint(&at, s)?;
+        if let Endpoint::Tcp { host, .. } = &endpoint
+            && host.parse::<std::net::IpAddr>().is_err()
+        {
+            return Err(fault(
+                at,
+                format!("host `{host}`"),
+                "an IP address of this machine, 0.0.0.0 or [::]",
+                "names are for clients; listen on an address",
+            ));
+        }
+        if !seen.insert(endpoint.clone()) {
+            return Err(fault(
+                at,
+                format!("{endpoint} again"),
+                "each endpoint once",
+                "remove the repetition",
+            ));
+        }
+        listen.push(endpoint);
+    }
+    if listen.is_empty() {
+        return Err(fault(
+            "listen",
+            "no endpoint",
+            "at least one",
+            "add for example \"unix:/run/stopover/bbs.sock\"",
+        ));
+    }
+    let heartbeat_ms = read::number("heartbeat_ms", raw.heartbeat_ms, 1000, 10..=60_000, "milliseconds")?;
+    let host_timeout_ms =
+        read::number("host_timeout_ms", raw.host_timeout_ms, heartbeat_ms * 5, 20..=600_000, "milliseconds")?;
+    if host_timeout_ms < 2 * heartbeat_ms {
+        return Err(fault(
+            "host_timeout_ms",
+            format!("{host_timeout_ms} ms with a heartbeat every {heartbeat_ms} ms"),
+            "at least twice heartbeat_ms",
+            "raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
+        ));
+    }
+    Ok(Bbs {
+        listen,
+        store: read::absolute("store", &raw.store)?,
+        metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
+        heartbeat: Duration::from_millis(heartbeat_ms),
+        host_timeout: Duration::from_millis(host_timeout_ms),
+        history: read::number("history", raw.history, 100_000, 0..=100_000_000, "changes")?,
+        watcher_backlog: read::number(
+            "watcher_backlog",
+            raw.watcher_backlog,
+            65_536,
+            16..=100_000_000,
+            "changes",
+        )?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Bbs, String> {
+        parse(text, Path::new("b.ron")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn defaults() {
+        let b = check("(listen: [\"unix:/run/bbs.sock\"], store: \"/var/lib/bbs.redb\")").unwrap();
+        assert_eq!(b.listen, vec![Endpoint::Unix("/run/bbs.sock".into())]);
+        assert_eq!((b.heartbeat.as_millis(), b.host_timeout.as_millis()), (1000, 5000));
+        assert_eq!((b.history, b.watcher_backlog, b.metrics), (100_000, 65_536, None));
+    }
+
+    #[test]
+    fn bad_input_says_where_and_how_to_mend() {
+        for (text, message) in [
+            (
+                "(listen: [], store: \"/x\")",
+                "b.ron:1:10: listen: found no endpoint; expected at least one; mend: add for example \"unix:/run/stopover/bbs.sock\"",
+            ),
+            (
+                "(listen: [\"http://h:1\"], store: \"/x\")",
+                "b.ron:1:11: listen[0]: found host `h`; expected an IP address of this machine, 0.0.0.0 or [::]; mend: names are for clients; listen on an address",
+            ),
+            (
+                "(listen: [\"unix:/b\"],\n store: \"x\")",
+                "b.ron:2:9: store: found `x`; expected an absolute path; mend: begin it with /",
+            ),
+            (
+                "(listen: [\"unix:/b\"], store: \"/x\", heartbeat_ms: 1000, host_timeout_ms: 1500)",
+                "b.ron:1:74: host_timeout_ms: found 1500 ms with a heartbeat every 1000 ms; expected at least twice heartbeat_ms; mend: raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
+            ),
+        ] {
+            assert_eq!(check(text).unwrap_err(), message);
+        }
+    }
+}

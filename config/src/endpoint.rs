@@ -1,0 +1,121 @@
+//! [`Endpoint`]: where a board listens and where it is reached, `http://host:port` or `unix:/path`.
+
+use serde::{Serialize, Serializer};
+use std::{fmt, path::PathBuf, str::FromStr};
+
+/// Longest path a Unix socket address holds (`sun_path` less its final NUL, unix(7)).
+pub(crate) const MAX_SOCKET_PATH: usize = 107;
+
+/// An address of the board.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// gRPC over TCP.
+    Tcp {
+        /// Name or address, IPv6 without brackets.
+        host: String,
+        /// TCP port, not zero.
+        port: u16,
+    },
+    /// gRPC over a Unix stream socket at an absolute path.
+    Unix(PathBuf),
+}
+
+/// What an endpoint looks like, for messages.
+pub(crate) const EXPECTED: &str = "`http://host:port` (IPv6 in brackets) or `unix:/absolute/path`";
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    /// The error says what is wrong with the text, in a few words.
+    fn from_str(s: &str) -> Result<Self, String> {
+        if let Some(path) = s.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if !path.starts_with('/') {
+                Err(format!("the socket path of `{s}` is not absolute"))
+            } else if path.len() > MAX_SOCKET_PATH || path.contains('\0') {
+                Err(format!(
+                    "the socket path of `{s}` is longer than {MAX_SOCKET_PATH} bytes or contains NUL"
+                ))
+            } else {
+                Ok(Self::Unix(PathBuf::from(path)))
+            };
+        }
+        let Some(rest) = s.strip_prefix("http://") else {
+            return Err(format!("`{s}` begins neither with `http://` nor with `unix:`"));
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let Some((host, port)) = rest.rsplit_once(':') else {
+            return Err(format!("`{s}` has no port"));
+        };
+        let Some(port) = port.parse::<u16>().ok().filter(|&p| p != 0) else {
+            return Err(format!("the port of `{s}` is not a number from 1 to 65535"));
+        };
+        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6,
+            None if is_host(host) => host,
+            _ => return Err(format!("`{s}` has no valid host name or address")),
+        };
+        Ok(Self::Tcp { host: host.to_owned(), port })
+    }
+}
+
+/// A DNS name or IPv4 address, by its characters.
+fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 253
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_ones_round_trip() {
+        for s in [
+            "http://10.9.0.1:7480",
+            "http://[fd00::1]:7480",
+            "http://bbs.example:1",
+            "unix:/run/stopover/bbs.sock",
+        ] {
+            assert_eq!(s.parse::<Endpoint>().unwrap().to_string(), s);
+        }
+        assert_eq!("unix:///run/x".parse::<Endpoint>().unwrap(), Endpoint::Unix("/run/x".into()));
+        assert_eq!("http://h:1/".parse::<Endpoint>().unwrap().to_string(), "http://h:1");
+    }
+
+    #[test]
+    fn bad_ones_say_why() {
+        for (s, why) in [
+            ("10.9.0.1:7480", "begins neither"),
+            ("https://h:1", "begins neither"),
+            ("http://h", "no port"),
+            ("http://h:0", "1 to 65535"),
+            ("http://h:65536", "1 to 65535"),
+            ("http://fd00::1:7480", "no valid host"),
+            ("http://[h]:1", "no valid host"),
+            ("http://:1", "no valid host"),
+            ("unix:run/x", "not absolute"),
+        ] {
+            let e = s.parse::<Endpoint>().unwrap_err();
+            assert!(e.contains(why), "{s}: {e}");
+        }
+        assert!(format!("unix:/{}", "x".repeat(107)).parse::<Endpoint>().is_err());
+    }
+}

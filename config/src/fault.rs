@@ -1,0 +1,59 @@
+//! A finding of the validators before it has a place in the text: the field's path stands for it, and
+//! becomes line and column only when the error is shown ([`crate::locate`]). Private to this crate.
+
+use crate::{ConfigError, locate};
+use std::path::Path;
+
+/// What is wrong, with the path of the field it is wrong in.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// In the RON document itself.
+    Here {
+        /// Path of the field as [`locate`] spells it, for example `ports[1].role.mac`.
+        field: String,
+        /// What stood there.
+        found: String,
+        /// What should have.
+        expected: String,
+        /// How to mend it.
+        mend: String,
+    },
+    /// In another file the document names; complete already.
+    Elsewhere(ConfigError),
+}
+
+pub(crate) type Checked<T> = Result<T, Fault>;
+
+/// Shorthand for [`Fault::Here`].
+pub(crate) fn fault(
+    field: impl Into<String>,
+    found: impl Into<String>,
+    expected: impl Into<String>,
+    mend: impl Into<String>,
+) -> Fault {
+    Fault::Here { field: field.into(), found: found.into(), expected: expected.into(), mend: mend.into() }
+}
+
+impl Fault {
+    /// The error to show, with the position looked up in the document's text.
+    pub(crate) fn locate(self, text: &str, path: &Path) -> ConfigError {
+        match self {
+            Self::Elsewhere(e) => e,
+            Self::Here { field, found, expected, mend } => {
+                let position = locate::find(text, &field);
+                ConfigError::new(path, found, expected, mend).at(position).field(shown(&field))
+            }
+        }
+    }
+}
+
+/// The path as shown to people: the marks that only tell a map's key from its value are left out.
+fn shown(field: &str) -> String {
+    field.replace(['{', '<'], "[").replace(['}', '>'], "]")
+}
+
+impl From<ConfigError> for Fault {
+    fn from(e: ConfigError) -> Self {
+        Self::Elsewhere(e)
+    }
+}

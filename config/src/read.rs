@@ -1,0 +1,202 @@
+//! What every RON document needs: reading the file, turning the parser's errors into [`ConfigError`], and
+//! the checks of single values that the documents share. Private to this crate.
+
+use crate::{
+    ConfigError, Endpoint, Position, endpoint,
+    fault::{Checked, fault},
+};
+use ron::{
+    Options,
+    error::{Error, SpannedError},
+    extensions::Extensions,
+};
+use serde::de::DeserializeOwned;
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+/// Far more than a configuration needs; a wrong path given by mistake must not fill the memory.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Text of the file at `path`.
+pub(crate) fn file(path: &Path) -> Result<String, ConfigError> {
+    const EXPECTED: &str = "a readable RON file";
+    let refuse = |e| ConfigError::io(path, EXPECTED, &e);
+    let meta = std::fs::metadata(path).map_err(refuse)?;
+    if meta.len() > MAX_FILE_BYTES {
+        return Err(ConfigError::new(
+            path,
+            format!("a file of {} bytes", meta.len()),
+            format!("at most {MAX_FILE_BYTES}"),
+            "keep large tables in CSV files and name those",
+        ));
+    }
+    std::fs::read_to_string(path).map_err(refuse)
+}
+
+/// The raw shape of a document. `Some(…)` may be left out around optional values.
+pub(crate) fn ron<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T, ConfigError> {
+    Options::default()
+        .with_default_extension(Extensions::IMPLICIT_SOME)
+        .from_str(text)
+        .map_err(|e| translate(&e, origin))
+}
+
+/// The parser's error in this crate's words.
+fn translate(e: &SpannedError, origin: &Path) -> ConfigError {
+    let list = |names: &[&str]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    let inside = |outer: &Option<String>| outer.as_ref().map(|o| format!(" in `{o}`")).unwrap_or_default();
+    let nearest = |found: &str, names: &[&str], what: &str| {
+        let near = names.iter().map(|n| (distance(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);
+        near.map_or_else(
+            || format!("remove it, or see docs/configuration.md for the {what}s"),
+            |(_, n)| format!("did you mean `{n}`?"),
+        )
+    };
+    let (found, expected, mend) = match &e.code {
+        Error::NoSuchStructField { expected, found, outer } => (
+            format!("unknown key `{found}`{}", inside(outer)),
+            format!("one of {}", list(expected)),
+            nearest(found, expected, "key"),
+        ),
+        Error::NoSuchEnumVariant { expected, found, outer } => (
+            format!("`{found}`{}", inside(outer)),
+            format!("one of {}", list(expected)),
+            nearest(found, expected, "choice"),
+        ),
+        Error::MissingStructField { field, outer } => (
+            format!("no key `{field}`{}", inside(outer)),
+            "it to be given".into(),
+            format!("add `{field}: …`"),
+        ),
+        Error::DuplicateStructField { field, outer } => (
+            format!("key `{field}` twice{}", inside(outer)),
+            "it once".into(),
+            "remove one of the two".into(),
+        ),
+        Error::InvalidValueForType { expected, found } => {
+            (found.clone(), expected.clone(), "write a value of that type".into())
+        }
+        Error::IntegerOutOfBounds => (
+            "a number too large for any key".into(),
+            "a number within the key's range".into(),
+            "see docs/configuration.md for the range".into(),
+        ),
+        Error::Eof => (
+            "the end of the file".into(),
+            "the document to go on".into(),
+            "close what is open: ( [ { \"".into(),
+        ),
+        Error::TrailingCharacters => (
+            "text after the end of the document".into(),
+            "nothing".into(),
+            "remove it, or see whether a bracket closes too early".into(),
+        ),
+        other => {
+            let words = other.to_string();
+            let words = words.strip_prefix("Expected ").unwrap_or(&words).to_owned();
+            let expected = match other {
+                Error::ExpectedComma => "a comma or the closing bracket".to_owned(),
+                _ => words,
+            };
+            (
+                "something else".into(),
+                expected,
+                "see the line; strings stand in quotes, structures in ( ), lists in [ ], maps in { }".into(),
+            )
+        }
+    };
+    // For a key or choice the parser's cursor is past the word: the span begins where the word does. For
+    // anything else the end is the place where it stopped.
+    let place = match e.code {
+        Error::NoSuchStructField { .. }
+        | Error::NoSuchEnumVariant { .. }
+        | Error::InvalidValueForType { .. } => &e.span.start,
+        _ => &e.span.end,
+    };
+    ConfigError::new(origin, found, expected, mend)
+        .at(Position { line: place.line as u64, column: Some(place.col as u64) })
+}
+
+/// Levenshtein distance, for the "did you mean" of a misspelled key.
+fn distance(a: &str, b: &str) -> usize {
+    let b = b.as_bytes();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}
+
+/// A number within `range`, or `default` when the key is absent. `unit` is for the message.
+pub(crate) fn number<T: TryFrom<i64> + PartialOrd + Display>(
+    at: &str,
+    given: Option<i64>,
+    default: T,
+    range: RangeInclusive<T>,
+    unit: &str,
+) -> Checked<T> {
+    let Some(n) = given else { return Ok(default) };
+    T::try_from(n).ok().filter(|n| range.contains(n)).ok_or_else(|| {
+        fault(
+            at,
+            n.to_string(),
+            format!("{} to {} {unit}", range.start(), range.end()).trim_end().to_owned(),
+            "choose a value within the range, or leave the key out for the default",
+        )
+    })
+}
+
+pub(crate) fn endpoint(at: &str, s: &str) -> Checked<Endpoint> {
+    s.parse().map_err(|why: String| {
+        fault(at, why, endpoint::EXPECTED, "for example http://10.9.0.1:7480 or unix:/run/stopover/bbs.sock")
+    })
+}
+
+pub(crate) fn socket_addr(at: &str, s: &str) -> Checked<SocketAddr> {
+    s.parse::<SocketAddr>().ok().filter(|a| a.port() != 0).ok_or_else(|| {
+        fault(at, format!("`{s}`"), "an address and port", "write it as 127.0.0.1:9481 or [::1]:9481")
+    })
+}
+
+pub(crate) fn absolute(at: &str, s: &str) -> Checked<PathBuf> {
+    if s.starts_with('/') && !s.contains('\0') {
+        Ok(PathBuf::from(s))
+    } else {
+        Err(fault(at, format!("`{}`", s.escape_debug()), "an absolute path", "begin it with /"))
+    }
+}
+
+/// The path of a Unix socket to listen on.
+pub(crate) fn socket_path(at: &str, s: &str) -> Checked<PathBuf> {
+    if s.len() > endpoint::MAX_SOCKET_PATH {
+        return Err(fault(
+            at,
+            format!("a path of {} bytes", s.len()),
+            format!("at most {} bytes, the room in a Unix socket address", endpoint::MAX_SOCKET_PATH),
+            "use a shorter path",
+        ));
+    }
+    absolute(at, s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edit_distance() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("prots", "ports"), 2);
+        assert_eq!(distance("mtu", "mtu"), 0);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}
