@@ -1,0 +1,225 @@
+//! What a received frame leads to: an answer for an address of ours, a neighbour learned or corrected, a conflict
+//! reported and our address defended, a path MTU lowered. Each frame ends in one counted [`Outcome`].
+
+use super::Underlay;
+use super::actions::{Actions, Event};
+use super::counters::Outcome;
+use super::frames::{self, Arp, Frame, Packet};
+use super::neighbours::{Heard, Learned, State};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+use stopover_config::net::Mac;
+
+/// Between two defences of an address (DEFEND_INTERVAL, RFC 5227 section 1.1).
+const DEFEND_INTERVAL_MS: u64 = 10_000;
+/// An ARP packet does not change a MAC that was heard of so shortly before: of two that answer one request the
+/// first counts (`locktime` in Linux).
+const ARP_LOCK_MS: u64 = 1_000;
+
+impl Underlay {
+    /// Takes in a whole Ethernet frame from `port` that the packet path did not take as VXLAN. Frames for ports
+    /// that are no underlay ports are ignored.
+    pub fn input(&mut self, now_ms: u64, port: usize, frame: &[u8]) -> Actions {
+        let mut out = Actions::default();
+        let Some(slot) = self.ports.iter().position(|p| p.config.index == port) else { return out };
+        let outcome = match frames::parse(&self.ports[slot].config, frame) {
+            Ok(frame) => self.take(now_ms, slot, frame, &mut out),
+            Err(why) => why,
+        };
+        self.ports[slot].counters.count(outcome);
+        out
+    }
+
+    fn take(&mut self, now_ms: u64, slot: usize, frame: Frame<'_>, out: &mut Actions) -> Outcome {
+        match frame.packet {
+            Packet::Arp(arp) => self.arp(now_ms, slot, frame, arp, out),
+            Packet::Solicit { src, target, mac } => {
+                self.solicit(now_ms, slot, frame.src, (src, target, mac), out)
+            }
+            Packet::Advert { target, mac, solicited, overrides } => {
+                let heard = Heard { mac, solicited, overrides };
+                self.advert(now_ms, slot, frame.src, target, heard, out)
+            }
+            Packet::Echo { src, dst, rest } => {
+                let config = &self.ports[slot].config;
+                let reply = frames::echo_reply(config, frame.src, dst, src, rest);
+                self.answer(now_ms, slot, reply, Outcome::EchoAnswered, out)
+            }
+            Packet::MldQuery => {
+                let config = &self.ports[slot].config;
+                let Some(own) = config.link_local() else { return Outcome::OtherAddress };
+                let report = frames::mld_report(config, own, &config.groups());
+                self.answer(now_ms, slot, report, Outcome::MldAnswered, out)
+            }
+            Packet::TooBig { to, quoted, mtu } => self.too_big(now_ms, to, quoted, mtu, out),
+        }
+    }
+
+    /// Sends an answer if the port's budget allows it.
+    fn answer(
+        &mut self,
+        now_ms: u64,
+        slot: usize,
+        frame: Vec<u8>,
+        outcome: Outcome,
+        out: &mut Actions,
+    ) -> Outcome {
+        let port = &mut self.ports[slot];
+        if !port.up || !port.answers.take(now_ms) {
+            return Outcome::RateLimited;
+        }
+        port.send(frame, out);
+        outcome
+    }
+
+    fn arp(&mut self, now_ms: u64, slot: usize, frame: Frame<'_>, arp: Arp, out: &mut Actions) -> Outcome {
+        let config = &self.ports[slot].config;
+        let (index, sender) = (config.index, IpAddr::V4(arp.sender_ip));
+        if config.owns(sender) {
+            return self.conflict(now_ms, slot, sender, arp.sender_mac, out);
+        }
+        if config.subnet_broadcast(sender) {
+            return Outcome::BadSource;
+        }
+        let (to_us, on_link) = (config.owns(arp.target_ip.into()), config.on_link(sender));
+        let reply = frames::arp_reply(config, arp.target_ip, arp.sender_mac, arp.sender_ip);
+        if arp.sender_ip.is_unspecified() {
+            // A probe (RFC 5227 section 2.1.1) for an address of ours: its sender must not take it.
+            if !to_us {
+                return Outcome::NotForUs;
+            }
+            self.conflict(now_ms, slot, arp.target_ip.into(), arp.sender_mac, out);
+            return self.answer(now_ms, slot, reply, Outcome::ArpAnswered, out);
+        }
+        let known = self.cache.get(index, sender).map(|n| n.age_ms(now_ms));
+        let gratuitous = arp.sender_ip == arp.target_ip;
+        let heard = Heard {
+            mac: Some(arp.sender_mac),
+            solicited: arp.reply && to_us && frame.unicast,
+            overrides: gratuitous || known.is_none_or(|age_ms| age_ms >= ARP_LOCK_MS),
+        };
+        self.hear(now_ms, index, sender, heard, out);
+        if arp.reply || !to_us {
+            return if known.is_some() { Outcome::ArpHeard } else { Outcome::NotForUs };
+        }
+        let outcome = self.answer(now_ms, slot, reply, Outcome::ArpAnswered, out);
+        if known.is_none() && on_link && outcome == Outcome::ArpAnswered {
+            self.learn(now_ms, slot, sender, arp.sender_mac);
+        }
+        outcome
+    }
+
+    /// RFC 4861 section 7.2.3.
+    fn solicit(
+        &mut self,
+        now_ms: u64,
+        slot: usize,
+        from: Mac,
+        (src, target, mac): (Ipv6Addr, Ipv6Addr, Option<Mac>),
+        out: &mut Actions,
+    ) -> Outcome {
+        let config = &self.ports[slot].config;
+        if !config.owns(target.into()) {
+            return Outcome::NotForUs;
+        }
+        if config.owns(src.into()) {
+            return self.conflict(now_ms, slot, src.into(), from, out);
+        }
+        if src.is_unspecified() {
+            // Duplicate address detection by another station: all must hear that the address is taken
+            // (RFC 4862 section 5.4.3).
+            let defence = frames::advert(config, target, None);
+            self.conflict(now_ms, slot, target.into(), from, out);
+            return self.answer(now_ms, slot, defence, Outcome::NdAnswered, out);
+        }
+        let (index, on_link) = (config.index, config.on_link(src.into()));
+        let reply = frames::advert(config, target, Some((mac.unwrap_or(from), src)));
+        let known = self.cache.get(index, src.into()).is_some();
+        if mac.is_some() {
+            self.hear(now_ms, index, src.into(), Heard { mac, solicited: false, overrides: true }, out);
+        }
+        let outcome = self.answer(now_ms, slot, reply, Outcome::NdAnswered, out);
+        if let Some(mac) = mac
+            && !known
+            && on_link
+            && outcome == Outcome::NdAnswered
+        {
+            self.learn(now_ms, slot, src.into(), mac);
+        }
+        outcome
+    }
+
+    /// RFC 4861 section 7.2.5.
+    fn advert(
+        &mut self,
+        now_ms: u64,
+        slot: usize,
+        from: Mac,
+        target: Ipv6Addr,
+        heard: Heard,
+        out: &mut Actions,
+    ) -> Outcome {
+        let config = &self.ports[slot].config;
+        let index = config.index;
+        if config.owns(target.into()) {
+            return self.conflict(now_ms, slot, target.into(), heard.mac.unwrap_or(from), out);
+        }
+        if self.cache.get(index, target.into()).is_none() {
+            return Outcome::NotForUs;
+        }
+        self.hear(now_ms, index, target.into(), heard, out);
+        Outcome::NdHeard
+    }
+
+    /// Lets the neighbour cache hear it, and carries what it learned to the destinations.
+    fn hear(&mut self, now_ms: u64, port: usize, ip: IpAddr, heard: Heard, out: &mut Actions) {
+        let had_failed = self.cache.get(port, ip).is_some_and(|n| n.state() == State::Failed);
+        let learned = self.cache.hear(port, ip, heard, now_ms);
+        let Some(n) = self.cache.get(port, ip) else { return };
+        let (mac, router, users) = (n.mac(), n.is_router(), n.users());
+        let wanted = router || !users.is_empty();
+        let touched: BTreeSet<IpAddr> = match learned {
+            Learned::Nothing => return,
+            // A better router is back: anyone may want to go through it.
+            Learned::Resolved if had_failed && router => self.destinations.keys().copied().collect(),
+            Learned::Resolved | Learned::Moved(_) => users.clone(),
+        };
+        match (learned, mac) {
+            (Learned::Moved(old), Some(new)) if wanted => {
+                self.event(now_ms, Event::Moved { port, ip, old, new }, out);
+            }
+            (Learned::Resolved, Some(mac)) if wanted && had_failed => {
+                self.event(now_ms, Event::Reachable { port, ip, mac }, out);
+            }
+            _ => {}
+        }
+        self.settle(now_ms, touched, out);
+    }
+
+    fn learn(&mut self, now_ms: u64, slot: usize, ip: IpAddr, mac: Mac) {
+        let port = &mut self.ports[slot];
+        if self.cache.learn(port.config.index, ip, mac, now_ms) {
+            port.counters.evicted += 1;
+        }
+    }
+
+    /// Another station uses our address: say so, and say on the link whose it is. We do not give it up
+    /// (RFC 5227 section 2.4 (c)): the whole overlay hangs on it.
+    fn conflict(&mut self, now_ms: u64, slot: usize, ip: IpAddr, mac: Mac, out: &mut Actions) -> Outcome {
+        // Two underlay ports on one link hear each other.
+        if self.ports.iter().any(|p| p.config.mac == mac) {
+            return Outcome::OwnFrame;
+        }
+        let port = &mut self.ports[slot];
+        let quiet =
+            port.defended_ms.get(&ip).is_some_and(|at| now_ms < at.saturating_add(DEFEND_INTERVAL_MS));
+        if port.up && !quiet {
+            port.defended_ms.insert(ip, now_ms);
+            let defence = frames::announcement(&port.config, ip);
+            port.send(defence, out);
+            let index = port.config.index;
+            self.event(now_ms, Event::Conflict { port: index, ip, mac }, out);
+        }
+        Outcome::Conflict
+    }
+}

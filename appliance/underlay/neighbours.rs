@@ -1,0 +1,409 @@
+//! The neighbour cache: which MAC a station on an underlay link has, and how sure we are of it. The states are
+//! those of RFC 4861 section 7.3.2 for both families, with Linux's `failed` and `static` added. Enters: what was
+//! heard (already judged by ARP or ND rules) and the time. Leaves: whom to ask, and which entries changed. It
+//! builds no frames and knows no routes.
+//!
+//! A VTEP is wanted all the time, so a used entry is never left to go stale quietly: it is probed by unicast when
+//! its 30 s are over, keeps its MAC while it is probed, and is asked for without end after it failed.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use stopover_config::net::Mac;
+
+/// The first requests of a new entry follow quickly, so that a start costs tenths of a second, not seconds.
+const QUICK_RETRANS_MS: u64 = 200;
+/// How many of them.
+const QUICK_TRIES: u32 = 3;
+/// Retransmission after that (RetransTimer, RFC 4861 section 10).
+const RETRANS_MS: u64 = 1_000;
+/// Requests without an answer until a new entry counts as failed.
+const RESOLVE_TRIES: u32 = 6;
+/// An answer is trusted this long (REACHABLE_TIME, RFC 4861 section 10; not randomised: few stations, one asker).
+const REACHABLE_MS: u64 = 30_000;
+/// A used entry that somebody else's message made stale is verified after this (DELAY_FIRST_PROBE_TIME).
+const DELAY_MS: u64 = 5_000;
+/// Unicast probes (MAX_UNICAST_SOLICIT), then as many by multicast in case the station has a new MAC.
+const UNICAST_PROBES: u32 = 3;
+/// All probes until the entry counts as failed.
+const ALL_PROBES: u32 = 6;
+/// First pause between requests for a failed entry; doubles each time.
+const RETRY_MIN_MS: u64 = 2_000;
+/// Longest pause between requests for a failed entry.
+const RETRY_MAX_MS: u64 = 30_000;
+/// An entry nobody uses is forgotten this long after its station was last heard.
+const UNUSED_MS: u64 = 600_000;
+/// A failed entry nobody uses is forgotten after this.
+const UNUSED_FAILED_MS: u64 = 60_000;
+/// When the request budget of the port is spent, look again after this.
+const BUDGET_WAIT_MS: u64 = 10;
+/// Entries that exist only because the station talked to us; the oldest makes room for the newest.
+pub const LEARNED_MAX: usize = 4_096;
+
+/// How sure we are of a neighbour's MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Asked, never answered yet.
+    Incomplete,
+    /// Answered within the last 30 s.
+    Reachable,
+    /// Known, not confirmed lately; used as it is.
+    Stale,
+    /// Known, being asked again; used as it is.
+    Probe,
+    /// Does not answer; asked again at growing intervals.
+    Failed,
+    /// From the configuration; never asked, never changed.
+    Static,
+}
+
+impl State {
+    /// The name an operator sees, as `ip neighbour` prints it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Incomplete => "incomplete",
+            Self::Reachable => "reachable",
+            Self::Stale => "stale",
+            Self::Probe => "probe",
+            Self::Failed => "failed",
+            Self::Static => "static",
+        }
+    }
+}
+
+/// What a message says about a neighbour, in the terms of RFC 4861 section 7.2.5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The link-layer address it carries, if it carries one.
+    pub mac: Option<Mac>,
+    /// It answers a question of ours, so the way to us and back works.
+    pub solicited: bool,
+    /// It may replace an address that we have already.
+    pub overrides: bool,
+}
+
+/// What hearing a message did to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// No entry, or nothing new in the message.
+    Nothing,
+    /// The entry has a MAC where it had none.
+    Resolved,
+    /// The entry's MAC was this one and is another now.
+    Moved(Mac),
+}
+
+/// How to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Everybody: ARP broadcast, NS to the solicited-node group.
+    All,
+    /// The station itself, at the MAC we have.
+    One(Mac),
+}
+
+/// What the clock made of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Send a request.
+    Ask(Ask),
+    /// It stopped being usable; requests go on later.
+    Failed,
+}
+
+/// One station on one link.
+#[derive(Debug, Clone)]
+pub struct Neighbour {
+    state: State,
+    mac: Option<Mac>,
+    heard_ms: u64,
+    since_ms: u64,
+    due_ms: u64,
+    tries: u32,
+    router: bool,
+    users: BTreeSet<IpAddr>,
+}
+
+impl Neighbour {
+    fn new(state: State, mac: Option<Mac>, now_ms: u64) -> Self {
+        let users = BTreeSet::new();
+        let mut n = Self {
+            state,
+            mac,
+            heard_ms: now_ms,
+            since_ms: now_ms,
+            due_ms: now_ms,
+            tries: 0,
+            router: false,
+            users,
+        };
+        n.enter(state, now_ms);
+        n
+    }
+
+    /// The MAC to send to, in every state in which one is known.
+    #[must_use]
+    pub const fn mac(&self) -> Option<Mac> {
+        self.mac
+    }
+
+    /// The state, for display and route choice.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Milliseconds in which nothing was heard of the station.
+    #[must_use]
+    pub const fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.heard_ms)
+    }
+
+    /// The destinations that are sent through this neighbour.
+    #[must_use]
+    pub const fn users(&self) -> &BTreeSet<IpAddr> {
+        &self.users
+    }
+
+    /// Named as a router by the configuration.
+    #[must_use]
+    pub const fn is_router(&self) -> bool {
+        self.router
+    }
+
+    fn wanted(&self) -> bool {
+        self.router || !self.users.is_empty()
+    }
+
+    fn enter(&mut self, state: State, now_ms: u64) {
+        if state != self.state {
+            self.since_ms = now_ms;
+        }
+        self.state = state;
+        self.tries = 0;
+        self.due_ms = match state {
+            State::Incomplete | State::Probe => now_ms,
+            State::Reachable => now_ms.saturating_add(REACHABLE_MS),
+            State::Stale if self.wanted() => now_ms.saturating_add(DELAY_MS),
+            State::Stale => self.heard_ms.saturating_add(UNUSED_MS),
+            State::Failed if self.wanted() => now_ms.saturating_add(RETRY_MIN_MS),
+            State::Failed => now_ms.saturating_add(UNUSED_FAILED_MS),
+            State::Static => u64::MAX,
+        };
+    }
+
+    /// RFC 4861 section 7.2.5 and appendix C; ARP's rules are put into the same terms by the caller.
+    fn hear(&mut self, now_ms: u64, heard: Heard) -> Learned {
+        let next = if heard.solicited { State::Reachable } else { State::Stale };
+        match (self.state, self.mac, heard.mac) {
+            (State::Static, ..) | (_, None, None) => Learned::Nothing,
+            (_, None, Some(mac)) => {
+                self.heard_ms = now_ms;
+                self.mac = Some(mac);
+                self.enter(next, now_ms);
+                Learned::Resolved
+            }
+            (state, Some(old), Some(mac)) if mac != old => {
+                if !heard.overrides {
+                    if state == State::Reachable {
+                        self.enter(State::Stale, now_ms);
+                    }
+                    return Learned::Nothing;
+                }
+                self.heard_ms = now_ms;
+                self.mac = Some(mac);
+                self.enter(next, now_ms);
+                Learned::Moved(old)
+            }
+            (_, Some(_), _) => {
+                self.heard_ms = now_ms;
+                if heard.solicited {
+                    self.enter(State::Reachable, now_ms);
+                }
+                Learned::Nothing
+            }
+        }
+    }
+
+    /// The timer fired. `None` with a later `due_ms`, or `None` and [`Neighbour::forgotten`].
+    fn fire(&mut self, now_ms: u64, take: impl FnOnce() -> bool) -> Option<Due> {
+        match self.state {
+            State::Static => {
+                self.due_ms = u64::MAX;
+                return None;
+            }
+            State::Reachable if !self.wanted() => {
+                self.enter(State::Stale, now_ms);
+                return None;
+            }
+            State::Stale if !self.wanted() => return None,
+            State::Reachable | State::Stale => self.enter(State::Probe, now_ms),
+            State::Incomplete if self.tries >= RESOLVE_TRIES => return Some(self.fail(now_ms)),
+            State::Probe if self.tries >= ALL_PROBES => return Some(self.fail(now_ms)),
+            State::Failed if !self.wanted() => return None,
+            State::Incomplete | State::Probe | State::Failed => {}
+        }
+        if !take() {
+            self.due_ms = now_ms.saturating_add(BUDGET_WAIT_MS);
+            return None;
+        }
+        let pause_ms = match self.state {
+            State::Failed => (RETRY_MIN_MS << self.tries.min(8)).min(RETRY_MAX_MS),
+            State::Incomplete if self.tries < QUICK_TRIES => QUICK_RETRANS_MS,
+            _ => RETRANS_MS,
+        };
+        let ask = match (self.state, self.mac) {
+            (State::Probe, Some(mac)) if self.tries < UNICAST_PROBES => Ask::One(mac),
+            _ => Ask::All,
+        };
+        self.tries = self.tries.saturating_add(1);
+        self.due_ms = now_ms.saturating_add(pause_ms);
+        Some(Due::Ask(ask))
+    }
+
+    fn fail(&mut self, now_ms: u64) -> Due {
+        self.mac = None;
+        self.enter(State::Failed, now_ms);
+        Due::Failed
+    }
+
+    /// The timer of an entry nobody uses has run out.
+    fn forgotten(&self, now_ms: u64) -> bool {
+        !self.wanted() && self.due_ms <= now_ms && matches!(self.state, State::Stale | State::Failed)
+    }
+}
+
+/// All neighbours of all underlay ports, by (port index, address).
+#[derive(Debug, Default)]
+pub struct Cache {
+    table: BTreeMap<(usize, IpAddr), Neighbour>,
+    /// No entry is due before this. May be too early, never too late.
+    due_ms: u64,
+}
+
+impl Cache {
+    /// The entry, if there is one.
+    #[must_use]
+    pub fn get(&self, port: usize, ip: IpAddr) -> Option<&Neighbour> {
+        self.table.get(&(port, ip))
+    }
+
+    /// All entries in order of port and address.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, IpAddr, &Neighbour)> {
+        self.table.iter().map(|(&(port, ip), n)| (port, ip, n))
+    }
+
+    /// When [`Cache::expire`] has something to do at the earliest.
+    #[must_use]
+    pub const fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+
+    /// Puts a configured neighbour in.
+    pub fn put_static(&mut self, port: usize, ip: IpAddr, mac: Mac) {
+        self.table.insert((port, ip), Neighbour::new(State::Static, Some(mac), 0));
+    }
+
+    /// Keeps the entry of a configured router asked for, from the next [`Cache::expire`] on.
+    pub fn watch_router(&mut self, port: usize, ip: IpAddr, now_ms: u64) {
+        self.wanted_entry(port, ip, now_ms).router = true;
+        self.due_ms = 0;
+    }
+
+    /// `user` is sent through this neighbour from now on. A new entry is asked for by the next
+    /// [`Cache::expire`]; a failed one keeps its slow pace.
+    pub fn attach(&mut self, port: usize, ip: IpAddr, user: IpAddr, now_ms: u64) {
+        let n = self.wanted_entry(port, ip, now_ms);
+        let first = !n.wanted();
+        n.users.insert(user);
+        if first && matches!(n.state, State::Stale | State::Failed) {
+            n.enter(n.state, now_ms);
+        }
+        let due_ms = n.due_ms;
+        self.due_ms = self.due_ms.min(due_ms);
+    }
+
+    /// `user` is not sent through this neighbour any more.
+    pub fn detach(&mut self, port: usize, ip: IpAddr, user: IpAddr, now_ms: u64) {
+        let Some(n) = self.table.get_mut(&(port, ip)) else { return };
+        if n.users.remove(&user) && !n.wanted() && matches!(n.state, State::Stale | State::Failed) {
+            n.enter(n.state, now_ms);
+            self.due_ms = self.due_ms.min(n.due_ms);
+        }
+    }
+
+    fn wanted_entry(&mut self, port: usize, ip: IpAddr, now_ms: u64) -> &mut Neighbour {
+        self.table.entry((port, ip)).or_insert_with(|| Neighbour::new(State::Incomplete, None, now_ms))
+    }
+
+    /// Takes in a message about an entry there is already.
+    pub fn hear(&mut self, port: usize, ip: IpAddr, heard: Heard, now_ms: u64) -> Learned {
+        let Some(n) = self.table.get_mut(&(port, ip)) else { return Learned::Nothing };
+        let learned = n.hear(now_ms, heard);
+        self.due_ms = self.due_ms.min(n.due_ms);
+        learned
+    }
+
+    /// Makes an entry for a station that spoke to us, since we are likely to speak to it. True if an older such
+    /// entry had to make room.
+    pub fn learn(&mut self, port: usize, ip: IpAddr, mac: Mac, now_ms: u64) -> bool {
+        let mut evicted = false;
+        if self.table.len() >= LEARNED_MAX {
+            let learned = || self.table.iter().filter(|(_, n)| !n.wanted() && n.state != State::Static);
+            if learned().count() >= LEARNED_MAX
+                && let Some(oldest) = learned().min_by_key(|(_, n)| n.heard_ms).map(|(key, _)| *key)
+            {
+                self.table.remove(&oldest);
+                evicted = true;
+            }
+        }
+        let n =
+            self.table.entry((port, ip)).or_insert_with(|| Neighbour::new(State::Stale, Some(mac), now_ms));
+        self.due_ms = self.due_ms.min(n.due_ms);
+        evicted
+    }
+
+    /// The link of `port` came up: who was known may have moved meanwhile, who was not is asked for at once, whom
+    /// nobody uses is forgotten. Known MACs stay in use until the probes say otherwise.
+    pub fn link_up(&mut self, port: usize, now_ms: u64) {
+        self.table.retain(|(p, _), n| {
+            let concerned = *p == port && n.state != State::Static;
+            if concerned && n.wanted() {
+                n.enter(if n.mac.is_some() { State::Probe } else { State::Incomplete }, now_ms);
+            }
+            !concerned || n.wanted()
+        });
+        self.due_ms = self.due_ms.min(now_ms);
+    }
+
+    /// Runs all timers that are due. `take(port)` takes one request from the port's budget if there is one left.
+    pub fn expire(
+        &mut self,
+        now_ms: u64,
+        up: impl Fn(usize) -> bool,
+        mut take: impl FnMut(usize) -> bool,
+    ) -> Vec<(usize, IpAddr, Due)> {
+        let mut out = Vec::new();
+        if now_ms < self.due_ms {
+            return out;
+        }
+        self.due_ms = u64::MAX;
+        self.table.retain(|&(port, ip), n| {
+            if n.due_ms <= now_ms && !up(port) {
+                // Silence proves nothing while the link is down; `link_up` starts over.
+                n.due_ms = u64::MAX;
+            } else if n.due_ms <= now_ms
+                && let Some(due) = n.fire(now_ms, || take(port))
+            {
+                out.push((port, ip, due));
+            }
+            let keep = !n.forgotten(now_ms);
+            if keep {
+                self.due_ms = self.due_ms.min(n.due_ms);
+            }
+            keep
+        });
+        out
+    }
+}

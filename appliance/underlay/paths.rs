@@ -1,0 +1,151 @@
+//! Wanted destinations: for each remote VTEP the route, the neighbour and the path MTU put together into a
+//! [`Resolution`]. Enters: what changed. Leaves: resolutions that differ from what the caller was told last.
+
+use super::Underlay;
+use super::actions::{Actions, Event, Resolution};
+use super::counters::Outcome;
+use super::frames::Quoted;
+use super::neighbours::State;
+use super::routes::NextHop;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// A learned path MTU is tried anew after this (RFC 1191 section 6.3, RFC 8201 section 5.3).
+const PATH_MTU_AGE_MS: u64 = 600_000;
+/// Every IPv4 path takes this much that a tunnel would be run over (RFC 791's 576; 68 would be an attack).
+const MIN_MTU_IPV4: u16 = 576;
+/// Every IPv6 path takes this much (RFC 8200 section 5).
+const MIN_MTU_IPV6: u16 = 1_280;
+
+/// A path MTU that a router told us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PathMtu {
+    pub mtu: u16,
+    pub until_ms: u64,
+}
+
+/// One remote VTEP address.
+#[derive(Debug, Default)]
+pub(super) struct Destination {
+    /// The UDP ports at which VTEPs listen there.
+    pub udp_ports: BTreeSet<u16>,
+    /// Where it is sent at present.
+    pub hop: Option<NextHop>,
+    /// What the caller was told last.
+    pub reported: Option<Resolution>,
+    pub path_mtu: Option<PathMtu>,
+}
+
+impl Underlay {
+    /// Looks up the next hop of each destination anew, and moves it from neighbour to neighbour where it changed.
+    pub(super) fn route(&mut self, now_ms: u64, destinations: &BTreeSet<IpAddr>) {
+        for &dst in destinations {
+            let hop = self.routes.resolve(
+                dst,
+                |port| self.is_up(port),
+                |port, ip| self.cache.get(port, ip).is_none_or(|n| n.state() != State::Failed),
+            );
+            let Some(destination) = self.destinations.get_mut(&dst) else { continue };
+            if destination.hop == hop {
+                continue;
+            }
+            if let Some(old) = destination.hop {
+                self.cache.detach(old.port, old.next_hop_ip, dst, now_ms);
+            }
+            if let Some(new) = hop {
+                self.cache.attach(new.port, new.next_hop_ip, dst, now_ms);
+            }
+            destination.hop = hop;
+        }
+    }
+
+    /// Tells the caller what is different from what it was told last.
+    pub(super) fn report(&mut self, destinations: &BTreeSet<IpAddr>, out: &mut Actions) {
+        for &dst in destinations {
+            let Some(destination) = self.destinations.get(&dst) else { continue };
+            let now = self.resolution(destination);
+            if now == destination.reported {
+                continue;
+            }
+            match now {
+                Some(resolution) => out.resolved.push((dst, resolution)),
+                None => out.lost.push(dst),
+            }
+            if let Some(destination) = self.destinations.get_mut(&dst) {
+                destination.reported = now;
+            }
+        }
+    }
+
+    fn resolution(&self, destination: &Destination) -> Option<Resolution> {
+        let hop = destination.hop?;
+        let port = &self.ports.iter().find(|p| p.config.index == hop.port)?.config;
+        let dst_mac = self.cache.get(hop.port, hop.next_hop_ip)?.mac()?;
+        let mtu = destination.path_mtu.map_or(port.mtu, |path| path.mtu.min(port.mtu));
+        Some(Resolution {
+            port: port.index,
+            src_mac: port.mac,
+            dst_mac,
+            vlan: port.vlan,
+            src_ip: hop.src_ip,
+            mtu,
+        })
+    }
+
+    /// A router says that a packet of ours was too big. Believed only if the quote is a VXLAN packet from the
+    /// address the message came back to, for a destination and port we send to, of a length that we may have
+    /// sent and that does not fit the MTU it claims (RFC 5927 section 7.2, RFC 8201 section 4).
+    pub(super) fn too_big(
+        &mut self,
+        now_ms: u64,
+        to: IpAddr,
+        quoted: Quoted,
+        mtu: u32,
+        out: &mut Actions,
+    ) -> Outcome {
+        let Some(destination) = self.destinations.get_mut(&quoted.dst) else {
+            return Outcome::PathMtuRefused;
+        };
+        let Some(reported) = destination.reported else { return Outcome::PathMtuRefused };
+        let floor = if quoted.dst.is_ipv4() { MIN_MTU_IPV4 } else { MIN_MTU_IPV6 };
+        let claimed = u16::try_from(mtu).unwrap_or(u16::MAX).max(floor);
+        let port_mtu =
+            self.ports.iter().find(|p| p.config.index == reported.port).map_or(0, |p| p.config.mtu);
+        let ours = quoted.src == to
+            && quoted.src == reported.src_ip
+            && destination.udp_ports.contains(&quoted.udp_dst)
+            && quoted.len > u32::from(claimed)
+            && quoted.len <= u32::from(port_mtu);
+        if !ours || claimed > reported.mtu {
+            return Outcome::PathMtuRefused;
+        }
+        let until_ms = now_ms.saturating_add(PATH_MTU_AGE_MS);
+        destination.path_mtu = Some(PathMtu { mtu: claimed, until_ms });
+        self.path_mtu_due_ms = self.path_mtu_due_ms.min(until_ms);
+        if claimed < reported.mtu {
+            self.event(now_ms, Event::PathMtu { dst: quoted.dst, mtu: claimed }, out);
+            self.report(&BTreeSet::from([quoted.dst]), out);
+        }
+        Outcome::PathMtuLowered
+    }
+
+    /// Forgets path MTUs that are too old to be true. Returns the destinations concerned.
+    pub(super) fn age_path_mtus(&mut self, now_ms: u64) -> BTreeSet<IpAddr> {
+        let mut aged = BTreeSet::new();
+        if now_ms < self.path_mtu_due_ms {
+            return aged;
+        }
+        self.path_mtu_due_ms = u64::MAX;
+        for (&dst, destination) in &mut self.destinations {
+            match destination.path_mtu {
+                Some(path) if path.until_ms <= now_ms => {
+                    destination.path_mtu = None;
+                    aged.insert(dst);
+                }
+                Some(path) => self.path_mtu_due_ms = self.path_mtu_due_ms.min(path.until_ms),
+                None => {}
+            }
+        }
+        aged
+    }
+}

@@ -1,0 +1,240 @@
+//! The routing table of the underlay: connected prefixes, static routes and default gateways of all underlay
+//! ports. Enters: the ports' configuration, once. Asked: which port, next hop and source address lead to a VTEP.
+//! It knows nothing of MAC addresses; whether a link is up or a next hop answers is told to it by the caller.
+
+use super::port::{UnderlayPort, is_station, prefix_holds};
+use std::net::IpAddr;
+
+/// How a packet leaves for a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// Index of the port, as given in [`UnderlayPort::index`].
+    pub port: usize,
+    /// The station on that link whose MAC the packet is sent to: a router, or the destination itself.
+    pub next_hop_ip: IpAddr,
+    /// The source address, one of the port's own.
+    pub src_ip: IpAddr,
+}
+
+/// Where a route came from; between equally long prefixes the earlier kind wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    Connected,
+    Static,
+    Gateway,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    net: IpAddr,
+    len: u8,
+    origin: Origin,
+    port: usize,
+    via: Option<IpAddr>,
+    src_ip: IpAddr,
+}
+
+/// The table. Small (what an operator writes by hand), so a sorted list is searched in order.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    /// Longest prefix first, then [`Origin`], then the order of the configuration.
+    entries: Vec<Entry>,
+    ports: Vec<UnderlayPort>,
+}
+
+impl Routes {
+    /// Collects the routes of all ports. A route whose port has no address in the family of its next hop has no
+    /// source address to send from and is left out, as is one whose prefix is of another family.
+    #[must_use]
+    pub fn new(ports: &[UnderlayPort]) -> Self {
+        let mut entries = Vec::new();
+        for port in ports {
+            for &(ip, len) in &port.addresses {
+                let (origin, via) = (Origin::Connected, None);
+                entries.push(Entry { net: ip, len, origin, port: port.index, via, src_ip: ip });
+            }
+            let mut through = |net: IpAddr, len: u8, origin: Origin, via: IpAddr| {
+                if let Some(src_ip) = port.source_for(via).filter(|_| net.is_ipv4() == via.is_ipv4()) {
+                    entries.push(Entry { net, len, origin, port: port.index, via: Some(via), src_ip });
+                }
+            };
+            for route in &port.routes {
+                through(route.to.0, route.to.1, Origin::Static, route.via);
+            }
+            for &via in &port.gateways {
+                through(via, 0, Origin::Gateway, via);
+            }
+        }
+        entries.sort_by_key(|e| (std::cmp::Reverse(e.len), e.origin));
+        Self { entries, ports: ports.to_vec() }
+    }
+
+    /// Longest-prefix match. Links that are not `up` do not take part; among routes of the same prefix length
+    /// that match, the first whose next hop is `healthy` is taken, or the first of them if none is. `None`: no
+    /// route, or `dst` is nothing one can send a tunnel packet to (multicast, broadcast, one of our own).
+    pub fn resolve(
+        &self,
+        dst: IpAddr,
+        up: impl Fn(usize) -> bool,
+        healthy: impl Fn(usize, IpAddr) -> bool,
+    ) -> Option<NextHop> {
+        if !is_station(dst) || self.ports.iter().any(|p| p.owns(dst) || p.subnet_broadcast(dst)) {
+            return None;
+        }
+        let matching = || self.entries.iter().filter(|e| prefix_holds(e.net, e.len, dst) && up(e.port));
+        let longest = matching().next()?.len;
+        let mut first = None;
+        for entry in matching().take_while(|e| e.len == longest) {
+            let next_hop_ip = entry.via.unwrap_or(dst);
+            let hop = NextHop { port: entry.port, next_hop_ip, src_ip: entry.src_ip };
+            if healthy(hop.port, hop.next_hop_ip) {
+                return Some(hop);
+            }
+            first.get_or_insert(hop);
+        }
+        first
+    }
+
+    /// The routers named by the configuration, as (port, address), each once. They are watched even while no
+    /// destination uses them, so that a better one that comes back is noticed.
+    #[must_use]
+    pub fn routers(&self) -> Vec<(usize, IpAddr)> {
+        let mut routers: Vec<_> = self.entries.iter().filter_map(|e| Some((e.port, e.via?))).collect();
+        routers.sort_unstable();
+        routers.dedup();
+        routers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::port::Route;
+    use super::*;
+    use proptest::prelude::*;
+    use stopover_config::net::Mac;
+
+    fn ip(s: &str) -> IpAddr {
+        s.parse().unwrap()
+    }
+
+    fn port(
+        index: usize,
+        addresses: &[(&str, u8)],
+        gateways: &[&str],
+        routes: &[(&str, u8, &str)],
+    ) -> UnderlayPort {
+        UnderlayPort {
+            index,
+            mac: Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
+            mtu: 1600,
+            addresses: addresses.iter().map(|(a, len)| (ip(a), *len)).collect(),
+            vlan: None,
+            gateways: gateways.iter().map(|a| ip(a)).collect(),
+            routes: routes.iter().map(|(to, len, via)| Route { to: (ip(to), *len), via: ip(via) }).collect(),
+            neighbours: vec![],
+        }
+    }
+
+    fn hop(port: usize, next_hop: &str, src: &str) -> Option<NextHop> {
+        Some(NextHop { port, next_hop_ip: ip(next_hop), src_ip: ip(src) })
+    }
+
+    fn two_ports() -> Routes {
+        Routes::new(&[
+            port(
+                0,
+                &[("10.0.0.1", 24), ("fd00::1", 64)],
+                &["10.0.0.254", "fe80::fe"],
+                &[("10.1.0.0", 16, "10.0.0.9")],
+            ),
+            port(7, &[("172.16.0.1", 16)], &[], &[("10.1.2.0", 24, "172.16.9.9")]),
+        ])
+    }
+
+    fn resolve(r: &Routes, dst: &str) -> Option<NextHop> {
+        r.resolve(ip(dst), |_| true, |_, _| true)
+    }
+
+    #[test]
+    fn longest_prefix_wins_across_ports_and_origins() {
+        let r = two_ports();
+        assert_eq!(resolve(&r, "10.0.0.2"), hop(0, "10.0.0.2", "10.0.0.1"));
+        assert_eq!(resolve(&r, "10.1.9.1"), hop(0, "10.0.0.9", "10.0.0.1"));
+        assert_eq!(resolve(&r, "10.1.2.1"), hop(7, "172.16.9.9", "172.16.0.1"));
+        assert_eq!(resolve(&r, "172.16.3.4"), hop(7, "172.16.3.4", "172.16.0.1"));
+        assert_eq!(resolve(&r, "198.51.100.1"), hop(0, "10.0.0.254", "10.0.0.1"));
+        assert_eq!(resolve(&r, "fd00::2"), hop(0, "fd00::2", "fd00::1"));
+        assert_eq!(resolve(&r, "2001:db8::1"), hop(0, "fe80::fe", "fd00::1"));
+    }
+
+    #[test]
+    fn a_link_that_is_down_takes_no_part() {
+        let r = two_ports();
+        let up = |p| p == 0;
+        assert_eq!(r.resolve(ip("10.1.2.1"), up, |_, _| true), hop(0, "10.0.0.9", "10.0.0.1"));
+        assert_eq!(r.resolve(ip("172.16.3.4"), up, |_, _| true), hop(0, "10.0.0.254", "10.0.0.1"));
+        assert_eq!(r.resolve(ip("10.1.2.1"), |_| false, |_, _| true), None);
+    }
+
+    #[test]
+    fn a_gateway_that_does_not_answer_yields_to_the_next_of_the_same_length() {
+        let r = Routes::new(&[port(0, &[("10.0.0.1", 24)], &["10.0.0.253", "10.0.0.254"], &[])]);
+        let dst = ip("198.51.100.1");
+        assert_eq!(r.resolve(dst, |_| true, |_, h| h != ip("10.0.0.253")), hop(0, "10.0.0.254", "10.0.0.1"));
+        assert_eq!(r.resolve(dst, |_| true, |_, _| false), hop(0, "10.0.0.253", "10.0.0.1"));
+        assert_eq!(r.routers(), vec![(0, ip("10.0.0.253")), (0, ip("10.0.0.254"))]);
+    }
+
+    #[test]
+    fn what_is_no_destination() {
+        let r = two_ports();
+        for bad in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "10.0.0.255",
+            "10.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "0.0.0.0",
+            "127.0.0.1",
+            "::",
+            "ff02::1",
+            "fd00::1",
+            "fe80::ff:fe00:0",
+        ] {
+            assert_eq!(resolve(&r, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_family_the_port_has_no_address_of_is_not_routed() {
+        let r =
+            Routes::new(&[port(0, &[("10.0.0.1", 24)], &["fd00::fe"], &[("2001:db8::", 32, "10.0.0.9")])]);
+        assert_eq!(resolve(&r, "2001:db8::1"), None);
+        assert_eq!(r.routers(), vec![]);
+    }
+
+    proptest! {
+        /// Against the definition: of all prefixes that hold the destination, the longest decides.
+        #[test]
+        fn agrees_with_brute_force(nets in prop::collection::vec((any::<u32>(), 0u8..=32), 1..40), low: u32, pick: prop::sample::Index) {
+            let routes: Vec<_> = nets.iter().enumerate()
+                .map(|(i, (net, len))| Route { to: (IpAddr::V4((*net).into()), *len), via: IpAddr::V4((0x0a00_0002 + i as u32).into()) })
+                .collect();
+            let mut p = port(0, &[("10.0.0.1", 30)], &[], &[]);
+            p.routes = routes.clone();
+            let table = Routes::new(std::slice::from_ref(&p));
+            let (net, len) = nets[pick.index(nets.len())];
+            let dst = IpAddr::V4((net ^ low.checked_shr(u32::from(len)).unwrap_or(0)).into());
+            prop_assume!(is_station(dst) && !p.on_link(dst));
+            let mut best: Option<Route> = None;
+            for r in &routes {
+                if prefix_holds(r.to.0, r.to.1, dst) && best.is_none_or(|b| r.to.1 > b.to.1) {
+                    best = Some(*r);
+                }
+            }
+            let got = table.resolve(dst, |_| true, |_, _| true).map(|h| h.next_hop_ip);
+            prop_assert_eq!(got, best.map(|b| b.via));
+        }
+    }
+}
