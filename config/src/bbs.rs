@@ -151,7 +151,7 @@ mod tests {
             ),
             (
                 "(listen: [\"unix:/b\"], store: \"/x\", heartbeat_ms: 1000, host_timeout_ms: 1500)",
-                "b.ron:1:74: host_timeout_ms: found 1500 ms with a heartbeat every 1000 ms; expected at least twice heartbeat_ms; mend: raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
+                "b.ron:1:73: host_timeout_ms: found 1500 ms with a heartbeat every 1000 ms; expected at least twice heartbeat_ms; mend: raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
             ),
         ] {
             assert_eq!(check(text).unwrap_err(), message);

@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(at("ports[0].role.dscp"), (6, 47));
         assert_eq!(at("ports[1].vlans{1}"), (7, 27));
         assert_eq!(at("ports[1].vlans[1]"), (7, 31));
-        assert_eq!(at("ports[1].last"), (7, 58));
+        assert_eq!(at("ports[1].last"), (7, 57));
     }
 
     #[test]

@@ -1,1 +1,38 @@
-//! (being built)
+//! The appliance's control API: HTTP and JSON over a Unix socket. This crate holds what both ends agree on,
+//! the [`types`] and the [`path`]s, and the [`Client`]. The server is the appliance's; nothing here knows
+//! DPDK or the board's protocol.
+
+mod client;
+pub mod types;
+
+pub use client::{Client, ClientError};
+pub use types::*;
+
+/// Where each answer is found. All are `GET` and return JSON, but for [`path::CLEAR`] and [`path::TRACE`],
+/// which are `POST` with a JSON body.
+pub mod path {
+    /// [`Version`](crate::Version).
+    pub const VERSION: &str = "/v1/version";
+    /// List of [`PortInfo`](crate::PortInfo).
+    pub const PORTS: &str = "/v1/ports";
+    /// List of [`PortStats`](crate::PortStats).
+    pub const PORT_STATS: &str = "/v1/ports/stats";
+    /// [`FwdStats`](crate::FwdStats).
+    pub const FWD: &str = "/v1/fwd";
+    /// List of [`LcoreStats`](crate::LcoreStats).
+    pub const LCORES: &str = "/v1/lcores";
+    /// List of [`Drop`](crate::Drop).
+    pub const DROPS: &str = "/v1/drops";
+    /// List of [`NodeRow`](crate::NodeRow); query [`Scope`](crate::Scope).
+    pub const NODES: &str = "/v1/nodes";
+    /// List of [`HostRow`](crate::HostRow).
+    pub const HOSTS: &str = "/v1/hosts";
+    /// List of [`NetworkRow`](crate::NetworkRow); query [`Scope`](crate::Scope).
+    pub const NETWORKS: &str = "/v1/networks";
+    /// [`BoardState`](crate::BoardState).
+    pub const BOARD: &str = "/v1/board";
+    /// Takes [`ClearRequest`](crate::ClearRequest), returns `{}`.
+    pub const CLEAR: &str = "/v1/clear";
+    /// Takes [`TraceRequest`](crate::TraceRequest), returns [`TraceReport`](crate::TraceReport).
+    pub const TRACE: &str = "/v1/trace";
+}

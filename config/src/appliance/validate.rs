@@ -313,7 +313,6 @@ mod tests {
     #[test]
     fn pci_addresses() {
         assert_eq!(pci("0000:03:00.0").as_deref(), Some("0000:03:00.0"));
-        assert_eq!(pci("3B:1f.7").as_deref(), None, "the bus has two digits and the letters may be capital");
         assert_eq!(pci("AB:1f.7").as_deref(), Some("0000:ab:1f.7"));
         for bad in ["0000:03:20.0", "0000:03:00.8", "03:00", "0:3:0.0", "::.", "0000:03:00.0:1", "zz:00.0"] {
             assert_eq!(pci(bad), None, "{bad}");

@@ -1,0 +1,221 @@
+//! The client: one connection and one request at a time over the appliance's Unix socket, each within a
+//! time limit, every failure in words that say what to do.
+
+use crate::{
+    ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow, LcoreStats, NetworkRow, NodeRow,
+    PortInfo, PortStats, TraceReport, TraceRequest, TraceSource, Version, path,
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use stopover_config::net::Vni;
+use tokio::net::UnixStream;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens there.
+    #[error("no appliance listens at {}; start it, or give --ctl", .path.display())]
+    NoAppliance {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket is there, but not for this user.
+    #[error("no permission to use the socket {}; run as root or as a member of its group", .path.display())]
+    Forbidden {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Time is up.
+    #[error("the appliance at {} did not answer within {after_ms} ms; see whether it is stopped or overloaded", .path.display())]
+    Timeout {
+        /// The socket.
+        path: PathBuf,
+        /// The limit.
+        after_ms: u128,
+    },
+    /// The appliance refused.
+    #[error("{0}")]
+    Refused(ApiError),
+    /// What came back is not this API.
+    #[error("unexpected answer from {}: {what}; use a `stopover` of the appliance's version", .path.display())]
+    Protocol {
+        /// The socket.
+        path: PathBuf,
+        /// What was wrong with it.
+        what: String,
+    },
+}
+
+/// A client of one appliance. It holds no connection between calls.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+impl Client {
+    /// For the socket at this path; every call may take five seconds.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into(), timeout: Duration::from_secs(5) }
+    }
+
+    /// With another time limit for each call.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Who answers.
+    pub async fn version(&self) -> Result<Version, ClientError> {
+        self.get(path::VERSION).await
+    }
+
+    /// All ports.
+    pub async fn ports(&self) -> Result<Vec<PortInfo>, ClientError> {
+        self.get(path::PORTS).await
+    }
+
+    /// Device counters of all ports.
+    pub async fn port_stats(&self) -> Result<Vec<PortStats>, ClientError> {
+        self.get(path::PORT_STATS).await
+    }
+
+    /// Forwarding counters and the books.
+    pub async fn fwd(&self) -> Result<FwdStats, ClientError> {
+        self.get(path::FWD).await
+    }
+
+    /// Counters of all lcores.
+    pub async fn lcores(&self) -> Result<Vec<LcoreStats>, ClientError> {
+        self.get(path::LCORES).await
+    }
+
+    /// All drop reasons.
+    pub async fn drops(&self) -> Result<Vec<Drop>, ClientError> {
+        self.get(path::DROPS).await
+    }
+
+    /// Nodes of one network or of all.
+    pub async fn nodes(&self, vni: Option<Vni>) -> Result<Vec<NodeRow>, ClientError> {
+        self.get(&scoped(path::NODES, vni)).await
+    }
+
+    /// All hosts.
+    pub async fn hosts(&self) -> Result<Vec<HostRow>, ClientError> {
+        self.get(path::HOSTS).await
+    }
+
+    /// One network or all.
+    pub async fn networks(&self, vni: Option<Vni>) -> Result<Vec<NetworkRow>, ClientError> {
+        self.get(&scoped(path::NETWORKS, vni)).await
+    }
+
+    /// State of the watch.
+    pub async fn board(&self) -> Result<BoardState, ClientError> {
+        self.get(path::BOARD).await
+    }
+
+    /// Sets counters to zero.
+    pub async fn clear(&self, request: &ClearRequest) -> Result<(), ClientError> {
+        self.call::<serde_json::Value>(Method::POST, path::CLEAR, Some(encode(request)), self.timeout)
+            .await
+            .map(|_| ())
+    }
+
+    /// Follows a frame. Waiting for a captured one does not count against the client's time limit.
+    pub async fn trace(&self, request: &TraceRequest) -> Result<TraceReport, ClientError> {
+        let wait = match request.source {
+            TraceSource::Capture(_) => Duration::from_millis(request.timeout_ms),
+            TraceSource::FrameHex(_) => Duration::ZERO,
+        };
+        self.call(Method::POST, path::TRACE, Some(encode(request)), self.timeout + wait).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None, self.timeout).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        tokio::time::timeout(limit, self.exchange(method, path, body)).await.unwrap_or_else(|_| {
+            Err(ClientError::Timeout { path: self.socket.clone(), after_ms: limit.as_millis() })
+        })
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.connect_error(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| self.protocol(e))?;
+        // Ends by itself when the sender is dropped.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "appliance")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|e| self.protocol(e))?;
+        let response = sender.send_request(request).await.map_err(|e| self.protocol(e))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|e| self.protocol(e))?.to_bytes();
+        self.answer(status, &body)
+    }
+
+    fn answer<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
+        if status.is_success() {
+            return serde_json::from_slice(body).map_err(|e| self.protocol(e));
+        }
+        Err(match serde_json::from_slice::<ErrorBody>(body) {
+            Ok(refused) => ClientError::Refused(refused.error),
+            Err(_) => self.protocol(format!("status {status}")),
+        })
+    }
+
+    fn connect_error(&self, e: &io::Error) -> ClientError {
+        let path = self.socket.clone();
+        match e.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden { path },
+            // Nothing there, or the file of a process that is gone.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAppliance { path },
+            _ => ClientError::Protocol { path, what: e.to_string() },
+        }
+    }
+
+    fn protocol(&self, what: impl ToString) -> ClientError {
+        ClientError::Protocol { path: self.socket.clone(), what: what.to_string() }
+    }
+}
+
+fn scoped(path: &str, vni: Option<Vni>) -> String {
+    vni.map_or_else(|| path.to_owned(), |vni| format!("{path}?vni={vni}"))
+}
+
+/// JSON of a request type; these have no shape that could fail.
+fn encode(request: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(request).unwrap_or_default()
+}

@@ -1,0 +1,76 @@
+//! Requests and answers. Counters count from the appliance's start or the last clear; names of statistics
+//! are testpmd's where it has them; times carry their unit; ports are named as in the configuration.
+
+mod stats;
+mod tables;
+mod trace;
+
+pub use stats::*;
+pub use tables::*;
+pub use trace::*;
+
+use serde::{Deserialize, Serialize};
+
+/// Body of every answer whose status is not 2xx.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ApiError,
+}
+
+/// A refusal, in the three parts every message of Stopover has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}; expected {expected}; mend: {mend}")]
+pub struct ApiError {
+    /// What was found.
+    pub what: String,
+    /// What would have been right.
+    pub expected: String,
+    /// How to mend it.
+    pub mend: String,
+}
+
+impl ApiError {
+    /// From the three parts.
+    pub fn new(what: impl Into<String>, expected: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what: what.into(), expected: expected.into(), mend: mend.into() }
+    }
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The appliance's name, its host name at the board.
+    pub name: String,
+    /// Version of Stopover, with commit where known.
+    pub version: String,
+    /// Version of DPDK it runs with.
+    pub dpdk: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+}
+
+/// What to set to zero.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "what", deny_unknown_fields)]
+pub enum ClearRequest {
+    /// Device counters ([`PortStats`]) of one port or of all.
+    PortStats {
+        /// Port name; absent for all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<String>,
+    },
+    /// [`FwdStats`], and with them lcore and drop counters, which are parts of the same books.
+    FwdStats,
+}
+
+/// Query of the tables that belong to networks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// Only this network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<stopover_config::net::Vni>,
+}

@@ -1,0 +1,158 @@
+//! Tables as the appliance has them, which may be behind the board's, or outlive it.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use stopover_config::net::{FloodPolicy, Mac, Vni};
+
+/// One node of the replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Network.
+    pub vni: Vni,
+    /// The station's MAC.
+    pub mac: Mac,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Host it is on.
+    pub host: String,
+    /// Fencing generation of the board's record; 0 for a local station the board has not confirmed.
+    pub generation: u64,
+    /// Local port it is behind; absent for nodes of other hosts.
+    pub port: Option<String>,
+    /// How it came to be here.
+    pub origin: NodeOrigin,
+}
+
+/// How the appliance knows a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeOrigin {
+    /// The VIF's declaration.
+    Vif,
+    /// A static station of a segment.
+    Station,
+    /// Learned from a segment's traffic.
+    Learned,
+    /// From the board.
+    Board,
+    /// From the configuration's `declared`.
+    Declared,
+}
+
+/// One host of the replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRow {
+    /// Name at the board.
+    pub name: String,
+    /// Number the board gave it.
+    pub id: u32,
+    /// Underlay addresses.
+    pub vteps: Vec<IpAddr>,
+    /// Destination UDP port, host byte order.
+    pub udp_port: u16,
+    /// Up, as the board sees it.
+    pub up: bool,
+    /// It is this appliance.
+    pub own: bool,
+    /// How it is reached from here; absent for this appliance itself.
+    pub path: Option<HostPath>,
+    /// Nodes on it, in the networks known here.
+    pub nodes: u64,
+}
+
+/// How a host is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPath {
+    /// VTEP address in use; absent when there is no route to any.
+    pub vtep: Option<IpAddr>,
+    /// Underlay port.
+    pub port: Option<String>,
+    /// Own VTEP address used as source.
+    pub source: Option<IpAddr>,
+    /// Next hop on link: the host itself or a gateway.
+    pub next_hop: Option<IpAddr>,
+    /// The next hop's MAC.
+    pub next_hop_mac: Option<Mac>,
+    /// Whether that MAC is known.
+    pub state: NextHopState,
+}
+
+/// Resolution of a next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextHopState {
+    /// No route to any VTEP address of the host.
+    NoRoute,
+    /// Asked, not yet answered.
+    Resolving,
+    /// Known, confirmed lately.
+    Reachable,
+    /// Known, not confirmed lately; still used.
+    Stale,
+    /// Asked several times without answer.
+    Failed,
+    /// Configured.
+    Static,
+}
+
+/// One network of the replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRow {
+    /// Identifier.
+    pub vni: Vni,
+    /// Free text.
+    pub name: Option<String>,
+    /// What happens to broadcast, multicast and unknown unicast.
+    pub flood: FloodPolicy,
+    /// Largest IP packet in bytes, 0 when unset.
+    pub mtu: u16,
+    /// Local ports in it.
+    pub ports: Vec<String>,
+    /// Hosts that want its flooded frames.
+    pub members: Vec<MemberHost>,
+    /// Nodes in it.
+    pub nodes: u64,
+    /// Addresses in it.
+    pub ips: u64,
+}
+
+/// A host that wants flooded frames of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberHost {
+    /// Its name.
+    pub host: String,
+    /// Unregistered stations may be behind it.
+    pub segment: bool,
+}
+
+/// Where the appliance's tables come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardState {
+    /// There is a board; false when the configuration declares everything.
+    pub configured: bool,
+    /// The watch is running.
+    pub connected: bool,
+    /// Endpoint in use or tried last.
+    pub endpoint: Option<String>,
+    /// Revision received from the board.
+    pub revision: u64,
+    /// Revision every lcore forwards by; acknowledged to the board.
+    pub acknowledged: u64,
+    /// Seconds in the present state.
+    pub since_s: u64,
+    /// Why it is not connected, or was not.
+    pub last_error: Option<String>,
+    /// Local nodes the board refused, and why.
+    pub refused: Vec<RefusedClaim>,
+}
+
+/// A local node the board did not accept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedClaim {
+    /// Network.
+    pub vni: Vni,
+    /// The station's MAC.
+    pub mac: Mac,
+    /// The board's words.
+    pub why: String,
+}
