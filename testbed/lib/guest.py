@@ -1,0 +1,195 @@
+"""Real guests: Debian's kernel and busybox in an initramfs of a few megabytes, run by QEMU without KVM, their
+NIC on a vhost-user socket that an appliance listens on.
+
+The kernel package is downloaded once into target/testbed/cache/ and not installed. A guest's serial console
+is logged; on a virtio port (which, unlike a serial line, loses no byte) it runs command lines that we send and
+answers with their output and status.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import stat
+import time
+
+from .lab import CACHE, Failure, sh
+from .proc import Process
+
+MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover",
+           "net_failover", "virtio_net", "virtio_console"]  # in the order in which they must be loaded
+MEMORY_MIB = 128
+# Bits of the virtio feature word, virtio 1.2 section 5.1.3: what a guest may leave for us to finish.
+FEATURES = {"csum": 0, "guest_csum": 1, "guest_tso4": 7, "guest_tso6": 8, "host_tso4": 11, "host_tso6": 12}
+
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+for m in %s; do insmod /modules/$m.ko || echo "no module $m"; done
+ip link set lo up
+for k in accept_dad dad_transmits autoconf accept_ra router_solicitations; do
+    echo 0 > /proc/sys/net/ipv6/conf/default/$k
+    echo 0 > /proc/sys/net/ipv6/conf/eth0/$k
+done
+until [ -c /dev/vport0p1 ]; do usleep 10000; done
+exec <> /dev/vport0p1 >&0 2>&1
+echo "##guest ready##"
+while read -r line; do
+    sh -c "$line"
+    printf '\\n##%%d##\\n' $?
+done
+""" % " ".join(MODULES)
+
+
+def _cpio(entries):
+    """A newc archive (Documentation/driver-api/early-userspace/buffer-format) of (path, mode, data, device)."""
+    out = bytearray()
+    for number, (path, mode, data, device) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
+        name = path.encode() + b"\0"
+        fields = [number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name), 0]
+        out += b"070701" + b"".join(b"%08X" % f for f in fields) + name
+        out += b"\0" * (-len(out) % 4) + data
+        out += b"\0" * (-len(out) % 4)
+    return bytes(out)
+
+
+def images():
+    """The guest's kernel and initramfs, made on first use. Returns both paths."""
+    kernel, initramfs, made_from = CACHE / "vmlinuz", CACHE / "initramfs.cpio", CACHE / "initramfs.init"
+    if kernel.exists() and initramfs.exists() and made_from.exists() and made_from.read_text() == INIT:
+        return kernel, initramfs
+    CACHE.mkdir(parents=True, exist_ok=True)
+    work = CACHE / f"kernel.{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        depends = sh("apt-cache", "depends", "linux-image-cloud-amd64")
+        package = re.search(r"Depends: (linux-image-\d\S*)", depends)
+        if not package:
+            raise Failure("apt knows no linux-image-cloud-amd64: run `apt-get update`, or copy a guest kernel to "
+                          f"{kernel} and its initramfs to {initramfs}")
+        sh("sh", "-c", f"cd {work} && apt-get download -q {package[1]}", timeout=300)
+        sh("dpkg-deb", "-x", next(work.glob("*.deb")), work / "root", timeout=300)
+        found = {p.stem: p for p in (work / "root/lib/modules").rglob("*.ko")}
+        entries = [(d, stat.S_IFDIR | 0o755, b"", (0, 0))
+                   for d in ("bin", "dev", "etc", "modules", "proc", "sys", "tmp")]
+        entries += [("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)), ("dev/null", stat.S_IFCHR | 0o666, b"", (1, 3))]
+        entries += [("bin/busybox", stat.S_IFREG | 0o755, pathlib.Path("/bin/busybox").read_bytes(), (0, 0)),
+                    ("init", stat.S_IFREG | 0o755, INIT.encode(), (0, 0))]
+        entries += [(f"modules/{m}.ko", stat.S_IFREG | 0o644, found[m].read_bytes(), (0, 0)) for m in MODULES]
+        (work / "initramfs.cpio").write_bytes(_cpio(entries))
+        os.replace(work / "initramfs.cpio", initramfs)
+        os.replace(next((work / "root/boot").glob("vmlinuz-*")), kernel)
+        made_from.write_text(INIT)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return kernel, initramfs
+
+
+class Guest:
+    """One virtual machine. `vhost` is the socket of the appliance's port, which must be listening."""
+
+    def __init__(self, lab, name, vhost, mac, ns=None):
+        kernel, initramfs = images()
+        self.name, self.mac = name, mac
+        self.socket = lab.dir / f"{name}.cmd"
+        # `vectors=0` and TCG: see the lab notes on QEMU 7.2 (vhost-user and MSI-X), and on KVM in a nested VM.
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_MIB}M",
+                "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-object", f"memory-backend-memfd,id=mem,size={MEMORY_MIB}M,share=on", "-numa", "node,memdev=mem",
+                "-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 nokaslr",
+                "-serial", "stdio",
+                "-device", "virtio-serial-pci,vectors=0,max_ports=2",
+                "-chardev", f"socket,id=tty,path={self.socket},server=on,wait=off",
+                "-device", "virtserialport,chardev=tty,nr=1",
+                "-chardev", f"socket,id=c0,path={vhost}", "-netdev", "vhost-user,id=n0,chardev=c0",
+                "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0"]
+        self.process = Process(lab, f"guest-{name}", argv, ns=ns)
+        self.process.wait_path(self.socket)
+        self.line = socket.socket(socket.AF_UNIX)
+        self.line.connect(str(self.socket))
+        self.heard = b""
+
+    def _hear(self, pattern, timeout):
+        end = time.monotonic() + timeout
+        while not (m := re.search(pattern, self.heard)):
+            self.process.check()
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Failure(f"guest {self.name} did not answer within {timeout} s; "
+                              f"heard so far: {self.heard[-300:]!r}")
+            self.line.settimeout(min(left, 0.5))
+            try:
+                self.heard += self.line.recv(65536)
+            except TimeoutError:
+                pass
+        before, self.heard = self.heard[:m.start()], self.heard[m.end():]
+        return before.decode(errors="replace"), m
+
+    def booted(self, timeout=60):
+        """Waits until the guest takes commands."""
+        self._hear(rb"##guest ready##\r?\n", timeout)
+
+    def run(self, command, timeout=30, check=True):
+        """Runs one command line in the guest; returns its output, or (status, output) with check=False."""
+        self.start(command)
+        return self.finish(command, timeout, check)
+
+    def start(self, command):
+        """Sends a command line without waiting for it; `finish` must follow."""
+        self.line.sendall(command.encode() + b"\n")
+
+    def finish(self, command="", timeout=30, check=True):
+        """Waits for the command sent last."""
+        text, m = self._hear(rb"\n##(\d+)##\r?\n", timeout)
+        status = int(m[1])
+        if not check:
+            return status, text
+        if status:
+            raise Failure(f"in guest {self.name}, `{command}` ended with status {status}: {text.strip()}")
+        return text
+
+    def features(self):
+        """Which of FEATURES the guest's driver negotiated."""
+        bits = self.run("cat /sys/class/net/eth0/device/features").strip()
+        return {name: bits[bit] == "1" for name, bit in FEATURES.items()}
+
+    def address(self, *addresses):
+        """Brings the NIC up with these addresses (with prefix length)."""
+        for a in addresses:
+            self.run(f"ip addr add {a} dev eth0")
+        self.run("ip link set eth0 up")
+
+    def ping(self, ip, count=20, interval=0.1, size=56):
+        """Pings from inside; returns sent, received, lost, duplicated."""
+        _, text = self.run(f"ping -c {count} -i {interval} -s {size} -W 3 {ip}", timeout=count * interval + 20,
+                           check=False)
+        m = re.search(r"(\d+) packets transmitted, (\d+) packets received(?:, (\d+) duplicates)?", text)
+        if not m:
+            raise Failure(f"ping in guest {self.name} said: {text.strip()}")
+        return {"sent": int(m[1]), "received": int(m[2]), "lost": int(m[1]) - int(m[2]), "duplicated": int(m[3] or 0)}
+
+
+def tcp(sender, receiver, ip, mebibytes=4, port=5000, timeout=90):
+    """Sends random bytes from one guest to another over TCP and compares what arrived. Returns the number of
+    bytes that arrived intact (0 if the digests differ) and the seconds it took."""
+    sender.run(f"[ -f /tmp/data-{mebibytes} ] || dd if=/dev/urandom of=/tmp/data-{mebibytes} bs=1M count={mebibytes} 2>&1",
+               timeout=timeout)
+    want = sender.run(f"md5sum < /tmp/data-{mebibytes}", timeout=timeout).split()[0]
+    # The receiver's nc must not see the end of its own input, or it hangs up: a pipe nobody writes to.
+    receiver.run("rm -f /tmp/got /tmp/done; [ -p /tmp/never ] || mkfifo /tmp/never")
+    receiver.run(f"(nc -l -p {port} <> /tmp/never > /tmp/got 2>/dev/null; touch /tmp/done) &")
+    time.sleep(0.3)
+    began = time.monotonic()
+    status, text = sender.run(f"timeout {timeout - 10} nc {ip} {port} < /tmp/data-{mebibytes}", timeout=timeout,
+                              check=False)
+    took = time.monotonic() - began
+    if status:
+        return 0, took, f"the sender's nc ended with status {status}: {text.strip()}"
+    receiver.run("for i in $(seq 100); do [ -e /tmp/done ] && break; usleep 50000; done", timeout=20)
+    size, got = receiver.run("wc -c < /tmp/got; md5sum < /tmp/got", timeout=timeout).split()[:2]
+    return (int(size), took, "") if got == want else (0, took, f"{size} bytes arrived with digest {got}, sent {want}")

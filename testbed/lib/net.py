@@ -1,0 +1,89 @@
+"""Network namespaces, veth pairs and bridges, all inside namespaces of this run: the machine's own network is
+never touched. IPv6 is quiet by default (no autoconfiguration, no router solicitation, no duplicate address
+detection), so that a capture holds what the scenario sent and little else."""
+
+from .lab import sh
+
+QUIET_V6 = {
+    "autoconf": 0, "accept_ra": 0, "router_solicitations": 0, "accept_dad": 0, "dad_transmits": 0,
+}
+
+
+class Namespace:
+    """A network namespace `so<pid>-NAME`."""
+
+    def __init__(self, lab, name):
+        self.lab = lab
+        self.name = name
+        self.full = f"so{lab.pid}-{name}"
+        sh("ip", "netns", "add", self.full)
+        lab.namespaces.append(self)
+        for key, value in QUIET_V6.items():
+            self.sysctl(f"ipv6.conf.default.{key}", value)
+        self.ip("link", "set", "lo", "up")
+
+    def command(self, argv):
+        """The command that runs `argv` here; unlike `ip netns exec` it leaves the mounts alone."""
+        return ["nsenter", f"--net=/run/netns/{self.full}", "--", *map(str, argv)]
+
+    def run(self, *argv, **kw):
+        """Runs a command here to its end, returns what it printed."""
+        return sh(*self.command(argv), **kw)
+
+    def ip(self, *argv):
+        """`ip` here."""
+        return sh("ip", "-n", self.full, *argv)
+
+    def sysctl(self, key, value):
+        """Sets net.KEY here. Keys whose interface name has a dot are not supported."""
+        self.run("sh", "-c", f"echo {value} > /proc/sys/net/{key.replace('.', '/')}")
+
+    def no_ipv6(self, dev):
+        """The kernel speaks no IPv6 on this interface: for ends that an appliance owns."""
+        self.sysctl(f"ipv6.conf.{dev}.disable_ipv6", 1)
+
+    def plain(self, dev):
+        """Switches off what a veth leaves for hardware to finish, so that every frame on it is complete:
+        checksums, segmentation, VLAN tags."""
+        self.run("ethtool", "-K", dev, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off",
+                 "sg", "off", "rxvlan", "off", "txvlan", "off", check=False)
+
+    def address(self, dev, *addresses):
+        """Adds addresses (with prefix length) that are usable at once."""
+        for a in addresses:
+            self.ip("address", "add", a, "dev", dev, *(["nodad"] if ":" in a else []))
+
+    def bridge(self, dev, mtu=9000):
+        """A bridge without spanning tree, without multicast snooping."""
+        self.ip("link", "add", dev, "type", "bridge", "stp_state", 0, "mcast_snooping", 0)
+        self.ip("link", "set", dev, "mtu", mtu)
+        self.no_ipv6(dev)
+        self.ip("link", "set", dev, "up")
+
+    def drops(self, dev):
+        """Frames this interface's kernel side could not take: (receive, transmit)."""
+        text = self.run("cat", "/proc/net/dev")
+        for line in text.splitlines():
+            if line.strip().startswith(f"{dev}:"):
+                f = line.split(":")[1].split()
+                return int(f[3]), int(f[11])
+        raise KeyError(dev)
+
+
+def veth(a, a_dev, b, b_dev, mtu=1500, a_mac=None, b_mac=None):
+    """A cable between two namespaces, both ends up and plain."""
+    extra_a = ["address", a_mac] if a_mac else []
+    extra_b = ["address", b_mac] if b_mac else []
+    sh("ip", "-n", a.full, "link", "add", a_dev, "mtu", mtu, *extra_a, "type", "veth",
+       "peer", "name", b_dev, "netns", b.full, "mtu", mtu, *extra_b)
+    for ns, dev in ((a, a_dev), (b, b_dev)):
+        ns.plain(dev)
+        ns.ip("link", "set", dev, "up")
+
+
+def wire_to_bridge(host, host_dev, switch, bridge, port, mtu=1600):
+    """A cable from a host's underlay interface, on which its kernel stays silent, to a port of a switch."""
+    veth(host, host_dev, switch, port, mtu=mtu)
+    host.no_ipv6(host_dev)
+    switch.no_ipv6(port)
+    switch.ip("link", "set", port, "master", bridge)

@@ -1,0 +1,162 @@
+"""The programs under test: where they are, how they are configured and started, and what they say of themselves.
+The one place that knows their command lines and the shape of their JSON."""
+
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+from . import ron
+from .lab import TARGET, Failure, say, sh
+from .proc import Process
+
+BIN = pathlib.Path(os.environ.get("STOPOVER_BIN", TARGET / "release"))
+MEMORY_MIB = 160  # hugepage memory of one appliance; 16384 mbufs of 2176 bytes and their headers need 40
+AF_PACKET = "framecnt=2048"  # receive ring: 2048 frames of 2 KiB bridge the moments when a busy machine runs others
+
+
+def program(name):
+    """Path of one of our binaries."""
+    path = BIN / name
+    if not path.exists():
+        raise Failure(f"`{path}` is missing: run `make build`, or set STOPOVER_BIN to the folder that has it")
+    return path
+
+
+class Board:
+    """A board process, listening on a unix socket that all namespaces of the run can reach."""
+
+    def __init__(self, lab, ns=None):
+        self.endpoint = f"unix:{lab.dir}/bbs.sock"
+        config = lab.dir / "bbs.ron"
+        config.write_text(ron.dumps({"listen": [self.endpoint], "store": f"{lab.dir}/bbs.redb"}) + "\n")
+        self.process = Process(lab, "bbs", [program("stopover-bbs"), config], ns=ns, env={"RUST_BACKTRACE": "1"})
+        self.process.wait_path(lab.dir / "bbs.sock")
+
+    def cli(self, *argv):
+        """`stopover ARGV` as the operator of the board types it."""
+        return sh(program("stopover"), "--board", self.endpoint, *argv)
+
+    def json(self, *argv):
+        """The same, decoded."""
+        return json.loads(self.cli(*argv, "--json"))
+
+
+class Appliance:
+    """An appliance: collects its ports, writes its configuration, then runs in namespace `ns`."""
+
+    def __init__(self, lab, name, ns, board=None, memory=MEMORY_MIB):
+        self.lab, self.name, self.ns = lab, name, ns
+        self.socket = lab.dir / f"{name}.sock"
+        self.config = {
+            "name": name,
+            # Two lcores: 0 runs the control thread, 1 the ports; both may use either CPU of a small machine.
+            "eal": ["--no-pci", "--in-memory", "--file-prefix", f"so{lab.pid}{name}", "-m", str(memory),
+                    "--lcores", "0@(0-1),1@(0-1)"],
+            "vdevs": [],
+            "idle": ron.tagged("adaptive", cap_us=100),
+            "ctl": str(self.socket),
+            "ports": [],
+        }
+        if board is not None:
+            self.config["board"] = [board.endpoint]
+        self.process = None
+
+    def port(self, name, vdev, role, **more):
+        """Adds a port on a vdev string; the device is what precedes its first comma."""
+        self.config["vdevs"].append(vdev)
+        self.config["ports"].append({"name": name, "device": vdev.split(",")[0], **more, "role": role})
+
+    def af_packet(self, name, iface, role, **more):
+        """Adds a port on a network interface of the namespace."""
+        n = sum(v.startswith("net_af_packet") for v in self.config["vdevs"])
+        self.port(name, f"net_af_packet{n},iface={iface},{AF_PACKET}", role, **more)
+
+    def vhost(self, name, socket, role, tso=False, **more):
+        """Adds a vhost-user port that listens on `socket`."""
+        n = sum(v.startswith("net_vhost") for v in self.config["vdevs"])
+        self.port(name, f"net_vhost{n},iface={socket}{',tso=1' if tso else ''}", role, **more)
+
+    def write(self, path=None):
+        """Writes the configuration file, returns its path."""
+        path = path or self.lab.dir / f"{self.name}.ron"
+        path.write_text(ron.dumps(self.config) + "\n")
+        (self.lab.logs / path.name).write_text(path.read_text())
+        return path
+
+    def start(self):
+        """Starts it and waits until it answers the CLI."""
+        self.process = Process(self.lab, self.name, [program("stopover-appliance"), self.write()], ns=self.ns,
+                               env={"RUST_BACKTRACE": "1"})
+        self.process.wait_path(self.socket, timeout=30)
+        return self
+
+    def cli(self, *argv):
+        """`stopover ARGV` towards this appliance."""
+        return sh(program("stopover"), "--appliance", self.socket, *argv)
+
+    def json(self, *argv):
+        """The same, decoded."""
+        return json.loads(self.cli(*argv, "--json"))
+
+    def unaccounted(self, patience=3):
+        """Frames its books cannot explain, once they stand still: |received - sent - held - dropped|."""
+        end, last = time.monotonic() + patience, None
+        while True:
+            last = abs(int(_find(self.json("show", "fwd", "stats", "all"), "unaccounted")))
+            if last == 0 or time.monotonic() > end:
+                return last
+            time.sleep(0.2)
+
+    def save_books(self):
+        """Keeps what it says of itself beside the logs, for whoever must explain a failure."""
+        for words in (["show", "fwd", "stats", "all"], ["show", "port", "stats", "all"], ["show", "drops"],
+                      ["show", "nodes"], ["show", "hosts"], ["show", "lcores"]):
+            try:
+                text = self.cli(*words)
+            except (Failure, subprocess.TimeoutExpired) as e:
+                text = f"{e}\n"
+            with open(self.lab.logs / f"{self.name}-books.txt", "a") as f:
+                f.write(f"$ stopover {' '.join(words)}\n{text}\n")
+
+
+def _find(value, key):
+    """The first value of `key` anywhere in decoded JSON."""
+    if isinstance(value, dict):
+        if key in value:
+            return value[key]
+        value = list(value.values())
+    if isinstance(value, list):
+        for v in value:
+            found = _find(v, key)
+            if found is not None:
+                return found
+    return None
+
+
+def books(appliances):
+    """Sum of unaccounted frames over appliances; their tables and counters are kept beside the logs."""
+    total = 0
+    for a in appliances:
+        a.process.check()
+        n = a.unaccounted()
+        if n:
+            say(f"{a.name} cannot account for {n} frames")
+        a.save_books()
+        total += n
+    return total
+
+
+def wait_nodes(appliances, expected, timeout=20):
+    """Waits until every appliance knows of exactly so many nodes."""
+    end = time.monotonic() + timeout
+    while True:
+        known = {a.name: len(a.json("show", "nodes")) for a in appliances}
+        if all(n == expected for n in known.values()):
+            return
+        for a in appliances:
+            a.process.check()
+        if time.monotonic() > end:
+            raise Failure(f"after {timeout} s the appliances know of {known} nodes; {expected} were expected everywhere")
+        time.sleep(0.1)

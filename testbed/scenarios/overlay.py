@@ -1,0 +1,94 @@
+#!/usr/bin/python3
+"""Three hosts, two networks with the same MACs and IPs in both: everybody reaches everybody of their own network,
+nobody of the other.
+
+Host a has a VM of each network; host b two of each, so that frames also stay on one host; behind host c lies
+a site with a VLAN trunk and two stations of each network on one bridge. All pairs, over IPv4 and IPv6: ping, UDP
+streams with sequence numbers (also broadcast and multicast), TCP by iperf3. The underlay is captured whole and
+read by tshark.
+"""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lib import capture, fabric, scenario, stopover, traffic
+from lib.lab import Failure, say
+
+NETWORKS = {100: "red", 200: "blue"}
+VLANS = {10: 100, 20: 200}
+
+
+def body(lab):
+    say("building three hosts, an underlay switch, two networks with five stations each")
+    lab.hugepages(3 * stopover.MEMORY_MIB + 64)
+    board = stopover.Board(lab)
+    net = fabric.Fabric(lab)
+    a, b, c = (net.host(n, board) for n in ("gw-a", "gw-b", "gw-c"))
+
+    def tenant(vni, n):
+        # The same MAC and addresses in both networks; only the identity in the datagrams differs.
+        return fabric.Tenant(lab, f"{NETWORKS[vni]}{n}", vni + n, vni, f"02:00:00:00:00:{n:02x}",
+                             [f"192.168.0.{n}/24", f"fd01::{n}/64"])
+
+    stations = {(vni, n): tenant(vni, n) for vni in NETWORKS for n in range(1, 6)}
+    for vni in NETWORKS:
+        stations[vni, 1].plug_vif(a)
+        stations[vni, 2].plug_vif(b)
+        stations[vni, 3].plug_vif(b)
+    behind = [stations[vni, n] for vni in NETWORKS for n in (4, 5)]
+    site = fabric.trunk(lab, c, "site", VLANS, behind)
+    for s in behind:
+        s.plug_bridge(site, "br0", vlan=next(v for v, vni in VLANS.items() if vni == s.vni))
+    everybody = list(stations.values())
+
+    for host in net.hosts:
+        host.start()
+    stopover.wait_nodes(net.hosts, len(everybody))
+    say(f"board and three appliances run; each knows all {len(everybody)} nodes")
+
+    wire = capture.Capture(lab, net.switch, "br0", "underlay")
+    pinged, bad_pings = traffic.pings(everybody, count=5)
+    say(f"ping: {dict(pinged)}")
+    udp = traffic.streams(lab, everybody, count=100, rate=400)
+    say(f"UDP streams: {dict(udp)}")
+    iperf = traffic.Iperf(lab, everybody)
+    tcp, bad_tcp = iperf.all_pairs(amount="512K")
+    iperf.stop()
+    say(f"iperf3: {dict(tcp)}")
+    for line in bad_pings + bad_tcp:
+        say(line)
+    if bad_tcp:
+        raise Failure(f"{len(bad_tcp)} TCP transfers failed")
+    wire.stop()
+
+    unaccounted = stopover.books(net.hosts)
+    say("reading the capture of the underlay with tshark")
+    requests = capture.address_requests(wire.path)
+    bad = capture.bad_checksums(wire.path)
+    warned = capture.warnings(wire.path)
+    for what, rows in (("address request on the underlay", requests), ("bad checksum", bad), ("tshark warns", warned)):
+        for row in rows[:5]:
+            say(f"{what}: frame {' '.join(row)}")
+    return {
+        "lost": udp["lost"] + pinged["lost"],
+        "duplicated": udp["duplicated"] + pinged["duplicated"],
+        "reordered": udp["reordered"],
+        "leaked_between_networks": udp["leaked_between_networks"] + udp["astray"],
+        "damaged": udp["damaged"],
+        "arp_on_underlay": len(requests),
+        "unaccounted": unaccounted,
+        "bad_checksums": len(bad),
+        "tshark_warnings": len(warned),
+        "not_vxlan": capture.not_vxlan(wire.path),
+        "vxlan_frames": capture.count(wire.path, "vxlan"),
+        "udp_sent": udp["sent"],
+        **tcp,
+    }
+
+
+scenario.main("overlay", body,
+              must_be_zero=["lost", "duplicated", "leaked_between_networks", "damaged", "arp_on_underlay",
+                            "unaccounted", "bad_checksums", "tshark_warnings", "not_vxlan"],
+              must_be_positive=["vxlan_frames", "udp_sent", "tcp_bytes"])
