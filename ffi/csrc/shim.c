@@ -1,0 +1,200 @@
+/* See shim.h. One call per burst; nothing here keeps state. */
+#include "shim.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include <rte_log.h>
+
+int shim_errno(void) { return rte_errno; }
+
+uint32_t shim_lcore_id(void) { return rte_lcore_id(); }
+
+void shim_log_to_stderr(void) { rte_openlog_stream(stderr); }
+
+uint64_t shim_tsc(void) { return rte_rdtsc(); }
+
+int shim_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+int shim_set_timer_slack(unsigned long ns) { return prctl(PR_SET_TIMERSLACK, ns, 0, 0, 0); }
+
+struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool) { return rte_pktmbuf_alloc(pool); }
+
+int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint32_t n)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, n);
+}
+
+void shim_pktmbuf_free(struct rte_mbuf *m) { rte_pktmbuf_free(m); }
+
+uint16_t shim_pool_data_room(struct rte_mempool *pool) { return rte_pktmbuf_data_room_size(pool); }
+
+uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n)
+{
+	return rte_eth_rx_burst(port, queue, mbufs, n);
+}
+
+uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, n);
+}
+
+uint16_t shim_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n)
+{
+	return rte_eth_tx_prepare(port, queue, mbufs, n);
+}
+
+int shim_dev_info(uint16_t port, struct shim_dev_info *out)
+{
+	struct rte_eth_dev_info info;
+	int rc = rte_eth_dev_info_get(port, &info);
+
+	memset(out, 0, sizeof(*out));
+	if (rc != 0)
+		return rc;
+	snprintf(out->driver, sizeof(out->driver), "%s", info.driver_name != NULL ? info.driver_name : "");
+	out->max_rxq = info.max_rx_queues;
+	out->max_txq = info.max_tx_queues;
+	out->min_mtu = info.min_mtu;
+	out->max_mtu = info.max_mtu;
+	out->max_rx_pktlen = info.max_rx_pktlen;
+	out->rx_offloads = info.rx_offload_capa;
+	out->tx_offloads = info.tx_offload_capa;
+	out->rxq_offloads = info.rx_queue_offload_capa;
+	out->txq_offloads = info.tx_queue_offload_capa;
+	out->rss = info.flow_type_rss_offloads;
+	out->link_interrupt = info.dev_flags != NULL && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
+	return 0;
+}
+
+int shim_dev_configure(uint16_t port, const struct shim_dev_conf *conf)
+{
+	struct rte_eth_conf eth;
+
+	memset(&eth, 0, sizeof(eth));
+	eth.rxmode.mtu = conf->mtu;
+	eth.rxmode.offloads = conf->rx_offloads;
+	eth.txmode.offloads = conf->tx_offloads;
+	eth.intr_conf.lsc = conf->link_interrupt != 0;
+	if (conf->rss != 0) {
+		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		eth.rx_adv_conf.rss_conf.rss_hf = conf->rss;
+	}
+	return rte_eth_dev_configure(port, conf->rxq, conf->txq, &eth);
+}
+
+int shim_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket, uint64_t offloads,
+			struct rte_mempool *pool)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_rxconf conf;
+	int rc = rte_eth_dev_info_get(port, &info);
+
+	if (rc != 0)
+		return rc;
+	conf = info.default_rxconf;
+	conf.offloads = offloads;
+	return rte_eth_rx_queue_setup(port, queue, desc, (unsigned int)socket, &conf, pool);
+}
+
+int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket, uint64_t offloads)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_txconf conf;
+	int rc = rte_eth_dev_info_get(port, &info);
+
+	if (rc != 0)
+		return rc;
+	conf = info.default_txconf;
+	conf.offloads = offloads;
+	return rte_eth_tx_queue_setup(port, queue, desc, (unsigned int)socket, &conf);
+}
+
+int shim_mac(uint16_t port, uint8_t mac[6])
+{
+	struct rte_ether_addr addr;
+	int rc = rte_eth_macaddr_get(port, &addr);
+
+	if (rc == 0)
+		memcpy(mac, addr.addr_bytes, sizeof(addr.addr_bytes));
+	return rc;
+}
+
+int shim_link(uint16_t port, struct shim_link *out)
+{
+	struct rte_eth_link link;
+	int rc;
+
+	memset(&link, 0, sizeof(link));
+	rc = rte_eth_link_get_nowait(port, &link);
+	if (rc != 0)
+		return rc;
+	out->up = link.link_status == RTE_ETH_LINK_UP;
+	out->full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
+	out->speed_mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
+	return 0;
+}
+
+int shim_stats(uint16_t port, struct shim_stats *out)
+{
+	struct rte_eth_stats stats;
+	int rc;
+
+	memset(&stats, 0, sizeof(stats));
+	rc = rte_eth_stats_get(port, &stats);
+	if (rc != 0)
+		return rc;
+	out->rx_packets = stats.ipackets;
+	out->rx_bytes = stats.ibytes;
+	out->rx_missed = stats.imissed;
+	out->rx_errors = stats.ierrors;
+	out->rx_nombuf = stats.rx_nombuf;
+	out->tx_packets = stats.opackets;
+	out->tx_bytes = stats.obytes;
+	out->tx_errors = stats.oerrors;
+	return 0;
+}
+
+void shim_mbuf_read(const struct rte_mbuf *m, struct shim_mbuf_view *v)
+{
+	memset(v, 0, sizeof(*v));
+	v->buf_addr = m->buf_addr;
+	v->data_off = m->data_off;
+	v->refcnt = rte_mbuf_refcnt_read(m);
+	v->nb_segs = m->nb_segs;
+	v->port = m->port;
+	v->ol_flags = m->ol_flags;
+	v->pkt_len = m->pkt_len;
+	v->data_len = m->data_len;
+	v->vlan_tci = m->vlan_tci;
+	v->buf_len = m->buf_len;
+	v->rss = m->hash.rss;
+	v->pool = m->pool;
+	v->next = m->next;
+	v->l2_len = m->l2_len;
+	v->l3_len = m->l3_len;
+	v->l4_len = m->l4_len;
+	v->tso_segsz = m->tso_segsz;
+}
+
+void shim_mbuf_write(struct rte_mbuf *m, const struct shim_mbuf_view *v)
+{
+	m->buf_addr = v->buf_addr;
+	m->data_off = v->data_off;
+	rte_mbuf_refcnt_set(m, v->refcnt);
+	m->nb_segs = v->nb_segs;
+	m->port = v->port;
+	m->ol_flags = v->ol_flags;
+	m->pkt_len = v->pkt_len;
+	m->data_len = v->data_len;
+	m->vlan_tci = v->vlan_tci;
+	m->buf_len = v->buf_len;
+	m->hash.rss = v->rss;
+	m->pool = v->pool;
+	m->next = v->next;
+	m->l2_len = v->l2_len;
+	m->l3_len = v->l3_len;
+	m->l4_len = v->l4_len;
+	m->tso_segsz = v->tso_segsz;
+}

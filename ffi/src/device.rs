@@ -1,0 +1,304 @@
+//! Devices as DPDK found them, before they are configured. Enters: a name from the configuration, a vdev's or a
+//! PCI address. Leaves: a [`Device`] that nobody else in the process has, or an error that says why DPDK does not
+//! see it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::eal::{Eal, Runtime};
+use crate::error::{Error, ErrorKind, c_name, text};
+use crate::sys;
+
+const PORTS_MAX: usize = sys::RTE_MAX_ETHPORTS as usize;
+/// Ports that have a [`Device`] or [`crate::Port`]. Two owners of one port would be two pollers of one queue.
+static TAKEN: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
+
+/// A device that this process has for itself, not yet configured: see [`Device::configure`].
+#[must_use]
+pub struct Device {
+    id: u16,
+    name: String,
+    runtime: Arc<Runtime>,
+}
+
+/// What a driver says of its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The driver, such as `net_vhost`.
+    pub driver: String,
+    /// Most receive queues.
+    pub max_rxq: u16,
+    /// Most transmit queues.
+    pub max_txq: u16,
+    /// Smallest MTU, in bytes.
+    pub min_mtu: u16,
+    /// Largest MTU, in bytes: what the driver names, or what its largest frame leaves.
+    pub max_mtu: u16,
+    /// What it can do, were it asked.
+    pub offloads: Offloads,
+    /// NUMA node, where it has one.
+    pub socket: Option<u32>,
+    /// Whether it tells of link changes by itself.
+    pub link_interrupt: bool,
+    pub(crate) rss_hash_functions: u64,
+    pub(crate) rss_hash_in_mbuf: bool,
+}
+
+/// Work a device takes over, as far as this program can use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offloads {
+    /// Checks the IPv4 header checksum of what it receives.
+    pub rx_ip_csum: bool,
+    /// Checks TCP and UDP checksums of what it receives. With `net_vhost` it also means that checksums a guest left
+    /// unfinished stay so ([`Csum::None`](crate::Csum::None)); otherwise the driver finishes them in software.
+    pub rx_l4_csum: bool,
+    /// Fills in IPv4 header checksums.
+    pub tx_ip_csum: bool,
+    /// Fills in TCP and UDP checksums.
+    pub tx_l4_csum: bool,
+    /// Cuts TCP segments.
+    pub tso: bool,
+    /// Sends frames of several segments.
+    pub multi_segs: bool,
+    /// Receives frames longer than one buffer, into several.
+    pub scatter: bool,
+    /// Spreads flows over receive queues.
+    pub rss: bool,
+}
+
+impl Offloads {
+    const RX: [(u64, fn(&mut Self) -> &mut bool); 3] = [
+        (sys::SHIM_RXO_IPV4_CSUM, |o| &mut o.rx_ip_csum),
+        (sys::SHIM_RXO_UDP_CSUM | sys::SHIM_RXO_TCP_CSUM, |o| &mut o.rx_l4_csum),
+        (sys::SHIM_RXO_SCATTER, |o| &mut o.scatter),
+    ];
+    const TX: [(u64, fn(&mut Self) -> &mut bool); 4] = [
+        (sys::SHIM_TXO_IPV4_CSUM, |o| &mut o.tx_ip_csum),
+        (sys::SHIM_TXO_UDP_CSUM | sys::SHIM_TXO_TCP_CSUM, |o| &mut o.tx_l4_csum),
+        (sys::SHIM_TXO_TCP_TSO, |o| &mut o.tso),
+        (sys::SHIM_TXO_MULTI_SEGS, |o| &mut o.multi_segs),
+    ];
+
+    fn from_bits(rx: u64, tx: u64, rss: u64) -> Self {
+        let mut offloads = Self { rss: rss != 0, ..Self::default() };
+        for (bits, field) in Self::RX {
+            *field(&mut offloads) = rx & bits == bits;
+        }
+        for (bits, field) in Self::TX {
+            *field(&mut offloads) = tx & bits == bits;
+        }
+        offloads
+    }
+
+    /// DPDK's words for these, (receive, transmit).
+    pub(crate) fn to_bits(mut self) -> (u64, u64) {
+        let rx = Self::RX.iter().filter(|(_, field)| *field(&mut self)).map(|(bits, _)| bits).sum();
+        let tx = Self::TX.iter().filter(|(_, field)| *field(&mut self)).map(|(bits, _)| bits).sum();
+        (rx, tx)
+    }
+}
+
+impl Device {
+    /// Takes the device of this name: a vdev's (`net_vhost0`) or a PCI address (`0000:03:00.0` or `03:00.0`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchDevice`] with the reason, as far as the machine shows it; [`ErrorKind::Busy`] if the
+    /// program took it before.
+    pub fn find(eal: &Eal, name: &str) -> Result<Self, Error> {
+        let pci = pci_address(name);
+        let name = pci.clone().unwrap_or_else(|| name.to_owned());
+        let c_name = c_name(&name)?;
+        let mut id = 0;
+        // SAFETY: EAL is up; the name is NUL-terminated, `id` is ours.
+        if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } != 0 {
+            let error = Error::new(ErrorKind::NoSuchDevice, format!("DPDK has no device {name}"));
+            return Err(error.mend(match pci {
+                Some(address) => why_no_pci(&address, Path::new("/sys/bus/pci/devices")),
+                None => format!(
+                    "create it with the EAL argument --vdev={name},…; the devices here are [{}]",
+                    names(eal).join(", ")
+                ),
+            }));
+        }
+        if TAKEN.get(usize::from(id)).is_none_or(|taken| taken.swap(true, Ordering::SeqCst)) {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("device {name} is used by another port already"),
+            )
+            .mend("give each port a device of its own"));
+        }
+        Ok(Self { id, name, runtime: eal.runtime() })
+    }
+
+    /// DPDK's number for it.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// The name it was found by, PCI addresses in full.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the driver says of it.
+    pub fn info(&self) -> Result<DeviceInfo, Error> {
+        info(self.id, &self.name)
+    }
+
+    /// Makes it a port's: it stays taken for as long as the process lives.
+    pub(crate) fn into_parts(self) -> (u16, String, Arc<Runtime>) {
+        let parts = (self.id, self.name.clone(), self.runtime.clone());
+        TAKEN[usize::from(self.id)].store(true, Ordering::SeqCst);
+        std::mem::forget(self);
+        parts
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some(taken) = TAKEN.get(usize::from(self.id)) {
+            taken.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The names of all devices DPDK has.
+pub fn names(_eal: &Eal) -> Vec<String> {
+    let mut found = Vec::new();
+    for id in 0..PORTS_MAX as u16 {
+        let mut name = [0; sys::SHIM_NAME_MAX];
+        // SAFETY: EAL is up; the array has the size that DPDK's names have at most.
+        if unsafe {
+            sys::rte_eth_dev_is_valid_port(id) != 0
+                && sys::rte_eth_dev_get_name_by_port(id, name.as_mut_ptr()) == 0
+        } {
+            found.push(text(&name));
+        }
+    }
+    found
+}
+
+/// Ethernet header and checksum: what a frame has beyond its MTU when the driver does not say otherwise.
+const FRAME_OVERHEAD: u32 = 18;
+
+fn info(id: u16, name: &str) -> Result<DeviceInfo, Error> {
+    let mut raw = std::mem::MaybeUninit::<sys::shim_dev_info>::zeroed();
+    // SAFETY: `raw` is ours, and all zeroes is a value of it; a wrong id is refused by DPDK.
+    let (rc, raw, socket) = unsafe {
+        (sys::shim_dev_info(id, raw.as_mut_ptr()), raw.assume_init(), sys::rte_eth_dev_socket_id(id))
+    };
+    if rc != 0 {
+        return Err(Error::from_rc(format!("device {name}: its driver does not describe it"), rc));
+    }
+    Ok(DeviceInfo {
+        driver: text(&raw.driver),
+        max_rxq: raw.max_rxq,
+        max_txq: raw.max_txq,
+        min_mtu: raw.min_mtu,
+        max_mtu: max_mtu(raw.max_mtu, raw.max_rx_pktlen),
+        offloads: Offloads::from_bits(raw.rx_offloads, raw.tx_offloads, raw.rss & sys::SHIM_RSS_WANTED),
+        socket: u32::try_from(socket).ok(),
+        link_interrupt: raw.link_interrupt != 0,
+        rss_hash_functions: raw.rss & sys::SHIM_RSS_WANTED,
+        rss_hash_in_mbuf: raw.rx_offloads & sys::SHIM_RXO_RSS_HASH != 0,
+    })
+}
+
+/// The largest MTU ethdev will accept: it derives the overhead of a frame just so, and refuses what exceeds the
+/// driver's largest frame.
+fn max_mtu(max_mtu: u16, max_rx_pktlen: u32) -> u16 {
+    let named = u32::from(max_mtu);
+    let overhead =
+        if max_mtu != u16::MAX && max_rx_pktlen > named { max_rx_pktlen - named } else { FRAME_OVERHEAD };
+    named.min(max_rx_pktlen.saturating_sub(overhead)) as u16
+}
+
+/// The full form of a PCI address, if this is one.
+fn pci_address(name: &str) -> Option<String> {
+    let hex = |s: &str, digits: usize| s.len() == digits && s.bytes().all(|b| b.is_ascii_hexdigit());
+    let (rest, function) = name.rsplit_once('.')?;
+    let parts: Vec<&str> = rest.split(':').collect();
+    let (domain, bus, device) = match parts[..] {
+        [bus, device] => ("0000", bus, device),
+        [domain, bus, device] => (domain, bus, device),
+        _ => return None,
+    };
+    (hex(domain, 4) && hex(bus, 2) && hex(device, 2) && hex(function, 1))
+        .then(|| format!("{domain}:{bus}:{device}.{function}").to_ascii_lowercase())
+}
+
+/// Why DPDK does not see a PCI device, told from sysfs.
+fn why_no_pci(address: &str, sysfs: &Path) -> String {
+    let device = sysfs.join(address);
+    if !device.exists() {
+        return "no such PCI device on this machine (lspci -D lists them)".to_owned();
+    }
+    let bind = format!("dpdk-devbind.py -b vfio-pci {address}");
+    match std::fs::read_link(device.join("driver"))
+        .ok()
+        .and_then(|d| Some(d.file_name()?.to_string_lossy().into_owned()))
+    {
+        None => format!("it has no driver: {bind}"),
+        Some(driver) if ["vfio-pci", "uio_pci_generic", "igb_uio"].contains(&driver.as_str()) => {
+            format!(
+                "it is bound to {driver}; EAL must not have --no-pci, and with -a it must be among those allowed"
+            )
+        }
+        Some(driver) => format!("it is bound to {driver}, which is not a DPDK driver: {bind}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses_are_completed_and_told_from_vdev_names() {
+        assert_eq!(pci_address("03:00.0").as_deref(), Some("0000:03:00.0"));
+        assert_eq!(pci_address("0001:AF:1e.7").as_deref(), Some("0001:af:1e.7"));
+        for name in ["net_vhost0", "03:00", "3:0.0", "00:03:00.0", "0000:03:00.0.1", "zz:00.0", ""] {
+            assert_eq!(pci_address(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_missing_pci_device_is_explained() {
+        let sysfs = tempfile::tempdir().expect("a directory");
+        let of = |address: &str| why_no_pci(address, sysfs.path());
+        let bound = |address: &str, driver: &str| {
+            let device = sysfs.path().join(address);
+            std::fs::create_dir(&device).expect("a device");
+            std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), device.join("driver"))
+                .expect("a link");
+        };
+        assert!(of("0000:03:00.0").contains("no such PCI device"));
+        bound("0000:03:00.0", "ixgbe");
+        assert_eq!(
+            of("0000:03:00.0"),
+            "it is bound to ixgbe, which is not a DPDK driver: dpdk-devbind.py -b vfio-pci 0000:03:00.0"
+        );
+        bound("0000:03:00.1", "vfio-pci");
+        assert!(of("0000:03:00.1").contains("--no-pci"));
+        std::fs::create_dir(sysfs.path().join("0000:03:00.2")).expect("a device");
+        assert!(of("0000:03:00.2").contains("it has no driver: dpdk-devbind.py"));
+    }
+
+    #[test]
+    fn the_largest_mtu_leaves_room_for_the_frame() {
+        assert_eq!(max_mtu(u16::MAX, 1518), 1500);
+        assert_eq!(max_mtu(9000, 9022), 9000);
+        assert_eq!(max_mtu(u16::MAX, u32::MAX), u16::MAX);
+        assert_eq!(max_mtu(u16::MAX, 10), 0);
+    }
+
+    #[test]
+    fn offloads_survive_the_way_to_dpdk_and_back() {
+        let all = Offloads::from_bits(u64::MAX, u64::MAX, 0);
+        assert!(all.rx_l4_csum && all.tso && !all.rss);
+        let (rx, tx) = all.to_bits();
+        assert_eq!(Offloads::from_bits(rx, tx, 0), all);
+        assert_eq!(Offloads::default().to_bits(), (0, 0));
+        assert!(!Offloads::from_bits(sys::SHIM_RXO_UDP_CSUM, 0, 0).rx_l4_csum, "UDP alone is not both");
+    }
+}

@@ -1,0 +1,151 @@
+//! Errors of this crate: what was being done, what DPDK said, and how to mend it.
+//! Enters: return codes and `rte_errno`. Leaves: one sentence for the operator. Not for drops in the data path,
+//! which are counts, not errors.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use crate::sys;
+
+/// What sort of trouble an [`Error`] is, for those who must decide rather than print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// EAL did not start.
+    Eal,
+    /// EAL was started before in this process; DPDK allows it once.
+    AlreadyStarted,
+    /// There is no such DPDK device.
+    NoSuchDevice,
+    /// The device, lcore or queue is in use already.
+    Busy,
+    /// An argument cannot be used (a NUL in a name, a pool of no buffers).
+    Invalid,
+    /// DPDK or its driver refused.
+    Refused,
+    /// The function run on an lcore panicked.
+    Panicked,
+}
+
+/// An error with its cause and its remedy. Displays as `what: cause; mend: …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    what: String,
+    errno: Option<i32>,
+    mend: Option<String>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), errno: None, mend: None }
+    }
+
+    /// From a DPDK return code: negative errno, or -1 with the reason in `rte_errno`.
+    pub(crate) fn from_rc(what: impl Into<String>, rc: i32) -> Self {
+        let errno = if rc < -1 { -rc } else { last_errno() };
+        Self { errno: (errno != 0).then_some(errno), ..Self::new(ErrorKind::Refused, what) }
+    }
+
+    /// From a call that tells its reason in `rte_errno` only.
+    pub(crate) fn from_errno(kind: ErrorKind, what: impl Into<String>) -> Self {
+        let errno = last_errno();
+        Self { errno: (errno != 0).then_some(errno), ..Self::new(kind, what) }
+    }
+
+    pub(crate) fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.mend = Some(mend.into());
+        self
+    }
+
+    /// What sort of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The positive errno DPDK gave, if it gave one.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+
+    /// What was attempted, without cause and remedy.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// How to mend it, where that is known.
+    pub fn remedy(&self) -> Option<&str> {
+        self.mend.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(errno) = self.errno {
+            write!(f, ": {} (errno {errno})", errno_text(errno))?;
+        }
+        if let Some(mend) = &self.mend {
+            write!(f, "; mend: {mend}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn last_errno() -> i32 {
+    // SAFETY: reads a thread-local integer; valid before and after EAL.
+    unsafe { sys::shim_errno() }
+}
+
+fn errno_text(errno: i32) -> String {
+    // SAFETY: rte_strerror returns a NUL-terminated string in a per-thread buffer, copied here before any other
+    // call of this thread could overwrite it.
+    unsafe { CStr::from_ptr(sys::rte_strerror(errno)) }.to_string_lossy().into_owned()
+}
+
+/// Text from DPDK into Rust: a C array that may lack its terminator.
+pub(crate) fn text(chars: &[core::ffi::c_char]) -> String {
+    let bytes: Vec<u8> = chars.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A name on its way to C.
+pub(crate) fn c_name(name: &str) -> Result<std::ffi::CString, Error> {
+    std::ffi::CString::new(name)
+        .map_err(|_| Error::new(ErrorKind::Invalid, format!("the name {name:?} contains a NUL character")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_why_and_how_to_mend() {
+        let e = Error::from_rc("port vm1: start", -12).mend("give it more memory");
+        assert_eq!(
+            e.to_string(),
+            "port vm1: start: Cannot allocate memory (errno 12); mend: give it more memory"
+        );
+        assert_eq!(
+            (e.kind(), e.errno(), e.remedy()),
+            (ErrorKind::Refused, Some(12), Some("give it more memory"))
+        );
+    }
+
+    #[test]
+    fn no_cause_is_no_cause() {
+        assert_eq!(Error::new(ErrorKind::Busy, "lcore 1 is busy").to_string(), "lcore 1 is busy");
+    }
+
+    #[test]
+    fn c_text_ends_at_its_terminator_or_at_the_array() {
+        assert_eq!(text(&[b'a' as _, b'b' as _, 0, b'c' as _]), "ab");
+        assert_eq!(text(&[b'a' as _, b'b' as _]), "ab");
+    }
+
+    #[test]
+    fn a_nul_in_a_name_is_refused() {
+        assert_eq!(c_name("a\0b").map_err(|e| e.kind()), Err(ErrorKind::Invalid));
+    }
+}

@@ -1,0 +1,388 @@
+//! One frame: a chain of DPDK buffers with one owner. Enters and leaves: bytes, and what the NIC said or shall do
+//! about their checksums. Knows offsets and lengths, not what the bytes mean. Nothing here panics: what the wire
+//! may make wrong is answered by `false` or `None`, and leaves the frame as it was.
+
+use std::fmt;
+
+use crate::layout::Segment;
+use crate::mempool::{HEADROOM, Mempool};
+use crate::sys;
+
+/// An owned frame of one or more segments. Dropping it returns every segment to its pool.
+#[repr(transparent)]
+pub struct Mbuf(Segment);
+
+// SAFETY: the chain is reached through this owner only, and mempools take buffers back from any thread.
+unsafe impl Send for Mbuf {}
+
+/// What the device found out about a checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Csum {
+    /// It did not look.
+    Unknown,
+    /// Right.
+    Good,
+    /// Wrong.
+    Bad,
+    /// The data is good, but the field is not filled in: a local sender left that to hardware (what Linux calls
+    /// `CHECKSUM_PARTIAL`). Whoever puts the frame on a wire has to fill it in.
+    None,
+}
+
+/// What the device said about a received frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RxFlags {
+    /// TCP or UDP checksum.
+    pub l4_csum: Csum,
+    /// IPv4 header checksum.
+    pub ip_csum: Csum,
+    /// The frame is larger than the sender's segments: cut it into segments of `tso_segsz` payload bytes.
+    pub lro: bool,
+    /// Payload bytes per segment; meaningful with `lro`.
+    pub tso_segsz: u16,
+    /// TCI (host order) of the VLAN tag that the device removed.
+    pub vlan_stripped: Option<u16>,
+    /// RSS hash, where the device computed one.
+    pub rss_hash: Option<u32>,
+}
+
+/// The IP header the device shall expect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpHeader {
+    /// IPv4; `checksum`: the device fills in the header checksum.
+    V4 {
+        /// Fill in the header checksum.
+        checksum: bool,
+    },
+    /// IPv6.
+    V6,
+}
+
+/// The layer 4 checksum the device shall fill in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum L4Offload {
+    /// None.
+    None,
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// What the device shall do to a frame on its way out; lengths in bytes. The transmit queue sees to the
+/// pseudo-header sum that devices want in the checksum field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxOffload {
+    /// Ethernet header with tags: up to 127.
+    pub l2_len: u8,
+    /// IP header with options or extension headers: up to 511.
+    pub l3_len: u16,
+    /// TCP header; needed for segmentation.
+    pub l4_len: u8,
+    /// Which IP.
+    pub ip: IpHeader,
+    /// Which checksum.
+    pub l4: L4Offload,
+    /// Payload bytes per TCP segment; 0: no segmentation.
+    pub tso_segsz: u16,
+}
+
+impl Mbuf {
+    /// Takes over the chain that begins with `head`, of which the caller must be the owner.
+    #[inline(always)]
+    pub(crate) fn from_segment(head: Segment) -> Self {
+        Self(head)
+    }
+
+    /// A single-segment frame with these bytes. `None` if the pool is empty or its buffers are too small.
+    #[inline]
+    pub fn from_slice(pool: &Mempool, bytes: &[u8]) -> Option<Self> {
+        let mut mbuf = pool.alloc()?;
+        mbuf.extend(bytes.len())?.copy_from_slice(bytes);
+        Some(mbuf)
+    }
+
+    /// Bytes of the frame, over all segments.
+    #[inline(always)]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.0.pkt_len() as usize
+    }
+
+    /// Number of segments, at least 1.
+    #[inline(always)]
+    pub fn segments(&self) -> usize {
+        usize::from(self.0.nb_segs())
+    }
+
+    /// DPDK's number of the port it came from; 65535 for one that was made here.
+    #[inline(always)]
+    pub fn port(&self) -> u16 {
+        self.0.port()
+    }
+
+    /// Bytes of the first segment.
+    #[inline(always)]
+    pub fn head(&self) -> &[u8] {
+        slice(self.0)
+    }
+
+    /// Bytes of the first segment.
+    #[inline(always)]
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        // SAFETY: data_off + data_len <= buf_len: the range is inside the buffer, whose memory is mapped and
+        // initialised. `&mut self` is the only way to it.
+        unsafe { std::slice::from_raw_parts_mut(self.0.data(), usize::from(self.0.data_len())) }
+    }
+
+    /// The bytes of each segment in order.
+    #[inline]
+    pub fn segment_slices(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::successors(Some(self.0), |segment| segment.next()).map(slice)
+    }
+
+    /// Free bytes before the frame.
+    #[inline(always)]
+    pub fn headroom(&self) -> usize {
+        usize::from(self.0.data_off())
+    }
+
+    /// Free bytes behind the frame, in its last segment.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        self.0.last().tailroom()
+    }
+
+    /// Lengthens the frame by `n` bytes at the front and gives those, with whatever was there. `None` without
+    /// enough headroom.
+    #[inline]
+    pub fn push(&mut self, n: usize) -> Option<&mut [u8]> {
+        let off = self.0.data_off();
+        let n16 = u16::try_from(n).ok().filter(|n| *n <= off)?;
+        self.0.set_data_off(off - n16);
+        self.0.set_data_len(self.0.data_len() + n16);
+        self.0.set_pkt_len(self.0.pkt_len() + u32::from(n16));
+        self.head_mut().get_mut(..n)
+    }
+
+    /// Removes `n` bytes from the front; `false` if the first segment has fewer. If it has just as many and there
+    /// are more segments, it stays, empty: [`gather`](Self::gather) fills it.
+    #[inline]
+    pub fn pull(&mut self, n: usize) -> bool {
+        let len = self.0.data_len();
+        let Some(n) = u16::try_from(n).ok().filter(|n| *n <= len) else { return false };
+        self.0.set_data_off(self.0.data_off() + n);
+        self.0.set_data_len(len - n);
+        self.0.set_pkt_len(self.0.pkt_len() - u32::from(n));
+        true
+    }
+
+    /// Makes the frame `len` bytes long by cutting its end; segments behind that are freed. `false` if it is
+    /// shorter than that.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) -> bool {
+        if len > self.len() {
+            return false;
+        }
+        let mut left = len;
+        let mut segment = self.0;
+        let mut segments = 1;
+        while left > usize::from(segment.data_len()) {
+            left -= usize::from(segment.data_len());
+            let Some(next) = segment.next() else { break };
+            segment = next;
+            segments += 1;
+        }
+        segment.set_data_len(left as u16);
+        let rest = segment.cut();
+        self.0.set_nb_segs(segments);
+        self.0.set_pkt_len(len as u32);
+        drop(rest.map(Self));
+        true
+    }
+
+    /// Lengthens the frame by `n` bytes at the end and gives those, with whatever was there. `None` if the last
+    /// segment has not enough tailroom.
+    #[inline]
+    pub fn extend(&mut self, n: usize) -> Option<&mut [u8]> {
+        let last = self.0.last();
+        let n16 = u16::try_from(n).ok().filter(|_| n <= last.tailroom())?;
+        let before = last.data_len();
+        last.set_data_len(before + n16);
+        self.0.set_pkt_len(self.0.pkt_len() + u32::from(n16));
+        // SAFETY: the n bytes behind the old end lie within the buffer, by its tailroom; `&mut self` is the only
+        // way to them.
+        Some(unsafe { std::slice::from_raw_parts_mut(last.data().add(usize::from(before)), n) })
+    }
+
+    /// Moves bytes from later segments into the first until it holds `n`, so that headers can be read in one
+    /// piece. `false` if the frame is shorter than that or the first segment's buffer too small.
+    #[inline]
+    pub fn gather(&mut self, n: usize) -> bool {
+        if n <= usize::from(self.0.data_len()) {
+            return true;
+        }
+        if n > self.len() || n - usize::from(self.0.data_len()) > self.0.tailroom() {
+            return false;
+        }
+        self.gather_slow(n)
+    }
+
+    #[cold]
+    fn gather_slow(&mut self, n: usize) -> bool {
+        while usize::from(self.0.data_len()) < n {
+            let Some(from) = self.0.next() else { return false };
+            let have = self.0.data_len();
+            let take = from.data_len().min((n - usize::from(have)) as u16);
+            // SAFETY: `take` bytes are in `from`, and fit the first segment's tailroom, which `gather` found to be
+            // enough for all of them. Two mbufs have two buffers, so the ranges are apart.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    from.data(),
+                    self.0.data().add(usize::from(have)),
+                    usize::from(take),
+                )
+            };
+            self.0.set_data_len(have + take);
+            from.set_data_off(from.data_off() + take);
+            from.set_data_len(from.data_len() - take);
+            if from.data_len() == 0 {
+                self.0.set_next_raw(from.next_raw());
+                self.0.set_nb_segs(self.0.nb_segs().saturating_sub(1));
+                from.cut();
+                drop(Self(from));
+            }
+        }
+        true
+    }
+
+    /// Becomes a single-segment frame of these bytes, with the usual headroom and without offload flags: an
+    /// answer in the question's own buffer. `false`, and nothing changed, if they do not fit.
+    #[inline]
+    pub fn replace(&mut self, bytes: &[u8]) -> bool {
+        let head = self.0;
+        let off = (HEADROOM as u16).min(head.buf_len());
+        if bytes.len() > usize::from(head.buf_len() - off) {
+            return false;
+        }
+        let rest = head.cut();
+        head.set_nb_segs(1);
+        head.set_data_off(off);
+        head.set_data_len(bytes.len() as u16);
+        head.set_pkt_len(bytes.len() as u32);
+        self.clear_offload();
+        self.head_mut().copy_from_slice(bytes);
+        drop(rest.map(Self));
+        true
+    }
+
+    /// A deep copy, of as many segments as `pool`'s buffers make necessary, with the same flags. `None` if the
+    /// pool has not enough, or the frame is empty.
+    #[inline]
+    pub fn copy(&self, pool: &Mempool) -> Option<Self> {
+        self.copy_range(pool, 0, self.len())
+    }
+
+    /// A deep copy of `len` bytes from `offset` on, with the same flags. `None` if the pool has not enough, the
+    /// range is empty, or it is not inside the frame.
+    #[inline]
+    pub fn copy_range(&self, pool: &Mempool, offset: usize, len: usize) -> Option<Self> {
+        if len == 0 || offset.checked_add(len)? > self.len() {
+            return None;
+        }
+        // SAFETY: the chain is live and only read; the range is inside it (so it fits u32); what is returned is a
+        // fresh chain that nobody else holds.
+        unsafe {
+            let raw = sys::rte_pktmbuf_copy(self.0.raw(), pool.raw(), offset as u32, len as u32);
+            std::ptr::NonNull::new(raw).map(|raw| Self(Segment::new(raw)))
+        }
+    }
+
+    /// What the device said about this frame.
+    #[inline]
+    pub fn rx_flags(&self) -> RxFlags {
+        let flags = self.0.ol_flags();
+        let lro = flags & sys::SHIM_RX_LRO != 0;
+        RxFlags {
+            l4_csum: match flags & sys::SHIM_RX_L4_CSUM_MASK {
+                sys::SHIM_RX_L4_CSUM_GOOD => Csum::Good,
+                sys::SHIM_RX_L4_CSUM_BAD => Csum::Bad,
+                sys::SHIM_RX_L4_CSUM_NONE => Csum::None,
+                _ => Csum::Unknown,
+            },
+            ip_csum: match flags & sys::SHIM_RX_IP_CSUM_MASK {
+                sys::SHIM_RX_IP_CSUM_GOOD => Csum::Good,
+                sys::SHIM_RX_IP_CSUM_BAD => Csum::Bad,
+                sys::SHIM_RX_IP_CSUM_NONE => Csum::None,
+                _ => Csum::Unknown,
+            },
+            lro,
+            tso_segsz: if lro { (self.0.tx_offload() >> sys::SHIM_TSO_SEGSZ_SHIFT) as u16 } else { 0 },
+            vlan_stripped: (flags & sys::SHIM_RX_VLAN_STRIPPED != 0).then(|| self.0.vlan_tci()),
+            rss_hash: (flags & sys::SHIM_RX_RSS_HASH != 0).then(|| self.0.rss()),
+        }
+    }
+
+    /// Asks the device for checksums or segmentation, replacing what was asked or said before. `false`, and nothing
+    /// changed, if a length does not fit the mbuf's field. Ask only what [`Granted`](crate::Granted) allows.
+    #[inline]
+    pub fn set_tx_offload(&mut self, want: TxOffload) -> bool {
+        if u32::from(want.l2_len) >> sys::SHIM_L2_LEN_BITS != 0
+            || u32::from(want.l3_len) >> sys::SHIM_L3_LEN_BITS != 0
+        {
+            return false;
+        }
+        let tso = want.tso_segsz != 0;
+        let mut flags = match want.ip {
+            // Segmentation changes the total length, so the device has to redo the IPv4 header's sum as well.
+            IpHeader::V4 { checksum } if checksum || tso => sys::SHIM_TX_IPV4 | sys::SHIM_TX_IP_CSUM,
+            IpHeader::V4 { .. } => sys::SHIM_TX_IPV4,
+            IpHeader::V6 => sys::SHIM_TX_IPV6,
+        };
+        flags |= match want.l4 {
+            L4Offload::None => 0,
+            L4Offload::Tcp => sys::SHIM_TX_TCP_CSUM,
+            L4Offload::Udp => sys::SHIM_TX_UDP_CSUM,
+        };
+        if tso {
+            flags |= sys::SHIM_TX_TCP_SEG;
+        }
+        self.0.set_ol_flags((self.0.ol_flags() & sys::SHIM_ATTACHED) | flags);
+        self.0.set_tx_offload(
+            u64::from(want.l2_len) << sys::SHIM_L2_LEN_SHIFT
+                | u64::from(want.l3_len) << sys::SHIM_L3_LEN_SHIFT
+                | u64::from(want.l4_len) << sys::SHIM_L4_LEN_SHIFT
+                | u64::from(want.tso_segsz) << sys::SHIM_TSO_SEGSZ_SHIFT,
+        );
+        true
+    }
+
+    /// Forgets what the device said and what it was asked: an ordinary frame from here on.
+    #[inline]
+    pub fn clear_offload(&mut self) {
+        self.0.set_ol_flags(self.0.ol_flags() & sys::SHIM_ATTACHED);
+        self.0.set_tx_offload(0);
+    }
+}
+
+/// The bytes of one segment, for as long as its owner is borrowed.
+#[inline(always)]
+fn slice<'a>(segment: Segment) -> &'a [u8] {
+    // SAFETY: data_off + data_len <= buf_len: the range is inside the segment's buffer, which is mapped and
+    // initialised. Callers tie 'a to a borrow of the owning Mbuf, so nothing writes to it meanwhile.
+    unsafe { std::slice::from_raw_parts(segment.data(), usize::from(segment.data_len())) }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: self owns the chain, and is gone after this.
+        unsafe { sys::shim_pktmbuf_free(self.0.raw()) }
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mbuf({} bytes in {} segments from port {})", self.len(), self.segments(), self.port())
+    }
+}

@@ -1,0 +1,492 @@
+//! Ports: configured devices. Enters: what the operator wants of a device. Leaves: what was granted, its queues,
+//! its link, its counters. The port is stopped and closed when it and all its queues are gone, and not before.
+
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::device::{Device, DeviceInfo, Offloads};
+use crate::eal::Runtime;
+use crate::error::{Error, ErrorKind, text};
+use crate::mempool::Mempool;
+use crate::queue::{RxQueue, TxQueue};
+use crate::sys;
+
+/// What is wanted of a port. The device may give less: see [`Granted`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Receive queues, at least 1.
+    pub rxq: u16,
+    /// Transmit queues, at least 1.
+    pub txq: u16,
+    /// Descriptors per receive queue.
+    pub rxd: u16,
+    /// Descriptors per transmit queue.
+    pub txd: u16,
+    /// Bytes of payload per frame; `None`: the driver's default.
+    pub mtu: Option<u16>,
+    /// Receive frames for any unicast address.
+    pub promiscuous: bool,
+    /// Receive frames for any multicast address (IPv6 neighbour discovery needs it where not promiscuous).
+    pub all_multicast: bool,
+    /// Offloads to use as far as the device has them. `rss` is used with more than one receive queue only, and
+    /// `scatter` where a frame may exceed a buffer.
+    pub offloads: Offloads,
+}
+
+impl Default for PortConfig {
+    /// testpmd's sizes: one queue each way, 512 descriptors; every offload that the device has.
+    fn default() -> Self {
+        let offloads = Offloads {
+            rx_ip_csum: true,
+            rx_l4_csum: true,
+            tx_ip_csum: true,
+            tx_l4_csum: true,
+            tso: true,
+            multi_segs: true,
+            scatter: true,
+            rss: true,
+        };
+        Self {
+            rxq: 1,
+            txq: 1,
+            rxd: 512,
+            txd: 512,
+            mtu: None,
+            promiscuous: false,
+            all_multicast: true,
+            offloads,
+        }
+    }
+}
+
+/// What a device granted of a [`PortConfig`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// Receive queues.
+    pub rxq: u16,
+    /// Transmit queues.
+    pub txq: u16,
+    /// Descriptors per receive queue.
+    pub rxd: u16,
+    /// Descriptors per transmit queue.
+    pub txd: u16,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// Offloads in use.
+    pub offloads: Offloads,
+}
+
+/// The state of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkState {
+    /// Whether it is up; for vhost-user: whether the other side is connected and ready.
+    pub up: bool,
+    /// Speed in Mbit/s, where known.
+    pub speed_mbps: Option<u32>,
+    /// Full duplex.
+    pub full_duplex: bool,
+}
+
+/// The device's own counters since its start or [`Port::reset_stats`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct PortStats {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    /// Dropped by the device because nobody fetched them.
+    pub rx_missed: u64,
+    pub rx_errors: u64,
+    /// Not received for want of mbufs.
+    pub rx_nombuf: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_errors: u64,
+}
+
+/// Something happened to a port. It says only where to look: read the state anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortEvent {
+    /// The link may have changed: [`Port::link`].
+    Link,
+    /// Queues of a vhost-user port were enabled or disabled by the other side.
+    Queues,
+    /// The device was removed.
+    Removed,
+}
+
+/// The queues of a started port, each for one lcore.
+#[derive(Default)]
+pub struct Queues {
+    /// Receive queues by number.
+    pub rx: Vec<RxQueue>,
+    /// Transmit queues by number.
+    pub tx: Vec<TxQueue>,
+}
+
+/// A configured device. Its methods may be called from any thread; they are not for the data path.
+pub struct Port {
+    inner: Arc<PortInner>,
+    granted: Granted,
+    wants: PortConfig,
+    info: DeviceInfo,
+}
+
+impl Device {
+    /// Configures the device with its queues. Frames are received into buffers of `pool`.
+    pub fn configure(self, wants: &PortConfig, pool: &Mempool) -> Result<Port, Error> {
+        let info = self.info()?;
+        if wants.rxq == 0 || wants.txq == 0 {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("port {}: it needs a queue each way", self.name()),
+            ));
+        }
+        let (rxq, txq) = (wants.rxq.min(info.max_rxq), wants.txq.min(info.max_txq));
+        let mtu = wants.mtu.unwrap_or(DEFAULT_MTU).clamp(info.min_mtu.min(info.max_mtu), info.max_mtu);
+        let can = info.offloads;
+        let offloads = Offloads {
+            rx_ip_csum: wants.offloads.rx_ip_csum && can.rx_ip_csum,
+            rx_l4_csum: wants.offloads.rx_l4_csum && can.rx_l4_csum,
+            tx_ip_csum: wants.offloads.tx_ip_csum && can.tx_ip_csum,
+            tx_l4_csum: wants.offloads.tx_l4_csum && can.tx_l4_csum,
+            tso: wants.offloads.tso && can.tso && can.tx_l4_csum && wants.offloads.tx_l4_csum,
+            multi_segs: wants.offloads.multi_segs && can.multi_segs,
+            scatter: wants.offloads.scatter
+                && can.scatter
+                && usize::from(mtu) + FRAME_OVERHEAD_TAGGED > pool.frame_room(),
+            rss: wants.offloads.rss && can.rss && rxq > 1,
+        };
+        let (mut rx_offloads, tx_offloads) = offloads.to_bits();
+        if offloads.rss && info.rss_hash_in_mbuf {
+            rx_offloads |= sys::SHIM_RXO_RSS_HASH;
+        }
+        let conf = sys::shim_dev_conf {
+            rxq,
+            txq,
+            mtu: u32::from(mtu),
+            rx_offloads,
+            tx_offloads,
+            rss: if offloads.rss { info.rss_hash_functions } else { 0 },
+            link_interrupt: c_int::from(info.link_interrupt),
+        };
+        let (id, name, runtime) = self.into_parts();
+        let inner = Arc::new(PortInner {
+            id,
+            name,
+            started: Mutex::new(false),
+            handler: Mutex::new(None),
+            _pool: pool.clone(),
+            _runtime: runtime,
+        });
+        let say = |what: &str, rc: c_int| inner.check(what, rc);
+
+        // SAFETY: the id is a device that only `inner` has; `conf` is read during the call.
+        say("configure", unsafe { sys::shim_dev_configure(id, &conf) })?;
+        let (mut rxd, mut txd) = (wants.rxd, wants.txd);
+        // SAFETY: as above; both counts are ours.
+        say("descriptors", unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rxd, &mut txd) })?;
+        let socket = info.socket.and_then(|s| c_int::try_from(s).ok()).unwrap_or(sys::SHIM_SOCKET_ANY);
+        for queue in 0..rxq {
+            // SAFETY: as above; `inner` keeps the pool until the device is closed.
+            let rc = unsafe { sys::shim_rx_queue_setup(id, queue, rxd, socket, rx_offloads, pool.raw()) };
+            say(&format!("receive queue {queue} of {rxq}, {rxd} descriptors"), rc)?;
+        }
+        for queue in 0..txq {
+            // SAFETY: as above.
+            let rc = unsafe { sys::shim_tx_queue_setup(id, queue, txd, socket, tx_offloads) };
+            say(&format!("transmit queue {queue} of {txq}, {txd} descriptors"), rc)?;
+        }
+        if wants.mtu.is_some() {
+            // Some drivers hear of the MTU only now; those that cannot set it keep what they have.
+            // SAFETY: as above.
+            unsafe { sys::rte_eth_dev_set_mtu(id, mtu) };
+        }
+        let granted = Granted { rxq, txq, rxd, txd, mtu: inner.mtu()?, offloads };
+        Ok(Port { inner, granted, wants: wants.clone(), info })
+    }
+}
+
+const DEFAULT_MTU: u16 = 1500;
+/// Ethernet header, two VLAN tags, frame check sequence.
+const FRAME_OVERHEAD_TAGGED: usize = 14 + 8 + 4;
+
+impl Port {
+    /// Starts the port and gives out its queues. What is not yet polled waits in the device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] while it is started.
+    pub fn start(&self) -> Result<Queues, Error> {
+        let mut started = self.inner.lock();
+        if *started {
+            return Err(Error::new(ErrorKind::Busy, format!("port {} is started already", self.name())));
+        }
+        let id = self.inner.id;
+        // SAFETY: configured, with all queues set up. No queue handle exists: `stop` and this see to it.
+        self.inner.check("start", unsafe { sys::rte_eth_dev_start(id) })?;
+        *started = true;
+        let tolerate = |what: &str, rc: c_int| match rc {
+            // A device that filters nothing has nothing to switch off.
+            ENOTSUP => Ok(()),
+            rc => self.inner.check(what, rc),
+        };
+        if self.wants.promiscuous {
+            // SAFETY: a started device.
+            tolerate("promiscuous mode", unsafe { sys::rte_eth_promiscuous_enable(id) })?;
+        }
+        if self.wants.all_multicast {
+            // SAFETY: a started device.
+            tolerate("all-multicast mode", unsafe { sys::rte_eth_allmulticast_enable(id) })?;
+        }
+        let prepare =
+            self.granted.offloads.tx_l4_csum || self.granted.offloads.tx_ip_csum || self.granted.offloads.tso;
+        Ok(Queues {
+            rx: (0..self.granted.rxq).map(|q| RxQueue::new(q, self.inner.clone())).collect(),
+            tx: (0..self.granted.txq).map(|q| TxQueue::new(q, prepare, self.inner.clone())).collect(),
+        })
+    }
+
+    /// Stops the port; [`start`](Self::start) gives out new queues.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] while a queue of it exists: its lcore may be polling.
+    pub fn stop(&self) -> Result<(), Error> {
+        let mut started = self.inner.lock();
+        if Arc::strong_count(&self.inner) > 1 {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("port {}: its queues are still in use", self.name()),
+            ));
+        }
+        if *started {
+            // SAFETY: no queue handle exists (only Port and the queues hold `inner`, and new queues come from
+            // `start`, which waits for this lock), so nobody polls.
+            self.inner.check("stop", unsafe { sys::rte_eth_dev_stop(self.inner.id) })?;
+            *started = false;
+        }
+        Ok(())
+    }
+
+    /// DPDK's number for it.
+    pub fn id(&self) -> u16 {
+        self.inner.id
+    }
+
+    /// The name of its device.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What the device granted.
+    pub fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// What the driver says of the device.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// The link now, without waiting for it.
+    pub fn link(&self) -> LinkState {
+        let _control = self.inner.lock();
+        let mut link = sys::shim_link { up: 0, full_duplex: 0, speed_mbps: 0 };
+        // SAFETY: an open device; `link` is ours.
+        if unsafe { sys::shim_link(self.inner.id, &mut link) } != 0 {
+            return LinkState::default();
+        }
+        LinkState {
+            up: link.up != 0,
+            speed_mbps: (link.speed_mbps != 0).then_some(link.speed_mbps),
+            full_duplex: link.full_duplex != 0,
+        }
+    }
+
+    /// Its MAC address.
+    pub fn mac(&self) -> Result<[u8; 6], Error> {
+        let mut mac = [0; 6];
+        // SAFETY: an open device; six bytes are written.
+        self.inner.check("MAC address", unsafe { sys::shim_mac(self.inner.id, mac.as_mut_ptr()) })?;
+        Ok(mac)
+    }
+
+    /// The MTU in force, in bytes.
+    pub fn mtu(&self) -> Result<u16, Error> {
+        self.inner.mtu()
+    }
+
+    /// Changes the MTU; many drivers allow it while the port is stopped only.
+    pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
+        let _control = self.inner.lock();
+        // SAFETY: an open device.
+        self.inner.check(&format!("MTU {mtu}"), unsafe { sys::rte_eth_dev_set_mtu(self.inner.id, mtu) })
+    }
+
+    /// The device's counters.
+    pub fn stats(&self) -> Result<PortStats, Error> {
+        let _control = self.inner.lock();
+        let mut raw = std::mem::MaybeUninit::<sys::shim_stats>::zeroed();
+        // SAFETY: an open device; `raw` is ours, and all zeroes is a value of it.
+        let (rc, raw) = unsafe { (sys::shim_stats(self.inner.id, raw.as_mut_ptr()), raw.assume_init()) };
+        self.inner.check("counters", rc)?;
+        Ok(PortStats {
+            rx_packets: raw.rx_packets,
+            rx_bytes: raw.rx_bytes,
+            rx_missed: raw.rx_missed,
+            rx_errors: raw.rx_errors,
+            rx_nombuf: raw.rx_nombuf,
+            tx_packets: raw.tx_packets,
+            tx_bytes: raw.tx_bytes,
+            tx_errors: raw.tx_errors,
+        })
+    }
+
+    /// Every counter the driver has, by its own name.
+    pub fn xstats(&self) -> Result<Vec<(String, u64)>, Error> {
+        let _control = self.inner.lock();
+        let id = self.inner.id;
+        // SAFETY: an open device; a null array asks for the size.
+        let count = unsafe { sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) };
+        let Ok(size) = usize::try_from(count) else {
+            return self.inner.check("extended counters", count).map(|()| Vec::new());
+        };
+        let mut names = vec![sys::rte_eth_xstat_name { name: [0; 64] }; size];
+        let mut values = vec![sys::rte_eth_xstat { id: 0, value: 0 }; size];
+        // SAFETY: both arrays have `size` elements, as they say.
+        let (named, valued) = unsafe {
+            (
+                sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), size as u32),
+                sys::rte_eth_xstats_get(id, values.as_mut_ptr(), size as u32),
+            )
+        };
+        self.inner.check("names of extended counters", named.min(0))?;
+        self.inner.check("extended counters", valued.min(0))?;
+        let filled = usize::try_from(valued).unwrap_or(0).min(size);
+        let name_of = |x: &sys::rte_eth_xstat| names.get(usize::try_from(x.id).ok()?).map(|n| text(&n.name));
+        Ok(values[..filled].iter().filter_map(|x| Some((name_of(x)?, x.value))).collect())
+    }
+
+    /// Sets the device's counters to zero, where the driver can.
+    pub fn reset_stats(&self) -> Result<(), Error> {
+        let _control = self.inner.lock();
+        // SAFETY: an open device.
+        unsafe {
+            // Resets the basic counters too; where the driver has none of its own it says so.
+            sys::rte_eth_xstats_reset(self.inner.id);
+            self.inner.check("reset of counters", sys::rte_eth_stats_reset(self.inner.id))
+        }
+    }
+
+    /// Has `handler` called on link changes and, for vhost-user, queue changes. It runs on a thread of DPDK: it should
+    /// only wake someone, and must not call this port. Once per port.
+    pub fn on_event(&self, handler: impl Fn(PortEvent) + Send + Sync + 'static) -> Result<(), Error> {
+        let mut slot = self.inner.handler.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("port {} has an event handler already", self.name()),
+            ));
+        }
+        let handler: Box<Handler> = Box::new(Box::new(handler));
+        let arg = std::ptr::from_ref::<Handler>(&handler).cast_mut().cast::<c_void>();
+        // Kept first: from the first registration on DPDK has the address, until PortInner's drop takes it back.
+        *slot = Some(handler);
+        for event in EVENTS {
+            // SAFETY: an open device; `arg` is boxed and stays until it is unregistered.
+            let rc = unsafe { sys::rte_eth_dev_callback_register(self.inner.id, event, Some(on_event), arg) };
+            self.inner.check("event handler", rc)?;
+        }
+        Ok(())
+    }
+}
+
+type Handler = Box<dyn Fn(PortEvent) + Send + Sync>;
+
+const EVENTS: [sys::rte_eth_event_type; 3] = [
+    sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_LSC,
+    sys::rte_eth_event_type_RTE_ETH_EVENT_QUEUE_STATE,
+    sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV,
+];
+
+unsafe extern "C" fn on_event(
+    _: u16,
+    event: sys::rte_eth_event_type,
+    arg: *mut c_void,
+    _: *mut c_void,
+) -> c_int {
+    let event = match event {
+        sys::rte_eth_event_type_RTE_ETH_EVENT_QUEUE_STATE => PortEvent::Queues,
+        sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV => PortEvent::Removed,
+        _ => PortEvent::Link,
+    };
+    // SAFETY: `arg` is the handler that Port::on_event boxed; PortInner frees it only once DPDK has let go of it.
+    let handler = unsafe { &*arg.cast::<Handler>() };
+    // A panic must not cross into C. There is nobody here to tell; the panic hook has printed it.
+    drop(catch_unwind(AssertUnwindSafe(|| handler(event))));
+    0
+}
+
+/// What a port and its queues share; the last of them stops and closes the device.
+pub(crate) struct PortInner {
+    id: u16,
+    name: String,
+    /// Whether it is started. Held during every call that ethdev does not allow two threads to make at once.
+    started: Mutex<bool>,
+    // Boxed twice on purpose: DPDK keeps the address of the inner, fat, box.
+    #[allow(clippy::redundant_allocation)]
+    handler: Mutex<Option<Box<Handler>>>,
+    _pool: Mempool,
+    _runtime: Arc<Runtime>,
+}
+
+impl PortInner {
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, what: &str, rc: c_int) -> Result<(), Error> {
+        if rc < 0 { Err(Error::from_rc(format!("port {}: {what}", self.name), rc)) } else { Ok(()) }
+    }
+
+    fn mtu(&self) -> Result<u16, Error> {
+        let mut mtu = 0;
+        // SAFETY: an open device; `mtu` is ours.
+        self.check("MTU", unsafe { sys::rte_eth_dev_get_mtu(self.id, &mut mtu) })?;
+        Ok(mtu)
+    }
+}
+
+impl Drop for PortInner {
+    fn drop(&mut self) {
+        let started = *self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if started {
+            // SAFETY: neither port nor queue is left: nobody polls or calls.
+            unsafe { sys::rte_eth_dev_stop(self.id) };
+        }
+        if let Some(handler) = self.handler.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            let arg = std::ptr::from_ref::<Handler>(&handler).cast_mut().cast::<c_void>();
+            for event in EVENTS {
+                // SAFETY: an open device. Busy means the handler is running on DPDK's thread just now.
+                while unsafe { sys::rte_eth_dev_callback_unregister(self.id, event, Some(on_event), arg) }
+                    == EAGAIN
+                {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            }
+        }
+        // SAFETY: stopped, and nobody has it. Its receive buffers go back to the pool, which self still holds.
+        unsafe { sys::rte_eth_dev_close(self.id) };
+    }
+}
+
+/// DPDK returns errno negated.
+const EAGAIN: c_int = -11;
+const ENOTSUP: c_int = -95;
