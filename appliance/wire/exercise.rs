@@ -1,0 +1,157 @@
+//! What the fuzz targets of `fuzz/` do with arbitrary bytes, and what the unit tests do with the saved corpus
+//! and with generated input: one function per target, asserting what must hold for any input at all.
+//!
+//! Used only by tests: this module and `fuzz/src/lib.rs` both include it.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::checksum::{L4Check, check_l4, finish_l4};
+use super::frame::{self, Fragment, Frame, Kind, L4};
+use super::gso::Segmenter;
+use super::underlay::{self, Expect, Underlay};
+use super::{arp, ecn, flow, icmp, nd};
+use stopover_config::net::{Mac, VlanId};
+
+/// Input format of all targets: two bytes (big-endian) say at which byte the first segment ends, the rest is
+/// the frame. So a fuzzer finds split headers by itself.
+#[must_use]
+pub fn split(input: &[u8]) -> (&[u8], &[u8]) {
+    match input {
+        [hi, lo, frame @ ..] => {
+            let cut = usize::from(u16::from_be_bytes([*hi, *lo]));
+            (frame.get(..cut).unwrap_or(frame), frame)
+        }
+        _ => (input, input),
+    }
+}
+
+/// Parses a tenant frame and drives everything that takes its facts.
+pub fn frame_parse(input: &[u8]) {
+    let (head, whole) = split(input);
+    let Ok(frame) = frame::parse(head, whole.len()) else { return };
+    facts_hold(&frame, head, whole.len());
+    assert!(flow::source_port(flow::hash(&frame)) >= flow::FIRST_PORT);
+
+    let segments = || [head, whole.get(head.len()..).unwrap_or_default()].into_iter();
+    let mut finished = whole.to_vec();
+    if let Some(sum) = finish_l4(&frame, segments()) {
+        finished[sum.offset..sum.offset + 2].copy_from_slice(&sum.value.to_be_bytes());
+        assert_eq!(check_l4(&frame, std::iter::once(finished.as_slice())), L4Check::Good);
+        assert_eq!(finish_l4(&frame, std::iter::once(finished.as_slice())), Some(sum));
+    }
+
+    let mut changed = head.to_vec();
+    let _ = icmp::echo_reply(&frame, &mut changed);
+    let mut changed = head.to_vec();
+    assert_eq!(ecn::set(&frame, &mut changed, ecn::CE), frame.tos().is_some());
+
+    for error in [
+        icmp::build_frag_needed(head, &frame, 1400).map(|e| e.to_vec()),
+        icmp::build_packet_too_big(head, &frame, 1400).map(|e| e.to_vec()),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        let facts = frame::parse(&error, error.len()).unwrap();
+        assert_eq!((facts.dst, facts.src), (frame.src, frame.dst));
+        assert_eq!(check_l4(&facts, std::iter::once(error.as_slice())), L4Check::Good);
+        // No error about an error, or two hosts could play ping-pong.
+        assert!(icmp::build_frag_needed(&error, &facts, 576).is_none());
+        assert!(icmp::build_packet_too_big(&error, &facts, 1280).is_none());
+    }
+    segment(&frame, head, whole);
+}
+
+/// Segments a frame as if a guest had asked for it; the data of all segments is the data of the frame.
+fn segment(frame: &Frame, head: &[u8], whole: &[u8]) {
+    let Ok(segmenter) = Segmenter::new(frame, head, 536) else { return };
+    let (start, mut count) = (segmenter.header_len(), 0);
+    let mut at = start;
+    for segment in segmenter.clone() {
+        assert_eq!(segment.payload.start, at);
+        assert!(segment.payload.len() <= 536);
+        at = segment.payload.end;
+        count += 1;
+        let mut bytes = vec![0; start];
+        segmenter.write_header(&segment, &mut bytes).unwrap();
+        bytes.extend_from_slice(&whole[segment.payload.clone()]);
+        assert_eq!(frame::parse(&bytes, bytes.len()), Ok(segment.frame));
+    }
+    assert_eq!((at, count), (frame.l3_end(), segmenter.count()));
+}
+
+/// All offsets and lengths of accepted facts lie where they claim.
+fn facts_hold(frame: &Frame, head: &[u8], len: usize) {
+    assert!(usize::from(frame.l3_off) <= head.len());
+    assert!(frame.l3_end() <= len);
+    let fragment = match &frame.kind {
+        Kind::Ipv4(ip) => ip.fragment,
+        Kind::Ipv6(ip) => ip.fragment,
+        _ => {
+            assert_eq!((frame.l4, frame.l4_off), (L4::None, None));
+            return;
+        }
+    };
+    let off = frame.l4_off.map(usize::from);
+    if let Some(off) = off {
+        assert!(off <= frame.l3_end());
+        assert_ne!(fragment, Fragment::Later);
+    }
+    match frame.l4 {
+        L4::Tcp { hdr_len, .. } => {
+            assert!(off.unwrap() + usize::from(hdr_len) <= head.len().min(frame.l3_end()))
+        }
+        L4::Udp { len, .. } if fragment == Fragment::Whole => {
+            assert!(off.unwrap() + usize::from(len) <= frame.l3_end());
+        }
+        L4::Udp { .. } | L4::Icmp { .. } | L4::Icmpv6 { .. } => assert!(off.unwrap() + 8 <= head.len()),
+        L4::None | L4::Other | L4::Malformed => {}
+    }
+}
+
+/// Parses a frame from the underlay, with and without a VLAN expected.
+pub fn underlay_parse(input: &[u8]) {
+    let (head, whole) = split(input);
+    for vlan in [None, VlanId::new(30).ok()] {
+        let expect = Expect { vlan, udp_port: 4789 };
+        let Ok(Underlay::Vxlan(v)) = underlay::parse(head, whole.len(), &expect) else { continue };
+        assert!(v.inner_len >= 14 && v.inner_end() <= whole.len());
+        assert!(usize::from(v.inner_off) <= head.len());
+        let tail = whole.get(head.len()..).unwrap_or_default();
+        let split = v.udp_checksum_ok([head, tail].into_iter());
+        assert_eq!(split, v.udp_checksum_ok(std::iter::once(whole)));
+        let inner_head = &head[usize::from(v.inner_off)..head.len().min(v.inner_end())];
+        if let Ok(inner) = frame::parse(inner_head, usize::from(v.inner_len)) {
+            facts_hold(&inner, inner_head, usize::from(v.inner_len));
+        }
+    }
+}
+
+/// Reads ARP and ND, and answers what asks to be answered.
+pub fn arp_nd(input: &[u8]) {
+    let (head, whole) = split(input);
+    let Ok(frame) = frame::parse(head, whole.len()) else { return };
+    let owner = Mac([2, 0, 0, 0, 0, 9]);
+    if let Ok(facts) = arp::parse(&frame, head) {
+        assert!(!facts.sender_mac.is_group());
+        let reply = arp::build_reply(&facts, owner);
+        let reply_frame = frame::parse(&reply, reply.len()).unwrap();
+        let read = arp::parse(&reply_frame, &reply).unwrap();
+        assert!(read.is_reply && read.sender_mac == owner && read.sender_ip == facts.target_ip);
+        assert_eq!((read.target_mac, read.target_ip), (facts.sender_mac, facts.sender_ip));
+    }
+    if let Ok(nd::Nd::Solicit(solicit)) = nd::parse(&frame, head) {
+        let answer = nd::build_answer(&solicit, &frame, owner, false);
+        let answer_frame = frame::parse(&answer, answer.len()).unwrap();
+        // A multicast or loopback source may have asked; what we then send need not be accepted.
+        if !solicit.src.is_multicast() {
+            match nd::parse(&answer_frame, &answer).unwrap() {
+                nd::Nd::Advert(advert) => {
+                    assert_eq!((advert.target, advert.target_mac), (solicit.target, Some(owner)));
+                    assert_eq!(advert.solicited, !solicit.dad);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
