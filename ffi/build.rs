@@ -5,7 +5,7 @@ use std::process::Command;
 /// DPDK functions called without a shim: exported symbols whose arguments are plain.
 const FUNCTIONS: &[&str] = &[
     "shim_.*",
-    "rte_eal_(init|cleanup|remote_launch|wait_lcore|mp_wait_lcore|get_lcore_state)",
+    "rte_eal_(cleanup|remote_launch|wait_lcore|mp_wait_lcore|get_lcore_state)",
     "rte_get_(main_lcore|next_lcore|tsc_hz)",
     "rte_lcore_to_(socket_id|cpu_id)",
     "rte_strerror",

@@ -11,7 +11,21 @@ int shim_errno(void) { return rte_errno; }
 
 uint32_t shim_lcore_id(void) { return rte_lcore_id(); }
 
-void shim_log_to_stderr(void) { rte_openlog_stream(stderr); }
+int shim_eal_init(int argc, char **argv)
+{
+	FILE *out = stdout, *sink = fopen("/dev/null", "w");
+	int rc;
+
+	/* A wrong argument makes EAL print a hundred lines of usage, which would bury the message that matters. */
+	if (sink != NULL)
+		stdout = sink;
+	rte_openlog_stream(stderr);
+	rc = rte_eal_init(argc, argv);
+	stdout = out;
+	if (sink != NULL)
+		fclose(sink);
+	return rc;
+}
 
 uint64_t shim_tsc(void) { return rte_rdtsc(); }
 

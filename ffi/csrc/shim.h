@@ -120,7 +120,7 @@ struct shim_stats {
 
 int shim_errno(void);
 uint32_t shim_lcore_id(void);
-void shim_log_to_stderr(void);
+int shim_eal_init(int argc, char **argv);
 uint64_t shim_tsc(void);
 
 int shim_set_thread_name(const char *name);

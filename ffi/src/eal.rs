@@ -41,11 +41,9 @@ impl Eal {
         let mut pointers: Vec<_> = argv.into_iter().map(CString::into_raw).collect();
         pointers.push(std::ptr::null_mut());
         let argv = Vec::leak(pointers).as_mut_ptr();
-        // SAFETY: stderr outlives the process's use of DPDK.
-        unsafe { sys::shim_log_to_stderr() };
         // SAFETY: argv holds `count` NUL-terminated strings and a null pointer, all leaked; STARTED makes this
         // the only call in the process.
-        if unsafe { sys::rte_eal_init(count, argv) } < 0 {
+        if unsafe { sys::shim_eal_init(count, argv) } < 0 {
             let error = Error::from_errno(ErrorKind::Eal, format!("EAL did not start ({})", args.join(" ")));
             return Err(match hint(args, &Machine::read()) {
                 Some(mend) => error.mend(mend),
@@ -189,6 +187,9 @@ impl Machine {
 /// How to mend a failed start, if the machine or the arguments show it.
 fn hint(args: &[String], machine: &Machine) -> Option<String> {
     let given = |option: &str| args.iter().any(|a| a == option || a.starts_with(&format!("{option}=")));
+    if given("--no-huge") && given("--in-memory") {
+        return Some("--no-huge and --in-memory exclude each other: use --no-huge --no-shconf".into());
+    }
     if !given("--no-huge") {
         match (machine.meminfo("HugePages_Total"), machine.meminfo("HugePages_Free")) {
             (Some(0), _) => {
@@ -263,6 +264,7 @@ mod tests {
     #[test]
     fn without_huge_pages_they_are_not_blamed() {
         assert_eq!(hinted(&["--no-huge"], &machine(0, 0, "")), "");
+        assert!(hinted(&["--no-huge", "--in-memory"], &machine(0, 0, "")).contains("--no-shconf"));
         assert!(hinted(&["--no-huge", "-l", "0-9"], &machine(0, 0, "")).contains("the CPUs here are 0-1"));
         assert!(
             hinted(&["--no-huge", "--vdev=net_nul0"], &machine(0, 0, "")).contains("each --vdev must name")

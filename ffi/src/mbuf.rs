@@ -216,13 +216,14 @@ impl Mbuf {
     }
 
     /// Moves bytes from later segments into the first until it holds `n`, so that headers can be read in one
-    /// piece. `false` if the frame is shorter than that or the first segment's buffer too small.
+    /// piece. The headroom stays, unless it takes more than the buffer has without. `false` if the frame is shorter
+    /// than that or the first segment's whole buffer is too small.
     #[inline]
     pub fn gather(&mut self, n: usize) -> bool {
         if n <= usize::from(self.0.data_len()) {
             return true;
         }
-        if n > self.len() || n - usize::from(self.0.data_len()) > self.0.tailroom() {
+        if n > self.len() || n > usize::from(self.0.buf_len()) {
             return false;
         }
         self.gather_slow(n)
@@ -230,12 +231,25 @@ impl Mbuf {
 
     #[cold]
     fn gather_slow(&mut self, n: usize) -> bool {
+        let head = self.0;
+        if n - usize::from(head.data_len()) > head.tailroom() {
+            let off = (HEADROOM as u16).min(head.buf_len() - n as u16);
+            // SAFETY: data_len < n and off + n <= buf_len: both ranges lie within the head's buffer; they may overlap.
+            unsafe {
+                std::ptr::copy(
+                    head.data(),
+                    head.buf_addr().add(usize::from(off)),
+                    usize::from(head.data_len()),
+                )
+            };
+            head.set_data_off(off);
+        }
         while usize::from(self.0.data_len()) < n {
             let Some(from) = self.0.next() else { return false };
             let have = self.0.data_len();
             let take = from.data_len().min((n - usize::from(have)) as u16);
-            // SAFETY: `take` bytes are in `from`, and fit the first segment's tailroom, which `gather` found to be
-            // enough for all of them. Two mbufs have two buffers, so the ranges are apart.
+            // SAFETY: `take` bytes are in `from`, and fit the first segment's tailroom, which was
+            // made enough for all of them. Two mbufs have two buffers, so the ranges are apart.
             unsafe {
                 std::ptr::copy_nonoverlapping(
                     from.data(),

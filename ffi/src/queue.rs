@@ -9,6 +9,20 @@ use crate::port::PortInner;
 use crate::sys;
 
 /// A receive queue of a started port.
+///
+/// ```compile_fail
+/// fn shared<T: Sync>() {}
+/// shared::<dpdk_sys::RxQueue>(); // two lcores would poll it
+/// ```
+/// ```compile_fail
+/// fn cloned<T: Clone>() {}
+/// cloned::<dpdk_sys::RxQueue>();
+/// ```
+/// ```
+/// fn sent<T: Send>() {}
+/// sent::<dpdk_sys::RxQueue>();
+/// sent::<dpdk_sys::TxQueue>();
+/// ```
 pub struct RxQueue {
     port: u16,
     queue: u16,
@@ -46,6 +60,15 @@ impl RxQueue {
 }
 
 /// A transmit queue of a started port.
+///
+/// ```compile_fail
+/// fn shared<T: Sync>() {}
+/// shared::<dpdk_sys::TxQueue>();
+/// ```
+/// ```compile_fail
+/// fn cloned<T: Clone>() {}
+/// cloned::<dpdk_sys::TxQueue>();
+/// ```
 pub struct TxQueue {
     port: u16,
     queue: u16,
