@@ -5,6 +5,7 @@
 //! error names file, line and column, and a row that says the same thing as an earlier one is an error too,
 //! with the earlier line. Whether the hosts that rows name exist is for the reader of several files to see.
 
+mod record;
 mod rows;
 
 pub use rows::{Row, Rows};
@@ -193,4 +194,4 @@ pub fn members(path: &std::path::Path) -> Result<Rows<std::fs::File, MemberRow>,
 }
 
 /// What the rows so far have said, with the line each was said in.
-pub(crate) type Lines<K> = HashMap<K, u64>;
+type FirstLines<K> = HashMap<K, u64>;

@@ -26,34 +26,34 @@ pub(crate) const EXPECTED: &str = "`http://host:port` (IPv6 in brackets) or `uni
 impl FromStr for Endpoint {
     type Err = String;
 
-    /// The error says what is wrong with the text, in a few words.
+    /// The error says what was found, as the part of a message after "found".
     fn from_str(s: &str) -> Result<Self, String> {
         if let Some(path) = s.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if !path.starts_with('/') {
-                Err(format!("the socket path of `{s}` is not absolute"))
+                Err(format!("`{s}`, whose socket path is not absolute"))
             } else if path.len() > MAX_SOCKET_PATH || path.contains('\0') {
                 Err(format!(
-                    "the socket path of `{s}` is longer than {MAX_SOCKET_PATH} bytes or contains NUL"
+                    "`{s}`, whose socket path is longer than {MAX_SOCKET_PATH} bytes or contains NUL"
                 ))
             } else {
                 Ok(Self::Unix(PathBuf::from(path)))
             };
         }
         let Some(rest) = s.strip_prefix("http://") else {
-            return Err(format!("`{s}` begins neither with `http://` nor with `unix:`"));
+            return Err(format!("`{s}`, which begins neither with `http://` nor with `unix:`"));
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let Some((host, port)) = rest.rsplit_once(':') else {
-            return Err(format!("`{s}` has no port"));
+            return Err(format!("`{s}`, which has no port"));
         };
         let Some(port) = port.parse::<u16>().ok().filter(|&p| p != 0) else {
-            return Err(format!("the port of `{s}` is not a number from 1 to 65535"));
+            return Err(format!("`{s}`, whose port is not a number from 1 to 65535"));
         };
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6,
             None if is_host(host) => host,
-            _ => return Err(format!("`{s}` has no valid host name or address")),
+            _ => return Err(format!("`{s}`, which has no valid host name or address")),
         };
         Ok(Self::Tcp { host: host.to_owned(), port })
     }

@@ -107,7 +107,7 @@ impl Mac {
     #[must_use]
     pub const fn link_local(self) -> std::net::Ipv6Addr {
         let b = self.0;
-        std::net::Ipv6Addr::from_octets([
+        std::net::Ipv6Addr::from_bits(u128::from_be_bytes([
             0xfe,
             0x80,
             0,
@@ -124,7 +124,7 @@ impl Mac {
             b[3],
             b[4],
             b[5],
-        ])
+        ]))
     }
 }
 

@@ -42,83 +42,104 @@ pub(crate) fn ron<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T, C
     Options::default()
         .with_default_extension(Extensions::IMPLICIT_SOME)
         .from_str(text)
-        .map_err(|e| translate(&e, origin))
+        .map_err(|e| translate(&e, text, origin))
 }
 
 /// The parser's error in this crate's words.
-fn translate(e: &SpannedError, origin: &Path) -> ConfigError {
+fn translate(e: &SpannedError, text: &str, origin: &Path) -> ConfigError {
     let list = |names: &[&str]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     let inside = |outer: &Option<String>| outer.as_ref().map(|o| format!(" in `{o}`")).unwrap_or_default();
-    let nearest = |found: &str, names: &[&str], what: &str| {
-        let near = names.iter().map(|n| (distance(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);
-        near.map_or_else(
-            || format!("remove it, or see docs/configuration.md for the {what}s"),
-            |(_, n)| format!("did you mean `{n}`?"),
-        )
-    };
+    // For a key, choice or number the parser's cursor is past the word, and the span begins where the word
+    // does. For anything else the end is the place where it stopped.
+    let mut place = &e.span.end;
     let (found, expected, mend) = match &e.code {
-        Error::NoSuchStructField { expected, found, outer } => (
-            format!("unknown key `{found}`{}", inside(outer)),
-            format!("one of {}", list(expected)),
-            nearest(found, expected, "key"),
-        ),
-        Error::NoSuchEnumVariant { expected, found, outer } => (
-            format!("`{found}`{}", inside(outer)),
-            format!("one of {}", list(expected)),
-            nearest(found, expected, "choice"),
-        ),
+        Error::NoSuchStructField { expected, found, outer } => {
+            place = &e.span.start;
+            let found_key = format!("unknown key `{found}`{}", inside(outer));
+            (found_key, format!("one of {}", list(expected)), nearest(found, expected, "keys"))
+        }
+        Error::NoSuchEnumVariant { expected, found, outer } => {
+            place = &e.span.start;
+            let found_word = format!("`{found}`{}", inside(outer));
+            (found_word, format!("one of {}", list(expected)), nearest(found, expected, "choices"))
+        }
         Error::MissingStructField { field, outer } => (
             format!("no key `{field}`{}", inside(outer)),
             "it to be given".into(),
             format!("add `{field}: …`"),
         ),
-        Error::DuplicateStructField { field, outer } => (
-            format!("key `{field}` twice{}", inside(outer)),
-            "it once".into(),
-            "remove one of the two".into(),
-        ),
+        Error::DuplicateStructField { field, outer } => {
+            place = &e.span.start;
+            (
+                format!("key `{field}` twice{}", inside(outer)),
+                "it once".into(),
+                "remove one of the two".into(),
+            )
+        }
         Error::InvalidValueForType { expected, found } => {
+            place = &e.span.start;
             (found.clone(), expected.clone(), "write a value of that type".into())
         }
-        Error::IntegerOutOfBounds => (
-            "a number too large for any key".into(),
-            "a number within the key's range".into(),
-            "see docs/configuration.md for the range".into(),
-        ),
+        Error::IntegerOutOfBounds => {
+            place = &e.span.start;
+            (
+                "a number too large for any key".into(),
+                "a number within the key's range".into(),
+                "see docs/configuration.md for the range".into(),
+            )
+        }
         Error::Eof => (
             "the end of the file".into(),
             "the document to go on".into(),
             "close what is open: ( [ { \"".into(),
         ),
         Error::TrailingCharacters => (
-            "text after the end of the document".into(),
+            format!("{} after the end of the document", word_at(text, place.line, place.col)),
             "nothing".into(),
             "remove it, or see whether a bracket closes too early".into(),
         ),
         other => {
             let words = other.to_string();
-            let words = words.strip_prefix("Expected ").unwrap_or(&words).to_owned();
             let expected = match other {
-                Error::ExpectedComma => "a comma or the closing bracket".to_owned(),
-                _ => words,
+                Error::ExpectedInteger => "a whole number".into(),
+                Error::ExpectedBoolean => "true or false".into(),
+                Error::ExpectedString => "a text in quotes".into(),
+                Error::ExpectedComma => "a comma or the closing bracket".into(),
+                _ => words
+                    .strip_prefix("Expected ")
+                    .map_or_else(|| format!("RON syntax ({words})"), str::to_owned),
             };
-            (
-                "something else".into(),
-                expected,
-                "see the line; strings stand in quotes, structures in ( ), lists in [ ], maps in { }".into(),
-            )
+            let mend = "texts stand in quotes, structures in ( ), lists in [ ], maps in { }, commas between";
+            (word_at(text, place.line, place.col), expected, mend.into())
         }
-    };
-    // For a key or choice the parser's cursor is past the word: the span begins where the word does. For
-    // anything else the end is the place where it stopped.
-    let place = match e.code {
-        Error::NoSuchStructField { .. }
-        | Error::NoSuchEnumVariant { .. }
-        | Error::InvalidValueForType { .. } => &e.span.start,
-        _ => &e.span.end,
     };
     ConfigError::new(origin, found, expected, mend)
         .at(Position { line: place.line as u64, column: Some(place.col as u64) })
+}
+
+/// The word or sign at a position, quoted, for "found".
+fn word_at(text: &str, line: usize, column: usize) -> String {
+    let rest = text.lines().nth(line.saturating_sub(1)).unwrap_or("");
+    let rest: String = rest.chars().skip(column.saturating_sub(1)).take(32).collect();
+    let word = |c: char| c.is_alphanumeric() || "_.:-".contains(c);
+    let len = match rest.find(|c| !word(c)) {
+        Some(0) => rest.chars().next().map_or(0, char::len_utf8),
+        Some(n) => n,
+        None => rest.len(),
+    };
+    match rest.get(..len) {
+        None | Some("") => "the end of the line".into(),
+        Some(word) => format!("`{}`", word.replace(char::is_control, "?")),
+    }
+}
+
+/// How to mend an unknown word: the known one that is nearly spelled like it.
+fn nearest(found: &str, names: &[&str], what: &str) -> String {
+    let near = names.iter().map(|n| (distance(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);
+    near.map_or_else(
+        || format!("remove it, or see docs/configuration.md for the {what}"),
+        |(_, n)| format!("did you mean `{n}`?"),
+    )
 }
 
 /// Levenshtein distance, for the "did you mean" of a misspelled key.

@@ -168,14 +168,11 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    fn known_host<'p, T: Row>(
+    fn known_host<'p, T: Row + 'p>(
         &self,
         host: &HostName,
         place: impl Fn(&'static str) -> Place<'p, T>,
-    ) -> Checked<()>
-    where
-        T: 'p,
-    {
+    ) -> Checked<()> {
         if self.hosts.contains(host) {
             return Ok(());
         }

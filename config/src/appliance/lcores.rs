@@ -275,15 +275,19 @@ fn worker(key: &str, lcore: i64, eal: Option<&EalLcores>) -> Checked<u32> {
     };
     let Some(eal) = eal else { return Ok(n) };
     if !eal.all.contains(&n) {
-        return Err(fault(
-            key,
-            format!("lcore {n}"),
-            format!(
-                "one of the worker lcores {} that the EAL arguments give",
-                shown(&eal.workers().into_iter().collect())
-            ),
-            "add it to -l or --lcores in `eal`, or move its queues to another lcore",
-        ));
+        let workers = eal.workers();
+        let (expected, mend) = if workers.is_empty() {
+            ("a worker lcore, of which the EAL arguments give none".to_owned(), TWO_ON_ONE)
+        } else {
+            (
+                format!(
+                    "one of the worker lcores {} that the EAL arguments give",
+                    shown(&workers.into_iter().collect())
+                ),
+                "add it to -l or --lcores in `eal`, or move its queues to another lcore",
+            )
+        };
+        return Err(fault(key, format!("lcore {n}"), expected, mend));
     }
     if n == eal.main {
         let mend = if eal.all.len() == 1 {

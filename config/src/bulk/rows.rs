@@ -1,7 +1,7 @@
 //! The reader under the four tables: CSV records in, [`Row`]s out, one at a time and in constant memory but
 //! for what is remembered to find repetitions.
 
-use super::Lines;
+use super::{FirstLines, record::Records};
 use crate::{
     ConfigError, Position,
     net::Vni,
@@ -32,9 +32,9 @@ pub trait Row: Sized {
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Seen {
-    pub(super) numbers: Lines<u128>,
-    pub(super) addresses: Lines<(u32, IpAddr)>,
-    pub(super) names: Lines<(u32, String)>,
+    pub(super) numbers: FirstLines<u128>,
+    pub(super) addresses: FirstLines<(u32, IpAddr)>,
+    pub(super) names: FirstLines<(u32, String)>,
 }
 
 /// Why a row is refused, before file and line are added.
@@ -62,9 +62,8 @@ impl Refusal {
 
 /// The fields of one record by column name.
 #[doc(hidden)]
-#[derive(Debug)]
 pub struct Fields<'a> {
-    record: &'a csv::ByteRecord,
+    record: &'a dyn Fn(usize) -> &'a [u8],
     /// Index in the record of each entry of `Row::COLUMNS`.
     columns: &'a [(&'static str, Option<usize>)],
 }
@@ -73,7 +72,7 @@ impl Fields<'_> {
     /// Text of a column, trimmed; empty when the file has no such column.
     fn text(&self, column: &'static str) -> Result<&str, Refusal> {
         let index = self.columns.iter().find(|(name, _)| *name == column).and_then(|(_, i)| *i);
-        let bytes = index.and_then(|i| self.record.get(i)).unwrap_or_default();
+        let bytes = index.map_or(&b""[..], |i| (self.record)(i));
         std::str::from_utf8(bytes).map(str::trim).map_err(|_| Refusal {
             column,
             found: format!("bytes that are not UTF-8 (`{}`)", String::from_utf8_lossy(bytes)),
@@ -141,11 +140,10 @@ fn quoted(s: &str) -> String {
 /// A table being read: an iterator of its rows. It ends after the first error.
 #[derive(Debug)]
 pub struct Rows<R, T> {
-    reader: csv::Reader<R>,
+    records: Records<R>,
     path: PathBuf,
     columns: Vec<(&'static str, Option<usize>)>,
     width: usize,
-    record: csv::ByteRecord,
     seen: Seen,
     done: bool,
     rows: PhantomData<fn() -> T>,
@@ -162,18 +160,11 @@ impl<T: Row> Rows<File, T> {
 impl<R: Read, T: Row> Rows<R, T> {
     /// Reads the header from `reader`; `path` is only for messages.
     pub fn new(reader: R, path: &Path) -> Result<Self, ConfigError> {
-        let reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .comment(Some(b'#'))
-            .buffer_capacity(1 << 16)
-            .from_reader(reader);
         let mut rows = Self {
-            reader,
+            records: Records::new(reader),
             path: path.to_owned(),
             columns: Vec::new(),
             width: 0,
-            record: csv::ByteRecord::new(),
             seen: Seen::default(),
             done: false,
             rows: PhantomData,
@@ -185,13 +176,13 @@ impl<R: Read, T: Row> Rows<R, T> {
     /// Line of the row returned last.
     #[must_use]
     pub fn line(&self) -> u64 {
-        self.record.position().map_or(1, csv::Position::line)
+        self.records.line()
     }
 
     /// Bytes of the file read so far, for progress.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.reader.position().byte()
+        self.records.bytes()
     }
 
     /// An error about a column of the row returned last, for checks across rows or files.
@@ -217,10 +208,9 @@ impl<R: Read, T: Row> Rows<R, T> {
             );
         }
         self.columns = T::COLUMNS.iter().map(|(n, _)| (*n, None)).collect();
-        self.width = self.record.len();
-        for (i, field) in self.record.iter().enumerate() {
-            let name = String::from_utf8_lossy(field);
-            let name = name.trim();
+        self.width = self.records.len();
+        for i in 0..self.width {
+            let name = String::from_utf8_lossy(self.records.field(i)).into_owned();
             let Some(column) = self.columns.iter_mut().find(|(n, _)| *n == name) else {
                 let found = format!("`{}` in the header", name.escape_debug());
                 return complain(
@@ -250,17 +240,11 @@ impl<R: Read, T: Row> Rows<R, T> {
         }
     }
 
-    /// Next record into `self.record`; false at the end.
+    /// Moves to the next record; false at the end.
     fn advance(&mut self) -> Result<bool, ConfigError> {
-        self.reader.read_byte_record(&mut self.record).map_err(|e| {
-            let line = e.position().map_or(self.reader.position().line(), csv::Position::line);
-            ConfigError::new(
-                &self.path,
-                e.to_string(),
-                "a readable CSV file",
-                "see that the file is complete and not being written",
-            )
-            .at(Position { line, column: None })
+        self.records.advance().map_err(|(found, expected)| {
+            ConfigError::new(&self.path, found, expected, "see that the file is complete and is a CSV table")
+                .at(Position { line: self.records.line(), column: None })
         })
     }
 
@@ -269,16 +253,17 @@ impl<R: Read, T: Row> Rows<R, T> {
             return Ok(None);
         }
         let line = self.line();
-        if self.record.len() != self.width {
+        if self.records.len() != self.width {
             return Err(ConfigError::new(
                 &self.path,
-                format!("{} fields", self.record.len()),
+                format!("{} fields", self.records.len()),
                 format!("{} as in the header", self.width),
                 "add or remove commas; quote a field that contains one",
             )
             .at(Position { line, column: None }));
         }
-        let fields = Fields { record: &self.record, columns: &self.columns };
+        let records = &self.records;
+        let fields = Fields { record: &|i| records.field(i), columns: &self.columns };
         let row = T::parse(&fields).and_then(|row| row.remember(&mut self.seen, line).map(|()| row));
         row.map(Some).map_err(|r| self.error(r.column, r.found, &r.wrong.expected, &r.wrong.mend))
     }

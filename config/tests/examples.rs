@@ -1,0 +1,85 @@
+//! Every example in `examples/` is a configuration that loads, and says what its comments claim.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use std::path::{Path, PathBuf};
+use stopover_config::{
+    Endpoint,
+    appliance::{self, Appliance, Device, Dscp, Idle, QueueRef, Role, Truth},
+    bbs,
+    net::{FloodPolicy, VlanId, Vni},
+};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+}
+
+fn load(name: &str) -> Appliance {
+    appliance::load(&example(name)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn two_hypervisors() {
+    let a = load("two-hypervisors/a.ron");
+    assert_eq!(a.name.as_str(), "hv-a");
+    assert_eq!(a.ctl, Path::new("/run/stopover/hv-a.sock"));
+    assert_eq!(a.ports[0].device, Device::Pci("0000:03:00.0".into()));
+    assert_eq!(a.ports[0].mtu, Some(1600));
+    assert_eq!(
+        a.vteps(),
+        ["10.0.0.1".parse::<std::net::IpAddr>().unwrap(), "fd00:0:0:1::1".parse().unwrap()]
+    );
+    let lcores = a.lcores.as_ref().unwrap();
+    assert_eq!(lcores[&2], vec![QueueRef { port: 0, queue: 1 }, QueueRef { port: 2, queue: 0 }]);
+    assert_eq!(a.eal_lcores().unwrap().workers(), vec![1, 2]);
+
+    let b = load("two-hypervisors/b.ron");
+    assert_eq!(b.lcores, None);
+    assert_eq!(
+        b.queues_by_lcore(&[1])[&1],
+        (0..3).map(|port| QueueRef { port, queue: 0 }).collect::<Vec<_>>()
+    );
+    let Role::Vif(vm4) = &b.ports[2].role else { panic!("vm4 is a vif") };
+    assert!(!vm4.guard && vm4.addresses.is_empty());
+
+    let board = bbs::load(&example("two-hypervisors/bbs.ron")).unwrap();
+    let Truth::Board(endpoints) = &a.truth else { panic!("a has a board") };
+    assert_eq!(endpoints, &board.listen[..1], "the appliances go where the board listens");
+}
+
+#[test]
+fn vlan_gateway() {
+    let gw = load("vlan-gateway/gw.ron");
+    assert_eq!(
+        gw.truth,
+        Truth::Board(
+            ["http://192.0.2.10:7480", "http://192.0.2.11:7480"]
+                .map(|s| s.parse::<Endpoint>().unwrap())
+                .to_vec()
+        )
+    );
+    let Role::Underlay(ul) = &gw.ports[0].role else { panic!("ul0 is the underlay") };
+    assert_eq!((ul.vlan, ul.dscp, ul.ttl), (Some(VlanId::new(30).unwrap()), Dscp::Fixed(18), 64));
+    assert!(gw.ports[1].promiscuous && !gw.ports[0].promiscuous);
+    let Role::Segment(trunk) = &gw.ports[1].role else { panic!("trunk is a segment") };
+    assert_eq!(trunk.vlans.get(&VlanId::new(20).unwrap()), Some(&Vni::new(1020).unwrap()));
+    assert_eq!((trunk.vlans.len(), trunk.stations.len(), trunk.ageing_s), (3, 1, 300));
+}
+
+#[test]
+fn container_node() {
+    let node = load("container-node/node.ron");
+    assert_eq!(node.idle, Idle::Adaptive { cap_us: 50 });
+    assert_eq!(node.ports[1].device, Device::Vdev("net_vhost0".into()));
+    assert_eq!(node.truth, Truth::Board(vec![Endpoint::Unix("/run/stopover/bbs.sock".into())]));
+}
+
+#[test]
+fn declared() {
+    let bench = load("declared.ron");
+    assert_eq!((bench.idle, bench.burst, bench.mbufs, bench.mbuf_size), (Idle::Poll, 32, 16_384, 2176));
+    let Truth::Declared(d) = &bench.truth else { panic!("no board here") };
+    assert_eq!((d.hosts.len(), d.networks.len(), d.nodes.len(), d.members.len()), (2, 1, 2, 2));
+    assert_eq!(d.networks[0].flood, FloodPolicy::ToSegments);
+    assert_eq!((d.hosts[0].udp_port, d.members[1].segment), (4789, true));
+}
