@@ -67,13 +67,16 @@ pub struct Offloads {
     pub rss: bool,
 }
 
+/// DPDK's bits for an offload, and its field in [`Offloads`].
+type Bits = (u64, fn(&mut Offloads) -> &mut bool);
+
 impl Offloads {
-    const RX: [(u64, fn(&mut Self) -> &mut bool); 3] = [
+    const RX: [Bits; 3] = [
         (sys::SHIM_RXO_IPV4_CSUM, |o| &mut o.rx_ip_csum),
         (sys::SHIM_RXO_UDP_CSUM | sys::SHIM_RXO_TCP_CSUM, |o| &mut o.rx_l4_csum),
         (sys::SHIM_RXO_SCATTER, |o| &mut o.scatter),
     ];
-    const TX: [(u64, fn(&mut Self) -> &mut bool); 4] = [
+    const TX: [Bits; 4] = [
         (sys::SHIM_TXO_IPV4_CSUM, |o| &mut o.tx_ip_csum),
         (sys::SHIM_TXO_UDP_CSUM | sys::SHIM_TXO_TCP_CSUM, |o| &mut o.tx_l4_csum),
         (sys::SHIM_TXO_TCP_TSO, |o| &mut o.tso),

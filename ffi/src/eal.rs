@@ -44,10 +44,11 @@ impl Eal {
         // SAFETY: argv holds `count` NUL-terminated strings and a null pointer, all leaked; STARTED makes this
         // the only call in the process.
         if unsafe { sys::shim_eal_init(count, argv) } < 0 {
-            let error = Error::from_errno(ErrorKind::Eal, format!("EAL did not start ({})", args.join(" ")));
+            let what = format!("EAL did not start ({})", args.join(" "));
+            // The errno of a machine without hugepages is "permission denied": what the machine shows says more.
             return Err(match hint(args, &Machine::read()) {
-                Some(mend) => error.mend(mend),
-                None => error.mend("see the lines EAL wrote above"),
+                Some(mend) => Error::new(ErrorKind::Eal, what).mend(mend),
+                None => Error::from_errno(ErrorKind::Eal, what).mend("see the lines EAL wrote above"),
             });
         }
         Ok(Self {

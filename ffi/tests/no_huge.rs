@@ -1,6 +1,8 @@
 //! The owners of this crate on a real EAL without hugepages, PCI or root. EAL starts once per process, so this is one
 //! test that walks through all of it; at its end every mbuf must be back in its pool.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -422,7 +424,7 @@ fn unsent_tail(eal: &Eal, pool: &Mempool) {
     assert_eq!(rx[0].burst(&mut got, 64), 0, "a full burst takes no more, and the ring is empty");
     drop((got, burst));
     assert_eq!(many.in_use(), 0);
-    port.stop().err().expect("queues are still out");
+    port.stop().expect_err("queues are still out");
     drop((rx, tx));
     port.stop().unwrap();
     let restarted = port.start().unwrap();
