@@ -10,13 +10,13 @@ QUIET_V6 = {
 
 
 class Namespace:
-    """A network namespace `so<pid>-NAME`."""
+    """A network namespace `so<pid>-NAME`: a new one, or that of process `pid` under this name."""
 
-    def __init__(self, lab, name):
+    def __init__(self, lab, name, pid=None):
         self.lab = lab
         self.name = name
         self.full = f"so{lab.pid}-{name}"
-        sh("ip", "netns", "add", self.full)
+        sh("ip", "netns", *(["attach", self.full, pid] if pid else ["add", self.full]))
         lab.namespaces.append(self)
         for key, value in QUIET_V6.items():
             self.sysctl(f"ipv6.conf.default.{key}", value)
