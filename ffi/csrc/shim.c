@@ -1,9 +1,14 @@
 /* See shim.h. One call per burst; nothing here keeps state. */
 #include "shim.h"
 
+#include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <rte_log.h>
 
@@ -32,6 +37,39 @@ uint64_t shim_tsc(void) { return rte_rdtsc(); }
 int shim_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 int shim_set_timer_slack(unsigned long ns) { return prctl(PR_SET_TIMERSLACK, ns, 0, 0, 0); }
+
+static int kernel_interface(uint32_t if_index, unsigned long request, struct ifreq *ifr)
+{
+	int fd, rc;
+
+	if (if_indextoname(if_index, ifr->ifr_name) == NULL)
+		return -errno;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	rc = ioctl(fd, request, ifr) < 0 ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+int shim_kernel_mtu(uint32_t if_index)
+{
+	struct ifreq ifr;
+	int rc;
+
+	memset(&ifr, 0, sizeof(ifr));
+	rc = kernel_interface(if_index, SIOCGIFMTU, &ifr);
+	return rc < 0 ? rc : ifr.ifr_mtu;
+}
+
+int shim_set_kernel_mtu(uint32_t if_index, uint16_t mtu)
+{
+	struct ifreq ifr;
+
+	memset(&ifr, 0, sizeof(ifr));
+	ifr.ifr_mtu = mtu;
+	return kernel_interface(if_index, SIOCSIFMTU, &ifr);
+}
 
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool) { return rte_pktmbuf_alloc(pool); }
 
@@ -79,6 +117,7 @@ int shim_dev_info(uint16_t port, struct shim_dev_info *out)
 	out->txq_offloads = info.tx_queue_offload_capa;
 	out->rss = info.flow_type_rss_offloads;
 	out->link_interrupt = info.dev_flags != NULL && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
+	out->if_index = info.if_index;
 	return 0;
 }
 

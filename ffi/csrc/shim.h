@@ -97,6 +97,7 @@ struct shim_dev_info {
 	uint64_t rxq_offloads, txq_offloads;     /* settable per queue */
 	uint64_t rss;
 	int link_interrupt;
+	uint32_t if_index;                       /* kernel interface behind it; 0: none */
 };
 
 struct shim_dev_conf {
@@ -125,6 +126,10 @@ uint64_t shim_tsc(void);
 
 int shim_set_thread_name(const char *name);
 int shim_set_timer_slack(unsigned long ns);
+
+/* MTU of a kernel interface in bytes, or negative errno. */
+int shim_kernel_mtu(uint32_t if_index);
+int shim_set_kernel_mtu(uint32_t if_index, uint16_t mtu);
 
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint32_t n);

@@ -41,6 +41,8 @@ pub struct DeviceInfo {
     pub socket: Option<u32>,
     /// Whether it tells of link changes by itself.
     pub link_interrupt: bool,
+    /// Kernel interface whose MTU counts instead of the driver's: see [`KernelMtu`].
+    pub(crate) kernel_mtu: Option<KernelMtu>,
     pub(crate) rss_hash_functions: u64,
     pub(crate) rss_hash_in_mbuf: bool,
 }
@@ -182,6 +184,23 @@ pub fn names(_eal: &Eal) -> Vec<String> {
     found
 }
 
+/// The MTU of the kernel interface (by index) behind a device of `net_af_packet`. That driver names 1518 bytes as its
+/// largest frame, and ethdev then refuses any MTU above 1500, but it carries what the interface and its `framesz` do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KernelMtu(u32);
+
+impl KernelMtu {
+    pub(crate) fn get(self) -> Option<u16> {
+        // SAFETY: an ioctl on a socket of its own, in the network namespace of this thread.
+        u16::try_from(unsafe { sys::shim_kernel_mtu(self.0) }).ok()
+    }
+
+    pub(crate) fn set(self, mtu: u16) -> std::ffi::c_int {
+        // SAFETY: as above.
+        unsafe { sys::shim_set_kernel_mtu(self.0, mtu) }
+    }
+}
+
 /// Ethernet header and checksum: what a frame has beyond its MTU when the driver does not say otherwise.
 const FRAME_OVERHEAD: u32 = 18;
 
@@ -203,6 +222,8 @@ fn info(id: u16, name: &str) -> Result<DeviceInfo, Error> {
         offloads: Offloads::from_bits(raw.rx_offloads, raw.tx_offloads, raw.rss & sys::SHIM_RSS_WANTED),
         socket: u32::try_from(socket).ok(),
         link_interrupt: raw.link_interrupt != 0,
+        kernel_mtu: (text(&raw.driver) == "net_af_packet" && raw.if_index != 0)
+            .then_some(KernelMtu(raw.if_index)),
         rss_hash_functions: raw.rss & sys::SHIM_RSS_WANTED,
         rss_hash_in_mbuf: raw.rx_offloads & sys::SHIM_RXO_RSS_HASH != 0,
     })

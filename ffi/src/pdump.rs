@@ -12,14 +12,13 @@ pub struct Pdump {
 }
 
 impl Pdump {
-    /// Lets captures attach. Refused where EAL has no shared configuration (`--in-memory`, `--no-shconf`): that is
-    /// worth a line in the log, not a failure of the program.
+    /// Lets captures attach; a failure is worth a line in the log, not the end of the program. Where EAL has no shared
+    /// configuration (`--in-memory`, `--no-shconf`) it starts, but no capture can find the process.
     pub fn start(eal: &Eal) -> Result<Self, Error> {
         // SAFETY: EAL is up; this registers a message handler that lives until rte_pdump_uninit.
         match unsafe { sys::rte_pdump_init() } {
             0 => Ok(Self { _runtime: eal.runtime() }),
-            rc => Err(Error::from_rc("packet capture is not available", rc)
-                .mend("start EAL without --in-memory and --no-shconf")),
+            rc => Err(Error::from_rc("packet capture is not available", rc)),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Ports: configured devices. Enters: what the operator wants of a device. Leaves: what was granted, its queues,
 //! its link, its counters. The port is stopped and closed when it and all its queues are gone, and not before.
 
-use std::ffi::{c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::device::{Device, DeviceInfo, Offloads};
+use crate::device::{Device, DeviceInfo, KernelMtu, Offloads};
 use crate::eal::Runtime;
 use crate::error::{Error, ErrorKind, text};
+use crate::event::{EventHandler, PortEvent};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::sys;
@@ -71,7 +71,7 @@ pub struct Granted {
     pub rxd: u16,
     /// Descriptors per transmit queue.
     pub txd: u16,
-    /// MTU in bytes.
+    /// MTU in bytes; never more than was wanted.
     pub mtu: u16,
     /// Offloads in use.
     pub offloads: Offloads,
@@ -102,17 +102,6 @@ pub struct PortStats {
     pub tx_packets: u64,
     pub tx_bytes: u64,
     pub tx_errors: u64,
-}
-
-/// Something happened to a port. It says only where to look: read the state anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortEvent {
-    /// The link may have changed: [`Port::link`].
-    Link,
-    /// Queues of a vhost-user port were enabled or disabled by the other side.
-    Queues,
-    /// The device was removed.
-    Removed,
 }
 
 /// The queues of a started port, each for one lcore.
@@ -176,6 +165,7 @@ impl Device {
             name,
             started: Mutex::new(false),
             handler: Mutex::new(None),
+            kernel_mtu: info.kernel_mtu,
             _pool: pool.clone(),
             _runtime: runtime,
         });
@@ -190,19 +180,30 @@ impl Device {
         for queue in 0..rxq {
             // SAFETY: as above; `inner` keeps the pool until the device is closed.
             let rc = unsafe { sys::shim_rx_queue_setup(id, queue, rxd, socket, rx_offloads, pool.raw()) };
-            say(&format!("receive queue {queue} of {rxq}, {rxd} descriptors"), rc)?;
+            say(&format!("receive queue {queue} of {rxq}, {rxd} descriptors"), rc).map_err(|e| match e.errno() {
+                // What drivers say both of a frame that exceeds an mbuf and of memory that is short.
+                Some(ENOMEM | EINVAL) => e.mend(format!(
+                    "see the driver's line above; one mbuf of this pool holds {} bytes, which must fit its frames \
+                     (mbuf_size)",
+                    pool.frame_room()
+                )),
+                _ => e,
+            })?;
         }
         for queue in 0..txq {
             // SAFETY: as above.
             let rc = unsafe { sys::shim_tx_queue_setup(id, queue, txd, socket, tx_offloads) };
             say(&format!("transmit queue {queue} of {txq}, {txd} descriptors"), rc)?;
         }
-        if wants.mtu.is_some() {
+        match (wants.mtu, info.kernel_mtu) {
             // Some drivers hear of the MTU only now; those that cannot set it keep what they have.
             // SAFETY: as above.
-            unsafe { sys::rte_eth_dev_set_mtu(id, mtu) };
+            (Some(_), None) => _ = unsafe { sys::rte_eth_dev_set_mtu(id, mtu) },
+            (Some(wanted), Some(kernel)) => _ = kernel.set(wanted),
+            (None, _) => {}
         }
-        let granted = Granted { rxq, txq, rxd, txd, mtu: inner.mtu()?, offloads };
+        let mtu = inner.mtu()?.min(wants.mtu.unwrap_or(DEFAULT_MTU));
+        let granted = Granted { rxq, txq, rxd, txd, mtu, offloads };
         Ok(Port { inner, granted, wants: wants.clone(), info })
     }
 }
@@ -318,8 +319,12 @@ impl Port {
     /// Changes the MTU; many drivers allow it while the port is stopped only.
     pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
         let _control = self.inner.lock();
-        // SAFETY: an open device.
-        self.inner.check(&format!("MTU {mtu}"), unsafe { sys::rte_eth_dev_set_mtu(self.inner.id, mtu) })
+        let rc = match self.inner.kernel_mtu {
+            Some(kernel) => kernel.set(mtu),
+            // SAFETY: an open device.
+            None => unsafe { sys::rte_eth_dev_set_mtu(self.inner.id, mtu) },
+        };
+        self.inner.check(&format!("MTU {mtu}"), rc)
     }
 
     /// The device's counters.
@@ -387,43 +392,9 @@ impl Port {
                 format!("port {} has an event handler already", self.name()),
             ));
         }
-        let handler: Box<Handler> = Box::new(Box::new(handler));
-        let arg = std::ptr::from_ref::<Handler>(&handler).cast_mut().cast::<c_void>();
-        // Kept first: from the first registration on DPDK has the address, until PortInner's drop takes it back.
-        *slot = Some(handler);
-        for event in EVENTS {
-            // SAFETY: an open device; `arg` is boxed and stays until it is unregistered.
-            let rc = unsafe { sys::rte_eth_dev_callback_register(self.inner.id, event, Some(on_event), arg) };
-            self.inner.check("event handler", rc)?;
-        }
-        Ok(())
+        let handler = slot.insert(EventHandler::new(self.inner.id, Box::new(handler)));
+        self.inner.check("event handler", handler.register())
     }
-}
-
-type Handler = Box<dyn Fn(PortEvent) + Send + Sync>;
-
-const EVENTS: [sys::rte_eth_event_type; 3] = [
-    sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_LSC,
-    sys::rte_eth_event_type_RTE_ETH_EVENT_QUEUE_STATE,
-    sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV,
-];
-
-unsafe extern "C" fn on_event(
-    _: u16,
-    event: sys::rte_eth_event_type,
-    arg: *mut c_void,
-    _: *mut c_void,
-) -> c_int {
-    let event = match event {
-        sys::rte_eth_event_type_RTE_ETH_EVENT_QUEUE_STATE => PortEvent::Queues,
-        sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV => PortEvent::Removed,
-        _ => PortEvent::Link,
-    };
-    // SAFETY: `arg` is the handler that Port::on_event boxed; PortInner frees it only once DPDK has let go of it.
-    let handler = unsafe { &*arg.cast::<Handler>() };
-    // A panic must not cross into C. There is nobody here to tell; the panic hook has printed it.
-    drop(catch_unwind(AssertUnwindSafe(|| handler(event))));
-    0
 }
 
 /// What a port and its queues share; the last of them stops and closes the device.
@@ -432,9 +403,8 @@ pub(crate) struct PortInner {
     name: String,
     /// Whether it is started. Held during every call that ethdev does not allow two threads to make at once.
     started: Mutex<bool>,
-    // Boxed twice on purpose: DPDK keeps the address of the inner, fat, box.
-    #[allow(clippy::redundant_allocation)]
-    handler: Mutex<Option<Box<Handler>>>,
+    handler: Mutex<Option<EventHandler>>,
+    kernel_mtu: Option<KernelMtu>,
     _pool: Mempool,
     _runtime: Arc<Runtime>,
 }
@@ -457,6 +427,9 @@ impl PortInner {
     }
 
     fn mtu(&self) -> Result<u16, Error> {
+        if let Some(mtu) = self.kernel_mtu.and_then(KernelMtu::get) {
+            return Ok(mtu);
+        }
         let mut mtu = 0;
         // SAFETY: an open device; `mtu` is ours.
         self.check("MTU", unsafe { sys::rte_eth_dev_get_mtu(self.id, &mut mtu) })?;
@@ -471,22 +444,13 @@ impl Drop for PortInner {
             // SAFETY: neither port nor queue is left: nobody polls or calls.
             unsafe { sys::rte_eth_dev_stop(self.id) };
         }
-        if let Some(handler) = self.handler.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            let arg = std::ptr::from_ref::<Handler>(&handler).cast_mut().cast::<c_void>();
-            for event in EVENTS {
-                // SAFETY: an open device. Busy means the handler is running on DPDK's thread just now.
-                while unsafe { sys::rte_eth_dev_callback_unregister(self.id, event, Some(on_event), arg) }
-                    == EAGAIN
-                {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
-                }
-            }
-        }
+        drop(self.handler.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         // SAFETY: stopped, and nobody has it. Its receive buffers go back to the pool, which self still holds.
         unsafe { sys::rte_eth_dev_close(self.id) };
     }
 }
 
-/// DPDK returns errno negated.
-const EAGAIN: c_int = -11;
+const ENOMEM: c_int = 12;
+const EINVAL: c_int = 22;
+/// As DPDK returns it: negated.
 const ENOTSUP: c_int = -95;

@@ -142,3 +142,15 @@ impl TxQueue {
         self.refused
     }
 }
+
+impl std::fmt::Debug for RxQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RxQueue({}:{})", self.inner.name(), self.queue)
+    }
+}
+
+impl std::fmt::Debug for TxQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TxQueue({}:{})", self.inner.name(), self.queue)
+    }
+}

@@ -72,6 +72,8 @@ fn everything_on_one_eal() {
     assert!(cycles::tsc_hz() > 1_000_000);
 
     lcores(&eal);
+    drop(Pdump::start(&eal).unwrap());
+    let capture = Pdump::start(&eal).unwrap();
 
     // Small buffers beside large ones, so that frames come in several segments.
     let large = Mempool::create(&eal, "large", 511, 64, 2176, None).unwrap();
@@ -84,6 +86,7 @@ fn everything_on_one_eal() {
     pcap_to_pcap(&eal, &small, &frames, &pcap_out);
     unsent_tail(&eal, &large);
     devices(&eal, &large);
+    drop(capture);
 
     assert_eq!((large.in_use(), small.in_use()), (0, 0), "every mbuf is back");
     assert_eq!((large.available(), small.available()), (511, 511), "and none twice");
