@@ -12,6 +12,8 @@ pub(crate) const MAX_NODE_IPS: usize = 16;
 pub(crate) const VXLAN_UDP_PORT: u16 = 4789;
 /// Smallest MTU an IPv4 link may have (RFC 791 section 3.2).
 pub(crate) const MIN_MTU: u16 = 68;
+/// Smallest MTU of a network: what every IPv4 host must be able to receive (RFC 791 section 3.1).
+const MIN_NETWORK_MTU: u16 = 576;
 
 /// The words of a refusal: what was expected, how to mend it. What was found is added by the caller, who
 /// knows how it was spelled.
@@ -90,9 +92,9 @@ pub(crate) fn network_name(s: &str) -> Result<&str, Wrong> {
 
 /// A network's MTU; zero means unset.
 pub(crate) fn network_mtu(n: i64) -> Result<u16, Wrong> {
-    u16::try_from(n).ok().filter(|&m| m == 0 || m >= MIN_MTU).ok_or_else(|| {
+    u16::try_from(n).ok().filter(|&m| m == 0 || m >= MIN_NETWORK_MTU).ok_or_else(|| {
         wrong(
-            format!("an MTU in bytes from {MIN_MTU} to 65535, or 0 for unset"),
+            format!("an MTU in bytes from {MIN_NETWORK_MTU} to 65535, or 0 for unset"),
             "give the largest IP packet a VM of the network may send, for example 1450",
         )
     })
@@ -134,7 +136,7 @@ mod tests {
         assert!(vni(0).is_err() && vni(1).is_ok() && vni(16_777_215).is_ok() && vni(16_777_216).is_err());
         assert!(vni(-1).is_err());
         assert_eq!(network_mtu(0), Ok(0));
-        assert!(network_mtu(67).is_err() && network_mtu(65_536).is_err());
+        assert!(network_mtu(575).is_err() && network_mtu(65_536).is_err());
         assert!(udp_port(0).is_err() && udp_port(65_535).is_ok() && udp_port(65_536).is_err());
     }
 }

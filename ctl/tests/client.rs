@@ -1,0 +1,110 @@
+//! The client against a small server on a real socket: answers, refusals, and everything that can be wrong
+//! with the other end.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use axum::{
+    Json, Router,
+    extract::Query,
+    http::StatusCode,
+    routing::{get, post},
+};
+use std::{path::PathBuf, time::Duration};
+use stopover_config::net::Vni;
+use stopover_ctl::{
+    ApiError, BoardState, CaptureFilter, ClearRequest, Client, ClientError, ErrorBody, PortStats, Scope,
+    TraceReport, TraceRequest, TraceSource, path,
+};
+use tokio::net::UnixListener;
+
+async fn nodes(Query(scope): Query<Scope>) -> (StatusCode, Json<ErrorBody>) {
+    let what = format!("scope {:?}", scope.vni.map(Vni::get));
+    (StatusCode::NOT_FOUND, Json(ErrorBody { error: ApiError::new(what, "another", "ask for it") }))
+}
+
+async fn trace(Json(request): Json<TraceRequest>) -> Json<TraceReport> {
+    if let TraceSource::Capture(_) = request.source {
+        tokio::time::sleep(Duration::from_millis(request.timeout_ms)).await;
+    }
+    Json(TraceReport {
+        port: request.port,
+        captured: true,
+        summary: String::new(),
+        frame_hex: String::new(),
+        steps: vec![],
+        outcome: "delivered".into(),
+    })
+}
+
+fn serve() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("ctl.sock");
+    let stats = vec![PortStats { name: "vm1".into(), rx_packets: 7, ..PortStats::default() }];
+    let app = Router::new()
+        .route(path::PORT_STATS, get(|| async { Json(stats) }))
+        .route(path::NODES, get(nodes))
+        .route(path::BOARD, get(|| async { "not json" }))
+        .route(path::HOSTS, get(|| std::future::pending::<String>()))
+        .route(
+            path::CLEAR,
+            post(|Json(r): Json<ClearRequest>| async move {
+                assert_eq!(r, ClearRequest::PortStats { port: Some("vm1".into()) });
+                Json(serde_json::json!({}))
+            }),
+        )
+        .route(path::TRACE, post(trace));
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (dir, socket)
+}
+
+#[tokio::test]
+async fn answers_and_refusals() {
+    let (_dir, socket) = serve();
+    let client = Client::new(&socket);
+    assert_eq!(client.port_stats().await.unwrap()[0].rx_packets, 7);
+    client.clear(&ClearRequest::PortStats { port: Some("vm1".into()) }).await.unwrap();
+    let e = client.nodes(Some(Vni::new(5).unwrap())).await.unwrap_err();
+    assert_eq!(e.to_string(), "scope Some(5); expected another; mend: ask for it");
+    assert!(client.nodes(None).await.unwrap_err().to_string().starts_with("scope None"));
+}
+
+#[tokio::test]
+async fn another_program_behind_the_socket() {
+    let (_dir, socket) = serve();
+    let client = Client::new(&socket);
+    let e: Result<BoardState, _> = client.board().await;
+    assert!(matches!(e, Err(ClientError::Protocol { .. })));
+    let e = client.version().await.unwrap_err().to_string();
+    assert!(e.contains("status 404") && e.contains("use a `stopover` of the appliance's version"), "{e}");
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_time_limit() {
+    let (_dir, socket) = serve();
+    let e = Client::new(&socket).timeout(Duration::from_millis(50)).hosts().await.unwrap_err();
+    assert!(e.to_string().contains("did not answer within 50 ms"), "{e}");
+}
+
+#[tokio::test]
+async fn waiting_for_a_frame_is_not_silence() {
+    let (_dir, socket) = serve();
+    let request = TraceRequest {
+        port: "vm1".into(),
+        source: TraceSource::Capture(CaptureFilter::default()),
+        timeout_ms: 1_100,
+    };
+    let report = Client::new(&socket).timeout(Duration::from_secs(1)).trace(&request).await.unwrap();
+    assert_eq!((report.port.as_str(), report.outcome.as_str()), ("vm1", "delivered"));
+}
+
+#[tokio::test]
+async fn no_socket_or_nobody_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("ctl.sock");
+    let message = format!("no appliance listens at {}; start it, or give --ctl", socket.display());
+    assert_eq!(Client::new(&socket).version().await.unwrap_err().to_string(), message);
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists(), "the file of a process that is gone");
+    assert_eq!(Client::new(&socket).version().await.unwrap_err().to_string(), message);
+}
