@@ -1,0 +1,52 @@
+//! From an [`Endpoint`] to a gRPC channel. TLS will be put on here, and only here.
+
+use super::error::Error;
+use crate::proto::v1::board_client::BoardClient;
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use stopover_config::Endpoint;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint as Transport, Uri};
+
+/// Largest message either side accepts; lists and snapshots are chunked far below it.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A peer that answers no HTTP/2 ping for this long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Connects, and fails if nobody answers.
+pub async fn connect(endpoint: &Endpoint) -> Result<BoardClient<Channel>, Error> {
+    let transport = |uri: String| -> Result<Transport, Error> {
+        Ok(Transport::from_shared(uri)
+            .map_err(|e| Error::Unreachable(format!("{endpoint}: {e}")))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true))
+    };
+    let connected = match endpoint {
+        Endpoint::Tcp { .. } => transport(endpoint.to_string())?.connect().await,
+        Endpoint::Unix(path) => {
+            let path = path.clone();
+            // The URI is only a name for HTTP/2's :authority here.
+            transport("http://stopover-bbs.invalid".into())?
+                .connect_with_connector(tower::service_fn(move |_: Uri| {
+                    let path = path.clone();
+                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                }))
+                .await
+        }
+    };
+    let channel = connected.map_err(|e| {
+        // tonic's own text is only "transport error"; the cause is at the end of the chain.
+        let mut cause: &dyn std::error::Error = &e;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        Error::Unreachable(format!("{endpoint}: {cause}"))
+    })?;
+    Ok(BoardClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+}

@@ -1,0 +1,391 @@
+//! What an appliance wants to be true at the board, and how much of it has been told. Pure; the driver asks for
+//! the next piece of [`Work`] and reports what came of it. Anything may change between the two: each wish has a
+//! version, and a report about an older version counts for nothing.
+
+use crate::model::Claim;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+use stopover_config::net::{Mac, Vni};
+
+/// Most items of one call; far below what the board accepts, so that one call stays short.
+const BATCH: usize = 1000;
+
+type Key = (Vni, Mac);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    Pending,
+    Accepted,
+    Refused { retry_at: Instant },
+}
+
+/// What the consumer was last told of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Accepted,
+    Refused(String),
+}
+
+#[derive(Debug)]
+struct Wish {
+    claim: Claim,
+    version: u64,
+    standing: Standing,
+    told: Told,
+}
+
+#[derive(Debug)]
+struct Joined {
+    segment: bool,
+    pending: bool,
+}
+
+/// One call to make.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Withdraw(Vec<Key>),
+    Leave(Vec<Vni>),
+    Join(Vec<(Vni, bool)>),
+    /// With the version of each wish.
+    Claim(Vec<(Claim, u64)>),
+    /// Everything has been told in this registration: what else the board has of us is stale.
+    Sync,
+}
+
+/// Something the consumer should hear.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accepted { vni: Vni, mac: Mac },
+    Refused { claim: Claim, why: String },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Desired {
+    wishes: HashMap<Key, Wish>,
+    /// Keys of wishes that are (or were) pending, in the order they became so.
+    queue: VecDeque<Key>,
+    refused: HashSet<Key>,
+    withdrawn: HashSet<Key>,
+    joins: BTreeMap<Vni, Joined>,
+    left: BTreeSet<Vni>,
+    /// Reasons to follow each network.
+    interest: BTreeMap<Vni, usize>,
+    synced: bool,
+    versions: u64,
+}
+
+impl Desired {
+    pub fn new(interest: impl Iterator<Item = Vni>) -> Self {
+        Self { interest: interest.map(|vni| (vni, 1)).collect(), ..Self::default() }
+    }
+
+    /// Networks to follow.
+    pub fn interest(&self) -> BTreeSet<Vni> {
+        self.interest.keys().copied().collect()
+    }
+
+    fn follow(&mut self, vni: Vni) -> bool {
+        let reasons = self.interest.entry(vni).or_default();
+        *reasons += 1;
+        *reasons == 1
+    }
+
+    fn unfollow(&mut self, vni: Vni) -> bool {
+        match self.interest.get_mut(&vni) {
+            Some(reasons) if *reasons > 1 => {
+                *reasons -= 1;
+                false
+            }
+            Some(_) => self.interest.remove(&vni).is_some(),
+            None => false,
+        }
+    }
+
+    /// True if the interest has changed. So for the next three.
+    pub fn claim(&mut self, mut claim: Claim) -> bool {
+        claim.ips.sort_unstable();
+        claim.ips.dedup();
+        let key = (claim.vni, claim.mac);
+        self.withdrawn.remove(&key);
+        self.versions += 1;
+        let version = self.versions;
+        let new = match self.wishes.get_mut(&key) {
+            Some(wish) if wish.claim == claim => return false,
+            Some(wish) => {
+                wish.claim = claim;
+                wish.version = version;
+                wish.standing = Standing::Pending;
+                false
+            }
+            None => {
+                let wish = Wish { claim, version, standing: Standing::Pending, told: Told::Nothing };
+                self.wishes.insert(key, wish);
+                true
+            }
+        };
+        self.refused.remove(&key);
+        self.queue.push_back(key);
+        new && self.follow(key.0)
+    }
+
+    pub fn withdraw(&mut self, vni: Vni, mac: Mac) -> bool {
+        if self.wishes.remove(&(vni, mac)).is_none() {
+            return false;
+        }
+        self.refused.remove(&(vni, mac));
+        self.withdrawn.insert((vni, mac));
+        self.unfollow(vni)
+    }
+
+    pub fn join(&mut self, vni: Vni, segment: bool) -> bool {
+        self.left.remove(&vni);
+        match self.joins.get_mut(&vni) {
+            Some(joined) if joined.segment == segment => false,
+            Some(joined) => {
+                *joined = Joined { segment, pending: true };
+                false
+            }
+            None => {
+                self.joins.insert(vni, Joined { segment, pending: true });
+                self.follow(vni)
+            }
+        }
+    }
+
+    pub fn leave(&mut self, vni: Vni) -> bool {
+        if self.joins.remove(&vni).is_none() {
+            return false;
+        }
+        self.left.insert(vni);
+        self.unfollow(vni)
+    }
+
+    /// A new registration: nothing has been told in it yet.
+    pub fn registered(&mut self) {
+        self.withdrawn.clear();
+        self.left.clear();
+        self.synced = false;
+        for joined in self.joins.values_mut() {
+            joined.pending = true;
+        }
+        self.requeue();
+    }
+
+    /// All claims are to be told again.
+    pub fn requeue(&mut self) {
+        self.refused.clear();
+        self.queue.clear();
+        for (key, wish) in &mut self.wishes {
+            wish.standing = Standing::Pending;
+            self.queue.push_back(*key);
+        }
+    }
+
+    /// The board says that the node is gone, or elsewhere. True if that is not what we want.
+    pub fn lost(&mut self, vni: Vni, mac: Mac) -> bool {
+        match self.wishes.get_mut(&(vni, mac)) {
+            Some(wish) if wish.standing == Standing::Accepted => {
+                wish.standing = Standing::Pending;
+                self.queue.push_back((vni, mac));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next call, if any. Withdrawals first: an address may have moved from one node to another.
+    pub fn next(&mut self, now: Instant, may_sync: bool) -> Option<Work> {
+        if !self.withdrawn.is_empty() {
+            return Some(Work::Withdraw(self.withdrawn.iter().copied().take(BATCH).collect()));
+        }
+        if !self.left.is_empty() {
+            return Some(Work::Leave(self.left.iter().copied().take(BATCH).collect()));
+        }
+        let joins: Vec<_> =
+            self.joins.iter().filter(|(_, j)| j.pending).map(|(v, j)| (*v, j.segment)).take(BATCH).collect();
+        if !joins.is_empty() {
+            return Some(Work::Join(joins));
+        }
+        self.retry_refused(now);
+        let mut batch = Vec::new();
+        let mut seen = HashSet::new();
+        while batch.len() < BATCH
+            && let Some(key) = self.queue.pop_front()
+        {
+            if let Some(wish) = self.wishes.get(&key)
+                && wish.standing == Standing::Pending
+                && seen.insert(key)
+            {
+                batch.push((wish.claim.clone(), wish.version));
+            }
+        }
+        if !batch.is_empty() {
+            return Some(Work::Claim(batch));
+        }
+        (may_sync && !self.synced).then_some(Work::Sync)
+    }
+
+    fn retry_refused(&mut self, now: Instant) {
+        let Self { refused, wishes, queue, .. } = self;
+        refused.retain(|key| match wishes.get_mut(key) {
+            Some(wish) => match wish.standing {
+                Standing::Refused { retry_at } if retry_at <= now => {
+                    wish.standing = Standing::Pending;
+                    queue.push_back(*key);
+                    false
+                }
+                Standing::Refused { .. } => true,
+                _ => false,
+            },
+            None => false,
+        });
+    }
+
+    /// A call other than a claim succeeded.
+    pub fn told(&mut self, work: &Work) {
+        match work {
+            Work::Withdraw(keys) => keys.iter().for_each(|key| {
+                self.withdrawn.remove(key);
+            }),
+            Work::Leave(vnis) => vnis.iter().for_each(|vni| {
+                self.left.remove(vni);
+            }),
+            Work::Join(joins) => {
+                for (vni, segment) in joins {
+                    if let Some(joined) = self.joins.get_mut(vni)
+                        && joined.segment == *segment
+                    {
+                        joined.pending = false;
+                    }
+                }
+            }
+            Work::Claim(_) => {}
+            Work::Sync => self.synced = true,
+        }
+    }
+
+    /// A claim was judged; `refused` says why not. What the consumer should hear of it, if anything.
+    pub fn judged(
+        &mut self,
+        claim: &Claim,
+        version: u64,
+        refused: Option<String>,
+        retry_at: Instant,
+    ) -> Option<Verdict> {
+        let key = (claim.vni, claim.mac);
+        let wish = self.wishes.get_mut(&key).filter(|wish| wish.version == version)?;
+        let told = match refused {
+            None => {
+                wish.standing = Standing::Accepted;
+                Told::Accepted
+            }
+            Some(why) => {
+                wish.standing = Standing::Refused { retry_at };
+                self.refused.insert(key);
+                Told::Refused(why)
+            }
+        };
+        if wish.told == told {
+            return None;
+        }
+        wish.told = told.clone();
+        match told {
+            Told::Nothing => None,
+            Told::Accepted => Some(Verdict::Accepted { vni: key.0, mac: key.1 }),
+            Told::Refused(why) => Some(Verdict::Refused { claim: wish.claim.clone(), why }),
+        }
+    }
+
+    /// When there may be work again without anyone asking for it.
+    pub fn idle(&self, retry: Duration) -> Option<Duration> {
+        (!self.refused.is_empty()).then_some(retry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vni(n: u32) -> Vni {
+        Vni::new(n).unwrap()
+    }
+    fn claim(n: u32, last: u8, ip: &str) -> Claim {
+        Claim { vni: vni(n), mac: Mac([2, 0, 0, 0, 0, last]), ips: vec![ip.parse().unwrap()] }
+    }
+
+    #[test]
+    fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
+        let now = Instant::now();
+        let mut d = Desired::new([].into_iter());
+        assert!(d.claim(claim(1, 1, "10.0.0.1")));
+        assert!(!d.claim(claim(1, 2, "10.0.0.2")), "interest is there already");
+        let Some(Work::Claim(batch)) = d.next(now, true) else { panic!() };
+        assert_eq!(batch.len(), 2);
+        for (c, v) in &batch {
+            assert!(matches!(d.judged(c, *v, None, now), Some(Verdict::Accepted { .. })));
+        }
+        assert_eq!(d.next(now, true), Some(Work::Sync));
+        d.told(&Work::Sync);
+        assert_eq!(d.next(now, true), None);
+
+        d.claim(claim(1, 2, "10.0.0.1"));
+        d.withdraw(vni(1), Mac([2, 0, 0, 0, 0, 1]));
+        let first = d.next(now, true).unwrap();
+        assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac([2, 0, 0, 0, 0, 1]))]));
+        d.told(&first);
+        assert!(matches!(d.next(now, true), Some(Work::Claim(b)) if b.len() == 1));
+    }
+
+    #[test]
+    fn a_verdict_on_an_older_version_counts_for_nothing() {
+        let now = Instant::now();
+        let mut d = Desired::new([].into_iter());
+        d.claim(claim(1, 1, "10.0.0.1"));
+        let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
+        d.claim(claim(1, 1, "10.0.0.9"));
+        assert_eq!(d.judged(&old[0].0, old[0].1, None, now), None);
+        let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
+        assert_eq!(new[0].0.ips, claim(1, 1, "10.0.0.9").ips);
+    }
+
+    #[test]
+    fn refusal_is_told_once_and_retried() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(3);
+        let mut d = Desired::new([].into_iter());
+        d.claim(claim(1, 1, "10.0.0.1"));
+        let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
+        assert!(matches!(
+            d.judged(&b[0].0, b[0].1, Some("held".into()), later),
+            Some(Verdict::Refused { why, .. }) if why == "held"
+        ));
+        assert_eq!(d.next(now, false), None, "not before its time");
+        let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
+        assert_eq!(d.judged(&b[0].0, b[0].1, Some("held".into()), later), None, "said already");
+        let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
+        assert!(matches!(d.judged(&b[0].0, b[0].1, None, later), Some(Verdict::Accepted { .. })));
+    }
+
+    #[test]
+    fn registration_tells_everything_again_and_interest_is_counted() {
+        let now = Instant::now();
+        let mut d = Desired::new([vni(9)].into_iter());
+        assert!(d.join(vni(1), true));
+        assert!(!d.claim(claim(1, 1, "10.0.0.1")));
+        assert!(!d.leave(vni(1)), "the claim still needs it");
+        assert!(d.withdraw(vni(1), Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(d.interest(), [vni(9)].into());
+        d.join(vni(2), false);
+        d.registered();
+        assert_eq!(
+            d.next(now, true),
+            Some(Work::Join(vec![(vni(2), false)])),
+            "the stale rest is swept by sync"
+        );
+        d.told(&Work::Join(vec![(vni(2), false)]));
+        assert_eq!(d.next(now, true), Some(Work::Sync));
+    }
+}

@@ -1,0 +1,314 @@
+//! The session's task: connect, register, keep the lease, reconcile; and again from the start when anything breaks.
+//! Every attempt to mend begins with a fresh registration, which fences whatever calls of the old one may still
+//! be under way.
+
+use super::{
+    connect::connect,
+    desired::{Verdict, Work},
+    error::{Error, Reason},
+    follow::{self, Position},
+    session::{SessionConfig, Shared, Stop, Update, lock},
+};
+use crate::{
+    model::Id,
+    proto::{emit, v1, v1::board_client::BoardClient},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use stopover_config::Endpoint;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tonic::transport::Channel;
+
+/// First and longest pause between attempts.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// A call the board does not answer for this long has failed. Longer than the largest load takes it.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a fenced session looks whether its successor is gone.
+const FENCED_LOOK: Duration = Duration::from_secs(1);
+
+pub(super) type Client = BoardClient<Channel>;
+
+/// Sends updates in order; waits when the consumer is behind.
+pub(super) type Out = mpsc::Sender<Update>;
+
+/// Everything a connected session needs.
+pub(super) struct Live {
+    pub client: Client,
+    pub host_id: u32,
+    pub session: u64,
+    pub heartbeat: Duration,
+}
+
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    cfg: SessionConfig,
+    updates: crossbeam::channel::Sender<Update>,
+    mut stop: watch::Receiver<Stop>,
+    done: std::sync::mpsc::Sender<()>,
+) {
+    // The bounded channel blocks its sender, which a task must not do: a thread stands between.
+    let (out, mut inbox) = mpsc::channel::<Update>(1);
+    let forward = std::thread::Builder::new().name("bbs-updates".into()).spawn(move || {
+        while let Some(update) = inbox.blocking_recv() {
+            if updates.send(update).is_err() {
+                return;
+            }
+        }
+    });
+    if let Err(e) = forward {
+        lock(&shared.state).last_error = Some(format!("no thread for updates: {e}"));
+        return;
+    }
+    let how = tokio::select! {
+        how = stop.wait_for(|stop| *stop != Stop::No) => how.map_or(Stop::No, |how| *how),
+        () = keep_going(&shared, &cfg, &out) => Stop::No,
+    };
+    let live = lock(&shared.live).take();
+    if let (Some((client, session)), Stop::Keep | Stop::WithdrawAll) = (live, how) {
+        goodbye(client, &cfg, session, how == Stop::WithdrawAll).await;
+    }
+    let _ = done.send(());
+}
+
+/// Returns only when nobody reads the updates any more.
+async fn keep_going(shared: &Shared, cfg: &SessionConfig, out: &Out) {
+    let instance = Id::random();
+    let born = Instant::now();
+    let mut position = Position::default();
+    let mut backoff = BACKOFF.0;
+    loop {
+        for endpoint in &cfg.endpoints {
+            lock(&shared.state).endpoint = Some(endpoint.clone());
+            let started = Instant::now();
+            let (was_connected, error) =
+                match attempt(shared, cfg, endpoint, instance, born, &mut position, out).await {
+                    Ok(never) => match never {},
+                    Err((was_connected, error)) => (was_connected, error),
+                };
+            *lock(&shared.live) = None;
+            if out.is_closed() {
+                return;
+            }
+            disconnected(shared, was_connected, &error, out).await;
+            if error.reason() == Some(Reason::Fenced) {
+                wait_for_successor(cfg, endpoint).await;
+            }
+            if was_connected && started.elapsed() > BACKOFF.1 {
+                backoff = BACKOFF.0;
+            }
+        }
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+async fn disconnected(shared: &Shared, was_connected: bool, error: &Error, out: &Out) {
+    let why = error.to_string();
+    {
+        let mut state = lock(&shared.state);
+        if state.last_error.as_ref() != Some(&why) || was_connected {
+            log::warn!("board: {why}");
+        }
+        if state.connected {
+            state.since = SystemTime::now();
+        }
+        state.connected = false;
+        state.last_error = Some(why.clone());
+    }
+    if was_connected {
+        let _ = out.send(Update::Disconnected { why }).await;
+    }
+}
+
+/// One connection, from its making to its end. The flag says whether `Connected` was announced.
+async fn attempt(
+    shared: &Shared,
+    cfg: &SessionConfig,
+    endpoint: &Endpoint,
+    instance: Id,
+    born: Instant,
+    position: &mut Position,
+    out: &Out,
+) -> Result<std::convert::Infallible, (bool, Error)> {
+    let client = connect(endpoint).await.map_err(|e| (false, e))?;
+    let live = register(client, cfg, instance).await.map_err(|e| (false, e))?;
+    lock(&shared.desired).registered();
+    *lock(&shared.live) = Some((live.client.clone(), live.session));
+    let stream = follow::open(&live, cfg, shared, position).await.map_err(|e| (false, e))?;
+    {
+        let mut state = lock(&shared.state);
+        state.connected = true;
+        state.since = SystemTime::now();
+        state.host_id = Some(live.host_id);
+    }
+    log::info!("board: registered at {endpoint} as {} (host {})", cfg.host, live.host_id);
+    let gone = || (true, Error::Unreachable("nobody reads the updates".into()));
+    out.send(Update::Connected).await.map_err(|_| gone())?;
+    // Each of the three ends only in an error, and then so do the others.
+    let error = tokio::select! {
+        e = keep_lease(&live, cfg) => e,
+        e = reconcile(&live, cfg, shared, born, out) => e,
+        e = follow::follow(stream, &live, shared, position, out) => e,
+    };
+    Err((true, error))
+}
+
+async fn register(mut client: Client, cfg: &SessionConfig, instance: Id) -> Result<Live, Error> {
+    let request = v1::RegisterRequest {
+        host: cfg.host.as_str().to_owned(),
+        vteps: cfg.vteps.iter().map(emit::ip).collect(),
+        udp_port: cfg.udp_port.into(),
+        key: Id::random().0.to_vec(),
+        instance: instance.0.to_vec(),
+    };
+    let answer = call(client.register(request), REGISTER_TIMEOUT).await?;
+    let asked = Duration::from_millis(answer.heartbeat_ms.clamp(10, 60_000));
+    let heartbeat = cfg.heartbeat.map_or(asked, |wish| wish.min(asked));
+    Ok(Live { client, host_id: answer.host_id, session: answer.session, heartbeat })
+}
+
+/// Waits for an answer, but not for ever.
+pub(super) async fn call<T>(
+    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    limit: Duration,
+) -> Result<T, Error> {
+    match timeout(limit, answer).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(status.into()),
+        Err(_) => Err(Error::Unreachable(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+fn speaker(live: &Live, cfg: &SessionConfig) -> Option<v1::Speaker> {
+    let host = cfg.host.as_str().to_owned();
+    Some(v1::Speaker { host, session: live.session, key: Id::random().0.to_vec() })
+}
+
+async fn keep_lease(live: &Live, cfg: &SessionConfig) -> Error {
+    let mut client = live.client.clone();
+    loop {
+        sleep(live.heartbeat).await;
+        let beat = v1::HeartbeatRequest { speaker: speaker(live, cfg) };
+        if let Err(e) = call(client.heartbeat(beat), CALL_TIMEOUT).await {
+            return e;
+        }
+    }
+}
+
+async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Instant, out: &Out) -> Error {
+    loop {
+        let may_sync = born.elapsed() >= cfg.settle;
+        let (work, idle) = {
+            let mut desired = lock(&shared.desired);
+            (desired.next(Instant::now(), may_sync), desired.idle(cfg.retry_refused / 4))
+        };
+        let Some(work) = work else {
+            let until_sync = if may_sync { Duration::MAX } else { cfg.settle.saturating_sub(born.elapsed()) };
+            let pause = idle.unwrap_or(Duration::MAX).min(until_sync).max(Duration::from_millis(1));
+            tokio::select! {
+                () = shared.work.notified() => {}
+                () = sleep(pause) => {}
+            }
+            continue;
+        };
+        let verdicts = match tell(live, cfg, shared, &work).await {
+            Ok(verdicts) => verdicts,
+            Err(e) => return e,
+        };
+        for verdict in verdicts {
+            let update = match verdict {
+                Verdict::Accepted { vni, mac } => Update::Accepted { vni, mac },
+                Verdict::Refused { claim, why } => {
+                    log::warn!("board refuses {} in VNI {}: {why}", claim.mac, claim.vni);
+                    Update::Refused { claim, why }
+                }
+            };
+            if out.send(update).await.is_err() {
+                return Error::Unreachable("nobody reads the updates".into());
+            }
+        }
+    }
+}
+
+/// Makes one call and records what came of it.
+async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) -> Result<Vec<Verdict>, Error> {
+    let mut client = live.client.clone();
+    let speaker = speaker(live, cfg);
+    match work {
+        Work::Withdraw(keys) => {
+            let nodes = keys.iter().map(|(vni, mac)| emit::node_key(*vni, *mac)).collect();
+            call(client.withdraw(v1::WithdrawRequest { speaker, nodes }), CALL_TIMEOUT).await?;
+        }
+        Work::Leave(vnis) => {
+            let vnis = vnis.iter().map(|vni| vni.get()).collect();
+            call(client.leave(v1::LeaveRequest { speaker, vnis }), CALL_TIMEOUT).await?;
+        }
+        Work::Join(joins) => {
+            let joins = joins.iter().map(|(vni, segment)| v1::Join { vni: vni.get(), segment: *segment });
+            let request = v1::JoinRequest { speaker, joins: joins.collect() };
+            call(client.join(request), CALL_TIMEOUT).await?;
+        }
+        Work::Sync => {
+            let answer = call(client.sync_claims(v1::SyncClaimsRequest { speaker }), CALL_TIMEOUT).await?;
+            if answer.nodes_deleted > 0 {
+                log::info!("board: {} nodes of an earlier run withdrawn", answer.nodes_deleted);
+            }
+        }
+        Work::Claim(batch) => {
+            let claims = batch.iter().map(|(claim, _)| claim.into()).collect();
+            let answer = call(client.claim(v1::ClaimRequest { speaker, claims }), CALL_TIMEOUT).await?;
+            if answer.results.len() != batch.len() {
+                return Err(Error::Protocol(format!(
+                    "{} results for {} claims",
+                    answer.results.len(),
+                    batch.len()
+                )));
+            }
+            let retry_at = Instant::now() + cfg.retry_refused;
+            let mut desired = lock(&shared.desired);
+            return Ok(batch
+                .iter()
+                .zip(answer.results)
+                .filter_map(|((claim, version), result)| {
+                    let refused = Some(result.refused).filter(|why| !why.is_empty());
+                    desired.judged(claim, *version, refused, retry_at)
+                })
+                .collect());
+        }
+    }
+    lock(&shared.desired).told(work);
+    Ok(Vec::new())
+}
+
+/// Another process has our name. Taking it back at once would only begin a fight, so wait until it is gone or
+/// silent. An error means the same as "gone": the next registration will tell.
+async fn wait_for_successor(cfg: &SessionConfig, endpoint: &Endpoint) {
+    loop {
+        sleep(FENCED_LOOK).await;
+        let Ok(mut client) = connect(endpoint).await else { return };
+        let request = v1::ListHostsRequest { name: cfg.host.as_str().to_owned() };
+        let Ok(mut stream) = call(client.list_hosts(request), CALL_TIMEOUT).await else { return };
+        let mut alive = false;
+        while let Ok(Some(list)) = stream.message().await {
+            alive |= list.hosts.iter().any(|entry| entry.host.as_ref().is_some_and(|host| host.up));
+        }
+        if !alive {
+            return;
+        }
+    }
+}
+
+async fn goodbye(mut client: Client, cfg: &SessionConfig, session: u64, withdraw_all: bool) {
+    let speaker = v1::Speaker { host: cfg.host.as_str().to_owned(), session, key: Id::random().0.to_vec() };
+    let request = v1::DeregisterRequest { speaker: Some(speaker), withdraw_all };
+    if let Err(e) = call(client.deregister(request), GOODBYE_TIMEOUT).await {
+        log::warn!("board: could not say goodbye: {e}");
+    }
+}

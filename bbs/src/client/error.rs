@@ -1,0 +1,103 @@
+//! Why a call to the board failed.
+
+use crate::{model::RowError, proto};
+use std::fmt;
+use tonic::Status;
+
+/// The board's one-word reasons, as listed in the `.proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Somebody else holds the MAC, IP or VTEP.
+    Conflict,
+    /// No such thing.
+    NotFound,
+    /// The board has no registration with this session since it started.
+    Unregistered,
+    /// A later registration of this host has replaced ours.
+    Fenced,
+    /// Others depend on what was to be deleted.
+    InUse,
+    /// The caller may not speak for this host.
+    Forbidden,
+    /// The request was malformed, or its key belongs to another request.
+    Invalid,
+    /// Anything else, such as a timeout.
+    Other,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone)]
+pub enum Error {
+    /// No connection, or it broke.
+    Unreachable(String),
+    /// The board answered, and said no.
+    Refused {
+        /// In one word.
+        reason: Reason,
+        /// In one sentence, naming holders and how to mend it.
+        why: String,
+    },
+    /// A load was refused; nothing was changed.
+    Rows {
+        /// The first few.
+        errors: Vec<RowError>,
+        /// How many rows were found wrong before the check ended.
+        total: u64,
+    },
+    /// The board said something this version does not understand.
+    Protocol(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "the board cannot be reached: {why}"),
+            Self::Refused { why, .. } => f.write_str(why),
+            Self::Rows { errors, total } => {
+                write!(f, "{total} rows refused, nothing was changed")?;
+                errors.iter().try_for_each(|e| write!(f, "\nrow {}: {}", e.number, e.why))
+            }
+            Self::Protocol(why) => write!(f, "the board's answer is not understood: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// The one-word reason, if the board gave one.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Refused { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let word = status.metadata().get(proto::REASON).and_then(|v| v.to_str().ok());
+        let reason = match (word, status.code()) {
+            (Some("conflict"), _) => Reason::Conflict,
+            (Some("not-found"), _) => Reason::NotFound,
+            (Some("unregistered"), _) => Reason::Unregistered,
+            (Some("fenced"), _) => Reason::Fenced,
+            (Some("in-use"), _) => Reason::InUse,
+            (Some("forbidden"), _) => Reason::Forbidden,
+            (_, tonic::Code::InvalidArgument) => Reason::Invalid,
+            // What tonic itself says when the connection breaks under a call.
+            (None, tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown) => {
+                return Self::Unreachable(status.message().to_owned());
+            }
+            _ => Reason::Other,
+        };
+        Self::Refused { reason, why: status.message().to_owned() }
+    }
+}
+
+impl From<proto::parse::BadField> for Error {
+    fn from(bad: proto::parse::BadField) -> Self {
+        Self::Protocol(bad.to_string())
+    }
+}

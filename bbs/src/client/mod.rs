@@ -1,0 +1,20 @@
+//! Talking to a board: [`Session`] for an appliance (what it has goes up, what others have comes down), and
+//! [`Operator`] for people. Knows nothing of how a board works inside.
+
+mod connect;
+mod desired;
+mod driver;
+mod error;
+mod follow;
+mod operator;
+mod session;
+
+pub use crate::model::{
+    Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Network, Node, Row, RowError, Target,
+};
+pub use connect::connect;
+pub use error::{Error, Reason};
+pub use operator::{
+    BoardInfo, HostEntry, LoadStep, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, Operator, WatcherEntry,
+};
+pub use session::{Session, SessionConfig, SessionState, Update, start};

@@ -1,0 +1,393 @@
+//! The operator's calls, one method each.
+
+use super::{
+    connect::connect,
+    driver::{CALL_TIMEOUT, Client, call},
+    error::Error,
+};
+use crate::{
+    model::{DeclaredBy, Event, Host, Id, Member, Network, Node, Row, RowError, Target},
+    proto::{emit, parse, v1},
+};
+use serde::Serialize;
+use std::net::IpAddr;
+use stopover_config::{
+    Endpoint,
+    net::{HostName, Mac, Vni},
+};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+
+/// Rows of one message of a load.
+const LOAD_CHUNK: usize = 2000;
+
+/// A connection for the operator.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    client: Client,
+}
+
+/// The board at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BoardInfo {
+    /// Hexadecimal; made when the store was created.
+    pub board_id: String,
+    /// Now.
+    pub revision: u64,
+    /// Oldest revision from which a watch can resume without a snapshot.
+    pub oldest_resumable: u64,
+    /// How many.
+    pub hosts: u64,
+    /// How many, declared or not.
+    pub networks: u64,
+    /// How many.
+    pub nodes: u64,
+    /// How many.
+    pub members: u64,
+    /// Connected now.
+    pub watchers: u64,
+    /// How long a host may be silent.
+    pub lease_ms: u64,
+    /// Of the program.
+    pub version: String,
+}
+
+/// A host with what the board knows around it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostEntry {
+    /// The host.
+    #[serde(flatten)]
+    pub host: Host,
+    /// Its nodes.
+    pub nodes: u64,
+    /// Networks of which it is a member.
+    pub networks: u64,
+    /// Its watch is connected.
+    pub watching: bool,
+    /// Last revision in force on every lcore there; 0 = none said yet.
+    pub acked_revision: u64,
+}
+
+/// A network with its counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetworkEntry {
+    /// As declared, or the defaults.
+    #[serde(flatten)]
+    pub network: Network,
+    /// Somebody declared it.
+    pub declared: bool,
+    /// Its nodes.
+    pub nodes: u64,
+    /// Its members.
+    pub members: u64,
+}
+
+/// A membership and its reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberEntry {
+    /// The membership.
+    #[serde(flatten)]
+    pub member: Member,
+    /// The host's name.
+    pub host: String,
+    /// By the appliance's join.
+    pub joined: bool,
+    /// By the operator.
+    pub declared: bool,
+    /// By having nodes.
+    pub has_nodes: bool,
+}
+
+/// A node and its host's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeEntry {
+    /// The node.
+    #[serde(flatten)]
+    pub node: Node,
+    /// The host's name.
+    pub host: String,
+    /// Who said so.
+    pub declared_by: DeclaredBy,
+}
+
+/// Someone who watches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WatcherEntry {
+    /// Unique while the board runs.
+    pub id: u64,
+    /// Host or tool.
+    pub name: String,
+    /// Address, or `unix`.
+    pub peer: String,
+    /// Sent so far.
+    pub sent_revision: u64,
+    /// Acknowledged so far.
+    pub acked_revision: u64,
+    /// Networks followed; `None` = all.
+    pub networks: Option<u64>,
+    /// Snapshots after the first.
+    pub resyncs: u64,
+}
+
+/// Which nodes to list; everything unset is every node.
+#[derive(Debug, Clone, Default)]
+pub struct NodeFilter {
+    /// Of this network.
+    pub vni: Option<Vni>,
+    /// On this host.
+    pub host: Option<HostName>,
+    /// With this MAC.
+    pub mac: Option<Mac>,
+    /// With this address.
+    pub ip: Option<IpAddr>,
+    /// Stop after so many.
+    pub limit: Option<u64>,
+}
+
+/// How far a load is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadStep {
+    /// So many rows are at the board and well formed.
+    Received(u64),
+    /// All so many rows are there and being checked against the board and each other.
+    Checking(u64),
+    /// So many records are written.
+    Written(u64),
+}
+
+fn required<T>(field: &str, value: Option<T>) -> Result<T, Error> {
+    value.ok_or_else(|| Error::Protocol(format!("{field} is missing")))
+}
+
+impl Operator {
+    /// Connects.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
+        Ok(Self { client: connect(endpoint).await? })
+    }
+
+    /// The board at a glance.
+    pub async fn info(&mut self) -> Result<BoardInfo, Error> {
+        let m = call(self.client.info(v1::InfoRequest {}), CALL_TIMEOUT).await?;
+        Ok(BoardInfo {
+            board_id: parse::id("board_id", &m.board_id)?.to_string(),
+            revision: m.revision,
+            oldest_resumable: m.oldest_resumable,
+            hosts: m.hosts,
+            networks: m.networks,
+            nodes: m.nodes,
+            members: m.members,
+            watchers: m.watchers,
+            lease_ms: m.lease_ms,
+            version: m.version,
+        })
+    }
+
+    /// All hosts, or the one of this name.
+    pub async fn hosts(&mut self, name: Option<&HostName>) -> Result<Vec<HostEntry>, Error> {
+        let request = v1::ListHostsRequest { name: name.map_or_else(String::new, |n| n.as_str().to_owned()) };
+        let mut stream = call(self.client.list_hosts(request), CALL_TIMEOUT).await?;
+        let mut all = Vec::new();
+        while let Some(chunk) = stream.message().await? {
+            for m in chunk.hosts {
+                all.push(HostEntry {
+                    host: required("host", m.host)?.try_into()?,
+                    nodes: m.nodes,
+                    networks: m.networks,
+                    watching: m.watching,
+                    acked_revision: m.acked_revision,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// All networks, declared or with nodes or members.
+    pub async fn networks(&mut self) -> Result<Vec<NetworkEntry>, Error> {
+        let mut stream = call(self.client.list_networks(v1::ListNetworksRequest {}), CALL_TIMEOUT).await?;
+        let mut all = Vec::new();
+        while let Some(chunk) = stream.message().await? {
+            for m in chunk.networks {
+                all.push(NetworkEntry {
+                    network: required("network", m.network)?.try_into()?,
+                    declared: m.declared,
+                    nodes: m.nodes,
+                    members: m.members,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// All memberships, or those of one network.
+    pub async fn members(&mut self, vni: Option<Vni>) -> Result<Vec<MemberEntry>, Error> {
+        let request = v1::ListMembersRequest { vni: vni.map_or(0, Vni::get) };
+        let mut stream = call(self.client.list_members(request), CALL_TIMEOUT).await?;
+        let mut all = Vec::new();
+        while let Some(chunk) = stream.message().await? {
+            for m in chunk.members {
+                let member = required("member", m.member)?;
+                all.push(MemberEntry {
+                    member: Member {
+                        vni: parse::vni("vni", member.vni)?,
+                        host_id: member.host_id,
+                        segment: member.segment,
+                    },
+                    host: m.host,
+                    joined: m.joined,
+                    declared: m.declared,
+                    has_nodes: m.has_nodes,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Nodes in chunks, ordered by network and MAC: a million need not be held at once.
+    pub async fn nodes_stream(
+        &mut self,
+        filter: &NodeFilter,
+    ) -> Result<impl Stream<Item = Result<Vec<NodeEntry>, Error>> + use<>, Error> {
+        let request = v1::ListNodesRequest {
+            vni: filter.vni.map_or(0, Vni::get),
+            host: filter.host.as_ref().map_or_else(String::new, |h| h.as_str().to_owned()),
+            mac: filter.mac.map(emit::mac).unwrap_or_default(),
+            ip: filter.ip.as_ref().map(emit::ip).unwrap_or_default(),
+            limit: filter.limit.unwrap_or(0),
+        };
+        let stream = call(self.client.list_nodes(request), CALL_TIMEOUT).await?;
+        Ok(stream.map(|chunk| {
+            chunk?
+                .nodes
+                .into_iter()
+                .map(|m| {
+                    Ok(NodeEntry {
+                        node: required("node", m.node)?.try_into()?,
+                        host: m.host,
+                        declared_by: parse::entry_declared_by(m.declared_by)?,
+                    })
+                })
+                .collect()
+        }))
+    }
+
+    /// Nodes, all at once.
+    pub async fn nodes(&mut self, filter: &NodeFilter) -> Result<Vec<NodeEntry>, Error> {
+        let mut stream = std::pin::pin!(self.nodes_stream(filter).await?);
+        let mut all = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            all.append(&mut chunk?);
+        }
+        Ok(all)
+    }
+
+    /// Who watches.
+    pub async fn watchers(&mut self) -> Result<Vec<WatcherEntry>, Error> {
+        let list = call(self.client.list_watchers(v1::ListWatchersRequest {}), CALL_TIMEOUT).await?;
+        Ok(list
+            .watchers
+            .into_iter()
+            .map(|m| WatcherEntry {
+                id: m.id,
+                name: m.name,
+                peer: m.peer,
+                sent_revision: m.sent_revision,
+                acked_revision: m.acked_revision,
+                networks: (!m.everything).then_some(m.networks),
+                resyncs: m.resyncs,
+            })
+            .collect())
+    }
+
+    /// The event log after event number `after`, oldest first. With `follow` the stream does not end.
+    pub async fn events(
+        &mut self,
+        after: u64,
+        follow: bool,
+    ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + use<>, Error> {
+        let stream = call(self.client.events(v1::EventsRequest { after, follow }), CALL_TIMEOUT).await?;
+        Ok(stream.map(|chunk| {
+            chunk?.events.into_iter().map(|m| Event::try_from(m).map_err(Error::from)).collect()
+        }))
+    }
+
+    /// Declares one thing; the revision with it.
+    pub async fn declare(&mut self, row: &Row) -> Result<u64, Error> {
+        let request = v1::DeclareRequest { key: Id::random().0.to_vec(), row: Some(emit::row(row, 0)) };
+        Ok(call(self.client.declare(request), CALL_TIMEOUT).await?.revision)
+    }
+
+    /// Deletes one thing; the revision without it.
+    pub async fn delete(&mut self, target: &Target) -> Result<u64, Error> {
+        let (target, cascade) = emit::target(target);
+        let request = v1::DeleteRequest { key: Id::random().0.to_vec(), target: Some(target), cascade };
+        Ok(call(self.client.delete(request), CALL_TIMEOUT).await?.revision)
+    }
+
+    /// Declares many things, all or nothing. Each row comes with the number by which errors shall name it (0 =
+    /// its place from 1). An `Err` row ends the load before anything is changed, and is handed back as
+    /// [`Error::Protocol`]. Returns the revision with all of it.
+    pub async fn load<I, E>(&mut self, rows: I, mut progress: impl FnMut(LoadStep)) -> Result<u64, Error>
+    where
+        I: IntoIterator<Item = Result<(u64, Row), E>>,
+        I::IntoIter: Send + 'static,
+        E: std::fmt::Display,
+    {
+        let (tx, outgoing) = mpsc::channel(4);
+        let rows = rows.into_iter();
+        let producer = tokio::task::spawn_blocking(move || produce(rows, &tx));
+        let answer = call(self.client.load(ReceiverStream::new(outgoing)), CALL_TIMEOUT).await;
+        let result = match answer {
+            Ok(steps) => watch_load(steps, &mut progress).await,
+            Err(e) => Err(e),
+        };
+        match producer.await {
+            Ok(Some(bad_row)) => Err(Error::Protocol(bad_row)),
+            Ok(None) => result,
+            Err(e) => Err(Error::Protocol(format!("reading the rows failed: {e}"))),
+        }
+    }
+}
+
+/// Sends the rows; stops early when the board has closed the stream. A bad row ends the stream without the
+/// closing empty message, by which the board knows that all rows have come.
+fn produce<E: std::fmt::Display>(
+    mut rows: impl Iterator<Item = Result<(u64, Row), E>>,
+    tx: &mpsc::Sender<v1::LoadRequest>,
+) -> Option<String> {
+    let mut key = Id::random().0.to_vec();
+    loop {
+        let mut chunk = Vec::with_capacity(LOAD_CHUNK);
+        for next in rows.by_ref().take(LOAD_CHUNK) {
+            match next {
+                Ok((number, row)) => chunk.push(emit::row(&row, number)),
+                Err(e) => return Some(e.to_string()),
+            }
+        }
+        let last = chunk.is_empty();
+        let message = v1::LoadRequest { key: std::mem::take(&mut key), rows: chunk, complete: last };
+        if tx.blocking_send(message).is_err() || last {
+            return None;
+        }
+    }
+}
+
+async fn watch_load(
+    mut steps: tonic::Streaming<v1::LoadProgress>,
+    progress: &mut impl FnMut(LoadStep),
+) -> Result<u64, Error> {
+    use v1::load_progress::Step;
+    while let Some(message) = steps.message().await? {
+        match required("step", message.step)? {
+            Step::Received(n) => progress(LoadStep::Received(n)),
+            Step::Checking(n) => progress(LoadStep::Checking(n)),
+            Step::Written(n) => progress(LoadStep::Written(n)),
+            Step::Done(done) => return Ok(done.revision),
+            Step::Refused(refused) => {
+                let errors =
+                    refused.errors.into_iter().map(|e| RowError { number: e.number, why: e.why }).collect();
+                return Err(Error::Rows { errors, total: refused.total });
+            }
+        }
+    }
+    Err(Error::Unreachable("the board ended the load without a result".into()))
+}

@@ -1,0 +1,312 @@
+//! The vocabulary that every other room speaks. Values here are valid by construction or by the door they
+//! came through ([`crate::proto`]); nothing here does anything.
+
+use serde::Serialize;
+use std::{fmt, net::IpAddr};
+use stopover_config::{
+    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
+    net::{FloodPolicy, HostName, Mac, Vni},
+};
+
+/// Most VTEP addresses of one host.
+pub const MAX_VTEPS: usize = 4;
+/// Most addresses of one node.
+pub const MAX_IPS: usize = 16;
+
+/// Sixteen bytes that name something for ever: a board, a process, a request. Prints as hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(pub [u8; 16]);
+
+impl Id {
+    /// A new one: 128 bits from the operating system's randomness, by way of the standard library's hasher
+    /// keys, and the time, so that even a poor source does not repeat.
+    #[must_use]
+    pub fn random() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let half = || RandomState::new().hash_one((now, std::process::id())).to_be_bytes();
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&half());
+        id[8..].copy_from_slice(&half());
+        Self(id)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Who said that something exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeclaredBy {
+    /// The host's own appliance.
+    Appliance,
+    /// The operator.
+    Operator,
+}
+
+/// A machine with a VTEP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// Given by the board, from 1, dense, never given twice.
+    pub id: u32,
+    /// Its name, unique.
+    pub name: HostName,
+    /// Underlay addresses, 1 to [`MAX_VTEPS`].
+    pub vteps: Vec<IpAddr>,
+    /// UDP port of VXLAN there, host byte order.
+    pub udp_port: u16,
+    /// Who speaks for it.
+    pub declared_by: DeclaredBy,
+    /// Its lease is alive (always true for the operator's).
+    pub up: bool,
+}
+
+/// A declared network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Network {
+    /// Its number.
+    pub vni: Vni,
+    /// Free text for people; may be empty.
+    pub name: String,
+    /// What happens to broadcast, multicast and unknown unicast.
+    pub flood: FloodPolicy,
+    /// Largest inner IP packet in bytes; 0 = not set.
+    pub mtu: u16,
+}
+
+/// A station's interface in a network; its key is `(vni, mac)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Network.
+    pub vni: Vni,
+    /// Unicast address.
+    pub mac: Mac,
+    /// At most [`MAX_IPS`], each once in a network.
+    pub ips: Vec<IpAddr>,
+    /// Where it is.
+    pub host_id: u32,
+    /// Revision in which it came to this host.
+    pub generation: u64,
+}
+
+/// A host that wants the flooded frames of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Network.
+    pub vni: Vni,
+    /// Host.
+    pub host_id: u32,
+    /// Stations that nobody registered may be behind it.
+    pub segment: bool,
+}
+
+/// One step from a state of the board to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// A host is new or has changed. Precedes the first change that names its id.
+    HostPut(Host),
+    /// Follows the last change that names its id.
+    HostGone {
+        /// The host.
+        id: u32,
+    },
+    /// A network's declaration is new or has changed.
+    NetworkPut(Network),
+    /// The declaration has gone; nodes and members may still be there, with the default policy.
+    NetworkGone {
+        /// The network.
+        vni: Vni,
+    },
+    /// A membership is new or has changed.
+    MemberPut {
+        /// Network.
+        vni: Vni,
+        /// Host.
+        host_id: u32,
+        /// Stations that nobody registered may be behind it.
+        segment: bool,
+    },
+    /// A membership has ended.
+    MemberGone {
+        /// Network.
+        vni: Vni,
+        /// Host.
+        host_id: u32,
+    },
+    /// A node is new or has changed.
+    NodePut {
+        /// As it is now.
+        node: Node,
+        /// Addresses it had before and has no more.
+        gone_ips: Vec<IpAddr>,
+    },
+    /// A node has gone.
+    NodeGone {
+        /// Network.
+        vni: Vni,
+        /// Its MAC.
+        mac: Mac,
+        /// The addresses it had.
+        ips: Vec<IpAddr>,
+    },
+}
+
+impl Change {
+    /// The network it belongs to; `None` for hosts, which everyone follows.
+    #[must_use]
+    pub fn vni(&self) -> Option<Vni> {
+        match self {
+            Self::HostPut(_) | Self::HostGone { .. } => None,
+            Self::NetworkPut(n) => Some(n.vni),
+            Self::NodePut { node, .. } => Some(node.vni),
+            Self::NetworkGone { vni }
+            | Self::MemberPut { vni, .. }
+            | Self::MemberGone { vni, .. }
+            | Self::NodeGone { vni, .. } => Some(*vni),
+        }
+    }
+}
+
+/// What an appliance says of a node on its own host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Claim {
+    /// Network.
+    pub vni: Vni,
+    /// Unicast address.
+    pub mac: Mac,
+    /// At most [`MAX_IPS`], no two alike.
+    pub ips: Vec<IpAddr>,
+}
+
+/// What the operator declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Row {
+    /// A host that has no appliance, or none yet.
+    Host(HostRow),
+    /// A network's name, policy and MTU.
+    Network(NetworkRow),
+    /// A node.
+    Node(NodeRow),
+    /// A membership.
+    Member(MemberRow),
+}
+
+impl From<HostRow> for Row {
+    fn from(row: HostRow) -> Self {
+        Self::Host(row)
+    }
+}
+impl From<NetworkRow> for Row {
+    fn from(row: NetworkRow) -> Self {
+        Self::Network(row)
+    }
+}
+impl From<NodeRow> for Row {
+    fn from(row: NodeRow) -> Self {
+        Self::Node(row)
+    }
+}
+impl From<MemberRow> for Row {
+    fn from(row: MemberRow) -> Self {
+        Self::Member(row)
+    }
+}
+
+/// What the operator deletes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A host. Refused while it has nodes or members, unless `cascade`.
+    Host {
+        /// Its name.
+        name: HostName,
+        /// Delete its nodes and memberships as well.
+        cascade: bool,
+    },
+    /// A network's declaration.
+    Network {
+        /// The network.
+        vni: Vni,
+    },
+    /// A node.
+    Node {
+        /// Network.
+        vni: Vni,
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// The operator's declaration of a membership.
+    Member {
+        /// Network.
+        vni: Vni,
+        /// Host.
+        host: HostName,
+    },
+}
+
+/// Why a row of a load was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RowError {
+    /// The row's number as its sender gave it, or its place in the stream from 1.
+    pub number: u64,
+    /// What is wrong; names the holder in a conflict.
+    pub why: String,
+}
+
+/// Kinds of [`Event`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A host has registered, or is back.
+    HostUp,
+    /// A lease has run out, or the host has deregistered.
+    HostDown,
+    /// Another process has registered under a name whose session was alive.
+    HostReplaced,
+    /// A claim or declaration met a holder.
+    Conflict,
+    /// A node or an address was taken over from a host that is down.
+    TakenOver,
+    /// The operator changed something.
+    Operator,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::HostUp => "host-up",
+            Self::HostDown => "host-down",
+            Self::HostReplaced => "host-replaced",
+            Self::Conflict => "conflict",
+            Self::TakenOver => "taken-over",
+            Self::Operator => "operator",
+        })
+    }
+}
+
+/// Something an operator would want to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// From 1, in order.
+    pub number: u64,
+    /// Milliseconds since 1970, UTC, by the board's clock.
+    pub unix_ms: u64,
+    /// What kind.
+    pub kind: EventKind,
+    /// One line.
+    pub text: String,
+    /// The board's revision after it.
+    pub revision: u64,
+}

@@ -1,0 +1,185 @@
+//! Model to wire. Nothing here can fail.
+
+use super::v1;
+use crate::model::{Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Row, Target};
+use std::net::IpAddr;
+use stopover_config::net::{FloodPolicy, Mac, Vni};
+
+/// 4 or 16 bytes, as on the wire.
+#[must_use]
+pub fn ip(ip: &IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn ips(list: &[IpAddr]) -> Vec<Vec<u8>> {
+    list.iter().map(ip).collect()
+}
+
+/// 6 bytes, as on the wire.
+#[must_use]
+pub fn mac(mac: Mac) -> Vec<u8> {
+    mac.0.to_vec()
+}
+
+/// A node's key.
+#[must_use]
+pub fn node_key(vni: Vni, m: Mac) -> v1::NodeKey {
+    v1::NodeKey { vni: vni.get(), mac: mac(m) }
+}
+
+impl From<DeclaredBy> for v1::DeclaredBy {
+    fn from(by: DeclaredBy) -> Self {
+        match by {
+            DeclaredBy::Appliance => Self::Appliance,
+            DeclaredBy::Operator => Self::Operator,
+        }
+    }
+}
+
+/// A flood policy's number.
+#[must_use]
+pub fn flood(policy: FloodPolicy) -> i32 {
+    match policy {
+        FloodPolicy::Flood => v1::FloodPolicy::Flood,
+        FloodPolicy::Drop => v1::FloodPolicy::Drop,
+        FloodPolicy::ToSegments => v1::FloodPolicy::ToSegments,
+    }
+    .into()
+}
+
+impl From<&Host> for v1::Host {
+    fn from(h: &Host) -> Self {
+        Self {
+            id: h.id,
+            name: h.name.as_str().to_owned(),
+            vteps: ips(&h.vteps),
+            udp_port: h.udp_port.into(),
+            declared_by: v1::DeclaredBy::from(h.declared_by).into(),
+            up: h.up,
+        }
+    }
+}
+
+impl From<&Network> for v1::Network {
+    fn from(n: &Network) -> Self {
+        Self { vni: n.vni.get(), name: n.name.clone(), flood: flood(n.flood), mtu: n.mtu.into() }
+    }
+}
+
+impl From<&Node> for v1::Node {
+    fn from(n: &Node) -> Self {
+        Self {
+            vni: n.vni.get(),
+            mac: mac(n.mac),
+            ips: ips(&n.ips),
+            host_id: n.host_id,
+            generation: n.generation,
+        }
+    }
+}
+
+impl From<&Change> for v1::Change {
+    fn from(change: &Change) -> Self {
+        use v1::change::Change as C;
+        Self {
+            change: Some(match change {
+                Change::HostPut(h) => C::HostPut(h.into()),
+                Change::HostGone { id } => C::HostGone(*id),
+                Change::NetworkPut(n) => C::NetworkPut(n.into()),
+                Change::NetworkGone { vni } => C::NetworkGone(vni.get()),
+                Change::MemberPut { vni, host_id, segment } => {
+                    C::MemberPut(v1::Member { vni: vni.get(), host_id: *host_id, segment: *segment })
+                }
+                Change::MemberGone { vni, host_id } => {
+                    C::MemberGone(v1::Member { vni: vni.get(), host_id: *host_id, segment: false })
+                }
+                Change::NodePut { node, gone_ips } => {
+                    C::NodePut(v1::NodePut { node: Some(node.into()), gone_ips: ips(gone_ips) })
+                }
+                Change::NodeGone { vni, mac: m, ips: gone } => {
+                    C::NodeGone(v1::NodeGone { vni: vni.get(), mac: mac(*m), ips: ips(gone) })
+                }
+            }),
+        }
+    }
+}
+
+impl From<&Claim> for v1::NodeClaim {
+    fn from(c: &Claim) -> Self {
+        Self { vni: c.vni.get(), mac: mac(c.mac), ips: ips(&c.ips) }
+    }
+}
+
+/// A row and the number by which errors shall name it (0 = its place).
+#[must_use]
+pub fn row(row: &Row, number: u64) -> v1::Row {
+    use v1::row::Row as R;
+    let row = match row {
+        Row::Host(h) => R::Host(v1::HostRow {
+            name: h.name.as_str().to_owned(),
+            vteps: ips(&h.vteps),
+            udp_port: h.udp_port.into(),
+        }),
+        Row::Network(n) => R::Network(v1::Network {
+            vni: n.vni.get(),
+            name: n.name.clone().unwrap_or_default(),
+            flood: flood(n.flood),
+            mtu: n.mtu.into(),
+        }),
+        Row::Node(n) => R::Node(v1::NodeRow {
+            vni: n.vni.get(),
+            mac: mac(n.mac),
+            ips: ips(&n.ips),
+            host: n.host.as_str().to_owned(),
+        }),
+        Row::Member(m) => R::Member(v1::MemberRow {
+            vni: m.vni.get(),
+            host: m.host.as_str().to_owned(),
+            segment: m.segment,
+        }),
+    };
+    v1::Row { row: Some(row), number }
+}
+
+/// A deletion.
+#[must_use]
+pub fn target(target: &Target) -> (v1::delete_request::Target, bool) {
+    use v1::delete_request::Target as T;
+    match target {
+        Target::Host { name, cascade } => (T::Host(name.as_str().to_owned()), *cascade),
+        Target::Network { vni } => (T::Network(vni.get()), false),
+        Target::Node { vni, mac } => (T::Node(node_key(*vni, *mac)), false),
+        Target::Member { vni, host } => (
+            T::Member(v1::MemberRow { vni: vni.get(), host: host.as_str().to_owned(), segment: false }),
+            false,
+        ),
+    }
+}
+
+impl From<EventKind> for v1::EventKind {
+    fn from(kind: EventKind) -> Self {
+        match kind {
+            EventKind::HostUp => Self::HostUp,
+            EventKind::HostDown => Self::HostDown,
+            EventKind::HostReplaced => Self::HostReplaced,
+            EventKind::Conflict => Self::Conflict,
+            EventKind::TakenOver => Self::TakenOver,
+            EventKind::Operator => Self::Operator,
+        }
+    }
+}
+
+impl From<&Event> for v1::Event {
+    fn from(e: &Event) -> Self {
+        Self {
+            number: e.number,
+            unix_ms: e.unix_ms,
+            kind: v1::EventKind::from(e.kind).into(),
+            text: e.text.clone(),
+            revision: e.revision,
+        }
+    }
+}
