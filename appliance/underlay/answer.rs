@@ -4,10 +4,13 @@
 use super::Underlay;
 use super::actions::{Actions, Event};
 use super::counters::Outcome;
-use super::frames::{self, Arp, Frame, Packet};
+use super::frames::{self, Packet};
 use super::neighbours::{Heard, Learned, State};
+use crate::wire::arp::ArpFacts;
+use crate::wire::frame::Frame;
+use crate::wire::nd::{Advert, Solicit};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use stopover_config::net::Mac;
 
 /// Between two defences of an address (DEFEND_INTERVAL, RFC 5227 section 1.1).
@@ -23,28 +26,29 @@ impl Underlay {
         let mut out = Actions::default();
         let Some(slot) = self.ports.iter().position(|p| p.config.index == port) else { return out };
         let outcome = match frames::parse(&self.ports[slot].config, frame) {
-            Ok(frame) => self.take(now_ms, slot, frame, &mut out),
+            Ok((facts, packet)) => self.take(now_ms, slot, (&facts, frame), packet, &mut out),
             Err(why) => why,
         };
         self.ports[slot].counters.count(outcome);
         out
     }
 
-    fn take(&mut self, now_ms: u64, slot: usize, frame: Frame<'_>, out: &mut Actions) -> Outcome {
-        match frame.packet {
-            Packet::Arp(arp) => self.arp(now_ms, slot, frame, arp, out),
-            Packet::Solicit { src, target, mac } => {
-                self.solicit(now_ms, slot, frame.src, (src, target, mac), out)
-            }
-            Packet::Advert { target, mac, solicited, overrides } => {
-                let heard = Heard { mac, solicited, overrides };
-                self.advert(now_ms, slot, frame.src, target, heard, out)
-            }
-            Packet::Echo { src, dst, rest } => {
-                let config = &self.ports[slot].config;
-                let reply = frames::echo_reply(config, frame.src, dst, src, rest);
-                self.answer(now_ms, slot, reply, Outcome::EchoAnswered, out)
-            }
+    fn take(
+        &mut self,
+        now_ms: u64,
+        slot: usize,
+        (facts, bytes): (&Frame, &[u8]),
+        packet: Packet,
+        out: &mut Actions,
+    ) -> Outcome {
+        match packet {
+            Packet::Arp(arp) => self.arp(now_ms, slot, facts, &arp, out),
+            Packet::Solicit(solicit) => self.solicit(now_ms, slot, facts.src, &solicit, out),
+            Packet::Advert(advert) => self.advert(now_ms, slot, facts.src, &advert, out),
+            Packet::Echo => match frames::echo_reply(facts, bytes) {
+                Some(reply) => self.answer(now_ms, slot, reply, Outcome::EchoAnswered, out),
+                None => Outcome::Malformed,
+            },
             Packet::MldQuery => {
                 let config = &self.ports[slot].config;
                 let Some(own) = config.link_local() else { return Outcome::OtherAddress };
@@ -72,7 +76,7 @@ impl Underlay {
         outcome
     }
 
-    fn arp(&mut self, now_ms: u64, slot: usize, frame: Frame<'_>, arp: Arp, out: &mut Actions) -> Outcome {
+    fn arp(&mut self, now_ms: u64, slot: usize, frame: &Frame, arp: &ArpFacts, out: &mut Actions) -> Outcome {
         let config = &self.ports[slot].config;
         let (index, sender) = (config.index, IpAddr::V4(arp.sender_ip));
         if config.owns(sender) {
@@ -82,7 +86,7 @@ impl Underlay {
             return Outcome::BadSource;
         }
         let (to_us, on_link) = (config.owns(arp.target_ip.into()), config.on_link(sender));
-        let reply = frames::arp_reply(config, arp.target_ip, arp.sender_mac, arp.sender_ip);
+        let reply = frames::arp_reply(config, arp);
         if arp.sender_ip.is_unspecified() {
             // A probe (RFC 5227 section 2.1.1) for an address of ours: its sender must not take it.
             if !to_us {
@@ -95,11 +99,11 @@ impl Underlay {
         let gratuitous = arp.sender_ip == arp.target_ip;
         let heard = Heard {
             mac: Some(arp.sender_mac),
-            solicited: arp.reply && to_us && frame.unicast,
+            solicited: arp.is_reply && to_us && !frame.dst.is_group(),
             overrides: gratuitous || known.is_none_or(|age_ms| age_ms >= ARP_LOCK_MS),
         };
         self.hear(now_ms, index, sender, heard, out);
-        if arp.reply || !to_us {
+        if arp.is_reply || !to_us {
             return if known.is_some() { Outcome::ArpHeard } else { Outcome::NotForUs };
         }
         let outcome = self.answer(now_ms, slot, reply, Outcome::ArpAnswered, out);
@@ -115,7 +119,7 @@ impl Underlay {
         now_ms: u64,
         slot: usize,
         from: Mac,
-        (src, target, mac): (Ipv6Addr, Ipv6Addr, Option<Mac>),
+        &Solicit { src, target, source_mac: mac, dad, .. }: &Solicit,
         out: &mut Actions,
     ) -> Outcome {
         let config = &self.ports[slot].config;
@@ -125,15 +129,15 @@ impl Underlay {
         if config.owns(src.into()) {
             return self.conflict(now_ms, slot, src.into(), from, out);
         }
-        if src.is_unspecified() {
+        if dad {
             // Duplicate address detection by another station: all must hear that the address is taken
             // (RFC 4862 section 5.4.3).
-            let defence = frames::advert(config, target, None);
+            let defence = frames::announcement(config, target.into());
             self.conflict(now_ms, slot, target.into(), from, out);
             return self.answer(now_ms, slot, defence, Outcome::NdAnswered, out);
         }
         let (index, on_link) = (config.index, config.on_link(src.into()));
-        let reply = frames::advert(config, target, Some((mac.unwrap_or(from), src)));
+        let reply = frames::advert(config, target, (mac.unwrap_or(from), src));
         let known = self.cache.get(index, src.into()).is_some();
         if mac.is_some() {
             self.hear(now_ms, index, src.into(), Heard { mac, solicited: false, overrides: true }, out);
@@ -150,39 +154,37 @@ impl Underlay {
     }
 
     /// RFC 4861 section 7.2.5.
-    fn advert(
-        &mut self,
-        now_ms: u64,
-        slot: usize,
-        from: Mac,
-        target: Ipv6Addr,
-        heard: Heard,
-        out: &mut Actions,
-    ) -> Outcome {
+    fn advert(&mut self, now_ms: u64, slot: usize, from: Mac, advert: &Advert, out: &mut Actions) -> Outcome {
         let config = &self.ports[slot].config;
-        let index = config.index;
-        if config.owns(target.into()) {
-            return self.conflict(now_ms, slot, target.into(), heard.mac.unwrap_or(from), out);
+        let (index, target) = (config.index, IpAddr::V6(advert.target));
+        if config.owns(target) {
+            return self.conflict(now_ms, slot, target, advert.target_mac.unwrap_or(from), out);
         }
-        if self.cache.get(index, target.into()).is_none() {
+        if self.cache.get(index, target).is_none() {
             return Outcome::NotForUs;
         }
-        self.hear(now_ms, index, target.into(), heard, out);
+        let heard =
+            Heard { mac: advert.target_mac, solicited: advert.solicited, overrides: advert.overrides };
+        self.hear(now_ms, index, target, heard, out);
         Outcome::NdHeard
     }
 
     /// Lets the neighbour cache hear it, and carries what it learned to the destinations.
     fn hear(&mut self, now_ms: u64, port: usize, ip: IpAddr, heard: Heard, out: &mut Actions) {
-        let had_failed = self.cache.get(port, ip).is_some_and(|n| n.state() == State::Failed);
+        let before = self.cache.get(port, ip).map(|n| n.state());
         let learned = self.cache.hear(port, ip, heard, now_ms);
         let Some(n) = self.cache.get(port, ip) else { return };
         let (mac, router, users) = (n.mac(), n.is_router(), n.users());
         let wanted = router || !users.is_empty();
-        let touched: BTreeSet<IpAddr> = match learned {
-            Learned::Nothing => return,
-            // A better router is back: anyone may want to go through it.
-            Learned::Resolved if had_failed && router => self.destinations.keys().copied().collect(),
-            Learned::Resolved | Learned::Moved(_) => users.clone(),
+        let had_failed = before == Some(State::Failed);
+        let confirmed = n.state() == State::Reachable && before != Some(State::Reachable);
+        let touched: BTreeSet<IpAddr> = if router && confirmed {
+            // A better router may be back: anyone may want to go through it.
+            self.destinations.keys().copied().collect()
+        } else if learned == Learned::Nothing {
+            return;
+        } else {
+            users.clone()
         };
         match (learned, mac) {
             (Learned::Moved(old), Some(new)) if wanted => {

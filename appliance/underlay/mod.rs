@@ -33,7 +33,7 @@ pub use show::{DestinationRow, NeighbourRow};
 use counters::Bucket;
 use neighbours::{Ask, Cache, Due};
 use paths::Destination;
-use routes::Routes;
+use routes::{Confidence, Routes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -149,7 +149,7 @@ impl Underlay {
         let is_new = !self.destinations.contains_key(&dst);
         self.destinations.entry(dst).or_default().udp_ports.insert(udp_port);
         if is_new {
-            if self.routes.resolve(dst, |_| true, |_, _| true).is_none() {
+            if self.routes.resolve(dst, |_| true, |_| Confidence::Unknown).is_none() {
                 self.event(now_ms, Event::NoRoute { dst }, &mut out);
             }
             self.settle(now_ms, BTreeSet::from([dst]), &mut out);
@@ -286,9 +286,11 @@ impl Underlay {
                     p.send(frame, out);
                 }
                 Due::Failed => {
-                    let users = self.cache.get(port, ip).map(|n| n.users().clone()).unwrap_or_default();
-                    failed.extend(users);
-                    self.event(now_ms, Event::Unreachable { port, ip }, out);
+                    let Some(n) = self.cache.get(port, ip) else { continue };
+                    failed.extend(n.users());
+                    if n.is_router() || !n.users().is_empty() {
+                        self.event(now_ms, Event::Unreachable { port, ip }, out);
+                    }
                 }
             }
         }

@@ -118,7 +118,6 @@ pub struct Neighbour {
     state: State,
     mac: Option<Mac>,
     heard_ms: u64,
-    since_ms: u64,
     due_ms: u64,
     tries: u32,
     router: bool,
@@ -128,16 +127,7 @@ pub struct Neighbour {
 impl Neighbour {
     fn new(state: State, mac: Option<Mac>, now_ms: u64) -> Self {
         let users = BTreeSet::new();
-        let mut n = Self {
-            state,
-            mac,
-            heard_ms: now_ms,
-            since_ms: now_ms,
-            due_ms: now_ms,
-            tries: 0,
-            router: false,
-            users,
-        };
+        let mut n = Self { state, mac, heard_ms: now_ms, due_ms: now_ms, tries: 0, router: false, users };
         n.enter(state, now_ms);
         n
     }
@@ -177,9 +167,6 @@ impl Neighbour {
     }
 
     fn enter(&mut self, state: State, now_ms: u64) {
-        if state != self.state {
-            self.since_ms = now_ms;
-        }
         self.state = state;
         self.tries = 0;
         self.due_ms = match state {
@@ -311,14 +298,16 @@ impl Cache {
         self.due_ms = 0;
     }
 
-    /// `user` is sent through this neighbour from now on. A new entry is asked for by the next
-    /// [`Cache::expire`]; a failed one keeps its slow pace.
+    /// `user` is sent through this neighbour from now on. The next [`Cache::expire`] asks for a new entry and
+    /// verifies a stale one; a failed one keeps its slow pace.
     pub fn attach(&mut self, port: usize, ip: IpAddr, user: IpAddr, now_ms: u64) {
         let n = self.wanted_entry(port, ip, now_ms);
         let first = !n.wanted();
         n.users.insert(user);
-        if first && matches!(n.state, State::Stale | State::Failed) {
-            n.enter(n.state, now_ms);
+        match n.state {
+            State::Stale if first => n.enter(State::Probe, now_ms),
+            State::Failed if first => n.enter(State::Failed, now_ms),
+            _ => {}
         }
         let due_ms = n.due_ms;
         self.due_ms = self.due_ms.min(due_ms);
@@ -364,16 +353,18 @@ impl Cache {
         evicted
     }
 
-    /// The link of `port` came up: who was known may have moved meanwhile, who was not is asked for at once, whom
-    /// nobody uses is forgotten. Known MACs stay in use until the probes say otherwise.
+    /// The link of `port` came up: who was known may have moved meanwhile, who was not is asked for at once.
+    /// Known MACs stay in use until the probes say otherwise.
     pub fn link_up(&mut self, port: usize, now_ms: u64) {
-        self.table.retain(|(p, _), n| {
-            let concerned = *p == port && n.state != State::Static;
-            if concerned && n.wanted() {
-                n.enter(if n.mac.is_some() { State::Probe } else { State::Incomplete }, now_ms);
-            }
-            !concerned || n.wanted()
-        });
+        for (_, n) in self.table.iter_mut().filter(|((p, _), n)| *p == port && n.state != State::Static) {
+            let state = match (n.wanted(), n.mac.is_some()) {
+                (true, true) => State::Probe,
+                (true, false) => State::Incomplete,
+                (false, true) => State::Stale,
+                (false, false) => State::Failed,
+            };
+            n.enter(state, now_ms);
+        }
         self.due_ms = self.due_ms.min(now_ms);
     }
 

@@ -6,7 +6,7 @@ use super::actions::{Actions, Event, Resolution};
 use super::counters::Outcome;
 use super::frames::Quoted;
 use super::neighbours::State;
-use super::routes::NextHop;
+use super::routes::{Confidence, NextHop};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -40,10 +40,21 @@ impl Underlay {
     /// Looks up the next hop of each destination anew, and moves it from neighbour to neighbour where it changed.
     pub(super) fn route(&mut self, now_ms: u64, destinations: &BTreeSet<IpAddr>) {
         for &dst in destinations {
+            let current = self.destinations.get(&dst).and_then(|d| d.hop);
             let hop = self.routes.resolve(
                 dst,
                 |port| self.is_up(port),
-                |port, ip| self.cache.get(port, ip).is_none_or(|n| n.state() != State::Failed),
+                |hop| {
+                    let neighbour = self.cache.get(hop.port, hop.next_hop_ip);
+                    match neighbour.map(|n| (n.state(), n.mac().is_some())) {
+                        Some((State::Reachable | State::Static, _)) => Confidence::Confirmed,
+                        // No way that works is left for one that may not.
+                        Some((_, true)) if current == Some(*hop) => Confidence::Confirmed,
+                        Some((_, true)) => Confidence::Known,
+                        Some((State::Failed, _)) => Confidence::Failed,
+                        _ => Confidence::Unknown,
+                    }
+                },
             );
             let Some(destination) = self.destinations.get_mut(&dst) else { continue };
             if destination.hop == hop {

@@ -2,6 +2,7 @@
 //! Enters: the validated configuration, turned into [`UnderlayPort`] by the caller. No state that changes with
 //! traffic lives here.
 
+use crate::wire::ipv6::{ALL_NODES, multicast_mac, solicited_node};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_config::net::{Mac, VlanId};
 
@@ -112,9 +113,6 @@ impl UnderlayPort {
     }
 }
 
-/// All nodes on the link, `ff02::1`.
-pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-
 /// The first `len` bits of `net` and `ip` agree, and they are of one family.
 #[must_use]
 pub(super) fn prefix_holds(net: IpAddr, len: u8, ip: IpAddr) -> bool {
@@ -137,20 +135,6 @@ pub(super) fn is_station(ip: IpAddr) -> bool {
             !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast() && v6.to_ipv4_mapped().is_none()
         }
     }
-}
-
-/// The solicited-node multicast group of an address (RFC 4291 section 2.7.1).
-#[must_use]
-pub(super) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
-    let b = ip.octets();
-    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(b[13]), u16::from_be_bytes([b[14], b[15]]))
-}
-
-/// The Ethernet address of an IPv6 multicast group (RFC 2464 section 7).
-#[must_use]
-pub(super) fn multicast_mac(group: Ipv6Addr) -> Mac {
-    let b = group.octets();
-    Mac([0x33, 0x33, b[12], b[13], b[14], b[15]])
 }
 
 #[cfg(test)]

@@ -16,6 +16,19 @@ pub struct NextHop {
     pub src_ip: IpAddr,
 }
 
+/// How much speaks for a next hop, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    /// It does not answer.
+    Failed,
+    /// Nothing is known of it yet.
+    Unknown,
+    /// Its MAC is known, from some time ago or from others.
+    Known,
+    /// It answered lately, or is in use and nothing speaks against it.
+    Confirmed,
+}
+
 /// Where a route came from; between equally long prefixes the earlier kind wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
@@ -70,29 +83,29 @@ impl Routes {
     }
 
     /// Longest-prefix match. Links that are not `up` do not take part; among routes of the same prefix length
-    /// that match, the first whose next hop is `healthy` is taken, or the first of them if none is. `None`: no
-    /// route, or `dst` is nothing one can send a tunnel packet to (multicast, broadcast, one of our own).
+    /// that match, the first of those in whose next hop there is most `confidence` is taken. `None`: no route, or
+    /// `dst` is nothing one can send a tunnel packet to (multicast, broadcast, one of our own).
     pub fn resolve(
         &self,
         dst: IpAddr,
         up: impl Fn(usize) -> bool,
-        healthy: impl Fn(usize, IpAddr) -> bool,
+        confidence: impl Fn(&NextHop) -> Confidence,
     ) -> Option<NextHop> {
         if !is_station(dst) || self.ports.iter().any(|p| p.owns(dst) || p.subnet_broadcast(dst)) {
             return None;
         }
         let matching = || self.entries.iter().filter(|e| prefix_holds(e.net, e.len, dst) && up(e.port));
         let longest = matching().next()?.len;
-        let mut first = None;
+        let mut best: Option<(Confidence, NextHop)> = None;
         for entry in matching().take_while(|e| e.len == longest) {
             let next_hop_ip = entry.via.unwrap_or(dst);
             let hop = NextHop { port: entry.port, next_hop_ip, src_ip: entry.src_ip };
-            if healthy(hop.port, hop.next_hop_ip) {
-                return Some(hop);
+            let trust = confidence(&hop);
+            if best.is_none_or(|(most, _)| trust > most) {
+                best = Some((trust, hop));
             }
-            first.get_or_insert(hop);
         }
-        first
+        best.map(|(_, hop)| hop)
     }
 
     /// The routers named by the configuration, as (port, address), each once. They are watched even while no
@@ -152,7 +165,7 @@ mod tests {
     }
 
     fn resolve(r: &Routes, dst: &str) -> Option<NextHop> {
-        r.resolve(ip(dst), |_| true, |_, _| true)
+        r.resolve(ip(dst), |_| true, |_| Confidence::Known)
     }
 
     #[test]
@@ -171,17 +184,26 @@ mod tests {
     fn a_link_that_is_down_takes_no_part() {
         let r = two_ports();
         let up = |p| p == 0;
-        assert_eq!(r.resolve(ip("10.1.2.1"), up, |_, _| true), hop(0, "10.0.0.9", "10.0.0.1"));
-        assert_eq!(r.resolve(ip("172.16.3.4"), up, |_, _| true), hop(0, "10.0.0.254", "10.0.0.1"));
-        assert_eq!(r.resolve(ip("10.1.2.1"), |_| false, |_, _| true), None);
+        assert_eq!(r.resolve(ip("10.1.2.1"), up, |_| Confidence::Known), hop(0, "10.0.0.9", "10.0.0.1"));
+        assert_eq!(r.resolve(ip("172.16.3.4"), up, |_| Confidence::Known), hop(0, "10.0.0.254", "10.0.0.1"));
+        assert_eq!(r.resolve(ip("10.1.2.1"), |_| false, |_| Confidence::Known), None);
     }
 
     #[test]
     fn a_gateway_that_does_not_answer_yields_to_the_next_of_the_same_length() {
         let r = Routes::new(&[port(0, &[("10.0.0.1", 24)], &["10.0.0.253", "10.0.0.254"], &[])]);
         let dst = ip("198.51.100.1");
-        assert_eq!(r.resolve(dst, |_| true, |_, h| h != ip("10.0.0.253")), hop(0, "10.0.0.254", "10.0.0.1"));
-        assert_eq!(r.resolve(dst, |_| true, |_, _| false), hop(0, "10.0.0.253", "10.0.0.1"));
+        let first = |trust| {
+            move |h: &NextHop| if h.next_hop_ip == ip("10.0.0.253") { trust } else { Confidence::Known }
+        };
+        for (trust, expected) in [
+            (Confidence::Failed, "10.0.0.254"),
+            (Confidence::Unknown, "10.0.0.254"),
+            (Confidence::Known, "10.0.0.253"),
+            (Confidence::Confirmed, "10.0.0.253"),
+        ] {
+            assert_eq!(r.resolve(dst, |_| true, first(trust)), hop(0, expected, "10.0.0.1"), "{trust:?}");
+        }
         assert_eq!(r.routers(), vec![(0, ip("10.0.0.253")), (0, ip("10.0.0.254"))]);
     }
 
@@ -233,7 +255,7 @@ mod tests {
                     best = Some(*r);
                 }
             }
-            let got = table.resolve(dst, |_| true, |_, _| true).map(|h| h.next_hop_ip);
+            let got = table.resolve(dst, |_| true, |_| Confidence::Known).map(|h| h.next_hop_ip);
             prop_assert_eq!(got, best.map(|b| b.via));
         }
     }
