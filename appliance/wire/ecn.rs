@@ -77,3 +77,66 @@ pub fn set(frame: &Frame, head: &mut [u8], ecn: u8) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{checksum, frame};
+
+    /// RFC 6040 figure 4: rows are the arriving inner header (Not-ECT, ECT(0), ECT(1), CE), columns the
+    /// arriving outer header in the same order; entries are the outgoing field, `None` a drop.
+    const FIGURE_4: [[Option<u8>; 4]; 4] = [
+        [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None],
+        [Some(ECT0), Some(ECT0), Some(ECT1), Some(CE)],
+        [Some(ECT1), Some(ECT1), Some(ECT1), Some(CE)],
+        [Some(CE), Some(CE), Some(CE), Some(CE)],
+    ];
+    const ORDER: [u8; 4] = [NOT_ECT, ECT0, ECT1, CE];
+
+    #[test]
+    fn all_sixteen_cases_of_figure_4() {
+        for (row, inner) in FIGURE_4.iter().zip(ORDER) {
+            for (expected, outer) in row.iter().zip(ORDER) {
+                let out = match decap(0xb8 | outer, 0x28 | inner) {
+                    Decap::Keep => Some(inner),
+                    Decap::Set(ecn) => Some(ecn),
+                    Decap::Drop => None,
+                };
+                assert_eq!(out, *expected, "inner {inner:02b}, outer {outer:02b}");
+            }
+        }
+    }
+
+    #[test]
+    fn encap_copies_ecn_and_copies_or_fixes_dscp() {
+        for tos in 0..=255 {
+            assert_eq!(encap(tos, None), tos);
+            assert_eq!(encap(tos, Some(46)), 46 << 2 | tos & 3);
+        }
+    }
+
+    #[test]
+    fn setting_changes_two_bits_and_keeps_the_header_checksum() {
+        let mut v4 = [0u8; 34];
+        v4[12] = 8;
+        v4[14..34].copy_from_slice(&[0x45, 0xb9, 0, 20, 0, 0, 0, 0, 64, 99, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        let sum = checksum::of(&v4[14..]);
+        v4[24..26].copy_from_slice(&sum.to_be_bytes());
+        let mut v6 = [0u8; 54];
+        v6[12..14].copy_from_slice(&[0x86, 0xdd]);
+        v6[14..18].copy_from_slice(&[0x6b, 0x91, 0x23, 0x45]);
+        v6[20] = 59;
+        for ecn in ORDER {
+            let facts = frame::parse(&v4, v4.len()).unwrap();
+            assert!(set(&facts, &mut v4, ecn));
+            assert_eq!(frame::parse(&v4, v4.len()).unwrap().tos(), Some(0xb8 | ecn));
+            assert!(checksum::is_valid(&v4[14..]));
+            let facts = frame::parse(&v6, v6.len()).unwrap();
+            assert!(set(&facts, &mut v6, ecn));
+            assert_eq!(frame::parse(&v6, v6.len()).unwrap().tos(), Some(0xb8 | ecn));
+            assert_eq!(v6[15..18], [0x81 | ecn << 4, 0x23, 0x45], "flow label untouched");
+        }
+        let arp = [0xff; 14];
+        assert!(!set(&frame::parse(&arp, 14).unwrap(), &mut arp.clone(), CE));
+    }
+}

@@ -5,11 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::checksum::{L4Check, check_l4, finish_l4};
-use super::frame::{self, Fragment, Frame, Kind, L4};
-use super::gso::Segmenter;
-use super::underlay::{self, Expect, Underlay};
-use super::{arp, ecn, flow, icmp, nd};
+use crate::wire::checksum::{L4Check, check_l4, finish_l4};
+use crate::wire::frame::{self, Fragment, Frame, Kind, L4};
+use crate::wire::gso::Segmenter;
+use crate::wire::underlay::{self, Expect, Underlay};
+use crate::wire::{arp, ecn, flow, icmp, nd};
 use stopover_config::net::{Mac, VlanId};
 
 /// Input format of all targets: two bytes (big-endian) say at which byte the first segment ends, the rest is
@@ -77,7 +77,7 @@ fn segment(frame: &Frame, head: &[u8], whole: &[u8]) {
         bytes.extend_from_slice(&whole[segment.payload.clone()]);
         assert_eq!(frame::parse(&bytes, bytes.len()), Ok(segment.frame));
     }
-    assert_eq!((at, count), (frame.l3_end(), segmenter.count()));
+    assert_eq!((at, count), (frame.l3_end(), Segmenter::count(&segmenter)));
 }
 
 /// All offsets and lengths of accepted facts lie where they claim.

@@ -64,3 +64,77 @@ fn ports(frame: &Frame, fragment: Fragment) -> u32 {
 pub const fn source_port(hash: u32) -> u16 {
     FIRST_PORT | (hash >> 18) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::{self, Ipv4};
+    use std::net::Ipv4Addr;
+    use stopover_config::net::Mac;
+
+    fn frame(src: u32, src_port: u16, fragment: Fragment) -> Frame {
+        Frame {
+            dst: Mac([2; 6]),
+            src: Mac([4; 6]),
+            vlan: None,
+            double_tagged: false,
+            ethertype: 0x0800,
+            l3_off: 14,
+            l4_off: Some(34),
+            len: 60,
+            kind: Kind::Ipv4(Ipv4 {
+                hdr_len: 20,
+                tos: 0,
+                total_len: 46,
+                proto: 17,
+                ttl: 64,
+                df: false,
+                fragment,
+                src: Ipv4Addr::from_bits(src),
+                dst: Ipv4Addr::new(10, 0, 0, 2),
+            }),
+            l4: if fragment == Fragment::Later {
+                L4::None
+            } else {
+                L4::Udp { src_port, dst_port: 53, len: 26 }
+            },
+        }
+    }
+
+    #[test]
+    fn ports_cover_exactly_the_dynamic_range() {
+        assert_eq!(source_port(0), 49152);
+        assert_eq!(source_port(u32::MAX), 65535);
+    }
+
+    #[test]
+    fn all_fragments_of_a_datagram_share_a_port() {
+        let first = hash(&frame(7, 1000, Fragment::First));
+        assert_eq!(first, hash(&frame(7, 0, Fragment::Later)));
+        assert_ne!(first, hash(&frame(7, 1000, Fragment::Whole)));
+    }
+
+    #[test]
+    fn neighbouring_flows_spread_evenly() {
+        // 64 Ki flows over 64 Ki / 1 Ki = 64 bins of 1024 on average: a fair hash stays within 20 %.
+        let mut bins = [0u32; 64];
+        for src in 0..64 {
+            for port in 0..1024 {
+                let port = source_port(hash(&frame(0x0a00_0000 + src, 40000 + port, Fragment::Whole)));
+                bins[usize::from(port - FIRST_PORT) >> 8] += 1;
+            }
+        }
+        assert!(bins.iter().all(|n| (820..=1228).contains(n)), "{bins:?}");
+    }
+
+    #[test]
+    fn frames_that_are_not_ip_spread_by_mac() {
+        let mut ports = std::collections::BTreeSet::new();
+        for i in 0..100 {
+            let mut bytes = [0u8; 14];
+            bytes[11] = i;
+            ports.insert(source_port(hash(&frame::parse(&bytes, 14).unwrap())));
+        }
+        assert!(ports.len() > 90, "{}", ports.len());
+    }
+}

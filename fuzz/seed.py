@@ -1,0 +1,35 @@
+#!/usr/bin/python3
+"""Writes seed inputs for the fuzz targets into corpus/ from the golden frames of appliance/wire.
+
+Input format: two bytes (big-endian) say where the first segment ends, then the frame. Seeds are short and
+few; what the fuzzer adds and `cargo fuzz cmin` keeps may be committed beside them, crashes go to crashes/.
+"""
+
+from pathlib import Path
+
+here = Path(__file__).parent
+golden = here.parent / "appliance/wire/testdata/golden.txt"
+lines = [line.split() for line in golden.read_text().splitlines() if not line.startswith("#")]
+frames = {name: bytes.fromhex(text) for name, text in lines}
+
+SEEDS = {
+    "frame_parse": [
+        "tcp4", "udp4_padded", "udp4_ip_options", "tcp4_vlan", "tcp4_qinq", "tcp6", "udp6_extensions",
+        "udp6_routing", "frag4_first", "frag4_later", "frag6_first", "frag6_later", "icmp4_echo", "icmp6_echo",
+        "icmp6_unreachable",
+    ],
+    "underlay_parse": [
+        "vxlan4", "vxlan4_vlan", "vxlan4_checksum", "vxlan4_padded", "vxlan4_fragment", "vxlan4_reserved",
+        "vxlan4_inner_runt", "vxlan4_options", "vxlan6", "vxlan6_zero", "vxlan6_extension", "arp_request",
+    ],
+    "arp_nd": [
+        "arp_request", "arp_reply", "arp_probe", "arp_announce", "arp_gratuitous_reply", "rarp", "ns", "na",
+        "ns_dad", "ns_option_zero", "ns_option_overrun", "rs", "ra",
+    ],
+}
+
+for target, names in SEEDS.items():
+    folder = here / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"\xff\xff" + frames[name])
