@@ -27,6 +27,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=csrc/shim.h");
     println!("cargo:rerun-if-changed=csrc/shim.c");
+    println!("cargo:rerun-if-changed=csrc/log.c");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
     // Also tells the linker which libraries to take; `--as-needed` keeps those that are used. The drivers
@@ -44,7 +45,7 @@ fn main() {
     let cflags: Vec<&str> = cflags.split_whitespace().collect();
 
     let mut shim = cc::Build::new();
-    shim.file("csrc/shim.c").opt_level(2).warnings(true).extra_warnings(true);
+    shim.files(["csrc/shim.c", "csrc/log.c"]).opt_level(2).warnings(true).extra_warnings(true);
     // DPDK's headers are not written for -Wextra.
     for flag in &cflags {
         shim.flag(flag.replace("-I", "-isystem"));

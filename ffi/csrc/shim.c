@@ -10,27 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <rte_log.h>
-
 int shim_errno(void) { return rte_errno; }
 
 uint32_t shim_lcore_id(void) { return rte_lcore_id(); }
-
-int shim_eal_init(int argc, char **argv)
-{
-	FILE *out = stdout, *sink = fopen("/dev/null", "w");
-	int rc;
-
-	/* A wrong argument makes EAL print a hundred lines of usage, which would bury the message that matters. */
-	if (sink != NULL)
-		stdout = sink;
-	rte_openlog_stream(stderr);
-	rc = rte_eal_init(argc, argv);
-	stdout = out;
-	if (sink != NULL)
-		fclose(sink);
-	return rc;
-}
 
 uint64_t shim_tsc(void) { return rte_rdtsc(); }
 

@@ -122,6 +122,9 @@ struct shim_stats {
 int shim_errno(void);
 uint32_t shim_lcore_id(void);
 int shim_eal_init(int argc, char **argv);
+
+/* The last errors DPDK logged (what fits of them, newline-terminated lines), which are forgotten then. */
+size_t shim_log_take_errors(char *out, size_t size);
 uint64_t shim_tsc(void);
 
 int shim_set_thread_name(const char *name);

@@ -117,7 +117,7 @@ impl Device {
         let mut id = 0;
         // SAFETY: EAL is up; the name is NUL-terminated, `id` is ours.
         if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } != 0 {
-            let error = Error::new(ErrorKind::NoSuchDevice, format!("DPDK has no device {name}"));
+            let error = Error::new(ErrorKind::NoSuchDevice, format!("DPDK has no device {name}")).with_log();
             return Err(error.mend(match pci {
                 Some(address) => why_no_pci(&address, Path::new("/sys/bus/pci/devices")),
                 None => format!(

@@ -47,8 +47,8 @@ impl Eal {
             let what = format!("EAL did not start ({})", args.join(" "));
             // The errno of a machine without hugepages is "permission denied": what the machine shows says more.
             return Err(match hint(args, &Machine::read()) {
-                Some(mend) => Error::new(ErrorKind::Eal, what).mend(mend),
-                None => Error::from_errno(ErrorKind::Eal, what).mend("see the lines EAL wrote above"),
+                Some(mend) => Error::new(ErrorKind::Eal, what).with_log().mend(mend),
+                None => Error::from_errno(ErrorKind::Eal, what).with_log(),
             });
         }
         Ok(Self {
@@ -218,14 +218,12 @@ fn hint(args: &[String], machine: &Machine) -> Option<String> {
         }
     }
     let lcores_given = args.iter().any(|a| a.starts_with("-l") || a.starts_with("-c")) || given("--lcores");
-    let see = "see the lines EAL wrote above";
+    let cpus = format!("the CPUs here are {}", machine.cpus_online);
+    let vdevs = "each --vdev must name a driver and what it needs";
     match (lcores_given, given("--vdev")) {
-        (true, true) => Some(format!(
-            "{see}; the CPUs here are {}, and each --vdev must name a driver and what it needs",
-            machine.cpus_online
-        )),
-        (true, false) => Some(format!("{see}; the CPUs here are {}", machine.cpus_online)),
-        (false, true) => Some(format!("{see}; each --vdev must name a driver and what it needs")),
+        (true, true) => Some(format!("{cpus}, and {vdevs}")),
+        (true, false) => Some(cpus),
+        (false, true) => Some(vdevs.to_owned()),
         (false, false) => None,
     }
 }

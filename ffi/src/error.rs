@@ -26,18 +26,19 @@ pub enum ErrorKind {
     Panicked,
 }
 
-/// An error with its cause and its remedy. Displays as `what: cause; mend: …`.
+/// An error with its cause and its remedy. Displays as `what: cause; DPDK says: …; mend: …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
     what: String,
     errno: Option<i32>,
+    said: Vec<String>,
     mend: Option<String>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), errno: None, mend: None }
+        Self { kind, what: what.into(), errno: None, said: Vec::new(), mend: None }
     }
 
     /// From a DPDK return code: negative errno, or -1 with the reason in `rte_errno`.
@@ -54,6 +55,12 @@ impl Error {
 
     pub(crate) fn mend(mut self, mend: impl Into<String>) -> Self {
         self.mend = Some(mend.into());
+        self
+    }
+
+    /// Adds the errors DPDK logged since [`forget_log`] or the last error.
+    pub(crate) fn with_log(mut self) -> Self {
+        self.said = take_log();
         self
     }
 
@@ -84,6 +91,9 @@ impl fmt::Display for Error {
         if let Some(errno) = self.errno {
             write!(f, ": {} (errno {errno})", errno_text(errno))?;
         }
+        if !self.said.is_empty() {
+            write!(f, "; DPDK says: {}", self.said.join(" / "))?;
+        }
         if let Some(mend) = &self.mend {
             write!(f, "; mend: {mend}")?;
         }
@@ -96,6 +106,31 @@ impl std::error::Error for Error {}
 fn last_errno() -> i32 {
     // SAFETY: reads a thread-local integer; valid before and after EAL.
     unsafe { sys::shim_errno() }
+}
+
+/// Forgets errors logged so far, so that those of the next call can be told from them.
+pub(crate) fn forget_log() {
+    take_log();
+}
+
+fn take_log() -> Vec<String> {
+    let mut bytes = vec![0_u8; 2048];
+    // SAFETY: at most as many bytes are written as the vector has.
+    let len = unsafe { sys::shim_log_take_errors(bytes.as_mut_ptr().cast(), bytes.len()) };
+    bytes.truncate(len);
+    said(&String::from_utf8_lossy(&bytes))
+}
+
+/// The lines worth repeating: each once, without the alarm that EAL raises at the end of every failure.
+fn said(log: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in log.lines().map(|l| l.trim().trim_start_matches("EAL: ").trim_start_matches("FATAL: ")) {
+        if !line.is_empty() && line != "Invalid 'command line' arguments." && !lines.iter().any(|l| l == line)
+        {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
 }
 
 fn errno_text(errno: i32) -> String {
@@ -131,6 +166,14 @@ mod tests {
             (e.kind(), e.errno(), e.remedy()),
             (ErrorKind::Refused, Some(12), Some("give it more memory"))
         );
+    }
+
+    #[test]
+    fn repeats_what_dpdk_said_once() {
+        let log = "EAL: lcore 7 unavailable\nEAL: FATAL: Cannot x\nEAL: Cannot x\nEAL: Invalid 'command line' arguments.\n\n";
+        assert_eq!(said(log), ["lcore 7 unavailable", "Cannot x"]);
+        let error = Error { said: said(log), ..Error::new(ErrorKind::Eal, "no EAL") };
+        assert_eq!(error.to_string(), "no EAL; DPDK says: lcore 7 unavailable / Cannot x");
     }
 
     #[test]

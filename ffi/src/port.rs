@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::device::{Device, DeviceInfo, KernelMtu, Offloads};
 use crate::eal::Runtime;
-use crate::error::{Error, ErrorKind, text};
+use crate::error::{Error, ErrorKind, forget_log, text};
 use crate::event::{EventHandler, PortEvent};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
@@ -159,6 +159,7 @@ impl Device {
             rss: if offloads.rss { info.rss_hash_functions } else { 0 },
             link_interrupt: c_int::from(info.link_interrupt),
         };
+        forget_log();
         let (id, name, runtime) = self.into_parts();
         let inner = Arc::new(PortInner {
             id,
@@ -180,14 +181,16 @@ impl Device {
         for queue in 0..rxq {
             // SAFETY: as above; `inner` keeps the pool until the device is closed.
             let rc = unsafe { sys::shim_rx_queue_setup(id, queue, rxd, socket, rx_offloads, pool.raw()) };
-            say(&format!("receive queue {queue} of {rxq}, {rxd} descriptors"), rc).map_err(|e| match e.errno() {
-                // What drivers say both of a frame that exceeds an mbuf and of memory that is short.
-                Some(ENOMEM | EINVAL) => e.mend(format!(
-                    "see the driver's line above; one mbuf of this pool holds {} bytes, which must fit its frames \
+            say(&format!("receive queue {queue} of {rxq}, {rxd} descriptors"), rc).map_err(|e| {
+                match e.errno() {
+                    // What drivers say both of a frame that exceeds an mbuf and of memory that is short.
+                    Some(ENOMEM | EINVAL) => e.mend(format!(
+                        "one mbuf of this pool holds {} bytes, which must fit its frames \
                      (mbuf_size)",
-                    pool.frame_room()
-                )),
-                _ => e,
+                        pool.frame_room()
+                    )),
+                    _ => e,
+                }
             })?;
         }
         for queue in 0..txq {
@@ -222,6 +225,7 @@ impl Port {
         if *started {
             return Err(Error::new(ErrorKind::Busy, format!("port {} is started already", self.name())));
         }
+        forget_log();
         let id = self.inner.id;
         // SAFETY: configured, with all queues set up. No queue handle exists: `stop` and this see to it.
         self.inner.check("start", unsafe { sys::rte_eth_dev_start(id) })?;
@@ -423,7 +427,11 @@ impl PortInner {
     }
 
     fn check(&self, what: &str, rc: c_int) -> Result<(), Error> {
-        if rc < 0 { Err(Error::from_rc(format!("port {}: {what}", self.name), rc)) } else { Ok(()) }
+        if rc < 0 {
+            Err(Error::from_rc(format!("port {}: {what}", self.name), rc).with_log())
+        } else {
+            Ok(())
+        }
     }
 
     fn mtu(&self) -> Result<u16, Error> {

@@ -1,0 +1,61 @@
+/*
+ * DPDK's log goes to stderr as it is, and what of it are errors is kept until asked for: a driver says there why it
+ * refuses, and returns no more than an errno.
+ */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_log.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char kept[2048];
+static size_t kept_len;
+
+static ssize_t log_write(void *cookie, const char *text, size_t len)
+{
+	(void)cookie;
+	fwrite(text, 1, len, stderr);
+	if (rte_log_cur_msg_loglevel() > (int)RTE_LOG_ERR)
+		return (ssize_t)len;
+	pthread_mutex_lock(&lock);
+	/* The first words explain the most: later ones that do not fit are left out. */
+	if (len <= sizeof(kept) - kept_len) {
+		memcpy(kept + kept_len, text, len);
+		kept_len += len;
+	}
+	pthread_mutex_unlock(&lock);
+	return (ssize_t)len;
+}
+
+size_t shim_log_take_errors(char *out, size_t size)
+{
+	size_t len;
+
+	pthread_mutex_lock(&lock);
+	len = kept_len < size ? kept_len : size;
+	memcpy(out, kept, len);
+	kept_len = 0;
+	pthread_mutex_unlock(&lock);
+	return len;
+}
+
+int shim_eal_init(int argc, char **argv)
+{
+	cookie_io_functions_t io = {.write = log_write};
+	FILE *out = stdout, *sink = fopen("/dev/null", "w"), *log = fopencookie(NULL, "w", io);
+	int rc;
+
+	rte_openlog_stream(log != NULL ? log : stderr);
+	/* A wrong argument makes EAL print a hundred lines of usage, which would bury the message that matters. */
+	if (sink != NULL)
+		stdout = sink;
+	rc = rte_eal_init(argc, argv);
+	stdout = out;
+	if (sink != NULL)
+		fclose(sink);
+	return rc;
+}
