@@ -64,12 +64,16 @@ def not_vxlan(path, port=4789):
     return count(path, f"udp.port == {port} && !vxlan && !icmp && !icmpv6")
 
 
-def address_requests(path):
-    """ARP requests and neighbour solicitations inside VXLAN, as [number, ARP target, ND target]. Probes and
-    announcements (no sender address, or sender and target the same) are not requests and not counted."""
+def address_requests(path, known):
+    """ARP requests and neighbour solicitations inside VXLAN that ask for one of `known`, a set of (VNI, IP): whom
+    the tables know, nobody needs to ask across the underlay. Probes and announcements (no sender address, or
+    sender and target the same) are not requests and not counted. Returns [number, VNI, target]."""
     arp = "(vxlan && arp.opcode == 1 && arp.src.proto_ipv4 != 0.0.0.0 && !(arp.isgratuitous == 1))"
     nd = "(vxlan && icmpv6.type == 135 && !(ipv6.src == ::))"
-    return tshark(path, f"{arp} || {nd}", "frame.number", "arp.dst.proto_ipv4", "icmpv6.nd.ns.target_address")
+    rows = tshark(path, f"{arp} || {nd}", "frame.number", "vxlan.vni", "arp.dst.proto_ipv4",
+                  "icmpv6.nd.ns.target_address")
+    asked = [(r[0], int(r[1]), r[2] or r[3]) for r in rows]
+    return [[n, str(vni), ip] for n, vni, ip in asked if (vni, ip) in known]
 
 
 def longest(path, keep="frame"):

@@ -1,14 +1,19 @@
 """The lab's shape: hosts, each a namespace with an appliance in it, joined by an underlay switch; tenants, each a
-namespace with one interface `eth0`, cabled to a host or to a bridge behind one.
+namespace with one interface `eth0`, cabled to a host or to the switch of a site behind one.
 
     tenant eth0 ── vm0 [host: appliance] ul0 ── port [switch: br0] ── ... other hosts
 """
 
+import json
+
 from . import ron
+from .lab import REPO
 from .net import Namespace, veth, wire_to_bridge
+from .proc import Process
 from .stopover import Appliance
 from .traffic import Station
 
+TOOL = REPO / "testbed" / "tools" / "vlan_switch.py"
 VTEP4, VTEP6 = "10.0.0.{}", "fd00::{}"
 
 
@@ -47,19 +52,16 @@ class Tenant(Station):
         dev = f"vm{self.id}"
         veth(self.ns, "eth0", appliance.ns, dev, a_mac=self.mac)
         appliance.ns.no_ipv6(dev)
-        appliance.af_packet(dev, dev, ron.tagged("vif", vni=self.vni, mac=self.mac, addresses=self.ips, guard=guard),
-                            **more)
+        role = ron.tagged("vif", vni=self.vni, mac=self.mac, addresses=self.ips, guard=guard)
+        appliance.af_packet(dev, dev, role, **more)
         return self._up()
 
-    def plug_bridge(self, site, bridge, vlan=None):
-        """A port of a Linux bridge; with `vlan`, an access port of that VLAN."""
-        dev = f"st{self.id}"
-        veth(self.ns, "eth0", site, dev, a_mac=self.mac)
-        site.no_ipv6(dev)
-        site.ip("link", "set", dev, "master", bridge)
-        if vlan:
-            site.run("bridge", "vlan", "del", "dev", dev, "vid", 1)
-            site.run("bridge", "vlan", "add", "dev", dev, "vid", vlan, "pvid", "untagged")
+    def plug_site(self, site):
+        """A port of a site's switch."""
+        self.dev_at_site = f"st{self.id}"
+        veth(self.ns, "eth0", site.ns, self.dev_at_site, a_mac=self.mac)
+        site.ns.no_ipv6(self.dev_at_site)
+        site.attach(self)
         return self._up()
 
     def _up(self):
@@ -67,21 +69,36 @@ class Tenant(Station):
         return self
 
 
-def trunk(lab, appliance, name, vlans, stations):
-    """A site behind one segment port: a VLAN-aware Linux bridge whose trunk `up0` ends at the appliance. `vlans`
-    maps VLAN to VNI, `stations` are those declared in the configuration. Returns the site's namespace; its
-    bridge is `br0`."""
-    site = Namespace(lab, name)
-    site.bridge("br0")
-    site.ip("link", "set", "br0", "type", "bridge", "vlan_filtering", 1)
-    veth(site, "up0", appliance.ns, f"tr-{name}")
-    appliance.ns.no_ipv6(f"tr-{name}")
-    site.no_ipv6("up0")
-    site.ip("link", "set", "up0", "master", "br0")
-    site.run("bridge", "vlan", "del", "dev", "up0", "vid", 1)
-    for vlan in vlans:
-        site.run("bridge", "vlan", "add", "dev", "up0", "vid", vlan)
-    declared = [{"mac": s.mac, "vni": s.vni, "addresses": s.ips} for s in stations]
-    role = ron.tagged("segment", vlans=ron.Map(vlans), **({"stations": declared} if declared else {}))
-    appliance.af_packet(f"tr-{name}", f"tr-{name}", role)
-    return site
+class Site:
+    """A site behind one segment port of an appliance: a namespace with a switch and stations. Without `vlans` the
+    switch is a Linux bridge and the port belongs to network `vni`; with `vlans` (VLAN to VNI) the port is a
+    trunk and the switch our own tool, since not every kernel has 802.1Q. `declared` stations stand in the
+    appliance's configuration, others it must learn."""
+
+    def __init__(self, lab, appliance, name, vni=None, vlans=None, declared=()):
+        self.lab, self.name, self.vlans, self.access = lab, name, vlans, {}
+        self.ns = Namespace(lab, name)
+        veth(self.ns, "up0", appliance.ns, name)
+        self.ns.no_ipv6("up0")
+        appliance.ns.no_ipv6(name)
+        role = {"vlans": ron.Map(vlans)} if vlans else {"vni": vni}
+        if declared:
+            role["stations"] = [{"mac": s.mac, "vni": s.vni, "addresses": s.ips} for s in declared]
+        appliance.af_packet(name, name, ron.tagged("segment", **role))
+        if not vlans:
+            self.ns.bridge("br0")
+            self.ns.ip("link", "set", "up0", "master", "br0")
+
+    def attach(self, tenant):
+        """Connects a tenant's cable to the switch."""
+        if self.vlans:
+            self.access[tenant.dev_at_site] = next(v for v, vni in self.vlans.items() if vni == tenant.vni)
+        else:
+            self.ns.ip("link", "set", tenant.dev_at_site, "master", "br0")
+
+    def start(self):
+        """Starts a trunk's switch, once all its stations are attached."""
+        if self.vlans:
+            job = json.dumps({"trunk": "up0", "access": self.access})
+            Process(self.lab, f"switch-{self.name}", ["/usr/bin/python3", TOOL, job], ns=self.ns).wait_line("ready")
+        return self

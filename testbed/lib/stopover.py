@@ -135,6 +135,11 @@ def _find(value, key):
     return None
 
 
+def addresses(node_rows):
+    """The (VNI, IP) pairs of decoded `show nodes`."""
+    return {(int(r["vni"]), ip) for r in node_rows for ip in r["ips"]}
+
+
 def books(appliances):
     """Sum of unaccounted frames over appliances; their tables and counters are kept beside the logs."""
     total = 0

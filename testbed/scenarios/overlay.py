@@ -2,10 +2,11 @@
 """Three hosts, two networks with the same MACs and IPs in both: everybody reaches everybody of their own network,
 nobody of the other.
 
-Host a has a VM of each network; host b two of each, so that frames also stay on one host; behind host c lies
-a site with a VLAN trunk and two stations of each network on one bridge. All pairs, over IPv4 and IPv6: ping, UDP
-streams with sequence numbers (also broadcast and multicast), TCP by iperf3. The underlay is captured whole and
-read by tshark.
+Host a has a VM of each network and, behind a segment port each, a bridge with two stations, of which the
+appliance must find one by itself; host b has two VMs of each, so that frames also stay on one host; behind host
+c lies a site with a VLAN trunk and a station of each network. All pairs, over IPv4 and IPv6: ping, UDP streams
+with sequence numbers (also broadcast and multicast), TCP by iperf3. The underlay is captured whole and read by
+tshark.
 """
 
 import pathlib
@@ -21,7 +22,7 @@ VLANS = {10: 100, 20: 200}
 
 
 def body(lab):
-    say("building three hosts, an underlay switch, two networks with five stations each")
+    say("building three hosts, an underlay switch, two networks with six stations each")
     lab.hugepages(3 * stopover.MEMORY_MIB + 64)
     board = stopover.Board(lab)
     net = fabric.Fabric(lab)
@@ -32,21 +33,29 @@ def body(lab):
         return fabric.Tenant(lab, f"{NETWORKS[vni]}{n}", vni + n, vni, f"02:00:00:00:00:{n:02x}",
                              [f"192.168.0.{n}/24", f"fd01::{n}/64"])
 
-    stations = {(vni, n): tenant(vni, n) for vni in NETWORKS for n in range(1, 6)}
-    for vni in NETWORKS:
+    stations = {(vni, n): tenant(vni, n) for vni in NETWORKS for n in range(1, 7)}
+    for vni, name in NETWORKS.items():
         stations[vni, 1].plug_vif(a)
         stations[vni, 2].plug_vif(b)
         stations[vni, 3].plug_vif(b)
-    behind = [stations[vni, n] for vni in NETWORKS for n in (4, 5)]
-    site = fabric.trunk(lab, c, "site", VLANS, behind)
-    for s in behind:
-        s.plug_bridge(site, "br0", vlan=next(v for v, vni in VLANS.items() if vni == s.vni))
+        site = fabric.Site(lab, a, f"site-{name}", vni=vni, declared=[stations[vni, 5]])
+        stations[vni, 5].plug_site(site)
+        stations[vni, 6].plug_site(site)
+    campus = fabric.Site(lab, c, "campus", vlans=VLANS, declared=[stations[vni, 4] for vni in NETWORKS])
+    for vni in NETWORKS:
+        stations[vni, 4].plug_site(campus)
+    campus.start()
     everybody = list(stations.values())
 
     for host in net.hosts:
         host.start()
+    stopover.wait_nodes(net.hosts, len(everybody) - len(NETWORKS))
+    for vni in NETWORKS:  # the undeclared stations are found once they speak
+        traffic.ping(stations[vni, 6].ns, stations[vni, 1].ips[0], count=2)
+        traffic.ping(stations[vni, 6].ns, stations[vni, 1].ips[1], count=2)
     stopover.wait_nodes(net.hosts, len(everybody))
-    say(f"board and three appliances run; each knows all {len(everybody)} nodes")
+    known = stopover.addresses(a.json("show", "nodes"))
+    say(f"board and three appliances run; each knows all {len(everybody)} nodes with {len(known)} addresses")
 
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     pinged, bad_pings = traffic.pings(everybody, count=5)
@@ -65,7 +74,7 @@ def body(lab):
 
     unaccounted = stopover.books(net.hosts)
     say("reading the capture of the underlay with tshark")
-    requests = capture.address_requests(wire.path)
+    requests = capture.address_requests(wire.path, known)
     bad = capture.bad_checksums(wire.path)
     warned = capture.warnings(wire.path)
     for what, rows in (("address request on the underlay", requests), ("bad checksum", bad), ("tshark warns", warned)):
