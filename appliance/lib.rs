@@ -1,1 +1,14 @@
-//! (being built)
+//! Stopover's appliance: an L2 overlay gateway for virtual machines, on DPDK. See README.md for what it is
+//! and docs/ for how it is used.
+//!
+//! `wire` reads and writes headers; `tables` say who is where; `pipeline` is the path of a frame; `lcore` runs
+//! it on DPDK queues; `underlay` makes the VTEP a good neighbour; `control` is the thread that keeps all of
+//! these in step with the board, the ports and the operator. `wire`, `tables`, `pipeline` and `underlay` know
+//! no DPDK.
+
+pub mod control;
+pub mod lcore;
+pub mod pipeline;
+pub mod tables;
+pub mod underlay;
+pub mod wire;

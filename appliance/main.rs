@@ -1,2 +1,76 @@
-//! (being built)
-fn main() {}
+//! `stopover-appliance`: reads its configuration, starts, works until SIGTERM or SIGINT, stops in order.
+//! Everything that it does is in the library.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use stopover::control::start;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The Stopover appliance: an L2 overlay gateway for virtual machines, on DPDK.
+#[derive(Debug, Parser)]
+#[command(version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("STOPOVER_COMMIT"), ")"))]
+struct Args {
+    /// The configuration file (RON); see docs/configuration.md.
+    #[arg(value_name = "FILE")]
+    config: PathBuf,
+    /// Only check the configuration file, and say what is wrong with it.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("stopover-appliance: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let config = stopover_config::appliance::load(&args.config)?;
+    if args.check {
+        println!("{} is a valid configuration", args.config.display());
+        return Ok(());
+    }
+    // Before EAL, which pins this thread and all that it starts afterwards.
+    let rt = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    rt.spawn(stop_on_signal(Arc::clone(&stop)));
+    let name = config.name.clone();
+    let ctl = config.ctl.clone();
+    let (mut control, eal) = start::start(config, rt.handle(), stop)?;
+    log::info!("{name} is running; ask it with `stopover --ctl {} show port info all`", ctl.display());
+    control.run();
+    control.shut_down();
+    drop(eal);
+    // It may be gone already; then there is nothing to tidy.
+    let _ = std::fs::remove_file(ctl);
+    Ok(())
+}
+
+async fn stop_on_signal(stop: Arc<AtomicBool>) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return log::error!("cannot listen for signals; stop with SIGKILL");
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    stop.store(true, Ordering::Relaxed);
+}

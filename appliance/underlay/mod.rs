@@ -193,6 +193,12 @@ impl Underlay {
         self.events_suppressed
     }
 
+    /// What a wanted destination's outer header is built from, as it was reported last; `None` while unresolved.
+    #[must_use]
+    pub fn resolved(&self, dst: IpAddr) -> Option<Resolution> {
+        self.destinations.get(&dst)?.reported
+    }
+
     /// The counters of a port.
     #[must_use]
     pub fn counters(&self, port: usize) -> Option<&Counters> {

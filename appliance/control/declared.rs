@@ -1,0 +1,59 @@
+//! Without a board: the configuration's `declared` rows become the same changes that a board would send.
+
+use super::Control;
+use hashbrown::HashMap;
+use stopover_bbs::client::{Change, DeclaredBy, Host, Network, Node};
+use stopover_config::appliance::{Declared, Truth};
+
+/// The changes that make an empty replica know what is declared. Hosts are numbered from 1.
+#[must_use]
+pub fn changes(declared: &Declared) -> Vec<Change> {
+    let mut ids = HashMap::new();
+    let mut changes = Vec::new();
+    for (row, id) in declared.hosts.iter().zip(1..) {
+        ids.insert(&row.name, id);
+        changes.push(Change::HostPut(Host {
+            id,
+            name: row.name.clone(),
+            vteps: row.vteps.clone(),
+            udp_port: row.udp_port,
+            declared_by: DeclaredBy::Operator,
+            up: true,
+        }));
+    }
+    changes.extend(declared.networks.iter().map(|row| {
+        Change::NetworkPut(Network {
+            vni: row.vni,
+            name: row.name.clone().unwrap_or_default(),
+            flood: row.flood,
+            mtu: row.mtu,
+        })
+    }));
+    changes.extend(declared.members.iter().filter_map(|row| {
+        let host_id = *ids.get(&row.host)?;
+        Some(Change::MemberPut { vni: row.vni, host_id, segment: row.segment })
+    }));
+    let mut members: hashbrown::HashSet<_> =
+        declared.members.iter().map(|row| (row.vni, &row.host)).collect();
+    for row in &declared.nodes {
+        let Some(host_id) = ids.get(&row.host).copied() else { continue };
+        // As at the board: a host with nodes in a network is a member of it.
+        if members.insert((row.vni, &row.host)) {
+            changes.push(Change::MemberPut { vni: row.vni, host_id, segment: false });
+        }
+        let node = Node { vni: row.vni, mac: row.mac, ips: row.ips.clone(), host_id, generation: 1 };
+        changes.push(Change::NodePut { node, gone_ips: Vec::new() });
+    }
+    changes
+}
+
+impl Control {
+    /// Takes what the configuration declares, if it does.
+    pub(crate) fn declare(&mut self) {
+        let Truth::Declared(declared) = &self.config.truth else { return };
+        for change in changes(declared) {
+            let effects = self.with_replica(|replica, around| replica.apply(around, change));
+            self.effects(0, effects);
+        }
+    }
+}

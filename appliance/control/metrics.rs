@@ -1,0 +1,87 @@
+//! Prometheus' text format (version 0.0.4) of what `show` tells. Names end in their unit; every counter is
+//! one of the books, so that what an alert says is what `stopover show drops` explains.
+
+use super::Control;
+use std::fmt::Write;
+
+/// Collects the text.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    /// Labels are names of ours (ports, reasons, lcores), which need no escaping.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let labels: Vec<_> = labels.iter().map(|(key, text)| format!("{key}=\"{text}\"")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+}
+
+impl Control {
+    /// The page that Prometheus scrapes.
+    pub(crate) fn metrics(&self) -> String {
+        let mut page = Page(String::new());
+        let fwd = self.show_fwd();
+        page.family(
+            "stopover_frames_total",
+            "counter",
+            "Frames by what became of them or where they came from.",
+        );
+        let books = fwd.books;
+        for (what, count) in [
+            ("received", books.received),
+            ("copied", books.copied),
+            ("originated", books.originated),
+            ("sent", books.sent),
+            ("to_control", books.to_control),
+        ] {
+            page.sample("stopover_frames_total", &[("what", what)], count);
+        }
+        page.family("stopover_unaccounted_frames", "gauge", "Frames without a fate; 0 at any quiet moment.");
+        page.sample("stopover_unaccounted_frames", &[], books.unaccounted);
+        page.family("stopover_dropped_frames_total", "counter", "Frames dropped, by reason.");
+        for drop in self.show_drops() {
+            page.sample("stopover_dropped_frames_total", &[("reason", &drop.reason)], drop.count);
+        }
+        page.family("stopover_port_frames_total", "counter", "Frames by port and direction.");
+        for port in &fwd.ports {
+            page.sample(
+                "stopover_port_frames_total",
+                &[("port", &port.name), ("direction", "rx")],
+                port.rx_packets,
+            );
+            page.sample(
+                "stopover_port_frames_total",
+                &[("port", &port.name), ("direction", "tx")],
+                port.tx_packets,
+            );
+        }
+        page.family("stopover_lcore_cycles_total", "counter", "TSC cycles by lcore and state.");
+        for lcore in self.show_lcores() {
+            let number = lcore.lcore.to_string();
+            let labels = |state| [("lcore", number.as_str()), ("state", state)];
+            page.sample("stopover_lcore_cycles_total", &labels("busy"), lcore.busy_cycles);
+            page.sample("stopover_lcore_cycles_total", &labels("idle"), lcore.idle_cycles);
+        }
+        let board = self.show_board();
+        page.family("stopover_board_connected", "gauge", "1 while the watch of the board runs.");
+        page.sample("stopover_board_connected", &[], u8::from(board.connected));
+        page.family("stopover_board_revision", "gauge", "Revision of the board that was received.");
+        page.sample("stopover_board_revision", &[], board.revision);
+        page.family(
+            "stopover_board_acknowledged_revision",
+            "gauge",
+            "Revision that every lcore forwards by.",
+        );
+        page.sample("stopover_board_acknowledged_revision", &[], board.acknowledged);
+        page.family("stopover_mbufs_in_use", "gauge", "Buffers taken from the pool.");
+        page.sample("stopover_mbufs_in_use", &[], self.pool.in_use());
+        page.family("stopover_table_bytes", "gauge", "Memory of the node and address tables.");
+        page.sample("stopover_table_bytes", &[], self.tables.memory_bytes());
+        page.0
+    }
+}

@@ -1,0 +1,292 @@
+//! The control thread: keeps the tables in step with the board, the ports with their devices, the underlay
+//! with its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
+//!
+//! `start` builds everything and `Control::run` is the thread; `replica` holds the board's truth, `stations`
+//! this host's own; `ports` watches devices; `show`, `trace` and `metrics` answer what `server` was asked.
+
+pub mod declared;
+pub mod metrics;
+pub mod plan;
+pub mod ports;
+pub mod replica;
+pub mod server;
+pub mod show;
+pub mod start;
+pub mod stations;
+pub mod trace;
+pub mod ways;
+
+use crate::lcore::trap::Trap;
+use crate::pipeline::{fate::Books, ports::Port};
+use crate::tables::{Full, ParkedView, Tables, epoch::Epoch};
+use crate::underlay::{Actions, Underlay};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use dpdk_sys::{Mbuf, Mempool};
+
+use ports::{LcoreHandle, PortHandle};
+use replica::{Effect, Replica, Surroundings};
+use server::Ask;
+use stations::{Stations, Wish};
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use stopover_bbs::client::{Claim, Session, Update};
+use stopover_config::appliance::Appliance;
+
+/// How often rings are emptied when nothing else wakes the thread: the delay of a ping of the VTEP.
+const TICK: Duration = Duration::from_millis(1);
+/// How often devices are asked for their link.
+const LINK_EVERY_MS: u64 = 20;
+/// How often silent stations are looked for.
+const AGE_EVERY_MS: u64 = 500;
+/// Updates of the board that are applied before the next look at everything else.
+const UPDATES_AT_ONCE: usize = 64;
+
+/// Everything the control thread owns. Built by [`start`].
+pub struct Control {
+    pub(crate) config: Appliance,
+    pub(crate) began: Instant,
+    pub(crate) dpdk: String,
+    pub(crate) tables: Tables,
+    pub(crate) replica: Replica,
+    pub(crate) stations: Stations,
+    pub(crate) underlay: Underlay,
+    pub(crate) stage_ports: Arc<[Port]>,
+    pub(crate) ports: Vec<PortHandle>,
+    pub(crate) lcores: Vec<LcoreHandle>,
+    pub(crate) pool: Mempool,
+    pub(crate) session: Option<Session>,
+    pub(crate) updates: Receiver<Update>,
+    pub(crate) asks: Receiver<Ask>,
+    pub(crate) trap: Arc<Trap>,
+    pub(crate) trace_view: Option<ParkedView>,
+    pub(crate) waiting_trace: Option<trace::Waiting>,
+    /// Revisions whose tables are published, oldest first, until every lcore has passed them.
+    pub(crate) unpassed: VecDeque<(Epoch, u64)>,
+    pub(crate) applied: u64,
+    pub(crate) passed: u64,
+    pub(crate) cleared: Vec<Books>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) link_due_ms: u64,
+    pub(crate) age_due_ms: u64,
+}
+
+impl Control {
+    /// Works until told to stop. Leaves the lcores running; see [`Control::shut_down`].
+    pub fn run(&mut self) {
+        while !self.stop.load(Relaxed) {
+            match self.asks.recv_timeout(TICK) {
+                Ok(ask) => self.answer(ask),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
+            }
+            self.round();
+        }
+    }
+
+    fn round(&mut self) {
+        let now_ms = self.now_ms();
+        self.hear_lcores(now_ms);
+        if now_ms >= self.link_due_ms {
+            self.link_due_ms = now_ms + LINK_EVERY_MS;
+            self.watch_links(now_ms);
+        }
+        if now_ms >= self.age_due_ms {
+            self.age_due_ms = now_ms + AGE_EVERY_MS;
+            let wishes = self.stations.age(&mut self.tables, now_ms);
+            self.tell(wishes);
+        }
+        if self.underlay.next_tick(now_ms) <= now_ms {
+            let actions = self.underlay.tick(now_ms);
+            self.act(actions);
+        }
+        self.follow(now_ms);
+        self.publish();
+        self.finish_trace(now_ms);
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// Empties the rings of the lcores.
+    fn hear_lcores(&mut self, now_ms: u64) {
+        for at in 0..self.lcores.len() {
+            let rings = self.lcores[at].rings.clone();
+            let room = rings.learned.capacity();
+            for _ in 0..room {
+                let Some(heard) = rings.learned.pop() else { break };
+                let wishes = self.stations.learn(&mut self.tables, now_ms, &heard);
+                self.tell(wishes);
+            }
+            for _ in 0..room {
+                let Some((port, packet)) = rings.to_control.pop() else { break };
+                let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
+                let actions = self.underlay.input(now_ms, usize::from(port), &bytes);
+                self.act(actions);
+            }
+        }
+    }
+
+    fn watch_links(&mut self, now_ms: u64) {
+        for number in 0..self.ports.len() {
+            let Some(up) = self.ports[number].link_changed() else { continue };
+            let port = number as u16;
+            log::info!("port {}: link {}", self.ports[number].name, if up { "up" } else { "down" });
+            self.replica.port(port, up);
+            let wishes = self.stations.port(&mut self.tables, now_ms, port, up);
+            self.tell(wishes);
+            if self.ports[number].is_underlay {
+                let actions = self.underlay.link(now_ms, number, up);
+                self.act(actions);
+            }
+        }
+    }
+
+    /// Takes what the board has sent.
+    fn follow(&mut self, now_ms: u64) {
+        for _ in 0..UPDATES_AT_ONCE {
+            let Ok(update) = self.updates.try_recv() else { return };
+            self.apply_update(now_ms, update);
+        }
+    }
+
+    pub(crate) fn apply_update(&mut self, now_ms: u64, update: Update) {
+        match update {
+            Update::Connected => log::info!("board: connected"),
+            Update::Disconnected { why } => log::warn!("board: {why}; forwarding goes on as it is"),
+            Update::SnapshotBegin { .. } => self.replica.begin_snapshot(&mut self.tables),
+            Update::SnapshotEnd { revision } => {
+                let effects = self.with_replica(Replica::end_snapshot);
+                self.effects(now_ms, effects);
+                self.applied = revision;
+            }
+            Update::Apply { revision, changes } => {
+                for change in changes {
+                    let effects = self.with_replica(|replica, around| replica.apply(around, change));
+                    self.effects(now_ms, effects);
+                }
+                self.applied = revision;
+            }
+            Update::Refused { claim, why } => {
+                log::warn!("board refuses {} in network {}: {why}", claim.mac, claim.vni);
+                let Claim { vni, mac, .. } = claim;
+                let wishes = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
+                self.tell(wishes);
+            }
+            Update::Accepted { vni, mac } => self.stations.accepted(&mut self.tables, now_ms, vni, mac),
+        }
+    }
+
+    pub(crate) fn with_replica<R>(&mut self, f: impl FnOnce(&mut Replica, &mut Surroundings) -> R) -> R {
+        let stage_ports = &self.stage_ports;
+        let routable = |ip: IpAddr| ways::has_family(stage_ports, ip);
+        let mut around =
+            Surroundings { tables: &mut self.tables, stations: &self.stations, routable: &routable };
+        f(&mut self.replica, &mut around)
+    }
+
+    pub(crate) fn effects(&mut self, now_ms: u64, effects: Result<Vec<Effect>, Full>) {
+        let effects = match effects {
+            Ok(effects) => effects,
+            Err(full) => return log::error!("{full}; frames for it are treated as for an unknown node"),
+        };
+        for effect in effects {
+            match effect {
+                Effect::Want(ip, udp_port) => {
+                    let actions = self.underlay.want(now_ms, ip, udp_port);
+                    self.act(actions);
+                    self.refresh(ip);
+                }
+                Effect::Unwant(ip, udp_port) => self.underlay.unwant(now_ms, ip, udp_port),
+            }
+        }
+    }
+
+    /// Tells the board what this host wishes.
+    pub(crate) fn tell(&mut self, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Claim { vni, mac, ips } => {
+                    let claim = Claim { vni, mac, ips };
+                    if let Some(session) = &self.session {
+                        session.claim(claim);
+                    }
+                }
+                Wish::Withdraw { vni, mac } => {
+                    if let Some(session) = &self.session {
+                        session.withdraw(vni, mac);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what the underlay asks for.
+    pub(crate) fn act(&mut self, actions: Actions) {
+        for event in actions.events {
+            log::warn!("underlay: {event}");
+        }
+        for (port, frame) in actions.send {
+            self.send(port, &frame);
+        }
+        for (ip, _) in actions.resolved {
+            self.refresh(ip);
+        }
+        for ip in actions.lost {
+            self.refresh(ip);
+        }
+    }
+
+    /// Gives a frame to the lcore that sends for this port. Lost when its ring or the pool is exhausted, as
+    /// a frame may be: the underlay asks again.
+    fn send(&self, port: usize, frame: &[u8]) {
+        let Some(lcore) = self.ports.get(port).and_then(|p| self.lcores.get(p.sender)) else { return };
+        if let Some(packet) = Mbuf::from_slice(&self.pool, frame) {
+            let _ = lcore.rings.from_control.push((port as u16, packet));
+        }
+    }
+
+    /// Publishes what has changed, and tells the board when every lcore forwards by it.
+    pub(crate) fn publish(&mut self) {
+        if let Err(full) = self.replica.publish(&mut self.tables) {
+            log::error!("{full}");
+        }
+        let epoch = self.tables.publish();
+        if self.unpassed.back().map_or(self.passed, |(_, revision)| *revision) != self.applied {
+            self.unpassed.push_back((epoch, self.applied));
+        }
+        while let Some((epoch, revision)) = self.unpassed.front().copied() {
+            if !self.tables.passed(epoch) {
+                break;
+            }
+            self.unpassed.pop_front();
+            self.passed = revision;
+            if let Some(session) = &self.session {
+                session.ack(revision);
+            }
+        }
+    }
+
+    /// Stops the lcores and, after them, the ports; says goodbye to the board.
+    pub fn shut_down(mut self) {
+        log::info!("stopping");
+        if let Some(session) = self.session.take() {
+            session.stop();
+        }
+        for lcore in self.lcores.drain(..) {
+            lcore.stop();
+        }
+        for port in &self.ports {
+            if let Err(e) = port.device.stop() {
+                log::warn!("port {}: {e}", port.name);
+            }
+        }
+    }
+}

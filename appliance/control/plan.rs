@@ -1,0 +1,185 @@
+//! The plan: a checked configuration and what the devices said of themselves, turned into what the stages,
+//! the stations, the replica and the underlay start from. Pure but for the network numbers it takes from the
+//! tables.
+
+use super::stations;
+use crate::pipeline::ports::{Network, Port, Role, Segment, Underlay, Vif};
+use crate::tables::{Full, Tables, entries::Member, words::Net};
+use crate::underlay::{Route, UnderlayPort};
+use hashbrown::HashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+use stopover_config::{
+    appliance::{self as config, Appliance},
+    net::{Mac, VlanId, Vni},
+};
+
+/// What a device said of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its MTU in bytes.
+    pub mtu: u16,
+    /// It fills in TCP and UDP checksums on request.
+    pub fills_checksums: bool,
+    /// It segments TCP on request.
+    pub segments_tcp: bool,
+}
+
+/// What everything starts from.
+#[derive(Debug)]
+pub struct Plan {
+    /// The ports as the stages see them.
+    pub ports: Vec<Port>,
+    /// Declared stations, here while their port is up.
+    pub declared: Vec<stations::Declared>,
+    /// Every network of a local port, with the ports that are in it.
+    pub networks: BTreeMap<Vni, (Net, Vec<Member>)>,
+    /// By segment port, after how many milliseconds a silent station is forgotten.
+    pub ageing_ms: HashMap<u16, u64>,
+    /// The underlay ports.
+    pub underlays: Vec<UnderlayPort>,
+}
+
+impl Plan {
+    /// `facts` are in the order of the configuration's ports.
+    pub fn new(config: &Appliance, facts: &[Facts], tables: &mut Tables) -> Result<Self, Full> {
+        let mut plan = Self {
+            ports: Vec::new(),
+            declared: Vec::new(),
+            networks: BTreeMap::new(),
+            ageing_ms: HashMap::new(),
+            underlays: Vec::new(),
+        };
+        for (number, (port, facts)) in (0u16..).zip(config.ports.iter().zip(facts)) {
+            let role = match &port.role {
+                config::Role::Vif(vif) => plan.vif(number, vif, tables)?,
+                config::Role::Segment(segment) => plan.segment(number, segment, tables)?,
+                config::Role::Underlay(underlay) => plan.underlay(number, underlay, facts),
+            };
+            plan.ports.push(Port {
+                mtu: facts.mtu,
+                fills_checksums: facts.fills_checksums,
+                segments_tcp: facts.segments_tcp,
+                role,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// The networks in which stations may be that nobody registered.
+    #[must_use]
+    pub fn segment_vnis(&self) -> BTreeSet<Vni> {
+        let has_segment = |ports: &[Member]| ports.iter().any(|member| member.segment);
+        self.networks.iter().filter(|(_, (_, ports))| has_segment(ports)).map(|(vni, _)| *vni).collect()
+    }
+
+    fn join(&mut self, vni: Vni, member: Member, tables: &mut Tables) -> Result<Network, Full> {
+        let net = tables.net(vni)?;
+        self.networks.entry(vni).or_insert_with(|| (net, Vec::new())).1.push(member);
+        Ok(Network { net, vni })
+    }
+
+    fn vif(&mut self, port: u16, vif: &config::Vif, tables: &mut Tables) -> Result<Role, Full> {
+        let network = self.join(vif.vni, Member { port, vlan: 0, segment: false }, tables)?;
+        let link_local = vif.mac.link_local();
+        let mut ips = vif.addresses.clone();
+        // The board takes 16 addresses of a node; with 16 of its own the derived one is left to flooding.
+        if !ips.contains(&IpAddr::V6(link_local)) && ips.len() < stopover_bbs::model::MAX_IPS {
+            ips.push(IpAddr::V6(link_local));
+        }
+        let mut role = Vif {
+            network,
+            mac: vif.mac,
+            ipv4: vif.addresses.iter().filter_map(|ip| as_ipv4(*ip)).collect(),
+            ipv6: vif.addresses.iter().filter_map(|ip| as_ipv6(*ip)).collect(),
+            guard: vif.guard,
+        };
+        if !role.ipv6.contains(&link_local) {
+            role.ipv6.push(link_local);
+        }
+        self.declared.push(stations::Declared {
+            net: network.net,
+            mac: vif.mac,
+            port,
+            vlan: 0,
+            ips,
+            kind: stations::Kind::Vif,
+        });
+        Ok(Role::Vif(role))
+    }
+
+    fn segment(&mut self, port: u16, segment: &config::Segment, tables: &mut Tables) -> Result<Role, Full> {
+        let untagged = match segment.vni {
+            Some(vni) => Some(self.join(vni, Member { port, vlan: 0, segment: true }, tables)?),
+            None => None,
+        };
+        let mut map: Vec<(VlanId, Network)> = Vec::new();
+        for (vlan, vni) in &segment.vlans {
+            let member = Member { port, vlan: vlan.get(), segment: true };
+            map.push((*vlan, self.join(*vni, member, tables)?));
+        }
+        for station in &segment.stations {
+            let vlan =
+                map.iter().find(|(_, network)| network.vni == station.vni).map_or(0, |(vlan, _)| vlan.get());
+            self.declared.push(stations::Declared {
+                net: tables.net(station.vni)?,
+                mac: station.mac,
+                port,
+                vlan,
+                ips: station.addresses.clone(),
+                kind: stations::Kind::Static,
+            });
+        }
+        self.ageing_ms.insert(port, u64::from(segment.ageing_s) * 1000);
+        Ok(Role::Segment(Segment::new(untagged, map)))
+    }
+
+    fn underlay(&mut self, port: u16, underlay: &config::Underlay, facts: &Facts) -> Role {
+        self.underlays.push(UnderlayPort {
+            index: usize::from(port),
+            mac: facts.mac,
+            mtu: facts.mtu,
+            addresses: underlay.addresses.clone(),
+            vlan: underlay.vlan,
+            gateways: underlay.gateways.clone(),
+            routes: underlay.routes.iter().map(|route| Route { to: route.to, via: route.via }).collect(),
+            neighbours: underlay.neighbours.clone(),
+        });
+        Role::Underlay(Underlay {
+            mac: facts.mac,
+            vlan: underlay.vlan,
+            udp_port: underlay.udp_port,
+            addresses: underlay.addresses.iter().map(|(ip, _)| *ip).collect(),
+            udp6_zero_checksum: underlay.udp6_zero_checksum,
+        })
+    }
+}
+
+/// Every network in which this appliance has a port.
+#[must_use]
+pub fn interest(config: &Appliance) -> BTreeSet<Vni> {
+    let of = |port: &config::Port| match &port.role {
+        config::Role::Vif(vif) => vec![vif.vni],
+        config::Role::Segment(segment) => segment.vni.iter().chain(segment.vlans.values()).copied().collect(),
+        config::Role::Underlay(_) => Vec::new(),
+    };
+    config.ports.iter().flat_map(of).collect()
+}
+
+fn as_ipv4(ip: IpAddr) -> Option<std::net::Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn as_ipv6(ip: IpAddr) -> Option<std::net::Ipv6Addr> {
+    match ip {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
+    }
+}

@@ -1,0 +1,81 @@
+//! Handles on what runs: a port and its device, an lcore and its rings.
+
+use crate::lcore::{counters::LcoreCounters, io::Rings};
+use dpdk_sys::{LcoreJob, Port};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+/// A started port, as the control thread holds it.
+pub struct PortHandle {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The device.
+    pub device: Port,
+    /// It belongs to the underlay.
+    pub is_underlay: bool,
+    /// Whether it has a link; read by every lcore before sending.
+    pub up: Arc<AtomicBool>,
+    /// Index of the lcore that sends the control thread's frames from it.
+    pub sender: usize,
+    /// The lcore of each receive queue.
+    pub rx_lcores: Vec<u32>,
+    /// Device counters when they were last cleared.
+    pub cleared: dpdk_sys::PortStats,
+}
+
+impl std::fmt::Debug for PortHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PortHandle({})", self.name)
+    }
+}
+
+impl PortHandle {
+    /// Asks the device for its link. `Some` if it has changed; the lcores know it from now on.
+    pub fn link_changed(&self) -> Option<bool> {
+        let up = self.device.link().up;
+        (self.up.swap(up, Relaxed) != up).then_some(up)
+    }
+}
+
+impl PortHandle {
+    /// Frames that the device dropped since its counters were cleared, because nobody took them in time.
+    pub fn missed(&self) -> u64 {
+        self.device.stats().map_or(0, |now| now.rx_missed.saturating_sub(self.cleared.rx_missed))
+    }
+}
+
+/// A running lcore, as the control thread holds it.
+pub struct LcoreHandle {
+    /// DPDK's number of it.
+    pub lcore: u32,
+    /// Its receive queues, as `port:queue`.
+    pub queues: Vec<String>,
+    /// Its counters.
+    pub counters: Arc<LcoreCounters>,
+    /// To and from it.
+    pub rings: Rings,
+    /// When it last began a round, in TSC cycles.
+    pub heartbeat: Arc<AtomicU64>,
+    /// Tells it to stop.
+    pub stop: Arc<AtomicBool>,
+    /// It.
+    pub job: LcoreJob<()>,
+}
+
+impl std::fmt::Debug for LcoreHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LcoreHandle({})", self.lcore)
+    }
+}
+
+impl LcoreHandle {
+    /// Tells the lcore to stop and waits for it.
+    pub fn stop(self) {
+        self.stop.store(true, Relaxed);
+        if let Err(e) = self.job.join() {
+            log::error!("lcore {}: {e}", self.lcore);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The replica: what the board says, written into the packet path's tables. Enters: snapshots and changes in
+//! the board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved.
+//! Pure but for the tables it writes. The replica outlives the board: nothing here expires.
+
+use super::stations::Stations;
+use crate::tables::{
+    Full, Tables,
+    entries::{HostEntry, Member, NetworkEntry, Way},
+    words::Net,
+};
+use hashbrown::{HashMap, HashSet};
+use std::net::IpAddr;
+use stopover_bbs::model::{Change, Host, Node};
+use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+
+/// A host, as the control thread and the operator see it.
+#[derive(Debug, Clone)]
+pub struct HostRecord {
+    /// What the board says.
+    pub host: Host,
+    /// The VTEP address that frames are sent to: the first that this host can route to.
+    pub vtep: Option<IpAddr>,
+    /// How it is reached, once the next hop is resolved.
+    pub way: Option<Way>,
+}
+
+impl HostRecord {
+    /// The VTEP address and UDP port that frames are sent to.
+    fn target(&self) -> Option<(IpAddr, u16)> {
+        self.vtep.map(|ip| (ip, self.host.udp_port))
+    }
+}
+
+/// A network, as the control thread and the operator see it.
+#[derive(Debug, Clone)]
+pub struct NetworkRecord {
+    /// Its number here.
+    pub net: Net,
+    /// Its name, if it has one.
+    pub name: String,
+    /// What happens to frames without a known receiver.
+    pub flood: FloodPolicy,
+    /// The MTU that its VMs should use; 0 if nobody said.
+    pub mtu: u16,
+    /// Hosts with members, and whether they have segments.
+    pub members: HashMap<u32, bool>,
+    /// Local ports in it.
+    pub ports: Vec<Member>,
+}
+
+/// What the underlay must do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Resolve the next hop to this VTEP address and UDP port, and keep it resolved.
+    Want(IpAddr, u16),
+    /// Nobody needs this VTEP address and UDP port any more.
+    Unwant(IpAddr, u16),
+}
+
+/// The board's truth, as far as this appliance needs it.
+#[derive(Debug)]
+pub struct Replica {
+    own: HostName,
+    hosts: HashMap<u32, HostRecord>,
+    networks: HashMap<Vni, NetworkRecord>,
+    /// Local ports with a link: only they get flooded frames.
+    up: HashSet<u16>,
+    /// Networks whose record must be published anew.
+    dirty: HashSet<Vni>,
+    /// What the snapshot under way has not named yet.
+    unnamed: Option<Unnamed>,
+}
+
+#[derive(Debug, Default)]
+struct Unnamed {
+    hosts: HashSet<u32>,
+    members: HashSet<(Vni, u32)>,
+    networks: HashSet<Vni>,
+}
+
+/// What a change is applied to and with.
+pub struct Surroundings<'a> {
+    /// The packet path's tables.
+    pub tables: &'a mut Tables,
+    /// The stations of this host, which no board can take away.
+    pub stations: &'a Stations,
+    /// Whether the underlay has a route to an address.
+    pub routable: &'a dyn Fn(IpAddr) -> bool,
+}
+
+impl Replica {
+    /// An empty replica for host `own`. `networks`: those in which this host has ports.
+    #[must_use]
+    pub fn new(own: HostName, networks: impl IntoIterator<Item = (Vni, Net, Vec<Member>)>) -> Self {
+        let networks: HashMap<_, _> = networks
+            .into_iter()
+            .map(|(vni, net, ports)| {
+                let record = NetworkRecord {
+                    net,
+                    name: String::new(),
+                    flood: FloodPolicy::default(),
+                    mtu: 0,
+                    members: HashMap::new(),
+                    ports,
+                };
+                (vni, record)
+            })
+            .collect();
+        let dirty = networks.keys().copied().collect();
+        Self { own, hosts: HashMap::new(), networks, up: HashSet::new(), dirty, unnamed: None }
+    }
+
+    /// All known hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = (u32, &HostRecord)> {
+        self.hosts.iter().map(|(id, record)| (*id, record))
+    }
+
+    /// A host by the board's number.
+    #[must_use]
+    pub fn host(&self, id: u32) -> Option<&HostRecord> {
+        self.hosts.get(&id)
+    }
+
+    /// All networks with local ports.
+    pub fn networks(&self) -> impl Iterator<Item = (Vni, &NetworkRecord)> {
+        self.networks.iter().map(|(vni, record)| (*vni, record))
+    }
+
+    /// A local port has gained or lost its link.
+    pub fn port(&mut self, port: u16, up: bool) {
+        let changed = if up { self.up.insert(port) } else { self.up.remove(&port) };
+        if changed {
+            let holds = |record: &NetworkRecord| record.ports.iter().any(|member| member.port == port);
+            self.dirty.extend(self.networks.iter().filter(|(_, record)| holds(record)).map(|(vni, _)| *vni));
+        }
+    }
+
+    /// A snapshot begins: what it does not name until its end is gone.
+    pub fn begin_snapshot(&mut self, tables: &mut Tables) {
+        tables.flip_mark();
+        self.unnamed = Some(Unnamed {
+            hosts: self.hosts.keys().copied().collect(),
+            members: self
+                .networks
+                .iter()
+                .flat_map(|(vni, n)| n.members.keys().map(|id| (*vni, *id)))
+                .collect(),
+            networks: self.networks.keys().copied().collect(),
+        });
+    }
+
+    /// A snapshot is complete: forgets what it did not name.
+    pub fn end_snapshot(&mut self, around: &mut Surroundings) -> Result<Vec<Effect>, Full> {
+        let Some(unnamed) = self.unnamed.take() else { return Ok(Vec::new()) };
+        around.tables.sweep();
+        let mut changes: Vec<Change> =
+            unnamed.networks.into_iter().map(|vni| Change::NetworkGone { vni }).collect();
+        changes.extend(unnamed.members.into_iter().map(|(vni, host_id)| Change::MemberGone { vni, host_id }));
+        changes.extend(unnamed.hosts.into_iter().map(|id| Change::HostGone { id }));
+        let mut effects = Vec::new();
+        for change in changes {
+            effects.extend(self.apply(around, change)?);
+        }
+        Ok(effects)
+    }
+
+    /// Applies one change. Network records reach the packet path with the next [`Replica::publish`].
+    pub fn apply(&mut self, around: &mut Surroundings, change: Change) -> Result<Vec<Effect>, Full> {
+        match change {
+            Change::HostPut(host) => return self.put_host(around, host),
+            Change::HostGone { id } => return Ok(self.remove_host(around, id)),
+            Change::NetworkPut(network) => {
+                if let Some(unnamed) = &mut self.unnamed {
+                    unnamed.networks.remove(&network.vni);
+                }
+                self.change_network(network.vni, |record| {
+                    record.name = network.name;
+                    record.flood = network.flood;
+                    record.mtu = network.mtu;
+                });
+            }
+            Change::NetworkGone { vni } => self.change_network(vni, |record| {
+                record.name = String::new();
+                record.flood = FloodPolicy::default();
+                record.mtu = 0;
+            }),
+            Change::MemberPut { vni, host_id, segment } => {
+                if let Some(unnamed) = &mut self.unnamed {
+                    unnamed.members.remove(&(vni, host_id));
+                }
+                self.change_network(vni, |record| {
+                    record.members.insert(host_id, segment);
+                });
+            }
+            Change::MemberGone { vni, host_id } => self.change_network(vni, |record| {
+                record.members.remove(&host_id);
+            }),
+            Change::NodePut { node, gone_ips } => self.put_node(around, &node, &gone_ips)?,
+            Change::NodeGone { vni, mac, ips } => self.remove_node(around, vni, mac, &ips),
+        }
+        Ok(Vec::new())
+    }
+
+    fn change_network(&mut self, vni: Vni, change: impl FnOnce(&mut NetworkRecord)) {
+        if let Some(record) = self.networks.get_mut(&vni) {
+            change(record);
+            self.dirty.insert(vni);
+        }
+    }
+
+    /// Publishes every network record that has changed since the last time.
+    pub fn publish(&mut self, tables: &mut Tables) -> Result<(), Full> {
+        for vni in self.dirty.drain() {
+            let Some(record) = self.networks.get(&vni) else { continue };
+            let others = |segments_only: bool| -> Box<[u32]> {
+                let mut ids: Vec<u32> = record
+                    .members
+                    .iter()
+                    .filter(|(id, segment)| {
+                        let own = self.hosts.get(*id).is_none_or(|h| h.host.name == self.own);
+                        !own && (**segment || !segments_only)
+                    })
+                    .map(|(id, _)| *id)
+                    .collect();
+                ids.sort_unstable();
+                ids.into()
+            };
+            tables.put_network(NetworkEntry {
+                net: record.net,
+                vni,
+                flood: record.flood,
+                hosts: others(false),
+                segment_hosts: others(true),
+                ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn put_host(&mut self, around: &mut Surroundings, host: Host) -> Result<Vec<Effect>, Full> {
+        if let Some(unnamed) = &mut self.unnamed {
+            unnamed.hosts.remove(&host.id);
+        }
+        let (id, own) = (host.id, host.name == self.own);
+        let vtep = host.vteps.iter().copied().find(|ip| !own && (around.routable)(*ip));
+        let old = self.hosts.remove(&id);
+        for ip in old.iter().flat_map(|old| &old.host.vteps).filter(|ip| !host.vteps.contains(ip)) {
+            around.tables.remove_vtep(*ip, id);
+        }
+        for ip in host.vteps.iter().filter(|_| !own) {
+            around.tables.put_vtep(*ip, id)?;
+        }
+        if old.is_none() {
+            // Memberships that came before their host count only now.
+            let named = self.networks.iter().filter(|(_, n)| n.members.contains_key(&id));
+            self.dirty.extend(named.map(|(vni, _)| *vni));
+        }
+        let (target, before) =
+            (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
+        let way = old.filter(|_| before == target).and_then(|old| old.way);
+        around.tables.put_host(id, HostEntry { way: way.clone() })?;
+        self.hosts.insert(id, HostRecord { host, vtep, way });
+        let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Want(ip, port)).into_iter().collect();
+        effects.extend(before.filter(|old| !self.wanted(*old)).map(|(ip, port)| Effect::Unwant(ip, port)));
+        Ok(effects)
+    }
+
+    fn remove_host(&mut self, around: &mut Surroundings, id: u32) -> Vec<Effect> {
+        let Some(old) = self.hosts.remove(&id) else { return Vec::new() };
+        for ip in &old.host.vteps {
+            around.tables.remove_vtep(*ip, id);
+        }
+        around.tables.remove_host(id);
+        for (vni, record) in &mut self.networks {
+            if record.members.remove(&id).is_some() {
+                self.dirty.insert(*vni);
+            }
+        }
+        let target = old.target().filter(|target| !self.wanted(*target));
+        target.map(|(ip, port)| Effect::Unwant(ip, port)).into_iter().collect()
+    }
+
+    fn wanted(&self, target: (IpAddr, u16)) -> bool {
+        self.hosts.values().any(|record| record.target() == Some(target))
+    }
+
+    /// Hosts that are reached through this VTEP address, with the UDP port each listens on.
+    pub fn hosts_behind(&self, vtep: IpAddr) -> impl Iterator<Item = (u32, u16)> {
+        self.hosts
+            .iter()
+            .filter(move |(_, record)| record.vtep == Some(vtep))
+            .map(|(id, record)| (*id, record.host.udp_port))
+    }
+
+    /// The way to a host is known now, or (`None`) lost.
+    pub fn set_way(&mut self, tables: &mut Tables, id: u32, way: Option<Way>) -> Result<(), Full> {
+        let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
+        record.way.clone_from(&way);
+        tables.put_host(id, HostEntry { way })
+    }
+
+    fn put_node(&self, around: &mut Surroundings, node: &Node, gone_ips: &[IpAddr]) -> Result<(), Full> {
+        let Some(net) = self.networks.get(&node.vni).map(|n| n.net) else { return Ok(()) };
+        for ip in gone_ips {
+            around.tables.clear_owner(net, *ip, node.mac);
+        }
+        // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
+        let ours = self.hosts.get(&node.host_id).is_none_or(|h| h.host.name == self.own);
+        if ours || around.stations.get(net, node.mac).is_some() {
+            return Ok(());
+        }
+        around.tables.set_remote(net, node.mac, node.host_id)?;
+        for ip in &node.ips {
+            around.tables.set_owner(net, *ip, node.mac)?;
+        }
+        Ok(())
+    }
+
+    fn remove_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, ips: &[IpAddr]) {
+        let Some(net) = self.networks.get(&vni).map(|n| n.net) else { return };
+        if around.stations.get(net, mac).is_some() {
+            return;
+        }
+        around.tables.remove_remote(net, mac);
+        for ip in ips {
+            around.tables.clear_owner(net, *ip, mac);
+        }
+    }
+}

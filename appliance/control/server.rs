@@ -1,0 +1,194 @@
+//! The control API's server: HTTP and JSON on a Unix socket, Prometheus on TCP if configured. It only carries
+//! questions to the control thread and answers back; types and paths are in the crate `stopover-ctl`.
+
+use anyhow::{Context, Result, bail};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use crossbeam::channel::Sender;
+use std::{os::unix::fs::PermissionsExt, path::Path};
+use stopover_config::appliance::Appliance;
+use stopover_ctl::{ApiError, ClearRequest, ErrorBody, Scope, TraceRequest, path};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::oneshot,
+};
+
+/// What can be asked of the control thread.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Question {
+    /// `GET /v1/version`.
+    Version,
+    /// `GET /v1/ports`.
+    Ports,
+    /// `GET /v1/ports/stats`.
+    PortStats,
+    /// `GET /v1/fwd`.
+    Fwd,
+    /// `GET /v1/lcores`.
+    Lcores,
+    /// `GET /v1/drops`.
+    Drops,
+    /// `GET /v1/nodes`.
+    Nodes(Scope),
+    /// `GET /v1/hosts`.
+    Hosts,
+    /// `GET /v1/networks`.
+    Networks(Scope),
+    /// `GET /v1/board`.
+    Board,
+    /// `POST /v1/clear`.
+    Clear(ClearRequest),
+    /// `POST /v1/trace`.
+    Trace(TraceRequest),
+    /// `GET /metrics`.
+    Metrics,
+}
+
+/// An answer: JSON, or for metrics the text itself as a JSON string.
+pub type Answer = Result<serde_json::Value, ApiError>;
+
+/// A question on its way to the control thread.
+#[derive(Debug)]
+pub struct Ask {
+    /// What is asked.
+    pub question: Question,
+    /// Where the answer goes. May be gone: then nobody waits any more.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// Opens the sockets and serves them for as long as the runtime lives.
+pub fn serve(rt: &tokio::runtime::Handle, config: &Appliance, asks: Sender<Ask>) -> Result<()> {
+    let _in_runtime = rt.enter();
+    let listener = listen(&config.ctl)?;
+    let app = api(asks.clone());
+    rt.spawn(async move { axum::serve(listener, app).await });
+    if let Some(address) = config.metrics {
+        let listener = std::net::TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .with_context(|| {
+                format!("cannot serve metrics at {address}; mend: choose a free address for `metrics`")
+            })?;
+        let listener = TcpListener::from_std(listener)?;
+        let app = Router::new().route("/metrics", get(metrics)).with_state(asks);
+        rt.spawn(async move { axum::serve(listener, app).await });
+    }
+    Ok(())
+}
+
+/// Binds the control socket: for root and its group only, and never in place of one that is alive.
+fn listen(path: &Path) -> Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            bail!(
+                "another appliance listens at {}; expected a socket of our own; mend: stop it, or give `ctl` another path",
+                path.display()
+            );
+        }
+        std::fs::remove_file(path)
+            .with_context(|| format!("cannot replace the old socket {}", path.display()))?;
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot make the control socket {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+fn api(asks: Sender<Ask>) -> Router {
+    let plain = |question: Question| {
+        get(move |State(asks): State<Sender<Ask>>| async move { json(ask(&asks, question).await) })
+    };
+    Router::new()
+        .route(path::VERSION, plain(Question::Version))
+        .route(path::PORTS, plain(Question::Ports))
+        .route(path::PORT_STATS, plain(Question::PortStats))
+        .route(path::FWD, plain(Question::Fwd))
+        .route(path::LCORES, plain(Question::Lcores))
+        .route(path::DROPS, plain(Question::Drops))
+        .route(path::HOSTS, plain(Question::Hosts))
+        .route(path::BOARD, plain(Question::Board))
+        .route(path::NODES, get(|asks, query| scoped(asks, query, Question::Nodes)))
+        .route(path::NETWORKS, get(|asks, query| scoped(asks, query, Question::Networks)))
+        .route(path::CLEAR, post(clear))
+        .route(path::TRACE, post(trace))
+        .fallback(|| async {
+            let error =
+                ApiError::new("no such path", "a path under /v1", "see docs/operating.md for the list");
+            refuse(StatusCode::NOT_FOUND, error)
+        })
+        .with_state(asks)
+}
+
+type Scoped = Result<Query<Scope>, axum::extract::rejection::QueryRejection>;
+
+async fn scoped(State(asks): State<Sender<Ask>>, query: Scoped, question: fn(Scope) -> Question) -> Response {
+    match query {
+        Ok(Query(scope)) => json(ask(&asks, question(scope)).await),
+        Err(e) => refuse(
+            StatusCode::BAD_REQUEST,
+            ApiError::new(e.body_text(), "vni=NUMBER or nothing", "correct the query"),
+        ),
+    }
+}
+
+async fn clear(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(request) => json(ask(&asks, Question::Clear(request)).await),
+        Err(e) => unreadable(&e),
+    }
+}
+
+async fn trace(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(request) => json(ask(&asks, Question::Trace(request)).await),
+        Err(e) => unreadable(&e),
+    }
+}
+
+async fn metrics(State(asks): State<Sender<Ask>>) -> Response {
+    match ask(&asks, Question::Metrics).await {
+        Ok(serde_json::Value::String(text)) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        other => json(other),
+    }
+}
+
+async fn ask(asks: &Sender<Ask>, question: Question) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    let busy = || {
+        ApiError::new(
+            "the control thread does not take questions",
+            "a running appliance",
+            "see its log; try again in a moment",
+        )
+    };
+    asks.try_send(Ask { question, reply }).map_err(|_| busy())?;
+    answer.await.map_err(|_| busy())?
+}
+
+fn json(answer: Answer) -> Response {
+    match answer {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
+    }
+}
+
+fn unreadable(e: &serde_json::Error) -> Response {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        ApiError::new(e.to_string(), "the JSON that docs/operating.md describes", "correct the request"),
+    )
+}
+
+fn refuse(status: StatusCode, error: ApiError) -> Response {
+    (status, Json(ErrorBody { error })).into_response()
+}

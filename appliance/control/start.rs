@@ -1,0 +1,342 @@
+//! Start: from a checked configuration to running lcores, or to one error with nothing left behind. Order:
+//! the board must answer, then EAL, pool and devices, then tables and the truth, then the lcores.
+
+use super::{
+    Control,
+    plan::{self, Facts, Plan},
+    ports::{LcoreHandle, PortHandle},
+    replica::Replica,
+    server::{self, Ask},
+    stations::Stations,
+};
+use crate::lcore::{
+    Inlet, Worker,
+    counters::LcoreCounters,
+    idle::Idle,
+    io::{LcoreIo, Rings},
+    outlet::{Handoff, Outlet, OwnQueue},
+    trap::Trap,
+};
+use crate::pipeline::ports::Port as StagePort;
+use crate::tables::{ParkedView, Tables};
+use crate::underlay::Underlay;
+use anyhow::{Context, Result, bail};
+use crossbeam::{channel, queue::ArrayQueue};
+use dpdk_sys::{Device, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, RxQueue, TxQueue, cycles};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::{Duration, Instant},
+};
+use stopover_bbs::client::{self, Session, SessionConfig, Update};
+use stopover_config::{
+    appliance::{self as config, Appliance, QueueRef, Truth},
+    net::Mac,
+};
+
+/// How long the board may take to answer when the appliance starts.
+const BOARD_WAIT: Duration = Duration::from_secs(10);
+/// Places in each ring between lcores, and between an lcore and the control thread.
+const RING: usize = 1024;
+
+/// The board's end of things.
+struct Board {
+    session: Option<Session>,
+    updates: channel::Receiver<Update>,
+}
+
+/// A device that is configured but not started.
+struct Ready {
+    port: Port,
+    facts: Facts,
+}
+
+/// Builds everything and starts the lcores. `rt` must have been made before, because EAL pins this thread and
+/// all it starts later to one core.
+pub fn start(
+    config: Appliance,
+    rt: &tokio::runtime::Handle,
+    stop: Arc<AtomicBool>,
+) -> Result<(Control, Eal)> {
+    let board = reach_board(&config, rt)?;
+    let mut eal_args = config.eal.clone();
+    eal_args.extend(config.vdevs.iter().map(|vdev| format!("--vdev={vdev}")));
+    let eal = Eal::init(&eal_args)?;
+    let pool = Mempool::create(&eal, "stopover", config.mbufs, config.mbcache, config.mbuf_size, None)?;
+    let workers: Vec<u32> = eal.worker_lcores().into_iter().map(LcoreId::get).collect();
+    let assigned = config.queues_by_lcore(&workers);
+    check_lcores(&assigned, &workers, &eal)?;
+    let ready = config
+        .ports
+        .iter()
+        .map(|port| configure(&eal, &config, port, assigned.len(), &pool))
+        .collect::<Result<Vec<_>>>()?;
+
+    let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
+    let (mut tables, mut views) = Tables::new(assigned.len() + 1)?;
+    let plan = Plan::new(&config, &facts, &mut tables)?;
+    let trace_view = views.pop();
+    let networks = plan.networks.iter().map(|(vni, (net, ports))| (*vni, *net, ports.clone()));
+    let replica = Replica::new(config.name.clone(), networks);
+    let vnis = plan.networks.iter().map(|(vni, (net, _))| (*net, *vni)).collect();
+    if let Some(session) = &board.session {
+        for vni in plan.segment_vnis() {
+            session.join(vni, true);
+        }
+    }
+    let stations = Stations::new(plan.declared, vnis, plan.ageing_ms);
+    let stage_ports: Arc<[StagePort]> = plan.ports.into();
+    let trap = Arc::new(Trap::default());
+
+    let started = start_ports(&config, ready)?;
+    let (ports, lcores) = launch(&eal, &config, started, &assigned, views, &stage_ports, &pool, &trap)?;
+    let (ask_tx, asks) = channel::bounded::<Ask>(64);
+    server::serve(rt, &config, ask_tx)?;
+
+    let mut control = Control {
+        began: Instant::now(),
+        dpdk: eal.version(),
+        underlay: Underlay::new(plan.underlays),
+        cleared: lcores.iter().map(|_| Default::default()).collect(),
+        config,
+        tables,
+        replica,
+        stations,
+        stage_ports,
+        ports,
+        lcores,
+        pool,
+        session: board.session,
+        updates: board.updates,
+        asks,
+        trap,
+        trace_view,
+        waiting_trace: None,
+        unpassed: VecDeque::new(),
+        applied: 0,
+        passed: 0,
+        stop,
+        link_due_ms: 0,
+        age_due_ms: 0,
+    };
+    control.declare();
+    control.publish();
+    Ok((control, eal))
+}
+
+/// Opens the session, and waits until the board has answered.
+fn reach_board(config: &Appliance, rt: &tokio::runtime::Handle) -> Result<Board> {
+    let Truth::Board(endpoints) = &config.truth else {
+        return Ok(Board { session: None, updates: channel::never() });
+    };
+    let mut session_config =
+        SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
+    session_config.interest = plan::interest(config);
+    let (session, updates) = client::start(rt, session_config);
+    let deadline = Instant::now() + BOARD_WAIT;
+    while !session.state().connected {
+        if Instant::now() >= deadline {
+            let said = session.state().last_error.unwrap_or_else(|| "it does not answer".to_owned());
+            let tried: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+            bail!(
+                "no board at {}: {said}; expected a running stopover-bbs; mend: start it, or correct `board` in the configuration, or use `declared` to run without one",
+                tried.join(", ")
+            );
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(Board { session: Some(session), updates })
+}
+
+fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &Eal) -> Result<()> {
+    if workers.is_empty() {
+        bail!(
+            "EAL has no worker lcore beside the main lcore {}; expected at least two lcores; mend: name two in `eal`, for example `\"-l\", \"0-1\"`, or `\"--lcores\", \"0@0,1@0\"` on a single core",
+            eal.main_lcore()
+        );
+    }
+    for lcore in assigned.keys() {
+        if !workers.contains(lcore) {
+            bail!(
+                "lcore {lcore} is not a worker lcore of EAL; expected one of {workers:?}; mend: correct `lcores` or the EAL arguments"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Finds and configures the device of a port.
+fn configure(
+    eal: &Eal,
+    config: &Appliance,
+    port: &config::Port,
+    lcores: usize,
+    pool: &Mempool,
+) -> Result<Ready> {
+    let context = || format!("port {}", port.name);
+    let device = Device::find(eal, port.device.as_str()).with_context(context)?;
+    let info = device.info().with_context(context)?;
+    if info.max_rxq < port.rxq {
+        bail!(
+            "port {}: {} receive queues wanted, {} has at most {}; mend: lower `rxq`, or give the vdev more queues",
+            port.name,
+            port.rxq,
+            port.device.as_str(),
+            info.max_rxq
+        );
+    }
+    let is_underlay = matches!(port.role, config::Role::Underlay(_));
+    let is_vhost = info.driver == "net_vhost";
+    let wants = PortConfig {
+        rxq: port.rxq,
+        txq: if port.txq == 0 { (lcores as u16).min(info.max_txq).max(1) } else { port.txq },
+        rxd: config.rxd as u16,
+        txd: config.txd as u16,
+        mtu: port.mtu,
+        promiscuous: port.promiscuous,
+        all_multicast: true,
+        offloads: Offloads {
+            rx_l4_csum: !is_underlay,
+            tx_l4_csum: is_vhost,
+            tso: is_vhost,
+            multi_segs: true,
+            scatter: true,
+            rss: true,
+            ..Offloads::default()
+        },
+    };
+    let ready = device.configure(&wants, pool).with_context(context)?;
+    let granted = ready.granted();
+    if port.mtu.is_some_and(|mtu| mtu != granted.mtu) {
+        log::warn!(
+            "port {}: MTU {} instead of {:?}: the device takes no other",
+            port.name,
+            granted.mtu,
+            port.mtu
+        );
+    }
+    let mac = Mac(ready.mac().with_context(context)?);
+    let facts = Facts {
+        mac,
+        mtu: port.mtu.map_or(granted.mtu, |mtu| mtu.min(granted.mtu)),
+        fills_checksums: granted.offloads.tx_l4_csum,
+        segments_tcp: granted.offloads.tso,
+    };
+    Ok(Ready { port: ready, facts })
+}
+
+/// A port that runs, with its queues not yet given out.
+struct Started {
+    port: Port,
+    queues: Queues,
+}
+
+fn start_ports(config: &Appliance, ready: Vec<Ready>) -> Result<Vec<Started>> {
+    let mut started = Vec::new();
+    for (port, ready) in config.ports.iter().zip(ready) {
+        let queues = ready.port.start().with_context(|| format!("port {}", port.name))?;
+        started.push(Started { port: ready.port, queues });
+    }
+    Ok(started)
+}
+
+/// Gives every lcore its queues and starts it.
+#[allow(clippy::too_many_arguments)] // everything that an lcore is made of comes together here, once
+fn launch(
+    eal: &Eal,
+    config: &Appliance,
+    started: Vec<Started>,
+    assigned: &BTreeMap<u32, Vec<QueueRef>>,
+    views: Vec<ParkedView>,
+    stage_ports: &Arc<[StagePort]>,
+    pool: &Mempool,
+    trap: &Arc<Trap>,
+) -> Result<(Vec<PortHandle>, Vec<LcoreHandle>)> {
+    let mut rx: Vec<Vec<Option<RxQueue>>> = Vec::new();
+    let mut outlets: Vec<Vec<Outlet>> = assigned.iter().map(|_| Vec::new()).collect();
+    let mut ports = Vec::new();
+    for (number, (port, started)) in config.ports.iter().zip(started).enumerate() {
+        let up = Arc::new(AtomicBool::new(false));
+        share_out(started.queues.tx, &up, &mut outlets);
+        rx.push(started.queues.rx.into_iter().map(Some).collect());
+        ports.push(PortHandle {
+            name: port.name.clone(),
+            device: started.port,
+            is_underlay: matches!(port.role, config::Role::Underlay(_)),
+            up,
+            sender: 0,
+            rx_lcores: rx_lcores(assigned, number, port.rxq),
+            cleared: Default::default(),
+        });
+    }
+    let mut lcores = Vec::new();
+    for (((lcore, queues), view), outlets) in assigned.iter().zip(views).zip(outlets) {
+        let counters = Arc::new(LcoreCounters::new(ports.len()));
+        let rings = Rings::new(RING);
+        let (stop, heartbeat) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let inlets = queues
+            .iter()
+            .filter_map(|q| {
+                let queue = rx.get_mut(q.port)?.get_mut(usize::from(q.queue))?.take()?;
+                Some(Inlet { port: q.port as u16, queue })
+            })
+            .collect();
+        let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters));
+        let (stage_ports, trap) = (Arc::clone(stage_ports), Arc::clone(trap));
+        let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&heartbeat));
+        let cap_us = match config.idle {
+            config::Idle::Poll => None,
+            config::Idle::Adaptive { cap_us } => Some(cap_us),
+        };
+        let burst = usize::from(config.burst);
+        let name = format!("stopover-{lcore}");
+        let job = eal.launch(LcoreId::new(*lcore), move || {
+            dpdk_sys::lcore::set_thread_name(&name);
+            dpdk_sys::lcore::tighten_timer_slack();
+            let (counters, stop, heartbeat) = parts;
+            let idle = Idle::new(cap_us);
+            let view = view.online();
+            Worker { inlets, ports: stage_ports, view, counters, io, trap, idle, stop, heartbeat, burst }
+                .run();
+        })?;
+        let queues = queues.iter().map(|q| format!("{}:{}", config.ports[q.port].name, q.queue)).collect();
+        lcores.push(LcoreHandle { lcore: *lcore, queues, counters, rings, heartbeat, stop, job });
+    }
+    Ok((ports, lcores))
+}
+
+/// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares: lcores without a queue of
+/// their own hand their frames to one that has.
+fn share_out(tx: Vec<TxQueue>, up: &Arc<AtomicBool>, outlets: &mut [Vec<Outlet>]) {
+    let owners = tx.len();
+    let shared = owners < outlets.len();
+    let handoffs: Vec<Option<Handoff>> =
+        (0..owners).map(|_| shared.then(|| Arc::new(ArrayQueue::new(RING)))).collect();
+    let mut tx = tx.into_iter();
+    for (number, of_lcore) in outlets.iter_mut().enumerate() {
+        let outlet = match tx.next() {
+            Some(queue) => {
+                let handoff = handoffs.get(number).cloned().flatten();
+                Outlet::Own(Box::new(OwnQueue::new(queue, Arc::clone(up), handoff, cycles::tsc_hz())))
+            }
+            None => match number.checked_rem(owners).and_then(|owner| handoffs.get(owner).cloned().flatten())
+            {
+                Some(ring) => Outlet::Other(ring),
+                None => Outlet::Closed,
+            },
+        };
+        of_lcore.push(outlet);
+    }
+}
+
+fn rx_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, port: usize, rxq: u16) -> Vec<u32> {
+    (0..rxq)
+        .filter_map(|queue| {
+            let of = |queues: &Vec<QueueRef>| queues.iter().any(|q| q.port == port && q.queue == queue);
+            assigned.iter().find(|(_, queues)| of(queues)).map(|(lcore, _)| *lcore)
+        })
+        .collect()
+}

@@ -1,0 +1,274 @@
+//! The stations of this host: which VMs are here, found out by ourselves. Enters: ports that go up and down,
+//! what the packet path heard on segments, the board's answers, the passing of time. Leaves: local places in
+//! the tables, and [`Wish`]es for the board. Pure but for the tables it writes.
+
+use crate::pipeline::Learn;
+use crate::tables::{Tables, words::Net};
+use hashbrown::HashMap;
+use std::net::IpAddr;
+use stopover_config::net::{Mac, Vni};
+
+/// How long a MAC that the board refused, or may refuse, is not claimed again, in milliseconds.
+const QUIET_MS: u64 = 10_000;
+
+/// Most addresses that are kept of one learned station; the board takes no more either.
+const MAX_IPS: usize = 16;
+
+/// What is to be told to the board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// This node is here, with these addresses.
+    Claim {
+        /// Its network.
+        vni: Vni,
+        /// Its MAC.
+        mac: Mac,
+        /// Its addresses.
+        ips: Vec<IpAddr>,
+    },
+    /// This node is here no more.
+    Withdraw {
+        /// Its network.
+        vni: Vni,
+        /// Its MAC.
+        mac: Mac,
+    },
+}
+
+/// How a station came to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Declared with its vif; here while the port is up.
+    Vif,
+    /// Declared behind a segment; here while the port is up.
+    Static,
+    /// Heard on a segment; forgotten when silent.
+    Learned,
+}
+
+/// A station of this host.
+#[derive(Debug, Clone)]
+pub struct Station {
+    /// Its place in the packet path's tables.
+    pub id: u32,
+    /// The port it is behind.
+    pub port: u16,
+    /// The VLAN tag it needs; 0 for none.
+    pub vlan: u16,
+    /// How it is known.
+    pub kind: Kind,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// When it was last heard, in milliseconds of the control thread's clock.
+    pub seen_ms: u64,
+    /// The board refused it: it is somewhere else, or an address of it is.
+    pub refused: Option<String>,
+}
+
+/// A station as it is declared in the configuration.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// Its network.
+    pub net: Net,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its port.
+    pub port: u16,
+    /// The VLAN tag it needs; 0 for none.
+    pub vlan: u16,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Vif or static.
+    pub kind: Kind,
+}
+
+/// All stations of this host.
+#[derive(Debug, Default)]
+pub struct Stations {
+    here: HashMap<(Net, Mac), Station>,
+    declared: Vec<Declared>,
+    /// Heard here although the board says, or may say, that they are elsewhere: not ours until it accepts.
+    doubtful: HashMap<(Net, Mac), Doubt>,
+    vnis: HashMap<Net, Vni>,
+    ageing_ms: HashMap<u16, u64>,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    heard: Learn,
+    quiet_until_ms: u64,
+}
+
+impl Stations {
+    /// `vnis`: the number on the wire of each network; `ageing_ms`: by segment port, after how long a silent
+    /// station is forgotten.
+    #[must_use]
+    pub fn new(declared: Vec<Declared>, vnis: HashMap<Net, Vni>, ageing_ms: HashMap<u16, u64>) -> Self {
+        Self { declared, vnis, ageing_ms, ..Self::default() }
+    }
+
+    /// The station with this MAC, if it is here.
+    #[must_use]
+    pub fn get(&self, net: Net, mac: Mac) -> Option<&Station> {
+        self.here.get(&(net, mac))
+    }
+
+    /// All stations, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Net, Mac, &Station)> {
+        self.here.iter().map(|((net, mac), station)| (*net, *mac, station))
+    }
+
+    /// A port has gained or lost its link (or its VM): its declared stations come or go, and the learned ones
+    /// behind a lost link are forgotten.
+    pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<Wish> {
+        if !up {
+            let gone: Vec<_> =
+                self.here.iter().filter(|(_, s)| s.port == port).map(|(key, _)| *key).collect();
+            return gone.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect();
+        }
+        let come: Vec<_> = self.declared.iter().filter(|d| d.port == port).cloned().collect();
+        come.into_iter().filter_map(|d| self.settle(tables, now_ms, d)).collect()
+    }
+
+    /// The packet path heard a station on a segment. Nothing is changed for a MAC that the tables know to be
+    /// at another host: only the board can move it, by accepting the claim.
+    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<Wish> {
+        let Learn { port, net, vlan, mac, ip } = *heard;
+        let mut wishes = Vec::new();
+        match self.here.get(&(net, mac)).map(|s| (s.kind, s.port, s.vlan)) {
+            // A declared station that is heard elsewhere is a spoof or an operator's mistake: keep the word.
+            Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return wishes,
+            Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
+            None if self.is_doubtful(now_ms, heard) => return wishes,
+            None if tables.is_remote(net, mac) => {
+                self.doubtful
+                    .insert((net, mac), Doubt { heard: heard.clone(), quiet_until_ms: now_ms + QUIET_MS });
+                let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
+                wishes.extend(self.vnis.get(&net).map(|vni| Wish::Claim { vni: *vni, mac, ips }));
+                return wishes;
+            }
+            _ => {
+                let ips = self.here.get(&(net, mac)).map(|s| s.ips.clone()).unwrap_or_default();
+                let d = Declared { net, mac, port, vlan, ips, kind: Kind::Learned };
+                wishes.extend(self.settle(tables, now_ms, d));
+            }
+        }
+        if let (Some(ip), Some(vni)) = (ip, self.vnis.get(&net).copied())
+            && let Some(station) = self.here.get_mut(&(net, mac))
+            && !station.ips.contains(&ip)
+            && usable(ip)
+        {
+            if station.ips.len() == MAX_IPS {
+                let oldest = station.ips.remove(0);
+                tables.clear_owner(net, oldest, mac);
+            }
+            if let Err(full) = tables.set_owner(net, ip, mac) {
+                log::error!("{full}");
+                return wishes;
+            }
+            station.ips.push(ip);
+            let ips = station.ips.clone();
+            wishes.clear();
+            wishes.push(Wish::Claim { vni, mac, ips });
+        }
+        wishes
+    }
+
+    fn is_doubtful(&self, now_ms: u64, heard: &Learn) -> bool {
+        self.doubtful.get(&(heard.net, heard.mac)).is_some_and(|doubt| now_ms < doubt.quiet_until_ms)
+    }
+
+    /// Forgets learned stations that have been silent for their segment's ageing time.
+    pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Wish> {
+        self.doubtful.retain(|_, doubt| now_ms < doubt.quiet_until_ms + QUIET_MS);
+        let mut silent = Vec::new();
+        for ((net, mac), station) in &mut self.here {
+            if tables.take_seen(station.id) {
+                station.seen_ms = now_ms;
+            }
+            let limit = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
+            if station.kind == Kind::Learned && now_ms.saturating_sub(station.seen_ms) >= limit {
+                silent.push((*net, *mac));
+            }
+        }
+        silent.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect()
+    }
+
+    /// The board will not have a claim. A learned station gives way, and is not claimed again for a while; a
+    /// declared one stays, because its port is proof that it is here, and the operator is told.
+    pub fn refused(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, why: &str) -> Vec<Wish> {
+        let Some(net) = self.net_of(vni) else { return Vec::new() };
+        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
+            doubt.quiet_until_ms = now_ms + QUIET_MS;
+            return vec![Wish::Withdraw { vni, mac }];
+        }
+        let Some(station) = self.here.get_mut(&(net, mac)) else { return Vec::new() };
+        if station.kind != Kind::Learned {
+            station.refused = Some(why.to_owned());
+            return Vec::new();
+        }
+        let heard = Learn { port: station.port, net, vlan: station.vlan, mac, ip: None };
+        self.doubtful.insert((net, mac), Doubt { heard, quiet_until_ms: now_ms + QUIET_MS });
+        self.forget(tables, net, mac).into_iter().collect()
+    }
+
+    /// The board has accepted a claim: a doubtful station is ours now.
+    pub fn accepted(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) {
+        let Some(net) = self.net_of(vni) else { return };
+        if let Some(Doubt { heard: Learn { port, vlan, ip, .. }, .. }) = self.doubtful.remove(&(net, mac)) {
+            let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
+            self.settle(tables, now_ms, Declared { net, mac, port, vlan, ips, kind: Kind::Learned });
+        }
+        if let Some(station) = self.here.get_mut(&(net, mac)) {
+            station.refused = None;
+        }
+    }
+
+    fn net_of(&self, vni: Vni) -> Option<Net> {
+        self.vnis.iter().find(|(_, v)| **v == vni).map(|(net, _)| *net)
+    }
+
+    fn settle(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<Wish> {
+        let vni = *self.vnis.get(&d.net)?;
+        let known = self.here.get(&(d.net, d.mac)).map(|s| s.id);
+        let stored = tables
+            .set_local(d.net, d.mac, d.port, d.vlan, known)
+            .and_then(|id| d.ips.iter().try_for_each(|ip| tables.set_owner(d.net, *ip, d.mac)).map(|()| id));
+        let id = match stored {
+            Ok(id) => id,
+            Err(full) => {
+                log::error!("{full}");
+                return None;
+            }
+        };
+        let station = Station {
+            id,
+            port: d.port,
+            vlan: d.vlan,
+            kind: d.kind,
+            ips: d.ips.clone(),
+            seen_ms: now_ms,
+            refused: None,
+        };
+        self.here.insert((d.net, d.mac), station);
+        Some(Wish::Claim { vni, mac: d.mac, ips: d.ips })
+    }
+
+    fn forget(&mut self, tables: &mut Tables, net: Net, mac: Mac) -> Option<Wish> {
+        let station = self.here.remove(&(net, mac))?;
+        tables.remove_local(net, mac, station.id);
+        for ip in station.ips {
+            tables.clear_owner(net, ip, mac);
+        }
+        self.vnis.get(&net).map(|vni| Wish::Withdraw { vni: *vni, mac })
+    }
+}
+
+/// Addresses that can identify one station.
+fn usable(ip: IpAddr) -> bool {
+    let special = match ip {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback(),
+    };
+    !(special || ip.is_unspecified() || ip.is_multicast())
+}

@@ -1,0 +1,284 @@
+//! `stopover trace`: one frame, given or captured, is walked through the very stages of the packet path on
+//! the tables as they are now, by a pipeline whose buffers are vectors and whose way out is a list. Nothing
+//! is sent and nothing is counted.
+
+use super::{Control, server::Answer};
+use crate::pipeline::{
+    Io, Learn, Pipeline,
+    fate::Counters,
+    packet::{Packet, Pool, VecPacket, VecPool},
+    ports::{Port, Role},
+    witness::{Recorder, Stage, describe},
+};
+use crate::tables::View;
+use crate::wire::frame;
+use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
+use tokio::sync::oneshot;
+
+/// Copies that one traced frame may make.
+const COPIES: usize = 64;
+/// Bytes of a frame that a report shows.
+const SHOWN: usize = 256;
+/// Longest frame that is taken.
+const LONGEST: usize = 65_549;
+
+/// A capture that waits for its frame.
+#[derive(Debug)]
+pub struct Waiting {
+    port: u16,
+    until_ms: u64,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// Where a traced frame would have gone.
+#[derive(Debug)]
+enum Exit {
+    Port(u16, VecPacket),
+    Control,
+    Learned(Learn),
+}
+
+/// The way out of a traced path: a list.
+#[derive(Debug)]
+struct Exits {
+    pool: VecPool,
+    list: Vec<Exit>,
+}
+
+impl Io for Exits {
+    type P = VecPacket;
+    fn send(&mut self, port: u16, packet: VecPacket) {
+        self.list.push(Exit::Port(port, packet));
+    }
+    fn punt(&mut self, _: u16, _: VecPacket) -> Result<(), VecPacket> {
+        self.list.push(Exit::Control);
+        Ok(())
+    }
+    fn learn(&mut self, learn: Learn) {
+        self.list.push(Exit::Learned(learn));
+    }
+}
+
+impl Pool<VecPacket> for Exits {
+    fn copy(&mut self, packet: &VecPacket) -> Option<VecPacket> {
+        self.pool.copy(packet)
+    }
+    fn copy_range(&mut self, head: &[u8], packet: &VecPacket, from: usize, len: usize) -> Option<VecPacket> {
+        self.pool.copy_range(head, packet, from, len)
+    }
+    fn make(&mut self, bytes: &[u8]) -> Option<VecPacket> {
+        self.pool.make(bytes)
+    }
+}
+
+impl Control {
+    /// Begins a trace; a given frame is answered at once, a capture when its frame has come.
+    pub(crate) fn trace(&mut self, request: TraceRequest, reply: oneshot::Sender<Answer>) {
+        let Some(port) = self.config.ports.iter().position(|p| p.name == request.port) else {
+            let _ = reply.send(Err(self.no_such_port(&request.port)));
+            return;
+        };
+        let port = port as u16;
+        match request.source {
+            TraceSource::FrameHex(hex) => {
+                let answer = from_hex(&hex).and_then(|bytes| self.walk(port, &bytes, false));
+                let _ = reply.send(answer);
+            }
+            TraceSource::Capture(_) if self.waiting_trace.is_some() => {
+                let _ = reply.send(Err(ApiError::new(
+                    "another capture is waiting for its frame",
+                    "one capture at a time",
+                    "try again when it has ended",
+                )));
+            }
+            TraceSource::Capture(filter) => {
+                self.trap.arm(port, filter.src_mac, filter.dst_mac);
+                let until_ms = self.now_ms().saturating_add(request.timeout_ms);
+                self.waiting_trace = Some(Waiting { port, until_ms, reply });
+            }
+        }
+    }
+
+    /// Ends a capture whose frame has come, or whose time is up.
+    pub(crate) fn finish_trace(&mut self, now_ms: u64) {
+        let Some(waiting) = self.waiting_trace.take() else { return };
+        if let Some(caught) = self.trap.take() {
+            let bytes: Vec<u8> = caught.segment_slices().flatten().copied().collect();
+            let _ = waiting.reply.send(self.walk(waiting.port, &bytes, true));
+        } else if now_ms >= waiting.until_ms || waiting.reply.is_closed() {
+            self.trap.disarm();
+            let _ = waiting.reply.send(Err(ApiError::new(
+                "no frame came that matches",
+                "a frame within the timeout",
+                "see that the port receives (`stopover show port stats`), widen the filter, or wait longer",
+            )));
+        } else {
+            self.waiting_trace = Some(waiting);
+        }
+    }
+
+    fn walk(&mut self, port: u16, bytes: &[u8], captured: bool) -> Answer {
+        let view = self
+            .trace_view
+            .take()
+            .ok_or_else(|| ApiError::new("no view of the tables is free", "an idle tracer", "try again"))?;
+        let view = view.online();
+        let report = self.report(&view, port, bytes, captured);
+        self.trace_view = Some(view.park());
+        serde_json::to_value(report)
+            .map_err(|e| ApiError::new(e.to_string(), "a report", "tell the developers"))
+    }
+
+    fn report(&self, view: &View, port: u16, bytes: &[u8], captured: bool) -> TraceReport {
+        let (notes, exits) = run(view, &self.stage_ports, port, bytes);
+        let mut steps: Vec<TraceStep> = notes
+            .into_iter()
+            .map(|(stage, why)| TraceStep {
+                stage: stage.name().to_owned(),
+                verdict: if stage == Stage::Drop { "dropped" } else { "passed" }.to_owned(),
+                why: self.with_names(&why),
+                summary: None,
+                frame_hex: None,
+            })
+            .collect();
+        let dropped =
+            steps.iter().find(|s| s.stage == Stage::Drop.name()).map(|s| format!("dropped: {}", s.why));
+        let mut sent = Vec::new();
+        for exit in exits {
+            match exit {
+                Exit::Port(port, packet) => {
+                    sent.push(format!("sent from port {}", self.port_name(port)));
+                    steps.push(TraceStep {
+                        stage: "tx".to_owned(),
+                        verdict: "sent".to_owned(),
+                        why: format!("leaves by port {}", self.port_name(port)),
+                        summary: summary(packet.head()),
+                        frame_hex: Some(to_hex(packet.head())),
+                    });
+                }
+                Exit::Control => sent.push("taken by the control thread, for the VTEP itself".to_owned()),
+                Exit::Learned(learn) => steps.push(TraceStep {
+                    stage: "learn".to_owned(),
+                    verdict: "learned".to_owned(),
+                    why: format!("station {} behind port {}", learn.mac, self.port_name(learn.port)),
+                    summary: None,
+                    frame_hex: None,
+                }),
+            }
+        }
+        let outcome = match (sent.is_empty(), dropped) {
+            (true, Some(dropped)) => dropped,
+            (true, None) => "no fate was recorded".to_owned(),
+            (false, Some(dropped)) => format!("{}; {dropped}", sent.join(", ")),
+            (false, None) => sent.join(", "),
+        };
+        TraceReport {
+            port: self.port_name(port).to_owned(),
+            captured,
+            summary: summary(bytes)
+                .unwrap_or_else(|| format!("{} bytes that are no Ethernet frame", bytes.len())),
+            frame_hex: to_hex(bytes),
+            steps,
+            outcome,
+        }
+    }
+
+    /// Stages know ports and hosts by number; the operator by name.
+    fn with_names(&self, text: &str) -> String {
+        let mut named = String::new();
+        let mut words = text.split(' ').peekable();
+        while let Some(word) = words.next() {
+            named.push_str(word);
+            if let Some(next) = words.peek() {
+                named.push(' ');
+                let digits = next.trim_end_matches(|c: char| !c.is_ascii_digit());
+                let tail = next.get(digits.len()..).unwrap_or_default();
+                let name = match (word, digits.parse::<u32>()) {
+                    ("port", Ok(n)) => self.config.ports.get(n as usize).map(|p| p.name.clone()),
+                    ("host", Ok(n)) => self.replica.host(n).map(|h| h.host.name.to_string()),
+                    _ => None,
+                };
+                if let Some(name) = name {
+                    named.push_str(&name);
+                    named.push_str(tail);
+                    words.next();
+                    if words.peek().is_some() {
+                        named.push(' ');
+                    }
+                }
+            }
+        }
+        named
+    }
+
+    pub(crate) fn port_name(&self, port: u16) -> &str {
+        self.config.ports.get(usize::from(port)).map_or("?", |p| p.name.as_str())
+    }
+
+    pub(crate) fn no_such_port(&self, name: &str) -> ApiError {
+        let known: Vec<_> = self.config.ports.iter().map(|p| p.name.as_str()).collect();
+        ApiError::new(
+            format!("there is no port `{name}`"),
+            format!("one of {}", known.join(", ")),
+            "see `stopover show port info all`",
+        )
+    }
+}
+
+fn run(view: &View, ports: &[Port], port: u16, bytes: &[u8]) -> (Vec<(Stage, String)>, Vec<Exit>) {
+    let counters = Counters::default();
+    let mut exits = Exits { pool: VecPool { left: COPIES }, list: Vec::new() };
+    let mut recorder = Recorder::default();
+    let mut path = Pipeline { view, ports, counters: &counters, io: &mut exits, witness: &mut recorder };
+    let burst = [VecPacket::new(bytes)];
+    match ports.get(usize::from(port)).map(|p| &p.role) {
+        Some(Role::Underlay(_)) => path.underlay(port, burst),
+        _ => path.tenant(port, burst),
+    }
+    (recorder.notes, exits.list)
+}
+
+fn summary(bytes: &[u8]) -> Option<String> {
+    frame::parse(bytes, bytes.len()).ok().map(|frame| describe(&frame))
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    let cut = bytes.get(..SHOWN).unwrap_or(bytes);
+    cut.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Result<Vec<u8>, ApiError> {
+    let bad = || {
+        ApiError::new(
+            "the frame is not hexadecimal, or too long",
+            "an even number of hexadecimal digits from the destination MAC on, at most 65549 bytes",
+            "give it as `tcpdump -xx` shows it, without offsets and blanks",
+        )
+    };
+    let digits = text.trim().as_bytes();
+    if digits.len() % 2 != 0 || digits.len() / 2 > LONGEST {
+        return Err(bad());
+    }
+    let value = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
+    digits
+        .chunks_exact(2)
+        .map(|pair| match pair {
+            [high, low] => Some(value(*high)? << 4 | value(*low)?),
+            _ => None,
+        })
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_read_strictly() {
+        assert_eq!(from_hex("00ffA0"), Ok(vec![0, 255, 160]));
+        for bad in ["0", "0g", "é0", "0x00"] {
+            assert!(from_hex(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Ways: what the underlay resolved, turned into the prebuilt outer headers that the packet path uses.
+
+use super::Control;
+use crate::pipeline::ports::{Port, Role};
+use crate::tables::entries::Way;
+use crate::underlay::Resolution;
+use crate::wire::outer::{OuterHeader, OuterSpec};
+use std::net::IpAddr;
+use stopover_config::appliance::{self as config, Dscp};
+
+/// Length of an untagged inner Ethernet header.
+const INNER_ETHERNET: u16 = 14;
+
+/// Whether any underlay port has an address of this family.
+#[must_use]
+pub fn has_family(ports: &[Port], ip: IpAddr) -> bool {
+    ports.iter().any(|port| match &port.role {
+        Role::Underlay(underlay) => underlay.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4()),
+        Role::Vif(_) | Role::Segment(_) => false,
+    })
+}
+
+/// The way to a VTEP: `None` if the two addresses are not of one family.
+fn way(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution) -> Option<Way> {
+    let spec = OuterSpec {
+        src_mac: found.src_mac,
+        dst_mac: found.dst_mac,
+        vlan: found.vlan,
+        src: found.src_ip,
+        dst: to,
+        dst_port: udp_port,
+        ttl: config.ttl,
+    };
+    let outer = OuterHeader::new(&spec).ok()?;
+    let outer_layer3 = outer.len() as u16 - if found.vlan.is_some() { 18 } else { 14 };
+    Some(Way {
+        outer,
+        port: found.port as u16,
+        inner_mtu: found.mtu.saturating_sub(outer_layer3 + INNER_ETHERNET),
+        dscp: match config.dscp {
+            Dscp::Copy => None,
+            Dscp::Fixed(dscp) => Some(dscp),
+        },
+        zero_checksum: config.udp6_zero_checksum,
+    })
+}
+
+impl Control {
+    /// Publishes the way to every host behind this VTEP address as it is now.
+    pub(crate) fn refresh(&mut self, vtep: IpAddr) {
+        let found = self.underlay.resolved(vtep);
+        let hosts: Vec<_> = self.replica.hosts_behind(vtep).collect();
+        for (host, udp_port) in hosts {
+            let way = found.as_ref().and_then(|found| {
+                match self.config.ports.get(found.port).map(|port| &port.role) {
+                    Some(config::Role::Underlay(config)) => way(config, vtep, udp_port, found),
+                    _ => None,
+                }
+            });
+            if let Err(full) = self.replica.set_way(&mut self.tables, host, way) {
+                log::error!("{full}");
+            }
+        }
+    }
+}

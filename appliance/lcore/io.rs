@@ -1,0 +1,140 @@
+//! One lcore's way out of the stages: outlets to every port, rings to and from the control thread, and the
+//! mempool that further frames come from.
+
+use super::{counters::LcoreCounters, outlet::Outlet, packet::MbufPool};
+use crate::pipeline::{
+    Io, Learn,
+    fate::{Drop, add},
+    packet::Pool,
+};
+use crossbeam::queue::ArrayQueue;
+use dpdk_sys::{Mbuf, Mempool};
+use std::sync::Arc;
+
+/// A frame that an underlay port received for the VTEP itself.
+pub type ToControl = (u16, Mbuf);
+
+/// The bounded rings between one lcore and the control thread.
+#[derive(Debug, Clone)]
+pub struct Rings {
+    /// Frames for the VTEP.
+    pub to_control: Arc<ArrayQueue<ToControl>>,
+    /// Stations heard on segments.
+    pub learned: Arc<ArrayQueue<Learn>>,
+    /// Frames to be sent from a port.
+    pub from_control: Arc<ArrayQueue<(u16, Mbuf)>>,
+}
+
+impl Rings {
+    /// Rings of this many places each.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self {
+            to_control: Arc::new(ArrayQueue::new(places)),
+            learned: Arc::new(ArrayQueue::new(places)),
+            from_control: Arc::new(ArrayQueue::new(places)),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct LcoreIo {
+    /// By port number.
+    pub outlets: Vec<Outlet>,
+    /// To and from the control thread.
+    pub rings: Rings,
+    /// Where copies and answers come from.
+    pub pool: MbufPool,
+    /// Whose counters are counted on.
+    pub counters: Arc<LcoreCounters>,
+    /// TSC at the beginning of this round.
+    pub now: u64,
+}
+
+impl LcoreIo {
+    /// An lcore's way out.
+    #[must_use]
+    pub fn new(outlets: Vec<Outlet>, rings: Rings, pool: Mempool, counters: Arc<LcoreCounters>) -> Self {
+        Self { outlets, rings, pool: MbufPool(pool), counters, now: 0 }
+    }
+
+    /// Queues a frame for a port; see [`Io::send`].
+    #[inline]
+    pub fn put(&mut self, port: u16, packet: Mbuf) {
+        let at = usize::from(port);
+        let (Some(outlet), Some(counters)) = (self.outlets.get_mut(at), self.counters.ports.get(at)) else {
+            drop(packet);
+            return self.counters.books.drop(Drop::PortDown, 1);
+        };
+        let reason = match outlet {
+            Outlet::Own(queue) => return queue.put(packet, &self.counters.books, counters, self.now),
+            Outlet::Other(ring) => match ring.push(packet) {
+                Ok(()) => return,
+                Err(packet) => {
+                    drop(packet);
+                    Drop::HandoffFull
+                }
+            },
+            Outlet::Closed => {
+                drop(packet);
+                Drop::PortDown
+            }
+        };
+        self.counters.books.drop(reason, 1);
+        add(&counters.tx_dropped, 1);
+    }
+
+    /// Sends what waits. Says how many frames came from other lcores or still wait for their device.
+    pub fn finish_round(&mut self) -> usize {
+        let mut work = 0;
+        for (outlet, counters) in self.outlets.iter_mut().zip(&self.counters.ports) {
+            let Outlet::Own(queue) = outlet else { continue };
+            if queue.handoff.is_some() {
+                work += queue.take_handoff(&self.counters.books, counters, self.now);
+            }
+            queue.flush(&self.counters.books, counters, self.now);
+            work += usize::from(queue.waits());
+        }
+        work
+    }
+
+    /// Drops what waits, in every outlet.
+    pub fn discard(&mut self, reason: Drop) {
+        for (outlet, counters) in self.outlets.iter_mut().zip(&self.counters.ports) {
+            if let Outlet::Own(queue) = outlet {
+                queue.discard(reason, &self.counters.books, counters);
+            }
+        }
+    }
+}
+
+impl Io for LcoreIo {
+    type P = Mbuf;
+
+    #[inline]
+    fn send(&mut self, port: u16, packet: Mbuf) {
+        self.put(port, packet);
+    }
+
+    fn punt(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
+        self.rings.to_control.push((port, packet)).map_err(|(_, packet)| packet)
+    }
+
+    fn learn(&mut self, learn: Learn) {
+        // A full ring loses it, and the station's next frame tells again.
+        let _ = self.rings.learned.push(learn);
+    }
+}
+
+impl Pool<Mbuf> for LcoreIo {
+    fn copy(&mut self, packet: &Mbuf) -> Option<Mbuf> {
+        self.pool.copy(packet)
+    }
+    fn copy_range(&mut self, head: &[u8], packet: &Mbuf, from: usize, len: usize) -> Option<Mbuf> {
+        self.pool.copy_range(head, packet, from, len)
+    }
+    fn make(&mut self, bytes: &[u8]) -> Option<Mbuf> {
+        self.pool.make(bytes)
+    }
+}

@@ -1,0 +1,153 @@
+//! The lcore: one thread, pinned, that runs the whole path for the bursts of its queues. Enters: bursts from
+//! its receive queues, frames of the control thread, frames that other lcores have for its transmit queues.
+//! It never waits: no lock, no allocation, no system call but the sleep when there is nothing to do.
+
+pub mod counters;
+pub mod idle;
+pub mod io;
+pub mod outlet;
+pub mod packet;
+pub mod trap;
+
+use crate::pipeline::{Pipeline, fate::Drop, fate::add, ports::Port, ports::Role, witness::Nobody};
+use crate::tables::View;
+use counters::LcoreCounters;
+use dpdk_sys::{Burst, Mbuf, RxQueue, cycles};
+use idle::Idle;
+use io::LcoreIo;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+use trap::Trap;
+
+/// One receive queue and the port it belongs to.
+#[derive(Debug)]
+pub struct Inlet {
+    /// The port.
+    pub port: u16,
+    /// The queue; this lcore's alone.
+    pub queue: RxQueue,
+}
+
+/// Everything an lcore works with.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its receive queues.
+    pub inlets: Vec<Inlet>,
+    /// All ports, by number.
+    pub ports: Arc<[Port]>,
+    /// Its view of the tables.
+    pub view: View,
+    /// Its counters.
+    pub counters: Arc<LcoreCounters>,
+    /// Its way out.
+    pub io: LcoreIo,
+    /// The newest board revision whose tables are published; shown by lcore once passed.
+    pub trap: Arc<Trap>,
+    /// What it does when there is nothing to do.
+    pub idle: Idle,
+    /// Tells it to stop.
+    pub stop: Arc<AtomicBool>,
+    /// When it last began a round, in TSC cycles: an operator sees a stuck lcore by it.
+    pub heartbeat: Arc<AtomicU64>,
+    /// Most frames per receive burst.
+    pub burst: usize,
+}
+
+impl Worker {
+    /// Polls until told to stop; then drops what waits, so that the books balance.
+    pub fn run(mut self) {
+        let mut burst = Burst::new();
+        let mut round_began = cycles::tsc();
+        while !self.stop.load(Relaxed) {
+            self.view.quiescent();
+            self.io.now = round_began;
+            let work = self.round(&mut burst);
+            let now = cycles::tsc();
+            let time = &self.counters.time;
+            add(&time.polls, 1);
+            if work == 0 {
+                add(&time.empty_polls, 1);
+                add(&time.idle_cycles, now.wrapping_sub(round_began));
+            } else {
+                add(&time.busy_cycles, now.wrapping_sub(round_began));
+            }
+            round_began = now;
+            if let Some(pause) = self.idle.after(work) {
+                self.view.parked_while(|| std::thread::sleep(pause));
+                let woke = cycles::tsc();
+                add(&self.counters.time.sleeps, 1);
+                add(&self.counters.time.idle_cycles, woke.wrapping_sub(round_began));
+                round_began = woke;
+            }
+            self.heartbeat.store(round_began, Relaxed);
+        }
+        self.wind_down();
+    }
+
+    /// One round over all queues and rings. Says how many frames were moved or still wait.
+    fn round(&mut self, burst: &mut Burst) -> usize {
+        let mut work = 0;
+        for at in 0..self.inlets.len() {
+            let inlet = &mut self.inlets[at];
+            let port = inlet.port;
+            let n = inlet.queue.burst(burst, self.burst);
+            if n == 0 {
+                continue;
+            }
+            work += n;
+            add(&self.counters.time.bursts, 1);
+            add(&self.counters.books.received, n as u64);
+            add(&self.counters.ports[usize::from(port)].received, n as u64);
+            prefetch_heads(burst);
+            self.trap.look(port, burst, &mut self.io.pool);
+            self.pass(port, burst);
+        }
+        work += self.from_control();
+        work + self.io.finish_round()
+    }
+
+    #[inline]
+    fn pass(&mut self, port: u16, burst: &mut Burst) {
+        let mut path = Pipeline {
+            view: &self.view,
+            ports: &self.ports,
+            counters: &self.counters.books,
+            io: &mut self.io,
+            witness: &mut Nobody,
+        };
+        match self.ports.get(usize::from(port)).map(|p| &p.role) {
+            Some(Role::Underlay(_)) => path.underlay(port, burst.drain()),
+            _ => path.tenant(port, burst.drain()),
+        }
+    }
+
+    fn from_control(&mut self) -> usize {
+        let mut n = 0;
+        while n < dpdk_sys::BURST_MAX
+            && let Some((port, packet)) = self.io.rings.from_control.pop()
+        {
+            add(&self.counters.books.originated, 1);
+            self.io.put(port, packet);
+            n += 1;
+        }
+        n
+    }
+
+    fn wind_down(&mut self) {
+        self.io.finish_round();
+        while let Some((_, packet)) = self.io.rings.from_control.pop() {
+            drop::<Mbuf>(packet);
+        }
+        self.io.discard(Drop::Shutdown);
+    }
+}
+
+/// Brings the first line of every frame into the cache while the first ones are worked on.
+#[inline]
+fn prefetch_heads(burst: &Burst) {
+    for packet in burst.iter() {
+        packet.prefetch_head();
+    }
+}

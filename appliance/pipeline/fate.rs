@@ -1,0 +1,254 @@
+//! The fates a frame can have, and the counters that keep the books: on every lcore, at any quiet moment,
+//! `received + copied + originated = sent + to_control + Σ dropped`.
+//! Every reason to drop a frame is in this one list, with the words an operator reads.
+
+use crate::wire::{frame::BadFrame, underlay::BadOuter};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! drop_reasons {
+    ($( $(#[$doc:meta])* $variant:ident = $name:literal, $explanation:literal; )*) => {
+        /// Why a frame was dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Drop { $( #[doc = $explanation] $variant, )* }
+
+        impl Drop {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &[Self] = &[ $( Self::$variant, )* ];
+
+            /// The name under which it is counted and shown.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$variant => $name, )* }
+            }
+
+            /// What it means, in a sentence for the operator.
+            #[must_use]
+            pub const fn explanation(self) -> &'static str {
+                match self { $( Self::$variant => $explanation, )* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    Malformed = "malformed", "the frame is truncated, or a length or header field in it lies";
+    HeadersSplit = "headers_split", "the headers do not lie in the frame's first buffer segment";
+    BadSourceMac = "bad_source_mac", "the source MAC is zero or a group address";
+    LinkLocalControl = "link_local_control", "the destination is a group MAC that no bridge forwards (IEEE 802.1Q table 8-1: spanning tree, pause, LACP, LLDP)";
+    GuardMac = "guard_mac", "a vif sent from a MAC that is not its own";
+    GuardIp = "guard_ip", "a vif sent from an IP address that is not its own";
+    GuardArp = "guard_arp", "a vif sent ARP or ND that claims a MAC or IP address that is not its own";
+    VlanOnVif = "vlan_on_vif", "a vif sent a VLAN-tagged frame";
+    UnknownVlan = "unknown_vlan", "a segment sent a VLAN that its configuration maps to no network";
+    InnerVlan = "inner_vlan", "a VLAN tag inside the overlay (RFC 7348 section 6.1 wants it discarded)";
+    SourceIsRemote = "source_is_remote", "a segment sent from the MAC of a node that is registered at another host: a loop, a spoof or an unannounced move";
+    SourceIsLocal = "source_is_local", "the underlay brought a frame from the MAC of a node of this host: a loop or a spoof";
+    SameSegment = "same_segment", "source and destination are behind the same port and reach each other without us";
+    UnknownUnicast = "unknown_unicast", "nobody has registered the destination MAC and the network's flood policy sends it nowhere";
+    FloodDisabled = "flood_disabled", "broadcast or multicast in a network whose flood policy is drop";
+    NoMembers = "no_members", "a frame to be replicated, and no other port or host has members of the network";
+    HostUnresolved = "host_unresolved", "the next hop towards the destination host has no known MAC yet, or there is no route";
+    TooBig = "too_big", "the frame does not fit the underlay's MTU with its outer headers; the sender was told where the protocol allows";
+    NoHeadroom = "no_headroom", "the buffer has no room for the outer headers";
+    PoolEmpty = "pool_empty", "no buffer was free for a copy or an answer";
+    TxFull = "tx_full", "the sending port's queue stayed full";
+    TxRefused = "tx_refused", "the sending device cannot do what the frame asks of it";
+    PortDown = "port_down", "the sending port has no link, or no VM is connected";
+    HandoffFull = "handoff_full", "the ring to the lcore that owns the sending queue is full";
+    ControlFull = "control_full", "the ring to the control thread is full";
+    OuterNotOurs = "outer_not_ours", "an underlay frame for another station's MAC, or for a VLAN that is not the underlay's";
+    OuterMalformed = "outer_malformed", "outer headers truncated, with lying lengths or a wrong header checksum";
+    OuterFragment = "outer_fragment", "an IP fragment of a tunnel datagram (RFC 7348 section 4.3 lets a VTEP discard them)";
+    OuterChecksum = "outer_checksum", "a wrong UDP checksum, or none on IPv6 where it was not allowed";
+    OuterUnexpected = "outer_unexpected", "an underlay frame of a protocol or port that the VTEP does not speak";
+    BadVxlan = "bad_vxlan", "a VXLAN header without its I flag, or too short an inner frame (RFC 7348 section 5)";
+    UnknownVtep = "unknown_vtep", "the outer source address is no registered host's";
+    UnknownVni = "unknown_vni", "a VNI of which this host has no member";
+    EcnViolation = "ecn_violation", "congestion experienced on the underlay, and the inner packet cannot carry the mark (RFC 6040 section 4.2)";
+    NotHere = "not_here", "the underlay brought a frame for a node that is not at this host; sending it on could loop";
+    BadChecksumOffload = "bad_checksum_offload", "the sender left a checksum or segmentation unfinished that makes no sense for the frame";
+    Answered = "answered", "an ARP or ND request that needs no answer from us: a probe for the asker's own address";
+    Shutdown = "shutdown", "still queued when the appliance was told to stop";
+}
+
+impl From<BadFrame> for Drop {
+    fn from(bad: BadFrame) -> Self {
+        match bad {
+            BadFrame::HeadersSplit => Self::HeadersSplit,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+impl From<BadOuter> for Drop {
+    fn from(bad: BadOuter) -> Self {
+        match bad {
+            BadOuter::HeadersSplit => Self::HeadersSplit,
+            BadOuter::WrongVlan => Self::OuterNotOurs,
+            BadOuter::Fragment => Self::OuterFragment,
+            BadOuter::VxlanTruncated | BadOuter::VxlanFlags | BadOuter::VniZero | BadOuter::InnerRunt => {
+                Self::BadVxlan
+            }
+            _ => Self::OuterMalformed,
+        }
+    }
+}
+
+/// One lcore's counters. Written by that lcore alone, read by anyone: a plain load and store, never a locked
+/// instruction. Padded so that two lcores never share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Frames taken from receive queues.
+    pub received: AtomicU64,
+    /// Frames made from others: replicas, segments beyond the first, ICMP errors.
+    pub copied: AtomicU64,
+    /// Frames that the control thread gave us to send.
+    pub originated: AtomicU64,
+    /// Frames that transmit queues accepted.
+    pub sent: AtomicU64,
+    /// Frames handed to the control thread.
+    pub to_control: AtomicU64,
+    dropped: [AtomicU64; Drop::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            received: zero(),
+            copied: zero(),
+            originated: zero(),
+            sent: zero(),
+            to_control: zero(),
+            dropped: std::array::from_fn(|_| zero()),
+        }
+    }
+}
+
+/// Adds to a counter that has one writer.
+#[inline]
+pub fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+impl Counters {
+    /// Counts `n` frames dropped for `reason`.
+    #[inline]
+    pub fn drop(&self, reason: Drop, n: u64) {
+        add(&self.dropped[reason as usize], n);
+    }
+
+    /// How many were dropped for `reason`.
+    #[must_use]
+    pub fn dropped(&self, reason: Drop) -> u64 {
+        self.dropped[reason as usize].load(Relaxed)
+    }
+
+    /// A reading of all counters.
+    #[must_use]
+    pub fn read(&self) -> Books {
+        Books {
+            received: self.received.load(Relaxed),
+            copied: self.copied.load(Relaxed),
+            originated: self.originated.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+            to_control: self.to_control.load(Relaxed),
+            dropped: self.dropped.iter().map(|c| c.load(Relaxed)).collect(),
+        }
+    }
+}
+
+/// A reading of one lcore's counters, or a sum of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Books {
+    /// See [`Counters::received`].
+    pub received: u64,
+    /// See [`Counters::copied`].
+    pub copied: u64,
+    /// See [`Counters::originated`].
+    pub originated: u64,
+    /// See [`Counters::sent`].
+    pub sent: u64,
+    /// See [`Counters::to_control`].
+    pub to_control: u64,
+    /// By reason, in the order of [`Drop::ALL`].
+    pub dropped: Vec<u64>,
+}
+
+impl Default for Books {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            copied: 0,
+            originated: 0,
+            sent: 0,
+            to_control: 0,
+            dropped: vec![0; Drop::ALL.len()],
+        }
+    }
+}
+
+impl Books {
+    /// Adds another reading to this one.
+    pub fn add(&mut self, other: &Self) {
+        self.combine(other, u64::wrapping_add);
+    }
+
+    /// What was counted since an earlier reading.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut d = self.clone();
+        d.combine(earlier, u64::wrapping_sub);
+        d
+    }
+
+    fn combine(&mut self, other: &Self, f: fn(u64, u64) -> u64) {
+        self.received = f(self.received, other.received);
+        self.copied = f(self.copied, other.copied);
+        self.originated = f(self.originated, other.originated);
+        self.sent = f(self.sent, other.sent);
+        self.to_control = f(self.to_control, other.to_control);
+        for (a, b) in self.dropped.iter_mut().zip(&other.dropped) {
+            *a = f(*a, *b);
+        }
+    }
+
+    /// Frames without a fate yet: those on their way between queues now; 0 at any quiet moment.
+    #[must_use]
+    pub fn unaccounted(&self) -> i64 {
+        let ins = self.received.wrapping_add(self.copied).wrapping_add(self.originated);
+        let outs =
+            self.dropped.iter().fold(self.sent.wrapping_add(self.to_control), |s, d| s.wrapping_add(*d));
+        ins.wrapping_sub(outs) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_balance_when_every_frame_has_a_fate() {
+        let c = Counters::default();
+        add(&c.received, 10);
+        add(&c.copied, 2);
+        add(&c.sent, 8);
+        add(&c.to_control, 1);
+        assert_eq!(c.read().unaccounted(), 3);
+        c.drop(Drop::TooBig, 3);
+        let books = c.read();
+        assert_eq!(books.unaccounted(), 0);
+        assert_eq!(books.dropped[Drop::TooBig as usize], 3);
+        assert_eq!(books.since(&books), Books::default());
+    }
+
+    #[test]
+    fn reason_names_are_unique() {
+        let mut names: Vec<_> = Drop::ALL.iter().map(|d| d.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Drop::ALL.len());
+    }
+}

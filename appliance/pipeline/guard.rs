@@ -1,0 +1,73 @@
+//! Guard: may this port send this frame? Enters: a frame from a tenant port and what is declared of the port.
+//! Leaves: yes, or the reason why not. A vif may use its own MAC and IP addresses only, in every protocol
+//! that carries them; a segment may use any station address.
+
+use super::{fate::Drop, ports::Vif};
+use crate::wire::{arp, frame::Frame, frame::Kind, frame::L4, nd};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use stopover_config::net::Mac;
+
+/// What every tenant frame must obey, whatever port it comes from.
+#[inline]
+pub fn station(frame: &Frame) -> Result<(), Drop> {
+    if frame.src.is_group() || frame.src.is_zero() {
+        return Err(Drop::BadSourceMac);
+    }
+    if is_link_local_control(frame.dst) {
+        return Err(Drop::LinkLocalControl);
+    }
+    Ok(())
+}
+
+/// 01:80:c2:00:00:00 to 0f: between neighbouring bridges only (IEEE 802.1Q table 8-1).
+#[inline]
+fn is_link_local_control(dst: Mac) -> bool {
+    dst.to_u64() & 0xffff_ffff_fff0 == 0x0180_c200_0000
+}
+
+/// Checks a frame of a guarded vif.
+#[inline]
+pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
+    if frame.src != vif.mac {
+        return Err(Drop::GuardMac);
+    }
+    match &frame.kind {
+        Kind::Ipv4(ip) => ipv4(vif, ip.src, frame),
+        Kind::Ipv6(ip) => ipv6(vif, ip.src, frame, head),
+        Kind::Arp => arp_message(vif, frame, head),
+        Kind::Rarp | Kind::Other => Ok(()),
+    }
+}
+
+#[inline]
+fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), Drop> {
+    let asks_dhcp = || matches!(frame.l4, L4::Udp { src_port: 68, dst_port: 67, .. });
+    if vif.ipv4.contains(&src) || (src.is_unspecified() && asks_dhcp()) { Ok(()) } else { Err(Drop::GuardIp) }
+}
+
+/// An unspecified source is right for duplicate address detection and multicast listener reports
+/// (RFC 4862 section 5.4.2, RFC 3590), and for nothing else.
+fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
+    let icmpv6 = matches!(frame.l4, L4::Icmpv6 { .. });
+    if !vif.ipv6.contains(&src) && !(src.is_unspecified() && icmpv6) {
+        return Err(Drop::GuardIp);
+    }
+    if !icmpv6 {
+        return Ok(());
+    }
+    match nd::parse(frame, head) {
+        Ok(nd::Nd::Solicit(ns)) if ns.source_mac.is_some_and(|mac| mac != vif.mac) => Err(Drop::GuardArp),
+        Ok(nd::Nd::Advert(na))
+            if !vif.ipv6.contains(&na.target) || na.target_mac.is_some_and(|mac| mac != vif.mac) =>
+        {
+            Err(Drop::GuardArp)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn arp_message(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
+    let arp = arp::parse(frame, head).map_err(|_| Drop::Malformed)?;
+    let ip_is_its_own = arp.sender_ip.is_unspecified() || vif.ipv4.contains(&arp.sender_ip);
+    if arp.sender_mac == vif.mac && ip_is_its_own { Ok(()) } else { Err(Drop::GuardArp) }
+}

@@ -1,0 +1,105 @@
+//! The path of a frame, one file per stage, pure over buffers: frames come in as a burst from a port, and
+//! leave through [`Io`]. No DPDK, no clock, no lock, no allocation (but for what a [`Witness`] writes down).
+//!
+//! `tenant` and `underlay` are the two ways in; they call `guard`, `resolve`, `deliver`, `encap`,
+//! `replicate` and `too_big`. Every frame that enters leaves by exactly one of: [`Io::send`], [`Io::punt`],
+//! [`Pipeline::drop`].
+
+pub mod deliver;
+pub mod encap;
+pub mod fate;
+pub mod guard;
+pub mod offload;
+pub mod packet;
+pub mod ports;
+pub mod replicate;
+pub mod resolve;
+pub mod tenant;
+#[cfg(test)]
+mod tests;
+pub mod too_big;
+pub mod underlay;
+pub mod vlan;
+pub mod witness;
+
+use crate::tables::{View, words::Net};
+use crate::wire::frame::Frame;
+use arrayvec::ArrayVec;
+use fate::{Counters, Drop};
+use packet::{Packet, Pool};
+use ports::{Origin, Port};
+use std::net::IpAddr;
+use stopover_config::net::{Mac, Vni};
+use witness::{Stage, Witness};
+
+/// Most frames in a burst.
+pub const MAX_BURST: usize = 64;
+
+/// What a stage hands to the control thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learn {
+    /// The segment port.
+    pub port: u16,
+    /// The network.
+    pub net: Net,
+    /// The VLAN tag it came with; 0 for none.
+    pub vlan: u16,
+    /// The station.
+    pub mac: Mac,
+    /// An address it used in ARP or ND.
+    pub ip: Option<IpAddr>,
+}
+
+/// The way out of the stages: where frames go and where further ones come from.
+pub trait Io: Pool<Self::P> {
+    /// The buffers this is about.
+    type P: Packet;
+    /// Queues a frame for a port. From here on the frame's fate is this side's to count.
+    fn send(&mut self, port: u16, packet: Self::P);
+    /// Hands a frame of an underlay port to the control thread; gives it back when the ring is full.
+    fn punt(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
+    /// Tells the control thread of a station. May be lost: the station's next frame tells again.
+    fn learn(&mut self, learn: Learn);
+}
+
+/// A frame between stages.
+#[derive(Debug)]
+pub struct Slot<P> {
+    /// Its buffer.
+    pub packet: P,
+    /// What its headers say. Offsets count from the start of the tenant's Ethernet header.
+    pub frame: Frame,
+    /// Its network, as numbered here.
+    pub net: Net,
+    /// Its network, as numbered on the wire.
+    pub vni: Vni,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// A burst between stages.
+pub type Slots<P> = ArrayVec<Slot<P>, MAX_BURST>;
+
+/// One lcore's path, or a traced one.
+pub struct Pipeline<'a, I: Io, W: Witness> {
+    /// The tables as of this loop.
+    pub view: &'a View,
+    /// All ports.
+    pub ports: &'a [Port],
+    /// This lcore's books.
+    pub counters: &'a Counters,
+    /// The way out.
+    pub io: &'a mut I,
+    /// Who watches.
+    pub witness: &'a mut W,
+}
+
+impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+    /// Ends a frame's way, for a reason that is counted.
+    #[inline]
+    pub fn drop(&mut self, packet: I::P, reason: Drop) {
+        self.counters.drop(reason, 1);
+        self.witness.note(Stage::Drop, || format!("{}: {}", reason.name(), reason.explanation()));
+        std::mem::drop(packet);
+    }
+}

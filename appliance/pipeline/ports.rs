@@ -1,0 +1,118 @@
+//! What the stages know of each port: its role, fixed when the appliance starts. A port's number is its
+//! place in the configuration file, from 0.
+
+use crate::tables::words::Net;
+use arrayvec::ArrayVec;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use stopover_config::net::{Mac, VlanId, Vni};
+
+/// Most addresses of one family that a vif or an underlay port may have; link-local comes on top.
+pub const MAX_ADDRESSES: usize = 17;
+
+/// A port as the stages see it.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// Largest layer 3 packet that may be sent from it, in bytes.
+    pub mtu: u16,
+    /// The device fills in TCP and UDP checksums on request.
+    pub fills_checksums: bool,
+    /// The device segments TCP on request.
+    pub segments_tcp: bool,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a port is for.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// One VM's NIC.
+    Vif(Vif),
+    /// An L2 segment with stations behind it.
+    Segment(Segment),
+    /// The wire between hosts.
+    Underlay(Underlay),
+}
+
+/// A network's two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// As numbered here.
+    pub net: Net,
+    /// As numbered on the wire.
+    pub vni: Vni,
+}
+
+/// A port with exactly one, declared station behind it.
+#[derive(Debug, Clone)]
+pub struct Vif {
+    /// The network it is in.
+    pub network: Network,
+    /// Its station's MAC.
+    pub mac: Mac,
+    /// Its station's IPv4 addresses.
+    pub ipv4: ArrayVec<Ipv4Addr, MAX_ADDRESSES>,
+    /// Its station's IPv6 addresses, the MAC's link-local address among them.
+    pub ipv6: ArrayVec<Ipv6Addr, MAX_ADDRESSES>,
+    /// Whether it may send from these addresses only.
+    pub guard: bool,
+}
+
+/// A port with any number of learned stations behind it.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// The network of untagged frames.
+    pub untagged: Option<Network>,
+    /// By VLAN identifier, the network it maps to.
+    vlans: Box<[Option<Network>; 4096]>,
+}
+
+impl Segment {
+    /// A segment with these networks.
+    #[must_use]
+    pub fn new(untagged: Option<Network>, map: impl IntoIterator<Item = (VlanId, Network)>) -> Self {
+        let mut vlans = Box::new([None; 4096]);
+        for (vlan, net) in map {
+            vlans[usize::from(vlan.get())] = Some(net);
+        }
+        Self { untagged, vlans }
+    }
+
+    /// The network of a frame with this VLAN identifier; 0 is untagged, or tagged with a priority only.
+    #[inline]
+    #[must_use]
+    pub fn network(&self, vid: u16) -> Option<Network> {
+        match vid {
+            0 => self.untagged,
+            vid => self.vlans.get(usize::from(vid)).copied().flatten(),
+        }
+    }
+}
+
+/// A port towards other hosts.
+#[derive(Debug, Clone)]
+pub struct Underlay {
+    /// Its own MAC.
+    pub mac: Mac,
+    /// The VLAN tag that underlay frames carry.
+    pub vlan: Option<VlanId>,
+    /// Where VXLAN is received.
+    pub udp_port: u16,
+    /// The VTEP addresses it owns.
+    pub addresses: ArrayVec<IpAddr, MAX_ADDRESSES>,
+    /// Whether IPv6 datagrams may come without a UDP checksum (RFC 6935, RFC 6936).
+    pub udp6_zero_checksum: bool,
+}
+
+/// Where a frame came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A vif or segment port, with the VLAN it was tagged with (0 for none).
+    Port {
+        /// The port.
+        port: u16,
+        /// Its VLAN.
+        vlan: u16,
+    },
+    /// Another host.
+    Underlay,
+}

@@ -1,0 +1,102 @@
+//! Replicate: a frame without one known receiver goes to everyone who may be it, as the network's flood
+//! policy says. Enters: broadcast, multicast and unicast for an unregistered MAC. Leaves: one copy for each
+//! local port and, unless it came from the underlay (split horizon), one for each host with members.
+
+use super::{Io, Pipeline, Slot, fate::Drop, fate::add, ports::Origin, witness::Stage, witness::Witness};
+use crate::tables::entries::NetworkEntry;
+use stopover_config::net::FloodPolicy;
+
+/// Who may receive a frame without a known receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Everyone,
+    SegmentsOnly,
+}
+
+fn reach(policy: FloodPolicy, group: bool) -> Result<Reach, Drop> {
+    match (policy, group) {
+        (FloodPolicy::Flood, _) | (FloodPolicy::ToSegments, true) => Ok(Reach::Everyone),
+        (FloodPolicy::ToSegments, false) => Ok(Reach::SegmentsOnly),
+        (FloodPolicy::Drop, true) => Err(Drop::FloodDisabled),
+        (FloodPolicy::Drop, false) => Err(Drop::UnknownUnicast),
+    }
+}
+
+impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+    /// Sends a frame to every receiver but the one it came from.
+    pub fn replicate(&mut self, slot: Slot<I::P>) {
+        let Some(network) = self.view.network(slot.net) else {
+            return self.drop(slot.packet, Drop::NoMembers);
+        };
+        let group = slot.frame.dst.is_group();
+        let reach = match reach(network.flood, group) {
+            Ok(reach) => reach,
+            Err(reason) => return self.drop(slot.packet, reason),
+        };
+        self.witness.note(Stage::Replicate, || describe(network, reach, slot.origin));
+        self.copies(slot, network, reach, group);
+    }
+
+    /// One copy per receiver; the last receiver gets the frame itself.
+    fn copies(&mut self, slot: Slot<I::P>, network: &NetworkEntry, reach: Reach, group: bool) {
+        let segments_only = reach == Reach::SegmentsOnly;
+        let mut ports = network.ports.iter().filter(|member| {
+            let came_from = matches!(slot.origin, Origin::Port { port, .. } if port == member.port);
+            !came_from && (!segments_only || member.segment)
+        });
+        let hosts: &[u32] = match (slot.origin, reach) {
+            (Origin::Underlay, _) => &[],
+            (Origin::Port { .. }, Reach::Everyone) => &network.hosts,
+            (Origin::Port { .. }, Reach::SegmentsOnly) => &network.segment_hosts,
+        };
+        // Hosts come first, so that a tag put on for a trunk cannot be in the way of a tunnel header.
+        let mut hosts = hosts.iter();
+        let mut last_port = ports.next();
+        let mut last_host = None;
+        if last_port.is_none() {
+            last_host = hosts.next();
+        }
+        for host in hosts {
+            if let Some(copy) = self.copy_of(&slot) {
+                self.encap(copy, *host);
+            }
+        }
+        for member in ports {
+            if let Some(copy) = self.copy_of(&slot) {
+                self.deliver(copy, member.port, member.vlan);
+            }
+        }
+        match (last_port.take(), last_host) {
+            (Some(member), _) => self.deliver(slot, member.port, member.vlan),
+            (None, Some(host)) => self.encap(slot, *host),
+            (None, None) => {
+                self.drop(slot.packet, if group { Drop::NoMembers } else { Drop::UnknownUnicast });
+            }
+        }
+    }
+
+    /// A copy with its own entry in the books; a copy that cannot be had is a drop of its own.
+    fn copy_of(&mut self, slot: &Slot<I::P>) -> Option<Slot<I::P>> {
+        add(&self.counters.copied, 1);
+        let Some(packet) = self.io.copy(&slot.packet) else {
+            self.counters.drop(Drop::PoolEmpty, 1);
+            return None;
+        };
+        Some(Slot { packet, frame: slot.frame, net: slot.net, vni: slot.vni, origin: slot.origin })
+    }
+}
+
+fn describe(network: &NetworkEntry, reach: Reach, origin: Origin) -> String {
+    let hosts = match (origin, reach) {
+        (Origin::Underlay, _) => 0,
+        (_, Reach::Everyone) => network.hosts.len(),
+        (_, Reach::SegmentsOnly) => network.segment_hosts.len(),
+    };
+    let horizon = if origin == Origin::Underlay { " (split horizon: it came from the underlay)" } else { "" };
+    format!(
+        "network {} has flood policy {}: to {} local members other than the sender's port and {hosts} hosts{horizon}",
+        network.vni,
+        network.flood,
+        network.ports.len(),
+    )
+}

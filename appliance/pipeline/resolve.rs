@@ -1,0 +1,191 @@
+//! Resolve: ARP (RFC 826) and neighbour discovery (RFC 4861) are answered here from the address tables, for
+//! nodes at other hosts, so that these questions never cross the underlay. Enters: an ARP or ND frame from a
+//! tenant port. Leaves: the answer, or word where the frame itself must go.
+
+use super::{
+    Io, Learn, Pipeline, Slot, fate::Drop, packet::Packet, ports::Origin, witness::Stage, witness::Witness,
+};
+use crate::tables::words::Place;
+use crate::wire::{
+    arp::{self, ArpFacts, ArpKind},
+    frame::{Frame, Kind, L4},
+    icmpv6, nd,
+};
+use std::net::IpAddr;
+use stopover_config::net::Mac;
+
+/// Someone asks who owns an address.
+struct Question {
+    target: IpAddr,
+    /// MAC of the asker.
+    asker: Mac,
+    message: Message,
+}
+
+/// The message that a question came in, for its answer.
+enum Message {
+    Arp(ArpFacts),
+    Nd(nd::Solicit),
+}
+
+/// What is to be done with a frame.
+enum Plan {
+    /// Nothing special: go on to the lookup of its destination MAC.
+    GoOn,
+    /// Answer in the name of this MAC.
+    Answer(Mac),
+    /// Its receiver is behind this local port and answers itself.
+    Only { port: u16, vlan: u16 },
+    /// End here.
+    End(Drop),
+}
+
+/// Whether this frame is for this stage; decided from the parsed headers alone.
+#[inline]
+#[must_use]
+pub fn concerns(frame: &Frame) -> bool {
+    match frame.l4 {
+        L4::None => matches!(frame.kind, Kind::Arp),
+        L4::Icmpv6 { kind, .. } => icmpv6::is_nd(kind),
+        _ => false,
+    }
+}
+
+impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+    /// Takes an ARP or ND frame; gives it back if it is to be forwarded like any other.
+    #[cold]
+    pub fn resolve(&mut self, slot: Slot<I::P>) -> Option<Slot<I::P>> {
+        let Origin::Port { port, vlan } = slot.origin else { return Some(slot) };
+        let heard = match self.hear(&slot) {
+            Ok(heard) => heard,
+            Err(reason) => {
+                self.drop(slot.packet, reason);
+                return None;
+            }
+        };
+        if let Some((mac, ip)) = heard.owner {
+            self.learn_address(&slot, port, vlan, mac, ip);
+        }
+        let Some(question) = heard.question else {
+            self.witness.note(Stage::Resolve, || "no question: forwarded as it is".into());
+            return Some(slot);
+        };
+        match self.plan(&slot, &question, port) {
+            Plan::GoOn => Some(slot),
+            Plan::Answer(mac) => {
+                self.answer(slot, &question, mac);
+                None
+            }
+            Plan::Only { port, vlan } => {
+                self.deliver(slot, port, vlan);
+                None
+            }
+            Plan::End(reason) => {
+                self.drop(slot.packet, reason);
+                None
+            }
+        }
+    }
+
+    /// What the frame says: who owns an address, and what it asks.
+    fn hear(&self, slot: &Slot<I::P>) -> Result<Heard, Drop> {
+        let head = slot.packet.head();
+        if matches!(slot.frame.kind, Kind::Arp) {
+            let arp = arp::parse(&slot.frame, head).map_err(|_| Drop::Malformed)?;
+            return Ok(hear_arp(&arp));
+        }
+        Ok(match nd::parse(&slot.frame, head) {
+            Ok(nd::Nd::Solicit(ns)) => hear_solicit(&slot.frame, &ns),
+            Ok(nd::Nd::Advert(na)) => Heard {
+                owner: Some((na.target_mac.unwrap_or(slot.frame.src), IpAddr::V6(na.target))),
+                question: None,
+            },
+            Ok(_) => Heard { owner: None, question: None },
+            Err(_) => return Err(Drop::Malformed),
+        })
+    }
+
+    fn plan(&mut self, slot: &Slot<I::P>, question: &Question, asked_at: u16) -> Plan {
+        let Some(owner) = self.view.owner(slot.net, question.target) else {
+            self.witness
+                .note(Stage::Resolve, || format!("who has {}? nobody has registered it", question.target));
+            return Plan::GoOn;
+        };
+        if owner == question.asker {
+            self.witness.note(Stage::Resolve, || format!("{} belongs to the asker itself", question.target));
+            // An announcement is for everybody's caches; a probe or question for one's own address is not.
+            return Plan::End(Drop::Answered);
+        }
+        match self.view.place(slot.net, owner) {
+            Some(Place::Local { port, .. }) if port == asked_at => {
+                self.witness.note(Stage::Resolve, || {
+                    format!("{} is {owner} on the asker's own segment and answers itself", question.target)
+                });
+                Plan::End(Drop::SameSegment)
+            }
+            Some(Place::Local { port, vlan, .. }) => {
+                self.witness
+                    .note(Stage::Resolve, || format!("{} is {owner} at local port {port}", question.target));
+                Plan::Only { port, vlan }
+            }
+            Some(Place::Remote { host }) => {
+                self.witness.note(Stage::Resolve, || {
+                    format!("{} is {owner} at host {host}: answered here", question.target)
+                });
+                Plan::Answer(owner)
+            }
+            None => Plan::GoOn,
+        }
+    }
+
+    fn answer(&mut self, mut slot: Slot<I::P>, question: &Question, owner: Mac) {
+        let fits = match &question.message {
+            Message::Arp(asked) => slot.packet.replace(&arp::build_reply(asked, owner)),
+            Message::Nd(asked) => slot.packet.replace(&nd::build_answer(asked, &slot.frame, owner, false)),
+        };
+        if fits {
+            self.send_back(slot.packet, slot.origin);
+        } else {
+            self.drop(slot.packet, Drop::PoolEmpty);
+        }
+    }
+
+    fn learn_address(&mut self, slot: &Slot<I::P>, port: u16, vlan: u16, mac: Mac, ip: IpAddr) {
+        let is_segment = matches!(
+            self.ports.get(usize::from(port)).map(|p| &p.role),
+            Some(super::ports::Role::Segment(_))
+        );
+        // Someone else's MAC inside the message is a proxy's business, not a station of ours.
+        if is_segment && mac == slot.frame.src && self.view.owner(slot.net, ip) != Some(mac) {
+            self.io.learn(Learn { port, net: slot.net, vlan, mac, ip: Some(ip) });
+        }
+    }
+}
+
+/// The content of an ARP or ND message, as far as it matters here.
+struct Heard {
+    owner: Option<(Mac, IpAddr)>,
+    question: Option<Question>,
+}
+
+fn hear_arp(arp: &ArpFacts) -> Heard {
+    let owner = (!arp.sender_ip.is_unspecified()).then_some((arp.sender_mac, IpAddr::V4(arp.sender_ip)));
+    let asks = matches!(arp.kind, ArpKind::Request | ArpKind::Probe);
+    let question = asks.then_some(Question {
+        target: IpAddr::V4(arp.target_ip),
+        asker: arp.sender_mac,
+        message: Message::Arp(*arp),
+    });
+    Heard { owner, question }
+}
+
+fn hear_solicit(frame: &Frame, ns: &nd::Solicit) -> Heard {
+    Heard {
+        owner: ns.source_mac.filter(|_| !ns.dad).map(|mac| (mac, IpAddr::V6(ns.src))),
+        question: Some(Question {
+            target: IpAddr::V6(ns.target),
+            asker: frame.src,
+            message: Message::Nd(*ns),
+        }),
+    }
+}

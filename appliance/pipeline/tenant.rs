@@ -1,0 +1,162 @@
+//! Tenant ingress: bursts from vif and segment ports. Three passes over the burst: admit (headers, VLAN,
+//! guard), look up all destinations at once, send each on its way.
+
+use super::{
+    Io, Learn, MAX_BURST, Pipeline, Slot, Slots,
+    fate::Drop,
+    guard,
+    packet::Packet,
+    ports::{Network, Origin, Role},
+    resolve, vlan,
+    witness::{Stage, Witness, describe},
+};
+use crate::tables::words::{Place, PlaceWord, node_key};
+use crate::wire::frame::{self, Frame};
+use arrayvec::ArrayVec;
+
+impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+    /// Takes a burst of at most [`MAX_BURST`] frames received from tenant port `port`.
+    pub fn tenant(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
+        let mut slots = Slots::new();
+        for packet in burst {
+            match self.admit(port, packet) {
+                Ok(slot) => slots.push(slot),
+                Err((packet, reason)) => self.drop(packet, reason),
+            }
+        }
+        if let Some(Role::Segment(_)) = self.ports.get(usize::from(port)).map(|p| &p.role) {
+            self.stations(&mut slots);
+        }
+        self.forward(&mut slots);
+    }
+
+    /// Reads the headers once and decides whether the port may send this.
+    #[inline]
+    fn admit(&mut self, port: u16, mut packet: I::P) -> Result<Slot<I::P>, (I::P, Drop)> {
+        let mut frame = match frame::parse(packet.head(), packet.len()) {
+            Ok(frame) => frame,
+            Err(bad) => return Err((packet, bad.into())),
+        };
+        self.witness.note(Stage::Parse, || describe(&frame));
+        let (network, vlan) = match self.network(port, &packet, &frame) {
+            Ok(found) => found,
+            Err(reason) => return Err((packet, reason)),
+        };
+        if frame.vlan.is_some() {
+            if frame.double_tagged || !vlan::untag(&mut packet) {
+                return Err((packet, Drop::InnerVlan));
+            }
+            frame = frame.retagged(None);
+        }
+        if let Err(reason) = guard::station(&frame) {
+            return Err((packet, reason));
+        }
+        if let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role)
+            && vif.guard
+            && let Err(reason) = guard::vif(vif, &frame, packet.head())
+        {
+            return Err((packet, reason));
+        }
+        if packet.checksum_bad() {
+            return Err((packet, Drop::Malformed));
+        }
+        self.witness.note(Stage::Guard, || format!("port {port} may send this"));
+        let Network { net, vni } = network;
+        Ok(Slot { packet, frame, net, vni, origin: Origin::Port { port, vlan } })
+    }
+
+    /// The network of a frame, and the VLAN tag with which it came (0 for none).
+    #[inline]
+    fn network(&self, port: u16, packet: &I::P, frame: &Frame) -> Result<(Network, u16), Drop> {
+        match self.ports.get(usize::from(port)).map(|p| &p.role) {
+            Some(Role::Vif(vif)) => {
+                if frame.vlan.is_some() || packet.stripped_vlan().is_some() {
+                    return Err(Drop::VlanOnVif);
+                }
+                Ok((vif.network, 0))
+            }
+            Some(Role::Segment(segment)) => {
+                let tag = frame.vlan.map(|tag| tag.vid());
+                let vid = tag.or_else(|| packet.stripped_vlan().map(|v| v.get())).unwrap_or(0);
+                Ok((segment.network(vid).ok_or(Drop::UnknownVlan)?, vid))
+            }
+            Some(Role::Underlay(_)) | None => Err(Drop::OuterUnexpected),
+        }
+    }
+
+    /// Notes which stations live behind a segment, and drops what only a loop or a spoof can bring.
+    fn stations(&mut self, slots: &mut Slots<I::P>) {
+        let view = self.view;
+        let mut places = [0; MAX_BURST];
+        let keys: ArrayVec<u64, MAX_BURST> = slots.iter().map(|s| node_key(s.net, s.frame.src)).collect();
+        view.locals(&keys, &mut places);
+        let mut kept = Slots::new();
+        for (slot, word) in slots.drain(..).zip(places) {
+            let Origin::Port { port, vlan } = slot.origin else { continue };
+            match PlaceWord(word).open() {
+                Some(Place::Local { port: at, vlan: tag, station }) if at == port && tag == vlan => {
+                    view.touch(station);
+                }
+                known => {
+                    let remote = matches!(view.place(slot.net, slot.frame.src), Some(Place::Remote { .. }));
+                    let mac = slot.frame.src;
+                    self.io.learn(Learn { port, net: slot.net, vlan, mac, ip: None });
+                    self.witness.note(Stage::Guard, || {
+                        format!("source {mac} is new here (known: {known:?}): learned")
+                    });
+                    if remote {
+                        self.drop(slot.packet, Drop::SourceIsRemote);
+                        continue;
+                    }
+                }
+            }
+            kept.push(slot);
+        }
+        *slots = kept;
+    }
+
+    /// Looks all destinations up at once and sends each frame on.
+    fn forward(&mut self, slots: &mut Slots<I::P>) {
+        let mut places = [0; MAX_BURST];
+        let keys: ArrayVec<u64, MAX_BURST> = slots.iter().map(|s| node_key(s.net, s.frame.dst)).collect();
+        self.view.places(&keys, &mut places);
+        for (slot, word) in slots.drain(..).zip(places) {
+            let slot = if resolve::concerns(&slot.frame) {
+                match self.resolve(slot) {
+                    Some(slot) => slot,
+                    None => continue,
+                }
+            } else {
+                slot
+            };
+            self.forward_one(slot, PlaceWord(word));
+        }
+    }
+
+    #[inline]
+    fn forward_one(&mut self, slot: Slot<I::P>, place: PlaceWord) {
+        let place = if slot.frame.dst.is_group() { None } else { place.open() };
+        self.witness.note(Stage::Lookup, || {
+            format!("{} in network {} is {}", slot.frame.dst, slot.net.get(), say(place))
+        });
+        match place {
+            Some(Place::Remote { host }) => self.encap(slot, host),
+            Some(Place::Local { port, vlan, .. }) => match slot.origin {
+                Origin::Port { port: from, .. } if from == port => self.drop(slot.packet, Drop::SameSegment),
+                _ => self.deliver(slot, port, vlan),
+            },
+            None => self.replicate(slot),
+        }
+    }
+}
+
+/// A place in words, for a trace.
+#[must_use]
+pub fn say(place: Option<Place>) -> String {
+    match place {
+        Some(Place::Local { port, vlan: 0, .. }) => format!("at local port {port}"),
+        Some(Place::Local { port, vlan, .. }) => format!("at local port {port}, VLAN {vlan}"),
+        Some(Place::Remote { host }) => format!("at host {host}"),
+        None => "not one node: a group address, or nobody registered it".into(),
+    }
+}

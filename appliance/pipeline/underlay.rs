@@ -1,0 +1,151 @@
+//! Underlay ingress: bursts from the wire. Enters: anything. VXLAN datagrams to our VTEP are checked, opened
+//! and delivered; ARP, ND and ICMP for the VTEP go to the control thread; all else is dropped by name.
+
+use super::{
+    Io, MAX_BURST, Pipeline, Slot, Slots,
+    fate::{Drop, add},
+    packet::Packet,
+    ports::{Origin, Role, Underlay},
+    witness::{Stage, Witness, describe},
+};
+use crate::tables::words::{Net, Place, PlaceWord, node_key};
+use crate::wire::underlay::{self as outer, Expect, UdpChecksum, Underlay as Arrival, Vxlan};
+use crate::wire::{ecn, frame};
+use arrayvec::ArrayVec;
+
+impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+    /// Takes a burst of at most [`MAX_BURST`] frames received from underlay port `port`.
+    pub fn underlay(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
+        let ports = self.ports;
+        let Some(Role::Underlay(own)) = ports.get(usize::from(port)).map(|p| &p.role) else {
+            for packet in burst {
+                self.drop(packet, Drop::OuterUnexpected);
+            }
+            return;
+        };
+        let mut slots = Slots::new();
+        for packet in burst {
+            match self.open(own, port, packet) {
+                Ok(Some(slot)) => slots.push(slot),
+                Ok(None) => {}
+                Err((packet, reason)) => self.drop(packet, reason),
+            }
+        }
+        self.inward(&mut slots);
+    }
+
+    /// Checks the outer headers and takes them off. `None`: the frame went to the control thread.
+    #[inline]
+    fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Result<Option<Slot<I::P>>, (I::P, Drop)> {
+        let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
+        let arrival = match outer::parse(packet.head(), packet.len(), &expect) {
+            Ok(arrival) => arrival,
+            Err(bad) => return Err((packet, bad.into())),
+        };
+        match arrival {
+            Arrival::Vxlan(datagram) => self.decap(own, packet, &datagram).map(Some),
+            Arrival::Arp(f) | Arrival::Icmp(f) | Arrival::Nd(f) | Arrival::Icmpv6(f) => {
+                if f.dst != own.mac && !f.dst.is_group() {
+                    return Err((packet, Drop::OuterNotOurs));
+                }
+                self.to_control(port, packet);
+                Ok(None)
+            }
+            Arrival::Other(_) => Err((packet, Drop::OuterUnexpected)),
+        }
+    }
+
+    fn to_control(&mut self, port: u16, packet: I::P) {
+        self.witness.note(Stage::Control, || "for the VTEP itself: to the control thread".into());
+        match self.io.punt(port, packet) {
+            Ok(()) => add(&self.counters.to_control, 1),
+            Err(packet) => self.drop(packet, Drop::ControlFull),
+        }
+    }
+
+    #[inline]
+    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Result<Slot<I::P>, (I::P, Drop)> {
+        if d.dst_mac != own.mac || !own.addresses.contains(&d.dst) {
+            return Err((packet, Drop::OuterNotOurs));
+        }
+        if let Err(reason) = check_udp(own, &packet, d) {
+            return Err((packet, reason));
+        }
+        if self.view.vtep(d.src).is_none() {
+            return Err((packet, Drop::UnknownVtep));
+        }
+        let Some(net) = self.view.net_of(d.vni) else { return Err((packet, Drop::UnknownVni)) };
+        if !packet.pull(usize::from(d.inner_off)) || !packet.truncate(usize::from(d.inner_len)) {
+            return Err((packet, Drop::OuterMalformed));
+        }
+        packet.clear_offload();
+        self.witness.note(Stage::Decap, || {
+            format!("from VTEP {}, VNI {}, {} inner bytes", d.src, d.vni, d.inner_len)
+        });
+        let frame = match frame::parse(packet.head(), packet.len()) {
+            Ok(frame) => frame,
+            Err(bad) => return Err((packet, bad.into())),
+        };
+        self.witness.note(Stage::Parse, || describe(&frame));
+        if frame.vlan.is_some() {
+            return Err((packet, Drop::InnerVlan));
+        }
+        if let Err(reason) = super::guard::station(&frame) {
+            return Err((packet, reason));
+        }
+        if let Some(tos) = frame.tos() {
+            match ecn::decap(d.tos, tos) {
+                ecn::Decap::Keep => {}
+                ecn::Decap::Set(codepoint) => {
+                    ecn::set(&frame, packet.head_mut(), codepoint);
+                }
+                ecn::Decap::Drop => return Err((packet, Drop::EcnViolation)),
+            }
+        }
+        Ok(Slot { packet, frame, net, vni: d.vni, origin: Origin::Underlay })
+    }
+
+    /// Looks up all sources among our own stations and all destinations, and sends each frame on.
+    fn inward(&mut self, slots: &mut Slots<I::P>) {
+        let mut sources = [0; MAX_BURST];
+        let mut places = [0; MAX_BURST];
+        let keys = |f: fn(&Slot<I::P>) -> (Net, stopover_config::net::Mac)| -> ArrayVec<u64, MAX_BURST> {
+            slots.iter().map(|s| f(s)).map(|(net, mac)| node_key(net, mac)).collect()
+        };
+        self.view.locals(&keys(|s| (s.net, s.frame.src)), &mut sources);
+        self.view.places(&keys(|s| (s.net, s.frame.dst)), &mut places);
+        for ((slot, source), place) in slots.drain(..).zip(sources).zip(places) {
+            if source != 0 {
+                self.drop(slot.packet, Drop::SourceIsLocal);
+            } else {
+                self.inward_one(slot, PlaceWord(place));
+            }
+        }
+    }
+
+    #[inline]
+    fn inward_one(&mut self, slot: Slot<I::P>, place: PlaceWord) {
+        let place = if slot.frame.dst.is_group() { None } else { place.open() };
+        self.witness.note(Stage::Lookup, || {
+            format!("{} in network {} is {}", slot.frame.dst, slot.net.get(), super::tenant::say(place))
+        });
+        match place {
+            Some(Place::Local { port, vlan, .. }) => self.deliver(slot, port, vlan),
+            Some(Place::Remote { .. }) => self.drop(slot.packet, Drop::NotHere),
+            None => self.replicate(slot),
+        }
+    }
+}
+
+/// RFC 7348 section 5: a checksum of zero is accepted, any other must be right. RFC 8200 section 8.1 and
+/// RFC 6935: over IPv6 zero is accepted only where it was configured.
+#[inline]
+fn check_udp<P: Packet>(own: &Underlay, packet: &P, d: &Vxlan) -> Result<(), Drop> {
+    let fine = match d.checksum {
+        UdpChecksum::Absent => true,
+        UdpChecksum::AbsentV6 => own.udp6_zero_checksum,
+        // A sender on this machine may leave it to the device: then there is nothing to verify yet.
+        UdpChecksum::Present => packet.checksum_unfilled() || d.udp_checksum_ok(packet.segments()),
+    };
+    if fine { Ok(()) } else { Err(Drop::OuterChecksum) }
+}

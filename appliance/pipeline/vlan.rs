@@ -1,0 +1,56 @@
+//! Putting on and taking off one 802.1Q tag, at the edge between a trunk and the overlay. Inside the overlay
+//! frames are untagged (RFC 7348 section 6.1).
+
+use super::packet::Packet;
+
+/// Bytes of the two MAC addresses.
+const MACS: usize = 12;
+/// Bytes of a tag.
+pub const TAG: usize = 4;
+/// Tag protocol identifier of a customer VLAN tag (IEEE 802.1Q table 9-1).
+const TPID: [u8; 2] = [0x81, 0x00];
+
+/// Takes the outermost tag off. The frame must begin with 12 bytes of MACs and the tag; false and unchanged
+/// if it is shorter.
+pub fn untag<P: Packet>(packet: &mut P) -> bool {
+    let Some(start) = packet.head_mut().get_mut(..MACS + TAG) else { return false };
+    start.copy_within(..MACS, TAG);
+    packet.pull(TAG)
+}
+
+/// Puts a tag on with priority 0. False if there is no headroom, or the frame has no MACs.
+pub fn tag<P: Packet>(packet: &mut P, vlan: u16) -> bool {
+    if packet.head().len() < MACS || packet.push(TAG).is_none() {
+        return false;
+    }
+    let Some(start) = packet.head_mut().get_mut(..MACS + TAG) else { return false };
+    start.copy_within(TAG.., 0);
+    let [high, low] = vlan.to_be_bytes();
+    start[MACS..].copy_from_slice(&[TPID[0], TPID[1], high, low]);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::VecPacket;
+    use super::*;
+
+    #[test]
+    fn a_tag_goes_between_macs_and_ethertype_and_comes_off_again() {
+        let plain: Vec<u8> = (0..14).chain([0x45; 20]).collect();
+        let mut p = VecPacket::new(&plain);
+        assert!(tag(&mut p, 0x123));
+        assert_eq!(&p.head()[..12], &plain[..12]);
+        assert_eq!(&p.head()[12..18], &[0x81, 0x00, 0x01, 0x23, 12, 13]);
+        assert!(untag(&mut p));
+        assert_eq!(p.head(), plain);
+    }
+
+    #[test]
+    fn short_frames_stay_as_they_are() {
+        let mut p = VecPacket::new(&[0; 11]);
+        assert!(!tag(&mut p, 1));
+        assert!(!untag(&mut p));
+        assert_eq!(p.len(), 11);
+    }
+}

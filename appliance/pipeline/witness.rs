@@ -1,0 +1,97 @@
+//! Who watches a frame pass: nobody on the packet path (compiled away), a recorder for `stopover trace`.
+//! Stages tell what they decided and why; they never behave differently when watched.
+
+use crate::wire::frame::{Frame, Kind, L4};
+
+/// A frame in words.
+#[must_use]
+pub fn describe(frame: &Frame) -> String {
+    let what = match &frame.kind {
+        Kind::Arp => "ARP".to_owned(),
+        Kind::Rarp => "RARP".to_owned(),
+        Kind::Ipv4(ip) => format!("IPv4 {} to {}, protocol {}", ip.src, ip.dst, ip.proto),
+        Kind::Ipv6(ip) => format!("IPv6 {} to {}, protocol {}", ip.src, ip.dst, ip.proto),
+        Kind::Other => format!("EtherType {:#06x}", frame.ethertype),
+    };
+    let ports = match frame.l4 {
+        L4::Tcp { src_port, dst_port, .. } => format!(", TCP {src_port} to {dst_port}"),
+        L4::Udp { src_port, dst_port, .. } => format!(", UDP {src_port} to {dst_port}"),
+        L4::Icmp { kind, .. } => format!(", ICMP type {kind}"),
+        L4::Icmpv6 { kind, .. } => format!(", ICMPv6 type {kind}"),
+        L4::None | L4::Other | L4::Malformed => String::new(),
+    };
+    let tag = frame.vlan.map(|tag| format!(", VLAN {}", tag.vid())).unwrap_or_default();
+    format!("{} bytes from {} to {}{tag}: {what}{ports}", frame.len, frame.src, frame.dst)
+}
+
+/// The stages of the path, in the words of docs/path-of-a-frame.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Headers read and checked.
+    Parse,
+    /// May this port send this?
+    Guard,
+    /// ARP and ND.
+    Resolve,
+    /// Destination looked up.
+    Lookup,
+    /// Given to a local port.
+    Deliver,
+    /// Outer headers put on.
+    Encap,
+    /// Outer headers checked and taken off.
+    Decap,
+    /// Copied to every member.
+    Replicate,
+    /// Handed to the control thread.
+    Control,
+    /// Dropped.
+    Drop,
+}
+
+impl Stage {
+    /// The stage's name as shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Guard => "guard",
+            Self::Resolve => "resolve",
+            Self::Lookup => "lookup",
+            Self::Deliver => "deliver",
+            Self::Encap => "encap",
+            Self::Decap => "decap",
+            Self::Replicate => "replicate",
+            Self::Control => "control",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Is told what each stage decides.
+pub trait Witness {
+    /// `says` is only called by a witness that records.
+    fn note(&mut self, stage: Stage, says: impl FnOnce() -> String);
+}
+
+/// Sees nothing and costs nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nobody;
+
+impl Witness for Nobody {
+    #[inline(always)]
+    fn note(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+}
+
+/// Writes everything down, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder {
+    /// Stage and what it said.
+    pub notes: Vec<(Stage, String)>,
+}
+
+impl Witness for Recorder {
+    fn note(&mut self, stage: Stage, says: impl FnOnce() -> String) {
+        self.notes.push((stage, says()));
+    }
+}

@@ -1,0 +1,57 @@
+//! The records that the fast tables' indices point to: one per host, one per network. Immutable once
+//! published; a change publishes a new record.
+
+use super::words::Net;
+use crate::wire::outer::OuterHeader;
+use stopover_config::net::{FloodPolicy, Vni};
+
+/// A remote host as the packet path needs it.
+#[derive(Debug, Clone)]
+#[repr(align(64))]
+pub struct HostEntry {
+    /// How to reach it; `None` while the next hop is not resolved.
+    pub way: Option<Way>,
+}
+
+/// A resolved way to a host.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// The outer headers, built once, patched per frame.
+    pub outer: OuterHeader,
+    /// The underlay port to send from.
+    pub port: u16,
+    /// Largest inner layer 3 packet, in bytes, that fits the underlay with its outer headers.
+    pub inner_mtu: u16,
+    /// The outer traffic class or type of service: copied from the inner packet, or this DSCP.
+    pub dscp: Option<u8>,
+    /// Send IPv6 datagrams without a UDP checksum (RFC 6935).
+    pub zero_checksum: bool,
+}
+
+/// A network of which this appliance has members.
+#[derive(Debug, Clone)]
+pub struct NetworkEntry {
+    /// Its number here.
+    pub net: Net,
+    /// Its number on the wire.
+    pub vni: Vni,
+    /// What happens to frames without a known receiver.
+    pub flood: FloodPolicy,
+    /// Indices of other hosts with members.
+    pub hosts: Box<[u32]>,
+    /// Those of `hosts` that have segments.
+    pub segment_hosts: Box<[u32]>,
+    /// Local ports in the network.
+    pub ports: Box<[Member]>,
+}
+
+/// A local port's membership of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// The port.
+    pub port: u16,
+    /// The VLAN tag to send with; 0 for none.
+    pub vlan: u16,
+    /// Stations may be behind it that nobody registered.
+    pub segment: bool,
+}

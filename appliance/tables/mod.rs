@@ -1,0 +1,507 @@
+//! The tables of the packet path: who is where, and how to get there. One writer (the control thread, through
+//! [`Tables`]), any number of lcores that read through a [`View`] and never wait.
+//!
+//! `epoch`, `map64`, `map_wide`, `slots`, `cell` and `vni_index` are general and know nothing of networking;
+//! `words` packs what is looked up into 64 bits; `entries` are the records that indices lead to.
+
+pub mod cell;
+pub mod entries;
+pub mod epoch;
+pub mod map64;
+pub mod map_wide;
+pub mod slots;
+pub mod sync;
+pub mod vni_index;
+pub mod words;
+
+use entries::{HostEntry, NetworkEntry};
+use epoch::{Epoch, Parked, Reader, Writer};
+use map_wide::WideKey;
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+};
+use stopover_config::net::{Mac, Vni};
+use words::{MAX_INDEX, Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark, owner_word};
+
+/// Most nodes that one appliance can know.
+pub const MAX_NODES: usize = 32 << 20;
+/// Most hosts.
+const MAX_HOSTS: u32 = 1 << 20;
+/// Most stations behind this appliance's own ports.
+const MAX_STATIONS: usize = 1 << 20;
+
+/// A table is full, or a number is beyond what it can hold. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} cannot be stored: {why}")]
+pub struct Full {
+    what: String,
+    why: String,
+}
+
+impl Full {
+    fn new(what: impl fmt::Display, why: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), why: why.to_string() }
+    }
+}
+
+/// What readers and writer share.
+#[derive(Debug)]
+struct Shared {
+    hosts: slots::Slots<HostEntry>,
+    networks: slots::Slots<NetworkEntry>,
+    /// By station: 1 if it has sent since the control thread last looked.
+    seen: Box<[AtomicU8]>,
+}
+
+/// One reader's view. What it returns is valid until its next quiescent point.
+#[derive(Debug)]
+pub struct View {
+    reader: Reader,
+    nodes: map64::MapReader,
+    locals: map64::MapReader,
+    ipv4: map64::MapReader,
+    ipv6: map_wide::WideReader,
+    vteps4: map64::MapReader,
+    vteps6: map_wide::WideReader,
+    vnis: vni_index::VniReader,
+    shared: Arc<Shared>,
+}
+
+/// A view that nobody has taken up: hand it to the thread that will read.
+#[derive(Debug)]
+pub struct ParkedView {
+    parked: Parked,
+    nodes: map64::MapReader,
+    locals: map64::MapReader,
+    ipv4: map64::MapReader,
+    ipv6: map_wide::WideReader,
+    vteps4: map64::MapReader,
+    vteps6: map_wide::WideReader,
+    vnis: vni_index::VniReader,
+    shared: Arc<Shared>,
+}
+
+impl ParkedView {
+    /// Takes part from now on.
+    #[must_use]
+    pub fn online(self) -> View {
+        let Self { parked, nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
+        View { reader: parked.online(), nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared }
+    }
+}
+
+impl View {
+    /// Says that nothing from any table is held any more. Once per loop.
+    #[inline]
+    pub fn quiescent(&mut self) {
+        self.reader.quiescent();
+    }
+
+    /// Runs `sleep` without holding up the writer.
+    pub fn parked_while<R>(&mut self, sleep: impl FnOnce() -> R) -> R {
+        self.reader.parked_while(sleep)
+    }
+
+    /// Takes this view out of use.
+    #[must_use]
+    pub fn park(self) -> ParkedView {
+        let Self { reader, nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
+        ParkedView { parked: reader.park(), nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared }
+    }
+
+    /// Where the nodes with these keys are, as [`PlaceWord`]s; 0 for nobody.
+    #[inline]
+    pub fn places(&self, keys: &[u64], words: &mut [u64]) {
+        self.nodes.lookup_burst(&self.reader, keys, words);
+    }
+
+    /// As [`View::places`], but of the stations of this host only.
+    #[inline]
+    pub fn locals(&self, keys: &[u64], words: &mut [u64]) {
+        self.locals.lookup_burst(&self.reader, keys, words);
+    }
+
+    /// Where one node is.
+    #[must_use]
+    pub fn place(&self, net: Net, mac: Mac) -> Option<Place> {
+        self.nodes.get(&self.reader, node_key(net, mac)).and_then(|word| PlaceWord(word).open())
+    }
+
+    /// Who owns an address.
+    #[must_use]
+    pub fn owner(&self, net: Net, ip: IpAddr) -> Option<Mac> {
+        let word = match ip {
+            IpAddr::V4(ip) => self.ipv4.get(&self.reader, ipv4_key(net, ip)),
+            IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide(net.get(), ip)),
+        };
+        word.map(owner_mac)
+    }
+
+    /// A host by its index.
+    #[inline]
+    #[must_use]
+    pub fn host(&self, index: u32) -> Option<&HostEntry> {
+        self.shared.hosts.view(&self.reader).get(index)
+    }
+
+    /// A network by its index.
+    #[inline]
+    #[must_use]
+    pub fn network(&self, net: Net) -> Option<&NetworkEntry> {
+        self.shared.networks.view(&self.reader).get(u32::from(net.get()))
+    }
+
+    /// The host that sends from this VTEP address.
+    #[inline]
+    #[must_use]
+    pub fn vtep(&self, ip: IpAddr) -> Option<u32> {
+        let word = match ip {
+            IpAddr::V4(ip) => self.vteps4.get(&self.reader, vtep4_key(ip)),
+            IpAddr::V6(ip) => self.vteps6.get(&self.reader, &wide(0, ip)),
+        };
+        word.map(|host| host as u32)
+    }
+
+    /// The network with this VNI, if this appliance is in it.
+    #[inline]
+    #[must_use]
+    pub fn net_of(&self, vni: Vni) -> Option<Net> {
+        self.vnis.get(&self.reader, vni.get()).and_then(|index| Net::new(index.get()))
+    }
+
+    /// Notes that a station has just sent.
+    #[inline]
+    pub fn touch(&self, station: u32) {
+        if let Some(seen) = self.shared.seen.get(station as usize)
+            && seen.load(Relaxed) == 0
+        {
+            seen.store(1, Relaxed);
+        }
+    }
+}
+
+const fn vtep4_key(ip: std::net::Ipv4Addr) -> u64 {
+    1 << 32 | ip.to_bits() as u64
+}
+
+fn wide(net: u16, ip: Ipv6Addr) -> WideKey {
+    let bits = ip.to_bits();
+    [u64::from(net), (bits >> 64) as u64, bits as u64]
+}
+
+/// The writer's side of all tables.
+#[derive(Debug)]
+pub struct Tables {
+    writer: Writer,
+    nodes: map64::MapWriter,
+    locals: map64::MapWriter,
+    ipv4: map64::MapWriter,
+    ipv6: map_wide::WideWriter,
+    vteps4: map64::MapWriter,
+    vteps6: map_wide::WideWriter,
+    vnis: vni_index::VniWriter,
+    shared: Arc<Shared>,
+    /// The mark that entries of the newest snapshot carry.
+    mark: bool,
+    free_stations: Vec<u32>,
+    next_station: u32,
+    /// Stations given back, and when their number may be used again.
+    resting: Vec<(Epoch, u32)>,
+}
+
+impl Tables {
+    /// Empty tables, and this many views of them.
+    pub fn new(views: usize) -> Result<(Self, Vec<ParkedView>), Full> {
+        let (writer, parked) = epoch::domain(views);
+        let full = |why| Full::new("an empty table", why);
+        let (nodes, nodes_reader) = map64::new(&writer, MAX_NODES).map_err(full)?;
+        let (locals, locals_reader) = map64::new(&writer, MAX_STATIONS).map_err(full)?;
+        let (ipv4, ipv4_reader) = map64::new(&writer, MAX_NODES).map_err(full)?;
+        let (ipv6, ipv6_reader) = map_wide::new(&writer, MAX_NODES).map_err(full)?;
+        let (vteps4, vteps4_reader) = map64::new(&writer, MAX_HOSTS as usize).map_err(full)?;
+        let (vteps6, vteps6_reader) = map_wide::new(&writer, MAX_HOSTS as usize).map_err(full)?;
+        let (vnis, vnis_reader) = vni_index::new(&writer);
+        let shared = Arc::new(Shared {
+            hosts: slots::Slots::new(&writer, MAX_HOSTS),
+            networks: slots::Slots::new(&writer, 1 << 16),
+            seen: (0..MAX_STATIONS).map(|_| AtomicU8::new(0)).collect(),
+        });
+        let views = parked
+            .into_iter()
+            .map(|parked| ParkedView {
+                parked,
+                nodes: nodes_reader.clone(),
+                locals: locals_reader.clone(),
+                ipv4: ipv4_reader.clone(),
+                ipv6: ipv6_reader.clone(),
+                vteps4: vteps4_reader.clone(),
+                vteps6: vteps6_reader.clone(),
+                vnis: vnis_reader.clone(),
+                shared: Arc::clone(&shared),
+            })
+            .collect();
+        let tables = Self {
+            writer,
+            nodes,
+            locals,
+            ipv4,
+            ipv6,
+            vteps4,
+            vteps6,
+            vnis,
+            shared,
+            mark: false,
+            free_stations: Vec::new(),
+            next_station: 0,
+            resting: Vec::new(),
+        };
+        Ok((tables, views))
+    }
+
+    /// Makes everything written so far the newest epoch, and frees what no reader can see any more.
+    pub fn publish(&mut self) -> Epoch {
+        let epoch = self.writer.advance();
+        self.writer.reclaim();
+        let (writer, free) = (&mut self.writer, &mut self.free_stations);
+        self.resting.retain(|(after, station)| {
+            let done = writer.passed(*after);
+            if done {
+                free.push(*station);
+            }
+            !done
+        });
+        epoch
+    }
+
+    /// Whether every reader forwards by what was written before `epoch` was published.
+    pub fn passed(&mut self, epoch: Epoch) -> bool {
+        self.writer.passed(epoch)
+    }
+
+    /// The number of a network, assigned when first asked for.
+    pub fn net(&mut self, vni: Vni) -> Result<Net, Full> {
+        let index =
+            self.vnis.assign(&mut self.writer, vni).map_err(|e| Full::new(format!("network {vni}"), e))?;
+        Net::new(index.get()).ok_or_else(|| Full::new(format!("network {vni}"), "index 0"))
+    }
+
+    /// A station is behind a port of this host. `known`: its number, if it has one already. Returns its
+    /// number.
+    pub fn set_local(
+        &mut self,
+        net: Net,
+        mac: Mac,
+        port: u16,
+        vlan: u16,
+        known: Option<u32>,
+    ) -> Result<u32, Full> {
+        let what = || format!("station {mac}");
+        let station = match known.or_else(|| self.free_stations.pop()) {
+            Some(station) => station,
+            None if (self.next_station as usize) < MAX_STATIONS => {
+                self.next_station += 1;
+                self.next_station - 1
+            }
+            None => return Err(Full::new(what(), format!("this host has {MAX_STATIONS} stations already"))),
+        };
+        let word = Place::Local { port, vlan, station }.pack().0;
+        let key = node_key(net, mac);
+        let stored = self
+            .locals
+            .insert(&mut self.writer, key, word)
+            .and_then(|_| self.nodes.insert(&mut self.writer, key, word));
+        match stored {
+            Ok(_) => Ok(station),
+            Err(why) => {
+                self.locals.remove(&mut self.writer, key);
+                self.rest(station);
+                Err(Full::new(what(), why))
+            }
+        }
+    }
+
+    /// A station has gone from this host.
+    pub fn remove_local(&mut self, net: Net, mac: Mac, station: u32) {
+        let key = node_key(net, mac);
+        self.locals.remove(&mut self.writer, key);
+        self.nodes.remove(&mut self.writer, key);
+        self.rest(station);
+    }
+
+    /// An lcore may still touch a station that was just removed: its number rests until they have passed.
+    fn rest(&mut self, station: u32) {
+        let after = self.writer.grace();
+        self.resting.push((after, station));
+    }
+
+    /// Whether a station has sent since the last call.
+    pub fn take_seen(&self, station: u32) -> bool {
+        self.shared.seen.get(station as usize).is_some_and(|seen| seen.swap(0, Relaxed) == 1)
+    }
+
+    /// A node is at another host.
+    pub fn set_remote(&mut self, net: Net, mac: Mac, host: u32) -> Result<(), Full> {
+        let what = || format!("node {mac}");
+        if host > MAX_INDEX {
+            return Err(Full::new(what(), format!("its host's number {host} is beyond {MAX_INDEX}")));
+        }
+        let word = Place::Remote { host }.pack().marked(self.mark).0;
+        let stored = self.nodes.insert(&mut self.writer, node_key(net, mac), word);
+        stored.map(drop).map_err(|why| Full::new(what(), why))
+    }
+
+    /// Whether the tables say that a node is at another host.
+    #[must_use]
+    pub fn is_remote(&self, net: Net, mac: Mac) -> bool {
+        matches!(self.place(net, mac), Some(Place::Remote { .. }))
+    }
+
+    /// Where a node is.
+    #[must_use]
+    pub fn place(&self, net: Net, mac: Mac) -> Option<Place> {
+        self.nodes.get(node_key(net, mac)).and_then(|word| PlaceWord(word).open())
+    }
+
+    /// A node of another host is no more.
+    pub fn remove_remote(&mut self, net: Net, mac: Mac) {
+        if self.is_remote(net, mac) {
+            self.nodes.remove(&mut self.writer, node_key(net, mac));
+        }
+    }
+
+    /// An address belongs to a node.
+    pub fn set_owner(&mut self, net: Net, ip: IpAddr, mac: Mac) -> Result<(), Full> {
+        let word = owner_word(mac, self.mark);
+        let stored = match ip {
+            IpAddr::V4(ip) => self.ipv4.insert(&mut self.writer, ipv4_key(net, ip), word),
+            IpAddr::V6(ip) => self.ipv6.insert(&mut self.writer, &wide(net.get(), ip), word),
+        };
+        stored.map(drop).map_err(|why| Full::new(format!("address {ip}"), why))
+    }
+
+    /// An address belongs to this node no more. Left alone if it belongs to another by now.
+    pub fn clear_owner(&mut self, net: Net, ip: IpAddr, mac: Mac) {
+        if self.owner(net, ip) != Some(mac) {
+            return;
+        }
+        match ip {
+            IpAddr::V4(ip) => {
+                self.ipv4.remove(&mut self.writer, ipv4_key(net, ip));
+            }
+            IpAddr::V6(ip) => {
+                self.ipv6.remove(&mut self.writer, &wide(net.get(), ip));
+            }
+        }
+    }
+
+    /// Who owns an address.
+    #[must_use]
+    pub fn owner(&self, net: Net, ip: IpAddr) -> Option<Mac> {
+        let word = match ip {
+            IpAddr::V4(ip) => self.ipv4.get(ipv4_key(net, ip)),
+            IpAddr::V6(ip) => self.ipv6.get(&self.writer, &wide(net.get(), ip)),
+        };
+        word.map(owner_mac)
+    }
+
+    /// A host sends from this address.
+    pub fn put_vtep(&mut self, ip: IpAddr, host: u32) -> Result<(), Full> {
+        let word = u64::from(host);
+        let stored = match ip {
+            IpAddr::V4(ip) => self.vteps4.insert(&mut self.writer, vtep4_key(ip), word),
+            IpAddr::V6(ip) => self.vteps6.insert(&mut self.writer, &wide(0, ip), word),
+        };
+        stored.map(drop).map_err(|why| Full::new(format!("VTEP {ip}"), why))
+    }
+
+    /// A host sends from this address no more. Left alone if another does by now.
+    pub fn remove_vtep(&mut self, ip: IpAddr, host: u32) {
+        let host = u64::from(host);
+        match ip {
+            IpAddr::V4(ip) if self.vteps4.get(vtep4_key(ip)) == Some(host) => {
+                self.vteps4.remove(&mut self.writer, vtep4_key(ip));
+            }
+            IpAddr::V6(ip) if self.vteps6.get(&self.writer, &wide(0, ip)) == Some(host) => {
+                self.vteps6.remove(&mut self.writer, &wide(0, ip));
+            }
+            _ => {}
+        }
+    }
+
+    /// Publishes how a host is reached.
+    pub fn put_host(&mut self, index: u32, entry: HostEntry) -> Result<(), Full> {
+        let stored = self.shared.hosts.set(&mut self.writer, index, entry);
+        stored.map(drop).map_err(|why| Full::new(format!("host {index}"), why))
+    }
+
+    /// A host is no more.
+    pub fn remove_host(&mut self, index: u32) {
+        self.shared.hosts.clear(&mut self.writer, index);
+    }
+
+    /// Publishes a network's record.
+    pub fn put_network(&mut self, entry: NetworkEntry) -> Result<(), Full> {
+        let what = format!("network {}", entry.vni);
+        let index = u32::from(entry.net.get());
+        let stored = self.shared.networks.set(&mut self.writer, index, entry);
+        stored.map(drop).map_err(|why| Full::new(what, why))
+    }
+
+    /// Begins a new mark: what is not written again before [`Tables::sweep`] is old.
+    pub fn flip_mark(&mut self) {
+        self.mark = !self.mark;
+    }
+
+    /// Removes every remote node, and every address of one, that was not written since the mark was flipped.
+    /// Local stations and their addresses stay.
+    pub fn sweep(&mut self) {
+        let mark = self.mark;
+        self.nodes.retain(&mut self.writer, |_, word| {
+            let word = PlaceWord(word);
+            !matches!(word.open(), Some(Place::Remote { .. })) || word.mark() == mark
+        });
+        let locals = &self.locals;
+        let local =
+            |net: Option<Net>, mac: Mac| net.is_some_and(|net| locals.get(node_key(net, mac)).is_some());
+        self.ipv4.retain(&mut self.writer, |key, word| {
+            owner_mark(word) == mark || local(Net::new((key >> 32) as u16), owner_mac(word))
+        });
+        self.ipv6.retain(&mut self.writer, |key, word| {
+            owner_mark(word) == mark || local(Net::new(key[0] as u16), owner_mac(word))
+        });
+    }
+
+    /// All nodes, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = (Net, Mac, Place)> + '_ {
+        self.nodes.iter().filter_map(|(key, word)| {
+            let (net, mac) = words::node_key_parts(key)?;
+            Some((net, mac, PlaceWord(word).open()?))
+        })
+    }
+
+    /// All addresses with their owners, in no order.
+    pub fn owners(&self) -> impl Iterator<Item = (Net, IpAddr, Mac)> + '_ {
+        let ipv4 = self.ipv4.iter().filter_map(|(key, word)| {
+            Some((Net::new((key >> 32) as u16)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word)))
+        });
+        let ipv6 = self.ipv6.iter(&self.writer).filter_map(|(key, word)| {
+            let ip = u128::from(key[1]) << 64 | u128::from(key[2]);
+            Some((Net::new(key[0] as u16)?, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
+        });
+        ipv4.chain(ipv6)
+    }
+
+    /// Memory of the node and address tables, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.nodes.memory_bytes()
+            + self.locals.memory_bytes()
+            + self.ipv4.memory_bytes()
+            + self.ipv6.memory_bytes()
+    }
+}

@@ -1,0 +1,187 @@
+//! The keys and values of the fast tables, each packed into one 64-bit word so that a lookup is one compare
+//! and an update one store. Here and nowhere else is known which bits mean what.
+
+use std::net::Ipv4Addr;
+use stopover_config::net::Mac;
+
+/// A network as this appliance numbers it: dense, from 1, so that network and MAC fit one word together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Net(u16);
+
+impl Net {
+    /// `None` for 0, which stands for "no network" in packed tables.
+    #[must_use]
+    pub const fn new(index: u16) -> Option<Self> {
+        if index == 0 { None } else { Some(Self(index)) }
+    }
+    /// The number, 1 to 65535.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+    /// The number as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Key of the node table: network in the upper 16 bits, MAC in the lower 48. Never 0, because a network is
+/// never 0; never all ones, because callers look up unicast MACs only.
+#[inline]
+#[must_use]
+pub const fn node_key(net: Net, mac: Mac) -> u64 {
+    (net.0 as u64) << 48 | mac.to_u64()
+}
+
+/// The reverse of [`node_key`].
+#[must_use]
+pub const fn node_key_parts(key: u64) -> Option<(Net, Mac)> {
+    match Net::new((key >> 48) as u16) {
+        Some(net) => Some((net, Mac::from_u64(key))),
+        None => None,
+    }
+}
+
+/// Key of the IPv4 address table: network in bits 32 to 47, address in the lower 32, bit 48 always set.
+#[inline]
+#[must_use]
+pub const fn ipv4_key(net: Net, ip: Ipv4Addr) -> u64 {
+    1 << 48 | (net.0 as u64) << 32 | ip.to_bits() as u64
+}
+
+/// Where a frame for a node goes: the value of the node table.
+///
+/// | bits  | local            | remote     |
+/// |-------|------------------|------------|
+/// | 0-23  | station          | host       |
+/// | 24-35 | VLAN (0 = none)  | 0          |
+/// | 36-47 | port             | 0          |
+/// | 60-61 | 1                | 2          |
+/// | 62    | mark of the last snapshot that named it (see `Tables::sweep`) ||
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PlaceWord(pub u64);
+
+const KIND_SHIFT: u32 = 60;
+const MARK: u64 = 1 << 62;
+const INDEX_MASK: u64 = 0x00ff_ffff;
+
+/// Largest station or host index that a place can name.
+pub const MAX_INDEX: u32 = INDEX_MASK as u32;
+
+/// A [`PlaceWord`], opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Behind a port of this appliance.
+    Local {
+        /// The port.
+        port: u16,
+        /// The VLAN tag to send with on a trunk; 0 for none.
+        vlan: u16,
+        /// Index of the station's record.
+        station: u32,
+    },
+    /// At another host.
+    Remote {
+        /// Index of the host.
+        host: u32,
+    },
+}
+
+impl Place {
+    /// Packs; indices above [`MAX_INDEX`], ports and VLANs above 4095 lose their upper bits.
+    #[must_use]
+    pub const fn pack(self) -> PlaceWord {
+        PlaceWord(match self {
+            Self::Local { port, vlan, station } => {
+                1 << KIND_SHIFT
+                    | (port as u64 & 0xfff) << 36
+                    | (vlan as u64 & 0xfff) << 24
+                    | station as u64 & INDEX_MASK
+            }
+            Self::Remote { host } => 2 << KIND_SHIFT | host as u64 & INDEX_MASK,
+        })
+    }
+}
+
+impl PlaceWord {
+    /// Opens the word; `None` for 0 (nobody) or an unknown kind.
+    #[inline]
+    #[must_use]
+    pub const fn open(self) -> Option<Place> {
+        let index = (self.0 & INDEX_MASK) as u32;
+        match (self.0 >> KIND_SHIFT) & 3 {
+            1 => Some(Place::Local {
+                port: (self.0 >> 36) as u16 & 0xfff,
+                vlan: (self.0 >> 24) as u16 & 0xfff,
+                station: index,
+            }),
+            2 => Some(Place::Remote { host: index }),
+            _ => None,
+        }
+    }
+
+    /// The same place with the mark set or cleared.
+    #[must_use]
+    pub const fn marked(self, mark: bool) -> Self {
+        Self(if mark { self.0 | MARK } else { self.0 & !MARK })
+    }
+
+    /// Whether the mark is set.
+    #[must_use]
+    pub const fn mark(self) -> bool {
+        self.0 & MARK != 0
+    }
+}
+
+/// Value of the address tables: the MAC that owns the address, and the mark as in [`PlaceWord`].
+#[must_use]
+pub const fn owner_word(mac: Mac, mark: bool) -> u64 {
+    mac.to_u64() | if mark { MARK } else { 0 }
+}
+
+/// The MAC of an [`owner_word`].
+#[inline]
+#[must_use]
+pub const fn owner_mac(word: u64) -> Mac {
+    Mac::from_u64(word)
+}
+
+/// The mark of an [`owner_word`].
+#[must_use]
+pub const fn owner_mark(word: u64) -> bool {
+    word & MARK != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn places_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, mark: bool) {
+            for place in [Place::Local { port, vlan, station: index }, Place::Remote { host: index }] {
+                let word = place.pack().marked(mark);
+                prop_assert_eq!(word.open(), Some(place));
+                prop_assert_eq!(word.mark(), mark);
+            }
+        }
+
+        #[test]
+        fn keys_round_trip_and_never_take_reserved_values(net in 1u16.., mac: [u8; 6]) {
+            let (net, mac) = (Net::new(net).unwrap(), Mac(mac));
+            let key = node_key(net, mac);
+            prop_assert_eq!(node_key_parts(key), Some((net, mac)));
+            prop_assert_ne!(key, 0);
+            prop_assert!(key != u64::MAX || mac.is_group());
+            prop_assert_eq!(owner_mac(owner_word(mac, true)), mac);
+        }
+    }
+
+    #[test]
+    fn nobody_is_no_place() {
+        assert_eq!(PlaceWord(0).open(), None);
+        assert_ne!(ipv4_key(Net(1), Ipv4Addr::UNSPECIFIED), 0);
+    }
+}
