@@ -49,7 +49,8 @@ impl Bucket {
         let slot = matches.trailing_zeros() as usize % SLOTS;
         // Acquire: if this is the value of a refill, the key read next is not older than the refill.
         let value = self.values[slot].load(Ordering::Acquire);
-        let same = self.keys[slot].load(Ordering::Relaxed) == key;
+        // Acquire: if it is gone by now, the copy made before is seen in the second bucket.
+        let same = self.keys[slot].load(Ordering::Acquire) == key;
         (value, same & (matches != 0))
     }
 

@@ -3,30 +3,39 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// One folded 64×64→128 bit multiplication by a secret (the mixing step of wyhash and foldhash).
+/// Two folded 64×64→128 bit multiplications by secrets (the mixing step of wyhash and foldhash). One is not
+/// enough: MAC addresses are often consecutive, and their products with one number form a lattice that leaves
+/// some buckets empty and crowds others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hasher {
     whiten: u64,
-    multiply: u64,
+    multiply: [u64; 2],
 }
 
 impl Hasher {
     /// With a key of its own from the operating system.
     pub(super) fn random() -> Self {
         let random = RandomState::new();
-        Self::keyed(random.hash_one(1), random.hash_one(2))
+        Self::keyed(random.hash_one(1), [random.hash_one(2), random.hash_one(3)])
     }
 
-    pub(super) const fn keyed(whiten: u64, multiply: u64) -> Self {
+    pub(super) const fn keyed(whiten: u64, multiply: [u64; 2]) -> Self {
         // Odd, with bits set all over the word, whatever the key: a multiplier such as 1 would mix nothing.
-        Self { whiten, multiply: multiply & 0xfffe_ffff_fffe_ffff | 0x8000_0001_0000_8001 }
+        const SPREAD: u64 = 0x8000_0001_0000_8001;
+        Self { whiten, multiply: [multiply[0] | SPREAD, multiply[1] | SPREAD] }
     }
 
     #[inline]
     pub(super) const fn hash(self, key: u64) -> Hash {
-        let product = (key ^ self.whiten) as u128 * self.multiply as u128;
-        Hash(product as u64 ^ (product >> 64) as u64)
+        Hash(fold(fold(key ^ self.whiten, self.multiply[0]), self.multiply[1]))
     }
+}
+
+/// Upper and lower half of the product, combined.
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = a as u128 * b as u128;
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// The hash of one key. Its upper bits choose the segment, its lower half the first bucket, a mix of all the

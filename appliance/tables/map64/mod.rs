@@ -77,7 +77,11 @@ pub fn new(writer: &Writer, limit: usize) -> Result<(MapWriter, MapReader), MapE
 /// As [`new`], with a hash that is the same in every run, for tests and measurements that must repeat. Not for
 /// keys that others choose.
 pub fn new_seeded(writer: &Writer, limit: usize, seed: u64) -> Result<(MapWriter, MapReader), MapError> {
-    with_hasher(writer, limit, Hasher::keyed(seed, seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15))
+    with_hasher(
+        writer,
+        limit,
+        Hasher::keyed(seed, [seed ^ 0x9e37_79b9_7f4a_7c15, seed ^ 0xd1b5_4a32_d192_ed03]),
+    )
 }
 
 fn with_hasher(writer: &Writer, limit: usize, hasher: Hasher) -> Result<(MapWriter, MapReader), MapError> {

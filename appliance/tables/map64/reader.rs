@@ -1,8 +1,8 @@
 //! The lcores' half: lookups one by one and in bursts.
 #![allow(unsafe_code)] // buckets kept alive by the epoch, and prefetches
 
-use super::{Reader, Shared, bucket::Bucket, is_reserved};
-use std::{ptr, sync::Arc};
+use super::{Reader, Shared, bucket::Bucket, is_reserved, segment::SegmentRef};
+use std::{mem::MaybeUninit, sync::Arc};
 
 /// The most keys that one call of [`MapReader::lookup_burst`] takes: one bit each in its result.
 pub const BURST: usize = 64;
@@ -59,47 +59,55 @@ impl MapReader {
         // `self` keeps the shared part.
         let directory = unsafe { self.shared.directory() };
 
-        let mut places: [(*const Bucket, *const Bucket); BURST] = [(ptr::null(), ptr::null()); BURST];
+        // Not initialised, as that would cost as much as some of the lookups.
+        let mut places = [const { MaybeUninit::<(&Bucket, SegmentRef)>::uninit() }; BURST];
         for (place, &key) in places.iter_mut().zip(keys) {
             let hash = hasher.hash(key);
             let segment = directory.segment(hash);
-            let buckets = segment.len();
-            // SAFETY: as for the directory: what it held just now lives until we return; both indices are
-            // below `buckets`.
-            let (first, second) =
-                unsafe { (segment.bucket(hash.first(buckets)), segment.bucket(hash.second(buckets))) };
-            *place = (first, second);
-            prefetch(first);
+            // SAFETY: as for the directory: the segment that it held just now lives until we return; `first`
+            // is below its length.
+            let first = unsafe { segment.bucket(hash.first(segment.len())) };
+            prefetch(&raw const *first);
+            place.write((first, segment));
         }
 
         let mut found = 0u64;
-        let mut missed = [0u8; BURST];
-        let mut misses = 0;
-        for (i, &key) in keys.iter().enumerate() {
-            // SAFETY: set in the loop above; see there.
-            let (value, hit) = unsafe { &*places[i].0 }.probe(key);
+        for (i, ((&key, value), place)) in keys.iter().zip(values.iter_mut()).zip(&places).enumerate() {
+            // SAFETY: the loop above has written one place for each key.
+            let (first, _) = unsafe { place.assume_init_ref() };
+            let (at_first, hit) = first.probe(key);
+            *value = at_first;
+            found |= u64::from(hit & !is_reserved(key)) << i;
+        }
+
+        let missed = u64::MAX.checked_shr(64 - keys.len() as u32).unwrap_or(0) & !found;
+        for i in bits(missed) {
+            // SAFETY: `i` is below the number of keys, for each of which a place was written.
+            let (first, segment) = unsafe { places[i].assume_init_mut() };
+            // The same segment as before: in a newer one the key could be in the bucket not looked at there.
+            // SAFETY: it lives, see above, and `second` is below its length.
+            *first = unsafe { segment.bucket(hasher.hash(keys[i]).second(segment.len())) };
+            prefetch(&raw const **first);
+        }
+        for i in bits(missed) {
+            // SAFETY: as above.
+            let (second, _) = unsafe { places[i].assume_init_ref() };
+            let (value, hit) = second.probe(keys[i]);
             values[i] = value;
-            found |= u64::from(hit) << i;
-            // Without a branch, for which keys miss cannot be predicted.
-            missed[misses] = i as u8;
-            misses += usize::from(!hit);
-        }
-        for &i in &missed[..misses] {
-            prefetch(places[i as usize].1);
-        }
-        for &i in &missed[..misses] {
-            let i = i as usize;
-            // SAFETY: set in the first loop; see there.
-            let (value, hit) = unsafe { &*places[i].1 }.probe(keys[i]);
-            values[i] = value;
-            found |= u64::from(hit) << i;
-        }
-        for &i in &missed[..misses] {
-            // Reserved keys match empty slots, in the first bucket or the second.
-            found &= !(u64::from(is_reserved(keys[i as usize])) << i);
+            found |= u64::from(hit & !is_reserved(keys[i])) << i;
         }
         found
     }
+}
+
+/// The numbers of the bits set in `word`, from the lowest.
+#[inline(always)]
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word - 1;
+        Some(lowest)
+    })
 }
 
 /// Asks for a cache line. Never faults.

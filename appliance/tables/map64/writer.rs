@@ -248,6 +248,9 @@ impl MapWriter {
                 segment.tombs -= 1;
             }
         }
+        if self.resting.is_empty() {
+            self.resting.shrink_to(4 * WAITING);
+        }
         if self.refilled.len() >= WAITING {
             self.refilled.retain(|_, after| !writer.passed(*after));
         }

@@ -1,0 +1,179 @@
+//! Epochs, cells, slots and the VNI index, one thread at a time.
+
+use super::super::{
+    cell::Cell,
+    epoch::{Reader, Writer, domain},
+    slots::{BeyondLimit, Slots},
+    vni_index::{self, MAX_NETWORKS, NoIndexLeft},
+};
+use proptest::prelude::*;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use stopover_config::net::Vni;
+
+fn one() -> (Writer, Reader) {
+    let (writer, mut parked) = domain(1);
+    (writer, parked.pop().unwrap().online())
+}
+
+/// Counts its drops.
+struct Counted(Arc<AtomicUsize>, u32);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_epoch_is_passed_when_every_reader_has_been_quiescent() {
+    let (mut writer, mut parked) = domain(3);
+    let asleep = parked.pop().unwrap();
+    let (mut b, mut a) = (parked.pop().unwrap().online(), parked.pop().unwrap().online());
+    let first = writer.advance();
+    assert!(!writer.passed(first));
+    a.quiescent();
+    assert!(!writer.passed(first));
+    b.quiescent();
+    assert!(writer.passed(first), "the parked third delays nothing");
+    let second = writer.advance();
+    assert!(second > first && !writer.passed(second) && writer.min_passed() == first);
+    a.quiescent();
+    b.parked_while(|| assert!(writer.passed(second), "nor does one that sleeps"));
+    let third = writer.advance();
+    a.quiescent();
+    assert!(!writer.passed(third), "awake again");
+    drop(b);
+    assert!(writer.passed(third), "gone");
+    let asleep = asleep.online();
+    let fourth = writer.advance();
+    a.quiescent();
+    assert!(!writer.passed(fourth));
+    let _parked = asleep.park();
+    assert!(writer.passed(fourth));
+    assert!(!writer.passed(writer.grace()), "a grace period needs an advance");
+}
+
+#[test]
+fn a_panic_while_parked_leaves_the_reader_taking_part() {
+    let (mut writer, mut reader) = one();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        reader.parked_while(|| panic!("in the sleep"));
+    }));
+    assert!(panicked.is_err());
+    let next = writer.advance();
+    assert!(!writer.passed(next));
+}
+
+#[test]
+fn memory_is_freed_once_and_not_before_its_time() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let (mut writer, mut reader) = one();
+    writer.retire(Box::new(Counted(Arc::clone(&drops), 0)));
+    reader.quiescent();
+    assert_eq!((writer.reclaim(), drops.load(Ordering::Relaxed)), (0, 0), "no advance yet");
+    writer.advance();
+    assert_eq!(writer.reclaim(), 0, "not passed yet");
+    reader.quiescent();
+    assert_eq!((writer.reclaim(), drops.load(Ordering::Relaxed)), (1, 1));
+    writer.retire(Box::new(Counted(Arc::clone(&drops), 0)));
+    drop(writer);
+    assert_eq!(drops.load(Ordering::Relaxed), 1, "the reader may still look at it");
+    drop(reader);
+    assert_eq!(drops.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_cell_keeps_what_a_reader_holds() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let (mut writer, mut reader) = one();
+    let cell = Cell::new(&writer, Counted(Arc::clone(&drops), 1));
+    let held = cell.read(&reader);
+    cell.publish(&mut writer, Counted(Arc::clone(&drops), 2));
+    writer.advance();
+    writer.reclaim();
+    assert_eq!((held.1, cell.read(&reader).1, cell.get(&writer).1), (1, 2, 2));
+    assert_eq!(drops.load(Ordering::Relaxed), 0);
+    reader.quiescent();
+    writer.reclaim();
+    assert_eq!(drops.load(Ordering::Relaxed), 1);
+    drop(cell);
+    assert_eq!(drops.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn slots_end_at_their_limit() {
+    let (mut writer, reader) = one();
+    let slots = Slots::new(&writer, 100);
+    assert_eq!(slots.set(&mut writer, 99, 1), Ok(false));
+    assert_eq!(slots.set(&mut writer, 100, 1), Err(BeyondLimit { index: 100, limit: 100 }));
+    assert_eq!(slots.view(&reader).get(u32::MAX), None);
+    assert!(!slots.clear(&mut writer, u32::MAX));
+    assert_eq!(slots.view(&reader).get(99), Some(&1));
+}
+
+proptest! {
+    #[test]
+    fn slots_agree_with_a_hash_map(
+        ops in proptest::collection::vec((0..5000u32, proptest::option::of(any::<u32>())), 0..300),
+    ) {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (mut writer, mut reader) = one();
+        let slots = Slots::new(&writer, 5000);
+        let mut model = HashMap::new();
+        let mut made = 0;
+        for (index, value) in ops {
+            match value {
+                Some(value) => {
+                    made += 1;
+                    let was = slots.set(&mut writer, index, Counted(Arc::clone(&drops), value)).unwrap();
+                    assert_eq!(was, model.insert(index, value).is_some());
+                }
+                None => assert_eq!(slots.clear(&mut writer, index), model.remove(&index).is_some()),
+            }
+            reader.quiescent();
+        }
+        for index in 0..5000 {
+            assert_eq!(slots.view(&reader).get(index).map(|c| c.1), model.get(&index).copied());
+            assert_eq!(slots.get(&writer, index).map(|c| c.1), model.get(&index).copied());
+        }
+        writer.advance();
+        reader.quiescent();
+        writer.reclaim();
+        assert_eq!(drops.load(Ordering::Relaxed), made - model.len());
+        drop(slots);
+        assert_eq!(drops.load(Ordering::Relaxed), made, "each value is dropped once");
+    }
+}
+
+#[test]
+fn network_indices_are_dense_stable_and_rest_before_reuse() {
+    let (mut writer, mut reader) = one();
+    let (mut index, lookups) = vni_index::new(&writer);
+    let vni = |n| Vni::new(n).unwrap();
+    for n in 1..=MAX_NETWORKS as u32 {
+        assert_eq!(index.assign(&mut writer, vni(n * 255)).unwrap().get() as u32, n);
+    }
+    assert_eq!(index.len(), MAX_NETWORKS);
+    assert_eq!(index.assign(&mut writer, vni(255)).unwrap().get(), 1, "it has one already");
+    assert_eq!(lookups.get(&reader, 255 * 77).map(|i| i.get()), Some(77));
+    assert_eq!(lookups.get(&reader, 0xab00_0000 | 255).map(|i| i.get()), Some(1), "low 24 bits count");
+    assert_eq!(lookups.get(&reader, 0), None);
+    assert_eq!(lookups.get(&reader, Vni::MAX), None);
+
+    assert_eq!(index.assign(&mut writer, vni(Vni::MAX)), Err(NoIndexLeft));
+    assert_eq!(index.release(&writer, vni(255 * 9)).map(|i| i.get()), Some(9));
+    assert_eq!(index.release(&writer, vni(255 * 9)), None);
+    assert_eq!(lookups.get(&reader, 255 * 9), None);
+    writer.advance();
+    assert_eq!(index.assign(&mut writer, vni(Vni::MAX)), Err(NoIndexLeft), "a reader may still use it");
+    reader.quiescent();
+    assert_eq!(index.assign(&mut writer, vni(Vni::MAX)).map(|i| i.get()), Ok(9));
+    assert_eq!(lookups.get(&reader, Vni::MAX).map(|i| i.get()), Some(9));
+    assert_eq!(index.get(vni(255 * 9)), None);
+}
