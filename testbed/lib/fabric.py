@@ -14,7 +14,7 @@ from .stopover import Appliance
 from .traffic import Station
 
 TOOL = REPO / "testbed" / "tools" / "vlan_switch.py"
-VTEP4, VTEP6 = "10.0.0.{}", "fd00::{}"
+VTEP4, VTEP6, MAC = "10.0.0.{}", "fd00::{}", "02:0a:00:00:00:{:02x}"
 
 
 class Fabric:
@@ -27,10 +27,11 @@ class Fabric:
         self.hosts = []
 
     def host(self, name, board, v4=True, v6=True, mtu=None, **underlay):
-        """A host with an appliance whose underlay port `ul0` owns VTEP addresses 10.0.0.N and fd00::N."""
+        """A host with an appliance whose underlay port `ul0` owns VTEP addresses 10.0.0.N and fd00::N and has
+        the MAC 02:0a:00:00:00:N."""
         number = len(self.hosts) + 1
         ns = Namespace(self.lab, f"host-{name}")
-        wire_to_bridge(ns, "ul0", self.switch, "br0", f"port{number}", mtu=self.mtu)
+        wire_to_bridge(ns, "ul0", self.switch, "br0", f"port{number}", mtu=self.mtu, mac=MAC.format(number))
         a = Appliance(self.lab, name, ns, board)
         a.number = number
         a.vteps = [VTEP4.format(number)] * v4 + [VTEP6.format(number)] * v6

@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import stat
+import subprocess
 import time
 
 from .lab import CACHE, Failure, sh
@@ -95,7 +96,7 @@ class Guest:
 
     def __init__(self, lab, name, vhost, mac, ns=None):
         kernel, initramfs = images()
-        self.name, self.mac = name, mac
+        self.name, self.mac, self.tmp = name, mac, "/tmp"
         self.socket = lab.dir / f"{name}.cmd"
         # `vectors=0` and TCG: see the lab notes on QEMU 7.2 (vhost-user and MSI-X), and on KVM in a nested VM.
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_MIB}M",
@@ -174,22 +175,41 @@ class Guest:
         return {"sent": int(m[1]), "received": int(m[2]), "lost": int(m[1]) - int(m[2]), "duplicated": int(m[3] or 0)}
 
 
+class Shell:
+    """Runs command lines in a namespace with busybox, as a Guest does in a virtual machine; for `tcp`."""
+
+    def __init__(self, lab, ns):
+        self.ns, self.name, self.tmp = ns, ns.name, lab.dir / ns.name
+        self.tmp.mkdir()
+
+    def run(self, command, timeout=30, check=True):
+        """Runs one command line to its end."""
+        done = subprocess.run(self.ns.command(["busybox", "sh", "-c", command]), stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, timeout=timeout)
+        if not check:
+            return done.returncode, done.stdout
+        if done.returncode:
+            raise Failure(f"in {self.name}, `{command}` ended with status {done.returncode}: {done.stdout.strip()}")
+        return done.stdout
+
+
 def tcp(sender, receiver, ip, mebibytes=4, port=5000, timeout=90):
-    """Sends random bytes from one guest to another over TCP and compares what arrived. Returns the number of
-    bytes that arrived intact (0 if the digests differ) and the seconds it took."""
-    sender.run(f"[ -f /tmp/data-{mebibytes} ] || dd if=/dev/urandom of=/tmp/data-{mebibytes} bs=1M count={mebibytes} 2>&1",
-               timeout=timeout)
-    want = sender.run(f"md5sum < /tmp/data-{mebibytes}", timeout=timeout).split()[0]
+    """Sends random bytes from one guest (or Shell) to another over TCP and compares what arrived. Returns the
+    number of bytes that arrived intact (0 if the digests differ), the seconds it took, and what went wrong."""
+    data, got, end, never = f"{sender.tmp}/data", f"{receiver.tmp}/got", f"{receiver.tmp}/end", f"{receiver.tmp}/never"
+    sender.run(f"dd if=/dev/urandom of={data} bs=1M count={mebibytes} 2>/dev/null", timeout=timeout)
+    want = sender.run(f"md5sum < {data}", timeout=timeout).split()[0]
     # The receiver's nc must not see the end of its own input, or it hangs up: a pipe nobody writes to.
-    receiver.run("rm -f /tmp/got /tmp/done; [ -p /tmp/never ] || mkfifo /tmp/never")
-    receiver.run(f"(nc -l -p {port} <> /tmp/never > /tmp/got 2>/dev/null; touch /tmp/done) &")
+    receiver.run(f"rm -f {got} {end}; [ -p {never} ] || mkfifo {never}")
+    receiver.run(f"(nc -l -p {port} <> {never} > {got} 2>/dev/null; touch {end}) > /dev/null 2>&1 &")
     time.sleep(0.3)
     began = time.monotonic()
-    status, text = sender.run(f"timeout {timeout - 10} nc {ip} {port} < /tmp/data-{mebibytes}", timeout=timeout,
-                              check=False)
+    status, text = sender.run(f"timeout {timeout - 10} nc {ip} {port} < {data}", timeout=timeout, check=False)
     took = time.monotonic() - began
     if status:
         return 0, took, f"the sender's nc ended with status {status}: {text.strip()}"
-    receiver.run("for i in $(seq 100); do [ -e /tmp/done ] && break; usleep 50000; done", timeout=20)
-    size, got = receiver.run("wc -c < /tmp/got; md5sum < /tmp/got", timeout=timeout).split()[:2]
-    return (int(size), took, "") if got == want else (0, took, f"{size} bytes arrived with digest {got}, sent {want}")
+    receiver.run(f"for i in $(seq 100); do [ -e {end} ] && break; usleep 50000; done", timeout=20)
+    size, digest = receiver.run(f"wc -c < {got}; md5sum < {got}", timeout=timeout).split()[:2]
+    if digest != want:
+        return 0, took, f"{size} bytes arrived with digest {digest}, sent {mebibytes} MiB with {want}"
+    return int(size), took, ""

@@ -81,9 +81,9 @@ def veth(a, a_dev, b, b_dev, mtu=1500, a_mac=None, b_mac=None):
         ns.ip("link", "set", dev, "up")
 
 
-def wire_to_bridge(host, host_dev, switch, bridge, port, mtu=1600):
+def wire_to_bridge(host, host_dev, switch, bridge, port, mtu=1600, mac=None):
     """A cable from a host's underlay interface, on which its kernel stays silent, to a port of a switch."""
-    veth(host, host_dev, switch, port, mtu=mtu)
+    veth(host, host_dev, switch, port, mtu=mtu, a_mac=mac)
     host.no_ipv6(host_dev)
     switch.no_ipv6(port)
     switch.ip("link", "set", port, "master", bridge)

@@ -28,11 +28,22 @@ class Board:
     """A board process, listening on a unix socket that all namespaces of the run can reach."""
 
     def __init__(self, lab, ns=None):
-        self.endpoint = f"unix:{lab.dir}/bbs.sock"
-        config = lab.dir / "bbs.ron"
-        config.write_text(ron.dumps({"listen": [self.endpoint], "store": f"{lab.dir}/bbs.redb"}) + "\n")
-        self.process = Process(lab, "bbs", [program("stopover-bbs"), config], ns=ns, env={"RUST_BACKTRACE": "1"})
-        self.process.wait_path(lab.dir / "bbs.sock")
+        self._configure(lab)
+        self.process = Process(lab, "bbs", [program("stopover-bbs"), self.config], ns=ns, env={"RUST_BACKTRACE": "1"})
+        self.process.wait_path(self.socket)
+
+    @classmethod
+    def configure(cls, lab):
+        """Only the configuration of one: somebody else starts it."""
+        board = cls.__new__(cls)
+        board._configure(lab)
+        return board
+
+    def _configure(self, lab):
+        self.socket = lab.dir / "bbs.sock"
+        self.endpoint = f"unix:{self.socket}"
+        self.config = lab.dir / "bbs.ron"
+        self.config.write_text(ron.dumps({"listen": [self.endpoint], "store": f"{lab.dir}/bbs.redb"}) + "\n")
 
     def cli(self, *argv):
         """`stopover ARGV` as the operator of the board types it."""
@@ -41,6 +52,18 @@ class Board:
     def json(self, *argv):
         """The same, decoded."""
         return json.loads(self.cli(*argv, "--json"))
+
+    def add_host(self, name, vteps):
+        """Declares a host that has no appliance."""
+        self.cli("host", "add", name, *[w for v in vteps for w in ("--vtep", v)])
+
+    def add_member(self, vni, host, segment):
+        """Declares that a host wants a network's flooded frames."""
+        self.cli("member", "add", vni, host, *(["--segment"] if segment else []))
+
+    def add_node(self, vni, mac, host, ips):
+        """Declares a station behind such a host."""
+        self.cli("node", "add", vni, mac, host, *[w for ip in ips for w in ("--ip", ip)])
 
 
 class Appliance:
@@ -94,7 +117,7 @@ class Appliance:
 
     def cli(self, *argv):
         """`stopover ARGV` towards this appliance."""
-        return sh(program("stopover"), "--appliance", self.socket, *argv)
+        return sh(program("stopover"), "--ctl", self.socket, *argv)
 
     def json(self, *argv):
         """The same, decoded."""
