@@ -44,8 +44,8 @@ pub(super) struct Arena {
     bytes: usize,
 }
 
-// SAFETY: the arena owns its memory; segments are plain atomics, which any thread may free.
-unsafe impl Send for Arena {}
+// SAFETY: the block is owned memory, and says nothing about threads.
+unsafe impl Send for Block {}
 
 fn layout(buckets: usize) -> Result<Layout, MapError> {
     Layout::array::<Bucket>(buckets).and_then(|l| l.align_to(SEGMENT_ALIGN)).map_err(|_| MapError::Memory)

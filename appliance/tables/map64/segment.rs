@@ -24,6 +24,10 @@ const _: () = assert!(MAX_UNITS < SEGMENT_ALIGN);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentRef(NonNull<Bucket>);
 
+// SAFETY: it points to atomics, which any thread may use; whether they still live is for the unsafe functions
+// below to know.
+unsafe impl Send for SegmentRef {}
+
 impl SegmentRef {
     /// Buckets in a segment of `units`.
     pub(super) const fn buckets_in(units: usize) -> usize {

@@ -2,9 +2,11 @@
 
 use super::super::{
     cell::Cell,
-    epoch::{Reader, Writer, domain},
+    epoch::{Parked, Reader, Writer, domain},
+    map_wide::{WideReader, WideWriter},
+    map64::{MapReader, MapWriter},
     slots::{BeyondLimit, Slots},
-    vni_index::{self, MAX_NETWORKS, NoIndexLeft},
+    vni_index::{self, MAX_NETWORKS, NoIndexLeft, VniReader, VniWriter},
 };
 use proptest::prelude::*;
 use std::{
@@ -19,6 +21,16 @@ use stopover_config::net::Vni;
 fn one() -> (Writer, Reader) {
     let (writer, mut parked) = domain(1);
     (writer, parked.pop().unwrap().online())
+}
+
+/// The writing halves go to the control thread, the reading halves to every lcore.
+#[test]
+fn halves_cross_threads() {
+    fn send<T: Send>() {}
+    fn share<T: Send + Sync>() {}
+    send::<(Writer, Reader, Parked)>();
+    send::<(MapWriter, WideWriter, VniWriter)>();
+    share::<(MapReader, WideReader, VniReader, Slots<u32>, Cell<u32>)>();
 }
 
 /// Counts its drops.
