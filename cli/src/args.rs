@@ -1,0 +1,393 @@
+//! The command line: words and options, in testpmd's words where it has them. Parsing only; whatever leaves
+//! this file has valid types.
+
+use clap::{Args, Parser, Subcommand};
+use std::{net::IpAddr, path::PathBuf};
+use stopover_config::{
+    Endpoint,
+    net::{FloodPolicy, HostName, Mac, Vni},
+};
+
+/// Operate Stopover: look into an appliance, follow frames, and keep the board's tables.
+#[derive(Debug, Parser)]
+#[command(name = "stopover", version, after_help = ENVIRONMENT)]
+pub struct Cli {
+    /// Control socket of the appliance [default: the only one in /run/stopover].
+    #[arg(long, global = true, value_name = "PATH")]
+    pub ctl: Option<PathBuf>,
+    /// Board: http://host:port or unix:/path.
+    #[arg(long, global = true, value_name = "URL")]
+    pub board: Option<Endpoint>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const ENVIRONMENT: &str = "Environment:\n  STOPOVER_CTL    used when --ctl is not given\n  STOPOVER_BOARD  used when --board is not given";
+
+/// The first word.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what an appliance or the board knows.
+    #[command(subcommand)]
+    Show(Show),
+    /// Set counters of the appliance to zero.
+    #[command(subcommand)]
+    Clear(Clear),
+    /// Follow one frame through the appliance's stages and say what happened to it and why.
+    Trace(Trace),
+    /// Hosts the operator declares at the board.
+    #[command(subcommand)]
+    Host(Host),
+    /// Networks at the board.
+    #[command(subcommand)]
+    Network(Network),
+    /// Nodes the operator declares at the board.
+    #[command(subcommand)]
+    Node(Node),
+    /// Members (hosts that want flooded frames) the operator declares at the board.
+    #[command(subcommand)]
+    Member(Member),
+    /// What happened at the board: hosts up and down, conflicts, operator's changes.
+    Events {
+        /// Wait for those to come.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only events after this number.
+        #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+        after: u64,
+    },
+}
+
+/// `show …`
+#[derive(Debug, Subcommand)]
+pub enum Show {
+    /// Ports of the appliance.
+    #[command(subcommand)]
+    Port(ShowPort),
+    /// Forwarding of the appliance.
+    #[command(subcommand)]
+    Fwd(FwdStats),
+    /// Nodes the appliance has (or with --board, the board).
+    Nodes(ScopeArgs),
+    /// Hosts the appliance has (or with --board, the board).
+    Hosts,
+    /// Networks the appliance has (or with --board, the board).
+    Networks(ScopeArgs),
+    /// Worker lcores of the appliance.
+    Lcores,
+    /// Why the appliance dropped frames.
+    Drops {
+        /// Also the reasons for which nothing was dropped.
+        #[arg(long)]
+        all: bool,
+    },
+    /// The appliance's connection to the board (or with --board, the board itself).
+    Board,
+    /// The appliance's version.
+    Version,
+}
+
+/// `show port …`
+#[derive(Debug, Subcommand)]
+pub enum ShowPort {
+    /// Counters of the device.
+    Stats(PortName),
+    /// Driver, link, queues, role.
+    Info(PortName),
+}
+
+/// `… fwd …`
+#[derive(Debug, Subcommand)]
+pub enum FwdStats {
+    /// Counters of forwarding.
+    Stats(All),
+}
+
+/// A port or all.
+#[derive(Debug, Args)]
+pub struct PortName {
+    /// `all`, or a port's name in the configuration.
+    #[arg(value_name = "all|NAME")]
+    pub port: String,
+}
+
+impl PortName {
+    /// The name; `None` for all.
+    pub fn one(&self) -> Option<&str> {
+        (self.port != "all").then_some(self.port.as_str())
+    }
+}
+
+/// The word testpmd wants where there is no choice.
+#[derive(Debug, Args)]
+pub struct All {
+    /// `all`
+    #[arg(value_name = "all", value_parser = ["all"], default_value = "all")]
+    pub all: String,
+}
+
+/// Limits a table to one network.
+#[derive(Debug, Args)]
+pub struct ScopeArgs {
+    /// Only this network.
+    #[arg(long)]
+    pub vni: Option<Vni>,
+}
+
+/// `clear …`
+#[derive(Debug, Subcommand)]
+pub enum Clear {
+    /// Counters of ports.
+    #[command(subcommand)]
+    Port(ClearPort),
+    /// Counters of forwarding, lcores and drops.
+    #[command(subcommand)]
+    Fwd(FwdStats),
+}
+
+/// `clear port …`
+#[derive(Debug, Subcommand)]
+pub enum ClearPort {
+    /// Counters of the device.
+    Stats(PortName),
+}
+
+/// `trace …`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["hex", "pcap", "capture"]))]
+pub struct Trace {
+    /// Port the frame comes in by.
+    #[arg(long, value_name = "NAME")]
+    pub port: String,
+    /// The frame in hexadecimal, from the destination MAC on, without FCS. Nothing is sent.
+    #[arg(long, value_name = "DIGITS")]
+    pub hex: Option<String>,
+    /// The first, or the Nth, frame of a pcap file. Nothing is sent.
+    #[arg(long, value_name = "FILE[:N]")]
+    pub pcap: Option<String>,
+    /// The next frame that passes the port. It goes its way.
+    #[arg(long)]
+    pub capture: bool,
+    /// Capture only frames from this MAC.
+    #[arg(long, conflicts_with_all = ["hex", "pcap"], value_name = "MAC")]
+    pub src_mac: Option<Mac>,
+    /// Capture only frames to this MAC.
+    #[arg(long, conflicts_with_all = ["hex", "pcap"], value_name = "MAC")]
+    pub dst_mac: Option<Mac>,
+    /// How long to wait for a frame.
+    #[arg(long, conflicts_with_all = ["hex", "pcap"], value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub timeout: u32,
+}
+
+/// A CSV file.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// CSV file with a header line; all of it is taken, or nothing.
+    #[arg(value_name = "FILE.csv")]
+    pub file: PathBuf,
+}
+
+/// `host …`
+#[derive(Debug, Subcommand)]
+pub enum Host {
+    /// Declare a host that has no appliance, or change it.
+    Add {
+        /// Its name.
+        name: HostName,
+        /// Underlay address; up to four.
+        #[arg(long = "vtep", required = true, value_name = "IP")]
+        vteps: Vec<IpAddr>,
+        /// UDP port of its VXLAN.
+        #[arg(long, default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..))]
+        udp_port: u16,
+    },
+    /// Delete a host.
+    Delete {
+        /// Its name.
+        name: HostName,
+        /// Delete its nodes and memberships too.
+        #[arg(long)]
+        cascade: bool,
+    },
+    /// List hosts.
+    List,
+    /// Declare hosts from a file: name,vteps,udp_port.
+    Load(Load),
+}
+
+/// `network …`
+#[derive(Debug, Subcommand)]
+pub enum Network {
+    /// Declare a network, or change it.
+    Add {
+        /// Its identifier.
+        vni: Vni,
+        /// Free text.
+        #[arg(long)]
+        name: Option<String>,
+        /// Broadcast, multicast and unknown unicast: flood, drop or to-segments.
+        #[arg(long, default_value_t)]
+        flood: FloodPolicy,
+        /// Largest IP packet in bytes; 0 for unset.
+        #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = network_mtu)]
+        mtu: u16,
+    },
+    /// Delete a network's declaration; its nodes stay, with the default policy.
+    Delete {
+        /// Its identifier.
+        vni: Vni,
+    },
+    /// List networks.
+    List,
+    /// Declare networks from a file: vni,name,flood,mtu.
+    Load(Load),
+}
+
+/// `node …`
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Declare a node, or change it.
+    Add {
+        /// Network.
+        vni: Vni,
+        /// The station's MAC.
+        #[arg(value_parser = station_mac)]
+        mac: Mac,
+        /// Host it is on.
+        host: HostName,
+        /// Address of the station; up to sixteen.
+        #[arg(long = "ip", value_name = "IP")]
+        ips: Vec<IpAddr>,
+    },
+    /// Delete a node.
+    Delete {
+        /// Network.
+        vni: Vni,
+        /// The station's MAC.
+        mac: Mac,
+    },
+    /// List nodes.
+    List {
+        /// Only this network.
+        #[arg(long)]
+        vni: Option<Vni>,
+        /// Only on this host.
+        #[arg(long)]
+        host: Option<HostName>,
+    },
+    /// Declare nodes from a file: vni,mac,host,ips.
+    Load(Load),
+}
+
+/// `member …`
+#[derive(Debug, Subcommand)]
+pub enum Member {
+    /// Declare a member, or change it.
+    Add {
+        /// Network.
+        vni: Vni,
+        /// Host.
+        host: HostName,
+        /// Unregistered stations may be behind it.
+        #[arg(long)]
+        segment: bool,
+    },
+    /// Delete a member's declaration.
+    Delete {
+        /// Network.
+        vni: Vni,
+        /// Host.
+        host: HostName,
+    },
+    /// List members.
+    List(ScopeArgs),
+    /// Declare members from a file: vni,host,segment.
+    Load(Load),
+}
+
+fn station_mac(s: &str) -> Result<Mac, String> {
+    s.parse::<Mac>().and_then(Mac::station).map_err(|e| e.to_string())
+}
+
+fn network_mtu(s: &str) -> Result<u16, String> {
+    match s.parse::<u16>() {
+        Ok(n) if n == 0 || n >= 576 => Ok(n),
+        _ => Err("expected 576 to 65535 bytes, or 0 for unset".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, String> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn testpmds_words() {
+        let cli = parse("stopover show port stats all").unwrap();
+        assert!(matches!(cli.command, Command::Show(Show::Port(ShowPort::Stats(p))) if p.one().is_none()));
+        let cli = parse("stopover show port info vm1 --json --ctl /x.sock").unwrap();
+        assert!(cli.json && cli.ctl == Some("/x.sock".into()));
+        assert!(
+            matches!(cli.command, Command::Show(Show::Port(ShowPort::Info(p))) if p.one() == Some("vm1"))
+        );
+        for line in
+            ["show fwd stats all", "clear port stats all", "clear port stats vm1", "clear fwd stats all"]
+        {
+            parse(&format!("stopover {line}")).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+        assert!(parse("stopover show fwd stats some").is_err());
+    }
+
+    #[test]
+    fn options_are_valid_after_any_word_and_checked() {
+        let cli = parse("stopover --board unix:/b.sock show nodes --vni 100").unwrap();
+        assert_eq!(cli.board, Some(Endpoint::Unix("/b.sock".into())));
+        assert!(matches!(cli.command, Command::Show(Show::Nodes(s)) if s.vni == Vni::new(100).ok()));
+        assert!(parse("stopover show nodes --vni 16777216").unwrap_err().contains("expected 1 to 16777215"));
+        assert!(parse("stopover --board host:1 show hosts").unwrap_err().contains("begins neither"));
+    }
+
+    #[test]
+    fn trace_wants_one_source() {
+        assert!(parse("stopover trace --port vm1").is_err());
+        assert!(parse("stopover trace --port vm1 --hex ff --capture").is_err());
+        assert!(parse("stopover trace --port vm1 --hex ff --src-mac 02:00:00:00:00:01").is_err());
+        let cli =
+            parse("stopover trace --port vm1 --capture --dst-mac 02:00:00:00:00:01 --timeout 3").unwrap();
+        let Command::Trace(t) = cli.command else { panic!("not a trace") };
+        assert_eq!((t.timeout, t.dst_mac), (3, Some(Mac([2, 0, 0, 0, 0, 1]))));
+    }
+
+    #[test]
+    fn declarations() {
+        let cli = parse("stopover host add far --vtep 10.0.0.2 --vtep fd00::2").unwrap();
+        assert!(
+            matches!(cli.command, Command::Host(Host::Add { vteps, udp_port, .. }) if vteps.len() == 2 && udp_port == 4789)
+        );
+        assert!(parse("stopover host add far").is_err());
+        let cli = parse("stopover network add 7 --flood to-segments --mtu 1450").unwrap();
+        assert!(
+            matches!(cli.command, Command::Network(Network::Add { flood, .. }) if flood == FloodPolicy::ToSegments)
+        );
+        assert!(parse("stopover network add 7 --mtu 100").unwrap_err().contains("576 to 65535"));
+        assert!(parse("stopover node add 7 ff:ff:ff:ff:ff:ff far").unwrap_err().contains("unicast"));
+        let cli = parse("stopover node add 7 02:00:00:00:00:01 far --ip 192.168.0.1").unwrap();
+        assert!(matches!(cli.command, Command::Node(Node::Add { ips, .. }) if ips.len() == 1));
+        parse("stopover member add 7 far --segment").unwrap();
+        parse("stopover member load m.csv").unwrap();
+        parse("stopover events --follow --after 12").unwrap();
+    }
+}

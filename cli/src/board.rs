@@ -1,0 +1,147 @@
+//! Commands that ask the board, or tell it what the operator declares.
+
+use crate::{
+    args::{Host, Member, Network, Node, Show},
+    load,
+    output::{Failure, Output},
+    render,
+};
+use serde::Serialize;
+use stopover_bbs::client::{BoardInfo, NodeFilter, Operator, Row, Target, WatcherEntry};
+use stopover_config::{
+    Endpoint,
+    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
+    net::Vni,
+};
+use tokio_stream::StreamExt;
+
+/// The board and who watches it.
+#[derive(Debug, Serialize)]
+pub struct BoardView {
+    /// The board itself.
+    #[serde(flatten)]
+    pub info: BoardInfo,
+    /// Who watches.
+    pub watching: Vec<WatcherEntry>,
+}
+
+/// What a change answers.
+#[derive(Debug, Serialize)]
+struct Committed {
+    revision: u64,
+}
+
+fn committed(revision: u64, out: Output) -> Result<(), Failure> {
+    out.print(&Committed { revision }, |c| format!("done, revision {}\n", c.revision))
+}
+
+/// `stopover show … --board …`
+pub async fn show(endpoint: &Endpoint, show: &Show, out: Output) -> Result<(), Failure> {
+    let mut board = Operator::connect(endpoint).await?;
+    match show {
+        Show::Nodes(scope) => {
+            nodes(&mut board, NodeFilter { vni: scope.vni, ..NodeFilter::default() }, out).await
+        }
+        Show::Hosts => hosts(&mut board, out).await,
+        Show::Networks(scope) => networks(&mut board, scope.vni, out).await,
+        Show::Board => {
+            let view = BoardView { info: board.info().await?, watching: board.watchers().await? };
+            out.print(&view, render::board)
+        }
+        Show::Port(_) | Show::Fwd(_) | Show::Lcores | Show::Drops { .. } | Show::Version => {
+            Err(Failure::Message("the board does not know this; ask an appliance with --ctl".into()))
+        }
+    }
+}
+
+async fn hosts(board: &mut Operator, out: Output) -> Result<(), Failure> {
+    out.print(&board.hosts(None).await?, |r| render::board_hosts(r))
+}
+
+async fn networks(board: &mut Operator, vni: Option<Vni>, out: Output) -> Result<(), Failure> {
+    let mut rows = board.networks().await?;
+    rows.retain(|n| vni.is_none_or(|vni| n.network.vni == vni));
+    out.print(&rows, |r| render::board_networks(r))
+}
+
+async fn nodes(board: &mut Operator, filter: NodeFilter, out: Output) -> Result<(), Failure> {
+    out.print(&board.nodes(&filter).await?, |r| render::board_nodes(r))
+}
+
+/// `stopover host …`
+pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(), Failure> {
+    if let Host::Load(file) = &command {
+        return committed(load::file::<HostRow>(endpoint, &file.file).await?, out);
+    }
+    let mut board = Operator::connect(endpoint).await?;
+    match command {
+        Host::Add { name, vteps, udp_port } => {
+            committed(board.declare(&Row::Host(HostRow { name, vteps, udp_port })).await?, out)
+        }
+        Host::Delete { name, cascade } => {
+            committed(board.delete(&Target::Host { name, cascade }).await?, out)
+        }
+        Host::List | Host::Load(_) => hosts(&mut board, out).await,
+    }
+}
+
+/// `stopover network …`
+pub async fn network(endpoint: &Endpoint, command: Network, out: Output) -> Result<(), Failure> {
+    if let Network::Load(file) = &command {
+        return committed(load::file::<NetworkRow>(endpoint, &file.file).await?, out);
+    }
+    let mut board = Operator::connect(endpoint).await?;
+    match command {
+        Network::Add { vni, name, flood, mtu } => {
+            committed(board.declare(&Row::Network(NetworkRow { vni, name, flood, mtu })).await?, out)
+        }
+        Network::Delete { vni } => committed(board.delete(&Target::Network { vni }).await?, out),
+        Network::List | Network::Load(_) => networks(&mut board, None, out).await,
+    }
+}
+
+/// `stopover node …`
+pub async fn node(endpoint: &Endpoint, command: Node, out: Output) -> Result<(), Failure> {
+    if let Node::Load(file) = &command {
+        return committed(load::file::<NodeRow>(endpoint, &file.file).await?, out);
+    }
+    let mut board = Operator::connect(endpoint).await?;
+    match command {
+        Node::Add { vni, mac, host, ips } => {
+            committed(board.declare(&Row::Node(NodeRow { vni, mac, host, ips })).await?, out)
+        }
+        Node::Delete { vni, mac } => committed(board.delete(&Target::Node { vni, mac }).await?, out),
+        Node::List { vni, host } => {
+            nodes(&mut board, NodeFilter { vni, host, ..NodeFilter::default() }, out).await
+        }
+        Node::Load(_) => nodes(&mut board, NodeFilter::default(), out).await,
+    }
+}
+
+/// `stopover member …`
+pub async fn member(endpoint: &Endpoint, command: Member, out: Output) -> Result<(), Failure> {
+    if let Member::Load(file) = &command {
+        return committed(load::file::<MemberRow>(endpoint, &file.file).await?, out);
+    }
+    let mut board = Operator::connect(endpoint).await?;
+    match command {
+        Member::Add { vni, host, segment } => {
+            committed(board.declare(&Row::Member(MemberRow { vni, host, segment })).await?, out)
+        }
+        Member::Delete { vni, host } => committed(board.delete(&Target::Member { vni, host }).await?, out),
+        Member::List(scope) => out.print(&board.members(scope.vni).await?, |r| render::board_members(r)),
+        Member::Load(_) => out.print(&board.members(None).await?, |r| render::board_members(r)),
+    }
+}
+
+/// `stopover events`
+pub async fn events(endpoint: &Endpoint, after: u64, follow: bool, out: Output) -> Result<(), Failure> {
+    let mut board = Operator::connect(endpoint).await?;
+    let mut stream = std::pin::pin!(board.events(after, follow).await?);
+    while let Some(chunk) = stream.next().await {
+        for event in chunk? {
+            out.print_item(&event, render::event)?;
+        }
+    }
+    Ok(())
+}

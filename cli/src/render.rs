@@ -1,0 +1,12 @@
+//! Answers as text for people. Pure: an answer in, text out, so that each is tested against what it should
+//! look like.
+
+mod board;
+mod ports;
+mod tables;
+mod trace;
+
+pub use board::{board, board_hosts, board_members, board_networks, board_nodes, event};
+pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};
+pub use tables::{board_state, hosts, networks, nodes};
+pub use trace::trace;

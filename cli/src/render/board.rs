@@ -1,0 +1,236 @@
+//! The board's tables and events.
+
+use crate::{
+    board::BoardView,
+    table::{Table, join, opt, yes},
+};
+use stopover_bbs::client::{DeclaredBy, Event, HostEntry, MemberEntry, NetworkEntry, NodeEntry};
+
+/// `show board --board`
+pub fn board(view: &BoardView) -> String {
+    let i = &view.info;
+    let mut t =
+        Table::new(&["WATCHER", "PEER", ">SENT", ">ACKED", ">NETWORKS", ">RESYNCS"], "nobody watches");
+    for w in &view.watching {
+        t.row([
+            w.name.clone(),
+            w.peer.clone(),
+            w.sent_revision.to_string(),
+            w.acked_revision.to_string(),
+            w.networks.map_or_else(|| "all".to_owned(), |n| n.to_string()),
+            w.resyncs.to_string(),
+        ]);
+    }
+    format!(
+        "board {} runs stopover {}\nrevision {}, watches resume from {}\n{} hosts, {} networks, {} nodes, {} members; hosts may be silent for {} ms\n\n{t}",
+        i.board_id,
+        i.version,
+        i.revision,
+        i.oldest_resumable,
+        i.hosts,
+        i.networks,
+        i.nodes,
+        i.members,
+        i.lease_ms
+    )
+}
+
+fn by(d: DeclaredBy) -> String {
+    match d {
+        DeclaredBy::Appliance => "appliance",
+        DeclaredBy::Operator => "operator",
+    }
+    .to_owned()
+}
+
+/// `show hosts --board`, `host list`
+pub fn board_hosts(rows: &[HostEntry]) -> String {
+    let headers =
+        ["HOST", ">ID", "VTEPS", ">UDP", "UP", "DECLARED-BY", ">NODES", ">NETWORKS", "WATCHING", ">ACKED"];
+    let mut t = Table::new(&headers, "no hosts");
+    for e in rows {
+        t.row([
+            e.host.name.to_string(),
+            e.host.id.to_string(),
+            join(&e.host.vteps),
+            e.host.udp_port.to_string(),
+            yes(e.host.up),
+            by(e.host.declared_by),
+            e.nodes.to_string(),
+            e.networks.to_string(),
+            yes(e.watching),
+            opt(Some(e.acked_revision).filter(|&r| r != 0)),
+        ]);
+    }
+    t.to_string()
+}
+
+/// `show networks --board`, `network list`
+pub fn board_networks(rows: &[NetworkEntry]) -> String {
+    let headers = [">VNI", "NAME", "FLOOD", ">MTU", "DECLARED", ">NODES", ">MEMBERS"];
+    let mut t = Table::new(&headers, "no networks");
+    for e in rows {
+        t.row([
+            e.network.vni.to_string(),
+            e.network.name.clone(),
+            e.network.flood.to_string(),
+            opt(Some(e.network.mtu).filter(|&m| m != 0)),
+            yes(e.declared),
+            e.nodes.to_string(),
+            e.members.to_string(),
+        ]);
+    }
+    t.to_string()
+}
+
+/// `show nodes --board`, `node list`
+pub fn board_nodes(rows: &[NodeEntry]) -> String {
+    let mut t = Table::new(&[">VNI", "MAC", "IPS", "HOST", "DECLARED-BY", ">GENERATION"], "no nodes");
+    for e in rows {
+        t.row([
+            e.node.vni.to_string(),
+            e.node.mac.to_string(),
+            join(&e.node.ips),
+            e.host.clone(),
+            by(e.declared_by),
+            e.node.generation.to_string(),
+        ]);
+    }
+    t.to_string()
+}
+
+/// `member list`
+pub fn board_members(rows: &[MemberEntry]) -> String {
+    let mut t = Table::new(&[">VNI", "HOST", "SEGMENT", "BECAUSE"], "no members");
+    for e in rows {
+        let reasons = [(e.joined, "joined"), (e.declared, "declared"), (e.has_nodes, "has-nodes")];
+        let because = join(reasons.iter().filter(|(holds, _)| *holds).map(|(_, word)| word));
+        t.row([e.member.vni.to_string(), e.host.clone(), yes(e.member.segment), because]);
+    }
+    t.to_string()
+}
+
+/// One line of `events`
+pub fn event(e: &Event) -> String {
+    format!("{:>6}  {}  r{:<8}  {:<13}  {}\n", e.number, utc(e.unix_ms), e.revision, e.kind, e.text)
+}
+
+/// ISO 8601 from milliseconds since 1970, in the proleptic Gregorian calendar. Years are counted from March,
+/// so that the leap day is the last of a year; 400 years are 146097 days.
+fn utc(unix_ms: u64) -> String {
+    let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01; 1970-01-01 is the 719468th.
+    let day = days + 719_468;
+    let (era, in_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * in_year + 2) / 153;
+    let day_of_month = in_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stopover_bbs::client::{BoardInfo, EventKind, Host, Member, Network, Node, WatcherEntry};
+    use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+
+    fn vni() -> Vni {
+        Vni::new(100).unwrap()
+    }
+
+    #[test]
+    fn time_is_utc() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(utc(1_709_251_199_999), "2024-02-29T23:59:59.999Z");
+        assert_eq!(utc(1_795_219_200_000), "2026-11-21T00:00:00.000Z");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn events_on_a_line() {
+        let e = Event { number: 3, unix_ms: 0, kind: EventKind::Conflict, text: "who".into(), revision: 9 };
+        assert_eq!(event(&e), "     3  1970-01-01T00:00:00.000Z  r9         conflict       who\n");
+    }
+
+    #[test]
+    fn tables_of_the_board() {
+        let host = Host {
+            id: 1,
+            name: HostName::new("far").unwrap(),
+            vteps: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+            udp_port: 4789,
+            declared_by: DeclaredBy::Operator,
+            up: true,
+        };
+        let entry = HostEntry { host, nodes: 2, networks: 1, watching: false, acked_revision: 0 };
+        assert_eq!(
+            board_hosts(&[entry]),
+            "\
+HOST  ID  VTEPS              UDP  UP   DECLARED-BY  NODES  NETWORKS  WATCHING  ACKED
+far    1  10.0.0.2 fd00::2  4789  yes  operator         2         1  no            -
+"
+        );
+        let network = Network { vni: vni(), name: "shop".into(), flood: FloodPolicy::Drop, mtu: 1450 };
+        assert_eq!(
+            board_networks(&[NetworkEntry { network, declared: true, nodes: 2, members: 1 }]),
+            "VNI  NAME  FLOOD   MTU  DECLARED  NODES  MEMBERS\n100  shop  drop   1450  yes           2        1\n"
+        );
+        let node = Node { vni: vni(), mac: Mac([2, 0, 0, 0, 0, 1]), ips: vec![], host_id: 1, generation: 8 };
+        assert_eq!(
+            board_nodes(&[NodeEntry { node, host: "far".into(), declared_by: DeclaredBy::Appliance }]),
+            "\
+VNI  MAC                IPS  HOST  DECLARED-BY  GENERATION
+100  02:00:00:00:00:01  -    far   appliance             8
+"
+        );
+        let member = Member { vni: vni(), host_id: 1, segment: true };
+        let entry =
+            MemberEntry { member, host: "far".into(), joined: true, declared: false, has_nodes: true };
+        assert_eq!(
+            board_members(&[entry]),
+            "VNI  HOST  SEGMENT  BECAUSE\n100  far   yes      joined has-nodes\n"
+        );
+    }
+
+    #[test]
+    fn the_board_at_a_glance() {
+        let info = BoardInfo {
+            board_id: "00ff".into(),
+            revision: 12,
+            oldest_resumable: 3,
+            hosts: 2,
+            networks: 1,
+            nodes: 4,
+            members: 2,
+            watchers: 1,
+            lease_ms: 5000,
+            version: "0.1.0".into(),
+        };
+        let watcher = WatcherEntry {
+            id: 1,
+            name: "hv-a".into(),
+            peer: "10.9.0.2:40000".into(),
+            sent_revision: 12,
+            acked_revision: 11,
+            networks: None,
+            resyncs: 0,
+        };
+        assert_eq!(
+            board(&BoardView { info, watching: vec![watcher] }),
+            "\
+board 00ff runs stopover 0.1.0
+revision 12, watches resume from 3
+2 hosts, 1 networks, 4 nodes, 2 members; hosts may be silent for 5000 ms
+
+WATCHER  PEER            SENT  ACKED  NETWORKS  RESYNCS
+hv-a     10.9.0.2:40000    12     11       all        0
+"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! Which appliance or board is meant: options first, then the environment, then what there is.
+
+use crate::output::Failure;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+use stopover_config::Endpoint;
+use stopover_ctl::Client;
+
+/// What the process was given besides its arguments.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `STOPOVER_CTL`.
+    pub ctl: Option<OsString>,
+    /// `STOPOVER_BOARD`.
+    pub board: Option<OsString>,
+    /// Where appliances have their sockets unless told otherwise.
+    pub run: PathBuf,
+}
+
+impl Environment {
+    /// Of this process.
+    pub fn of_process() -> Self {
+        let var = |name| std::env::var_os(name).filter(|v| !v.is_empty());
+        Self { ctl: var("STOPOVER_CTL"), board: var("STOPOVER_BOARD"), run: "/run/stopover".into() }
+    }
+}
+
+/// Whom a `show` asks.
+#[derive(Debug)]
+pub enum Side {
+    /// An appliance.
+    Appliance(Client),
+    /// A board.
+    Board(Endpoint),
+}
+
+/// Whom a `show` asks; `both` when a board could answer it too.
+pub fn side(
+    ctl: Option<&Path>,
+    board: Option<&Endpoint>,
+    env: &Environment,
+    both: bool,
+) -> Result<Side, Failure> {
+    match (ctl, board) {
+        (Some(_), Some(_)) => Err(Failure::Message(
+            "found both --ctl and --board; expected one; mend: leave out the one you do not ask".into(),
+        )),
+        (None, Some(_)) if !both => Err(Failure::Message(
+            "found --board; expected an appliance for this; mend: give --ctl instead, the board does not know it".into(),
+        )),
+        (None, Some(board)) => Ok(Side::Board(board.clone())),
+        (None, None) if both && env.ctl.is_none() && env.board.is_some() => {
+            Ok(Side::Board(self::board(None, env)?))
+        }
+        _ => Ok(Side::Appliance(appliance(ctl, env)?)),
+    }
+}
+
+/// The appliance meant.
+pub fn appliance(ctl: Option<&Path>, env: &Environment) -> Result<Client, Failure> {
+    if let Some(path) = ctl {
+        return Ok(Client::new(path));
+    }
+    match &env.ctl {
+        Some(path) => Ok(Client::new(path)),
+        None => Ok(Client::new(only_socket(&env.run)?)),
+    }
+}
+
+/// The one control socket in `run`. The board's own socket does not count.
+fn only_socket(run: &Path) -> Result<PathBuf, String> {
+    let mut sockets: Vec<PathBuf> = std::fs::read_dir(run)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|p| {
+            p.extension().is_some_and(|e| e == "sock") && p.file_name().is_some_and(|n| n != "bbs.sock")
+        })
+        .collect();
+    sockets.sort();
+    match (sockets.pop(), sockets.as_slice()) {
+        (Some(only), []) => Ok(only),
+        (None, _) => {
+            Err(format!("no appliance has a socket in {}; start one, or give --ctl PATH", run.display()))
+        }
+        (Some(last), others) => {
+            let all = others.iter().chain([&last]).map(|p| p.display().to_string()).collect::<Vec<_>>();
+            Err(format!("several sockets in {}; choose one with --ctl: {}", run.display(), all.join(", ")))
+        }
+    }
+}
+
+/// The board meant.
+pub fn board(board: Option<&Endpoint>, env: &Environment) -> Result<Endpoint, Failure> {
+    if let Some(endpoint) = board {
+        return Ok(endpoint.clone());
+    }
+    let Some(value) = &env.board else {
+        return Err(Failure::Message(
+            "found no board to ask; expected --board or STOPOVER_BOARD; mend: give for example --board http://10.9.0.1:7480".into(),
+        ));
+    };
+    value.to_string_lossy().parse().map_err(|found: String| {
+        Failure::Message(format!(
+            "STOPOVER_BOARD: found {found}; expected http://host:port or unix:/path; mend: correct the variable"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(ctl: &str, board: &str) -> Environment {
+        let var = |s: &str| Some(OsString::from(s)).filter(|s| !s.is_empty());
+        Environment { ctl: var(ctl), board: var(board), run: "/absent".into() }
+    }
+
+    fn message<T: std::fmt::Debug>(r: Result<T, Failure>) -> String {
+        match r {
+            Err(Failure::Message(m)) => m,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_before_environment_before_what_there_is() {
+        let board: Endpoint = "http://b:1".parse().unwrap();
+        let both = env("/env.sock", "http://env:1");
+        let ctl = Path::new("/x.sock");
+        assert!(matches!(side(Some(ctl), None, &both, true), Ok(Side::Appliance(c)) if c.socket() == ctl));
+        assert!(matches!(side(None, Some(&board), &both, true), Ok(Side::Board(b)) if b == board));
+        assert!(
+            matches!(side(None, None, &both, true), Ok(Side::Appliance(c)) if c.socket() == Path::new("/env.sock"))
+        );
+        let only_board = env("", "http://env:1");
+        assert!(
+            matches!(side(None, None, &only_board, true), Ok(Side::Board(b)) if b.to_string() == "http://env:1")
+        );
+        assert!(
+            message(side(None, None, &only_board, false)).contains("no appliance has a socket in /absent")
+        );
+        assert!(message(side(Some(ctl), Some(&board), &both, true)).contains("both --ctl and --board"));
+        assert!(message(side(None, Some(&board), &both, false)).contains("the board does not know it"));
+        assert!(message(super::board(None, &env("", ""))).contains("--board http://"));
+        assert!(message(super::board(None, &env("", "b:1"))).starts_with("STOPOVER_BOARD: found `b:1`"));
+    }
+
+    #[test]
+    fn the_only_socket_is_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
+        assert!(only_socket(dir.path()).unwrap_err().contains("start one"));
+        file("bbs.sock");
+        file("notes.txt");
+        file("gw-a.sock");
+        assert_eq!(only_socket(dir.path()).unwrap(), dir.path().join("gw-a.sock"));
+        file("gw-b.sock");
+        let e = only_socket(dir.path()).unwrap_err();
+        assert!(e.contains("gw-a.sock, ") && e.ends_with("gw-b.sock"), "{e}");
+    }
+}
