@@ -259,39 +259,59 @@ impl Frame {
 
 /// Parses the frame whose first segment begins with `head` and whose segments together are `total_len`
 /// bytes long. A `head` longer than `total_len` is cut.
-#[inline]
+// Inlined into its few callers: they read three or four facts, and the rest is then never stored (measured:
+// 5 ns inlined, 11 ns as a call, for parsing and hashing TCP over IPv4).
+#[inline(always)]
 pub fn parse(head: &[u8], total_len: usize) -> Result<Frame, BadFrame> {
     let head = head.get(..total_len).unwrap_or(head);
     let eth = ethernet::Header::of(need(head, total_len, 0, BadFrame::Runt)?);
-    let mut frame = Frame {
-        dst: eth.dst(),
-        src: eth.src(),
-        vlan: None,
-        double_tagged: false,
-        ethertype: eth.ethertype(),
-        l3_off: ethernet::HEADER_LEN as u16,
-        l4_off: None,
-        len: total_len as u32,
-        kind: Kind::Other,
-        l4: L4::None,
-    };
-    if is_tag(frame.ethertype) {
+    let mut link =
+        Link { eth, vlan: None, ethertype: eth.ethertype(), l3_off: ethernet::HEADER_LEN, len: total_len };
+    if is_tag(link.ethertype) {
         let tag = ethernet::Vlan::of(need(head, total_len, ethernet::HEADER_LEN, BadFrame::Runt)?);
-        frame.vlan = Some(Tag { tpid: frame.ethertype, tci: tag.tci() });
-        frame.ethertype = tag.ethertype();
-        frame.double_tagged = is_tag(frame.ethertype);
-        frame.l3_off += ethernet::TAG_LEN as u16;
+        link.vlan = Some(Tag { tpid: link.ethertype, tci: tag.tci() });
+        link.ethertype = tag.ethertype();
+        link.l3_off += ethernet::TAG_LEN;
     }
-    let l3_off = usize::from(frame.l3_off);
-    match frame.ethertype {
-        ethertype::IPV4 => parse_ipv4(&mut frame, head, l3_off, total_len)?,
-        ethertype::IPV6 => parse_ipv6(&mut frame, head, l3_off, total_len)?,
-        ethertype::ARP => frame.kind = Kind::Arp,
-        ethertype::RARP => frame.kind = Kind::Rarp,
-        _ => {}
+    match link.ethertype {
+        ethertype::IPV4 => parse_ipv4(link, head),
+        ethertype::IPV6 => parse_ipv6(link, head),
+        ethertype::ARP => Ok(link.carrying(Kind::Arp, NO_L4)),
+        ethertype::RARP => Ok(link.carrying(Kind::Rarp, NO_L4)),
+        _ => Ok(link.carrying(Kind::Other, NO_L4)),
     }
-    Ok(frame)
 }
+
+/// Facts of the Ethernet header, on the way to a [`Frame`]. The frame is written once, when all is known:
+/// patching it field by field and then copying it costs more than all the parsing.
+#[derive(Clone, Copy)]
+struct Link<'a> {
+    eth: ethernet::Header<'a>,
+    vlan: Option<Tag>,
+    ethertype: u16,
+    l3_off: usize,
+    len: usize,
+}
+
+impl Link<'_> {
+    #[inline(always)]
+    fn carrying(self, kind: Kind, (l4_off, l4): (Option<u16>, L4)) -> Frame {
+        Frame {
+            dst: self.eth.dst(),
+            src: self.eth.src(),
+            vlan: self.vlan,
+            double_tagged: self.vlan.is_some() && is_tag(self.ethertype),
+            ethertype: self.ethertype,
+            l3_off: self.l3_off as u16,
+            l4_off,
+            len: self.len as u32,
+            kind,
+            l4,
+        }
+    }
+}
+
+const NO_L4: (Option<u16>, L4) = (None, L4::None);
 
 /// The `N` bytes from `off`; `bad` if the frame ends before, `HeadersSplit` if only its first segment does.
 #[inline(always)]
@@ -303,8 +323,9 @@ fn need<const N: usize>(head: &[u8], end: usize, off: usize, bad: BadFrame) -> R
     }
 }
 
-#[inline]
-fn parse_ipv4(frame: &mut Frame, head: &[u8], l3: usize, frame_len: usize) -> Result<(), BadFrame> {
+#[inline(always)]
+fn parse_ipv4(link: Link<'_>, head: &[u8]) -> Result<Frame, BadFrame> {
+    let (l3, frame_len) = (link.l3_off, link.len);
     let ip = ipv4::Header::of(need(head, frame_len, l3, BadFrame::Ipv4Truncated)?);
     let (hdr_len, total_len) = (ip.header_len(), usize::from(ip.total_len()));
     if ip.version() != 4 {
@@ -325,7 +346,7 @@ fn parse_ipv4(frame: &mut Frame, head: &[u8], l3: usize, frame_len: usize) -> Re
         (0, _) => Fragment::First,
         _ => Fragment::Later,
     };
-    frame.kind = Kind::Ipv4(Ipv4 {
+    let facts = Ipv4 {
         hdr_len: hdr_len as u8,
         tos: ip.tos(),
         total_len: ip.total_len(),
@@ -335,14 +356,16 @@ fn parse_ipv4(frame: &mut Frame, head: &[u8], l3: usize, frame_len: usize) -> Re
         fragment,
         src: ip.src(),
         dst: ip.dst(),
-    });
+    };
     // ICMPv6 belongs to IPv6 alone; over IPv4 it is just another protocol.
     let proto = if ip.protocol() == protocol::ICMPV6 { u8::MAX } else { ip.protocol() };
-    parse_l4(frame, head, l3 + hdr_len, l3 + total_len, proto, fragment)
+    let l4 = parse_l4(head, l3 + hdr_len, l3 + total_len, proto, fragment)?;
+    Ok(link.carrying(Kind::Ipv4(facts), l4))
 }
 
-#[inline]
-fn parse_ipv6(frame: &mut Frame, head: &[u8], l3: usize, frame_len: usize) -> Result<(), BadFrame> {
+#[inline(always)]
+fn parse_ipv6(link: Link<'_>, head: &[u8]) -> Result<Frame, BadFrame> {
+    let (l3, frame_len) = (link.l3_off, link.len);
     let ip = ipv6::Header::of(need(head, frame_len, l3, BadFrame::Ipv6Truncated)?);
     if ip.version() != 6 {
         return Err(BadFrame::Ipv6Version);
@@ -358,7 +381,7 @@ fn parse_ipv6(frame: &mut Frame, head: &[u8], l3: usize, frame_len: usize) -> Re
         }
         next => walk_extensions(head, first, end, next)?,
     };
-    frame.kind = Kind::Ipv6(Ipv6 {
+    let facts = Ipv6 {
         payload_len: ip.payload_len(),
         ext_len: (walk.off - first) as u16,
         tclass: ip.traffic_class(),
@@ -368,9 +391,10 @@ fn parse_ipv6(frame: &mut Frame, head: &[u8], l3: usize, frame_len: usize) -> Re
         fragment: walk.fragment,
         src: ip.src(),
         dst: ip.dst(),
-    });
+    };
     let proto = if walk.proto == protocol::ICMP { u8::MAX } else { walk.proto };
-    parse_l4(frame, head, walk.off, end, proto, walk.fragment)
+    let l4 = parse_l4(head, walk.off, end, proto, walk.fragment)?;
+    Ok(link.carrying(Kind::Ipv6(facts), l4))
 }
 
 /// Where a walk over extension headers ended.
@@ -431,21 +455,19 @@ fn walk_extensions(head: &[u8], off: usize, end: usize, next: u8) -> Result<Walk
 
 /// Reads the L4 header at `off` of a packet that ends at `end`. `proto` 255 (reserved by IANA) stands for
 /// "some other".
-#[inline]
+#[inline(always)]
 fn parse_l4(
-    frame: &mut Frame,
     head: &[u8],
     off: usize,
     end: usize,
     proto: u8,
     fragment: Fragment,
-) -> Result<(), BadFrame> {
+) -> Result<(Option<u16>, L4), BadFrame> {
     if fragment == Fragment::Later || proto == extension::NONE {
-        return Ok(());
+        return Ok(NO_L4);
     }
-    frame.l4_off = Some(off as u16);
     let room = end - off;
-    frame.l4 = match proto {
+    let l4 = match proto {
         protocol::TCP if room >= tcp::HEADER_LEN => {
             let tcp = tcp::Header::of(at(head, off).ok_or(BadFrame::HeadersSplit)?);
             let hdr_len = tcp.header_len();
@@ -479,5 +501,5 @@ fn parse_l4(
         protocol::TCP | protocol::UDP | protocol::ICMP | protocol::ICMPV6 => L4::Malformed,
         _ => L4::Other,
     };
-    Ok(())
+    Ok((Some(off as u16), l4))
 }
