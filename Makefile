@@ -1,0 +1,74 @@
+# What a newcomer types. Debian 12 and Rust (rustup.rs) are expected; `make deps` installs the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test check unit scenarios fuzz image clean
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TESTBED := $(SUDO) env STOPOVER_BIN=$(TARGET)/release
+
+# To build; to run the testbed; guests and containers. Real peers only: nothing of these is part of Stopover.
+PACKAGES := build-essential git libclang-dev libdpdk-dev pkg-config protobuf-compiler \
+	dpdk dpdk-dev ethtool iperf3 iproute2 iputils-ping kmod procps python3 python3-scapy tcpdump tshark util-linux \
+	busybox-static debootstrap podman qemu-system-x86 runc
+
+help:
+	@echo 'make deps       install the Debian packages that are missing'
+	@echo 'make build      build the programs (target/release)'
+	@echo 'make demo       two guests on two hosts talk through two appliances; shows how, then cleans up'
+	@echo 'make test       formatting, clippy, unit, property and doc tests, and all scenarios'
+	@echo 'make scenarios  only the scenarios; one of them: testbed/run NAME'
+	@echo 'make fuzz       the fuzz targets for a minute each, and bad frames by the hundred thousand'
+	@echo 'make image      the container image, with docker or podman'
+	@echo 'make clean      remove what was built, and the caches of the testbed'
+
+# Quick when nothing is missing. tshark would ask whether others than root may capture; they may not.
+deps:
+	@missing=; for p in $(PACKAGES); do \
+		[ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		$(SUDO) apt-get update -q && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+	@$(CARGO) --version >/dev/null 2>&1 || { echo 'Rust is missing: see https://rustup.rs'; exit 1; }
+
+build:
+	$(CARGO) build --release --locked --workspace --bins
+
+demo: deps build
+	$(TESTBED) testbed/demo
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+unit:
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+scenarios: build
+	$(TESTBED) testbed/run all
+
+test:
+	$(MAKE) check
+	$(MAKE) unit
+	$(MAKE) scenarios
+
+# Coverage-guided fuzzing needs a nightly compiler and cargo-fuzz; without them their part is left out.
+fuzz: build
+	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
+		for t in fuzz/fuzz_targets/*.rs; do \
+			$(CARGO) +nightly fuzz run "$$(basename $$t .rs)" -- -max_total_time=60 || exit 1; \
+		done; \
+	else \
+		echo 'no cargo-fuzz (rustup toolchain install nightly; cargo install cargo-fuzz): skipping the fuzz targets'; \
+	fi
+	$(TESTBED) STOPOVER_CASES=200000 STOPOVER_SEED=$$RANDOM$$RANDOM testbed/run bad-frames
+
+image:
+	$$(command -v docker >/dev/null && docker info >/dev/null 2>&1 && echo docker || echo podman) build -t stopover .
+
+clean:
+	$(CARGO) clean
