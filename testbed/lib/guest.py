@@ -68,12 +68,7 @@ def images():
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        depends = sh("apt-cache", "depends", "linux-image-cloud-amd64")
-        package = re.search(r"Depends: (linux-image-\d\S*)", depends)
-        if not package:
-            raise Failure("apt knows no linux-image-cloud-amd64: run `apt-get update`, or copy a guest kernel to "
-                          f"{kernel} and its initramfs to {initramfs}")
-        sh("sh", "-c", f"cd {work} && apt-get download -q {package[1]}", timeout=300)
+        _download(work)
         sh("dpkg-deb", "-x", next(work.glob("*.deb")), work / "root", timeout=300)
         found = {p.stem: p for p in (work / "root/lib/modules").rglob("*.ko")}
         entries = [(d, stat.S_IFDIR | 0o755, b"", (0, 0))
@@ -89,6 +84,23 @@ def images():
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return kernel, initramfs
+
+
+def _download(folder):
+    """Puts the .deb of Debian's present cloud kernel into `folder`, without installing it."""
+    for attempt in (1, 2):
+        depends = sh("apt-cache", "depends", "linux-image-cloud-amd64", check=False)
+        package = re.search(r"Depends: (linux-image-\d\S*)", depends)
+        try:
+            if package:
+                sh("sh", "-c", f"cd {folder} && apt-get download -q {package[1]}", timeout=300)
+                return
+        except Failure:
+            if attempt == 2:
+                raise
+        if attempt == 1:  # apt's lists are missing, or too old to name what the mirror has
+            sh("apt-get", "update", "-q", timeout=300)
+    raise Failure("apt knows no linux-image-cloud-amd64, from which guests take their kernel")
 
 
 class Guest:
