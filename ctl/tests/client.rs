@@ -44,7 +44,7 @@ fn serve() -> (tempfile::TempDir, PathBuf) {
         .route(path::PORT_STATS, get(|| async { Json(stats) }))
         .route(path::NODES, get(nodes))
         .route(path::BOARD, get(|| async { "not json" }))
-        .route(path::HOSTS, get(|| std::future::pending::<String>()))
+        .route(path::HOSTS, get(std::future::pending::<String>))
         .route(
             path::CLEAR,
             post(|Json(r): Json<ClearRequest>| async move {

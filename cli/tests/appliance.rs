@@ -1,0 +1,152 @@
+//! The program as a user runs it, against a small appliance on a real socket: what it prints, what it asks
+//! for, and how it ends.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use axum::{
+    Json, Router,
+    routing::{get, post},
+};
+use std::{
+    path::Path,
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+};
+use stopover_ctl::{ClearRequest, Drop, PortStats, TraceReport, TraceRequest, TraceSource, path};
+use tokio::net::UnixListener;
+
+/// An appliance with two ports; it notes what it was told to clear.
+struct Appliance {
+    dir: tempfile::TempDir,
+    cleared: Arc<Mutex<Vec<ClearRequest>>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Appliance {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cleared: Arc<Mutex<Vec<ClearRequest>>> = Arc::default();
+        let note = Arc::clone(&cleared);
+        let stats =
+            ["vm1", "ul0"].map(|name| PortStats { name: name.into(), rx_packets: 5, ..PortStats::default() });
+        let drops = [("spoofed", 2), ("runt", 0)].map(|(reason, count)| Drop {
+            reason: reason.into(),
+            count,
+            explanation: "why".into(),
+            lcores: vec![],
+        });
+        let app = Router::new()
+            .route(path::PORT_STATS, get(move || async move { Json(stats.to_vec()) }))
+            .route(path::DROPS, get(move || async move { Json(drops.to_vec()) }))
+            .route(
+                path::CLEAR,
+                post(move |Json(r): Json<ClearRequest>| async move {
+                    note.lock().unwrap().push(r);
+                    Json(serde_json::json!({}))
+                }),
+            )
+            .route(
+                path::TRACE,
+                post(|Json(r): Json<TraceRequest>| async move {
+                    let TraceSource::FrameHex(frame_hex) = r.source else { panic!("not a given frame") };
+                    Json(TraceReport {
+                        port: r.port,
+                        captured: false,
+                        summary: "a frame".into(),
+                        frame_hex,
+                        steps: vec![],
+                        outcome: "dropped".into(),
+                    })
+                }),
+            );
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let socket = dir.path().join("gw.sock");
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(socket).unwrap()
+        };
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        Self { dir, cleared, _runtime: runtime }
+    }
+
+    fn run(&self, line: &str) -> Output {
+        stopover(&self.dir.path().join("gw.sock"), line)
+    }
+}
+
+fn stopover(ctl: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_stopover"))
+        .args(line.split_whitespace())
+        .env("STOPOVER_CTL", ctl)
+        .env_remove("STOPOVER_BOARD")
+        .output()
+        .unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn stdout(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one message of a run that must fail.
+fn failure(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.stdout.is_empty());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("stopover: ") && message.lines().count() == 1, "{message}");
+    message
+}
+
+#[test]
+fn text_for_people_and_json_for_machines() {
+    let a = Appliance::start();
+    let text = stdout(a.run("show port stats all"));
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(stdout(a.run("show port stats ul0")).lines().count(), 2);
+    let json: Vec<PortStats> = serde_json::from_str(&stdout(a.run("show port stats vm1 --json"))).unwrap();
+    assert_eq!((json.len(), json[0].name.as_str(), json[0].rx_packets), (1, "vm1", 5));
+    assert!(!stdout(a.run("show drops")).contains("runt"));
+    assert!(stdout(a.run("show drops --all")).contains("runt"));
+}
+
+#[test]
+fn what_is_cleared_is_what_was_asked() {
+    let a = Appliance::start();
+    for line in ["clear port stats all", "clear port stats vm1", "clear fwd stats all"] {
+        assert_eq!(stdout(a.run(line)), "");
+    }
+    assert_eq!(
+        *a.cleared.lock().unwrap(),
+        [
+            ClearRequest::PortStats { port: None },
+            ClearRequest::PortStats { port: Some("vm1".into()) },
+            ClearRequest::FwdStats
+        ]
+    );
+}
+
+#[test]
+fn a_frame_given_in_hexadecimal_arrives_as_bytes() {
+    let a = Appliance::start();
+    let text = stdout(a.run("trace --port vm1 --hex ff:ff:ff:ff:ff:ff:02:00:00:00:00:01:08:06 --json"));
+    let report: TraceReport = serde_json::from_str(&text).unwrap();
+    assert_eq!(report.frame_hex, "ffffffffffff0200000000010806");
+}
+
+#[test]
+fn failures_are_one_message_and_a_status() {
+    let a = Appliance::start();
+    assert!(failure(a.run("show port stats vm9")).contains("expected `all` or one of: vm1, ul0"));
+    assert!(failure(a.run("trace --port vm1 --hex abc")).contains("3 digits"));
+    assert!(failure(a.run("show lcores")).contains("status 404"));
+    assert!(failure(a.run("host list")).contains("expected --board or STOPOVER_BOARD"));
+    assert!(failure(a.run("host list --board unix:/absent/bbs.sock")).contains("unix:/absent/bbs.sock"));
+    let absent = stopover(Path::new("/absent/gw.sock"), "show drops");
+    assert_eq!(
+        failure(absent),
+        "stopover: no appliance listens at /absent/gw.sock; start it, or give --ctl\n"
+    );
+    assert_eq!(a.run("show nonsense").status.code(), Some(2));
+}
