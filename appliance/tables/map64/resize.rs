@@ -12,6 +12,7 @@ use super::{
     sync::Ordering,
     writer::{Segment, full},
 };
+use std::mem;
 
 /// The directory holds at most 2^this entries: enough for 10^11 nodes.
 const MAX_DEPTH: u32 = 24;
@@ -64,15 +65,16 @@ impl MapWriter {
         if units == now && segment.tombs == 0 {
             units = next_units(now);
         }
-        let entries = self.entries(number);
-        let hasher = self.shared.hasher;
-        match self.shared.arena(|arena| build(arena, hasher, &entries, units))? {
-            Some(memory) => {
-                self.replace(writer, number, memory, entries.len());
-                Ok(())
+        self.with_entries([Some(number), None], |map, entries| {
+            let hasher = map.shared.hasher;
+            match map.shared.arena(|arena| build(arena, hasher, entries, units))? {
+                Some(memory) => {
+                    map.replace(writer, number, memory, entries.len());
+                    Ok(())
+                }
+                None => map.split(writer, number, entries),
             }
-            None => self.split(writer, number, entries),
-        }
+        })
     }
 
     /// Makes segment `number` smaller, or one with its buddy, if it has become rather empty. Says whether it
@@ -82,29 +84,24 @@ impl MapWriter {
         if segment.live >= full(segment.memory.len()) / 3 {
             return false;
         }
-        let hasher = self.shared.hasher;
-        if let Some((buddy, live)) = self.buddy(segment) {
-            let units = fitting((segment.live + live) * 5 / 4);
-            if units <= SPLIT_UNITS {
-                let mut entries = self.entries(number);
-                entries.extend(self.entries(buddy));
-                let built = self.shared.arena(|arena| build(arena, hasher, &entries, units));
-                if let Ok(Some(memory)) = built {
-                    self.merge(writer, number, buddy, memory, entries.len());
-                    return true;
+        let buddy = self.buddy(segment);
+        let units = fitting((segment.live + buddy.map_or(0, |(_, live)| live)) * 5 / 4);
+        let worthwhile = match buddy {
+            Some(_) => units <= SPLIT_UNITS,
+            None => units < segment.memory.units(),
+        };
+        let buddy = buddy.map(|(number, _)| number);
+        worthwhile
+            && self.with_entries([Some(number), buddy], |map, entries| {
+                let hasher = map.shared.hasher;
+                let built = map.shared.arena(|arena| build(arena, hasher, entries, units));
+                let Ok(Some(memory)) = built else { return false };
+                match buddy {
+                    Some(buddy) => map.merge(writer, number, buddy, memory, entries.len()),
+                    None => map.replace(writer, number, memory, entries.len()),
                 }
-            }
-            return false;
-        }
-        let units = fitting(segment.live * 5 / 4);
-        if units >= segment.memory.units() {
-            return false;
-        }
-        let entries = self.entries(number);
-        let built = self.shared.arena(|arena| build(arena, hasher, &entries, units));
-        let Ok(Some(memory)) = built else { return false };
-        self.replace(writer, number, memory, entries.len());
-        true
+                true
+            })
     }
 
     /// The segment that was, or would be, split off the same one, and its live entries.
@@ -121,17 +118,27 @@ impl MapWriter {
         self.directory.len().ilog2()
     }
 
-    fn entries(&self, number: u32) -> Vec<Entry> {
-        let Some(segment) = &self.segments[number as usize] else { return Vec::new() };
-        let mut entries = Vec::with_capacity(segment.live);
-        for bucket in segment.buckets() {
+    /// Runs `f` with the entries of one or two segments, listed in a buffer that is kept: a fresh one of this
+    /// size costs the kernel more time than the rebuilding takes.
+    fn with_entries<R>(
+        &mut self,
+        numbers: [Option<u32>; 2],
+        f: impl FnOnce(&mut Self, &mut [Entry]) -> R,
+    ) -> R {
+        let mut entries = mem::take(&mut self.scratch);
+        let hasher = self.shared.hasher;
+        let segments = numbers.iter().flatten().filter_map(|&n| self.segments[n as usize].as_ref());
+        for bucket in segments.flat_map(Segment::buckets) {
             entries.extend(bucket.entries().map(|(_, key, value)| Entry {
-                hash: self.shared.hasher.hash(key),
+                hash: hasher.hash(key),
                 key,
                 value,
             }));
         }
-        entries
+        let result = f(self, &mut entries);
+        entries.clear();
+        self.scratch = entries;
+        result
     }
 
     /// Puts `memory` in place of segment `number`, same keys.
@@ -142,18 +149,20 @@ impl MapWriter {
         self.publish(number);
     }
 
-    fn split(&mut self, writer: &mut Writer, number: u32, entries: Vec<Entry>) -> Result<(), MapError> {
+    /// Makes two of segment `number`, by the next bit of the hash.
+    fn split(&mut self, writer: &mut Writer, number: u32, entries: &mut [Entry]) -> Result<(), MapError> {
         let Some(segment) = &self.segments[number as usize] else { return Err(MapError::Crowded) };
         let (depth, prefix) = (segment.depth, segment.prefix);
         if depth >= MAX_DEPTH {
             return Err(MapError::Crowded);
         }
-        let (low, high): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|e| e.hash.0 >> (63 - depth) & 1 == 0);
+        let upper = |e: &Entry| e.hash.0 >> (63 - depth) & 1 == 1;
+        entries.sort_unstable_by_key(upper);
+        let (low, high) = entries.split_at(entries.partition_point(|e| !upper(e)));
         let hasher = self.shared.hasher;
         let (a, b) = self.shared.arena(|arena| {
-            let a = build(arena, hasher, &low, fitting(low.len()))?.ok_or(MapError::Crowded)?;
-            let b = match build(arena, hasher, &high, fitting(high.len())) {
+            let a = build(arena, hasher, low, fitting(low.len()))?.ok_or(MapError::Crowded)?;
+            let b = match build(arena, hasher, high, fitting(high.len())) {
                 Ok(Some(b)) => b,
                 failed => {
                     // SAFETY: built just now, and seen by nobody else.

@@ -70,6 +70,8 @@ pub struct MapWriter {
     /// Slots (by address) refilled right after a move, and the epoch until which they may not be again.
     refilled: HashMap<usize, Epoch>,
     pub(super) retired: VecDeque<(Epoch, SegmentRef)>,
+    /// For the entries of a segment that is being rebuilt; empty in between.
+    pub(super) scratch: Vec<Entry>,
     untended: u32,
 }
 
@@ -85,6 +87,7 @@ impl MapWriter {
             resting: VecDeque::new(),
             refilled: HashMap::new(),
             retired: VecDeque::new(),
+            scratch: Vec::new(),
             untended: 0,
         }
     }
@@ -215,6 +218,7 @@ impl MapWriter {
             + self.resting.capacity() * size_of::<Resting>()
             + self.refilled.allocation_size()
             + self.retired.capacity() * size_of::<(Epoch, SegmentRef)>()
+            + self.scratch.capacity() * size_of::<Entry>()
     }
 
     /// Asks for the cache lines of `key`, which a following change of it will touch. For batches: prefetch a
