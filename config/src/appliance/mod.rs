@@ -1,11 +1,12 @@
 //! The appliance's configuration: EAL arguments, ports with their roles, lcores, and where the truth comes
 //! from (a board, or a declaration).
 //!
-//! RON text comes in. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `lcores`,
-//! `declared`) and only the types of this file go on: names are unique, indices exist, ranges hold.
+//! RON text comes in. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `prefix`,
+//! `lcores`, `declared`) and only the types of this file go on: names are unique, indices exist, ranges hold.
 
 mod declared;
 mod lcores;
+mod prefix;
 mod raw;
 mod roles;
 mod validate;
