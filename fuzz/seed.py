@@ -33,3 +33,8 @@ for target, names in SEEDS.items():
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).write_bytes(b"\xff\xff" + frames[name])
+
+folder = here / "corpus" / "config"
+folder.mkdir(parents=True, exist_ok=True)
+for example in sorted((here.parent / "examples").rglob("*.ron")):
+    (folder / "-".join(example.relative_to(here.parent / "examples").parts)).write_bytes(example.read_bytes())
