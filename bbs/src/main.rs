@@ -1,2 +1,105 @@
-//! x
-fn main() {}
+//! `stopover-bbs`: the board as a program. Reads its configuration, serves until told to stop, and ends with one
+//! message and a non-zero status if it cannot.
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use stopover_bbs::{
+    server::{Server, ServerConfig},
+    store::Redb,
+};
+use stopover_config::Endpoint;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The bulletin board: truth about hosts, networks and nodes.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration file (RON). The other options override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to serve gRPC: http://ADDRESS:PORT or unix:/PATH. May be repeated.
+    #[arg(long, value_name = "ENDPOINT")]
+    listen: Vec<Endpoint>,
+    /// The store's file; created if it does not exist.
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Where Prometheus scrapes.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// A host silent for this long is down.
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    lease_ms: Option<u64>,
+}
+
+impl Args {
+    fn resolve(self) -> anyhow::Result<(ServerConfig, PathBuf)> {
+        let (mut config, mut store) = match &self.config {
+            Some(path) => {
+                let file = stopover_config::bbs::load(path)?;
+                let mut config = ServerConfig::new(file.listen);
+                config.metrics = file.metrics;
+                config.heartbeat = file.heartbeat;
+                config.lease = file.host_timeout;
+                config.history = file.history;
+                config.watcher_backlog = file.watcher_backlog;
+                (config, Some(file.store))
+            }
+            None => (ServerConfig::new(Vec::new()), None),
+        };
+        if !self.listen.is_empty() {
+            config.listen = self.listen;
+        }
+        if let Some(lease_ms) = self.lease_ms {
+            config.lease = Duration::from_millis(lease_ms);
+            // A host must have a few chances to be heard.
+            config.heartbeat = config.heartbeat.min(config.lease / 4);
+        }
+        config.metrics = self.metrics.or(config.metrics);
+        store = self.store.or(store);
+        if config.listen.is_empty() {
+            bail!(
+                "nowhere to listen; expected `--listen http://ADDRESS:PORT`, `--listen unix:/PATH` or `--config FILE`"
+            );
+        }
+        let Some(store) = store else {
+            bail!("no store; expected `--store FILE` or `--config FILE`");
+        };
+        Ok((config, store))
+    }
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("stopover-bbs: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let (config, store) = args.resolve()?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+    runtime.block_on(serve(config, store))
+}
+
+async fn serve(config: ServerConfig, store: PathBuf) -> anyhow::Result<()> {
+    let store = tokio::task::spawn_blocking(move || Redb::open(&store)).await??;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut server = Server::start(config, Arc::new(store)).await?;
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        why = server.failure() => Some(why),
+    };
+    log::info!("stopping");
+    server.stop().await;
+    match failure {
+        Some(why) => bail!("{why}"),
+        None => Ok(()),
+    }
+}

@@ -1,1 +1,257 @@
-//! (being built)
+//! The board itself: a pure state machine. A [`Command`] goes in; an answer, the changes for watchers, the records
+//! for the store and the events for the operator come out. No clock, no files, no sockets, no randomness: the
+//! same commands at the same times make the same board.
+//!
+//! | File | What is there |
+//! |---|---|
+//! | `command` | what can be asked and answered |
+//! | `state` | the tables and the four ways to change them, each of which can be taken back |
+//! | `hosts` | registration, leases, fencing |
+//! | `nodes` | claims and their conflicts, joins, sync |
+//! | `operator` | declarations, deletions, loads |
+//! | `keys` | idempotency |
+//! | `record` | what is written down |
+//!
+//! The rules of conflict: a MAC is on one host of a network, an IP on one node of a network, a VTEP address and
+//! port on one host. The first holder keeps it. A claim may take over from a host that is down, since the holder no
+//! longer speaks for it; what the operator declared is never taken over.
+
+mod command;
+mod hosts;
+mod ips;
+mod keys;
+mod nodes;
+mod operator;
+pub mod record;
+mod state;
+
+pub use command::{Applied, Command, Key, Now, Outcome, Refusal, Session};
+pub use ips::Ips;
+pub use keys::REMEMBERED;
+pub use state::COMMIT_CHANGES;
+
+use crate::model::{DeclaredBy, Event, EventKind, Network};
+use hashbrown::{HashMap, HashSet};
+use keys::Keys;
+use record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write};
+use state::{EARLIER, MemberState, NodeState, OPERATOR, State};
+use stopover_config::net::{Mac, Vni};
+
+/// Events kept.
+pub const EVENTS_KEPT: u64 = 4096;
+/// Standing conflicts remembered, so that a claim repeated every few seconds is one event and not thousands.
+const CONFLICTS_REMEMBERED: usize = 8192;
+
+/// What does not change while the board runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Which start of the board this is; grows with each. Session numbers begin with it.
+    pub run: u32,
+    /// How long a host may be silent.
+    pub lease_ms: u64,
+    /// Most changes a history may keep: of a larger load, only the last are handed out.
+    pub keep_changes: usize,
+}
+
+/// Counts, for lists and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Hosts.
+    pub hosts: u64,
+    /// Of them, up.
+    pub hosts_up: u64,
+    /// Networks, declared or not.
+    pub networks: u64,
+    /// Nodes.
+    pub nodes: u64,
+    /// Memberships.
+    pub members: u64,
+}
+
+/// The board.
+pub struct Board {
+    state: State,
+    keys: Keys,
+    settings: Settings,
+    /// Sessions begun in this run.
+    sessions: u32,
+    events: u64,
+    /// Conflicts said and not resolved: who claims what, and what was said.
+    conflicts: HashMap<(Vni, Mac, u32), String>,
+    /// Refused registrations said.
+    host_conflicts: HashSet<String>,
+    /// Events of the command under way.
+    said: Vec<(EventKind, String)>,
+}
+
+impl Board {
+    /// An empty board. Records of an earlier run follow by the `restore_` methods, hosts first, then
+    /// [`Board::restored`].
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            state: State::new(settings.keep_changes),
+            keys: Keys::default(),
+            settings,
+            sessions: 0,
+            events: 0,
+            conflicts: HashMap::new(),
+            host_conflicts: HashSet::new(),
+            said: Vec::new(),
+        }
+    }
+
+    /// A host of an earlier run.
+    pub fn restore_host(&mut self, id: u32, record: HostRecord) {
+        self.state.put_host(id, Some(record));
+    }
+
+    /// A declaration of an earlier run.
+    pub fn restore_network(&mut self, network: Network) {
+        self.state.put_network(network.vni, Some(network));
+    }
+
+    /// A membership of an earlier run. Whether it has nodes is counted anew.
+    pub fn restore_member(&mut self, vni: Vni, host: u32, record: &MemberRecord) {
+        self.state.set_member(vni, host, |m| {
+            *m =
+                MemberState { joined: record.joined, declared: record.declared, join_session: EARLIER, ..*m };
+        });
+    }
+
+    /// A node of an earlier run.
+    pub fn restore_node(&mut self, vni: Vni, mac: Mac, record: NodeRecord) {
+        let speaker = if record.declared_by == DeclaredBy::Operator { OPERATOR } else { EARLIER };
+        let NodeRecord { host, generation, ips, .. } = record;
+        self.state.put_node(vni, mac, Some(NodeState { ips, generation, host, speaker }));
+    }
+
+    /// A remembered key of an earlier run.
+    pub fn restore_key(&mut self, place: u64, record: KeyRecord) {
+        self.keys.restore(place, record);
+    }
+
+    /// All records are back. Hosts that were up have a whole lease from now to register again.
+    pub fn restored(&mut self, revision: u64, next_host: u32, last_event: u64, now: Now) {
+        self.state.revision = revision;
+        self.state.next_host = next_host;
+        self.events = last_event;
+        let lease_until = now.lease_ms + self.settings.lease_ms;
+        for host in self.state.hosts.values_mut() {
+            host.lease_until = lease_until;
+        }
+        self.state.record(true);
+    }
+
+    /// Of the last command that changed anything.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.state.revision
+    }
+
+    /// The id the next new host will get.
+    #[must_use]
+    pub fn next_host(&self) -> u32 {
+        self.state.next_host
+    }
+
+    /// Counts of everything.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            hosts: self.state.hosts.len() as u64,
+            hosts_up: self.state.hosts.values().filter(|h| h.record.up).count() as u64,
+            networks: self.state.networks.len() as u64,
+            nodes: self.state.nodes,
+            members: self.state.members,
+        }
+    }
+
+    /// Nodes and networks of each host, by id.
+    #[must_use]
+    pub fn host_counts(&self) -> std::collections::HashMap<u32, (u64, u64)> {
+        self.state.hosts.iter().map(|(id, h)| (*id, (h.nodes, h.networks.len() as u64))).collect()
+    }
+
+    /// Nodes and members of each network, declared or not.
+    #[must_use]
+    pub fn network_counts(&self) -> std::collections::BTreeMap<Vni, (u64, u64)> {
+        let counts = |n: &state::NetworkState| (n.nodes.len() as u64, n.members.len() as u64);
+        self.state.networks.iter().map(|(vni, n)| (*vni, counts(n))).collect()
+    }
+
+    /// Does one command. A refused one changes nothing (a heartbeat it may have carried still counts).
+    pub fn apply(&mut self, now: Now, key: Option<Key>, command: Command) -> Applied {
+        if let Some(result) = key.as_ref().and_then(|key| self.keys.look(key)) {
+            return Applied { result, commits: Vec::new(), writes: Vec::new(), events: Vec::new() };
+        }
+        // A session ends with the process: a registration repeated after a restart must be done again.
+        let durable_key = !matches!(command, Command::Register(_));
+        let result = self.run(now, command);
+        if result.is_err() {
+            self.state.undo();
+        }
+        let (commits, mut writes) = self.state.finish();
+        let result = result.map(|outcome| outcome.at(self.state.revision));
+        if let (Ok(outcome), Some(key)) = (&result, key) {
+            let durable = durable_key && !writes.is_empty();
+            self.keys.remember(key, outcome, durable, &mut writes);
+        }
+        let events = self.number_events(now, &mut writes);
+        Applied { result, commits, writes, events }
+    }
+
+    fn run(&mut self, now: Now, command: Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::Register(registration) => self.register(now, registration),
+            Command::Heartbeat(session) => self.speaking(now, &session).map(|_| DONE),
+            Command::Deregister { session, withdraw_all } => self.deregister(now, &session, withdraw_all),
+            Command::Claim { session, claims } => self.claim(now, &session, claims),
+            Command::Withdraw { session, nodes } => self.withdraw(now, &session, &nodes),
+            Command::Join { session, networks } => self.join(now, &session, &networks),
+            Command::Leave { session, networks } => self.leave(now, &session, &networks),
+            Command::SyncClaims(session) => self.sync_claims(now, &session),
+            Command::Declare(row) => self.declare(row),
+            Command::Delete(target) => self.delete(target),
+            Command::Load(rows) => self.load(rows),
+            Command::Tick => {
+                self.tick(now);
+                Ok(DONE)
+            }
+        }
+    }
+
+    fn say(&mut self, kind: EventKind, text: String) {
+        self.said.push((kind, text));
+    }
+
+    fn number_events(&mut self, now: Now, writes: &mut Vec<Write>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (kind, text) in std::mem::take(&mut self.said) {
+            self.events += 1;
+            let number = self.events;
+            let event = Event { number, unix_ms: now.unix_ms, kind, text, revision: self.state.revision };
+            writes.push(Write::Event(number, Some(event.clone())));
+            if let Some(old) = number.checked_sub(EVENTS_KEPT).filter(|old| *old > 0) {
+                writes.push(Write::Event(old, None));
+            }
+            events.push(event);
+        }
+        events
+    }
+}
+
+/// To be given its revision by [`Outcome::at`].
+const DONE: Outcome = Outcome::Done { revision: 0 };
+
+impl Outcome {
+    fn at(mut self, now: u64) -> Self {
+        match &mut self {
+            Self::Done { revision }
+            | Self::Registered { revision, .. }
+            | Self::Claimed { revision, .. }
+            | Self::Synced { revision, .. } => *revision = now,
+        }
+        self
+    }
+}

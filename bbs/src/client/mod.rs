@@ -12,6 +12,8 @@ mod session;
 pub use crate::model::{
     Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Network, Node, Row, RowError, Target,
 };
+#[cfg(feature = "server")]
+pub(crate) use connect::MAX_MESSAGE_BYTES;
 pub use connect::connect;
 pub use error::{Error, Reason};
 pub use operator::{

@@ -1,1 +1,226 @@
-//! (being built)
+//! The board served: sockets, gRPC, the one writing thread, watches, metrics.
+//!
+//! | File | What is there |
+//! |---|---|
+//! | `listen` | sockets; the seam for TLS |
+//! | `identity` | who calls, and for whom it may speak |
+//! | `rpc` | the service: messages in, checked, to the engine, answers out |
+//! | `load`, `lists`, `watch` | its streaming calls |
+//! | `engine` | the one thread that changes the board; group commit |
+//! | `history`, `cursor`, `follower` | what a watcher is sent, and in which order |
+//! | `watchers`, `metrics` | what the operator sees of it |
+
+mod cursor;
+mod engine;
+mod follower;
+mod history;
+mod identity;
+mod listen;
+mod lists;
+mod load;
+mod metrics;
+mod refuse;
+mod rpc;
+mod watch;
+mod watchers;
+
+pub use engine::{Engine, Started, Stopped, restore, start as start_engine};
+pub use follower::{Follower, Frame, Interest};
+pub use history::{History, Since};
+pub use identity::Proven;
+pub use metrics::Metrics;
+pub use watchers::Watchers;
+
+use crate::{client::MAX_MESSAGE_BYTES, proto::v1::board_server::BoardServer, store::Store};
+use anyhow::Context;
+use listen::Listener;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use stopover_config::Endpoint;
+use tokio::{sync::watch as signal, task::JoinSet};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+
+/// Connections that do not end by themselves are cut after this long.
+const GRACE: Duration = Duration::from_millis(1500);
+/// A peer that answers no HTTP/2 ping for this long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// How the board is to run.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where gRPC is served.
+    pub listen: Vec<Endpoint>,
+    /// Where Prometheus scrapes.
+    pub metrics: Option<SocketAddr>,
+    /// How often hosts are asked to show that they live.
+    pub heartbeat: Duration,
+    /// Without a sign of life for this long a host is down.
+    pub lease: Duration,
+    /// Changes kept for watchers to resume.
+    pub history: usize,
+    /// More changes behind than this, and a watcher is sent a snapshot instead.
+    pub watcher_backlog: usize,
+}
+
+impl ServerConfig {
+    /// With the defaults for everything else.
+    #[must_use]
+    pub fn new(listen: Vec<Endpoint>) -> Self {
+        Self {
+            listen,
+            metrics: None,
+            heartbeat: Duration::from_secs(1),
+            lease: Duration::from_secs(5),
+            history: 1 << 18,
+            watcher_backlog: 1 << 17,
+        }
+    }
+}
+
+/// A running board.
+pub struct Server {
+    endpoints: Vec<Endpoint>,
+    metrics: Option<SocketAddr>,
+    stop: signal::Sender<bool>,
+    failed: signal::Receiver<Option<String>>,
+    tasks: JoinSet<anyhow::Result<()>>,
+    sockets: Vec<PathBuf>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens every socket, reads the store, and serves. Nothing is half started: an error leaves nothing running.
+    pub async fn start(config: ServerConfig, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let mut listeners = Vec::new();
+        let mut endpoints = Vec::new();
+        for endpoint in &config.listen {
+            let (listener, endpoint) = listen::listen(endpoint).await?;
+            listeners.push(listener);
+            endpoints.push(endpoint);
+        }
+        let metrics_listener = match config.metrics {
+            Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(|| {
+                format!(
+                    "cannot serve metrics on {address}; expected a free port of an address of this machine"
+                )
+            })?),
+            None => None,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let watchers = Arc::new(Watchers::default());
+        let started = engine::start(store.clone(), config.lease, config.history, metrics.clone())?;
+        let (stop, stopping) = signal::channel(false);
+        let service = rpc::Rpc {
+            engine: started.engine,
+            history: started.history,
+            store,
+            events: started.events,
+            watchers: watchers.clone(),
+            metrics: metrics.clone(),
+            lease: config.lease,
+            heartbeat: config.heartbeat,
+            backlog: config.watcher_backlog as u64,
+            stopping: stopping.clone(),
+        };
+        let service = BoardServer::new(service)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let mut tasks = JoinSet::new();
+        let mut sockets = Vec::new();
+        for listener in listeners {
+            let router = tonic::transport::Server::builder()
+                .tcp_nodelay(true)
+                .http2_keepalive_interval(Some(KEEPALIVE))
+                .http2_keepalive_timeout(Some(KEEPALIVE))
+                .add_service(service.clone());
+            let stopped = until(stopping.clone());
+            match listener {
+                Listener::Tcp(l) => tasks.spawn(async move {
+                    let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(l), |stream| {
+                        stream.inspect(|s| {
+                            // Latency, not correctness.
+                            let _ = s.set_nodelay(true);
+                        })
+                    });
+                    Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
+                }),
+                Listener::Unix(l, path) => {
+                    sockets.push(path);
+                    tasks.spawn(async move {
+                        let incoming = UnixListenerStream::new(l);
+                        Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
+                    })
+                }
+            };
+        }
+        let metrics_address = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
+        if let Some(listener) = metrics_listener {
+            let stopped = until(stopping.clone());
+            tasks.spawn(async move { Ok(metrics::serve(listener, metrics, watchers, stopped).await?) });
+        }
+        for endpoint in &endpoints {
+            log::info!("listening on {endpoint}");
+        }
+        Ok(Self {
+            endpoints,
+            metrics: metrics_address,
+            stop,
+            failed: started.failed,
+            tasks,
+            sockets,
+            thread: started.thread,
+        })
+    }
+
+    /// Where it listens, with the ports really taken.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Where metrics are, with the port really taken.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Resolves when the board cannot go on, with the reason.
+    pub async fn failure(&mut self) -> String {
+        let store_failed = async {
+            match self.failed.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => "the board's thread ended".to_owned(),
+            }
+        };
+        tokio::select! {
+            why = store_failed => why,
+            Some(ended) = self.tasks.join_next() => match ended {
+                Ok(Ok(())) => "a listener ended".to_owned(),
+                Ok(Err(e)) => format!("a listener ended: {e:#}"),
+                Err(e) => format!("a listener ended: {e}"),
+            },
+        }
+    }
+
+    /// Takes no more calls, ends the watches, finishes what has begun. What was acknowledged is on the disk
+    /// already; this is courtesy.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let ended =
+            tokio::time::timeout(GRACE, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            self.tasks.shutdown().await;
+        }
+        for socket in &self.sockets {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(socket);
+        }
+        let thread = self.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// Resolves when the board is to stop.
+async fn until(mut stopping: signal::Receiver<bool>) {
+    // An error means that the server is gone altogether.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}

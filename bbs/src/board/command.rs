@@ -1,0 +1,198 @@
+//! What can be asked of the board, and what it can answer.
+
+use super::record::{Commit, Write};
+use crate::{
+    model::{Claim, Event, Id, Row, RowError, Target},
+    proto::parse::Registration,
+};
+use std::fmt;
+use stopover_config::net::{HostName, Mac, Vni};
+
+/// The time, as an argument: the board has no clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Milliseconds since 1970, for people.
+    pub unix_ms: u64,
+    /// Milliseconds of listening since some beginning, for leases. Stands still while the board does not listen,
+    /// so that no host is declared down for the board's own pauses.
+    pub lease_ms: u64,
+}
+
+/// The idempotency key of a request and a fingerprint of its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// From the caller.
+    pub id: Id,
+    /// Of the contents.
+    pub fingerprint: u64,
+}
+
+/// Which registration speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The host.
+    pub host: HostName,
+    /// The number it was given.
+    pub number: u64,
+}
+
+/// Everything that changes the board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A host announces itself and begins a session.
+    Register(Registration),
+    /// It is alive.
+    Heartbeat(Session),
+    /// It says goodbye.
+    Deregister {
+        /// Who.
+        session: Session,
+        /// Delete its own nodes and joins.
+        withdraw_all: bool,
+    },
+    /// It has these nodes; each is judged by itself.
+    Claim {
+        /// Who.
+        session: Session,
+        /// No node twice.
+        claims: Vec<Claim>,
+    },
+    /// It has these no more.
+    Withdraw {
+        /// Who.
+        session: Session,
+        /// Keys.
+        nodes: Vec<(Vni, Mac)>,
+    },
+    /// It wants flooded frames.
+    Join {
+        /// Who.
+        session: Session,
+        /// With `segment`.
+        networks: Vec<(Vni, bool)>,
+    },
+    /// It wants them no more.
+    Leave {
+        /// Who.
+        session: Session,
+        /// Where.
+        networks: Vec<Vni>,
+    },
+    /// It has nothing but what it claimed and joined in this session.
+    SyncClaims(Session),
+    /// The operator declares one thing.
+    Declare(Row),
+    /// The operator deletes one thing.
+    Delete(Target),
+    /// The operator declares many things, all or nothing; with the rows' numbers.
+    Load(Vec<(u64, Row)>),
+    /// Time has passed.
+    Tick,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is so, at this revision.
+    Done {
+        /// The board's revision after it.
+        revision: u64,
+    },
+    /// A session has begun.
+    Registered {
+        /// The host's id.
+        host_id: u32,
+        /// The session's number.
+        session: u64,
+        /// The board's revision after it.
+        revision: u64,
+    },
+    /// Claims were judged.
+    Claimed {
+        /// The board's revision after it.
+        revision: u64,
+        /// How many.
+        judged: u32,
+        /// Which of them were refused, by position, and why.
+        refused: Vec<(u32, String)>,
+    },
+    /// Stale nodes were deleted.
+    Synced {
+        /// The board's revision after it.
+        revision: u64,
+        /// How many nodes.
+        nodes_deleted: u64,
+    },
+}
+
+/// Why nothing was done. Each carries a sentence that names holders and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Somebody else holds the MAC, IP or VTEP.
+    Conflict(String),
+    /// No such thing.
+    NotFound(String),
+    /// No such session since the board started.
+    Unregistered(String),
+    /// A later registration has replaced this session.
+    Fenced(String),
+    /// Others depend on it.
+    InUse(String),
+    /// The key belongs to another request.
+    KeyReused,
+    /// Rows of a load are wrong.
+    Rows {
+        /// The first few.
+        errors: Vec<RowError>,
+        /// How many were found.
+        total: u64,
+    },
+}
+
+impl Refusal {
+    /// The one word of the `.proto`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Conflict(_) | Self::Rows { .. } => "conflict",
+            Self::NotFound(_) => "not-found",
+            Self::Unregistered(_) => "unregistered",
+            Self::Fenced(_) => "fenced",
+            Self::InUse(_) => "in-use",
+            Self::KeyReused => "key-reused",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(why)
+            | Self::NotFound(why)
+            | Self::Unregistered(why)
+            | Self::Fenced(why)
+            | Self::InUse(why) => f.write_str(why),
+            Self::KeyReused => f.write_str(
+                "the idempotency key belongs to a different request: take a new key for each request, and the \
+                 same only to repeat one",
+            ),
+            Self::Rows { errors, total } => {
+                write!(f, "{total} rows are wrong")?;
+                errors.iter().try_for_each(|e| write!(f, "; row {}: {}", e.number, e.why))
+            }
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Applied {
+    /// The answer.
+    pub result: Result<Outcome, Refusal>,
+    /// For watchers, in order. Of a very large load only as many of the last as a history may keep.
+    pub commits: Vec<Commit>,
+    /// For the store. Must be durable before `result` is told or `commits` are shown to anyone.
+    pub writes: Vec<Write>,
+    /// For the operator; they are among `writes` too.
+    pub events: Vec<Event>,
+}

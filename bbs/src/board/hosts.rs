@@ -1,0 +1,194 @@
+//! Hosts that speak for themselves: registration, leases, fencing.
+
+use super::{
+    Board, CONFLICTS_REMEMBERED, DONE, Now, Outcome, Refusal, Session,
+    record::HostRecord,
+    state::{EARLIER, OPERATOR},
+};
+use crate::{
+    model::{DeclaredBy, EventKind},
+    proto::parse::Registration,
+};
+use std::net::IpAddr;
+
+impl Board {
+    pub(super) fn register(&mut self, now: Now, r: Registration) -> Result<Outcome, Refusal> {
+        let known = self.state.by_name.get(&r.host).copied();
+        if let Err(refusal) = self.vteps_are_free(&r.vteps, r.udp_port, known) {
+            self.say_host_conflict(format!("registration of host {} refused: {refusal}", r.host));
+            return Err(refusal);
+        }
+        let id = known.unwrap_or_else(|| self.new_host_id());
+        let before = self.state.hosts.get(&id).map(|h| (h.record.up, h.session, h.instance));
+        let record = HostRecord {
+            name: r.host.clone(),
+            vteps: r.vteps,
+            udp_port: r.udp_port,
+            declared_by: DeclaredBy::Appliance,
+            up: true,
+        };
+        self.state.put_host(id, Some(record));
+        self.sessions += 1;
+        let session = self.sessions;
+        if let Some(host) = self.state.hosts.get_mut(&id) {
+            host.session = session;
+            host.session_nodes = 0;
+            host.instance = r.instance;
+            host.lease_until = now.lease_ms + self.settings.lease_ms;
+        }
+        match before {
+            Some((true, old, instance)) if old != 0 && instance != r.instance => {
+                let text =
+                    format!("host {}: another process has registered and replaces the one before", r.host);
+                self.say(EventKind::HostReplaced, text);
+            }
+            Some((true, ..)) => {}
+            _ => self.say(EventKind::HostUp, format!("host {} has registered", r.host)),
+        }
+        let number = u64::from(self.settings.run) << 32 | u64::from(session);
+        Ok(Outcome::Registered { host_id: id, session: number, revision: 0 })
+    }
+
+    /// A host that cannot register tries for ever: one event says it.
+    fn say_host_conflict(&mut self, text: String) {
+        if self.host_conflicts.len() >= CONFLICTS_REMEMBERED {
+            self.host_conflicts.clear();
+        }
+        if self.host_conflicts.insert(text.clone()) {
+            self.say(EventKind::Conflict, text);
+        }
+    }
+
+    /// Refuses VTEPs that another host has.
+    pub(super) fn vteps_are_free(
+        &self,
+        vteps: &[IpAddr],
+        port: u16,
+        own: Option<u32>,
+    ) -> Result<(), Refusal> {
+        for vtep in vteps {
+            if let Some(holder) = self.state.by_vtep.get(&(*vtep, port)).filter(|h| Some(**h) != own) {
+                let up = self.state.hosts.get(holder).is_some_and(|h| h.record.up);
+                return Err(Refusal::Conflict(format!(
+                    "VTEP {vtep} port {port} is held by host {} ({}): give this host another address, or delete \
+                     that host if it no longer exists",
+                    self.state.name(*holder),
+                    if up { "up" } else { "down" },
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn new_host_id(&mut self) -> u32 {
+        let id = self.state.next_host;
+        self.state.next_host += 1;
+        id
+    }
+
+    /// The host of a session that may speak. It is alive: its lease is renewed, and it is up.
+    pub(super) fn speaking(&mut self, now: Now, session: &Session) -> Result<u32, Refusal> {
+        let name = &session.host;
+        let unregistered = || {
+            Refusal::Unregistered(format!(
+                "host {name} has no session {:#x} since the board started: register, then claim again",
+                session.number
+            ))
+        };
+        let id = *self.state.by_name.get(name).ok_or_else(unregistered)?;
+        let host = self.state.hosts.get_mut(&id).ok_or_else(unregistered)?;
+        let own_run = session.number >> 32 == u64::from(self.settings.run);
+        let number = session.number as u32;
+        if !own_run || host.session == 0 || number > host.session || number == 0 {
+            return Err(unregistered());
+        }
+        if number < host.session {
+            return Err(Refusal::Fenced(format!(
+                "host {name} has been registered again by a later process or connection: this session is over; if \
+                 two appliances bear this name, rename one"
+            )));
+        }
+        host.lease_until = now.lease_ms + self.settings.lease_ms;
+        if !host.record.up {
+            let record = HostRecord { up: true, ..host.record.clone() };
+            self.state.put_host(id, Some(record));
+            self.say(EventKind::HostUp, format!("host {name} is back"));
+        }
+        Ok(id)
+    }
+
+    pub(super) fn deregister(
+        &mut self,
+        now: Now,
+        session: &Session,
+        withdraw_all: bool,
+    ) -> Result<Outcome, Refusal> {
+        let id = self.speaking(now, session)?;
+        if withdraw_all {
+            self.sweep(id, |speaker| speaker != OPERATOR);
+        }
+        self.mark_down(id, "has said goodbye");
+        Ok(DONE)
+    }
+
+    fn mark_down(&mut self, id: u32, why: &str) {
+        let Some(host) = self.state.hosts.get_mut(&id) else { return };
+        host.session = 0;
+        host.session_nodes = 0;
+        let record = HostRecord { up: false, ..host.record.clone() };
+        let text = format!("host {} {why}; its {} nodes stay", record.name, host.nodes);
+        self.state.put_host(id, Some(record));
+        self.say(EventKind::HostDown, text);
+    }
+
+    /// Hosts whose lease has run out are down. Their session lives on, so that a late heartbeat brings them back.
+    pub(super) fn tick(&mut self, now: Now) {
+        let mut late: Vec<u32> = self
+            .state
+            .hosts
+            .iter()
+            .filter(|(_, h)| h.record.up && h.record.declared_by == DeclaredBy::Appliance)
+            .filter(|(_, h)| h.lease_until <= now.lease_ms)
+            .map(|(id, _)| *id)
+            .collect();
+        late.sort_unstable();
+        for id in late {
+            if let Some(host) = self.state.hosts.get(&id) {
+                let record = HostRecord { up: false, ..host.record.clone() };
+                let text = format!(
+                    "host {} has been silent for {} ms and is down; its {} nodes stay",
+                    record.name, self.settings.lease_ms, host.nodes
+                );
+                self.state.put_host(id, Some(record));
+                self.say(EventKind::HostDown, text);
+            }
+        }
+    }
+
+    /// Deletes a host's nodes and joins whose speaker is to go. How many nodes.
+    pub(super) fn sweep(&mut self, id: u32, mut goes: impl FnMut(u32) -> bool) -> u64 {
+        let Some(host) = self.state.hosts.get(&id) else { return 0 };
+        let networks: Vec<_> = host.networks.iter().copied().collect();
+        let mut deleted = 0;
+        for vni in networks {
+            let Some(network) = self.state.networks.get(&vni) else { continue };
+            let leaves = network.members.get(&id).is_some_and(|m| m.joined.is_some() && goes(m.join_session));
+            let mut macs: Vec<_> = network
+                .nodes
+                .iter()
+                .filter(|(_, n)| n.host == id && goes(n.speaker))
+                .map(|(mac, _)| *mac)
+                .collect();
+            // The order of a hash map is nobody's business.
+            macs.sort_unstable();
+            deleted += macs.len() as u64;
+            for mac in macs {
+                self.state.put_node(vni, mac, None);
+            }
+            if leaves {
+                self.state.set_member(vni, id, |m| (m.joined, m.join_session) = (None, EARLIER));
+            }
+        }
+        deleted
+    }
+}

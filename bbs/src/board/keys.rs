@@ -1,0 +1,56 @@
+//! The memory of idempotency keys: bounded, oldest forgotten first.
+
+use super::{
+    command::{Key, Outcome, Refusal},
+    record::{KeyRecord, Write},
+};
+use crate::model::Id;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+
+/// Requests remembered. A client repeats a request within a minute or not at all; this is minutes of a busy board.
+pub const REMEMBERED: usize = 8192;
+
+#[derive(Default)]
+pub(super) struct Keys {
+    by_id: HashMap<Id, (u64, Outcome)>,
+    /// In order, with the place in the store, if it is there.
+    order: VecDeque<(u64, Id, bool)>,
+    next: u64,
+}
+
+impl Keys {
+    /// What was answered to this request before, if it was.
+    pub fn look(&self, key: &Key) -> Option<Result<Outcome, Refusal>> {
+        let (fingerprint, outcome) = self.by_id.get(&key.id)?;
+        Some(if *fingerprint == key.fingerprint { Ok(outcome.clone()) } else { Err(Refusal::KeyReused) })
+    }
+
+    /// Remembers; `durable` says that the request wrote something, so that the key shall outlive the process.
+    pub fn remember(&mut self, key: Key, outcome: &Outcome, durable: bool, writes: &mut Vec<Write>) {
+        let place = self.next;
+        self.insert(place, key, outcome.clone(), durable);
+        if durable {
+            let record = KeyRecord { id: key.id, fingerprint: key.fingerprint, outcome: outcome.clone() };
+            writes.push(Write::Key(place, Some(record)));
+        }
+        while self.order.len() > REMEMBERED {
+            if let Some((place, id, stored)) = self.order.pop_front() {
+                self.by_id.remove(&id);
+                if stored {
+                    writes.push(Write::Key(place, None));
+                }
+            }
+        }
+    }
+
+    pub fn restore(&mut self, place: u64, record: KeyRecord) {
+        self.insert(place, Key { id: record.id, fingerprint: record.fingerprint }, record.outcome, true);
+    }
+
+    fn insert(&mut self, place: u64, key: Key, outcome: Outcome, stored: bool) {
+        self.next = self.next.max(place + 1);
+        self.order.push_back((place, key.id, stored));
+        self.by_id.insert(key.id, (key.fingerprint, outcome));
+    }
+}

@@ -1,0 +1,190 @@
+//! What the operator declares and deletes. She never takes anything over: a conflict is hers to decide.
+
+use super::{
+    Board, DONE, Outcome, Refusal,
+    record::HostRecord,
+    state::{NodeState, OPERATOR},
+};
+use crate::model::{DeclaredBy, EventKind, Network, Row, RowError, Target};
+use stopover_config::{
+    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
+    net::{HostName, Mac, Vni},
+};
+
+/// Errors of a load that are named; the rest are counted.
+const ERRORS_NAMED: usize = 20;
+
+impl Board {
+    pub(super) fn declare(&mut self, row: Row) -> Result<Outcome, Refusal> {
+        let text = describe(&row);
+        match self.declare_row(row) {
+            Ok(()) => {
+                self.say(EventKind::Operator, format!("declared {text}"));
+                Ok(DONE)
+            }
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Conflict(_)) {
+                    self.say(EventKind::Conflict, format!("declaration of {text} refused: {refusal}"));
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    fn declare_row(&mut self, row: Row) -> Result<(), Refusal> {
+        match row {
+            Row::Host(row) => self.declare_host(row),
+            Row::Network(row) => {
+                let NetworkRow { vni, name, flood, mtu } = row;
+                let network = Network { vni, name: name.unwrap_or_default(), flood, mtu };
+                self.state.put_network(vni, Some(network));
+                Ok(())
+            }
+            Row::Node(row) => self.declare_node(row),
+            Row::Member(MemberRow { vni, host, segment }) => {
+                let host = self.known_host(&host)?;
+                self.state.set_member(vni, host, |m| m.declared = Some(segment));
+                Ok(())
+            }
+        }
+    }
+
+    fn declare_host(&mut self, row: HostRow) -> Result<(), Refusal> {
+        let HostRow { name, vteps, udp_port } = row;
+        let known = self.state.by_name.get(&name).copied();
+        if let Some(host) = known.and_then(|id| self.state.hosts.get(&id))
+            && host.record.declared_by == DeclaredBy::Appliance
+            && host.record.up
+        {
+            if host.record.vteps == vteps && host.record.udp_port == udp_port {
+                return Ok(());
+            }
+            return Err(Refusal::Conflict(format!(
+                "host {name} is registered by its own appliance, with other VTEPs: change the appliance's \
+                 configuration, or stop it first"
+            )));
+        }
+        self.vteps_are_free(&vteps, udp_port, known)?;
+        let id = known.unwrap_or_else(|| self.new_host_id());
+        let declared_by = DeclaredBy::Operator;
+        self.state.put_host(id, Some(HostRecord { name, vteps, udp_port, declared_by, up: true }));
+        Ok(())
+    }
+
+    fn known_host(&self, name: &HostName) -> Result<u32, Refusal> {
+        self.state.by_name.get(name).copied().ok_or_else(|| {
+            Refusal::NotFound(format!("there is no host {name}: declare it first, or start its appliance"))
+        })
+    }
+
+    fn declare_node(&mut self, row: NodeRow) -> Result<(), Refusal> {
+        let NodeRow { vni, mac, host, ips } = row;
+        let host = self.known_host(&host)?;
+        let ips = ips.into_iter().collect();
+        if let Some(holder) = self.holders(vni, mac, &ips, host).first() {
+            return Err(Refusal::Conflict(self.describe(holder, vni, mac)));
+        }
+        let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
+        let generation = old.map_or(self.state.coming(), |n| n.generation);
+        self.state.put_node(vni, mac, Some(NodeState { ips, generation, host, speaker: OPERATOR }));
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, target: Target) -> Result<Outcome, Refusal> {
+        let text = match target {
+            Target::Host { name, cascade } => self.delete_host(&name, cascade)?,
+            Target::Network { vni } => {
+                if self.state.networks.get(&vni).is_none_or(|n| n.declared.is_none()) {
+                    return Err(Refusal::NotFound(format!("nobody has declared network {vni}")));
+                }
+                self.state.put_network(vni, None);
+                format!("network {vni}")
+            }
+            Target::Node { vni, mac } => self.delete_node(vni, mac)?,
+            Target::Member { vni, host } => {
+                let id = self.known_host(&host)?;
+                if self.state.member(vni, id).is_none_or(|m| m.declared.is_none()) {
+                    return Err(Refusal::NotFound(format!(
+                        "no operator has declared host {host} a member of VNI {vni}; a membership by nodes or by \
+                         the appliance ends with them"
+                    )));
+                }
+                self.state.set_member(vni, id, |m| m.declared = None);
+                format!("member {host} of VNI {vni}")
+            }
+        };
+        self.say(EventKind::Operator, format!("deleted {text}"));
+        Ok(DONE)
+    }
+
+    fn delete_node(&mut self, vni: Vni, mac: Mac) -> Result<String, Refusal> {
+        let Some(node) = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)) else {
+            return Err(Refusal::NotFound(format!("there is no node {mac} in VNI {vni}")));
+        };
+        let text = format!("node {mac} in VNI {vni} of host {}", self.state.name(node.host));
+        self.state.put_node(vni, mac, None);
+        Ok(text)
+    }
+
+    fn delete_host(&mut self, name: &HostName, cascade: bool) -> Result<String, Refusal> {
+        let id = self.known_host(name)?;
+        let Some(host) = self.state.hosts.get(&id) else {
+            return Err(Refusal::NotFound(format!("there is no host {name}")));
+        };
+        let record = &host.record;
+        if record.declared_by == DeclaredBy::Appliance && record.up {
+            return Err(Refusal::InUse(format!("host {name} is alive: stop its appliance first")));
+        }
+        let (nodes, networks) = (host.nodes, host.networks.len());
+        if !cascade && (nodes > 0 || networks > 0) {
+            return Err(Refusal::InUse(format!(
+                "host {name} has {nodes} nodes and is a member of {networks} networks: delete them first, or with \
+                 the host (cascade)"
+            )));
+        }
+        let members: Vec<_> = host.networks.iter().copied().collect();
+        self.sweep(id, |_| true);
+        for vni in members {
+            if self.state.member(vni, id).is_some() {
+                self.state.set_member(vni, id, |m| (m.joined, m.declared) = (None, None));
+            }
+        }
+        self.state.put_host(id, None);
+        Ok(format!("host {name} with {nodes} nodes"))
+    }
+
+    /// All rows or none. Hosts and networks come first, whatever the order, since the others name them.
+    pub(super) fn load(&mut self, rows: Vec<(u64, Row)>) -> Result<Outcome, Refusal> {
+        let count = rows.len();
+        let next_host = self.state.next_host;
+        let (first, second): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(_, row)| matches!(row, Row::Host(_) | Row::Network(_)));
+        let mut errors = Vec::new();
+        let mut total = 0;
+        for (number, row) in first.into_iter().chain(second) {
+            if let Err(refusal) = self.declare_row(row) {
+                total += 1;
+                if errors.len() < ERRORS_NAMED {
+                    errors.push(RowError { number, why: refusal.to_string() });
+                }
+            }
+        }
+        if total > 0 {
+            self.state.next_host = next_host;
+            let first = errors.first().map(|e| format!("row {}: {}", e.number, e.why)).unwrap_or_default();
+            self.say(EventKind::Conflict, format!("load of {count} rows refused, {total} wrong; {first}"));
+            return Err(Refusal::Rows { errors, total });
+        }
+        self.say(EventKind::Operator, format!("loaded {count} rows"));
+        Ok(DONE)
+    }
+}
+
+fn describe(row: &Row) -> String {
+    match row {
+        Row::Host(r) => format!("host {}", r.name),
+        Row::Network(r) => format!("network {}", r.vni),
+        Row::Node(r) => format!("node {} in VNI {} on host {}", r.mac, r.vni, r.host),
+        Row::Member(r) => format!("member {} of VNI {}", r.host, r.vni),
+    }
+}

@@ -1,0 +1,115 @@
+//! What the board wants written down: the durable part of its state, a record at a time. A store keeps these and
+//! gives them back; it need not know what they mean.
+
+use super::{Ips, Outcome};
+use crate::model::{Change, DeclaredBy, Event, Host, Id, Network, Node};
+use std::net::IpAddr;
+use stopover_config::net::{HostName, Mac, Vni};
+
+/// A host, without its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRecord {
+    /// Name, unique.
+    pub name: HostName,
+    /// 1 to 4.
+    pub vteps: Vec<IpAddr>,
+    /// VXLAN port, host byte order.
+    pub udp_port: u16,
+    /// Who speaks for it.
+    pub declared_by: DeclaredBy,
+    /// As last seen.
+    pub up: bool,
+}
+
+impl HostRecord {
+    /// As watchers see it.
+    #[must_use]
+    pub fn to_host(&self, id: u32) -> Host {
+        Host {
+            id,
+            name: self.name.clone(),
+            vteps: self.vteps.clone(),
+            udp_port: self.udp_port,
+            declared_by: self.declared_by,
+            up: self.up,
+        }
+    }
+}
+
+/// Why a host is member of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemberRecord {
+    /// Its appliance joined; with `segment`.
+    pub joined: Option<bool>,
+    /// The operator declared it; with `segment`.
+    pub declared: Option<bool>,
+    /// It has nodes there.
+    pub has_nodes: bool,
+}
+
+impl MemberRecord {
+    /// What watchers see: `segment` if it is a member at all.
+    #[must_use]
+    pub fn visible(&self) -> Option<bool> {
+        let segment = self.joined == Some(true) || self.declared == Some(true);
+        (self.joined.is_some() || self.declared.is_some() || self.has_nodes).then_some(segment)
+    }
+}
+
+/// A node, without its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Where it is.
+    pub host: u32,
+    /// Revision in which it came there.
+    pub generation: u64,
+    /// Who said so.
+    pub declared_by: DeclaredBy,
+    /// Its addresses.
+    pub ips: Ips,
+}
+
+impl NodeRecord {
+    /// As watchers see it.
+    #[must_use]
+    pub fn to_node(&self, vni: Vni, mac: Mac) -> Node {
+        Node { vni, mac, ips: self.ips.to_vec(), host_id: self.host, generation: self.generation }
+    }
+}
+
+/// The outcome of a request, remembered by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The request's key.
+    pub id: Id,
+    /// Of the request's contents.
+    pub fingerprint: u64,
+    /// What was answered.
+    pub outcome: Outcome,
+}
+
+/// One record to write; `None` removes it. Later ones win.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// By id.
+    Host(u32, Option<HostRecord>),
+    /// A declaration.
+    Network(Vni, Option<Network>),
+    /// By network and host.
+    Member(Vni, u32, Option<MemberRecord>),
+    /// By network and MAC.
+    Node(Vni, Mac, Option<NodeRecord>),
+    /// By its place in the memory of keys.
+    Key(u64, Option<KeyRecord>),
+    /// By number.
+    Event(u64, Option<Event>),
+}
+
+/// The changes of one revision, as watchers get them; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// One more than the commit before.
+    pub revision: u64,
+    /// In order.
+    pub changes: Vec<Change>,
+}

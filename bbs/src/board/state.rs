@@ -1,0 +1,394 @@
+//! The tables and the only four ways to change them. Each keeps every index and count in step, notes what
+//! watchers and the store must learn, and can be taken back: a command that fails half way leaves no trace.
+
+use super::{
+    Ips,
+    record::{Commit, HostRecord, MemberRecord, NodeRecord, Write},
+};
+use crate::model::{Change, DeclaredBy, Id, Network};
+use hashbrown::HashMap;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+};
+use stopover_config::net::{HostName, Mac, Vni};
+
+/// Most changes of one revision: what is sent to a watcher in one piece.
+pub const COMMIT_CHANGES: usize = 1024;
+
+/// Speaker of a node that the operator declared.
+pub(super) const OPERATOR: u32 = u32::MAX;
+/// Speaker of a node whose session is of an earlier run of the board.
+pub(super) const EARLIER: u32 = 0;
+
+pub(super) struct HostState {
+    pub record: HostRecord,
+    /// Running number of its session in this run; 0 = none.
+    pub session: u32,
+    pub instance: Id,
+    /// On the lease clock.
+    pub lease_until: u64,
+    pub nodes: u64,
+    /// Nodes that its appliance claimed, and those of them claimed in this session.
+    pub appliance_nodes: u64,
+    pub session_nodes: u64,
+    /// Networks of which it is a member.
+    pub networks: BTreeSet<Vni>,
+}
+
+#[derive(Default)]
+pub(super) struct NetworkState {
+    pub declared: Option<Network>,
+    pub members: HashMap<u32, MemberState>,
+    pub nodes: HashMap<Mac, NodeState>,
+    pub addresses: HashMap<IpAddr, Mac>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct MemberState {
+    pub joined: Option<bool>,
+    /// Session of the join, as [`NodeState::speaker`].
+    pub join_session: u32,
+    pub declared: Option<bool>,
+    pub nodes: u32,
+}
+
+impl MemberState {
+    fn record(&self) -> MemberRecord {
+        MemberRecord { joined: self.joined, declared: self.declared, has_nodes: self.nodes > 0 }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct NodeState {
+    pub ips: Ips,
+    pub generation: u64,
+    pub host: u32,
+    /// Who vouches for it: [`OPERATOR`], [`EARLIER`], or the session that claimed it last.
+    pub speaker: u32,
+}
+
+const _: () = assert!(size_of::<NodeState>() == 40);
+
+impl NodeState {
+    pub fn declared_by(&self) -> DeclaredBy {
+        if self.speaker == OPERATOR { DeclaredBy::Operator } else { DeclaredBy::Appliance }
+    }
+
+    fn record(&self) -> NodeRecord {
+        NodeRecord {
+            host: self.host,
+            generation: self.generation,
+            declared_by: self.declared_by(),
+            ips: self.ips.clone(),
+        }
+    }
+}
+
+enum Undo {
+    Host(u32, Option<HostRecord>),
+    Network(Vni, Option<Network>),
+    Member(Vni, u32, MemberState),
+    Node(Vni, Mac, Option<NodeState>),
+}
+
+/// What the command under way has done so far.
+#[derive(Default)]
+struct Journal {
+    /// False while restoring and undoing.
+    on: bool,
+    open: Vec<Change>,
+    closed: VecDeque<Commit>,
+    writes: Vec<Write>,
+    undo: Vec<Undo>,
+}
+
+pub(super) struct State {
+    pub hosts: HashMap<u32, HostState>,
+    pub by_name: HashMap<HostName, u32>,
+    pub by_vtep: HashMap<(IpAddr, u16), u32>,
+    pub networks: HashMap<Vni, NetworkState>,
+    pub next_host: u32,
+    pub nodes: u64,
+    pub members: u64,
+    /// Of the last finished command.
+    pub revision: u64,
+    journal: Journal,
+    /// Most changes worth handing out at once.
+    keep_changes: usize,
+}
+
+impl State {
+    pub fn new(keep_changes: usize) -> Self {
+        Self {
+            hosts: HashMap::new(),
+            by_name: HashMap::new(),
+            by_vtep: HashMap::new(),
+            networks: HashMap::new(),
+            next_host: 1,
+            nodes: 0,
+            members: 0,
+            revision: 0,
+            journal: Journal::default(),
+            keep_changes,
+        }
+    }
+
+    pub fn record(&mut self, on: bool) {
+        self.journal.on = on;
+    }
+
+    /// Revision of the command's first change.
+    pub fn coming(&self) -> u64 {
+        self.revision + 1
+    }
+
+    /// Closes the command: its commits and writes. The revision moves.
+    pub fn finish(&mut self) -> (Vec<Commit>, Vec<Write>) {
+        self.close_commit();
+        let closed = std::mem::take(&mut self.journal.closed);
+        if let Some(last) = closed.back() {
+            self.revision = last.revision;
+        }
+        self.journal.undo.clear();
+        (closed.into(), std::mem::take(&mut self.journal.writes))
+    }
+
+    /// Takes the command back.
+    pub fn undo(&mut self) {
+        let was_on = std::mem::replace(&mut self.journal.on, false);
+        while let Some(step) = self.journal.undo.pop() {
+            match step {
+                Undo::Host(id, old) => self.put_host(id, old),
+                Undo::Network(vni, old) => self.put_network(vni, old),
+                Undo::Member(vni, host, old) => self.change_member(vni, host, |m| {
+                    (m.joined, m.join_session, m.declared) = (old.joined, old.join_session, old.declared);
+                }),
+                Undo::Node(vni, mac, old) => self.put_node(vni, mac, old),
+            }
+        }
+        self.journal = Journal { on: was_on, ..Journal::default() };
+    }
+
+    fn close_commit(&mut self) {
+        if self.journal.open.is_empty() {
+            return;
+        }
+        let revision = self.journal.closed.back().map_or(self.revision, |c| c.revision) + 1;
+        let changes = std::mem::take(&mut self.journal.open);
+        self.journal.closed.push_back(Commit { revision, changes });
+        if self.journal.closed.len() * COMMIT_CHANGES > self.keep_changes + COMMIT_CHANGES {
+            self.journal.closed.pop_front();
+        }
+    }
+
+    fn emit(&mut self, change: impl FnOnce() -> Change) {
+        if self.journal.on {
+            self.journal.open.push(change());
+            if self.journal.open.len() == COMMIT_CHANGES {
+                self.close_commit();
+            }
+        }
+    }
+
+    fn write(&mut self, write: impl FnOnce() -> Write) {
+        if self.journal.on {
+            self.journal.writes.push(write());
+        }
+    }
+
+    fn undo_by(&mut self, step: impl FnOnce() -> Undo) {
+        if self.journal.on {
+            self.journal.undo.push(step());
+        }
+    }
+
+    /// Sets or removes a host. Its name, if new, is free, and its VTEPs are nobody else's; before removal it has
+    /// neither nodes nor memberships.
+    pub fn put_host(&mut self, id: u32, new: Option<HostRecord>) {
+        let old = self.hosts.get(&id).map(|h| h.record.clone());
+        if old == new {
+            return;
+        }
+        if let Some(old) = &old {
+            self.by_name.remove(&old.name);
+            for vtep in &old.vteps {
+                self.by_vtep.remove(&(*vtep, old.udp_port));
+            }
+        }
+        match new.clone() {
+            Some(record) => {
+                self.by_name.insert(record.name.clone(), id);
+                for vtep in &record.vteps {
+                    self.by_vtep.insert((*vtep, record.udp_port), id);
+                }
+                self.emit(|| Change::HostPut(record.to_host(id)));
+                match self.hosts.get_mut(&id) {
+                    Some(host) => host.record = record,
+                    None => {
+                        self.hosts.insert(id, HostState::new(record));
+                    }
+                }
+            }
+            None => {
+                self.hosts.remove(&id);
+                self.emit(|| Change::HostGone { id });
+            }
+        }
+        self.write(|| Write::Host(id, new));
+        self.undo_by(|| Undo::Host(id, old));
+    }
+
+    /// Sets or removes a network's declaration.
+    pub fn put_network(&mut self, vni: Vni, new: Option<Network>) {
+        let network = self.networks.entry(vni).or_default();
+        if network.declared != new {
+            let old = std::mem::replace(&mut network.declared, new.clone());
+            self.emit(|| new.clone().map_or(Change::NetworkGone { vni }, Change::NetworkPut));
+            self.write(|| Write::Network(vni, new));
+            self.undo_by(|| Undo::Network(vni, old));
+        }
+        self.forget_empty(vni);
+    }
+
+    /// Changes the reasons of a membership (not its count of nodes).
+    pub fn set_member(&mut self, vni: Vni, host: u32, change: impl FnOnce(&mut MemberState)) {
+        let old = self.member(vni, host).unwrap_or_default();
+        self.undo_by(|| Undo::Member(vni, host, old));
+        self.change_member(vni, host, change);
+    }
+
+    /// The reasons of a membership.
+    pub fn member(&self, vni: Vni, host: u32) -> Option<MemberState> {
+        self.networks.get(&vni)?.members.get(&host).copied()
+    }
+
+    fn change_member(&mut self, vni: Vni, host_id: u32, change: impl FnOnce(&mut MemberState)) {
+        let network = self.networks.entry(vni).or_default();
+        let member = network.members.entry(host_id).or_default();
+        let before = member.record();
+        change(member);
+        let after = member.record();
+        if after.visible().is_none() {
+            network.members.remove(&host_id);
+        }
+        match (before.visible(), after.visible()) {
+            (None, Some(_)) => self.members += 1,
+            (Some(_), None) => self.members -= 1,
+            _ => {}
+        }
+        if let Some(host) = self.hosts.get_mut(&host_id) {
+            match after.visible() {
+                Some(_) => host.networks.insert(vni),
+                None => host.networks.remove(&vni),
+            };
+        }
+        if before.visible() != after.visible() {
+            self.emit(|| match after.visible() {
+                Some(segment) => Change::MemberPut { vni, host_id, segment },
+                None => Change::MemberGone { vni, host_id },
+            });
+        }
+        if before != after {
+            self.write(|| Write::Member(vni, host_id, after.visible().map(|_| after)));
+        }
+        self.forget_empty(vni);
+    }
+
+    /// Sets or removes a node. Its addresses are nobody else's in the network.
+    pub fn put_node(&mut self, vni: Vni, mac: Mac, new: Option<NodeState>) {
+        let network = self.networks.entry(vni).or_default();
+        let old = match new.clone() {
+            Some(node) => network.nodes.insert(mac, node),
+            None => network.nodes.remove(&mac),
+        };
+        if old == new {
+            self.forget_empty(vni);
+            return;
+        }
+        let mut gone = Vec::new();
+        for ip in old.iter().flat_map(|n| n.ips.iter()) {
+            if !new.as_ref().is_some_and(|n| n.ips.contains(ip)) {
+                network.addresses.remove(&ip);
+                gone.push(ip);
+            }
+        }
+        for ip in new.iter().flat_map(|n| n.ips.iter()) {
+            network.addresses.insert(ip, mac);
+        }
+        self.count(old.as_ref(), false);
+        self.count(new.as_ref(), true);
+
+        // Membership comes before the node and goes after it.
+        let (from, to) = (old.as_ref().map(|n| n.host), new.as_ref().map(|n| n.host));
+        if from != to
+            && let Some(host) = to
+        {
+            self.change_member(vni, host, |m| m.nodes += 1);
+        }
+        let before = old.as_ref().map(NodeState::record);
+        let after = new.as_ref().map(NodeState::record);
+        let seen = |r: &NodeRecord| r.to_node(vni, mac);
+        if before.as_ref().map(seen) != after.as_ref().map(seen) {
+            self.emit(|| match &after {
+                Some(record) => Change::NodePut { node: record.to_node(vni, mac), gone_ips: gone },
+                None => Change::NodeGone { vni, mac, ips: gone },
+            });
+        }
+        if before != after {
+            self.write(|| Write::Node(vni, mac, after));
+        }
+        if from != to
+            && let Some(host) = from
+        {
+            self.change_member(vni, host, |m| m.nodes -= 1);
+        }
+        self.undo_by(|| Undo::Node(vni, mac, old));
+        self.forget_empty(vni);
+    }
+
+    fn count(&mut self, node: Option<&NodeState>, add: bool) {
+        let Some(node) = node else { return };
+        let step = |n: &mut u64| *n = if add { *n + 1 } else { *n - 1 };
+        step(&mut self.nodes);
+        if let Some(host) = self.hosts.get_mut(&node.host) {
+            step(&mut host.nodes);
+            if node.speaker != OPERATOR {
+                step(&mut host.appliance_nodes);
+                if node.speaker != EARLIER && node.speaker == host.session {
+                    step(&mut host.session_nodes);
+                }
+            }
+        }
+    }
+
+    fn forget_empty(&mut self, vni: Vni) {
+        if self
+            .networks
+            .get(&vni)
+            .is_some_and(|n| n.declared.is_none() && n.members.is_empty() && n.nodes.is_empty())
+        {
+            self.networks.remove(&vni);
+        }
+    }
+
+    /// Name of a host, for messages.
+    pub fn name(&self, id: u32) -> String {
+        self.hosts.get(&id).map_or_else(|| format!("#{id}"), |h| h.record.name.to_string())
+    }
+}
+
+impl HostState {
+    fn new(record: HostRecord) -> Self {
+        Self {
+            record,
+            session: 0,
+            instance: Id([0; 16]),
+            lease_until: 0,
+            nodes: 0,
+            appliance_nodes: 0,
+            session_nodes: 0,
+            networks: BTreeSet::new(),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The one thread that changes the board. Calls queue up; it takes what is there, applies it, writes all of it in
+//! one transaction, and only then answers and publishes. So nothing is seen or acknowledged that a crash could
+//! take back, and a busy board shares each fsync among many calls.
+
+use super::{history::History, metrics::Metrics};
+use crate::{
+    board::{
+        Applied, Board, Command, Key, Now, Outcome, Refusal, Settings,
+        record::{Commit, Write},
+    },
+    model::{Event, EventKind},
+    store::{Mark, Store, StoreError, View},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// Calls that may wait.
+const QUEUE: usize = 4096;
+/// Most calls of one transaction.
+const BATCH: usize = 1024;
+/// Records restored at once.
+const RESTORE: usize = 8192;
+
+type Answer = Result<Outcome, Refusal>;
+
+enum Job {
+    Apply {
+        key: Option<Key>,
+        command: Command,
+        answer: oneshot::Sender<Answer>,
+        progress: Option<mpsc::UnboundedSender<u64>>,
+    },
+    Ask(Box<dyn FnOnce(&Board) + Send>),
+    Tick,
+}
+
+/// The board has stopped: it is shutting down, or its store failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Handle to the thread. The thread ends when the last clone is gone.
+#[derive(Clone)]
+pub struct Engine {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// What the rest of the server shares with the thread.
+pub struct Started {
+    /// To give it work.
+    pub engine: Engine,
+    /// What it publishes.
+    pub history: Arc<History>,
+    /// Events as they happen.
+    pub events: broadcast::Sender<Event>,
+    /// Set when the store has failed and nothing can be changed any more.
+    pub failed: watch::Receiver<Option<String>>,
+    /// The thread.
+    pub thread: std::thread::JoinHandle<()>,
+}
+
+/// Reads the store and starts the thread. Must be called within a runtime, which drives its clock.
+pub fn start(
+    store: Arc<dyn Store>,
+    lease: Duration,
+    keep_changes: usize,
+    metrics: Arc<Metrics>,
+) -> Result<Started, StoreError> {
+    let run = store.begin_run()?;
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    let board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes })?;
+    let counts = board.counts();
+    log::info!(
+        "board {} at revision {}: {} hosts, {} networks, {} nodes",
+        store.board_id(),
+        board.revision(),
+        counts.hosts,
+        counts.networks,
+        counts.nodes
+    );
+    metrics.counted(counts, board.revision());
+    let history = Arc::new(History::new(board.revision(), keep_changes));
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let (events, _) = broadcast::channel(1024);
+    let (failed_tx, failed) = watch::channel(None);
+    let worker = Worker {
+        board,
+        store,
+        history: history.clone(),
+        events: events.clone(),
+        failed: failed_tx,
+        metrics,
+        clock: Clock::new(lease),
+    };
+    let thread = std::thread::Builder::new()
+        .name("board".into())
+        .spawn(move || worker.run(queue))
+        .map_err(|e| StoreError::thread(&e))?;
+    tokio::spawn(tick(
+        jobs.downgrade(),
+        (lease / 8).clamp(Duration::from_millis(10), Duration::from_millis(200)),
+    ));
+    Ok(Started { engine: Engine { jobs }, history, events, failed, thread })
+}
+
+async fn tick(jobs: mpsc::WeakSender<Job>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        let Some(jobs) = jobs.upgrade() else { return };
+        // A full queue wakes the thread as well as a tick would.
+        let _ = jobs.try_send(Job::Tick);
+    }
+}
+
+impl Engine {
+    /// Has a command done; the answer comes when it is durable.
+    pub async fn apply(&self, key: Option<Key>, command: Command) -> Result<Answer, Stopped> {
+        self.apply_with_progress(key, command, None).await
+    }
+
+    /// As [`Engine::apply`]; `progress` hears how many records are written.
+    pub async fn apply_with_progress(
+        &self,
+        key: Option<Key>,
+        command: Command,
+        progress: Option<mpsc::UnboundedSender<u64>>,
+    ) -> Result<Answer, Stopped> {
+        let (answer, result) = oneshot::channel();
+        self.jobs.send(Job::Apply { key, command, answer, progress }).await.map_err(|_| Stopped)?;
+        result.await.map_err(|_| Stopped)
+    }
+
+    /// Asks the board something, between transactions: all it tells is durable.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Board) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (tx, rx) = oneshot::channel();
+        let ask = Box::new(move |board: &Board| {
+            // The asker may have gone.
+            let _ = tx.send(question(board));
+        });
+        self.jobs.send(Job::Ask(ask)).await.map_err(|_| Stopped)?;
+        rx.await.map_err(|_| Stopped)
+    }
+}
+
+/// The board as the store remembers it.
+pub fn restore(view: &dyn View, settings: Settings) -> Result<Board, StoreError> {
+    let mut board = Board::new(settings);
+    for (id, record) in view.hosts()? {
+        board.restore_host(id, record);
+    }
+    for network in view.networks()? {
+        board.restore_network(network);
+    }
+    let mut after = None;
+    loop {
+        let members = view.members(None, after, RESTORE)?;
+        let Some(last) = members.last() else { break };
+        after = Some((last.0, last.1));
+        for (vni, host, record) in &members {
+            board.restore_member(*vni, *host, record);
+        }
+    }
+    let mut after = None;
+    loop {
+        let nodes = view.nodes(None, after, RESTORE)?;
+        let Some(last) = nodes.last() else { break };
+        after = Some((last.0, last.1));
+        for (vni, mac, record) in nodes {
+            board.restore_node(vni, mac, record);
+        }
+    }
+    for (place, record) in view.keys()? {
+        board.restore_key(place, record);
+    }
+    let last_event = view.events(0)?.last().map_or(0, |e| e.number);
+    let mark = view.mark();
+    board.restored(mark.revision, mark.next_host, last_event, Now::default());
+    Ok(board)
+}
+
+/// Two clocks: the wall's for people, and one for leases that counts only time spent listening. A heartbeat that
+/// waits in the queue behind a large load, or while the machine is suspended, is not late.
+struct Clock {
+    last: Instant,
+    lease: Duration,
+    stall: Duration,
+}
+
+impl Clock {
+    fn new(lease: Duration) -> Self {
+        let stall = (lease / 4).min(Duration::from_millis(500));
+        Self { last: Instant::now(), lease: Duration::ZERO, stall }
+    }
+
+    fn now(&mut self) -> Now {
+        let now = Instant::now();
+        self.lease += (now - self.last).min(self.stall);
+        self.last = now;
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { unix_ms: unix.as_millis() as u64, lease_ms: self.lease.as_millis() as u64 }
+    }
+}
+
+struct Worker {
+    board: Board,
+    store: Arc<dyn Store>,
+    history: Arc<History>,
+    events: broadcast::Sender<Event>,
+    failed: watch::Sender<Option<String>>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// What one transaction gathers.
+#[derive(Default)]
+struct Batch {
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    questions: Vec<Box<dyn FnOnce(&Board) + Send>>,
+    commits: Vec<Commit>,
+    writes: Vec<Write>,
+    events: Vec<Event>,
+    progress: Vec<mpsc::UnboundedSender<u64>>,
+}
+
+impl Worker {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(BATCH);
+        while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
+            let mut batch = Batch::default();
+            let now = self.clock.now();
+            let mut tick = false;
+            for job in jobs.drain(..) {
+                match job {
+                    Job::Tick => tick = true,
+                    Job::Ask(question) => batch.questions.push(question),
+                    Job::Apply { key, command, answer, progress } => {
+                        let result = self.apply(now, key, command, &mut batch);
+                        batch.answers.push((answer, result));
+                        batch.progress.extend(progress);
+                    }
+                }
+            }
+            // After the calls: among them may be the heartbeat of a host whose lease is about to run out.
+            if tick {
+                let _ = self.apply(now, None, Command::Tick, &mut batch);
+            }
+            if let Err(e) = self.finish(batch) {
+                log::error!("{e}; stopping, since what is on the disk is not known");
+                self.failed.send_replace(Some(e.to_string()));
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Now, key: Option<Key>, command: Command, batch: &mut Batch) -> Answer {
+        let Applied { result, commits, writes, events } = self.board.apply(now, key, command);
+        batch.commits.extend(commits);
+        batch.writes.extend(writes);
+        batch.events.extend(events);
+        self.metrics.applied(result.as_ref().err());
+        result
+    }
+
+    fn finish(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let Batch { answers, questions, commits, writes, events, progress } = batch;
+        if !writes.is_empty() || !commits.is_empty() {
+            let began = Instant::now();
+            let mark = Mark { revision: self.board.revision(), next_host: self.board.next_host() };
+            self.store.commit(mark, writes, &mut |n| {
+                for listener in &progress {
+                    let _ = listener.send(n);
+                }
+            })?;
+            self.metrics.committed(began.elapsed());
+            self.metrics.counted(self.board.counts(), self.board.revision());
+            self.history.publish(commits);
+        }
+        for event in events {
+            match event.kind {
+                EventKind::HostUp | EventKind::Operator => log::info!("{}", event.text),
+                _ => log::warn!("{}", event.text),
+            }
+            // An error only means that nobody listens.
+            let _ = self.events.send(event);
+        }
+        for (answer, result) in answers {
+            // The caller may have gone; the change stands.
+            let _ = answer.send(result);
+        }
+        for question in questions {
+            question(&self.board);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! One watcher's place in the stream of commits, without the stream: pure over [`History`] and [`Store`], so that
+//! tests can stop it anywhere. Whoever drives it takes one [`Frame`] at a time, whenever the watcher is ready for
+//! it; nobody waits for the watcher.
+//!
+//! Why nothing can be lost or doubled: `position` is the revision whose state the watcher has once it has taken
+//! every frame so far. A snapshot sets it to the revision of the view it is read from, and every commit after that
+//! is taken from the history in order, or, if the history no longer has it, is part of a new snapshot.
+
+use super::{
+    cursor::Cursor,
+    history::{History, Since},
+};
+use crate::{
+    board::record::Commit,
+    model::{Change, Id},
+    store::{Store, StoreError, View},
+};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+use stopover_config::net::Vni;
+
+/// What a watcher wants to follow; hosts always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interest {
+    /// All networks.
+    Everything,
+    /// These.
+    Networks(BTreeSet<Vni>),
+}
+
+/// Something to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The watch goes on from the revision it asked for.
+    Resumed(u64),
+    /// A snapshot begins.
+    SnapshotBegin {
+        /// Its revision.
+        revision: u64,
+        /// Why it is needed.
+        why: String,
+    },
+    /// A piece of it.
+    SnapshotChunk(Vec<Change>),
+    /// It is complete.
+    SnapshotEnd(u64),
+    /// A commit, or what of it is in scope.
+    Delta {
+        /// Its revision.
+        revision: u64,
+        /// Not empty.
+        changes: Vec<Change>,
+    },
+    /// A piece of a change of scope.
+    Scope {
+        /// Of the state told.
+        revision: u64,
+        /// Puts of networks added, gones of those removed.
+        changes: Vec<Change>,
+        /// Complete with this frame.
+        added: Vec<Vni>,
+        /// Complete with this frame.
+        removed: Vec<Vni>,
+    },
+    /// Nothing in scope has changed up to here.
+    Progress(u64),
+}
+
+enum Phase {
+    Resume,
+    Begin { why: String },
+    Snapshot { view: Box<dyn View>, cursor: Cursor },
+    Scope { view: Box<dyn View>, cursor: Cursor, add: Vec<Vni>, remove: Vec<Vni> },
+    Follow,
+}
+
+/// See the module.
+pub struct Follower {
+    history: Arc<History>,
+    store: Arc<dyn Store>,
+    /// More changes behind than this, and a snapshot is sent instead.
+    backlog: u64,
+    interest: Interest,
+    /// Changes of scope asked for, in order.
+    wishes: VecDeque<Wish>,
+    phase: Phase,
+    position: u64,
+    /// Last revision told.
+    told: u64,
+    fetched: VecDeque<Arc<Commit>>,
+    /// Snapshots after the first.
+    pub resyncs: u64,
+}
+
+/// Networks to add and to remove.
+type Wish = (Vec<Vni>, Vec<Vni>);
+
+impl Follower {
+    /// Begins with a snapshot, or goes on from `resume` if that is possible.
+    pub fn new(
+        history: Arc<History>,
+        store: Arc<dyn Store>,
+        backlog: u64,
+        interest: Interest,
+        resume: Option<(Id, u64)>,
+    ) -> Result<Self, StoreError> {
+        let mut position = 0;
+        let phase = match resume {
+            None => Phase::Begin { why: "a new watch".into() },
+            Some((board, _)) if board != store.board_id() => {
+                Phase::Begin { why: "the revision is another board's".into() }
+            }
+            Some((_, revision)) => {
+                let now = store.view()?.mark().revision;
+                if revision > now {
+                    let why = format!("revision {revision} is not known here, where {now} is the last");
+                    Phase::Begin { why }
+                } else if revision < history.oldest() {
+                    Phase::Begin { why: format!("what followed revision {revision} has been compacted") }
+                } else {
+                    position = revision;
+                    Phase::Resume
+                }
+            }
+        };
+        let told = position;
+        let (wishes, fetched) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { history, store, backlog, interest, wishes, phase, position, told, fetched, resyncs: 0 })
+    }
+
+    /// Asks for a change of scope; it comes in order with everything else.
+    pub fn wish(&mut self, add: Vec<Vni>, remove: Vec<Vni>) {
+        self.wishes.push_back((add, remove));
+    }
+
+    /// Networks followed; `None` = all.
+    #[must_use]
+    pub fn networks(&self) -> Option<usize> {
+        match &self.interest {
+            Interest::Everything => None,
+            Interest::Networks(vnis) => Some(vnis.len()),
+        }
+    }
+
+    /// The next frame will need the store, and so a moment.
+    #[must_use]
+    pub fn needs_store(&self) -> bool {
+        !matches!(self.phase, Phase::Resume | Phase::Follow) || !self.wishes.is_empty()
+    }
+
+    /// The next frame; `None` = nothing to send until the history grows or a wish comes. With `progress`, a
+    /// revision that passed without changes in scope is told too.
+    pub fn next(&mut self, progress: bool) -> Result<Option<Frame>, StoreError> {
+        loop {
+            match std::mem::replace(&mut self.phase, Phase::Follow) {
+                Phase::Resume => return Ok(Some(Frame::Resumed(self.position))),
+                Phase::Begin { why } => return self.begin(why).map(Some),
+                Phase::Snapshot { view, mut cursor } => {
+                    if cursor.done() {
+                        self.told = self.position;
+                        return Ok(Some(Frame::SnapshotEnd(self.position)));
+                    }
+                    let chunk = cursor.next(&*view)?;
+                    self.phase = Phase::Snapshot { view, cursor };
+                    if !chunk.is_empty() {
+                        return Ok(Some(Frame::SnapshotChunk(chunk)));
+                    }
+                }
+                Phase::Scope { view, mut cursor, add, remove } => {
+                    let revision = view.mark().revision;
+                    if self.position < revision {
+                        // First up to the view's state, in the old scope.
+                        let frame = self.delta(revision);
+                        if matches!(self.phase, Phase::Begin { .. }) {
+                            // The snapshot has the old scope; the change comes after it.
+                            self.wishes.push_front((add, remove));
+                            continue;
+                        }
+                        self.phase = Phase::Scope { view, cursor, add, remove };
+                        // No frame and not there: committed, but not published yet.
+                        if frame.is_some() || self.position < revision {
+                            return Ok(frame);
+                        }
+                        continue;
+                    }
+                    let changes = cursor.next(&*view)?;
+                    self.told = revision;
+                    if !cursor.done() {
+                        self.phase = Phase::Scope { view, cursor, add, remove };
+                        return Ok(Some(Frame::Scope { revision, changes, added: vec![], removed: vec![] }));
+                    }
+                    if let Interest::Networks(vnis) = &mut self.interest {
+                        vnis.extend(&add);
+                        vnis.retain(|vni| !remove.contains(vni));
+                    }
+                    return Ok(Some(Frame::Scope { revision, changes, added: add, removed: remove }));
+                }
+                Phase::Follow => {
+                    if self.change_scope()? {
+                        continue;
+                    }
+                    if let Some(frame) = self.delta(u64::MAX) {
+                        return Ok(Some(frame));
+                    }
+                    if matches!(self.phase, Phase::Begin { .. }) {
+                        continue;
+                    }
+                    let tell = progress && self.position > self.told;
+                    self.told = if tell { self.position } else { self.told };
+                    return Ok(tell.then_some(Frame::Progress(self.position)));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, why: String) -> Result<Frame, StoreError> {
+        let view = self.store.view()?;
+        let revision = view.mark().revision;
+        self.position = revision;
+        self.fetched.clear();
+        let cursor = match &self.interest {
+            Interest::Everything => Cursor::snapshot(None::<&BTreeSet<Vni>>),
+            Interest::Networks(vnis) => Cursor::snapshot(Some(vnis)),
+        };
+        self.phase = Phase::Snapshot { view, cursor };
+        Ok(Frame::SnapshotBegin { revision, why })
+    }
+
+    /// Turns the wishes, if any, into a change of scope.
+    fn change_scope(&mut self) -> Result<bool, StoreError> {
+        let wishes = std::mem::take(&mut self.wishes);
+        let Interest::Networks(now) = &self.interest else { return Ok(false) };
+        if wishes.is_empty() {
+            return Ok(false);
+        }
+        let mut wanted = now.clone();
+        for (add, remove) in wishes {
+            wanted.extend(add);
+            for vni in remove {
+                wanted.remove(&vni);
+            }
+        }
+        let add: Vec<_> = wanted.difference(now).copied().collect();
+        let remove: Vec<_> = now.difference(&wanted).copied().collect();
+        if add.is_empty() && remove.is_empty() {
+            return Ok(false);
+        }
+        let view = self.store.view()?;
+        self.phase = Phase::Scope { view, cursor: Cursor::scope(&add, &remove), add, remove };
+        Ok(true)
+    }
+
+    /// The next commit with changes in scope, not beyond `until`. May set the phase to a new snapshot.
+    fn delta(&mut self, until: u64) -> Option<Frame> {
+        while self.position < until {
+            let Some(commit) = self.fetched.pop_front() else {
+                match self.history.since(self.position, self.backlog) {
+                    Since::Commits(commits) if commits.is_empty() => return None,
+                    Since::Commits(commits) => self.fetched = commits.into(),
+                    Since::Compacted => {
+                        self.resync("what follows has been compacted: the watcher was too slow".into());
+                        return None;
+                    }
+                    Since::TooFar(changes) => {
+                        self.resync(format!("the watcher is {changes} changes behind"));
+                        return None;
+                    }
+                }
+                continue;
+            };
+            self.position = commit.revision;
+            let changes: Vec<_> = commit.changes.iter().filter(|c| self.wants(c)).cloned().collect();
+            if !changes.is_empty() {
+                self.told = commit.revision;
+                return Some(Frame::Delta { revision: commit.revision, changes });
+            }
+        }
+        None
+    }
+
+    fn resync(&mut self, why: String) {
+        self.resyncs += 1;
+        self.phase = Phase::Begin { why };
+    }
+
+    fn wants(&self, change: &Change) -> bool {
+        match (&self.interest, change.vni()) {
+            (Interest::Everything, _) | (_, None) => true,
+            (Interest::Networks(vnis), Some(vni)) => vnis.contains(&vni),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Lists. Each is read from one view of the store, on a thread that may block, a chunk at a time as the reader
+//! takes them.
+
+use super::{
+    rpc::{Answers, Rpc},
+    until,
+    watchers::Watchers,
+};
+use crate::{
+    model::{DeclaredBy, Network},
+    proto::{
+        parse::{self, BadField, Checked},
+        v1,
+    },
+    store::{Store, StoreError, View},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+/// Entries of one message.
+const CHUNK: usize = 2048;
+
+type Out<T> = mpsc::Sender<Result<T, Status>>;
+
+/// Runs `produce` on a blocking thread; what it sends is the answer. It ends early when the reader has gone.
+fn stream<T: Send + 'static>(
+    store: Arc<dyn Store>,
+    produce: impl FnOnce(&dyn View, &Out<T>) -> Result<(), StoreError> + Send + 'static,
+) -> Answers<T> {
+    let (out, answers) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        let result = store.view().and_then(|view| produce(&*view, &out));
+        if let Err(e) = result {
+            // The reader may have gone.
+            let _ = out.blocking_send(Err(e.into()));
+        }
+    });
+    Box::pin(ReceiverStream::new(answers))
+}
+
+/// Sends one message; false when the reader has gone.
+fn send<T>(out: &Out<T>, message: T) -> bool {
+    out.blocking_send(Ok(message)).is_ok()
+}
+
+/// 0 = all.
+pub(super) fn some_vni(n: u32) -> Checked<Option<Vni>> {
+    if n == 0 { Ok(None) } else { parse::vni("vni", n).map(Some) }
+}
+
+pub(super) fn hosts(
+    store: Arc<dyn Store>,
+    name: Option<HostName>,
+    counts: HashMap<u32, (u64, u64)>,
+    watchers: HashMap<String, (bool, u64)>,
+) -> Answers<v1::ListHostsResponse> {
+    stream(store, move |view, out| {
+        let revision = view.mark().revision;
+        let mut hosts = view.hosts()?;
+        hosts.retain(|(_, h)| name.as_ref().is_none_or(|name| *name == h.name));
+        for chunk in hosts.chunks(CHUNK) {
+            let entries = chunk.iter().map(|(id, host)| {
+                let (nodes, networks) = counts.get(id).copied().unwrap_or_default();
+                let (watching, acked_revision) =
+                    watchers.get(host.name.as_str()).copied().unwrap_or_default();
+                let host = Some(v1::Host::from(&host.to_host(*id)));
+                v1::HostEntry { host, nodes, networks, watching, acked_revision }
+            });
+            if !send(out, v1::ListHostsResponse { revision, hosts: entries.collect() }) {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn networks(
+    store: Arc<dyn Store>,
+    mut counts: BTreeMap<Vni, (u64, u64)>,
+) -> Answers<v1::ListNetworksResponse> {
+    stream(store, move |view, out| {
+        let revision = view.mark().revision;
+        let declared: BTreeMap<_, _> = view.networks()?.into_iter().map(|n| (n.vni, n)).collect();
+        for vni in declared.keys() {
+            counts.entry(*vni).or_default();
+        }
+        let all: Vec<_> = counts.into_iter().collect();
+        for chunk in all.chunks(CHUNK) {
+            let entries = chunk.iter().map(|(vni, (nodes, members))| {
+                let network = declared.get(vni).cloned().unwrap_or_else(|| Network {
+                    vni: *vni,
+                    name: String::new(),
+                    flood: FloodPolicy::default(),
+                    mtu: 0,
+                });
+                v1::NetworkEntry {
+                    network: Some((&network).into()),
+                    declared: declared.contains_key(vni),
+                    nodes: *nodes,
+                    members: *members,
+                }
+            });
+            if !send(out, v1::ListNetworksResponse { revision, networks: entries.collect() }) {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn names(view: &dyn View) -> Result<HashMap<u32, HostName>, StoreError> {
+    Ok(view.hosts()?.into_iter().map(|(id, host)| (id, host.name)).collect())
+}
+
+fn name_of(names: &HashMap<u32, HostName>, id: u32) -> String {
+    names.get(&id).map(ToString::to_string).unwrap_or_default()
+}
+
+pub(super) fn members(store: Arc<dyn Store>, vni: Option<Vni>) -> Answers<v1::ListMembersResponse> {
+    stream(store, move |view, out| {
+        let revision = view.mark().revision;
+        let names = names(view)?;
+        let mut after = None;
+        loop {
+            let chunk = view.members(vni, after, CHUNK)?;
+            let Some(last) = chunk.last() else { return Ok(()) };
+            after = Some((last.0, last.1));
+            let entries = chunk.iter().map(|(vni, host_id, r)| v1::MemberEntry {
+                member: Some(v1::Member {
+                    vni: vni.get(),
+                    host_id: *host_id,
+                    segment: r.visible().unwrap_or(false),
+                }),
+                host: name_of(&names, *host_id),
+                joined: r.joined.is_some(),
+                declared: r.declared.is_some(),
+                has_nodes: r.has_nodes,
+            });
+            if !send(out, v1::ListMembersResponse { revision, members: entries.collect() }) {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// Which nodes; everything unset is every node.
+#[derive(Debug)]
+pub(super) struct NodeFilter {
+    vni: Option<Vni>,
+    host: Option<HostName>,
+    mac: Option<Mac>,
+    ip: Option<IpAddr>,
+    limit: u64,
+}
+
+impl TryFrom<v1::ListNodesRequest> for NodeFilter {
+    type Error = BadField;
+    fn try_from(m: v1::ListNodesRequest) -> Checked<Self> {
+        Ok(Self {
+            vni: some_vni(m.vni)?,
+            host: if m.host.is_empty() { None } else { Some(parse::host_name("host", m.host)?) },
+            mac: if m.mac.is_empty() { None } else { Some(parse::mac("mac", &m.mac)?) },
+            ip: if m.ip.is_empty() { None } else { Some(parse::ip("ip", &m.ip)?) },
+            limit: if m.limit == 0 { u64::MAX } else { m.limit },
+        })
+    }
+}
+
+pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::ListNodesResponse> {
+    stream(store, move |view, out| {
+        let revision = view.mark().revision;
+        let names = names(view)?;
+        let mut left = filter.limit;
+        let mut after = None;
+        while left > 0 {
+            let mut chunk = match (filter.vni, filter.mac) {
+                // One node: no need to look through the network.
+                (Some(vni), Some(mac)) if after.is_none() => {
+                    view.node(vni, mac)?.map(|r| (vni, mac, r)).into_iter().collect()
+                }
+                (Some(_), Some(_)) => return Ok(()),
+                _ => view.nodes(filter.vni, after, CHUNK)?,
+            };
+            let Some(last) = chunk.last() else { return Ok(()) };
+            after = Some((last.0, last.1));
+            chunk.retain(|(_, mac, r)| {
+                filter.mac.is_none_or(|wanted| wanted == *mac)
+                    && filter.ip.is_none_or(|ip| r.ips.contains(ip))
+                    && filter.host.as_ref().is_none_or(|host| names.get(&r.host) == Some(host))
+            });
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= chunk.len() as u64;
+            let entries: Vec<_> = chunk
+                .iter()
+                .map(|(vni, mac, r)| v1::NodeEntry {
+                    node: Some((&r.to_node(*vni, *mac)).into()),
+                    host: name_of(&names, r.host),
+                    declared_by: declared_by(r.declared_by),
+                })
+                .collect();
+            if !entries.is_empty() && !send(out, v1::ListNodesResponse { revision, nodes: entries }) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    })
+}
+
+fn declared_by(by: DeclaredBy) -> i32 {
+    v1::DeclaredBy::from(by).into()
+}
+
+pub(super) fn watchers(watchers: &Watchers) -> Vec<v1::Watcher> {
+    watchers
+        .list()
+        .iter()
+        .map(|w| v1::Watcher {
+            id: w.id,
+            name: w.name.clone(),
+            peer: w.peer.clone(),
+            sent_revision: w.sent.load(Relaxed),
+            acked_revision: w.acked.load(Relaxed),
+            networks: w.networks.load(Relaxed),
+            everything: w.everything,
+            resyncs: w.resyncs.load(Relaxed),
+        })
+        .collect()
+}
+
+/// The log, then, with `follow`, what comes.
+pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::EventsResponse> {
+    let (out, answers) = mpsc::channel(4);
+    let v1::EventsRequest { mut after, follow } = *request;
+    tokio::spawn(async move {
+        // Before the log is read, so that nothing falls between the two.
+        let mut live = rpc.events.subscribe();
+        loop {
+            let store = rpc.store.clone();
+            let read = tokio::task::spawn_blocking(move || store.view()?.events(after)).await;
+            let events = match read {
+                Ok(Ok(events)) => events,
+                Ok(Err(e)) => {
+                    let _ = out.send(Err(e.into())).await;
+                    return;
+                }
+                Err(e) => {
+                    let _ = out.send(Err(Status::internal(e.to_string()))).await;
+                    return;
+                }
+            };
+            after = events.last().map_or(after, |e| e.number);
+            for chunk in events.chunks(CHUNK) {
+                let events = chunk.iter().map(v1::Event::from).collect();
+                if out.send(Ok(v1::EventsResponse { events })).await.is_err() {
+                    return;
+                }
+            }
+            if !follow {
+                return;
+            }
+            // What comes is only a sign that there is something to read: the log itself has it in order.
+            tokio::select! {
+                event = live.recv() => if matches!(event, Err(RecvError::Closed)) { return },
+                () = out.closed() => return,
+                () = until(rpc.stopping.clone()) => return,
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(answers))
+}

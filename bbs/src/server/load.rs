@@ -1,0 +1,122 @@
+//! The bulk load: rows stream in and are checked one by one for form; then all of them go to the board as one
+//! command. A stream that breaks off, or a single bad row, changes nothing.
+
+use super::rpc::{Answers, Fingerprint, Rpc};
+use crate::{
+    board::{Command, Key, Outcome, Refusal},
+    model::{Row, RowError},
+    proto::{parse, v1},
+};
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use v1::load_progress::Step;
+
+/// Rows between two reports.
+const REPORT_EVERY: u64 = 50_000;
+/// Rows of one load. Each takes about 200 bytes while it is being checked.
+const MAX_ROWS: u64 = 20_000_000;
+/// Errors that are named; the rest are counted.
+const ERRORS_NAMED: usize = 20;
+
+type Out = mpsc::Sender<Result<v1::LoadProgress, Status>>;
+
+pub(super) fn load(rpc: Rpc, requests: Streaming<v1::LoadRequest>) -> Answers<v1::LoadProgress> {
+    let (out, answers) = mpsc::channel(16);
+    tokio::spawn(async move {
+        if let Err(status) = run(&rpc, requests, &out).await {
+            // The caller may have gone.
+            let _ = out.send(Err(status)).await;
+        }
+    });
+    Box::pin(ReceiverStream::new(answers))
+}
+
+async fn say(out: &Out, step: Step) {
+    // Progress that nobody reads is no reason to stop.
+    let _ = out.send(Ok(v1::LoadProgress { step: Some(step) })).await;
+}
+
+struct Received {
+    key: Key,
+    rows: Vec<(u64, Row)>,
+    errors: Vec<RowError>,
+    wrong: u64,
+}
+
+async fn run(rpc: &Rpc, requests: Streaming<v1::LoadRequest>, out: &Out) -> Result<(), Status> {
+    let Received { key, rows, errors, wrong } = receive(rpc, requests, out).await?;
+    if wrong > 0 {
+        say(out, refused(errors, wrong)).await;
+        return Ok(());
+    }
+    let count = rows.len() as u64;
+    say(out, Step::Checking(count)).await;
+    let (progress, mut written) = mpsc::unbounded_channel();
+    let apply = rpc.engine.apply_with_progress(Some(key), Command::Load(rows), Some(progress));
+    let mut apply = std::pin::pin!(apply);
+    let result = loop {
+        tokio::select! {
+            Some(n) = written.recv() => say(out, Step::Written(n)).await,
+            result = &mut apply => break result?,
+        }
+    };
+    match result {
+        Ok(Outcome::Done { revision }) => say(out, Step::Done(v1::LoadDone { revision, rows: count })).await,
+        Ok(other) => return Err(Status::internal(format!("unexpected outcome {other:?}"))),
+        Err(Refusal::Rows { errors, total }) => say(out, refused(errors, total)).await,
+        Err(refusal) => return Err(refusal.into()),
+    }
+    Ok(())
+}
+
+fn refused(errors: Vec<RowError>, total: u64) -> Step {
+    let errors = errors.into_iter().map(|e| v1::RowError { number: e.number, why: e.why }).collect();
+    Step::Refused(v1::LoadRefused { errors, total })
+}
+
+async fn receive(rpc: &Rpc, mut requests: Streaming<v1::LoadRequest>, out: &Out) -> Result<Received, Status> {
+    let mut id = None;
+    let mut fingerprint = Fingerprint::START;
+    let (mut rows, mut errors, mut wrong, mut place) = (Vec::new(), Vec::new(), 0, 0);
+    loop {
+        let Some(mut message) = requests.message().await? else {
+            return Err(Status::cancelled("the stream ended before `complete`; nothing was changed"));
+        };
+        let id = match id {
+            Some(id) => id,
+            None => *id.insert(rpc.checked(parse::id("key", &message.key))?),
+        };
+        message.key.clear();
+        fingerprint = fingerprint.add(&message.encode_to_vec());
+        for row in message.rows {
+            place += 1;
+            let number = if row.number == 0 { place } else { row.number };
+            match Row::try_from(row) {
+                Ok(row) if wrong == 0 => rows.push((number, row)),
+                Ok(_) => {}
+                Err(bad) => {
+                    wrong += 1;
+                    rows = Vec::new();
+                    if errors.len() < ERRORS_NAMED {
+                        errors.push(RowError { number, why: bad.to_string() });
+                    }
+                }
+            }
+            if place % REPORT_EVERY == 0 {
+                say(out, Step::Received(place)).await;
+            }
+            if place > MAX_ROWS {
+                return Err(Status::resource_exhausted(format!(
+                    "more than {MAX_ROWS} rows; nothing was changed: load them in several parts"
+                )));
+            }
+        }
+        if message.complete {
+            say(out, Step::Received(place)).await;
+            let key = Key { id, fingerprint: fingerprint.0 };
+            return Ok(Received { key, rows, errors, wrong });
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Refusals as gRPC statuses: the code, the one word, and the sentence.
+
+use super::engine::Stopped;
+use crate::{
+    board::Refusal,
+    proto::{REASON, parse::BadField},
+    store::StoreError,
+};
+use tonic::{Code, Status, metadata::MetadataValue};
+
+/// A status with its word.
+pub(super) fn status(code: Code, word: &'static str, why: &str) -> Status {
+    let mut status = Status::new(code, why);
+    status.metadata_mut().insert(REASON, MetadataValue::from_static(word));
+    status
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Conflict(_) | Refusal::Rows { .. } => Code::AlreadyExists,
+            Refusal::NotFound(_) => Code::NotFound,
+            Refusal::Unregistered(_) | Refusal::InUse(_) => Code::FailedPrecondition,
+            Refusal::Fenced(_) => Code::Aborted,
+            Refusal::KeyReused => Code::InvalidArgument,
+        };
+        status(code, refusal.word(), &refusal.to_string())
+    }
+}
+
+impl From<BadField> for Status {
+    fn from(bad: BadField) -> Self {
+        Self::invalid_argument(bad.to_string())
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(e: StoreError) -> Self {
+        Self::internal(e.to_string())
+    }
+}
+
+impl From<Stopped> for Status {
+    fn from(Stopped: Stopped) -> Self {
+        Self::unavailable("the board is stopping")
+    }
+}

@@ -1,0 +1,243 @@
+//! The watch call: one task takes the watcher's requests, another its [`Follower`]'s frames to the stream. Only
+//! this watcher's own tasks ever wait for it.
+
+use super::{
+    follower::{Follower, Frame, Interest},
+    rpc::{Answers, Rpc},
+    until,
+    watchers::Entry,
+};
+use crate::{
+    model::{Change, Id},
+    proto::{
+        parse::{self, BadField, Checked},
+        v1,
+    },
+};
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use stopover_config::net::Vni;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use v1::{watch_request::Request, watch_response::Response};
+
+/// Frames under way to a watcher, beside what HTTP/2 holds.
+const UNDER_WAY: usize = 8;
+/// How soon a watcher learns that the board has moved on without it.
+const PROGRESS: Duration = Duration::from_millis(50);
+/// A watcher that takes nothing for this long is cut off; it can resume.
+const STUCK: Duration = Duration::from_secs(120);
+/// Longest name of a watcher.
+const MAX_NAME: usize = 64;
+
+/// A checked start.
+pub(super) struct Start {
+    name: String,
+    interest: Interest,
+    resume: Option<(Id, u64)>,
+}
+
+impl TryFrom<v1::WatchStart> for Start {
+    type Error = BadField;
+    fn try_from(m: v1::WatchStart) -> Checked<Self> {
+        if m.name.is_empty() || m.name.len() > MAX_NAME || m.name.chars().any(char::is_control) {
+            let expected = format!("1 to {MAX_NAME} bytes without control characters: the host's name");
+            return Err(BadField::new("start.name", format_args!("{} bytes", m.name.len()), expected));
+        }
+        let resume = match m.resume {
+            Some(r) => Some((parse::id("start.resume.board_id", &r.board_id)?, r.revision)),
+            None => None,
+        };
+        let interest = if m.everything {
+            Interest::Everything
+        } else {
+            Interest::Networks(parse::vnis_unbounded("start.vnis", m.vnis)?.into_iter().collect())
+        };
+        Ok(Self { name: m.name, interest, resume })
+    }
+}
+
+type Wishes = Mutex<Vec<(Vec<Vni>, Vec<Vni>)>>;
+type Out = mpsc::Sender<Result<v1::WatchResponse, Status>>;
+
+/// What the two tasks share.
+struct Inbox {
+    wishes: Wishes,
+    arrived: Notify,
+}
+
+pub(super) fn watch(
+    rpc: Rpc,
+    start: Start,
+    peer: String,
+    requests: Streaming<v1::WatchRequest>,
+) -> Result<Answers<v1::WatchResponse>, Status> {
+    let everything = start.interest == Interest::Everything;
+    let follower =
+        Follower::new(rpc.history.clone(), rpc.store.clone(), rpc.backlog, start.interest, start.resume)?;
+    let entry = rpc.watchers.open(start.name, peer, everything);
+    let (out, answers) = mpsc::channel(UNDER_WAY);
+    let inbox = Arc::new(Inbox { wishes: Mutex::default(), arrived: Notify::new() });
+    tokio::spawn(async move {
+        let listening = listen(&rpc, &entry, requests, &inbox);
+        let sending = send(&rpc, &entry, follower, &inbox, &out);
+        let end = tokio::select! {
+            end = listening => end,
+            end = sending => end,
+            () = until(rpc.stopping.clone()) => Err(Status::unavailable("the board is stopping")),
+        };
+        if let Err(status) = end {
+            // The watcher may have gone. It must not wait for one that is stuck.
+            let _ = out.try_send(Err(status));
+        }
+    });
+    Ok(Box::pin(ReceiverStream::new(answers)))
+}
+
+/// Takes the watcher's requests until it goes or says something malformed.
+async fn listen(
+    rpc: &Rpc,
+    entry: &Entry,
+    mut requests: Streaming<v1::WatchRequest>,
+    inbox: &Inbox,
+) -> Result<(), Status> {
+    while let Some(message) = requests.message().await? {
+        match message.request {
+            Some(Request::AckRevision(revision)) => {
+                let sent = entry.watcher.sent.load(Relaxed);
+                if revision > sent {
+                    let expected = format!("a revision that was sent, {sent} at most");
+                    return rpc.checked(Err(BadField::new("ack_revision", revision, expected)));
+                }
+                rpc.watchers.ack(&entry.watcher, revision);
+            }
+            Some(Request::Interest(interest)) => {
+                let add = rpc.checked(parse::vnis_unbounded("interest.add", interest.add))?;
+                let remove = rpc.checked(parse::vnis_unbounded("interest.remove", interest.remove))?;
+                inbox.wishes.lock().unwrap_or_else(PoisonError::into_inner).push((add, remove));
+                inbox.arrived.notify_one();
+            }
+            Some(Request::Start(_)) => {
+                let bad = BadField::new("request", "`start` again", "it only in the first message");
+                return rpc.checked(Err(bad));
+            }
+            None => {
+                let bad = BadField::new("request", "nothing", "`interest` or `ack_revision`");
+                return rpc.checked(Err(bad));
+            }
+        }
+    }
+    // Half closed: the watcher will say no more, but goes on listening.
+    std::future::pending().await
+}
+
+/// Sends frames as they come, as fast as the watcher takes them.
+async fn send(
+    rpc: &Rpc,
+    entry: &Entry,
+    mut follower: Follower,
+    inbox: &Inbox,
+    out: &Out,
+) -> Result<(), Status> {
+    let mut latest = rpc.history.subscribe();
+    let mut progress = tokio::time::interval(PROGRESS);
+    progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tell_progress = false;
+    loop {
+        for (add, remove) in inbox.wishes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            follower.wish(add, remove);
+        }
+        // Whatever is published from here on wakes us.
+        latest.borrow_and_update();
+        let frame;
+        (follower, frame) = step(follower, tell_progress).await?;
+        tell_progress = false;
+        if let Some(frame) = frame {
+            note(rpc, entry, &follower, &frame);
+            match tokio::time::timeout(STUCK, out.send(Ok(message(rpc, frame)))).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => return Ok(()),
+                Err(_) => {
+                    log::warn!(
+                        "watcher {} has taken nothing for {} s: cut off",
+                        entry.watcher.name,
+                        STUCK.as_secs()
+                    );
+                    return Err(Status::deadline_exceeded("the watcher took nothing for too long"));
+                }
+            }
+        }
+        tokio::select! {
+            changed = latest.changed() => if changed.is_err() { return Ok(()) },
+            () = inbox.arrived.notified() => {}
+            _ = progress.tick() => tell_progress = true,
+            () = out.closed() => return Ok(()),
+        }
+    }
+}
+
+/// Reads of the store go to a thread that may block.
+async fn step(mut follower: Follower, progress: bool) -> Result<(Follower, Option<Frame>), Status> {
+    if !follower.needs_store() {
+        let frame = follower.next(progress)?;
+        return Ok((follower, frame));
+    }
+    tokio::task::spawn_blocking(move || {
+        let frame = follower.next(progress)?;
+        Ok((follower, frame))
+    })
+    .await
+    .map_err(|e| Status::internal(e.to_string()))?
+}
+
+/// For the operator's eyes.
+fn note(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
+    let watcher = &entry.watcher;
+    match frame {
+        Frame::SnapshotBegin { why, revision } => {
+            rpc.metrics.snapshots.fetch_add(1, Relaxed);
+            if follower.resyncs > watcher.resyncs.swap(follower.resyncs, Relaxed) {
+                rpc.metrics.resyncs.fetch_add(1, Relaxed);
+                log::warn!("watcher {} is sent a new snapshot at revision {revision}: {why}", watcher.name);
+            }
+        }
+        Frame::Resumed(revision)
+        | Frame::SnapshotEnd(revision)
+        | Frame::Progress(revision)
+        | Frame::Delta { revision, .. }
+        | Frame::Scope { revision, .. } => watcher.sent.store(*revision, Relaxed),
+        Frame::SnapshotChunk(_) => {}
+    }
+    watcher.networks.store(follower.networks().unwrap_or(0) as u64, Relaxed);
+}
+
+fn list(changes: &[Change]) -> Vec<v1::Change> {
+    changes.iter().map(v1::Change::from).collect()
+}
+
+fn message(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
+    let board_id = || rpc.store.board_id().0.to_vec();
+    let numbers = |vnis: Vec<Vni>| vnis.into_iter().map(Vni::get).collect();
+    let response = match frame {
+        Frame::Resumed(revision) => Response::Resumed(v1::Resumed { board_id: board_id(), revision }),
+        Frame::SnapshotBegin { revision, why } => {
+            Response::SnapshotBegin(v1::SnapshotBegin { board_id: board_id(), revision, why })
+        }
+        Frame::SnapshotChunk(changes) => Response::SnapshotChunk(v1::ChangeList { changes: list(&changes) }),
+        Frame::SnapshotEnd(revision) => Response::SnapshotEnd(revision),
+        Frame::Delta { revision, changes } => {
+            Response::Delta(v1::Delta { revision, changes: list(&changes) })
+        }
+        Frame::Scope { revision, changes, added, removed } => Response::Scope(v1::Scope {
+            revision,
+            changes: list(&changes),
+            added: numbers(added),
+            removed: numbers(removed),
+        }),
+        Frame::Progress(revision) => Response::Progress(revision),
+    };
+    v1::WatchResponse { response: Some(response) }
+}

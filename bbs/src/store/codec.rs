@@ -1,0 +1,268 @@
+//! Records as bytes. Keys are big-endian, so that byte order is key order. Nodes, of which there are millions,
+//! are packed by hand; everything else is protobuf, which can grow fields.
+
+use crate::{
+    board::{
+        Outcome,
+        record::{HostRecord, KeyRecord, MemberRecord, NodeRecord},
+    },
+    model::{DeclaredBy, Event, Id, Network},
+    proto::{emit, parse, v1},
+};
+use prost::Message;
+use std::net::IpAddr;
+use stopover_config::net::{Mac, Vni};
+
+/// A record that cannot be read: another program's, a newer version's, or damage that checksums did not find.
+#[derive(Debug)]
+pub(super) struct Unreadable(pub &'static str);
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a {} record is unreadable; is the store of a newer version?", self.0)
+    }
+}
+
+type Read<T> = Result<T, Unreadable>;
+
+pub(super) fn node_key(vni: Vni, mac: Mac) -> [u8; 9] {
+    let mut key = [0; 9];
+    key[..3].copy_from_slice(&vni.get().to_be_bytes()[1..]);
+    key[3..].copy_from_slice(&mac.0);
+    key
+}
+
+pub(super) fn read_node_key(key: &[u8]) -> Read<(Vni, Mac)> {
+    let bad = || Unreadable("node");
+    let key: &[u8; 9] = key.try_into().map_err(|_| bad())?;
+    let [a, b, c, mac @ ..] = *key;
+    Ok((Vni::new(u32::from_be_bytes([0, a, b, c])).map_err(|_| bad())?, Mac(mac)))
+}
+
+const OPERATOR_BIT: u8 = 0x80;
+
+/// host, 4 bytes · generation, 8 · flags and number of addresses, 1 · addresses, each 4 or 16 after its length
+pub(super) fn node(record: &NodeRecord) -> Vec<u8> {
+    let mut out = Vec::with_capacity(18);
+    out.extend(record.host.to_be_bytes());
+    out.extend(record.generation.to_be_bytes());
+    let operator = if record.declared_by == DeclaredBy::Operator { OPERATOR_BIT } else { 0 };
+    out.push(operator | record.ips.iter().count() as u8);
+    for ip in record.ips.iter() {
+        let bytes = emit::ip(&ip);
+        out.push(bytes.len() as u8);
+        out.extend(bytes);
+    }
+    out
+}
+
+pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
+    fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Read<&'a [u8]> {
+        let (head, rest) = bytes.split_at_checked(n).ok_or(Unreadable("node"))?;
+        *bytes = rest;
+        Ok(head)
+    }
+    fn number(bytes: &[u8]) -> u64 {
+        bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b))
+    }
+    let host = number(take(&mut bytes, 4)?) as u32;
+    let generation = number(take(&mut bytes, 8)?);
+    let flags = take(&mut bytes, 1)?[0];
+    let mut ips = Vec::new();
+    for _ in 0..flags & !OPERATOR_BIT {
+        let length = take(&mut bytes, 1)?[0];
+        let ip = take(&mut bytes, length.into())?;
+        ips.push(match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
+            (Ok(v4), _) => IpAddr::from(v4),
+            (_, Ok(v6)) => IpAddr::from(v6),
+            _ => return Err(Unreadable("node")),
+        });
+    }
+    if !bytes.is_empty() {
+        return Err(Unreadable("node"));
+    }
+    let declared_by = if flags & OPERATOR_BIT != 0 { DeclaredBy::Operator } else { DeclaredBy::Appliance };
+    Ok(NodeRecord { host, generation, declared_by, ips: ips.into_iter().collect() })
+}
+
+pub(super) fn host(id: u32, record: &HostRecord) -> Vec<u8> {
+    v1::Host::from(&record.to_host(id)).encode_to_vec()
+}
+
+pub(super) fn read_host(bytes: &[u8]) -> Read<HostRecord> {
+    let bad = || Unreadable("host");
+    let host: crate::model::Host =
+        v1::Host::decode(bytes).map_err(|_| bad())?.try_into().map_err(|_: parse::BadField| bad())?;
+    let crate::model::Host { name, vteps, udp_port, declared_by, up, .. } = host;
+    Ok(HostRecord { name, vteps, udp_port, declared_by, up })
+}
+
+pub(super) fn network(network: &Network) -> Vec<u8> {
+    v1::Network::from(network).encode_to_vec()
+}
+
+pub(super) fn read_network(bytes: &[u8]) -> Read<Network> {
+    let bad = || Unreadable("network");
+    v1::Network::decode(bytes).map_err(|_| bad())?.try_into().map_err(|_: parse::BadField| bad())
+}
+
+pub(super) fn member_key(vni: Vni, host: u32) -> [u8; 7] {
+    let mut key = [0; 7];
+    key[..3].copy_from_slice(&vni.get().to_be_bytes()[1..]);
+    key[3..].copy_from_slice(&host.to_be_bytes());
+    key
+}
+
+pub(super) fn read_member_key(key: &[u8]) -> Read<(Vni, u32)> {
+    let bad = || Unreadable("member");
+    let [a, b, c, h @ ..] = *<&[u8; 7]>::try_from(key).map_err(|_| bad())?;
+    Ok((Vni::new(u32::from_be_bytes([0, a, b, c])).map_err(|_| bad())?, u32::from_be_bytes(h)))
+}
+
+/// Two bits each for joined and declared (there; with segment), one for nodes.
+pub(super) fn member(record: &MemberRecord) -> [u8; 1] {
+    let reason = |r: Option<bool>| u8::from(r.is_some()) | u8::from(r == Some(true)) << 1;
+    [reason(record.joined) | reason(record.declared) << 2 | u8::from(record.has_nodes) << 4]
+}
+
+pub(super) fn read_member(bytes: &[u8]) -> Read<MemberRecord> {
+    let [bits] = *<&[u8; 1]>::try_from(bytes).map_err(|_| Unreadable("member"))?;
+    let reason = |bits: u8| (bits & 1 != 0).then_some(bits & 2 != 0);
+    Ok(MemberRecord { joined: reason(bits), declared: reason(bits >> 2), has_nodes: bits & 16 != 0 })
+}
+
+pub(super) fn event(event: &Event) -> Vec<u8> {
+    v1::Event::from(event).encode_to_vec()
+}
+
+pub(super) fn read_event(bytes: &[u8]) -> Read<Event> {
+    let bad = || Unreadable("event");
+    v1::Event::decode(bytes).map_err(|_| bad())?.try_into().map_err(|_: parse::BadField| bad())
+}
+
+/// An [`Outcome`] with its key.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredKey {
+    #[prost(bytes = "vec", tag = "1")]
+    id: Vec<u8>,
+    #[prost(fixed64, tag = "2")]
+    fingerprint: u64,
+    /// 1 done, 2 claimed, 3 synced, 4 registered.
+    #[prost(uint32, tag = "3")]
+    kind: u32,
+    #[prost(uint64, tag = "4")]
+    revision: u64,
+    /// Claims judged, nodes deleted, or the session.
+    #[prost(uint64, tag = "5")]
+    number: u64,
+    /// Positions refused, or the host's id.
+    #[prost(uint32, repeated, tag = "6")]
+    positions: Vec<u32>,
+    #[prost(string, repeated, tag = "7")]
+    reasons: Vec<String>,
+}
+
+pub(super) fn key(record: &KeyRecord) -> Vec<u8> {
+    let KeyRecord { id, fingerprint, outcome } = record;
+    let (kind, revision, number, positions, reasons) = match outcome.clone() {
+        Outcome::Done { revision } => (1, revision, 0, vec![], vec![]),
+        Outcome::Claimed { revision, judged, refused } => {
+            let (positions, reasons) = refused.into_iter().unzip();
+            (2, revision, judged.into(), positions, reasons)
+        }
+        Outcome::Synced { revision, nodes_deleted } => (3, revision, nodes_deleted, vec![], vec![]),
+        Outcome::Registered { host_id, session, revision } => (4, revision, session, vec![host_id], vec![]),
+    };
+    let id = id.0.to_vec();
+    StoredKey { id, fingerprint: *fingerprint, kind, revision, number, positions, reasons }.encode_to_vec()
+}
+
+pub(super) fn read_key(bytes: &[u8]) -> Read<KeyRecord> {
+    let bad = || Unreadable("key");
+    let k = StoredKey::decode(bytes).map_err(|_| bad())?;
+    let revision = k.revision;
+    let outcome = match k.kind {
+        1 => Outcome::Done { revision },
+        2 => Outcome::Claimed {
+            revision,
+            judged: u32::try_from(k.number).map_err(|_| bad())?,
+            refused: k.positions.into_iter().zip(k.reasons).collect(),
+        },
+        3 => Outcome::Synced { revision, nodes_deleted: k.number },
+        4 => Outcome::Registered {
+            host_id: *k.positions.first().ok_or_else(bad)?,
+            session: k.number,
+            revision,
+        },
+        _ => return Err(bad()),
+    };
+    let id = Id(k.id.try_into().map_err(|_| bad())?);
+    Ok(KeyRecord { id, fingerprint: k.fingerprint, outcome })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EventKind;
+    use proptest::{collection::vec, prelude::*};
+    use stopover_config::net::HostName;
+
+    proptest! {
+        #[test]
+        fn nodes_come_back(host: u32, generation: u64, operator: bool, ips in vec(any::<IpAddr>(), 0..16),
+                           vni in 1..=Vni::MAX, mac: [u8; 6]) {
+            let declared_by = if operator { DeclaredBy::Operator } else { DeclaredBy::Appliance };
+            let record = NodeRecord { host, generation, declared_by, ips: ips.into_iter().collect() };
+            prop_assert_eq!(read_node(&node(&record)).unwrap(), record);
+            let vni = Vni::new(vni).unwrap();
+            prop_assert_eq!(read_node_key(&node_key(vni, Mac(mac))).unwrap(), (vni, Mac(mac)));
+            prop_assert_eq!(read_member_key(&member_key(vni, host)).unwrap(), (vni, host));
+        }
+
+        #[test]
+        fn garbage_is_an_error_and_no_panic(bytes in vec(any::<u8>(), 0..64)) {
+            let _ = (read_node(&bytes), read_node_key(&bytes), read_host(&bytes), read_network(&bytes));
+            let _ = (read_member(&bytes), read_member_key(&bytes), read_event(&bytes), read_key(&bytes));
+        }
+
+        #[test]
+        fn members_come_back(joined: Option<bool>, declared: Option<bool>, has_nodes: bool) {
+            let record = MemberRecord { joined, declared, has_nodes };
+            prop_assert_eq!(read_member(&member(&record)).unwrap(), record);
+        }
+
+        #[test]
+        fn keys_come_back(id: [u8; 16], fingerprint: u64, a: u64, b: u32, refused in vec((any::<u32>(), ".*"), 0..4)) {
+            for outcome in [
+                Outcome::Done { revision: a },
+                Outcome::Claimed { revision: a, judged: b, refused: refused.clone() },
+                Outcome::Synced { revision: a, nodes_deleted: b.into() },
+                Outcome::Registered { host_id: b, session: a, revision: 7 },
+            ] {
+                let record = KeyRecord { id: Id(id), fingerprint, outcome };
+                prop_assert_eq!(read_key(&key(&record)).unwrap(), record);
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_networks_and_events_come_back() {
+        let record = HostRecord {
+            name: HostName::new("gw-a").unwrap(),
+            vteps: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            udp_port: 4790,
+            declared_by: DeclaredBy::Operator,
+            up: true,
+        };
+        assert_eq!(read_host(&host(7, &record)).unwrap(), record);
+        let net = Network {
+            vni: Vni::new(9).unwrap(),
+            name: "blue".into(),
+            flood: stopover_config::net::FloodPolicy::ToSegments,
+            mtu: 1450,
+        };
+        assert_eq!(read_network(&network(&net)).unwrap(), net);
+        let e = Event { number: 3, unix_ms: 4, kind: EventKind::Conflict, text: "x".into(), revision: 5 };
+        assert_eq!(read_event(&event(&e)).unwrap(), e);
+    }
+}

@@ -1,0 +1,336 @@
+//! The embedded store: one file, B-trees with copy on write (redb). A commit is one transaction and one fsync;
+//! a crash at any point leaves the last committed transaction. Views are read transactions.
+
+use super::{Mark, Store, StoreError, View, codec};
+use crate::{
+    board::record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
+    model::{Event, Id, Network},
+};
+use redb::{
+    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
+    TableDefinition, backends::InMemoryBackend,
+};
+use std::{ops::Bound, path::Path};
+use stopover_config::net::{Mac, Vni};
+
+type Def = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const META: Def = Def::new("meta");
+const HOSTS: Def = Def::new("hosts");
+const NETWORKS: Def = Def::new("networks");
+const MEMBERS: Def = Def::new("members");
+const NODES: Def = Def::new("nodes");
+const KEYS: Def = Def::new("keys");
+const EVENTS: Def = Def::new("events");
+
+/// Raised when the records change in a way that older programs misread.
+const FORMAT: u32 = 1;
+/// Pages held in memory. The tables of the board itself are in memory anyway.
+const CACHE_BYTES: usize = 128 << 20;
+/// Records between two reports of progress.
+const REPORT_EVERY: u64 = 50_000;
+
+/// The embedded store.
+pub struct Redb {
+    db: Database,
+    board_id: Id,
+}
+
+fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
+    move |e| StoreError::new(doing, e)
+}
+
+impl Redb {
+    /// Opens the file, or creates it. Fails if another board has it open.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let db = Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|e| {
+            StoreError(format!(
+                "opening {}: {e}; expected a file of this program's in a directory it may write, and no other board using it",
+                path.display()
+            ))
+        })?;
+        Self::with(db)
+    }
+
+    /// A store that lives as long as the process, for tests.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let db = Builder::new()
+            .create_with_backend(InMemoryBackend::new())
+            .map_err(failed("creating a store in memory"))?;
+        Self::with(db)
+    }
+
+    fn with(db: Database) -> Result<Self, StoreError> {
+        let doing = "preparing the tables";
+        let tx = db.begin_write().map_err(failed(doing))?;
+        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS] {
+            tx.open_table(table).map_err(failed(doing))?;
+        }
+        let board_id = {
+            let mut meta = tx.open_table(META).map_err(failed(doing))?;
+            let format = number(&meta, "format")?;
+            if format.is_some_and(|f| f != u64::from(FORMAT)) {
+                return Err(StoreError::new(doing, "its format is of another version of this program"));
+            }
+            put_number(&mut meta, "format", FORMAT.into())?;
+            let known = meta.get(b"board".as_slice()).map_err(failed(doing))?.map(|v| v.value().to_vec());
+            match known {
+                Some(bytes) => {
+                    Id(bytes.try_into().map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?)
+                }
+                None => {
+                    let id = Id::random();
+                    meta.insert(b"board".as_slice(), id.0.as_slice()).map_err(failed(doing))?;
+                    id
+                }
+            }
+        };
+        tx.commit().map_err(failed(doing))?;
+        Ok(Self { db, board_id })
+    }
+}
+
+fn number(
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    name: &str,
+) -> Result<Option<u64>, StoreError> {
+    let doing = "reading its marks";
+    let Some(value) = meta.get(name.as_bytes()).map_err(failed(doing))? else { return Ok(None) };
+    let bytes = value.value().try_into().map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?;
+    Ok(Some(u64::from_be_bytes(bytes)))
+}
+
+fn put_number(meta: &mut Table<'_, &[u8], &[u8]>, name: &str, n: u64) -> Result<(), StoreError> {
+    meta.insert(name.as_bytes(), n.to_be_bytes().as_slice()).map_err(failed("writing its marks"))?;
+    Ok(())
+}
+
+fn put(table: &mut Table<'_, &[u8], &[u8]>, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+    let doing = "writing a record";
+    match value {
+        Some(value) => table.insert(key, value).map_err(failed(doing))?,
+        None => table.remove(key).map_err(failed(doing))?,
+    };
+    Ok(())
+}
+
+impl Store for Redb {
+    fn board_id(&self) -> Id {
+        self.board_id
+    }
+
+    fn begin_run(&self) -> Result<u32, StoreError> {
+        let doing = "counting this start";
+        let tx = self.db.begin_write().map_err(failed(doing))?;
+        let run = {
+            let mut meta = tx.open_table(META).map_err(failed(doing))?;
+            let run = number(&meta, "run")?.unwrap_or(0) + 1;
+            put_number(&mut meta, "run", run)?;
+            run
+        };
+        tx.commit().map_err(failed(doing))?;
+        u32::try_from(run).map_err(failed(doing))
+    }
+
+    fn commit(
+        &self,
+        mark: Mark,
+        writes: Vec<Write>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
+        let doing = "writing a transaction";
+        let tx = self.db.begin_write().map_err(failed(doing))?;
+        {
+            let open = |table| tx.open_table(table).map_err(failed(doing));
+            let mut meta = open(META)?;
+            put_number(&mut meta, "revision", mark.revision)?;
+            put_number(&mut meta, "next_host", mark.next_host.into())?;
+            let (mut hosts, mut networks, mut members) = (open(HOSTS)?, open(NETWORKS)?, open(MEMBERS)?);
+            let (mut keys, mut events) = (open(KEYS)?, open(EVENTS)?);
+            let mut nodes_in_order = Vec::new();
+            for write in writes {
+                match write {
+                    Write::Host(id, r) => {
+                        put(&mut hosts, &id.to_be_bytes(), r.map(|r| codec::host(id, &r)).as_deref())?;
+                    }
+                    Write::Network(vni, n) => {
+                        let value = n.map(|n| codec::network(&n));
+                        put(&mut networks, &vni.get().to_be_bytes(), value.as_deref())?;
+                    }
+                    Write::Member(vni, host, r) => {
+                        let value = r.map(|r| codec::member(&r));
+                        let value = value.as_ref().map(<[u8; 1]>::as_slice);
+                        put(&mut members, &codec::member_key(vni, host), value)?;
+                    }
+                    Write::Node(vni, mac, r) => nodes_in_order.push((vni, mac, r)),
+                    Write::Key(place, r) => {
+                        put(&mut keys, &place.to_be_bytes(), r.map(|r| codec::key(&r)).as_deref())?;
+                    }
+                    Write::Event(n, e) => {
+                        put(&mut events, &n.to_be_bytes(), e.map(|e| codec::event(&e)).as_deref())?;
+                    }
+                }
+            }
+            // A B-tree likes keys in order; the sort is stable, so the last write of a key still wins.
+            nodes_in_order.sort_by_key(|(vni, mac, _)| (*vni, *mac));
+            let mut nodes = open(NODES)?;
+            for (done, (vni, mac, r)) in nodes_in_order.into_iter().enumerate() {
+                put(&mut nodes, &codec::node_key(vni, mac), r.map(|r| codec::node(&r)).as_deref())?;
+                if (done as u64 + 1).is_multiple_of(REPORT_EVERY) {
+                    progress(done as u64 + 1);
+                }
+            }
+        }
+        tx.commit().map_err(failed(doing))
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, StoreError> {
+        let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
+        let meta = open(&tx, META)?;
+        let mark = Mark {
+            revision: number(&meta, "revision")?.unwrap_or(0),
+            next_host: number(&meta, "next_host")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+        };
+        Ok(Box::new(RedbView { tx, mark }))
+    }
+}
+
+fn open(tx: &ReadTransaction, table: Def) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, StoreError> {
+    tx.open_table(table).map_err(failed("opening a table"))
+}
+
+struct RedbView {
+    tx: ReadTransaction,
+    mark: Mark,
+}
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+const ALL: Bounds<'static> = (Bound::Unbounded, Bound::Unbounded);
+
+impl RedbView {
+    fn list<T>(
+        &self,
+        table: Def,
+        bounds: Bounds<'_>,
+        limit: usize,
+        read: impl Fn(&[u8], &[u8]) -> Result<T, codec::Unreadable>,
+    ) -> Result<Vec<T>, StoreError> {
+        let doing = "reading records";
+        open(&self.tx, table)?
+            .range::<&[u8]>(bounds)
+            .map_err(failed(doing))?
+            .take(limit)
+            .map(|entry| {
+                let (key, value) = entry.map_err(failed(doing))?;
+                read(key.value(), value.value()).map_err(failed(doing))
+            })
+            .collect()
+    }
+
+    fn one<T>(
+        &self,
+        table: Def,
+        key: &[u8],
+        read: impl Fn(&[u8]) -> Result<T, codec::Unreadable>,
+    ) -> Result<Option<T>, StoreError> {
+        let doing = "reading a record";
+        let found = open(&self.tx, table)?.get(key).map_err(failed(doing))?;
+        found.map(|value| read(value.value()).map_err(failed(doing))).transpose()
+    }
+}
+
+/// First key of a network, in the tables whose keys begin with three bytes of VNI; and of the one after.
+fn network_keys(vni: Vni) -> ([u8; 3], [u8; 3]) {
+    let key = |n: u32| {
+        let [_, a, b, c] = n.to_be_bytes();
+        [a, b, c]
+    };
+    // VNI 0xffffff is followed by nothing; 0 marks that.
+    (key(vni.get()), key((vni.get() + 1) & Vni::MAX))
+}
+
+fn bounds<'a>(keys: &'a Option<([u8; 3], [u8; 3])>, after: Option<&'a [u8]>) -> Bounds<'a> {
+    let low = match (after, keys) {
+        (Some(after), _) => Bound::Excluded(after),
+        (None, Some((low, _))) => Bound::Included(low.as_slice()),
+        (None, None) => Bound::Unbounded,
+    };
+    let high = match keys {
+        Some((_, high)) if *high != [0; 3] => Bound::Excluded(high.as_slice()),
+        _ => Bound::Unbounded,
+    };
+    (low, high)
+}
+
+impl View for RedbView {
+    fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    fn hosts(&self) -> Result<Vec<(u32, HostRecord)>, StoreError> {
+        self.list(HOSTS, ALL, usize::MAX, |k, v| {
+            let id = k.try_into().map_err(|_| codec::Unreadable("host"))?;
+            Ok((u32::from_be_bytes(id), codec::read_host(v)?))
+        })
+    }
+
+    fn host(&self, id: u32) -> Result<Option<HostRecord>, StoreError> {
+        self.one(HOSTS, &id.to_be_bytes(), codec::read_host)
+    }
+
+    fn networks(&self) -> Result<Vec<Network>, StoreError> {
+        self.list(NETWORKS, ALL, usize::MAX, |_, v| codec::read_network(v))
+    }
+
+    fn network(&self, vni: Vni) -> Result<Option<Network>, StoreError> {
+        self.one(NETWORKS, &vni.get().to_be_bytes(), codec::read_network)
+    }
+
+    fn members(
+        &self,
+        vni: Option<Vni>,
+        after: Option<(Vni, u32)>,
+        limit: usize,
+    ) -> Result<Vec<(Vni, u32, MemberRecord)>, StoreError> {
+        let keys = vni.map(network_keys);
+        let after = after.map(|(vni, host)| codec::member_key(vni, host));
+        let bounds = bounds(&keys, after.as_ref().map(<[u8; 7]>::as_slice));
+        self.list(MEMBERS, bounds, limit, |k, v| {
+            let (vni, host) = codec::read_member_key(k)?;
+            Ok((vni, host, codec::read_member(v)?))
+        })
+    }
+
+    fn nodes(
+        &self,
+        vni: Option<Vni>,
+        after: Option<(Vni, Mac)>,
+        limit: usize,
+    ) -> Result<Vec<(Vni, Mac, NodeRecord)>, StoreError> {
+        let keys = vni.map(network_keys);
+        let after = after.map(|(vni, mac)| codec::node_key(vni, mac));
+        let bounds = bounds(&keys, after.as_ref().map(<[u8; 9]>::as_slice));
+        self.list(NODES, bounds, limit, |k, v| {
+            let (vni, mac) = codec::read_node_key(k)?;
+            Ok((vni, mac, codec::read_node(v)?))
+        })
+    }
+
+    fn node(&self, vni: Vni, mac: Mac) -> Result<Option<NodeRecord>, StoreError> {
+        self.one(NODES, &codec::node_key(vni, mac), codec::read_node)
+    }
+
+    fn keys(&self) -> Result<Vec<(u64, KeyRecord)>, StoreError> {
+        self.list(KEYS, ALL, usize::MAX, |k, v| {
+            let place = k.try_into().map_err(|_| codec::Unreadable("key"))?;
+            Ok((u64::from_be_bytes(place), codec::read_key(v)?))
+        })
+    }
+
+    fn events(&self, after: u64) -> Result<Vec<Event>, StoreError> {
+        let after = after.to_be_bytes();
+        let bounds = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
+        self.list(EVENTS, bounds, usize::MAX, |_, v| codec::read_event(v))
+    }
+}
