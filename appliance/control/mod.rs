@@ -172,7 +172,10 @@ impl Control {
                     let effects = self.with_replica(|replica, around| replica.apply(around, change));
                     self.effects(now_ms, effects);
                 }
-                self.applied = revision;
+                // Part of a snapshot is no revision that could be acknowledged.
+                if self.replica.is_whole() {
+                    self.applied = revision;
+                }
             }
             Update::Refused { claim, why } => {
                 log::warn!("board refuses {} in network {}: {why}", claim.mac, claim.vni);

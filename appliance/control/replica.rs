@@ -135,7 +135,13 @@ impl Replica {
         }
     }
 
-    /// A snapshot begins: what it does not name until its end is gone.
+    /// Whether the tables hold one revision's state: not so in the middle of a snapshot.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.unnamed.is_none()
+    }
+
+    /// A snapshot begins: what it does not name until its end is gone. One that was under way broke off.
     pub fn begin_snapshot(&mut self, tables: &mut Tables) {
         tables.flip_mark();
         self.unnamed = Some(Unnamed {
@@ -168,7 +174,7 @@ impl Replica {
     pub fn apply(&mut self, around: &mut Surroundings, change: Change) -> Result<Vec<Effect>, Full> {
         match change {
             Change::HostPut(host) => return self.put_host(around, host),
-            Change::HostGone { id } => return Ok(self.remove_host(around, id)),
+            Change::HostGone { id } => return self.remove_host(around, id),
             Change::NetworkPut(network) => {
                 if let Some(unnamed) = &mut self.unnamed {
                     unnamed.networks.remove(&network.vni);
@@ -245,7 +251,7 @@ impl Replica {
         let vtep = host.vteps.iter().copied().find(|ip| !own && (around.routable)(*ip));
         let old = self.hosts.remove(&id);
         for ip in old.iter().flat_map(|old| &old.host.vteps).filter(|ip| !host.vteps.contains(ip)) {
-            around.tables.remove_vtep(*ip, id);
+            self.drop_vtep(around, *ip, id)?;
         }
         for ip in host.vteps.iter().filter(|_| !own) {
             around.tables.put_vtep(*ip, id)?;
@@ -261,14 +267,25 @@ impl Replica {
         around.tables.put_host(id, HostEntry { way: way.clone() })?;
         self.hosts.insert(id, HostRecord { host, vtep, way });
         let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Want(ip, port)).into_iter().collect();
-        effects.extend(before.filter(|old| !self.wanted(*old)).map(|(ip, port)| Effect::Unwant(ip, port)));
+        let unwanted = before.filter(|old| Some(*old) != target && !self.wanted(*old));
+        effects.extend(unwanted.map(|(ip, port)| Effect::Unwant(ip, port)));
         Ok(effects)
     }
 
-    fn remove_host(&mut self, around: &mut Surroundings, id: u32) -> Vec<Effect> {
-        let Some(old) = self.hosts.remove(&id) else { return Vec::new() };
+    /// Host `id`, which is not in `hosts` now, sends from `ip` no more; another may, with another UDP port.
+    fn drop_vtep(&self, around: &mut Surroundings, ip: IpAddr, id: u32) -> Result<(), Full> {
+        around.tables.remove_vtep(ip, id);
+        let sends = |record: &HostRecord| record.host.name != self.own && record.host.vteps.contains(&ip);
+        match self.hosts.iter().find(|(_, record)| sends(record)) {
+            Some((other, _)) => around.tables.put_vtep(ip, *other),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_host(&mut self, around: &mut Surroundings, id: u32) -> Result<Vec<Effect>, Full> {
+        let Some(old) = self.hosts.remove(&id) else { return Ok(Vec::new()) };
         for ip in &old.host.vteps {
-            around.tables.remove_vtep(*ip, id);
+            self.drop_vtep(around, *ip, id)?;
         }
         around.tables.remove_host(id);
         for (vni, record) in &mut self.networks {
@@ -277,7 +294,7 @@ impl Replica {
             }
         }
         let target = old.target().filter(|target| !self.wanted(*target));
-        target.map(|(ip, port)| Effect::Unwant(ip, port)).into_iter().collect()
+        Ok(target.map(|(ip, port)| Effect::Unwant(ip, port)).into_iter().collect())
     }
 
     fn wanted(&self, target: (IpAddr, u16)) -> bool {
@@ -301,16 +318,20 @@ impl Replica {
 
     fn put_node(&self, around: &mut Surroundings, node: &Node, gone_ips: &[IpAddr]) -> Result<(), Full> {
         let Some(net) = self.networks.get(&node.vni).map(|n| n.net) else { return Ok(()) };
-        for ip in gone_ips {
+        let station = around.stations.get(net, node.mac);
+        let used_here = |ip: &IpAddr| station.is_some_and(|station| station.ips.contains(ip));
+        for ip in gone_ips.iter().filter(|ip| !used_here(ip)) {
             around.tables.clear_owner(net, *ip, node.mac);
         }
         // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
         let ours = self.hosts.get(&node.host_id).is_none_or(|h| h.host.name == self.own);
-        if ours || around.stations.get(net, node.mac).is_some() {
-            return Ok(());
+        if ours {
+            around.tables.remove_remote(net, node.mac);
+        } else {
+            // A station here with this MAC hides it until the board has settled whose it is.
+            around.tables.set_remote(net, node.mac, node.host_id)?;
         }
-        around.tables.set_remote(net, node.mac, node.host_id)?;
-        for ip in &node.ips {
+        for ip in node.ips.iter().filter(|ip| !ours || used_here(ip)) {
             around.tables.set_owner(net, *ip, node.mac)?;
         }
         Ok(())
@@ -318,11 +339,9 @@ impl Replica {
 
     fn remove_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, ips: &[IpAddr]) {
         let Some(net) = self.networks.get(&vni).map(|n| n.net) else { return };
-        if around.stations.get(net, mac).is_some() {
-            return;
-        }
+        let station = around.stations.get(net, mac);
         around.tables.remove_remote(net, mac);
-        for ip in ips {
+        for ip in ips.iter().filter(|ip| station.is_none_or(|station| !station.ips.contains(ip))) {
             around.tables.clear_owner(net, *ip, mac);
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::pipeline::Learn;
 use crate::tables::{Tables, words::Net};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 use stopover_config::net::{Mac, Vni};
 
@@ -91,6 +91,8 @@ pub struct Stations {
     doubtful: HashMap<(Net, Mac), Doubt>,
     vnis: HashMap<Net, Vni>,
     ageing_ms: HashMap<u16, u64>,
+    /// Ports with a link: what is heard of another was heard before it went down.
+    up: HashSet<u16>,
 }
 
 #[derive(Debug)]
@@ -122,10 +124,15 @@ impl Stations {
     /// behind a lost link are forgotten.
     pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<Wish> {
         if !up {
+            self.up.remove(&port);
             let gone: Vec<_> =
                 self.here.iter().filter(|(_, s)| s.port == port).map(|(key, _)| *key).collect();
-            return gone.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect();
+            let mut wishes: Vec<_> =
+                gone.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect();
+            wishes.extend(self.give_up(|doubt| doubt.heard.port == port));
+            return wishes;
         }
+        self.up.insert(port);
         let come: Vec<_> = self.declared.iter().filter(|d| d.port == port).cloned().collect();
         come.into_iter().filter_map(|d| self.settle(tables, now_ms, d)).collect()
     }
@@ -135,6 +142,9 @@ impl Stations {
     pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<Wish> {
         let Learn { port, net, vlan, mac, ip } = *heard;
         let mut wishes = Vec::new();
+        if !self.up.contains(&port) {
+            return wishes;
+        }
         match self.here.get(&(net, mac)).map(|s| (s.kind, s.port, s.vlan)) {
             // A declared station that is heard elsewhere is a spoof or an operator's mistake: keep the word.
             Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return wishes,
@@ -153,24 +163,45 @@ impl Stations {
                 wishes.extend(self.settle(tables, now_ms, d));
             }
         }
-        if let (Some(ip), Some(vni)) = (ip, self.vnis.get(&net).copied())
-            && let Some(station) = self.here.get_mut(&(net, mac))
-            && !station.ips.contains(&ip)
-            && usable(ip)
-        {
-            if station.ips.len() == MAX_IPS {
-                let oldest = station.ips.remove(0);
-                tables.clear_owner(net, oldest, mac);
+        if let Some(ip) = ip.filter(|ip| usable(*ip)) {
+            let adopted = self.adopt(tables, net, mac, ip);
+            if !adopted.is_empty() {
+                wishes = adopted;
             }
-            if let Err(full) = tables.set_owner(net, ip, mac) {
-                log::error!("{full}");
+        }
+        wishes
+    }
+
+    /// A station was heard to use an address.
+    fn adopt(&mut self, tables: &mut Tables, net: Net, mac: Mac, ip: IpAddr) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        let Some(vni) = self.vnis.get(&net).copied() else { return wishes };
+        if self.here.get(&(net, mac)).is_none_or(|station| station.ips.contains(&ip)) {
+            return wishes;
+        }
+        let owner = tables.owner(net, ip).filter(|owner| *owner != mac);
+        if let Some((other, station)) = owner.and_then(|o| Some((o, self.here.get_mut(&(net, o))?))) {
+            // What is declared is not taken away by hearsay; between learned stations an address may move.
+            if station.kind != Kind::Learned {
                 return wishes;
             }
-            station.ips.push(ip);
-            let ips = station.ips.clone();
-            wishes.clear();
-            wishes.push(Wish::Claim { vni, mac, ips });
+            station.ips.retain(|known| *known != ip);
+            wishes.push(Wish::Claim { vni, mac: other, ips: station.ips.clone() });
         }
+        let Some(station) = self.here.get_mut(&(net, mac)) else { return wishes };
+        if station.ips.len() == MAX_IPS {
+            let oldest = station.ips.remove(0);
+            tables.clear_owner(net, oldest, mac);
+        }
+        // An address of a node at another host stays with that, unless the board gives it to us.
+        if owner.is_none_or(|owner| !tables.is_remote(net, owner))
+            && let Err(full) = tables.set_owner(net, ip, mac)
+        {
+            log::error!("{full}");
+            return wishes;
+        }
+        station.ips.push(ip);
+        wishes.push(Wish::Claim { vni, mac, ips: station.ips.clone() });
         wishes
     }
 
@@ -180,7 +211,7 @@ impl Stations {
 
     /// Forgets learned stations that have been silent for their segment's ageing time.
     pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Wish> {
-        self.doubtful.retain(|_, doubt| now_ms < doubt.quiet_until_ms + QUIET_MS);
+        let mut wishes = self.give_up(|doubt| now_ms >= doubt.quiet_until_ms + QUIET_MS);
         let mut silent = Vec::new();
         for ((net, mac), station) in &mut self.here {
             if tables.take_seen(station.id) {
@@ -191,7 +222,17 @@ impl Stations {
                 silent.push((*net, *mac));
             }
         }
-        silent.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect()
+        wishes.extend(silent.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)));
+        wishes
+    }
+
+    /// Forgets doubtful stations; what was claimed for them is claimed no more.
+    fn give_up(&mut self, which: impl Fn(&Doubt) -> bool) -> Vec<Wish> {
+        let vnis = &self.vnis;
+        self.doubtful
+            .extract_if(|_, doubt| which(doubt))
+            .filter_map(|((net, mac), _)| Some(Wish::Withdraw { vni: *vnis.get(&net)?, mac }))
+            .collect()
     }
 
     /// The board will not have a claim. A learned station gives way, and is not claimed again for a while; a
@@ -230,7 +271,12 @@ impl Stations {
 
     fn settle(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<Wish> {
         let vni = *self.vnis.get(&d.net)?;
+        self.doubtful.remove(&(d.net, d.mac));
         let known = self.here.get(&(d.net, d.mac)).map(|s| s.id);
+        let before = self.here.get(&(d.net, d.mac)).map(|s| s.ips.clone()).unwrap_or_default();
+        for ip in before.into_iter().filter(|ip| !d.ips.contains(ip)) {
+            tables.clear_owner(d.net, ip, d.mac);
+        }
         let stored = tables
             .set_local(d.net, d.mac, d.port, d.vlan, known)
             .and_then(|id| d.ips.iter().try_for_each(|ip| tables.set_owner(d.net, *ip, d.mac)).map(|()| id));
@@ -257,8 +303,11 @@ impl Stations {
     fn forget(&mut self, tables: &mut Tables, net: Net, mac: Mac) -> Option<Wish> {
         let station = self.here.remove(&(net, mac))?;
         tables.remove_local(net, mac, station.id);
-        for ip in station.ips {
-            tables.clear_owner(net, ip, mac);
+        // If the board knows it at another host, its addresses are needed on.
+        if !tables.is_remote(net, mac) {
+            for ip in station.ips {
+                tables.clear_owner(net, ip, mac);
+            }
         }
         self.vnis.get(&net).map(|vni| Wish::Withdraw { vni: *vni, mac })
     }

@@ -39,11 +39,11 @@ drop_reasons! {
     GuardMac = "guard_mac", "a vif sent from a MAC that is not its own";
     GuardIp = "guard_ip", "a vif sent from an IP address that is not its own";
     GuardArp = "guard_arp", "a vif sent ARP or ND that claims a MAC or IP address that is not its own";
-    VlanOnVif = "vlan_on_vif", "a vif sent a VLAN-tagged frame";
+    VlanOnVif = "vlan_on_vif", "a vif sent a frame with a VLAN tag (one of priority only, VLAN 0, is taken off)";
     UnknownVlan = "unknown_vlan", "a segment sent a VLAN that its configuration maps to no network";
     InnerVlan = "inner_vlan", "a VLAN tag inside the overlay (RFC 7348 section 6.1 wants it discarded)";
     SourceIsRemote = "source_is_remote", "a segment sent from the MAC of a node that is registered at another host: a loop, a spoof or an unannounced move";
-    SourceIsLocal = "source_is_local", "the underlay brought a frame from the MAC of a node of this host: a loop or a spoof";
+    SourceIsLocal = "source_is_local", "the underlay, or a segment, brought a frame from the MAC of a node that is elsewhere on this host: a loop or a spoof";
     SameSegment = "same_segment", "source and destination are behind the same port and reach each other without us";
     UnknownUnicast = "unknown_unicast", "nobody has registered the destination MAC and the network's flood policy sends it nowhere";
     FloodDisabled = "flood_disabled", "broadcast or multicast in a network whose flood policy is drop";

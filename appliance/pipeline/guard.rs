@@ -3,7 +3,7 @@
 //! that carries them; a segment may use any station address.
 
 use super::{fate::Drop, ports::Vif};
-use crate::wire::{arp, frame::Frame, frame::Kind, frame::L4, nd};
+use crate::wire::{arp, frame::Frame, frame::Kind, frame::L4, icmpv6, nd};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use stopover_config::net::Mac;
 
@@ -45,15 +45,17 @@ fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), Drop> {
     if vif.ipv4.contains(&src) || (src.is_unspecified() && asks_dhcp()) { Ok(()) } else { Err(Drop::GuardIp) }
 }
 
-/// An unspecified source is right for duplicate address detection and multicast listener reports
-/// (RFC 4862 section 5.4.2, RFC 3590), and for nothing else.
+/// What an unspecified source is right for: multicast listener reports (RFC 3590; types 131, 132, 143),
+/// looking for a router and duplicate address detection (RFC 4861 section 4.1, RFC 4862 section 5.4.2).
+const UNSPECIFIED_MAY: [u8; 5] =
+    [131, 132, 143, icmpv6::kind::ROUTER_SOLICIT, icmpv6::kind::NEIGHBOUR_SOLICIT];
+
 fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
-    let icmpv6 = matches!(frame.l4, L4::Icmpv6 { .. });
-    if !vif.ipv6.contains(&src) && !(src.is_unspecified() && icmpv6) {
+    let L4::Icmpv6 { kind, .. } = frame.l4 else {
+        return if vif.ipv6.contains(&src) { Ok(()) } else { Err(Drop::GuardIp) };
+    };
+    if !vif.ipv6.contains(&src) && !(src.is_unspecified() && UNSPECIFIED_MAY.contains(&kind)) {
         return Err(Drop::GuardIp);
-    }
-    if !icmpv6 {
-        return Ok(());
     }
     match nd::parse(frame, head) {
         Ok(nd::Nd::Solicit(ns)) if ns.source_mac.is_some_and(|mac| mac != vif.mac) => Err(Drop::GuardArp),

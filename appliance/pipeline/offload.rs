@@ -45,7 +45,8 @@ pub fn request<P: Packet>(slot: &mut Slot<P>) -> bool {
     let Some(l4_off) = slot.frame.l4_off else { return false };
     let (tcp, l4_len) = match slot.frame.l4 {
         L4::Tcp { hdr_len, .. } => (true, hdr_len),
-        L4::Udp { .. } => (false, 8),
+        // No device is asked to segment UDP.
+        L4::Udp { .. } if slot.packet.gso_size().is_none() => (false, 8),
         _ => return false,
     };
     let offload = TxOffload {

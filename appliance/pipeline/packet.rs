@@ -77,6 +77,8 @@ pub struct VecPacket {
     pub gso: Option<u16>,
     /// What was asked of the sending device.
     pub requested: Option<TxOffload>,
+    /// See [`Packet::stripped_vlan`].
+    pub stripped: Option<VlanId>,
 }
 
 /// Headroom of a [`VecPacket`]; DPDK's default too (`RTE_PKTMBUF_HEADROOM`).
@@ -137,7 +139,7 @@ impl Packet for VecPacket {
         self.gso
     }
     fn stripped_vlan(&self) -> Option<VlanId> {
-        None
+        self.stripped
     }
     fn request_offload(&mut self, offload: TxOffload) -> bool {
         self.requested = Some(offload);

@@ -11,6 +11,7 @@ use super::{
     witness::{Stage, Witness, describe},
 };
 use crate::tables::words::{Place, PlaceWord, node_key};
+use crate::wire::ethernet::{Tag, ethertype};
 use crate::wire::frame::{self, Frame};
 use arrayvec::ArrayVec;
 
@@ -70,14 +71,20 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     fn network(&self, port: u16, packet: &I::P, frame: &Frame) -> Result<(Network, u16), Drop> {
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
             Some(Role::Vif(vif)) => {
-                if frame.vlan.is_some() || packet.stripped_vlan().is_some() {
+                // VLAN 0 is no VLAN but a priority (IEEE 802.1Q clause 6.9), which some guests send.
+                if frame.vlan.is_some_and(|tag| !is_priority(tag)) || packet.stripped_vlan().is_some() {
                     return Err(Drop::VlanOnVif);
                 }
                 Ok((vif.network, 0))
             }
             Some(Role::Segment(segment)) => {
-                let tag = frame.vlan.map(|tag| tag.vid());
-                let vid = tag.or_else(|| packet.stripped_vlan().map(|v| v.get())).unwrap_or(0);
+                let vid = match (frame.vlan, packet.stripped_vlan()) {
+                    (Some(_), Some(_)) => return Err(Drop::InnerVlan),
+                    // A service tag (IEEE 802.1ad) numbers other VLANs than those of the configuration.
+                    (Some(tag), None) if tag.tpid != ethertype::VLAN => return Err(Drop::UnknownVlan),
+                    (Some(tag), None) => tag.vid(),
+                    (None, stripped) => stripped.map_or(0, |vlan| vlan.get()),
+                };
                 Ok((segment.network(vid).ok_or(Drop::UnknownVlan)?, vid))
             }
             Some(Role::Underlay(_)) | None => Err(Drop::OuterUnexpected),
@@ -108,11 +115,19 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                         self.drop(slot.packet, Drop::SourceIsRemote);
                         continue;
                     }
+                    if matches!(known, Some(Place::Local { port, .. }) if self.is_vif(port)) {
+                        self.drop(slot.packet, Drop::SourceIsLocal);
+                        continue;
+                    }
                 }
             }
             kept.push(slot);
         }
         *slots = kept;
+    }
+
+    fn is_vif(&self, port: u16) -> bool {
+        matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)))
     }
 
     /// Looks all destinations up at once and sends each frame on.
@@ -148,6 +163,10 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             None => self.replicate(slot),
         }
     }
+}
+
+fn is_priority(tag: Tag) -> bool {
+    tag.vid() == 0 && tag.tpid == ethertype::VLAN
 }
 
 /// A place in words, for a trace.

@@ -3,37 +3,51 @@
 //! 3.2): no silent black hole.
 
 use super::{Io, Pipeline, Slot, fate::Drop, fate::add, packet::Packet, ports::Origin, witness::Witness};
-use crate::wire::{frame::Kind, icmp};
+use crate::tables::words::Place;
+use crate::wire::{
+    frame::{self, Kind},
+    icmp,
+};
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
-    /// Drops the frame and answers its sender, if that is behind a local port, with the largest layer 3
-    /// packet, in bytes, that fits.
+    /// Drops the frame and answers its sender with the largest layer 3 packet, in bytes, that fits.
     #[cold]
     pub fn too_big(&mut self, slot: Slot<I::P>, mtu: u16) {
-        if matches!(slot.origin, Origin::Port { .. }) {
-            let head = slot.packet.head();
-            match slot.frame.kind {
-                Kind::Ipv4(_) => {
-                    if let Some(answer) = icmp::build_frag_needed(head, &slot.frame, mtu) {
-                        self.tell(&answer, slot.origin);
-                    }
+        let head = slot.packet.head();
+        match slot.frame.kind {
+            Kind::Ipv4(_) => {
+                if let Some(answer) = icmp::build_frag_needed(head, &slot.frame, mtu) {
+                    self.tell(&slot, &answer);
                 }
-                Kind::Ipv6(_) => {
-                    if let Some(answer) = icmp::build_packet_too_big(head, &slot.frame, u32::from(mtu)) {
-                        self.tell(&answer, slot.origin);
-                    }
-                }
-                _ => {}
             }
+            Kind::Ipv6(_) => {
+                if let Some(answer) = icmp::build_packet_too_big(head, &slot.frame, u32::from(mtu)) {
+                    self.tell(&slot, &answer);
+                }
+            }
+            _ => {}
         }
         self.drop(slot.packet, Drop::TooBig);
     }
 
-    fn tell(&mut self, answer: &[u8], origin: Origin) {
+    /// A local sender is answered at its port. One at another host is answered through the tunnel, if it is
+    /// registered: an answer is no replica, and being about an error it cannot cause another.
+    fn tell(&mut self, to: &Slot<I::P>, answer: &[u8]) {
+        let host = match (to.origin, self.view.place(to.net, to.frame.src)) {
+            (Origin::Port { .. }, _) => None,
+            (Origin::Underlay, Some(Place::Remote { host })) => Some(host),
+            (Origin::Underlay, _) => return,
+        };
+        let Ok(frame) = frame::parse(answer, answer.len()) else { return };
         add(&self.counters.copied, 1);
-        match self.io.make(answer) {
-            Some(packet) => self.send_back(packet, origin),
-            None => self.counters.drop(Drop::PoolEmpty, 1),
+        let Some(packet) = self.io.make(answer) else {
+            return self.counters.drop(Drop::PoolEmpty, 1);
+        };
+        match host {
+            None => self.send_back(packet, to.origin),
+            Some(host) => {
+                self.encap(Slot { packet, frame, net: to.net, vni: to.vni, origin: to.origin }, host)
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod entries;
 pub mod epoch;
 pub mod map64;
 pub mod map_wide;
+#[cfg(test)]
+mod proofs;
 pub mod slots;
 pub mod sync;
 pub mod vni_index;
@@ -16,6 +18,7 @@ pub mod words;
 
 use entries::{HostEntry, NetworkEntry};
 use epoch::{Epoch, Parked, Reader, Writer};
+use hashbrown::HashMap;
 use map_wide::WideKey;
 use std::{
     fmt,
@@ -26,7 +29,9 @@ use std::{
     },
 };
 use stopover_config::net::{Mac, Vni};
-use words::{MAX_INDEX, Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark, owner_word};
+use words::{
+    MAX_INDEX, MAX_MARK, Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark, owner_word,
+};
 
 /// Most nodes that one appliance can know.
 pub const MAX_NODES: usize = 32 << 20;
@@ -206,8 +211,11 @@ pub struct Tables {
     vteps6: map_wide::WideWriter,
     vnis: vni_index::VniWriter,
     shared: Arc<Shared>,
-    /// The mark that entries of the newest snapshot carry.
-    mark: bool,
+    /// What is said of nodes elsewhere that a station of this host hides, by key: used when that goes.
+    hidden: HashMap<u64, PlaceWord>,
+    /// The mark that entries of the newest snapshot carry. A number rather than a flag: a snapshot that
+    /// breaks off and begins again must not make the entries of the one before it look new.
+    mark: u16,
     free_stations: Vec<u32>,
     next_station: u32,
     /// Stations given back, and when their number may be used again.
@@ -255,7 +263,8 @@ impl Tables {
             vteps6,
             vnis,
             shared,
-            mark: false,
+            hidden: HashMap::new(),
+            mark: 0,
             free_stations: Vec::new(),
             next_station: 0,
             resting: Vec::new(),
@@ -267,6 +276,12 @@ impl Tables {
     pub fn publish(&mut self) -> Epoch {
         let epoch = self.writer.advance();
         self.writer.reclaim();
+        for map in [&mut self.nodes, &mut self.locals, &mut self.ipv4, &mut self.vteps4] {
+            map.tend(&mut self.writer);
+        }
+        for map in [&mut self.ipv6, &mut self.vteps6] {
+            map.tend(&mut self.writer);
+        }
         let (writer, free) = (&mut self.writer, &mut self.free_stations);
         self.resting.retain(|(after, station)| {
             let done = writer.passed(*after);
@@ -311,12 +326,18 @@ impl Tables {
         };
         let word = Place::Local { port, vlan, station }.pack().0;
         let key = node_key(net, mac);
+        let before = self.nodes.get(key).map(PlaceWord);
         let stored = self
             .locals
             .insert(&mut self.writer, key, word)
             .and_then(|_| self.nodes.insert(&mut self.writer, key, word));
         match stored {
-            Ok(_) => Ok(station),
+            Ok(_) => {
+                if let Some(word) = before.filter(|word| matches!(word.open(), Some(Place::Remote { .. }))) {
+                    self.hidden.insert(key, word);
+                }
+                Ok(station)
+            }
             Err(why) => {
                 self.locals.remove(&mut self.writer, key);
                 self.rest(station);
@@ -325,11 +346,15 @@ impl Tables {
         }
     }
 
-    /// A station has gone from this host.
+    /// A station has gone from this host. If it hid a node at another host, that is found again.
     pub fn remove_local(&mut self, net: Net, mac: Mac, station: u32) {
         let key = node_key(net, mac);
         self.locals.remove(&mut self.writer, key);
-        self.nodes.remove(&mut self.writer, key);
+        let shown = self.hidden.remove(&key).map(|word| self.nodes.insert(&mut self.writer, key, word.0));
+        // Replacing a value needs no room; were it refused all the same, nobody is better than a wrong place.
+        if !matches!(shown, Some(Ok(_))) {
+            self.nodes.remove(&mut self.writer, key);
+        }
         self.rest(station);
     }
 
@@ -344,14 +369,19 @@ impl Tables {
         self.shared.seen.get(station as usize).is_some_and(|seen| seen.swap(0, Relaxed) == 1)
     }
 
-    /// A node is at another host.
+    /// A node is at another host. A station of this host with the same MAC hides it.
     pub fn set_remote(&mut self, net: Net, mac: Mac, host: u32) -> Result<(), Full> {
         let what = || format!("node {mac}");
         if host > MAX_INDEX {
             return Err(Full::new(what(), format!("its host's number {host} is beyond {MAX_INDEX}")));
         }
-        let word = Place::Remote { host }.pack().marked(self.mark).0;
-        let stored = self.nodes.insert(&mut self.writer, node_key(net, mac), word);
+        let word = Place::Remote { host }.pack().marked(self.mark);
+        let key = node_key(net, mac);
+        if self.locals.get(key).is_some() {
+            self.hidden.insert(key, word);
+            return Ok(());
+        }
+        let stored = self.nodes.insert(&mut self.writer, key, word.0);
         stored.map(drop).map_err(|why| Full::new(what(), why))
     }
 
@@ -369,6 +399,7 @@ impl Tables {
 
     /// A node of another host is no more.
     pub fn remove_remote(&mut self, net: Net, mac: Mac) {
+        self.hidden.remove(&node_key(net, mac));
         if self.is_remote(net, mac) {
             self.nodes.remove(&mut self.writer, node_key(net, mac));
         }
@@ -454,13 +485,14 @@ impl Tables {
 
     /// Begins a new mark: what is not written again before [`Tables::sweep`] is old.
     pub fn flip_mark(&mut self) {
-        self.mark = !self.mark;
+        self.mark = (self.mark + 1) & MAX_MARK;
     }
 
     /// Removes every remote node, and every address of one, that was not written since the mark was flipped.
     /// Local stations and their addresses stay.
     pub fn sweep(&mut self) {
         let mark = self.mark;
+        self.hidden.retain(|_, word| word.mark() == mark);
         self.nodes.retain(&mut self.writer, |_, word| {
             let word = PlaceWord(word);
             !matches!(word.open(), Some(Place::Remote { .. })) || word.mark() == mark

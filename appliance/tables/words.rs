@@ -57,13 +57,15 @@ pub const fn ipv4_key(net: Net, ip: Ipv4Addr) -> u64 {
 /// | 0-23  | station          | host       |
 /// | 24-35 | VLAN (0 = none)  | 0          |
 /// | 36-47 | port             | 0          |
+/// | 48-59 | 0                | mark of the last snapshot that named it (see `Tables::sweep`) |
 /// | 60-61 | 1                | 2          |
-/// | 62    | mark of the last snapshot that named it (see `Tables::sweep`) ||
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaceWord(pub u64);
 
 const KIND_SHIFT: u32 = 60;
-const MARK: u64 = 1 << 62;
+const MARK_SHIFT: u32 = 48;
+/// Largest mark; the next is 0 again.
+pub const MAX_MARK: u16 = 0xfff;
 const INDEX_MASK: u64 = 0x00ff_ffff;
 
 /// Largest station or host index that a place can name.
@@ -121,23 +123,31 @@ impl PlaceWord {
         }
     }
 
-    /// The same place with the mark set or cleared.
+    /// The same place with this mark, of which 12 bits count.
     #[must_use]
-    pub const fn marked(self, mark: bool) -> Self {
-        Self(if mark { self.0 | MARK } else { self.0 & !MARK })
+    pub const fn marked(self, mark: u16) -> Self {
+        Self(self.0 & !((MAX_MARK as u64) << MARK_SHIFT) | mark_bits(mark))
     }
 
-    /// Whether the mark is set.
+    /// Its mark.
     #[must_use]
-    pub const fn mark(self) -> bool {
-        self.0 & MARK != 0
+    pub const fn mark(self) -> u16 {
+        mark_of(self.0)
     }
+}
+
+const fn mark_bits(mark: u16) -> u64 {
+    ((mark & MAX_MARK) as u64) << MARK_SHIFT
+}
+
+const fn mark_of(word: u64) -> u16 {
+    (word >> MARK_SHIFT) as u16 & MAX_MARK
 }
 
 /// Value of the address tables: the MAC that owns the address, and the mark as in [`PlaceWord`].
 #[must_use]
-pub const fn owner_word(mac: Mac, mark: bool) -> u64 {
-    mac.to_u64() | if mark { MARK } else { 0 }
+pub const fn owner_word(mac: Mac, mark: u16) -> u64 {
+    mac.to_u64() | mark_bits(mark)
 }
 
 /// The MAC of an [`owner_word`].
@@ -149,8 +159,8 @@ pub const fn owner_mac(word: u64) -> Mac {
 
 /// The mark of an [`owner_word`].
 #[must_use]
-pub const fn owner_mark(word: u64) -> bool {
-    word & MARK != 0
+pub const fn owner_mark(word: u64) -> u16 {
+    mark_of(word)
 }
 
 #[cfg(test)]
@@ -160,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, mark: bool) {
+        fn places_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, mark in 0..=MAX_MARK) {
             for place in [Place::Local { port, vlan, station: index }, Place::Remote { host: index }] {
                 let word = place.pack().marked(mark);
                 prop_assert_eq!(word.open(), Some(place));
@@ -175,7 +185,8 @@ mod tests {
             prop_assert_eq!(node_key_parts(key), Some((net, mac)));
             prop_assert_ne!(key, 0);
             prop_assert!(key != u64::MAX || mac.is_group());
-            prop_assert_eq!(owner_mac(owner_word(mac, true)), mac);
+            prop_assert_eq!(owner_mac(owner_word(mac, MAX_MARK)), mac);
+            prop_assert_eq!(owner_mark(owner_word(mac, 7)), 7);
         }
     }
 
