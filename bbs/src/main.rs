@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(version)]
 struct Args {
     /// Configuration file (RON). The other options override it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to serve gRPC: http://ADDRESS:PORT or unix:/PATH. May be repeated.
     #[arg(long, value_name = "ENDPOINT")]
@@ -59,11 +59,11 @@ impl Args {
         store = self.store.or(store);
         if config.listen.is_empty() {
             bail!(
-                "nowhere to listen; expected `--listen http://ADDRESS:PORT`, `--listen unix:/PATH` or `--config FILE`"
+                "nowhere to listen; expected `--listen http://ADDRESS:PORT`, `--listen unix:/PATH` or a configuration FILE"
             );
         }
         let Some(store) = store else {
-            bail!("no store; expected `--store FILE` or `--config FILE`");
+            bail!("no store; expected `--store FILE` or a configuration FILE");
         };
         Ok((config, store))
     }
