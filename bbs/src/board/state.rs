@@ -177,8 +177,11 @@ impl State {
         let revision = self.journal.closed.back().map_or(self.revision, |c| c.revision) + 1;
         let changes = std::mem::take(&mut self.journal.open);
         self.journal.closed.push_back(Commit { revision, changes });
-        if self.journal.closed.len() * COMMIT_CHANGES > self.keep_changes + COMMIT_CHANGES {
-            self.journal.closed.pop_front();
+        // All but the last are full.
+        let closed = &mut self.journal.closed;
+        let last = closed.back().map_or(0, |c| c.changes.len());
+        if closed.len() > 1 && (closed.len() - 2) * COMMIT_CHANGES + last >= self.keep_changes {
+            closed.pop_front();
         }
     }
 

@@ -1,0 +1,132 @@
+//! The board over real sockets: sessions, the operator's calls, malformed messages, and the program itself under
+//! `kill -9`.
+
+mod malformed;
+mod operator;
+mod process;
+mod session;
+
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use stopover_bbs::{
+    client::{Change, Claim, Operator, Session, SessionConfig, Update, start},
+    server::{Server, ServerConfig},
+    store::{Redb, Store},
+};
+use stopover_config::{
+    Endpoint,
+    net::{HostName, Mac, Vni},
+};
+
+/// Long enough for a machine that does other things too; no test expects it to pass.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn vni(n: u32) -> Vni {
+    Vni::new(n).unwrap()
+}
+fn mac(last: u8) -> Mac {
+    Mac([0x52, 0x54, 0, 0, 0, last])
+}
+fn name(n: &str) -> HostName {
+    HostName::new(n).unwrap()
+}
+fn ip(s: &str) -> IpAddr {
+    s.parse().unwrap()
+}
+fn claim(n: u32, last: u8, ips: &[&str]) -> Claim {
+    Claim { vni: vni(n), mac: mac(last), ips: ips.iter().map(|s| ip(s)).collect() }
+}
+
+fn socket(dir: &Path) -> Endpoint {
+    Endpoint::Unix(dir.join("bbs.sock"))
+}
+
+/// A board whose hosts are down after `lease`.
+async fn board(endpoint: &Endpoint, store: Arc<dyn Store>, lease: Duration) -> Server {
+    let mut config = ServerConfig::new(vec![endpoint.clone()]);
+    config.lease = lease;
+    config.heartbeat = lease / 5;
+    Server::start(config, store).await.unwrap()
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(Redb::in_memory().unwrap())
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+async fn operator(endpoint: &Endpoint) -> Operator {
+    let began = Instant::now();
+    loop {
+        match Operator::connect(endpoint).await {
+            Ok(operator) => return operator,
+            Err(e) => assert!(began.elapsed() < PATIENCE, "{e}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A session, and everything it has said.
+struct Host {
+    session: Option<Session>,
+    updates: crossbeam::channel::Receiver<Update>,
+    heard: Vec<Update>,
+}
+
+fn config(endpoint: &Endpoint, host: &str, vtep: &str) -> SessionConfig {
+    let mut cfg = SessionConfig::new(vec![endpoint.clone()], name(host), vec![ip(vtep)], 4789);
+    cfg.retry_refused = Duration::from_millis(50);
+    cfg.settle = Duration::from_millis(100);
+    cfg
+}
+
+impl Host {
+    fn start(cfg: SessionConfig) -> Self {
+        let (session, updates) = start(&tokio::runtime::Handle::current(), cfg);
+        Self { session: Some(session), updates, heard: Vec::new() }
+    }
+
+    fn session(&self) -> &Session {
+        self.session.as_ref().unwrap()
+    }
+
+    /// Listens until it has heard such a thing since it last heard what it waited for.
+    async fn hears(&mut self, what: &str, mut wanted: impl FnMut(&Update) -> bool) -> Update {
+        let began = Instant::now();
+        loop {
+            while let Ok(update) = self.updates.try_recv() {
+                self.heard.push(update.clone());
+                if wanted(&update) {
+                    return update;
+                }
+            }
+            assert!(began.elapsed() < PATIENCE, "never heard {what}; heard {:#?}", self.heard);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn hears_change(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
+        self.hears(what, |u| matches!(u, Update::Apply { changes, .. } if changes.iter().any(&wanted))).await;
+    }
+}
+
+/// Asks until the answer is right.
+async fn eventually<T: std::fmt::Debug, F: Future<Output = T>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+    right: impl Fn(&T) -> bool,
+) -> T {
+    let began = Instant::now();
+    loop {
+        let answer = ask().await;
+        if right(&answer) {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "never {what}; last {answer:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

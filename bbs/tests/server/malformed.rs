@@ -1,0 +1,264 @@
+//! Malformed messages: every field broken in turn, random messages, and bytes that are no message at all. Each is
+//! refused with the field's path, and nothing changes.
+
+use super::*;
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+use prost::bytes::{Buf, BufMut};
+use stopover_bbs::{client::connect, proto::v1};
+use tonic::{Code, Request, Status, codec};
+
+fn speaker() -> Option<v1::Speaker> {
+    Some(v1::Speaker { host: "gw-a".into(), session: 1, key: vec![1; 16] })
+}
+fn node_claim() -> v1::NodeClaim {
+    v1::NodeClaim { vni: 1, mac: vec![2, 0, 0, 0, 0, 1], ips: vec![vec![10, 0, 0, 1]] }
+}
+fn register() -> v1::RegisterRequest {
+    v1::RegisterRequest {
+        host: "gw-a".into(),
+        vteps: vec![vec![10, 0, 0, 1]],
+        udp_port: 4789,
+        key: vec![1; 16],
+        instance: vec![2; 16],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_broken_field_is_named_and_nothing_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut client = connect(&at).await.unwrap();
+
+    let mut seen = Vec::new();
+    macro_rules! refused {
+        ($call:ident, $message:expr, $path:expr, $says:expr) => {{
+            let status = client.$call($message).await.err().unwrap_or_else(|| panic!("{} accepted", $path));
+            assert_eq!(status.code(), Code::InvalidArgument, "{}: {status:?}", $path);
+            assert!(status.message().starts_with(concat!($path, ": ")), "{}", status.message());
+            assert!(status.message().contains($says), "{}", status.message());
+            seen.push($path);
+        }};
+    }
+    macro_rules! registration {
+        ($path:expr, $says:expr, $change:expr) => {{
+            let mut m = register();
+            #[allow(clippy::redundant_closure_call, reason = "the closure is the macro's argument")]
+            ($change)(&mut m);
+            refused!(register, m, $path, $says);
+        }};
+    }
+    type R = v1::RegisterRequest;
+    registration!("host", "expected 1 to 63", |m: &mut R| m.host = "-".into());
+    registration!("vteps", "1 to 4", |m: &mut R| m.vteps.clear());
+    registration!("vteps", "at most 4", |m: &mut R| m.vteps = (0..5).map(|i| vec![10, 0, 0, i]).collect());
+    registration!("vteps[0]", "found 3 bytes", |m: &mut R| m.vteps = vec![vec![1; 3]]);
+    registration!("vteps[0]", "unicast", |m: &mut R| m.vteps = vec![vec![224, 0, 0, 1]]);
+    registration!("vteps[1]", "each address once", |m: &mut R| m.vteps = vec![vec![10, 0, 0, 1]; 2]);
+    registration!("udp_port", "1 to 65535", |m: &mut R| m.udp_port = 65536);
+    registration!("key", "16 bytes", |m: &mut R| m.key.clear());
+    registration!("instance", "16 bytes", |m: &mut R| m.instance = vec![1; 17]);
+
+    macro_rules! claims {
+        ($path:expr, $says:expr, $claims:expr) => {
+            refused!(claim, v1::ClaimRequest { speaker: speaker(), claims: $claims }, $path, $says)
+        };
+    }
+    let with = |change: fn(&mut v1::NodeClaim)| {
+        let mut broken = node_claim();
+        broken.mac[5] = 2;
+        change(&mut broken);
+        vec![node_claim(), broken]
+    };
+    claims!("claims[1].vni", "expected 1 to 16777215", with(|c| c.vni = 0));
+    claims!("claims[1].vni", "expected 1 to 16777215", with(|c| c.vni = 1 << 24));
+    claims!("claims[1].mac", "found 5 bytes", with(|c| c.mac.truncate(5)));
+    claims!("claims[1].mac", "cannot belong to a station", with(|c| c.mac = vec![0xff; 6]));
+    claims!("claims[1].mac", "a second time", with(|c| c.mac[5] = 1));
+    claims!("claims[1].ips", "at most 16", with(|c| c.ips = (0..17).map(|i| vec![10, 0, 1, i]).collect()));
+    claims!("claims[1].ips[0]", "found 0 bytes", with(|c| c.ips = vec![vec![]]));
+    claims!("claims", "at most 4096", vec![node_claim(); 4097]);
+    let nobody = v1::ClaimRequest { speaker: None, claims: vec![node_claim()] };
+    refused!(claim, nobody, "speaker", "expected this message");
+    let mut keyless = speaker();
+    keyless.as_mut().unwrap().key.clear();
+    refused!(sync_claims, v1::SyncClaimsRequest { speaker: keyless.clone() }, "speaker.key", "16 bytes");
+    refused!(leave, v1::LeaveRequest { speaker: speaker(), vnis: vec![1, 0] }, "vnis[1]", "out of range");
+    let joins = vec![v1::Join { vni: 1 << 25, segment: true }];
+    refused!(join, v1::JoinRequest { speaker: speaker(), joins }, "joins[0].vni", "out of range");
+    let nodes = vec![v1::NodeKey { vni: 1, mac: vec![1, 2] }];
+    refused!(withdraw, v1::WithdrawRequest { speaker: speaker(), nodes }, "nodes[0].mac", "found 2 bytes");
+
+    let declare = |row| v1::DeclareRequest { key: vec![3; 16], row: Some(v1::Row { row, number: 0 }) };
+    use v1::row::Row;
+    let net = |mtu, flood| Some(Row::Network(v1::Network { vni: 1, name: String::new(), flood, mtu }));
+    refused!(declare, declare(None), "row.row", "expected");
+    refused!(declare, v1::DeclareRequest { key: vec![3; 16], row: None }, "row", "expected");
+    refused!(declare, declare(net(575, 1)), "row.network.mtu", "576");
+    refused!(declare, declare(net(65_536, 1)), "row.network.mtu", "65535");
+    refused!(declare, declare(net(0, 9)), "row.network.flood", "TO_SEGMENTS");
+    let delete = v1::DeleteRequest { key: vec![3; 16], target: None, cascade: false };
+    refused!(delete, delete.clone(), "target", "expected");
+    let target = Some(v1::delete_request::Target::Network(1));
+    refused!(delete, v1::DeleteRequest { target, cascade: true, ..delete }, "cascade", "false");
+
+    assert_eq!(client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision, 0);
+    // Not malformed, but nobody has registered.
+    let unregistered =
+        client.claim(v1::ClaimRequest { speaker: speaker(), claims: vec![node_claim()] }).await;
+    assert_eq!(unregistered.unwrap_err().code(), Code::FailedPrecondition);
+    server.stop().await;
+}
+
+/// Bytes as they are.
+#[derive(Debug, Clone, Copy)]
+struct Raw;
+
+impl codec::Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl codec::Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+    fn encode(&mut self, item: Vec<u8>, out: &mut codec::EncodeBuf<'_>) -> Result<(), Status> {
+        out.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl codec::Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+    fn decode(&mut self, bytes: &mut codec::DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(bytes.copy_to_bytes(bytes.remaining()).to_vec()))
+    }
+}
+
+const CALLS: [&str; 10] = [
+    "Register",
+    "Heartbeat",
+    "Deregister",
+    "Claim",
+    "Withdraw",
+    "Join",
+    "Leave",
+    "SyncClaims",
+    "Declare",
+    "Delete",
+];
+
+/// Random bytes, and good messages with some bytes changed, to every call. What is understood may be done (a
+/// changed byte can leave a good message); what is refused must have changed nothing, and the board lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_bytes_change_nothing() {
+    use prost::Message;
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut client = connect(&at).await.unwrap();
+    let Endpoint::Unix(path) = &at else { unreachable!() };
+    let path = path.clone();
+    let channel = tonic::transport::Endpoint::from_static("http://board.invalid")
+        .connect_with_connector(tower::service_fn(move |_: tonic::transport::Uri| {
+            let path = path.clone();
+            async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        }))
+        .await
+        .unwrap();
+    let mut raw = tonic::client::Grpc::new(channel);
+
+    let mut host = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    host.session().claim(claim(1, 1, &["10.0.0.1"]));
+    host.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    let whole = v1::ClaimRequest { speaker: speaker(), claims: vec![node_claim(); 3] }.encode_to_vec();
+    let bytes = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        (prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), 0..80usize).prop_map(
+            move |(changes, cut)| {
+                let mut message = whole.clone();
+                for (at, byte) in changes {
+                    let at = at.index(message.len());
+                    message[at] = byte;
+                }
+                message.truncate(whole.len().saturating_sub(cut % 3));
+                message
+            }
+        ),
+    ];
+    let cases = (0..CALLS.len(), bytes);
+    let mut runner = TestRunner::new(Config { cases: 1, ..Config::default() });
+    let mut refused = 0;
+    let mut before = client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision;
+    for _ in 0..1000 {
+        let (call, message) = cases.new_tree(&mut runner).unwrap().current();
+        raw.ready().await.unwrap();
+        let path = format!("/stopover.v1.Board/{}", CALLS[call]).parse().unwrap();
+        let answer = raw.unary(Request::new(message.clone()), path, Raw).await;
+        let now = client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision;
+        if answer.is_err() {
+            refused += 1;
+            assert_eq!(now, before, "{} {message:x?} was refused, and changed something", CALLS[call]);
+        }
+        before = now;
+    }
+    assert!(refused > 900, "{refused}");
+    assert!(host.session().state().connected);
+    drop(host);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_watch_ends_with_its_reason() {
+    use v1::watch_request::Request as R;
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut client = connect(&at).await.unwrap();
+    let start = |name: &str, vnis| {
+        R::Start(v1::WatchStart { name: name.into(), vnis, everything: false, resume: None })
+    };
+    let cases: [(Vec<R>, &str); 5] = [
+        (vec![R::AckRevision(1)], "request: "),
+        (vec![start("", vec![])], "start.name: "),
+        (vec![start("x", vec![0])], "start.vnis[0]: "),
+        (vec![start("x", vec![]), R::AckRevision(1_000_000)], "ack_revision: "),
+        (vec![start("x", vec![]), start("x", vec![])], "request: "),
+    ];
+    for (requests, says) in cases {
+        let (tx, rx) = tokio::sync::mpsc::channel(8);
+        for request in requests {
+            tx.send(v1::WatchRequest { request: Some(request) }).await.unwrap();
+        }
+        let status = match client.watch(tokio_stream::wrappers::ReceiverStream::new(rx)).await {
+            Err(status) => status,
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(_)) => {}
+                        Ok(None) => panic!("ended without a reason: {says}"),
+                        Err(status) => break status,
+                    }
+                }
+            }
+        };
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with(says), "{}", status.message());
+    }
+    assert!(operator(&at).await.watchers().await.unwrap().is_empty());
+    server.stop().await;
+}

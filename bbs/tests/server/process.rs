@@ -1,0 +1,155 @@
+//! The program itself: what it acknowledged is there after `kill -9`, SIGTERM ends it in order, and a mistake on its
+//! command line ends it with one message.
+
+use super::*;
+use std::{
+    collections::BTreeSet,
+    process::{Child, Command, Output, Stdio},
+};
+use stopover_bbs::client::{NodeFilter, Row};
+use stopover_config::bulk::{HostRow, NodeRow};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_stopover-bbs");
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(dir: &Path) -> Running {
+    let child = Command::new(PROGRAM)
+        .args(["--listen", &socket(dir).to_string(), "--store"])
+        .arg(dir.join("board.redb"))
+        .env("RUST_LOG", "warn")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Running(child)
+}
+
+fn output(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).env("RUST_LOG", "error").output().unwrap()
+}
+
+fn row(i: u32) -> Row {
+    let [_, _, a, b] = i.to_be_bytes();
+    let ips = vec![IpAddr::from([10, 0, a, b])];
+    NodeRow { vni: vni(1), mac: Mac([2, 0, 0, 0, a, b]), host: name("lx"), ips }.into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let mut acknowledged = BTreeSet::new();
+    let mut tried = 0;
+    let mut revision = 0;
+    let mut board_id = None;
+    for round in 0..4u64 {
+        let mut board = run(dir.path());
+        let mut op = operator(&at).await;
+        let info = op.info().await.unwrap();
+        assert_eq!(*board_id.get_or_insert(info.board_id.clone()), info.board_id);
+        assert!(info.revision >= revision, "an acknowledged revision is lost");
+        let there: BTreeSet<_> =
+            op.nodes(&NodeFilter::default()).await.unwrap().into_iter().map(|e| e.node.mac).collect();
+        assert!(there.is_superset(&acknowledged), "lost {:?}", acknowledged.difference(&there));
+        assert!(there.len() <= tried as usize);
+        acknowledged = there;
+        let lx = HostRow { name: name("lx"), vteps: vec![ip("172.16.0.1")], udp_port: 4789 };
+        op.declare(&lx.into()).await.unwrap();
+
+        // Several writers, so that the board has transactions of several calls; killed in the middle of them.
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..4 {
+            let mut op = op.clone();
+            let first = tried + writer * 10_000 / 4;
+            writers.spawn(async move {
+                let mut done = Vec::new();
+                for i in first..first + 2500 {
+                    match op.declare(&row(i)).await {
+                        Ok(revision) => done.push((i, revision)),
+                        Err(_) => return done,
+                    }
+                }
+                done
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(150 + 37 * round)).await;
+        board.0.kill().unwrap();
+        board.0.wait().unwrap();
+        tried += 10_000;
+        while let Some(done) = writers.join_next().await {
+            for (i, at) in done.unwrap() {
+                let [_, _, a, b] = i.to_be_bytes();
+                acknowledged.insert(Mac([2, 0, 0, 0, a, b]));
+                revision = revision.max(at);
+            }
+        }
+        assert!(!acknowledged.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_ends_it_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let mut board = run(dir.path());
+    let mut op = operator(&at).await;
+    op.info().await.unwrap();
+    let mut watcher = Host::start(config(&at, "gw-w", "10.0.0.9"));
+    watcher.hears("Connected", |u| *u == Update::Connected).await;
+    let pid = board.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = tokio::task::spawn_blocking(move || board.0.wait().unwrap()).await.unwrap();
+    assert!(status.success(), "{status}");
+    let Endpoint::Unix(path) = at else { unreachable!() };
+    assert!(!path.exists(), "the socket is gone");
+}
+
+#[test]
+fn a_mistake_is_one_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("board.redb");
+    let store = store.to_str().unwrap();
+    let cases: [(&[&str], &str); 4] = [
+        (&["--store", store], "nowhere to listen"),
+        (&["--listen", "unix:/run/x.sock"], "no store"),
+        (
+            &["--listen", "unix:/nowhere/at/all.sock", "--store", store],
+            "cannot listen on /nowhere/at/all.sock",
+        ),
+        (&["--listen", "10.0.0.1", "--store", store], "begins neither with"),
+    ];
+    for (args, says) in cases {
+        let output = output(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{args:?}");
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+    let config = dir.path().join("bbs.ron");
+    std::fs::write(&config, "(listen: [\"unix:/run/x.sock\"], stor: \"x\")").unwrap();
+    let output = output(&["--config", config.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("bbs.ron:1:"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_has_one_board() {
+    let dir = tempfile::tempdir().unwrap();
+    let board = run(dir.path());
+    operator(&socket(dir.path())).await;
+    let other = dir.path().join("other.sock");
+    let store = dir.path().join("board.redb");
+    let args = ["--listen", &format!("unix:{}", other.display()), "--store", store.to_str().unwrap()];
+    let output = output(&args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("no other board using it"), "{said}");
+    assert!(!other.exists(), "nothing half started");
+    drop(board);
+}

@@ -1,0 +1,308 @@
+//! An appliance's session: what it wants comes true and stays true, over conflicts, restarts and deletions.
+
+use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use stopover_bbs::client::{Host as BoardHost, NodeFilter, Row, Target};
+use stopover_config::bulk::{HostRow, NodeRow};
+
+type Nodes = BTreeMap<(Vni, Mac), Vec<IpAddr>>;
+
+/// What a consumer of all these updates holds. Panics on anything out of order.
+fn replica(heard: &[Update]) -> (BTreeMap<u32, BoardHost>, Nodes) {
+    let (mut hosts, mut nodes) = (BTreeMap::new(), Nodes::new());
+    let mut before: Option<(BTreeMap<u32, BoardHost>, Nodes)> = None;
+    let mut last = 0;
+    for update in heard {
+        match update {
+            Update::SnapshotBegin { revision } => {
+                assert!(*revision >= last);
+                // Half a snapshot, if there was one, is dropped with what it said.
+                before.get_or_insert_with(|| (std::mem::take(&mut hosts), std::mem::take(&mut nodes)));
+                hosts.clear();
+                nodes.clear();
+            }
+            Update::SnapshotEnd { revision } => {
+                assert!(*revision >= last);
+                last = *revision;
+                before = None;
+            }
+            Update::Apply { revision, changes } => {
+                assert!(*revision >= last);
+                last = if before.is_none() { *revision } else { last };
+                for change in changes {
+                    match change.clone() {
+                        Change::HostPut(host) => drop(hosts.insert(host.id, host)),
+                        Change::HostGone { id } => drop(hosts.remove(&id)),
+                        Change::NodePut { node, .. } => {
+                            assert!(hosts.contains_key(&node.host_id), "a node before its host");
+                            nodes.insert((node.vni, node.mac), node.ips);
+                        }
+                        Change::NodeGone { vni, mac, .. } => drop(nodes.remove(&(vni, mac))),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (hosts, nodes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
+    a.session().claim(claim(100, 1, &["192.168.0.1", "fd00::1"]));
+    b.session().claim(claim(100, 2, &["192.168.0.2"]));
+    b.session().claim(claim(200, 2, &["192.168.0.1"]));
+    a.session().join(vni(100), true);
+    let put = |m: Mac| move |c: &Change| matches!(c, Change::NodePut { node, .. } if node.mac == m);
+    a.hears_change("b's node", put(mac(2))).await;
+    b.hears_change("a's node", put(mac(1))).await;
+    b.hears("segment", |u| {
+        matches!(u, Update::Apply { changes, .. } if changes.iter().any(|c| matches!(c, Change::MemberPut { segment: true, .. })))
+    })
+    .await;
+    assert!(!replica(&a.heard).1.contains_key(&(vni(200), mac(2))), "a does not follow network 200");
+
+    // The interest grows and shrinks with what the appliance has.
+    a.session().join(vni(200), false);
+    a.hears_change("network 200", |c| c.vni() == Some(vni(200)) && matches!(c, Change::NodePut { .. })).await;
+    a.session().leave(vni(200));
+    a.hears_change("its end", |c| matches!(c, Change::NodeGone { vni: v, .. } if *v == vni(200))).await;
+    b.session().claim(claim(200, 3, &[]));
+    a.session().withdraw(vni(100), mac(1));
+    b.hears_change("the withdrawal", |c| {
+        matches!(c, Change::NodeGone { vni: v, mac: m, ips } if *v == vni(100) && *m == mac(1) && ips.len() == 2)
+    })
+    .await;
+
+    // Acknowledgements are seen.
+    let revision = b.session().state().revision;
+    b.session().ack(revision);
+    let mut op = operator(&at).await;
+    let name_b = name("gw-b");
+    let began = Instant::now();
+    loop {
+        let entry = op.hosts(Some(&name_b)).await.unwrap().remove(0);
+        assert!(entry.host.up && entry.watching);
+        if entry.acked_revision == revision {
+            assert_eq!((entry.nodes, entry.networks), (3, 2));
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE);
+    }
+    let state = b.session().state();
+    assert!(state.connected && state.last_error.is_none() && state.host_id.is_some(), "{state:?}");
+
+    // Goodbye marks the host down at once; the nodes stay.
+    b.session.take().unwrap().stop();
+    a.hears_change("goodbye", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-b" && !h.up))
+        .await;
+    assert_eq!(op.nodes(&NodeFilter { host: Some(name_b), ..NodeFilter::default() }).await.unwrap().len(), 3);
+    a.session.take().unwrap().stop_and_withdraw();
+    assert_eq!(
+        op.nodes(&NodeFilter { host: Some(name("gw-a")), ..NodeFilter::default() }).await.unwrap().len(),
+        0
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_claim_is_accepted_when_the_holder_lets_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
+    a.session().claim(claim(1, 1, &["192.168.0.1"]));
+    a.hears("Accepted", |u| *u == Update::Accepted { vni: vni(1), mac: mac(1) }).await;
+    b.session().claim(claim(1, 1, &["192.168.0.7"]));
+    b.session().claim(claim(1, 2, &["192.168.0.1"]));
+    for m in [mac(1), mac(2)] {
+        let refused =
+            b.hears("Refused", |u| matches!(u, Update::Refused { claim, .. } if claim.mac == m)).await;
+        let Update::Refused { why, .. } = refused else { unreachable!() };
+        assert!(why.contains("held by") && why.contains("gw-a"), "{why}");
+    }
+    a.session().withdraw(vni(1), mac(1));
+    let mut left: BTreeSet<_> = [mac(1), mac(2)].into();
+    b.hears("both accepted", |u| {
+        if let Update::Accepted { mac, .. } = u {
+            left.remove(mac);
+        }
+        left.is_empty()
+    })
+    .await;
+    let refusals = b.heard.iter().filter(|u| matches!(u, Update::Refused { .. })).count();
+    assert_eq!(refusals, 2, "each refusal is told once, however often it is tried");
+    drop((a, b));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let store = memory();
+    let server = board(&at, store.clone(), LONG).await;
+    let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
+    b.session().join(vni(1), false);
+    a.session().claim(claim(1, 1, &["192.168.0.1"]));
+    b.hears_change("the claim", |c| matches!(c, Change::NodePut { .. })).await;
+    server.stop().await;
+    b.hears("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
+    assert!(!b.session().state().connected);
+
+    // Wishes made meanwhile come true later.
+    a.session().claim(claim(1, 2, &["192.168.0.2"]));
+    a.session().withdraw(vni(1), mac(1));
+    let server = board(&at, store, LONG).await;
+    b.hears_change("the new claim", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2)))
+        .await;
+    b.hears_change("the stale one swept", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1)))
+        .await;
+    let snapshots = b.heard.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
+    assert_eq!(snapshots, 1, "it resumed");
+    assert_eq!(replica(&b.heard).1, [((vni(1), mac(2)), vec![ip("192.168.0.2")])].into());
+    drop((a, b));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_board_with_an_empty_store_is_filled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    for m in 1..50 {
+        a.session().claim(claim(1, m, &[]));
+    }
+    a.hears_change("the last", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(49))).await;
+    server.stop().await;
+    let server = board(&at, memory(), LONG).await;
+    a.heard.clear();
+    a.hears("a snapshot", |u| matches!(u, Update::SnapshotBegin { .. })).await;
+    let mut op = operator(&at).await;
+    let began = Instant::now();
+    while op.nodes(&NodeFilter::default()).await.unwrap().len() != 49 {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    drop(a);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_leaves_nothing_stale_and_a_silent_one_goes_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), Duration::from_millis(400)).await;
+    let mut watcher = Host::start(config(&at, "gw-w", "10.0.0.9"));
+    watcher.session().join(vni(1), false);
+    let a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    a.session().claim(claim(1, 1, &[]));
+    a.session().claim(claim(1, 2, &[]));
+    watcher.hears_change("both", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
+    drop(a);
+    watcher
+        .hears_change("down", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-a" && !h.up))
+        .await;
+    assert_eq!(replica(&watcher.heard).1.len(), 2, "fail static");
+
+    let again = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    again.session().claim(claim(1, 1, &[]));
+    watcher.hears_change("swept", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(2))).await;
+    assert_eq!(replica(&watcher.heard).1.len(), 1);
+    assert!(
+        !watcher.heard.iter().any(|u| matches!(u, Update::Apply { changes, .. }
+            if changes.iter().any(|c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1))))),
+        "what was claimed again never went away"
+    );
+    drop((again, watcher));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_operator_deletes_of_a_live_host_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    a.session().claim(claim(1, 1, &["192.168.0.1"]));
+    a.hears_change("it", |c| matches!(c, Change::NodePut { .. })).await;
+    let mut op = operator(&at).await;
+    op.delete(&Target::Node { vni: vni(1), mac: mac(1) }).await.unwrap();
+    a.hears_change("it gone", |c| matches!(c, Change::NodeGone { .. })).await;
+    a.hears_change("it back", |c| matches!(c, Change::NodePut { .. })).await;
+    drop(a);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_older_of_two_processes_of_one_name_steps_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), Duration::from_millis(500)).await;
+    let mut old = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    old.hears("Connected", |u| *u == Update::Connected).await;
+    let mut new = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    new.hears("Connected", |u| *u == Update::Connected).await;
+    let gone = old.hears("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
+    let Update::Disconnected { why } = gone else { unreachable!() };
+    assert!(why.contains("registered again by a later process"), "{why}");
+    new.session.take().unwrap().stop();
+    old.hears("Connected again", |u| *u == Update::Connected).await;
+    assert!(!new.heard.iter().any(|u| matches!(u, Update::Disconnected { .. })), "no fight");
+    drop(old);
+    server.stop().await;
+}
+
+/// A consumer that takes nothing while a thousand changes happen loses none of them and stops nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_consumer_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let mut cfg = ServerConfig::new(vec![at.clone()]);
+    cfg.history = 200;
+    cfg.watcher_backlog = 100;
+    let server = Server::start(cfg, memory()).await.unwrap();
+    let mut slow_cfg = config(&at, "gw-s", "10.0.0.3");
+    slow_cfg.queue = 1;
+    slow_cfg.interest = [vni(1)].into();
+    let mut slow = Host::start(slow_cfg);
+    let mut op = operator(&at).await;
+    op.declare(&Row::Host(HostRow { name: name("lx"), vteps: vec![ip("172.16.0.1")], udp_port: 4789 }))
+        .await
+        .unwrap();
+    let node = |i: u32, ips| {
+        let [_, _, x, y] = i.to_be_bytes();
+        Row::Node(NodeRow { vni: vni(1), mac: Mac([2, 0, 0, 0, x, y]), host: name("lx"), ips })
+    };
+    for round in 0..2 {
+        let rows: Vec<_> = (0..3000).map(|i| Ok::<_, String>((0, node(i + round * 100, vec![])))).collect();
+        op.load(rows, |_| {}).await.unwrap();
+        for i in 0..100 {
+            op.delete(&Target::Node { vni: vni(1), mac: Mac([2, 0, 0, 0, 9, i]) }).await.unwrap();
+        }
+    }
+    let revision = op.declare(&node(9999, vec![ip("10.9.9.9")])).await.unwrap();
+    slow.hears("the end", |u| {
+        matches!(u, Update::Apply { revision: r, .. } | Update::SnapshotEnd { revision: r } if *r >= revision)
+    })
+    .await;
+    let truth: Nodes = op
+        .nodes(&NodeFilter { vni: Some(vni(1)), ..NodeFilter::default() })
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|e| ((e.node.vni, e.node.mac), e.node.ips))
+        .collect();
+    assert_eq!(replica(&slow.heard).1, truth);
+    assert_eq!(truth.len(), 3001);
+    drop(slow);
+    server.stop().await;
+}

@@ -1,0 +1,217 @@
+//! Watchers that join, resume, change scope and dawdle while random commands run and the board restarts: each
+//! rebuilds exactly the board's state, and at every revision it is told of, the state of that revision.
+
+mod support;
+
+use proptest::prelude::*;
+use std::{collections::BTreeSet, sync::Arc};
+use stopover_bbs::{
+    model::Id,
+    server::{Follower, Frame, Interest},
+    store::Store,
+};
+use stopover_config::net::Vni;
+use support::*;
+
+/// What can happen between two commands.
+#[derive(Debug, Clone)]
+enum Act {
+    Command(Step),
+    /// Watcher takes so many frames.
+    Read(usize, u8),
+    /// Its connection breaks; it comes back, and resumes if it can.
+    Reconnect(usize),
+    /// It comes back with nothing.
+    Forget(usize),
+    Wish(usize, u32, bool),
+}
+
+const WATCHERS: usize = 3;
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        10 => step().prop_map(Act::Command),
+        8 => (0..WATCHERS, 1..6u8).prop_map(|(w, n)| Act::Read(w, n)),
+        2 => (0..WATCHERS).prop_map(Act::Reconnect),
+        1 => (0..WATCHERS).prop_map(Act::Forget),
+        3 => (0..WATCHERS, 1..4u32, any::<bool>()).prop_map(|(w, v, add)| Act::Wish(w, v, add)),
+    ]
+}
+
+/// A watcher as strict as can be.
+struct Reader {
+    follower: Follower,
+    replica: Replica,
+    /// During a snapshot, what it has said so far.
+    building: Option<Replica>,
+    /// The state held has this name; `None` in the middle of something.
+    at: Option<u64>,
+    /// The last revision seen in any frame.
+    seen: u64,
+    held: Option<BTreeSet<Vni>>,
+    wanted: Option<BTreeSet<Vni>>,
+    board: Id,
+}
+
+impl Reader {
+    fn follower(
+        rig: &Rig,
+        backlog: u64,
+        held: Option<&BTreeSet<Vni>>,
+        resume: Option<(Id, u64)>,
+    ) -> Follower {
+        let interest = held.map_or(Interest::Everything, |v| Interest::Networks(v.clone()));
+        Follower::new(rig.history.clone(), rig.store.clone(), backlog, interest, resume).unwrap()
+    }
+
+    fn new(rig: &Rig, backlog: u64, held: Option<BTreeSet<Vni>>) -> Self {
+        Self {
+            follower: Self::follower(rig, backlog, held.as_ref(), None),
+            replica: Replica::default(),
+            building: None,
+            at: None,
+            seen: 0,
+            wanted: held.clone(),
+            held,
+            board: rig.store.board_id(),
+        }
+    }
+
+    fn reconnect(&mut self, rig: &Rig, backlog: u64, forget: bool) {
+        if forget || self.at.is_none() {
+            *self = Self { seen: self.seen, ..Self::new(rig, backlog, self.wanted.clone()) };
+            return;
+        }
+        let resume = self.at.map(|revision| (self.board, revision));
+        self.follower = Self::follower(rig, backlog, self.held.as_ref(), resume);
+        self.building = None;
+        if let (Some(held), Some(wanted)) = (&self.held, &self.wanted) {
+            let add = wanted.difference(held).copied().collect();
+            let remove = held.difference(wanted).copied().collect();
+            self.follower.wish(add, remove);
+        }
+    }
+
+    fn wish(&mut self, vni: Vni, add: bool) {
+        let Some(wanted) = &mut self.wanted else { return };
+        let (mut plus, mut minus) = (vec![], vec![]);
+        if add {
+            wanted.insert(vni);
+            plus.push(vni);
+        } else {
+            wanted.remove(&vni);
+            minus.push(vni);
+        }
+        self.follower.wish(plus, minus);
+    }
+
+    /// Takes a frame; false = there is none.
+    fn read(&mut self, rig: &Rig) -> bool {
+        let Some(frame) = self.follower.next(true).unwrap() else { return false };
+        match frame {
+            Frame::Resumed(revision) => assert_eq!(Some(revision), self.at),
+            Frame::SnapshotBegin { revision, .. } => {
+                assert!(revision >= self.seen, "a snapshot from the past");
+                self.building = Some(Replica::default());
+                self.at = None;
+            }
+            Frame::SnapshotChunk(changes) => {
+                let building = self.building.as_mut().unwrap();
+                changes.iter().for_each(|c| building.apply(c));
+            }
+            Frame::SnapshotEnd(revision) => {
+                self.replica = self.building.take().unwrap();
+                self.reached(rig, revision);
+            }
+            Frame::Delta { revision, changes } => {
+                assert!(revision > self.seen, "revision {revision} after {}", self.seen);
+                assert!(!changes.is_empty());
+                changes.iter().for_each(|c| self.replica.apply(c));
+                self.reached(rig, revision);
+            }
+            Frame::Scope { revision, changes, added, removed } => {
+                assert!(revision >= self.seen);
+                self.at = None;
+                self.seen = revision;
+                changes.iter().for_each(|c| self.replica.apply(c));
+                if !(added.is_empty() && removed.is_empty()) {
+                    let held = self.held.as_mut().unwrap();
+                    held.extend(added);
+                    held.retain(|v| !removed.contains(v));
+                    self.reached(rig, revision);
+                }
+            }
+            Frame::Progress(revision) => {
+                assert!(revision > self.seen);
+                self.reached(rig, revision);
+            }
+        }
+        true
+    }
+
+    /// The heart of it: what the watcher has now is the state of the revision it was told, of that and no other.
+    fn reached(&mut self, rig: &Rig, revision: u64) {
+        assert!(revision >= self.seen);
+        self.seen = revision;
+        self.at = Some(revision);
+        let truth = rig.states.get(revision as usize).expect("a revision from the future");
+        let truth = self.held.as_ref().map_or_else(|| truth.clone(), |held| truth.scoped(held));
+        assert_eq!(self.replica, truth, "at revision {revision}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_watcher_rebuilds_the_board(
+        acts in prop::collection::vec(act(), 1..150),
+        keep in prop_oneof![1..20usize, Just(10_000)],
+        backlog in prop_oneof![1..20u64, Just(10_000)],
+    ) {
+        let mut rig = Rig::new(keep);
+        let all = |n: &[u32]| Some(n.iter().map(|n| vni(*n)).collect::<BTreeSet<_>>());
+        let mut readers = [None, all(&[1, 2]), all(&[])].map(|held| Reader::new(&rig, backlog, held));
+        for act in acts {
+            match act {
+                Act::Command(Step::Restart) => {
+                    rig.restart();
+                    for r in &mut readers {
+                        r.reconnect(&rig, backlog, false);
+                    }
+                }
+                Act::Command(step) => {
+                    rig.step(&step);
+                }
+                Act::Read(w, n) => {
+                    for _ in 0..n {
+                        readers[w].read(&rig);
+                    }
+                }
+                Act::Reconnect(w) => readers[w].reconnect(&rig, backlog, false),
+                Act::Forget(w) => readers[w].reconnect(&rig, backlog, true),
+                Act::Wish(w, v, add) => readers[w].wish(vni(v), add),
+            }
+        }
+        for r in &mut readers {
+            while r.read(&rig) {}
+            prop_assert_eq!(r.at, Some(rig.board.revision()), "it learns how far the board is");
+            prop_assert_eq!(&r.held, &r.wanted);
+        }
+    }
+}
+
+#[test]
+fn a_revision_of_another_board_or_from_the_future_means_a_snapshot() {
+    let mut rig = Rig::new(100);
+    rig.step(&Step::Register(0, false));
+    let first = |resume| {
+        let interest = Interest::Everything;
+        let store: Arc<dyn Store> = rig.store.clone();
+        Follower::new(rig.history.clone(), store, 100, interest, Some(resume)).unwrap().next(false).unwrap()
+    };
+    let id = rig.store.board_id();
+    assert_eq!(first((id, 1)), Some(Frame::Resumed(1)));
+    assert!(matches!(first((Id([1; 16]), 1)), Some(Frame::SnapshotBegin { revision: 1, .. })));
+    assert!(matches!(first((id, 2)), Some(Frame::SnapshotBegin { revision: 1, .. })));
+}
