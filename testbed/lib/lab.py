@@ -121,6 +121,7 @@ class Lab:
         self.namespaces = []
         self.processes = []
         self.closing = []
+        self.post_mortem = []  # what to record before everything is stopped, if the run failed
         reap()
         self.dir.mkdir(parents=True)
         (self.dir / "owner").write_text(_started(self.pid))

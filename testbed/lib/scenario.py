@@ -16,7 +16,12 @@ def main(name, body, must_be_zero, must_be_positive=()):
     began, figures, why = time.monotonic(), {}, []
     try:
         with Lab(name) as lab:
-            figures.update(body(lab))
+            try:
+                figures.update(body(lab))
+            except Exception:
+                for record in lab.post_mortem:
+                    record()
+                raise
             why += lab.stop()
     except Failure as e:
         why.append(str(e))

@@ -113,6 +113,7 @@ class Appliance:
         self.process = Process(self.lab, self.name, [program("stopover-appliance"), self.write()], ns=self.ns,
                                env={"RUST_BACKTRACE": "1"})
         self.process.wait_path(self.socket, timeout=30)
+        self.lab.post_mortem.append(self.save_books)
         return self
 
     def cli(self, *argv):
@@ -134,14 +135,14 @@ class Appliance:
 
     def save_books(self):
         """Keeps what it says of itself beside the logs, for whoever must explain a failure."""
-        for words in (["show", "fwd", "stats", "all"], ["show", "port", "stats", "all"], ["show", "drops"],
-                      ["show", "nodes"], ["show", "hosts"], ["show", "lcores"]):
-            try:
-                text = self.cli(*words)
-            except (Failure, subprocess.TimeoutExpired) as e:
-                text = f"{e}\n"
-            with open(self.lab.logs / f"{self.name}-books.txt", "a") as f:
-                f.write(f"$ stopover {' '.join(words)}\n{text}\n")
+        with open(self.lab.logs / f"{self.name}-books.txt", "w") as f:
+            for words in ("fwd stats all", "port stats all", "port info all", "drops", "lcores", "nodes", "hosts",
+                          "networks", "board"):
+                try:
+                    text = self.cli("show", *words.split())
+                except (Failure, subprocess.TimeoutExpired) as e:
+                    text = f"{e}\n"
+                f.write(f"$ stopover show {words}\n{text}\n")
 
 
 def _find(value, key):
