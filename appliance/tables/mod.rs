@@ -122,13 +122,15 @@ impl View {
     /// Where the nodes with these keys are, as [`PlaceWord`]s; 0 for nobody.
     #[inline]
     pub fn places(&self, keys: &[u64], words: &mut [u64]) {
-        self.nodes.lookup_burst(&self.reader, keys, words);
+        let found = self.nodes.lookup_burst(&self.reader, keys, words);
+        forget_missed(found, keys.len(), words);
     }
 
     /// As [`View::places`], but of the stations of this host only.
     #[inline]
     pub fn locals(&self, keys: &[u64], words: &mut [u64]) {
-        self.locals.lookup_burst(&self.reader, keys, words);
+        let found = self.locals.lookup_burst(&self.reader, keys, words);
+        forget_missed(found, keys.len(), words);
     }
 
     /// Where one node is.
@@ -187,6 +189,18 @@ impl View {
         {
             seen.store(1, Relaxed);
         }
+    }
+}
+
+/// Zeroes the words of keys that were not found; the map leaves there what it happened to see.
+#[inline]
+fn forget_missed(found: u64, keys: usize, words: &mut [u64]) {
+    let mut missed = !found & u64::MAX.checked_shr(64 - keys as u32).unwrap_or(0);
+    while missed != 0 {
+        if let Some(word) = words.get_mut(missed.trailing_zeros() as usize) {
+            *word = 0;
+        }
+        missed &= missed - 1;
     }
 }
 
