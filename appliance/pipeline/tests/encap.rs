@@ -1,0 +1,121 @@
+//! Towards other hosts: outer headers byte by byte.
+
+use super::frames::{FROM_1, FROM_2, Tunnel, other, source_port, udp4, udp4_tos, udp6};
+use super::*;
+
+/// What must leave for the host of `tunnel`, given the source port that was chosen.
+fn expected(tunnel: Tunnel, sent: &[u8], inner: &[u8]) -> Vec<u8> {
+    Tunnel { source_port: source_port(sent), ..tunnel.back() }.around(inner)
+}
+
+#[test]
+fn over_ipv4_every_byte_is_right() {
+    let mut lab = Lab::new();
+    for inner in [udp4(A, R1, 0), udp4(A, R1, 101), udp6(A, R1, 0, 8), other(A.mac, R1.mac, 46)] {
+        let out = lab.one(VM_A, &inner);
+        let sent = out.only(UNDERLAY);
+        assert_eq!(sent, expected(FROM_1, sent, &inner));
+        assert!(source_port(sent) >= 49152);
+    }
+}
+
+#[test]
+fn over_ipv6_every_byte_is_right_and_the_checksum_covers_the_frame() {
+    let mut lab = Lab::new();
+    for len in 0..64 {
+        let inner = udp4(A, R2, len);
+        let out = lab.one(VM_A, &inner);
+        let sent = out.only(UNDERLAY);
+        assert_eq!(sent, expected(FROM_2, sent, &inner), "{len}");
+        assert!(frames::l4_is_right(sent));
+    }
+}
+
+#[test]
+fn without_checksum_over_ipv6_where_configured() {
+    let mut lab = Lab::new();
+    lab.rewrite_way(2, HOST_2.into(), None, |way| way.zero_checksum = true);
+    let inner = udp4(A, R2, 20);
+    let out = lab.one(VM_A, &inner);
+    let sent = out.only(UNDERLAY);
+    assert_eq!(sent, expected(Tunnel { checksum: false, ..FROM_2 }, sent, &inner));
+}
+
+#[test]
+fn a_tagged_underlay_and_another_port() {
+    let mut lab = Lab::new();
+    lab.rewrite_way(1, HOST_1.into(), Some(30), |_| {});
+    let inner = udp4(A, R1, 20);
+    let out = lab.one(VM_A, &inner);
+    let sent = out.only(UNDERLAY_30);
+    let untagged = [&sent[..12], &sent[16..]].concat();
+    assert_eq!(sent[12..16], [0x81, 0, 0, 30]);
+    assert_eq!(untagged, expected(FROM_1, &untagged, &inner));
+}
+
+#[test]
+fn tos_is_copied_ecn_and_all() {
+    let mut lab = Lab::new();
+    for tos in [0, 1, 2, 3, 0xb8, 0xbb, 0xff] {
+        for inner in [udp4_tos(A, R1, tos, 9), udp6(A, R1, tos, 9)] {
+            let out = lab.one(VM_A, &inner);
+            let sent = out.only(UNDERLAY);
+            assert_eq!(sent, expected(Tunnel { tos, ..FROM_1 }, sent, &inner));
+        }
+        let out = lab.one(VM_A, &udp6(A, R2, tos, 9));
+        let sent = out.only(UNDERLAY);
+        assert_eq!(sent, expected(Tunnel { tos, ..FROM_2 }, sent, &udp6(A, R2, tos, 9)));
+    }
+}
+
+#[test]
+fn a_fixed_dscp_still_copies_ecn() {
+    let mut lab = Lab::new();
+    lab.rewrite_way(1, HOST_1.into(), None, |way| way.dscp = Some(46));
+    for (tos, outer) in [(0, 0xb8), (0xff, 0xbb), (2, 0xba)] {
+        let out = lab.one(VM_A, &udp4_tos(A, R1, tos, 9));
+        assert_eq!(out.only(UNDERLAY)[15], outer);
+        assert!(frames::ip4_is_right(out.only(UNDERLAY)));
+    }
+    // What is no IP has no class of its own.
+    assert_eq!(lab.one(VM_A, &other(A.mac, R1.mac, 46)).only(UNDERLAY)[15], 0xb8);
+}
+
+#[test]
+fn one_flow_one_source_port_and_flows_spread() {
+    let mut lab = Lab::new();
+    let first = source_port(lab.one(VM_A, &udp4(A, R1, 5)).only(UNDERLAY));
+    for len in 6..40 {
+        assert_eq!(source_port(lab.one(VM_A, &udp4_tos(A, R1, len, usize::from(len))).only(UNDERLAY)), first);
+    }
+    let mut ports = std::collections::BTreeSet::new();
+    for n in 0..200u16 {
+        let mut frame = udp4(A, R1, 5);
+        frame[34..36].copy_from_slice(&(1000 + n).to_be_bytes());
+        ports.insert(source_port(lab.one(VM_A, &frame).only(UNDERLAY)));
+    }
+    assert!(ports.len() > 190, "{}", ports.len());
+}
+
+#[test]
+fn a_host_without_a_way_is_unresolved() {
+    let mut lab = Lab::new();
+    lab.one(VM_A, &udp4(A, R3, 5)).is_dropped(Drop::HostUnresolved);
+    lab.tables.remove_host(1);
+    lab.publish();
+    lab.one(VM_A, &udp4(A, R1, 5)).is_dropped(Drop::HostUnresolved);
+}
+
+#[test]
+fn without_headroom_nothing_is_sent() {
+    let mut lab = Lab::new();
+    let mut packet = VecPacket::new(&udp4(A, R1, 5));
+    packet.push(100);
+    packet.head_mut()[..].copy_within(100.., 0);
+    packet.truncate(udp4(A, R1, 5).len());
+    lab.burst(VM_A, vec![packet.clone()]).is_dropped(Drop::NoHeadroom);
+    // And a tag finds its four bytes in what is left.
+    let mut to_trunk = packet;
+    to_trunk.head_mut()[..6].copy_from_slice(&T.mac.0);
+    assert_eq!(lab.burst(VM_A, vec![to_trunk]).only(TRUNK)[12..16], [0x81, 0, 0, 10]);
+}

@@ -1,0 +1,103 @@
+//! Between the ports of one host, and what never goes anywhere.
+
+use super::frames::{other, udp4, udp6};
+use super::*;
+
+#[test]
+fn two_vifs_talk_and_frames_pass_unchanged() {
+    let mut lab = Lab::new();
+    for frame in [udp4(A, B, 33), udp6(A, B, 0, 33), other(A.mac, B.mac, 60)] {
+        assert_eq!(lab.one(VM_A, &frame).only(VM_B), frame);
+        assert!(lab.trace().contains("deliver: to port 2\n"), "{}", lab.trace());
+    }
+    let back = udp4(B, A, 33);
+    assert_eq!(lab.one(VM_B, &back).only(VM_A), back);
+}
+
+#[test]
+fn vif_and_segment_talk_both_ways() {
+    let mut lab = Lab::new();
+    let there = udp4(A, S, 10);
+    assert_eq!(lab.one(VM_A, &there).only(SEGMENT), there);
+    let back = udp4(S, A, 10);
+    assert_eq!(lab.one(SEGMENT, &back).only(VM_A), back);
+}
+
+#[test]
+fn networks_with_the_same_addresses_are_apart() {
+    let mut lab = Lab::new();
+    // B is not in network 200: its MAC there is unknown, and goes to that network's other member only.
+    let out = lab.one(VM_200, &udp4(A, B, 10));
+    assert_eq!(out.ports(), [TRUNK]);
+    assert_eq!(out.sent[0].1[12..16], [0x81, 0, 0, 20]);
+    let inward = frames::Tunnel { vni: 200, ..frames::FROM_1 }.around(&udp4(R1, A, 10));
+    assert_eq!(lab.one(UNDERLAY, &inward).only(VM_200), udp4(R1, A, 10));
+}
+
+#[test]
+fn behind_one_port_frames_are_not_sent_back() {
+    let mut lab = Lab::new();
+    lab.tables.set_local(lab.net100, NOBODY.mac, SEGMENT, 0, None).unwrap();
+    lab.publish();
+    lab.one(SEGMENT, &udp4(S, NOBODY, 10)).is_dropped(Drop::SameSegment);
+    lab.one(VM_A, &other(A.mac, A.mac, 50)).is_dropped(Drop::SameSegment);
+}
+
+#[test]
+fn group_addresses_between_bridges_stay_there() {
+    let mut lab = Lab::new();
+    for last in 0..=15 {
+        let dst = Mac([1, 0x80, 0xc2, 0, 0, last]);
+        lab.one(VM_A, &other(A.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
+        lab.one(SEGMENT, &other(S.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
+        let inward = frames::FROM_1.around(&other(R1.mac, dst, 46));
+        lab.one(UNDERLAY, &inward).is_dropped(Drop::LinkLocalControl);
+    }
+    let next = Mac([1, 0x80, 0xc2, 0, 0, 16]);
+    assert_eq!(lab.one(VM_A, &other(A.mac, next, 46)).sent.len(), 5);
+}
+
+#[test]
+fn no_station_has_a_group_address_or_zero() {
+    let mut lab = Lab::new();
+    for src in [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), Mac([0; 6])] {
+        lab.one(SEGMENT, &other(src, A.mac, 46)).is_dropped(Drop::BadSourceMac);
+        lab.one(UNDERLAY, &frames::FROM_1.around(&other(src, A.mac, 46))).is_dropped(Drop::BadSourceMac);
+    }
+}
+
+#[test]
+fn every_prefix_of_a_frame_is_a_runt_or_lies() {
+    let mut lab = Lab::new();
+    for whole in [udp4(A, B, 33), udp6(A, B, 0, 33)] {
+        for len in 0..whole.len() {
+            lab.one(VM_A, &whole[..len]).is_dropped(Drop::Malformed);
+        }
+    }
+    // What is no IP has no length but its own.
+    let plain = other(A.mac, B.mac, 40);
+    for len in 14..plain.len() {
+        assert_eq!(lab.one(VM_A, &plain[..len]).only(VM_B), &plain[..len]);
+    }
+}
+
+#[test]
+fn a_burst_keeps_its_order_and_each_frame_its_fate() {
+    let mut lab = Lab::new();
+    let frames: Vec<_> = (0..64).map(|i| udp4(A, if i % 2 == 0 { B } else { S }, 10 + i)).collect();
+    let out = lab.burst(VM_A, frames.iter().map(|f| VecPacket::new(f)).collect());
+    assert_eq!(out.dropped, []);
+    let by = |port| frames.iter().enumerate().filter(move |(i, _)| (i % 2 == 0) == (port == VM_B));
+    for port in [VM_B, SEGMENT] {
+        let got: Vec<_> = out.sent.iter().filter(|(p, _)| *p == port).map(|(_, f)| f).collect();
+        assert_eq!(got, by(port).map(|(_, f)| f).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_port_that_is_none_drops_what_it_gets() {
+    let mut lab = Lab::new();
+    lab.tables.set_local(lab.net100, NOBODY.mac, 99, 0, None).unwrap();
+    lab.publish();
+    lab.one(VM_A, &udp4(A, NOBODY, 10)).is_dropped(Drop::PortDown);
+}

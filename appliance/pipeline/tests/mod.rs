@@ -1,0 +1,388 @@
+//! Tests of the stages. One appliance with a port of each role stands here ([`Lab`]); each file tests one
+//! stage on it, by whole frames in and whole frames out. After every burst, and again when the lab goes, the
+//! books must balance.
+
+mod decap;
+mod encap;
+mod frames;
+mod guard;
+mod learn;
+mod local;
+mod offload;
+mod properties;
+mod replicate;
+mod resolve;
+mod too_big;
+mod vlan;
+
+use super::{
+    Io, Learn, Pipeline,
+    fate::{Books, Counters, Drop, add},
+    packet::{Packet, Pool, VecPacket, VecPool},
+    ports::{Network, Port, Role, Segment, Underlay, Vif},
+    witness::Recorder,
+};
+use crate::tables::{
+    Tables, View,
+    entries::{HostEntry, Member, NetworkEntry, Way},
+    words::Net,
+};
+use crate::wire::outer::{OuterHeader, OuterSpec};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use stopover_config::net::{FloodPolicy, Mac, VlanId, Vni};
+
+/// A VM or other station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Station {
+    mac: Mac,
+    ip4: Ipv4Addr,
+    ip6: Ipv6Addr,
+}
+
+const fn station(n: u8) -> Station {
+    Station {
+        mac: Mac([0x52, 0x54, 0, 0, 0, n]),
+        ip4: Ipv4Addr::new(192, 168, 0, n),
+        ip6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n as u16),
+    }
+}
+
+/// At vif `VM_A` in network 100, and, with the same addresses, at `VM_200` in network 200.
+const A: Station = station(10);
+/// At vif `VM_B`.
+const B: Station = station(11);
+/// Learned at `SEGMENT`.
+const S: Station = station(50);
+/// Learned at `TRUNK`, VLAN 10, which is network 100.
+const T: Station = station(60);
+/// At host 1, over IPv4.
+const R1: Station = station(101);
+/// At host 2, over IPv6.
+const R2: Station = station(102);
+/// At host 3, which cannot be reached.
+const R3: Station = station(103);
+/// Registered nowhere.
+const NOBODY: Station = station(200);
+
+const UNDERLAY: u16 = 0;
+const VM_A: u16 = 1;
+/// Its device fills in checksums and segments TCP.
+const VM_B: u16 = 2;
+const SEGMENT: u16 = 3;
+/// VLAN 10 is network 100, VLAN 20 is network 200; untagged is nothing.
+const TRUNK: u16 = 4;
+/// In network 200, without guard.
+const VM_200: u16 = 5;
+/// A second underlay port, on VLAN 30, that takes IPv6 datagrams without a UDP checksum.
+const UNDERLAY_30: u16 = 6;
+
+const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const NEXT_HOP: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const OUR_4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const HOST_1: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const OUR_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const HOST_2: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+const VXLAN_PORT: u16 = 4789;
+/// What fits the underlay of 1500 bytes behind IPv4 and IPv6 outer headers.
+const INNER_MTU_4: u16 = 1450;
+const INNER_MTU_6: u16 = 1430;
+
+/// The way out, written down.
+struct Exits {
+    pool: VecPool,
+    sent: Vec<(u16, VecPacket)>,
+    punted: Vec<(u16, Vec<u8>)>,
+    learned: Vec<Learn>,
+    control_full: bool,
+}
+
+impl Io for Exits {
+    type P = VecPacket;
+    fn send(&mut self, port: u16, packet: VecPacket) {
+        self.sent.push((port, packet));
+    }
+    fn punt(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        if self.control_full {
+            return Err(packet);
+        }
+        self.punted.push((port, packet.head().to_vec()));
+        Ok(())
+    }
+    fn learn(&mut self, learn: Learn) {
+        self.learned.push(learn);
+    }
+}
+
+impl Pool<VecPacket> for Exits {
+    fn copy(&mut self, packet: &VecPacket) -> Option<VecPacket> {
+        self.pool.copy(packet)
+    }
+    fn copy_range(&mut self, head: &[u8], packet: &VecPacket, from: usize, len: usize) -> Option<VecPacket> {
+        self.pool.copy_range(head, packet, from, len)
+    }
+    fn make(&mut self, bytes: &[u8]) -> Option<VecPacket> {
+        self.pool.make(bytes)
+    }
+}
+
+/// What became of one burst.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Out {
+    /// By port, in order.
+    sent: Vec<(u16, Vec<u8>)>,
+    /// The buffers of `sent`.
+    packets: Vec<VecPacket>,
+    /// One entry per frame, in the order of [`Drop::ALL`].
+    dropped: Vec<Drop>,
+    learned: Vec<Learn>,
+    punted: Vec<(u16, Vec<u8>)>,
+}
+
+impl Out {
+    /// The only frame that left, which did so by this port; nothing was dropped.
+    #[track_caller]
+    fn only(&self, port: u16) -> &[u8] {
+        assert_eq!(self.dropped, []);
+        match self.sent.as_slice() {
+            [(by, frame)] if *by == port => frame,
+            other => panic!("not one frame by port {port}: {other:02x?}"),
+        }
+    }
+
+    /// Nothing left, and one frame was dropped for this reason.
+    #[track_caller]
+    fn is_dropped(&self, reason: Drop) {
+        assert_eq!((self.sent.as_slice(), self.dropped.as_slice()), (&[][..], &[reason][..]));
+        assert_eq!(self.punted, []);
+    }
+
+    /// The ports by which frames left, in order.
+    fn ports(&self) -> Vec<u16> {
+        self.sent.iter().map(|(port, _)| *port).collect()
+    }
+}
+
+/// The appliance under test.
+struct Lab {
+    tables: Tables,
+    view: View,
+    ports: Vec<Port>,
+    counters: Counters,
+    exits: Exits,
+    /// Sent by earlier bursts.
+    sent_before: u64,
+    notes: Recorder,
+    net100: Net,
+    net200: Net,
+}
+
+fn vni(n: u32) -> Vni {
+    Vni::new(n).unwrap()
+}
+
+fn way(dst: IpAddr, vlan: Option<u16>) -> Way {
+    let src = if dst.is_ipv4() { IpAddr::V4(OUR_4) } else { IpAddr::V6(OUR_6) };
+    let vlan = vlan.map(|id| VlanId::new(id).unwrap());
+    let spec =
+        OuterSpec { src_mac: OUR_MAC, dst_mac: NEXT_HOP, vlan, src, dst, dst_port: VXLAN_PORT, ttl: 64 };
+    Way {
+        outer: OuterHeader::new(&spec).unwrap(),
+        port: if vlan.is_some() { UNDERLAY_30 } else { UNDERLAY },
+        inner_mtu: if dst.is_ipv4() { INNER_MTU_4 } else { INNER_MTU_6 },
+        dscp: None,
+        zero_checksum: false,
+    }
+}
+
+fn vif(network: Network, who: Station, guard: bool) -> Role {
+    Role::Vif(Vif {
+        network,
+        mac: who.mac,
+        ipv4: [who.ip4].into_iter().collect(),
+        ipv6: [who.ip6, who.mac.link_local()].into_iter().collect(),
+        guard,
+    })
+}
+
+fn underlay(vlan: Option<u16>, zero: bool) -> Role {
+    Role::Underlay(Underlay {
+        mac: OUR_MAC,
+        vlan: vlan.map(|id| VlanId::new(id).unwrap()),
+        udp_port: VXLAN_PORT,
+        addresses: [IpAddr::V4(OUR_4), IpAddr::V6(OUR_6)].into_iter().collect(),
+        udp6_zero_checksum: zero,
+    })
+}
+
+fn port(role: Role) -> Port {
+    Port { mtu: 1500, fills_checksums: false, segments_tcp: false, role }
+}
+
+impl Lab {
+    fn new() -> Self {
+        let (mut tables, views) = Tables::new(1).unwrap();
+        let (net100, net200) = (tables.net(vni(100)).unwrap(), tables.net(vni(200)).unwrap());
+        let (first, second) =
+            (Network { net: net100, vni: vni(100) }, Network { net: net200, vni: vni(200) });
+        let vlans = [(VlanId::new(10).unwrap(), first), (VlanId::new(20).unwrap(), second)];
+        let mut ports = vec![
+            port(underlay(None, false)),
+            port(vif(first, A, true)),
+            port(vif(first, B, true)),
+            port(Role::Segment(Segment::new(Some(first), []))),
+            port(Role::Segment(Segment::new(None, vlans))),
+            port(vif(second, A, false)),
+            port(underlay(Some(30), true)),
+        ];
+        let capable = &mut ports[usize::from(VM_B)];
+        (capable.fills_checksums, capable.segments_tcp) = (true, true);
+
+        for (net, at, vlan, who) in [
+            (net100, VM_A, 0, A),
+            (net100, VM_B, 0, B),
+            (net100, SEGMENT, 0, S),
+            (net100, TRUNK, 10, T),
+            (net200, VM_200, 0, A),
+        ] {
+            tables.set_local(net, who.mac, at, vlan, None).unwrap();
+            tables.set_owner(net, who.ip4.into(), who.mac).unwrap();
+            tables.set_owner(net, who.ip6.into(), who.mac).unwrap();
+        }
+        for (host, who) in [(1, R1), (2, R2), (3, R3)] {
+            tables.set_remote(net100, who.mac, host).unwrap();
+            tables.set_owner(net100, who.ip4.into(), who.mac).unwrap();
+            tables.set_owner(net100, who.ip6.into(), who.mac).unwrap();
+        }
+        tables.put_vtep(HOST_1.into(), 1).unwrap();
+        tables.put_vtep(HOST_2.into(), 2).unwrap();
+        tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)) }).unwrap();
+        tables.put_host(2, HostEntry { way: Some(way(HOST_2.into(), None)) }).unwrap();
+        tables.put_host(3, HostEntry { way: None }).unwrap();
+
+        let view = views.into_iter().next().unwrap().online();
+        let mut lab = Self {
+            tables,
+            view,
+            ports,
+            counters: Counters::default(),
+            exits: Exits {
+                pool: VecPool { left: 1000 },
+                sent: Vec::new(),
+                punted: Vec::new(),
+                learned: Vec::new(),
+                control_full: false,
+            },
+            sent_before: 0,
+            notes: Recorder::default(),
+            net100,
+            net200,
+        };
+        lab.flood(FloodPolicy::Flood);
+        lab
+    }
+
+    /// Gives both networks this policy. Network 100: all its ports; hosts 1 and 2, of which 2 has a segment.
+    fn flood(&mut self, flood: FloodPolicy) {
+        let member = |port, vlan, segment| Member { port, vlan, segment };
+        let first = NetworkEntry {
+            net: self.net100,
+            vni: vni(100),
+            flood,
+            hosts: [1, 2].into(),
+            segment_hosts: [2].into(),
+            ports: [
+                member(VM_A, 0, false),
+                member(VM_B, 0, false),
+                member(SEGMENT, 0, true),
+                member(TRUNK, 10, true),
+            ]
+            .into(),
+        };
+        let second = NetworkEntry {
+            net: self.net200,
+            vni: vni(200),
+            flood,
+            hosts: [].into(),
+            segment_hosts: [].into(),
+            ports: [member(TRUNK, 20, true), member(VM_200, 0, false)].into(),
+        };
+        self.tables.put_network(first).unwrap();
+        self.tables.put_network(second).unwrap();
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.view.quiescent();
+        self.tables.publish();
+    }
+
+    /// Changes the way to a host.
+    fn rewrite_way(&mut self, host: u32, to: IpAddr, vlan: Option<u16>, change: impl FnOnce(&mut Way)) {
+        let mut way = way(to, vlan);
+        change(&mut way);
+        self.tables.put_host(host, HostEntry { way: Some(way) }).unwrap();
+        self.publish();
+    }
+
+    /// One frame received from a port.
+    fn one(&mut self, port: u16, frame: &[u8]) -> Out {
+        self.burst(port, vec![VecPacket::new(frame)])
+    }
+
+    /// A burst received from a port.
+    #[track_caller]
+    fn burst(&mut self, port: u16, burst: Vec<VecPacket>) -> Out {
+        let before = self.counters.read();
+        add(&self.counters.received, burst.len() as u64);
+        self.notes.notes.clear();
+        let is_underlay = matches!(self.ports[usize::from(port)].role, Role::Underlay(_));
+        let mut path = Pipeline {
+            view: &self.view,
+            ports: &self.ports,
+            counters: &self.counters,
+            io: &mut self.exits,
+            witness: &mut self.notes,
+        };
+        if is_underlay {
+            path.underlay(port, burst);
+        } else {
+            path.tenant(port, burst);
+        }
+        add(&self.counters.sent, self.exits.sent.len() as u64);
+        self.sent_before += self.exits.sent.len() as u64;
+        self.balances();
+        let books = self.counters.read().since(&before);
+        let dropped = Drop::ALL
+            .iter()
+            .flat_map(|reason| vec![*reason; books.dropped[*reason as usize] as usize])
+            .collect();
+        let (ports, packets): (Vec<_>, Vec<_>) = std::mem::take(&mut self.exits.sent).into_iter().unzip();
+        Out {
+            sent: ports.into_iter().zip(packets.iter().map(|p| p.head().to_vec())).collect(),
+            packets,
+            dropped,
+            learned: std::mem::take(&mut self.exits.learned),
+            punted: std::mem::take(&mut self.exits.punted),
+        }
+    }
+
+    #[track_caller]
+    fn balances(&self) {
+        let books: Books = self.counters.read();
+        assert_eq!(books.unaccounted(), 0, "{books:?}");
+        assert_eq!(books.sent, self.sent_before);
+    }
+
+    /// The path in the words of the last burst's trace.
+    fn trace(&self) -> String {
+        self.notes.notes.iter().map(|(stage, says)| format!("{}: {says}\n", stage.name())).collect()
+    }
+}
+
+impl std::ops::Drop for Lab {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.balances();
+        }
+    }
+}

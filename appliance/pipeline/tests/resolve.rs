@@ -1,0 +1,186 @@
+//! ARP and neighbour discovery: who answers, who hears, who stays silent.
+
+use super::frames::{NO_MAC, advert, arp, arp_request, solicit, solicit_to, solicited_node};
+use super::*;
+
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+const ANY4: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const ANY6: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+
+fn arp_reply(owner: Station, to: Station) -> Vec<u8> {
+    arp(to.mac, 2, (owner.mac, owner.ip4), (to.mac, to.ip4))
+}
+
+#[test]
+fn arp_for_a_remote_node_is_answered_here() {
+    let mut lab = Lab::new();
+    for remote in [R1, R2, R3] {
+        let out = lab.one(VM_A, &arp_request(A, remote.ip4));
+        assert_eq!(out.only(VM_A), arp_reply(remote, A));
+        // Unicast, as a host does that confirms what it knows (RFC 1122 section 2.3.2.1), or knows wrongly.
+        for dst in [remote.mac, NOBODY.mac, B.mac] {
+            let ask = arp(dst, 1, (A.mac, A.ip4), (NO_MAC, remote.ip4));
+            assert_eq!(lab.one(VM_A, &ask).only(VM_A), arp_reply(remote, A));
+        }
+    }
+    assert_eq!(lab.counters.read().copied, 0);
+}
+
+#[test]
+fn the_answer_to_a_trunk_is_tagged() {
+    let mut lab = Lab::new();
+    let out = lab.one(TRUNK, &frames::tagged(&arp_request(T, R1.ip4), 0x8100, 10));
+    assert_eq!(out.only(TRUNK), frames::tagged(&arp_reply(R1, T), 0x8100, 10));
+    let out = lab.one(TRUNK, &frames::tagged(&solicit(T.mac, T.ip6, R1.ip6), 0x8100, 10));
+    let answer = advert((T.mac, T.ip6), R1.mac, R1.ip6, 0x60);
+    assert_eq!(out.only(TRUNK), frames::tagged(&answer, 0x8100, 10));
+}
+
+#[test]
+fn who_is_on_the_askers_segment_answers_himself() {
+    let mut lab = Lab::new();
+    lab.tables.set_local(lab.net100, NOBODY.mac, SEGMENT, 0, None).unwrap();
+    lab.tables.set_owner(lab.net100, NOBODY.ip4.into(), NOBODY.mac).unwrap();
+    lab.tables.set_owner(lab.net100, NOBODY.ip6.into(), NOBODY.mac).unwrap();
+    lab.publish();
+    lab.one(SEGMENT, &arp_request(S, NOBODY.ip4)).is_dropped(Drop::SameSegment);
+    lab.one(SEGMENT, &solicit(S.mac, S.ip6, NOBODY.ip6)).is_dropped(Drop::SameSegment);
+}
+
+#[test]
+fn a_question_for_a_local_node_reaches_that_port_alone() {
+    let mut lab = Lab::new();
+    for policy in [FloodPolicy::Flood, FloodPolicy::Drop, FloodPolicy::ToSegments] {
+        lab.flood(policy);
+        let ask = arp_request(A, S.ip4);
+        assert_eq!(lab.one(VM_A, &ask).only(SEGMENT), ask);
+        let ask = solicit(A.mac, A.ip6, T.ip6);
+        assert_eq!(lab.one(VM_A, &ask).only(TRUNK), frames::tagged(&ask, 0x8100, 10));
+    }
+}
+
+#[test]
+fn a_question_nobody_can_answer_is_flooded() {
+    let mut lab = Lab::new();
+    for ask in [arp_request(A, NOBODY.ip4), solicit(A.mac, A.ip6, NOBODY.ip6)] {
+        assert_eq!(lab.one(VM_A, &ask).sent.len(), 5);
+    }
+    // An owner that is nowhere is nobody.
+    lab.tables.set_owner(lab.net100, NOBODY.ip4.into(), NOBODY.mac).unwrap();
+    lab.publish();
+    assert_eq!(lab.one(VM_A, &arp_request(A, NOBODY.ip4)).sent.len(), 5);
+    lab.flood(FloodPolicy::Drop);
+    lab.one(VM_A, &arp_request(A, NOBODY.ip4)).is_dropped(Drop::FloodDisabled);
+}
+
+#[test]
+fn networks_do_not_answer_for_each_other() {
+    let mut lab = Lab::new();
+    let ask = arp_request(A, R1.ip4);
+    assert_eq!(lab.one(VM_200, &ask).only(TRUNK), frames::tagged(&ask, 0x8100, 20));
+}
+
+#[test]
+fn a_probe_for_a_taken_address_is_answered_and_for_a_free_one_is_not() {
+    let mut lab = Lab::new();
+    let probe = |target| arp(Mac::BROADCAST, 1, (A.mac, ANY4), (NO_MAC, target));
+    // RFC 5227 section 2.1.1: the answer names the owner, and goes to the prober.
+    let answer = arp(A.mac, 2, (R1.mac, R1.ip4), (A.mac, ANY4));
+    assert_eq!(lab.one(VM_A, &probe(R1.ip4)).only(VM_A), answer);
+    assert_eq!(lab.one(VM_A, &probe(NOBODY.ip4)).sent.len(), 5);
+    // A local owner defends itself.
+    assert_eq!(lab.one(VM_A, &probe(S.ip4)).only(SEGMENT), probe(S.ip4));
+    // An address that is registered as the prober's own is free for it.
+    lab.one(VM_A, &probe(A.ip4)).is_dropped(Drop::Answered);
+}
+
+#[test]
+fn duplicate_address_detection_of_ipv6() {
+    let mut lab = Lab::new();
+    // The prober has no address: the answer goes to all nodes, unsolicited (RFC 4861 section 7.2.4).
+    let answer = advert((ALL_NODES_MAC, ALL_NODES), R1.mac, R1.ip6, 0x20);
+    assert_eq!(lab.one(VM_A, &solicit(A.mac, ANY6, R1.ip6)).only(VM_A), answer);
+    assert_eq!(lab.one(VM_A, &solicit(A.mac, ANY6, NOBODY.ip6)).sent.len(), 5);
+    assert_eq!(lab.one(VM_A, &solicit(A.mac, ANY6, S.ip6)).ports(), [SEGMENT]);
+    lab.one(VM_A, &solicit(A.mac, ANY6, A.ip6)).is_dropped(Drop::Answered);
+}
+
+#[test]
+fn announcements_are_for_everyone() {
+    let mut lab = Lab::new();
+    let request_form = arp(Mac::BROADCAST, 1, (A.mac, A.ip4), (NO_MAC, A.ip4));
+    let reply_form = arp(Mac::BROADCAST, 2, (A.mac, A.ip4), (A.mac, A.ip4));
+    let unsolicited = advert((ALL_NODES_MAC, ALL_NODES), A.mac, A.ip6, 0x20);
+    for frame in [request_form, reply_form, unsolicited] {
+        let out = lab.one(VM_A, &frame);
+        assert_eq!((out.sent.len(), &out.dropped[..]), (5, &[][..]));
+        assert!(out.sent.contains(&(VM_B, frame)));
+    }
+}
+
+#[test]
+fn a_question_for_ones_own_address_ends_here() {
+    let mut lab = Lab::new();
+    lab.one(SEGMENT, &arp(Mac::BROADCAST, 1, (S.mac, NOBODY.ip4), (NO_MAC, S.ip4)))
+        .is_dropped(Drop::Answered);
+    lab.one(SEGMENT, &solicit(S.mac, S.mac.link_local(), S.ip6)).is_dropped(Drop::Answered);
+}
+
+#[test]
+fn answers_go_where_their_receiver_is() {
+    let mut lab = Lab::new();
+    let reply = arp_reply(A, B);
+    assert_eq!(lab.one(VM_A, &reply).only(VM_B), reply);
+    let out = lab.one(VM_A, &arp_reply(A, R1));
+    assert_eq!(out.only(UNDERLAY)[50..], arp_reply(A, R1));
+    let advertised = advert((R1.mac, R1.ip6), A.mac, A.ip6, 0x60);
+    assert_eq!(lab.one(VM_A, &advertised).only(UNDERLAY)[50..], advertised);
+}
+
+#[test]
+fn solicitations_for_a_remote_node_are_answered_here() {
+    let mut lab = Lab::new();
+    let answer = advert((A.mac, A.ip6), R1.mac, R1.ip6, 0x60);
+    assert_eq!(lab.one(VM_A, &solicit(A.mac, A.ip6, R1.ip6)).only(VM_A), answer);
+    // Unicast, to see whether the neighbour is still there (RFC 4861 section 7.3.1).
+    let unicast = solicit_to(R1.mac, R1.ip6, A.mac, A.ip6, R1.ip6);
+    assert_eq!(lab.one(VM_A, &unicast).only(VM_A), answer);
+    let link_local = A.mac.link_local();
+    let answer = advert((A.mac, link_local), R2.mac, R2.ip6, 0x60);
+    assert_eq!(lab.one(VM_A, &solicit(A.mac, link_local, R2.ip6)).only(VM_A), answer);
+}
+
+#[test]
+fn what_neighbour_discovery_forbids_is_dropped() {
+    let mut lab = Lab::new();
+    let good = solicit(S.mac, S.ip6, R1.ip6);
+    let mut far = good.clone();
+    far[21] = 254;
+    let mut wrong_sum = good.clone();
+    wrong_sum[57] ^= 1;
+    let (group, mac) = solicited_node(R1.ip6);
+    let body = [&[0; 4][..], &R1.ip6.octets(), &[1, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let no_length = frames::eth(
+        mac,
+        S.mac,
+        frames::IPV6,
+        &frames::ip6(S.ip6, group, 58, 0, 255, &frames::icmp6(S.ip6, group, 135, &body)),
+    );
+    for frame in [far, wrong_sum, no_length] {
+        lab.one(SEGMENT, &frame).is_dropped(Drop::Malformed);
+    }
+    lab.one(SEGMENT, &arp(Mac::BROADCAST, 9, (S.mac, S.ip4), (NO_MAC, A.ip4))).is_dropped(Drop::Malformed);
+}
+
+#[test]
+fn questions_from_the_underlay_are_delivered_not_answered() {
+    let mut lab = Lab::new();
+    let ask = arp_request(NOBODY, A.ip4);
+    let out = lab.one(UNDERLAY, &frames::FROM_1.around(&ask));
+    assert!(out.sent.contains(&(VM_A, ask)));
+    assert!(!out.ports().contains(&UNDERLAY));
+    // Nor are those for nodes at other hosts.
+    let out = lab.one(UNDERLAY, &frames::FROM_1.around(&arp_request(NOBODY, R2.ip4)));
+    assert!(!out.ports().contains(&UNDERLAY));
+}

@@ -1,0 +1,134 @@
+//! Packets that do not fit where they must go: dropped, and their senders told.
+
+use super::frames::{FROM_1, Tunnel, checksum, icmp4, icmp6, ip6, other, source_port, tagged, udp4, udp6};
+use super::*;
+
+/// UDP data that makes an IPv4 packet of this many bytes.
+const fn data4(packet: u16) -> usize {
+    packet as usize - 28
+}
+
+/// UDP data that makes an IPv6 packet of this many bytes.
+const fn data6(packet: u16) -> usize {
+    packet as usize - 48
+}
+
+/// "Fragmentation needed" about this frame, to its sender in its receiver's name (RFC 1191 section 4,
+/// RFC 1812 section 4.3.2.3).
+fn frag_needed(about: &[u8], from: Station, to: Station, mtu: u16) -> Vec<u8> {
+    let mtu = mtu.to_be_bytes();
+    let quote = &about[14..about.len().min(14 + 548)];
+    let icmp = icmp4(3, 4, &[&[0, 0, mtu[0], mtu[1]], quote].concat());
+    frames::eth(to.mac, from.mac, frames::IPV4, &frames::ip4(from.ip4, to.ip4, frames::ICMP, 0xc0, &icmp))
+}
+
+/// "Packet too big" about this frame (RFC 4443 section 3.2).
+fn packet_too_big(about: &[u8], from: Station, to: Station, mtu: u16) -> Vec<u8> {
+    let quote = &about[14..about.len().min(14 + 1280 - 48)];
+    let icmp = icmp6(from.ip6, to.ip6, 2, &[&u32::from(mtu).to_be_bytes(), quote].concat());
+    frames::eth(to.mac, from.mac, frames::IPV6, &ip6(from.ip6, to.ip6, 58, 0, 64, &icmp))
+}
+
+#[track_caller]
+fn assert_answered(out: &Out, port: u16, answer: &[u8]) {
+    assert_eq!(out.dropped, [Drop::TooBig]);
+    assert_eq!(out.sent, [(port, answer.to_vec())]);
+}
+
+#[test]
+fn the_largest_that_fits_passes_and_one_more_byte_is_told() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.one(VM_A, &udp4(A, R1, data4(INNER_MTU_4))).only(UNDERLAY).len(), 1514);
+    let big = udp4(A, R1, data4(INNER_MTU_4 + 1));
+    assert_answered(&lab.one(VM_A, &big), VM_A, &frag_needed(&big, R1, A, INNER_MTU_4));
+
+    assert_eq!(lab.one(VM_A, &udp6(A, R2, 0, data6(INNER_MTU_6))).only(UNDERLAY).len(), 1514);
+    let big = udp6(A, R2, 0, data6(INNER_MTU_6 + 1));
+    assert_answered(&lab.one(VM_A, &big), VM_A, &packet_too_big(&big, R2, A, INNER_MTU_6));
+    assert_eq!(lab.counters.read().copied, 2);
+}
+
+#[test]
+fn a_trunk_is_told_with_its_tag() {
+    let mut lab = Lab::new();
+    let big = udp4(T, R1, data4(1451));
+    let out = lab.one(TRUNK, &tagged(&big, 0x8100, 10));
+    assert_answered(&out, TRUNK, &tagged(&frag_needed(&big, R1, T, INNER_MTU_4), 0x8100, 10));
+}
+
+#[test]
+fn a_local_port_has_a_limit_too() {
+    let mut lab = Lab::new();
+    lab.ports[usize::from(VM_B)].mtu = 1280;
+    lab.ports[usize::from(TRUNK)].mtu = 1280;
+    for to in [B, T] {
+        let big = udp6(A, to, 0, data6(1281));
+        assert_answered(&lab.one(VM_A, &big), VM_A, &packet_too_big(&big, to, A, 1280));
+    }
+    // The tag of a trunk is not counted in its MTU.
+    assert_eq!(lab.one(VM_A, &udp6(A, T, 0, data6(1280))).only(TRUNK).len(), 1280 + 18);
+}
+
+#[test]
+fn nobody_is_told_of_what_is_no_ip_or_has_no_one_sender() {
+    let mut lab = Lab::new();
+    lab.one(VM_A, &other(A.mac, R1.mac, 1451)).is_dropped(Drop::TooBig);
+    assert_eq!(lab.one(VM_A, &other(A.mac, R1.mac, 1450)).only(UNDERLAY).len(), 1514);
+    // Nor of an error, that it may not cause another (RFC 1122 section 3.2.2).
+    let error = icmp4(3, 4, &[0; 1500]);
+    let error = frames::eth(R1.mac, A.mac, frames::IPV4, &frames::ip4(A.ip4, R1.ip4, 1, 0, &error));
+    lab.one(VM_A, &error).is_dropped(Drop::TooBig);
+    let group = Station { mac: Mac([1, 0, 0x5e, 0, 0, 9]), ip4: Ipv4Addr::new(224, 0, 0, 9), ..R1 };
+    let out = lab.one(VM_A, &udp4(A, group, data4(1451)));
+    // Ports take it, hosts do not.
+    assert_eq!((out.ports().len(), out.dropped), (3, vec![Drop::TooBig; 2]));
+}
+
+#[test]
+fn an_empty_pool_costs_the_answer() {
+    let mut lab = Lab::new();
+    lab.exits.pool.left = 0;
+    let out = lab.one(VM_A, &udp4(A, R1, data4(1451)));
+    assert_eq!((out.sent.len(), out.dropped), (0, vec![Drop::TooBig, Drop::PoolEmpty]));
+}
+
+#[test]
+fn a_sender_at_another_host_is_told_through_the_tunnel() {
+    let mut lab = Lab::new();
+    lab.ports[usize::from(VM_A)].mtu = 1400;
+    for (big, answer) in [
+        (udp4(R1, A, data4(1401)), frag_needed(&udp4(R1, A, data4(1401)), A, R1, 1400)),
+        (udp6(R1, A, 0, data6(1401)), packet_too_big(&udp6(R1, A, 0, data6(1401)), A, R1, 1400)),
+    ] {
+        let out = lab.one(UNDERLAY, &FROM_1.around(&big));
+        let source_port = source_port(&out.sent[0].1);
+        let tos = if big[12] == 8 { 0xc0 } else { 0 };
+        let expected = Tunnel { source_port, tos, ..FROM_1.back() }.around(&answer);
+        assert_answered(&out, UNDERLAY, &expected);
+    }
+    // Nobody knows where this one is.
+    lab.one(UNDERLAY, &FROM_1.around(&udp4(NOBODY, A, data4(1401)))).is_dropped(Drop::TooBig);
+    // An answer that does not fit its tunnel is not answered in turn.
+    lab.rewrite_way(1, HOST_1.into(), None, |way| way.inner_mtu = 500);
+    let out = lab.one(UNDERLAY, &FROM_1.around(&udp4(R1, A, data4(1401))));
+    assert_eq!((out.sent.len(), out.dropped), (0, vec![Drop::TooBig, Drop::TooBig]));
+}
+
+#[test]
+fn a_large_segmentation_frame_is_judged_by_its_segments() {
+    let mut lab = Lab::new();
+    let whole = |to: Station, len| {
+        let tcp = frames::tcp(A.ip4.into(), to.ip4.into(), 1, 0x18, &frames::data(len));
+        frames::eth(to.mac, A.mac, frames::IPV4, &frames::ip4(A.ip4, to.ip4, frames::TCP, 0, &tcp))
+    };
+    let mut fits = VecPacket::new(&whole(R1, 9000));
+    (fits.unfilled, fits.gso) = (true, Some(1410));
+    assert_eq!(lab.burst(VM_A, vec![fits.clone()]).sent.len(), 7);
+    let mut exceeds = fits;
+    exceeds.gso = Some(1411);
+    let out = lab.burst(VM_A, vec![exceeds]);
+    assert_eq!(out.dropped, [Drop::TooBig]);
+    let (port, answer) = &out.sent[0];
+    assert_eq!((*port, &answer[34..36], &answer[40..42]), (VM_A, &[3, 4][..], &1450u16.to_be_bytes()[..]));
+    assert_eq!(checksum(&[&answer[34..]]), 0);
+}

@@ -1,0 +1,104 @@
+//! The edge between a VLAN trunk and the overlay.
+
+use super::frames::{other, tagged, udp4};
+use super::*;
+
+const C_TAG: u16 = 0x8100;
+const S_TAG: u16 = 0x88a8;
+
+#[test]
+fn a_tag_is_taken_off_and_put_on() {
+    let mut lab = Lab::new();
+    let frame = udp4(T, A, 20);
+    // Priority bits are the trunk's own affair and end here.
+    assert_eq!(lab.one(TRUNK, &tagged(&frame, C_TAG, 0xa000 | 10)).only(VM_A), frame);
+    let back = udp4(A, T, 20);
+    assert_eq!(lab.one(VM_A, &back).only(TRUNK), tagged(&back, C_TAG, 10));
+}
+
+#[test]
+fn a_tagged_frame_reaches_another_host_untagged() {
+    let mut lab = Lab::new();
+    let frame = udp4(T, R1, 20);
+    let out = lab.one(TRUNK, &tagged(&frame, C_TAG, 10));
+    assert_eq!(out.only(UNDERLAY)[50..], frame);
+}
+
+#[test]
+fn a_tag_that_the_device_took_out_counts() {
+    let mut lab = Lab::new();
+    let frame = udp4(T, A, 20);
+    let mut packet = VecPacket::new(&frame);
+    packet.stripped = Some(VlanId::new(10).unwrap());
+    assert_eq!(lab.burst(TRUNK, vec![packet.clone()]).only(VM_A), frame);
+    // With another tag inside, it was a stack of two.
+    let mut inner = VecPacket::new(&tagged(&frame, C_TAG, 10));
+    inner.stripped = Some(VlanId::new(20).unwrap());
+    lab.burst(TRUNK, vec![inner]).is_dropped(Drop::InnerVlan);
+    lab.burst(VM_A, vec![packet]).is_dropped(Drop::VlanOnVif);
+}
+
+#[test]
+fn vlans_without_a_network_are_dropped() {
+    let mut lab = Lab::new();
+    let frame = udp4(T, A, 20);
+    for vid in [1, 11, 4094, 4095] {
+        lab.one(TRUNK, &tagged(&frame, C_TAG, vid)).is_dropped(Drop::UnknownVlan);
+    }
+    lab.one(TRUNK, &frame).is_dropped(Drop::UnknownVlan);
+    lab.one(TRUNK, &tagged(&frame, C_TAG, 0xe000)).is_dropped(Drop::UnknownVlan);
+    lab.one(TRUNK, &tagged(&frame, S_TAG, 10)).is_dropped(Drop::UnknownVlan);
+    lab.one(SEGMENT, &tagged(&udp4(S, A, 20), C_TAG, 10)).is_dropped(Drop::UnknownVlan);
+}
+
+#[test]
+fn a_priority_tag_is_no_vlan() {
+    let mut lab = Lab::new();
+    let frame = udp4(S, A, 20);
+    assert_eq!(lab.one(SEGMENT, &tagged(&frame, C_TAG, 0xe000)).only(VM_A), frame);
+    let frame = udp4(A, S, 20);
+    assert_eq!(lab.one(VM_A, &tagged(&frame, C_TAG, 0xe000)).only(SEGMENT), frame);
+}
+
+#[test]
+fn a_vif_has_no_vlans() {
+    let mut lab = Lab::new();
+    for tpid in [C_TAG, S_TAG] {
+        lab.one(VM_A, &tagged(&udp4(A, B, 20), tpid, 10)).is_dropped(Drop::VlanOnVif);
+    }
+    lab.one(VM_A, &tagged(&udp4(A, B, 20), S_TAG, 0)).is_dropped(Drop::VlanOnVif);
+}
+
+#[test]
+fn stacked_tags_do_not_enter_the_overlay() {
+    let mut lab = Lab::new();
+    let frame = udp4(T, A, 20);
+    for inner in [C_TAG, S_TAG] {
+        lab.one(TRUNK, &tagged(&tagged(&frame, inner, 10), C_TAG, 10)).is_dropped(Drop::InnerVlan);
+    }
+    lab.one(TRUNK, &tagged(&tagged(&frame, C_TAG, 10), S_TAG, 10)).is_dropped(Drop::UnknownVlan);
+    lab.one(VM_A, &tagged(&tagged(&udp4(A, B, 20), C_TAG, 10), C_TAG, 0)).is_dropped(Drop::InnerVlan);
+}
+
+#[test]
+fn a_frame_that_ends_in_its_tag_is_malformed() {
+    let mut lab = Lab::new();
+    let frame = tagged(&other(T.mac, A.mac, 46), C_TAG, 10);
+    for len in 0..18 {
+        lab.one(TRUNK, &frame[..len]).is_dropped(Drop::Malformed);
+    }
+    assert_eq!(lab.one(TRUNK, &frame[..18]).only(VM_A).len(), 14);
+}
+
+#[test]
+fn both_networks_of_a_trunk_are_reached_by_their_own_tag() {
+    let mut lab = Lab::new();
+    let out = lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50));
+    let trunk = out.sent.iter().filter(|(port, _)| *port == TRUNK).map(|(_, f)| &f[12..16]);
+    assert_eq!(trunk.collect::<Vec<_>>(), [[0x81, 0, 0, 10]]);
+    let out = lab.one(VM_200, &other(A.mac, Mac::BROADCAST, 50));
+    assert_eq!(out.only(TRUNK)[12..16], [0x81, 0, 0, 20]);
+    // From one VLAN of the trunk nothing crosses to the other.
+    let frame = tagged(&other(T.mac, Mac::BROADCAST, 50), C_TAG, 20);
+    assert_eq!(lab.one(TRUNK, &frame).only(VM_200), other(T.mac, Mac::BROADCAST, 50));
+}
