@@ -1,4 +1,5 @@
 //! The state machine against a simple model of its rules, and the sentences it refuses with.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod support;
 
@@ -18,9 +19,11 @@ use support::*;
 /// The rules of claims in their plainest form: lists, looked through from end to end.
 #[derive(Default)]
 struct Model {
-    /// (network, MAC) → host, addresses, who vouches: `None` the operator, otherwise a session.
-    nodes: BTreeMap<(Vni, Mac), (u32, BTreeSet<std::net::IpAddr>, Option<u64>)>,
+    nodes: BTreeMap<(Vni, Mac), Held>,
 }
+
+/// Host, addresses, and who vouches: `None` the operator, otherwise a session.
+type Held = (u32, BTreeSet<std::net::IpAddr>, Option<u64>);
 
 impl Model {
     fn claim(&mut self, rig: &Rig, host: u32, session: u64, claim: &Claim) -> bool {

@@ -1,5 +1,6 @@
 //! Watchers that join, resume, change scope and dawdle while random commands run and the board restarts: each
 //! rebuilds exactly the board's state, and at every revision it is told of, the state of that revision.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod support;
 

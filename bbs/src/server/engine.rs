@@ -25,6 +25,7 @@ const BATCH: usize = 1024;
 const RESTORE: usize = 8192;
 
 type Answer = Result<Outcome, Refusal>;
+type Question = Box<dyn FnOnce(&Board) + Send>;
 
 enum Job {
     Apply {
@@ -33,7 +34,7 @@ enum Job {
         answer: oneshot::Sender<Answer>,
         progress: Option<mpsc::UnboundedSender<u64>>,
     },
-    Ask(Box<dyn FnOnce(&Board) + Send>),
+    Ask(Question),
     Tick,
 }
 
@@ -221,7 +222,7 @@ struct Worker {
 #[derive(Default)]
 struct Batch {
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-    questions: Vec<Box<dyn FnOnce(&Board) + Send>>,
+    questions: Vec<Question>,
     commits: Vec<Commit>,
     writes: Vec<Write>,
     events: Vec<Event>,

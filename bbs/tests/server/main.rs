@@ -1,5 +1,6 @@
 //! The board over real sockets: sessions, the operator's calls, malformed messages, and the program itself under
 //! `kill -9`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod malformed;
 mod operator;
@@ -111,22 +112,5 @@ impl Host {
 
     async fn hears_change(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
         self.hears(what, |u| matches!(u, Update::Apply { changes, .. } if changes.iter().any(&wanted))).await;
-    }
-}
-
-/// Asks until the answer is right.
-async fn eventually<T: std::fmt::Debug, F: Future<Output = T>>(
-    what: &str,
-    mut ask: impl FnMut() -> F,
-    right: impl Fn(&T) -> bool,
-) -> T {
-    let began = Instant::now();
-    loop {
-        let answer = ask().await;
-        if right(&answer) {
-            return answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "never {what}; last {answer:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

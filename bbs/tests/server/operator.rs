@@ -149,3 +149,47 @@ async fn a_load_shows_progress_and_fails_as_a_whole() {
     assert_eq!(count, 60_000);
     server.stop().await;
 }
+
+/// How long a million nodes take; prints, and asserts only that they are there. Run by hand:
+/// `cargo test --release -p stopover-bbs --test server million -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute; figures for people"]
+async fn a_million_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let open = || Arc::new(Redb::open(&dir.path().join("board.redb")).unwrap());
+    let server = board(&at, open(), LONG).await;
+    let mut op = operator(&at).await;
+    let hosts = (0..1000u32).map(|i| {
+        let [_, _, a, b] = i.to_be_bytes();
+        host(&format!("gw-{i}"), &format!("172.16.{a}.{b}"))
+    });
+    let nodes = (0..1_000_000u32).map(|i| {
+        let [_, a, b, c] = i.to_be_bytes();
+        let ips = vec![IpAddr::from([10, a, b, c])];
+        let row = NodeRow {
+            vni: vni(1 + i % 100),
+            mac: Mac([2, 0, 0, a, b, c]),
+            host: name(&format!("gw-{}", i % 1000)),
+            ips,
+        };
+        Row::from(row)
+    });
+    let began = Instant::now();
+    let rows: Vec<_> = hosts.chain(nodes).map(|row| Ok::<_, String>((0, row))).collect();
+    op.load(rows, |step| println!("{:6.2} s {step:?}", began.elapsed().as_secs_f64())).await.unwrap();
+    println!("{:6.2} s loaded", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let mut cfg = config(&at, "gw-all", "10.0.0.1");
+    cfg.interest = (1..=100).map(vni).collect();
+    let mut all = Host::start(cfg);
+    all.hears("the snapshot", |u| matches!(u, Update::SnapshotEnd { .. })).await;
+    println!("{:6.2} s snapshot of everything at a session", began.elapsed().as_secs_f64());
+    drop(all);
+    server.stop().await;
+    let began = Instant::now();
+    let server = board(&at, open(), LONG).await;
+    println!("{:6.2} s restart", began.elapsed().as_secs_f64());
+    assert_eq!(operator(&at).await.info().await.unwrap().nodes, 1_000_000);
+    server.stop().await;
+}

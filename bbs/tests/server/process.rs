@@ -134,7 +134,7 @@ fn a_mistake_is_one_message() {
     }
     let config = dir.path().join("bbs.ron");
     std::fs::write(&config, "(listen: [\"unix:/run/x.sock\"], stor: \"x\")").unwrap();
-    let output = output(&["--config", config.to_str().unwrap()]);
+    let output = output(&[config.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("bbs.ron:1:"), "{said}");
 }
