@@ -80,7 +80,15 @@ impl Pool<Mbuf> for MbufPool {
         packet.copy(&self.0)
     }
 
+    /// The usual headroom stays free before `head`, for a tunnel header. Only what does not fit one buffer
+    /// uses it up.
     fn copy_range(&mut self, head: &[u8], packet: &Mbuf, from: usize, len: usize) -> Option<Mbuf> {
+        let mut copy = self.0.alloc()?;
+        if let Some(room) = copy.extend(head.len() + len) {
+            let (start, rest) = room.split_at_mut(head.len());
+            start.copy_from_slice(head);
+            return gather(packet, from, rest).then_some(copy);
+        }
         let mut copy = packet.copy_range(&self.0, from, len)?;
         copy.push(head.len())?.copy_from_slice(head);
         copy.clear_offload();
@@ -90,4 +98,24 @@ impl Pool<Mbuf> for MbufPool {
     fn make(&mut self, bytes: &[u8]) -> Option<Mbuf> {
         Mbuf::from_slice(&self.0, bytes)
     }
+}
+
+/// Fills `out` with the bytes of `packet` from `from` on. False if it has fewer.
+fn gather(packet: &Mbuf, from: usize, mut out: &mut [u8]) -> bool {
+    let mut skip = from;
+    for segment in packet.segment_slices() {
+        let Some(bytes) = segment.get(skip..) else {
+            skip -= segment.len();
+            continue;
+        };
+        skip = 0;
+        let n = bytes.len().min(out.len());
+        let (now, later) = out.split_at_mut(n);
+        now.copy_from_slice(bytes.get(..n).unwrap_or_default());
+        out = later;
+        if out.is_empty() {
+            break;
+        }
+    }
+    out.is_empty()
 }
