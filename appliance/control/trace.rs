@@ -256,7 +256,7 @@ fn from_hex(text: &str) -> Result<Vec<u8>, ApiError> {
         )
     };
     let digits = text.trim().as_bytes();
-    if digits.len() % 2 != 0 || digits.len() / 2 > LONGEST {
+    if !digits.len().is_multiple_of(2) || digits.len() / 2 > LONGEST {
         return Err(bad());
     }
     let value = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);

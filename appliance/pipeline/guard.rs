@@ -54,7 +54,8 @@ fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<(), Drop
     let L4::Icmpv6 { kind, .. } = frame.l4 else {
         return if vif.ipv6.contains(&src) { Ok(()) } else { Err(Drop::GuardIp) };
     };
-    if !vif.ipv6.contains(&src) && !(src.is_unspecified() && UNSPECIFIED_MAY.contains(&kind)) {
+    let may = vif.ipv6.contains(&src) || src.is_unspecified() && UNSPECIFIED_MAY.contains(&kind);
+    if !may {
         return Err(Drop::GuardIp);
     }
     match nd::parse(frame, head) {

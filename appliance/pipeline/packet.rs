@@ -7,6 +7,7 @@ use stopover_config::net::VlanId;
 ///
 /// Only the first segment is addressed in place ([`Packet::head`]); stages make sure that the headers they
 /// read lie within it and leave the rest alone.
+#[allow(clippy::len_without_is_empty)] // a frame is not a collection
 pub trait Packet: Sized {
     /// Length of the whole frame over all segments.
     fn len(&self) -> usize;

@@ -13,6 +13,9 @@ use crate::wire::underlay::{self as outer, Expect, UdpChecksum, Underlay as Arri
 use crate::wire::{ecn, frame};
 use arrayvec::ArrayVec;
 
+/// What came of opening a frame; if nothing, the frame and the reason.
+type Opened<T, P> = Result<T, (P, Drop)>;
+
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Takes a burst of at most [`MAX_BURST`] frames received from underlay port `port`.
     pub fn underlay(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
@@ -36,7 +39,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     /// Checks the outer headers and takes them off. `None`: the frame went to the control thread.
     #[inline]
-    fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Result<Option<Slot<I::P>>, (I::P, Drop)> {
+    fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opened<Option<Slot<I::P>>, I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         let arrival = match outer::parse(packet.head(), packet.len(), &expect) {
             Ok(arrival) => arrival,
@@ -48,14 +51,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 if f.dst != own.mac && !f.dst.is_group() {
                     return Err((packet, Drop::OuterNotOurs));
                 }
-                self.to_control(port, packet);
+                self.hand_over(port, packet);
                 Ok(None)
             }
             Arrival::Other(_) => Err((packet, Drop::OuterUnexpected)),
         }
     }
 
-    fn to_control(&mut self, port: u16, packet: I::P) {
+    fn hand_over(&mut self, port: u16, packet: I::P) {
         self.witness.note(Stage::Control, || "for the VTEP itself: to the control thread".into());
         match self.io.punt(port, packet) {
             Ok(()) => add(&self.counters.to_control, 1),
@@ -64,7 +67,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     #[inline]
-    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Result<Slot<I::P>, (I::P, Drop)> {
+    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Opened<Slot<I::P>, I::P> {
         if d.dst_mac != own.mac || !own.addresses.contains(&d.dst) {
             return Err((packet, Drop::OuterNotOurs));
         }
@@ -110,7 +113,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let mut sources = [0; MAX_BURST];
         let mut places = [0; MAX_BURST];
         let keys = |f: fn(&Slot<I::P>) -> (Net, stopover_config::net::Mac)| -> ArrayVec<u64, MAX_BURST> {
-            slots.iter().map(|s| f(s)).map(|(net, mac)| node_key(net, mac)).collect()
+            slots.iter().map(f).map(|(net, mac)| node_key(net, mac)).collect()
         };
         self.view.locals(&keys(|s| (s.net, s.frame.src)), &mut sources);
         self.view.places(&keys(|s| (s.net, s.frame.dst)), &mut places);
