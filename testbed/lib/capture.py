@@ -4,14 +4,23 @@ address requests that crossed the underlay. tshark knows nothing of our code; th
 import re
 import time
 
-from .lab import Failure, sh
+from .lab import Failure, say, sh
 from .proc import Process
 
-CHECKSUMS = ["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE",
-             "-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "tcp.reassemble_out_of_order:FALSE"]
-BAD = ("ip.checksum.status == 0 || udp.checksum.status == 0 || tcp.checksum.status == 0 || "
-       "icmp.checksum.status == 0 || icmpv6.checksum.status == 0")
+OPTIONS = ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
+           "tcp.analyze_sequence_numbers:FALSE", "tcp.desegment_tcp_streams:FALSE"]
+STATUS = ("ip.checksum.status", "udp.checksum.status", "tcp.checksum.status", "icmp.checksum.status",
+          "icmpv6.checksum.status")
+BAD = "0"
+# Zero has two forms in ones' complement. Linux (skb_checksum_help) sends 0xffff for a TCP checksum of zero too,
+# and receivers cannot tell the difference; tshark can.
+OTHER_ZERO = "0xffff instead of 0x0000"
+EXPERT = ("_ws.expert.severity", "_ws.expert.group", "_ws.expert.message")
 WARNING = 0x600000  # tshark's PI_WARN; PI_ERROR is above
+SEQUENCE = 0x2000000  # tshark's PI_SEQUENCE: what TCP's peers did to each other, resets and the like
+FIELDS = ("frame.number", "frame.len", "ip.src", "ipv6.src", "udp.dstport", "vxlan.vni", "arp.opcode",
+          "arp.isgratuitous", "arp.src.proto_ipv4", "arp.dst.proto_ipv4", "icmp.type", "icmpv6.type",
+          "icmpv6.nd.ns.target_address", *STATUS, *EXPERT)
 
 
 class Capture:
@@ -35,47 +44,103 @@ class Capture:
         return self
 
 
-def tshark(path, keep, *fields, options=(), occurrence="a"):
-    """Frames that match a display filter, each as a list of the fields' values."""
-    argv = ["tshark", "-n", "-r", path, *options, "-Y", keep, "-T", "fields", "-E", f"occurrence={occurrence}"]
-    for f in fields or ("frame.number",):
-        argv += ["-e", f]
-    return [line.split("\t") for line in sh(*argv, timeout=300).splitlines()]
+class Frame(dict):
+    """What tshark says of one frame: field name to the list of its values, the outermost first."""
+
+    def __missing__(self, key):
+        return []
+
+    @property
+    def vni(self):
+        """The VXLAN network identifier, None if tshark does not take the frame for VXLAN."""
+        return int(self["vxlan.vni"][0]) if self["vxlan.vni"] else None
+
+    @property
+    def bad_checksum(self):
+        """The first layer, outer or inner, whose checksum is wrong."""
+        for s in STATUS:
+            if BAD in self[s] and not (s.startswith("tcp") and any(OTHER_ZERO in m for m in self[EXPERT[2]])):
+                return s.split(".")[0]
+        return None
+
+    @property
+    def warning(self):
+        """The first warning or error of a dissector, those about TCP's course aside."""
+        for severity, group, message in zip(*(self[e] for e in EXPERT)):
+            if int(severity) >= WARNING and int(group) != SEQUENCE and OTHER_ZERO not in message:
+                return message
+        return None
+
+    @property
+    def asked(self):
+        """(VNI, IP) that an ARP request or neighbour solicitation inside VXLAN asks for. Probes and announcements
+        (no sender address, or sender and target the same) ask for nobody."""
+        if self.vni is None:
+            return None
+        if "1" in self["arp.opcode"] and self["arp.src.proto_ipv4"] != ["0.0.0.0"]:
+            if self["arp.src.proto_ipv4"] != self["arp.dst.proto_ipv4"]:
+                return self.vni, self["arp.dst.proto_ipv4"][0]
+        if "135" in self["icmpv6.type"] and self["ipv6.src"][-1:] != ["::"] and self["icmpv6.nd.ns.target_address"]:
+            return self.vni, self["icmpv6.nd.ns.target_address"][0]
+        return None
 
 
-def count(path, keep, options=()):
-    """How many frames match a display filter."""
-    return len(tshark(path, keep, options=options))
+class Reading:
+    """A capture as tshark reads it, in one pass."""
+
+    def __init__(self, path):
+        argv = ["tshark", "-n", "-r", path, "-T", "fields", "-E", "aggregator=|"]
+        for o in OPTIONS:
+            argv += ["-o", o]
+        for f in FIELDS:
+            argv += ["-e", f]
+        self.path = path
+        self.frames = []
+        for line in sh(*argv, timeout=300).splitlines():
+            values = line.split("\t")
+            self.frames.append(Frame({f: v.split("|") for f, v in zip(FIELDS, values) if v}))
+
+    def _rows(self, what):
+        out = []
+        for f in self.frames:
+            value = what(f)
+            if value:
+                out.append(f"frame {f['frame.number'][0]} of {self.path.name}: {value}")
+        return out
+
+    def bad_checksums(self):
+        """Frames with a wrong checksum at any layer."""
+        return self._rows(lambda f: f.bad_checksum)
+
+    def warnings(self):
+        """VXLAN frames about which a dissector warns."""
+        return self._rows(lambda f: f.vni is not None and f.warning)
+
+    def not_vxlan(self, port="4789"):
+        """Frames to the VXLAN port that tshark does not take for VXLAN."""
+        return self._rows(lambda f: f.vni is None and f["udp.dstport"][:1] == [port] and not f["icmp.type"]
+                          and not f["icmpv6.type"] and "no VXLAN")
+
+    def address_requests(self, known):
+        """Requests inside VXLAN for one of `known`, a set of (VNI, IP): whom the tables know, nobody needs to ask
+        across the underlay."""
+        return self._rows(lambda f: f.asked in known and f"asks for {f.asked}")
+
+    def vxlan(self, vni=None, outer=""):
+        """How many VXLAN frames there are, of one network, from outer source addresses that begin so."""
+        sources = "ipv6.src" if ":" in outer else "ip.src"
+        return sum(f.vni is not None and vni in (None, f.vni) and "".join(f[sources][:1]).startswith(outer)
+                   for f in self.frames)
+
+    def longest(self):
+        """The length of the longest frame."""
+        return max((int(f["frame.len"][0]) for f in self.frames), default=0)
 
 
-def bad_checksums(path):
-    """Frames with a wrong checksum at any layer, outer or inner, as [number, what tshark says]."""
-    return tshark(path, BAD, "frame.number", "_ws.col.Protocol", "_ws.col.Info", options=CHECKSUMS)
-
-
-def warnings(path):
-    """VXLAN frames about which a dissector warns, as [number, message]."""
-    return tshark(path, f"vxlan && _ws.expert.severity >= {WARNING}", "frame.number", "_ws.expert.message",
-                  options=CHECKSUMS)
-
-
-def not_vxlan(path, port=4789):
-    """Frames to or from the VXLAN port that tshark does not take for VXLAN."""
-    return count(path, f"udp.port == {port} && !vxlan && !icmp && !icmpv6")
-
-
-def address_requests(path, known):
-    """ARP requests and neighbour solicitations inside VXLAN that ask for one of `known`, a set of (VNI, IP): whom
-    the tables know, nobody needs to ask across the underlay. Probes and announcements (no sender address, or
-    sender and target the same) are not requests and not counted. Returns [number, VNI, target]."""
-    arp = "(vxlan && arp.opcode == 1 && arp.src.proto_ipv4 != 0.0.0.0 && !(arp.isgratuitous == 1))"
-    nd = "(vxlan && icmpv6.type == 135 && !(ipv6.src == ::))"
-    rows = tshark(path, f"{arp} || {nd}", "frame.number", "vxlan.vni", "arp.dst.proto_ipv4",
-                  "icmpv6.nd.ns.target_address")
-    asked = [(r[0], int(r[1]), r[2] or r[3]) for r in rows]
-    return [[n, str(vni), ip] for n, vni, ip in asked if (vni, ip) in known]
-
-
-def longest(path, keep="frame"):
-    """The length of the longest frame that matches."""
-    return max((int(r[0]) for r in tshark(path, keep, "frame.len")), default=0)
+def tell(*findings):
+    """Prints the first few rows of each (what, rows)."""
+    for what, rows in findings:
+        for row in rows[:5]:
+            say(f"{what}: {row}")
+        if len(rows) > 5:
+            say(f"{what}: {len(rows) - 5} more")

@@ -177,15 +177,16 @@ def books(appliances):
     return total
 
 
-def wait_nodes(appliances, expected, timeout=20):
-    """Waits until every appliance knows of exactly so many nodes."""
+def wait_nodes(appliances, expected, timeout=20, or_more=False):
+    """Waits until every appliance knows of exactly so many nodes (or more)."""
     end = time.monotonic() + timeout
     while True:
         known = {a.name: len(a.json("show", "nodes")) for a in appliances}
-        if all(n == expected for n in known.values()):
+        if all(n == expected or (or_more and n > expected) for n in known.values()):
             return
         for a in appliances:
             a.process.check()
         if time.monotonic() > end:
-            raise Failure(f"after {timeout} s the appliances know of {known} nodes; {expected} were expected everywhere")
+            raise Failure(f"after {timeout} s the appliances know of {known} nodes; "
+                          f"{expected} were expected everywhere")
         time.sleep(0.1)

@@ -96,16 +96,16 @@ def body(lab):
         raise Failure(f"{len(bad_tcp)} TCP transfers failed")
     wire.stop()
     unaccounted = stopover.books(gateways)
-    bad = capture.bad_checksums(wire.path)
-    for row in bad[:5]:
-        say(f"bad checksum: frame {' '.join(row)}")
+    seen = capture.Reading(wire.path)
+    bad = seen.bad_checksums()
+    capture.tell(("bad checksum", bad))
     return {
         "lost": pinged["lost"] + udp["lost"],
         "duplicated": pinged["duplicated"] + udp["duplicated"],
         "damaged": udp["damaged"],
         "bad_checksums": len(bad),
         "unaccounted": unaccounted,
-        "vxlan_frames": capture.count(wire.path, "vxlan"),
+        "vxlan_frames": seen.vxlan(),
         "udp_sent": udp["sent"],
         "engine": containers.engine().name,
         **tcp,

@@ -67,11 +67,9 @@ def body(lab):
 
     unaccounted = stopover.books(net.hosts)
     say("reading the captures with tshark")
-    bad = capture.bad_checksums(wire.path) + capture.bad_checksums(at_station.path)
-    warned = capture.warnings(wire.path)
-    for what, rows in (("bad checksum", bad), ("tshark warns", warned)):
-        for row in rows[:5]:
-            say(f"{what}: frame {' '.join(row)}")
+    seen, delivered = capture.Reading(wire.path), capture.Reading(at_station.path)
+    bad, warned = seen.bad_checksums() + delivered.bad_checksums(), seen.warnings()
+    capture.tell(("bad checksum", bad), ("tshark warns", warned))
     return {
         "lost": lost,
         "duplicated": duplicated,
@@ -80,7 +78,7 @@ def body(lab):
         "bad_checksums": len(bad),
         "unaccounted": unaccounted,
         "tshark_warnings": len(warned),
-        "too_long": int(capture.longest(wire.path, "vxlan") > LONGEST) + int(capture.longest(at_station.path) > 1514),
+        "too_long": int(seen.longest() > LONGEST) + int(delivered.longest() > 1514),
         "not_negotiated": sum(not negotiated[k] for k in ("csum", "guest_csum", "host_tso4", "host_tso6")),
     }
 

@@ -94,10 +94,9 @@ def body(lab):
 
     unaccounted = stopover.books([a])
     say("reading the capture of the underlay with tshark")
-    bad, warned = capture.bad_checksums(wire.path), capture.warnings(wire.path)
-    for what, rows in (("bad checksum", bad), ("tshark warns", warned)):
-        for row in rows[:5]:
-            say(f"{what}: frame {' '.join(row)}")
+    seen = capture.Reading(wire.path)
+    bad, warned = seen.bad_checksums(), seen.warnings()
+    capture.tell(("bad checksum", bad), ("tshark warns", warned))
     return {
         "lost": lost + udp["lost"] + pinged["lost"],
         "duplicated": udp["duplicated"] + pinged["duplicated"],
@@ -106,8 +105,8 @@ def body(lab):
         "bad_checksums": len(bad),
         "unaccounted": unaccounted,
         "tshark_warnings": len(warned),
-        "vxlan_over_ipv4": capture.count(wire.path, "vxlan && ip.src == 10.0.0.0/24 && vxlan.vni == 100"),
-        "vxlan_over_ipv6": capture.count(wire.path, "vxlan && ipv6.src == fd00::/64 && vxlan.vni == 200"),
+        "vxlan_over_ipv4": seen.vxlan(100, "10.0.0."),
+        "vxlan_over_ipv6": seen.vxlan(200, "fd00::"),
         "udp_sent": udp["sent"],
         **tcp,
     }

@@ -49,7 +49,7 @@ def body(lab):
 
     for host in net.hosts:
         host.start()
-    stopover.wait_nodes(net.hosts, len(everybody) - len(NETWORKS))
+    stopover.wait_nodes(net.hosts, len(everybody) - len(NETWORKS), or_more=True)
     for vni in NETWORKS:  # the undeclared stations are found once they speak
         traffic.ping(stations[vni, 6].ns, stations[vni, 1].ips[0], count=2)
         traffic.ping(stations[vni, 6].ns, stations[vni, 1].ips[1], count=2)
@@ -74,12 +74,11 @@ def body(lab):
 
     unaccounted = stopover.books(net.hosts)
     say("reading the capture of the underlay with tshark")
-    requests = capture.address_requests(wire.path, known)
-    bad = capture.bad_checksums(wire.path)
-    warned = capture.warnings(wire.path)
-    for what, rows in (("address request on the underlay", requests), ("bad checksum", bad), ("tshark warns", warned)):
-        for row in rows[:5]:
-            say(f"{what}: frame {' '.join(row)}")
+    seen = capture.Reading(wire.path)
+    requests, bad, warned, strange = (seen.address_requests(known), seen.bad_checksums(), seen.warnings(),
+                                      seen.not_vxlan())
+    capture.tell(("needless request on the underlay", requests), ("bad checksum", bad), ("tshark warns", warned),
+                 ("not VXLAN", strange))
     return {
         "lost": udp["lost"] + pinged["lost"],
         "duplicated": udp["duplicated"] + pinged["duplicated"],
@@ -90,8 +89,8 @@ def body(lab):
         "unaccounted": unaccounted,
         "bad_checksums": len(bad),
         "tshark_warnings": len(warned),
-        "not_vxlan": capture.not_vxlan(wire.path),
-        "vxlan_frames": capture.count(wire.path, "vxlan"),
+        "not_vxlan": len(strange),
+        "vxlan_frames": seen.vxlan(),
         "udp_sent": udp["sent"],
         **tcp,
     }
