@@ -91,23 +91,20 @@ pub fn start(
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let trap = Arc::new(Trap::default());
 
-    let started = start_ports(&config, ready)?;
-    let (ports, lcores) = launch(&eal, &config, started, &assigned, views, &stage_ports, &pool, &trap)?;
     let (ask_tx, asks) = channel::bounded::<Ask>(64);
     server::serve(rt, &config, ask_tx)?;
-
     let mut control = Control {
         began: Instant::now(),
         dpdk: eal.version(),
         underlay: Underlay::new(plan.underlays),
-        cleared: lcores.iter().map(|_| Default::default()).collect(),
+        cleared: assigned.iter().map(|_| Default::default()).collect(),
         config,
         tables,
         replica,
         stations,
         stage_ports,
-        ports,
-        lcores,
+        ports: Vec::new(),
+        lcores: Vec::new(),
         pool,
         session: board.session,
         updates: board.updates,
@@ -122,8 +119,11 @@ pub fn start(
         link_due_ms: 0,
         age_due_ms: 0,
     };
+    // What is declared stands in the tables before the first frame is received.
     control.declare();
     control.publish();
+    let started = start_ports(&control.config, ready)?;
+    (control.ports, control.lcores) = launch(&eal, &control, started, &assigned, views)?;
     Ok((control, eal))
 }
 
@@ -244,17 +244,14 @@ fn start_ports(config: &Appliance, ready: Vec<Ready>) -> Result<Vec<Started>> {
 }
 
 /// Gives every lcore its queues and starts it.
-#[allow(clippy::too_many_arguments)] // everything that an lcore is made of comes together here, once
 fn launch(
     eal: &Eal,
-    config: &Appliance,
+    control: &Control,
     started: Vec<Started>,
     assigned: &BTreeMap<u32, Vec<QueueRef>>,
     views: Vec<ParkedView>,
-    stage_ports: &Arc<[StagePort]>,
-    pool: &Mempool,
-    trap: &Arc<Trap>,
 ) -> Result<(Vec<PortHandle>, Vec<LcoreHandle>)> {
+    let Control { config, stage_ports, pool, trap, .. } = control;
     let mut rx: Vec<Vec<Option<RxQueue>>> = Vec::new();
     let mut outlets: Vec<Vec<Outlet>> = assigned.iter().map(|_| Vec::new()).collect();
     let mut ports = Vec::new();
