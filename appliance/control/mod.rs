@@ -13,6 +13,8 @@ pub mod server;
 pub mod show;
 pub mod start;
 pub mod stations;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 pub mod ways;
 

@@ -13,6 +13,8 @@ pub mod map_wide;
 mod proofs;
 pub mod slots;
 pub mod sync;
+#[cfg(test)]
+mod tests;
 pub mod vni_index;
 pub mod words;
 

@@ -1,0 +1,216 @@
+//! Tests of the control thread's pure parts: the replica, the stations, and the plan from a configuration.
+//! They write real tables and look at what a reader then sees.
+
+mod model;
+mod plan;
+mod replica;
+mod stations;
+
+use super::replica::{Effect, Replica, Surroundings};
+use super::stations::{Declared, Kind, Stations, Wish};
+use crate::pipeline::Learn;
+use crate::tables::{
+    Full, Tables, View,
+    entries::{Member, NetworkEntry, Way},
+    words::{Net, Place},
+};
+use crate::wire::outer::{OuterHeader, OuterSpec};
+use std::net::IpAddr;
+use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node};
+use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+
+/// The number of this appliance's own host at the board.
+const OWN: u32 = 1;
+/// VNIs that this appliance is in.
+const VNIS: [u32; 2] = [100, 200];
+
+fn vni(n: u32) -> Vni {
+    Vni::new(n).unwrap()
+}
+
+fn mac(n: u8) -> Mac {
+    Mac([0x52, 0x54, 0, 0, 0, n])
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn name(id: u32) -> HostName {
+    HostName::new(format!("host-{id}")).unwrap()
+}
+
+fn host(id: u32, vteps: &[&str], udp_port: u16) -> Change {
+    let vteps = vteps.iter().map(|text| ip(text)).collect();
+    Change::HostPut(Host {
+        id,
+        name: name(id),
+        vteps,
+        udp_port,
+        declared_by: DeclaredBy::Appliance,
+        up: true,
+    })
+}
+
+fn node(mac: Mac, host_id: u32, ips: &[&str], gone: &[&str]) -> Change {
+    let ips = ips.iter().map(|text| ip(text)).collect();
+    Change::NodePut {
+        node: Node { vni: vni(100), mac, ips, host_id, generation: 1 },
+        gone_ips: gone.iter().map(|text| ip(text)).collect(),
+    }
+}
+
+/// Tables with a view, a replica and stations over them, as the control thread has them.
+struct Lab {
+    tables: Tables,
+    view: View,
+    replica: Replica,
+    stations: Stations,
+    nets: [Net; 2],
+    now_ms: u64,
+}
+
+/// The underlay has IPv4 only.
+fn routable(ip: IpAddr) -> bool {
+    ip.is_ipv4()
+}
+
+impl Lab {
+    /// `declared`: stations by network (index into [`VNIS`]), MAC, port, addresses and kind. Ports 10
+    /// and 11 are segments of network 100 that age after 300 seconds.
+    fn new(declared: &[(usize, Mac, u16, &[IpAddr], Kind)]) -> Self {
+        let (mut tables, views) = Tables::new(1).unwrap();
+        let nets = VNIS.map(|n| tables.net(vni(n)).unwrap());
+        let member = |port, segment| Member { port, vlan: 0, segment };
+        let mut ports = [vec![member(10, true), member(11, true)], vec![]];
+        for (net, _, port, _, _) in declared {
+            ports[*net].push(member(*port, false));
+        }
+        let networks = VNIS.iter().zip(nets).zip(ports).map(|((n, net), ports)| (vni(*n), net, ports));
+        let replica = Replica::new(name(OWN), networks);
+        let declared = declared
+            .iter()
+            .map(|(net, mac, port, ips, kind)| Declared {
+                net: nets[*net],
+                mac: *mac,
+                port: *port,
+                vlan: 0,
+                ips: ips.to_vec(),
+                kind: *kind,
+            })
+            .collect();
+        let vnis = nets.into_iter().zip(VNIS.map(vni)).collect();
+        let ageing = [(10, 300_000), (11, 300_000)].into_iter().collect();
+        let stations = Stations::new(declared, vnis, ageing);
+        let view = views.into_iter().next().unwrap().online();
+        Self { tables, view, replica, stations, nets, now_ms: 1000 }
+    }
+
+    fn with<R>(&mut self, f: impl FnOnce(&mut Replica, &mut Surroundings) -> R) -> R {
+        let mut around =
+            Surroundings { tables: &mut self.tables, stations: &self.stations, routable: &routable };
+        f(&mut self.replica, &mut around)
+    }
+
+    fn apply(&mut self, change: Change) -> Vec<Effect> {
+        self.with(|replica, around| replica.apply(around, change)).unwrap()
+    }
+
+    fn end_snapshot(&mut self) -> Vec<Effect> {
+        self.with(Replica::end_snapshot).unwrap()
+    }
+
+    /// A port gains or loses its link.
+    fn link(&mut self, port: u16, up: bool) -> Vec<Wish> {
+        self.replica.port(port, up);
+        self.stations.port(&mut self.tables, self.now_ms, port, up)
+    }
+
+    /// A station of network 100 is heard.
+    fn hear(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<Wish> {
+        let heard = Learn { port, net: self.nets[0], vlan: 0, mac, ip };
+        self.stations.learn(&mut self.tables, self.now_ms, &heard)
+    }
+
+    fn refuse(&mut self, mac: Mac) -> Vec<Wish> {
+        self.stations.refused(&mut self.tables, self.now_ms, vni(100), mac, "elsewhere")
+    }
+
+    fn accept(&mut self, mac: Mac) {
+        self.stations.accepted(&mut self.tables, self.now_ms, vni(100), mac);
+    }
+
+    fn age(&mut self, ms: u64) -> Vec<Wish> {
+        self.now_ms += ms;
+        self.stations.age(&mut self.tables, self.now_ms)
+    }
+
+    fn publish(&mut self) -> Result<(), Full> {
+        self.view.quiescent();
+        self.replica.publish(&mut self.tables)?;
+        self.tables.publish();
+        Ok(())
+    }
+
+    /// Where a node of network 100 is: the port of a station of ours, or the number of its host.
+    fn place(&self, mac: Mac) -> Where {
+        Where::from(self.view.place(self.nets[0], mac))
+    }
+
+    fn owner(&self, address: &str) -> Option<Mac> {
+        self.view.owner(self.nets[0], ip(address))
+    }
+
+    fn network(&self, index: usize) -> &NetworkEntry {
+        self.view.network(self.nets[index]).unwrap()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Where {
+    Port(u16),
+    Host(u32),
+    Nowhere,
+}
+
+impl From<Option<Place>> for Where {
+    fn from(place: Option<Place>) -> Self {
+        match place {
+            Some(Place::Local { port, .. }) => Self::Port(port),
+            Some(Place::Remote { host }) => Self::Host(host),
+            None => Self::Nowhere,
+        }
+    }
+}
+
+fn claim(mac: Mac, ips: &[&str]) -> Wish {
+    Wish::Claim { vni: vni(100), mac, ips: ips.iter().map(|text| ip(text)).collect() }
+}
+
+fn withdraw(mac: Mac) -> Wish {
+    Wish::Withdraw { vni: vni(100), mac }
+}
+
+/// A way over underlay port 0.
+fn way(dst: &str) -> Way {
+    let spec = OuterSpec {
+        src_mac: mac(1),
+        dst_mac: mac(2),
+        vlan: None,
+        src: ip("10.0.0.1"),
+        dst: ip(dst),
+        dst_port: 4789,
+        ttl: 64,
+    };
+    Way {
+        outer: OuterHeader::new(&spec).unwrap(),
+        port: 0,
+        inner_mtu: 1450,
+        dscp: None,
+        zero_checksum: false,
+    }
+}
+
+fn network(n: u32, flood: FloodPolicy, mtu: u16) -> Change {
+    Change::NetworkPut(Network { vni: vni(n), name: format!("net {n}"), flood, mtu })
+}

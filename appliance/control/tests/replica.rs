@@ -1,0 +1,215 @@
+//! Single steps of the replica, with what they ask of the underlay.
+
+use super::*;
+
+fn lab() -> Lab {
+    Lab::new(&[(0, mac(1), 1, &[], Kind::Vif)])
+}
+
+fn want(text: &str, port: u16) -> Effect {
+    Effect::Want(ip(text), port)
+}
+
+fn unwant(text: &str, port: u16) -> Effect {
+    Effect::Unwant(ip(text), port)
+}
+
+fn member(host_id: u32, segment: bool) -> Change {
+    Change::MemberPut { vni: vni(100), host_id, segment }
+}
+
+#[test]
+fn a_host_is_wanted_at_its_first_routable_address() {
+    let mut lab = lab();
+    assert_eq!(lab.apply(host(2, &["fd00::2", "10.0.0.2", "10.0.0.3"], 4789)), [want("10.0.0.2", 4789)]);
+    // It may send from any of them.
+    assert_eq!(["fd00::2", "10.0.0.2", "10.0.0.3"].map(|t| lab.view.vtep(ip(t))), [Some(2); 3]);
+    assert_eq!(lab.apply(host(3, &["fd00::3"], 4789)), [], "no address that can be routed to");
+    assert_eq!(lab.replica.hosts_behind(ip("10.0.0.2")).collect::<Vec<_>>(), [(2, 4789)]);
+    assert_eq!(lab.apply(Change::HostGone { id: 2 }), [unwant("10.0.0.2", 4789)]);
+    assert_eq!(lab.view.vtep(ip("10.0.0.2")), None);
+    assert!(lab.view.host(2).is_none());
+    assert_eq!(lab.apply(Change::HostGone { id: 2 }), []);
+}
+
+#[test]
+fn our_own_host_is_not_reached_through_a_tunnel() {
+    let mut lab = lab();
+    assert_eq!(lab.apply(host(OWN, &["10.0.0.1"], 4789)), []);
+    assert_eq!(lab.view.vtep(ip("10.0.0.1")), None, "frames from ourselves are a loop");
+    lab.apply(member(OWN, true));
+    lab.publish().unwrap();
+    assert!(lab.network(0).hosts.is_empty());
+}
+
+#[test]
+fn a_host_that_moves_is_resolved_anew() {
+    let mut lab = lab();
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.replica.set_way(&mut lab.tables, 2, Some(way("10.0.0.2"))).unwrap();
+    let port_of = |lab: &Lab| lab.view.host(2).and_then(|h| h.way.as_ref()).map(|w| w.port);
+    assert_eq!(port_of(&lab), Some(0));
+    // Nothing changed: the way stays, so that no frame is lost to a heartbeat.
+    assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [want("10.0.0.2", 4789)]);
+    assert_eq!(port_of(&lab), Some(0));
+    // A second address behind the first does not matter either.
+    lab.apply(host(2, &["10.0.0.2", "10.0.0.4"], 4789));
+    assert_eq!(port_of(&lab), Some(0));
+    assert_eq!(lab.apply(host(2, &["10.0.0.9"], 4789)), [want("10.0.0.9", 4789), unwant("10.0.0.2", 4789)]);
+    assert_eq!(port_of(&lab), None);
+    assert_eq!(["10.0.0.2", "10.0.0.4", "10.0.0.9"].map(|t| lab.view.vtep(ip(t))), [None, None, Some(2)]);
+    // Another UDP port is another header.
+    lab.replica.set_way(&mut lab.tables, 2, Some(way("10.0.0.9"))).unwrap();
+    assert_eq!(lab.apply(host(2, &["10.0.0.9"], 8472)), [want("10.0.0.9", 8472), unwant("10.0.0.9", 4789)]);
+    assert_eq!(port_of(&lab), None);
+    lab.replica.set_way(&mut lab.tables, 2, None).unwrap();
+    lab.replica.set_way(&mut lab.tables, 77, Some(way("10.0.0.9"))).unwrap();
+    assert!(lab.view.host(77).is_none());
+}
+
+#[test]
+fn two_hosts_on_one_address_are_told_apart_by_port_and_both_known() {
+    let mut lab = lab();
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(host(3, &["10.0.0.2"], 8472));
+    assert_eq!(lab.apply(Change::HostGone { id: 3 }), [unwant("10.0.0.2", 8472)]);
+    assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(2), "host 2 still sends from it");
+    lab.apply(host(3, &["10.0.0.2"], 8472));
+    lab.apply(host(3, &["10.0.0.3"], 8472));
+    assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(2));
+    // An address that passes from one host to another, in either order.
+    lab.apply(host(2, &["10.0.0.3"], 4789));
+    lab.apply(host(3, &["10.0.0.2"], 8472));
+    assert_eq!(["10.0.0.2", "10.0.0.3"].map(|t| lab.view.vtep(ip(t))), [Some(3), Some(2)]);
+}
+
+#[test]
+fn a_member_counts_once_its_host_is_known() {
+    let mut lab = lab();
+    lab.apply(member(2, true));
+    lab.publish().unwrap();
+    assert!(lab.network(0).hosts.is_empty());
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.publish().unwrap();
+    assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (&[2][..], &[2][..]));
+    lab.apply(member(2, false));
+    lab.publish().unwrap();
+    assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (&[2][..], &[][..]));
+    lab.apply(Change::HostGone { id: 2 });
+    lab.publish().unwrap();
+    assert!(lab.network(0).hosts.is_empty());
+}
+
+#[test]
+fn ports_without_a_link_get_no_floods() {
+    let mut lab = lab();
+    lab.publish().unwrap();
+    assert!(lab.network(0).ports.is_empty());
+    lab.link(1, true);
+    lab.link(10, true);
+    lab.publish().unwrap();
+    let ports = |lab: &Lab| lab.network(0).ports.iter().map(|m| (m.port, m.segment)).collect::<Vec<_>>();
+    assert_eq!(ports(&lab), [(10, true), (1, false)]);
+    lab.link(10, false);
+    lab.publish().unwrap();
+    assert_eq!(ports(&lab), [(1, false)]);
+}
+
+#[test]
+fn a_network_nobody_declares_has_the_defaults() {
+    let mut lab = lab();
+    lab.publish().unwrap();
+    assert_eq!(lab.network(0).flood, FloodPolicy::default());
+    lab.apply(network(100, FloodPolicy::Drop, 1400));
+    lab.publish().unwrap();
+    assert_eq!(lab.network(0).flood, FloodPolicy::Drop);
+    let (_, record) = lab.replica.networks().find(|(v, _)| *v == vni(100)).unwrap();
+    assert_eq!((record.name.as_str(), record.mtu), ("net 100", 1400));
+    lab.apply(Change::NetworkGone { vni: vni(100) });
+    lab.publish().unwrap();
+    assert_eq!(lab.network(0).flood, FloodPolicy::default());
+    // Of networks that we are not in nothing is kept.
+    lab.apply(network(999, FloodPolicy::Drop, 1400));
+    assert_eq!(lab.replica.networks().count(), 2);
+}
+
+#[test]
+fn nodes_move_between_hosts_and_lose_addresses() {
+    let mut lab = lab();
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(host(3, &["10.0.0.3"], 4789));
+    lab.apply(node(mac(9), 2, &["192.168.0.9", "fd00::9"], &[]));
+    assert_eq!((lab.place(mac(9)), lab.owner("fd00::9")), (Where::Host(2), Some(mac(9))));
+    lab.apply(node(mac(9), 3, &["192.168.0.9"], &["fd00::9"]));
+    assert_eq!((lab.place(mac(9)), lab.owner("fd00::9")), (Where::Host(3), None));
+    // The address went to another node before the first one's loss of it was told.
+    lab.apply(node(mac(8), 2, &["192.168.0.9"], &[]));
+    lab.apply(node(mac(9), 3, &[], &["192.168.0.9"]));
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(8)));
+    lab.apply(Change::NodeGone { vni: vni(100), mac: mac(9), ips: vec![] });
+    assert_eq!(lab.place(mac(9)), Where::Nowhere);
+    lab.apply(Change::NodeGone { vni: vni(100), mac: mac(8), ips: vec![ip("192.168.0.9")] });
+    assert_eq!((lab.place(mac(8)), lab.owner("192.168.0.9")), (Where::Nowhere, None));
+}
+
+#[test]
+fn what_the_board_says_of_our_own_stations_changes_nothing() {
+    let mut lab = Lab::new(&[(0, mac(1), 1, &[ip("192.168.0.1")], Kind::Vif)]);
+    lab.link(1, true);
+    lab.apply(host(OWN, &["10.0.0.1"], 4789));
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(node(mac(1), OWN, &["192.168.0.1"], &[]));
+    lab.apply(node(mac(1), 2, &["192.168.0.1"], &[]));
+    assert_eq!(lab.place(mac(1)), Where::Port(1));
+    lab.apply(node(mac(1), 2, &[], &["192.168.0.1"]));
+    assert_eq!(lab.owner("192.168.0.1"), Some(mac(1)));
+    lab.apply(Change::NodeGone { vni: vni(100), mac: mac(1), ips: vec![ip("192.168.0.1")] });
+    assert_eq!((lab.place(mac(1)), lab.owner("192.168.0.1")), (Where::Port(1), Some(mac(1))));
+    // A claim of ours whose station has gone is nobody, here or there.
+    lab.apply(node(mac(7), 2, &["192.168.0.7"], &[]));
+    lab.apply(node(mac(7), OWN, &["192.168.0.7"], &[]));
+    assert_eq!(lab.place(mac(7)), Where::Nowhere);
+}
+
+#[test]
+fn a_snapshot_takes_away_what_it_does_not_name() {
+    let mut lab = lab();
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(host(3, &["10.0.0.3"], 4789));
+    lab.apply(network(100, FloodPolicy::Drop, 0));
+    lab.apply(member(2, true));
+    lab.apply(member(3, true));
+    lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
+    lab.apply(node(mac(9), 3, &["192.168.0.9"], &[]));
+    assert!(lab.replica.is_whole());
+    lab.replica.begin_snapshot(&mut lab.tables);
+    assert!(!lab.replica.is_whole());
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(member(2, false));
+    lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
+    assert_eq!(lab.place(mac(9)), Where::Host(3), "fail static: until its end all stays");
+    assert_eq!(lab.end_snapshot(), [unwant("10.0.0.3", 4789)]);
+    assert!(lab.replica.is_whole());
+    lab.publish().unwrap();
+    assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Host(2), Where::Nowhere]);
+    assert_eq!([lab.owner("192.168.0.8"), lab.owner("192.168.0.9")], [Some(mac(8)), None]);
+    assert_eq!((lab.network(0).flood, &*lab.network(0).hosts), (FloodPolicy::default(), &[2][..]));
+    assert!(lab.network(0).segment_hosts.is_empty());
+    assert!(lab.view.host(3).is_none());
+    assert_eq!(lab.end_snapshot(), [], "there is none");
+}
+
+#[test]
+fn a_snapshot_that_breaks_off_is_begun_again() {
+    let mut lab = lab();
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
+    lab.replica.begin_snapshot(&mut lab.tables);
+    lab.apply(host(3, &["10.0.0.3"], 4789));
+    lab.apply(node(mac(9), 3, &[], &[]));
+    lab.replica.begin_snapshot(&mut lab.tables);
+    assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [want("10.0.0.2", 4789)]);
+    assert_eq!(lab.end_snapshot(), [unwant("10.0.0.3", 4789)]);
+    assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Nowhere; 2]);
+    assert_eq!(lab.owner("192.168.0.8"), None);
+}

@@ -1,0 +1,275 @@
+//! Stations come, move and go; the board agrees or does not.
+
+use super::*;
+
+const SEGMENT: u16 = 10;
+const OTHER_SEGMENT: u16 = 11;
+const VIF: u16 = 1;
+
+fn lab() -> Lab {
+    let addresses = ["192.168.0.1", "fd00::1"].map(ip);
+    let mut lab = Lab::new(&[
+        (0, mac(1), VIF, &addresses, Kind::Vif),
+        (0, mac(2), SEGMENT, &[ip("192.168.0.2")], Kind::Static),
+    ]);
+    // Host 2 is another; the segments have a link, and the static station behind one is there with it.
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    assert_eq!(lab.link(SEGMENT, true), [claim(mac(2), &["192.168.0.2"])]);
+    assert_eq!(lab.link(OTHER_SEGMENT, true), []);
+    lab
+}
+
+#[test]
+fn a_vif_is_here_while_its_port_is_up() {
+    let mut lab = lab();
+    assert_eq!(lab.place(mac(1)), Where::Nowhere);
+    assert_eq!(lab.link(VIF, true), [claim(mac(1), &["192.168.0.1", "fd00::1"])]);
+    assert_eq!(lab.place(mac(1)), Where::Port(VIF));
+    assert_eq!((lab.owner("192.168.0.1"), lab.owner("fd00::1")), (Some(mac(1)), Some(mac(1))));
+    assert_eq!(lab.age(1_000_000_000), [], "declared stations do not age");
+    assert_eq!(lab.link(VIF, false), [withdraw(mac(1))]);
+    assert_eq!((lab.place(mac(1)), lab.owner("192.168.0.1")), (Where::Nowhere, None));
+    assert_eq!(lab.place(mac(2)), Where::Port(SEGMENT));
+}
+
+#[test]
+fn a_segments_stations_are_learned_and_forgotten() {
+    let mut lab = lab();
+    assert_eq!(lab.hear(SEGMENT, mac(50), None), [claim(mac(50), &[])]);
+    assert_eq!(lab.place(mac(50)), Where::Port(SEGMENT));
+    assert_eq!(lab.hear(SEGMENT, mac(50), None), [], "nothing new");
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50"))), [claim(mac(50), &["192.168.0.50"])]);
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50"))), []);
+    assert_eq!(
+        lab.hear(SEGMENT, mac(50), Some(ip("fd00::50"))),
+        [claim(mac(50), &["192.168.0.50", "fd00::50"])]
+    );
+    assert_eq!(lab.owner("fd00::50"), Some(mac(50)));
+    assert_eq!(lab.age(299_999), []);
+    assert_eq!(lab.age(1), [withdraw(mac(50))]);
+    assert_eq!(
+        (lab.place(mac(50)), lab.owner("192.168.0.50"), lab.owner("fd00::50")),
+        (Where::Nowhere, None, None)
+    );
+}
+
+#[test]
+fn who_sends_does_not_age() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), None);
+    let id = lab.stations.get(lab.nets[0], mac(50)).unwrap().id;
+    for _ in 0..10 {
+        lab.view.touch(id);
+        assert_eq!(lab.age(299_999), []);
+    }
+    assert_eq!(lab.age(299_999), []);
+    assert_eq!(lab.age(1), [withdraw(mac(50))]);
+}
+
+#[test]
+fn a_first_frame_with_an_address_makes_one_claim() {
+    let mut lab = lab();
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50"))), [claim(mac(50), &["192.168.0.50"])]);
+    for useless in ["0.0.0.0", "255.255.255.255", "127.0.0.1", "224.0.0.1", "::", "::1", "ff02::1"] {
+        assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip(useless))), [], "{useless}");
+    }
+}
+
+#[test]
+fn the_oldest_of_too_many_addresses_gives_way() {
+    let mut lab = lab();
+    for n in 0..16 {
+        lab.hear(SEGMENT, mac(50), Some(IpAddr::from([10, 1, 0, n])));
+    }
+    let wishes = lab.hear(SEGMENT, mac(50), Some(ip("10.1.0.16")));
+    let [Wish::Claim { ips, .. }] = wishes.as_slice() else { panic!("{wishes:?}") };
+    assert_eq!((ips.len(), ips[0], ips[15]), (16, ip("10.1.0.1"), ip("10.1.0.16")));
+    assert_eq!((lab.owner("10.1.0.0"), lab.owner("10.1.0.16")), (None, Some(mac(50))));
+}
+
+#[test]
+fn a_station_moves_between_ports_and_keeps_its_addresses() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    assert_eq!(lab.hear(OTHER_SEGMENT, mac(50), None), [claim(mac(50), &["192.168.0.50"])]);
+    assert_eq!((lab.place(mac(50)), lab.owner("192.168.0.50")), (Where::Port(OTHER_SEGMENT), Some(mac(50))));
+    assert_eq!(lab.link(SEGMENT, false), [withdraw(mac(2))]);
+    assert_eq!(lab.place(mac(50)), Where::Port(OTHER_SEGMENT));
+    assert_eq!(lab.link(OTHER_SEGMENT, false), [withdraw(mac(50))]);
+}
+
+#[test]
+fn fifty_moves_in_a_row_are_all_believed() {
+    let mut lab = lab();
+    for n in 0..50 {
+        let port = [SEGMENT, OTHER_SEGMENT][n % 2];
+        lab.hear(port, mac(50), None);
+        assert_eq!(lab.place(mac(50)), Where::Port(port));
+    }
+    assert_eq!(lab.tables.nodes().filter(|(_, m, _)| *m == mac(50)).count(), 1);
+}
+
+#[test]
+fn what_is_declared_is_not_taken_away_by_hearsay() {
+    let mut lab = lab();
+    lab.link(VIF, true);
+    assert_eq!(lab.hear(SEGMENT, mac(1), None), []);
+    assert_eq!(lab.hear(OTHER_SEGMENT, mac(2), None), []);
+    assert_eq!((lab.place(mac(1)), lab.place(mac(2))), (Where::Port(VIF), Where::Port(SEGMENT)));
+    // Nor are addresses.
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.1"))), [claim(mac(50), &[])]);
+    assert_eq!(lab.owner("192.168.0.1"), Some(mac(1)));
+}
+
+#[test]
+fn an_address_moves_between_learned_stations() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    // The board takes an address of one node only: the first gives it up before the second claims it.
+    assert_eq!(
+        lab.hear(SEGMENT, mac(51), Some(ip("192.168.0.50"))),
+        [claim(mac(50), &[]), claim(mac(51), &["192.168.0.50"])]
+    );
+    assert_eq!(lab.owner("192.168.0.50"), Some(mac(51)));
+    assert_eq!(lab.hear(SEGMENT, mac(51), None), []);
+    assert_eq!(lab.age(300_000).len(), 2);
+    assert_eq!(lab.owner("192.168.0.50"), None);
+}
+
+#[test]
+fn an_address_of_a_node_elsewhere_stays_with_it_until_the_board_gives_it_away() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
+    let wishes = lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.9")));
+    assert_eq!(wishes, [claim(mac(50), &["192.168.0.9"])]);
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)), "no spoof of ours answers for it");
+    assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)));
+
+    // The holder's host is down: the board gives the address to us, and says so.
+    lab.age(10_001);
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.9")));
+    lab.apply(host(OWN, &["10.0.0.1"], 4789));
+    lab.apply(node(mac(9), 2, &[], &["192.168.0.9"]));
+    lab.apply(node(mac(50), OWN, &["192.168.0.9"], &[]));
+    lab.accept(mac(50));
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(50)));
+}
+
+#[test]
+fn a_node_elsewhere_is_claimed_and_not_believed_before_the_board_agrees() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
+    assert_eq!(lab.hear(SEGMENT, mac(9), Some(ip("192.168.0.9"))), [claim(mac(9), &["192.168.0.9"])]);
+    assert_eq!(lab.place(mac(9)), Where::Host(2));
+    assert_eq!(lab.hear(SEGMENT, mac(9), None), [], "once is enough");
+    lab.accept(mac(9));
+    assert_eq!((lab.place(mac(9)), lab.owner("192.168.0.9")), (Where::Port(SEGMENT), Some(mac(9))));
+    // The board says the same in its own words.
+    lab.apply(host(OWN, &["10.0.0.1"], 4789));
+    lab.apply(node(mac(9), OWN, &["192.168.0.9"], &[]));
+    assert_eq!(lab.place(mac(9)), Where::Port(SEGMENT));
+    assert_eq!(lab.age(300_000), [withdraw(mac(9))]);
+    assert_eq!(lab.place(mac(9)), Where::Nowhere, "nothing is left of where it was before");
+}
+
+#[test]
+fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.hear(SEGMENT, mac(9), None);
+    assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
+    assert_eq!(lab.place(mac(9)), Where::Host(2));
+    lab.now_ms += 9_999;
+    assert_eq!(lab.hear(SEGMENT, mac(9), None), []);
+    lab.now_ms += 1;
+    assert_eq!(lab.hear(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
+}
+
+#[test]
+fn a_learned_station_that_the_board_refuses_gives_way_to_the_registered_one() {
+    let mut lab = lab();
+    // Two appliances heard it at once; the other's claim was first, and its node reaches us before the refusal.
+    lab.hear(SEGMENT, mac(9), Some(ip("192.168.0.9")));
+    lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
+    assert_eq!(lab.place(mac(9)), Where::Port(SEGMENT));
+    assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
+    assert_eq!((lab.place(mac(9)), lab.owner("192.168.0.9")), (Where::Host(2), Some(mac(9))));
+}
+
+#[test]
+fn a_declared_station_stays_when_refused_and_the_operator_is_told() {
+    let mut lab = lab();
+    lab.apply(node(mac(1), 2, &["192.168.0.1"], &[]));
+    lab.link(VIF, true);
+    assert_eq!(lab.refuse(mac(1)), []);
+    assert_eq!(lab.place(mac(1)), Where::Port(VIF));
+    let net = lab.nets[0];
+    assert_eq!(lab.stations.get(net, mac(1)).unwrap().refused.as_deref(), Some("elsewhere"));
+    lab.accept(mac(1));
+    assert_eq!(lab.stations.get(net, mac(1)).unwrap().refused, None);
+    // If it goes, it is where the board says, and is found there.
+    lab.link(VIF, false);
+    assert_eq!((lab.place(mac(1)), lab.owner("192.168.0.1")), (Where::Host(2), Some(mac(1))));
+}
+
+#[test]
+fn a_claim_that_is_never_answered_is_given_up() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.hear(SEGMENT, mac(9), None);
+    assert_eq!(lab.age(19_999), []);
+    assert_eq!(lab.age(1), [withdraw(mac(9))]);
+    assert_eq!(lab.age(100_000), []);
+    lab.accept(mac(9));
+    assert_eq!(lab.place(mac(9)), Where::Host(2), "too late");
+}
+
+#[test]
+fn an_old_doubt_says_nothing_about_a_station_that_is_here() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
+    // It is heard again after the quiet time, at another port, and accepted this time.
+    lab.now_ms += 10_000;
+    lab.hear(OTHER_SEGMENT, mac(50), Some(ip("192.168.0.51")));
+    lab.accept(mac(50));
+    assert_eq!(lab.place(mac(50)), Where::Port(OTHER_SEGMENT));
+    let station = lab.stations.get(lab.nets[0], mac(50)).unwrap();
+    assert_eq!(station.ips, [ip("192.168.0.51")]);
+}
+
+#[test]
+fn nothing_is_heard_behind_a_port_without_a_link() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), None);
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.hear(SEGMENT, mac(9), None);
+    let mut wishes = lab.link(SEGMENT, false);
+    wishes.sort_by_key(|wish| format!("{wish:?}"));
+    assert_eq!(wishes, [withdraw(mac(2)), withdraw(mac(9)), withdraw(mac(50))]);
+    // What the ring still held, and an answer under way, come too late.
+    assert_eq!(lab.hear(SEGMENT, mac(51), None), []);
+    lab.accept(mac(9));
+    assert_eq!((lab.place(mac(51)), lab.place(mac(9))), (Where::Nowhere, Where::Host(2)));
+}
+
+#[test]
+fn answers_about_nobody_change_nothing() {
+    let mut lab = lab();
+    assert_eq!(lab.refuse(mac(77)), []);
+    lab.accept(mac(77));
+    let tables = &mut lab.tables;
+    assert_eq!(lab.stations.refused(tables, 0, vni(999), mac(1), "no such network"), []);
+    lab.stations.accepted(tables, 0, vni(999), mac(1));
+    assert_eq!(lab.tables.nodes().count(), 1);
+}
+
+#[test]
+fn a_declared_station_replaces_what_was_learned_of_it() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(1), Some(ip("192.168.0.77")));
+    assert_eq!(lab.place(mac(1)), Where::Port(SEGMENT));
+    assert_eq!(lab.link(VIF, true), [claim(mac(1), &["192.168.0.1", "fd00::1"])]);
+    assert_eq!((lab.place(mac(1)), lab.owner("192.168.0.77")), (Where::Port(VIF), None));
+}
