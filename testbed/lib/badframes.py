@@ -85,7 +85,8 @@ def ip_mischief(cases, head, src4, dst4, src6, dst6):
     for _ in range(60):
         chain = chain / IPv6ExtHdrDestOpt()
     cases.add("IPv6 sixty extension headers", head / chain / udp)
-    cases.add("IPv6 extension header beyond the end", head / IPv6(src=src6, dst=dst6, nh=60) / Raw(b"\x3c\xff" + bytes(6)))
+    cases.add("IPv6 extension header beyond the end", head / IPv6(src=src6, dst=dst6, nh=60)
+              / Raw(b"\x3c\xff" + bytes(6)))
     cases.add("ICMP too big, forged", head / v4 / ICMP(type=3, code=4, nexthopmtu=68) / Raw(bytes(IP() / UDP())))
     cases.add("ICMP too big of 0", head / v4 / ICMP(type=3, code=4, nexthopmtu=0) / Raw(bytes(28)))
     cases.add("ICMPv6 too big of 0", head / v6 / ICMPv6PacketTooBig(mtu=0) / Raw(bytes(48)))
@@ -154,7 +155,8 @@ def link_mischief(cases, src_mac, dst_mac, src4, dst4):
     cases.add("LLDP", Ether(src=src_mac, dst="01:80:c2:00:00:0e", type=0x88CC) / Raw(bytes(46)))
     cases.add("LACP", Ether(src=src_mac, dst="01:80:c2:00:00:02", type=0x8809) / Raw(bytes(110)))
     cases.add("spanning tree", Ether(src=src_mac, dst="01:80:c2:00:00:00", type=38) / LLC(dsap=0x42, ssap=0x42) / STP())
-    cases.add("SNAP", Ether(src=src_mac, dst=dst_mac, type=60) / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP() / Raw(bytes(46)))
+    cases.add("SNAP", Ether(src=src_mac, dst=dst_mac, type=60) / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP()
+              / Raw(bytes(46)))
     for kind in (0x0000, 0x05DC, 0x05DD, 0x05FF, 0x0600, 0x8847, 0x88A8, 0x22F3, 0xFFFF):
         cases.add(f"type {kind:#06x}", Ether(src=src_mac, dst=dst_mac, type=kind) / Raw(mark("type")))
     for vlan in (0, 1, 10, 20, 30, 4095):
@@ -262,9 +264,11 @@ def from_underlay(vtep, faked, local, remote, vni, foreign_vni):
         cases.add(f"VNI {number} over IPv6", head / v6 / udp / vx(vni=number) / inner("vni"))
     cases.add("UDP checksum wrong", head / v4 / UDP(sport=50000, dport=4789, chksum=0x1234) / vx() / inner("checksum"))
     cases.add("UDP checksum zero over IPv6", head / v6 / UDP(sport=50000, dport=4789, chksum=0) / vx() / inner("zero"))
-    cases.add("UDP checksum wrong over IPv6", head / v6 / UDP(sport=50000, dport=4789, chksum=0x1234) / vx() / inner("c"))
+    cases.add("UDP checksum wrong over IPv6", head / v6 / UDP(sport=50000, dport=4789, chksum=0x1234) / vx()
+              / inner("c"))
     for size in (0, 7, 8, 15, 16, 29, 65535):
-        cases.add(f"outer UDP length {size}", head / v4 / UDP(sport=50000, dport=4789, len=size) / vx() / inner("udplen"))
+        cases.add(f"outer UDP length {size}", head / v4 / UDP(sport=50000, dport=4789, len=size) / vx()
+                  / inner("udplen"))
         cases.add(f"outer UDP length {size} over IPv6", head / v6 / UDP(sport=50000, dport=4789, len=size) / vx()
                   / inner("udplen"))
     for size in (20, 27, 28, 35, 36, 49, 50, 1500):
@@ -285,7 +289,8 @@ def from_underlay(vtep, faked, local, remote, vni, foreign_vni):
     cases.add("VXLAN to the broadcast MAC", Ether(src=src_mac, dst=BROADCAST) / v4 / udp / vx() / inner("mac"))
     cases.add("VXLAN by TCP", head / v4 / TCP(dport=4789) / vx() / inner("tcp"))
     cases.add("VXLAN on another port", head / v4 / UDP(sport=1, dport=8472) / vx() / inner("port"))
-    cases.add("VXLAN with a VLAN outside", Ether(src=src_mac, dst=mac) / Dot1Q(vlan=7) / v4 / udp / vx() / inner("vlan"))
+    cases.add("VXLAN with a VLAN outside", Ether(src=src_mac, dst=mac) / Dot1Q(vlan=7) / v4 / udp / vx()
+              / inner("vlan"))
     # What comes from the wire never goes back to it.
     cases.add("loop to a remote station", head / v4 / udp / vx() / inner("loop", remote))
     cases.add("loop to an unknown station", head / v4 / udp / vx()

@@ -9,6 +9,7 @@ from .proc import Process
 
 OPTIONS = ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
            "tcp.analyze_sequence_numbers:FALSE", "tcp.desegment_tcp_streams:FALSE"]
+OPAQUE = ["tcp.port==5000", "tcp.port==5201", "udp.port==7007"]  # our payload: no protocol to be guessed from it
 STATUS = ("ip.checksum.status", "udp.checksum.status", "tcp.checksum.status", "icmp.checksum.status",
           "icmpv6.checksum.status")
 BAD = "0"
@@ -92,6 +93,8 @@ class Reading:
         argv = ["tshark", "-n", "-r", path, "-T", "fields", "-E", "aggregator=|"]
         for o in OPTIONS:
             argv += ["-o", o]
+        for o in OPAQUE:
+            argv += ["-d", f"{o},data"]
         for f in FIELDS:
             argv += ["-e", f]
         self.path = path

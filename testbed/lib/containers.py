@@ -2,7 +2,7 @@
 the old hybrid kind. All differences are in this file.
 
 Docker is taken if its daemon answers, else podman; STOPOVER_ENGINE=docker|podman decides otherwise. Podman
-keeps images in its usual place, or, where it needs special treatment, in target/testbed/containers/.
+keeps images in its usual place, or, where it needs special treatment, in target/testbed/cache/.
 """
 
 import functools
@@ -45,7 +45,7 @@ def engine():
         # Hybrid cgroups: crun refuses them, runc does not; limits on processes cannot be raised; the overlay
         # filesystem may be missing.
         driver = "overlay" if "\toverlay\n" in pathlib.Path("/proc/filesystems").read_text() else "vfs"
-        store = OUTPUT / "containers" / driver
+        store = CACHE / f"images-{driver}"
         limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
         return Engine(["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", driver,
                        "--root", store, "--runroot", RUNS / f"podman-{driver}"],

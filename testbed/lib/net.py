@@ -18,8 +18,7 @@ class Namespace:
         self.full = f"so{lab.pid}-{name}"
         sh("ip", "netns", *(["attach", self.full, pid] if pid else ["add", self.full]))
         lab.namespaces.append(self)
-        for key, value in QUIET_V6.items():
-            self.sysctl(f"ipv6.conf.default.{key}", value)
+        self.quiet("default")
         self.ip("link", "set", "lo", "up")
 
     def command(self, argv):
@@ -37,6 +36,11 @@ class Namespace:
     def sysctl(self, key, value):
         """Sets net.KEY here. Keys whose interface name has a dot are not supported."""
         self.run("sh", "-c", f"echo {value} > /proc/sys/net/{key.replace('.', '/')}")
+
+    def quiet(self, dev):
+        """Applies QUIET_V6 to an interface that was there before us; `default` for all that are to come."""
+        for key, value in QUIET_V6.items():
+            self.sysctl(f"ipv6.conf.{dev}.{key}", value)
 
     def no_ipv6(self, dev):
         """The kernel speaks no IPv6 on this interface: for ends that an appliance owns."""

@@ -16,6 +16,11 @@ MEMORY_MIB = 160  # hugepage memory of one appliance; 16384 mbufs of 2176 bytes 
 AF_PACKET = "framecnt=2048"  # receive ring: 2048 frames of 2 KiB bridge the moments when a busy machine runs others
 
 
+# Reasons of drops by which an appliance would accuse itself, when all that it was given is in order.
+FAULTS = {"malformed", "headers_split", "no_headroom", "pool_empty", "tx_refused", "control_full", "outer_malformed",
+          "outer_fragment", "outer_checksum", "bad_vxlan", "ecn_violation", "bad_checksum_offload", "inner_vlan"}
+
+
 def program(name):
     """Path of one of our binaries."""
     path = BIN / name
@@ -85,6 +90,7 @@ class Appliance:
         if board is not None:
             self.config["board"] = [board.endpoint]
         self.process = None
+        lab.post_mortem.append(self.save_books)
 
     def port(self, name, vdev, role, **more):
         """Adds a port on a vdev string; the device is what precedes its first comma."""
@@ -113,7 +119,6 @@ class Appliance:
         self.process = Process(self.lab, self.name, [program("stopover-appliance"), self.write()], ns=self.ns,
                                env={"RUST_BACKTRACE": "1"})
         self.process.wait_path(self.socket, timeout=30)
-        self.lab.post_mortem.append(self.save_books)
         return self
 
     def cli(self, *argv):
@@ -132,6 +137,15 @@ class Appliance:
             if last == 0 or time.monotonic() > end:
                 return last
             time.sleep(0.2)
+
+    def faulty_drops(self):
+        """Frames dropped for reasons that well-formed traffic cannot give."""
+        total = 0
+        for d in self.json("show", "drops"):
+            if d["reason"] in FAULTS and d["count"]:
+                say(f"{self.name} dropped {d['count']} frames as {d['reason']}: {d['explanation']}")
+                total += d["count"]
+        return total
 
     def save_books(self):
         """Keeps what it says of itself beside the logs, for whoever must explain a failure."""
@@ -164,17 +178,20 @@ def addresses(node_rows):
     return {(int(r["vni"]), ip) for r in node_rows for ip in r["ips"]}
 
 
-def books(appliances):
-    """Sum of unaccounted frames over appliances; their tables and counters are kept beside the logs."""
-    total = 0
+def books(appliances, hostile=False):
+    """Figures over all appliances: frames `unaccounted` for and, unless the traffic was hostile, `faulty_drops`.
+    Their tables and counters are kept beside the logs."""
+    figures = {"unaccounted": 0} if hostile else {"unaccounted": 0, "faulty_drops": 0}
     for a in appliances:
         a.process.check()
         n = a.unaccounted()
         if n:
             say(f"{a.name} cannot account for {n} frames")
         a.save_books()
-        total += n
-    return total
+        figures["unaccounted"] += n
+        if not hostile:
+            figures["faulty_drops"] += a.faulty_drops()
+    return figures
 
 
 def wait_nodes(appliances, expected, timeout=20, or_more=False):

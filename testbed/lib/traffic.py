@@ -27,6 +27,11 @@ def _pairs(stations):
     return [(a, b) for a in stations for b in stations if a is not b and a.network == b.network]
 
 
+# What a client is told when it meets an iperf3 server that closes its listening socket after one test and has not
+# yet opened that of the next.
+BETWEEN_TESTS = ("busy", "reset by peer", "refused")
+
+
 class Tally(dict):
     """Counts that add up; missing ones are 0."""
 
@@ -182,9 +187,11 @@ class Iperf:
 
         def one(job):
             a, b, ip = job
-            r = self.transfer(a, ip, amount)
-            if r.get("error") or "end" not in r:
-                r = self.transfer(a, ip, amount) if "busy" in str(r.get("error")) else r
+            for _ in range(4):
+                r = self.transfer(a, ip, amount)
+                if not any(word in str(r.get("error")) for word in BETWEEN_TESTS):
+                    break
+                time.sleep(0.3)
             return a, b, ip, r
 
         most = max(len(v) for v in by_network.values())
