@@ -67,7 +67,7 @@ impl Control {
                     port_id: port.device.id(),
                     driver: port.device.info().driver.clone(),
                     role: self.show_role(&config.role, number),
-                    mac: Mac(port.device.mac().map_err(|e| device_error(&e))?),
+                    mac: Mac::new(port.device.mac().map_err(|e| device_error(&e))?),
                     mtu: granted.mtu,
                     promiscuous: config.promiscuous,
                     link_up: link.up,

@@ -218,7 +218,7 @@ fn configure(
             port.mtu
         );
     }
-    let mac = Mac(ready.mac().with_context(context)?);
+    let mac = Mac::new(ready.mac().with_context(context)?);
     let facts = Facts {
         mac,
         mtu: port.mtu.map_or(granted.mtu, |mtu| mtu.min(granted.mtu)),

@@ -78,7 +78,9 @@ impl Trap {
     fn matches(&self, head: &[u8]) -> bool {
         [0, INNER_IPV4, INNER_IPV6].into_iter().any(|at| {
             let mac = |from: usize| {
-                head.get(at + from..at + from + 6).and_then(|b| b.try_into().ok()).map(|b| Mac(b).to_u64())
+                head.get(at + from..at + from + 6)
+                    .and_then(|b| b.try_into().ok())
+                    .map(|b| Mac::new(b).to_u64())
             };
             let fits = |wanted: u64, found: Option<u64>| wanted == 0 || found == Some(wanted);
             fits(self.destination.load(Ordering::Relaxed), mac(0))

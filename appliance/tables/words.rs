@@ -180,7 +180,7 @@ mod tests {
 
         #[test]
         fn keys_round_trip_and_never_take_reserved_values(net in 1u16.., mac: [u8; 6]) {
-            let (net, mac) = (Net::new(net).unwrap(), Mac(mac));
+            let (net, mac) = (Net::new(net).unwrap(), Mac::new(mac));
             let key = node_key(net, mac);
             prop_assert_eq!(node_key_parts(key), Some((net, mac)));
             prop_assert_ne!(key, 0);

@@ -148,7 +148,7 @@ mod tests {
     fn port(addresses: &[(&str, u8)]) -> UnderlayPort {
         UnderlayPort {
             index: 0,
-            mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+            mac: Mac::new([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
             mtu: 1600,
             addresses: addresses.iter().map(|(a, len)| (ip(a), *len)).collect(),
             vlan: None,

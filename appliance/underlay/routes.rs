@@ -138,7 +138,7 @@ mod tests {
     ) -> UnderlayPort {
         UnderlayPort {
             index,
-            mac: Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
+            mac: Mac::new([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
             mtu: 1600,
             addresses: addresses.iter().map(|(a, len)| (ip(a), *len)).collect(),
             vlan: None,

@@ -55,7 +55,7 @@ impl<'a> Packet<'a> {
     /// Sender hardware address.
     #[must_use]
     pub fn sender_mac(self) -> Mac {
-        Mac(array::<{ field::SENDER_MAC }, 6, _>(self.0))
+        Mac::new(array::<{ field::SENDER_MAC }, 6, _>(self.0))
     }
 
     /// Sender protocol address.
@@ -67,7 +67,7 @@ impl<'a> Packet<'a> {
     /// Target hardware address; ignored in requests.
     #[must_use]
     pub fn target_mac(self) -> Mac {
-        Mac(array::<{ field::TARGET_MAC }, 6, _>(self.0))
+        Mac::new(array::<{ field::TARGET_MAC }, 6, _>(self.0))
     }
 
     /// Target protocol address.
@@ -162,13 +162,13 @@ pub fn build_reply(request: &ArpFacts, owner: Mac) -> [u8; FRAME_LEN] {
 /// confirm it (RFC 1122 section 2.3.2.1).
 #[must_use]
 pub fn build_request(dst: Mac, sender: (Mac, Ipv4Addr), target: Ipv4Addr) -> [u8; FRAME_LEN] {
-    emit(dst, REQUEST, sender, (Mac([0; 6]), target))
+    emit(dst, REQUEST, sender, (Mac::new([0; 6]), target))
 }
 
 /// An announcement that `mac` has `ip`: request form, broadcast (RFC 5227 section 2.3).
 #[must_use]
 pub fn build_announcement(mac: Mac, ip: Ipv4Addr) -> [u8; FRAME_LEN] {
-    emit(Mac::BROADCAST, REQUEST, (mac, ip), (Mac([0; 6]), ip))
+    emit(Mac::BROADCAST, REQUEST, (mac, ip), (Mac::new([0; 6]), ip))
 }
 
 fn emit(dst: Mac, operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> [u8; FRAME_LEN] {
@@ -181,9 +181,9 @@ fn emit(dst: Mac, operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Add
         put::<{ field::PROTOCOL }, 2, _>(packet, ethertype::IPV4.to_be_bytes());
         put::<{ field::LENGTHS }, 2, _>(packet, LENGTHS.to_be_bytes());
         put::<{ field::OPERATION }, 2, _>(packet, operation.to_be_bytes());
-        put::<{ field::SENDER_MAC }, 6, _>(packet, sender.0.0);
+        put::<{ field::SENDER_MAC }, 6, _>(packet, sender.0.octets());
         put::<{ field::SENDER_IP }, 4, _>(packet, sender.1.octets());
-        put::<{ field::TARGET_MAC }, 6, _>(packet, target.0.0);
+        put::<{ field::TARGET_MAC }, 6, _>(packet, target.0.octets());
         put::<{ field::TARGET_IP }, 4, _>(packet, target.1.octets());
     }
     out

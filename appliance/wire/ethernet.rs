@@ -54,14 +54,14 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub fn dst(self) -> Mac {
-        Mac(array::<{ field::DST }, 6, _>(self.0))
+        Mac::new(array::<{ field::DST }, 6, _>(self.0))
     }
 
     /// Source address.
     #[inline]
     #[must_use]
     pub fn src(self) -> Mac {
-        Mac(array::<{ field::SRC }, 6, _>(self.0))
+        Mac::new(array::<{ field::SRC }, 6, _>(self.0))
     }
 
     /// EtherType, or a length if below 0x600 (IEEE 802.3 clause 3.2.6).
@@ -75,8 +75,8 @@ impl<'a> Header<'a> {
 /// Writes an untagged header.
 #[inline]
 pub fn emit(out: &mut [u8; HEADER_LEN], dst: Mac, src: Mac, ethertype: u16) {
-    put::<{ field::DST }, 6, _>(out, dst.0);
-    put::<{ field::SRC }, 6, _>(out, src.0);
+    put::<{ field::DST }, 6, _>(out, dst.octets());
+    put::<{ field::SRC }, 6, _>(out, src.octets());
     put::<{ field::ETHERTYPE }, 2, _>(out, ethertype.to_be_bytes());
 }
 
@@ -151,10 +151,10 @@ mod tests {
     #[test]
     fn header_round_trip() {
         let mut b = [0; HEADER_LEN];
-        emit(&mut b, Mac([1, 2, 3, 4, 5, 6]), Mac([7, 8, 9, 10, 11, 12]), ethertype::ARP);
+        emit(&mut b, Mac::new([1, 2, 3, 4, 5, 6]), Mac::new([7, 8, 9, 10, 11, 12]), ethertype::ARP);
         let h = Header::new_checked(&b).unwrap();
-        assert_eq!(h.dst(), Mac([1, 2, 3, 4, 5, 6]));
-        assert_eq!(h.src(), Mac([7, 8, 9, 10, 11, 12]));
+        assert_eq!(h.dst(), Mac::new([1, 2, 3, 4, 5, 6]));
+        assert_eq!(h.src(), Mac::new([7, 8, 9, 10, 11, 12]));
         assert_eq!(h.ethertype(), 0x0806);
         assert!(Header::new_checked(&b[..13]).is_err());
     }

@@ -131,7 +131,7 @@ pub fn underlay_parse(input: &[u8]) {
 pub fn arp_nd(input: &[u8]) {
     let (head, whole) = split(input);
     let Ok(frame) = frame::parse(head, whole.len()) else { return };
-    let owner = Mac([2, 0, 0, 0, 0, 9]);
+    let owner = Mac::new([2, 0, 0, 0, 0, 9]);
     if let Ok(facts) = arp::parse(&frame, head) {
         assert!(!facts.sender_mac.is_group());
         let reply = arp::build_reply(&facts, owner);

@@ -74,8 +74,8 @@ mod tests {
 
     fn frame(src: u32, src_port: u16, fragment: Fragment) -> Frame {
         Frame {
-            dst: Mac([2; 6]),
-            src: Mac([4; 6]),
+            dst: Mac::new([2; 6]),
+            src: Mac::new([4; 6]),
             vlan: None,
             double_tagged: false,
             ethertype: 0x0800,

@@ -126,8 +126,8 @@ fn quote<'a>(head: &'a [u8], frame: &Frame, limit: usize) -> Option<&'a [u8]> {
 /// Ethernet header (with the original's VLAN tag) back to the sender, then `parts`.
 fn assemble<const N: usize>(head: &[u8], frame: &Frame, parts: &[&[u8]]) -> Option<ArrayVec<u8, N>> {
     let mut out = ArrayVec::new();
-    out.try_extend_from_slice(&frame.src.0).ok()?;
-    out.try_extend_from_slice(&frame.dst.0).ok()?;
+    out.try_extend_from_slice(&frame.src.octets()).ok()?;
+    out.try_extend_from_slice(&frame.dst.octets()).ok()?;
     out.try_extend_from_slice(head.get(12..usize::from(frame.l3_off))?).ok()?;
     for part in parts {
         out.try_extend_from_slice(part).ok()?;

@@ -167,7 +167,7 @@ pub const fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
 #[must_use]
 pub const fn multicast_mac(group: Ipv6Addr) -> Mac {
     let o = group.octets();
-    Mac([0x33, 0x33, o[12], o[13], o[14], o[15]])
+    Mac::new([0x33, 0x33, o[12], o[13], o[14], o[15]])
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ fn link_layer(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, BadNd> {
         }
         let (option, rest) = options.split_at_checked(len).ok_or(BadNd::Option)?;
         if kind == wanted && found.is_none() {
-            let mac = Mac(*at(option, 2).ok_or(BadNd::Option)?);
+            let mac = Mac::new(*at(option, 2).ok_or(BadNd::Option)?);
             if mac.is_zero() || mac.is_group() {
                 return Err(BadNd::LinkLayer);
             }
@@ -304,7 +304,7 @@ fn build(message: &Message) -> NdFrame {
     let len = match message.option {
         Some((kind, mac)) => {
             put::<MESSAGE_LEN, 2, _>(&mut body, [kind, 1]);
-            put::<{ MESSAGE_LEN + 2 }, 6, _>(&mut body, mac.0);
+            put::<{ MESSAGE_LEN + 2 }, 6, _>(&mut body, mac.octets());
             MESSAGE_LEN + OPTION_LEN
         }
         None => MESSAGE_LEN,

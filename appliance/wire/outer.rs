@@ -66,8 +66,8 @@ impl OuterHeader {
     pub fn new(spec: &OuterSpec) -> Result<Self, MixedFamilies> {
         let mut bytes = [0; MAX_LEN];
         let mut w = Writer { out: &mut bytes, len: 0 };
-        w.push(spec.dst_mac.0);
-        w.push(spec.src_mac.0);
+        w.push(spec.dst_mac.octets());
+        w.push(spec.src_mac.octets());
         if let Some(vlan) = spec.vlan {
             w.push(ethertype::VLAN.to_be_bytes());
             w.push(vlan.get().to_be_bytes());

@@ -349,7 +349,7 @@ fn a_load_larger_than_the_history_keeps_only_its_end() {
     let mut rows = vec![(1, host_row("lx", "172.16.0.1"))];
     for i in 0..9000u32 {
         let [_, _, x, y] = i.to_be_bytes();
-        let row = NodeRow { vni: vni(5), mac: Mac([2, 0, 0, 0, x, y]), host: name("lx"), ips: vec![] };
+        let row = NodeRow { vni: vni(5), mac: Mac::new([2, 0, 0, 0, x, y]), host: name("lx"), ips: vec![] };
         rows.push((0, Row::Node(row)));
     }
     let now = rig.now;

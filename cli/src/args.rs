@@ -368,7 +368,7 @@ mod tests {
         let cli =
             parse("stopover trace --port vm1 --capture --dst-mac 02:00:00:00:00:01 --timeout 3").unwrap();
         let Command::Trace(t) = cli.command else { panic!("not a trace") };
-        assert_eq!((t.timeout, t.dst_mac), (3, Some(Mac([2, 0, 0, 0, 0, 1]))));
+        assert_eq!((t.timeout, t.dst_mac), (3, Some(Mac::new([2, 0, 0, 0, 0, 1]))));
     }
 
     #[test]

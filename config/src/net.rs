@@ -57,25 +57,43 @@ impl<'de> Deserialize<'de> for Vni {
     }
 }
 
-/// An IEEE 802 MAC address, in transmission order. Any 48-bit value; see [`Mac::station`] for one that may
-/// belong to a VM.
+/// An IEEE 802 MAC address. Any 48-bit value; see [`Mac::station`] for one that may belong to a VM. Kept as a
+/// number below 2^48 whose most significant byte is the first on the wire: it is compared, hashed and looked
+/// up for every frame, and never touched byte by byte there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
+pub struct Mac(u64);
 
 impl Mac {
     /// `ff:ff:ff:ff:ff:ff`.
-    pub const BROADCAST: Self = Self([0xff; 6]);
+    pub const BROADCAST: Self = Self(0xffff_ffff_ffff);
+
+    /// From its bytes in transmission order.
+    #[inline]
+    #[must_use]
+    pub const fn new(b: [u8; 6]) -> Self {
+        Self(u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]))
+    }
+
+    /// Its bytes in transmission order.
+    #[inline]
+    #[must_use]
+    pub const fn octets(self) -> [u8; 6] {
+        let b = self.0.to_be_bytes();
+        [b[2], b[3], b[4], b[5], b[6], b[7]]
+    }
 
     /// The group bit (IEEE 802-2014 section 8.2.2) is set: multicast or broadcast.
+    #[inline]
     #[must_use]
     pub const fn is_group(self) -> bool {
-        self.0[0] & 1 == 1
+        self.0 & 0x0100_0000_0000 != 0
     }
 
     /// All bits zero: never a station.
+    #[inline]
     #[must_use]
     pub const fn is_zero(self) -> bool {
-        self.to_u64() == 0
+        self.0 == 0
     }
 
     /// Accepts only what one station may own: not zero, not a group address.
@@ -90,23 +108,23 @@ impl Mac {
     }
 
     /// The address as a number below 2^48; the first byte on the wire is the most significant.
+    #[inline]
     #[must_use]
     pub const fn to_u64(self) -> u64 {
-        let b = self.0;
-        u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]])
+        self.0
     }
 
     /// The reverse of [`Mac::to_u64`]; the upper 16 bits are ignored.
+    #[inline]
     #[must_use]
     pub const fn from_u64(n: u64) -> Self {
-        let b = n.to_be_bytes();
-        Self([b[2], b[3], b[4], b[5], b[6], b[7]])
+        Self(n & 0xffff_ffff_ffff)
     }
 
     /// The IPv6 link-local address a host derives from this MAC (modified EUI-64, RFC 4291 appendix A).
     #[must_use]
     pub const fn link_local(self) -> std::net::Ipv6Addr {
-        let b = self.0;
+        let b = self.octets();
         std::net::Ipv6Addr::from_bits(u128::from_be_bytes([
             0xfe,
             0x80,
@@ -130,7 +148,7 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let b = self.0;
+        let b = self.octets();
         write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[0], b[1], b[2], b[3], b[4], b[5])
     }
 }
@@ -160,7 +178,7 @@ impl FromStr for Mac {
             }
             *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
-        if parts.next().is_some() { Err(bad()) } else { Ok(Self(bytes)) }
+        if parts.next().is_some() { Err(bad()) } else { Ok(Self::new(bytes)) }
     }
 }
 
@@ -328,9 +346,9 @@ mod tests {
     #[test]
     fn group_and_zero_are_no_station() {
         assert!(Mac::BROADCAST.station().is_err());
-        assert!(Mac([0; 6]).station().is_err());
-        assert!(Mac([1, 0, 0x5e, 0, 0, 1]).station().is_err());
-        assert!(Mac([2, 0, 0, 0, 0, 1]).station().is_ok());
+        assert!(Mac::new([0; 6]).station().is_err());
+        assert!(Mac::new([1, 0, 0x5e, 0, 0, 1]).station().is_err());
+        assert!(Mac::new([2, 0, 0, 0, 0, 1]).station().is_ok());
     }
 
     #[test]
@@ -344,7 +362,7 @@ mod tests {
     proptest! {
         #[test]
         fn mac_text_and_number_round_trip(bytes: [u8; 6]) {
-            let mac = Mac(bytes);
+            let mac = Mac::new(bytes);
             prop_assert_eq!(mac.to_string().parse::<Mac>(), Ok(mac));
             prop_assert_eq!(Mac::from_u64(mac.to_u64()), mac);
         }

@@ -29,7 +29,7 @@ fn vni(n: u32) -> Vni {
 }
 
 fn mac(n: u8) -> Mac {
-    Mac([0x52, 0x54, 0, 0, 0, n])
+    Mac::new([0x52, 0x54, 0, 0, 0, n])
 }
 
 fn ip(text: &str) -> IpAddr {

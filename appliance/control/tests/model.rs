@@ -168,13 +168,16 @@ impl Truth {
     }
 }
 
+/// A network's policy, hosts with members, those with segments, and ports.
+type Receivers = (FloodPolicy, Vec<u32>, Vec<u32>, Vec<u16>);
+
 /// What a reader of the tables sees.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     places: BTreeMap<(u32, u8), Where>,
     owners: BTreeMap<(u32, IpAddr), Mac>,
     vteps: BTreeMap<IpAddr, bool>,
-    networks: BTreeMap<u32, (FloodPolicy, Vec<u32>, Vec<u32>, Vec<u16>)>,
+    networks: BTreeMap<u32, Receivers>,
 }
 
 fn seen(lab: &Lab) -> Seen {
@@ -183,7 +186,7 @@ fn seen(lab: &Lab) -> Seen {
         places: lab
             .tables
             .nodes()
-            .map(|(net, mac, place)| ((number(net), mac.0[5]), Some(place).into()))
+            .map(|(net, mac, place)| ((number(net), mac.octets()[5]), Some(place).into()))
             .collect(),
         owners: lab.tables.owners().map(|(net, ip, mac)| ((number(net), ip), mac)).collect(),
         vteps: VTEPS.iter().map(|text| (ip(text), lab.view.vtep(ip(text)).is_some())).collect(),
@@ -295,11 +298,9 @@ proptest! {
                 note(lab.apply(change), &mut wants);
             }
             match *step {
-                Step::Link { which, up } => {
-                    if up != truth.here.contains(&which) {
-                        lab.link(OURS[which].1, up);
-                        if up { truth.here.insert(which) } else { truth.here.remove(&which) };
-                    }
+                Step::Link { which, up } if up != truth.here.contains(&which) => {
+                    lab.link(OURS[which].1, up);
+                    if up { truth.here.insert(which) } else { truth.here.remove(&which) };
                 }
                 Step::Snapshot { broken_off_after } => {
                     take_snapshot(&mut lab, &truth, broken_off_after, &mut wants);
@@ -311,7 +312,7 @@ proptest! {
             // An address may outlive its station where the board knows the node elsewhere; it then leads to no
             // other MAC than its own. Everything else is exact.
             for (key, owner) in &seen.owners {
-                prop_assert!(addresses(owner.0[5], 0xff).contains(&key.1));
+                prop_assert!(addresses(owner.octets()[5], 0xff).contains(&key.1));
             }
             seen.owners.retain(|key, _| expected.owners.contains_key(key));
             prop_assert_eq!(&seen, &expected, "after {:?}", step);
@@ -329,7 +330,7 @@ proptest! {
         fresh.publish().unwrap();
         let (mut one, mut two) = (seen(&lab), seen(&fresh));
         // Those of stations that are here stay until they go.
-        let elsewhere = |n: u32, owner: &Mac| truth.station(n, owner.0[5]).is_none();
+        let elsewhere = |n: u32, owner: &Mac| truth.station(n, owner.octets()[5]).is_none();
         one.owners.retain(|(n, _), owner| elsewhere(*n, owner));
         two.owners.retain(|(n, _), owner| elsewhere(*n, owner));
         prop_assert_eq!(one, two);

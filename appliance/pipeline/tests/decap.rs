@@ -4,7 +4,7 @@ use super::frames::{FROM_1, FROM_2, Tunnel, ip4_is_right, other, tagged, udp4, u
 use super::*;
 use stopover_config::net::Mac;
 
-const OTHER_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
+const OTHER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
 
 /// The datagram with one byte changed and its IPv4 header checksum made right again.
 fn with(mut frame: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
@@ -268,7 +268,7 @@ fn what_is_for_the_vtep_goes_to_the_control_thread() {
         let out = lab.one(UNDERLAY, frame);
         assert_eq!((out.punted, out.sent, out.dropped), (vec![(UNDERLAY, frame.clone())], vec![], vec![]));
         let mut to_another = frame.clone();
-        to_another[..6].copy_from_slice(&OTHER_MAC.0);
+        to_another[..6].copy_from_slice(&OTHER_MAC.octets());
         lab.one(UNDERLAY, &to_another).is_dropped(Drop::OuterNotOurs);
     }
     assert_eq!(lab.counters.read().to_control, 4);

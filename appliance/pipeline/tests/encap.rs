@@ -116,6 +116,6 @@ fn without_headroom_nothing_is_sent() {
     lab.burst(VM_A, vec![packet.clone()]).is_dropped(Drop::NoHeadroom);
     // And a tag finds its four bytes in what is left.
     let mut to_trunk = packet;
-    to_trunk.head_mut()[..6].copy_from_slice(&T.mac.0);
+    to_trunk.head_mut()[..6].copy_from_slice(&T.mac.octets());
     assert_eq!(lab.burst(VM_A, vec![to_trunk]).only(TRUNK)[12..16], [0x81, 0, 0, 10]);
 }

@@ -43,7 +43,7 @@ pub fn data(len: usize) -> Vec<u8> {
 }
 
 pub fn eth(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    [&dst.0[..], &src.0, &ethertype.to_be_bytes(), payload].concat()
+    [&dst.octets()[..], &src.octets(), &ethertype.to_be_bytes(), payload].concat()
 }
 
 /// The frame with a tag put between MACs and EtherType.
@@ -125,16 +125,16 @@ pub fn other(from: Mac, to: Mac, len: usize) -> Vec<u8> {
 pub fn arp(dst: Mac, operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
     let body = [
         &[0, 1, 8, 0, 6, 4, 0, operation][..],
-        &sender.0.0,
+        &sender.0.octets(),
         &sender.1.octets(),
-        &target.0.0,
+        &target.0.octets(),
         &target.1.octets(),
     ]
     .concat();
     eth(dst, sender.0, ARP, &body)
 }
 
-pub const NO_MAC: Mac = Mac([0; 6]);
+pub const NO_MAC: Mac = Mac::new([0; 6]);
 
 /// "Who has `target`?"
 pub fn arp_request(from: Station, target: Ipv4Addr) -> Vec<u8> {
@@ -145,7 +145,7 @@ pub fn solicited_node(ip: Ipv6Addr) -> (Ipv6Addr, Mac) {
     let o = ip.octets();
     let group =
         Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(o[13]), u16::from_be_bytes([o[14], o[15]]));
-    (group, Mac([0x33, 0x33, 0xff, o[13], o[14], o[15]]))
+    (group, Mac::new([0x33, 0x33, 0xff, o[13], o[14], o[15]]))
 }
 
 /// A neighbour solicitation to the target's solicited-node group. From `::` it is a probe.
@@ -155,14 +155,14 @@ pub fn solicit(mac: Mac, src: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
 }
 
 pub fn solicit_to(dst_mac: Mac, dst: Ipv6Addr, mac: Mac, src: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
-    let option = if src.is_unspecified() { Vec::new() } else { [&[1, 1][..], &mac.0].concat() };
+    let option = if src.is_unspecified() { Vec::new() } else { [&[1, 1][..], &mac.octets()].concat() };
     let body = [&[0; 4][..], &target.octets(), &option].concat();
     eth(dst_mac, mac, IPV6, &ip6(src, dst, ICMPV6, 0, 255, &icmp6(src, dst, 135, &body)))
 }
 
 /// A neighbour advertisement with these flags (solicited 0x40, override 0x20).
 pub fn advert(dst: (Mac, Ipv6Addr), from: Mac, target: Ipv6Addr, flags: u8) -> Vec<u8> {
-    let body = [&[flags, 0, 0, 0][..], &target.octets(), &[2, 1], &from.0].concat();
+    let body = [&[flags, 0, 0, 0][..], &target.octets(), &[2, 1], &from.octets()].concat();
     eth(dst.0, from, IPV6, &ip6(target, dst.1, ICMPV6, 0, 255, &icmp6(target, dst.1, 136, &body)))
 }
 

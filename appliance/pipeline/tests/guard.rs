@@ -20,23 +20,23 @@ const fn posing_as(ip_of: Station) -> Station {
 /// What a guarded vif must not send, and why.
 fn forbidden() -> Vec<(&'static str, Vec<u8>, Drop)> {
     let all_nodes = "ff02::1".parse().unwrap();
-    let all_nodes_mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+    let all_nodes_mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
     let nobody6 = Ipv6Addr::UNSPECIFIED;
     let echo_from_nowhere = icmp6(nobody6, B.ip6, 128, &[0; 12]);
     let mut spoofed_option = solicit(A.mac, A.ip6, R1.ip6);
     spoofed_option.truncate(54);
-    let body = [&[0; 4][..], &R1.ip6.octets(), &[1, 1], &B.mac.0].concat();
+    let body = [&[0; 4][..], &R1.ip6.octets(), &[1, 1], &B.mac.octets()].concat();
     let (group, group_mac) = frames::solicited_node(R1.ip6);
     let lying_ns =
         eth(group_mac, A.mac, IPV6, &ip6(A.ip6, group, ICMPV6, 0, 255, &icmp6(A.ip6, group, 135, &body)));
-    let target_of_b = [&[0x20, 0, 0, 0][..], &B.ip6.octets(), &[2, 1], &A.mac.0].concat();
+    let target_of_b = [&[0x20, 0, 0, 0][..], &B.ip6.octets(), &[2, 1], &A.mac.octets()].concat();
     let na_for_b = eth(
         all_nodes_mac,
         A.mac,
         IPV6,
         &ip6(A.ip6, all_nodes, ICMPV6, 0, 255, &icmp6(A.ip6, all_nodes, 136, &target_of_b)),
     );
-    let mac_of_b = [&[0x20, 0, 0, 0][..], &A.ip6.octets(), &[2, 1], &B.mac.0].concat();
+    let mac_of_b = [&[0x20, 0, 0, 0][..], &A.ip6.octets(), &[2, 1], &B.mac.octets()].concat();
     let na_with_mac_of_b = eth(
         all_nodes_mac,
         A.mac,
@@ -44,7 +44,7 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>, Drop)> {
         &ip6(A.ip6, all_nodes, ICMPV6, 0, 255, &icmp6(A.ip6, all_nodes, 136, &mac_of_b)),
     );
     let mut arp_as_b = arp(Mac::BROADCAST, 1, (B.mac, A.ip4), (NO_MAC, R1.ip4));
-    arp_as_b[6..12].copy_from_slice(&A.mac.0);
+    arp_as_b[6..12].copy_from_slice(&A.mac.octets());
     vec![
         ("another MAC", udp4(Station { mac: S.mac, ..A }, B, 5), Drop::GuardMac),
         ("another MAC, not IP", frames::other(B.mac, S.mac, 46), Drop::GuardMac),
@@ -105,13 +105,13 @@ fn what_a_vif_needs_to_come_to_life_passes() {
     let reports: Ipv6Addr = "ff02::16".parse().unwrap();
     let from = Ipv6Addr::UNSPECIFIED;
     let router_solicit = eth(
-        Mac([0x33, 0x33, 0, 0, 0, 2]),
+        Mac::new([0x33, 0x33, 0, 0, 0, 2]),
         A.mac,
         IPV6,
         &ip6(from, routers, ICMPV6, 0, 255, &icmp6(from, routers, 133, &[0; 4])),
     );
     let mld = eth(
-        Mac([0x33, 0x33, 0, 0, 0, 0x16]),
+        Mac::new([0x33, 0x33, 0, 0, 0, 0x16]),
         A.mac,
         IPV6,
         &ip6(from, reports, ICMPV6, 0, 1, &icmp6(from, reports, 143, &[0; 24])),
@@ -122,7 +122,7 @@ fn what_a_vif_needs_to_come_to_life_passes() {
     let announcement4 = arp(Mac::BROADCAST, 1, (A.mac, A.ip4), (NO_MAC, A.ip4));
     let probe6 = solicit(A.mac, from, NOBODY.ip6);
     let announcement6 =
-        advert((Mac([0x33, 0x33, 0, 0, 0, 1]), "ff02::1".parse().unwrap()), A.mac, A.ip6, 0x20);
+        advert((Mac::new([0x33, 0x33, 0, 0, 0, 1]), "ff02::1".parse().unwrap()), A.mac, A.ip6, 0x20);
     let rarp = eth(Mac::BROADCAST, A.mac, 0x8035, &[0; 46]);
     for (what, frame) in [
         ("DHCP", discover),

@@ -73,7 +73,7 @@ fn addresses_are_learned_from_arp_and_nd() {
     let mut lab = Lab::new();
     let new4 = Ipv4Addr::new(192, 168, 0, 99);
     let new6: Ipv6Addr = "fd00:1::99".parse().unwrap();
-    let all = (Mac([0x33, 0x33, 0, 0, 0, 1]), "ff02::1".parse().unwrap());
+    let all = (Mac::new([0x33, 0x33, 0, 0, 0, 1]), "ff02::1".parse().unwrap());
     for (frame, ip) in [
         (arp(Mac::BROADCAST, 1, (S.mac, new4), (NO_MAC, A.ip4)), IpAddr::V4(new4)),
         (arp(A.mac, 2, (S.mac, new4), (A.mac, A.ip4)), IpAddr::V4(new4)),
@@ -91,6 +91,6 @@ fn addresses_are_learned_from_arp_and_nd() {
     assert_eq!(lab.one(SEGMENT, &solicit(S.mac, Ipv6Addr::UNSPECIFIED, new6)).learned, []);
     // Another's MAC inside is a proxy's word.
     let mut proxy = arp(A.mac, 2, (NOBODY.mac, new4), (A.mac, A.ip4));
-    proxy[6..12].copy_from_slice(&S.mac.0);
+    proxy[6..12].copy_from_slice(&S.mac.octets());
     assert_eq!(lab.one(SEGMENT, &proxy).learned, []);
 }

@@ -47,20 +47,20 @@ fn behind_one_port_frames_are_not_sent_back() {
 fn group_addresses_between_bridges_stay_there() {
     let mut lab = Lab::new();
     for last in 0..=15 {
-        let dst = Mac([1, 0x80, 0xc2, 0, 0, last]);
+        let dst = Mac::new([1, 0x80, 0xc2, 0, 0, last]);
         lab.one(VM_A, &other(A.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
         lab.one(SEGMENT, &other(S.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
         let inward = frames::FROM_1.around(&other(R1.mac, dst, 46));
         lab.one(UNDERLAY, &inward).is_dropped(Drop::LinkLocalControl);
     }
-    let next = Mac([1, 0x80, 0xc2, 0, 0, 16]);
+    let next = Mac::new([1, 0x80, 0xc2, 0, 0, 16]);
     assert_eq!(lab.one(VM_A, &other(A.mac, next, 46)).sent.len(), 5);
 }
 
 #[test]
 fn no_station_has_a_group_address_or_zero() {
     let mut lab = Lab::new();
-    for src in [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), Mac([0; 6])] {
+    for src in [Mac::BROADCAST, Mac::new([1, 0, 0x5e, 0, 0, 1]), Mac::new([0; 6])] {
         lab.one(SEGMENT, &other(src, A.mac, 46)).is_dropped(Drop::BadSourceMac);
         lab.one(UNDERLAY, &frames::FROM_1.around(&other(src, A.mac, 46))).is_dropped(Drop::BadSourceMac);
     }

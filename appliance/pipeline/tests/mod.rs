@@ -41,7 +41,7 @@ struct Station {
 
 const fn station(n: u8) -> Station {
     Station {
-        mac: Mac([0x52, 0x54, 0, 0, 0, n]),
+        mac: Mac::new([0x52, 0x54, 0, 0, 0, n]),
         ip4: Ipv4Addr::new(192, 168, 0, n),
         ip6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n as u16),
     }
@@ -76,8 +76,8 @@ const VM_200: u16 = 5;
 /// A second underlay port, on VLAN 30, that takes IPv6 datagrams without a UDP checksum.
 const UNDERLAY_30: u16 = 6;
 
-const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-const NEXT_HOP: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const OUR_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+const NEXT_HOP: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
 const OUR_4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const HOST_1: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const OUR_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);

@@ -190,7 +190,7 @@ fn what_cannot_be_finished_is_dropped() {
 #[test]
 fn replicas_of_an_unfinished_frame_are_each_finished() {
     let mut lab = Lab::new();
-    let group = Station { mac: Mac([1, 0, 0x5e, 0, 0, 9]), ip4: Ipv4Addr::new(224, 0, 0, 9), ..R1 };
+    let group = Station { mac: Mac::new([1, 0, 0x5e, 0, 0, 9]), ip4: Ipv4Addr::new(224, 0, 0, 9), ..R1 };
     let whole = udp4(A, group, 100);
     let out = lab.burst(VM_A, vec![unfilled(&whole, None)]);
     assert_eq!((out.sent.len(), out.dropped.len()), (5, 0));

@@ -4,7 +4,7 @@ use super::frames::{FROM_1, FROM_2, Tunnel, other, source_port, tagged};
 use super::*;
 use stopover_config::net::FloodPolicy::{Drop as DropAll, Flood, ToSegments};
 
-const MULTICAST: Mac = Mac([1, 0, 0x5e, 1, 2, 3]);
+const MULTICAST: Mac = Mac::new([1, 0, 0x5e, 1, 2, 3]);
 
 /// Broadcast, multicast and unknown unicast.
 fn kinds(from: Mac) -> [(bool, Vec<u8>); 3] {

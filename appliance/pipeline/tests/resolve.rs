@@ -4,7 +4,7 @@ use super::frames::{NO_MAC, advert, arp, arp_request, solicit, solicit_to, solic
 use super::*;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+const ALL_NODES_MAC: Mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
 const ANY4: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 const ANY6: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 

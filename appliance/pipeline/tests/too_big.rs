@@ -78,7 +78,7 @@ fn nobody_is_told_of_what_is_no_ip_or_has_no_one_sender() {
     let error = icmp4(3, 4, &[0; 1500]);
     let error = frames::eth(R1.mac, A.mac, frames::IPV4, &frames::ip4(A.ip4, R1.ip4, 1, 0, &error));
     lab.one(VM_A, &error).is_dropped(Drop::TooBig);
-    let group = Station { mac: Mac([1, 0, 0x5e, 0, 0, 9]), ip4: Ipv4Addr::new(224, 0, 0, 9), ..R1 };
+    let group = Station { mac: Mac::new([1, 0, 0x5e, 0, 0, 9]), ip4: Ipv4Addr::new(224, 0, 0, 9), ..R1 };
     let out = lab.one(VM_A, &udp4(A, group, data4(1451)));
     // Ports take it, hosts do not.
     assert_eq!((out.ports().len(), out.dropped), (3, vec![Drop::TooBig; 2]));

@@ -144,8 +144,8 @@ fn what_is_refused_and_why() {
         frame
     };
     let cases = [
-        ("from our own MAC", edit(ARP_QUESTION, 6, &mac(1).0), Outcome::OwnFrame),
-        ("to another MAC", edit(ARP_QUESTION, 0, &mac(7).0), Outcome::OtherMac),
+        ("from our own MAC", edit(ARP_QUESTION, 6, &mac(1).octets()), Outcome::OwnFrame),
+        ("to another MAC", edit(ARP_QUESTION, 0, &mac(7).octets()), Outcome::OtherMac),
         ("from a group MAC", edit(ARP_QUESTION, 6, &[1]), Outcome::BadSource),
         ("ARP sender MAC broadcast", edit(ARP_QUESTION, 22, &[0xff; 6]), Outcome::BadSource),
         ("ARP sender 255.255.255.255", edit(ARP_QUESTION, 28, &[0xff; 4]), Outcome::BadSource),

@@ -26,7 +26,7 @@ fn v6(s: &str) -> Ipv6Addr {
 }
 
 fn mac(last: u8) -> Mac {
-    Mac([0x52, 0x54, 0, 0, 0, last])
+    Mac::new([0x52, 0x54, 0, 0, 0, last])
 }
 
 /// Port `index` with MAC `mac(last)`.
@@ -93,14 +93,20 @@ fn sends(log: &[(u64, Actions)]) -> Vec<(u64, Mac)> {
 }
 
 fn dst_mac(frame: &[u8]) -> Mac {
-    Mac(frame[..6].try_into().unwrap())
+    Mac::new(frame[..6].try_into().unwrap())
 }
 
 /// `own` is at the MAC of `from`, said to the station `to`.
 fn arp_reply(from: &UnderlayPort, own: Ipv4Addr, to: Mac, to_ip: Ipv4Addr) -> Vec<u8> {
     let (kind, sender_mac, sender_ip) = (ArpKind::Request, to, to_ip);
-    let request =
-        ArpFacts { kind, is_reply: false, sender_mac, sender_ip, target_mac: Mac([0; 6]), target_ip: own };
+    let request = ArpFacts {
+        kind,
+        is_reply: false,
+        sender_mac,
+        sender_ip,
+        target_mac: Mac::new([0; 6]),
+        target_ip: own,
+    };
     frames::arp_reply(from, &request)
 }
 
@@ -128,7 +134,7 @@ fn fragmentation_needed(src: &str, dst: &str, udp_dst: u16, len: u16, mtu: u16) 
     message[2..4].copy_from_slice(&sum);
     let mut header = [0; 20];
     ipv4::emit(&mut header, &spec(56, 1, v4("10.0.0.254"), v4(src)));
-    [&mac(1).0[..], &mac(0xfe).0, &[8, 0], &header, &message].concat()
+    [&mac(1).octets()[..], &mac(0xfe).octets(), &[8, 0], &header, &message].concat()
 }
 
 /// A router at fd00::fe says that an IPv6 VXLAN packet of `len` bytes was too big.
@@ -150,7 +156,7 @@ fn packet_too_big(src: &str, dst: &str, udp_dst: u16, len: u16, mtu: u32) -> Vec
     message[2..4].copy_from_slice(&sum.finish().to_be_bytes());
     let mut header = [0; 40];
     ipv6::emit(&mut header, &spec(56, 58, v6("fd00::fe"), v6(src)));
-    [&mac(1).0[..], &mac(0xfe).0, &[0x86, 0xdd], &header, &message].concat()
+    [&mac(1).octets()[..], &mac(0xfe).octets(), &[0x86, 0xdd], &header, &message].concat()
 }
 
 /// The same untagged advertisement with the override flag clear.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const GROUP: Mac = Mac([0x33, 0x33, 0xff, 0, 0, 2]);
+const GROUP: Mac = Mac::new([0x33, 0x33, 0xff, 0, 0, 2]);
 
 #[test]
 fn a_wanted_vtep_is_asked_for_quickly_then_slowly_for_ever() {

@@ -13,8 +13,8 @@ mod tunnel;
 use super::frame::{self, Frame};
 use stopover_config::net::Mac;
 
-const A: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x0a]);
-const B: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x0b]);
+const A: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0a]);
+const B: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0b]);
 
 /// All golden frames, in file order.
 fn all_golden() -> Vec<(&'static str, Vec<u8>)> {

@@ -27,7 +27,7 @@ fn arp_kinds() {
             is_reply: false,
             sender_mac: A,
             sender_ip: A4,
-            target_mac: Mac([0; 6]),
+            target_mac: Mac::new([0; 6]),
             target_ip: B4
         }
     );

@@ -31,7 +31,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 fn mac() -> impl Strategy<Value = Mac> {
     any::<[u8; 6]>().prop_map(|mut b| {
         b[0] = b[0] & 0xfc | 2;
-        Mac(b)
+        Mac::new(b)
     })
 }
 

@@ -6,8 +6,8 @@ use crate::wire::outer::{MixedFamilies, OuterHeader, OuterSpec};
 use crate::wire::underlay::{BadOuter, Expect, UdpChecksum, Underlay, Vxlan, parse};
 use stopover_config::net::{Mac, VlanId, Vni};
 
-const GA: Mac = Mac([2, 0, 0, 0, 0, 1]);
-const GB: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const GA: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+const GB: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
 
 fn spec(src: &str, dst: &str, vlan: Option<u16>) -> OuterSpec {
     OuterSpec {

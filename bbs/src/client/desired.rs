@@ -313,7 +313,7 @@ mod tests {
         Vni::new(n).unwrap()
     }
     fn claim(n: u32, last: u8, ip: &str) -> Claim {
-        Claim { vni: vni(n), mac: Mac([2, 0, 0, 0, 0, last]), ips: vec![ip.parse().unwrap()] }
+        Claim { vni: vni(n), mac: Mac::new([2, 0, 0, 0, 0, last]), ips: vec![ip.parse().unwrap()] }
     }
 
     #[test]
@@ -332,9 +332,9 @@ mod tests {
         assert_eq!(d.next(now, true), None);
 
         d.claim(claim(1, 2, "10.0.0.1"));
-        d.withdraw(vni(1), Mac([2, 0, 0, 0, 0, 1]));
+        d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
         let first = d.next(now, true).unwrap();
-        assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac([2, 0, 0, 0, 0, 1]))]));
+        assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]));
         d.told(&first);
         assert!(matches!(d.next(now, true), Some(Work::Claim(b)) if b.len() == 1));
     }
@@ -376,7 +376,7 @@ mod tests {
         assert!(d.join(vni(1), true));
         assert!(!d.claim(claim(1, 1, "10.0.0.1")));
         assert!(!d.leave(vni(1)), "the claim still needs it");
-        assert!(d.withdraw(vni(1), Mac([2, 0, 0, 0, 0, 1])));
+        assert!(d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1])));
         assert_eq!(d.interest(), [vni(9)].into());
         d.join(vni(2), false);
         d.registered();

@@ -21,7 +21,7 @@ fn ips(list: &[IpAddr]) -> Vec<Vec<u8>> {
 /// 6 bytes, as on the wire.
 #[must_use]
 pub fn mac(mac: Mac) -> Vec<u8> {
-    mac.0.to_vec()
+    mac.octets().to_vec()
 }
 
 /// A node's key.

@@ -84,7 +84,7 @@ pub fn mac(field: &str, bytes: &[u8]) -> Checked<Mac> {
             "a MAC address of 6 bytes, as on the wire",
         )
     })?;
-    Mac(six).station().map_err(|e| BadField::said(field, e))
+    Mac::new(six).station().map_err(|e| BadField::said(field, e))
 }
 
 /// Four or sixteen bytes: an address that one station may own.

@@ -28,7 +28,7 @@ type Read<T> = Result<T, Unreadable>;
 pub(super) fn node_key(vni: Vni, mac: Mac) -> [u8; 9] {
     let mut key = [0; 9];
     key[..3].copy_from_slice(&vni.get().to_be_bytes()[1..]);
-    key[3..].copy_from_slice(&mac.0);
+    key[3..].copy_from_slice(&mac.octets());
     key
 }
 
@@ -36,7 +36,7 @@ pub(super) fn read_node_key(key: &[u8]) -> Read<(Vni, Mac)> {
     let bad = || Unreadable("node");
     let key: &[u8; 9] = key.try_into().map_err(|_| bad())?;
     let [a, b, c, mac @ ..] = *key;
-    Ok((Vni::new(u32::from_be_bytes([0, a, b, c])).map_err(|_| bad())?, Mac(mac)))
+    Ok((Vni::new(u32::from_be_bytes([0, a, b, c])).map_err(|_| bad())?, Mac::new(mac)))
 }
 
 const OPERATOR_BIT: u8 = 0x80;
@@ -215,7 +215,7 @@ mod tests {
             let record = NodeRecord { host, generation, declared_by, ips: ips.into_iter().collect() };
             prop_assert_eq!(read_node(&node(&record)).unwrap(), record);
             let vni = Vni::new(vni).unwrap();
-            prop_assert_eq!(read_node_key(&node_key(vni, Mac(mac))).unwrap(), (vni, Mac(mac)));
+            prop_assert_eq!(read_node_key(&node_key(vni, Mac::new(mac))).unwrap(), (vni, Mac::new(mac)));
             prop_assert_eq!(read_member_key(&member_key(vni, host)).unwrap(), (vni, host));
         }
 

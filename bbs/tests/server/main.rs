@@ -30,7 +30,7 @@ fn vni(n: u32) -> Vni {
     Vni::new(n).unwrap()
 }
 fn mac(last: u8) -> Mac {
-    Mac([0x52, 0x54, 0, 0, 0, last])
+    Mac::new([0x52, 0x54, 0, 0, 0, last])
 }
 fn name(n: &str) -> HostName {
     HostName::new(n).unwrap()

@@ -107,7 +107,7 @@ async fn a_load_shows_progress_and_fails_as_a_whole() {
         let [_, a, b, c] = i.to_be_bytes();
         let ips = vec![IpAddr::from([10, a, b, c])];
         rows.push(
-            NodeRow { vni: vni(1 + i % 3), mac: Mac([2, 0, 0, a, b, c]), host: name("lx"), ips }.into(),
+            NodeRow { vni: vni(1 + i % 3), mac: Mac::new([2, 0, 0, a, b, c]), host: name("lx"), ips }.into(),
         );
     }
     // The last row repeats an address of the network.
@@ -169,7 +169,7 @@ async fn a_million_nodes() {
         let ips = vec![IpAddr::from([10, a, b, c])];
         let row = NodeRow {
             vni: vni(1 + i % 100),
-            mac: Mac([2, 0, 0, a, b, c]),
+            mac: Mac::new([2, 0, 0, a, b, c]),
             host: name(&format!("gw-{}", i % 1000)),
             ips,
         };

@@ -39,7 +39,7 @@ fn output(args: &[&str]) -> Output {
 fn row(i: u32) -> Row {
     let [_, _, a, b] = i.to_be_bytes();
     let ips = vec![IpAddr::from([10, 0, a, b])];
-    NodeRow { vni: vni(1), mac: Mac([2, 0, 0, 0, a, b]), host: name("lx"), ips }.into()
+    NodeRow { vni: vni(1), mac: Mac::new([2, 0, 0, 0, a, b]), host: name("lx"), ips }.into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +87,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         while let Some(done) = writers.join_next().await {
             for (i, at) in done.unwrap() {
                 let [_, _, a, b] = i.to_be_bytes();
-                acknowledged.insert(Mac([2, 0, 0, 0, a, b]));
+                acknowledged.insert(Mac::new([2, 0, 0, 0, a, b]));
                 revision = revision.max(at);
             }
         }

@@ -211,11 +211,11 @@ ul0      1000000  64000000          0          0          0           7       44
             driver: "net_vhost".into(),
             role: PortRole::Vif {
                 vni: Vni::new(100).unwrap(),
-                vm_mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
+                vm_mac: Mac::new([0x52, 0x54, 0, 0, 0, 1]),
                 addresses: vec!["192.168.0.1".parse().unwrap()],
                 guard: true,
             },
-            mac: Mac([2, 0, 0, 0, 0, 9]),
+            mac: Mac::new([2, 0, 0, 0, 0, 9]),
             mtu: 1500,
             promiscuous: false,
             link_up: true,

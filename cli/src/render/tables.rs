@@ -131,7 +131,7 @@ mod tests {
     fn nodes_local_and_remote() {
         let node = |last: u8, host: &str, port: Option<&str>, origin| NodeRow {
             vni: vni(100),
-            mac: Mac([2, 0, 0, 0, 0, last]),
+            mac: Mac::new([2, 0, 0, 0, 0, last]),
             ips: vec![format!("192.168.0.{last}").parse().unwrap()],
             host: host.into(),
             generation: 5,
@@ -217,7 +217,7 @@ VNI  NAME  FLOOD        MTU  NODES  IPS  PORTS    MEMBERS
             last_error: Some("connection refused".into()),
             refused: vec![RefusedClaim {
                 vni: vni(7),
-                mac: Mac([2, 0, 0, 0, 0, 1]),
+                mac: Mac::new([2, 0, 0, 0, 0, 1]),
                 why: "held by hv-b".into(),
             }],
         };

@@ -91,7 +91,10 @@ mod tests {
         let request: TraceRequest = serde_json::from_str(capture).unwrap();
         assert_eq!(
             request.source,
-            TraceSource::Capture(CaptureFilter { src_mac: None, dst_mac: Some(Mac([2, 0, 0, 0, 0, 1])) })
+            TraceSource::Capture(CaptureFilter {
+                src_mac: None,
+                dst_mac: Some(Mac::new([2, 0, 0, 0, 0, 1]))
+            })
         );
         assert_eq!(serde_json::to_string(&request).unwrap(), capture);
         assert!(serde_json::from_str::<TraceRequest>(r#"{"port":"vm1"}"#).is_err());

@@ -1,0 +1,81 @@
+//! Single stages that have a cost of their own: guard, tags, outer headers, checksums. Per frame, in buffers
+//! that no cache holds.
+
+#![allow(missing_docs, reason = "criterion's macros")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot be set up ends")]
+
+mod common;
+
+use common::{Arena, TRUNK, VM, World, golden, remote};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+use stopover::pipeline::{guard, packet::Packet, ports::Role, vlan};
+use stopover::wire::{checksum, ecn, frame};
+use stopover_config::net::Vni;
+
+fn stages(c: &mut Criterion) {
+    let mut group = c.benchmark_group("stages");
+    group.throughput(Throughput::Elements(1));
+    let world = World::new(false);
+    let Role::Vif(vif) = &world.ports[usize::from(VM)].role else { panic!("a vif") };
+    for name in ["tcp4", "tcp6", "arp_request"] {
+        let frame = golden(name);
+        let mut arena = Arena::new(|_| frame.clone());
+        group.bench_function(format!("guard/{name}"), |b| {
+            b.iter(|| {
+                let bytes = arena.peek();
+                let frame = frame::parse(bytes, bytes.len()).unwrap();
+                black_box(guard::station(&frame).and_then(|()| guard::vif(vif, &frame, bytes)))
+            });
+        });
+    }
+
+    let frame = golden("tcp4");
+    let mut arena = Arena::new(|_| frame.clone());
+    group.bench_function("tag_and_untag", |b| {
+        b.iter(|| {
+            let mut buffer = arena.take();
+            assert!(vlan::tag(&mut buffer, TRUNK) && vlan::untag(&mut buffer));
+            arena.give(buffer);
+        });
+    });
+    let vni = Vni::new(100).unwrap();
+    for (name, v6) in [("outer4", false), ("outer6_with_checksum", true)] {
+        let world = World::new(v6);
+        let way = world.view.host(1).and_then(|host| host.way.as_ref()).unwrap();
+        let mut header = [0; stopover::wire::outer::MAX_LEN];
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let bytes = arena.peek();
+                way.outer.fill(&mut header, bytes.len(), vni, 50_000, ecn::encap(0xb8, None)).unwrap();
+                if v6 {
+                    way.outer.seal(&mut header, std::iter::once(bytes));
+                }
+                black_box(&header);
+            });
+        });
+    }
+    group.bench_function("l4_checksum/tcp4", |b| {
+        b.iter(|| {
+            let bytes = arena.peek();
+            let frame = frame::parse(bytes, bytes.len()).unwrap();
+            black_box(checksum::finish_l4(&frame, std::iter::once(bytes)))
+        });
+    });
+    let mut arena = Arena::new(|n| {
+        let mut frame = golden("tcp4");
+        frame[..6].copy_from_slice(&remote(n % common::NODES).octets());
+        frame
+    });
+    group.bench_function("touch_only", |b| {
+        b.iter(|| {
+            let buffer = arena.take();
+            black_box(buffer.head()[0]);
+            arena.give(buffer);
+        });
+    });
+    group.finish();
+}
+
+criterion_group! { name = benches; config = common::criterion(); targets = stages }
+criterion_main!(benches);
