@@ -104,7 +104,7 @@ impl Worker {
             self.trap.look(port, burst, &mut self.io.pool);
             self.pass(port, burst);
         }
-        work += self.from_control();
+        work += self.originate();
         work + self.io.finish_round()
     }
 
@@ -123,7 +123,7 @@ impl Worker {
         }
     }
 
-    fn from_control(&mut self) -> usize {
+    fn originate(&mut self) -> usize {
         let mut n = 0;
         while n < dpdk_sys::BURST_MAX
             && let Some((port, packet)) = self.io.rings.from_control.pop()
