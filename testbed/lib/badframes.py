@@ -253,12 +253,14 @@ def from_underlay(vtep, faked, local, remote, vni, foreign_vni):
         return VXLAN(**{"vni": vni, "flags": 8, **kw})
 
     udp = UDP(sport=50000, dport=4789)
-    for flags in range(256):  # with the I flag a receiver must ignore the others; without it, drop
-        cases.add(f"VXLAN flags {flags:#04x}", head / v4 / udp / vx(flags=flags) / inner("flags"))
-    # The reserved fields on both sides of the VNI, by hand: scapy's own names for them change.
-    for n, word in enumerate((b"\xff\xff\xff", b"\x00\x00\x01")):
-        raw = bytes([8]) + word + struct.pack("!I", vni << 8 | (0xFF if n == 0 else 1))
-        cases.add(f"VXLAN reserved {word.hex()}", head / v4 / udp / Raw(raw) / inner("reserved"))
+    # By hand, since scapy changes the header's layout with flags of later drafts. With the I flag (8) a receiver
+    # ignores all other bits (RFC 7348 section 5); without it, it drops. The tag "valid" marks what must arrive.
+    for flags in range(256):
+        cases.add(f"VXLAN flags {flags:#04x}", head / v4 / udp / Raw(struct.pack("!B3xI", flags, vni << 8))
+                  / inner("valid" if flags & 8 else "noflag"))
+    for before, after in ((0xFFFFFF, 0xFF), (1, 1)):
+        cases.add(f"VXLAN reserved {before:#x} {after:#x}",
+                  head / v4 / udp / Raw(struct.pack("!II", 8 << 24 | before, vni << 8 | after)) / inner("valid"))
     for number in (0, foreign_vni, 0xFFFFFF, vni + 1):
         cases.add(f"VNI {number}", head / v4 / udp / vx(vni=number) / inner("vni"))
         cases.add(f"VNI {number} over IPv6", head / v6 / udp / vx(vni=number) / inner("vni"))
