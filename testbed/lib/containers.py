@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import subprocess
 
-from .lab import CACHE, OUTPUT, REPO, RUNS, Failure, say, sh
+from .lab import CACHE, REPO, RUNS, Failure, say, sh
 from .net import Namespace
 
 DEBIAN = "docker.io/library/debian:bookworm-slim"
@@ -95,9 +95,8 @@ def build(tag, dockerfile, context, log, *words):
 
 def images(lab, binaries):
     """The image of Stopover from binaries built already, and the tenant's. Returns both tags."""
-    context = OUTPUT / f"image.{lab.pid}"
-    context.mkdir(parents=True)
-    lab.closing.append(lambda: shutil.rmtree(context, ignore_errors=True))
+    context = lab.dir / "image"
+    context.mkdir()
     for b in binaries:
         sh("strip", "-o", context / b.name, b)
     log = lab.logs / "images.log"

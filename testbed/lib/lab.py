@@ -120,7 +120,6 @@ class Lab:
         self.dir = RUNS / str(self.pid)
         self.namespaces = []
         self.processes = []
-        self.closing = []
         self.post_mortem = []  # what to record before everything is stopped, if the run failed
         reap()
         self.dir.mkdir(parents=True)
@@ -192,8 +191,6 @@ class Lab:
             return
         try:
             self.stop()
-            for undo in reversed(self.closing):
-                undo()
         finally:
             _erase(self.pid)
             os.write(self._lifeline, b".")
