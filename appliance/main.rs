@@ -53,13 +53,12 @@ fn run(args: &Args) -> Result<()> {
     rt.spawn(stop_on_signal(Arc::clone(&stop)));
     let name = config.name.clone();
     let ctl = config.ctl.clone();
-    let (mut control, eal) = start::start(config, rt.handle(), stop)?;
+    let started = start::start(config, rt.handle(), stop);
+    let (mut control, eal) = started.with_context(|| args.config.display().to_string())?;
     log::info!("{name} is running; ask it with `stopover --ctl {} show port info all`", ctl.display());
     control.run();
     control.shut_down();
     drop(eal);
-    // It may be gone already; then there is nothing to tidy.
-    let _ = std::fs::remove_file(ctl);
     Ok(())
 }
 

@@ -25,7 +25,9 @@ impl Control {
     /// The page that Prometheus scrapes.
     pub(crate) fn metrics(&self) -> String {
         let mut page = Page(String::new());
-        let fwd = self.show_fwd();
+        // Since the start: a counter that an operator's `clear` set back would be a counter no more.
+        let readings = self.readings();
+        let fwd = self.show_fwd(&readings);
         page.family(
             "stopover_frames_total",
             "counter",
@@ -44,7 +46,7 @@ impl Control {
         page.family("stopover_unaccounted_frames", "gauge", "Frames without a fate; 0 at any quiet moment.");
         page.sample("stopover_unaccounted_frames", &[], books.unaccounted);
         page.family("stopover_dropped_frames_total", "counter", "Frames dropped, by reason.");
-        for drop in self.show_drops() {
+        for drop in self.show_drops(&readings) {
             page.sample("stopover_dropped_frames_total", &[("reason", &drop.reason)], drop.count);
         }
         page.family("stopover_port_frames_total", "counter", "Frames by port and direction.");
@@ -60,8 +62,23 @@ impl Control {
                 port.tx_packets,
             );
         }
+        page.family(
+            "stopover_port_dropped_frames_total",
+            "counter",
+            "Frames that a port's device or queue did not take, or had no buffer for.",
+        );
+        for port in &self.ports {
+            let sent = fwd.ports.iter().find(|p| p.name == port.name).map_or(0, |p| p.tx_dropped);
+            let device = port.device.stats().unwrap_or_default();
+            for (what, count) in
+                [("tx", sent), ("rx_missed", device.rx_missed), ("rx_nombuf", device.rx_nombuf)]
+            {
+                let labels = [("port", port.name.as_str()), ("what", what)];
+                page.sample("stopover_port_dropped_frames_total", &labels, count);
+            }
+        }
         page.family("stopover_lcore_cycles_total", "counter", "TSC cycles by lcore and state.");
-        for lcore in self.show_lcores() {
+        for lcore in self.show_lcores(&readings) {
             let number = lcore.lcore.to_string();
             let labels = |state| [("lcore", number.as_str()), ("state", state)];
             page.sample("stopover_lcore_cycles_total", &labels("busy"), lcore.busy_cycles);

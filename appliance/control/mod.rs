@@ -18,8 +18,8 @@ mod tests;
 pub mod trace;
 pub mod ways;
 
-use crate::lcore::trap::Trap;
-use crate::pipeline::{fate::Books, ports::Port};
+use crate::lcore::{counters::LcoreReading, io::Heard, trap::Trap};
+use crate::pipeline::ports::Port;
 use crate::tables::{Full, ParkedView, Tables, epoch::Epoch};
 use crate::underlay::{Actions, Underlay};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -66,6 +66,7 @@ pub struct Control {
     pub(crate) session: Option<Session>,
     pub(crate) updates: Receiver<Update>,
     pub(crate) asks: Receiver<Ask>,
+    pub(crate) _socket: server::Socket,
     pub(crate) trap: Arc<Trap>,
     pub(crate) trace_view: Option<ParkedView>,
     pub(crate) waiting_trace: Option<trace::Waiting>,
@@ -73,7 +74,8 @@ pub struct Control {
     pub(crate) unpassed: VecDeque<(Epoch, u64)>,
     pub(crate) applied: u64,
     pub(crate) passed: u64,
-    pub(crate) cleared: Vec<Books>,
+    /// Each lcore's counters when they were last cleared.
+    pub(crate) cleared: Vec<LcoreReading>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) link_due_ms: u64,
     pub(crate) age_due_ms: u64,
@@ -121,11 +123,16 @@ impl Control {
     fn hear_lcores(&mut self, now_ms: u64) {
         for at in 0..self.lcores.len() {
             let rings = self.lcores[at].rings.clone();
-            let room = rings.learned.capacity();
+            let room = rings.heard.capacity();
             for _ in 0..room {
-                let Some(heard) = rings.learned.pop() else { break };
-                let wishes = self.stations.learn(&mut self.tables, now_ms, &heard);
-                self.tell(wishes);
+                let Some(heard) = rings.heard.pop() else { break };
+                match heard {
+                    Heard::Station(learn) => {
+                        let wishes = self.stations.learn(&mut self.tables, now_ms, &learn);
+                        self.tell(wishes);
+                    }
+                    Heard::Router { net, ip } => self.tables.set_router(net, ip),
+                }
             }
             for _ in 0..room {
                 let Some((port, packet)) = rings.to_control.pop() else { break };
@@ -161,8 +168,9 @@ impl Control {
 
     pub(crate) fn apply_update(&mut self, now_ms: u64, update: Update) {
         match update {
-            Update::Connected => log::info!("board: connected"),
-            Update::Disconnected { why } => log::warn!("board: {why}; forwarding goes on as it is"),
+            Update::Connected => {}
+            // The session has logged why.
+            Update::Disconnected { .. } => log::info!("forwarding goes on as it is without the board"),
             Update::SnapshotBegin { .. } => self.replica.begin_snapshot(&mut self.tables),
             Update::SnapshotEnd { revision } => {
                 let effects = self.with_replica(Replica::end_snapshot);
@@ -180,7 +188,6 @@ impl Control {
                 }
             }
             Update::Refused { claim, why } => {
-                log::warn!("board refuses {} in network {}: {why}", claim.mac, claim.vni);
                 let Claim { vni, mac, .. } = claim;
                 let wishes = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
                 self.tell(wishes);
@@ -285,9 +292,7 @@ impl Control {
         if let Some(session) = self.session.take() {
             session.stop();
         }
-        for lcore in self.lcores.drain(..) {
-            lcore.stop();
-        }
+        self.lcores.clear();
         for port in &self.ports {
             if let Err(e) = port.device.stop() {
                 log::warn!("port {}: {e}", port.name);

@@ -96,6 +96,7 @@ impl Plan {
             mac: vif.mac,
             ipv4: vif.addresses.iter().filter_map(|ip| as_ipv4(*ip)).collect(),
             ipv6: vif.addresses.iter().filter_map(|ip| as_ipv6(*ip)).collect(),
+            addressed: !vif.addresses.is_empty(),
             guard: vif.guard,
         };
         if !role.ipv6.contains(&link_local) {

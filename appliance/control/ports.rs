@@ -4,7 +4,7 @@ use crate::lcore::{counters::LcoreCounters, io::Rings};
 use dpdk_sys::{LcoreJob, Port};
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 /// A started port, as the control thread holds it.
@@ -56,12 +56,12 @@ pub struct LcoreHandle {
     pub counters: Arc<LcoreCounters>,
     /// To and from it.
     pub rings: Rings,
-    /// When it last began a round, in TSC cycles.
-    pub heartbeat: Arc<AtomicU64>,
+    /// It sleeps for want of work.
+    pub asleep: Arc<AtomicBool>,
     /// Tells it to stop.
     pub stop: Arc<AtomicBool>,
     /// It.
-    pub job: LcoreJob<()>,
+    pub job: Option<LcoreJob<()>>,
 }
 
 impl std::fmt::Debug for LcoreHandle {
@@ -71,10 +71,18 @@ impl std::fmt::Debug for LcoreHandle {
 }
 
 impl LcoreHandle {
-    /// Tells the lcore to stop and waits for it.
-    pub fn stop(self) {
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.job.as_ref().is_none_or(LcoreJob::is_finished)
+    }
+}
+
+impl Drop for LcoreHandle {
+    /// Stops the lcore and waits for it. EAL waits for every lcore when it ends: one that nobody stopped would
+    /// keep the process for ever.
+    fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-        if let Err(e) = self.job.join() {
+        if let Some(Err(e)) = self.job.take().map(LcoreJob::join) {
             log::error!("lcore {}: {e}", self.lcore);
         }
     }

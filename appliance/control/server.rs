@@ -11,7 +11,10 @@ use axum::{
     routing::{get, post},
 };
 use crossbeam::channel::Sender;
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
 use stopover_config::appliance::Appliance;
 use stopover_ctl::{ApiError, ClearRequest, ErrorBody, Scope, TraceRequest, path};
 use tokio::{
@@ -62,44 +65,67 @@ pub struct Ask {
     pub reply: oneshot::Sender<Answer>,
 }
 
+/// The control socket's place in the file system: gone when this is dropped.
+#[derive(Debug)]
+pub struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It may be gone already; then there is nothing to tidy.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// Opens the sockets and serves them for as long as the runtime lives.
-pub fn serve(rt: &tokio::runtime::Handle, config: &Appliance, asks: Sender<Ask>) -> Result<()> {
+pub fn serve(rt: &tokio::runtime::Handle, config: &Appliance, asks: Sender<Ask>) -> Result<Socket> {
     let _in_runtime = rt.enter();
-    let listener = listen(&config.ctl)?;
+    let metrics_listener = match config.metrics {
+        Some(address) => Some(
+            std::net::TcpListener::bind(address)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .and_then(TcpListener::from_std)
+                .with_context(|| {
+                    format!("metrics: cannot listen at {address}; expected a free address; mend: choose another for `metrics`")
+                })?,
+        ),
+        None => None,
+    };
+    let (listener, socket) = listen(&config.ctl)?;
     let app = api(asks.clone());
     rt.spawn(async move { axum::serve(listener, app).await });
-    if let Some(address) = config.metrics {
-        let listener = std::net::TcpListener::bind(address)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .with_context(|| {
-                format!("cannot serve metrics at {address}; mend: choose a free address for `metrics`")
-            })?;
-        let listener = TcpListener::from_std(listener)?;
+    if let Some(listener) = metrics_listener {
         let app = Router::new().route("/metrics", get(metrics)).with_state(asks);
         rt.spawn(async move { axum::serve(listener, app).await });
     }
-    Ok(())
+    Ok(socket)
 }
 
-/// Binds the control socket: for root and its group only, and never in place of one that is alive.
-fn listen(path: &Path) -> Result<UnixListener> {
+/// Binds the control socket: for root and its group only, never in place of one that is alive, or of anything
+/// that is no socket.
+fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
+    let shown = path.display();
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("ctl: cannot make the folder of {shown}"))?;
     }
-    if path.exists() {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
             bail!(
-                "another appliance listens at {}; expected a socket of our own; mend: stop it, or give `ctl` another path",
-                path.display()
+                "ctl: found a file at {shown} that is no socket; expected nothing or an old socket; mend: give `ctl` another path"
             );
         }
-        std::fs::remove_file(path)
-            .with_context(|| format!("cannot replace the old socket {}", path.display()))?;
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            bail!(
+                "ctl: another appliance listens at {shown}; expected a socket of our own; mend: stop it, or give `ctl` another path"
+            );
+        }
+        std::fs::remove_file(path).with_context(|| format!("ctl: cannot replace the old socket {shown}"))?;
     }
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("cannot make the control socket {}", path.display()))?;
+    let listener = UnixListener::bind(path).with_context(|| {
+        format!("ctl: cannot make the socket {shown}; expected a path that we may write; mend: give `ctl` another path")
+    })?;
+    let socket = Socket(path.to_owned());
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
+    Ok((listener, socket))
 }
 
 fn api(asks: Sender<Ask>) -> Router {

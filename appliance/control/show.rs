@@ -6,20 +6,21 @@ use super::{
     server::{Answer, Ask, Question},
     stations::Kind,
 };
+use crate::lcore::counters::{LcoreReading, PortReading};
 use crate::pipeline::fate::{Books, Drop};
 use crate::tables::words::Place;
 use dpdk_sys::Offloads;
 use hashbrown::HashMap;
 use serde::Serialize;
-use std::{
-    net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
 use stopover_config::{
     appliance::{Role, Truth},
     net::{Mac, Vni},
 };
 use stopover_ctl::{self as ctl, ApiError};
+
+/// Each lcore's number and counters.
+pub(crate) type Readings = Vec<(u32, LcoreReading)>;
 
 impl Control {
     /// Answers a question.
@@ -29,9 +30,9 @@ impl Control {
             Question::Version => to_json(&self.show_version()),
             Question::Ports => self.show_ports().and_then(|rows| to_json(&rows)),
             Question::PortStats => self.show_port_stats().and_then(|rows| to_json(&rows)),
-            Question::Fwd => to_json(&self.show_fwd()),
-            Question::Lcores => to_json(&self.show_lcores()),
-            Question::Drops => to_json(&self.show_drops()),
+            Question::Fwd => to_json(&self.show_fwd(&self.since_cleared())),
+            Question::Lcores => to_json(&self.show_lcores(&self.since_cleared())),
+            Question::Drops => to_json(&self.show_drops(&self.since_cleared())),
             Question::Nodes(scope) => to_json(&self.show_nodes(scope.vni)),
             Question::Hosts => to_json(&self.show_hosts()),
             Question::Networks(scope) => to_json(&self.show_networks(scope.vni)),
@@ -125,36 +126,39 @@ impl Control {
             .collect()
     }
 
-    /// Each lcore's books since they were last cleared.
-    fn books(&self) -> impl Iterator<Item = (u32, Books)> + '_ {
-        self.lcores
-            .iter()
+    /// Each lcore's counters since they were last cleared.
+    fn since_cleared(&self) -> Readings {
+        self.readings()
+            .into_iter()
             .zip(&self.cleared)
-            .map(|(lcore, cleared)| (lcore.lcore, lcore.counters.books.read().since(cleared)))
+            .map(|((lcore, now), then)| (lcore, now.since(then)))
+            .collect()
     }
 
-    pub(crate) fn show_fwd(&self) -> ctl::FwdStats {
+    /// Each lcore's counters since the start.
+    pub(crate) fn readings(&self) -> Readings {
+        self.lcores.iter().map(|lcore| (lcore.lcore, lcore.counters.read())).collect()
+    }
+
+    pub(crate) fn show_fwd(&self, readings: &Readings) -> ctl::FwdStats {
         let mut sum = Books::default();
-        for (_, books) in self.books() {
-            sum.add(&books);
+        for (_, reading) in readings {
+            sum.add(&reading.books);
         }
         let ports = self
             .ports
             .iter()
             .enumerate()
             .map(|(at, port)| {
-                let total = |f: fn(&crate::lcore::counters::PortCounters) -> &AtomicU64| -> u64 {
-                    let of = |l: &super::ports::LcoreHandle| {
-                        l.counters.ports.get(at).map_or(0, |c| f(c).load(Relaxed))
-                    };
-                    self.lcores.iter().map(of).sum()
+                let total = |f: fn(&PortReading) -> u64| -> u64 {
+                    readings.iter().map(|(_, reading)| reading.ports.get(at).map_or(0, f)).sum()
                 };
                 ctl::PortFwd {
                     name: port.name.clone(),
-                    rx_packets: total(|c| &c.received),
+                    rx_packets: total(|p| p.received),
                     rx_dropped: port.missed(),
-                    tx_packets: total(|c| &c.sent),
-                    tx_dropped: total(|c| &c.tx_dropped),
+                    tx_packets: total(|p| p.sent),
+                    tx_dropped: total(|p| p.tx_dropped),
                 }
             })
             .collect();
@@ -171,49 +175,44 @@ impl Control {
         ctl::FwdStats { ports, books }
     }
 
-    pub(crate) fn show_lcores(&self) -> Vec<ctl::LcoreStats> {
+    pub(crate) fn show_lcores(&self, readings: &Readings) -> Vec<ctl::LcoreStats> {
         self.lcores
             .iter()
-            .map(|lcore| {
-                let time = &lcore.counters.time;
-                let frames = lcore.counters.books.received.load(Relaxed);
-                let busy_cycles = time.busy_cycles.load(Relaxed);
-                let sleeps = time.sleeps.load(Relaxed);
-                ctl::LcoreStats {
-                    lcore: lcore.lcore,
-                    state: match (lcore.job.is_finished(), lcore.queues.is_empty(), self.config.idle) {
-                        (true, ..) => ctl::LcoreState::Stopped,
-                        (_, true, _) => ctl::LcoreState::Idle,
-                        (.., stopover_config::appliance::Idle::Poll) => ctl::LcoreState::Polling,
-                        _ => ctl::LcoreState::Sleeping,
-                    },
-                    queues: lcore.queues.clone(),
-                    polls: time.polls.load(Relaxed),
-                    empty_polls: time.empty_polls.load(Relaxed),
-                    bursts: time.bursts.load(Relaxed),
-                    frames,
-                    sleeps,
-                    busy_cycles,
-                    idle_cycles: time.idle_cycles.load(Relaxed),
-                    cycles_per_frame: (frames > 0).then(|| busy_cycles as f64 / frames as f64),
-                    revision: self.passed,
-                }
+            .zip(readings)
+            .map(|(lcore, (_, LcoreReading { books, time, .. }))| ctl::LcoreStats {
+                lcore: lcore.lcore,
+                state: match (lcore.is_finished(), lcore.queues.is_empty(), lcore.asleep.load(Relaxed)) {
+                    (true, ..) => ctl::LcoreState::Stopped,
+                    (_, true, _) => ctl::LcoreState::Idle,
+                    (.., false) => ctl::LcoreState::Polling,
+                    (.., true) => ctl::LcoreState::Sleeping,
+                },
+                queues: lcore.queues.clone(),
+                polls: time.polls,
+                empty_polls: time.empty_polls,
+                bursts: time.bursts,
+                frames: books.received,
+                sleeps: time.sleeps,
+                busy_cycles: time.busy_cycles,
+                idle_cycles: time.idle_cycles,
+                cycles_per_frame: (books.received > 0)
+                    .then(|| time.busy_cycles as f64 / books.received as f64),
+                revision: self.passed,
             })
             .collect()
     }
 
-    pub(crate) fn show_drops(&self) -> Vec<ctl::Drop> {
-        let books: Vec<_> = self.books().collect();
-        let of = |reason: Drop, books: &Books| books.dropped.get(reason as usize).copied().unwrap_or(0);
+    pub(crate) fn show_drops(&self, readings: &Readings) -> Vec<ctl::Drop> {
+        let of = |reason: Drop, r: &LcoreReading| r.books.dropped.get(reason as usize).copied().unwrap_or(0);
         Drop::ALL
             .iter()
             .map(|reason| ctl::Drop {
                 reason: reason.name().to_owned(),
-                count: books.iter().map(|(_, b)| of(*reason, b)).sum(),
+                count: readings.iter().map(|(_, r)| of(*reason, r)).sum(),
                 explanation: reason.explanation().to_owned(),
-                lcores: books
+                lcores: readings
                     .iter()
-                    .map(|(lcore, b)| ctl::LcoreCount { lcore: *lcore, count: of(*reason, b) })
+                    .map(|(lcore, r)| ctl::LcoreCount { lcore: *lcore, count: of(*reason, r) })
                     .filter(|c| c.count > 0)
                     .collect(),
             })
@@ -378,7 +377,7 @@ impl Control {
     fn clear(&mut self, request: &ctl::ClearRequest) -> Answer {
         match request {
             ctl::ClearRequest::FwdStats => {
-                self.cleared = self.lcores.iter().map(|lcore| lcore.counters.books.read()).collect();
+                self.cleared = self.lcores.iter().map(|lcore| lcore.counters.read()).collect();
             }
             ctl::ClearRequest::PortStats { port } => {
                 if let Some(name) = port

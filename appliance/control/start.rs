@@ -1,5 +1,6 @@
 //! Start: from a checked configuration to running lcores, or to one error with nothing left behind. Order:
-//! the board must answer, then EAL, pool and devices, then tables and the truth, then the lcores.
+//! the board must answer, then EAL, pool and devices, tables, control socket, ports, lcores; registering at the
+//! board comes last, so that a start that fails leaves no trace there.
 
 use super::{
     Control,
@@ -24,29 +25,26 @@ use anyhow::{Context, Result, bail};
 use crossbeam::{channel, queue::ArrayQueue};
 use dpdk_sys::{Device, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, RxQueue, TxQueue, cycles};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{self, Session, SessionConfig, Update};
+use stopover_bbs::client::{self, Operator, Session, SessionConfig, Update};
 use stopover_config::{
     appliance::{self as config, Appliance, QueueRef, Truth},
-    net::Mac,
+    net::{Mac, Vni},
 };
 
 /// How long the board may take to answer when the appliance starts.
 const BOARD_WAIT: Duration = Duration::from_secs(10);
+/// How long after a restart nodes of an earlier run stay registered without being seen again: long enough for
+/// VMs to reconnect to their sockets and for stations to speak.
+const SETTLE: Duration = Duration::from_secs(60);
 /// Places in each ring between lcores, and between an lcore and the control thread.
 const RING: usize = 1024;
-
-/// The board's end of things.
-struct Board {
-    session: Option<Session>,
-    updates: channel::Receiver<Update>,
-}
 
 /// A device that is configured but not started.
 struct Ready {
@@ -61,7 +59,7 @@ pub fn start(
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<(Control, Eal)> {
-    let board = reach_board(&config, rt)?;
+    find_board(&config, rt, &stop)?;
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.vdevs.iter().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;
@@ -75,6 +73,7 @@ pub fn start(
         .map(|port| configure(&eal, &config, port, assigned.len(), &pool))
         .collect::<Result<Vec<_>>>()?;
 
+    check_pool(&config, &ready, assigned.len())?;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let (mut tables, mut views) = Tables::new(assigned.len() + 1)?;
     let plan = Plan::new(&config, &facts, &mut tables)?;
@@ -82,17 +81,13 @@ pub fn start(
     let networks = plan.networks.iter().map(|(vni, (net, ports))| (*vni, *net, ports.clone()));
     let replica = Replica::new(config.name.clone(), networks);
     let vnis = plan.networks.iter().map(|(vni, (net, _))| (*net, *vni)).collect();
-    if let Some(session) = &board.session {
-        for vni in plan.segment_vnis() {
-            session.join(vni, true);
-        }
-    }
+    let segments = plan.segment_vnis();
     let stations = Stations::new(plan.declared, vnis, plan.ageing_ms);
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let trap = Arc::new(Trap::default());
 
     let (ask_tx, asks) = channel::bounded::<Ask>(64);
-    server::serve(rt, &config, ask_tx)?;
+    let socket = server::serve(rt, &config, ask_tx)?;
     let mut control = Control {
         began: Instant::now(),
         dpdk: eal.version(),
@@ -106,9 +101,10 @@ pub fn start(
         ports: Vec::new(),
         lcores: Vec::new(),
         pool,
-        session: board.session,
-        updates: board.updates,
+        session: None,
+        updates: channel::never(),
         asks,
+        _socket: socket,
         trap,
         trace_view,
         waiting_trace: None,
@@ -124,31 +120,58 @@ pub fn start(
     control.publish();
     let started = start_ports(&control.config, ready)?;
     (control.ports, control.lcores) = launch(&eal, &control, started, &assigned, views)?;
+    if let Some((session, updates)) = open_session(&control.config, rt, segments) {
+        (control.session, control.updates) = (Some(session), updates);
+    }
     Ok((control, eal))
 }
 
-/// Opens the session, and waits until the board has answered.
-fn reach_board(config: &Appliance, rt: &tokio::runtime::Handle) -> Result<Board> {
-    let Truth::Board(endpoints) = &config.truth else {
-        return Ok(Board { session: None, updates: channel::never() });
-    };
-    let mut session_config =
-        SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
-    session_config.interest = plan::interest(config);
-    let (session, updates) = client::start(rt, session_config);
+/// Waits until the board answers, without telling it anything: what fails later has changed nothing there.
+fn find_board(config: &Appliance, rt: &tokio::runtime::Handle, stop: &AtomicBool) -> Result<()> {
+    let Truth::Board(endpoints) = &config.truth else { return Ok(()) };
     let deadline = Instant::now() + BOARD_WAIT;
-    while !session.state().connected {
+    loop {
+        let mut said = String::new();
+        for endpoint in endpoints {
+            let asked = rt.block_on(async {
+                let mut board = Operator::connect(endpoint).await?;
+                board.info().await
+            });
+            match asked {
+                Ok(_) => return Ok(()),
+                Err(e) => said = e.to_string(),
+            }
+        }
+        if stop.load(Relaxed) {
+            bail!("told to stop while waiting for the board");
+        }
         if Instant::now() >= deadline {
-            let said = session.state().last_error.unwrap_or_else(|| "it does not answer".to_owned());
             let tried: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
             bail!(
                 "no board at {}: {said}; expected a running stopover-bbs; mend: start it, or correct `board` in the configuration, or use `declared` to run without one",
                 tried.join(", ")
             );
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(200));
     }
-    Ok(Board { session: Some(session), updates })
+}
+
+/// Registers at the board. From here on the session does what it can by itself.
+fn open_session(
+    config: &Appliance,
+    rt: &tokio::runtime::Handle,
+    segments: BTreeSet<Vni>,
+) -> Option<(Session, channel::Receiver<Update>)> {
+    let Truth::Board(endpoints) = &config.truth else { return None };
+    let mut session_config =
+        SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
+    session_config.interest = plan::interest(config);
+    session_config.settle = SETTLE;
+    let (session, updates) = client::start(rt, session_config);
+    for vni in segments {
+        session.join(vni, true);
+    }
+    Some((session, updates))
 }
 
 fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &Eal) -> Result<()> {
@@ -164,6 +187,23 @@ fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &
                 "lcore {lcore} is not a worker lcore of EAL; expected one of {workers:?}; mend: correct `lcores` or the EAL arguments"
             );
         }
+    }
+    Ok(())
+}
+
+/// Every descriptor and every lcore's cache can hold a buffer; one more burst each must be left to work with.
+fn check_pool(config: &Appliance, ready: &[Ready], lcores: usize) -> Result<()> {
+    let descriptors: u32 = ready
+        .iter()
+        .map(|r| r.port.granted())
+        .map(|g| u32::from(g.rxq) * u32::from(g.rxd) + u32::from(g.txq) * u32::from(g.txd))
+        .sum();
+    let needed = descriptors + lcores as u32 * (config.mbcache + u32::from(config.burst));
+    if config.mbufs < needed {
+        bail!(
+            "mbufs: found {}; expected at least {needed}: {descriptors} for the queues' descriptors, the rest for {lcores} lcores' caches and bursts; mend: raise `mbufs`, or lower `rxd`, `txd` or the number of queues",
+            config.mbufs
+        );
     }
     Ok(())
 }
@@ -273,7 +313,7 @@ fn launch(
     for (((lcore, queues), view), outlets) in assigned.iter().zip(views).zip(outlets) {
         let counters = Arc::new(LcoreCounters::new(ports.len()));
         let rings = Rings::new(RING);
-        let (stop, heartbeat) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let inlets = queues
             .iter()
             .filter_map(|q| {
@@ -283,7 +323,7 @@ fn launch(
             .collect();
         let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters));
         let (stage_ports, trap) = (Arc::clone(stage_ports), Arc::clone(trap));
-        let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&heartbeat));
+        let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
         let cap_us = match config.idle {
             config::Idle::Poll => None,
             config::Idle::Adaptive { cap_us } => Some(cap_us),
@@ -293,14 +333,13 @@ fn launch(
         let job = eal.launch(LcoreId::new(*lcore), move || {
             dpdk_sys::lcore::set_thread_name(&name);
             dpdk_sys::lcore::tighten_timer_slack();
-            let (counters, stop, heartbeat) = parts;
+            let (counters, stop, asleep) = parts;
             let idle = Idle::new(cap_us);
             let view = view.online();
-            Worker { inlets, ports: stage_ports, view, counters, io, trap, idle, stop, heartbeat, burst }
-                .run();
+            Worker { inlets, ports: stage_ports, view, counters, io, trap, idle, stop, asleep, burst }.run();
         })?;
         let queues = queues.iter().map(|q| format!("{}:{}", config.ports[q.port].name, q.queue)).collect();
-        lcores.push(LcoreHandle { lcore: *lcore, queues, counters, rings, heartbeat, stop, job });
+        lcores.push(LcoreHandle { lcore: *lcore, queues, counters, rings, asleep, stop, job: Some(job) });
     }
     Ok((ports, lcores))
 }

@@ -10,8 +10,9 @@ use crate::pipeline::{
     ports::{Port, Role},
     witness::{Recorder, Stage, describe},
 };
-use crate::tables::View;
+use crate::tables::{View, words::Net};
 use crate::wire::frame;
+use std::net::Ipv6Addr;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use tokio::sync::oneshot;
 
@@ -56,6 +57,10 @@ impl Io for Exits {
     }
     fn learn(&mut self, learn: Learn) {
         self.list.push(Exit::Learned(learn));
+    }
+    fn router(&mut self, _: Net, _: Ipv6Addr) {}
+    fn may_err(&mut self) -> bool {
+        true
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an lcore tells of itself: written by that lcore alone, read by the control thread.
 
-use crate::pipeline::fate::Counters;
-use std::sync::atomic::AtomicU64;
+use crate::pipeline::fate::{Books, Counters};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An lcore's frames at one port.
 #[derive(Debug, Default)]
@@ -12,6 +12,68 @@ pub struct PortCounters {
     pub sent: AtomicU64,
     /// Meant for it, and dropped because it was down or full.
     pub tx_dropped: AtomicU64,
+}
+
+/// A reading of [`PortCounters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PortReading {
+    /// See [`PortCounters::received`].
+    pub received: u64,
+    /// See [`PortCounters::sent`].
+    pub sent: u64,
+    /// See [`PortCounters::tx_dropped`].
+    pub tx_dropped: u64,
+}
+
+/// A reading of [`LoopCounters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of LoopCounters")]
+pub struct TimeReading {
+    pub polls: u64,
+    pub empty_polls: u64,
+    pub bursts: u64,
+    pub sleeps: u64,
+    pub busy_cycles: u64,
+    pub idle_cycles: u64,
+}
+
+/// A reading of all counters of one lcore.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LcoreReading {
+    /// The fates of its frames.
+    pub books: Books,
+    /// Its time.
+    pub time: TimeReading,
+    /// Its frames by port.
+    pub ports: Vec<PortReading>,
+}
+
+impl LcoreReading {
+    /// What was counted since an earlier reading; one of nothing counts as zeros.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let ports = self.ports.iter().enumerate().map(|(at, now)| {
+            let then = earlier.ports.get(at).copied().unwrap_or_default();
+            PortReading {
+                received: now.received.wrapping_sub(then.received),
+                sent: now.sent.wrapping_sub(then.sent),
+                tx_dropped: now.tx_dropped.wrapping_sub(then.tx_dropped),
+            }
+        });
+        let (now, then) = (self.time, earlier.time);
+        Self {
+            books: self.books.since(&earlier.books),
+            time: TimeReading {
+                polls: now.polls.wrapping_sub(then.polls),
+                empty_polls: now.empty_polls.wrapping_sub(then.empty_polls),
+                bursts: now.bursts.wrapping_sub(then.bursts),
+                sleeps: now.sleeps.wrapping_sub(then.sleeps),
+                busy_cycles: now.busy_cycles.wrapping_sub(then.busy_cycles),
+                idle_cycles: now.idle_cycles.wrapping_sub(then.idle_cycles),
+            },
+            ports: ports.collect(),
+        }
+    }
 }
 
 /// How an lcore spends its time.
@@ -51,6 +113,28 @@ impl LcoreCounters {
             books: Counters::default(),
             time: LoopCounters::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
+        }
+    }
+
+    /// All of them now.
+    #[must_use]
+    pub fn read(&self) -> LcoreReading {
+        let ports = self.ports.iter().map(|port| PortReading {
+            received: port.received.load(Relaxed),
+            sent: port.sent.load(Relaxed),
+            tx_dropped: port.tx_dropped.load(Relaxed),
+        });
+        LcoreReading {
+            books: self.books.read(),
+            time: TimeReading {
+                polls: self.time.polls.load(Relaxed),
+                empty_polls: self.time.empty_polls.load(Relaxed),
+                bursts: self.time.bursts.load(Relaxed),
+                sleeps: self.time.sleeps.load(Relaxed),
+                busy_cycles: self.time.busy_cycles.load(Relaxed),
+                idle_cycles: self.time.idle_cycles.load(Relaxed),
+            },
+            ports: ports.collect(),
         }
     }
 }

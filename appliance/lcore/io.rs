@@ -7,20 +7,60 @@ use crate::pipeline::{
     fate::{Drop, add},
     packet::Pool,
 };
+use crate::tables::words::Net;
 use crossbeam::queue::ArrayQueue;
-use dpdk_sys::{Mbuf, Mempool};
-use std::sync::Arc;
+use dpdk_sys::{Mbuf, Mempool, cycles};
+use std::{net::Ipv6Addr, sync::Arc};
 
 /// A frame that an underlay port received for the VTEP itself.
 pub type ToControl = (u16, Mbuf);
+
+/// What an lcore tells the control thread of its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A station on a segment.
+    Station(Learn),
+    /// A node at another host is an IPv6 router.
+    Router {
+        /// Its network.
+        net: Net,
+        /// The address it advertises itself from.
+        ip: Ipv6Addr,
+    },
+}
+
+/// ICMP errors that one lcore may make: so many a second, and that many at once.
+const ERRORS_PER_SECOND: u64 = 1000;
+/// See [`ERRORS_PER_SECOND`].
+const ERRORS_AT_ONCE: u64 = 50;
+
+/// A token bucket on the TSC.
+#[derive(Debug)]
+struct Bucket {
+    cycles_each: u64,
+    /// The time up to which tokens are spent.
+    spent_to: u64,
+}
+
+impl Bucket {
+    fn take(&mut self, now: u64) -> bool {
+        let earliest = now.saturating_sub(self.cycles_each * ERRORS_AT_ONCE);
+        let spent_to = self.spent_to.max(earliest) + self.cycles_each;
+        let fits = spent_to <= now;
+        if fits {
+            self.spent_to = spent_to;
+        }
+        fits
+    }
+}
 
 /// The bounded rings between one lcore and the control thread.
 #[derive(Debug, Clone)]
 pub struct Rings {
     /// Frames for the VTEP.
     pub to_control: Arc<ArrayQueue<ToControl>>,
-    /// Stations heard on segments.
-    pub learned: Arc<ArrayQueue<Learn>>,
+    /// What was heard.
+    pub heard: Arc<ArrayQueue<Heard>>,
     /// Frames to be sent from a port.
     pub from_control: Arc<ArrayQueue<(u16, Mbuf)>>,
 }
@@ -31,7 +71,7 @@ impl Rings {
     pub fn new(places: usize) -> Self {
         Self {
             to_control: Arc::new(ArrayQueue::new(places)),
-            learned: Arc::new(ArrayQueue::new(places)),
+            heard: Arc::new(ArrayQueue::new(places)),
             from_control: Arc::new(ArrayQueue::new(places)),
         }
     }
@@ -50,13 +90,15 @@ pub struct LcoreIo {
     pub counters: Arc<LcoreCounters>,
     /// TSC at the beginning of this round.
     pub now: u64,
+    errors: Bucket,
 }
 
 impl LcoreIo {
     /// An lcore's way out.
     #[must_use]
     pub fn new(outlets: Vec<Outlet>, rings: Rings, pool: Mempool, counters: Arc<LcoreCounters>) -> Self {
-        Self { outlets, rings, pool: MbufPool(pool), counters, now: 0 }
+        let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
+        Self { outlets, rings, pool: MbufPool(pool), counters, now: 0, errors }
     }
 
     /// Queues a frame for a port; see [`Io::send`].
@@ -123,7 +165,15 @@ impl Io for LcoreIo {
 
     fn learn(&mut self, learn: Learn) {
         // A full ring loses it, and the station's next frame tells again.
-        let _ = self.rings.learned.push(learn);
+        let _ = self.rings.heard.push(Heard::Station(learn));
+    }
+
+    fn router(&mut self, net: Net, ip: Ipv6Addr) {
+        let _ = self.rings.heard.push(Heard::Router { net, ip });
+    }
+
+    fn may_err(&mut self) -> bool {
+        self.errors.take(self.now)
     }
 }
 
@@ -136,5 +186,20 @@ impl Pool<Mbuf> for LcoreIo {
     }
     fn make(&mut self, bytes: &[u8]) -> Option<Mbuf> {
         self.pool.make(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_limited_to_a_rate_and_a_burst() {
+        let mut bucket = Bucket { cycles_each: 1000, spent_to: 0 };
+        let start = 1_000_000;
+        assert_eq!((0..200).filter(|_| bucket.take(start)).count() as u64, ERRORS_AT_ONCE);
+        assert!(!bucket.take(start + 999));
+        assert!(bucket.take(start + 1000));
+        assert!(!bucket.take(start + 1000));
     }
 }

@@ -17,7 +17,7 @@ use idle::Idle;
 use io::LcoreIo;
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 use trap::Trap;
 
@@ -43,14 +43,14 @@ pub struct Worker {
     pub counters: Arc<LcoreCounters>,
     /// Its way out.
     pub io: LcoreIo,
-    /// The newest board revision whose tables are published; shown by lcore once passed.
+    /// Catches frames for `stopover trace`.
     pub trap: Arc<Trap>,
     /// What it does when there is nothing to do.
     pub idle: Idle,
     /// Tells it to stop.
     pub stop: Arc<AtomicBool>,
-    /// When it last began a round, in TSC cycles: an operator sees a stuck lcore by it.
-    pub heartbeat: Arc<AtomicU64>,
+    /// Whether it sleeps now; for `stopover show lcores`.
+    pub asleep: Arc<AtomicBool>,
     /// Most frames per receive burst.
     pub burst: usize,
 }
@@ -75,13 +75,14 @@ impl Worker {
             }
             round_began = now;
             if let Some(pause) = self.idle.after(work) {
+                self.asleep.store(true, Relaxed);
                 self.view.parked_while(|| std::thread::sleep(pause));
+                self.asleep.store(false, Relaxed);
                 let woke = cycles::tsc();
                 add(&self.counters.time.sleeps, 1);
                 add(&self.counters.time.idle_cycles, woke.wrapping_sub(round_began));
                 round_began = woke;
             }
-            self.heartbeat.store(round_began, Relaxed);
         }
         self.wind_down();
     }

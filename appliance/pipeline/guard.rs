@@ -32,8 +32,9 @@ pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
         return Err(Drop::GuardMac);
     }
     match &frame.kind {
-        Kind::Ipv4(ip) => ipv4(vif, ip.src, frame),
-        Kind::Ipv6(ip) => ipv6(vif, ip.src, frame, head),
+        Kind::Ipv4(ip) if vif.addressed => ipv4(vif, ip.src, frame),
+        Kind::Ipv6(ip) if vif.addressed => ipv6(vif, ip.src, frame, head),
+        Kind::Ipv4(_) | Kind::Ipv6(_) => Ok(()),
         Kind::Arp => arp_message(vif, frame, head),
         Kind::Rarp | Kind::Other => Ok(()),
     }
@@ -71,6 +72,6 @@ fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<(), Drop
 
 fn arp_message(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
     let arp = arp::parse(frame, head).map_err(|_| Drop::Malformed)?;
-    let ip_is_its_own = arp.sender_ip.is_unspecified() || vif.ipv4.contains(&arp.sender_ip);
+    let ip_is_its_own = !vif.addressed || arp.sender_ip.is_unspecified() || vif.ipv4.contains(&arp.sender_ip);
     if arp.sender_mac == vif.mac && ip_is_its_own { Ok(()) } else { Err(Drop::GuardArp) }
 }

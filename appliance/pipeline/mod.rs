@@ -28,7 +28,7 @@ use arrayvec::ArrayVec;
 use fate::{Counters, Drop};
 use packet::{Packet, Pool};
 use ports::{Origin, Port};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use stopover_config::net::{Mac, Vni};
 use witness::{Stage, Witness};
 
@@ -60,6 +60,10 @@ pub trait Io: Pool<Self::P> {
     fn punt(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// Tells the control thread of a station. May be lost: the station's next frame tells again.
     fn learn(&mut self, learn: Learn);
+    /// Tells the control thread that a node at another host is an IPv6 router. May be lost: it says so again.
+    fn router(&mut self, net: Net, ip: Ipv6Addr);
+    /// Whether an ICMP error may be made now (RFC 4443 section 2.4(f) wants them limited).
+    fn may_err(&mut self) -> bool;
 }
 
 /// A frame between stages.

@@ -53,6 +53,8 @@ pub struct Vif {
     pub ipv4: ArrayVec<Ipv4Addr, MAX_ADDRESSES>,
     /// Its station's IPv6 addresses, the MAC's link-local address among them.
     pub ipv6: ArrayVec<Ipv6Addr, MAX_ADDRESSES>,
+    /// Addresses were declared; without any, the guard looks at MACs only.
+    pub addressed: bool,
     /// Whether it may send from these addresses only.
     pub guard: bool,
 }

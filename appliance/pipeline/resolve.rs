@@ -141,7 +141,12 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     fn answer(&mut self, mut slot: Slot<I::P>, question: &Question, owner: Mac) {
         let fits = match &question.message {
             Message::Arp(asked) => slot.packet.replace(&arp::build_reply(asked, owner)),
-            Message::Nd(asked) => slot.packet.replace(&nd::build_answer(asked, &slot.frame, owner, false)),
+            Message::Nd(asked) => {
+                // An answer that denied a router would make the asker forget its default route (RFC 4861
+                // section 7.2.5).
+                let router = self.view.is_router(slot.net, asked.target);
+                slot.packet.replace(&nd::build_answer(asked, &slot.frame, owner, router))
+            }
         };
         if fits {
             self.send_back(slot.packet, slot.origin);

@@ -39,6 +39,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             (Origin::Underlay, _) => return,
         };
         let Ok(frame) = frame::parse(answer, answer.len()) else { return };
+        if !self.io.may_err() {
+            return;
+        }
         add(&self.counters.copied, 1);
         let Some(packet) = self.io.make(answer) else {
             return self.counters.drop(Drop::PoolEmpty, 1);

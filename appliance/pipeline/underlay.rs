@@ -10,7 +10,11 @@ use super::{
 };
 use crate::tables::words::{Net, Place, PlaceWord, node_key};
 use crate::wire::underlay::{self as outer, Expect, UdpChecksum, Underlay as Arrival, Vxlan};
-use crate::wire::{ecn, frame};
+use crate::wire::{
+    ecn,
+    frame::{self, Kind, L4},
+    icmpv6::kind::ROUTER_ADVERT,
+};
 use arrayvec::ArrayVec;
 
 /// What came of opening a frame; if nothing, the frame and the reason.
@@ -128,6 +132,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     #[inline]
     fn inward_one(&mut self, slot: Slot<I::P>, place: PlaceWord) {
+        if let (L4::Icmpv6 { kind: ROUTER_ADVERT, .. }, Kind::Ipv6(ip)) = (slot.frame.l4, &slot.frame.kind)
+            && !self.view.is_router(slot.net, ip.src)
+        {
+            self.io.router(slot.net, ip.src);
+        }
         let place = if slot.frame.dst.is_group() { None } else { place.open() };
         self.witness.note(Stage::Lookup, || {
             format!("{} in network {} is {}", slot.frame.dst, slot.net.get(), super::tenant::say(place))

@@ -32,7 +32,8 @@ use std::{
 };
 use stopover_config::net::{Mac, Vni};
 use words::{
-    MAX_INDEX, MAX_MARK, Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark, owner_word,
+    MAX_INDEX, MAX_MARK, Net, OWNER_IS_ROUTER, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark,
+    owner_word,
 };
 
 /// Most nodes that one appliance can know.
@@ -149,6 +150,12 @@ impl View {
             IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide(net.get(), ip)),
         };
         word.map(owner_mac)
+    }
+
+    /// Whether the owner of an address has advertised itself as a router from it.
+    #[must_use]
+    pub fn is_router(&self, net: Net, ip: Ipv6Addr) -> bool {
+        self.ipv6.get(&self.reader, &wide(net.get(), ip)).is_some_and(|word| word & OWNER_IS_ROUTER != 0)
     }
 
     /// A host by its index.
@@ -426,9 +433,22 @@ impl Tables {
         let word = owner_word(mac, self.mark);
         let stored = match ip {
             IpAddr::V4(ip) => self.ipv4.insert(&mut self.writer, ipv4_key(net, ip), word),
-            IpAddr::V6(ip) => self.ipv6.insert(&mut self.writer, &wide(net.get(), ip), word),
+            IpAddr::V6(ip) => {
+                let key = wide(net.get(), ip);
+                let known = self.ipv6.get(&self.writer, &key).filter(|known| owner_mac(*known) == mac);
+                let router = known.unwrap_or(0) & OWNER_IS_ROUTER;
+                self.ipv6.insert(&mut self.writer, &key, word | router)
+            }
         };
         stored.map(drop).map_err(|why| Full::new(format!("address {ip}"), why))
+    }
+
+    /// The owner of an address has advertised itself as a router from it.
+    pub fn set_router(&mut self, net: Net, ip: Ipv6Addr) {
+        let key = wide(net.get(), ip);
+        if let Some(word) = self.ipv6.get(&self.writer, &key) {
+            self.ipv6.update(&mut self.writer, &key, word | OWNER_IS_ROUTER);
+        }
     }
 
     /// An address belongs to this node no more. Left alone if it belongs to another by now.

@@ -150,6 +150,9 @@ pub const fn owner_word(mac: Mac, mark: u16) -> u64 {
     mac.to_u64() | mark_bits(mark)
 }
 
+/// Set in an [`owner_word`]: the owner has advertised itself as an IPv6 router from this address.
+pub const OWNER_IS_ROUTER: u64 = 1 << 60;
+
 /// The MAC of an [`owner_word`].
 #[inline]
 #[must_use]

@@ -4,7 +4,10 @@
 #![allow(dead_code, reason = "each benchmark uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot be set up ends")]
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 use stopover::pipeline::{
     Io, Learn, Pipeline,
     fate::Counters,
@@ -227,6 +230,10 @@ impl Io for Sink {
         Err(packet)
     }
     fn learn(&mut self, _: Learn) {}
+    fn router(&mut self, _: Net, _: Ipv6Addr) {}
+    fn may_err(&mut self) -> bool {
+        true
+    }
 }
 
 impl Pool<Buffer> for Sink {
@@ -266,7 +273,7 @@ impl World {
         let vif = |mac: Mac, address: [u8; 4]| {
             let ipv4 = [address.into()].into_iter().collect();
             let ipv6 = [mac.link_local(), ip_v6(address[3])].into_iter().collect();
-            Role::Vif(Vif { network, mac, ipv4, ipv6, guard: true })
+            Role::Vif(Vif { network, mac, ipv4, ipv6, addressed: true, guard: true })
         };
         let underlay = Role::Underlay(Underlay {
             mac: OUR_MAC,

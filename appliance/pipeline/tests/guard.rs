@@ -146,3 +146,25 @@ fn a_segment_has_no_guard() {
     let frame = udp4(Station { ip4: NOBODY.ip4, ..S }, A, 5);
     assert_eq!(lab.one(SEGMENT, &frame).only(VM_A), frame);
 }
+
+#[test]
+fn without_declared_addresses_only_the_mac_is_guarded() {
+    let mut lab = Lab::new();
+    for port in &mut lab.ports {
+        if let Role::Vif(vif) = &mut port.role {
+            vif.addressed = false;
+        }
+    }
+    for frame in [
+        udp4(posing_as(R2), R1, 20),
+        udp6(posing_as(R2), R1, 0, 20),
+        frames::arp_request(posing_as(R2), B.ip4),
+    ] {
+        assert_eq!(lab.one(VM_A, &frame).dropped, []);
+    }
+    lab.one(VM_A, &udp4(B, R1, 20)).is_dropped(Drop::GuardMac);
+    let other_mac_inside = arp(Mac::BROADCAST, 1, (B.mac, A.ip4), (NO_MAC, R1.ip4));
+    let mut other_mac_inside = other_mac_inside;
+    other_mac_inside[6..12].copy_from_slice(&A.mac.octets());
+    lab.one(VM_A, &other_mac_inside).is_dropped(Drop::GuardArp);
+}

@@ -93,7 +93,9 @@ struct Exits {
     sent: Vec<(u16, VecPacket)>,
     punted: Vec<(u16, Vec<u8>)>,
     learned: Vec<Learn>,
+    routers: Vec<(Net, Ipv6Addr)>,
     control_full: bool,
+    errors_spent: bool,
 }
 
 impl Io for Exits {
@@ -110,6 +112,12 @@ impl Io for Exits {
     }
     fn learn(&mut self, learn: Learn) {
         self.learned.push(learn);
+    }
+    fn router(&mut self, net: Net, ip: Ipv6Addr) {
+        self.routers.push((net, ip));
+    }
+    fn may_err(&mut self) -> bool {
+        !self.errors_spent
     }
 }
 
@@ -200,6 +208,7 @@ fn vif(network: Network, who: Station, guard: bool) -> Role {
         mac: who.mac,
         ipv4: [who.ip4].into_iter().collect(),
         ipv6: [who.ip6, who.mac.link_local()].into_iter().collect(),
+        addressed: true,
         guard,
     })
 }
@@ -270,7 +279,9 @@ impl Lab {
                 sent: Vec::new(),
                 punted: Vec::new(),
                 learned: Vec::new(),
+                routers: vec![],
                 control_full: false,
+                errors_spent: false,
             },
             sent_before: 0,
             notes: Recorder::default(),

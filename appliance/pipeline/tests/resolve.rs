@@ -184,3 +184,35 @@ fn questions_from_the_underlay_are_delivered_not_answered() {
     let out = lab.one(UNDERLAY, &frames::FROM_1.around(&arp_request(NOBODY, R2.ip4)));
     assert!(!out.ports().contains(&UNDERLAY));
 }
+
+#[test]
+fn an_answer_in_a_routers_name_says_that_it_is_one() {
+    let mut lab = Lab::new();
+    let ask = solicit(A.mac, A.ip6, R1.ip6);
+    let plain = advert((A.mac, A.ip6), R1.mac, R1.ip6, 0x60);
+    assert_eq!(lab.one(VM_A, &ask).only(VM_A), plain);
+    // Its advertisement comes by the underlay and is flooded to us; the control thread is told, once.
+    let body = frames::icmp6(R1.ip6, ALL_NODES, 134, &[0; 12]);
+    let ra = frames::eth(
+        ALL_NODES_MAC,
+        R1.mac,
+        frames::IPV6,
+        &frames::ip6(R1.ip6, ALL_NODES, frames::ICMPV6, 0, 255, &body),
+    );
+    lab.one(UNDERLAY, &frames::FROM_1.around(&ra));
+    assert_eq!(lab.exits.routers, [(lab.net100, R1.ip6)]);
+    lab.tables.set_router(lab.net100, R1.ip6);
+    lab.publish();
+    lab.one(UNDERLAY, &frames::FROM_1.around(&ra));
+    assert_eq!(lab.exits.routers.len(), 1);
+    let answer = advert((A.mac, A.ip6), R1.mac, R1.ip6, 0xe0);
+    assert_eq!(lab.one(VM_A, &ask).only(VM_A), answer);
+    // A fresh word of the board about the same owner does not unmake it; another owner is no router.
+    lab.tables.set_owner(lab.net100, R1.ip6.into(), R1.mac).unwrap();
+    lab.publish();
+    assert_eq!(lab.one(VM_A, &ask).only(VM_A), answer);
+    lab.tables.set_owner(lab.net100, R1.ip6.into(), R2.mac).unwrap();
+    lab.publish();
+    let answer = advert((A.mac, A.ip6), R2.mac, R1.ip6, 0x60);
+    assert_eq!(lab.one(VM_A, &ask).only(VM_A), answer);
+}

@@ -132,3 +132,10 @@ fn a_large_segmentation_frame_is_judged_by_its_segments() {
     assert_eq!((*port, &answer[34..36], &answer[40..42]), (VM_A, &[3, 4][..], &1450u16.to_be_bytes()[..]));
     assert_eq!(checksum(&[&answer[34..]]), 0);
 }
+
+#[test]
+fn a_spent_budget_costs_the_answer_only() {
+    let mut lab = Lab::new();
+    lab.exits.errors_spent = true;
+    lab.one(VM_A, &udp4(A, R1, data4(1451))).is_dropped(Drop::TooBig);
+}
