@@ -203,6 +203,7 @@ impl Replica {
             }),
             Change::NodePut { node, gone_ips } => self.put_node(around, &node, &gone_ips)?,
             Change::NodeGone { vni, mac, ips } => self.remove_node(around, vni, mac, &ips),
+            Change::NodeLocked { .. } | Change::NodeUnlocked { .. } => {}
         }
         Ok(Vec::new())
     }

@@ -1,6 +1,13 @@
 //! The vocabulary that every other room speaks. Values here are valid by construction or by the door they
 //! came through ([`crate::proto`]); nothing here does anything.
 
+mod migration;
+
+pub use migration::{
+    Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING,
+    MAX_REPORTS, Migration, MigrationState, Moving, Report, Unlocked,
+};
+
 use serde::Serialize;
 use std::{fmt, net::IpAddr};
 use stopover_config::{
@@ -161,6 +168,35 @@ pub enum Change {
         /// The addresses it had.
         ips: Vec<IpAddr>,
     },
+    /// A node is locked for a migration, or what is known of the migration has changed. Follows the node, and
+    /// ends with [`Change::NodeUnlocked`] or with the node.
+    NodeLocked {
+        /// Network.
+        vni: Vni,
+        /// Its MAC.
+        mac: Mac,
+        /// Which migration.
+        migration: u64,
+        /// Its fencing generation.
+        generation: u64,
+        /// Host it leaves.
+        source: u32,
+        /// Host it goes to, once known.
+        target: Option<u32>,
+    },
+    /// The lock has ended. Where the node is, the `NodePut` before has said.
+    NodeUnlocked {
+        /// Network.
+        vni: Vni,
+        /// Its MAC.
+        mac: Mac,
+        /// Which migration.
+        migration: u64,
+        /// Its fencing generation.
+        generation: u64,
+        /// How.
+        outcome: Unlocked,
+    },
 }
 
 impl Change {
@@ -174,7 +210,9 @@ impl Change {
             Self::NetworkGone { vni }
             | Self::MemberPut { vni, .. }
             | Self::MemberGone { vni, .. }
-            | Self::NodeGone { vni, .. } => Some(*vni),
+            | Self::NodeGone { vni, .. }
+            | Self::NodeLocked { vni, .. }
+            | Self::NodeUnlocked { vni, .. } => Some(*vni),
         }
     }
 }
@@ -281,6 +319,8 @@ pub enum EventKind {
     TakenOver,
     /// The operator changed something.
     Operator,
+    /// A migration began or ended.
+    Migration,
 }
 
 impl fmt::Display for EventKind {
@@ -292,6 +332,7 @@ impl fmt::Display for EventKind {
             Self::Conflict => "conflict",
             Self::TakenOver => "taken-over",
             Self::Operator => "operator",
+            Self::Migration => "migration",
         })
     }
 }

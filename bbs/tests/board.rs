@@ -6,9 +6,12 @@ mod support;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
-    board::{Command, Key, Outcome, Refusal, Session},
-    model::{Claim, DeclaredBy, EventKind, Id, Row, Target},
+    board::{Applied, Command, Key, Outcome, Party, Refusal, Session, Ticket},
+    model::{
+        Change, Claim, DeclaredBy, EventKind, Id, Lock, Migration, MigrationState, Row, Target, Unlocked,
+    },
     proto::parse::Registration,
+    store::Store,
 };
 use stopover_config::{
     bulk::{HostRow, NodeRow},
@@ -22,14 +25,21 @@ struct Model {
     nodes: BTreeMap<(Vni, Mac), Held>,
 }
 
+type Locks = BTreeMap<(Vni, Mac), Lock>;
+
 /// Host, addresses, and who vouches: `None` the operator, otherwise a session.
 type Held = (u32, BTreeSet<std::net::IpAddr>, Option<u64>);
 
 impl Model {
-    fn claim(&mut self, rig: &Rig, host: u32, session: u64, claim: &Claim) -> bool {
+    /// False: refused.
+    fn claim(&mut self, rig: &Rig, locks: &Locks, host: u32, session: u64, claim: &Claim) -> bool {
         let key = (claim.vni, claim.mac);
         if self.nodes.get(&key).is_some_and(|(h, _, by)| *h == host && by.is_none()) {
             return true;
+        }
+        if let Some(lock) = locks.get(&key).filter(|lock| lock.source != host) {
+            // Deferred, if it goes there.
+            return lock.target.is_none_or(|target| target == host);
         }
         let gives_way = |h: u32, by: Option<u64>| match by {
             None => false,
@@ -56,6 +66,45 @@ impl Model {
         }
         self.nodes.insert(key, (host, claim.ips.iter().copied().collect(), Some(session)));
         true
+    }
+
+    /// What the end of migrations did: a node is at the target, with what was deferred, or where it was.
+    fn unlock(&mut self, rig: &Rig, applied: &Applied) {
+        let migrations = rig.store.view().unwrap().migrations().unwrap();
+        for change in applied.commits.iter().flat_map(|c| &c.changes) {
+            let Change::NodeUnlocked { vni, mac, migration, generation, outcome } = change else { continue };
+            let key = (*vni, *mac);
+            let m = migrations.iter().find(|m| m.id == *migration).unwrap();
+            let let_go = m.nodes.iter().any(|n| (n.vni, n.mac) == key && n.let_go);
+            let now = rig.state().nodes.get(&key);
+            let Some((host, ips, by)) = self.nodes.get_mut(&key) else { continue };
+            match (outcome, now) {
+                (_, None) => {
+                    assert!(let_go, "a node nobody let go of is gone");
+                    self.nodes.remove(&key);
+                }
+                (Unlocked::Aborted, Some(now)) => assert_eq!(now.host_id, m.source.id),
+                (Unlocked::Completed, Some(now)) => {
+                    let to = m.target.as_ref().unwrap();
+                    assert_eq!(now.host_id, to.id);
+                    assert!(now.generation > *generation, "a move fences its lock");
+                    let deferred = m
+                        .deferred
+                        .iter()
+                        .find(|d| d.host == *to && (d.claim.vni, d.claim.mac) == key && by.is_some());
+                    let had: BTreeSet<_> = now.ips.iter().copied().collect();
+                    match deferred {
+                        Some(d) => assert!(had.iter().all(|ip| d.claim.ips.contains(ip))),
+                        None => assert_eq!(had, *ips),
+                    }
+                    if by.is_some() && (deferred.is_some() || *host != to.id) {
+                        let h = (0..4).find(|h| host_name(*h) == to.name).unwrap();
+                        *by = Some(rig.sessions.get(&h).copied().unwrap_or(0));
+                    }
+                    (*host, *ips) = (to.id, had);
+                }
+            }
+        }
     }
 
     fn agrees(&self, rig: &Rig) {
@@ -85,6 +134,7 @@ proptest! {
         let mut model = Model::default();
         for step in &steps {
             // Who would speak, before the command changes it.
+            let locks = rig.state().locks.clone();
             let session = |rig: &Rig, h: &u8| rig.sessions.get(h).copied().unwrap_or(7);
             let Some(applied) = rig.step(step) else {
                 // A restart: sessions are over, and nothing is vouched for by one.
@@ -93,36 +143,41 @@ proptest! {
                 }
                 continue;
             };
-            let Ok(outcome) = &applied.result else { model.agrees(&rig); continue };
+            let Ok(outcome) = &applied.result else { model.unlock(&rig, &applied); model.agrees(&rig); continue };
             match step {
                 Step::Claim(h, claims) => {
-                    let Outcome::Claimed { refused, .. } = outcome else { panic!("{outcome:?}") };
+                    let Outcome::Claimed { refused, deferred, .. } = outcome else { panic!("{outcome:?}") };
                     let unique: BTreeMap<_, _> = claims.iter().map(|(v, m, i)| ((*v, *m), make_claim(*v, *m, i))).collect();
                     let host = host_id(&rig, *h).unwrap();
                     let expected: Vec<u32> = unique
                         .values()
                         .enumerate()
-                        .filter(|(_, c)| !model.claim(&rig, host, session(&rig, h), c))
+                        .filter(|(_, c)| !model.claim(&rig, &locks, host, session(&rig, h), c))
                         .map(|(i, _)| i as u32)
                         .collect();
                     let found: Vec<u32> = refused.iter().map(|(i, _)| *i).collect();
                     prop_assert_eq!(found, expected);
+                    for (i, migration) in deferred {
+                        let c = unique.values().nth(*i as usize).unwrap();
+                        prop_assert_eq!(locks[&(c.vni, c.mac)].migration, *migration);
+                    }
                 }
                 Step::Withdraw(h, v, m) => {
                     let host = host_id(&rig, *h).unwrap();
-                    model.nodes.retain(|k, (at, _, by)| *k != (vni(*v), mac(*m)) || *at != host || by.is_none());
+                    model.nodes.retain(|k, (at, _, by)| *k != (vni(*v), mac(*m)) || *at != host || by.is_none() || locks.contains_key(k));
                 }
                 Step::Sync(h) => {
                     let (host, s) = (host_id(&rig, *h).unwrap(), session(&rig, h));
-                    let before = model.nodes.len();
-                    model.nodes.retain(|_, (at, _, by)| *at != host || by.is_none() || *by == Some(s));
-                    let nodes_deleted = (before - model.nodes.len()) as u64;
+                    let stays = |at: &u32, by: &Option<u64>| *at != host || by.is_none() || *by == Some(s);
+                    let nodes_deleted = model.nodes.values().filter(|(at, _, by)| !stays(at, by)).count() as u64;
+                    // A locked one is let go of, and stays until the migration ends.
+                    model.nodes.retain(|k, (at, _, by)| stays(at, by) || locks.contains_key(k));
                     let Outcome::Synced { nodes_deleted: found, .. } = outcome else { panic!("{outcome:?}") };
                     prop_assert_eq!(*found, nodes_deleted);
                 }
                 Step::Deregister(h, true) => {
                     let host = host_id(&rig, *h).unwrap();
-                    model.nodes.retain(|_, (at, _, by)| *at != host || by.is_none());
+                    model.nodes.retain(|k, (at, _, by)| *at != host || by.is_none() || locks.contains_key(k));
                 }
                 Step::DeleteNode(v, m) => { model.nodes.remove(&(vni(*v), mac(*m))); }
                 Step::DeleteHost(..) => {
@@ -145,8 +200,12 @@ proptest! {
                 }
                 _ => {}
             }
+            model.unlock(&rig, &applied);
             model.agrees(&rig);
         }
+        // Whatever is locked now is not locked for ever.
+        rig.step(&Step::Pass(10_000));
+        prop_assert_eq!(rig.board.locked(), 0);
         // Nothing but the store is needed to go on.
         let state = rig.state().clone();
         rig.restart();
@@ -393,4 +452,172 @@ fn the_operators_word_stands() {
     let b = register(&mut rig, 1);
     let taken = Command::Claim { session: b, claims: vec![claim(1, 1, &[])] };
     assert_eq!(refusals(rig.apply(None, taken).result).len(), 1, "not even from a host that is down");
+}
+
+fn begin(rig: &mut Rig, from: &str, to: Option<&str>, macs: &[u8]) -> Result<Ticket, Refusal> {
+    let nodes = macs.iter().map(|m| (vni(1), mac(*m))).collect();
+    let command = Command::BeginMigration {
+        by: Party::Operator,
+        nodes,
+        source: name(from),
+        target: to.map(name),
+        cause: "test".into(),
+        lease_ms: 5000,
+        renew: None,
+    };
+    match rig.apply(None, command).result? {
+        Outcome::Migration { id, generation, .. } => Ok(Ticket { migration: id, generation }),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn complete(rig: &mut Rig, by: Party, ticket: Ticket, at: Option<&str>) -> Result<Outcome, Refusal> {
+    let command = Command::CompleteMigration { by, ticket, at: at.map(name), cause: "test".into() };
+    rig.apply(None, command).result
+}
+
+fn abort(rig: &mut Rig, ticket: Ticket) -> Result<Outcome, Refusal> {
+    let command = Command::AbortMigration { by: Party::Operator, ticket, cause: "test".into() };
+    rig.apply(None, command).result
+}
+
+fn claims(rig: &mut Rig, by: &Session, claim: Claim) -> Outcome {
+    rig.apply(None, Command::Claim { session: by.clone(), claims: vec![claim] }).result.unwrap()
+}
+
+fn migration(rig: &Rig, ticket: Ticket) -> Migration {
+    rig.store.view().unwrap().migration(ticket.migration).unwrap().unwrap()
+}
+
+fn at(rig: &Rig, last: u8) -> u32 {
+    rig.state().nodes[&(vni(1), mac(last))].host_id
+}
+
+#[test]
+fn a_claim_at_the_target_waits_and_both_sides_agree() {
+    let mut rig = Rig::new(1000);
+    let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));
+    claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
+    let ticket = begin(&mut rig, "gw-0", None, &[1]).unwrap();
+    let Outcome::Claimed { deferred, refused, .. } = claims(&mut rig, &b, claim(1, 1, &["192.168.0.9"]))
+    else {
+        panic!()
+    };
+    assert_eq!((deferred, refused), (vec![(0, ticket.migration)], vec![]));
+    // The holder's own updates still apply.
+    claims(&mut rig, &a, claim(1, 1, &["192.168.0.2"]));
+    assert_eq!((at(&rig, 1), rig.state().nodes[&(vni(1), mac(1))].ips.clone()), (1, vec![ip("192.168.0.2")]));
+    let before = rig.board.revision();
+    let done = complete(&mut rig, Party::Host(a.clone()), ticket, None).unwrap();
+    assert_eq!(rig.board.revision(), before + 1, "one revision");
+    assert_eq!((at(&rig, 1), rig.state().nodes[&(vni(1), mac(1))].ips.clone()), (2, vec![ip("192.168.0.9")]));
+    for by in [Party::Host(b), Party::Operator] {
+        assert_eq!(complete(&mut rig, by, ticket, Some("gw-1")).unwrap(), done, "the second agrees");
+    }
+    assert_eq!(rig.board.revision(), before + 1);
+    let late = abort(&mut rig, ticket).unwrap_err();
+    assert_eq!(late.word(), "stale");
+    assert!(late.to_string().contains("was completed to host gw-1 at revision"), "{late}");
+
+    // Resumed at the source by mistake: it may not take the node back without a lock.
+    let back = Command::Claim { session: a, claims: vec![claim(1, 1, &[])] };
+    let why = refusals(rig.apply(None, back).result).remove(0);
+    assert!(why.contains("is held by host gw-1") && why.contains("migration 1 moved it from gw-0"), "{why}");
+    assert!(
+        begin(&mut rig, "gw-0", None, &[1]).unwrap_err().to_string().contains("is on host gw-1, not on gw-0")
+    );
+
+    // The barrier: every up member has the revision on every lcore.
+    rig.step(&Step::Acked(0));
+    let waiting: Vec<_> = migration(&rig, ticket).waiting.iter().map(|h| h.id).collect();
+    assert_eq!(waiting, [2], "host 1 is no member any more");
+    rig.now.unix_ms = 77;
+    rig.step(&Step::Acked(1));
+    assert_eq!(migration(&rig, ticket).switched_unix_ms, 77);
+}
+
+#[test]
+fn there_and_back_crossing_and_both_ends_on_one_host() {
+    let mut rig = Rig::new(1000);
+    let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));
+    claims(&mut rig, &a, claim(1, 1, &[]));
+    claims(&mut rig, &b, claim(1, 2, &[]));
+    let mut last = 0;
+    for round in 0..50 {
+        let (from, to) = if round % 2 == 0 { ("gw-0", "gw-1") } else { ("gw-1", "gw-0") };
+        let (here, there) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let one = begin(&mut rig, from, Some(to), &[1]).unwrap();
+        let two = begin(&mut rig, to, Some(from), &[2]).unwrap();
+        assert!(one.generation > last && two.generation > one.generation);
+        claims(&mut rig, there, claim(1, 1, &[]));
+        claims(&mut rig, here, claim(1, 2, &[]));
+        assert_ne!(at(&rig, 1), at(&rig, 2));
+        complete(&mut rig, Party::Operator, two, None).unwrap();
+        complete(&mut rig, Party::Host(here.clone()), one, None).unwrap();
+        let stale = Ticket { generation: last, ..one };
+        assert_eq!(complete(&mut rig, Party::Operator, stale, None).unwrap_err().word(), "stale");
+        last = rig.state().nodes[&(vni(1), mac(1))].generation;
+    }
+    assert_eq!((at(&rig, 1), at(&rig, 2)), (1, 2));
+    let ticket = begin(&mut rig, "gw-0", Some("gw-0"), &[1]).unwrap();
+    complete(&mut rig, Party::Operator, ticket, None).unwrap();
+    assert_eq!(at(&rig, 1), 1);
+    assert!(rig.state().nodes[&(vni(1), mac(1))].generation > last);
+}
+
+#[test]
+fn a_dead_source_gives_way_and_a_dead_lease_aborts() {
+    let mut rig = Rig::new(1000);
+    let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));
+    claims(&mut rig, &a, claim(1, 1, &[]));
+    claims(&mut rig, &a, claim(1, 2, &[]));
+    let ticket = begin(&mut rig, "gw-0", Some("gw-1"), &[1, 2]).unwrap();
+    let again = begin(&mut rig, "gw-0", None, &[2]).unwrap();
+    assert_eq!(again, ticket, "another sees part of the same");
+    claims(&mut rig, &b, claim(1, 1, &[]));
+    let third = register(&mut rig, 2);
+    let Outcome::Claimed { refused, .. } = claims(&mut rig, &third, claim(1, 2, &[])) else { panic!() };
+    assert!(refused[0].1.contains("takes it to gw-1"), "{refused:?}");
+    rig.apply(None, Command::Deregister { session: a.clone(), withdraw_all: false });
+    assert_eq!((at(&rig, 1), at(&rig, 2)), (2, 2), "one VM, one place");
+    assert_eq!(migration(&rig, ticket).state, MigrationState::Completed);
+
+    let ticket = begin(&mut rig, "gw-1", None, &[1]).unwrap();
+    for _ in 0..10 {
+        rig.step(&Step::Pass(LEASE / 2));
+        rig.step(&Step::Heartbeat(1));
+    }
+    let m = migration(&rig, ticket);
+    assert_eq!(
+        (m.state, m.reason.as_str(), at(&rig, 1)),
+        (MigrationState::Aborted, "its lease has run out", 2)
+    );
+    assert_eq!(abort(&mut rig, ticket).unwrap(), abort(&mut rig, ticket).unwrap());
+    assert_eq!(complete(&mut rig, Party::Operator, ticket, Some("gw-2")).unwrap_err().word(), "stale");
+
+    // The source lets go of it while it is locked: it is deleted only when nobody has it.
+    let ticket = begin(&mut rig, "gw-1", Some("gw-2"), &[1]).unwrap();
+    rig.apply(None, Command::Withdraw { session: b.clone(), nodes: vec![(vni(1), mac(1))] });
+    assert_eq!(at(&rig, 1), 2);
+    claims(&mut rig, &third, claim(1, 1, &[]));
+    assert_eq!(at(&rig, 1), 3, "let go there, claimed here");
+    assert_eq!(migration(&rig, ticket).state, MigrationState::Completed);
+    let ticket = begin(&mut rig, "gw-1", None, &[2]).unwrap();
+    rig.apply(None, Command::Withdraw { session: b, nodes: vec![(vni(1), mac(2))] });
+    abort(&mut rig, ticket).unwrap();
+    assert!(!rig.state().nodes.contains_key(&(vni(1), mac(2))));
+}
+
+#[test]
+fn a_lock_outlives_the_board_and_then_expires() {
+    let mut rig = Rig::new(1000);
+    let a = register(&mut rig, 0);
+    claims(&mut rig, &a, claim(1, 1, &[]));
+    let ticket = begin(&mut rig, "gw-0", None, &[1]).unwrap();
+    rig.restart();
+    assert_eq!(rig.board.locked(), 1);
+    rig.step(&Step::Pass(4999));
+    assert_eq!(rig.board.locked(), 1);
+    rig.step(&Step::Pass(1));
+    assert_eq!((rig.board.locked(), migration(&rig, ticket).state), (0, MigrationState::Aborted));
 }

@@ -2,7 +2,7 @@
 
 use super::record::{Commit, Write};
 use crate::{
-    model::{Claim, Event, Id, Row, RowError, Target},
+    model::{Claim, Event, Id, MigrationState, Report, Row, RowError, Target},
     proto::parse::Registration,
 };
 use std::fmt;
@@ -34,6 +34,24 @@ pub struct Session {
     pub host: HostName,
     /// The number it was given.
     pub number: u64,
+}
+
+/// Who asks for something that a host's appliance and the operator may both ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Party {
+    /// A host.
+    Host(Session),
+    /// The operator, or an orchestrator in her place.
+    Operator,
+}
+
+/// A migration and the generation its speaker knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Which.
+    pub migration: u64,
+    /// As told when it began.
+    pub generation: u64,
 }
 
 /// Everything that changes the board.
@@ -86,6 +104,54 @@ pub enum Command {
     Delete(Target),
     /// The operator declares many things, all or nothing; with the rows' numbers.
     Load(Vec<(u64, Row)>),
+    /// Nodes are to be locked for a migration, all or none. Again for the same: renews the lease.
+    BeginMigration {
+        /// Who.
+        by: Party,
+        /// 1 to [`crate::model::MAX_MOVING`], none twice.
+        nodes: Vec<(Vni, Mac)>,
+        /// Where they are.
+        source: HostName,
+        /// Where they go, if known.
+        target: Option<HostName>,
+        /// Why.
+        cause: String,
+        /// How long the lock shall live without being renewed.
+        lease_ms: u64,
+        /// Only renew this one; refused if it has ended.
+        renew: Option<u64>,
+    },
+    /// The VM runs at the target.
+    CompleteMigration {
+        /// Who.
+        by: Party,
+        /// Which.
+        ticket: Ticket,
+        /// Where it runs; `None` = the target, or the only host that claims it.
+        at: Option<HostName>,
+        /// Why.
+        cause: String,
+    },
+    /// The VM stays at the source.
+    AbortMigration {
+        /// Who.
+        by: Party,
+        /// Which.
+        ticket: Ticket,
+        /// Why.
+        cause: String,
+    },
+    /// What an appliance counted.
+    ReportMigration {
+        /// Who.
+        session: Session,
+        /// Which.
+        ticket: Ticket,
+        /// What.
+        report: Report,
+    },
+    /// Revisions that hosts have on every lcore.
+    Acked(Vec<(HostName, u64)>),
     /// Time has passed.
     Tick,
 }
@@ -115,6 +181,19 @@ pub enum Outcome {
         judged: u32,
         /// Which of them were refused, by position, and why.
         refused: Vec<(u32, String)>,
+        /// Which of them wait for the end of a migration, by position, and of which.
+        deferred: Vec<(u32, u64)>,
+    },
+    /// A migration stands so.
+    Migration {
+        /// Which.
+        id: u64,
+        /// Its generation.
+        generation: u64,
+        /// Where it stands.
+        state: MigrationState,
+        /// The board's revision after it; of an ended migration, the revision that ended it.
+        revision: u64,
     },
     /// Stale nodes were deleted.
     Synced {
@@ -138,6 +217,8 @@ pub enum Refusal {
     Fenced(String),
     /// Others depend on it.
     InUse(String),
+    /// It names a generation that is not the migration's, or a migration that has ended the other way.
+    Stale(String),
     /// The key belongs to another request.
     KeyReused,
     /// Rows of a load are wrong.
@@ -159,6 +240,7 @@ impl Refusal {
             Self::Unregistered(_) => "unregistered",
             Self::Fenced(_) => "fenced",
             Self::InUse(_) => "in-use",
+            Self::Stale(_) => "stale",
             Self::KeyReused => "key-reused",
         }
     }
@@ -171,7 +253,8 @@ impl fmt::Display for Refusal {
             | Self::NotFound(why)
             | Self::Unregistered(why)
             | Self::Fenced(why)
-            | Self::InUse(why) => f.write_str(why),
+            | Self::InUse(why)
+            | Self::Stale(why) => f.write_str(why),
             Self::KeyReused => f.write_str(
                 "the idempotency key belongs to a different request: take a new key for each request, and the \
                  same only to repeat one",

@@ -36,6 +36,10 @@ impl Board {
             host.instance = r.instance;
             host.lease_until = now.lease_ms + self.settings.lease_ms;
         }
+        if before.is_some_and(|(_, _, instance)| instance != r.instance) {
+            // What an earlier process saw, this one may not; it claims again what it sees.
+            self.drop_deferred(id, |_| true);
+        }
         match before {
             Some((true, old, instance)) if old != 0 && instance != r.instance => {
                 let text =
@@ -126,6 +130,7 @@ impl Board {
         let id = self.speaking(now, session)?;
         if withdraw_all {
             self.sweep(id, |speaker| speaker != OPERATOR);
+            self.drop_deferred(id, |_| true);
         }
         self.mark_down(id, "has said goodbye");
         Ok(DONE)
@@ -183,7 +188,9 @@ impl Board {
             macs.sort_unstable();
             deleted += macs.len() as u64;
             for mac in macs {
-                self.state.put_node(vni, mac, None);
+                if !self.held(vni, mac, true) {
+                    self.state.put_node(vni, mac, None);
+                }
             }
             if leaves {
                 self.state.set_member(vni, id, |m| (m.joined, m.join_session) = (None, EARLIER));

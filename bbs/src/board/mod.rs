@@ -5,9 +5,11 @@
 //! | File | What is there |
 //! |---|---|
 //! | `command` | what can be asked and answered |
-//! | `state` | the tables and the four ways to change them, each of which can be taken back |
+//! | `state` | the tables and the ways to change them, each of which can be taken back |
 //! | `hosts` | registration, leases, fencing |
 //! | `nodes` | claims and their conflicts, joins, sync |
+//! | `migrations` | locks, deferred claims, how migrations end |
+//! | `locks` | the record of a migration, and what follows from it |
 //! | `operator` | declarations, deletions, loads |
 //! | `keys` | idempotency |
 //! | `record` | what is written down |
@@ -20,19 +22,23 @@ mod command;
 mod hosts;
 mod ips;
 mod keys;
+mod locks;
+mod migrations;
 mod nodes;
 mod operator;
 pub mod record;
 mod state;
 
-pub use command::{Applied, Command, Key, Now, Outcome, Refusal, Session};
+pub use command::{Applied, Command, Key, Now, Outcome, Party, Refusal, Session, Ticket};
 pub use ips::Ips;
 pub use keys::REMEMBERED;
+pub use migrations::MIGRATIONS_KEPT;
 pub use state::COMMIT_CHANGES;
 
-use crate::model::{DeclaredBy, Event, EventKind, Network};
+use crate::model::{DeclaredBy, Event, EventKind, Migration, Network};
 use hashbrown::{HashMap, HashSet};
 use keys::Keys;
+use migrations::Begin;
 use record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write};
 use state::{EARLIER, MemberState, NodeState, OPERATOR, State};
 use stopover_config::net::{Mac, Vni};
@@ -76,6 +82,8 @@ pub struct Board {
     /// Sessions begun in this run.
     sessions: u32,
     events: u64,
+    /// When the locks of migrations run out, on the lease clock.
+    leases: HashMap<u64, u64>,
     /// Conflicts said and not resolved: who claims what, and what was said.
     conflicts: HashMap<(Vni, Mac, u32), String>,
     /// Refused registrations said.
@@ -95,6 +103,7 @@ impl Board {
             settings,
             sessions: 0,
             events: 0,
+            leases: HashMap::new(),
             conflicts: HashMap::new(),
             host_conflicts: HashSet::new(),
             said: Vec::new(),
@@ -126,12 +135,18 @@ impl Board {
         self.state.put_node(vni, mac, Some(NodeState { ips, generation, host, speaker }));
     }
 
+    /// A migration of an earlier run; after its nodes. One that is under way locks them again.
+    pub fn restore_migration(&mut self, record: Migration) {
+        self.state.put_migration(record.id, Some(Box::new(record)));
+    }
+
     /// A remembered key of an earlier run.
     pub fn restore_key(&mut self, place: u64, record: KeyRecord) {
         self.keys.restore(place, record);
     }
 
-    /// All records are back. Hosts that were up have a whole lease from now to register again.
+    /// All records are back. Hosts that were up have a whole lease from now to register again, and locks one of
+    /// theirs.
     pub fn restored(&mut self, revision: u64, next_host: u32, last_event: u64, now: Now) {
         self.state.revision = revision;
         self.state.next_host = next_host;
@@ -139,6 +154,10 @@ impl Board {
         let lease_until = now.lease_ms + self.settings.lease_ms;
         for host in self.state.hosts.values_mut() {
             host.lease_until = lease_until;
+        }
+        for id in &self.state.active {
+            let lease_ms = self.state.migrations.get(id).map_or(0, |m| m.lease_ms);
+            self.leases.insert(*id, now.lease_ms + lease_ms);
         }
         self.state.record(true);
     }
@@ -167,6 +186,24 @@ impl Board {
         }
     }
 
+    /// Migrations under way.
+    #[must_use]
+    pub fn locked(&self) -> usize {
+        self.state.active.len()
+    }
+
+    /// Completed migrations that are not yet in force everywhere.
+    #[must_use]
+    pub fn barriers(&self) -> usize {
+        self.state.barriers.len()
+    }
+
+    /// When the lock of a migration under way runs out, on the lease clock.
+    #[must_use]
+    pub fn lock_until(&self, migration: u64) -> Option<u64> {
+        self.leases.get(&migration).copied()
+    }
+
     /// Nodes and networks of each host, by id.
     #[must_use]
     pub fn host_counts(&self) -> std::collections::HashMap<u32, (u64, u64)> {
@@ -191,7 +228,9 @@ impl Board {
         if result.is_err() {
             self.state.undo();
         }
+        self.settle(now);
         let (commits, mut writes) = self.state.finish();
+        // A refused command may still have let an overdue lock be settled: its own part stays undone.
         let result = result.map(|outcome| outcome.at(self.state.revision));
         if let (Ok(outcome), Some(key)) = (&result, key) {
             let durable = durable_key && !writes.is_empty();
@@ -212,7 +251,22 @@ impl Board {
             Command::Leave { session, networks } => self.leave(now, &session, &networks),
             Command::SyncClaims(session) => self.sync_claims(now, &session),
             Command::Declare(row) => self.declare(row),
-            Command::Delete(target) => self.delete(target),
+            Command::Delete(target) => self.delete(now, target),
+            Command::BeginMigration { by, nodes, source, target, cause, lease_ms, renew } => {
+                self.begin_migration(now, &by, Begin { nodes, source, target, cause, lease_ms, renew })
+            }
+            Command::CompleteMigration { by, ticket, at, cause } => {
+                self.complete_migration(now, &by, ticket, at.as_ref(), &cause)
+            }
+            Command::AbortMigration { by, ticket, cause } => self.abort_migration(now, &by, ticket, &cause),
+            Command::ReportMigration { session, ticket, report } => {
+                let host = self.speaking(now, &session)?;
+                self.report_migration(host, ticket, report)
+            }
+            Command::Acked(acks) => {
+                self.acked(now, &acks);
+                Ok(DONE)
+            }
             Command::Load(rows) => self.load(rows),
             Command::Tick => {
                 self.tick(now);
@@ -251,6 +305,9 @@ impl Outcome {
             | Self::Registered { revision, .. }
             | Self::Claimed { revision, .. }
             | Self::Synced { revision, .. } => *revision = now,
+            // That of an ended migration stays.
+            Self::Migration { revision, .. } if *revision == 0 => *revision = now,
+            Self::Migration { .. } => {}
         }
         self
     }

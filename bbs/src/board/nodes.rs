@@ -26,11 +26,13 @@ impl Board {
         let speaker = session.number as u32;
         let judged = claims.len() as u32;
         let mut refused = Vec::new();
+        let mut deferred = Vec::new();
         for (i, claim) in claims.into_iter().enumerate() {
             let Claim { vni, mac, .. } = claim;
-            match self.claim_one(host, speaker, claim) {
-                Ok(()) => {
+            match self.claim_one(now, host, speaker, claim) {
+                Ok(waits) => {
                     self.conflicts.remove(&(vni, mac, host));
+                    deferred.extend(waits.map(|migration| (i as u32, migration)));
                 }
                 Err(why) => {
                     self.say_conflict(vni, mac, host, &why);
@@ -38,23 +40,35 @@ impl Board {
                 }
             }
         }
-        Ok(Outcome::Claimed { revision: 0, judged, refused })
+        Ok(Outcome::Claimed { revision: 0, judged, refused, deferred })
     }
 
-    fn claim_one(&mut self, host: u32, speaker: u32, claim: Claim) -> Result<(), String> {
-        let Claim { vni, mac, ips } = claim;
+    /// `Ok(Some(_))`: it waits for the end of that migration.
+    fn claim_one(&mut self, now: Now, host: u32, speaker: u32, claim: Claim) -> Result<Option<u64>, String> {
+        let Claim { vni, mac, .. } = claim;
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)).cloned();
         if let Some(old) = &old
             && old.host == host
             && old.speaker == OPERATOR
         {
             // The operator's word stands.
-            return Ok(());
+            return Ok(None);
         }
-        let ips: Ips = ips.into_iter().collect();
+        if self.state.locks.contains_key(&(vni, mac)) {
+            if old.as_ref().is_some_and(|old| old.host != host) {
+                return self.defer(now, host, claim).map(Some);
+            }
+            self.held(vni, mac, false);
+        }
+        let ips: Ips = claim.ips.into_iter().collect();
         let holders = self.holders(vni, mac, &ips, host);
         if let Some(holder) = holders.iter().find(|h| !self.gives_way(h, vni, mac, host, speaker)) {
-            return Err(self.describe(holder, vni, mac));
+            let moved = if matches!(holder, Holder::Mac(_)) {
+                self.moved_note(vni, mac, host)
+            } else {
+                String::new()
+            };
+            return Err(self.describe(holder, vni, mac) + &moved);
         }
         for holder in holders {
             let name = self.state.name(host);
@@ -84,7 +98,7 @@ impl Board {
             _ => self.state.coming(),
         };
         self.state.put_node(vni, mac, Some(NodeState { ips, generation, host, speaker }));
-        Ok(())
+        Ok(None)
     }
 
     /// Everyone else who has the MAC or one of the addresses.
@@ -156,7 +170,10 @@ impl Board {
         let host = self.speaking(now, session)?;
         for (vni, mac) in nodes {
             let node = self.state.networks.get(vni).and_then(|n| n.nodes.get(mac));
-            if node.is_some_and(|n| n.host == host && n.speaker != OPERATOR) {
+            let (own, declared) = node.map_or((false, false), |n| (n.host == host, n.speaker == OPERATOR));
+            if !own {
+                self.drop_deferred(host, |claim| (claim.vni, claim.mac) == (*vni, *mac));
+            } else if !declared && !self.held(*vni, *mac, true) {
                 self.state.put_node(*vni, *mac, None);
             }
             self.conflicts.remove(&(*vni, *mac, host));

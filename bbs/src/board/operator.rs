@@ -1,7 +1,7 @@
 //! What the operator declares and deletes. She never takes anything over: a conflict is hers to decide.
 
 use super::{
-    Board, DONE, Outcome, Refusal,
+    Board, DONE, Now, Outcome, Refusal,
     record::HostRecord,
     state::{NodeState, OPERATOR},
 };
@@ -71,7 +71,7 @@ impl Board {
         Ok(())
     }
 
-    fn known_host(&self, name: &HostName) -> Result<u32, Refusal> {
+    pub(super) fn known_host(&self, name: &HostName) -> Result<u32, Refusal> {
         self.state.by_name.get(name).copied().ok_or_else(|| {
             Refusal::NotFound(format!("there is no host {name}: declare it first, or start its appliance"))
         })
@@ -90,9 +90,9 @@ impl Board {
         Ok(())
     }
 
-    pub(super) fn delete(&mut self, target: Target) -> Result<Outcome, Refusal> {
+    pub(super) fn delete(&mut self, now: Now, target: Target) -> Result<Outcome, Refusal> {
         let text = match target {
-            Target::Host { name, cascade } => self.delete_host(&name, cascade)?,
+            Target::Host { name, cascade } => self.delete_host(now, &name, cascade)?,
             Target::Network { vni } => {
                 if self.state.networks.get(&vni).is_none_or(|n| n.declared.is_none()) {
                     return Err(Refusal::NotFound(format!("nobody has declared network {vni}")));
@@ -100,7 +100,7 @@ impl Board {
                 self.state.put_network(vni, None);
                 format!("network {vni}")
             }
-            Target::Node { vni, mac } => self.delete_node(vni, mac)?,
+            Target::Node { vni, mac } => self.delete_node(now, vni, mac)?,
             Target::Member { vni, host } => {
                 let id = self.known_host(&host)?;
                 if self.state.member(vni, id).is_none_or(|m| m.declared.is_none()) {
@@ -117,16 +117,17 @@ impl Board {
         Ok(DONE)
     }
 
-    fn delete_node(&mut self, vni: Vni, mac: Mac) -> Result<String, Refusal> {
+    fn delete_node(&mut self, now: Now, vni: Vni, mac: Mac) -> Result<String, Refusal> {
         let Some(node) = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)) else {
             return Err(Refusal::NotFound(format!("there is no node {mac} in VNI {vni}")));
         };
         let text = format!("node {mac} in VNI {vni} of host {}", self.state.name(node.host));
+        self.abort_where(now, "the operator deleted a node of it", |m| m.moves(vni, mac));
         self.state.put_node(vni, mac, None);
         Ok(text)
     }
 
-    fn delete_host(&mut self, name: &HostName, cascade: bool) -> Result<String, Refusal> {
+    fn delete_host(&mut self, now: Now, name: &HostName, cascade: bool) -> Result<String, Refusal> {
         let id = self.known_host(name)?;
         let Some(host) = self.state.hosts.get(&id) else {
             return Err(Refusal::NotFound(format!("there is no host {name}")));
@@ -143,6 +144,10 @@ impl Board {
             )));
         }
         let members: Vec<_> = host.networks.iter().copied().collect();
+        self.abort_where(now, "the operator deleted one of its hosts", |m| {
+            m.source.id == id || m.target.as_ref().is_some_and(|t| t.id == id)
+        });
+        self.drop_deferred(id, |_| true);
         self.sweep(id, |_| true);
         for vni in members {
             if self.state.member(vni, id).is_some() {

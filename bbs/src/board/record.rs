@@ -2,7 +2,7 @@
 //! gives them back; it need not know what they mean.
 
 use super::{Ips, Outcome};
-use crate::model::{Change, DeclaredBy, Event, Host, Id, Network, Node};
+use crate::model::{Change, DeclaredBy, Event, Host, Id, Lock, Migration, Network, Node};
 use std::net::IpAddr;
 use stopover_config::net::{HostName, Mac, Vni};
 
@@ -103,6 +103,10 @@ pub enum Write {
     Key(u64, Option<KeyRecord>),
     /// By number.
     Event(u64, Option<Event>),
+    /// By id.
+    Migration(u64, Option<Box<Migration>>),
+    /// By the node's network and MAC.
+    Lock(Vni, Mac, Option<Lock>),
 }
 
 /// The changes of one revision, as watchers get them; never empty.

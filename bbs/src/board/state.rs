@@ -1,14 +1,14 @@
-//! The tables and the only four ways to change them. Each keeps every index and count in step, notes what
+//! The tables and the only ways to change them. Each keeps every index and count in step, notes what
 //! watchers and the store must learn, and can be taken back: a command that fails half way leaves no trace.
 
 use super::{
     Ips,
     record::{Commit, HostRecord, MemberRecord, NodeRecord, Write},
 };
-use crate::model::{Change, DeclaredBy, Id, Network};
+use crate::model::{Change, DeclaredBy, Id, Migration, Network};
 use hashbrown::HashMap;
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
 };
 use stopover_config::net::{HostName, Mac, Vni};
@@ -85,7 +85,8 @@ impl NodeState {
     }
 }
 
-enum Undo {
+pub(super) enum Undo {
+    Migration(u64, Option<Box<Migration>>),
     Host(u32, Option<HostRecord>),
     Network(Vni, Option<Network>),
     Member(Vni, u32, MemberState),
@@ -108,6 +109,16 @@ pub(super) struct State {
     pub by_name: HashMap<HostName, u32>,
     pub by_vtep: HashMap<(IpAddr, u16), u32>,
     pub networks: HashMap<Vni, NetworkState>,
+    /// Those under way and the last that ended, by id.
+    pub migrations: BTreeMap<u64, Migration>,
+    /// Under way, of those.
+    pub active: BTreeSet<u64>,
+    /// Completed and not yet in force everywhere, of those.
+    pub barriers: BTreeSet<u64>,
+    /// Which migration locks a node.
+    pub locks: HashMap<(Vni, Mac), u64>,
+    /// Which migration moved a node last.
+    pub moved: HashMap<(Vni, Mac), u64>,
     pub next_host: u32,
     pub nodes: u64,
     pub members: u64,
@@ -125,6 +136,11 @@ impl State {
             by_name: HashMap::new(),
             by_vtep: HashMap::new(),
             networks: HashMap::new(),
+            migrations: BTreeMap::new(),
+            active: BTreeSet::new(),
+            barriers: BTreeSet::new(),
+            locks: HashMap::new(),
+            moved: HashMap::new(),
             next_host: 1,
             nodes: 0,
             members: 0,
@@ -138,9 +154,9 @@ impl State {
         self.journal.on = on;
     }
 
-    /// Revision of the command's first change.
+    /// Revision of the change that is made next.
     pub fn coming(&self) -> u64 {
-        self.revision + 1
+        self.journal.closed.back().map_or(self.revision, |c| c.revision) + 1
     }
 
     /// Closes the command: its commits and writes. The revision moves.
@@ -165,12 +181,14 @@ impl State {
                     (m.joined, m.join_session, m.declared) = (old.joined, old.join_session, old.declared);
                 }),
                 Undo::Node(vni, mac, old) => self.put_node(vni, mac, old),
+                Undo::Migration(id, old) => self.put_migration(id, old),
             }
         }
         self.journal = Journal { on: was_on, ..Journal::default() };
     }
 
-    fn close_commit(&mut self) {
+    /// What follows is of the next revision.
+    pub fn close_commit(&mut self) {
         if self.journal.open.is_empty() {
             return;
         }
@@ -185,7 +203,7 @@ impl State {
         }
     }
 
-    fn emit(&mut self, change: impl FnOnce() -> Change) {
+    pub(super) fn emit(&mut self, change: impl FnOnce() -> Change) {
         if self.journal.on {
             self.journal.open.push(change());
             if self.journal.open.len() == COMMIT_CHANGES {
@@ -194,13 +212,13 @@ impl State {
         }
     }
 
-    fn write(&mut self, write: impl FnOnce() -> Write) {
+    pub(super) fn write(&mut self, write: impl FnOnce() -> Write) {
         if self.journal.on {
             self.journal.writes.push(write());
         }
     }
 
-    fn undo_by(&mut self, step: impl FnOnce() -> Undo) {
+    pub(super) fn undo_by(&mut self, step: impl FnOnce() -> Undo) {
         if self.journal.on {
             self.journal.undo.push(step());
         }

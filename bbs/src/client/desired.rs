@@ -18,7 +18,10 @@ type Key = (Vni, Mac);
 enum Standing {
     Pending,
     Accepted,
-    Refused { retry_at: Instant },
+    /// The same for a deferred one: it is tried again, and accepted once the migration has ended.
+    Refused {
+        retry_at: Instant,
+    },
 }
 
 /// What the consumer was last told of a claim.
@@ -27,6 +30,7 @@ enum Told {
     Nothing,
     Accepted,
     Refused(String),
+    Deferred(u64),
 }
 
 #[derive(Debug)]
@@ -55,11 +59,20 @@ pub(super) enum Work {
     Sync,
 }
 
+/// What the board said of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Accepted,
+    Refused(String),
+    Deferred(u64),
+}
+
 /// Something the consumer should hear.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Accepted { vni: Vni, mac: Mac },
     Refused { claim: Claim, why: String },
+    Deferred { vni: Vni, mac: Mac, migration: u64 },
 }
 
 #[derive(Debug, Default)]
@@ -196,6 +209,17 @@ impl Desired {
         }
     }
 
+    /// The lock that deferred a claim has ended: no need to wait for the next try.
+    pub fn unlocked(&mut self, vni: Vni, mac: Mac) -> bool {
+        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
+        if !matches!(wish.standing, Standing::Refused { .. }) {
+            return false;
+        }
+        wish.standing = Standing::Pending;
+        self.queue.push_back((vni, mac));
+        true
+    }
+
     /// The next call, if any. Withdrawals first: an address may have moved from one node to another.
     pub fn next(&mut self, now: Instant, may_sync: bool) -> Option<Work> {
         if !self.withdrawn.is_empty() {
@@ -267,25 +291,30 @@ impl Desired {
         }
     }
 
-    /// A claim was judged; `refused` says why not. What the consumer should hear of it, if anything.
+    /// A claim was judged. What the consumer should hear of it, if anything.
     pub fn judged(
         &mut self,
         claim: &Claim,
         version: u64,
-        refused: Option<String>,
+        judgement: Judgement,
         retry_at: Instant,
     ) -> Option<Verdict> {
         let key = (claim.vni, claim.mac);
         let wish = self.wishes.get_mut(&key).filter(|wish| wish.version == version)?;
-        let told = match refused {
-            None => {
+        let told = match judgement {
+            Judgement::Accepted => {
                 wish.standing = Standing::Accepted;
                 Told::Accepted
             }
-            Some(why) => {
+            Judgement::Refused(why) => {
                 wish.standing = Standing::Refused { retry_at };
                 self.refused.insert(key);
                 Told::Refused(why)
+            }
+            Judgement::Deferred(migration) => {
+                wish.standing = Standing::Refused { retry_at };
+                self.refused.insert(key);
+                Told::Deferred(migration)
             }
         };
         if wish.told == told {
@@ -296,6 +325,7 @@ impl Desired {
             Told::Nothing => None,
             Told::Accepted => Some(Verdict::Accepted { vni: key.0, mac: key.1 }),
             Told::Refused(why) => Some(Verdict::Refused { claim: wish.claim.clone(), why }),
+            Told::Deferred(migration) => Some(Verdict::Deferred { vni: key.0, mac: key.1, migration }),
         }
     }
 
@@ -325,7 +355,7 @@ mod tests {
         let Some(Work::Claim(batch)) = d.next(now, true) else { panic!() };
         assert_eq!(batch.len(), 2);
         for (c, v) in &batch {
-            assert!(matches!(d.judged(c, *v, None, now), Some(Verdict::Accepted { .. })));
+            assert!(matches!(d.judged(c, *v, Judgement::Accepted, now), Some(Verdict::Accepted { .. })));
         }
         assert_eq!(d.next(now, true), Some(Work::Sync));
         d.told(&Work::Sync);
@@ -346,7 +376,7 @@ mod tests {
         d.claim(claim(1, 1, "10.0.0.1"));
         let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
         d.claim(claim(1, 1, "10.0.0.9"));
-        assert_eq!(d.judged(&old[0].0, old[0].1, None, now), None);
+        assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Accepted, now), None);
         let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
         assert_eq!(new[0].0.ips, claim(1, 1, "10.0.0.9").ips);
     }
@@ -359,14 +389,17 @@ mod tests {
         d.claim(claim(1, 1, "10.0.0.1"));
         let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
         assert!(matches!(
-            d.judged(&b[0].0, b[0].1, Some("held".into()), later),
+            d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later),
             Some(Verdict::Refused { why, .. }) if why == "held"
         ));
         assert_eq!(d.next(now, false), None, "not before its time");
         let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
-        assert_eq!(d.judged(&b[0].0, b[0].1, Some("held".into()), later), None, "said already");
+        assert_eq!(d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later), None, "said already");
         let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
-        assert!(matches!(d.judged(&b[0].0, b[0].1, None, later), Some(Verdict::Accepted { .. })));
+        assert!(matches!(
+            d.judged(&b[0].0, b[0].1, Judgement::Accepted, later),
+            Some(Verdict::Accepted { .. })
+        ));
     }
 
     #[test]

@@ -4,9 +4,11 @@
 
 use super::{
     connect::connect,
-    desired::{Verdict, Work},
+    desired::{Judgement, Verdict, Work},
     error::{Error, Reason},
     follow::{self, Position},
+    moves::{Call, MigrationUpdate},
+    operator::MigrationTicket,
     session::{SessionConfig, Shared, Stop, Update, lock},
 };
 use crate::{
@@ -151,10 +153,11 @@ async fn attempt(
     log::info!("board: registered at {endpoint} as {} (host {})", cfg.host, live.host_id);
     let gone = || (true, Error::Unreachable("nobody reads the updates".into()));
     out.send(Update::Connected).await.map_err(|_| gone())?;
-    // Each of the three ends only in an error, and then so do the others.
+    // Each of the four ends only in an error, and then so do the others.
     let error = tokio::select! {
         e = keep_lease(&live, cfg) => e,
         e = reconcile(&live, cfg, shared, born, out) => e,
+        e = migrate(&live, cfg, shared) => e,
         e = follow::follow(stream, &live, shared, position, out) => e,
     };
     Err((true, error))
@@ -229,6 +232,11 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
                     log::warn!("board refuses {} in VNI {}: {why}", claim.mac, claim.vni);
                     Update::Refused { claim, why }
                 }
+                Verdict::Deferred { vni, mac, migration } => {
+                    // An error means that nobody listens to these.
+                    let _ = shared.migrations.send(MigrationUpdate::Deferred { vni, mac, migration });
+                    continue;
+                }
             };
             if out.send(update).await.is_err() {
                 return Error::Unreachable("nobody reads the updates".into());
@@ -277,14 +285,74 @@ async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) ->
                 .iter()
                 .zip(answer.results)
                 .filter_map(|((claim, version), result)| {
-                    let refused = Some(result.refused).filter(|why| !why.is_empty());
-                    desired.judged(claim, *version, refused, retry_at)
+                    let judgement = match (result.refused, result.deferred) {
+                        (why, _) if !why.is_empty() => Judgement::Refused(why),
+                        (_, 0) => Judgement::Accepted,
+                        (_, migration) => Judgement::Deferred(migration),
+                    };
+                    desired.judged(claim, *version, judgement, retry_at)
                 })
                 .collect());
         }
     }
     lock(&shared.desired).told(work);
     Ok(Vec::new())
+}
+
+/// Tells of migrations. A refusal is an answer; only what breaks the session ends this.
+async fn migrate(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
+    loop {
+        let (next, due) = {
+            let mut moves = lock(&shared.moves);
+            (moves.next(Instant::now()), moves.due())
+        };
+        let Some((key, what)) = next else {
+            let pause = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                () = shared.moved.notified() => {}
+                () = sleep(pause) => {}
+            }
+            continue;
+        };
+        let answer = match make(live, cfg, key, what).await {
+            Ok(ticket) => Ok(ticket),
+            Err(e @ (Error::Unreachable(_) | Error::Protocol(_))) => return e,
+            Err(e) if matches!(e.reason(), Some(Reason::Fenced | Reason::Unregistered)) => return e,
+            Err(e) => Err(e.to_string()),
+        };
+        if let Some(update) = lock(&shared.moves).answered(key, Instant::now(), answer) {
+            // As above.
+            let _ = shared.migrations.send(update);
+        }
+    }
+}
+
+async fn make(live: &Live, cfg: &SessionConfig, key: Id, what: Call) -> Result<MigrationTicket, Error> {
+    let mut client = live.client.clone();
+    let host = cfg.host.as_str().to_owned();
+    let speaker = Some(v1::Speaker { host, session: live.session, key: key.0.to_vec() });
+    let answer = match what {
+        Call::Begin(begin, renew) => {
+            call(client.begin_migration(begin.message(speaker, key, renew)), CALL_TIMEOUT).await
+        }
+        Call::Complete { migration, generation, at, cause } => {
+            let at = at.map_or_else(String::new, |at| at.as_str().to_owned());
+            let key = Vec::new();
+            let request = v1::CompleteMigrationRequest { speaker, key, migration, generation, at, cause };
+            call(client.complete_migration(request), CALL_TIMEOUT).await
+        }
+        Call::Abort { migration, generation, cause } => {
+            let key = Vec::new();
+            let request = v1::AbortMigrationRequest { speaker, key, migration, generation, cause };
+            call(client.abort_migration(request), CALL_TIMEOUT).await
+        }
+        Call::Report { migration, generation, report } => {
+            let report = Some((&report).into());
+            let request = v1::ReportMigrationRequest { speaker, migration, generation, report };
+            call(client.report_migration(request), CALL_TIMEOUT).await
+        }
+    };
+    answer?.try_into()
 }
 
 /// Another process has our name. Taking it back at once would only begin a fight, so wait until it is gone or

@@ -15,6 +15,8 @@ pub enum Reason {
     Unregistered,
     /// A later registration of this host has replaced ours.
     Fenced,
+    /// The migration has another generation, or has ended the other way.
+    Stale,
     /// Others depend on what was to be deleted.
     InUse,
     /// The caller may not speak for this host.
@@ -83,6 +85,7 @@ impl From<Status> for Error {
             (Some("not-found"), _) => Reason::NotFound,
             (Some("unregistered"), _) => Reason::Unregistered,
             (Some("fenced"), _) => Reason::Fenced,
+            (Some("stale"), _) => Reason::Stale,
             (Some("in-use"), _) => Reason::InUse,
             (Some("forbidden"), _) => Reason::Forbidden,
             (_, tonic::Code::InvalidArgument) => Reason::Invalid,

@@ -210,6 +210,10 @@ fn reclaim(changes: &[Change], live: &Live, shared: &Shared) {
     for change in changes {
         let (vni, mac) = match change {
             Change::NodeGone { vni, mac, .. } => (*vni, *mac),
+            Change::NodeUnlocked { vni, mac, .. } => {
+                lost |= lock(&shared.desired).unlocked(*vni, *mac);
+                continue;
+            }
             Change::NodePut { node, .. } if node.host_id != live.host_id => (node.vni, node.mac),
             _ => continue,
         };

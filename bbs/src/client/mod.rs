@@ -6,17 +6,21 @@ mod desired;
 mod driver;
 mod error;
 mod follow;
+mod moves;
 mod operator;
 mod session;
 
 pub use crate::model::{
-    Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Network, Node, Row, RowError, Target,
+    Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Migration, MigrationState, Network, Node,
+    Report, Row, RowError, Target, Unlocked,
 };
 #[cfg(feature = "server")]
 pub(crate) use connect::MAX_MESSAGE_BYTES;
 pub use connect::connect;
 pub use error::{Error, Reason};
+pub use moves::MigrationUpdate;
 pub use operator::{
-    BoardInfo, HostEntry, LoadStep, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, Operator, WatcherEntry,
+    BeginMigration, BoardInfo, HostEntry, LoadStep, MemberEntry, MigrationTicket, NetworkEntry, NodeEntry,
+    NodeFilter, Operator, WatcherEntry,
 };
 pub use session::{Session, SessionConfig, SessionState, Update, start};

@@ -6,8 +6,10 @@ use super::{
     error::Error,
 };
 use crate::{
-    model::{DeclaredBy, Event, Host, Id, Member, Network, Node, Row, RowError, Target},
-    proto::{emit, parse, v1},
+    model::{
+        DeclaredBy, Event, Host, Id, Member, Migration, MigrationState, Network, Node, Row, RowError, Target,
+    },
+    proto::{emit, migration, parse, v1},
 };
 use serde::Serialize;
 use std::net::IpAddr;
@@ -142,6 +144,62 @@ pub struct NodeFilter {
     pub ip: Option<IpAddr>,
     /// Stop after so many.
     pub limit: Option<u64>,
+}
+
+/// What to lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeginMigration {
+    /// 1 to [`crate::model::MAX_MOVING`], none twice: all VIFs of the VM.
+    pub nodes: Vec<(Vni, Mac)>,
+    /// Where they are.
+    pub source: HostName,
+    /// Where they go, if known.
+    pub target: Option<HostName>,
+    /// Who saw it, 1 to [`crate::model::MAX_CAUSE`] bytes.
+    pub cause: String,
+    /// How long the lock lives without being renewed; within [`crate::model::LEASE_MS`].
+    pub lease_ms: u64,
+}
+
+/// A migration as an answer names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MigrationTicket {
+    /// Which.
+    pub migration: u64,
+    /// Its fencing generation.
+    pub generation: u64,
+    /// Where it stands.
+    pub state: MigrationState,
+    /// Of an ended one, the revision that ended it.
+    pub revision: u64,
+}
+
+impl TryFrom<v1::MigrationResponse> for MigrationTicket {
+    type Error = Error;
+    fn try_from(m: v1::MigrationResponse) -> Result<Self, Error> {
+        let state = migration::state(m.state)?;
+        Ok(Self { migration: m.migration, generation: m.generation, state, revision: m.revision })
+    }
+}
+
+impl BeginMigration {
+    pub(super) fn message(
+        &self,
+        speaker: Option<v1::Speaker>,
+        key: Id,
+        renew: Option<u64>,
+    ) -> v1::BeginMigrationRequest {
+        v1::BeginMigrationRequest {
+            speaker,
+            key: key.0.to_vec(),
+            nodes: self.nodes.iter().map(|(vni, mac)| emit::node_key(*vni, *mac)).collect(),
+            source: self.source.as_str().to_owned(),
+            target: self.target.as_ref().map_or_else(String::new, |t| t.as_str().to_owned()),
+            cause: self.cause.clone(),
+            lease_ms: self.lease_ms,
+            renew: renew.unwrap_or(0),
+        }
+    }
 }
 
 /// How far a load is.
@@ -308,6 +366,57 @@ impl Operator {
         Ok(stream.map(|chunk| {
             chunk?.events.into_iter().map(|m| Event::try_from(m).map_err(Error::from)).collect()
         }))
+    }
+
+    /// Locks nodes for a migration; again for the same nodes: the same migration, with its lease renewed.
+    pub async fn begin_migration(&mut self, begin: &BeginMigration) -> Result<MigrationTicket, Error> {
+        let request = begin.message(None, Id::random(), None);
+        call(self.client.begin_migration(request), CALL_TIMEOUT).await?.try_into()
+    }
+
+    /// The VM runs at `at` (or the target, or the only host that claims it).
+    pub async fn complete_migration(
+        &mut self,
+        migration: u64,
+        generation: u64,
+        at: Option<&HostName>,
+        cause: &str,
+    ) -> Result<MigrationTicket, Error> {
+        let request = v1::CompleteMigrationRequest {
+            speaker: None,
+            key: Id::random().0.to_vec(),
+            migration,
+            generation,
+            at: at.map_or_else(String::new, |at| at.as_str().to_owned()),
+            cause: cause.to_owned(),
+        };
+        call(self.client.complete_migration(request), CALL_TIMEOUT).await?.try_into()
+    }
+
+    /// The VM stays at the source.
+    pub async fn abort_migration(
+        &mut self,
+        migration: u64,
+        generation: u64,
+        cause: &str,
+    ) -> Result<MigrationTicket, Error> {
+        let key = Id::random().0.to_vec();
+        let cause = cause.to_owned();
+        let request = v1::AbortMigrationRequest { speaker: None, key, migration, generation, cause };
+        call(self.client.abort_migration(request), CALL_TIMEOUT).await?.try_into()
+    }
+
+    /// Migrations, oldest first: all that are remembered, or one, or those under way.
+    pub async fn migrations(&mut self, one: Option<u64>, active: bool) -> Result<Vec<Migration>, Error> {
+        let request = v1::ListMigrationsRequest { migration: one.unwrap_or(0), active };
+        let mut stream = call(self.client.list_migrations(request), CALL_TIMEOUT).await?;
+        let mut all = Vec::new();
+        while let Some(chunk) = stream.message().await? {
+            for m in chunk.migrations {
+                all.push(m.try_into()?);
+            }
+        }
+        Ok(all)
     }
 
     /// Declares one thing; the revision with it.

@@ -4,9 +4,14 @@
 //! restarts of the board, refusals and the operator's deletions. Updates come out of a bounded channel, in
 //! order; a reader that does not keep up slows the watch down and loses nothing.
 
-use super::{desired::Desired, driver};
+use super::{
+    desired::Desired,
+    driver,
+    moves::{Call, MigrationUpdate, Moves},
+    operator::BeginMigration,
+};
 use crate::{
-    model::{Change, Claim},
+    model::{Change, Claim, Report},
     proto::v1::board_client::BoardClient,
 };
 use crossbeam::channel::Receiver;
@@ -139,6 +144,11 @@ pub(super) struct Shared {
     pub work: Notify,
     /// The set of followed networks has changed.
     pub interest: Notify,
+    pub moves: Mutex<Moves>,
+    /// Something in `moves` is to be told.
+    pub moved: Notify,
+    /// What the board says of migrations; unbounded, since at most one for each call and each deferral.
+    pub migrations: crossbeam::channel::Sender<MigrationUpdate>,
     pub ack: watch::Sender<u64>,
     pub state: Mutex<SessionState>,
     /// Where to say goodbye: the connection and session number.
@@ -153,6 +163,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The handle. Dropping it without [`Session::stop`] is what a crash would look like to the board.
 pub struct Session {
     shared: Arc<Shared>,
+    migrations: Receiver<MigrationUpdate>,
     stop: watch::Sender<Stop>,
     done: std::sync::mpsc::Receiver<()>,
 }
@@ -162,10 +173,14 @@ pub struct Session {
 pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Receiver<Update>) {
     let (update_tx, update_rx) = crossbeam::channel::bounded(cfg.queue.max(1));
     let (ack, _) = watch::channel(0);
+    let (migrations_tx, migrations) = crossbeam::channel::unbounded();
     let shared = Arc::new(Shared {
         desired: Mutex::new(Desired::new(cfg.interest.iter().copied())),
         work: Notify::new(),
         interest: Notify::new(),
+        moves: Mutex::default(),
+        moved: Notify::new(),
+        migrations: migrations_tx,
         ack,
         state: Mutex::new(SessionState {
             connected: false,
@@ -180,7 +195,7 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
     let (stop, stop_rx) = watch::channel(Stop::No);
     let (done_tx, done) = std::sync::mpsc::channel();
     rt.spawn(driver::run(shared.clone(), cfg, update_tx, stop_rx, done_tx));
-    (Session { shared, stop, done }, update_rx)
+    (Session { shared, migrations, stop, done }, update_rx)
 }
 
 impl Session {
@@ -206,6 +221,39 @@ impl Session {
     pub fn leave(&self, vni: Vni) {
         let interest = lock(&self.shared.desired).leave(vni);
         self.wake(interest);
+    }
+
+    /// Locks nodes for a migration and keeps them locked (the session renews the lease) until it ends. As the
+    /// next three, returns at once and is told until the board has answered, over lost connections too; the
+    /// answer comes by [`Session::migrations`].
+    pub fn begin_migration(&self, begin: BeginMigration) {
+        self.push(Call::Begin(begin, None));
+    }
+
+    /// The VM runs at `at`; `None` = the target, or this host if it claims the nodes.
+    pub fn complete_migration(&self, migration: u64, generation: u64, at: Option<HostName>, cause: &str) {
+        self.push(Call::Complete { migration, generation, at, cause: cause.to_owned() });
+    }
+
+    /// The VM stays at the source.
+    pub fn abort_migration(&self, migration: u64, generation: u64, cause: &str) {
+        self.push(Call::Abort { migration, generation, cause: cause.to_owned() });
+    }
+
+    /// What this host has counted of a migration so far.
+    pub fn report_migration(&self, migration: u64, generation: u64, report: Report) {
+        self.push(Call::Report { migration, generation, report });
+    }
+
+    /// Answers to these, and claims that were deferred. One queue: clones share it.
+    #[must_use]
+    pub fn migrations(&self) -> Receiver<MigrationUpdate> {
+        self.migrations.clone()
+    }
+
+    fn push(&self, call: Call) {
+        lock(&self.shared.moves).push(call);
+        self.shared.moved.notify_one();
     }
 
     /// Every lcore forwards by `revision` now. Never goes back.

@@ -1,7 +1,7 @@
 //! Model to wire. Nothing here can fail.
 
 use super::v1;
-use crate::model::{Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Row, Target};
+use crate::model::{Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Row, Target, Unlocked};
 use std::net::IpAddr;
 use stopover_config::net::{FloodPolicy, Mac, Vni};
 
@@ -102,6 +102,25 @@ impl From<&Change> for v1::Change {
                 Change::NodeGone { vni, mac: m, ips: gone } => {
                     C::NodeGone(v1::NodeGone { vni: vni.get(), mac: mac(*m), ips: ips(gone) })
                 }
+                Change::NodeLocked { vni, mac: m, migration, generation, source, target } => {
+                    C::NodeLocked(v1::NodeLocked {
+                        vni: vni.get(),
+                        mac: mac(*m),
+                        migration: *migration,
+                        generation: *generation,
+                        source: *source,
+                        target: target.unwrap_or(0),
+                    })
+                }
+                Change::NodeUnlocked { vni, mac: m, migration, generation, outcome } => {
+                    C::NodeUnlocked(v1::NodeUnlocked {
+                        vni: vni.get(),
+                        mac: mac(*m),
+                        migration: *migration,
+                        generation: *generation,
+                        completed: *outcome == Unlocked::Completed,
+                    })
+                }
             }),
         }
     }
@@ -168,6 +187,7 @@ impl From<EventKind> for v1::EventKind {
             EventKind::Conflict => Self::Conflict,
             EventKind::TakenOver => Self::TakenOver,
             EventKind::Operator => Self::Operator,
+            EventKind::Migration => Self::Migration,
         }
     }
 }

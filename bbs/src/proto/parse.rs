@@ -4,6 +4,7 @@
 use super::v1;
 use crate::model::{
     Change, Claim, DeclaredBy, Event, EventKind, Host, Id, MAX_IPS, MAX_VTEPS, Network, Node, Row, Target,
+    Unlocked,
 };
 use std::{
     collections::HashSet,
@@ -49,7 +50,7 @@ impl BadField {
         self
     }
 
-    fn indexed(self, list: &str, i: usize) -> Self {
+    pub(super) fn indexed(self, list: &str, i: usize) -> Self {
         self.within(format_args!("{list}[{i}]"))
     }
 }
@@ -154,7 +155,7 @@ pub fn id(field: &str, bytes: &[u8]) -> Checked<Id> {
 }
 
 /// At most [`MAX_ITEMS`] items.
-fn bounded<T>(field: &str, items: Vec<T>) -> Checked<Vec<T>> {
+pub(super) fn bounded<T>(field: &str, items: Vec<T>) -> Checked<Vec<T>> {
     if items.len() > MAX_ITEMS {
         return Err(BadField::new(
             field,
@@ -165,7 +166,8 @@ fn bounded<T>(field: &str, items: Vec<T>) -> Checked<Vec<T>> {
     Ok(items)
 }
 
-fn missing<T>(field: &str, value: Option<T>) -> Checked<T> {
+/// A message that must be there.
+pub fn missing<T>(field: &str, value: Option<T>) -> Checked<T> {
     value.ok_or_else(|| BadField::new(field, "nothing", "this message to be set"))
 }
 
@@ -421,6 +423,21 @@ impl TryFrom<v1::Change> for Change {
                 node: missing("node", p.node)?.try_into()?,
                 gone_ips: ip_list("gone_ips", &p.gone_ips, MAX_IPS)?,
             },
+            C::NodeLocked(l) => Self::NodeLocked {
+                vni: vni("vni", l.vni)?,
+                mac: mac("mac", &l.mac)?,
+                migration: l.migration,
+                generation: l.generation,
+                source: l.source,
+                target: Some(l.target).filter(|id| *id != 0),
+            },
+            C::NodeUnlocked(u) => Self::NodeUnlocked {
+                vni: vni("vni", u.vni)?,
+                mac: mac("mac", &u.mac)?,
+                migration: u.migration,
+                generation: u.generation,
+                outcome: if u.completed { Unlocked::Completed } else { Unlocked::Aborted },
+            },
             C::NodeGone(g) => Self::NodeGone {
                 vni: vni("vni", g.vni)?,
                 mac: mac("mac", &g.mac)?,
@@ -448,6 +465,7 @@ impl TryFrom<v1::Event> for Event {
             Ok(v1::EventKind::Conflict) => EventKind::Conflict,
             Ok(v1::EventKind::TakenOver) => EventKind::TakenOver,
             Ok(v1::EventKind::Operator) => EventKind::Operator,
+            Ok(v1::EventKind::Migration) => EventKind::Migration,
             Ok(v1::EventKind::Unspecified) | Err(_) => {
                 return Err(BadField::new("kind", m.kind, "a known kind of event"));
             }

@@ -112,6 +112,17 @@ impl Cursor {
                     }
                 }));
                 if !full {
+                    // Locks come after their nodes, and go with them.
+                    if puts {
+                        out.extend(view.locks(scope)?.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
+                            vni,
+                            mac,
+                            migration: l.migration,
+                            generation: l.generation,
+                            source: l.source,
+                            target: l.target,
+                        }));
+                    }
                     self.after_part(!puts);
                 }
             }

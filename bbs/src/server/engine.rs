@@ -12,7 +12,10 @@ use crate::{
     store::{Mark, Store, StoreError, View},
 };
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -56,6 +59,8 @@ pub struct Started {
     pub history: Arc<History>,
     /// Events as they happen.
     pub events: broadcast::Sender<Event>,
+    /// Completed migrations that wait for acknowledgements.
+    pub barriers: Arc<AtomicUsize>,
     /// Set when the store has failed and nothing can be changed any more.
     pub failed: watch::Receiver<Option<String>>,
     /// The thread.
@@ -86,7 +91,9 @@ pub fn start(
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (events, _) = broadcast::channel(1024);
     let (failed_tx, failed) = watch::channel(None);
+    let barriers = Arc::new(AtomicUsize::new(board.barriers()));
     let worker = Worker {
+        barriers: barriers.clone(),
         board,
         store,
         history: history.clone(),
@@ -103,7 +110,7 @@ pub fn start(
         jobs.downgrade(),
         (lease / 8).clamp(Duration::from_millis(10), Duration::from_millis(200)),
     ));
-    Ok(Started { engine: Engine { jobs }, history, events, failed, thread })
+    Ok(Started { engine: Engine { jobs }, history, events, barriers, failed, thread })
 }
 
 async fn tick(jobs: mpsc::WeakSender<Job>, every: Duration) {
@@ -176,6 +183,9 @@ pub fn restore(view: &dyn View, settings: Settings) -> Result<Board, StoreError>
             board.restore_node(vni, mac, record);
         }
     }
+    for migration in view.migrations()? {
+        board.restore_migration(migration);
+    }
     for (place, record) in view.keys()? {
         board.restore_key(place, record);
     }
@@ -209,6 +219,7 @@ impl Clock {
 }
 
 struct Worker {
+    barriers: Arc<AtomicUsize>,
     board: Board,
     store: Arc<dyn Store>,
     history: Arc<History>,
@@ -280,11 +291,14 @@ impl Worker {
             })?;
             self.metrics.committed(began.elapsed());
             self.metrics.counted(self.board.counts(), self.board.revision());
+            self.barriers.store(self.board.barriers(), Relaxed);
             self.history.publish(commits);
         }
         for event in events {
             match event.kind {
-                EventKind::HostUp | EventKind::Operator => log::info!("{}", event.text),
+                EventKind::HostUp | EventKind::Operator | EventKind::Migration => {
+                    log::info!("{}", event.text)
+                }
                 _ => log::warn!("{}", event.text),
             }
             // An error only means that nobody listens.

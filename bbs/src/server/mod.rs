@@ -6,6 +6,7 @@
 //! | `identity` | who calls, and for whom it may speak |
 //! | `rpc` | the service: messages in, checked, to the engine, answers out |
 //! | `load`, `lists`, `watch` | its streaming calls |
+//! | `migrations` | calls about migrations, and their barrier |
 //! | `engine` | the one thread that changes the board; group commit |
 //! | `history`, `cursor`, `follower` | what a watcher is sent, and in which order |
 //! | `watchers`, `metrics` | what the operator sees of it |
@@ -19,6 +20,7 @@ mod listen;
 mod lists;
 mod load;
 mod metrics;
+mod migrations;
 mod refuse;
 mod rpc;
 mod watch;
@@ -109,6 +111,13 @@ impl Server {
         let watchers = Arc::new(Watchers::default());
         let started = engine::start(store.clone(), config.lease, config.history, metrics.clone())?;
         let (stop, stopping) = signal::channel(false);
+        tokio::spawn(migrations::barrier(
+            started.engine.clone(),
+            watchers.clone(),
+            started.barriers.clone(),
+            started.history.subscribe(),
+            stopping.clone(),
+        ));
         let service = rpc::Rpc {
             engine: started.engine,
             history: started.history,

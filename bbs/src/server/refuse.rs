@@ -21,7 +21,7 @@ impl From<Refusal> for Status {
             Refusal::Conflict(_) | Refusal::Rows { .. } => Code::AlreadyExists,
             Refusal::NotFound(_) => Code::NotFound,
             Refusal::Unregistered(_) | Refusal::InUse(_) => Code::FailedPrecondition,
-            Refusal::Fenced(_) => Code::Aborted,
+            Refusal::Fenced(_) | Refusal::Stale(_) => Code::Aborted,
             Refusal::KeyReused => Code::InvalidArgument,
         };
         status(code, refusal.word(), &refusal.to_string())

@@ -53,7 +53,7 @@ impl Fingerprint {
         Self(bytes.iter().fold(self.0, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
     }
 
-    fn of(message: &impl Message) -> u64 {
+    pub fn of(message: &impl Message) -> u64 {
         Self::START.add(&message.encode_to_vec()).0
     }
 }
@@ -62,12 +62,12 @@ fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn unexpected(outcome: &Outcome) -> Status {
+pub(super) fn unexpected(outcome: &Outcome) -> Status {
     Status::internal(format!("unexpected outcome {outcome:?}"))
 }
 
 impl Rpc {
-    async fn apply(&self, key: Option<Key>, command: Command) -> Result<Outcome, Status> {
+    pub(super) async fn apply(&self, key: Option<Key>, command: Command) -> Result<Outcome, Status> {
         Ok(self.engine.apply(key, command).await??)
     }
 
@@ -98,7 +98,7 @@ impl Rpc {
         Ok((speaker, session))
     }
 
-    fn speaker_with_key<M: Message>(
+    pub(super) fn speaker_with_key<M: Message>(
         &self,
         extensions: &tonic::Extensions,
         speaker: Option<v1::Speaker>,
@@ -117,6 +117,7 @@ impl v1::board_server::Board for Rpc {
     type ListNetworksStream = Answers<v1::ListNetworksResponse>;
     type ListMembersStream = Answers<v1::ListMembersResponse>;
     type ListNodesStream = Answers<v1::ListNodesResponse>;
+    type ListMigrationsStream = Answers<v1::ListMigrationsResponse>;
     type EventsStream = Answers<v1::EventsResponse>;
     type WatchStream = Answers<v1::WatchResponse>;
 
@@ -182,11 +183,16 @@ impl v1::board_server::Board for Rpc {
         let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
         let claims = self.checked(parse::claims(m.claims))?;
         match self.apply(Some(key), Command::Claim { session, claims }).await? {
-            Outcome::Claimed { revision, judged, refused } => {
+            Outcome::Claimed { revision, judged, refused, deferred } => {
                 let mut results = vec![v1::ClaimResult::default(); judged as usize];
                 for (i, why) in refused {
                     if let Some(result) = results.get_mut(i as usize) {
                         result.refused = why;
+                    }
+                }
+                for (i, migration) in deferred {
+                    if let Some(result) = results.get_mut(i as usize) {
+                        result.deferred = migration;
                     }
                 }
                 Ok(Response::new(v1::ClaimResponse { revision, results }))
@@ -298,6 +304,41 @@ impl v1::board_server::Board for Rpc {
     ) -> Result<Response<Self::ListNodesStream>, Status> {
         let filter = self.checked(lists::NodeFilter::try_from(request.into_inner()))?;
         Ok(Response::new(lists::nodes(self.store.clone(), filter)))
+    }
+
+    async fn begin_migration(
+        &self,
+        request: Request<v1::BeginMigrationRequest>,
+    ) -> Result<Response<v1::MigrationResponse>, Status> {
+        self.begin(request).await
+    }
+
+    async fn complete_migration(
+        &self,
+        request: Request<v1::CompleteMigrationRequest>,
+    ) -> Result<Response<v1::MigrationResponse>, Status> {
+        self.complete(request).await
+    }
+
+    async fn abort_migration(
+        &self,
+        request: Request<v1::AbortMigrationRequest>,
+    ) -> Result<Response<v1::MigrationResponse>, Status> {
+        self.abort(request).await
+    }
+
+    async fn report_migration(
+        &self,
+        request: Request<v1::ReportMigrationRequest>,
+    ) -> Result<Response<v1::MigrationResponse>, Status> {
+        self.report(request).await
+    }
+
+    async fn list_migrations(
+        &self,
+        request: Request<v1::ListMigrationsRequest>,
+    ) -> Result<Response<Self::ListMigrationsStream>, Status> {
+        Ok(Response::new(self.list_all(request.into_inner()).await?))
     }
 
     async fn list_watchers(

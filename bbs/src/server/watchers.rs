@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
 /// One open watch. Its own task writes, lists read.
 #[derive(Debug)]
 pub struct Watcher {
@@ -44,6 +46,7 @@ const NAMES: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct Watchers {
     inner: Mutex<Inner>,
+    acks: Notify,
 }
 
 /// Takes the watch off the list when it ends.
@@ -92,6 +95,13 @@ impl Watchers {
         }
         // Not the maximum: after a restart an appliance begins again.
         inner.acked.insert(watcher.name.clone(), revision);
+        drop(inner);
+        self.acks.notify_one();
+    }
+
+    /// Resolves when something has been acknowledged since the last time; for one listener.
+    pub async fn acknowledged(&self) {
+        self.acks.notified().await;
     }
 
     /// All open watches.

@@ -6,7 +6,7 @@ use crate::{
         Outcome,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord},
     },
-    model::{DeclaredBy, Event, Id, Network},
+    model::{DeclaredBy, Event, Id, Lock, Migration, MigrationState, Network},
     proto::{emit, parse, v1},
 };
 use prost::Message;
@@ -140,6 +140,36 @@ pub(super) fn read_event(bytes: &[u8]) -> Read<Event> {
     v1::Event::decode(bytes).map_err(|_| bad())?.try_into().map_err(|_: parse::BadField| bad())
 }
 
+pub(super) fn migration(migration: &Migration) -> Vec<u8> {
+    v1::Migration::from(migration).encode_to_vec()
+}
+
+pub(super) fn read_migration(bytes: &[u8]) -> Read<Migration> {
+    let bad = || Unreadable("migration");
+    v1::Migration::decode(bytes).map_err(|_| bad())?.try_into().map_err(|_: parse::BadField| bad())
+}
+
+/// migration, 8 bytes · generation, 8 · source, 4 · target, 4, 0 = none
+pub(super) fn lock(lock: &Lock) -> [u8; 24] {
+    let mut out = [0; 24];
+    out[..8].copy_from_slice(&lock.migration.to_be_bytes());
+    out[8..16].copy_from_slice(&lock.generation.to_be_bytes());
+    out[16..20].copy_from_slice(&lock.source.to_be_bytes());
+    out[20..].copy_from_slice(&lock.target.unwrap_or(0).to_be_bytes());
+    out
+}
+
+pub(super) fn read_lock(bytes: &[u8]) -> Read<Lock> {
+    let bytes: &[u8; 24] = bytes.try_into().map_err(|_| Unreadable("lock"))?;
+    let number = |from: usize, to: usize| bytes[from..to].iter().fold(0, |n, b| n << 8 | u64::from(*b));
+    Ok(Lock {
+        migration: number(0, 8),
+        generation: number(8, 16),
+        source: number(16, 20) as u32,
+        target: Some(number(20, 24) as u32).filter(|id| *id != 0),
+    })
+}
+
 /// An [`Outcome`] with its key.
 #[derive(Clone, PartialEq, prost::Message)]
 struct StoredKey {
@@ -147,34 +177,48 @@ struct StoredKey {
     id: Vec<u8>,
     #[prost(fixed64, tag = "2")]
     fingerprint: u64,
-    /// 1 done, 2 claimed, 3 synced, 4 registered.
+    /// 1 done, 2 claimed, 3 synced, 4 registered, 5 migration.
     #[prost(uint32, tag = "3")]
     kind: u32,
     #[prost(uint64, tag = "4")]
     revision: u64,
-    /// Claims judged, nodes deleted, or the session.
+    /// Claims judged, nodes deleted, the session, or the migration.
     #[prost(uint64, tag = "5")]
     number: u64,
-    /// Positions refused, or the host's id.
+    /// Positions refused, the host's id, or the migration's state.
     #[prost(uint32, repeated, tag = "6")]
     positions: Vec<u32>,
     #[prost(string, repeated, tag = "7")]
     reasons: Vec<String>,
+    #[prost(uint32, repeated, tag = "8")]
+    deferred: Vec<u32>,
+    /// By which each was deferred; or the migration's generation.
+    #[prost(uint64, repeated, tag = "9")]
+    migrations: Vec<u64>,
 }
 
 pub(super) fn key(record: &KeyRecord) -> Vec<u8> {
     let KeyRecord { id, fingerprint, outcome } = record;
-    let (kind, revision, number, positions, reasons) = match outcome.clone() {
-        Outcome::Done { revision } => (1, revision, 0, vec![], vec![]),
-        Outcome::Claimed { revision, judged, refused } => {
-            let (positions, reasons) = refused.into_iter().unzip();
-            (2, revision, judged.into(), positions, reasons)
+    let mut stored = StoredKey { id: id.0.to_vec(), fingerprint: *fingerprint, ..StoredKey::default() };
+    let (kind, revision, number) = match outcome.clone() {
+        Outcome::Done { revision } => (1, revision, 0),
+        Outcome::Claimed { revision, judged, refused, deferred } => {
+            (stored.positions, stored.reasons) = refused.into_iter().unzip();
+            (stored.deferred, stored.migrations) = deferred.into_iter().unzip();
+            (2, revision, judged.into())
         }
-        Outcome::Synced { revision, nodes_deleted } => (3, revision, nodes_deleted, vec![], vec![]),
-        Outcome::Registered { host_id, session, revision } => (4, revision, session, vec![host_id], vec![]),
+        Outcome::Synced { revision, nodes_deleted } => (3, revision, nodes_deleted),
+        Outcome::Registered { host_id, session, revision } => {
+            stored.positions = vec![host_id];
+            (4, revision, session)
+        }
+        Outcome::Migration { id, generation, state, revision } => {
+            stored.positions = vec![v1::MigrationState::from(state) as u32];
+            stored.migrations = vec![generation];
+            (5, revision, id)
+        }
     };
-    let id = id.0.to_vec();
-    StoredKey { id, fingerprint: *fingerprint, kind, revision, number, positions, reasons }.encode_to_vec()
+    StoredKey { kind, revision, number, ..stored }.encode_to_vec()
 }
 
 pub(super) fn read_key(bytes: &[u8]) -> Read<KeyRecord> {
@@ -187,11 +231,23 @@ pub(super) fn read_key(bytes: &[u8]) -> Read<KeyRecord> {
             revision,
             judged: u32::try_from(k.number).map_err(|_| bad())?,
             refused: k.positions.into_iter().zip(k.reasons).collect(),
+            deferred: k.deferred.into_iter().zip(k.migrations).collect(),
         },
         3 => Outcome::Synced { revision, nodes_deleted: k.number },
         4 => Outcome::Registered {
             host_id: *k.positions.first().ok_or_else(bad)?,
             session: k.number,
+            revision,
+        },
+        5 => Outcome::Migration {
+            id: k.number,
+            generation: *k.migrations.first().ok_or_else(bad)?,
+            state: match k.positions.first() {
+                Some(1) => MigrationState::Locked,
+                Some(2) => MigrationState::Completed,
+                Some(3) => MigrationState::Aborted,
+                _ => return Err(bad()),
+            },
             revision,
         },
         _ => return Err(bad()),
@@ -222,6 +278,7 @@ mod tests {
         #[test]
         fn garbage_is_an_error_and_no_panic(bytes in vec(any::<u8>(), 0..64)) {
             let _ = (read_node(&bytes), read_node_key(&bytes), read_host(&bytes), read_network(&bytes));
+            let _ = (read_lock(&bytes), read_migration(&bytes));
             let _ = (read_member(&bytes), read_member_key(&bytes), read_event(&bytes), read_key(&bytes));
         }
 
@@ -232,10 +289,17 @@ mod tests {
         }
 
         #[test]
+        fn locks_come_back(migration: u64, generation: u64, source: u32, target in 1..u32::MAX, known: bool) {
+            let record = Lock { migration, generation, source, target: known.then_some(target) };
+            prop_assert_eq!(read_lock(&lock(&record)).unwrap(), record);
+        }
+
+        #[test]
         fn keys_come_back(id: [u8; 16], fingerprint: u64, a: u64, b: u32, refused in vec((any::<u32>(), ".*"), 0..4)) {
             for outcome in [
                 Outcome::Done { revision: a },
-                Outcome::Claimed { revision: a, judged: b, refused: refused.clone() },
+                Outcome::Claimed { revision: a, judged: b, refused: refused.clone(), deferred: vec![(b, a)] },
+                Outcome::Migration { id: a, generation: 9, state: MigrationState::Completed, revision: 7 },
                 Outcome::Synced { revision: a, nodes_deleted: b.into() },
                 Outcome::Registered { host_id: b, session: a, revision: 7 },
             ] {

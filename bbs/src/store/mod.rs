@@ -12,7 +12,7 @@ pub use redb::Redb;
 
 use crate::{
     board::record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
-    model::{Event, Id, Network},
+    model::{Event, Id, Lock, Migration, Network},
 };
 use std::fmt;
 use stopover_config::net::{Mac, Vni};
@@ -98,6 +98,12 @@ pub trait View: Send {
     fn node(&self, vni: Vni, mac: Mac) -> Result<Option<NodeRecord>, StoreError>;
     /// All remembered keys, by place.
     fn keys(&self) -> Result<Vec<(u64, KeyRecord)>, StoreError>;
+    /// All migrations, by id.
+    fn migrations(&self) -> Result<Vec<Migration>, StoreError>;
+    /// One migration.
+    fn migration(&self, id: u64) -> Result<Option<Migration>, StoreError>;
+    /// Locks of one network, or all.
+    fn locks(&self, vni: Option<Vni>) -> Result<Vec<(Vni, Mac, Lock)>, StoreError>;
     /// All events after `number`.
     fn events(&self, after: u64) -> Result<Vec<Event>, StoreError>;
 }

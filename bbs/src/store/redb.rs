@@ -4,7 +4,7 @@
 use super::{Mark, Store, StoreError, View, codec};
 use crate::{
     board::record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
-    model::{Event, Id, Network},
+    model::{Event, Id, Lock, Migration, Network},
 };
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
@@ -22,6 +22,8 @@ const MEMBERS: Def = Def::new("members");
 const NODES: Def = Def::new("nodes");
 const KEYS: Def = Def::new("keys");
 const EVENTS: Def = Def::new("events");
+const MIGRATIONS: Def = Def::new("migrations");
+const LOCKS: Def = Def::new("locks");
 
 /// Raised when the records change in a way that older programs misread.
 const FORMAT: u32 = 1;
@@ -63,7 +65,7 @@ impl Redb {
     fn with(db: Database) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
-        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS] {
+        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS] {
             tx.open_table(table).map_err(failed(doing))?;
         }
         let board_id = {
@@ -147,6 +149,7 @@ impl Store for Redb {
             put_number(&mut meta, "next_host", mark.next_host.into())?;
             let (mut hosts, mut networks, mut members) = (open(HOSTS)?, open(NETWORKS)?, open(MEMBERS)?);
             let (mut keys, mut events) = (open(KEYS)?, open(EVENTS)?);
+            let (mut migrations, mut locks) = (open(MIGRATIONS)?, open(LOCKS)?);
             let mut nodes_in_order = Vec::new();
             for write in writes {
                 match write {
@@ -165,6 +168,18 @@ impl Store for Redb {
                     Write::Node(vni, mac, r) => nodes_in_order.push((vni, mac, r)),
                     Write::Key(place, r) => {
                         put(&mut keys, &place.to_be_bytes(), r.map(|r| codec::key(&r)).as_deref())?;
+                    }
+                    Write::Migration(id, m) => {
+                        let value = m.map(|m| codec::migration(&m));
+                        put(&mut migrations, &id.to_be_bytes(), value.as_deref())?;
+                    }
+                    Write::Lock(vni, mac, l) => {
+                        let value = l.map(|l| codec::lock(&l));
+                        put(
+                            &mut locks,
+                            &codec::node_key(vni, mac),
+                            value.as_ref().map(<[u8; 24]>::as_slice),
+                        )?;
                     }
                     Write::Event(n, e) => {
                         put(&mut events, &n.to_be_bytes(), e.map(|e| codec::event(&e)).as_deref())?;
@@ -325,6 +340,22 @@ impl View for RedbView {
         self.list(KEYS, ALL, usize::MAX, |k, v| {
             let place = k.try_into().map_err(|_| codec::Unreadable("key"))?;
             Ok((u64::from_be_bytes(place), codec::read_key(v)?))
+        })
+    }
+
+    fn migrations(&self) -> Result<Vec<Migration>, StoreError> {
+        self.list(MIGRATIONS, ALL, usize::MAX, |_, v| codec::read_migration(v))
+    }
+
+    fn migration(&self, id: u64) -> Result<Option<Migration>, StoreError> {
+        self.one(MIGRATIONS, &id.to_be_bytes(), codec::read_migration)
+    }
+
+    fn locks(&self, vni: Option<Vni>) -> Result<Vec<(Vni, Mac, Lock)>, StoreError> {
+        let keys = vni.map(network_keys);
+        self.list(LOCKS, bounds(&keys, None), usize::MAX, |k, v| {
+            let (vni, mac) = codec::read_node_key(k)?;
+            Ok((vni, mac, codec::read_lock(v)?))
         })
     }
 

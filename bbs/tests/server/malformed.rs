@@ -148,7 +148,7 @@ impl codec::Decoder for Raw {
     }
 }
 
-const CALLS: [&str; 10] = [
+const CALLS: [&str; 14] = [
     "Register",
     "Heartbeat",
     "Deregister",
@@ -159,6 +159,10 @@ const CALLS: [&str; 10] = [
     "SyncClaims",
     "Declare",
     "Delete",
+    "BeginMigration",
+    "CompleteMigration",
+    "AbortMigration",
+    "ReportMigration",
 ];
 
 /// Random bytes, and good messages with some bytes changed, to every call. What is understood may be done (a

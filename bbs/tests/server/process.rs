@@ -11,7 +11,14 @@ use stopover_config::bulk::{HostRow, NodeRow};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stopover-bbs");
 
-struct Running(Child);
+pub(super) struct Running(Child);
+
+impl Running {
+    pub(super) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -21,7 +28,7 @@ impl Drop for Running {
     }
 }
 
-fn run(dir: &Path) -> Running {
+pub(super) fn run(dir: &Path) -> Running {
     let child = Command::new(PROGRAM)
         .args(["--listen", &socket(dir).to_string(), "--store"])
         .arg(dir.join("board.redb"))

@@ -9,8 +9,8 @@ use std::{
     sync::Arc,
 };
 use stopover_bbs::{
-    board::{Applied, Board, Command, Key, Now, Outcome, Session, Settings},
-    model::{Change, Claim, Host, Id, Network, Node, Row, Target},
+    board::{Applied, Board, Command, Key, Now, Outcome, Party, Session, Settings, Ticket},
+    model::{Change, Claim, Host, Id, Lock, MigrationState, Network, Node, Report, Row, Target},
     proto::parse::Registration,
     server::{History, restore},
     store::{Mark, Redb, Store, View},
@@ -43,6 +43,7 @@ pub struct Replica {
     pub networks: BTreeMap<Vni, Network>,
     pub members: BTreeMap<(Vni, u32), bool>,
     pub nodes: BTreeMap<(Vni, Mac), Node>,
+    pub locks: BTreeMap<(Vni, Mac), Lock>,
 }
 
 impl Replica {
@@ -80,8 +81,20 @@ impl Replica {
                 assert_eq!(gone, had.difference(&has).copied().collect(), "wrong gone_ips");
             }
             Change::NodeGone { vni, mac, ips } => {
+                self.locks.remove(&(vni, mac));
                 let old = self.nodes.remove(&(vni, mac)).expect("unknown node gone");
                 assert_eq!(old.ips, ips, "gone with other addresses than it had");
+            }
+            Change::NodeLocked { vni, mac, migration, generation, source, target } => {
+                assert!(self.nodes.contains_key(&(vni, mac)), "lock on no node");
+                assert!(
+                    self.hosts.contains_key(&source) && target.is_none_or(|t| self.hosts.contains_key(&t))
+                );
+                self.locks.insert((vni, mac), Lock { migration, generation, source, target });
+            }
+            Change::NodeUnlocked { vni, mac, migration, generation, .. } => {
+                let lock = self.locks.remove(&(vni, mac)).expect("unknown lock ended");
+                assert_eq!((lock.migration, lock.generation), (migration, generation));
             }
         }
     }
@@ -92,6 +105,7 @@ impl Replica {
         all.networks.retain(|vni, _| vnis.contains(vni));
         all.members.retain(|(vni, _), _| vnis.contains(vni));
         all.nodes.retain(|(vni, _), _| vnis.contains(vni));
+        all.locks.retain(|(vni, _), _| vnis.contains(vni));
         all
     }
 
@@ -112,6 +126,7 @@ impl Replica {
                 .into_iter()
                 .map(|(vni, mac, r)| ((vni, mac), r.to_node(vni, mac)))
                 .collect(),
+            locks: view.locks(None).unwrap().into_iter().map(|(v, m, l)| ((v, m), l)).collect(),
         }
     }
 
@@ -124,6 +139,10 @@ impl Replica {
                 let other = held.insert((node.vni, *ip), node.mac);
                 assert_eq!(other, None, "{ip} of VNI {} is held twice", node.vni);
             }
+        }
+        for (key, lock) in &self.locks {
+            // Where it is until it is unlocked, and so at exactly one host.
+            assert_eq!(self.nodes[key].host_id, lock.source, "a locked node has moved");
         }
         let mut vteps = BTreeSet::new();
         for host in self.hosts.values() {
@@ -173,6 +192,7 @@ impl Rig {
         self.board = restore(&*self.store.view().unwrap(), settings).unwrap();
         self.history = Arc::new(History::new(self.board.revision(), self.keep));
         self.now = Now::default();
+        self.sessions.clear();
     }
 
     /// Applies, commits and publishes; checks what holds of every command.
@@ -203,7 +223,34 @@ impl Rig {
         assert_eq!(counts.nodes, state.nodes.len() as u64);
         assert_eq!(counts.members, state.members.len() as u64);
         assert_eq!(counts.hosts, state.hosts.len() as u64);
+        self.check_migrations(&state);
         applied
+    }
+
+    /// Every lock has a living migration and lease, and the other way round; what ended stays as it ended.
+    fn check_migrations(&self, state: &Replica) {
+        let mut locks = BTreeMap::new();
+        let mut last = 0;
+        for m in self.store.view().unwrap().migrations().unwrap() {
+            assert!(m.generation > last, "generations grow with migrations");
+            last = m.generation;
+            let up = |id: u32| state.hosts.get(&id).is_some_and(|h| h.up);
+            if m.state == MigrationState::Locked {
+                let until = self.board.lock_until(m.id).expect("a lock without a lease");
+                assert!(until > self.now.lease_ms, "a lock outlives its lease");
+                assert!(m.owner.as_ref().is_none_or(|o| up(o.id)), "a lock outlives its owner");
+                let lock = Lock {
+                    migration: m.id,
+                    generation: m.generation,
+                    source: m.source.id,
+                    target: m.target.as_ref().map(|t| t.id),
+                };
+                locks.extend(m.nodes.iter().map(|n| ((n.vni, n.mac), lock)));
+                let stuck = !up(m.source.id) && m.deferred.iter().any(|d| up(d.host.id));
+                assert!(!stuck, "the source is down, the target claims, and nothing is done: {m:?}");
+            }
+        }
+        assert_eq!(state.locks, locks, "locks and migrations agree");
     }
 
     pub fn state(&self) -> &Replica {
@@ -212,6 +259,15 @@ impl Rig {
 
     /// Makes a step into a command, with the session numbers of this moment.
     pub fn step(&mut self, step: &Step) -> Option<Applied> {
+        let ticket = |m: u8| {
+            let all = self.store.view().unwrap().migrations().unwrap();
+            let known = all.iter().rev().nth(usize::from(m) / 2);
+            // Every other one is late by a generation.
+            known.map_or(Ticket { migration: 1, generation: 1 }, |k| Ticket {
+                migration: k.id,
+                generation: k.generation - u64::from(m % 2),
+            })
+        };
         let session =
             |h: u8| Session { host: host_name(h), number: self.sessions.get(&h).copied().unwrap_or(7) };
         let command = match step.clone() {
@@ -244,6 +300,35 @@ impl Rig {
             }
             Step::Leave(h, v) => Command::Leave { session: session(h), networks: vec![vni(v)] },
             Step::Sync(h) => Command::SyncClaims(session(h)),
+            Step::Begin(by, nodes, source, target, lease_ms) => {
+                let nodes: BTreeSet<_> = nodes.iter().map(|(v, m)| (vni(*v), mac(*m))).collect();
+                Command::BeginMigration {
+                    by: by.map_or(Party::Operator, |h| Party::Host(session(h))),
+                    nodes: nodes.into_iter().collect(),
+                    source: host_name(source),
+                    target: target.map(host_name),
+                    cause: "test".into(),
+                    lease_ms,
+                    renew: None,
+                }
+            }
+            Step::Complete(by, m, at) => Command::CompleteMigration {
+                by: by.map_or(Party::Operator, |h| Party::Host(session(h))),
+                ticket: ticket(m),
+                at: at.map(host_name),
+                cause: "test".into(),
+            },
+            Step::Abort(by, m) => Command::AbortMigration {
+                by: by.map_or(Party::Operator, |h| Party::Host(session(h))),
+                ticket: ticket(m),
+                cause: "test".into(),
+            },
+            Step::Report(h, m) => Command::ReportMigration {
+                session: session(h),
+                ticket: ticket(m),
+                report: Report { held: 7, ..Report::default() },
+            },
+            Step::Acked(h) => Command::Acked(vec![(host_name(h), self.board.revision())]),
             Step::Declare(row) => Command::Declare(make_row(&row)),
             Step::Load(rows) => {
                 Command::Load(rows.iter().enumerate().map(|(i, r)| (i as u64 + 1, make_row(r))).collect())
@@ -256,6 +341,9 @@ impl Rig {
         let applied = self.apply(None, command);
         if let (Step::Register(h, _), Ok(Outcome::Registered { session, .. })) = (step, &applied.result) {
             self.sessions.insert(*h, *session);
+        }
+        if let (Step::Deregister(h, _), Ok(_)) = (step, &applied.result) {
+            self.sessions.remove(h);
         }
         Some(applied)
     }
@@ -318,6 +406,12 @@ pub enum Step {
     DeleteNetwork(u32),
     DeleteNode(u32, u8),
     DeleteMember(u32, u8),
+    Begin(Option<u8>, Vec<(u32, u8)>, u8, Option<u8>, u64),
+    /// The migration, counted from the last; odd ones name an older generation.
+    Complete(Option<u8>, u8, Option<u8>),
+    Abort(Option<u8>, u8),
+    Report(u8, u8),
+    Acked(u8),
 }
 
 #[derive(Debug, Clone)]
@@ -361,6 +455,19 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (h.clone(), any::<bool>()).prop_map(|(h, c)| Step::DeleteHost(h, c)),
         1 => v.clone().prop_map(Step::DeleteNetwork),
         2 => (v.clone(), m).prop_map(|(v, m)| Step::DeleteNode(v, m)),
-        1 => (v, h).prop_map(|(v, h)| Step::DeleteMember(v, h)),
+        1 => (v.clone(), h.clone()).prop_map(|(v, h)| Step::DeleteMember(v, h)),
+        10 => (
+            prop::option::of(h.clone()),
+            prop::collection::vec((v, 0..5u8), 1..3),
+            h.clone(),
+            prop::option::of(h.clone()),
+            prop_oneof![100..700u64, Just(5000)],
+        )
+            .prop_map(|(by, nodes, source, target, lease)| Step::Begin(by, nodes, source, target, lease)),
+        4 => (prop::option::of(h.clone()), 0..6u8, prop::option::of(h.clone()))
+            .prop_map(|(by, m, at)| Step::Complete(by, m, at)),
+        2 => (prop::option::of(h.clone()), 0..6u8).prop_map(|(by, m)| Step::Abort(by, m)),
+        1 => (h.clone(), 0..6u8).prop_map(|(h, m)| Step::Report(h, m)),
+        1 => h.prop_map(Step::Acked),
     ]
 }

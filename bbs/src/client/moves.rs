@@ -1,0 +1,199 @@
+//! Migrations an appliance begins, ends and reports, and how much of it has been told. Pure, as `desired`; each
+//! request keeps its idempotency key until the board has answered it.
+
+use super::operator::{BeginMigration, MigrationTicket};
+use crate::model::{Id, Report};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+use stopover_config::net::{HostName, Mac, Vni};
+
+/// What the board says of migrations and deferred claims, in the order of its answers. What becomes of nodes is
+/// in the watch, by `NodeLocked`, `NodePut` and `NodeUnlocked`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MigrationUpdate {
+    /// A claim waits for the end of a migration. Said once for each migration.
+    Deferred {
+        /// Network.
+        vni: Vni,
+        /// Node.
+        mac: Mac,
+        /// For which.
+        migration: u64,
+    },
+    /// The nodes are locked; the session renews the lease until the migration ends.
+    Begun {
+        /// As asked for.
+        nodes: Vec<(Vni, Mac)>,
+        /// By which to end it.
+        ticket: MigrationTicket,
+    },
+    /// It has ended so.
+    Ended {
+        /// With the state it ended in.
+        ticket: MigrationTicket,
+    },
+    /// The board refuses; it is not tried again.
+    Refused {
+        /// `begin`, `complete`, `abort` or `report`.
+        call: &'static str,
+        /// Which, where one was named.
+        migration: Option<u64>,
+        /// One sentence.
+        why: String,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Call {
+    /// With the migration to renew, if it has begun.
+    Begin(BeginMigration, Option<u64>),
+    Complete {
+        migration: u64,
+        generation: u64,
+        at: Option<HostName>,
+        cause: String,
+    },
+    Abort {
+        migration: u64,
+        generation: u64,
+        cause: String,
+    },
+    Report {
+        migration: u64,
+        generation: u64,
+        report: Report,
+    },
+}
+
+impl Call {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Begin(..) => "begin",
+            Self::Complete { .. } => "complete",
+            Self::Abort { .. } => "abort",
+            Self::Report { .. } => "report",
+        }
+    }
+
+    pub fn migration(&self) -> Option<u64> {
+        match self {
+            Self::Begin(_, renews) => *renews,
+            Self::Complete { migration, .. }
+            | Self::Abort { migration, .. }
+            | Self::Report { migration, .. } => Some(*migration),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    calls: VecDeque<(Id, Call)>,
+    /// Locks to keep alive, by migration, and when to renew each.
+    kept: BTreeMap<u64, (Instant, BeginMigration)>,
+}
+
+impl Moves {
+    /// A later report replaces one of the same migration that has not been told yet.
+    pub fn push(&mut self, call: Call) {
+        if let Call::Complete { migration, .. } | Call::Abort { migration, .. } = &call {
+            self.kept.remove(migration);
+        }
+        if let Call::Report { migration: new, .. } = &call {
+            self.calls.retain(|(_, c)| !matches!(c, Call::Report { migration, .. } if migration == new));
+        }
+        self.calls.push_back((Id::random(), call));
+    }
+
+    /// The next call, which stays the next until it is answered.
+    pub fn next(&mut self, now: Instant) -> Option<(Id, Call)> {
+        for (id, (due, begin)) in &mut self.kept {
+            if *due <= now {
+                *due = now + pace(begin);
+                self.calls.push_back((Id::random(), Call::Begin(begin.clone(), Some(*id))));
+            }
+        }
+        self.calls.front().cloned()
+    }
+
+    /// When there will be something to do without anyone asking.
+    pub fn due(&self) -> Option<Instant> {
+        self.kept.values().map(|(due, _)| *due).min()
+    }
+
+    /// The board answered. What the consumer should hear of it.
+    pub fn answered(
+        &mut self,
+        key: Id,
+        now: Instant,
+        answer: Result<MigrationTicket, String>,
+    ) -> Option<MigrationUpdate> {
+        let place = self.calls.iter().position(|(id, _)| *id == key)?;
+        let (_, call) = self.calls.remove(place)?;
+        match (answer, call) {
+            (Ok(ticket), Call::Begin(begin, renews)) => {
+                let nodes = begin.nodes.clone();
+                // One that was ended meanwhile is not to be renewed.
+                let ends = |c: &Call| !matches!(c, Call::Begin(..) | Call::Report { .. });
+                if !self.calls.iter().any(|(_, c)| ends(c) && c.migration() == Some(ticket.migration)) {
+                    self.kept.insert(ticket.migration, (now + pace(&begin), begin));
+                }
+                renews.is_none().then_some(MigrationUpdate::Begun { nodes, ticket })
+            }
+            (Ok(_), Call::Report { .. }) => None,
+            (Ok(ticket), _) => Some(MigrationUpdate::Ended { ticket }),
+            (Err(why), call) => {
+                let migration = call.migration();
+                if let Call::Begin(_, Some(id)) = &call {
+                    // It has ended by another's hand; the watch has said so.
+                    self.kept.remove(id);
+                    return None;
+                }
+                Some(MigrationUpdate::Refused { call: call.word(), migration, why })
+            }
+        }
+    }
+}
+
+fn pace(begin: &BeginMigration) -> Duration {
+    Duration::from_millis(begin.lease_ms / 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_renewed_until_it_is_ended_and_a_key_lives_until_its_answer() {
+        let now = Instant::now();
+        let mut moves = Moves::default();
+        let begin = BeginMigration {
+            nodes: vec![(Vni::new(1).unwrap(), Mac::new([2, 0, 0, 0, 0, 1]))],
+            source: HostName::new("gw-a").unwrap(),
+            target: None,
+            cause: "test".into(),
+            lease_ms: 3000,
+        };
+        moves.push(Call::Begin(begin, None));
+        let (key, _) = moves.next(now).unwrap();
+        assert_eq!(moves.next(now).unwrap().0, key, "repeated with its key");
+        let ticket = MigrationTicket {
+            migration: 4,
+            generation: 9,
+            state: crate::model::MigrationState::Locked,
+            revision: 9,
+        };
+        assert!(matches!(moves.answered(key, now, Ok(ticket)), Some(MigrationUpdate::Begun { .. })));
+        assert!(moves.next(now).is_none());
+        let later = now + Duration::from_secs(1);
+        let (renewal, call) = moves.next(later).unwrap();
+        assert!(renewal != key && call.migration() == Some(4));
+        moves.push(Call::Abort { migration: 4, generation: 9, cause: "test".into() });
+        assert_eq!(moves.answered(renewal, later, Ok(ticket)), None);
+        assert_eq!(moves.due(), None, "not renewed after its end");
+        let (key, _) = moves.next(later).unwrap();
+        let refused = moves.answered(key, later, Err("no".into()));
+        assert!(matches!(refused, Some(MigrationUpdate::Refused { call: "abort", migration: Some(4), .. })));
+    }
+}

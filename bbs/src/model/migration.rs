@@ -1,0 +1,165 @@
+//! The vocabulary of migrations: a lock on nodes, who asked for it, what came of it, and what the appliances
+//! report. Values only.
+
+use super::Claim;
+use serde::Serialize;
+use stopover_config::net::{HostName, Mac, Vni};
+
+/// Most nodes of one migration: the VIFs of one VM.
+pub const MAX_MOVING: usize = 64;
+/// Bounds of a lock's lease, in milliseconds.
+pub const LEASE_MS: (u64, u64) = (100, 3_600_000);
+/// Longest cause, in bytes.
+pub const MAX_CAUSE: usize = 64;
+/// Most causes kept of one migration.
+pub const MAX_CAUSES: usize = 8;
+/// Most deferred claims, and most reports, kept of one migration.
+pub const MAX_DEFERRED: usize = 256;
+/// Most hosts that report on one migration.
+pub const MAX_REPORTS: usize = 64;
+
+/// A host as it was when the migration met it; it may have been deleted since.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct HostRef {
+    /// Given by the board.
+    pub id: u32,
+    /// Its name.
+    pub name: HostName,
+}
+
+/// A node on the move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Moving {
+    /// Network.
+    pub vni: Vni,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The source has withdrawn it while it was locked.
+    pub let_go: bool,
+}
+
+/// A claim that waits for the migration's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deferred {
+    /// Who claims.
+    pub host: HostRef,
+    /// What is claimed.
+    #[serde(flatten)]
+    pub claim: Claim,
+}
+
+/// Where a migration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationState {
+    /// Its nodes are locked.
+    Locked,
+    /// They are at the target.
+    Completed,
+    /// They are at the source, or nowhere if the source has let go of them.
+    Aborted,
+}
+
+/// What one appliance counted and saw of a migration. Cumulative: a later report replaces the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Report {
+    /// Frames held.
+    pub held: u64,
+    /// Held frames sent on.
+    pub replayed: u64,
+    /// Stragglers sent on to the target.
+    pub redirected: u64,
+    /// Frames lost, for any reason.
+    pub dropped: u64,
+    /// Frames out of their order.
+    pub reordered: u64,
+    /// Frames delivered twice.
+    pub duplicated: u64,
+    /// Longest time without a delivery, in microseconds.
+    pub longest_gap_us: u64,
+    /// When it saw the last dirty page logged. Microseconds since 1970 by that host's clock, as the next three;
+    /// 0 = not seen there.
+    pub last_dirty_unix_us: u64,
+    /// The source's rings stopped.
+    pub source_stopped_unix_us: u64,
+    /// The target's rings started.
+    pub target_up_unix_us: u64,
+    /// The last held frame was sent on.
+    pub hold_drained_unix_us: u64,
+}
+
+/// A report and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostReport {
+    /// The host.
+    pub host: HostName,
+    /// What it says.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// A migration, as kept at the board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Migration {
+    /// From 1, in order, never given twice.
+    pub id: u64,
+    /// Fencing generation: the revision in which the lock was taken. Newer locks have greater ones.
+    pub generation: u64,
+    /// By network and MAC.
+    pub nodes: Vec<Moving>,
+    /// Where they were.
+    pub source: HostRef,
+    /// Where they go, once somebody has said so.
+    pub target: Option<HostRef>,
+    /// Whose lease the lock is; `None` = the operator's.
+    pub owner: Option<HostRef>,
+    /// Why, in the words of those who began it; the first was first.
+    pub causes: Vec<String>,
+    /// How long the lock lives without being renewed.
+    pub lease_ms: u64,
+    /// Where it stands.
+    pub state: MigrationState,
+    /// Why it ended.
+    pub reason: String,
+    /// Claims that wait, or waited when it ended.
+    pub deferred: Vec<Deferred>,
+    /// When the lock was taken. Milliseconds since 1970 by the board's clock, as the next three; 0 = not yet.
+    pub locked_unix_ms: u64,
+    /// When the first claim was deferred.
+    pub deferred_unix_ms: u64,
+    /// When it ended.
+    pub ended_unix_ms: u64,
+    /// The barrier: when every appliance with members in its networks had the end's revision on every lcore.
+    pub switched_unix_ms: u64,
+    /// The revision that ended it; 0 = none yet.
+    pub revision: u64,
+    /// Hosts the barrier still waits for.
+    pub waiting: Vec<HostRef>,
+    /// Hosts that went down or left before they acknowledged.
+    pub missed: Vec<HostRef>,
+    /// From appliances, by host.
+    pub reports: Vec<HostReport>,
+}
+
+/// A lock, as stored beside its node and told to watchers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    /// By which migration.
+    pub migration: u64,
+    /// Its generation.
+    pub generation: u64,
+    /// Where the node is.
+    pub source: u32,
+    /// Where it goes, if that is known.
+    pub target: Option<u32>,
+}
+
+/// How a lock ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unlocked {
+    /// The node is at the target.
+    Completed,
+    /// It is where it was, or about to be deleted because the source has let go of it.
+    Aborted,
+}

@@ -1,0 +1,167 @@
+//! The calls about migrations, and the barrier: acknowledgements of watchers carried to the board for as long as a
+//! completed migration waits for them.
+
+use super::{
+    engine::Engine,
+    rpc::{Answers, Fingerprint, Rpc},
+    until,
+    watchers::Watchers,
+};
+use crate::{
+    board::{Command, Key, Outcome, Party, Ticket},
+    model::MigrationState,
+    proto::{migration, parse, v1},
+};
+use prost::Message;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use stopover_config::net::HostName;
+use tokio::sync::watch as signal;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Acknowledgements are carried at most this often, which is also how exact the barrier's time is.
+const BARRIER_EVERY: Duration = Duration::from_millis(2);
+/// Migrations of one message.
+const CHUNK: usize = 128;
+
+type Answer = Result<Response<v1::MigrationResponse>, Status>;
+
+impl Rpc {
+    /// A host if there is a speaker, otherwise the operator.
+    fn asking<M: Message>(
+        &self,
+        extensions: &tonic::Extensions,
+        speaker: Option<v1::Speaker>,
+        key: &[u8],
+        whole: &M,
+    ) -> Result<(Party, Key), Status> {
+        // `whole` is without its speaker: the same request repeated in a later session is the same.
+        if speaker.is_some() {
+            let (session, key) = self.speaker_with_key(extensions, speaker, whole)?;
+            return Ok((Party::Host(session), key));
+        }
+        let id = self.checked(parse::id("key", key))?;
+        Ok((Party::Operator, Key { id, fingerprint: Fingerprint::of(whole) }))
+    }
+
+    async fn migrate(&self, key: Key, command: Command) -> Answer {
+        match self.apply(Some(key), command).await? {
+            Outcome::Migration { id, generation, state, revision } => {
+                Ok(Response::new(v1::MigrationResponse {
+                    migration: id,
+                    generation,
+                    state: v1::MigrationState::from(state).into(),
+                    revision,
+                }))
+            }
+            other => Err(super::rpc::unexpected(&other)),
+        }
+    }
+
+    pub(super) async fn begin(&self, request: Request<v1::BeginMigrationRequest>) -> Answer {
+        let (_, extensions, mut m) = request.into_parts();
+        let speaker = m.speaker.take();
+        let (by, key) = self.asking(&extensions, speaker, &m.key, &m)?;
+        let command = Command::BeginMigration {
+            by,
+            nodes: self.checked(migration::moving(m.nodes))?,
+            source: self.checked(parse::host_name("source", m.source))?,
+            target: self.checked(migration::some_host("target", m.target))?,
+            cause: self.checked(migration::cause(m.cause))?,
+            lease_ms: self.checked(migration::lease_ms(m.lease_ms))?,
+            renew: Some(m.renew).filter(|id| *id != 0),
+        };
+        self.migrate(key, command).await
+    }
+
+    pub(super) async fn complete(&self, request: Request<v1::CompleteMigrationRequest>) -> Answer {
+        let (_, extensions, mut m) = request.into_parts();
+        let speaker = m.speaker.take();
+        let (by, key) = self.asking(&extensions, speaker, &m.key, &m)?;
+        let ticket = Ticket { migration: m.migration, generation: m.generation };
+        let at = self.checked(migration::some_host("at", m.at))?;
+        let cause = self.checked(migration::cause(m.cause))?;
+        self.migrate(key, Command::CompleteMigration { by, ticket, at, cause }).await
+    }
+
+    pub(super) async fn abort(&self, request: Request<v1::AbortMigrationRequest>) -> Answer {
+        let (_, extensions, mut m) = request.into_parts();
+        let speaker = m.speaker.take();
+        let (by, key) = self.asking(&extensions, speaker, &m.key, &m)?;
+        let ticket = Ticket { migration: m.migration, generation: m.generation };
+        let cause = self.checked(migration::cause(m.cause))?;
+        self.migrate(key, Command::AbortMigration { by, ticket, cause }).await
+    }
+
+    pub(super) async fn report(&self, request: Request<v1::ReportMigrationRequest>) -> Answer {
+        let (_, extensions, mut m) = request.into_parts();
+        let speaker = m.speaker.take();
+        let (session, key) = self.speaker_with_key(&extensions, speaker, &m)?;
+        let ticket = Ticket { migration: m.migration, generation: m.generation };
+        let report = self.checked(parse::missing("report", m.report))?.into();
+        self.migrate(key, Command::ReportMigration { session, ticket, report }).await
+    }
+
+    pub(super) async fn list_all(
+        &self,
+        m: v1::ListMigrationsRequest,
+    ) -> Result<Answers<v1::ListMigrationsResponse>, Status> {
+        let store = self.store.clone();
+        let all = tokio::task::spawn_blocking(move || {
+            let view = store.view()?;
+            match m.migration {
+                0 => view.migrations(),
+                id => Ok(view.migration(id)?.into_iter().collect()),
+            }
+        });
+        let mut all = all.await.map_err(|e| Status::internal(e.to_string()))??;
+        all.retain(|one| !m.active || one.state == MigrationState::Locked);
+        let chunks: Vec<_> = all
+            .chunks(CHUNK)
+            .map(|c| Ok(v1::ListMigrationsResponse { migrations: c.iter().map(Into::into).collect() }))
+            .collect();
+        let (out, answers) = tokio::sync::mpsc::channel(chunks.len().max(1));
+        for chunk in chunks {
+            // There is room for all of them.
+            let _ = out.try_send(chunk);
+        }
+        Ok(Box::pin(ReceiverStream::new(answers)))
+    }
+}
+
+/// Carries acknowledgements to the board while `pending` says that a migration waits for some.
+pub(super) async fn barrier(
+    engine: Engine,
+    watchers: Arc<Watchers>,
+    pending: Arc<AtomicUsize>,
+    mut commits: signal::Receiver<u64>,
+    stopping: signal::Receiver<bool>,
+) {
+    let stop = until(stopping);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            () = watchers.acknowledged() => {}
+            changed = commits.changed() => if changed.is_err() { return },
+        }
+        if pending.load(Relaxed) == 0 {
+            continue;
+        }
+        let acks = watchers
+            .by_name()
+            .into_iter()
+            .filter_map(|(name, (_, revision))| Some((HostName::new(name).ok()?, revision)))
+            .collect();
+        if engine.apply(None, Command::Acked(acks)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(BARRIER_EVERY).await;
+    }
+}

@@ -1,0 +1,115 @@
+//! A migration over sockets: two appliances' sessions and the operator, to the barrier; and a lock under kill -9.
+
+use super::*;
+use stopover_bbs::client::{
+    BeginMigration, MigrationState, MigrationUpdate, NodeFilter, Reason, Report, Unlocked,
+};
+
+fn begin(from: &str, to: Option<&str>, lease_ms: u64) -> BeginMigration {
+    BeginMigration {
+        nodes: vec![(vni(1), mac(1))],
+        source: name(from),
+        target: to.map(name),
+        cause: "test".into(),
+        lease_ms,
+    }
+}
+
+async fn told(host: &Host, wanted: impl Fn(&MigrationUpdate) -> bool) -> MigrationUpdate {
+    let began = Instant::now();
+    loop {
+        while let Ok(update) = host.session().migrations().try_recv() {
+            if wanted(&update) {
+                return update;
+            }
+        }
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_moves_and_every_watcher_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
+    a.session().claim(claim(1, 1, &["192.168.0.1"]));
+    a.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    b.session().join(vni(1), false);
+    b.hears_change("the node", |c| matches!(c, Change::NodePut { .. })).await;
+    a.session().begin_migration(begin("gw-a", None, 300));
+    let begun = told(&a, |u| matches!(u, MigrationUpdate::Begun { .. })).await;
+    let MigrationUpdate::Begun { ticket, .. } = begun else { unreachable!() };
+    b.hears_change("the lock", |c| matches!(c, Change::NodeLocked { .. })).await;
+    b.session().claim(claim(1, 1, &["192.168.0.1"]));
+    told(&b, |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
+    // Longer than the lease: the session renews it.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut op = operator(&at).await;
+    assert_eq!(op.migrations(None, true).await.unwrap().len(), 1);
+    let stale =
+        op.complete_migration(ticket.migration, ticket.generation - 1, None, "test").await.unwrap_err();
+    assert_eq!(stale.reason(), Some(Reason::Stale));
+
+    a.session().complete_migration(ticket.migration, ticket.generation, None, "rings stopped");
+    told(&a, |u| matches!(u, MigrationUpdate::Ended { .. })).await;
+    let done = op
+        .complete_migration(ticket.migration, ticket.generation, Some(&name("gw-b")), "hook")
+        .await
+        .unwrap();
+    assert_eq!(done.state, MigrationState::Completed);
+    b.hears_change("the end", |c| matches!(c, Change::NodeUnlocked { outcome: Unlocked::Completed, .. }))
+        .await;
+    b.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    let node = op.nodes(&NodeFilter::default()).await.unwrap().remove(0);
+    assert_eq!(node.host, "gw-b");
+    assert!(!b.heard.iter().any(|u| matches!(u, Update::Refused { .. })), "deferred is not refused");
+
+    let report = Report { held: 5, replayed: 5, longest_gap_us: 1234, ..Report::default() };
+    a.session().report_migration(ticket.migration, ticket.generation, report);
+    let began = Instant::now();
+    loop {
+        let m = op.migrations(Some(ticket.migration), false).await.unwrap().remove(0);
+        if m.reports.len() == 1 && m.switched_unix_ms == 0 {
+            assert_eq!(m.reports[0].report, report);
+            b.session().ack(done.revision);
+        }
+        if m.switched_unix_ms > 0 && !m.reports.is_empty() {
+            assert!(m.waiting.is_empty() && m.missed.is_empty());
+            assert!(m.locked_unix_ms <= m.deferred_unix_ms && m.deferred_unix_ms <= m.ended_unix_ms);
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{m:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop((a, b));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_survives_kill_9_and_then_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let mut program = super::process::run(dir.path());
+    let mut op = operator(&at).await;
+    let host =
+        stopover_config::bulk::HostRow { name: name("lx"), vteps: vec![ip("10.0.0.9")], udp_port: 4789 };
+    op.declare(&host.into()).await.unwrap();
+    let (vni, mac, host) = (vni(1), mac(1), name("lx"));
+    op.declare(&stopover_config::bulk::NodeRow { vni, mac, ips: vec![], host }.into()).await.unwrap();
+    let ticket = op.begin_migration(&begin("lx", None, 3000)).await.unwrap();
+    program.kill();
+    let _program = super::process::run(dir.path());
+    let mut op = operator(&at).await;
+    let mut seen = op.migrations(None, true).await.unwrap();
+    assert_eq!(seen.remove(0).generation, ticket.generation, "the lock is there");
+    let began = Instant::now();
+    while !op.migrations(None, true).await.unwrap().is_empty() {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ended = op.migrations(Some(ticket.migration), false).await.unwrap().remove(0);
+    assert_eq!((ended.state, ended.reason.as_str()), (MigrationState::Aborted, "its lease has run out"));
+}
