@@ -51,6 +51,9 @@ pub enum Command {
     /// Members (hosts that want flooded frames) the operator declares at the board.
     #[command(subcommand)]
     Member(Member),
+    /// Migrations of VMs: lock, complete, abort, and what became of them.
+    #[command(subcommand)]
+    Migration(Migration),
     /// What happened at the board: hosts up and down, conflicts, operator's changes.
     Events {
         /// Wait for those to come.
@@ -309,6 +312,80 @@ pub enum Member {
     Load(Load),
 }
 
+/// `migration …`
+#[derive(Debug, Subcommand)]
+pub enum Migration {
+    /// Lock the nodes of a VM, all or none; again: renew the lease.
+    Begin {
+        /// A VIF of the VM; repeat it for each.
+        #[arg(long = "node", required = true, value_name = "VNI/MAC", value_parser = node_key)]
+        nodes: Vec<(Vni, Mac)>,
+        /// Host the VM is on.
+        #[arg(long, value_name = "HOST")]
+        from: HostName,
+        /// Host it goes to, if known.
+        #[arg(long, value_name = "HOST")]
+        to: Option<HostName>,
+        /// Who says so; kept with the migration.
+        #[arg(long, default_value = "operator")]
+        cause: String,
+        /// The lock ends by itself after so many seconds.
+        #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+        lease: u32,
+    },
+    /// The VM runs at its target: move its nodes there.
+    Complete {
+        /// Which one.
+        #[command(flatten)]
+        which: Which,
+        /// Host it runs on, if it was not named when it began.
+        #[arg(long, value_name = "HOST")]
+        at: Option<HostName>,
+        /// Who says so.
+        #[arg(long, default_value = "operator")]
+        cause: String,
+    },
+    /// The VM stays where it was: unlock its nodes.
+    Abort {
+        /// Which one.
+        #[command(flatten)]
+        which: Which,
+        /// Who says so.
+        #[arg(long, default_value = "operator")]
+        cause: String,
+    },
+    /// Phases, times and counters of one.
+    Show {
+        /// Its number.
+        id: u64,
+    },
+    /// Those under way and the last that ended.
+    List {
+        /// Only those under way.
+        #[arg(long)]
+        active: bool,
+    },
+}
+
+/// Names a migration.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "nodes"]))]
+pub struct Which {
+    /// Its number.
+    pub id: Option<u64>,
+    /// Refuse if its generation is another.
+    #[arg(long)]
+    pub generation: Option<u64>,
+    /// The last migration of this node, instead of a number.
+    #[arg(long = "node", value_name = "VNI/MAC", value_parser = node_key)]
+    pub nodes: Vec<(Vni, Mac)>,
+}
+
+fn node_key(s: &str) -> Result<(Vni, Mac), String> {
+    let (vni, mac) = s.split_once('/').ok_or("expected VNI/MAC, such as 100/52:54:00:00:00:01")?;
+    Ok((vni.parse::<Vni>().map_err(|e| e.to_string())?, station_mac(mac)?))
+}
+
 fn station_mac(s: &str) -> Result<Mac, String> {
     s.parse::<Mac>().and_then(Mac::station).map_err(|e| e.to_string())
 }
@@ -369,6 +446,22 @@ mod tests {
             parse("stopover trace --port vm1 --capture --dst-mac 02:00:00:00:00:01 --timeout 3").unwrap();
         let Command::Trace(t) = cli.command else { panic!("not a trace") };
         assert_eq!((t.timeout, t.dst_mac), (3, Some(Mac::new([2, 0, 0, 0, 0, 1]))));
+    }
+
+    #[test]
+    fn migrations_are_named_by_number_or_node() {
+        let cli =
+            parse("stopover migration begin --node 7/52:54:00:00:00:01 --node 8/52:54:00:00:00:02 --from a");
+        assert!(
+            matches!(cli.unwrap().command, Command::Migration(Migration::Begin { nodes, to: None, lease: 600, .. }) if nodes.len() == 2)
+        );
+        assert!(parse("stopover migration abort").is_err());
+        assert!(parse("stopover migration abort 3 --node 7/52:54:00:00:00:01").is_err());
+        assert!(parse("stopover migration complete --node 7 --at b").unwrap_err().contains("VNI/MAC"));
+        let cli = parse("stopover migration complete --node 7/52:54:00:00:00:01 --at b").unwrap();
+        assert!(
+            matches!(cli.command, Command::Migration(Migration::Complete { which, .. }) if which.id.is_none())
+        );
     }
 
     #[test]

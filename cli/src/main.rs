@@ -7,6 +7,7 @@ mod args;
 mod board;
 mod frames;
 mod load;
+mod migration;
 mod output;
 mod render;
 mod table;
@@ -57,6 +58,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::Network(c) => board::network(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Node(c) => board::node(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Member(c) => board::member(&target::board(cli.board.as_ref(), env)?, c, out).await,
+        Command::Migration(c) => migration::migration(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Events { follow, after } => {
             board::events(&target::board(cli.board.as_ref(), env)?, after, follow, out).await
         }

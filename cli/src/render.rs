@@ -2,11 +2,13 @@
 //! look like.
 
 mod board;
+mod migration;
 mod ports;
 mod tables;
 mod trace;
 
 pub use board::{board, board_hosts, board_members, board_networks, board_nodes, event};
+pub use migration::{migration, migration_ticket, migrations};
 pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};
 pub use tables::{board_state, hosts, networks, nodes};
 pub use trace::trace;

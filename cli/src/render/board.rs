@@ -117,7 +117,7 @@ pub fn event(e: &Event) -> String {
 
 /// ISO 8601 from milliseconds since 1970, in the proleptic Gregorian calendar. Years are counted from March,
 /// so that the leap day is the last of a year; 400 years are 146097 days.
-fn utc(unix_ms: u64) -> String {
+pub(super) fn utc(unix_ms: u64) -> String {
     let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Days since 0000-03-01; 1970-01-01 is the 719468th.
