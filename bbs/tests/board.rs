@@ -125,15 +125,19 @@ fn host_id(rig: &Rig, h: u8) -> Option<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Any commands: the board's nodes are those of the model, and everything [`Rig::apply`] checks holds.
     #[test]
     fn random_commands_agree_with_the_model(steps in prop::collection::vec(step(), 1..80)) {
         let mut rig = Rig::new(10_000);
         let mut model = Model::default();
+        for h in 0..3 {
+            rig.step(&Step::Register(h, false));
+        }
         for step in &steps {
             // Who would speak, before the command changes it.
+            let step = &rig.resolve(step);
             let locks = rig.state().locks.clone();
             let session = |rig: &Rig, h: &u8| rig.sessions.get(h).copied().unwrap_or(7);
             let Some(applied) = rig.step(step) else {

@@ -257,6 +257,33 @@ impl Rig {
         self.states.last().unwrap()
     }
 
+    /// A migration or arrival that meets something: of nodes that are there, from where they are.
+    pub fn resolve(&self, step: &Step) -> Step {
+        let number = |id: u32| (0..4).find(|h| self.state().hosts[&id].name == host_name(*h));
+        let short = |(v, m): &(Vni, Mac)| (v.get(), m.octets()[5]);
+        match step {
+            Step::Depart(by, i, group, target, lease) => {
+                let nodes = &self.state().nodes;
+                let Some(first) = nodes.values().nth(usize::from(*i) % nodes.len().max(1)) else {
+                    return step.clone();
+                };
+                let Some(source) = number(first.host_id) else { return step.clone() };
+                let others = nodes.iter().filter(|(_, n)| *group && n.host_id == first.host_id).take(2);
+                let mut moving: Vec<_> = others.map(|(key, _)| short(key)).collect();
+                moving.push(short(&(first.vni, first.mac)));
+                Step::Begin(by.then_some(source), moving, source, *target, *lease)
+            }
+            Step::Arrive(h, i, ips) => {
+                let locks = &self.state().locks;
+                match locks.keys().nth(usize::from(*i) % locks.len().max(1)).map(short) {
+                    Some((v, m)) => Step::Claim(*h, vec![(v, m, ips.clone())]),
+                    None => step.clone(),
+                }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Makes a step into a command, with the session numbers of this moment.
     pub fn step(&mut self, step: &Step) -> Option<Applied> {
         let ticket = |m: u8| {
@@ -270,7 +297,10 @@ impl Rig {
         };
         let session =
             |h: u8| Session { host: host_name(h), number: self.sessions.get(&h).copied().unwrap_or(7) };
+        let step = &self.resolve(step);
         let command = match step.clone() {
+            // Nothing there to meet.
+            Step::Depart(..) | Step::Arrive(..) => Command::Tick,
             Step::Restart => {
                 self.restart();
                 return None;
@@ -406,6 +436,10 @@ pub enum Step {
     DeleteNetwork(u32),
     DeleteNode(u32, u8),
     DeleteMember(u32, u8),
+    /// By the source itself or the operator, a node by its place, with others of its host, to, lease.
+    Depart(bool, u8, bool, Option<u8>, u64),
+    /// A host claims a locked node by its place.
+    Arrive(u8, u8, Vec<u8>),
     Begin(Option<u8>, Vec<(u32, u8)>, u8, Option<u8>, u64),
     /// The migration, counted from the last; odd ones name an older generation.
     Complete(Option<u8>, u8, Option<u8>),
@@ -441,7 +475,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => Just(Step::Restart),
         2 => (1..700u64).prop_map(Step::Pass),
-        5 => (h.clone(), prop::bool::weighted(0.1)).prop_map(|(h, o)| Step::Register(h, o)),
+        9 => (h.clone(), prop::bool::weighted(0.1)).prop_map(|(h, o)| Step::Register(h, o)),
         2 => h.clone().prop_map(Step::Heartbeat),
         1 => (h.clone(), any::<bool>()).prop_map(|(h, w)| Step::Deregister(h, w)),
         12 => (h.clone(), prop::collection::vec((v.clone(), m.clone(), ips()), 1..4))
@@ -456,7 +490,13 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => v.clone().prop_map(Step::DeleteNetwork),
         2 => (v.clone(), m).prop_map(|(v, m)| Step::DeleteNode(v, m)),
         1 => (v.clone(), h.clone()).prop_map(|(v, h)| Step::DeleteMember(v, h)),
-        10 => (
+        10 => (any::<bool>(), 0..15u8, any::<bool>(), prop::option::of(h.clone()), prop_oneof![
+            100..700u64,
+            Just(5000)
+        ])
+            .prop_map(|(by, i, group, target, lease)| Step::Depart(by, i, group, target, lease)),
+        8 => (h.clone(), 0..8u8, ips()).prop_map(|(h, i, ips)| Step::Arrive(h, i, ips)),
+        3 => (
             prop::option::of(h.clone()),
             prop::collection::vec((v, 0..5u8), 1..3),
             h.clone(),
