@@ -1,0 +1,267 @@
+//! The real program started on wrong configurations: it ends with status 1 and one message that says where,
+//! what was found and how to mend it, leaves no control socket, and touches nothing of others. No root, no
+//! hugepages and no device is needed: every EAL here is one without.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// A configuration that starts. `CTL` stands for the control socket's path, `DIR` for the folder of the test.
+const GOOD: &str = r#"(
+    name: "gw-bad",
+    eal: ["--lcores", "0@0,1@0,2@0", "--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64"],
+    vdevs: ["net_null0", "net_null1"],
+    mbufs: 4096,
+    mbcache: 32,
+    ctl: "CTL",
+    ports: [
+        (name: "ul0", device: "net_null0", role: underlay(addresses: ["10.0.0.1/24"])),
+        (name: "vm1", device: "net_null1", role: vif(vni: 100, mac: "52:54:00:00:00:01")),
+    ],
+    declared: (),
+)
+"#;
+
+/// Longer than the ten seconds for which a starting appliance waits for its board: beyond it, it hangs or runs.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A start that must fail.
+struct Start {
+    dir: TempDir,
+    text: String,
+}
+
+/// What is left of it.
+struct Failed {
+    dir: TempDir,
+    file: PathBuf,
+    /// Standard error, by lines.
+    said: Vec<String>,
+}
+
+impl Start {
+    /// [`GOOD`] with each `from` replaced by its `to`.
+    fn with(changes: &[(&str, &str)]) -> Self {
+        let mut text = GOOD.to_owned();
+        for (from, to) in changes {
+            assert_eq!(text.matches(from).count(), 1, "`{from}` stands once in the good configuration");
+            text = text.replace(from, to);
+        }
+        Self { dir: TempDir::new().unwrap(), text }
+    }
+
+    /// Runs the program to its end and checks what holds for every failed start.
+    fn fail(self) -> Failed {
+        let Self { dir, text } = self;
+        let path = |name: &str| dir.path().join(name);
+        let ctl = path("ctl.sock").display().to_string();
+        let text = text.replace("CTL", &ctl).replace("DIR", &dir.path().display().to_string());
+        let (file, log) = (path("gw.ron"), path("stderr"));
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stopover-appliance"))
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if began.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let log = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+        let status = status.unwrap_or_else(|| panic!("it had not ended after {PATIENCE:?}; it said:\n{log}"));
+        assert_eq!(status.code(), Some(1), "{status}; it said:\n{log}");
+        assert!(!Path::new(&ctl).exists(), "it left its control socket; it said:\n{log}");
+        let failed = Failed { dir, file, said: log.lines().map(str::to_owned).collect() };
+        let message = failed.message();
+        assert!(message.contains("; mend: "), "how to mend it is missing in: {message}");
+        assert!(
+            message.contains(&failed.file.display().to_string()),
+            "the configuration file is missing in: {message}"
+        );
+        failed
+    }
+}
+
+impl Failed {
+    /// The one message: the last line, without the program's name.
+    fn message(&self) -> &str {
+        let last = self.said.last().map_or("", String::as_str);
+        last.strip_prefix("stopover-appliance: ")
+            .unwrap_or_else(|| panic!("the last line is not the program's message: {last}"))
+    }
+
+    /// The message has all these words, in this order.
+    fn says(&self, words: &[&str]) -> &Self {
+        let mut rest = self.message();
+        for word in words {
+            let Some((_, after)) = rest.split_once(word) else {
+                panic!("`{word}` is missing in `{rest}` of: {}", self.message())
+            };
+            rest = after;
+        }
+        self
+    }
+
+    /// Nothing else was said, and the message begins with the file and this line of it.
+    fn at_line(&self, line: usize) -> &Self {
+        assert_eq!(self.said.len(), 1, "{:#?}", self.said);
+        let place = format!("{}:{line}:", self.file.display());
+        assert!(self.message().starts_with(&place), "not at {place}: {}", self.message());
+        self
+    }
+}
+
+#[test]
+fn an_unknown_key() {
+    Start::with(&[("mac: ", "mca: ")]).fail().at_line(10).says(&[
+        "found unknown key `mca` in `vif`",
+        "expected one of `vni`, `mac`",
+        "did you mean `mac`?",
+    ]);
+}
+
+#[test]
+fn a_mac_of_five_bytes() {
+    Start::with(&[("52:54:00:00:00:01", "52:54:00:00:01")]).fail().at_line(10).says(&[
+        "ports[1].role.mac: found",
+        "`52:54:00:00:01`",
+        "expected a MAC address of six",
+        "write all six bytes",
+    ]);
+}
+
+#[test]
+fn a_vni_out_of_range() {
+    for vni in ["0", "16777216"] {
+        Start::with(&[("vni: 100", &format!("vni: {vni}"))]).fail().at_line(10).says(&[
+            "ports[1].role.vni: found",
+            &format!("`{vni}`"),
+            "expected a VNI from 1 to 16777215",
+        ]);
+    }
+}
+
+#[test]
+fn two_ports_on_one_device() {
+    Start::with(&[("device: \"net_null1\"", "device: \"net_null0\"")]).fail().at_line(10).says(&[
+        "found device `net_null0` of port `vm1`, which port `ul0` has already",
+        "expected a device for each port",
+    ]);
+}
+
+#[test]
+fn a_queue_on_two_lcores() {
+    let lcores =
+        "    lcores: {\n        1: [\"ul0:0\", \"vm1:0\"],\n        2: [\"ul0:0\"],\n    },\n    declared";
+    Start::with(&[("    declared", lcores)])
+        .fail()
+        .at_line(14)
+        .says(&["found queue ul0:0 on lcore 2 and on lcore 1", "expected each queue on exactly one lcore"]);
+}
+
+#[test]
+fn a_queue_on_no_lcore() {
+    Start::with(&[("    declared", "    lcores: {1: [\"ul0:0\"]},\n    declared")])
+        .fail()
+        .at_line(12)
+        .says(&["found queue vm1:0 on no lcore", "expected every receive queue", "add \"vm1:0\""]);
+}
+
+#[test]
+fn an_lcore_that_eal_is_not_given() {
+    Start::with(&[("    declared", "    lcores: {1: [\"ul0:0\"], 7: [\"vm1:0\"]},\n    declared")])
+        .fail()
+        .at_line(12)
+        .says(&["found lcore 7", "expected one of the worker lcores 1,2", "add it to -l or --lcores"]);
+}
+
+#[test]
+fn a_cpu_that_does_not_exist() {
+    Start::with(&[("2@0\"", "2@555\"")]).fail().says(&["555", "mend: ", "CPUs here are "]);
+}
+
+#[test]
+fn a_pci_device_that_does_not_exist() {
+    // Only this one may be probed: the machine's own devices are none of a test's business.
+    let missing = [
+        ("\"--no-pci\"", "\"-a\", \"0000:ff:1f.7\""),
+        (", \"net_null1\"]", "]"),
+        ("device: \"net_null1\"", "device: \"0000:ff:1f.7\""),
+    ];
+    Start::with(&missing).fail().says(&["port vm1", "0000:ff:1f.7", "mend: ", "lspci"]);
+}
+
+#[test]
+fn a_device_that_no_vdev_creates() {
+    Start::with(&[("device: \"net_null1\"", "device: \"net_nul1\"")]).fail().at_line(10).says(&[
+        "found device `net_nul1` of port `vm1`",
+        "`vdevs` creates: net_null0, net_null1",
+        "correct the name",
+    ]);
+}
+
+#[test]
+fn a_vdev_of_a_driver_that_does_not_exist() {
+    let mistyped =
+        [(", \"net_null1\"]", ", \"net_nul1\"]"), ("device: \"net_null1\"", "device: \"net_nul1\"")];
+    Start::with(&mistyped).fail().says(&["net_nul1", "mend: ", "--vdev"]);
+}
+
+#[test]
+fn a_file_where_the_control_socket_should_be() {
+    let start = Start::with(&[("\"CTL\"", "\"DIR/precious\"")]);
+    let precious = start.dir.path().join("precious");
+    std::fs::write(&precious, "do not lose me").unwrap();
+    let failed = start.fail();
+    failed.says(&["precious", "expected", "socket", "mend: "]);
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "do not lose me");
+    assert!(failed.dir.path().join("gw.ron").exists());
+}
+
+#[test]
+fn a_folder_where_the_control_socket_should_be() {
+    let start = Start::with(&[("\"CTL\"", "\"DIR/folder\"")]);
+    let inside = start.dir.path().join("folder/inside");
+    std::fs::create_dir(start.dir.path().join("folder")).unwrap();
+    std::fs::write(&inside, "").unwrap();
+    let failed = start.fail();
+    failed.says(&["folder", "mend: "]);
+    assert!(inside.exists());
+}
+
+#[test]
+fn no_board() {
+    Start::with(&[("declared: ()", "board: [\"unix:DIR/bbs.sock\"]")]).fail().says(&[
+        "no board at unix:",
+        "/bbs.sock",
+        "expected a running stopover-bbs",
+        "start it, or correct `board`",
+    ]);
+}
+
+#[test]
+fn no_configuration_file() {
+    let dir = TempDir::new().unwrap();
+    let missing = dir.path().join("missing.ron");
+    let done = Command::new(env!("CARGO_BIN_EXE_stopover-appliance")).arg(&missing).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.starts_with(&format!("stopover-appliance: {}:", missing.display())), "{said}");
+    assert!(said.contains("; expected ") && said.contains("; mend: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
