@@ -246,7 +246,7 @@ impl Control {
                         (name, None, self.remote_origin())
                     }
                 };
-                Some(ctl::NodeRow { vni, mac, ips, host, generation: 0, port, origin })
+                Some(ctl::NodeRow { vni, mac, ips, host, port, origin })
             })
             .collect();
         rows.sort_unstable_by_key(|row| (row.vni, row.mac));

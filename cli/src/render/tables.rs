@@ -6,7 +6,7 @@ use stopover_ctl::{BoardState, HostRow, NetworkRow, NextHopState, NodeOrigin, No
 
 /// `show nodes`
 pub fn nodes(rows: &[NodeRow]) -> String {
-    let mut t = Table::new(&[">VNI", "MAC", "IPS", "HOST", "PORT", "ORIGIN", ">GENERATION"], "no nodes");
+    let mut t = Table::new(&[">VNI", "MAC", "IPS", "HOST", "PORT", "ORIGIN"], "no nodes");
     for n in rows {
         let origin = match n.origin {
             NodeOrigin::Vif => "vif",
@@ -22,7 +22,6 @@ pub fn nodes(rows: &[NodeRow]) -> String {
             n.host.clone(),
             n.port.clone().unwrap_or_default(),
             origin.to_owned(),
-            n.generation.to_string(),
         ]);
     }
     t.to_string()
@@ -134,16 +133,15 @@ mod tests {
             mac: Mac::new([2, 0, 0, 0, 0, last]),
             ips: vec![format!("192.168.0.{last}").parse().unwrap()],
             host: host.into(),
-            generation: 5,
             port: port.map(Into::into),
             origin,
         };
         assert_eq!(
             nodes(&[node(1, "hv-a", Some("vm1"), NodeOrigin::Vif), node(2, "hv-b", None, NodeOrigin::Board)]),
             "\
-VNI  MAC                IPS          HOST  PORT  ORIGIN  GENERATION
-100  02:00:00:00:00:01  192.168.0.1  hv-a  vm1   vif              5
-100  02:00:00:00:00:02  192.168.0.2  hv-b  -     board            5
+VNI  MAC                IPS          HOST  PORT  ORIGIN
+100  02:00:00:00:00:01  192.168.0.1  hv-a  vm1   vif
+100  02:00:00:00:00:02  192.168.0.2  hv-b  -     board
 "
         );
         assert_eq!(nodes(&[]), "no nodes\n");

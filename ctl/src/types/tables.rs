@@ -15,8 +15,6 @@ pub struct NodeRow {
     pub ips: Vec<IpAddr>,
     /// Host it is on.
     pub host: String,
-    /// Fencing generation of the board's record; 0 for a local station the board has not confirmed.
-    pub generation: u64,
     /// Local port it is behind; absent for nodes of other hosts.
     pub port: Option<String>,
     /// How it came to be here.
