@@ -583,7 +583,8 @@ impl Board {
                 _ => continue,
             };
             let m = m.clone();
-            self.state.close_commit();
+            // At most five changes a node: membership there, node, lock, and membership here.
+            self.state.make_room(MAX_MOVING * 5);
             match to {
                 Some(to) => self.complete(now, m, to, why),
                 None => self.abort(now, m, why),

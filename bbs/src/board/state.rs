@@ -187,8 +187,14 @@ impl State {
         self.journal = Journal { on: was_on, ..Journal::default() };
     }
 
-    /// What follows is of the next revision.
-    pub fn close_commit(&mut self) {
+    /// The next so many changes are of one revision.
+    pub fn make_room(&mut self, changes: usize) {
+        if self.journal.open.len() + changes > COMMIT_CHANGES {
+            self.close_commit();
+        }
+    }
+
+    fn close_commit(&mut self) {
         if self.journal.open.is_empty() {
             return;
         }
