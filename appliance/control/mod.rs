@@ -158,6 +158,21 @@ impl Control {
         }
     }
 
+    /// Takes what the board sends until its snapshot is complete. A board that does not send one in time is
+    /// followed later.
+    pub(crate) fn await_snapshot(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while !self.stop.load(Relaxed) && Instant::now() < deadline {
+            let Ok(update) = self.updates.recv_timeout(TICK) else { continue };
+            let complete = matches!(update, Update::SnapshotEnd { .. });
+            self.apply_update(self.now_ms(), update);
+            if complete {
+                break;
+            }
+        }
+        self.publish();
+    }
+
     /// Takes what the board has sent.
     fn follow(&mut self, now_ms: u64) {
         for _ in 0..UPDATES_AT_ONCE {

@@ -1,6 +1,6 @@
 //! Start: from a checked configuration to running lcores, or to one error with nothing left behind. Order:
-//! the board must answer, then EAL, pool and devices, tables, control socket, ports, lcores; registering at the
-//! board comes last, so that a start that fails leaves no trace there.
+//! the board must answer, then EAL, pool and devices, tables, control socket; then the board is told, and when
+//! its snapshot stands in the tables, ports and lcores start: no frame meets an empty table.
 
 use super::{
     Control,
@@ -118,10 +118,20 @@ pub fn start(
     // What is declared stands in the tables before the first frame is received.
     control.declare();
     control.publish();
-    let started = start_ports(&control.config, ready)?;
-    (control.ports, control.lcores) = launch(&eal, &control, started, &assigned, views)?;
     if let Some((session, updates)) = open_session(&control.config, rt, segments) {
         (control.session, control.updates) = (Some(session), updates);
+        control.await_snapshot(BOARD_WAIT);
+    }
+    let running = start_ports(&control.config, ready)
+        .and_then(|started| launch(&eal, &control, started, &assigned, views));
+    match running {
+        Ok(running) => (control.ports, control.lcores) = running,
+        Err(e) => {
+            if let Some(session) = control.session.take() {
+                session.stop();
+            }
+            return Err(e);
+        }
     }
     Ok((control, eal))
 }
@@ -232,7 +242,12 @@ fn configure(
     let is_vhost = info.driver == "net_vhost";
     let wants = PortConfig {
         rxq: port.rxq,
-        txq: if port.txq == 0 { (lcores as u16).min(info.max_txq).max(1) } else { port.txq },
+        txq: match port.txq {
+            // A tap has one file per pair of queues.
+            0 if info.driver == "net_tap" => port.rxq,
+            0 => (lcores as u16).min(info.max_txq).max(1),
+            txq => txq,
+        },
         rxd: config.rxd as u16,
         txd: config.txd as u16,
         mtu: port.mtu,

@@ -26,17 +26,18 @@ class Fabric:
         self.switch.bridge("br0")
         self.hosts = []
 
-    def host(self, name, board, v4=True, v6=True, mtu=None, **underlay):
+    def host(self, name, board, v4=True, v6=True, mtu=None, lcores=2, queues=1, **underlay):
         """A host with an appliance whose underlay port `ul0` owns VTEP addresses 10.0.0.N and fd00::N and has
-        the MAC 02:0a:00:00:00:N."""
+        the MAC 02:0a:00:00:00:N and `queues` queues. Of its lcores all but one forward."""
         number = len(self.hosts) + 1
         ns = Namespace(self.lab, f"host-{name}")
         wire_to_bridge(ns, "ul0", self.switch, "br0", f"port{number}", mtu=self.mtu, mac=MAC.format(number))
-        a = Appliance(self.lab, name, ns, board)
+        a = Appliance(self.lab, name, ns, board, lcores=lcores)
         a.number = number
         a.vteps = [VTEP4.format(number)] * v4 + [VTEP6.format(number)] * v6
         with_length = [f"{v}/64" if ":" in v else f"{v}/24" for v in a.vteps]
-        a.af_packet("ul0", "ul0", ron.tagged("underlay", addresses=with_length, **underlay), mtu=mtu or self.mtu)
+        a.af_packet("ul0", "ul0", ron.tagged("underlay", addresses=with_length, **underlay), queues=queues,
+                    mtu=mtu or self.mtu)
         self.hosts.append(a)
         return a
 

@@ -4,10 +4,21 @@ ended by SIGTERM, then SIGKILL."""
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
 from .lab import Failure
+
+
+def listens(path):
+    """True if a unix socket takes connections."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 class Process:
@@ -68,6 +79,10 @@ class Process:
         """Waits until it has made a file or socket."""
         self.wait_for(f"`{path}`", lambda: os.path.exists(path), timeout)
 
+    def wait_socket(self, path, timeout=15):
+        """Waits until somebody listens at a unix socket, which may be there from an earlier run."""
+        self.wait_for(f"a listener at `{path}`", lambda: listens(path), timeout)
+
     def wait_end(self, timeout):
         """Waits for its own end; returns the exit status."""
         self.ended_by_us = True
@@ -75,6 +90,12 @@ class Process:
             return self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
             raise Failure(f"{self.name} did not end within {timeout} s") from None
+
+    def kill(self):
+        """Ends it by SIGKILL, as a crash would."""
+        self.ended_by_us = True
+        self.popen.kill()
+        self.popen.wait()
 
     def stop(self, grace=10):
         """Asks it to end, then makes it. Returns a complaint if it had died or had to be killed, else None."""

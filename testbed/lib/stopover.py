@@ -34,8 +34,14 @@ class Board:
 
     def __init__(self, lab, ns=None):
         self._configure(lab)
-        self.process = Process(lab, "bbs", [program("stopover-bbs"), self.config], ns=ns, env={"RUST_BACKTRACE": "1"})
-        self.process.wait_path(self.socket)
+        self.lab, self.ns = lab, ns
+        self.start()
+
+    def start(self):
+        """Starts it, also again after its end, and waits until it listens."""
+        self.process = Process(self.lab, "bbs", [program("stopover-bbs"), self.config], ns=self.ns,
+                               env={"RUST_BACKTRACE": "1"})
+        self.process.wait_socket(self.socket)
 
     @classmethod
     def configure(cls, lab):
@@ -74,14 +80,14 @@ class Board:
 class Appliance:
     """An appliance: collects its ports, writes its configuration, then runs in namespace `ns`."""
 
-    def __init__(self, lab, name, ns, board=None, memory=MEMORY_MIB):
+    def __init__(self, lab, name, ns, board=None, memory=MEMORY_MIB, lcores=2):
         self.lab, self.name, self.ns = lab, name, ns
         self.socket = lab.dir / f"{name}.sock"
         self.config = {
             "name": name,
-            # Two lcores: 0 runs the control thread, 1 the ports; both may use either CPU of a small machine.
+            # Lcore 0 runs the control thread, the others the ports; all may use either CPU of a small machine.
             "eal": ["--no-pci", "--in-memory", "--file-prefix", f"so{lab.pid}{name}", "-m", str(memory),
-                    "--lcores", "0@(0-1),1@(0-1)"],
+                    "--lcores", ",".join(f"{n}@(0-1)" for n in range(lcores))],
             "vdevs": [],
             "idle": ron.tagged("adaptive", cap_us=100),
             "ctl": str(self.socket),
@@ -97,10 +103,13 @@ class Appliance:
         self.config["vdevs"].append(vdev)
         self.config["ports"].append({"name": name, "device": vdev.split(",")[0], **more, "role": role})
 
-    def af_packet(self, name, iface, role, **more):
-        """Adds a port on a network interface of the namespace."""
+    def af_packet(self, name, iface, role, queues=1, **more):
+        """Adds a port on a network interface of the namespace, with so many receive and transmit queues."""
         n = sum(v.startswith("net_af_packet") for v in self.config["vdevs"])
-        self.port(name, f"net_af_packet{n},iface={iface},{AF_PACKET}", role, **more)
+        vdev = f"net_af_packet{n},iface={iface},{AF_PACKET}"
+        if queues > 1:
+            vdev, more = f"{vdev},qpairs={queues}", {"rxq": queues, "txq": queues, **more}
+        self.port(name, vdev, role, **more)
 
     def vhost(self, name, socket, role, tso=False, **more):
         """Adds a vhost-user port that listens on `socket`."""
@@ -115,10 +124,10 @@ class Appliance:
         return path
 
     def start(self):
-        """Starts it and waits until it answers the CLI."""
+        """Starts it, also again after its end, and waits until it answers the CLI."""
         self.process = Process(self.lab, self.name, [program("stopover-appliance"), self.write()], ns=self.ns,
                                env={"RUST_BACKTRACE": "1"})
-        self.process.wait_path(self.socket, timeout=30)
+        self.process.wait_socket(self.socket, timeout=30)
         return self
 
     def cli(self, *argv):

@@ -43,34 +43,44 @@ class Tally(dict):
             self[k] += v
 
 
+class Streams:
+    """UDP streams that run while the scenario does other things: all pairs of each network, every address, `count`
+    datagrams each, plus broadcast and multicast to all. `rate` is datagrams per second and station."""
+
+    def __init__(self, lab, stations, count=100, rate=400, broadcast=True, multicast=True):
+        self.lab, self.procs = lab, {}
+        for s in stations:
+            to = [[peer.id, ip] for a, peer in _pairs(stations) if a is s for ip in peer.ips]
+            if broadcast and any(":" not in ip for ip in s.ips):
+                to.append([EVERYBODY, "255.255.255.255"])
+            if multicast:
+                to += [[EVERYBODY, g] for g in GROUPS if any((":" in g) == (":" in ip) for ip in s.ips)]
+            job = {"id": s.id, "network": s.network, "dev": s.dev, "count": count, "rate": rate, "to": to,
+                   "groups": GROUPS}
+            self.procs[s.id] = (s, to, Process(lab, f"streams-{s.name}", ["/usr/bin/python3", TOOL, json.dumps(job)],
+                                               ns=s.ns, pipes=True))
+        for _, _, p in self.procs.values():
+            _expect(p, "ready")
+        for _, _, p in self.procs.values():
+            _tell(p, "go")
+
+    def finish(self, linger=1.0):
+        """Waits until all is sent. Returns lost, duplicated, reordered, leaked_between_networks, astray, damaged,
+        sent, expected."""
+        for _, _, p in self.procs.values():
+            _expect(p, "sent")
+        time.sleep(linger)
+        reports = {}
+        for number, (_, _, p) in self.procs.items():
+            _tell(p, "stop")
+            reports[number] = json.loads(p.popen.stdout.readline())
+            p.wait_end(5)
+        return _judge(self.lab, self.procs, reports)
+
+
 def streams(lab, stations, count=100, rate=400, broadcast=True, multicast=True, linger=1.0):
-    """All pairs of each network, every address, `count` datagrams each, plus broadcast and multicast to all.
-    `rate` is datagrams per second and station. Returns lost, duplicated, reordered, leaked_between_networks,
-    astray, damaged, sent, expected."""
-    procs = {}
-    for s in stations:
-        to = [[peer.id, ip] for a, peer in _pairs(stations) if a is s for ip in peer.ips]
-        if broadcast and any(":" not in ip for ip in s.ips):
-            to.append([EVERYBODY, "255.255.255.255"])
-        if multicast:
-            to += [[EVERYBODY, g] for g in GROUPS if any((":" in g) == (":" in ip) for ip in s.ips)]
-        job = {"id": s.id, "network": s.network, "dev": s.dev, "count": count, "rate": rate, "to": to,
-               "groups": GROUPS}
-        procs[s.id] = (s, to, Process(lab, f"streams-{s.name}", ["/usr/bin/python3", TOOL, json.dumps(job)],
-                                      ns=s.ns, pipes=True))
-    for _, _, p in procs.values():
-        _expect(p, "ready")
-    for _, _, p in procs.values():
-        _tell(p, "go")
-    for _, _, p in procs.values():
-        _expect(p, "sent")
-    time.sleep(linger)
-    reports = {}
-    for number, (_, _, p) in procs.items():
-        _tell(p, "stop")
-        reports[number] = json.loads(p.popen.stdout.readline())
-        p.wait_end(5)
-    return _judge(lab, procs, reports)
+    """`Streams` from beginning to end."""
+    return Streams(lab, stations, count, rate, broadcast, multicast).finish(linger)
 
 
 def _tell(p, word):

@@ -176,10 +176,9 @@ impl Desired {
         self.unfollow(vni)
     }
 
-    /// A new registration: nothing has been told in it yet.
+    /// A new registration: nothing has been told in it yet. What was withdrawn while the board was away still has
+    /// to be told: the board may have kept it across its own restart.
     pub fn registered(&mut self) {
-        self.withdrawn.clear();
-        self.left.clear();
         self.synced = false;
         for joined in self.joins.values_mut() {
             joined.pending = true;
@@ -413,11 +412,13 @@ mod tests {
         assert_eq!(d.interest(), [vni(9)].into());
         d.join(vni(2), false);
         d.registered();
-        assert_eq!(
-            d.next(now, true),
-            Some(Work::Join(vec![(vni(2), false)])),
-            "the stale rest is swept by sync"
-        );
+        // What went while nobody could be told is told first: the board may have kept it.
+        for work in [Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]), Work::Leave(vec![vni(1)])]
+        {
+            assert_eq!(d.next(now, true).as_ref(), Some(&work));
+            d.told(&work);
+        }
+        assert_eq!(d.next(now, true), Some(Work::Join(vec![(vni(2), false)])));
         d.told(&Work::Join(vec![(vni(2), false)]));
         assert_eq!(d.next(now, true), Some(Work::Sync));
     }

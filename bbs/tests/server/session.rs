@@ -162,10 +162,15 @@ async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
     a.session().claim(claim(1, 2, &["192.168.0.2"]));
     a.session().withdraw(vni(1), mac(1));
     let server = board(&at, store, LONG).await;
-    b.hears_change("the new claim", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2)))
-        .await;
-    b.hears_change("the stale one swept", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1)))
-        .await;
+    let (mut came, mut gone) = (false, false);
+    b.hears("the new claim and the withdrawal", |u| {
+        if let Update::Apply { changes, .. } = u {
+            came |= changes.iter().any(|c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2)));
+            gone |= changes.iter().any(|c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1)));
+        }
+        came && gone
+    })
+    .await;
     let snapshots = b.heard.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
     assert_eq!(snapshots, 1, "it resumed");
     assert_eq!(replica(&b.heard).1, [((vni(1), mac(2)), vec![ip("192.168.0.2")])].into());
