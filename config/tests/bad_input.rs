@@ -51,7 +51,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "    board:",
         "    bord:",
-        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `ports`, `lcores`; mend: did you mean `board`?",
+        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `migration`, `ports`, `lcores`; mend: did you mean `board`?",
     ),
     (
         "role: underlay(",
@@ -154,10 +154,31 @@ const CASES: &[(&str, &str, &str)] = &[
         "[\"192.168.0.1\", \"192.168.0.1\"]",
         "gw.ron:8:118: ports[1].role.addresses[1]: found in port `vm1` address 192.168.0.1 again; expected each address once; mend: remove the repetition",
     ),
+    // Two ports may be the two ends of one VM's migration, but then it is one VM.
     (
         "52:54:00:00:00:02",
         "52:54:00:00:00:01",
-        "gw.ron:9:70: ports[2].role.mac: found MAC 52:54:00:00:00:01 of port `vm2`, which port `vm1` has already in network 100; expected each MAC once in a network; mend: give one of them another MAC, or another vni",
+        "gw.ron:9:102: ports[2].role.addresses: found 192.168.0.2 of MAC 52:54:00:00:00:01 on port `vm2`, but 192.168.0.1 on port `vm1`; expected the same addresses on every port of a VM; mend: correct one of the two, or give one of the VMs another MAC or vni",
+    ),
+    (
+        "mac: \"52:54:00:00:00:02\", addresses: [\"192.168.0.2\"]",
+        "mac: \"52:54:00:00:00:01\"",
+        "gw.ron:9:51: ports[2].role.addresses: found no address of MAC 52:54:00:00:00:01 on port `vm2`, but 192.168.0.1 on port `vm1`; expected the same addresses on every port of a VM; mend: correct one of the two, or give one of the VMs another MAC or vni",
+    ),
+    (
+        "vlans: {10: 110, 20: 120}",
+        "vlans: {10: 100}, stations: [(mac: \"52:54:00:00:00:01\")]",
+        "gw.ron:10:92: ports[3].role.stations[0].mac: found MAC 52:54:00:00:00:01 of a station of port `br0`, which port `vm1` has already in network 100; expected each MAC once in a network; mend: give one of them another MAC, or another vni",
+    ),
+    (
+        "segment(vlans: {10: 110, 20: 120})",
+        "segment(vni: 100, stations: [(mac: \"52:54:00:00:00:09\"), (mac: \"52:54:00:00:00:09\")])",
+        "gw.ron:10:112: ports[3].role.stations[1].mac: found MAC 52:54:00:00:00:09 of a station of port `br0`, which a station of port `br0` has already in network 100; expected each MAC once in a network; mend: give one of them another MAC, or another vni",
+    ),
+    (
+        "role: vif(vni: 100, mac: \"52:54:00:00:00:01\", addresses: [\"192.168.0.1\"])",
+        "role: segment(vni: 100, stations: [(mac: \"52:54:00:00:00:02\")])",
+        "gw.ron:9:70: ports[2].role.mac: found MAC 52:54:00:00:00:02 of port `vm2`, which a station of port `vm1` has already in network 100; expected each MAC once in a network; mend: give one of them another MAC, or another vni",
     ),
     (
         "[\"192.168.0.2\"]",
@@ -443,6 +464,62 @@ const CASES: &[(&str, &str, &str)] = &[
         "    board:",
         "    metrics: \"9481\", board:",
         "gw.ron:5:14: metrics: found `9481`; expected an address and port; mend: write it as 127.0.0.1:9481 or [::1]:9481",
+    ),
+    // Migration.
+    (
+        "    board:",
+        "    migration: (hold: 64), board:",
+        "gw.ron:5:17: found unknown key `hold` in `migration`; expected one of `hold_mib`, `hold_node_mib`, `hold_ms`, `window_ms`, `marker_wait_ms`; mend: did you mean `hold_ms`?",
+    ),
+    (
+        "    board:",
+        "    migration: (hold_mib: 0), board:",
+        "gw.ron:5:27: migration.hold_mib: found 0; expected 1 to 65536 MiB; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (hold_mib: 65537), board:",
+        "gw.ron:5:27: migration.hold_mib: found 65537; expected 1 to 65536 MiB; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (hold_mib: 16, hold_node_mib: 17), board:",
+        "gw.ron:5:46: migration.hold_node_mib: found 17; expected 1 to 16 MiB, the most `hold_mib` allows; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (hold_node_mib: 0), board:",
+        "gw.ron:5:32: migration.hold_node_mib: found 0; expected 1 to 64 MiB, the most `hold_mib` allows; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (hold_ms: 99), board:",
+        "gw.ron:5:26: migration.hold_ms: found 99; expected 100 to 600000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (hold_ms: 600001), board:",
+        "gw.ron:5:26: migration.hold_ms: found 600001; expected 100 to 600000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (window_ms: 9), board:",
+        "gw.ron:5:28: migration.window_ms: found 9; expected 10 to 60000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (window_ms: -1), board:",
+        "gw.ron:5:28: migration.window_ms: found -1; expected 10 to 60000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (marker_wait_ms: 1001), board:",
+        "gw.ron:5:33: migration.marker_wait_ms: found 1001; expected 1 to 1000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    migration: (marker_wait_ms: 0), board:",
+        "gw.ron:5:33: migration.marker_wait_ms: found 0; expected 1 to 1000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
     ),
 ];
 

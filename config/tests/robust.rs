@@ -21,6 +21,8 @@ const WORDS: &[&str] = &[
     "vdevs:",
     "ports:",
     "lcores:",
+    "migration:",
+    "hold_mib:",
     "role:",
     "vif(",
     "segment(",

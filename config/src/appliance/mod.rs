@@ -2,16 +2,19 @@
 //! from (a board, or a declaration).
 //!
 //! RON text comes in. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `prefix`,
-//! `lcores`, `declared`) and only the types of this file go on: names are unique, indices exist, ranges hold.
+//! `lcores`, `migration`, `declared`) and only the types of this file go on: names are unique, indices exist,
+//! ranges hold.
 
 mod declared;
 mod lcores;
+mod migration;
 mod prefix;
 mod raw;
 mod roles;
 mod validate;
 
 pub use lcores::EalLcores;
+pub use migration::Migration;
 
 use crate::{
     ConfigError, Endpoint,
@@ -54,6 +57,8 @@ pub struct Appliance {
     pub ctl: PathBuf,
     /// Where Prometheus scrapes, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Budgets and waits of live migration.
+    pub migration: Migration,
     /// The ports in the order of the file; at least one.
     pub ports: Vec<Port>,
     /// Receive queues of each worker lcore; every queue of every port stands in it exactly once. `None`:
@@ -195,7 +200,8 @@ pub enum Dscp {
     Fixed(u8),
 }
 
-/// One VM's NIC.
+/// One VM's NIC. Several ports may name the same station, with the same addresses: a VM migrates from one to
+/// the other, and has one of them at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vif {
     /// Its network.

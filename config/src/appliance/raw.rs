@@ -23,6 +23,8 @@ pub(super) struct Appliance {
     pub declared: Option<Declared>,
     pub ctl: Option<String>,
     pub metrics: Option<String>,
+    #[serde(default)]
+    pub migration: Migration,
     pub ports: Vec<Port>,
     pub lcores: Option<Entries<i64, Vec<String>>>,
 }
@@ -32,6 +34,16 @@ pub(super) struct Appliance {
 pub(super) enum Idle {
     Poll,
     Adaptive { cap_us: Option<i64> },
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename = "migration", deny_unknown_fields)]
+pub(super) struct Migration {
+    pub hold_mib: Option<i64>,
+    pub hold_node_mib: Option<i64>,
+    pub hold_ms: Option<i64>,
+    pub window_ms: Option<i64>,
+    pub marker_wait_ms: Option<i64>,
 }
 
 #[derive(Deserialize)]

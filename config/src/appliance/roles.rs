@@ -305,6 +305,8 @@ pub(super) struct Locals {
     pub ips: Owners<(Vni, IpAddr)>,
     /// VTEP addresses.
     pub vteps: BTreeSet<IpAddr>,
+    /// Those of `macs` that are VIFs: the first port that names them, and their addresses.
+    vifs: BTreeMap<(Vni, Mac), (String, BTreeSet<IpAddr>)>,
 }
 
 /// Checks what only two ports together can get wrong.
@@ -346,9 +348,7 @@ pub(super) fn across_ports(ports: &[Port]) -> Checked<Locals> {
                     _ => udp = Some((u.udp_port, &port.name)),
                 }
             }
-            Role::Vif(v) => {
-                locals.station(&at, &format!("port `{}`", port.name), v.vni, v.mac, &v.addresses)?
-            }
+            Role::Vif(v) => locals.vif(&at, &port.name, v)?,
             Role::Segment(s) => {
                 for (j, s) in s.stations.iter().enumerate() {
                     let who = format!("a station of port `{}`", port.name);
@@ -361,6 +361,31 @@ pub(super) fn across_ports(ports: &[Port]) -> Checked<Locals> {
 }
 
 impl Locals {
+    /// A VM may be migrated from one port of this host to another, so two VIFs may name one station. What it
+    /// is at one of them, it is at the other.
+    fn vif(&mut self, at: &str, port: &str, vif: &Vif) -> Checked<()> {
+        let (key, ips) = ((vif.vni, vif.mac), vif.addresses.iter().copied().collect::<BTreeSet<_>>());
+        match self.vifs.get(&key) {
+            Some((_, others)) if *others == ips => Ok(()),
+            Some((other, others)) => Err(fault(
+                format!("{at}.addresses"),
+                format!(
+                    "{} of MAC {} on port `{port}`, but {} on port `{other}`",
+                    listed(&ips),
+                    vif.mac,
+                    listed(others)
+                ),
+                "the same addresses on every port of a VM",
+                "correct one of the two, or give one of the VMs another MAC or vni",
+            )),
+            None => {
+                self.station(at, &format!("port `{port}`"), vif.vni, vif.mac, &vif.addresses)?;
+                self.vifs.insert(key, (port.to_owned(), ips));
+                Ok(())
+            }
+        }
+    }
+
     fn station(&mut self, at: &str, who: &str, vni: Vni, mac: Mac, ips: &[IpAddr]) -> Checked<()> {
         if let Some(other) = self.macs.insert((vni, mac), who.to_owned()) {
             return Err(fault(
@@ -381,5 +406,12 @@ impl Locals {
             }
         }
         Ok(())
+    }
+}
+
+fn listed(ips: &BTreeSet<IpAddr>) -> String {
+    match ips.iter().map(IpAddr::to_string).collect::<Vec<_>>() {
+        none if none.is_empty() => "no address".to_owned(),
+        some => some.join(", "),
     }
 }

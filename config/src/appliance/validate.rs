@@ -1,7 +1,7 @@
 //! From the raw file to [`Appliance`]: single values, names and devices; the rooms beside it check roles,
 //! lcores and declarations. The first finding ends it.
 
-use super::{Appliance, Device, Idle, Port, Role, Truth, declared, lcores, raw, roles};
+use super::{Appliance, Device, Idle, Port, Role, Truth, declared, lcores, migration, raw, roles};
 use crate::{
     fault::{Checked, fault},
     read, text,
@@ -97,6 +97,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         },
         truth,
         metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
+        migration: migration::check(raw.migration)?,
         ports,
         lcores,
     })
