@@ -29,6 +29,7 @@ pub async fn show(client: &Client, show: &Show, out: Output) -> Result<(), Failu
             drops.retain(|d| *all || d.count > 0);
             out.print(&drops, |r| render::drops(r))
         }
+        Show::Migrations => out.print(&client.migrations().await?, render::local_migrations),
         Show::Board => out.print(&client.board().await?, render::board_state),
         Show::Version => out.print(&client.version().await?, render::version),
     }

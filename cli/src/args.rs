@@ -88,6 +88,8 @@ pub enum Show {
         #[arg(long)]
         all: bool,
     },
+    /// Nodes on the move and what is held for them (or with --board, the board's migrations).
+    Migrations,
     /// The appliance's connection to the board (or with --board, the board itself).
     Board,
     /// The appliance's version.
@@ -420,9 +422,13 @@ mod tests {
         assert!(
             matches!(cli.command, Command::Show(Show::Port(ShowPort::Info(p))) if p.one() == Some("vm1"))
         );
-        for line in
-            ["show fwd stats all", "clear port stats all", "clear port stats vm1", "clear fwd stats all"]
-        {
+        for line in [
+            "show fwd stats all",
+            "show migrations",
+            "clear port stats all",
+            "clear port stats vm1",
+            "clear fwd stats all",
+        ] {
             parse(&format!("stopover {line}")).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
         assert!(parse("stopover show fwd stats some").is_err());

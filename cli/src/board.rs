@@ -44,6 +44,7 @@ pub async fn show(endpoint: &Endpoint, show: &Show, out: Output) -> Result<(), F
         }
         Show::Hosts => hosts(&mut board, out).await,
         Show::Networks(scope) => networks(&mut board, scope.vni, out).await,
+        Show::Migrations => out.print(&board.migrations(None, false).await?, |all| render::migrations(all)),
         Show::Board => {
             let view = BoardView { info: board.info().await?, watching: board.watchers().await? };
             out.print(&view, render::board)

@@ -44,7 +44,10 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
     let out = Output { json: cli.json };
     match cli.command {
         Command::Show(show) => {
-            let both = matches!(show, Show::Nodes(_) | Show::Hosts | Show::Networks(_) | Show::Board);
+            let both = matches!(
+                show,
+                Show::Nodes(_) | Show::Hosts | Show::Networks(_) | Show::Migrations | Show::Board
+            );
             match target::side(cli.ctl.as_deref(), cli.board.as_ref(), env, both)? {
                 Side::Appliance(client) => appliance::show(&client, &show, out).await,
                 Side::Board(endpoint) => board::show(&endpoint, &show, out).await,

@@ -12,7 +12,7 @@ use std::{
     process::{Command, Output},
     sync::{Arc, Mutex},
 };
-use stopover_ctl::{ClearRequest, Drop, PortStats, TraceReport, TraceRequest, TraceSource, path};
+use stopover_ctl::{ClearRequest, Drop, Migrations, PortStats, TraceReport, TraceRequest, TraceSource, path};
 use tokio::net::UnixListener;
 
 /// An appliance with two ports; it notes what it was told to clear.
@@ -37,6 +37,7 @@ impl Appliance {
         });
         let app = Router::new()
             .route(path::PORT_STATS, get(move || async move { Json(stats.to_vec()) }))
+            .route(path::MIGRATIONS, get(|| async { Json(Migrations::default()) }))
             .route(path::DROPS, get(move || async move { Json(drops.to_vec()) }))
             .route(
                 path::CLEAR,
@@ -109,6 +110,9 @@ fn text_for_people_and_json_for_machines() {
     assert_eq!((json.len(), json[0].name.as_str(), json[0].rx_packets), (1, "vm1", 5));
     assert!(!stdout(a.run("show drops")).contains("runt"));
     assert!(stdout(a.run("show drops --all")).contains("runt"));
+    assert!(stdout(a.run("show migrations")).contains("no node is on the move"));
+    let json: Migrations = serde_json::from_str(&stdout(a.run("show migrations --json"))).unwrap();
+    assert_eq!(json, Migrations::default());
 }
 
 #[test]

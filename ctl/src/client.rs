@@ -2,8 +2,8 @@
 //! time limit, every failure in words that say what to do.
 
 use crate::{
-    ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow, LcoreStats, NetworkRow, NodeRow,
-    PortInfo, PortStats, TraceReport, TraceRequest, TraceSource, Version, path,
+    ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow, LcoreStats, Migrations,
+    NetworkRow, NodeRow, PortInfo, PortStats, TraceReport, TraceRequest, TraceSource, Version, path,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
@@ -127,6 +127,11 @@ impl Client {
     /// State of the watch.
     pub async fn board(&self) -> Result<BoardState, ClientError> {
         self.get(path::BOARD).await
+    }
+
+    /// Budgets and nodes of live migration.
+    pub async fn migrations(&self) -> Result<Migrations, ClientError> {
+        self.get(path::MIGRATIONS).await
     }
 
     /// Sets counters to zero.

@@ -31,6 +31,8 @@ pub mod path {
     pub const NETWORKS: &str = "/v1/networks";
     /// [`BoardState`](crate::BoardState).
     pub const BOARD: &str = "/v1/board";
+    /// [`Migrations`](crate::Migrations).
+    pub const MIGRATIONS: &str = "/v1/migrations";
     /// Takes [`ClearRequest`](crate::ClearRequest), returns `{}`.
     pub const CLEAR: &str = "/v1/clear";
     /// Takes [`TraceRequest`](crate::TraceRequest), returns [`TraceReport`](crate::TraceReport).

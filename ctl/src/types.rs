@@ -1,10 +1,12 @@
 //! Requests and answers. Counters count from the appliance's start or the last clear; names of statistics
 //! are testpmd's where it has them; times carry their unit; ports are named as in the configuration.
 
+mod migrations;
 mod stats;
 mod tables;
 mod trace;
 
+pub use migrations::*;
 pub use stats::*;
 pub use tables::*;
 pub use trace::*;

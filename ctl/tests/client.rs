@@ -12,8 +12,8 @@ use axum::{
 use std::{path::PathBuf, time::Duration};
 use stopover_config::net::Vni;
 use stopover_ctl::{
-    ApiError, BoardState, CaptureFilter, ClearRequest, Client, ClientError, ErrorBody, PortStats, Scope,
-    TraceReport, TraceRequest, TraceSource, path,
+    ApiError, BoardState, CaptureFilter, ClearRequest, Client, ClientError, ErrorBody, MigrationBudget,
+    Migrations, PortStats, Scope, TraceReport, TraceRequest, TraceSource, path,
 };
 use tokio::net::UnixListener;
 
@@ -42,6 +42,13 @@ fn serve() -> (tempfile::TempDir, PathBuf) {
     let stats = vec![PortStats { name: "vm1".into(), rx_packets: 7, ..PortStats::default() }];
     let app = Router::new()
         .route(path::PORT_STATS, get(|| async { Json(stats) }))
+        .route(
+            path::MIGRATIONS,
+            get(|| async {
+                let budget = MigrationBudget { hold_bytes: 1 << 26, ..MigrationBudget::default() };
+                Json(Migrations { budget, nodes: vec![] })
+            }),
+        )
         .route(path::NODES, get(nodes))
         .route(path::BOARD, get(|| async { "not json" }))
         .route(path::HOSTS, get(std::future::pending::<String>))
@@ -63,6 +70,7 @@ async fn answers_and_refusals() {
     let (_dir, socket) = serve();
     let client = Client::new(&socket);
     assert_eq!(client.port_stats().await.unwrap()[0].rx_packets, 7);
+    assert_eq!(client.migrations().await.unwrap().budget.hold_bytes, 1 << 26);
     client.clear(&ClearRequest::PortStats { port: Some("vm1".into()) }).await.unwrap();
     let e = client.nodes(Some(Vni::new(5).unwrap())).await.unwrap_err();
     assert_eq!(e.to_string(), "scope Some(5); expected another; mend: ask for it");
