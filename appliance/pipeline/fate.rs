@@ -87,9 +87,11 @@ impl From<BadOuter> for Drop {
             BadOuter::HeadersSplit => Self::HeadersSplit,
             BadOuter::WrongVlan => Self::OuterNotOurs,
             BadOuter::Fragment => Self::OuterFragment,
-            BadOuter::VxlanTruncated | BadOuter::VxlanFlags | BadOuter::VniZero | BadOuter::InnerRunt => {
-                Self::BadVxlan
-            }
+            BadOuter::VxlanTruncated
+            | BadOuter::VxlanFlags
+            | BadOuter::VniZero
+            | BadOuter::InnerRunt
+            | BadOuter::BadShim => Self::BadVxlan,
             _ => Self::OuterMalformed,
         }
     }

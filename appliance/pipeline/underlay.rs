@@ -45,7 +45,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     #[inline]
     fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opened<Option<Slot<I::P>>, I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
-        let arrival = match outer::parse(packet.head(), packet.len(), &expect) {
+        // Nothing here acts on marks, so every sender is as good as foreign.
+        let arrival = match outer::parse_foreign(packet.head(), packet.len(), &expect) {
             Ok(arrival) => arrival,
             Err(bad) => return Err((packet, bad.into())),
         };

@@ -23,6 +23,8 @@ pub mod ethertype {
     pub const VLAN: u16 = 0x8100;
     /// Service VLAN tag (802.1ad S-TAG).
     pub const QINQ: u16 = 0x88a8;
+    /// "Local Experimental EtherType 1" (IEEE 802-2014 section 9.2.3).
+    pub const LOCAL_1: u16 = 0x88b5;
 }
 
 mod field {

@@ -189,6 +189,16 @@ impl OuterHeader {
         Some(())
     }
 
+    /// Marks the frame behind a header that [`OuterHeader::fill`] has written, before [`OuterHeader::seal`]
+    /// sums it up. With [`vxlan::Marks::NODE`] the shim counts as part of the inner frame, there and here.
+    /// Does nothing if `out` is shorter than the header.
+    #[inline]
+    pub fn mark(&self, out: &mut [u8], marks: vxlan::Marks) {
+        if let Some(tunnel) = out.get_mut(..self.len()).and_then(|o| o.last_chunk_mut::<TUNNEL_LEN>()) {
+            put::<{ udp::HEADER_LEN + vxlan::MARKS_AT }, 1, _>(tunnel, [marks.bits()]);
+        }
+    }
+
     /// Computes and stores the UDP checksum that IPv6 requires (RFC 8200 section 8.1) in a header written by
     /// [`OuterHeader::fill`]; `inner` are the segments of the inner frame. Does nothing for IPv4, or if `out`
     /// is shorter than the header.

@@ -10,6 +10,7 @@ use super::ethernet;
 use super::frame::{self, BadFrame, Fragment, Frame, Kind, L4};
 use super::ipv4::protocol;
 use super::reason::reasons;
+use super::vxlan::Marks;
 use super::{icmpv6, udp, vxlan};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_config::net::{Mac, VlanId, Vni};
@@ -57,6 +58,9 @@ reasons! {
         VniZero = "vni_zero",
         /// The inner frame is shorter than an Ethernet header.
         InnerRunt = "inner_runt",
+        /// NODE mark with a shim that names no station: zero, a group, or cut off; or the mark is on an end
+        /// marker, which has its node inside.
+        BadShim = "bad_shim",
     }
 }
 
@@ -117,13 +121,18 @@ pub struct Vxlan {
     pub udp_src: u16,
     /// The network. Never 0.
     pub vni: Vni,
+    /// What the sender tells about the frame, if it is an appliance. If it is not, what it sent is what
+    /// [`parse_foreign`] finds.
+    pub marks: Marks,
+    /// With [`Marks::NODE`], and only then: whose port alone the frame is for.
+    pub node: Option<Mac>,
     /// What the UDP checksum field says.
     pub checksum: UdpChecksum,
     /// Where the outer IP header begins.
     pub l3_off: u16,
     /// Where the UDP header begins.
     pub udp_off: u16,
-    /// Where the inner frame begins.
+    /// Where the inner frame begins: behind the VXLAN header, or the shim if there is one.
     pub inner_off: u16,
     /// Length of the inner frame, at least 14; what follows is padding to be trimmed.
     pub inner_len: u16,
@@ -172,8 +181,24 @@ pub enum Underlay {
 
 /// Parses a frame from the underlay whose first segment begins with `head` and whose segments together are
 /// `total_len` bytes long. The UDP checksum is left to [`Vxlan::udp_checksum_ok`], which needs all segments.
+///
+/// The sender is taken for an appliance, which means something by the last reserved byte of the VXLAN header.
+/// If that byte matters (there are marks, or the reason is [`BadOuter::BadShim`]) and the sender turns out to
+/// be none, [`parse_foreign`] is to be asked instead.
 #[inline]
 pub fn parse(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay, BadOuter> {
+    read::<true>(head, total_len, expect)
+}
+
+/// As [`parse`], for a sender that is no appliance: it may set reserved bits or not, they are "ignored on
+/// receipt" (RFC 7348 section 5). There are no marks and there is no shim.
+#[cold]
+pub fn parse_foreign(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay, BadOuter> {
+    read::<false>(head, total_len, expect)
+}
+
+#[inline]
+fn read<const MARKS: bool>(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay, BadOuter> {
     let head = head.get(..total_len).unwrap_or(head);
     let frame = frame::parse(head, total_len)?;
     let vlan_ok = match (expect.vlan, frame.vlan) {
@@ -220,8 +245,8 @@ pub fn parse(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay,
     }
     let udp_off = frame.l4_off.unwrap_or_default();
     let vxlan_off = usize::from(udp_off) + udp::HEADER_LEN;
-    let inner_off = vxlan_off + vxlan::HEADER_LEN;
-    let Some(inner_len) = udp_len.checked_sub(udp::HEADER_LEN + vxlan::HEADER_LEN) else {
+    let mut inner_off = vxlan_off + vxlan::HEADER_LEN;
+    let Some(mut inner_len) = udp_len.checked_sub(udp::HEADER_LEN + vxlan::HEADER_LEN) else {
         return Err(BadOuter::VxlanTruncated);
     };
     let header = vxlan::Header::of(at(head, vxlan_off).ok_or(BadOuter::HeadersSplit)?);
@@ -232,6 +257,13 @@ pub fn parse(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay,
         return Err(BadOuter::VniZero);
     }
     let vni = Vni::new(header.vni()).map_err(|_| BadOuter::VniZero)?;
+    let marks = if MARKS { header.marks() } else { Marks::NONE };
+    let mut node = None;
+    if marks.contains(Marks::NODE) {
+        node = Some(named_node(head, inner_off, inner_len, marks)?);
+        inner_off += vxlan::SHIM_LEN;
+        inner_len -= vxlan::SHIM_LEN;
+    }
     if inner_len < ethernet::HEADER_LEN {
         return Err(BadOuter::InnerRunt);
     }
@@ -250,12 +282,24 @@ pub fn parse(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay,
         ttl,
         udp_src,
         vni,
+        marks,
+        node,
         checksum,
         l3_off: frame.l3_off,
         udp_off,
         inner_off: inner_off as u16,
         inner_len: inner_len as u16,
     }))
+}
+
+/// The node named by the shim at `off`, where `len` bytes are left of the datagram. Apart, because frames with
+/// a shim are few: group frames that were held while their node moved.
+#[cold]
+fn named_node(head: &[u8], off: usize, len: usize, marks: Marks) -> Result<Mac, BadOuter> {
+    if len < vxlan::SHIM_LEN || marks.contains(Marks::CONTROL) {
+        return Err(BadOuter::BadShim);
+    }
+    vxlan::shim_node(at(head, off).ok_or(BadOuter::HeadersSplit)?).ok_or(BadOuter::BadShim)
 }
 
 #[inline]

@@ -1,8 +1,11 @@
-//! VXLAN header (RFC 7348 section 5) as a view over bytes, and its writer.
+//! VXLAN header (RFC 7348 section 5) as a view over bytes, and its writer; with it the marks that appliances
+//! put into its last reserved byte for one another during a migration, and the shim that one of them announces
+//! (docs/wire-formats.md, "Marks"). Whether the sender is an appliance, and so means anything by that byte, is
+//! not known here.
 
-use super::bytes::{at, be32, byte};
+use super::bytes::{array, at, be32, byte, put};
 use super::reason::Truncated;
-use stopover_config::net::Vni;
+use stopover_config::net::{Mac, Vni};
 
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -10,14 +13,66 @@ pub const HEADER_LEN: usize = 8;
 pub const UDP_PORT: u16 = 4789;
 /// "The I flag MUST be set to 1 for a valid VXLAN Network ID (VNI)" (RFC 7348 section 5).
 pub const FLAG_I: u8 = 0x08;
+/// Byte position of the reserved byte that carries [`Marks`].
+pub const MARKS_AT: usize = field::MARKS;
+/// Length of the shim in bytes: a node's MAC address and two bytes of zero, which nobody reads.
+pub const SHIM_LEN: usize = 8;
 
 mod field {
     pub const FLAGS: usize = 0;
     pub const VNI_RESERVED: usize = 4;
+    pub const MARKS: usize = 7;
 }
 
-/// View of the 8 bytes of a header. Reserved bits are not looked at: "MUST be set to zero on transmission
-/// and ignored on receipt" (RFC 7348 section 5).
+/// What one appliance tells another about a frame, in the last reserved byte of the header. To anyone else the
+/// byte means nothing ("ignored on receipt", RFC 7348 section 5), and only appliances are sent any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// An ordinary frame: the byte is zero, as RFC 7348 has it.
+    pub const NONE: Self = Self(0);
+    /// Redirected once already, by the host where the node was before: never to be redirected again.
+    pub const HOP: Self = Self(1);
+    /// The inner frame is an end marker ([`super::marker`]).
+    pub const CONTROL: Self = Self(1 << 1);
+    /// A shim lies between header and inner frame: the frame is for the port of the node it names, and no other.
+    pub const NODE: Self = Self(1 << 2);
+
+    const KNOWN: u8 = Self::HOP.0 | Self::CONTROL.0 | Self::NODE.0;
+
+    /// The marks in a byte; its other bits are ignored.
+    #[inline]
+    #[must_use]
+    pub const fn of(byte: u8) -> Self {
+        Self(byte & Self::KNOWN)
+    }
+
+    /// The byte that carries them.
+    #[inline]
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether all of `marks` are among these.
+    #[inline]
+    #[must_use]
+    pub const fn contains(self, marks: Self) -> bool {
+        self.0 & marks.0 == marks.0
+    }
+
+    /// These and `marks`.
+    #[inline]
+    #[must_use]
+    pub const fn with(self, marks: Self) -> Self {
+        Self(self.0 | marks.0)
+    }
+}
+
+/// View of the 8 bytes of a header. Of the reserved bits only the three of [`Marks`] can be read, and none
+/// decides whether a header is valid: "MUST be set to zero on transmission and ignored on receipt" (RFC 7348
+/// section 5).
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a>(&'a [u8; HEADER_LEN]);
 
@@ -48,18 +103,43 @@ impl<'a> Header<'a> {
     pub const fn vni(self) -> u32 {
         be32::<{ field::VNI_RESERVED }, _>(self.0) >> 8
     }
+
+    /// What the last reserved byte says, if the sender is an appliance.
+    #[inline]
+    #[must_use]
+    pub const fn marks(self) -> Marks {
+        Marks::of(byte::<{ field::MARKS }, _>(self.0))
+    }
 }
 
-/// The 8 bytes of a header for `vni`.
+/// The 8 bytes of a header for `vni`, unmarked.
 #[inline]
 #[must_use]
 pub const fn bytes(vni: Vni) -> [u8; HEADER_LEN] {
     ((FLAG_I as u64) << 56 | (vni.get() as u64) << 8).to_be_bytes()
 }
 
+/// The shim that names `node`, to be put before the inner frame of a header marked [`Marks::NODE`].
+#[inline]
+#[must_use]
+pub fn shim(node: Mac) -> [u8; SHIM_LEN] {
+    let mut out = [0; SHIM_LEN];
+    put::<0, 6, _>(&mut out, node.octets());
+    out
+}
+
+/// The node that a shim names; `None` if it is no station: zero, or a group.
+#[inline]
+#[must_use]
+pub fn shim_node(shim: &[u8; SHIM_LEN]) -> Option<Mac> {
+    let mac = Mac::new(array::<0, 6, _>(shim));
+    (!mac.is_zero() && !mac.is_group()).then_some(mac)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn writes_what_it_reads() {
@@ -74,5 +154,48 @@ mod tests {
         assert_eq!(h.vni(), 7);
         assert!(Header::new_checked(&[0xf7, 0, 0, 0, 0, 0, 7, 0]).is_err());
         assert!(Header::new_checked(&[0x08, 0, 0, 0, 0, 0, 7]).is_err());
+    }
+
+    #[test]
+    fn marks_are_three_bits_that_combine() {
+        assert_eq!([Marks::NONE, Marks::HOP, Marks::CONTROL, Marks::NODE].map(Marks::bits), [0, 1, 2, 4]);
+        let both = Marks::HOP.with(Marks::NODE);
+        assert_eq!(both.bits(), 5);
+        assert!(both.contains(Marks::HOP) && both.contains(Marks::NODE) && both.contains(both));
+        assert!(!both.contains(Marks::CONTROL) && !both.contains(Marks::HOP.with(Marks::CONTROL)));
+        assert!(both.contains(Marks::NONE) && !Marks::NONE.contains(Marks::HOP));
+        assert_eq!(Marks::of(0xf8), Marks::NONE);
+    }
+
+    #[test]
+    fn a_shim_names_a_station() {
+        let node = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
+        assert_eq!(shim(node), [0x52, 0x54, 0, 1, 2, 3, 0, 0]);
+        assert_eq!(shim_node(&[0x52, 0x54, 0, 1, 2, 3, 0xff, 0xff]), Some(node), "nobody reads the last two");
+        assert_eq!(shim_node(&[0; 8]), None);
+        assert_eq!(shim_node(&shim(Mac::BROADCAST)), None);
+        assert_eq!(shim_node(&[1, 0, 0x5e, 0, 0, 1, 0, 0]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn marks_and_vni_never_meet(mut header: [u8; HEADER_LEN], vni in 1..=Vni::MAX, marks in 0u8..8) {
+            let vni = Vni::new(vni).unwrap();
+            let unmarked = Header::of(&header).vni();
+            let theirs = Header::of(&header).marks();
+            header[7] = marks;
+            prop_assert_eq!(Header::of(&header).vni(), unmarked);
+            prop_assert_eq!(Header::of(&header).marks().bits(), marks);
+            // Nothing but the last byte is a mark.
+            header[7] = theirs.bits();
+            let other = !header[0];
+            header[..7].fill(other);
+            prop_assert_eq!(Header::of(&header).marks(), theirs);
+
+            let mut ours = bytes(vni);
+            prop_assert_eq!(Header::of(&ours).marks(), Marks::NONE);
+            ours[7] |= marks | 0xf8;
+            prop_assert_eq!((Header::of(&ours).vni(), Header::of(&ours).marks().bits()), (vni.get(), marks));
+        }
     }
 }

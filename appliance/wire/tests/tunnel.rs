@@ -3,7 +3,8 @@
 use super::{A, B, assert_golden, facts, golden};
 use crate::wire::frame::BadFrame;
 use crate::wire::outer::{MixedFamilies, OuterHeader, OuterSpec};
-use crate::wire::underlay::{BadOuter, Expect, UdpChecksum, Underlay, Vxlan, parse};
+use crate::wire::underlay::{BadOuter, Expect, UdpChecksum, Underlay, Vxlan, parse, parse_foreign};
+use crate::wire::vxlan::Marks;
 use stopover_config::net::{Mac, VlanId, Vni};
 
 const GA: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
@@ -85,6 +86,8 @@ fn decapsulation_facts_in_full() {
         ttl: 64,
         udp_src: 50000,
         vni: Vni::new(0x12_3456).unwrap(),
+        marks: Marks::NONE,
+        node: None,
         checksum: UdpChecksum::Absent,
         l3_off: 14,
         udp_off: 34,
@@ -112,7 +115,10 @@ fn decapsulation_facts_in_full() {
 
 #[test]
 fn what_rfc7348_allows_is_accepted() {
-    assert_eq!(vxlan("vxlan4_reserved", &PORT).vni.get(), 7, "reserved bits are ignored");
+    let bytes = golden("vxlan4_reserved");
+    let Ok(Underlay::Vxlan(v)) = parse_foreign(&bytes, bytes.len(), &PORT) else { panic!("refused") };
+    assert_eq!((v.vni.get(), v.marks, v.node), (7, Marks::NONE, None), "reserved bits are ignored");
+    assert_eq!(usize::from(v.inner_off) + golden("inner").len(), bytes.len());
     assert_eq!(vxlan("vxlan4_options", &PORT).inner_off, 54);
     assert_eq!(vxlan("vxlan6_extension", &PORT).inner_off, 78);
     let padded = vxlan("vxlan4_padded", &PORT);
