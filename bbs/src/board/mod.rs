@@ -8,7 +8,8 @@
 //! | `state` | the tables and the ways to change them, each of which can be taken back |
 //! | `hosts` | registration, leases, fencing |
 //! | `nodes` | claims and their conflicts, joins, sync |
-//! | `migrations` | locks, deferred claims, how migrations end |
+//! | `migrations` | migrations begin; deferred claims; reports |
+//! | `ending` | migrations end; the barrier after |
 //! | `locks` | the record of a migration, and what follows from it |
 //! | `operator` | declarations, deletions, loads |
 //! | `keys` | idempotency |
@@ -19,6 +20,7 @@
 //! longer speaks for it; what the operator declared is never taken over.
 
 mod command;
+mod ending;
 mod hosts;
 mod ips;
 mod keys;
@@ -30,9 +32,9 @@ pub mod record;
 mod state;
 
 pub use command::{Applied, Command, Key, Now, Outcome, Party, Refusal, Session, Ticket};
+pub use ending::MIGRATIONS_KEPT;
 pub use ips::Ips;
 pub use keys::REMEMBERED;
-pub use migrations::MIGRATIONS_KEPT;
 pub use state::COMMIT_CHANGES;
 
 use crate::model::{DeclaredBy, Event, EventKind, Migration, Network};

@@ -22,6 +22,11 @@ enum Standing {
     Refused {
         retry_at: Instant,
     },
+    /// A migration took the node elsewhere. Whoever claims it has yet to see that, and is given the time; who
+    /// then claims it still has it after all, and is to hear the board's refusal.
+    Moved {
+        retry_at: Instant,
+    },
 }
 
 /// What the consumer was last told of a claim.
@@ -80,7 +85,10 @@ pub(super) struct Desired {
     wishes: HashMap<Key, Wish>,
     /// Keys of wishes that are (or were) pending, in the order they became so.
     queue: VecDeque<Key>,
+    /// Keys of wishes that are refused, deferred or moved.
     refused: HashSet<Key>,
+    /// Nodes of this host that a migration has locked.
+    locked: HashSet<Key>,
     withdrawn: HashSet<Key>,
     joins: BTreeMap<Vni, Joined>,
     left: BTreeSet<Vni>,
@@ -196,24 +204,53 @@ impl Desired {
         }
     }
 
-    /// The board says that the node is gone, or elsewhere. True if that is not what we want.
-    pub fn lost(&mut self, vni: Vni, mac: Mac) -> bool {
-        match self.wishes.get_mut(&(vni, mac)) {
-            Some(wish) if wish.standing == Standing::Accepted => {
-                wish.standing = Standing::Pending;
-                self.queue.push_back((vni, mac));
-                true
+    /// The board says that the node is at another host. True if it is to be claimed at once.
+    pub fn elsewhere(&mut self, vni: Vni, mac: Mac, retry_at: Instant) -> bool {
+        let migrated = self.locked.contains(&(vni, mac));
+        match self.wishes.get_mut(&(vni, mac)).map(|wish| (wish.standing.clone(), wish)) {
+            Some((Standing::Accepted | Standing::Pending, wish)) if migrated => {
+                self.versions += 1;
+                wish.version = self.versions;
+                wish.standing = Standing::Moved { retry_at };
+                self.refused.insert((vni, mac));
+                false
             }
+            Some((Standing::Accepted, _)) => self.again(vni, mac),
             _ => false,
         }
     }
 
-    /// The lock that deferred a claim has ended: no need to wait for the next try.
+    /// The board says that nobody has the node. True if it is to be claimed at once.
+    pub fn gone(&mut self, vni: Vni, mac: Mac) -> bool {
+        self.locked.remove(&(vni, mac));
+        self.again(vni, mac)
+    }
+
+    /// A migration has locked a node of this host.
+    pub fn locked(&mut self, vni: Vni, mac: Mac) {
+        self.locked.insert((vni, mac));
+    }
+
+    /// The locks are about to be told anew.
+    pub fn forget_locks(&mut self) {
+        self.locked.clear();
+    }
+
+    /// The lock on a node has ended. If it deferred a claim, there is no need to wait for the next try. True if
+    /// the node is to be claimed at once.
     pub fn unlocked(&mut self, vni: Vni, mac: Mac) -> bool {
-        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
-        if !matches!(wish.standing, Standing::Refused { .. }) {
-            return false;
+        self.locked.remove(&(vni, mac));
+        match self.wishes.get(&(vni, mac)).map(|wish| &wish.standing) {
+            Some(Standing::Pending | Standing::Refused { .. }) => self.again(vni, mac),
+            Some(Standing::Accepted | Standing::Moved { .. }) | None => false,
         }
+    }
+
+    /// Claims it anew. The answer to a claim that is under way may be of a time before; it counts for nothing.
+    fn again(&mut self, vni: Vni, mac: Mac) -> bool {
+        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
+        self.versions += 1;
+        wish.version = self.versions;
         wish.standing = Standing::Pending;
         self.queue.push_back((vni, mac));
         true
@@ -255,12 +292,12 @@ impl Desired {
         let Self { refused, wishes, queue, .. } = self;
         refused.retain(|key| match wishes.get_mut(key) {
             Some(wish) => match wish.standing {
-                Standing::Refused { retry_at } if retry_at <= now => {
+                Standing::Refused { retry_at } | Standing::Moved { retry_at } if retry_at <= now => {
                     wish.standing = Standing::Pending;
                     queue.push_back(*key);
                     false
                 }
-                Standing::Refused { .. } => true,
+                Standing::Refused { .. } | Standing::Moved { .. } => true,
                 _ => false,
             },
             None => false,
@@ -399,6 +436,56 @@ mod tests {
             d.judged(&b[0].0, b[0].1, Judgement::Accepted, later),
             Some(Verdict::Accepted { .. })
         ));
+    }
+
+    #[test]
+    fn what_a_migration_took_is_left_to_its_claimant_to_withdraw() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(3);
+        let (one, key) = (claim(1, 1, "10.0.0.1"), Mac::new([2, 0, 0, 0, 0, 1]));
+        let accepted = |d: &mut Desired| {
+            let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
+            d.judged(&b[0].0, b[0].1, Judgement::Accepted, later);
+        };
+        let mut d = Desired::new([].into_iter());
+        d.claim(one.clone());
+        accepted(&mut d);
+        assert!(d.elsewhere(vni(1), key, later), "without a migration it is claimed at once");
+        accepted(&mut d);
+        d.locked(vni(1), key);
+        assert!(!d.elsewhere(vni(1), key, later) && !d.unlocked(vni(1), key));
+        assert_eq!(d.next(now, false), None);
+        assert!(matches!(d.next(later, false), Some(Work::Claim(_))), "still here, then");
+
+        // Withdrawn, and claimed when the VM comes back: nothing of the old claim is left.
+        d.withdraw(vni(1), key);
+        let Some(work @ Work::Withdraw(_)) = d.next(now, false) else { panic!() };
+        d.told(&work);
+        assert!(!d.gone(vni(1), key), "nobody claims it here");
+        d.claim(one);
+        accepted(&mut d);
+        d.locked(vni(1), key);
+        assert!(!d.elsewhere(vni(1), key, later));
+        assert!(d.gone(vni(1), key), "nobody has it, so we may");
+        accepted(&mut d);
+    }
+
+    #[test]
+    fn an_answer_from_before_the_node_was_free_counts_for_nothing() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(3);
+        let key = Mac::new([2, 0, 0, 0, 0, 1]);
+        for free in [Desired::gone, Desired::unlocked] {
+            let mut d = Desired::new([].into_iter());
+            d.claim(claim(1, 1, "10.0.0.1"));
+            let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
+            assert!(free(&mut d, vni(1), key), "while the answer is under way");
+            assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Deferred(7), later), None);
+            let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
+            assert!(d.judged(&new[0].0, new[0].1, Judgement::Refused("held".into()), later).is_some());
+            assert!(free(&mut d, vni(1), key), "and after it");
+            assert!(matches!(d.next(now, false), Some(Work::Claim(_))), "without waiting");
+        }
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::{
     model::Change,
     proto::{parse, v1},
 };
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 use stopover_config::net::Vni;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,6 +39,8 @@ pub(super) struct Stream {
     snapshots: u32,
     /// Revision of the snapshot being received.
     snapshot_revision: u64,
+    /// How long after a refusal, or after a migration took a node away, it is claimed again.
+    retry_refused: Duration,
 }
 
 fn numbers<'a>(vnis: impl IntoIterator<Item = &'a Vni>) -> Vec<u32> {
@@ -71,6 +76,7 @@ pub(super) async fn open(
         board_id: Vec::new(),
         snapshots: 0,
         snapshot_revision: 0,
+        retry_refused: cfg.retry_refused,
     })
 }
 
@@ -156,12 +162,15 @@ fn take(
     Ok(Some(match response {
         Response::SnapshotBegin(begin) => {
             position.resume = None;
+            lock(&shared.desired).forget_locks();
             stream.board_id = begin.board_id;
             stream.snapshot_revision = begin.revision;
             Update::SnapshotBegin { revision: begin.revision }
         }
         Response::SnapshotChunk(list) => {
-            Update::Apply { revision: stream.snapshot_revision, changes: parse::changes(list.changes)? }
+            let changes = parse::changes(list.changes)?;
+            note_locks(&changes, live, shared);
+            Update::Apply { revision: stream.snapshot_revision, changes }
         }
         Response::SnapshotEnd(revision) => {
             position.resume = Some((stream.board_id.clone(), revision));
@@ -180,7 +189,8 @@ fn take(
         Response::Delta(delta) => {
             position.resume = Some((stream.board_id.clone(), delta.revision));
             let changes = parse::changes(delta.changes)?;
-            reclaim(&changes, live, shared);
+            note_locks(&changes, live, shared);
+            reclaim(&changes, live, shared, Instant::now() + stream.retry_refused);
             Update::Apply { revision: delta.revision, changes }
         }
         Response::Scope(scope) => {
@@ -192,7 +202,9 @@ fn take(
             }
             let complete = !(scope.added.is_empty() && scope.removed.is_empty());
             position.resume = complete.then(|| (stream.board_id.clone(), scope.revision));
-            Update::Apply { revision: scope.revision, changes: parse::changes(scope.changes)? }
+            let changes = parse::changes(scope.changes)?;
+            note_locks(&changes, live, shared);
+            Update::Apply { revision: scope.revision, changes }
         }
         Response::Progress(revision) => {
             if let Some((_, at)) = &mut position.resume {
@@ -203,23 +215,34 @@ fn take(
     }))
 }
 
-/// Nodes that we claim and that the board has lost, or put elsewhere, are claimed again: the operator may have
-/// deleted one, or another host taken it over while we were silent.
-fn reclaim(changes: &[Change], live: &Live, shared: &Shared) {
-    let mut lost = false;
+/// Which of our nodes migrations have locked.
+fn note_locks(changes: &[Change], live: &Live, shared: &Shared) {
     for change in changes {
-        let (vni, mac) = match change {
-            Change::NodeGone { vni, mac, .. } => (*vni, *mac),
-            Change::NodeUnlocked { vni, mac, .. } => {
-                lost |= lock(&shared.desired).unlocked(*vni, *mac);
-                continue;
-            }
-            Change::NodePut { node, .. } if node.host_id != live.host_id => (node.vni, node.mac),
-            _ => continue,
-        };
-        lost |= lock(&shared.desired).lost(vni, mac);
+        if let Change::NodeLocked { vni, mac, source, .. } = change
+            && *source == live.host_id
+        {
+            lock(&shared.desired).locked(*vni, *mac);
+        }
     }
-    if lost {
+}
+
+/// Nodes that we claim and that the board has lost, or put elsewhere, are claimed again: the operator may have
+/// deleted one, or another host taken it over while we were silent. Not at once, if it was a migration: then it is
+/// for our consumer to withdraw the claim.
+fn reclaim(changes: &[Change], live: &Live, shared: &Shared, retry_at: Instant) {
+    let mut desired = lock(&shared.desired);
+    let mut again = false;
+    for change in changes {
+        again |= match change {
+            Change::NodeGone { vni, mac, .. } => desired.gone(*vni, *mac),
+            Change::NodeUnlocked { vni, mac, .. } => desired.unlocked(*vni, *mac),
+            Change::NodePut { node, .. } if node.host_id != live.host_id => {
+                desired.elsewhere(node.vni, node.mac, retry_at)
+            }
+            _ => false,
+        };
+    }
+    if again {
         shared.work.notify_one();
     }
 }

@@ -1,0 +1,313 @@
+//! How migrations end: completed or aborted, by someone's word or because they cannot go on; and the barrier after a
+//! completed one, until every appliance forwards by it.
+//!
+//! Whatever happens, [`Board::settle`] runs after it and ends every migration that cannot go on: nothing else has
+//! to remember that locks exist for locks not to be left behind.
+
+use super::{
+    Board, Now, Outcome, Party, Refusal, Ticket,
+    migrations::{list, stands},
+    nodes::Holder,
+    state::{EARLIER, NodeState, OPERATOR},
+};
+use crate::model::{Claim, DeclaredBy, EventKind, HostRef, MAX_MOVING, Migration, MigrationState};
+use stopover_config::net::{HostName, Mac, Vni};
+
+/// Ended migrations kept.
+pub const MIGRATIONS_KEPT: usize = 512;
+
+impl Board {
+    fn may_end(&self, m: &Migration, speaker: Option<u32>) -> Result<(), Refusal> {
+        let Some(id) = speaker else { return Ok(()) };
+        let ends = id == m.source.id
+            || m.target.as_ref().is_some_and(|t| t.id == id)
+            || m.deferred.iter().any(|d| d.host.id == id);
+        if ends {
+            return Ok(());
+        }
+        Err(Refusal::Conflict(format!(
+            "host {} is neither source nor target of migration {}",
+            self.state.name(id),
+            m.id
+        )))
+    }
+
+    /// Of an attempt to end what has ended the other way.
+    pub(super) fn ended(&self, m: &Migration) -> Refusal {
+        let how = match m.state {
+            MigrationState::Completed => {
+                format!("completed to host {}", m.target.as_ref().map_or("?", |t| t.name.as_str()))
+            }
+            _ => "aborted".into(),
+        };
+        let now = m.nodes.iter().filter_map(|n| self.state.locked_by(n.vni, n.mac)).next();
+        let now = now.map_or(String::new(), |n| {
+            format!("; its node is locked now by migration {}, generation {}", n.id, n.generation)
+        });
+        Refusal::Stale(format!(
+            "migration {} (generation {}) was {how} at revision {}: {}{now}",
+            m.id, m.generation, m.revision, m.reason
+        ))
+    }
+
+    pub(super) fn complete_migration(
+        &mut self,
+        now: Now,
+        by: &Party,
+        ticket: Ticket,
+        at: Option<&HostName>,
+        cause: &str,
+    ) -> Result<Outcome, Refusal> {
+        let speaker = self.party(now, by)?;
+        let m = self.ticketed(ticket)?;
+        let at = at.map(|at| self.host_ref(at)).transpose()?;
+        // A host at which the VM runs says so beside its claim, and this may be here first.
+        let own = m.target.is_none() && at.as_ref().is_some_and(|at| Some(at.id) == speaker);
+        if !own {
+            self.may_end(&m, speaker)?;
+        }
+        match m.state {
+            MigrationState::Completed if at.is_none() || at == m.target => Ok(stands(&m, m.revision)),
+            MigrationState::Completed | MigrationState::Aborted => Err(self.ended(&m)),
+            MigrationState::Locked => {
+                let to = self.destination(&m, at, speaker)?;
+                Ok(self.complete(now, m, to, cause))
+            }
+        }
+    }
+
+    fn destination(
+        &self,
+        m: &Migration,
+        at: Option<HostRef>,
+        speaker: Option<u32>,
+    ) -> Result<HostRef, Refusal> {
+        match (at, &m.target) {
+            (None, Some(target)) => return Ok(target.clone()),
+            (Some(at), None) => return Ok(at),
+            (Some(at), Some(target)) if at.id == target.id => return Ok(at),
+            (Some(at), Some(target)) => {
+                let mend = if at.id == m.source.id { "abort it" } else { "abort it and begin another" };
+                return Err(Refusal::Conflict(format!(
+                    "migration {} goes to host {}, not to {}: {mend}",
+                    m.id, target.name, at.name
+                )));
+            }
+            (None, None) => {}
+        }
+        let mut hosts: Vec<_> = m.deferred.iter().map(|d| d.host.clone()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        if let Some(own) = hosts.iter().find(|h| Some(h.id) == speaker) {
+            return Ok(own.clone());
+        }
+        match &hosts[..] {
+            [one] => Ok(one.clone()),
+            [] => Err(Refusal::Conflict(format!(
+                "nobody has said where migration {} goes, and no host claims its nodes yet: name the target",
+                m.id
+            ))),
+            many => Err(Refusal::Conflict(format!(
+                "hosts {} claim the nodes of migration {}: name the target",
+                many.iter().map(|h| h.name.as_str()).collect::<Vec<_>>().join(", "),
+                m.id
+            ))),
+        }
+    }
+
+    /// Every node goes to `to`, with what that host claims of it if it has claimed it already.
+    fn complete(&mut self, now: Now, mut m: Migration, to: HostRef, cause: &str) -> Outcome {
+        let mut gone = Vec::new();
+        for node in &m.nodes {
+            let deferred = m
+                .deferred
+                .iter()
+                .find(|d| d.host.id == to.id && (d.claim.vni, d.claim.mac) == (node.vni, node.mac));
+            if to.id == m.source.id && node.let_go && deferred.is_none() {
+                gone.push((node.vni, node.mac));
+            } else {
+                self.move_node(node.vni, node.mac, &to, deferred.map(|d| &d.claim));
+            }
+        }
+        let text = format!(
+            "migration {} of {} from {} to {} is complete: {cause}",
+            m.id,
+            list(&m),
+            m.source.name,
+            to.name
+        );
+        self.say(EventKind::Migration, text);
+        m.waiting = self.interested(&m);
+        m.target = Some(to);
+        let outcome = self.end(now, m, MigrationState::Completed, cause);
+        for (vni, mac) in gone {
+            self.state.put_node(vni, mac, None);
+        }
+        outcome
+    }
+
+    fn move_node(&mut self, vni: Vni, mac: Mac, to: &HostRef, claim: Option<&Claim>) {
+        let Some(old) = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)).cloned() else {
+            return;
+        };
+        let generation = self.state.coming();
+        let session = self.state.hosts.get(&to.id).map_or(EARLIER, |h| h.session);
+        let (ips, speaker) = match claim {
+            _ if old.speaker == OPERATOR => (old.ips, OPERATOR),
+            None if old.host == to.id => (old.ips, old.speaker),
+            None => (old.ips, session),
+            Some(claim) => {
+                let ips = claim.ips.iter().copied().collect();
+                let taken: Vec<_> = self
+                    .holders(vni, mac, &ips, to.id)
+                    .into_iter()
+                    .filter_map(|h| if let Holder::Ip(ip, other, _) = h { Some((ip, other)) } else { None })
+                    .collect();
+                for (ip, other) in &taken {
+                    let text = format!("{ip} in VNI {vni} stays with node {other}: {mac} came without it");
+                    self.say(EventKind::Conflict, text);
+                }
+                let free = ips.iter().filter(|ip| taken.iter().all(|(held, _)| held != ip)).collect();
+                (free, session)
+            }
+        };
+        self.state.put_node(vni, mac, Some(NodeState { ips, generation, host: to.id, speaker }));
+    }
+
+    /// Appliances that forward in the migration's networks.
+    fn interested(&self, m: &Migration) -> Vec<HostRef> {
+        let mut hosts: Vec<HostRef> = m
+            .nodes
+            .iter()
+            .filter_map(|n| self.state.networks.get(&n.vni))
+            .flat_map(|network| network.members.keys())
+            .filter_map(|id| Some((*id, &self.state.hosts.get(id)?.record)))
+            .filter(|(_, r)| r.up && r.declared_by == DeclaredBy::Appliance)
+            .map(|(id, r)| HostRef { id, name: r.name.clone() })
+            .collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
+    fn end(&mut self, now: Now, mut m: Migration, state: MigrationState, reason: &str) -> Outcome {
+        m.state = state;
+        reason.clone_into(&mut m.reason);
+        m.ended_unix_ms = now.unix_ms;
+        m.revision = self.state.coming();
+        let outcome = stands(&m, m.revision);
+        self.leases.remove(&m.id);
+        self.state.put_migration(m.id, Some(Box::new(m)));
+        while self.state.migrations.len() - self.state.active.len() > MIGRATIONS_KEPT {
+            let oldest = self.state.migrations.iter().find(|(_, m)| m.state != MigrationState::Locked);
+            let Some(id) = oldest.map(|(id, _)| *id) else { break };
+            self.state.put_migration(id, None);
+        }
+        outcome
+    }
+
+    pub(super) fn abort_migration(
+        &mut self,
+        now: Now,
+        by: &Party,
+        ticket: Ticket,
+        cause: &str,
+    ) -> Result<Outcome, Refusal> {
+        let speaker = self.party(now, by)?;
+        let m = self.ticketed(ticket)?;
+        self.may_end(&m, speaker)?;
+        match m.state {
+            MigrationState::Aborted => Ok(stands(&m, m.revision)),
+            MigrationState::Completed => Err(self.ended(&m)),
+            MigrationState::Locked => Ok(self.abort(now, m, cause)),
+        }
+    }
+
+    /// The nodes stay where they are; those the source has let go of are deleted.
+    fn abort(&mut self, now: Now, m: Migration, cause: &str) -> Outcome {
+        let gone: Vec<_> = m.nodes.iter().filter(|n| n.let_go).map(|n| (n.vni, n.mac)).collect();
+        let text = format!("migration {} of {} from {} is aborted: {cause}", m.id, list(&m), m.source.name);
+        self.say(EventKind::Migration, text);
+        let outcome = self.end(now, m, MigrationState::Aborted, cause);
+        for (vni, mac) in gone {
+            self.state.put_node(vni, mac, None);
+        }
+        outcome
+    }
+
+    /// Aborts those that a deletion makes meaningless.
+    pub(super) fn abort_where(&mut self, now: Now, cause: &str, meant: impl Fn(&Migration) -> bool) {
+        let ids: Vec<_> = self.state.active.iter().copied().collect();
+        for id in ids {
+            if let Some(m) = self.state.migrations.get(&id).filter(|m| meant(m)).cloned() {
+                self.abort(now, m, cause);
+            }
+        }
+    }
+
+    pub(super) fn acked(&mut self, now: Now, acks: &[(HostName, u64)]) {
+        let ids: Vec<_> = self.state.barriers.iter().copied().collect();
+        for id in ids {
+            let Some(mut m) = self.state.migrations.get(&id).cloned() else { continue };
+            let revision = m.revision;
+            m.waiting.retain(|h| !acks.iter().any(|(name, acked)| *name == h.name && *acked >= revision));
+            if m.waiting.is_empty() {
+                m.switched_unix_ms = now.unix_ms;
+            }
+            self.state.put_migration(id, Some(Box::new(m)));
+        }
+    }
+
+    /// Ends what cannot go on. After every command.
+    pub(super) fn settle(&mut self, now: Now) {
+        let ids: Vec<_> = self.state.active.iter().copied().collect();
+        for id in ids {
+            let Some(m) = self.state.migrations.get(&id) else { continue };
+            let source_down = !self.is_up(m.source.id);
+            let expired = self.leases.get(&id).is_none_or(|until| *until <= now.lease_ms);
+            let owner_down = m.owner.as_ref().is_some_and(|o| !self.is_up(o.id));
+            let let_go = m.nodes.iter().filter(|n| n.let_go).count();
+            let target = self.live_claimant(m);
+            let claimed = |host: u32| {
+                let by = m.deferred.iter().filter(|d| d.host.id == host);
+                by.count() == m.nodes.len()
+            };
+            let (to, why) = match target {
+                Some(to) if source_down => (Some(to), "the source host is down, and the target claims"),
+                Some(to) if let_go == m.nodes.len() && claimed(to.id) => {
+                    (Some(to), "the source has let go, and the target claims")
+                }
+                Some(to) if (expired || owner_down) && let_go > 0 => {
+                    (Some(to), "its lease ended after the source had let go, and the target claims")
+                }
+                _ if expired => (None, "its lease has run out"),
+                _ if owner_down => (None, "the host that began it is down"),
+                _ => continue,
+            };
+            let m = m.clone();
+            // At most five changes a node: membership there, node, lock, and membership here.
+            self.state.make_room(MAX_MOVING * 5);
+            match to {
+                Some(to) => self.complete(now, m, to, why),
+                None => self.abort(now, m, why),
+            };
+        }
+        let ids: Vec<_> = self.state.barriers.iter().copied().collect();
+        for id in ids {
+            let Some(mut m) = self.state.migrations.get(&id).cloned() else { continue };
+            let (waiting, missed) = m.waiting.into_iter().partition(|h| self.is_up(h.id));
+            m.waiting = waiting;
+            m.missed.extend::<Vec<_>>(missed);
+            if m.waiting.is_empty() {
+                m.switched_unix_ms = now.unix_ms;
+            }
+            self.state.put_migration(id, Some(Box::new(m)));
+        }
+    }
+
+    /// A host that is up and claims a node of the migration; the target before others, later claims before earlier.
+    fn live_claimant(&self, m: &Migration) -> Option<HostRef> {
+        let mut live = m.deferred.iter().rev().map(|d| &d.host).filter(|h| self.is_up(h.id));
+        live.next().cloned()
+    }
+}
