@@ -21,7 +21,10 @@ SEEDS = {
     "underlay_parse": [
         "vxlan4", "vxlan4_vlan", "vxlan4_checksum", "vxlan4_padded", "vxlan4_fragment", "vxlan4_reserved",
         "vxlan4_inner_runt", "vxlan4_options", "vxlan6", "vxlan6_zero", "vxlan6_extension", "arp_request",
+        "vxlan4_hop", "vxlan4_node", "vxlan4_node_checksum", "vxlan6_node", "vxlan4_node_zero", "vxlan4_node_group",
+        "vxlan4_node_cut", "vxlan4_node_runt", "vxlan4_node_control", "vxlan4_marker",
     ],
+    "marker": ["marker_arrived", "marker_end", "marker_relayed", "arp_request", "inner"],
     "arp_nd": [
         "arp_request", "arp_reply", "arp_probe", "arp_announce", "arp_gratuitous_reply", "rarp", "ns", "na",
         "ns_dad", "ns_option_zero", "ns_option_overrun", "rs", "ra",
@@ -33,6 +36,16 @@ for target, names in SEEDS.items():
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).write_bytes(b"\xff\xff" + frames[name])
+
+# Markers with one byte changed: what is refused, and what has no meaning yet.
+for name, at, value in [
+    ("node_group", 0, 0x01), ("source", 11, 0x01), ("ethertype", 13, 0xB6), ("version", 14, 2), ("kind", 15, 3),
+    ("unknown_flags", 16, 0xFE), ("lane", 17, 4), ("no_lanes", 18, 0), ("most_lanes", 18, 64), ("too_many_lanes", 18, 65),
+    ("unused", 19, 0xFF), ("padding", 59, 0xFF),
+]:
+    frame = bytearray(frames["marker_end"])
+    frame[at] = value
+    (here / "corpus/marker" / name).write_bytes(b"\xff\xff" + frame)
 
 folder = here / "corpus" / "config"
 folder.mkdir(parents=True, exist_ok=True)

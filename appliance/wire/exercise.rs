@@ -8,7 +8,9 @@
 use crate::wire::checksum::{L4Check, check_l4, finish_l4};
 use crate::wire::frame::{self, Fragment, Frame, Kind, L4};
 use crate::wire::gso::Segmenter;
-use crate::wire::underlay::{self, Expect, Underlay};
+use crate::wire::marker::{self, BadMarker, Marker};
+use crate::wire::underlay::{self, BadOuter, Expect, Underlay, Vxlan};
+use crate::wire::vxlan::{Marks, SHIM_LEN};
 use crate::wire::{arp, ecn, flow, icmp, nd};
 use stopover_config::net::{Mac, VlanId};
 
@@ -114,7 +116,12 @@ pub fn underlay_parse(input: &[u8]) {
     let (head, whole) = split(input);
     for vlan in [None, VlanId::new(30).ok()] {
         let expect = Expect { vlan, udp_port: 4789 };
-        let Ok(Underlay::Vxlan(v)) = underlay::parse(head, whole.len(), &expect) else { continue };
+        let (parsed, foreign) = (
+            underlay::parse(head, whole.len(), &expect),
+            underlay::parse_foreign(head, whole.len(), &expect),
+        );
+        marks_hold(&parsed, &foreign);
+        let Ok(Underlay::Vxlan(v)) = parsed else { continue };
         assert!(v.inner_len >= 14 && v.inner_end() <= whole.len());
         assert!(usize::from(v.inner_off) <= head.len());
         let tail = whole.get(head.len()..).unwrap_or_default();
@@ -125,6 +132,50 @@ pub fn underlay_parse(input: &[u8]) {
             facts_hold(&inner, inner_head, usize::from(v.inner_len));
         }
     }
+}
+
+/// Marks change nothing but what they stand for: to a foreign sender's frame everything else is the same.
+fn marks_hold(parsed: &Result<Underlay, BadOuter>, foreign: &Result<Underlay, BadOuter>) {
+    match (parsed, foreign) {
+        (Ok(Underlay::Vxlan(v)), Ok(Underlay::Vxlan(f))) => {
+            let shim = if v.marks.contains(Marks::NODE) { SHIM_LEN as u16 } else { 0 };
+            assert_eq!(v.node.is_some(), shim > 0);
+            assert!(v.node.is_none_or(|node| node.station().is_ok()));
+            assert!(shim == 0 || !v.marks.contains(Marks::CONTROL));
+            assert_eq!((f.marks, f.node), (Marks::NONE, None));
+            let same = Vxlan { inner_off: f.inner_off + shim, inner_len: f.inner_len - shim, ..*f };
+            assert_eq!(*v, Vxlan { marks: v.marks, node: v.node, ..same });
+        }
+        // Only a shim that is bad, not all in the first segment, or leaves no inner frame, makes a difference.
+        (Err(bad), Ok(Underlay::Vxlan(_))) => {
+            assert!(matches!(bad, BadOuter::BadShim | BadOuter::HeadersSplit | BadOuter::InnerRunt));
+        }
+        // What is too short for a frame without the shim may be refused for the shim first.
+        (Err(bad), Err(BadOuter::InnerRunt)) => {
+            assert!(matches!(bad, BadOuter::BadShim | BadOuter::HeadersSplit | BadOuter::InnerRunt));
+        }
+        _ => assert_eq!(parsed, foreign),
+    }
+}
+
+/// Reads an end marker, writes it again and relays it.
+pub fn marker(input: &[u8]) {
+    let (_, frame) = split(input);
+    let Ok(said) = marker::parse(frame) else { return };
+    assert!(said.lane < said.lanes && said.lanes <= marker::MAX_LANES && said.node.station().is_ok());
+    let ours = marker::build(&said);
+    assert_eq!(marker::parse(&ours), Ok(said));
+    assert_eq!(ours[..16], frame[..16]);
+    for len in 0..marker::FRAME_LEN {
+        assert_eq!(marker::parse(&frame[..len]), Err(BadMarker::Truncated));
+    }
+    let mut relayed = frame.to_vec();
+    marker::relay_in_place(&mut relayed, 77);
+    assert_eq!(marker::parse(&relayed), Ok(Marker { relayed: true, paused_us: 77, ..said }));
+    // All bytes but the flags and the pause are as they were, so are flags that we do not know.
+    let changed = |at: usize| relayed[at] != frame[at];
+    assert!((0..frame.len()).filter(|at| changed(*at)).all(|at| at == 16 || (32..36).contains(&at)));
+    assert_eq!(relayed[16], frame[16] | 1);
 }
 
 /// Reads ARP and ND, and answers what asks to be answered.

@@ -4,6 +4,7 @@
 Run by hand when a case is added (needs scapy); the tests read only golden.txt.
 """
 
+import struct
 from pathlib import Path
 
 from scapy.all import (
@@ -80,6 +81,7 @@ put("na", Ether(src=B, dst=A) / IPv6(src=B6, dst=A6, hlim=255) / ICMPv6ND_NA(tgt
 put("na_router", Ether(src=B, dst=A) / IPv6(src=B6, dst=A6, hlim=255) / ICMPv6ND_NA(tgt=B6, R=1, S=1, O=1) / ICMPv6NDOptDstLLAddr(lladdr=B))
 put("ns_dad", Ether(src=A, dst=SN_MAC) / IPv6(src="::", dst=SN, hlim=255) / ICMPv6ND_NS(tgt=B6))
 put("na_dad", Ether(src=B, dst="33:33:00:00:00:01") / IPv6(src=B6, dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt=B6, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=B))
+put("na_announce_router", Ether(src=B, dst="33:33:00:00:00:01") / IPv6(src=B6, dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt=B6, R=1, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=B))
 put("ns_hop_limit", Ether(src=A, dst=SN_MAC) / IPv6(src=A6, dst=SN, hlim=254) / ICMPv6ND_NS(tgt=B6) / ICMPv6NDOptSrcLLAddr(lladdr=A))
 put("ns_bad_checksum", Ether(src=A, dst=SN_MAC) / IPv6(src=A6, dst=SN, hlim=255) / ICMPv6ND_NS(tgt=B6, cksum=1) / ICMPv6NDOptSrcLLAddr(lladdr=A))
 put("ns_code", Ether(src=A, dst=SN_MAC) / IPv6(src=A6, dst=SN, hlim=255) / ICMPv6ND_NS(tgt=B6, code=1) / ICMPv6NDOptSrcLLAddr(lladdr=A))
@@ -133,6 +135,37 @@ put("vxlan6_vlan", oeth / Dot1Q(vlan=30) / o6 / UDP(sport=50000, dport=4789) / v
 put("vxlan6_zero", oeth / o6 / udp / vx / inner)
 put("vxlan6_fragment", oeth / IPv6(src="fd00::1", dst="fd00::2") / IPv6ExtHdrFragment(m=1, nh=17) / udp / vx / inner)
 put("vxlan6_extension", oeth / IPv6(src="fd00::1", dst="fd00::2") / IPv6ExtHdrDestOpt() / UDP(sport=50000, dport=4789) / vx / inner)
+
+# Marks in the last reserved byte: 1 redirected, 2 end marker, 4 a shim names the node B.
+shim = Raw(bytes.fromhex(B.replace(":", "")) + b"\0\0")
+
+
+def marked(bits):
+    return VXLAN(flags=8, vni=0x123456, reserved2=bits)
+
+
+put("vxlan4_hop", oeth / o4 / udp / marked(1) / inner)
+put("vxlan4_node", oeth / o4 / udp / Raw(raw(marked(5))) / shim / inner)
+put("vxlan4_node_checksum", oeth / o4 / UDP(sport=50000, dport=4789) / Raw(raw(marked(4))) / shim / inner)
+put("vxlan6_hop", oeth / o6 / UDP(sport=50000, dport=4789) / marked(1) / inner)
+put("vxlan6_node", oeth / o6 / UDP(sport=50000, dport=4789) / Raw(raw(marked(5))) / shim / inner)
+put("vxlan4_node_zero", oeth / o4 / udp / Raw(raw(marked(4))) / Raw(b"\0" * 8) / inner)
+put("vxlan4_node_group", oeth / o4 / udp / Raw(raw(marked(4))) / Raw(b"\x01\0\x5e\0\0\x01\0\0") / inner)
+put("vxlan4_node_cut", oeth / o4 / udp / Raw(raw(marked(4))) / Raw(raw(shim)[:7]))
+put("vxlan4_node_runt", oeth / o4 / udp / Raw(raw(marked(4))) / shim / Raw(b"\0" * 13))
+put("vxlan4_node_control", oeth / o4 / udp / Raw(raw(marked(6))) / shim / inner)
+
+
+# End markers of the migration of node B.
+def marker(kind, flags, lane, lanes, host, generation, paused_us):
+    body = struct.pack("!BBBBBxIQI", 1, kind, flags, lane, lanes, host, generation, paused_us)
+    return Ether(src="02:53:54:4f:50:00", dst=B, type=0x88B5) / Raw(body.ljust(46, b"\0"))
+
+
+put("marker_arrived", marker(1, 0, 0, 1, 7, 0x0102030405060708, 0))
+put("marker_end", marker(2, 0, 3, 4, 0xA0B0C0D0, 0, 0))
+put("marker_relayed", marker(1, 1, 0, 1, 7, 0x0102030405060708, 123456))
+put("vxlan4_marker", oeth / o4 / udp / marked(3) / marker(1, 1, 0, 1, 7, 0x0102030405060708, 123456))
 
 # Segmentation: 3000 bytes at an MSS of 1400, CWR in the first, FIN and PSH in the last.
 opts = [("NOP", None), ("NOP", None), ("Timestamp", (5, 6))]

@@ -29,6 +29,11 @@ fn underlay_parse() {
 }
 
 #[test]
+fn marker() {
+    assert!(replay("marker", exercise::marker) >= 10);
+}
+
+#[test]
 fn arp_nd() {
     assert!(replay("arp_nd", exercise::arp_nd) >= 10);
 }

@@ -4,6 +4,7 @@
 
 mod corpus;
 mod frames;
+mod marks;
 mod neighbours;
 mod properties;
 mod reports;

@@ -149,6 +149,7 @@ fn nd_messages_are_those_of_scapy() {
     assert_golden(&nd::build_answer(&solicit("ns"), &frame, B, true), "na_router");
     assert_golden(&nd::build_answer(&solicit("ns_dad"), &frame, B, false), "na_dad");
     assert_golden(&nd::build_announcement(B, B6, false), "na_dad");
+    assert_golden(&nd::build_announcement(B, B6, true), "na_announce_router");
     assert_golden(&nd::build_solicit((A, A6), B6, None), "ns");
     assert_golden(&nd::build_solicit((A, A6), B6, Some(B)), "ns_unicast");
     assert_golden(&nd::build_solicit((A, Ipv6Addr::UNSPECIFIED), B6, None), "ns_dad");

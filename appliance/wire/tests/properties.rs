@@ -3,8 +3,10 @@
 use super::{all_golden, facts, golden};
 use crate::wire::checksum::{L4Check, check_l4, finish_l4};
 use crate::wire::gso::Segmenter;
+use crate::wire::marker::{self, Marker};
 use crate::wire::outer::{OuterHeader, OuterSpec};
 use crate::wire::underlay::{self, Expect, Underlay};
+use crate::wire::vxlan::{Marks, shim};
 use crate::wire::{arp, exercise, flow, icmp, nd, tcp};
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -55,6 +57,7 @@ proptest! {
         exercise::frame_parse(&input);
         exercise::underlay_parse(&input);
         exercise::arp_nd(&input);
+        exercise::marker(&input);
     }
 
     #[test]
@@ -62,6 +65,7 @@ proptest! {
         exercise::frame_parse(&input);
         exercise::underlay_parse(&input);
         exercise::arp_nd(&input);
+        exercise::marker(&input);
     }
 }
 
@@ -71,24 +75,35 @@ proptest! {
         ips in hosts(), macs in (mac(), mac()), vlan in proptest::option::of(1u16..4095),
         vni in 1u32..=Vni::MAX, src_port in flow::FIRST_PORT.., dst_port: u16, ttl: u8, tos: u8,
         inner in proptest::collection::vec(any::<u8>(), 14..200), padding in 0usize..20, cut in 0usize..300,
+        bits in 0u8..4, node in proptest::option::of(mac()),
     ) {
+        let (node, marks) = match node {
+            // An end marker has its node inside.
+            Some(node) => (Some(node), Marks::of(bits & 1).with(Marks::NODE)),
+            None => (None, Marks::of(bits)),
+        };
         let vlan = vlan.and_then(|v| VlanId::new(v).ok());
         let spec = OuterSpec { src_mac: macs.0, dst_mac: macs.1, vlan, src: ips.0, dst: ips.1, dst_port, ttl };
         let header = OuterHeader::new(&spec).unwrap();
         let vni = Vni::new(vni).unwrap();
         let mut frame = vec![0xee; header.len()];
-        header.fill(&mut frame, inner.len(), vni, src_port, tos).unwrap();
-        header.seal(&mut frame, std::iter::once(inner.as_slice()));
+        let shim = node.map(|node| shim(node).to_vec()).unwrap_or_default();
+        header.fill(&mut frame, shim.len() + inner.len(), vni, src_port, tos).unwrap();
+        header.mark(&mut frame, marks);
+        header.seal(&mut frame, [shim.as_slice(), inner.as_slice()].into_iter());
+        let headers = frame.len() + shim.len();
+        frame.extend(shim);
         frame.extend(&inner);
         let whole = facts(&frame);
         let check = check_l4(&whole, std::iter::once(frame.as_slice()));
         prop_assert_eq!(check, if header.is_ipv6() { L4Check::Good } else { L4Check::Absent });
         frame.extend(vec![0xaa; padding]);
-        let cut = cut.clamp(header.len(), frame.len());
+        let cut = cut.clamp(headers, frame.len());
         let parsed = underlay::parse(&frame[..cut], frame.len(), &Expect { vlan, udp_port: dst_port });
         let Ok(Underlay::Vxlan(v)) = parsed else { panic!("{parsed:?}") };
         prop_assert_eq!((v.src, v.dst, v.src_mac, v.dst_mac), (ips.0, ips.1, macs.0, macs.1));
         prop_assert_eq!((v.vni, v.udp_src, v.tos, v.ttl), (vni, src_port, tos, ttl));
+        prop_assert_eq!((v.marks, v.node), (marks, node));
         prop_assert_eq!(&frame[usize::from(v.inner_off)..v.inner_end()], inner.as_slice());
         if header.is_ipv6() {
             prop_assert!(v.udp_checksum_ok([&frame[..cut], &frame[cut..]].into_iter()));
@@ -141,6 +156,25 @@ proptest! {
         prop_assert_eq!(stream, data);
         prop_assert_eq!(all_flags, flags);
         prop_assert!(finals <= 1 && reduced <= 1);
+    }
+
+    #[test]
+    fn marker_round_trip(
+        arrived: bool, relayed: bool, lanes in 1..=marker::MAX_LANES, lane: proptest::sample::Index, host: u32,
+        generation: u64, node in mac(), paused_us: u32, later: u32, behind in 0usize..30,
+    ) {
+        let kind = if arrived { marker::Kind::Arrived } else { marker::Kind::End };
+        let lane = lane.index(usize::from(lanes)) as u8;
+        let said = Marker { kind, relayed, lane, lanes, host, generation, node, paused_us };
+        let mut bytes = marker::build(&said).to_vec();
+        bytes.extend(vec![0xaa; behind]);
+        prop_assert_eq!(marker::parse(&bytes), Ok(said));
+        marker::relay_in_place(&mut bytes, later);
+        prop_assert_eq!(marker::parse(&bytes), Ok(Marker { relayed: true, paused_us: later, ..said }));
+        prop_assert!(bytes[marker::FRAME_LEN..].iter().all(|b| *b == 0xaa));
+        // A lane that is not among the lanes is written as it is, and refused.
+        let wrong = Marker { lane: lanes, ..said };
+        prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::Lane));
     }
 
     #[test]
