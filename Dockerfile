@@ -28,7 +28,7 @@ RUN apt-get update \
         protobuf-compiler
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --workspace --bins \
+RUN cargo build --release --locked --bin stopover-appliance --bin stopover-bbs --bin stopover --workspace \
     && mkdir /out \
     && for b in stopover-appliance stopover-bbs stopover; do strip -o /out/$b target/release/$b; done
 

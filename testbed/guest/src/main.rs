@@ -1,0 +1,61 @@
+//! What the testbed runs inside its guests, which have busybox and nothing else: one static program that sends
+//! and receives UDP streams with sequence numbers, holds TCP connections and verifies what comes through them,
+//! and pings. Everything counts; nothing here knows Stopover, QEMU or the scenario.
+//!
+//! A guest's clock stands still while the guest is being moved, its peers' clocks do not: see `gaps`.
+
+mod args;
+mod books;
+mod clock;
+mod control;
+mod datagram;
+mod gaps;
+mod kernel;
+mod ping;
+mod receive;
+mod send;
+mod tcp;
+
+use anyhow::bail;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage:
+  guest-tools send     --to IP:PORT --stream N --rate FRAMES/S [--size BYTES] [--tick-us US] [--seconds S]
+  guest-tools receive  --port PORT
+  guest-tools tcp-serve --port PORT
+  guest-tools tcp-hold --to IP:PORT [--kib-s RATE]
+  guest-tools ping     --to IP [--rate PER_S]
+  guest-tools ask      SOCKET WORD...
+Each but `ask` takes --ctl SOCKET and then serves there, until asked to `stop`, what it has counted: `stats`;
+`receive` also `mark` (a period ends, a new one begins) and `trace STREAM` (arrivals of the present period).";
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("guest-tools: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: Vec<String>) -> anyhow::Result<()> {
+    let Some((what, rest)) = words.split_first() else { bail!("{USAGE}") };
+    if what == "ask" {
+        let Some((socket, words)) = rest.split_first() else { bail!("{USAGE}") };
+        println!("{}", control::ask(socket, &words.join(" "))?);
+        return Ok(());
+    }
+    let mut args = args::Args::parse(rest)?;
+    let ctl = args.optional("ctl")?;
+    let job = match what.as_str() {
+        "send" => send::job(&mut args)?,
+        "receive" => receive::job(&mut args)?,
+        "tcp-serve" => tcp::serve(&mut args)?,
+        "tcp-hold" => tcp::hold(&mut args)?,
+        "ping" => ping::job(&mut args)?,
+        _ => bail!("{USAGE}"),
+    };
+    args.finish()?;
+    control::run(ctl, job)
+}
