@@ -4,6 +4,9 @@ NIC on a vhost-user socket that an appliance listens on.
 The kernel package is downloaded once into target/testbed/cache/ and not installed. A guest's serial console
 is logged; on a virtio port (which, unlike a serial line, loses no byte) it runs command lines that we send and
 answers with their output and status.
+
+A guest can be migrated to another appliance's socket, also while a command runs in it: the `Guest` stays the same,
+the QEMU behind it (a `Machine`) is another.
 """
 
 import os
@@ -16,11 +19,15 @@ import subprocess
 import time
 
 from .lab import CACHE, Failure, sh
-from .proc import Process
+from .proc import Process, listens
+from .qmp import Qmp
+from .stopover import program
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover",
            "net_failover", "virtio_net", "virtio_console"]  # in the order in which they must be loaded
 MEMORY_MIB = 128
+QUEUE = 1024  # frames in a ring of the NIC: as many as QEMU allows, to bridge moments when the guest gets no CPU
+TOOL = "guest-tools"  # testbed/guest
 # Bits of the virtio feature word, virtio 1.2 section 5.1.3: what a guest may leave for us to finish.
 FEATURES = {"csum": 0, "guest_csum": 1, "guest_tso4": 7, "guest_tso6": 8, "host_tso4": 11, "host_tso6": 12}
 
@@ -39,9 +46,12 @@ done
 until [ -c /dev/vport0p1 ]; do usleep 10000; done
 exec <> /dev/vport0p1 >&0 2>&1
 echo "##guest ready##"
-while read -r line; do
-    sh -c "$line"
-    printf '\\n##%%d##\\n' $?
+while :; do
+    while read -r line; do
+        sh -c "$line"
+        printf '\\n##%%d##\\n' $?
+    done
+    usleep 50000 # nobody is connected
 done
 """ % " ".join(MODULES)
 
@@ -59,10 +69,12 @@ def _cpio(entries):
 
 
 def images():
-    """The guest's kernel and initramfs, made on first use. Returns both paths."""
-    kernel, initramfs, made_from = CACHE / "vmlinuz", CACHE / "initramfs.cpio", CACHE / "initramfs.init"
-    if kernel.exists() and initramfs.exists() and made_from.exists() and made_from.read_text() == INIT:
-        return kernel, initramfs
+    """The guests' kernel, and the archive of what every guest has of Debian; made on first use. Returns both
+    paths."""
+    kernel, base, made_from = CACHE / "vmlinuz", CACHE / "base.cpio", CACHE / "base.modules"
+    modules = " ".join(MODULES)
+    if kernel.exists() and base.exists() and made_from.exists() and made_from.read_text() == modules:
+        return kernel, base
     CACHE.mkdir(parents=True, exist_ok=True)
     work = CACHE / f"kernel.{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
@@ -74,16 +86,26 @@ def images():
         entries = [(d, stat.S_IFDIR | 0o755, b"", (0, 0))
                    for d in ("bin", "dev", "etc", "modules", "proc", "sys", "tmp")]
         entries += [("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)), ("dev/null", stat.S_IFCHR | 0o666, b"", (1, 3))]
-        entries += [("bin/busybox", stat.S_IFREG | 0o755, pathlib.Path("/bin/busybox").read_bytes(), (0, 0)),
-                    ("init", stat.S_IFREG | 0o755, INIT.encode(), (0, 0))]
+        entries += [("bin/busybox", stat.S_IFREG | 0o755, pathlib.Path("/bin/busybox").read_bytes(), (0, 0))]
         entries += [(f"modules/{m}.ko", stat.S_IFREG | 0o644, found[m].read_bytes(), (0, 0)) for m in MODULES]
-        (work / "initramfs.cpio").write_bytes(_cpio(entries))
-        os.replace(work / "initramfs.cpio", initramfs)
+        (work / "base.cpio").write_bytes(_cpio(entries))
+        os.replace(work / "base.cpio", base)
         os.replace(next((work / "root/boot").glob("vmlinuz-*")), kernel)
-        made_from.write_text(INIT)
+        made_from.write_text(modules)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return kernel, initramfs
+    return kernel, base
+
+
+def _initramfs(lab):
+    """The kernel and this run's initramfs: two archives in one file, which a kernel unpacks one after the other."""
+    kernel, base = images()
+    path = lab.dir / "initramfs.cpio"
+    if not path.exists():
+        ours = [("init", stat.S_IFREG | 0o755, INIT.encode(), (0, 0)),
+                (f"bin/{TOOL}", stat.S_IFREG | 0o755, program(TOOL).read_bytes(), (0, 0))]
+        path.write_bytes(base.read_bytes() + _cpio(ours))
+    return kernel, path
 
 
 def _download(folder):
@@ -103,13 +125,13 @@ def _download(folder):
     raise Failure("apt knows no linux-image-cloud-amd64, from which guests take their kernel")
 
 
-class Guest:
-    """One virtual machine. `vhost` is the socket of the appliance's port, which must be listening."""
+class Machine:
+    """One QEMU process and its two sockets: `line`, the guest's command channel, and `qmp`. An `incoming` one waits
+    for a guest that is migrated to it. `number` tells the machines of one guest apart."""
 
-    def __init__(self, lab, name, vhost, mac, ns=None):
-        kernel, initramfs = images()
-        self.name, self.mac, self.tmp = name, mac, "/tmp"
-        self.socket = lab.dir / f"{name}.cmd"
+    def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False):
+        kernel, initramfs = _initramfs(lab)
+        cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
         # `vectors=0` and TCG: see the lab notes on QEMU 7.2 (vhost-user and MSI-X), and on KVM in a nested VM.
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_MIB}M",
                 "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -117,15 +139,97 @@ class Guest:
                 "-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 nokaslr",
                 "-serial", "stdio",
                 "-device", "virtio-serial-pci,vectors=0,max_ports=2",
-                "-chardev", f"socket,id=tty,path={self.socket},server=on,wait=off",
+                "-chardev", f"socket,id=tty,path={cmd},server=on,wait=off",
                 "-device", "virtserialport,chardev=tty,nr=1",
+                "-chardev", f"socket,id=qmp,path={qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
                 "-chardev", f"socket,id=c0,path={vhost}", "-netdev", "vhost-user,id=n0,chardev=c0",
-                "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0"]
+                "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0,"
+                           f"rx_queue_size={QUEUE},tx_queue_size={QUEUE}",
+                *(["-incoming", "defer"] if incoming else [])]
         self.process = Process(lab, f"guest-{name}", argv, ns=ns)
-        self.process.wait_path(self.socket)
+        self.process.wait_for("a connection to QMP", lambda: listens(qmp), 15)
+        self.qmp = Qmp(name, qmp)
         self.line = socket.socket(socket.AF_UNIX)
-        self.line.connect(str(self.socket))
+        self.line.connect(str(cmd))
+        if incoming:
+            self.qmp.prepare()
+            self.qmp.listen(self.incoming)
+
+    def quit(self):
+        """Ends it in good order, and frees the appliance's socket."""
+        self.process.ended_by_us = True
+        self.line.close()
+        self.qmp.quit()
+        self.process.wait_end(10)
+
+
+class Guest:
+    """One virtual machine. `vhost` is the socket of the appliance's port, which must be listening."""
+
+    tool = f"/bin/{TOOL}"
+    tmp = "/tmp"
+
+    def __init__(self, lab, name, vhost, mac, ns=None):
+        self.lab, self.name, self.mac = lab, name, mac
+        self.machines = 1
+        self.machine = Machine(lab, name, 1, vhost, mac, ns)
         self.heard = b""
+
+    @property
+    def process(self):
+        """The QEMU in which it runs now."""
+        return self.machine.process
+
+    def target(self, vhost, ns=None):
+        """A machine at another socket, waiting for this guest."""
+        self.machines += 1
+        return Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True)
+
+    def begin(self, target, **limits):
+        """Begins to migrate to it. `complete` or `cancelled` must follow. For `limits` see Qmp.prepare."""
+        self.machine.qmp.prepare(**limits)
+        self.machine.qmp.migrate(target.incoming)
+
+    def complete(self, target, timeout=30):
+        """Waits until the guest runs in `target`, ends the machine it came from. Returns milliseconds: what QEMU
+        reports as the downtime and as the whole migration, and the time between its events STOP and RESUME."""
+        source = self.machine
+        told = source.qmp.ended(timeout)
+        if told["status"] != "completed":
+            raise Failure(f"migration of guest {self.name} {told['status']}: {told.get('error-desc', 'no reason given')}")
+        _, _, resumed = target.qmp.wait("the guest's start", lambda n, _: n == "RESUME", timeout)
+        stopped = source.qmp.seen("STOP")
+        self._drain()
+        source.quit()
+        self.machine = target
+        return {"downtime_ms": told["downtime"], "total_ms": told["total-time"],
+                "paused_ms": round((resumed - stopped) * 1e3, 1)}
+
+    def cancelled(self, target, timeout=30):
+        """Calls the migration off; ends the target. Returns how it ended: `completed` if it was too late, and then
+        the guest is in `target`."""
+        self.machine.qmp.cancel()
+        status = self.machine.qmp.ended(timeout)["status"]
+        if status == "completed":
+            self.complete(target, timeout)
+        else:
+            target.quit()
+        return status
+
+    def migrate(self, vhost, ns=None, timeout=30, **limits):
+        """Migrates it to another socket; see `complete`."""
+        target = self.target(vhost, ns)
+        self.begin(target, **limits)
+        return self.complete(target, timeout)
+
+    def _drain(self):
+        """Takes what the guest had said before it left its machine."""
+        self.machine.line.settimeout(0)
+        try:
+            while more := self.machine.line.recv(65536):
+                self.heard += more
+        except BlockingIOError:
+            pass
 
     def _hear(self, pattern, timeout):
         end = time.monotonic() + timeout
@@ -135,9 +239,9 @@ class Guest:
             if left <= 0:
                 raise Failure(f"guest {self.name} did not answer within {timeout} s; "
                               f"heard so far: {self.heard[-300:]!r}")
-            self.line.settimeout(min(left, 0.5))
+            self.machine.line.settimeout(min(left, 0.5))
             try:
-                self.heard += self.line.recv(65536)
+                self.heard += self.machine.line.recv(65536)
             except TimeoutError:
                 pass
         before, self.heard = self.heard[:m.start()], self.heard[m.end():]
@@ -154,7 +258,7 @@ class Guest:
 
     def start(self, command):
         """Sends a command line without waiting for it; `finish` must follow."""
-        self.line.sendall(command.encode() + b"\n")
+        self.machine.line.sendall(command.encode() + b"\n")
 
     def finish(self, command="", timeout=30, check=True):
         """Waits for the command sent last."""
@@ -188,9 +292,10 @@ class Guest:
 
 
 class Shell:
-    """Runs command lines in a namespace with busybox, as a Guest does in a virtual machine; for `tcp`."""
+    """Runs command lines in a namespace with busybox, as a Guest does in a virtual machine."""
 
     def __init__(self, lab, ns):
+        self.tool = program(TOOL)
         self.ns, self.name, self.tmp = ns, ns.name, lab.dir / ns.name
         self.tmp.mkdir()
 

@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+/// Answers a word; `None` to one it does not know.
+pub type Answer = Box<dyn Fn(&str) -> Option<String>>;
+
 /// A worker that counts, and what it answers to a word.
 pub struct Job {
     /// Tells the worker to end.
     pub stop: Arc<AtomicBool>,
     /// The worker. It ends by itself when it has nothing left to do.
     pub worker: JoinHandle<anyhow::Result<()>>,
-    /// Answers `stats` and the job's own words; `None` to a word it does not know.
-    pub answer: Box<dyn Fn(&str) -> Option<String>>,
+    /// Answers `stats` and the job's own words.
+    pub answer: Answer,
 }
 
 /// Locks; a panic elsewhere does not make counters unreadable.

@@ -67,9 +67,7 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
                         Err(_) => counts.errors += 1,
                     }
                 }
-                Some(end) if now >= end || lock(&counts).books.received >= lock(&counts).sent => {
-                    return Ok(());
-                }
+                Some(end) if now >= end || lock(&counts).answered() => return Ok(()),
                 _ => {}
             }
             let next = end.unwrap_or(tick * 1_000_000 / rate).saturating_sub(clock.us()).max(1_000);

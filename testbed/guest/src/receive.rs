@@ -122,15 +122,13 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         let clock = Clock::new();
         let mut datagram = [0; 2_048];
         while !stopped.load(Relaxed) {
-            let Ok(mut bytes) = socket.recv(&mut datagram) else { continue };
+            let Ok(bytes) = socket.recv(&mut datagram) else { continue };
             let now = clock.us();
             let mut counts = lock(&counts);
-            for _ in 0..BATCH {
+            counts.note(&datagram[..bytes], now);
+            for _ in 1..BATCH {
+                let Ok((_, bytes)) = recv(&socket, &mut datagram[..], RecvFlags::DONTWAIT) else { break };
                 counts.note(&datagram[..bytes], now);
-                match recv(&socket, &mut datagram[..], RecvFlags::DONTWAIT) {
-                    Ok((_, n)) => bytes = n,
-                    Err(_) => break,
-                }
             }
         }
         Ok(())
