@@ -1,0 +1,172 @@
+#!/usr/bin/python3
+"""A QEMU guest is live-migrated between two appliances a hundred times, fifty there and fifty back, while it
+receives UDP streams and pings and holds TCP connections; nobody tells Stopover of it.
+
+Three hosts. The moving guest has a port on two of them, gw-a and gw-b; where its QEMU is connected, there it is.
+A guest on each of the three sends it a stream: so one sender is on the host it leaves, one on the host it goes
+to, one on a third, which also holds an idle and a busy TCP connection to it and pings it by IPv4 and IPv6.
+
+The gap of a migration is the longest time that any of the streams was silent, in the time of the world outside:
+while a guest is being moved its own clock stands still (see testbed/guest/src/gaps.rs). What QEMU needs for
+stopping the guest here and starting it there it reports itself, as downtime; the rest is ours (and the rate's,
+and that of a machine too small for four emulated guests).
+
+STOPOVER_MIGRATIONS: how often. STOPOVER_RATE: datagrams per second of each of the three.
+"""
+
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lib import fabric, guest, ron, scenario, stopover, stream
+from lib.lab import Failure, say
+
+VNI = 100
+MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 100))
+RATE = int(os.environ.get("STOPOVER_RATE", 2000))
+AFTER = 0.4  # seconds after each migration, until the next one begins
+ADDED_P50_MS, ADDED_P99_MS = 5, 30  # what we may add to QEMU's downtime, on two cores that emulate the guests too
+
+
+def mac(number):
+    return f"52:54:00:00:00:{number:02x}"
+
+
+def ips(number):
+    return [f"192.168.0.{number}", f"fd01::{number}"]
+
+
+def percentile(values, p):
+    """The smallest value that at least p percent of all are not above."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * p // 100) - 1)]
+
+
+class Run:
+    """The lab, and what happened in it."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        guest.images()
+        lab.hugepages(3 * stopover.MEMORY_MIB + 64)
+        self.board = stopover.Board(lab)
+        net = fabric.Fabric(lab)
+        self.hosts = [net.host(f"gw-{n}", self.board) for n in "abc"]
+        self.sockets = [self.port(host, 1, f"x-{host.name}") for host in self.hosts[:2]]
+        sockets = [self.port(host, n, f"s-{host.name}") for n, host in enumerate(self.hosts, 2)]
+        for host in self.hosts:
+            host.start()
+        self.x = guest.Guest(lab, "x", self.sockets[0], mac(1), ns=self.hosts[0].ns)
+        self.senders = [guest.Guest(lab, f"s-{host.name[-1]}", socket, mac(n), ns=host.ns)
+                        for n, (host, socket) in enumerate(zip(self.hosts, sockets), 2)]
+        for n, g in enumerate([self.x, *self.senders], 1):
+            g.booted(timeout=90)
+            g.address(f"{ips(n)[0]}/24", f"{ips(n)[1]}/64")
+        stopover.wait_nodes(self.hosts, 4)
+        self.figures = {}
+        self.downtimes, self.gaps, self.own_gaps, self.added, self.took = [], [], [], [], []
+
+    def port(self, host, number, name):
+        """A vhost-user port for guest `number`; returns its socket."""
+        socket = self.lab.dir / f"{name}.sock"
+        role = ron.tagged("vif", vni=VNI, mac=mac(number), addresses=ips(number), guard=True)
+        host.vhost(name, socket, role, tso=True)
+        return socket
+
+    def begin(self):
+        """All that talks to the moving guest."""
+        for g in self.senders:
+            for ip in ips(1):
+                if g.ping(ip, count=3)["received"] == 0:
+                    raise Failure(f"{g.name} does not reach {ip}")
+        s_c = self.senders[2]
+        self.receiver = stream.Receiver(self.x)
+        self.server = stream.TcpServer(self.x)
+        self.client = stream.TcpClient(s_c, ips(1)[0])
+        self.pingers = [stream.Pinger(s_c, ip) for ip in ips(1)]
+        self.streams = [stream.Sender(g, ips(1)[n % 2], stream=n, rate=RATE) for n, g in enumerate(self.senders, 1)]
+        self.began = time.monotonic()
+        time.sleep(1)
+        self.receiver.mark()
+
+    def migrate(self, number):
+        """Once, to the other host."""
+        to = number % 2
+        began = time.monotonic()
+        told = self.x.migrate(self.sockets[to], ns=self.hosts[to].ns)
+        time.sleep(AFTER)
+        seen = self.receiver.mark()
+        self.took.append(time.monotonic() - began)
+        gap = max(s["gap_us"] for s in seen.values()) / 1e3
+        self.gaps.append(gap)
+        self.own_gaps.append(max(s["own_gap_us"] for s in seen.values()) / 1e3)
+        self.downtimes.append(told["downtime_ms"])
+        self.added.append(max(0.0, gap - told["downtime_ms"]))
+        counts = ", ".join(f"{k} {sum(s[k] for s in seen.values())}" for k in ("missing", "duplicated", "reordered"))
+        say(f"migration {number} to {self.hosts[to].name}: QEMU's downtime {told['downtime_ms']} ms (stopped "
+            f"{told['paused_ms']} ms, clock stood {statistics.median(s['pause_us'] for s in seen.values()) / 1e3:.1f} "
+            f"ms), longest gap {gap:.1f} ms (its own {self.own_gaps[-1]:.1f}), whole {told['total_ms']} ms; "
+            f"so far {counts}; {self.took[-1]:.1f} s")
+
+    def end(self):
+        """Stops all and counts."""
+        seconds = time.monotonic() - self.began
+        sent = {n: s.stop() for n, s in enumerate(self.streams, 1)}
+        pings = [p.stop() for p in self.pingers]
+        tcp = stream.tcp_tally(self.client, self.server)
+        got = self.receiver.tally({n: s["sent"] for n, s in sent.items()})
+        for n, s in sent.items():
+            say(f"stream {n}: {s['sent']} sent, {s['sent'] / s['us'] * 1e6:.0f} a second, {s['skipped']} left out, "
+                f"{got['lost_of'][n]} lost")
+        say(f"TCP: {tcp}")
+        say(f"pings: {pings}")
+        return {
+            "migrations": len(self.downtimes),
+            "frames_per_s": round(got["received"] / seconds),
+            **{k: got[k] for k in ("lost", "duplicated", "reordered")},
+            "receiver_overflown": got["overflown"],
+            **{f"ping_{k}": sum(p[k] for p in pings) for k in ("sent", "lost", "duplicated")},
+            "tcp_resets": tcp["resets"],
+            "tcp_retransmits": tcp["retransmits"],
+            "tcp_loss_probes": tcp["loss_probes"],
+            "tcp_damaged": tcp["damaged"] + tcp["missing"],
+            "tcp_bytes": tcp["bytes"],
+            "longest_gap_ms": round(max(self.gaps), 1),
+            "vmm_downtime_ms": statistics.median(self.downtimes),
+            "added_gap_ms_p50": round(percentile(self.added, 50), 1),
+            "added_gap_ms_p99": round(percentile(self.added, 99), 1),
+            "own_gap_ms_p50": round(percentile(self.own_gaps, 50), 1),
+            "own_gap_ms_p99": round(percentile(self.own_gaps, 99), 1),
+            "locks_left": self.locks_left(),
+        }
+
+    def locks_left(self, patience=5):
+        """Migrations that are still under way at the board, though nobody migrates."""
+        end = time.monotonic() + patience
+        while (left := len(self.board.json("migration", "list", "--active"))) and time.monotonic() < end:
+            time.sleep(0.2)
+        return left
+
+
+def body(lab):
+    say("building three hosts with an appliance and a guest each, and a fourth guest that will move")
+    run = Run(lab)
+    say("guests booted; beginning the streams, connections and pings")
+    run.begin()
+    for number in range(1, MIGRATIONS + 1):
+        run.migrate(number)
+    figures = run.end()
+    books = stopover.books(run.hosts)
+    over = int(figures["added_gap_ms_p50"] > ADDED_P50_MS) + int(figures["added_gap_ms_p99"] > ADDED_P99_MS)
+    return {**figures, **books, "over_budget": over, "missing_migrations": MIGRATIONS - figures["migrations"]}
+
+
+scenario.main("migration-guests", body,
+              must_be_zero=["lost", "duplicated", "reordered", "receiver_overflown", "ping_lost", "ping_duplicated",
+                            "tcp_resets", "tcp_damaged", "locks_left", "unaccounted", "faulty_drops", "over_budget",
+                            "missing_migrations"],
+              must_be_positive=["migrations", "frames_per_s", "tcp_bytes", "ping_sent"])
