@@ -1,9 +1,12 @@
 //! One node on one appliance: where its VM is, what is to be done with its frames, and what the board is to be
 //! told. Enters: what its ports, the board, the packet path and other hosts say, and the passing of time as
 //! numbers. Leaves: [`Action`]s, to be done in their order. No clock, no table, no I/O. The rules are in
-//! `rules`.
+//! `rules`; docs/migration-states.md has them as a table, which the tests compare with the code.
 
+mod entry;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use stopover_bbs::model::{Lock, Unlocked};
 

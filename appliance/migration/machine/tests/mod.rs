@@ -1,0 +1,6 @@
+//! Tests of the state machine: its table, and its behaviour in a world where anything may happen.
+
+mod board;
+mod plane;
+mod runs;
+mod world;

@@ -1,0 +1,88 @@
+//! What the packet path was told, and whether it makes sense: what is kept has exactly one way out.
+
+use crate::migration::machine::{Action, State, Target};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Hold {
+    Off,
+    Keep(u16),
+    Forward(u16, Target),
+}
+
+/// What the packet path was told.
+#[derive(Debug)]
+pub struct Plane {
+    pub local: Option<u16>,
+    pub hold: Hold,
+    pub arrival: bool,
+    pub stand_in: bool,
+}
+
+impl Plane {
+    pub fn take(&mut self, action: Action) {
+        match action {
+            Action::ShowLocal { port } => self.local = Some(port),
+            Action::Forget => {
+                assert_eq!(self.hold, Hold::Off, "frames are left behind");
+                self.local = None;
+            }
+            Action::Depart { .. } => {
+                assert!(!matches!(self.hold, Hold::Keep(_)), "kept frames are left behind");
+                (self.local, self.hold) = (None, Hold::Off);
+            }
+            Action::Keep { port } => self.hold = Hold::Keep(port),
+            Action::Release { .. } => {
+                assert_ne!(self.hold, Hold::Off, "nothing to release");
+                self.hold = Hold::Off;
+            }
+            Action::Discard { port } => {
+                assert!(matches!(self.hold, Hold::Keep(p) | Hold::Forward(p, _) if p == port));
+                self.hold = Hold::Off;
+            }
+            Action::Forward { port, to } => {
+                assert!(
+                    matches!(self.hold, Hold::Off)
+                        || matches!(self.hold, Hold::Keep(p) | Hold::Forward(p, _) if p == port)
+                );
+                self.hold = Hold::Forward(port, to);
+            }
+            Action::StartArrival { .. } => {
+                assert!(!self.arrival);
+                self.arrival = true;
+            }
+            Action::EndArrival => {
+                assert!(self.arrival);
+                self.arrival = false;
+            }
+            Action::StandIn(on) => self.stand_in = on,
+            Action::Claim
+            | Action::Withdraw
+            | Action::Lock
+            | Action::Complete { .. }
+            | Action::Abort { .. }
+            | Action::Announce { .. }
+            | Action::Report => {}
+        }
+    }
+
+    pub fn agrees(&self, state: &State, claims: bool, exact: bool) {
+        let (local, hold, arrival, claimed) = match *state {
+            State::Away => (None, Hold::Off, false, Some(false)),
+            State::Here { port } => (Some(port), Hold::Off, false, Some(true)),
+            State::Leaving { port } => (Some(port), Hold::Keep(port), false, Some(true)),
+            State::Paused { port, .. } => (Some(port), Hold::Keep(port), false, None),
+            State::Forwarding { port, to } => {
+                (Some(port), Hold::Forward(port, to), false, Some(matches!(to, Target::Port(_))))
+            }
+            State::Arriving { port, .. } => (Some(port), Hold::Off, true, Some(true)),
+            State::Expected { port, .. } => (Some(port), Hold::Keep(port), false, Some(true)),
+        };
+        assert_eq!((self.local, self.hold, self.arrival), (local, hold, arrival), "in {state:?}");
+        assert!(claimed.is_none_or(|claimed| claimed == claims), "claim in {state:?}");
+        match state {
+            State::Leaving { .. } => assert_eq!(self.stand_in, !exact),
+            State::Paused { .. } | State::Forwarding { .. } => {}
+            _ => assert!(!self.stand_in),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Migrations in the model world: anything in any order, and a few that must go well.
+
+use super::board::HOSTS;
+use super::world::{Op, PLACES, Vm, World};
+use proptest::prelude::*;
+
+fn ops() -> impl Strategy<Value = Op> {
+    let (host, place) = (0..HOSTS, 0..PLACES.len());
+    prop_oneof![
+        1 => place.clone().prop_map(Op::On),
+        1 => Just(Op::Off),
+        4 => place.prop_map(Op::Begin),
+        4 => any::<bool>().prop_map(Op::Stop),
+        4 => Just(Op::Start),
+        2 => Just(Op::Cancel),
+        1 => proptest::option::of(host.clone()).prop_map(Op::OperatorBegin),
+        1 => Just(Op::OperatorComplete),
+        1 => Just(Op::OperatorAbort),
+        1 => Just(Op::Speak),
+        12 => host.clone().prop_map(Op::Ports),
+        8 => host.clone().prop_map(Op::Claims),
+        8 => host.clone().prop_map(Op::Calls),
+        12 => host.clone().prop_map(Op::Watch),
+        8 => (0..4usize).prop_map(Op::Deliver),
+        2 => (0..4usize).prop_map(Op::Lose),
+        4 => host.clone().prop_map(Op::Drained),
+        4 => host.clone().prop_map(Op::Settled),
+        6 => prop_oneof![1..100u64, 100..3_000u64].prop_map(Op::Pass),
+        1 => host.clone().prop_map(Op::Kill),
+        2 => host.clone().prop_map(Op::Restart),
+        2 => (host, any::<bool>()).prop_map(|(host, on)| Op::Link(host, on)),
+        1 => any::<bool>().prop_map(Op::Links),
+    ]
+}
+
+/// Longest time for everything to be well again: a lock's lease, its source's hold, and a claim tried again.
+const WELL_MS: u64 = 40_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_anything_the_node_is_where_its_vm_runs(
+        exact in any::<bool>(),
+        first in 0..PLACES.len(),
+        ops in proptest::collection::vec(ops(), 0..120),
+    ) {
+        let mut world = World::new(exact);
+        world.step(Op::Links(true));
+        world.step(Op::On(first));
+        world.run(20);
+        world.is_settled().unwrap();
+        ops.into_iter().for_each(|op| world.step(op));
+        world.heal();
+        world.settles_within(WELL_MS);
+    }
+
+    /// Nobody dies and the board stays away: frames still reach the VM, through the host the board last knew.
+    #[test]
+    fn without_the_board_the_old_host_still_knows_the_way(
+        route in proptest::collection::vec((0..PLACES.len(), any::<bool>(), any::<bool>()), 1..8),
+    ) {
+        let mut world = World::new(true);
+        world.step(Op::Links(true));
+        world.step(Op::On(0));
+        world.run(20);
+        world.step(Op::Links(false));
+        for (to, cancelled, late) in route {
+            world.step(Op::Begin(to));
+            world.run(3);
+            world.step(Op::Stop(false));
+            if !late {
+                world.run(3);
+            }
+            world.step(if cancelled { Op::Cancel } else { Op::Start });
+            world.run(10);
+            prop_assert!(world.is_reached(), "{}", world.show());
+        }
+        world.heal();
+        world.settles_within(WELL_MS);
+    }
+}
+
+/// A migration as QEMU does it, with all at work.
+fn migrate(world: &mut World, to: usize) {
+    world.step(Op::Begin(to));
+    world.run(5);
+    world.step(Op::Stop(false));
+    world.run(2);
+    world.step(Op::Start);
+}
+
+#[test]
+fn fifty_moves_in_a_row_each_settle_at_once() {
+    for exact in [true, false] {
+        let mut world = World::new(exact);
+        world.step(Op::Links(true));
+        world.step(Op::On(0));
+        world.run(20);
+        for to in (1..PLACES.len()).cycle().take(50) {
+            migrate(&mut world, to);
+            world.settles_within(1_000);
+            assert_eq!(world.vm, Vm::Runs(to, None));
+        }
+    }
+}
+
+#[test]
+fn there_and_back_at_once() {
+    let mut world = World::new(true);
+    world.step(Op::Links(true));
+    world.step(Op::On(0));
+    world.run(20);
+    for late in 0..6 {
+        for to in [2, 0] {
+            world.step(Op::Begin(to));
+            world.step(Op::Stop(false));
+            world.step(Op::Start);
+            world.run(late);
+        }
+        world.settles_within(4_000);
+        assert_eq!(world.vm, Vm::Runs(0, None));
+    }
+}

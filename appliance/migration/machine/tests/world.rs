@@ -1,0 +1,436 @@
+//! A VM that migrates between three appliances, one of which has two ports for it, with everything happening in
+//! any order: rings and the watch told late, announcements lost, appliances killed, the board out of reach.
+
+use super::board::{Board, Call, Change, HOSTS, Session, id, record};
+use super::plane::{Hold, Plane};
+use crate::migration::machine::{Action, Event, Machine, NodeConfig, State, Target};
+use std::collections::VecDeque;
+use stopover_bbs::model::Unlocked;
+
+const HOLD_MS: u64 = 2_000;
+const ARRIVAL_MS: u64 = 80;
+pub const PLACES: [(usize, u16); 4] = [(0, 10), (0, 11), (1, 20), (2, 30)];
+
+struct Appliance {
+    machine: Machine,
+    plane: Plane,
+    session: Session,
+    /// What its ports have said and it has not yet heard.
+    ports: VecDeque<Event>,
+    linked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Vm {
+    Off,
+    /// Where it runs, and where it is being migrated to.
+    Runs(usize, Option<usize>),
+    Transit(usize, usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Op {
+    On(usize),
+    Off,
+    Begin(usize),
+    /// Stops at the source; logging is switched off before, or not.
+    Stop(bool),
+    Start,
+    Cancel,
+    OperatorBegin(Option<usize>),
+    OperatorComplete,
+    OperatorAbort,
+    Ports(usize),
+    Claims(usize),
+    Calls(usize),
+    Watch(usize),
+    Deliver(usize),
+    Lose(usize),
+    Drained(usize),
+    Settled(usize),
+    Speak,
+    Pass(u64),
+    Kill(usize),
+    Restart(usize),
+    Link(usize, bool),
+    Links(bool),
+}
+
+pub struct World {
+    exact: bool,
+    now: u64,
+    board: Board,
+    pub vm: Vm,
+    hosts: [Option<Appliance>; HOSTS],
+    processes: [u32; HOSTS],
+    flying: VecDeque<(u32, usize, u64)>,
+    /// Actions since time last passed: an endless exchange would not end.
+    busy: usize,
+}
+
+impl World {
+    pub fn new(exact: bool) -> Self {
+        let mut world = Self {
+            exact,
+            now: 1,
+            board: Board::default(),
+            vm: Vm::Off,
+            hosts: [const { None }; HOSTS],
+            processes: [0; HOSTS],
+            flying: VecDeque::new(),
+            busy: 0,
+        };
+        (0..HOSTS).for_each(|host| world.restart(host));
+        world
+    }
+
+    fn restart(&mut self, host: usize) {
+        if self.hosts[host].is_some() {
+            return;
+        }
+        let declared = PLACES.iter().find(|(h, _)| *h == host).map(|(_, port)| *port);
+        let config = NodeConfig {
+            exact: self.exact,
+            declared: declared.filter(|_| self.exact),
+            hold_ms: HOLD_MS,
+            arrival_ms: ARRIVAL_MS,
+        };
+        self.processes[host] += 1;
+        let mut machine = Machine::new(config);
+        machine.set_own(id(host));
+        let plane = Plane { local: None, hold: Hold::Off, arrival: false, stand_in: false };
+        let (session, ports) = (Session::default(), VecDeque::new());
+        self.hosts[host] = Some(Appliance { machine, plane, session, ports, linked: false });
+        if let Vm::Runs(at, going) = self.vm
+            && PLACES[at].0 == host
+        {
+            self.rings(at, true, going.is_some());
+        }
+    }
+
+    fn tell(&mut self, host: usize, event: Event) {
+        let Some(a) = &mut self.hosts[host] else { return };
+        for action in a.machine.on(self.now, event) {
+            self.busy += 1;
+            a.plane.take(action);
+            match action {
+                Action::Claim => a.session.claim(),
+                Action::Withdraw => a.session.withdraw(),
+                Action::Lock => a.session.call(Call::Begin),
+                Action::Complete { migration, generation } => {
+                    a.session.call(Call::Complete((migration, generation)));
+                }
+                Action::Abort { migration, generation } => {
+                    a.session.call(Call::Abort((migration, generation)));
+                }
+                Action::Announce { to, generation } => {
+                    assert_ne!(to, id(host), "announces to itself");
+                    self.flying.push_back((id(host), to as usize - 1, generation));
+                }
+                _ => {}
+            }
+        }
+        assert!(self.busy < 2_000, "they talk for ever");
+        a.plane.agrees(a.machine.state(), a.session.claims(), self.exact);
+    }
+
+    fn rings(&mut self, place: usize, up: bool, logging: bool) {
+        let (host, port) = PLACES[place];
+        let exact = self.exact;
+        let Some(a) = &mut self.hosts[host] else { return };
+        if exact && (up || logging) {
+            a.ports.push_back(Event::Logging(port, logging));
+        }
+        a.ports.push_back(if up { Event::PortUp(port) } else { Event::PortDown(port) });
+    }
+
+    fn logs(&mut self, place: usize, on: bool) {
+        let (host, port) = PLACES[place];
+        if self.exact
+            && let Some(a) = &mut self.hosts[host]
+        {
+            a.ports.push_back(Event::Logging(port, on));
+        }
+    }
+
+    /// A VM behind a port with a window speaks, and is heard.
+    fn speak(&mut self) {
+        if let Vm::Runs(at, _) = self.vm
+            && !self.exact
+            && let Some(a) = &mut self.hosts[PLACES[at].0]
+        {
+            a.ports.push_back(Event::PortUp(PLACES[at].1));
+        }
+    }
+
+    fn snapshot(&mut self, host: usize) {
+        let at = record(self.board.record, host);
+        let Some(a) = &mut self.hosts[host] else { return };
+        a.session.seen = self.board.log.len();
+        a.session.reconnected();
+        let (known, lock) = (a.machine.lock(), self.board.lock());
+        let outcome = if a.machine.record() == at { Unlocked::Aborted } else { Unlocked::Completed };
+        self.tell(host, Event::Record(at));
+        if known.is_some() && known.map(|l| l.migration) != lock.map(|l| l.migration) {
+            self.tell(host, Event::Unlocked(outcome));
+        }
+        if let Some(lock) = lock {
+            self.see(host, Change::Locked(lock));
+        }
+    }
+
+    fn see(&mut self, host: usize, change: Change) {
+        if let Some(a) = &mut self.hosts[host] {
+            a.session.sees(self.now, host, change);
+        }
+        self.tell(
+            host,
+            match change {
+                Change::Record(at) => Event::Record(record(at, host)),
+                Change::Locked(lock) => Event::Locked(lock),
+                Change::Unlocked(outcome) => Event::Unlocked(outcome),
+            },
+        );
+    }
+
+    fn heartbeat(&mut self) {
+        for host in 0..HOSTS {
+            if let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) {
+                a.session.renews(&self.board);
+                self.board.hear(self.now, host, self.processes[host], a.session.keeps);
+            }
+        }
+        self.board.settle(self.now);
+    }
+
+    fn link(&mut self, host: usize, on: bool) {
+        let Some(a) = &mut self.hosts[host] else { return };
+        if std::mem::replace(&mut a.linked, on) != on && on {
+            self.heartbeat();
+            self.snapshot(host);
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.busy = 0;
+        let end = self.now + ms;
+        while self.now < end {
+            self.now = end.min(self.now + 50);
+            self.heartbeat();
+            for host in 0..HOSTS {
+                let due = self.hosts[host].as_ref().and_then(|a| a.machine.next_deadline());
+                if due.is_some_and(|at| at <= self.now) {
+                    self.tell(host, Event::Tick);
+                    let next = self.hosts[host].as_ref().and_then(|a| a.machine.next_deadline());
+                    assert!(next.is_none_or(|at| at > self.now), "a deadline that does not pass");
+                }
+            }
+        }
+    }
+
+    pub fn step(&mut self, op: Op) {
+        match op {
+            Op::On(place) if self.vm == Vm::Off => {
+                self.vm = Vm::Runs(place, None);
+                self.rings(place, true, false);
+            }
+            Op::Off => {
+                if let Vm::Runs(at, _) = self.vm {
+                    self.rings(at, false, false);
+                }
+                self.vm = Vm::Off;
+            }
+            Op::Begin(to) => {
+                if let Vm::Runs(at, None) = self.vm
+                    && at != to
+                {
+                    self.vm = Vm::Runs(at, Some(to));
+                    self.logs(at, true);
+                }
+            }
+            Op::Stop(quietly) => {
+                if let Vm::Runs(at, Some(to)) = self.vm {
+                    self.vm = Vm::Transit(at, to);
+                    if quietly {
+                        self.logs(at, false);
+                    }
+                    self.rings(at, false, false);
+                }
+            }
+            Op::Start => {
+                if let Vm::Transit(_, to) = self.vm {
+                    self.vm = Vm::Runs(to, None);
+                    self.rings(to, true, false);
+                }
+            }
+            Op::Cancel => match self.vm {
+                Vm::Runs(at, Some(_)) => {
+                    self.vm = Vm::Runs(at, None);
+                    self.logs(at, false);
+                }
+                Vm::Transit(at, _) => {
+                    self.vm = Vm::Runs(at, None);
+                    self.rings(at, true, true);
+                    self.logs(at, false);
+                }
+                _ => {}
+            },
+            Op::OperatorBegin(target) => {
+                self.board.begin(self.now, None, target);
+            }
+            Op::OperatorComplete => {
+                self.board.complete(self.now, None, None);
+            }
+            Op::OperatorAbort => {
+                self.board.abort(None);
+            }
+            Op::Ports(host) => {
+                if let Some(event) = self.hosts[host].as_mut().and_then(|a| a.ports.pop_front()) {
+                    self.tell(host, event);
+                }
+            }
+            Op::Claims(host) => {
+                if let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) {
+                    a.session.claim_step(&mut self.board, self.now, host);
+                }
+            }
+            Op::Calls(host) => {
+                let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) else { return };
+                let begun = a.session.call_step(&mut self.board, self.now, host, self.processes[host]);
+                if let Some((migration, generation)) = begun {
+                    self.tell(host, Event::Begun { migration, generation });
+                }
+            }
+            Op::Watch(host) => {
+                let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) else { return };
+                if let Some(change) = self.board.log.get(a.session.seen).copied() {
+                    a.session.seen += 1;
+                    self.see(host, change);
+                }
+            }
+            Op::Deliver(nth) => {
+                let nth = nth % self.flying.len().max(1);
+                if let Some((from, to, generation)) = self.flying.remove(nth) {
+                    self.tell(to, Event::Arrived { from, generation });
+                }
+            }
+            Op::Lose(nth) => {
+                let nth = nth % self.flying.len().max(1);
+                self.flying.remove(nth);
+            }
+            Op::Drained(host) => self.tell(host, Event::Drained),
+            Op::Settled(host) => self.tell(host, Event::Settled),
+            Op::Speak => self.speak(),
+            Op::Pass(ms) => self.pass(ms),
+            Op::Kill(host) => self.hosts[host] = None,
+            Op::Restart(host) => self.restart(host),
+            Op::Link(host, on) => self.link(host, on),
+            Op::Links(on) => (0..HOSTS).for_each(|host| self.link(host, on)),
+            Op::On(_) => {}
+        }
+    }
+
+    /// Everything that is under way happens, in a fair order.
+    pub fn run(&mut self, rounds: usize) {
+        for round in 0..rounds {
+            if round % 4 == 0 {
+                self.speak();
+            }
+            for host in 0..HOSTS {
+                while self.hosts[host].as_ref().is_some_and(|a| !a.ports.is_empty()) {
+                    self.step(Op::Ports(host));
+                }
+                for op in [Op::Claims(host), Op::Calls(host), Op::Drained(host), Op::Settled(host)] {
+                    self.step(op);
+                }
+                for host in 0..HOSTS {
+                    (0..8).for_each(|_| self.step(Op::Watch(host)));
+                }
+            }
+            while !self.flying.is_empty() {
+                self.step(Op::Deliver(0));
+            }
+            self.pass(10);
+        }
+    }
+
+    fn state(&self, host: usize) -> State {
+        *self.hosts[host].as_ref().unwrap().machine.state()
+    }
+
+    /// After quiet: the node is where its port is up, here and at the board, and nothing else is left.
+    pub fn is_settled(&self) -> Result<(), String> {
+        let place = match self.vm {
+            Vm::Runs(at, _) => Some(PLACES[at]),
+            Vm::Off | Vm::Transit(..) => None,
+        };
+        let check = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
+        check(self.flying.is_empty(), "announcements are under way")?;
+        check(self.board.lock().is_none(), "a lock is left")?;
+        check(self.board.record == place.map(|(host, _)| host), "the board has it elsewhere")?;
+        for (host, a) in self.hosts.iter().enumerate() {
+            let Some(a) = a else { continue };
+            let told = a.session.seen == self.board.log.len() && a.ports.is_empty();
+            check(told, &format!("host {host} has not been told everything"))?;
+            let wanted = match place {
+                Some((at, port)) if at == host => State::Here { port },
+                _ => State::Away,
+            };
+            check(*a.machine.state() == wanted, &format!("host {host} is {:?}", a.machine.state()))?;
+            check(a.machine.next_deadline().is_none(), &format!("host {host} waits for something"))?;
+            check(a.machine.lock().is_none() && a.session.is_quiet(), "host {host} wants something")?;
+            check(wanted != State::Away || a.machine.is_idle(), &format!("host {host} is not idle"))?;
+        }
+        Ok(())
+    }
+
+    pub fn heal(&mut self) {
+        for host in 0..HOSTS {
+            self.restart(host);
+        }
+        self.step(Op::Links(true));
+        match self.vm {
+            Vm::Transit(..) => self.step(Op::Start),
+            Vm::Runs(_, Some(_)) => self.step(Op::Cancel),
+            _ => {}
+        }
+    }
+
+    /// How long it takes until all is well.
+    pub fn settles_within(&mut self, limit_ms: u64) {
+        let start = self.now;
+        self.run(1);
+        while let Err(why) = self.is_settled() {
+            assert!(self.now - start < limit_ms, "{why}; {}", self.show());
+            self.run(1);
+        }
+        self.run(50);
+        assert_eq!(self.is_settled(), Ok(()), "it did not last; {}", self.show());
+    }
+
+    pub fn show(&self) -> String {
+        let hosts: Vec<_> = self.hosts.iter().flatten().map(|a| (&a.machine, &a.session)).collect();
+        format!("{:?} {:?} {hosts:?}", self.vm, self.board)
+    }
+
+    /// A frame for the VM that a host with the board's record sends reaches it by at most one redirection.
+    pub fn is_reached(&self) -> bool {
+        let (Vm::Runs(at, _), Some(holder)) = (self.vm, self.board.record) else { return true };
+        let (host, port) = PLACES[at];
+        match self.state(holder) {
+            State::Here { port: p } | State::Leaving { port: p } | State::Arriving { port: p, .. } => {
+                (holder, p) == (host, port)
+            }
+            State::Forwarding { to: Target::Host(to), .. } => {
+                to == id(host)
+                    && matches!(
+                        self.state(host),
+                        State::Here { port: p } | State::Leaving { port: p } | State::Arriving { port: p, .. }
+                            if p == port
+                    )
+            }
+            State::Forwarding { to: Target::Port(p), .. } => (holder, p) == (host, port),
+            State::Away | State::Paused { .. } | State::Expected { .. } => false,
+        }
+    }
+}
