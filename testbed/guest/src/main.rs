@@ -2,14 +2,13 @@
 //! and receives UDP streams with sequence numbers, holds TCP connections and verifies what comes through them,
 //! and pings. Everything counts; nothing here knows Stopover, QEMU or the scenario.
 //!
-//! A guest's clock stands still while the guest is being moved, its peers' clocks do not: see `gaps`.
+//! A guest's clock stands still while the guest is being moved, its peers' clocks do not: see `receive`.
 
 mod args;
 mod books;
 mod clock;
 mod control;
 mod datagram;
-mod gaps;
 mod kernel;
 mod ping;
 mod receive;
@@ -21,7 +20,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage:
   guest-tools send     --to IP:PORT --stream N --rate FRAMES/S [--size BYTES] [--tick-us US] [--seconds S]
-  guest-tools receive  --port PORT
+  guest-tools receive  --port PORT [--echo-to IP:PORT]
   guest-tools tcp-serve --port PORT
   guest-tools tcp-hold --to IP:PORT [--kib-s RATE]
   guest-tools ping     --to IP [--rate PER_S]

@@ -1,16 +1,19 @@
 //! Receives any number of streams at one port and keeps books of each. Its socket's buffer is so large that
 //! nothing is lost there; should the kernel have to drop something all the same, it is reported as `overflown`.
+//!
+//! While a guest is being moved its own clock stands still, so that by this clock hardly anything was missing.
+//! Therefore it can echo what it gets to an observer whose clock goes on: another receiver, elsewhere. The
+//! observer's gaps are the guest's, in the time of the world outside.
 
 use crate::args::Args;
 use crate::books::Books;
 use crate::clock::Clock;
 use crate::control::{Job, lock};
-use crate::datagram::Head;
-use crate::gaps::{Arrival, Gaps, gaps};
+use crate::datagram::{Head, LEN};
 use rustix::net::{RecvFlags, recv, sockopt};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv6Addr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,65 +21,65 @@ use std::time::Duration;
 const BUFFER_BYTES: usize = 16 << 20;
 /// Arrivals remembered of each stream's present period; older ones are forgotten.
 const REMEMBERED: usize = 1 << 16;
-/// Datagrams taken between two looks at the clock.
+/// Datagrams taken between two looks at the clock, and between two echoes of a stream.
 const BATCH: usize = 32;
 /// Arrivals that `trace` prints at most, evenly chosen.
 const TRACED: usize = 4_000;
 
+/// The longest time between two arrivals, and when it began.
+#[derive(Debug, Default, Clone, Copy)]
+struct Gap {
+    us: u64,
+    began_us: u64,
+}
+
 #[derive(Default)]
 struct Stream {
     books: Books,
-    /// Of the present period, with the last arrival of the one before.
-    period: VecDeque<Arrival>,
-    longest: Gaps,
+    last_us: Option<u64>,
+    gap: Gap,
+    longest_us: u64,
+    /// When and which number, of the present period.
+    period: VecDeque<(u64, u64)>,
 }
 
 impl Stream {
-    fn note(&mut self, head: Head, at_us: u64) -> bool {
-        if !self.books.note(head.sequence) {
+    fn note(&mut self, sequence: u64, at_us: u64) -> bool {
+        if !self.books.note(sequence) {
             return false;
+        }
+        if let Some(began_us) = self.last_us.replace(at_us) {
+            let us = at_us.saturating_sub(began_us);
+            if us > self.gap.us {
+                self.gap = Gap { us, began_us };
+            }
         }
         if self.period.len() == REMEMBERED {
             self.period.pop_front();
         }
-        self.period.push_back(Arrival { sequence: head.sequence, sent_us: head.sent_us, at_us });
+        self.period.push_back((at_us, sequence));
         true
     }
 
-    fn gaps(&mut self) -> Gaps {
-        gaps(self.period.make_contiguous())
-    }
-
-    /// Ends the period.
+    /// Ends the period. A gap that lasts beyond it counts in the next one.
     fn mark(&mut self) {
-        let found = self.gaps();
-        if found.longest_us > self.longest.longest_us {
-            self.longest = found;
-        }
-        self.period.drain(..self.period.len().saturating_sub(1));
+        self.longest_us = self.longest_us.max(self.gap.us);
+        self.gap = Gap::default();
+        self.period.clear();
     }
 
-    fn report(&mut self) -> Value {
-        let Gaps { pause_us, own_us, longest_us, began_us, .. } = self.gaps();
-        let ever = self.longest.longest_us.max(longest_us);
+    fn report(&self) -> Value {
         json!({
             "received": self.books.received, "end": self.books.end, "missing": self.books.missing(),
             "duplicated": self.books.duplicated, "reordered": self.books.reordered,
-            "in_period": self.period.len(), "pause_us": pause_us, "own_gap_us": own_us, "gap_us": longest_us,
-            "gap_began_us": began_us, "longest_gap_us": ever,
+            "in_period": self.period.len(), "gap_us": self.gap.us, "gap_began_us": self.gap.began_us,
+            "longest_gap_us": self.longest_us.max(self.gap.us),
         })
     }
 
-    /// Arrivals of the period as `[microseconds, number]`, by a clock that went on during the pause.
-    fn trace(&mut self) -> Value {
-        let Gaps { pause_us, resumed, .. } = self.gaps();
+    fn trace(&self) -> Value {
         let every = self.period.len().div_ceil(TRACED).max(1);
-        self.period
-            .iter()
-            .enumerate()
-            .step_by(every)
-            .map(|(n, a)| json!([a.at_us + if n >= resumed { pause_us } else { 0 }, a.sequence]))
-            .collect()
+        self.period.iter().step_by(every).map(|(at_us, sequence)| json!([at_us, sequence])).collect()
     }
 }
 
@@ -87,15 +90,16 @@ struct Received {
 }
 
 impl Received {
-    fn note(&mut self, datagram: &[u8], at_us: u64) {
-        let noted =
-            Head::read(datagram).is_some_and(|h| self.streams.entry(h.stream).or_default().note(h, at_us));
-        self.foreign += u64::from(!noted);
+    fn note(&mut self, datagram: &[u8], at_us: u64) -> Option<Head> {
+        let head = Head::read(datagram)
+            .filter(|h| self.streams.entry(h.stream).or_default().note(h.sequence, at_us));
+        self.foreign += u64::from(head.is_none());
+        head
     }
 
-    fn report(&mut self, port: u16) -> Value {
+    fn report(&self, port: u16) -> Value {
         let streams: Map<String, Value> =
-            self.streams.iter_mut().map(|(id, s)| (id.to_string(), s.report())).collect();
+            self.streams.iter().map(|(id, s)| (id.to_string(), s.report())).collect();
         json!({"streams": streams, "foreign": self.foreign, "overflown": overflown(port)})
     }
 }
@@ -111,9 +115,11 @@ fn overflown(port: u16) -> u64 {
 /// `receive`.
 pub fn job(args: &mut Args) -> anyhow::Result<Job> {
     let port: u16 = args.needed("port")?;
+    let observer: Option<SocketAddr> = args.optional("echo-to")?;
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?; // and IPv4, by mapped addresses
     sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let echo = observer.map(Echo::new).transpose()?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let received = Arc::new(Mutex::new(Received::default()));
@@ -121,15 +127,21 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
     let worker = std::thread::spawn(move || {
         let clock = Clock::new();
         let mut datagram = [0; 2_048];
+        let mut newest = BTreeMap::new();
         while !stopped.load(Relaxed) {
             let Ok(bytes) = socket.recv(&mut datagram) else { continue };
             let now = clock.us();
             let mut counts = lock(&counts);
-            counts.note(&datagram[..bytes], now);
+            newest.extend(counts.note(&datagram[..bytes], now).map(|h| (h.stream, h)));
             for _ in 1..BATCH {
                 let Ok((_, bytes)) = recv(&socket, &mut datagram[..], RecvFlags::DONTWAIT) else { break };
-                counts.note(&datagram[..bytes], now);
+                newest.extend(counts.note(&datagram[..bytes], now).map(|h| (h.stream, h)));
             }
+            drop(counts);
+            if let Some(echo) = &echo {
+                newest.values().for_each(|head| echo.send(head));
+            }
+            newest.clear();
         }
         Ok(())
     });
@@ -143,23 +155,42 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
                 received.streams.values_mut().for_each(Stream::mark);
                 Some(text)
             }
-            (Some("trace"), Some(id)) => {
-                Some(received.streams.get_mut(&id.parse().ok()?)?.trace().to_string())
-            }
+            (Some("trace"), Some(id)) => Some(received.streams.get(&id.parse().ok()?)?.trace().to_string()),
             _ => None,
         }
     };
     Ok(Job { stop, worker, answer: Box::new(answer) })
 }
 
+/// Tells the observer of each stream's newest datagram.
+struct Echo(UdpSocket);
+
+impl Echo {
+    fn new(observer: SocketAddr) -> std::io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        let observer = match observer {
+            SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            v6 => v6,
+        };
+        socket.connect(observer)?;
+        Ok(Self(socket))
+    }
+
+    fn send(&self, head: &Head) {
+        let mut datagram = [0; LEN];
+        head.write(&mut datagram);
+        // One that is missing is a gap at the observer: there it shows.
+        let _ = self.0.send(&datagram);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datagram::LEN;
 
     fn datagram(stream: u32, sequence: u64) -> [u8; LEN] {
         let mut out = [0; LEN];
-        Head { stream, sequence, sent_us: sequence * 1_000 }.write(&mut out);
+        Head { stream, sequence, sent_us: 0 }.write(&mut out);
         out
     }
 
@@ -170,26 +201,30 @@ mod tests {
             r.note(&datagram(1, n), n * 1_000 + 5);
         }
         r.note(&datagram(2, 1), 50);
-        r.note(b"something else", 60);
+        assert_eq!(r.note(b"something else", 60), None);
         let report = r.report(9);
         assert_eq!(report["foreign"], 1);
         assert_eq!(report["streams"]["1"]["received"], 3);
+        assert_eq!(report["streams"]["1"]["gap_us"], 1_000);
         assert_eq!(report["streams"]["2"]["missing"], 1);
         r.streams.values_mut().for_each(Stream::mark);
         r.note(&datagram(1, 3), 30_005);
         r.note(&datagram(1, 3), 30_006);
-        let report = r.report(9);
-        // The gap since the last arrival before the mark counts, in the period after it.
-        assert_eq!(report["streams"]["1"]["gap_us"], 28_000);
-        assert_eq!(report["streams"]["1"]["duplicated"], 1);
-        assert_eq!(report["streams"]["1"]["received"], 4);
+        r.streams.values_mut().for_each(Stream::mark);
+        r.note(&datagram(1, 4), 30_106);
+        let report = &r.report(9)["streams"]["1"];
+        assert_eq!((&report["gap_us"], &report["gap_began_us"]), (&json!(100), &json!(30_006)));
+        // From the last arrival before the first mark to the first after it.
+        assert_eq!(report["longest_gap_us"], 28_000);
+        assert_eq!((&report["duplicated"], &report["received"]), (&json!(1), &json!(5)));
+        assert_eq!(r.streams[&1].trace(), json!([[30_106, 4]]));
     }
 
     #[test]
     fn forgets_old_arrivals_but_not_what_was_counted() {
         let mut s = Stream::default();
         for n in 0..REMEMBERED as u64 + 10 {
-            assert!(s.note(Head { stream: 1, sequence: n, sent_us: n }, n));
+            assert!(s.note(n, n));
         }
         assert_eq!(s.period.len(), REMEMBERED);
         assert_eq!(s.books.received, REMEMBERED as u64 + 10);

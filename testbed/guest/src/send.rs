@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-const MOST_TICKS: u64 = 10;
+const MOST_TICKS: u64 = 25;
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Sent {
