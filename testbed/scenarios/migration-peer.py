@@ -1,0 +1,230 @@
+#!/usr/bin/python3
+"""The same guest, receiving the same stream, is live-migrated on OVS-DPDK and on Stopover: what becomes of its frames.
+
+Three hosts, first with Open vSwitch and DPDK, then with appliances, with the same cables, guests, QEMU and counting.
+The moving guest has a port on two of the hosts; a guest on the third sends it a UDP stream with sequence numbers.
+
+On Open vSwitch every host has a static flow for each MAC. When QEMU reports the migration as completed, the flows for
+the moved MAC are pointed at the new host, on all hosts at once: what an operator's automation does, at its best, since
+here nothing lies between QEMU's event and the flows but this script. Stopover is told nothing.
+
+Open vSwitch 3.1 polls without pause: three of its threads and the emulated guests share the machine's CPUs, the threads
+at a lower priority. What it loses when nothing moves is reported as `ovs_lost_at_rest`. Guests there that panicked
+after a migration, so that the measurement was begun anew, are counted as `ovs_guests_died`; among ours none may.
+
+The picture target/testbed/migration-peer.svg shows which frame arrived when, for the migration of each side whose gap
+was the median. `--plot PATH`, or STOPOVER_PLOT=PATH, writes it there too.
+STOPOVER_MIGRATIONS: how often on each side. STOPOVER_RATE: datagrams per second.
+"""
+
+import argparse
+import math
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lib import fabric, guest, ovs, plot, ron, scenario, stopover, stream
+from lib.lab import OUTPUT, Failure, say
+
+VNI = 100
+MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 5))
+RATE = int(os.environ.get("STOPOVER_RATE", 1000))
+REST = 2.0  # seconds of stream before anything moves
+AROUND = 0.6  # seconds of stream before and after each migration, by which the guest's clock is judged
+MOVER, SENDER = 1, 2
+STREAM = 1
+ATTEMPTS = 3  # to measure Open vSwitch: a guest migrated by QEMU without KVM sometimes panics over damaged memory
+
+
+def mac(number):
+    return f"52:54:00:00:00:{number:02x}"
+
+
+def ip(number):
+    return f"192.168.0.{number}"
+
+
+class Side:
+    """One data path with its guests: `sockets` are those of the moving guest's two ports, on the first two hosts;
+    `completed(host)` is done as soon as QEMU reports that the guest has moved there."""
+
+    def __init__(self, lab, prefix, hosts, sockets, sender_socket, completed=None):
+        self.lab, self.prefix, self.hosts = lab, prefix, hosts
+        self.sockets, self.completed = sockets, completed
+        self.mover = guest.Guest(lab, f"{prefix}x", sockets[0], mac(MOVER), ns=hosts[0].ns)
+        self.sender = guest.Guest(lab, f"{prefix}s", sender_socket, mac(SENDER), ns=hosts[2].ns)
+        for number, g in ((MOVER, self.mover), (SENDER, self.sender)):
+            g.booted(timeout=120)
+            g.address(f"{ip(number)}/24")
+        self.moves = []  # (gap in ms, frames lost, QEMU's downtime in ms, arrivals)
+
+    def measure(self):
+        """Streams, migrates, counts; returns the figures."""
+        if self.sender.ping(ip(MOVER), count=5)["received"] == 0:
+            raise Failure(f"{self.sender.name} does not reach {ip(MOVER)}")
+        receiver = stream.Receiver(self.mover)
+        sender = stream.Sender(self.sender, ip(MOVER), stream=STREAM, rate=RATE)
+        time.sleep(REST)
+        at_rest = receiver.mark()[STREAM]["missing"]
+        missing = at_rest
+        for number in range(1, MIGRATIONS + 1):
+            time.sleep(AROUND)
+            told = self.migrate(number % 2)
+            time.sleep(AROUND)
+            arrivals = receiver.trace(STREAM)
+            seen = receiver.mark()[STREAM]
+            gap, lost, missing = seen["gap_us"] / 1e3, seen["missing"] - missing, seen["missing"]
+            self.moves.append((gap, lost, told["downtime_ms"], arrivals))
+            say(f"migration {number} to {self.hosts[number % 2].name}: QEMU's downtime {told['downtime_ms']} ms, "
+                f"longest gap {gap:.1f} ms, {lost} frames lost, {seen['in_period']} received around it")
+        sent = sender.stop()
+        got = receiver.tally({STREAM: sent["sent"]})
+        sides = [self._sides(arrivals) for *_, arrivals in self.moves]
+        say(f"{sent['sent']} sent, {sent['skipped']} left out for want of CPU; {got['received']} received, "
+            f"{got['lost']} lost, {at_rest} of them before anything moved")
+        figures = {
+            "lost": got["lost"], "lost_at_rest": at_rest,
+            "lost_per_migration": round(statistics.median(lost for _, lost, *_ in self.moves)),
+            "duplicated": got["duplicated"], "reordered": got["reordered"],
+            "receiver_overflown": got["overflown"],
+            "sent": sent["sent"], "frames_per_s": round(sent["sent"] / sent["us"] * 1e6),
+            "received_before": min(before for before, _ in sides), "received_after": min(after for _, after in sides),
+            "longest_gap_ms": round(max(gap for gap, *_ in self.moves), 1),
+            "median_gap_ms": round(statistics.median(gap for gap, *_ in self.moves), 1),
+            "vmm_downtime_ms": statistics.median(downtime for _, _, downtime, _ in self.moves),
+            "migrations": len(self.moves),
+        }
+        return {self.prefix + k: v for k, v in figures.items()}
+
+    def migrate(self, to):
+        """Once, to one of the two hosts."""
+        target = self.mover.target(self.sockets[to], ns=self.hosts[to].ns)
+        self.mover.begin(target)
+        if self.completed:
+            self.mover.machine.qmp.ended()
+            self.completed(self.hosts[to])
+        return self.mover.complete(target)
+
+    def end(self):
+        """Ends all its machines."""
+        for p in self.lab.processes:
+            if p.name in (f"guest-{self.mover.name}", f"guest-{self.sender.name}"):
+                p.stop()
+
+    def picture(self, title):
+        """The migration whose gap was the median, for `plot`."""
+        gap, lost, _, arrivals = sorted(self.moves)[len(self.moves) // 2]
+        begun = self._begun(arrivals)
+        return plot.Run(title, f"{lost or 'no'} frame{'s' * (lost != 1)} lost", gap,
+                        [((t - begun) / 1e3, n) for t, n in arrivals])
+
+    @staticmethod
+    def _begun(arrivals):
+        """When the longest gap began."""
+        times = [t for t, _ in arrivals]
+        return max(zip(times, times[1:]), key=lambda p: p[1] - p[0], default=(0, 0))[0]
+
+    def _sides(self, arrivals):
+        """How many of these frames arrived before the longest gap, and how many after it."""
+        before = sum(t <= self._begun(arrivals) for t, _ in arrivals)
+        return before, len(arrivals) - before
+
+
+def on_ovs(lab, net):
+    """Measures Open vSwitch with DPDK."""
+    ovs.quiet_service()
+    say("building three hosts with Open vSwitch and DPDK, a guest on the first and one that sends on the third")
+    hosts = [ovs.Ovs(lab, net, f"ovs-{n}") for n in "abc"]
+    for h in hosts:
+        h.start(VNI)
+    for h in hosts:
+        h.neighbours(hosts)
+    sockets = [h.vhost("x") for h in hosts[:2]]
+    sender_socket = hosts[2].vhost("s")
+    nodes = [(mac(MOVER), hosts[0], "x"), (mac(SENDER), hosts[2], "s")]
+    for h in hosts:
+        h.flows(nodes, hosts)
+    took = []
+
+    def repoint(host):
+        began = time.monotonic()
+        ovs.everywhere(hosts, lambda h: h.point(mac(MOVER), host, "x"))
+        took.append((time.monotonic() - began) * 1e3)
+
+    for died in range(ATTEMPTS):
+        side = Side(lab, "ovs_", hosts, sockets, sender_socket, repoint)
+        try:
+            figures = side.measure()
+            break
+        except (Failure, OSError):
+            if side.mover.process.alive() or died + 1 == ATTEMPTS:
+                raise
+            last_words = side.mover.process.tail(1).strip() or "killed"
+            say(f"the guest did not survive ({last_words}); once more with new guests")
+            side.end()
+            repoint(hosts[0])
+            took.clear()
+    for h in hosts:
+        h.save_books()
+    say(f"pointing the flows elsewhere took {statistics.median(took):.0f} ms (median)")
+    return side, {**figures, "ovs_repoint_ms": round(statistics.median(took), 1), "ovs_guests_died": died}
+
+
+def on_stopover(lab, net):
+    """Measures us."""
+    say("building three hosts with appliances, and the same guests")
+    board = stopover.Board(lab)
+    hosts = [net.host(f"gw-{n}", board) for n in "abc"]
+
+    def port(host, number, name):
+        socket = lab.dir / f"{name}.sock"
+        role = ron.tagged("vif", vni=VNI, mac=mac(number), addresses=[ip(number)], guard=True)
+        host.vhost(name, socket, role, tso=True)
+        return socket
+
+    sockets = [port(h, MOVER, f"x-{h.name}") for h in hosts[:2]]
+    sender_socket = port(hosts[2], SENDER, f"s-{hosts[2].name}")
+    for h in hosts:
+        h.start()
+    side = Side(lab, "", hosts, sockets, sender_socket)
+    stopover.wait_nodes(hosts, 2)
+    return side, {**side.measure(), **stopover.books(hosts)}
+
+
+def draw(theirs, ours):
+    """Both, side by side."""
+    runs = [theirs.picture("OVS-DPDK, flows re-pointed at completion"), ours.picture("Stopover")]
+    longest = max(end - start for start, end in (r.gap(-math.inf, math.inf) for r in runs))
+    reach = 100 + 50 * round(longest * 1.5 / 50)
+    paths = [OUTPUT / "migration-peer.svg", *([pathlib.Path(PLOT)] if PLOT else [])]
+    for path in paths:
+        plot.write(path, "Frames received during a live migration, with OVS-DPDK and with Stopover", runs,
+                   -reach / 3, reach)
+        say(f"drawn: {path}")
+
+
+def body(lab):
+    guest.images()
+    lab.hugepages(3 * max(ovs.MEMORY_MIB, stopover.MEMORY_MIB) + 64)
+    net = fabric.Fabric(lab)
+    theirs, figures = on_ovs(lab, net)
+    complaints = lab.stop()
+    if complaints:
+        raise Failure("; ".join(complaints))
+    ours, more = on_stopover(lab, net)
+    draw(theirs, ours)
+    return {**figures, **more}
+
+
+options = argparse.ArgumentParser()
+options.add_argument("--plot", default=os.environ.get("STOPOVER_PLOT"))
+PLOT = options.parse_args().plot
+scenario.main("migration-peer", body,
+              must_be_zero=["lost", "duplicated", "reordered", "receiver_overflown", "ovs_receiver_overflown",
+                            "unaccounted", "faulty_drops"],
+              must_be_positive=["migrations", "received_before", "received_after", "ovs_migrations",
+                                "ovs_received_before", "ovs_received_after"])
