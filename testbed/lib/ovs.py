@@ -21,7 +21,7 @@ import shutil
 
 from .fabric import MAC, VTEP4
 from .lab import Failure, say, sh
-from .net import Namespace, wire_to_bridge
+from .net import Namespace, veth, wire_to_bridge
 from .proc import Process
 
 VSWITCHD = pathlib.Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
@@ -86,13 +86,24 @@ class Ovs:
 
     def vhost(self, name):
         """Adds a vhost-user port for a guest; returns the socket on which it listens for QEMU."""
-        self.ports[name] = TUNNEL + 1 + len(self.ports)
-        self._vsctl("add-port", "br-int", name, "--", "set", "Interface", name, "type=dpdkvhostuser",
-                    f"ofport_request={self.ports[name]}")
+        self._port(name, "type=dpdkvhostuser")
         path = self.dir / name
         self.process.wait_socket(path)
         self._gentle()
         return path
+
+    def tenant(self, tenant):
+        """Adds a port for a station in a namespace, a fabric.Tenant, by a cable as the underlay's."""
+        dev = f"vm{tenant.id}"
+        veth(tenant.ns, "eth0", self.ns, dev, a_mac=tenant.mac)
+        self.ns.no_ipv6(dev)
+        self._port(tenant.name, "type=dpdk", f"options:dpdk-devargs=net_af_packet{tenant.id},iface={dev},framecnt=2048")
+        tenant.ns.address("eth0", *tenant.cidrs)
+
+    def _port(self, name, *what):
+        self.ports[name] = TUNNEL + 1 + len(self.ports)
+        self._vsctl("add-port", "br-int", name, "--", "set", "Interface", name, *what,
+                    f"ofport_request={self.ports[name]}")
 
     def flows(self, nodes, hosts):
         """Replaces all flows. `nodes` are (mac, host, port name); frames to groups go to every port of every host."""
