@@ -139,7 +139,7 @@ class Machine:
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_KIB}K",
                 "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-object", f"memory-backend-memfd,id=mem,size={MEMORY_KIB}K,share=on", "-numa", "node,memdev=mem",
-                "-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 nokaslr",
+                "-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
                 "-serial", "stdio",
                 "-device", "virtio-serial-pci,vectors=0,max_ports=2",
                 "-chardev", f"socket,id=tty,path={cmd},server=on,wait=off",

@@ -86,7 +86,7 @@ class Qmp:
 
     # Migration.
 
-    def prepare(self, bandwidth=0, downtime_ms=100):
+    def prepare(self, bandwidth=0, downtime_ms=300):
         """Sets what both sides must agree on, and the source's limits: bytes per second (0: none), and the
         pause that it may expect. With the return path the source learns when the target runs, so that the
         downtime it reports is the whole pause; libvirt sets it too."""

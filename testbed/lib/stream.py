@@ -67,8 +67,9 @@ class Sender(Tool):
 
 class Receiver(Tool):
     """Receives all streams that come to a port. Counts per stream: received, end (one past the highest number),
-    missing, duplicated, reordered; of the period since the last mark: in_period and gap_us (the longest time
-    without an arrival); longest_gap_us of all periods. And overflown: lost at its own socket.
+    missing, duplicated, reordered; of the period since the last mark: in_period, gap_us (the longest time
+    without an arrival) and late_us (the most by which such a time exceeded that between the sendings);
+    longest_gap_us of all periods. And overflown: lost at its own socket.
 
     The clock of a guest stands still while it is moved. For gaps in real time let it echo to an `observer`, an
     address at which another Receiver listens where nothing is moved: each stream's newest datagram of every

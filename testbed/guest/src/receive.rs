@@ -31,12 +31,16 @@ const TRACED: usize = 4_000;
 struct Gap {
     us: u64,
     began_us: u64,
+    /// The most by which such a time exceeded that between their sendings: what the sender's own pauses do not
+    /// explain.
+    late_us: u64,
 }
 
 #[derive(Default)]
 struct Stream {
     books: Books,
-    last_us: Option<u64>,
+    /// When the last datagram arrived, and when it was sent.
+    last_us: Option<(u64, u64)>,
     gap: Gap,
     longest_us: u64,
     /// When and which number, of the present period.
@@ -44,15 +48,17 @@ struct Stream {
 }
 
 impl Stream {
-    fn note(&mut self, sequence: u64, at_us: u64) -> bool {
+    fn note(&mut self, Head { sequence, sent_us, .. }: Head, at_us: u64) -> bool {
         if !self.books.note(sequence) {
             return false;
         }
-        if let Some(began_us) = self.last_us.replace(at_us) {
+        if let Some((began_us, sent_before_us)) = self.last_us.replace((at_us, sent_us)) {
             let us = at_us.saturating_sub(began_us);
             if us > self.gap.us {
-                self.gap = Gap { us, began_us };
+                (self.gap.us, self.gap.began_us) = (us, began_us);
             }
+            let senders_us = sent_us.saturating_sub(sent_before_us);
+            self.gap.late_us = self.gap.late_us.max(us.saturating_sub(senders_us));
         }
         if self.period.len() == REMEMBERED {
             self.period.pop_front();
@@ -73,7 +79,7 @@ impl Stream {
             "received": self.books.received, "end": self.books.end, "missing": self.books.missing(),
             "duplicated": self.books.duplicated, "reordered": self.books.reordered,
             "in_period": self.period.len(), "gap_us": self.gap.us, "gap_began_us": self.gap.began_us,
-            "longest_gap_us": self.longest_us.max(self.gap.us),
+            "late_us": self.gap.late_us, "longest_gap_us": self.longest_us.max(self.gap.us),
         })
     }
 
@@ -91,8 +97,7 @@ struct Received {
 
 impl Received {
     fn note(&mut self, datagram: &[u8], at_us: u64) -> Option<Head> {
-        let head = Head::read(datagram)
-            .filter(|h| self.streams.entry(h.stream).or_default().note(h.sequence, at_us));
+        let head = Head::read(datagram).filter(|h| self.streams.entry(h.stream).or_default().note(*h, at_us));
         self.foreign += u64::from(head.is_none());
         head
     }
@@ -190,7 +195,7 @@ mod tests {
 
     fn datagram(stream: u32, sequence: u64) -> [u8; LEN] {
         let mut out = [0; LEN];
-        Head { stream, sequence, sent_us: 0 }.write(&mut out);
+        Head { stream, sequence, sent_us: sequence * 700 }.write(&mut out);
         out
     }
 
@@ -206,6 +211,7 @@ mod tests {
         assert_eq!(report["foreign"], 1);
         assert_eq!(report["streams"]["1"]["received"], 3);
         assert_eq!(report["streams"]["1"]["gap_us"], 1_000);
+        assert_eq!(report["streams"]["1"]["late_us"], 300);
         assert_eq!(report["streams"]["2"]["missing"], 1);
         r.streams.values_mut().for_each(Stream::mark);
         r.note(&datagram(1, 3), 30_005);
@@ -224,7 +230,7 @@ mod tests {
     fn forgets_old_arrivals_but_not_what_was_counted() {
         let mut s = Stream::default();
         for n in 0..REMEMBERED as u64 + 10 {
-            assert!(s.note(n, n));
+            assert!(s.note(Head { stream: 1, sequence: n, sent_us: n }, n));
         }
         assert_eq!(s.period.len(), REMEMBERED);
         assert_eq!(s.books.received, REMEMBERED as u64 + 10);

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Length of the pattern: a prime, so that it falls differently into segments and pages.
 const PATTERN: usize = 65_521;
 /// How often a busy connection writes.
-const TICK_US: u64 = 20_000;
+const TICK_US: u64 = 40_000;
 /// How often an idle one does.
 const IDLE_US: u64 = 1_000_000;
 /// How long what was sent last may take to come back.
