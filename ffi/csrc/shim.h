@@ -152,6 +152,12 @@ int shim_mac(uint16_t port, uint8_t mac[6]);
 int shim_link(uint16_t port, struct shim_link *link);
 int shim_stats(uint16_t port, struct shim_stats *stats);
 
+/* Bits of shim_vhost_state. */
+#define SHIM_VHOST_ATTACHED 1
+#define SHIM_VHOST_LOGS_DIRTY 2
+/* What a net_vhost port's peer has negotiated; 0 without a peer, or if this is no such port. */
+int shim_vhost_state(uint16_t port);
+
 /* For the layout test: the same mbuf written and read by the other language. */
 struct shim_mbuf_view {
 	void *buf_addr;

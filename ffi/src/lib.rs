@@ -22,6 +22,7 @@ pub mod mempool;
 pub mod pdump;
 pub mod port;
 pub mod queue;
+mod vhost;
 
 /// What bindgen made of `csrc/shim.h`: DPDK as it is. Everything else in this crate is built on it.
 #[allow(missing_docs, non_camel_case_types, non_upper_case_globals, non_snake_case, dead_code)]
@@ -36,8 +37,9 @@ pub use eal::Eal;
 pub use error::{Error, ErrorKind};
 pub use event::PortEvent;
 pub use lcore::{LcoreId, LcoreJob};
-pub use mbuf::{Csum, IpHeader, L4Offload, Mbuf, RxFlags, TxOffload};
+pub use mbuf::{Csum, IpHeader, L4Offload, Mbuf, RxFlags, TxOffload, Unfinished};
 pub use mempool::Mempool;
 pub use pdump::Pdump;
 pub use port::{Granted, LinkState, Port, PortConfig, PortStats, Queues};
 pub use queue::{RxQueue, TxQueue};
+pub use vhost::{VhostPort, VhostState};

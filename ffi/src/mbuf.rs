@@ -29,6 +29,13 @@ pub enum Csum {
     None,
 }
 
+/// What the sender of a frame left to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Payload bytes per TCP segment, if it is to be segmented; its checksum is to be filled in anyway.
+    pub gso: Option<u16>,
+}
+
 /// What the device said about a received frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RxFlags {
@@ -99,6 +106,34 @@ impl Mbuf {
     pub fn from_slice(pool: &Mempool, bytes: &[u8]) -> Option<Self> {
         let mut mbuf = pool.alloc()?;
         mbuf.extend(bytes.len())?.copy_from_slice(bytes);
+        Some(mbuf)
+    }
+
+    /// A frame of these pieces, of as many segments as `pool`'s buffers make necessary; `len`: their length together.
+    /// `None` if the pool has not enough, or the pieces are longer than `len`.
+    pub fn from_chunks<'a>(
+        pool: &Mempool,
+        chunks: impl Iterator<Item = &'a [u8]>,
+        len: usize,
+    ) -> Option<Self> {
+        let mut mbuf = pool.alloc()?;
+        let mut left = len;
+        for mut chunk in chunks {
+            left = left.checked_sub(chunk.len())?;
+            while !chunk.is_empty() {
+                let room = mbuf.tailroom();
+                if room == 0 {
+                    let more = pool.alloc()?;
+                    mbuf.0.last().set_next_raw(more.0.raw());
+                    mbuf.0.set_nb_segs(mbuf.0.nb_segs() + 1);
+                    std::mem::forget(more);
+                    continue;
+                }
+                let (now, later) = chunk.split_at(room.min(chunk.len()));
+                mbuf.extend(now.len())?.copy_from_slice(now);
+                chunk = later;
+            }
+        }
         Some(mbuf)
     }
 
@@ -381,6 +416,33 @@ impl Mbuf {
                 | u64::from(want.tso_segsz) << sys::SHIM_TSO_SEGSZ_SHIFT,
         );
         true
+    }
+
+    /// What is still left to a device: what the sender left, or what a transmit queue was asked for and did not take.
+    /// Such a queue may have put the pseudo-header's sum into the checksum field; who finishes the frame computes
+    /// the whole checksum anew, so that does not matter.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        let (flags, offload) = (self.0.ol_flags(), self.0.tx_offload());
+        let size = (offload >> sys::SHIM_TSO_SEGSZ_SHIFT) as u16;
+        if flags & sys::SHIM_TX_TCP_SEG != 0 {
+            return Some(Unfinished { gso: Some(size) });
+        }
+        // DPDK's masks for TCP and UDP overlap: two bits that hold one number.
+        let asked = flags & (sys::SHIM_TX_TCP_CSUM | sys::SHIM_TX_UDP_CSUM) != 0;
+        let rx = self.rx_flags();
+        match (rx.lro, asked || rx.l4_csum == Csum::None) {
+            (true, _) => Some(Unfinished { gso: Some(rx.tso_segsz) }),
+            (false, true) => Some(Unfinished { gso: None }),
+            (false, false) => None,
+        }
+    }
+
+    /// Marks the frame as its sender left it: the device is asked for nothing, and the checksum (and segmentation) is
+    /// still to be done.
+    pub fn mark_unfinished(&mut self, what: Unfinished) {
+        let lro = if what.gso.is_some() { sys::SHIM_RX_LRO } else { 0 };
+        self.0.set_ol_flags((self.0.ol_flags() & sys::SHIM_ATTACHED) | sys::SHIM_RX_L4_CSUM_NONE | lro);
+        self.0.set_tx_offload(u64::from(what.gso.unwrap_or(0)) << sys::SHIM_TSO_SEGSZ_SHIFT);
     }
 
     /// Forgets what the device said and what it was asked: an ordinary frame from here on.

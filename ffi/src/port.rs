@@ -11,6 +11,7 @@ use crate::event::{EventHandler, PortEvent};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::sys;
+use crate::vhost::VhostPort;
 
 /// What is wanted of a port. The device may give less: see [`Granted`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -384,6 +385,12 @@ impl Port {
             sys::rte_eth_xstats_reset(self.inner.id);
             self.inner.check("reset of counters", sys::rte_eth_stats_reset(self.inner.id))
         }
+    }
+
+    /// What only a vhost-user port can tell; `None` for any other.
+    #[must_use]
+    pub fn vhost(&self) -> Option<VhostPort> {
+        (self.info.driver == "net_vhost").then(|| VhostPort::new(Arc::clone(&self.inner)))
     }
 
     /// Has `handler` called on link changes and, for vhost-user, queue changes. It runs on a thread of DPDK: it should
