@@ -2,12 +2,13 @@
 //! and docs/ for how it is used.
 //!
 //! `wire` reads and writes headers; `tables` say who is where; `pipeline` is the path of a frame; `lcore` runs
-//! it on DPDK queues; `underlay` makes the VTEP a good neighbour; `control` is the thread that keeps all of
-//! these in step with the board, the ports and the operator. `wire`, `tables`, `pipeline` and `underlay` know
-//! no DPDK.
+//! it on DPDK queues; `migration` knows what a node on the move goes through and holds its frames; `underlay` makes
+//! the VTEP a good neighbour; `control` is the thread that keeps all of these in step with the board, the ports and
+//! the operator. `wire`, `tables`, `pipeline`, `migration` and `underlay` know no DPDK.
 
 pub mod control;
 pub mod lcore;
+pub mod migration;
 pub mod pipeline;
 pub mod tables;
 pub mod underlay;

@@ -45,6 +45,7 @@ impl Control {
         }
         page.family("stopover_unaccounted_frames", "gauge", "Frames without a fate; 0 at any quiet moment.");
         page.sample("stopover_unaccounted_frames", &[], books.unaccounted);
+        self.migration_metrics(&mut page, books.held);
         page.family("stopover_dropped_frames_total", "counter", "Frames dropped, by reason.");
         for drop in self.show_drops(&readings) {
             page.sample("stopover_dropped_frames_total", &[("reason", &drop.reason)], drop.count);
@@ -100,5 +101,16 @@ impl Control {
         page.family("stopover_table_bytes", "gauge", "Memory of the node and address tables.");
         page.sample("stopover_table_bytes", &[], self.tables.memory_bytes());
         page.0
+    }
+
+    fn migration_metrics(&self, page: &mut Page, held: u64) {
+        page.family("stopover_held_frames", "gauge", "Frames held for nodes on the move.");
+        page.sample("stopover_held_frames", &[], held);
+        page.family("stopover_hold_bytes_free", "gauge", "Memory of the hold that nobody uses.");
+        page.sample("stopover_hold_bytes_free", &[], self.hold.free_bytes());
+        for (name, help, count) in self.moves.totals() {
+            page.family(name, "counter", help);
+            page.sample(name, &[], count);
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod declared;
 pub mod metrics;
+pub mod moves;
 pub mod plan;
 pub mod ports;
 pub mod replica;
@@ -19,12 +20,14 @@ pub mod trace;
 pub mod ways;
 
 use crate::lcore::{counters::LcoreReading, io::Heard, trap::Trap};
+use crate::migration::hold::HoldPool;
 use crate::pipeline::ports::Port;
 use crate::tables::{Full, ParkedView, Tables, epoch::Epoch};
 use crate::underlay::{Actions, Underlay};
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::{Receiver, Select};
 use dpdk_sys::{Mbuf, Mempool};
 
+use moves::Moves;
 use ports::{LcoreHandle, PortHandle};
 use replica::{Effect, Replica, Surroundings};
 use server::Ask;
@@ -38,7 +41,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{Claim, Session, Update};
+use stopover_bbs::client::{Claim, MigrationUpdate, Session, Update};
 use stopover_config::appliance::Appliance;
 
 /// How often rings are emptied when nothing else wakes the thread: the delay of a ping of the VTEP.
@@ -65,6 +68,12 @@ pub struct Control {
     pub(crate) pool: Mempool,
     pub(crate) session: Option<Session>,
     pub(crate) updates: Receiver<Update>,
+    /// What the board answers to what was said of migrations.
+    pub(crate) told: Receiver<MigrationUpdate>,
+    /// A port has something to tell.
+    pub(crate) wakes: Receiver<()>,
+    pub(crate) hold: Arc<HoldPool>,
+    pub(crate) moves: Moves,
     pub(crate) asks: Receiver<Ask>,
     pub(crate) _socket: server::Socket,
     pub(crate) trap: Arc<Trap>,
@@ -85,18 +94,30 @@ impl Control {
     /// Works until told to stop. Leaves the lcores running; see [`Control::shut_down`].
     pub fn run(&mut self) {
         while !self.stop.load(Relaxed) {
-            match self.asks.recv_timeout(TICK) {
-                Ok(ask) => self.answer(ask),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
-            }
+            self.wait();
             self.round();
+        }
+    }
+
+    /// Waits for whatever comes first: a question, a port, the board, or a millisecond.
+    fn wait(&mut self) {
+        let mut select = Select::new();
+        select.recv(&self.asks);
+        select.recv(&self.wakes);
+        select.recv(&self.updates);
+        // An error means that the millisecond is over.
+        let _ = select.ready_timeout(TICK);
+        drop(select);
+        let _ = self.wakes.try_recv();
+        if let Ok(ask) = self.asks.try_recv() {
+            self.answer(ask);
         }
     }
 
     fn round(&mut self) {
         let now_ms = self.now_ms();
         self.hear_lcores(now_ms);
+        self.watch_vifs(now_ms);
         if now_ms >= self.link_due_ms {
             self.link_due_ms = now_ms + LINK_EVERY_MS;
             self.watch_links(now_ms);
@@ -111,6 +132,7 @@ impl Control {
             self.act(actions);
         }
         self.follow(now_ms);
+        self.move_on(now_ms);
         self.publish();
         self.finish_trace(now_ms);
     }
@@ -127,11 +149,15 @@ impl Control {
             for _ in 0..room {
                 let Some(heard) = rings.heard.pop() else { break };
                 match heard {
+                    Heard::Station(learn) if self.is_coming(&learn) => self.heard_coming(now_ms, &learn),
                     Heard::Station(learn) => {
                         let wishes = self.stations.learn(&mut self.tables, now_ms, &learn);
                         self.tell(wishes);
                     }
                     Heard::Router { net, ip } => self.tables.set_router(net, ip),
+                    Heard::Arrived { net, node, host, generation } => {
+                        self.heard_arrived(now_ms, net, node, host, generation);
+                    }
                 }
             }
             for _ in 0..room {
@@ -145,6 +171,9 @@ impl Control {
 
     fn watch_links(&mut self, now_ms: u64) {
         for number in 0..self.ports.len() {
+            if self.moves.has_vif(number as u16) {
+                continue;
+            }
             let Some(up) = self.ports[number].link_changed() else { continue };
             let port = number as u16;
             log::info!("port {}: link {}", self.ports[number].name, if up { "up" } else { "down" });
@@ -186,16 +215,24 @@ impl Control {
             Update::Connected => {}
             // The session has logged why.
             Update::Disconnected { .. } => log::info!("forwarding goes on as it is without the board"),
-            Update::SnapshotBegin { .. } => self.replica.begin_snapshot(&mut self.tables),
+            Update::SnapshotBegin { .. } => {
+                self.moves.begin_snapshot();
+                self.replica.begin_snapshot(&mut self.tables);
+            }
             Update::SnapshotEnd { revision } => {
                 let effects = self.with_replica(Replica::end_snapshot);
                 self.effects(now_ms, effects);
+                self.end_moves_snapshot(now_ms);
                 self.applied = revision;
             }
             Update::Apply { revision, changes } => {
                 for change in changes {
+                    let news = moves::News::of(&change);
                     let effects = self.with_replica(|replica, around| replica.apply(around, change));
                     self.effects(now_ms, effects);
+                    if let Some(news) = news {
+                        self.move_news(now_ms, news);
+                    }
                 }
                 // Part of a snapshot is no revision that could be acknowledged.
                 if self.replica.is_whole() {
@@ -232,6 +269,7 @@ impl Control {
                     self.refresh(ip);
                 }
                 Effect::Unwant(ip, udp_port) => self.underlay.unwant(now_ms, ip, udp_port),
+                Effect::Moved { vni, mac, from } => self.end_old_way(vni, mac, from),
             }
         }
     }

@@ -27,6 +27,8 @@ pub struct Facts {
     pub fills_checksums: bool,
     /// It segments TCP on request.
     pub segments_tcp: bool,
+    /// It tells exactly which frames it delivered.
+    pub exact: bool,
 }
 
 /// What everything starts from.

@@ -1,7 +1,7 @@
 //! Handles on what runs: a port and its device, an lcore and its rings.
 
 use crate::lcore::{counters::LcoreCounters, io::Rings};
-use dpdk_sys::{LcoreJob, Port};
+use dpdk_sys::{LcoreJob, Port, VhostPort};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
@@ -13,6 +13,8 @@ pub struct PortHandle {
     pub name: String,
     /// The device.
     pub device: Port,
+    /// What only a vhost-user device can tell.
+    pub vhost: Option<VhostPort>,
     /// It belongs to the underlay.
     pub is_underlay: bool,
     /// Whether it has a link; read by every lcore before sending.

@@ -10,7 +10,7 @@ use crate::tables::{
 };
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
-use stopover_bbs::model::{Change, Host, Node};
+use stopover_bbs::model::{Change, DeclaredBy, Host, Node};
 use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
 
 /// A host, as the control thread and the operator see it.
@@ -28,6 +28,16 @@ impl HostRecord {
     /// The VTEP address and UDP port that frames are sent to.
     fn target(&self) -> Option<(IpAddr, u16)> {
         self.vtep.map(|ip| (ip, self.host.udp_port))
+    }
+
+    /// Whether an appliance is there, which understands marks.
+    #[must_use]
+    pub fn is_appliance(&self) -> bool {
+        self.host.declared_by == DeclaredBy::Appliance
+    }
+
+    fn entry(&self) -> HostEntry {
+        HostEntry { way: self.way.clone(), marks: self.is_appliance() }
     }
 }
 
@@ -55,6 +65,15 @@ pub enum Effect {
     Want(IpAddr, u16),
     /// Nobody needs this VTEP address and UDP port any more.
     Unwant(IpAddr, u16),
+    /// A node has moved between two other hosts: what was sent by the old one must be known to have ended.
+    Moved {
+        /// Its network.
+        vni: Vni,
+        /// The node.
+        mac: Mac,
+        /// The host it has left.
+        from: u32,
+    },
 }
 
 /// The board's truth, as far as this appliance needs it.
@@ -201,9 +220,10 @@ impl Replica {
             Change::MemberGone { vni, host_id } => self.change_network(vni, |record| {
                 record.members.remove(&host_id);
             }),
-            Change::NodePut { node, gone_ips } => self.put_node(around, &node, &gone_ips)?,
+            Change::NodePut { node, gone_ips } => return self.put_node(around, &node, &gone_ips),
             Change::NodeGone { vni, mac, ips } => self.remove_node(around, vni, mac, &ips),
-            Change::NodeLocked { .. } | Change::NodeUnlocked { .. } => {}
+            Change::NodeLocked { vni, mac, .. } => self.lock_node(around, vni, mac, true),
+            Change::NodeUnlocked { vni, mac, .. } => self.lock_node(around, vni, mac, false),
         }
         Ok(Vec::new())
     }
@@ -265,8 +285,9 @@ impl Replica {
         let (target, before) =
             (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
         let way = old.filter(|_| before == target).and_then(|old| old.way);
-        around.tables.put_host(id, HostEntry { way: way.clone() })?;
-        self.hosts.insert(id, HostRecord { host, vtep, way });
+        let record = HostRecord { host, vtep, way };
+        around.tables.put_host(id, record.entry())?;
+        self.hosts.insert(id, record);
         let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Want(ip, port)).into_iter().collect();
         let unwanted = before.filter(|old| Some(*old) != target && !self.wanted(*old));
         effects.extend(unwanted.map(|(ip, port)| Effect::Unwant(ip, port)));
@@ -313,12 +334,44 @@ impl Replica {
     /// The way to a host is known now, or (`None`) lost.
     pub fn set_way(&mut self, tables: &mut Tables, id: u32, way: Option<Way>) -> Result<(), Full> {
         let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
-        record.way.clone_from(&way);
-        tables.put_host(id, HostEntry { way })
+        record.way = way;
+        tables.put_host(id, record.entry())
     }
 
-    fn put_node(&self, around: &mut Surroundings, node: &Node, gone_ips: &[IpAddr]) -> Result<(), Full> {
-        let Some(net) = self.networks.get(&node.vni).map(|n| n.net) else { return Ok(()) };
+    /// Our own number at the board, once it is known.
+    #[must_use]
+    pub fn own_id(&self) -> Option<u32> {
+        self.hosts.iter().find(|(_, record)| record.host.name == self.own).map(|(id, _)| *id)
+    }
+
+    /// The appliances, other than this one, that send frames of a network.
+    pub fn appliances_in(&self, vni: Vni) -> impl Iterator<Item = u32> + '_ {
+        let members = self.networks.get(&vni).into_iter().flat_map(|network| network.members.keys().copied());
+        members.filter(|id| {
+            let other = |record: &HostRecord| record.host.name != self.own && record.host.up;
+            self.hosts.get(id).is_some_and(|record| other(record) && record.is_appliance())
+        })
+    }
+
+    /// The network with this number here.
+    #[must_use]
+    pub fn net_of(&self, vni: Vni) -> Option<Net> {
+        self.networks.get(&vni).map(|network| network.net)
+    }
+
+    fn lock_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, on: bool) {
+        if let Some(net) = self.net_of(vni) {
+            around.tables.set_on_the_move(net, mac, on);
+        }
+    }
+
+    fn put_node(
+        &self,
+        around: &mut Surroundings,
+        node: &Node,
+        gone_ips: &[IpAddr],
+    ) -> Result<Vec<Effect>, Full> {
+        let Some(net) = self.net_of(node.vni) else { return Ok(Vec::new()) };
         let station = around.stations.get(net, node.mac);
         let used_here = |ip: &IpAddr| station.is_some_and(|station| station.ips.contains(ip));
         for ip in gone_ips.iter().filter(|ip| !used_here(ip)) {
@@ -326,16 +379,20 @@ impl Replica {
         }
         // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
         let ours = self.hosts.get(&node.host_id).is_none_or(|h| h.host.name == self.own);
+        let mut effects = Vec::new();
         if ours {
             around.tables.remove_remote(net, node.mac);
         } else {
+            let left = around.tables.recorded_host(net, node.mac).filter(|from| *from != node.host_id);
             // A station here with this MAC hides it until the board has settled whose it is.
             around.tables.set_remote(net, node.mac, node.host_id)?;
+            let moved = |from| Effect::Moved { vni: node.vni, mac: node.mac, from };
+            effects.extend(left.filter(|_| station.is_none()).map(moved));
         }
         for ip in node.ips.iter().filter(|ip| !ours || used_here(ip)) {
             around.tables.set_owner(net, *ip, node.mac)?;
         }
-        Ok(())
+        Ok(effects)
     }
 
     fn remove_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, ips: &[IpAddr]) {

@@ -45,6 +45,8 @@ pub enum Question {
     Networks(Scope),
     /// `GET /v1/board`.
     Board,
+    /// `GET /v1/migrations`.
+    Migrations,
     /// `POST /v1/clear`.
     Clear(ClearRequest),
     /// `POST /v1/trace`.
@@ -141,6 +143,7 @@ fn api(asks: Sender<Ask>) -> Router {
         .route(path::DROPS, plain(Question::Drops))
         .route(path::HOSTS, plain(Question::Hosts))
         .route(path::BOARD, plain(Question::Board))
+        .route(path::MIGRATIONS, plain(Question::Migrations))
         .route(path::NODES, get(|asks, query| scoped(asks, query, Question::Nodes)))
         .route(path::NETWORKS, get(|asks, query| scoped(asks, query, Question::Networks)))
         .route(path::CLEAR, post(clear))

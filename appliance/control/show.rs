@@ -37,6 +37,7 @@ impl Control {
             Question::Hosts => to_json(&self.show_hosts()),
             Question::Networks(scope) => to_json(&self.show_networks(scope.vni)),
             Question::Board => to_json(&self.show_board()),
+            Question::Migrations => to_json(&self.migrations()),
             Question::Clear(request) => self.clear(&request),
             Question::Metrics => Ok(serde_json::Value::String(self.metrics())),
         };
@@ -168,7 +169,7 @@ impl Control {
             originated: sum.originated,
             sent: sum.sent,
             to_control: sum.to_control,
-            held: 0,
+            held: sum.held,
             dropped: sum.dropped.iter().sum(),
             unaccounted: sum.unaccounted(),
         };
@@ -236,7 +237,7 @@ impl Control {
                 let mut ips = ips.remove(&(net, mac)).unwrap_or_default();
                 ips.sort_unstable();
                 let (host, port, origin) = match place {
-                    Place::Local { port, .. } => {
+                    Place::Local { port, .. } | Place::Moving { port, .. } => {
                         let kind = self.stations.get(net, mac).map(|s| s.kind);
                         (self.config.name.to_string(), Some(self.port_name(port).to_owned()), origin(kind))
                     }
@@ -266,7 +267,7 @@ impl Control {
         for (_, _, place) in self.tables.nodes() {
             match place {
                 Place::Remote { host } => *nodes.entry(host).or_default() += 1,
-                Place::Local { .. } => own_nodes += 1,
+                Place::Local { .. } | Place::Moving { .. } => own_nodes += 1,
             }
         }
         let destinations = self.underlay.show_destinations(self.now_ms());

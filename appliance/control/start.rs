@@ -4,6 +4,7 @@
 
 use super::{
     Control,
+    moves::Moves,
     plan::{self, Facts, Plan},
     ports::{LcoreHandle, PortHandle},
     replica::Replica,
@@ -13,11 +14,14 @@ use super::{
 use crate::lcore::{
     Inlet, Worker,
     counters::LcoreCounters,
+    held::Held,
     idle::Idle,
     io::{LcoreIo, Rings},
+    keeper::{Keeper, PortMove},
     outlet::{Handoff, Outlet, OwnQueue},
     trap::Trap,
 };
+use crate::migration::hold::{HoldPool, HoldQueue};
 use crate::pipeline::ports::Port as StagePort;
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
@@ -84,6 +88,8 @@ pub fn start(
     let segments = plan.segment_vnis();
     let stations = Stations::new(plan.declared, vnis, plan.ageing_ms);
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
+    let hold = HoldPool::new(config.migration.hold_bytes);
+    let moves = Moves::new(&config, &facts, &stage_ports);
     let trap = Arc::new(Trap::default());
 
     let (ask_tx, asks) = channel::bounded::<Ask>(64);
@@ -108,6 +114,10 @@ pub fn start(
         trap,
         trace_view,
         waiting_trace: None,
+        hold,
+        moves,
+        wakes: channel::never(),
+        told: channel::never(),
         unpassed: VecDeque::new(),
         applied: 0,
         passed: 0,
@@ -119,13 +129,19 @@ pub fn start(
     control.declare();
     control.publish();
     if let Some((session, updates)) = open_session(&control.config, rt, segments) {
+        control.told = session.migrations();
         (control.session, control.updates) = (Some(session), updates);
         control.await_snapshot(BOARD_WAIT);
     }
     let running = start_ports(&control.config, ready)
         .and_then(|started| launch(&eal, &control, started, &assigned, views));
+    let (wake, wakes) = channel::bounded(1);
+    control.wakes = wakes;
     match running {
-        Ok(running) => (control.ports, control.lcores) = running,
+        Ok(running) => {
+            (control.ports, control.lcores) = running;
+            control.listen_to_ports(&wake);
+        }
         Err(e) => {
             if let Some(session) = control.session.take() {
                 session.stop();
@@ -279,6 +295,7 @@ fn configure(
         mtu: port.mtu.map_or(granted.mtu, |mtu| mtu.min(granted.mtu)),
         fills_checksums: granted.offloads.tx_l4_csum,
         segments_tcp: granted.offloads.tso,
+        exact: is_vhost,
     };
     Ok(Ready { port: ready, facts })
 }
@@ -312,10 +329,12 @@ fn launch(
     let mut ports = Vec::new();
     for (number, (port, started)) in config.ports.iter().zip(started).enumerate() {
         let up = Arc::new(AtomicBool::new(false));
-        share_out(started.queues.tx, &up, &mut outlets);
+        let moves = control.moves.port(number as u16);
+        share_out(started.queues.tx, &up, &mut outlets, || keeper(control, moves.clone()));
         rx.push(started.queues.rx.into_iter().map(Some).collect());
         ports.push(PortHandle {
             name: port.name.clone(),
+            vhost: started.port.vhost(),
             device: started.port,
             is_underlay: matches!(port.role, config::Role::Underlay(_)),
             up,
@@ -336,7 +355,9 @@ fn launch(
                 Some(Inlet { port: q.port as u16, queue })
             })
             .collect();
-        let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters));
+        let vifs = own_vifs(&outlets);
+        let held = held(control);
+        let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters), held);
         let (stage_ports, trap) = (Arc::clone(stage_ports), Arc::clone(trap));
         let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
         let cap_us = match config.idle {
@@ -351,7 +372,8 @@ fn launch(
             let (counters, stop, asleep) = parts;
             let idle = Idle::new(cap_us);
             let view = view.online();
-            Worker { inlets, ports: stage_ports, view, counters, io, trap, idle, stop, asleep, burst }.run();
+            let ports = stage_ports;
+            Worker { inlets, ports, view, counters, io, vifs, trap, idle, stop, asleep, burst }.run();
         })?;
         let queues = queues.iter().map(|q| format!("{}:{}", config.ports[q.port].name, q.queue)).collect();
         lcores.push(LcoreHandle { lcore: *lcore, queues, counters, rings, asleep, stop, job: Some(job) });
@@ -359,9 +381,34 @@ fn launch(
     Ok((ports, lcores))
 }
 
+/// One outlet's share of a vif's hold.
+fn keeper(control: &Control, moves: Option<Arc<PortMove>>) -> Option<Box<Keeper>> {
+    let node_bytes = control.config.migration.hold_node_bytes;
+    let queue = HoldQueue::new(HoldPool::blocks_for(node_bytes));
+    Some(Box::new(Keeper::new(moves?, Arc::clone(&control.hold), queue, node_bytes as u64)))
+}
+
+/// One lcore's share of the hold.
+fn held(control: &Control) -> Held {
+    let config = &control.config.migration;
+    let wait = cycles::tsc_hz() / 1000 * config.marker_wait_ms;
+    Held::new(Arc::clone(&control.hold), config.hold_node_bytes as u64, wait)
+}
+
+/// The ports with a hold whose transmit queue is this lcore's.
+fn own_vifs(outlets: &[Outlet]) -> Vec<u16> {
+    let keeps = |outlet: &Outlet| matches!(outlet, Outlet::Own(queue) if queue.keeper.is_some());
+    (0..).zip(outlets).filter(|(_, outlet)| keeps(outlet)).map(|(port, _)| port).collect()
+}
+
 /// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares: lcores without a queue of
 /// their own hand their frames to one that has.
-fn share_out(tx: Vec<TxQueue>, up: &Arc<AtomicBool>, outlets: &mut [Vec<Outlet>]) {
+fn share_out(
+    tx: Vec<TxQueue>,
+    up: &Arc<AtomicBool>,
+    outlets: &mut [Vec<Outlet>],
+    keeper: impl Fn() -> Option<Box<Keeper>>,
+) {
     let owners = tx.len();
     let shared = owners < outlets.len();
     let handoffs: Vec<Option<Handoff>> =
@@ -371,7 +418,13 @@ fn share_out(tx: Vec<TxQueue>, up: &Arc<AtomicBool>, outlets: &mut [Vec<Outlet>]
         let outlet = match tx.next() {
             Some(queue) => {
                 let handoff = handoffs.get(number).cloned().flatten();
-                Outlet::Own(Box::new(OwnQueue::new(queue, Arc::clone(up), handoff, cycles::tsc_hz())))
+                Outlet::Own(Box::new(OwnQueue::new(
+                    queue,
+                    Arc::clone(up),
+                    handoff,
+                    keeper(),
+                    cycles::tsc_hz(),
+                )))
             }
             None => match number.checked_rem(owners).and_then(|owner| handoffs.get(owner).cloned().flatten())
             {

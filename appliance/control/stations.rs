@@ -120,8 +120,8 @@ impl Stations {
         self.here.iter().map(|((net, mac), station)| (*net, *mac, station))
     }
 
-    /// A port has gained or lost its link (or its VM): its declared stations come or go, and the learned ones
-    /// behind a lost link are forgotten.
+    /// A segment has gained or lost its link: its declared stations come or go, and the learned ones behind a lost
+    /// link are forgotten. Vifs come and go by [`Stations::come`] and [`Stations::leave`].
     pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<Wish> {
         if !up {
             self.up.remove(&port);
@@ -135,6 +135,45 @@ impl Stations {
         self.up.insert(port);
         let come: Vec<_> = self.declared.iter().filter(|d| d.port == port).cloned().collect();
         come.into_iter().filter_map(|d| self.settle(tables, now_ms, d)).collect()
+    }
+
+    /// The station of a vif has come to (or come back to) this port.
+    pub fn come(&mut self, tables: &mut Tables, now_ms: u64, net: Net, mac: Mac, port: u16) -> Option<Wish> {
+        self.up.insert(port);
+        let declared = self.declared.iter().find(|d| (d.net, d.mac, d.port) == (net, mac, port)).cloned()?;
+        self.settle(tables, now_ms, declared)
+    }
+
+    /// A station that moves here has been heard at a segment, or is made known at the port where it was heard.
+    pub fn come_heard(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Option<Wish> {
+        let Learn { port, net, vlan, mac, ip } = *heard;
+        let ips = self.here.get(&(net, mac)).map(|s| s.ips.clone()).unwrap_or_default();
+        let ips = ip.into_iter().filter(|ip| usable(*ip) && !ips.contains(ip)).chain(ips.clone()).collect();
+        self.settle(tables, now_ms, Declared { net, mac, port, vlan, ips, kind: Kind::Learned })
+    }
+
+    /// How a station was heard that is not ours until the board says so.
+    #[must_use]
+    pub fn doubtful(&self, net: Net, mac: Mac) -> Option<Learn> {
+        self.doubtful.get(&(net, mac)).map(|doubt| doubt.heard.clone())
+    }
+
+    /// What is claimed of a station that is here.
+    #[must_use]
+    pub fn claim(&self, net: Net, mac: Mac) -> Option<Wish> {
+        let station = self.here.get(&(net, mac))?;
+        Some(Wish::Claim { vni: *self.vnis.get(&net)?, mac, ips: station.ips.clone() })
+    }
+
+    /// Lets go of a station at the board, while its frames are still looked after here.
+    #[must_use]
+    pub fn let_go(&self, net: Net, mac: Mac) -> Option<Wish> {
+        Some(Wish::Withdraw { vni: *self.vnis.get(&net)?, mac })
+    }
+
+    /// The station of a vif has gone.
+    pub fn leave(&mut self, tables: &mut Tables, net: Net, mac: Mac) -> Option<Wish> {
+        self.forget(tables, net, mac)
     }
 
     /// The packet path heard a station on a segment. Nothing is changed for a MAC that the tables know to be

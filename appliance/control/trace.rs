@@ -6,13 +6,19 @@ use super::{Control, server::Answer};
 use crate::pipeline::{
     Io, Learn, Pipeline,
     fate::Counters,
+    moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
     ports::{Port, Role},
     witness::{Recorder, Stage, describe},
 };
-use crate::tables::{View, words::Net};
+use crate::tables::{
+    View,
+    moving::{Arrival, Moving},
+    words::Net,
+};
 use crate::wire::frame;
 use std::net::Ipv6Addr;
+use stopover_config::net::Mac;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use tokio::sync::oneshot;
 
@@ -36,6 +42,7 @@ pub struct Waiting {
 enum Exit {
     Port(u16, VecPacket),
     Control,
+    Held(VecPacket),
     Learned(Learn),
 }
 
@@ -59,6 +66,18 @@ impl Io for Exits {
         self.list.push(Exit::Learned(learn));
     }
     fn router(&mut self, _: Net, _: Ipv6Addr) {}
+    fn waits(&self, _: u32, _: u32) -> bool {
+        false
+    }
+    fn keep(&mut self, _: &Moving, _: u32, _: u32, _: Class, packet: &VecPacket) -> bool {
+        self.list.push(Exit::Held(packet.clone()));
+        true
+    }
+    fn relay(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        Err(packet)
+    }
+    fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
+    fn own_back(&mut self, _: &Arrival, _: u32) {}
     fn may_err(&mut self) -> bool {
         true
     }
@@ -160,6 +179,9 @@ impl Control {
                         summary: summary(packet.head()),
                         frame_hex: Some(to_hex(packet.head())),
                     });
+                }
+                Exit::Held(packet) => {
+                    sent.push(format!("held, {} bytes, for a node on the move", packet.len()))
                 }
                 Exit::Control => sent.push("taken by the control thread, for the VTEP itself".to_owned()),
                 Exit::Learned(learn) => steps.push(TraceStep {

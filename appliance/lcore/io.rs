@@ -1,16 +1,24 @@
 //! One lcore's way out of the stages: outlets to every port, rings to and from the control thread, and the
 //! mempool that further frames come from.
 
-use super::{counters::LcoreCounters, outlet::Outlet, packet::MbufPool};
+use super::{counters::LcoreCounters, held::Held, outlet::Outlet, packet::MbufPool};
 use crate::pipeline::{
     Io, Learn,
     fate::{Drop, add},
+    moving::Class,
     packet::Pool,
 };
-use crate::tables::words::Net;
+use crate::tables::{
+    moving::{Arrival, Moving},
+    words::Net,
+};
 use crossbeam::queue::ArrayQueue;
 use dpdk_sys::{Mbuf, Mempool, cycles};
-use std::{net::Ipv6Addr, sync::Arc};
+use std::{
+    net::Ipv6Addr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+use stopover_config::net::Mac;
 
 /// A frame that an underlay port received for the VTEP itself.
 pub type ToControl = (u16, Mbuf);
@@ -26,6 +34,17 @@ pub enum Heard {
         net: Net,
         /// The address it advertises itself from.
         ip: Ipv6Addr,
+    },
+    /// A node says that it has arrived at another host.
+    Arrived {
+        /// Its network.
+        net: Net,
+        /// The node.
+        node: Mac,
+        /// The host.
+        host: u32,
+        /// The generation of the lock that the host knows of; 0 for none.
+        generation: u64,
     },
 }
 
@@ -88,6 +107,8 @@ pub struct LcoreIo {
     pub pool: MbufPool,
     /// Whose counters are counted on.
     pub counters: Arc<LcoreCounters>,
+    /// What it holds for nodes on the move, beside its outlets.
+    pub held: Held,
     /// TSC at the beginning of this round.
     pub now: u64,
     errors: Bucket,
@@ -96,9 +117,15 @@ pub struct LcoreIo {
 impl LcoreIo {
     /// An lcore's way out.
     #[must_use]
-    pub fn new(outlets: Vec<Outlet>, rings: Rings, pool: Mempool, counters: Arc<LcoreCounters>) -> Self {
+    pub fn new(
+        outlets: Vec<Outlet>,
+        rings: Rings,
+        pool: Mempool,
+        counters: Arc<LcoreCounters>,
+        held: Held,
+    ) -> Self {
         let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
-        Self { outlets, rings, pool: MbufPool(pool), counters, now: 0, errors }
+        Self { outlets, rings, pool: MbufPool(pool), counters, held, now: 0, errors }
     }
 
     /// Queues a frame for a port; see [`Io::send`].
@@ -141,8 +168,21 @@ impl LcoreIo {
         work
     }
 
-    /// Drops what waits, in every outlet.
+    /// Whether frames wait for a port's device: no time to send it more than it is given anyway.
+    #[must_use]
+    pub fn is_congested(&self, port: u16) -> bool {
+        match self.outlets.get(usize::from(port)) {
+            Some(Outlet::Own(queue)) => queue.waits(),
+            Some(Outlet::Other(ring)) => ring.len() > ring.capacity() / 2,
+            Some(Outlet::Closed) | None => false,
+        }
+    }
+
+    /// Drops what waits, in every outlet and in the hold.
     pub fn discard(&mut self, reason: Drop) {
+        let frames = self.held.discard();
+        self.counters.books.release(frames);
+        self.counters.books.drop(reason, frames);
         for (outlet, counters) in self.outlets.iter_mut().zip(&self.counters.ports) {
             if let Outlet::Own(queue) = outlet {
                 queue.discard(reason, &self.counters.books, counters);
@@ -170,6 +210,31 @@ impl Io for LcoreIo {
 
     fn router(&mut self, net: Net, ip: Ipv6Addr) {
         let _ = self.rings.heard.push(Heard::Router { net, ip });
+    }
+
+    fn waits(&self, index: u32, sender: u32) -> bool {
+        self.held.waits(index, sender)
+    }
+
+    fn keep(&mut self, record: &Moving, index: u32, sender: u32, class: Class, packet: &Mbuf) -> bool {
+        self.held.keep(record, index, sender, class, packet, self.now)
+    }
+
+    fn relay(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
+        match self.outlets.get_mut(usize::from(port)) {
+            Some(Outlet::Own(queue)) => queue.relay(packet, self.now),
+            // Only the lcore that owns the queue knows what is kept; markers come on its queues too.
+            _ => Err(packet),
+        }
+    }
+
+    fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64) {
+        let _ = self.rings.heard.push(Heard::Arrived { net, node, host, generation });
+    }
+
+    fn own_back(&mut self, arrival: &Arrival, paused_us: u32) {
+        arrival.paused_us.store(paused_us, Relaxed);
+        arrival.own_back_tsc.store(self.now, Relaxed);
     }
 
     fn may_err(&mut self) -> bool {

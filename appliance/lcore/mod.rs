@@ -3,8 +3,11 @@
 //! It never waits: no lock, no allocation, no system call but the sleep when there is nothing to do.
 
 pub mod counters;
+pub mod held;
 pub mod idle;
 pub mod io;
+pub mod keeper;
+mod moves;
 pub mod outlet;
 pub mod packet;
 pub mod trap;
@@ -43,6 +46,8 @@ pub struct Worker {
     pub counters: Arc<LcoreCounters>,
     /// Its way out.
     pub io: LcoreIo,
+    /// Vifs whose transmit queue is this lcore's.
+    pub vifs: Vec<u16>,
     /// Catches frames for `stopover trace`.
     pub trap: Arc<Trap>,
     /// What it does when there is nothing to do.
@@ -106,6 +111,7 @@ impl Worker {
             self.pass(port, burst);
         }
         work += self.originate();
+        work += self.move_on();
         work + self.io.finish_round()
     }
 

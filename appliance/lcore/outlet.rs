@@ -2,10 +2,16 @@
 //! for a moment, or the ring to the lcore that owns the queue. Every frame given to an outlet is counted
 //! here as sent or dropped; nothing waits.
 
-use super::counters::PortCounters;
-use crate::pipeline::fate::{Counters, Drop, add};
+use super::{
+    counters::PortCounters,
+    keeper::{Keeper, Mode},
+};
+use crate::pipeline::{
+    fate::{Counters, Drop, add},
+    moving::Class,
+};
 use crossbeam::queue::ArrayQueue;
-use dpdk_sys::{BURST_MAX, Burst, Mbuf, TxQueue};
+use dpdk_sys::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
 use std::{
     collections::VecDeque,
     sync::{
@@ -46,26 +52,38 @@ pub struct OwnQueue {
     stuck_cycles: u64,
     /// Frames that other lcores have for this queue.
     pub handoff: Option<Handoff>,
+    /// What is done for the node behind a vif while that is on the move.
+    pub keeper: Option<Box<Keeper>>,
 }
 
 impl OwnQueue {
     /// `up`: whether the port has a link, kept by the control thread; `hz`: the TSC's frequency.
     #[must_use]
-    pub fn new(queue: TxQueue, up: Arc<AtomicBool>, handoff: Option<Handoff>, hz: u64) -> Self {
+    pub fn new(
+        queue: TxQueue,
+        up: Arc<AtomicBool>,
+        handoff: Option<Handoff>,
+        keeper: Option<Box<Keeper>>,
+        hz: u64,
+    ) -> Self {
         Self {
             queue,
             up,
             staged: Burst::new(),
-            backlog: VecDeque::with_capacity(BACKLOG),
+            backlog: VecDeque::with_capacity(BACKLOG + BURST_MAX),
             moved_at: 0,
             stuck_cycles: hz / 1000 * STUCK_MS,
             handoff,
+            keeper,
         }
     }
 
     /// Queues a frame; sends when a burst is complete.
     #[inline]
     pub fn put(&mut self, packet: Mbuf, books: &Counters, port: &PortCounters, now: u64) {
+        if self.keeper.as_ref().is_some_and(|keeper| keeper.moves.is_on()) {
+            return self.put_moving(packet, books, port, now);
+        }
         if !self.up.load(Relaxed) {
             return refuse(packet, Drop::PortDown, books, port);
         }
@@ -92,6 +110,9 @@ impl OwnQueue {
     /// Gives the device all it takes. What it does not take waits, within the backlog's bounds.
     #[inline]
     pub fn flush(&mut self, books: &Counters, port: &PortCounters, now: u64) {
+        if self.keeper.as_ref().is_some_and(|keeper| keeper.moves.is_on()) {
+            return self.flush_moving(books, port, now);
+        }
         if self.backlog.is_empty() {
             if self.staged.is_empty() {
                 return;
@@ -103,6 +124,7 @@ impl OwnQueue {
             self.moved_at = now;
         } else {
             self.flush_backlog(books, port, now);
+            self.give_up(books, port, now);
         }
         for packet in self.staged.drain() {
             if self.backlog.len() < BACKLOG {
@@ -137,11 +159,124 @@ impl OwnQueue {
                 break;
             }
         }
+    }
+
+    /// Drops a backlog that does not move.
+    #[cold]
+    fn give_up(&mut self, books: &Counters, port: &PortCounters, now: u64) {
+        if self.backlog.is_empty() {
+            return;
+        }
         let down = !self.up.load(Relaxed);
         if down || now.wrapping_sub(self.moved_at) > self.stuck_cycles {
             let reason = if down { Drop::PortDown } else { Drop::TxFull };
             self.discard(reason, books, port);
         }
+    }
+
+    /// Queues a frame for a node on the move. The order is backlog, staged, hold; the device's or, when the node has
+    /// gone, that in which they are sent on.
+    #[cold]
+    fn put_moving(&mut self, mut packet: Mbuf, books: &Counters, port: &PortCounters, now: u64) {
+        let Some(keeper) = &mut self.keeper else { return refuse(packet, Drop::PortDown, books, port) };
+        if keeper.draining {
+            if self.backlog.len() < BACKLOG {
+                return self.backlog.push_back(packet);
+            }
+            return refuse(packet, Drop::TxFull, books, port);
+        }
+        let class = match keeper.moves.mode() {
+            Mode::Off | Mode::Keep => Class::Frame,
+            Mode::Forward(_) => Class::Straggler,
+            Mode::Discard => return refuse(packet, Drop::HoldExpired, books, port),
+        };
+        if class == Class::Frame && keeper.is_empty() {
+            packet = match self.staged.push(packet) {
+                Ok(()) => return,
+                Err(packet) => packet,
+            };
+            self.flush_moving(books, port, now);
+            packet = match self.staged.push(packet) {
+                Ok(()) => return,
+                Err(packet) => packet,
+            };
+        }
+        let Some(keeper) = &mut self.keeper else { return refuse(packet, Drop::PortDown, books, port) };
+        if keeper.keep(&packet, class, now) {
+            add(&books.held, 1);
+        } else {
+            refuse(packet, Drop::HoldFull, books, port);
+        }
+    }
+
+    /// Queues an end marker behind what is kept; gives it back if nothing is kept here.
+    pub fn relay(&mut self, packet: Mbuf, now: u64) -> Result<(), Mbuf> {
+        let keeper = self.keeper.as_mut().filter(|keeper| keeper.moves.is_on());
+        if keeper.is_some_and(|keeper| keeper.keep(&packet, Class::Marker, now)) {
+            Ok(())
+        } else {
+            Err(packet)
+        }
+    }
+
+    /// Gives the device what waits before the hold; what it refuses stays.
+    #[cold]
+    fn flush_moving(&mut self, books: &Counters, port: &PortCounters, now: u64) {
+        let before = books.sent.load(Relaxed);
+        let mode = self.keeper.as_ref().map_or(Mode::Off, |keeper| keeper.moves.mode());
+        match mode {
+            Mode::Off | Mode::Keep => {
+                if !self.backlog.is_empty() {
+                    self.flush_backlog(books, port, now);
+                }
+                if self.backlog.is_empty() && !self.staged.is_empty() {
+                    let refused = self.queue.refused();
+                    let sent = self.queue.burst(&mut self.staged);
+                    count_sent(sent, books, port);
+                    count_refused(self.queue.refused() - refused, books, port);
+                }
+            }
+            Mode::Forward(_) => self.backlog.extend(self.staged.drain()),
+            Mode::Discard => {
+                self.discard(Drop::HoldExpired, books, port);
+            }
+        }
+        self.moved_at = now;
+        let loose = (self.backlog.len() + self.staged.len()) as u64;
+        if let Some(keeper) = &mut self.keeper {
+            if books.sent.load(Relaxed) != before {
+                keeper.moves.tally.delivered(now);
+            }
+            keeper.publish(loose);
+        }
+    }
+
+    /// Whether the hold may be emptied into the device now.
+    #[must_use]
+    pub fn may_drain(&self) -> bool {
+        self.backlog.is_empty() && self.staged.is_empty()
+    }
+
+    /// The next frame that waits for a node that has gone, or, from the hold only, for a device that takes frames
+    /// again.
+    pub fn take_kept(&mut self, mempool: &Mempool, books: &Counters) -> Option<(Mbuf, Class)> {
+        let keeper = self.keeper.as_mut()?;
+        let forward = matches!(keeper.moves.mode(), Mode::Forward(_));
+        if forward && self.backlog.is_empty() {
+            self.backlog.extend(self.staged.drain());
+        }
+        if forward && let Some(mut packet) = self.backlog.pop_front() {
+            // The device was asked to finish it, and will not.
+            if let Some(unfinished) = packet.unfinished() {
+                packet.mark_unfinished(unfinished);
+            }
+            keeper.moves.tally.held.fetch_add(1, Relaxed);
+            keeper.moves.tally.replayed.fetch_add(1, Relaxed);
+            return Some((packet, Class::Frame));
+        }
+        let taken = keeper.take(mempool)?;
+        books.release(1);
+        Some(taken)
     }
 
     /// Drops everything that waits.
@@ -151,6 +286,14 @@ impl OwnQueue {
         }
         for packet in self.staged.drain() {
             refuse(packet, reason, books, port);
+        }
+        if let Some(keeper) = &mut self.keeper
+            && !keeper.is_empty()
+        {
+            let frames = keeper.discard();
+            books.release(frames);
+            books.drop(reason, frames);
+            add(&port.tx_dropped, frames);
         }
     }
 

@@ -1,30 +1,41 @@
-//! The hold: what a node's ring refused while the node moves, kept in order and in memory of its own, so that a
-//! migration of any length takes no mbuf away from those who forward. Enters: frames as runs of bytes, with what
-//! must be known of them later. Leaves: the same frames, first in first out. Knows no port, no node, no protocol;
-//! nothing here allocates once it is made, locks or waits.
-//!
-//! A [`HoldPool`] is the appliance's budget, shared by its lcores: blocks of 16 KiB. A [`HoldQueue`] is one node's
-//! share of it on one lcore: a stream of records that run on from block to block, so that a short frame costs its
-//! length and a long one needs no block of its own size. Blocks go back to the pool as they empty.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! The hold: memory of its own in which frames wait while their node is on the move, so that holding can never
+//! starve the pools that receive. Enters: bytes of frames, in order. Leaves: the same bytes, in that order. All
+//! memory is taken and touched when the appliance starts; nothing here allocates, locks or waits afterwards.
+//! Knows nothing of DPDK, headers or migrations.
 
 use crossbeam::queue::ArrayQueue;
+use std::{collections::VecDeque, iter, sync::Arc};
 
-/// Bytes of a block: small enough that a node which holds one frame takes little, large enough that 64 KiB of a
-/// segmentation offload's frame come in five pieces.
-pub const BLOCK_BYTES: usize = 16 * 1024;
+/// Bytes of a block.
+pub const BLOCK: usize = 16 * 1024;
+/// Bytes that a record takes beside its frame.
+pub const HEADER: usize = 16;
+/// Longest frame: what a guest may hand over unsegmented, with its headers.
+pub const MAX_FRAME: usize = 0x1_ffff;
 
-/// Bytes that a record needs beside its frame.
-pub const RECORD_BYTES: usize = 16;
+const UNFINISHED: u8 = 1;
+const GSO: u8 = 2;
 
-/// Longest frame: what a guest may hand over unsegmented is half of that, headers included.
-pub const FRAME_BYTES_MAX: usize = 0x1_ffff;
+type Block = [u8; BLOCK];
 
-type Block = [u8; BLOCK_BYTES];
+/// No room: within the queue's limit, or in the pool. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
 
-/// The memory of every hold of the appliance.
+/// What is remembered of a frame beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// What kind of record it is; the holder's to define.
+    pub kind: u8,
+    /// Its sender left the checksum to the device.
+    pub unfinished: bool,
+    /// Its sender left segmentation to the device: payload bytes per segment.
+    pub gso: Option<u16>,
+    /// When it came; any clock that does not go back, of which 48 bits are kept.
+    pub at: u64,
+}
+
+/// Blocks that nobody uses, shared by all lcores.
 #[derive(Debug)]
 pub struct HoldPool {
     free: ArrayQueue<Box<Block>>,
@@ -32,85 +43,84 @@ pub struct HoldPool {
 }
 
 impl HoldPool {
-    /// A pool of as many whole blocks as `bytes` are. All of them are written once, so that the machine gives the
-    /// memory now, or refuses it now.
+    /// A pool of `bytes`, rounded up to whole blocks, its memory touched.
+    #[must_use]
     pub fn new(bytes: usize) -> Arc<Self> {
-        let blocks = bytes / BLOCK_BYTES;
-        // The queue cannot have no places, but it can have no blocks.
-        let pool = Self { free: ArrayQueue::new(blocks.max(1)), blocks };
+        let blocks = bytes.div_ceil(BLOCK).max(1);
+        let free = ArrayQueue::new(blocks);
         for _ in 0..blocks {
-            // Not zeroes: those an allocator may promise without having them.
-            pool.give(Box::new([0xa5; BLOCK_BYTES]));
+            // Not zero: zeroed memory would be mapped only when it is first written, on the packet path.
+            let _ = free.push(Box::new([0xa5; BLOCK]));
         }
-        Arc::new(pool)
+        Arc::new(Self { free, blocks })
     }
 
-    /// Blocks that a queue must be allowed to hold at least `bytes`, wherever in its first block they begin.
+    /// Blocks that a queue needs for this many bytes.
     #[must_use]
     pub const fn blocks_for(bytes: usize) -> usize {
-        bytes.div_ceil(BLOCK_BYTES) + 1
+        bytes.div_ceil(BLOCK) + 1
     }
 
-    /// Bytes of the blocks that no queue has: what can still be held, records' headers included.
+    /// Bytes that nobody uses.
+    #[must_use]
     pub fn free_bytes(&self) -> usize {
-        self.free.len() * BLOCK_BYTES
+        self.free.len() * BLOCK
     }
 
-    /// Bytes of all blocks.
-    pub fn total_bytes(&self) -> usize {
-        self.blocks * BLOCK_BYTES
+    /// All its bytes.
+    #[must_use]
+    pub const fn total_bytes(&self) -> usize {
+        self.blocks * BLOCK
     }
 
     fn take(&self) -> Option<Box<Block>> {
         self.free.pop()
     }
 
+    /// There is always room: no block comes from elsewhere.
     fn give(&self, block: Box<Block>) {
-        // There is a place for each block, so none is turned away.
-        drop(self.free.push(block));
+        let _ = self.free.push(block);
     }
 }
 
-/// What is kept of a frame beside its bytes. The hold does not read it, but for `at` where it is asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meta {
-    /// What sort of record it is: its user's to define.
-    pub kind: u8,
-    /// The sender left the layer 4 checksum to hardware.
-    pub unfinished: bool,
-    /// The sender left segmentation to hardware: payload bytes per segment.
-    pub gso: Option<u16>,
-    /// When it was put in, by a clock that does not go back; all 64 bits are kept.
-    pub at: u64,
-}
-
-/// The queue's own limit or the pool does not allow one more frame of this length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
-
-/// Frames in order. Belongs to one lcore. Its blocks are the pool's: [`clear`](Self::clear) it before it is
-/// dropped, or the pool is smaller from then on. Every method that names a pool wants the same one.
+/// Frames in order. Always to be used with the same pool.
 #[derive(Debug)]
 pub struct HoldQueue {
-    /// The record stream: begins `start` bytes into the first block, and is `bytes` long. None is behind its end.
     blocks: VecDeque<Box<Block>>,
     max_blocks: usize,
-    start: usize,
+    /// Where in the first block the first record begins.
+    head: usize,
+    /// Bytes of all records.
     bytes: usize,
     frames: usize,
 }
 
 impl HoldQueue {
-    /// An empty queue of up to `max_blocks` blocks; it takes none before it is used.
+    /// An empty queue that will use at most `max_blocks` blocks.
+    #[must_use]
     pub fn new(max_blocks: usize) -> Self {
-        Self { blocks: VecDeque::with_capacity(max_blocks), max_blocks, start: 0, bytes: 0, frames: 0 }
+        Self { blocks: VecDeque::with_capacity(max_blocks), max_blocks, head: 0, bytes: 0, frames: 0 }
     }
 
-    /// Appends a frame of `len` bytes, which are those of `segments`. Should they have more, the rest is left out;
-    /// should they have less, the frame is as short as they are.
-    ///
-    /// # Errors
-    /// [`Full`]; then nothing has changed, here or in the pool.
+    /// How many frames wait.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.frames
+    }
+
+    /// Whether none does.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
+    /// Bytes that they take, with [`HEADER`] for each.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Puts a frame at the end. `len`: the length of all `segments` together.
     pub fn push<'a>(
         &mut self,
         pool: &HoldPool,
@@ -118,127 +128,74 @@ impl HoldQueue {
         segments: impl Iterator<Item = &'a [u8]>,
         len: usize,
     ) -> Result<(), Full> {
-        let header = self.start + self.bytes;
-        let end = header + RECORD_BYTES + len;
-        let had = self.blocks.len();
-        let need = end.div_ceil(BLOCK_BYTES);
-        if need > self.max_blocks || len > FRAME_BYTES_MAX {
+        if len > MAX_FRAME || !self.grow(pool, HEADER + len) {
             return Err(Full);
         }
-        while self.blocks.len() < need {
-            let Some(block) = pool.take() else {
-                self.shrink(pool, had);
-                return Err(Full);
-            };
-            self.blocks.push_back(block);
-        }
-        let mut at = header + RECORD_BYTES;
+        let end = self.head + self.bytes;
+        let mut at = self.write(end, &pack(meta, len));
+        let mut left = len;
         for segment in segments {
-            let take = segment.len().min(end - at);
-            self.write(at, &segment[..take]);
-            at += take;
+            let part = segment.get(..left.min(segment.len())).unwrap_or_default();
+            at = self.write(at, part);
+            left -= part.len();
         }
-        let record = at - header;
-        self.write(header, &encode(meta, record - RECORD_BYTES));
-        self.shrink(pool, at.div_ceil(BLOCK_BYTES));
-        self.bytes += record;
+        self.bytes += HEADER + len;
         self.frames += 1;
         Ok(())
     }
 
-    /// What is known of the first frame.
-    #[inline]
-    pub fn front(&self) -> Option<Meta> {
-        self.header().map(|(meta, _)| meta)
-    }
-
-    /// Bytes of the first frame; 0 if there is none.
-    #[inline]
-    pub fn front_len(&self) -> usize {
-        self.header().map_or(0, |(_, len)| len)
-    }
-
-    /// The bytes of the first frame, in as many pieces as it has blocks.
-    pub fn front_chunks(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        self.chunks(self.start + RECORD_BYTES, self.front_len())
-    }
-
-    /// Forgets the first frame; `false` if there is none.
-    pub fn pop_front(&mut self, pool: &HoldPool) -> bool {
-        let Some((_, len)) = self.header() else { return false };
-        self.start += RECORD_BYTES + len;
-        self.bytes -= RECORD_BYTES + len;
-        self.frames -= 1;
-        while self.start >= BLOCK_BYTES {
-            self.start -= BLOCK_BYTES;
-            self.blocks.pop_front().into_iter().for_each(|block| pool.give(block));
+    /// Has blocks for `more` bytes. False, and nothing changed, if there are not enough.
+    fn grow(&mut self, pool: &HoldPool, more: usize) -> bool {
+        let needed = (self.head + self.bytes + more).div_ceil(BLOCK);
+        if needed > self.max_blocks {
+            return false;
         }
-        if self.frames == 0 {
-            self.start = 0;
-            self.shrink(pool, 0);
+        let had = self.blocks.len();
+        while self.blocks.len() < needed {
+            match pool.take() {
+                Some(block) => self.blocks.push_back(block),
+                None => {
+                    while self.blocks.len() > had
+                        && let Some(block) = self.blocks.pop_back()
+                    {
+                        pool.give(block);
+                    }
+                    return false;
+                }
+            }
         }
         true
     }
 
-    /// Forgets, from the front on, frames that were put in before `at`, until one was not. Returns how many.
-    pub fn expire_before(&mut self, pool: &HoldPool, at: u64) -> usize {
-        let before = self.frames;
-        while self.front().is_some_and(|meta| meta.at < at) {
-            self.pop_front(pool);
-        }
-        before - self.frames
-    }
-
-    /// Forgets all frames, and returns how many they were.
-    pub fn clear(&mut self, pool: &HoldPool) -> usize {
-        self.shrink(pool, 0);
-        (self.start, self.bytes) = (0, 0);
-        std::mem::take(&mut self.frames)
-    }
-
-    /// How many frames there are.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.frames
-    }
-
-    /// Whether there are none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.frames == 0
-    }
-
-    /// Bytes of the frames, each with its record's header.
-    #[inline]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn shrink(&mut self, pool: &HoldPool, blocks: usize) {
-        while self.blocks.len() > blocks {
-            self.blocks.pop_back().into_iter().for_each(|block| pool.give(block));
-        }
-    }
-
-    /// Writes at a place of the stream, for which there must be blocks.
-    fn write(&mut self, mut at: usize, mut bytes: &[u8]) {
+    /// Writes at an offset from the start of the first block. Says where the next byte goes.
+    fn write(&mut self, mut at: usize, mut bytes: &[u8]) -> usize {
         while !bytes.is_empty() {
-            let within = at % BLOCK_BYTES;
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - within));
-            let Some(block) = self.blocks.get_mut(at / BLOCK_BYTES) else { return };
-            block[within..within + now.len()].copy_from_slice(now);
+            let Some(room) = self.blocks.get_mut(at / BLOCK).and_then(|block| block.get_mut(at % BLOCK..))
+            else {
+                break;
+            };
+            let (now, later) = bytes.split_at(room.len().min(bytes.len()));
+            if let Some(to) = room.get_mut(..now.len()) {
+                to.copy_from_slice(now);
+            }
             at += now.len();
             bytes = later;
         }
+        at
     }
 
-    /// The pieces of `len` bytes from a place of the stream on.
-    fn chunks(&self, from: usize, len: usize) -> impl Iterator<Item = &[u8]> + Clone {
-        let end = from + len;
-        (from / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES)).map_while(move |i| {
-            let first = i * BLOCK_BYTES;
-            let range = from.saturating_sub(first)..(end - first).min(BLOCK_BYTES);
-            self.blocks.get(i)?.get(range)
+    /// The pieces of `len` bytes at an offset from the start of the first block.
+    fn read(&self, at: usize, len: usize) -> impl Iterator<Item = &[u8]> + Clone {
+        let (mut at, end) = (at, at + len);
+        iter::from_fn(move || {
+            if at >= end {
+                return None;
+            }
+            let block = self.blocks.get(at / BLOCK)?;
+            let from = at % BLOCK;
+            let piece = block.get(from..(from + end - at).min(BLOCK))?;
+            at += piece.len();
+            Some(piece)
         })
     }
 
@@ -246,41 +203,182 @@ impl HoldQueue {
         if self.frames == 0 {
             return None;
         }
-        let mut bytes = [0; RECORD_BYTES];
-        let mut at = 0;
-        for piece in self.chunks(self.start, RECORD_BYTES) {
-            bytes[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
+        let mut header = [0; HEADER];
+        for (to, from) in header.iter_mut().zip(self.read(self.head, HEADER).flatten()) {
+            *to = *from;
         }
-        Some(decode(bytes))
+        Some(unpack(u128::from_le_bytes(header)))
+    }
+
+    /// What is remembered of the first frame.
+    #[must_use]
+    pub fn front(&self) -> Option<Meta> {
+        self.header().map(|(meta, _)| meta)
+    }
+
+    /// Its length; 0 if there is none.
+    #[must_use]
+    pub fn front_len(&self) -> usize {
+        self.header().map_or(0, |(_, len)| len)
+    }
+
+    /// Its bytes, in as many pieces as it has blocks.
+    pub fn front_chunks(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.read(self.head + HEADER, self.front_len())
+    }
+
+    /// Removes the first frame. False if there is none.
+    pub fn pop_front(&mut self, pool: &HoldPool) -> bool {
+        let Some((_, len)) = self.header() else { return false };
+        self.head += HEADER + len;
+        self.bytes -= HEADER + len;
+        self.frames -= 1;
+        while self.head >= BLOCK
+            && let Some(block) = self.blocks.pop_front()
+        {
+            pool.give(block);
+            self.head -= BLOCK;
+        }
+        if self.frames == 0 {
+            self.head = 0;
+            while let Some(block) = self.blocks.pop_front() {
+                pool.give(block);
+            }
+        }
+        true
+    }
+
+    /// Removes the first frames that came before `at`. How many that were.
+    pub fn expire_before(&mut self, pool: &HoldPool, at: u64) -> usize {
+        let mut gone = 0;
+        while self.front().is_some_and(|meta| meta.at < at) && self.pop_front(pool) {
+            gone += 1;
+        }
+        gone
+    }
+
+    /// Removes all frames.
+    pub fn clear(&mut self, pool: &HoldPool) {
+        while self.pop_front(pool) {}
     }
 }
 
-const UNFINISHED: u8 = 1;
-const GSO: u8 = 2;
-
-/// at 8, frame length 4, gso 2, kind 1, flags 1; in this machine's byte order, as it never leaves it.
-fn encode(meta: Meta, len: usize) -> [u8; RECORD_BYTES] {
+/// A record's header: from the lowest bits, time (48), length (24), payload per segment (16), kind (8), flags (8).
+fn pack(meta: Meta, len: usize) -> [u8; HEADER] {
+    let gso = meta.gso.unwrap_or(0);
     let flags = if meta.unfinished { UNFINISHED } else { 0 } | if meta.gso.is_some() { GSO } else { 0 };
-    let mut out = [0; RECORD_BYTES];
-    out[0..8].copy_from_slice(&meta.at.to_ne_bytes());
-    out[8..12].copy_from_slice(&(len as u32).to_ne_bytes());
-    out[12..14].copy_from_slice(&meta.gso.unwrap_or(0).to_ne_bytes());
-    out[14] = meta.kind;
-    out[15] = flags;
-    out
+    let word = u128::from(meta.at & 0xffff_ffff_ffff)
+        | (len as u128) << 48
+        | u128::from(gso) << 72
+        | u128::from(meta.kind) << 88
+        | u128::from(flags) << 96;
+    word.to_le_bytes()
 }
 
-fn decode(bytes: [u8; RECORD_BYTES]) -> (Meta, usize) {
-    let [a, b, c, d, e, f, g, h, l0, l1, l2, l3, g0, g1, kind, flags] = bytes;
+fn unpack(word: u128) -> (Meta, usize) {
+    let flags = (word >> 96) as u8;
     let meta = Meta {
-        kind,
+        kind: (word >> 88) as u8,
         unfinished: flags & UNFINISHED != 0,
-        gso: (flags & GSO != 0).then_some(u16::from_ne_bytes([g0, g1])),
-        at: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        gso: (flags & GSO != 0).then_some((word >> 72) as u16),
+        at: word as u64 & 0xffff_ffff_ffff,
     };
-    (meta, u32::from_ne_bytes([l0, l1, l2, l3]) as usize)
+    (meta, (word >> 48) as usize & 0xff_ffff)
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push { queue: usize, kind: u8, gso: Option<u16>, len: usize },
+        Pop { queue: usize },
+        Clear { queue: usize },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let len = prop_oneof![0usize..200, 1000usize..2000, 10_000usize..70_000];
+        let push = (0usize..2, any::<u8>(), any::<Option<u16>>(), len);
+        prop_oneof![
+            6 => push.prop_map(|(queue, kind, gso, len)| Step::Push { queue, kind, gso, len }),
+            5 => (0usize..2).prop_map(|queue| Step::Pop { queue }),
+            1 => (0usize..2).prop_map(|queue| Step::Clear { queue }),
+        ]
+    }
+
+    fn bytes(queue: &HoldQueue) -> Vec<u8> {
+        queue.front_chunks().flatten().copied().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn two_queues_on_one_pool_are_two_lists(steps in prop::collection::vec(step(), 0..200)) {
+            let pool = HoldPool::new(12 * BLOCK);
+            let mut queues = [HoldQueue::new(8), HoldQueue::new(20)];
+            let mut model: [VecDeque<(Meta, Vec<u8>)>; 2] = Default::default();
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Push { queue: q, kind, gso, len } => {
+                        let meta = Meta { kind, unfinished: gso.is_some_and(|g| g & 1 == 1), gso, at: number as u64 };
+                        let frame: Vec<u8> = (0..len).map(|n| (n ^ number) as u8).collect();
+                        let (before, free) = (queues[q].bytes(), pool.free_bytes());
+                        let parts = frame.split_at(len / 3);
+                        match queues[q].push(&pool, meta, [parts.0, parts.1].into_iter(), len) {
+                            Ok(()) => {
+                                prop_assert_eq!(queues[q].bytes(), before + len + HEADER);
+                                model[q].push_back((meta, frame));
+                            }
+                            Err(Full) => {
+                                prop_assert_eq!((queues[q].bytes(), pool.free_bytes()), (before, free));
+                                let spare = (if q == 0 { 8 } else { 20 } - queues[q].blocks.len()).min(free / BLOCK);
+                                prop_assert!(spare * BLOCK < len + HEADER, "refused with room");
+                            }
+                        }
+                    }
+                    Step::Pop { queue: q } => {
+                        let popped = queues[q].pop_front(&pool);
+                        prop_assert_eq!(popped, model[q].pop_front().is_some());
+                    }
+                    Step::Clear { queue: q } => {
+                        queues[q].clear(&pool);
+                        model[q].clear();
+                    }
+                }
+                for (queue, model) in queues.iter().zip(&model) {
+                    prop_assert_eq!(queue.len(), model.len());
+                    prop_assert_eq!(queue.front(), model.front().map(|(meta, _)| *meta));
+                    prop_assert_eq!(bytes(queue), model.front().map(|(_, b)| b.clone()).unwrap_or_default());
+                }
+            }
+            for queue in &mut queues {
+                queue.clear(&pool);
+            }
+            prop_assert_eq!(pool.free_bytes(), pool.total_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_goes_and_no_more() {
+        let pool = HoldPool::new(BLOCK);
+        let mut queue = HoldQueue::new(1);
+        for at in 1..=5 {
+            let meta = Meta { kind: 0, unfinished: false, gso: None, at };
+            queue.push(&pool, meta, iter::once(&[at as u8][..]), 1).unwrap();
+        }
+        assert_eq!(queue.expire_before(&pool, 4), 3);
+        assert_eq!((queue.len(), bytes(&queue)), (2, vec![4]));
+        assert_eq!(queue.expire_before(&pool, 100), 2);
+        assert_eq!(pool.free_bytes(), BLOCK);
+    }
+
+    #[test]
+    fn a_frame_longer_than_any_is_refused() {
+        let pool = HoldPool::new(64 * BLOCK);
+        let mut queue = HoldQueue::new(64);
+        let meta = Meta { kind: 0, unfinished: false, gso: None, at: 0 };
+        assert_eq!(queue.push(&pool, meta, iter::empty(), MAX_FRAME + 1), Err(Full));
+        assert!(queue.is_empty());
+    }
+}

@@ -3,42 +3,78 @@
 
 use super::{Io, Pipeline, Slot, fate::Drop, packet::Packet, witness::Stage, witness::Witness};
 use crate::tables::entries::Way;
-use crate::wire::{ecn, flow, outer};
-use stopover_config::net::Vni;
+use crate::wire::{
+    ecn, flow, outer,
+    vxlan::{self, Marks},
+};
+use stopover_config::net::{Mac, Vni};
+
+/// What one appliance tells another of a frame, beside its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    /// Marks in the VXLAN header.
+    pub marks: Marks,
+    /// The only node that the frame is for, whatever its destination MAC says.
+    pub node: Option<Mac>,
+}
+
+impl Label {
+    /// Nothing to tell.
+    pub const PLAIN: Self = Self { marks: Marks::NONE, node: None };
+}
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Sends a frame to host number `host`.
     #[inline]
     pub fn encap(&mut self, slot: Slot<I::P>, host: u32) {
+        self.encap_marked(slot, host, Label::PLAIN);
+    }
+
+    /// Sends a frame to host number `host` with a label. A foreign VTEP gets it without: it may drop what it does
+    /// not understand.
+    #[inline]
+    pub fn encap_marked(&mut self, slot: Slot<I::P>, host: u32, label: Label) {
         let view = self.view;
-        let Some(way) = view.host(host).and_then(|entry| entry.way.as_ref()) else {
-            return self.drop(slot.packet, Drop::HostUnresolved);
-        };
+        let Some(entry) = view.host(host) else { return self.drop(slot.packet, Drop::HostUnresolved) };
+        let Some(way) = entry.way.as_ref() else { return self.drop(slot.packet, Drop::HostUnresolved) };
+        let label = if entry.marks { label } else { Label::PLAIN };
+        let room = way.inner_mtu - if label.node.is_some() { vxlan::SHIM_LEN as u16 } else { 0 };
         if let Some(size) = super::offload::layer3_len(&slot)
-            && size > usize::from(way.inner_mtu)
+            && size > usize::from(room)
         {
-            return self.too_big(slot, way.inner_mtu);
+            return self.too_big(slot, room);
         }
         if super::offload::unfinished(&slot.packet) {
-            return self.finish(slot, |path, slot| path.wrap(slot, way, host));
+            return self.finish(slot, |path, slot| path.wrap(slot, way, host, label));
         }
-        self.wrap(slot, way, host);
+        self.wrap(slot, way, host, label);
     }
 
     #[inline]
-    fn wrap(&mut self, mut slot: Slot<I::P>, way: &Way, host: u32) {
+    fn wrap(&mut self, mut slot: Slot<I::P>, way: &Way, host: u32, label: Label) {
         let vni = slot.vni;
-        let inner_len = slot.packet.len();
         let source_port = flow::source_port(flow::hash(&slot.frame));
         let tos = ecn::encap(slot.frame.tos().unwrap_or(0), way.dscp);
+        if let Some(node) = label.node {
+            let Some(room) = slot.packet.push(vxlan::SHIM_LEN) else {
+                return self.drop(slot.packet, Drop::NoHeadroom);
+            };
+            room.copy_from_slice(&vxlan::shim(node));
+        }
+        let inner_len = slot.packet.len();
         let outer_len = way.outer.len();
         let done = if way.outer.is_ipv6() {
-            push_ipv6(&mut slot.packet, way, vni, source_port, tos)
+            push_ipv6(&mut slot.packet, way, (vni, source_port, tos), label.marks)
         } else {
-            slot.packet
-                .push(outer_len)
-                .and_then(|room| way.outer.fill(room, inner_len, vni, source_port, tos))
-                .is_some()
+            let room = slot.packet.push(outer_len);
+            room.and_then(|room| {
+                way.outer.fill(room, inner_len, vni, source_port, tos)?;
+                if label.marks != Marks::NONE {
+                    way.outer.mark(room, label.marks);
+                }
+                Some(())
+            })
+            .is_some()
         };
         if !done {
             return self.drop(slot.packet, Drop::NoHeadroom);
@@ -54,12 +90,18 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 }
 
 /// The outer headers of IPv6, whose UDP checksum covers the inner frame (RFC 8200 section 8.1).
-fn push_ipv6<P: Packet>(packet: &mut P, way: &Way, vni: Vni, source_port: u16, tos: u8) -> bool {
+fn push_ipv6<P: Packet>(
+    packet: &mut P,
+    way: &Way,
+    (vni, source_port, tos): (Vni, u16, u8),
+    marks: Marks,
+) -> bool {
     let mut header = [0; outer::MAX_LEN];
     let Some(header) = header.get_mut(..way.outer.len()) else { return false };
     if way.outer.fill(header, packet.len(), vni, source_port, tos).is_none() {
         return false;
     }
+    way.outer.mark(header, marks);
     if !way.zero_checksum {
         way.outer.seal(header, packet.segments());
     }

@@ -1,5 +1,5 @@
 //! The fates a frame can have, and the counters that keep the books: on every lcore, at any quiet moment,
-//! `received + copied + originated = sent + to_control + Σ dropped`.
+//! `received + copied + originated = sent + to_control + held + Σ dropped`.
 //! Every reason to drop a frame is in this one list, with the words an operator reads.
 
 use crate::wire::{frame::BadFrame, underlay::BadOuter};
@@ -67,6 +67,11 @@ drop_reasons! {
     UnknownVni = "unknown_vni", "a VNI of which this host has no member";
     EcnViolation = "ecn_violation", "congestion experienced on the underlay, and the inner packet cannot carry the mark (RFC 6040 section 4.2)";
     NotHere = "not_here", "the underlay brought a frame for a node that is not at this host; sending it on could loop";
+    HoldFull = "hold_full", "the frame's node is on the move, and the hold has no room within its budget of bytes";
+    HoldExpired = "hold_expired", "the frame's node was on the move, and did not appear anywhere within the hold's budget of time";
+    WindowOver = "window_over", "a copy of a delivered frame, kept in case its node had left, and not needed";
+    EndMarker = "end_marker", "not a frame but an end marker between appliances, which did its work here or came too late";
+    BadMarker = "bad_marker", "an end marker that is malformed";
     BadChecksumOffload = "bad_checksum_offload", "the sender left a checksum or segmentation unfinished that makes no sense for the frame";
     Answered = "answered", "an ARP or ND request that needs no answer from us: a probe for the asker's own address";
     Shutdown = "shutdown", "still queued when the appliance was told to stop";
@@ -112,6 +117,10 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Frames handed to the control thread.
     pub to_control: AtomicU64,
+    /// Frames held now for nodes on the move: goes down again as they are sent or dropped.
+    pub held: AtomicU64,
+    /// Of the frames sent: those sent on because their node has left from here.
+    pub redirected: AtomicU64,
     dropped: [AtomicU64; Drop::ALL.len()],
 }
 
@@ -124,6 +133,8 @@ impl Default for Counters {
             originated: zero(),
             sent: zero(),
             to_control: zero(),
+            held: zero(),
+            redirected: zero(),
             dropped: std::array::from_fn(|_| zero()),
         }
     }
@@ -136,6 +147,11 @@ pub fn add(counter: &AtomicU64, n: u64) {
 }
 
 impl Counters {
+    /// `n` frames are held no longer.
+    pub fn release(&self, n: u64) {
+        self.held.store(self.held.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
     /// Counts `n` frames dropped for `reason`.
     #[inline]
     pub fn drop(&self, reason: Drop, n: u64) {
@@ -157,6 +173,8 @@ impl Counters {
             originated: self.originated.load(Relaxed),
             sent: self.sent.load(Relaxed),
             to_control: self.to_control.load(Relaxed),
+            held: self.held.load(Relaxed),
+            redirected: self.redirected.load(Relaxed),
             dropped: self.dropped.iter().map(|c| c.load(Relaxed)).collect(),
         }
     }
@@ -175,6 +193,10 @@ pub struct Books {
     pub sent: u64,
     /// See [`Counters::to_control`].
     pub to_control: u64,
+    /// See [`Counters::held`].
+    pub held: u64,
+    /// See [`Counters::redirected`].
+    pub redirected: u64,
     /// By reason, in the order of [`Drop::ALL`].
     pub dropped: Vec<u64>,
 }
@@ -187,6 +209,8 @@ impl Default for Books {
             originated: 0,
             sent: 0,
             to_control: 0,
+            held: 0,
+            redirected: 0,
             dropped: vec![0; Drop::ALL.len()],
         }
     }
@@ -203,6 +227,9 @@ impl Books {
     pub fn since(&self, earlier: &Self) -> Self {
         let mut d = self.clone();
         d.combine(earlier, u64::wrapping_sub);
+        // What was held then came in as far as the time since is concerned.
+        d.held = self.held;
+        d.received = d.received.wrapping_add(earlier.held);
         d
     }
 
@@ -212,6 +239,8 @@ impl Books {
         self.originated = f(self.originated, other.originated);
         self.sent = f(self.sent, other.sent);
         self.to_control = f(self.to_control, other.to_control);
+        self.held = f(self.held, other.held);
+        self.redirected = f(self.redirected, other.redirected);
         for (a, b) in self.dropped.iter_mut().zip(&other.dropped) {
             *a = f(*a, *b);
         }
@@ -221,8 +250,8 @@ impl Books {
     #[must_use]
     pub fn unaccounted(&self) -> i64 {
         let ins = self.received.wrapping_add(self.copied).wrapping_add(self.originated);
-        let outs =
-            self.dropped.iter().fold(self.sent.wrapping_add(self.to_control), |s, d| s.wrapping_add(*d));
+        let kept = self.sent.wrapping_add(self.to_control).wrapping_add(self.held);
+        let outs = self.dropped.iter().fold(kept, |s, d| s.wrapping_add(*d));
         ins.wrapping_sub(outs) as i64
     }
 }

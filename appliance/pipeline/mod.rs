@@ -2,13 +2,14 @@
 //! leave through [`Io`]. No DPDK, no clock, no lock, no allocation (but for what a [`Witness`] writes down).
 //!
 //! `tenant` and `underlay` are the two ways in; they call `guard`, `resolve`, `deliver`, `encap`,
-//! `replicate` and `too_big`. Every frame that enters leaves by exactly one of: [`Io::send`], [`Io::punt`],
-//! [`Pipeline::drop`].
+//! `replicate`, `too_big` and, for nodes on the move, `moving`. Every frame that enters leaves by exactly one of:
+//! [`Io::send`], [`Io::punt`], [`Io::keep`], [`Io::relay`], [`Pipeline::drop`].
 
 pub mod deliver;
 pub mod encap;
 pub mod fate;
 pub mod guard;
+pub mod moving;
 pub mod offload;
 pub mod packet;
 pub mod ports;
@@ -22,10 +23,15 @@ pub mod underlay;
 pub mod vlan;
 pub mod witness;
 
-use crate::tables::{View, words::Net};
+use crate::tables::{
+    View,
+    moving::{Arrival, Moving},
+    words::Net,
+};
 use crate::wire::frame::Frame;
 use arrayvec::ArrayVec;
 use fate::{Counters, Drop};
+use moving::Class;
 use packet::{Packet, Pool};
 use ports::{Origin, Port};
 use std::net::{IpAddr, Ipv6Addr};
@@ -62,6 +68,17 @@ pub trait Io: Pool<Self::P> {
     fn learn(&mut self, learn: Learn);
     /// Tells the control thread that a node at another host is an IPv6 router. May be lost: it says so again.
     fn router(&mut self, net: Net, ip: Ipv6Addr);
+    /// Whether frames of host `sender` (or copies, [`moving::WINDOW`]) are held for the node on the move with this
+    /// index.
+    fn waits(&self, index: u32, sender: u32) -> bool;
+    /// Holds what a frame says, behind what is held already. False when the hold is full.
+    fn keep(&mut self, record: &Moving, index: u32, sender: u32, class: Class, packet: &Self::P) -> bool;
+    /// Holds an end marker behind what is held for a port whose node has left; gives it back if nothing is.
+    fn relay(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
+    /// Tells the control thread that a node says to have arrived at another host. May be lost: it says so again.
+    fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64);
+    /// Our own end marker is back from the old host, whose port had not taken a frame for `paused_us`.
+    fn own_back(&mut self, arrival: &Arrival, paused_us: u32);
     /// Whether an ICMP error may be made now (RFC 4443 section 2.4(f) wants them limited).
     fn may_err(&mut self) -> bool;
 }

@@ -116,5 +116,18 @@ pub enum Origin {
         vlan: u16,
     },
     /// Another host.
-    Underlay,
+    Underlay {
+        /// Its index.
+        host: u32,
+        /// The frame was sent on by the node's old host.
+        hop: bool,
+    },
+}
+
+impl Origin {
+    /// Whether the frame came from another host.
+    #[must_use]
+    pub const fn is_underlay(self) -> bool {
+        matches!(self, Self::Underlay { .. })
+    }
 }

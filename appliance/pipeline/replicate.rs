@@ -2,8 +2,11 @@
 //! policy says. Enters: broadcast, multicast and unicast for an unregistered MAC. Leaves: one copy for each
 //! local port and, unless it came from the underlay (split horizon), one for each host with members.
 
-use super::{Io, Pipeline, Slot, fate::Drop, fate::add, ports::Origin, witness::Stage, witness::Witness};
+use super::{
+    Io, Pipeline, Slot, encap::Label, fate::Drop, fate::add, ports::Origin, witness::Stage, witness::Witness,
+};
 use crate::tables::entries::NetworkEntry;
+use crate::wire::vxlan::Marks;
 use stopover_config::net::FloodPolicy;
 
 /// Who may receive a frame without a known receiver.
@@ -45,7 +48,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             !came_from && (!segments_only || member.segment)
         });
         let hosts: &[u32] = match (slot.origin, reach) {
-            (Origin::Underlay, _) => &[],
+            (Origin::Underlay { .. }, _) => &[],
             (Origin::Port { .. }, Reach::Everyone) => &network.hosts,
             (Origin::Port { .. }, Reach::SegmentsOnly) => &network.segment_hosts,
         };
@@ -58,7 +61,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
         for host in hosts {
             if let Some(copy) = self.copy_of(&slot) {
-                self.encap(copy, *host);
+                self.encap_copy(copy, *host, group);
             }
         }
         for member in ports {
@@ -68,11 +71,18 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
         match (last_port.take(), last_host) {
             (Some(member), _) => self.deliver(slot, member.port, member.vlan),
-            (None, Some(host)) => self.encap(slot, *host),
+            (None, Some(host)) => self.encap_copy(slot, *host, group),
             (None, None) => {
                 self.drop(slot.packet, if group { Drop::NoMembers } else { Drop::UnknownUnicast });
             }
         }
+    }
+
+    /// A copy of a unicast frame that nobody registered tells that it is one: where its node has left, another copy
+    /// reaches the node's new place, and this one must not be sent on.
+    fn encap_copy(&mut self, slot: Slot<I::P>, host: u32, group: bool) {
+        let marks = if group { Marks::NONE } else { Marks::HOP };
+        self.encap_marked(slot, host, Label { marks, node: None });
     }
 
     /// A copy with its own entry in the books; a copy that cannot be had is a drop of its own.
@@ -88,11 +98,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
 fn describe(network: &NetworkEntry, reach: Reach, origin: Origin) -> String {
     let hosts = match (origin, reach) {
-        (Origin::Underlay, _) => 0,
+        (Origin::Underlay { .. }, _) => 0,
         (_, Reach::Everyone) => network.hosts.len(),
         (_, Reach::SegmentsOnly) => network.segment_hosts.len(),
     };
-    let horizon = if origin == Origin::Underlay { " (split horizon: it came from the underlay)" } else { "" };
+    let horizon = if origin.is_underlay() { " (split horizon: it came from the underlay)" } else { "" };
     format!(
         "network {} has flood policy {}: to {} local members other than the sender's port and {hosts} hosts{horizon}",
         network.vni,

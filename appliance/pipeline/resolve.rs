@@ -5,7 +5,7 @@
 use super::{
     Io, Learn, Pipeline, Slot, fate::Drop, packet::Packet, ports::Origin, witness::Stage, witness::Witness,
 };
-use crate::tables::words::Place;
+use crate::tables::{moving, words::Place};
 use crate::wire::{
     arp::{self, ArpFacts, ArpKind},
     frame::{Frame, Kind, L4},
@@ -116,14 +116,23 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             // An announcement is for everybody's caches; a probe or question for one's own address is not.
             return Plan::End(Drop::Answered);
         }
-        match self.view.place(slot.net, owner) {
-            Some(Place::Local { port, .. }) if port == asked_at => {
+        let place = self.view.place(slot.net, owner);
+        if let Some(Place::Moving { index, .. }) = place
+            && self.view.moving(index).is_some_and(|record| matches!(record.stage, moving::Stage::Forward(_)))
+        {
+            self.witness.note(Stage::Resolve, || {
+                format!("{} is {owner}, which has left: answered here", question.target)
+            });
+            return Plan::Answer(owner);
+        }
+        match place {
+            Some(Place::Local { port, .. } | Place::Moving { port, .. }) if port == asked_at => {
                 self.witness.note(Stage::Resolve, || {
                     format!("{} is {owner} on the asker's own segment and answers itself", question.target)
                 });
                 Plan::End(Drop::SameSegment)
             }
-            Some(Place::Local { port, vlan, .. }) => {
+            Some(Place::Local { port, vlan, .. } | Place::Moving { port, vlan, .. }) => {
                 self.witness
                     .note(Stage::Resolve, || format!("{} is {owner} at local port {port}", question.target));
                 Plan::Only { port, vlan }

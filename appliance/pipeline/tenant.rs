@@ -105,7 +105,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                     view.touch(station);
                 }
                 known => {
-                    let remote = matches!(view.place(slot.net, slot.frame.src), Some(Place::Remote { .. }));
+                    let there = view.place_word(slot.net, slot.frame.src);
+                    // A node that is locked for a migration may turn up here before the board has moved it.
+                    let remote = matches!(there.open(), Some(Place::Remote { .. })) && !there.on_the_move();
                     let mac = slot.frame.src;
                     self.io.learn(Learn { port, net: slot.net, vlan, mac, ip: None });
                     self.witness.note(Stage::Guard, || {
@@ -160,6 +162,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 Origin::Port { port: from, .. } if from == port => self.drop(slot.packet, Drop::SameSegment),
                 _ => self.deliver(slot, port, vlan),
             },
+            Some(Place::Moving { index, .. }) => self.on_the_move(slot, index),
             None => self.replicate(slot),
         }
     }
@@ -176,6 +179,7 @@ pub fn say(place: Option<Place>) -> String {
         Some(Place::Local { port, vlan: 0, .. }) => format!("at local port {port}"),
         Some(Place::Local { port, vlan, .. }) => format!("at local port {port}, VLAN {vlan}"),
         Some(Place::Remote { host }) => format!("at host {host}"),
+        Some(Place::Moving { port, .. }) => format!("on the move, at local port {port}"),
         None => "not one node: a group address, or nobody registered it".into(),
     }
 }

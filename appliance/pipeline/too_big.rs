@@ -35,8 +35,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     fn tell(&mut self, to: &Slot<I::P>, answer: &[u8]) {
         let host = match (to.origin, self.view.place(to.net, to.frame.src)) {
             (Origin::Port { .. }, _) => None,
-            (Origin::Underlay, Some(Place::Remote { host })) => Some(host),
-            (Origin::Underlay, _) => return,
+            (Origin::Underlay { .. }, Some(Place::Remote { host })) => Some(host),
+            (Origin::Underlay { .. }, _) => return,
         };
         let Ok(frame) = frame::parse(answer, answer.len()) else { return };
         if !self.io.may_err() {

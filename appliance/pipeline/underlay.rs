@@ -9,11 +9,12 @@ use super::{
     witness::{Stage, Witness, describe},
 };
 use crate::tables::words::{Net, Place, PlaceWord, node_key};
-use crate::wire::underlay::{self as outer, Expect, UdpChecksum, Underlay as Arrival, Vxlan};
+use crate::wire::underlay::{self as outer, BadOuter, Expect, UdpChecksum, Underlay as Arrival, Vxlan};
 use crate::wire::{
     ecn,
     frame::{self, Kind, L4},
     icmpv6::kind::ROUTER_ADVERT,
+    vxlan::Marks,
 };
 use arrayvec::ArrayVec;
 
@@ -46,12 +47,13 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opened<Option<Slot<I::P>>, I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         // Nothing here acts on marks, so every sender is as good as foreign.
-        let arrival = match outer::parse_foreign(packet.head(), packet.len(), &expect) {
+        let arrival = match outer::parse(packet.head(), packet.len(), &expect) {
             Ok(arrival) => arrival,
+            Err(BadOuter::BadShim) => return self.open_foreign(own, packet),
             Err(bad) => return Err((packet, bad.into())),
         };
         match arrival {
-            Arrival::Vxlan(datagram) => self.decap(own, packet, &datagram).map(Some),
+            Arrival::Vxlan(datagram) => self.decap(own, packet, &datagram),
             Arrival::Arp(f) | Arrival::Icmp(f) | Arrival::Nd(f) | Arrival::Icmpv6(f) => {
                 if f.dst != own.mac && !f.dst.is_group() {
                     return Err((packet, Drop::OuterNotOurs));
@@ -60,6 +62,23 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 Ok(None)
             }
             Arrival::Other(_) => Err((packet, Drop::OuterUnexpected)),
+        }
+    }
+
+    /// A VXLAN datagram with reserved bits set, from a VTEP that means nothing by them.
+    #[cold]
+    fn open_foreign(&mut self, own: &Underlay, packet: I::P) -> Opened<Option<Slot<I::P>>, I::P> {
+        let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
+        match outer::parse_foreign(packet.head(), packet.len(), &expect) {
+            Ok(Arrival::Vxlan(datagram)) => {
+                let appliance = self.view.vtep(datagram.src).and_then(|host| self.view.host(host));
+                if appliance.is_some_and(|entry| entry.marks) {
+                    return Err((packet, Drop::BadVxlan));
+                }
+                self.decap(own, packet, &datagram)
+            }
+            Ok(_) => Err((packet, Drop::OuterUnexpected)),
+            Err(bad) => Err((packet, bad.into())),
         }
     }
 
@@ -72,21 +91,26 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     #[inline]
-    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Opened<Slot<I::P>, I::P> {
+    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Opened<Option<Slot<I::P>>, I::P> {
         if d.dst_mac != own.mac || !own.addresses.contains(&d.dst) {
             return Err((packet, Drop::OuterNotOurs));
         }
         if let Err(reason) = check_udp(own, &packet, d) {
             return Err((packet, reason));
         }
-        if self.view.vtep(d.src).is_none() {
-            return Err((packet, Drop::UnknownVtep));
+        let Some(host) = self.view.vtep(d.src) else { return Err((packet, Drop::UnknownVtep)) };
+        if d.marks != Marks::NONE && !self.view.host(host).is_some_and(|entry| entry.marks) {
+            return self.open_foreign(own, packet);
         }
         let Some(net) = self.view.net_of(d.vni) else { return Err((packet, Drop::UnknownVni)) };
         if !packet.pull(usize::from(d.inner_off)) || !packet.truncate(usize::from(d.inner_len)) {
             return Err((packet, Drop::OuterMalformed));
         }
         packet.clear_offload();
+        if d.marks.contains(Marks::CONTROL) {
+            self.end_marker(packet, net, d.vni);
+            return Ok(None);
+        }
         self.witness.note(Stage::Decap, || {
             format!("from VTEP {}, VNI {}, {} inner bytes", d.src, d.vni, d.inner_len)
         });
@@ -110,7 +134,15 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 ecn::Decap::Drop => return Err((packet, Drop::EcnViolation)),
             }
         }
-        Ok(Slot { packet, frame, net, vni: d.vni, origin: Origin::Underlay })
+        let origin = Origin::Underlay { host, hop: d.marks.contains(Marks::HOP) };
+        let slot = Slot { packet, frame, net, vni: d.vni, origin };
+        match d.node {
+            None => Ok(Some(slot)),
+            Some(node) => {
+                self.for_node(slot, node);
+                Ok(None)
+            }
+        }
     }
 
     /// Looks up all sources among our own stations and all destinations, and sends each frame on.
@@ -123,7 +155,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         self.view.locals(&keys(|s| (s.net, s.frame.src)), &mut sources);
         self.view.places(&keys(|s| (s.net, s.frame.dst)), &mut places);
         for ((slot, source), place) in slots.drain(..).zip(sources).zip(places) {
-            if source != 0 {
+            if source != 0 && !PlaceWord(source).on_the_move() {
                 self.drop(slot.packet, Drop::SourceIsLocal);
             } else {
                 self.inward_one(slot, PlaceWord(place));
@@ -132,19 +164,20 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     #[inline]
-    fn inward_one(&mut self, slot: Slot<I::P>, place: PlaceWord) {
+    fn inward_one(&mut self, slot: Slot<I::P>, word: PlaceWord) {
         if let (L4::Icmpv6 { kind: ROUTER_ADVERT, .. }, Kind::Ipv6(ip)) = (slot.frame.l4, &slot.frame.kind)
             && !self.view.is_router(slot.net, ip.src)
         {
             self.io.router(slot.net, ip.src);
         }
-        let place = if slot.frame.dst.is_group() { None } else { place.open() };
+        let place = if slot.frame.dst.is_group() { None } else { word.open() };
         self.witness.note(Stage::Lookup, || {
             format!("{} in network {} is {}", slot.frame.dst, slot.net.get(), super::tenant::say(place))
         });
         match place {
             Some(Place::Local { port, vlan, .. }) => self.deliver(slot, port, vlan),
-            Some(Place::Remote { .. }) => self.drop(slot.packet, Drop::NotHere),
+            Some(Place::Moving { index, .. }) => self.on_the_move(slot, index),
+            Some(Place::Remote { host }) => self.straggler(slot, host, word),
             None => self.replicate(slot),
         }
     }

@@ -43,6 +43,8 @@ pub enum Stage {
     Decap,
     /// Copied to every member.
     Replicate,
+    /// Its node is on the move.
+    Moving,
     /// Handed to the control thread.
     Control,
     /// Dropped.
@@ -62,6 +64,7 @@ impl Stage {
             Self::Encap => "encap",
             Self::Decap => "decap",
             Self::Replicate => "replicate",
+            Self::Moving => "moving",
             Self::Control => "control",
             Self::Drop => "drop",
         }

@@ -11,6 +11,8 @@ use stopover_config::net::{FloodPolicy, Vni};
 pub struct HostEntry {
     /// How to reach it; `None` while the next hop is not resolved.
     pub way: Option<Way>,
+    /// It is an appliance: it understands marks and end markers, which a foreign VTEP may drop.
+    pub marks: bool,
 }
 
 /// A resolved way to a host.

@@ -9,6 +9,8 @@ pub mod entries;
 pub mod epoch;
 pub mod map64;
 pub mod map_wide;
+mod movers;
+pub mod moving;
 #[cfg(test)]
 mod proofs;
 pub mod slots;
@@ -22,6 +24,7 @@ use entries::{HostEntry, NetworkEntry};
 use epoch::{Epoch, Parked, Reader, Writer};
 use hashbrown::HashMap;
 use map_wide::WideKey;
+use moving::Moving;
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
@@ -40,6 +43,8 @@ use words::{
 pub const MAX_NODES: usize = 32 << 20;
 /// Most hosts.
 const MAX_HOSTS: u32 = 1 << 20;
+/// Most nodes on the move that one appliance has a part in at once.
+const MAX_MOVING: u32 = 1 << 12;
 /// Most stations behind this appliance's own ports.
 const MAX_STATIONS: usize = 1 << 20;
 
@@ -62,6 +67,7 @@ impl Full {
 struct Shared {
     hosts: slots::Slots<HostEntry>,
     networks: slots::Slots<NetworkEntry>,
+    moving: slots::Slots<Moving>,
     /// By station: 1 if it has sent since the control thread last looked.
     seen: Box<[AtomicU8]>,
 }
@@ -172,6 +178,18 @@ impl View {
         self.shared.networks.view(&self.reader).get(u32::from(net.get()))
     }
 
+    /// A node on the move by the index of its record.
+    #[must_use]
+    pub fn moving(&self, index: u32) -> Option<&Moving> {
+        self.shared.moving.view(&self.reader).get(index)
+    }
+
+    /// Where one node is, with its flags.
+    #[must_use]
+    pub fn place_word(&self, net: Net, mac: Mac) -> PlaceWord {
+        PlaceWord(self.nodes.get(&self.reader, node_key(net, mac)).unwrap_or(0))
+    }
+
     /// The host that sends from this VTEP address.
     #[inline]
     #[must_use]
@@ -236,6 +254,11 @@ pub struct Tables {
     shared: Arc<Shared>,
     /// What is said of nodes elsewhere that a station of this host hides, by key: used when that goes.
     hidden: HashMap<u64, PlaceWord>,
+    /// Nodes on the move by key, with the indices of their records.
+    moving: HashMap<u64, u32>,
+    next_moving: u32,
+    /// Indices of records given back, and when they may be used again.
+    resting_moving: Vec<(Epoch, u32)>,
     /// The mark that entries of the newest snapshot carry. A number rather than a flag: a snapshot that
     /// breaks off and begins again must not make the entries of the one before it look new.
     mark: u16,
@@ -260,6 +283,7 @@ impl Tables {
         let shared = Arc::new(Shared {
             hosts: slots::Slots::new(&writer, MAX_HOSTS),
             networks: slots::Slots::new(&writer, 1 << 16),
+            moving: slots::Slots::new(&writer, MAX_MOVING),
             seen: (0..MAX_STATIONS).map(|_| AtomicU8::new(0)).collect(),
         });
         let views = parked
@@ -287,6 +311,9 @@ impl Tables {
             vnis,
             shared,
             hidden: HashMap::new(),
+            moving: HashMap::new(),
+            next_moving: 0,
+            resting_moving: Vec::new(),
             mark: 0,
             free_stations: Vec::new(),
             next_station: 0,
@@ -347,13 +374,18 @@ impl Tables {
             }
             None => return Err(Full::new(what(), format!("this host has {MAX_STATIONS} stations already"))),
         };
-        let word = Place::Local { port, vlan, station }.pack().0;
         let key = node_key(net, mac);
         let before = self.nodes.get(key).map(PlaceWord);
+        let word = Place::Local { port, vlan, station }.pack();
+        let shown = match self.moving.get(&key) {
+            Some(index) => Place::Moving { port, vlan, index: *index }.pack(),
+            None => word,
+        };
+        let word = word.set_on_the_move(self.moving.contains_key(&key));
         let stored = self
             .locals
-            .insert(&mut self.writer, key, word)
-            .and_then(|_| self.nodes.insert(&mut self.writer, key, word));
+            .insert(&mut self.writer, key, word.0)
+            .and_then(|_| self.nodes.insert(&mut self.writer, key, shown.0));
         match stored {
             Ok(_) => {
                 if let Some(word) = before.filter(|word| matches!(word.open(), Some(Place::Remote { .. }))) {
@@ -398,8 +430,9 @@ impl Tables {
         if host > MAX_INDEX {
             return Err(Full::new(what(), format!("its host's number {host} is beyond {MAX_INDEX}")));
         }
-        let word = Place::Remote { host }.pack().marked(self.mark);
         let key = node_key(net, mac);
+        let before = self.remote_word(key).unwrap_or(PlaceWord(0));
+        let word = Place::Remote { host }.pack().marked(self.mark).with_flags_of(before);
         if self.locals.get(key).is_some() {
             self.hidden.insert(key, word);
             return Ok(());

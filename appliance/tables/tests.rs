@@ -230,7 +230,7 @@ fn hosts_and_networks_are_published_and_withdrawn() {
     assert_eq!((lab.view.net_of(vni), lab.view.net_of(Vni::new(300).unwrap())), (Some(lab.net), None));
     assert_eq!(lab.tables.net(vni), Ok(lab.net));
     assert!(lab.view.host(5).is_none() && lab.view.network(lab.net).is_none());
-    lab.tables.put_host(5, HostEntry { way: None }).unwrap();
+    lab.tables.put_host(5, HostEntry { way: None, marks: true }).unwrap();
     let entry = |flood| NetworkEntry {
         net: lab.net,
         vni,
@@ -261,7 +261,7 @@ fn numbers_beyond_what_a_word_holds_are_refused() {
         "node 02:00:00:00:00:01 cannot be stored: its host's number 16777216 is beyond 16777215"
     );
     assert_eq!(lab.place(lab.net, M1), None);
-    assert!(lab.tables.put_host(MAX_HOSTS, HostEntry { way: None }).is_err());
+    assert!(lab.tables.put_host(MAX_HOSTS, HostEntry { way: None, marks: true }).is_err());
 }
 
 #[test]

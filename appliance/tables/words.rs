@@ -59,9 +59,16 @@ pub const fn ipv4_key(net: Net, ip: Ipv4Addr) -> u64 {
 /// | 36-47 | port             | 0          |
 /// | 48-59 | 0                | mark of the last snapshot that named it (see `Tables::sweep`) |
 /// | 60-61 | 1                | 2          |
+/// | 62    | on the move: may be heard elsewhere (in the table of local stations only) | on the move: may be heard here |
+/// | 63    | 0                | departed: it was here, and stragglers for it are sent on |
+///
+/// Kind 3 is a node on the move that this appliance has a part in: as local, with the index of its
+/// [`Moving`](super::moving::Moving) record in place of the station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaceWord(pub u64);
 
+const ON_THE_MOVE: u64 = 1 << 62;
+const DEPARTED: u64 = 1 << 63;
 const KIND_SHIFT: u32 = 60;
 const MARK_SHIFT: u32 = 48;
 /// Largest mark; the next is 0 again.
@@ -88,6 +95,15 @@ pub enum Place {
         /// Index of the host.
         host: u32,
     },
+    /// Leaving a port of this appliance, or arriving there.
+    Moving {
+        /// The port.
+        port: u16,
+        /// The VLAN tag to send with on a trunk; 0 for none.
+        vlan: u16,
+        /// Index of its record.
+        index: u32,
+    },
 }
 
 impl Place {
@@ -95,15 +111,16 @@ impl Place {
     #[must_use]
     pub const fn pack(self) -> PlaceWord {
         PlaceWord(match self {
-            Self::Local { port, vlan, station } => {
-                1 << KIND_SHIFT
-                    | (port as u64 & 0xfff) << 36
-                    | (vlan as u64 & 0xfff) << 24
-                    | station as u64 & INDEX_MASK
-            }
+            Self::Local { port, vlan, station } => 1 << KIND_SHIFT | behind(port, vlan, station),
+            Self::Moving { port, vlan, index } => 3 << KIND_SHIFT | behind(port, vlan, index),
             Self::Remote { host } => 2 << KIND_SHIFT | host as u64 & INDEX_MASK,
         })
     }
+}
+
+/// Port, VLAN and index in their places.
+const fn behind(port: u16, vlan: u16, index: u32) -> u64 {
+    (port as u64 & 0xfff) << 36 | (vlan as u64 & 0xfff) << 24 | index as u64 & INDEX_MASK
 }
 
 impl PlaceWord {
@@ -112,15 +129,45 @@ impl PlaceWord {
     #[must_use]
     pub const fn open(self) -> Option<Place> {
         let index = (self.0 & INDEX_MASK) as u32;
+        let (port, vlan) = ((self.0 >> 36) as u16 & 0xfff, (self.0 >> 24) as u16 & 0xfff);
         match (self.0 >> KIND_SHIFT) & 3 {
-            1 => Some(Place::Local {
-                port: (self.0 >> 36) as u16 & 0xfff,
-                vlan: (self.0 >> 24) as u16 & 0xfff,
-                station: index,
-            }),
+            1 => Some(Place::Local { port, vlan, station: index }),
             2 => Some(Place::Remote { host: index }),
+            3 => Some(Place::Moving { port, vlan, index }),
             _ => None,
         }
+    }
+
+    /// Whether the node is locked for a migration.
+    #[inline]
+    #[must_use]
+    pub const fn on_the_move(self) -> bool {
+        self.0 & ON_THE_MOVE != 0
+    }
+
+    /// Whether the node was here before it was at another host.
+    #[inline]
+    #[must_use]
+    pub const fn departed(self) -> bool {
+        self.0 & DEPARTED != 0
+    }
+
+    /// The same place, on the move or not.
+    #[must_use]
+    pub const fn set_on_the_move(self, on: bool) -> Self {
+        Self(if on { self.0 | ON_THE_MOVE } else { self.0 & !ON_THE_MOVE })
+    }
+
+    /// The same place, of a node that was here.
+    #[must_use]
+    pub const fn set_departed(self) -> Self {
+        Self(self.0 | DEPARTED)
+    }
+
+    /// The same place with what is flagged in `other`.
+    #[must_use]
+    pub const fn with_flags_of(self, other: Self) -> Self {
+        Self(self.0 | other.0 & (ON_THE_MOVE | DEPARTED))
     }
 
     /// The same place with this mark, of which 12 bits count.
@@ -174,10 +221,22 @@ mod tests {
     proptest! {
         #[test]
         fn places_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, mark in 0..=MAX_MARK) {
-            for place in [Place::Local { port, vlan, station: index }, Place::Remote { host: index }] {
+            let places = [
+                Place::Local { port, vlan, station: index },
+                Place::Remote { host: index },
+                Place::Moving { port, vlan, index },
+            ];
+            for place in places {
                 let word = place.pack().marked(mark);
                 prop_assert_eq!(word.open(), Some(place));
                 prop_assert_eq!(word.mark(), mark);
+                prop_assert!(!word.on_the_move() && !word.departed());
+                let flagged = word.set_on_the_move(true).set_departed();
+                prop_assert!(flagged.on_the_move() && flagged.departed());
+                prop_assert_eq!(flagged.open(), Some(place));
+                prop_assert_eq!(flagged.mark(), mark);
+                prop_assert_eq!(word.with_flags_of(flagged), flagged);
+                prop_assert!(!flagged.set_on_the_move(false).on_the_move());
             }
         }
 

@@ -11,6 +11,7 @@ use std::{
 use stopover::pipeline::{
     Io, Learn, Pipeline,
     fate::Counters,
+    moving::Class,
     packet::{Packet, Pool, TxOffload},
     ports::{Network, Port, Role, Segment, Underlay, Vif},
     witness::Nobody,
@@ -18,6 +19,7 @@ use stopover::pipeline::{
 use stopover::tables::{
     Tables, View,
     entries::{HostEntry, Member, NetworkEntry, Way},
+    moving::{Arrival, Moving},
     words::Net,
 };
 use stopover::wire::outer::{OuterHeader, OuterSpec};
@@ -231,6 +233,17 @@ impl Io for Sink {
     }
     fn learn(&mut self, _: Learn) {}
     fn router(&mut self, _: Net, _: Ipv6Addr) {}
+    fn waits(&self, _: u32, _: u32) -> bool {
+        false
+    }
+    fn keep(&mut self, _: &Moving, _: u32, _: u32, _: Class, _: &Buffer) -> bool {
+        false
+    }
+    fn relay(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
+        Err(packet)
+    }
+    fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
+    fn own_back(&mut self, _: &Arrival, _: u32) {}
     fn may_err(&mut self) -> bool {
         true
     }
@@ -313,7 +326,7 @@ impl World {
         };
         let outer = OuterHeader::new(&spec).unwrap();
         let way = Way { outer, port: UNDERLAY, inner_mtu: 1430, dscp: None, zero_checksum: false };
-        tables.put_host(1, HostEntry { way: Some(way) }).unwrap();
+        tables.put_host(1, HostEntry { way: Some(way), marks: true }).unwrap();
         let member = |port, vlan, segment| Member { port, vlan, segment };
         let entry = NetworkEntry {
             net,

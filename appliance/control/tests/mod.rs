@@ -176,7 +176,7 @@ enum Where {
 impl From<Option<Place>> for Where {
     fn from(place: Option<Place>) -> Self {
         match place {
-            Some(Place::Local { port, .. }) => Self::Port(port),
+            Some(Place::Local { port, .. } | Place::Moving { port, .. }) => Self::Port(port),
             Some(Place::Remote { host }) => Self::Host(host),
             None => Self::Nowhere,
         }

@@ -33,7 +33,8 @@ fn appliance() -> Appliance {
 }
 
 fn plan(tables: &mut Tables) -> Plan {
-    let facts = |n| Facts { mac: mac(n), mtu: 1500, fills_checksums: n == 2, segments_tcp: false };
+    let facts =
+        |n| Facts { mac: mac(n), mtu: 1500, fills_checksums: n == 2, segments_tcp: false, exact: false };
     Plan::new(&appliance(), &[facts(1), facts(2), facts(3)], tables).unwrap()
 }
 

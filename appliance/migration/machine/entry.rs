@@ -263,18 +263,20 @@ impl Machine {
 
     fn claim(&mut self) {
         self.facts.claimed = true;
+        self.facts.let_go = false;
         self.act(Action::Claim);
     }
 
     pub(super) fn withdraw(&mut self) {
         if std::mem::take(&mut self.facts.claimed) {
+            self.facts.let_go = true;
             self.act(Action::Withdraw);
         }
     }
 
     /// Withdraws it also when the board has it here without our claim: a session withdraws what it claimed.
     pub(super) fn disclaim(&mut self) {
-        if self.facts.record == Record::Here && !self.facts.claimed {
+        if self.facts.record == Record::Here && !self.facts.claimed && !self.facts.let_go {
             self.claim();
         }
         self.withdraw();

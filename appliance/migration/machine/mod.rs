@@ -252,6 +252,8 @@ struct Facts {
     /// Generation of the lock under which the VM came: announcements of it, and older ones, are late.
     born: u64,
     claimed: bool,
+    /// It was claimed here and has been withdrawn.
+    let_go: bool,
     stand_in: bool,
     /// Where it was last.
     last_port: Option<u16>,

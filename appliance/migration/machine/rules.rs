@@ -156,6 +156,8 @@ impl Machine {
             return;
         }
         self.facts.news = true;
+        // What was withdrawn before the board said this was withdrawn of something else.
+        self.facts.let_go = false;
         self.facts.whence = match (record, before) {
             (Record::Here, Record::Other(host)) => Some(host),
             (Record::Here, _) => self.lock_from_elsewhere().map(|lock| lock.source),

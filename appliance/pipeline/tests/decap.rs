@@ -2,6 +2,7 @@
 
 use super::frames::{FROM_1, FROM_2, Tunnel, ip4_is_right, other, tagged, udp4, udp4_tos, udp6};
 use super::*;
+use crate::tables::entries::HostEntry;
 use stopover_config::net::Mac;
 
 const OTHER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
@@ -31,8 +32,10 @@ fn good_datagrams_are_opened() {
 }
 
 #[test]
-fn reserved_bits_are_ignored() {
+fn reserved_bits_of_a_foreign_vtep_are_ignored() {
     let mut lab = Lab::new();
+    lab.tables.put_host(1, HostEntry { way: None, marks: false }).unwrap();
+    lab.publish();
     let inner = udp4(R1, A, 33);
     for (at, value) in [(42, 0xff), (43, 0xff), (44, 0xff), (45, 0xff), (49, 0xff)] {
         assert_eq!(lab.one(UNDERLAY, &with(FROM_1.around(&inner), at, value)).only(VM_A), inner);

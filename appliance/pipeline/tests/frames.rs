@@ -181,6 +181,8 @@ pub struct Tunnel {
     pub port: u16,
     pub tos: u8,
     pub vni: u32,
+    /// Last byte of the VXLAN header.
+    pub marks: u8,
     /// With a UDP checksum.
     pub checksum: bool,
 }
@@ -194,6 +196,7 @@ pub const FROM_1: Tunnel = Tunnel {
     port: VXLAN_PORT,
     tos: 0,
     vni: 100,
+    marks: 0,
     checksum: false,
 };
 
@@ -204,7 +207,9 @@ pub const FROM_2: Tunnel =
 impl Tunnel {
     /// The datagram around an inner frame.
     pub fn around(self, inner: &[u8]) -> Vec<u8> {
-        let mut l4 = udp(self.src, self.dst, (self.source_port, self.port), &vxlan(self.vni, inner));
+        let mut vxlan = vxlan(self.vni, inner);
+        vxlan[7] = self.marks;
+        let mut l4 = udp(self.src, self.dst, (self.source_port, self.port), &vxlan);
         if !self.checksum {
             l4[6..8].copy_from_slice(&[0, 0]);
         }

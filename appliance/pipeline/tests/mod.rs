@@ -18,6 +18,7 @@ mod vlan;
 use super::{
     Io, Learn, Pipeline,
     fate::{Books, Counters, Drop, add},
+    moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
     ports::{Network, Port, Role, Segment, Underlay, Vif},
     witness::Recorder,
@@ -25,6 +26,7 @@ use super::{
 use crate::tables::{
     Tables, View,
     entries::{HostEntry, Member, NetworkEntry, Way},
+    moving::{Arrival, Moving},
     words::Net,
 };
 use crate::wire::outer::{OuterHeader, OuterSpec};
@@ -94,6 +96,12 @@ struct Exits {
     punted: Vec<(u16, Vec<u8>)>,
     learned: Vec<Learn>,
     routers: Vec<(Net, Ipv6Addr)>,
+    held: Vec<(u32, u32, Class, Vec<u8>)>,
+    relayed: Vec<(u16, Vec<u8>)>,
+    arrived: Vec<(Net, Mac, u32, u64)>,
+    /// The port whose outlet keeps what it is given.
+    keeps: Option<u16>,
+    hold_full: bool,
     control_full: bool,
     errors_spent: bool,
 }
@@ -115,6 +123,29 @@ impl Io for Exits {
     }
     fn router(&mut self, net: Net, ip: Ipv6Addr) {
         self.routers.push((net, ip));
+    }
+    fn waits(&self, index: u32, sender: u32) -> bool {
+        self.held.iter().any(|(at, from, ..)| (*at, *from) == (index, sender))
+    }
+    fn keep(&mut self, _: &Moving, index: u32, sender: u32, class: Class, packet: &VecPacket) -> bool {
+        if self.hold_full {
+            return false;
+        }
+        self.held.push((index, sender, class, packet.head().to_vec()));
+        true
+    }
+    fn relay(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        if self.keeps != Some(port) {
+            return Err(packet);
+        }
+        self.relayed.push((port, packet.head().to_vec()));
+        Ok(())
+    }
+    fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64) {
+        self.arrived.push((net, node, host, generation));
+    }
+    fn own_back(&mut self, arrival: &Arrival, paused_us: u32) {
+        arrival.paused_us.store(paused_us, std::sync::atomic::Ordering::Relaxed);
     }
     fn may_err(&mut self) -> bool {
         !self.errors_spent
@@ -264,9 +295,9 @@ impl Lab {
         }
         tables.put_vtep(HOST_1.into(), 1).unwrap();
         tables.put_vtep(HOST_2.into(), 2).unwrap();
-        tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)) }).unwrap();
-        tables.put_host(2, HostEntry { way: Some(way(HOST_2.into(), None)) }).unwrap();
-        tables.put_host(3, HostEntry { way: None }).unwrap();
+        tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), marks: true }).unwrap();
+        tables.put_host(2, HostEntry { way: Some(way(HOST_2.into(), None)), marks: true }).unwrap();
+        tables.put_host(3, HostEntry { way: None, marks: true }).unwrap();
 
         let view = views.into_iter().next().unwrap().online();
         let mut lab = Self {
@@ -280,6 +311,11 @@ impl Lab {
                 punted: Vec::new(),
                 learned: Vec::new(),
                 routers: vec![],
+                held: Vec::new(),
+                relayed: Vec::new(),
+                arrived: Vec::new(),
+                keeps: None,
+                hold_full: false,
                 control_full: false,
                 errors_spent: false,
             },
@@ -331,7 +367,7 @@ impl Lab {
     fn rewrite_way(&mut self, host: u32, to: IpAddr, vlan: Option<u16>, change: impl FnOnce(&mut Way)) {
         let mut way = way(to, vlan);
         change(&mut way);
-        self.tables.put_host(host, HostEntry { way: Some(way) }).unwrap();
+        self.tables.put_host(host, HostEntry { way: Some(way), marks: true }).unwrap();
         self.publish();
     }
 

@@ -35,14 +35,16 @@ fn to_host(tunnel: Tunnel, out: &Out, inner: &[u8]) -> (u16, Vec<u8>) {
 #[test]
 fn flood_goes_to_every_other_port_and_every_host_once() {
     let mut lab = Lab::new();
-    for (_, frame) in kinds(A.mac) {
+    for (group, frame) in kinds(A.mac) {
         let out = lab.one(VM_A, &frame);
+        // A copy of a unicast frame must not be sent on where its node has left.
+        let marks = if group { 0 } else { 1 };
         let expected = [
             (VM_B, frame.clone()),
             (SEGMENT, frame.clone()),
             (TRUNK, tagged(&frame, 0x8100, 10)),
-            to_host(FROM_1, &out, &frame),
-            to_host(FROM_2, &out, &frame),
+            to_host(Tunnel { marks, ..FROM_1 }, &out, &frame),
+            to_host(Tunnel { marks, ..FROM_2 }, &out, &frame),
         ];
         assert_reached(&out, &expected);
     }
@@ -78,7 +80,7 @@ fn to_segments_narrows_unknown_unicast_only() {
             let expected = [
                 (SEGMENT, frame.clone()),
                 (TRUNK, tagged(&frame, 0x8100, 10)),
-                to_host(FROM_2, &out, &frame),
+                to_host(Tunnel { marks: 1, ..FROM_2 }, &out, &frame),
             ];
             assert_reached(&out, &expected);
         }
@@ -149,7 +151,7 @@ fn an_exhausted_pool_costs_copies_and_they_are_counted() {
 #[test]
 fn hosts_without_a_way_do_not_keep_others_from_theirs() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { way: None }).unwrap();
+    lab.tables.put_host(1, HostEntry { way: None, marks: true }).unwrap();
     lab.publish();
     let out = lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50));
     assert_eq!(out.dropped, [Drop::HostUnresolved]);

@@ -1,0 +1,263 @@
+//! What the machine of a node wants, done: in the tables, at the outlets, at the board.
+
+use super::{Control, Key, Node, STAND_IN_AFTER_MS, announce::Announcing};
+use crate::lcore::keeper::Mode;
+use crate::migration::machine::{Action, Actions, State, Target};
+use crate::pipeline::Learn;
+use crate::tables::moving::{Arrival, Heading, Moving, Stage};
+use dpdk_sys::cycles;
+use std::sync::Arc;
+use stopover_bbs::client::BeginMigration;
+
+/// How long a lock lives without being renewed; the session renews it every third of that.
+const LEASE_MS: u64 = 6_000;
+/// Host index of an appliance that no board has ever numbered.
+const UNNUMBERED: u32 = u32::MAX - 1;
+
+impl Control {
+    /// Does what a machine wants, in order; but an arrival is prepared before its node is shown, or a local
+    /// sender's frame could overtake those that still come by the old host.
+    pub(super) fn act_on(&mut self, now_ms: u64, key: Key, actions: Actions) {
+        let is_arrival = |action: &Action| matches!(action, Action::StartArrival { .. });
+        if let Some(Action::StartArrival { port, from }) = actions.iter().find(|a| is_arrival(a)).copied() {
+            self.start_arrival(now_ms, key, port, from);
+        }
+        for action in actions.into_iter().filter(|action| !is_arrival(action)) {
+            self.act_one(now_ms, key, action);
+        }
+    }
+
+    fn act_one(&mut self, now_ms: u64, key: Key, action: Action) {
+        match action {
+            Action::ShowLocal { port } => self.show_local(now_ms, key, port),
+            Action::Forget => self.forget_node(key),
+            Action::Depart { host: _ } => self.depart(key),
+            Action::Claim => {
+                let wish = self.stations.claim(key.0, key.1);
+                self.tell(wish.into_iter().collect());
+            }
+            Action::Withdraw => {
+                let wish = self.stations.let_go(key.0, key.1);
+                self.tell(wish.into_iter().collect());
+            }
+            Action::Lock => self.lock(key),
+            Action::Complete { migration, generation } => {
+                if let Some(session) = &self.session {
+                    let own = self.config.name.clone();
+                    session.complete_migration(migration, generation, Some(own), "runs here");
+                }
+            }
+            Action::Abort { migration, generation } => {
+                if let Some(session) = &self.session {
+                    session.abort_migration(migration, generation, "runs on at the source");
+                }
+            }
+            Action::Keep { port } => self.keep(now_ms, key, port),
+            Action::Release { port } => self.release(now_ms, key, port),
+            Action::Discard { port } => self.discard(key, port),
+            Action::Forward { port, to } => self.forward(now_ms, key, port, to),
+            Action::StartArrival { .. } => {}
+            Action::EndArrival => self.end_arrival(key),
+            Action::Announce { to, generation } => {
+                if let Some(node) = self.moves.nodes.get_mut(&key) {
+                    node.announcing = Some(Announcing::new(to, generation, now_ms));
+                }
+            }
+            Action::StandIn(on) => self.stand_in(now_ms, key, on),
+            Action::Report => {
+                if let Some(node) = self.moves.nodes.get_mut(&key) {
+                    node.marks.end();
+                }
+            }
+        }
+    }
+
+    fn show_local(&mut self, now_ms: u64, (net, mac): Key, port: u16) {
+        self.replica.port(port, true);
+        let heard = self.moves.nodes.get(&(net, mac)).and_then(|node| node.heard.clone());
+        let wish = match heard {
+            Some(heard) => self.stations.come_heard(&mut self.tables, now_ms, &heard),
+            None => self.stations.come(&mut self.tables, now_ms, net, mac, port),
+        };
+        self.tell(wish.into_iter().collect());
+    }
+
+    fn forget_node(&mut self, (net, mac): Key) {
+        for port in self.vif_ports((net, mac)) {
+            self.replica.port(port, false);
+        }
+        let wish = self.stations.leave(&mut self.tables, net, mac);
+        self.end_record((net, mac));
+        self.tell(wish.into_iter().collect());
+    }
+
+    /// The node is at another host for good; stragglers for it are sent on from here.
+    fn depart(&mut self, key: Key) {
+        // Flagged before it is shown: a straggler must not meet the one without the other.
+        self.tables.set_departed(key.0, key.1);
+        self.forget_node(key);
+        for port in self.vif_ports(key) {
+            self.free_port(key, port);
+        }
+    }
+
+    fn vif_ports(&self, key: Key) -> Vec<u16> {
+        self.moves.ports.iter().filter(|(_, vif)| vif.key == key).map(|(port, _)| *port).collect()
+    }
+
+    fn lock(&mut self, (net, mac): Key) {
+        let Some(vni) = self.moves.nodes.get(&(net, mac)).map(|node| node.vni) else { return };
+        if let Some(session) = &self.session {
+            session.begin_migration(BeginMigration {
+                nodes: vec![(vni, mac)],
+                source: self.config.name.clone(),
+                target: None,
+                cause: "dirty logging at a vhost-user port".to_owned(),
+                lease_ms: LEASE_MS,
+            });
+        }
+    }
+
+    fn is_exact(&self, port: u16) -> bool {
+        self.moves.ports.get(&port).is_some_and(|vif| vif.exact)
+    }
+
+    fn set_mode(&mut self, key: Key, port: u16, mode: Mode) {
+        if let Some(node) = self.moves.nodes.get_mut(&key) {
+            node.releasing.retain(|(releasing, _)| *releasing != port);
+        }
+        if let Some(vif) = self.moves.ports.get(&port) {
+            vif.moves.set(mode);
+        }
+    }
+
+    /// The port's outlets are normal again as soon as they keep nothing.
+    fn free_port(&mut self, key: Key, port: u16) {
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let known = node.releasing.iter().any(|(releasing, _)| *releasing == port);
+        if !known && self.moves.ports.get(&port).is_some_and(|vif| vif.moves.is_on()) {
+            node.releasing.push((port, None));
+        }
+    }
+
+    fn keep(&mut self, now_ms: u64, key: Key, port: u16) {
+        if let Some(node) = self.moves.nodes.get_mut(&key) {
+            node.marks.begin(now_ms, &node.tally);
+        }
+        if self.is_exact(port) {
+            return self.set_mode(key, port, Mode::Keep);
+        }
+        let cycles = cycles::tsc_hz() / 1000 * self.moves.window_ms;
+        self.set_record(key, port, Stage::Window { cycles });
+    }
+
+    fn release(&mut self, now_ms: u64, key: Key, port: u16) {
+        if self.is_exact(port) {
+            return self.free_port(key, port);
+        }
+        // Its stand-in is understood for a while; the record goes with it.
+        if self.moves.nodes.get(&key).is_some_and(|node| node.stand_in.is_some()) {
+            return self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
+        }
+        self.end_record(key);
+    }
+
+    fn end_record(&mut self, (net, mac): Key) {
+        if let Some(node) = self.moves.nodes.get_mut(&(net, mac)) {
+            node.stage = None;
+        }
+        self.tables.end_moving(net, mac);
+    }
+
+    fn discard(&mut self, key: Key, port: u16) {
+        if self.is_exact(port) {
+            self.set_mode(key, port, Mode::Discard);
+            return self.free_port(key, port);
+        }
+        self.end_record(key);
+    }
+
+    fn forward(&mut self, now_ms: u64, key: Key, port: u16, to: Target) {
+        let heading = match to {
+            Target::Host(host) => Heading::Host(host),
+            Target::Port(port) => Heading::Port(port),
+        };
+        if self.is_exact(port) {
+            // From now on flooded frames reach the node where it is.
+            self.replica.port(port, false);
+            return self.set_mode(key, port, Mode::Forward(heading));
+        }
+        self.set_record(key, port, Stage::Forward(heading));
+        self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
+    }
+
+    /// Publishes what happens to a node's frames.
+    fn set_record(&mut self, (net, mac): Key, port: u16, stage: Stage) {
+        let Some(node) = self.moves.nodes.get_mut(&(net, mac)) else { return };
+        node.stage = Some((port, stage.clone()));
+        if !matches!(stage, Stage::Arriving(_)) {
+            (node.arrival, node.closing) = (None, false);
+        }
+        let record = Moving {
+            net,
+            vni: node.vni,
+            mac,
+            port,
+            vlan: vlan_of(node, self.stations.get(net, mac).map_or(0, |station| station.vlan)),
+            stand_in: node.stand_in.as_ref().map(|stand_in| stand_in.mac),
+            stage,
+            tally: Arc::clone(&node.tally),
+        };
+        if let Err(full) = self.tables.set_moving(record) {
+            log::error!("{full}; its frames are delivered as any other's");
+        }
+    }
+
+    fn start_arrival(&mut self, now_ms: u64, key: Key, port: u16, from: Option<u32>) {
+        let own = self.replica.own_id().unwrap_or(UNNUMBERED);
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let senders = self.replica.appliances_in(node.vni).filter(|host| Some(*host) != from);
+        let arrival = Arc::new(Arrival::new(own, senders));
+        node.arrival = Some(Arc::clone(&arrival));
+        node.closing = false;
+        node.marks.begin(now_ms, &node.tally);
+        node.marks.arrives();
+        if self.is_exact(port) {
+            self.set_mode(key, port, Mode::Keep);
+        }
+        self.set_record(key, port, Stage::Arriving(arrival));
+    }
+
+    fn end_arrival(&mut self, key: Key) {
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        node.announcing = None;
+        let Some(arrival) = &node.arrival else { return };
+        node.marks.settled(arrival, &node.tally);
+        arrival.open_all();
+        node.closing = true;
+        let exact_port = match node.machine.state() {
+            State::Here { port } => Some(*port),
+            _ => None,
+        };
+        if let Some(port) = exact_port {
+            self.free_port(key, port);
+        }
+        self.close_arrival(key);
+    }
+
+    /// Draws the node's own segment through us, or gives it back.
+    fn stand_in(&mut self, now_ms: u64, key: Key, on: bool) {
+        if !on {
+            return self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
+        }
+        self.begin_stand_in(now_ms, key);
+        let stage = self.moves.nodes.get(&key).and_then(|node| node.stage.clone());
+        if let Some((port, stage)) = stage {
+            self.set_record(key, port, stage);
+        }
+    }
+}
+
+fn vlan_of(node: &Node, of_station: u16) -> u16 {
+    node.heard.as_ref().map_or(of_station, |Learn { vlan, .. }| *vlan)
+}

@@ -1,0 +1,197 @@
+//! What is said to other appliances and to segments while a node is on the move: end markers down its old way, and,
+//! on its own segment, under which MAC it is reached (A7).
+
+use super::{Control, Key};
+use crate::migration::machine::State;
+use crate::pipeline::ports::Role;
+use crate::wire::{
+    arp, flow, frame,
+    marker::{self, Kind, Marker},
+    nd,
+    vxlan::Marks,
+};
+use dpdk_sys::Mbuf;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use stopover_config::net::{Mac, Vni};
+
+/// How soon an announcement that has not been answered is repeated, in milliseconds, and for how long.
+const REPEAT_MS: u64 = 5;
+/// See [`REPEAT_MS`].
+const REPEAT_FOR_MS: u64 = 500;
+/// When a segment is told which MAC a node has, in milliseconds after that changed; the last interval goes on.
+const TELL_AT_MS: [u64; 4] = [0, 50, 200, 500];
+
+/// "It has arrived here", said to the old host until that answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Announcing {
+    to: u32,
+    generation: u64,
+    next_ms: u64,
+    until_ms: u64,
+}
+
+impl Announcing {
+    pub fn new(to: u32, generation: u64, now_ms: u64) -> Self {
+        Self { to, generation, next_ms: now_ms, until_ms: now_ms + REPEAT_FOR_MS }
+    }
+}
+
+/// A node's MAC on its own segment while it moves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StandIn {
+    /// It.
+    pub mac: Mac,
+    /// The node is to be reached by its real MAC again; the stand-in is understood until then.
+    ends_ms: Option<u64>,
+    told: usize,
+    next_ms: u64,
+}
+
+/// First half of every stand-in MAC: locally administered.
+const STAND_IN_PREFIX: [u8; 3] = [0x02, 0x53, 0x54];
+
+impl Control {
+    /// A node has moved between two other hosts: ends what we sent by the old one.
+    pub(crate) fn end_old_way(&mut self, vni: Vni, mac: Mac, from: u32) {
+        let generation = self.generation(vni, mac);
+        self.send_markers(Kind::End, vni, mac, from, generation);
+    }
+
+    fn generation(&self, vni: Vni, mac: Mac) -> u64 {
+        let key = self.replica.net_of(vni).map(|net| (net, mac));
+        key.and_then(|key| self.moves.locks.get(&key)).map_or(0, |lock| lock.generation)
+    }
+
+    /// Has every lcore send an end marker to host `to`, behind all that it has sent there. False if there is no way.
+    fn send_markers(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> bool {
+        let Some(own) = self.replica.own_id() else { return false };
+        let Some(record) = self.replica.host(to).filter(|record| record.is_appliance()) else { return false };
+        let Some(way) = &record.way else { return false };
+        let lanes = self.lcores.len().min(usize::from(marker::MAX_LANES)) as u8;
+        for (lane, lcore) in (0..lanes).zip(&self.lcores) {
+            let said =
+                Marker { kind, relayed: false, lane, lanes, host: own, generation, node, paused_us: 0 };
+            let inner = marker::build(&said);
+            let Ok(frame) = frame::parse(&inner, inner.len()) else { return false };
+            let mut bytes = vec![0; way.outer.len()];
+            let source_port = flow::source_port(flow::hash(&frame));
+            if way.outer.fill(&mut bytes, inner.len(), vni, source_port, 0).is_none() {
+                return false;
+            }
+            way.outer.mark(&mut bytes, Marks::CONTROL);
+            if !way.zero_checksum {
+                way.outer.seal(&mut bytes, std::iter::once(&inner[..]));
+            }
+            bytes.extend_from_slice(&inner);
+            if let Some(packet) = Mbuf::from_slice(&self.pool, &bytes) {
+                // Lost when the ring is full, as a marker may be: its wait is bounded.
+                let _ = lcore.rings.from_control.push((way.port, packet));
+            }
+        }
+        true
+    }
+
+    /// Repeats what must be said until it is heard.
+    pub(super) fn announce_again(&mut self, now_ms: u64, key: Key) {
+        self.announce_arrival(now_ms, key);
+        self.tell_segment(now_ms, key);
+    }
+
+    fn announce_arrival(&mut self, now_ms: u64, key: Key) {
+        let Some(node) = self.moves.nodes.get(&key) else { return };
+        let Some(due) = node.announcing.filter(|a| a.next_ms <= now_ms) else { return };
+        let heard = node.arrival.as_ref().is_some_and(|arrival| arrival.own_back_tsc.load(Relaxed) != 0);
+        let vni = node.vni;
+        let goes_on = !heard && now_ms < due.until_ms;
+        if goes_on {
+            self.send_markers(Kind::Arrived, vni, key.1, due.to, due.generation);
+        }
+        if let Some(node) = self.moves.nodes.get_mut(&key) {
+            node.announcing = goes_on.then_some(Announcing { next_ms: now_ms + REPEAT_MS, ..due });
+        }
+    }
+
+    /// From now on the node's segment is to send to its stand-in.
+    pub(super) fn begin_stand_in(&mut self, now_ms: u64, key: Key) {
+        let [.., a, b, c] = key.1.octets();
+        let [x, y, z] = STAND_IN_PREFIX;
+        let mac = Mac::new([x, y, z, a, b, c]);
+        let is_segment = self.segment_port(key).is_some();
+        // Somebody's own MAC must not be taken away.
+        if !is_segment || mac == key.1 || self.tables.place(key.0, mac).is_some() {
+            return;
+        }
+        if let Some(node) = self.moves.nodes.get_mut(&key) {
+            node.stand_in = Some(StandIn { mac, ends_ms: None, told: 0, next_ms: now_ms });
+        }
+    }
+
+    /// The segment is to send to the real MAC again; the stand-in is understood for `after_ms`.
+    pub(super) fn end_stand_in(&mut self, now_ms: u64, key: Key, after_ms: u64) {
+        if let Some(node) = self.moves.nodes.get_mut(&key)
+            && let Some(stand_in) = &mut node.stand_in
+            && stand_in.ends_ms.is_none()
+        {
+            *stand_in = StandIn { ends_ms: Some(now_ms + after_ms), told: 0, next_ms: now_ms, ..*stand_in };
+        }
+    }
+
+    fn segment_port(&self, key: Key) -> Option<u16> {
+        let station = self.stations.get(key.0, key.1)?;
+        let port = self.stage_ports.get(usize::from(station.port))?;
+        matches!(port.role, Role::Segment(_)).then_some(station.port)
+    }
+
+    fn tell_segment(&mut self, now_ms: u64, key: Key) {
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(stand_in) = &mut node.stand_in else { return };
+        if stand_in.ends_ms.is_some_and(|ends| ends <= now_ms) {
+            node.stand_in = None;
+            if matches!(node.machine.state(), State::Here { .. } | State::Away) {
+                self.tables.end_moving(key.0, key.1);
+            }
+            return;
+        }
+        if stand_in.next_ms > now_ms {
+            return;
+        }
+        let gone = matches!(node.machine.state(), State::Forwarding { .. });
+        let step = |at: usize| TELL_AT_MS.get(at).copied();
+        let pause = match (step(stand_in.told), step(stand_in.told + 1)) {
+            (Some(now), Some(next)) => next - now,
+            _ => 500,
+        };
+        stand_in.told += 1;
+        stand_in.next_ms = now_ms + pause;
+        let StandIn { mac: stand_in, ends_ms, .. } = *stand_in;
+        // What the bridge learns of an announcement is its Ethernet source: a node that has left is behind our port,
+        // one that is here is not.
+        let (owner, source) = match (ends_ms.is_some(), gone) {
+            (false, _) => (stand_in, stand_in),
+            (true, true) => (key.1, key.1),
+            (true, false) => (key.1, stand_in),
+        };
+        self.announce_owner(key, owner, source);
+    }
+
+    fn announce_owner(&self, key: Key, owner: Mac, source: Mac) {
+        let (Some(port), Some(station)) = (self.segment_port(key), self.stations.get(key.0, key.1)) else {
+            return;
+        };
+        for ip in &station.ips {
+            let mut frame = match *ip {
+                IpAddr::V4(ip) => arp::build_announcement(owner, ip).to_vec(),
+                IpAddr::V6(ip) => nd::build_announcement(owner, ip, false).to_vec(),
+            };
+            if let Some(from) = frame.get_mut(6..12) {
+                from.copy_from_slice(&source.octets());
+            }
+            if station.vlan != 0 {
+                let [high, low] = station.vlan.to_be_bytes();
+                frame.splice(12..12, [0x81, 0x00, high, low]);
+            }
+            self.send(usize::from(port), &frame);
+        }
+    }
+}

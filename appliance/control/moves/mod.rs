@@ -1,0 +1,367 @@
+//! Nodes on the move: ties the state machine of each node to what happens. Enters: what vhost ports show (rings,
+//! dirty logging), what segments hear, what the board says, what other appliances say in-band, the passing of
+//! time. Leaves: modes of outlets, records in the tables, words to the board, end markers. `act` does what a
+//! machine wants, `news` hears the board, `announce` speaks to other appliances and segments, `report` counts.
+
+mod act;
+mod announce;
+mod news;
+mod report;
+
+use super::{Control, plan::Facts};
+use crate::lcore::keeper::{Mode, PortMove};
+use crate::migration::machine::{Event, Machine, NodeConfig, State};
+use crate::pipeline::{
+    Learn,
+    ports::{Port, Role},
+};
+use crate::tables::moving::Stage;
+use crate::tables::{
+    moving::{Arrival, Tally},
+    words::Net,
+};
+use announce::{Announcing, StandIn};
+use hashbrown::{HashMap, HashSet};
+pub use news::News;
+use report::{Counted, Marks};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+use stopover_bbs::model::Lock;
+use stopover_config::{
+    appliance::Appliance,
+    net::{Mac, Vni},
+};
+
+/// How long an arrived node waits for the last sender's end markers, in milliseconds. Only senders whose markers
+/// are late wait at all, and each of their frames no longer than `marker_wait_ms`.
+const ARRIVAL_MS: u64 = 2_000;
+/// How long frames must have stopped coming out of a hold before it counts as drained, in milliseconds.
+const DRAINED_AFTER_MS: u64 = 3;
+/// How long a vif's ring must have taken everything before it is treated as any other's again, in milliseconds.
+const RELEASE_AFTER_MS: u64 = 2_000;
+/// How long a stand-in MAC is still understood after its node has gone, in milliseconds: longer than the last
+/// announcement of the real one needs.
+const STAND_IN_AFTER_MS: u64 = 3_000;
+
+/// A node's key.
+pub type Key = (Net, Mac);
+
+/// A vif's port and the one node behind it.
+#[derive(Debug)]
+struct VifPort {
+    key: Key,
+    exact: bool,
+    logging: bool,
+    moves: Arc<PortMove>,
+}
+
+/// All nodes that are or may come to be on the move.
+#[derive(Debug)]
+pub struct Moves {
+    ports: HashMap<u16, VifPort>,
+    nodes: HashMap<Key, Node>,
+    /// Locks that the board has told of, of all nodes.
+    locks: HashMap<Key, Lock>,
+    /// Nodes and locks that the snapshot under way has not named yet.
+    unnamed: Option<(HashSet<Key>, HashSet<Key>)>,
+    hold_ms: u64,
+    window_ms: u64,
+    /// Of nodes that are followed no longer.
+    past: Counted,
+}
+
+/// One node.
+#[derive(Debug)]
+struct Node {
+    vni: Vni,
+    machine: Machine,
+    exact: bool,
+    /// Where it was heard, if it is behind a segment.
+    heard: Option<Learn>,
+    arrival: Option<Arc<Arrival>>,
+    /// The arrival is over, and its record goes when nothing waits any more.
+    closing: bool,
+    announcing: Option<Announcing>,
+    stand_in: Option<StandIn>,
+    /// Ports whose outlets go back to normal when nothing has been kept for a while, and since when nothing is.
+    releasing: Vec<(u16, Option<u64>)>,
+    forward_since_ms: Option<u64>,
+    /// What its record in the tables says, and for which port.
+    stage: Option<(u16, Stage)>,
+    tally: Arc<Tally>,
+    marks: Marks,
+}
+
+impl Moves {
+    /// `facts` and `ports` are in the order of the configuration's ports.
+    #[must_use]
+    pub fn new(config: &Appliance, facts: &[Facts], ports: &[Port]) -> Self {
+        let mut moves = Self {
+            ports: HashMap::new(),
+            nodes: HashMap::new(),
+            locks: HashMap::new(),
+            unnamed: None,
+            hold_ms: config.migration.hold_ms,
+            window_ms: config.migration.window_ms,
+            past: Counted::default(),
+        };
+        for ((number, port), facts) in (0..).zip(ports).zip(facts) {
+            let Role::Vif(vif) = &port.role else { continue };
+            let key = (vif.network.net, vif.mac);
+            let config = moves.node_config(facts.exact, facts.exact.then_some(number));
+            let new = || Node::new(vif.network.vni, config, Arc::default());
+            let node = moves.nodes.entry(key).or_insert_with(new);
+            let shared = Arc::new(PortMove::new(Arc::clone(&node.tally)));
+            moves.ports.insert(number, VifPort { key, exact: facts.exact, logging: false, moves: shared });
+        }
+        moves
+    }
+
+    fn node_config(&self, exact: bool, declared: Option<u16>) -> NodeConfig {
+        NodeConfig { exact, declared, hold_ms: self.hold_ms, arrival_ms: ARRIVAL_MS }
+    }
+
+    /// The shared part of a vif's port; `None` for other ports.
+    #[must_use]
+    pub fn port(&self, port: u16) -> Option<Arc<PortMove>> {
+        self.ports.get(&port).map(|vif| Arc::clone(&vif.moves))
+    }
+
+    /// Whether a node's comings and goings at this port are followed here.
+    #[must_use]
+    pub fn has_vif(&self, port: u16) -> bool {
+        self.ports.contains_key(&port)
+    }
+}
+
+impl Node {
+    fn new(vni: Vni, config: NodeConfig, tally: Arc<Tally>) -> Self {
+        Self {
+            vni,
+            exact: config.exact,
+            machine: Machine::new(config),
+            heard: None,
+            arrival: None,
+            closing: false,
+            announcing: None,
+            stand_in: None,
+            releasing: Vec::new(),
+            forward_since_ms: None,
+            stage: None,
+            tally,
+            marks: Marks::default(),
+        }
+    }
+}
+
+impl Control {
+    /// Has every port wake this thread when its link changes.
+    pub(crate) fn listen_to_ports(&self, wake: &crossbeam::channel::Sender<()>) {
+        for port in &self.ports {
+            let wake = wake.clone();
+            // A full channel wakes as well as another message would.
+            let heard = port.device.on_event(move |_| {
+                let _ = wake.try_send(());
+            });
+            if let Err(e) = heard {
+                log::warn!("port {}: {e}; its link is still looked at every millisecond", port.name);
+            }
+        }
+    }
+
+    /// Looks at every vif: its link, and whether its VM is being migrated.
+    pub(crate) fn watch_vifs(&mut self, now_ms: u64) {
+        for number in 0..self.ports.len() {
+            let port = number as u16;
+            let Some(vif) = self.moves.ports.get_mut(&port) else { continue };
+            let key = vif.key;
+            let handle = &self.ports[number];
+            let logs = handle.vhost.as_ref().is_some_and(|vhost| vhost.state().logs_dirty);
+            let changed = handle.link_changed();
+            let is_up = handle.up.load(Relaxed);
+            // A device that is gone logs nothing; that is no sign that its migration was cancelled.
+            let logging = (logs != vif.logging && (is_up || logs)).then_some(logs);
+            if let Some(logs) = logging {
+                vif.logging = logs;
+            }
+            if let Some(logs) = logging {
+                self.move_event(now_ms, key, Event::Logging(port, logs));
+            }
+            if changed == Some(true) {
+                self.vif_event(now_ms, key, port, Event::PortUp(port));
+            }
+            if changed == Some(false) {
+                self.vif_event(now_ms, key, port, Event::PortDown(port));
+                if let Some(vif) = self.moves.ports.get_mut(&port) {
+                    vif.logging = false;
+                }
+            }
+        }
+    }
+
+    fn vif_event(&mut self, now_ms: u64, key: Key, port: u16, event: Event) {
+        let up = matches!(event, Event::PortUp(_));
+        log::info!("port {}: link {}", self.ports[usize::from(port)].name, if up { "up" } else { "down" });
+        if let Some(node) = self.moves.nodes.get_mut(&key) {
+            node.marks.port(up, &node.tally);
+        }
+        self.move_event(now_ms, key, event);
+    }
+
+    /// Something has happened to a node: lets its machine decide, and does what that wants.
+    pub(crate) fn move_event(&mut self, now_ms: u64, key: Key, event: Event) {
+        let own = self.replica.own_id();
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        if let Some(own) = own {
+            node.machine.set_own(own);
+        }
+        let before = *node.machine.state();
+        let actions = node.machine.on(now_ms, event);
+        let after = *node.machine.state();
+        if before != after {
+            node.forward_since_ms = matches!(after, State::Forwarding { .. }).then_some(now_ms);
+        }
+        self.act_on(now_ms, key, actions);
+        if before != after {
+            self.flag(key);
+            self.tell_state(key, before, after);
+        }
+    }
+
+    /// Lets a node that is on the move be heard where it is not yet or is no more: by the board's word or our own.
+    fn flag(&mut self, key: Key) {
+        let moves = self
+            .moves
+            .nodes
+            .get(&key)
+            .is_some_and(|node| !matches!(node.machine.state(), State::Away | State::Here { .. }));
+        self.tables.set_on_the_move(key.0, key.1, moves || self.moves.locks.contains_key(&key));
+    }
+
+    /// Whether a station that was heard on a segment is expected: it is locked for a migration that may bring it
+    /// here, and not here yet.
+    pub(crate) fn is_coming(&self, heard: &Learn) -> bool {
+        let key = (heard.net, heard.mac);
+        let own = self.replica.own_id();
+        let here = self.moves.locks.get(&key).is_some_and(|lock| lock.target.is_none() || lock.target == own);
+        here && self.tables.is_remote(heard.net, heard.mac)
+    }
+
+    /// A station that moves has been heard here.
+    pub(crate) fn heard_coming(&mut self, now_ms: u64, heard: &Learn) {
+        let key = (heard.net, heard.mac);
+        let Some((vni, _)) = self.replica.networks().find(|(_, record)| record.net == heard.net) else {
+            return;
+        };
+        if !self.moves.nodes.contains_key(&key) {
+            let config = self.moves.node_config(false, None);
+            self.moves.nodes.insert(key, Node::new(vni, config, Arc::default()));
+            self.introduce(now_ms, key);
+        }
+        if let Some(node) = self.moves.nodes.get_mut(&key) {
+            node.heard = Some(heard.clone());
+        }
+        self.move_event(now_ms, key, Event::PortUp(heard.port));
+    }
+
+    /// A node says, by the underlay, that it has arrived at another host.
+    pub(crate) fn heard_arrived(&mut self, now_ms: u64, net: Net, mac: Mac, from: u32, generation: u64) {
+        self.move_event(now_ms, (net, mac), Event::Arrived { from, generation });
+    }
+
+    /// What time brings: deadlines, holds that have drained, senders that have ended, announcements, reports.
+    pub(crate) fn move_on(&mut self, now_ms: u64) {
+        self.hear_board(now_ms);
+        let keys: Vec<Key> =
+            self.moves.nodes.iter().filter(|(_, node)| node.is_busy()).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.move_node(now_ms, key);
+        }
+    }
+
+    fn move_node(&mut self, now_ms: u64, key: Key) {
+        let Some(node) = self.moves.nodes.get(&key) else { return };
+        if node.machine.next_deadline().is_some_and(|due| due <= now_ms) {
+            self.move_event(now_ms, key, Event::Tick);
+        }
+        if self.is_drained(now_ms, key) {
+            self.move_event(now_ms, key, Event::Drained);
+        }
+        let Some(node) = self.moves.nodes.get(&key) else { return };
+        let arriving = matches!(node.machine.state(), State::Arriving { .. });
+        if arriving && node.arrival.as_ref().is_some_and(|arrival| arrival.is_settled()) {
+            self.move_event(now_ms, key, Event::Settled);
+        }
+        self.close_arrival(key);
+        self.release_ports(now_ms, key);
+        self.announce_again(now_ms, key);
+        self.report_again(now_ms, key);
+        if let Some(node) = self.moves.nodes.get(&key)
+            && !node.is_declared()
+            && node.machine.is_idle()
+            && !node.is_busy()
+        {
+            let ended = self.moves.nodes.remove(&key);
+            self.moves.past.add(ended.map(|node| Counted::read(&node.tally)).unwrap_or_default());
+        }
+    }
+
+    /// Whether everything that was kept of a node that has gone has been sent on.
+    fn is_drained(&self, now_ms: u64, key: Key) -> bool {
+        let Some(node) = self.moves.nodes.get(&key) else { return false };
+        let Some(since) = node.forward_since_ms else { return false };
+        let patience = if node.stand_in.is_some() { STAND_IN_AFTER_MS } else { DRAINED_AFTER_MS };
+        let of_ports = |key: Key| self.moves.ports.values().filter(move |vif| vif.key == key);
+        now_ms >= since + patience
+            && node.tally.kept.load(Relaxed) == 0
+            && of_ports(key).all(|vif| !matches!(vif.moves.mode(), Mode::Forward(_)) || vif.moves.is_empty())
+    }
+
+    /// Takes an arrival's record back once nothing waits for it.
+    fn close_arrival(&mut self, (net, mac): Key) {
+        let Some(node) = self.moves.nodes.get_mut(&(net, mac)) else { return };
+        if node.closing && node.arrival.as_ref().is_none_or(|arrival| arrival.is_settled()) {
+            node.closing = false;
+            node.arrival = None;
+            node.stage = None;
+            self.tables.end_moving(net, mac);
+        }
+    }
+
+    /// Lets outlets that keep nothing any more be as any other's.
+    fn release_ports(&mut self, now_ms: u64, key: Key) {
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let ports = &self.moves.ports;
+        node.releasing.retain_mut(|(port, empty_since)| {
+            let Some(vif) = ports.get(port) else { return false };
+            if !vif.moves.is_empty() {
+                *empty_since = None;
+                return true;
+            }
+            // A VM that has just come runs slowly at first, and what its ring cannot take yet is no more its fault
+            // than what it could not take while it moved.
+            let since = *empty_since.get_or_insert(now_ms);
+            let done = vif.moves.mode() != Mode::Keep || now_ms >= since + RELEASE_AFTER_MS;
+            if done {
+                vif.moves.set(Mode::Off);
+            }
+            !done
+        });
+    }
+}
+
+impl Node {
+    fn is_declared(&self) -> bool {
+        self.heard.is_none()
+    }
+
+    /// Whether time can bring anything.
+    fn is_busy(&self) -> bool {
+        !matches!(self.machine.state(), State::Away | State::Here { .. })
+            || self.machine.next_deadline().is_some()
+            || self.closing
+            || self.announcing.is_some()
+            || self.stand_in.is_some()
+            || !self.releasing.is_empty()
+            || self.marks.is_due()
+    }
+}

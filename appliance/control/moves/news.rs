@@ -1,0 +1,167 @@
+//! What the board says of nodes on the move: where a node is, that it is locked or unlocked, and what it answers to
+//! what we said. A snapshot is compared with what was known: what it does not name is gone.
+
+use super::{Control, Key, Moves, Node};
+use crate::migration::machine::{Event, Record};
+use hashbrown::HashSet;
+use stopover_bbs::{
+    client::MigrationUpdate,
+    model::{Change, Lock, Unlocked},
+};
+use stopover_config::net::{Mac, Vni};
+
+/// A change that concerns where a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    vni: Vni,
+    mac: Mac,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    At(u32),
+    Gone,
+    Locked(Lock),
+    Unlocked(Unlocked),
+}
+
+impl News {
+    /// The part of a change that matters here, if any does.
+    #[must_use]
+    pub fn of(change: &Change) -> Option<Self> {
+        let (vni, mac, what) = match *change {
+            Change::NodePut { ref node, .. } => (node.vni, node.mac, What::At(node.host_id)),
+            Change::NodeGone { vni, mac, .. } => (vni, mac, What::Gone),
+            Change::NodeLocked { vni, mac, migration, generation, source, target } => {
+                (vni, mac, What::Locked(Lock { migration, generation, source, target }))
+            }
+            Change::NodeUnlocked { vni, mac, outcome, .. } => (vni, mac, What::Unlocked(outcome)),
+            Change::HostPut(_)
+            | Change::HostGone { .. }
+            | Change::NetworkPut(_)
+            | Change::NetworkGone { .. }
+            | Change::MemberPut { .. }
+            | Change::MemberGone { .. } => return None,
+        };
+        Some(Self { vni, mac, what })
+    }
+}
+
+impl Moves {
+    /// A snapshot begins: what it does not name until its end is gone.
+    pub fn begin_snapshot(&mut self) {
+        let nodes: HashSet<Key> = self.nodes.keys().copied().collect();
+        let locks: HashSet<Key> = self.locks.keys().copied().collect();
+        self.unnamed = Some((nodes, locks));
+    }
+}
+
+impl Control {
+    /// Takes a change that the tables know already.
+    pub(crate) fn move_news(&mut self, now_ms: u64, news: News) {
+        let News { vni, mac, what } = news;
+        let Some(net) = self.replica.net_of(vni) else { return };
+        let key = (net, mac);
+        if let Some((nodes, locks)) = &mut self.moves.unnamed {
+            match what {
+                What::At(_) => nodes.remove(&key),
+                What::Locked(_) => locks.remove(&key),
+                What::Gone | What::Unlocked(_) => false,
+            };
+        }
+        let event = match what {
+            What::At(host) => Event::Record(self.record_of(host)),
+            What::Gone => Event::Record(Record::Nowhere),
+            What::Locked(lock) => {
+                self.moves.locks.insert(key, lock);
+                self.meet_station(now_ms, key, vni);
+                Event::Locked(lock)
+            }
+            What::Unlocked(how) => {
+                self.moves.locks.remove(&key);
+                Event::Unlocked(how)
+            }
+        };
+        if self.moves.nodes.contains_key(&key) {
+            self.move_event(now_ms, key, event);
+            self.flag(key);
+        }
+    }
+
+    fn record_of(&self, host: u32) -> Record {
+        if self.replica.own_id() == Some(host) { Record::Here } else { Record::Other(host) }
+    }
+
+    /// A station of a segment that is locked gets a machine: from now on its frames matter one by one.
+    fn meet_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
+        if self.moves.nodes.contains_key(&key) {
+            return;
+        }
+        let Some(station) = self.stations.get(key.0, key.1) else { return };
+        let port = station.port;
+        let heard = crate::pipeline::Learn { port, net: key.0, vlan: station.vlan, mac: key.1, ip: None };
+        let config = self.moves.node_config(false, None);
+        let mut node = Node::new(vni, config, Default::default());
+        node.heard = Some(heard);
+        self.moves.nodes.insert(key, node);
+        self.introduce(now_ms, key);
+        self.move_event(now_ms, key, Event::Record(Record::Here));
+        self.move_event(now_ms, key, Event::PortUp(port));
+    }
+
+    /// Tells a new machine what is known already.
+    pub(super) fn introduce(&mut self, now_ms: u64, key: Key) {
+        if let Some(host) = self.tables.recorded_host(key.0, key.1) {
+            self.move_event(now_ms, key, Event::Record(Record::Other(host)));
+        }
+        if let Some(lock) = self.moves.locks.get(&key).copied() {
+            self.move_event(now_ms, key, Event::Locked(lock));
+        }
+    }
+
+    /// A snapshot is complete.
+    pub(crate) fn end_moves_snapshot(&mut self, now_ms: u64) {
+        let Some((nodes, locks)) = self.moves.unnamed.take() else { return };
+        for key in nodes {
+            self.move_event(now_ms, key, Event::Record(Record::Nowhere));
+        }
+        for key in locks {
+            let Some(lock) = self.moves.locks.remove(&key) else { continue };
+            let record = self.moves.nodes.get(&key).map(|node| node.machine.record());
+            let source = self.record_of(lock.source);
+            let how =
+                if record.is_none_or(|now| now == source) { Unlocked::Aborted } else { Unlocked::Completed };
+            self.tables.set_on_the_move(key.0, key.1, false);
+            self.move_event(now_ms, key, Event::Unlocked(how));
+        }
+    }
+
+    /// Hears what the board answers.
+    pub(super) fn hear_board(&mut self, now_ms: u64) {
+        while let Ok(update) = self.told.try_recv() {
+            match update {
+                MigrationUpdate::Begun { nodes, ticket } => {
+                    let begun = Event::Begun { migration: ticket.migration, generation: ticket.generation };
+                    for (vni, mac) in nodes {
+                        if let Some(net) = self.replica.net_of(vni) {
+                            self.move_event(now_ms, (net, mac), begun);
+                        }
+                    }
+                }
+                MigrationUpdate::Deferred { vni, mac, .. } => {
+                    let net = self.replica.net_of(vni);
+                    let heard = net.and_then(|net| self.stations.doubtful(net, mac));
+                    if let Some(heard) = heard.filter(|heard| self.is_coming(heard)) {
+                        self.heard_coming(now_ms, &heard);
+                    }
+                }
+                MigrationUpdate::Ended { .. } => {}
+                MigrationUpdate::Refused { call, migration, why } => {
+                    let which = migration.map(|id| format!(" {id}")).unwrap_or_default();
+                    log::warn!("the board refuses to {call} migration{which}: {why}");
+                }
+            }
+        }
+    }
+}

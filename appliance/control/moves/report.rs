@@ -1,0 +1,299 @@
+//! What is counted and timed of a migration, told to the board and to the operator.
+
+use super::{Control, Key, Moves};
+use crate::migration::machine::{State, Target};
+use crate::tables::moving::{Arrival, Tally};
+use dpdk_sys::cycles;
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use stopover_bbs::model::Report;
+use stopover_ctl::{LocalMigration, MigrationBudget, Migrations};
+
+/// How often a migration under way is reported, in milliseconds.
+const REPORT_MS: u64 = 500;
+
+/// When what happened, and what the counters were before it.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    before: Counted,
+    began: bool,
+    report_due_ms: Option<u64>,
+    since_ms: u64,
+    arrived: bool,
+    gap_us: u64,
+    source_stopped_unix_us: u64,
+    target_up_unix_us: u64,
+    hold_drained_unix_us: u64,
+    last_dirty_unix_us: u64,
+}
+
+/// A reading of a [`Tally`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counted {
+    held: u64,
+    replayed: u64,
+    redirected: u64,
+    dropped: u64,
+    reordered: u64,
+    duplicated: u64,
+}
+
+impl Counted {
+    pub fn read(tally: &Tally) -> Self {
+        Self {
+            held: tally.held.load(Relaxed),
+            replayed: tally.replayed.load(Relaxed),
+            redirected: tally.redirected.load(Relaxed),
+            dropped: tally.dropped.load(Relaxed),
+            reordered: tally.reordered.load(Relaxed),
+            duplicated: tally.duplicated.load(Relaxed),
+        }
+    }
+
+    pub fn add(&mut self, more: Self) {
+        self.held += more.held;
+        self.replayed += more.replayed;
+        self.redirected += more.redirected;
+        self.dropped += more.dropped;
+        self.reordered += more.reordered;
+        self.duplicated += more.duplicated;
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            held: self.held.wrapping_sub(before.held),
+            replayed: self.replayed.wrapping_sub(before.replayed),
+            redirected: self.redirected.wrapping_sub(before.redirected),
+            dropped: self.dropped.wrapping_sub(before.dropped),
+            reordered: self.reordered.wrapping_sub(before.reordered),
+            duplicated: self.duplicated.wrapping_sub(before.duplicated),
+        }
+    }
+}
+
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn us(cycles: u64) -> u64 {
+    cycles / (cycles::tsc_hz() / 1_000_000).max(1)
+}
+
+impl Marks {
+    /// A migration begins here, unless one is under way already.
+    pub fn begin(&mut self, now_ms: u64, tally: &Tally) {
+        if std::mem::replace(&mut self.began, true) {
+            return;
+        }
+        *self = Self { before: Counted::read(tally), began: true, since_ms: now_ms, ..Self::default() };
+        tally.restart();
+    }
+
+    /// The node has come here.
+    pub fn arrives(&mut self) {
+        self.arrived = true;
+    }
+
+    /// The node's port has come up or gone down.
+    pub fn port(&mut self, up: bool, tally: &Tally) {
+        let now = unix_us();
+        if up {
+            self.target_up_unix_us = now;
+            return;
+        }
+        self.source_stopped_unix_us = now;
+        // Every frame that the ring took was written into the guest's memory: that was its last dirty page of ours.
+        let delivered = tally.delivered_tsc.load(Relaxed);
+        if delivered != 0 {
+            self.last_dirty_unix_us = now.saturating_sub(us(cycles::tsc().saturating_sub(delivered)));
+        }
+    }
+
+    /// Nothing is waited for any more where the node has arrived.
+    pub fn settled(&mut self, arrival: &Arrival, tally: &Tally) {
+        let (back, first) = (arrival.own_back_tsc.load(Relaxed), tally.first_tsc.load(Relaxed));
+        let paused = u64::from(arrival.paused_us.load(Relaxed));
+        if back != 0 && first != 0 && paused != 0 {
+            // The old host said how long its ring had taken nothing; we know how long before that ours first did.
+            self.gap_us = if first > back {
+                paused + us(first - back)
+            } else {
+                paused.saturating_sub(us(back - first))
+            };
+        }
+    }
+
+    /// Everything that was kept has been sent on.
+    pub fn drained(&mut self) {
+        self.hold_drained_unix_us = unix_us();
+    }
+
+    /// The migration is over here; it is to be reported.
+    pub fn end(&mut self) {
+        self.report_due_ms = Some(0);
+        self.began = false;
+    }
+
+    /// Whether time will bring a report.
+    pub const fn is_due(&self) -> bool {
+        self.report_due_ms.is_some()
+    }
+
+    fn report(&self, tally: &Tally) -> Report {
+        let counted = Counted::read(tally).since(self.before);
+        let arrived = |at: u64| if self.arrived { at } else { 0 };
+        let left = |at: u64| if self.arrived { 0 } else { at };
+        Report {
+            held: counted.held,
+            replayed: counted.replayed,
+            redirected: counted.redirected,
+            dropped: counted.dropped,
+            reordered: counted.reordered,
+            duplicated: counted.duplicated,
+            longest_gap_us: self.gap_us.max(us(tally.longest_gap.load(Relaxed))),
+            last_dirty_unix_us: left(self.last_dirty_unix_us),
+            source_stopped_unix_us: left(self.source_stopped_unix_us),
+            target_up_unix_us: arrived(self.target_up_unix_us),
+            hold_drained_unix_us: left(self.hold_drained_unix_us),
+        }
+    }
+}
+
+impl Moves {
+    /// The counters of all migrations since the start: metric, what it means, count.
+    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 6] {
+        let mut sum = self.past;
+        for node in self.nodes.values() {
+            sum.add(Counted::read(&node.tally));
+        }
+        [
+            ("stopover_migration_held_total", "Frames put into the hold.", sum.held),
+            ("stopover_migration_replayed_total", "Held frames delivered or sent on.", sum.replayed),
+            ("stopover_migration_redirected_total", "Frames sent on without being held.", sum.redirected),
+            ("stopover_migration_dropped_total", "Frames that migrations lost.", sum.dropped),
+            ("stopover_migration_reordered_total", "Frames let go before their end marker.", sum.reordered),
+            ("stopover_migration_duplicated_total", "Copies replayed from windows.", sum.duplicated),
+        ]
+    }
+}
+
+impl Control {
+    /// Tells the board of a migration that is under way, now and then, and of one that has ended.
+    pub(super) fn report_again(&mut self, now_ms: u64, key: Key) {
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(lock) = node.machine.migration() else { return };
+        let active = !matches!(node.machine.state(), State::Here { .. } | State::Away);
+        match node.marks.report_due_ms {
+            Some(due) if due <= now_ms => {}
+            None if active => {
+                node.marks.report_due_ms = Some(now_ms + REPORT_MS);
+                return;
+            }
+            _ => return,
+        }
+        node.marks.report_due_ms = active.then_some(now_ms + REPORT_MS);
+        let report = node.marks.report(&node.tally);
+        if let Some(session) = &self.session {
+            session.report_migration(lock.migration, lock.generation, report);
+        }
+    }
+
+    /// One line for what an operator would want to know of a node's state.
+    pub(super) fn tell_state(&mut self, key: Key, before: State, after: State) {
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let counted = Counted::read(&node.tally).since(node.marks.before);
+        if matches!(before, State::Forwarding { .. }) {
+            node.marks.drained();
+        }
+        let what = format!("node {} in VNI {}", key.1, node.vni);
+        let port = |port: u16| self.ports.get(usize::from(port)).map_or("?", |port| port.name.as_str());
+        let host =
+            |host: u32| self.replica.host(host).map_or_else(|| host.to_string(), |r| r.host.name.to_string());
+        match after {
+            State::Leaving { port: at } => log::info!("{what} is about to leave {}", port(at)),
+            State::Paused { .. } => log::info!("{what} has stopped: its frames are held"),
+            State::Forwarding { to: Target::Host(to), .. } => {
+                log::info!("{what} runs at {}: what was held for it goes there", host(to));
+            }
+            State::Forwarding { to: Target::Port(to), .. } => log::info!("{what} runs behind {}", port(to)),
+            State::Arriving { port: at, from, .. } => {
+                let from = from.map_or_else(|| "elsewhere".to_owned(), host);
+                log::info!("{what} has come to {} from {from}", port(at));
+            }
+            State::Expected { port: at, .. } => log::info!("{what} is expected behind {}", port(at)),
+            State::Here { .. } | State::Away => match before {
+                State::Here { .. } | State::Away => {}
+                _ => log::info!(
+                    "{what}: migration over here; held {}, sent on {}, dropped {}, possibly reordered {}",
+                    counted.held,
+                    counted.replayed + counted.redirected,
+                    counted.dropped,
+                    counted.reordered
+                ),
+            },
+        }
+    }
+
+    /// What the operator sees of all nodes on the move.
+    pub(crate) fn migrations(&self) -> Migrations {
+        let config = &self.config.migration;
+        let budget = MigrationBudget {
+            hold_bytes: self.hold.total_bytes() as u64,
+            hold_free_bytes: self.hold.free_bytes() as u64,
+            hold_node_bytes: config.hold_node_bytes as u64,
+            hold_ms: config.hold_ms,
+            window_ms: config.window_ms,
+            marker_wait_ms: config.marker_wait_ms,
+        };
+        let mut nodes: Vec<_> =
+            self.moves.nodes.keys().filter_map(|key| self.local_migration(*key)).collect();
+        nodes.sort_by_key(|node| (node.vni, node.mac));
+        Migrations { budget, nodes }
+    }
+
+    fn local_migration(&self, key: Key) -> Option<LocalMigration> {
+        let node = self.moves.nodes.get(&key)?;
+        let state = *node.machine.state();
+        let lock = node.machine.migration();
+        let quiet = matches!(state, State::Here { .. } | State::Away);
+        if quiet && lock.is_none() && node.marks.since_ms == 0 {
+            return None;
+        }
+        let report = node.marks.report(&node.tally);
+        let (to, word) = match state {
+            State::Away => (None, "away"),
+            State::Here { .. } => (None, "here"),
+            State::Leaving { .. } => (None, "leaving"),
+            State::Paused { .. } => (None, "paused"),
+            State::Forwarding { to: Target::Host(host), .. } => (self.replica.host(host), "forwarding"),
+            State::Forwarding { .. } => (None, "forwarding"),
+            State::Arriving { .. } => (None, "arriving"),
+            State::Expected { .. } => (None, "expected"),
+        };
+        let port = node.machine.port().and_then(|port| self.ports.get(usize::from(port)));
+        Some(LocalMigration {
+            vni: node.vni,
+            mac: key.1,
+            port: port.map(|port| port.name.clone()).unwrap_or_default(),
+            state: word.to_owned(),
+            migration: lock.map(|lock| lock.migration),
+            generation: lock.map(|lock| lock.generation),
+            exact: node.exact,
+            to: to.map(|record| record.host.name.to_string()),
+            held_now_frames: node.tally.kept.load(Relaxed),
+            held_now_bytes: node.tally.kept_bytes.load(Relaxed),
+            held: report.held,
+            replayed: report.replayed,
+            redirected: report.redirected,
+            dropped: report.dropped,
+            reordered: report.reordered,
+            duplicated: report.duplicated,
+            longest_gap_us: report.longest_gap_us,
+            hold_limit_bytes: self.config.migration.hold_node_bytes as u64,
+            since_ms: self.now_ms().saturating_sub(node.marks.since_ms),
+        })
+    }
+}

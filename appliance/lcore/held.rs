@@ -1,0 +1,223 @@
+//! What one lcore holds for nodes on the move, beside its outlets: frames of senders whose earlier frames are still
+//! on their way by the old host, and copies of what was delivered to a port that cannot tell. Everything here was
+//! allocated when the lcore started.
+
+use super::keeper::{keep, take};
+use crate::migration::hold::{HoldPool, HoldQueue};
+use crate::pipeline::moving::{Class, WINDOW};
+use crate::tables::{
+    View,
+    moving::{Arrival, Heading, Moving, Stage, Tally},
+    words::Net,
+};
+use dpdk_sys::{Mbuf, Mempool};
+use std::sync::{
+    Arc,
+    atomic::Ordering::{AcqRel, Relaxed},
+};
+use stopover_config::net::{Mac, Vni};
+
+/// Queues that one lcore can have in use: senders of arriving nodes, and windows.
+const QUEUES: usize = 256;
+
+/// One queue in use.
+#[derive(Debug)]
+pub struct Waiting {
+    index: u32,
+    sender: u32,
+    queue: HoldQueue,
+    since: u64,
+    arrival: Option<Arc<Arrival>>,
+    tally: Arc<Tally>,
+    /// The node's network, as numbered here.
+    pub net: Net,
+    /// The node's network, as numbered on the wire.
+    pub vni: Vni,
+    /// The node.
+    pub mac: Mac,
+    /// Its port here.
+    pub port: u16,
+    /// Its VLAN there.
+    pub vlan: u16,
+}
+
+/// What is to be done with a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on waiting.
+    Wait,
+    /// To the node's port.
+    Deliver,
+    /// To the node's new place.
+    Forward(Heading),
+}
+
+/// All queues of an lcore.
+#[derive(Debug)]
+pub struct Held {
+    pool: Arc<HoldPool>,
+    spare: Vec<HoldQueue>,
+    waiting: Vec<Waiting>,
+    node_bytes: u64,
+    marker_wait: u64,
+}
+
+impl Held {
+    /// `node_bytes`: the budget of one node; `marker_wait`: how long a sender's end marker is waited for, in TSC
+    /// cycles.
+    #[must_use]
+    pub fn new(pool: Arc<HoldPool>, node_bytes: u64, marker_wait: u64) -> Self {
+        let blocks = HoldPool::blocks_for(node_bytes as usize);
+        let spare = (0..QUEUES).map(|_| HoldQueue::new(blocks)).collect();
+        Self { pool, spare, waiting: Vec::with_capacity(QUEUES), node_bytes, marker_wait }
+    }
+
+    /// Whether there is nothing to look after.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many queues are in use.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A queue in use.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<&Waiting> {
+        self.waiting.get(at)
+    }
+
+    fn find(&self, index: u32, sender: u32) -> Option<usize> {
+        self.waiting.iter().position(|w| w.index == index && w.sender == sender)
+    }
+
+    /// Whether something of this sender waits.
+    #[must_use]
+    pub fn waits(&self, index: u32, sender: u32) -> bool {
+        self.find(index, sender).is_some()
+    }
+
+    /// Holds a frame. False when there is no room.
+    pub fn keep(
+        &mut self,
+        record: &Moving,
+        index: u32,
+        sender: u32,
+        class: Class,
+        packet: &Mbuf,
+        now: u64,
+    ) -> bool {
+        let at = match self.find(index, sender) {
+            Some(at) => at,
+            None => {
+                let Some(queue) = self.spare.pop() else { return false };
+                let arrival = match &record.stage {
+                    Stage::Arriving(arrival) => Some(Arc::clone(arrival)),
+                    Stage::Window { .. } | Stage::Forward(_) => None,
+                };
+                if let Some(arrival) = &arrival {
+                    arrival.waiting.fetch_add(1, AcqRel);
+                }
+                self.waiting.push(Waiting {
+                    index,
+                    sender,
+                    queue,
+                    since: now,
+                    arrival,
+                    tally: Arc::clone(&record.tally),
+                    net: record.net,
+                    vni: record.vni,
+                    mac: record.mac,
+                    port: record.port,
+                    vlan: record.vlan,
+                });
+                self.waiting.len() - 1
+            }
+        };
+        let Some(w) = self.waiting.get_mut(at) else { return false };
+        let kept = keep(&mut w.queue, &self.pool, packet, class, now, &w.tally, self.node_bytes);
+        if !kept {
+            self.end_if_empty(at);
+        }
+        kept
+    }
+
+    /// What is to be done with queue `at` now. Copies that are too old for a window go; `expired` is told how many.
+    pub fn verdict(&mut self, at: usize, view: &View, now: u64, expired: &mut u64) -> Verdict {
+        let Some(w) = self.waiting.get_mut(at) else { return Verdict::Wait };
+        let record = view.moving(w.index).filter(|record| record.mac == w.mac && record.net == w.net);
+        match (record.map(|record| &record.stage), w.sender) {
+            (Some(Stage::Window { cycles }), WINDOW) => {
+                let before = w.queue.bytes();
+                let gone = w.queue.expire_before(&self.pool, now.saturating_sub(*cycles)) as u64;
+                w.tally.unkeep(gone, (before - w.queue.bytes()) as u64);
+                *expired += gone;
+                Verdict::Wait
+            }
+            (Some(Stage::Forward(heading)), WINDOW) => Verdict::Forward(*heading),
+            // The migration was cancelled: every copy was delivered.
+            (_, WINDOW) => {
+                let (frames, bytes) = (w.queue.len() as u64, w.queue.bytes() as u64);
+                w.queue.clear(&self.pool);
+                w.tally.unkeep(frames, bytes);
+                *expired += frames;
+                Verdict::Wait
+            }
+            (Some(Stage::Arriving(arrival)), sender) => {
+                if !arrival.is_open(sender) && now.saturating_sub(w.since) < self.marker_wait {
+                    return Verdict::Wait;
+                }
+                if !arrival.is_open(sender) {
+                    Tally::add(&w.tally.reordered, w.queue.len() as u64);
+                    arrival.open(sender);
+                }
+                Verdict::Deliver
+            }
+            (Some(Stage::Forward(heading)), _) => Verdict::Forward(*heading),
+            (Some(Stage::Window { .. }) | None, _) => Verdict::Deliver,
+        }
+    }
+
+    /// Takes the oldest frame of queue `at` into a buffer of `mempool`.
+    pub fn take(&mut self, at: usize, mempool: &Mempool) -> Option<(Mbuf, Class)> {
+        let w = self.waiting.get_mut(at)?;
+        let taken = take(&mut w.queue, &self.pool, mempool, &w.tally)?;
+        if taken.1 == Class::Frame {
+            Tally::add(&w.tally.replayed, 1);
+            if w.sender == WINDOW {
+                Tally::add(&w.tally.duplicated, 1);
+            }
+        }
+        Some(taken)
+    }
+
+    /// Ends queue `at` if it is empty. Says whether it did; then another queue is at that place.
+    pub fn end_if_empty(&mut self, at: usize) -> bool {
+        if self.waiting.get(at).is_none_or(|w| !w.queue.is_empty()) {
+            return false;
+        }
+        let w = self.waiting.swap_remove(at);
+        if let Some(arrival) = &w.arrival {
+            arrival.waiting.fetch_sub(1, AcqRel);
+        }
+        self.spare.push(w.queue);
+        true
+    }
+
+    /// Empties everything. Says how many frames that were.
+    pub fn discard(&mut self) -> u64 {
+        let mut frames = 0;
+        while let Some(w) = self.waiting.first_mut() {
+            frames += w.queue.len() as u64;
+            w.tally.unkeep(w.queue.len() as u64, w.queue.bytes() as u64);
+            w.tally.dropped.fetch_add(w.queue.len() as u64, Relaxed);
+            w.queue.clear(&self.pool);
+            self.end_if_empty(0);
+        }
+        frames
+    }
+}

@@ -1,0 +1,227 @@
+//! The keeper: what an outlet does with frames for a vif whose node is on the move. The ring tells exactly what it
+//! accepted, so what it refuses was not delivered, and stays here in order until the ring takes frames again or the
+//! control thread says where the node has gone. The control thread sets the mode; the lcore that owns the transmit
+//! queue does everything else.
+
+use crate::migration::hold::{HoldPool, HoldQueue, Meta};
+use crate::pipeline::moving::Class;
+use crate::tables::moving::{Heading, Tally};
+use dpdk_sys::{Mbuf, Mempool, Unfinished};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// What an outlet does with what its device refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As for any port: a short backlog, then a drop.
+    Off,
+    /// Keep it.
+    Keep,
+    /// Nothing goes to the device: what is kept and what comes goes elsewhere.
+    Forward(Heading),
+    /// Drop what is kept and what comes: the hold's time is over.
+    Discard,
+}
+
+impl Mode {
+    const fn pack(self) -> u64 {
+        match self {
+            Self::Off => 0,
+            Self::Keep => 1 << 32,
+            Self::Forward(Heading::Host(host)) => 2 << 32 | host as u64,
+            Self::Forward(Heading::Port(port)) => 3 << 32 | port as u64,
+            Self::Discard => 4 << 32,
+        }
+    }
+
+    const fn unpack(word: u64) -> Self {
+        match word >> 32 {
+            1 => Self::Keep,
+            2 => Self::Forward(Heading::Host(word as u32)),
+            3 => Self::Forward(Heading::Port(word as u16)),
+            4 => Self::Discard,
+            _ => Self::Off,
+        }
+    }
+}
+
+/// A port's part in a migration, shared by the control thread and the lcores that send from it.
+#[derive(Debug, Default)]
+pub struct PortMove {
+    mode: AtomicU64,
+    /// What came of the frames.
+    pub tally: Arc<Tally>,
+    /// Frames that wait outside the hold, in the outlets' own buffers.
+    pub loose: AtomicU64,
+}
+
+impl PortMove {
+    /// A port that has no part in a migration; several ports of one node share its tally.
+    #[must_use]
+    pub fn new(tally: Arc<Tally>) -> Self {
+        Self { tally, ..Self::default() }
+    }
+
+    /// Says what is to be done from now on.
+    pub fn set(&self, mode: Mode) {
+        self.mode.store(mode.pack(), Relaxed);
+    }
+
+    /// What is to be done.
+    #[inline]
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        Mode::unpack(self.mode.load(Relaxed))
+    }
+
+    /// Whether anything special is to be done.
+    #[inline]
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.mode.load(Relaxed) != 0
+    }
+
+    /// Whether nothing waits, in the hold or before it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tally.kept.load(Relaxed) == 0 && self.loose.load(Relaxed) == 0
+    }
+}
+
+/// One outlet's share of a port's hold.
+#[derive(Debug)]
+pub struct Keeper {
+    /// What the control thread says.
+    pub moves: Arc<PortMove>,
+    pool: Arc<HoldPool>,
+    queue: HoldQueue,
+    node_bytes: u64,
+    published: u64,
+    /// What is put now comes from the hold and goes to the device.
+    pub draining: bool,
+}
+
+impl Keeper {
+    /// `queue`: empty, of `pool`; `node_bytes`: the budget of one node.
+    #[must_use]
+    pub fn new(moves: Arc<PortMove>, pool: Arc<HoldPool>, queue: HoldQueue, node_bytes: u64) -> Self {
+        Self { moves, pool, queue, node_bytes, published: 0, draining: false }
+    }
+
+    /// Whether the hold has nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Copies a frame into the hold. False when there is no room.
+    pub fn keep(&mut self, packet: &Mbuf, class: Class, now: u64) -> bool {
+        let tally = &self.moves.tally;
+        let kept = keep(&mut self.queue, &self.pool, packet, class, now, tally, self.node_bytes);
+        match (kept, class) {
+            (false, _) => Tally::add(&tally.dropped, 1),
+            (true, Class::Frame) => Tally::add(&tally.held, 1),
+            (true, Class::Straggler) => Tally::add(&tally.redirected, 1),
+            (true, Class::Marker) => {}
+        }
+        kept
+    }
+
+    /// Takes the oldest frame out of the hold, into a buffer of `mempool`. `None` if there is none, or no buffer.
+    pub fn take(&mut self, mempool: &Mempool) -> Option<(Mbuf, Class)> {
+        let taken = take(&mut self.queue, &self.pool, mempool, &self.moves.tally)?;
+        if taken.1 == Class::Frame {
+            Tally::add(&self.moves.tally.replayed, 1);
+        }
+        Some(taken)
+    }
+
+    /// Empties the hold. Says how many frames that were.
+    pub fn discard(&mut self) -> u64 {
+        let (frames, bytes) = (self.queue.len() as u64, self.queue.bytes() as u64);
+        self.queue.clear(&self.pool);
+        self.moves.tally.unkeep(frames, bytes);
+        Tally::add(&self.moves.tally.dropped, frames);
+        frames
+    }
+
+    /// Publishes how many frames wait outside the hold.
+    pub fn publish(&mut self, loose: u64) {
+        if loose != self.published {
+            self.moves.loose.fetch_add(loose.wrapping_sub(self.published), Relaxed);
+            self.published = loose;
+        }
+    }
+}
+
+/// Copies a frame to the end of a hold. False when there is no room within the node's budget or the pool.
+pub fn keep(
+    queue: &mut HoldQueue,
+    pool: &HoldPool,
+    packet: &Mbuf,
+    class: Class,
+    now: u64,
+    tally: &Tally,
+    node_bytes: u64,
+) -> bool {
+    if tally.kept_bytes.load(Relaxed) + packet.len() as u64 > node_bytes {
+        return false;
+    }
+    let unfinished = packet.unfinished();
+    let meta = Meta {
+        kind: class as u8,
+        unfinished: unfinished.is_some(),
+        gso: unfinished.and_then(|u| u.gso),
+        at: now,
+    };
+    let before = queue.bytes();
+    let fits = queue.push(pool, meta, packet.segment_slices(), packet.len()).is_ok();
+    if fits {
+        tally.keep((queue.bytes() - before) as u64);
+    }
+    fits
+}
+
+/// Takes the first frame of a hold into a buffer of `mempool`.
+pub fn take(
+    queue: &mut HoldQueue,
+    pool: &HoldPool,
+    mempool: &Mempool,
+    tally: &Tally,
+) -> Option<(Mbuf, Class)> {
+    let meta = queue.front()?;
+    let mut packet = Mbuf::from_chunks(mempool, queue.front_chunks(), queue.front_len())?;
+    if meta.unfinished {
+        packet.mark_unfinished(Unfinished { gso: meta.gso });
+    }
+    let before = queue.bytes();
+    queue.pop_front(pool);
+    tally.unkeep(1, (before - queue.bytes()) as u64);
+    Some((packet, Class::of(meta.kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_survive_their_word() {
+        let modes = [
+            Mode::Off,
+            Mode::Keep,
+            Mode::Forward(Heading::Host(0)),
+            Mode::Forward(Heading::Host(u32::MAX)),
+            Mode::Forward(Heading::Port(7)),
+            Mode::Discard,
+        ];
+        let shared = PortMove::default();
+        assert!(!shared.is_on());
+        for mode in modes {
+            shared.set(mode);
+            assert_eq!(shared.mode(), mode);
+            assert_eq!(shared.is_on(), mode != Mode::Off);
+        }
+    }
+}

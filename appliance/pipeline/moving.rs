@@ -1,0 +1,243 @@
+//! Moving: frames for nodes that are leaving this host or arriving here. Enters: a frame whose destination is on
+//! the move, an end marker, a straggler for a node that has left. Leaves: the frame delivered, held, or sent on,
+//! once, to where the node is now.
+//!
+//! What a vhost port's ring refuses is not decided here but at its outlet, which alone knows.
+
+use super::{
+    Io, Pipeline, Slot,
+    encap::Label,
+    fate::{Drop, add},
+    packet::Packet,
+    ports::Origin,
+    witness::{Stage as Seen, Witness},
+};
+use crate::tables::{
+    moving::{Heading, Moving, Stage, Tally},
+    words::{Net, Place, PlaceWord},
+};
+use crate::wire::{
+    frame,
+    marker::{self, Kind, Marker},
+    vxlan::Marks,
+};
+use stopover_config::net::{Mac, Vni};
+
+/// Stands for "copies of what was delivered" where a sender's host index is expected; no host has it.
+pub const WINDOW: u32 = u32::MAX;
+
+/// What a held record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// A frame that waits.
+    Frame,
+    /// A frame that came when others were being sent on already, and only queues behind them.
+    Straggler,
+    /// An end marker.
+    Marker,
+}
+
+impl Class {
+    /// The reverse of `as u8`; what is unknown is a frame.
+    #[must_use]
+    pub const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Straggler,
+            2 => Self::Marker,
+            _ => Self::Frame,
+        }
+    }
+}
+
+impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+    /// A frame for a node on the move, whose record has this index.
+    #[cold]
+    pub fn on_the_move(&mut self, mut slot: Slot<I::P>, index: u32) {
+        let view = self.view;
+        let Some(record) = view.moving(index) else { return self.drop(slot.packet, Drop::NotHere) };
+        let to_stand_in = record.stand_in == Some(slot.frame.dst);
+        if to_stand_in {
+            redress(&mut slot, record.mac);
+        }
+        match &record.stage {
+            Stage::Arriving(arrival) => {
+                let sender = match slot.origin {
+                    Origin::Underlay { hop: true, .. } => None,
+                    Origin::Underlay { host, .. } => Some(host),
+                    Origin::Port { .. } => Some(arrival.own),
+                };
+                match sender {
+                    Some(host) if self.io.waits(index, host) || !arrival.is_open(host) => {
+                        self.witness.note(Seen::Moving, || {
+                            format!("held until the end marker of host {host} has come")
+                        });
+                        self.keep(slot.packet, record, index, host, Class::Frame);
+                    }
+                    _ => self.deliver(slot, record.port, record.vlan),
+                }
+            }
+            Stage::Window { .. } => {
+                let own_segment = matches!(slot.origin, Origin::Port { port, .. } if port == record.port);
+                if own_segment && !to_stand_in {
+                    return self.drop(slot.packet, Drop::SameSegment);
+                }
+                self.witness.note(Seen::Moving, || "delivered, and a copy kept".into());
+                self.keep_copy(&slot, record, index);
+                self.deliver(slot, record.port, record.vlan);
+            }
+            Stage::Forward(heading) => {
+                if self.io.waits(index, WINDOW) {
+                    return self.keep(slot.packet, record, index, WINDOW, Class::Straggler);
+                }
+                Tally::add(&record.tally.redirected, 1);
+                self.send_on(slot, record.mac, *heading, record.vlan);
+            }
+        }
+    }
+
+    /// Holds a frame.
+    fn keep(&mut self, packet: I::P, record: &Moving, index: u32, sender: u32, class: Class) {
+        if self.io.keep(record, index, sender, class, &packet) {
+            add(&self.counters.held, 1);
+            if class == Class::Frame {
+                Tally::add(&record.tally.held, 1);
+            }
+            std::mem::drop(packet);
+        } else {
+            Tally::add(&record.tally.dropped, 1);
+            self.drop(packet, Drop::HoldFull);
+        }
+    }
+
+    /// Holds a copy of a frame that is delivered as well. One that does not fit is lost only if the node has left.
+    fn keep_copy(&mut self, slot: &Slot<I::P>, record: &Moving, index: u32) {
+        if self.io.keep(record, index, WINDOW, Class::Frame, &slot.packet) {
+            add(&self.counters.copied, 1);
+            add(&self.counters.held, 1);
+            Tally::add(&record.tally.held, 1);
+        } else {
+            Tally::add(&record.tally.dropped, 1);
+        }
+    }
+
+    /// Sends a frame to the place that its node has gone to.
+    pub fn send_on(&mut self, slot: Slot<I::P>, node: Mac, heading: Heading, vlan: u16) {
+        match heading {
+            Heading::Host(host) => {
+                // What was flooded to the node's port must not be flooded again where the node is.
+                let only = (slot.frame.dst != node).then_some(node);
+                let marks = if only.is_some() { Marks::HOP.with(Marks::NODE) } else { Marks::HOP };
+                self.witness.note(Seen::Moving, || format!("sent on to host {host}"));
+                self.encap_marked(slot, host, Label { marks, node: only });
+            }
+            Heading::Port(port) => self.deliver(slot, port, vlan),
+        }
+    }
+
+    /// A frame from the underlay for a node at another host. If the node has left from here, its sender does not
+    /// know yet: the frame goes on, once.
+    pub fn straggler(&mut self, slot: Slot<I::P>, host: u32, word: PlaceWord) {
+        let again = matches!(slot.origin, Origin::Underlay { hop: true, .. });
+        if again || !word.departed() {
+            return self.drop(slot.packet, Drop::NotHere);
+        }
+        self.witness.note(Seen::Moving, || format!("its node has left from here: sent on to host {host}"));
+        add(&self.counters.redirected, 1);
+        self.encap_marked(slot, host, Label { marks: Marks::HOP, node: None });
+    }
+
+    /// A frame that is for one node only, whatever its destination says: it was held for that node elsewhere.
+    #[cold]
+    pub fn for_node(&mut self, slot: Slot<I::P>, node: Mac) {
+        self.witness.note(Seen::Moving, || format!("for {node} only"));
+        match self.view.place(slot.net, node) {
+            Some(Place::Local { port, vlan, .. } | Place::Moving { port, vlan, .. }) => {
+                self.deliver(slot, port, vlan);
+            }
+            Some(Place::Remote { .. }) | None => self.drop(slot.packet, Drop::NotHere),
+        }
+    }
+
+    /// An end marker from the underlay, its outer headers taken off.
+    #[cold]
+    pub fn end_marker(&mut self, packet: I::P, net: Net, vni: Vni) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, Drop::BadMarker) };
+        self.witness.note(Seen::Moving, || format!("{said:?}"));
+        let view = self.view;
+        let word = view.place_word(net, said.node);
+        match word.open() {
+            Some(Place::Local { port, .. }) if !said.relayed => {
+                self.tell_arrived(net, &said);
+                match self.io.relay(port, packet) {
+                    Ok(()) => add(&self.counters.held, 1),
+                    Err(packet) => self.drop(packet, Drop::EndMarker),
+                }
+            }
+            Some(Place::Moving { index, .. }) => match view.moving(index) {
+                Some(record) => self.marker_on_the_move(packet, &said, record, index),
+                None => self.drop(packet, Drop::EndMarker),
+            },
+            Some(Place::Remote { host }) if word.departed() && !said.relayed => {
+                self.relay(packet, net, vni, host, 0);
+            }
+            Some(Place::Local { .. } | Place::Remote { .. }) | None => self.drop(packet, Drop::EndMarker),
+        }
+    }
+
+    fn marker_on_the_move(&mut self, packet: I::P, said: &Marker, record: &Moving, index: u32) {
+        if !said.relayed {
+            self.tell_arrived(record.net, said);
+        }
+        match &record.stage {
+            Stage::Arriving(arrival) => {
+                if said.relayed && arrival.mark(said.host, said.lane, said.lanes) && said.host == arrival.own
+                {
+                    self.io.own_back(arrival, said.paused_us);
+                }
+                self.drop(packet, Drop::EndMarker);
+            }
+            Stage::Forward(Heading::Host(host)) if !said.relayed => {
+                if self.io.waits(index, WINDOW) {
+                    self.keep(packet, record, index, WINDOW, Class::Marker);
+                } else {
+                    self.relay(packet, record.net, record.vni, *host, 0);
+                }
+            }
+            Stage::Window { .. } if !said.relayed => {
+                self.keep(packet, record, index, WINDOW, Class::Marker);
+            }
+            Stage::Window { .. } | Stage::Forward(_) => self.drop(packet, Drop::EndMarker),
+        }
+    }
+
+    fn tell_arrived(&mut self, net: Net, said: &Marker) {
+        if said.kind == Kind::Arrived {
+            self.io.arrived(net, said.node, said.host, said.generation);
+        }
+    }
+
+    /// Passes an end marker on to the node's new host, behind everything that was sent there before.
+    pub fn relay(&mut self, mut packet: I::P, net: Net, vni: Vni, host: u32, paused_us: u32) {
+        marker::relay_in_place(packet.head_mut(), paused_us);
+        let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
+            return self.drop(packet, Drop::BadMarker);
+        };
+        let origin = Origin::Underlay { host, hop: true };
+        let marks = Marks::HOP.with(Marks::CONTROL);
+        // A foreign VTEP has no use for it.
+        if self.view.host(host).is_some_and(|entry| entry.marks) {
+            self.encap_marked(Slot { packet, frame, net, vni, origin }, host, Label { marks, node: None });
+        } else {
+            self.drop(packet, Drop::EndMarker);
+        }
+    }
+}
+
+/// Writes the node's real MAC in place of its stand-in.
+fn redress<P: Packet>(slot: &mut Slot<P>, mac: Mac) {
+    if let Some(dst) = slot.packet.head_mut().get_mut(..6) {
+        dst.copy_from_slice(&mac.octets());
+    }
+    slot.frame.dst = mac;
+}

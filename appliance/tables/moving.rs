@@ -1,0 +1,245 @@
+//! The records of nodes on the move: what the packet path must do with a frame for such a node. The control
+//! thread publishes and replaces them; lcores read them, mark end markers in them and count in them. Their
+//! counters are shared by all lcores: frames of moving nodes are few, and only they pay for it.
+
+use super::words::Net;
+use crossbeam::utils::CachePadded;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use stopover_config::net::{Mac, Vni};
+
+/// Where the frames of a node that has left go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heading {
+    /// To another host, by its index.
+    Host(u32),
+    /// To another port of this appliance: both ends of the migration are here.
+    Port(u16),
+}
+
+/// A node on the move.
+#[derive(Debug)]
+pub struct Moving {
+    /// Its network, as numbered here.
+    pub net: Net,
+    /// Its network, as numbered on the wire.
+    pub vni: Vni,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The local port that it leaves or has come to.
+    pub port: u16,
+    /// The VLAN tag to send with there; 0 for none.
+    pub vlan: u16,
+    /// The MAC under which its own segment was told to reach it meanwhile.
+    pub stand_in: Option<Mac>,
+    /// What happens to its frames.
+    pub stage: Stage,
+    /// What came of its frames.
+    pub tally: Arc<Tally>,
+}
+
+/// What happens to the frames of a node on the move.
+#[derive(Debug, Clone)]
+pub enum Stage {
+    /// It has come here: a sender's frames wait until what it sent by the old host has come.
+    Arriving(Arc<Arrival>),
+    /// It is behind a port that cannot tell what it delivered: deliver, and keep copies for this many TSC cycles.
+    Window {
+        /// How long a copy is kept.
+        cycles: u64,
+    },
+    /// It was behind such a port and has gone.
+    Forward(Heading),
+}
+
+/// What came of the frames of a node on the move, in frames. Any lcore adds.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Put into a hold.
+    pub held: CachePadded<AtomicU64>,
+    /// Taken from a hold and sent on or delivered.
+    pub replayed: AtomicU64,
+    /// Sent on to the node's new place without having waited for it.
+    pub redirected: AtomicU64,
+    /// Lost: the hold was full, or its time was over.
+    pub dropped: AtomicU64,
+    /// Let go before what the same sender had sent earlier was known to have come.
+    pub reordered: AtomicU64,
+    /// Replayed although a port may have delivered them already.
+    pub duplicated: AtomicU64,
+    /// In a hold now.
+    pub kept: AtomicU64,
+    /// Bytes of memory that they take.
+    pub kept_bytes: AtomicU64,
+    /// TSC when its port last took a frame; 0 = never.
+    pub delivered_tsc: AtomicU64,
+    /// TSC when it first took one since the migration began; 0 = not yet.
+    pub first_tsc: AtomicU64,
+    /// The longest time between two deliveries, in TSC cycles.
+    pub longest_gap: AtomicU64,
+}
+
+impl Tally {
+    /// Adds to one of the counters.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Relaxed);
+    }
+
+    /// Notes that the node's port took frames at this TSC.
+    pub fn delivered(&self, now: u64) {
+        let before = self.delivered_tsc.swap(now, Relaxed);
+        if before == 0 {
+            self.first_tsc.store(now, Relaxed);
+        } else {
+            self.longest_gap.fetch_max(now.saturating_sub(before), Relaxed);
+        }
+    }
+
+    /// A migration begins: its gaps are counted from now on.
+    pub fn restart(&self) {
+        for time in [&self.delivered_tsc, &self.first_tsc, &self.longest_gap] {
+            time.store(0, Relaxed);
+        }
+    }
+
+    /// A record of `bytes` went into a hold.
+    pub fn keep(&self, bytes: u64) {
+        self.kept.fetch_add(1, Relaxed);
+        self.kept_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Records went out of a hold.
+    pub fn unkeep(&self, frames: u64, bytes: u64) {
+        self.kept.fetch_sub(frames, Release);
+        self.kept_bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Who must still be waited for when a node has arrived.
+#[derive(Debug)]
+pub struct Arrival {
+    /// This host's index: its own senders are waited for as any other host's.
+    pub own: u32,
+    /// By index, every host that will send end markers.
+    senders: Box<[Sender]>,
+    /// Sender queues that are not empty, over all lcores.
+    pub waiting: AtomicU32,
+    /// For how many microseconds the old host's port had not taken a frame when it relayed our own marker.
+    pub paused_us: AtomicU32,
+    /// TSC when our own marker was back; 0 = not yet.
+    pub own_back_tsc: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Sender {
+    host: u32,
+    /// One bit for each lane whose end marker has come.
+    lanes: AtomicU64,
+    open: AtomicBool,
+}
+
+impl Arrival {
+    /// An arrival at host `own`, with these hosts to be waited for; `own` is added.
+    #[must_use]
+    pub fn new(own: u32, hosts: impl IntoIterator<Item = u32>) -> Self {
+        let mut hosts: Vec<u32> = hosts.into_iter().chain([own]).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let sender = |host| Sender { host, lanes: AtomicU64::new(0), open: AtomicBool::new(false) };
+        Self {
+            own,
+            senders: hosts.into_iter().map(sender).collect(),
+            waiting: AtomicU32::new(0),
+            paused_us: AtomicU32::new(0),
+            own_back_tsc: AtomicU64::new(0),
+        }
+    }
+
+    fn sender(&self, host: u32) -> Option<&Sender> {
+        let at = self.senders.binary_search_by_key(&host, |sender| sender.host).ok()?;
+        self.senders.get(at)
+    }
+
+    /// Whether a host's frames need not wait (any more).
+    #[must_use]
+    pub fn is_open(&self, host: u32) -> bool {
+        self.sender(host).is_none_or(|sender| sender.open.load(Acquire))
+    }
+
+    /// An end marker of `host` has come: lane `lane` of `lanes`. Says whether that was the last.
+    pub fn mark(&self, host: u32, lane: u8, lanes: u8) -> bool {
+        let Some(sender) = self.sender(host) else { return false };
+        let bit = 1u64.checked_shl(u32::from(lane)).unwrap_or(0);
+        let seen = sender.lanes.fetch_or(bit, Relaxed) | bit;
+        let all = u64::MAX.checked_shr(64u32.saturating_sub(u32::from(lanes))).unwrap_or(u64::MAX);
+        let done = seen & all == all;
+        if done {
+            sender.open.store(true, Release);
+        }
+        done
+    }
+
+    /// A host is not waited for any longer.
+    pub fn open(&self, host: u32) {
+        if let Some(sender) = self.sender(host) {
+            sender.open.store(true, Release);
+        }
+    }
+
+    /// Whether nobody is waited for and nothing waits.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.senders.iter().all(|sender| sender.open.load(Acquire)) && self.waiting.load(Acquire) == 0
+    }
+
+    /// Opens all; what waits will be let go.
+    pub fn open_all(&self) {
+        for sender in &self.senders {
+            sender.open.store(true, Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_is_open_when_every_lane_has_ended() {
+        let arrival = Arrival::new(2, [7, 9, 7]);
+        assert!(arrival.is_open(1), "nobody waits for host 1");
+        assert!(!arrival.is_open(2) && !arrival.is_open(7) && !arrival.is_open(9));
+        assert!(!arrival.mark(7, 0, 2));
+        assert!(!arrival.mark(7, 0, 2), "the same lane again");
+        assert!(!arrival.is_open(7));
+        assert!(arrival.mark(7, 1, 2));
+        assert!(arrival.is_open(7));
+        assert!(arrival.mark(2, 0, 1));
+        assert!(!arrival.is_settled());
+        arrival.open(9);
+        assert!(arrival.is_settled());
+        arrival.waiting.fetch_add(1, Relaxed);
+        assert!(!arrival.is_settled());
+    }
+
+    #[test]
+    fn sixty_four_lanes_fit() {
+        let arrival = Arrival::new(1, []);
+        for lane in 0..63 {
+            assert!(!arrival.mark(1, lane, 64));
+        }
+        assert!(arrival.mark(1, 63, 64));
+    }
+
+    #[test]
+    fn the_longest_gap_is_kept() {
+        let tally = Tally::default();
+        for now in [100, 110, 150, 160] {
+            tally.delivered(now);
+        }
+        assert_eq!(tally.longest_gap.load(Relaxed), 40);
+    }
+}
