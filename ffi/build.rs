@@ -19,6 +19,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_stats_reset",
     "rte_eth_xstats_(get|get_names|reset)",
     "rte_pdump_(init|uninit)",
+    "rte_vhost_get_negotiated_features",
 ];
 
 const CONSTANTS: &[&str] = &["SHIM_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_ETHPORTS", "RTE_MAX_LCORE"];
@@ -28,6 +29,7 @@ fn main() {
     println!("cargo:rerun-if-changed=csrc/shim.h");
     println!("cargo:rerun-if-changed=csrc/shim.c");
     println!("cargo:rerun-if-changed=csrc/log.c");
+    println!("cargo:rerun-if-changed=csrc/vhost.c");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
     // Also tells the linker which libraries to take; `--as-needed` keeps those that are used. The drivers
@@ -45,7 +47,10 @@ fn main() {
     let cflags: Vec<&str> = cflags.split_whitespace().collect();
 
     let mut shim = cc::Build::new();
-    shim.files(["csrc/shim.c", "csrc/log.c"]).opt_level(2).warnings(true).extra_warnings(true);
+    shim.files(["csrc/shim.c", "csrc/log.c", "csrc/vhost.c"])
+        .opt_level(2)
+        .warnings(true)
+        .extra_warnings(true);
     // DPDK's headers are not written for -Wextra.
     for flag in &cflags {
         shim.flag(flag.replace("-I", "-isystem"));

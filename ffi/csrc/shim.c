@@ -1,7 +1,6 @@
 /* See shim.h. One call per burst; nothing here keeps state. */
 #include "shim.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -10,8 +9,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <rte_version.h>
 
 int shim_errno(void) { return rte_errno; }
 
@@ -235,38 +232,4 @@ void shim_mbuf_write(struct rte_mbuf *m, const struct shim_mbuf_view *v)
 	m->l3_len = v->l3_len;
 	m->l4_len = v->l4_len;
 	m->tso_segsz = v->tso_segsz;
-}
-
-/* The driver is a plugin that EAL opens when it starts: it is not linked, but found. The ABI version is that of the
- * November release it is compatible with (DPDK's ABI policy): 22.11 to 23.07 are 23. */
-static void *of_library(const char *name, const char *symbol)
-{
-	char file[64];
-	void *library;
-
-	snprintf(file, sizeof(file), "%s.so.%d", name, RTE_VER_YEAR + (RTE_VER_MONTH >= 11));
-	library = dlopen(file, RTLD_NOW | RTLD_NOLOAD);
-	return library ? dlsym(library, symbol) : NULL;
-}
-
-int shim_vhost_state(uint16_t port)
-{
-	/* VHOST_F_LOG_ALL of the vhost-user protocol: writes to guest memory are logged for a live migration. */
-	const uint64_t log_all = 1ULL << 26;
-	static int (*vid_of_port)(uint16_t);
-	static int (*features_of_vid)(int, uint64_t *);
-	uint64_t features = 0;
-	int vid;
-
-	/* Called by one thread only. */
-	if (!vid_of_port)
-		vid_of_port = of_library("librte_net_vhost", "rte_eth_vhost_get_vid_from_port_id");
-	if (!features_of_vid)
-		features_of_vid = of_library("librte_vhost", "rte_vhost_get_negotiated_features");
-	if (!vid_of_port || !features_of_vid)
-		return 0;
-	vid = vid_of_port(port);
-	if (vid < 0 || features_of_vid(vid, &features) != 0)
-		return 0;
-	return SHIM_VHOST_ATTACHED | (features & log_all ? SHIM_VHOST_LOGS_DIRTY : 0);
 }

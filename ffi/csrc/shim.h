@@ -13,6 +13,7 @@
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_eth_vhost.h>
 #include <rte_ethdev.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
@@ -20,6 +21,7 @@
 #include <rte_mempool.h>
 #include <rte_pdump.h>
 #include <rte_version.h>
+#include <rte_vhost.h>
 
 /* Where the fields of struct rte_mbuf lie in the release this is compiled with. */
 static const size_t SHIM_MBUF_SIZE = sizeof(struct rte_mbuf);
@@ -66,9 +68,13 @@ static const uint64_t SHIM_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
 static const uint64_t SHIM_TX_IP_CSUM = RTE_MBUF_F_TX_IP_CKSUM;
 static const uint64_t SHIM_TX_TCP_CSUM = RTE_MBUF_F_TX_TCP_CKSUM;
 static const uint64_t SHIM_TX_UDP_CSUM = RTE_MBUF_F_TX_UDP_CKSUM;
+static const uint64_t SHIM_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
 static const uint64_t SHIM_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
 /* How the data buffer is attached: says how to free it, so it must outlive any other change to ol_flags. */
 static const uint64_t SHIM_ATTACHED = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
+
+/* vhost-user: the front end wants to know which pages are written, as it does for a live migration. */
+static const uint64_t SHIM_VHOST_F_LOG_ALL = 1ULL << VHOST_F_LOG_ALL;
 
 /* Device offload capabilities */
 static const uint64_t SHIM_RXO_IPV4_CSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
@@ -152,11 +158,9 @@ int shim_mac(uint16_t port, uint8_t mac[6]);
 int shim_link(uint16_t port, struct shim_link *link);
 int shim_stats(uint16_t port, struct shim_stats *stats);
 
-/* Bits of shim_vhost_state. */
-#define SHIM_VHOST_ATTACHED 1
-#define SHIM_VHOST_LOGS_DIRTY 2
-/* What a net_vhost port's peer has negotiated; 0 without a peer, or if this is no such port. */
-int shim_vhost_state(uint16_t port);
+/* net_vhost's rte_eth_vhost_get_vid_from_port_id, or NULL if that driver is not there. */
+typedef __typeof__(&rte_eth_vhost_get_vid_from_port_id) shim_vid_of_port;
+shim_vid_of_port shim_find_vid_of_port(void);
 
 /* For the layout test: the same mbuf written and read by the other language. */
 struct shim_mbuf_view {

@@ -10,7 +10,7 @@ use crate::sys;
 /// Something happened to a port. It says only where to look: read the state anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortEvent {
-    /// The link may have changed: [`Port::link`].
+    /// The link may have changed: [`Port::link`](crate::Port::link).
     Link,
     /// Queues of a vhost-user port were enabled or disabled by the other side.
     Queues,

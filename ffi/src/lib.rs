@@ -22,7 +22,7 @@ pub mod mempool;
 pub mod pdump;
 pub mod port;
 pub mod queue;
-mod vhost;
+pub mod vhost;
 
 /// What bindgen made of `csrc/shim.h`: DPDK as it is. Everything else in this crate is built on it.
 #[allow(missing_docs, non_camel_case_types, non_upper_case_globals, non_snake_case, dead_code)]

@@ -29,10 +29,10 @@ pub enum Csum {
     None,
 }
 
-/// What the sender of a frame left to a device.
+/// What a frame's sender left to a device, and nobody has done yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfinished {
-    /// Payload bytes per TCP segment, if it is to be segmented; its checksum is to be filled in anyway.
+    /// Payload bytes per TCP segment, if it is to be cut into segments. `None`: only the layer 4 checksum is missing.
     pub gso: Option<u16>,
 }
 
@@ -109,32 +109,42 @@ impl Mbuf {
         Some(mbuf)
     }
 
-    /// A frame of these pieces, of as many segments as `pool`'s buffers make necessary; `len`: their length together.
-    /// `None` if the pool has not enough, or the pieces are longer than `len`.
+    /// A frame of `len` bytes, which are those of `chunks`, of as many segments as `pool`'s buffers make necessary;
+    /// the first has the usual headroom. `None` if the pool has not enough, or the chunks are not `len` bytes; then
+    /// nothing is taken from the pool.
     pub fn from_chunks<'a>(
         pool: &Mempool,
         chunks: impl Iterator<Item = &'a [u8]>,
         len: usize,
     ) -> Option<Self> {
-        let mut mbuf = pool.alloc()?;
+        let frame = pool.alloc()?;
+        let head = frame.0;
+        let mut last = head;
         let mut left = len;
         for mut chunk in chunks {
             left = left.checked_sub(chunk.len())?;
             while !chunk.is_empty() {
-                let room = mbuf.tailroom();
-                if room == 0 {
-                    let more = pool.alloc()?;
-                    mbuf.0.last().set_next_raw(more.0.raw());
-                    mbuf.0.set_nb_segs(mbuf.0.nb_segs() + 1);
-                    std::mem::forget(more);
-                    continue;
+                if last.tailroom() == 0 {
+                    head.set_nb_segs(head.nb_segs().checked_add(1)?);
+                    // From here on the chain owns it.
+                    let next = std::mem::ManuallyDrop::new(pool.alloc()?).0;
+                    last.set_next_raw(next.raw());
+                    last = next;
                 }
-                let (now, later) = chunk.split_at(room.min(chunk.len()));
-                mbuf.extend(now.len())?.copy_from_slice(now);
+                let (now, later) = chunk.split_at(chunk.len().min(last.tailroom()));
+                let before = last.data_len();
+                // SAFETY: `now` fits the tailroom behind the segment's data; the buffer is a fresh one of ours, so it
+                // is apart from what the caller lends.
+                unsafe {
+                    let end = last.data().add(usize::from(before));
+                    std::ptr::copy_nonoverlapping(now.as_ptr(), end, now.len());
+                }
+                last.set_data_len(before + now.len() as u16);
                 chunk = later;
             }
         }
-        Some(mbuf)
+        head.set_pkt_len(u32::try_from(len).ok()?);
+        (left == 0).then_some(frame)
     }
 
     /// Bytes of the frame, over all segments.
@@ -418,27 +428,33 @@ impl Mbuf {
         true
     }
 
-    /// What is still left to a device: what the sender left, or what a transmit queue was asked for and did not take.
-    /// Such a queue may have put the pseudo-header's sum into the checksum field; who finishes the frame computes
-    /// the whole checksum anew, so that does not matter.
+    /// What of this frame is still left to a device: as its sender left it ([`Csum::None`], [`RxFlags::lro`]), or as a
+    /// device was asked for it ([`set_tx_offload`](Self::set_tx_offload)) that did not take it. `None`: the frame is
+    /// complete.
+    ///
+    /// A frame that a transmit queue turned back need not look as it did before. Its layer 4 checksum field holds one
+    /// of three things: what the sender put there; the pseudo-header's sum, where the driver prepared it (see
+    /// [`TxQueue::burst`](crate::TxQueue::burst)); or the whole checksum, where `net_vhost` computed it in software
+    /// because the guest takes no unfinished frames, and in that case the driver took the request off the mbuf, so that
+    /// it is complete here too. Hence the bytes and this word, kept together, describe the frame, and whoever finishes
+    /// it later must not read that field: ask a device again (which is prepared again, from the headers), or compute the
+    /// whole checksum from nothing.
+    #[inline]
     pub fn unfinished(&self) -> Option<Unfinished> {
-        let (flags, offload) = (self.0.ol_flags(), self.0.tx_offload());
-        let size = (offload >> sys::SHIM_TSO_SEGSZ_SHIFT) as u16;
-        if flags & sys::SHIM_TX_TCP_SEG != 0 {
-            return Some(Unfinished { gso: Some(size) });
+        let flags = self.0.ol_flags();
+        let segment_size = (self.0.tx_offload() >> sys::SHIM_TSO_SEGSZ_SHIFT) as u16;
+        if flags & (sys::SHIM_TX_TCP_SEG | sys::SHIM_RX_LRO) != 0 {
+            return Some(Unfinished { gso: Some(segment_size) });
         }
-        // DPDK's masks for TCP and UDP overlap: two bits that hold one number.
-        let asked = flags & (sys::SHIM_TX_TCP_CSUM | sys::SHIM_TX_UDP_CSUM) != 0;
-        let rx = self.rx_flags();
-        match (rx.lro, asked || rx.l4_csum == Csum::None) {
-            (true, _) => Some(Unfinished { gso: Some(rx.tso_segsz) }),
-            (false, true) => Some(Unfinished { gso: None }),
-            (false, false) => None,
-        }
+        let asked = matches!(flags & sys::SHIM_TX_L4_MASK, sys::SHIM_TX_TCP_CSUM | sys::SHIM_TX_UDP_CSUM);
+        let left = flags & sys::SHIM_RX_L4_CSUM_MASK == sys::SHIM_RX_L4_CSUM_NONE;
+        (asked || left).then_some(Unfinished { gso: None })
     }
 
-    /// Marks the frame as its sender left it: the device is asked for nothing, and the checksum (and segmentation) is
-    /// still to be done.
+    /// Marks the frame as one whose sender left this to a device, replacing what was asked or said before: what
+    /// [`unfinished`](Self::unfinished) told of the frame whose bytes these are. [`rx_flags`](Self::rx_flags) then says
+    /// [`Csum::None`] and, with `gso`, `lro` and its `tso_segsz`.
+    #[inline]
     pub fn mark_unfinished(&mut self, what: Unfinished) {
         let lro = if what.gso.is_some() { sys::SHIM_RX_LRO } else { 0 };
         self.0.set_ol_flags((self.0.ol_flags() & sys::SHIM_ATTACHED) | sys::SHIM_RX_L4_CSUM_NONE | lro);

@@ -2,7 +2,7 @@
 //! its link, its counters. The port is stopped and closed when it and all its queues are gone, and not before.
 
 use std::ffi::c_int;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::device::{Device, DeviceInfo, KernelMtu, Offloads};
 use crate::eal::Runtime;
@@ -11,7 +11,7 @@ use crate::event::{EventHandler, PortEvent};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::sys;
-use crate::vhost::VhostPort;
+use crate::vhost::{VhostPort, Watch};
 
 /// What is wanted of a port. The device may give less: see [`Granted`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +167,7 @@ impl Device {
             name,
             started: Mutex::new(false),
             handler: Mutex::new(None),
+            vhost: OnceLock::new(),
             kernel_mtu: info.kernel_mtu,
             _pool: pool.clone(),
             _runtime: runtime,
@@ -387,14 +388,28 @@ impl Port {
         }
     }
 
-    /// What only a vhost-user port can tell; `None` for any other.
-    #[must_use]
+    /// What only a vhost-user port can tell; `None` for any other, and if DPDK refuses what is needed to ask.
     pub fn vhost(&self) -> Option<VhostPort> {
-        (self.info.driver == "net_vhost").then(|| VhostPort::new(Arc::clone(&self.inner)))
+        if self.info.driver == "net_vhost" { VhostPort::new(&self.inner) } else { None }
     }
 
     /// Has `handler` called on link changes and, for vhost-user, queue changes. It runs on a thread of DPDK: it should
     /// only wake someone, and must not call this port. Once per port.
+    ///
+    /// For vhost-user that is the one thread (`vhost-events`) that serves every vhost-user connection of the process:
+    /// it calls while it handles the other side's message, with [`link`](Self::link) already changed, and all of them
+    /// wait until the handler returns.
+    ///
+    /// - *Up*, once, when the last ring has been set up and enabled; a guest's driver does that, so a VM that still
+    ///   boots is not up.
+    /// - *Down*, once, when the first ring is stopped (`GET_VRING_BASE`: a migration's source, a guest's reset, a VM
+    ///   that is paused), or the connection breaks. The driver waits for bursts under way first: when the handler is
+    ///   called no ring takes or gives any more, and what it took before is in the guest's memory.
+    /// - Rings that start again (a migration that failed) are an *up*.
+    ///
+    /// Between message and call there is nothing but that thread's wake-up (some 100 us; a connection that breaks: some
+    /// milliseconds, measured with DPDK 22.11), and the other side's message is answered after the call: the far end
+    /// of a migration does not start before the near end was told.
     pub fn on_event(&self, handler: impl Fn(PortEvent) + Send + Sync + 'static) -> Result<(), Error> {
         let mut slot = self.inner.handler.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
@@ -415,6 +430,7 @@ pub(crate) struct PortInner {
     /// Whether it is started. Held during every call that ethdev does not allow two threads to make at once.
     started: Mutex<bool>,
     handler: Mutex<Option<EventHandler>>,
+    vhost: OnceLock<Option<Watch>>,
     kernel_mtu: Option<KernelMtu>,
     _pool: Mempool,
     _runtime: Arc<Runtime>,
@@ -429,7 +445,11 @@ impl PortInner {
         &self.name
     }
 
-    fn lock(&self) -> MutexGuard<'_, bool> {
+    pub(crate) fn vhost(&self) -> &OnceLock<Option<Watch>> {
+        &self.vhost
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, bool> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -460,6 +480,7 @@ impl Drop for PortInner {
             unsafe { sys::rte_eth_dev_stop(self.id) };
         }
         drop(self.handler.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.vhost.take());
         // SAFETY: stopped, and nobody has it. Its receive buffers go back to the pool, which self still holds.
         unsafe { sys::rte_eth_dev_close(self.id) };
     }

@@ -101,6 +101,10 @@ impl TxQueue {
     /// Sends from the front of `burst` and says how many frames the device took. What it did not take stays in
     /// `burst`, in order.
     ///
+    /// A frame that stays may have been written to: drivers put what the device wants into the layer 4 checksum field
+    /// of a frame that asks for it, each time anew from the headers, so it may be sent again, here or elsewhere; how its
+    /// bytes are to be understood until then says [`Mbuf::unfinished`](crate::Mbuf::unfinished).
+    ///
     /// A frame that asks for an offload the driver finds impossible can never be sent: it is freed, and counted by
     /// [`refused`](Self::refused). So: frames before = sent + refused meanwhile + frames left.
     #[inline]

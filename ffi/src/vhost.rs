@@ -1,48 +1,104 @@
-//! What only a vhost-user port can tell: whether a VM is attached, and whether it is being migrated. Enters: a port.
-//! Leaves: its state at this moment; nothing here waits or remembers.
+//! What only a vhost-user port can tell: whether a VM's rings run, and whether its memory is being logged, which is how
+//! a live migration begins. Enters: a port. Leaves: its state at this moment; nothing here waits or remembers.
 
+use std::ffi::c_int;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::event::EventHandler;
 use crate::port::PortInner;
 use crate::sys;
 
-/// A port whose driver is `net_vhost`. Holds the device open.
+/// A handle on a port whose driver is `net_vhost`. It does not keep the port open: of one that is gone it says what it
+/// says of one without a VM. May be used from any thread, but not by the port's event handler.
 #[derive(Clone)]
-pub struct VhostPort(Arc<PortInner>);
+pub struct VhostPort {
+    inner: Weak<PortInner>,
+    name: String,
+}
 
-/// What the peer of a vhost-user port has negotiated.
+/// What the other side of a vhost-user port has set up. The default is that of a port without a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VhostState {
-    /// A VM is connected.
+    /// A VM is connected and its rings run: the same as the link's being up, while the port is started.
     pub attached: bool,
-    /// What is written to its memory is logged (`VHOST_F_LOG_ALL`): its live migration has begun.
+    /// Writes to the VM's memory are logged (`VHOST_F_LOG_ALL` of the vhost-user protocol): its live migration has
+    /// begun, and has neither failed nor ended. Never without `attached`.
     pub logs_dirty: bool,
 }
 
+/// What a port keeps in order to be asked.
+pub(crate) struct Watch {
+    vid_of_port: unsafe extern "C" fn(u16) -> c_int,
+    /// Held while a device is looked at, and taken once by DPDK's thread before it frees one.
+    gate: Arc<Mutex<()>>,
+    _barrier: EventHandler,
+}
+
+impl Watch {
+    fn new(port: u16) -> Option<Self> {
+        // SAFETY: EAL has loaded its plugins; the port's driver is among them.
+        let vid_of_port = unsafe { sys::shim_find_vid_of_port() }?;
+        let gate = Arc::new(Mutex::new(()));
+        let barrier = {
+            let gate = gate.clone();
+            EventHandler::new(port, Box::new(move |_| drop(gate.lock())))
+        };
+        (barrier.register() >= 0).then_some(Self { vid_of_port, gate, _barrier: barrier })
+    }
+}
+
 impl VhostPort {
-    pub(crate) fn new(inner: Arc<PortInner>) -> Self {
-        Self(inner)
+    pub(crate) fn new(inner: &Arc<PortInner>) -> Option<Self> {
+        inner.vhost().get_or_init(|| Watch::new(inner.id())).as_ref()?;
+        Some(Self { inner: Arc::downgrade(inner), name: inner.name().to_owned() })
     }
 
-    /// The state now. Cheap enough to be asked every millisecond; from one thread of the process at a time.
-    #[must_use]
+    /// The state now. For the control thread, every millisecond if it likes: some tens of nanoseconds, without
+    /// allocation; it waits for nobody but for calls that other threads make to this port.
+    ///
+    /// While it runs [`Port::stop`](crate::Port::stop) may find the port busy: do both on one thread.
     pub fn state(&self) -> VhostState {
-        // SAFETY: the port is open for as long as its `PortInner` lives. The driver looks its device up by number and
-        // answers "none" for one that is gone; should the vhost thread free the device between that look and the read
-        // of its feature word, the word is read from DPDK's own heap, which stays mapped: a stale value, put right by
-        // the next call. `&self` may be shared, but the two function pointers that the shim caches are each written
-        // with one value only.
-        let bits = unsafe { sys::shim_vhost_state(self.0.id()) } as u32;
-        VhostState {
-            attached: bits & sys::SHIM_VHOST_ATTACHED != 0,
-            logs_dirty: bits & sys::SHIM_VHOST_LOGS_DIRTY != 0,
+        self.look().unwrap_or_default()
+    }
+
+    fn look(&self) -> Option<VhostState> {
+        let inner = self.inner.upgrade()?;
+        let watch = inner.vhost().get()?.as_ref()?;
+        // Before its start the driver's queues name device 0, whose ever that is.
+        let started = inner.lock();
+        if !*started {
+            return None;
         }
+        let _gate = watch.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = sys::shim_link { up: 0, full_duplex: 0, speed_mbps: 0 };
+        let mut features = 0;
+        // SAFETY: the port is open (`inner`) and started, `link` and `features` are ours, and the plugin stays loaded.
+        //
+        // The device may go at any time. DPDK's thread then (`destroy_device` of rte_eth_vhost.c, DPDK 22.11) sets the
+        // link down and the queues' device number to -1, calls the port's link handlers, our barrier among them, and
+        // only after that frees the device. The barrier waits for the gate: while we hold it, a device that the
+        // number named when we asked is not freed; and once the barrier has been through, the link is down and the
+        // number is -1, which taking the gate after it makes visible here. A number that is left over from before a
+        // restart comes with a link that is down. Nor is a device moved in memory (`numa_realloc`) while its link is
+        // up. The feature word itself is written by that thread while we read it (a message that switches logging): it
+        // is one aligned 64-bit word, read and written by C in one instruction, and either value is the truth of a
+        // moment ago.
+        unsafe {
+            if sys::shim_link(inner.id(), &mut link) != 0 || link.up == 0 {
+                return None;
+            }
+            let vid = (watch.vid_of_port)(inner.id());
+            if vid < 0 || sys::rte_vhost_get_negotiated_features(vid, &mut features) != 0 {
+                return None;
+            }
+        }
+        Some(VhostState { attached: true, logs_dirty: features & sys::SHIM_VHOST_F_LOG_ALL != 0 })
     }
 }
 
 impl fmt::Debug for VhostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VhostPort({})", self.0.name())
+        write!(f, "VhostPort({})", self.name)
     }
 }

@@ -82,6 +82,7 @@ fn everything_on_one_eal() {
     heads_and_tails(&large);
     chains(&large, &small);
     offload_flags(&large);
+    rebuilt(&large, &small);
     bursts(&large);
     pcap_to_pcap(&eal, &small, &frames, &pcap_out);
     unsent_tail(&eal, &large);
@@ -288,6 +289,93 @@ fn offload_flags(pool: &Mempool) {
     assert!(m.set_tx_offload(TxOffload { l2_len: 127, l3_len: 511, l4_len: 255, tso_segsz: 65535, ..want }));
     m.clear_offload();
     assert_eq!(m.rx_flags(), fresh);
+}
+
+/// A frame that was kept elsewhere as bytes, and is made anew from them.
+fn rebuilt(large: &Mempool, small: &Mempool) {
+    let before = (large.in_use(), small.in_use());
+    for len in [0, 1, 99, 100, 101, 950, 2048, 2049, 9000] {
+        let data = pattern(len, len as u8);
+        for (pool, room) in [(large, 2048), (small, 100)] {
+            for pieces in [1, 64, 100, 16384] {
+                let m = Mbuf::from_chunks(pool, data.chunks(pieces), len).unwrap();
+                assert_eq!((bytes(&m), m.segments()), (data.clone(), len.div_ceil(room).max(1)));
+                assert_eq!((m.headroom(), m.port()), (128, 65535));
+                assert_eq!(m.unfinished(), None, "an ordinary frame");
+            }
+        }
+        assert_eq!((large.in_use(), small.in_use()), before);
+    }
+    let data = pattern(300, 1);
+    for wrong in [0, 299, 301] {
+        assert!(Mbuf::from_chunks(small, data.chunks(64), wrong).is_none(), "{wrong}");
+    }
+    assert!(Mbuf::from_chunks(small, [&data[..], &[], &data].into_iter(), 600).is_some(), "empty pieces too");
+    assert_eq!(small.in_use(), before.1);
+
+    // A pool that runs out in the middle: nothing stays out.
+    let left: Vec<Mbuf> = (0..509).map(|_| small.alloc().unwrap()).collect();
+    assert!(Mbuf::from_chunks(small, data.chunks(100), 300).is_none(), "three, where two are left");
+    assert_eq!(small.available(), 2);
+    let two = Mbuf::from_chunks(small, data[..200].chunks(7), 200).unwrap();
+    assert_eq!((small.available(), bytes(&two)), (0, data[..200].to_vec()));
+    assert!(Mbuf::from_chunks(small, data.chunks(100), 300).is_none());
+    drop((left, two));
+    assert_eq!(small.in_use(), before.1);
+
+    // What is left to a device survives the way over bytes, whether it was said or asked.
+    let mut m = Mbuf::from_slice(large, &data).unwrap();
+    let tcp = TxOffload {
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 20,
+        ip: IpHeader::V4 { checksum: true },
+        l4: L4Offload::Tcp,
+        tso_segsz: 0,
+    };
+    let rebuilt = |m: &Mbuf| {
+        let mut new = Mbuf::from_chunks(small, m.segment_slices(), m.len()).unwrap();
+        m.unfinished().into_iter().for_each(|what| new.mark_unfinished(what));
+        assert_eq!(new.unfinished(), m.unfinished());
+        (new.rx_flags().l4_csum, new.rx_flags().lro, new.rx_flags().tso_segsz)
+    };
+    for (ask, unfinished, said) in [
+        (tcp, Some(Unfinished { gso: None }), (Csum::None, false, 0)),
+        (
+            TxOffload { tso_segsz: 1448, ..tcp },
+            Some(Unfinished { gso: Some(1448) }),
+            (Csum::None, true, 1448),
+        ),
+        (
+            TxOffload { ip: IpHeader::V6, tso_segsz: 65535, ..tcp },
+            Some(Unfinished { gso: Some(65535) }),
+            (Csum::None, true, 65535),
+        ),
+        (
+            TxOffload { l4: L4Offload::Udp, ip: IpHeader::V6, ..tcp },
+            Some(Unfinished { gso: None }),
+            (Csum::None, false, 0),
+        ),
+        (TxOffload { l4: L4Offload::None, ..tcp }, None, (Csum::Unknown, false, 0)),
+    ] {
+        assert!(m.set_tx_offload(ask));
+        assert_eq!(m.unfinished(), unfinished, "{ask:?}");
+        assert_eq!(rebuilt(&m), said, "{ask:?}");
+    }
+    for gso in [None, Some(0), Some(536), Some(u16::MAX)] {
+        assert!(m.set_tx_offload(tcp));
+        m.mark_unfinished(Unfinished { gso });
+        let flags = m.rx_flags();
+        assert_eq!(
+            (flags.l4_csum, flags.lro, flags.tso_segsz),
+            (Csum::None, gso.is_some(), gso.unwrap_or(0))
+        );
+        assert_eq!((flags.ip_csum, flags.vlan_stripped, flags.rss_hash), (Csum::Unknown, None, None));
+        assert_eq!(m.unfinished(), Some(Unfinished { gso }));
+        assert_eq!(m.copy(large).and_then(|copy| copy.unfinished()), Some(Unfinished { gso }));
+    }
+    m.clear_offload();
+    assert_eq!(m.unfinished(), None);
 }
 
 fn bursts(pool: &Mempool) {
