@@ -31,7 +31,7 @@ pub struct Meta {
     pub unfinished: bool,
     /// Its sender left segmentation to the device: payload bytes per segment.
     pub gso: Option<u16>,
-    /// When it came; any clock that does not go back, of which 48 bits are kept.
+    /// When it came; any clock that does not go back. (The TSC passes 48 bits within about 30 hours.)
     pub at: u64,
 }
 
@@ -263,27 +263,27 @@ impl HoldQueue {
     }
 }
 
-/// A record's header: from the lowest bits, time (48), length (24), payload per segment (16), kind (8), flags (8).
+/// A record's header: from the lowest bits, time (64), length (24), payload per segment (16), kind (8), flags (8).
 fn pack(meta: Meta, len: usize) -> [u8; HEADER] {
     let gso = meta.gso.unwrap_or(0);
     let flags = if meta.unfinished { UNFINISHED } else { 0 } | if meta.gso.is_some() { GSO } else { 0 };
-    let word = u128::from(meta.at & 0xffff_ffff_ffff)
-        | (len as u128) << 48
-        | u128::from(gso) << 72
-        | u128::from(meta.kind) << 88
-        | u128::from(flags) << 96;
+    let word = u128::from(meta.at)
+        | (len as u128) << 64
+        | u128::from(gso) << 88
+        | u128::from(meta.kind) << 104
+        | u128::from(flags) << 112;
     word.to_le_bytes()
 }
 
 fn unpack(word: u128) -> (Meta, usize) {
-    let flags = (word >> 96) as u8;
+    let flags = (word >> 112) as u8;
     let meta = Meta {
-        kind: (word >> 88) as u8,
+        kind: (word >> 104) as u8,
         unfinished: flags & UNFINISHED != 0,
-        gso: (flags & GSO != 0).then_some((word >> 72) as u16),
-        at: word as u64 & 0xffff_ffff_ffff,
+        gso: (flags & GSO != 0).then_some((word >> 88) as u16),
+        at: word as u64,
     };
-    (meta, (word >> 48) as usize & 0xff_ffff)
+    (meta, (word >> 64) as usize & 0xff_ffff)
 }
 
 #[cfg(test)]
@@ -356,6 +356,27 @@ mod tests {
                 queue.clear(&pool);
             }
             prop_assert_eq!(pool.free_bytes(), pool.total_bytes());
+        }
+    }
+
+    #[test]
+    fn a_machine_that_runs_for_days_keeps_its_windows() {
+        let pool = HoldPool::new(BLOCK);
+        let mut queue = HoldQueue::new(1);
+        let now = 1 << 60;
+        let meta = Meta { kind: 0, unfinished: false, gso: None, at: now };
+        queue.push(&pool, meta, iter::once(&[1][..]), 1).unwrap();
+        assert_eq!((queue.expire_before(&pool, now), queue.front()), (0, Some(meta)));
+        assert_eq!(queue.expire_before(&pool, now + 1), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_says_what_it_was_told(
+            kind: u8, unfinished: bool, gso: Option<u16>, at: u64, len in 0..=MAX_FRAME,
+        ) {
+            let meta = Meta { kind, unfinished, gso, at };
+            prop_assert_eq!(unpack(u128::from_le_bytes(pack(meta, len))), (meta, len));
         }
     }
 
