@@ -98,6 +98,15 @@ class Site:
         else:
             self.ns.ip("link", "set", tenant.dev_at_site, "master", "br0")
 
+    def unplug(self, tenant, other):
+        """Pulls a tenant's cable out of this site's bridge; its loose end hangs at `other`, in no bridge."""
+        self.ns.ip("link", "set", tenant.dev_at_site, "netns", other.ns.full)
+
+    def replug(self, tenant):
+        """Puts a cable that hangs here loose into the bridge."""
+        self.ns.no_ipv6(tenant.dev_at_site)
+        self.ns.ip("link", "set", tenant.dev_at_site, "master", "br0", "up")
+
     def start(self):
         """Starts a trunk's switch, once all its stations are attached."""
         if self.vlans:

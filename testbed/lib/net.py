@@ -2,7 +2,12 @@
 never touched. IPv6 is quiet by default (no autoconfiguration, no router solicitation, no duplicate address
 detection), so that a capture holds what the scenario sent and little else."""
 
+import ctypes
+import socket
+
 from .lab import sh
+
+CLONE_NEWNET = 0x4000_0000
 
 QUIET_V6 = {
     "autoconf": 0, "accept_ra": 0, "router_solicitations": 0, "accept_dad": 0, "dad_transmits": 0,
@@ -63,6 +68,25 @@ class Namespace:
         self.ip("link", "set", dev, "mtu", mtu)
         self.no_ipv6(dev)
         self.ip("link", "set", dev, "up")
+
+    def packet_socket(self, dev):
+        """A socket of ours that sends frames from an interface of this namespace."""
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def enter(path):
+            with open(path) as f:
+                if libc.setns(f.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), f"entering {path}")
+
+        home = "/proc/thread-self/ns/net"
+        with open(home) as back:
+            enter(f"/run/netns/{self.full}")
+            try:
+                s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # 0: it receives nothing
+                s.bind((dev, 0))
+            finally:
+                libc.setns(back.fileno(), CLONE_NEWNET)
+        return s
 
     def drops(self, dev):
         """Frames this interface's kernel side could not take: (receive, transmit)."""
