@@ -110,6 +110,13 @@ impl Keeper {
         Self { moves, pool, queue, node_bytes, published: 0, draining: false }
     }
 
+    /// Whether anything special is to be done. The control thread may have ended it just when a frame was kept.
+    #[inline]
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.moves.is_on() || !self.queue.is_empty()
+    }
+
     /// Whether the hold has nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

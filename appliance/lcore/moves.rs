@@ -37,7 +37,7 @@ impl Worker {
             let port = self.vifs[at];
             if let Some(Outlet::Own(queue)) = self.io.outlets.get(usize::from(port))
                 && let Some(keeper) = &queue.keeper
-                && keeper.moves.is_on()
+                && keeper.is_on()
             {
                 let mode = keeper.moves.mode();
                 work += self.drain_port(port, mode);
@@ -54,8 +54,8 @@ impl Worker {
         let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role) else { return 0 };
         let node = Node { network: vif.network, mac: vif.mac, vlan: 0 };
         match mode {
-            Mode::Off | Mode::Discard => 0,
-            Mode::Keep => self.drain_to_device(port, node),
+            Mode::Discard => 0,
+            Mode::Off | Mode::Keep => self.drain_to_device(port, node),
             Mode::Forward(heading) => self.drain_elsewhere(port, node, heading),
         }
     }

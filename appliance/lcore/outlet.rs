@@ -81,7 +81,7 @@ impl OwnQueue {
     /// Queues a frame; sends when a burst is complete.
     #[inline]
     pub fn put(&mut self, packet: Mbuf, books: &Counters, port: &PortCounters, now: u64) {
-        if self.keeper.as_ref().is_some_and(|keeper| keeper.moves.is_on()) {
+        if self.keeper.as_ref().is_some_and(|keeper| keeper.is_on()) {
             return self.put_moving(packet, books, port, now);
         }
         if !self.up.load(Relaxed) {
@@ -110,7 +110,7 @@ impl OwnQueue {
     /// Gives the device all it takes. What it does not take waits, within the backlog's bounds.
     #[inline]
     pub fn flush(&mut self, books: &Counters, port: &PortCounters, now: u64) {
-        if self.keeper.as_ref().is_some_and(|keeper| keeper.moves.is_on()) {
+        if self.keeper.as_ref().is_some_and(|keeper| keeper.is_on()) {
             return self.flush_moving(books, port, now);
         }
         if self.backlog.is_empty() {

@@ -55,7 +55,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     #[cold]
     pub fn on_the_move(&mut self, mut slot: Slot<I::P>, index: u32) {
         let view = self.view;
-        let Some(record) = view.moving(index) else { return self.drop(slot.packet, Drop::NotHere) };
+        let Some(record) = view.moving(index) else { return self.no_more(slot) };
         let to_stand_in = record.stand_in == Some(slot.frame.dst);
         if to_stand_in {
             redress(&mut slot, record.mac);
@@ -93,6 +93,19 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 Tally::add(&record.tally.redirected, 1);
                 self.send_on(slot, record.mac, *heading, record.vlan);
             }
+        }
+    }
+
+    /// A frame whose node was on the move when its burst was looked up, and is no longer.
+    fn no_more(&mut self, slot: Slot<I::P>) {
+        let word = self.view.place_word(slot.net, slot.frame.dst);
+        match (word.open(), slot.origin) {
+            (Some(Place::Local { port, vlan, .. }), _) => self.deliver(slot, port, vlan),
+            (Some(Place::Remote { host }), Origin::Port { .. }) => self.encap(slot, host),
+            (Some(Place::Remote { host }), Origin::Underlay { .. }) => self.straggler(slot, host, word),
+            // On the move again already, within one burst.
+            (Some(Place::Moving { port, vlan, .. }), _) => self.deliver(slot, port, vlan),
+            (None, _) => self.drop(slot.packet, Drop::NotHere),
         }
     }
 

@@ -155,7 +155,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         self.view.locals(&keys(|s| (s.net, s.frame.src)), &mut sources);
         self.view.places(&keys(|s| (s.net, s.frame.dst)), &mut places);
         for ((slot, source), place) in slots.drain(..).zip(sources).zip(places) {
-            if source != 0 && !PlaceWord(source).on_the_move() {
+            // What one of our own sent by a node's old host comes back marked.
+            let ours_again = matches!(slot.origin, Origin::Underlay { hop: true, .. });
+            if source != 0 && !ours_again && !PlaceWord(source).on_the_move() {
                 self.drop(slot.packet, Drop::SourceIsLocal);
             } else {
                 self.inward_one(slot, PlaceWord(place));
