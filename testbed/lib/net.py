@@ -34,6 +34,12 @@ class Namespace:
         """Runs a command here to its end, returns what it printed."""
         return sh(*self.command(argv), **kw)
 
+    def in_order(self, dev):
+        """Has one CPU receive all frames of a device. A cable keeps their order; a veth does not when its sender moves
+        to another CPU while the first one's queue has not been emptied."""
+        mask = f"/sys/class/net/{dev}/queues/rx-0/rps_cpus"
+        sh("ip", "netns", "exec", self.full, "sh", "-c", f"test ! -e {mask} || echo 1 > {mask}")
+
     def ip(self, *argv):
         """`ip` here."""
         return sh("ip", "-n", self.full, *argv)
@@ -106,6 +112,7 @@ def veth(a, a_dev, b, b_dev, mtu=1500, a_mac=None, b_mac=None):
        "peer", "name", b_dev, "netns", b.full, "mtu", mtu, *extra_b)
     for ns, dev in ((a, a_dev), (b, b_dev)):
         ns.plain(dev)
+        ns.in_order(dev)
         ns.ip("link", "set", dev, "up")
 
 

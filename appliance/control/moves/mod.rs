@@ -34,8 +34,8 @@ use stopover_config::{
 /// How long an arrived node waits for the last sender's end markers, in milliseconds. Only senders whose markers
 /// are late wait at all, and each of their frames no longer than `marker_wait_ms`.
 const ARRIVAL_MS: u64 = 2_000;
-/// How long frames must have stopped coming out of a hold before it counts as drained, in milliseconds.
-const DRAINED_AFTER_MS: u64 = 3;
+/// How long a node's frames are sent on from here at least, in milliseconds: end markers are to meet them in one queue.
+const DRAINED_AFTER_MS: u64 = 100;
 /// How long a vif's ring must have taken everything before it is treated as any other's again, in milliseconds.
 const RELEASE_AFTER_MS: u64 = 2_000;
 /// How long a stand-in MAC is still understood after its node has gone, in milliseconds: longer than the last
