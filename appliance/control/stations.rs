@@ -147,8 +147,13 @@ impl Stations {
     /// A station that moves here has been heard at a segment, or is made known at the port where it was heard.
     pub fn come_heard(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Option<Wish> {
         let Learn { port, net, vlan, mac, ip } = *heard;
-        let ips = self.here.get(&(net, mac)).map(|s| s.ips.clone()).unwrap_or_default();
-        let ips = ip.into_iter().filter(|ip| usable(*ip) && !ips.contains(ip)).chain(ips.clone()).collect();
+        // It keeps the addresses that it is known by: it need not say them again.
+        let known = self.here.get(&(net, mac)).map(|s| s.ips.clone());
+        let of_tables =
+            || tables.owners().filter(|(n, _, m)| (*n, *m) == (net, mac)).map(|(_, ip, _)| ip).collect();
+        let mut ips: Vec<IpAddr> = known.filter(|ips| !ips.is_empty()).unwrap_or_else(of_tables);
+        ips.extend(ip.filter(|ip| usable(*ip) && !ips.contains(ip)));
+        ips.truncate(MAX_IPS);
         self.settle(tables, now_ms, Declared { net, mac, port, vlan, ips, kind: Kind::Learned })
     }
 

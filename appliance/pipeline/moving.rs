@@ -86,6 +86,10 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 self.keep_copy(&slot, record, index);
                 self.deliver(slot, record.port, record.vlan);
             }
+            // Whoever sent it on knows that the node is here again, which the control thread will hear in a moment.
+            Stage::Forward(Heading::Host(_)) if matches!(slot.origin, Origin::Underlay { hop: true, .. }) => {
+                self.deliver(slot, record.port, record.vlan);
+            }
             Stage::Forward(heading) => {
                 if self.io.waits(index, WINDOW) {
                     return self.keep(slot.packet, record, index, WINDOW, Class::Straggler);

@@ -103,6 +103,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             match PlaceWord(word).open() {
                 Some(Place::Local { port: at, vlan: tag, station }) if at == port && tag == vlan => {
                     view.touch(station);
+                    // One that has left, as far as is known here, may be back.
+                    if PlaceWord(word).on_the_move() {
+                        let mac = slot.frame.src;
+                        self.io.learn(Learn { port, net: slot.net, vlan, mac, ip: None });
+                    }
                 }
                 known => {
                     let there = view.place_word(slot.net, slot.frame.src);

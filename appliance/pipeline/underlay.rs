@@ -5,7 +5,7 @@ use super::{
     Io, MAX_BURST, Pipeline, Slot, Slots,
     fate::{Drop, add},
     packet::Packet,
-    ports::{Origin, Role, Underlay},
+    ports::{Network, Origin, Role, Underlay},
     witness::{Stage, Witness, describe},
 };
 use crate::tables::words::{Net, Place, PlaceWord, node_key};
@@ -17,9 +17,22 @@ use crate::wire::{
     vxlan::Marks,
 };
 use arrayvec::ArrayVec;
+use stopover_config::net::Mac;
 
-/// What came of opening a frame; if nothing, the frame and the reason.
-type Opened<T, P> = Result<T, (P, Drop)>;
+/// What came of opening a frame.
+enum Opened<P> {
+    /// An inner frame.
+    Frame(Slot<P>),
+    /// An inner frame for one node only.
+    ForNode(Slot<P>, Mac),
+    /// An end marker, and its network.
+    Marker(P, Network),
+    /// The frame went to the control thread.
+    HandedOver,
+}
+
+/// If nothing came of it: the frame and the reason.
+type Opening<P> = Result<Opened<P>, (P, Drop)>;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Takes a burst of at most [`MAX_BURST`] frames received from underlay port `port`.
@@ -34,17 +47,26 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let mut slots = Slots::new();
         for packet in burst {
             match self.open(own, port, packet) {
-                Ok(Some(slot)) => slots.push(slot),
-                Ok(None) => {}
+                Ok(Opened::Frame(slot)) => slots.push(slot),
+                Ok(Opened::HandedOver) => {}
+                // These must not overtake what came before them in the burst.
+                Ok(Opened::ForNode(slot, node)) => {
+                    self.inward(&mut slots);
+                    self.for_node(slot, node);
+                }
+                Ok(Opened::Marker(packet, Network { net, vni })) => {
+                    self.inward(&mut slots);
+                    self.end_marker(packet, net, vni);
+                }
                 Err((packet, reason)) => self.drop(packet, reason),
             }
         }
         self.inward(&mut slots);
     }
 
-    /// Checks the outer headers and takes them off. `None`: the frame went to the control thread.
+    /// Checks the outer headers and takes them off.
     #[inline]
-    fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opened<Option<Slot<I::P>>, I::P> {
+    fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         // Nothing here acts on marks, so every sender is as good as foreign.
         let arrival = match outer::parse(packet.head(), packet.len(), &expect) {
@@ -59,7 +81,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                     return Err((packet, Drop::OuterNotOurs));
                 }
                 self.hand_over(port, packet);
-                Ok(None)
+                Ok(Opened::HandedOver)
             }
             Arrival::Other(_) => Err((packet, Drop::OuterUnexpected)),
         }
@@ -67,7 +89,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     /// A VXLAN datagram with reserved bits set, from a VTEP that means nothing by them.
     #[cold]
-    fn open_foreign(&mut self, own: &Underlay, packet: I::P) -> Opened<Option<Slot<I::P>>, I::P> {
+    fn open_foreign(&mut self, own: &Underlay, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         match outer::parse_foreign(packet.head(), packet.len(), &expect) {
             Ok(Arrival::Vxlan(datagram)) => {
@@ -91,7 +113,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     #[inline]
-    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Opened<Option<Slot<I::P>>, I::P> {
+    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Opening<I::P> {
         if d.dst_mac != own.mac || !own.addresses.contains(&d.dst) {
             return Err((packet, Drop::OuterNotOurs));
         }
@@ -108,8 +130,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
         packet.clear_offload();
         if d.marks.contains(Marks::CONTROL) {
-            self.end_marker(packet, net, d.vni);
-            return Ok(None);
+            return Ok(Opened::Marker(packet, Network { net, vni: d.vni }));
         }
         self.witness.note(Stage::Decap, || {
             format!("from VTEP {}, VNI {}, {} inner bytes", d.src, d.vni, d.inner_len)
@@ -136,20 +157,17 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
         let origin = Origin::Underlay { host, hop: d.marks.contains(Marks::HOP) };
         let slot = Slot { packet, frame, net, vni: d.vni, origin };
-        match d.node {
-            None => Ok(Some(slot)),
-            Some(node) => {
-                self.for_node(slot, node);
-                Ok(None)
-            }
-        }
+        Ok(match d.node {
+            None => Opened::Frame(slot),
+            Some(node) => Opened::ForNode(slot, node),
+        })
     }
 
     /// Looks up all sources among our own stations and all destinations, and sends each frame on.
     fn inward(&mut self, slots: &mut Slots<I::P>) {
         let mut sources = [0; MAX_BURST];
         let mut places = [0; MAX_BURST];
-        let keys = |f: fn(&Slot<I::P>) -> (Net, stopover_config::net::Mac)| -> ArrayVec<u64, MAX_BURST> {
+        let keys = |f: fn(&Slot<I::P>) -> (Net, Mac)| -> ArrayVec<u64, MAX_BURST> {
             slots.iter().map(f).map(|(net, mac)| node_key(net, mac)).collect()
         };
         self.view.locals(&keys(|s| (s.net, s.frame.src)), &mut sources);

@@ -232,7 +232,7 @@ impl Control {
         let Some(node) = self.moves.nodes.get_mut(&key) else { return };
         node.announcing = None;
         let Some(arrival) = &node.arrival else { return };
-        node.marks.settled(arrival, &node.tally);
+        node.marks.settled(arrival);
         arrival.open_all();
         node.closing = true;
         let exact_port = match node.machine.state() {

@@ -10,7 +10,7 @@ mod report;
 
 use super::{Control, plan::Facts};
 use crate::lcore::keeper::{Mode, PortMove};
-use crate::migration::machine::{Event, Machine, NodeConfig, State};
+use crate::migration::machine::{Event, Machine, NodeConfig, Record, State};
 use crate::pipeline::{
     Learn,
     ports::{Port, Role},
@@ -238,12 +238,15 @@ impl Control {
     }
 
     /// Whether a station that was heard on a segment is expected: it is locked for a migration that may bring it
-    /// here, and not here yet.
+    /// here, and not here yet; or the board has it here, and its frames are still sent on to where it was before.
     pub(crate) fn is_coming(&self, heard: &Learn) -> bool {
         let key = (heard.net, heard.mac);
         let own = self.replica.own_id();
+        let back = self.moves.nodes.get(&key).is_some_and(|node| {
+            matches!(node.machine.state(), State::Forwarding { .. }) && node.machine.record() == Record::Here
+        });
         let here = self.moves.locks.get(&key).is_some_and(|lock| lock.target.is_none() || lock.target == own);
-        here && self.tables.is_remote(heard.net, heard.mac)
+        back || here && self.tables.is_remote(heard.net, heard.mac)
     }
 
     /// A station that moves has been heard here.

@@ -13,6 +13,8 @@ use stopover_ctl::{LocalMigration, MigrationBudget, Migrations};
 
 /// How often a migration under way is reported, in milliseconds.
 const REPORT_MS: u64 = 500;
+/// How long an arrived node's first frame is waited for before its migration is reported for the last time.
+const FIRST_FRAME_MS: u64 = 10_000;
 
 /// When what happened, and what the counters were before it.
 #[derive(Debug, Default)]
@@ -22,7 +24,9 @@ pub(super) struct Marks {
     report_due_ms: Option<u64>,
     since_ms: u64,
     arrived: bool,
-    gap_us: u64,
+    /// Our own end marker: TSC when it was back, and for how long the old host's ring had taken nothing when it
+    /// passed there, in microseconds. Zero = not back.
+    back: (u64, u64),
     source_stopped_unix_us: u64,
     target_up_unix_us: u64,
     hold_drained_unix_us: u64,
@@ -88,7 +92,14 @@ impl Marks {
         if std::mem::replace(&mut self.began, true) {
             return;
         }
-        *self = Self { before: Counted::read(tally), began: true, since_ms: now_ms, ..Self::default() };
+        let target_up_unix_us = self.target_up_unix_us;
+        *self = Self {
+            before: Counted::read(tally),
+            began: true,
+            since_ms: now_ms,
+            target_up_unix_us,
+            ..Self::default()
+        };
         tally.restart();
     }
 
@@ -113,17 +124,25 @@ impl Marks {
     }
 
     /// Nothing is waited for any more where the node has arrived.
-    pub fn settled(&mut self, arrival: &Arrival, tally: &Tally) {
-        let (back, first) = (arrival.own_back_tsc.load(Relaxed), tally.first_tsc.load(Relaxed));
-        let paused = u64::from(arrival.paused_us.load(Relaxed));
-        if back != 0 && first != 0 && paused != 0 {
-            // The old host said how long its ring had taken nothing; we know how long before that ours first did.
-            self.gap_us = if first > back {
-                paused + us(first - back)
-            } else {
-                paused.saturating_sub(us(back - first))
-            };
+    pub fn settled(&mut self, arrival: &Arrival) {
+        self.back = (arrival.own_back_tsc.load(Relaxed), u64::from(arrival.paused_us.load(Relaxed)));
+    }
+
+    /// The time between the last frame that the old host's ring took and the first that ours did; 0 = not known.
+    fn gap_us(&self, tally: &Tally) -> u64 {
+        let ((back, paused), first) = (self.back, tally.first_tsc.load(Relaxed));
+        if back == 0 || first == 0 || paused == 0 {
+            0
+        } else if first > back {
+            paused + us(first - back)
+        } else {
+            paused.saturating_sub(us(back - first))
         }
+    }
+
+    /// Whether the node has arrived and its ring, full of what came with it, has taken nothing yet.
+    fn waits_for_ring(&self, now_ms: u64, tally: &Tally) -> bool {
+        self.arrived && tally.first_tsc.load(Relaxed) == 0 && now_ms < self.since_ms + FIRST_FRAME_MS
     }
 
     /// Everything that was kept has been sent on.
@@ -153,7 +172,7 @@ impl Marks {
             dropped: counted.dropped,
             reordered: counted.reordered,
             duplicated: counted.duplicated,
-            longest_gap_us: self.gap_us.max(us(tally.longest_gap.load(Relaxed))),
+            longest_gap_us: self.gap_us(tally).max(us(tally.longest_gap.load(Relaxed))),
             last_dirty_unix_us: left(self.last_dirty_unix_us),
             source_stopped_unix_us: left(self.source_stopped_unix_us),
             target_up_unix_us: arrived(self.target_up_unix_us),
@@ -194,7 +213,8 @@ impl Control {
             }
             _ => return,
         }
-        node.marks.report_due_ms = active.then_some(now_ms + REPORT_MS);
+        let goes_on = active || node.marks.waits_for_ring(now_ms, &node.tally);
+        node.marks.report_due_ms = goes_on.then_some(now_ms + REPORT_MS);
         let report = node.marks.report(&node.tally);
         if let Some(session) = &self.session {
             session.report_migration(lock.migration, lock.generation, report);

@@ -8,6 +8,7 @@ mod frames;
 mod guard;
 mod learn;
 mod local;
+mod moving;
 mod offload;
 mod properties;
 mod replicate;

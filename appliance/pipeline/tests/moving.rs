@@ -1,0 +1,164 @@
+//! Nodes on the move: what is delivered, held, sent on, and in which order.
+
+use super::{
+    Lab, OUR_4, R1, R2, SEGMENT, UNDERLAY, VM_A, VM_B,
+    frames::{FROM_1, FROM_2, Tunnel, udp4},
+    {A, B, S},
+};
+use crate::pipeline::{
+    fate::Drop,
+    moving::{Class, WINDOW},
+    packet::VecPacket,
+};
+use crate::tables::moving::{Arrival, Heading, Moving, Stage};
+use crate::wire::marker::{self, Kind, Marker};
+use std::sync::Arc;
+use stopover_config::net::{Mac, Vni};
+
+const HOP: u8 = 1;
+const CONTROL: u8 = 2;
+const NODE: u8 = 4;
+
+fn record(lab: &Lab, mac: Mac, port: u16, stage: Stage) -> Moving {
+    let vni = Vni::new(100).unwrap();
+    Moving { net: lab.net100, vni, mac, port, vlan: 0, stand_in: None, stage, tally: Arc::default() }
+}
+
+fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
+    let kind = Kind::End;
+    let said = Marker { kind, relayed, lane: 0, lanes: 1, host, generation: 0, node, paused_us: 0 };
+    marker::build(&said).to_vec()
+}
+
+fn marked(tunnel: Tunnel, marks: u8, inner: &[u8]) -> VecPacket {
+    VecPacket::new(&Tunnel { marks, ..tunnel }.around(inner))
+}
+
+/// A has come to us from host 1; host 2 must still end what it sent there.
+fn arriving(lab: &mut Lab) -> Arc<Arrival> {
+    let arrival = Arc::new(Arrival::new(9, [2]));
+    let stage = Stage::Arriving(Arc::clone(&arrival));
+    let record = record(lab, A.mac, VM_A, stage);
+    lab.tables.set_moving(record).unwrap();
+    lab.publish();
+    arrival
+}
+
+#[test]
+fn a_senders_frames_wait_for_its_end_marker_and_no_others() {
+    let mut lab = Lab::new();
+    let arrival = arriving(&mut lab);
+    let direct = udp4(R2, A, 1);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &direct)]).sent, []);
+    assert_eq!(lab.exits.held, [(0, 2, Class::Frame, direct.clone())]);
+    let by_the_old_host = udp4(R2, A, 2);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_1, HOP, &by_the_old_host)]).only(VM_A), by_the_old_host);
+    let of_the_old_host = udp4(R1, A, 3);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &of_the_old_host)]).only(VM_A), of_the_old_host);
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_1, HOP | CONTROL, &end_marker(A.mac, 2, true))]);
+    assert_eq!(out.dropped, [Drop::EndMarker]);
+    assert!(arrival.is_open(2));
+    lab.exits.held.clear();
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &direct)]).only(VM_A), direct);
+}
+
+#[test]
+fn our_own_senders_wait_as_any_others() {
+    let mut lab = Lab::new();
+    let arrival = arriving(&mut lab);
+    let frame = udp4(B, A, 1);
+    assert_eq!(lab.one(VM_B, &frame).sent, []);
+    assert_eq!(lab.exits.held, [(0, 9, Class::Frame, frame.clone())]);
+    lab.exits.held.clear();
+    arrival.open(9);
+    assert_eq!(lab.one(VM_B, &frame).only(VM_A), frame);
+}
+
+#[test]
+fn a_full_hold_is_a_named_drop() {
+    let mut lab = Lab::new();
+    arriving(&mut lab);
+    lab.exits.hold_full = true;
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &udp4(R2, A, 1))]).dropped, [Drop::HoldFull]);
+}
+
+#[test]
+fn an_end_marker_overtakes_nothing_in_its_burst() {
+    let mut lab = Lab::new();
+    lab.tables.remove_remote(lab.net100, R1.mac);
+    lab.tables.set_remote(lab.net100, R1.mac, 2).unwrap();
+    lab.tables.set_departed(lab.net100, R1.mac);
+    lab.publish();
+    let frame = udp4(R2, R1, 1);
+    let burst = vec![marked(FROM_1, 0, &frame), marked(FROM_1, CONTROL, &end_marker(R1.mac, 1, false))];
+    let out = lab.burst(UNDERLAY, burst);
+    let marks: Vec<u8> = out.sent.iter().map(|(_, frame)| frame[69]).collect();
+    assert_eq!(marks, [HOP, HOP | CONTROL], "the frame first, then the marker");
+}
+
+#[test]
+fn a_straggler_goes_on_once_and_only_from_where_its_node_was() {
+    let mut lab = Lab::new();
+    let frame = udp4(R2, R1, 1);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &frame)]).dropped, [Drop::NotHere]);
+    lab.tables.set_departed(lab.net100, R1.mac);
+    lab.publish();
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &frame)]);
+    let (port, sent) = &out.sent[0];
+    assert_eq!((*port, sent[49], &sent[50..]), (UNDERLAY, HOP, &frame[..]));
+    assert_eq!(sent[26..30], OUR_4.octets(), "from us, not from the first sender");
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, HOP, &frame)]).dropped, [Drop::NotHere]);
+}
+
+#[test]
+fn what_is_for_one_node_reaches_no_other() {
+    let mut lab = Lab::new();
+    let frame = udp4(R1, A, 1);
+    let flooded = [&[0xff; 6][..], &frame[6..]].concat();
+    let shim = [&A.mac.octets()[..], &[0, 0], &flooded].concat();
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_1, HOP | NODE, &shim)]);
+    assert_eq!(out.sent, [(VM_A, flooded)]);
+}
+
+#[test]
+fn an_end_marker_queues_behind_what_the_port_keeps() {
+    let mut lab = Lab::new();
+    let marker = end_marker(A.mac, 1, false);
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_1, CONTROL, &marker)]);
+    assert_eq!(out.dropped, [Drop::EndMarker], "nothing is kept: nothing to be behind");
+    lab.exits.keeps = Some(VM_A);
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_1, CONTROL, &marker)]);
+    assert_eq!((out.sent, out.dropped), (vec![], vec![]));
+    assert_eq!(lab.exits.relayed, [(VM_A, marker)]);
+}
+
+#[test]
+fn a_window_delivers_and_keeps_and_the_stand_in_comes_back_through_us() {
+    let mut lab = Lab::new();
+    let stand_in = Mac::new([2, 0x53, 0x54, 0, 0, 50]);
+    let mut record = record(&lab, S.mac, SEGMENT, Stage::Window { cycles: 1000 });
+    record.stand_in = Some(stand_in);
+    let tally = Arc::clone(&record.tally);
+    lab.tables.set_moving(record).unwrap();
+    lab.publish();
+    let frame = udp4(R1, S, 1);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &frame)]).only(SEGMENT), frame);
+    assert_eq!(lab.exits.held, [(0, WINDOW, Class::Frame, frame.clone())]);
+    let to_stand_in = [&stand_in.octets()[..], &frame[6..]].concat();
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &to_stand_in)]);
+    assert_eq!(out.only(SEGMENT), frame, "with its real MAC");
+    assert_eq!(tally.held.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[test]
+fn what_has_left_a_window_is_sent_on_and_what_comes_back_marked_is_delivered() {
+    let mut lab = Lab::new();
+    let record = record(&lab, S.mac, SEGMENT, Stage::Forward(Heading::Host(2)));
+    lab.tables.set_moving(record).unwrap();
+    lab.publish();
+    let frame = udp4(R1, S, 1);
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &frame)]);
+    let (port, sent) = &out.sent[0];
+    assert_eq!((*port, sent[69], &sent[70..]), (UNDERLAY, HOP, &frame[..]));
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, HOP, &frame)]).only(SEGMENT), frame);
+}
