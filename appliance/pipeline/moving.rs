@@ -80,6 +80,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             Stage::Window { .. } => {
                 let own_segment = matches!(slot.origin, Origin::Port { port, .. } if port == record.port);
                 if own_segment && !to_stand_in {
+                    // A bridge floods what it knows no port for: the node may have gone.
+                    self.keep_copy(&slot, record, index);
                     return self.drop(slot.packet, Drop::SameSegment);
                 }
                 self.witness.note(Seen::Moving, || "delivered, and a copy kept".into());

@@ -69,6 +69,11 @@ impl Tables {
         };
         let (port, vlan) = (record.port, record.vlan);
         let stand_in = record.stand_in.map(|mac| node_key(record.net, mac));
+        let before = known.and_then(|index| self.shared.moving.get(&self.writer, index)?.stand_in);
+        if let Some(before) = before.map(|mac| node_key(record.net, mac)).filter(|key| Some(*key) != stand_in)
+        {
+            self.nodes.remove(&mut self.writer, before);
+        }
         let stored = self.shared.moving.set(&mut self.writer, index, record);
         stored.map_err(|why| Full::new(what, why))?;
         self.moving.insert(key, index);

@@ -118,8 +118,9 @@ impl Control {
         let [x, y, z] = STAND_IN_PREFIX;
         let mac = Mac::new([x, y, z, a, b, c]);
         let is_segment = self.segment_port(key).is_some();
+        let in_use = self.moves.nodes.get(&key).is_some_and(|node| node.stand_in.is_some());
         // Somebody's own MAC must not be taken away.
-        if !is_segment || mac == key.1 || self.tables.place(key.0, mac).is_some() {
+        if !is_segment || mac == key.1 || (!in_use && self.tables.place(key.0, mac).is_some()) {
             return;
         }
         if let Some(node) = self.moves.nodes.get_mut(&key) {

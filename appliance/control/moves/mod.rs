@@ -242,11 +242,13 @@ impl Control {
     pub(crate) fn is_coming(&self, heard: &Learn) -> bool {
         let key = (heard.net, heard.mac);
         let own = self.replica.own_id();
-        let back = self.moves.nodes.get(&key).is_some_and(|node| {
-            matches!(node.machine.state(), State::Forwarding { .. }) && node.machine.record() == Record::Here
-        });
-        let here = self.moves.locks.get(&key).is_some_and(|lock| lock.target.is_none() || lock.target == own);
-        back || here && self.tables.is_remote(heard.net, heard.mac)
+        let lock = self.moves.locks.get(&key);
+        let may_come = lock.is_some_and(|lock| lock.target.is_none() || lock.target == own)
+            && lock.map(|l| l.source) != own;
+        let node = self.moves.nodes.get(&key).map(|node| &node.machine);
+        let has_left = node.is_some_and(|machine| matches!(machine.state(), State::Forwarding { .. }));
+        let is_ours = node.is_some_and(|machine| machine.record() == Record::Here);
+        (has_left && (may_come || is_ours)) || (may_come && self.tables.is_remote(heard.net, heard.mac))
     }
 
     /// A station that moves has been heard here.

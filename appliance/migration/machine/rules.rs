@@ -214,15 +214,14 @@ impl Machine {
     }
 
     fn locked(&mut self, lock: Lock) {
-        if self.facts.lock.is_none_or(|known| known.migration != lock.migration) {
-            self.facts.ending = None;
-        }
+        self.facts.ending = self.facts.ending.filter(|ending| *ending == lock.migration);
+        let leaves = self.facts.ending.is_none();
         self.facts.lock = Some(lock);
         self.facts.latest = Some(lock);
         let elsewhere = self.lock_from_elsewhere().is_some();
         match self.state {
             Here { .. } if elsewhere => self.born(),
-            Arriving { port, .. } if !elsewhere && self.lock_from_here().is_some() => {
+            Arriving { port, .. } if leaves && self.lock_from_here().is_some() => {
                 self.act(Action::EndArrival);
                 self.leave(port);
             }

@@ -3,4 +3,5 @@
 mod board;
 mod plane;
 mod runs;
+mod table;
 mod world;
