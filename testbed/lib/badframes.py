@@ -258,9 +258,12 @@ def from_underlay(vtep, faked, local, remote, vni, foreign_vni):
     for flags in range(256):
         cases.add(f"VXLAN flags {flags:#04x}", head / v4 / udp / Raw(struct.pack("!B3xI", flags, vni << 8))
                   / inner("valid" if flags & 8 else "noflag"))
-    for before, after in ((0xFFFFFF, 0xFF), (1, 1)):
+    # The last three bits mean something between appliances, of which `faked` is one (docs/wire-formats.md, "Marks"): of
+    # them only HOP, 1, stands before an ordinary frame.
+    for before, after in ((0xFFFFFF, 0xF8), (1, 1), *((0, marks) for marks in range(2, 8)), (0xFFFFFF, 0xFF)):
         cases.add(f"VXLAN reserved {before:#x} {after:#x}",
-                  head / v4 / udp / Raw(struct.pack("!II", 8 << 24 | before, vni << 8 | after)) / inner("valid"))
+                  head / v4 / udp / Raw(struct.pack("!II", 8 << 24 | before, vni << 8 | after))
+                  / inner("valid" if after & 6 == 0 else "marks"))
     for number in (0, foreign_vni, 0xFFFFFF, vni + 1):
         cases.add(f"VNI {number}", head / v4 / udp / vx(vni=number) / inner("vni"))
         cases.add(f"VNI {number} over IPv6", head / v6 / udp / vx(vni=number) / inner("vni"))
