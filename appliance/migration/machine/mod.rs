@@ -107,8 +107,8 @@ pub enum Event {
     PortUp(u16),
     /// No more so.
     PortDown(u16),
-    /// Dirty logging as the port's features say: on each change, and before each [`Event::PortUp`] of a port
-    /// that can log.
+    /// Dirty logging as the port's features say, on each change. It counts as off after a [`Event::PortDown`]; if
+    /// it is on when the rings start, say so before the [`Event::PortUp`].
     Logging(u16, bool),
     /// Where the board says the node is. May be repeated.
     Record(Record),

@@ -68,6 +68,8 @@ impl Machine {
 
     fn port_down(&mut self, now: u64, port: u16) {
         self.facts.up.retain(|up| *up != port);
+        // Whoever starts the rings again says anew whether its pages are logged.
+        self.facts.logging.retain(|logging| *logging != port);
         let other = self.facts.up.last().copied();
         let arrived = self.facts.arrived.filter(|(_, until)| now < *until).map(|(host, _)| host);
         let moved = match self.facts.record {

@@ -138,8 +138,9 @@ impl World {
         let (host, port) = PLACES[place];
         let exact = self.exact;
         let Some(a) = &mut self.hosts[host] else { return };
-        if exact && (up || logging) {
-            a.ports.push_back(Event::Logging(port, logging));
+        // Off after each stop, unless said otherwise.
+        if exact && logging {
+            a.ports.push_back(Event::Logging(port, true));
         }
         a.ports.push_back(if up { Event::PortUp(port) } else { Event::PortDown(port) });
     }
