@@ -5,6 +5,7 @@
 mod decap;
 mod encap;
 mod frames;
+mod golden;
 mod guard;
 mod learn;
 mod local;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 const UNDERLAYS: [u16; 2] = [UNDERLAY, UNDERLAY_30];
 
 /// Good frames of every kind, to be spoiled.
-fn seeds() -> Vec<Vec<u8>> {
+pub(super) fn seeds() -> Vec<Vec<u8>> {
     let tcp = frames::tcp(A.ip4.into(), R1.ip4.into(), 1, 0x18, &frames::data(3000));
     let tcp = frames::eth(R1.mac, A.mac, frames::IPV4, &frames::ip4(A.ip4, R1.ip4, frames::TCP, 2, &tcp));
     let inner = vec![

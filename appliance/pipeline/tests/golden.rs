@@ -1,0 +1,232 @@
+//! Golden captures: the same frames in give the same frames out, byte for byte, whatever was made faster since.
+//! A few thousand bursts of every kind of frame, good and spoiled, alone and mixed, go into every port of two
+//! appliances, one at rest and one with nodes on the move; `golden.txt` has a digest of all that came out of
+//! each block of bursts, and how many frames that was, by fate. `BLESS=1` writes the file anew: right after a
+//! change of behaviour that was meant, wrong after anything else.
+
+use super::{
+    frames::{FROM_1, FROM_2, Tunnel},
+    properties::seeds,
+    *,
+};
+use crate::pipeline::MAX_BURST;
+use crate::tables::moving::{Heading, Stage};
+use crate::wire::marker::{self, Kind, Marker};
+use std::fmt::Write;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/appliance/pipeline/tests/golden.txt");
+const BURSTS_PER_BLOCK: usize = 16;
+const BLOCKS: usize = 16;
+
+/// Steele and Vigna's SplitMix64: the same numbers in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// FNV-1a.
+struct Digest(u64);
+
+impl Digest {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().chain(&[0xff]) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Frames that others do not have among their seeds: what appliances tell one another, and what is ordinary.
+fn frames() -> Vec<Vec<u8>> {
+    let said = |relayed, host| Marker {
+        kind: Kind::End,
+        relayed,
+        lane: 0,
+        lanes: 1,
+        host,
+        generation: 7,
+        node: A.mac,
+        paused_us: 5,
+    };
+    let tcp = |from: Station, to: Station, len| {
+        let l4 = frames::tcp(from.ip4.into(), to.ip4.into(), 1, 0x18, &frames::data(len));
+        frames::eth(to.mac, from.mac, frames::IPV4, &frames::ip4(from.ip4, to.ip4, frames::TCP, 0xb8, &l4))
+    };
+    let between = [(A, R1), (A, R2), (A, R3), (A, B), (S, R1), (S, A), (R1, A), (R2, A), (R1, B), (R2, S)];
+    let plain: Vec<_> = between
+        .into_iter()
+        .chain([(R1, T), (R1, R2), (A, NOBODY), (NOBODY, A), (B, R1), (T, R1)])
+        .flat_map(|(from, to)| {
+            [
+                frames::udp4(from, to, 18),
+                frames::udp4_tos(from, to, 1, 300),
+                frames::udp6(from, to, 2, 18),
+                tcp(from, to, 0),
+                tcp(from, to, 700),
+            ]
+        })
+        .collect();
+    let marked = [(0, 0), (1, 0), (4, 0), (8, 0), (0, 3), (0, 1)].into_iter().flat_map(|(marks, tos)| {
+        [
+            Tunnel { marks, tos, ..FROM_1 },
+            Tunnel { marks, tos, ..FROM_2 },
+            Tunnel { checksum: true, ..FROM_1 },
+        ]
+    });
+    let tunnelled: Vec<_> =
+        marked.flat_map(|tunnel| plain.iter().map(move |inner| tunnel.around(inner))).collect();
+    let markers = [said(false, 1), said(true, 2)]
+        .map(|said| Tunnel { marks: 2 | u8::from(said.relayed), ..FROM_1 }.around(&marker::build(&said)));
+    // As many of each kind, although there are more of some.
+    let often = tunnelled.len() / plain.len();
+    let plain: Vec<_> = (0..often).flat_map(|_| plain.clone()).collect();
+    [plain, tunnelled, markers.to_vec(), seeds()].concat()
+}
+
+fn spoil(frame: &mut Vec<u8>, numbers: &mut Numbers) {
+    match numbers.below(6) {
+        0 => frame.truncate(numbers.below(frame.len() + 1)),
+        1 => frame.extend(std::iter::repeat_n(0, numbers.below(40))),
+        _ if frame.is_empty() => {}
+        _ => {
+            let at = numbers.below(frame.len().min(110));
+            frame[at] = match numbers.below(3) {
+                0 => numbers.next() as u8,
+                1 => frame[at] ^ 1 << numbers.below(8),
+                _ => 0,
+            };
+        }
+    }
+}
+
+fn packet(frames: &[Vec<u8>], numbers: &mut Numbers) -> VecPacket {
+    let mut frame = frames[numbers.below(frames.len())].clone();
+    if numbers.one_in(3) {
+        spoil(&mut frame, numbers);
+    }
+    let mut packet = VecPacket::new(&frame);
+    packet.unfilled = numbers.one_in(12);
+    packet.gso = numbers.one_in(20).then(|| 200 + numbers.below(1200) as u16);
+    packet.stripped = numbers.one_in(20).then(|| VlanId::new(10 + numbers.below(11) as u16).unwrap());
+    packet
+}
+
+/// Whether a frame is one that comes by this port.
+fn is_for(port: u16, frame: &[u8]) -> bool {
+    let mac = |at: usize, mac: Mac| frame.get(at..at + 6) == Some(&mac.octets()[..]);
+    match port {
+        UNDERLAY | UNDERLAY_30 => mac(0, OUR_MAC),
+        VM_A | VM_200 => mac(6, A.mac),
+        VM_B => mac(6, B.mac),
+        SEGMENT => mac(6, S.mac),
+        _ => mac(6, T.mac),
+    }
+}
+
+/// A leaves for host 2, B is watched in case it leaves, S comes from host 1, and R1 was here before.
+fn on_the_move(lab: &mut Lab) {
+    let net = lab.net100;
+    let record = |mac, port, stage| Moving {
+        net,
+        vni: vni(100),
+        mac,
+        port,
+        vlan: 0,
+        stand_in: None,
+        stage,
+        tally: std::sync::Arc::default(),
+    };
+    lab.tables.set_moving(record(A.mac, VM_A, Stage::Forward(Heading::Host(2)))).unwrap();
+    lab.tables.set_moving(record(B.mac, VM_B, Stage::Window { cycles: 1000 })).unwrap();
+    let arrival = std::sync::Arc::new(Arrival::new(9, [2]));
+    lab.tables.set_moving(record(S.mac, SEGMENT, Stage::Arriving(arrival))).unwrap();
+    lab.tables.set_departed(net, R1.mac);
+    lab.publish();
+}
+
+/// A line for each block: appliance, port, digest, frames by fate.
+fn run() -> String {
+    let all = frames();
+    let fitting: Vec<Vec<_>> =
+        (0..7).map(|port| all.iter().filter(|frame| is_for(port, frame)).cloned().collect()).collect();
+    let mut numbers = Numbers(1);
+    let mut text = String::new();
+    for state in ["at_rest", "moving"] {
+        let mut lab = Lab::new();
+        if state == "moving" {
+            on_the_move(&mut lab);
+        }
+        for block in 0..BLOCKS {
+            for port in 0..lab.ports.len() as u16 {
+                let mut digest = Digest(0xcbf2_9ce4_8422_2325);
+                let (mut sent, mut dropped, mut punted, mut learned) = (0, 0, 0, 0);
+                for _ in 0..BURSTS_PER_BLOCK {
+                    lab.exits.pool.left = 100;
+                    let len =
+                        if numbers.one_in(4) { 1 + numbers.below(MAX_BURST) } else { 1 + numbers.below(6) };
+                    let burst = (0..len)
+                        .map(|_| {
+                            let frames = if numbers.one_in(8) { &all } else { &fitting[usize::from(port)] };
+                            packet(frames, &mut numbers)
+                        })
+                        .collect();
+                    let out = lab.burst(port, burst);
+                    for ((port, frame), packet) in out.sent.iter().zip(&out.packets) {
+                        digest.add(&port.to_be_bytes());
+                        digest.add(frame);
+                        digest.add(
+                            format!("{} {:?} {:?}", packet.unfilled, packet.gso, packet.requested).as_bytes(),
+                        );
+                    }
+                    digest.add(format!("{:?} {:?} {:x?}", out.dropped, out.learned, out.punted).as_bytes());
+                    let exits = &mut lab.exits;
+                    digest.add(
+                        format!("{:?} {:x?} {:x?}", exits.routers, exits.held, exits.relayed).as_bytes(),
+                    );
+                    digest.add(format!("{:?}", exits.arrived).as_bytes());
+                    exits.routers.clear();
+                    exits.held.clear();
+                    exits.relayed.clear();
+                    exits.arrived.clear();
+                    sent += out.sent.len();
+                    dropped += out.dropped.len();
+                    punted += out.punted.len();
+                    learned += out.learned.len();
+                }
+                writeln!(
+                    text,
+                    "{state} {block} port {port}: {:016x} sent {sent} dropped {dropped} punted {punted} learned {learned}",
+                    digest.0
+                )
+                .unwrap();
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn the_same_frames_come_out_as_ever() {
+    let now = run();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(GOLDEN, &now).unwrap();
+    }
+    let golden = include_str!("golden.txt");
+    for (now, golden) in now.lines().zip(golden.lines()) {
+        assert_eq!(now, golden);
+    }
+    assert_eq!(now.lines().count(), golden.lines().count());
+}
