@@ -257,10 +257,10 @@ fn run(view: &View, ports: &[Port], port: u16, bytes: &[u8]) -> (Vec<(Stage, Str
     let mut exits = Exits { pool: VecPool { left: COPIES }, list: Vec::new() };
     let mut recorder = Recorder::default();
     let mut path = Pipeline { view, ports, counters: &counters, io: &mut exits, witness: &mut recorder };
-    let burst = [VecPacket::new(bytes)];
+    let mut burst = [VecPacket::new(bytes)].into_iter().collect();
     match ports.get(usize::from(port)).map(|p| &p.role) {
-        Some(Role::Underlay(_)) => path.underlay(port, burst),
-        _ => path.tenant(port, burst),
+        Some(Role::Underlay(_)) => path.underlay(port, &mut burst),
+        _ => path.tenant(port, &mut burst),
     }
     (recorder.notes, exits.list)
 }

@@ -3,7 +3,7 @@
 
 use super::{counters::LcoreCounters, held::Held, outlet::Outlet, packet::MbufPool};
 use crate::pipeline::{
-    Io, Learn,
+    Io, Learn, MAX_BURST,
     fate::{Drop, add},
     moving::Class,
     packet::Pool,
@@ -12,6 +12,7 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
+use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk_sys::{Mbuf, Mempool, cycles};
 use std::{
@@ -197,6 +198,18 @@ impl Io for LcoreIo {
     #[inline]
     fn send(&mut self, port: u16, packet: Mbuf) {
         self.put(port, packet);
+    }
+
+    fn send_all(&mut self, port: u16, packets: &mut ArrayVec<Mbuf, MAX_BURST>) {
+        let at = usize::from(port);
+        if let (Some(Outlet::Own(queue)), Some(counters)) =
+            (self.outlets.get_mut(at), self.counters.ports.get(at))
+        {
+            return queue.put_all(packets, &self.counters.books, counters, self.now);
+        }
+        for packet in packets.drain(..) {
+            self.put(port, packet);
+        }
     }
 
     fn punt(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {

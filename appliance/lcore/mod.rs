@@ -125,8 +125,8 @@ impl Worker {
             witness: &mut Nobody,
         };
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
-            Some(Role::Underlay(_)) => path.underlay(port, burst.drain()),
-            _ => path.tenant(port, burst.drain()),
+            Some(Role::Underlay(_)) => path.underlay(port, burst.frames()),
+            _ => path.tenant(port, burst.frames()),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::pipeline::{
     fate::{Counters, Drop, add},
     moving::Class,
 };
+use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk_sys::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
 use std::{
@@ -92,6 +93,27 @@ impl OwnQueue {
             if let Err(packet) = self.staged.push(packet) {
                 refuse(packet, Drop::TxFull, books, port);
             }
+        }
+    }
+
+    /// As [`Self::put`], for several frames.
+    #[inline]
+    pub fn put_all(
+        &mut self,
+        packets: &mut ArrayVec<Mbuf, BURST_MAX>,
+        books: &Counters,
+        port: &PortCounters,
+        now: u64,
+    ) {
+        let ordinary = self.up.load(Relaxed) && self.keeper.as_ref().is_none_or(|keeper| !keeper.is_on());
+        if ordinary && self.staged.room() < packets.len() {
+            self.flush(books, port, now);
+        }
+        if ordinary && self.staged.room() >= packets.len() {
+            return self.staged.frames().extend(packets.drain(..));
+        }
+        for packet in packets.drain(..) {
+            self.put(packet, books, port, now);
         }
     }
 

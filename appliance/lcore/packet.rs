@@ -69,6 +69,14 @@ impl Packet for Mbuf {
     fn clear_offload(&mut self) {
         self.clear_offload();
     }
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.is_plain()
+    }
+    #[inline(always)]
+    fn cut(&mut self, from: usize, len: usize) -> bool {
+        self.cut(from, len)
+    }
 }
 
 /// The lcore's mempool as a [`Pool`].

@@ -17,10 +17,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         {
             return self.too_big(slot, out.mtu);
         }
-        self.witness.note(Stage::Deliver, || match vlan {
-            0 => format!("to port {port}"),
-            tag => format!("to port {port} with VLAN tag {tag}"),
-        });
+        self.witness.note(Stage::Deliver, || say(port, vlan));
         if super::offload::unfinished(&slot.packet) {
             // A tag shifts the headers, and few devices finish a checksum behind one: do it here.
             let by_device = vlan == 0
@@ -50,5 +47,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             return self.drop(packet, Drop::NoHeadroom);
         }
         self.io.send(port, packet);
+    }
+}
+
+/// A delivery in words, for a trace.
+#[must_use]
+pub(super) fn say(port: u16, vlan: u16) -> String {
+    match vlan {
+        0 => format!("to port {port}"),
+        tag => format!("to port {port} with VLAN tag {tag}"),
     }
 }

@@ -52,41 +52,62 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     #[inline]
     fn wrap(&mut self, mut slot: Slot<I::P>, way: &Way, host: u32, label: Label) {
-        let vni = slot.vni;
-        let source_port = flow::source_port(flow::hash(&slot.frame));
-        let tos = ecn::encap(slot.frame.tos().unwrap_or(0), way.dscp);
+        let flow = Flow {
+            vni: slot.vni,
+            source_port: flow::source_port(flow::hash(&slot.frame)),
+            tos: slot.frame.tos().unwrap_or(0),
+        };
         if let Some(node) = label.node {
             let Some(room) = slot.packet.push(vxlan::SHIM_LEN) else {
                 return self.drop(slot.packet, Drop::NoHeadroom);
             };
             room.copy_from_slice(&vxlan::shim(node));
         }
-        let inner_len = slot.packet.len();
-        let outer_len = way.outer.len();
-        let done = if way.outer.is_ipv6() {
-            push_ipv6(&mut slot.packet, way, (vni, source_port, tos), label.marks)
-        } else {
-            let room = slot.packet.push(outer_len);
-            room.and_then(|room| {
-                way.outer.fill(room, inner_len, vni, source_port, tos)?;
-                if label.marks != Marks::NONE {
-                    way.outer.mark(room, label.marks);
-                }
-                Some(())
-            })
-            .is_some()
-        };
-        if !done {
+        if !push_outer(&mut slot.packet, way, flow, label.marks) {
             return self.drop(slot.packet, Drop::NoHeadroom);
         }
-        self.witness.note(Stage::Encap, || {
-            format!(
-                "to host {host} by port {}: VNI {vni}, UDP source {source_port}, type of service {tos:#04x}, {outer_len} outer bytes",
-                way.port
-            )
-        });
+        self.witness.note(Stage::Encap, || flow.describe(way, host));
         self.io.send(way.port, slot.packet);
     }
+}
+
+/// What of a frame shows in its outer headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub vni: Vni,
+    pub source_port: u16,
+    /// The inner packet's DSCP and ECN; 0 if it is not IP.
+    pub tos: u8,
+}
+
+impl Flow {
+    pub fn describe(self, way: &Way, host: u32) -> String {
+        let Self { vni, source_port, tos } = self;
+        let (port, tos, outer_len) = (way.port, ecn::encap(tos, way.dscp), way.outer.len());
+        format!(
+            "to host {host} by port {port}: VNI {vni}, UDP source {source_port}, type of service {tos:#04x}, {outer_len} outer bytes"
+        )
+    }
+}
+
+/// Puts the outer headers on. False, and the frame is good for nothing, if there is no room for them.
+#[inline(always)]
+pub(super) fn push_outer<P: Packet>(packet: &mut P, way: &Way, flow: Flow, marks: Marks) -> bool {
+    let Flow { vni, source_port, tos } = flow;
+    let tos = ecn::encap(tos, way.dscp);
+    if way.outer.is_ipv6() {
+        return push_ipv6(packet, way, (vni, source_port, tos), marks);
+    }
+    let inner_len = packet.len();
+    let room = packet.push(way.outer.len());
+    room.and_then(|room| {
+        way.outer.fill(room, inner_len, vni, source_port, tos)?;
+        if marks != Marks::NONE {
+            way.outer.mark(room, marks);
+        }
+        Some(())
+    })
+    .is_some()
 }
 
 /// The outer headers of IPv6, whose UDP checksum covers the inner frame (RFC 8200 section 8.1).

@@ -15,6 +15,7 @@ pub mod packet;
 pub mod ports;
 pub mod replicate;
 pub mod resolve;
+mod short;
 pub mod tenant;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,12 @@ pub trait Io: Pool<Self::P> {
     type P: Packet;
     /// Queues a frame for a port. From here on the frame's fate is this side's to count.
     fn send(&mut self, port: u16, packet: Self::P);
+    /// As [`Io::send`], for several at once and in order.
+    fn send_all(&mut self, port: u16, packets: &mut ArrayVec<Self::P, MAX_BURST>) {
+        for packet in packets.drain(..) {
+            self.send(port, packet);
+        }
+    }
     /// Hands a frame of an underlay port to the control thread; gives it back when the ring is full.
     fn punt(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// Tells the control thread of a station. May be lost: the station's next frame tells again.

@@ -38,6 +38,17 @@ pub trait Packet: Sized {
     fn request_offload(&mut self, offload: TxOffload) -> bool;
     /// Withdraws every request to the sending device.
     fn clear_offload(&mut self);
+    /// Nothing was left to a device, and the receiving device said nothing of the frame that a stage asks for.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        let finished = !self.checksum_unfilled() && self.gso_size().is_none();
+        finished && !self.checksum_bad() && self.stripped_vlan().is_none()
+    }
+    /// Leaves `len` bytes from byte `from` on. False if they are not there, or do not begin in the first segment.
+    #[inline]
+    fn cut(&mut self, from: usize, len: usize) -> bool {
+        self.pull(from) && self.truncate(len)
+    }
 }
 
 /// Where the headers of a frame are, for a sending device that finishes its checksum. All in bytes.

@@ -10,14 +10,15 @@ use super::{
     resolve, vlan,
     witness::{Stage, Witness, describe},
 };
-use crate::tables::words::{Place, PlaceWord, node_key};
+use crate::tables::words::{Net, Place, PlaceWord, node_key};
 use crate::wire::ethernet::{Tag, ethertype};
 use crate::wire::frame::{self, Frame};
 use arrayvec::ArrayVec;
+use stopover_config::net::Mac;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
-    /// Takes a burst of at most [`MAX_BURST`] frames received from tenant port `port`.
-    pub fn tenant(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
+    /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].
+    pub(super) fn tenant_long(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
         let mut slots = Slots::new();
         for packet in burst {
             match self.admit(port, packet) {
@@ -158,9 +159,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     #[inline]
     fn forward_one(&mut self, slot: Slot<I::P>, place: PlaceWord) {
         let place = if slot.frame.dst.is_group() { None } else { place.open() };
-        self.witness.note(Stage::Lookup, || {
-            format!("{} in network {} is {}", slot.frame.dst, slot.net.get(), say(place))
-        });
+        self.witness.note(Stage::Lookup, || say_lookup(slot.frame.dst, slot.net, place));
         match place {
             Some(Place::Remote { host }) => self.encap(slot, host),
             Some(Place::Local { port, vlan, .. }) => match slot.origin {
@@ -175,6 +174,12 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
 fn is_priority(tag: Tag) -> bool {
     tag.vid() == 0 && tag.tpid == ethertype::VLAN
+}
+
+/// A lookup in words, for a trace.
+#[must_use]
+pub(super) fn say_lookup(dst: Mac, net: Net, place: Option<Place>) -> String {
+    format!("{dst} in network {} is {}", net.get(), say(place))
 }
 
 /// A place in words, for a trace.

@@ -17,7 +17,8 @@ use crate::wire::{
     vxlan::Marks,
 };
 use arrayvec::ArrayVec;
-use stopover_config::net::Mac;
+use std::net::IpAddr;
+use stopover_config::net::{Mac, Vni};
 
 /// What came of opening a frame.
 enum Opened<P> {
@@ -35,8 +36,8 @@ enum Opened<P> {
 type Opening<P> = Result<Opened<P>, (P, Drop)>;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
-    /// Takes a burst of at most [`MAX_BURST`] frames received from underlay port `port`.
-    pub fn underlay(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
+    /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].
+    pub(super) fn underlay_long(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
         let ports = self.ports;
         let Some(Role::Underlay(own)) = ports.get(usize::from(port)).map(|p| &p.role) else {
             for packet in burst {
@@ -132,9 +133,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         if d.marks.contains(Marks::CONTROL) {
             return Ok(Opened::Marker(packet, Network { net, vni: d.vni }));
         }
-        self.witness.note(Stage::Decap, || {
-            format!("from VTEP {}, VNI {}, {} inner bytes", d.src, d.vni, d.inner_len)
-        });
+        self.witness.note(Stage::Decap, || say_decap(d.src, d.vni, usize::from(d.inner_len)));
         let frame = match frame::parse(packet.head(), packet.len()) {
             Ok(frame) => frame,
             Err(bad) => return Err((packet, bad.into())),
@@ -191,9 +190,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             self.io.router(slot.net, ip.src);
         }
         let place = if slot.frame.dst.is_group() { None } else { word.open() };
-        self.witness.note(Stage::Lookup, || {
-            format!("{} in network {} is {}", slot.frame.dst, slot.net.get(), super::tenant::say(place))
-        });
+        self.witness.note(Stage::Lookup, || super::tenant::say_lookup(slot.frame.dst, slot.net, place));
         match place {
             Some(Place::Local { port, vlan, .. }) => self.deliver(slot, port, vlan),
             Some(Place::Moving { index, .. }) => self.on_the_move(slot, index),
@@ -214,4 +211,10 @@ fn check_udp<P: Packet>(own: &Underlay, packet: &P, d: &Vxlan) -> Result<(), Dro
         UdpChecksum::Present => packet.checksum_unfilled() || d.udp_checksum_ok(packet.segments()),
     };
     if fine { Ok(()) } else { Err(Drop::OuterChecksum) }
+}
+
+/// The opening of a datagram in words, for a trace.
+#[must_use]
+pub(super) fn say_decap(src: IpAddr, vni: Vni, inner_len: usize) -> String {
+    format!("from VTEP {src}, VNI {vni}, {inner_len} inner bytes")
 }

@@ -73,6 +73,8 @@ impl Stage {
 
 /// Is told what each stage decides.
 pub trait Witness {
+    /// Whether it records anything.
+    const WATCHES: bool;
     /// `says` is only called by a witness that records.
     fn note(&mut self, stage: Stage, says: impl FnOnce() -> String);
 }
@@ -82,6 +84,8 @@ pub trait Witness {
 pub struct Nobody;
 
 impl Witness for Nobody {
+    const WATCHES: bool = false;
+
     #[inline(always)]
     fn note(&mut self, _: Stage, _: impl FnOnce() -> String) {}
 }
@@ -94,6 +98,8 @@ pub struct Recorder {
 }
 
 impl Witness for Recorder {
+    const WATCHES: bool = true;
+
     fn note(&mut self, stage: Stage, says: impl FnOnce() -> String) {
         self.notes.push((stage, says()));
     }

@@ -171,6 +171,20 @@ impl View {
         self.shared.hosts.view(&self.reader).get(index)
     }
 
+    /// All hosts, for a burst.
+    #[inline]
+    #[must_use]
+    pub fn hosts(&self) -> slots::View<'_, HostEntry> {
+        self.shared.hosts.view(&self.reader)
+    }
+
+    /// The hosts that send from the VTEP addresses with these keys ([`vtep4_key`]). Bit i of the result: `hosts[i]`
+    /// is the index of one.
+    #[inline]
+    pub fn vteps4(&self, keys: &[u64], hosts: &mut [u64]) -> u64 {
+        self.vteps4.lookup_burst(&self.reader, keys, hosts)
+    }
+
     /// A network by its index.
     #[inline]
     #[must_use]
@@ -231,7 +245,10 @@ fn forget_missed(found: u64, keys: usize, words: &mut [u64]) {
     }
 }
 
-const fn vtep4_key(ip: std::net::Ipv4Addr) -> u64 {
+/// The key of an IPv4 VTEP address for [`View::vteps4`]; never 0.
+#[inline]
+#[must_use]
+pub const fn vtep4_key(ip: std::net::Ipv4Addr) -> u64 {
     1 << 32 | ip.to_bits() as u64
 }
 

@@ -190,6 +190,14 @@ impl<T> fmt::Debug for View<'_, T> {
 }
 
 impl<'a, T> View<'a, T> {
+    /// Asks for the first cache line of the value in slot `index`, if there is one.
+    #[inline]
+    pub fn prefetch(self, index: u32) {
+        if let Some(slot) = self.slots.slot(index) {
+            super::map64::prefetch(slot.load(Ordering::Acquire));
+        }
+    }
+
     /// The value in slot `index`, if there is one.
     #[inline]
     #[must_use]

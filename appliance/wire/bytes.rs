@@ -15,6 +15,12 @@ pub(super) const fn be32<const AT: usize, const N: usize>(b: &[u8; N]) -> u32 {
     u32::from_be_bytes([b[AT], b[AT + 1], b[AT + 2], b[AT + 3]])
 }
 
+/// Big-endian 64 bits at byte `AT`.
+#[inline(always)]
+pub(super) fn be64<const AT: usize, const N: usize>(b: &[u8; N]) -> u64 {
+    u64::from_be_bytes(array::<AT, 8, N>(b))
+}
+
 /// One byte at `AT`.
 #[inline(always)]
 pub(super) const fn byte<const AT: usize, const N: usize>(b: &[u8; N]) -> u8 {

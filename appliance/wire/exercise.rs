@@ -3,15 +3,15 @@
 //!
 //! Used only by tests: this module and `fuzz/src/lib.rs` both include it.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use crate::wire::checksum::{L4Check, check_l4, finish_l4};
 use crate::wire::frame::{self, Fragment, Frame, Kind, L4};
 use crate::wire::gso::Segmenter;
 use crate::wire::marker::{self, BadMarker, Marker};
-use crate::wire::underlay::{self, BadOuter, Expect, Underlay, Vxlan};
+use crate::wire::underlay::{self, BadOuter, Expect, UdpChecksum, Underlay, Vxlan};
 use crate::wire::vxlan::{Marks, SHIM_LEN};
-use crate::wire::{arp, ecn, flow, icmp, nd};
+use crate::wire::{arp, brief, ecn, flow, icmp, nd};
 use stopover_config::net::{Mac, VlanId};
 
 /// Input format of all targets: two bytes (big-endian) say at which byte the first segment ends, the rest is
@@ -27,9 +27,52 @@ pub fn split(input: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// What the short way accepts the complete parser accepts, with the same facts.
+fn brief_frame(head: &[u8], whole: &[u8]) {
+    let accepts = "accepted by the short way only";
+    if let Some(sent) = brief::sent(head, whole.len()) {
+        let frame = frame::parse(head, whole.len()).expect(accepts);
+        let Kind::Ipv4(ip) = frame.kind else { panic!("{frame:?}") };
+        assert_eq!((sent.dst, sent.src, frame.vlan), (frame.dst, frame.src, None));
+        assert_eq!((sent.src_ip, sent.tos, sent.flow), (ip.src, ip.tos, flow::hash(&frame)));
+        assert!(matches!(frame.l4, L4::Tcp { .. } | L4::Udp { .. }), "{frame:?}");
+    }
+    if let Some(received) = brief::received(whole) {
+        let frame = frame::parse(whole, whole.len()).expect(accepts);
+        assert_eq!((received.dst, received.src, frame.vlan), (frame.dst, frame.src, None));
+        assert_eq!(Some(received.tos), frame.tos());
+        assert!(!matches!(frame.l4, L4::Icmpv6 { .. }), "{frame:?}");
+    }
+}
+
+/// As [`brief_frame`].
+fn brief_tunnel(head: &[u8], len: usize, expect: &Expect) {
+    let Some(tunnel) = brief::tunnel(head, len, expect.udp_port).filter(|_| expect.vlan.is_none()) else {
+        return;
+    };
+    for parse in [underlay::parse, underlay::parse_foreign] {
+        let Ok(Underlay::Vxlan(vxlan)) = parse(head, len, expect) else { panic!("{tunnel:?}") };
+        assert_eq!(
+            (tunnel.dst_mac, tunnel.src.into(), tunnel.dst.into()),
+            (vxlan.dst_mac, vxlan.src, vxlan.dst)
+        );
+        assert_eq!(
+            (tunnel.tos, tunnel.vni, vxlan.marks, vxlan.node),
+            (vxlan.tos, vxlan.vni, Marks::NONE, None)
+        );
+        assert_eq!((vxlan.checksum, vxlan.l3_off), (UdpChecksum::Absent, 14));
+        assert_eq!(
+            (usize::from(vxlan.inner_off), usize::from(vxlan.inner_len)),
+            (brief::TUNNEL_LEN, tunnel.inner_len)
+        );
+        assert!(vxlan.inner_end() <= head.len());
+    }
+}
+
 /// Parses a tenant frame and drives everything that takes its facts.
 pub fn frame_parse(input: &[u8]) {
     let (head, whole) = split(input);
+    brief_frame(head, whole);
     let Ok(frame) = frame::parse(head, whole.len()) else { return };
     facts_hold(&frame, head, whole.len());
     assert!(flow::source_port(flow::hash(&frame)) >= flow::FIRST_PORT);
@@ -116,6 +159,7 @@ pub fn underlay_parse(input: &[u8]) {
     let (head, whole) = split(input);
     for vlan in [None, VlanId::new(30).ok()] {
         let expect = Expect { vlan, udp_port: 4789 };
+        brief_tunnel(head, whole.len(), &expect);
         let (parsed, foreign) = (
             underlay::parse(head, whole.len(), &expect),
             underlay::parse_foreign(head, whole.len(), &expect),

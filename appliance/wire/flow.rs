@@ -41,7 +41,20 @@ pub fn hash(frame: &Frame) -> u32 {
             (u32::from(frame.ethertype), 0, frame.src.to_u64(), frame.dst.to_u64())
         }
     };
-    let tail = u64::from(ports) << 8 | u64::from(proto);
+    finish(a, b, proto, ports)
+}
+
+/// What [`hash`] makes of a frame that carries all of a TCP or UDP segment over IPv4. `addresses`: source, then
+/// destination; `ports`: likewise.
+#[inline(always)]
+#[must_use]
+pub const fn of_ipv4(addresses: u64, proto: u8, ports: u32) -> u32 {
+    finish(addresses, 0, proto, ports)
+}
+
+#[inline(always)]
+const fn finish(a: u64, b: u64, proto: u8, ports: u32) -> u32 {
+    let tail = (ports as u64) << 8 | proto as u64;
     let h = mix(mix(a ^ K0, b.rotate_left(32) ^ K1) ^ tail, K2);
     (h >> 32) as u32
 }

@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 pub mod arp;
+pub mod brief;
 mod bytes;
 pub mod checksum;
 pub mod ecn;

@@ -30,6 +30,9 @@ pub mod flag {
     pub const CWR: u8 = 0x80;
 }
 
+/// Byte position of the data offset, in its upper four bits.
+pub const DATA_OFFSET_AT: usize = field::DATA_OFFSET;
+
 mod field {
     pub const SRC_PORT: usize = 0;
     pub const DST_PORT: usize = 2;

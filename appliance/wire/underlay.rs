@@ -302,8 +302,9 @@ fn named_node(head: &[u8], off: usize, len: usize, marks: Marks) -> Result<Mac, 
     vxlan::shim_node(at(head, off).ok_or(BadOuter::HeadersSplit)?).ok_or(BadOuter::BadShim)
 }
 
+/// Addresses that no host sends from.
 #[inline]
-const fn martian_v4(ip: Ipv4Addr) -> bool {
+pub(super) const fn martian_v4(ip: Ipv4Addr) -> bool {
     ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast()
 }
 

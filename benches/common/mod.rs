@@ -358,11 +358,13 @@ impl World {
     /// measured than meant.
     #[inline]
     pub fn burst(&mut self, port: u16, arena: &mut Arena, change: impl Fn(&mut Buffer)) {
-        let burst = (0..BURST).map(|_| {
-            let mut buffer = arena.take();
-            change(&mut buffer);
-            buffer
-        });
+        let mut burst = (0..BURST)
+            .map(|_| {
+                let mut buffer = arena.take();
+                change(&mut buffer);
+                buffer
+            })
+            .collect();
         let mut path = Pipeline {
             view: &self.view,
             ports: &self.ports,
@@ -371,9 +373,9 @@ impl World {
             witness: &mut Nobody,
         };
         if port == UNDERLAY {
-            path.underlay(port, burst);
+            path.underlay(port, &mut burst);
         } else {
-            path.tenant(port, burst);
+            path.tenant(port, &mut burst);
         }
         assert!(self.sink.empty(arena) >= BURST, "{:?}", self.counters);
         self.view.quiescent();

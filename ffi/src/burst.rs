@@ -53,6 +53,12 @@ impl Burst {
         self.0.drain(..)
     }
 
+    /// The frames themselves, in order, to be taken out in any way.
+    #[inline]
+    pub fn frames(&mut self) -> &mut ArrayVec<Mbuf, BURST_MAX> {
+        &mut self.0
+    }
+
     /// Keeps those for which `keep` says so, in order; frees the others.
     #[inline]
     pub fn retain(&mut self, keep: impl FnMut(&mut Mbuf) -> bool) {

@@ -258,6 +258,27 @@ impl Mbuf {
         true
     }
 
+    /// Leaves `len` bytes from byte `from` on: [`pull`](Self::pull) and [`truncate`](Self::truncate) in one, for the
+    /// price of one where the frame has a single segment. `false` if they are not there, or do not begin in the first
+    /// segment.
+    #[inline(always)]
+    pub fn cut(&mut self, from: usize, len: usize) -> bool {
+        let head = self.0;
+        let have = usize::from(head.data_len());
+        if head.nb_segs() != 1 || from > have || len > have - from {
+            return self.cut_chain(from, len);
+        }
+        head.set_data_off(head.data_off() + from as u16);
+        head.set_data_len(len as u16);
+        head.set_pkt_len(len as u32);
+        true
+    }
+
+    #[cold]
+    fn cut_chain(&mut self, from: usize, len: usize) -> bool {
+        self.pull(from) && self.truncate(len)
+    }
+
     /// Lengthens the frame by `n` bytes at the end and gives those, with whatever was there. `None` if the last
     /// segment has not enough tailroom.
     #[inline]
@@ -392,6 +413,16 @@ impl Mbuf {
             vlan_stripped: (flags & sys::SHIM_RX_VLAN_STRIPPED != 0).then(|| self.0.vlan_tci()),
             rss_hash: (flags & sys::SHIM_RX_RSS_HASH != 0).then(|| self.0.rss()),
         }
+    }
+
+    /// Whether the device said nothing of this frame that [`rx_flags`](Self::rx_flags) would tell, but for good
+    /// checksums and a hash.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        // "None" is both, good and bad, so that one mask finds it as well.
+        const { assert!(sys::SHIM_RX_L4_CSUM_NONE & sys::SHIM_RX_L4_CSUM_BAD != 0) };
+        let odd = sys::SHIM_RX_L4_CSUM_BAD | sys::SHIM_RX_LRO | sys::SHIM_RX_VLAN_STRIPPED;
+        self.0.ol_flags() & odd == 0
     }
 
     /// Asks the device for checksums or segmentation, replacing what was asked or said before. `false`, and nothing

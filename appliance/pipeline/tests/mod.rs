@@ -392,10 +392,11 @@ impl Lab {
             io: &mut self.exits,
             witness: &mut self.notes,
         };
+        let mut burst = burst.into_iter().collect();
         if is_underlay {
-            path.underlay(port, burst);
+            path.underlay(port, &mut burst);
         } else {
-            path.tenant(port, burst);
+            path.tenant(port, &mut burst);
         }
         add(&self.counters.sent, self.exits.sent.len() as u64);
         self.sent_before += self.exits.sent.len() as u64;

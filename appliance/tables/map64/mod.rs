@@ -34,6 +34,7 @@ use std::{
 };
 use sync::{AtomicPtr, Ordering};
 
+pub(super) use reader::prefetch;
 pub use reader::{BURST, MapReader};
 pub use writer::MapWriter;
 

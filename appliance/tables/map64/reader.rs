@@ -112,12 +112,12 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
 
 /// Asks for a cache line. Never faults.
 #[inline(always)]
-pub(super) fn prefetch(bucket: *const Bucket) {
+pub fn prefetch<T>(line: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint; valid for any address.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(bucket.cast());
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bucket;
+    let _ = line;
 }

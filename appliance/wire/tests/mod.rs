@@ -2,6 +2,7 @@
 //! read from them and what we write ourselves must agree with it byte for byte. `properties` runs generated
 //! input, `corpus` the saved inputs of the fuzz targets.
 
+mod brief;
 mod corpus;
 mod frames;
 mod marks;

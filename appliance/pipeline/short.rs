@@ -1,0 +1,280 @@
+//! The short way: nearly every frame is an ordinary one ([`brief`]) between two nodes at rest, and needs little of
+//! what the other stages know. Enters: a burst from any port. The frames of a burst are taken in passes, each over
+//! all of them: read, look up, send; so that the memory that one of them waits for comes while others are worked
+//! on. What a pass leaves for the next are a few bytes in arrays.
+//!
+//! Whatever is not ordinary, or goes somewhere special, goes the long way ([`Pipeline::tenant_long`],
+//! [`Pipeline::underlay_long`]) instead, untouched, and through every check from the beginning. No frame overtakes
+//! another of its burst by that: frames that go one way wait for those before them that went the other.
+//!
+//! The short way checks all that the long way checks, and does to a frame what that would do: the golden captures
+//! and `tests/properties.rs` see to it.
+
+use super::{
+    Io, MAX_BURST, Pipeline, deliver,
+    encap::{self, Flow},
+    fate::Drop,
+    packet::Packet,
+    ports::{Network, Role, Underlay, Vif},
+    tenant, underlay, vlan,
+    witness::{Stage, Witness, describe},
+};
+use crate::tables::{
+    entries::{HostEntry, Way},
+    slots, vtep4_key,
+    words::{Net, Place, PlaceWord, node_key},
+};
+use crate::wire::{brief, ecn, flow, frame, vxlan::Marks};
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
+
+/// Length of the Ethernet header of an untagged frame.
+const ETHERNET: usize = 14;
+
+/// Frames of one kind that wait for each other.
+type Frames<P> = ArrayVec<P, MAX_BURST>;
+
+/// Frames on their way out of one port.
+struct Run<P> {
+    port: u16,
+    frames: Frames<P>,
+}
+
+impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+    /// Takes a burst received from tenant port `port`.
+    pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>) {
+        let ports = self.ports;
+        match ports.get(usize::from(port)).map(|port| &port.role) {
+            Some(Role::Vif(vif)) => self.outward_short(port, vif, burst),
+            _ => self.tenant_long(port, burst.drain(..)),
+        }
+    }
+
+    /// Takes a burst received from underlay port `port`.
+    pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>) {
+        let ports = self.ports;
+        match ports.get(usize::from(port)).map(|port| &port.role) {
+            Some(Role::Underlay(own)) if own.vlan.is_none() => self.inward_short(port, own, burst),
+            _ => self.underlay_long(port, burst.drain(..)),
+        }
+    }
+
+    fn outward_short(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>) {
+        let Network { net, vni } = vif.network;
+        let mut keys = [0; MAX_BURST];
+        let mut flows = [Flow { vni, source_port: 0, tos: 0 }; MAX_BURST];
+        for ((packet, key), flow) in burst.iter().zip(&mut keys).zip(&mut flows) {
+            if let Some(sent) = read_sent(vif, packet) {
+                *key = node_key(net, sent.dst);
+                (flow.source_port, flow.tos) = (flow::source_port(sent.flow), sent.tos);
+            }
+        }
+
+        let mut words = [0; MAX_BURST];
+        self.view.places(keys.get(..burst.len()).unwrap_or_default(), &mut words);
+        let view = self.view;
+        let hosts = view.hosts();
+        for word in words.iter().take(burst.len()) {
+            if let Some(Place::Remote { host }) = PlaceWord(*word).open() {
+                hosts.prefetch(host);
+            }
+        }
+
+        let mut run = Run { port: u16::MAX, frames: Frames::new() };
+        let mut others = Frames::new();
+        for ((mut packet, word), flow) in burst.drain(..).zip(words).zip(flows) {
+            let place = PlaceWord(word).open();
+            let Some(out) = self.way_out(port, &packet, hosts, place) else {
+                self.hand_out(&mut run);
+                others.push(packet);
+                continue;
+            };
+            if !others.is_empty() {
+                self.tenant_long(port, others.drain(..));
+            }
+            if W::WATCHES {
+                self.tell_sent(port, &packet, net, place);
+            }
+            match out {
+                Out::Host { way, host } => {
+                    if !encap::push_outer(&mut packet, way, flow, Marks::NONE) {
+                        self.drop(packet, Drop::NoHeadroom);
+                        continue;
+                    }
+                    self.witness.note(Stage::Encap, || flow.describe(way, host));
+                    self.go(&mut run, way.port, packet);
+                }
+                Out::Port { port, vlan } => self.out_of_port(&mut run, packet, port, vlan),
+            }
+        }
+        self.hand_out(&mut run);
+        if !others.is_empty() {
+            self.tenant_long(port, others);
+        }
+    }
+
+    /// Where a frame of a vif goes, if that is nothing special and it fits.
+    #[inline(always)]
+    fn way_out<'v>(
+        &self,
+        from: u16,
+        packet: &I::P,
+        hosts: slots::View<'v, HostEntry>,
+        place: Option<Place>,
+    ) -> Option<Out<'v>> {
+        let fits = |mtu: u16| packet.len() <= usize::from(mtu) + ETHERNET;
+        match place? {
+            Place::Remote { host } => {
+                let way = hosts.get(host)?.way.as_ref()?;
+                fits(way.inner_mtu).then_some(Out::Host { way, host })
+            }
+            Place::Local { port, vlan, .. } if port != from => {
+                let mtu = self.ports.get(usize::from(port))?.mtu;
+                fits(mtu).then_some(Out::Port { port, vlan })
+            }
+            Place::Local { .. } | Place::Moving { .. } => None,
+        }
+    }
+
+    fn inward_short(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>) {
+        let n = burst.len();
+        let mut vteps = [0; MAX_BURST];
+        let mut sources = [0; MAX_BURST];
+        let mut destinations = [0; MAX_BURST];
+        let mut lens = [0; MAX_BURST];
+        let keys = vteps.iter_mut().zip(&mut sources).zip(&mut destinations);
+        for ((packet, ((vtep, source), destination)), inner_len) in burst.iter().zip(keys).zip(&mut lens) {
+            if let Some((tunnel, net, inner)) = self.read_received(own, packet) {
+                *vtep = vtep4_key(tunnel.src);
+                *source = node_key(net, inner.src);
+                *destination = node_key(net, inner.dst);
+                *inner_len = tunnel.inner_len;
+            }
+        }
+
+        let mut hosts = [0; MAX_BURST];
+        let mut stations = [0; MAX_BURST];
+        let mut words = [0; MAX_BURST];
+        let known = self.view.vteps4(vteps.get(..n).unwrap_or_default(), &mut hosts);
+        self.view.locals(sources.get(..n).unwrap_or_default(), &mut stations);
+        self.view.places(destinations.get(..n).unwrap_or_default(), &mut words);
+
+        let mut run = Run { port: u16::MAX, frames: Frames::new() };
+        let mut others = Frames::new();
+        let found = stations.into_iter().zip(words).zip(lens).enumerate();
+        for (mut packet, (i, ((station, word), inner_len))) in burst.drain(..).zip(found) {
+            let welcome = known >> i & 1 != 0 && station == 0;
+            let Some((to, vlan)) = self.way_in(welcome, PlaceWord(word), inner_len) else {
+                self.hand_out(&mut run);
+                others.push(packet);
+                continue;
+            };
+            if !others.is_empty() {
+                self.underlay_long(port, others.drain(..));
+            }
+            if W::WATCHES {
+                self.tell_received(own, &packet, PlaceWord(word).open());
+            }
+            if !packet.cut(brief::TUNNEL_LEN, inner_len) {
+                self.drop(packet, Drop::OuterMalformed);
+                continue;
+            }
+            packet.clear_offload();
+            self.out_of_port(&mut run, packet, to, vlan);
+        }
+        self.hand_out(&mut run);
+        if !others.is_empty() {
+            self.underlay_long(port, others);
+        }
+    }
+
+    /// An ordinary tunnel datagram for us, with an ordinary frame of a network that is here.
+    #[inline(always)]
+    fn read_received(&self, own: &Underlay, packet: &I::P) -> Option<(brief::Tunnel, Net, brief::Received)> {
+        let head = packet.head();
+        let tunnel = brief::tunnel(head, packet.len(), own.udp_port)?;
+        let inner = brief::received(head.get(brief::TUNNEL_LEN..)?.get(..tunnel.inner_len)?)?;
+        let ours = tunnel.dst_mac == own.mac && own.addresses.contains(&IpAddr::V4(tunnel.dst));
+        let stations = !inner.src.is_group() && !inner.src.is_zero() && !inner.dst.is_group();
+        let keeps_ecn = ecn::decap(tunnel.tos, inner.tos) == ecn::Decap::Keep;
+        let net = self.view.net_of(tunnel.vni)?;
+        (ours && stations && keeps_ecn && packet.is_plain()).then_some((tunnel, net, inner))
+    }
+
+    /// The port and VLAN that a frame from the underlay goes to, if it is one of a known host and not of a station of
+    /// ours, and fits.
+    #[inline(always)]
+    fn way_in(&self, welcome: bool, word: PlaceWord, inner_len: usize) -> Option<(u16, u16)> {
+        match word.open() {
+            Some(Place::Local { port, vlan, .. }) if welcome => {
+                let mtu = self.ports.get(usize::from(port))?.mtu;
+                (inner_len <= usize::from(mtu) + ETHERNET).then_some((port, vlan))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn out_of_port(&mut self, run: &mut Run<I::P>, mut packet: I::P, port: u16, vlan: u16) {
+        self.witness.note(Stage::Deliver, || deliver::say(port, vlan));
+        if vlan != 0 && !vlan::tag(&mut packet, vlan) {
+            return self.drop(packet, Drop::NoHeadroom);
+        }
+        self.go(run, port, packet);
+    }
+
+    /// Puts a frame behind those for the same port; those for another go first.
+    #[inline(always)]
+    fn go(&mut self, run: &mut Run<I::P>, port: u16, packet: I::P) {
+        if run.port != port {
+            self.hand_out(run);
+            run.port = port;
+        }
+        run.frames.push(packet);
+    }
+
+    #[inline(always)]
+    fn hand_out(&mut self, run: &mut Run<I::P>) {
+        if !run.frames.is_empty() {
+            self.io.send_all(run.port, &mut run.frames);
+        }
+    }
+
+    /// Tells what the long way would tell.
+    #[cold]
+    fn tell_sent(&mut self, port: u16, packet: &I::P, net: Net, place: Option<Place>) {
+        if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
+            self.witness.note(Stage::Parse, || describe(&frame));
+            self.witness.note(Stage::Guard, || format!("port {port} may send this"));
+            self.witness.note(Stage::Lookup, || tenant::say_lookup(frame.dst, net, place));
+        }
+    }
+
+    /// Tells what the long way would tell.
+    #[cold]
+    fn tell_received(&mut self, own: &Underlay, packet: &I::P, place: Option<Place>) {
+        let Some((tunnel, net, _)) = self.read_received(own, packet) else { return };
+        let brief::Tunnel { src, vni, inner_len, .. } = tunnel;
+        let inner = packet.head().get(brief::TUNNEL_LEN..).unwrap_or_default();
+        if let Ok(frame) = frame::parse(inner, inner_len) {
+            self.witness.note(Stage::Decap, || underlay::say_decap(src.into(), vni, inner_len));
+            self.witness.note(Stage::Parse, || describe(&frame));
+            self.witness.note(Stage::Lookup, || tenant::say_lookup(frame.dst, net, place));
+        }
+    }
+}
+
+/// Where a frame of a vif goes.
+enum Out<'v> {
+    Host { way: &'v Way, host: u32 },
+    Port { port: u16, vlan: u16 },
+}
+
+/// An ordinary frame that the vif may send.
+#[inline(always)]
+fn read_sent<P: Packet>(vif: &Vif, packet: &P) -> Option<brief::Sent> {
+    let sent = brief::sent(packet.head(), packet.len())?;
+    let may = !vif.guard || sent.src == vif.mac && (!vif.addressed || vif.ipv4.contains(&sent.src_ip));
+    let stations = !sent.src.is_group() && !sent.src.is_zero() && !sent.dst.is_group();
+    (may && stations && packet.is_plain()).then_some(sent)
+}
