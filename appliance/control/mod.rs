@@ -41,7 +41,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{Claim, MigrationUpdate, Session, Update};
+use stopover_bbs::client::{Claim, MigrationUpdate, NodeBatch, Session, Update};
 use stopover_config::appliance::Appliance;
 
 /// How often rings are emptied when nothing else wakes the thread: the delay of a ping of the VTEP.
@@ -52,6 +52,19 @@ const LINK_EVERY_MS: u64 = 20;
 const AGE_EVERY_MS: u64 = 500;
 /// Updates of the board that are applied before the next look at everything else.
 const UPDATES_AT_ONCE: usize = 64;
+
+/// The way from a connection to tables that are in step with the board.
+pub(crate) struct Syncing {
+    since: Instant,
+    /// The snapshot's revision, once it is complete.
+    until: Option<u64>,
+}
+
+impl Syncing {
+    fn begin() -> Self {
+        Self { since: Instant::now(), until: None }
+    }
+}
 
 /// Everything the control thread owns. Built by [`start`].
 pub struct Control {
@@ -81,6 +94,8 @@ pub struct Control {
     pub(crate) waiting_trace: Option<trace::Waiting>,
     /// Revisions whose tables are published, oldest first, until every lcore has passed them.
     pub(crate) unpassed: VecDeque<(Epoch, u64)>,
+    /// A snapshot is wanted or under way.
+    pub(crate) syncing: Option<Syncing>,
     pub(crate) applied: u64,
     pub(crate) passed: u64,
     /// Each lcore's counters when they were last cleared.
@@ -187,16 +202,19 @@ impl Control {
         }
     }
 
-    /// Takes what the board sends until its snapshot is complete. A board that does not send one in time is
-    /// followed later.
+    /// Takes what the board sends until its snapshot is complete. A board that does not begin one in time, or
+    /// falls silent in the middle, is followed later.
     pub(crate) fn await_snapshot(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + patience;
         while !self.stop.load(Relaxed) && Instant::now() < deadline {
             let Ok(update) = self.updates.recv_timeout(TICK) else { continue };
             let complete = matches!(update, Update::SnapshotEnd { .. });
             self.apply_update(self.now_ms(), update);
             if complete {
                 break;
+            }
+            if !self.replica.is_whole() {
+                deadline = Instant::now() + patience;
             }
         }
         self.publish();
@@ -212,10 +230,11 @@ impl Control {
 
     pub(crate) fn apply_update(&mut self, now_ms: u64, update: Update) {
         match update {
-            Update::Connected => {}
+            Update::Connected => self.syncing = Some(Syncing::begin()),
             // The session has logged why.
             Update::Disconnected { .. } => log::info!("forwarding goes on as it is without the board"),
             Update::SnapshotBegin { .. } => {
+                self.syncing.get_or_insert_with(Syncing::begin);
                 self.moves.begin_snapshot();
                 self.replica.begin_snapshot(&mut self.tables);
             }
@@ -224,6 +243,9 @@ impl Control {
                 self.effects(now_ms, effects);
                 self.end_moves_snapshot(now_ms);
                 self.applied = revision;
+                if let Some(syncing) = &mut self.syncing {
+                    syncing.until = Some(revision);
+                }
             }
             Update::Apply { revision, changes } => {
                 for change in changes {
@@ -237,14 +259,28 @@ impl Control {
                 // Part of a snapshot is no revision that could be acknowledged.
                 if self.replica.is_whole() {
                     self.applied = revision;
+                    // No snapshot was needed.
+                    self.syncing.take_if(|syncing| syncing.until.is_none());
                 }
             }
+            Update::Nodes { batches, .. } => batches.iter().for_each(|batch| self.apply_nodes(now_ms, batch)),
             Update::Refused { claim, why } => {
                 let Claim { vni, mac, .. } = claim;
                 let wishes = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
                 self.tell(wishes);
             }
             Update::Accepted { vni, mac } => self.stations.accepted(&mut self.tables, now_ms, vni, mac),
+        }
+    }
+
+    /// Applies nodes of a snapshot.
+    fn apply_nodes(&mut self, now_ms: u64, batch: &NodeBatch) {
+        let said = |full: Full| log::error!("{full}; frames for it are treated as for an unknown node");
+        let effects = self.with_replica(|replica, around| replica.put_nodes(around, batch, said));
+        self.effects(now_ms, Ok(effects));
+        let Some(net) = self.replica.net_of(batch.vni) else { return };
+        for node in batch.nodes.iter().filter(|node| self.moves.heeds((net, node.mac))).collect::<Vec<_>>() {
+            self.move_news(now_ms, moves::News::at(batch.vni, node.mac, node.host_id));
         }
     }
 
@@ -333,9 +369,23 @@ impl Control {
             }
             self.unpassed.pop_front();
             self.passed = revision;
+            self.synchronised();
             if let Some(session) = &self.session {
                 session.ack(revision);
             }
+        }
+    }
+
+    /// Says when a snapshot has come into force.
+    fn synchronised(&mut self) {
+        let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|revision| self.passed >= revision);
+        if let Some(syncing) = self.syncing.take_if(in_force) {
+            log::info!(
+                "in step with the board at revision {}: {} nodes, {} ms after the connection",
+                self.passed,
+                self.tables.len(),
+                syncing.since.elapsed().as_millis()
+            );
         }
     }
 

@@ -10,8 +10,12 @@ use crate::tables::{
 };
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
-use stopover_bbs::model::{Change, DeclaredBy, Host, Node};
+use stopover_bbs::model::{Change, DeclaredBy, Host, Node, NodeBatch};
 use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+
+/// How many nodes of a batch ahead memory is asked for: enough to hide its latency, few enough for the first-level
+/// cache to keep.
+const AHEAD: usize = 12;
 
 /// A host, as the control thread and the operator see it.
 #[derive(Debug, Clone)]
@@ -80,7 +84,11 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Replica {
     own: HostName,
+    /// Our own number at the board, once it is known.
+    own_id: Option<u32>,
     hosts: HashMap<u32, HostRecord>,
+    /// The hosts with a VTEP address: a look through all of `hosts` for each of ten thousand takes seconds.
+    by_vtep: HashMap<IpAddr, Vec<u32>>,
     networks: HashMap<Vni, NetworkRecord>,
     /// Local ports with a link: only they get flooded frames.
     up: HashSet<u16>,
@@ -126,7 +134,16 @@ impl Replica {
             })
             .collect();
         let dirty = networks.keys().copied().collect();
-        Self { own, hosts: HashMap::new(), networks, up: HashSet::new(), dirty, unnamed: None }
+        Self {
+            own,
+            own_id: None,
+            hosts: HashMap::new(),
+            by_vtep: HashMap::new(),
+            networks,
+            up: HashSet::new(),
+            dirty,
+            unnamed: None,
+        }
     }
 
     /// All known hosts.
@@ -270,7 +287,7 @@ impl Replica {
         }
         let (id, own) = (host.id, host.name == self.own);
         let vtep = host.vteps.iter().copied().find(|ip| !own && (around.routable)(*ip));
-        let old = self.hosts.remove(&id);
+        let old = self.take_host(id);
         for ip in old.iter().flat_map(|old| &old.host.vteps).filter(|ip| !host.vteps.contains(ip)) {
             self.drop_vtep(around, *ip, id)?;
         }
@@ -287,7 +304,7 @@ impl Replica {
         let way = old.filter(|_| before == target).and_then(|old| old.way);
         let record = HostRecord { host, vtep, way };
         around.tables.put_host(id, record.entry())?;
-        self.hosts.insert(id, record);
+        self.keep_host(id, record);
         let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Want(ip, port)).into_iter().collect();
         let unwanted = before.filter(|old| Some(*old) != target && !self.wanted(*old));
         effects.extend(unwanted.map(|(ip, port)| Effect::Unwant(ip, port)));
@@ -297,15 +314,45 @@ impl Replica {
     /// Host `id`, which is not in `hosts` now, sends from `ip` no more; another may, with another UDP port.
     fn drop_vtep(&self, around: &mut Surroundings, ip: IpAddr, id: u32) -> Result<(), Full> {
         around.tables.remove_vtep(ip, id);
-        let sends = |record: &HostRecord| record.host.name != self.own && record.host.vteps.contains(&ip);
-        match self.hosts.iter().find(|(_, record)| sends(record)) {
-            Some((other, _)) => around.tables.put_vtep(ip, *other),
+        match self.having(ip).find(|(other, _)| Some(*other) != self.own_id) {
+            Some((other, _)) => around.tables.put_vtep(ip, other),
             None => Ok(()),
         }
     }
 
+    /// Keeps the record of a host that is not in `hosts`.
+    fn keep_host(&mut self, id: u32, record: HostRecord) {
+        if record.host.name == self.own {
+            self.own_id = Some(id);
+        }
+        for ip in &record.host.vteps {
+            self.by_vtep.entry(*ip).or_default().push(id);
+        }
+        self.hosts.insert(id, record);
+    }
+
+    fn take_host(&mut self, id: u32) -> Option<HostRecord> {
+        let record = self.hosts.remove(&id)?;
+        self.own_id = self.own_id.filter(|own| *own != id);
+        for ip in &record.host.vteps {
+            if let Some(having) = self.by_vtep.get_mut(ip) {
+                having.retain(|other| *other != id);
+                if having.is_empty() {
+                    self.by_vtep.remove(ip);
+                }
+            }
+        }
+        Some(record)
+    }
+
+    /// Hosts with this VTEP address.
+    fn having(&self, ip: IpAddr) -> impl Iterator<Item = (u32, &HostRecord)> {
+        let ids = self.by_vtep.get(&ip).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.hosts.get(id)?)))
+    }
+
     fn remove_host(&mut self, around: &mut Surroundings, id: u32) -> Result<Vec<Effect>, Full> {
-        let Some(old) = self.hosts.remove(&id) else { return Ok(Vec::new()) };
+        let Some(old) = self.take_host(id) else { return Ok(Vec::new()) };
         for ip in &old.host.vteps {
             self.drop_vtep(around, *ip, id)?;
         }
@@ -320,15 +367,14 @@ impl Replica {
     }
 
     fn wanted(&self, target: (IpAddr, u16)) -> bool {
-        self.hosts.values().any(|record| record.target() == Some(target))
+        self.having(target.0).any(|(_, record)| record.target() == Some(target))
     }
 
     /// Hosts that are reached through this VTEP address, with the UDP port each listens on.
     pub fn hosts_behind(&self, vtep: IpAddr) -> impl Iterator<Item = (u32, u16)> {
-        self.hosts
-            .iter()
+        self.having(vtep)
             .filter(move |(_, record)| record.vtep == Some(vtep))
-            .map(|(id, record)| (*id, record.host.udp_port))
+            .map(|(id, record)| (id, record.host.udp_port))
     }
 
     /// The way to a host is known now, or (`None`) lost.
@@ -341,7 +387,7 @@ impl Replica {
     /// Our own number at the board, once it is known.
     #[must_use]
     pub fn own_id(&self) -> Option<u32> {
-        self.hosts.iter().find(|(_, record)| record.host.name == self.own).map(|(id, _)| *id)
+        self.own_id
     }
 
     /// The appliances, other than this one, that send frames of a network.
@@ -373,26 +419,67 @@ impl Replica {
     ) -> Result<Vec<Effect>, Full> {
         let Some(net) = self.net_of(node.vni) else { return Ok(Vec::new()) };
         let station = around.stations.get(net, node.mac);
-        let used_here = |ip: &IpAddr| station.is_some_and(|station| station.ips.contains(ip));
-        for ip in gone_ips.iter().filter(|ip| !used_here(ip)) {
+        for ip in gone_ips.iter().filter(|ip| !station.is_some_and(|station| station.ips.contains(ip))) {
             around.tables.clear_owner(net, *ip, node.mac);
         }
-        // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
-        let ours = self.hosts.get(&node.host_id).is_none_or(|h| h.host.name == self.own);
+        let moved = self.place(around, (node.vni, net), node.mac, node.host_id, node.ips.iter().copied())?;
+        Ok(moved.into_iter().collect())
+    }
+
+    /// Applies many nodes of a snapshot. All that can be stored are, even if others cannot; `said` hears why.
+    pub fn put_nodes(
+        &self,
+        around: &mut Surroundings,
+        batch: &NodeBatch,
+        mut said: impl FnMut(Full),
+    ) -> Vec<Effect> {
+        let Some(net) = self.net_of(batch.vni) else { return Vec::new() };
         let mut effects = Vec::new();
+        let mut ahead = batch.nodes.iter();
+        let mut prefetch = |tables: &Tables, nodes: usize| {
+            for node in ahead.by_ref().take(nodes) {
+                tables.prefetch(net, node.mac, node.ipv4);
+            }
+        };
+        prefetch(around.tables, AHEAD);
+        for (node, more) in batch.iter() {
+            prefetch(around.tables, 1);
+            let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(more.iter().copied());
+            match self.place(around, (batch.vni, net), node.mac, node.host_id, ips) {
+                Ok(moved) => effects.extend(moved),
+                Err(full) => said(full),
+            }
+        }
+        effects
+    }
+
+    /// A node is at a host and has these addresses.
+    #[inline]
+    fn place(
+        &self,
+        around: &mut Surroundings,
+        (vni, net): (Vni, Net),
+        mac: Mac,
+        host_id: u32,
+        ips: impl Iterator<Item = IpAddr>,
+    ) -> Result<Option<Effect>, Full> {
+        let station = around.stations.get(net, mac);
+        // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
+        let ours = self.own_id == Some(host_id) || !self.hosts.contains_key(&host_id);
+        let mut effect = None;
         if ours {
-            around.tables.remove_remote(net, node.mac);
+            around.tables.remove_remote(net, mac);
         } else {
-            let left = around.tables.recorded_host(net, node.mac).filter(|from| *from != node.host_id);
             // A station here with this MAC hides it until the board has settled whose it is.
-            around.tables.set_remote(net, node.mac, node.host_id)?;
-            let moved = |from| Effect::Moved { vni: node.vni, mac: node.mac, from };
-            effects.extend(left.filter(|_| station.is_none()).map(moved));
+            let left = around.tables.set_remote(net, mac, host_id)?.filter(|from| *from != host_id);
+            effect = left.filter(|_| station.is_none()).map(|from| Effect::Moved { vni, mac, from });
         }
-        for ip in node.ips.iter().filter(|ip| !ours || used_here(ip)) {
-            around.tables.set_owner(net, *ip, node.mac)?;
+        for ip in ips {
+            if !ours || station.is_some_and(|station| station.ips.contains(&ip)) {
+                around.tables.set_owner(net, ip, mac)?;
+            }
         }
-        Ok(effects)
+        Ok(effect)
     }
 
     fn remove_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, ips: &[IpAddr]) {

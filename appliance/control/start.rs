@@ -47,6 +47,8 @@ const BOARD_WAIT: Duration = Duration::from_secs(10);
 /// How long after a restart nodes of an earlier run stay registered without being seen again: long enough for
 /// VMs to reconnect to their sockets and for stations to speak.
 const SETTLE: Duration = Duration::from_secs(60);
+/// Updates of the board that may wait for the control thread: a piece of a snapshot takes 128 KiB.
+const UPDATES: usize = 32;
 /// Places in each ring between lcores, and between an lcore and the control thread.
 const RING: usize = 1024;
 
@@ -119,6 +121,7 @@ pub fn start(
         wakes: channel::never(),
         told: channel::never(),
         unpassed: VecDeque::new(),
+        syncing: None,
         applied: 0,
         passed: 0,
         stop,
@@ -193,6 +196,7 @@ fn open_session(
         SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
     session_config.interest = plan::interest(config);
     session_config.settle = SETTLE;
+    session_config.queue = UPDATES;
     let (session, updates) = client::start(rt, session_config);
     for vni in segments {
         session.join(vni, true);

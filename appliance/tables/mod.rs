@@ -27,7 +27,7 @@ use map_wide::WideKey;
 use moving::Moving;
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
@@ -441,21 +441,35 @@ impl Tables {
         self.shared.seen.get(station as usize).is_some_and(|seen| seen.swap(0, Relaxed) == 1)
     }
 
-    /// A node is at another host. A station of this host with the same MAC hides it.
-    pub fn set_remote(&mut self, net: Net, mac: Mac, host: u32) -> Result<(), Full> {
+    /// Asks for the memory that the next change of a node with this address will touch. For batches: some nodes
+    /// ahead.
+    #[inline]
+    pub fn prefetch(&self, net: Net, mac: Mac, ip: Option<Ipv4Addr>) {
+        self.nodes.prefetch(node_key(net, mac));
+        if let Some(ip) = ip {
+            self.ipv4.prefetch(ipv4_key(net, ip));
+        }
+    }
+
+    /// A node is at another host. A station of this host with the same MAC hides it. Returns the host that it was
+    /// said to be at before.
+    pub fn set_remote(&mut self, net: Net, mac: Mac, host: u32) -> Result<Option<u32>, Full> {
         let what = || format!("node {mac}");
         if host > MAX_INDEX {
             return Err(Full::new(what(), format!("its host's number {host} is beyond {MAX_INDEX}")));
         }
         let key = node_key(net, mac);
-        let before = self.remote_word(key).unwrap_or(PlaceWord(0));
-        let word = Place::Remote { host }.pack().marked(self.mark).with_flags_of(before);
+        let marked = Place::Remote { host }.pack().marked(self.mark);
         if self.locals.get(key).is_some() {
-            self.hidden.insert(key, word);
-            return Ok(());
+            let before = self.remote_word(key);
+            self.hidden.insert(key, before.map_or(marked, |before| marked.with_flags_of(before)));
+            return Ok(before.and_then(PlaceWord::host));
         }
-        let stored = self.nodes.insert(&mut self.writer, key, word.0);
-        stored.map(drop).map_err(|why| Full::new(what(), why))
+        let remote = |word: u64| Some(PlaceWord(word)).filter(|word| word.host().is_some());
+        let word =
+            |before: Option<u64>| before.and_then(remote).map_or(marked, |b| marked.with_flags_of(b)).0;
+        let before = self.nodes.upsert(&mut self.writer, key, word).map_err(|why| Full::new(what(), why))?;
+        Ok(before.and_then(|word| PlaceWord(word).host()))
     }
 
     /// Whether the tables say that a node is at another host.
@@ -592,6 +606,18 @@ impl Tables {
         self.ipv6.retain(&mut self.writer, |key, word| {
             owner_mark(word) == mark || local(Net::new(key[0] as u16), owner_mac(word))
         });
+    }
+
+    /// How many nodes are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// No node is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     /// All nodes, in no order.

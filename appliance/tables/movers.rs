@@ -11,18 +11,14 @@ use stopover_config::net::Mac;
 impl Tables {
     /// What is said of a node at another host, whether or not a station of this host hides it.
     pub(super) fn remote_word(&self, key: u64) -> Option<PlaceWord> {
-        let shown = self.nodes.get(key).map(PlaceWord);
-        let remote = |word: &PlaceWord| matches!(word.open(), Some(Place::Remote { .. }));
-        self.hidden.get(&key).copied().or(shown.filter(remote))
+        let shown = || self.nodes.get(key).map(PlaceWord).filter(|word| word.host().is_some());
+        self.hidden.get(&key).copied().or_else(shown)
     }
 
     /// The host that a node is said to be at, even if a station of this host hides it.
     #[must_use]
     pub fn recorded_host(&self, net: Net, mac: Mac) -> Option<u32> {
-        match self.remote_word(node_key(net, mac))?.open()? {
-            Place::Remote { host } => Some(host),
-            Place::Local { .. } | Place::Moving { .. } => None,
-        }
+        self.remote_word(node_key(net, mac))?.host()
     }
 
     /// A node is locked for a migration, or no longer: while it is, it may be heard where it is not yet, or is no

@@ -138,6 +138,16 @@ impl PlaceWord {
         }
     }
 
+    /// The host that the node is at, if that is another than this.
+    #[inline]
+    #[must_use]
+    pub const fn host(self) -> Option<u32> {
+        match self.open() {
+            Some(Place::Remote { host }) => Some(host),
+            _ => None,
+        }
+    }
+
     /// Whether the node is locked for a migration.
     #[inline]
     #[must_use]

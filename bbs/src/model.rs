@@ -1,8 +1,10 @@
 //! The vocabulary that every other room speaks. Values here are valid by construction or by the door they
 //! came through ([`crate::proto`]); nothing here does anything.
 
+mod batch;
 mod migration;
 
+pub use batch::{BATCH_NODES, NodeBatch, PackedNode};
 pub use migration::{
     Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING,
     MAX_REPORTS, Migration, MigrationState, Moving, Report, Unlocked,

@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::*;
 use std::{collections::BTreeSet, sync::Arc};
 use stopover_bbs::{
-    model::Id,
+    model::{Change, Id, NodeBatch},
     server::{Follower, Frame, Interest},
     store::Store,
 };
@@ -119,6 +119,12 @@ impl Reader {
             Frame::SnapshotChunk(changes) => {
                 let building = self.building.as_mut().unwrap();
                 changes.iter().for_each(|c| building.apply(c));
+            }
+            Frame::SnapshotNodes(batches) => {
+                let building = self.building.as_mut().unwrap();
+                for node in batches.iter().flat_map(NodeBatch::to_nodes) {
+                    building.apply(&Change::NodePut { node, gone_ips: Vec::new() });
+                }
             }
             Frame::SnapshotEnd(revision) => {
                 self.replica = self.building.take().unwrap();

@@ -27,6 +27,12 @@ enum What {
 }
 
 impl News {
+    /// A node is at a host.
+    #[must_use]
+    pub const fn at(vni: Vni, mac: Mac, host: u32) -> Self {
+        Self { vni, mac, what: What::At(host) }
+    }
+
     /// The part of a change that matters here, if any does.
     #[must_use]
     pub fn of(change: &Change) -> Option<Self> {
@@ -49,6 +55,12 @@ impl News {
 }
 
 impl Moves {
+    /// Whether news of where a node is matter here.
+    #[must_use]
+    pub fn heeds(&self, key: Key) -> bool {
+        self.nodes.contains_key(&key) || self.unnamed.as_ref().is_some_and(|(nodes, _)| nodes.contains(&key))
+    }
+
     /// A snapshot begins: what it does not name until its end is gone.
     pub fn begin_snapshot(&mut self) {
         let nodes: HashSet<Key> = self.nodes.keys().copied().collect();

@@ -16,7 +16,7 @@ use crate::tables::{
 };
 use crate::wire::outer::{OuterHeader, OuterSpec};
 use std::net::IpAddr;
-use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node};
+use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch};
 use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
 
 /// The number of this appliance's own host at the board.

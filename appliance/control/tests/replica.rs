@@ -213,3 +213,81 @@ fn a_snapshot_that_breaks_off_is_begun_again() {
     assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Nowhere; 2]);
     assert_eq!(lab.owner("192.168.0.8"), None);
 }
+
+/// The nodes of a batch in network 100.
+fn batch(nodes: &[(Mac, u32, &[&str])]) -> NodeBatch {
+    let mut batch = NodeBatch::new(vni(100));
+    for (mac, host, ips) in nodes {
+        batch.push(*mac, *host, 1, ips.iter().map(|text| ip(text)));
+    }
+    batch
+}
+
+#[test]
+fn a_batch_of_nodes_says_what_one_by_one_would() {
+    let mut lab = Lab::new(&[(0, mac(1), 1, &[ip("192.168.0.1")], Kind::Vif)]);
+    lab.link(1, true);
+    lab.apply(host(OWN, &["10.0.0.1"], 4789));
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(host(3, &["10.0.0.3"], 4789));
+    lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.replica.begin_snapshot(&mut lab.tables);
+    let nodes = batch(&[
+        (mac(1), OWN, &["192.168.0.1"]),
+        (mac(9), 3, &["192.168.0.9"]),
+        (mac(5), 2, &["192.168.0.5", "fd00::5"]),
+        (mac(6), OWN, &["192.168.0.6"]),
+        (mac(7), 2, &[]),
+    ]);
+    let effects = lab.with(|replica, around| replica.put_nodes(around, &nodes, |full| panic!("{full}")));
+    assert_eq!(effects, [Effect::Moved { vni: vni(100), mac: mac(9), from: 2 }]);
+    assert_eq!(lab.place(mac(8)), Where::Host(2), "fail static: until its end all stays");
+    for id in [OWN, 2, 3] {
+        lab.apply(host(id, &["10.0.0.9"], 4789 + id as u16));
+    }
+    lab.end_snapshot();
+    let places = [1, 5, 6, 7, 8, 9].map(|n| lab.place(mac(n)));
+    let (here, two, three) = (Where::Port(1), Where::Host(2), Where::Host(3));
+    assert_eq!(places, [here, two, Where::Nowhere, two, Where::Nowhere, three]);
+    let owners = ["192.168.0.1", "192.168.0.5", "fd00::5", "192.168.0.6", "192.168.0.8", "192.168.0.9"];
+    let owners = owners.map(|ip| lab.owner(ip));
+    assert_eq!(owners, [Some(mac(1)), Some(mac(5)), Some(mac(5)), None, None, Some(mac(9))]);
+}
+
+#[test]
+fn a_batch_longer_than_what_is_asked_for_ahead_is_taken_whole() {
+    let mut lab = lab();
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    let macs: Vec<Mac> = (10..200).map(mac).collect();
+    let nodes: Vec<(Mac, u32, &[&str])> = macs.iter().map(|mac| (*mac, 2, &[][..])).collect();
+    let effects =
+        lab.with(|replica, around| replica.put_nodes(around, &batch(&nodes), |full| panic!("{full}")));
+    assert_eq!(effects, []);
+    assert!(macs.iter().all(|mac| lab.place(*mac) == Where::Host(2)));
+    assert_eq!(lab.tables.len(), macs.len());
+}
+
+#[test]
+fn hosts_that_share_a_vtep_are_found_by_it_as_they_come_and_go() {
+    let mut lab = lab();
+    for (id, port) in [(2, 4789), (3, 4790), (4, 4791)] {
+        lab.apply(host(id, &["10.0.0.2", "10.0.0.7"], port));
+    }
+    let behind = |lab: &Lab| {
+        let mut hosts: Vec<_> = lab.replica.hosts_behind(ip("10.0.0.2")).collect();
+        hosts.sort_unstable();
+        hosts
+    };
+    assert_eq!(behind(&lab), [(2, 4789), (3, 4790), (4, 4791)]);
+    assert_eq!(lab.apply(Change::HostGone { id: 3 }), [unwant("10.0.0.2", 4790)]);
+    lab.apply(host(2, &["10.0.0.7"], 4789));
+    assert_eq!(behind(&lab), [(4, 4791)]);
+    assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(4));
+    assert!(lab.view.vtep(ip("10.0.0.7")).is_some_and(|host| host == 2 || host == 4));
+    assert_eq!(lab.replica.own_id(), None);
+    lab.apply(host(OWN, &["10.0.0.1"], 4789));
+    assert_eq!(lab.replica.own_id(), Some(OWN));
+    lab.apply(Change::HostGone { id: OWN });
+    assert_eq!(lab.replica.own_id(), None);
+}

@@ -80,7 +80,10 @@ impl Bucket {
     /// Gives the entry in `slot` another value, which readers see at once.
     #[inline]
     pub(super) fn update(&self, slot: usize, value: u64) {
-        self.values[slot].store(value, Ordering::Release);
+        // The same again must not take the line away from the readers.
+        if self.value(slot) != value {
+            self.values[slot].store(value, Ordering::Release);
+        }
     }
 
     /// Puts an entry into an `EMPTY` slot.

@@ -97,13 +97,31 @@ impl MapWriter {
     /// # Panics
     /// If `writer` is of another domain.
     pub fn insert(&mut self, writer: &mut Writer, key: u64, value: u64) -> Result<Option<u64>, MapError> {
+        self.upsert(writer, key, |_| value)
+    }
+
+    /// As [`MapWriter::insert`], with a value that depends on the one that was there. The table is searched once.
+    ///
+    /// # Panics
+    /// If `writer` is of another domain.
+    pub fn upsert(
+        &mut self,
+        writer: &mut Writer,
+        key: u64,
+        value: impl FnOnce(Option<u64>) -> u64,
+    ) -> Result<Option<u64>, MapError> {
+        self.shared.domain.check_writer(writer);
         debug_assert!(!is_reserved(key), "a reserved key reached the table");
         if is_reserved(key) {
             return Err(MapError::ReservedKey);
         }
-        if let Some(old) = self.update(writer, key, value) {
+        if let Some((segment, at)) = self.locate(key) {
+            let bucket = &segment.buckets()[at.bucket];
+            let old = bucket.value(at.slot);
+            bucket.update(at.slot, value(Some(old)));
             return Ok(Some(old));
         }
+        let value = value(None);
         if self.len >= self.limit {
             return Err(MapError::Limit(self.limit));
         }
@@ -227,7 +245,9 @@ impl MapWriter {
     pub fn prefetch(&self, key: u64) {
         let hash = self.shared.hasher.hash(key);
         if let Some(segment) = &self.segments[self.directory[self.index(key)] as usize] {
-            super::reader::prefetch(&raw const segment.buckets()[hash.first(segment.memory.len())]);
+            let buckets = segment.buckets();
+            super::reader::prefetch(&raw const buckets[hash.first(buckets.len())]);
+            super::reader::prefetch(&raw const buckets[hash.second(buckets.len())]);
         }
     }
 

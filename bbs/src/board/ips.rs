@@ -23,7 +23,7 @@ const _: () = assert!(size_of::<Ips>() == 24);
 
 impl Ips {
     /// In ascending order, v4 first.
-    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
         let (pair, many): ([Option<IpAddr>; 2], &[IpAddr]) = match &self.0 {
             Repr::None => ([None, None], &[]),
             Repr::V4(a) => ([Some((*a).into()), None], &[]),
@@ -47,6 +47,15 @@ impl Ips {
     }
 }
 
+impl From<IpAddr> for Ips {
+    fn from(ip: IpAddr) -> Self {
+        Self(match ip {
+            IpAddr::V4(a) => Repr::V4(a),
+            IpAddr::V6(b) => Repr::V6(b),
+        })
+    }
+}
+
 impl FromIterator<IpAddr> for Ips {
     fn from_iter<I: IntoIterator<Item = IpAddr>>(iter: I) -> Self {
         let mut list: Vec<IpAddr> = iter.into_iter().collect();
@@ -54,8 +63,7 @@ impl FromIterator<IpAddr> for Ips {
         list.dedup();
         Self(match list[..] {
             [] => Repr::None,
-            [IpAddr::V4(a)] => Repr::V4(a),
-            [IpAddr::V6(b)] => Repr::V6(b),
+            [one] => return one.into(),
             [IpAddr::V4(a), IpAddr::V6(b)] => Repr::Both(a, b),
             _ => Repr::Many(list.into()),
         })

@@ -11,6 +11,9 @@ use tonic::transport::{Channel, Endpoint as Transport, Uri};
 /// Largest message either side accepts; lists and snapshots are chunked far below it.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much of a stream, and of all streams together, may be under way to us: a snapshot of some hundred megabytes
+/// would wait for the round trip after every 64 KiB with HTTP/2's own default.
+const WINDOW: u32 = 4 << 20;
 /// A peer that answers no HTTP/2 ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
@@ -20,6 +23,8 @@ pub async fn connect(endpoint: &Endpoint) -> Result<BoardClient<Channel>, Error>
         Ok(Transport::from_shared(uri)
             .map_err(|e| Error::Unreachable(format!("{endpoint}: {e}")))?
             .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true)

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     model::Change,
-    proto::{parse, v1},
+    proto::{batch, parse, v1},
 };
 use std::{
     collections::BTreeSet,
@@ -171,6 +171,9 @@ fn take(
             let changes = parse::changes(list.changes)?;
             note_locks(&changes, live, shared);
             Update::Apply { revision: stream.snapshot_revision, changes }
+        }
+        Response::SnapshotNodes(list) => {
+            Update::Nodes { revision: stream.snapshot_revision, batches: batch::parse_list(list)? }
         }
         Response::SnapshotEnd(revision) => {
             position.resume = Some((stream.board_id.clone(), revision));

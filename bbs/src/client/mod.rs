@@ -12,7 +12,7 @@ mod session;
 
 pub use crate::model::{
     Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Migration, MigrationState, Network, Node,
-    Report, Row, RowError, Target, Unlocked,
+    NodeBatch, PackedNode, Report, Row, RowError, Target, Unlocked,
 };
 #[cfg(feature = "server")]
 pub(crate) use connect::MAX_MESSAGE_BYTES;

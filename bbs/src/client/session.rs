@@ -11,7 +11,7 @@ use super::{
     operator::BeginMigration,
 };
 use crate::{
-    model::{Change, Claim, Report},
+    model::{Change, Claim, NodeBatch, Report},
     proto::v1::board_client::BoardClient,
 };
 use crossbeam::channel::Receiver;
@@ -96,6 +96,13 @@ pub enum Update {
         revision: u64,
         /// What changed.
         changes: Vec<Change>,
+    },
+    /// Part of a snapshot: nodes, each as if by a [`Change::NodePut`] with no addresses gone.
+    Nodes {
+        /// The snapshot's revision.
+        revision: u64,
+        /// The nodes, by network.
+        batches: Vec<NodeBatch>,
     },
     /// The board refuses a claim. The session goes on trying; said again only when the reason changes.
     Refused {

@@ -14,7 +14,7 @@ pub fn ip(ip: &IpAddr) -> Vec<u8> {
     }
 }
 
-fn ips(list: &[IpAddr]) -> Vec<Vec<u8>> {
+pub(super) fn ips(list: &[IpAddr]) -> Vec<Vec<u8>> {
     list.iter().map(ip).collect()
 }
 

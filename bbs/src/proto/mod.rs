@@ -1,6 +1,7 @@
 //! The wire's types, generated from `proto/stopover/v1/board.proto`, and the two doors between them and the
 //! [`crate::model`]: [`parse`] (in: everything checked, errors name the field) and [`emit`] (out: cannot fail).
 
+pub mod batch;
 pub mod emit;
 pub mod migration;
 pub mod parse;

@@ -105,7 +105,7 @@ pub fn ip(field: &str, bytes: &[u8]) -> Checked<IpAddr> {
     Ok(ip)
 }
 
-fn ip_list(field: &str, list: &[Vec<u8>], most: usize) -> Checked<Vec<IpAddr>> {
+pub(super) fn ip_list(field: &str, list: &[Vec<u8>], most: usize) -> Checked<Vec<IpAddr>> {
     if list.len() > most {
         return Err(BadField::new(
             field,

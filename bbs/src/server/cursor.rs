@@ -3,7 +3,7 @@
 
 use crate::{
     board::COMMIT_CHANGES,
-    model::Change,
+    model::{BATCH_NODES, Change, NodeBatch},
     store::{StoreError, View},
 };
 use std::collections::VecDeque;
@@ -14,6 +14,16 @@ enum Stage {
     Network,
     Members(Option<(Vni, u32)>),
     Nodes(Option<(Vni, Mac)>),
+    /// Locks come after their nodes, and go with them.
+    Locks,
+}
+
+/// A piece of a snapshot.
+pub(super) enum Piece {
+    /// Hosts, networks, members and locks.
+    Changes(Vec<Change>),
+    /// Nodes; not empty.
+    Nodes(Vec<NodeBatch>),
 }
 
 /// What of a network is told.
@@ -60,6 +70,36 @@ impl Cursor {
         Ok(out)
     }
 
+    /// The next piece of a snapshot, with its nodes packed.
+    pub fn next_piece(&mut self, view: &dyn View) -> Result<Piece, StoreError> {
+        let mut out = Vec::new();
+        while out.len() < COMMIT_CHANGES && !self.done() {
+            let Stage::Nodes(after) = self.stage else {
+                self.step(view, &mut out)?;
+                continue;
+            };
+            // What was told before comes before.
+            if !out.is_empty() {
+                break;
+            }
+            let scope = self.scopes.front().and_then(|(scope, _)| *scope);
+            let nodes = view.nodes(scope, after, BATCH_NODES)?;
+            self.nodes_told(nodes.len() == BATCH_NODES, nodes.last().map(|(vni, mac, _)| (*vni, *mac)), true);
+            if !nodes.is_empty() {
+                let mut batches: Vec<NodeBatch> = Vec::new();
+                for (vni, mac, record) in &nodes {
+                    if batches.last().is_none_or(|batch| batch.vni != *vni) {
+                        batches.push(NodeBatch::new(*vni));
+                    }
+                    let Some(batch) = batches.last_mut() else { break };
+                    batch.push(*mac, record.host, record.generation, record.ips.iter());
+                }
+                return Ok(Piece::Nodes(batches));
+            }
+        }
+        Ok(Piece::Changes(out))
+    }
+
     fn step(&mut self, view: &dyn View, out: &mut Vec<Change>) -> Result<(), StoreError> {
         let limit = COMMIT_CHANGES;
         if let Stage::Hosts = self.stage {
@@ -96,14 +136,15 @@ impl Cursor {
                         Change::MemberGone { vni, host_id }
                     })
                 }));
-                if !full {
-                    self.after_part(puts);
+                match (full, puts) {
+                    (true, _) => {}
+                    (false, true) => self.stage = Stage::Nodes(None),
+                    (false, false) => self.next_scope(),
                 }
             }
-            Stage::Nodes(after) => {
-                let nodes = view.nodes(scope, *after, limit)?;
-                let full = nodes.len() == limit;
-                *after = nodes.last().map(|(vni, mac, _)| (*vni, *mac));
+            &mut Stage::Nodes(after) => {
+                let nodes = view.nodes(scope, after, limit)?;
+                let (full, last) = (nodes.len() == limit, nodes.last().map(|(vni, mac, _)| (*vni, *mac)));
                 out.extend(nodes.into_iter().map(|(vni, mac, record)| {
                     if puts {
                         Change::NodePut { node: record.to_node(vni, mac), gone_ips: Vec::new() }
@@ -111,34 +152,34 @@ impl Cursor {
                         Change::NodeGone { vni, mac, ips: record.ips.to_vec() }
                     }
                 }));
-                if !full {
-                    // Locks come after their nodes, and go with them.
-                    if puts {
-                        out.extend(view.locks(scope)?.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
-                            vni,
-                            mac,
-                            migration: l.migration,
-                            generation: l.generation,
-                            source: l.source,
-                            target: l.target,
-                        }));
-                    }
-                    self.after_part(!puts);
-                }
+                self.nodes_told(full, last, puts);
+            }
+            Stage::Locks => {
+                out.extend(view.locks(scope)?.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
+                    vni,
+                    mac,
+                    migration: l.migration,
+                    generation: l.generation,
+                    source: l.source,
+                    target: l.target,
+                }));
+                self.next_scope();
             }
         }
         Ok(())
     }
 
-    /// After members (when telling puts) or nodes (when telling gones) comes the other; after that, the next scope.
-    fn after_part(&mut self, first: bool) {
-        self.stage = match (&self.stage, first) {
-            (Stage::Members(_), true) => Stage::Nodes(None),
-            (Stage::Nodes(_), true) => Stage::Members(None),
-            _ => {
-                self.scopes.pop_front();
-                Stage::Network
-            }
+    /// Nodes up to `last` were told; there may be more if the piece was `full`.
+    fn nodes_told(&mut self, full: bool, last: Option<(Vni, Mac)>, puts: bool) {
+        self.stage = match (full, puts) {
+            (true, _) => Stage::Nodes(last),
+            (false, true) => Stage::Locks,
+            (false, false) => Stage::Members(None),
         };
+    }
+
+    fn next_scope(&mut self) {
+        self.scopes.pop_front();
+        self.stage = Stage::Network;
     }
 }

@@ -7,12 +7,12 @@
 //! is taken from the history in order, or, if the history no longer has it, is part of a new snapshot.
 
 use super::{
-    cursor::Cursor,
+    cursor::{Cursor, Piece},
     history::{History, Since},
 };
 use crate::{
     board::record::Commit,
-    model::{Change, Id},
+    model::{Change, Id, NodeBatch},
     store::{Store, StoreError, View},
 };
 use std::{
@@ -44,6 +44,8 @@ pub enum Frame {
     },
     /// A piece of it.
     SnapshotChunk(Vec<Change>),
+    /// A piece of it that is nodes.
+    SnapshotNodes(Vec<NodeBatch>),
     /// It is complete.
     SnapshotEnd(u64),
     /// A commit, or what of it is in scope.
@@ -162,10 +164,12 @@ impl Follower {
                         self.told = self.position;
                         return Ok(Some(Frame::SnapshotEnd(self.position)));
                     }
-                    let chunk = cursor.next(&*view)?;
+                    let piece = cursor.next_piece(&*view)?;
                     self.phase = Phase::Snapshot { view, cursor };
-                    if !chunk.is_empty() {
-                        return Ok(Some(Frame::SnapshotChunk(chunk)));
+                    match piece {
+                        Piece::Changes(changes) if changes.is_empty() => {}
+                        Piece::Changes(changes) => return Ok(Some(Frame::SnapshotChunk(changes))),
+                        Piece::Nodes(batches) => return Ok(Some(Frame::SnapshotNodes(batches))),
                     }
                 }
                 Phase::Scope { view, mut cursor, add, remove } => {

@@ -209,7 +209,7 @@ fn note(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
         | Frame::Progress(revision)
         | Frame::Delta { revision, .. }
         | Frame::Scope { revision, .. } => watcher.sent.store(*revision, Relaxed),
-        Frame::SnapshotChunk(_) => {}
+        Frame::SnapshotChunk(_) | Frame::SnapshotNodes(_) => {}
     }
     watcher.networks.store(follower.networks().unwrap_or(0) as u64, Relaxed);
 }
@@ -227,6 +227,9 @@ fn message(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
             Response::SnapshotBegin(v1::SnapshotBegin { board_id: board_id(), revision, why })
         }
         Frame::SnapshotChunk(changes) => Response::SnapshotChunk(v1::ChangeList { changes: list(&changes) }),
+        Frame::SnapshotNodes(batches) => {
+            Response::SnapshotNodes(v1::NodeList { batches: batches.iter().map(Into::into).collect() })
+        }
         Frame::SnapshotEnd(revision) => Response::SnapshotEnd(revision),
         Frame::Delta { revision, changes } => {
             Response::Delta(v1::Delta { revision, changes: list(&changes) })

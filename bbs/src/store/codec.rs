@@ -3,7 +3,7 @@
 
 use crate::{
     board::{
-        Outcome,
+        Ips, Outcome,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord},
     },
     model::{DeclaredBy, Event, Id, Lock, Migration, MigrationState, Network},
@@ -68,21 +68,26 @@ pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
     let host = number(take(&mut bytes, 4)?) as u32;
     let generation = number(take(&mut bytes, 8)?);
     let flags = take(&mut bytes, 1)?[0];
-    let mut ips = Vec::new();
-    for _ in 0..flags & !OPERATOR_BIT {
+    let mut ip = || -> Read<IpAddr> {
         let length = take(&mut bytes, 1)?[0];
         let ip = take(&mut bytes, length.into())?;
-        ips.push(match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
-            (Ok(v4), _) => IpAddr::from(v4),
-            (_, Ok(v6)) => IpAddr::from(v6),
-            _ => return Err(Unreadable("node")),
-        });
-    }
+        match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
+            (Ok(v4), _) => Ok(IpAddr::from(v4)),
+            (_, Ok(v6)) => Ok(IpAddr::from(v6)),
+            _ => Err(Unreadable("node")),
+        }
+    };
+    let ips = match flags & !OPERATOR_BIT {
+        0 => Ips::default(),
+        // Nearly all, and read by the million: without an allocation.
+        1 => ip()?.into(),
+        count => (0..count).map(|_| ip()).collect::<Read<Vec<IpAddr>>>()?.into_iter().collect(),
+    };
     if !bytes.is_empty() {
         return Err(Unreadable("node"));
     }
     let declared_by = if flags & OPERATOR_BIT != 0 { DeclaredBy::Operator } else { DeclaredBy::Appliance };
-    Ok(NodeRecord { host, generation, declared_by, ips: ips.into_iter().collect() })
+    Ok(NodeRecord { host, generation, declared_by, ips })
 }
 
 pub(super) fn host(id: u32, record: &HostRecord) -> Vec<u8> {

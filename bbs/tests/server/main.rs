@@ -113,6 +113,14 @@ impl Host {
     }
 
     async fn hears_change(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
-        self.hears(what, |u| matches!(u, Update::Apply { changes, .. } if changes.iter().any(&wanted))).await;
+        self.hears(what, |u| match u {
+            Update::Apply { changes, .. } => changes.iter().any(&wanted),
+            Update::Nodes { batches, .. } => {
+                let nodes = batches.iter().flat_map(|batch| batch.to_nodes());
+                nodes.into_iter().any(|node| wanted(&Change::NodePut { node, gone_ips: Vec::new() }))
+            }
+            _ => false,
+        })
+        .await;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
-use stopover_bbs::client::{Host as BoardHost, NodeFilter, Row, Target};
+use stopover_bbs::client::{Host as BoardHost, NodeBatch, NodeFilter, Row, Target};
 use stopover_config::bulk::{HostRow, NodeRow};
 
 type Nodes = BTreeMap<(Vni, Mac), Vec<IpAddr>>;
@@ -20,6 +20,13 @@ fn replica(heard: &[Update]) -> (BTreeMap<u32, BoardHost>, Nodes) {
                 before.get_or_insert_with(|| (std::mem::take(&mut hosts), std::mem::take(&mut nodes)));
                 hosts.clear();
                 nodes.clear();
+            }
+            Update::Nodes { batches, .. } => {
+                assert!(before.is_some(), "packed nodes outside a snapshot");
+                for node in batches.iter().flat_map(NodeBatch::to_nodes) {
+                    assert!(hosts.contains_key(&node.host_id), "a node before its host");
+                    nodes.insert((node.vni, node.mac), node.ips);
+                }
             }
             Update::SnapshotEnd { revision } => {
                 assert!(*revision >= last);
