@@ -20,8 +20,9 @@ use super::{
     witness::{Stage, Witness, describe},
 };
 use crate::tables::{
+    self,
     entries::{HostEntry, Way},
-    slots, vtep4_key,
+    vtep4_key,
     words::{Net, Place, PlaceWord, node_key},
 };
 use crate::wire::{brief, ecn, flow, frame, vxlan::Marks};
@@ -61,30 +62,36 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     fn outward_short(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>) {
         let Network { net, vni } = vif.network;
+        let n = burst.len();
         let mut keys = [0; MAX_BURST];
-        let mut flows = [Flow { vni, source_port: 0, tos: 0 }; MAX_BURST];
+        let mut flows = [(0, 0); MAX_BURST];
         for ((packet, key), flow) in burst.iter().zip(&mut keys).zip(&mut flows) {
             if let Some(sent) = read_sent(vif, packet) {
                 *key = node_key(net, sent.dst);
-                (flow.source_port, flow.tos) = (flow::source_port(sent.flow), sent.tos);
+                *flow = (flow::source_port(sent.flow), sent.tos);
             }
         }
 
         let mut words = [0; MAX_BURST];
-        self.view.places(keys.get(..burst.len()).unwrap_or_default(), &mut words);
+        self.view.places(keys.get(..n).unwrap_or_default(), &mut words);
         let view = self.view;
         let hosts = view.hosts();
-        for word in words.iter().take(burst.len()) {
-            if let Some(Place::Remote { host }) = PlaceWord(*word).open() {
-                hosts.prefetch(host);
-            }
-        }
+        let entries: ArrayVec<_, MAX_BURST> = words
+            .iter()
+            .take(n)
+            .map(|word| match PlaceWord(*word).open() {
+                Some(Place::Remote { host }) => hosts.get(host).inspect(|entry| tables::prefetch(*entry)),
+                _ => None,
+            })
+            .collect();
 
         let mut run = Run { port: u16::MAX, frames: Frames::new() };
         let mut others = Frames::new();
-        for ((mut packet, word), flow) in burst.drain(..).zip(words).zip(flows) {
-            let place = PlaceWord(word).open();
-            let Some(out) = self.way_out(port, &packet, hosts, place) else {
+        for (((mut packet, word), entry), (source_port, tos)) in
+            burst.drain(..).zip(&words).zip(entries).zip(&flows)
+        {
+            let place = PlaceWord(*word).open();
+            let Some(out) = self.way_out(port, &packet, entry, place) else {
                 self.hand_out(&mut run);
                 others.push(packet);
                 continue;
@@ -97,6 +104,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             }
             match out {
                 Out::Host { way, host } => {
+                    let flow = Flow { vni, source_port: *source_port, tos: *tos };
                     if !encap::push_outer(&mut packet, way, flow, Marks::NONE) {
                         self.drop(packet, Drop::NoHeadroom);
                         continue;
@@ -119,52 +127,61 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         &self,
         from: u16,
         packet: &I::P,
-        hosts: slots::View<'v, HostEntry>,
+        entry: Option<&'v HostEntry>,
         place: Option<Place>,
     ) -> Option<Out<'v>> {
         let fits = |mtu: u16| packet.len() <= usize::from(mtu) + ETHERNET;
         match place? {
             Place::Remote { host } => {
-                let way = hosts.get(host)?.way.as_ref()?;
+                let way = entry?.way.as_ref()?;
                 fits(way.inner_mtu).then_some(Out::Host { way, host })
             }
             Place::Local { port, vlan, .. } if port != from => {
                 let mtu = self.ports.get(usize::from(port))?.mtu;
                 fits(mtu).then_some(Out::Port { port, vlan })
             }
-            Place::Local { .. } | Place::Moving { .. } => None,
+            _ => None,
         }
     }
 
     fn inward_short(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>) {
-        let n = burst.len();
-        let mut vteps = [0; MAX_BURST];
+        let mut vteps = Keys::default();
+        let mut destinations = Keys::default();
         let mut sources = [0; MAX_BURST];
-        let mut destinations = [0; MAX_BURST];
         let mut lens = [0; MAX_BURST];
-        let keys = vteps.iter_mut().zip(&mut sources).zip(&mut destinations);
-        for ((packet, ((vtep, source), destination)), inner_len) in burst.iter().zip(keys).zip(&mut lens) {
-            if let Some((tunnel, net, inner)) = self.read_received(own, packet) {
-                *vtep = vtep4_key(tunnel.src);
-                *source = node_key(net, inner.src);
-                *destination = node_key(net, inner.dst);
-                *inner_len = tunnel.inner_len;
+        let mut ours = false;
+        for ((packet, source), len) in burst.iter().zip(&mut sources).zip(&mut lens) {
+            let Some((tunnel, net, inner)) = self.read_received(own, packet) else {
+                vteps.push(0);
+                destinations.push(0);
+                continue;
+            };
+            vteps.push(vtep4_key(tunnel.src));
+            destinations.push(node_key(net, inner.dst));
+            *len = tunnel.inner_len;
+            let key = node_key(net, inner.src);
+            if self.view.may_be_local(key) {
+                *source = key;
+                ours = true;
             }
         }
 
         let mut hosts = [0; MAX_BURST];
         let mut stations = [0; MAX_BURST];
         let mut words = [0; MAX_BURST];
-        let known = self.view.vteps4(vteps.get(..n).unwrap_or_default(), &mut hosts);
-        self.view.locals(sources.get(..n).unwrap_or_default(), &mut stations);
-        self.view.places(destinations.get(..n).unwrap_or_default(), &mut words);
+        let known = self.view.vteps4(vteps.distinct(), &mut hosts);
+        self.view.places(destinations.distinct(), &mut words);
+        if ours {
+            self.view.locals(sources.get(..burst.len()).unwrap_or_default(), &mut stations);
+        }
 
         let mut run = Run { port: u16::MAX, frames: Frames::new() };
         let mut others = Frames::new();
-        let found = stations.into_iter().zip(words).zip(lens).enumerate();
-        for (mut packet, (i, ((station, word), inner_len))) in burst.drain(..).zip(found) {
-            let welcome = known >> i & 1 != 0 && station == 0;
-            let Some((to, vlan)) = self.way_in(welcome, PlaceWord(word), inner_len) else {
+        let found = vteps.each().zip(destinations.each()).zip(&stations).zip(&lens);
+        for (mut packet, (((vtep, destination), station), len)) in burst.drain(..).zip(found) {
+            let word = PlaceWord(words[destination]);
+            let welcome = known >> vtep & 1 != 0 && *station == 0;
+            let Some((to, vlan)) = self.way_in(welcome, word, *len) else {
                 self.hand_out(&mut run);
                 others.push(packet);
                 continue;
@@ -173,9 +190,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 self.underlay_long(port, others.drain(..));
             }
             if W::WATCHES {
-                self.tell_received(own, &packet, PlaceWord(word).open());
+                self.tell_received(own, &packet, word.open());
             }
-            if !packet.cut(brief::TUNNEL_LEN, inner_len) {
+            if !packet.cut(brief::TUNNEL_LEN, *len) {
                 self.drop(packet, Drop::OuterMalformed);
                 continue;
             }
@@ -261,6 +278,45 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             self.witness.note(Stage::Parse, || describe(&frame));
             self.witness.note(Stage::Lookup, || tenant::say_lookup(frame.dst, net, place));
         }
+    }
+}
+
+/// The keys of a burst to be looked up. Frames come in trains, of one flow or at least from one host, so equal keys
+/// that follow each other are looked up once.
+struct Keys {
+    distinct: [u64; MAX_BURST],
+    len: usize,
+    /// By frame, the place of its key.
+    places: [u8; MAX_BURST],
+    frames: usize,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { distinct: [0; MAX_BURST], len: 0, places: [0; MAX_BURST], frames: 0 }
+    }
+}
+
+impl Keys {
+    /// Appends the key of the next frame; the first [`MAX_BURST`] count. Without branches: whether a key is the one
+    /// before nobody can predict.
+    #[inline(always)]
+    fn push(&mut self, key: u64) {
+        let last = self.distinct[self.len.wrapping_sub(1) % MAX_BURST];
+        self.len += usize::from(self.len == 0 || key != last);
+        let place = self.len.wrapping_sub(1) % MAX_BURST;
+        self.distinct[place] = key;
+        self.places[self.frames % MAX_BURST] = place as u8;
+        self.frames += 1;
+    }
+
+    fn distinct(&self) -> &[u64] {
+        self.distinct.get(..self.len).unwrap_or_default()
+    }
+
+    /// By frame, where among the distinct ones its key is.
+    fn each(&self) -> impl Iterator<Item = usize> + '_ {
+        self.places.iter().map(|place| usize::from(*place) % MAX_BURST)
     }
 }
 

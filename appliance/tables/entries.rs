@@ -3,11 +3,13 @@
 
 use super::words::Net;
 use crate::wire::outer::OuterHeader;
+use std::mem::offset_of;
 use stopover_config::net::{FloodPolicy, Vni};
 
-/// A remote host as the packet path needs it.
+/// A remote host as the packet path needs it. Laid out so that an untagged IPv4 way is read from its first cache line
+/// alone: with ten thousand hosts every line counts.
 #[derive(Debug, Clone)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct HostEntry {
     /// How to reach it; `None` while the next hop is not resolved.
     pub way: Option<Way>,
@@ -17,9 +19,8 @@ pub struct HostEntry {
 
 /// A resolved way to a host.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Way {
-    /// The outer headers, built once, patched per frame.
-    pub outer: OuterHeader,
     /// The underlay port to send from.
     pub port: u16,
     /// Largest inner layer 3 packet, in bytes, that fits the underlay with its outer headers.
@@ -28,7 +29,12 @@ pub struct Way {
     pub dscp: Option<u8>,
     /// Send IPv6 datagrams without a UDP checksum (RFC 6935).
     pub zero_checksum: bool,
+    /// The outer headers, built once, patched per frame.
+    pub outer: OuterHeader,
 }
+
+const _: () =
+    assert!(offset_of!(HostEntry, way) == 0 && offset_of!(Way, outer) + OuterHeader::USED_BY_IPV4 <= 64);
 
 /// A network of which this appliance has members.
 #[derive(Debug, Clone)]

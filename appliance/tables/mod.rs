@@ -7,6 +7,7 @@
 pub mod cell;
 pub mod entries;
 pub mod epoch;
+mod filter;
 pub mod map64;
 pub mod map_wide;
 mod movers;
@@ -24,6 +25,7 @@ use entries::{HostEntry, NetworkEntry};
 use epoch::{Epoch, Parked, Reader, Writer};
 use hashbrown::HashMap;
 use map_wide::WideKey;
+pub(crate) use map64::prefetch;
 use moving::Moving;
 use std::{
     fmt,
@@ -78,6 +80,7 @@ pub struct View {
     reader: Reader,
     nodes: map64::MapReader,
     locals: map64::MapReader,
+    local_filter: filter::FilterReader,
     ipv4: map64::MapReader,
     ipv6: map_wide::WideReader,
     vteps4: map64::MapReader,
@@ -92,6 +95,7 @@ pub struct ParkedView {
     parked: Parked,
     nodes: map64::MapReader,
     locals: map64::MapReader,
+    local_filter: filter::FilterReader,
     ipv4: map64::MapReader,
     ipv6: map_wide::WideReader,
     vteps4: map64::MapReader,
@@ -104,8 +108,19 @@ impl ParkedView {
     /// Takes part from now on.
     #[must_use]
     pub fn online(self) -> View {
-        let Self { parked, nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
-        View { reader: parked.online(), nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared }
+        let Self { parked, nodes, locals, local_filter, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
+        View {
+            reader: parked.online(),
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            vteps6,
+            vnis,
+            shared,
+        }
     }
 }
 
@@ -124,8 +139,19 @@ impl View {
     /// Takes this view out of use.
     #[must_use]
     pub fn park(self) -> ParkedView {
-        let Self { reader, nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
-        ParkedView { parked: reader.park(), nodes, locals, ipv4, ipv6, vteps4, vteps6, vnis, shared }
+        let Self { reader, nodes, locals, local_filter, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
+        ParkedView {
+            parked: reader.park(),
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            vteps6,
+            vnis,
+            shared,
+        }
     }
 
     /// Where the nodes with these keys are, as [`PlaceWord`]s; 0 for nobody.
@@ -140,6 +166,13 @@ impl View {
     pub fn locals(&self, keys: &[u64], words: &mut [u64]) {
         let found = self.locals.lookup_burst(&self.reader, keys, words);
         forget_missed(found, keys.len(), words);
+    }
+
+    /// Whether [`View::locals`] may know this key; if not, it does not.
+    #[inline]
+    #[must_use]
+    pub fn may_be_local(&self, key: u64) -> bool {
+        self.local_filter.may_have(key)
     }
 
     /// Where one node is.
@@ -263,6 +296,7 @@ pub struct Tables {
     writer: Writer,
     nodes: map64::MapWriter,
     locals: map64::MapWriter,
+    local_filter: filter::FilterWriter,
     ipv4: map64::MapWriter,
     ipv6: map_wide::WideWriter,
     vteps4: map64::MapWriter,
@@ -292,6 +326,7 @@ impl Tables {
         let full = |why| Full::new("an empty table", why);
         let (nodes, nodes_reader) = map64::new(&writer, MAX_NODES).map_err(full)?;
         let (locals, locals_reader) = map64::new(&writer, MAX_STATIONS).map_err(full)?;
+        let (local_filter, filter_reader) = filter::new();
         let (ipv4, ipv4_reader) = map64::new(&writer, MAX_NODES).map_err(full)?;
         let (ipv6, ipv6_reader) = map_wide::new(&writer, MAX_NODES).map_err(full)?;
         let (vteps4, vteps4_reader) = map64::new(&writer, MAX_HOSTS as usize).map_err(full)?;
@@ -309,6 +344,7 @@ impl Tables {
                 parked,
                 nodes: nodes_reader.clone(),
                 locals: locals_reader.clone(),
+                local_filter: filter_reader.clone(),
                 ipv4: ipv4_reader.clone(),
                 ipv6: ipv6_reader.clone(),
                 vteps4: vteps4_reader.clone(),
@@ -321,6 +357,7 @@ impl Tables {
             writer,
             nodes,
             locals,
+            local_filter,
             ipv4,
             ipv6,
             vteps4,
@@ -399,6 +436,9 @@ impl Tables {
             None => word,
         };
         let word = word.set_on_the_move(self.moving.contains_key(&key));
+        if self.locals.get(key).is_none() {
+            self.local_filter.add(key);
+        }
         let stored = self
             .locals
             .insert(&mut self.writer, key, word.0)
@@ -412,6 +452,7 @@ impl Tables {
             }
             Err(why) => {
                 self.locals.remove(&mut self.writer, key);
+                self.local_filter.remove(key);
                 self.rest(station);
                 Err(Full::new(what(), why))
             }
@@ -421,7 +462,9 @@ impl Tables {
     /// A station has gone from this host. If it hid a node at another host, that is found again.
     pub fn remove_local(&mut self, net: Net, mac: Mac, station: u32) {
         let key = node_key(net, mac);
-        self.locals.remove(&mut self.writer, key);
+        if self.locals.remove(&mut self.writer, key).is_some() {
+            self.local_filter.remove(key);
+        }
         let shown = self.hidden.remove(&key).map(|word| self.nodes.insert(&mut self.writer, key, word.0));
         // Replacing a value needs no room; were it refused all the same, nobody is better than a wrong place.
         if !matches!(shown, Some(Ok(_))) {

@@ -62,6 +62,9 @@ pub struct OuterHeader {
 }
 
 impl OuterHeader {
+    /// As far as this many bytes an untagged IPv4 header is written from.
+    pub const USED_BY_IPV4: usize = std::mem::offset_of!(Self, bytes) + V4_LEN;
+
     /// Builds the template.
     pub fn new(spec: &OuterSpec) -> Result<Self, MixedFamilies> {
         let mut bytes = [0; MAX_LEN];
@@ -136,7 +139,7 @@ impl OuterHeader {
     /// computed by [`OuterHeader::seal`] for IPv6. IPv6 gets the source port as flow label (RFC 6438).
     ///
     /// `None`, with `out` untouched, if `out` is shorter or the frame exceeds the 16-bit IP length.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn fill(&self, out: &mut [u8], inner_len: usize, vni: Vni, src_port: u16, tos: u8) -> Option<()> {
         // One monomorphic body for each length: constant-size copies, constant positions.

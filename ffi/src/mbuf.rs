@@ -219,7 +219,9 @@ impl Mbuf {
         self.0.set_data_off(off - n16);
         self.0.set_data_len(self.0.data_len() + n16);
         self.0.set_pkt_len(self.0.pkt_len() + u32::from(n16));
-        self.head_mut().get_mut(..n)
+        // SAFETY: the first n bytes of the frame are what was headroom: inside the buffer, mapped and initialised;
+        // `&mut self` is the only way to them.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.0.data(), n) })
     }
 
     /// Removes `n` bytes from the front; `false` if the first segment has fewer. If it has just as many and there

@@ -34,7 +34,7 @@ use std::{
 };
 use sync::{AtomicPtr, Ordering};
 
-pub(super) use reader::prefetch;
+pub(crate) use reader::prefetch;
 pub use reader::{BURST, MapReader};
 pub use writer::MapWriter;
 

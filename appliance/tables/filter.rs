@@ -1,0 +1,99 @@
+//! A filter in front of a table that is asked for many keys and has few of them: "is one of ours" asked of every
+//! source that a frame from the underlay names, where the answer is nearly always no. One load answers that; a yes
+//! may be wrong, and is for the table to confirm. A no is right: the writer marks a key before it enters the table,
+//! and unmarks it only after it has left, so whoever misses it could as well have looked a moment earlier or later.
+
+use super::sync::{AtomicU64, Ordering};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+/// 2^16 bits are 8 KiB: they stay in the first caches, and a thousand keys are one false yes in sixty.
+const BITS: u32 = 16;
+const WORDS: usize = 1 << (BITS - 6);
+
+#[derive(Debug)]
+struct Shared {
+    words: Box<[AtomicU64; WORDS]>,
+    /// Odd and secret, so that nobody can choose many keys with one bit.
+    multiplier: u64,
+}
+
+impl Shared {
+    /// The number of a key's bit, below 2^[`BITS`].
+    #[inline]
+    const fn bit(&self, key: u64) -> usize {
+        (key.wrapping_mul(self.multiplier) >> (u64::BITS - BITS)) as usize
+    }
+}
+
+/// The lcores' half.
+#[derive(Debug, Clone)]
+pub struct FilterReader(Arc<Shared>);
+
+impl FilterReader {
+    /// Whether the table may have this key. If not, it has not.
+    #[inline]
+    #[must_use]
+    pub fn may_have(&self, key: u64) -> bool {
+        let bit = self.0.bit(key);
+        self.0.words[bit / 64 % WORDS].load(Ordering::Relaxed) >> (bit % 64) & 1 != 0
+    }
+}
+
+/// The control thread's half.
+#[derive(Debug)]
+pub struct FilterWriter {
+    shared: Arc<Shared>,
+    /// How many keys share each bit.
+    keys: Box<[u32]>,
+}
+
+/// A filter of no keys.
+#[must_use]
+pub fn new() -> (FilterWriter, FilterReader) {
+    let words: Box<[AtomicU64; WORDS]> = Box::new(std::array::from_fn(|_| AtomicU64::new(0)));
+    let shared = Arc::new(Shared { words, multiplier: RandomState::new().hash_one(1) | 1 });
+    let reader = FilterReader(Arc::clone(&shared));
+    (FilterWriter { shared, keys: vec![0; 1 << BITS].into() }, reader)
+}
+
+impl FilterWriter {
+    /// A key is about to enter the table, where it is not yet.
+    pub fn add(&mut self, key: u64) {
+        let bit = self.shared.bit(key);
+        self.keys[bit] += 1;
+        self.shared.words[bit / 64].fetch_or(1 << (bit % 64), Ordering::Release);
+    }
+
+    /// A key has left the table.
+    pub fn remove(&mut self, key: u64) {
+        let bit = self.shared.bit(key);
+        self.keys[bit] -= 1;
+        if self.keys[bit] == 0 {
+            self.shared.words[bit / 64].fetch_and(!(1 << (bit % 64)), Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_added_may_be_there_until_it_is_removed() {
+        let (mut writer, reader) = new();
+        let keys: Vec<u64> = (0..5000).map(|n| 1 << 48 | 0x5254_0000_0000 | n).collect();
+        assert!(!keys.iter().any(|key| reader.may_have(*key)));
+        keys.iter().for_each(|key| writer.add(*key));
+        assert!(keys.iter().all(|key| reader.may_have(*key)));
+        // Those whose bit they do not share with one that stays are gone; the others stay.
+        keys.iter().skip(1000).for_each(|key| writer.remove(*key));
+        assert!(keys.iter().take(1000).all(|key| reader.may_have(*key)));
+        let still = keys.iter().skip(1000).filter(|key| reader.may_have(**key)).count();
+        assert!(still < 400, "{still} of 4000 share a bit with one of 1000");
+        keys.iter().take(1000).for_each(|key| writer.remove(*key));
+        assert!(!keys.iter().any(|key| reader.may_have(*key)));
+    }
+}
