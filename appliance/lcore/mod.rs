@@ -106,7 +106,7 @@ impl Worker {
             add(&self.counters.time.bursts, 1);
             add(&self.counters.books.received, n as u64);
             add(&self.counters.ports[usize::from(port)].received, n as u64);
-            prefetch_heads(burst);
+            prefetch_heads(burst, self.ports.get(usize::from(port)).map(|port| &port.role));
             self.trap.look(port, burst, &mut self.io.pool);
             self.pass(port, burst);
         }
@@ -151,10 +151,16 @@ impl Worker {
     }
 }
 
-/// Brings the first line of every frame into the cache while the first ones are worked on.
+/// Brings the lines of every frame that will be touched into the cache while the first ones are worked on: where it
+/// begins, and what follows there (inner headers) or lies before (the room for outer ones).
 #[inline]
-fn prefetch_heads(burst: &Burst) {
+fn prefetch_heads(burst: &Burst, role: Option<&Role>) {
+    let other = if matches!(role, Some(Role::Underlay(_))) { CACHE_LINE } else { -CACHE_LINE };
     for packet in burst.iter() {
-        packet.prefetch_head();
+        packet.prefetch_head(0);
+        packet.prefetch_head(other);
     }
 }
+
+/// Bytes.
+const CACHE_LINE: isize = 64;

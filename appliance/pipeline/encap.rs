@@ -90,9 +90,22 @@ impl Flow {
     }
 }
 
-/// Puts the outer headers on. False, and the frame is good for nothing, if there is no room for them.
+/// Puts the outer headers on an unmarked frame. False, and the frame is good for nothing, if there is no room for
+/// them.
 #[inline(always)]
-pub(super) fn push_outer<P: Packet>(packet: &mut P, way: &Way, flow: Flow, marks: Marks) -> bool {
+pub(super) fn push_plain<P: Packet>(packet: &mut P, way: &Way, flow: Flow) -> bool {
+    if way.outer.len() != outer::V4_LEN {
+        return push_outer(packet, way, flow, Marks::NONE);
+    }
+    let inner_len = packet.len();
+    let room = packet.push(outer::V4_LEN).and_then(|room| room.first_chunk_mut());
+    let tos = ecn::encap(flow.tos, way.dscp);
+    room.and_then(|room| way.outer.fill_ipv4(room, inner_len, flow.vni, flow.source_port, tos)).is_some()
+}
+
+/// Puts the outer headers on. False, and the frame is good for nothing, if there is no room for them.
+#[inline(never)]
+fn push_outer<P: Packet>(packet: &mut P, way: &Way, flow: Flow, marks: Marks) -> bool {
     let Flow { vni, source_port, tos } = flow;
     let tos = ecn::encap(tos, way.dscp);
     if way.outer.is_ipv6() {

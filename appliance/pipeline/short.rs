@@ -25,7 +25,10 @@ use crate::tables::{
     vtep4_key,
     words::{Net, Place, PlaceWord, node_key},
 };
-use crate::wire::{brief, ecn, flow, frame, vxlan::Marks};
+use crate::wire::{
+    brief::{self, Sender},
+    ecn, flow, frame,
+};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
@@ -35,11 +38,10 @@ const ETHERNET: usize = 14;
 /// Frames of one kind that wait for each other.
 type Frames<P> = ArrayVec<P, MAX_BURST>;
 
-/// Frames on their way out of one port.
-struct Run<P> {
-    port: u16,
-    frames: Frames<P>,
-}
+/// Stands where a frame's port is expected: the frame goes the long way.
+const LONG: u16 = u16::MAX;
+/// As [`LONG`]: there was no room for its headers.
+const NO_ROOM: u16 = u16::MAX - 1;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Takes a burst received from tenant port `port`.
@@ -63,10 +65,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     fn outward_short(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>) {
         let Network { net, vni } = vif.network;
         let n = burst.len();
+        let sender = if vif.guard { Sender::only(vif.mac) } else { Sender::any() };
         let mut keys = [0; MAX_BURST];
         let mut flows = [(0, 0); MAX_BURST];
         for ((packet, key), flow) in burst.iter().zip(&mut keys).zip(&mut flows) {
-            if let Some(sent) = read_sent(vif, packet) {
+            if let Some(sent) = read_sent(vif, &sender, packet) {
                 *key = node_key(net, sent.dst);
                 *flow = (flow::source_port(sent.flow), sent.tos);
             }
@@ -76,49 +79,32 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         self.view.places(keys.get(..n).unwrap_or_default(), &mut words);
         let view = self.view;
         let hosts = view.hosts();
-        let entries: ArrayVec<_, MAX_BURST> = words
-            .iter()
-            .take(n)
-            .map(|word| match PlaceWord(*word).open() {
-                Some(Place::Remote { host }) => hosts.get(host).inspect(|entry| tables::prefetch(*entry)),
-                _ => None,
-            })
-            .collect();
+        let mut entries = [None; MAX_BURST];
+        for (word, entry) in words.iter().zip(&mut entries).take(n) {
+            if let Some(Place::Remote { host }) = PlaceWord(*word).open() {
+                *entry = hosts.get(host).inspect(|entry| tables::prefetch(*entry));
+            }
+        }
 
-        let mut run = Run { port: u16::MAX, frames: Frames::new() };
-        let mut others = Frames::new();
-        for (((mut packet, word), entry), (source_port, tos)) in
-            burst.drain(..).zip(&words).zip(entries).zip(&flows)
-        {
+        let mut outs = [LONG; MAX_BURST];
+        let found = words.iter().zip(&entries).zip(&flows).zip(&mut outs);
+        for (packet, (((word, entry), (source_port, tos)), out)) in burst.iter_mut().zip(found) {
             let place = PlaceWord(*word).open();
-            let Some(out) = self.way_out(port, &packet, entry, place) else {
-                self.hand_out(&mut run);
-                others.push(packet);
-                continue;
-            };
-            if !others.is_empty() {
-                self.tenant_long(port, others.drain(..));
-            }
+            let Some(way_out) = self.way_out(port, packet, *entry, place) else { continue };
             if W::WATCHES {
-                self.tell_sent(port, &packet, net, place);
+                self.tell_sent(port, packet, net, place);
             }
-            match out {
+            *out = match way_out {
                 Out::Host { way, host } => {
                     let flow = Flow { vni, source_port: *source_port, tos: *tos };
-                    if !encap::push_outer(&mut packet, way, flow, Marks::NONE) {
-                        self.drop(packet, Drop::NoHeadroom);
-                        continue;
-                    }
+                    let pushed = encap::push_plain(packet, way, flow);
                     self.witness.note(Stage::Encap, || flow.describe(way, host));
-                    self.go(&mut run, way.port, packet);
+                    if pushed { way.port } else { NO_ROOM }
                 }
-                Out::Port { port, vlan } => self.out_of_port(&mut run, packet, port, vlan),
-            }
+                Out::Port { port, vlan } => self.dress(packet, port, vlan),
+            };
         }
-        self.hand_out(&mut run);
-        if !others.is_empty() {
-            self.tenant_long(port, others);
-        }
+        self.hand_out(burst, &outs, |path, frames| path.tenant_long(port, frames.drain(..)));
     }
 
     /// Where a frame of a vif goes, if that is nothing special and it fits.
@@ -149,9 +135,15 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let mut destinations = Keys::default();
         let mut sources = [0; MAX_BURST];
         let mut lens = [0; MAX_BURST];
-        let mut ours = false;
+        let mut may_be_local = false;
+        let (mut ours, mut nets) = (Last::default(), Last::default());
         for ((packet, source), len) in burst.iter().zip(&mut sources).zip(&mut lens) {
-            let Some((tunnel, net, inner)) = self.read_received(own, packet) else {
+            let read = read_received(own, packet).and_then(|(tunnel, inner)| {
+                ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
+                let net = nets.get(tunnel.vni, || self.view.net_of(tunnel.vni))?;
+                Some((tunnel, net, inner))
+            });
+            let Some((tunnel, net, inner)) = read else {
                 vteps.push(0);
                 destinations.push(0);
                 continue;
@@ -162,7 +154,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             let key = node_key(net, inner.src);
             if self.view.may_be_local(key) {
                 *source = key;
-                ours = true;
+                may_be_local = true;
             }
         }
 
@@ -171,51 +163,26 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let mut words = [0; MAX_BURST];
         let known = self.view.vteps4(vteps.distinct(), &mut hosts);
         self.view.places(destinations.distinct(), &mut words);
-        if ours {
+        if may_be_local {
             self.view.locals(sources.get(..burst.len()).unwrap_or_default(), &mut stations);
         }
 
-        let mut run = Run { port: u16::MAX, frames: Frames::new() };
-        let mut others = Frames::new();
-        let found = vteps.each().zip(destinations.each()).zip(&stations).zip(&lens);
-        for (mut packet, (((vtep, destination), station), len)) in burst.drain(..).zip(found) {
+        let mut outs = [LONG; MAX_BURST];
+        let found = vteps.each().zip(destinations.each()).zip(&stations).zip(&lens).zip(&mut outs);
+        for (packet, ((((vtep, destination), station), len), out)) in burst.iter_mut().zip(found) {
             let word = PlaceWord(words[destination]);
             let welcome = known >> vtep & 1 != 0 && *station == 0;
-            let Some((to, vlan)) = self.way_in(welcome, word, *len) else {
-                self.hand_out(&mut run);
-                others.push(packet);
-                continue;
-            };
-            if !others.is_empty() {
-                self.underlay_long(port, others.drain(..));
-            }
+            let Some((to, vlan)) = self.way_in(welcome, word, *len) else { continue };
             if W::WATCHES {
-                self.tell_received(own, &packet, word.open());
+                self.tell_received(own, packet, word.open());
             }
-            if !packet.cut(brief::TUNNEL_LEN, *len) {
-                self.drop(packet, Drop::OuterMalformed);
-                continue;
+            // It was seen to have these bytes when it was read.
+            if packet.cut(brief::TUNNEL_LEN, *len) {
+                packet.clear_offload();
+                *out = self.dress(packet, to, vlan);
             }
-            packet.clear_offload();
-            self.out_of_port(&mut run, packet, to, vlan);
         }
-        self.hand_out(&mut run);
-        if !others.is_empty() {
-            self.underlay_long(port, others);
-        }
-    }
-
-    /// An ordinary tunnel datagram for us, with an ordinary frame of a network that is here.
-    #[inline(always)]
-    fn read_received(&self, own: &Underlay, packet: &I::P) -> Option<(brief::Tunnel, Net, brief::Received)> {
-        let head = packet.head();
-        let tunnel = brief::tunnel(head, packet.len(), own.udp_port)?;
-        let inner = brief::received(head.get(brief::TUNNEL_LEN..)?.get(..tunnel.inner_len)?)?;
-        let ours = tunnel.dst_mac == own.mac && own.addresses.contains(&IpAddr::V4(tunnel.dst));
-        let stations = !inner.src.is_group() && !inner.src.is_zero() && !inner.dst.is_group();
-        let keeps_ecn = ecn::decap(tunnel.tos, inner.tos) == ecn::Decap::Keep;
-        let net = self.view.net_of(tunnel.vni)?;
-        (ours && stations && keeps_ecn && packet.is_plain()).then_some((tunnel, net, inner))
+        self.hand_out(burst, &outs, |path, frames| path.underlay_long(port, frames.drain(..)));
     }
 
     /// The port and VLAN that a frame from the underlay goes to, if it is one of a known host and not of a station of
@@ -231,29 +198,60 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
     }
 
+    /// Makes a frame what stations behind a port expect. Says by which port it goes.
     #[inline(always)]
-    fn out_of_port(&mut self, run: &mut Run<I::P>, mut packet: I::P, port: u16, vlan: u16) {
+    fn dress(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
         self.witness.note(Stage::Deliver, || deliver::say(port, vlan));
-        if vlan != 0 && !vlan::tag(&mut packet, vlan) {
-            return self.drop(packet, Drop::NoHeadroom);
-        }
-        self.go(run, port, packet);
+        if vlan == 0 || vlan::tag(packet, vlan) { port } else { NO_ROOM }
     }
 
-    /// Puts a frame behind those for the same port; those for another go first.
+    /// Sends every frame out of its port, or the long way, in order. Nearly always all go one way.
     #[inline(always)]
-    fn go(&mut self, run: &mut Run<I::P>, port: u16, packet: I::P) {
-        if run.port != port {
-            self.hand_out(run);
-            run.port = port;
+    fn hand_out(
+        &mut self,
+        burst: &mut Frames<I::P>,
+        outs: &[u16; MAX_BURST],
+        long: impl FnMut(&mut Self, &mut Frames<I::P>),
+    ) {
+        let first = outs[0];
+        let same = outs.iter().take(burst.len()).fold(0, |differ, out| differ | (out ^ first)) == 0;
+        if same && first < NO_ROOM {
+            self.io.send_all(first, burst);
+        } else {
+            self.hand_out_mixed(burst, outs, long);
         }
-        run.frames.push(packet);
     }
 
-    #[inline(always)]
-    fn hand_out(&mut self, run: &mut Run<I::P>) {
-        if !run.frames.is_empty() {
-            self.io.send_all(run.port, &mut run.frames);
+    /// Frames that follow each other and go one way are handed out together.
+    fn hand_out_mixed(
+        &mut self,
+        burst: &mut Frames<I::P>,
+        outs: &[u16; MAX_BURST],
+        mut long: impl FnMut(&mut Self, &mut Frames<I::P>),
+    ) {
+        let mut run = Frames::new();
+        let mut by = LONG;
+        for (packet, out) in burst.drain(..).zip(outs) {
+            if *out != by {
+                self.hand_out_run(&mut run, by, &mut long);
+                by = *out;
+            }
+            run.push(packet);
+        }
+        self.hand_out_run(&mut run, by, &mut long);
+    }
+
+    fn hand_out_run(
+        &mut self,
+        run: &mut Frames<I::P>,
+        by: u16,
+        long: &mut impl FnMut(&mut Self, &mut Frames<I::P>),
+    ) {
+        match by {
+            _ if run.is_empty() => {}
+            LONG => long(self, run),
+            NO_ROOM => run.drain(..).for_each(|packet| self.drop(packet, Drop::NoHeadroom)),
+            port => self.io.send_all(port, run),
         }
     }
 
@@ -270,8 +268,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Tells what the long way would tell.
     #[cold]
     fn tell_received(&mut self, own: &Underlay, packet: &I::P, place: Option<Place>) {
-        let Some((tunnel, net, _)) = self.read_received(own, packet) else { return };
-        let brief::Tunnel { src, vni, inner_len, .. } = tunnel;
+        let Some((brief::Tunnel { src, vni, inner_len, .. }, _)) = read_received(own, packet) else { return };
+        let Some(net) = self.view.net_of(vni) else { return };
         let inner = packet.head().get(brief::TUNNEL_LEN..).unwrap_or_default();
         if let Ok(frame) = frame::parse(inner, inner_len) {
             self.witness.note(Stage::Decap, || underlay::say_decap(src.into(), vni, inner_len));
@@ -326,11 +324,46 @@ enum Out<'v> {
     Port { port: u16, vlan: u16 },
 }
 
+/// An ordinary tunnel datagram for our MAC, with an ordinary frame between two stations.
+#[inline(always)]
+fn read_received<P: Packet>(own: &Underlay, packet: &P) -> Option<(brief::Tunnel, brief::Received)> {
+    let head = packet.head();
+    let tunnel = brief::tunnel(head, packet.len(), own.udp_port)?;
+    let inner = brief::received(head.get(brief::TUNNEL_LEN..)?.get(..tunnel.inner_len)?)?;
+    let stations = !inner.src.is_group() && !inner.src.is_zero() && !inner.dst.is_group();
+    let keeps_ecn = ecn::decap(tunnel.tos, inner.tos) == ecn::Decap::Keep;
+    (tunnel.dst_mac == own.mac && stations && keeps_ecn && packet.is_plain()).then_some((tunnel, inner))
+}
+
+/// The last answer, for a question that is nearly always the same again.
+struct Last<K, V>(Option<(K, V)>);
+
+impl<K, V> Default for Last<K, V> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<K: PartialEq + Copy, V: Copy> Last<K, V> {
+    #[inline(always)]
+    fn get(&mut self, key: K, ask: impl FnOnce() -> Option<V>) -> Option<V> {
+        match self.0 {
+            Some((last, value)) if last == key => Some(value),
+            _ => {
+                let value = ask()?;
+                self.0 = Some((key, value));
+                Some(value)
+            }
+        }
+    }
+}
+
 /// An ordinary frame that the vif may send.
 #[inline(always)]
-fn read_sent<P: Packet>(vif: &Vif, packet: &P) -> Option<brief::Sent> {
-    let sent = brief::sent(packet.head(), packet.len())?;
-    let may = !vif.guard || sent.src == vif.mac && (!vif.addressed || vif.ipv4.contains(&sent.src_ip));
-    let stations = !sent.src.is_group() && !sent.src.is_zero() && !sent.dst.is_group();
-    (may && stations && packet.is_plain()).then_some(sent)
+fn read_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<brief::Sent> {
+    let sent = brief::sent(packet.head(), packet.len(), sender)?;
+    // The address of a vif with one is compared without a loop.
+    let known = || vif.ipv4.first() == Some(&sent.src_ip) || vif.ipv4.contains(&sent.src_ip);
+    let may = !vif.guard || !vif.addressed || known();
+    (may && !sent.src.is_zero() && packet.is_plain()).then_some(sent)
 }

@@ -9,10 +9,11 @@ use super::{
 };
 use std::{array, fmt, marker::PhantomData, ptr};
 
-/// Slots in the first tier.
-const FIRST: u64 = 64;
-/// Tiers that hold every `u32` index: 64 · (2^27 − 1) > 2^32.
-const TIERS: usize = 27;
+/// Slots in the first tier: as many as there are hosts in a large installation, so that nearly every index is found
+/// without asking in which tier.
+const FIRST: u64 = 1 << 14;
+/// Tiers that hold every `u32` index: 2^14 · (2^19 − 1) > 2^32.
+const TIERS: usize = 19;
 
 /// An index at or beyond the array's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub struct Slots<T> {
 /// Which tier, and where in it.
 #[inline]
 const fn place(index: u32) -> (usize, usize) {
+    if (index as u64) < FIRST {
+        return (0, index as usize);
+    }
     let shifted = index as u64 + FIRST;
     let tier = shifted.ilog2() - FIRST.ilog2();
     (tier as usize, (shifted - (FIRST << tier)) as usize)

@@ -8,7 +8,7 @@
 //! facts: the tests at the end hold one against the other. What is refused here is not wrong for that: the
 //! complete parsers decide about it.
 
-use super::bytes::{at, be16, be32, be64, byte};
+use super::bytes::{at, be16, be32, be64, byte, ne64};
 use super::ipv4::protocol;
 use super::{checksum, ethernet, flow, ipv4, ipv6, tcp, udp, underlay, vxlan};
 use std::net::Ipv4Addr;
@@ -43,35 +43,66 @@ pub struct Sent {
     pub flow: u32,
 }
 
-/// Reads an ordinary frame of `len` bytes, whose first segment is `head`.
+/// Who may have sent a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    /// Source address and EtherType as they stand in a frame, and which of their bits count.
+    header: u64,
+    mask: u64,
+}
+
+impl Sender {
+    /// This station.
+    #[must_use]
+    pub fn only(mac: Mac) -> Self {
+        Self { header: Self::header(mac), mask: u64::MAX }
+    }
+
+    /// Any station: any address that is not a group's. The zero address has to be refused otherwise.
+    #[must_use]
+    pub fn any() -> Self {
+        let (group, none) = (Mac::from_u64(0x0100_0000_0000), Mac::from_u64(0));
+        let ethertype = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        Self { header: Self::header(none), mask: ethertype | Self::header(group) }
+    }
+
+    fn header(mac: Mac) -> u64 {
+        let [a, b, c, d, e, f] = mac.octets();
+        let [high, low] = ethernet::ethertype::IPV4.to_be_bytes();
+        u64::from_ne_bytes([a, b, c, d, e, f, high, low])
+    }
+}
+
+/// Reads an ordinary frame of `len` bytes from `sender` to a station. Its first segment is `head`.
 #[inline(always)]
 #[must_use]
-pub fn sent(head: &[u8], len: usize) -> Option<Sent> {
+pub fn sent(head: &[u8], len: usize, sender: &Sender) -> Option<Sent> {
     let b: &[u8; UDP_END] = at(head, 0)?;
-    let kind = be32::<{ L3 - 2 }, _>(b);
     let total_len = usize::from(be16::<{ L3 + 2 }, _>(b));
-    if kind >> 8 != IPV4_PLAIN || be16::<{ L3 + 6 }, _>(b) & FRAGMENTED != 0 || L3 + total_len > len {
+    // Fragment, time to live, protocol: all but the second of them count.
+    let rest = be32::<{ L3 + 6 }, _>(b) & (u32::from(FRAGMENTED) << 16 | 0xff);
+    let foreign = (ne64::<6, _>(b) ^ sender.header) & sender.mask;
+    if foreign != 0 || byte::<L3, _>(b) != 0x45 || L3 + total_len > len || byte::<0, _>(b) & 1 != 0 {
         return None;
     }
     // What is left behind the shortest header there is; less than none if even that does not fit.
     let data = total_len.checked_sub(ipv4::HEADER_LEN + udp::HEADER_LEN)?;
-    let proto = byte::<{ L3 + 9 }, _>(b);
-    let fits = match proto {
+    let fits = if rest == u32::from(protocol::UDP) {
         // A length below 8 wraps round to more than there can be.
-        protocol::UDP => usize::from(be16::<{ L4 + 4 }, _>(b)).wrapping_sub(udp::HEADER_LEN) <= data,
-        protocol::TCP => {
-            let hdr_len = usize::from(head.get(L4 + tcp::DATA_OFFSET_AT)? >> 4) * 4;
-            hdr_len >= tcp::HEADER_LEN && hdr_len <= data + udp::HEADER_LEN && L4 + hdr_len <= head.len()
-        }
-        _ => false,
+        usize::from(be16::<{ L4 + 4 }, _>(b)).wrapping_sub(udp::HEADER_LEN) <= data
+    } else if rest == u32::from(protocol::TCP) {
+        let hdr_len = usize::from(head.get(L4 + tcp::DATA_OFFSET_AT)? >> 4) * 4;
+        hdr_len >= tcp::HEADER_LEN && hdr_len <= data + udp::HEADER_LEN && L4 + hdr_len <= head.len()
+    } else {
+        false
     };
     let addresses = be64::<{ L3 + 12 }, _>(b);
     fits.then(|| Sent {
         dst: Mac::from_u64(be64::<0, _>(b) >> 16),
         src: Mac::from_u64(be64::<4, _>(b)),
         src_ip: Ipv4Addr::from_bits((addresses >> 32) as u32),
-        tos: kind as u8,
-        flow: flow::of_ipv4(addresses, proto, be32::<{ L4 }, _>(b)),
+        tos: byte::<{ L3 + 1 }, _>(b),
+        flow: flow::of_ipv4(addresses, rest as u8, be32::<{ L4 }, _>(b)),
     })
 }
 

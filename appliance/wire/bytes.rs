@@ -21,6 +21,12 @@ pub(super) fn be64<const AT: usize, const N: usize>(b: &[u8; N]) -> u64 {
     u64::from_be_bytes(array::<AT, 8, N>(b))
 }
 
+/// 64 bits at byte `AT` in the order of this processor, to be compared and masked only.
+#[inline(always)]
+pub(super) fn ne64<const AT: usize, const N: usize>(b: &[u8; N]) -> u64 {
+    u64::from_ne_bytes(array::<AT, 8, N>(b))
+}
+
 /// One byte at `AT`.
 #[inline(always)]
 pub(super) const fn byte<const AT: usize, const N: usize>(b: &[u8; N]) -> u8 {

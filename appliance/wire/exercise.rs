@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use crate::wire::brief::Sender;
 use crate::wire::checksum::{L4Check, check_l4, finish_l4};
 use crate::wire::frame::{self, Fragment, Frame, Kind, L4};
 use crate::wire::gso::Segmenter;
@@ -30,8 +31,12 @@ pub fn split(input: &[u8]) -> (&[u8], &[u8]) {
 /// What the short way accepts the complete parser accepts, with the same facts.
 fn brief_frame(head: &[u8], whole: &[u8]) {
     let accepts = "accepted by the short way only";
-    if let Some(sent) = brief::sent(head, whole.len()) {
+    if let Some(sent) = brief::sent(head, whole.len(), &Sender::any()) {
         let frame = frame::parse(head, whole.len()).expect(accepts);
+        assert!(!frame.src.is_group() && !frame.dst.is_group());
+        assert_eq!(brief::sent(head, whole.len(), &Sender::only(frame.src)), Some(sent));
+        let other = Mac::from_u64(frame.src.to_u64() ^ 1);
+        assert_eq!(brief::sent(head, whole.len(), &Sender::only(other)), None);
         let Kind::Ipv4(ip) = frame.kind else { panic!("{frame:?}") };
         assert_eq!((sent.dst, sent.src, frame.vlan), (frame.dst, frame.src, None));
         assert_eq!((sent.src_ip, sent.tos, sent.flow), (ip.src, ip.tos, flow::hash(&frame)));

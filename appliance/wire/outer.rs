@@ -127,6 +127,20 @@ impl OuterHeader {
         self.len as usize
     }
 
+    /// As [`OuterHeader::fill`], for a header of [`V4_LEN`] bytes: one body without a choice in it.
+    #[inline(always)]
+    #[must_use]
+    pub fn fill_ipv4(
+        &self,
+        out: &mut [u8; V4_LEN],
+        inner_len: usize,
+        vni: Vni,
+        src_port: u16,
+        tos: u8,
+    ) -> Option<()> {
+        self.fill_v4::<V4_LEN, 14>(out, inner_len, vni, src_port, tos)
+    }
+
     /// Whether the outer IP is version 6, and so needs [`OuterHeader::seal`].
     #[inline]
     #[must_use]
@@ -139,7 +153,7 @@ impl OuterHeader {
     /// computed by [`OuterHeader::seal`] for IPv6. IPv6 gets the source port as flow label (RFC 6438).
     ///
     /// `None`, with `out` untouched, if `out` is shorter or the frame exceeds the 16-bit IP length.
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn fill(&self, out: &mut [u8], inner_len: usize, vni: Vni, src_port: u16, tos: u8) -> Option<()> {
         // One monomorphic body for each length: constant-size copies, constant positions.
@@ -226,7 +240,8 @@ impl OuterHeader {
 
 /// UDP and VXLAN together.
 const TUNNEL_LEN: usize = udp::HEADER_LEN + vxlan::HEADER_LEN;
-const V4_LEN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + TUNNEL_LEN;
+/// Length of an untagged IPv4 header.
+pub const V4_LEN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + TUNNEL_LEN;
 const V4_TAGGED: usize = V4_LEN + ethernet::TAG_LEN;
 const V6_LEN: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + TUNNEL_LEN;
 const V6_TAGGED: usize = V6_LEN + ethernet::TAG_LEN;

@@ -180,14 +180,15 @@ impl Mbuf {
         unsafe { std::slice::from_raw_parts_mut(self.0.data(), usize::from(self.0.data_len())) }
     }
 
-    /// Asks the processor to bring the frame's first bytes into its cache.
+    /// Asks the processor to bring the bytes at `at` from the frame's first byte into its cache; they may lie outside
+    /// the frame.
     #[inline(always)]
-    pub fn prefetch_head(&self) {
+    pub fn prefetch_head(&self, at: isize) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch never faults, whatever the address, and changes nothing that a program can see.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-                self.0.data().cast_const().cast(),
+                self.0.data().cast_const().wrapping_offset(at).cast(),
             );
         }
     }

@@ -23,16 +23,20 @@ fn exercise(frame: &[u8], first_segment: usize) {
     exercise::underlay_parse(&input);
 }
 
+fn sent(head: &[u8], len: usize) -> Option<brief::Sent> {
+    brief::sent(head, len, &brief::Sender::only(A))
+}
+
 #[test]
 fn ordinary_frames_are_taken() {
     for name in ["tcp4", "udp4"] {
         let frame = golden(name);
-        let sent = brief::sent(&frame, frame.len()).unwrap();
-        assert_eq!((sent.dst, sent.src, sent.src_ip), (B, A, Ipv4Addr::new(192, 168, 0, 10)), "{name}");
+        let facts = sent(&frame, frame.len()).unwrap();
+        assert_eq!((facts.dst, facts.src, facts.src_ip), (B, A, Ipv4Addr::new(192, 168, 0, 10)), "{name}");
         // The shortest head that has all headers; one byte less is for others.
         let headers = if name == "tcp4" { 14 + 20 + 32 } else { 14 + 20 + 8 };
-        assert_eq!(brief::sent(&frame[..headers], frame.len()), Some(sent));
-        assert_eq!(brief::sent(&frame[..headers - 1], frame.len()), None);
+        assert_eq!(sent(&frame[..headers], frame.len()), Some(facts));
+        assert_eq!(sent(&frame[..headers - 1], frame.len()), None);
     }
     for name in ["tcp4", "udp4", "tcp6"] {
         let received = brief::received(&golden(name)).unwrap();
@@ -52,7 +56,7 @@ fn ordinary_frames_are_taken() {
 fn other_frames_are_left_to_others() {
     for name in ["arp_request", "tcp4_vlan", "vxlan6", "tcp6"] {
         let frame = golden(name);
-        assert_eq!(brief::sent(&frame, frame.len()), None, "{name}");
+        assert_eq!(sent(&frame, frame.len()), None, "{name}");
         assert_eq!(brief::tunnel(&frame, frame.len(), 4789), None, "{name}");
     }
     for name in ["arp_request", "tcp4_vlan"] {
