@@ -161,6 +161,14 @@ impl View {
         forget_missed(found, keys.len(), words);
     }
 
+    /// As [`View::places`], of nodes whose keys become known one after another: [`Places::push`] each, and do other
+    /// work in between.
+    #[inline]
+    #[must_use]
+    pub fn begin_places(&self) -> Places<'_> {
+        Places(self.nodes.begin_burst(&self.reader))
+    }
+
     /// As [`View::places`], but of the stations of this host only.
     #[inline]
     pub fn locals(&self, keys: &[u64], words: &mut [u64]) {
@@ -263,6 +271,31 @@ impl View {
         {
             seen.store(1, Relaxed);
         }
+    }
+}
+
+/// Up to [`map64::BURST`] nodes that are being looked up.
+#[derive(Debug)]
+pub struct Places<'v>(map64::Burst<'v>);
+
+impl Places<'_> {
+    /// Adds a key; 0 is nobody's.
+    ///
+    /// # Panics
+    /// If there are [`map64::BURST`] already.
+    #[inline(always)]
+    pub fn push(&mut self, key: u64) {
+        self.0.push(key);
+    }
+
+    /// Where they are, as [`PlaceWord`]s; 0 for nobody. `keys`: those that were added, in the same order.
+    ///
+    /// # Panics
+    /// If there are not as many `keys`, or fewer `words`.
+    #[inline(always)]
+    pub fn finish(self, keys: &[u64], words: &mut [u64]) {
+        let found = self.0.finish(keys, words);
+        forget_missed(found, keys.len(), words);
     }
 }
 

@@ -35,7 +35,7 @@ use std::{
 use sync::{AtomicPtr, Ordering};
 
 pub(crate) use reader::prefetch;
-pub use reader::{BURST, MapReader};
+pub use reader::{BURST, Burst, MapReader};
 pub use writer::MapWriter;
 
 /// Why an entry could not be inserted. The map is unchanged.

@@ -1,8 +1,14 @@
 //! The lcores' half: lookups one by one and in bursts.
 #![allow(unsafe_code)] // buckets kept alive by the epoch, and prefetches
 
-use super::{Reader, Shared, bucket::Bucket, is_reserved, segment::SegmentRef};
-use std::{mem::MaybeUninit, sync::Arc};
+use super::{
+    Reader, Shared,
+    bucket::Bucket,
+    hash::Hasher,
+    is_reserved,
+    segment::{Directory, SegmentRef},
+};
+use std::{fmt, mem::MaybeUninit, sync::Arc};
 
 /// The most keys that one call of [`MapReader::lookup_burst`] takes: one bit each in its result.
 pub const BURST: usize = 64;
@@ -47,33 +53,78 @@ impl MapReader {
     /// If `reader` is of another domain, or `keys` is longer than [`BURST`] or than `values`.
     #[inline]
     pub fn lookup_burst(&self, reader: &Reader, keys: &[u64], values: &mut [u64]) -> u64 {
-        self.shared.domain.check_reader(reader);
         assert!(
             keys.len() <= BURST && keys.len() <= values.len(),
             "a burst of {} keys is too long",
             keys.len()
         );
-        let values = &mut values[..keys.len()];
-        let hasher = self.shared.hasher;
-        // SAFETY: `reader` is of the domain and borrowed until we return, so it has no quiescent point;
-        // `self` keeps the shared part.
-        let directory = unsafe { self.shared.directory() };
-
-        // Not initialised, as that would cost as much as some of the lookups.
-        let mut places = [const { MaybeUninit::<(&Bucket, SegmentRef)>::uninit() }; BURST];
-        for (place, &key) in places.iter_mut().zip(keys) {
-            let hash = hasher.hash(key);
-            let segment = directory.segment(hash);
-            // SAFETY: as for the directory: the segment that it held just now lives until we return; `first`
-            // is below its length.
-            let first = unsafe { segment.bucket(hash.first(segment.len())) };
-            prefetch(&raw const *first);
-            place.write((first, segment));
+        let mut burst = self.begin_burst(reader);
+        for &key in keys {
+            burst.push(key);
         }
+        burst.finish(keys, values)
+    }
 
+    /// Begins a burst whose keys become known one after another: what happens between one [`Burst::push`] and the
+    /// next, and before [`Burst::finish`], runs while the memory for the keys so far is on its way.
+    ///
+    /// # Panics
+    /// If `reader` is of another domain.
+    #[inline]
+    #[must_use]
+    pub fn begin_burst<'r>(&'r self, reader: &'r Reader) -> Burst<'r> {
+        self.shared.domain.check_reader(reader);
+        // SAFETY: `reader` is of the domain and borrowed for `'r`, so it has no quiescent point meanwhile; `self`,
+        // borrowed as well, keeps the shared part.
+        let directory = unsafe { self.shared.directory() };
+        // The places are not initialised, as that would cost as much as some of the lookups.
+        Burst {
+            hasher: self.shared.hasher,
+            directory,
+            places: [const { MaybeUninit::uninit() }; BURST],
+            len: 0,
+        }
+    }
+}
+
+/// Up to [`BURST`] lookups under way together.
+pub struct Burst<'r> {
+    hasher: Hasher,
+    directory: &'r Directory,
+    /// The first `len` are written.
+    places: [MaybeUninit<(&'r Bucket, SegmentRef)>; BURST],
+    len: usize,
+}
+
+impl Burst<'_> {
+    /// Adds a key, and asks for the memory where it probably is.
+    ///
+    /// # Panics
+    /// If there are [`BURST`] keys already.
+    #[inline(always)]
+    pub fn push(&mut self, key: u64) {
+        let hash = self.hasher.hash(key);
+        let segment = self.directory.segment(hash);
+        // SAFETY: the segment that the directory of `'r` held just now lives for `'r`, see `begin_burst`; `first`
+        // is below its length.
+        let first = unsafe { segment.bucket(hash.first(segment.len())) };
+        prefetch(&raw const *first);
+        self.places[self.len].write((first, segment));
+        self.len += 1;
+    }
+
+    /// As [`MapReader::lookup_burst`]. `keys`: those that were added, in the same order; of another one it may be
+    /// said that it is not there.
+    ///
+    /// # Panics
+    /// If there are not as many `keys`, or fewer `values`.
+    #[inline(always)]
+    pub fn finish(mut self, keys: &[u64], values: &mut [u64]) -> u64 {
+        assert!(keys.len() == self.len, "{} keys of a burst of {}", keys.len(), self.len);
+        let values = &mut values[..keys.len()];
         let mut found = 0u64;
-        for (i, ((&key, value), place)) in keys.iter().zip(values.iter_mut()).zip(&places).enumerate() {
-            // SAFETY: the loop above has written one place for each key.
+        for (i, ((&key, value), place)) in keys.iter().zip(values.iter_mut()).zip(&self.places).enumerate() {
+            // SAFETY: there are as many keys as `len`, below which `push` has written.
             let (first, _) = unsafe { place.assume_init_ref() };
             let (at_first, hit) = first.probe(key);
             *value = at_first;
@@ -82,21 +133,27 @@ impl MapReader {
 
         let missed = u64::MAX.checked_shr(64 - keys.len() as u32).unwrap_or(0) & !found;
         for i in bits(missed) {
-            // SAFETY: `i` is below the number of keys, for each of which a place was written.
-            let (first, segment) = unsafe { places[i].assume_init_mut() };
+            // SAFETY: `i` is below `len`, as above.
+            let (first, segment) = unsafe { self.places[i].assume_init_mut() };
             // The same segment as before: in a newer one the key could be in the bucket not looked at there.
-            // SAFETY: it lives, see above, and `second` is below its length.
-            *first = unsafe { segment.bucket(hasher.hash(keys[i]).second(segment.len())) };
+            // SAFETY: it lives, see `push`, and `second` is below its length.
+            *first = unsafe { segment.bucket(self.hasher.hash(keys[i]).second(segment.len())) };
             prefetch(&raw const **first);
         }
         for i in bits(missed) {
             // SAFETY: as above.
-            let (second, _) = unsafe { places[i].assume_init_ref() };
+            let (second, _) = unsafe { self.places[i].assume_init_ref() };
             let (value, hit) = second.probe(keys[i]);
             values[i] = value;
             found |= u64::from(hit & !is_reserved(keys[i])) << i;
         }
         found
+    }
+}
+
+impl fmt::Debug for Burst<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Burst").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
