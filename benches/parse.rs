@@ -9,6 +9,7 @@ use common::{Arena, golden};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use stopover::wire::{
+    brief::{self, Sender},
     flow, frame,
     underlay::{self, Expect},
 };
@@ -26,6 +27,26 @@ fn parse(c: &mut Criterion) {
             });
         });
     }
+    let sender = Sender::only(common::A);
+    for name in ["tcp4", "udp4"] {
+        let frame = golden(name);
+        let mut arena = Arena::new(|_| frame.clone());
+        group.bench_function(format!("brief_sent/{name}"), |b| {
+            b.iter(|| {
+                let bytes = arena.peek();
+                black_box(brief::sent(bytes, bytes.len(), &sender))
+            });
+        });
+    }
+    let frame = golden("vxlan4");
+    let mut arena = Arena::new(|_| frame.clone());
+    group.bench_function("brief_tunnel/vxlan4", |b| {
+        b.iter(|| {
+            let bytes = arena.peek();
+            let tunnel = brief::tunnel(bytes, bytes.len(), 4789);
+            black_box((tunnel, bytes.get(brief::TUNNEL_LEN..).and_then(brief::received)))
+        });
+    });
     let frame = golden("tcp4");
     let mut arena = Arena::new(|_| frame.clone());
     group.bench_function("frame_and_flow/tcp4", |b| {
