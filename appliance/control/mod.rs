@@ -17,6 +17,7 @@ pub mod stations;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod vhost_sockets;
 pub mod ways;
 
 use crate::lcore::{counters::LcoreReading, io::Heard, trap::Trap};

@@ -10,6 +10,7 @@ use super::{
     replica::Replica,
     server::{self, Ask},
     stations::Stations,
+    vhost_sockets,
 };
 use crate::lcore::{
     Inlet, Worker,
@@ -66,6 +67,7 @@ pub fn start(
     stop: Arc<AtomicBool>,
 ) -> Result<(Control, Eal)> {
     find_board(&config, rt, &stop)?;
+    vhost_sockets::remove_dead(&config)?;
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.vdevs.iter().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;

@@ -130,9 +130,10 @@ def _download(folder):
 
 class Machine:
     """One QEMU process and its two sockets: `line`, the guest's command channel, and `qmp`. An `incoming` one waits
-    for a guest that is migrated to it. `number` tells the machines of one guest apart."""
+    for a guest that is migrated to it; a `paused` one does not let it run until told `cont`. `number` tells the
+    machines of one guest apart. With `reconnect` it tries each second to reach an appliance that went away."""
 
-    def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False):
+    def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False):
         kernel, initramfs = _initramfs(lab)
         cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
         # `vectors=0` and TCG: see the lab notes on QEMU 7.2 (vhost-user and MSI-X), and on KVM in a nested VM.
@@ -145,10 +146,11 @@ class Machine:
                 "-chardev", f"socket,id=tty,path={cmd},server=on,wait=off",
                 "-device", "virtserialport,chardev=tty,nr=1",
                 "-chardev", f"socket,id=qmp,path={qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
-                "-chardev", f"socket,id=c0,path={vhost}", "-netdev", "vhost-user,id=n0,chardev=c0",
+                "-chardev", f"socket,id=c0,path={vhost}{',reconnect=1' if reconnect else ''}",
+                "-netdev", "vhost-user,id=n0,chardev=c0",
                 "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0,"
                            f"rx_queue_size={QUEUE},tx_queue_size={QUEUE}",
-                *(["-incoming", "defer"] if incoming else [])]
+                *(["-incoming", "defer"] if incoming else []), *(["-S"] if paused else [])]
         self.process = Process(lab, f"guest-{name}", argv, ns=ns)
         self.process.wait_for("a connection to QMP", lambda: listens(qmp), 15)
         self.qmp = Qmp(name, qmp)
@@ -165,6 +167,25 @@ class Machine:
         self.qmp.quit()
         self.process.wait_end(10)
 
+    def kill(self):
+        """Ends it by SIGKILL, and frees the appliance's socket."""
+        self.process.kill()
+        self.line.close()
+        self.qmp.close()
+
+    def state(self):
+        """What QEMU says it does, such as `running`, `paused`, `inmigrate`, `postmigrate`; `dead` if it has ended."""
+        try:
+            return self.qmp.run("query-status")["status"] if self.process.alive() else "dead"
+        except Failure:  # it ends at this moment
+            self.process.wait_end(5)
+            return "dead"
+
+    def connected(self):
+        """True if its NIC has its appliance."""
+        devices = {d["label"]: d["filename"] for d in self.qmp.run("query-chardev")}
+        return not devices["c0"].startswith("disconnected")
+
 
 class Guest:
     """One virtual machine. `vhost` is the socket of the appliance's port, which must be listening."""
@@ -172,10 +193,10 @@ class Guest:
     tool = f"/bin/{TOOL}"
     tmp = "/tmp"
 
-    def __init__(self, lab, name, vhost, mac, ns=None):
-        self.lab, self.name, self.mac = lab, name, mac
+    def __init__(self, lab, name, vhost, mac, ns=None, reconnect=False):
+        self.lab, self.name, self.mac, self.reconnect = lab, name, mac, reconnect
         self.machines = 1
-        self.machine = Machine(lab, name, 1, vhost, mac, ns)
+        self.machine = Machine(lab, name, 1, vhost, mac, ns, reconnect=reconnect)
         self.heard = b""
 
     @property
@@ -183,10 +204,11 @@ class Guest:
         """The QEMU in which it runs now."""
         return self.machine.process
 
-    def target(self, vhost, ns=None):
+    def target(self, vhost, ns=None, paused=False):
         """A machine at another socket, waiting for this guest."""
         self.machines += 1
-        return Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True)
+        return Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True, paused=paused,
+                       reconnect=self.reconnect)
 
     def begin(self, target, **limits):
         """Begins to migrate to it. `complete` or `cancelled` must follow. For `limits` see Qmp.prepare."""
@@ -203,9 +225,8 @@ class Guest:
             raise Failure(f"migration of guest {self.name} {told['status']}: {why}")
         _, _, resumed = target.qmp.wait("the guest's start", lambda n, _: n == "RESUME", timeout)
         stopped = source.qmp.seen("STOP")
-        self._drain()
+        self.moved(target)
         source.quit()
-        self.machine = target
         return {"downtime_ms": told["downtime"], "total_ms": told["total-time"],
                 "paused_ms": round((resumed - stopped) * 1e3, 1)}
 
@@ -226,14 +247,16 @@ class Guest:
         self.begin(target, **limits)
         return self.complete(target, timeout)
 
-    def _drain(self):
-        """Takes what the guest had said before it left its machine."""
-        self.machine.line.settimeout(0)
-        try:
-            while more := self.machine.line.recv(65536):
-                self.heard += more
-        except BlockingIOError:
-            pass
+    def moved(self, machine):
+        """From now on it is in this machine. Takes what the guest had said before it left the one it was in."""
+        if self.machine.process.alive():
+            self.machine.line.settimeout(0)
+            try:
+                while more := self.machine.line.recv(65536):
+                    self.heard += more
+            except BlockingIOError:
+                pass
+        self.machine = machine
 
     def _hear(self, pattern, timeout):
         end = time.monotonic() + timeout

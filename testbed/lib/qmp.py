@@ -9,6 +9,7 @@ import time
 from .lab import Failure
 
 OVER = ("completed", "failed", "cancelled")
+PRE_SWITCHOVER = "pre-switchover"
 
 
 class Qmp:
@@ -86,13 +87,26 @@ class Qmp:
 
     # Migration.
 
-    def prepare(self, bandwidth=0, downtime_ms=300):
+    def prepare(self, bandwidth=0, downtime_ms=300, pause=False):
         """Sets what both sides must agree on, and the source's limits: bytes per second (0: none), and the
         pause that it may expect. With the return path the source learns when the target runs, so that the
-        downtime it reports is the whole pause; libvirt sets it too."""
-        self.run("migrate-set-capabilities", capabilities=[
-            {"capability": c, "state": True} for c in ("events", "return-path")])
+        downtime it reports is the whole pause; libvirt sets it too. With `pause` the source waits, the guest stopped,
+        for `go_on` before it sends the last of it (PRE_SWITCHOVER)."""
+        states = {"events": True, "return-path": True, "pause-before-switchover": pause}
+        self.run("migrate-set-capabilities", capabilities=[{"capability": c, "state": s} for c, s in states.items()])
+        self.limit(bandwidth, downtime_ms)
+
+    def limit(self, bandwidth=0, downtime_ms=300):
+        """At the source, also while it migrates: bytes per second (0: none), and the pause that it may expect."""
         self.run("migrate-set-parameters", max_bandwidth=bandwidth, downtime_limit=downtime_ms)
+
+    def go_on(self):
+        """At the source, before the switchover: goes on."""
+        self.run("migrate-continue", state=PRE_SWITCHOVER)
+
+    def status(self):
+        """How far a migration is, at either end; `none` if there is none."""
+        return self.run("query-migrate").get("status", "none")
 
     def listen(self, path):
         """At the target: takes the migration that comes to a unix socket."""

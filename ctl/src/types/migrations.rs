@@ -40,7 +40,7 @@ pub struct LocalMigration {
     pub mac: Mac,
     /// Local port it is, was, or will be behind.
     pub port: String,
-    /// `here`, `leaving`, `paused`, `forwarding`, `arriving` or `expected`.
+    /// `here`, `leaving`, `paused`, `forwarding`, `arriving`, `expected` or `away`.
     pub state: String,
     /// The board's number of the migration; absent when the board has not told of one.
     pub migration: Option<u64>,

@@ -1,0 +1,97 @@
+//! Sockets that vhost-user ports of an earlier run left behind. A process that was killed removes nothing, and DPDK
+//! does not bind a path that is there: without this room the appliance could not start again after a crash. What
+//! somebody listens at, and what is no socket, stays.
+
+use anyhow::{Context, Result, bail};
+use std::{
+    io::ErrorKind,
+    os::unix::{fs::FileTypeExt, net::UnixDatagram},
+    path::Path,
+};
+use stopover_config::appliance::Appliance;
+
+/// Removes the dead sockets at the paths where this appliance's vhost-user ports will listen.
+///
+/// # Errors
+/// Another process listens at one, or a file there is no socket.
+pub fn remove_dead(config: &Appliance) -> Result<()> {
+    let mut eal = config.eal.iter();
+    let mut vdevs: Vec<&str> = config.vdevs.iter().map(String::as_str).collect();
+    while let Some(word) = eal.next() {
+        match word.strip_prefix("--vdev=") {
+            Some(vdev) => vdevs.push(vdev),
+            None if word == "--vdev" => vdevs.extend(eal.next().map(String::as_str)),
+            None => {}
+        }
+    }
+    vdevs.into_iter().filter_map(listens_at).try_for_each(remove_if_dead)
+}
+
+/// Where the port of this vdev string will listen: `iface` of a `net_vhost`, unless the VMM does the listening.
+fn listens_at(vdev: &str) -> Option<&Path> {
+    let (name, arguments) = vdev.split_once(',')?;
+    let client = arguments.split(',').any(|a| a == "client=1");
+    if client || !name.trim().starts_with("net_vhost") {
+        return None;
+    }
+    arguments.split(',').find_map(|a| a.strip_prefix("iface=")).map(Path::new)
+}
+
+fn remove_if_dead(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !there.file_type().is_socket() {
+        bail!(
+            "vdevs: found a file at {shown} that is no socket; expected nothing or an old socket; mend: give `iface` another path"
+        );
+    }
+    // A stream socket that somebody listens at refuses a datagram socket because of its kind, and its owner is not
+    // disturbed; a dead one refuses everybody.
+    match UnixDatagram::unbound()?.connect(path) {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).with_context(|| format!("vdevs: cannot remove the old socket {shown}"))
+        }
+        _ => bail!(
+            "vdevs: another process listens at {shown}; expected a path of our own; mend: stop it, or give `iface` another path"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn only_a_listening_vhost_port_has_a_socket() {
+        let at = |vdev| listens_at(vdev).map(|p| p.to_str().unwrap());
+        assert_eq!(at("net_vhost0,iface=/run/vm.sock,tso=1"), Some("/run/vm.sock"));
+        assert_eq!(at("net_vhost1,queues=2,iface=/run/vm.sock"), Some("/run/vm.sock"));
+        assert_eq!(at("net_vhost0,iface=/run/vm.sock,client=1"), None);
+        assert_eq!(at("net_tap0,iface=tap0"), None);
+        assert_eq!(at("net_vhost0"), None);
+    }
+
+    #[test]
+    fn a_dead_socket_goes_and_what_is_in_use_or_none_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vm.sock");
+        remove_if_dead(&path).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        let why = remove_if_dead(&path).unwrap_err().to_string();
+        assert!(why.contains("another process listens at") && why.contains("mend: "), "{why}");
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            ErrorKind::WouldBlock,
+            "its owner was not disturbed"
+        );
+        drop(listener);
+        assert!(path.exists());
+        remove_if_dead(&path).unwrap();
+        assert!(!path.exists());
+        std::fs::write(&path, "a file").unwrap();
+        assert!(remove_if_dead(&path).unwrap_err().to_string().contains("no socket"));
+        assert!(path.exists());
+    }
+}
