@@ -47,6 +47,11 @@ use stopover_config::appliance::Appliance;
 
 /// How often rings are emptied when nothing else wakes the thread: the delay of a ping of the VTEP.
 const TICK: Duration = Duration::from_millis(1);
+/// How soon it is looked again whether every lcore has passed what was published, and how often before that is left
+/// to the millisecond: a lcore at work passes within a few microseconds, one that the system does not let run may
+/// take long.
+const PASSING: Duration = Duration::from_micros(50);
+const PASSING_LOOKS: u32 = 20;
 /// How often devices are asked for their link.
 const LINK_EVERY_MS: u64 = 20;
 /// How often silent stations are looked for.
@@ -97,6 +102,8 @@ pub struct Control {
     pub(crate) unpassed: VecDeque<(Epoch, u64)>,
     /// A snapshot is wanted or under way.
     pub(crate) syncing: Option<Syncing>,
+    /// How often it was looked for whether they have, since the last pause of a whole [`TICK`].
+    pub(crate) looks: u32,
     pub(crate) applied: u64,
     pub(crate) passed: u64,
     /// Each lcore's counters when they were last cleared.
@@ -121,8 +128,10 @@ impl Control {
         select.recv(&self.asks);
         select.recv(&self.wakes);
         select.recv(&self.updates);
-        // An error means that the millisecond is over.
-        let _ = select.ready_timeout(TICK);
+        let looking = !self.unpassed.is_empty() && self.looks < PASSING_LOOKS;
+        self.looks = if looking { self.looks + 1 } else { 0 };
+        // An error means that the time is over.
+        let _ = select.ready_timeout(if looking { PASSING } else { TICK });
         drop(select);
         let _ = self.wakes.try_recv();
         if let Ok(ask) = self.asks.try_recv() {

@@ -124,6 +124,7 @@ pub fn start(
         told: channel::never(),
         unpassed: VecDeque::new(),
         syncing: None,
+        looks: 0,
         applied: 0,
         passed: 0,
         stop,

@@ -146,6 +146,12 @@ impl Follower {
         }
     }
 
+    /// The board has moved on without a change in scope, and the watcher has not been told.
+    #[must_use]
+    pub fn owes_progress(&self) -> bool {
+        self.position > self.told
+    }
+
     /// The next frame will need the store, and so a moment.
     #[must_use]
     pub fn needs_store(&self) -> bool {

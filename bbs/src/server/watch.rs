@@ -173,7 +173,8 @@ async fn send(
         tokio::select! {
             changed = latest.changed() => if changed.is_err() { return Ok(()) },
             () = inbox.arrived.notified() => {}
-            _ = progress.tick() => tell_progress = true,
+            // A thousand idle watchers must not wake twenty times a second each.
+            _ = progress.tick(), if follower.owes_progress() => tell_progress = true,
             () = out.closed() => return Ok(()),
         }
     }
