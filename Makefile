@@ -1,7 +1,7 @@
 # What a newcomer types. Debian 12 and Rust (rustup.rs) are expected; `make deps` installs the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check unit scenarios fuzz image clean
+.PHONY: help deps build demo test check unit scenarios bench fuzz image clean
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo       two guests on two hosts talk through two appliances; shows how, then cleans up'
 	@echo 'make test       formatting, clippy, unit, property and doc tests, and all scenarios'
 	@echo 'make scenarios  only the scenarios; one of them: testbed/run NAME'
+	@echo 'make bench      packets per second beside testpmd and OVS-DPDK; wants the machine for itself'
 	@echo 'make fuzz       the fuzz targets for a minute each, and bad frames by the hundred thousand'
 	@echo 'make image      the container image, with docker or podman'
 	@echo 'make clean      remove what was built, and the caches of the testbed'
@@ -53,6 +54,9 @@ unit:
 
 scenarios: build
 	$(TESTBED) testbed/run all
+
+bench: build
+	$(TESTBED) testbed/run bench
 
 test:
 	$(MAKE) check

@@ -1,0 +1,70 @@
+"""Do the right frames come out? Each data path once more, its sink a pcap file for a moment, and what is in it read
+back by scapy, which knows nothing of any of them."""
+
+import ipaddress
+import random
+import time
+
+from .bench_flows import SEED, VNI, VXLAN_PORT, checksum, own, read_pcap, text
+from .lab import Failure, say
+
+SAMPLE = 200
+RUN_S = 0.02
+
+
+def sink(path):
+    """The vdev that writes to a file."""
+    return f"net_pcap1,tx_pcap={path}"
+
+
+def check(contender, path, world, expected):
+    """Lets a contender, built with `sink(path)`, write for a moment, ends it, and compares a sample of the file with
+    `expected`: frames by node for "encap", the set of inner frames for "decap". Returns how many frames are wrong."""
+    contender.start()
+    contender.resume()
+    time.sleep(RUN_S)
+    counted = contender.counters()
+    contender.quit()
+    frames = read_pcap(path)
+    path.unlink()
+    frames = frames[len(frames) // 2:]
+    if len(frames) < SAMPLE:
+        raise Failure(f"{contender.name} wrote {len(frames)} frames to the file that was its sink; received, sent, "
+                      f"dropped: {counted}")
+    sample = random.Random(SEED).sample(frames, SAMPLE)
+    if contender.direction == "decap":
+        wrong = [f"not a frame that was given: {f.hex()}" for f in sample if f not in expected]
+    else:
+        wrong = [why for f in sample if (why := _encapsulated(f, world, expected, contender.number))]
+        ports = {f[34:36] for f in sample}
+        if len(ports) < SAMPLE // 4:
+            wrong.append(f"only {len(ports)} UDP source ports in {SAMPLE} frames: flows are not told apart")
+    for why in wrong[:3]:
+        say(f"{contender.name}: {why}")
+    return len(wrong)
+
+
+def _encapsulated(octets, world, frames, number):
+    """Why a frame is not what encapsulation should have made, or None."""
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+    from scapy.layers.vxlan import VXLAN
+
+    outer = Ether(octets)
+    if not (IP in outer and UDP in outer and outer[UDP].dport == VXLAN_PORT):
+        return f"not VXLAN: {outer.summary()}"
+    vxlan = VXLAN(bytes(outer[UDP].payload))
+    inner = bytes(vxlan.payload)
+    found = frames.get(inner)
+    if found is None:
+        return f"the frame inside is not one that was given: {inner.hex()}"
+    host = world.host(found)
+    head = octets[14:34]
+    facts = {
+        "VNI": (vxlan.vni, VNI), "flags": (int(vxlan.flags), 8), "destination": (outer[IP].dst, world.vtep(host)),
+        "source": (outer[IP].src, own(number)[2]), "next hop": (outer.dst, text(world.host_mac(host))),
+        "IP checksum": (outer[IP].chksum, checksum(head[:10] + b"\0\0" + head[12:])),
+        "IP length": (outer[IP].len, len(octets) - 14), "UDP length": (outer[UDP].len, len(octets) - 34),
+        "unicast": (ipaddress.ip_address(outer[IP].dst).is_multicast, False),
+    }
+    return "; ".join(f"{k} is {a}, not {b}" for k, (a, b) in facts.items() if a != b) or None
