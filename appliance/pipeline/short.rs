@@ -38,6 +38,9 @@ const ETHERNET: usize = 14;
 /// Frames of one kind that wait for each other.
 type Frames<P> = ArrayVec<P, MAX_BURST>;
 
+/// Number in its burst, and key of its VTEP, of each frame from who is not known to be a host.
+type Strangers = ArrayVec<(u8, u64), MAX_BURST>;
+
 /// Stands where a frame's port is expected: the frame goes the long way.
 const LONG: u16 = u16::MAX;
 /// As [`LONG`]: there was no room for its headers.
@@ -66,18 +69,20 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let Network { net, vni } = vif.network;
         let n = burst.len();
         let sender = if vif.guard { Sender::only(vif.mac) } else { Sender::any() };
+        let view = self.view;
         let mut keys = [0; MAX_BURST];
         let mut flows = [(0, 0); MAX_BURST];
+        let mut places = view.begin_places();
         for ((packet, key), flow) in burst.iter().zip(&mut keys).zip(&mut flows) {
             if let Some(sent) = read_sent(vif, &sender, packet) {
                 *key = node_key(net, sent.dst);
                 *flow = (flow::source_port(sent.flow), sent.tos);
             }
+            places.push(*key);
         }
 
         let mut words = [0; MAX_BURST];
-        self.view.places(keys.get(..n).unwrap_or_default(), &mut words);
-        let view = self.view;
+        places.finish(keys.get(..n).unwrap_or_default(), &mut words);
         let hosts = view.hosts();
         let mut entries = [None; MAX_BURST];
         for (word, entry) in words.iter().zip(&mut entries).take(n) {
@@ -131,26 +136,32 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     fn inward_short(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>) {
-        let mut vteps = Keys::default();
+        let mut strangers = Strangers::new();
+        let mut known = 0u64;
         let mut destinations = Keys::default();
         let mut sources = [0; MAX_BURST];
-        let mut lens = [0; MAX_BURST];
+        let mut lens = [0u16; MAX_BURST];
         let mut may_be_local = false;
         let (mut ours, mut nets) = (Last::default(), Last::default());
-        for ((packet, source), len) in burst.iter().zip(&mut sources).zip(&mut lens) {
+        self.view.begin_vteps4();
+        for (n, ((packet, source), len)) in burst.iter().zip(&mut sources).zip(&mut lens).enumerate() {
             let read = read_received(own, packet).and_then(|(tunnel, inner)| {
                 ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
                 let net = nets.get(tunnel.vni, || self.view.net_of(tunnel.vni))?;
                 Some((tunnel, net, inner))
             });
             let Some((tunnel, net, inner)) = read else {
-                vteps.push(0);
                 destinations.push(0);
                 continue;
             };
-            vteps.push(vtep4_key(tunnel.src));
+            let vtep = vtep4_key(tunnel.src);
+            if self.view.knows_vtep4(vtep) {
+                known |= 1 << n;
+            } else {
+                strangers.push((n as u8, vtep));
+            }
             destinations.push(node_key(net, inner.dst));
-            *len = tunnel.inner_len;
+            *len = tunnel.inner_len as u16; // what one IPv4 packet holds
             let key = node_key(net, inner.src);
             if self.view.may_be_local(key) {
                 *source = key;
@@ -158,31 +169,46 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             }
         }
 
-        let mut hosts = [0; MAX_BURST];
-        let mut stations = [0; MAX_BURST];
         let mut words = [0; MAX_BURST];
-        let known = self.view.vteps4(vteps.distinct(), &mut hosts);
-        self.view.places(destinations.distinct(), &mut words);
-        if may_be_local {
-            self.view.locals(sources.get(..burst.len()).unwrap_or_default(), &mut stations);
+        if !strangers.is_empty() {
+            known |= self.hosts_among(&strangers);
         }
+        self.view.places(destinations.distinct(), &mut words);
+        let stations = if may_be_local { self.own_stations(&sources, burst.len()) } else { 0 };
 
         let mut outs = [LONG; MAX_BURST];
-        let found = vteps.each().zip(destinations.each()).zip(&stations).zip(&lens).zip(&mut outs);
-        for (packet, ((((vtep, destination), station), len), out)) in burst.iter_mut().zip(found) {
+        let welcome = known & !stations;
+        let found = destinations.each().zip(&lens).zip(&mut outs).enumerate();
+        for (packet, (n, ((destination, len), out))) in burst.iter_mut().zip(found) {
             let word = PlaceWord(words[destination]);
-            let welcome = known >> vtep & 1 != 0 && *station == 0;
-            let Some((to, vlan)) = self.way_in(welcome, word, *len) else { continue };
+            let welcome = welcome >> n & 1 != 0;
+            let len = usize::from(*len);
+            let Some((to, vlan)) = self.way_in(welcome, word, len) else { continue };
             if W::WATCHES {
                 self.tell_received(own, packet, word.open());
             }
             // It was seen to have these bytes when it was read.
-            if packet.cut(brief::TUNNEL_LEN, *len) {
+            if packet.cut(brief::TUNNEL_LEN, len) {
                 packet.clear_offload();
                 *out = self.dress(packet, to, vlan);
             }
         }
         self.hand_out(burst, &outs, |path, frames| path.underlay_long(port, frames.drain(..)));
+    }
+
+    /// Which frames of a burst are from hosts after all. By frame, as bits.
+    #[inline(never)]
+    fn hosts_among(&self, strangers: &Strangers) -> u64 {
+        let vteps: ArrayVec<u64, MAX_BURST> = strangers.iter().map(|(_, vtep)| *vtep).collect();
+        let found = self.view.vteps4(&vteps);
+        let hosts = strangers.iter().enumerate().filter(|(i, _)| found >> i & 1 != 0);
+        hosts.fold(0, |known, (_, (n, _))| known | 1 << n)
+    }
+
+    /// Which of these nodes are stations of ours; nearly never asked.
+    #[cold]
+    fn own_stations(&self, keys: &[u64; MAX_BURST], n: usize) -> u64 {
+        self.view.locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
     }
 
     /// The port and VLAN that a frame from the underlay goes to, if it is one of a known host and not of a station of

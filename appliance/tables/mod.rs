@@ -8,6 +8,7 @@ pub mod cell;
 pub mod entries;
 pub mod epoch;
 mod filter;
+mod known;
 pub mod map64;
 pub mod map_wide;
 mod movers;
@@ -84,6 +85,7 @@ pub struct View {
     ipv4: map64::MapReader,
     ipv6: map_wide::WideReader,
     vteps4: map64::MapReader,
+    known_vteps4: known::Known,
     vteps6: map_wide::WideReader,
     vnis: vni_index::VniReader,
     shared: Arc<Shared>,
@@ -99,6 +101,7 @@ pub struct ParkedView {
     ipv4: map64::MapReader,
     ipv6: map_wide::WideReader,
     vteps4: map64::MapReader,
+    known_vteps4: known::Known,
     vteps6: map_wide::WideReader,
     vnis: vni_index::VniReader,
     shared: Arc<Shared>,
@@ -108,7 +111,19 @@ impl ParkedView {
     /// Takes part from now on.
     #[must_use]
     pub fn online(self) -> View {
-        let Self { parked, nodes, locals, local_filter, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
+        let Self {
+            parked,
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            known_vteps4,
+            vteps6,
+            vnis,
+            shared,
+        } = self;
         View {
             reader: parked.online(),
             nodes,
@@ -117,6 +132,7 @@ impl ParkedView {
             ipv4,
             ipv6,
             vteps4,
+            known_vteps4,
             vteps6,
             vnis,
             shared,
@@ -139,7 +155,19 @@ impl View {
     /// Takes this view out of use.
     #[must_use]
     pub fn park(self) -> ParkedView {
-        let Self { reader, nodes, locals, local_filter, ipv4, ipv6, vteps4, vteps6, vnis, shared } = self;
+        let Self {
+            reader,
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            known_vteps4,
+            vteps6,
+            vnis,
+            shared,
+        } = self;
         ParkedView {
             parked: reader.park(),
             nodes,
@@ -148,6 +176,7 @@ impl View {
             ipv4,
             ipv6,
             vteps4,
+            known_vteps4,
             vteps6,
             vnis,
             shared,
@@ -169,11 +198,12 @@ impl View {
         Places(self.nodes.begin_burst(&self.reader))
     }
 
-    /// As [`View::places`], but of the stations of this host only.
+    /// As [`View::places`], but of the stations of this host only. Bit i of the result: `keys[i]` is one.
     #[inline]
-    pub fn locals(&self, keys: &[u64], words: &mut [u64]) {
+    pub fn locals(&self, keys: &[u64], words: &mut [u64]) -> u64 {
         let found = self.locals.lookup_burst(&self.reader, keys, words);
         forget_missed(found, keys.len(), words);
+        found
     }
 
     /// Whether [`View::locals`] may know this key; if not, it does not.
@@ -219,11 +249,31 @@ impl View {
         self.shared.hosts.view(&self.reader)
     }
 
-    /// The hosts that send from the VTEP addresses with these keys ([`vtep4_key`]). Bit i of the result: `hosts[i]`
-    /// is the index of one.
-    #[inline]
-    pub fn vteps4(&self, keys: &[u64], hosts: &mut [u64]) -> u64 {
-        self.vteps4.lookup_burst(&self.reader, keys, hosts)
+    /// Begins the lookups of a burst's VTEP addresses, see [`View::knows_vtep4`].
+    #[inline(always)]
+    pub fn begin_vteps4(&self) {
+        self.known_vteps4.refresh();
+    }
+
+    /// Whether a host is known to send from the VTEP address with this key ([`vtep4_key`]). If not, it may do so all
+    /// the same: [`View::vteps4`] tells. Only after [`View::begin_vteps4`] since the last quiescent point.
+    #[inline(always)]
+    #[must_use]
+    pub fn knows_vtep4(&self, key: u64) -> bool {
+        self.known_vteps4.has(key)
+    }
+
+    /// Whether hosts send from the VTEP addresses with these keys: bit i of the result tells of `keys[i]`. At most
+    /// [`map64::BURST`] keys.
+    #[must_use]
+    pub fn vteps4(&self, keys: &[u64]) -> u64 {
+        let found = self.vteps4.lookup_burst(&self.reader, keys, &mut [0; map64::BURST]);
+        for (i, key) in keys.iter().enumerate() {
+            if found >> i & 1 != 0 {
+                self.known_vteps4.remember(*key);
+            }
+        }
+        found
     }
 
     /// A network by its index.
@@ -333,6 +383,7 @@ pub struct Tables {
     ipv4: map64::MapWriter,
     ipv6: map_wide::WideWriter,
     vteps4: map64::MapWriter,
+    removed_vteps4: known::Removals,
     vteps6: map_wide::WideWriter,
     vnis: vni_index::VniWriter,
     shared: Arc<Shared>,
@@ -363,6 +414,7 @@ impl Tables {
         let (ipv4, ipv4_reader) = map64::new(&writer, MAX_NODES).map_err(full)?;
         let (ipv6, ipv6_reader) = map_wide::new(&writer, MAX_NODES).map_err(full)?;
         let (vteps4, vteps4_reader) = map64::new(&writer, MAX_HOSTS as usize).map_err(full)?;
+        let removed_vteps4 = known::Removals::new();
         let (vteps6, vteps6_reader) = map_wide::new(&writer, MAX_HOSTS as usize).map_err(full)?;
         let (vnis, vnis_reader) = vni_index::new(&writer);
         let shared = Arc::new(Shared {
@@ -381,6 +433,7 @@ impl Tables {
                 ipv4: ipv4_reader.clone(),
                 ipv6: ipv6_reader.clone(),
                 vteps4: vteps4_reader.clone(),
+                known_vteps4: removed_vteps4.known(),
                 vteps6: vteps6_reader.clone(),
                 vnis: vnis_reader.clone(),
                 shared: Arc::clone(&shared),
@@ -394,6 +447,7 @@ impl Tables {
             ipv4,
             ipv6,
             vteps4,
+            removed_vteps4,
             vteps6,
             vnis,
             shared,
@@ -632,6 +686,7 @@ impl Tables {
         match ip {
             IpAddr::V4(ip) if self.vteps4.get(vtep4_key(ip)) == Some(host) => {
                 self.vteps4.remove(&mut self.writer, vtep4_key(ip));
+                self.removed_vteps4.count();
             }
             IpAddr::V6(ip) if self.vteps6.get(&self.writer, &wide(0, ip)) == Some(host) => {
                 self.vteps6.remove(&mut self.writer, &wide(0, ip));

@@ -59,9 +59,11 @@ impl MapReader {
             keys.len()
         );
         let mut burst = self.begin_burst(reader);
-        for &key in keys {
-            burst.push(key);
+        // Not by `push`: a known number of keys needs neither a counter nor checks.
+        for (place, &key) in burst.places.iter_mut().zip(keys) {
+            place.write(look(burst.hasher, burst.directory, key));
         }
+        burst.len = keys.len();
         burst.finish(keys, values)
     }
 
@@ -87,6 +89,18 @@ impl MapReader {
     }
 }
 
+/// The first bucket of a key, asked for, and the segment it is in. Both live for as long as the directory is borrowed.
+#[inline(always)]
+fn look(hasher: Hasher, directory: &Directory, key: u64) -> (&Bucket, SegmentRef) {
+    let hash = hasher.hash(key);
+    let segment = directory.segment(hash);
+    // SAFETY: a directory is only borrowed by who has no quiescent point meanwhile, see `MapReader::begin_burst`, so
+    // the segment that it held just now lives; `first` is below its length.
+    let first = unsafe { segment.bucket(hash.first(segment.len())) };
+    prefetch(&raw const *first);
+    (first, segment)
+}
+
 /// Up to [`BURST`] lookups under way together.
 pub struct Burst<'r> {
     hasher: Hasher,
@@ -103,13 +117,7 @@ impl Burst<'_> {
     /// If there are [`BURST`] keys already.
     #[inline(always)]
     pub fn push(&mut self, key: u64) {
-        let hash = self.hasher.hash(key);
-        let segment = self.directory.segment(hash);
-        // SAFETY: the segment that the directory of `'r` held just now lives for `'r`, see `begin_burst`; `first`
-        // is below its length.
-        let first = unsafe { segment.bucket(hash.first(segment.len())) };
-        prefetch(&raw const *first);
-        self.places[self.len].write((first, segment));
+        self.places[self.len].write(look(self.hasher, self.directory, key));
         self.len += 1;
     }
 

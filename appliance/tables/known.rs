@@ -1,0 +1,122 @@
+//! Keys that one reader has found in a table before, so that it need not search for them again: nearly every frame from
+//! the underlay comes from a VTEP that sent another a moment ago. Direct-mapped, a few KiB for each reader. It only
+//! ever says yes of what the table has said yes of, and forgets all whenever anything was removed from the table.
+
+use super::sync::{AtomicU64, Ordering};
+use std::{cell::Cell, sync::Arc};
+
+/// 512 keys are 4 KiB: they stay in the nearest cache.
+const PLACES: usize = 512;
+
+/// The writer's half: how many keys were removed from the table.
+#[derive(Debug)]
+pub struct Removals(Arc<AtomicU64>);
+
+/// One reader's half.
+#[derive(Debug)]
+pub struct Known {
+    removals: Arc<AtomicU64>,
+    /// How many removals there had been when `keys` were found.
+    as_of: Cell<u64>,
+    /// A key each, 0 for none.
+    keys: Box<[Cell<u64>; PLACES]>,
+}
+
+impl Removals {
+    /// Of a table from which nothing was removed yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(0)))
+    }
+
+    /// For one reader more.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let keys = Box::new([const { Cell::new(0) }; PLACES]);
+        Known { removals: Arc::clone(&self.0), as_of: Cell::new(0), keys }
+    }
+
+    /// A key has just been removed.
+    pub fn count(&self) {
+        // Release: who sees the count sees the table without the key.
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Default for Removals {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Known {
+    /// Once per burst, before anything is asked: forgets all if something was removed since.
+    #[inline(always)]
+    pub fn refresh(&self) {
+        // Acquire: what is found in the table from now on was found without the keys whose removal was counted.
+        let removals = self.removals.load(Ordering::Acquire);
+        if removals != self.as_of.get() {
+            self.forget(removals);
+        }
+    }
+
+    #[cold]
+    fn forget(&self, removals: u64) {
+        self.as_of.set(removals);
+        self.keys.iter().for_each(|key| key.set(0));
+    }
+
+    /// Whether this key, which is not 0, is known to be in the table.
+    #[inline(always)]
+    #[must_use]
+    pub fn has(&self, key: u64) -> bool {
+        self.keys[place(key)].get() == key
+    }
+
+    /// This key was found in the table after the last [`Known::refresh`].
+    pub fn remember(&self, key: u64) {
+        self.keys[place(key)].set(key);
+    }
+}
+
+/// Neighbouring keys, as VTEP addresses often are, have places of their own.
+#[inline(always)]
+const fn place(key: u64) -> usize {
+    (key ^ key >> 9) as usize % PLACES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_known_until_anything_is_removed() {
+        let removals = Removals::new();
+        let (one, other) = (removals.known(), removals.known());
+        let keys: Vec<u64> = (0..100).map(|n| 1 << 32 | 0x0a00_0100 | n).collect();
+        for key in &keys {
+            assert!(!one.has(*key));
+            one.remember(*key);
+        }
+        one.refresh();
+        assert!(keys.iter().all(|key| one.has(*key)), "neighbours do not displace each other");
+        assert!(!other.has(keys[0]), "each reader finds its own");
+        removals.count();
+        assert!(one.has(keys[0]), "within a burst it stays");
+        one.refresh();
+        assert!(!keys.iter().any(|key| one.has(*key)));
+        one.remember(keys[1]);
+        one.refresh();
+        assert!(one.has(keys[1]));
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_another_takes_it() {
+        let known = Removals::new().known();
+        let key = 1 << 32 | 5;
+        let rival = (key + 1..).find(|rival| place(*rival) == place(key)).unwrap();
+        known.remember(key);
+        known.remember(rival);
+        assert!(known.has(rival) && !known.has(key));
+    }
+}
