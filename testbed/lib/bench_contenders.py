@@ -205,7 +205,7 @@ class Gateway(Contender):
         """Starts it and waits until it forwards by the board's tables."""
         self.appliance.start()
         self.process = self.appliance.process
-        self.wait_nodes(self.world.nodes)
+        self.wait_nodes(self.world.nodes, PATIENCE_S + self.world.nodes / 2e5)
         self.wait_traffic()
         return self.settle()
 

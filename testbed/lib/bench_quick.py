@@ -3,7 +3,7 @@ judged."""
 
 import pathlib
 
-from . import bench_check, bench_flows, bench_report, bench_stats, stopover
+from . import bench_check, bench_flows, bench_report, bench_stats, ron, stopover
 from .bench_contenders import TSC_HZ, Gateway, Ovs, Testpmd, pin_this_process
 from .lab import say, sh
 from .net import Namespace
@@ -15,31 +15,39 @@ NUMBERS = {"encap": 1, "decap": 2}
 
 
 class Board(stopover.Board):
-    """A board whose appliances may stand still for minutes, and whose tables may take long to load."""
+    """A board whose appliances may stand still for minutes, and whose tables may take long to load. `tag` tells
+    several apart."""
+
+    def __init__(self, lab, ns, tag=""):
+        self.tag = tag
+        super().__init__(lab, ns)
 
     def _configure(self, lab):
-        super()._configure(lab)
-        text = self.config.read_text().rstrip().removesuffix(")")
-        self.config.write_text(f"{text}    host_timeout_ms: 600000,\n)\n")
+        name = f"bbs{self.tag}"
+        self.socket, self.config = lab.dir / f"{name}.sock", lab.dir / f"{name}.ron"
+        self.endpoint = f"unix:{self.socket}"
+        self.config.write_text(ron.dumps({"listen": [self.endpoint], "store": f"{lab.dir}/{name}.redb",
+                                          "host_timeout_ms": 600_000}) + "\n")
 
     def cli(self, *argv, timeout=60):
         return sh(stopover.program("stopover"), "--board", self.endpoint, *argv, timeout=timeout)
 
 
 class Bench:
-    """What all parts share: the namespace, the board, a world loaded into it, the files of flows."""
+    """What all parts share: the namespace, the board, a world loaded into it, the files of flows. `tag` tells several
+    worlds of one run apart."""
 
-    def __init__(self, lab, nodes=NODES, hosts=HOSTS, frames=FRAMES, sizes=(64,)):
+    def __init__(self, lab, nodes=NODES, hosts=HOSTS, frames=FRAMES, sizes=(64,), tag=""):
         pin_this_process()
-        self.lab, self.frames, self.sizes = lab, frames, sizes
-        self.ns = Namespace(lab, "bench")
-        self.board = Board(lab, self.ns)
+        self.lab, self.frames, self.sizes, self.tag = lab, frames, sizes, tag
+        self.ns = Namespace(lab, f"bench{tag}")
+        self.board = Board(lab, self.ns, tag)
         self.world = bench_flows.World(nodes, hosts)
         self.world.load(lab.dir, self.board)
         self.write_flows()
 
     def write_flows(self):
-        self.flows = {d: self.lab.dir / f"{d}.pcap" for d in NUMBERS}
+        self.flows = {d: self.lab.dir / f"{d}{self.tag}.pcap" for d in NUMBERS}
         bench_flows.write_pcap(self.flows["encap"], (f for _, f in bench_flows.encap_frames(
             self.world, NUMBERS["encap"], self.frames, self.sizes)))
         bench_flows.write_pcap(self.flows["decap"], (f for _, f, _ in bench_flows.decap_frames(
@@ -53,7 +61,7 @@ class Bench:
                    self.flows[direction], self.frames, **more)
 
     def gateway(self, direction, tag="", **more):
-        return Gateway(self.lab, self.ns, f"stopover-{direction}{tag}", direction, NUMBERS[direction], self.world,
+        return Gateway(self.lab, self.ns, f"stopover-{direction}{self.tag}{tag}", direction, NUMBERS[direction], self.world,
                        self.board, self.flows[direction], self.frames, **more)
 
     def check(self):

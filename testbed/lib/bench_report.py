@@ -8,8 +8,9 @@ from .lab import REPO
 OUTPUT = REPO / "target" / "bench"
 
 
-def write(table, figures):
-    """Writes both, returns the table. `table` has a summary of bench_stats for each data path."""
+def write(table, figures, name="quick"):
+    """Writes both, returns the table. `table` has a summary of bench_stats for each data path; `name` is that of the
+    files."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     lines = ["| Data path | Mpps | interval | cycles/frame | interval | turns | kept from running |",
              "|---|---:|---|---:|---|---:|---:|"]
@@ -19,7 +20,7 @@ def write(table, figures):
         lines.append(f"| {name} | {s['mpps']:.2f} | {low:.2f} to {high:.2f} | {s['cycles']:.0f} "
                      f"| {few:.0f} to {many:.0f} | {s['turns']} | {s['kept_from_running_percent']:.1f} % |")
     text = "\n".join(lines)
-    (OUTPUT / "quick.md").write_text(text + "\n")
-    (OUTPUT / "quick.json").write_text(
+    (OUTPUT / f"{name}.md").write_text(text + "\n")
+    (OUTPUT / f"{name}.json").write_text(
         json.dumps({"tsc_hz": TSC_HZ, "paths": table, "figures": figures}, indent=1) + "\n")
     return "\n" + text
