@@ -1,0 +1,304 @@
+//! The readers' half of all tables: one [`View`] for each lcore, which asks and never waits. Nothing is changed here but
+//! what a view remembers for itself.
+
+use super::{
+    Shared,
+    entries::{HostEntry, NetworkEntry},
+    epoch::{Parked, Reader},
+    filter, known, map_wide, map64,
+    moving::Moving,
+    slots, vni_index, vtep4_key, wide,
+    words::{Net, OWNER_IS_ROUTER, Place, PlaceWord, ipv4_key, node_key, owner_mac},
+};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    sync::atomic::Ordering::Relaxed,
+};
+use stopover_config::net::{Mac, Vni};
+
+/// One reader's view. What it returns is valid until its next quiescent point.
+#[derive(Debug)]
+pub struct View {
+    reader: Reader,
+    nodes: map64::MapReader,
+    locals: map64::MapReader,
+    local_filter: filter::FilterReader,
+    ipv4: map64::MapReader,
+    ipv6: map_wide::WideReader,
+    vteps4: map64::MapReader,
+    known_vteps4: known::Known,
+    vteps6: map_wide::WideReader,
+    vnis: vni_index::VniReader,
+    shared: Arc<Shared>,
+}
+
+/// A view that nobody has taken up: hand it to the thread that will read.
+#[derive(Debug)]
+pub struct ParkedView {
+    pub(super) parked: Parked,
+    pub(super) nodes: map64::MapReader,
+    pub(super) locals: map64::MapReader,
+    pub(super) local_filter: filter::FilterReader,
+    pub(super) ipv4: map64::MapReader,
+    pub(super) ipv6: map_wide::WideReader,
+    pub(super) vteps4: map64::MapReader,
+    pub(super) known_vteps4: known::Known,
+    pub(super) vteps6: map_wide::WideReader,
+    pub(super) vnis: vni_index::VniReader,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl ParkedView {
+    /// Takes part from now on.
+    #[must_use]
+    pub fn online(self) -> View {
+        let Self {
+            parked,
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            known_vteps4,
+            vteps6,
+            vnis,
+            shared,
+        } = self;
+        View {
+            reader: parked.online(),
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            known_vteps4,
+            vteps6,
+            vnis,
+            shared,
+        }
+    }
+}
+
+impl View {
+    /// Says that nothing from any table is held any more. Once per loop.
+    #[inline]
+    pub fn quiescent(&mut self) {
+        self.reader.quiescent();
+    }
+
+    /// Runs `sleep` without holding up the writer.
+    pub fn parked_while<R>(&mut self, sleep: impl FnOnce() -> R) -> R {
+        self.reader.parked_while(sleep)
+    }
+
+    /// Takes this view out of use.
+    #[must_use]
+    pub fn park(self) -> ParkedView {
+        let Self {
+            reader,
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            known_vteps4,
+            vteps6,
+            vnis,
+            shared,
+        } = self;
+        ParkedView {
+            parked: reader.park(),
+            nodes,
+            locals,
+            local_filter,
+            ipv4,
+            ipv6,
+            vteps4,
+            known_vteps4,
+            vteps6,
+            vnis,
+            shared,
+        }
+    }
+
+    /// Where the nodes with these keys are, as [`PlaceWord`]s; 0 for nobody.
+    #[inline]
+    pub fn places(&self, keys: &[u64], words: &mut [u64]) {
+        let found = self.nodes.lookup_burst(&self.reader, keys, words);
+        forget_missed(found, keys.len(), words);
+    }
+
+    /// As [`View::places`], of nodes whose keys become known one after another: [`Places::push`] each, and do other
+    /// work in between.
+    #[inline]
+    #[must_use]
+    pub fn begin_places(&self) -> Places<'_> {
+        Places(self.nodes.begin_burst(&self.reader))
+    }
+
+    /// As [`View::places`], but of the stations of this host only. Bit i of the result: `keys[i]` is one.
+    #[inline]
+    pub fn locals(&self, keys: &[u64], words: &mut [u64]) -> u64 {
+        let found = self.locals.lookup_burst(&self.reader, keys, words);
+        forget_missed(found, keys.len(), words);
+        found
+    }
+
+    /// Whether [`View::locals`] may know this key; if not, it does not.
+    #[inline]
+    #[must_use]
+    pub fn may_be_local(&self, key: u64) -> bool {
+        self.local_filter.may_have(key)
+    }
+
+    /// Where one node is.
+    #[must_use]
+    pub fn place(&self, net: Net, mac: Mac) -> Option<Place> {
+        self.nodes.get(&self.reader, node_key(net, mac)).and_then(|word| PlaceWord(word).open())
+    }
+
+    /// Who owns an address.
+    #[must_use]
+    pub fn owner(&self, net: Net, ip: IpAddr) -> Option<Mac> {
+        let word = match ip {
+            IpAddr::V4(ip) => self.ipv4.get(&self.reader, ipv4_key(net, ip)),
+            IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide(net.get(), ip)),
+        };
+        word.map(owner_mac)
+    }
+
+    /// Whether the owner of an address has advertised itself as a router from it.
+    #[must_use]
+    pub fn is_router(&self, net: Net, ip: Ipv6Addr) -> bool {
+        self.ipv6.get(&self.reader, &wide(net.get(), ip)).is_some_and(|word| word & OWNER_IS_ROUTER != 0)
+    }
+
+    /// A host by its index.
+    #[inline]
+    #[must_use]
+    pub fn host(&self, index: u32) -> Option<&HostEntry> {
+        self.shared.hosts.view(&self.reader).get(index)
+    }
+
+    /// All hosts, for a burst.
+    #[inline]
+    #[must_use]
+    pub fn hosts(&self) -> slots::View<'_, HostEntry> {
+        self.shared.hosts.view(&self.reader)
+    }
+
+    /// Begins the lookups of a burst's VTEP addresses, see [`View::knows_vtep4`].
+    #[inline(always)]
+    pub fn begin_vteps4(&self) {
+        self.known_vteps4.refresh();
+    }
+
+    /// Whether a host is known to send from the VTEP address with this key ([`vtep4_key`]). If not, it may do so all
+    /// the same: [`View::vteps4`] tells. Only after [`View::begin_vteps4`] since the last quiescent point.
+    #[inline(always)]
+    #[must_use]
+    pub fn knows_vtep4(&self, key: u64) -> bool {
+        self.known_vteps4.has(key)
+    }
+
+    /// Whether hosts send from the VTEP addresses with these keys: bit i of the result tells of `keys[i]`. At most
+    /// [`map64::BURST`] keys.
+    #[must_use]
+    pub fn vteps4(&self, keys: &[u64]) -> u64 {
+        let found = self.vteps4.lookup_burst(&self.reader, keys, &mut [0; map64::BURST]);
+        for (i, key) in keys.iter().enumerate() {
+            if found >> i & 1 != 0 {
+                self.known_vteps4.remember(*key);
+            }
+        }
+        found
+    }
+
+    /// A network by its index.
+    #[inline]
+    #[must_use]
+    pub fn network(&self, net: Net) -> Option<&NetworkEntry> {
+        self.shared.networks.view(&self.reader).get(u32::from(net.get()))
+    }
+
+    /// A node on the move by the index of its record.
+    #[must_use]
+    pub fn moving(&self, index: u32) -> Option<&Moving> {
+        self.shared.moving.view(&self.reader).get(index)
+    }
+
+    /// Where one node is, with its flags.
+    #[must_use]
+    pub fn place_word(&self, net: Net, mac: Mac) -> PlaceWord {
+        PlaceWord(self.nodes.get(&self.reader, node_key(net, mac)).unwrap_or(0))
+    }
+
+    /// The host that sends from this VTEP address.
+    #[inline]
+    #[must_use]
+    pub fn vtep(&self, ip: IpAddr) -> Option<u32> {
+        let word = match ip {
+            IpAddr::V4(ip) => self.vteps4.get(&self.reader, vtep4_key(ip)),
+            IpAddr::V6(ip) => self.vteps6.get(&self.reader, &wide(0, ip)),
+        };
+        word.map(|host| host as u32)
+    }
+
+    /// The network with this VNI, if this appliance is in it.
+    #[inline]
+    #[must_use]
+    pub fn net_of(&self, vni: Vni) -> Option<Net> {
+        self.vnis.get(&self.reader, vni.get()).and_then(|index| Net::new(index.get()))
+    }
+
+    /// Notes that a station has just sent.
+    #[inline]
+    pub fn touch(&self, station: u32) {
+        if let Some(seen) = self.shared.seen.get(station as usize)
+            && seen.load(Relaxed) == 0
+        {
+            seen.store(1, Relaxed);
+        }
+    }
+}
+
+/// Up to [`map64::BURST`] nodes that are being looked up.
+#[derive(Debug)]
+pub struct Places<'v>(map64::Burst<'v>);
+
+impl Places<'_> {
+    /// Adds a key; 0 is nobody's.
+    ///
+    /// # Panics
+    /// If there are [`map64::BURST`] already.
+    #[inline(always)]
+    pub fn push(&mut self, key: u64) {
+        self.0.push(key);
+    }
+
+    /// Where they are, as [`PlaceWord`]s; 0 for nobody. `keys`: those that were added, in the same order.
+    ///
+    /// # Panics
+    /// If there are not as many `keys`, or fewer `words`.
+    #[inline(always)]
+    pub fn finish(self, keys: &[u64], words: &mut [u64]) {
+        let found = self.0.finish(keys, words);
+        forget_missed(found, keys.len(), words);
+    }
+}
+
+/// Zeroes the words of keys that were not found; the map leaves there what it happened to see.
+#[inline]
+fn forget_missed(found: u64, keys: usize, words: &mut [u64]) {
+    let mut missed = !found & u64::MAX.checked_shr(64 - keys as u32).unwrap_or(0);
+    while missed != 0 {
+        if let Some(word) = words.get_mut(missed.trailing_zeros() as usize) {
+            *word = 0;
+        }
+        missed &= missed - 1;
+    }
+}
