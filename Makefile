@@ -56,6 +56,7 @@ scenarios: build
 	$(TESTBED) testbed/run all
 
 bench: build
+	$(CARGO) build --locked --release -p stopover-bbs --example watchers
 	$(TESTBED) testbed/run bench
 
 test:

@@ -1,15 +1,14 @@
 #!/usr/bin/python3
 """Packets per second and cycles per frame of the appliance, beside testpmd and OVS-DPDK, on the same ports, flows
-and core: 64-byte frames, a thousand nodes on a hundred hosts.
+and core, and what becomes of it with more nodes, under changes, and with larger frames.
 
-    testbed/run bench --quick        in under a minute, when nobody else uses the machine
-    testbed/run bench                the same with more rounds, for narrower intervals
-    testbed/run bench --rounds N     with so many
-    testbed/run bench --scale        the appliance alone with a thousand, a million and ten million nodes, instead:
-                                     cycles, memory and synchronisation; some four minutes and 12 GiB
-    testbed/run bench --scale --most 1000000   without the ten million
+    testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
+    testbed/run bench                   all parts, the first with more rounds; some eight minutes and 12 GiB
+    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes
+    testbed/run bench --rounds N        with so many rounds of turns
+    testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
-docs/performance.md tells how it is measured. Results stay in target/bench/.
+docs/performance.md tells how it is measured. Results stay in target/bench/. It wants the machine for itself.
 """
 
 import argparse
@@ -18,17 +17,44 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import bench_quick, bench_scale, scenario
+from lib import bench_converge, bench_quick, bench_scale, bench_sizes, scenario
+from lib.lab import Failure, say
+
+PARTS = {
+    "quick": lambda lab: bench_quick.body(lab, chosen.rounds or (6 if chosen.quick else 30)),
+    "scale": lambda lab: bench_scale.body(lab, chosen.rounds or 10, chosen.most),
+    "converge": bench_converge.body,
+    "sizes": lambda lab: bench_sizes.body(lab, chosen.rounds or 6),
+}
+SUMMED = ("wrong_frames", "lost", "floors_missed")
 
 o = argparse.ArgumentParser(prog="testbed/run bench")
 o.add_argument("--quick", action="store_true")
+o.add_argument("--only", default=",".join(PARTS))
 o.add_argument("--rounds", type=int)
-o.add_argument("--scale", action="store_true")
 o.add_argument("--most", type=int, default=max(bench_scale.SIZES))
 chosen = o.parse_args()
-if chosen.scale:
-    scenario.main("bench", lambda lab: bench_scale.body(lab, chosen.rounds or 10, chosen.most),
-                  must_be_zero=["lost", "floors_missed"])
-rounds = chosen.rounds or (6 if chosen.quick else 30)
-scenario.main("bench", lambda lab: bench_quick.body(lab, rounds),
-              must_be_zero=["wrong_frames", "lost", "floors_missed"])
+parts = ["quick"] if chosen.quick else chosen.only.split(",")
+if unknown := [p for p in parts if p not in PARTS]:
+    o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
+
+
+def body(lab):
+    """All parts one after another, each with processes of its own."""
+    figures = dict.fromkeys(SUMMED, 0)
+    for part in parts:
+        say(f"part {part}")
+        more = PARTS[part](lab)
+        complaints = lab.stop()
+        if complaints:
+            raise Failure("; ".join(complaints))
+        lab.post_mortem.clear()
+        for k in SUMMED:
+            more[k] = figures[k] + more.get(k, 0)
+        figures.update(more)
+    if "quick" not in parts:
+        del figures["wrong_frames"]  # nobody looked
+    return figures
+
+
+scenario.main("bench", body, must_be_zero=[k for k in SUMMED if k != "wrong_frames" or "quick" in parts])
