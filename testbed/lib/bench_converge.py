@@ -9,7 +9,7 @@ import os
 import re
 import resource
 
-from . import bench_report, ron, stopover
+from . import bench_report, charts, ron, stopover
 from .bench_flows import VNI, World, own
 from .bench_quick import Board
 from .lab import TARGET, Failure, say, sh
@@ -75,5 +75,9 @@ def body(lab):
     lines = ["| Change known to | times | p50 ms | p99 ms | max ms |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {who} | {f['count']} | {f['p50']:.1f} | {f['p99']:.1f} | {f['max']:.1f} |" for who, f in
               ((f"every lcore of {len(APPLIANCES)} appliances", force), (f"{WATCHERS} watchers, each pair", watch))]
-    say(bench_report.save("\n".join(lines), {"in_force": force, "watch": watch, "figures": figures}, "converge"))
+    series = {who: [(k, f[k], None, None) for k in ("p50", "p99", "max")] for who, f in
+              ((f"every lcore of {len(APPLIANCES)} appliances", force), (f"{WATCHERS} watchers", watch))}
+    chart = charts.lines("From a change at the board until it is known", f"ms; {NODES:,} nodes at the appliances",
+                         "", "ms", series, log_y=True, wanted={f"wanted of p99: {v} ms": v for v in MOST.values()})
+    say(bench_report.save("\n".join(lines), {"in_force": force, "watch": watch, "figures": figures}, "converge", chart))
     return figures

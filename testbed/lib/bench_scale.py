@@ -7,7 +7,7 @@ caches costs by itself, and is to cost all alike.
 
 import re
 
-from . import bench_report, bench_stats
+from . import bench_report, bench_stats, charts
 from .bench_quick import NUMBERS, Bench
 from .lab import Failure, say
 
@@ -60,7 +60,9 @@ def body(lab, rounds, most):
             value, low, high = bench_stats.ratio(*cycles)
             figures[f"{d}_scale_{size}"] = round(value, 3)
             figures[f"{d}_scale_{size}_interval"] = [round(low, 3), round(high, 3)]
-        figures[f"scale_{size}"] = max(figures[f"{d}_scale_{size}"] for d in NUMBERS)
+        worse = max(NUMBERS, key=lambda d: figures[f"{d}_scale_{size}"])
+        for end in ("", "_interval"):
+            figures[f"scale_{size}{end}"] = figures[f"{worse}_scale_{size}{end}"]
         figures[f"bytes_per_node_{size}"] = round((used[nodes] - used[base]) / (nodes - base), 1)
         figures[f"sync_{size}_ms"] = synced[nodes]
     if "bytes_per_node_1e7" in figures:  # of fewer nodes it says less: tables grow in steps, and may be half empty
@@ -69,5 +71,9 @@ def body(lab, rounds, most):
     for why in missed:
         say(why)
     figures["floors_missed"] = len(missed)
-    say(bench_report.write(table, figures, "scale"))
+    series = {d: [(nodes, table[path]["cycles"], *table[path]["cycles_interval"]) for nodes in sizes
+                  for path in [f"stopover-{d}-{SHORT[nodes]}"]] for d in NUMBERS}
+    chart = charts.lines("Cycles per frame with more nodes", "frames of 64 bytes at random to all nodes, one worker; "
+                         "median of turns with its interval", "nodes", "cycles per frame", series, log_x=True)
+    say(bench_report.write(table, figures, "scale", chart))
     return figures

@@ -3,7 +3,7 @@ of the tenants' frames with FCS, without preamble and without what tunnels add."
 
 import statistics
 
-from . import bench_report, bench_stats
+from . import bench_report, bench_stats, charts
 from .bench_flows import IMIX
 from .bench_quick import FRAMES, HOSTS, NODES, NUMBERS, Bench
 from .lab import Failure, say
@@ -51,5 +51,10 @@ def body(lab, rounds):
             rates[f"{path}-{name}"] = [round(s["mpps"], 2), round(gbps, 1)]
             lost += s["lost"]
     figures = {"lost": lost, "floors_missed": 0, "sizes_mpps_gbps": rates}
-    say(bench_report.save("\n".join(lines), {"paths": paths, "figures": figures}, "sizes"))
+    series = {f"{peer} {d}": [(name, s["mpps"], *s["mpps_interval"]) for name in SIZES
+                              for s in [paths[f"{peer}-{d}-{name}"]]]
+              for d in NUMBERS for peer in ("io", "stopover", "ovs")}
+    chart = charts.lines("Frames per second of one worker, by frame size", "Mpps, median of turns with its interval; io: "
+                         "testpmd on the same ports", "bytes with FCS", "Mpps", series)
+    say(bench_report.save("\n".join(lines), {"paths": paths, "figures": figures}, "sizes", chart))
     return figures

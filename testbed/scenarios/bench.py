@@ -8,7 +8,8 @@ and core, and what becomes of it with more nodes, under changes, and with larger
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
-docs/performance.md tells how it is measured. Results stay in target/bench/. It wants the machine for itself.
+docs/performance.md tells how it is measured. Results stay in target/bench/: of each part a table, a chart and all
+figures, and summary.md of the last run of every part. It wants the machine for itself.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import bench_converge, bench_quick, bench_scale, bench_sizes, scenario
+from lib import bench_converge, bench_quick, bench_report, bench_scale, bench_sizes, scenario
 from lib.lab import Failure, say
 
 PARTS = {
@@ -37,6 +38,7 @@ chosen = o.parse_args()
 parts = ["quick"] if chosen.quick else chosen.only.split(",")
 if unknown := [p for p in parts if p not in PARTS]:
     o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
+complete = set(parts) == set(PARTS) and chosen.most == max(bench_scale.SIZES)
 
 
 def body(lab):
@@ -49,12 +51,19 @@ def body(lab):
         if complaints:
             raise Failure("; ".join(complaints))
         lab.post_mortem.clear()
+        bench_report.summarise(part, more)
         for k in SUMMED:
             more[k] = figures[k] + more.get(k, 0)
         figures.update(more)
     if "quick" not in parts:
         del figures["wrong_frames"]  # nobody looked
+    if complete:
+        missing = bench_report.missing(figures)
+        if missing:
+            say(f"no part gave {', '.join(missing)}")
+        figures["figures_missing"] = len(missing)
     return figures
 
 
-scenario.main("bench", body, must_be_zero=[k for k in SUMMED if k != "wrong_frames" or "quick" in parts])
+not_known = {"wrong_frames": "quick" not in parts, "figures_missing": not complete}
+scenario.main("bench", body, must_be_zero=[k for k in (*SUMMED, "figures_missing") if not not_known.get(k)])
