@@ -2,10 +2,10 @@
 that nothing of it is left behind.
 
 Everything a run creates carries its process id: network namespaces are called `so<pid>-NAME`, sockets and
-configurations lie in /run/stopover-testbed/<pid>/, containers are labelled with it. So whoever comes later
-can tell whose leftovers they are looking at, and whether that owner still lives. Three things clean up:
-the run itself when it ends; a watchdog process, when the run was killed (it notices by the closing of a
-pipe); and the start of every later run, should both have died.
+configurations lie in /run/stopover-testbed/<pid>/, large files are /dev/shm/so<pid>-NAME, containers are labelled
+with it. So whoever comes later can tell whose leftovers they are looking at, and whether that owner still lives.
+Three things clean up: the run itself when it ends; a watchdog process, when the run was killed (it notices by the
+closing of a pipe); and the start of every later run, should both have died.
 
 Logs and captures are not leftovers: they stay in target/testbed/<scenario>/ until the scenario's next run.
 """
@@ -27,6 +27,8 @@ from . import hugepages
 REPO = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"))
 RUNS = pathlib.Path("/run/stopover-testbed")
+SHM = pathlib.Path("/dev/shm")
+DPDK = pathlib.Path("/run/dpdk")  # a folder of each process's file prefix, which DPDK leaves there
 OUTPUT = REPO / "target" / "testbed"
 CACHE = OUTPUT / "cache"
 
@@ -83,7 +85,17 @@ def _erase(pid, containers=True):
         engine.erase(pid)
     for ns in mine:
         sh("ip", "netns", "del", ns, check=False)
+    _sweep(pid)
     shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _sweep(pid):
+    """Removes the files of a run that has no process any more."""
+    for left in [*SHM.glob(f"so{pid}-*"), *DPDK.glob(f"so{pid}[!0-9]*")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def runs_alive():
@@ -105,6 +117,10 @@ def reap():
     for pid in dead:
         if _started(pid) is None or (RUNS / str(pid) / "owner").exists():
             _erase(pid)
+    files = {int(m[1]) for d in (SHM, DPDK) for f in d.glob("so*") if (m := re.match(r"so(\d+)\D", f.name))}
+    for pid in files - alive:
+        if _started(pid) is None:
+            _sweep(pid)
     if not alive:
         hugepages.give_back(RUNS)
 

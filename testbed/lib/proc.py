@@ -106,6 +106,7 @@ class Process:
         if not self.alive():
             return None
         self.popen.terminate()
+        self.popen.send_signal(signal.SIGCONT)  # should it stand still
         try:
             self.popen.wait(grace)
         except subprocess.TimeoutExpired:
