@@ -10,7 +10,7 @@ use crate::tables::{
     moving::{Arrival, Heading, Moving, Stage, Tally},
     words::Net,
 };
-use dpdk_sys::{Mbuf, Mempool};
+use dpdk_sys::{Mbuf, Mempool, cycles};
 use std::sync::{
     Arc,
     atomic::Ordering::{AcqRel, Relaxed},
@@ -19,6 +19,9 @@ use stopover_config::net::{Mac, Vni};
 
 /// Queues that one lcore can have in use: senders of arriving nodes, and windows.
 const QUEUES: usize = 256;
+/// How often queues are looked at of which nothing may go. A look costs some 60 cycles a queue, so with a hundred of
+/// them one in every round would cost the frames of all other nodes more than their whole way.
+const LOOKS_PER_SECOND: u64 = 10_000;
 
 /// One queue in use.
 #[derive(Debug)]
@@ -60,6 +63,9 @@ pub struct Held {
     waiting: Vec<Waiting>,
     node_bytes: u64,
     marker_wait: u64,
+    look_every: u64,
+    /// TSC from which on the queues are looked at again.
+    look_at: u64,
 }
 
 impl Held {
@@ -69,14 +75,28 @@ impl Held {
     pub fn new(pool: Arc<HoldPool>, node_bytes: u64, marker_wait: u64) -> Self {
         let blocks = HoldPool::blocks_for(node_bytes as usize);
         let spare = (0..QUEUES).map(|_| HoldQueue::new(blocks)).collect();
-        Self { pool, spare, waiting: Vec::with_capacity(QUEUES), node_bytes, marker_wait }
+        let look_every = cycles::tsc_hz() / LOOKS_PER_SECOND;
+        let waiting = Vec::with_capacity(QUEUES);
+        Self { pool, spare, waiting, node_bytes, marker_wait, look_every, look_at: 0 }
     }
 
-    /// Whether there is nothing to look after.
+    /// Whether no queue is in use.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Whether there is something to look after now.
+    #[inline]
+    #[must_use]
+    pub fn is_due(&self, now: u64) -> bool {
+        !self.is_empty() && now >= self.look_at
+    }
+
+    /// All queues were looked at: `all_wait` if nothing may go from any of them.
+    pub fn looked(&mut self, now: u64, all_wait: bool) {
+        self.look_at = if all_wait { now + self.look_every } else { now };
     }
 
     /// How many queues are in use.
@@ -91,14 +111,16 @@ impl Held {
         self.waiting.get(at)
     }
 
-    fn find(&self, index: u32, sender: u32) -> Option<usize> {
-        self.waiting.iter().position(|w| w.index == index && w.sender == sender)
-    }
-
     /// Whether something of this sender waits.
     #[must_use]
     pub fn waits(&self, index: u32, sender: u32) -> bool {
-        self.find(index, sender).is_some()
+        self.waiting.iter().any(|w| w.index == index && w.sender == sender)
+    }
+
+    /// The queue of a sender. Records are used again for other nodes, maybe before the queue of the last one is empty.
+    fn find(&self, record: &Moving, index: u32, sender: u32) -> Option<usize> {
+        let same = |w: &Waiting| w.index == index && w.sender == sender;
+        self.waiting.iter().position(|w| same(w) && w.mac == record.mac && w.net == record.net)
     }
 
     /// Holds a frame. False when there is no room.
@@ -111,7 +133,7 @@ impl Held {
         packet: &Mbuf,
         now: u64,
     ) -> bool {
-        let at = match self.find(index, sender) {
+        let at = match self.find(record, index, sender) {
             Some(at) => at,
             None => {
                 let Some(queue) = self.spare.pop() else { return false };

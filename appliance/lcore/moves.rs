@@ -43,7 +43,7 @@ impl Worker {
                 work += self.drain_port(port, mode);
             }
         }
-        if !self.io.held.is_empty() {
+        if self.io.held.is_due(self.io.now) {
             work += self.drain_held();
         }
         work
@@ -118,14 +118,16 @@ impl Worker {
 
     #[cold]
     fn drain_held(&mut self) -> usize {
-        let (mut moved, mut expired, mut at) = (0, 0, 0);
+        let (mut moved, mut expired, mut at, mut all_wait) = (0, 0, 0, true);
         while at < self.io.held.len() {
             let verdict = self.io.held.verdict(at, &self.view, self.io.now, &mut expired);
+            all_wait &= verdict == Verdict::Wait;
             moved += self.drain_queue(at, verdict);
             if !self.io.held.end_if_empty(at) {
                 at += 1;
             }
         }
+        self.io.held.looked(self.io.now, all_wait);
         self.counters.books.release(expired);
         self.counters.books.drop(Drop::WindowOver, expired);
         moved

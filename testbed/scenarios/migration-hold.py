@@ -154,8 +154,7 @@ class Run:
         gw.port("others", "net_null0,no-rx=1", ron.tagged("segment", vni=VNI, stations=stations))
         gw.port("ul0", "net_null1,no-rx=1", ron.tagged("underlay", addresses=["10.0.0.1/24"]))  # the board asks for one
         gw.start()
-        tasks = pathlib.Path(f"/proc/{gw.process.pid}/task").iterdir()
-        self.lcore = next(t for t in tasks if (t / "comm").read_text().strip() == "stopover-1")
+        gw.process.wait_for("its lcore's thread", self.find_lcore, 10)
         self.vm = Vm(lab, self.socket)
         for process in (gw.process, self.vm.process):
             self.prefer(process)
@@ -168,6 +167,12 @@ class Run:
         """Whoever else works on this machine is not to take the CPU away that an lcore would have for itself."""
         for task in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
             os.setpriority(os.PRIO_PROCESS, int(task.name), -15)
+
+    def find_lcore(self):
+        """Whether the thread that forwards has its name yet."""
+        tasks = pathlib.Path(f"/proc/{self.gw.process.pid}/task").iterdir()
+        self.lcore = next((t for t in tasks if (t / "comm").read_text().strip() == "stopover-1"), None)
+        return self.lcore is not None
 
     def node(self):
         """What the appliance says of X's migration, and when."""
