@@ -31,17 +31,22 @@ def check(contender, path, world, expected):
     if len(frames) < SAMPLE:
         raise Failure(f"{contender.name} wrote {len(frames)} frames to the file that was its sink; received, sent, "
                       f"dropped: {counted}")
+    return wrong(contender, frames, world, expected)
+
+
+def wrong(contender, frames, world, expected):
+    """How many of a sample of the frames that came out of a contender are not as expected; see `check`."""
     sample = random.Random(SEED).sample(frames, SAMPLE)
     if contender.direction == "decap":
-        wrong = [f"not a frame that was given: {f.hex()}" for f in sample if f not in expected]
+        bad = [f"not a frame that was given: {f.hex()}" for f in sample if f not in expected]
     else:
-        wrong = [why for f in sample if (why := _encapsulated(f, world, expected, contender.number))]
+        bad = [why for f in sample if (why := _encapsulated(f, world, expected, contender.number))]
         ports = {f[34:36] for f in sample}
         if len(ports) < SAMPLE // 4:
-            wrong.append(f"only {len(ports)} UDP source ports in {SAMPLE} frames: flows are not told apart")
-    for why in wrong[:3]:
+            bad.append(f"only {len(ports)} UDP source ports in {SAMPLE} frames: flows are not told apart")
+    for why in bad[:3]:
         say(f"{contender.name}: {why}")
-    return len(wrong)
+    return len(bad)
 
 
 def _encapsulated(octets, world, frames, number):

@@ -118,9 +118,9 @@ class Testpmd(Contender):
 
     worker_name = r"(rte|lcore)-worker-\d+"
 
-    def __init__(self, lab, ns, name, direction, flows, frames, mode="io"):
+    def __init__(self, lab, ns, name, direction, flows, frames, mode="io", sink=SINK):
         super().__init__(lab, ns, name, direction)
-        self.flows, self.frames, self.mode, self.working = flows, frames, mode, False
+        self.flows, self.frames, self.mode, self.sink, self.working = flows, frames, mode, sink, False
 
     def start(self):
         mbufs = self.frames + MBUFS
@@ -128,7 +128,7 @@ class Testpmd(Contender):
         argv = ["stdbuf", "-oL", "dpdk-testpmd", "--no-pci", "--in-memory",
                 f"--file-prefix=so{self.lab.pid}{self.name}",
                 "-m", str(64 + mbufs * 2600 // 2 ** 20), "--lcores", f"0@0,1@{WORKER_CPU}",
-                f"--vdev=net_pcap0,rx_pcap={self.flows},infinite_rx=1", f"--vdev={SINK}",
+                f"--vdev=net_pcap0,rx_pcap={self.flows},infinite_rx=1", f"--vdev={self.sink}",
                 "--", "-i", f"--total-num-mbufs={mbufs}", f"--forward-mode={self.mode}", "--no-flush-rx"]
         self.process = Process(self.lab, self.name, argv, ns=self.ns, pipes=True)
         self._answer()

@@ -20,7 +20,8 @@ FIGURES = [
     ("scale_1e6", "scale", "≤ 1.35"), ("scale_1e7", "scale", "≤ 1.6"), ("update_1e5_cost", "updates", "≤ 1.05"),
     ("update_1e6_cost", "updates", "≤ 1.15"), ("workers2", "workers", "≥ 1.8"), ("bytes_per_node", "scale", "≤ 64"),
     ("converge_ms_p99", "converge", "≤ 10"), ("sync_1e6_ms", "scale", "≤ 2000"),
-    ("watchers_ms_p99", "converge", "≤ 100"),
+    ("watchers_ms_p99", "converge", "≤ 100"), ("holding_100_cost", "holding", "≤ 1.5"),
+    ("encap_vs_kernel", "kernel", ""), ("decap_vs_kernel", "kernel", ""),
 ]
 
 

@@ -12,7 +12,8 @@ WIDTH, LEFT, RIGHT, TOP = 760, 190, 90, 64
 ROW, GAP, HEADING = 20, 14, 20  # of bars
 HEIGHT, LINES_LEFT, FOOT = 280, 70, 54  # of lines
 COLOURS = {"stopover": ("#0b6bcb", "#5aa9f8"), "ovs": ("#c2571a", "#f0975c"), "io": ("#7b8794", "#9aa5b1"),
-           "macswap": ("#9aa5b1", "#7b8794"), "kernel": ("#7a4fb0", "#b794e8"), "baseline": ("#9aa5b1", "#7b8794"),
+           "macswap": ("#9aa5b1", "#7b8794"), "kernel": ("#7a4fb0", "#b794e8"), "bare": ("#9aa5b1", "#7b8794"),
+           "bridged": ("#7b8794", "#9aa5b1"),
            "encap": ("#0b6bcb", "#5aa9f8"), "decap": ("#c2571a", "#f0975c")}
 OTHERS = [("#0b6bcb", "#5aa9f8"), ("#c2571a", "#f0975c"), ("#2f8f5b", "#6cc795"), ("#7a4fb0", "#b794e8"),
           ("#7b8794", "#9aa5b1"), ("#b0305c", "#f083a7")]

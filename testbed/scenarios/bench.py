@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Packets per second and cycles per frame of the appliance, beside testpmd and OVS-DPDK, on the same ports, flows
-and core, and what becomes of it with more nodes, under changes, and with larger frames.
+and core, and of the kernel; and what becomes of it with more nodes, under changes, with larger frames, and while
+nodes are on the move.
 
     testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
-    testbed/run bench                   all parts, the first with more rounds; some eight minutes and 12 GiB
-    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes
+    testbed/run bench                   all parts, the first with more rounds; some ten minutes and 12 GiB
+    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, kernel, holding
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
@@ -18,7 +19,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import bench_converge, bench_quick, bench_report, bench_scale, bench_sizes, scenario
+from lib import (bench_converge, bench_holding, bench_kernel, bench_quick, bench_report, bench_scale, bench_sizes,
+                 scenario)
 from lib.lab import Failure, say
 
 PARTS = {
@@ -26,6 +28,8 @@ PARTS = {
     "scale": lambda lab: bench_scale.body(lab, chosen.rounds or 10, chosen.most),
     "converge": bench_converge.body,
     "sizes": lambda lab: bench_sizes.body(lab, chosen.rounds or 6),
+    "kernel": lambda lab: bench_kernel.body(lab, chosen.rounds or 10),
+    "holding": lambda lab: bench_holding.body(lab, chosen.rounds or 10),
 }
 SUMMED = ("wrong_frames", "lost", "floors_missed")
 
@@ -38,6 +42,7 @@ chosen = o.parse_args()
 parts = ["quick"] if chosen.quick else chosen.only.split(",")
 if unknown := [p for p in parts if p not in PARTS]:
     o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
+looks = {"quick", "kernel"} & set(parts)  # at what is in the frames
 complete = set(parts) == set(PARTS) and chosen.most == max(bench_scale.SIZES)
 
 
@@ -55,8 +60,8 @@ def body(lab):
         for k in SUMMED:
             more[k] = figures[k] + more.get(k, 0)
         figures.update(more)
-    if "quick" not in parts:
-        del figures["wrong_frames"]  # nobody looked
+    if not looks:
+        del figures["wrong_frames"]
     if complete:
         missing = bench_report.missing(figures)
         if missing:
@@ -65,5 +70,5 @@ def body(lab):
     return figures
 
 
-not_known = {"wrong_frames": "quick" not in parts, "figures_missing": not complete}
+not_known = {"wrong_frames": not looks, "figures_missing": not complete}
 scenario.main("bench", body, must_be_zero=[k for k in (*SUMMED, "figures_missing") if not not_known.get(k)])
