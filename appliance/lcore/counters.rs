@@ -3,8 +3,10 @@
 use crate::pipeline::fate::{Books, Counters};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// An lcore's frames at one port.
+/// An lcore's frames at one port. Padded: those of two lcores, which write them all the time, are allocated one after
+/// the other.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct PortCounters {
     /// Taken from its receive queues.
     pub received: AtomicU64,

@@ -42,8 +42,9 @@ pub enum Outlet {
     Closed,
 }
 
-/// A transmit queue and what waits for it.
+/// A transmit queue and what waits for it. Padded: those of two lcores are allocated one after the other.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct OwnQueue {
     queue: TxQueue,
     up: Arc<AtomicBool>,
