@@ -56,7 +56,7 @@ scenarios: build
 	$(TESTBED) testbed/run all
 
 bench: build
-	$(CARGO) build --locked --release -p stopover-bbs --example watchers
+	$(CARGO) build --locked --release -p stopover -p stopover-bbs --example watchers --example mover
 	$(TESTBED) testbed/run bench
 
 test:

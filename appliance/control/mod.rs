@@ -230,6 +230,14 @@ impl Control {
         self.publish();
     }
 
+    /// Leaves the board, and takes what comes here as if that had sent it.
+    pub fn follow_instead(&mut self, updates: Receiver<Update>) {
+        if let Some(session) = self.session.take() {
+            session.stop();
+        }
+        self.updates = updates;
+    }
+
     /// Takes what the board has sent.
     fn follow(&mut self, now_ms: u64) {
         for _ in 0..UPDATES_AT_ONCE {

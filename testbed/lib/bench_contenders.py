@@ -1,9 +1,9 @@
 """The data paths that the bench compares, all alike to whoever measures them: started once, standing still until it
 is their turn on the worker's CPU, and asked for their counters while they work.
 
-CPU 1 is the worker's. Every contender has exactly one thread there, which polls; whatever else it consists of, and
-this script, is on CPU 0. A contender whose turn it is not is stopped by SIGSTOP as a whole. Its ports are a pcap file
-served for ever (`source`) and a port that frees what it is given (`sink`).
+CPU 1 is the worker's. Every contender has exactly one thread there, which polls; whatever else it consists of (a second
+worker where there are two), and this script, is on CPU 0. A contender whose turn it is not is stopped by SIGSTOP as a
+whole. Its ports are a pcap file served for ever (`source`) and a port that frees what it is given (`sink`).
 """
 
 import contextlib
@@ -44,6 +44,17 @@ class Reading:
     waited_s: float
 
 
+def source(flows):
+    """The vdev that serves a file for ever, or several, each by a receive queue of its own."""
+    files = flows if isinstance(flows, (list, tuple)) else [flows]
+    return ",".join(["net_pcap0", *(f"rx_pcap={f}" for f in files), "infinite_rx=1"])
+
+
+def lcores(workers):
+    """What EAL is told: the first worker has a CPU to itself, a second one shares CPU 0 with the main lcore."""
+    return ",".join(["0@0", f"1@{WORKER_CPU}", "2@0"][:1 + workers])
+
+
 def pin_this_process():
     """Leaves the worker's CPU to the contenders, for this process and all that it starts."""
     os.sched_setaffinity(0, set(range(os.cpu_count())) - {WORKER_CPU})
@@ -65,8 +76,10 @@ class Contender:
         self.tasks = [t for t in home.iterdir() if re.fullmatch(self.worker_name, (t / "comm").read_text().strip())]
         if len(self.tasks) != self.workers:
             raise Failure(f"{self.name} has {len(self.tasks)} threads called {self.worker_name}, not {self.workers}")
-        for t in self.tasks:
-            os.setpriority(os.PRIO_PROCESS, int(t.name), -20)
+        # A worker beside the main thread must not keep that from answering.
+        alone = [t.name for t in self.tasks if WORKER_CPU in os.sched_getaffinity(int(t.name))]
+        for t in alone if self.workers == 1 else [*alone, self.process.pid]:
+            os.setpriority(os.PRIO_PROCESS, int(t), -20)
         self.pause()
         return self
 
@@ -118,18 +131,21 @@ class Testpmd(Contender):
 
     worker_name = r"(rte|lcore)-worker-\d+"
 
-    def __init__(self, lab, ns, name, direction, flows, frames, mode="io", sink=SINK):
+    def __init__(self, lab, ns, name, direction, flows, frames, mode="io", sink=SINK, workers=1):
         super().__init__(lab, ns, name, direction)
-        self.flows, self.frames, self.mode, self.sink, self.working = flows, frames, mode, sink, False
+        self.flows, self.frames, self.mode, self.sink, self.workers = flows, frames, mode, sink, workers
+        self.working = False
 
     def start(self):
         mbufs = self.frames + MBUFS
+        queues = len(self.flows) if isinstance(self.flows, (list, tuple)) else 1
         # Its prompt is written at once, all else by stdio, which must not keep it.
         argv = ["stdbuf", "-oL", "dpdk-testpmd", "--no-pci", "--in-memory",
                 f"--file-prefix=so{self.lab.pid}{self.name}",
-                "-m", str(64 + mbufs * 2600 // 2 ** 20), "--lcores", f"0@0,1@{WORKER_CPU}",
-                f"--vdev=net_pcap0,rx_pcap={self.flows},infinite_rx=1", f"--vdev={self.sink}",
-                "--", "-i", f"--total-num-mbufs={mbufs}", f"--forward-mode={self.mode}", "--no-flush-rx"]
+                "-m", str(64 + mbufs * 2600 // 2 ** 20), "--lcores", lcores(self.workers),
+                f"--vdev={source(self.flows)}", f"--vdev={self.sink}",
+                "--", "-i", f"--total-num-mbufs={mbufs}", f"--forward-mode={self.mode}", "--no-flush-rx",
+                f"--nb-cores={self.workers}", f"--rxq={queues}", f"--txq={queues}"]
         self.process = Process(self.lab, self.name, argv, ns=self.ns, pipes=True)
         self._answer()
         return self.settle()
@@ -181,29 +197,33 @@ class Gateway(Contender):
     worker_name = r"stopover-\d+"
 
     def __init__(self, lab, ns, name, direction, number, world, board, flows, frames, sink=SINK, mtu=None,
-                 mbuf_size=None):
+                 mbuf_size=None, workers=1):
         super().__init__(lab, ns, name, direction)
-        self.number, self.world, self.board = number, world, board
+        self.number, self.world, self.board, self.workers = number, world, board, workers
         mbufs = frames + MBUFS
         self.appliance = a = stopover.Appliance(lab, name, ns, board)
         a.config["eal"][a.config["eal"].index("-m") + 1] = str(96 + mbufs * 2600 // 2 ** 20)
-        a.config["eal"][-1] = f"0@0,1@{WORKER_CPU}"
+        a.config["eal"][-1] = lcores(workers)
         a.config["mbufs"] = mbufs
         if mbuf_size:
             a.config["mbuf_size"] = mbuf_size
         mac, ip, vtep = own(number)
         vif = ron.tagged("vif", vni=VNI, mac=text(mac), addresses=[ip])
         underlay = ron.tagged("underlay", addresses=[f"{vtep}/16"], neighbours=world.neighbours())
-        source = f"net_pcap0,rx_pcap={flows},infinite_rx=1"
         more = {"mtu": mtu} if mtu else {}
         self.names = ("vm1", "ul0") if direction == "encap" else ("ul0", "vm1")
         ends = [("vm1", vif, {}), ("ul0", underlay, more)]
-        for (port, role, rest), vdev in zip(ends if direction == "encap" else reversed(ends), (source, sink)):
+        if isinstance(flows, (list, tuple)):
+            ends[0 if direction == "encap" else 1][2]["rxq"] = len(flows)
+        for (port, role, rest), vdev in zip(ends if direction == "encap" else reversed(ends), (source(flows), sink)):
             a.port(port, vdev, role, **rest)  # the source first: that gives it the MAC that the frames are for
+
+    def launch(self):
+        self.appliance.start()
 
     def start(self):
         """Starts it and waits until it forwards by the board's tables."""
-        self.appliance.start()
+        self.launch()
         self.process = self.appliance.process
         self.wait_nodes(self.world.nodes, PATIENCE_S + self.world.nodes / 2e5)
         self.wait_traffic()
@@ -274,8 +294,8 @@ class Ovs(Contender):
         self.process = Process(self.lab, self.name, [VSWITCHD, db, "--pidfile", "--no-chdir"], self.ns, self.env)
         self.ctl = self.dir / f"ovs-vswitchd-dpdk.{self.process.pid}.ctl"
         self.process.wait_socket(self.ctl, timeout=30)
-        source = f"net_pcap0,rx_pcap={self.flows},infinite_rx=1"
-        vm, ul = (source, self.sink) if self.direction == "encap" else (self.sink, source)
+        ends = (source(self.flows), self.sink)
+        vm, ul = ends if self.direction == "encap" else reversed(ends)
         mtu = [f"mtu_request={self.mtu}"] if self.mtu else []
         self._vsctl(
             "add-br", self.phy, "--", "set", "Bridge", self.phy, "datapath_type=netdev", "fail_mode=secure",

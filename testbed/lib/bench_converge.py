@@ -12,7 +12,7 @@ import resource
 from . import bench_report, charts, ron, stopover
 from .bench_flows import VNI, World, own
 from .bench_quick import Board
-from .lab import TARGET, Failure, say, sh
+from .lab import Failure, say, sh
 from .net import Namespace
 
 NODES, HOSTS = 1_000_000, 100
@@ -24,11 +24,7 @@ MOST = {"converge_ms_p99": 10, "watchers_ms_p99": 100}
 
 def watchers(board, **options):
     """Runs the example with these options, returns the figures that it prints."""
-    places = [stopover.BIN / "watchers", stopover.BIN / "examples" / "watchers",
-              TARGET / "release" / "examples" / "watchers"]
-    path = next((p for p in places if p.exists()), None)
-    if path is None:
-        raise Failure("`watchers` is missing: cargo build --release -p stopover-bbs --example watchers")
+    path = stopover.example("watchers", "stopover-bbs")
     words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v)]
     return json.loads(sh(path, "--board", board.endpoint, *words, timeout=90).splitlines()[-1])
 

@@ -29,6 +29,15 @@ def program(name):
     return path
 
 
+def example(name, package):
+    """Path of one of our examples, the tools that only measurements need."""
+    places = [BIN / name, BIN / "examples" / name, TARGET / "release" / "examples" / name]
+    path = next((p for p in places if p.exists()), None)
+    if path is None:
+        raise Failure(f"`{name}` is missing: cargo build --release -p {package} --example {name}")
+    return path
+
+
 class Board:
     """A board process, listening on a unix socket that all namespaces of the run can reach."""
 
@@ -123,10 +132,10 @@ class Appliance:
         (self.lab.logs / path.name).write_text(path.read_text())
         return path
 
-    def start(self):
-        """Starts it, also again after its end, and waits until it answers the CLI."""
-        self.process = Process(self.lab, self.name, [program("stopover-appliance"), self.write()], ns=self.ns,
-                               env={"RUST_BACKTRACE": "1"})
+    def start(self, binary=None, pipes=False):
+        """Starts it, also again after its end, and waits until it answers the CLI. `binary`: what to start instead."""
+        self.process = Process(self.lab, self.name, [binary or program("stopover-appliance"), self.write()],
+                               ns=self.ns, env={"RUST_BACKTRACE": "1"}, pipes=pipes)
         self.process.wait_socket(self.socket, timeout=30)
         return self
 

@@ -4,8 +4,8 @@ and core, and of the kernel; and what becomes of it with more nodes, under chang
 nodes are on the move.
 
     testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
-    testbed/run bench                   all parts, the first with more rounds; some ten minutes and 12 GiB
-    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, kernel, holding
+    testbed/run bench                   all parts, the first with more rounds; some quarter of an hour and 12 GiB
+    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, kernel, holding
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
@@ -20,7 +20,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import (bench_converge, bench_holding, bench_kernel, bench_quick, bench_report, bench_scale, bench_sizes,
-                 scenario)
+                 bench_updates, scenario)
 from lib.lab import Failure, say
 
 PARTS = {
@@ -28,6 +28,7 @@ PARTS = {
     "scale": lambda lab: bench_scale.body(lab, chosen.rounds or 10, chosen.most),
     "converge": bench_converge.body,
     "sizes": lambda lab: bench_sizes.body(lab, chosen.rounds or 6),
+    "updates": lambda lab: bench_updates.body(lab, chosen.rounds or 8),
     "kernel": lambda lab: bench_kernel.body(lab, chosen.rounds or 10),
     "holding": lambda lab: bench_holding.body(lab, chosen.rounds or 10),
 }
@@ -42,7 +43,7 @@ chosen = o.parse_args()
 parts = ["quick"] if chosen.quick else chosen.only.split(",")
 if unknown := [p for p in parts if p not in PARTS]:
     o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
-looks = {"quick", "kernel"} & set(parts)  # at what is in the frames
+looks = {"quick", "kernel", "updates"} & set(parts)  # at what is in the frames
 complete = set(parts) == set(PARTS) and chosen.most == max(bench_scale.SIZES)
 
 
