@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """Packets per second and cycles per frame of the appliance, beside testpmd and OVS-DPDK, on the same ports, flows
-and core, and of the kernel; and what becomes of it with more nodes, under changes, with larger frames, and while
-nodes are on the move.
+and core, and of the kernel; and what becomes of it with more nodes, under changes, with larger frames, with a second
+worker, and while nodes are on the move.
 
     testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
     testbed/run bench                   all parts, the first with more rounds; some quarter of an hour and 12 GiB
-    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, kernel, holding
+    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kernel, holding
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
@@ -20,7 +20,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import (bench_converge, bench_holding, bench_kernel, bench_quick, bench_report, bench_scale, bench_sizes,
-                 bench_updates, scenario)
+                 bench_updates, bench_workers, scenario)
 from lib.lab import Failure, say
 
 PARTS = {
@@ -29,6 +29,7 @@ PARTS = {
     "converge": bench_converge.body,
     "sizes": lambda lab: bench_sizes.body(lab, chosen.rounds or 6),
     "updates": lambda lab: bench_updates.body(lab, chosen.rounds or 8),
+    "workers": lambda lab: bench_workers.body(lab, chosen.rounds or 10),
     "kernel": lambda lab: bench_kernel.body(lab, chosen.rounds or 10),
     "holding": lambda lab: bench_holding.body(lab, chosen.rounds or 10),
 }
