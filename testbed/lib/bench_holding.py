@@ -35,7 +35,7 @@ WAITS = ("leaving", "paused", "forwarding")
 class Holder(Gateway):
     """An appliance, and nodes that can be told to move: {host: their MACs}."""
 
-    here, begun = False, ()
+    here, begun, sent_on = False, (), {}
     held_dropped = 0
 
     def begin(self):
@@ -50,23 +50,30 @@ class Holder(Gateway):
     def end(self, how="abort"):
         """Ends the migrations. Returns how many frames were sent on."""
         self.held_dropped += sum(n["dropped"] for n in self.ask("/v1/migrations")["nodes"])
+        self.sent_on = {}
         for node in self.begun:
             self.board.cli("migration", how, "--node", node)
+            self.look()
         self.begun = ()
-        return self.wait_moves(0)
+        self.wait_moves(0)
+        return sum(self.sent_on.values())
+
+    def look(self):
+        """The nodes on the move. A node that has gone is told of for some 100 ms more."""
+        nodes = self.ask("/v1/migrations")["nodes"]
+        self.sent_on.update((n["mac"], n["replayed"]) for n in nodes)
+        return nodes
 
     def wait_moves(self, leaving):
-        """Until so many nodes are leaving and, if none is, nothing is held. Returns how many frames were sent on."""
-        end, sent_on = time.monotonic() + PATIENCE_S, {}
+        """Until so many nodes are leaving and, if none is, nothing is held."""
+        end = time.monotonic() + PATIENCE_S
         while True:
-            nodes = self.ask("/v1/migrations")["nodes"]
-            for n in nodes:
-                sent_on[n["mac"]] = n["replayed"]
+            nodes = self.look()
             now = sum(n["state"] in WAITS for n in nodes)
             held = sum(n["held_now_frames"] for n in nodes)
             board = self.ask("/v1/board")
             if now == leaving and (leaving or not held) and board["acknowledged"] == board["revision"]:
-                return sum(sent_on.values())
+                return
             self.process.check()
             if time.monotonic() > end:
                 raise Failure(f"{self.name}: {now} nodes on the move, {leaving} expected; {held} frames held; {board}")
