@@ -90,8 +90,11 @@ class Contender:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def wake(self):
-        """Lets its signals reach it, so that it can be ended."""
+        """Lets its signals reach it, so that it can be ended: its main thread must not keep a worker beside it from
+        hearing of that."""
         if self.process:
+            if self.workers > 1:
+                os.setpriority(os.PRIO_PROCESS, self.process.pid, 0)
             os.kill(self.process.pid, signal.SIGCONT)
 
     def quit(self):
@@ -155,9 +158,6 @@ class Testpmd(Contender):
         if self.working:
             self.tell("stop", "Done")
         self.working = False
-
-    def wake(self):
-        """Nothing to do: it has not been stopped by a signal."""
 
     def resume(self):
         if not self.working:
