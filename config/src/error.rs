@@ -42,9 +42,9 @@ impl ConfigError {
             path: path.to_owned(),
             position: None,
             field: String::new(),
-            found: found.into(),
-            expected: expected.into(),
-            mend: mend.into(),
+            found: one_line(found.into()),
+            expected: one_line(expected.into()),
+            mend: one_line(mend.into()),
         }))
     }
 
@@ -58,7 +58,7 @@ impl ConfigError {
     /// The same error, naming the field (`ports[1].role.mac`) or column (`column mac`) it is about.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.0.field = field.into();
+        self.0.field = one_line(field.into());
         self
     }
 
@@ -109,6 +109,14 @@ impl ConfigError {
     pub fn mend(&self) -> &str {
         &self.0.mend
     }
+}
+
+/// What a file says is quoted in messages, whatever it is: line breaks and the like as RON would escape them.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
 }
 
 impl fmt::Display for ConfigError {
