@@ -111,10 +111,7 @@ fn lookup(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("burst_at_work", nodes), |b| {
             b.iter(|| {
                 let mut places = view.begin_places();
-                for key in &mut keys {
-                    *key = node_key(net, station(work(&mut random)));
-                    places.push(*key);
-                }
+                places.keys_of(0..BURST, &mut keys, |_| node_key(net, station(work(&mut random))));
                 places.finish(&keys, &mut words);
                 black_box(&words);
             });

@@ -380,7 +380,9 @@ fn launch(
             let idle = Idle::new(cap_us);
             let view = view.online();
             let ports = stage_ports;
-            Worker { inlets, ports, view, counters, io, vifs, trap, idle, stop, asleep, burst }.run();
+            let scratch = Box::default();
+            Worker { inlets, ports, view, counters, io, vifs, trap, idle, stop, asleep, burst, scratch }
+                .run();
         })?;
         let queues = queues.iter().map(|q| format!("{}:{}", config.ports[q.port].name, q.queue)).collect();
         lcores.push(LcoreHandle { lcore: *lcore, queues, counters, rings, asleep, stop, job: Some(job) });

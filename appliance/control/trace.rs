@@ -4,7 +4,7 @@
 
 use super::{Control, server::Answer};
 use crate::pipeline::{
-    Io, Learn, Pipeline,
+    Io, Learn, Pipeline, Scratch,
     fate::Counters,
     moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -258,9 +258,10 @@ fn run(view: &View, ports: &[Port], port: u16, bytes: &[u8]) -> (Vec<(Stage, Str
     let mut recorder = Recorder::default();
     let mut path = Pipeline { view, ports, counters: &counters, io: &mut exits, witness: &mut recorder };
     let mut burst = [VecPacket::new(bytes)].into_iter().collect();
+    let mut scratch = Scratch::default();
     match ports.get(usize::from(port)).map(|p| &p.role) {
-        Some(Role::Underlay(_)) => path.underlay(port, &mut burst),
-        _ => path.tenant(port, &mut burst),
+        Some(Role::Underlay(_)) => path.underlay(port, &mut burst, &mut scratch),
+        _ => path.tenant(port, &mut burst, &mut scratch),
     }
     (recorder.notes, exits.list)
 }

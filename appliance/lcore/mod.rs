@@ -12,7 +12,7 @@ pub mod outlet;
 pub mod packet;
 pub mod trap;
 
-use crate::pipeline::{Pipeline, fate::Drop, fate::add, ports::Port, ports::Role, witness::Nobody};
+use crate::pipeline::{Pipeline, Scratch, fate::Drop, fate::add, ports::Port, ports::Role, witness::Nobody};
 use crate::tables::View;
 use counters::LcoreCounters;
 use dpdk_sys::{Burst, Mbuf, RxQueue, cycles};
@@ -58,6 +58,8 @@ pub struct Worker {
     pub asleep: Arc<AtomicBool>,
     /// Most frames per receive burst.
     pub burst: usize,
+    /// What the passes over a burst leave each other.
+    pub scratch: Box<Scratch>,
 }
 
 impl Worker {
@@ -125,15 +127,15 @@ impl Worker {
             witness: &mut Nobody,
         };
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
-            Some(Role::Underlay(_)) => path.underlay(port, burst.frames()),
-            _ => path.tenant(port, burst.frames()),
+            Some(Role::Underlay(_)) => path.underlay(port, burst.frames(), &mut self.scratch),
+            _ => path.tenant(port, burst.frames(), &mut self.scratch),
         }
     }
 
     fn originate(&mut self) -> usize {
         let mut n = 0;
         while n < dpdk_sys::BURST_MAX
-            && let Some((port, packet)) = self.io.rings.from_control.pop()
+            && let Some((port, packet)) = outlet::popped(&self.io.rings.from_control)
         {
             add(&self.counters.books.originated, 1);
             self.io.put(port, packet);

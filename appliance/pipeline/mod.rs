@@ -35,6 +35,7 @@ use fate::{Counters, Drop};
 use moving::Class;
 use packet::{Packet, Pool};
 use ports::{Origin, Port};
+pub use short::Scratch;
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_config::net::{Mac, Vni};
 use witness::{Stage, Witness};

@@ -28,6 +28,7 @@ use crate::tables::{
 use crate::wire::{
     brief::{self, Sender},
     ecn, flow, frame,
+    underlay::martian_v4,
 };
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
@@ -37,6 +38,40 @@ const ETHERNET: usize = 14;
 
 /// Frames of one kind that wait for each other.
 type Frames<P> = ArrayVec<P, MAX_BURST>;
+
+/// What one pass leaves for the next, by frame; and keys that were looked up, by place. It is the lcore's for good: to
+/// clear all this for every burst would cost as much as the lookups. What an earlier burst left is never read, since
+/// every pass writes all that a later one reads of its frames.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Destinations: one each, or in [`Pipeline::inward_short`] those that differ from the one before.
+    keys: [u64; MAX_BURST],
+    /// What is known of these.
+    words: [u64; MAX_BURST],
+    /// Source port and type of service of the outer header.
+    flows: [(u16, u8); MAX_BURST],
+    sources: [u64; MAX_BURST],
+    /// Which of the keys is a frame's.
+    places: [u8; MAX_BURST],
+    /// Of the inner frame, in bytes.
+    lens: [u16; MAX_BURST],
+    /// The port that a frame goes out of, [`LONG`] or [`NO_ROOM`].
+    outs: [u16; MAX_BURST],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            keys: [0; MAX_BURST],
+            words: [0; MAX_BURST],
+            flows: [(0, 0); MAX_BURST],
+            sources: [0; MAX_BURST],
+            places: [0; MAX_BURST],
+            lens: [0; MAX_BURST],
+            outs: [LONG; MAX_BURST],
+        }
+    }
+}
 
 /// Number in its burst, and key of its VTEP, of each frame from who is not known to be a host.
 type Strangers = ArrayVec<(u8, u64), MAX_BURST>;
@@ -48,52 +83,47 @@ const NO_ROOM: u16 = u16::MAX - 1;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Takes a burst received from tenant port `port`.
-    pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>) {
+    pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Vif(vif)) => self.outward_short(port, vif, burst),
+            Some(Role::Vif(vif)) => self.outward_short(port, vif, burst, scratch),
             _ => self.tenant_long(port, burst.drain(..)),
         }
     }
 
     /// Takes a burst received from underlay port `port`.
-    pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>) {
+    pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Underlay(own)) if own.vlan.is_none() => self.inward_short(port, own, burst),
+            Some(Role::Underlay(own)) if own.vlan.is_none() => self.inward_short(port, own, burst, scratch),
             _ => self.underlay_long(port, burst.drain(..)),
         }
     }
 
-    fn outward_short(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>) {
+    fn outward_short(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
         let Network { net, vni } = vif.network;
         let n = burst.len();
-        let sender = if vif.guard { Sender::only(vif.mac) } else { Sender::any() };
+        let sender = sender(vif);
         let view = self.view;
-        let mut keys = [0; MAX_BURST];
-        let mut flows = [(0, 0); MAX_BURST];
+        let Scratch { keys, words, flows, outs, .. } = scratch;
         let mut places = view.begin_places();
-        for ((packet, key), flow) in burst.iter().zip(&mut keys).zip(&mut flows) {
-            if let Some(sent) = read_sent(vif, &sender, packet) {
-                *key = node_key(net, sent.dst);
-                *flow = (flow::source_port(sent.flow), sent.tos);
-            }
-            places.push(*key);
-        }
+        places.keys_of(burst.iter().zip(&mut *flows), keys, |(packet, flow)| {
+            let Some(sent) = read_sent(vif, &sender, packet) else { return 0 };
+            *flow = (flow::source_port(sent.flow), sent.tos);
+            node_key(net, sent.dst)
+        });
 
-        let mut words = [0; MAX_BURST];
-        places.finish(keys.get(..n).unwrap_or_default(), &mut words);
+        places.finish(keys.get(..n).unwrap_or_default(), words);
         let hosts = view.hosts();
-        let mut entries = [None; MAX_BURST];
-        for (word, entry) in words.iter().zip(&mut entries).take(n) {
-            if let Some(Place::Remote { host }) = PlaceWord(*word).open() {
-                *entry = hosts.get(host).inspect(|entry| tables::prefetch(*entry));
-            }
-        }
+        let entry = |word: &u64| match PlaceWord(*word).open() {
+            Some(Place::Remote { host }) => hosts.get(host).inspect(|entry| tables::prefetch(*entry)),
+            _ => None,
+        };
+        let entries: ArrayVec<_, MAX_BURST> = words.iter().take(n).map(entry).collect();
 
-        let mut outs = [LONG; MAX_BURST];
-        let found = words.iter().zip(&entries).zip(&flows).zip(&mut outs);
+        let found = words.iter().zip(&entries).zip(flows).zip(&mut *outs);
         for (packet, (((word, entry), (source_port, tos)), out)) in burst.iter_mut().zip(found) {
+            *out = LONG;
             let place = PlaceWord(*word).open();
             let Some(way_out) = self.way_out(port, packet, *entry, place) else { continue };
             if W::WATCHES {
@@ -109,7 +139,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 Out::Port { port, vlan } => self.dress(packet, port, vlan),
             };
         }
-        self.hand_out(burst, &outs, |path, frames| path.tenant_long(port, frames.drain(..)));
+        self.hand_out(burst, outs, |path, frames| path.tenant_long(port, frames.drain(..)));
     }
 
     /// Where a frame of a vif goes, if that is nothing special and it fits.
@@ -135,52 +165,49 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
     }
 
-    fn inward_short(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>) {
+    fn inward_short(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
+        let Scratch { keys, words, sources, places, lens, outs, .. } = scratch;
         let mut strangers = Strangers::new();
         let mut known = 0u64;
-        let mut destinations = Keys::default();
-        let mut sources = [0; MAX_BURST];
-        let mut lens = [0u16; MAX_BURST];
+        let mut destinations = Trains::new(keys);
         let mut may_be_local = false;
         let (mut ours, mut nets) = (Last::default(), Last::default());
         self.view.begin_vteps4();
-        for (n, ((packet, source), len)) in burst.iter().zip(&mut sources).zip(&mut lens).enumerate() {
+        let left = sources.iter_mut().zip(&mut *places).zip(&mut *lens);
+        for (n, (packet, ((source, place), len))) in burst.iter().zip(left).enumerate() {
             let read = read_received(own, packet).and_then(|(tunnel, inner)| {
                 ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
                 let net = nets.get(tunnel.vni, || self.view.net_of(tunnel.vni))?;
                 Some((tunnel, net, inner))
             });
             let Some((tunnel, net, inner)) = read else {
-                destinations.push(0);
+                *source = 0;
+                *place = destinations.push(0);
                 continue;
             };
             let vtep = vtep4_key(tunnel.src);
             if self.view.knows_vtep4(vtep) {
                 known |= 1 << n;
-            } else {
+            } else if !martian_v4(tunnel.src) {
                 strangers.push((n as u8, vtep));
             }
-            destinations.push(node_key(net, inner.dst));
+            *place = destinations.push(node_key(net, inner.dst));
             *len = tunnel.inner_len as u16; // what one IPv4 packet holds
-            let key = node_key(net, inner.src);
-            if self.view.may_be_local(key) {
-                *source = key;
-                may_be_local = true;
-            }
+            *source = node_key(net, inner.src);
+            may_be_local |= self.view.may_be_local(*source);
         }
 
-        let mut words = [0; MAX_BURST];
         if !strangers.is_empty() {
             known |= self.hosts_among(&strangers);
         }
-        self.view.places(destinations.distinct(), &mut words);
-        let stations = if may_be_local { self.own_stations(&sources, burst.len()) } else { 0 };
+        self.view.places(destinations.distinct(), words);
+        let stations = if may_be_local { self.own_stations(sources, burst.len()) } else { 0 };
 
-        let mut outs = [LONG; MAX_BURST];
         let welcome = known & !stations;
-        let found = destinations.each().zip(&lens).zip(&mut outs).enumerate();
-        for (packet, (n, ((destination, len), out))) in burst.iter_mut().zip(found) {
-            let word = PlaceWord(words[destination]);
+        let found = places.iter().zip(lens).zip(&mut *outs).enumerate();
+        for (packet, (n, ((place, len), out))) in burst.iter_mut().zip(found) {
+            *out = LONG;
+            let word = PlaceWord(words[usize::from(*place) % MAX_BURST]);
             let welcome = welcome >> n & 1 != 0;
             let len = usize::from(*len);
             let Some((to, vlan)) = self.way_in(welcome, word, len) else { continue };
@@ -193,7 +220,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 *out = self.dress(packet, to, vlan);
             }
         }
-        self.hand_out(burst, &outs, |path, frames| path.underlay_long(port, frames.drain(..)));
+        self.hand_out(burst, outs, |path, frames| path.underlay_long(port, frames.drain(..)));
     }
 
     /// Which frames of a burst are from hosts after all. By frame, as bits.
@@ -307,42 +334,35 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
 /// The keys of a burst to be looked up. Frames come in trains, of one flow or at least from one host, so equal keys
 /// that follow each other are looked up once.
-struct Keys {
-    distinct: [u64; MAX_BURST],
+struct Trains<'s> {
+    keys: &'s mut [u64; MAX_BURST],
+    last: u64,
     len: usize,
-    /// By frame, the place of its key.
-    places: [u8; MAX_BURST],
-    frames: usize,
 }
 
-impl Default for Keys {
-    fn default() -> Self {
-        Self { distinct: [0; MAX_BURST], len: 0, places: [0; MAX_BURST], frames: 0 }
+impl<'s> Trains<'s> {
+    fn new(keys: &'s mut [u64; MAX_BURST]) -> Self {
+        Self { keys, last: NONE_YET, len: 0 }
     }
-}
 
-impl Keys {
-    /// Appends the key of the next frame; the first [`MAX_BURST`] count. Without branches: whether a key is the one
-    /// before nobody can predict.
+    /// Adds the key of the next frame and tells its place; the first [`MAX_BURST`] count. Without branches: whether a
+    /// key is the one before nobody can predict.
     #[inline(always)]
-    fn push(&mut self, key: u64) {
-        let last = self.distinct[self.len.wrapping_sub(1) % MAX_BURST];
-        self.len += usize::from(self.len == 0 || key != last);
+    fn push(&mut self, key: u64) -> u8 {
+        self.len += usize::from(key != self.last);
+        self.last = key;
         let place = self.len.wrapping_sub(1) % MAX_BURST;
-        self.distinct[place] = key;
-        self.places[self.frames % MAX_BURST] = place as u8;
-        self.frames += 1;
+        self.keys[place] = key;
+        place as u8
     }
 
     fn distinct(&self) -> &[u64] {
-        self.distinct.get(..self.len).unwrap_or_default()
-    }
-
-    /// By frame, where among the distinct ones its key is.
-    fn each(&self) -> impl Iterator<Item = usize> + '_ {
-        self.places.iter().map(|place| usize::from(*place) % MAX_BURST)
+        self.keys.get(..self.len).unwrap_or_default()
     }
 }
+
+/// No node's key: those of groups are not looked up.
+const NONE_YET: u64 = u64::MAX;
 
 /// Where a frame of a vif goes.
 enum Out<'v> {
@@ -384,12 +404,20 @@ impl<K: PartialEq + Copy, V: Copy> Last<K, V> {
     }
 }
 
+/// Whose frames a vif takes without more questions.
+fn sender(vif: &Vif) -> Sender {
+    match vif.guard {
+        // The address of a vif with one is compared without a loop.
+        true if vif.addressed => Sender::only(vif.mac).expecting(vif.ipv4.first().copied()),
+        true => Sender::only(vif.mac),
+        false => Sender::any(),
+    }
+}
+
 /// An ordinary frame that the vif may send.
 #[inline(always)]
 fn read_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<brief::Sent> {
     let sent = brief::sent(packet.head(), packet.len(), sender)?;
-    // The address of a vif with one is compared without a loop.
-    let known = || vif.ipv4.first() == Some(&sent.src_ip) || vif.ipv4.contains(&sent.src_ip);
-    let may = !vif.guard || !vif.addressed || known();
+    let may = sent.expected || vif.ipv4.contains(&sent.src_ip);
     (may && !sent.src.is_zero() && packet.is_plain()).then_some(sent)
 }

@@ -132,8 +132,7 @@ impl View {
         forget_missed(found, keys.len(), words);
     }
 
-    /// As [`View::places`], of nodes whose keys become known one after another: [`Places::push`] each, and do other
-    /// work in between.
+    /// As [`View::places`], of nodes whose keys become known one after another: see [`Places::keys_of`].
     #[inline]
     #[must_use]
     pub fn begin_places(&self) -> Places<'_> {
@@ -271,21 +270,24 @@ impl View {
 pub struct Places<'v>(map64::Burst<'v>);
 
 impl Places<'_> {
-    /// Adds a key; 0 is nobody's.
-    ///
-    /// # Panics
-    /// If there are [`map64::BURST`] already.
+    /// Looks up the keys that `key_of` makes of the items, as many as [`map64::BURST`] and `keys` have room for, and
+    /// leaves them in `keys`; 0 is nobody's. What `key_of` does for one runs while the memory for those before is on its way.
     #[inline(always)]
-    pub fn push(&mut self, key: u64) {
-        self.0.push(key);
+    pub fn keys_of<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        keys: &mut [u64],
+        key_of: impl FnMut(T) -> u64,
+    ) {
+        self.0.keys_of(items, keys, key_of);
     }
 
-    /// Where they are, as [`PlaceWord`]s; 0 for nobody. `keys`: those that were added, in the same order.
+    /// Where they are, as [`PlaceWord`]s; 0 for nobody. `keys`: those that [`Places::keys_of`] left.
     ///
     /// # Panics
     /// If there are not as many `keys`, or fewer `words`.
     #[inline(always)]
-    pub fn finish(self, keys: &[u64], words: &mut [u64]) {
+    pub fn finish(&mut self, keys: &[u64], words: &mut [u64]) {
         let found = self.0.finish(keys, words);
         forget_missed(found, keys.len(), words);
     }

@@ -10,7 +10,7 @@
 
 use super::bytes::{at, be16, be32, be64, byte, ne64};
 use super::ipv4::protocol;
-use super::{checksum, ethernet, flow, ipv4, ipv6, tcp, udp, underlay, vxlan};
+use super::{checksum, ethernet, flow, ipv4, ipv6, tcp, udp, vxlan};
 use std::net::Ipv4Addr;
 use stopover_config::net::{Mac, Vni};
 
@@ -41,6 +41,8 @@ pub struct Sent {
     pub tos: u8,
     /// What [`flow::hash`] makes of it.
     pub flow: u32,
+    /// Whether the source address is the one expected of the sender, or none is. Another may be legitimate as well.
+    pub expected: bool,
 }
 
 /// Who may have sent a frame.
@@ -49,13 +51,16 @@ pub struct Sender {
     /// Source address and EtherType as they stand in a frame, and which of their bits count.
     header: u64,
     mask: u64,
+    /// The IPv4 address that is expected, and which of its bits count.
+    ip: u64,
+    ip_mask: u64,
 }
 
 impl Sender {
-    /// This station.
+    /// This station, with any IPv4 address.
     #[must_use]
     pub fn only(mac: Mac) -> Self {
-        Self { header: Self::header(mac), mask: u64::MAX }
+        Self { header: Self::header(mac), mask: u64::MAX, ip: 0, ip_mask: 0 }
     }
 
     /// Any station: any address that is not a group's. The zero address has to be refused otherwise.
@@ -63,7 +68,14 @@ impl Sender {
     pub fn any() -> Self {
         let (group, none) = (Mac::from_u64(0x0100_0000_0000), Mac::from_u64(0));
         let ethertype = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0xff, 0xff]);
-        Self { header: Self::header(none), mask: ethertype | Self::header(group) }
+        Self { header: Self::header(none), mask: ethertype | Self::header(group), ip: 0, ip_mask: 0 }
+    }
+
+    /// The same, and this address is expected of it; none if there is none.
+    #[must_use]
+    pub fn expecting(self, ip: Option<Ipv4Addr>) -> Self {
+        const NO_ADDRESS: u64 = 1 << 32;
+        Self { ip: ip.map_or(NO_ADDRESS, |ip| u64::from(ip.to_bits())), ip_mask: u64::MAX, ..self }
     }
 
     fn header(mac: Mac) -> u64 {
@@ -79,18 +91,17 @@ impl Sender {
 pub fn sent(head: &[u8], len: usize, sender: &Sender) -> Option<Sent> {
     let b: &[u8; UDP_END] = at(head, 0)?;
     let total_len = usize::from(be16::<{ L3 + 2 }, _>(b));
-    // Fragment, time to live, protocol: all but the second of them count.
-    let rest = be32::<{ L3 + 6 }, _>(b) & (u32::from(FRAGMENTED) << 16 | 0xff);
+    let proto = byte::<{ L3 + 9 }, _>(b);
     let foreign = (ne64::<6, _>(b) ^ sender.header) & sender.mask;
-    if foreign != 0 || byte::<L3, _>(b) != 0x45 || L3 + total_len > len || byte::<0, _>(b) & 1 != 0 {
+    if foreign != 0 || !is_whole_ipv4(b) || L3 + total_len > len || byte::<0, _>(b) & 1 != 0 {
         return None;
     }
     // What is left behind the shortest header there is; less than none if even that does not fit.
     let data = total_len.checked_sub(ipv4::HEADER_LEN + udp::HEADER_LEN)?;
-    let fits = if rest == u32::from(protocol::UDP) {
+    let fits = if proto == protocol::UDP {
         // A length below 8 wraps round to more than there can be.
         usize::from(be16::<{ L4 + 4 }, _>(b)).wrapping_sub(udp::HEADER_LEN) <= data
-    } else if rest == u32::from(protocol::TCP) {
+    } else if proto == protocol::TCP {
         let hdr_len = usize::from(head.get(L4 + tcp::DATA_OFFSET_AT)? >> 4) * 4;
         hdr_len >= tcp::HEADER_LEN && hdr_len <= data + udp::HEADER_LEN && L4 + hdr_len <= head.len()
     } else {
@@ -102,8 +113,17 @@ pub fn sent(head: &[u8], len: usize, sender: &Sender) -> Option<Sent> {
         src: Mac::from_u64(be64::<4, _>(b)),
         src_ip: Ipv4Addr::from_bits((addresses >> 32) as u32),
         tos: byte::<{ L3 + 1 }, _>(b),
-        flow: flow::of_ipv4(addresses, rest as u8, be32::<{ L4 }, _>(b)),
+        flow: flow::of_ipv4(addresses, proto, be32::<{ L4 }, _>(b)),
+        expected: (addresses >> 32 ^ sender.ip) & sender.ip_mask == 0,
     })
+}
+
+/// Whether version 4, a header of 20 bytes, and no fragment is what stands behind an untagged Ethernet header.
+#[inline(always)]
+fn is_whole_ipv4<const N: usize>(b: &[u8; N]) -> bool {
+    let [more, offset] = FRAGMENTED.to_be_bytes();
+    let counts = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, more, offset]);
+    ne64::<L3, _>(b) & counts == u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0])
 }
 
 /// An ordinary frame for a tenant.
@@ -146,7 +166,7 @@ pub fn received(frame: &[u8]) -> Option<Received> {
 pub struct Tunnel {
     /// Outer Ethernet destination.
     pub dst_mac: Mac,
-    /// Outer source: the sending VTEP.
+    /// Outer source: the sending VTEP, if [`underlay::martian_v4`] does not forbid it.
     pub src: Ipv4Addr,
     /// Outer destination.
     pub dst: Ipv4Addr,
@@ -159,15 +179,14 @@ pub struct Tunnel {
 }
 
 /// Reads an ordinary tunnel datagram to UDP port `udp_port`, in a frame of `len` bytes whose first segment is `head`.
+/// What its source may not be ([`underlay::martian_v4`]) is left to be asked when it is not known to be a host's.
 #[inline(always)]
 #[must_use]
 pub fn tunnel(head: &[u8], len: usize, udp_port: u16) -> Option<Tunnel> {
     let b: &[u8; TUNNEL_LEN] = at(head, 0)?;
-    let kind = be32::<{ L3 - 2 }, _>(b);
     let total_len = usize::from(be16::<{ L3 + 2 }, _>(b));
-    let fragmented = be16::<{ L3 + 6 }, _>(b) & FRAGMENTED != 0;
-    let is_udp = byte::<{ L3 + 9 }, _>(b) == protocol::UDP;
-    if kind >> 8 != IPV4_PLAIN || fragmented || !is_udp || L3 + total_len > len {
+    let is_ipv4 = be16::<{ L3 - 2 }, _>(b) == ethernet::ethertype::IPV4 && is_whole_ipv4(b);
+    if !is_ipv4 || byte::<{ L3 + 9 }, _>(b) != protocol::UDP || L3 + total_len > len {
         return None;
     }
     let udp = be64::<{ L4 }, _>(b);
@@ -184,17 +203,16 @@ pub fn tunnel(head: &[u8], len: usize, udp_port: u16) -> Option<Tunnel> {
     if !header.has_vni() || header.marks() != vxlan::Marks::NONE {
         return None;
     }
-    let vni = Vni::new(header.vni()).ok()?;
+    let vni = Vni::from_field(header.vni())?;
     let ip: &[u8; ipv4::HEADER_LEN] = at(b, L3)?;
-    let src = Ipv4Addr::from_bits(be32::<{ L3 + 12 }, _>(b));
-    if !checksum::is_valid(ip) || underlay::martian_v4(src) {
+    if !checksum::is_valid_header(ip) {
         return None;
     }
     Some(Tunnel {
         dst_mac: Mac::from_u64(be64::<0, _>(b) >> 16),
-        src,
+        src: Ipv4Addr::from_bits(be32::<{ L3 + 12 }, _>(b)),
         dst: Ipv4Addr::from_bits(be32::<{ L3 + 16 }, _>(b)),
-        tos: kind as u8,
+        tos: byte::<{ L3 + 1 }, _>(b),
         vni,
         inner_len,
     })

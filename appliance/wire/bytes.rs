@@ -10,9 +10,8 @@ pub(super) const fn be16<const AT: usize, const N: usize>(b: &[u8; N]) -> u16 {
 
 /// Big-endian 32 bits at byte `AT`.
 #[inline(always)]
-pub(super) const fn be32<const AT: usize, const N: usize>(b: &[u8; N]) -> u32 {
-    const { assert!(AT + 4 <= N) };
-    u32::from_be_bytes([b[AT], b[AT + 1], b[AT + 2], b[AT + 3]])
+pub(super) fn be32<const AT: usize, const N: usize>(b: &[u8; N]) -> u32 {
+    u32::from_be_bytes(array::<AT, 4, N>(b))
 }
 
 /// Big-endian 64 bits at byte `AT`.

@@ -13,6 +13,7 @@ use crate::wire::marker::{self, BadMarker, Marker};
 use crate::wire::underlay::{self, BadOuter, Expect, UdpChecksum, Underlay, Vxlan};
 use crate::wire::vxlan::{Marks, SHIM_LEN};
 use crate::wire::{arp, brief, ecn, flow, icmp, nd};
+use std::net::Ipv4Addr;
 use stopover_config::net::{Mac, VlanId};
 
 /// Input format of all targets: two bytes (big-endian) say at which byte the first segment ends, the rest is
@@ -38,6 +39,13 @@ fn brief_frame(head: &[u8], whole: &[u8]) {
         let other = Mac::from_u64(frame.src.to_u64() ^ 1);
         assert_eq!(brief::sent(head, whole.len(), &Sender::only(other)), None);
         let Kind::Ipv4(ip) = frame.kind else { panic!("{frame:?}") };
+        let expected = |ip| {
+            let sender = Sender::only(frame.src).expecting(ip);
+            brief::sent(head, whole.len(), &sender).map(|sent| sent.expected)
+        };
+        assert!(sent.expected && expected(Some(ip.src)) == Some(true));
+        let neighbour = Ipv4Addr::from_bits(ip.src.to_bits() ^ 1);
+        assert_eq!((expected(Some(neighbour)), expected(None)), (Some(false), Some(false)));
         assert_eq!((sent.dst, sent.src, frame.vlan), (frame.dst, frame.src, None));
         assert_eq!((sent.src_ip, sent.tos, sent.flow), (ip.src, ip.tos, flow::hash(&frame)));
         assert!(matches!(frame.l4, L4::Tcp { .. } | L4::Udp { .. }), "{frame:?}");
@@ -56,7 +64,12 @@ fn brief_tunnel(head: &[u8], len: usize, expect: &Expect) {
         return;
     };
     for parse in [underlay::parse, underlay::parse_foreign] {
-        let Ok(Underlay::Vxlan(vxlan)) = parse(head, len, expect) else { panic!("{tunnel:?}") };
+        let parsed = parse(head, len, expect);
+        if underlay::martian_v4(tunnel.src) {
+            assert_eq!(parsed.err(), Some(BadOuter::MartianSource));
+            continue;
+        }
+        let Ok(Underlay::Vxlan(vxlan)) = parsed else { panic!("{tunnel:?}") };
         assert_eq!(
             (tunnel.dst_mac, tunnel.src.into(), tunnel.dst.into()),
             (vxlan.dst_mac, vxlan.src, vxlan.dst)

@@ -91,7 +91,7 @@ impl<'a> Header<'a> {
     /// The 32 bits after the checksum: MTU of "packet too big", flags of an advertisement.
     #[inline]
     #[must_use]
-    pub const fn word(self) -> u32 {
+    pub fn word(self) -> u32 {
         be32::<{ field::WORD }, _>(self.0)
     }
 }

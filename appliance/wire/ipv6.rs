@@ -80,7 +80,7 @@ impl<'a> Header<'a> {
     /// Flow label, 20 bits.
     #[inline]
     #[must_use]
-    pub const fn flow_label(self) -> u32 {
+    pub fn flow_label(self) -> u32 {
         be32::<{ field::VERSION_CLASS_FLOW }, _>(self.0) & 0x000f_ffff
     }
 

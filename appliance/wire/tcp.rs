@@ -77,7 +77,7 @@ impl<'a> Header<'a> {
     /// Sequence number of the first byte of data.
     #[inline]
     #[must_use]
-    pub const fn seq(self) -> u32 {
+    pub fn seq(self) -> u32 {
         be32::<{ field::SEQ }, _>(self.0)
     }
 

@@ -256,7 +256,7 @@ fn read<const MARKS: bool>(head: &[u8], total_len: usize, expect: &Expect) -> Re
     if header.vni() == 0 {
         return Err(BadOuter::VniZero);
     }
-    let vni = Vni::new(header.vni()).map_err(|_| BadOuter::VniZero)?;
+    let vni = Vni::from_field(header.vni()).ok_or(BadOuter::VniZero)?;
     let marks = if MARKS { header.marks() } else { Marks::NONE };
     let mut node = None;
     if marks.contains(Marks::NODE) {
@@ -304,7 +304,7 @@ fn named_node(head: &[u8], off: usize, len: usize, marks: Marks) -> Result<Mac, 
 
 /// Addresses that no host sends from.
 #[inline]
-pub(super) const fn martian_v4(ip: Ipv4Addr) -> bool {
+pub const fn martian_v4(ip: Ipv4Addr) -> bool {
     ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast()
 }
 

@@ -100,7 +100,7 @@ impl<'a> Header<'a> {
     /// The 24 bits of the network identifier. 0 is possible on the wire although [`Vni`] excludes it.
     #[inline]
     #[must_use]
-    pub const fn vni(self) -> u32 {
+    pub fn vni(self) -> u32 {
         be32::<{ field::VNI_RESERVED }, _>(self.0) >> 8
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 use stopover::pipeline::{
-    Io, Learn, Pipeline,
+    Io, Learn, Pipeline, Scratch,
     fate::Counters,
     moving::Class,
     packet::{Packet, Pool, TxOffload},
@@ -271,6 +271,7 @@ pub struct World {
     pub ports: Vec<Port>,
     pub counters: Counters,
     pub sink: Sink,
+    scratch: Scratch,
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -351,6 +352,7 @@ impl World {
             ports: roles.map(port).into(),
             counters: Counters::default(),
             sink: Sink::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -373,9 +375,9 @@ impl World {
             witness: &mut Nobody,
         };
         if port == UNDERLAY {
-            path.underlay(port, &mut burst);
+            path.underlay(port, &mut burst, &mut self.scratch);
         } else {
-            path.tenant(port, &mut burst);
+            path.tenant(port, &mut burst, &mut self.scratch);
         }
         assert!(self.sink.empty(arena) >= BURST, "{:?}", self.counters);
         self.view.quiescent();

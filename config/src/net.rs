@@ -21,11 +21,15 @@ impl Vni {
 
     /// Checks the range.
     pub fn new(value: u32) -> Result<Self, Invalid> {
-        if (1..=Self::MAX).contains(&value) {
-            Ok(Self(value))
-        } else {
-            Err(Invalid(format!("VNI {value} is out of range: expected 1 to {}", Self::MAX)))
-        }
+        Self::from_field(value)
+            .ok_or_else(|| Invalid(format!("VNI {value} is out of range: expected 1 to {}", Self::MAX)))
+    }
+
+    /// From a header's field; `None` for 0 and for more than 24 bits hold. As [`Vni::new`], without words about it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_field(value: u32) -> Option<Self> {
+        if value != 0 && value <= Self::MAX { Some(Self(value)) } else { None }
     }
 
     /// The number, in host byte order.

@@ -41,6 +41,23 @@ impl Burst {
         self.0.try_push(mbuf).map_err(|full| full.element())
     }
 
+    /// Moves all of `more` behind what is here, if it fits; if not, nothing.
+    #[inline]
+    pub fn append(&mut self, more: &mut ArrayVec<Mbuf, BURST_MAX>) -> bool {
+        let (len, n) = (self.0.len(), more.len());
+        if n > self.room() {
+            return false;
+        }
+        // SAFETY: the first `n` elements of `more` are initialised, and behind `len` there is room for as many. The two
+        // are apart, being borrowed mutably. `more` is empty before its elements have their new owner.
+        unsafe {
+            more.set_len(0);
+            std::ptr::copy_nonoverlapping(more.as_ptr(), self.0.as_mut_ptr().add(len), n);
+            self.0.set_len(len + n);
+        }
+        true
+    }
+
     /// Takes the last.
     #[inline]
     pub fn pop(&mut self) -> Option<Mbuf> {

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use crate::sys;
 
 /// A pointer to one live mbuf. Making one is unsafe, using it is not: who makes it vouches that the mbuf stays
-/// allocated, and is reached through its owner only, for as long as the value or a copy of it is used.
+/// allocated, has a buffer, and is reached through its owner only, for as long as the value or a copy of it is used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Segment(NonNull<sys::rte_mbuf>);
@@ -36,7 +36,7 @@ macro_rules! fields {
 }
 
 fields! {
-    buf_addr set_buf_addr: *mut u8 = SHIM_MBUF_BUF_ADDR;
+    buf_addr set_buf_addr: NonNull<u8> = SHIM_MBUF_BUF_ADDR;
     data_off set_data_off: u16 = SHIM_MBUF_DATA_OFF;
     refcnt set_refcnt: u16 = SHIM_MBUF_REFCNT;
     nb_segs set_nb_segs: u16 = SHIM_MBUF_NB_SEGS;
@@ -84,7 +84,7 @@ impl Segment {
     #[inline(always)]
     pub(crate) fn data(self) -> *mut u8 {
         // SAFETY: data_off <= buf_len, so this points into the segment's buffer or to its end.
-        unsafe { self.buf_addr().add(usize::from(self.data_off())) }
+        unsafe { self.buf_addr().as_ptr().add(usize::from(self.data_off())) }
     }
 
     #[inline(always)]
@@ -151,7 +151,7 @@ mod tests {
             sys::shim_mbuf_write(raw.as_ptr(), &v);
             Segment::new(raw)
         };
-        assert_eq!(m.buf_addr(), v.buf_addr.cast());
+        assert_eq!(m.buf_addr().as_ptr(), v.buf_addr.cast());
         assert_eq!(
             (m.data_off(), m.refcnt(), m.nb_segs(), m.port()),
             (v.data_off, v.refcnt, v.nb_segs, v.port)
@@ -169,7 +169,7 @@ mod tests {
         let v = view();
         // SAFETY: as above.
         let m = unsafe { Segment::new(raw) };
-        m.set_buf_addr(v.buf_addr.cast());
+        m.set_buf_addr(NonNull::new(v.buf_addr.cast()).unwrap());
         m.set_data_off(v.data_off);
         m.set_refcnt(v.refcnt);
         m.set_nb_segs(v.nb_segs);

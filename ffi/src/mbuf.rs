@@ -319,7 +319,7 @@ impl Mbuf {
             unsafe {
                 std::ptr::copy(
                     head.data(),
-                    head.buf_addr().add(usize::from(off)),
+                    head.buf_addr().as_ptr().add(usize::from(off)),
                     usize::from(head.data_len()),
                 )
             };

@@ -18,7 +18,7 @@ mod too_big;
 mod vlan;
 
 use super::{
-    Io, Learn, Pipeline,
+    Io, Learn, Pipeline, Scratch,
     fate::{Books, Counters, Drop, add},
     moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -210,6 +210,7 @@ struct Lab {
     ports: Vec<Port>,
     counters: Counters,
     exits: Exits,
+    scratch: Scratch,
     /// Sent by earlier bursts.
     sent_before: u64,
     notes: Recorder,
@@ -307,6 +308,7 @@ impl Lab {
             view,
             ports,
             counters: Counters::default(),
+            scratch: Scratch::default(),
             exits: Exits {
                 pool: VecPool { left: 1000 },
                 sent: Vec::new(),
@@ -394,9 +396,9 @@ impl Lab {
         };
         let mut burst = burst.into_iter().collect();
         if is_underlay {
-            path.underlay(port, &mut burst);
+            path.underlay(port, &mut burst, &mut self.scratch);
         } else {
-            path.tenant(port, &mut burst);
+            path.tenant(port, &mut burst, &mut self.scratch);
         }
         add(&self.counters.sent, self.exits.sent.len() as u64);
         self.sent_before += self.exits.sent.len() as u64;

@@ -6,7 +6,7 @@ use super::{
     bucket::Bucket,
     hash::Hasher,
     is_reserved,
-    segment::{Directory, SegmentRef},
+    segment::{Entries, SegmentRef},
 };
 use std::{fmt, mem::MaybeUninit, sync::Arc};
 
@@ -59,7 +59,6 @@ impl MapReader {
             keys.len()
         );
         let mut burst = self.begin_burst(reader);
-        // Not by `push`: a known number of keys needs neither a counter nor checks.
         for (place, &key) in burst.places.iter_mut().zip(keys) {
             place.write(look(burst.hasher, burst.directory, key));
         }
@@ -67,7 +66,7 @@ impl MapReader {
         burst.finish(keys, values)
     }
 
-    /// Begins a burst whose keys become known one after another: what happens between one [`Burst::push`] and the
+    /// Begins a burst whose keys become known one after another ([`Burst::keys_of`]): what happens between one and the
     /// next, and before [`Burst::finish`], runs while the memory for the keys so far is on its way.
     ///
     /// # Panics
@@ -78,7 +77,7 @@ impl MapReader {
         self.shared.domain.check_reader(reader);
         // SAFETY: `reader` is of the domain and borrowed for `'r`, so it has no quiescent point meanwhile; `self`,
         // borrowed as well, keeps the shared part.
-        let directory = unsafe { self.shared.directory() };
+        let directory = unsafe { self.shared.directory() }.entries();
         // The places are not initialised, as that would cost as much as some of the lookups.
         Burst {
             hasher: self.shared.hasher,
@@ -91,7 +90,7 @@ impl MapReader {
 
 /// The first bucket of a key, asked for, and the segment it is in. Both live for as long as the directory is borrowed.
 #[inline(always)]
-fn look(hasher: Hasher, directory: &Directory, key: u64) -> (&Bucket, SegmentRef) {
+fn look(hasher: Hasher, directory: Entries<'_>, key: u64) -> (&Bucket, SegmentRef) {
     let hash = hasher.hash(key);
     let segment = directory.segment(hash);
     // SAFETY: a directory is only borrowed by who has no quiescent point meanwhile, see `MapReader::begin_burst`, so
@@ -104,21 +103,31 @@ fn look(hasher: Hasher, directory: &Directory, key: u64) -> (&Bucket, SegmentRef
 /// Up to [`BURST`] lookups under way together.
 pub struct Burst<'r> {
     hasher: Hasher,
-    directory: &'r Directory,
+    directory: Entries<'r>,
     /// The first `len` are written.
     places: [MaybeUninit<(&'r Bucket, SegmentRef)>; BURST],
     len: usize,
 }
 
 impl Burst<'_> {
-    /// Adds a key, and asks for the memory where it probably is.
-    ///
-    /// # Panics
-    /// If there are [`BURST`] keys already.
+    /// Makes this the burst of the keys that `key_of` makes of the items, as many as [`BURST`] and `keys` have room for,
+    /// and leaves them in `keys`. Each is asked for before `key_of` is called for the next.
     #[inline(always)]
-    pub fn push(&mut self, key: u64) {
-        self.places[self.len].write(look(self.hasher, self.directory, key));
-        self.len += 1;
+    pub fn keys_of<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        keys: &mut [u64],
+        mut key_of: impl FnMut(T) -> u64,
+    ) {
+        // Not kept in `self` meanwhile, where they would be loaded and stored again for every key.
+        let (hasher, directory) = (self.hasher, self.directory);
+        let mut len = 0;
+        for ((item, key), place) in items.zip(keys).zip(&mut self.places) {
+            *key = key_of(item);
+            place.write(look(hasher, directory, *key));
+            len += 1;
+        }
+        self.len = len;
     }
 
     /// As [`MapReader::lookup_burst`]. `keys`: those that were added, in the same order; of another one it may be
@@ -127,12 +136,12 @@ impl Burst<'_> {
     /// # Panics
     /// If there are not as many `keys`, or fewer `values`.
     #[inline(always)]
-    pub fn finish(mut self, keys: &[u64], values: &mut [u64]) -> u64 {
+    pub fn finish(&mut self, keys: &[u64], values: &mut [u64]) -> u64 {
         assert!(keys.len() == self.len, "{} keys of a burst of {}", keys.len(), self.len);
         let values = &mut values[..keys.len()];
         let mut found = 0u64;
         for (i, ((&key, value), place)) in keys.iter().zip(values.iter_mut()).zip(&self.places).enumerate() {
-            // SAFETY: there are as many keys as `len`, below which `push` has written.
+            // SAFETY: there are as many keys as `len`, below which `keys_of` or `lookup_burst` has written.
             let (first, _) = unsafe { place.assume_init_ref() };
             let (at_first, hit) = first.probe(key);
             *value = at_first;
@@ -144,7 +153,7 @@ impl Burst<'_> {
             // SAFETY: `i` is below `len`, as above.
             let (first, segment) = unsafe { self.places[i].assume_init_mut() };
             // The same segment as before: in a newer one the key could be in the bucket not looked at there.
-            // SAFETY: it lives, see `push`, and `second` is below its length.
+            // SAFETY: it lives, see `look`, and `second` is below its length.
             *first = unsafe { segment.bucket(self.hasher.hash(keys[i]).second(segment.len())) };
             prefetch(&raw const **first);
         }

@@ -134,26 +134,48 @@ impl Directory {
         Self { shift: self.shift - 1, entries }
     }
 
-    /// Which entry is for `hash`.
-    #[inline]
-    pub(super) fn index(&self, hash: Hash) -> usize {
-        hash.upper(self.shift)
-    }
-
     /// The segment of `hash`.
     #[inline]
     pub(super) fn segment(&self, hash: Hash) -> SegmentRef {
-        self.at(self.index(hash))
+        self.entries().segment(hash)
+    }
+
+    /// What a burst of lookups needs of it, by value: what lies in memory would be loaded for each.
+    #[inline]
+    pub(super) fn entries(&self) -> Entries<'_> {
+        Entries { shift: self.shift, entries: &self.entries }
     }
 
     #[inline]
     fn at(&self, index: usize) -> SegmentRef {
-        let word = self.entries[index].load(Ordering::Acquire);
-        // SAFETY: entries are only ever made from a `SegmentRef`, which is not null.
-        SegmentRef(unsafe { NonNull::new_unchecked(word) })
+        opened(&self.entries[index])
     }
 
     pub(super) fn set(&self, index: usize, segment: SegmentRef) {
         self.entries[index].store(segment.0.as_ptr(), Ordering::Release);
     }
+}
+
+/// The entries of a [`Directory`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entries<'d> {
+    shift: u32,
+    /// 2^(64 − `shift`) of them.
+    entries: &'d [AtomicPtr<Bucket>],
+}
+
+impl Entries<'_> {
+    /// See [`Directory::segment`].
+    #[inline(always)]
+    pub(super) fn segment(self, hash: Hash) -> SegmentRef {
+        // SAFETY: `Directory::new` makes 2^(64 − `shift`) entries and `doubled` twice as many for a shift of one
+        // less, nobody else makes or changes either, and `upper` gives the upper 64 − `shift` bits of a hash.
+        opened(unsafe { self.entries.get_unchecked(hash.upper(self.shift)) })
+    }
+}
+
+#[inline(always)]
+fn opened(entry: &AtomicPtr<Bucket>) -> SegmentRef {
+    // SAFETY: entries are only ever made from a `SegmentRef`, which is not null.
+    SegmentRef(unsafe { NonNull::new_unchecked(entry.load(Ordering::Acquire)) })
 }
