@@ -4,35 +4,35 @@
 #![allow(dead_code, reason = "each benchmark uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot be set up ends")]
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+mod arena;
+pub mod frames;
+mod sink;
+pub mod tables;
+
+pub use arena::{Arena, Buffer};
+use arrayvec::ArrayVec;
+pub use sink::Sink;
+use std::{net::IpAddr, time::Duration};
 use stopover::pipeline::{
-    Io, Learn, Pipeline, Scratch,
-    fate::Counters,
-    moving::Class,
-    packet::{Packet, Pool, TxOffload},
-    ports::{Network, Port, Role, Segment, Underlay, Vif},
+    MAX_BURST, Pipeline, Scratch, Slot, Slots,
+    fate::{Counters, Drop},
+    packet::Packet,
+    ports::{Network, Origin, Port, Role, Segment, Underlay, Vif},
     witness::Nobody,
 };
 use stopover::tables::{
     Tables, View,
     entries::{HostEntry, Member, NetworkEntry, Way},
-    moving::{Arrival, Moving},
     words::Net,
 };
-use stopover::wire::outer::{OuterHeader, OuterSpec};
+use stopover::wire::{
+    frame,
+    outer::{OuterHeader, OuterSpec},
+};
 use stopover_config::net::{FloodPolicy, Mac, VlanId, Vni};
 
 /// Frames in a burst.
 pub const BURST: usize = 32;
-/// Buffers of 512 bytes: 64 MiB, twice the largest third-level cache in use.
-pub const BUFFERS: usize = 1 << 17;
-const SIZE: usize = 512;
-const HEADROOM: usize = 128;
-/// Odd, and far from a power of two: visits every buffer before any again.
-const STRIDE: usize = 40_503;
 
 /// Nodes behind host 1, by number.
 pub const NODES: u32 = 100_000;
@@ -73,193 +73,14 @@ pub fn remote(n: u32) -> Mac {
     Mac::new([0x52, 0x54, 1, n[1], n[2], n[3]])
 }
 
-/// A frame in a buffer of the arena.
-#[derive(Debug)]
-pub struct Buffer {
-    bytes: Box<[u8; SIZE]>,
-    start: usize,
-    end: usize,
-    slot: usize,
-    pub unfilled: bool,
-}
+/// Frames that were received together.
+pub type Burst = ArrayVec<Buffer, MAX_BURST>;
 
-impl Packet for Buffer {
-    fn len(&self) -> usize {
-        self.end - self.start
-    }
-    fn head(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-    fn head_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.end]
-    }
-    fn segments(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        std::iter::once(self.head())
-    }
-    fn push(&mut self, n: usize) -> Option<&mut [u8]> {
-        self.start = self.start.checked_sub(n)?;
-        self.bytes.get_mut(self.start..self.start + n)
-    }
-    fn pull(&mut self, n: usize) -> bool {
-        let fits = n <= self.len();
-        self.start += if fits { n } else { 0 };
-        fits
-    }
-    fn truncate(&mut self, len: usize) -> bool {
-        let fits = len <= self.len();
-        self.end = if fits { self.start + len } else { self.end };
-        fits
-    }
-    fn replace(&mut self, bytes: &[u8]) -> bool {
-        self.start = HEADROOM;
-        self.end = HEADROOM + bytes.len();
-        self.unfilled = false;
-        let Some(room) = self.bytes.get_mut(self.start..self.end) else { return false };
-        room.copy_from_slice(bytes);
-        true
-    }
-    fn checksum_unfilled(&self) -> bool {
-        self.unfilled
-    }
-    fn checksum_bad(&self) -> bool {
-        false
-    }
-    fn gso_size(&self) -> Option<u16> {
-        None
-    }
-    fn stripped_vlan(&self) -> Option<VlanId> {
-        None
-    }
-    fn request_offload(&mut self, _: TxOffload) -> bool {
-        true
-    }
-    fn clear_offload(&mut self) {
-        self.unfilled = false;
-    }
-}
+/// The stages of one lcore, over buffers of the arena.
+pub type Path<'a> = Pipeline<'a, Sink, Nobody>;
 
-/// More buffers than the caches hold, each with its frame.
-#[derive(Debug)]
-pub struct Arena {
-    /// `None` while a frame is under way.
-    buffers: Vec<Option<Box<[u8; SIZE]>>>,
-    lens: Vec<usize>,
-    next: usize,
-}
-
-impl Arena {
-    /// `frame(i)` is the frame in buffer `i`.
-    pub fn new(frame: impl Fn(u32) -> Vec<u8>) -> Self {
-        let mut arena = Self { buffers: Vec::new(), lens: Vec::new(), next: 0 };
-        for i in 0..BUFFERS {
-            let frame = frame(i as u32);
-            let mut bytes = Box::new([0; SIZE]);
-            bytes[HEADROOM..HEADROOM + frame.len()].copy_from_slice(&frame);
-            arena.buffers.push(Some(bytes));
-            arena.lens.push(frame.len());
-        }
-        arena
-    }
-
-    /// The next frame. Stages write into headroom and headers only, so what a frame was it is again.
-    #[inline]
-    pub fn take(&mut self) -> Buffer {
-        self.next = (self.next + STRIDE) % BUFFERS;
-        let bytes = self.buffers[self.next].take().unwrap();
-        let (slot, end) = (self.next, HEADROOM + self.lens[self.next]);
-        Buffer { bytes, start: HEADROOM, end, slot, unfilled: false }
-    }
-
-    /// Takes a frame back.
-    #[inline]
-    pub fn give(&mut self, buffer: Buffer) {
-        self.buffers[buffer.slot] = Some(buffer.bytes);
-    }
-
-    /// The bytes of the next frame, in place.
-    #[inline]
-    pub fn peek(&mut self) -> &[u8] {
-        self.next = (self.next + STRIDE) % BUFFERS;
-        let bytes = self.buffers[self.next].as_deref().unwrap();
-        &bytes[HEADROOM..HEADROOM + self.lens[self.next]]
-    }
-}
-
-/// Ports that take everything; copies come from a list that is filled again when they have been sent.
-#[derive(Debug, Default)]
-pub struct Sink {
-    /// Sent, to be given back to the arena.
-    pub sent: Vec<Buffer>,
-    spare: Vec<Buffer>,
-}
-
-/// Marks a buffer that is a copy.
-const COPY: usize = usize::MAX;
-
-impl Sink {
-    fn copy_of(&mut self, frame: &[&[u8]]) -> Option<Buffer> {
-        let mut bytes = self.spare.pop().map_or_else(|| Box::new([0; SIZE]), |spare| spare.bytes);
-        let mut end = HEADROOM;
-        for part in frame {
-            bytes.get_mut(end..end + part.len())?.copy_from_slice(part);
-            end += part.len();
-        }
-        Some(Buffer { bytes, start: HEADROOM, end, slot: COPY, unfilled: false })
-    }
-
-    /// Gives what was sent back to where it came from, and says how much it was.
-    #[inline]
-    pub fn empty(&mut self, arena: &mut Arena) -> usize {
-        let sent = self.sent.len();
-        for buffer in self.sent.drain(..) {
-            if buffer.slot == COPY {
-                self.spare.push(buffer);
-            } else {
-                arena.give(buffer);
-            }
-        }
-        sent
-    }
-}
-
-impl Io for Sink {
-    type P = Buffer;
-    #[inline]
-    fn send(&mut self, _: u16, packet: Buffer) {
-        self.sent.push(packet);
-    }
-    fn punt(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
-        Err(packet)
-    }
-    fn learn(&mut self, _: Learn) {}
-    fn router(&mut self, _: Net, _: Ipv6Addr) {}
-    fn waits(&self, _: u32, _: u32) -> bool {
-        false
-    }
-    fn keep(&mut self, _: &Moving, _: u32, _: u32, _: Class, _: &Buffer) -> bool {
-        false
-    }
-    fn relay(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
-        Err(packet)
-    }
-    fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
-    fn own_back(&mut self, _: &Arrival, _: u32) {}
-    fn may_err(&mut self) -> bool {
-        true
-    }
-}
-
-impl Pool<Buffer> for Sink {
-    fn copy(&mut self, packet: &Buffer) -> Option<Buffer> {
-        self.copy_of(&[packet.head()])
-    }
-    fn copy_range(&mut self, head: &[u8], packet: &Buffer, from: usize, len: usize) -> Option<Buffer> {
-        self.copy_of(&[head, packet.head().get(from..from + len)?])
-    }
-    fn make(&mut self, bytes: &[u8]) -> Option<Buffer> {
-        self.copy_of(&[bytes])
-    }
-}
+/// The network, as numbered on the wire.
+const VNI: u32 = 0x12_3456;
 
 /// An appliance: an underlay port, two vifs, a segment and a trunk in one network, and [`NODES`] nodes at
 /// host 1, half of them with an address.
@@ -271,6 +92,7 @@ pub struct World {
     pub ports: Vec<Port>,
     pub counters: Counters,
     pub sink: Sink,
+    nobody: Nobody,
     scratch: Scratch,
 }
 
@@ -280,8 +102,13 @@ fn ip(text: &str) -> IpAddr {
 
 impl World {
     pub fn new(v6: bool) -> Self {
+        Self::with_room(v6, 1430)
+    }
+
+    /// `inner_mtu`: the largest layer 3 packet that fits on its way to the host, in bytes.
+    pub fn with_room(v6: bool, inner_mtu: u16) -> Self {
         let (mut tables, views) = Tables::new(1).unwrap();
-        let vni = Vni::new(0x12_3456).unwrap();
+        let vni = Vni::new(VNI).unwrap();
         let net = tables.net(vni).unwrap();
         let network = Network { net, vni };
         let vif = |mac: Mac, address: [u8; 4]| {
@@ -313,37 +140,11 @@ impl World {
                 tables.set_owner(net, address(n), remote(n)).unwrap();
             }
         }
-        let (src, dst) = if v6 { ("fd00::2", "fd00::1") } else { ("10.0.0.2", "10.0.0.1") };
         tables.put_vtep(ip("10.0.0.1"), 1).unwrap();
         tables.put_vtep(ip("fd00::1"), 1).unwrap();
-        let spec = OuterSpec {
-            src_mac: OUR_MAC,
-            dst_mac: Mac::new([2, 0, 0, 0, 0, 1]),
-            vlan: None,
-            src: ip(src),
-            dst: ip(dst),
-            dst_port: 4789,
-            ttl: 64,
-        };
-        let outer = OuterHeader::new(&spec).unwrap();
-        let way = Way { outer, port: UNDERLAY, inner_mtu: 1430, dscp: None, zero_checksum: false };
-        tables.put_host(1, HostEntry { way: Some(way), marks: true }).unwrap();
-        let member = |port, vlan, segment| Member { port, vlan, segment };
-        let entry = NetworkEntry {
-            net,
-            vni,
-            flood: FloodPolicy::Flood,
-            hosts: [1].into(),
-            segment_hosts: [].into(),
-            ports: [
-                member(VM, 0, false),
-                member(OTHER_VM, 0, false),
-                member(SEGMENT, 0, true),
-                member(TRUNK, 10, true),
-            ]
-            .into(),
-        };
-        tables.put_network(entry).unwrap();
+        tables.put_host(1, host(v6, inner_mtu)).unwrap();
+        let members = [(VM, 0, false), (OTHER_VM, 0, false), (SEGMENT, 0, true), (TRUNK, 10, true)];
+        tables.put_network(network_entry(network, 1, &members)).unwrap();
         tables.publish();
         Self {
             tables,
@@ -352,35 +153,111 @@ impl World {
             ports: roles.map(port).into(),
             counters: Counters::default(),
             sink: Sink::default(),
+            nobody: Nobody,
             scratch: Scratch::default(),
         }
+    }
+
+    /// The network has no local port but the one of the VM, and this many hosts.
+    pub fn flood_to(&mut self, hosts: u32) {
+        let network = Network { net: self.net, vni: Vni::new(VNI).unwrap() };
+        for number in 1..=hosts {
+            self.tables.put_host(number, host(false, 1430)).unwrap();
+        }
+        self.tables.put_network(network_entry(network, hosts, &[(VM, 0, false)])).unwrap();
+        self.tables.publish();
+        self.view.quiescent();
     }
 
     /// Runs one burst from a port through the stages. Panics if a frame is dropped: then something else was
     /// measured than meant.
     #[inline]
     pub fn burst(&mut self, port: u16, arena: &mut Arena, change: impl Fn(&mut Buffer)) {
-        let mut burst = (0..BURST)
-            .map(|_| {
-                let mut buffer = arena.take();
-                change(&mut buffer);
-                buffer
-            })
-            .collect();
+        let mut burst = arena.burst(change);
+        self.take(port, &mut burst);
+        assert!(self.sink.empty(arena) >= BURST, "{:?}", self.counters);
+        self.view.quiescent();
+    }
+
+    /// Passes a burst from a port through the stages.
+    #[inline]
+    pub fn take(&mut self, port: u16, burst: &mut Burst) {
         let mut path = Pipeline {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters,
             io: &mut self.sink,
-            witness: &mut Nobody,
+            witness: &mut self.nobody,
         };
         if port == UNDERLAY {
-            path.underlay(port, &mut burst, &mut self.scratch);
+            path.underlay(port, burst, &mut self.scratch);
         } else {
-            path.tenant(port, &mut burst, &mut self.scratch);
+            path.tenant(port, burst, &mut self.scratch);
         }
-        assert!(self.sink.empty(arena) >= BURST, "{:?}", self.counters);
-        self.view.quiescent();
+    }
+
+    /// The stages.
+    #[inline]
+    pub fn path(&mut self) -> Path<'_> {
+        Pipeline {
+            view: &self.view,
+            ports: &self.ports,
+            counters: &self.counters,
+            io: &mut self.sink,
+            witness: &mut self.nobody,
+        }
+    }
+
+    /// A burst as it is between stages.
+    pub fn slots(
+        &self,
+        arena: &mut Arena,
+        origin: Origin,
+        mut change: impl FnMut(&mut Buffer),
+    ) -> Slots<Buffer> {
+        let slot = |_| {
+            let mut packet = arena.take();
+            change(&mut packet);
+            let frame = frame::parse(packet.head(), packet.len()).unwrap();
+            Slot { packet, frame, net: self.net, vni: Vni::new(VNI).unwrap(), origin }
+        };
+        (0..BURST).map(slot).collect()
+    }
+
+    /// How many frames were dropped, for whatever reason.
+    pub fn dropped(&self) -> u64 {
+        Drop::ALL.iter().map(|reason| self.counters.dropped(*reason)).sum()
+    }
+}
+
+/// Host 1, or one like it, on its way over the underlay.
+fn host(v6: bool, inner_mtu: u16) -> HostEntry {
+    let (src, dst) = if v6 { ("fd00::2", "fd00::1") } else { ("10.0.0.2", "10.0.0.1") };
+    let spec = OuterSpec {
+        src_mac: OUR_MAC,
+        dst_mac: Mac::new([2, 0, 0, 0, 0, 1]),
+        vlan: None,
+        src: ip(src),
+        dst: ip(dst),
+        dst_port: 4789,
+        ttl: 64,
+    };
+    let outer = OuterHeader::new(&spec).unwrap();
+    let way = Way { outer, port: UNDERLAY, inner_mtu, dscp: None, zero_checksum: false };
+    HostEntry { way: Some(way), marks: true }
+}
+
+/// A network with hosts from 1 on, and these ports: number, VLAN tag, whether there is a segment.
+fn network_entry(network: Network, hosts: u32, members: &[(u16, u16, bool)]) -> NetworkEntry {
+    let member =
+        |(port, vlan, segment): &(u16, u16, bool)| Member { port: *port, vlan: *vlan, segment: *segment };
+    NetworkEntry {
+        net: network.net,
+        vni: network.vni,
+        flood: FloodPolicy::Flood,
+        hosts: (1..=hosts).collect(),
+        segment_hosts: [].into(),
+        ports: members.iter().map(member).collect(),
     }
 }
 

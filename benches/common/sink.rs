@@ -1,0 +1,117 @@
+//! Ports that take everything, and what else a pipeline wants of its surroundings.
+
+use super::arena::{Arena, Buffer};
+use std::{net::Ipv6Addr, sync::Arc};
+use stopover::migration::hold::{HoldPool, HoldQueue, Meta};
+use stopover::pipeline::{
+    Io, Learn,
+    moving::Class,
+    packet::{Packet, Pool},
+};
+use stopover::tables::{
+    moving::{Arrival, Moving},
+    words::Net,
+};
+use stopover_config::net::Mac;
+
+/// Copies come from a list that is filled again when they have been sent.
+#[derive(Debug, Default)]
+pub struct Sink {
+    /// Sent, to be given back to the arena.
+    pub sent: Vec<Buffer>,
+    spare: Vec<Box<[u8]>>,
+    /// Where frames wait for their nodes; without it none can.
+    pub hold: Option<(Arc<HoldPool>, HoldQueue)>,
+}
+
+impl Sink {
+    fn copy_of(&mut self, parts: &[&[u8]]) -> Option<Buffer> {
+        Buffer::copy(self.spare.pop(), parts)
+    }
+
+    /// Gives what was sent back to where it came from, and says how much it was.
+    #[inline]
+    pub fn empty(&mut self, arena: &mut Arena) -> usize {
+        let sent = self.sent.len();
+        for buffer in self.sent.drain(..) {
+            if buffer.is_copy() {
+                self.spare.extend(buffer.spare());
+            } else {
+                arena.give(buffer);
+            }
+        }
+        sent
+    }
+
+    /// A hold larger than the caches. Its blocks are used in turn.
+    pub fn with_hold(&mut self) {
+        let bytes = 64 << 20;
+        self.hold = Some((HoldPool::new(bytes), HoldQueue::new(HoldPool::blocks_for(bytes))));
+    }
+
+    /// Lets go of what is held, and says how much it was.
+    pub fn release(&mut self) -> usize {
+        let Some((pool, queue)) = &mut self.hold else { return 0 };
+        let held = queue.len();
+        queue.clear(pool);
+        held
+    }
+
+    /// What is held goes out by a port, in order.
+    pub fn replay(&mut self) {
+        while let Some((pool, queue)) = &mut self.hold {
+            if queue.is_empty() {
+                break;
+            }
+            // One that lies in two blocks is in two parts.
+            let mut parts = [&[][..]; 2];
+            for (part, chunk) in parts.iter_mut().zip(queue.front_chunks()) {
+                *part = chunk;
+            }
+            let copy = Buffer::copy(self.spare.pop(), &parts);
+            queue.pop_front(pool);
+            self.sent.extend(copy);
+        }
+    }
+}
+
+impl Io for Sink {
+    type P = Buffer;
+    #[inline]
+    fn send(&mut self, _: u16, packet: Buffer) {
+        self.sent.push(packet);
+    }
+    fn punt(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
+        Err(packet)
+    }
+    fn learn(&mut self, _: Learn) {}
+    fn router(&mut self, _: Net, _: Ipv6Addr) {}
+    fn waits(&self, _: u32, _: u32) -> bool {
+        false
+    }
+    fn keep(&mut self, _: &Moving, _: u32, _: u32, class: Class, packet: &Buffer) -> bool {
+        let Some((pool, queue)) = &mut self.hold else { return false };
+        let meta = Meta { kind: class as u8, unfinished: packet.unfilled, gso: packet.gso, at: 0 };
+        queue.push(pool, meta, packet.segments(), packet.len()).is_ok()
+    }
+    fn relay(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
+        Err(packet)
+    }
+    fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
+    fn own_back(&mut self, _: &Arrival, _: u32) {}
+    fn may_err(&mut self) -> bool {
+        true
+    }
+}
+
+impl Pool<Buffer> for Sink {
+    fn copy(&mut self, packet: &Buffer) -> Option<Buffer> {
+        self.copy_of(&[packet.head()])
+    }
+    fn copy_range(&mut self, head: &[u8], packet: &Buffer, from: usize, len: usize) -> Option<Buffer> {
+        self.copy_of(&[head, packet.head().get(from..from + len)?])
+    }
+    fn make(&mut self, bytes: &[u8]) -> Option<Buffer> {
+        self.copy_of(&[bytes])
+    }
+}
