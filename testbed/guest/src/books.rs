@@ -18,6 +18,11 @@ pub struct Books {
 const MOST: u64 = 1 << 28;
 
 impl Books {
+    /// Empty books that have room for so many numbers already: no arrival waits for memory to be copied.
+    pub fn with_room(numbers: usize) -> Self {
+        Self { seen: vec![0; numbers.min(MOST as usize).div_ceil(64)], ..Self::default() }
+    }
+
     /// Notes an arrival. False if the number cannot be one of this stream's.
     pub fn note(&mut self, sequence: u64) -> bool {
         if sequence >= MOST {

@@ -5,7 +5,6 @@
 //! A guest's clock stands still while the guest is being moved, its peers' clocks do not: see `receive`.
 
 mod args;
-mod books;
 mod clock;
 mod control;
 mod datagram;

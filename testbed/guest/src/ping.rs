@@ -2,7 +2,6 @@
 //! which fill in identifier and checksum (RFC 792, RFC 4443 section 4).
 
 use crate::args::Args;
-use crate::books::Books;
 use crate::clock::Clock;
 use crate::control::{Job, lock};
 use anyhow::Context;
@@ -12,6 +11,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use stopover_guest_tools::books::Books;
 
 /// ICMP header, then the full number and the time of sending.
 const LEN: usize = 24;

@@ -6,7 +6,6 @@
 //! observer's gaps are the guest's, in the time of the world outside.
 
 use crate::args::Args;
-use crate::books::Books;
 use crate::clock::Clock;
 use crate::control::{Job, lock};
 use crate::datagram::{Head, LEN};
@@ -17,6 +16,7 @@ use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use stopover_guest_tools::books::Books;
 
 const BUFFER_BYTES: usize = 16 << 20;
 /// Arrivals remembered of each stream's present period; older ones are forgotten.

@@ -1,0 +1,72 @@
+//! The tester's two ports on DPDK, and the buffers that frames are sent from and received into.
+
+use anyhow::Context;
+use dpdk_sys::{Device, Eal, LinkState, Mempool, Offloads, Port, PortConfig, RxQueue, TxQueue};
+use std::time::{Duration, Instant};
+
+/// Room for an IMIX frame in a tunnel.
+const MTU: u16 = 1600;
+const BUFFER: u16 = 2176;
+const BUFFERS: u32 = 16_384;
+const CACHE: u32 = 512;
+/// How long a device may take until its ports are there.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One end: what frames go out by, and come in by.
+pub struct End {
+    /// Receives.
+    pub rx: RxQueue,
+    /// Sends.
+    pub tx: TxQueue,
+    port: Port,
+}
+
+/// Both ends and the pool. The EAL lives as long.
+pub struct Lab {
+    /// By their numbers in trials.
+    pub ends: [End; 2],
+    /// Where frames to send come from.
+    pub pool: Mempool,
+    /// Descriptors of the rings as the driver granted them, the smaller of both ends.
+    pub descriptors: u16,
+    _eal: Eal,
+}
+
+impl Lab {
+    /// Starts EAL with two vdevs, and waits until both links are up.
+    pub fn start(mut eal: Vec<String>, vdevs: &[String], descriptors: u16) -> anyhow::Result<Self> {
+        eal.extend(vdevs.iter().map(|v| format!("--vdev={v}")));
+        let eal = Eal::init(&eal)?;
+        let pool = Mempool::create(&eal, "tester", BUFFERS, CACHE, BUFFER, None)?;
+        let mut ends = Vec::new();
+        for vdev in vdevs {
+            ends.push(open(&eal, &pool, vdev, descriptors).with_context(|| vdev.clone())?);
+        }
+        let granted = ends.iter().map(|e| e.port.granted()).map(|g| g.rxd.min(g.txd)).min();
+        let ends: [End; 2] = ends.try_into().ok().context("two ports were expected")?;
+        let began = Instant::now();
+        while ends.iter().any(|e| !matches!(e.port.link(), LinkState { up: true, .. })) {
+            if began.elapsed() > PATIENCE {
+                anyhow::bail!("the links are not up after {PATIENCE:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { ends, pool, descriptors: granted.unwrap_or_default(), _eal: eal })
+    }
+}
+
+fn open(eal: &Eal, pool: &Mempool, vdev: &str, descriptors: u16) -> anyhow::Result<End> {
+    let name = vdev.split(',').next().unwrap_or(vdev);
+    let wants = PortConfig {
+        rxd: descriptors,
+        txd: descriptors,
+        mtu: Some(MTU),
+        promiscuous: true,
+        offloads: Offloads::default(),
+        ..PortConfig::default()
+    };
+    let port = Device::find(eal, name)?.configure(&wants, pool)?;
+    let mut queues = port.start()?;
+    let (rx, tx) = queues.rx.pop().zip(queues.tx.pop()).context("it has no queues")?;
+    Ok(End { rx, tx, port })
+}
