@@ -51,6 +51,7 @@ check:
 
 unit:
 	$(CARGO) test --locked --workspace --no-fail-fast
+	python3 -m doctest testbed/lib/bench_search.py
 
 scenarios: build
 	$(TESTBED) testbed/run all

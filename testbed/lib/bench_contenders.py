@@ -65,6 +65,7 @@ class Contender:
 
     worker_name = None  # of its polling threads, a pattern
     workers = 1
+    options = {}  # that a tester's trials with it need
 
     def __init__(self, lab, ns, name, direction):
         self.lab, self.ns, self.name, self.direction = lab, ns, name, direction
@@ -105,6 +106,10 @@ class Contender:
     def waited(self):
         """Seconds that its polling threads stood in the run queue."""
         return sum(int((t / "schedstat").read_text().split()[1]) for t in self.tasks) / 1e9
+
+    def ran(self):
+        """Seconds that its polling threads have had a CPU."""
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in self.tasks) / 1e9
 
     def read(self):
         began = time.monotonic()
@@ -212,11 +217,16 @@ class Gateway(Contender):
         underlay = ron.tagged("underlay", addresses=[f"{vtep}/16"], neighbours=world.neighbours())
         more = {"mtu": mtu} if mtu else {}
         self.names = ("vm1", "ul0") if direction == "encap" else ("ul0", "vm1")
-        ends = [("vm1", vif, {}), ("ul0", underlay, more)]
+        roles = {"vm1": (vif, {}), "ul0": (underlay, more)}
         if isinstance(flows, (list, tuple)):
-            ends[0 if direction == "encap" else 1][2]["rxq"] = len(flows)
-        for (port, role, rest), vdev in zip(ends if direction == "encap" else reversed(ends), (source(flows), sink)):
-            a.port(port, vdev, role, **rest)  # the source first: that gives it the MAC that the frames are for
+            roles[self.names[0]][1]["rxq"] = len(flows)
+        self.add_ports(roles, source(flows), sink)
+
+    def add_ports(self, roles, from_, to):
+        """The source first: that gives it the MAC that the frames are for."""
+        for name, vdev in zip(self.names, (from_, to)):
+            role, more = roles[name]
+            self.appliance.port(name, vdev, role, **more)
 
     def launch(self):
         self.appliance.start()
@@ -267,6 +277,8 @@ class Ovs(Contender):
     """Open vSwitch with DPDK and its VXLAN port: one flow per MAC, static neighbours, all in its exact-match cache."""
 
     worker_name = r"pmd-c\d+.*"
+    underlay_mac = PCAP_MAC
+    settings = {}  # more of other_config
 
     def __init__(self, lab, name, direction, number, world, flows, frames, sink=SINK, mtu=None):
         super().__init__(lab, None, name, direction)
@@ -288,25 +300,23 @@ class Ovs(Contender):
                                               "--no-chdir"], self.ns, self.env).wait_socket(self.dir / "db.sock")
         settings = {"dpdk-init": "true", "dpdk-lcore-mask": "0x1", "pmd-cpu-mask": f"{1 << WORKER_CPU:#x}",
                     "dpdk-socket-mem": self.memory, "dpdk-socket-limit": self.memory,
-                    "dpdk-extra": f'"--no-pci --in-memory --no-telemetry --file-prefix=so{self.lab.pid}{self.name}"'}
+                    "dpdk-extra": f'"--no-pci --in-memory --no-telemetry --file-prefix=so{self.lab.pid}{self.name}"',
+                    **self.settings}
         self._vsctl("--no-wait", "--", "init", "--", "set", "Open_vSwitch", ".",
                     *[f"other_config:{k}={v}" for k, v in settings.items()])
         self.process = Process(self.lab, self.name, [VSWITCHD, db, "--pidfile", "--no-chdir"], self.ns, self.env)
         self.ctl = self.dir / f"ovs-vswitchd-dpdk.{self.process.pid}.ctl"
         self.process.wait_socket(self.ctl, timeout=30)
-        ends = (source(self.flows), self.sink)
-        vm, ul = ends if self.direction == "encap" else reversed(ends)
+        vm, ul = self.interfaces()
         mtu = [f"mtu_request={self.mtu}"] if self.mtu else []
         self._vsctl(
             "add-br", self.phy, "--", "set", "Bridge", self.phy, "datapath_type=netdev", "fail_mode=secure",
-            f'other_config:hwaddr="{text(PCAP_MAC)}"', "--",
-            "add-port", self.phy, "ul0", "--", "set", "Interface", "ul0", "type=dpdk", f"options:dpdk-devargs={ul}",
-            *mtu, "ofport_request=1", "--",
+            f'other_config:hwaddr="{text(self.underlay_mac)}"', "--",
+            "add-port", self.phy, "ul0", "--", "set", "Interface", "ul0", *ul, *mtu, "ofport_request=1", "--",
             "add-br", self.int, "--", "set", "Bridge", self.int, "datapath_type=netdev", "fail_mode=secure", "--",
             "add-port", self.int, "vx0", "--", "set", "Interface", "vx0", "type=vxlan", "options:remote_ip=flow",
             f"options:key={VNI}", f"ofport_request={TUNNEL}", "--",
-            "add-port", self.int, "vm1", "--", "set", "Interface", "vm1", "type=dpdk", f"options:dpdk-devargs={vm}",
-            *mtu, "ofport_request=2")
+            "add-port", self.int, "vm1", "--", "set", "Interface", "vm1", *vm, *mtu, "ofport_request=2")
         _, _, vtep = own(self.number)
         self.ns.address(self.phy, f"{vtep}/16")
         self.ns.ip("link", "set", self.phy, "up")
@@ -320,6 +330,11 @@ class Ovs(Contender):
             for n in range(w.nodes)])
         self.wait_traffic()
         return self.settle()
+
+    def interfaces(self):
+        """What makes the station's port and the underlay's."""
+        ends = [["type=dpdk", f"options:dpdk-devargs={v}"] for v in (source(self.flows), self.sink)]
+        return ends if self.direction == "encap" else reversed(ends)
 
     def _flows(self, bridge, lines):
         self._call("ovs-ofctl", "replace-flows", f"unix:{self.dir}/{bridge}.mgmt", "-", stdin="\n".join(lines) + "\n")

@@ -14,6 +14,7 @@ import struct
 VNI = 100
 VXLAN_PORT = 4789
 PCAP_MAC = bytes.fromhex("027063617000")  # net_pcap gives it to the first of its ports
+VHOST_MAC = bytes.fromhex("56484f535400")  # net_vhost, if that is the process's first port
 FCS = 4
 OUTER = 50  # bytes of Ethernet, IPv4, UDP and VXLAN around a frame
 IMIX = (64,) * 7 + (594,) * 4 + (1518,)  # the "simple IMIX" that many testers use
@@ -106,16 +107,16 @@ def encap_frames(world, number, frames, sizes=(64,)):
         yield node, udp_frame(world.mac(node), mac, world.ip(node), ip, 1024 + i % 60000, sizes[i % len(sizes)])
 
 
-def decap_frames(world, number, frames, sizes=(64,)):
+def decap_frames(world, number, frames, sizes=(64,), underlay_mac=PCAP_MAC):
     """Yields (node, datagram, the frame in it): from nodes all over the world, by their hosts' VTEPs, to the station
-    of appliance `number`. UDP source ports differ by flow (RFC 7348 section 5)."""
+    of appliance `number`, whose underlay port has that MAC. UDP source ports differ by flow (RFC 7348 section 5)."""
     mac, ip, vtep = own(number)
     ip, vtep, dice = socket.inet_aton(ip), socket.inet_aton(vtep), random.Random(SEED)
     for i, node in enumerate(world.chosen(frames)):
         inner = udp_frame(mac, world.mac(node), ip, world.ip(node), 1024 + i % 60000, sizes[i % len(sizes)])
         host = world.host(node)
         udp = struct.pack("!HHHH", dice.randrange(49152, 65536), VXLAN_PORT, 16 + len(inner), 0)
-        outer = (PCAP_MAC + world.host_mac(host) + b"\x08\x00"
+        outer = (underlay_mac + world.host_mac(host) + b"\x08\x00"
                  + _ipv4(socket.inet_aton(world.vtep(host)), vtep, 36 + len(inner), 0x4000))
         yield node, outer + udp + struct.pack("!II", 0x08000000, VNI << 8) + inner, inner
 

@@ -22,6 +22,9 @@ FIGURES = [
     ("converge_ms_p99", "converge", "≤ 10"), ("sync_1e6_ms", "scale", "≤ 2000"),
     ("watchers_ms_p99", "converge", "≤ 100"), ("holding_100_cost", "holding", "≤ 1.5"),
     ("encap_vs_kernel", "kernel", ""), ("decap_vs_kernel", "kernel", ""),
+    ("loss_free_encap_mpps", "throughput", ""), ("loss_free_decap_mpps", "throughput", ""),
+    ("loss_free_encap_vs_ovs", "throughput", ""), ("loss_free_decap_vs_ovs", "throughput", ""),
+    ("latency_us_p99", "latency", ""), ("chain_latency_us_p99", "latency", ""), ("idle_latency_us_p99", "latency", ""),
 ]
 
 

@@ -4,8 +4,9 @@ and core, and of the kernel; and what becomes of it with more nodes, under chang
 worker, and while nodes are on the move.
 
     testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
-    testbed/run bench                   all parts, the first with more rounds; some quarter of an hour and 12 GiB
-    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kernel, holding
+    testbed/run bench                   all parts, the first with more rounds; some twenty minutes and 12 GiB
+    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kernel, holding,
+                                        throughput, latency
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
@@ -19,8 +20,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import (bench_converge, bench_holding, bench_kernel, bench_quick, bench_report, bench_scale, bench_sizes,
-                 bench_updates, bench_workers, scenario)
+from lib import (bench_converge, bench_holding, bench_kernel, bench_latency, bench_quick, bench_report, bench_scale,
+                 bench_sizes, bench_throughput, bench_updates, bench_workers, scenario)
 from lib.lab import Failure, say
 
 PARTS = {
@@ -32,6 +33,8 @@ PARTS = {
     "workers": lambda lab: bench_workers.body(lab, chosen.rounds or 10),
     "kernel": lambda lab: bench_kernel.body(lab, chosen.rounds or 10),
     "holding": lambda lab: bench_holding.body(lab, chosen.rounds or 10),
+    "throughput": bench_throughput.body,
+    "latency": bench_latency.body,
 }
 SUMMED = ("wrong_frames", "lost", "floors_missed")
 
