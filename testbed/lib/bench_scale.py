@@ -11,7 +11,7 @@ from . import bench_report, bench_stats, charts
 from .bench_quick import NUMBERS, Bench
 from .lab import Failure, say
 
-FRAMES = 1 << 16  # for nodes at random out of all; with more nodes than that, each for another
+FRAMES = 1 << 17  # for nodes at random out of all; with more nodes than that, each for another
 SECONDS = 0.4
 SIZES = {1_000: 100, 1_000_000: 100, 10_000_000: 10_000}  # nodes: hosts
 SHORT = {1_000: "1e3", 1_000_000: "1e6", 10_000_000: "1e7"}

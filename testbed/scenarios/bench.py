@@ -52,15 +52,14 @@ complete = set(parts) == set(PARTS) and chosen.most == max(bench_scale.SIZES)
 
 
 def body(lab):
-    """All parts one after another, each with processes of its own."""
+    """All parts one after another, each as if it were the only one."""
     figures = dict.fromkeys(SUMMED, 0)
     for part in parts:
         say(f"part {part}")
         more = PARTS[part](lab)
-        complaints = lab.stop()
+        complaints = lab.restart()
         if complaints:
             raise Failure("; ".join(complaints))
-        lab.post_mortem.clear()
         bench_report.summarise(part, more)
         for k in SUMMED:
             more[k] = figures[k] + more.get(k, 0)
