@@ -13,8 +13,8 @@ from .lab import Failure, say
 
 FRAMES = 1 << 17  # for nodes at random out of all; with more nodes than that, each for another
 SECONDS = 0.4
-SIZES = {1_000: 100, 1_000_000: 100, 10_000_000: 10_000}  # nodes: hosts
-SHORT = {1_000: "1e3", 1_000_000: "1e6", 10_000_000: "1e7"}
+SIZES = {1_000: 100, 100_000: 100, 1_000_000: 100, 10_000_000: 10_000}  # nodes: hosts
+SHORT = {1_000: "1e3", 100_000: "1e5", 1_000_000: "1e6", 10_000_000: "1e7"}
 MOST = {"scale_1e6": 1.35, "scale_1e7": 1.6, "bytes_per_node": 64, "sync_1e6_ms": 2000}
 
 
@@ -35,7 +35,7 @@ def synchronised_ms(gateway):
 
 def body(lab, rounds, most):
     """`most`: no size above it is measured."""
-    lab.hugepages(3072)
+    lab.hugepages(4096)
     sizes = [n for n in SIZES if n <= most]
     gateways = []
     try:
