@@ -4,7 +4,8 @@ all are kept, within the budget, and delivered in order when it goes on; other n
 lcore, lose nothing and hardly slow down.
 
 One appliance with one forwarding lcore. Its traffic is a pcap file served for ever (`infinite_rx`), as fast as the
-lcore takes it; one frame in `STOPOVER_SHARE` is for X, the rest for 64 stations behind a null device. X is a
+lcore takes it; one frame in so many is for X, the rest for 64 stations behind a null device. How many is found out
+first: the faster the machine, the smaller X's share, or the test would offer the hold more than it says. X is a
 vhost-user port with testpmd on virtio-user as its VM, which writes what it gets to a file; the frames for X are
 numbered round and round, so the file shows every gap.
 
@@ -15,7 +16,7 @@ time, so testpmd must take more than still comes for X, or the hold would never 
 What the file lacks between lock and empty hold, or was dropped at X's port meanwhile, is lost. Whether the others
 slowed down is judged by the time that the lcore had a CPU, since this machine is shared; by the clock it is told too.
 
-STOPOVER_ROUNDS: how often. STOPOVER_SHARE: see above.
+STOPOVER_ROUNDS: how often. STOPOVER_SHARE: one frame in so many is for X, instead of what was found out.
 """
 
 import math
@@ -36,12 +37,13 @@ from lib.proc import Process
 
 VNI = 100
 ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 3))
-SHARE = int(os.environ.get("STOPOVER_SHARE", 8))
+SHARE = int(os.environ.get("STOPOVER_SHARE", 0))
 NUMBERED = 512  # frames for X in the file
 OTHERS = 64
 HOLD_MS = 300
 BUDGET_MIB = 96
 FRAMES_PER_MS = 1000
+OFFERED_PER_MS = 1600  # for X: so much more than is asked for, since the machine is not equally fast all the time
 SLOWED_PERCENT = 10
 FRAME = 60
 
@@ -65,12 +67,12 @@ def frame(dst, flow, number):
     return (dst + mac(1) + b"\x08\x00" + ip + udp + struct.pack("!I", number)).ljust(FRAME, b"\0")
 
 
-def traffic(path):
-    """The file that the generator serves."""
+def traffic(path, share):
+    """The file that the generator serves: one frame in `share` is for X."""
     with open(path, "wb") as f:
         f.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-        for n in range(NUMBERED * SHARE):
-            one = (frame(mac(2), n // SHARE % 64, n // SHARE) if n % SHARE == 0
+        for n in range(NUMBERED * share):
+            one = (frame(mac(2), n // share % 64, n // share) if n % share == 0
                    else frame(mac(256 + n % OTHERS), n % 512, n))
             f.write(struct.pack("<IIII", 0, n, FRAME, FRAME) + one)
 
@@ -145,7 +147,6 @@ class Run:
         self.gw = gw = stopover.Appliance(lab, "gw", Namespace(lab, "host"), self.board)
         gw.config["eal"][-1] = "0@0,1@1"
         gw.config["migration"] = {"hold_mib": BUDGET_MIB, "hold_node_mib": BUDGET_MIB}
-        traffic(lab.dir / "in.pcap")
         gw.port("source", f"net_pcap0,rx_pcap={lab.dir}/in.pcap,infinite_rx=1",
                 ron.tagged("vif", vni=VNI, mac=text(mac(1)), guard=False))
         self.socket = lab.dir / "x.sock"
@@ -153,8 +154,8 @@ class Run:
         stations = [{"mac": text(mac(256 + n)), "addresses": []} for n in range(OTHERS)]
         gw.port("others", "net_null0,no-rx=1", ron.tagged("segment", vni=VNI, stations=stations))
         gw.port("ul0", "net_null1,no-rx=1", ron.tagged("underlay", addresses=["10.0.0.1/24"]))  # the board asks for one
-        gw.start()
-        gw.process.wait_for("its lcore's thread", self.find_lcore, 10)
+        self.share = SHARE or self.fitting_share()
+        self.forward(self.share)
         self.vm = Vm(lab, self.socket)
         for process in (gw.process, self.vm.process):
             self.prefer(process)
@@ -162,6 +163,24 @@ class Run:
         self.before, self.during, self.rates, self.held, self.held_ms, self.bytes = [], [], [], [], [], []
         self.lost = self.other_lost = self.undrained = 0
         self.watched = []  # of each round, the time from lock to empty hold
+
+    def forward(self, share):
+        """Starts the appliance, with one frame in `share` for X."""
+        traffic(self.lab.dir / "in.pcap", share)
+        self.gw.start()
+        self.gw.process.wait_for("its lcore's thread", self.find_lcore, 10)
+
+    def fitting_share(self, begin_with=16):
+        """The share by which X gets OFFERED_PER_MS, by what the others get while X has no VM."""
+        self.forward(begin_with)
+        self.prefer(self.gw.process)
+        stopover.wait_nodes([self.gw], OTHERS + 1)
+        total = statistics.median(by_clock for by_clock, _ in self.rate()) * begin_with / (begin_with - 1)
+        if why := self.gw.process.stop():
+            raise Failure(why)
+        share = min(max(round(total / OFFERED_PER_MS), 2), 64)
+        say(f"{total:.0f} frames a millisecond, so one in {share} is for X")
+        return share
 
     def prefer(self, process):
         """Whoever else works on this machine is not to take the CPU away that an lcore would have for itself."""
@@ -269,7 +288,7 @@ class Run:
 
 
 def body(lab):
-    say(f"building an appliance, its traffic for ever, one frame in {SHARE} for X")
+    say("building an appliance and its traffic for ever")
     run = Run(lab)
     try:
         for number in range(1, ROUNDS + 1):
@@ -300,5 +319,6 @@ def body(lab):
 
 
 scenario.main("migration-hold", body,
-              must_be_zero=["lost", "missing_or_out_of_order", "other_lost", "locks_left", "over_budget", "too_slow"],
+              must_be_zero=["lost", "missing_or_out_of_order", "other_lost", "locks_left", "over_budget"],
+              must_be_zero_alone=["too_slow"],
               must_be_positive=["rounds", "held", "delivered"])
