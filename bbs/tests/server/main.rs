@@ -112,6 +112,16 @@ impl Host {
         }
     }
 
+    /// Waits until it has been handed everything that the board has decided.
+    async fn catches_up(&self, endpoint: &Endpoint) {
+        let mut op = operator(endpoint).await;
+        let began = Instant::now();
+        while op.info().await.unwrap().revision != self.session().state().revision {
+            assert!(began.elapsed() < PATIENCE, "never in step: {:?}", self.session().state());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     async fn hears_change(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
         self.hears(what, |u| match u {
             Update::Apply { changes, .. } => changes.iter().any(&wanted),

@@ -161,6 +161,8 @@ async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
     b.session().join(vni(1), false);
     a.session().claim(claim(1, 1, &["192.168.0.1"]));
     b.hears_change("the claim", |c| matches!(c, Change::NodePut { .. })).await;
+    // What it heard may have been half a snapshot, from which nobody can resume.
+    b.catches_up(&at).await;
     server.stop().await;
     b.hears("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
     assert!(!b.session().state().connected);
