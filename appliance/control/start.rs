@@ -16,7 +16,7 @@ use crate::lcore::{
     Inlet, Worker,
     counters::LcoreCounters,
     held::Held,
-    idle::Idle,
+    idle::{Idle, PATIENCE_US},
     io::{LcoreIo, Rings},
     keeper::{Keeper, PortMove},
     outlet::{Handoff, Outlet, OwnQueue},
@@ -377,7 +377,7 @@ fn launch(
             dpdk_sys::lcore::set_thread_name(&name);
             dpdk_sys::lcore::tighten_timer_slack();
             let (counters, stop, asleep) = parts;
-            let idle = Idle::new(cap_us);
+            let idle = Idle::new(cap_us, cycles::tsc_hz() / 1_000_000 * PATIENCE_US);
             let view = view.online();
             let ports = stage_ports;
             let scratch = Box::default();

@@ -1,11 +1,12 @@
-//! What an lcore does when there is nothing to do. Pure polling burns a core for nothing; so after a run of
-//! empty rounds it sleeps, longer each time up to a cap, and one frame wakes it fully. The cap is the
-//! latency that a first frame after silence may meet.
+//! What an lcore does when there is nothing to do. Pure polling burns a core for nothing; so after some time without
+//! work it sleeps, longer each time up to a cap, and one frame wakes it fully. The cap is the latency that a first
+//! frame after silence may meet.
 
 use std::time::Duration;
 
-/// Empty rounds before the first sleep, so that a steady flow never meets one: 11 µs of polling with two vhost-user ports.
-const PATIENCE: u32 = 256;
+/// Microseconds without work before the first sleep. A sender that pauses for less never meets one, and a sleep, however
+/// short, may take 20 µs; a thousand frames a second that are polled for so long cost 5 % of a core.
+pub const PATIENCE_US: u64 = 50;
 
 /// The first sleep, in microseconds; each further one is twice as long.
 const FIRST_US: u32 = 1;
@@ -14,28 +15,31 @@ const FIRST_US: u32 = 1;
 #[derive(Debug)]
 pub struct Idle {
     cap_us: Option<u32>,
-    empty: u32,
+    /// In TSC cycles.
+    patience: u64,
+    /// TSC of the last work.
+    worked: u64,
     next_us: u32,
 }
 
 impl Idle {
-    /// `cap_us`: the longest sleep; `None` to poll without end.
+    /// `cap_us`: the longest sleep; `None` to poll without end. `patience`: TSC cycles without work before the first
+    /// sleep, [`PATIENCE_US`] of them.
     #[must_use]
-    pub const fn new(cap_us: Option<u32>) -> Self {
-        Self { cap_us, empty: 0, next_us: FIRST_US }
+    pub const fn new(cap_us: Option<u32>, patience: u64) -> Self {
+        Self { cap_us, patience, worked: 0, next_us: FIRST_US }
     }
 
-    /// How long to sleep after a round that moved `work` frames.
+    /// How long to sleep after a round that moved `work` frames and ended at TSC `now`.
     #[inline]
-    pub fn after(&mut self, work: usize) -> Option<Duration> {
+    pub fn after(&mut self, work: usize, now: u64) -> Option<Duration> {
         if work > 0 {
-            self.empty = 0;
+            self.worked = now;
             self.next_us = FIRST_US;
             return None;
         }
         let cap = self.cap_us?;
-        self.empty = self.empty.saturating_add(1);
-        if self.empty <= PATIENCE {
+        if now.saturating_sub(self.worked) <= self.patience {
             return None;
         }
         let pause = self.next_us.min(cap);
@@ -50,19 +54,20 @@ mod tests {
 
     #[test]
     fn sleeps_grow_to_the_cap_and_work_ends_them() {
-        let mut idle = Idle::new(Some(5));
-        for _ in 0..PATIENCE {
-            assert_eq!(idle.after(0), None);
-        }
-        let sleeps: Vec<_> = (0..5).map(|_| idle.after(0).map(|d| d.as_micros())).collect();
+        let mut idle = Idle::new(Some(5), 100);
+        assert_eq!(idle.after(1, 1000), None);
+        assert_eq!(idle.after(0, 1001), None);
+        assert_eq!(idle.after(0, 1100), None, "as long as its patience");
+        let sleeps: Vec<_> = (1101..1106).map(|now| idle.after(0, now).map(|d| d.as_micros())).collect();
         assert_eq!(sleeps, [Some(1), Some(2), Some(4), Some(5), Some(5)]);
-        assert_eq!(idle.after(1), None);
-        assert_eq!(idle.after(0), None);
+        assert_eq!(idle.after(1, 2000), None);
+        assert_eq!(idle.after(0, 2100), None, "patient again");
+        assert_eq!(idle.after(0, 2101), Some(Duration::from_micros(1)), "and from the shortest");
     }
 
     #[test]
     fn polling_never_sleeps() {
-        let mut idle = Idle::new(None);
-        assert!((0..10_000).all(|_| idle.after(0).is_none()));
+        let mut idle = Idle::new(None, 0);
+        assert!((0..10_000).all(|now| idle.after(0, now).is_none()));
     }
 }

@@ -81,7 +81,7 @@ impl Worker {
                 add(&time.busy_cycles, now.wrapping_sub(round_began));
             }
             round_began = now;
-            if let Some(pause) = self.idle.after(work) {
+            if let Some(pause) = self.idle.after(work, now) {
                 self.asleep.store(true, Relaxed);
                 self.view.parked_while(|| std::thread::sleep(pause));
                 self.asleep.store(false, Relaxed);
