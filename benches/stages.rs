@@ -10,7 +10,7 @@ use common::{Arena, TRUNK, VM, World, golden, remote};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use stopover::pipeline::{guard, packet::Packet, ports::Role, vlan};
-use stopover::wire::{checksum, ecn, frame};
+use stopover::wire::{checksum, frame};
 use stopover_config::net::Vni;
 
 fn stages(c: &mut Criterion) {
@@ -47,7 +47,7 @@ fn stages(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let bytes = arena.peek();
-                way.outer.fill(&mut header, bytes.len(), vni, 50_000, ecn::encap(0xb8, None)).unwrap();
+                way.outer.fill(&mut header, bytes.len(), vni, 50_000, way.tos.of(0xb8)).unwrap();
                 if v6 {
                     way.outer.seal(&mut header, std::iter::once(bytes));
                 }

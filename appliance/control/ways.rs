@@ -4,7 +4,10 @@ use super::Control;
 use crate::pipeline::ports::{Port, Role};
 use crate::tables::entries::Way;
 use crate::underlay::Resolution;
-use crate::wire::outer::{OuterHeader, OuterSpec};
+use crate::wire::{
+    ecn::OuterTos,
+    outer::{OuterHeader, OuterSpec},
+};
 use std::net::IpAddr;
 use stopover_config::appliance::{self as config, Dscp};
 
@@ -37,9 +40,9 @@ fn way(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution)
         outer,
         port: found.port as u16,
         inner_mtu: found.mtu.saturating_sub(outer_layer3 + INNER_ETHERNET),
-        dscp: match config.dscp {
-            Dscp::Copy => None,
-            Dscp::Fixed(dscp) => Some(dscp),
+        tos: match config.dscp {
+            Dscp::Copy => OuterTos::COPY,
+            Dscp::Fixed(dscp) => OuterTos::fixed(dscp),
         },
         zero_checksum: config.udp6_zero_checksum,
     })

@@ -4,7 +4,7 @@
 use super::{Io, Pipeline, Slot, fate::Drop, packet::Packet, witness::Stage, witness::Witness};
 use crate::tables::entries::Way;
 use crate::wire::{
-    ecn, flow, outer,
+    flow, outer,
     vxlan::{self, Marks},
 };
 use stopover_config::net::{Mac, Vni};
@@ -83,7 +83,7 @@ pub(super) struct Flow {
 impl Flow {
     pub fn describe(self, way: &Way, host: u32) -> String {
         let Self { vni, source_port, tos } = self;
-        let (port, tos, outer_len) = (way.port, ecn::encap(tos, way.dscp), way.outer.len());
+        let (port, tos, outer_len) = (way.port, way.tos.of(tos), way.outer.len());
         format!(
             "to host {host} by port {port}: VNI {vni}, UDP source {source_port}, type of service {tos:#04x}, {outer_len} outer bytes"
         )
@@ -99,7 +99,7 @@ pub(super) fn push_plain<P: Packet>(packet: &mut P, way: &Way, flow: Flow) -> bo
     }
     let inner_len = packet.len();
     let room = packet.push(outer::V4_LEN).and_then(|room| room.first_chunk_mut());
-    let tos = ecn::encap(flow.tos, way.dscp);
+    let tos = way.tos.of(flow.tos);
     room.and_then(|room| way.outer.fill_ipv4(room, inner_len, flow.vni, flow.source_port, tos)).is_some()
 }
 
@@ -107,7 +107,7 @@ pub(super) fn push_plain<P: Packet>(packet: &mut P, way: &Way, flow: Flow) -> bo
 #[inline(never)]
 fn push_outer<P: Packet>(packet: &mut P, way: &Way, flow: Flow, marks: Marks) -> bool {
     let Flow { vni, source_port, tos } = flow;
-    let tos = ecn::encap(tos, way.dscp);
+    let tos = way.tos.of(tos);
     if way.outer.is_ipv6() {
         return push_ipv6(packet, way, (vni, source_port, tos), marks);
     }

@@ -15,13 +15,13 @@ use super::{
     encap::{self, Flow},
     fate::Drop,
     packet::Packet,
-    ports::{Network, Role, Underlay, Vif},
+    ports::{Network, Port, Role, Underlay, Vif},
     tenant, underlay, vlan,
     witness::{Stage, Witness, describe},
 };
 use crate::tables::{
     self,
-    entries::{HostEntry, Way},
+    entries::HostEntry,
     vtep4_key,
     words::{Net, Place, PlaceWord, node_key},
 };
@@ -123,46 +123,53 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
         let found = words.iter().zip(&entries).zip(flows).zip(&mut *outs);
         for (packet, (((word, entry), (source_port, tos)), out)) in burst.iter_mut().zip(found) {
-            *out = LONG;
-            let place = PlaceWord(*word).open();
-            let Some(way_out) = self.way_out(port, packet, *entry, place) else { continue };
-            if W::WATCHES {
-                self.tell_sent(port, packet, net, place);
-            }
-            *out = match way_out {
-                Out::Host { way, host } => {
-                    let flow = Flow { vni, source_port: *source_port, tos: *tos };
-                    let pushed = encap::push_plain(packet, way, flow);
-                    self.witness.note(Stage::Encap, || flow.describe(way, host));
-                    if pushed { way.port } else { NO_ROOM }
-                }
-                Out::Port { port, vlan } => self.dress(packet, port, vlan),
+            let word = PlaceWord(*word);
+            let flow = Flow { vni, source_port: *source_port, tos: *tos };
+            *out = match entry {
+                Some(entry) => self.ready_for_host(port, packet, vif.network, (entry, word), flow),
+                None => self.ready_for_port(port, packet, vif.network, word),
             };
         }
         self.hand_out(burst, outs, |path, frames| path.tenant_long(port, frames.drain(..)));
     }
 
-    /// Where a frame of a vif goes, if that is nothing special and it fits.
+    /// Puts a frame of a vif into the tunnel to a host, if it fits. Says by which port it goes.
     #[inline(always)]
-    fn way_out<'v>(
-        &self,
+    fn ready_for_host(
+        &mut self,
         from: u16,
-        packet: &I::P,
-        entry: Option<&'v HostEntry>,
-        place: Option<Place>,
-    ) -> Option<Out<'v>> {
-        let fits = |mtu: u16| packet.len() <= usize::from(mtu) + ETHERNET;
-        match place? {
-            Place::Remote { host } => {
-                let way = entry?.way.as_ref()?;
-                fits(way.inner_mtu).then_some(Out::Host { way, host })
-            }
-            Place::Local { port, vlan, .. } if port != from => {
-                let mtu = self.ports.get(usize::from(port))?.mtu;
-                fits(mtu).then_some(Out::Port { port, vlan })
-            }
-            _ => None,
+        packet: &mut I::P,
+        network: Network,
+        (entry, word): (&HostEntry, PlaceWord),
+        flow: Flow,
+    ) -> u16 {
+        let Some(way) = entry.way.as_ref().filter(|way| fits(packet.len(), way.inner_mtu)) else {
+            return LONG;
+        };
+        if W::WATCHES {
+            self.tell_sent(from, packet, network.net, word.open());
         }
+        let pushed = encap::push_plain(packet, way, flow);
+        if W::WATCHES
+            && let Some(Place::Remote { host }) = word.open()
+        {
+            self.witness.note(Stage::Encap, || flow.describe(way, host));
+        }
+        if pushed { way.port } else { NO_ROOM }
+    }
+
+    /// Readies a frame of a vif for another port here, if it is for one and fits. Says by which port it goes.
+    #[inline(always)]
+    fn ready_for_port(&mut self, from: u16, packet: &mut I::P, network: Network, word: PlaceWord) -> u16 {
+        let Some(Place::Local { port, vlan, .. }) = word.open() else { return LONG };
+        let takes = |to: &Port| port != from && fits(packet.len(), to.mtu);
+        if !self.ports.get(usize::from(port)).is_some_and(takes) {
+            return LONG;
+        }
+        if W::WATCHES {
+            self.tell_sent(from, packet, network.net, word.open());
+        }
+        self.dress(packet, port, vlan)
     }
 
     fn inward_short(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
@@ -244,8 +251,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     fn way_in(&self, welcome: bool, word: PlaceWord, inner_len: usize) -> Option<(u16, u16)> {
         match word.open() {
             Some(Place::Local { port, vlan, .. }) if welcome => {
-                let mtu = self.ports.get(usize::from(port))?.mtu;
-                (inner_len <= usize::from(mtu) + ETHERNET).then_some((port, vlan))
+                fits(inner_len, self.ports.get(usize::from(port))?.mtu).then_some((port, vlan))
             }
             _ => None,
         }
@@ -364,10 +370,10 @@ impl<'s> Trains<'s> {
 /// No node's key: those of groups are not looked up.
 const NONE_YET: u64 = u64::MAX;
 
-/// Where a frame of a vif goes.
-enum Out<'v> {
-    Host { way: &'v Way, host: u32 },
-    Port { port: u16, vlan: u16 },
+/// Whether an untagged frame of `len` bytes has no more layer 3 bytes than `mtu`.
+#[inline(always)]
+fn fits(len: usize, mtu: u16) -> bool {
+    len <= usize::from(mtu) + ETHERNET
 }
 
 /// An ordinary tunnel datagram for our MAC, with an ordinary frame between two stations.

@@ -2,7 +2,7 @@
 //! published; a change publishes a new record.
 
 use super::words::Net;
-use crate::wire::outer::OuterHeader;
+use crate::wire::{ecn::OuterTos, outer::OuterHeader};
 use std::mem::offset_of;
 use stopover_config::net::{FloodPolicy, Vni};
 
@@ -25,8 +25,8 @@ pub struct Way {
     pub port: u16,
     /// Largest inner layer 3 packet, in bytes, that fits the underlay with its outer headers.
     pub inner_mtu: u16,
-    /// The outer traffic class or type of service: copied from the inner packet, or this DSCP.
-    pub dscp: Option<u8>,
+    /// The outer traffic class or type of service.
+    pub tos: OuterTos,
     /// Send IPv6 datagrams without a UDP checksum (RFC 6935).
     pub zero_checksum: bool,
     /// The outer headers, built once, patched per frame.

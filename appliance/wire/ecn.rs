@@ -18,14 +18,29 @@ pub const CE: u8 = 0b11;
 
 const MASK: u8 = 0b11;
 
-/// The outer TOS byte for an inner one (0 if the inner frame is not IP): ECN copied (RFC 6040 section 4.1),
-/// DSCP copied too, or `fixed_dscp` (0 to 63) instead.
-#[inline]
-#[must_use]
-pub const fn encap(inner_tos: u8, fixed_dscp: Option<u8>) -> u8 {
-    match fixed_dscp {
-        None => inner_tos,
-        Some(dscp) => dscp << 2 | inner_tos & MASK,
+/// What a tunnel makes of the TOS byte or traffic class at its beginning: the ECN field is copied (RFC 6040 section
+/// 4.1), and the DSCP is copied too (RFC 2983, uniform model) or set (pipe model).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OuterTos {
+    keep: u8,
+    set: u8,
+}
+
+impl OuterTos {
+    /// ECN and DSCP as in the inner packet.
+    pub const COPY: Self = Self { keep: 0xff, set: 0 };
+
+    /// ECN as in the inner packet, and this DSCP, 0 to 63.
+    #[must_use]
+    pub const fn fixed(dscp: u8) -> Self {
+        Self { keep: MASK, set: dscp << 2 }
+    }
+
+    /// The outer byte for an inner one, which is 0 if the inner frame is not IP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(self, inner: u8) -> u8 {
+        inner & self.keep | self.set
     }
 }
 
@@ -110,8 +125,8 @@ mod tests {
     #[test]
     fn encap_copies_ecn_and_copies_or_fixes_dscp() {
         for tos in 0..=255 {
-            assert_eq!(encap(tos, None), tos);
-            assert_eq!(encap(tos, Some(46)), 46 << 2 | tos & 3);
+            assert_eq!(OuterTos::COPY.of(tos), tos);
+            assert_eq!(OuterTos::fixed(46).of(tos), 46 << 2 | tos & 3);
         }
     }
 

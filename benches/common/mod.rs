@@ -26,6 +26,7 @@ use stopover::tables::{
     words::Net,
 };
 use stopover::wire::{
+    ecn::OuterTos,
     frame,
     outer::{OuterHeader, OuterSpec},
 };
@@ -243,7 +244,7 @@ fn host(v6: bool, inner_mtu: u16) -> HostEntry {
         ttl: 64,
     };
     let outer = OuterHeader::new(&spec).unwrap();
-    let way = Way { outer, port: UNDERLAY, inner_mtu, dscp: None, zero_checksum: false };
+    let way = Way { outer, port: UNDERLAY, inner_mtu, tos: OuterTos::COPY, zero_checksum: false };
     HostEntry { way: Some(way), marks: true }
 }
 

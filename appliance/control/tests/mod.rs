@@ -14,7 +14,10 @@ use crate::tables::{
     entries::{Member, NetworkEntry, Way},
     words::{Net, Place},
 };
-use crate::wire::outer::{OuterHeader, OuterSpec};
+use crate::wire::{
+    ecn::OuterTos,
+    outer::{OuterHeader, OuterSpec},
+};
 use std::net::IpAddr;
 use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch};
 use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
@@ -206,7 +209,7 @@ fn way(dst: &str) -> Way {
         outer: OuterHeader::new(&spec).unwrap(),
         port: 0,
         inner_mtu: 1450,
-        dscp: None,
+        tos: OuterTos::COPY,
         zero_checksum: false,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::frames::{FROM_1, FROM_2, Tunnel, other, source_port, udp4, udp4_tos, udp6};
 use super::*;
+use crate::wire::ecn::OuterTos;
 
 /// What must leave for the host of `tunnel`, given the source port that was chosen.
 fn expected(tunnel: Tunnel, sent: &[u8], inner: &[u8]) -> Vec<u8> {
@@ -71,7 +72,7 @@ fn tos_is_copied_ecn_and_all() {
 #[test]
 fn a_fixed_dscp_still_copies_ecn() {
     let mut lab = Lab::new();
-    lab.rewrite_way(1, HOST_1.into(), None, |way| way.dscp = Some(46));
+    lab.rewrite_way(1, HOST_1.into(), None, |way| way.tos = OuterTos::fixed(46));
     for (tos, outer) in [(0, 0xb8), (0xff, 0xbb), (2, 0xba)] {
         let out = lab.one(VM_A, &udp4_tos(A, R1, tos, 9));
         assert_eq!(out.only(UNDERLAY)[15], outer);

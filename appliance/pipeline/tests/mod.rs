@@ -31,7 +31,10 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
-use crate::wire::outer::{OuterHeader, OuterSpec};
+use crate::wire::{
+    ecn::OuterTos,
+    outer::{OuterHeader, OuterSpec},
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_config::net::{FloodPolicy, Mac, VlanId, Vni};
 
@@ -231,7 +234,7 @@ fn way(dst: IpAddr, vlan: Option<u16>) -> Way {
         outer: OuterHeader::new(&spec).unwrap(),
         port: if vlan.is_some() { UNDERLAY_30 } else { UNDERLAY },
         inner_mtu: if dst.is_ipv4() { INNER_MTU_4 } else { INNER_MTU_6 },
-        dscp: None,
+        tos: OuterTos::COPY,
         zero_checksum: false,
     }
 }
