@@ -281,36 +281,30 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
     }
 
-    /// Frames that follow each other and go one way are handed out together.
+    /// Frames that go different ways leave one by one. Those that go the long way do so together, but not behind a later
+    /// one that does not.
     fn hand_out_mixed(
         &mut self,
         burst: &mut Frames<I::P>,
         outs: &[u16; MAX_BURST],
         mut long: impl FnMut(&mut Self, &mut Frames<I::P>),
     ) {
-        let mut run = Frames::new();
-        let mut by = LONG;
+        let mut waiting = Frames::new();
         for (packet, out) in burst.drain(..).zip(outs) {
-            if *out != by {
-                self.hand_out_run(&mut run, by, &mut long);
-                by = *out;
+            if *out == LONG {
+                waiting.push(packet);
+                continue;
             }
-            run.push(packet);
+            if !waiting.is_empty() {
+                long(self, &mut waiting);
+            }
+            match *out {
+                NO_ROOM => self.drop(packet, Drop::NoHeadroom),
+                port => self.io.send(port, packet),
+            }
         }
-        self.hand_out_run(&mut run, by, &mut long);
-    }
-
-    fn hand_out_run(
-        &mut self,
-        run: &mut Frames<I::P>,
-        by: u16,
-        long: &mut impl FnMut(&mut Self, &mut Frames<I::P>),
-    ) {
-        match by {
-            _ if run.is_empty() => {}
-            LONG => long(self, run),
-            NO_ROOM => run.drain(..).for_each(|packet| self.drop(packet, Drop::NoHeadroom)),
-            port => self.io.send_all(port, run),
+        if !waiting.is_empty() {
+            long(self, &mut waiting);
         }
     }
 
