@@ -16,7 +16,7 @@ use crate::lcore::{
     Inlet, Worker,
     counters::LcoreCounters,
     held::Held,
-    idle::{Idle, PATIENCE_US},
+    idle::Idle,
     io::{LcoreIo, Rings},
     keeper::{Keeper, PortMove},
     outlet::{Handoff, Outlet, OwnQueue},
@@ -367,9 +367,9 @@ fn launch(
         let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters), held);
         let (stage_ports, trap) = (Arc::clone(stage_ports), Arc::clone(trap));
         let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
-        let cap_us = match config.idle {
-            config::Idle::Poll => None,
-            config::Idle::Adaptive { cap_us } => Some(cap_us),
+        let (cap_us, poll_us) = match config.idle {
+            config::Idle::Poll => (None, 0),
+            config::Idle::Adaptive { cap_us, poll_us } => (Some(cap_us), poll_us),
         };
         let burst = usize::from(config.burst);
         let name = format!("stopover-{lcore}");
@@ -377,7 +377,7 @@ fn launch(
             dpdk_sys::lcore::set_thread_name(&name);
             dpdk_sys::lcore::tighten_timer_slack();
             let (counters, stop, asleep) = parts;
-            let idle = Idle::new(cap_us, cycles::tsc_hz() / 1_000_000 * PATIENCE_US);
+            let idle = Idle::new(cap_us, cycles::tsc_hz() / 1_000_000 * u64::from(poll_us));
             let view = view.online();
             let ports = stage_ports;
             let scratch = Box::default();

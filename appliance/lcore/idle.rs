@@ -4,10 +4,6 @@
 
 use std::time::Duration;
 
-/// Microseconds without work before the first sleep. A sender that pauses for less never meets one, and a sleep, however
-/// short, may take 20 µs; a thousand frames a second that are polled for so long cost 5 % of a core.
-pub const PATIENCE_US: u64 = 50;
-
 /// The first sleep, in microseconds; each further one is twice as long.
 const FIRST_US: u32 = 1;
 
@@ -24,7 +20,7 @@ pub struct Idle {
 
 impl Idle {
     /// `cap_us`: the longest sleep; `None` to poll without end. `patience`: TSC cycles without work before the first
-    /// sleep, [`PATIENCE_US`] of them.
+    /// sleep. A sender that pauses for less never meets one; a sleep, however short, may take 20 µs.
     #[must_use]
     pub const fn new(cap_us: Option<u32>, patience: u64) -> Self {
         Self { cap_us, patience, worked: 0, next_us: FIRST_US }

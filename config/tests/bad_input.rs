@@ -452,6 +452,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "    board:",
+        "    idle: adaptive(poll_us: 10001), board:",
+        "gw.ron:5:29: idle.poll_us: found 10001; expected 1 to 10000 microseconds; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
         "    idle: sleepy, board:",
         "gw.ron:5:11: found `sleepy` in `idle`; expected one of `poll`, `adaptive`; mend: remove it, or see docs/configuration.md for the choices",
     ),

@@ -79,7 +79,7 @@ fn live_migration() {
 #[test]
 fn container_node() {
     let node = load("container-node/node.ron");
-    assert_eq!(node.idle, Idle::Adaptive { cap_us: 50 });
+    assert_eq!(node.idle, Idle::Adaptive { cap_us: 50, poll_us: 10 });
     assert_eq!(node.ports[1].device, Device::Vdev("net_vhost0".into()));
     assert_eq!(node.truth, Truth::Board(vec![Endpoint::Unix("/run/stopover/bbs.sock".into())]));
 }

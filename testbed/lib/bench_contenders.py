@@ -210,6 +210,7 @@ class Gateway(Contender):
         a.config["eal"][a.config["eal"].index("-m") + 1] = str(96 + mbufs * 2600 // 2 ** 20)
         a.config["eal"][-1] = lcores(workers)
         a.config["mbufs"] = mbufs
+        del a.config["idle"]
         if mbuf_size:
             a.config["mbuf_size"] = mbuf_size
         mac, ip, vtep = own(number)

@@ -14,6 +14,7 @@ from .proc import Process
 BIN = pathlib.Path(os.environ.get("STOPOVER_BIN", TARGET / "release"))
 MEMORY_MIB = 160  # hugepage memory of one appliance; 16384 mbufs of 2176 bytes and their headers need 40
 AF_PACKET = "framecnt=2048"  # receive ring: 2048 frames of 2 KiB bridge the moments when a busy machine runs others
+POLL_US = 10  # before the first sleep: lcores share two CPUs with guests, and who polls for longer takes the time from them
 
 
 # Reasons of drops by which an appliance would accuse itself, when all that it was given is in order.
@@ -98,7 +99,7 @@ class Appliance:
             "eal": ["--no-pci", "--in-memory", "--file-prefix", f"so{lab.pid}{name}", "-m", str(memory),
                     "--lcores", ",".join(f"{n}@(0-1)" for n in range(lcores))],
             "vdevs": [],
-            "idle": ron.tagged("adaptive", cap_us=100),
+            "idle": ron.tagged("adaptive", cap_us=100, poll_us=POLL_US),
             "ctl": str(self.socket),
             "ports": [],
         }

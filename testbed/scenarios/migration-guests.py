@@ -64,7 +64,7 @@ class Run:
         net = fabric.Fabric(lab)
         self.hosts = [net.host(f"gw-{n}", self.board) for n in "abc"]
         for host in self.hosts:
-            host.config["idle"] = ron.tagged("adaptive", cap_us=IDLE_CAP_US)
+            host.config["idle"] = ron.tagged("adaptive", cap_us=IDLE_CAP_US, poll_us=stopover.POLL_US)
         self.sockets = [self.port(host, 1, f"x-{host.name}") for host in self.hosts[:2]]
         sockets = [self.port(host, n, f"s-{host.name}") for n, host in enumerate(self.hosts, 2)]
         self.observer = fabric.Tenant(lab, "observer", 5, VNI, mac(5), [f"{ips(5)[0]}/24", f"{ips(5)[1]}/64"])

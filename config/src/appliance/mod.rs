@@ -75,6 +75,8 @@ pub enum Idle {
     Adaptive {
         /// The longest sleep, microseconds, 1 to 100000.
         cap_us: u32,
+        /// For how long it polls without work before the first sleep, microseconds, 1 to 10000.
+        poll_us: u32,
     },
 }
 

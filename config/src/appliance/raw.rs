@@ -33,7 +33,7 @@ pub(super) struct Appliance {
 #[serde(rename = "idle", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Idle {
     Poll,
-    Adaptive { cap_us: Option<i64> },
+    Adaptive { cap_us: Option<i64>, poll_us: Option<i64> },
 }
 
 #[derive(Default, Deserialize)]
