@@ -51,7 +51,7 @@ check:
 
 unit:
 	$(CARGO) test --locked --workspace --no-fail-fast
-	python3 -m doctest testbed/lib/bench_search.py
+	python3 -m doctest testbed/lib/bench_search.py testbed/lib/bench_profile.py
 
 scenarios: build
 	$(TESTBED) testbed/run all

@@ -202,9 +202,10 @@ class Gateway(Contender):
     worker_name = r"stopover-\d+"
 
     def __init__(self, lab, ns, name, direction, number, world, board, flows, frames, sink=SINK, mtu=None,
-                 mbuf_size=None, workers=1):
+                 mbuf_size=None, workers=1, binary=None):
         super().__init__(lab, ns, name, direction)
         self.number, self.world, self.board, self.workers = number, world, board, workers
+        self.binary = binary  # of another build than the one that is tested
         mbufs = frames + MBUFS
         self.appliance = a = stopover.Appliance(lab, name, ns, board)
         a.config["eal"][a.config["eal"].index("-m") + 1] = str(96 + mbufs * 2600 // 2 ** 20)
@@ -230,7 +231,7 @@ class Gateway(Contender):
             self.appliance.port(name, vdev, role, **more)
 
     def launch(self):
-        self.appliance.start()
+        self.appliance.start(self.binary)
 
     def start(self):
         """Starts it and waits until it forwards by the board's tables."""

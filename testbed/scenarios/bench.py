@@ -4,6 +4,11 @@ and core, and of the kernel; and what becomes of it with more nodes, under chang
 worker, and while nodes are on the move.
 
     testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
+    testbed/run bench --quick --against DIR
+                                        the same paths with another build as well: instructions and cycles per frame of
+                                        both, of five starts each; in three minutes. DIR has that build's binaries, or
+                                        is a checkout with target/release; only its stopover-appliance is used. Fails if
+                                        a frame takes more than 1.02 times its instructions or 1.05 times its cycles
     testbed/run bench                   all parts, the first with more rounds; some twenty minutes and 12 GiB
     testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kernel, holding,
                                         throughput, latency
@@ -20,8 +25,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import (bench_converge, bench_holding, bench_kernel, bench_latency, bench_quick, bench_report, bench_scale,
-                 bench_sizes, bench_throughput, bench_updates, bench_workers, scenario)
+from lib import (bench_against, bench_converge, bench_holding, bench_kernel, bench_latency, bench_quick, bench_report,
+                 bench_scale, bench_sizes, bench_throughput, bench_updates, bench_workers, scenario)
 from lib.lab import Failure, say
 
 PARTS = {
@@ -40,15 +45,20 @@ SUMMED = ("wrong_frames", "lost", "floors_missed")
 
 o = argparse.ArgumentParser(prog="testbed/run bench")
 o.add_argument("--quick", action="store_true")
+o.add_argument("--against", metavar="DIR", help="the binaries of another build, or a checkout with target/release")
 o.add_argument("--only", default=",".join(PARTS))
 o.add_argument("--rounds", type=int)
 o.add_argument("--most", type=int, default=max(bench_scale.SIZES))
 chosen = o.parse_args()
-parts = ["quick"] if chosen.quick else chosen.only.split(",")
+if chosen.against:
+    if not chosen.quick:
+        o.error("--against compares the paths of --quick: say --quick --against DIR")
+    PARTS = {"against": lambda lab: bench_against.body(lab, chosen.against)}
+parts = list(PARTS) if chosen.against else ["quick"] if chosen.quick else chosen.only.split(",")
 if unknown := [p for p in parts if p not in PARTS]:
     o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
 looks = {"quick", "kernel", "updates"} & set(parts)  # at what is in the frames
-complete = set(parts) == set(PARTS) and chosen.most == max(bench_scale.SIZES)
+complete = not chosen.against and set(parts) == set(PARTS) and chosen.most == max(bench_scale.SIZES)
 
 
 def body(lab):
