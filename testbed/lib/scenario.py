@@ -10,6 +10,10 @@ import traceback
 
 from .lab import Failure, Lab, say
 
+# Among all scenarios, as `make test` runs them, each is short and figures about time are not judged; a scenario run by
+# its name is judged on all its figures.
+SHORT = os.environ.get("STOPOVER_TIMES") == "told"
+
 
 def main(name, body, must_be_zero, must_be_positive=(), must_be_zero_alone=()):
     """Runs `body(lab)`, which returns the figures. The scenario passes if nothing was raised, every figure of
@@ -36,7 +40,7 @@ def main(name, body, must_be_zero, must_be_positive=(), must_be_zero_alone=()):
         why.append(str(e))
     if figures or not why:
         late = [k for k in must_be_zero_alone if figures.get(k) != 0]
-        if os.environ.get("STOPOVER_TIMES") == "told" and figures:
+        if SHORT and figures:
             for k in late:
                 say(f"told, not judged among all scenarios: {k} is {figures.get(k, 'not known')}, not 0")
             late = []
