@@ -117,6 +117,7 @@ async fn watch(
         vnis: vec![vni.get()],
         everything: false,
         resume: None,
+        session: 0,
     };
     let request = |request| v1::WatchRequest { request: Some(request) };
     // The stream below takes it; an error would show there.

@@ -224,7 +224,12 @@ proptest! {
         for s in &steps {
             rig.step(s);
         }
-        rig.step(&Step::Register(0, false));
+        let step = if rig.rivals.contains(&0) { Step::Rival(0, false) } else { Step::Register(0, false) };
+        rig.step(&Step::Pass(LEASE));
+        if rig.step(&step).unwrap().result.is_err() {
+            // The operator has declared it, with other VTEPs.
+            return Ok(());
+        }
         let key = Key { id: Id([9; 16]), fingerprint: 77 };
         let host = host_name(0);
         let number = rig.sessions[&0];
@@ -331,21 +336,98 @@ fn sessions_are_fenced() {
 }
 
 #[test]
-fn another_process_under_the_same_name_is_an_event() {
+fn a_second_machine_of_a_living_hosts_name_is_refused_and_changes_nothing() {
+    let mut rig = Rig::new(1000);
+    let a = register(&mut rig, 0);
+    rig.step(&Step::WatchOpened(0));
+    rig.apply(None, Command::Claim { session: a.clone(), claims: vec![claim(1, 1, &["192.168.0.1"])] });
+    let before = rig.state().clone();
+    for other_vtep in [true, false] {
+        let refused = rig.apply(None, Command::Register(rival(0, other_vtep)));
+        let why = refused.result.unwrap_err();
+        assert_eq!(why.word(), "conflict");
+        for part in ["host gw-0 is held", "alive", &Id([0; 16]).to_string(), "10.0.0.1", "from 10.0.0.0:7"] {
+            assert!(why.to_string().contains(part), "{why}");
+        }
+        assert_eq!(refused.events.len(), usize::from(other_vtep), "it tries for ever, and that is one event");
+        // The first one's session goes on; whatever the second says counts for nothing.
+        assert!(rig.step(&Step::Heartbeat(0)).unwrap().result.is_ok());
+        assert_eq!(*rig.state(), before);
+    }
+    // The second one's time comes when the first has been silent for a lease.
+    rig.step(&Step::Pass(LEASE));
+    assert!(rig.apply(None, Command::Register(rival(0, true))).result.is_ok());
+    let late = rig.apply(None, Command::Claim { session: a, claims: vec![claim(1, 2, &[])] });
+    assert_eq!(late.result.unwrap_err().word(), "fenced");
+}
+
+#[test]
+fn a_restarted_process_is_let_in_as_soon_as_the_connection_before_is_gone() {
     let mut rig = Rig::new(1000);
     register(&mut rig, 0);
-    let again = Registration {
-        host: host_name(0),
-        vteps: vec![ip("10.0.0.1")],
-        udp_port: 4789,
-        instance: Id([0; 16]),
-    };
+    let again = |rig: &mut Rig, other_vtep| rig.apply(None, Command::Register(rival(0, other_vtep)));
+    assert!(again(&mut rig, false).result.is_err(), "it may be about to open its watch");
+    rig.step(&Step::WatchOpened(0));
+    assert!(register(&mut rig, 0).number > 1, "the same process, over another connection");
+    rig.step(&Step::WatchOpened(0));
+    rig.step(&Step::WatchOpened(0));
+    rig.step(&Step::WatchClosed(0));
+    assert!(again(&mut rig, false).result.is_err(), "one of two is open");
+    rig.step(&Step::WatchClosed(0));
+    assert!(again(&mut rig, true).result.is_err(), "killed, perhaps, but that is another machine");
+    let replaced = again(&mut rig, false);
+    assert!(replaced.result.is_ok());
+    assert_eq!(replaced.events[0].kind, EventKind::HostReplaced);
+
+    // After a restart of the board: the machine that was there is let in at once, another not before the lease is over.
+    rig.restart();
+    assert!(again(&mut rig, true).result.is_err());
+    rig.step(&Step::Pass(LEASE / 2));
+    assert!(again(&mut rig, false).result.is_ok());
+    // An orderly goodbye is a word, too.
+    rig.sessions.insert(0, u64::from(rig.run) << 32 | 1);
+    rig.step(&Step::Deregister(0, false)).unwrap().result.unwrap();
+    assert!(again(&mut rig, true).result.is_ok());
+}
+
+#[test]
+fn a_declared_host_is_taken_over_with_its_own_vteps_only_and_that_is_an_event() {
+    let mut rig = Rig::new(1000);
+    rig.apply(None, Command::Declare(host_row("gw-0", "10.0.0.1"))).result.unwrap();
+    let refused = rig.apply(None, Command::Register(rival(0, true)));
+    let why = refused.result.unwrap_err().to_string();
     assert!(
-        rig.apply(None, Command::Register(again.clone())).events.is_empty(),
-        "the same process reconnects"
+        why.contains("declared by the operator with VTEP 10.0.0.1") && why.contains("10.0.0.77"),
+        "{why}"
     );
-    let other = Registration { instance: Id([1; 16]), ..again };
-    assert_eq!(rig.apply(None, Command::Register(other)).events[0].kind, EventKind::HostReplaced);
+    assert_eq!(refused.events[0].kind, EventKind::Conflict);
+    assert_eq!(rig.state().hosts[&1].declared_by, DeclaredBy::Operator);
+    let taken = rig.apply(None, Command::Register(rival(0, false)));
+    assert!(taken.result.is_ok());
+    assert_eq!(taken.events.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::TakenOver]);
+    assert_eq!(rig.state().hosts[&1].declared_by, DeclaredBy::Appliance);
+}
+
+#[test]
+fn an_acknowledgement_counts_in_its_hosts_present_session_only() {
+    let mut rig = Rig::new(1000);
+    let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));
+    claims(&mut rig, &a, claim(1, 1, &[]));
+    rig.apply(None, Command::Join { session: b.clone(), networks: vec![(vni(1), false)] });
+    let ticket = begin(&mut rig, "gw-0", Some("gw-1"), &[1]).unwrap();
+    complete(&mut rig, Party::Operator, ticket, None).unwrap();
+    let revision = rig.board.revision();
+    let waiting = |rig: &Rig| migration(rig, ticket).waiting.len();
+    assert_eq!(waiting(&rig), 1);
+    let new = register(&mut rig, 1);
+    for session in
+        [b, Session { number: new.number + 1, ..new.clone() }, Session { host: name("x"), ..new.clone() }]
+    {
+        rig.apply(None, Command::Acked(vec![(session, revision)]));
+        assert_eq!(waiting(&rig), 1, "not that session's host");
+    }
+    rig.apply(None, Command::Acked(vec![(new, revision)]));
+    assert_eq!(waiting(&rig), 0);
 }
 
 #[test]

@@ -61,6 +61,15 @@ pub enum Command {
     Register(Registration),
     /// It is alive.
     Heartbeat(Session),
+    /// Its watch is open. While it is, no other process takes the host over.
+    WatchOpened {
+        /// Whose.
+        session: Session,
+        /// Where it comes from, for messages.
+        peer: String,
+    },
+    /// Its watch has closed: its connection is gone.
+    WatchClosed(Session),
     /// It says goodbye.
     Deregister {
         /// Who.
@@ -150,8 +159,8 @@ pub enum Command {
         /// What.
         report: Report,
     },
-    /// Revisions that hosts have on every lcore.
-    Acked(Vec<(HostName, u64)>),
+    /// Revisions that hosts have on every lcore, each acknowledged in this session.
+    Acked(Vec<(Session, u64)>),
     /// Time has passed.
     Tick,
 }

@@ -5,7 +5,7 @@
 //! to remember that locks exist for locks not to be left behind.
 
 use super::{
-    Board, Now, Outcome, Party, Refusal, Ticket,
+    Board, Now, Outcome, Party, Refusal, Session, Ticket,
     migrations::{list, stands},
     nodes::Holder,
     state::{EARLIER, NodeState, OPERATOR},
@@ -245,12 +245,14 @@ impl Board {
         }
     }
 
-    pub(super) fn acked(&mut self, now: Now, acks: &[(HostName, u64)]) {
+    pub(super) fn acked(&mut self, now: Now, acks: &[(Session, u64)]) {
+        let acks: Vec<_> =
+            acks.iter().filter_map(|(s, revision)| Some((self.current(s)?, *revision))).collect();
         let ids: Vec<_> = self.state.barriers.iter().copied().collect();
         for id in ids {
             let Some(mut m) = self.state.migrations.get(&id).cloned() else { continue };
             let revision = m.revision;
-            m.waiting.retain(|h| !acks.iter().any(|(name, acked)| *name == h.name && *acked >= revision));
+            m.waiting.retain(|h| !acks.iter().any(|(id, acked)| *id == h.id && *acked >= revision));
             if m.waiting.is_empty() {
                 m.switched_unix_ms = now.unix_ms;
             }

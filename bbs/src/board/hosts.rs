@@ -10,16 +10,38 @@ use crate::{
     proto::parse::Registration,
 };
 use std::net::IpAddr;
+use stopover_config::net::HostName;
+
+/// Whether a registration names the same VTEPs, in any order.
+fn same_vteps(record: &HostRecord, r: &Registration) -> bool {
+    let sorted = |vteps: &[IpAddr]| {
+        let mut vteps = vteps.to_vec();
+        vteps.sort_unstable();
+        vteps
+    };
+    record.udp_port == r.udp_port && sorted(&record.vteps) == sorted(&r.vteps)
+}
+
+fn list_vteps(vteps: &[IpAddr], port: u16) -> String {
+    let vteps: Vec<_> = vteps.iter().map(IpAddr::to_string).collect();
+    format!("VTEP {} port {port}", vteps.join(", "))
+}
 
 impl Board {
     pub(super) fn register(&mut self, now: Now, r: Registration) -> Result<Outcome, Refusal> {
         let known = self.state.by_name.get(&r.host).copied();
-        if let Err(refusal) = self.vteps_are_free(&r.vteps, r.udp_port, known) {
-            self.say_host_conflict(format!("registration of host {} refused: {refusal}", r.host));
+        let free = self.vteps_are_free(&r.vteps, r.udp_port, known);
+        if let Err(refusal) = free.and_then(|()| self.may_register(now, &r, known)) {
+            let Registration { host, instance, .. } = &r;
+            self.say_host_conflict(format!(
+                "registration of host {host} by instance {instance} refused: {refusal}"
+            ));
             return Err(refusal);
         }
         let id = known.unwrap_or_else(|| self.new_host_id());
         let before = self.state.hosts.get(&id).map(|h| (h.record.up, h.session, h.instance));
+        let declared =
+            self.state.hosts.get(&id).is_some_and(|h| h.record.declared_by == DeclaredBy::Operator);
         let record = HostRecord {
             name: r.host.clone(),
             vteps: r.vteps,
@@ -31,8 +53,7 @@ impl Board {
         self.sessions += 1;
         let session = self.sessions;
         if let Some(host) = self.state.hosts.get_mut(&id) {
-            host.session = session;
-            host.session_nodes = 0;
+            host.begin_session(session);
             host.instance = r.instance;
             host.lease_until = now.lease_ms + self.settings.lease_ms;
         }
@@ -41,9 +62,18 @@ impl Board {
             self.drop_deferred(id, |_| true);
         }
         match before {
+            _ if declared => {
+                let text = format!(
+                    "host {}, which the operator declared with the same VTEPs, is spoken for by its own appliance now",
+                    r.host
+                );
+                self.say(EventKind::TakenOver, text);
+            }
             Some((true, old, instance)) if old != 0 && instance != r.instance => {
-                let text =
-                    format!("host {}: another process has registered and replaces the one before", r.host);
+                let text = format!(
+                    "host {}: instance {} has registered and replaces {instance}, whose connection is gone",
+                    r.host, r.instance
+                );
                 self.say(EventKind::HostReplaced, text);
             }
             Some((true, ..)) => {}
@@ -51,6 +81,88 @@ impl Board {
         }
         let number = u64::from(self.settings.run) << 32 | u64::from(session);
         Ok(Outcome::Registered { host_id: id, session: number, revision: 0 })
+    }
+
+    /// Whether a process may speak for a host of this name. The process that does already may, over any connection.
+    /// Another may if nobody speaks for the host any more: its lease is over, or it has the same VTEPs (it is the same
+    /// machine) and the watch of the process before has closed. Two machines of one name never take turns.
+    fn may_register(&self, now: Now, r: &Registration, id: Option<u32>) -> Result<(), Refusal> {
+        let Some(host) = id.and_then(|id| self.state.hosts.get(&id)) else { return Ok(()) };
+        let record = &host.record;
+        let same = same_vteps(record, r);
+        if record.declared_by == DeclaredBy::Operator {
+            if same {
+                return Ok(());
+            }
+            return Err(Refusal::Conflict(format!(
+                "host {} was declared by the operator with {}, and this appliance has {}: give the appliance the same \
+                 VTEPs, or delete the declaration first",
+                r.host,
+                list_vteps(&record.vteps, record.udp_port),
+                list_vteps(&r.vteps, r.udp_port),
+            )));
+        }
+        let alive = record.up && host.lease_until > now.lease_ms;
+        let own = host.session != 0 && host.instance == r.instance;
+        // Of a session that has not opened its watch yet nobody can tell whether it is gone; nor, after a restart of
+        // the board, of the process that spoke for the host before, if the VTEPs are others.
+        let gone = host.session == 0 || (host.watched && host.watches == 0);
+        if own || !alive || (same && gone) {
+            return Ok(());
+        }
+        let vteps = list_vteps(&record.vteps, record.udp_port);
+        let holder = match (host.session, host.peer.as_str()) {
+            (0, _) => format!("{vteps}, registered before the board started"),
+            (_, "") => format!("instance {}, {vteps}", host.instance),
+            (_, peer) => format!("instance {}, {vteps}, connected from {peer}", host.instance),
+        };
+        Err(Refusal::Conflict(format!(
+            "host {} is held by another appliance, which is alive ({holder}): give one of the two another `name`; if it \
+             is to replace the other, stop that one first",
+            r.host
+        )))
+    }
+
+    /// The session's watch is open.
+    pub(super) fn watch_opened(
+        &mut self,
+        now: Now,
+        session: &Session,
+        peer: String,
+    ) -> Result<Outcome, Refusal> {
+        let id = self.speaking(now, session)?;
+        if let Some(host) = self.state.hosts.get_mut(&id) {
+            host.watches += 1;
+            host.watched = true;
+            host.peer = peer;
+        }
+        Ok(DONE)
+    }
+
+    /// The session's watch has closed. Not a sign of life.
+    pub(super) fn watch_closed(&mut self, session: &Session) {
+        let id = self.current(session);
+        if let Some(host) = id.and_then(|id| self.state.hosts.get_mut(&id)) {
+            host.watches = host.watches.saturating_sub(1);
+        }
+    }
+
+    /// The host of a session, if the session is the host's present one.
+    pub(super) fn current(&self, session: &Session) -> Option<u32> {
+        let id = *self.state.by_name.get(&session.host)?;
+        (self.session_of(id)? == session.number).then_some(id)
+    }
+
+    fn session_of(&self, id: u32) -> Option<u64> {
+        let session = self.state.hosts.get(&id)?.session;
+        (session != 0).then(|| u64::from(self.settings.run) << 32 | u64::from(session))
+    }
+
+    /// The session of this host that no watch names yet, for a watcher of an older version that cannot name one.
+    #[must_use]
+    pub fn unwatched_session(&self, host: &HostName) -> Option<u64> {
+        let id = *self.state.by_name.get(host)?;
+        self.session_of(id).filter(|_| self.state.hosts.get(&id).is_some_and(|h| h.watches == 0))
     }
 
     /// A host that cannot register tries for ever: one event says it.
@@ -138,8 +250,7 @@ impl Board {
 
     fn mark_down(&mut self, id: u32, why: &str) {
         let Some(host) = self.state.hosts.get_mut(&id) else { return };
-        host.session = 0;
-        host.session_nodes = 0;
+        host.begin_session(0);
         let record = HostRecord { up: false, ..host.record.clone() };
         let text = format!("host {} {why}; its {} nodes stay", record.name, host.nodes);
         self.state.put_host(id, Some(record));

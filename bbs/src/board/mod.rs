@@ -246,6 +246,11 @@ impl Board {
         match command {
             Command::Register(registration) => self.register(now, registration),
             Command::Heartbeat(session) => self.speaking(now, &session).map(|_| DONE),
+            Command::WatchOpened { session, peer } => self.watch_opened(now, &session, peer),
+            Command::WatchClosed(session) => {
+                self.watch_closed(&session);
+                Ok(DONE)
+            }
             Command::Deregister { session, withdraw_all } => self.deregister(now, &session, withdraw_all),
             Command::Claim { session, claims } => self.claim(now, &session, claims),
             Command::Withdraw { session, nodes } => self.withdraw(now, &session, &nodes),

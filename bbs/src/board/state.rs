@@ -26,6 +26,10 @@ pub(super) struct HostState {
     /// Running number of its session in this run; 0 = none.
     pub session: u32,
     pub instance: Id,
+    /// Watches of this session: open now, whether there ever was one, and where the last came from.
+    pub watches: u32,
+    pub watched: bool,
+    pub peer: String,
     /// On the lease clock.
     pub lease_until: u64,
     pub nodes: u64,
@@ -406,11 +410,23 @@ impl State {
 }
 
 impl HostState {
+    /// Another session begins, or none.
+    pub fn begin_session(&mut self, session: u32) {
+        self.session = session;
+        self.session_nodes = 0;
+        self.watches = 0;
+        self.watched = false;
+        self.peer.clear();
+    }
+
     fn new(record: HostRecord) -> Self {
         Self {
             record,
             session: 0,
             instance: Id([0; 16]),
+            watches: 0,
+            watched: false,
+            peer: String::new(),
             lease_until: 0,
             nodes: 0,
             appliance_nodes: 0,

@@ -32,8 +32,6 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a fenced session looks whether its successor is gone.
-const FENCED_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) type Client = BoardClient<Channel>;
 
@@ -99,9 +97,6 @@ async fn keep_going(shared: &Shared, cfg: &SessionConfig, out: &Out) {
                 return;
             }
             disconnected(shared, was_connected, &error, out).await;
-            if error.reason() == Some(Reason::Fenced) {
-                wait_for_successor(cfg, endpoint).await;
-            }
             if was_connected && started.elapsed() > BACKOFF.1 {
                 backoff = BACKOFF.0;
             }
@@ -353,24 +348,6 @@ async fn make(live: &Live, cfg: &SessionConfig, key: Id, what: Call) -> Result<M
         }
     };
     answer?.try_into()
-}
-
-/// Another process has our name. Taking it back at once would only begin a fight, so wait until it is gone or
-/// silent. An error means the same as "gone": the next registration will tell.
-async fn wait_for_successor(cfg: &SessionConfig, endpoint: &Endpoint) {
-    loop {
-        sleep(FENCED_LOOK).await;
-        let Ok(mut client) = connect(endpoint).await else { return };
-        let request = v1::ListHostsRequest { name: cfg.host.as_str().to_owned() };
-        let Ok(mut stream) = call(client.list_hosts(request), CALL_TIMEOUT).await else { return };
-        let mut alive = false;
-        while let Ok(Some(list)) = stream.message().await {
-            alive |= list.hosts.iter().any(|entry| entry.host.as_ref().is_some_and(|host| host.up));
-        }
-        if !alive {
-            return;
-        }
-    }
 }
 
 async fn goodbye(mut client: Client, cfg: &SessionConfig, session: u64, withdraw_all: bool) {

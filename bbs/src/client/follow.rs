@@ -63,6 +63,7 @@ pub(super) async fn open(
         vnis: numbers(&position.held),
         everything: false,
         resume,
+        session: live.session,
     };
     let (requests, outgoing) = mpsc::channel(16);
     let first = v1::WatchRequest { request: Some(Request::Start(start)) };

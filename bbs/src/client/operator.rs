@@ -129,6 +129,8 @@ pub struct WatcherEntry {
     pub networks: Option<u64>,
     /// Snapshots after the first.
     pub resyncs: u64,
+    /// The registration it belongs to; 0 = it is no host's, and acknowledges for none.
+    pub session: u64,
 }
 
 /// Which nodes to list; everything unset is every node.
@@ -352,6 +354,7 @@ impl Operator {
                 acked_revision: m.acked_revision,
                 networks: (!m.everything).then_some(m.networks),
                 resyncs: m.resyncs,
+                session: m.session,
             })
             .collect())
     }

@@ -59,7 +59,7 @@ pub(super) fn hosts(
     store: Arc<dyn Store>,
     name: Option<HostName>,
     counts: HashMap<u32, (u64, u64)>,
-    watchers: HashMap<String, (bool, u64)>,
+    watchers: HashMap<HostName, (bool, u64)>,
 ) -> Answers<v1::ListHostsResponse> {
     stream(store, move |view, out| {
         let revision = view.mark().revision;
@@ -68,8 +68,7 @@ pub(super) fn hosts(
         for chunk in hosts.chunks(CHUNK) {
             let entries = chunk.iter().map(|(id, host)| {
                 let (nodes, networks) = counts.get(id).copied().unwrap_or_default();
-                let (watching, acked_revision) =
-                    watchers.get(host.name.as_str()).copied().unwrap_or_default();
+                let (watching, acked_revision) = watchers.get(&host.name).copied().unwrap_or_default();
                 let host = Some(v1::Host::from(&host.to_host(*id)));
                 v1::HostEntry { host, nodes, networks, watching, acked_revision }
             });
@@ -230,6 +229,7 @@ pub(super) fn watchers(watchers: &Watchers) -> Vec<v1::Watcher> {
             networks: w.networks.load(Relaxed),
             everything: w.everything,
             resyncs: w.resyncs.load(Relaxed),
+            session: w.session.as_ref().map_or(0, |s| s.number),
         })
         .collect()
 }

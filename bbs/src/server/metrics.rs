@@ -1,6 +1,6 @@
 //! Figures for Prometheus, served as text on `/metrics`.
 
-use super::watchers::Watchers;
+use super::watchers::{Summary, Watchers};
 use crate::board::{Counts, Refusal};
 use std::{
     fmt::Write as _,
@@ -64,9 +64,8 @@ impl Metrics {
     #[must_use]
     pub fn text(&self, watchers: &Watchers) -> String {
         let get = |n: &AtomicU64| n.load(Relaxed);
-        let (count, slowest) = watchers.summary();
         let revision = get(&self.revision);
-        let lag = slowest.map_or(0, |acked| revision.saturating_sub(acked));
+        let Summary { open, silent, lag } = watchers.summary(revision);
         let mut out = String::new();
         let mut put = |name: &str, kind: &str, help: &str, values: &[(&str, f64)]| {
             // Writing to a String cannot fail.
@@ -103,8 +102,14 @@ impl Metrics {
         put("transactions_total", "counter", "Store transactions.", &one(get(&self.transactions)));
         let seconds = get(&self.transaction_us) as f64 / 1e6;
         put("transaction_seconds_total", "counter", "Time spent in store transactions.", &[("", seconds)]);
-        put("watchers", "gauge", "Open watches.", &one(count));
-        put("watch_lag_revisions", "gauge", "How far the slowest acknowledgement is behind.", &one(lag));
+        put("watchers", "gauge", "Open watches.", &one(open));
+        put("watchers_silent", "gauge", "Watches of hosts that have acknowledged nothing yet.", &one(silent));
+        put(
+            "watch_lag_revisions",
+            "gauge",
+            "How far the slowest acknowledgement is behind; of a silent watch, since it was opened.",
+            &one(lag),
+        );
         put("snapshots_total", "counter", "Snapshots sent to watchers.", &one(get(&self.snapshots)));
         put(
             "resyncs_total",

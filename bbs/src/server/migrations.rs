@@ -20,7 +20,6 @@ use std::{
     },
     time::Duration,
 };
-use stopover_config::net::HostName;
 use tokio::sync::watch as signal;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -140,7 +139,6 @@ pub(super) async fn barrier(
     engine: Engine,
     watchers: Arc<Watchers>,
     pending: Arc<AtomicUsize>,
-    mut commits: signal::Receiver<u64>,
     stopping: signal::Receiver<bool>,
 ) {
     let stop = until(stopping);
@@ -149,16 +147,12 @@ pub(super) async fn barrier(
         tokio::select! {
             () = &mut stop => return,
             () = watchers.acknowledged() => {}
-            changed = commits.changed() => if changed.is_err() { return },
         }
-        if pending.load(Relaxed) == 0 {
+        // A barrier is counted before its revision is published, and so before anyone can acknowledge it.
+        let acks = watchers.take_acks();
+        if pending.load(Relaxed) == 0 || acks.is_empty() {
             continue;
         }
-        let acks = watchers
-            .by_name()
-            .into_iter()
-            .filter_map(|(name, (_, revision))| Some((HostName::new(name).ok()?, revision)))
-            .collect();
         if engine.apply(None, Command::Acked(acks)).await.is_err() {
             return;
         }

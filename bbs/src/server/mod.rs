@@ -115,7 +115,6 @@ impl Server {
             started.engine.clone(),
             watchers.clone(),
             started.barriers.clone(),
-            started.history.subscribe(),
             stopping.clone(),
         ));
         let service = rpc::Rpc {

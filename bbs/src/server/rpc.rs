@@ -131,7 +131,7 @@ impl v1::board_server::Board for Rpc {
             networks: counts.networks,
             nodes: counts.nodes,
             members: counts.members,
-            watchers: self.watchers.summary().0,
+            watchers: self.watchers.summary(revision).open,
             lease_ms: millis(self.lease),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))
@@ -279,7 +279,7 @@ impl v1::board_server::Board for Rpc {
         let name = request.into_inner().name;
         let name = if name.is_empty() { None } else { Some(self.checked(parse::host_name("name", name))?) };
         let counts = self.engine.ask(|board| board.host_counts()).await?;
-        Ok(Response::new(lists::hosts(self.store.clone(), name, counts, self.watchers.by_name())))
+        Ok(Response::new(lists::hosts(self.store.clone(), name, counts, self.watchers.by_host())))
     }
 
     async fn list_networks(
@@ -363,13 +363,13 @@ impl v1::board_server::Board for Rpc {
             Some(address) => address.to_string(),
             None => "unix".to_owned(),
         };
-        let mut requests = request.into_inner();
+        let (_, extensions, mut requests) = request.into_parts();
         let first = requests.message().await?.and_then(|m| m.request);
         let Some(v1::watch_request::Request::Start(start)) = first else {
             let bad = parse::BadField::new("request", "something else", "`start` in the first message");
             return self.checked(Err(bad));
         };
         let start = self.checked(watch::Start::try_from(start))?;
-        Ok(Response::new(watch::watch(self.clone(), start, peer, requests)?))
+        Ok(Response::new(watch::watch(self.clone(), start, extensions, peer, requests)?))
     }
 }

@@ -3,11 +3,13 @@
 
 use super::{
     follower::{Follower, Frame, Interest},
+    identity,
     rpc::{Answers, Rpc},
     until,
     watchers::Entry,
 };
 use crate::{
+    board::{Command, Session},
     model::{Change, Id},
     proto::{
         parse::{self, BadField, Checked},
@@ -18,10 +20,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use stopover_config::net::Vni;
+use stopover_config::net::{HostName, Vni};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Extensions, Status, Streaming};
 use v1::{watch_request::Request, watch_response::Response};
 
 /// Frames under way to a watcher, beside what HTTP/2 holds.
@@ -38,6 +40,8 @@ pub(super) struct Start {
     name: String,
     interest: Interest,
     resume: Option<(Id, u64)>,
+    /// 0 = none named.
+    session: u64,
 }
 
 impl TryFrom<v1::WatchStart> for Start {
@@ -56,7 +60,7 @@ impl TryFrom<v1::WatchStart> for Start {
         } else {
             Interest::Networks(parse::vnis_unbounded("start.vnis", m.vnis)?.into_iter().collect())
         };
-        Ok(Self { name: m.name, interest, resume })
+        Ok(Self { name: m.name, interest, resume, session: m.session })
     }
 }
 
@@ -69,19 +73,60 @@ struct Inbox {
     arrived: Notify,
 }
 
+/// The session whose watch this is, made known to the board. A watch of an older version names none: it is taken by
+/// its name, for a host whose session has no watch.
+async fn session(
+    rpc: &Rpc,
+    extensions: &Extensions,
+    name: &str,
+    number: u64,
+    peer: &str,
+) -> Result<Option<Session>, Status> {
+    let host = match HostName::new(name) {
+        Ok(host) => host,
+        Err(_) if number == 0 => return Ok(None),
+        Err(e) => return Err(Status::invalid_argument(format!("start.name: {e}"))),
+    };
+    let may = identity::may_speak_for(extensions, &host);
+    let number = if number == 0 {
+        let asked = host.clone();
+        let found = rpc.engine.ask(move |board| board.unwatched_session(&asked)).await?;
+        let Some(number) = found.filter(|_| may.is_ok()) else { return Ok(None) };
+        log::info!("the watch {name} from {peer} names no session; its name makes it that of host {host}");
+        number
+    } else {
+        may?;
+        number
+    };
+    let session = Session { host, number };
+    rpc.apply(None, Command::WatchOpened { session: session.clone(), peer: peer.to_owned() }).await?;
+    Ok(Some(session))
+}
+
 pub(super) fn watch(
     rpc: Rpc,
     start: Start,
+    extensions: Extensions,
     peer: String,
     requests: Streaming<v1::WatchRequest>,
 ) -> Result<Answers<v1::WatchResponse>, Status> {
     let everything = start.interest == Interest::Everything;
     let follower =
         Follower::new(rpc.history.clone(), rpc.store.clone(), rpc.backlog, start.interest, start.resume)?;
-    let entry = rpc.watchers.open(start.name, peer, everything);
     let (out, answers) = mpsc::channel(UNDER_WAY);
     let inbox = Arc::new(Inbox { wishes: Mutex::default(), arrived: Notify::new() });
     tokio::spawn(async move {
+        // Here, since this task runs to its end whatever becomes of the call: what opens, closes.
+        let session = match session(&rpc, &extensions, &start.name, start.session, &peer).await {
+            Ok(session) => session,
+            Err(status) => {
+                // The watcher may have gone.
+                let _ = out.send(Err(status)).await;
+                return;
+            }
+        };
+        let latest = rpc.history.latest();
+        let entry = rpc.watchers.open(start.name, peer, everything, session.clone(), latest);
         let listening = listen(&rpc, &entry, requests, &inbox);
         let sending = send(&rpc, &entry, follower, &inbox, &out);
         let end = tokio::select! {
@@ -89,9 +134,14 @@ pub(super) fn watch(
             end = sending => end,
             () = until(rpc.stopping.clone()) => Err(Status::unavailable("the board is stopping")),
         };
+        drop(entry);
         if let Err(status) = end {
             // The watcher may have gone. It must not wait for one that is stuck.
             let _ = out.try_send(Err(status));
+        }
+        if let Some(session) = session {
+            // An error means that the board is stopping.
+            let _ = rpc.engine.apply(None, Command::WatchClosed(session)).await;
         }
     });
     Ok(Box::pin(ReceiverStream::new(answers)))

@@ -1,5 +1,6 @@
 //! Who watches, how far each has been sent, and what each has acknowledged.
 
+use crate::board::Session;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -7,7 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-
+use stopover_config::net::HostName;
 use tokio::sync::Notify;
 
 /// One open watch. Its own task writes, lists read.
@@ -19,6 +20,10 @@ pub struct Watcher {
     pub name: String,
     /// Where it is.
     pub peer: String,
+    /// Of the host whose watch it is. Only such a watch acknowledges for a host.
+    pub session: Option<Session>,
+    /// The board's revision when it was opened.
+    pub opened: u64,
     /// Follows every network.
     pub everything: bool,
     /// Last revision sent.
@@ -35,11 +40,13 @@ pub struct Watcher {
 struct Inner {
     next: u64,
     open: BTreeMap<u64, Arc<Watcher>>,
-    /// Last acknowledgement by name, over reconnections.
-    acked: HashMap<String, u64>,
+    /// Last acknowledgement of each host, over reconnections.
+    acked: HashMap<HostName, u64>,
+    /// Those that the barrier has not been told yet.
+    fresh: HashMap<HostName, (u64, u64)>,
 }
 
-/// Names remembered after their watch has closed.
+/// Hosts remembered after their watch has closed.
 const NAMES: usize = 65_536;
 
 /// All watches.
@@ -67,14 +74,23 @@ impl Watchers {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new watch.
-    pub fn open(self: &Arc<Self>, name: String, peer: String, everything: bool) -> Entry {
+    /// A new watch. With `session`, the board knows it as that host's.
+    pub fn open(
+        self: &Arc<Self>,
+        name: String,
+        peer: String,
+        everything: bool,
+        session: Option<Session>,
+        revision: u64,
+    ) -> Entry {
         let mut inner = self.lock();
         inner.next += 1;
         let watcher = Arc::new(Watcher {
             id: inner.next,
             name,
             peer,
+            session,
+            opened: revision,
             everything,
             sent: AtomicU64::new(0),
             acked: AtomicU64::new(0),
@@ -89,12 +105,14 @@ impl Watchers {
     /// Everything up to `revision` is in force at the watcher.
     pub fn ack(&self, watcher: &Watcher, revision: u64) {
         watcher.acked.fetch_max(revision, Relaxed);
+        let Some(Session { host, number }) = watcher.session.clone() else { return };
         let mut inner = self.lock();
-        if inner.acked.len() >= NAMES && !inner.acked.contains_key(&watcher.name) {
+        if inner.acked.len() >= NAMES && !inner.acked.contains_key(&host) {
             inner.acked.clear();
         }
         // Not the maximum: after a restart an appliance begins again.
-        inner.acked.insert(watcher.name.clone(), revision);
+        inner.acked.insert(host.clone(), revision);
+        inner.fresh.insert(host, (number, revision));
         drop(inner);
         self.acks.notify_one();
     }
@@ -104,28 +122,56 @@ impl Watchers {
         self.acks.notified().await;
     }
 
+    /// What hosts have acknowledged since the last time, each with its session.
+    #[must_use]
+    pub fn take_acks(&self) -> Vec<(Session, u64)> {
+        let fresh = std::mem::take(&mut self.lock().fresh);
+        fresh.into_iter().map(|(host, (number, revision))| (Session { host, number }, revision)).collect()
+    }
+
     /// All open watches.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Watcher>> {
         self.lock().open.values().cloned().collect()
     }
 
-    /// By name: is a watch open, and what was acknowledged last.
+    /// By host: is its watch open, and what did it acknowledge last.
     #[must_use]
-    pub fn by_name(&self) -> HashMap<String, (bool, u64)> {
+    pub fn by_host(&self) -> HashMap<HostName, (bool, u64)> {
         let inner = self.lock();
         let mut all: HashMap<_, _> = inner.acked.iter().map(|(n, r)| (n.clone(), (false, *r))).collect();
-        for watcher in inner.open.values() {
-            all.entry(watcher.name.clone()).or_default().0 = true;
+        for session in inner.open.values().filter_map(|watcher| watcher.session.as_ref()) {
+            all.entry(session.host.clone()).or_default().0 = true;
         }
         all
     }
 
-    /// How many, and the lowest revision acknowledged among those that acknowledge at all.
+    /// What the metrics say of all of them at this revision.
     #[must_use]
-    pub fn summary(&self) -> (u64, Option<u64>) {
+    pub fn summary(&self, revision: u64) -> Summary {
         let inner = self.lock();
-        let acked = inner.open.values().map(|w| w.acked.load(Relaxed)).filter(|r| *r > 0).min();
-        (inner.open.len() as u64, acked)
+        let mut summary = Summary { open: inner.open.len() as u64, ..Summary::default() };
+        for watcher in inner.open.values() {
+            let acked = watcher.acked.load(Relaxed);
+            if acked == 0 && watcher.session.is_none() {
+                // A tool that looks on; it forwards nothing.
+                continue;
+            }
+            summary.silent += u64::from(acked == 0);
+            let from = if acked == 0 { watcher.opened } else { acked };
+            summary.lag = summary.lag.max(revision.saturating_sub(from));
+        }
+        summary
     }
+}
+
+/// The watches at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Open watches.
+    pub open: u64,
+    /// Of them, watches of hosts that have acknowledged nothing yet.
+    pub silent: u64,
+    /// How many revisions the slowest is behind. One that has acknowledged nothing counts from its beginning.
+    pub lag: u64,
 }

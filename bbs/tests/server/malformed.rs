@@ -233,7 +233,7 @@ async fn a_malformed_watch_ends_with_its_reason() {
     let server = board(&at, memory(), LONG).await;
     let mut client = connect(&at).await.unwrap();
     let start = |name: &str, vnis| {
-        R::Start(v1::WatchStart { name: name.into(), vnis, everything: false, resume: None })
+        R::Start(v1::WatchStart { name: name.into(), vnis, everything: false, resume: None, session: 0 })
     };
     let cases: [(Vec<R>, &str); 5] = [
         (vec![R::AckRevision(1)], "request: "),

@@ -257,21 +257,111 @@ async fn what_the_operator_deletes_of_a_live_host_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_older_of_two_processes_of_one_name_steps_back() {
+async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
-    let server = board(&at, memory(), Duration::from_millis(500)).await;
-    let mut old = Host::start(config(&at, "gw-a", "10.0.0.1"));
-    old.hears("Connected", |u| *u == Update::Connected).await;
-    let mut new = Host::start(config(&at, "gw-a", "10.0.0.1"));
-    new.hears("Connected", |u| *u == Update::Connected).await;
-    let gone = old.hears("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
-    let Update::Disconnected { why } = gone else { unreachable!() };
-    assert!(why.contains("registered again by a later process"), "{why}");
-    new.session.take().unwrap().stop();
-    old.hears("Connected again", |u| *u == Update::Connected).await;
-    assert!(!new.heard.iter().any(|u| matches!(u, Update::Disconnected { .. })), "no fight");
-    drop(old);
+    let server = board(&at, memory(), Duration::from_millis(600)).await;
+    let mut first = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    first.session().claim(claim(1, 1, &[]));
+    first.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    let mut seconds = ["10.0.0.1", "10.0.0.2"].map(|vtep| Host::start(config(&at, "gw-a", vtep)));
+    for second in &seconds {
+        second.session().claim(claim(1, 2, &[]));
+    }
+    let began = Instant::now();
+    // Longer than the lease, and than the time after which a session tells what it has.
+    while began.elapsed() < Duration::from_millis(1500) {
+        assert!(seconds.iter().all(|s| !s.session().state().connected));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for second in &seconds {
+        let why = second.session().state().last_error.unwrap();
+        assert!(why.contains("host gw-a is held by another appliance, which is alive (instance "), "{why}");
+        assert!(why.contains("VTEP 10.0.0.1 port 4789"), "{why}");
+    }
+    assert!(!first.heard.iter().any(|u| matches!(u, Update::Disconnected { .. })));
+    let mut op = operator(&at).await;
+    let macs =
+        |nodes: Vec<stopover_bbs::client::NodeEntry>| nodes.iter().map(|n| n.node.mac).collect::<Vec<_>>();
+    assert_eq!(macs(op.nodes(&NodeFilter::default()).await.unwrap()), [mac(1)]);
+
+    // As after kill -9: the same machine is let in at once, without waiting for a lease.
+    let [same, other] = &mut seconds;
+    drop(first);
+    same.hears("Connected", |u| *u == Update::Connected).await;
+    assert!(!other.session().state().connected);
+    same.session.take().unwrap().stop();
+    other.hears("Connected", |u| *u == Update::Connected).await;
+    drop(seconds);
+    server.stop().await;
+}
+
+/// Only the watch of a host's own session acknowledges for it, and one that names no session only while it is alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_counts_for_a_host_by_its_session() {
+    use stopover_bbs::{
+        client::connect,
+        proto::v1::{self, watch_request::Request, watch_response::Response},
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let a = Host::start(config(&at, "gw-a", "10.0.0.1"));
+    a.catches_up(&at).await;
+    let mut op = operator(&at).await;
+    let watch = async |name: &str, session: u64| {
+        let start =
+            v1::WatchStart { name: name.into(), vnis: vec![], everything: true, resume: None, session };
+        let (requests, outgoing) = tokio::sync::mpsc::channel(4);
+        requests.send(v1::WatchRequest { request: Some(Request::Start(start)) }).await.unwrap();
+        let mut client = connect(&at).await.unwrap();
+        let mut stream =
+            client.watch(tokio_stream::wrappers::ReceiverStream::new(outgoing)).await?.into_inner();
+        loop {
+            if let Some(Response::SnapshotEnd(revision)) = stream.message().await?.unwrap().response {
+                let ack = v1::WatchRequest { request: Some(Request::AckRevision(revision)) };
+                requests.send(ack).await.unwrap();
+                return Ok::<_, tonic::Status>((requests, stream));
+            }
+        }
+    };
+    let _pretender = watch("gw-a", 0).await.unwrap();
+    let _tool = watch("some tool", 0).await.unwrap();
+    let began = Instant::now();
+    loop {
+        let watchers = op.watchers().await.unwrap();
+        if watchers.iter().filter(|w| w.acked_revision > 0).count() == 2 {
+            assert_eq!(watchers.iter().filter(|w| w.session != 0).count(), 1);
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{watchers:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let entry = op.hosts(Some(&name("gw-a"))).await.unwrap().remove(0);
+    assert!(
+        entry.watching && entry.acked_revision == 0,
+        "another's acknowledgement is not its own: {entry:?}"
+    );
+    let status = watch("gw-a", 77).await.err().unwrap();
+    assert!(status.message().contains("no session 0x4d"), "{status}");
+
+    // A host whose appliance cannot name its session is known by its name.
+    let mut client = connect(&at).await.unwrap();
+    let request = v1::RegisterRequest {
+        host: "gw-old".into(),
+        vteps: vec![vec![10, 0, 0, 9]],
+        udp_port: 4789,
+        key: vec![9; 16],
+        instance: vec![9; 16],
+    };
+    client.register(request).await.unwrap();
+    let _old = watch("gw-old", 0).await.unwrap();
+    let began = Instant::now();
+    while op.hosts(Some(&name("gw-old"))).await.unwrap()[0].acked_revision == 0 {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(a);
     server.stop().await;
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 use stopover_bbs::{
-    board::{Applied, Board, Command, Key, Now, Outcome, Party, Session, Settings, Ticket},
+    board::{Applied, Board, Command, Key, Now, Outcome, Party, Refusal, Session, Settings, Ticket},
     model::{Change, Claim, Host, Id, Lock, MigrationState, Network, Node, Report, Row, Target},
     proto::parse::Registration,
     server::{History, restore},
@@ -160,6 +160,10 @@ pub struct Rig {
     pub history: Arc<History>,
     pub now: Now,
     pub sessions: BTreeMap<u8, u64>,
+    /// Whose watch was opened in its present session and has not closed; true: of the second process of that name.
+    pub watching: BTreeMap<u8, bool>,
+    /// Hosts whose present session is the second process's.
+    pub rivals: BTreeSet<u8>,
     /// The state at every revision, by its changes.
     pub states: Vec<Replica>,
     keep: usize,
@@ -177,6 +181,8 @@ impl Rig {
             history: Arc::new(History::new(0, keep)),
             now: Now::default(),
             sessions: BTreeMap::new(),
+            watching: BTreeMap::new(),
+            rivals: BTreeSet::new(),
             states: vec![Replica::default()],
             keep,
             run: 0,
@@ -193,6 +199,8 @@ impl Rig {
         self.history = Arc::new(History::new(self.board.revision(), self.keep));
         self.now = Now::default();
         self.sessions.clear();
+        self.watching.clear();
+        self.rivals.clear();
     }
 
     /// Applies, commits and publishes; checks what holds of every command.
@@ -358,7 +366,12 @@ impl Rig {
                 ticket: ticket(m),
                 report: Report { held: 7, ..Report::default() },
             },
-            Step::Acked(h) => Command::Acked(vec![(host_name(h), self.board.revision())]),
+            Step::Acked(h) => Command::Acked(vec![(session(h), self.board.revision())]),
+            Step::WatchOpened(h) => {
+                Command::WatchOpened { session: session(h), peer: format!("10.0.0.{h}:7") }
+            }
+            Step::WatchClosed(h) => Command::WatchClosed(session(h)),
+            Step::Rival(h, other_vtep) => Command::Register(rival(h, other_vtep)),
             Step::Declare(row) => Command::Declare(make_row(&row)),
             Step::Load(rows) => {
                 Command::Load(rows.iter().enumerate().map(|(i, r)| (i as u64 + 1, make_row(r))).collect())
@@ -368,14 +381,49 @@ impl Rig {
             Step::DeleteNode(v, m) => Command::Delete(Target::Node { vni: vni(v), mac: mac(m) }),
             Step::DeleteMember(v, h) => Command::Delete(Target::Member { vni: vni(v), host: host_name(h) }),
         };
+        let living = |h: u8| self.state().hosts.values().any(|host| host.name == host_name(h) && host.up);
+        let held = match step {
+            Step::Register(h, _) => self.watching.get(h) == Some(&true) && living(*h),
+            Step::Rival(h, _) => self.watching.get(h) == Some(&false) && living(*h),
+            _ => false,
+        };
         let applied = self.apply(None, command);
-        if let (Step::Register(h, _), Ok(Outcome::Registered { session, .. })) = (step, &applied.result) {
+        if held {
+            let word = applied.result.as_ref().err().map(Refusal::word);
+            assert_eq!(word, Some("conflict"), "a living host was taken over by {step:?}");
+        }
+        match (step, &applied.result) {
+            (Step::WatchOpened(h), Ok(_)) => drop(self.watching.insert(*h, self.rivals.contains(h))),
+            (Step::WatchClosed(h) | Step::Deregister(h, _), Ok(_)) => drop(self.watching.remove(h)),
+            (Step::Register(h, _), Ok(_)) => {
+                self.watching.remove(h);
+                self.rivals.remove(h);
+            }
+            (Step::Rival(h, _), Ok(_)) => {
+                self.watching.remove(h);
+                self.rivals.insert(*h);
+            }
+            _ => {}
+        }
+        if let (Step::Register(h, _) | Step::Rival(h, _), Ok(Outcome::Registered { session, .. })) =
+            (step, &applied.result)
+        {
             self.sessions.insert(*h, *session);
         }
         if let (Step::Deregister(h, _), Ok(_)) = (step, &applied.result) {
             self.sessions.remove(h);
         }
         Some(applied)
+    }
+}
+
+/// The registration of a second process under the name of host `h`.
+pub fn rival(h: u8, other_vtep: bool) -> Registration {
+    Registration {
+        host: host_name(h),
+        vteps: vec![IpAddr::from([10, 0, 0, if other_vtep { 77 + h } else { h + 1 }])],
+        udp_port: 4789,
+        instance: Id([h + 100; 16]),
     }
 }
 
@@ -446,6 +494,10 @@ pub enum Step {
     Abort(Option<u8>, u8),
     Report(u8, u8),
     Acked(u8),
+    WatchOpened(u8),
+    WatchClosed(u8),
+    /// Another process of this name registers, perhaps with another VTEP.
+    Rival(u8, bool),
 }
 
 #[derive(Debug, Clone)]
@@ -508,6 +560,9 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(by, m, at)| Step::Complete(by, m, at)),
         2 => (prop::option::of(h.clone()), 0..6u8).prop_map(|(by, m)| Step::Abort(by, m)),
         1 => (h.clone(), 0..6u8).prop_map(|(h, m)| Step::Report(h, m)),
-        1 => h.prop_map(Step::Acked),
+        1 => h.clone().prop_map(Step::Acked),
+        4 => h.clone().prop_map(Step::WatchOpened),
+        1 => h.clone().prop_map(Step::WatchClosed),
+        3 => (h, prop::bool::weighted(0.3)).prop_map(|(h, o)| Step::Rival(h, o)),
     ]
 }

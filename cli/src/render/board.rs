@@ -221,6 +221,7 @@ VNI  MAC                IPS  HOST  DECLARED-BY  GENERATION
             acked_revision: 11,
             networks: None,
             resyncs: 0,
+            session: 1,
         };
         assert_eq!(
             board(&BoardView { info, watching: vec![watcher] }),
