@@ -13,7 +13,7 @@ from .proc import Process
 
 BIN = pathlib.Path(os.environ.get("STOPOVER_BIN", TARGET / "release"))
 MEMORY_MIB = 160  # hugepage memory of one appliance; 16384 mbufs of 2176 bytes and their headers need 40
-AF_PACKET = "framecnt=2048"  # receive ring: 2048 frames of 2 KiB bridge the moments when a busy machine runs others
+RING = 2048  # an af_packet port's receive ring: so many frames of 2 KiB bridge moments when a busy machine runs others
 POLL_US = 10  # before the first sleep: lcores share two CPUs with guests, and who polls for longer takes the time from them
 
 
@@ -116,10 +116,20 @@ class Appliance:
     def af_packet(self, name, iface, role, queues=1, **more):
         """Adds a port on a network interface of the namespace, with so many receive and transmit queues."""
         n = sum(v.startswith("net_af_packet") for v in self.config["vdevs"])
-        vdev = f"net_af_packet{n},iface={iface},{AF_PACKET}"
-        if queues > 1:
-            vdev, more = f"{vdev},qpairs={queues}", {"rxq": queues, "txq": queues, **more}
-        self.port(name, vdev, role, **more)
+        self.port(name, f"net_af_packet{n},iface={iface}", role, **more)
+        self.queues(name, queues)
+
+    def queues(self, name, count, ring=RING):
+        """Gives an af_packet port so many receive and transmit queues, each with room for so many frames."""
+        port = next(p for p in self.config["ports"] if p["name"] == name)
+        at = next(n for n, v in enumerate(self.config["vdevs"]) if v.split(",")[0] == port["device"])
+        vdev = ",".join([*self.config["vdevs"][at].split(",")[:2], f"framecnt={ring}"])
+        for key in ("rxq", "txq"):
+            port.pop(key, None)
+        if count > 1:
+            vdev += f",qpairs={count}"
+            port |= {"rxq": count, "txq": count}
+        self.config["vdevs"][at] = vdev
 
     def vhost(self, name, socket, role, tso=False, **more):
         """Adds a vhost-user port that listens on `socket`."""

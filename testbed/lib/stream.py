@@ -57,12 +57,13 @@ class Tool:
 
 
 class Sender(Tool):
-    """A UDP stream, `rate` datagrams per second, in bursts every `tick_us`. Counts: sent, skipped (what it could not
-    send in time, and did not number), errors, us."""
+    """A UDP stream, `rate` datagrams per second, in bursts every `tick_us`; or `flows` of them, numbered upwards from
+    `stream`, which have that rate together. Counts: sent, sent_of (each flow), skipped (what it could not send in time,
+    and did not number), errors, us."""
 
-    def __init__(self, where, ip, stream, rate, size=64, tick_us=2000, port=PORT):
+    def __init__(self, where, ip, stream, rate, size=64, tick_us=2000, port=PORT, flows=1):
         super().__init__(where, "send", f"send-{stream}", to=_to(ip, port), stream=stream, rate=rate, size=size,
-                         tick_us=tick_us)
+                         tick_us=tick_us, flows=flows)
 
 
 class Receiver(Tool):

@@ -22,11 +22,11 @@ from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import fabric, guest, ron, scenario, stopover, traffic
+from lib import fabric, guest, scenario, stopover, traffic
 from lib.lab import Failure, say
+from lib.moving import VNI, cidrs, ips, mac, port
 from lib.stepwise import PHASES, Place, Stepwise, until
 
-VNI = 100
 ONLY = [w for w in os.environ.get("STOPOVER_CASES", "").split(";") if w]
 X, Y, STATION = 1, 2, 3
 WITHIN = 1.0  # seconds from a fault's end until X answers
@@ -34,14 +34,6 @@ LOCK_ENDS = 8  # seconds after which no lock may be left: the lease of an applia
 HUNG = 3  # seconds for which a process does nothing
 HOLD_MIB = 1
 FLOOD = 3_000  # datagrams of 1,400 bytes, several times HOLD_MIB
-
-
-def mac(number):
-    return f"52:54:00:00:00:{number:02x}"
-
-
-def ips(number):
-    return [f"192.168.0.{number}", f"fd01::{number}"]
 
 
 class Run:
@@ -58,8 +50,7 @@ class Run:
             host.config["migration"] = {"hold_mib": 4 * HOLD_MIB, "hold_node_mib": HOLD_MIB}
         self.third = self.hosts[2]
         self.places = {n: [self.place(host, n) for host in self.hosts[:2]] for n in (X, Y)}
-        self.station = fabric.Tenant(lab, "station", STATION, VNI, mac(STATION),
-                                     [f"{ips(STATION)[0]}/24", f"{ips(STATION)[1]}/64"])
+        self.station = fabric.Tenant(lab, "station", STATION, VNI, mac(STATION), cidrs(STATION))
         self.station.plug_vif(self.third)
         for family in ("ipv4", "ipv6"):  # its kernel asks again soon when nobody has answered
             self.station.ns.sysctl(f"{family}.neigh.eth0.retrans_time_ms", 100)
@@ -74,10 +65,7 @@ class Run:
 
     def place(self, host, number):
         """A vhost-user port for guest `number`."""
-        socket = self.lab.dir / f"{host.name}-{number}.sock"
-        role = ron.tagged("vif", vni=VNI, mac=mac(number), addresses=ips(number), guard=True)
-        host.vhost(f"vm{number}", socket, role)
-        return Place(host, socket)
+        return Place(host, port(host, number, f"vm{number}-{host.name}"))
 
     def power_on(self, number):
         """A new machine for guest `number`, where it was last."""
@@ -88,7 +76,7 @@ class Run:
         g.booted(timeout=90)
         for family in ("ipv4", "ipv6"):
             g.run(f"echo 100 > /proc/sys/net/{family}/neigh/eth0/retrans_time_ms")
-        g.address(f"{ips(number)[0]}/24", f"{ips(number)[1]}/64")
+        g.address(*cidrs(number))
         return g
 
     def other(self, place):

@@ -27,8 +27,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import fabric, guest, ron, scenario, stopover, stream
 from lib.lab import Failure, say
+from lib.moving import VNI, cidrs, ips, locks_left, mac, percentile, port, reported
 
-VNI = 100
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 30 if scenario.SHORT else 100))
 RATE = int(os.environ.get("STOPOVER_RATE", 1800))
 # What wakes an emulated guest costs more than what it does then: bursts every 4 ms, 50 pings a second of each kind,
@@ -37,20 +37,6 @@ TICK_US, PINGS_PER_S, IDLE_CAP_US = 4_000, 50, 250
 FRAMES_PER_S = 5_000  # what the guest must get, all in all, for the rest to mean something
 AFTER = 0.4  # seconds after each migration, until the next one begins
 ADDED_P50_MS, ADDED_P99_MS = 5, 30  # what we may add to QEMU's downtime, on two cores that emulate the guests too
-
-
-def mac(number):
-    return f"52:54:00:00:00:{number:02x}"
-
-
-def ips(number):
-    return [f"192.168.0.{number}", f"fd01::{number}"]
-
-
-def percentile(values, p):
-    """The smallest value that at least p percent of all are not above."""
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * p // 100) - 1)]
 
 
 class Run:
@@ -65,9 +51,9 @@ class Run:
         self.hosts = [net.host(f"gw-{n}", self.board) for n in "abc"]
         for host in self.hosts:
             host.config["idle"] = ron.tagged("adaptive", cap_us=IDLE_CAP_US, poll_us=stopover.POLL_US)
-        self.sockets = [self.port(host, 1, f"x-{host.name}") for host in self.hosts[:2]]
-        sockets = [self.port(host, n, f"s-{host.name}") for n, host in enumerate(self.hosts, 2)]
-        self.observer = fabric.Tenant(lab, "observer", 5, VNI, mac(5), [f"{ips(5)[0]}/24", f"{ips(5)[1]}/64"])
+        self.sockets = [port(host, 1, f"x-{host.name}", tso=True) for host in self.hosts[:2]]
+        sockets = [port(host, n, f"s-{host.name}", tso=True) for n, host in enumerate(self.hosts, 2)]
+        self.observer = fabric.Tenant(lab, "observer", 5, VNI, mac(5), cidrs(5))
         self.observer.plug_vif(self.hosts[2])
         for host in self.hosts:
             host.start()
@@ -76,18 +62,11 @@ class Run:
                         for n, (host, socket) in enumerate(zip(self.hosts, sockets), 2)]
         for n, g in enumerate([self.x, *self.senders], 1):
             g.booted(timeout=90)
-            g.address(f"{ips(n)[0]}/24", f"{ips(n)[1]}/64")
+            g.address(*cidrs(n))
         stopover.wait_nodes(self.hosts, 5)
         self.figures = {}
         self.downtimes, self.gaps, self.own_gaps, self.took = [], [], [], []
         self.added, self.guest_added, self.late = [], [], []
-
-    def port(self, host, number, name):
-        """A vhost-user port for guest `number`; returns its socket."""
-        socket = self.lab.dir / f"{name}.sock"
-        role = ron.tagged("vif", vni=VNI, mac=mac(number), addresses=ips(number), guard=True)
-        host.vhost(name, socket, role, tso=True)
-        return socket
 
     def begin(self):
         """All that talks to the moving guest."""
@@ -121,26 +100,14 @@ class Run:
         self.own_gaps.append(max(s["gap_us"] for s in seen.values()) / 1e3)
         self.downtimes.append(told["downtime_ms"])
         self.guest_added.append(max(0.0, gap - told["downtime_ms"]))
-        nic_gap = self.nic_gap_ms(number)
+        nic_gap, early = reported(self.board, number, self.hosts[to])
         self.added.append(max(0.0, nic_gap - told["downtime_ms"]))
         self.late.append(max(0.0, max(s["late_us"] for s in watched.values()) / 1e3 - told["downtime_ms"]))
         counts = ", ".join(f"{k} {sum(s[k] for s in seen.values())}" for k in ("missing", "duplicated", "reordered"))
         say(f"migration {number} to {self.hosts[to].name}: {told['total_ms']} ms, QEMU's downtime "
             f"{told['downtime_ms']} ms (stopped {told['paused_ms']} ms), longest gap {nic_gap:.1f} ms at its NIC, "
             f"{gap:.1f} ms at the program in it ({self.own_gaps[-1]:.1f} by its own clock); so far {counts}; reordered by stream "
-            f"{[s['reordered'] for s in seen.values()]}, let go without their end marker {self.early}")
-
-    def nic_gap_ms(self, number):
-        """The longest time that the guest's NIC took no frame in this migration, as the appliances report it."""
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            last = self.board.json("migration", "show", str(number))
-            gaps = {r["host"]: r["longest_gap_us"] for r in last["reports"]}
-            self.early = sum(r["reordered"] for r in last["reports"])
-            if last["state"] == "completed" and gaps.get(self.hosts[number % 2].name, 0) > 0:
-                return max(gaps.values()) / 1e3
-            time.sleep(0.05)
-        raise Failure(f"migration {number} was not reported by its target: {last}")
+            f"{[s['reordered'] for s in seen.values()]}, let go without their end marker {early}")
 
     def end(self):
         """Stops all and counts."""
@@ -176,15 +143,8 @@ class Run:
             # The same, less what of each gap its sender made itself, by not sending.
             "guest_added_late_ms_p50": round(percentile(self.late, 50), 1),
             "guest_added_late_ms_p99": round(percentile(self.late, 99), 1),
-            "locks_left": self.locks_left(),
+            "locks_left": locks_left(self.board),
         }
-
-    def locks_left(self, patience=5):
-        """Migrations that are still under way at the board, though nobody migrates."""
-        end = time.monotonic() + patience
-        while (left := len(self.board.json("migration", "list", "--active"))) and time.monotonic() < end:
-            time.sleep(0.2)
-        return left
 
 
 def body(lab):

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage:
   guest-tools send     --to IP:PORT --stream N --rate FRAMES/S [--size BYTES] [--tick-us US] [--seconds S]
+                       [--flows N]
   guest-tools receive  --port PORT [--echo-to IP:PORT]
   guest-tools tcp-serve --port PORT
   guest-tools tcp-hold --to IP:PORT [--kib-s RATE]

@@ -1,6 +1,9 @@
 //! Sends one stream at a steady rate: a small burst every tick, since a timer per datagram would cost an
 //! emulated guest more than the datagram. What a stalled sender could not send in time is left out, not made up
 //! for: a burst is never longer than `MOST_TICKS` ticks' worth.
+//!
+//! With `--flows N` it sends N streams in turn, numbered upwards from `--stream`, each from a port of its own: as many
+//! flows for switches and NICs that deal frames to queues by flow, at the price of one program. The rate is that of all.
 
 use crate::args::Args;
 use crate::clock::Clock;
@@ -14,9 +17,10 @@ use std::sync::{Arc, Mutex};
 
 const MOST_TICKS: u64 = 25;
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Sent {
-    sent: u64,
+    /// Of each flow.
+    sent: Vec<u64>,
     skipped: u64,
     errors: u64,
     us: u64,
@@ -30,10 +34,15 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
     let size: usize = args.optional("size")?.unwrap_or(64).max(LEN);
     let tick_us: u64 = args.optional("tick-us")?.unwrap_or(2_000).max(1);
     let seconds: Option<u64> = args.optional("seconds")?;
+    let flows: u32 = args.optional("flows")?.unwrap_or(1).max(1);
     let any: SocketAddr =
         if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(to).with_context(|| format!("towards {to}"))?;
+    let flow = |number| -> anyhow::Result<_> {
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(to).with_context(|| format!("towards {to}"))?;
+        Ok((stream + number, socket))
+    };
+    let sockets: Vec<(u32, UdpSocket)> = (0..flows).map(flow).collect::<Result<_, _>>()?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let counted = Arc::new(Mutex::new(Sent::default()));
@@ -43,7 +52,8 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         let mut datagram = vec![0; size];
         let (mut offered, mut tick) = (0, 0);
         let most = (rate * tick_us * MOST_TICKS / 1_000_000).max(1);
-        let mut now = Sent::default();
+        let mut now = Sent { sent: vec![0; sockets.len()], ..Sent::default() };
+        let mut turns = (0..sockets.len()).cycle();
         while !stopped.load(Relaxed) && seconds.is_none_or(|s| tick * tick_us < s * 1_000_000) {
             let due = rate * clock.us() / 1_000_000;
             if due - offered > most {
@@ -53,25 +63,31 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
             let at = clock.us();
             while offered < due {
                 offered += 1;
+                let turn = turns.next().unwrap_or_default();
+                let (Some((stream, socket)), Some(sent)) = (sockets.get(turn), now.sent.get_mut(turn)) else {
+                    continue;
+                };
                 if let Some(head) = datagram.first_chunk_mut::<LEN>() {
-                    Head { stream, sequence: now.sent, sent_us: at }.write(head);
+                    Head { stream: *stream, sequence: *sent, sent_us: at }.write(head);
                 }
                 match socket.send(&datagram) {
-                    Ok(_) => now.sent += 1,
+                    Ok(_) => *sent += 1,
                     Err(_) => now.errors += 1,
                 }
             }
             now.us = clock.us();
-            *lock(&counts) = now;
+            lock(&counts).clone_from(&now);
             tick = (tick + 1).max(now.us / tick_us);
             clock.sleep_until(tick * tick_us);
         }
         Ok(())
     });
     let answer = move |word: &str| {
-        let n = *lock(&counted);
+        let n = lock(&counted);
         (word == "stats").then(|| {
-            json!({"sent": n.sent, "skipped": n.skipped, "errors": n.errors, "us": n.us}).to_string()
+            let sent: u64 = n.sent.iter().sum();
+            json!({"sent": sent, "sent_of": n.sent, "skipped": n.skipped, "errors": n.errors, "us": n.us})
+                .to_string()
         })
     };
     Ok(Job { stop, worker, answer: Box::new(answer) })
