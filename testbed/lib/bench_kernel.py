@@ -1,11 +1,11 @@
-"""The kernel's own VXLAN and bridge, fed by testpmd through af_packet, and beside it the appliance that sends by the
-same kind of port.
+"""The kernel's own VXLAN and bridge, fed by testpmd through a port of the kernel's, and beside it the appliance that
+sends by the same kind of port: af_packet for encap, as underlays may use; for decap a tap, as a VM's port must.
 
-    kernel-encap   testpmd: file -> af_packet = veth | veth = bridge = vxlan -> route, neighbour -> veth | veth
-    kernel-decap   testpmd: file -> af_packet = veth | veth -> UDP -> vxlan = bridge = veth | veth
-    bridged        testpmd: file -> af_packet = veth | veth = bridge = veth | veth: the same without the tunnel
-    bare           testpmd: file -> af_packet = veth | veth
-    stopover       the appliance: file -> encap or decap -> af_packet = veth | veth
+    kernel-encap   testpmd: file -> port = veth | veth = bridge = vxlan -> route, neighbour -> veth | veth
+    kernel-decap   testpmd: file -> port = veth | veth -> UDP -> vxlan = bridge = veth | veth
+    bridged        testpmd: file -> port = veth | veth = bridge = veth | veth: the same without the tunnel
+    bare           testpmd: file -> port = veth | veth
+    stopover       the appliance: file -> encap or decap -> port = veth | veth
 
 Nobody wants the frames at the last veth: the kernel drops them there. A veth hands its frames to the same CPU, and
 that takes them in the softirq at the end of each send: so all of the kernel's work is done on the worker's CPU, in
@@ -24,7 +24,8 @@ from .net import Namespace
 
 SECONDS = 0.3
 UNDERLAY_MTU = 1600
-SINK_PORT = "net_af_packet0,iface=src0,framecnt=2048"
+TAP = "tap0"
+SINK_PORT = {"encap": "net_af_packet0,iface=src0,framecnt=2048", "decap": f"net_tap0,iface={TAP}"}
 CAPTURED = 400
 
 
@@ -41,7 +42,7 @@ class Fed(Testpmd):
     frames count."""
 
     def __init__(self, lab, ns, name, direction, flows, frames, out="src0"):
-        super().__init__(lab, ns, name, direction, flows, frames, sink=SINK_PORT)
+        super().__init__(lab, ns, name, direction, flows, frames, sink=SINK_PORT[direction])
         self.number, self.out, self.daemon = NUMBERS[direction], out, softirq_daemon()
 
     def counters(self):
@@ -150,9 +151,15 @@ def bare(lab, bench, direction):
 
 def ours(lab, bench, direction):
     """The appliance, its sink a veth as testpmd's is."""
-    g = bench.gateway(direction, sink=SINK_PORT)
+    g = bench.gateway(direction, sink=SINK_PORT[direction])
     g.ns = g.appliance.ns = cable(lab, f"ours-{direction}")
     return g
+
+
+def join(contender):
+    """What is given to a tap goes to the veth."""
+    if contender.direction == "decap":
+        contender.ns.join(TAP, "src0")
 
 
 def body(lab, rounds):
@@ -163,6 +170,7 @@ def body(lab, rounds):
     try:
         for c in contenders:
             c.start()
+            join(c)
         wrong = sum(check(bench, c) for c in contenders[:len(NUMBERS)])
         say(f"measuring {len(contenders)} data paths in {rounds} rounds, to and fro, {SECONDS} s each")
         before = received_by_cpu()
@@ -206,7 +214,7 @@ def report(turns, wrong, on_worker):
                                          for who, way in (("stopover", "bare"), ("kernel", "bridged"))]
         figures[f"{d}_vs_kernel"] = round(value, 2)
         figures[f"{d}_vs_kernel_interval"] = [round(low, 2), round(high, 2)]
-    chart = bench_report.by_direction(table, "The kernel's VXLAN and bridge, and the appliance, by af_packet on a veth",
+    chart = bench_report.by_direction(table, "The kernel's VXLAN and bridge, and the appliance, by a port of the kernel's and a veth",
                                       "cycles", "cycles per frame of 64 bytes, median of turns with its interval; "
                                       "bare, bridged: no tunnel")
     say(bench_report.write(table, figures, "kernel", chart))

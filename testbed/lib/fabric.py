@@ -31,6 +31,7 @@ class Fabric:
         the MAC 02:0a:00:00:00:N and `queues` queues. Of its lcores all but one forward."""
         number = len(self.hosts) + 1
         ns = Namespace(self.lab, f"host-{name}")
+        ns.sysctl("ipv6.conf.default.disable_ipv6", 1)  # on taps, too, which the appliance will make
         wire_to_bridge(ns, "ul0", self.switch, "br0", f"port{number}", mtu=self.mtu, mac=MAC.format(number))
         a = Appliance(self.lab, name, ns, board, lcores=lcores)
         a.number = number
@@ -52,16 +53,15 @@ class Tenant(Station):
     def plug_vif(self, appliance, guard=True, **more):
         """A vif port of the appliance, cabled to this tenant."""
         dev = f"vm{self.id}"
-        veth(self.ns, "eth0", appliance.ns, dev, a_mac=self.mac)
-        appliance.ns.no_ipv6(dev)
+        veth(self.ns, "eth0", appliance.ns, dev, a_mac=self.mac, plain=False)
         role = ron.tagged("vif", vni=self.vni, mac=self.mac, addresses=self.ips, guard=guard)
-        appliance.af_packet(dev, dev, role, **more)
+        appliance.cabled(dev, dev, role, **more)
         return self._up()
 
     def plug_site(self, site):
         """A port of a site's switch."""
         self.dev_at_site = f"st{self.id}"
-        veth(self.ns, "eth0", site.ns, self.dev_at_site, a_mac=self.mac)
+        veth(self.ns, "eth0", site.ns, self.dev_at_site, a_mac=self.mac, plain=site.plain)
         site.ns.no_ipv6(self.dev_at_site)
         site.attach(self)
         return self._up()
@@ -80,13 +80,13 @@ class Site:
     def __init__(self, lab, appliance, name, vni=None, vlans=None, declared=()):
         self.lab, self.name, self.vlans, self.access = lab, name, vlans, {}
         self.ns = Namespace(lab, name)
-        veth(self.ns, "up0", appliance.ns, name)
+        self.plain = bool(vlans)  # our switch passes frames as it reads them from packet sockets
+        veth(self.ns, "up0", appliance.ns, name, plain=self.plain)
         self.ns.no_ipv6("up0")
-        appliance.ns.no_ipv6(name)
         role = {"vlans": ron.Map(vlans)} if vlans else {"vni": vni}
         if declared:
             role["stations"] = [{"mac": s.mac, "vni": s.vni, "addresses": s.ips} for s in declared]
-        appliance.af_packet(name, name, ron.tagged("segment", **role))
+        appliance.cabled(name, name, ron.tagged("segment", **role))
         if not vlans:
             self.ns.bridge("br0")
             self.ns.ip("link", "set", "up0", "master", "br0")

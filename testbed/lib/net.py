@@ -76,6 +76,16 @@ class Namespace:
         self.no_ipv6(dev)
         self.ip("link", "set", dev, "up")
 
+    def join(self, dev, other):
+        """Makes one cable of two interfaces: what one receives the other sends, whatever it is, and the kernel looks
+        at none of it. Also again, when one of them has been made anew."""
+        for a, b in ((dev, other), (other, dev)):
+            self.run("tc", "qdisc", "del", "dev", a, "clsact", check=False)
+            self.run("tc", "qdisc", "add", "dev", a, "clsact")
+            # Every frame has an Ethernet header before what it carries: a place to compare nothing with.
+            self.run("tc", "filter", "add", "dev", a, "ingress", "protocol", "all", "u32", "match", "u32", "0", "0",
+                     "at", "-16", "action", "mirred", "egress", "redirect", "dev", b)
+
     def packet_socket(self, dev):
         """A socket of ours that sends frames from an interface of this namespace."""
         libc = ctypes.CDLL(None, use_errno=True)
@@ -105,14 +115,16 @@ class Namespace:
         raise KeyError(dev)
 
 
-def veth(a, a_dev, b, b_dev, mtu=1500, a_mac=None, b_mac=None):
-    """A cable between two namespaces, both ends up and plain."""
+def veth(a, a_dev, b, b_dev, mtu=1500, a_mac=None, b_mac=None, plain=True):
+    """A cable between two namespaces, both ends up; plain, or as the kernel makes it, with checksums and segments left
+    unfinished."""
     extra_a = ["address", a_mac] if a_mac else []
     extra_b = ["address", b_mac] if b_mac else []
     sh("ip", "-n", a.full, "link", "add", a_dev, "mtu", mtu, *extra_a, "type", "veth",
        "peer", "name", b_dev, "netns", b.full, "mtu", mtu, *extra_b)
     for ns, dev in ((a, a_dev), (b, b_dev)):
-        ns.plain(dev)
+        if plain:
+            ns.plain(dev)
         ns.in_order(dev)
         ns.ip("link", "set", dev, "up")
 

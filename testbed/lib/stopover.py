@@ -13,7 +13,7 @@ from .proc import Process
 
 BIN = pathlib.Path(os.environ.get("STOPOVER_BIN", TARGET / "release"))
 MEMORY_MIB = 160  # hugepage memory of one appliance; 16384 mbufs of 2176 bytes and their headers need 40
-RING = 2048  # an af_packet port's receive ring: so many frames of 2 KiB bridge moments when a busy machine runs others
+RING = 2048  # frames a port's kernel side keeps: they bridge the moments when a busy machine runs others
 POLL_US = 10  # before the first sleep: lcores share two CPUs with guests, and who polls for longer takes the time from them
 
 
@@ -106,6 +106,7 @@ class Appliance:
         if board is not None:
             self.config["board"] = [board.endpoint]
         self.process = None
+        self.cables = []  # interfaces that cables end at, each with the tap behind it
         lab.post_mortem.append(self.save_books)
 
     def port(self, name, vdev, role, **more):
@@ -113,8 +114,21 @@ class Appliance:
         self.config["vdevs"].append(vdev)
         self.config["ports"].append({"name": name, "device": vdev.split(",")[0], **more, "role": role})
 
+    def tap(self, name, iface, role, mac=None, **more):
+        """Adds a port on a tap, the interface `iface` that the appliance makes in its namespace as it starts."""
+        n = sum(v.startswith("net_tap") for v in self.config["vdevs"])
+        self.port(name, f"net_tap{n},iface={iface}{f',mac={mac}' if mac else ''}", role, **more)
+
+    def cabled(self, name, iface, role, **more):
+        """Adds a port on a cable that ends at `iface`: a tap of its own, with which the kernel exchanges all frames of
+        `iface`. It completes checksums and cuts segments on the way, and passes fragments, which a packet socket of
+        DPDK's would not."""
+        tap = f"t-{iface}"
+        self.cables.append((iface, tap))
+        self.tap(name, tap, role, **more)
+
     def af_packet(self, name, iface, role, queues=1, **more):
-        """Adds a port on a network interface of the namespace, with so many receive and transmit queues."""
+        """Adds an underlay port on a network interface of the namespace, with so many receive and transmit queues."""
         n = sum(v.startswith("net_af_packet") for v in self.config["vdevs"])
         self.port(name, f"net_af_packet{n},iface={iface}", role, **more)
         self.queues(name, queues)
@@ -148,6 +162,9 @@ class Appliance:
         self.process = Process(self.lab, self.name, [binary or program("stopover-appliance"), self.write()],
                                ns=self.ns, env={"RUST_BACKTRACE": "1"}, pipes=pipes)
         self.process.wait_socket(self.socket, timeout=30)
+        for iface, tap in self.cables:
+            self.ns.ip("link", "set", tap, "txqueuelen", RING)
+            self.ns.join(iface, tap)
         return self
 
     def cli(self, *argv):

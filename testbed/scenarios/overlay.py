@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Three hosts, two networks with the same MACs and IPs in both: everybody reaches everybody of their own network,
-nobody of the other.
+nobody of the other. Also with packets above one MTU, which arrive in fragments, and with what a kernel leaves to hardware:
+stations' interfaces are as the kernel makes them, so that TCP and UDP start out without checksums and in long segments.
 
 Host a has a VM of each network and, behind a segment port each, a bridge with two stations, of which the
 appliance must find one by itself; host b has two VMs of each, so that frames also stay on one host; behind host
@@ -19,6 +20,7 @@ from lib.lab import Failure, say
 
 NETWORKS = {100: "red", 200: "blue"}
 VLANS = {10: 100, 20: 200}
+FRAGMENTED = 4000  # bytes of a ping: three fragments where the MTU is 1500
 
 
 def body(lab):
@@ -60,13 +62,15 @@ def body(lab):
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     pinged, bad_pings = traffic.pings(everybody, count=5)
     say(f"ping: {dict(pinged)}")
+    fragments, bad_fragments = traffic.pings(everybody, count=2, size=FRAGMENTED)
+    say(f"ping of {FRAGMENTED} bytes: {dict(fragments)}")
     udp = traffic.streams(lab, everybody, count=100, rate=400)
     say(f"UDP streams: {dict(udp)}")
     iperf = traffic.Iperf(lab, everybody)
     tcp, bad_tcp = iperf.all_pairs(amount="512K")
     iperf.stop()
     say(f"iperf3: {dict(tcp)}")
-    for line in bad_pings + bad_tcp:
+    for line in bad_pings + bad_fragments + bad_tcp:
         say(line)
     if bad_tcp:
         raise Failure(f"{len(bad_tcp)} TCP transfers failed")
@@ -81,6 +85,8 @@ def body(lab):
                  ("not VXLAN", strange))
     return {
         "lost": udp["lost"] + pinged["lost"],
+        "fragmented_lost": fragments["lost"],
+        "fragmented_sent": fragments["sent"],
         "duplicated": udp["duplicated"] + pinged["duplicated"],
         "reordered": udp["reordered"],
         "leaked_between_networks": udp["leaked_between_networks"] + udp["astray"],
@@ -97,6 +103,6 @@ def body(lab):
 
 
 scenario.main("overlay", body,
-              must_be_zero=["lost", "duplicated", "leaked_between_networks", "damaged", "arp_on_underlay",
+              must_be_zero=["lost", "fragmented_lost", "duplicated", "leaked_between_networks", "damaged", "arp_on_underlay",
                             "unaccounted", "faulty_drops", "bad_checksums", "tshark_warnings", "not_vxlan"],
-              must_be_positive=["vxlan_frames", "udp_sent", "tcp_bytes"])
+              must_be_positive=["fragmented_sent", "vxlan_frames", "udp_sent", "tcp_bytes"])
