@@ -102,26 +102,35 @@ pub fn serve(rt: &tokio::runtime::Handle, config: &Appliance, asks: Sender<Ask>)
     Ok(socket)
 }
 
-/// Binds the control socket: for root and its group only, never in place of one that is alive, or of anything
-/// that is no socket.
-fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
+/// Sees to it that the control socket can be made: its folder is there, and no other appliance listens at it. A dead
+/// socket is removed, anything that is no socket stays. Called before any device is opened, since a second process on
+/// one configuration would take frames from the first: a tap hands its frames to all who opened it.
+///
+/// # Errors
+/// The path is taken, or cannot be written.
+pub fn claim_place(path: &Path) -> Result<()> {
     let shown = path.display();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("ctl: cannot make the folder of {shown}"))?;
     }
-    if let Ok(there) = std::fs::symlink_metadata(path) {
-        if !there.file_type().is_socket() {
-            bail!(
-                "ctl: found a file at {shown} that is no socket; expected nothing or an old socket; mend: give `ctl` another path"
-            );
-        }
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            bail!(
-                "ctl: another appliance listens at {shown}; expected a socket of our own; mend: stop it, or give `ctl` another path"
-            );
-        }
-        std::fs::remove_file(path).with_context(|| format!("ctl: cannot replace the old socket {shown}"))?;
+    let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !there.file_type().is_socket() {
+        bail!(
+            "ctl: found a file at {shown} that is no socket; expected nothing or an old socket; mend: give `ctl` another path"
+        );
     }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!(
+            "ctl: another appliance listens at {shown}; expected a socket of our own; mend: stop it, or give `ctl` another path"
+        );
+    }
+    std::fs::remove_file(path).with_context(|| format!("ctl: cannot replace the old socket {shown}"))
+}
+
+/// Binds the control socket, for root and its group only.
+fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
+    claim_place(path)?;
+    let shown = path.display();
     let listener = UnixListener::bind(path).with_context(|| {
         format!("ctl: cannot make the socket {shown}; expected a path that we may write; mend: give `ctl` another path")
     })?;

@@ -1,6 +1,7 @@
 //! Start: from a checked configuration to running lcores, or to one error with nothing left behind. Order:
-//! the board must answer, then EAL, pool and devices, tables, control socket; then the board is told, and when
-//! its snapshot stands in the tables, ports and lcores start: no frame meets an empty table.
+//! no other appliance runs with this file, the board answers, then EAL, pool and devices, tables, control socket;
+//! then the board is told, and when its snapshot stands in the tables, ports and lcores start: no frame meets an
+//! empty table.
 
 use super::{
     Control,
@@ -66,6 +67,7 @@ pub fn start(
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<(Control, Eal)> {
+    server::claim_place(&config.ctl)?;
     find_board(&config, rt, &stop)?;
     vhost_sockets::remove_dead(&config)?;
     let mut eal_args = config.eal.clone();

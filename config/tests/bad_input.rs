@@ -404,6 +404,17 @@ const CASES: &[(&str, &str, &str)] = &[
         "\"net_tap0\", role: underlay(addresses: [\"10.2.0.1/24\"], udp_port: 8472)",
         "gw.ron:10:96: ports[3].role.udp_port: found UDP port 8472 on `br0` but 4789 on `ul0`; expected the same on every underlay port, because a host has one; mend: correct one of the two",
     ),
+    // A driver that does not pass every frame of a guest.
+    (
+        "rxq: 2, role: underlay(addresses: [\"10.0.0.1/24\"])",
+        "rxq: 2, role: segment(vni: 100)",
+        "gw.ron:7:31: ports[0].device: found segment port `ul0` on `net_af_packet0`, whose driver does not pass IPv4 fragments and unfinished checksums; expected a segment on a driver that passes every frame, such as net_vhost, net_tap, net_memif, net_virtio_user, or a NIC; mend: instead of a packet socket on an interface of the kernel use \"net_tap0,iface=tap0\", and bridge tap0 with it; see Devices in docs/configuration.md",
+    ),
+    (
+        "rxq: 2, role: underlay(addresses: [\"10.0.0.1/24\"])",
+        "rxq: 2, role: vif(vni: 100, mac: \"52:54:00:00:00:03\")",
+        "gw.ron:7:31: ports[0].device: found vif port `ul0` on `net_af_packet0`, whose driver does not pass IPv4 fragments and unfinished checksums; expected a vif on a driver that passes every frame, such as net_vhost, net_tap, net_memif, net_virtio_user, or a NIC; mend: instead of a packet socket on an interface of the kernel use \"net_tap0,iface=tap0\", and bridge tap0 with it; see Devices in docs/configuration.md",
+    ),
     // The process as a whole.
     (
         "board: [\"http://10.9.0.1:7480\"],",
@@ -532,5 +543,37 @@ const CASES: &[(&str, &str, &str)] = &[
 fn each_mistake_has_its_message() {
     for (from, to, expected) in CASES {
         assert_eq!(&message(from, to), expected, "`{from}` replaced by `{to}`");
+    }
+}
+
+/// Which drivers a VM's port may have, under both names DPDK knows them by.
+#[test]
+fn drivers_that_lose_frames_of_guests_are_refused() {
+    let on = |vdev: &str, role: &str| {
+        let device = vdev.split(',').next().unwrap();
+        let text = GOOD.replace("\"net_tap0\"]", &format!("\"{vdev}\"]")).replace(
+            "device: \"net_tap0\", role: segment(vlans: {10: 110, 20: 120})",
+            &format!("device: \"{device}\", role: {role}"),
+        );
+        appliance::parse(&text, Path::new("gw.ron")).is_ok()
+    };
+    let (segment, underlay) = ("segment(vni: 7)", "underlay(addresses: [\"10.1.0.1/24\"])");
+    for vdev in [
+        "net_af_packet1,iface=eth1",
+        "eth_af_packet1,iface=eth1",
+        "net_pcap0,iface=eth1",
+        "net_pcap0,rx_iface=eth1",
+    ] {
+        assert!(!on(vdev, segment), "{vdev}");
+        assert!(on(vdev, underlay), "{vdev}");
+    }
+    for vdev in [
+        "net_tap0,iface=eth1",
+        "net_pcap0,rx_pcap=in.pcap",
+        "net_memif0",
+        "net_virtio_user0,path=/run/x",
+        "net_af_xdp0,iface=eth1",
+    ] {
+        assert!(on(vdev, segment), "{vdev}");
     }
 }

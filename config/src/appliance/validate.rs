@@ -6,10 +6,7 @@ use crate::{
     fault::{Checked, fault},
     read, text,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 /// testpmd's default for `--burst`.
 const BURST: u16 = 32;
@@ -115,11 +112,15 @@ fn quoted(s: &str) -> String {
     format!("`{}`", s.escape_debug())
 }
 
-/// Names of the virtual devices that EAL will create. Also refuses strings no C program can be given.
-fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
+/// Virtual devices that EAL will create: their names, and the arguments of each.
+type Vdevs = BTreeMap<String, String>;
+
+/// The virtual devices of the file. Also refuses strings no C program can be given.
+fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
+    let mut created = Vdevs::new();
     let mut create = |at: String, s: &str| {
-        let name = s.split(',').next().unwrap_or_default().trim();
+        let (name, arguments) = s.split_once(',').unwrap_or((s, ""));
+        let name = name.trim();
         if name.is_empty() {
             return Err(fault(
                 at,
@@ -128,7 +129,7 @@ fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<BTreeSet<String>> 
                 "for example \"net_vhost0,iface=/run/vm.sock\"",
             ));
         }
-        if !names.insert(name.to_owned()) {
+        if created.insert(name.to_owned(), arguments.to_owned()).is_some() {
             return Err(fault(
                 at,
                 format!("virtual device `{name}` again"),
@@ -171,7 +172,40 @@ fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<BTreeSet<String>> 
         }
         create(format!("vdevs[{i}]"), s)?;
     }
-    Ok(names)
+    Ok(created)
+}
+
+/// Refuses drivers that read an interface of the kernel by a packet socket where guests' frames come in. Such a socket
+/// hands over frames whose checksum a local sender left to hardware as if they were complete; that of `net_af_packet`
+/// joins IPv4 fragments besides (`PACKET_FANOUT_FLAG_DEFRAG`), to packets larger than any MTU on their way. Frames
+/// between VTEPs are never fragments, so an underlay may use them.
+fn takes_guests(at: &str, port: &str, device: &Device, created: &Vdevs, role: &Role) -> Checked<()> {
+    let word = match role {
+        Role::Underlay(_) => return Ok(()),
+        Role::Vif(_) => "vif",
+        Role::Segment(_) => "segment",
+    };
+    let Device::Vdev(name) = device else { return Ok(()) };
+    let is = |driver: &str| ["net_", "eth_"].iter().any(|kind| name.starts_with(&format!("{kind}{driver}")));
+    let live = |arguments: &String| {
+        arguments
+            .split(',')
+            .any(|a| ["iface=", "rx_iface=", "rx_iface_in="].iter().any(|key| a.trim().starts_with(key)))
+    };
+    let by_packet_socket = is("af_packet") || (is("pcap") && created.get(name).is_some_and(live));
+    if !by_packet_socket {
+        return Ok(());
+    }
+    Err(fault(
+        at,
+        format!(
+            "{word} port `{port}` on `{name}`, whose driver does not pass IPv4 fragments and unfinished checksums"
+        ),
+        format!(
+            "a {word} on a driver that passes every frame, such as net_vhost, net_tap, net_memif, net_virtio_user, or a NIC"
+        ),
+        "instead of a packet socket on an interface of the kernel use \"net_tap0,iface=tap0\", and bridge tap0 with it; see Devices in docs/configuration.md",
+    ))
 }
 
 fn endpoints(board: &[String]) -> Checked<Vec<crate::Endpoint>> {
@@ -200,13 +234,7 @@ fn endpoints(board: &[String]) -> Checked<Vec<crate::Endpoint>> {
     Ok(endpoints)
 }
 
-fn port(
-    at: &str,
-    raw: raw::Port,
-    before: &[Port],
-    created: &BTreeSet<String>,
-    no_pci: bool,
-) -> Checked<Port> {
+fn port(at: &str, raw: raw::Port, before: &[Port], created: &Vdevs, no_pci: bool) -> Checked<Port> {
     let name = raw.name;
     let allowed = (1..=32).contains(&name.len())
         && name != "all"
@@ -237,6 +265,7 @@ fn port(
         ));
     }
     let role = roles::role(&format!("{at}.role"), &name, raw.role)?;
+    takes_guests(&format!("{at}.device"), &name, &device, created, &role)?;
     let mtu = match raw.mtu {
         None => None,
         given => Some(read::number(&format!("{at}.mtu"), given, 0, text::MIN_MTU..=u16::MAX, "bytes")?),
@@ -253,12 +282,12 @@ fn port(
     })
 }
 
-fn device(at: &str, port: &str, s: &str, created: &BTreeSet<String>, no_pci: bool) -> Checked<Device> {
+fn device(at: &str, port: &str, s: &str, created: &Vdevs, no_pci: bool) -> Checked<Device> {
     if !s.contains(':') {
-        if created.contains(s) {
+        if created.contains_key(s) {
             return Ok(Device::Vdev(s.to_owned()));
         }
-        let known = created.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let known = created.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let expected = if known.is_empty() {
             "a PCI address, or a device that `vdevs` creates (it creates none)".to_owned()
         } else {
