@@ -1,11 +1,12 @@
-//! How migrations end: completed or aborted, by someone's word or because they cannot go on; and the barrier after a
-//! completed one, until every appliance forwards by it.
+//! How migrations end: completed or aborted, by someone's word or because they cannot go on. What follows a completed
+//! one is in `barriers`.
 //!
 //! Whatever happens, [`Board::settle`] runs after it and ends every migration that cannot go on: nothing else has
 //! to remember that locks exist for locks not to be left behind.
 
 use super::{
-    Board, Now, Outcome, Party, Refusal, Session, Ticket,
+    Board, Now, Outcome, Party, Refusal, Ticket,
+    barriers::BARRIER_MS,
     migrations::{list, stands},
     nodes::Holder,
     state::{EARLIER, NodeState, OPERATOR},
@@ -139,7 +140,11 @@ impl Board {
         self.say(EventKind::Migration, text);
         m.waiting = self.interested(&m);
         m.target = Some(to);
+        let id = m.id;
         let outcome = self.end(now, m, MigrationState::Completed, cause);
+        if self.state.barriers.open.contains(&id) {
+            self.state.barriers.deadlines.set(id, now.lease_ms + BARRIER_MS);
+        }
         for (vni, mac) in gone {
             self.state.put_node(vni, mac, None);
         }
@@ -196,7 +201,7 @@ impl Board {
         m.ended_unix_ms = now.unix_ms;
         m.revision = self.state.coming();
         let outcome = stands(&m, m.revision);
-        self.leases.remove(&m.id);
+        self.leases.remove(m.id);
         self.state.put_migration(m.id, Some(Box::new(m)));
         while self.state.migrations.len() - self.state.active.len() > MIGRATIONS_KEPT {
             let oldest = self.state.migrations.iter().find(|(_, m)| m.state != MigrationState::Locked);
@@ -245,28 +250,19 @@ impl Board {
         }
     }
 
-    pub(super) fn acked(&mut self, now: Now, acks: &[(Session, u64)]) {
-        let acks: Vec<_> =
-            acks.iter().filter_map(|(s, revision)| Some((self.current(s)?, *revision))).collect();
-        let ids: Vec<_> = self.state.barriers.iter().copied().collect();
-        for id in ids {
-            let Some(mut m) = self.state.migrations.get(&id).cloned() else { continue };
-            let revision = m.revision;
-            m.waiting.retain(|h| !acks.iter().any(|(id, acked)| *id == h.id && *acked >= revision));
-            if m.waiting.is_empty() {
-                m.switched_unix_ms = now.unix_ms;
-            }
-            self.state.put_migration(id, Some(Box::new(m)));
-        }
-    }
-
-    /// Ends what cannot go on. After every command.
+    /// Ends what cannot go on. After every command; looks only at what can have changed: migrations that the command
+    /// touched, those whose lease is over, and all of them if a host has come up or gone down.
     pub(super) fn settle(&mut self, now: Now) {
-        let ids: Vec<_> = self.state.active.iter().copied().collect();
+        let mut ids = std::mem::take(&mut self.state.touched);
+        if std::mem::take(&mut self.state.turned) {
+            ids.extend(&self.state.active);
+        }
+        ids.extend(self.leases.due(now.lease_ms));
         for id in ids {
+            self.state.steps += 1;
             let Some(m) = self.state.migrations.get(&id) else { continue };
             let source_down = !self.is_up(m.source.id);
-            let expired = self.leases.get(&id).is_none_or(|until| *until <= now.lease_ms);
+            let expired = self.leases.get(id).is_none_or(|until| until <= now.lease_ms);
             let owner_down = m.owner.as_ref().is_some_and(|o| !self.is_up(o.id));
             let let_go = m.nodes.iter().filter(|n| n.let_go).count();
             let target = self.live_claimant(m);
@@ -294,17 +290,7 @@ impl Board {
                 None => self.abort(now, m, why),
             };
         }
-        let ids: Vec<_> = self.state.barriers.iter().copied().collect();
-        for id in ids {
-            let Some(mut m) = self.state.migrations.get(&id).cloned() else { continue };
-            let (waiting, missed) = m.waiting.into_iter().partition(|h| self.is_up(h.id));
-            m.waiting = waiting;
-            m.missed.extend::<Vec<_>>(missed);
-            if m.waiting.is_empty() {
-                m.switched_unix_ms = now.unix_ms;
-            }
-            self.state.put_migration(id, Some(Box::new(m)));
-        }
+        self.settle_barriers(now);
     }
 
     /// A host that is up and claims a node of the migration; the target before others, later claims before earlier.

@@ -85,14 +85,12 @@ impl State {
         }
         if after.is_some() {
             self.active.insert(id);
+            self.touched.insert(id);
         } else {
             self.active.remove(&id);
+            self.touched.remove(&id);
         }
-        if new.as_deref().is_some_and(|m| !m.waiting.is_empty()) {
-            self.barriers.insert(id);
-        } else {
-            self.barriers.remove(&id);
-        }
+        self.barriers.follow(id, old.as_ref(), new.as_deref());
         self.write(|| Write::Migration(id, new));
         self.undo_by(|| Undo::Migration(id, old.map(Box::new)));
     }

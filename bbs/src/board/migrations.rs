@@ -163,7 +163,7 @@ impl Board {
         let text =
             format!("migration {id} of {} from {}{to} has begun ({})", list(&m), m.source.name, begin.cause);
         self.say(EventKind::Migration, text);
-        self.leases.insert(id, now.lease_ms + begin.lease_ms);
+        self.leases.set(id, now.lease_ms + begin.lease_ms);
         let outcome = stands(&m, 0);
         self.state.put_migration(id, Some(Box::new(m)));
         outcome
@@ -208,9 +208,8 @@ impl Board {
             m.causes.push(begin.cause.clone());
         }
         let until = now.lease_ms + begin.lease_ms;
-        let lease = self.leases.entry(id).or_default();
-        if until > *lease {
-            *lease = until;
+        if self.leases.get(id).is_none_or(|lease| until > lease) {
+            self.leases.set(id, until);
             m.lease_ms = begin.lease_ms;
         }
         let outcome = stands(&m, 0);
@@ -279,7 +278,8 @@ impl Board {
     pub(super) fn drop_deferred(&mut self, host: u32, meant: impl Fn(&Claim) -> bool) {
         let ids: Vec<_> = self.state.active.iter().copied().collect();
         for id in ids {
-            let Some(mut m) = self.state.migrations.get(&id).cloned() else { continue };
+            let deferred = |m: &&Migration| m.deferred.iter().any(|d| d.host.id == host && meant(&d.claim));
+            let Some(mut m) = self.state.migrations.get(&id).filter(deferred).cloned() else { continue };
             m.deferred.retain(|d| d.host.id != host || !meant(&d.claim));
             self.state.put_migration(id, Some(Box::new(m)));
         }

@@ -9,7 +9,9 @@
 //! | `hosts` | registration, leases, fencing |
 //! | `nodes` | claims and their conflicts, joins, sync |
 //! | `migrations` | migrations begin; deferred claims; reports |
-//! | `ending` | migrations end; the barrier after |
+//! | `ending` | migrations end |
+//! | `barriers` | until an ended one is in force everywhere |
+//! | `deadlines` | what is due, in order of time |
 //! | `locks` | the record of a migration, and what follows from it |
 //! | `operator` | declarations, deletions, loads |
 //! | `keys` | idempotency |
@@ -19,7 +21,9 @@
 //! port on one host. The first holder keeps it. A claim may take over from a host that is down, since the holder no
 //! longer speaks for it; what the operator declared is never taken over.
 
+mod barriers;
 mod command;
+mod deadlines;
 mod ending;
 mod hosts;
 mod ips;
@@ -31,6 +35,7 @@ mod operator;
 pub mod record;
 mod state;
 
+pub use barriers::BARRIER_MS;
 pub use command::{Applied, Command, Key, Now, Outcome, Party, Refusal, Session, Ticket};
 pub use ending::MIGRATIONS_KEPT;
 pub use ips::Ips;
@@ -38,6 +43,7 @@ pub use keys::REMEMBERED;
 pub use state::COMMIT_CHANGES;
 
 use crate::model::{DeclaredBy, Event, EventKind, Migration, Network};
+use deadlines::Deadlines;
 use hashbrown::{HashMap, HashSet};
 use keys::Keys;
 use migrations::Begin;
@@ -85,7 +91,7 @@ pub struct Board {
     sessions: u32,
     events: u64,
     /// When the locks of migrations run out, on the lease clock.
-    leases: HashMap<u64, u64>,
+    leases: Deadlines,
     /// Conflicts said and not resolved: who claims what, and what was said.
     conflicts: HashMap<(Vni, Mac, u32), String>,
     /// Refused registrations said.
@@ -105,7 +111,7 @@ impl Board {
             settings,
             sessions: 0,
             events: 0,
-            leases: HashMap::new(),
+            leases: Deadlines::default(),
             conflicts: HashMap::new(),
             host_conflicts: HashSet::new(),
             said: Vec::new(),
@@ -159,7 +165,10 @@ impl Board {
         }
         for id in &self.state.active {
             let lease_ms = self.state.migrations.get(id).map_or(0, |m| m.lease_ms);
-            self.leases.insert(*id, now.lease_ms + lease_ms);
+            self.leases.set(*id, now.lease_ms + lease_ms);
+        }
+        for id in self.state.barriers.open.clone() {
+            self.state.barriers.deadlines.set(id, now.lease_ms + BARRIER_MS);
         }
         self.state.record(true);
     }
@@ -197,13 +206,19 @@ impl Board {
     /// Completed migrations that are not yet in force everywhere.
     #[must_use]
     pub fn barriers(&self) -> usize {
-        self.state.barriers.len()
+        self.state.barriers.open.len()
+    }
+
+    /// Migrations and barriers looked at since the start. Grows with what happens to them, not with how many there are.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.state.steps
     }
 
     /// When the lock of a migration under way runs out, on the lease clock.
     #[must_use]
     pub fn lock_until(&self, migration: u64) -> Option<u64> {
-        self.leases.get(&migration).copied()
+        self.leases.get(migration)
     }
 
     /// Nodes and networks of each host, by id.

@@ -3,6 +3,7 @@
 
 use super::{
     Ips,
+    barriers::Barriers,
     record::{Commit, HostRecord, MemberRecord, NodeRecord, Write},
 };
 use crate::model::{Change, DeclaredBy, Id, Migration, Network};
@@ -117,8 +118,16 @@ pub(super) struct State {
     pub migrations: BTreeMap<u64, Migration>,
     /// Under way, of those.
     pub active: BTreeSet<u64>,
-    /// Completed and not yet in force everywhere, of those.
-    pub barriers: BTreeSet<u64>,
+    /// Of those under way, what has changed since they were last looked at.
+    pub touched: BTreeSet<u64>,
+    /// Of those that are complete, what is not yet in force everywhere.
+    pub barriers: Barriers,
+    /// A host has come up or gone down since migrations were last looked at.
+    pub turned: bool,
+    /// Hosts that have gone down or been deleted since.
+    pub fallen: BTreeSet<u32>,
+    /// Migrations and barriers looked at since the start: what all commands together have spent on them.
+    pub steps: u64,
     /// Which migration locks a node.
     pub locks: HashMap<(Vni, Mac), u64>,
     /// Which migration moved a node last.
@@ -142,7 +151,11 @@ impl State {
             networks: HashMap::new(),
             migrations: BTreeMap::new(),
             active: BTreeSet::new(),
-            barriers: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            barriers: Barriers::default(),
+            turned: false,
+            fallen: BTreeSet::new(),
+            steps: 0,
             locks: HashMap::new(),
             moved: HashMap::new(),
             next_host: 1,
@@ -240,6 +253,13 @@ impl State {
         let old = self.hosts.get(&id).map(|h| h.record.clone());
         if old == new {
             return;
+        }
+        let up = |record: &Option<HostRecord>| record.as_ref().is_some_and(|r| r.up);
+        if up(&old) != up(&new) {
+            self.turned = true;
+            if up(&old) {
+                self.fallen.insert(id);
+            }
         }
         if let Some(old) = &old {
             self.by_name.remove(&old.name);

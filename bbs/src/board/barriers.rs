@@ -1,0 +1,113 @@
+//! The barrier after a completed migration: until every appliance concerned forwards by it. Kept by host, so that an
+//! acknowledgement, or a host that goes down, costs only the barriers that wait for it, and everything else none. A
+//! host that is up and never acknowledges is given up after [`BARRIER_MS`], with an event that names it.
+
+use super::{Board, Now, Session, deadlines::Deadlines, state::State};
+use crate::model::{EventKind, HostRef, Migration};
+use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a barrier waits for a host that is up. An appliance that works acknowledges within milliseconds, and within
+/// seconds while it takes a snapshot.
+pub const BARRIER_MS: u64 = 30_000;
+/// Migrations that an event names.
+const NAMED: usize = 8;
+
+/// Open barriers.
+#[derive(Default)]
+pub(super) struct Barriers {
+    /// What waits for each host, by the revision to be acknowledged and the migration.
+    by_host: HashMap<u32, BTreeSet<(u64, u64)>>,
+    /// Completed migrations that wait for somebody.
+    pub open: BTreeSet<u64>,
+    pub deadlines: Deadlines,
+}
+
+impl Barriers {
+    /// Follows a migration's record.
+    pub fn follow(&mut self, id: u64, old: Option<&Migration>, new: Option<&Migration>) {
+        for (host, revision) in old.iter().flat_map(|m| m.waiting.iter().map(|h| (h.id, m.revision))) {
+            if let Some(waiting) = self.by_host.get_mut(&host) {
+                waiting.remove(&(revision, id));
+                if waiting.is_empty() {
+                    self.by_host.remove(&host);
+                }
+            }
+        }
+        for (host, revision) in new.iter().flat_map(|m| m.waiting.iter().map(|h| (h.id, m.revision))) {
+            self.by_host.entry(host).or_default().insert((revision, id));
+        }
+        if new.is_some_and(|m| !m.waiting.is_empty()) {
+            self.open.insert(id);
+        } else {
+            self.open.remove(&id);
+            self.deadlines.remove(id);
+        }
+    }
+
+    /// Those that wait for this host's acknowledgement of a revision up to this.
+    fn waiting_for(&self, host: u32, revision: u64) -> Vec<u64> {
+        let waiting = self.by_host.get(&host);
+        waiting.into_iter().flat_map(|w| w.range(..=(revision, u64::MAX))).map(|(_, id)| *id).collect()
+    }
+}
+
+impl State {
+    /// The host is waited for no longer by these; `missed` says that it has not acknowledged.
+    fn pass_barriers(&mut self, now: Now, host: u32, migrations: Vec<u64>, missed: bool) {
+        for id in migrations {
+            self.steps += 1;
+            let Some(mut m) = self.migrations.get(&id).cloned() else { continue };
+            let (gone, waiting) = m.waiting.into_iter().partition::<Vec<HostRef>, _>(|h| h.id == host);
+            m.waiting = waiting;
+            if missed {
+                m.missed.extend(gone);
+            }
+            if m.waiting.is_empty() {
+                m.switched_unix_ms = now.unix_ms;
+            }
+            self.put_migration(id, Some(Box::new(m)));
+        }
+    }
+}
+
+impl Board {
+    pub(super) fn acked(&mut self, now: Now, acks: &[(Session, u64)]) {
+        for (session, revision) in acks {
+            let Some(host) = self.current(session) else { continue };
+            let passed = self.state.barriers.waiting_for(host, *revision);
+            self.state.pass_barriers(now, host, passed, false);
+        }
+    }
+
+    /// After every command: hosts that went down are waited for no longer, nor are those whose time is over.
+    pub(super) fn settle_barriers(&mut self, now: Now) {
+        for host in std::mem::take(&mut self.state.fallen) {
+            if !self.is_up(host) {
+                let missed = self.state.barriers.waiting_for(host, u64::MAX);
+                self.state.pass_barriers(now, host, missed, true);
+            }
+        }
+        let mut late: BTreeMap<HostRef, Vec<u64>> = BTreeMap::new();
+        for id in self.state.barriers.deadlines.due(now.lease_ms) {
+            self.state.barriers.deadlines.remove(id);
+            let waiting = self.state.migrations.get(&id).map(|m| m.waiting.clone());
+            for host in waiting.into_iter().flatten() {
+                late.entry(host).or_default().push(id);
+            }
+        }
+        for (host, migrations) in late {
+            let named: Vec<_> = migrations.iter().take(NAMED).map(u64::to_string).collect();
+            let more = migrations.len().saturating_sub(NAMED);
+            let text = format!(
+                "host {} is up and has not acknowledged migration {}{} within {BARRIER_MS} ms: it may still send to the \
+                 old place, and is waited for no longer; look at its watch in `stopover show board`",
+                host.name,
+                named.join(", "),
+                if more > 0 { format!(" and {more} more") } else { String::new() },
+            );
+            self.say(EventKind::Migration, text);
+            self.state.pass_barriers(now, host.id, migrations, true);
+        }
+    }
+}
