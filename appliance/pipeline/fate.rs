@@ -35,7 +35,7 @@ drop_reasons! {
     Malformed = "malformed", "the frame is truncated, or a length or header field in it lies";
     HeadersSplit = "headers_split", "the headers do not lie in the frame's first buffer segment";
     BadSourceMac = "bad_source_mac", "the source MAC is zero or a group address";
-    LinkLocalControl = "link_local_control", "the destination is a group MAC that no bridge forwards (IEEE 802.1Q table 8-1: spanning tree, pause, LACP, LLDP)";
+    LinkLocalControl = "link_local_control", "the destination is a MAC that no bridge forwards: spanning tree, pause, LACP, LLDP (IEEE 802.1Q table 8-1), and what Cisco and Extreme bridges say to their neighbours (PVST+, CDP, VTP, DTP, UDLD, EDP, EAPS)";
     GuardMac = "guard_mac", "a vif sent from a MAC that is not its own";
     GuardIp = "guard_ip", "a vif sent from an IP address that is not its own";
     GuardArp = "guard_arp", "a vif sent ARP or ND that claims a MAC or IP address that is not its own";

@@ -19,10 +19,34 @@ pub fn station(frame: &Frame) -> Result<(), Drop> {
     Ok(())
 }
 
-/// 01:80:c2:00:00:00 to 0f: between neighbouring bridges only (IEEE 802.1Q table 8-1).
+/// Whether frames for this address are between neighbouring bridges only: 01:80:c2:00:00:00 to 0f (IEEE 802.1Q table
+/// 8-1), and [`VENDOR_CONTROL`]. 01:80:c2:00:00:20 to 2f is not among them: a bridge without the protocol in question
+/// (MVRP, MMRP) forwards them (IEEE 802.1Q table 10-1).
 #[inline]
 fn is_link_local_control(dst: Mac) -> bool {
-    dst.to_u64() & 0xffff_ffff_fff0 == 0x0180_c200_0000
+    let dst = dst.to_u64();
+    dst & 0xffff_ffff_fff0 == 0x0180_c200_0000 || is_vendor_control(dst)
+}
+
+/// What bridges of two vendors say to their neighbours, as Open vSwitch lists it too (`eth_addr_is_reserved`). Two
+/// networks that hear each other's PVST+ or EAPS become one spanning tree or ring, and block ports in both.
+const VENDOR_CONTROL: [u64; 7] = [
+    0x0100_0c00_0000, // Cisco ISL
+    0x0100_0ccc_cccc, // Cisco CDP, VTP, DTP, PAgP, UDLD
+    0x0100_0ccc_cccd, // Cisco PVST+ and shared spanning tree
+    0x0100_0ccd_cdcd, // Cisco STP UplinkFast, FlexLink
+    0x00e0_2b00_0000, // Extreme EDP
+    0x00e0_2b00_0004, // Extreme EAPS
+    0x00e0_2b00_0006, // Extreme EAPS, shared ports
+];
+
+#[inline]
+fn is_vendor_control(dst: u64) -> bool {
+    const CISCO: u64 = 0x0001_000c;
+    const EXTREME: u64 = 0x0000_e02b;
+    // Cisco's connectivity fault management has eight addresses, one a level.
+    const CISCO_CFM: u64 = 0x0100_0ccc_ccc0;
+    matches!(dst >> 24, CISCO | EXTREME) && (VENDOR_CONTROL.contains(&dst) || dst & !7 == CISCO_CFM)
 }
 
 /// Checks a frame of a guarded vif.

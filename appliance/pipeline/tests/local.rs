@@ -58,6 +58,33 @@ fn group_addresses_between_bridges_stay_there() {
 }
 
 #[test]
+fn control_frames_of_vendors_bridges_stay_on_their_segment() {
+    let mut lab = Lab::new();
+    for dst in [
+        0x0100_0ccc_cccc, // CDP, VTP, DTP, PAgP, UDLD
+        0x0100_0ccc_cccd, // PVST+
+        0x0100_0c00_0000, // ISL
+        0x0100_0ccd_cdcd, // UplinkFast
+        0x0100_0ccc_ccc7, // CFM
+        0x00e0_2b00_0000, // EDP
+        0x00e0_2b00_0004, // EAPS
+        0x00e0_2b00_0006,
+    ] {
+        let dst = Mac::from_u64(dst);
+        lab.one(VM_A, &other(A.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
+        lab.one(SEGMENT, &other(S.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
+        let tagged = frames::tagged(&other(T.mac, dst, 46), 0x8100, 10);
+        lab.one(TRUNK, &tagged).is_dropped(Drop::LinkLocalControl);
+        let inward = frames::FROM_1.around(&other(R1.mac, dst, 46));
+        lab.one(UNDERLAY, &inward).is_dropped(Drop::LinkLocalControl);
+    }
+    // Of the same vendors, but not between bridges only; and MVRP, which a bridge without it forwards.
+    for dst in [0x0100_0ccc_ccc8, 0x0100_0cdd_dddd, 0x00e0_2b00_0001, 0x0180_c200_0021] {
+        assert_eq!(lab.one(SEGMENT, &other(S.mac, Mac::from_u64(dst), 46)).dropped, [], "{dst:x}");
+    }
+}
+
+#[test]
 fn no_station_has_a_group_address_or_zero() {
     let mut lab = Lab::new();
     for src in [Mac::BROADCAST, Mac::new([1, 0, 0x5e, 0, 0, 1]), Mac::new([0; 6])] {
