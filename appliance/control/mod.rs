@@ -174,7 +174,9 @@ impl Control {
             for _ in 0..room {
                 let Some(heard) = rings.heard.pop() else { break };
                 match heard {
-                    Heard::Station(learn) if self.is_coming(&learn) => self.heard_coming(now_ms, &learn),
+                    Heard::Station(learn) if !self.moves.has_vif(learn.port) && self.is_coming(&learn) => {
+                        self.heard_coming(now_ms, &learn);
+                    }
                     Heard::Station(learn) => {
                         let wishes = self.stations.learn(&mut self.tables, now_ms, &learn);
                         self.tell(wishes);

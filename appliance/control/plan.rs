@@ -3,7 +3,7 @@
 //! tables.
 
 use super::stations;
-use crate::pipeline::ports::{Network, Port, Role, Segment, Underlay, Vif};
+use crate::pipeline::ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif};
 use crate::tables::{Full, Tables, entries::Member, words::Net};
 use crate::underlay::{Route, UnderlayPort};
 use hashbrown::HashMap;
@@ -100,6 +100,11 @@ impl Plan {
             ipv6: vif.addresses.iter().filter_map(|ip| as_ipv6(*ip)).collect(),
             addressed: !vif.addresses.is_empty(),
             guard: vif.guard,
+            allowed: Allowed {
+                pairs: vif.allowed.iter().map(|p| Pair::new(p.mac, p.prefix.0, p.prefix.1)).collect(),
+                router: vif.router,
+                dhcp_server: vif.dhcp_server,
+            },
         };
         if !role.ipv6.contains(&link_local) {
             role.ipv6.push(link_local);

@@ -190,6 +190,10 @@ impl Stations {
             return wishes;
         }
         match self.here.get(&(net, mac)).map(|s| (s.kind, s.port, s.vlan)) {
+            // A vif has one station; only that one's addresses can be new.
+            known if !self.ageing_ms.contains_key(&port) && known != Some((Kind::Vif, port, vlan)) => {
+                return wishes;
+            }
             // A declared station that is heard elsewhere is a spoof or an operator's mistake: keep the word.
             Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return wishes,
             Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
@@ -233,6 +237,9 @@ impl Stations {
             wishes.push(Wish::Claim { vni, mac: other, ips: station.ips.clone() });
         }
         let Some(station) = self.here.get_mut(&(net, mac)) else { return wishes };
+        if station.ips.len() == MAX_IPS && station.kind != Kind::Learned {
+            return wishes;
+        }
         if station.ips.len() == MAX_IPS {
             let oldest = station.ips.remove(0);
             tables.clear_owner(net, oldest, mac);

@@ -39,6 +39,8 @@ drop_reasons! {
     GuardMac = "guard_mac", "a vif sent from a MAC that is not its own";
     GuardIp = "guard_ip", "a vif sent from an IP address that is not its own";
     GuardArp = "guard_arp", "a vif sent ARP or ND that claims a MAC or IP address that is not its own";
+    GuardRouter = "guard_router", "a vif without `router: true` sent a router advertisement or redirect, or an IPv6 fragment that hides one";
+    GuardDhcp = "guard_dhcp", "a vif without `dhcp_server: true` sent what only a DHCP server or relay sends";
     VlanOnVif = "vlan_on_vif", "a vif sent a frame with a VLAN tag (one of priority only, VLAN 0, is taken off)";
     UnknownVlan = "unknown_vlan", "a segment sent a VLAN that its configuration maps to no network";
     InnerVlan = "inner_vlan", "a VLAN tag inside the overlay (RFC 7348 section 6.1 wants it discarded)";

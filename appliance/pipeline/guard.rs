@@ -1,9 +1,14 @@
 //! Guard: may this port send this frame? Enters: a frame from a tenant port and what is declared of the port.
-//! Leaves: yes, or the reason why not. A vif may use its own MAC and IP addresses only, in every protocol
-//! that carries them; a segment may use any station address.
+//! Leaves: yes, or the reason why not. A vif may use its own MAC and IP addresses only, and what is allowed beside
+//! them, in every protocol that carries them; it is no router and no DHCP server unless that is allowed. A segment may
+//! use any station address.
 
 use super::{fate::Drop, ports::Vif};
-use crate::wire::{arp, frame::Frame, frame::Kind, frame::L4, icmpv6, nd};
+use crate::wire::{
+    arp,
+    frame::{Fragment, Frame, Kind, L4},
+    icmpv4, icmpv6, nd,
+};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use stopover_config::net::Mac;
 
@@ -49,25 +54,79 @@ fn is_vendor_control(dst: u64) -> bool {
     matches!(dst >> 24, CISCO | EXTREME) && (VENDOR_CONTROL.contains(&dst) || dst & !7 == CISCO_CFM)
 }
 
-/// Checks a frame of a guarded vif.
+/// Link-local addresses that a vif used and nobody declared: its own unless they are known to be another's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// The packet's source.
+    pub source: Option<Ipv6Addr>,
+    /// What a neighbour advertisement advertises, if that is another.
+    pub target: Option<Ipv6Addr>,
+}
+
+/// Checks a frame of a guarded vif, but for the link-local addresses that it claims: those are in the tables.
 #[inline]
-pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
-    if frame.src != vif.mac {
+pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Claims, Drop> {
+    if frame.src != vif.mac && !vif.allowed.has_mac(frame.src) {
         return Err(Drop::GuardMac);
     }
+    serves(vif, frame)?;
     match &frame.kind {
-        Kind::Ipv4(ip) if vif.addressed => ipv4(vif, ip.src, frame),
-        Kind::Ipv6(ip) if vif.addressed => ipv6(vif, ip.src, frame, head),
-        Kind::Ipv4(_) | Kind::Ipv6(_) => Ok(()),
-        Kind::Arp => arp_message(vif, frame, head),
-        Kind::Rarp | Kind::Other => Ok(()),
+        Kind::Ipv4(ip) => ipv4(vif, ip.src, frame).map(|()| Claims::default()),
+        Kind::Ipv6(ip) => ipv6(vif, ip.src, frame, head),
+        Kind::Arp => arp_message(vif, frame, head).map(|()| Claims::default()),
+        Kind::Rarp | Kind::Other => Ok(Claims::default()),
     }
+}
+
+/// DHCP for IPv4 (RFC 2131 section 4.1) and IPv6 (RFC 8415 section 7.2): servers and relays send from these ports.
+const DHCP_SERVER: u16 = 67;
+const DHCPV6_SERVER: u16 = 547;
+
+/// Whether the vif may give others routes and addresses, if that is what the frame does (RFC 6105, RFC 7610).
+#[inline]
+fn serves(vif: &Vif, frame: &Frame) -> Result<(), Drop> {
+    match (frame.l4, &frame.kind) {
+        (L4::Icmpv6 { kind: icmpv6::kind::ROUTER_ADVERT | icmpv6::kind::REDIRECT, .. }, _)
+        | (L4::Icmp { kind: icmpv4::kind::REDIRECT | icmpv4::kind::ROUTER_ADVERT, .. }, _)
+            if !vif.allowed.router =>
+        {
+            Err(Drop::GuardRouter)
+        }
+        (L4::Udp { src_port: DHCP_SERVER, .. }, Kind::Ipv4(_))
+        | (L4::Udp { src_port: DHCPV6_SERVER, .. }, Kind::Ipv6(_))
+            if !vif.allowed.dhcp_server =>
+        {
+            Err(Drop::GuardDhcp)
+        }
+        // A first fragment without all headers hides one of the above (RFC 7113 section 3, RFC 7112).
+        (L4::Malformed, Kind::Ipv6(ip))
+            if ip.fragment == Fragment::First && !(vif.allowed.router && vif.allowed.dhcp_server) =>
+        {
+            Err(Drop::GuardRouter)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the address may be used with this MAC. Without declared addresses the vif's own MAC may use any.
+#[inline]
+fn owns4(vif: &Vif, mac: Mac, ip: Ipv4Addr) -> bool {
+    let own = mac == vif.mac && (!vif.addressed || vif.ipv4.contains(&ip));
+    own || vif.allowed.has(mac, ip.into())
+}
+
+/// As [`owns4`].
+#[inline]
+fn owns6(vif: &Vif, mac: Mac, ip: Ipv6Addr) -> bool {
+    let own = mac == vif.mac && (!vif.addressed || vif.ipv6.contains(&ip));
+    own || vif.allowed.has(mac, ip.into())
 }
 
 #[inline]
 fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), Drop> {
-    let asks_dhcp = || matches!(frame.l4, L4::Udp { src_port: 68, dst_port: 67, .. });
-    if vif.ipv4.contains(&src) || (src.is_unspecified() && asks_dhcp()) { Ok(()) } else { Err(Drop::GuardIp) }
+    let asks_dhcp = || matches!(frame.l4, L4::Udp { src_port: 68, dst_port: DHCP_SERVER, .. });
+    let may = owns4(vif, frame.src, src) || (src.is_unspecified() && asks_dhcp());
+    if may { Ok(()) } else { Err(Drop::GuardIp) }
 }
 
 /// What an unspecified source is right for: multicast listener reports (RFC 3590; types 131, 132, 143),
@@ -75,27 +134,39 @@ fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), Drop> {
 const UNSPECIFIED_MAY: [u8; 5] =
     [131, 132, 143, icmpv6::kind::ROUTER_SOLICIT, icmpv6::kind::NEIGHBOUR_SOLICIT];
 
-fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
-    let L4::Icmpv6 { kind, .. } = frame.l4 else {
-        return if vif.ipv6.contains(&src) { Ok(()) } else { Err(Drop::GuardIp) };
+fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Claims, Drop> {
+    let owns = |ip| owns6(vif, frame.src, ip);
+    // A guest chooses its link-local address itself, and need not make it of its MAC (RFC 7217, RFC 8981).
+    let chosen = |ip: Ipv6Addr| ip.is_unicast_link_local() && frame.src == vif.mac;
+    let claimed = |ip| (!owns(ip) && chosen(ip)).then_some(ip);
+    let mut claims = Claims { source: claimed(src), target: None };
+    let kind = match frame.l4 {
+        L4::Icmpv6 { kind, .. } => Some(kind),
+        _ => None,
     };
-    let may = vif.ipv6.contains(&src) || src.is_unspecified() && UNSPECIFIED_MAY.contains(&kind);
-    if !may {
+    let from_nowhere = src.is_unspecified() && kind.is_some_and(|kind| UNSPECIFIED_MAY.contains(&kind));
+    if !owns(src) && !chosen(src) && !from_nowhere {
         return Err(Drop::GuardIp);
     }
+    if kind.is_none() || (!vif.addressed && frame.src == vif.mac) {
+        return Ok(claims);
+    }
     match nd::parse(frame, head) {
-        Ok(nd::Nd::Solicit(ns)) if ns.source_mac.is_some_and(|mac| mac != vif.mac) => Err(Drop::GuardArp),
-        Ok(nd::Nd::Advert(na))
-            if !vif.ipv6.contains(&na.target) || na.target_mac.is_some_and(|mac| mac != vif.mac) =>
-        {
-            Err(Drop::GuardArp)
+        Ok(nd::Nd::Solicit(ns)) if ns.source_mac.is_some_and(|mac| mac != frame.src) => Err(Drop::GuardArp),
+        Ok(nd::Nd::Advert(na)) => {
+            let another = na.target_mac.is_some_and(|mac| mac != frame.src);
+            if another || !owns(na.target) && !chosen(na.target) {
+                return Err(Drop::GuardArp);
+            }
+            claims.target = claimed(na.target).filter(|target| claims.source != Some(*target));
+            Ok(claims)
         }
-        _ => Ok(()),
+        _ => Ok(claims),
     }
 }
 
 fn arp_message(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
     let arp = arp::parse(frame, head).map_err(|_| Drop::Malformed)?;
-    let ip_is_its_own = !vif.addressed || arp.sender_ip.is_unspecified() || vif.ipv4.contains(&arp.sender_ip);
-    if arp.sender_mac == vif.mac && ip_is_its_own { Ok(()) } else { Err(Drop::GuardArp) }
+    let ip_is_its_own = arp.sender_ip.is_unspecified() || owns4(vif, frame.src, arp.sender_ip);
+    if arp.sender_mac == frame.src && ip_is_its_own { Ok(()) } else { Err(Drop::GuardArp) }
 }

@@ -46,7 +46,7 @@ pub const MAX_BURST: usize = 64;
 /// What a stage hands to the control thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Learn {
-    /// The segment port.
+    /// The segment port, or the vif that chose a link-local address.
     pub port: u16,
     /// The network.
     pub net: Net,

@@ -55,8 +55,67 @@ pub struct Vif {
     pub ipv6: ArrayVec<Ipv6Addr, MAX_ADDRESSES>,
     /// Addresses were declared; without any, the guard looks at MACs only.
     pub addressed: bool,
-    /// Whether it may send from these addresses only.
+    /// Whether it may send from these addresses only, and from what is allowed beside them.
     pub guard: bool,
+    /// What the guard allows beside them.
+    pub allowed: Allowed,
+}
+
+/// What a guarded vif may do beside sending from its own addresses.
+#[derive(Debug, Clone, Default)]
+pub struct Allowed {
+    /// Further addresses, with the MAC to use them with.
+    pub pairs: Box<[Pair]>,
+    /// Router advertisements and redirects.
+    pub router: bool,
+    /// What a DHCP server answers.
+    pub dhcp_server: bool,
+}
+
+/// A MAC, and addresses of one family that may be used with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    mac: Mac,
+    first: IpAddr,
+    last: IpAddr,
+}
+
+impl Pair {
+    /// The addresses of `first` with prefix length `len`, of which the host bits are zero.
+    #[must_use]
+    pub fn new(mac: Mac, first: IpAddr, len: u8) -> Self {
+        let last = match first {
+            IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() | low_bits(32u8.saturating_sub(len)) as u32).into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() | low_bits(128u8.saturating_sub(len))).into(),
+        };
+        Self { mac, first, last }
+    }
+
+    fn has(&self, mac: Mac, ip: IpAddr) -> bool {
+        // Addresses of IPv4 are ordered before those of IPv6.
+        self.mac == mac && (self.first..=self.last).contains(&ip)
+    }
+}
+
+/// This many ones.
+fn low_bits(n: u8) -> u128 {
+    u128::MAX.checked_shr(128 - u32::from(n)).unwrap_or(0)
+}
+
+impl Allowed {
+    /// Whether this address may be used with this MAC.
+    #[cold]
+    #[must_use]
+    pub fn has(&self, mac: Mac, ip: IpAddr) -> bool {
+        self.pairs.iter().any(|pair| pair.has(mac, ip))
+    }
+
+    /// Whether this MAC may be used at all.
+    #[cold]
+    #[must_use]
+    pub fn has_mac(&self, mac: Mac) -> bool {
+        self.pairs.iter().any(|pair| pair.mac == mac)
+    }
 }
 
 /// A port with any number of learned stations behind it.

@@ -418,6 +418,8 @@ fn sender(vif: &Vif) -> Sender {
 #[inline(always)]
 fn read_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<brief::Sent> {
     let sent = brief::sent(packet.head(), packet.len(), sender)?;
-    let may = sent.expected || vif.ipv4.contains(&sent.src_ip);
+    let may = sent.expected
+        || vif.ipv4.contains(&sent.src_ip)
+        || vif.allowed.has(sent.src, IpAddr::V4(sent.src_ip));
     (may && !sent.src.is_zero() && packet.is_plain()).then_some(sent)
 }

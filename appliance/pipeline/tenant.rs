@@ -6,7 +6,7 @@ use super::{
     fate::Drop,
     guard,
     packet::Packet,
-    ports::{Network, Origin, Role},
+    ports::{Network, Origin, Role, Vif},
     resolve, vlan,
     witness::{Stage, Witness, describe},
 };
@@ -14,6 +14,7 @@ use crate::tables::words::{Net, Place, PlaceWord, node_key};
 use crate::wire::ethernet::{Tag, ethertype};
 use crate::wire::frame::{self, Frame};
 use arrayvec::ArrayVec;
+use std::net::IpAddr;
 use stopover_config::net::Mac;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
@@ -55,9 +56,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
         if let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role)
             && vif.guard
-            && let Err(reason) = guard::vif(vif, &frame, packet.head())
         {
-            return Err((packet, reason));
+            let claims = guard::vif(vif, &frame, packet.head());
+            if let Err(reason) = claims.and_then(|claims| self.claim(port, vif, claims)) {
+                return Err((packet, reason));
+            }
         }
         if packet.checksum_bad() {
             return Err((packet, Drop::Malformed));
@@ -65,6 +68,23 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         self.witness.note(Stage::Guard, || format!("port {port} may send this"));
         let Network { net, vni } = network;
         Ok(Slot { packet, frame, net, vni, origin: Origin::Port { port, vlan } })
+    }
+
+    /// Link-local addresses are whose they were first (as in RFC 6620): one that another node has is refused, one that
+    /// nobody has is the vif's from now on.
+    fn claim(&mut self, port: u16, vif: &Vif, claims: guard::Claims) -> Result<(), Drop> {
+        for (ip, reason) in [(claims.source, Drop::GuardIp), (claims.target, Drop::GuardArp)] {
+            let Some(ip) = ip.map(IpAddr::V6) else { continue };
+            match self.view.owner(vif.network.net, ip) {
+                Some(owner) if owner != vif.mac => return Err(reason),
+                Some(_) => {}
+                None => {
+                    let (net, mac) = (vif.network.net, vif.mac);
+                    self.io.learn(Learn { port, net, vlan: 0, mac, ip: Some(ip) });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The network of a frame, and the VLAN tag with which it came (0 for none).

@@ -1,6 +1,6 @@
 //! The short way to read a frame: what the packet path needs to know of an ordinary one, and nothing else, by a
 //! few loads from fixed places. Ordinary is an untagged frame with TCP or UDP over IPv4 without options or
-//! fragments ([`sent`]); one with IPv4 without options, or with TCP or UDP right behind an IPv6 header
+//! fragments, and not from a DHCP server ([`sent`]); one with IPv4 without options, or with TCP or UDP right behind an IPv6 header
 //! ([`received`]); and, around that one, an untagged IPv4 tunnel datagram without UDP checksum and without marks
 //! ([`tunnel`]).
 //!
@@ -24,6 +24,8 @@ const FRAGMENTED: u16 = ipv4::FLAG_MF | 0x1fff;
 const L3: usize = ethernet::HEADER_LEN;
 /// Where the payload of IPv4 without options begins.
 const L4: usize = L3 + ipv4::HEADER_LEN;
+/// What a DHCP server sends from (RFC 2131 section 4.1): not every tenant may.
+const DHCP_SERVER: u16 = 67;
 const UDP_END: usize = L4 + udp::HEADER_LEN;
 /// Length of the outer headers that [`tunnel`] accepts: there the inner frame begins.
 pub const TUNNEL_LEN: usize = UDP_END + vxlan::HEADER_LEN;
@@ -101,6 +103,7 @@ pub fn sent(head: &[u8], len: usize, sender: &Sender) -> Option<Sent> {
     let fits = if proto == protocol::UDP {
         // A length below 8 wraps round to more than there can be.
         usize::from(be16::<{ L4 + 4 }, _>(b)).wrapping_sub(udp::HEADER_LEN) <= data
+            && be16::<{ L4 }, _>(b) != DHCP_SERVER
     } else if proto == protocol::TCP {
         let hdr_len = usize::from(head.get(L4 + tcp::DATA_OFFSET_AT)? >> 4) * 4;
         hdr_len >= tcp::HEADER_LEN && hdr_len <= data + udp::HEADER_LEN && L4 + hdr_len <= head.len()

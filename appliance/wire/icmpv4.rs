@@ -20,6 +20,8 @@ pub mod kind {
     pub const REDIRECT: u8 = 5;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 8;
+    /// Router advertisement (RFC 1256).
+    pub const ROUTER_ADVERT: u8 = 9;
     /// Time exceeded.
     pub const TIME_EXCEEDED: u8 = 11;
     /// Parameter problem.

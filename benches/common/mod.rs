@@ -17,7 +17,7 @@ use stopover::pipeline::{
     MAX_BURST, Pipeline, Scratch, Slot, Slots,
     fate::{Counters, Drop},
     packet::Packet,
-    ports::{Network, Origin, Port, Role, Segment, Underlay, Vif},
+    ports::{Allowed, Network, Origin, Port, Role, Segment, Underlay, Vif},
     witness::Nobody,
 };
 use stopover::tables::{
@@ -115,7 +115,7 @@ impl World {
         let vif = |mac: Mac, address: [u8; 4]| {
             let ipv4 = [address.into()].into_iter().collect();
             let ipv6 = [mac.link_local(), ip_v6(address[3])].into_iter().collect();
-            Role::Vif(Vif { network, mac, ipv4, ipv6, addressed: true, guard: true })
+            Role::Vif(Vif { network, mac, ipv4, ipv6, addressed: true, guard: true, allowed: Allowed::default() })
         };
         let underlay = Role::Underlay(Underlay {
             mac: OUR_MAC,

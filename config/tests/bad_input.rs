@@ -41,7 +41,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "mac: \"52:54:00:00:00:01\"",
         "mca: \"52:54:00:00:00:01\"",
-        "gw.ron:8:65: found unknown key `mca` in `vif`; expected one of `vni`, `mac`, `addresses`, `guard`; mend: did you mean `mac`?",
+        "gw.ron:8:65: found unknown key `mca` in `vif`; expected one of `vni`, `mac`, `addresses`, `guard`, `allowed`, `router`, `dhcp_server`; mend: did you mean `mac`?",
     ),
     (
         "rxq: 2",
@@ -153,6 +153,32 @@ const CASES: &[(&str, &str, &str)] = &[
         "[\"192.168.0.1\"]",
         "[\"192.168.0.1\", \"192.168.0.1\"]",
         "gw.ron:8:118: ports[1].role.addresses[1]: found in port `vm1` address 192.168.0.1 again; expected each address once; mend: remove the repetition",
+    ),
+    // What the guard allows.
+    (
+        "[\"192.168.0.1\"]",
+        "[\"192.168.0.1\"], allowed: [(ip: \"10.1.2.3/16\")]",
+        "gw.ron:8:134: ports[1].role.allowed[0].ip: found in port `vm1` `10.1.2.3/16`; expected a prefix without host bits; mend: write 10.1.0.0/16, or 10.1.2.3/32 for the one address",
+    ),
+    (
+        "[\"192.168.0.1\"]",
+        "[\"192.168.0.1\"], allowed: [(ip: \"vip\")]",
+        "gw.ron:8:134: ports[1].role.allowed[0].ip: found in port `vm1` `vip`; expected an address with prefix length, up to 32 for IPv4 and 128 for IPv6; mend: write it as 10.0.0.1/24 or fd00::1/64",
+    ),
+    (
+        "[\"192.168.0.1\"]",
+        "[\"192.168.0.1\"], allowed: [(ip: \"10.1.2.3\", mac: \"01:00:5e:00:00:12\")]",
+        "gw.ron:8:151: ports[1].role.allowed[0].mac: found in port `vm1` MAC `01:00:5e:00:00:12`; expected a unicast, non-zero MAC address; mend: use the station's own address; its first byte is even",
+    ),
+    (
+        "[\"192.168.0.1\"]",
+        "[\"192.168.0.1\"], allowed: [(ip: \"10.1.2.3\"), (ip: \"10.1.2.3/32\")]",
+        "gw.ron:8:147: ports[1].role.allowed[1]: found in port `vm1` 10.1.2.3/32 with MAC 52:54:00:00:00:01 again; expected each pair once; mend: remove the repetition",
+    ),
+    (
+        "[\"192.168.0.1\"]",
+        "[\"192.168.0.1\"], guard: false, router: true",
+        "gw.ron:8:141: ports[1].role.router: found in port `vm1` `router` beside guard: false; expected it with the guard on, which is what it makes exceptions from; mend: remove it, because without the guard the port may send anything; or remove guard: false",
     ),
     // Two ports may be the two ends of one VM's migration, but then it is one VM.
     (

@@ -40,7 +40,12 @@ fn two_hypervisors() {
         (0..3).map(|port| QueueRef { port, queue: 0 }).collect::<Vec<_>>()
     );
     let Role::Vif(vm4) = &b.ports[2].role else { panic!("vm4 is a vif") };
-    assert!(!vm4.guard && vm4.addresses.is_empty());
+    let allowed: Vec<_> = vm4.allowed.iter().map(|pair| (pair.mac, pair.prefix)).collect();
+    assert_eq!(
+        allowed,
+        [("10.20.0.0", 16), ("fd00:20::", 32)].map(|(ip, len)| (vm4.mac, (ip.parse().unwrap(), len)))
+    );
+    assert!(vm4.guard && vm4.router && vm4.dhcp_server);
 
     let board = bbs::load(&example("two-hypervisors/bbs.ron")).unwrap();
     let Truth::Board(endpoints) = &a.truth else { panic!("a has a board") };

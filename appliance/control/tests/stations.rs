@@ -273,3 +273,26 @@ fn a_declared_station_replaces_what_was_learned_of_it() {
     assert_eq!(lab.link(VIF, true), [claim(mac(1), &["192.168.0.1", "fd00::1"])]);
     assert_eq!((lab.place(mac(1)), lab.owner("192.168.0.77")), (Where::Port(VIF), None));
 }
+
+#[test]
+fn a_vif_keeps_what_it_is_declared_with_and_adds_what_it_chose() {
+    let mut lab = lab();
+    assert_eq!(lab.hear(VIF, mac(1), Some(ip("fe80::99"))), [], "not while its port is down");
+    lab.link(VIF, true);
+    let chosen = ["192.168.0.1", "fd00::1", "fe80::99"];
+    assert_eq!(lab.hear(VIF, mac(1), Some(ip("fe80::99"))), [claim(mac(1), &chosen)]);
+    assert_eq!(lab.owner("fe80::99"), Some(mac(1)));
+    assert_eq!(lab.hear(VIF, mac(1), Some(ip("fe80::99"))), []);
+    // There is one station behind a vif.
+    assert_eq!(lab.hear(VIF, mac(9), Some(ip("fe80::9"))), []);
+    assert_eq!((lab.place(mac(9)), lab.owner("fe80::9")), (Where::Nowhere, None));
+    // Sixteen are the most that the board takes, and what is declared does not give way.
+    for n in 0..40 {
+        lab.hear(VIF, mac(1), Some(ip(&format!("fe80::1:{n}"))));
+    }
+    let station = lab.stations.get(lab.nets[0], mac(1)).unwrap();
+    assert_eq!((station.ips.len(), &station.ips[..3]), (16, &chosen.map(ip)[..]));
+    assert_eq!((lab.owner("192.168.0.1"), lab.owner("fe80::1:39")), (Some(mac(1)), None));
+    lab.link(VIF, false);
+    assert_eq!((lab.owner("192.168.0.1"), lab.owner("fe80::99")), (None, None));
+}

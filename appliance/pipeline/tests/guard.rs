@@ -168,3 +168,162 @@ fn without_declared_addresses_only_the_mac_is_guarded() {
     other_mac_inside[6..12].copy_from_slice(&A.mac.octets());
     lab.one(VM_A, &other_mac_inside).is_dropped(Drop::GuardArp);
 }
+
+fn allow(lab: &mut Lab, allowed: Allowed) {
+    let Role::Vif(vif) = &mut lab.ports[usize::from(VM_A)].role else { panic!("a vif") };
+    vif.allowed = allowed;
+}
+
+fn ll(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+const ALL_NODES: Mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
+
+fn icmp6_from(src: Ipv6Addr, kind: u8) -> Vec<u8> {
+    let dst = ll("ff02::1");
+    eth(ALL_NODES, A.mac, IPV6, &ip6(src, dst, ICMPV6, 0, 255, &icmp6(src, dst, kind, &[0; 12])))
+}
+
+fn icmp4_from(src: Ipv4Addr, kind: u8) -> Vec<u8> {
+    eth(B.mac, A.mac, IPV4, &ip4(src, B.ip4, frames::ICMP, 0, &frames::icmp4(kind, 1, &[0; 28])))
+}
+
+fn udp4_between(ports: (u16, u16), to: Mac) -> Vec<u8> {
+    let l4 = frames::udp(A.ip4.into(), B.ip4.into(), ports, &frames::data(240));
+    eth(to, A.mac, IPV4, &ip4(A.ip4, B.ip4, UDP, 0, &l4))
+}
+
+fn udp6_between(ports: (u16, u16)) -> Vec<u8> {
+    let l4 = frames::udp(A.ip6.into(), B.ip6.into(), ports, &frames::data(240));
+    eth(B.mac, A.mac, IPV6, &ip6(A.ip6, B.ip6, UDP, 0, 64, &l4))
+}
+
+/// The first fragment of an ICMPv6 message without a byte of it: what follows could be anything.
+fn fragment_without_header() -> Vec<u8> {
+    let fragment = [ICMPV6, 0, 0, 1, 0, 0, 0, 7];
+    eth(ALL_NODES, A.mac, IPV6, &ip6(A.mac.link_local(), ll("ff02::1"), 44, 0, 255, &fragment))
+}
+
+/// What only routers and DHCP servers send, and why others may not.
+fn servers_frames() -> Vec<(&'static str, Vec<u8>, Drop)> {
+    vec![
+        ("router advertisement", icmp6_from(A.mac.link_local(), 134), Drop::GuardRouter),
+        ("redirect", icmp6_from(A.mac.link_local(), 137), Drop::GuardRouter),
+        ("IPv4 redirect", icmp4_from(A.ip4, 5), Drop::GuardRouter),
+        ("IPv4 router advertisement", icmp4_from(A.ip4, 9), Drop::GuardRouter),
+        ("hidden advertisement", fragment_without_header(), Drop::GuardRouter),
+        ("DHCP reply", udp4_between((67, 68), Mac::BROADCAST), Drop::GuardDhcp),
+        ("DHCP reply to one station", udp4_between((67, 68), B.mac), Drop::GuardDhcp),
+        ("DHCP reply to another host", udp4_between((67, 68), R1.mac), Drop::GuardDhcp),
+        ("DHCP relay", udp4_between((67, 67), B.mac), Drop::GuardDhcp),
+        ("DHCPv6 reply", udp6_between((547, 546)), Drop::GuardDhcp),
+    ]
+}
+
+#[test]
+fn a_vif_is_no_router_and_no_dhcp_server() {
+    for addressed in [true, false] {
+        let mut lab = Lab::new();
+        let Role::Vif(vif) = &mut lab.ports[usize::from(VM_A)].role else { panic!("a vif") };
+        vif.addressed = addressed;
+        for (what, frame, reason) in servers_frames() {
+            let out = lab.one(VM_A, &frame);
+            assert_eq!((out.sent.len(), out.dropped), (0, vec![reason]), "{what}");
+        }
+        // Asking is allowed.
+        assert_eq!(lab.one(VM_A, &udp4_between((68, 67), Mac::BROADCAST)).dropped, []);
+        assert_eq!(lab.one(VM_A, &icmp6_from(A.mac.link_local(), 133)).dropped, []);
+    }
+}
+
+#[test]
+fn a_router_and_a_dhcp_server_may_be_allowed() {
+    let mut lab = Lab::new();
+    allow(&mut lab, Allowed { router: true, dhcp_server: true, ..Allowed::default() });
+    for (what, frame, _) in servers_frames() {
+        assert_eq!(lab.one(VM_A, &frame).dropped, [], "{what}");
+    }
+    allow(&mut lab, Allowed { router: true, ..Allowed::default() });
+    lab.one(VM_A, &udp4_between((67, 68), B.mac)).is_dropped(Drop::GuardDhcp);
+    assert_eq!(lab.one(VM_A, &icmp6_from(A.mac.link_local(), 134)).dropped, []);
+    allow(&mut lab, Allowed { dhcp_server: true, ..Allowed::default() });
+    lab.one(VM_A, &icmp6_from(A.mac.link_local(), 134)).is_dropped(Drop::GuardRouter);
+    // Without a guard nobody is asked.
+    switch_off(&mut lab);
+    for (what, frame, _) in servers_frames() {
+        assert_eq!(lab.one(VM_A, &frame).dropped, [], "{what}");
+    }
+}
+
+#[test]
+fn a_guest_chooses_its_link_local_address() {
+    let mut lab = Lab::new();
+    // As RFC 7217 makes it: not from the MAC.
+    let stable = ll("fe80::5b1c:9a3e:77f0:1d42");
+    let learned = [Learn { port: VM_A, net: lab.net100, vlan: 0, mac: A.mac, ip: Some(stable.into()) }];
+    let all = (ALL_NODES, ll("ff02::1"));
+    let target = B.mac.link_local();
+    for (what, frame) in [
+        ("neighbour solicitation", solicit(A.mac, stable, target)),
+        ("neighbour advertisement", advert(all, A.mac, stable, 0x20)),
+        ("router solicitation", icmp6_from(stable, 133)),
+        ("UDP", udp6(Station { ip6: stable, ..A }, B, 0, 5)),
+    ] {
+        let out = lab.one(VM_A, &frame);
+        assert_eq!((&out.dropped[..], &out.learned[..]), (&[][..], &learned[..]), "{what}");
+    }
+    // It is asked for before it is used.
+    let probe = lab.one(VM_A, &solicit(A.mac, Ipv6Addr::UNSPECIFIED, stable));
+    assert_eq!((probe.dropped, probe.learned), (vec![], vec![]));
+    // Once it is known, nobody is told again, and it is nobody else's.
+    lab.tables.set_owner(lab.net100, stable.into(), A.mac).unwrap();
+    lab.publish();
+    assert_eq!(lab.one(VM_A, &udp6(Station { ip6: stable, ..A }, B, 0, 5)).learned, []);
+    let thief = Station { ip6: stable, ..B };
+    lab.one(VM_B, &udp6(thief, A, 0, 5)).is_dropped(Drop::GuardIp);
+    lab.one(VM_B, &advert(all, B.mac, stable, 0x20)).is_dropped(Drop::GuardIp);
+    let body = [&[0x20, 0, 0, 0][..], &stable.octets(), &[2, 1], &B.mac.octets()].concat();
+    let message = icmp6(target, all.1, 136, &body);
+    let stolen = eth(all.0, B.mac, IPV6, &ip6(target, all.1, ICMPV6, 0, 255, &message));
+    lab.one(VM_B, &stolen).is_dropped(Drop::GuardArp);
+    // Addresses of other kinds are declared.
+    lab.one(VM_A, &udp6(Station { ip6: ll("fd00:1::77"), ..A }, B, 0, 5)).is_dropped(Drop::GuardIp);
+}
+
+#[test]
+fn pairs_of_address_and_mac_are_allowed() {
+    let mut lab = Lab::new();
+    let virtual_mac = Mac::new([0, 0, 0x5e, 0, 1, 7]);
+    let [routed, vip, vip6] = ["10.1.0.0", "192.168.0.77", "fd00:1::7700"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let pairs = [
+        Pair::new(A.mac, routed, 16),
+        Pair::new(virtual_mac, vip, 32),
+        Pair::new(virtual_mac, vip6, 120),
+    ];
+    allow(&mut lab, Allowed { pairs: pairs.into(), ..Allowed::default() });
+    let from = |ip4: &str| Station { ip4: ip4.parse().unwrap(), ..A };
+    // The fast path takes what the slow path takes: to another port, and to another host.
+    for ip in ["10.1.0.0", "10.1.255.255", "192.168.0.10"] {
+        assert_eq!(lab.one(VM_A, &udp4(from(ip), B, 5)).only(VM_B), udp4(from(ip), B, 5));
+        assert_eq!(lab.one(VM_A, &udp4(from(ip), R1, 5)).dropped, []);
+        let arp = arp(Mac::BROADCAST, 1, (A.mac, ip.parse().unwrap()), (NO_MAC, NOBODY.ip4));
+        assert_eq!(lab.one(VM_A, &arp).dropped, [], "{ip}");
+    }
+    for ip in ["10.0.255.255", "10.2.0.0", "192.168.0.77"] {
+        lab.one(VM_A, &udp4(from(ip), B, 5)).is_dropped(Drop::GuardIp);
+        let arp = arp(Mac::BROADCAST, 1, (A.mac, ip.parse().unwrap()), (NO_MAC, NOBODY.ip4));
+        lab.one(VM_A, &arp).is_dropped(Drop::GuardArp);
+    }
+    // A MAC of its own for an address of its own, as VRRP wants it.
+    let virtual_station =
+        Station { mac: virtual_mac, ip4: "192.168.0.77".parse().unwrap(), ip6: ll("fd00:1::77aa") };
+    assert_eq!(lab.one(VM_A, &udp4(virtual_station, B, 5)).dropped, []);
+    assert_eq!(lab.one(VM_A, &udp6(virtual_station, B, 0, 5)).dropped, []);
+    assert_eq!(lab.one(VM_A, &frames::arp_request(virtual_station, NOBODY.ip4)).dropped, []);
+    lab.one(VM_A, &udp4(Station { ip4: A.ip4, ..virtual_station }, B, 5)).is_dropped(Drop::GuardIp);
+    lab.one(VM_A, &udp6(Station { ip6: ll("fd00:1::7800"), ..virtual_station }, B, 0, 5)).is_dropped(Drop::GuardIp);
+    let of_a = advert((ALL_NODES, ll("ff02::1")), virtual_mac, A.ip6, 0x20);
+    lab.one(VM_A, &of_a).is_dropped(Drop::GuardIp);
+    lab.one(VM_A, &udp4(Station { mac: S.mac, ..A }, B, 5)).is_dropped(Drop::GuardMac);
+}

@@ -22,7 +22,7 @@ use super::{
     fate::{Books, Counters, Drop, add},
     moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
-    ports::{Network, Port, Role, Segment, Underlay, Vif},
+    ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif},
     witness::Recorder,
 };
 use crate::tables::{
@@ -247,6 +247,7 @@ fn vif(network: Network, who: Station, guard: bool) -> Role {
         ipv6: [who.ip6, who.mac.link_local()].into_iter().collect(),
         addressed: true,
         guard,
+        allowed: Allowed::default(),
     })
 }
 

@@ -1,11 +1,12 @@
 //! The appliance's configuration: EAL arguments, ports with their roles, lcores, and where the truth comes
 //! from (a board, or a declaration).
 //!
-//! RON text comes in. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `prefix`,
+//! RON text comes in. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `guard`, `prefix`,
 //! `lcores`, `migration`, `declared`) and only the types of this file go on: names are unique, indices exist,
 //! ranges hold.
 
 mod declared;
+mod guard;
 mod lcores;
 mod migration;
 mod prefix;
@@ -212,8 +213,23 @@ pub struct Vif {
     pub mac: Mac,
     /// The VM's addresses, at most 16.
     pub addresses: Vec<IpAddr>,
-    /// Let it send only from its own MAC and addresses.
+    /// Let it send only from its own MAC and addresses, and from what is allowed beside them.
     pub guard: bool,
+    /// Pairs of MAC and addresses it may send from beside its own, at most 64; none without the guard.
+    pub allowed: Vec<AllowedPair>,
+    /// It may send router advertisements and redirects. Without the guard anybody may.
+    pub router: bool,
+    /// It may answer as a DHCP server. Without the guard anybody may.
+    pub dhcp_server: bool,
+}
+
+/// A MAC, and addresses that a vif may send from with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllowedPair {
+    /// The MAC; the vif's own unless another was named.
+    pub mac: Mac,
+    /// First address and prefix length, host bits zero.
+    pub prefix: (IpAddr, u8),
 }
 
 /// An L2 segment. It has an untagged network, a VLAN map, or both; no VNI twice.

@@ -42,12 +42,24 @@ pub(super) fn interface(at: &str, port: &str, s: &str) -> Checked<(IpAddr, u8)> 
 
 /// A destination prefix.
 pub(super) fn prefix(at: &str, port: &str, s: &str) -> Checked<(IpAddr, u8)> {
-    let (ip, len) = split(at, port, s)?;
+    whole(at, port, "route to ", s, split(at, port, s)?)
+}
+
+/// One address, or a prefix for all of its addresses.
+pub(super) fn addresses(at: &str, port: &str, s: &str) -> Checked<(IpAddr, u8)> {
+    let found = match s.parse::<IpAddr>() {
+        Ok(ip) => (ip, bits(ip)),
+        Err(_) => split(at, port, s)?,
+    };
+    whole(at, port, "", s, found)
+}
+
+fn whole(at: &str, port: &str, what: &str, s: &str, (ip, len): (IpAddr, u8)) -> Checked<(IpAddr, u8)> {
     let net = masked(ip, len);
     if net != ip {
         return Err(fault(
             at,
-            of(&format!("route to `{s}`"), port),
+            of(&format!("{what}`{s}`"), port),
             "a prefix without host bits",
             format!("write {net}/{len}, or {ip}/{} for the one address", bits(ip)),
         ));

@@ -82,6 +82,9 @@ pub(super) enum Role {
         #[serde(default)]
         addresses: Vec<String>,
         guard: Option<bool>,
+        allowed: Option<Vec<Allowed>>,
+        router: Option<bool>,
+        dhcp_server: Option<bool>,
     },
     Segment {
         vni: Option<i64>,
@@ -90,6 +93,13 @@ pub(super) enum Role {
         #[serde(default)]
         stations: Vec<Station>,
     },
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "allowed", deny_unknown_fields)]
+pub(super) struct Allowed {
+    pub ip: String,
+    pub mac: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 //! ports claim.
 
 use super::{
-    Dscp, Port, Role, Route, Segment, Station, Underlay, Vif,
+    Dscp, Port, Role, Route, Segment, Station, Underlay, Vif, guard,
     prefix::{interface, next_hop, prefix},
     raw,
     validate::Owners,
@@ -27,16 +27,7 @@ pub(super) fn refuse(at: String, what: &str, s: impl std::fmt::Display) -> impl 
 pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     match raw {
         raw::Role::Underlay { .. } => underlay(at, port, raw),
-        raw::Role::Vif { vni, mac, addresses, guard } => Ok(Role::Vif(Vif {
-            vni: text::vni(vni).map_err(refuse(format!("{at}.vni"), &of("VNI", port), vni))?,
-            mac: text::station_mac(&mac).map_err(refuse(
-                format!("{at}.mac"),
-                &of("MAC", port),
-                mac.escape_debug(),
-            ))?,
-            addresses: station_addresses(&format!("{at}.addresses"), port, &addresses)?,
-            guard: guard.unwrap_or(true),
-        })),
+        raw::Role::Vif { .. } => vif(at, port, raw),
         raw::Role::Segment { vni, vlans, ageing_s, stations } => {
             segment(at, port, vni, vlans.map(|e| e.0).unwrap_or_default(), ageing_s, stations)
         }
@@ -45,6 +36,30 @@ pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
 
 pub(super) fn of(what: &str, port: &str) -> String {
     format!("in port `{port}` {what}")
+}
+
+fn vif(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
+    let raw::Role::Vif { vni, mac, addresses, guard, allowed, router, dhcp_server } = raw else {
+        return Err(fault(at, "another role", "vif", "correct the role"));
+    };
+    let vni = text::vni(vni).map_err(refuse(format!("{at}.vni"), &of("VNI", port), vni))?;
+    let mac = text::station_mac(&mac).map_err(refuse(
+        format!("{at}.mac"),
+        &of("MAC", port),
+        mac.escape_debug(),
+    ))?;
+    let addresses = station_addresses(&format!("{at}.addresses"), port, &addresses)?;
+    let guard = guard.unwrap_or(true);
+    let keys = guard::Keys { allowed, router, dhcp_server };
+    Ok(Role::Vif(Vif {
+        vni,
+        mac,
+        addresses,
+        guard,
+        allowed: guard::check(at, port, mac, guard, keys)?,
+        router: router.unwrap_or(false),
+        dhcp_server: dhcp_server.unwrap_or(false),
+    }))
 }
 
 fn station_addresses(at: &str, port: &str, list: &[String]) -> Checked<Vec<IpAddr>> {
