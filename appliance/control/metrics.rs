@@ -2,6 +2,7 @@
 //! one of the books, so that what an alert says is what `stopover show drops` explains.
 
 use super::Control;
+use crate::lcore::counters::EventReading;
 use std::fmt::Write;
 
 /// Collects the text.
@@ -77,6 +78,19 @@ impl Control {
                 let labels = [("port", port.name.as_str()), ("what", what)];
                 page.sample("stopover_port_dropped_frames_total", &labels, count);
             }
+        }
+        page.family(
+            "stopover_events_lost_total",
+            "counter",
+            "Events for the control thread that found their ring full, by kind; they are told again.",
+        );
+        for (kind, lost) in [
+            ("arrivals", (|e| e.arrivals_lost) as fn(&EventReading) -> u64),
+            ("routers", |e| e.routers_lost),
+            ("stations", |e| e.stations_lost),
+        ] {
+            let count: u64 = readings.iter().map(|(_, reading)| lost(&reading.events)).sum();
+            page.sample("stopover_events_lost_total", &[("kind", kind)], count);
         }
         page.family("stopover_lcore_cycles_total", "counter", "TSC cycles by lcore and state.");
         for lcore in self.show_lcores(&readings) {

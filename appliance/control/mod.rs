@@ -20,7 +20,7 @@ pub mod trace;
 mod vhost_sockets;
 pub mod ways;
 
-use crate::lcore::{counters::LcoreReading, io::Heard, trap::Trap};
+use crate::lcore::{counters::LcoreReading, events::Heard, trap::Trap};
 use crate::migration::hold::HoldPool;
 use crate::pipeline::ports::Port;
 use crate::tables::{Full, ParkedView, Tables, epoch::Epoch};
@@ -170,9 +170,8 @@ impl Control {
     fn hear_lcores(&mut self, now_ms: u64) {
         for at in 0..self.lcores.len() {
             let rings = self.lcores[at].rings.clone();
-            let room = rings.heard.capacity();
-            for _ in 0..room {
-                let Some(heard) = rings.heard.pop() else { break };
+            for _ in 0..rings.events.capacity() {
+                let Some(heard) = rings.events.pop() else { break };
                 match heard {
                     Heard::Station(learn) if !self.moves.has_vif(learn.port) && self.is_coming(&learn) => {
                         self.heard_coming(now_ms, &learn);
@@ -187,7 +186,7 @@ impl Control {
                     }
                 }
             }
-            for _ in 0..room {
+            for _ in 0..rings.to_control.capacity() {
                 let Some((port, packet)) = rings.to_control.pop() else { break };
                 let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
                 let actions = self.underlay.input(now_ms, usize::from(port), &bytes);

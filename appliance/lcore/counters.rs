@@ -46,6 +46,8 @@ pub struct LcoreReading {
     pub books: Books,
     /// Its time.
     pub time: TimeReading,
+    /// What it could not tell the control thread.
+    pub events: EventReading,
     /// Its frames by port.
     pub ports: Vec<PortReading>,
 }
@@ -62,6 +64,7 @@ impl LcoreReading {
                 tx_dropped: now.tx_dropped.wrapping_sub(then.tx_dropped),
             }
         });
+        let (lost, before) = (self.events, earlier.events);
         let (now, then) = (self.time, earlier.time);
         Self {
             books: self.books.since(&earlier.books),
@@ -72,6 +75,11 @@ impl LcoreReading {
                 sleeps: now.sleeps.wrapping_sub(then.sleeps),
                 busy_cycles: now.busy_cycles.wrapping_sub(then.busy_cycles),
                 idle_cycles: now.idle_cycles.wrapping_sub(then.idle_cycles),
+            },
+            events: EventReading {
+                arrivals_lost: lost.arrivals_lost.wrapping_sub(before.arrivals_lost),
+                routers_lost: lost.routers_lost.wrapping_sub(before.routers_lost),
+                stations_lost: lost.stations_lost.wrapping_sub(before.stations_lost),
             },
             ports: ports.collect(),
         }
@@ -95,6 +103,26 @@ pub struct LoopCounters {
     pub idle_cycles: AtomicU64,
 }
 
+/// Events for the control thread that found their ring full.
+#[derive(Debug, Default)]
+pub struct EventCounters {
+    /// Arrivals of migrations, and stations that one waits for.
+    pub arrivals_lost: AtomicU64,
+    /// IPv6 routers.
+    pub routers_lost: AtomicU64,
+    /// Other stations.
+    pub stations_lost: AtomicU64,
+}
+
+/// A reading of [`EventCounters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of EventCounters")]
+pub struct EventReading {
+    pub arrivals_lost: u64,
+    pub routers_lost: u64,
+    pub stations_lost: u64,
+}
+
 /// All counters of one lcore. Starts on a cache line pair of its own.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -103,6 +131,8 @@ pub struct LcoreCounters {
     pub books: Counters,
     /// Its time.
     pub time: LoopCounters,
+    /// What it could not tell the control thread.
+    pub events: EventCounters,
     /// Its frames by port.
     pub ports: Box<[PortCounters]>,
 }
@@ -114,6 +144,7 @@ impl LcoreCounters {
         Self {
             books: Counters::default(),
             time: LoopCounters::default(),
+            events: EventCounters::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
         }
     }
@@ -135,6 +166,11 @@ impl LcoreCounters {
                 sleeps: self.time.sleeps.load(Relaxed),
                 busy_cycles: self.time.busy_cycles.load(Relaxed),
                 idle_cycles: self.time.idle_cycles.load(Relaxed),
+            },
+            events: EventReading {
+                arrivals_lost: self.events.arrivals_lost.load(Relaxed),
+                routers_lost: self.events.routers_lost.load(Relaxed),
+                stations_lost: self.events.stations_lost.load(Relaxed),
             },
             ports: ports.collect(),
         }

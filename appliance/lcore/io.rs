@@ -1,7 +1,13 @@
 //! One lcore's way out of the stages: outlets to every port, rings to and from the control thread, and the
 //! mempool that further frames come from.
 
-use super::{counters::LcoreCounters, held::Held, outlet::Outlet, packet::MbufPool};
+use super::{
+    counters::LcoreCounters,
+    events::{EventRings, Events, Heard},
+    held::Held,
+    outlet::Outlet,
+    packet::MbufPool,
+};
 use crate::pipeline::{
     Io, Learn, MAX_BURST,
     fate::{Drop, add},
@@ -23,31 +29,6 @@ use stopover_config::net::Mac;
 
 /// A frame that an underlay port received for the VTEP itself.
 pub type ToControl = (u16, Mbuf);
-
-/// What an lcore tells the control thread of its neighbours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
-    /// A station on a segment.
-    Station(Learn),
-    /// A node at another host is an IPv6 router.
-    Router {
-        /// Its network.
-        net: Net,
-        /// The address it advertises itself from.
-        ip: Ipv6Addr,
-    },
-    /// A node says that it has arrived at another host.
-    Arrived {
-        /// Its network.
-        net: Net,
-        /// The node.
-        node: Mac,
-        /// The host.
-        host: u32,
-        /// The generation of the lock that the host knows of; 0 for none.
-        generation: u64,
-    },
-}
 
 /// ICMP errors that one lcore may make: so many a second, and that many at once.
 const ERRORS_PER_SECOND: u64 = 1000;
@@ -79,8 +60,8 @@ impl Bucket {
 pub struct Rings {
     /// Frames for the VTEP.
     pub to_control: Arc<ArrayQueue<ToControl>>,
-    /// What was heard.
-    pub heard: Arc<ArrayQueue<Heard>>,
+    /// What was noticed.
+    pub events: EventRings,
     /// Frames to be sent from a port.
     pub from_control: Arc<ArrayQueue<(u16, Mbuf)>>,
 }
@@ -91,7 +72,7 @@ impl Rings {
     pub fn new(places: usize) -> Self {
         Self {
             to_control: Arc::new(ArrayQueue::new(places)),
-            heard: Arc::new(ArrayQueue::new(places)),
+            events: EventRings::new(places),
             from_control: Arc::new(ArrayQueue::new(places)),
         }
     }
@@ -113,6 +94,7 @@ pub struct LcoreIo {
     /// TSC at the beginning of this round.
     pub now: u64,
     errors: Bucket,
+    events: Events,
 }
 
 impl LcoreIo {
@@ -126,7 +108,12 @@ impl LcoreIo {
         held: Held,
     ) -> Self {
         let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
-        Self { outlets, rings, pool: MbufPool(pool), counters, held, now: 0, errors }
+        let events = Events::new(rings.events.clone(), cycles::tsc_hz());
+        Self { outlets, rings, pool: MbufPool(pool), counters, held, now: 0, errors, events }
+    }
+
+    fn tell(&mut self, heard: Heard, urgent: bool) {
+        self.events.tell(heard, urgent, self.now, &self.counters.events);
     }
 
     /// Queues a frame for a port; see [`Io::send`].
@@ -217,12 +204,15 @@ impl Io for LcoreIo {
     }
 
     fn learn(&mut self, learn: Learn) {
-        // A full ring loses it, and the station's next frame tells again.
-        let _ = self.rings.heard.push(Heard::Station(learn));
+        self.tell(Heard::Station(learn), false);
+    }
+
+    fn learn_migrating(&mut self, learn: Learn) {
+        self.tell(Heard::Station(learn), true);
     }
 
     fn router(&mut self, net: Net, ip: Ipv6Addr) {
-        let _ = self.rings.heard.push(Heard::Router { net, ip });
+        self.tell(Heard::Router { net, ip }, false);
     }
 
     fn waits(&self, index: u32, sender: u32) -> bool {
@@ -242,7 +232,7 @@ impl Io for LcoreIo {
     }
 
     fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64) {
-        let _ = self.rings.heard.push(Heard::Arrived { net, node, host, generation });
+        self.tell(Heard::Arrived { net, node, host, generation }, true);
     }
 
     fn own_back(&mut self, arrival: &Arrival, paused_us: u32) {

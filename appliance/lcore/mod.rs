@@ -3,6 +3,7 @@
 //! It never waits: no lock, no allocation, no system call but the sleep when there is nothing to do.
 
 pub mod counters;
+pub mod events;
 pub mod held;
 pub mod idle;
 pub mod io;

@@ -44,7 +44,7 @@ use witness::{Stage, Witness};
 pub const MAX_BURST: usize = 64;
 
 /// What a stage hands to the control thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Learn {
     /// The segment port, or the vif that chose a link-local address.
     pub port: u16,
@@ -74,6 +74,10 @@ pub trait Io: Pool<Self::P> {
     fn punt(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// Tells the control thread of a station. May be lost: the station's next frame tells again.
     fn learn(&mut self, learn: Learn);
+    /// As [`Io::learn`], of a station that a migration may wait for.
+    fn learn_migrating(&mut self, learn: Learn) {
+        self.learn(learn);
+    }
     /// Tells the control thread that a node at another host is an IPv6 router. May be lost: it says so again.
     fn router(&mut self, net: Net, ip: Ipv6Addr);
     /// Whether frames of host `sender` (or copies, [`moving::WINDOW`]) are held for the node on the move with this

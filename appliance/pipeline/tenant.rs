@@ -127,7 +127,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                     // One that has left, as far as is known here, may be back.
                     if PlaceWord(word).on_the_move() {
                         let mac = slot.frame.src;
-                        self.io.learn(Learn { port, net: slot.net, vlan, mac, ip: None });
+                        self.io.learn_migrating(Learn { port, net: slot.net, vlan, mac, ip: None });
                     }
                 }
                 known => {
@@ -135,7 +135,12 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                     // A node that is locked for a migration may turn up here before the board has moved it.
                     let remote = matches!(there.open(), Some(Place::Remote { .. })) && !there.on_the_move();
                     let mac = slot.frame.src;
-                    self.io.learn(Learn { port, net: slot.net, vlan, mac, ip: None });
+                    let learn = Learn { port, net: slot.net, vlan, mac, ip: None };
+                    if there.on_the_move() || PlaceWord(word).on_the_move() {
+                        self.io.learn_migrating(learn);
+                    } else {
+                        self.io.learn(learn);
+                    }
                     self.witness.note(Stage::Guard, || {
                         format!("source {mac} is new here (known: {known:?}): learned")
                     });

@@ -1,0 +1,207 @@
+//! Events: what an lcore tells the control thread beside frames. Enters: what the packet path noticed, as often as it
+//! notices it. Leaves: each event once in a while, on one of three rings, so that a flood of one kind cannot push out
+//! another: arrivals of migrations, routers, stations. Nothing here waits; an event that finds its ring full is counted
+//! and told again when it is noticed again.
+
+use super::counters::EventCounters;
+use crate::pipeline::{Learn, fate::add};
+use crate::tables::words::Net;
+use crossbeam::queue::ArrayQueue;
+use hashbrown::DefaultHashBuilder;
+use std::{
+    hash::BuildHasher,
+    net::Ipv6Addr,
+    sync::{Arc, atomic::AtomicU64},
+};
+use stopover_config::net::Mac;
+
+/// What an lcore tells the control thread of its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Heard {
+    /// A station on a segment.
+    Station(Learn),
+    /// A node at another host is an IPv6 router.
+    Router {
+        /// Its network.
+        net: Net,
+        /// The address it advertises itself from.
+        ip: Ipv6Addr,
+    },
+    /// A node says that it has arrived at another host.
+    Arrived {
+        /// Its network.
+        net: Net,
+        /// The node.
+        node: Mac,
+        /// The host.
+        host: u32,
+        /// The generation of the lock that the host knows of; 0 for none.
+        generation: u64,
+    },
+}
+
+/// The rings of events between one lcore and the control thread, the most urgent first.
+#[derive(Debug, Clone)]
+pub struct EventRings {
+    arrivals: Arc<ArrayQueue<Heard>>,
+    routers: Arc<ArrayQueue<Heard>>,
+    stations: Arc<ArrayQueue<Heard>>,
+}
+
+impl EventRings {
+    /// Rings of this many places each.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        let ring = || Arc::new(ArrayQueue::new(places));
+        Self { arrivals: ring(), routers: ring(), stations: ring() }
+    }
+
+    /// Most events that can wait.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.arrivals.capacity() + self.routers.capacity() + self.stations.capacity()
+    }
+
+    /// The most urgent event that waits.
+    #[must_use]
+    pub fn pop(&self) -> Option<Heard> {
+        self.arrivals.pop().or_else(|| self.routers.pop()).or_else(|| self.stations.pop())
+    }
+}
+
+/// How often a second an event is told again that is noticed all the time. What is not accepted (a refused station) is
+/// noticed with every frame.
+const TELLS_PER_SECOND: u64 = 100;
+/// The same of what belongs to a migration, which waits for it.
+const URGENT_TELLS_PER_SECOND: u64 = 1000;
+/// Events that are remembered, each in the one place that its hash names.
+const REMEMBERED: usize = 1024;
+
+/// An event, and the TSC until which it need not be told again.
+type Told = Option<(Heard, u64)>;
+
+/// One lcore's side of its rings.
+#[derive(Debug)]
+pub struct Events {
+    rings: EventRings,
+    told: Box<[Told]>,
+    hasher: DefaultHashBuilder,
+    /// TSC cycles in a second.
+    hz: u64,
+}
+
+impl Events {
+    /// `hz`: the TSC's frequency.
+    #[must_use]
+    pub fn new(rings: EventRings, hz: u64) -> Self {
+        Self { rings, told: vec![None; REMEMBERED].into(), hasher: DefaultHashBuilder::default(), hz }
+    }
+
+    /// Tells of an event at TSC `now`, unless that was done a moment ago. `urgent`: a migration waits for it.
+    pub fn tell(&mut self, heard: Heard, urgent: bool, now: u64, counters: &EventCounters) {
+        let at = self.hasher.hash_one(&heard) as usize % REMEMBERED;
+        let Some(place) = self.told.get_mut(at) else { return };
+        if place.as_ref().is_some_and(|(told, until)| now < *until && *told == heard) {
+            return;
+        }
+        let (ring, lost): (_, &AtomicU64) = match heard {
+            _ if urgent => (&self.rings.arrivals, &counters.arrivals_lost),
+            Heard::Arrived { .. } => (&self.rings.arrivals, &counters.arrivals_lost),
+            Heard::Router { .. } => (&self.rings.routers, &counters.routers_lost),
+            Heard::Station(_) => (&self.rings.stations, &counters.stations_lost),
+        };
+        let urgent = urgent || matches!(heard, Heard::Arrived { .. });
+        let again = self.hz / if urgent { URGENT_TELLS_PER_SECOND } else { TELLS_PER_SECOND };
+        match ring.push(heard.clone()) {
+            Ok(()) => *place = Some((heard, now.wrapping_add(again))),
+            Err(_) => add(lost, 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    const HZ: u64 = 1_000_000;
+
+    fn net() -> Net {
+        Net::new(1).unwrap()
+    }
+
+    fn station(n: u64) -> Heard {
+        Heard::Station(Learn { port: 3, net: net(), vlan: 0, mac: Mac::from_u64(0x0200_0000_0000 + n), ip: None })
+    }
+
+    fn arrived(n: u64) -> Heard {
+        Heard::Arrived { net: net(), node: Mac::from_u64(n), host: 2, generation: n }
+    }
+
+    fn router(n: u16) -> Heard {
+        Heard::Router { net: net(), ip: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n) }
+    }
+
+    fn drain(rings: &EventRings) -> Vec<Heard> {
+        std::iter::from_fn(|| rings.pop()).collect()
+    }
+
+    #[test]
+    fn a_flood_of_stations_loses_no_arrival_and_no_router() {
+        let (rings, counters) = (EventRings::new(64), EventCounters::default());
+        let mut events = Events::new(rings.clone(), HZ);
+        for n in 0..100_000 {
+            events.tell(station(n), false, n, &counters);
+        }
+        for n in 0..64 {
+            events.tell(arrived(n), false, 100_000, &counters);
+            events.tell(router(n as u16), false, 100_000, &counters);
+        }
+        assert_eq!(counters.stations_lost.load(Relaxed), 100_000 - 64);
+        assert_eq!((counters.arrivals_lost.load(Relaxed), counters.routers_lost.load(Relaxed)), (0, 0));
+        let told = drain(&rings);
+        assert_eq!(told.len(), 3 * 64);
+        // And the control thread learns of them first.
+        assert!(told[..64].iter().all(|heard| matches!(heard, Heard::Arrived { .. })));
+        assert!(told[64..128].iter().all(|heard| matches!(heard, Heard::Router { .. })));
+        // A station that a migration waits for is no ordinary one.
+        for n in 0..1000 {
+            events.tell(station(n), false, 200_000, &counters);
+        }
+        events.tell(station(7777), true, 200_000, &counters);
+        assert_eq!(rings.pop(), Some(station(7777)));
+    }
+
+    #[test]
+    fn what_every_frame_says_is_told_once_in_a_while() {
+        let (rings, counters) = (EventRings::new(64), EventCounters::default());
+        let mut events = Events::new(rings.clone(), HZ);
+        // A refused station sends for a second, a million frames.
+        for now in 0..HZ {
+            events.tell(station(1), false, now, &counters);
+            if now % 1000 == 0 {
+                let told = drain(&rings).len();
+                assert!(told <= 1);
+            }
+        }
+        assert_eq!(counters.stations_lost.load(Relaxed), 0);
+        // The first is told at once, and another thing of the same station too.
+        events.tell(station(2), false, HZ, &counters);
+        let Heard::Station(learn) = station(2) else { unreachable!() };
+        let with_ip = Heard::Station(Learn { ip: Some([10, 0, 0, 1].into()), ..learn });
+        events.tell(with_ip.clone(), false, HZ, &counters);
+        assert_eq!(drain(&rings), [station(2), with_ip]);
+    }
+
+    #[test]
+    fn what_was_lost_is_told_when_there_is_room() {
+        let (rings, counters) = (EventRings::new(1), EventCounters::default());
+        let mut events = Events::new(rings.clone(), HZ);
+        events.tell(arrived(1), false, 0, &counters);
+        events.tell(arrived(2), false, 0, &counters);
+        assert_eq!(counters.arrivals_lost.load(Relaxed), 1);
+        assert_eq!(drain(&rings), [arrived(1)]);
+        events.tell(arrived(2), false, 0, &counters);
+        assert_eq!(drain(&rings), [arrived(2)]);
+    }
+}
