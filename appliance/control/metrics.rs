@@ -4,6 +4,7 @@
 use super::Control;
 use crate::lcore::counters::EventReading;
 use std::fmt::Write;
+use stopover_config::appliance::Role;
 
 /// Collects the text.
 struct Page(String);
@@ -91,6 +92,14 @@ impl Control {
         ] {
             let count: u64 = readings.iter().map(|(_, reading)| lost(&reading.events)).sum();
             page.sample("stopover_events_lost_total", &[("kind", kind)], count);
+        }
+        page.family("stopover_segment_stations", "gauge", "Stations learned at a segment port.");
+        page.family("stopover_segment_stations_limit", "gauge", "Most stations of a segment port.");
+        for (number, port) in (0u16..).zip(&self.config.ports) {
+            let Role::Segment(segment) = &port.role else { continue };
+            let labels = [("port", port.name.as_str())];
+            page.sample("stopover_segment_stations", &labels, self.stations.learned_at(number));
+            page.sample("stopover_segment_stations_limit", &labels, segment.max_stations);
         }
         page.family("stopover_lcore_cycles_total", "counter", "TSC cycles by lcore and state.");
         for lcore in self.show_lcores(&readings) {

@@ -13,6 +13,7 @@ pub mod replica;
 pub mod server;
 pub mod show;
 pub mod start;
+pub mod station_limits;
 pub mod stations;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use moves::Moves;
 use ports::{LcoreHandle, PortHandle};
 use replica::{Effect, Replica, Surroundings};
 use server::Ask;
+use station_limits::Full as LimitReached;
 use stations::{Stations, Wish};
 use std::{
     collections::VecDeque,
@@ -151,7 +153,9 @@ impl Control {
             self.age_due_ms = now_ms + AGE_EVERY_MS;
             let wishes = self.stations.age(&mut self.tables, now_ms);
             self.tell(wishes);
+            self.report_full();
         }
+        self.stations.admit(now_ms);
         if self.underlay.next_tick(now_ms) <= now_ms {
             let actions = self.underlay.tick(now_ms);
             self.act(actions);
@@ -191,6 +195,26 @@ impl Control {
                 let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
                 let actions = self.underlay.input(now_ms, usize::from(port), &bytes);
                 self.act(actions);
+            }
+        }
+    }
+
+    /// Says which ports and networks have all the stations that they may have.
+    fn report_full(&mut self) {
+        for full in self.stations.take_full() {
+            match full {
+                LimitReached::Port(port) => log::warn!(
+                    "port {}: it has as many stations as `max_stations` allows; frames of further ones are dropped as station_limit",
+                    self.port_name(port)
+                ),
+                LimitReached::Rate(port) => log::warn!(
+                    "port {}: more new stations than `new_stations_per_s` allows; frames of some are dropped as station_limit",
+                    self.port_name(port)
+                ),
+                LimitReached::Net(net) => log::warn!(
+                    "network {}: it has as many stations here as `max_network_stations` allows; frames of further ones are dropped as station_limit",
+                    self.stations.vni(net).map_or_else(|| "?".to_owned(), |vni| vni.to_string())
+                ),
             }
         }
     }

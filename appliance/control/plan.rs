@@ -2,7 +2,10 @@
 //! the stations, the replica and the underlay start from. Pure but for the network numbers it takes from the
 //! tables.
 
-use super::stations;
+use super::{
+    station_limits::{Limits, PortLimits},
+    stations,
+};
 use crate::pipeline::ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif};
 use crate::tables::{Full, Tables, entries::Member, words::Net};
 use crate::underlay::{Route, UnderlayPort};
@@ -10,6 +13,7 @@ use hashbrown::HashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 use stopover_config::{
     appliance::{self as config, Appliance},
@@ -42,6 +46,8 @@ pub struct Plan {
     pub networks: BTreeMap<Vni, (Net, Vec<Member>)>,
     /// By segment port, after how many milliseconds a silent station is forgotten.
     pub ageing_ms: HashMap<u16, u64>,
+    /// How many stations segments may teach.
+    pub limits: Limits,
     /// The underlay ports.
     pub underlays: Vec<UnderlayPort>,
 }
@@ -54,6 +60,7 @@ impl Plan {
             declared: Vec::new(),
             networks: BTreeMap::new(),
             ageing_ms: HashMap::new(),
+            limits: Limits { per_network: config.max_network_stations, ports: HashMap::new() },
             underlays: Vec::new(),
         };
         for (number, (port, facts)) in (0u16..).zip(config.ports.iter().zip(facts)) {
@@ -143,7 +150,17 @@ impl Plan {
             });
         }
         self.ageing_ms.insert(port, u64::from(segment.ageing_s) * 1000);
-        Ok(Role::Segment(Segment::new(untagged, map)))
+        let networks = untagged.iter().map(|network| (0, network.net));
+        let networks = networks.chain(map.iter().map(|(vlan, network)| (vlan.get(), network.net))).collect();
+        let role = Segment::new(untagged, map);
+        let limits = PortLimits {
+            max_stations: segment.max_stations,
+            new_per_s: segment.new_stations_per_s,
+            gate: Arc::clone(&role.gate),
+            networks,
+        };
+        self.limits.ports.insert(port, limits);
+        Ok(Role::Segment(role))
     }
 
     fn underlay(&mut self, port: u16, underlay: &config::Underlay, facts: &Facts) -> Role {

@@ -92,7 +92,7 @@ pub fn start(
     let replica = Replica::new(config.name.clone(), networks);
     let vnis = plan.networks.iter().map(|(vni, (net, _))| (*net, *vni)).collect();
     let segments = plan.segment_vnis();
-    let stations = Stations::new(plan.declared, vnis, plan.ageing_ms);
+    let stations = Stations::new(plan.declared, vnis, plan.ageing_ms).limited(plan.limits);
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let hold = HoldPool::new(config.migration.hold_bytes);
     let moves = Moves::new(&config, &facts, &stage_ports);

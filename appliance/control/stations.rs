@@ -2,6 +2,7 @@
 //! what the packet path heard on segments, the board's answers, the passing of time. Leaves: local places in
 //! the tables, and [`Wish`]es for the board. Pure but for the tables it writes.
 
+use super::station_limits::{self, Census, Limits};
 use crate::pipeline::Learn;
 use crate::tables::{Tables, words::Net};
 use hashbrown::{HashMap, HashSet};
@@ -93,6 +94,8 @@ pub struct Stations {
     ageing_ms: HashMap<u16, u64>,
     /// Ports with a link: what is heard of another was heard before it went down.
     up: HashSet<u16>,
+    /// The learned ones, counted.
+    census: Census,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,34 @@ impl Stations {
     #[must_use]
     pub fn new(declared: Vec<Declared>, vnis: HashMap<Net, Vni>, ageing_ms: HashMap<u16, u64>) -> Self {
         Self { declared, vnis, ageing_ms, ..Self::default() }
+    }
+
+    /// The same, with limits for what segments may teach.
+    #[must_use]
+    pub fn limited(self, limits: Limits) -> Self {
+        Self { census: Census::new(limits), ..self }
+    }
+
+    /// Lets new stations come again as time goes by.
+    pub fn admit(&mut self, now_ms: u64) {
+        self.census.tick(now_ms);
+    }
+
+    /// Which limits have been reached since this was last asked.
+    pub fn take_full(&mut self) -> Vec<station_limits::Full> {
+        self.census.take_full()
+    }
+
+    /// Learned stations of a port.
+    #[must_use]
+    pub fn learned_at(&self, port: u16) -> u32 {
+        self.census.of_port(port)
+    }
+
+    /// A network's number on the wire.
+    #[must_use]
+    pub fn vni(&self, net: Net) -> Option<Vni> {
+        self.vnis.get(&net).copied()
     }
 
     /// The station with this MAC, if it is here.
@@ -198,6 +229,7 @@ impl Stations {
             Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return wishes,
             Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
             None if self.is_doubtful(now_ms, heard) => return wishes,
+            at if !self.census.admits(now_ms, port, net, at.is_none()) => return wishes,
             None if tables.is_remote(net, mac) => {
                 self.doubtful
                     .insert((net, mac), Doubt { heard: heard.clone(), quiet_until_ms: now_ms + QUIET_MS });
@@ -347,12 +379,22 @@ impl Stations {
             seen_ms: now_ms,
             refused: None,
         };
-        self.here.insert((d.net, d.mac), station);
+        if station.kind == Kind::Learned {
+            self.census.enter(d.port, d.net);
+        }
+        if let Some(before) = self.here.insert((d.net, d.mac), station)
+            && before.kind == Kind::Learned
+        {
+            self.census.leave(before.port, d.net);
+        }
         Some(Wish::Claim { vni, mac: d.mac, ips: d.ips })
     }
 
     fn forget(&mut self, tables: &mut Tables, net: Net, mac: Mac) -> Option<Wish> {
         let station = self.here.remove(&(net, mac))?;
+        if station.kind == Kind::Learned {
+            self.census.leave(station.port, net);
+        }
         tables.remove_local(net, mac, station.id);
         // If the board knows it at another host, its addresses are needed on.
         if !tables.is_remote(net, mac) {

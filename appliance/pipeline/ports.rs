@@ -3,7 +3,13 @@
 
 use crate::tables::words::Net;
 use arrayvec::ArrayVec;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
 use stopover_config::net::{Mac, VlanId, Vni};
 
 /// Most addresses of one family that a vif or an underlay port may have; link-local comes on top.
@@ -125,6 +131,54 @@ pub struct Segment {
     pub untagged: Option<Network>,
     /// By VLAN identifier, the network it maps to.
     vlans: Box<[Option<Network>; 4096]>,
+    /// Closed to new stations while there are too many.
+    pub gate: Arc<Gate>,
+}
+
+/// Whether a segment port may bring new stations. Set by the control thread; asked by the packet path for stations
+/// that it does not know, and for those only.
+#[derive(Debug)]
+pub struct Gate {
+    port: AtomicBool,
+    rate: AtomicBool,
+    /// One bit for each VLAN.
+    vlans: [AtomicU64; 64],
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            port: AtomicBool::new(false),
+            rate: AtomicBool::new(false),
+            vlans: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl Gate {
+    /// Whether no station may come with this VLAN (0 for untagged).
+    #[must_use]
+    pub fn is_closed(&self, vlan: u16) -> bool {
+        let bits = self.vlans.get(usize::from(vlan / 64)).map_or(0, |bits| bits.load(Relaxed));
+        self.port.load(Relaxed) || self.rate.load(Relaxed) || bits >> (vlan % 64) & 1 != 0
+    }
+
+    /// The port has all the stations that it may have.
+    pub fn set_port(&self, full: bool) {
+        self.port.store(full, Relaxed);
+    }
+
+    /// The port brings new stations faster than it may. Says what was set before.
+    pub fn set_rate(&self, exceeded: bool) -> bool {
+        self.rate.swap(exceeded, Relaxed)
+    }
+
+    /// The network of this VLAN has all the stations that it may have.
+    pub fn set_vlan(&self, vlan: u16, full: bool) {
+        let Some(bits) = self.vlans.get(usize::from(vlan / 64)) else { return };
+        let bit = 1 << (vlan % 64);
+        if full { bits.fetch_or(bit, Relaxed) } else { bits.fetch_and(!bit, Relaxed) };
+    }
 }
 
 impl Segment {
@@ -135,7 +189,7 @@ impl Segment {
         for (vlan, net) in map {
             vlans[usize::from(vlan.get())] = Some(net);
         }
-        Self { untagged, vlans }
+        Self { untagged, vlans, gate: Arc::default() }
     }
 
     /// The network of a frame with this VLAN identifier; 0 is untagged, or tagged with a priority only.

@@ -136,8 +136,12 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                     let remote = matches!(there.open(), Some(Place::Remote { .. })) && !there.on_the_move();
                     let mac = slot.frame.src;
                     let learn = Learn { port, net: slot.net, vlan, mac, ip: None };
+                    let at_vif = matches!(known, Some(Place::Local { port, .. }) if self.is_vif(port));
                     if there.on_the_move() || PlaceWord(word).on_the_move() {
                         self.io.learn_migrating(learn);
+                    } else if !at_vif && self.is_closed(port, vlan) {
+                        self.drop(slot.packet, Drop::StationLimit);
+                        continue;
                     } else {
                         self.io.learn(learn);
                     }
@@ -148,7 +152,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                         self.drop(slot.packet, Drop::SourceIsRemote);
                         continue;
                     }
-                    if matches!(known, Some(Place::Local { port, .. }) if self.is_vif(port)) {
+                    if at_vif {
                         self.drop(slot.packet, Drop::SourceIsLocal);
                         continue;
                     }
@@ -157,6 +161,15 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             kept.push(slot);
         }
         *slots = kept;
+    }
+
+    /// Whether no new stations may come from a segment.
+    #[cold]
+    fn is_closed(&self, port: u16, vlan: u16) -> bool {
+        match self.ports.get(usize::from(port)).map(|p| &p.role) {
+            Some(Role::Segment(segment)) => segment.gate.is_closed(vlan),
+            _ => false,
+        }
     }
 
     fn is_vif(&self, port: u16) -> bool {

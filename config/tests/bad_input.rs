@@ -51,7 +51,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "    board:",
         "    bord:",
-        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `migration`, `ports`, `lcores`; mend: did you mean `board`?",
+        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `max_network_stations`, `migration`, `ports`, `lcores`; mend: did you mean `board`?",
     ),
     (
         "role: underlay(",
@@ -348,6 +348,21 @@ const CASES: &[(&str, &str, &str)] = &[
         "20: 120}",
         "20: 120}, ageing_s: 0",
         "gw.ron:10:94: ports[3].role.ageing_s: found 0; expected 1 to 1000000 seconds; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "20: 120}",
+        "20: 120}, max_stations: 0",
+        "gw.ron:10:98: ports[3].role.max_stations: found 0; expected 1 to 1048576 stations; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "20: 120}",
+        "20: 120}, new_stations_per_s: 1000001",
+        "gw.ron:10:104: ports[3].role.new_stations_per_s: found 1000001; expected 1 to 1000000 stations; mend: choose a value within the range, or leave the key out for the default",
+    ),
+    (
+        "    board:",
+        "    max_network_stations: 0, board:",
+        "gw.ron:5:27: max_network_stations: found 0; expected 1 to 1048576 stations; mend: choose a value within the range, or leave the key out for the default",
     ),
     // Underlays.
     (

@@ -1,6 +1,8 @@
 //! Stations come, move and go; the board agrees or does not.
 
 use super::*;
+use crate::control::station_limits::{Limits, PortLimits};
+use crate::pipeline::ports::Gate;
 
 const SEGMENT: u16 = 10;
 const OTHER_SEGMENT: u16 = 11;
@@ -295,4 +297,40 @@ fn a_vif_keeps_what_it_is_declared_with_and_adds_what_it_chose() {
     assert_eq!((lab.owner("192.168.0.1"), lab.owner("fe80::1:39")), (Some(mac(1)), None));
     lab.link(VIF, false);
     assert_eq!((lab.owner("192.168.0.1"), lab.owner("fe80::99")), (None, None));
+}
+
+#[test]
+fn a_tenant_with_random_macs_fills_its_own_share_only() {
+    let mut lab = lab();
+    let gates = [SEGMENT, OTHER_SEGMENT].map(|port| (port, std::sync::Arc::<Gate>::default()));
+    let limits = |gate: &std::sync::Arc<Gate>| PortLimits {
+        max_stations: 100,
+        new_per_s: 1000,
+        gate: std::sync::Arc::clone(gate),
+        networks: vec![(0, lab.nets[0])],
+    };
+    let ports = gates.iter().map(|(port, gate)| (*port, limits(gate))).collect();
+    lab.stations = std::mem::take(&mut lab.stations).limited(Limits { per_network: 150, ports });
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.apply(node(mac(60), 2, &[], &[]));
+    let random = |n: u64| Mac::from_u64(0x0200_0000_0000 + n);
+    let claims: usize = (0..10_000).map(|n| lab.hear(SEGMENT, random(n), None).len()).sum();
+    assert_eq!((claims, lab.stations.learned_at(SEGMENT)), (99, 100));
+    assert!(gates[0].1.is_closed(0) && !gates[1].1.is_closed(0));
+    assert_eq!(lab.hear(SEGMENT, mac(60), None), [], "nor a claim for what is at another host");
+    // Who was there before goes on as ever.
+    assert_eq!(
+        lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.51"))),
+        [claim(mac(50), &["192.168.0.50", "192.168.0.51"])]
+    );
+    // The other port has its own share, until the network's is spent.
+    let claims: usize = (20_000..21_000).map(|n| lab.hear(OTHER_SEGMENT, random(n), None).len()).sum();
+    assert_eq!((claims, lab.stations.learned_at(OTHER_SEGMENT)), (50, 50));
+    assert!(gates[1].1.is_closed(0));
+    // Silence makes room.
+    lab.age(299_999);
+    lab.age(1);
+    assert_eq!((lab.stations.learned_at(SEGMENT), lab.stations.learned_at(OTHER_SEGMENT)), (0, 0));
+    assert!(!gates[0].1.is_closed(0) && !gates[1].1.is_closed(0));
+    assert_eq!(lab.hear(SEGMENT, random(1), None).len(), 1);
 }

@@ -94,3 +94,29 @@ fn addresses_are_learned_from_arp_and_nd() {
     proxy[6..12].copy_from_slice(&S.mac.octets());
     assert_eq!(lab.one(SEGMENT, &proxy).learned, []);
 }
+
+#[test]
+fn a_full_port_learns_nobody_new_and_keeps_who_it_has() {
+    let mut lab = Lab::new();
+    let Role::Segment(trunk) = &lab.ports[usize::from(TRUNK)].role else { panic!("a segment") };
+    let gate = std::sync::Arc::clone(&trunk.gate);
+    gate.set_vlan(10, true);
+    let new = tagged(&udp4(NOBODY, A, 5), 0x8100, 10);
+    let out = lab.one(TRUNK, &new);
+    assert_eq!(out.learned, []);
+    out.is_dropped(Drop::StationLimit);
+    // Nor anybody who was at another port, or claims to be from another host.
+    lab.one(TRUNK, &tagged(&udp4(S, A, 5), 0x8100, 10)).is_dropped(Drop::StationLimit);
+    lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).is_dropped(Drop::StationLimit);
+    // Who is known, another network, another port and what comes by the underlay are not concerned.
+    assert_eq!(lab.one(TRUNK, &tagged(&udp4(T, A, 5), 0x8100, 10)).ports(), [VM_A]);
+    assert_eq!(lab.one(TRUNK, &tagged(&udp4(NOBODY, A, 5), 0x8100, 20)).ports(), [VM_200]);
+    assert_eq!(lab.one(SEGMENT, &udp4(NOBODY, A, 5)).ports(), [VM_A]);
+    assert_eq!(lab.one(UNDERLAY, &frames::FROM_1.around(&udp4(NOBODY, T, 5))).ports(), [TRUNK]);
+    // A node that is locked for a migration has a place here before it speaks.
+    lab.tables.set_on_the_move(lab.net100, R1.mac, true);
+    lab.publish();
+    assert_eq!(lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).learned.len(), 1);
+    gate.set_vlan(10, false);
+    assert_eq!(lab.one(TRUNK, &new).learned, [learn(&lab, TRUNK, 10, NOBODY.mac, None)]);
+}

@@ -58,6 +58,8 @@ pub struct Appliance {
     pub ctl: PathBuf,
     /// Where Prometheus scrapes, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Most learned stations of one network here, over all segment ports.
+    pub max_network_stations: u32,
     /// Budgets and waits of live migration.
     pub migration: Migration,
     /// The ports in the order of the file; at least one.
@@ -241,6 +243,10 @@ pub struct Segment {
     pub vlans: BTreeMap<VlanId, Vni>,
     /// A learned station is forgotten after this many seconds of silence.
     pub ageing_s: u32,
+    /// Most learned stations at a time, over all its networks.
+    pub max_stations: u32,
+    /// Most new stations in a second.
+    pub new_stations_per_s: u32,
     /// Stations that are always there.
     pub stations: Vec<Station>,
 }

@@ -23,6 +23,7 @@ pub(super) struct Appliance {
     pub declared: Option<Declared>,
     pub ctl: Option<String>,
     pub metrics: Option<String>,
+    pub max_network_stations: Option<i64>,
     #[serde(default)]
     pub migration: Migration,
     pub ports: Vec<Port>,
@@ -90,6 +91,8 @@ pub(super) enum Role {
         vni: Option<i64>,
         vlans: Option<Entries<i64, i64>>,
         ageing_s: Option<i64>,
+        max_stations: Option<i64>,
+        new_stations_per_s: Option<i64>,
         #[serde(default)]
         stations: Vec<Station>,
     },

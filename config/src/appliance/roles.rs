@@ -28,9 +28,7 @@ pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     match raw {
         raw::Role::Underlay { .. } => underlay(at, port, raw),
         raw::Role::Vif { .. } => vif(at, port, raw),
-        raw::Role::Segment { vni, vlans, ageing_s, stations } => {
-            segment(at, port, vni, vlans.map(|e| e.0).unwrap_or_default(), ageing_s, stations)
-        }
+        raw::Role::Segment { .. } => segment(at, port, raw),
     }
 }
 
@@ -88,14 +86,20 @@ fn station_addresses(at: &str, port: &str, list: &[String]) -> Checked<Vec<IpAdd
     Ok(ips)
 }
 
-fn segment(
-    at: &str,
-    port: &str,
-    vni: Option<i64>,
-    vlans: Vec<(i64, i64)>,
-    ageing_s: Option<i64>,
-    stations: Vec<raw::Station>,
-) -> Checked<Role> {
+/// Most stations that the packet path can number.
+pub(super) const ALL_STATIONS: u32 = 1 << 20;
+/// Twice what Open vSwitch learns on a bridge unless told otherwise (`mac-table-size`).
+const MAX_STATIONS: u32 = 16_384;
+/// Four full ports.
+pub(super) const MAX_NETWORK_STATIONS: u32 = 65_536;
+/// A full port is learned in 8 s, and the board has little to do with it.
+const NEW_STATIONS_PER_S: u32 = 2000;
+
+fn segment(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
+    let raw::Role::Segment { vni, vlans, ageing_s, max_stations, new_stations_per_s, stations } = raw else {
+        return Err(fault(at, "another role", "segment", "correct the role"));
+    };
+    let vlans = vlans.map(|e| e.0).unwrap_or_default();
     let mut owner: BTreeMap<Vni, String> = BTreeMap::new();
     let vni = match vni {
         None => None,
@@ -143,7 +147,11 @@ fn segment(
         .collect::<Checked<_>>()?;
     // IEEE 802.1D-2004 table 7-5 gives 10 to 1000000 and a default of 300; shorter ones serve tests.
     let ageing_s = read::number(&format!("{at}.ageing_s"), ageing_s, 300, 1..=1_000_000, "seconds")?;
-    Ok(Role::Segment(Segment { vni, vlans: map, ageing_s, stations }))
+    let (key, most) = (format!("{at}.max_stations"), 1..=ALL_STATIONS);
+    let max_stations = read::number(&key, max_stations, MAX_STATIONS, most, "stations")?;
+    let (key, most) = (format!("{at}.new_stations_per_s"), 1..=1_000_000);
+    let new_stations_per_s = read::number(&key, new_stations_per_s, NEW_STATIONS_PER_S, most, "stations")?;
+    Ok(Role::Segment(Segment { vni, vlans: map, ageing_s, max_stations, new_stations_per_s, stations }))
 }
 
 fn vlan(at: &str, port: &str, n: i64) -> Checked<VlanId> {

@@ -94,6 +94,13 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         },
         truth,
         metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
+        max_network_stations: read::number(
+            "max_network_stations",
+            raw.max_network_stations,
+            roles::MAX_NETWORK_STATIONS,
+            1..=roles::ALL_STATIONS,
+            "stations",
+        )?,
         migration: migration::check(raw.migration)?,
         ports,
         lcores,

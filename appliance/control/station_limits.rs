@@ -1,0 +1,239 @@
+//! How many stations segments may teach, so that nobody who makes up MACs fills the tables of all. Enters: learned
+//! stations that come and go, the time. Leaves: whether one more may come, and the gates by which the packet path drops
+//! frames of those that may not. Stations that are known already are never asked. Pure but for the gates.
+
+use crate::pipeline::ports::Gate;
+use crate::tables::words::Net;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// What one segment port may teach.
+#[derive(Debug, Clone)]
+pub struct PortLimits {
+    /// Learned stations at a time, over all its networks.
+    pub max_stations: u32,
+    /// New ones per second; as many may come at once.
+    pub new_per_s: u32,
+    /// Closed while no more may come.
+    pub gate: Arc<Gate>,
+    /// Its networks, by VLAN (0 for untagged).
+    pub networks: Vec<(u16, Net)>,
+}
+
+/// The limits of this host.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Learned stations at a time in one network, over all ports; 0 for any number.
+    pub per_network: u32,
+    /// By port. A port that is not here may teach any number.
+    pub ports: HashMap<u16, PortLimits>,
+}
+
+/// Tokens for new stations: one thousandth of a station each.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: u64,
+    at_ms: u64,
+}
+
+const PER_STATION: u64 = 1000;
+
+/// The learned stations, counted.
+#[derive(Debug, Default)]
+pub struct Census {
+    limits: Limits,
+    by_port: HashMap<u16, u32>,
+    by_net: HashMap<Net, u32>,
+    buckets: HashMap<u16, Bucket>,
+    /// Ports and networks that have become full and nobody has been told of yet.
+    full: Vec<Full>,
+}
+
+/// What has become full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// A port has as many stations as it may have.
+    Port(u16),
+    /// A network has.
+    Net(Net),
+    /// A port brought new stations faster than it may.
+    Rate(u16),
+}
+
+impl Census {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Learned stations of a port.
+    #[must_use]
+    pub fn of_port(&self, port: u16) -> u32 {
+        self.by_port.get(&port).copied().unwrap_or(0)
+    }
+
+    /// What has become full since this was last asked.
+    pub fn take_full(&mut self) -> Vec<Full> {
+        std::mem::take(&mut self.full)
+    }
+
+    /// Whether a station that is not at this port yet may be learned there. `new`: nor in this network.
+    pub fn admits(&mut self, now_ms: u64, port: u16, net: Net, new: bool) -> bool {
+        let Some(limits) = self.limits.ports.get(&port) else { return true };
+        let fits = self.of_port(port) < limits.max_stations && !(new && self.is_net_full(net));
+        fits && self.take_token(now_ms, port)
+    }
+
+    /// A station has been learned.
+    pub fn enter(&mut self, port: u16, net: Net) {
+        *self.by_port.entry(port).or_default() += 1;
+        *self.by_net.entry(net).or_default() += 1;
+        let max = self.limits.ports.get(&port).map(|limits| limits.max_stations);
+        if max == Some(self.of_port(port)) {
+            self.full.push(Full::Port(port));
+        }
+        if self.limits.per_network != 0 && self.by_net.get(&net) == Some(&self.limits.per_network) {
+            self.full.push(Full::Net(net));
+        }
+        self.refresh(port, net);
+    }
+
+    /// A learned station has gone.
+    pub fn leave(&mut self, port: u16, net: Net) {
+        for count in [self.by_port.get_mut(&port), self.by_net.get_mut(&net)].into_iter().flatten() {
+            *count = count.saturating_sub(1);
+        }
+        self.refresh(port, net);
+    }
+
+    /// Opens the gates of ports that may bring new stations again.
+    pub fn tick(&mut self, now_ms: u64) {
+        for (port, bucket) in &mut self.buckets {
+            let Some(limits) = self.limits.ports.get(port) else { continue };
+            bucket.fill(limits, now_ms);
+            if bucket.tokens >= PER_STATION {
+                limits.gate.set_rate(false);
+            }
+        }
+    }
+
+    fn is_net_full(&self, net: Net) -> bool {
+        let max = self.limits.per_network;
+        max != 0 && self.by_net.get(&net).copied().unwrap_or(0) >= max
+    }
+
+    fn take_token(&mut self, now_ms: u64, port: u16) -> bool {
+        let Some(limits) = self.limits.ports.get(&port) else { return true };
+        let full = u64::from(limits.new_per_s) * PER_STATION;
+        let bucket = self.buckets.entry(port).or_insert(Bucket { tokens: full, at_ms: now_ms });
+        bucket.fill(limits, now_ms);
+        let had = bucket.tokens >= PER_STATION;
+        bucket.tokens = bucket.tokens.saturating_sub(PER_STATION);
+        if bucket.tokens < PER_STATION && !limits.gate.set_rate(true) {
+            self.full.push(Full::Rate(port));
+        }
+        had
+    }
+
+    /// Sets the gates that depend on how many stations a port and a network have.
+    fn refresh(&self, port: u16, net: Net) {
+        if let Some(limits) = self.limits.ports.get(&port) {
+            limits.gate.set_port(self.of_port(port) >= limits.max_stations);
+        }
+        let full = self.is_net_full(net);
+        for limits in self.limits.ports.values() {
+            for (vlan, _) in limits.networks.iter().filter(|(_, of)| *of == net) {
+                limits.gate.set_vlan(*vlan, full);
+            }
+        }
+    }
+}
+
+impl Bucket {
+    fn fill(&mut self, limits: &PortLimits, now_ms: u64) {
+        let per_s = u64::from(limits.new_per_s);
+        // A thousandth of a station per millisecond for each station per second.
+        let came = now_ms.saturating_sub(self.at_ms).saturating_mul(per_s);
+        self.tokens = self.tokens.saturating_add(came).min(per_s * PER_STATION);
+        self.at_ms = self.at_ms.max(now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(n: u16) -> Net {
+        Net::new(n).unwrap()
+    }
+
+    fn census(max_stations: u32, new_per_s: u32, per_network: u32) -> (Census, Arc<Gate>, Arc<Gate>) {
+        let gates = [Arc::new(Gate::default()), Arc::new(Gate::default())];
+        let limits = |gate: &Arc<Gate>, networks| PortLimits {
+            max_stations,
+            new_per_s,
+            gate: Arc::clone(gate),
+            networks,
+        };
+        let ports = [
+            (3, limits(&gates[0], vec![(0, net(1))])),
+            (4, limits(&gates[1], vec![(10, net(1)), (20, net(2))])),
+        ];
+        let census = Census::new(Limits { per_network, ports: ports.into_iter().collect() });
+        let [first, second] = gates;
+        (census, first, second)
+    }
+
+    fn come(census: &mut Census, now_ms: u64, port: u16, of: u16, n: u32) -> u32 {
+        let mut came = 0;
+        for _ in 0..n {
+            if census.admits(now_ms, port, net(of), true) {
+                census.enter(port, net(of));
+                came += 1;
+            }
+        }
+        came
+    }
+
+    #[test]
+    fn a_port_takes_no_more_than_it_may() {
+        let (mut census, gate, other) = census(10, 1000, 0);
+        assert_eq!(come(&mut census, 0, 3, 1, 100), 10);
+        assert!(gate.is_closed(0) && gate.is_closed(7) && !other.is_closed(10));
+        assert_eq!(census.take_full(), [Full::Port(3)]);
+        assert_eq!(come(&mut census, 0, 4, 1, 5), 5, "another port has room");
+        census.leave(3, net(1));
+        assert!(!gate.is_closed(0));
+        assert_eq!((come(&mut census, 0, 3, 1, 5), census.of_port(3)), (1, 10));
+    }
+
+    #[test]
+    fn a_network_takes_no_more_than_it_may() {
+        let (mut census, gate, other) = census(100, 1000, 10);
+        assert_eq!((come(&mut census, 0, 3, 1, 6), come(&mut census, 0, 4, 1, 6)), (6, 4));
+        assert_eq!(census.take_full(), [Full::Net(net(1))]);
+        // The port's other network has room.
+        assert!(gate.is_closed(0) && other.is_closed(10) && !other.is_closed(20));
+        assert_eq!(come(&mut census, 0, 4, 2, 6), 6);
+        // One that is in the network already may come to another port.
+        assert!(census.admits(0, 4, net(1), false));
+        census.leave(4, net(1));
+        assert!(!gate.is_closed(0) && !other.is_closed(10));
+    }
+
+    #[test]
+    fn new_stations_come_at_a_rate() {
+        let (mut census, gate, other) = census(u32::MAX, 50, 0);
+        assert_eq!(come(&mut census, 1000, 3, 1, 200), 50, "as many as in a second at once");
+        assert!(gate.is_closed(0) && !other.is_closed(10));
+        assert_eq!(census.take_full(), [Full::Rate(3)]);
+        census.tick(1010);
+        assert!(gate.is_closed(0));
+        census.tick(1020);
+        assert!(!gate.is_closed(0));
+        assert_eq!((come(&mut census, 1020, 3, 1, 9), come(&mut census, 2020, 3, 1, 99)), (1, 50));
+        census.tick(1_000_000);
+        assert_eq!(come(&mut census, 1_000_000, 3, 1, 99), 50);
+    }
+}
