@@ -35,7 +35,7 @@ fn stages(c: &mut Criterion) {
     group.bench_function("tag_and_untag", |b| {
         b.iter(|| {
             let mut buffer = arena.take();
-            assert!(vlan::tag(&mut buffer, TRUNK) && vlan::untag(&mut buffer));
+            assert!(vlan::tag(&mut buffer, TRUNK, 0) && vlan::untag(&mut buffer));
             arena.give(buffer);
         });
     });
@@ -47,7 +47,7 @@ fn stages(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let bytes = arena.peek();
-                way.outer.fill(&mut header, bytes.len(), vni, 50_000, way.tos.of(0xb8)).unwrap();
+                way.outer.fill(&mut header, bytes.len(), vni, 50_000, way.tos.of(0xb8, 0)).unwrap();
                 if v6 {
                     way.outer.seal(&mut header, std::iter::once(bytes));
                 }

@@ -179,6 +179,7 @@ impl Plan {
             vlan: underlay.vlan,
             udp_port: underlay.udp_port,
             addresses: underlay.addresses.iter().map(|(ip, _)| *ip).collect(),
+            pcp: underlay.dscp == config::Dscp::Pcp,
             udp6_zero_checksum: underlay.udp6_zero_checksum,
         })
     }

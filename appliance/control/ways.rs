@@ -42,6 +42,7 @@ fn way(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution)
         inner_mtu: found.mtu.saturating_sub(outer_layer3 + INNER_ETHERNET),
         tos: match config.dscp {
             Dscp::Copy => OuterTos::COPY,
+            Dscp::Pcp => OuterTos::PCP,
             Dscp::Fixed(dscp) => OuterTos::fixed(dscp),
         },
         zero_checksum: config.udp6_zero_checksum,

@@ -131,7 +131,13 @@ mod tests {
     }
 
     fn station(n: u64) -> Heard {
-        Heard::Station(Learn { port: 3, net: net(), vlan: 0, mac: Mac::from_u64(0x0200_0000_0000 + n), ip: None })
+        Heard::Station(Learn {
+            port: 3,
+            net: net(),
+            vlan: 0,
+            mac: Mac::from_u64(0x0200_0000_0000 + n),
+            ip: None,
+        })
     }
 
     fn arrived(n: u64) -> Heard {

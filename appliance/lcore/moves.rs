@@ -176,7 +176,7 @@ impl Worker {
             Ok(frame) => frame,
             Err(bad) => return path.drop(packet, bad.into()),
         };
-        let slot = Slot { packet, frame, net: network.net, vni: network.vni, origin: FROM_HOLD };
+        let slot = Slot { packet, frame, net: network.net, vni: network.vni, origin: FROM_HOLD, priority: 0 };
         match to {
             Some(heading) => path.send_on(slot, mac, heading, vlan),
             None => path.deliver(slot, port, vlan),

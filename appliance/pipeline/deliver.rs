@@ -32,7 +32,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     fn tag_and_send(&mut self, mut slot: Slot<I::P>, port: u16, vlan: u16) {
-        if vlan != 0 && !vlan::tag(&mut slot.packet, vlan) {
+        if vlan != 0 && !vlan::tag(&mut slot.packet, vlan, slot.priority) {
             return self.drop(slot.packet, Drop::NoHeadroom);
         }
         self.io.send(port, slot.packet);
@@ -43,7 +43,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let Origin::Port { port, vlan } = origin else {
             return self.drop(packet, Drop::HostUnresolved);
         };
-        if vlan != 0 && !vlan::tag(&mut packet, vlan) {
+        if vlan != 0 && !vlan::tag(&mut packet, vlan, 0) {
             return self.drop(packet, Drop::NoHeadroom);
         }
         self.io.send(port, packet);

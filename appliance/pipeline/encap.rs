@@ -56,6 +56,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             vni: slot.vni,
             source_port: flow::source_port(flow::hash(&slot.frame)),
             tos: slot.frame.tos().unwrap_or(0),
+            priority: slot.priority,
         };
         if let Some(node) = label.node {
             let Some(room) = slot.packet.push(vxlan::SHIM_LEN) else {
@@ -78,12 +79,14 @@ pub(super) struct Flow {
     pub source_port: u16,
     /// The inner packet's DSCP and ECN; 0 if it is not IP.
     pub tos: u8,
+    /// See [`Slot::priority`].
+    pub priority: u8,
 }
 
 impl Flow {
     pub fn describe(self, way: &Way, host: u32) -> String {
-        let Self { vni, source_port, tos } = self;
-        let (port, tos, outer_len) = (way.port, way.tos.of(tos), way.outer.len());
+        let Self { vni, source_port, tos, priority } = self;
+        let (port, tos, outer_len) = (way.port, way.tos.of(tos, priority), way.outer.len());
         format!(
             "to host {host} by port {port}: VNI {vni}, UDP source {source_port}, type of service {tos:#04x}, {outer_len} outer bytes"
         )
@@ -99,15 +102,15 @@ pub(super) fn push_plain<P: Packet>(packet: &mut P, way: &Way, flow: Flow) -> bo
     }
     let inner_len = packet.len();
     let room = packet.push(outer::V4_LEN).and_then(|room| room.first_chunk_mut());
-    let tos = way.tos.of(flow.tos);
+    let tos = way.tos.of(flow.tos, flow.priority);
     room.and_then(|room| way.outer.fill_ipv4(room, inner_len, flow.vni, flow.source_port, tos)).is_some()
 }
 
 /// Puts the outer headers on. False, and the frame is good for nothing, if there is no room for them.
 #[inline(never)]
 fn push_outer<P: Packet>(packet: &mut P, way: &Way, flow: Flow, marks: Marks) -> bool {
-    let Flow { vni, source_port, tos } = flow;
-    let tos = way.tos.of(tos);
+    let Flow { vni, source_port, tos, priority } = flow;
+    let tos = way.tos.of(tos, priority);
     if way.outer.is_ipv6() {
         return push_ipv6(packet, way, (vni, source_port, tos), marks);
     }

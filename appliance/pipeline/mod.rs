@@ -108,6 +108,9 @@ pub struct Slot<P> {
     pub vni: Vni,
     /// Where it came from.
     pub origin: Origin,
+    /// Its priority on a trunk: PCP and DEI (IEEE 802.1Q clause 9.6), the upper four bits of a tag. 0 if nothing is
+    /// known of it.
+    pub priority: u8,
 }
 
 /// A burst between stages.

@@ -129,14 +129,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
     }
 
-    /// Holds a copy of a frame that is delivered as well. One that does not fit is lost only if the node has left.
+    /// Holds a copy of a frame that is delivered as well. One that does not fit is no loss, unless the node has left.
     fn keep_copy(&mut self, slot: &Slot<I::P>, record: &Moving, index: u32) {
         if self.io.keep(record, index, WINDOW, Class::Frame, &slot.packet) {
             add(&self.counters.copied, 1);
             add(&self.counters.held, 1);
             Tally::add(&record.tally.held, 1);
         } else {
-            Tally::add(&record.tally.dropped, 1);
+            Tally::add(&record.tally.uncopied, 1);
         }
     }
 
@@ -246,7 +246,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let marks = Marks::HOP.with(Marks::CONTROL);
         // A foreign VTEP has no use for it.
         if self.view.host(host).is_some_and(|entry| entry.marks) {
-            self.encap_marked(Slot { packet, frame, net, vni, origin }, host, Label { marks, node: None });
+            self.encap_marked(
+                Slot { packet, frame, net, vni, origin, priority: 0 },
+                host,
+                Label { marks, node: None },
+            );
         } else {
             self.drop(packet, Drop::EndMarker);
         }

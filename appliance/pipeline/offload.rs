@@ -94,10 +94,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 continue;
             };
             if fill_checksum(&segment.frame, &mut packet) {
-                next(
-                    self,
-                    Slot { packet, frame: segment.frame, net: slot.net, vni: slot.vni, origin: slot.origin },
-                );
+                let Slot { net, vni, origin, priority, .. } = slot;
+                next(self, Slot { packet, frame: segment.frame, net, vni, origin, priority });
             } else {
                 self.drop(packet, Drop::BadChecksumOffload);
             }

@@ -27,7 +27,7 @@ pub trait Packet: Sized {
     fn replace(&mut self, bytes: &[u8]) -> bool;
     /// The sender left the TCP or UDP checksum for the device to fill in (data is good).
     fn checksum_unfilled(&self) -> bool;
-    /// The receiving device found the checksum wrong.
+    /// The receiving device found the TCP or UDP checksum wrong, which is the receiver's business and no bridge's.
     fn checksum_bad(&self) -> bool;
     /// Payload bytes per segment when the sender left TCP segmentation to the device.
     fn gso_size(&self) -> Option<u16>;
@@ -89,6 +89,8 @@ pub struct VecPacket {
     pub gso: Option<u16>,
     /// What was asked of the sending device.
     pub requested: Option<TxOffload>,
+    /// See [`Packet::checksum_bad`].
+    pub bad_checksum: bool,
     /// See [`Packet::stripped_vlan`].
     pub stripped: Option<VlanId>,
 }
@@ -145,7 +147,7 @@ impl Packet for VecPacket {
         self.unfilled
     }
     fn checksum_bad(&self) -> bool {
-        false
+        self.bad_checksum
     }
     fn gso_size(&self) -> Option<u16> {
         self.gso
@@ -159,6 +161,7 @@ impl Packet for VecPacket {
     }
     fn clear_offload(&mut self) {
         self.unfilled = false;
+        self.bad_checksum = false;
         self.gso = None;
         self.requested = None;
     }

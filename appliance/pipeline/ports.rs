@@ -91,7 +91,9 @@ impl Pair {
     #[must_use]
     pub fn new(mac: Mac, first: IpAddr, len: u8) -> Self {
         let last = match first {
-            IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() | low_bits(32u8.saturating_sub(len)) as u32).into(),
+            IpAddr::V4(ip) => {
+                Ipv4Addr::from_bits(ip.to_bits() | low_bits(32u8.saturating_sub(len)) as u32).into()
+            }
             IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() | low_bits(128u8.saturating_sub(len))).into(),
         };
         Self { mac, first, last }
@@ -177,7 +179,11 @@ impl Gate {
     pub fn set_vlan(&self, vlan: u16, full: bool) {
         let Some(bits) = self.vlans.get(usize::from(vlan / 64)) else { return };
         let bit = 1 << (vlan % 64);
-        if full { bits.fetch_or(bit, Relaxed) } else { bits.fetch_and(!bit, Relaxed) };
+        if full {
+            bits.fetch_or(bit, Relaxed)
+        } else {
+            bits.fetch_and(!bit, Relaxed)
+        };
     }
 }
 
@@ -214,6 +220,8 @@ pub struct Underlay {
     pub udp_port: u16,
     /// The VTEP addresses it owns.
     pub addresses: ArrayVec<IpAddr, MAX_ADDRESSES>,
+    /// The outer DSCP carries the priority of a frame on trunks (IEEE 802.1Q), and not its own DSCP.
+    pub pcp: bool,
     /// Whether IPv6 datagrams may come without a UDP checksum (RFC 6935, RFC 6936).
     pub udp6_zero_checksum: bool,
 }

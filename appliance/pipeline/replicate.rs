@@ -92,7 +92,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             self.counters.drop(Drop::PoolEmpty, 1);
             return None;
         };
-        Some(Slot { packet, frame: slot.frame, net: slot.net, vni: slot.vni, origin: slot.origin })
+        let Slot { frame, net, vni, origin, priority, .. } = *slot;
+        Some(Slot { packet, frame, net, vni, origin, priority })
     }
 }
 

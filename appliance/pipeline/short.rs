@@ -124,7 +124,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let found = words.iter().zip(&entries).zip(flows).zip(&mut *outs);
         for (packet, (((word, entry), (source_port, tos)), out)) in burst.iter_mut().zip(found) {
             let word = PlaceWord(*word);
-            let flow = Flow { vni, source_port: *source_port, tos: *tos };
+            let flow = Flow { vni, source_port: *source_port, tos: *tos, priority: 0 };
             *out = match entry {
                 Some(entry) => self.ready_for_host(port, packet, vif.network, (entry, word), flow),
                 None => self.ready_for_port(port, packet, vif.network, word),
@@ -218,6 +218,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             let welcome = welcome >> n & 1 != 0;
             let len = usize::from(*len);
             let Some((to, vlan)) = self.way_in(welcome, word, len) else { continue };
+            if vlan != 0 && own.pcp {
+                continue;
+            }
             if W::WATCHES {
                 self.tell_received(own, packet, word.open());
             }
@@ -261,7 +264,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     #[inline(always)]
     fn dress(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
         self.witness.note(Stage::Deliver, || deliver::say(port, vlan));
-        if vlan == 0 || vlan::tag(packet, vlan) { port } else { NO_ROOM }
+        if vlan == 0 || vlan::tag(packet, vlan, 0) { port } else { NO_ROOM }
     }
 
     /// Sends every frame out of its port, or the long way, in order. Nearly always all go one way.

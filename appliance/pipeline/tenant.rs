@@ -45,6 +45,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             Ok(found) => found,
             Err(reason) => return Err((packet, reason)),
         };
+        let priority = frame.vlan.map_or(0, Tag::pcp_and_dei);
         if frame.vlan.is_some() {
             if frame.double_tagged || !vlan::untag(&mut packet) {
                 return Err((packet, Drop::InnerVlan));
@@ -62,12 +63,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 return Err((packet, reason));
             }
         }
-        if packet.checksum_bad() {
-            return Err((packet, Drop::Malformed));
-        }
         self.witness.note(Stage::Guard, || format!("port {port} may send this"));
         let Network { net, vni } = network;
-        Ok(Slot { packet, frame, net, vni, origin: Origin::Port { port, vlan } })
+        Ok(Slot { packet, frame, net, vni, origin: Origin::Port { port, vlan }, priority })
     }
 
     /// Link-local addresses are whose they were first (as in RFC 6620): one that another node has is refused, one that

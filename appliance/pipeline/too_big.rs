@@ -49,7 +49,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         match host {
             None => self.send_back(packet, to.origin),
             Some(host) => {
-                self.encap(Slot { packet, frame, net: to.net, vni: to.vni, origin: to.origin }, host)
+                let Slot { net, vni, origin, priority, .. } = *to;
+                self.encap(Slot { packet, frame, net, vni, origin, priority }, host);
             }
         }
     }

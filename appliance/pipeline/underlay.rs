@@ -155,7 +155,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             }
         }
         let origin = Origin::Underlay { host, hop: d.marks.contains(Marks::HOP) };
-        let slot = Slot { packet, frame, net, vni: d.vni, origin };
+        let priority = if own.pcp { ecn::pcp_of(d.tos) << 1 } else { 0 };
+        let slot = Slot { packet, frame, net, vni: d.vni, origin, priority };
         Ok(match d.node {
             None => Opened::Frame(slot),
             Some(node) => Opened::ForNode(slot, node),

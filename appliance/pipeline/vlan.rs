@@ -18,14 +18,14 @@ pub fn untag<P: Packet>(packet: &mut P) -> bool {
     packet.pull(TAG)
 }
 
-/// Puts a tag on with priority 0. False if there is no headroom, or the frame has no MACs.
-pub fn tag<P: Packet>(packet: &mut P, vlan: u16) -> bool {
+/// Puts a tag on with this priority (PCP and DEI, four bits). False if there is no headroom, or the frame has no MACs.
+pub fn tag<P: Packet>(packet: &mut P, vlan: u16, priority: u8) -> bool {
     if packet.head().len() < MACS || packet.push(TAG).is_none() {
         return false;
     }
     let Some(start) = packet.head_mut().get_mut(..MACS + TAG) else { return false };
     start.copy_within(TAG.., 0);
-    let [high, low] = vlan.to_be_bytes();
+    let [high, low] = (u16::from(priority) << 12 | vlan).to_be_bytes();
     start[MACS..].copy_from_slice(&[TPID[0], TPID[1], high, low]);
     true
 }
@@ -39,9 +39,9 @@ mod tests {
     fn a_tag_goes_between_macs_and_ethertype_and_comes_off_again() {
         let plain: Vec<u8> = (0..14).chain([0x45; 20]).collect();
         let mut p = VecPacket::new(&plain);
-        assert!(tag(&mut p, 0x123));
+        assert!(tag(&mut p, 0x123, 0xd));
         assert_eq!(&p.head()[..12], &plain[..12]);
-        assert_eq!(&p.head()[12..18], &[0x81, 0x00, 0x01, 0x23, 12, 13]);
+        assert_eq!(&p.head()[12..18], &[0x81, 0x00, 0xd1, 0x23, 12, 13]);
         assert!(untag(&mut p));
         assert_eq!(p.head(), plain);
     }
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn short_frames_stay_as_they_are() {
         let mut p = VecPacket::new(&[0; 11]);
-        assert!(!tag(&mut p, 1));
+        assert!(!tag(&mut p, 1, 0));
         assert!(!untag(&mut p));
         assert_eq!(p.len(), 11);
     }

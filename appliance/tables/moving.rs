@@ -66,6 +66,9 @@ pub struct Tally {
     pub redirected: AtomicU64,
     /// Lost: the hold was full, or its time was over.
     pub dropped: AtomicU64,
+    /// Delivered by a port that cannot tell, and not copied because the hold was full: not lost, unless the node left
+    /// without them.
+    pub uncopied: AtomicU64,
     /// Let go before what the same sender had sent earlier was known to have come.
     pub reordered: AtomicU64,
     /// Replayed although a port may have delivered them already.

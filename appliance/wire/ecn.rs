@@ -19,29 +19,44 @@ pub const CE: u8 = 0b11;
 const MASK: u8 = 0b11;
 
 /// What a tunnel makes of the TOS byte or traffic class at its beginning: the ECN field is copied (RFC 6040 section
-/// 4.1), and the DSCP is copied too (RFC 2983, uniform model) or set (pipe model).
+/// 4.1), and the DSCP is copied too (RFC 2983, uniform model), set (pipe model), or made of the frame's priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OuterTos {
     keep: u8,
     set: u8,
+    /// Where the priority code point goes.
+    pcp: u8,
 }
 
 impl OuterTos {
     /// ECN and DSCP as in the inner packet.
-    pub const COPY: Self = Self { keep: 0xff, set: 0 };
+    pub const COPY: Self = Self { keep: 0xff, set: 0, pcp: 0 };
 
     /// ECN as in the inner packet, and this DSCP, 0 to 63.
     #[must_use]
     pub const fn fixed(dscp: u8) -> Self {
-        Self { keep: MASK, set: dscp << 2 }
+        Self { keep: MASK, set: dscp << 2, pcp: 0 }
     }
 
-    /// The outer byte for an inner one, which is 0 if the inner frame is not IP.
+    /// ECN as in the inner packet, and the class selector (RFC 2474 section 4.2.2.1) of the frame's priority code point.
+    pub const PCP: Self = Self { keep: MASK, set: 0, pcp: PCP_MASK };
+
+    /// The outer byte for an inner one, which is 0 if the inner frame is not IP, and the frame's priority (PCP and DEI).
     #[inline(always)]
     #[must_use]
-    pub const fn of(self, inner: u8) -> u8 {
-        inner & self.keep | self.set
+    pub const fn of(self, inner: u8, priority: u8) -> u8 {
+        inner & self.keep | self.set | priority << 4 & self.pcp
     }
+}
+
+/// The upper three bits of the byte: a class selector has the other DSCP bits 0.
+const PCP_MASK: u8 = 0xe0;
+
+/// The priority code point that [`OuterTos::PCP`] made this byte of.
+#[inline]
+#[must_use]
+pub const fn pcp_of(outer_tos: u8) -> u8 {
+    outer_tos >> 5
 }
 
 /// What becomes of the inner frame's ECN field at the tunnel's end.
@@ -125,8 +140,13 @@ mod tests {
     #[test]
     fn encap_copies_ecn_and_copies_or_fixes_dscp() {
         for tos in 0..=255 {
-            assert_eq!(OuterTos::COPY.of(tos), tos);
-            assert_eq!(OuterTos::fixed(46).of(tos), 46 << 2 | tos & 3);
+            assert_eq!(OuterTos::COPY.of(tos, 0xf), tos);
+            assert_eq!(OuterTos::fixed(46).of(tos, 0xf), 46 << 2 | tos & 3);
+            // CS0 to CS7 are 0, 8, ... 56; the DEI is not carried.
+            for pcp in 0..8 {
+                let outer = OuterTos::PCP.of(tos, pcp << 1 | 1);
+                assert_eq!((outer, pcp_of(outer)), ((pcp * 8) << 2 | tos & 3, pcp));
+            }
         }
     }
 

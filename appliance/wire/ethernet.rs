@@ -106,6 +106,13 @@ impl Tag {
         self.tci & 0x0fff
     }
 
+    /// Priority code point and drop eligible indicator: the upper four bits.
+    #[inline]
+    #[must_use]
+    pub const fn pcp_and_dei(self) -> u8 {
+        (self.tci >> 12) as u8
+    }
+
     /// Priority code point, 0 to 7.
     #[inline]
     #[must_use]

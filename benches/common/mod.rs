@@ -115,13 +115,22 @@ impl World {
         let vif = |mac: Mac, address: [u8; 4]| {
             let ipv4 = [address.into()].into_iter().collect();
             let ipv6 = [mac.link_local(), ip_v6(address[3])].into_iter().collect();
-            Role::Vif(Vif { network, mac, ipv4, ipv6, addressed: true, guard: true, allowed: Allowed::default() })
+            Role::Vif(Vif {
+                network,
+                mac,
+                ipv4,
+                ipv6,
+                addressed: true,
+                guard: true,
+                allowed: Allowed::default(),
+            })
         };
         let underlay = Role::Underlay(Underlay {
             mac: OUR_MAC,
             vlan: None,
             udp_port: 4789,
             addresses: [ip("10.0.0.2"), ip("fd00::2")].into_iter().collect(),
+            pcp: false,
             udp6_zero_checksum: false,
         });
         let roles = [
@@ -220,7 +229,7 @@ impl World {
             let mut packet = arena.take();
             change(&mut packet);
             let frame = frame::parse(packet.head(), packet.len()).unwrap();
-            Slot { packet, frame, net: self.net, vni: Vni::new(VNI).unwrap(), origin }
+            Slot { packet, frame, net: self.net, vni: Vni::new(VNI).unwrap(), origin, priority: 0 }
         };
         (0..BURST).map(slot).collect()
     }

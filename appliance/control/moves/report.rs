@@ -40,6 +40,7 @@ pub(super) struct Counted {
     replayed: u64,
     redirected: u64,
     dropped: u64,
+    uncopied: u64,
     reordered: u64,
     duplicated: u64,
 }
@@ -51,6 +52,7 @@ impl Counted {
             replayed: tally.replayed.load(Relaxed),
             redirected: tally.redirected.load(Relaxed),
             dropped: tally.dropped.load(Relaxed),
+            uncopied: tally.uncopied.load(Relaxed),
             reordered: tally.reordered.load(Relaxed),
             duplicated: tally.duplicated.load(Relaxed),
         }
@@ -61,6 +63,7 @@ impl Counted {
         self.replayed += more.replayed;
         self.redirected += more.redirected;
         self.dropped += more.dropped;
+        self.uncopied += more.uncopied;
         self.reordered += more.reordered;
         self.duplicated += more.duplicated;
     }
@@ -71,6 +74,7 @@ impl Counted {
             replayed: self.replayed.wrapping_sub(before.replayed),
             redirected: self.redirected.wrapping_sub(before.redirected),
             dropped: self.dropped.wrapping_sub(before.dropped),
+            uncopied: self.uncopied.wrapping_sub(before.uncopied),
             reordered: self.reordered.wrapping_sub(before.reordered),
             duplicated: self.duplicated.wrapping_sub(before.duplicated),
         }
@@ -183,7 +187,7 @@ impl Marks {
 
 impl Moves {
     /// The counters of all migrations since the start: metric, what it means, count.
-    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 6] {
+    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 7] {
         let mut sum = self.past;
         for node in self.nodes.values() {
             sum.add(Counted::read(&node.tally));
@@ -193,6 +197,11 @@ impl Moves {
             ("stopover_migration_replayed_total", "Held frames delivered or sent on.", sum.replayed),
             ("stopover_migration_redirected_total", "Frames sent on without being held.", sum.redirected),
             ("stopover_migration_dropped_total", "Frames that migrations lost.", sum.dropped),
+            (
+                "stopover_migration_uncopied_total",
+                "Delivered frames not copied for want of room.",
+                sum.uncopied,
+            ),
             ("stopover_migration_reordered_total", "Frames let go before their end marker.", sum.reordered),
             ("stopover_migration_duplicated_total", "Copies replayed from windows.", sum.duplicated),
         ]

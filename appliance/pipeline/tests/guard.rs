@@ -295,12 +295,10 @@ fn a_guest_chooses_its_link_local_address() {
 fn pairs_of_address_and_mac_are_allowed() {
     let mut lab = Lab::new();
     let virtual_mac = Mac::new([0, 0, 0x5e, 0, 1, 7]);
-    let [routed, vip, vip6] = ["10.1.0.0", "192.168.0.77", "fd00:1::7700"].map(|ip| ip.parse::<IpAddr>().unwrap());
-    let pairs = [
-        Pair::new(A.mac, routed, 16),
-        Pair::new(virtual_mac, vip, 32),
-        Pair::new(virtual_mac, vip6, 120),
-    ];
+    let [routed, vip, vip6] =
+        ["10.1.0.0", "192.168.0.77", "fd00:1::7700"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let pairs =
+        [Pair::new(A.mac, routed, 16), Pair::new(virtual_mac, vip, 32), Pair::new(virtual_mac, vip6, 120)];
     allow(&mut lab, Allowed { pairs: pairs.into(), ..Allowed::default() });
     let from = |ip4: &str| Station { ip4: ip4.parse().unwrap(), ..A };
     // The fast path takes what the slow path takes: to another port, and to another host.
@@ -322,7 +320,8 @@ fn pairs_of_address_and_mac_are_allowed() {
     assert_eq!(lab.one(VM_A, &udp6(virtual_station, B, 0, 5)).dropped, []);
     assert_eq!(lab.one(VM_A, &frames::arp_request(virtual_station, NOBODY.ip4)).dropped, []);
     lab.one(VM_A, &udp4(Station { ip4: A.ip4, ..virtual_station }, B, 5)).is_dropped(Drop::GuardIp);
-    lab.one(VM_A, &udp6(Station { ip6: ll("fd00:1::7800"), ..virtual_station }, B, 0, 5)).is_dropped(Drop::GuardIp);
+    lab.one(VM_A, &udp6(Station { ip6: ll("fd00:1::7800"), ..virtual_station }, B, 0, 5))
+        .is_dropped(Drop::GuardIp);
     let of_a = advert((ALL_NODES, ll("ff02::1")), virtual_mac, A.ip6, 0x20);
     lab.one(VM_A, &of_a).is_dropped(Drop::GuardIp);
     lab.one(VM_A, &udp4(Station { mac: S.mac, ..A }, B, 5)).is_dropped(Drop::GuardMac);

@@ -128,3 +128,16 @@ fn a_port_that_is_none_drops_what_it_gets() {
     lab.publish();
     lab.one(VM_A, &udp4(A, NOBODY, 10)).is_dropped(Drop::PortDown);
 }
+
+#[test]
+fn a_wrong_transport_checksum_is_for_the_receiver_to_find() {
+    let mut lab = Lab::new();
+    for (port, frame, to) in
+        [(VM_A, udp4(A, B, 9), VM_B), (SEGMENT, udp4(S, B, 9), VM_B), (SEGMENT, udp4(S, R1, 9), UNDERLAY)]
+    {
+        let mut packet = VecPacket::new(&frame);
+        packet.bad_checksum = true;
+        let out = lab.burst(port, vec![packet]);
+        assert!(out.only(to).ends_with(&frame));
+    }
+}

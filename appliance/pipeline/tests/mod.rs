@@ -257,6 +257,7 @@ fn underlay(vlan: Option<u16>, zero: bool) -> Role {
         vlan: vlan.map(|id| VlanId::new(id).unwrap()),
         udp_port: VXLAN_PORT,
         addresses: [IpAddr::V4(OUR_4), IpAddr::V6(OUR_6)].into_iter().collect(),
+        pcp: false,
         udp6_zero_checksum: zero,
     })
 }

@@ -83,6 +83,29 @@ fn a_full_hold_is_a_named_drop() {
 }
 
 #[test]
+fn a_copy_without_room_is_no_loss() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let mut lab = Lab::new();
+    let tally = std::sync::Arc::<crate::tables::moving::Tally>::default();
+    let record = Moving {
+        net: lab.net100,
+        vni: super::vni(100),
+        mac: S.mac,
+        port: SEGMENT,
+        vlan: 0,
+        stand_in: None,
+        stage: Stage::Window { cycles: 1000 },
+        tally: tally.clone(),
+    };
+    lab.tables.set_moving(record).unwrap();
+    lab.publish();
+    lab.exits.hold_full = true;
+    let frame = udp4(A, S, 1);
+    assert_eq!(lab.one(VM_A, &frame).only(SEGMENT), frame);
+    assert_eq!((tally.dropped.load(Relaxed), tally.uncopied.load(Relaxed)), (0, 1));
+}
+
+#[test]
 fn an_end_marker_overtakes_nothing_in_its_burst() {
     let mut lab = Lab::new();
     lab.tables.remove_remote(lab.net100, R1.mac);

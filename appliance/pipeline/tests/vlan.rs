@@ -10,7 +10,7 @@ const S_TAG: u16 = 0x88a8;
 fn a_tag_is_taken_off_and_put_on() {
     let mut lab = Lab::new();
     let frame = udp4(T, A, 20);
-    // Priority bits are the trunk's own affair and end here.
+    // An untagged frame has no priority.
     assert_eq!(lab.one(TRUNK, &tagged(&frame, C_TAG, 0xa000 | 10)).only(VM_A), frame);
     let back = udp4(A, T, 20);
     assert_eq!(lab.one(VM_A, &back).only(TRUNK), tagged(&back, C_TAG, 10));
@@ -101,4 +101,49 @@ fn both_networks_of_a_trunk_are_reached_by_their_own_tag() {
     // From one VLAN of the trunk nothing crosses to the other.
     let frame = tagged(&other(T.mac, Mac::BROADCAST, 50), C_TAG, 20);
     assert_eq!(lab.one(TRUNK, &frame).only(VM_200), other(T.mac, Mac::BROADCAST, 50));
+}
+
+#[test]
+fn priority_is_kept_between_trunks() {
+    let mut lab = Lab::new();
+    let Role::Segment(segment) = &mut lab.ports[usize::from(SEGMENT)].role else { panic!("a segment") };
+    let net = segment.untagged.unwrap();
+    *segment = Segment::new(None, [(VlanId::new(30).unwrap(), net)]);
+    lab.tables.set_local(lab.net100, S.mac, SEGMENT, 30, None).unwrap();
+    lab.publish();
+    let frame = udp4(T, S, 20);
+    for priority in [0, 0x2000, 0xa000, 0xf000] {
+        let out = lab.one(TRUNK, &tagged(&frame, C_TAG, priority | 10));
+        assert_eq!(out.only(SEGMENT), tagged(&frame, C_TAG, priority | 30));
+    }
+    // Copies keep it too, and so does what a guest tags with a priority only.
+    let all = other(T.mac, Mac::BROADCAST, 46);
+    lab.flood(FloodPolicy::Flood);
+    let out = lab.one(TRUNK, &tagged(&all, C_TAG, 0xa000 | 10));
+    let at_vm: Vec<_> = out.sent.iter().filter(|(port, _)| *port == VM_A).collect();
+    assert_eq!(at_vm, [&(VM_A, all.clone())]);
+    let from_vm = udp4(A, T, 20);
+    let out = lab.one(VM_A, &tagged(&from_vm, C_TAG, 0x6000));
+    assert_eq!(out.only(TRUNK), tagged(&from_vm, C_TAG, 0x6000 | 10));
+}
+
+#[test]
+fn priority_crosses_the_overlay_where_the_dscp_carries_it() {
+    let mut lab = Lab::new();
+    let there = tagged(&frames::udp4_tos(T, R1, 0xb9, 20), C_TAG, 0xb000 | 10);
+    // By default the tenant's word says nothing: neither DSCP nor priority.
+    lab.rewrite_way(1, HOST_1.into(), None, |way| way.tos = crate::wire::ecn::OuterTos::fixed(0));
+    assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0x01);
+    lab.rewrite_way(1, HOST_1.into(), None, |way| way.tos = crate::wire::ecn::OuterTos::PCP);
+    assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0xa1, "CS5, and the ECN of the inner packet");
+    assert_eq!(lab.one(VM_A, &frames::udp4_tos(A, R1, 0xb9, 20)).only(UNDERLAY)[15], 0x01);
+    // And back: to a trunk with its priority, to a vif without a tag.
+    let back = frames::Tunnel { tos: 0xa0, ..frames::FROM_1 };
+    for (pcp, tci) in [(false, 10), (true, 0xa000 | 10)] {
+        let Role::Underlay(own) = &mut lab.ports[usize::from(UNDERLAY)].role else { panic!("an underlay") };
+        own.pcp = pcp;
+        let (to_trunk, to_vif) = (udp4(R1, T, 20), udp4(R1, A, 20));
+        let out = lab.burst(UNDERLAY, [&to_trunk, &to_vif].map(|f| VecPacket::new(&back.around(f))).into());
+        assert_eq!(out.sent, [(TRUNK, tagged(&to_trunk, C_TAG, tci)), (VM_A, to_vif)]);
+    }
 }

@@ -201,6 +201,8 @@ pub struct Route {
 pub enum Dscp {
     /// The inner packet's (uniform model).
     Copy,
+    /// The class selector of the frame's 802.1Q priority, which the receiver puts into its tags again.
+    Pcp,
     /// Always this one, 0 to 63 (pipe model).
     Fixed(u8),
 }

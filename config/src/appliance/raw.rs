@@ -123,6 +123,7 @@ pub(super) struct Neighbour {
 #[serde(rename = "dscp", rename_all = "lowercase")]
 pub(super) enum Dscp {
     Copy,
+    Pcp,
     Fixed(i64),
 }
 

@@ -41,11 +41,8 @@ fn vif(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         return Err(fault(at, "another role", "vif", "correct the role"));
     };
     let vni = text::vni(vni).map_err(refuse(format!("{at}.vni"), &of("VNI", port), vni))?;
-    let mac = text::station_mac(&mac).map_err(refuse(
-        format!("{at}.mac"),
-        &of("MAC", port),
-        mac.escape_debug(),
-    ))?;
+    let mac =
+        text::station_mac(&mac).map_err(refuse(format!("{at}.mac"), &of("MAC", port), mac.escape_debug()))?;
     let addresses = station_addresses(&format!("{at}.addresses"), port, &addresses)?;
     let guard = guard.unwrap_or(true);
     let keys = guard::Keys { allowed, router, dhcp_server };
@@ -295,7 +292,10 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         },
         ttl: read::number(&format!("{at}.ttl"), ttl, 64, 1..=255, "hops")?,
         dscp: match dscp {
-            None | Some(raw::Dscp::Copy) => Dscp::Copy,
+            // Tenants do not choose the underlay's class of service unless the operator lets them.
+            None => Dscp::Fixed(0),
+            Some(raw::Dscp::Copy) => Dscp::Copy,
+            Some(raw::Dscp::Pcp) => Dscp::Pcp,
             Some(raw::Dscp::Fixed(n)) => {
                 Dscp::Fixed(read::number(&format!("{at}.dscp"), Some(n), 0, 0..=63, "")?)
             }
