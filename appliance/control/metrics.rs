@@ -127,7 +127,7 @@ impl Control {
     }
 
     fn migration_metrics(&self, page: &mut Page, held: u64) {
-        page.family("stopover_held_frames", "gauge", "Frames held for nodes on the move.");
+        page.family("stopover_held_frames", "gauge", "Frames that wait, in a hold or for a full device.");
         page.sample("stopover_held_frames", &[], held);
         page.family("stopover_hold_bytes_free", "gauge", "Memory of the hold that nobody uses.");
         page.sample("stopover_hold_bytes_free", &[], self.hold.free_bytes());

@@ -49,6 +49,20 @@ pub enum Outlet {
     Closed,
 }
 
+/// How many frames in an outlet's own buffers its lcore's counters have as held.
+#[derive(Debug, Default)]
+struct Waiting(u64);
+
+impl Waiting {
+    /// `now` frames wait. They are neither sent nor dropped, so they are held.
+    #[cold]
+    fn count(&mut self, now: usize, books: &Counters) {
+        let now = now as u64;
+        add(&books.held, now.wrapping_sub(self.0));
+        self.0 = now;
+    }
+}
+
 /// A transmit queue and what waits for it. Padded: those of two lcores are allocated one after the other.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -59,6 +73,7 @@ pub struct OwnQueue {
     backlog: VecDeque<Mbuf>,
     moved_at: u64,
     stuck_cycles: u64,
+    waiting: Waiting,
     /// Frames that other lcores have for this queue.
     pub handoff: Option<Handoff>,
     /// What is done for the node behind a vif while that is on the move.
@@ -81,6 +96,7 @@ impl OwnQueue {
             staged: Burst::new(),
             backlog: VecDeque::with_capacity(BACKLOG + BURST_MAX),
             moved_at: 0,
+            waiting: Waiting::default(),
             stuck_cycles: hz / 1000 * STUCK_MS,
             handoff,
             keeper,
@@ -156,6 +172,9 @@ impl OwnQueue {
             self.flush_backlog(books, port, now);
             self.give_up(books, port, now);
         }
+        if self.staged.is_empty() && self.backlog.is_empty() && self.waiting.0 == 0 {
+            return;
+        }
         for packet in self.staged.drain() {
             if self.backlog.len() < BACKLOG {
                 self.backlog.push_back(packet);
@@ -163,6 +182,7 @@ impl OwnQueue {
                 refuse(packet, Drop::TxFull, books, port);
             }
         }
+        self.waiting.count(self.backlog.len(), books);
     }
 
     #[cold]
@@ -272,12 +292,13 @@ impl OwnQueue {
             }
         }
         self.moved_at = now;
-        let loose = (self.backlog.len() + self.staged.len()) as u64;
+        let loose = self.backlog.len() + self.staged.len();
+        self.waiting.count(loose, books);
         if let Some(keeper) = &mut self.keeper {
             if books.sent.load(Relaxed) != before {
                 keeper.moves.tally.delivered(now);
             }
-            keeper.publish(loose);
+            keeper.publish(loose as u64);
         }
     }
 
@@ -302,6 +323,7 @@ impl OwnQueue {
             }
             keeper.moves.tally.held.fetch_add(1, Relaxed);
             keeper.moves.tally.replayed.fetch_add(1, Relaxed);
+            self.waiting.count(self.backlog.len(), books);
             return Some((packet, Class::Frame));
         }
         let taken = keeper.take(mempool)?;
@@ -317,6 +339,7 @@ impl OwnQueue {
         for packet in self.staged.drain() {
             refuse(packet, reason, books, port);
         }
+        self.waiting.count(0, books);
         if let Some(keeper) = &mut self.keeper
             && !keeper.is_empty()
         {
@@ -354,4 +377,23 @@ fn refuse(packet: Mbuf, reason: Drop, books: &Counters, port: &PortCounters) {
     drop(packet);
     books.drop(reason, 1);
     add(&port.tx_dropped, 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_wait_for_a_device_are_held_until_they_are_sent_or_dropped() {
+        let (books, mut waiting) = (Counters::default(), Waiting::default());
+        add(&books.received, 100);
+        for (waits, sent) in [(100, 0), (64, 36), (64, 0), (25, 39)] {
+            add(&books.sent, sent);
+            waiting.count(waits, &books);
+            assert_eq!((books.read().held, books.read().unaccounted()), (waits as u64, 0));
+        }
+        books.drop(Drop::HoldExpired, 25);
+        waiting.count(0, &books);
+        assert_eq!((books.read().held, books.read().unaccounted()), (0, 0));
+    }
 }

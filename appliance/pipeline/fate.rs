@@ -71,7 +71,7 @@ drop_reasons! {
     EcnViolation = "ecn_violation", "congestion experienced on the underlay, and the inner packet cannot carry the mark (RFC 6040 section 4.2)";
     NotHere = "not_here", "the underlay brought a frame for a node that is not at this host; sending it on could loop";
     HoldFull = "hold_full", "the frame's node is on the move, and the hold has no room within its budget of bytes";
-    HoldExpired = "hold_expired", "the frame's node was on the move, and did not appear anywhere within the hold's budget of time";
+    HoldExpired = "hold_expired", "the frame's node was on the move, and appeared nowhere, or took no frame, within the hold's budget of time";
     WindowOver = "window_over", "a copy of a delivered frame, kept in case its node had left, and not needed";
     EndMarker = "end_marker", "not a frame but an end marker between appliances, which did its work here or came too late";
     BadMarker = "bad_marker", "an end marker that is malformed";
@@ -120,7 +120,8 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Frames handed to the control thread.
     pub to_control: AtomicU64,
-    /// Frames held now for nodes on the move: goes down again as they are sent or dropped.
+    /// Frames that wait now, in the hold of a node on the move or for a full device: goes down again as they are
+    /// sent or dropped.
     pub held: AtomicU64,
     /// Of the frames sent: those sent on because their node has left from here.
     pub redirected: AtomicU64,

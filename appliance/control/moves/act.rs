@@ -1,6 +1,6 @@
 //! What the machine of a node wants, done: in the tables, at the outlets, at the board.
 
-use super::{Control, Key, Node, STAND_IN_AFTER_MS, announce::Announcing};
+use super::{Control, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
 use crate::lcore::keeper::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
 use crate::pipeline::Learn;
@@ -124,7 +124,7 @@ impl Control {
 
     fn set_mode(&mut self, key: Key, port: u16, mode: Mode) {
         if let Some(node) = self.moves.nodes.get_mut(&key) {
-            node.releasing.retain(|(releasing, _)| *releasing != port);
+            node.releasing.retain(|release| release.port != port);
         }
         if let Some(vif) = self.moves.ports.get(&port) {
             vif.moves.set(mode);
@@ -134,9 +134,9 @@ impl Control {
     /// The port's outlets are normal again as soon as they keep nothing.
     fn free_port(&mut self, key: Key, port: u16) {
         let Some(node) = self.moves.nodes.get_mut(&key) else { return };
-        let known = node.releasing.iter().any(|(releasing, _)| *releasing == port);
+        let known = node.releasing.iter().any(|release| release.port == port);
         if !known && self.moves.ports.get(&port).is_some_and(|vif| vif.moves.is_on()) {
-            node.releasing.push((port, None));
+            node.releasing.push(Release::new(port));
         }
     }
 

@@ -6,6 +6,7 @@
 mod act;
 mod announce;
 mod news;
+mod release;
 mod report;
 
 use super::{Control, plan::Facts};
@@ -23,6 +24,7 @@ use crate::tables::{
 use announce::{Announcing, StandIn};
 use hashbrown::{HashMap, HashSet};
 pub use news::News;
+use release::Release;
 use report::{Counted, Marks};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_bbs::model::Lock;
@@ -36,8 +38,6 @@ use stopover_config::{
 const ARRIVAL_MS: u64 = 2_000;
 /// How long a node's frames are sent on from here at least, in milliseconds: end markers are to meet them in one queue.
 const DRAINED_AFTER_MS: u64 = 100;
-/// How long a vif's ring must have taken everything before it is treated as any other's again, in milliseconds.
-const RELEASE_AFTER_MS: u64 = 2_000;
 /// How long a stand-in MAC is still understood after its node has gone, in milliseconds: longer than the last
 /// announcement of the real one needs.
 const STAND_IN_AFTER_MS: u64 = 3_000;
@@ -82,8 +82,8 @@ struct Node {
     closing: bool,
     announcing: Option<Announcing>,
     stand_in: Option<StandIn>,
-    /// Ports whose outlets go back to normal when nothing has been kept for a while, and since when nothing is.
-    releasing: Vec<(u16, Option<u64>)>,
+    /// Ports whose outlets go back to normal.
+    releasing: Vec<Release>,
     forward_since_ms: Option<u64>,
     /// What its record in the tables says, and for which port.
     stage: Option<(u16, Stage)>,
@@ -332,24 +332,26 @@ impl Control {
         }
     }
 
-    /// Lets outlets that keep nothing any more be as any other's.
+    /// Lets outlets that keep nothing any more, or whose VM takes nothing, be as any other's.
     fn release_ports(&mut self, now_ms: u64, key: Key) {
+        let hold_ms = self.moves.hold_ms;
         let Some(node) = self.moves.nodes.get_mut(&key) else { return };
         let ports = &self.moves.ports;
-        node.releasing.retain_mut(|(port, empty_since)| {
-            let Some(vif) = ports.get(port) else { return false };
-            if !vif.moves.is_empty() {
-                *empty_since = None;
-                return true;
+        let delivered = node.tally.delivered_tsc.load(Relaxed);
+        node.releasing.retain_mut(|release| {
+            let Some(vif) = ports.get(&release.port) else { return false };
+            let moves = &vif.moves;
+            let next = release.look(now_ms, moves.mode(), moves.is_empty(), delivered, hold_ms);
+            if next == Some(Mode::Discard) {
+                log::warn!(
+                    "node {} has taken no frame for {hold_ms} ms: what was held for it is dropped",
+                    key.1
+                );
             }
-            // A VM that has just come runs slowly at first, and what its ring cannot take yet is no more its fault
-            // than what it could not take while it moved.
-            let since = *empty_since.get_or_insert(now_ms);
-            let done = vif.moves.mode() != Mode::Keep || now_ms >= since + RELEASE_AFTER_MS;
-            if done {
-                vif.moves.set(Mode::Off);
+            if let Some(mode) = next {
+                moves.set(mode);
             }
-            !done
+            next != Some(Mode::Off)
         });
     }
 }
