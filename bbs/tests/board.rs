@@ -718,28 +718,39 @@ fn a_claim_at_the_target_waits_and_both_sides_agree() {
 }
 
 #[test]
-fn the_target_may_say_so_before_it_claims() {
+fn an_appliance_completes_only_to_a_host_that_claims_and_the_operator_to_any() {
     let mut rig = Rig::new(1000);
     let (a, b, c) = (register(&mut rig, 0), register(&mut rig, 1), register(&mut rig, 2));
     claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
     let unnamed = begin(&mut rig, "gw-0", None, &[1]).unwrap();
-    for at in [None, Some("gw-0"), Some("gw-2")] {
+    for at in [None, Some("gw-0"), Some("gw-1"), Some("gw-2")] {
         let e = complete(&mut rig, Party::Host(b.clone()), unnamed, at).unwrap_err();
         assert!(e.to_string().contains("neither source nor target"), "{at:?}: {e}");
     }
+    let e = complete(&mut rig, Party::Host(a.clone()), unnamed, Some("gw-1")).unwrap_err();
+    assert!(e.to_string().contains("gw-1 claims no node of migration 1"), "not by the source either: {e}");
+    claims(&mut rig, &b, claim(1, 1, &["192.168.0.2"]));
     complete(&mut rig, Party::Host(b.clone()), unnamed, Some("gw-1")).unwrap();
+    assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
+    assert_eq!(rig.state().nodes[&(vni(1), mac(1))].ips, [ip("192.168.0.2")]);
+
+    let named = begin(&mut rig, "gw-1", Some("gw-0"), &[1]).unwrap();
+    assert!(complete(&mut rig, Party::Host(c), named, Some("gw-2")).is_err(), "it goes elsewhere");
+    let e = complete(&mut rig, Party::Host(a.clone()), named, Some("gw-0")).unwrap_err();
+    assert!(e.to_string().contains("claims no node"), "that it was there once is no claim: {e}");
+    assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
+    claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
+    complete(&mut rig, Party::Host(a), named, Some("gw-0")).unwrap();
+    assert_eq!(at(&rig, 1), host_id(&rig, 0).unwrap());
+
+    let told = begin(&mut rig, "gw-0", Some("gw-1"), &[1]).unwrap();
+    complete(&mut rig, Party::Operator, told, None).unwrap();
     assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
     assert_eq!(
         rig.state().nodes[&(vni(1), mac(1))].ips,
         [ip("192.168.0.1")],
         "as it was, until it is claimed"
     );
-    claims(&mut rig, &b, claim(1, 1, &["192.168.0.2"]));
-    assert_eq!(rig.state().nodes[&(vni(1), mac(1))].ips, [ip("192.168.0.2")]);
-    let named = begin(&mut rig, "gw-1", Some("gw-0"), &[1]).unwrap();
-    assert!(complete(&mut rig, Party::Host(c), named, Some("gw-2")).is_err(), "it goes elsewhere");
-    complete(&mut rig, Party::Host(a), named, Some("gw-0")).unwrap();
-    assert_eq!(at(&rig, 1), host_id(&rig, 0).unwrap());
 }
 
 #[test]

@@ -62,19 +62,30 @@ impl Board {
         let speaker = self.party(now, by)?;
         let m = self.ticketed(ticket)?;
         let at = at.map(|at| self.host_ref(at)).transpose()?;
-        // A host at which the VM runs says so beside its claim, and this may be here first.
-        let own = m.target.is_none() && at.as_ref().is_some_and(|at| Some(at.id) == speaker);
-        if !own {
-            self.may_end(&m, speaker)?;
-        }
+        self.may_end(&m, speaker)?;
         match m.state {
             MigrationState::Completed if at.is_none() || at == m.target => Ok(stands(&m, m.revision)),
             MigrationState::Completed | MigrationState::Aborted => Err(self.ended(&m)),
             MigrationState::Locked => {
                 let to = self.destination(&m, at, speaker)?;
+                if speaker.is_some() {
+                    self.has_claimed(&m, &to)?;
+                }
                 Ok(self.complete(now, m, to, cause))
             }
         }
+    }
+
+    /// An appliance's word that the nodes are at a host counts only beside that host's own claim: it may be of a
+    /// time before.
+    fn has_claimed(&self, m: &Migration, to: &HostRef) -> Result<(), Refusal> {
+        if to.id == m.source.id || m.deferred.iter().any(|d| d.host.id == to.id) {
+            return Ok(());
+        }
+        Err(Refusal::Conflict(format!(
+            "host {} claims no node of migration {}: claim what runs there, then complete it",
+            to.name, m.id
+        )))
     }
 
     fn destination(

@@ -95,6 +95,8 @@ pub(super) struct Desired {
     /// Reasons to follow each network.
     interest: BTreeMap<Vni, usize>,
     synced: bool,
+    /// Claims are under way.
+    claiming: bool,
     versions: u64,
 }
 
@@ -198,6 +200,7 @@ impl Desired {
     pub fn requeue(&mut self) {
         self.refused.clear();
         self.queue.clear();
+        self.claiming = false;
         for (key, wish) in &mut self.wishes {
             wish.standing = Standing::Pending;
             self.queue.push_back(*key);
@@ -283,9 +286,20 @@ impl Desired {
             }
         }
         if !batch.is_empty() {
+            self.claiming = true;
             return Some(Work::Claim(batch));
         }
         (may_sync && !self.synced).then_some(Work::Sync)
+    }
+
+    /// Whether the board has answered every claim that was made so far.
+    pub fn claims_are_told(&self) -> bool {
+        self.queue.is_empty() && !self.claiming
+    }
+
+    /// The board has answered all claims of a call.
+    pub fn answered(&mut self) {
+        self.claiming = false;
     }
 
     fn retry_refused(&mut self, now: Instant) {
@@ -397,7 +411,12 @@ mod tests {
         d.told(&Work::Sync);
         assert_eq!(d.next(now, true), None);
 
+        assert!(!d.claims_are_told(), "not before the answers have been taken");
+        d.answered();
+        assert!(d.claims_are_told());
+
         d.claim(claim(1, 2, "10.0.0.1"));
+        assert!(!d.claims_are_told());
         d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
         let first = d.next(now, true).unwrap();
         assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]));

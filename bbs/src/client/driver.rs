@@ -276,6 +276,9 @@ async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) ->
             }
             let retry_at = Instant::now() + cfg.retry_refused;
             let mut desired = lock(&shared.desired);
+            desired.answered();
+            // A completion may wait for this.
+            shared.moved.notify_one();
             return Ok(batch
                 .iter()
                 .zip(answer.results)
@@ -309,6 +312,11 @@ async fn migrate(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
             }
             continue;
         };
+        // That the node is here is believed only beside its claim.
+        if matches!(what, Call::Complete { .. }) && !lock(&shared.desired).claims_are_told() {
+            shared.moved.notified().await;
+            continue;
+        }
         let answer = match make(live, cfg, key, what).await {
             Ok(ticket) => Ok(ticket),
             Err(e @ (Error::Unreachable(_) | Error::Protocol(_))) => return e,
