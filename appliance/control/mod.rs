@@ -153,6 +153,7 @@ impl Control {
             self.age_due_ms = now_ms + AGE_EVERY_MS;
             let wishes = self.stations.age(&mut self.tables, now_ms);
             self.tell(wishes);
+            self.stations_gone(now_ms);
             self.report_full();
         }
         self.stations.admit(now_ms);
@@ -177,13 +178,7 @@ impl Control {
             for _ in 0..rings.events.capacity() {
                 let Some(heard) = rings.events.pop() else { break };
                 match heard {
-                    Heard::Station(learn) if !self.moves.has_vif(learn.port) && self.is_coming(&learn) => {
-                        self.heard_coming(now_ms, &learn);
-                    }
-                    Heard::Station(learn) => {
-                        let wishes = self.stations.learn(&mut self.tables, now_ms, &learn);
-                        self.tell(wishes);
-                    }
+                    Heard::Station(learn) => self.heard_station(now_ms, &learn),
                     Heard::Router { net, ip } => self.tables.set_router(net, ip),
                     Heard::Arrived { net, node, host, generation } => {
                         self.heard_arrived(now_ms, net, node, host, generation);
@@ -230,6 +225,7 @@ impl Control {
             self.replica.port(port, up);
             let wishes = self.stations.port(&mut self.tables, now_ms, port, up);
             self.tell(wishes);
+            self.stations_gone(now_ms);
             if self.ports[number].is_underlay {
                 let actions = self.underlay.link(now_ms, number, up);
                 self.act(actions);
@@ -311,8 +307,14 @@ impl Control {
                 let Claim { vni, mac, .. } = claim;
                 let wishes = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
                 self.tell(wishes);
+                self.stations_gone(now_ms);
             }
-            Update::Accepted { vni, mac } => self.stations.accepted(&mut self.tables, now_ms, vni, mac),
+            Update::Accepted { vni, mac } => {
+                self.stations.accepted(&mut self.tables, now_ms, vni, mac);
+                if let Some(net) = self.replica.net_of(vni) {
+                    self.station_is_here(now_ms, (net, mac));
+                }
+            }
         }
     }
 

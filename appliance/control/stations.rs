@@ -96,6 +96,21 @@ pub struct Stations {
     up: HashSet<u16>,
     /// The learned ones, counted.
     census: Census,
+    /// Stations that have a part in a migration: whether they go is decided there.
+    followed: HashSet<(Net, Mac)>,
+    /// What would have made stations go that are followed.
+    gone: Vec<(Net, Mac, Gone)>,
+}
+
+/// Why a station is here no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It was silent for its segment's ageing time.
+    Silent,
+    /// Its port has lost its link.
+    PortDown,
+    /// The board refuses its claim.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -151,6 +166,34 @@ impl Stations {
         self.here.iter().map(|((net, mac), station)| (*net, *mac, station))
     }
 
+    /// Whether this segment has a link: what is heard of another was heard before it went down.
+    #[must_use]
+    pub fn has_link(&self, port: u16) -> bool {
+        self.up.contains(&port)
+    }
+
+    /// From now on a migration decides whether this station goes: what would make it go is told by
+    /// [`Stations::take_gone`] instead.
+    pub fn follow(&mut self, net: Net, mac: Mac) {
+        self.followed.insert((net, mac));
+    }
+
+    /// The station is as any other again.
+    pub fn unfollow(&mut self, net: Net, mac: Mac) {
+        self.followed.remove(&(net, mac));
+    }
+
+    /// What has happened to stations that are followed, since the last call.
+    pub fn take_gone(&mut self) -> Vec<(Net, Mac, Gone)> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// After how long at most a silent station is forgotten, in milliseconds.
+    #[must_use]
+    pub fn longest_ageing_ms(&self) -> u64 {
+        self.ageing_ms.values().copied().max().unwrap_or_default()
+    }
+
     /// A segment has gained or lost its link: its declared stations come or go, and the learned ones behind a lost
     /// link are forgotten. Vifs come and go by [`Stations::come`] and [`Stations::leave`].
     pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<Wish> {
@@ -158,6 +201,7 @@ impl Stations {
             self.up.remove(&port);
             let gone: Vec<_> =
                 self.here.iter().filter(|(_, s)| s.port == port).map(|(key, _)| *key).collect();
+            let gone = self.without_followed(gone, Gone::PortDown);
             let mut wishes: Vec<_> =
                 gone.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect();
             wishes.extend(self.give_up(|doubt| doubt.heard.port == port));
@@ -217,7 +261,7 @@ impl Stations {
     pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<Wish> {
         let Learn { port, net, vlan, mac, ip } = *heard;
         let mut wishes = Vec::new();
-        if !self.up.contains(&port) {
+        if !self.has_link(port) {
             return wishes;
         }
         match self.here.get(&(net, mac)).map(|s| (s.kind, s.port, s.vlan)) {
@@ -231,8 +275,7 @@ impl Stations {
             None if self.is_doubtful(now_ms, heard) => return wishes,
             at if !self.census.admits(now_ms, port, net, at.is_none()) => return wishes,
             None if tables.is_remote(net, mac) => {
-                self.doubtful
-                    .insert((net, mac), Doubt { heard: heard.clone(), quiet_until_ms: now_ms + QUIET_MS });
+                self.doubt(now_ms, heard.clone());
                 let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
                 wishes.extend(self.vnis.get(&net).map(|vni| Wish::Claim { vni: *vni, mac, ips }));
                 return wishes;
@@ -305,8 +348,15 @@ impl Stations {
                 silent.push((*net, *mac));
             }
         }
+        let silent = self.without_followed(silent, Gone::Silent);
         wishes.extend(silent.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)));
         wishes
+    }
+
+    fn without_followed(&mut self, keys: Vec<(Net, Mac)>, why: Gone) -> Vec<(Net, Mac)> {
+        let (followed, others): (Vec<_>, _) = keys.into_iter().partition(|key| self.followed.contains(key));
+        self.gone.extend(followed.into_iter().map(|(net, mac)| (net, mac, why)));
+        others
     }
 
     /// Forgets doubtful stations; what was claimed for them is claimed no more.
@@ -331,9 +381,27 @@ impl Stations {
             station.refused = Some(why.to_owned());
             return Vec::new();
         }
+        if self.followed.contains(&(net, mac)) {
+            self.gone.push((net, mac, Gone::Refused));
+            return Vec::new();
+        }
         let heard = Learn { port: station.port, net, vlan: station.vlan, mac, ip: None };
-        self.doubtful.insert((net, mac), Doubt { heard, quiet_until_ms: now_ms + QUIET_MS });
-        self.forget(tables, net, mac).into_iter().collect()
+        let wish = self.forget(tables, net, mac);
+        self.doubt(now_ms, heard);
+        wish.into_iter().collect()
+    }
+
+    /// A station is not ours although it is heard here, and is not claimed for a while.
+    pub fn doubt(&mut self, now_ms: u64, heard: Learn) {
+        let doubt = Doubt { heard: heard.clone(), quiet_until_ms: now_ms + QUIET_MS };
+        self.doubtful.insert((heard.net, heard.mac), doubt);
+    }
+
+    /// The board knows no such node any more: whoever is heard may be claimed at once.
+    pub fn is_free(&mut self, now_ms: u64, net: Net, mac: Mac) {
+        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
+            doubt.quiet_until_ms = now_ms;
+        }
     }
 
     /// The board has accepted a claim: a doubtful station is ours now.

@@ -1,6 +1,7 @@
 //! What the machine of a node wants, done: in the tables, at the outlets, at the board.
 
 use super::{Control, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
+use crate::control::stations::Wish;
 use crate::lcore::keeper::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
 use crate::pipeline::Learn;
@@ -18,11 +19,7 @@ impl Control {
     /// Does what a machine wants, in order; but an arrival is prepared before its node is shown, or a local
     /// sender's frame could overtake those that still come by the old host.
     pub(super) fn act_on(&mut self, now_ms: u64, key: Key, actions: Actions) {
-        let is_arrival = |action: &Action| matches!(action, Action::StartArrival { .. });
-        if let Some(Action::StartArrival { port, from }) = actions.iter().find(|a| is_arrival(a)).copied() {
-            self.start_arrival(now_ms, key, port, from);
-        }
-        for action in actions.into_iter().filter(|action| !is_arrival(action)) {
+        for action in arrival_first(actions) {
             self.act_one(now_ms, key, action);
         }
     }
@@ -33,7 +30,12 @@ impl Control {
             Action::Forget => self.forget_node(key),
             Action::Depart { host: _ } => self.depart(key),
             Action::Claim => {
-                let wish = self.stations.claim(key.0, key.1);
+                // What the board has here without our claim is claimed to be withdrawn.
+                let wish = self.stations.claim(key.0, key.1).or_else(|| {
+                    let node = self.moves.nodes.get(&key)?;
+                    let is_away = *node.machine.state() == State::Away;
+                    is_away.then(|| Wish::Claim { vni: node.vni, mac: key.1, ips: Vec::new() })
+                });
                 self.tell(wish.into_iter().collect());
             }
             Action::Withdraw => {
@@ -56,7 +58,7 @@ impl Control {
             Action::Release { port } => self.release(now_ms, key, port),
             Action::Discard { port } => self.discard(key, port),
             Action::Forward { port, to } => self.forward(now_ms, key, port, to),
-            Action::StartArrival { .. } => {}
+            Action::StartArrival { port, from } => self.start_arrival(now_ms, key, port, from),
             Action::EndArrival => self.end_arrival(key),
             Action::Announce { to, generation } => {
                 if let Some(node) = self.moves.nodes.get_mut(&key) {
@@ -221,7 +223,7 @@ impl Control {
         node.arrival = Some(Arc::clone(&arrival));
         node.closing = false;
         node.marks.begin(now_ms, &node.tally);
-        node.marks.arrives();
+        node.marks.arrives(node.exact);
         if self.is_exact(port) {
             self.set_mode(key, port, Mode::Keep);
         }
@@ -258,6 +260,35 @@ impl Control {
     }
 }
 
+/// The start of an arrival goes before the node is shown; what was kept or sent on before goes before both.
+fn arrival_first(mut actions: Actions) -> Actions {
+    let at = |is: fn(&Action) -> bool| actions.iter().position(is);
+    let shown = at(|action| matches!(action, Action::ShowLocal { .. }));
+    let start = at(|action| matches!(action, Action::StartArrival { .. }));
+    if let (Some(shown), Some(start)) = (shown, start)
+        && shown < start
+    {
+        let arrival = actions.remove(start);
+        actions.insert(shown, arrival);
+    }
+    actions
+}
+
 fn vlan_of(node: &Node, of_station: u16) -> u16 {
     node.heard.as_ref().map_or(of_station, |Learn { vlan, .. }| *vlan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arrival_begins_before_its_node_is_shown_and_after_what_was_kept_is_let_go() {
+        let (release, show) = (Action::Release { port: 1 }, Action::ShowLocal { port: 1 });
+        let (start, announce) =
+            (Action::StartArrival { port: 1, from: Some(2) }, Action::Announce { to: 2, generation: 0 });
+        let said = vec![release, show, Action::Claim, start, announce];
+        assert_eq!(arrival_first(said), [release, start, show, Action::Claim, announce]);
+        assert_eq!(arrival_first(vec![show, Action::Claim]), [show, Action::Claim]);
+    }
 }

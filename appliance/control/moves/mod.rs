@@ -1,17 +1,19 @@
 //! Nodes on the move: ties the state machine of each node to what happens. Enters: what vhost ports show (rings,
 //! dirty logging), what segments hear, what the board says, what other appliances say in-band, the passing of
 //! time. Leaves: modes of outlets, records in the tables, words to the board, end markers. `act` does what a
-//! machine wants, `news` hears the board, `announce` speaks to other appliances and segments, `report` counts.
+//! machine wants, `news` hears the board, `segment` is about stations that are only heard, `announce` speaks to other
+//! appliances and segments, `release` ends what a port kept, `report` counts.
 
 mod act;
 mod announce;
 mod news;
 mod release;
 mod report;
+mod segment;
 
 use super::{Control, plan::Facts};
 use crate::lcore::keeper::{Mode, PortMove};
-use crate::migration::machine::{Event, Machine, NodeConfig, Record, State};
+use crate::migration::machine::{Event, Machine, NodeConfig, State};
 use crate::pipeline::{
     Learn,
     ports::{Port, Role},
@@ -75,6 +77,8 @@ struct Node {
     vni: Vni,
     machine: Machine,
     exact: bool,
+    /// It is behind a segment, and followed only while it has a part in a migration.
+    is_station: bool,
     /// Where it was heard, if it is behind a segment.
     heard: Option<Learn>,
     arrival: Option<Arc<Arrival>>,
@@ -117,7 +121,7 @@ impl Moves {
     }
 
     fn node_config(&self, exact: bool, declared: Option<u16>) -> NodeConfig {
-        NodeConfig { exact, declared, hold_ms: self.hold_ms, arrival_ms: ARRIVAL_MS }
+        NodeConfig { exact, declared, hold_ms: self.hold_ms, arrival_ms: ARRIVAL_MS, silent_ms: self.hold_ms }
     }
 
     /// The shared part of a vif's port; `None` for other ports.
@@ -139,6 +143,7 @@ impl Node {
             vni,
             exact: config.exact,
             machine: Machine::new(config),
+            is_station: false,
             heard: None,
             arrival: None,
             closing: false,
@@ -237,37 +242,6 @@ impl Control {
         self.tables.set_on_the_move(key.0, key.1, moves || self.moves.locks.contains_key(&key));
     }
 
-    /// Whether a station that was heard on a segment is expected: it is locked for a migration that may bring it
-    /// here, and not here yet; or the board has it here, and its frames are still sent on to where it was before.
-    pub(crate) fn is_coming(&self, heard: &Learn) -> bool {
-        let key = (heard.net, heard.mac);
-        let own = self.replica.own_id();
-        let lock = self.moves.locks.get(&key);
-        let may_come = lock.is_some_and(|lock| lock.target.is_none() || lock.target == own)
-            && lock.map(|l| l.source) != own;
-        let node = self.moves.nodes.get(&key).map(|node| &node.machine);
-        let has_left = node.is_some_and(|machine| matches!(machine.state(), State::Forwarding { .. }));
-        let is_ours = node.is_some_and(|machine| machine.record() == Record::Here);
-        (has_left && (may_come || is_ours)) || (may_come && self.tables.is_remote(heard.net, heard.mac))
-    }
-
-    /// A station that moves has been heard here.
-    pub(crate) fn heard_coming(&mut self, now_ms: u64, heard: &Learn) {
-        let key = (heard.net, heard.mac);
-        let Some((vni, _)) = self.replica.networks().find(|(_, record)| record.net == heard.net) else {
-            return;
-        };
-        if !self.moves.nodes.contains_key(&key) {
-            let config = self.moves.node_config(false, None);
-            self.moves.nodes.insert(key, Node::new(vni, config, Arc::default()));
-            self.introduce(now_ms, key);
-        }
-        if let Some(node) = self.moves.nodes.get_mut(&key) {
-            node.heard = Some(heard.clone());
-        }
-        self.move_event(now_ms, key, Event::PortUp(heard.port));
-    }
-
     /// A node says, by the underlay, that it has arrived at another host.
     pub(crate) fn heard_arrived(&mut self, now_ms: u64, net: Net, mac: Mac, from: u32, generation: u64) {
         self.move_event(now_ms, (net, mac), Event::Arrived { from, generation });
@@ -276,8 +250,9 @@ impl Control {
     /// What time brings: deadlines, holds that have drained, senders that have ended, announcements, reports.
     pub(crate) fn move_on(&mut self, now_ms: u64) {
         self.hear_board(now_ms);
+        let due = |node: &Node| node.is_due(now_ms) || node.is_over();
         let keys: Vec<Key> =
-            self.moves.nodes.iter().filter(|(_, node)| node.is_busy()).map(|(key, _)| *key).collect();
+            self.moves.nodes.iter().filter(|(_, node)| due(node)).map(|(key, _)| *key).collect();
         for key in keys {
             self.move_node(now_ms, key);
         }
@@ -300,14 +275,7 @@ impl Control {
         self.release_ports(now_ms, key);
         self.announce_again(now_ms, key);
         self.report_again(now_ms, key);
-        if let Some(node) = self.moves.nodes.get(&key)
-            && !node.is_declared()
-            && node.machine.is_idle()
-            && !node.is_busy()
-        {
-            let ended = self.moves.nodes.remove(&key);
-            self.moves.past.add(ended.map(|node| Counted::read(&node.tally)).unwrap_or_default());
-        }
+        self.end_if_over(key);
     }
 
     /// Whether everything that was kept of a node that has gone has been sent on.
@@ -357,14 +325,19 @@ impl Control {
 }
 
 impl Node {
-    fn is_declared(&self) -> bool {
-        self.heard.is_none()
+    /// Whether it is a station that has no part in a migration any more. An idle machine has no deadline.
+    fn is_over(&self) -> bool {
+        self.is_station && self.machine.is_idle() && !self.is_busy()
     }
 
-    /// Whether time can bring anything.
+    /// Whether there is something to look at now.
+    fn is_due(&self, now_ms: u64) -> bool {
+        self.is_busy() || self.machine.next_deadline().is_some_and(|due| due <= now_ms)
+    }
+
+    /// Whether anything can have happened at any time.
     fn is_busy(&self) -> bool {
         !matches!(self.machine.state(), State::Away | State::Here { .. })
-            || self.machine.next_deadline().is_some()
             || self.closing
             || self.announcing.is_some()
             || self.stand_in.is_some()

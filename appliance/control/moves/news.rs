@@ -1,7 +1,7 @@
 //! What the board says of nodes on the move: where a node is, that it is locked or unlocked, and what it answers to
 //! what we said. A snapshot is compared with what was known: what it does not name is gone.
 
-use super::{Control, Key, Moves, Node};
+use super::{Control, Key, Moves};
 use crate::migration::machine::{Event, Record};
 use hashbrown::HashSet;
 use stopover_bbs::{
@@ -83,8 +83,16 @@ impl Control {
             };
         }
         let event = match what {
-            What::At(host) => Event::Record(self.record_of(host)),
-            What::Gone => Event::Record(Record::Nowhere),
+            What::At(host) => {
+                if self.replica.own_id() == Some(host) {
+                    self.await_station(now_ms, key, vni);
+                }
+                Event::Record(self.record_of(host))
+            }
+            What::Gone => {
+                self.stations.is_free(now_ms, net, mac);
+                Event::Record(Record::Nowhere)
+            }
             What::Locked(lock) => {
                 self.moves.locks.insert(key, lock);
                 self.meet_station(now_ms, key, vni);
@@ -105,21 +113,29 @@ impl Control {
         if self.replica.own_id() == Some(host) { Record::Here } else { Record::Other(host) }
     }
 
-    /// A station of a segment that is locked gets a machine: from now on its frames matter one by one.
+    /// A station of a segment that is locked here gets a machine: from now on its frames matter one by one. At its
+    /// target it gets one when it is heard: what was heard before its lock says nothing of where it is now.
     fn meet_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
-        if self.moves.nodes.contains_key(&key) {
+        let from_here = |lock: &Lock| self.replica.own_id() == Some(lock.source);
+        if self.moves.nodes.contains_key(&key)
+            || self.stations.get(key.0, key.1).is_none()
+            || !self.moves.locks.get(&key).is_some_and(from_here)
+        {
             return;
         }
-        let Some(station) = self.stations.get(key.0, key.1) else { return };
-        let port = station.port;
-        let heard = crate::pipeline::Learn { port, net: key.0, vlan: station.vlan, mac: key.1, ip: None };
-        let config = self.moves.node_config(false, None);
-        let mut node = Node::new(vni, config, Default::default());
-        node.heard = Some(heard);
-        self.moves.nodes.insert(key, node);
-        self.introduce(now_ms, key);
+        self.follow_station(now_ms, key, vni);
         self.move_event(now_ms, key, Event::Record(Record::Here));
-        self.move_event(now_ms, key, Event::PortUp(port));
+        self.station_is_here(now_ms, key);
+    }
+
+    /// A migration has brought a node here that nobody has heard yet: it is waited for, and given back if it stays
+    /// silent.
+    fn await_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
+        if self.stations.get(key.0, key.1).is_none()
+            && self.moves.locks.get(&key).is_some_and(|lock| self.may_bring(lock))
+        {
+            self.follow_station(now_ms, key, vni);
+        }
     }
 
     /// Tells a new machine what is known already.

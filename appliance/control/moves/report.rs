@@ -24,6 +24,8 @@ pub(super) struct Marks {
     report_due_ms: Option<u64>,
     since_ms: u64,
     arrived: bool,
+    /// Its ring tells what it took.
+    exact: bool,
     /// Our own end marker: TSC when it was back, and for how long the old host's ring had taken nothing when it
     /// passed there, in microseconds. Zero = not back.
     back: (u64, u64),
@@ -107,9 +109,9 @@ impl Marks {
         tally.restart();
     }
 
-    /// The node has come here.
-    pub fn arrives(&mut self) {
-        self.arrived = true;
+    /// The node has come here; whether its port is exact.
+    pub fn arrives(&mut self, exact: bool) {
+        (self.arrived, self.exact) = (true, exact);
     }
 
     /// The node's port has come up or gone down.
@@ -146,7 +148,10 @@ impl Marks {
 
     /// Whether the node has arrived and its ring, full of what came with it, has taken nothing yet.
     fn waits_for_ring(&self, now_ms: u64, tally: &Tally) -> bool {
-        self.arrived && tally.first_tsc.load(Relaxed) == 0 && now_ms < self.since_ms + FIRST_FRAME_MS
+        self.exact
+            && self.arrived
+            && tally.first_tsc.load(Relaxed) == 0
+            && now_ms < self.since_ms + FIRST_FRAME_MS
     }
 
     /// Everything that was kept has been sent on.

@@ -7,7 +7,7 @@ mod replica;
 mod stations;
 
 use super::replica::{Effect, Replica, Surroundings};
-use super::stations::{Declared, Kind, Stations, Wish};
+use super::stations::{Declared, Gone, Kind, Stations, Wish};
 use crate::pipeline::Learn;
 use crate::tables::{
     Full, Tables, View,

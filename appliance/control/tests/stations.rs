@@ -334,3 +334,35 @@ fn a_tenant_with_random_macs_fills_its_own_share_only() {
     assert!(!gates[0].1.is_closed(0) && !gates[1].1.is_closed(0));
     assert_eq!(lab.hear(SEGMENT, random(1), None).len(), 1);
 }
+
+#[test]
+fn whether_a_followed_station_goes_is_decided_elsewhere() {
+    let mut lab = lab();
+    let (net, station) = (lab.nets[0], mac(50));
+    lab.hear(SEGMENT, station, Some(ip("192.168.0.50")));
+    lab.stations.follow(net, station);
+    assert_eq!(lab.refuse(station), []);
+    assert_eq!(lab.age(300_000), []);
+    assert_eq!(lab.link(SEGMENT, false), [withdraw(mac(2))]);
+    let gone = [Gone::Refused, Gone::Silent, Gone::PortDown].map(|why| (net, station, why));
+    assert_eq!(lab.stations.take_gone(), gone);
+    assert_eq!((lab.place(station), lab.stations.take_gone()), (Where::Port(SEGMENT), vec![]));
+    // It was not doubted either: it is claimed as it was.
+    lab.stations.unfollow(net, station);
+    assert_eq!(lab.age(300_000), [withdraw(station)]);
+    assert_eq!(lab.place(station), Where::Nowhere);
+}
+
+#[test]
+fn a_refused_station_is_claimed_at_once_when_nobody_has_it() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.hear(SEGMENT, mac(9), None);
+    lab.refuse(mac(9));
+    lab.apply(Change::NodeGone { vni: vni(100), mac: mac(9), ips: vec![] });
+    assert_eq!(lab.hear(SEGMENT, mac(9), None), [], "it has not been told");
+    let net = lab.nets[0];
+    lab.stations.is_free(lab.now_ms, net, mac(9));
+    assert_eq!(lab.hear(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
+    assert_eq!(lab.place(mac(9)), Where::Port(SEGMENT));
+}

@@ -194,6 +194,10 @@ impl Machine {
         self.facts.arrived = None;
         self.facts.whence = None;
         self.facts.logging.clear();
+        if !self.config.exact {
+            // A windowed port may be up without the VM.
+            self.facts.up.clear();
+        }
         self.abort();
     }
 

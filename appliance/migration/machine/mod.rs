@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub hold_ms: u64,
     /// Longest time that an arrival waits for end markers.
     pub arrival_ms: u64,
+    /// How long the board's word that the node is here stands without the node, where no exact port is declared.
+    pub silent_ms: u64,
 }
 
 /// Where the board says the node is.
@@ -134,6 +136,8 @@ pub enum Event {
     Drained,
     /// Every sender's end markers have passed.
     Settled,
+    /// The board gives the node to another than us, and a station that is only heard gives way.
+    Refused,
     /// [`Machine::next_deadline`] has come, or [`Machine::set_own`] was called.
     Tick,
 }
@@ -346,16 +350,17 @@ impl Machine {
         self.port().is_some_and(|port| self.facts.logging.contains(&port))
     }
 
-    /// The machine knows nothing that a new one would not be told, and may be dropped.
+    /// The machine knows nothing that a new one would not be told, and may be dropped: the node is away, or it is a
+    /// station whose migration is over, which is here as one that never moved.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let Facts { record, lock, ours, up, logging, .. } = &self.facts;
-        self.state == State::Away
-            && *record != Record::Here
-            && lock.is_none()
-            && ours.is_none()
-            && self.next_deadline().is_none()
-            && up.is_empty()
-            && logging.is_empty()
+        let Facts { record, whence, lock, ours, ending, up, logging, .. } = &self.facts;
+        let over = match self.state {
+            // That the board has it here is our claim's doing, or the operator's.
+            State::Away => up.is_empty() && whence.is_none(),
+            State::Here { .. } => !self.config.exact && *record == Record::Here && ending.is_none(),
+            _ => false,
+        };
+        over && lock.is_none() && ours.is_none() && self.next_deadline().is_none() && logging.is_empty()
     }
 }

@@ -21,6 +21,7 @@ impl Machine {
             Event::Arrived { from, generation } => self.arrived(now, from, generation),
             Event::Drained => self.drained(now),
             Event::Settled => self.settled(),
+            Event::Refused => self.refused(),
             Event::Tick => self.tick(now),
         }
         self.always();
@@ -169,7 +170,7 @@ impl Machine {
             (Away, Record::Here) if self.facts.whence.is_some() => match self.config.declared {
                 Some(port) => self.expect(now, port),
                 // The board believes in a node that may never show up.
-                None => self.deadline = Some(now + self.config.hold_ms),
+                None => self.deadline = Some(now + self.config.silent_ms),
             },
             (Away, Record::Other(_) | Record::Nowhere) => self.deadline = None,
             (Away, Record::Here) => {}
@@ -340,11 +341,38 @@ impl Machine {
         }
     }
 
+    fn refused(&mut self) {
+        match self.state {
+            Here { .. } | Arriving { .. } if !self.config.exact => {
+                if matches!(self.state, Arriving { .. }) {
+                    self.act(Action::EndArrival);
+                }
+                self.withdraw();
+                match self.facts.record {
+                    Record::Other(host) => self.act(Action::Depart { host }),
+                    Record::Here | Record::Nowhere => self.act(Action::Forget),
+                }
+                self.away();
+            }
+            // Kept frames are not left behind: what is waited for comes, or its time ends.
+            Away
+            | Here { .. }
+            | Leaving { .. }
+            | Paused { .. }
+            | Forwarding { .. }
+            | Arriving { .. }
+            | Expected { .. } => {}
+        }
+    }
+
     fn tick(&mut self, now: u64) {
         if self.deadline.is_some_and(|at| at <= now) {
             self.deadline = None;
             match self.state {
-                Away if self.facts.record == Record::Here => self.disclaim(),
+                Away if self.facts.record == Record::Here => {
+                    self.facts.whence = None;
+                    self.disclaim();
+                }
                 // Another's lock goes on without logging.
                 Leaving { .. } if self.lock_from_here().is_some() && self.facts.ours.is_none() => {}
                 Leaving { port } => self.stay_after_all(now, port),

@@ -180,7 +180,12 @@ impl Board {
             return Answer::Refused;
         };
         let to = match (at, h.target, &h.deferred[..]) {
-            (Some(at), target, _) if target.is_none_or(|target| target == at) => at,
+            // An appliance's word counts only beside its claim.
+            (Some(at), target, deferred)
+                if target.is_none_or(|target| target == at) && (at == h.source || deferred.contains(&at)) =>
+            {
+                at
+            }
             (None, Some(target), _) => target,
             (None, None, [one]) => *one,
             _ => return Answer::Refused,
@@ -286,10 +291,11 @@ impl Session {
         self.synced = false;
     }
 
-    /// Tells the board one thing. `Begun` is for the machine.
-    pub fn claim_step(&mut self, board: &mut Board, now: u64, host: usize) {
+    /// Tells the board one thing; says what it answers to a claim.
+    pub fn claim_step(&mut self, board: &mut Board, now: u64, host: usize) -> Option<Answer> {
         if std::mem::take(&mut self.withdrawn) {
-            return board.withdraw(now, host);
+            board.withdraw(now, host);
+            return None;
         }
         match self.claim {
             Some(Standing::Waiting(at) | Standing::Moved(at)) if now < at => {}
@@ -299,12 +305,20 @@ impl Session {
                 }
             }
             Some(_) => {
-                self.claim = Some(match board.claim(now, host) {
+                let answer = board.claim(now, host);
+                self.claim = Some(match answer {
                     Answer::Done => Standing::Accepted,
                     _ => Standing::Waiting(now + RETRY_MS),
                 });
+                return Some(answer);
             }
         }
+        None
+    }
+
+    /// Whether there is nothing that a completion has to wait for.
+    fn claims_are_told(&self) -> bool {
+        self.claim != Some(Standing::Pending)
     }
 
     pub fn call_step(
@@ -314,6 +328,9 @@ impl Session {
         host: usize,
         process: u32,
     ) -> Option<(u64, u64)> {
+        if matches!(self.calls.front(), Some(Call::Complete(_))) && !self.claims_are_told() {
+            return None;
+        }
         match self.calls.pop_front()? {
             Call::Begin => match board.begin(now, Some((host, process)), None) {
                 Answer::Begun { migration, generation } => {

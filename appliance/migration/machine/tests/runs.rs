@@ -1,7 +1,7 @@
 //! Migrations in the model world: anything in any order, and a few that must go well.
 
 use super::board::HOSTS;
-use super::world::{Op, PLACES, Vm, World};
+use super::world::{Kind, Op, PLACES, Vm, World};
 use proptest::prelude::*;
 
 fn ops() -> impl Strategy<Value = Op> {
@@ -16,7 +16,8 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => proptest::option::of(host.clone()).prop_map(Op::OperatorBegin),
         1 => Just(Op::OperatorComplete),
         1 => Just(Op::OperatorAbort),
-        1 => Just(Op::Speak),
+        2 => Just(Op::Speak),
+        2 => host.clone().prop_map(Op::Anew),
         12 => host.clone().prop_map(Op::Ports),
         8 => host.clone().prop_map(Op::Claims),
         8 => host.clone().prop_map(Op::Calls),
@@ -41,11 +42,11 @@ proptest! {
 
     #[test]
     fn after_anything_the_node_is_where_its_vm_runs(
-        exact in any::<bool>(),
+        kind in prop::sample::select(vec![Kind::Exact, Kind::Windowed, Kind::Station]),
         first in 0..PLACES.len(),
         ops in proptest::collection::vec(ops(), 0..120),
     ) {
-        let mut world = World::new(exact);
+        let mut world = World::new(kind);
         world.step(Op::Links(true));
         world.step(Op::On(first));
         world.run(20);
@@ -60,7 +61,7 @@ proptest! {
     fn without_the_board_the_old_host_still_knows_the_way(
         route in proptest::collection::vec((0..PLACES.len(), any::<bool>(), any::<bool>()), 1..8),
     ) {
-        let mut world = World::new(true);
+        let mut world = World::new(Kind::Exact);
         world.step(Op::Links(true));
         world.step(Op::On(0));
         world.run(20);
@@ -92,8 +93,8 @@ fn migrate(world: &mut World, to: usize) {
 
 #[test]
 fn fifty_moves_in_a_row_each_settle_at_once() {
-    for exact in [true, false] {
-        let mut world = World::new(exact);
+    for kind in [Kind::Exact, Kind::Windowed] {
+        let mut world = World::new(kind);
         world.step(Op::Links(true));
         world.step(Op::On(0));
         world.run(20);
@@ -107,7 +108,7 @@ fn fifty_moves_in_a_row_each_settle_at_once() {
 
 #[test]
 fn there_and_back_at_once() {
-    let mut world = World::new(true);
+    let mut world = World::new(Kind::Exact);
     world.step(Op::Links(true));
     world.step(Op::On(0));
     world.run(20);
@@ -120,5 +121,54 @@ fn there_and_back_at_once() {
         }
         world.settles_within(4_000);
         assert_eq!(world.vm, Vm::Runs(0, None));
+    }
+}
+
+/// A station that has settled at its first place, and what happens next.
+fn station(ops: &[Op]) -> World {
+    let mut world = World::new(Kind::Station);
+    world.step(Op::Links(true));
+    world.step(Op::On(0));
+    world.run(20);
+    world.is_settled().unwrap();
+    for op in ops {
+        world.step(*op);
+        world.run(3);
+    }
+    world
+}
+
+#[test]
+fn a_station_that_ages_out_at_its_target_leaves_nothing_and_may_speak_where_it_was() {
+    let there = [Op::OperatorBegin(Some(1)), Op::Begin(2), Op::Stop(false), Op::Start];
+    let mut world = station(&there);
+    world.settles_within(1_000);
+    world.step(Op::Off);
+    world.settles_within(5_000);
+    // Back, unannounced; it is locked to go there again and does not.
+    world.step(Op::On(0));
+    world.settles_within(5_000);
+    world.step(Op::OperatorBegin(Some(1)));
+    world.run(50);
+    assert!(world.is_at(0) && world.is_locked(), "nobody completes what has not come: {}", world.show());
+    world.step(Op::OperatorAbort);
+    world.settles_within(1_000);
+}
+
+#[test]
+fn the_order_of_an_orchestrators_calls_costs_time_and_never_the_station() {
+    let (go, come) = ([Op::Begin(2), Op::Stop(false)], [Op::Start]);
+    let (begin, complete, abort) =
+        ([Op::OperatorBegin(Some(1))], [Op::OperatorComplete], [Op::OperatorAbort]);
+    for calls in [
+        [&begin[..], &go, &complete, &come].concat(),
+        [&begin[..], &complete, &go, &come].concat(),
+        [&begin[..], &go, &come, &abort].concat(),
+        [&begin[..], &abort, &go, &come].concat(),
+        [&begin[..], &complete].concat(),
+        [&begin[..], &go, &come, &[Op::OperatorBegin(Some(0))], &complete].concat(),
+        [&go[..], &come, &begin, &complete].concat(),
+    ] {
+        station(&calls).settles_within(WELL_MS);
     }
 }

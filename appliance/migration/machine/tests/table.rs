@@ -64,6 +64,7 @@ fn situations() -> Vec<(&'static str, bool, Vec<Event>)> {
             with(&[down, FROM_B, Event::Unlocked(Unlocked::Aborted), Event::Record(Record::Nowhere)]),
         ),
         ("Forwarding to the other port, our lock", true, with(&[down, Event::PortUp(Q)])),
+        ("Arriving from B, windowed", false, vec![AT_B, lock(B, None), up]),
         ("Arriving from B", true, vec![AT_B, lock(B, None), up]),
         ("Expected", true, vec![AT_B, HERE]),
     ]
@@ -93,6 +94,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("arrived at C, older lock", older),
         ("drained", Event::Drained),
         ("settled", Event::Settled),
+        ("claim refused", Event::Refused),
         ("time", Event::Tick),
     ]
 }
@@ -158,7 +160,8 @@ fn action(action: &Action) -> String {
 /// A machine to which this has happened, and when.
 fn machine(exact: bool, happened: &[Event]) -> (Machine, u64) {
     let declared = exact.then_some(P);
-    let mut machine = Machine::new(NodeConfig { exact, declared, hold_ms: 10_000, arrival_ms: 80 });
+    let mut machine =
+        Machine::new(NodeConfig { exact, declared, hold_ms: 10_000, arrival_ms: 80, silent_ms: 10_000 });
     machine.set_own(OWN);
     let mut now = 1_000;
     for event in happened {
@@ -250,10 +253,11 @@ fn the_table_has_every_state_and_every_event() {
             Event::Arrived { .. } => 7,
             Event::Drained => 8,
             Event::Settled => 9,
-            Event::Tick => 10,
+            Event::Refused => 10,
+            Event::Tick => 11,
         })
         .collect();
-    assert_eq!(told, (0..11).collect());
+    assert_eq!(told, (0..12).collect());
 }
 
 #[test]

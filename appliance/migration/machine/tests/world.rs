@@ -1,14 +1,19 @@
 //! A VM that migrates between three appliances, one of which has two ports for it, with everything happening in
-//! any order: rings and the watch told late, announcements lost, appliances killed, the board out of reach.
+//! any order: rings and the watch told late, announcements lost, appliances killed, the board out of reach. Or it is a
+//! station of a segment, which goes unnoticed, is heard or silent, ages out, and whose machine is dropped when it may be.
 
-use super::board::{Board, Call, Change, HOSTS, Session, id, record};
+use super::board::{Answer, Board, Call, Change, HOSTS, Session, id, record};
 use super::plane::{Hold, Plane};
-use crate::migration::machine::{Action, Event, Machine, NodeConfig, State, Target};
+use crate::migration::machine::{Action, Event, Machine, NodeConfig, Record, State, Target};
 use std::collections::VecDeque;
 use stopover_bbs::model::Unlocked;
 
 const HOLD_MS: u64 = 2_000;
 const ARRIVAL_MS: u64 = 80;
+/// A station that is silent for so long is forgotten.
+const AGEING_MS: u64 = 1_500;
+/// A station whose claim was refused is not claimed again for so long.
+const QUIET_MS: u64 = 1_000;
 pub const PLACES: [(usize, u16); 4] = [(0, 10), (0, 11), (1, 20), (2, 30)];
 
 struct Appliance {
@@ -18,6 +23,22 @@ struct Appliance {
     /// What its ports have said and it has not yet heard.
     ports: VecDeque<Event>,
     linked: bool,
+    /// When the station was last heard.
+    heard_ms: u64,
+    quiet_until_ms: u64,
+    /// Heard although the board has it elsewhere: behind which port, and until when it is claimed.
+    doubt: Option<(u16, u64)>,
+}
+
+/// What the node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A vif that knows what was delivered.
+    Exact,
+    /// A vif that does not.
+    Windowed,
+    /// Heard on a segment.
+    Station,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,6 +70,8 @@ pub enum Op {
     Drained(usize),
     Settled(usize),
     Speak,
+    /// A machine that may be dropped is, and made anew when there is something to be told.
+    Anew(usize),
     Pass(u64),
     Kill(usize),
     Restart(usize),
@@ -58,6 +81,7 @@ pub enum Op {
 
 pub struct World {
     exact: bool,
+    station: bool,
     now: u64,
     board: Board,
     pub vm: Vm,
@@ -69,9 +93,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(exact: bool) -> Self {
+    pub fn new(kind: Kind) -> Self {
         let mut world = Self {
-            exact,
+            exact: kind == Kind::Exact,
+            station: kind == Kind::Station,
             now: 1,
             board: Board::default(),
             vm: Vm::Off,
@@ -88,23 +113,100 @@ impl World {
         if self.hosts[host].is_some() {
             return;
         }
-        let declared = PLACES.iter().find(|(h, _)| *h == host).map(|(_, port)| *port);
-        let config = NodeConfig {
-            exact: self.exact,
-            declared: declared.filter(|_| self.exact),
-            hold_ms: HOLD_MS,
-            arrival_ms: ARRIVAL_MS,
-        };
         self.processes[host] += 1;
-        let mut machine = Machine::new(config);
-        machine.set_own(id(host));
+        let machine = self.machine(host);
         let plane = Plane { local: None, hold: Hold::Off, arrival: false, stand_in: false };
         let (session, ports) = (Session::default(), VecDeque::new());
-        self.hosts[host] = Some(Appliance { machine, plane, session, ports, linked: false });
+        let (heard_ms, quiet_until_ms, doubt) = (0, 0, None);
+        let linked = false;
+        self.hosts[host] =
+            Some(Appliance { machine, plane, session, ports, linked, heard_ms, quiet_until_ms, doubt });
         if let Vm::Runs(at, going) = self.vm
             && PLACES[at].0 == host
         {
             self.rings(at, true, going.is_some());
+        }
+    }
+
+    fn machine(&self, host: usize) -> Machine {
+        let declared = PLACES.iter().find(|(h, _)| *h == host).map(|(_, port)| *port);
+        let mut machine = Machine::new(NodeConfig {
+            exact: self.exact,
+            declared: declared.filter(|_| self.exact),
+            hold_ms: HOLD_MS,
+            arrival_ms: ARRIVAL_MS,
+            silent_ms: HOLD_MS,
+        });
+        machine.set_own(id(host));
+        machine
+    }
+
+    /// Drops a machine that may be dropped. The next one is told what is known without it.
+    fn anew(&mut self, host: usize) {
+        let mut new = self.machine(host);
+        let Some(a) = self.hosts[host].as_mut().filter(|a| a.machine.is_idle()) else { return };
+        assert_eq!(new.on(self.now, Event::Record(a.machine.record())), []);
+        let old = std::mem::replace(&mut a.machine, new);
+        if let State::Here { port } = *old.state() {
+            self.tell(host, Event::PortUp(port));
+        }
+    }
+
+    /// The station was heard; as the control thread takes that.
+    fn heard(&mut self, host: usize, port: u16) {
+        let now = self.now;
+        let Some(a) = &mut self.hosts[host] else { return };
+        a.heard_ms = now;
+        let may_come = a.machine.lock().is_some_and(|lock| {
+            lock.source != id(host) && lock.target.is_none_or(|target| target == id(host))
+        });
+        match (*a.machine.state(), a.machine.record()) {
+            (State::Forwarding { .. }, Record::Other(_) | Record::Nowhere) if !may_come => return,
+            (State::Away, Record::Other(_)) if !may_come => {
+                if now >= a.quiet_until_ms {
+                    a.doubt = Some((port, now + 2 * QUIET_MS));
+                    a.session.claim();
+                }
+                return;
+            }
+            _ => a.doubt = None,
+        }
+        self.tell(host, Event::PortUp(port));
+    }
+
+    /// What the board has said of a claim.
+    fn answered(&mut self, host: usize, answer: Answer) {
+        let quiet_until_ms = self.now + QUIET_MS;
+        let Some(a) = self.hosts[host].as_mut().filter(|_| self.station) else { return };
+        match (answer, a.doubt, *a.machine.state()) {
+            (Answer::Done, Some((port, _)), _) => {
+                a.doubt = None;
+                self.tell(host, Event::PortUp(port));
+            }
+            (Answer::Refused, Some(_), _) => {
+                (a.doubt, a.quiet_until_ms) = (None, quiet_until_ms);
+                a.session.withdraw();
+            }
+            (Answer::Refused, None, State::Here { .. } | State::Arriving { .. }) => {
+                a.quiet_until_ms = quiet_until_ms;
+                self.tell(host, Event::Refused);
+            }
+            _ => {}
+        }
+    }
+
+    /// What has been silent for long enough is here no more.
+    fn age(&mut self, host: usize) {
+        let now = self.now;
+        let Some(a) = self.hosts[host].as_mut().filter(|_| self.station) else { return };
+        if a.doubt.is_some_and(|(_, until)| until <= now) {
+            a.doubt = None;
+            a.session.withdraw();
+        }
+        if let State::Here { port } = *a.machine.state()
+            && now >= a.heard_ms + AGEING_MS
+        {
+            self.tell(host, Event::PortDown(port));
         }
     }
 
@@ -131,12 +233,16 @@ impl World {
             }
         }
         assert!(self.busy < 2_000, "they talk for ever");
-        a.plane.agrees(a.machine.state(), a.session.claims(), self.exact);
+        a.plane.agrees(a.machine.state(), a.session.claims() && a.doubt.is_none(), self.exact);
     }
 
     fn rings(&mut self, place: usize, up: bool, logging: bool) {
         let (host, port) = PLACES[place];
         let exact = self.exact;
+        if self.station && !up {
+            // It has gone, and nobody notices.
+            return;
+        }
         let Some(a) = &mut self.hosts[host] else { return };
         // Off after each stop, unless said otherwise.
         if exact && logging {
@@ -219,6 +325,7 @@ impl World {
             self.now = end.min(self.now + 50);
             self.heartbeat();
             for host in 0..HOSTS {
+                self.age(host);
                 let due = self.hosts[host].as_ref().and_then(|a| a.machine.next_deadline());
                 if due.is_some_and(|at| at <= self.now) {
                     self.tell(host, Event::Tick);
@@ -285,14 +392,16 @@ impl World {
             Op::OperatorAbort => {
                 self.board.abort(None);
             }
-            Op::Ports(host) => {
-                if let Some(event) = self.hosts[host].as_mut().and_then(|a| a.ports.pop_front()) {
-                    self.tell(host, event);
-                }
-            }
+            Op::Ports(host) => match self.hosts[host].as_mut().and_then(|a| a.ports.pop_front()) {
+                Some(Event::PortUp(port)) if self.station => self.heard(host, port),
+                Some(event) => self.tell(host, event),
+                None => {}
+            },
             Op::Claims(host) => {
-                if let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) {
-                    a.session.claim_step(&mut self.board, self.now, host);
+                if let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked)
+                    && let Some(answer) = a.session.claim_step(&mut self.board, self.now, host)
+                {
+                    self.answered(host, answer);
                 }
             }
             Op::Calls(host) => {
@@ -322,12 +431,13 @@ impl World {
             Op::Drained(host) => self.tell(host, Event::Drained),
             Op::Settled(host) => self.tell(host, Event::Settled),
             Op::Speak => self.speak(),
+            Op::Anew(host) if self.station => self.anew(host),
             Op::Pass(ms) => self.pass(ms),
             Op::Kill(host) => self.hosts[host] = None,
             Op::Restart(host) => self.restart(host),
             Op::Link(host, on) => self.link(host, on),
             Op::Links(on) => (0..HOSTS).for_each(|host| self.link(host, on)),
-            Op::On(_) => {}
+            Op::On(_) | Op::Anew(_) => {}
         }
     }
 
@@ -380,7 +490,8 @@ impl World {
             check(*a.machine.state() == wanted, &format!("host {host} is {:?}", a.machine.state()))?;
             check(a.machine.next_deadline().is_none(), &format!("host {host} waits for something"))?;
             check(a.machine.lock().is_none() && a.session.is_quiet(), "host {host} wants something")?;
-            check(wanted != State::Away || a.machine.is_idle(), &format!("host {host} is not idle"))?;
+            let over = wanted == State::Away || self.station;
+            check(!over || a.machine.is_idle(), &format!("host {host} is not idle"))?;
         }
         Ok(())
     }
@@ -395,6 +506,14 @@ impl World {
             Vm::Runs(_, Some(_)) => self.step(Op::Cancel),
             _ => {}
         }
+    }
+
+    pub fn is_at(&self, host: usize) -> bool {
+        self.board.record == Some(host)
+    }
+
+    pub fn is_locked(&self) -> bool {
+        self.board.lock().is_some()
     }
 
     /// How long it takes until all is well.
