@@ -19,6 +19,8 @@ pub fn changes(declared: &Declared) -> Vec<Change> {
             udp_port: row.udp_port,
             declared_by: DeclaredBy::Operator,
             up: true,
+            no_flood: false,
+            down_unix_ms: 0,
         }));
     }
     changes.extend(declared.networks.iter().map(|row| {

@@ -261,8 +261,9 @@ impl Replica {
                     .members
                     .iter()
                     .filter(|(id, segment)| {
-                        let own = self.hosts.get(*id).is_none_or(|h| h.host.name == self.own);
-                        !own && (**segment || !segments_only)
+                        // Unicast to a host that stays down goes on; what it may have missed for minutes does not.
+                        let flooded = |h: &HostRecord| h.host.name != self.own && !h.host.no_flood;
+                        self.hosts.get(*id).is_some_and(flooded) && (**segment || !segments_only)
                     })
                     .map(|(id, _)| *id)
                     .collect();
@@ -294,7 +295,7 @@ impl Replica {
         for ip in host.vteps.iter().filter(|_| !own) {
             around.tables.put_vtep(*ip, id)?;
         }
-        if old.is_none() {
+        if old.as_ref().is_none_or(|old| old.host.no_flood != host.no_flood) {
             // Memberships that came before their host count only now.
             let named = self.networks.iter().filter(|(_, n)| n.members.contains_key(&id));
             self.dirty.extend(named.map(|(vni, _)| *vni));

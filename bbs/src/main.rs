@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use stopover_bbs::{
+    board::Absence,
     server::{Server, ServerConfig},
     store::Redb,
 };
@@ -32,6 +33,10 @@ struct Args {
     lease_ms: Option<u64>,
 }
 
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Args {
     fn resolve(self) -> anyhow::Result<(ServerConfig, PathBuf)> {
         let (mut config, mut store) = match &self.config {
@@ -41,6 +46,10 @@ impl Args {
                 config.metrics = file.metrics;
                 config.heartbeat = file.heartbeat;
                 config.lease = file.host_timeout;
+                config.absence = Absence {
+                    flood_grace_ms: millis(file.flood_grace),
+                    forget_after_ms: file.forget_after.map_or(0, millis),
+                };
                 config.history = file.history;
                 config.watcher_backlog = file.watcher_backlog;
                 (config, Some(file.store))

@@ -79,6 +79,10 @@ pub struct Host {
     pub declared_by: DeclaredBy,
     /// Its lease is alive (always true for the operator's).
     pub up: bool,
+    /// It has been down for so long that flooded frames are not to be sent to it. Frames to its nodes are.
+    pub no_flood: bool,
+    /// When it went down, milliseconds since 1970 by the board's clock; 0 = it is up, or that is not known.
+    pub down_unix_ms: u64,
 }
 
 /// A declared network.
@@ -352,4 +356,6 @@ pub struct Event {
     pub text: String,
     /// The board's revision after it.
     pub revision: u64,
+    /// Who did it: a host with its session, the operator, or the board by itself. Empty = not known.
+    pub actor: String,
 }

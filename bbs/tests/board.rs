@@ -6,7 +6,7 @@ mod support;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
-    board::{Applied, BARRIER_MS, Command, Key, Outcome, Party, Refusal, Session, Ticket},
+    board::{Absence, Applied, BARRIER_MS, Command, Key, Outcome, Party, Refusal, Session, Ticket},
     model::{
         Change, Claim, DeclaredBy, EventKind, Id, Lock, Migration, MigrationState, Row, Target, Unlocked,
     },
@@ -184,7 +184,7 @@ proptest! {
                     model.nodes.retain(|k, (at, _, by)| *at != host || by.is_none() || locks.contains_key(k));
                 }
                 Step::DeleteNode(v, m) => { model.nodes.remove(&(vni(*v), mac(*m))); }
-                Step::DeleteHost(..) => {
+                Step::DeleteHost(..) | Step::Pass(_) => {
                     let left: BTreeSet<u32> = rig.state().hosts.keys().copied().collect();
                     model.nodes.retain(|_, (at, _, _)| left.contains(at));
                 }
@@ -545,6 +545,118 @@ fn a_host_that_never_acknowledges_is_waited_for_no_longer_than_the_deadline() {
         rig.step(&Step::Pass(LEASE / 2));
     }
     assert_eq!(rig.board.barriers(), 0);
+}
+
+/// Time passes while these hosts live. The events of it.
+fn pass(rig: &mut Rig, ms: u64, living: &[u8]) -> Vec<String> {
+    let until = rig.now.lease_ms + ms;
+    let mut said = Vec::new();
+    while rig.now.lease_ms < until {
+        living.iter().for_each(|h| drop(rig.step(&Step::Heartbeat(*h)).unwrap().result.unwrap()));
+        let step = (until - rig.now.lease_ms).min(LEASE / 2);
+        rig.now.unix_ms += step;
+        let applied = rig.step(&Step::Pass(step)).unwrap();
+        assert!(applied.events.iter().all(|e| e.actor == "board"), "{:?}", applied.events);
+        said.extend(applied.events.into_iter().map(|e| e.text));
+    }
+    said
+}
+
+#[test]
+fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
+    let Absence { flood_grace_ms, forget_after_ms } = ABSENCE;
+    let mut rig = Rig::new(1000);
+    rig.now.unix_ms = 1_000_000;
+    let a = register(&mut rig, 0);
+    register(&mut rig, 1);
+    rig.step(&Step::Pass(0));
+    claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
+    rig.apply(None, Command::Deregister { session: a, withdraw_all: false });
+    let host = |rig: &Rig| rig.state().hosts.get(&1).cloned();
+    assert_eq!(host(&rig).map(|h| (h.up, h.no_flood, h.down_unix_ms)), Some((false, false, 1_000_000)));
+    assert!(pass(&mut rig, flood_grace_ms - 100, &[1]).is_empty());
+    let said = pass(&mut rig, 100, &[1]);
+    assert_eq!(
+        said,
+        ["host gw-0 has been down for 2 s: flooded frames are sent to it no longer; its 1 nodes stay"]
+    );
+    assert!(host(&rig).unwrap().no_flood);
+    assert_eq!(rig.state().nodes.len(), 1, "fail static");
+
+    // Back, and everything is as before.
+    let a = register(&mut rig, 0);
+    assert_eq!(host(&rig).map(|h| (h.up, h.no_flood, h.down_unix_ms)), Some((true, false, 0)));
+    rig.apply(None, Command::Deregister { session: a, withdraw_all: false });
+    pass(&mut rig, forget_after_ms - 100, &[1]);
+    assert_eq!(rig.state().nodes.len(), 1);
+    let said = pass(&mut rig, 100, &[1]);
+    assert_eq!(said, ["host gw-0 has been down for 9 s and is forgotten with its 1 nodes"]);
+    assert!(host(&rig).is_none() && rig.state().nodes.is_empty());
+
+    // What the operator has declared there is hers.
+    let a = register(&mut rig, 0);
+    rig.apply(None, Command::Declare(node_row(1, 2, "gw-0", &[]))).result.unwrap();
+    rig.apply(None, Command::Deregister { session: a, withdraw_all: false });
+    pass(&mut rig, 2 * forget_after_ms, &[1]);
+    assert_eq!(rig.state().nodes.len(), 1);
+    let target = Target::Host { name: host_name(0), cascade: true };
+    rig.apply(None, Command::Delete(target)).result.unwrap();
+    assert_eq!(rig.state().hosts.len(), 1);
+}
+
+#[test]
+fn a_board_that_hears_nobody_or_was_away_blames_itself() {
+    let Absence { flood_grace_ms, forget_after_ms } = ABSENCE;
+    let mut rig = Rig::new(1000);
+    rig.now.unix_ms = 1_000_000;
+    for h in [0, 1] {
+        register(&mut rig, h);
+    }
+    pass(&mut rig, 10 * flood_grace_ms, &[]);
+    assert!(rig.state().hosts.values().all(|h| !h.up && !h.no_flood), "nobody is left who could be away");
+    register(&mut rig, 1);
+    assert!(
+        pass(&mut rig, flood_grace_ms - LEASE / 2, &[1]).is_empty(),
+        "the first one back begins the grace anew"
+    );
+    assert_eq!(pass(&mut rig, LEASE, &[1]).len(), 1);
+
+    // Down for long when the board itself was stopped for a month: it listens first.
+    rig.restart();
+    rig.now.unix_ms = 1_000_000 + 30 * 86_400_000;
+    register(&mut rig, 1);
+    pass(&mut rig, forget_after_ms - LEASE, &[1]);
+    assert_eq!(rig.state().hosts.len(), 2);
+    pass(&mut rig, 2 * LEASE, &[1]);
+    assert_eq!(rig.state().hosts.len(), 1);
+}
+
+#[test]
+fn an_event_names_who_did_it() {
+    let mut rig = Rig::new(1000);
+    let actors = |applied: &Applied| applied.events.iter().map(|e| e.actor.clone()).collect::<Vec<_>>();
+    let up = rig.apply(None, Command::Register(rival(0, false)));
+    assert_eq!(actors(&up), [format!("host gw-0 (instance {})", Id([100; 16]))]);
+    let a = register(&mut rig, 1);
+    claims(&mut rig, &a, claim(1, 1, &[]));
+    let declared = rig.apply(None, Command::Declare(host_row("lx", "172.16.0.1")));
+    assert_eq!(actors(&declared), ["operator"]);
+    let begun = rig.apply(
+        None,
+        Command::BeginMigration {
+            by: Party::Host(a.clone()),
+            nodes: vec![(vni(1), mac(1))],
+            source: name("gw-1"),
+            target: None,
+            cause: "test".into(),
+            lease_ms: 5000,
+            renew: None,
+        },
+    );
+    assert_eq!(actors(&begun), [format!("host gw-1 (session {:#x})", a.number)]);
+    // Its goodbye is its own; what follows from it is the board's.
+    let bye = rig.apply(None, Command::Deregister { session: a.clone(), withdraw_all: false });
+    assert_eq!(actors(&bye), [format!("host gw-1 (session {:#x})", a.number), "board".into()]);
 }
 
 fn host_row(n: &str, vtep: &str) -> Row {

@@ -218,6 +218,11 @@ pub enum Host {
         #[arg(long)]
         cascade: bool,
     },
+    /// Forget a host that is down, with its nodes and memberships, now.
+    Forget {
+        /// Its name.
+        name: HostName,
+    },
     /// List hosts.
     List,
     /// Declare hosts from a file: name,vteps,udp_port.

@@ -82,6 +82,7 @@ pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(),
         Host::Delete { name, cascade } => {
             committed(board.delete(&Target::Host { name, cascade }).await?, out)
         }
+        Host::Forget { name } => committed(board.delete(&Target::Host { name, cascade: true }).await?, out),
         Host::List | Host::Load(_) => hosts(&mut board, out).await,
     }
 }

@@ -28,6 +28,10 @@ pub struct Bbs {
     pub heartbeat: Duration,
     /// Without a heartbeat for this long a host counts as down; at least twice `heartbeat`.
     pub host_timeout: Duration,
+    /// A host that has been down for this long is sent no flooded frames; its nodes stay.
+    pub flood_grace: Duration,
+    /// One that has been down for this long is forgotten with its nodes; `None` = never.
+    pub forget_after: Option<Duration>,
     /// Changes kept so that a watcher can resume from its revision; older ones make it take a snapshot.
     pub history: usize,
     /// Changes queued for one slow watcher before it is told to resynchronise.
@@ -42,6 +46,8 @@ struct RawBbs {
     metrics: Option<String>,
     heartbeat_ms: Option<i64>,
     host_timeout_ms: Option<i64>,
+    flood_grace_s: Option<i64>,
+    forget_after_s: Option<i64>,
     history: Option<i64>,
     watcher_backlog: Option<i64>,
 }
@@ -101,12 +107,17 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
             "raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
         ));
     }
+    let forget_after_s =
+        read::number("forget_after_s", raw.forget_after_s, 7 * 86_400, 0..=10 * 366 * 86_400, "seconds")?;
+    let flood_grace_s = read::number("flood_grace_s", raw.flood_grace_s, 60, 0..=86_400, "seconds")?;
     Ok(Bbs {
         listen,
         store: read::absolute("store", &raw.store)?,
         metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
         heartbeat: Duration::from_millis(heartbeat_ms),
         host_timeout: Duration::from_millis(host_timeout_ms),
+        flood_grace: Duration::from_secs(flood_grace_s),
+        forget_after: Some(Duration::from_secs(forget_after_s)).filter(|d| !d.is_zero()),
         history: read::number("history", raw.history, 100_000, 0..=100_000_000, "changes")?,
         watcher_backlog: read::number(
             "watcher_backlog",

@@ -52,6 +52,8 @@ fn host(id: u32, vteps: &[&str], udp_port: u16) -> Change {
         udp_port,
         declared_by: DeclaredBy::Appliance,
         up: true,
+        no_flood: false,
+        down_unix_ms: 0,
     })
 }
 

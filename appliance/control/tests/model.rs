@@ -14,24 +14,53 @@ const OURS: [(u8, u16); 3] = [(1, 1), (2, 2), (3, 3)];
 
 #[derive(Debug, Clone)]
 enum Step {
-    Host { id: u32, vteps: u8, port: u16 },
+    /// The sixth bit of `vteps`: it is flooded no longer.
+    Host {
+        id: u32,
+        vteps: u8,
+        port: u16,
+    },
     HostGone(u32),
-    Network { vni: u32, flood: FloodPolicy, mtu: u16 },
+    Network {
+        vni: u32,
+        flood: FloodPolicy,
+        mtu: u16,
+    },
     NetworkGone(u32),
-    Member { vni: u32, id: u32, segment: bool },
-    MemberGone { vni: u32, id: u32 },
-    Node { vni: u32, mac: u8, id: u32, ips: u8 },
-    NodeGone { vni: u32, mac: u8 },
-    Link { which: usize, up: bool },
-    Snapshot { broken_off_after: Option<usize> },
+    Member {
+        vni: u32,
+        id: u32,
+        segment: bool,
+    },
+    MemberGone {
+        vni: u32,
+        id: u32,
+    },
+    Node {
+        vni: u32,
+        mac: u8,
+        id: u32,
+        ips: u8,
+    },
+    NodeGone {
+        vni: u32,
+        mac: u8,
+    },
+    Link {
+        which: usize,
+        up: bool,
+    },
+    Snapshot {
+        broken_off_after: Option<usize>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let vni = || prop::sample::select(ALL_VNIS.to_vec());
     let flood = prop::sample::select(vec![FloodPolicy::Flood, FloodPolicy::Drop, FloodPolicy::ToSegments]);
     prop_oneof![
-        4 => (HOSTS, 1u8..32, prop::sample::select(vec![4789, 8472]))
-            .prop_map(|(id, vteps, port)| Step::Host { id, vteps, port }),
+        4 => (HOSTS, 1u8..32, prop::bool::weighted(0.2), prop::sample::select(vec![4789, 8472]))
+            .prop_map(|(id, vteps, away, port)| Step::Host { id, vteps: vteps | u8::from(away) << 5, port }),
         1 => HOSTS.prop_map(Step::HostGone),
         2 => (vni(), flood, 0u16..9000).prop_map(|(vni, flood, mtu)| Step::Network { vni, flood, mtu }),
         1 => vni().prop_map(Step::NetworkGone),
@@ -118,7 +147,9 @@ impl Truth {
         if self.hosts.values().any(taken) {
             return Vec::new();
         }
-        let host = Host { id, name: name(id), vteps, udp_port, declared_by: DeclaredBy::Operator, up: true };
+        let (declared_by, down_unix_ms, no_flood) = (DeclaredBy::Operator, 0, mask >> 5 & 1 == 1);
+        let name = name(id);
+        let host = Host { id, name, vteps, udp_port, declared_by, up: true, no_flood, down_unix_ms };
         self.hosts.insert(id, host.clone());
         vec![Change::HostPut(host)]
     }
@@ -221,7 +252,8 @@ fn expected(truth: &Truth) -> Seen {
     let others = || truth.hosts.values().filter(|h| h.id != OWN);
     let members = |n: u32, segments_only: bool| {
         let counts = |(key, segment): (&(u32, u32), &bool)| {
-            (key.0 == n && key.1 != OWN && (*segment || !segments_only)).then_some(key.1)
+            (key.0 == n && key.1 != OWN && !truth.hosts[&key.1].no_flood && (*segment || !segments_only))
+                .then_some(key.1)
         };
         truth.members.iter().filter_map(counts).collect::<Vec<_>>()
     };

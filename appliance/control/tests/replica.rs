@@ -101,6 +101,25 @@ fn a_member_counts_once_its_host_is_known() {
 }
 
 #[test]
+fn a_host_that_stays_away_gets_no_floods_and_what_is_meant_for_its_nodes() {
+    let mut lab = lab();
+    let put = |no_flood: bool| match host(2, &["10.0.0.2"], 4789) {
+        Change::HostPut(host) => Change::HostPut(Host { no_flood, up: !no_flood, ..host }),
+        other => other,
+    };
+    lab.apply(put(false));
+    lab.apply(member(2, true));
+    lab.apply(node(mac(9), 2, &[], &[]));
+    for away in [false, true, false] {
+        lab.apply(put(away));
+        lab.publish().unwrap();
+        let flooded: &[u32] = if away { &[] } else { &[2] };
+        assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (flooded, flooded));
+        assert_eq!(lab.place(mac(9)), Where::Host(2));
+    }
+}
+
+#[test]
 fn ports_without_a_link_get_no_floods() {
     let mut lab = lab();
     lab.publish().unwrap();

@@ -165,6 +165,56 @@ pub enum Command {
     Tick,
 }
 
+/// Who changes the board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Actor {
+    /// The board by itself: time has passed, or a rule follows from what has changed.
+    Board,
+    /// The operator, or an orchestrator in her place.
+    Operator,
+    /// A host.
+    Host(Session),
+    /// A process that wants to speak for a host.
+    Process(HostName, Id),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Board => f.write_str("board"),
+            Self::Operator => f.write_str("operator"),
+            Self::Host(Session { host, number }) => write!(f, "host {host} (session {number:#x})"),
+            Self::Process(host, instance) => write!(f, "host {host} (instance {instance})"),
+        }
+    }
+}
+
+impl Command {
+    pub(super) fn actor(&self) -> Actor {
+        match self {
+            Self::Register(r) => Actor::Process(r.host.clone(), r.instance),
+            Self::Heartbeat(session)
+            | Self::WatchOpened { session, .. }
+            | Self::WatchClosed(session)
+            | Self::Deregister { session, .. }
+            | Self::Claim { session, .. }
+            | Self::Withdraw { session, .. }
+            | Self::Join { session, .. }
+            | Self::Leave { session, .. }
+            | Self::SyncClaims(session)
+            | Self::ReportMigration { session, .. } => Actor::Host(session.clone()),
+            Self::BeginMigration { by, .. }
+            | Self::CompleteMigration { by, .. }
+            | Self::AbortMigration { by, .. } => match by {
+                Party::Host(session) => Actor::Host(session.clone()),
+                Party::Operator => Actor::Operator,
+            },
+            Self::Declare(_) | Self::Delete(_) | Self::Load(_) => Actor::Operator,
+            Self::Acked(_) | Self::Tick => Actor::Board,
+        }
+    }
+}
+
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

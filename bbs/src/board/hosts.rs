@@ -48,6 +48,8 @@ impl Board {
             udp_port: r.udp_port,
             declared_by: DeclaredBy::Appliance,
             up: true,
+            no_flood: false,
+            down_unix_ms: 0,
         };
         self.state.put_host(id, Some(record));
         self.sessions += 1;
@@ -226,7 +228,7 @@ impl Board {
         }
         host.lease_until = now.lease_ms + self.settings.lease_ms;
         if !host.record.up {
-            let record = HostRecord { up: true, ..host.record.clone() };
+            let record = host.record.risen();
             self.state.put_host(id, Some(record));
             self.say(EventKind::HostUp, format!("host {name} is back"));
         }
@@ -244,14 +246,18 @@ impl Board {
             self.sweep(id, |speaker| speaker != OPERATOR);
             self.drop_deferred(id, |_| true);
         }
-        self.mark_down(id, "has said goodbye");
+        self.mark_down(now, id, "has said goodbye");
+        if let Some(host) = self.state.hosts.get_mut(&id) {
+            host.begin_session(0);
+        }
         Ok(DONE)
     }
 
-    fn mark_down(&mut self, id: u32, why: &str) {
+    fn mark_down(&mut self, now: Now, id: u32, why: &str) {
         let Some(host) = self.state.hosts.get_mut(&id) else { return };
-        host.begin_session(0);
-        let record = HostRecord { up: false, ..host.record.clone() };
+        host.down_since = now.lease_ms;
+        host.absent_before_ms = Some(0);
+        let record = HostRecord { up: false, down_unix_ms: now.unix_ms, ..host.record.clone() };
         let text = format!("host {} {why}; its {} nodes stay", record.name, host.nodes);
         self.state.put_host(id, Some(record));
         self.say(EventKind::HostDown, text);
@@ -268,17 +274,11 @@ impl Board {
             .map(|(id, _)| *id)
             .collect();
         late.sort_unstable();
+        let why = format!("has been silent for {} ms and is down", self.settings.lease_ms);
         for id in late {
-            if let Some(host) = self.state.hosts.get(&id) {
-                let record = HostRecord { up: false, ..host.record.clone() };
-                let text = format!(
-                    "host {} has been silent for {} ms and is down; its {} nodes stay",
-                    record.name, self.settings.lease_ms, host.nodes
-                );
-                self.state.put_host(id, Some(record));
-                self.say(EventKind::HostDown, text);
-            }
+            self.mark_down(now, id, &why);
         }
+        self.tick_absent(now);
     }
 
     /// Deletes a host's nodes and joins whose speaker is to go. How many nodes.

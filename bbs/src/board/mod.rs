@@ -7,6 +7,7 @@
 //! | `command` | what can be asked and answered |
 //! | `state` | the tables and the ways to change them, each of which can be taken back |
 //! | `hosts` | registration, leases, fencing |
+//! | `absent` | hosts that stay down |
 //! | `nodes` | claims and their conflicts, joins, sync |
 //! | `migrations` | migrations begin; deferred claims; reports |
 //! | `ending` | migrations end |
@@ -21,6 +22,7 @@
 //! port on one host. The first holder keeps it. A claim may take over from a host that is down, since the holder no
 //! longer speaks for it; what the operator declared is never taken over.
 
+mod absent;
 mod barriers;
 mod command;
 mod deadlines;
@@ -35,6 +37,7 @@ mod operator;
 pub mod record;
 mod state;
 
+pub use absent::Absence;
 pub use barriers::BARRIER_MS;
 pub use command::{Applied, Command, Key, Now, Outcome, Party, Refusal, Session, Ticket};
 pub use ending::MIGRATIONS_KEPT;
@@ -43,6 +46,7 @@ pub use keys::REMEMBERED;
 pub use state::COMMIT_CHANGES;
 
 use crate::model::{DeclaredBy, Event, EventKind, Migration, Network};
+use command::Actor;
 use deadlines::Deadlines;
 use hashbrown::{HashMap, HashSet};
 use keys::Keys;
@@ -65,6 +69,8 @@ pub struct Settings {
     pub lease_ms: u64,
     /// Most changes a history may keep: of a larger load, only the last are handed out.
     pub keep_changes: usize,
+    /// What is done about hosts that stay down.
+    pub absence: Absence,
 }
 
 /// Counts, for lists and metrics.
@@ -96,8 +102,12 @@ pub struct Board {
     conflicts: HashMap<(Vni, Mac, u32), String>,
     /// Refused registrations said.
     host_conflicts: HashSet<String>,
-    /// Events of the command under way.
-    said: Vec<(EventKind, String)>,
+    /// Since when, on the lease clock, the board hears any host at all.
+    heard_since: Option<u64>,
+    /// Whose command is under way.
+    actor: Actor,
+    /// Events of it, each with who did it.
+    said: Vec<(EventKind, String, String)>,
 }
 
 impl Board {
@@ -114,6 +124,8 @@ impl Board {
             leases: Deadlines::default(),
             conflicts: HashMap::new(),
             host_conflicts: HashSet::new(),
+            heard_since: None,
+            actor: Actor::Board,
             said: Vec::new(),
         }
     }
@@ -162,6 +174,7 @@ impl Board {
         let lease_until = now.lease_ms + self.settings.lease_ms;
         for host in self.state.hosts.values_mut() {
             host.lease_until = lease_until;
+            host.down_since = now.lease_ms;
         }
         for id in &self.state.active {
             let lease_ms = self.state.migrations.get(id).map_or(0, |m| m.lease_ms);
@@ -241,10 +254,12 @@ impl Board {
         }
         // A session ends with the process: a registration repeated after a restart must be done again.
         let durable_key = !matches!(command, Command::Register(_));
+        self.actor = command.actor();
         let result = self.run(now, command);
         if result.is_err() {
             self.state.undo();
         }
+        self.actor = Actor::Board;
         self.settle(now);
         let (commits, mut writes) = self.state.finish();
         // A refused command may still have let an overdue lock be settled: its own part stays undone.
@@ -298,15 +313,16 @@ impl Board {
     }
 
     fn say(&mut self, kind: EventKind, text: String) {
-        self.said.push((kind, text));
+        self.said.push((kind, text, self.actor.to_string()));
     }
 
     fn number_events(&mut self, now: Now, writes: &mut Vec<Write>) -> Vec<Event> {
         let mut events = Vec::new();
-        for (kind, text) in std::mem::take(&mut self.said) {
+        for (kind, text, actor) in std::mem::take(&mut self.said) {
             self.events += 1;
             let number = self.events;
-            let event = Event { number, unix_ms: now.unix_ms, kind, text, revision: self.state.revision };
+            let revision = self.state.revision;
+            let event = Event { number, unix_ms: now.unix_ms, kind, text, revision, actor };
             writes.push(Write::Event(number, Some(event.clone())));
             if let Some(old) = number.checked_sub(EVENTS_KEPT).filter(|old| *old > 0) {
                 writes.push(Write::Event(old, None));

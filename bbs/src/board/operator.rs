@@ -67,7 +67,9 @@ impl Board {
         self.vteps_are_free(&vteps, udp_port, known)?;
         let id = known.unwrap_or_else(|| self.new_host_id());
         let declared_by = DeclaredBy::Operator;
-        self.state.put_host(id, Some(HostRecord { name, vteps, udp_port, declared_by, up: true }));
+        let record =
+            HostRecord { name, vteps, udp_port, declared_by, up: true, no_flood: false, down_unix_ms: 0 };
+        self.state.put_host(id, Some(record));
         Ok(())
     }
 
@@ -143,18 +145,7 @@ impl Board {
                  the host (cascade)"
             )));
         }
-        let members: Vec<_> = host.networks.iter().copied().collect();
-        self.abort_where(now, "the operator deleted one of its hosts", |m| {
-            m.source.id == id || m.target.as_ref().is_some_and(|t| t.id == id)
-        });
-        self.drop_deferred(id, |_| true);
-        self.sweep(id, |_| true);
-        for vni in members {
-            if self.state.member(vni, id).is_some() {
-                self.state.set_member(vni, id, |m| (m.joined, m.declared) = (None, None));
-            }
-        }
-        self.state.put_host(id, None);
+        self.remove_host(now, id, "the operator deleted one of its hosts");
         Ok(format!("host {name} with {nodes} nodes"))
     }
 

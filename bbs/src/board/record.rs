@@ -19,9 +19,19 @@ pub struct HostRecord {
     pub declared_by: DeclaredBy,
     /// As last seen.
     pub up: bool,
+    /// Down for longer than the grace: flooded frames are not sent to it.
+    pub no_flood: bool,
+    /// When it went down, milliseconds since 1970; 0 = it is up, or that is not known.
+    pub down_unix_ms: u64,
 }
 
 impl HostRecord {
+    /// The same host, up.
+    #[must_use]
+    pub fn risen(&self) -> Self {
+        Self { up: true, no_flood: false, down_unix_ms: 0, ..self.clone() }
+    }
+
     /// As watchers see it.
     #[must_use]
     pub fn to_host(&self, id: u32) -> Host {
@@ -32,6 +42,8 @@ impl HostRecord {
             udp_port: self.udp_port,
             declared_by: self.declared_by,
             up: self.up,
+            no_flood: self.no_flood,
+            down_unix_ms: self.down_unix_ms,
         }
     }
 }

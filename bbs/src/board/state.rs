@@ -33,6 +33,10 @@ pub(super) struct HostState {
     pub peer: String,
     /// On the lease clock.
     pub lease_until: u64,
+    /// When it went down, or the board started, on the lease clock.
+    pub down_since: u64,
+    /// For how long it had been down before that, as far as that is known.
+    pub absent_before_ms: Option<u64>,
     pub nodes: u64,
     /// Nodes that its appliance claimed, and those of them claimed in this session.
     pub appliance_nodes: u64,
@@ -448,6 +452,8 @@ impl HostState {
             watched: false,
             peer: String::new(),
             lease_until: 0,
+            down_since: 0,
+            absent_before_ms: None,
             nodes: 0,
             appliance_nodes: 0,
             session_nodes: 0,

@@ -59,6 +59,8 @@ impl From<&Host> for v1::Host {
             udp_port: h.udp_port.into(),
             declared_by: v1::DeclaredBy::from(h.declared_by).into(),
             up: h.up,
+            no_flood: h.no_flood,
+            down_unix_ms: h.down_unix_ms,
         }
     }
 }
@@ -200,6 +202,7 @@ impl From<&Event> for v1::Event {
             kind: v1::EventKind::from(e.kind).into(),
             text: e.text.clone(),
             revision: e.revision,
+            actor: e.actor.clone(),
         }
     }
 }

@@ -389,6 +389,8 @@ impl TryFrom<v1::Host> for Host {
             udp_port: port("udp_port", m.udp_port)?,
             declared_by: declared_by("declared_by", m.declared_by)?,
             up: m.up,
+            no_flood: m.no_flood,
+            down_unix_ms: m.down_unix_ms,
         })
     }
 }
@@ -470,6 +472,13 @@ impl TryFrom<v1::Event> for Event {
                 return Err(BadField::new("kind", m.kind, "a known kind of event"));
             }
         };
-        Ok(Self { number: m.number, unix_ms: m.unix_ms, kind, text: m.text, revision: m.revision })
+        Ok(Self {
+            number: m.number,
+            unix_ms: m.unix_ms,
+            kind,
+            text: m.text,
+            revision: m.revision,
+            actor: m.actor,
+        })
     }
 }

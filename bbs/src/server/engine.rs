@@ -5,7 +5,7 @@
 use super::{history::History, metrics::Metrics};
 use crate::{
     board::{
-        Applied, Board, Command, Key, Now, Outcome, Refusal, Settings,
+        Absence, Applied, Board, Command, Key, Now, Outcome, Refusal, Settings,
         record::{Commit, Write},
     },
     model::{Event, EventKind},
@@ -72,11 +72,12 @@ pub fn start(
     store: Arc<dyn Store>,
     lease: Duration,
     keep_changes: usize,
+    absence: Absence,
     metrics: Arc<Metrics>,
 ) -> Result<Started, StoreError> {
     let run = store.begin_run()?;
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-    let board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes })?;
+    let board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes, absence })?;
     let counts = board.counts();
     log::info!(
         "board {} at revision {}: {} hosts, {} networks, {} nodes",
@@ -297,9 +298,9 @@ impl Worker {
         for event in events {
             match event.kind {
                 EventKind::HostUp | EventKind::Operator | EventKind::Migration => {
-                    log::info!("{}", event.text)
+                    log::info!("{} [by {}]", event.text, event.actor)
                 }
-                _ => log::warn!("{}", event.text),
+                _ => log::warn!("{} [by {}]", event.text, event.actor),
             }
             // An error only means that nobody listens.
             let _ = self.events.send(event);

@@ -33,7 +33,7 @@ pub use identity::Proven;
 pub use metrics::Metrics;
 pub use watchers::Watchers;
 
-use crate::{client::MAX_MESSAGE_BYTES, proto::v1::board_server::BoardServer, store::Store};
+use crate::{board::Absence, client::MAX_MESSAGE_BYTES, proto::v1::board_server::BoardServer, store::Store};
 use anyhow::Context;
 use listen::Listener;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -57,6 +57,8 @@ pub struct ServerConfig {
     pub heartbeat: Duration,
     /// Without a sign of life for this long a host is down.
     pub lease: Duration,
+    /// What is done about hosts that stay down.
+    pub absence: Absence,
     /// Changes kept for watchers to resume.
     pub history: usize,
     /// More changes behind than this, and a watcher is sent a snapshot instead.
@@ -72,6 +74,7 @@ impl ServerConfig {
             metrics: None,
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(5),
+            absence: Absence::default(),
             history: 1 << 18,
             watcher_backlog: 1 << 17,
         }
@@ -109,7 +112,8 @@ impl Server {
         };
         let metrics = Arc::new(Metrics::default());
         let watchers = Arc::new(Watchers::default());
-        let started = engine::start(store.clone(), config.lease, config.history, metrics.clone())?;
+        let started =
+            engine::start(store.clone(), config.lease, config.history, config.absence, metrics.clone())?;
         let (stop, stopping) = signal::channel(false);
         tokio::spawn(migrations::barrier(
             started.engine.clone(),

@@ -98,8 +98,8 @@ pub(super) fn read_host(bytes: &[u8]) -> Read<HostRecord> {
     let bad = || Unreadable("host");
     let host: crate::model::Host =
         v1::Host::decode(bytes).map_err(|_| bad())?.try_into().map_err(|_: parse::BadField| bad())?;
-    let crate::model::Host { name, vteps, udp_port, declared_by, up, .. } = host;
-    Ok(HostRecord { name, vteps, udp_port, declared_by, up })
+    let crate::model::Host { id: _, name, vteps, udp_port, declared_by, up, no_flood, down_unix_ms } = host;
+    Ok(HostRecord { name, vteps, udp_port, declared_by, up, no_flood, down_unix_ms })
 }
 
 pub(super) fn network(network: &Network) -> Vec<u8> {
@@ -321,7 +321,9 @@ mod tests {
             vteps: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             udp_port: 4790,
             declared_by: DeclaredBy::Operator,
-            up: true,
+            up: false,
+            no_flood: true,
+            down_unix_ms: 7,
         };
         assert_eq!(read_host(&host(7, &record)).unwrap(), record);
         let net = Network {
@@ -331,7 +333,14 @@ mod tests {
             mtu: 1450,
         };
         assert_eq!(read_network(&network(&net)).unwrap(), net);
-        let e = Event { number: 3, unix_ms: 4, kind: EventKind::Conflict, text: "x".into(), revision: 5 };
+        let e = Event {
+            number: 3,
+            unix_ms: 4,
+            kind: EventKind::Conflict,
+            text: "x".into(),
+            revision: 5,
+            actor: "operator".into(),
+        };
         assert_eq!(read_event(&event(&e)).unwrap(), e);
     }
 }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 use stopover_bbs::{
-    board::{Applied, Board, Command, Key, Now, Outcome, Party, Refusal, Session, Settings, Ticket},
+    board::{Absence, Applied, Board, Command, Key, Now, Outcome, Party, Refusal, Session, Settings, Ticket},
     model::{Change, Claim, Host, Id, Lock, MigrationState, Network, Node, Report, Row, Target},
     proto::parse::Registration,
     server::{History, restore},
@@ -126,7 +126,12 @@ impl Replica {
                 .into_iter()
                 .map(|(vni, mac, r)| ((vni, mac), r.to_node(vni, mac)))
                 .collect(),
-            locks: view.locks(None).unwrap().into_iter().map(|(v, m, l)| ((v, m), l)).collect(),
+            locks: view
+                .locks(None, None, usize::MAX)
+                .unwrap()
+                .into_iter()
+                .map(|(v, m, l)| ((v, m), l))
+                .collect(),
         }
     }
 
@@ -171,12 +176,14 @@ pub struct Rig {
 }
 
 pub const LEASE: u64 = 1000;
+/// Long enough to be met now and then.
+pub const ABSENCE: Absence = Absence { flood_grace_ms: 2000, forget_after_ms: 9000 };
 
 impl Rig {
     pub fn new(keep: usize) -> Self {
         let store = Arc::new(Redb::in_memory().unwrap());
         let mut rig = Self {
-            board: Board::new(Settings { run: 0, lease_ms: LEASE, keep_changes: keep }),
+            board: Board::new(Settings { run: 0, lease_ms: LEASE, keep_changes: keep, absence: ABSENCE }),
             store,
             history: Arc::new(History::new(0, keep)),
             now: Now::default(),
@@ -194,7 +201,7 @@ impl Rig {
     /// As after a crash: only the store is left.
     pub fn restart(&mut self) {
         self.run = self.store.begin_run().unwrap();
-        let settings = Settings { run: self.run, lease_ms: LEASE, keep_changes: self.keep };
+        let settings = Settings { run: self.run, lease_ms: LEASE, keep_changes: self.keep, absence: ABSENCE };
         self.board = restore(&*self.store.view().unwrap(), settings).unwrap();
         self.history = Arc::new(History::new(self.board.revision(), self.keep));
         self.now = Now::default();

@@ -112,7 +112,8 @@ pub fn board_members(rows: &[MemberEntry]) -> String {
 
 /// One line of `events`
 pub fn event(e: &Event) -> String {
-    format!("{:>6}  {}  r{:<8}  {:<13}  {}\n", e.number, utc(e.unix_ms), e.revision, e.kind, e.text)
+    let by = if e.actor.is_empty() { String::new() } else { format!(" [by {}]", e.actor) };
+    format!("{:>6}  {}  r{:<8}  {:<13}  {}{by}\n", e.number, utc(e.unix_ms), e.revision, e.kind, e.text)
 }
 
 /// ISO 8601 from milliseconds since 1970, in the proleptic Gregorian calendar. Years are counted from March,
@@ -154,8 +155,12 @@ mod tests {
 
     #[test]
     fn events_on_a_line() {
-        let e = Event { number: 3, unix_ms: 0, kind: EventKind::Conflict, text: "who".into(), revision: 9 };
-        assert_eq!(event(&e), "     3  1970-01-01T00:00:00.000Z  r9         conflict       who\n");
+        let (number, unix_ms, kind, revision) = (3, 0, EventKind::Conflict, 9);
+        let mut e = Event { number, unix_ms, kind, text: "who".into(), revision, actor: "operator".into() };
+        let line = "     3  1970-01-01T00:00:00.000Z  r9         conflict       who";
+        assert_eq!(event(&e), format!("{line} [by operator]\n"));
+        e.actor.clear();
+        assert_eq!(event(&e), format!("{line}\n"));
     }
 
     #[test]
@@ -167,6 +172,8 @@ mod tests {
             udp_port: 4789,
             declared_by: DeclaredBy::Operator,
             up: true,
+            no_flood: false,
+            down_unix_ms: 0,
         };
         let entry = HostEntry { host, nodes: 2, networks: 1, watching: false, acked_revision: 0 };
         assert_eq!(

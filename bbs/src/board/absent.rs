@@ -1,0 +1,118 @@
+//! Hosts that stay away. For a while nothing changes (fail static): a restart, or a cable, must not cost anyone a
+//! frame. After a short grace flooded frames are no longer sent to such a host; frames to its nodes still are. After
+//! a long time it is forgotten with its nodes.
+//!
+//! Both are counted on the lease clock, so that neither a pause of the board nor a step of the wall's clock makes
+//! anyone absent. And a board that hears nobody blames itself: it counts anew from when it hears the first host.
+
+use super::{Board, Now, record::HostRecord, state::HostState};
+use crate::model::{DeclaredBy, EventKind};
+
+/// For how long the board must have listened for a host, since its own start and since it hears anyone, before it
+/// forgets it: time enough for everyone to come back after a long outage.
+const LISTEN_MS: u64 = 3_600_000;
+
+/// What is done about hosts that stay down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// After so long flooded frames are no longer sent to a host.
+    pub flood_grace_ms: u64,
+    /// After so long it is forgotten; 0 = never.
+    pub forget_after_ms: u64,
+}
+
+impl Default for Absence {
+    /// A minute; seven days.
+    fn default() -> Self {
+        Self { flood_grace_ms: 60_000, forget_after_ms: 7 * 24 * 3_600_000 }
+    }
+}
+
+impl HostState {
+    fn is_absent(&self) -> bool {
+        !self.record.up && self.record.declared_by == DeclaredBy::Appliance
+    }
+}
+
+impl Board {
+    /// Time has passed; leases have been looked at.
+    pub(super) fn tick_absent(&mut self, now: Now) {
+        let mut anyone = false;
+        let mut absent = Vec::new();
+        for (id, host) in &mut self.state.hosts {
+            anyone |= host.record.up && host.record.declared_by == DeclaredBy::Appliance;
+            if host.is_absent() {
+                // Of a host that was down when the board started, or went down before version 0.2.
+                let since = host.record.down_unix_ms;
+                let before = || if since == 0 { 0 } else { now.unix_ms.saturating_sub(since) };
+                host.absent_before_ms.get_or_insert_with(before);
+                absent.push(*id);
+            }
+        }
+        if !anyone {
+            self.heard_since = None;
+            return;
+        }
+        let heard_since = *self.heard_since.get_or_insert(now.lease_ms);
+        // The order of a hash map is nobody's business.
+        absent.sort_unstable();
+        for id in absent {
+            let Some(host) = self.state.hosts.get(&id) else { continue };
+            let here = now.lease_ms.saturating_sub(host.down_since);
+            let unheard = now.lease_ms.saturating_sub(host.down_since.max(heard_since));
+            let whole = here + host.absent_before_ms.unwrap_or(0);
+            let Absence { flood_grace_ms, forget_after_ms } = self.settings.absence;
+            let may_forget = forget_after_ms != 0 && unheard >= forget_after_ms.min(LISTEN_MS);
+            if may_forget && whole >= forget_after_ms && !self.has_declarations(id) {
+                self.forget_absent(now, id, whole);
+            } else if unheard >= flood_grace_ms && !host.record.no_flood {
+                let record = HostRecord { no_flood: true, ..host.record.clone() };
+                let text = format!(
+                    "host {} has been down for {} s: flooded frames are sent to it no longer; its {} nodes stay",
+                    record.name,
+                    whole / 1000,
+                    host.nodes
+                );
+                self.state.put_host(id, Some(record));
+                self.say(EventKind::HostDown, text);
+            }
+        }
+    }
+
+    /// The operator has declared nodes or memberships of it: that is hers to take back.
+    fn has_declarations(&self, id: u32) -> bool {
+        let Some(host) = self.state.hosts.get(&id) else { return false };
+        host.nodes != host.appliance_nodes
+            || host
+                .networks
+                .iter()
+                .any(|vni| self.state.member(*vni, id).is_some_and(|m| m.declared.is_some()))
+    }
+
+    fn forget_absent(&mut self, now: Now, id: u32, absent_ms: u64) {
+        let Some(host) = self.state.hosts.get(&id) else { return };
+        let text = format!(
+            "host {} has been down for {} s and is forgotten with its {} nodes",
+            host.record.name,
+            absent_ms / 1000,
+            host.nodes
+        );
+        self.remove_host(now, id, "one of its hosts was down for too long and is forgotten");
+        self.say(EventKind::HostDown, text);
+    }
+
+    /// Deletes a host and all that it has.
+    pub(super) fn remove_host(&mut self, now: Now, id: u32, cause: &str) {
+        let members: Vec<_> =
+            self.state.hosts.get(&id).into_iter().flat_map(|h| h.networks.iter().copied()).collect();
+        self.abort_where(now, cause, |m| m.source.id == id || m.target.as_ref().is_some_and(|t| t.id == id));
+        self.drop_deferred(id, |_| true);
+        self.sweep(id, |_| true);
+        for vni in members {
+            if self.state.member(vni, id).is_some() {
+                self.state.set_member(vni, id, |m| (m.joined, m.declared) = (None, None));
+            }
+        }
+        self.state.put_host(id, None);
+    }
+}
