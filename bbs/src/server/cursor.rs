@@ -9,13 +9,14 @@ use crate::{
 use std::collections::VecDeque;
 use stopover_config::net::{Mac, Vni};
 
+/// Each with the key of the last record told.
 enum Stage {
-    Hosts,
-    Network,
+    Hosts(Option<u32>),
+    Network(Option<Vni>),
     Members(Option<(Vni, u32)>),
     Nodes(Option<(Vni, Mac)>),
     /// Locks come after their nodes, and go with them.
-    Locks,
+    Locks(Option<(Vni, Mac)>),
 }
 
 /// A piece of a snapshot.
@@ -37,6 +38,8 @@ pub(super) struct Cursor {
     /// Networks still to do; `None` = all at once.
     scopes: VecDeque<(Option<Vni>, Tell)>,
     stage: Stage,
+    /// Records of one piece. A step tells at most so many more, and never all of a kind at once.
+    limit: usize,
 }
 
 impl Cursor {
@@ -46,25 +49,25 @@ impl Cursor {
             None => [(None, Tell::Puts)].into(),
             Some(vnis) => vnis.into_iter().map(|vni| (Some(*vni), Tell::Puts)).collect(),
         };
-        Self { scopes, stage: Stage::Hosts }
+        Self { scopes, stage: Stage::Hosts(None), limit: COMMIT_CHANGES }
     }
 
     /// Networks that come into scope, and those that go.
     pub fn scope(add: &[Vni], remove: &[Vni]) -> Self {
         let gones = remove.iter().map(|vni| (Some(*vni), Tell::Gones));
         let puts = add.iter().map(|vni| (Some(*vni), Tell::Puts));
-        Self { scopes: gones.chain(puts).collect(), stage: Stage::Network }
+        Self { scopes: gones.chain(puts).collect(), stage: Stage::Network(None), limit: COMMIT_CHANGES }
     }
 
     /// Nothing is left.
     pub fn done(&self) -> bool {
-        self.scopes.is_empty() && !matches!(self.stage, Stage::Hosts)
+        self.scopes.is_empty() && !matches!(self.stage, Stage::Hosts(_))
     }
 
-    /// The next piece; about [`COMMIT_CHANGES`] changes, fewer at the end.
+    /// The next piece; about [`COMMIT_CHANGES`] changes, fewer at the end, and less than twice as many.
     pub fn next(&mut self, view: &dyn View) -> Result<Vec<Change>, StoreError> {
         let mut out = Vec::new();
-        while out.len() < COMMIT_CHANGES && !self.done() {
+        while out.len() < self.limit && !self.done() {
             self.step(view, &mut out)?;
         }
         Ok(out)
@@ -73,7 +76,7 @@ impl Cursor {
     /// The next piece of a snapshot, with its nodes packed.
     pub fn next_piece(&mut self, view: &dyn View) -> Result<Piece, StoreError> {
         let mut out = Vec::new();
-        while out.len() < COMMIT_CHANGES && !self.done() {
+        while out.len() < self.limit && !self.done() {
             let Stage::Nodes(after) = self.stage else {
                 self.step(view, &mut out)?;
                 continue;
@@ -101,28 +104,37 @@ impl Cursor {
     }
 
     fn step(&mut self, view: &dyn View, out: &mut Vec<Change>) -> Result<(), StoreError> {
-        let limit = COMMIT_CHANGES;
-        if let Stage::Hosts = self.stage {
-            out.extend(view.hosts()?.into_iter().map(|(id, h)| Change::HostPut(h.to_host(id))));
-            self.stage = Stage::Network;
+        let limit = self.limit;
+        if let Stage::Hosts(after) = &mut self.stage {
+            let hosts = view.hosts_after(*after, limit)?;
+            let full = hosts.len() == limit;
+            *after = hosts.last().map(|(id, _)| *id);
+            out.extend(hosts.into_iter().map(|(id, h)| Change::HostPut(h.to_host(id))));
+            if !full {
+                self.stage = Stage::Network(None);
+            }
             return Ok(());
         }
         let Some(&(scope, tell)) = self.scopes.front() else { return Ok(()) };
         let puts = tell == Tell::Puts;
         match &mut self.stage {
-            Stage::Hosts => {}
-            Stage::Network => {
+            Stage::Hosts(_) => {}
+            Stage::Network(after) => {
                 let networks = match scope {
-                    None => view.networks()?,
+                    None => view.networks_after(*after, limit)?,
                     Some(vni) => view.network(vni)?.into_iter().collect(),
                 };
+                let full = scope.is_none() && networks.len() == limit;
+                *after = networks.last().map(|n| n.vni);
                 out.extend(
                     networks.into_iter().map(|n| {
                         if puts { Change::NetworkPut(n) } else { Change::NetworkGone { vni: n.vni } }
                     }),
                 );
-                // Memberships come before nodes, and go after them.
-                self.stage = if puts { Stage::Members(None) } else { Stage::Nodes(None) };
+                if !full {
+                    // Memberships come before nodes, and go after them.
+                    self.stage = if puts { Stage::Members(None) } else { Stage::Nodes(None) };
+                }
             }
             Stage::Members(after) => {
                 let members = view.members(scope, *after, limit)?;
@@ -154,8 +166,11 @@ impl Cursor {
                 }));
                 self.nodes_told(full, last, puts);
             }
-            Stage::Locks => {
-                out.extend(view.locks(scope)?.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
+            Stage::Locks(after) => {
+                let locks = view.locks(scope, *after, limit)?;
+                let full = locks.len() == limit;
+                *after = locks.last().map(|(vni, mac, _)| (*vni, *mac));
+                out.extend(locks.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
                     vni,
                     mac,
                     migration: l.migration,
@@ -163,7 +178,9 @@ impl Cursor {
                     source: l.source,
                     target: l.target,
                 }));
-                self.next_scope();
+                if !full {
+                    self.next_scope();
+                }
             }
         }
         Ok(())
@@ -173,13 +190,96 @@ impl Cursor {
     fn nodes_told(&mut self, full: bool, last: Option<(Vni, Mac)>, puts: bool) {
         self.stage = match (full, puts) {
             (true, _) => Stage::Nodes(last),
-            (false, true) => Stage::Locks,
+            (false, true) => Stage::Locks(None),
             (false, false) => Stage::Members(None),
         };
     }
 
     fn next_scope(&mut self) {
         self.scopes.pop_front();
-        self.stage = Stage::Network;
+        self.stage = Stage::Network(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        board::record::{HostRecord, MemberRecord, NodeRecord, Write},
+        model::{DeclaredBy, Lock, Network},
+        store::{Mark, Redb, Store},
+    };
+    use stopover_config::net::{FloodPolicy, HostName};
+
+    const COUNT: u32 = 2_000;
+
+    fn mac(n: u32) -> Mac {
+        let [a, b, c, d] = n.to_be_bytes();
+        Mac::new([2, 0, a, b, c, d])
+    }
+
+    /// Hosts, networks, members, nodes and locks, so many of each.
+    fn store() -> Redb {
+        let store = Redb::in_memory().unwrap();
+        let mut writes = Vec::new();
+        for n in 1..=COUNT {
+            let vni = Vni::new(n).unwrap();
+            let host = HostRecord {
+                name: HostName::new(format!("gw-{n}")).unwrap(),
+                vteps: vec![std::net::IpAddr::from(n.to_be_bytes())],
+                udp_port: 4789,
+                declared_by: DeclaredBy::Appliance,
+                up: true,
+                no_flood: false,
+                down_unix_ms: 0,
+            };
+            writes.push(Write::Host(n, Some(host)));
+            let network = Network { vni, name: String::new(), flood: FloodPolicy::Flood, mtu: 0 };
+            writes.push(Write::Network(vni, Some(network)));
+            let member = MemberRecord { joined: Some(true), declared: None, has_nodes: true };
+            writes.push(Write::Member(vni, n, Some(member)));
+            let declared_by = DeclaredBy::Appliance;
+            let node = NodeRecord { host: n, generation: 1, declared_by, ips: Default::default() };
+            writes.push(Write::Node(vni, mac(n), Some(node)));
+            let lock = Lock { migration: n.into(), generation: 1, source: n, target: None };
+            writes.push(Write::Lock(vni, mac(n), Some(lock)));
+        }
+        store.commit(Mark { revision: 1, next_host: COUNT + 1 }, writes, &mut |_| {}).unwrap();
+        store
+    }
+
+    #[test]
+    fn every_kind_of_record_is_told_in_pieces_once_and_in_order() {
+        let view = store().view().unwrap();
+        for limit in [1, 7, 64, COUNT as usize, 5_000] {
+            let mut cursor = Cursor::snapshot(None::<&std::collections::BTreeSet<Vni>>);
+            cursor.limit = limit;
+            let mut told = [const { Vec::<u32>::new() }; 4];
+            let mut nodes = 0;
+            while !cursor.done() {
+                match cursor.next_piece(&*view).unwrap() {
+                    Piece::Nodes(batches) => {
+                        nodes += batches.iter().map(|b| b.to_nodes().count()).sum::<usize>()
+                    }
+                    Piece::Changes(changes) => {
+                        assert!(changes.len() < 2 * limit, "{} changes at once, with {limit}", changes.len());
+                        for change in changes {
+                            let (kind, n) = match change {
+                                Change::HostPut(host) => (0, host.id),
+                                Change::NetworkPut(network) => (1, network.vni.get()),
+                                Change::MemberPut { host_id, .. } => (2, host_id),
+                                Change::NodeLocked { source, .. } => (3, source),
+                                other => panic!("{other:?}"),
+                            };
+                            told[kind].push(n);
+                        }
+                    }
+                }
+            }
+            assert_eq!(nodes, COUNT as usize);
+            for kind in told {
+                assert!(kind.iter().copied().eq(1..=COUNT), "{limit}: each once, in order");
+            }
+        }
     }
 }

@@ -72,12 +72,20 @@ pub trait Store: Send + Sync + 'static {
 pub trait View: Send {
     /// Whose state it is.
     fn mark(&self) -> Mark;
-    /// All hosts, by id.
-    fn hosts(&self) -> Result<Vec<(u32, HostRecord)>, StoreError>;
+    /// Hosts, by id.
+    fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError>;
+    /// All hosts.
+    fn hosts(&self) -> Result<Vec<(u32, HostRecord)>, StoreError> {
+        self.hosts_after(None, usize::MAX)
+    }
     /// One host.
     fn host(&self, id: u32) -> Result<Option<HostRecord>, StoreError>;
+    /// Declared networks, by VNI.
+    fn networks_after(&self, after: Option<Vni>, limit: usize) -> Result<Vec<Network>, StoreError>;
     /// All declared networks.
-    fn networks(&self) -> Result<Vec<Network>, StoreError>;
+    fn networks(&self) -> Result<Vec<Network>, StoreError> {
+        self.networks_after(None, usize::MAX)
+    }
     /// One declared network.
     fn network(&self, vni: Vni) -> Result<Option<Network>, StoreError>;
     /// Memberships of one network, or all, after `after`.
@@ -102,8 +110,13 @@ pub trait View: Send {
     fn migrations(&self) -> Result<Vec<Migration>, StoreError>;
     /// One migration.
     fn migration(&self, id: u64) -> Result<Option<Migration>, StoreError>;
-    /// Locks of one network, or all.
-    fn locks(&self, vni: Option<Vni>) -> Result<Vec<(Vni, Mac, Lock)>, StoreError>;
+    /// Locks of one network, or all, after `after`.
+    fn locks(
+        &self,
+        vni: Option<Vni>,
+        after: Option<(Vni, Mac)>,
+        limit: usize,
+    ) -> Result<Vec<(Vni, Mac, Lock)>, StoreError>;
     /// All events after `number`.
     fn events(&self, after: u64) -> Result<Vec<Event>, StoreError>;
 }

@@ -283,8 +283,9 @@ impl View for RedbView {
         self.mark
     }
 
-    fn hosts(&self) -> Result<Vec<(u32, HostRecord)>, StoreError> {
-        self.list(HOSTS, ALL, usize::MAX, |k, v| {
+    fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError> {
+        let after = after.map(u32::to_be_bytes);
+        self.list(HOSTS, bounds(&None, after.as_ref().map(<[u8; 4]>::as_slice)), limit, |k, v| {
             let id = k.try_into().map_err(|_| codec::Unreadable("host"))?;
             Ok((u32::from_be_bytes(id), codec::read_host(v)?))
         })
@@ -294,8 +295,10 @@ impl View for RedbView {
         self.one(HOSTS, &id.to_be_bytes(), codec::read_host)
     }
 
-    fn networks(&self) -> Result<Vec<Network>, StoreError> {
-        self.list(NETWORKS, ALL, usize::MAX, |_, v| codec::read_network(v))
+    fn networks_after(&self, after: Option<Vni>, limit: usize) -> Result<Vec<Network>, StoreError> {
+        let after = after.map(|vni| vni.get().to_be_bytes());
+        let bounds = bounds(&None, after.as_ref().map(<[u8; 4]>::as_slice));
+        self.list(NETWORKS, bounds, limit, |_, v| codec::read_network(v))
     }
 
     fn network(&self, vni: Vni) -> Result<Option<Network>, StoreError> {
@@ -351,9 +354,16 @@ impl View for RedbView {
         self.one(MIGRATIONS, &id.to_be_bytes(), codec::read_migration)
     }
 
-    fn locks(&self, vni: Option<Vni>) -> Result<Vec<(Vni, Mac, Lock)>, StoreError> {
+    fn locks(
+        &self,
+        vni: Option<Vni>,
+        after: Option<(Vni, Mac)>,
+        limit: usize,
+    ) -> Result<Vec<(Vni, Mac, Lock)>, StoreError> {
         let keys = vni.map(network_keys);
-        self.list(LOCKS, bounds(&keys, None), usize::MAX, |k, v| {
+        let after = after.map(|(vni, mac)| codec::node_key(vni, mac));
+        let bounds = bounds(&keys, after.as_ref().map(<[u8; 9]>::as_slice));
+        self.list(LOCKS, bounds, limit, |k, v| {
             let (vni, mac) = codec::read_node_key(k)?;
             Ok((vni, mac, codec::read_lock(v)?))
         })
