@@ -95,11 +95,18 @@ impl Control {
         }
         page.family("stopover_segment_stations", "gauge", "Stations learned at a segment port.");
         page.family("stopover_segment_stations_limit", "gauge", "Most stations of a segment port.");
+        page.family(
+            "stopover_segment_blocked",
+            "gauge",
+            "Networks for which a segment port is blocked, because another port forwards for its LAN.",
+        );
         for (number, port) in (0u16..).zip(&self.config.ports) {
             let Role::Segment(segment) = &port.role else { continue };
             let labels = [("port", port.name.as_str())];
             page.sample("stopover_segment_stations", &labels, self.stations.learned_at(number));
             page.sample("stopover_segment_stations_limit", &labels, segment.max_stations);
+            let blocked = self.loops.blocked().filter(|(segment, _)| segment.port == number).count();
+            page.sample("stopover_segment_blocked", &labels, blocked);
         }
         page.family("stopover_lcore_cycles_total", "counter", "TSC cycles by lcore and state.");
         for lcore in self.show_lcores(&readings) {

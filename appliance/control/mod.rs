@@ -5,11 +5,13 @@
 //! this host's own; `ports` watches devices; `show`, `trace` and `metrics` answer what `server` was asked.
 
 pub mod declared;
+pub mod loops;
 pub mod metrics;
 pub mod moves;
 pub mod plan;
 pub mod ports;
 pub mod replica;
+mod segments;
 pub mod server;
 pub mod show;
 pub mod start;
@@ -29,6 +31,7 @@ use crate::underlay::{Actions, Underlay};
 use crossbeam::channel::{Receiver, Select};
 use dpdk_sys::{Mbuf, Mempool};
 
+use loops::Loops;
 use moves::Moves;
 use ports::{LcoreHandle, PortHandle};
 use replica::{Effect, Replica, Surroundings};
@@ -82,6 +85,7 @@ pub struct Control {
     pub(crate) tables: Tables,
     pub(crate) replica: Replica,
     pub(crate) stations: Stations,
+    pub(crate) loops: Loops,
     pub(crate) underlay: Underlay,
     pub(crate) stage_ports: Arc<[Port]>,
     pub(crate) ports: Vec<PortHandle>,
@@ -157,6 +161,7 @@ impl Control {
             self.report_full();
         }
         self.stations.admit(now_ms);
+        self.watch_loops(now_ms);
         if self.underlay.next_tick(now_ms) <= now_ms {
             let actions = self.underlay.tick(now_ms);
             self.act(actions);
@@ -179,6 +184,7 @@ impl Control {
                 let Some(heard) = rings.events.pop() else { break };
                 match heard {
                     Heard::Station(learn) => self.heard_station(now_ms, &learn),
+                    Heard::Loop { port, vlan } => self.heard_loop(now_ms, port, vlan),
                     Heard::Router { net, ip } => self.tables.set_router(net, ip),
                     Heard::Arrived { net, node, host, generation } => {
                         self.heard_arrived(now_ms, net, node, host, generation);
@@ -190,6 +196,11 @@ impl Control {
                 let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
                 let actions = self.underlay.input(now_ms, usize::from(port), &bytes);
                 self.act(actions);
+            }
+            for _ in 0..rings.probes.capacity() {
+                let Some((port, packet)) = rings.probes.pop() else { break };
+                let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
+                self.heard_probe(now_ms, port, &bytes);
             }
         }
     }
@@ -223,6 +234,7 @@ impl Control {
             let port = number as u16;
             log::info!("port {}: link {}", self.ports[number].name, if up { "up" } else { "down" });
             self.replica.port(port, up);
+            self.segment_link(now_ms, port, up);
             let wishes = self.stations.port(&mut self.tables, now_ms, port, up);
             self.tell(wishes);
             self.stations_gone(now_ms);

@@ -3,6 +3,7 @@
 //! tables.
 
 use super::{
+    loops,
     station_limits::{Limits, PortLimits},
     stations,
 };
@@ -48,6 +49,8 @@ pub struct Plan {
     pub ageing_ms: HashMap<u16, u64>,
     /// How many stations segments may teach.
     pub limits: Limits,
+    /// Every segment port in each of its networks.
+    pub segments: Vec<loops::Segment>,
     /// The underlay ports.
     pub underlays: Vec<UnderlayPort>,
 }
@@ -61,12 +64,13 @@ impl Plan {
             networks: BTreeMap::new(),
             ageing_ms: HashMap::new(),
             limits: Limits { per_network: config.max_network_stations, ports: HashMap::new() },
+            segments: Vec::new(),
             underlays: Vec::new(),
         };
         for (number, (port, facts)) in (0u16..).zip(config.ports.iter().zip(facts)) {
             let role = match &port.role {
                 config::Role::Vif(vif) => plan.vif(number, vif, tables)?,
-                config::Role::Segment(segment) => plan.segment(number, segment, tables)?,
+                config::Role::Segment(segment) => plan.segment(number, segment, facts.mac, tables)?,
                 config::Role::Underlay(underlay) => plan.underlay(number, underlay, facts),
             };
             plan.ports.push(Port {
@@ -127,7 +131,13 @@ impl Plan {
         Ok(Role::Vif(role))
     }
 
-    fn segment(&mut self, port: u16, segment: &config::Segment, tables: &mut Tables) -> Result<Role, Full> {
+    fn segment(
+        &mut self,
+        port: u16,
+        segment: &config::Segment,
+        mac: Mac,
+        tables: &mut Tables,
+    ) -> Result<Role, Full> {
         let untagged = match segment.vni {
             Some(vni) => Some(self.join(vni, Member { port, vlan: 0, segment: true }, tables)?),
             None => None,
@@ -150,8 +160,13 @@ impl Plan {
             });
         }
         self.ageing_ms.insert(port, u64::from(segment.ageing_s) * 1000);
-        let networks = untagged.iter().map(|network| (0, network.net));
-        let networks = networks.chain(map.iter().map(|(vlan, network)| (vlan.get(), network.net))).collect();
+        let untagged_first = untagged.iter().map(|network| (0, *network));
+        let networks: Vec<(u16, Network)> =
+            untagged_first.chain(map.iter().map(|(vlan, network)| (vlan.get(), *network))).collect();
+        let place =
+            |(vlan, network): &(u16, Network)| loops::Segment { port, vlan: *vlan, vni: network.vni, mac };
+        self.segments.extend(networks.iter().map(place));
+        let networks = networks.into_iter().map(|(vlan, network)| (vlan, network.net)).collect();
         let role = Segment::new(untagged, map);
         let limits = PortLimits {
             max_stations: segment.max_stations,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
 use stopover_config::{
     appliance::{Role, Truth},
-    net::{Mac, Vni},
+    net::{Mac, VlanId, Vni},
 };
 use stopover_ctl::{self as ctl, ApiError};
 
@@ -103,6 +103,16 @@ impl Control {
                 vni: segment.vni,
                 vlans: segment.vlans.iter().map(|(vlan, vni)| (*vlan, *vni)).collect(),
                 stations: self.stations.iter().filter(|(_, _, s)| s.port == number).count() as u64,
+                blocked: self
+                    .loops
+                    .blocked()
+                    .filter(|(segment, _)| segment.port == number)
+                    .map(|(segment, reason)| ctl::BlockedSegment {
+                        vni: segment.vni,
+                        vlan: VlanId::new(segment.vlan).ok(),
+                        reason: self.why_blocked(reason),
+                    })
+                    .collect(),
             },
         }
     }

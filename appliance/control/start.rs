@@ -5,6 +5,7 @@
 
 use super::{
     Control,
+    loops::Loops,
     moves::Moves,
     plan::{self, Facts, Plan},
     ports::{LcoreHandle, PortHandle},
@@ -32,6 +33,7 @@ use crossbeam::{channel, queue::ArrayQueue};
 use dpdk_sys::{Device, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, RxQueue, TxQueue, cycles};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -93,6 +95,9 @@ pub fn start(
     let vnis = plan.networks.iter().map(|(vni, (net, _))| (*net, *vni)).collect();
     let segments = plan.segment_vnis();
     let stations = Stations::new(plan.declared, vnis, plan.ageing_ms).limited(plan.limits);
+    // Another number in every process.
+    let instance = RandomState::new().hash_one(std::process::id());
+    let (loops, blocked) = Loops::new(config.name.clone(), instance, plan.segments);
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let hold = HoldPool::new(config.migration.hold_bytes);
     let moves = Moves::new(&config, &facts, &stage_ports);
@@ -109,6 +114,7 @@ pub fn start(
         tables,
         replica,
         stations,
+        loops,
         stage_ports,
         ports: Vec::new(),
         lcores: Vec::new(),
@@ -133,6 +139,7 @@ pub fn start(
         link_due_ms: 0,
         age_due_ms: 0,
     };
+    control.act_on_loops(0, blocked);
     // What is declared stands in the tables before the first frame is received.
     control.declare();
     control.publish();

@@ -94,6 +94,8 @@ pub struct Stations {
     ageing_ms: HashMap<u16, u64>,
     /// Ports with a link: what is heard of another was heard before it went down.
     up: HashSet<u16>,
+    /// Segment ports that are blocked, with the VLAN: nothing is behind them.
+    blocked: HashSet<(u16, u16)>,
     /// The learned ones, counted.
     census: Census,
     /// Stations that have a part in a migration: whether they go is decided there.
@@ -208,8 +210,29 @@ impl Stations {
             return wishes;
         }
         self.up.insert(port);
-        let come: Vec<_> = self.declared.iter().filter(|d| d.port == port).cloned().collect();
+        let behind = |d: &&Declared| d.port == port && !self.blocked.contains(&(port, d.vlan));
+        let come: Vec<_> = self.declared.iter().filter(behind).cloned().collect();
         come.into_iter().filter_map(|d| self.settle(tables, now_ms, d)).collect()
+    }
+
+    /// A segment port is blocked for the network of a VLAN: the stations there are reached by another port, which makes
+    /// them known. Or it is blocked no longer.
+    pub fn block(&mut self, tables: &mut Tables, now_ms: u64, port: u16, vlan: u16, on: bool) -> Vec<Wish> {
+        if !on {
+            self.blocked.remove(&(port, vlan));
+            let up = self.up.contains(&port);
+            let behind = |d: &&Declared| up && (d.port, d.vlan) == (port, vlan);
+            let come: Vec<_> = self.declared.iter().filter(behind).cloned().collect();
+            return come.into_iter().filter_map(|d| self.settle(tables, now_ms, d)).collect();
+        }
+        self.blocked.insert((port, vlan));
+        let there = |s: &Station| (s.port, s.vlan) == (port, vlan);
+        let gone: Vec<_> = self.here.iter().filter(|(_, s)| there(s)).map(|(key, _)| *key).collect();
+        let gone = self.without_followed(gone, Gone::PortDown);
+        let mut wishes: Vec<_> =
+            gone.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect();
+        wishes.extend(self.give_up(|doubt| (doubt.heard.port, doubt.heard.vlan) == (port, vlan)));
+        wishes
     }
 
     /// The station of a vif has come to (or come back to) this port.
@@ -261,7 +284,7 @@ impl Stations {
     pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<Wish> {
         let Learn { port, net, vlan, mac, ip } = *heard;
         let mut wishes = Vec::new();
-        if !self.has_link(port) {
+        if !self.has_link(port) || self.blocked.contains(&(port, vlan)) {
             return wishes;
         }
         match self.here.get(&(net, mac)).map(|s| (s.kind, s.port, s.vlan)) {

@@ -108,7 +108,7 @@ pub struct LoopCounters {
 pub struct EventCounters {
     /// Arrivals of migrations, and stations that one waits for.
     pub arrivals_lost: AtomicU64,
-    /// IPv6 routers.
+    /// IPv6 routers, and loops through segments.
     pub routers_lost: AtomicU64,
     /// Other stations.
     pub stations_lost: AtomicU64,

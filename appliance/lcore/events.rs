@@ -1,6 +1,6 @@
 //! Events: what an lcore tells the control thread beside frames. Enters: what the packet path noticed, as often as it
 //! notices it. Leaves: each event once in a while, on one of three rings, so that a flood of one kind cannot push out
-//! another: arrivals of migrations, routers, stations. Nothing here waits; an event that finds its ring full is counted
+//! another: arrivals of migrations, routers and loops, stations. Nothing here waits; an event that finds its ring full is counted
 //! and told again when it is noticed again.
 
 use super::counters::EventCounters;
@@ -26,6 +26,13 @@ pub enum Heard {
         net: Net,
         /// The address it advertises itself from.
         ip: Ipv6Addr,
+    },
+    /// A segment brings the same flooded frame again and again.
+    Loop {
+        /// The port.
+        port: u16,
+        /// The VLAN tag it came with; 0 for none.
+        vlan: u16,
     },
     /// A node says that it has arrived at another host.
     Arrived {
@@ -107,7 +114,7 @@ impl Events {
         let (ring, lost): (_, &AtomicU64) = match heard {
             _ if urgent => (&self.rings.arrivals, &counters.arrivals_lost),
             Heard::Arrived { .. } => (&self.rings.arrivals, &counters.arrivals_lost),
-            Heard::Router { .. } => (&self.rings.routers, &counters.routers_lost),
+            Heard::Router { .. } | Heard::Loop { .. } => (&self.rings.routers, &counters.routers_lost),
             Heard::Station(_) => (&self.rings.stations, &counters.stations_lost),
         };
         let urgent = urgent || matches!(heard, Heard::Arrived { .. });

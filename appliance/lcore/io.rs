@@ -7,6 +7,7 @@ use super::{
     held::Held,
     outlet::Outlet,
     packet::MbufPool,
+    repeats::Repeats,
 };
 use crate::pipeline::{
     Io, Learn, MAX_BURST,
@@ -27,7 +28,7 @@ use std::{
 };
 use stopover_config::net::Mac;
 
-/// A frame that an underlay port received for the VTEP itself.
+/// A frame that an underlay port received for the VTEP itself, or a segment port for the control thread.
 pub type ToControl = (u16, Mbuf);
 
 /// ICMP errors that one lcore may make: so many a second, and that many at once.
@@ -60,6 +61,8 @@ impl Bucket {
 pub struct Rings {
     /// Frames for the VTEP.
     pub to_control: Arc<ArrayQueue<ToControl>>,
+    /// Loop probes that segment ports received.
+    pub probes: Arc<ArrayQueue<ToControl>>,
     /// What was noticed.
     pub events: EventRings,
     /// Frames to be sent from a port.
@@ -72,6 +75,7 @@ impl Rings {
     pub fn new(places: usize) -> Self {
         Self {
             to_control: Arc::new(ArrayQueue::new(places)),
+            probes: Arc::new(ArrayQueue::new(places)),
             events: EventRings::new(places),
             from_control: Arc::new(ArrayQueue::new(places)),
         }
@@ -95,6 +99,7 @@ pub struct LcoreIo {
     pub now: u64,
     errors: Bucket,
     events: Events,
+    repeats: Repeats,
 }
 
 impl LcoreIo {
@@ -109,7 +114,8 @@ impl LcoreIo {
     ) -> Self {
         let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
         let events = Events::new(rings.events.clone(), cycles::tsc_hz());
-        Self { outlets, rings, pool: MbufPool(pool), counters, held, now: 0, errors, events }
+        let repeats = Repeats::new(cycles::tsc_hz());
+        Self { outlets, rings, pool: MbufPool(pool), counters, held, now: 0, errors, events, repeats }
     }
 
     fn tell(&mut self, heard: Heard, urgent: bool) {
@@ -201,6 +207,18 @@ impl Io for LcoreIo {
 
     fn punt(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
         self.rings.to_control.push((port, packet)).map_err(|(_, packet)| packet)
+    }
+
+    fn probe(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
+        self.rings.probes.push((port, packet)).map_err(|(_, packet)| packet)
+    }
+
+    fn repeats(&mut self, port: u16, vlan: u16, net: Net, packet: &Mbuf) -> bool {
+        let too_often = self.repeats.too_often(port, net, packet.head(), packet.len(), self.now);
+        if too_often {
+            self.tell(Heard::Loop { port, vlan }, false);
+        }
+        too_often
     }
 
     fn learn(&mut self, learn: Learn) {

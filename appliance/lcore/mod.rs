@@ -11,6 +11,7 @@ pub mod keeper;
 mod moves;
 pub mod outlet;
 pub mod packet;
+mod repeats;
 pub mod trap;
 
 use crate::pipeline::{Pipeline, Scratch, fate::Drop, fate::add, ports::Port, ports::Role, witness::Nobody};

@@ -47,6 +47,8 @@ drop_reasons! {
     SourceIsRemote = "source_is_remote", "a segment sent from the MAC of a node that is registered at another host: a loop, a spoof or an unannounced move";
     SourceIsLocal = "source_is_local", "the underlay, or a segment, brought a frame from the MAC of a node that is elsewhere on this host: a loop or a spoof";
     StationLimit = "station_limit", "a segment sent from a MAC that is not learned, because the port or the network has all the stations it may have, or they come too fast (`max_stations`, `max_network_stations`, `new_stations_per_s`)";
+    SegmentBlocked = "segment_blocked", "a segment port that is blocked for the network, because another port forwards for the same LAN (`show ports` says which)";
+    SegmentLoop = "segment_loop", "a segment brought the same flooded frame again and again: it goes round in a loop";
     SameSegment = "same_segment", "source and destination are behind the same port and reach each other without us";
     UnknownUnicast = "unknown_unicast", "nobody has registered the destination MAC and the network's flood policy sends it nowhere";
     FloodDisabled = "flood_disabled", "broadcast or multicast in a network whose flood policy is drop";

@@ -7,7 +7,7 @@ use super::{fate::Drop, ports::Vif};
 use crate::wire::{
     arp,
     frame::{Fragment, Frame, Kind, L4},
-    icmpv4, icmpv6, nd,
+    icmpv4, icmpv6, loop_probe, nd,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 use stopover_config::net::Mac;
@@ -18,7 +18,7 @@ pub fn station(frame: &Frame) -> Result<(), Drop> {
     if frame.src.is_group() || frame.src.is_zero() {
         return Err(Drop::BadSourceMac);
     }
-    if is_link_local_control(frame.dst) {
+    if is_link_local_control(frame.dst) || frame.dst == loop_probe::DESTINATION {
         return Err(Drop::LinkLocalControl);
     }
     Ok(())

@@ -78,6 +78,14 @@ pub trait Io: Pool<Self::P> {
     fn learn_migrating(&mut self, learn: Learn) {
         self.learn(learn);
     }
+    /// Hands a loop probe that came to a segment port to the control thread; gives it back when the ring is full.
+    fn probe(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P> {
+        self.punt(port, packet)
+    }
+    /// Notes a frame that is flooded from a segment. Whether it comes again and again: then the control thread is told.
+    fn repeats(&mut self, _port: u16, _vlan: u16, _net: Net, _packet: &Self::P) -> bool {
+        false
+    }
     /// Tells the control thread that a node at another host is an IPv6 router. May be lost: it says so again.
     fn router(&mut self, net: Net, ip: Ipv6Addr);
     /// Whether frames of host `sender` (or copies, [`moving::WINDOW`]) are held for the node on the move with this

@@ -133,36 +133,66 @@ pub struct Segment {
     pub untagged: Option<Network>,
     /// By VLAN identifier, the network it maps to.
     vlans: Box<[Option<Network>; 4096]>,
-    /// Closed to new stations while there are too many.
+    /// What it may do now.
     pub gate: Arc<Gate>,
 }
 
-/// Whether a segment port may bring new stations. Set by the control thread; asked by the packet path for stations
-/// that it does not know, and for those only.
+/// VLANs (0 for untagged), one bit each. The control thread changes them while the packet path reads.
 #[derive(Debug)]
-pub struct Gate {
-    port: AtomicBool,
-    rate: AtomicBool,
-    /// One bit for each VLAN.
-    vlans: [AtomicU64; 64],
-}
+struct VlanSet([AtomicU64; 64]);
 
-impl Default for Gate {
+impl Default for VlanSet {
     fn default() -> Self {
-        Self {
-            port: AtomicBool::new(false),
-            rate: AtomicBool::new(false),
-            vlans: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 }
 
+impl VlanSet {
+    #[inline]
+    fn has(&self, vlan: u16) -> bool {
+        let bits = self.0.get(usize::from(vlan / 64)).map_or(0, |bits| bits.load(Relaxed));
+        bits >> (vlan % 64) & 1 != 0
+    }
+
+    fn set(&self, vlan: u16, on: bool) {
+        let Some(bits) = self.0.get(usize::from(vlan / 64)) else { return };
+        let bit = 1 << (vlan % 64);
+        if on {
+            bits.fetch_or(bit, Relaxed)
+        } else {
+            bits.fetch_and(!bit, Relaxed)
+        };
+    }
+}
+
+/// What a segment port may do now. Set by the control thread.
+#[derive(Debug, Default)]
+pub struct Gate {
+    port: AtomicBool,
+    rate: AtomicBool,
+    full: VlanSet,
+    blocked: VlanSet,
+}
+
 impl Gate {
-    /// Whether no station may come with this VLAN (0 for untagged).
+    /// Whether no new station may come with this VLAN (0 for untagged). Asked for stations that are not known, and for
+    /// those only.
     #[must_use]
     pub fn is_closed(&self, vlan: u16) -> bool {
-        let bits = self.vlans.get(usize::from(vlan / 64)).map_or(0, |bits| bits.load(Relaxed));
-        self.port.load(Relaxed) || self.rate.load(Relaxed) || bits >> (vlan % 64) & 1 != 0
+        self.port.load(Relaxed) || self.rate.load(Relaxed) || self.full.has(vlan)
+    }
+
+    /// Whether the port is blocked for the network of this VLAN: nothing is taken from it and nothing flooded to it,
+    /// because another port does so for the same LAN.
+    #[inline]
+    #[must_use]
+    pub fn is_blocked(&self, vlan: u16) -> bool {
+        self.blocked.has(vlan)
+    }
+
+    /// Blocks the port for the network of this VLAN, or lets it forward.
+    pub fn set_blocked(&self, vlan: u16, on: bool) {
+        self.blocked.set(vlan, on);
     }
 
     /// The port has all the stations that it may have.
@@ -177,13 +207,7 @@ impl Gate {
 
     /// The network of this VLAN has all the stations that it may have.
     pub fn set_vlan(&self, vlan: u16, full: bool) {
-        let Some(bits) = self.vlans.get(usize::from(vlan / 64)) else { return };
-        let bit = 1 << (vlan % 64);
-        if full {
-            bits.fetch_or(bit, Relaxed)
-        } else {
-            bits.fetch_and(!bit, Relaxed)
-        };
+        self.full.set(vlan, full);
     }
 }
 

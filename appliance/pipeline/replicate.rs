@@ -3,9 +3,13 @@
 //! local port and, unless it came from the underlay (split horizon), one for each host with members.
 
 use super::{
-    Io, Pipeline, Slot, encap::Label, fate::Drop, fate::add, ports::Origin, witness::Stage, witness::Witness,
+    Io, Pipeline, Slot,
+    encap::Label,
+    fate::{Drop, add},
+    ports::{Gate, Origin, Port, Role},
+    witness::{Stage, Witness},
 };
-use crate::tables::entries::NetworkEntry;
+use crate::tables::entries::{Member, NetworkEntry};
 use crate::wire::vxlan::Marks;
 use stopover_config::net::FloodPolicy;
 
@@ -36,6 +40,12 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             Ok(reach) => reach,
             Err(reason) => return self.drop(slot.packet, reason),
         };
+        if let Origin::Port { port, vlan } = slot.origin
+            && gate(self.ports, port).is_some()
+            && self.io.repeats(port, vlan, slot.net, &slot.packet)
+        {
+            return self.drop(slot.packet, Drop::SegmentLoop);
+        }
         self.witness.note(Stage::Replicate, || describe(network, reach, slot.origin));
         self.copies(slot, network, reach, group);
     }
@@ -43,10 +53,15 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// One copy per receiver; the last receiver gets the frame itself.
     fn copies(&mut self, slot: Slot<I::P>, network: &NetworkEntry, reach: Reach, group: bool) {
         let segments_only = reach == Reach::SegmentsOnly;
-        let mut ports = network.ports.iter().filter(|member| {
+        let ports = self.ports;
+        let blocked = |member: &Member| {
+            member.segment && gate(ports, member.port).is_some_and(|gate| gate.is_blocked(member.vlan))
+        };
+        let wants = |member: &&Member| {
             let came_from = matches!(slot.origin, Origin::Port { port, .. } if port == member.port);
             !came_from && (!segments_only || member.segment)
-        });
+        };
+        let mut ports = network.ports.iter().filter(|member| wants(member) && !blocked(member));
         let hosts: &[u32] = match (slot.origin, reach) {
             (Origin::Underlay { .. }, _) => &[],
             (Origin::Port { .. }, Reach::Everyone) => &network.hosts,
@@ -72,6 +87,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         match (last_port.take(), last_host) {
             (Some(member), _) => self.deliver(slot, member.port, member.vlan),
             (None, Some(host)) => self.encap_copy(slot, *host, group),
+            (None, None) if network.ports.iter().any(|member| wants(&member) && blocked(member)) => {
+                self.drop(slot.packet, Drop::SegmentBlocked);
+            }
             (None, None) => {
                 self.drop(slot.packet, if group { Drop::NoMembers } else { Drop::UnknownUnicast });
             }
@@ -94,6 +112,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         };
         let Slot { frame, net, vni, origin, priority, .. } = *slot;
         Some(Slot { packet, frame, net, vni, origin, priority })
+    }
+}
+
+/// What a port may do now, if it is a segment.
+fn gate(ports: &[Port], port: u16) -> Option<&Gate> {
+    match ports.get(usize::from(port)).map(|port| &port.role) {
+        Some(Role::Segment(segment)) => Some(&segment.gate),
+        _ => None,
     }
 }
 

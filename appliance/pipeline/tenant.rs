@@ -3,7 +3,7 @@
 
 use super::{
     Io, Learn, MAX_BURST, Pipeline, Slot, Slots,
-    fate::Drop,
+    fate::{Drop, add},
     guard,
     packet::Packet,
     ports::{Network, Origin, Role, Vif},
@@ -13,6 +13,7 @@ use super::{
 use crate::tables::words::{Net, Place, PlaceWord, node_key};
 use crate::wire::ethernet::{Tag, ethertype};
 use crate::wire::frame::{self, Frame};
+use crate::wire::loop_probe;
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use stopover_config::net::Mac;
@@ -21,16 +22,36 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].
     pub(super) fn tenant_long(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
         let mut slots = Slots::new();
+        let is_segment = matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Segment(_)));
         for packet in burst {
+            if is_segment && loop_probe::is_for_us(packet.head()) {
+                self.probe(port, packet);
+                continue;
+            }
             match self.admit(port, packet) {
                 Ok(slot) => slots.push(slot),
                 Err((packet, reason)) => self.drop(packet, reason),
             }
         }
-        if let Some(Role::Segment(_)) = self.ports.get(usize::from(port)).map(|p| &p.role) {
+        if is_segment {
             self.stations(&mut slots);
         }
         self.forward(&mut slots);
+    }
+
+    /// Hands a loop probe to the control thread, with the tag it came with.
+    #[cold]
+    fn probe(&mut self, port: u16, mut packet: I::P) {
+        if let Some(vlan) = packet.stripped_vlan()
+            && !vlan::tag(&mut packet, vlan.get(), 0)
+        {
+            return self.drop(packet, Drop::NoHeadroom);
+        }
+        self.witness.note(Stage::Control, || "a loop probe: to the control thread".into());
+        match self.io.probe(port, packet) {
+            Ok(()) => add(&self.counters.to_control, 1),
+            Err(packet) => self.drop(packet, Drop::ControlFull),
+        }
     }
 
     /// Reads the headers once and decides whether the port may send this.
@@ -104,7 +125,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                     (Some(tag), None) => tag.vid(),
                     (None, stripped) => stripped.map_or(0, |vlan| vlan.get()),
                 };
-                Ok((segment.network(vid).ok_or(Drop::UnknownVlan)?, vid))
+                let network = segment.network(vid).ok_or(Drop::UnknownVlan)?;
+                if segment.gate.is_blocked(vid) { Err(Drop::SegmentBlocked) } else { Ok((network, vid)) }
             }
             Some(Role::Underlay(_)) | None => Err(Drop::OuterUnexpected),
         }

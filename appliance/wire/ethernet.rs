@@ -25,6 +25,8 @@ pub mod ethertype {
     pub const QINQ: u16 = 0x88a8;
     /// "Local Experimental EtherType 1" (IEEE 802-2014 section 9.2.3).
     pub const LOCAL_1: u16 = 0x88b5;
+    /// "Local Experimental EtherType 2" (the same).
+    pub const LOCAL_2: u16 = 0x88b6;
 }
 
 mod field {

@@ -366,3 +366,24 @@ fn a_refused_station_is_claimed_at_once_when_nobody_has_it() {
     assert_eq!(lab.hear(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
     assert_eq!(lab.place(mac(9)), Where::Port(SEGMENT));
 }
+
+#[test]
+fn a_blocked_segment_has_no_stations() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.hear(OTHER_SEGMENT, mac(51), None);
+    let block = |lab: &mut Lab, on| lab.stations.block(&mut lab.tables, lab.now_ms, SEGMENT, 0, on);
+    let mut wishes = block(&mut lab, true);
+    wishes.sort_by_key(|wish| format!("{wish:?}"));
+    assert_eq!(wishes, [withdraw(mac(2)), withdraw(mac(50))], "the declared one too");
+    assert_eq!((lab.place(mac(50)), lab.place(mac(51))), (Where::Nowhere, Where::Port(OTHER_SEGMENT)));
+    assert_eq!(lab.hear(SEGMENT, mac(50), None), []);
+    // Its link may go and come: it is blocked all the same.
+    lab.link(SEGMENT, false);
+    assert_eq!(lab.link(SEGMENT, true), []);
+    // Who forwards for the LAN makes them known.
+    lab.apply(node(mac(50), 2, &[], &[]));
+    assert_eq!(lab.place(mac(50)), Where::Host(2));
+    assert_eq!(block(&mut lab, false), [claim(mac(2), &["192.168.0.2"])]);
+    assert_eq!(lab.hear(SEGMENT, mac(52), None), [claim(mac(52), &[])]);
+}

@@ -9,6 +9,7 @@ mod golden;
 mod guard;
 mod learn;
 mod local;
+mod loops;
 mod moving;
 mod offload;
 mod properties;
@@ -109,6 +110,8 @@ struct Exits {
     hold_full: bool,
     control_full: bool,
     errors_spent: bool,
+    /// Every flooded frame has come too often.
+    loops: bool,
 }
 
 impl Io for Exits {
@@ -154,6 +157,9 @@ impl Io for Exits {
     }
     fn may_err(&mut self) -> bool {
         !self.errors_spent
+    }
+    fn repeats(&mut self, _: u16, _: u16, _: Net, _: &VecPacket) -> bool {
+        self.loops
     }
 }
 
@@ -327,6 +333,7 @@ impl Lab {
                 hold_full: false,
                 control_full: false,
                 errors_spent: false,
+                loops: false,
             },
             sent_before: 0,
             notes: Recorder::default(),

@@ -84,10 +84,12 @@ fn role(role: &PortRole) -> String {
             let addresses = if addresses.is_empty() { "no addresses".to_owned() } else { join(addresses) };
             format!("vif, VNI {vni}, VM {vm_mac}, {addresses}, guard {}", if *guard { "on" } else { "off" })
         }
-        PortRole::Segment { vni, vlans, stations } => {
+        PortRole::Segment { vni, vlans, stations, blocked } => {
             let untagged = vni.map(|v| format!(", untagged VNI {v}")).unwrap_or_default();
             let tagged: String = vlans.iter().map(|(vlan, vni)| format!(", VLAN {vlan} VNI {vni}")).collect();
-            format!("segment{untagged}{tagged}, {stations} stations")
+            let blocked: String =
+                blocked.iter().map(|b| format!(", VNI {} blocked {}", b.vni, b.reason)).collect();
+            format!("segment{untagged}{tagged}, {stations} stations{blocked}")
         }
     }
 }
@@ -180,7 +182,7 @@ pub fn drops(rows: &[Drop]) -> String {
 mod tests {
     use super::*;
     use stopover_config::net::{Mac, VlanId, Vni};
-    use stopover_ctl::{Books, LcoreCount, PortFwd};
+    use stopover_ctl::{BlockedSegment, Books, LcoreCount, PortFwd};
 
     #[test]
     fn statistics_of_ports() {
@@ -249,11 +251,18 @@ port vm1
             vni: None,
             vlans: vec![(VlanId::new(10).unwrap(), Vni::new(1010).unwrap())],
             stations: 3,
+            blocked: vec![],
         };
-        let text = port_info(&[p]);
+        let text = port_info(std::slice::from_ref(&p));
         assert!(
             text.contains("segment, VLAN 10 VNI 1010, 3 stations\n") && text.contains("link         down\n")
         );
+        if let PortRole::Segment { blocked, .. } = &mut p.role {
+            let reason = "because gw-a forwards for the same LAN".to_owned();
+            blocked.push(BlockedSegment { vni: Vni::new(1010).unwrap(), vlan: None, reason });
+        }
+        let text = port_info(&[p]);
+        assert!(text.contains("3 stations, VNI 1010 blocked because gw-a forwards for the same LAN\n"));
     }
 
     #[test]

@@ -74,7 +74,21 @@ pub enum PortRole {
         vlans: Vec<(VlanId, Vni)>,
         /// Stations learned or declared at this moment.
         stations: u64,
+        /// Networks for which it is blocked.
+        #[serde(default)]
+        blocked: Vec<BlockedSegment>,
     },
+}
+
+/// A network for which a segment port is blocked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedSegment {
+    /// The network.
+    pub vni: Vni,
+    /// Its VLAN there, if it is tagged.
+    pub vlan: Option<VlanId>,
+    /// Why.
+    pub reason: String,
 }
 
 /// Counters of the device, as `rte_eth_stats_get` gives them.

@@ -1,0 +1,292 @@
+//! Loops through segments: two segment ports of one network on one LAN send each other's floods round for ever, through
+//! the overlay if they are at two hosts. Enters: ports that go up and down, loop probes heard, the time. Leaves: probes
+//! to send, and which ports are blocked for which network.
+//!
+//! The rule: of all segment ports that hear each other's probes for a network, the one with the lowest rank (host name,
+//! instance, port, VLAN) forwards; the others are blocked. So is one that hears its own probe: its LAN sends back what
+//! it is sent. A port begins blocked and listens for a moment, and one that has not heard a better one for
+//! [`FORGET_MS`] forwards again. Pure: no clock, no device.
+
+#[cfg(test)]
+mod tests;
+
+use crate::wire::loop_probe::{self, Probe};
+use hashbrown::HashMap;
+use stopover_config::net::{HostName, Mac, Vni};
+
+/// How often a probe is sent, in milliseconds.
+const PROBE_MS: u64 = 1000;
+/// How often while a port listens or a loop is suspected.
+const FAST_PROBE_MS: u64 = 100;
+/// How long a port listens before it forwards. Who forwards already answers a probe at once.
+const LISTEN_MS: u64 = 300;
+/// Three probes may be lost.
+const FORGET_MS: u64 = 3500;
+/// No two probes of one place within this time, however many are heard.
+const APART_MS: u64 = 20;
+/// How often the operator hears of a suspicion.
+const TELL_MS: u64 = 10_000;
+/// Better ones that a place remembers.
+const MOST_HEARD: usize = 16;
+/// Probes sent in one round, so that a trunk of four thousand VLANs does not fill the ring.
+const AT_ONCE: usize = 128;
+
+/// A port in one of its networks.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// The port.
+    pub port: u16,
+    /// The VLAN tag of the network there; 0 for none.
+    pub vlan: u16,
+    /// The network.
+    pub vni: Vni,
+    /// The port's MAC.
+    pub mac: Mac,
+}
+
+/// Who sends a probe; the lowest forwards.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    host: HostName,
+    instance: u64,
+    port: u16,
+    vlan: u16,
+}
+
+/// What a place does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Without a link.
+    Down,
+    /// Blocked until this time, to hear who is there.
+    Listening(u64),
+    /// It forwards.
+    Forwarding,
+    /// Blocked for this reason.
+    Blocked(Reason),
+}
+
+/// Why a place is blocked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// This host forwards for the LAN, from another port if it is our own.
+    Forwards(HostName),
+    /// The LAN sends back what it is sent.
+    Reflected,
+}
+
+#[derive(Debug)]
+struct Place {
+    segment: Segment,
+    state: State,
+    /// Better ones and until when they are believed; `None`: ourselves, reflected.
+    heard: Vec<(Option<Rank>, u64)>,
+    sent_ms: Option<u64>,
+    due_ms: u64,
+    fast_until_ms: u64,
+    /// When a suspicion was last told.
+    told_ms: Option<u64>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send this frame from this port.
+    Send(u16, Vec<u8>),
+    /// Block the port for the VLAN's network, or let it forward.
+    Block {
+        /// The port.
+        port: u16,
+        /// The VLAN; 0 for untagged frames.
+        vlan: u16,
+        /// Blocked or not.
+        on: bool,
+    },
+    /// Tell the operator.
+    Report {
+        /// The port.
+        port: u16,
+        /// The VLAN; 0 for untagged frames.
+        vlan: u16,
+        /// The network.
+        vni: Vni,
+        /// Why it is blocked; `None`: it forwards again.
+        blocked: Option<Reason>,
+    },
+}
+
+/// All segment ports of this host, by network.
+#[derive(Debug)]
+pub struct Loops {
+    host: HostName,
+    instance: u64,
+    places: Vec<Place>,
+    index: HashMap<(u16, u16), usize>,
+}
+
+impl Loops {
+    /// `instance`: a number that no other process has. All are blocked until their port has a link.
+    #[must_use]
+    pub fn new(host: HostName, instance: u64, segments: Vec<Segment>) -> (Self, Vec<Action>) {
+        let index = segments.iter().enumerate().map(|(at, s)| ((s.port, s.vlan), at)).collect();
+        let blocked =
+            segments.iter().map(|s| Action::Block { port: s.port, vlan: s.vlan, on: true }).collect();
+        let place = |segment| Place {
+            segment,
+            state: State::Down,
+            heard: Vec::new(),
+            sent_ms: None,
+            due_ms: u64::MAX,
+            fast_until_ms: 0,
+            told_ms: None,
+        };
+        (Self { host, instance, places: segments.into_iter().map(place).collect(), index }, blocked)
+    }
+
+    /// A port has gained or lost its link.
+    pub fn link(&mut self, now_ms: u64, port: u16, up: bool) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for place in self.places.iter_mut().filter(|place| place.segment.port == port) {
+            let Segment { port, vlan, .. } = place.segment;
+            place.heard.clear();
+            if up {
+                place.state = State::Listening(now_ms + LISTEN_MS);
+                (place.due_ms, place.fast_until_ms) = (now_ms, now_ms + LISTEN_MS);
+            } else {
+                if place.state == State::Forwarding {
+                    actions.push(Action::Block { port, vlan, on: true });
+                }
+                (place.state, place.due_ms) = (State::Down, u64::MAX);
+            }
+        }
+        actions
+    }
+
+    /// A frame for [`loop_probe::DESTINATION`] came to a port. `knows`: whether a host is one that this host exchanges
+    /// floods with; another's probes are of another overlay, with which there is no loop.
+    pub fn heard(
+        &mut self,
+        now_ms: u64,
+        port: u16,
+        frame: &[u8],
+        knows: impl Fn(&HostName) -> bool,
+    ) -> Vec<Action> {
+        let Some((vlan, probe)) = loop_probe::parse(frame) else { return Vec::new() };
+        let Some(at) = self.index.get(&(port, vlan)).copied() else { return Vec::new() };
+        let own = probe.host == self.host && probe.instance == self.instance;
+        let Some(place) = self.places.get_mut(at) else { return Vec::new() };
+        if place.state == State::Down || probe.vni != place.segment.vni || !(own || knows(&probe.host)) {
+            return Vec::new();
+        }
+        let rank = Rank { host: probe.host, instance: probe.instance, port: probe.port, vlan: probe.vlan };
+        let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
+        if rank > ours {
+            // One that waits to hear who forwards here.
+            let answers = place.sent_ms.is_none_or(|sent| now_ms >= sent + APART_MS);
+            return if answers { place.send(&ours, now_ms).into_iter().collect() } else { Vec::new() };
+        }
+        let who = (rank != ours).then_some(rank);
+        let until_ms = now_ms + FORGET_MS;
+        if let Some((_, until)) = place.heard.iter_mut().find(|(known, _)| *known == who) {
+            *until = until_ms;
+        } else if place.heard.len() < MOST_HEARD {
+            place.heard.push((who, until_ms));
+        }
+        place.decide(now_ms)
+    }
+
+    /// The packet path saw the same frame come from a port again and again: look at once whether that is a loop. Says
+    /// whether the operator should hear of it.
+    pub fn suspect(&mut self, now_ms: u64, port: u16, vlan: u16) -> bool {
+        let Some(at) = self.index.get(&(port, vlan)) else { return false };
+        let Some(place) = self.places.get_mut(*at).filter(|place| place.state != State::Down) else {
+            return false;
+        };
+        if now_ms >= place.fast_until_ms {
+            place.due_ms = now_ms;
+        }
+        place.fast_until_ms = now_ms + LISTEN_MS;
+        let quiet = place.told_ms.is_some_and(|told| now_ms < told + TELL_MS);
+        if !quiet {
+            place.told_ms = Some(now_ms);
+        }
+        !quiet
+    }
+
+    /// Sends the probes that are due, and lets ports forward that have heard nobody better for long enough.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let mut sent = 0;
+        for place in &mut self.places {
+            if place.due_ms <= now_ms && sent < AT_ONCE {
+                sent += 1;
+                let Segment { port, vlan, .. } = place.segment;
+                let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
+                actions.extend(place.send(&ours, now_ms));
+            }
+            if place.is_due(now_ms) {
+                actions.extend(place.decide(now_ms));
+            }
+        }
+        actions
+    }
+
+    /// Ports that are blocked for longer than it takes to listen: port, VLAN, network and why.
+    pub fn blocked(&self) -> impl Iterator<Item = (&Segment, &Reason)> {
+        self.places.iter().filter_map(|place| match &place.state {
+            State::Blocked(reason) => Some((&place.segment, reason)),
+            State::Down | State::Listening(_) | State::Forwarding => None,
+        })
+    }
+}
+
+impl Place {
+    fn send(&mut self, ours: &Rank, now_ms: u64) -> Option<Action> {
+        if self.state == State::Down {
+            return None;
+        }
+        let every = if now_ms < self.fast_until_ms { FAST_PROBE_MS } else { PROBE_MS };
+        (self.sent_ms, self.due_ms) = (Some(now_ms), now_ms + every);
+        let Segment { port, vlan, vni, mac } = self.segment;
+        let probe = Probe { vni, port, vlan, instance: ours.instance, host: ours.host.clone() };
+        Some(Action::Send(port, loop_probe::build(mac, &probe)))
+    }
+
+    /// Whether time alone may change its state.
+    fn is_due(&self, now_ms: u64) -> bool {
+        match self.state {
+            State::Listening(until) => until <= now_ms,
+            State::Blocked(_) => self.heard.iter().any(|(_, until)| *until <= now_ms),
+            State::Down | State::Forwarding => false,
+        }
+    }
+
+    fn decide(&mut self, now_ms: u64) -> Vec<Action> {
+        self.heard.retain(|(_, until)| *until > now_ms);
+        let best = self.heard.iter().map(|(who, _)| who).min();
+        let next = match (best, &self.state) {
+            (Some(Some(rank)), _) => State::Blocked(Reason::Forwards(rank.host.clone())),
+            (Some(None), _) => State::Blocked(Reason::Reflected),
+            (None, State::Listening(until)) if now_ms < *until => return Vec::new(),
+            (None, _) => State::Forwarding,
+        };
+        let before = std::mem::replace(&mut self.state, next);
+        if before == self.state {
+            return Vec::new();
+        }
+        let Segment { port, vlan, vni, .. } = self.segment;
+        let blocked = match &self.state {
+            State::Blocked(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        let mut actions = Vec::new();
+        if (self.state == State::Forwarding) != (before == State::Forwarding) {
+            actions.push(Action::Block { port, vlan, on: blocked.is_some() });
+        }
+        // That a port forwards when it has listened is nothing to tell.
+        if blocked.is_some() || !matches!(before, State::Listening(_)) {
+            actions.push(Action::Report { port, vlan, vni, blocked });
+        }
+        actions
+    }
+}

@@ -1,0 +1,217 @@
+//! Hosts on LANs, joined and parted: one of those on a LAN forwards, and never two.
+
+use super::*;
+
+const PORT: u16 = 3;
+
+fn name(name: &str) -> HostName {
+    HostName::new(name).unwrap()
+}
+
+fn segment(port: u16, vlan: u16, vni: u32) -> Segment {
+    Segment { port, vlan, vni: Vni::new(vni).unwrap(), mac: Mac::new([2, 0, 0, 0, 0, port as u8]) }
+}
+
+/// Hosts with their segments, all on LANs, and the time.
+struct World {
+    hosts: Vec<Loops>,
+    /// By host and port, the LAN.
+    cables: HashMap<(usize, u16), u32>,
+    /// LANs that send back what they are sent.
+    mirrors: Vec<u32>,
+    blocked: HashMap<(usize, u16, u16), bool>,
+    reports: Vec<(usize, Option<Reason>)>,
+    now_ms: u64,
+    knows: bool,
+}
+
+impl World {
+    fn new(hosts: &[(&str, &[Segment])]) -> Self {
+        let mut world = Self {
+            hosts: Vec::new(),
+            cables: HashMap::new(),
+            mirrors: Vec::new(),
+            blocked: HashMap::new(),
+            reports: Vec::new(),
+            now_ms: 0,
+            knows: true,
+        };
+        for (at, (host, segments)) in hosts.iter().enumerate() {
+            let (loops, actions) = Loops::new(name(host), at as u64, segments.to_vec());
+            world.hosts.push(loops);
+            world.act(at, actions);
+        }
+        world
+    }
+
+    fn act(&mut self, host: usize, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send(port, frame) => self.carry(host, port, &frame),
+                Action::Block { port, vlan, on } => {
+                    self.blocked.insert((host, port, vlan), on);
+                }
+                Action::Report { blocked, .. } => self.reports.push((host, blocked)),
+            }
+        }
+    }
+
+    /// A frame reaches all others on its LAN.
+    fn carry(&mut self, host: usize, port: u16, frame: &[u8]) {
+        let Some(lan) = self.cables.get(&(host, port)).copied() else { return };
+        let mirror = self.mirrors.contains(&lan);
+        let others: Vec<_> = self
+            .cables
+            .iter()
+            .filter(|(at, on)| **on == lan && (**at != (host, port) || mirror))
+            .map(|(at, _)| *at)
+            .collect();
+        for (to, at) in others {
+            let knows = self.knows;
+            let actions = self.hosts[to].heard(self.now_ms, at, frame, |_| knows);
+            self.act(to, actions);
+        }
+    }
+
+    fn plug(&mut self, host: usize, port: u16, lan: Option<u32>) {
+        match lan {
+            Some(lan) => self.cables.insert((host, port), lan),
+            None => self.cables.remove(&(host, port)),
+        };
+        let actions = self.hosts[host].link(self.now_ms, port, lan.is_some());
+        self.act(host, actions);
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now_ms += 1;
+            for host in 0..self.hosts.len() {
+                let actions = self.hosts[host].tick(self.now_ms);
+                self.act(host, actions);
+            }
+        }
+    }
+
+    fn forwards(&self, host: usize, port: u16, vlan: u16) -> bool {
+        !self.blocked[&(host, port, vlan)]
+    }
+
+    /// Which of the first `n` hosts forward untagged frames from [`PORT`].
+    fn forwarding(&self, n: usize) -> Vec<bool> {
+        (0..n).map(|host| self.forwards(host, PORT, 0)).collect()
+    }
+}
+
+#[test]
+fn one_of_two_gateways_on_a_lan_forwards() {
+    let mut world = World::new(&[("gw-b", &[segment(PORT, 0, 100)]), ("gw-a", &[segment(PORT, 0, 100)])]);
+    assert_eq!(world.forwarding(2), [false, false], "nobody without a link");
+    world.plug(0, PORT, Some(1));
+    world.run(LISTEN_MS - 1);
+    assert_eq!(world.forwarding(2), [false, false]);
+    world.run(1);
+    assert_eq!((world.forwarding(2), world.reports.len()), (vec![true, false], 0));
+    // The better one comes: there is never a moment in which both forward.
+    world.plug(1, PORT, Some(1));
+    for _ in 0..5000 {
+        world.run(1);
+        assert_ne!(world.forwarding(2), [true, true], "at {} ms", world.now_ms);
+    }
+    assert_eq!(world.forwarding(2), [false, true]);
+    assert_eq!(world.reports, [(0, Some(Reason::Forwards(name("gw-a"))))]);
+    assert_eq!(world.hosts[0].blocked().count(), 1);
+    // It goes: the other one takes over within seconds.
+    world.plug(1, PORT, None);
+    world.run(FORGET_MS + PROBE_MS);
+    assert_eq!(world.forwarding(2), [true, false]);
+    assert_eq!((world.reports.last(), world.hosts[0].blocked().count()), (Some(&(0, None)), 0));
+}
+
+#[test]
+fn of_many_that_start_together_one_forwards() {
+    let names = ["d", "b", "a", "e", "c"];
+    let segments = [segment(PORT, 0, 100)];
+    let hosts: Vec<_> = names.iter().map(|name| (*name, &segments[..])).collect();
+    let mut world = World::new(&hosts);
+    for host in 0..5 {
+        world.plug(host, PORT, Some(1));
+    }
+    for _ in 0..10_000 {
+        world.run(1);
+        assert!(world.forwarding(5).iter().filter(|forwards| **forwards).count() <= 1);
+    }
+    assert_eq!(world.forwarding(5), [false, false, true, false, false]);
+}
+
+#[test]
+fn two_lans_that_are_joined_later_are_noticed_within_a_probe() {
+    let mut world = World::new(&[("a", &[segment(PORT, 0, 100)]), ("b", &[segment(PORT, 0, 100)])]);
+    world.plug(0, PORT, Some(1));
+    world.plug(1, PORT, Some(2));
+    world.run(2500);
+    assert_eq!(world.forwarding(2), [true, true]);
+    // No port loses its link.
+    world.cables.insert((1, PORT), 1);
+    world.run(PROBE_MS);
+    assert_eq!(world.forwarding(2), [true, false]);
+    world.cables.insert((1, PORT), 2);
+    world.run(FORGET_MS);
+    assert_eq!(world.forwarding(2), [true, true]);
+    // The packet path has a suspicion, and it does not take that long.
+    world.run(PROBE_MS / 2);
+    world.cables.insert((1, PORT), 1);
+    assert!(world.hosts[0].suspect(world.now_ms, PORT, 0));
+    assert!(!world.hosts[0].suspect(world.now_ms, PORT, 0));
+    world.run(1);
+    assert_eq!(world.forwarding(2), [true, false]);
+}
+
+#[test]
+fn two_ports_of_one_host_and_the_vlans_of_a_trunk() {
+    let trunk = [segment(PORT, 10, 110), segment(PORT, 20, 120), segment(4, 10, 110), segment(4, 30, 130)];
+    let mut world = World::new(&[("a", &trunk)]);
+    world.plug(0, PORT, Some(1));
+    world.plug(0, 4, Some(1));
+    world.run(5000);
+    let forwarding =
+        [(PORT, 10), (PORT, 20), (4, 10), (4, 30)].map(|(port, vlan)| world.forwards(0, port, vlan));
+    assert_eq!(forwarding, [true, true, false, true], "only the network that both are in");
+    world.plug(0, PORT, None);
+    world.run(FORGET_MS);
+    assert!(world.forwards(0, 4, 10) && !world.forwards(0, PORT, 20));
+}
+
+#[test]
+fn a_lan_that_sends_back_what_it_is_sent_is_left_alone() {
+    let mut world = World::new(&[("a", &[segment(PORT, 0, 100)])]);
+    world.plug(0, PORT, Some(1));
+    world.run(2000);
+    assert_eq!(world.forwarding(1), [true]);
+    world.mirrors.push(1);
+    world.run(PROBE_MS);
+    assert_eq!((world.forwarding(1), &world.reports[..]), (vec![false], &[(0, Some(Reason::Reflected))][..]));
+    world.run(20_000);
+    assert_eq!(world.forwarding(1), [false], "as long as it does so");
+    world.mirrors.clear();
+    world.run(FORGET_MS);
+    assert_eq!(world.forwarding(1), [true]);
+}
+
+#[test]
+fn other_networks_and_other_overlays_are_no_loop() {
+    let mut world = World::new(&[("a", &[segment(PORT, 0, 100)]), ("b", &[segment(PORT, 0, 200)])]);
+    world.plug(0, PORT, Some(1));
+    world.plug(1, PORT, Some(1));
+    world.run(2000);
+    assert_eq!(world.forwarding(2), [true, true]);
+    let mut world = World::new(&[("a", &[segment(PORT, 0, 100)]), ("b", &[segment(PORT, 0, 100)])]);
+    world.knows = false;
+    world.plug(0, PORT, Some(1));
+    world.plug(1, PORT, Some(1));
+    world.run(2000);
+    assert_eq!(world.forwarding(2), [true, true]);
+    // Nor is anything else that is sent to the same address.
+    let mut frame = loop_probe::DESTINATION.octets().to_vec();
+    frame.resize(60, 7);
+    assert_eq!(world.hosts[0].heard(5000, PORT, &frame, |_| true), []);
+}
