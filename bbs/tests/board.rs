@@ -866,6 +866,38 @@ fn an_appliance_completes_only_to_a_host_that_claims_and_the_operator_to_any() {
 }
 
 #[test]
+fn a_claimant_completes_only_what_it_claims_whole_and_only_to_itself() {
+    let mut rig = Rig::new(1000);
+    let (a, b, c) = (register(&mut rig, 0), register(&mut rig, 1), register(&mut rig, 2));
+    for m in [1, 2] {
+        claims(&mut rig, &a, claim(1, m, &[]));
+    }
+    let ticket = begin(&mut rig, "gw-0", None, &[1, 2]).unwrap();
+    claims(&mut rig, &b, claim(1, 1, &[]));
+    claims(&mut rig, &c, claim(1, 1, &[]));
+    let abort = |rig: &mut Rig, by: &Session| {
+        let command = Command::AbortMigration { by: Party::Host(by.clone()), ticket, cause: "test".into() };
+        rig.apply(None, command).result
+    };
+    for to in [None, Some("gw-1"), Some("gw-0"), Some("gw-2")] {
+        let why = complete(&mut rig, Party::Host(b.clone()), ticket, to).unwrap_err().to_string();
+        assert!(
+            why.contains("host gw-1 is neither source nor target of migration 1, and claims 1 of its 2"),
+            "{why}"
+        );
+    }
+    assert_eq!(abort(&mut rig, &b).unwrap_err().word(), "conflict");
+    claims(&mut rig, &b, claim(1, 2, &[]));
+    for to in ["gw-0", "gw-2"] {
+        let why = complete(&mut rig, Party::Host(b.clone()), ticket, Some(to)).unwrap_err().to_string();
+        assert!(why.contains("only to itself"), "{why}");
+    }
+    complete(&mut rig, Party::Host(b), ticket, None).unwrap();
+    assert_eq!((at(&rig, 1), at(&rig, 2)), (2, 2));
+    assert!(complete(&mut rig, Party::Host(c), ticket, Some("gw-2")).is_err());
+}
+
+#[test]
 fn there_and_back_crossing_and_both_ends_on_one_host() {
     let mut rig = Rig::new(1000);
     let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));

@@ -18,16 +18,21 @@ use stopover_config::net::{HostName, Mac, Vni};
 pub const MIGRATIONS_KEPT: usize = 512;
 
 impl Board {
+    /// The source and the target may end a migration. While no target is named, so may a host that claims all of its
+    /// nodes: there the VM has come up. A claim of one of them shows nothing.
     fn may_end(&self, m: &Migration, speaker: Option<u32>) -> Result<(), Refusal> {
         let Some(id) = speaker else { return Ok(()) };
-        let ends = id == m.source.id
-            || m.target.as_ref().is_some_and(|t| t.id == id)
-            || m.deferred.iter().any(|d| d.host.id == id);
-        if ends {
+        let claimed = m.nodes.iter().filter(|n| m.claimed(id, n.vni, n.mac)).count();
+        let arrived = m.target.is_none() && claimed == m.nodes.len();
+        if id == m.source.id || m.target.as_ref().is_some_and(|t| t.id == id) || arrived {
             return Ok(());
         }
+        let and = match claimed {
+            0 => String::new(),
+            n => format!(", and claims {n} of its {} nodes: claim all that runs there first", m.nodes.len()),
+        };
         Err(Refusal::Conflict(format!(
-            "host {} is neither source nor target of migration {}",
+            "host {} is neither source nor target of migration {}{and}",
             self.state.name(id),
             m.id
         )))
@@ -68,8 +73,16 @@ impl Board {
             MigrationState::Completed | MigrationState::Aborted => Err(self.ended(&m)),
             MigrationState::Locked => {
                 let to = self.destination(&m, at, speaker)?;
-                if speaker.is_some() {
+                if let Some(id) = speaker {
                     self.has_claimed(&m, &to)?;
+                    if id != m.source.id && id != to.id {
+                        return Err(Refusal::Conflict(format!(
+                            "host {} may complete migration {} only to itself, not to {}",
+                            self.state.name(id),
+                            m.id,
+                            to.name
+                        )));
+                    }
                 }
                 Ok(self.complete(now, m, to, cause))
             }

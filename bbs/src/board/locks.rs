@@ -19,6 +19,11 @@ impl Migration {
         })
     }
 
+    /// Whether a host has claimed one of its nodes, and the claim waits.
+    pub(super) fn claimed(&self, host: u32, vni: Vni, mac: Mac) -> bool {
+        self.deferred.iter().any(|d| d.host.id == host && (d.claim.vni, d.claim.mac) == (vni, mac))
+    }
+
     pub(super) fn moves(&self, vni: Vni, mac: Mac) -> bool {
         self.nodes.iter().any(|n| (n.vni, n.mac) == (vni, mac))
     }
