@@ -342,11 +342,12 @@ impl Operator {
 
     /// Who watches.
     pub async fn watchers(&mut self) -> Result<Vec<WatcherEntry>, Error> {
-        let list = call(self.client.list_watchers(v1::ListWatchersRequest {}), CALL_TIMEOUT).await?;
-        Ok(list
-            .watchers
-            .into_iter()
-            .map(|m| WatcherEntry {
+        let (mut all, mut after, mut more) = (Vec::new(), 0, true);
+        while more {
+            let page =
+                call(self.client.list_watchers(v1::ListWatchersRequest { after }), CALL_TIMEOUT).await?;
+            more = page.more;
+            all.extend(page.watchers.into_iter().map(|m| WatcherEntry {
                 id: m.id,
                 name: m.name,
                 peer: m.peer,
@@ -355,8 +356,10 @@ impl Operator {
                 networks: (!m.everything).then_some(m.networks),
                 resyncs: m.resyncs,
                 session: m.session,
-            })
-            .collect())
+            }));
+            after = all.last().map_or(after, |w| w.id);
+        }
+        Ok(all)
     }
 
     /// The event log after event number `after`, oldest first. With `follow` the stream does not end.

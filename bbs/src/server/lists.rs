@@ -26,6 +26,8 @@ use tonic::Status;
 
 /// Entries of one message.
 const CHUNK: usize = 2048;
+/// Watchers of one answer: some 200 bytes each.
+pub(super) const WATCHERS: usize = 16_384;
 
 type Out<T> = mpsc::Sender<Result<T, Status>>;
 
@@ -216,22 +218,22 @@ fn declared_by(by: DeclaredBy) -> i32 {
     v1::DeclaredBy::from(by).into()
 }
 
-pub(super) fn watchers(watchers: &Watchers) -> Vec<v1::Watcher> {
-    watchers
-        .list()
-        .iter()
-        .map(|w| v1::Watcher {
-            id: w.id,
-            name: w.name.clone(),
-            peer: w.peer.clone(),
-            sent_revision: w.sent.load(Relaxed),
-            acked_revision: w.acked.load(Relaxed),
-            networks: w.networks.load(Relaxed),
-            everything: w.everything,
-            resyncs: w.resyncs.load(Relaxed),
-            session: w.session.as_ref().map_or(0, |s| s.number),
-        })
-        .collect()
+pub(super) fn watchers(watchers: &Watchers, after: u64, limit: usize) -> v1::ListWatchersResponse {
+    let mut open = watchers.list_after(after, limit + 1);
+    let more = open.len() > limit;
+    open.truncate(limit);
+    let entries = open.iter().map(|w| v1::Watcher {
+        id: w.id,
+        name: w.name.clone(),
+        peer: w.peer.clone(),
+        sent_revision: w.sent.load(Relaxed),
+        acked_revision: w.acked.load(Relaxed),
+        networks: w.networks.load(Relaxed),
+        everything: w.everything,
+        resyncs: w.resyncs.load(Relaxed),
+        session: w.session.as_ref().map_or(0, |s| s.number),
+    });
+    v1::ListWatchersResponse { watchers: entries.collect(), more }
 }
 
 /// The log, then, with `follow`, what comes.
@@ -274,4 +276,28 @@ pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::Event
         }
     });
     Box::pin(ReceiverStream::new(answers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchers_are_told_in_pages() {
+        let all = Arc::new(Watchers::default());
+        let open: Vec<_> = (0..25).map(|n| all.open(format!("w{n}"), "unix".into(), true, None, 0)).collect();
+        let (mut after, mut told) = (0, Vec::new());
+        loop {
+            let page = watchers(&all, after, 10);
+            assert!(page.watchers.len() <= 10);
+            after = page.watchers.last().map_or(after, |w| w.id);
+            told.extend(page.watchers.into_iter().map(|w| w.name));
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(told, (0..25).map(|n| format!("w{n}")).collect::<Vec<_>>());
+        drop(open);
+        assert!(watchers(&all, 0, 10).watchers.is_empty());
+    }
 }

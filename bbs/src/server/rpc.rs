@@ -343,9 +343,9 @@ impl v1::board_server::Board for Rpc {
 
     async fn list_watchers(
         &self,
-        _: Request<v1::ListWatchersRequest>,
+        request: Request<v1::ListWatchersRequest>,
     ) -> Result<Response<v1::ListWatchersResponse>, Status> {
-        Ok(Response::new(v1::ListWatchersResponse { watchers: lists::watchers(&self.watchers) }))
+        Ok(Response::new(lists::watchers(&self.watchers, request.into_inner().after, lists::WATCHERS)))
     }
 
     async fn events(

@@ -129,10 +129,10 @@ impl Watchers {
         fresh.into_iter().map(|(host, (number, revision))| (Session { host, number }, revision)).collect()
     }
 
-    /// All open watches.
+    /// Open watches after the one of this id.
     #[must_use]
-    pub fn list(&self) -> Vec<Arc<Watcher>> {
-        self.lock().open.values().cloned().collect()
+    pub fn list_after(&self, after: u64, limit: usize) -> Vec<Arc<Watcher>> {
+        self.lock().open.range(after.saturating_add(1)..).take(limit).map(|(_, w)| w.clone()).collect()
     }
 
     /// By host: is its watch open, and what did it acknowledge last.
