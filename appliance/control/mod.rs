@@ -2,15 +2,18 @@
 //! with its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
 //!
 //! `start` builds everything and `Control::run` is the thread; `replica` holds the board's truth, `stations`
-//! this host's own; `ports` watches devices; `show`, `trace` and `metrics` answer what `server` was asked.
+//! this host's own; `ports` watches devices; `show`, `rows`, `trace` and `metrics` answer what `server` and `lists`
+//! were asked.
 
 pub mod declared;
+pub mod lists;
 pub mod loops;
 pub mod metrics;
 pub mod moves;
 pub mod plan;
 pub mod ports;
 pub mod replica;
+pub mod rows;
 mod segments;
 pub mod server;
 pub mod show;

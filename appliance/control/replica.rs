@@ -9,7 +9,10 @@ use crate::tables::{
     words::Net,
 };
 use hashbrown::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 use stopover_bbs::model::{Change, DeclaredBy, Host, Node, NodeBatch};
 use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
 
@@ -57,7 +60,7 @@ pub struct NetworkRecord {
     /// The MTU that its VMs should use; 0 if nobody said.
     pub mtu: u16,
     /// Hosts with members, and whether they have segments.
-    pub members: HashMap<u32, bool>,
+    pub members: BTreeMap<u32, bool>,
     /// Local ports in it.
     pub ports: Vec<Member>,
 }
@@ -87,9 +90,13 @@ pub struct Replica {
     /// Our own number at the board, once it is known.
     own_id: Option<u32>,
     hosts: HashMap<u32, HostRecord>,
+    /// The keys of `hosts` in order, for lists.
+    host_ids: BTreeSet<u32>,
     /// The hosts with a VTEP address: a look through all of `hosts` for each of ten thousand takes seconds.
     by_vtep: HashMap<IpAddr, Vec<u32>>,
-    networks: HashMap<Vni, NetworkRecord>,
+    networks: BTreeMap<Vni, NetworkRecord>,
+    /// By their number here.
+    vnis: HashMap<Net, Vni>,
     /// Local ports with a link: only they get flooded frames.
     up: HashSet<u16>,
     /// Networks whose record must be published anew.
@@ -119,7 +126,7 @@ impl Replica {
     /// An empty replica for host `own`. `networks`: those in which this host has ports.
     #[must_use]
     pub fn new(own: HostName, networks: impl IntoIterator<Item = (Vni, Net, Vec<Member>)>) -> Self {
-        let networks: HashMap<_, _> = networks
+        let networks: BTreeMap<_, _> = networks
             .into_iter()
             .map(|(vni, net, ports)| {
                 let record = NetworkRecord {
@@ -127,28 +134,31 @@ impl Replica {
                     name: String::new(),
                     flood: FloodPolicy::default(),
                     mtu: 0,
-                    members: HashMap::new(),
+                    members: BTreeMap::new(),
                     ports,
                 };
                 (vni, record)
             })
             .collect();
         let dirty = networks.keys().copied().collect();
+        let vnis = networks.iter().map(|(vni, record)| (record.net, *vni)).collect();
         Self {
             own,
             own_id: None,
             hosts: HashMap::new(),
+            host_ids: BTreeSet::new(),
             by_vtep: HashMap::new(),
             networks,
+            vnis,
             up: HashSet::new(),
             dirty,
             unnamed: None,
         }
     }
 
-    /// All known hosts.
-    pub fn hosts(&self) -> impl Iterator<Item = (u32, &HostRecord)> {
-        self.hosts.iter().map(|(id, record)| (*id, record))
+    /// The known hosts from this number on, in order.
+    pub fn hosts_from(&self, id: u32) -> impl Iterator<Item = (u32, &HostRecord)> {
+        self.host_ids.range(id..).filter_map(|id| Some((*id, self.hosts.get(id)?)))
     }
 
     /// A host by the board's number.
@@ -157,9 +167,21 @@ impl Replica {
         self.hosts.get(&id)
     }
 
-    /// All networks with local ports.
+    /// All networks with local ports, in order.
     pub fn networks(&self) -> impl Iterator<Item = (Vni, &NetworkRecord)> {
         self.networks.iter().map(|(vni, record)| (*vni, record))
+    }
+
+    /// The same, from this VNI on.
+    pub fn networks_from(&self, vni: u32) -> impl Iterator<Item = (Vni, &NetworkRecord)> {
+        let from = Vni::from_field(vni.max(1));
+        from.into_iter().flat_map(|from| self.networks.range(from..)).map(|(vni, record)| (*vni, record))
+    }
+
+    /// A network's number on the wire.
+    #[must_use]
+    pub fn vni_of(&self, net: Net) -> Option<Vni> {
+        self.vnis.get(&net).copied()
     }
 
     /// A local port has gained or lost its link.
@@ -257,7 +279,7 @@ impl Replica {
         for vni in self.dirty.drain() {
             let Some(record) = self.networks.get(&vni) else { continue };
             let others = |segments_only: bool| -> Box<[u32]> {
-                let mut ids: Vec<u32> = record
+                record
                     .members
                     .iter()
                     .filter(|(id, segment)| {
@@ -266,9 +288,7 @@ impl Replica {
                         self.hosts.get(*id).is_some_and(flooded) && (**segment || !segments_only)
                     })
                     .map(|(id, _)| *id)
-                    .collect();
-                ids.sort_unstable();
-                ids.into()
+                    .collect()
             };
             tables.put_network(NetworkEntry {
                 net: record.net,
@@ -329,11 +349,13 @@ impl Replica {
         for ip in &record.host.vteps {
             self.by_vtep.entry(*ip).or_default().push(id);
         }
+        self.host_ids.insert(id);
         self.hosts.insert(id, record);
     }
 
     fn take_host(&mut self, id: u32) -> Option<HostRecord> {
         let record = self.hosts.remove(&id)?;
+        self.host_ids.remove(&id);
         self.own_id = self.own_id.filter(|own| *own != id);
         for ip in &record.host.vteps {
             if let Some(having) = self.by_vtep.get_mut(ip) {

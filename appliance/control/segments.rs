@@ -11,7 +11,7 @@ impl Control {
     /// A frame for the address of loop probes came to a segment port.
     pub(super) fn heard_probe(&mut self, now_ms: u64, port: u16, frame: &[u8]) {
         let replica = &self.replica;
-        let knows = |name: &_| replica.hosts().any(|(_, record)| record.host.name == *name);
+        let knows = |name: &_| replica.hosts_from(0).any(|(_, record)| record.host.name == *name);
         let actions = self.loops.heard(now_ms, port, frame, knows);
         self.act_on_loops(now_ms, actions);
     }

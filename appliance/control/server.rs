@@ -1,11 +1,15 @@
 //! The control API's server: HTTP and JSON on a Unix socket, Prometheus on TCP if configured. It only carries
 //! questions to the control thread and answers back; types and paths are in the crate `stopover-ctl`.
 
+use super::{
+    lists,
+    rows::{Part, Turn},
+};
 use anyhow::{Context, Result, bail};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Query, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -16,7 +20,9 @@ use std::{
     path::{Path, PathBuf},
 };
 use stopover_config::appliance::Appliance;
-use stopover_ctl::{ApiError, ClearRequest, ErrorBody, Scope, TraceRequest, path};
+use stopover_ctl::{
+    AddressEntry, ApiError, ClearRequest, ErrorBody, HostRow, NetworkRow, NodeEntry, TraceRequest, path,
+};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::oneshot,
@@ -37,12 +43,8 @@ pub enum Question {
     Lcores,
     /// `GET /v1/drops`.
     Drops,
-    /// `GET /v1/nodes`.
-    Nodes(Scope),
-    /// `GET /v1/hosts`.
-    Hosts,
-    /// `GET /v1/networks`.
-    Networks(Scope),
+    /// A part of one of the long lists.
+    List(List, Part),
     /// `GET /v1/board`.
     Board,
     /// `GET /v1/migrations`.
@@ -55,8 +57,36 @@ pub enum Question {
     Metrics,
 }
 
-/// An answer: JSON, or for metrics the text itself as a JSON string.
-pub type Answer = Result<serde_json::Value, ApiError>;
+/// A list that may be long, and so is made in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// `GET /v1/nodes`.
+    Nodes,
+    /// `GET /v1/addresses`.
+    Addresses,
+    /// `GET /v1/hosts`.
+    Hosts,
+    /// `GET /v1/networks`.
+    Networks,
+}
+
+/// What the control thread says.
+#[derive(Debug)]
+pub enum Told {
+    /// The whole answer; for metrics the text itself as a JSON string.
+    Json(serde_json::Value),
+    /// A part of a list, not yet written as JSON: that takes longer than to make it.
+    Nodes(Turn<NodeEntry>),
+    /// The same.
+    Addresses(Turn<AddressEntry>),
+    /// The same.
+    Hosts(Turn<HostRow>),
+    /// The same.
+    Networks(Turn<NetworkRow>),
+}
+
+/// An answer.
+pub type Answer = Result<Told, ApiError>;
 
 /// A question on its way to the control thread.
 #[derive(Debug)]
@@ -150,11 +180,12 @@ fn api(asks: Sender<Ask>) -> Router {
         .route(path::FWD, plain(Question::Fwd))
         .route(path::LCORES, plain(Question::Lcores))
         .route(path::DROPS, plain(Question::Drops))
-        .route(path::HOSTS, plain(Question::Hosts))
         .route(path::BOARD, plain(Question::Board))
         .route(path::MIGRATIONS, plain(Question::Migrations))
-        .route(path::NODES, get(|asks, query| scoped(asks, query, Question::Nodes)))
-        .route(path::NETWORKS, get(|asks, query| scoped(asks, query, Question::Networks)))
+        .route(path::NODES, get(|asks, query| lists::page(List::Nodes, asks, query)))
+        .route(path::ADDRESSES, get(|asks, query| lists::page(List::Addresses, asks, query)))
+        .route(path::HOSTS, get(|asks, query| lists::page(List::Hosts, asks, query)))
+        .route(path::NETWORKS, get(|asks, query| lists::page(List::Networks, asks, query)))
         .route(path::CLEAR, post(clear))
         .route(path::TRACE, post(trace))
         .fallback(|| async {
@@ -163,18 +194,6 @@ fn api(asks: Sender<Ask>) -> Router {
             refuse(StatusCode::NOT_FOUND, error)
         })
         .with_state(asks)
-}
-
-type Scoped = Result<Query<Scope>, axum::extract::rejection::QueryRejection>;
-
-async fn scoped(State(asks): State<Sender<Ask>>, query: Scoped, question: fn(Scope) -> Question) -> Response {
-    match query {
-        Ok(Query(scope)) => json(ask(&asks, question(scope)).await),
-        Err(e) => refuse(
-            StatusCode::BAD_REQUEST,
-            ApiError::new(e.body_text(), "vni=NUMBER or nothing", "correct the query"),
-        ),
-    }
 }
 
 async fn clear(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
@@ -193,14 +212,14 @@ async fn trace(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
 
 async fn metrics(State(asks): State<Sender<Ask>>) -> Response {
     match ask(&asks, Question::Metrics).await {
-        Ok(serde_json::Value::String(text)) => {
+        Ok(Told::Json(serde_json::Value::String(text))) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
         }
         other => json(other),
     }
 }
 
-async fn ask(asks: &Sender<Ask>, question: Question) -> Answer {
+pub(super) async fn ask(asks: &Sender<Ask>, question: Question) -> Answer {
     let (reply, answer) = oneshot::channel();
     let busy = || {
         ApiError::new(
@@ -215,7 +234,11 @@ async fn ask(asks: &Sender<Ask>, question: Question) -> Answer {
 
 fn json(answer: Answer) -> Response {
     match answer {
-        Ok(value) => Json(value).into_response(),
+        Ok(Told::Json(value)) => Json(value).into_response(),
+        Ok(_) => {
+            let error = ApiError::new("a part of a list", "a whole answer", "tell the developers");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, error)
+        }
         Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
     }
 }
@@ -227,6 +250,6 @@ fn unreadable(e: &serde_json::Error) -> Response {
     )
 }
 
-fn refuse(status: StatusCode, error: ApiError) -> Response {
+pub(super) fn refuse(status: StatusCode, error: ApiError) -> Response {
     (status, Json(ErrorBody { error })).into_response()
 }

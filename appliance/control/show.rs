@@ -3,19 +3,17 @@
 
 use super::{
     Control,
-    server::{Answer, Ask, Question},
-    stations::Kind,
+    rows::Rows,
+    server::{Answer, Ask, List, Question, Told},
 };
 use crate::lcore::counters::{LcoreReading, PortReading};
 use crate::pipeline::fate::{Books, Drop};
-use crate::tables::words::Place;
 use dpdk_sys::Offloads;
-use hashbrown::HashMap;
 use serde::Serialize;
-use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use stopover_config::{
     appliance::{Role, Truth},
-    net::{Mac, VlanId, Vni},
+    net::{Mac, VlanId},
 };
 use stopover_ctl::{self as ctl, ApiError};
 
@@ -33,13 +31,20 @@ impl Control {
             Question::Fwd => to_json(&self.show_fwd(&self.since_cleared())),
             Question::Lcores => to_json(&self.show_lcores(&self.since_cleared())),
             Question::Drops => to_json(&self.show_drops(&self.since_cleared())),
-            Question::Nodes(scope) => to_json(&self.show_nodes(scope.vni)),
-            Question::Hosts => to_json(&self.show_hosts()),
-            Question::Networks(scope) => to_json(&self.show_networks(scope.vni)),
+            Question::List(list, part) => {
+                let port = |port| self.port_name(port).to_owned();
+                let rows = self.rows(&port);
+                Ok(match list {
+                    List::Nodes => Told::Nodes(rows.nodes(&part)),
+                    List::Addresses => Told::Addresses(rows.addresses(&part)),
+                    List::Hosts => Told::Hosts(rows.hosts(&part)),
+                    List::Networks => Told::Networks(rows.networks(&part)),
+                })
+            }
             Question::Board => to_json(&self.show_board()),
             Question::Migrations => to_json(&self.migrations()),
             Question::Clear(request) => self.clear(&request),
-            Question::Metrics => Ok(serde_json::Value::String(self.metrics())),
+            Question::Metrics => Ok(Told::Json(serde_json::Value::String(self.metrics()))),
         };
         // Whoever asked may have gone.
         let _ = ask.reply.send(answer);
@@ -230,148 +235,27 @@ impl Control {
             .collect()
     }
 
-    fn show_nodes(&self, only: Option<Vni>) -> Vec<ctl::NodeRow> {
-        let vnis: HashMap<_, _> = self.replica.networks().map(|(vni, record)| (record.net, vni)).collect();
-        let mut ips: HashMap<_, Vec<IpAddr>> = HashMap::new();
-        for (net, ip, mac) in self.tables.owners() {
-            ips.entry((net, mac)).or_default().push(ip);
-        }
-        let mut rows: Vec<_> = self
-            .tables
-            .nodes()
-            .filter_map(|(net, mac, place)| {
-                let vni = *vnis.get(&net)?;
-                if only.is_some_and(|only| only != vni) {
-                    return None;
-                }
-                let mut ips = ips.remove(&(net, mac)).unwrap_or_default();
-                ips.sort_unstable();
-                let (host, port, origin) = match place {
-                    Place::Local { port, .. } | Place::Moving { port, .. } => {
-                        let kind = self.stations.get(net, mac).map(|s| s.kind);
-                        (self.config.name.to_string(), Some(self.port_name(port).to_owned()), origin(kind))
-                    }
-                    Place::Remote { host } => {
-                        let name =
-                            self.replica.host(host).map_or_else(String::new, |h| h.host.name.to_string());
-                        (name, None, self.remote_origin())
-                    }
-                };
-                Some(ctl::NodeRow { vni, mac, ips, host, port, origin })
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| (row.vni, row.mac));
-        rows
-    }
-
-    fn remote_origin(&self) -> ctl::NodeOrigin {
-        match self.config.truth {
-            Truth::Board(_) => ctl::NodeOrigin::Board,
-            Truth::Declared(_) => ctl::NodeOrigin::Declared,
-        }
-    }
-
-    fn show_hosts(&self) -> Vec<ctl::HostRow> {
-        let mut nodes: HashMap<u32, u64> = HashMap::new();
-        let mut own_nodes = 0;
-        for (_, _, place) in self.tables.nodes() {
-            match place {
-                Place::Remote { host } => *nodes.entry(host).or_default() += 1,
-                Place::Local { .. } | Place::Moving { .. } => own_nodes += 1,
-            }
-        }
-        let destinations = self.underlay.show_destinations(self.now_ms());
-        let neighbours = self.underlay.show(self.now_ms());
-        let mut rows: Vec<_> = self
-            .replica
-            .hosts()
-            .map(|(id, record)| {
-                let own = record.host.name == self.config.name;
-                let path = (!own).then(|| self.path(record.vtep, &destinations, &neighbours));
-                ctl::HostRow {
-                    name: record.host.name.to_string(),
-                    id,
-                    vteps: record.host.vteps.clone(),
-                    udp_port: record.host.udp_port,
-                    up: record.host.up,
-                    own,
-                    path,
-                    nodes: if own { own_nodes } else { nodes.get(&id).copied().unwrap_or(0) },
-                }
-            })
-            .collect();
-        rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        rows
-    }
-
-    fn path(
-        &self,
-        vtep: Option<IpAddr>,
-        destinations: &[crate::underlay::DestinationRow],
-        neighbours: &[crate::underlay::NeighbourRow],
-    ) -> ctl::HostPath {
-        let destination = destinations.iter().find(|d| Some(d.dst) == vtep);
-        let hop = destination.and_then(|d| d.hop.as_ref());
-        let neighbour =
-            hop.and_then(|hop| neighbours.iter().find(|n| n.port == hop.port && n.ip == hop.next_hop_ip));
-        ctl::HostPath {
-            vtep,
-            port: hop.map(|hop| self.port_name(hop.port as u16).to_owned()),
-            source: destination.and_then(|d| d.resolution.as_ref()).map(|r| r.src_ip),
-            next_hop: hop.map(|hop| hop.next_hop_ip),
-            next_hop_mac: neighbour.and_then(|n| n.mac),
-            state: match (hop, neighbour) {
-                (None, _) => ctl::NextHopState::NoRoute,
-                (Some(_), None) => ctl::NextHopState::Resolving,
-                (Some(_), Some(neighbour)) => next_hop_state(neighbour.state),
+    /// What the rows of long lists are made of.
+    fn rows<'a>(&'a self, port: &'a dyn Fn(u16) -> String) -> Rows<'a> {
+        Rows {
+            own: &self.config.name,
+            elsewhere: match self.config.truth {
+                Truth::Board(_) => ctl::NodeOrigin::Board,
+                Truth::Declared(_) => ctl::NodeOrigin::Declared,
             },
+            port,
+            tables: &self.tables,
+            replica: &self.replica,
+            stations: &self.stations,
+            underlay: &self.underlay,
         }
-    }
-
-    fn show_networks(&self, only: Option<Vni>) -> Vec<ctl::NetworkRow> {
-        let mut nodes: HashMap<_, u64> = HashMap::new();
-        let mut ips: HashMap<_, u64> = HashMap::new();
-        for (net, ..) in self.tables.nodes() {
-            *nodes.entry(net).or_default() += 1;
-        }
-        for (net, ..) in self.tables.owners() {
-            *ips.entry(net).or_default() += 1;
-        }
-        let mut rows: Vec<_> = self
-            .replica
-            .networks()
-            .filter(|(vni, _)| only.is_none_or(|only| only == *vni))
-            .map(|(vni, record)| {
-                let mut members: Vec<_> = record
-                    .members
-                    .iter()
-                    .filter_map(|(id, segment)| {
-                        let host = self.replica.host(*id)?.host.name.to_string();
-                        Some(ctl::MemberHost { host, segment: *segment })
-                    })
-                    .collect();
-                members.sort_unstable_by(|a, b| a.host.cmp(&b.host));
-                ctl::NetworkRow {
-                    vni,
-                    name: (!record.name.is_empty()).then(|| record.name.clone()),
-                    flood: record.flood,
-                    mtu: record.mtu,
-                    ports: record.ports.iter().map(|m| self.port_name(m.port).to_owned()).collect(),
-                    members,
-                    nodes: nodes.get(&record.net).copied().unwrap_or(0),
-                    ips: ips.get(&record.net).copied().unwrap_or(0),
-                }
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| row.vni);
-        rows
     }
 
     pub(crate) fn show_board(&self) -> ctl::BoardState {
         let state = self.session.as_ref().map(stopover_bbs::client::Session::state);
-        let vnis: HashMap<_, _> = self.replica.networks().map(|(vni, record)| (record.net, vni)).collect();
         let refused = self.stations.iter().filter_map(|(net, mac, station)| {
-            Some(ctl::RefusedClaim { vni: *vnis.get(&net)?, mac, why: station.refused.clone()? })
+            let why = station.refused.clone()?;
+            Some(ctl::RefusedClaim { vni: self.replica.vni_of(net)?, mac, why })
         });
         ctl::BoardState {
             configured: state.is_some(),
@@ -403,36 +287,18 @@ impl Control {
                 }
             }
         }
-        Ok(serde_json::json!({}))
+        Ok(Told::Json(serde_json::json!({})))
     }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Answer {
     serde_json::to_value(value)
+        .map(Told::Json)
         .map_err(|e| ApiError::new(e.to_string(), "an answer that JSON can hold", "tell the developers"))
 }
 
 fn device_error(e: &dpdk_sys::Error) -> ApiError {
     ApiError::new(e.to_string(), "a device that answers", "see the appliance's log")
-}
-
-fn origin(kind: Option<Kind>) -> ctl::NodeOrigin {
-    match kind {
-        Some(Kind::Vif) => ctl::NodeOrigin::Vif,
-        Some(Kind::Static) => ctl::NodeOrigin::Station,
-        Some(Kind::Learned) | None => ctl::NodeOrigin::Learned,
-    }
-}
-
-fn next_hop_state(state: crate::underlay::State) -> ctl::NextHopState {
-    use crate::underlay::State;
-    match state {
-        State::Incomplete => ctl::NextHopState::Resolving,
-        State::Reachable => ctl::NextHopState::Reachable,
-        State::Stale | State::Probe => ctl::NextHopState::Stale,
-        State::Failed => ctl::NextHopState::Failed,
-        State::Static => ctl::NextHopState::Static,
-    }
 }
 
 fn offload_names(offloads: Offloads) -> (Vec<String>, Vec<String>) {

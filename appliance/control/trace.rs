@@ -2,7 +2,10 @@
 //! the tables as they are now, by a pipeline whose buffers are vectors and whose way out is a list. Nothing
 //! is sent and nothing is counted.
 
-use super::{Control, server::Answer};
+use super::{
+    Control,
+    server::{Answer, Told},
+};
 use crate::pipeline::{
     Io, Learn, Pipeline, Scratch,
     fate::Counters,
@@ -150,6 +153,7 @@ impl Control {
         let report = self.report(&view, port, bytes, captured);
         self.trace_view = Some(view.park());
         serde_json::to_value(report)
+            .map(Told::Json)
             .map_err(|e| ApiError::new(e.to_string(), "a report", "tell the developers"))
     }
 

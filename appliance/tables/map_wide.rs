@@ -5,7 +5,7 @@
 
 use super::{
     epoch::{Domain, Epoch, Reader, Writer},
-    map64::{self, MapError, MapReader, MapWriter},
+    map64::{self, MapError, MapReader, MapWriter, Piece},
     slots::Slots,
     sync::{AtomicU64, Ordering},
 };
@@ -224,6 +224,18 @@ impl WideWriter {
             .iter()
             .flat_map(|(_, head)| chain(head, |n| self.shared.records.get(writer, n)))
             .map(|r| (r.key, r.value.load(Ordering::Acquire)))
+    }
+
+    /// Some entries, from the place `from` in their order on; see [`MapWriter::piece`].
+    ///
+    /// # Panics
+    /// If `writer` is of another domain.
+    #[must_use]
+    pub fn piece(&self, writer: &Writer, from: u64, at_most: usize) -> Piece<(WideKey, u64)> {
+        let Piece { rows, next, looked } = self.heads.piece(from, at_most, |_| true);
+        let records =
+            rows.into_iter().flat_map(|(_, head)| chain(head, |n| self.shared.records.get(writer, n)));
+        Piece { rows: records.map(|r| (r.key, r.value.load(Ordering::Acquire))).collect(), next, looked }
     }
 
     /// Entries.

@@ -5,10 +5,12 @@
 //! `words` packs what is looked up into 64 bits; `entries` are the records that indices lead to.
 
 pub mod cell;
+mod counts;
 pub mod entries;
 pub mod epoch;
 mod filter;
 mod known;
+mod listing;
 pub mod map64;
 pub mod map_wide;
 mod movers;
@@ -23,10 +25,12 @@ mod view;
 pub mod vni_index;
 pub mod words;
 
+use counts::NodeMap;
 use entries::{HostEntry, NetworkEntry};
 use epoch::{Epoch, Writer};
 use hashbrown::HashMap;
 use map_wide::WideKey;
+pub use map64::Piece;
 pub(crate) use map64::prefetch;
 use moving::Moving;
 use std::{
@@ -93,7 +97,7 @@ fn wide(net: u16, ip: Ipv6Addr) -> WideKey {
 #[derive(Debug)]
 pub struct Tables {
     writer: Writer,
-    nodes: map64::MapWriter,
+    nodes: NodeMap,
     locals: map64::MapWriter,
     local_filter: filter::FilterWriter,
     ipv4: map64::MapWriter,
@@ -157,7 +161,7 @@ impl Tables {
             .collect();
         let tables = Self {
             writer,
-            nodes,
+            nodes: NodeMap::new(nodes),
             locals,
             local_filter,
             ipv4,
@@ -183,7 +187,8 @@ impl Tables {
     pub fn publish(&mut self) -> Epoch {
         let epoch = self.writer.advance();
         self.writer.reclaim();
-        for map in [&mut self.nodes, &mut self.locals, &mut self.ipv4, &mut self.vteps4] {
+        self.nodes.tend(&mut self.writer);
+        for map in [&mut self.locals, &mut self.ipv4, &mut self.vteps4] {
             map.tend(&mut self.writer);
         }
         for map in [&mut self.ipv6, &mut self.vteps6] {
@@ -350,7 +355,11 @@ impl Tables {
                 self.ipv6.insert(&mut self.writer, &key, word | router)
             }
         };
-        stored.map(drop).map_err(|why| Full::new(format!("address {ip}"), why))
+        let before = stored.map_err(|why| Full::new(format!("address {ip}"), why))?;
+        if before.is_none() {
+            self.nodes.counts.address_came(net.get());
+        }
+        Ok(())
     }
 
     /// The owner of an address has advertised itself as a router from it.
@@ -366,13 +375,12 @@ impl Tables {
         if self.owner(net, ip) != Some(mac) {
             return;
         }
-        match ip {
-            IpAddr::V4(ip) => {
-                self.ipv4.remove(&mut self.writer, ipv4_key(net, ip));
-            }
-            IpAddr::V6(ip) => {
-                self.ipv6.remove(&mut self.writer, &wide(net.get(), ip));
-            }
+        let gone = match ip {
+            IpAddr::V4(ip) => self.ipv4.remove(&mut self.writer, ipv4_key(net, ip)),
+            IpAddr::V6(ip) => self.ipv6.remove(&mut self.writer, &wide(net.get(), ip)),
+        };
+        if gone.is_some() {
+            self.nodes.counts.address_went(net.get());
         }
     }
 
@@ -447,12 +455,16 @@ impl Tables {
         let locals = &self.locals;
         let local =
             |net: Option<Net>, mac: Mac| net.is_some_and(|net| locals.get(node_key(net, mac)).is_some());
-        self.ipv4.retain(&mut self.writer, |key, word| {
-            owner_mark(word) == mark || local(Net::new((key >> 32) as u16), owner_mac(word))
-        });
-        self.ipv6.retain(&mut self.writer, |key, word| {
-            owner_mark(word) == mark || local(Net::new(key[0] as u16), owner_mac(word))
-        });
+        let counts = &mut self.nodes.counts;
+        let mut kept = |net: u16, word: u64| {
+            let kept = owner_mark(word) == mark || local(Net::new(net), owner_mac(word));
+            if !kept {
+                counts.address_went(net);
+            }
+            kept
+        };
+        self.ipv4.retain(&mut self.writer, |key, word| kept((key >> 32) as u16, word));
+        self.ipv6.retain(&mut self.writer, |key, word| kept(key[0] as u16, word));
     }
 
     /// How many nodes are known.
@@ -465,26 +477,6 @@ impl Tables {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
-    }
-
-    /// All nodes, in no order.
-    pub fn nodes(&self) -> impl Iterator<Item = (Net, Mac, Place)> + '_ {
-        self.nodes.iter().filter_map(|(key, word)| {
-            let (net, mac) = words::node_key_parts(key)?;
-            Some((net, mac, PlaceWord(word).open()?))
-        })
-    }
-
-    /// All addresses with their owners, in no order.
-    pub fn owners(&self) -> impl Iterator<Item = (Net, IpAddr, Mac)> + '_ {
-        let ipv4 = self.ipv4.iter().filter_map(|(key, word)| {
-            Some((Net::new((key >> 32) as u16)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word)))
-        });
-        let ipv6 = self.ipv6.iter(&self.writer).filter_map(|(key, word)| {
-            let ip = u128::from(key[1]) << 64 | u128::from(key[2]);
-            Some((Net::new(key[0] as u16)?, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
-        });
-        ipv4.chain(ipv6)
     }
 
     /// Memory of the node and address tables, in bytes.

@@ -28,12 +28,17 @@ impl Tables {
         if let Some(word) = self.hidden.get_mut(&key) {
             *word = word.set_on_the_move(on);
         }
-        for map in [&mut self.locals, &mut self.nodes] {
-            let Some(word) = map.get(key).map(PlaceWord) else { continue };
-            if !matches!(word.open(), Some(Place::Moving { .. })) && word.on_the_move() != on {
-                // Replacing a value needs no room.
-                let _ = map.insert(&mut self.writer, key, word.set_on_the_move(on).0);
-            }
+        let other = |word: u64| {
+            let word = PlaceWord(word);
+            let moving = matches!(word.open(), Some(Place::Moving { .. }));
+            (!moving && word.on_the_move() != on).then(|| word.set_on_the_move(on).0)
+        };
+        // Replacing a value needs no room.
+        if let Some(word) = self.locals.get(key).and_then(other) {
+            let _ = self.locals.insert(&mut self.writer, key, word);
+        }
+        if let Some(word) = self.nodes.get(key).and_then(other) {
+            let _ = self.nodes.insert(&mut self.writer, key, word);
         }
     }
 

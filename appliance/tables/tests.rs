@@ -37,6 +37,7 @@ impl Lab {
     #[track_caller]
     fn place(&self, net: Net, mac: Mac) -> Option<Place> {
         let place = self.view.place(net, mac);
+        self.tables.check_counts();
         assert_eq!(self.tables.place(net, mac), place);
         let (key, mut all, mut own) = ([node_key(net, mac)], [0], [0]);
         self.view.places(&key, &mut all);

@@ -28,7 +28,7 @@ pub use counters::{Counters, Outcome};
 pub use neighbours::State;
 pub use port::{Route, UnderlayPort};
 pub use routes::NextHop;
-pub use show::{DestinationRow, NeighbourRow};
+pub use show::WayTo;
 
 use counters::Bucket;
 use neighbours::{Ask, Cache, Due};

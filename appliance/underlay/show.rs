@@ -1,5 +1,6 @@
-//! Rows for the operator: the neighbours and the wanted destinations, as they are now.
+//! For the operator: how a destination is reached; and for tests, all neighbours and all wanted destinations.
 
+#[cfg(test)]
 use super::actions::Resolution;
 use super::neighbours::State;
 use super::routes::NextHop;
@@ -7,7 +8,19 @@ use super::{Underlay, UnderlayPort};
 use std::net::IpAddr;
 use stopover_config::net::Mac;
 
+/// How a destination is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WayTo {
+    /// The route taken; `None` without one.
+    pub hop: Option<NextHop>,
+    /// Our address that it is sent from; `None` while the next hop has no MAC.
+    pub source: Option<IpAddr>,
+    /// How sure we are of the next hop, and its MAC; `None` while it was not asked for.
+    pub neighbour: Option<(State, Option<Mac>)>,
+}
+
 /// One neighbour of one underlay port.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeighbourRow {
     /// The neighbour's address.
@@ -27,6 +40,7 @@ pub struct NeighbourRow {
 }
 
 /// One wanted destination.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationRow {
     /// The remote VTEP address.
@@ -40,7 +54,20 @@ pub struct DestinationRow {
 }
 
 impl Underlay {
+    /// How a wanted destination is reached.
+    #[must_use]
+    pub fn way_to(&self, dst: IpAddr) -> Option<WayTo> {
+        let destination = self.destinations.get(&dst)?;
+        let neighbour = destination.hop.and_then(|hop| self.cache.get(hop.port, hop.next_hop_ip));
+        Some(WayTo {
+            hop: destination.hop,
+            source: destination.reported.map(|r| r.src_ip),
+            neighbour: neighbour.map(|n| (n.state(), n.mac())),
+        })
+    }
+
     /// All neighbours, in order of port and address.
+    #[cfg(test)]
     #[must_use]
     pub fn show(&self, now_ms: u64) -> Vec<NeighbourRow> {
         let rows = self.cache.iter().map(|(port, ip, n)| NeighbourRow {
@@ -56,6 +83,7 @@ impl Underlay {
     }
 
     /// All wanted destinations, in order of address.
+    #[cfg(test)]
     #[must_use]
     pub fn show_destinations(&self, now_ms: u64) -> Vec<DestinationRow> {
         let rows = self.destinations.iter().map(|(&dst, d)| DestinationRow {

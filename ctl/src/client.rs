@@ -3,7 +3,8 @@
 
 use crate::{
     ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow, LcoreStats, Migrations,
-    NetworkRow, NodeRow, PortInfo, PortStats, TraceReport, TraceRequest, TraceSource, Version, path,
+    NetworkRow, NodeRow, Page, PortInfo, PortStats, TraceReport, TraceRequest, TraceSource, Version, lists,
+    path,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
@@ -109,19 +110,20 @@ impl Client {
         self.get(path::DROPS).await
     }
 
-    /// Nodes of one network or of all.
+    /// Nodes of one network or of all, with their addresses, in the order of VNI and MAC.
     pub async fn nodes(&self, vni: Option<Vni>) -> Result<Vec<NodeRow>, ClientError> {
-        self.get(&scoped(path::NODES, vni)).await
+        let addresses = self.all(path::ADDRESSES, vni).await?;
+        Ok(lists::nodes(self.all(path::NODES, vni).await?, addresses))
     }
 
-    /// All hosts.
+    /// All hosts, by name.
     pub async fn hosts(&self) -> Result<Vec<HostRow>, ClientError> {
-        self.get(path::HOSTS).await
+        Ok(lists::hosts(self.all(path::HOSTS, None).await?))
     }
 
-    /// One network or all.
+    /// One network or all, by VNI.
     pub async fn networks(&self, vni: Option<Vni>) -> Result<Vec<NetworkRow>, ClientError> {
-        self.get(&scoped(path::NETWORKS, vni)).await
+        Ok(lists::networks(self.all(path::NETWORKS, vni).await?))
     }
 
     /// State of the watch.
@@ -148,6 +150,20 @@ impl Client {
             TraceSource::FrameHex(_) => Duration::ZERO,
         };
         self.call(Method::POST, path::TRACE, Some(encode(request)), self.timeout + wait).await
+    }
+
+    /// All pages of a list. Each may take the time limit.
+    async fn all<T: DeserializeOwned>(&self, path: &str, vni: Option<Vni>) -> Result<Vec<T>, ClientError> {
+        let (mut rows, mut after) = (Vec::new(), None);
+        loop {
+            let page: Page<T> = self.get(&listed(path, vni, after.as_deref())).await?;
+            rows.extend(page.rows);
+            match page.next {
+                None => return Ok(rows),
+                next if next == after => return Err(self.protocol(format!("{path} does not get on"))),
+                next => after = next,
+            }
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -216,8 +232,12 @@ impl Client {
     }
 }
 
-fn scoped(path: &str, vni: Option<Vni>) -> String {
-    vni.map_or_else(|| path.to_owned(), |vni| format!("{path}?vni={vni}"))
+/// A list's path with its query. A cursor has hexadecimal digits and points, so nothing of it needs escaping; of one that
+/// had more the appliance would say so.
+fn listed(path: &str, vni: Option<Vni>, after: Option<&str>) -> String {
+    let words = [vni.map(|vni| format!("vni={vni}")), after.map(|after| format!("after={after}"))];
+    let query: Vec<_> = words.into_iter().flatten().collect();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
 }
 
 /// JSON of a request type; these have no shape that could fail.

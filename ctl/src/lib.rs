@@ -3,9 +3,11 @@
 //! DPDK or the board's protocol.
 
 mod client;
+mod lists;
 pub mod types;
 
 pub use client::{Client, ClientError};
+pub use lists::{hosts as whole_hosts, networks as whole_networks, nodes as whole_nodes};
 pub use types::*;
 
 /// Where each answer is found. All are `GET` and return JSON, but for [`path::CLEAR`] and [`path::TRACE`],
@@ -23,11 +25,13 @@ pub mod path {
     pub const LCORES: &str = "/v1/lcores";
     /// List of [`Drop`](crate::Drop).
     pub const DROPS: &str = "/v1/drops";
-    /// List of [`NodeRow`](crate::NodeRow); query [`Scope`](crate::Scope).
+    /// [`Page`](crate::Page) of [`NodeEntry`](crate::NodeEntry); query [`ListQuery`](crate::ListQuery).
     pub const NODES: &str = "/v1/nodes";
-    /// List of [`HostRow`](crate::HostRow).
+    /// [`Page`](crate::Page) of [`AddressEntry`](crate::AddressEntry); query [`ListQuery`](crate::ListQuery).
+    pub const ADDRESSES: &str = "/v1/addresses";
+    /// [`Page`](crate::Page) of [`HostRow`](crate::HostRow); query [`ListQuery`](crate::ListQuery).
     pub const HOSTS: &str = "/v1/hosts";
-    /// List of [`NetworkRow`](crate::NetworkRow); query [`Scope`](crate::Scope).
+    /// [`Page`](crate::Page) of [`NetworkRow`](crate::NetworkRow); query [`ListQuery`](crate::ListQuery).
     pub const NETWORKS: &str = "/v1/networks";
     /// [`BoardState`](crate::BoardState).
     pub const BOARD: &str = "/v1/board";

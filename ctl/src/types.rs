@@ -68,11 +68,31 @@ pub enum ClearRequest {
     FwdStats,
 }
 
-/// Query of the tables that belong to networks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Most rows of one [`Page`], and how many it has if nobody says.
+pub const MOST_ROWS: usize = 10_000;
+
+/// Query of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scope {
-    /// Only this network.
+pub struct ListQuery {
+    /// Only of this network. Not for hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<stopover_config::net::Vni>,
+    /// The [`Page::next`] of the page before; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many rows, 1 to [`MOST_ROWS`]. (Rows of equal hash come together, so that one more is possible.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A part of a list, in no order that means anything. A row that is there all the while comes exactly once in all pages
+/// together; one that comes or goes meanwhile, once or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The rows; there may be none though more pages follow.
+    pub rows: Vec<T>,
+    /// What to ask for the next page with; absent with the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }

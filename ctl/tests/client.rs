@@ -12,12 +12,13 @@ use axum::{
 use std::{path::PathBuf, time::Duration};
 use stopover_config::net::Vni;
 use stopover_ctl::{
-    ApiError, BoardState, CaptureFilter, ClearRequest, Client, ClientError, ErrorBody, MigrationBudget,
-    Migrations, PortStats, Scope, TraceReport, TraceRequest, TraceSource, path,
+    AddressEntry, ApiError, BoardState, CaptureFilter, ClearRequest, Client, ClientError, ErrorBody,
+    ListQuery, MigrationBudget, Migrations, NodeEntry, NodeOrigin, Page, PortStats, TraceReport,
+    TraceRequest, TraceSource, path,
 };
 use tokio::net::UnixListener;
 
-async fn nodes(Query(scope): Query<Scope>) -> (StatusCode, Json<ErrorBody>) {
+async fn nodes(Query(scope): Query<ListQuery>) -> (StatusCode, Json<ErrorBody>) {
     let what = format!("scope {:?}", scope.vni.map(Vni::get));
     (StatusCode::NOT_FOUND, Json(ErrorBody { error: ApiError::new(what, "another", "ask for it") }))
 }
@@ -50,6 +51,7 @@ fn serve() -> (tempfile::TempDir, PathBuf) {
             }),
         )
         .route(path::NODES, get(nodes))
+        .route(path::ADDRESSES, get(nodes))
         .route(path::BOARD, get(|| async { "not json" }))
         .route(path::HOSTS, get(std::future::pending::<String>))
         .route(
@@ -115,4 +117,39 @@ async fn no_socket_or_nobody_behind_it() {
     drop(UnixListener::bind(&socket).unwrap());
     assert!(socket.exists(), "the file of a process that is gone");
     assert_eq!(Client::new(&socket).version().await.unwrap_err().to_string(), message);
+}
+
+/// Two rows of a list in each page, by a cursor that is a number.
+fn page_of<T: Clone>(rows: &[T], query: &ListQuery) -> Json<Page<T>> {
+    let at = query.after.as_deref().map_or(0, |after| after.parse().unwrap());
+    let next = Some(at + 2).filter(|next| *next < rows.len()).map(|next: usize| next.to_string());
+    Json(Page { rows: rows[at..].iter().take(2).cloned().collect(), next })
+}
+
+#[tokio::test]
+async fn lists_are_put_together_from_their_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("ctl.sock");
+    let (vni, mac) = (Vni::new(5).unwrap(), |n| format!("52:54:00:00:00:0{n}").parse().unwrap());
+    let ip = |n| format!("192.168.0.{n}").parse().unwrap();
+    // Node n has two addresses. Neither list is in order.
+    let entry = |n| NodeEntry { vni, mac: mac(n), host: "gw".into(), port: None, origin: NodeOrigin::Board };
+    let nodes: Vec<_> = [3, 1, 2].map(entry).into();
+    let addresses: Vec<_> =
+        [30, 20, 11, 10, 21, 31].map(|n| AddressEntry { vni, ip: ip(n), mac: mac(n / 10) }).into();
+    let app = Router::new()
+        .route(path::NODES, get(|Query(q): Query<ListQuery>| async move { page_of(&nodes, &q) }))
+        .route(path::ADDRESSES, get(|Query(q): Query<ListQuery>| async move { page_of(&addresses, &q) }))
+        .route(
+            path::HOSTS,
+            get(|| async { Json(serde_json::json!({"rows": [], "next": "the same again"})) }),
+        );
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = Client::new(&socket);
+    let rows = client.nodes(None).await.unwrap();
+    let seen: Vec<_> = rows.into_iter().map(|row| (row.mac, row.ips)).collect();
+    assert_eq!(seen, [1, 2, 3].map(|n| (mac(n), vec![ip(10 * n), ip(10 * n + 1)])));
+    let e = client.hosts().await.unwrap_err().to_string();
+    assert!(e.contains("unexpected answer"), "a list without an end: {e}");
 }

@@ -245,7 +245,9 @@ class Gateway(Contender):
         """Until it has so many nodes at least, and every lcore has passed the revision that brought them."""
         end = time.monotonic() + patience
         while True:
-            known = sum(n["nodes"] for n in self.ask("/v1/networks"))
+            networks = self.ask("/v1/networks")
+            networks = networks["rows"] if isinstance(networks, dict) else networks  # of a build before pages: a list
+            known = sum({n["vni"]: n["nodes"] for n in networks}.values())
             board = self.ask("/v1/board")
             if known >= nodes and board["acknowledged"] == board["revision"] > 0:
                 return

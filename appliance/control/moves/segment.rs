@@ -58,9 +58,7 @@ impl Control {
     /// A station that moves has been heard here.
     pub(super) fn heard_coming(&mut self, now_ms: u64, heard: &Learn) {
         let key = (heard.net, heard.mac);
-        let Some((vni, _)) = self.replica.networks().find(|(_, record)| record.net == heard.net) else {
-            return;
-        };
+        let Some(vni) = self.replica.vni_of(heard.net) else { return };
         self.follow_station(now_ms, key, vni);
         if let Some(node) = self.moves.nodes.get_mut(&key) {
             node.heard = Some(heard.clone());

@@ -4,6 +4,7 @@
 mod model;
 mod plan;
 mod replica;
+mod rows;
 mod stations;
 
 use super::replica::{Effect, Replica, Surroundings};

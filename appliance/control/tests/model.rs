@@ -212,6 +212,7 @@ struct Seen {
 }
 
 fn seen(lab: &Lab) -> Seen {
+    lab.tables.check_counts();
     let number = |net: Net| VNIS[usize::from(net == lab.nets[1])];
     Seen {
         places: lab

@@ -15,6 +15,7 @@
 mod arena;
 mod bucket;
 mod hash;
+mod page;
 mod placement;
 mod reader;
 mod resize;
@@ -34,6 +35,7 @@ use std::{
 };
 use sync::{AtomicPtr, Ordering};
 
+pub use page::Piece;
 pub(crate) use reader::prefetch;
 pub use reader::{BURST, Burst, MapReader};
 pub use writer::MapWriter;

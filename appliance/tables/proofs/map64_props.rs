@@ -82,6 +82,40 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Pieces of a map that changes between them.
+#[test]
+fn pieces_list_what_stays_once() {
+    let stays = |k: &u64| k.is_multiple_of(3);
+    let mut bench = Bench::new(1 << 20);
+    for key in 1..=40_000 {
+        bench.insert(key, key);
+    }
+    let (mut found, mut from, mut grown) = (Vec::new(), Some(0), 40_000);
+    while let Some(at) = from {
+        let piece = bench.map.piece(at, 500, |_| true);
+        assert!(piece.rows.len() <= 501 && piece.looked < 1 << 16);
+        assert!(piece.rows.iter().all(|(key, value)| bench.model.get(key) == Some(value)));
+        found.extend(piece.rows);
+        from = piece.next;
+        // First it grows sevenfold, then hardly anything is left.
+        if grown < 300_000 {
+            (grown + 1..=grown + 20_000).for_each(|key| bench.insert(key, key));
+            grown += 20_000;
+        } else {
+            let kept = bench.map.retain(&mut bench.writer, |key, _| key <= 40_000 && stays(&key));
+            bench.model.retain(|key, _| *key <= 40_000 && stays(key));
+            assert!(kept == 0 || bench.map.len() == bench.model.len());
+        }
+        bench.settle();
+    }
+    let mut times = HashMap::new();
+    found.iter().for_each(|(key, _)| *times.entry(*key).or_insert(0) += 1);
+    assert!((1..=40_000).filter(stays).all(|key| times.get(&key) == Some(&1)));
+    assert!(times.values().all(|n| *n == 1));
+    assert_eq!(bench.map.piece(u64::MAX, 1, |_| true).next, None);
+    assert!(bench.map.piece(0, 0, |_| true).rows.len() <= 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -4,7 +4,33 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use stopover_config::net::{FloodPolicy, Mac, Vni};
 
-/// One node of the replica.
+/// One node of the replica, as the appliance lists it: its addresses are a list of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Network.
+    pub vni: Vni,
+    /// The station's MAC.
+    pub mac: Mac,
+    /// Host it is on.
+    pub host: String,
+    /// Local port it is behind; absent for nodes of other hosts.
+    pub port: Option<String>,
+    /// How it came to be here.
+    pub origin: NodeOrigin,
+}
+
+/// One address, and the node that has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressEntry {
+    /// Network.
+    pub vni: Vni,
+    /// The address.
+    pub ip: IpAddr,
+    /// The node's MAC.
+    pub mac: Mac,
+}
+
+/// One node of the replica, with its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
     /// Network.
@@ -93,7 +119,7 @@ pub enum NextHopState {
     Static,
 }
 
-/// One network of the replica.
+/// One network of the replica. One with many members may come in several rows, each with some of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRow {
     /// Identifier.

@@ -1,0 +1,216 @@
+//! The long lists that an operator may ask for, made a bounded number of rows at a time: nodes, addresses, hosts,
+//! networks. Enters: where in a list to go on. Leaves: some rows, and where to go on after them. A row that is there
+//! throughout comes exactly once in a whole list, whatever else comes and goes between two turns; see `Piece`.
+//! `lists` puts turns together; nothing here may look through a whole table.
+
+use super::{
+    replica::{HostRecord, NetworkRecord, Replica},
+    stations::{Kind, Stations},
+};
+use crate::{
+    tables::{Piece, Tables, words::Place},
+    underlay::{State, Underlay},
+};
+use std::net::IpAddr;
+use stopover_config::net::{HostName, Vni};
+use stopover_ctl as ctl;
+
+/// Most rows of one turn; members of a network count as rows.
+pub const AT_ONCE: usize = 2_048;
+
+/// A place in the order of a list. The default is its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor(pub u64, pub u64);
+
+/// What to make in one turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Only of this network.
+    pub vni: Option<Vni>,
+    /// Where to go on.
+    pub from: Cursor,
+    /// At most so many rows, or [`AT_ONCE`].
+    pub at_most: usize,
+}
+
+impl Part {
+    fn at_most(&self) -> usize {
+        self.at_most.clamp(1, AT_ONCE)
+    }
+}
+
+/// Rows made in one turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn<T> {
+    /// The rows; few or none if few were wanted of those that were looked at.
+    pub rows: Vec<T>,
+    /// Where to go on; `None` at the end of the list.
+    pub next: Option<Cursor>,
+}
+
+impl<T> Turn<T> {
+    fn nothing() -> Self {
+        Self { rows: Vec::new(), next: None }
+    }
+}
+
+/// What rows are made of.
+pub struct Rows<'a> {
+    /// This host's name.
+    pub own: &'a HostName,
+    /// What nodes of other hosts come from.
+    pub elsewhere: ctl::NodeOrigin,
+    /// The name of a port.
+    pub port: &'a dyn Fn(u16) -> String,
+    /// The packet path's tables.
+    pub tables: &'a Tables,
+    /// What the board said.
+    pub replica: &'a Replica,
+    /// The stations of this host.
+    pub stations: &'a Stations,
+    /// How hosts are reached.
+    pub underlay: &'a Underlay,
+}
+
+impl Rows<'_> {
+    /// Nodes, without their addresses.
+    pub fn nodes(&self, part: &Part) -> Turn<ctl::NodeEntry> {
+        let only = part.vni.map(|vni| self.replica.net_of(vni));
+        if only == Some(None) {
+            return Turn::nothing();
+        }
+        let Piece { rows, next, .. } = self.tables.nodes_from(part.from.1, part.at_most(), only.flatten());
+        let rows = rows.into_iter().filter_map(|(net, mac, place)| {
+            let (host, port, origin) = match place {
+                Place::Local { port, .. } | Place::Moving { port, .. } => {
+                    let kind = self.stations.get(net, mac).map(|s| s.kind);
+                    (self.own.to_string(), Some((self.port)(port)), origin(kind))
+                }
+                Place::Remote { host } => {
+                    let name = self.replica.host(host).map_or_else(String::new, |h| h.host.name.to_string());
+                    (name, None, self.elsewhere)
+                }
+            };
+            Some(ctl::NodeEntry { vni: self.replica.vni_of(net)?, mac, host, port, origin })
+        });
+        Turn { rows: rows.collect(), next: next.map(|next| Cursor(0, next)) }
+    }
+
+    /// Addresses with the nodes that have them: first all of IPv4, then all of IPv6.
+    pub fn addresses(&self, part: &Part) -> Turn<ctl::AddressEntry> {
+        let only = part.vni.map(|vni| self.replica.net_of(vni));
+        if only == Some(None) {
+            return Turn::nothing();
+        }
+        let (Cursor(family, from), at_most, only) = (part.from, part.at_most(), only.flatten());
+        let (Piece { rows, next, .. }, after) = match family {
+            0 => (self.tables.owners4_from(from, at_most, only), Some(Cursor(1, 0))),
+            _ => (self.tables.owners6_from(from, at_most, only), None),
+        };
+        let rows = rows
+            .into_iter()
+            .filter_map(|(net, ip, mac)| Some(ctl::AddressEntry { vni: self.replica.vni_of(net)?, ip, mac }));
+        Turn { rows: rows.collect(), next: next.map(|next| Cursor(family, next)).or(after) }
+    }
+
+    /// Hosts in the order of their numbers.
+    pub fn hosts(&self, part: &Part) -> Turn<ctl::HostRow> {
+        let mut hosts = self.replica.hosts_from(u32::try_from(part.from.1).unwrap_or(u32::MAX));
+        let rows = hosts.by_ref().take(part.at_most()).map(|(id, record)| self.host(id, record)).collect();
+        Turn { rows, next: hosts.next().map(|(id, _)| Cursor(0, id.into())) }
+    }
+
+    fn host(&self, id: u32, record: &HostRecord) -> ctl::HostRow {
+        let own = record.host.name == *self.own;
+        let counts = self.tables.counts();
+        ctl::HostRow {
+            name: record.host.name.to_string(),
+            id,
+            vteps: record.host.vteps.clone(),
+            udp_port: record.host.udp_port,
+            up: record.host.up,
+            own,
+            path: (!own).then(|| self.path(record.vtep)),
+            nodes: if own { counts.local() } else { counts.at_host(id) }.into(),
+        }
+    }
+
+    fn path(&self, vtep: Option<IpAddr>) -> ctl::HostPath {
+        let way = vtep.and_then(|vtep| self.underlay.way_to(vtep));
+        let (hop, source, neighbour) = way.map_or((None, None, None), |w| (w.hop, w.source, w.neighbour));
+        ctl::HostPath {
+            vtep,
+            port: hop.map(|hop| (self.port)(hop.port as u16)),
+            source,
+            next_hop: hop.map(|hop| hop.next_hop_ip),
+            next_hop_mac: neighbour.and_then(|(_, mac)| mac),
+            state: match (hop, neighbour) {
+                (None, _) => ctl::NextHopState::NoRoute,
+                (Some(_), None) => ctl::NextHopState::Resolving,
+                (Some(_), Some((state, _))) => next_hop_state(state),
+            },
+        }
+    }
+
+    /// Networks in the order of their VNIs. One with many members comes in several rows, one after another, each with
+    /// some of them.
+    pub fn networks(&self, part: &Part) -> Turn<ctl::NetworkRow> {
+        let Cursor(vni, member) = part.from;
+        let first = part.vni.map_or(vni, |only| vni.max(only.get().into()));
+        let mut left = part.at_most();
+        let mut rows = Vec::new();
+        for (vni, record) in self.replica.networks_from(u32::try_from(first).unwrap_or(u32::MAX)) {
+            if part.vni.is_some_and(|only| only != vni) {
+                break;
+            }
+            if left == 0 {
+                return Turn { rows, next: Some(Cursor(vni.get().into(), 0)) };
+            }
+            let from = if u64::from(vni.get()) == part.from.0 { member } else { 0 };
+            let mut members = record.members.range(u32::try_from(from).unwrap_or(u32::MAX)..);
+            let some: Vec<_> = members.by_ref().take(left).collect();
+            left = left.saturating_sub(some.len().max(1));
+            rows.push(self.network(vni, record, &some));
+            if let Some((id, _)) = members.next() {
+                return Turn { rows, next: Some(Cursor(vni.get().into(), (*id).into())) };
+            }
+        }
+        Turn { rows, next: None }
+    }
+
+    fn network(&self, vni: Vni, record: &NetworkRecord, members: &[(&u32, &bool)]) -> ctl::NetworkRow {
+        let count = self.tables.counts().network(record.net);
+        let members = members.iter().filter_map(|(id, segment)| {
+            let host = self.replica.host(**id)?.host.name.to_string();
+            Some(ctl::MemberHost { host, segment: **segment })
+        });
+        ctl::NetworkRow {
+            vni,
+            name: (!record.name.is_empty()).then(|| record.name.clone()),
+            flood: record.flood,
+            mtu: record.mtu,
+            ports: record.ports.iter().map(|m| (self.port)(m.port)).collect(),
+            members: members.collect(),
+            nodes: count.nodes.into(),
+            ips: count.addresses.into(),
+        }
+    }
+}
+
+fn origin(kind: Option<Kind>) -> ctl::NodeOrigin {
+    match kind {
+        Some(Kind::Vif) => ctl::NodeOrigin::Vif,
+        Some(Kind::Static) => ctl::NodeOrigin::Station,
+        Some(Kind::Learned) | None => ctl::NodeOrigin::Learned,
+    }
+}
+
+fn next_hop_state(state: State) -> ctl::NextHopState {
+    match state {
+        State::Incomplete => ctl::NextHopState::Resolving,
+        State::Reachable => ctl::NextHopState::Reachable,
+        State::Stale | State::Probe => ctl::NextHopState::Stale,
+        State::Failed => ctl::NextHopState::Failed,
+        State::Static => ctl::NextHopState::Static,
+    }
+}

@@ -1,0 +1,159 @@
+//! How many nodes and addresses there are, kept as the tables change, so that nobody must look through a table for a
+//! number. Enters: each change of the node table and of the address tables. Leaves: counts by network and by host.
+
+use super::{
+    epoch::Writer,
+    map64::{MapError, MapWriter},
+    words::{Net, Place, PlaceWord, node_key_parts},
+};
+use std::ops::Deref;
+
+/// What a network has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct InNetwork {
+    /// Nodes, wherever they are.
+    pub nodes: u32,
+    /// Addresses that have an owner.
+    pub addresses: u32,
+}
+
+/// The counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// By network index.
+    networks: Vec<InNetwork>,
+    /// Nodes by host index.
+    hosts: Vec<u32>,
+    local: u32,
+}
+
+impl Counts {
+    /// What a network has.
+    #[must_use]
+    pub fn network(&self, net: Net) -> InNetwork {
+        self.networks.get(usize::from(net.get())).copied().unwrap_or_default()
+    }
+
+    /// Nodes at another host.
+    #[must_use]
+    pub fn at_host(&self, host: u32) -> u32 {
+        self.hosts.get(host as usize).copied().unwrap_or_default()
+    }
+
+    /// Nodes behind this host's own ports.
+    #[must_use]
+    pub fn local(&self) -> u32 {
+        self.local
+    }
+
+    /// An address of network number `net` has got an owner.
+    pub(super) fn address_came(&mut self, net: u16) {
+        slot(&mut self.networks, net.into()).addresses += 1;
+    }
+
+    /// An address of network number `net` has none any more.
+    pub(super) fn address_went(&mut self, net: u16) {
+        let addresses = &mut slot(&mut self.networks, net.into()).addresses;
+        *addresses = addresses.saturating_sub(1);
+    }
+
+    /// The entry of a node was this word and is that one.
+    fn node(&mut self, key: u64, before: Option<u64>, after: Option<u64>) {
+        let place = |word: Option<u64>| PlaceWord(word?).open();
+        let (before, after) = (place(before), place(after));
+        if before.is_some() != after.is_some()
+            && let Some((net, _)) = node_key_parts(key)
+        {
+            count(&mut slot(&mut self.networks, net.get().into()).nodes, after.is_some());
+        }
+        for (place, came) in [(before, false), (after, true)] {
+            match place {
+                Some(Place::Remote { host }) => count(slot(&mut self.hosts, host as usize), came),
+                Some(Place::Local { .. } | Place::Moving { .. }) => count(&mut self.local, came),
+                None => {}
+            }
+        }
+    }
+}
+
+fn count(number: &mut u32, up: bool) {
+    *number = if up { *number + 1 } else { number.saturating_sub(1) };
+}
+
+fn slot<T: Default + Clone>(slots: &mut Vec<T>, index: usize) -> &mut T {
+    if slots.len() <= index {
+        slots.resize(index + 1, T::default());
+    }
+    &mut slots[index]
+}
+
+/// The node table with its counts. Read as the map that it is; changed only here.
+#[derive(Debug)]
+pub(super) struct NodeMap {
+    map: MapWriter,
+    pub(super) counts: Counts,
+}
+
+impl Deref for NodeMap {
+    type Target = MapWriter;
+
+    fn deref(&self) -> &MapWriter {
+        &self.map
+    }
+}
+
+impl NodeMap {
+    pub(super) fn new(map: MapWriter) -> Self {
+        Self { map, counts: Counts::default() }
+    }
+
+    /// See [`MapWriter::insert`].
+    pub(super) fn insert(
+        &mut self,
+        writer: &mut Writer,
+        key: u64,
+        word: u64,
+    ) -> Result<Option<u64>, MapError> {
+        self.upsert(writer, key, |_| word)
+    }
+
+    /// See [`MapWriter::upsert`].
+    pub(super) fn upsert(
+        &mut self,
+        writer: &mut Writer,
+        key: u64,
+        word: impl FnOnce(Option<u64>) -> u64,
+    ) -> Result<Option<u64>, MapError> {
+        let mut after = 0;
+        let before = self.map.upsert(writer, key, |before| {
+            after = word(before);
+            after
+        })?;
+        self.counts.node(key, before, Some(after));
+        Ok(before)
+    }
+
+    /// See [`MapWriter::remove`].
+    pub(super) fn remove(&mut self, writer: &mut Writer, key: u64) -> Option<u64> {
+        let before = self.map.remove(writer, key)?;
+        self.counts.node(key, Some(before), None);
+        Some(before)
+    }
+
+    /// See [`MapWriter::retain`].
+    pub(super) fn retain(&mut self, writer: &mut Writer, mut keep: impl FnMut(u64, u64) -> bool) -> usize {
+        let counts = &mut self.counts;
+        self.map.retain(writer, |key, word| {
+            let kept = keep(key, word);
+            if !kept {
+                counts.node(key, Some(word), None);
+            }
+            kept
+        })
+    }
+
+    /// See [`MapWriter::tend`].
+    pub(super) fn tend(&mut self, writer: &mut Writer) {
+        self.map.tend(writer);
+    }
+}

@@ -1,0 +1,103 @@
+//! What the tables hold, piece by piece, for whoever must not take long over it; see [`Piece`]. Nothing here changes
+//! anything.
+
+use super::{
+    Tables,
+    counts::Counts,
+    map64::Piece,
+    words::{Net, Place, PlaceWord, node_key_parts, owner_mac},
+};
+#[cfg(test)]
+use hashbrown::HashMap;
+use std::net::IpAddr;
+use stopover_config::net::Mac;
+
+/// An address, and the node that has it.
+pub type Owned = (Net, IpAddr, Mac);
+
+impl Tables {
+    /// Some nodes of one network or of all, from a place in their order on.
+    #[must_use]
+    pub fn nodes_from(&self, from: u64, at_most: usize, only: Option<Net>) -> Piece<(Net, Mac, Place)> {
+        let wanted =
+            |key: u64| only.is_none_or(|only| node_key_parts(key).is_some_and(|(net, _)| net == only));
+        self.nodes.piece(from, at_most, wanted).filter_map(|(key, word)| {
+            let (net, mac) = node_key_parts(key)?;
+            Some((net, mac, PlaceWord(word).open()?))
+        })
+    }
+
+    /// The same of IPv4 addresses.
+    #[must_use]
+    pub fn owners4_from(&self, from: u64, at_most: usize, only: Option<Net>) -> Piece<Owned> {
+        let net_of = |key: u64| Net::new((key >> 32) as u16);
+        self.ipv4.piece(from, at_most, |key| only.is_none_or(|only| net_of(key) == Some(only))).filter_map(
+            |(key, word)| Some((net_of(key)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word))),
+        )
+    }
+
+    /// The same of IPv6 addresses. Those that are not wanted count towards `at_most` as well.
+    #[must_use]
+    pub fn owners6_from(&self, from: u64, at_most: usize, only: Option<Net>) -> Piece<Owned> {
+        self.ipv6.piece(&self.writer, from, at_most).filter_map(|(key, word)| {
+            let net = Net::new(key[0] as u16).filter(|net| only.is_none_or(|only| only == *net))?;
+            let ip = u128::from(key[1]) << 64 | u128::from(key[2]);
+            Some((net, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
+        })
+    }
+
+    /// How many nodes and addresses there are.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.nodes.counts
+    }
+
+    /// All nodes, in no order.
+    #[cfg(test)]
+    pub fn nodes(&self) -> impl Iterator<Item = (Net, Mac, Place)> + '_ {
+        self.nodes.iter().filter_map(|(key, word)| {
+            let (net, mac) = node_key_parts(key)?;
+            Some((net, mac, PlaceWord(word).open()?))
+        })
+    }
+
+    /// All addresses with their owners, in no order. Takes as long as there are many of them.
+    pub fn owners(&self) -> impl Iterator<Item = (Net, IpAddr, Mac)> + '_ {
+        let ipv4 = self.ipv4.iter().filter_map(|(key, word)| {
+            Some((Net::new((key >> 32) as u16)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word)))
+        });
+        let ipv6 = self.ipv6.iter(&self.writer).filter_map(|(key, word)| {
+            let ip = u128::from(key[1]) << 64 | u128::from(key[2]);
+            Some((Net::new(key[0] as u16)?, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
+        });
+        ipv4.chain(ipv6)
+    }
+
+    /// The counts are those that a look through all tables gives.
+    #[cfg(test)]
+    #[track_caller]
+    pub fn check_counts(&self) {
+        let (mut networks, mut hosts, mut local) = (HashMap::new(), HashMap::new(), 0);
+        for (net, _, place) in self.nodes() {
+            networks.entry(net).or_insert((0, 0)).0 += 1;
+            match place {
+                Place::Remote { host } => *hosts.entry(host).or_insert(0) += 1,
+                Place::Local { .. } | Place::Moving { .. } => local += 1,
+            }
+        }
+        for (net, ..) in self.owners() {
+            networks.entry(net).or_insert((0, 0)).1 += 1;
+        }
+        let counts = self.counts();
+        assert_eq!(counts.local(), local, "local nodes");
+        for net in (1..50).filter_map(Net::new) {
+            let count = counts.network(net);
+            let expected = networks.get(&net).copied().unwrap_or_default();
+            assert_eq!((count.nodes, count.addresses), expected, "nodes and addresses of network {net:?}");
+        }
+        for host in (0..50).chain(hosts.keys().copied()) {
+            let expected = hosts.get(&host).copied().unwrap_or_default();
+            assert_eq!(counts.at_host(host), expected, "nodes of host {host}");
+        }
+    }
+}
