@@ -101,6 +101,12 @@ impl Tally {
         }
     }
 
+    /// Changes whenever its port takes a frame, or one that was held is sent on.
+    #[must_use]
+    pub fn taken(&self) -> (u64, u64) {
+        (self.delivered_tsc.load(Relaxed), self.replayed.load(Relaxed))
+    }
+
     /// A migration begins: its gaps are counted from now on.
     pub fn restart(&self) {
         for time in [&self.delivered_tsc, &self.first_tsc, &self.longest_gap] {

@@ -155,7 +155,11 @@ impl Control {
 
     fn release(&mut self, now_ms: u64, key: Key, port: u16) {
         if self.is_exact(port) {
-            return self.free_port(key, port);
+            // Also the one from which all was sent on to this.
+            for port in self.vif_ports(key) {
+                self.free_port(key, port);
+            }
+            return;
         }
         // Its stand-in is understood for a while; the record goes with it.
         if self.moves.nodes.get(&key).is_some_and(|node| node.stand_in.is_some()) {

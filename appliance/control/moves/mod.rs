@@ -284,9 +284,14 @@ impl Control {
         let Some(since) = node.forward_since_ms else { return false };
         let patience = if node.stand_in.is_some() { STAND_IN_AFTER_MS } else { DRAINED_AFTER_MS };
         let of_ports = |key: Key| self.moves.ports.values().filter(move |vif| vif.key == key);
-        now_ms >= since + patience
-            && node.tally.kept.load(Relaxed) == 0
-            && of_ports(key).all(|vif| !matches!(vif.moves.mode(), Mode::Forward(_)) || vif.moves.is_empty())
+        let is_empty = || {
+            node.tally.kept.load(Relaxed) == 0
+                && of_ports(key)
+                    .all(|vif| !matches!(vif.moves.mode(), Mode::Forward(_)) || vif.moves.is_empty())
+        };
+        // What has no way to the new host does not keep the node here for ever.
+        let enough = since + patience;
+        now_ms >= enough && (is_empty() || now_ms >= enough + self.moves.hold_ms)
     }
 
     /// Takes an arrival's record back once nothing waits for it.
@@ -305,14 +310,14 @@ impl Control {
         let hold_ms = self.moves.hold_ms;
         let Some(node) = self.moves.nodes.get_mut(&key) else { return };
         let ports = &self.moves.ports;
-        let delivered = node.tally.delivered_tsc.load(Relaxed);
+        let taken = node.tally.taken();
         node.releasing.retain_mut(|release| {
             let Some(vif) = ports.get(&release.port) else { return false };
             let moves = &vif.moves;
-            let next = release.look(now_ms, moves.mode(), moves.is_empty(), delivered, hold_ms);
+            let next = release.look(now_ms, moves.mode(), moves.is_empty(), taken, hold_ms);
             if next == Some(Mode::Discard) {
                 log::warn!(
-                    "node {} has taken no frame for {hold_ms} ms: what was held for it is dropped",
+                    "of the frames held for {} none has gone for {hold_ms} ms: they are dropped",
                     key.1
                 );
             }

@@ -14,68 +14,77 @@ pub(super) struct Release {
     pub port: u16,
     /// Since when nothing has waited.
     empty_since_ms: Option<u64>,
-    /// When the ring last took a frame (TSC), and when that was first seen here.
-    delivered: Option<(u64, u64)>,
+    /// What had gone when that last changed, and when that was.
+    taken: Option<((u64, u64), u64)>,
 }
 
 impl Release {
     /// Of this port.
     pub const fn new(port: u16) -> Self {
-        Self { port, empty_since_ms: None, delivered: None }
+        Self { port, empty_since_ms: None, taken: None }
     }
 
-    /// The mode to set now, if another. `Mode::Off` ends it. `is_empty`: nothing waits; `delivered_tsc`: when the
-    /// ring last took a frame; `hold_ms`: how long frames wait for a ring that takes none.
+    /// The mode to set now, if another. `Mode::Off` ends it. `is_empty`: nothing waits; `taken`: changes when anything
+    /// of it goes; `hold_ms`: how long frames wait when nothing does.
     pub fn look(
         &mut self,
         now_ms: u64,
         mode: Mode,
         is_empty: bool,
-        delivered_tsc: u64,
+        taken: (u64, u64),
         hold_ms: u64,
     ) -> Option<Mode> {
         if is_empty {
-            self.delivered = None;
+            self.taken = None;
             let since = *self.empty_since_ms.get_or_insert(now_ms);
             let done = mode != Mode::Keep || now_ms >= since + RELEASE_AFTER_MS;
             return done.then_some(Mode::Off);
         }
         self.empty_since_ms = None;
-        let since = match self.delivered {
-            Some((at, since)) if at == delivered_tsc => since,
+        let since = match self.taken {
+            Some((before, since)) if before == taken => since,
             _ => {
-                self.delivered = Some((delivered_tsc, now_ms));
+                self.taken = Some((taken, now_ms));
                 now_ms
             }
         };
-        (mode == Mode::Keep && now_ms >= since + hold_ms).then_some(Mode::Discard)
+        (matches!(mode, Mode::Keep | Mode::Forward(_)) && now_ms >= since + hold_ms).then_some(Mode::Discard)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::moving::Heading;
 
     const HOLD_MS: u64 = 10_000;
+
+    fn look(release: &mut Release, now_ms: u64, mode: Mode, is_empty: bool, taken: u64) -> Option<Mode> {
+        release.look(now_ms, mode, is_empty, (taken, 0), HOLD_MS)
+    }
 
     #[test]
     fn a_ring_that_takes_everything_is_as_any_other_after_a_while() {
         let mut release = Release::new(1);
-        assert_eq!(release.look(0, Mode::Keep, true, 7, HOLD_MS), None);
-        assert_eq!(release.look(1_000, Mode::Keep, false, 8, HOLD_MS), None, "it has to begin anew");
-        assert_eq!(release.look(1_500, Mode::Keep, true, 9, HOLD_MS), None);
-        assert_eq!(release.look(3_499, Mode::Keep, true, 9, HOLD_MS), None);
-        assert_eq!(release.look(3_500, Mode::Keep, true, 9, HOLD_MS), Some(Mode::Off));
+        assert_eq!(look(&mut release, 0, Mode::Keep, true, 7), None);
+        assert_eq!(look(&mut release, 1_000, Mode::Keep, false, 8), None, "it has to begin anew");
+        assert_eq!(look(&mut release, 1_500, Mode::Keep, true, 9), None);
+        assert_eq!(look(&mut release, 3_499, Mode::Keep, true, 9), None);
+        assert_eq!(look(&mut release, 3_500, Mode::Keep, true, 9), Some(Mode::Off));
+        let to = Mode::Forward(Heading::Port(2));
+        assert_eq!(look(&mut Release::new(1), 0, to, true, 9), Some(Mode::Off), "it has all gone on");
     }
 
     #[test]
-    fn a_ring_that_takes_nothing_is_given_up_after_the_holds_time() {
-        let mut release = Release::new(1);
-        assert_eq!(release.look(0, Mode::Keep, false, 0, HOLD_MS), None);
-        assert_eq!(release.look(5_000, Mode::Keep, false, 42, HOLD_MS), None, "it took one");
-        assert_eq!(release.look(14_999, Mode::Keep, false, 42, HOLD_MS), None);
-        assert_eq!(release.look(15_000, Mode::Keep, false, 42, HOLD_MS), Some(Mode::Discard));
-        assert_eq!(release.look(15_001, Mode::Discard, false, 42, HOLD_MS), None, "the lcores drop it");
-        assert_eq!(release.look(15_002, Mode::Discard, true, 42, HOLD_MS), Some(Mode::Off));
+    fn what_does_not_go_is_given_up_after_the_holds_time() {
+        for mode in [Mode::Keep, Mode::Forward(Heading::Host(2))] {
+            let mut release = Release::new(1);
+            assert_eq!(look(&mut release, 0, mode, false, 0), None);
+            assert_eq!(look(&mut release, 5_000, mode, false, 42), None, "it took one");
+            assert_eq!(look(&mut release, 14_999, mode, false, 42), None);
+            assert_eq!(look(&mut release, 15_000, mode, false, 42), Some(Mode::Discard));
+            assert_eq!(look(&mut release, 15_001, Mode::Discard, false, 42), None, "the lcores drop it");
+            assert_eq!(look(&mut release, 15_002, Mode::Discard, true, 42), Some(Mode::Off));
+        }
     }
 }
