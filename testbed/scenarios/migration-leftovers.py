@@ -133,11 +133,12 @@ class Orders:
         self.run, self.herd = run, run.herd
         self.begun = set()
 
-    def begin(self, group, lease=60):
+    def begin(self, group, lease=60, named=True):
         source = group[0].site
         names = [h.name for h in self.run.hosts]
         nodes = [word for s in group for word in ("--node", s.node)]
-        if self.run.call("begin", *nodes, "--from", names[source], "--to", names[1 - source], "--lease", lease):
+        to = ["--to", names[1 - source]] if named else []
+        if self.run.call("begin", *nodes, "--from", names[source], *to, "--lease", lease):
             self.begun.add(id(group))
 
     def move(self, group, silent=0.0):
@@ -152,6 +153,12 @@ class Orders:
 
     def heard(self, group):
         self.begin(group)
+        yield 0.3
+        self.move(group)
+
+    def unnamed(self, group):
+        """Nobody has said where to."""
+        self.begin(group, named=False)
         yield 0.3
         self.move(group)
 
@@ -263,8 +270,8 @@ class Orders:
         yield 0
 
 
-ORDERS = ("heard", "told", "early", "too_early", "not_at_all", "aborted", "cancelled", "forgotten", "twice",
-          "there_and_back", "back_heard", "silent", "left_silently", "left_and_stays", "unannounced")
+ORDERS = ("heard", "unnamed", "told", "early", "too_early", "not_at_all", "aborted", "cancelled", "forgotten",
+          "twice", "there_and_back", "back_heard", "silent", "left_silently", "left_and_stays", "unannounced")
 
 
 class Vm:
