@@ -2,7 +2,7 @@
 
 use super::Control;
 use hashbrown::HashMap;
-use stopover_bbs::client::{Change, DeclaredBy, Host, Network, Node};
+use stopover_bbs::client::{Change, DeclaredBy, Host, Network, Node, NodeFacts};
 use stopover_config::appliance::{Declared, Truth};
 
 /// The changes that make an empty replica know what is declared. Hosts are numbered from 1.
@@ -43,7 +43,8 @@ pub fn changes(declared: &Declared) -> Vec<Change> {
         if members.insert((row.vni, &row.host)) {
             changes.push(Change::MemberPut { vni: row.vni, host_id, segment: false });
         }
-        let node = Node { vni: row.vni, mac: row.mac, ips: row.ips.clone(), host_id, generation: 1 };
+        let (vni, mac, ips) = (row.vni, row.mac, row.ips.clone());
+        let node = Node { vni, mac, ips, host_id, generation: 1, facts: NodeFacts::default() };
         changes.push(Change::NodePut { node, gone_ips: Vec::new() });
     }
     changes

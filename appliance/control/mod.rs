@@ -2,9 +2,10 @@
 //! with its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
 //!
 //! `start` builds everything and `Control::run` is the thread; `replica` holds the board's truth, `stations`
-//! this host's own; `ports` watches devices; `show`, `rows`, `trace` and `metrics` answer what `server` and `lists`
-//! were asked.
+//! this host's own, and `segment_frames` talks to them; `ports` watches devices; `show`, `rows`, `trace` and `metrics`
+//! answer what `server` and `lists` were asked.
 
+mod addresses;
 pub mod declared;
 pub mod lists;
 pub mod loops;
@@ -14,6 +15,7 @@ pub mod plan;
 pub mod ports;
 pub mod replica;
 pub mod rows;
+mod segment_frames;
 mod segments;
 pub mod server;
 pub mod show;
@@ -162,6 +164,7 @@ impl Control {
             self.tell(wishes);
             self.stations_gone(now_ms);
             self.report_full();
+            self.ask_for_addresses();
         }
         self.stations.admit(now_ms);
         self.watch_loops(now_ms);
@@ -188,7 +191,7 @@ impl Control {
                 match heard {
                     Heard::Station(learn) => self.heard_station(now_ms, &learn),
                     Heard::Loop { port, vlan } => self.heard_loop(now_ms, port, vlan),
-                    Heard::Router { net, ip } => self.tables.set_router(net, ip),
+                    Heard::Router(seen) => self.heard_router(&seen),
                     Heard::Arrived { net, node, host, generation } => {
                         self.heard_arrived(now_ms, net, node, host, generation);
                     }
@@ -324,11 +327,15 @@ impl Control {
                 self.tell(wishes);
                 self.stations_gone(now_ms);
             }
-            Update::Accepted { vni, mac } => {
-                self.stations.accepted(&mut self.tables, now_ms, vni, mac);
+            Update::Accepted { vni, mac, addresses } => {
+                self.stations.accepted(&mut self.tables, now_ms, vni, mac, addresses);
                 if let Some(net) = self.replica.net_of(vni) {
                     self.station_is_here(now_ms, (net, mac));
                 }
+            }
+            Update::NodeMoved { vni, mac } => self.station_moved(now_ms, vni, mac),
+            Update::AddressesMoved { vni, mac, ips } => {
+                self.stations.addresses_moved(&mut self.tables, now_ms, vni, mac, &ips);
             }
         }
     }
@@ -375,7 +382,7 @@ impl Control {
         for wish in wishes {
             match wish {
                 Wish::Claim { vni, mac, ips } => {
-                    let claim = Claim { vni, mac, ips };
+                    let claim = self.stations.to_claim(vni, mac, ips);
                     if let Some(session) = &self.session {
                         session.claim(claim);
                     }

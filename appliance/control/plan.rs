@@ -101,14 +101,15 @@ impl Plan {
         let link_local = vif.mac.link_local();
         let mut ips = vif.addresses.clone();
         // The board takes 16 addresses of a node; with 16 of its own the derived one is left to flooding.
-        if !ips.contains(&IpAddr::V6(link_local)) && ips.len() < stopover_bbs::model::MAX_IPS {
+        let addresses = vif.own_and_shared().count();
+        if !ips.contains(&IpAddr::V6(link_local)) && addresses < stopover_bbs::model::MAX_IPS {
             ips.push(IpAddr::V6(link_local));
         }
         let mut role = Vif {
             network,
             mac: vif.mac,
-            ipv4: vif.addresses.iter().filter_map(|ip| as_ipv4(*ip)).collect(),
-            ipv6: vif.addresses.iter().filter_map(|ip| as_ipv6(*ip)).collect(),
+            ipv4: vif.own_and_shared().filter_map(as_ipv4).collect(),
+            ipv6: vif.own_and_shared().filter_map(as_ipv6).collect(),
             addressed: !vif.addresses.is_empty(),
             guard: vif.guard,
             allowed: Allowed {
@@ -116,6 +117,7 @@ impl Plan {
                 router: vif.router,
                 dhcp_server: vif.dhcp_server,
             },
+            shared: vif.shared_addresses.as_slice().into(),
         };
         if !role.ipv6.contains(&link_local) {
             role.ipv6.push(link_local);
@@ -126,6 +128,7 @@ impl Plan {
             port,
             vlan: 0,
             ips,
+            shared: vif.shared_addresses.clone(),
             kind: stations::Kind::Vif,
         });
         Ok(Role::Vif(role))
@@ -156,6 +159,7 @@ impl Plan {
                 port,
                 vlan,
                 ips: station.addresses.clone(),
+                shared: station.shared_addresses.clone(),
                 kind: stations::Kind::Static,
             });
         }

@@ -445,7 +445,8 @@ impl Replica {
         for ip in gone_ips.iter().filter(|ip| !station.is_some_and(|station| station.ips.contains(ip))) {
             around.tables.clear_owner(net, *ip, node.mac);
         }
-        let moved = self.place(around, (node.vni, net), node.mac, node.host_id, node.ips.iter().copied())?;
+        let (vni, mac, router) = (node.vni, node.mac, node.facts.router);
+        let moved = self.place(around, (vni, net), (mac, router), node.host_id, node.ips.iter().copied())?;
         Ok(moved.into_iter().collect())
     }
 
@@ -468,7 +469,8 @@ impl Replica {
         for (node, more) in batch.iter() {
             prefetch(around.tables, 1);
             let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(more.iter().copied());
-            match self.place(around, (batch.vni, net), node.mac, node.host_id, ips) {
+            let known = (node.mac, node.facts.router);
+            match self.place(around, (batch.vni, net), known, node.host_id, ips) {
                 Ok(moved) => effects.extend(moved),
                 Err(full) => said(full),
             }
@@ -482,7 +484,7 @@ impl Replica {
         &self,
         around: &mut Surroundings,
         (vni, net): (Vni, Net),
-        mac: Mac,
+        (mac, router): (Mac, Option<bool>),
         host_id: u32,
         ips: impl Iterator<Item = IpAddr>,
     ) -> Result<Option<Effect>, Full> {
@@ -500,6 +502,9 @@ impl Replica {
         for ip in ips {
             if !ours || station.is_some_and(|station| station.ips.contains(&ip)) {
                 around.tables.set_owner(net, ip, mac)?;
+                if let (IpAddr::V6(ip), Some(router)) = (ip, router) {
+                    around.tables.set_router(net, ip, mac, router);
+                }
             }
         }
         Ok(effect)

@@ -2,15 +2,26 @@
 //! what the packet path heard on segments, the board's answers, the passing of time. Leaves: local places in
 //! the tables, and [`Wish`]es for the board. Pure but for the tables it writes.
 
-use super::station_limits::{self, Census, Limits};
-use crate::pipeline::Learn;
+mod board;
+
+use super::{
+    addresses::Addresses,
+    station_limits::{self, Census, Limits},
+};
+use crate::pipeline::{Learn, RouterSeen};
 use crate::tables::{Tables, words::Net};
+use crate::wire::prober;
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 use stopover_config::net::{Mac, Vni};
 
-/// How long a MAC that the board refused, or may refuse, is not claimed again, in milliseconds.
+/// How long the board may take for an answer, in milliseconds: what it has not accepted by then is claimed anew when
+/// it is heard. Also the longest time that a refused station is not claimed again.
 const QUIET_MS: u64 = 10_000;
+/// Most probes that are sent at once.
+const PROBES_AT_ONCE: usize = 128;
+/// Most nodes of which is remembered that they are routers before they are known as stations.
+const MAX_ROUTERS: usize = 1024;
 
 /// Most addresses that are kept of one learned station; the board takes no more either.
 const MAX_IPS: usize = 16;
@@ -64,6 +75,28 @@ pub struct Station {
     pub seen_ms: u64,
     /// The board refused it: it is somewhere else, or an address of it is.
     pub refused: Option<String>,
+    /// Whether it said that it is an IPv6 router, or none.
+    pub router: Option<bool>,
+    /// Addresses that it may have as others may; of `ips` are those that it announced last.
+    pub shared: Vec<IpAddr>,
+    /// It was heard here anew, and the board has not been told.
+    fresh: bool,
+    /// Addresses that it announced, of which the board has not been told.
+    announced: Vec<IpAddr>,
+    addresses: Addresses,
+}
+
+/// An address to be asked for: of the station alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The port it is behind.
+    pub port: u16,
+    /// The VLAN tag it needs; 0 for none.
+    pub vlan: u16,
+    /// The station.
+    pub mac: Mac,
+    /// The address.
+    pub ip: IpAddr,
 }
 
 /// A station as it is declared in the configuration.
@@ -79,6 +112,8 @@ pub struct Declared {
     pub vlan: u16,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
+    /// Addresses that it may have as others may.
+    pub shared: Vec<IpAddr>,
     /// Vif or static.
     pub kind: Kind,
 }
@@ -102,6 +137,9 @@ pub struct Stations {
     followed: HashSet<(Net, Mac)>,
     /// What would have made stations go that are followed.
     gone: Vec<(Net, Mac, Gone)>,
+    probes: Vec<Probe>,
+    /// What is known of nodes as routers that are not stations of ours yet.
+    routers: HashMap<(Net, Mac), bool>,
 }
 
 /// Why a station is here no more.
@@ -119,6 +157,8 @@ pub enum Gone {
 struct Doubt {
     heard: Learn,
     quiet_until_ms: u64,
+    /// How often the board has refused it.
+    refusals: u32,
 }
 
 impl Stations {
@@ -252,7 +292,7 @@ impl Stations {
         let mut ips: Vec<IpAddr> = known.filter(|ips| !ips.is_empty()).unwrap_or_else(of_tables);
         ips.extend(ip.filter(|ip| usable(*ip) && !ips.contains(ip)));
         ips.truncate(MAX_IPS);
-        self.settle(tables, now_ms, Declared { net, mac, port, vlan, ips, kind: Kind::Learned })
+        self.settle(tables, now_ms, Declared::learned((net, mac), (port, vlan), ips))
     }
 
     /// How a station was heard that is not ours until the board says so.
@@ -284,7 +324,7 @@ impl Stations {
     pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<Wish> {
         let Learn { port, net, vlan, mac, ip } = *heard;
         let mut wishes = Vec::new();
-        if !self.has_link(port) || self.blocked.contains(&(port, vlan)) {
+        if !self.has_link(port) || self.blocked.contains(&(port, vlan)) || prober::is_one(mac) {
             return wishes;
         }
         match self.here.get(&(net, mac)).map(|s| (s.kind, s.port, s.vlan)) {
@@ -298,19 +338,19 @@ impl Stations {
             None if self.is_doubtful(now_ms, heard) => return wishes,
             at if !self.census.admits(now_ms, port, net, at.is_none()) => return wishes,
             None if tables.is_remote(net, mac) => {
-                self.doubt(now_ms, heard.clone());
+                self.doubt_for(now_ms, heard.clone(), QUIET_MS);
                 let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
                 wishes.extend(self.vnis.get(&net).map(|vni| Wish::Claim { vni: *vni, mac, ips }));
                 return wishes;
             }
             _ => {
                 let ips = self.here.get(&(net, mac)).map(|s| s.ips.clone()).unwrap_or_default();
-                let d = Declared { net, mac, port, vlan, ips, kind: Kind::Learned };
+                let d = Declared::learned((net, mac), (port, vlan), ips);
                 wishes.extend(self.settle(tables, now_ms, d));
             }
         }
         if let Some(ip) = ip.filter(|ip| usable(*ip)) {
-            let adopted = self.adopt(tables, net, mac, ip);
+            let adopted = self.adopt(tables, now_ms, (net, mac), ip);
             if !adopted.is_empty() {
                 wishes = adopted;
             }
@@ -319,19 +359,28 @@ impl Stations {
     }
 
     /// A station was heard to use an address.
-    fn adopt(&mut self, tables: &mut Tables, net: Net, mac: Mac, ip: IpAddr) -> Vec<Wish> {
+    fn adopt(&mut self, tables: &mut Tables, now_ms: u64, (net, mac): (Net, Mac), ip: IpAddr) -> Vec<Wish> {
         let mut wishes = Vec::new();
         let Some(vni) = self.vnis.get(&net).copied() else { return wishes };
-        if self.here.get(&(net, mac)).is_none_or(|station| station.ips.contains(&ip)) {
+        let Some(station) = self.here.get_mut(&(net, mac)) else { return wishes };
+        let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
+        if station.ips.contains(&ip) {
+            station.addresses.heard(now_ms, ip, ageing_ms);
             return wishes;
         }
+        if station.addresses.is_quiet(now_ms, ip) {
+            return wishes;
+        }
+        let shares = station.shared.contains(&ip);
         let owner = tables.owner(net, ip).filter(|owner| *owner != mac);
         if let Some((other, station)) = owner.and_then(|o| Some((o, self.here.get_mut(&(net, o))?))) {
-            // What is declared is not taken away by hearsay; between learned stations an address may move.
-            if station.kind != Kind::Learned {
+            // What is declared is not taken away by hearsay; between learned stations an address may move, and between
+            // those that share it.
+            if station.kind != Kind::Learned && !(shares && station.shared.contains(&ip)) {
                 return wishes;
             }
             station.ips.retain(|known| *known != ip);
+            station.addresses.forget(ip);
             wishes.push(Wish::Claim { vni, mac: other, ips: station.ips.clone() });
         }
         let Some(station) = self.here.get_mut(&(net, mac)) else { return wishes };
@@ -340,6 +389,7 @@ impl Stations {
         }
         if station.ips.len() == MAX_IPS {
             let oldest = station.ips.remove(0);
+            station.addresses.forget(oldest);
             tables.clear_owner(net, oldest, mac);
         }
         // An address of a node at another host stays with that, unless the board gives it to us.
@@ -349,7 +399,13 @@ impl Stations {
             log::error!("{full}");
             return wishes;
         }
+        if ip.is_ipv4() {
+            // It may be the successor of another (DHCP).
+            station.addresses.suspect(now_ms, |known| known.is_ipv4());
+        }
         station.ips.push(ip);
+        station.announced.push(ip);
+        station.addresses.heard(now_ms, ip, ageing_ms);
         wishes.push(Wish::Claim { vni, mac, ips: station.ips.clone() });
         wishes
     }
@@ -358,7 +414,8 @@ impl Stations {
         self.doubtful.get(&(heard.net, heard.mac)).is_some_and(|doubt| now_ms < doubt.quiet_until_ms)
     }
 
-    /// Forgets learned stations that have been silent for their segment's ageing time.
+    /// Forgets learned stations that have been silent for their segment's ageing time, and addresses that their
+    /// stations do not answer for.
     pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Wish> {
         let mut wishes = self.give_up(|doubt| now_ms >= doubt.quiet_until_ms + QUIET_MS);
         let mut silent = Vec::new();
@@ -367,8 +424,24 @@ impl Stations {
                 station.seen_ms = now_ms;
             }
             let limit = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
-            if station.kind == Kind::Learned && now_ms.saturating_sub(station.seen_ms) >= limit {
+            if station.kind != Kind::Learned {
+                continue;
+            }
+            if now_ms.saturating_sub(station.seen_ms) >= limit {
                 silent.push((*net, *mac));
+            } else if station.addresses.is_due(now_ms) && self.probes.len() < PROBES_AT_ONCE {
+                let (port, vlan, mut gone) = (station.port, station.vlan, Vec::new());
+                let asked = station.addresses.probe(now_ms, &mut gone);
+                self.probes.extend(asked.into_iter().map(|ip| Probe { port, vlan, mac: *mac, ip }));
+                if gone.is_empty() {
+                    continue;
+                }
+                station.ips.retain(|ip| !gone.contains(ip));
+                for ip in gone {
+                    tables.clear_owner(*net, ip, *mac);
+                }
+                let vni = self.vnis.get(net);
+                wishes.extend(vni.map(|vni| Wish::Claim { vni: *vni, mac: *mac, ips: station.ips.clone() }));
             }
         }
         let silent = self.without_followed(silent, Gone::Silent);
@@ -391,52 +464,29 @@ impl Stations {
             .collect()
     }
 
-    /// The board will not have a claim. A learned station gives way, and is not claimed again for a while; a
-    /// declared one stays, because its port is proof that it is here, and the operator is told.
-    pub fn refused(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, why: &str) -> Vec<Wish> {
-        let Some(net) = self.net_of(vni) else { return Vec::new() };
-        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
-            doubt.quiet_until_ms = now_ms + QUIET_MS;
-            return vec![Wish::Withdraw { vni, mac }];
+    /// A node of ours has said that it is an IPv6 router, or none.
+    pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<Wish> {
+        let key = (seen.net, seen.mac);
+        let Some(station) = self.here.get_mut(&key) else {
+            if self.routers.len() >= MAX_ROUTERS {
+                self.routers.clear();
+            }
+            self.routers.insert(key, seen.router);
+            return None;
+        };
+        let news = station.router.replace(seen.router) != Some(seen.router);
+        for ip in station.ips.iter().chain([&IpAddr::V6(seen.ip)]) {
+            if let IpAddr::V6(ip) = ip {
+                tables.set_router(seen.net, *ip, seen.mac, seen.router);
+            }
         }
-        let Some(station) = self.here.get_mut(&(net, mac)) else { return Vec::new() };
-        if station.kind != Kind::Learned {
-            station.refused = Some(why.to_owned());
-            return Vec::new();
-        }
-        if self.followed.contains(&(net, mac)) {
-            self.gone.push((net, mac, Gone::Refused));
-            return Vec::new();
-        }
-        let heard = Learn { port: station.port, net, vlan: station.vlan, mac, ip: None };
-        let wish = self.forget(tables, net, mac);
-        self.doubt(now_ms, heard);
-        wish.into_iter().collect()
+        let vni = self.vnis.get(&seen.net).filter(|_| news)?;
+        Some(Wish::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
     }
 
-    /// A station is not ours although it is heard here, and is not claimed for a while.
-    pub fn doubt(&mut self, now_ms: u64, heard: Learn) {
-        let doubt = Doubt { heard: heard.clone(), quiet_until_ms: now_ms + QUIET_MS };
-        self.doubtful.insert((heard.net, heard.mac), doubt);
-    }
-
-    /// The board knows no such node any more: whoever is heard may be claimed at once.
-    pub fn is_free(&mut self, now_ms: u64, net: Net, mac: Mac) {
-        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
-            doubt.quiet_until_ms = now_ms;
-        }
-    }
-
-    /// The board has accepted a claim: a doubtful station is ours now.
-    pub fn accepted(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) {
-        let Some(net) = self.net_of(vni) else { return };
-        if let Some(Doubt { heard: Learn { port, vlan, ip, .. }, .. }) = self.doubtful.remove(&(net, mac)) {
-            let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
-            self.settle(tables, now_ms, Declared { net, mac, port, vlan, ips, kind: Kind::Learned });
-        }
-        if let Some(station) = self.here.get_mut(&(net, mac)) {
-            station.refused = None;
-        }
+    /// Addresses to be asked for since the last call.
+    pub fn take_probes(&mut self) -> Vec<Probe> {
+        std::mem::take(&mut self.probes)
     }
 
     fn net_of(&self, vni: Vni) -> Option<Net> {
@@ -446,10 +496,10 @@ impl Stations {
     fn settle(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<Wish> {
         let vni = *self.vnis.get(&d.net)?;
         self.doubtful.remove(&(d.net, d.mac));
-        let known = self.here.get(&(d.net, d.mac)).map(|s| s.id);
-        let before = self.here.get(&(d.net, d.mac)).map(|s| s.ips.clone()).unwrap_or_default();
-        for ip in before.into_iter().filter(|ip| !d.ips.contains(ip)) {
-            tables.clear_owner(d.net, ip, d.mac);
+        let before = self.here.get(&(d.net, d.mac)).cloned();
+        let known = before.as_ref().map(|s| s.id);
+        for ip in before.iter().flat_map(|s| &s.ips).filter(|ip| !d.ips.contains(ip)) {
+            tables.clear_owner(d.net, *ip, d.mac);
         }
         let stored = tables
             .set_local(d.net, d.mac, d.port, d.vlan, known)
@@ -469,14 +519,23 @@ impl Stations {
             ips: d.ips.clone(),
             seen_ms: now_ms,
             refused: None,
+            router: self.routers.remove(&(d.net, d.mac)).or(before.as_ref().and_then(|s| s.router)),
+            shared: d.shared,
+            fresh: d.kind == Kind::Learned,
+            announced: if d.kind == Kind::Learned { d.ips.clone() } else { Vec::new() },
+            addresses: Addresses::default(),
         };
-        if station.kind == Kind::Learned {
+        let learned = d.kind == Kind::Learned;
+        if learned {
             self.census.enter(d.port, d.net);
         }
-        if let Some(before) = self.here.insert((d.net, d.mac), station)
-            && before.kind == Kind::Learned
-        {
+        if let Some(before) = before.filter(|before| before.kind == Kind::Learned) {
             self.census.leave(before.port, d.net);
+        }
+        let station = self.here.entry((d.net, d.mac)).insert(station).into_mut();
+        if learned {
+            let ageing_ms = self.ageing_ms.get(&d.port).copied().unwrap_or(u64::MAX);
+            d.ips.iter().for_each(|ip| station.addresses.heard(now_ms, *ip, ageing_ms));
         }
         Some(Wish::Claim { vni, mac: d.mac, ips: d.ips })
     }
@@ -494,6 +553,13 @@ impl Stations {
             }
         }
         self.vnis.get(&net).map(|vni| Wish::Withdraw { vni: *vni, mac })
+    }
+}
+
+impl Declared {
+    /// One that is learned.
+    fn learned((net, mac): (Net, Mac), (port, vlan): (u16, u16), ips: Vec<IpAddr>) -> Self {
+        Self { net, mac, port, vlan, ips, shared: Vec::new(), kind: Kind::Learned }
     }
 }
 

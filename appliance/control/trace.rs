@@ -7,7 +7,7 @@ use super::{
     server::{Answer, Told},
 };
 use crate::pipeline::{
-    Io, Learn, Pipeline, Scratch,
+    Io, Learn, Pipeline, RouterSeen, Scratch,
     fate::Counters,
     moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -20,7 +20,6 @@ use crate::tables::{
     words::Net,
 };
 use crate::wire::frame;
-use std::net::Ipv6Addr;
 use stopover_config::net::Mac;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use tokio::sync::oneshot;
@@ -68,7 +67,7 @@ impl Io for Exits {
     fn learn(&mut self, learn: Learn) {
         self.list.push(Exit::Learned(learn));
     }
-    fn router(&mut self, _: Net, _: Ipv6Addr) {}
+    fn router(&mut self, _: RouterSeen) {}
     fn waits(&self, _: u32, _: u32) -> bool {
         false
     }

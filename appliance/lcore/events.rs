@@ -4,13 +4,12 @@
 //! and told again when it is noticed again.
 
 use super::counters::EventCounters;
-use crate::pipeline::{Learn, fate::add};
+use crate::pipeline::{Learn, RouterSeen, fate::add};
 use crate::tables::words::Net;
 use crossbeam::queue::ArrayQueue;
 use hashbrown::DefaultHashBuilder;
 use std::{
     hash::BuildHasher,
-    net::Ipv6Addr,
     sync::{Arc, atomic::AtomicU64},
 };
 use stopover_config::net::Mac;
@@ -20,13 +19,8 @@ use stopover_config::net::Mac;
 pub enum Heard {
     /// A station on a segment.
     Station(Learn),
-    /// A node at another host is an IPv6 router.
-    Router {
-        /// Its network.
-        net: Net,
-        /// The address it advertises itself from.
-        ip: Ipv6Addr,
-    },
+    /// A node is an IPv6 router, or is none.
+    Router(RouterSeen),
     /// A segment brings the same flooded frame again and again.
     Loop {
         /// The port.
@@ -114,7 +108,7 @@ impl Events {
         let (ring, lost): (_, &AtomicU64) = match heard {
             _ if urgent => (&self.rings.arrivals, &counters.arrivals_lost),
             Heard::Arrived { .. } => (&self.rings.arrivals, &counters.arrivals_lost),
-            Heard::Router { .. } | Heard::Loop { .. } => (&self.rings.routers, &counters.routers_lost),
+            Heard::Router(_) | Heard::Loop { .. } => (&self.rings.routers, &counters.routers_lost),
             Heard::Station(_) => (&self.rings.stations, &counters.stations_lost),
         };
         let urgent = urgent || matches!(heard, Heard::Arrived { .. });
@@ -152,7 +146,8 @@ mod tests {
     }
 
     fn router(n: u16) -> Heard {
-        Heard::Router { net: net(), ip: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n) }
+        let ip = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
+        Heard::Router(RouterSeen { net: net(), mac: Mac::from_u64(2), ip, router: true })
     }
 
     fn drain(rings: &EventRings) -> Vec<Heard> {
@@ -176,7 +171,7 @@ mod tests {
         assert_eq!(told.len(), 3 * 64);
         // And the control thread learns of them first.
         assert!(told[..64].iter().all(|heard| matches!(heard, Heard::Arrived { .. })));
-        assert!(told[64..128].iter().all(|heard| matches!(heard, Heard::Router { .. })));
+        assert!(told[64..128].iter().all(|heard| matches!(heard, Heard::Router(_))));
         // A station that a migration waits for is no ordinary one.
         for n in 0..1000 {
             events.tell(station(n), false, 200_000, &counters);

@@ -10,7 +10,7 @@ use super::{
     repeats::Repeats,
 };
 use crate::pipeline::{
-    Io, Learn, MAX_BURST,
+    Io, Learn, MAX_BURST, RouterSeen,
     fate::{Drop, add},
     moving::Class,
     packet::Pool,
@@ -22,10 +22,7 @@ use crate::tables::{
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk_sys::{Mbuf, Mempool, cycles};
-use std::{
-    net::Ipv6Addr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_config::net::Mac;
 
 /// A frame that an underlay port received for the VTEP itself, or a segment port for the control thread.
@@ -229,8 +226,8 @@ impl Io for LcoreIo {
         self.tell(Heard::Station(learn), true);
     }
 
-    fn router(&mut self, net: Net, ip: Ipv6Addr) {
-        self.tell(Heard::Router { net, ip }, false);
+    fn router(&mut self, router: RouterSeen) {
+        self.tell(Heard::Router(router), false);
     }
 
     fn waits(&self, index: u32, sender: u32) -> bool {

@@ -44,7 +44,7 @@ drop_reasons! {
     VlanOnVif = "vlan_on_vif", "a vif sent a frame with a VLAN tag (one of priority only, VLAN 0, is taken off)";
     UnknownVlan = "unknown_vlan", "a segment sent a VLAN that its configuration maps to no network";
     InnerVlan = "inner_vlan", "a VLAN tag inside the overlay (RFC 7348 section 6.1 wants it discarded)";
-    SourceIsRemote = "source_is_remote", "a segment sent from the MAC of a node that is registered at another host: a loop, a spoof or an unannounced move";
+    SourceIsRemote = "source_is_remote", "a segment sent from the MAC of a node that is registered at another host: a loop, a spoof, or a move that the board has not decided yet";
     SourceIsLocal = "source_is_local", "the underlay, or a segment, brought a frame from the MAC of a node that is elsewhere on this host: a loop or a spoof";
     StationLimit = "station_limit", "a segment sent from a MAC that is not learned, because the port or the network has all the stations it may have, or they come too fast (`max_stations`, `max_network_stations`, `new_stations_per_s`)";
     SegmentBlocked = "segment_blocked", "a segment port that is blocked for the network, because another port forwards for the same LAN (`show ports` says which)";

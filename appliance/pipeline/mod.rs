@@ -58,6 +58,19 @@ pub struct Learn {
     pub ip: Option<IpAddr>,
 }
 
+/// A node that is an IPv6 router, or is none any more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RouterSeen {
+    /// The network.
+    pub net: Net,
+    /// The node.
+    pub mac: Mac,
+    /// The address that it said so from.
+    pub ip: Ipv6Addr,
+    /// Whether it is one.
+    pub router: bool,
+}
+
 /// The way out of the stages: where frames go and where further ones come from.
 pub trait Io: Pool<Self::P> {
     /// The buffers this is about.
@@ -86,8 +99,8 @@ pub trait Io: Pool<Self::P> {
     fn repeats(&mut self, _port: u16, _vlan: u16, _net: Net, _packet: &Self::P) -> bool {
         false
     }
-    /// Tells the control thread that a node at another host is an IPv6 router. May be lost: it says so again.
-    fn router(&mut self, net: Net, ip: Ipv6Addr);
+    /// Tells the control thread whether a node is an IPv6 router, if that is not known. May be lost: it says so again.
+    fn router(&mut self, router: RouterSeen);
     /// Whether frames of host `sender` (or copies, [`moving::WINDOW`]) are held for the node on the move with this
     /// index.
     fn waits(&self, index: u32, sender: u32) -> bool;

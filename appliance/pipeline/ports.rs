@@ -65,6 +65,8 @@ pub struct Vif {
     pub guard: bool,
     /// What the guard allows beside them.
     pub allowed: Allowed,
+    /// Of these, those that other stations may have as well: the last to announce one has it.
+    pub shared: Box<[IpAddr]>,
 }
 
 /// What a guarded vif may do beside sending from its own addresses.

@@ -2,7 +2,7 @@
 //! and delivered; ARP, ND and ICMP for the VTEP go to the control thread; all else is dropped by name.
 
 use super::{
-    Io, MAX_BURST, Pipeline, Slot, Slots,
+    Io, MAX_BURST, Pipeline, RouterSeen, Slot, Slots,
     fate::{Drop, add},
     packet::Packet,
     ports::{Network, Origin, Role, Underlay},
@@ -186,9 +186,10 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     #[inline]
     fn inward_one(&mut self, slot: Slot<I::P>, word: PlaceWord) {
         if let (L4::Icmpv6 { kind: ROUTER_ADVERT, .. }, Kind::Ipv6(ip)) = (slot.frame.l4, &slot.frame.kind)
-            && !self.view.is_router(slot.net, ip.src)
+            && self.view.router(slot.net, ip.src) != Some(true)
         {
-            self.io.router(slot.net, ip.src);
+            let (net, mac) = (slot.net, slot.frame.src);
+            self.io.router(RouterSeen { net, mac, ip: ip.src, router: true });
         }
         let place = if slot.frame.dst.is_group() { None } else { word.open() };
         self.witness.note(Stage::Lookup, || super::tenant::say_lookup(slot.frame.dst, slot.net, place));

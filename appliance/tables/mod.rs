@@ -44,8 +44,8 @@ use std::{
 use stopover_config::net::{Mac, Vni};
 pub use view::{ParkedView, Places, View};
 use words::{
-    MAX_INDEX, MAX_MARK, Net, OWNER_IS_ROUTER, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark,
-    owner_word,
+    MAX_INDEX, MAX_MARK, Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark, owner_router,
+    owner_word, with_router,
 };
 
 /// Most nodes that one appliance can know.
@@ -351,8 +351,8 @@ impl Tables {
             IpAddr::V6(ip) => {
                 let key = wide(net.get(), ip);
                 let known = self.ipv6.get(&self.writer, &key).filter(|known| owner_mac(*known) == mac);
-                let router = known.unwrap_or(0) & OWNER_IS_ROUTER;
-                self.ipv6.insert(&mut self.writer, &key, word | router)
+                let router = known.and_then(owner_router);
+                self.ipv6.insert(&mut self.writer, &key, with_router(word, router))
             }
         };
         let before = stored.map_err(|why| Full::new(format!("address {ip}"), why))?;
@@ -362,12 +362,18 @@ impl Tables {
         Ok(())
     }
 
-    /// The owner of an address has advertised itself as a router from it.
-    pub fn set_router(&mut self, net: Net, ip: Ipv6Addr) {
+    /// A node is an IPv6 router, or none; noted where it owns this address.
+    pub fn set_router(&mut self, net: Net, ip: Ipv6Addr, mac: Mac, router: bool) {
         let key = wide(net.get(), ip);
-        if let Some(word) = self.ipv6.get(&self.writer, &key) {
-            self.ipv6.update(&mut self.writer, &key, word | OWNER_IS_ROUTER);
+        if let Some(word) = self.ipv6.get(&self.writer, &key).filter(|word| owner_mac(*word) == mac) {
+            self.ipv6.update(&mut self.writer, &key, with_router(word, Some(router)));
         }
+    }
+
+    /// Whether the owner of an address is an IPv6 router, if that is known.
+    #[must_use]
+    pub fn router(&self, net: Net, ip: Ipv6Addr) -> Option<bool> {
+        self.ipv6.get(&self.writer, &wide(net.get(), ip)).and_then(owner_router)
     }
 
     /// An address belongs to this node no more. Left alone if it belongs to another by now.

@@ -8,7 +8,7 @@ use super::{
     filter, known, map_wide, map64,
     moving::Moving,
     slots, vni_index, vtep4_key, wide,
-    words::{Net, OWNER_IS_ROUTER, Place, PlaceWord, ipv4_key, node_key, owner_mac},
+    words::{Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_router},
 };
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -170,10 +170,10 @@ impl View {
         word.map(owner_mac)
     }
 
-    /// Whether the owner of an address has advertised itself as a router from it.
+    /// Whether the owner of an address is an IPv6 router, if that is known.
     #[must_use]
-    pub fn is_router(&self, net: Net, ip: Ipv6Addr) -> bool {
-        self.ipv6.get(&self.reader, &wide(net.get(), ip)).is_some_and(|word| word & OWNER_IS_ROUTER != 0)
+    pub fn router(&self, net: Net, ip: Ipv6Addr) -> Option<bool> {
+        self.ipv6.get(&self.reader, &wide(net.get(), ip)).and_then(owner_router)
     }
 
     /// A host by its index.

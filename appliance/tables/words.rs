@@ -207,8 +207,31 @@ pub const fn owner_word(mac: Mac, mark: u16) -> u64 {
     mac.to_u64() | mark_bits(mark)
 }
 
-/// Set in an [`owner_word`]: the owner has advertised itself as an IPv6 router from this address.
-pub const OWNER_IS_ROUTER: u64 = 1 << 60;
+/// Set in an [`owner_word`]: the owner is an IPv6 router.
+const OWNER_IS_ROUTER: u64 = 1 << 60;
+/// Set in an [`owner_word`]: the owner is known to be none.
+const OWNER_IS_NO_ROUTER: u64 = 1 << 61;
+
+/// Whether the owner of an [`owner_word`] is an IPv6 router, if that is known.
+#[must_use]
+pub const fn owner_router(word: u64) -> Option<bool> {
+    match word & (OWNER_IS_ROUTER | OWNER_IS_NO_ROUTER) {
+        OWNER_IS_ROUTER => Some(true),
+        OWNER_IS_NO_ROUTER => Some(false),
+        _ => None,
+    }
+}
+
+/// The same [`owner_word`] with that known.
+#[must_use]
+pub const fn with_router(word: u64, router: Option<bool>) -> u64 {
+    let plain = word & !(OWNER_IS_ROUTER | OWNER_IS_NO_ROUTER);
+    match router {
+        None => plain,
+        Some(true) => plain | OWNER_IS_ROUTER,
+        Some(false) => plain | OWNER_IS_NO_ROUTER,
+    }
+}
 
 /// The MAC of an [`owner_word`].
 #[inline]
@@ -259,6 +282,10 @@ mod tests {
             prop_assert!(key != u64::MAX || mac.is_group());
             prop_assert_eq!(owner_mac(owner_word(mac, MAX_MARK)), mac);
             prop_assert_eq!(owner_mark(owner_word(mac, 7)), 7);
+            for router in [None, Some(true), Some(false)] {
+                let word = with_router(with_router(owner_word(mac, 7), Some(true)), router);
+                prop_assert_eq!((owner_router(word), owner_mac(word), owner_mark(word)), (router, mac, 7));
+            }
         }
     }
 

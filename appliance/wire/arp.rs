@@ -28,6 +28,7 @@ const HARDWARE_ETHERNET: u16 = 1;
 const LENGTHS: u16 = 0x0604;
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
+const REVERSE_REQUEST: u16 = 3;
 
 /// View of an ARP packet for Ethernet and IPv4.
 #[derive(Debug, Clone, Copy)]
@@ -169,6 +170,18 @@ pub fn build_request(dst: Mac, sender: (Mac, Ipv4Addr), target: Ipv4Addr) -> [u8
 #[must_use]
 pub fn build_announcement(mac: Mac, ip: Ipv4Addr) -> [u8; FRAME_LEN] {
     emit(Mac::BROADCAST, REQUEST, (mac, ip), (Mac::new([0; 6]), ip))
+}
+
+/// A RARP request of `mac` for itself, broadcast (RFC 903): bridges learn by its source where `mac` is, and nobody acts
+/// on it. VMMs announce a VM that has moved in the same way.
+#[must_use]
+pub fn build_rarp(mac: Mac) -> [u8; FRAME_LEN] {
+    let nowhere = (mac, Ipv4Addr::UNSPECIFIED);
+    let mut out = emit(Mac::BROADCAST, REVERSE_REQUEST, nowhere, nowhere);
+    if let Some(eth) = out.first_chunk_mut() {
+        ethernet::emit(eth, Mac::BROADCAST, mac, ethertype::RARP);
+    }
+    out
 }
 
 fn emit(dst: Mac, operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> [u8; FRAME_LEN] {

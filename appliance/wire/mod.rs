@@ -29,6 +29,7 @@ pub mod loop_probe;
 pub mod marker;
 pub mod nd;
 pub mod outer;
+pub mod prober;
 mod reason;
 pub mod tcp;
 pub mod udp;

@@ -2,9 +2,11 @@
 //! came through ([`crate::proto`]); nothing here does anything.
 
 mod batch;
+mod facts;
 mod migration;
 
 pub use batch::{BATCH_NODES, NodeBatch, PackedNode};
+pub use facts::{NodeFacts, StationKind};
 pub use migration::{
     Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING,
     MAX_REPORTS, Migration, MigrationState, Moving, Report, Unlocked,
@@ -111,6 +113,9 @@ pub struct Node {
     pub host_id: u32,
     /// Revision in which it came to this host.
     pub generation: u64,
+    /// What else is known of it.
+    #[serde(flatten)]
+    pub facts: NodeFacts,
 }
 
 /// A host that wants the flooded frames of a network.
@@ -232,6 +237,69 @@ pub struct Claim {
     pub mac: Mac,
     /// At most [`MAX_IPS`], no two alike.
     pub ips: Vec<IpAddr>,
+    /// What else is known of it. A router flag that is not known stays as it was at the board.
+    pub facts: NodeFacts,
+    /// Of a learned node: it has just been received here, and not only before. Of a declared one: it goes before
+    /// learned ones.
+    pub heard: bool,
+    /// Of `ips`: those it has just announced.
+    pub announced: Vec<IpAddr>,
+    /// Of `ips`: those that other declared nodes may have as well.
+    pub shared: Vec<IpAddr>,
+    /// Of `ips`: those that a declared node was heard to use and nobody declared.
+    pub used: Vec<IpAddr>,
+}
+
+impl Claim {
+    /// A declared node.
+    #[must_use]
+    pub fn declared(vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Self {
+        let facts = NodeFacts::default();
+        Self { vni, mac, ips, facts, heard: false, announced: vec![], shared: vec![], used: vec![] }
+    }
+
+    /// A learned node that has just been received, and has just announced these addresses.
+    #[must_use]
+    pub fn learned(vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Self {
+        let facts = NodeFacts { kind: StationKind::Learned, router: None };
+        Self { vni, mac, announced: ips.clone(), ips, facts, heard: true, shared: vec![], used: vec![] }
+    }
+
+    /// Whether it takes over what others learned because of what was just received.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.heard && self.facts.is_learned() || !self.announced.is_empty()
+    }
+
+    /// The same claim some time later: it takes over nothing for what was received then.
+    #[must_use]
+    pub fn stale(mut self) -> Self {
+        self.heard &= !self.facts.is_learned();
+        self.announced.clear();
+        self
+    }
+
+    /// Whether this address goes to whoever announces it next.
+    #[must_use]
+    pub fn gives_up(&self, ip: IpAddr) -> bool {
+        self.facts.is_learned() || self.shared.contains(&ip) || self.used.contains(&ip)
+    }
+
+    /// Without these addresses.
+    pub fn drop_ips(&mut self, gone: impl Fn(IpAddr) -> bool) {
+        for list in [&mut self.ips, &mut self.announced, &mut self.shared, &mut self.used] {
+            list.retain(|ip| !gone(*ip));
+        }
+    }
+}
+
+/// The addresses with which a claim was accepted, if they are not those claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// All that the node has.
+    pub ips: Vec<IpAddr>,
+    /// Of each address that was refused, who holds it.
+    pub refused: Vec<String>,
 }
 
 /// What the operator declares.

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
     board::{Absence, Applied, BARRIER_MS, Command, Key, Outcome, Party, Refusal, Session, Ticket},
     model::{
-        Change, Claim, DeclaredBy, EventKind, Id, Lock, Migration, MigrationState, Row, Target, Unlocked,
+        Accepted, Change, Claim, DeclaredBy, EventKind, Id, Lock, Migration, MigrationState, Row, Target,
+        Unlocked,
     },
     proto::parse::Registration,
     store::Store,
@@ -56,15 +57,21 @@ impl Model {
             })
             .map(|(k, (h, _, by))| (*k, *h, *by))
             .collect();
-        if in_the_way.iter().any(|(_, h, by)| !gives_way(*h, *by)) {
+        if in_the_way.iter().any(|(k, h, by)| *k == key && !gives_way(*h, *by)) {
             return false;
         }
-        for (k, ..) in in_the_way {
+        let mut mine: BTreeSet<_> = claim.ips.iter().copied().collect();
+        for (k, h, by) in in_the_way.into_iter().filter(|(k, ..)| *k != key) {
             if let Some((_, ips, _)) = self.nodes.get_mut(&k) {
-                ips.retain(|ip| !claim.ips.contains(ip));
+                // Address by address: one that stays does not cost the claimant its node.
+                if gives_way(h, by) {
+                    ips.retain(|ip| !claim.ips.contains(ip));
+                } else {
+                    mine.retain(|ip| !ips.contains(ip));
+                }
             }
         }
-        self.nodes.insert(key, (host, claim.ips.iter().copied().collect(), Some(session)));
+        self.nodes.insert(key, (host, mine, Some(session)));
         true
     }
 
@@ -280,12 +287,22 @@ fn conflicts_name_the_holder_and_are_one_event() {
     let again = rig.apply(None, same_mac);
     assert!(again.events.is_empty(), "a standing conflict is one event");
 
-    let same_ip = Command::Claim { session: b.clone(), claims: vec![claim(100, 2, &["192.168.0.1"])] };
-    let why = refusals(rig.apply(None, same_ip).result).remove(0);
+    // An address that another holds does not cost a node its place, nor its other addresses.
+    let same_ip = || vec![claim(100, 2, &["192.168.0.1", "192.168.0.2"])];
+    let first = rig.apply(None, Command::Claim { session: b.clone(), claims: same_ip() });
+    assert_eq!(first.events.len(), 1, "said as a conflict");
+    let Ok(Outcome::Claimed { refused, partial, .. }) = first.result else { panic!() };
+    assert_eq!((refused.len(), partial.len()), (0, 1));
+    let (0, Accepted { ips, refused }) = &partial[0] else { panic!("{partial:?}") };
+    assert_eq!((&ips[..], refused.len()), (&[ip("192.168.0.2")][..], 1));
+    let why = &refused[0];
     assert!(
         why.contains("IP 192.168.0.1 in VNI 100 is held by node 52:54:00:00:00:01 on host gw-0"),
         "{why}"
     );
+    assert_eq!(rig.state().nodes[&(vni(100), mac(2))].ips, [ip("192.168.0.2")]);
+    let again = rig.apply(None, Command::Claim { session: b.clone(), claims: same_ip() });
+    assert!(again.events.is_empty(), "once");
     let elsewhere = Command::Claim { session: b, claims: vec![claim(101, 1, &["192.168.0.1"])] };
     assert!(refusals(rig.apply(None, elsewhere).result).is_empty(), "another network is another world");
 }

@@ -123,6 +123,7 @@ impl World {
                 addressed: true,
                 guard: true,
                 allowed: Allowed::default(),
+                shared: [].into(),
             })
         };
         let underlay = Role::Underlay(Underlay {

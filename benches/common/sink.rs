@@ -1,7 +1,7 @@
 //! Ports that take everything, and what else a pipeline wants of its surroundings.
 
 use super::arena::{Arena, Buffer};
-use std::{net::Ipv6Addr, sync::Arc};
+use std::sync::Arc;
 use stopover::migration::hold::{HoldPool, HoldQueue, Meta};
 use stopover::pipeline::{
     Io, Learn,
@@ -85,7 +85,7 @@ impl Io for Sink {
         Err(packet)
     }
     fn learn(&mut self, _: Learn) {}
-    fn router(&mut self, _: Net, _: Ipv6Addr) {}
+    fn router(&mut self, _: stopover::pipeline::RouterSeen) {}
     fn waits(&self, _: u32, _: u32) -> bool {
         false
     }

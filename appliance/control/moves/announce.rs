@@ -3,7 +3,7 @@
 
 use super::{Control, Key};
 use crate::migration::machine::State;
-use crate::pipeline::ports::Role;
+use crate::pipeline::{ports::Role, resolve::says_router};
 use crate::wire::{
     arp, flow, frame,
     marker::{self, Kind, Marker},
@@ -183,16 +183,15 @@ impl Control {
         for ip in &station.ips {
             let mut frame = match *ip {
                 IpAddr::V4(ip) => arp::build_announcement(owner, ip).to_vec(),
-                IpAddr::V6(ip) => nd::build_announcement(owner, ip, false).to_vec(),
+                IpAddr::V6(ip) => {
+                    let router = says_router(self.tables.router(key.0, ip), ip);
+                    nd::build_announcement(owner, ip, router).to_vec()
+                }
             };
             if let Some(from) = frame.get_mut(6..12) {
                 from.copy_from_slice(&source.octets());
             }
-            if station.vlan != 0 {
-                let [high, low] = station.vlan.to_be_bytes();
-                frame.splice(12..12, [0x81, 0x00, high, low]);
-            }
-            self.send(usize::from(port), &frame);
+            self.send_to_segment(port, station.vlan, frame);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::wire::{
     outer::{OuterHeader, OuterSpec},
 };
 use std::net::IpAddr;
-use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch};
+use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch, NodeFacts};
 use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
 
 /// The number of this appliance's own host at the board.
@@ -61,7 +61,7 @@ fn host(id: u32, vteps: &[&str], udp_port: u16) -> Change {
 fn node(mac: Mac, host_id: u32, ips: &[&str], gone: &[&str]) -> Change {
     let ips = ips.iter().map(|text| ip(text)).collect();
     Change::NodePut {
-        node: Node { vni: vni(100), mac, ips, host_id, generation: 1 },
+        node: Node { vni: vni(100), mac, ips, host_id, generation: 1, facts: NodeFacts::default() },
         gone_ips: gone.iter().map(|text| ip(text)).collect(),
     }
 }
@@ -102,6 +102,7 @@ impl Lab {
                 port: *port,
                 vlan: 0,
                 ips: ips.to_vec(),
+                shared: Vec::new(),
                 kind: *kind,
             })
             .collect();
@@ -143,7 +144,7 @@ impl Lab {
     }
 
     fn accept(&mut self, mac: Mac) {
-        self.stations.accepted(&mut self.tables, self.now_ms, vni(100), mac);
+        self.stations.accepted(&mut self.tables, self.now_ms, vni(100), mac, None);
     }
 
     fn age(&mut self, ms: u64) -> Vec<Wish> {

@@ -122,7 +122,8 @@ impl Truth {
             }
             Step::Node { vni: n, mac: m, id, ips } if self.hosts.contains_key(&id) => {
                 let ips = addresses(m, ips);
-                let node = Node { vni: vni(n), mac: mac(m), ips, host_id: id, generation: 1 };
+                let facts = NodeFacts::default();
+                let node = Node { vni: vni(n), mac: mac(m), ips, host_id: id, generation: 1, facts };
                 let old = self.nodes.insert((n, m), node.clone());
                 let mut gone_ips = old.map(|old| old.ips).unwrap_or_default();
                 gone_ips.retain(|ip| !node.ips.contains(ip));

@@ -237,7 +237,7 @@ fn a_snapshot_that_breaks_off_is_begun_again() {
 fn batch(nodes: &[(Mac, u32, &[&str])]) -> NodeBatch {
     let mut batch = NodeBatch::new(vni(100));
     for (mac, host, ips) in nodes {
-        batch.push(*mac, *host, 1, ips.iter().map(|text| ip(text)));
+        batch.push(*mac, *host, 1, NodeFacts::default(), ips.iter().map(|text| ip(text)));
     }
     batch
 }

@@ -24,8 +24,14 @@ fn address(n: u32) -> IpAddr {
 }
 
 fn put(lab: &mut Lab, n: u32) {
-    let node =
-        Node { vni: vni(100), mac: far(n), ips: vec![address(n)], host_id: 2 + n % HOSTS, generation: 1 };
+    let node = Node {
+        vni: vni(100),
+        mac: far(n),
+        ips: vec![address(n)],
+        host_id: 2 + n % HOSTS,
+        generation: 1,
+        facts: NodeFacts::default(),
+    };
     lab.apply(Change::NodePut { node, gone_ips: Vec::new() });
 }
 
@@ -131,7 +137,14 @@ fn a_turn_looks_at_a_bounded_part_of_the_tables() {
 #[test]
 fn a_network_is_listed_alone() {
     let mut lab = large();
-    let other = Node { vni: vni(200), mac: far(7), ips: vec![address(7)], host_id: 2, generation: 1 };
+    let other = Node {
+        vni: vni(200),
+        mac: far(7),
+        ips: vec![address(7)],
+        host_id: 2,
+        generation: 1,
+        facts: NodeFacts::default(),
+    };
     lab.apply(Change::NodePut { node: other, gone_ips: Vec::new() });
     let nodes = whole(&mut lab, Some(200), |rows, part| rows.nodes(part), |_| {});
     assert_eq!(nodes.iter().map(|row| (row.vni, row.mac)).collect::<Vec<_>>(), [(vni(200), far(7))]);

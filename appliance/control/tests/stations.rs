@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::control::station_limits::{Limits, PortLimits};
-use crate::pipeline::ports::Gate;
+use crate::pipeline::{RouterSeen, ports::Gate};
+use stopover_bbs::model::Accepted;
 
 const SEGMENT: u16 = 10;
 const OTHER_SEGMENT: u16 = 11;
@@ -149,7 +150,7 @@ fn an_address_of_a_node_elsewhere_stays_with_it_until_the_board_gives_it_away() 
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)));
 
     // The holder's host is down: the board gives the address to us, and says so.
-    lab.age(10_001);
+    lab.age(501);
     lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.9")));
     lab.apply(host(OWN, &["10.0.0.1"], 4789));
     lab.apply(node(mac(9), 2, &[], &["192.168.0.9"]));
@@ -182,10 +183,197 @@ fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
     lab.hear(SEGMENT, mac(9), None);
     assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
     assert_eq!(lab.place(mac(9)), Where::Host(2));
-    lab.now_ms += 9_999;
-    assert_eq!(lab.hear(SEGMENT, mac(9), None), []);
-    lab.now_ms += 1;
+    // Soon, and then ever more rarely.
+    for quiet_ms in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+        lab.now_ms += quiet_ms - 1;
+        assert_eq!(lab.hear(SEGMENT, mac(9), None), []);
+        lab.now_ms += 1;
+        assert_eq!(lab.hear(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
+        assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
+    }
+    // At once, if the board says that nobody has it.
+    lab.stations.is_free(lab.now_ms, lab.nets[0], mac(9));
     assert_eq!(lab.hear(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
+}
+
+#[test]
+fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_it_says_then() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.apply(node(mac(50), 2, &["192.168.0.50"], &[]));
+    let gone = lab.stations.node_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50)).unwrap();
+    assert_eq!((gone.port, lab.place(mac(50))), (SEGMENT, Where::Host(2)));
+    assert_eq!(lab.owner("192.168.0.50"), Some(mac(50)));
+    // Frames that were under way when it left.
+    lab.now_ms += 99;
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50"))), []);
+    // It is really back.
+    lab.now_ms += 1;
+    assert_eq!(lab.hear(SEGMENT, mac(50), None), [claim(mac(50), &[])]);
+    let said = lab.stations.to_claim(vni(100), mac(50), vec![]);
+    assert!(said.heard && said.facts.is_learned());
+    // The board gives it back with the addresses it has.
+    let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec![] };
+    lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
+    assert_eq!((lab.place(mac(50)), lab.owner("192.168.0.50")), (Where::Port(SEGMENT), Some(mac(50))));
+    assert_eq!(lab.stations.get(lab.nets[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
+}
+
+#[test]
+fn a_declared_station_is_not_moved_by_hearsay() {
+    let mut lab = lab();
+    lab.link(VIF, true);
+    assert!(lab.stations.node_moved(&mut lab.tables, 0, vni(100), mac(1)).is_none());
+    assert_eq!(lab.place(mac(1)), Where::Port(VIF));
+}
+
+#[test]
+fn the_board_is_told_what_was_just_heard_and_once() {
+    let mut lab = lab();
+    let told = |lab: &mut Lab, ips: &[&str]| {
+        let claim = lab.stations.to_claim(vni(100), mac(50), ips.iter().map(|s| ip(s)).collect());
+        (claim.heard, claim.announced)
+    };
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    assert_eq!(told(&mut lab, &["192.168.0.50"]), (true, vec![ip("192.168.0.50")]));
+    assert_eq!(told(&mut lab, &["192.168.0.50"]), (false, vec![]));
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.51")));
+    assert_eq!(told(&mut lab, &["192.168.0.50", "192.168.0.51"]), (false, vec![ip("192.168.0.51")]));
+    // It moves to another segment.
+    lab.hear(OTHER_SEGMENT, mac(50), None);
+    assert!(told(&mut lab, &["192.168.0.50"]).0);
+    // Declared ones go before what is learned, and what they were heard to use is not declared.
+    lab.hear(SEGMENT, mac(2), Some(ip("192.168.0.200")));
+    let ips = vec![ip("192.168.0.2"), ip("192.168.0.200")];
+    let claim = lab.stations.to_claim(vni(100), mac(2), ips);
+    assert!(claim.heard && !claim.facts.is_learned());
+    assert_eq!((claim.used, claim.announced), (vec![ip("192.168.0.200")], vec![ip("192.168.0.200")]));
+}
+
+#[test]
+fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.100")));
+    lab.apply(node(mac(9), 2, &["192.168.0.100"], &[]));
+    lab.stations.addresses_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50), &[ip("192.168.0.100")]);
+    assert_eq!((lab.place(mac(50)), lab.owner("192.168.0.100")), (Where::Port(SEGMENT), Some(mac(9))));
+    assert_eq!(lab.stations.get(lab.nets[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
+    // What was under way does not bring it back; what it says then does.
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.100"))), []);
+    lab.now_ms += 100;
+    let wish = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.100"))), [wish]);
+    assert_eq!(lab.owner("192.168.0.100"), Some(mac(9)), "until the board agrees");
+    // If it does not, the node is still here.
+    let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec!["held".into()] };
+    lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
+    assert_eq!((lab.place(mac(50)), lab.owner("192.168.0.100")), (Where::Port(SEGMENT), Some(mac(9))));
+}
+
+#[test]
+fn a_shared_address_is_its_announcers() {
+    let vip = ip("192.168.0.100");
+    let mut lab = lab();
+    let net = lab.nets[0];
+    let share = |n, port| Declared {
+        net,
+        mac: mac(n),
+        port,
+        vlan: 0,
+        ips: vec![],
+        shared: vec![vip],
+        kind: Kind::Vif,
+    };
+    let vnis = [(net, vni(100))].into_iter().collect();
+    lab.stations =
+        Stations::new(vec![share(1, 1), share(3, 3)], vnis, [(SEGMENT, 300_000)].into_iter().collect());
+    for port in [1, 3, SEGMENT] {
+        lab.link(port, true);
+    }
+    assert_eq!(lab.owner("192.168.0.100"), None, "nobody has announced it");
+    assert_eq!(lab.hear(1, mac(1), Some(vip)), [claim(mac(1), &["192.168.0.100"])]);
+    let said = lab.stations.to_claim(vni(100), mac(1), vec![vip]);
+    assert_eq!((said.shared, said.announced), (vec![vip], vec![vip]));
+    let moves = [claim(mac(1), &[]), claim(mac(3), &["192.168.0.100"])];
+    assert_eq!(lab.hear(3, mac(3), Some(vip)), moves);
+    assert_eq!(lab.owner("192.168.0.100"), Some(mac(3)));
+    // Not for who does not share it.
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(vip)), [claim(mac(50), &[])]);
+    assert_eq!(lab.owner("192.168.0.100"), Some(mac(3)));
+}
+
+#[test]
+fn an_address_that_its_station_does_not_answer_for_is_given_up() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.hear(SEGMENT, mac(50), Some(ip("fd00::50")));
+    let id = lab.stations.get(lab.nets[0], mac(50)).unwrap().id;
+    let mut asked = Vec::new();
+    let mut wishes = Vec::new();
+    // The station lives, and answers for one of its addresses.
+    for _ in 0..700 {
+        lab.view.touch(id);
+        wishes.extend(lab.age(500));
+        for probe in lab.stations.take_probes() {
+            assert_eq!((probe.port, probe.mac), (SEGMENT, mac(50)));
+            if probe.ip == ip("fd00::50") {
+                assert_eq!(lab.hear(SEGMENT, mac(50), Some(probe.ip)), []);
+            }
+            asked.push(probe.ip);
+        }
+    }
+    assert_eq!(asked.iter().filter(|asked| **asked == ip("192.168.0.50")).count(), 3);
+    assert_eq!(asked.iter().filter(|asked| **asked == ip("fd00::50")).count(), 1);
+    assert_eq!(wishes, [claim(mac(50), &["fd00::50"])]);
+    assert_eq!((lab.owner("192.168.0.50"), lab.owner("fd00::50")), (None, Some(mac(50))));
+}
+
+#[test]
+fn a_renumbered_stations_old_address_is_given_up_at_once_and_a_second_one_is_not() {
+    let mut lab = lab();
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.51")));
+    lab.hear(SEGMENT, mac(51), Some(ip("192.168.0.60")));
+    lab.hear(SEGMENT, mac(51), Some(ip("192.168.0.61")));
+    let mut wishes = Vec::new();
+    for _ in 0..10 {
+        wishes.extend(lab.age(500));
+        for probe in lab.stations.take_probes() {
+            if probe.mac == mac(51) {
+                lab.hear(SEGMENT, mac(51), Some(probe.ip));
+            }
+        }
+    }
+    assert_eq!(wishes, [claim(mac(50), &["192.168.0.51"])]);
+    assert_eq!((lab.owner("192.168.0.50"), lab.owner("192.168.0.60")), (None, Some(mac(51))));
+}
+
+#[test]
+fn a_router_is_known_before_and_after_it_is_a_station() {
+    let mut lab = lab();
+    let net = lab.nets[0];
+    let seen = |router| RouterSeen { net, mac: mac(50), ip: "fe80::50".parse().unwrap(), router };
+    let local = "fe80::50".parse().unwrap();
+    assert_eq!(lab.stations.router(&mut lab.tables, &seen(true)), None);
+    lab.hear(SEGMENT, mac(50), Some(ip("fe80::50")));
+    assert_eq!(lab.stations.to_claim(vni(100), mac(50), vec![]).facts.router, Some(true));
+    let wish = lab.stations.router(&mut lab.tables, &seen(false));
+    assert_eq!(wish, Some(claim(mac(50), &["fe80::50"])));
+    assert_eq!(lab.tables.router(net, local), Some(false));
+    assert_eq!(lab.stations.router(&mut lab.tables, &seen(false)), None, "known");
+    // Of a node elsewhere, and of one of ours that its appliance has not heard yet, the board says so.
+    let mut change = |host_id, last: u8, router| {
+        let Change::NodePut { mut node, gone_ips } = node(mac(last), host_id, &["fe80::50"], &[]) else {
+            panic!()
+        };
+        node.facts.router = router;
+        lab.apply(Change::NodePut { node, gone_ips });
+        lab.tables.router(net, local)
+    };
+    assert_eq!(change(2, 9, Some(true)), Some(true));
+    assert_eq!(change(2, 9, None), Some(true), "as it was known");
+    assert_eq!(change(2, 9, Some(false)), Some(false));
 }
 
 #[test]
@@ -263,7 +451,7 @@ fn answers_about_nobody_change_nothing() {
     lab.accept(mac(77));
     let tables = &mut lab.tables;
     assert_eq!(lab.stations.refused(tables, 0, vni(999), mac(1), "no such network"), []);
-    lab.stations.accepted(tables, 0, vni(999), mac(1));
+    lab.stations.accepted(tables, 0, vni(999), mac(1), None);
     assert_eq!(lab.tables.nodes().count(), 1);
 }
 

@@ -68,6 +68,18 @@ fn vifs_and_the_underlay_teach_nothing() {
     assert_eq!(lab.one(UNDERLAY, &frames::FROM_1.around(&udp4(NOBODY, A, 5))).learned, []);
 }
 
+/// A vif's own addresses are declared. One that it shares with others is its own while it says so last.
+#[test]
+fn a_vif_that_announces_a_shared_address_is_told_of() {
+    let mut lab = Lab::new();
+    let announce = arp(Mac::BROADCAST, 1, (A.mac, SHARED), (NO_MAC, SHARED));
+    let learned = learn(&lab, VM_A, 0, A.mac, Some(SHARED.into()));
+    assert_eq!(lab.one(VM_A, &announce).learned, [learned]);
+    lab.tables.set_owner(lab.net100, SHARED.into(), A.mac).unwrap();
+    assert_eq!(lab.one(VM_A, &announce).learned, []);
+    assert_eq!(lab.one(VM_A, &arp(Mac::BROADCAST, 1, (A.mac, A.ip4), (NO_MAC, A.ip4))).learned, []);
+}
+
 #[test]
 fn addresses_are_learned_from_arp_and_nd() {
     let mut lab = Lab::new();

@@ -19,7 +19,7 @@ mod too_big;
 mod vlan;
 
 use super::{
-    Io, Learn, Pipeline, Scratch,
+    Io, Learn, Pipeline, RouterSeen, Scratch,
     fate::{Books, Counters, Drop, add},
     moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -84,6 +84,8 @@ const VM_200: u16 = 5;
 /// A second underlay port, on VLAN 30, that takes IPv6 datagrams without a UDP checksum.
 const UNDERLAY_30: u16 = 6;
 
+/// An address that all vifs may share.
+const SHARED: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 250);
 const OUR_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
 const NEXT_HOP: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
 const OUR_4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -101,7 +103,7 @@ struct Exits {
     sent: Vec<(u16, VecPacket)>,
     punted: Vec<(u16, Vec<u8>)>,
     learned: Vec<Learn>,
-    routers: Vec<(Net, Ipv6Addr)>,
+    routers: Vec<RouterSeen>,
     held: Vec<(u32, u32, Class, Vec<u8>)>,
     relayed: Vec<(u16, Vec<u8>)>,
     arrived: Vec<(Net, Mac, u32, u64)>,
@@ -129,8 +131,8 @@ impl Io for Exits {
     fn learn(&mut self, learn: Learn) {
         self.learned.push(learn);
     }
-    fn router(&mut self, net: Net, ip: Ipv6Addr) {
-        self.routers.push((net, ip));
+    fn router(&mut self, router: RouterSeen) {
+        self.routers.push(router);
     }
     fn waits(&self, index: u32, sender: u32) -> bool {
         self.held.iter().any(|(at, from, ..)| (*at, *from) == (index, sender))
@@ -249,9 +251,10 @@ fn vif(network: Network, who: Station, guard: bool) -> Role {
     Role::Vif(Vif {
         network,
         mac: who.mac,
-        ipv4: [who.ip4].into_iter().collect(),
+        ipv4: [who.ip4, SHARED].into_iter().collect(),
         ipv6: [who.ip6, who.mac.link_local()].into_iter().collect(),
         addressed: true,
+        shared: [IpAddr::V4(SHARED)].into(),
         guard,
         allowed: Allowed::default(),
     })

@@ -6,6 +6,8 @@ use super::*;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: Mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
 const ANY4: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+/// The mark of a frame with a shim.
+const NODE: u8 = 4;
 const ANY6: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 
 fn arp_reply(owner: Station, to: Station) -> Vec<u8> {
@@ -18,13 +20,28 @@ fn arp_for_a_remote_node_is_answered_here() {
     for remote in [R1, R2, R3] {
         let out = lab.one(VM_A, &arp_request(A, remote.ip4));
         assert_eq!(out.only(VM_A), arp_reply(remote, A));
-        // Unicast, as a host does that confirms what it knows (RFC 1122 section 2.3.2.1), or knows wrongly.
-        for dst in [remote.mac, NOBODY.mac, B.mac] {
+        // Unicast, as a host does that confirms what it knows (RFC 1122 section 2.3.2.1), or knows of nobody.
+        for dst in [remote.mac, NOBODY.mac] {
             let ask = arp(dst, 1, (A.mac, A.ip4), (NO_MAC, remote.ip4));
             assert_eq!(lab.one(VM_A, &ask).only(VM_A), arp_reply(remote, A));
         }
     }
     assert_eq!(lab.counters.read().copied, 0);
+}
+
+#[test]
+fn a_unicast_question_for_another_node_reaches_that_node() {
+    let mut lab = Lab::new();
+    // R1 is known to have the address; whoever is asked may have taken it over.
+    let ask = |dst| arp(dst, 1, (A.mac, A.ip4), (NO_MAC, R1.ip4));
+    assert_eq!(lab.one(VM_A, &ask(B.mac)).only(VM_B), ask(B.mac));
+    assert_eq!(lab.one(VM_A, &ask(R2.mac)).only(UNDERLAY)[70..], ask(R2.mac));
+    let ask = |dst| solicit_to(dst, R1.ip6, A.mac, A.ip6, R1.ip6);
+    assert_eq!(lab.one(VM_A, &ask(S.mac)).only(SEGMENT), ask(S.mac));
+    assert_eq!(lab.one(VM_A, &ask(R2.mac)).only(UNDERLAY)[70..], ask(R2.mac));
+    // So for an address of a node here.
+    let ask = arp(S.mac, 1, (A.mac, A.ip4), (NO_MAC, B.ip4));
+    assert_eq!(lab.one(VM_A, &ask).only(SEGMENT), ask);
 }
 
 #[test]
@@ -81,13 +98,24 @@ fn networks_do_not_answer_for_each_other() {
     assert_eq!(lab.one(VM_200, &ask).only(TRUNK), frames::tagged(&ask, 0x8100, 20));
 }
 
+/// A frame for one node only, as it is in the tunnel to another appliance: the mark NODE and the shim.
+fn passed_on(out: &Out, owner: Mac) -> Vec<u8> {
+    let sent = out.only(UNDERLAY);
+    assert_eq!(sent[49], NODE);
+    assert_eq!(sent[50..56], owner.octets());
+    sent[58..].to_vec()
+}
+
 #[test]
-fn a_probe_for_a_taken_address_is_answered_and_for_a_free_one_is_not() {
+fn a_probe_for_a_taken_address_is_passed_on_to_its_owner_and_to_nobody_else() {
     let mut lab = Lab::new();
     let probe = |target| arp(Mac::BROADCAST, 1, (A.mac, ANY4), (NO_MAC, target));
-    // RFC 5227 section 2.1.1: the answer names the owner, and goes to the prober.
-    let answer = arp(A.mac, 2, (R1.mac, R1.ip4), (A.mac, ANY4));
-    assert_eq!(lab.one(VM_A, &probe(R1.ip4)).only(VM_A), answer);
+    // Only a living owner may say that the address is taken, also where broadcasts are not flooded.
+    for policy in [FloodPolicy::Flood, FloodPolicy::Drop] {
+        lab.flood(policy);
+        assert_eq!(passed_on(&lab.one(VM_A, &probe(R1.ip4)), R1.mac), probe(R1.ip4));
+    }
+    lab.flood(FloodPolicy::Flood);
     assert_eq!(lab.one(VM_A, &probe(NOBODY.ip4)).sent.len(), 5);
     // A local owner defends itself.
     assert_eq!(lab.one(VM_A, &probe(S.ip4)).only(SEGMENT), probe(S.ip4));
@@ -96,14 +124,23 @@ fn a_probe_for_a_taken_address_is_answered_and_for_a_free_one_is_not() {
 }
 
 #[test]
+fn a_probe_that_was_passed_on_reaches_its_node_alone() {
+    let mut lab = Lab::new();
+    let probe = arp(Mac::BROADCAST, 1, (R1.mac, ANY4), (NO_MAC, S.ip4));
+    let shim = [&S.mac.octets()[..], &[0, 0]].concat();
+    let tunnel = frames::Tunnel { marks: NODE, ..frames::FROM_1 };
+    let frame = tunnel.around(&[shim, probe.clone()].concat());
+    assert_eq!(lab.one(UNDERLAY, &frame).only(SEGMENT), probe);
+}
+
+#[test]
 fn duplicate_address_detection_of_ipv6() {
     let mut lab = Lab::new();
-    // The prober has no address: the answer goes to all nodes, unsolicited (RFC 4861 section 7.2.4).
-    let answer = advert((ALL_NODES_MAC, ALL_NODES), R1.mac, R1.ip6, 0x20);
-    assert_eq!(lab.one(VM_A, &solicit(A.mac, ANY6, R1.ip6)).only(VM_A), answer);
-    assert_eq!(lab.one(VM_A, &solicit(A.mac, ANY6, NOBODY.ip6)).sent.len(), 5);
-    assert_eq!(lab.one(VM_A, &solicit(A.mac, ANY6, S.ip6)).ports(), [SEGMENT]);
-    lab.one(VM_A, &solicit(A.mac, ANY6, A.ip6)).is_dropped(Drop::Answered);
+    let probe = |target| solicit(A.mac, ANY6, target);
+    assert_eq!(passed_on(&lab.one(VM_A, &probe(R1.ip6)), R1.mac), probe(R1.ip6));
+    assert_eq!(lab.one(VM_A, &probe(NOBODY.ip6)).sent.len(), 5);
+    assert_eq!(lab.one(VM_A, &probe(S.ip6)).ports(), [SEGMENT]);
+    lab.one(VM_A, &probe(A.ip6)).is_dropped(Drop::Answered);
 }
 
 #[test]
@@ -200,8 +237,9 @@ fn an_answer_in_a_routers_name_says_that_it_is_one() {
         &frames::ip6(R1.ip6, ALL_NODES, frames::ICMPV6, 0, 255, &body),
     );
     lab.one(UNDERLAY, &frames::FROM_1.around(&ra));
-    assert_eq!(lab.exits.routers, [(lab.net100, R1.ip6)]);
-    lab.tables.set_router(lab.net100, R1.ip6);
+    let router = RouterSeen { net: lab.net100, mac: R1.mac, ip: R1.ip6, router: true };
+    assert_eq!(lab.exits.routers, [router]);
+    lab.tables.set_router(lab.net100, R1.ip6, R1.mac, true);
     lab.publish();
     lab.one(UNDERLAY, &frames::FROM_1.around(&ra));
     assert_eq!(lab.exits.routers.len(), 1);
@@ -215,4 +253,64 @@ fn an_answer_in_a_routers_name_says_that_it_is_one() {
     lab.publish();
     let answer = advert((A.mac, A.ip6), R2.mac, R1.ip6, 0x60);
     assert_eq!(lab.one(VM_A, &ask).only(VM_A), answer);
+}
+
+/// Whether the last advertisement sent to A says that its sender is a router.
+fn says_router(lab: &mut Lab, target: Ipv6Addr) -> bool {
+    let out = lab.one(VM_A, &solicit(A.mac, A.ip6, target));
+    out.only(VM_A)[58] & 0x80 != 0
+}
+
+#[test]
+fn an_answer_for_a_link_local_address_never_denies_a_router_that_may_be_one() {
+    let mut lab = Lab::new();
+    let default_route = R1.mac.link_local();
+    lab.tables.set_owner(lab.net100, default_route.into(), R1.mac).unwrap();
+    lab.publish();
+    assert!(
+        says_router(&mut lab, default_route),
+        "nothing is known of it: it may be somebody's default route"
+    );
+    assert!(!says_router(&mut lab, R1.ip6), "no default route goes to a global address");
+    lab.tables.set_router(lab.net100, default_route, R1.mac, false);
+    assert!(!says_router(&mut lab, default_route), "it has said that it is none");
+    // What another node says does not matter.
+    lab.tables.set_router(lab.net100, default_route, R2.mac, true);
+    assert!(!says_router(&mut lab, default_route));
+    lab.tables.set_router(lab.net100, default_route, R1.mac, true);
+    assert!(says_router(&mut lab, default_route));
+}
+
+#[test]
+fn a_stations_own_words_tell_whether_it_is_a_router() {
+    let mut lab = Lab::new();
+    let seen = |router| RouterSeen { net: lab.net100, mac: S.mac, ip: S.ip6, router };
+    let (yes, no) = (seen(true), seen(false));
+    let advertise = |flags| advert((ALL_NODES_MAC, ALL_NODES), S.mac, S.ip6, flags);
+    let body = frames::icmp6(S.ip6, ALL_NODES, 134, &[0; 12]);
+    let l3 = frames::ip6(S.ip6, ALL_NODES, frames::ICMPV6, 0, 255, &body);
+    let router_advert = frames::eth(ALL_NODES_MAC, S.mac, frames::IPV6, &l3);
+    let said =
+        [(advertise(0x20), &no), (advertise(0xa0), &yes), (advertise(0x20), &no), (router_advert, &yes)];
+    for (frame, seen) in said {
+        assert_eq!(lab.one(SEGMENT, &frame).sent.len(), 5, "and it goes on");
+        assert_eq!(std::mem::take(&mut lab.exits.routers), [seen.clone()]);
+        lab.tables.set_router(lab.net100, S.ip6, S.mac, seen.router);
+        lab.one(SEGMENT, &frame);
+        assert_eq!(lab.exits.routers, [], "known");
+    }
+}
+
+#[test]
+fn an_answer_to_a_hosts_own_question_is_learned_from_and_ends_here() {
+    let mut lab = Lab::new();
+    let prober = crate::wire::prober::mac(&stopover_config::net::HostName::new("gw-1").unwrap());
+    let reply = arp(prober, 2, (S.mac, S.ip4), (prober, ANY4));
+    let answer = advert((prober, prober.link_local()), S.mac, S.ip6, 0x60);
+    for (frame, ip) in [(reply, IpAddr::V4(S.ip4)), (answer, IpAddr::V6(S.ip6))] {
+        let out = lab.one(SEGMENT, &frame);
+        let learned = Learn { port: SEGMENT, net: lab.net100, vlan: 0, mac: S.mac, ip: Some(ip) };
+        assert_eq!(out.learned, [learned], "although it is known");
+        out.is_dropped(Drop::Answered);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::record::{Commit, Write};
 use crate::{
-    model::{Claim, Event, Id, MigrationState, Report, Row, RowError, Target},
+    model::{Accepted, Claim, Event, Id, MigrationState, Report, Row, RowError, Target},
     proto::parse::Registration,
 };
 use std::fmt;
@@ -242,6 +242,10 @@ pub enum Outcome {
         refused: Vec<(u32, String)>,
         /// Which of them wait for the end of a migration, by position, and of which.
         deferred: Vec<(u32, u64)>,
+        /// Which of them were accepted with other addresses than claimed, by position.
+        partial: Vec<(u32, Accepted)>,
+        /// Which of them are to be repeated, by position, and after how many milliseconds.
+        later: Vec<(u32, u64)>,
     },
     /// A migration stands so.
     Migration {

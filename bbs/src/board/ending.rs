@@ -5,13 +5,14 @@
 //! to remember that locks exist for locks not to be left behind.
 
 use super::{
-    Board, Now, Outcome, Party, Refusal, Ticket,
+    Board, Ips, Now, Outcome, Party, Refusal, Ticket,
     barriers::BARRIER_MS,
+    contest::hold,
     migrations::{list, stands},
     nodes::Holder,
     state::{EARLIER, NodeState, OPERATOR},
 };
-use crate::model::{Claim, DeclaredBy, EventKind, HostRef, MAX_MOVING, Migration, MigrationState};
+use crate::model::{Claim, DeclaredBy, EventKind, HostRef, MAX_MOVING, Migration, MigrationState, NodeFacts};
 use stopover_config::net::{HostName, Mac, Vni};
 
 /// Ended migrations kept.
@@ -181,12 +182,17 @@ impl Board {
         };
         let generation = self.state.coming();
         let session = self.state.hosts.get(&to.id).map_or(EARLIER, |h| h.session);
+        let mut facts = old.facts();
+        if let Some(claim) = claim.filter(|_| old.speaker != OPERATOR) {
+            facts = NodeFacts { kind: claim.facts.kind, router: claim.facts.router.or(facts.router) };
+        }
         let (ips, speaker) = match claim {
             _ if old.speaker == OPERATOR => (old.ips, OPERATOR),
             None if old.host == to.id => (old.ips, old.speaker),
             None => (old.ips, session),
             Some(claim) => {
-                let ips = claim.ips.iter().copied().collect();
+                let ips: Ips = claim.ips.iter().copied().collect();
+                let ips = ips.held(|ip| hold(claim, ip));
                 let taken: Vec<_> = self
                     .holders(vni, mac, &ips, to.id)
                     .into_iter()
@@ -196,11 +202,11 @@ impl Board {
                     let text = format!("{ip} in VNI {vni} stays with node {other}: {mac} came without it");
                     self.say(EventKind::Conflict, text);
                 }
-                let free = ips.iter().filter(|ip| taken.iter().all(|(held, _)| held != ip)).collect();
+                let free = ips.filtered(|ip| taken.iter().all(|(held, _)| *held != ip));
                 (free, session)
             }
         };
-        self.state.put_node(vni, mac, Some(NodeState { ips, generation, host: to.id, speaker }));
+        self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, (to.id, speaker))));
     }
 
     /// Appliances that forward in the migration's networks.

@@ -16,6 +16,20 @@ enum Repr {
     Both(Ipv4Addr, Ipv6Addr),
     /// Anything else.
     Many(Box<[IpAddr]>),
+    /// Not all of them are the node's own: all, and what each is.
+    Mixed(Box<(Box<[IpAddr]>, Box<[Hold]>)>),
+}
+
+/// How firmly a node holds an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Hold {
+    /// As firmly as its node is known: declared, or learned with it.
+    #[default]
+    Own,
+    /// A declared node that announced it, among others that may have it.
+    Shared,
+    /// A declared node was heard to use it.
+    Heard,
 }
 
 // What makes ten million affordable.
@@ -30,6 +44,7 @@ impl Ips {
             Repr::V6(b) => ([Some((*b).into()), None], &[]),
             Repr::Both(a, b) => ([Some((*a).into()), Some((*b).into())], &[]),
             Repr::Many(many) => ([None, None], many),
+            Repr::Mixed(both) => ([None, None], &both.0),
         };
         pair.into_iter().flatten().chain(many.iter().copied())
     }
@@ -38,6 +53,30 @@ impl Ips {
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.iter().any(|mine| mine == ip)
+    }
+
+    /// The same, held so.
+    #[must_use]
+    pub fn held(self, hold: impl Fn(IpAddr) -> Hold) -> Self {
+        let holds: Box<[Hold]> = self.iter().map(hold).collect();
+        if holds.iter().all(|hold| *hold == Hold::Own) {
+            return self;
+        }
+        Self(Repr::Mixed(Box::new((self.iter().collect(), holds))))
+    }
+
+    /// How it holds one of them.
+    #[must_use]
+    pub fn hold(&self, ip: IpAddr) -> Hold {
+        let Repr::Mixed(both) = &self.0 else { return Hold::Own };
+        let place = both.0.iter().position(|mine| *mine == ip);
+        place.and_then(|at| both.1.get(at)).copied().unwrap_or_default()
+    }
+
+    /// Those that `keep` picks, held as they are.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(IpAddr) -> bool) -> Self {
+        self.iter().filter(|ip| keep(*ip)).collect::<Self>().held(|ip| self.hold(ip))
     }
 
     /// As a list.
@@ -85,6 +124,11 @@ mod tests {
             for ip in list {
                 prop_assert!(ips.contains(ip));
             }
+            let hold = |ip: IpAddr| if ip.is_ipv4() { Hold::Shared } else { Hold::Own };
+            let mixed = ips.clone().held(hold);
+            prop_assert_eq!(mixed.to_vec(), ips.to_vec());
+            prop_assert!(ips.iter().all(|ip| mixed.hold(ip) == hold(ip) && ips.hold(ip) == Hold::Own));
+            prop_assert!(mixed.filtered(|ip| ip.is_ipv6()) == ips.filtered(|ip| ip.is_ipv6()));
             prop_assert!(!ips.contains("0.0.0.1".parse().unwrap()) || set.contains(&"0.0.0.1".parse().unwrap()));
         }
     }

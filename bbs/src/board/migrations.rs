@@ -95,7 +95,7 @@ impl Board {
                 "node {mac} in VNI {vni} is on host {}, not on {} (generation {}){}",
                 self.state.name(node.host),
                 source.name,
-                node.generation,
+                node.generation(),
                 self.moved_note(vni, mac, source.id)
             )));
         }

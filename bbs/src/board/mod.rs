@@ -8,7 +8,8 @@
 //! | `state` | the tables and the ways to change them, each of which can be taken back |
 //! | `hosts` | registration, leases, fencing |
 //! | `absent` | hosts that stay down |
-//! | `nodes` | claims and their conflicts, joins, sync |
+//! | `nodes` | claims, joins, sync |
+//! | `contest` | who keeps a MAC or an address that two claim |
 //! | `migrations` | migrations begin; deferred claims; reports |
 //! | `ending` | migrations end |
 //! | `barriers` | until an ended one is in force everywhere |
@@ -19,12 +20,14 @@
 //! | `record` | what is written down |
 //!
 //! The rules of conflict: a MAC is on one host of a network, an IP on one node of a network, a VTEP address and
-//! port on one host. The first holder keeps it. A claim may take over from a host that is down, since the holder no
+//! port on one host. What is declared stays with its first holder, and goes before what is learned. Among learned nodes
+//! and addresses the newest sender wins (`contest`). A claim may take over from a host that is down, since the holder no
 //! longer speaks for it; what the operator declared is never taken over.
 
 mod absent;
 mod barriers;
 mod command;
+mod contest;
 mod deadlines;
 mod ending;
 mod hosts;
@@ -41,7 +44,7 @@ pub use absent::Absence;
 pub use barriers::BARRIER_MS;
 pub use command::{Applied, Command, Key, Now, Outcome, Party, Refusal, Session, Ticket};
 pub use ending::MIGRATIONS_KEPT;
-pub use ips::Ips;
+pub use ips::{Hold, Ips};
 pub use keys::REMEMBERED;
 pub use state::COMMIT_CHANGES;
 
@@ -98,6 +101,8 @@ pub struct Board {
     events: u64,
     /// When the locks of migrations run out, on the lease clock.
     leases: Deadlines,
+    /// Learned nodes and addresses that moved lately.
+    restless: contest::Restless,
     /// Conflicts said and not resolved: who claims what, and what was said.
     conflicts: HashMap<(Vni, Mac, u32), String>,
     /// Refused registrations said.
@@ -122,6 +127,7 @@ impl Board {
             sessions: 0,
             events: 0,
             leases: Deadlines::default(),
+            restless: contest::Restless::default(),
             conflicts: HashMap::new(),
             host_conflicts: HashSet::new(),
             heard_since: None,
@@ -151,8 +157,8 @@ impl Board {
     /// A node of an earlier run.
     pub fn restore_node(&mut self, vni: Vni, mac: Mac, record: NodeRecord) {
         let speaker = if record.declared_by == DeclaredBy::Operator { OPERATOR } else { EARLIER };
-        let NodeRecord { host, generation, ips, .. } = record;
-        self.state.put_node(vni, mac, Some(NodeState { ips, generation, host, speaker }));
+        let NodeRecord { host, generation, ips, facts, .. } = record;
+        self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, (host, speaker))));
     }
 
     /// A migration of an earlier run; after its nodes. One that is under way locks them again.

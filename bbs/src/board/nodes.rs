@@ -2,9 +2,11 @@
 
 use super::{
     Board, CONFLICTS_REMEMBERED, DONE, Ips, Now, Outcome, Refusal, Session,
+    contest::{Contest, Mover, hold},
     state::{EARLIER, NodeState, OPERATOR},
 };
-use crate::model::{Claim, EventKind};
+use crate::model::{Accepted, Claim, EventKind, MAX_IPS, NodeFacts};
+use std::net::IpAddr;
 use stopover_config::net::{Mac, Vni};
 
 /// Somebody else's that would have to give way.
@@ -12,7 +14,27 @@ pub(super) enum Holder {
     /// The node itself is on this host.
     Mac(u32),
     /// One of the addresses is this node's.
-    Ip(std::net::IpAddr, Mac, u32),
+    Ip(IpAddr, Mac, u32),
+}
+
+/// What came of a claim that was not refused.
+enum Judged {
+    Accepted,
+    /// It waits for the end of this migration.
+    Deferred(u64),
+    /// Accepted with other addresses; not 0: to be repeated after so many milliseconds, for those that come later.
+    Partial(Accepted, u64),
+    /// To be repeated after so many milliseconds.
+    Later(u64),
+}
+
+/// What comes of the addresses of a claim.
+#[derive(Default)]
+struct Addresses {
+    /// Those that others have to give up: the address, the node and its host.
+    taken: Vec<(IpAddr, Mac, u32)>,
+    refused: Vec<(IpAddr, String)>,
+    retry_ms: u64,
 }
 
 impl Board {
@@ -25,80 +47,123 @@ impl Board {
         let host = self.speaking(now, session)?;
         let speaker = session.number as u32;
         let judged = claims.len() as u32;
-        let mut refused = Vec::new();
-        let mut deferred = Vec::new();
-        for (i, claim) in claims.into_iter().enumerate() {
+        let (mut refused, mut deferred) = (Vec::new(), Vec::new());
+        let (mut partial, mut later) = (Vec::new(), Vec::new());
+        for (i, claim) in (0..).zip(claims) {
             let Claim { vni, mac, .. } = claim;
-            match self.claim_one(now, host, speaker, claim) {
-                Ok(waits) => {
+            match self.claim_one(now, (host, speaker), claim) {
+                Ok(Judged::Partial(accepted, retry_ms)) => {
+                    match accepted.refused[..] {
+                        [] => drop(self.conflicts.remove(&(vni, mac, host))),
+                        _ => self.say_conflict(vni, mac, host, &accepted.refused.join("; ")),
+                    }
+                    partial.push((i, accepted));
+                    later.extend(Some((i, retry_ms)).filter(|(_, ms)| *ms > 0));
+                }
+                Ok(Judged::Later(retry_ms)) => later.push((i, retry_ms)),
+                Ok(other) => {
                     self.conflicts.remove(&(vni, mac, host));
-                    deferred.extend(waits.map(|migration| (i as u32, migration)));
+                    if let Judged::Deferred(migration) = other {
+                        deferred.push((i, migration));
+                    }
                 }
                 Err(why) => {
                     self.say_conflict(vni, mac, host, &why);
-                    refused.push((i as u32, why));
+                    refused.push((i, why));
                 }
             }
         }
-        Ok(Outcome::Claimed { revision: 0, judged, refused, deferred })
+        Ok(Outcome::Claimed { revision: 0, judged, refused, deferred, partial, later })
     }
 
-    /// `Ok(Some(_))`: it waits for the end of that migration.
-    fn claim_one(&mut self, now: Now, host: u32, speaker: u32, claim: Claim) -> Result<Option<u64>, String> {
+    fn claim_one(&mut self, now: Now, by: (u32, u32), claim: Claim) -> Result<Judged, String> {
         let Claim { vni, mac, .. } = claim;
+        let (host, _) = by;
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)).cloned();
         if let Some(old) = &old
             && old.host == host
             && old.speaker == OPERATOR
         {
             // The operator's word stands.
-            return Ok(None);
+            return Ok(Judged::Accepted);
         }
         if self.state.locks.contains_key(&(vni, mac)) {
             if old.as_ref().is_some_and(|old| old.host != host) {
-                return self.defer(now, host, claim).map(Some);
+                return self.defer(now, host, claim).map(Judged::Deferred);
             }
             self.held(vni, mac, false);
         }
-        let ips: Ips = claim.ips.into_iter().collect();
-        let holders = self.holders(vni, mac, &ips, host);
-        if let Some(holder) = holders.iter().find(|h| !self.gives_way(h, vni, mac, host, speaker)) {
-            let moved = if matches!(holder, Holder::Mac(_)) {
-                self.moved_note(vni, mac, host)
-            } else {
-                String::new()
-            };
-            return Err(self.describe(holder, vni, mac) + &moved);
-        }
-        for holder in holders {
-            let name = self.state.name(host);
-            match holder {
-                Holder::Mac(from) => {
-                    let from = self.state.name(from);
-                    let text = format!(
-                        "node {mac} in VNI {vni} taken over from host {from}, which is down, by {name}"
-                    );
-                    self.say(EventKind::TakenOver, text);
-                }
-                Holder::Ip(ip, other, from) => {
-                    self.take_address(vni, other, ip);
-                    if from != host {
-                        let from = self.state.name(from);
-                        let text = format!(
-                            "{ip} in VNI {vni} taken over from node {other} on host {from}, which is down, by \
-                             {mac} on {name}"
-                        );
-                        self.say(EventKind::TakenOver, text);
-                    }
+        let elsewhere = old.as_ref().filter(|old| old.host != host);
+        if let Some(holder) = elsewhere {
+            match self.contest_node(now, holder, &claim) {
+                Contest::Yields => self.say_taken(now, vni, mac, (holder.host, host)),
+                Contest::Later(ms) => return Ok(Judged::Later(ms)),
+                Contest::Keeps => {
+                    let why = self.describe(&Holder::Mac(holder.host), vni, mac);
+                    return Err(why + &self.moved_note(vni, mac, host));
                 }
             }
         }
+        let Addresses { taken, refused, retry_ms } = self.judge_addresses(now, by, &claim);
+        for (ip, other, from) in taken {
+            self.take_address(vni, other, ip);
+            if !self.is_up(from) {
+                let (from, name) = (self.state.name(from), self.state.name(host));
+                let text = format!(
+                    "{ip} in VNI {vni} taken over from node {other} on host {from}, which is down, by {mac} on {name}"
+                );
+                self.say(EventKind::TakenOver, text);
+            } else {
+                self.count_move(now, vni, Mover::Address(ip), (from, host));
+            }
+        }
+        let mut ips: Vec<_> =
+            claim.ips.iter().copied().filter(|ip| refused.iter().all(|(no, _)| no != ip)).collect();
+        if let Some(from) = elsewhere.filter(|from| from.facts().is_learned() && claim.facts.is_learned()) {
+            // A learned station need not announce its addresses again where it goes.
+            let kept: Vec<_> = from.ips.iter().filter(|ip| !claim.ips.contains(ip)).collect();
+            ips.extend(kept.into_iter().take(MAX_IPS - ips.len()));
+        }
+        let complete = ips.len() == claim.ips.len() && refused.is_empty();
+        let accepted = Accepted { ips, refused: refused.into_iter().map(|(_, why)| why).collect() };
+        let ips = accepted.ips.iter().copied().collect::<Ips>().held(|ip| hold(&claim, ip));
         let generation = match &old {
-            Some(old) if old.host == host => old.generation,
+            Some(old) if old.host == host => old.generation(),
             _ => self.state.coming(),
         };
-        self.state.put_node(vni, mac, Some(NodeState { ips, generation, host, speaker }));
-        Ok(None)
+        let router = claim.facts.router.or(old.and_then(|old| old.facts().router));
+        let facts = NodeFacts { router, ..claim.facts };
+        self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, by)));
+        Ok(if complete { Judged::Accepted } else { Judged::Partial(accepted, retry_ms) })
+    }
+
+    fn say_taken(&mut self, now: Now, vni: Vni, mac: Mac, (from, to): (u32, u32)) {
+        if self.is_up(from) {
+            return self.count_move(now, vni, Mover::Node(mac), (from, to));
+        }
+        let (from, to) = (self.state.name(from), self.state.name(to));
+        let text = format!("node {mac} in VNI {vni} taken over from host {from}, which is down, by {to}");
+        self.say(EventKind::TakenOver, text);
+    }
+
+    /// Each address by itself: one that another keeps does not cost the claimant its node.
+    fn judge_addresses(&self, now: Now, by: (u32, u32), claim: &Claim) -> Addresses {
+        let mut judged = Addresses::default();
+        let Some(network) = self.state.networks.get(&claim.vni) else { return judged };
+        for ip in &claim.ips {
+            let Some(other) = network.addresses.get(ip).filter(|mac| **mac != claim.mac) else { continue };
+            let Some(holder) = network.nodes.get(other) else { continue };
+            let why = || self.describe(&Holder::Ip(*ip, *other, holder.host), claim.vni, claim.mac);
+            match self.contest_address(now, by, (holder, *ip), claim) {
+                Contest::Yields => judged.taken.push((*ip, *other, holder.host)),
+                Contest::Keeps => judged.refused.push((*ip, why())),
+                Contest::Later(ms) => {
+                    judged.refused.push((*ip, why()));
+                    judged.retry_ms = judged.retry_ms.max(ms);
+                }
+            }
+        }
+        judged
     }
 
     /// Everyone else who has the MAC or one of the addresses.
@@ -110,21 +175,6 @@ impl Board {
             Some(Holder::Ip(ip, holder, network.nodes.get(&holder)?.host))
         });
         elsewhere.into_iter().chain(addresses).collect()
-    }
-
-    /// A holder gives way if nobody speaks for it any more: its host is down, or it is the claimant's own from an
-    /// earlier session.
-    fn gives_way(&self, holder: &Holder, vni: Vni, mac: Mac, host: u32, speaker: u32) -> bool {
-        let (node, at) = match holder {
-            Holder::Mac(at) => (mac, *at),
-            Holder::Ip(_, node, at) => (*node, *at),
-        };
-        let held_by =
-            self.state.networks.get(&vni).and_then(|n| n.nodes.get(&node)).map_or(OPERATOR, |n| n.speaker);
-        if held_by == OPERATOR {
-            return false;
-        }
-        if at == host { held_by != speaker } else { self.state.hosts.get(&at).is_some_and(|h| !h.record.up) }
     }
 
     pub(super) fn describe(&self, holder: &Holder, vni: Vni, mac: Mac) -> String {
@@ -141,12 +191,12 @@ impl Board {
         }
     }
 
-    fn take_address(&mut self, vni: Vni, from: Mac, ip: std::net::IpAddr) {
+    fn take_address(&mut self, vni: Vni, from: Mac, ip: IpAddr) {
         let Some(node) = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&from)).cloned() else {
             return;
         };
-        let ips = node.ips.iter().filter(|i| *i != ip).collect();
-        self.state.put_node(vni, from, Some(NodeState { ips, ..node }));
+        let ips = node.ips.filtered(|held| held != ip);
+        self.state.put_node(vni, from, Some(node.with_ips(ips)));
     }
 
     fn say_conflict(&mut self, vni: Vni, mac: Mac, host: u32, why: &str) {

@@ -5,7 +5,7 @@ use super::{
     record::HostRecord,
     state::{NodeState, OPERATOR},
 };
-use crate::model::{DeclaredBy, EventKind, Network, Row, RowError, Target};
+use crate::model::{DeclaredBy, EventKind, Network, NodeFacts, Row, RowError, StationKind, Target};
 use stopover_config::{
     bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
     net::{HostName, Mac, Vni},
@@ -87,8 +87,10 @@ impl Board {
             return Err(Refusal::Conflict(self.describe(holder, vni, mac)));
         }
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
-        let generation = old.map_or(self.state.coming(), |n| n.generation);
-        self.state.put_node(vni, mac, Some(NodeState { ips, generation, host, speaker: OPERATOR }));
+        let generation = old.map_or(self.state.coming(), NodeState::generation);
+        let facts = NodeFacts { kind: StationKind::Declared, router: old.and_then(|n| n.facts().router) };
+        let node = NodeState::new(ips, generation, facts, (host, OPERATOR));
+        self.state.put_node(vni, mac, Some(node));
         Ok(())
     }
 

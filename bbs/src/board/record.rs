@@ -2,7 +2,7 @@
 //! gives them back; it need not know what they mean.
 
 use super::{Ips, Outcome};
-use crate::model::{Change, DeclaredBy, Event, Host, Id, Lock, Migration, Network, Node};
+use crate::model::{Change, DeclaredBy, Event, Host, Id, Lock, Migration, Network, Node, NodeFacts};
 use std::net::IpAddr;
 use stopover_config::net::{HostName, Mac, Vni};
 
@@ -79,13 +79,16 @@ pub struct NodeRecord {
     pub declared_by: DeclaredBy,
     /// Its addresses.
     pub ips: Ips,
+    /// What else is known of it.
+    pub facts: NodeFacts,
 }
 
 impl NodeRecord {
     /// As watchers see it.
     #[must_use]
     pub fn to_node(&self, vni: Vni, mac: Mac) -> Node {
-        Node { vni, mac, ips: self.ips.to_vec(), host_id: self.host, generation: self.generation }
+        let Self { host: host_id, generation, facts, .. } = *self;
+        Node { vni, mac, ips: self.ips.to_vec(), host_id, generation, facts }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     barriers::Barriers,
     record::{Commit, HostRecord, MemberRecord, NodeRecord, Write},
 };
-use crate::model::{Change, DeclaredBy, Id, Migration, Network};
+use crate::model::{Change, DeclaredBy, Id, Migration, Network, NodeFacts};
 use hashbrown::HashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -71,7 +71,8 @@ impl MemberState {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct NodeState {
     pub ips: Ips,
-    pub generation: u64,
+    /// Generation in the upper 56 bits, facts in the lower 8: there may be ten million of these.
+    packed: u64,
     pub host: u32,
     /// Who vouches for it: [`OPERATOR`], [`EARLIER`], or the session that claimed it last.
     pub speaker: u32,
@@ -80,6 +81,22 @@ pub(super) struct NodeState {
 const _: () = assert!(size_of::<NodeState>() == 40);
 
 impl NodeState {
+    pub fn new(ips: Ips, generation: u64, facts: NodeFacts, (host, speaker): (u32, u32)) -> Self {
+        Self { ips, packed: generation << 8 | u64::from(facts.bits()), host, speaker }
+    }
+
+    pub fn with_ips(self, ips: Ips) -> Self {
+        Self { ips, ..self }
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.packed >> 8
+    }
+
+    pub fn facts(&self) -> NodeFacts {
+        NodeFacts::of_bits(self.packed as u8)
+    }
+
     pub fn declared_by(&self) -> DeclaredBy {
         if self.speaker == OPERATOR { DeclaredBy::Operator } else { DeclaredBy::Appliance }
     }
@@ -87,9 +104,10 @@ impl NodeState {
     fn record(&self) -> NodeRecord {
         NodeRecord {
             host: self.host,
-            generation: self.generation,
+            generation: self.generation(),
             declared_by: self.declared_by(),
             ips: self.ips.clone(),
+            facts: self.facts(),
         }
     }
 }

@@ -2,15 +2,25 @@
 //! the next piece of [`Work`] and reports what came of it. Anything may change between the two: each wish has a
 //! version, and a report about an older version counts for nothing.
 
-use crate::model::Claim;
+#[cfg(test)]
+mod tests;
+#[cfg(all(test, feature = "server"))]
+mod world;
+
+use crate::model::{Accepted, Claim};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 use stopover_config::net::{Mac, Vni};
 
 /// Most items of one call; far below what the board accepts, so that one call stays short.
 const BATCH: usize = 1000;
+
+/// How long what was received counts as received just now. A claim that is told later takes nothing over for it: the
+/// station may have been received elsewhere since.
+const FRESH: Duration = Duration::from_secs(1);
 
 type Key = (Vni, Mac);
 
@@ -27,13 +37,15 @@ enum Standing {
     Moved {
         retry_at: Instant,
     },
+    /// Another host has received it later. Not claimed any more, unless the board is new to us.
+    Gone,
 }
 
 /// What the consumer was last told of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
     Nothing,
-    Accepted,
+    Accepted(Option<Accepted>),
     Refused(String),
     Deferred(u64),
 }
@@ -44,6 +56,12 @@ struct Wish {
     version: u64,
     standing: Standing,
     told: Told,
+    /// Until when what was received is fresh.
+    fresh_until: Instant,
+    /// The board's revision when it accepted the claim. What it says of an earlier one has been superseded by the claim.
+    accepted_at: u64,
+    /// What others took over, and in which revision, while the answer to the claim is under way: an address, or the node.
+    taken: Vec<(Option<IpAddr>, u64)>,
 }
 
 #[derive(Debug)]
@@ -67,17 +85,22 @@ pub(super) enum Work {
 /// What the board said of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {
-    Accepted,
+    /// In this revision; with other addresses, perhaps.
+    Accepted(u64, Option<Accepted>),
     Refused(String),
     Deferred(u64),
+    /// To be repeated at this time.
+    Later(Instant),
 }
 
 /// Something the consumer should hear.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Accepted { vni: Vni, mac: Mac },
+    Accepted { vni: Vni, mac: Mac, addresses: Option<Accepted> },
     Refused { claim: Claim, why: String },
     Deferred { vni: Vni, mac: Mac, migration: u64 },
+    NodeMoved { vni: Vni, mac: Mac },
+    AddressesMoved { vni: Vni, mac: Mac, ips: Vec<IpAddr> },
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +115,10 @@ pub(super) struct Desired {
     withdrawn: HashSet<Key>,
     joins: BTreeMap<Vni, Joined>,
     left: BTreeSet<Vni>,
+    /// When the first claim that the board put off is to be repeated.
+    repeat_at: Option<Instant>,
+    /// What the consumer is yet to hear.
+    pub verdicts: VecDeque<Verdict>,
     /// Reasons to follow each network.
     interest: BTreeMap<Vni, usize>,
     synced: bool,
@@ -128,23 +155,51 @@ impl Desired {
     }
 
     /// True if the interest has changed. So for the next three.
-    pub fn claim(&mut self, mut claim: Claim) -> bool {
+    pub fn claim(&mut self, mut claim: Claim, now: Instant) -> bool {
         claim.ips.sort_unstable();
         claim.ips.dedup();
+        let fresh_until = now + FRESH;
         let key = (claim.vni, claim.mac);
+        if let Some(wish) =
+            self.wishes.get(&key).filter(|w| w.standing == Standing::Pending && now < w.fresh_until)
+        {
+            // What was just received counts, though more has been since.
+            claim.heard |= wish.claim.heard;
+            let before = &wish.claim.announced;
+            let still = before.iter().filter(|ip| claim.ips.contains(ip) && !claim.announced.contains(ip));
+            let still: Vec<_> = still.copied().collect();
+            claim.announced.extend(still);
+        }
         self.withdrawn.remove(&key);
         self.versions += 1;
         let version = self.versions;
         let new = match self.wishes.get_mut(&key) {
-            Some(wish) if wish.claim == claim => return false,
+            Some(wish)
+                if wish.claim == claim && !(claim.is_fresh() && wish.standing != Standing::Pending) =>
+            {
+                wish.fresh_until = fresh_until;
+                return false;
+            }
             Some(wish) => {
+                if claim.is_fresh() {
+                    wish.told = Told::Nothing;
+                }
                 wish.claim = claim;
                 wish.version = version;
                 wish.standing = Standing::Pending;
+                wish.fresh_until = fresh_until;
                 false
             }
             None => {
-                let wish = Wish { claim, version, standing: Standing::Pending, told: Told::Nothing };
+                let wish = Wish {
+                    claim,
+                    version,
+                    standing: Standing::Pending,
+                    told: Told::Nothing,
+                    fresh_until,
+                    accepted_at: 0,
+                    taken: Vec::new(),
+                };
                 self.wishes.insert(key, wish);
                 true
             }
@@ -203,12 +258,15 @@ impl Desired {
         self.claiming = false;
         for (key, wish) in &mut self.wishes {
             wish.standing = Standing::Pending;
+            // The revisions may be another board's from now on.
+            wish.accepted_at = 0;
+            wish.taken.clear();
             self.queue.push_back(*key);
         }
     }
 
-    /// The board says that the node is at another host. True if it is to be claimed at once.
-    pub fn elsewhere(&mut self, vni: Vni, mac: Mac, retry_at: Instant) -> bool {
+    /// The board says that the node is at another host in this revision. True if it is to be claimed at once.
+    pub fn elsewhere(&mut self, vni: Vni, mac: Mac, revision: u64, retry_at: Instant) -> bool {
         let migrated = self.locked.contains(&(vni, mac));
         match self.wishes.get_mut(&(vni, mac)).map(|wish| (wish.standing.clone(), wish)) {
             Some((Standing::Accepted | Standing::Pending, wish)) if migrated => {
@@ -218,9 +276,55 @@ impl Desired {
                 self.refused.insert((vni, mac));
                 false
             }
+            Some((Standing::Accepted, wish)) if wish.claim.facts.is_learned() => {
+                wish.taken.push((None, revision));
+                self.hand_over(vni, mac)
+            }
             Some((Standing::Accepted, _)) => self.again(vni, mac),
+            Some((Standing::Pending, wish)) => {
+                wish.taken.push((None, revision));
+                false
+            }
             _ => false,
         }
+    }
+
+    /// The board says that our node has lost these addresses in this revision. True if they are to be claimed at once.
+    pub fn lost(&mut self, vni: Vni, mac: Mac, ips: &[IpAddr], revision: u64) -> bool {
+        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
+        wish.taken
+            .extend(ips.iter().filter(|ip| wish.claim.ips.contains(ip)).map(|ip| (Some(*ip), revision)));
+        wish.standing == Standing::Accepted && self.hand_over(vni, mac)
+    }
+
+    /// After the verdict on a claim: what others took over while it was under way is theirs, if it was after.
+    pub fn catch_up(&mut self, vni: Vni, mac: Mac) {
+        if self.wishes.get(&(vni, mac)).is_some_and(|wish| wish.standing == Standing::Accepted) {
+            self.hand_over(vni, mac);
+        }
+    }
+
+    /// Leaves to others what they took over after the board accepted our claim. True if some of it, being declared, is
+    /// to be claimed again at once.
+    fn hand_over(&mut self, vni: Vni, mac: Mac) -> bool {
+        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
+        let mut taken = std::mem::take(&mut wish.taken);
+        taken.retain(|(_, revision)| *revision > wish.accepted_at);
+        let learned = wish.claim.facts.is_learned();
+        if learned && taken.iter().any(|(ip, _)| ip.is_none()) {
+            // Until the consumer, who hears of it, withdraws the claim.
+            wish.standing = Standing::Gone;
+            self.verdicts.push_back(Verdict::NodeMoved { vni, mac });
+            return false;
+        }
+        let mut ips: Vec<_> = taken.iter().filter_map(|(ip, _)| *ip).collect();
+        ips.retain(|ip| wish.claim.gives_up(*ip));
+        let stays = taken.len() > ips.len();
+        if !ips.is_empty() {
+            wish.claim.drop_ips(|ip| ips.contains(&ip));
+            self.verdicts.push_back(Verdict::AddressesMoved { vni, mac, ips });
+        }
+        stays && self.again(vni, mac)
     }
 
     /// The board says that nobody has the node. True if it is to be claimed at once.
@@ -245,7 +349,7 @@ impl Desired {
         self.locked.remove(&(vni, mac));
         match self.wishes.get(&(vni, mac)).map(|wish| &wish.standing) {
             Some(Standing::Pending | Standing::Refused { .. }) => self.again(vni, mac),
-            Some(Standing::Accepted | Standing::Moved { .. }) | None => false,
+            Some(Standing::Accepted | Standing::Moved { .. } | Standing::Gone) | None => false,
         }
     }
 
@@ -273,6 +377,7 @@ impl Desired {
             return Some(Work::Join(joins));
         }
         self.retry_refused(now);
+        self.repeat_at = self.repeat_at.filter(|at| now < *at);
         let mut batch = Vec::new();
         let mut seen = HashSet::new();
         while batch.len() < BATCH
@@ -282,7 +387,8 @@ impl Desired {
                 && wish.standing == Standing::Pending
                 && seen.insert(key)
             {
-                batch.push((wish.claim.clone(), wish.version));
+                let claim = wish.claim.clone();
+                batch.push((if now < wish.fresh_until { claim } else { claim.stale() }, wish.version));
             }
         }
         if !batch.is_empty() {
@@ -352,9 +458,36 @@ impl Desired {
         let key = (claim.vni, claim.mac);
         let wish = self.wishes.get_mut(&key).filter(|wish| wish.version == version)?;
         let told = match judgement {
-            Judgement::Accepted => {
+            Judgement::Accepted(revision, addresses) => {
                 wish.standing = Standing::Accepted;
-                Told::Accepted
+                wish.accepted_at = revision;
+                wish.claim = wish.claim.clone().stale();
+                if let Some(Accepted { ips, .. }) = &addresses {
+                    let learned = wish.claim.facts.is_learned();
+                    if learned {
+                        wish.claim.ips.clone_from(ips);
+                        wish.claim.ips.sort_unstable();
+                    } else {
+                        let moved: Vec<_> =
+                            wish.claim.ips.iter().filter(|ip| wish.claim.gives_up(**ip)).collect();
+                        let moved: Vec<_> =
+                            moved.into_iter().filter(|ip| !ips.contains(ip)).copied().collect();
+                        wish.claim.drop_ips(|ip| moved.contains(&ip));
+                    }
+                    if wish.claim.ips.iter().any(|ip| !ips.contains(ip)) {
+                        // What is declared is tried again.
+                        wish.standing = Standing::Refused { retry_at };
+                        self.refused.insert(key);
+                    }
+                }
+                Told::Accepted(addresses)
+            }
+            Judgement::Later(at) => {
+                wish.standing = Standing::Refused { retry_at: at };
+                wish.fresh_until = wish.fresh_until.max(at + FRESH / 4);
+                self.refused.insert(key);
+                self.repeat_at = Some(self.repeat_at.map_or(at, |other| other.min(at)));
+                return None;
             }
             Judgement::Refused(why) => {
                 wish.standing = Standing::Refused { retry_at };
@@ -373,159 +506,15 @@ impl Desired {
         wish.told = told.clone();
         match told {
             Told::Nothing => None,
-            Told::Accepted => Some(Verdict::Accepted { vni: key.0, mac: key.1 }),
+            Told::Accepted(addresses) => Some(Verdict::Accepted { vni: key.0, mac: key.1, addresses }),
             Told::Refused(why) => Some(Verdict::Refused { claim: wish.claim.clone(), why }),
             Told::Deferred(migration) => Some(Verdict::Deferred { vni: key.0, mac: key.1, migration }),
         }
     }
 
     /// When there may be work again without anyone asking for it.
-    pub fn idle(&self, retry: Duration) -> Option<Duration> {
-        (!self.refused.is_empty()).then_some(retry)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vni(n: u32) -> Vni {
-        Vni::new(n).unwrap()
-    }
-    fn claim(n: u32, last: u8, ip: &str) -> Claim {
-        Claim { vni: vni(n), mac: Mac::new([2, 0, 0, 0, 0, last]), ips: vec![ip.parse().unwrap()] }
-    }
-
-    #[test]
-    fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
-        let now = Instant::now();
-        let mut d = Desired::new([].into_iter());
-        assert!(d.claim(claim(1, 1, "10.0.0.1")));
-        assert!(!d.claim(claim(1, 2, "10.0.0.2")), "interest is there already");
-        let Some(Work::Claim(batch)) = d.next(now, true) else { panic!() };
-        assert_eq!(batch.len(), 2);
-        for (c, v) in &batch {
-            assert!(matches!(d.judged(c, *v, Judgement::Accepted, now), Some(Verdict::Accepted { .. })));
-        }
-        assert_eq!(d.next(now, true), Some(Work::Sync));
-        d.told(&Work::Sync);
-        assert_eq!(d.next(now, true), None);
-
-        assert!(!d.claims_are_told(), "not before the answers have been taken");
-        d.answered();
-        assert!(d.claims_are_told());
-
-        d.claim(claim(1, 2, "10.0.0.1"));
-        assert!(!d.claims_are_told());
-        d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
-        let first = d.next(now, true).unwrap();
-        assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]));
-        d.told(&first);
-        assert!(matches!(d.next(now, true), Some(Work::Claim(b)) if b.len() == 1));
-    }
-
-    #[test]
-    fn a_verdict_on_an_older_version_counts_for_nothing() {
-        let now = Instant::now();
-        let mut d = Desired::new([].into_iter());
-        d.claim(claim(1, 1, "10.0.0.1"));
-        let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
-        d.claim(claim(1, 1, "10.0.0.9"));
-        assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Accepted, now), None);
-        let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
-        assert_eq!(new[0].0.ips, claim(1, 1, "10.0.0.9").ips);
-    }
-
-    #[test]
-    fn refusal_is_told_once_and_retried() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(3);
-        let mut d = Desired::new([].into_iter());
-        d.claim(claim(1, 1, "10.0.0.1"));
-        let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
-        assert!(matches!(
-            d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later),
-            Some(Verdict::Refused { why, .. }) if why == "held"
-        ));
-        assert_eq!(d.next(now, false), None, "not before its time");
-        let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
-        assert_eq!(d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later), None, "said already");
-        let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
-        assert!(matches!(
-            d.judged(&b[0].0, b[0].1, Judgement::Accepted, later),
-            Some(Verdict::Accepted { .. })
-        ));
-    }
-
-    #[test]
-    fn what_a_migration_took_is_left_to_its_claimant_to_withdraw() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(3);
-        let (one, key) = (claim(1, 1, "10.0.0.1"), Mac::new([2, 0, 0, 0, 0, 1]));
-        let accepted = |d: &mut Desired| {
-            let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
-            d.judged(&b[0].0, b[0].1, Judgement::Accepted, later);
-        };
-        let mut d = Desired::new([].into_iter());
-        d.claim(one.clone());
-        accepted(&mut d);
-        assert!(d.elsewhere(vni(1), key, later), "without a migration it is claimed at once");
-        accepted(&mut d);
-        d.locked(vni(1), key);
-        assert!(!d.elsewhere(vni(1), key, later) && !d.unlocked(vni(1), key));
-        assert_eq!(d.next(now, false), None);
-        assert!(matches!(d.next(later, false), Some(Work::Claim(_))), "still here, then");
-
-        // Withdrawn, and claimed when the VM comes back: nothing of the old claim is left.
-        d.withdraw(vni(1), key);
-        let Some(work @ Work::Withdraw(_)) = d.next(now, false) else { panic!() };
-        d.told(&work);
-        assert!(!d.gone(vni(1), key), "nobody claims it here");
-        d.claim(one);
-        accepted(&mut d);
-        d.locked(vni(1), key);
-        assert!(!d.elsewhere(vni(1), key, later));
-        assert!(d.gone(vni(1), key), "nobody has it, so we may");
-        accepted(&mut d);
-    }
-
-    #[test]
-    fn an_answer_from_before_the_node_was_free_counts_for_nothing() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(3);
-        let key = Mac::new([2, 0, 0, 0, 0, 1]);
-        for free in [Desired::gone, Desired::unlocked] {
-            let mut d = Desired::new([].into_iter());
-            d.claim(claim(1, 1, "10.0.0.1"));
-            let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
-            assert!(free(&mut d, vni(1), key), "while the answer is under way");
-            assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Deferred(7), later), None);
-            let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
-            assert!(d.judged(&new[0].0, new[0].1, Judgement::Refused("held".into()), later).is_some());
-            assert!(free(&mut d, vni(1), key), "and after it");
-            assert!(matches!(d.next(now, false), Some(Work::Claim(_))), "without waiting");
-        }
-    }
-
-    #[test]
-    fn registration_tells_everything_again_and_interest_is_counted() {
-        let now = Instant::now();
-        let mut d = Desired::new([vni(9)].into_iter());
-        assert!(d.join(vni(1), true));
-        assert!(!d.claim(claim(1, 1, "10.0.0.1")));
-        assert!(!d.leave(vni(1)), "the claim still needs it");
-        assert!(d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1])));
-        assert_eq!(d.interest(), [vni(9)].into());
-        d.join(vni(2), false);
-        d.registered();
-        // What went while nobody could be told is told first: the board may have kept it.
-        for work in [Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]), Work::Leave(vec![vni(1)])]
-        {
-            assert_eq!(d.next(now, true).as_ref(), Some(&work));
-            d.told(&work);
-        }
-        assert_eq!(d.next(now, true), Some(Work::Join(vec![(vni(2), false)])));
-        d.told(&Work::Join(vec![(vni(2), false)]));
-        assert_eq!(d.next(now, true), Some(Work::Sync));
+    pub fn idle(&self, now: Instant, retry: Duration) -> Option<Duration> {
+        let until = self.repeat_at.map_or(retry, |at| at.saturating_duration_since(now).min(retry));
+        (!self.refused.is_empty()).then_some(until)
     }
 }

@@ -12,7 +12,7 @@ use super::{
     session::{SessionConfig, Shared, Stop, Update, lock},
 };
 use crate::{
-    model::Id,
+    model::{Accepted, Id},
     proto::{emit, v1, v1::board_client::BoardClient},
 };
 use std::{
@@ -32,6 +32,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest that a board may put a claim off, in milliseconds.
+const MAX_RETRY_MS: u64 = 10_000;
 
 pub(super) type Client = BoardClient<Channel>;
 
@@ -205,7 +207,7 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
         let may_sync = born.elapsed() >= cfg.settle;
         let (work, idle) = {
             let mut desired = lock(&shared.desired);
-            (desired.next(Instant::now(), may_sync), desired.idle(cfg.retry_refused / 4))
+            (desired.next(Instant::now(), may_sync), desired.idle(Instant::now(), cfg.retry_refused / 4))
         };
         let Some(work) = work else {
             let until_sync = if may_sync { Duration::MAX } else { cfg.settle.saturating_sub(born.elapsed()) };
@@ -216,32 +218,48 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
             }
             continue;
         };
-        let verdicts = match tell(live, cfg, shared, &work).await {
-            Ok(verdicts) => verdicts,
-            Err(e) => return e,
-        };
-        for verdict in verdicts {
-            let update = match verdict {
-                Verdict::Accepted { vni, mac } => Update::Accepted { vni, mac },
-                Verdict::Refused { claim, why } => {
-                    log::warn!("board refuses {} in VNI {}: {why}", claim.mac, claim.vni);
-                    Update::Refused { claim, why }
-                }
-                Verdict::Deferred { vni, mac, migration } => {
-                    // An error means that nobody listens to these.
-                    let _ = shared.migrations.send(MigrationUpdate::Deferred { vni, mac, migration });
-                    continue;
-                }
-            };
-            if out.send(update).await.is_err() {
-                return Error::Unreachable("nobody reads the updates".into());
-            }
+        if let Err(e) = tell(live, cfg, shared, &work).await {
+            return e;
+        }
+        if let Err(e) = hand_out(shared, out).await {
+            return e;
         }
     }
 }
 
+/// Tells the consumer what became of its claims. May be dropped at any time: a verdict leaves the queue only for the
+/// consumer.
+pub(super) async fn hand_out(shared: &Shared, out: &Out) -> Result<(), Error> {
+    while !lock(&shared.desired).verdicts.is_empty() {
+        let room = out.reserve().await;
+        let room = room.map_err(|_| Error::Unreachable("nobody reads the updates".into()))?;
+        let Some(verdict) = lock(&shared.desired).verdicts.pop_front() else { break };
+        let update = match verdict {
+            Verdict::Accepted { vni, mac, addresses } => {
+                for why in addresses.iter().flat_map(|accepted| &accepted.refused) {
+                    log::warn!("board refuses an address of {mac} in VNI {vni}: {why}");
+                }
+                Update::Accepted { vni, mac, addresses }
+            }
+            Verdict::Refused { claim, why } => {
+                log::warn!("board refuses {} in VNI {}: {why}", claim.mac, claim.vni);
+                Update::Refused { claim, why }
+            }
+            Verdict::NodeMoved { vni, mac } => Update::NodeMoved { vni, mac },
+            Verdict::AddressesMoved { vni, mac, ips } => Update::AddressesMoved { vni, mac, ips },
+            Verdict::Deferred { vni, mac, migration } => {
+                // An error means that nobody listens to these.
+                let _ = shared.migrations.send(MigrationUpdate::Deferred { vni, mac, migration });
+                continue;
+            }
+        };
+        room.send(update);
+    }
+    Ok(())
+}
+
 /// Makes one call and records what came of it.
-async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) -> Result<Vec<Verdict>, Error> {
+async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) -> Result<(), Error> {
     let mut client = live.client.clone();
     let speaker = speaker(live, cfg);
     match work {
@@ -274,27 +292,34 @@ async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) ->
                     batch.len()
                 )));
             }
-            let retry_at = Instant::now() + cfg.retry_refused;
+            let now = Instant::now();
+            let mut judged = Vec::with_capacity(batch.len());
+            for result in answer.results {
+                judged.push(judgement(now, answer.revision, result)?);
+            }
             let mut desired = lock(&shared.desired);
             desired.answered();
             // A completion may wait for this.
             shared.moved.notify_one();
-            return Ok(batch
-                .iter()
-                .zip(answer.results)
-                .filter_map(|((claim, version), result)| {
-                    let judgement = match (result.refused, result.deferred) {
-                        (why, _) if !why.is_empty() => Judgement::Refused(why),
-                        (_, 0) => Judgement::Accepted,
-                        (_, migration) => Judgement::Deferred(migration),
-                    };
-                    desired.judged(claim, *version, judgement, retry_at)
-                })
-                .collect());
+            for ((claim, version), judgement) in batch.iter().zip(judged) {
+                let verdict = desired.judged(claim, *version, judgement, now + cfg.retry_refused);
+                desired.verdicts.extend(verdict);
+                desired.catch_up(claim.vni, claim.mac);
+            }
         }
     }
     lock(&shared.desired).told(work);
-    Ok(Vec::new())
+    Ok(())
+}
+
+fn judgement(now: Instant, revision: u64, result: v1::ClaimResult) -> Result<Judgement, Error> {
+    let v1::ClaimResult { refused, deferred, addresses, retry_ms } = result;
+    Ok(match (deferred, retry_ms) {
+        _ if !refused.is_empty() => Judgement::Refused(refused),
+        (0, 0) => Judgement::Accepted(revision, addresses.map(Accepted::try_from).transpose()?),
+        (0, ms) => Judgement::Later(now + Duration::from_millis(ms.min(MAX_RETRY_MS))),
+        (migration, _) => Judgement::Deferred(migration),
+    })
 }
 
 /// Tells of migrations. A refusal is an answer; only what breaks the session ends this.

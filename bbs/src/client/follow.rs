@@ -1,7 +1,7 @@
 //! The watch of a session: from the board's stream to [`Update`]s, with the position from which to resume.
 
 use super::{
-    driver::{CALL_TIMEOUT, Live, Out, call},
+    driver::{CALL_TIMEOUT, Live, Out, call, hand_out},
     error::Error,
     session::{SessionConfig, Shared, Update, lock},
 };
@@ -133,6 +133,9 @@ pub(super) async fn follow(
                 return Error::Unreachable("nobody reads the updates".into());
             }
             position.resume = reached;
+            if let Err(e) = hand_out(shared, out).await {
+                return e;
+            }
         }
     }
 }
@@ -194,7 +197,7 @@ fn take(
             position.resume = Some((stream.board_id.clone(), delta.revision));
             let changes = parse::changes(delta.changes)?;
             note_locks(&changes, live, shared);
-            reclaim(&changes, live, shared, Instant::now() + stream.retry_refused);
+            reclaim(&changes, delta.revision, live, shared, Instant::now() + stream.retry_refused);
             Update::Apply { revision: delta.revision, changes }
         }
         Response::Scope(scope) => {
@@ -233,7 +236,8 @@ fn note_locks(changes: &[Change], live: &Live, shared: &Shared) {
 /// Nodes that we claim and that the board has lost, or put elsewhere, are claimed again: the operator may have
 /// deleted one, or another host taken it over while we were silent. Not at once, if it was a migration: then it is
 /// for our consumer to withdraw the claim.
-fn reclaim(changes: &[Change], live: &Live, shared: &Shared, retry_at: Instant) {
+/// A learned node that another host has received later is that host's; so are addresses that others announced later.
+fn reclaim(changes: &[Change], revision: u64, live: &Live, shared: &Shared, retry_at: Instant) {
     let mut desired = lock(&shared.desired);
     let mut again = false;
     for change in changes {
@@ -241,8 +245,9 @@ fn reclaim(changes: &[Change], live: &Live, shared: &Shared, retry_at: Instant) 
             Change::NodeGone { vni, mac, .. } => desired.gone(*vni, *mac),
             Change::NodeUnlocked { vni, mac, .. } => desired.unlocked(*vni, *mac),
             Change::NodePut { node, .. } if node.host_id != live.host_id => {
-                desired.elsewhere(node.vni, node.mac, retry_at)
+                desired.elsewhere(node.vni, node.mac, revision, retry_at)
             }
+            Change::NodePut { node, gone_ips } => desired.lost(node.vni, node.mac, gone_ips, revision),
             _ => false,
         };
     }

@@ -11,8 +11,8 @@ mod operator;
 mod session;
 
 pub use crate::model::{
-    Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Migration, MigrationState, Network, Node,
-    NodeBatch, PackedNode, Report, Row, RowError, Target, Unlocked,
+    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Migration, MigrationState, Network,
+    Node, NodeBatch, NodeFacts, PackedNode, Report, Row, RowError, StationKind, Target, Unlocked,
 };
 #[cfg(feature = "server")]
 pub(crate) use connect::MAX_MESSAGE_BYTES;

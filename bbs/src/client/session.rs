@@ -11,7 +11,7 @@ use super::{
     operator::BeginMigration,
 };
 use crate::{
-    model::{Change, Claim, NodeBatch, Report},
+    model::{Accepted, Change, Claim, NodeBatch, Report},
     proto::v1::board_client::BoardClient,
 };
 use crossbeam::channel::Receiver;
@@ -19,7 +19,7 @@ use std::{
     collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use stopover_config::{
     Endpoint,
@@ -111,12 +111,30 @@ pub enum Update {
         /// Names the holder.
         why: String,
     },
-    /// The board accepted a claim for the first time, or after a refusal.
+    /// The board accepted a claim: for the first time, after a refusal, or one for which something was received.
     Accepted {
         /// Network.
         vni: Vni,
         /// Node.
         mac: Mac,
+        /// If it was accepted with other addresses than claimed.
+        addresses: Option<Accepted>,
+    },
+    /// A learned node is another host's now: it was received there later. It is claimed no more.
+    NodeMoved {
+        /// Network.
+        vni: Vni,
+        /// Node.
+        mac: Mac,
+    },
+    /// Addresses of a node are another node's now, which announced them later. They are claimed no more.
+    AddressesMoved {
+        /// Network.
+        vni: Vni,
+        /// The node that had them.
+        mac: Mac,
+        /// The addresses.
+        ips: Vec<IpAddr>,
     },
 }
 
@@ -208,7 +226,7 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
 impl Session {
     /// The node is here, with these addresses. Replaces what was claimed for `(vni, mac)` before.
     pub fn claim(&self, claim: Claim) {
-        let interest = lock(&self.shared.desired).claim(claim);
+        let interest = lock(&self.shared.desired).claim(claim, Instant::now());
         self.wake(interest);
     }
 

@@ -1,7 +1,7 @@
 //! Many nodes of one network in one piece, without an allocation for each: how a snapshot of millions travels
 //! from the store to an appliance's tables. A list of [`Node`]s says the same, at three times the cost.
 
-use super::Node;
+use super::{Node, NodeFacts};
 use std::net::{IpAddr, Ipv4Addr};
 use stopover_config::net::{Mac, Vni};
 
@@ -19,6 +19,8 @@ pub struct PackedNode {
     pub host_id: u32,
     /// Revision in which it came to this host.
     pub generation: u64,
+    /// What else is known of it.
+    pub facts: NodeFacts,
 }
 
 // What makes a batch cheap to hold.
@@ -48,6 +50,7 @@ impl NodeBatch {
         mac: Mac,
         host_id: u32,
         generation: u64,
+        facts: NodeFacts,
         mut ips: impl Iterator<Item = IpAddr> + Clone,
     ) {
         let all = ips.clone();
@@ -59,7 +62,7 @@ impl NodeBatch {
                 None
             }
         };
-        self.nodes.push(PackedNode { mac, ipv4, host_id, generation });
+        self.nodes.push(PackedNode { mac, ipv4, host_id, generation, facts });
     }
 
     /// The nodes, each with its addresses if they are not the one in it.
@@ -79,6 +82,7 @@ impl NodeBatch {
             ips: node.ipv4.map(IpAddr::V4).into_iter().chain(more.iter().copied()).collect(),
             host_id: node.host_id,
             generation: node.generation,
+            facts: node.facts,
         })
     }
 }
@@ -91,14 +95,14 @@ mod tests {
     proptest! {
         #[test]
         fn gives_back_what_was_put_in(
-            given in vec((any::<[u8; 6]>(), any::<u32>(), any::<u64>(), vec(any::<IpAddr>(), 0..4)), 0..50),
+            given in vec((any::<[u8; 6]>(), any::<u32>(), any::<(u64, u8)>(), vec(any::<IpAddr>(), 0..4)), 0..50),
         ) {
             let mut batch = NodeBatch::new(Vni::new(7).unwrap());
             let mut nodes = Vec::new();
-            for (mac, host_id, generation, ips) in given {
-                let mac = Mac::new(mac);
-                batch.push(mac, host_id, generation, ips.iter().copied());
-                nodes.push(Node { vni: batch.vni, mac, ips, host_id, generation });
+            for (mac, host_id, (generation, bits), ips) in given {
+                let (mac, facts) = (Mac::new(mac), NodeFacts::of_bits(bits));
+                batch.push(mac, host_id, generation, facts, ips.iter().copied());
+                nodes.push(Node { vni: batch.vni, mac, ips, host_id, generation, facts });
             }
             prop_assert_eq!(batch.to_nodes().collect::<Vec<_>>(), nodes);
         }

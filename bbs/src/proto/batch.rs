@@ -5,7 +5,7 @@ use super::{
     parse::{BadField, Checked, ip, ip_list, mac, vni},
     v1,
 };
-use crate::model::{BATCH_NODES, MAX_IPS, NodeBatch, PackedNode};
+use crate::model::{BATCH_NODES, MAX_IPS, NodeBatch, NodeFacts, PackedNode};
 use std::net::Ipv4Addr;
 use stopover_config::net::Mac;
 
@@ -20,6 +20,11 @@ impl From<&NodeBatch> for v1::NodeBatch {
             generations: nodes.iter().map(|n| n.generation).collect(),
             ipv4s: nodes.iter().flat_map(|n| n.ipv4.map_or([0; 4], |ip| ip.octets())).collect(),
             more: more.collect(),
+            facts: if nodes.iter().all(|n| n.facts.bits() == 0) {
+                Vec::new()
+            } else {
+                nodes.iter().map(|n| n.facts.bits()).collect()
+            },
         }
     }
 }
@@ -44,6 +49,10 @@ impl TryFrom<v1::NodeBatch> for NodeBatch {
             );
             return Err(BadField::new("host_ids", found, format_args!("as many of each as hosts, {count}")));
         }
+        if !(m.facts.is_empty() || m.facts.len() == count) {
+            let expected = format_args!("as many as hosts, {count}, or none");
+            return Err(BadField::new("facts", format_args!("{} bytes", m.facts.len()), expected));
+        }
         let mut batch = Self::new(vni("vni", m.vni)?);
         batch.nodes.reserve_exact(count);
         for (i, six) in macs.iter().enumerate() {
@@ -59,7 +68,8 @@ impl TryFrom<v1::NodeBatch> for NodeBatch {
                 one => Some(one),
             };
             let (host_id, generation) = (m.host_ids[i], m.generations[i]);
-            batch.nodes.push(PackedNode { mac, ipv4, host_id, generation });
+            let facts = NodeFacts::of_bits(m.facts.get(i).copied().unwrap_or(0));
+            batch.nodes.push(PackedNode { mac, ipv4, host_id, generation, facts });
         }
         for (i, one) in m.more.into_iter().enumerate() {
             let ascending = batch.more.last().is_none_or(|(before, _)| *before < one.place);
@@ -93,12 +103,13 @@ mod tests {
         let ipv4 = (1u32..0xe000_0000).prop_map(Ipv4Addr::from_bits);
         let pair = (1u32..0xe000_0000, 1u128..1 << 120)
             .prop_map(|(a, b)| vec![IpAddr::from(Ipv4Addr::from_bits(a)), IpAddr::from(b.to_be_bytes())]);
-        let node = (1u64..1 << 40, any::<u32>(), any::<u64>(), option::of(ipv4), option::of(pair));
+        let node = (1u64..1 << 40, any::<u32>(), any::<(u64, u8)>(), option::of(ipv4), option::of(pair));
         vec(node, 0..40).prop_map(|nodes| {
             let mut batch = NodeBatch::new(Vni::new(9).unwrap());
-            for (mac, host, generation, one, pair) in nodes {
+            for (mac, host, (generation, bits), one, pair) in nodes {
                 let ips = pair.unwrap_or_else(|| one.map(IpAddr::V4).into_iter().collect());
-                batch.push(Mac::from_u64(mac), host, generation, ips.iter().copied());
+                let facts = NodeFacts::of_bits(bits);
+                batch.push(Mac::from_u64(mac), host, generation, facts, ips.iter().copied());
             }
             batch
         })
@@ -127,8 +138,9 @@ mod tests {
 
     fn refused(change: impl FnOnce(&mut v1::NodeBatch)) -> String {
         let mut batch = NodeBatch::new(Vni::new(9).unwrap());
-        batch.push(Mac::from_u64(2), 1, 1, ["10.0.0.1".parse().unwrap()].into_iter());
-        batch.push(Mac::from_u64(4), 1, 1, ["fd00::1".parse().unwrap()].into_iter());
+        let facts = NodeFacts::of_bits(3);
+        batch.push(Mac::from_u64(2), 1, 1, facts, ["10.0.0.1".parse().unwrap()].into_iter());
+        batch.push(Mac::from_u64(4), 1, 1, facts, ["fd00::1".parse().unwrap()].into_iter());
         let mut m = v1::NodeBatch::from(&batch);
         change(&mut m);
         NodeBatch::try_from(m).unwrap_err().to_string()
@@ -142,5 +154,6 @@ mod tests {
         assert!(refused(|m| m.more[0].place = 2).starts_with("more[0].place"));
         assert!(refused(|m| m.more[0].ips[0] = vec![0; 16]).starts_with("more[0].ips[0]"));
         assert!(refused(|m| m.vni = 0).starts_with("vni"));
+        assert!(refused(|m| m.facts.truncate(1)).starts_with("facts"));
     }
 }

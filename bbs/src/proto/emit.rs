@@ -1,7 +1,10 @@
 //! Model to wire. Nothing here can fail.
 
 use super::v1;
-use crate::model::{Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Row, Target, Unlocked};
+use crate::model::{
+    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Row, StationKind, Target,
+    Unlocked,
+};
 use std::net::IpAddr;
 use stopover_config::net::{FloodPolicy, Mac, Vni};
 
@@ -14,7 +17,9 @@ pub fn ip(ip: &IpAddr) -> Vec<u8> {
     }
 }
 
-pub(super) fn ips(list: &[IpAddr]) -> Vec<Vec<u8>> {
+/// As [`ip`].
+#[must_use]
+pub fn ips(list: &[IpAddr]) -> Vec<Vec<u8>> {
     list.iter().map(ip).collect()
 }
 
@@ -79,7 +84,24 @@ impl From<&Node> for v1::Node {
             ips: ips(&n.ips),
             host_id: n.host_id,
             generation: n.generation,
+            kind: kind(n.facts.kind),
+            router: router(n.facts.router),
         }
+    }
+}
+
+fn kind(kind: StationKind) -> i32 {
+    match kind {
+        StationKind::Declared => v1::StationKind::Declared.into(),
+        StationKind::Learned => v1::StationKind::Learned.into(),
+    }
+}
+
+fn router(router: Option<bool>) -> i32 {
+    match router {
+        None => v1::RouterFlag::Unspecified.into(),
+        Some(true) => v1::RouterFlag::Router.into(),
+        Some(false) => v1::RouterFlag::Host.into(),
     }
 }
 
@@ -130,7 +152,23 @@ impl From<&Change> for v1::Change {
 
 impl From<&Claim> for v1::NodeClaim {
     fn from(c: &Claim) -> Self {
-        Self { vni: c.vni.get(), mac: mac(c.mac), ips: ips(&c.ips) }
+        Self {
+            vni: c.vni.get(),
+            mac: mac(c.mac),
+            ips: ips(&c.ips),
+            kind: kind(c.facts.kind),
+            router: router(c.facts.router),
+            heard: c.heard,
+            announced: ips(&c.announced),
+            shared: ips(&c.shared),
+            used: ips(&c.used),
+        }
+    }
+}
+
+impl From<&Accepted> for v1::AcceptedAddresses {
+    fn from(a: &Accepted) -> Self {
+        Self { ips: ips(&a.ips), refused: a.refused.clone() }
     }
 }
 

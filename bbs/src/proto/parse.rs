@@ -3,8 +3,8 @@
 
 use super::v1;
 use crate::model::{
-    Change, Claim, DeclaredBy, Event, EventKind, Host, Id, MAX_IPS, MAX_VTEPS, Network, Node, Row, Target,
-    Unlocked,
+    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Id, MAX_IPS, MAX_VTEPS, Network, Node,
+    NodeFacts, Row, StationKind, Target, Unlocked,
 };
 use std::{
     collections::HashSet,
@@ -223,7 +223,45 @@ impl TryFrom<&v1::RegisterRequest> for Registration {
 impl TryFrom<&v1::NodeClaim> for Claim {
     type Error = BadField;
     fn try_from(m: &v1::NodeClaim) -> Checked<Self> {
-        Ok(Self { vni: vni("vni", m.vni)?, mac: mac("mac", &m.mac)?, ips: ip_list("ips", &m.ips, MAX_IPS)? })
+        let ips = ip_list("ips", &m.ips, MAX_IPS)?;
+        let among = |field: &str, list: &[Vec<u8>]| {
+            let some = ip_list(field, list, MAX_IPS)?;
+            match some.iter().position(|ip| !ips.contains(ip)) {
+                Some(i) => Err(BadField::new(format!("{field}[{i}]"), some[i], "one of `ips`")),
+                None => Ok(some),
+            }
+        };
+        Ok(Self {
+            vni: vni("vni", m.vni)?,
+            mac: mac("mac", &m.mac)?,
+            facts: facts(m.kind, m.router),
+            heard: m.heard,
+            announced: among("announced", &m.announced)?,
+            shared: among("shared", &m.shared)?,
+            used: among("used", &m.used)?,
+            ips,
+        })
+    }
+}
+
+/// A kind or flag that only a newer program knows is as if it had not been said.
+fn facts(kind: i32, router: i32) -> NodeFacts {
+    let kind = match v1::StationKind::try_from(kind) {
+        Ok(v1::StationKind::Learned) => StationKind::Learned,
+        Ok(v1::StationKind::Unspecified | v1::StationKind::Declared) | Err(_) => StationKind::Declared,
+    };
+    let router = match v1::RouterFlag::try_from(router) {
+        Ok(v1::RouterFlag::Router) => Some(true),
+        Ok(v1::RouterFlag::Host) => Some(false),
+        Ok(v1::RouterFlag::Unspecified) | Err(_) => None,
+    };
+    NodeFacts { kind, router }
+}
+
+impl TryFrom<v1::AcceptedAddresses> for Accepted {
+    type Error = BadField;
+    fn try_from(m: v1::AcceptedAddresses) -> Checked<Self> {
+        Ok(Self { ips: ip_list("ips", &m.ips, MAX_IPS)?, refused: m.refused })
     }
 }
 
@@ -404,6 +442,7 @@ impl TryFrom<v1::Node> for Node {
             ips: ip_list("ips", &m.ips, MAX_IPS)?,
             host_id: m.host_id,
             generation: m.generation,
+            facts: facts(m.kind, m.router),
         })
     }
 }

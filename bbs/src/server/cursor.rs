@@ -95,7 +95,7 @@ impl Cursor {
                         batches.push(NodeBatch::new(*vni));
                     }
                     let Some(batch) = batches.last_mut() else { break };
-                    batch.push(*mac, record.host, record.generation, record.ips.iter());
+                    batch.push(*mac, record.host, record.generation, record.facts, record.ips.iter());
                 }
                 return Ok(Piece::Nodes(batches));
             }
@@ -239,7 +239,8 @@ mod tests {
             let member = MemberRecord { joined: Some(true), declared: None, has_nodes: true };
             writes.push(Write::Member(vni, n, Some(member)));
             let declared_by = DeclaredBy::Appliance;
-            let node = NodeRecord { host: n, generation: 1, declared_by, ips: Default::default() };
+            let (ips, facts) = Default::default();
+            let node = NodeRecord { host: n, generation: 1, declared_by, ips, facts };
             writes.push(Write::Node(vni, mac(n), Some(node)));
             let lock = Lock { migration: n.into(), generation: 1, source: n, target: None };
             writes.push(Write::Lock(vni, mac(n), Some(lock)));

@@ -183,7 +183,7 @@ impl v1::board_server::Board for Rpc {
         let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
         let claims = self.checked(parse::claims(m.claims))?;
         match self.apply(Some(key), Command::Claim { session, claims }).await? {
-            Outcome::Claimed { revision, judged, refused, deferred } => {
+            Outcome::Claimed { revision, judged, refused, deferred, partial, later } => {
                 let mut results = vec![v1::ClaimResult::default(); judged as usize];
                 for (i, why) in refused {
                     if let Some(result) = results.get_mut(i as usize) {
@@ -193,6 +193,16 @@ impl v1::board_server::Board for Rpc {
                 for (i, migration) in deferred {
                     if let Some(result) = results.get_mut(i as usize) {
                         result.deferred = migration;
+                    }
+                }
+                for (i, accepted) in partial {
+                    if let Some(result) = results.get_mut(i as usize) {
+                        result.addresses = Some((&accepted).into());
+                    }
+                }
+                for (i, retry_ms) in later {
+                    if let Some(result) = results.get_mut(i as usize) {
+                        result.retry_ms = retry_ms;
                     }
                 }
                 Ok(Response::new(v1::ClaimResponse { revision, results }))

@@ -3,10 +3,10 @@
 
 use crate::{
     board::{
-        Ips, Outcome,
+        Hold, Ips, Outcome,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord},
     },
-    model::{DeclaredBy, Event, Id, Lock, Migration, MigrationState, Network},
+    model::{Accepted, DeclaredBy, Event, Id, Lock, Migration, MigrationState, Network, NodeFacts},
     proto::{emit, parse, v1},
 };
 use prost::Message;
@@ -41,7 +41,12 @@ pub(super) fn read_node_key(key: &[u8]) -> Read<(Vni, Mac)> {
 
 const OPERATOR_BIT: u8 = 0x80;
 
-/// host, 4 bytes · generation, 8 · flags and number of addresses, 1 · addresses, each 4 or 16 after its length
+/// In the length of an address: it is shared, or was heard.
+const SHARED_BIT: u8 = 0x80;
+const HEARD_BIT: u8 = 0x40;
+
+/// host, 4 bytes · generation, 8 · operator bit and number of addresses, 1 · addresses, each 4 or 16 after its length and
+/// bits · facts, 1, if there are any: no record of an earlier version has them
 pub(super) fn node(record: &NodeRecord) -> Vec<u8> {
     let mut out = Vec::with_capacity(18);
     out.extend(record.host.to_be_bytes());
@@ -50,9 +55,17 @@ pub(super) fn node(record: &NodeRecord) -> Vec<u8> {
     out.push(operator | record.ips.iter().count() as u8);
     for ip in record.ips.iter() {
         let bytes = emit::ip(&ip);
-        out.push(bytes.len() as u8);
+        out.push(
+            bytes.len() as u8
+                | match record.ips.hold(ip) {
+                    Hold::Own => 0,
+                    Hold::Shared => SHARED_BIT,
+                    Hold::Heard => HEARD_BIT,
+                },
+        );
         out.extend(bytes);
     }
+    out.extend(Some(record.facts.bits()).filter(|bits| *bits != 0));
     out
 }
 
@@ -68,14 +81,22 @@ pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
     let host = number(take(&mut bytes, 4)?) as u32;
     let generation = number(take(&mut bytes, 8)?);
     let flags = take(&mut bytes, 1)?[0];
+    let mut holds = Vec::new();
     let mut ip = || -> Read<IpAddr> {
         let length = take(&mut bytes, 1)?[0];
-        let ip = take(&mut bytes, length.into())?;
-        match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
+        let ip = take(&mut bytes, (length & !(SHARED_BIT | HEARD_BIT)).into())?;
+        let ip = match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
             (Ok(v4), _) => Ok(IpAddr::from(v4)),
             (_, Ok(v6)) => Ok(IpAddr::from(v6)),
             _ => Err(Unreadable("node")),
-        }
+        };
+        let hold = match length & (SHARED_BIT | HEARD_BIT) {
+            SHARED_BIT => Hold::Shared,
+            HEARD_BIT => Hold::Heard,
+            _ => return ip,
+        };
+        holds.extend(ip.as_ref().ok().map(|ip| (*ip, hold)));
+        ip
     };
     let ips = match flags & !OPERATOR_BIT {
         0 => Ips::default(),
@@ -83,11 +104,15 @@ pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
         1 => ip()?.into(),
         count => (0..count).map(|_| ip()).collect::<Read<Vec<IpAddr>>>()?.into_iter().collect(),
     };
-    if !bytes.is_empty() {
-        return Err(Unreadable("node"));
-    }
+    let facts = match *bytes {
+        [] => NodeFacts::default(),
+        [bits] => NodeFacts::of_bits(bits),
+        _ => return Err(Unreadable("node")),
+    };
+    let hold = |ip| holds.iter().find(|(held, _)| *held == ip).map_or(Hold::Own, |(_, hold)| *hold);
+    let ips = if holds.is_empty() { ips } else { ips.held(hold) };
     let declared_by = if flags & OPERATOR_BIT != 0 { DeclaredBy::Operator } else { DeclaredBy::Appliance };
-    Ok(NodeRecord { host, generation, declared_by, ips })
+    Ok(NodeRecord { host, generation, declared_by, ips, facts })
 }
 
 pub(super) fn host(id: u32, record: &HostRecord) -> Vec<u8> {
@@ -200,29 +225,53 @@ struct StoredKey {
     /// By which each was deferred; or the migration's generation.
     #[prost(uint64, repeated, tag = "9")]
     migrations: Vec<u64>,
+    /// Claims that were accepted with other addresses.
+    #[prost(message, repeated, tag = "10")]
+    partial: Vec<StoredPartial>,
+    /// Claims to be repeated, and after how many milliseconds.
+    #[prost(uint32, repeated, tag = "11")]
+    later: Vec<u32>,
+    #[prost(uint64, repeated, tag = "12")]
+    retry_ms: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredPartial {
+    #[prost(uint32, tag = "1")]
+    position: u32,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    ips: Vec<Vec<u8>>,
+    #[prost(string, repeated, tag = "3")]
+    refused: Vec<String>,
 }
 
 pub(super) fn key(record: &KeyRecord) -> Vec<u8> {
     let KeyRecord { id, fingerprint, outcome } = record;
     let mut stored = StoredKey { id: id.0.to_vec(), fingerprint: *fingerprint, ..StoredKey::default() };
-    let (kind, revision, number) = match outcome.clone() {
-        Outcome::Done { revision } => (1, revision, 0),
-        Outcome::Claimed { revision, judged, refused, deferred } => {
-            (stored.positions, stored.reasons) = refused.into_iter().unzip();
-            (stored.deferred, stored.migrations) = deferred.into_iter().unzip();
-            (2, revision, judged.into())
-        }
-        Outcome::Synced { revision, nodes_deleted } => (3, revision, nodes_deleted),
-        Outcome::Registered { host_id, session, revision } => {
-            stored.positions = vec![host_id];
-            (4, revision, session)
-        }
-        Outcome::Migration { id, generation, state, revision } => {
-            stored.positions = vec![v1::MigrationState::from(state) as u32];
-            stored.migrations = vec![generation];
-            (5, revision, id)
-        }
-    };
+    let (kind, revision, number) =
+        match outcome.clone() {
+            Outcome::Done { revision } => (1, revision, 0),
+            Outcome::Claimed { revision, judged, refused, deferred, partial, later } => {
+                (stored.positions, stored.reasons) = refused.into_iter().unzip();
+                (stored.deferred, stored.migrations) = deferred.into_iter().unzip();
+                (stored.later, stored.retry_ms) = later.into_iter().unzip();
+                let partial = partial.into_iter().map(|(position, Accepted { ips, refused })| {
+                    StoredPartial { position, ips: emit::ips(&ips), refused }
+                });
+                stored.partial = partial.collect();
+                (2, revision, judged.into())
+            }
+            Outcome::Synced { revision, nodes_deleted } => (3, revision, nodes_deleted),
+            Outcome::Registered { host_id, session, revision } => {
+                stored.positions = vec![host_id];
+                (4, revision, session)
+            }
+            Outcome::Migration { id, generation, state, revision } => {
+                stored.positions = vec![v1::MigrationState::from(state) as u32];
+                stored.migrations = vec![generation];
+                (5, revision, id)
+            }
+        };
     StoredKey { kind, revision, number, ..stored }.encode_to_vec()
 }
 
@@ -237,6 +286,15 @@ pub(super) fn read_key(bytes: &[u8]) -> Read<KeyRecord> {
             judged: u32::try_from(k.number).map_err(|_| bad())?,
             refused: k.positions.into_iter().zip(k.reasons).collect(),
             deferred: k.deferred.into_iter().zip(k.migrations).collect(),
+            partial: k
+                .partial
+                .into_iter()
+                .map(|p| {
+                    let accepted = v1::AcceptedAddresses { ips: p.ips, refused: p.refused }.try_into();
+                    accepted.map(|a| (p.position, a)).map_err(|_: parse::BadField| bad())
+                })
+                .collect::<Read<_>>()?,
+            later: k.later.into_iter().zip(k.retry_ms).collect(),
         },
         3 => Outcome::Synced { revision, nodes_deleted: k.number },
         4 => Outcome::Registered {
@@ -270,10 +328,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nodes_come_back(host: u32, generation: u64, operator: bool, ips in vec(any::<IpAddr>(), 0..16),
-                           vni in 1..=Vni::MAX, mac: [u8; 6]) {
+        fn nodes_come_back(host: u32, generation: u64, operator: bool, ips in vec(any::<IpAddr>(), 0..=16),
+                           vni in 1..=Vni::MAX, mac: [u8; 6], bits: u8, share: bool) {
             let declared_by = if operator { DeclaredBy::Operator } else { DeclaredBy::Appliance };
-            let record = NodeRecord { host, generation, declared_by, ips: ips.into_iter().collect() };
+            let kinds = [Hold::Shared, Hold::Heard, Hold::Own];
+            let hold = |ip: IpAddr| if share { kinds[usize::from(ip.is_ipv4())] } else { Hold::Own };
+            let ips = ips.into_iter().collect::<Ips>().held(hold);
+            let record = NodeRecord { host, generation, declared_by, ips, facts: NodeFacts::of_bits(bits) };
             prop_assert_eq!(read_node(&node(&record)).unwrap(), record);
             let vni = Vni::new(vni).unwrap();
             prop_assert_eq!(read_node_key(&node_key(vni, Mac::new(mac))).unwrap(), (vni, Mac::new(mac)));
@@ -301,9 +362,19 @@ mod tests {
 
         #[test]
         fn keys_come_back(id: [u8; 16], fingerprint: u64, a: u64, b: u32, refused in vec((any::<u32>(), ".*"), 0..4)) {
+            let held = Accepted { ips: vec!["10.0.0.1".parse().unwrap()], refused: vec!["held".into()] };
+            let partial = vec![(b, held), (1, Accepted::default())];
+            let later = vec![(b, a)];
             for outcome in [
                 Outcome::Done { revision: a },
-                Outcome::Claimed { revision: a, judged: b, refused: refused.clone(), deferred: vec![(b, a)] },
+                Outcome::Claimed {
+                    revision: a,
+                    judged: b,
+                    refused: refused.clone(),
+                    deferred: vec![(b, a)],
+                    partial,
+                    later,
+                },
                 Outcome::Migration { id: a, generation: 9, state: MigrationState::Completed, revision: 7 },
                 Outcome::Synced { revision: a, nodes_deleted: b.into() },
                 Outcome::Registered { host_id: b, session: a, revision: 7 },
@@ -312,6 +383,16 @@ mod tests {
                 prop_assert_eq!(read_key(&key(&record)).unwrap(), record);
             }
         }
+    }
+
+    /// A store that an earlier version wrote is read as it was meant: declared nodes, nothing known of routers.
+    #[test]
+    fn a_node_of_an_earlier_version_is_read() {
+        let bytes = [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0x81, 4, 10, 0, 0, 1];
+        let record = read_node(&bytes).unwrap();
+        assert_eq!((record.host, record.generation, record.facts), (7, 9, NodeFacts::default()));
+        assert_eq!(record.ips, Ips::from(IpAddr::from([10, 0, 0, 1])));
+        assert_eq!(node(&record), bytes, "and written as ever");
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
 fn claim(n: u32, last: u8, ips: &[&str]) -> Claim {
-    Claim { vni: vni(n), mac: mac(last), ips: ips.iter().map(|s| ip(s)).collect() }
+    Claim::declared(vni(n), mac(last), ips.iter().map(|s| ip(s)).collect())
 }
 
 fn socket(dir: &Path) -> Endpoint {

@@ -15,7 +15,12 @@ fn speaker() -> Option<v1::Speaker> {
     Some(v1::Speaker { host: "gw-a".into(), session: 1, key: vec![1; 16] })
 }
 fn node_claim() -> v1::NodeClaim {
-    v1::NodeClaim { vni: 1, mac: vec![2, 0, 0, 0, 0, 1], ips: vec![vec![10, 0, 0, 1]] }
+    v1::NodeClaim {
+        vni: 1,
+        mac: vec![2, 0, 0, 0, 0, 1],
+        ips: vec![vec![10, 0, 0, 1]],
+        ..v1::NodeClaim::default()
+    }
 }
 fn register() -> v1::RegisterRequest {
     v1::RegisterRequest {

@@ -33,7 +33,7 @@ pub fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
 pub fn claim(n: u32, last: u8, ips: &[&str]) -> Claim {
-    Claim { vni: vni(n), mac: mac(last), ips: ips.iter().map(|s| ip(s)).collect() }
+    Claim::declared(vni(n), mac(last), ips.iter().map(|s| ip(s)).collect())
 }
 
 /// The state as a watcher rebuilds it, strict: whatever cannot be in an orderly stream is a panic.
@@ -450,7 +450,7 @@ fn make_ips(ips: &[u8]) -> Vec<IpAddr> {
 }
 
 pub fn make_claim(v: u32, m: u8, ips: &[u8]) -> Claim {
-    Claim { vni: vni(v), mac: mac(m), ips: make_ips(ips) }
+    Claim::declared(vni(v), mac(m), make_ips(ips))
 }
 
 fn make_row(row: &RowStep) -> Row {

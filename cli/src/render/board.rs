@@ -188,8 +188,14 @@ far    1  10.0.0.2 fd00::2  4789  yes  operator         2         1  no         
             board_networks(&[NetworkEntry { network, declared: true, nodes: 2, members: 1 }]),
             "VNI  NAME  FLOOD   MTU  DECLARED  NODES  MEMBERS\n100  shop  drop   1450  yes           2        1\n"
         );
-        let node =
-            Node { vni: vni(), mac: Mac::new([2, 0, 0, 0, 0, 1]), ips: vec![], host_id: 1, generation: 8 };
+        let node = Node {
+            vni: vni(),
+            mac: Mac::new([2, 0, 0, 0, 0, 1]),
+            ips: vec![],
+            host_id: 1,
+            generation: 8,
+            facts: Default::default(),
+        };
         assert_eq!(
             board_nodes(&[NodeEntry { node, host: "far".into(), declared_by: DeclaredBy::Appliance }]),
             "\

@@ -215,8 +215,10 @@ pub struct Vif {
     pub vni: Vni,
     /// The VM's MAC; unicast, not zero.
     pub mac: Mac,
-    /// The VM's addresses, at most 16.
+    /// The VM's addresses; with the shared ones at most 16.
     pub addresses: Vec<IpAddr>,
+    /// Addresses that it may use as others may: whoever announced one last has it.
+    pub shared_addresses: Vec<IpAddr>,
     /// Let it send only from its own MAC and addresses, and from what is allowed beside them.
     pub guard: bool,
     /// Pairs of MAC and addresses it may send from beside its own, at most 64; none without the guard.
@@ -234,6 +236,13 @@ pub struct AllowedPair {
     pub mac: Mac,
     /// First address and prefix length, host bits zero.
     pub prefix: (IpAddr, u8),
+}
+
+impl Vif {
+    /// All addresses that the VM may use.
+    pub fn own_and_shared(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().chain(&self.shared_addresses).copied()
+    }
 }
 
 /// An L2 segment. It has an untagged network, a VLAN map, or both; no VNI twice.
@@ -260,8 +269,10 @@ pub struct Station {
     pub vni: Vni,
     /// Its MAC; unicast, not zero.
     pub mac: Mac,
-    /// Its addresses, at most 16.
+    /// Its addresses; with the shared ones at most 16.
     pub addresses: Vec<IpAddr>,
+    /// Addresses that it may use as others may: whoever announced one last has it.
+    pub shared_addresses: Vec<IpAddr>,
 }
 
 /// Reads and checks the file at `path`, and the CSV files it names.

@@ -82,6 +82,8 @@ pub(super) enum Role {
         mac: String,
         #[serde(default)]
         addresses: Vec<String>,
+        #[serde(default)]
+        shared_addresses: Vec<String>,
         guard: Option<bool>,
         allowed: Option<Vec<Allowed>>,
         router: Option<bool>,
@@ -134,6 +136,8 @@ pub(super) struct Station {
     pub vni: Option<i64>,
     #[serde(default)]
     pub addresses: Vec<String>,
+    #[serde(default)]
+    pub shared_addresses: Vec<String>,
 }
 
 #[derive(Deserialize)]

@@ -37,12 +37,14 @@ pub(super) fn of(what: &str, port: &str) -> String {
 }
 
 fn vif(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
-    let raw::Role::Vif { vni, mac, addresses, guard, allowed, router, dhcp_server } = raw else {
+    let raw::Role::Vif { vni, mac, addresses, shared_addresses, guard, allowed, router, dhcp_server } = raw
+    else {
         return Err(fault(at, "another role", "vif", "correct the role"));
     };
     let vni = text::vni(vni).map_err(refuse(format!("{at}.vni"), &of("VNI", port), vni))?;
     let mac =
         text::station_mac(&mac).map_err(refuse(format!("{at}.mac"), &of("MAC", port), mac.escape_debug()))?;
+    let shared_addresses = shared(at, port, &addresses, &shared_addresses)?;
     let addresses = station_addresses(&format!("{at}.addresses"), port, &addresses)?;
     let guard = guard.unwrap_or(true);
     let keys = guard::Keys { allowed, router, dhcp_server };
@@ -50,6 +52,7 @@ fn vif(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         vni,
         mac,
         addresses,
+        shared_addresses,
         guard,
         allowed: guard::check(at, port, mac, guard, keys)?,
         router: router.unwrap_or(false),
@@ -80,6 +83,17 @@ fn station_addresses(at: &str, port: &str, list: &[String]) -> Checked<Vec<IpAdd
             "remove some; a station with more belongs on a port with guard: false and no addresses",
         ));
     }
+    Ok(ips)
+}
+
+/// Addresses that a station shares: as its own, and none of those again.
+fn shared(at: &str, port: &str, own: &[String], shared: &[String]) -> Checked<Vec<IpAddr>> {
+    let ips = station_addresses(&format!("{at}.shared_addresses"), port, shared)?;
+    if shared.is_empty() {
+        return Ok(ips);
+    }
+    let all = [shared, own].concat();
+    station_addresses(&format!("{at}.shared_addresses and addresses"), port, &all)?;
     Ok(ips)
 }
 
@@ -192,6 +206,7 @@ fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String
             raw.mac.escape_debug(),
         ))?,
         addresses: station_addresses(&format!("{at}.addresses"), port, &raw.addresses)?,
+        shared_addresses: shared(at, port, &raw.addresses, &raw.shared_addresses)?,
     })
 }
 

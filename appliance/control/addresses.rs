@@ -1,0 +1,146 @@
+//! Addresses of one learned station. Each ages by itself: a station may live for years and change its addresses every
+//! day. One that was not heard for the segment's ageing time, or in whose place another was announced, is asked for by
+//! a probe to the station alone; after three without an answer it is given up. Enters: what was heard and what the
+//! board took, the time. Leaves: addresses to be asked for, addresses that are silent. Pure.
+
+use std::net::IpAddr;
+
+/// How long an answer to a probe may take, and how long after a new address the old ones are asked for, in
+/// milliseconds.
+const ANSWER_MS: u64 = 1_000;
+/// Probes without an answer that prove that an address is silent.
+const PROBES: u8 = 3;
+/// How long an address that another took over, or that the board refused, is not claimed again, in milliseconds: what
+/// was under way then must not bring it back.
+pub(super) const QUIET_MS: u64 = 100;
+
+#[derive(Debug, Clone)]
+struct Entry {
+    ip: IpAddr,
+    /// When it is asked for.
+    next_ms: u64,
+    /// Probes without an answer.
+    probes: u8,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Addresses {
+    entries: Vec<Entry>,
+    quiet: Vec<(IpAddr, u64)>,
+}
+
+impl Addresses {
+    /// The station uses this address; it is asked for after `ageing_ms` without another sign.
+    pub fn heard(&mut self, now_ms: u64, ip: IpAddr, ageing_ms: u64) {
+        let next_ms = now_ms.saturating_add(ageing_ms);
+        match self.entries.iter_mut().find(|entry| entry.ip == ip) {
+            Some(entry) => (entry.next_ms, entry.probes) = (next_ms, 0),
+            None => self.entries.push(Entry { ip, next_ms, probes: 0 }),
+        }
+    }
+
+    /// Another address was announced, maybe in the place of these.
+    pub fn suspect(&mut self, now_ms: u64, which: impl Fn(IpAddr) -> bool) {
+        for entry in self.entries.iter_mut().filter(|entry| which(entry.ip)) {
+            entry.next_ms = entry.next_ms.min(now_ms + ANSWER_MS);
+        }
+    }
+
+    /// The station has this address no more.
+    pub fn forget(&mut self, ip: IpAddr) {
+        self.entries.retain(|entry| entry.ip != ip);
+    }
+
+    /// As [`Addresses::forget`]; what was under way does not bring it back.
+    pub fn taken(&mut self, now_ms: u64, ip: IpAddr) {
+        self.forget(ip);
+        self.quiet.retain(|(_, until)| now_ms < *until);
+        self.quiet.push((ip, now_ms + QUIET_MS));
+    }
+
+    /// Whether it is not to be claimed yet.
+    pub fn is_quiet(&self, now_ms: u64, ip: IpAddr) -> bool {
+        self.quiet.iter().any(|(quiet, until)| *quiet == ip && now_ms < *until)
+    }
+
+    /// Whether any address is to be asked for or given up.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.entries.iter().any(|entry| entry.next_ms <= now_ms)
+    }
+
+    /// The addresses to be asked for now. The silent ones are forgotten, and go to `silent`.
+    pub fn probe(&mut self, now_ms: u64, silent: &mut Vec<IpAddr>) -> Vec<IpAddr> {
+        let mut asked = Vec::new();
+        self.entries.retain_mut(|entry| {
+            if entry.next_ms > now_ms {
+                return true;
+            }
+            if entry.probes == PROBES {
+                silent.push(entry.ip);
+                return false;
+            }
+            (entry.probes, entry.next_ms) = (entry.probes + 1, now_ms + ANSWER_MS);
+            asked.push(entry.ip);
+            true
+        });
+        asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    /// When it is asked for and when given up, within a minute, if `answers` says when it answers.
+    fn run(addresses: &mut Addresses, answers: impl Fn(u64) -> bool) -> (Vec<u64>, Option<u64>) {
+        let (mut asked, mut silent) = (Vec::new(), Vec::new());
+        for now in (0..60_000).step_by(500) {
+            if addresses.probe(now, &mut silent).contains(&IP) {
+                asked.push(now);
+                if answers(now) {
+                    addresses.heard(now, IP, 20_000);
+                }
+            }
+            if silent.contains(&IP) {
+                return (asked, Some(now));
+            }
+        }
+        (asked, None)
+    }
+
+    #[test]
+    fn a_silent_address_is_given_up_after_three_probes_and_a_quiet_one_stays() {
+        let mut addresses = Addresses::default();
+        addresses.heard(0, IP, 20_000);
+        assert_eq!(run(&mut addresses.clone(), |_| false), (vec![20_000, 21_000, 22_000], Some(23_000)));
+        assert_eq!(run(&mut addresses.clone(), |_| true), (vec![20_000, 40_000], None));
+        let late = |now| now == 22_000;
+        assert_eq!(
+            run(&mut addresses, late),
+            (vec![20_000, 21_000, 22_000, 42_000, 43_000, 44_000], Some(45_000))
+        );
+    }
+
+    #[test]
+    fn an_address_in_whose_place_another_was_announced_is_asked_for_at_once() {
+        let mut addresses = Addresses::default();
+        addresses.heard(0, IP, 300_000);
+        addresses.heard(0, OTHER, 300_000);
+        addresses.suspect(0, |ip| ip == IP);
+        assert_eq!(run(&mut addresses.clone(), |_| false), (vec![1_000, 2_000, 3_000], Some(4_000)));
+        assert_eq!(run(&mut addresses, |_| true).1, None, "several addresses are no fault");
+    }
+
+    #[test]
+    fn what_was_taken_is_quiet_for_a_moment() {
+        let mut addresses = Addresses::default();
+        addresses.heard(0, IP, 1_000);
+        addresses.taken(0, IP);
+        assert!(!addresses.is_due(10_000));
+        assert!(addresses.is_quiet(QUIET_MS - 1, IP) && !addresses.is_quiet(QUIET_MS, IP));
+    }
+}

@@ -1,0 +1,59 @@
+//! What the control thread says to stations of segments, and hears of them beside frames: addresses are asked for,
+//! stations that moved are announced to the segment that they left. Enters: what `stations` wants, the board's word.
+//! Leaves: frames for segment ports.
+
+use super::Control;
+use crate::pipeline::{RouterSeen, ports::Role};
+use crate::wire::{arp, nd, prober};
+use std::net::{IpAddr, Ipv4Addr};
+use stopover_config::net::{Mac, Vni};
+
+impl Control {
+    /// Sends a frame from a segment port, with the tag that its station needs.
+    pub(super) fn send_to_segment(&self, port: u16, vlan: u16, mut frame: Vec<u8>) {
+        if vlan != 0 {
+            let [high, low] = vlan.to_be_bytes();
+            frame.splice(12..12, [0x81, 0x00, high, low]);
+        }
+        self.send(usize::from(port), &frame);
+    }
+
+    /// Asks stations for the addresses of which it is not sure that they still use them.
+    pub(super) fn ask_for_addresses(&mut self) {
+        let own = prober::mac(&self.config.name);
+        for probe in self.stations.take_probes() {
+            let frame = match probe.ip {
+                // From nobody, so that nobody's cache is changed (RFC 5227 section 2.1.1).
+                IpAddr::V4(ip) => arp::build_request(probe.mac, (own, Ipv4Addr::UNSPECIFIED), ip).to_vec(),
+                IpAddr::V6(ip) => nd::build_solicit((own, own.link_local()), ip, Some(probe.mac)).to_vec(),
+            };
+            self.send_to_segment(probe.port, probe.vlan, frame);
+        }
+    }
+
+    /// A station of ours has been received at another host. Its own segment is to send what is for it to us.
+    pub(super) fn station_moved(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
+        let station = self.stations.node_moved(&mut self.tables, now_ms, vni, mac);
+        self.stations_gone(now_ms);
+        let net = self.replica.net_of(vni);
+        if let Some(session) = &self.session
+            && net.is_none_or(|net| self.stations.get(net, mac).is_none())
+        {
+            session.withdraw(vni, mac);
+        }
+        let Some(station) = station else { return };
+        let role = self.stage_ports.get(usize::from(station.port)).map(|port| &port.role);
+        if matches!(role, Some(Role::Segment(_))) {
+            self.send_to_segment(station.port, station.vlan, arp::build_rarp(mac).to_vec());
+        }
+    }
+
+    /// A node has said that it is an IPv6 router, or none.
+    pub(super) fn heard_router(&mut self, seen: &RouterSeen) {
+        if self.tables.is_remote(seen.net, seen.mac) {
+            return self.tables.set_router(seen.net, seen.ip, seen.mac, seen.router);
+        }
+        let wish = self.stations.router(&mut self.tables, seen);
+        self.tell(wish.into_iter().collect());
+    }
+}

@@ -1,0 +1,167 @@
+//! The stations of this host and the board: what it is told of them, and what becomes of them by its answers. A station
+//! or an address that another host or node announced later is theirs; what is declared stays.
+
+use super::{Doubt, Gone, Kind, QUIET_MS, Station, Stations, Wish};
+use crate::control::addresses::QUIET_MS as TAKEN_MS;
+use crate::control::stations::{Declared, usable};
+use crate::pipeline::Learn;
+use crate::tables::{Tables, words::Net};
+use std::net::IpAddr;
+use stopover_bbs::client::{Accepted, Claim, NodeFacts, StationKind};
+use stopover_config::net::{Mac, Vni};
+
+/// How long a station that the board refused is not claimed again, in milliseconds; twice as long each time after that.
+const REFUSED_MS: u64 = 500;
+
+impl Stations {
+    /// The board will not have a claim. A learned station gives way, and is not claimed again for a while; a
+    /// declared one stays, because its port is proof that it is here, and the operator is told.
+    pub fn refused(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, why: &str) -> Vec<Wish> {
+        let Some(net) = self.net_of(vni) else { return Vec::new() };
+        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
+            doubt.quiet_until_ms = now_ms + (REFUSED_MS << doubt.refusals.min(8)).min(QUIET_MS);
+            doubt.refusals += 1;
+            return vec![Wish::Withdraw { vni, mac }];
+        }
+        let Some(station) = self.here.get_mut(&(net, mac)) else { return Vec::new() };
+        if station.kind != Kind::Learned {
+            station.refused = Some(why.to_owned());
+            return Vec::new();
+        }
+        if self.followed.contains(&(net, mac)) {
+            self.gone.push((net, mac, Gone::Refused));
+            return Vec::new();
+        }
+        let heard = Learn { port: station.port, net, vlan: station.vlan, mac, ip: None };
+        let wish = self.forget(tables, net, mac);
+        self.doubt(now_ms, heard);
+        wish.into_iter().collect()
+    }
+
+    /// A station is not ours although it is heard here, and is not claimed for a while.
+    pub fn doubt(&mut self, now_ms: u64, heard: Learn) {
+        self.doubt_for(now_ms, heard, REFUSED_MS);
+    }
+
+    pub(super) fn doubt_for(&mut self, now_ms: u64, heard: Learn, quiet_ms: u64) {
+        let refusals = self.doubtful.get(&(heard.net, heard.mac)).map_or(0, |doubt| doubt.refusals);
+        let doubt = Doubt { heard, quiet_until_ms: now_ms + quiet_ms, refusals };
+        self.doubtful.insert((doubt.heard.net, doubt.heard.mac), doubt);
+    }
+
+    /// The board knows a node elsewhere now, or not at all: who is heard may be claimed at once.
+    pub fn is_free(&mut self, now_ms: u64, net: Net, mac: Mac) {
+        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
+            doubt.quiet_until_ms = doubt.quiet_until_ms.min(now_ms);
+            doubt.refusals = 0;
+        }
+    }
+
+    /// The board has accepted a claim: a doubtful station is ours now. `addresses`: those that the node has, if they
+    /// are not those claimed.
+    pub fn accepted(
+        &mut self,
+        tables: &mut Tables,
+        now_ms: u64,
+        vni: Vni,
+        mac: Mac,
+        addresses: Option<Accepted>,
+    ) {
+        let Some(net) = self.net_of(vni) else { return };
+        if let Some(Doubt { heard: Learn { port, vlan, ip, .. }, .. }) = self.doubtful.remove(&(net, mac)) {
+            let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
+            self.settle(tables, now_ms, Declared::learned((net, mac), (port, vlan), ips));
+            if let Some(station) = self.here.get_mut(&(net, mac)) {
+                station.fresh = false;
+            }
+        }
+        let Some(station) = self.here.get_mut(&(net, mac)) else { return };
+        station.refused = None;
+        let Some(Accepted { ips, refused }) = addresses else { return };
+        if station.kind != Kind::Learned && !refused.is_empty() {
+            station.refused = Some(refused.join("; "));
+        }
+        let (learned, shared) = (station.kind == Kind::Learned, station.shared.clone());
+        let lost = |ip: &IpAddr| !ips.contains(ip) && (learned || shared.contains(ip));
+        let lost: Vec<_> = station.ips.iter().copied().filter(lost).collect();
+        self.give_up_addresses(tables, now_ms, (net, mac), &lost);
+        let Some(station) = self.here.get_mut(&(net, mac)).filter(|_| learned) else { return };
+        let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
+        // What it had where it was before, it need not say again.
+        let kept: Vec<_> = ips.into_iter().filter(|ip| !station.ips.contains(ip)).collect();
+        for ip in kept {
+            if let Err(full) = tables.set_owner(net, ip, mac) {
+                log::error!("{full}");
+                continue;
+            }
+            station.ips.push(ip);
+            station.addresses.heard(now_ms, ip, ageing_ms);
+            // Whether it still has it, it is to say itself.
+            station.addresses.suspect(now_ms, |known| known == ip);
+        }
+    }
+
+    /// Another host has received a learned station later: it is there now. What is still under way here does not bring
+    /// it back.
+    pub fn node_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) -> Option<Station> {
+        let net = self.net_of(vni)?;
+        let station = self.here.get(&(net, mac)).filter(|station| station.kind == Kind::Learned)?.clone();
+        if self.followed.contains(&(net, mac)) {
+            self.gone.push((net, mac, Gone::Refused));
+            return None;
+        }
+        let heard = Learn { port: station.port, net, vlan: station.vlan, mac, ip: None };
+        self.doubt_for(now_ms, heard, TAKEN_MS);
+        self.forget(tables, net, mac);
+        Some(station)
+    }
+
+    /// Other nodes have announced addresses of a station later: they are theirs now.
+    pub fn addresses_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, ips: &[IpAddr]) {
+        if let Some(net) = self.net_of(vni) {
+            self.give_up_addresses(tables, now_ms, (net, mac), ips);
+        }
+    }
+
+    fn give_up_addresses(
+        &mut self,
+        tables: &mut Tables,
+        now_ms: u64,
+        (net, mac): (Net, Mac),
+        ips: &[IpAddr],
+    ) {
+        let Some(station) = self.here.get_mut(&(net, mac)) else { return };
+        station.ips.retain(|ip| !ips.contains(ip));
+        station.announced.retain(|ip| !ips.contains(ip));
+        for ip in ips {
+            station.addresses.taken(now_ms, *ip);
+            tables.clear_owner(net, *ip, mac);
+        }
+    }
+
+    /// What the board is told of a node: what is known of it, and what was just heard of it.
+    pub fn to_claim(&mut self, vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Claim {
+        let net = self.net_of(vni);
+        let key = net.map(|net| (net, mac));
+        if let Some(station) = key.and_then(|key| self.here.get_mut(&key)) {
+            let declared = self.declared.iter().find(|d| (Some(d.net), d.mac) == (net, mac));
+            let learned = station.kind == Kind::Learned;
+            let kind = if learned { StationKind::Learned } else { StationKind::Declared };
+            let of = |some: &[IpAddr]| ips.iter().copied().filter(|ip| some.contains(ip)).collect::<Vec<_>>();
+            let shared = of(&station.shared);
+            // What a declared station was heard to use is not declared.
+            let used = match declared.filter(|_| station.kind == Kind::Static) {
+                Some(d) => {
+                    ips.iter().copied().filter(|ip| !d.ips.contains(ip) && !shared.contains(ip)).collect()
+                }
+                None => Vec::new(),
+            };
+            let announced = of(&std::mem::take(&mut station.announced));
+            let heard = std::mem::take(&mut station.fresh) || !learned;
+            let facts = NodeFacts { kind, router: station.router };
+            return Claim { vni, mac, ips, facts, heard, announced, shared, used };
+        }
+        let claim = Claim::learned(vni, mac, ips);
+        if key.is_some_and(|key| self.doubtful.contains_key(&key)) { claim } else { claim.stale() }
+    }
+}

@@ -1,0 +1,215 @@
+//! Contests: two nodes claim one address, or two hosts one node. Who keeps it? Declared goes before learned; what is
+//! declared stays with its first holder; among learned ones the newest sender wins (RFC 7432 section 15, RFC 9161
+//! section 3.7). What moves too often (a loop between segments, two stations with one address) may move on, but more
+//! slowly, and the operator is told.
+
+use super::{
+    Board, Hold, Now,
+    state::{NodeState, OPERATOR},
+};
+use crate::model::{Claim, EventKind};
+use hashbrown::HashMap;
+use std::{fmt, net::IpAddr};
+use stopover_config::net::{Mac, Vni};
+
+/// So many moves within [`WINDOW_MS`] are too many (RFC 7432 section 15.1).
+const MOVES: u32 = 5;
+/// See [`MOVES`].
+const WINDOW_MS: u64 = 180_000;
+/// What has moved too often may move again after this time. A true location is never refused for longer.
+const SPACING_MS: u64 = 500;
+/// Most nodes and addresses whose moves are remembered.
+const REMEMBERED: usize = 8192;
+
+/// What comes of a contest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contest {
+    /// The holder gives way.
+    Yields,
+    /// The holder keeps it.
+    Keeps,
+    /// The holder gives way after so many milliseconds.
+    Later(u64),
+}
+
+/// How firmly an address is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Learned,
+    Shared,
+    Declared,
+}
+
+impl Rank {
+    fn of(learned: bool, hold: Hold) -> Self {
+        match (learned, hold) {
+            (true, _) | (_, Hold::Heard) => Self::Learned,
+            (false, Hold::Shared) => Self::Shared,
+            (false, Hold::Own) => Self::Declared,
+        }
+    }
+}
+
+/// How an address of a claim is held if it is accepted.
+pub(super) fn hold(claim: &Claim, ip: IpAddr) -> Hold {
+    match (claim.shared.contains(&ip), claim.used.contains(&ip)) {
+        (true, _) => Hold::Shared,
+        (false, true) => Hold::Heard,
+        (false, false) => Hold::Own,
+    }
+}
+
+/// What moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Mover {
+    /// A node, between hosts.
+    Node(Mac),
+    /// An address, between nodes.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Mover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(mac) => write!(f, "node {mac}"),
+            Self::Address(ip) => write!(f, "IP {ip}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Moves {
+    count: u32,
+    since_ms: u64,
+    last_ms: u64,
+}
+
+/// Which nodes and addresses have moved lately, on the lease clock. Not written down: a new run begins calmly.
+#[derive(Debug, Default)]
+pub(super) struct Restless(HashMap<(Vni, Mover), Moves>);
+
+impl Restless {
+    fn contest(&self, now_ms: u64, key: (Vni, Mover)) -> Contest {
+        match self.0.get(&key) {
+            Some(m) if m.count >= MOVES && now_ms < m.last_ms + SPACING_MS => {
+                Contest::Later(m.last_ms + SPACING_MS - now_ms)
+            }
+            _ => Contest::Yields,
+        }
+    }
+
+    /// Counts a move. In how many milliseconds [`MOVES`] were made, if with this one there are just so many.
+    fn moved(&mut self, now_ms: u64, key: (Vni, Mover)) -> Option<u64> {
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
+            self.0.retain(|_, m| now_ms < m.last_ms + WINDOW_MS);
+            if self.0.len() >= REMEMBERED {
+                self.0.clear();
+            }
+        }
+        let fresh = Moves { count: 0, since_ms: now_ms, last_ms: now_ms };
+        let m = self.0.entry(key).or_insert(fresh);
+        let over = |since: u64| now_ms >= since + WINDOW_MS;
+        if over(m.last_ms) || (m.count < MOVES && over(m.since_ms)) {
+            *m = fresh;
+        }
+        m.count += 1;
+        m.last_ms = now_ms;
+        (m.count == MOVES).then_some(now_ms - m.since_ms)
+    }
+}
+
+impl Board {
+    /// A claim of a node that another host holds.
+    pub(super) fn contest_node(&self, now: Now, holder: &NodeState, claim: &Claim) -> Contest {
+        if holder.speaker == OPERATOR {
+            return Contest::Keeps;
+        }
+        if !self.is_up(holder.host) {
+            return Contest::Yields;
+        }
+        match (holder.facts().is_learned(), claim.facts.is_learned()) {
+            _ if !claim.heard => Contest::Keeps,
+            (false, _) => Contest::Keeps,
+            (true, false) => Contest::Yields,
+            (true, true) => self.restless.contest(now.lease_ms, (claim.vni, Mover::Node(claim.mac))),
+        }
+    }
+
+    /// A claim of an address that another node holds, maybe on the same host.
+    pub(super) fn contest_address(
+        &self,
+        now: Now,
+        (host, speaker): (u32, u32),
+        (holder, ip): (&NodeState, IpAddr),
+        claim: &Claim,
+    ) -> Contest {
+        let unspoken = if holder.host == host { holder.speaker != speaker } else { !self.is_up(holder.host) };
+        if unspoken && holder.speaker != OPERATOR {
+            return Contest::Yields;
+        }
+        let theirs = Rank::of(holder.facts().is_learned(), holder.ips.hold(ip));
+        let mine = Rank::of(claim.facts.is_learned(), hold(claim, ip));
+        let announced = claim.announced.contains(&ip);
+        if mine > theirs && (announced || claim.heard) {
+            Contest::Yields
+        } else if mine == theirs && mine != Rank::Declared && announced {
+            self.restless.contest(now.lease_ms, (claim.vni, Mover::Address(ip)))
+        } else {
+            Contest::Keeps
+        }
+    }
+
+    /// Something learned has moved between living hosts.
+    pub(super) fn count_move(&mut self, now: Now, vni: Vni, mover: Mover, (from, to): (u32, u32)) {
+        if let Some(ms) = self.restless.moved(now.lease_ms, (vni, mover)) {
+            let why = match mover {
+                Mover::Node(_) => "is there a loop between segments, or do two stations have this MAC?",
+                Mover::Address(_) => "do two stations have this address?",
+            };
+            let (from, to) = (self.state.name(from), self.state.name(to));
+            let text = format!(
+                "{mover} in VNI {vni} has moved {MOVES} times in {ms} ms, last from host {from} to {to}: {why} From \
+                 now on it moves once in {SPACING_MS} ms"
+            );
+            self.say(EventKind::Conflict, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_too_often_is_slowed_down_and_never_stopped() {
+        let mut restless = Restless::default();
+        let key = (Vni::new(1).unwrap(), Mover::Node(Mac::new([2, 0, 0, 0, 0, 1])));
+        let told: Vec<_> = (0..50).map(|n| restless.moved(n * 100, key)).collect();
+        assert_eq!(told[4], Some(400));
+        assert_eq!(told.iter().flatten().count(), 1, "said once");
+        assert_eq!(restless.contest(4901, key), Contest::Later(499));
+        assert_eq!(restless.contest(4900 + SPACING_MS, key), Contest::Yields);
+        // After a calm time it begins anew.
+        assert_eq!(restless.moved(5000 + WINDOW_MS, key), None);
+        assert_eq!(restless.contest(5001 + WINDOW_MS, key), Contest::Yields);
+    }
+
+    #[test]
+    fn rare_moves_are_nothing_to_speak_of() {
+        let mut restless = Restless::default();
+        let key = (Vni::new(1).unwrap(), Mover::Address(IpAddr::from([10, 0, 0, 1])));
+        for n in 0..100 {
+            assert_eq!(restless.moved(n * 60_000, key), None);
+            assert_eq!(restless.contest(n * 60_000, key), Contest::Yields);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut restless = Restless::default();
+        for n in 0..3 * REMEMBERED as u64 {
+            restless.moved(n, (Vni::new(1).unwrap(), Mover::Node(Mac::from_u64(n))));
+            assert!(restless.0.len() <= REMEMBERED);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What an appliance wants, told to a board piece by piece, whatever that answers.
+
+use super::*;
+
+fn vni(n: u32) -> Vni {
+    Vni::new(n).unwrap()
+}
+fn claim(n: u32, last: u8, ip: &str) -> Claim {
+    Claim::declared(vni(n), Mac::new([2, 0, 0, 0, 0, last]), vec![ip.parse().unwrap()])
+}
+
+#[test]
+fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
+    let now = Instant::now();
+    let mut d = Desired::new([].into_iter());
+    assert!(d.claim(claim(1, 1, "10.0.0.1"), now));
+    assert!(!d.claim(claim(1, 2, "10.0.0.2"), now), "interest is there already");
+    let Some(Work::Claim(batch)) = d.next(now, true) else { panic!() };
+    assert_eq!(batch.len(), 2);
+    for (c, v) in &batch {
+        assert!(matches!(d.judged(c, *v, Judgement::Accepted(1, None), now), Some(Verdict::Accepted { .. })));
+    }
+    assert_eq!(d.next(now, true), Some(Work::Sync));
+    d.told(&Work::Sync);
+    assert_eq!(d.next(now, true), None);
+
+    assert!(!d.claims_are_told(), "not before the answers have been taken");
+    d.answered();
+    assert!(d.claims_are_told());
+
+    d.claim(claim(1, 2, "10.0.0.1"), now);
+    assert!(!d.claims_are_told());
+    d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
+    let first = d.next(now, true).unwrap();
+    assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]));
+    d.told(&first);
+    assert!(matches!(d.next(now, true), Some(Work::Claim(b)) if b.len() == 1));
+}
+
+#[test]
+fn a_verdict_on_an_older_version_counts_for_nothing() {
+    let now = Instant::now();
+    let mut d = Desired::new([].into_iter());
+    d.claim(claim(1, 1, "10.0.0.1"), now);
+    let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
+    d.claim(claim(1, 1, "10.0.0.9"), now);
+    assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Accepted(1, None), now), None);
+    let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
+    assert_eq!(new[0].0.ips, claim(1, 1, "10.0.0.9").ips);
+}
+
+#[test]
+fn refusal_is_told_once_and_retried() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(3);
+    let mut d = Desired::new([].into_iter());
+    d.claim(claim(1, 1, "10.0.0.1"), now);
+    let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
+    assert!(matches!(
+        d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later),
+        Some(Verdict::Refused { why, .. }) if why == "held"
+    ));
+    assert_eq!(d.next(now, false), None, "not before its time");
+    let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
+    assert_eq!(d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later), None, "said already");
+    let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
+    assert!(matches!(
+        d.judged(&b[0].0, b[0].1, Judgement::Accepted(1, None), later),
+        Some(Verdict::Accepted { .. })
+    ));
+}
+
+#[test]
+fn what_a_migration_took_is_left_to_its_claimant_to_withdraw() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(3);
+    let (one, key) = (claim(1, 1, "10.0.0.1"), Mac::new([2, 0, 0, 0, 0, 1]));
+    let accepted = |d: &mut Desired| {
+        let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
+        d.judged(&b[0].0, b[0].1, Judgement::Accepted(1, None), later);
+    };
+    let mut d = Desired::new([].into_iter());
+    d.claim(one.clone(), now);
+    accepted(&mut d);
+    assert!(d.elsewhere(vni(1), key, 2, later), "without a migration it is claimed at once");
+    accepted(&mut d);
+    d.locked(vni(1), key);
+    assert!(!d.elsewhere(vni(1), key, 2, later) && !d.unlocked(vni(1), key));
+    assert_eq!(d.next(now, false), None);
+    assert!(matches!(d.next(later, false), Some(Work::Claim(_))), "still here, then");
+
+    // Withdrawn, and claimed when the VM comes back: nothing of the old claim is left.
+    d.withdraw(vni(1), key);
+    let Some(work @ Work::Withdraw(_)) = d.next(now, false) else { panic!() };
+    d.told(&work);
+    assert!(!d.gone(vni(1), key), "nobody claims it here");
+    d.claim(one, now);
+    accepted(&mut d);
+    d.locked(vni(1), key);
+    assert!(!d.elsewhere(vni(1), key, 2, later));
+    assert!(d.gone(vni(1), key), "nobody has it, so we may");
+    accepted(&mut d);
+}
+
+#[test]
+fn an_answer_from_before_the_node_was_free_counts_for_nothing() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(3);
+    let key = Mac::new([2, 0, 0, 0, 0, 1]);
+    for free in [Desired::gone, Desired::unlocked] {
+        let mut d = Desired::new([].into_iter());
+        d.claim(claim(1, 1, "10.0.0.1"), now);
+        let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
+        assert!(free(&mut d, vni(1), key), "while the answer is under way");
+        assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Deferred(7), later), None);
+        let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
+        assert!(d.judged(&new[0].0, new[0].1, Judgement::Refused("held".into()), later).is_some());
+        assert!(free(&mut d, vni(1), key), "and after it");
+        assert!(matches!(d.next(now, false), Some(Work::Claim(_))), "without waiting");
+    }
+}
+
+/// A learned station, received just now with an address.
+fn heard(ip: &str) -> Claim {
+    Claim::learned(vni(1), Mac::new([2, 0, 0, 0, 0, 1]), vec![ip.parse().unwrap()])
+}
+
+fn next_claim(d: &mut Desired, now: Instant) -> (Claim, u64) {
+    let Some(Work::Claim(mut batch)) = d.next(now, false) else { panic!() };
+    batch.remove(0)
+}
+
+#[test]
+fn what_was_received_long_ago_takes_nothing_over() {
+    let now = Instant::now();
+    let mut d = Desired::new([].into_iter());
+    d.claim(heard("10.0.0.1"), now);
+    let (claim, version) = next_claim(&mut d, now);
+    assert!(claim.heard && claim.announced == claim.ips);
+    assert!(d.judged(&claim, version, Judgement::Accepted(5, None), now).is_some());
+    d.requeue();
+    assert_eq!(next_claim(&mut d, now).0, heard("10.0.0.1").stale(), "told again, it is nothing new");
+    d.claim(heard("10.0.0.2"), now);
+    assert_eq!(next_claim(&mut d, now + FRESH).0, heard("10.0.0.2").stale(), "the board was away");
+    // More that is received before the first is told.
+    d.claim(heard("10.0.0.1"), now);
+    let mut more = heard("10.0.0.1").stale();
+    more.ips.push("10.0.0.9".parse().unwrap());
+    more.announced = vec!["10.0.0.9".parse().unwrap()];
+    d.claim(more.clone(), now);
+    let told = next_claim(&mut d, now).0;
+    assert!(told.heard && told.announced.len() == 2, "{told:?}");
+}
+
+#[test]
+fn a_learned_node_is_left_to_the_host_that_received_it_later() {
+    let now = Instant::now();
+    let (net, mac) = (vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
+    let moved = Verdict::NodeMoved { vni: net, mac };
+    let mut d = Desired::new([].into_iter());
+    d.claim(heard("10.0.0.1"), now);
+    let (claim, version) = next_claim(&mut d, now);
+    d.judged(&claim, version, Judgement::Accepted(5, None), now);
+    assert!(!d.elsewhere(net, mac, 5, now) && d.verdicts.is_empty(), "our claim was later");
+    assert!(!d.elsewhere(net, mac, 6, now));
+    assert_eq!(d.verdicts.pop_front(), Some(moved.clone()));
+    assert_eq!(d.next(now + FRESH * 9, false), None, "it is not claimed back");
+    // It is received here again, and there too while the answer is under way.
+    for (accepted_at, theirs_at, stays) in [(9, 8, true), (9, 10, false)] {
+        d.claim(heard("10.0.0.1"), now);
+        let (claim, version) = next_claim(&mut d, now);
+        assert!(!d.elsewhere(net, mac, theirs_at, now) && d.verdicts.is_empty());
+        d.judged(&claim, version, Judgement::Accepted(accepted_at, None), now);
+        d.catch_up(net, mac);
+        assert_eq!(d.verdicts.pop_front(), (!stays).then_some(moved.clone()));
+    }
+}
+
+#[test]
+fn an_address_is_left_to_its_newest_announcer_and_declared_ones_are_claimed_again() {
+    let now = Instant::now();
+    let (net, mac) = (vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
+    let ip: IpAddr = "10.0.0.1".parse().unwrap();
+    let mut d = Desired::new([].into_iter());
+    d.claim(heard("10.0.0.1"), now);
+    let (claim, version) = next_claim(&mut d, now);
+    d.judged(&claim, version, Judgement::Accepted(5, None), now);
+    assert!(!d.lost(net, mac, &[ip], 5) && d.verdicts.is_empty());
+    assert!(!d.lost(net, mac, &[ip], 6));
+    assert_eq!(d.verdicts.pop_front(), Some(Verdict::AddressesMoved { vni: net, mac, ips: vec![ip] }));
+    d.requeue();
+    assert!(next_claim(&mut d, now).0.ips.is_empty());
+    // Declared: for ever.
+    d.claim(claim_of(&[ip]), now);
+    let (claim, version) = next_claim(&mut d, now);
+    d.judged(&claim, version, Judgement::Accepted(7, None), now);
+    assert!(d.lost(net, mac, &[ip], 8));
+    assert_eq!(next_claim(&mut d, now).0.ips, [ip]);
+}
+
+fn claim_of(ips: &[IpAddr]) -> Claim {
+    Claim::declared(vni(1), Mac::new([2, 0, 0, 0, 0, 1]), ips.to_vec())
+}
+
+#[test]
+fn what_the_board_puts_off_is_repeated_in_time_and_still_fresh() {
+    let now = Instant::now();
+    let ms = Duration::from_millis;
+    let mut d = Desired::new([].into_iter());
+    d.claim(heard("10.0.0.1"), now);
+    let (claim, version) = next_claim(&mut d, now);
+    assert_eq!(d.judged(&claim, version, Judgement::Later(now + ms(500)), now + ms(3000)), None);
+    assert_eq!(d.idle(now, ms(750)), Some(ms(500)));
+    assert_eq!(d.next(now + ms(499), false), None);
+    let (again, version) = next_claim(&mut d, now + ms(500));
+    assert!(again.heard);
+    assert!(d.judged(&again, version, Judgement::Accepted(5, None), now).is_some());
+    // A claim that is accepted without an address of a declared node is repeated; of a learned one it is not.
+    let held = || Accepted { ips: vec![], refused: vec!["held".into()] };
+    d.claim(heard("10.0.0.2"), now);
+    let (claim, version) = next_claim(&mut d, now);
+    d.judged(&claim, version, Judgement::Accepted(6, Some(held())), now + ms(3000));
+    assert_eq!(d.next(now + ms(3000), false), None);
+    d.claim(claim_of(&["10.0.0.3".parse().unwrap()]), now);
+    let (claim, version) = next_claim(&mut d, now);
+    d.judged(&claim, version, Judgement::Accepted(7, Some(held())), now + ms(3000));
+    assert_eq!(next_claim(&mut d, now + ms(3000)).0.ips.len(), 1);
+}
+
+#[test]
+fn registration_tells_everything_again_and_interest_is_counted() {
+    let now = Instant::now();
+    let mut d = Desired::new([vni(9)].into_iter());
+    assert!(d.join(vni(1), true));
+    assert!(!d.claim(claim(1, 1, "10.0.0.1"), now));
+    assert!(!d.leave(vni(1)), "the claim still needs it");
+    assert!(d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1])));
+    assert_eq!(d.interest(), [vni(9)].into());
+    d.join(vni(2), false);
+    d.registered();
+    // What went while nobody could be told is told first: the board may have kept it.
+    for work in [Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]), Work::Leave(vec![vni(1)])] {
+        assert_eq!(d.next(now, true).as_ref(), Some(&work));
+        d.told(&work);
+    }
+    assert_eq!(d.next(now, true), Some(Work::Join(vec![(vni(2), false)])));
+    d.told(&Work::Join(vec![(vni(2), false)]));
+    assert_eq!(d.next(now, true), Some(Work::Sync));
+}
