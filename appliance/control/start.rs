@@ -71,7 +71,7 @@ pub fn start(
 ) -> Result<(Control, Eal)> {
     server::claim_place(&config.ctl)?;
     find_board(&config, rt, &stop)?;
-    vhost_sockets::remove_dead(&config)?;
+    vhost_sockets::make_way(&config)?;
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.vdevs.iter().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;

@@ -1,4 +1,4 @@
-//! Sockets that vhost-user ports of an earlier run left behind. A process that was killed removes nothing, and DPDK
+//! Where ports have their sockets: the folders are made, and what an earlier run left is removed. A process that was killed removes nothing, and DPDK
 //! does not bind a path that is there: without this room the appliance could not start again after a crash. What
 //! somebody listens at, and what is no socket, stays.
 
@@ -10,11 +10,26 @@ use std::{
 };
 use stopover_config::appliance::Appliance;
 
-/// Removes the dead sockets at the paths where this appliance's vhost-user ports will listen.
+/// Makes the folders of this appliance's sockets, and removes the dead ones at the paths where its vhost-user ports
+/// will listen.
 ///
 /// # Errors
-/// Another process listens at one, or a file there is no socket.
-pub fn remove_dead(config: &Appliance) -> Result<()> {
+/// A folder cannot be made, another process listens at a path, or a file there is no socket.
+pub fn make_way(config: &Appliance) -> Result<()> {
+    let vdevs = vdevs(config);
+    for folder in vdevs.iter().filter_map(|vdev| socket_of(vdev)?.parent()) {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!(
+                "vdevs: cannot make the folder {}; expected one that exists or can be made; mend: correct the path",
+                folder.display()
+            )
+        })?;
+    }
+    vdevs.into_iter().filter_map(listens_at).try_for_each(remove_if_dead)
+}
+
+/// All vdev strings of the file.
+fn vdevs(config: &Appliance) -> Vec<&str> {
     let mut eal = config.eal.iter();
     let mut vdevs: Vec<&str> = config.vdevs.iter().map(String::as_str).collect();
     while let Some(word) = eal.next() {
@@ -24,7 +39,16 @@ pub fn remove_dead(config: &Appliance) -> Result<()> {
             None => {}
         }
     }
-    vdevs.into_iter().filter_map(listens_at).try_for_each(remove_if_dead)
+    vdevs
+}
+
+/// The socket of this vdev string, whoever listens at it: a VMM that is to make it needs the folder, too.
+fn socket_of(vdev: &str) -> Option<&Path> {
+    let (name, arguments) = vdev.split_once(',')?;
+    let key = [("net_vhost", "iface="), ("net_virtio_user", "path="), ("net_memif", "socket=")]
+        .into_iter()
+        .find_map(|(driver, key)| name.trim().starts_with(driver).then_some(key))?;
+    arguments.split(',').find_map(|a| a.strip_prefix(key)).map(Path::new).filter(|path| path.is_absolute())
 }
 
 /// Where the port of this vdev string will listen: `iface` of a `net_vhost`, unless the VMM does the listening.
@@ -70,6 +94,16 @@ mod tests {
         assert_eq!(at("net_vhost0,iface=/run/vm.sock,client=1"), None);
         assert_eq!(at("net_tap0,iface=tap0"), None);
         assert_eq!(at("net_vhost0"), None);
+    }
+
+    #[test]
+    fn the_folder_of_every_socket_is_known() {
+        let of = |vdev| socket_of(vdev).and_then(Path::parent).map(|p| p.to_str().unwrap());
+        assert_eq!(of("net_vhost0,iface=/run/stopover/vhost/vm.sock,client=1"), Some("/run/stopover/vhost"));
+        assert_eq!(of("net_memif0,id=1,socket=/run/memif/a.sock"), Some("/run/memif"));
+        assert_eq!(of("net_virtio_user0,path=/run/other/b.sock"), Some("/run/other"));
+        assert_eq!(of("net_memif0,socket=@abstract"), None);
+        assert_eq!(of("net_tap0,iface=tap0"), None);
     }
 
     #[test]

@@ -29,8 +29,8 @@ struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
     /// A host silent for this long is down.
-    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
-    lease_ms: Option<u64>,
+    #[arg(long, alias = "lease-ms", value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(20..=600_000))]
+    host_timeout_ms: Option<u64>,
 }
 
 fn millis(d: Duration) -> u64 {
@@ -59,8 +59,8 @@ impl Args {
         if !self.listen.is_empty() {
             config.listen = self.listen;
         }
-        if let Some(lease_ms) = self.lease_ms {
-            config.lease = Duration::from_millis(lease_ms);
+        if let Some(host_timeout_ms) = self.host_timeout_ms {
+            config.lease = Duration::from_millis(host_timeout_ms);
             // A host must have a few chances to be heard.
             config.heartbeat = config.heartbeat.min(config.lease / 4);
         }

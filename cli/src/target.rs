@@ -3,6 +3,7 @@
 use crate::output::Failure;
 use std::{
     ffi::OsString,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use stopover_config::Endpoint;
@@ -69,15 +70,26 @@ pub fn appliance(ctl: Option<&Path>, env: &Environment) -> Result<Client, Failur
     }
 }
 
-/// The one control socket in `run`. The board's own socket does not count.
+/// An appliance gives its control socket this mode. Whoever only binds a socket, as a vhost-user port does, leaves the
+/// bits to execute; asking by a connection would disturb a VMM that waits at its own socket for one.
+const CONTROL_MODE: u32 = 0o660;
+
+fn is_control(entry: &std::fs::DirEntry) -> bool {
+    let (path, name) = (entry.path(), entry.file_name());
+    path.extension().is_some_and(|e| e == "sock")
+        && name != "bbs.sock"
+        && entry
+            .metadata()
+            .is_ok_and(|m| m.file_type().is_socket() && m.permissions().mode() & 0o777 == CONTROL_MODE)
+}
+
+/// The one control socket in `run`. The board's own socket does not count, nor do those of vhost-user ports.
 fn only_socket(run: &Path) -> Result<PathBuf, String> {
     let mut sockets: Vec<PathBuf> = std::fs::read_dir(run)
         .into_iter()
         .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|p| {
-            p.extension().is_some_and(|e| e == "sock") && p.file_name().is_some_and(|n| n != "bbs.sock")
-        })
+        .filter_map(|entry| entry.ok().filter(is_control))
+        .map(|entry| entry.path())
         .collect();
     sockets.sort();
     match (sockets.pop(), sockets.as_slice()) {
@@ -151,13 +163,20 @@ mod tests {
     #[test]
     fn the_only_socket_is_the_default() {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
+        let mut open = Vec::new();
+        let mut socket = |name: &str, mode: u32| {
+            let path = dir.path().join(name);
+            open.push(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
         assert!(only_socket(dir.path()).unwrap_err().contains("start one"));
-        file("bbs.sock");
-        file("notes.txt");
-        file("gw-a.sock");
+        socket("bbs.sock", 0o660);
+        socket("vm1.sock", 0o755);
+        std::fs::write(dir.path().join("notes.sock"), "").unwrap();
+        assert!(only_socket(dir.path()).unwrap_err().contains("start one"));
+        socket("gw-a.sock", 0o660);
         assert_eq!(only_socket(dir.path()).unwrap(), dir.path().join("gw-a.sock"));
-        file("gw-b.sock");
+        socket("gw-b.sock", 0o660);
         let e = only_socket(dir.path()).unwrap_err();
         assert!(e.contains("gw-a.sock, ") && e.ends_with("gw-b.sock"), "{e}");
     }

@@ -15,6 +15,20 @@ use std::{
     time::Duration,
 };
 
+/// What a board does unless told otherwise, by its file or its command line.
+pub mod defaults {
+    /// How often hosts are asked to show that they live.
+    pub const HEARTBEAT_MS: u64 = 1000;
+    /// Heartbeats that a host may miss.
+    pub const MISSED: u64 = 5;
+    /// Without a heartbeat for this long a host counts as down.
+    pub const HOST_TIMEOUT_MS: u64 = MISSED * HEARTBEAT_MS;
+    /// Changes kept so that a watcher can resume.
+    pub const HISTORY: usize = 100_000;
+    /// Changes queued for one slow watcher.
+    pub const WATCHER_BACKLOG: usize = 65_536;
+}
+
 /// A checked board configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bbs {
@@ -96,9 +110,15 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
             "add for example \"unix:/run/stopover/bbs.sock\"",
         ));
     }
-    let heartbeat_ms = read::number("heartbeat_ms", raw.heartbeat_ms, 1000, 10..=60_000, "milliseconds")?;
-    let host_timeout_ms =
-        read::number("host_timeout_ms", raw.host_timeout_ms, heartbeat_ms * 5, 20..=600_000, "milliseconds")?;
+    let heartbeat_ms =
+        read::number("heartbeat_ms", raw.heartbeat_ms, defaults::HEARTBEAT_MS, 10..=60_000, "milliseconds")?;
+    let host_timeout_ms = read::number(
+        "host_timeout_ms",
+        raw.host_timeout_ms,
+        heartbeat_ms * defaults::MISSED,
+        20..=600_000,
+        "milliseconds",
+    )?;
     if host_timeout_ms < 2 * heartbeat_ms {
         return Err(fault(
             "host_timeout_ms",
@@ -118,11 +138,11 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
         host_timeout: Duration::from_millis(host_timeout_ms),
         flood_grace: Duration::from_secs(flood_grace_s),
         forget_after: Some(Duration::from_secs(forget_after_s)).filter(|d| !d.is_zero()),
-        history: read::number("history", raw.history, 100_000, 0..=100_000_000, "changes")?,
+        history: read::number("history", raw.history, defaults::HISTORY, 0..=100_000_000, "changes")?,
         watcher_backlog: read::number(
             "watcher_backlog",
             raw.watcher_backlog,
-            65_536,
+            defaults::WATCHER_BACKLOG,
             16..=100_000_000,
             "changes",
         )?,

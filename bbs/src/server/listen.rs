@@ -49,6 +49,11 @@ async fn unix(path: &Path) -> anyhow::Result<Listener> {
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(e).with_context(|| format!("cannot look at {}", path.display())),
     }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!("cannot make the folder {}; expected one that exists or can be made", folder.display())
+        })?;
+    }
     let listener = UnixListener::bind(path).with_context(|| {
         format!("cannot listen on {}; expected a directory that exists and may be written", path.display())
     })?;
@@ -64,7 +69,7 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bbs.sock");
+        let path = dir.path().join("run/bbs.sock"); // in a folder that nobody has made
         let endpoint = Endpoint::Unix(path.clone());
         let first = listen(&endpoint).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);

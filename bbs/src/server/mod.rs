@@ -37,7 +37,7 @@ use crate::{board::Absence, client::MAX_MESSAGE_BYTES, proto::v1::board_server::
 use anyhow::Context;
 use listen::Listener;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use stopover_config::Endpoint;
+use stopover_config::{Endpoint, bbs::defaults};
 use tokio::{sync::watch as signal, task::JoinSet};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 
@@ -66,17 +66,17 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// With the defaults for everything else.
+    /// With the defaults of the configuration file for everything else.
     #[must_use]
     pub fn new(listen: Vec<Endpoint>) -> Self {
         Self {
             listen,
             metrics: None,
-            heartbeat: Duration::from_secs(1),
-            lease: Duration::from_secs(5),
+            heartbeat: Duration::from_millis(defaults::HEARTBEAT_MS),
+            lease: Duration::from_millis(defaults::HOST_TIMEOUT_MS),
             absence: Absence::default(),
-            history: 1 << 18,
-            watcher_backlog: 1 << 17,
+            history: defaults::HISTORY,
+            watcher_backlog: defaults::WATCHER_BACKLOG,
         }
     }
 }

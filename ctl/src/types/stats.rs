@@ -122,7 +122,8 @@ pub struct PortFwd {
     pub name: String,
     /// Frames received and processed.
     pub rx_packets: u64,
-    /// Of those, dropped for whatever reason.
+    /// Frames that the device dropped because nobody took them in time (`rx_missed`), as testpmd counts them; not among
+    /// `rx_packets`. What forwarding dropped is in `Books::dropped`.
     pub rx_dropped: u64,
     /// Frames the device accepted for sending.
     pub tx_packets: u64,
