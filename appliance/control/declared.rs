@@ -55,6 +55,7 @@ impl Control {
     pub(crate) fn declare(&mut self) {
         let Truth::Declared(declared) = &self.config.truth else { return };
         for change in changes(declared) {
+            self.judge_mtu(&change);
             let effects = self.with_replica(|replica, around| replica.apply(around, change));
             self.effects(0, effects);
         }

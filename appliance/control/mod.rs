@@ -11,6 +11,7 @@ pub mod lists;
 pub mod loops;
 pub mod metrics;
 pub mod moves;
+pub mod mtu;
 pub mod plan;
 pub mod ports;
 pub mod replica;
@@ -52,7 +53,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{Claim, MigrationUpdate, NodeBatch, Session, Update};
+use stopover_bbs::client::{Change, Claim, MigrationUpdate, NodeBatch, Session, Update};
 use stopover_config::appliance::Appliance;
 
 /// How often rings are emptied when nothing else wakes the thread: the delay of a ping of the VTEP.
@@ -306,6 +307,7 @@ impl Control {
             }
             Update::Apply { revision, changes } => {
                 for change in changes {
+                    self.judge_mtu(&change);
                     let news = moves::News::of(&change);
                     let effects = self.with_replica(|replica, around| replica.apply(around, change));
                     self.effects(now_ms, effects);
@@ -336,6 +338,20 @@ impl Control {
             Update::NodeMoved { vni, mac } => self.station_moved(now_ms, vni, mac),
             Update::AddressesMoved { vni, mac, ips } => {
                 self.stations.addresses_moved(&mut self.tables, now_ms, vni, mac, &ips);
+            }
+        }
+    }
+
+    /// Warns of a network whose declared MTU does not fit an underlay port, when that is news.
+    pub(crate) fn judge_mtu(&self, change: &Change) {
+        let Change::NetworkPut(network) = change else { return };
+        if self.replica.mtu_of(network.vni).is_none_or(|known| known == network.mtu) {
+            return;
+        }
+        for (port, at) in self.config.ports.iter().zip(&*self.stage_ports) {
+            let inside = mtu::inside(&port.role, at.mtu);
+            if let Some(why) = mtu::does_not_fit(network.vni, network.mtu, &port.name, &inside) {
+                log::warn!("{why}");
             }
         }
     }

@@ -184,6 +184,18 @@ impl Replica {
         self.vnis.get(&net).copied()
     }
 
+    /// What a network with local ports is declared to use, 0 for nothing.
+    #[must_use]
+    pub fn mtu_of(&self, vni: Vni) -> Option<u16> {
+        self.networks.get(&vni).map(|record| record.mtu)
+    }
+
+    /// The largest inner layer 3 packet that fits the paths to all these hosts, as far as they are known.
+    #[must_use]
+    pub fn fits(&self, hosts: impl Iterator<Item = u32>) -> Option<u16> {
+        hosts.filter_map(|id| Some(self.hosts.get(&id)?.way.as_ref()?.inner_mtu)).min()
+    }
+
     /// A local port has gained or lost its link.
     pub fn port(&mut self, port: u16, up: bool) {
         let changed = if up { self.up.insert(port) } else { self.up.remove(&port) };
@@ -294,6 +306,7 @@ impl Replica {
                 net: record.net,
                 vni,
                 flood: record.flood,
+                mtu: record.mtu,
                 hosts: others(false),
                 segment_hosts: others(true),
                 ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),

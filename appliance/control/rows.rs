@@ -180,6 +180,7 @@ impl Rows<'_> {
 
     fn network(&self, vni: Vni, record: &NetworkRecord, members: &[(&u32, &bool)]) -> ctl::NetworkRow {
         let count = self.tables.counts().network(record.net);
+        let fits = self.replica.fits(members.iter().map(|(id, _)| **id));
         let members = members.iter().filter_map(|(id, segment)| {
             let host = self.replica.host(**id)?.host.name.to_string();
             Some(ctl::MemberHost { host, segment: **segment })
@@ -189,6 +190,7 @@ impl Rows<'_> {
             name: (!record.name.is_empty()).then(|| record.name.clone()),
             flood: record.flood,
             mtu: record.mtu,
+            fits,
             ports: record.ports.iter().map(|m| (self.port)(m.port)).collect(),
             members: members.collect(),
             nodes: count.nodes.into(),

@@ -2,7 +2,7 @@
 //! `stopover-ctl`, which documents its fields.
 
 use super::{
-    Control,
+    Control, mtu,
     rows::Rows,
     server::{Answer, Ask, List, Question, Told},
 };
@@ -76,6 +76,7 @@ impl Control {
                     role: self.show_role(&config.role, number),
                     mac: Mac::new(port.device.mac().map_err(|e| device_error(&e))?),
                     mtu: granted.mtu,
+                    inside: mtu::inside(&config.role, granted.mtu),
                     promiscuous: config.promiscuous,
                     link_up: link.up,
                     speed_mbps: link.speed_mbps,

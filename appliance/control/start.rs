@@ -7,6 +7,7 @@ use super::{
     Control,
     loops::Loops,
     moves::Moves,
+    mtu,
     plan::{self, Facts, Plan},
     ports::{LcoreHandle, PortHandle},
     replica::Replica,
@@ -306,9 +307,13 @@ fn configure(
         );
     }
     let mac = Mac::new(ready.mac().with_context(context)?);
+    let mtu = port.mtu.map_or(granted.mtu, |mtu| mtu.min(granted.mtu));
+    if let Some(why) = mtu::too_small(&port.name, mtu, &mtu::inside(&port.role, mtu)) {
+        log::warn!("{why}");
+    }
     let facts = Facts {
         mac,
-        mtu: port.mtu.map_or(granted.mtu, |mtu| mtu.min(granted.mtu)),
+        mtu,
         fills_checksums: granted.offloads.tx_l4_csum,
         segments_tcp: granted.offloads.tso,
         exact: is_vhost,

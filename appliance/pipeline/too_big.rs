@@ -8,11 +8,22 @@ use crate::wire::{
     frame::{self, Kind},
     icmp,
 };
+use stopover_config::net::IPV6_MIN_MTU;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
-    /// Drops the frame and answers its sender with the largest layer 3 packet, in bytes, that fits.
+    /// Drops the frame and answers its sender with the largest layer 3 packet, in bytes, that fits, `mtu`, or with what
+    /// the network is declared to use, if that is less: then packets to its other stations fit as well.
     #[cold]
     pub fn too_big(&mut self, slot: Slot<I::P>, mtu: u16) {
+        let declared = self.view.network(slot.net).map_or(0, |network| network.mtu);
+        let ipv6 = matches!(slot.frame.kind, Kind::Ipv6(_));
+        let declared = match declared {
+            0 => mtu,
+            // No IPv6 node goes lower.
+            _ if ipv6 => declared.max(IPV6_MIN_MTU),
+            _ => declared,
+        };
+        let mtu = mtu.min(declared);
         let head = slot.packet.head();
         match slot.frame.kind {
             Kind::Ipv4(_) => {

@@ -45,6 +45,8 @@ pub struct NetworkEntry {
     pub vni: Vni,
     /// What happens to frames without a known receiver.
     pub flood: FloodPolicy,
+    /// The largest layer 3 packet, in bytes, that its stations are to use; 0 if nobody said.
+    pub mtu: u16,
     /// Indices of other hosts with members.
     pub hosts: Box<[u32]>,
     /// Those of `hosts` that have segments.

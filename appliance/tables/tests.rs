@@ -236,6 +236,7 @@ fn hosts_and_networks_are_published_and_withdrawn() {
         net: lab.net,
         vni,
         flood,
+        mtu: 0,
         hosts: [5].into(),
         segment_hosts: [].into(),
         ports: [].into(),

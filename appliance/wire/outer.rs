@@ -243,7 +243,8 @@ const TUNNEL_LEN: usize = udp::HEADER_LEN + vxlan::HEADER_LEN;
 /// Length of an untagged IPv4 header.
 pub const V4_LEN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + TUNNEL_LEN;
 const V4_TAGGED: usize = V4_LEN + ethernet::TAG_LEN;
-const V6_LEN: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + TUNNEL_LEN;
+/// Length of an untagged IPv6 header.
+pub const V6_LEN: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + TUNNEL_LEN;
 const V6_TAGGED: usize = V6_LEN + ethernet::TAG_LEN;
 
 /// Source port, UDP length and VXLAN header at the end of IP header, UDP and VXLAN.

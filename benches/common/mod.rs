@@ -266,6 +266,7 @@ fn network_entry(network: Network, hosts: u32, members: &[(u16, u16, bool)]) -> 
         net: network.net,
         vni: network.vni,
         flood: FloodPolicy::Flood,
+        mtu: 0,
         hosts: (1..=hosts).collect(),
         segment_hosts: [].into(),
         ports: members.iter().map(member).collect(),

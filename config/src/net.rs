@@ -198,6 +198,9 @@ impl<'de> Deserialize<'de> for Mac {
     }
 }
 
+/// What IPv6 needs of every link, in bytes of an IP packet (RFC 8200 section 5).
+pub const IPV6_MIN_MTU: u16 = 1280;
+
 /// An 802.1Q VLAN identifier that may be configured: 1 to 4094 (0 is priority-only, 4095 reserved;
 /// IEEE 802.1Q table 9-2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

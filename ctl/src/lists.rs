@@ -35,7 +35,11 @@ pub fn networks(parts: Vec<NetworkRow>) -> Vec<NetworkRow> {
     let mut whole: HashMap<Vni, NetworkRow> = HashMap::new();
     for part in parts {
         match whole.entry(part.vni) {
-            Entry::Occupied(mut row) => row.get_mut().members.extend(part.members),
+            Entry::Occupied(mut row) => {
+                let row = row.get_mut();
+                row.members.extend(part.members);
+                row.fits = row.fits.into_iter().chain(part.fits).min();
+            }
             Entry::Vacant(place) => {
                 place.insert(part);
             }

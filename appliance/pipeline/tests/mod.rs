@@ -354,6 +354,7 @@ impl Lab {
             net: self.net100,
             vni: vni(100),
             flood,
+            mtu: 0,
             hosts: [1, 2].into(),
             segment_hosts: [2].into(),
             ports: [
@@ -368,6 +369,7 @@ impl Lab {
             net: self.net200,
             vni: vni(200),
             flood,
+            mtu: 0,
             hosts: [].into(),
             segment_hosts: [].into(),
             ports: [member(TRUNK, 20, true), member(VM_200, 0, false)].into(),

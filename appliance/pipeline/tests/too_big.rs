@@ -49,6 +49,30 @@ fn the_largest_that_fits_passes_and_one_more_byte_is_told() {
 }
 
 #[test]
+fn what_the_network_is_declared_to_use_is_told_if_it_is_less() {
+    let mut lab = Lab::new();
+    let (big4, big6) = (udp4(A, R1, data4(INNER_MTU_4 + 1)), udp6(A, R2, 0, data6(INNER_MTU_6 + 1)));
+    for (declared, told4, told6) in [
+        (1400, 1400, 1400),
+        (9000, INNER_MTU_4, INNER_MTU_6),
+        (576, 576, 1280),
+        (0, INNER_MTU_4, INNER_MTU_6),
+    ] {
+        let (net, ports) = (lab.net100, [Member { port: VM_A, vlan: 0, segment: false }].into());
+        let hosts: [Box<[u32]>; 2] = [[].into(), [].into()];
+        let [hosts, segment_hosts] = hosts;
+        let flood = FloodPolicy::Flood;
+        let entry = NetworkEntry { net, vni: vni(100), flood, mtu: declared, hosts, segment_hosts, ports };
+        lab.tables.put_network(entry).unwrap();
+        lab.publish();
+        assert_answered(&lab.one(VM_A, &big4), VM_A, &frag_needed(&big4, R1, A, told4));
+        assert_answered(&lab.one(VM_A, &big6), VM_A, &packet_too_big(&big6, R2, A, told6));
+        // It limits nothing that fits.
+        assert_eq!(lab.one(VM_A, &udp4(A, R1, data4(INNER_MTU_4))).only(UNDERLAY).len(), 1514);
+    }
+}
+
+#[test]
 fn a_trunk_is_told_with_its_tag() {
     let mut lab = Lab::new();
     let big = udp4(T, R1, data4(1451));

@@ -2,6 +2,7 @@
 
 use crate::table::{Table, join, opt, yes};
 use std::fmt::Write as _;
+use stopover_config::net::IPV6_MIN_MTU;
 use stopover_ctl::{Drop, FwdStats, LcoreState, LcoreStats, PortInfo, PortRole, PortStats, Version};
 
 /// `show version`
@@ -58,7 +59,7 @@ pub fn port_info(rows: &[PortInfo]) -> String {
             ("socket", opt(p.socket)),
             ("MAC", p.mac.to_string()),
             ("link", link),
-            ("MTU", p.mtu.to_string()),
+            ("MTU", mtu(p)),
             ("promiscuous", yes(p.promiscuous)),
             ("RX queues", format!("{} of {} descriptors: {rxq}", p.rxq_lcores.len(), p.rxd)),
             ("TX queues", format!("{} of {} descriptors", p.txq, p.txd)),
@@ -72,6 +73,19 @@ pub fn port_info(rows: &[PortInfo]) -> String {
         }
     }
     if s.is_empty() { "no ports\n".to_owned() } else { s }
+}
+
+/// With what is left of it inside, on an underlay port.
+fn mtu(p: &PortInfo) -> String {
+    let mut text = p.mtu.to_string();
+    for inside in &p.inside {
+        let family = if inside.over_ipv6 { "IPv6" } else { "IPv4" };
+        let _ = write!(text, ", {} inside over {family}", inside.mtu);
+        if inside.mtu < IPV6_MIN_MTU {
+            let _ = write!(text, " (too small for guests' IPv6, which needs {IPV6_MIN_MTU})");
+        }
+    }
+    text
 }
 
 fn role(role: &PortRole) -> String {
@@ -219,6 +233,7 @@ ul0      1000000  64000000          0          0          0           7       44
             },
             mac: Mac::new([2, 0, 0, 0, 0, 9]),
             mtu: 1500,
+            inside: vec![],
             promiscuous: false,
             link_up: true,
             speed_mbps: Some(10_000),
@@ -247,6 +262,14 @@ port vm1
 "
         );
         p.link_up = false;
+        p.mtu = 1340;
+        p.inside = vec![
+            stopover_ctl::Inside { over_ipv6: false, mtu: 1290 },
+            stopover_ctl::Inside { over_ipv6: true, mtu: 1270 },
+        ];
+        assert!(port_info(std::slice::from_ref(&p)).contains(
+            "MTU          1340, 1290 inside over IPv4, 1270 inside over IPv6 (too small for guests' IPv6, which needs 1280)\n"
+        ));
         p.role = PortRole::Segment {
             vni: None,
             vlans: vec![(VlanId::new(10).unwrap(), Vni::new(1010).unwrap())],

@@ -83,7 +83,10 @@ pub fn networks(rows: &[NetworkRow]) -> String {
             n.vni.to_string(),
             n.name.clone().unwrap_or_default(),
             n.flood.to_string(),
-            opt(Some(n.mtu).filter(|&m| m != 0)),
+            match n.fits {
+                Some(fits) if fits < n.mtu => format!("{}({fits} fit)", n.mtu),
+                _ => opt(Some(n.mtu).filter(|&m| m != 0)),
+            },
             n.nodes.to_string(),
             n.ips.to_string(),
             join(&n.ports),
@@ -185,7 +188,8 @@ hv-b   2  10.0.1.1  4789  no      12  ul0  10.0.0.1  10.0.0.254  -             r
             vni: vni(100),
             name: Some("shop".into()),
             flood: FloodPolicy::ToSegments,
-            mtu: 0,
+            mtu: 1500,
+            fits: Some(1450),
             ports: vec!["vm1".into(), "br0".into()],
             members: vec![
                 MemberHost { host: "hv-a".into(), segment: true },
@@ -197,8 +201,8 @@ hv-b   2  10.0.1.1  4789  no      12  ul0  10.0.0.1  10.0.0.254  -             r
         assert_eq!(
             networks(&[n]),
             "\
-VNI  NAME  FLOOD        MTU  NODES  IPS  PORTS    MEMBERS
-100  shop  to-segments    -      3    4  vm1 br0  hv-a(segment) hv-b
+VNI  NAME  FLOOD                   MTU  NODES  IPS  PORTS    MEMBERS
+100  shop  to-segments  1500(1450 fit)      3    4  vm1 br0  hv-a(segment) hv-b
 "
         );
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     fault::{Checked, Fault, fault},
-    net::{Mac, VlanId, Vni},
+    net::{IPV6_MIN_MTU, Mac, VlanId, Vni},
     read,
     text::{self, Wrong},
 };
@@ -319,15 +319,14 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     }))
 }
 
-/// IPv6 needs 1280 bytes (RFC 8200 section 5).
+/// IPv6 needs that much of the underlay, too.
 pub(super) fn mtu_fits(at: &str, port: &str, mtu: Option<u16>, role: &Role) -> Checked<()> {
-    const MIN_V6_MTU: u16 = 1280;
     let (Some(mtu), Role::Underlay(u)) = (mtu, role) else { return Ok(()) };
-    if mtu < MIN_V6_MTU && u.addresses.iter().any(|(ip, _)| ip.is_ipv6()) {
+    if mtu < IPV6_MIN_MTU && u.addresses.iter().any(|(ip, _)| ip.is_ipv6()) {
         return Err(fault(
             at,
             format!("MTU {mtu} on port `{port}`, which has an IPv6 address"),
-            format!("at least {MIN_V6_MTU} bytes (RFC 8200)"),
+            format!("at least {IPV6_MIN_MTU} bytes (RFC 8200)"),
             "raise the MTU, or remove the IPv6 address",
         ));
     }

@@ -20,6 +20,9 @@ pub struct PortInfo {
     pub mac: Mac,
     /// MTU in bytes of IP packet.
     pub mtu: u16,
+    /// On an underlay port, the largest IP packet of a guest that fits, by family of its VTEP addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<Inside>,
     /// Accepts frames for every MAC.
     pub promiscuous: bool,
     /// Link, or for vhost-user the guest's driver, is up.
@@ -42,6 +45,15 @@ pub struct PortInfo {
     pub rx_offloads: Vec<String>,
     /// Transmit offloads in use, DPDK's names.
     pub tx_offloads: Vec<String>,
+}
+
+/// How much of an underlay port's MTU is left inside the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inside {
+    /// The outer packets are IPv6, otherwise IPv4.
+    pub over_ipv6: bool,
+    /// Largest inner IP packet in bytes.
+    pub mtu: u16,
 }
 
 /// Role of a port.

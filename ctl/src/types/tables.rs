@@ -128,8 +128,12 @@ pub struct NetworkRow {
     pub name: Option<String>,
     /// What happens to broadcast, multicast and unknown unicast.
     pub flood: FloodPolicy,
-    /// Largest IP packet in bytes, 0 when unset.
+    /// Largest IP packet that its stations use, in bytes, 0 when unset.
     pub mtu: u16,
+    /// Largest IP packet in bytes that fits the underlay to every one of `members` whose path is known; absent if none
+    /// is.
+    #[serde(default)]
+    pub fits: Option<u16>,
     /// Local ports in it.
     pub ports: Vec<String>,
     /// Hosts that want its flooded frames.

@@ -1,0 +1,90 @@
+//! What fits inside the underlay. Enters: a port's role and MTU, and what networks are declared to use. Leaves: how much
+//! is left for guests, and warnings where that is less than they need. Pure.
+
+use crate::wire::outer;
+use stopover_config::{
+    appliance::Role,
+    net::{IPV6_MIN_MTU, Vni},
+};
+use stopover_ctl::Inside;
+
+/// The largest inner IP packet by family of a port's VTEP addresses; nothing for ports of guests.
+#[must_use]
+pub fn inside(role: &Role, mtu: u16) -> Vec<Inside> {
+    let Role::Underlay(underlay) = role else { return Vec::new() };
+    // The inner Ethernet header takes as much as the outer one, which the MTU does not count.
+    [(false, outer::V4_LEN), (true, outer::V6_LEN)]
+        .into_iter()
+        .filter(|(over_ipv6, _)| underlay.addresses.iter().any(|(ip, _)| ip.is_ipv6() == *over_ipv6))
+        .map(|(over_ipv6, outer)| Inside { over_ipv6, mtu: mtu.saturating_sub(outer as u16) })
+        .collect()
+}
+
+/// What is wrong with an underlay port for guests that use IPv6, if anything.
+#[must_use]
+pub fn too_small(port: &str, mtu: u16, inside: &[Inside]) -> Option<String> {
+    let least = inside.iter().min_by_key(|i| i.mtu).filter(|i| i.mtu < IPV6_MIN_MTU)?;
+    let needed = mtu + (IPV6_MIN_MTU - least.mtu);
+    Some(format!(
+        "port {port}: found MTU {mtu}, which leaves {} bytes inside {}; expected {IPV6_MIN_MTU} there, or IPv6 of guests does not work; mend: set mtu: {needed} or more, on the port and on the underlay",
+        least.mtu,
+        family(least)
+    ))
+}
+
+/// What is wrong with a network's declared MTU on this underlay, if anything.
+#[must_use]
+pub fn does_not_fit(vni: Vni, declared: u16, port: &str, inside: &[Inside]) -> Option<String> {
+    let least = inside.iter().min_by_key(|i| i.mtu).filter(|i| i.mtu < declared)?;
+    Some(format!(
+        "network {vni}: found MTU {declared} declared; expected at most {}, which fits port {port} inside {}; mend: raise the underlay's MTU by {}, or declare less",
+        least.mtu,
+        family(least),
+        declared - least.mtu
+    ))
+}
+
+fn family(inside: &Inside) -> &'static str {
+    if inside.over_ipv6 { "IPv6" } else { "IPv4" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn underlay(addresses: &str) -> Role {
+        let text = format!(
+            "(name: \"a\", eal: [\"-l\", \"0-1\"], vdevs: [\"net_null0\"], declared: (), ports: [(name: \"ul0\", device: \"net_null0\", role: underlay(addresses: [{addresses}]))])"
+        );
+        let file = stopover_config::appliance::parse(&text, Path::new("a.ron"));
+        file.unwrap_or_else(|e| panic!("{e}")).ports.remove(0).role
+    }
+
+    #[test]
+    fn what_is_left_inside_by_family() {
+        let both = inside(&underlay("\"10.0.0.1/24\", \"fd00::1/64\""), 1600);
+        assert_eq!(both, [Inside { over_ipv6: false, mtu: 1550 }, Inside { over_ipv6: true, mtu: 1530 }]);
+        assert_eq!(inside(&underlay("\"fd00::1/64\""), 60), [Inside { over_ipv6: true, mtu: 0 }]);
+    }
+
+    #[test]
+    fn less_than_ipv6_needs_is_told_with_what_to_set() {
+        let role = underlay("\"10.0.0.1/24\", \"fd00::1/64\"");
+        assert_eq!(too_small("ul0", 1350, &inside(&role, 1350)), None);
+        let why = too_small("ul0", 1349, &inside(&role, 1349)).unwrap();
+        assert!(why.contains("leaves 1279 bytes inside IPv6") && why.contains("mtu: 1350 or more"), "{why}");
+        let ipv4 = underlay("\"10.0.0.1/24\"");
+        assert_eq!(too_small("ul0", 1330, &inside(&ipv4, 1330)), None);
+        assert!(too_small("ul0", 1329, &inside(&ipv4, 1329)).is_some());
+    }
+
+    #[test]
+    fn a_declared_mtu_that_does_not_fit_is_told() {
+        let (vni, inside) = (Vni::new(100).unwrap(), inside(&underlay("\"10.0.0.1/24\""), 1500));
+        assert_eq!(does_not_fit(vni, 1450, "ul0", &inside), None);
+        assert_eq!(does_not_fit(vni, 0, "ul0", &inside), None);
+        let why = does_not_fit(vni, 1500, "ul0", &inside).unwrap();
+        assert!(why.contains("at most 1450") && why.contains("by 50"), "{why}");
+    }
+}
