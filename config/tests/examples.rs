@@ -58,7 +58,7 @@ fn vlan_gateway() {
     assert_eq!(
         gw.truth,
         Truth::Board(
-            ["http://192.0.2.10:7480", "http://192.0.2.11:7480"]
+            ["http://192.0.2.10:7480", "http://[2001:db8::10]:7480"]
                 .map(|s| s.parse::<Endpoint>().unwrap())
                 .to_vec()
         )
