@@ -2,7 +2,7 @@
 that nothing of it is left behind.
 
 Everything a run creates carries its process id: network namespaces are called `so<pid>-NAME`, sockets and
-configurations lie in /run/stopover-testbed/<pid>/, large files are /dev/shm/so<pid>-NAME, containers are labelled
+configurations lie in /run/stopover-testbed/<pid>/, large files are /dev/shm/so<pid>-NAME, memory is /dev/hugepages/so<pid>..., containers are labelled
 with it. So whoever comes later can tell whose leftovers they are looking at, and whether that owner still lives.
 Three things clean up: the run itself when it ends; a watchdog process, when the run was killed (it notices by the
 closing of a pipe); and the start of every later run, should both have died.
@@ -28,6 +28,7 @@ REPO = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"))
 RUNS = pathlib.Path("/run/stopover-testbed")
 SHM = pathlib.Path("/dev/shm")
+HUGE = pathlib.Path(hugepages.MOUNT)  # where a process without --in-memory leaves its memory
 DPDK = pathlib.Path("/run/dpdk")  # a folder of each process's file prefix, which DPDK leaves there
 OUTPUT = REPO / "target" / "testbed"
 CACHE = OUTPUT / "cache"
@@ -91,7 +92,7 @@ def _erase(pid, containers=True):
 
 def _sweep(pid):
     """Removes the files of a run that has no process any more."""
-    for left in [*SHM.glob(f"so{pid}-*"), *DPDK.glob(f"so{pid}[!0-9]*")]:
+    for left in [*SHM.glob(f"so{pid}-*"), *(f for d in (DPDK, HUGE) for f in d.glob(f"so{pid}[!0-9]*"))]:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -117,7 +118,7 @@ def reap():
     for pid in dead:
         if _started(pid) is None or (RUNS / str(pid) / "owner").exists():
             _erase(pid)
-    files = {int(m[1]) for d in (SHM, DPDK) for f in d.glob("so*") if (m := re.match(r"so(\d+)\D", f.name))}
+    files = {int(m[1]) for d in (SHM, DPDK, HUGE) for f in d.glob("so*") if (m := re.match(r"so(\d+)\D", f.name))}
     for pid in files - alive:
         if _started(pid) is None:
             _sweep(pid)

@@ -1,0 +1,304 @@
+#!/usr/bin/python3
+"""What README, docs and examples tell a reader to type works: every command and configuration is taken by the
+programs, what can be run is run, samples are what the programs print, links lead somewhere.
+
+README's own two configurations are started, with the NIC replaced by a cable and the VM by a tap; what the documents
+show of them is compared in shape (numbers and column widths apart). `--write` puts the present output into the
+documents instead.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lib import doc_samples, markdown, scenario
+from lib.doc_samples import FAR_VM, VM, VNI
+from lib.lab import REPO, Failure, say, sh
+from lib.net import Namespace, veth
+from lib.proc import Process, listens
+
+WRITE = "--write" in sys.argv
+MEMORY_MIB = 512
+README = REPO / "README.md"
+OURS = ("stopover", "stopover-bbs", "stopover-appliance")
+# What a reader may run at any time, and which succeeds.
+HARMLESS = re.compile(r"(show|clear) |events(?! .*--follow)|(host|network|node|member) (add|list|load|delete) |"
+                      r"(host|network|node|member) list$|migration list|trace .*--hex")
+
+
+class Docs:
+    def __init__(self, lab):
+        self.lab, self.folder, self.run_dir = lab, lab.dir / "docs", lab.dir / "run"
+        self.folder.mkdir()
+        self.figures = dict(blocks=0, commands=0, commands_run=0, configurations=0, samples=0, links=0, bad_commands=0,
+                            bad_configurations=0, samples_differ=0, broken_links=0, failed=0)
+        self.blocks = [b for path in markdown.files() for b in markdown.blocks(path)]
+        self.figures["blocks"] = len(self.blocks)
+        self.nowhere = Namespace(lab, "nowhere")
+
+    def wrong(self, figure, text):
+        self.figures[figure] += 1
+        say(text)
+
+    def links(self):
+        for path in markdown.files():
+            for text in markdown.broken_links(path):
+                self.wrong("broken_links", text)
+            self.figures["links"] += path.read_text().count("](")
+
+    def configurations(self):
+        """README's files, by the names their first comments give, and all examples, are valid."""
+        named = {}
+        for block in (b for b in self.blocks if b.kind == "ron"):
+            name = re.match(r"// (\S+\.ron)\b", block.lines[0])
+            if not name:
+                self.wrong("bad_configurations", f"{block.place}: a configuration whose first line does not name its file")
+                continue
+            path = self.folder / name[1]
+            path.write_text("\n".join(block.lines) + "\n")
+            named[name[1]] = path
+        for path in [*named.values(), *sorted(REPO.glob("examples/**/*.ron"))]:
+            self.figures["configurations"] += 1
+            if "ports:" in path.read_text():
+                argv = ["stopover-appliance", "--check", path]
+            else:
+                argv = ["stopover-bbs", "init", path, "--store", self.lab.dir / f"{self.figures['configurations']}.redb"]
+            done = self.command(argv)
+            if done.returncode:
+                self.wrong("bad_configurations", f"{path}: {done.stderr.strip()}")
+        return named
+
+    def command(self, words, ns=None, timeout=20, **env):
+        """Runs one of our programs in the reader's folder."""
+        argv = (ns or self.nowhere).command(doc_samples.programs_of([str(w) for w in words]))
+        base = {k: v for k, v in os.environ.items() if not k.startswith("STOPOVER_")}
+        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, cwd=self.folder, env=base | env)
+
+    def commands(self):
+        """Every command is one; of our own programs the arguments are parsed by the program itself."""
+        makefile = (REPO / "Makefile").read_text()
+        scenarios = {p.stem for p in (REPO / "testbed" / "scenarios").glob("*.py")}
+        found = {}
+        for path in markdown.files():
+            for place, text in markdown.commands(path):
+                found.setdefault(text, place)
+        for path in sorted(REPO.glob("examples/**/*.ron")):
+            for n, line in enumerate(path.read_text().splitlines(), 1):
+                m = re.match(r"\s*//\s+((?:stopover|stopover-bbs|stopover-appliance) [^:]*)$", line)
+                if m:
+                    found.setdefault(m[1], f"{path.relative_to(REPO)}:{n}")
+        for text, place in found.items():
+            self.figures["commands"] += 1
+            name, *rest = text.split()
+            if name == "make" and not all(re.search(rf"^{w}:", makefile, re.M) for w in rest if w.isalpha()):
+                self.wrong("bad_commands", f"{place}: `{text}`: no such target")
+            elif name == "testbed/run":
+                names = list(names_of(rest))
+                unknown = [w for w in names if w not in scenarios | {"list", "all", "NAME", "NAME..."}]
+                if unknown:
+                    self.wrong("bad_commands", f"{place}: `{text}`: no such scenario")
+            elif name in ("stopover-bbs", "stopover-appliance"):
+                self.program_line(place, text)
+            elif name == "stopover":
+                for words in markdown.spelled_out(text):
+                    done = self.command(words, STOPOVER_BOARD="unix:/nonexistent", STOPOVER_CTL="/nonexistent")
+                    # Prose may name a command without what it needs.
+                    named_only = "[" not in text and "required arguments were not" in done.stderr and " -" not in text
+                    if done.returncode == 2 and not named_only:
+                        self.wrong("bad_commands", f"{place}: `{shlex.join(words)}`: {done.stderr.strip()}")
+        return found
+
+    def program_line(self, place, text):
+        """A line that starts a program: its words but the file are options it has."""
+        words = [markdown.PLACEHOLDERS.get(w, w) for w in text.split()]
+        files = [w for w in words if w.endswith(".ron")]
+        known = {p.name for p in [*self.folder.glob("*.ron"), *REPO.glob("examples/**/*.ron")]}
+        help_text = self.command([words[0], "--help"]).stdout
+        odd = [w for w in words[1:] if w not in files and not re.search(rf"(^|\s){re.escape(w)}\b", help_text)]
+        if odd or any(pathlib.Path(f).name not in known for f in files):
+            self.wrong("bad_commands", f"{place}: `{text}`: what is {odd or files}?")
+
+    def start(self, named):
+        """README's board and appliance, where the sockets are this run's."""
+        self.lab.hugepages(MEMORY_MIB)
+        self.host, self.far = Namespace(self.lab, "host"), Namespace(self.lab, "far")
+        self.host.sysctl("ipv6.conf.default.disable_ipv6", 1)
+        self.host.address("lo", "192.0.2.10/32")
+        veth(self.host, "ul0", self.far, "ul0", mtu=1600)
+        self.far.address("ul0", "10.0.0.3/24")
+        prefix = f"so{self.lab.pid}hv-a"
+        for path in named.values():
+            text = path.read_text().replace("/run/stopover", str(self.run_dir))
+            text = text.replace("/var/lib/stopover", str(self.lab.dir / "store"))
+            for ours, theirs in (("--file-prefix=hv-a\"", f"--file-prefix={prefix}\", \"--no-pci\""),
+                                 ('name: "hv-a",', f'name: "hv-a", ctl: "{self.run_dir}/hv-a.sock",'), ('"0000:03:00.0"', '"net_af_packet0"'),
+                                 ('"net_vhost0"', '"net_tap0"')):
+                text = text.replace(ours, theirs)
+            text = re.sub(r'"net_vhost0,[^"]*"', '"net_af_packet0,iface=ul0", "net_tap0,iface=vm1"', text)
+            path.write_text(text)
+        done = self.command(["stopover-bbs", "init", named["bbs.ron"]])
+        if done.returncode:
+            raise Failure(f"README's board cannot be made: {done.stderr}")
+        argv = doc_samples.programs_of(["stopover-bbs", str(named["bbs.ron"])])
+        Process(self.lab, "bbs", argv, ns=self.host).wait_socket(self.run_dir / "bbs.sock")
+        argv = doc_samples.programs_of(["stopover-appliance", str(named["hv-a.ron"])])
+        self.appliance = Process(self.lab, "hv-a", argv, ns=self.host)
+        self.ctl = self.run_dir / "hv-a.sock"
+        self.appliance.wait_line("hv-a is running", timeout=30)
+        self.env = {"STOPOVER_CTL": str(self.ctl), "STOPOVER_BOARD": "http://192.0.2.10:7480"}
+        for line in ("host add hv-b --vtep 10.0.0.3", f"node add {VNI} {FAR_VM} hv-b --ip 192.168.0.2"):
+            self.must(f"stopover {line}")
+        end = time.monotonic() + 10
+        while not self.reachable():
+            if time.monotonic() > end:
+                raise Failure("hv-a does not find the way to hv-b")
+            time.sleep(0.1)
+        return prefix
+
+    def reachable(self):
+        nodes = json.loads(self.must("stopover show nodes --json"))
+        hosts = self.must("stopover show hosts")
+        return len(nodes) == 2 and "reachable" in hosts
+
+    def must(self, text):
+        done = self.command(shlex.split(text), ns=self.host, **self.env)
+        if done.returncode:
+            raise Failure(f"`{text}` ended with status {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def said(self, text):
+        """What a command prints, wherever and however it ends."""
+        done = self.command(shlex.split(text), ns=self.host, **self.env)
+        return done.stdout + done.stderr
+
+    def samples(self):
+        maker = doc_samples.Samples(self.lab, self.said, self.folder, self.folder / "hv-a.ron", self.far)
+        anew = []
+        for block in (b for b in self.blocks if b.kind == "sample"):
+            self.figures["samples"] += 1
+            made, shown = maker.make(block), "\n".join(block.lines)
+            if doc_samples.same(block.hint.split()[1], shown, made):
+                continue
+            if WRITE:
+                anew.append((block, made))
+            else:
+                self.wrong("samples_differ", f"{block.place}: the sample {block.hint.split()[1]} is not what is printed (run "
+                           f"`testbed/run docs --write`). Shown:\n{shown}\nPrinted:\n{made}")
+
+        for block, made in reversed(anew):  # from the end: what stands before stays where it is
+            markdown.rewrite(block, made)
+            say(f"{block.place}: written anew")
+
+    def harmless(self, found):
+        """What can be run is run, each on tables that have what it names."""
+        self.said("stopover host delete hv-b --cascade")
+        for kind, rows in (("host", "name,vteps\nfar,10.0.0.2\n"), ("network", "vni,name\n100,shop\n"),
+                           ("node", f"vni,mac,host,ips\n100,{FAR_VM},far,192.168.0.2\n"), ("member", "vni,host\n100,far\n")):
+            (self.folder / f"{kind}s.csv").write_text(rows)
+        for text, place in found.items():
+            if not text.startswith("stopover ") or not HARMLESS.match(text.removeprefix("stopover ")):
+                continue
+            for words in markdown.spelled_out(text):
+                if "--follow" in words or "--board" in words or "--ctl" in words:
+                    continue
+                self.said("stopover host delete far --cascade")
+                self.said("stopover host add far --vtep 10.0.0.2")
+                if words[1:3] != ["host", "delete"]:
+                    for line in (f"network add {VNI}", f"node add {VNI} {FAR_VM} far", f"member add {VNI} far"):
+                        self.said(f"stopover {line}")
+                words = [f"{words[1]}s.csv" if w.endswith(".csv") else w for w in words]
+                done = self.command(words, ns=self.host, **self.env)
+                self.figures["commands_run"] += 1
+                if done.returncode:
+                    self.wrong("failed", f"{place}: `{shlex.join(words)}` failed: {done.stderr.strip()}")
+
+    def api(self):
+        """Every path of the control API that the documents name answers."""
+        names = {m for path in markdown.files() for m in re.findall(r"(?<=GET )/v1/[a-z/]+|(?<=, `)/v1/[a-z/]+", path.read_text())}
+        for name in sorted(names):
+            c = http.client.HTTPConnection("x")
+            c.sock = socket.socket(socket.AF_UNIX)
+            c.sock.connect(str(self.ctl))
+            c.request("GET", name)
+            status = c.getresponse().status
+            self.figures["commands_run"] += 1
+            if status != 200:
+                self.wrong("failed", f"GET {name} answers {status}")
+
+    def telemetry(self, prefix):
+        """DPDK's telemetry, of which README tells, answers with README's EAL arguments."""
+        path = f"/var/run/dpdk/{prefix}/dpdk_telemetry.v2"
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            s.connect(path)
+            s.recv(1024)
+            s.send(b"/ethdev/list")
+            ports = json.loads(s.recv(4096))["/ethdev/list"]
+        except OSError as e:
+            return self.wrong("failed", f"{path}: no telemetry: {e}")
+        if len(ports) != 2:
+            self.wrong("failed", f"telemetry has the ports {ports}; 2 were expected")
+
+    def hook(self):
+        """The libvirt hook, at the target and back: the board has the lock, and none when the VM did not arrive."""
+        self.said("stopover host delete far --cascade")
+        self.must("stopover host add hv-b --vtep 10.0.0.3")
+        conf = self.folder / "libvirt.conf"
+        conf.write_text(f"STOPOVER_BOARD={self.env['STOPOVER_BOARD']}\nSTOPOVER_HOST=hv-b\n"
+                        f"stopover_nodes() {{ echo {VNI}/{VM}; }}\n")
+        bin_dir = doc_samples.program("stopover").parent
+        env = {"STOPOVER_CONF": str(conf), "PATH": f"{bin_dir}:{os.environ['PATH']}"}
+        for words, active in ((("migrate", "begin", "-"), 1), (("release", "end", "-"), 0)):
+            argv = self.host.command([str(REPO / "examples/libvirt/qemu"), "web", *words])
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=os.environ | env)
+            found = json.loads(self.must("stopover migration list --active --json"))
+            if done.returncode or done.stdout or len(found) != active:
+                self.wrong("failed", f"the hook at {' '.join(words)} left {len(found)} migrations, {active} expected; status "
+                           f"{done.returncode}: {done.stdout}{done.stderr}")
+
+    def default_socket(self):
+        """The command finds the only control socket beside those of vhost-user ports."""
+        # /run/stopover is the machine's own: another's appliance may be there. Only the mode is looked at here.
+        mode = self.ctl.stat().st_mode & 0o777
+        if mode != 0o660 or not listens(self.ctl):
+            self.wrong("failed", f"the control socket has mode {mode:o}")
+
+
+def names_of(words):
+    """The names before the first option."""
+    for w in words:
+        if w.startswith("-"):
+            return
+        yield w
+
+
+def body(lab):
+    docs = Docs(lab)
+    docs.links()
+    named = docs.configurations()
+    found = docs.commands()
+    say(f"{docs.figures['blocks']} blocks, {docs.figures['links']} links, {docs.figures['commands']} different commands, "
+        f"{docs.figures['configurations']} configurations")
+    prefix = docs.start(named)
+    say("README's board and appliance run")
+    docs.samples()
+    docs.api()
+    docs.telemetry(prefix)
+    docs.default_socket()
+    docs.harmless(found)
+    docs.hook()
+    return docs.figures
+
+
+scenario.main("docs", body,
+              must_be_zero=["bad_commands", "bad_configurations", "samples_differ", "broken_links", "failed"],
+              must_be_positive=["blocks", "commands", "commands_run", "configurations", "samples", "links"])
