@@ -395,6 +395,8 @@ pub enum EventKind {
     Operator,
     /// A migration began or ended.
     Migration,
+    /// A kind that this version does not know.
+    Other,
 }
 
 impl fmt::Display for EventKind {
@@ -407,6 +409,7 @@ impl fmt::Display for EventKind {
             Self::TakenOver => "taken-over",
             Self::Operator => "operator",
             Self::Migration => "migration",
+            Self::Other => "other",
         })
     }
 }

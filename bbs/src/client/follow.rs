@@ -118,7 +118,8 @@ pub(super) async fn follow(
                     Err(e) => return e,
                 }
             }
-            Ok(Some(_)) => return Error::Protocol("an empty watch response".into()),
+            // Of a newer board, and nothing that this version has asked for.
+            Ok(Some(_)) => continue,
             Ok(None) => return Error::Unreachable("the board closed the watch".into()),
             Err(status) => return status.into(),
         };

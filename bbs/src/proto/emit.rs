@@ -227,6 +227,7 @@ impl From<EventKind> for v1::EventKind {
             EventKind::Conflict => Self::Conflict,
             EventKind::TakenOver => Self::TakenOver,
             EventKind::Operator => Self::Operator,
+            EventKind::Other => Self::Unspecified,
             EventKind::Migration => Self::Migration,
         }
     }

@@ -404,11 +404,16 @@ impl TryFrom<v1::DeleteRequest> for Target {
 
 // ---- what a client reads from a board ----------------------------------------------------------------------
 
+// A newer board may say what this version does not know. What can be passed over is: a kind of change, which concerns
+// nothing that this version has, is left out; a value gets the meaning that promises least. Ending the session for it
+// would cost more than not knowing it.
+
 fn declared_by(field: &str, n: i32) -> Checked<DeclaredBy> {
     match v1::DeclaredBy::try_from(n) {
         Ok(v1::DeclaredBy::Appliance) => Ok(DeclaredBy::Appliance),
-        Ok(v1::DeclaredBy::Operator) => Ok(DeclaredBy::Operator),
-        _ => Err(BadField::new(field, n, "APPLIANCE or OPERATOR")),
+        // Of a newer board's: nothing is expected of such a host.
+        Ok(v1::DeclaredBy::Operator) | Err(_) => Ok(DeclaredBy::Operator),
+        Ok(v1::DeclaredBy::Unspecified) => Err(BadField::new(field, n, "APPLIANCE or OPERATOR")),
     }
 }
 
@@ -454,7 +459,12 @@ impl TryFrom<v1::Change> for Change {
         Ok(match missing("change", m.change)? {
             C::HostPut(h) => Self::HostPut(h.try_into()?),
             C::HostGone(id) => Self::HostGone { id },
-            C::NetworkPut(n) => Self::NetworkPut(n.try_into()?),
+            C::NetworkPut(n) => {
+                // A newer board's policy: as of a network that nobody declared.
+                let known = v1::FloodPolicy::try_from(n.flood).is_ok();
+                let flood = if known { n.flood } else { v1::FloodPolicy::Flood.into() };
+                Self::NetworkPut(v1::Network { flood, ..n }.try_into()?)
+            }
             C::NetworkGone(n) => Self::NetworkGone { vni: vni("network_gone", n)? },
             C::MemberPut(m) => {
                 Self::MemberPut { vni: vni("vni", m.vni)?, host_id: m.host_id, segment: m.segment }
@@ -488,10 +498,11 @@ impl TryFrom<v1::Change> for Change {
     }
 }
 
-/// A list of changes.
+/// A list of changes. Kinds that this version does not know are left out.
 pub fn changes(list: Vec<v1::Change>) -> Checked<Vec<Change>> {
     list.into_iter()
         .enumerate()
+        .filter(|(_, m)| m.change.is_some())
         .map(|(i, m)| Change::try_from(m).map_err(|e| e.indexed("changes", i)))
         .collect()
 }
@@ -507,9 +518,8 @@ impl TryFrom<v1::Event> for Event {
             Ok(v1::EventKind::TakenOver) => EventKind::TakenOver,
             Ok(v1::EventKind::Operator) => EventKind::Operator,
             Ok(v1::EventKind::Migration) => EventKind::Migration,
-            Ok(v1::EventKind::Unspecified) | Err(_) => {
-                return Err(BadField::new("kind", m.kind, "a known kind of event"));
-            }
+            // Of a newer board: its text says what happened.
+            Ok(v1::EventKind::Unspecified) | Err(_) => EventKind::Other,
         };
         Ok(Self {
             number: m.number,
@@ -519,5 +529,45 @@ impl TryFrom<v1::Event> for Event {
             revision: m.revision,
             actor: m.actor,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    /// What a board of a later version may say: kinds of changes, values and fields that are not there yet.
+    #[test]
+    fn what_a_newer_board_says_is_understood_as_far_as_it_is_known() {
+        // Field 99 of Change and of WatchResponse, a message of one byte.
+        let newer = [0x9a, 0x06, 0x01, 0x00];
+        let unknown = v1::Change::decode(&newer[..]).unwrap();
+        let response = v1::WatchResponse::decode(&newer[..]).unwrap();
+        assert!(response.response.is_none(), "passed over");
+        let host = v1::Host {
+            id: 1,
+            name: "gw-a".into(),
+            vteps: vec![vec![10, 0, 0, 1]],
+            udp_port: 4789,
+            declared_by: 77,
+            up: true,
+            ..v1::Host::default()
+        };
+        let network = v1::Network { vni: 5, name: String::new(), flood: 77, mtu: 0 };
+        let put = |change| v1::Change { change: Some(change) };
+        let known = changes(vec![
+            unknown,
+            put(v1::change::Change::HostPut(host)),
+            put(v1::change::Change::NetworkPut(network.clone())),
+        ])
+        .unwrap();
+        assert!(matches!(&known[0], Change::HostPut(h) if h.declared_by == DeclaredBy::Operator));
+        assert!(matches!(&known[1], Change::NetworkPut(n) if n.flood == FloodPolicy::Flood));
+        assert_eq!(known.len(), 2);
+        let event = v1::Event { number: 1, kind: 77, text: "so it is".into(), ..v1::Event::default() };
+        assert_eq!(Event::try_from(event).unwrap().kind, EventKind::Other);
+        // What somebody asks of this board is another matter: it must be understood whole.
+        assert!(Network::try_from(network).is_err());
     }
 }
