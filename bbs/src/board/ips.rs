@@ -17,7 +17,14 @@ enum Repr {
     /// Anything else.
     Many(Box<[IpAddr]>),
     /// Not all of them are the node's own: all, and what each is.
-    Mixed(Box<(Box<[IpAddr]>, Box<[Hold]>)>),
+    Mixed(Box<Mixed>),
+}
+
+/// Addresses, and how each is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mixed {
+    all: Box<[IpAddr]>,
+    holds: Box<[Hold]>,
 }
 
 /// How firmly a node holds an address.
@@ -44,7 +51,7 @@ impl Ips {
             Repr::V6(b) => ([Some((*b).into()), None], &[]),
             Repr::Both(a, b) => ([Some((*a).into()), Some((*b).into())], &[]),
             Repr::Many(many) => ([None, None], many),
-            Repr::Mixed(both) => ([None, None], &both.0),
+            Repr::Mixed(mixed) => ([None, None], &mixed.all),
         };
         pair.into_iter().flatten().chain(many.iter().copied())
     }
@@ -62,15 +69,15 @@ impl Ips {
         if holds.iter().all(|hold| *hold == Hold::Own) {
             return self;
         }
-        Self(Repr::Mixed(Box::new((self.iter().collect(), holds))))
+        Self(Repr::Mixed(Box::new(Mixed { all: self.iter().collect(), holds })))
     }
 
     /// How it holds one of them.
     #[must_use]
     pub fn hold(&self, ip: IpAddr) -> Hold {
-        let Repr::Mixed(both) = &self.0 else { return Hold::Own };
-        let place = both.0.iter().position(|mine| *mine == ip);
-        place.and_then(|at| both.1.get(at)).copied().unwrap_or_default()
+        let Repr::Mixed(mixed) = &self.0 else { return Hold::Own };
+        let place = mixed.all.iter().position(|mine| *mine == ip);
+        place.and_then(|at| mixed.holds.get(at)).copied().unwrap_or_default()
     }
 
     /// Those that `keep` picks, held as they are.

@@ -4,8 +4,6 @@
 
 #[cfg(test)]
 mod tests;
-#[cfg(all(test, feature = "server"))]
-mod world;
 
 use crate::model::{Accepted, Claim};
 use std::{

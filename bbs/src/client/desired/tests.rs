@@ -1,5 +1,8 @@
 //! What an appliance wants, told to a board piece by piece, whatever that answers.
 
+#[cfg(feature = "server")]
+mod world;
+
 use super::*;
 
 fn vni(n: u32) -> Vni {
