@@ -2,13 +2,14 @@
 //! what the packet path heard on segments, the board's answers, the passing of time. Leaves: local places in
 //! the tables, and [`Wish`]es for the board. Pure but for the tables it writes.
 
+mod ageing;
 mod board;
 
 use super::{
     addresses::Addresses,
     station_limits::{self, Census, Limits},
 };
-use crate::pipeline::{Learn, RouterSeen};
+use crate::pipeline::Learn;
 use crate::tables::{Tables, words::Net};
 use crate::wire::prober;
 use hashbrown::{HashMap, HashSet};
@@ -18,10 +19,6 @@ use stopover_config::net::{Mac, Vni};
 /// How long the board may take for an answer, in milliseconds: what it has not accepted by then is claimed anew when
 /// it is heard. Also the longest time that a refused station is not claimed again.
 const QUIET_MS: u64 = 10_000;
-/// Most probes that are sent at once.
-const PROBES_AT_ONCE: usize = 128;
-/// Most nodes of which is remembered that they are routers before they are known as stations.
-const MAX_ROUTERS: usize = 1024;
 
 /// Most addresses that are kept of one learned station; the board takes no more either.
 const MAX_IPS: usize = 16;
@@ -414,41 +411,6 @@ impl Stations {
         self.doubtful.get(&(heard.net, heard.mac)).is_some_and(|doubt| now_ms < doubt.quiet_until_ms)
     }
 
-    /// Forgets learned stations that have been silent for their segment's ageing time, and addresses that their
-    /// stations do not answer for.
-    pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Wish> {
-        let mut wishes = self.give_up(|doubt| now_ms >= doubt.quiet_until_ms + QUIET_MS);
-        let mut silent = Vec::new();
-        for ((net, mac), station) in &mut self.here {
-            if tables.take_seen(station.id) {
-                station.seen_ms = now_ms;
-            }
-            let limit = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
-            if station.kind != Kind::Learned {
-                continue;
-            }
-            if now_ms.saturating_sub(station.seen_ms) >= limit {
-                silent.push((*net, *mac));
-            } else if station.addresses.is_due(now_ms) && self.probes.len() < PROBES_AT_ONCE {
-                let (port, vlan, mut gone) = (station.port, station.vlan, Vec::new());
-                let asked = station.addresses.probe(now_ms, &mut gone);
-                self.probes.extend(asked.into_iter().map(|ip| Probe { port, vlan, mac: *mac, ip }));
-                if gone.is_empty() {
-                    continue;
-                }
-                station.ips.retain(|ip| !gone.contains(ip));
-                for ip in gone {
-                    tables.clear_owner(*net, ip, *mac);
-                }
-                let vni = self.vnis.get(net);
-                wishes.extend(vni.map(|vni| Wish::Claim { vni: *vni, mac: *mac, ips: station.ips.clone() }));
-            }
-        }
-        let silent = self.without_followed(silent, Gone::Silent);
-        wishes.extend(silent.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)));
-        wishes
-    }
-
     fn without_followed(&mut self, keys: Vec<(Net, Mac)>, why: Gone) -> Vec<(Net, Mac)> {
         let (followed, others): (Vec<_>, _) = keys.into_iter().partition(|key| self.followed.contains(key));
         self.gone.extend(followed.into_iter().map(|(net, mac)| (net, mac, why)));
@@ -462,31 +424,6 @@ impl Stations {
             .extract_if(|_, doubt| which(doubt))
             .filter_map(|((net, mac), _)| Some(Wish::Withdraw { vni: *vnis.get(&net)?, mac }))
             .collect()
-    }
-
-    /// A node of ours has said that it is an IPv6 router, or none.
-    pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<Wish> {
-        let key = (seen.net, seen.mac);
-        let Some(station) = self.here.get_mut(&key) else {
-            if self.routers.len() >= MAX_ROUTERS {
-                self.routers.clear();
-            }
-            self.routers.insert(key, seen.router);
-            return None;
-        };
-        let news = station.router.replace(seen.router) != Some(seen.router);
-        for ip in station.ips.iter().chain([&IpAddr::V6(seen.ip)]) {
-            if let IpAddr::V6(ip) = ip {
-                tables.set_router(seen.net, *ip, seen.mac, seen.router);
-            }
-        }
-        let vni = self.vnis.get(&seen.net).filter(|_| news)?;
-        Some(Wish::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
-    }
-
-    /// Addresses to be asked for since the last call.
-    pub fn take_probes(&mut self) -> Vec<Probe> {
-        std::mem::take(&mut self.probes)
     }
 
     fn net_of(&self, vni: Vni) -> Option<Net> {

@@ -294,7 +294,7 @@ fn a_stations_own_words_tell_whether_it_is_a_router() {
         [(advertise(0x20), &no), (advertise(0xa0), &yes), (advertise(0x20), &no), (router_advert, &yes)];
     for (frame, seen) in said {
         assert_eq!(lab.one(SEGMENT, &frame).sent.len(), 5, "and it goes on");
-        assert_eq!(std::mem::take(&mut lab.exits.routers), [seen.clone()]);
+        assert_eq!(std::mem::take(&mut lab.exits.routers), std::slice::from_ref(seen));
         lab.tables.set_router(lab.net100, S.ip6, S.mac, seen.router);
         lab.one(SEGMENT, &frame);
         assert_eq!(lab.exits.routers, [], "known");

@@ -1,0 +1,74 @@
+//! What is known of stations by time and by their own words: silent ones are forgotten, addresses are asked for, routers
+//! say that they are some. Enters: the time, what was heard. Leaves: wishes for the board, probes.
+
+use super::{Gone, Kind, Probe, QUIET_MS, Stations, Wish};
+use crate::pipeline::RouterSeen;
+use crate::tables::Tables;
+use std::net::IpAddr;
+
+/// Most probes that are sent at once.
+const PROBES_AT_ONCE: usize = 128;
+/// Most nodes of which is remembered that they are routers before they are known as stations.
+const MAX_ROUTERS: usize = 1024;
+
+impl Stations {
+    /// Forgets learned stations that have been silent for their segment's ageing time, and addresses that their
+    /// stations do not answer for.
+    pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Wish> {
+        let mut wishes = self.give_up(|doubt| now_ms >= doubt.quiet_until_ms + QUIET_MS);
+        let mut silent = Vec::new();
+        for ((net, mac), station) in &mut self.here {
+            if tables.take_seen(station.id) {
+                station.seen_ms = now_ms;
+            }
+            let limit = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
+            if station.kind != Kind::Learned {
+                continue;
+            }
+            if now_ms.saturating_sub(station.seen_ms) >= limit {
+                silent.push((*net, *mac));
+            } else if station.addresses.is_due(now_ms) && self.probes.len() < PROBES_AT_ONCE {
+                let (port, vlan, mut gone) = (station.port, station.vlan, Vec::new());
+                let asked = station.addresses.probe(now_ms, &mut gone);
+                self.probes.extend(asked.into_iter().map(|ip| Probe { port, vlan, mac: *mac, ip }));
+                if gone.is_empty() {
+                    continue;
+                }
+                station.ips.retain(|ip| !gone.contains(ip));
+                for ip in gone {
+                    tables.clear_owner(*net, ip, *mac);
+                }
+                let vni = self.vnis.get(net);
+                wishes.extend(vni.map(|vni| Wish::Claim { vni: *vni, mac: *mac, ips: station.ips.clone() }));
+            }
+        }
+        let silent = self.without_followed(silent, Gone::Silent);
+        wishes.extend(silent.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)));
+        wishes
+    }
+
+    /// A node of ours has said that it is an IPv6 router, or none.
+    pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<Wish> {
+        let key = (seen.net, seen.mac);
+        let Some(station) = self.here.get_mut(&key) else {
+            if self.routers.len() >= MAX_ROUTERS {
+                self.routers.clear();
+            }
+            self.routers.insert(key, seen.router);
+            return None;
+        };
+        let news = station.router.replace(seen.router) != Some(seen.router);
+        for ip in station.ips.iter().chain([&IpAddr::V6(seen.ip)]) {
+            if let IpAddr::V6(ip) = ip {
+                tables.set_router(seen.net, *ip, seen.mac, seen.router);
+            }
+        }
+        let vni = self.vnis.get(&seen.net).filter(|_| news)?;
+        Some(Wish::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
+    }
+
+    /// Addresses to be asked for since the last call.
+    pub fn take_probes(&mut self) -> Vec<Probe> {
+        std::mem::take(&mut self.probes)
+    }
+}
