@@ -57,7 +57,9 @@ fn run(args: &Args) -> Result<()> {
     let ctl = config.ctl.clone();
     let started = start::start(config, rt.handle(), stop);
     let (mut control, eal) = started.with_context(|| args.config.display().to_string())?;
-    log::info!("{name} is running; ask it with `stopover --ctl {} show port info all`", ctl.display());
+    if control.forwards() {
+        log::info!("{name} is running; ask it with `stopover --ctl {} show port info all`", ctl.display());
+    }
     control.run();
     control.shut_down();
     drop(eal);

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -27,7 +29,7 @@ const GOOD: &str = r#"(
 )
 "#;
 
-/// Longer than the ten seconds for which a starting appliance waits for its board: beyond it, it hangs or runs.
+/// Beyond it, it hangs or runs.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A start that must fail.
@@ -244,14 +246,55 @@ fn a_folder_where_the_control_socket_should_be() {
     assert!(inside.exists());
 }
 
+/// A host that comes up while its board is away waits for it: it answers the operator, forwards nothing, and ends in
+/// order when told to.
 #[test]
 fn no_board() {
-    Start::with(&[("declared: ()", "board: [\"unix:DIR/bbs.sock\"]")]).fail().says(&[
-        "no board at unix:",
-        "/bbs.sock",
-        "expected a running stopover-bbs",
-        "start it, or correct `board`",
-    ]);
+    let start = Start::with(&[("declared: ()", "board: [\"unix:DIR/bbs.sock\"]")]);
+    let path = |name: &str| start.dir.path().join(name);
+    let (ctl, file, log) = (path("ctl.sock"), path("gw.ron"), path("stderr"));
+    let text = start.text.replace("CTL", &ctl.display().to_string());
+    std::fs::write(&file, text.replace("DIR", &start.dir.path().display().to_string())).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stopover-appliance"))
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    let ask = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(&ctl)?;
+        stream.write_all(b"GET /v1/board HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let until = |what: &str, done: &mut dyn FnMut() -> bool| {
+        let began = Instant::now();
+        while !done() {
+            assert!(began.elapsed() < PATIENCE, "{what}; it said:\n{}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let waits = "nothing is forwarded before it is";
+    until("it never said that it waits", &mut || said().contains(waits));
+    let mut answer = String::new();
+    until("it never answered", &mut || ask().map(|text| answer = text).is_ok() && !answer.is_empty());
+    for words in ["\"forwarding\":false", "\"connected\":false", "the board cannot be reached"] {
+        assert!(answer.contains(words), "{answer}");
+    }
+    assert_eq!(said().matches(waits).count(), 1, "{}", said());
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let mut status = None;
+    until("it never ended", &mut || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", said());
+    assert!(!said().contains("is running"), "{}", said());
+    assert!(!ctl.exists(), "it left its control socket");
 }
 
 #[test]

@@ -118,6 +118,24 @@ impl Control {
         let board = self.show_board();
         page.family("stopover_board_connected", "gauge", "1 while the watch of the board runs.");
         page.sample("stopover_board_connected", &[], u8::from(board.connected));
+        page.family(
+            "stopover_forwarding",
+            "gauge",
+            "1 once ports run; 0 while the board's first snapshot is waited for.",
+        );
+        page.sample("stopover_forwarding", &[], u8::from(board.forwarding));
+        page.family(
+            "stopover_board_other",
+            "gauge",
+            "1 while another board answers, which is not followed without the operator's word.",
+        );
+        page.sample("stopover_board_other", &[], u8::from(board.other_board.is_some()));
+        page.family(
+            "stopover_board_other_branch_total",
+            "counter",
+            "Snapshots that were not of the history of what was forwarded by.",
+        );
+        page.sample("stopover_board_other_branch_total", &[], board.other_branches);
         page.family("stopover_board_revision", "gauge", "Revision of the board that was received.");
         page.sample("stopover_board_revision", &[], board.revision);
         page.family(

@@ -6,6 +6,7 @@
 //! answer what `server` and `lists` were asked.
 
 mod addresses;
+pub mod branch;
 pub mod declared;
 pub mod lists;
 pub mod loops;
@@ -67,6 +68,8 @@ const PASSING_LOOKS: u32 = 20;
 const LINK_EVERY_MS: u64 = 20;
 /// How often silent stations are looked for.
 const AGE_EVERY_MS: u64 = 500;
+/// A start that takes longer is worth a line in the log.
+const UNREMARKABLE: Duration = Duration::from_secs(1);
 /// Updates of the board that are applied before the next look at everything else.
 const UPDATES_AT_ONCE: usize = 64;
 
@@ -74,13 +77,20 @@ const UPDATES_AT_ONCE: usize = 64;
 pub(crate) struct Syncing {
     since: Instant,
     /// The snapshot's revision, once it is complete.
-    until: Option<u64>,
+    until: Option<Received>,
 }
 
 impl Syncing {
     fn begin() -> Self {
         Self { since: Instant::now(), until: None }
     }
+}
+
+/// A revision of the board, and the number of the watch that it was received on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Received {
+    stream: u64,
+    revision: u64,
 }
 
 /// Everything the control thread owns. Built by [`start`].
@@ -111,13 +121,21 @@ pub struct Control {
     pub(crate) trace_view: Option<ParkedView>,
     pub(crate) waiting_trace: Option<trace::Waiting>,
     /// Revisions whose tables are published, oldest first, until every lcore has passed them.
-    pub(crate) unpassed: VecDeque<(Epoch, u64)>,
+    pub(crate) unpassed: VecDeque<(Epoch, Received)>,
     /// A snapshot is wanted or under way.
     pub(crate) syncing: Option<Syncing>,
     /// How often it was looked for whether they have, since the last pause of a whole [`TICK`].
     pub(crate) looks: u32,
-    pub(crate) applied: u64,
-    pub(crate) passed: u64,
+    /// The watch that updates come from.
+    pub(crate) stream: u64,
+    pub(crate) applied: Received,
+    pub(crate) passed: Received,
+    /// A whole state of the board has been received: there is something to forward by.
+    pub(crate) stands: bool,
+    /// When what a snapshot of another branch did not name is forgotten.
+    pub(crate) stale_until_ms: Option<u64>,
+    /// Such snapshots so far.
+    pub(crate) other_branches: u64,
     /// Each lcore's counters when they were last cleared.
     pub(crate) cleared: Vec<LcoreReading>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -174,6 +192,7 @@ impl Control {
             self.act(actions);
         }
         self.follow(now_ms);
+        self.forget_stale(now_ms);
         self.move_on(now_ms);
         self.publish();
         self.finish_trace(now_ms);
@@ -252,22 +271,33 @@ impl Control {
         }
     }
 
-    /// Takes what the board sends until its snapshot is complete. A board that does not begin one in time, or
-    /// falls silent in the middle, is followed later.
-    pub(crate) fn await_snapshot(&mut self, patience: Duration) {
-        let mut deadline = Instant::now() + patience;
-        while !self.stop.load(Relaxed) && Instant::now() < deadline {
-            let Ok(update) = self.updates.recv_timeout(TICK) else { continue };
-            let complete = matches!(update, Update::SnapshotEnd { .. });
-            self.apply_update(self.now_ms(), update);
-            if complete {
-                break;
+    /// Whether ports run.
+    #[must_use]
+    pub fn forwards(&self) -> bool {
+        !self.lcores.is_empty()
+    }
+
+    /// Waits for the board's first snapshot, for as long as it takes, and answers the operator meanwhile. False: told
+    /// to stop.
+    pub(crate) fn await_snapshot(&mut self) -> bool {
+        let began = Instant::now();
+        let mut said = false;
+        while !self.stands {
+            if self.stop.load(Relaxed) {
+                return false;
             }
-            if !self.replica.is_whole() {
-                deadline = Instant::now() + patience;
+            if !said && began.elapsed() > UNREMARKABLE {
+                log::warn!("the board's first snapshot is not here: nothing is forwarded before it is");
+                said = true;
             }
+            self.wait();
+            self.follow(self.now_ms());
+            self.publish();
         }
-        self.publish();
+        if said {
+            log::info!("the board's first snapshot is here, {} s after the start", began.elapsed().as_secs());
+        }
+        true
     }
 
     /// Leaves the board, and takes what comes here as if that had sent it.
@@ -288,21 +318,28 @@ impl Control {
 
     pub(crate) fn apply_update(&mut self, now_ms: u64, update: Update) {
         match update {
-            Update::Connected => self.syncing = Some(Syncing::begin()),
+            Update::Connected { stream } => {
+                self.stream = stream;
+                self.syncing = Some(Syncing::begin());
+            }
             // The session has logged why.
             Update::Disconnected { .. } => log::info!("forwarding goes on as it is without the board"),
-            Update::SnapshotBegin { .. } => {
+            Update::SnapshotBegin { revision, other_branch } => {
                 self.syncing.get_or_insert_with(Syncing::begin);
                 self.moves.begin_snapshot();
-                self.replica.begin_snapshot(&mut self.tables);
+                self.replica.begin_snapshot(&mut self.tables, other_branch);
+                if other_branch {
+                    self.meet_branch(revision);
+                }
             }
             Update::SnapshotEnd { revision } => {
                 let effects = self.with_replica(Replica::end_snapshot);
                 self.effects(now_ms, effects);
                 self.end_moves_snapshot(now_ms);
-                self.applied = revision;
+                self.stands = true;
+                self.applied = Received { stream: self.stream, revision };
                 if let Some(syncing) = &mut self.syncing {
-                    syncing.until = Some(revision);
+                    syncing.until = Some(self.applied);
                 }
             }
             Update::Apply { revision, changes } => {
@@ -317,7 +354,7 @@ impl Control {
                 }
                 // Part of a snapshot is no revision that could be acknowledged.
                 if self.replica.is_whole() {
-                    self.applied = revision;
+                    self.applied = Received { stream: self.stream, revision };
                     // No snapshot was needed.
                     self.syncing.take_if(|syncing| syncing.until.is_none());
                 }
@@ -443,29 +480,29 @@ impl Control {
             log::error!("{full}");
         }
         let epoch = self.tables.publish();
-        if self.unpassed.back().map_or(self.passed, |(_, revision)| *revision) != self.applied {
+        if self.unpassed.back().map_or(self.passed, |(_, received)| *received) != self.applied {
             self.unpassed.push_back((epoch, self.applied));
         }
-        while let Some((epoch, revision)) = self.unpassed.front().copied() {
+        while let Some((epoch, received)) = self.unpassed.front().copied() {
             if !self.tables.passed(epoch) {
                 break;
             }
             self.unpassed.pop_front();
-            self.passed = revision;
+            self.passed = received;
             self.synchronised();
             if let Some(session) = &self.session {
-                session.ack(revision);
+                session.ack(received.stream, received.revision);
             }
         }
     }
 
     /// Says when a snapshot has come into force.
     fn synchronised(&mut self) {
-        let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|revision| self.passed >= revision);
+        let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|until| self.passed >= until);
         if let Some(syncing) = self.syncing.take_if(in_force) {
             log::info!(
                 "in step with the board at revision {}: {} nodes, {} ms after the connection",
-                self.passed,
+                self.passed.revision,
                 self.tables.len(),
                 syncing.since.elapsed().as_millis()
             );

@@ -2,7 +2,7 @@
 //! the board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved.
 //! Pure but for the tables it writes. The replica outlives the board: nothing here expires.
 
-use super::stations::Stations;
+use super::{branch::Branch, stations::Stations};
 use crate::tables::{
     Full, Tables,
     entries::{HostEntry, Member, NetworkEntry, Way},
@@ -43,7 +43,7 @@ impl HostRecord {
         self.host.declared_by == DeclaredBy::Appliance
     }
 
-    fn entry(&self) -> HostEntry {
+    pub(super) fn entry(&self) -> HostEntry {
         HostEntry { way: self.way.clone(), marks: self.is_appliance() }
     }
 }
@@ -86,30 +86,34 @@ pub enum Effect {
 /// The board's truth, as far as this appliance needs it.
 #[derive(Debug)]
 pub struct Replica {
-    own: HostName,
+    pub(super) own: HostName,
     /// Our own number at the board, once it is known.
     own_id: Option<u32>,
-    hosts: HashMap<u32, HostRecord>,
+    pub(super) hosts: HashMap<u32, HostRecord>,
     /// The keys of `hosts` in order, for lists.
     host_ids: BTreeSet<u32>,
     /// The hosts with a VTEP address: a look through all of `hosts` for each of ten thousand takes seconds.
     by_vtep: HashMap<IpAddr, Vec<u32>>,
-    networks: BTreeMap<Vni, NetworkRecord>,
+    pub(super) networks: BTreeMap<Vni, NetworkRecord>,
     /// By their number here.
     vnis: HashMap<Net, Vni>,
     /// Local ports with a link: only they get flooded frames.
     up: HashSet<u16>,
     /// Networks whose record must be published anew.
-    dirty: HashSet<Vni>,
-    /// What the snapshot under way has not named yet.
-    unnamed: Option<Unnamed>,
+    pub(super) dirty: HashSet<Vni>,
+    /// What the newest snapshot has not named yet, and no change since then.
+    pub(super) unnamed: Option<Unnamed>,
+    /// A snapshot is under way.
+    pub(super) under_way: bool,
+    /// That snapshot, or one before it whose leftovers are still here, was of another branch of the board's history.
+    pub(super) branch: Option<Branch>,
 }
 
 #[derive(Debug, Default)]
-struct Unnamed {
-    hosts: HashSet<u32>,
-    members: HashSet<(Vni, u32)>,
-    networks: HashSet<Vni>,
+pub(super) struct Unnamed {
+    pub hosts: HashSet<u32>,
+    pub members: HashSet<(Vni, u32)>,
+    pub networks: HashSet<Vni>,
 }
 
 /// What a change is applied to and with.
@@ -153,6 +157,8 @@ impl Replica {
             up: HashSet::new(),
             dirty,
             unnamed: None,
+            under_way: false,
+            branch: None,
         }
     }
 
@@ -208,12 +214,16 @@ impl Replica {
     /// Whether the tables hold one revision's state: not so in the middle of a snapshot.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.unnamed.is_none()
+        !self.under_way
     }
 
     /// A snapshot begins: what it does not name until its end is gone. One that was under way broke off.
-    pub fn begin_snapshot(&mut self, tables: &mut Tables) {
+    pub fn begin_snapshot(&mut self, tables: &mut Tables, other_branch: bool) {
         tables.flip_mark();
+        self.under_way = true;
+        if other_branch {
+            self.branch = Some(Branch::of(&self.hosts));
+        }
         self.unnamed = Some(Unnamed {
             hosts: self.hosts.keys().copied().collect(),
             members: self
@@ -223,21 +233,6 @@ impl Replica {
                 .collect(),
             networks: self.networks.keys().copied().collect(),
         });
-    }
-
-    /// A snapshot is complete: forgets what it did not name.
-    pub fn end_snapshot(&mut self, around: &mut Surroundings) -> Result<Vec<Effect>, Full> {
-        let Some(unnamed) = self.unnamed.take() else { return Ok(Vec::new()) };
-        around.tables.sweep();
-        let mut changes: Vec<Change> =
-            unnamed.networks.into_iter().map(|vni| Change::NetworkGone { vni }).collect();
-        changes.extend(unnamed.members.into_iter().map(|(vni, host_id)| Change::MemberGone { vni, host_id }));
-        changes.extend(unnamed.hosts.into_iter().map(|id| Change::HostGone { id }));
-        let mut effects = Vec::new();
-        for change in changes {
-            effects.extend(self.apply(around, change)?);
-        }
-        Ok(effects)
     }
 
     /// Applies one change. Network records reach the packet path with the next [`Replica::publish`].
@@ -316,6 +311,9 @@ impl Replica {
     }
 
     fn put_host(&mut self, around: &mut Surroundings, host: Host) -> Result<Vec<Effect>, Full> {
+        if self.branch.is_some() {
+            self.renumber(around, host.id, &host.name)?;
+        }
         if let Some(unnamed) = &mut self.unnamed {
             unnamed.hosts.remove(&host.id);
         }
@@ -355,7 +353,7 @@ impl Replica {
     }
 
     /// Keeps the record of a host that is not in `hosts`.
-    fn keep_host(&mut self, id: u32, record: HostRecord) {
+    pub(super) fn keep_host(&mut self, id: u32, record: HostRecord) {
         if record.host.name == self.own {
             self.own_id = Some(id);
         }
@@ -366,7 +364,7 @@ impl Replica {
         self.hosts.insert(id, record);
     }
 
-    fn take_host(&mut self, id: u32) -> Option<HostRecord> {
+    pub(super) fn take_host(&mut self, id: u32) -> Option<HostRecord> {
         let record = self.hosts.remove(&id)?;
         self.host_ids.remove(&id);
         self.own_id = self.own_id.filter(|own| *own != id);

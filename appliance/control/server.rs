@@ -21,7 +21,8 @@ use std::{
 };
 use stopover_config::appliance::Appliance;
 use stopover_ctl::{
-    AddressEntry, ApiError, ClearRequest, ErrorBody, HostRow, NetworkRow, NodeEntry, TraceRequest, path,
+    AcceptBoard, AddressEntry, ApiError, ClearRequest, ErrorBody, HostRow, NetworkRow, NodeEntry,
+    TraceRequest, path,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -49,6 +50,8 @@ pub enum Question {
     Board,
     /// `GET /v1/migrations`.
     Migrations,
+    /// `POST /v1/board/accept`.
+    AcceptBoard(AcceptBoard),
     /// `POST /v1/clear`.
     Clear(ClearRequest),
     /// `POST /v1/trace`.
@@ -186,6 +189,7 @@ fn api(asks: Sender<Ask>) -> Router {
         .route(path::ADDRESSES, get(|asks, query| lists::page(List::Addresses, asks, query)))
         .route(path::HOSTS, get(|asks, query| lists::page(List::Hosts, asks, query)))
         .route(path::NETWORKS, get(|asks, query| lists::page(List::Networks, asks, query)))
+        .route(path::ACCEPT_BOARD, post(accept_board))
         .route(path::CLEAR, post(clear))
         .route(path::TRACE, post(trace))
         .fallback(|| async {
@@ -194,6 +198,13 @@ fn api(asks: Sender<Ask>) -> Router {
             refuse(StatusCode::NOT_FOUND, error)
         })
         .with_state(asks)
+}
+
+async fn accept_board(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(request) => json(ask(&asks, Question::AcceptBoard(request)).await),
+        Err(e) => unreadable(&e),
+    }
 }
 
 async fn clear(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {

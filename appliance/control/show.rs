@@ -24,6 +24,7 @@ impl Control {
     /// Answers a question.
     pub(crate) fn answer(&mut self, ask: Ask) {
         let answer = match ask.question {
+            Question::Trace(_) if !self.forwards() => Err(not_yet()),
             Question::Trace(request) => return self.trace(request, ask.reply),
             Question::Version => to_json(&self.show_version()),
             Question::Ports => self.show_ports().and_then(|rows| to_json(&rows)),
@@ -43,7 +44,9 @@ impl Control {
             }
             Question::Board => to_json(&self.show_board()),
             Question::Migrations => to_json(&self.migrations()),
+            Question::Clear(_) if !self.forwards() => Err(not_yet()),
             Question::Clear(request) => self.clear(&request),
+            Question::AcceptBoard(request) => self.accept_board(&request),
             Question::Metrics => Ok(Told::Json(serde_json::Value::String(self.metrics()))),
         };
         // Whoever asked may have gone.
@@ -214,7 +217,7 @@ impl Control {
                 idle_cycles: time.idle_cycles,
                 cycles_per_frame: (books.received > 0)
                     .then(|| time.busy_cycles as f64 / books.received as f64),
-                revision: self.passed,
+                revision: self.passed.revision,
             })
             .collect()
     }
@@ -262,12 +265,40 @@ impl Control {
             configured: state.is_some(),
             connected: state.as_ref().is_some_and(|s| s.connected),
             endpoint: state.as_ref().and_then(|s| s.endpoint.as_ref()).map(ToString::to_string),
-            revision: self.applied,
-            acknowledged: self.passed,
+            revision: self.applied.revision,
+            acknowledged: self.passed.revision,
+            forwarding: self.forwards(),
+            board: state.as_ref().and_then(|s| s.board).map(|board| board.to_string()),
+            other_board: state.as_ref().and_then(|s| s.other_board).map(|board| board.to_string()),
+            other_branches: self.other_branches,
+            stale_ms: self.stale_until_ms.map(|until| until.saturating_sub(self.now_ms())),
             since_s: state.as_ref().and_then(|s| s.since.elapsed().ok()).map_or(0, |d| d.as_secs()),
             last_error: state.and_then(|s| s.last_error),
             refused: refused.collect(),
         }
+    }
+
+    /// The operator's word that the board which answers now is to be followed.
+    fn accept_board(&self, request: &ctl::AcceptBoard) -> Answer {
+        let session = self.session.as_ref();
+        let Some((session, other)) = session.and_then(|s| Some((s, s.state().other_board?))) else {
+            return Err(ApiError::new(
+                "no other board answers",
+                "a board in place of the one that is followed",
+                "see `stopover show board`; the first board that an appliance meets needs no word",
+            ));
+        };
+        let board = other.to_string();
+        if request.board.as_ref().is_some_and(|wanted| *wanted != board) {
+            return Err(ApiError::new(
+                format!("board {board} answers"),
+                format!("board {}", request.board.as_deref().unwrap_or_default()),
+                "give the id of the board that answers, or none",
+            ));
+        }
+        log::warn!("board {board} is followed from now on, by the operator's word");
+        session.accept_board(other);
+        to_json(&ctl::AcceptedBoard { board })
     }
 
     fn clear(&mut self, request: &ctl::ClearRequest) -> Answer {
@@ -296,6 +327,15 @@ fn to_json<T: Serialize>(value: &T) -> Answer {
     serde_json::to_value(value)
         .map(Told::Json)
         .map_err(|e| ApiError::new(e.to_string(), "an answer that JSON can hold", "tell the developers"))
+}
+
+/// Before the board's first snapshot.
+fn not_yet() -> ApiError {
+    ApiError::new(
+        "nothing is forwarded yet",
+        "an appliance that has the board's first snapshot",
+        "see `stopover show board` for what it waits for",
+    )
 }
 
 fn device_error(e: &dpdk_sys::Error) -> ApiError {

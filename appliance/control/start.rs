@@ -1,10 +1,10 @@
 //! Start: from a checked configuration to running lcores, or to one error with nothing left behind. Order:
-//! no other appliance runs with this file, the board answers, then EAL, pool and devices, tables, control socket;
-//! then the board is told, and when its snapshot stands in the tables, ports and lcores start: no frame meets an
-//! empty table.
+//! no other appliance runs with this file, then EAL, pool and devices, tables, control socket; then the board is told,
+//! and when its first snapshot stands in the tables, ports and lcores start: no frame meets an empty table. For that
+//! snapshot the start waits as long as it takes, and answers the operator meanwhile.
 
 use super::{
-    Control,
+    Control, Received,
     loops::Loops,
     moves::Moves,
     mtu,
@@ -35,20 +35,15 @@ use dpdk_sys::{Device, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{self, Operator, Session, SessionConfig, Update};
+use stopover_bbs::client::{self, Session, SessionConfig, Update};
 use stopover_config::{
     appliance::{self as config, Appliance, QueueRef, Truth},
     net::{Mac, Vni},
 };
 
-/// How long the board may take to answer when the appliance starts.
-const BOARD_WAIT: Duration = Duration::from_secs(10);
 /// How long after a restart nodes of an earlier run stay registered without being seen again: long enough for
 /// VMs to reconnect to their sockets and for stations to speak.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -63,7 +58,7 @@ struct Ready {
     facts: Facts,
 }
 
-/// Builds everything and starts the lcores. `rt` must have been made before, because EAL pins this thread and
+/// Builds everything and starts the lcores; if told to stop before there is a table, without them. `rt` must have been made before, because EAL pins this thread and
 /// all it starts later to one core.
 pub fn start(
     config: Appliance,
@@ -71,7 +66,6 @@ pub fn start(
     stop: Arc<AtomicBool>,
 ) -> Result<(Control, Eal)> {
     server::claim_place(&config.ctl)?;
-    find_board(&config, rt, &stop)?;
     vhost_sockets::make_way(&config)?;
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.vdevs.iter().map(|vdev| format!("--vdev={vdev}")));
@@ -134,8 +128,12 @@ pub fn start(
         unpassed: VecDeque::new(),
         syncing: None,
         looks: 0,
-        applied: 0,
-        passed: 0,
+        stream: 0,
+        applied: Received::default(),
+        passed: Received::default(),
+        stands: false,
+        stale_until_ms: None,
+        other_branches: 0,
         stop,
         link_due_ms: 0,
         age_due_ms: 0,
@@ -147,7 +145,10 @@ pub fn start(
     if let Some((session, updates)) = open_session(&control.config, rt, segments) {
         control.told = session.migrations();
         (control.session, control.updates) = (Some(session), updates);
-        control.await_snapshot(BOARD_WAIT);
+        if !control.await_snapshot() {
+            // Told to stop: there is nothing to forward by, and so nothing to start.
+            return Ok((control, eal));
+        }
     }
     let running = start_ports(&control.config, ready)
         .and_then(|started| launch(&eal, &control, started, &assigned, views));
@@ -166,36 +167,6 @@ pub fn start(
         }
     }
     Ok((control, eal))
-}
-
-/// Waits until the board answers, without telling it anything: what fails later has changed nothing there.
-fn find_board(config: &Appliance, rt: &tokio::runtime::Handle, stop: &AtomicBool) -> Result<()> {
-    let Truth::Board(endpoints) = &config.truth else { return Ok(()) };
-    let deadline = Instant::now() + BOARD_WAIT;
-    loop {
-        let mut said = String::new();
-        for endpoint in endpoints {
-            let asked = rt.block_on(async {
-                let mut board = Operator::connect(endpoint).await?;
-                board.info().await
-            });
-            match asked {
-                Ok(_) => return Ok(()),
-                Err(e) => said = e.to_string(),
-            }
-        }
-        if stop.load(Relaxed) {
-            bail!("told to stop while waiting for the board");
-        }
-        if Instant::now() >= deadline {
-            let tried: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
-            bail!(
-                "no board at {}: {said}; expected a running stopover-bbs; mend: start it, or correct `board` in the configuration, or use `declared` to run without one",
-                tried.join(", ")
-            );
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// Registers at the board. From here on the session does what it can by itself.

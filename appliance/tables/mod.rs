@@ -17,6 +17,7 @@ mod movers;
 pub mod moving;
 #[cfg(test)]
 mod proofs;
+mod rehome;
 pub mod slots;
 pub mod sync;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use map_wide::WideKey;
 pub use map64::Piece;
 pub(crate) use map64::prefetch;
 use moving::Moving;
+pub use rehome::LAST_HOST;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

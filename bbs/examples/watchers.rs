@@ -115,9 +115,7 @@ async fn watch(
     let start = v1::WatchStart {
         name: format!("watcher-{number}"),
         vnis: vec![vni.get()],
-        everything: false,
-        resume: None,
-        session: 0,
+        ..v1::WatchStart::default()
     };
     let request = |request| v1::WatchRequest { request: Some(request) };
     // The stream below takes it; an error would show there.

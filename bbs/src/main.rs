@@ -2,27 +2,51 @@
 //! message and a non-zero status if it cannot.
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use stopover_bbs::{
     board::Absence,
     server::{Server, ServerConfig},
-    store::Redb,
+    store::{Redb, Store},
 };
 use stopover_config::Endpoint;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The bulletin board: truth about hosts, networks and nodes.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Action>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a new, empty board: once, before its first start.
+    Init(Init),
+}
+
+#[derive(Debug, clap::Args)]
+struct Init {
+    /// Configuration file (RON), whose `store` is made.
+    #[arg(value_name = "FILE", required_unless_present = "store")]
+    config: Option<PathBuf>,
+    /// The store's file, in place of the configuration's.
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Serve {
     /// Configuration file (RON). The other options override it.
     #[arg(value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to serve gRPC: http://ADDRESS:PORT or unix:/PATH. May be repeated.
     #[arg(long, value_name = "ENDPOINT")]
     listen: Vec<Endpoint>,
-    /// The store's file; created if it does not exist.
+    /// The store's file, made by `stopover-bbs init`.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
     /// Where Prometheus scrapes.
@@ -37,7 +61,7 @@ fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Args {
+impl Serve {
     fn resolve(self) -> anyhow::Result<(ServerConfig, PathBuf)> {
         let (mut config, mut store) = match &self.config {
             Some(path) => {
@@ -92,9 +116,23 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    let (config, store) = args.resolve()?;
+    if let Some(Action::Init(init)) = args.command {
+        return make(init);
+    }
+    let (config, store) = args.serve.resolve()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     runtime.block_on(serve(config, store))
+}
+
+fn make(init: Init) -> anyhow::Result<()> {
+    // As the file says, so that a mistake in it is found before the first start.
+    let file = init.config.as_deref().map(stopover_config::bbs::load).transpose()?;
+    let Some(path) = init.store.or(file.map(|file| file.store)) else {
+        bail!("no store; expected a configuration FILE or `--store FILE`");
+    };
+    let store = Redb::create(&path)?;
+    println!("{}: an empty board, {}", path.display(), store.board_id());
+    Ok(())
 }
 
 async fn serve(config: ServerConfig, store: PathBuf) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 mod batch;
 mod facts;
 mod migration;
+mod point;
 
 pub use batch::{BATCH_NODES, NodeBatch, PackedNode};
 pub use facts::{NodeFacts, StationKind};
@@ -11,6 +12,7 @@ pub use migration::{
     Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING,
     MAX_REPORTS, Migration, MigrationState, Moving, Report, Unlocked,
 };
+pub use point::Point;
 
 use serde::Serialize;
 use std::{fmt, net::IpAddr};
@@ -395,6 +397,8 @@ pub enum EventKind {
     Operator,
     /// A migration began or ended.
     Migration,
+    /// A host holds the state of another board, or of another branch of this board's history.
+    Lineage,
     /// A kind that this version does not know.
     Other,
 }
@@ -409,6 +413,7 @@ impl fmt::Display for EventKind {
             Self::TakenOver => "taken-over",
             Self::Operator => "operator",
             Self::Migration => "migration",
+            Self::Lineage => "lineage",
             Self::Other => "other",
         })
     }

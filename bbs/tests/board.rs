@@ -456,6 +456,7 @@ fn vteps_belong_to_one_host() {
         vteps: vec![ip("10.0.0.7"), ip("10.0.0.1")],
         udp_port: 4789,
         instance: Id([7; 16]),
+        holds: None,
     };
     let refused = rig.apply(None, Command::Register(thief.clone()));
     let why = refused.result.unwrap_err();

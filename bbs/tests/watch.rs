@@ -7,8 +7,8 @@ mod support;
 use proptest::prelude::*;
 use std::{collections::BTreeSet, sync::Arc};
 use stopover_bbs::{
-    model::{Change, Id, NodeBatch},
-    server::{Follower, Frame, Interest},
+    model::{Change, Id, NodeBatch, Point},
+    server::{Follower, Frame, Held, Interest},
     store::Store,
 };
 use stopover_config::net::Vni;
@@ -47,6 +47,9 @@ struct Reader {
     building: Option<Replica>,
     /// The state held has this name; `None` in the middle of something.
     at: Option<u64>,
+    /// The run that told it.
+    run: Option<Id>,
+    told_by: Option<Id>,
     /// The last revision seen in any frame.
     seen: u64,
     held: Option<BTreeSet<Vni>>,
@@ -55,14 +58,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn follower(
-        rig: &Rig,
-        backlog: u64,
-        held: Option<&BTreeSet<Vni>>,
-        resume: Option<(Id, u64)>,
-    ) -> Follower {
+    fn follower(rig: &Rig, backlog: u64, held: Option<&BTreeSet<Vni>>, resume: Option<Point>) -> Follower {
         let interest = held.map_or(Interest::Everything, |v| Interest::Networks(v.clone()));
-        Follower::new(rig.history.clone(), rig.store.clone(), backlog, interest, resume).unwrap()
+        let held = resume.map(|point| Held { point, partial: false });
+        let store = rig.store.clone();
+        Follower::new(rig.history.clone(), store, &rig.lineage, backlog, interest, held).unwrap()
     }
 
     fn new(rig: &Rig, backlog: u64, held: Option<BTreeSet<Vni>>) -> Self {
@@ -71,6 +71,8 @@ impl Reader {
             replica: Replica::default(),
             building: None,
             at: None,
+            run: None,
+            told_by: rig.lineage.run(),
             seen: 0,
             wanted: held.clone(),
             held,
@@ -83,7 +85,8 @@ impl Reader {
             *self = Self { seen: self.seen, ..Self::new(rig, backlog, self.wanted.clone()) };
             return;
         }
-        let resume = self.at.map(|revision| (self.board, revision));
+        let resume = self.at.map(|revision| Point { board: self.board, run: self.run, revision });
+        self.told_by = rig.lineage.run();
         self.follower = Self::follower(rig, backlog, self.held.as_ref(), resume);
         self.building = None;
         if let (Some(held), Some(wanted)) = (&self.held, &self.wanted) {
@@ -111,7 +114,8 @@ impl Reader {
         let Some(frame) = self.follower.next(true).unwrap() else { return false };
         match frame {
             Frame::Resumed(revision) => assert_eq!(Some(revision), self.at),
-            Frame::SnapshotBegin { revision, .. } => {
+            Frame::SnapshotBegin { revision, other_branch, .. } => {
+                assert!(!other_branch, "restarts make no branch");
                 assert!(revision >= self.seen, "a snapshot from the past");
                 self.building = Some(Replica::default());
                 self.at = None;
@@ -161,6 +165,7 @@ impl Reader {
         assert!(revision >= self.seen);
         self.seen = revision;
         self.at = Some(revision);
+        self.run = self.told_by;
         let truth = rig.states.get(revision as usize).expect("a revision from the future");
         let truth = self.held.as_ref().map_or_else(|| truth.clone(), |held| truth.scoped(held));
         assert_eq!(self.replica, truth, "at revision {revision}");
@@ -212,13 +217,21 @@ proptest! {
 fn a_revision_of_another_board_or_from_the_future_means_a_snapshot() {
     let mut rig = Rig::new(100);
     rig.step(&Step::Register(0, false));
-    let first = |resume| {
+    let first = |board, run, revision, partial| {
         let interest = Interest::Everything;
         let store: Arc<dyn Store> = rig.store.clone();
-        Follower::new(rig.history.clone(), store, 100, interest, Some(resume)).unwrap().next(false).unwrap()
+        let held = Held { point: Point { board, run, revision }, partial };
+        let follower = Follower::new(rig.history.clone(), store, &rig.lineage, 100, interest, Some(held));
+        follower.unwrap().next(false).unwrap()
     };
     let id = rig.store.board_id();
-    assert_eq!(first((id, 1)), Some(Frame::Resumed(1)));
-    assert!(matches!(first((Id([1; 16]), 1)), Some(Frame::SnapshotBegin { revision: 1, .. })));
-    assert!(matches!(first((id, 2)), Some(Frame::SnapshotBegin { revision: 1, .. })));
+    let run = rig.lineage.run();
+    let snapshot = |frame, branch| matches!(frame, Some(Frame::SnapshotBegin { revision: 1, other_branch, .. }) if other_branch == branch);
+    assert_eq!(first(id, run, 1, false), Some(Frame::Resumed(1)));
+    assert!(snapshot(first(id, run, 1, true), false), "pieces of a snapshot are nothing to go on from");
+    assert!(snapshot(first(id, None, 1, false), false), "told by an older program");
+    assert!(snapshot(first(Id([1; 16]), run, 1, false), true));
+    assert!(snapshot(first(id, Some(Id([1; 16])), 1, false), true), "a run that this store has not seen");
+    assert!(snapshot(first(id, run, 2, false), true));
+    assert!(snapshot(first(id, None, 2, false), true));
 }

@@ -6,7 +6,7 @@ use crate::{
     output::{Failure, Output},
     render,
 };
-use stopover_ctl::{CaptureFilter, ClearRequest, Client, TraceRequest, TraceSource};
+use stopover_ctl::{AcceptBoard, CaptureFilter, ClearRequest, Client, TraceRequest, TraceSource};
 
 /// `stopover show …`
 pub async fn show(client: &Client, show: &Show, out: Output) -> Result<(), Failure> {
@@ -45,6 +45,12 @@ fn only<T>(rows: Vec<T>, name: Option<&str>, name_of: impl Fn(&T) -> &String) ->
             "found no port `{name}`; expected `all` or one of: {names}; mend: correct the name"
         ))),
     }
+}
+
+/// `stopover board accept`
+pub async fn accept_board(client: &Client, id: Option<String>, out: Output) -> Result<(), Failure> {
+    let accepted = client.accept_board(&AcceptBoard { board: id }).await?;
+    out.print(&accepted, |a| format!("board {} is followed from now on\n", a.board))
 }
 
 /// `stopover clear …`

@@ -34,6 +34,9 @@ pub enum Command {
     /// Show what an appliance or the board knows.
     #[command(subcommand)]
     Show(Show),
+    /// Which board an appliance follows.
+    #[command(subcommand, name = "board")]
+    FollowBoard(FollowBoard),
     /// Set counters of the appliance to zero.
     #[command(subcommand)]
     Clear(Clear),
@@ -62,6 +65,18 @@ pub enum Command {
         /// Only events after this number.
         #[arg(long, default_value_t = 0, value_name = "NUMBER")]
         after: u64,
+    },
+}
+
+/// `board …`
+#[derive(Debug, Subcommand)]
+pub enum FollowBoard {
+    /// Have the appliance follow another board, which answers in place of the one it followed. It takes that board's
+    /// state over: nodes which no host claims there again within `stale_ms` are forgotten.
+    Accept {
+        /// Id of that board, as `show board` says; without it, whichever answers now.
+        #[arg(value_name = "ID")]
+        id: Option<String>,
     },
 }
 

@@ -13,7 +13,7 @@ mod render;
 mod table;
 mod target;
 
-use args::{Cli, Command, Show};
+use args::{Cli, Command, FollowBoard, Show};
 use clap::Parser;
 use output::{Failure, Output};
 use std::process::ExitCode;
@@ -52,6 +52,9 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
                 Side::Appliance(client) => appliance::show(&client, &show, out).await,
                 Side::Board(endpoint) => board::show(&endpoint, &show, out).await,
             }
+        }
+        Command::FollowBoard(FollowBoard::Accept { id }) => {
+            appliance::accept_board(&target::appliance(cli.ctl.as_deref(), env)?, id, out).await
         }
         Command::Clear(clear) => appliance::clear(&target::appliance(cli.ctl.as_deref(), env)?, &clear).await,
         Command::Trace(trace) => {

@@ -51,7 +51,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "    board:",
         "    bord:",
-        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `max_network_stations`, `migration`, `ports`, `lcores`; mend: did you mean `board`?",
+        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `migration`, `ports`, `lcores`; mend: did you mean `board`?",
     ),
     (
         "role: underlay(",

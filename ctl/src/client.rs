@@ -2,9 +2,9 @@
 //! time limit, every failure in words that say what to do.
 
 use crate::{
-    ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow, LcoreStats, Migrations,
-    NetworkRow, NodeRow, Page, PortInfo, PortStats, TraceReport, TraceRequest, TraceSource, Version, lists,
-    path,
+    AcceptBoard, AcceptedBoard, ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow,
+    LcoreStats, Migrations, NetworkRow, NodeRow, Page, PortInfo, PortStats, TraceReport, TraceRequest,
+    TraceSource, Version, lists, path,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
@@ -129,6 +129,11 @@ impl Client {
     /// State of the watch.
     pub async fn board(&self) -> Result<BoardState, ClientError> {
         self.get(path::BOARD).await
+    }
+
+    /// Has another board followed.
+    pub async fn accept_board(&self, request: &AcceptBoard) -> Result<AcceptedBoard, ClientError> {
+        self.call(Method::POST, path::ACCEPT_BOARD, Some(encode(request)), self.timeout).await
     }
 
     /// Budgets and nodes of live migration.

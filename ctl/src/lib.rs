@@ -10,8 +10,8 @@ pub use client::{Client, ClientError};
 pub use lists::{hosts as whole_hosts, networks as whole_networks, nodes as whole_nodes};
 pub use types::*;
 
-/// Where each answer is found. All are `GET` and return JSON, but for [`path::CLEAR`] and [`path::TRACE`],
-/// which are `POST` with a JSON body.
+/// Where each answer is found. All are `GET` and return JSON, but for [`path::ACCEPT_BOARD`], [`path::CLEAR`] and
+/// [`path::TRACE`], which are `POST` with a JSON body.
 pub mod path {
     /// [`Version`](crate::Version).
     pub const VERSION: &str = "/v1/version";
@@ -37,6 +37,8 @@ pub mod path {
     pub const BOARD: &str = "/v1/board";
     /// [`Migrations`](crate::Migrations).
     pub const MIGRATIONS: &str = "/v1/migrations";
+    /// Takes [`AcceptBoard`](crate::AcceptBoard), returns [`AcceptedBoard`](crate::AcceptedBoard).
+    pub const ACCEPT_BOARD: &str = "/v1/board/accept";
     /// Takes [`ClearRequest`](crate::ClearRequest), returns `{}`.
     pub const CLEAR: &str = "/v1/clear";
     /// Takes [`TraceRequest`](crate::TraceRequest), returns [`TraceReport`](crate::TraceReport).

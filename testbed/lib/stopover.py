@@ -45,7 +45,12 @@ class Board:
     def __init__(self, lab, ns=None):
         self._configure(lab)
         self.lab, self.ns = lab, ns
+        self.init()
         self.start()
+
+    def init(self):
+        """Makes a new, empty board, where there is none."""
+        sh(program("stopover-bbs"), "init", self.config)
 
     def start(self):
         """Starts it, also again after its end, and waits until it listens."""
@@ -157,15 +162,28 @@ class Appliance:
         (self.lab.logs / path.name).write_text(path.read_text())
         return path
 
-    def start(self, binary=None, pipes=False):
-        """Starts it, also again after its end, and waits until it answers the CLI. `binary`: what to start instead."""
+    def start(self, binary=None, pipes=False, forwards=True):
+        """Starts it, also again after its end, and waits until it answers the CLI and, unless told not to, forwards.
+        `binary`: what to start instead."""
         self.process = Process(self.lab, self.name, [binary or program("stopover-appliance"), self.write()],
                                ns=self.ns, env={"RUST_BACKTRACE": "1"}, pipes=pipes)
         self.process.wait_socket(self.socket, timeout=30)
         for iface, tap in self.cables:
             self.ns.ip("link", "set", tap, "txqueuelen", RING)
             self.ns.join(iface, tap)
+        if forwards:
+            self.wait_forwarding()
         return self
+
+    def wait_forwarding(self, timeout=60):
+        """Waits until it has a snapshot to forward by."""
+        end = time.monotonic() + timeout
+        # A build to compare with may be older than this word of its.
+        while not self.json("show", "board").get("forwarding", True):
+            self.process.check()
+            if time.monotonic() > end:
+                raise Failure(f"after {timeout} s {self.name} does not forward: {self.json('show', 'board')}")
+            time.sleep(0.02)
 
     def cli(self, *argv):
         """`stopover ARGV` towards this appliance."""

@@ -78,6 +78,7 @@ def body(lab):
     say("starting the board, two gateways and two tenants, each in a container")
     net = fabric.Fabric(lab)
     net.board = stopover.Board.configure(lab)
+    net.board.init()
     c = containers.Container(lab, "board", image, ["stopover-bbs", net.board.config])
     wait("its socket", net.board.socket.exists, c)
     gateways = [gateway(lab, net, n, image) for n in (1, 2)]

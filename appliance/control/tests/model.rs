@@ -310,7 +310,7 @@ fn take_snapshot(
         if !whole && broken_off_after.is_none() {
             continue;
         }
-        lab.replica.begin_snapshot(&mut lab.tables);
+        lab.replica.begin_snapshot(&mut lab.tables, false);
         let changes = truth.snapshot();
         let len = if whole { changes.len() } else { broken_off_after.unwrap_or(0).min(changes.len()) };
         for change in changes.into_iter().take(len) {

@@ -201,7 +201,7 @@ fn a_snapshot_takes_away_what_it_does_not_name() {
     lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
     lab.apply(node(mac(9), 3, &["192.168.0.9"], &[]));
     assert!(lab.replica.is_whole());
-    lab.replica.begin_snapshot(&mut lab.tables);
+    lab.replica.begin_snapshot(&mut lab.tables, false);
     assert!(!lab.replica.is_whole());
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(member(2, false));
@@ -223,14 +223,72 @@ fn a_snapshot_that_breaks_off_is_begun_again() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
-    lab.replica.begin_snapshot(&mut lab.tables);
+    lab.replica.begin_snapshot(&mut lab.tables, false);
     lab.apply(host(3, &["10.0.0.3"], 4789));
     lab.apply(node(mac(9), 3, &[], &[]));
-    lab.replica.begin_snapshot(&mut lab.tables);
+    lab.replica.begin_snapshot(&mut lab.tables, false);
     assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [want("10.0.0.2", 4789)]);
     assert_eq!(lab.end_snapshot(), [unwant("10.0.0.3", 4789)]);
     assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Nowhere; 2]);
     assert_eq!(lab.owner("192.168.0.8"), None);
+}
+
+/// On another branch of the board's history, hosts that live have yet to claim their nodes again.
+#[test]
+fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
+    let mut lab = lab();
+    for id in [2, 3, 4] {
+        lab.apply(host(id, &[&format!("10.0.0.{id}")], 4789));
+        lab.apply(member(id, false));
+        lab.apply(node(mac(id as u8), id, &[&format!("192.168.0.{id}")], &[]));
+    }
+    lab.replica.begin_snapshot(&mut lab.tables, true);
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(member(2, false));
+    // A number that another host has had.
+    let renamed = |id: u32, was: u32| {
+        let Change::HostPut(host) = host(id, &[&format!("10.0.0.{was}")], 4789) else { unreachable!() };
+        Change::HostPut(Host { name: name(was), ..host })
+    };
+    lab.apply(renamed(3, 4));
+    assert_eq!(lab.end_snapshot(), []);
+    assert!(lab.replica.is_whole() && lab.replica.keeps_stale());
+    lab.publish().unwrap();
+    let host_of = |lab: &Lab, n: u32| match lab.place(mac(n as u8)) {
+        Where::Host(id) => lab.replica.host(id).unwrap().host.name.clone(),
+        other => panic!("{n}: {other:?}"),
+    };
+    for id in [2, 3, 4] {
+        assert_eq!(host_of(&lab, id), name(id), "what was there before stays, at the host that has it");
+        assert_eq!(lab.owner(&format!("192.168.0.{id}")), Some(mac(id as u8)));
+    }
+    assert_eq!((lab.place(mac(2)), lab.place(mac(4))), (Where::Host(2), Where::Host(3)));
+    let floods = |lab: &Lab| {
+        let mut names: Vec<_> =
+            lab.network(0).hosts.iter().map(|id| lab.replica.host(*id).unwrap().host.name.clone()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(floods(&lab), [2, 3, 4].map(name), "each host once");
+    assert_eq!(lab.view.vtep(ip("10.0.0.4")), Some(3));
+    // Host 3 registers, as number 4, and claims again; host 4 has lost its node meanwhile.
+    lab.apply(renamed(4, 3));
+    assert_eq!(lab.place(mac(3)), Where::Host(4));
+    lab.apply(Change::MemberPut { vni: vni(100), host_id: 4, segment: false });
+    lab.apply(node(mac(3), 4, &["192.168.0.3"], &[]));
+    lab.apply(node(mac(2), 2, &[], &["192.168.0.2"]));
+    lab.publish().unwrap();
+    assert_eq!(floods(&lab), [2, 3, 4].map(name));
+    lab.with(Replica::forget_stale).unwrap();
+    lab.publish().unwrap();
+    assert!(!lab.replica.keeps_stale());
+    assert_eq!([2, 3, 4].map(|n| lab.place(mac(n))), [Where::Host(2), Where::Host(4), Where::Nowhere]);
+    assert_eq!((lab.owner("192.168.0.3"), lab.owner("192.168.0.4")), (Some(mac(3)), None));
+    assert_eq!(floods(&lab), [2, 3].map(name));
+    let mut known: Vec<_> =
+        lab.replica.hosts.iter().map(|(id, record)| (*id, record.host.name.clone())).collect();
+    known.sort();
+    assert_eq!(known, [(2, name(2)), (3, name(4)), (4, name(3))]);
 }
 
 /// The nodes of a batch in network 100.
@@ -251,7 +309,7 @@ fn a_batch_of_nodes_says_what_one_by_one_would() {
     lab.apply(host(3, &["10.0.0.3"], 4789));
     lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
     lab.apply(node(mac(9), 2, &[], &[]));
-    lab.replica.begin_snapshot(&mut lab.tables);
+    lab.replica.begin_snapshot(&mut lab.tables, false);
     let nodes = batch(&[
         (mac(1), OWN, &["192.168.0.1"]),
         (mac(9), 3, &["192.168.0.9"]),

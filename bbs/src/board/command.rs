@@ -282,6 +282,8 @@ pub enum Refusal {
     InUse(String),
     /// It names a generation that is not the migration's, or a migration that has ended the other way.
     Stale(String),
+    /// The host forwards by the state of another board.
+    OtherBoard(String),
     /// The key belongs to another request.
     KeyReused,
     /// Rows of a load are wrong.
@@ -304,6 +306,7 @@ impl Refusal {
             Self::Fenced(_) => "fenced",
             Self::InUse(_) => "in-use",
             Self::Stale(_) => "stale",
+            Self::OtherBoard(_) => "other-board",
             Self::KeyReused => "key-reused",
         }
     }
@@ -317,7 +320,8 @@ impl fmt::Display for Refusal {
             | Self::Unregistered(why)
             | Self::Fenced(why)
             | Self::InUse(why)
-            | Self::Stale(why) => f.write_str(why),
+            | Self::Stale(why)
+            | Self::OtherBoard(why) => f.write_str(why),
             Self::KeyReused => f.write_str(
                 "the idempotency key belongs to a different request: take a new key for each request, and the \
                  same only to repeat one",

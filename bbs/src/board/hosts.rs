@@ -1,7 +1,7 @@
 //! Hosts that speak for themselves: registration, leases, fencing.
 
 use super::{
-    Board, CONFLICTS_REMEMBERED, DONE, Now, Outcome, Refusal, Session,
+    Board, CONFLICTS_REMEMBERED, DONE, Now, Outcome, Refusal, Relation, Session,
     record::HostRecord,
     state::{EARLIER, OPERATOR},
 };
@@ -29,13 +29,13 @@ fn list_vteps(vteps: &[IpAddr], port: u16) -> String {
 
 impl Board {
     pub(super) fn register(&mut self, now: Now, r: Registration) -> Result<Outcome, Refusal> {
+        let forked = self.compare_lineage(&r)?;
         let known = self.state.by_name.get(&r.host).copied();
         let free = self.vteps_are_free(&r.vteps, r.udp_port, known);
         if let Err(refusal) = free.and_then(|()| self.may_register(now, &r, known)) {
             let Registration { host, instance, .. } = &r;
-            self.say_host_conflict(format!(
-                "registration of host {host} by instance {instance} refused: {refusal}"
-            ));
+            let text = format!("registration of host {host} by instance {instance} refused: {refusal}");
+            self.say_once(EventKind::Conflict, text);
             return Err(refusal);
         }
         let id = known.unwrap_or_else(|| self.new_host_id());
@@ -80,6 +80,9 @@ impl Board {
             }
             Some((true, ..)) => {}
             _ => self.say(EventKind::HostUp, format!("host {} has registered", r.host)),
+        }
+        if let Some(text) = forked {
+            self.say_once(EventKind::Lineage, text);
         }
         let number = u64::from(self.settings.run) << 32 | u64::from(session);
         Ok(Outcome::Registered { host_id: id, session: number, revision: 0 })
@@ -167,13 +170,40 @@ impl Board {
         self.session_of(id).filter(|_| self.state.hosts.get(&id).is_some_and(|h| h.watches == 0))
     }
 
-    /// A host that cannot register tries for ever: one event says it.
-    fn say_host_conflict(&mut self, text: String) {
+    /// Refuses a host that holds another board's state. What is to be said of one that holds the state of another
+    /// branch of this one's.
+    fn compare_lineage(&mut self, r: &Registration) -> Result<Option<String>, Refusal> {
+        let (Some(lineage), Some(held)) = (self.lineage.clone(), &r.holds) else { return Ok(None) };
+        let (host, now) = (&r.host, self.state.revision);
+        match lineage.relation(held, now) {
+            Relation::Same | Relation::Unknown => Ok(None),
+            Relation::OtherBranch => Ok(Some(format!(
+                "host {host} holds revision {} of another branch of this board's history, which is at revision {now}: \
+                 the store was restored from a backup. The host is sent a snapshot and claims its nodes again; what \
+                 the operator declared after the backup is gone",
+                held.revision
+            ))),
+            Relation::OtherBoard => {
+                let why = format!(
+                    "host {host} forwards by board {}; this is board {}: the host keeps what it has; hint: if this \
+                     board takes the place of that one, run `stopover board accept` at the host; if not, correct \
+                     `board` in its configuration",
+                    held.board,
+                    lineage.board()
+                );
+                self.say_once(EventKind::Lineage, why.clone());
+                Err(Refusal::OtherBoard(why))
+            }
+        }
+    }
+
+    /// A host that is refused tries for ever: one event says it.
+    fn say_once(&mut self, kind: EventKind, text: String) {
         if self.host_conflicts.len() >= CONFLICTS_REMEMBERED {
             self.host_conflicts.clear();
         }
         if self.host_conflicts.insert(text.clone()) {
-            self.say(EventKind::Conflict, text);
+            self.say(kind, text);
         }
     }
 

@@ -17,6 +17,7 @@
 //! | `locks` | the record of a migration, and what follows from it |
 //! | `operator` | declarations, deletions, loads |
 //! | `keys` | idempotency |
+//! | `lineage` | which states a store has had, and which are of a copy of it |
 //! | `record` | what is written down |
 //!
 //! The rules of conflict: a MAC is on one host of a network, an IP on one node of a network, a VTEP address and
@@ -33,6 +34,7 @@ mod ending;
 mod hosts;
 mod ips;
 mod keys;
+mod lineage;
 mod locks;
 mod migrations;
 mod nodes;
@@ -46,6 +48,7 @@ pub use command::{Applied, Command, Key, Now, Outcome, Party, Refusal, Session, 
 pub use ending::MIGRATIONS_KEPT;
 pub use ips::{Hold, Ips};
 pub use keys::REMEMBERED;
+pub use lineage::{Lineage, RUNS_KEPT, Relation, Run};
 pub use state::COMMIT_CHANGES;
 
 use crate::model::{DeclaredBy, Event, EventKind, Migration, Network};
@@ -56,6 +59,7 @@ use keys::Keys;
 use migrations::Begin;
 use record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write};
 use state::{EARLIER, MemberState, NodeState, OPERATOR, State};
+use std::sync::Arc;
 use stopover_config::net::{Mac, Vni};
 
 /// Events kept.
@@ -105,8 +109,10 @@ pub struct Board {
     restless: contest::Restless,
     /// Conflicts said and not resolved: who claims what, and what was said.
     conflicts: HashMap<(Vni, Mac, u32), String>,
-    /// Refused registrations said.
+    /// Said of registrations.
     host_conflicts: HashSet<String>,
+    /// The history of the store, once it is known.
+    lineage: Option<Arc<Lineage>>,
     /// Since when, on the lease clock, the board hears any host at all.
     heard_since: Option<u64>,
     /// Whose command is under way.
@@ -132,8 +138,14 @@ impl Board {
             host_conflicts: HashSet::new(),
             heard_since: None,
             actor: Actor::Board,
+            lineage: None,
             said: Vec::new(),
         }
+    }
+
+    /// What hosts say that they hold is compared with this.
+    pub fn set_lineage(&mut self, lineage: Arc<Lineage>) {
+        self.lineage = Some(lineage);
     }
 
     /// A host of an earlier run.

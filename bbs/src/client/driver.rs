@@ -12,8 +12,8 @@ use super::{
     session::{SessionConfig, Shared, Stop, Update, lock},
 };
 use crate::{
-    model::{Accepted, Id},
-    proto::{emit, v1, v1::board_client::BoardClient},
+    model::{Accepted, Id, Point},
+    proto::{emit, parse, v1, v1::board_client::BoardClient},
 };
 use std::{
     sync::Arc,
@@ -44,6 +44,7 @@ pub(super) type Out = mpsc::Sender<Update>;
 pub(super) struct Live {
     pub client: Client,
     pub host_id: u32,
+    pub board: Id,
     pub session: u64,
     pub heartbeat: Duration,
 }
@@ -103,8 +104,10 @@ async fn keep_going(shared: &Shared, cfg: &SessionConfig, out: &Out) {
                 backoff = BACKOFF.0;
             }
         }
-        sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF.1);
+        tokio::select! {
+            () = sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
+            () = shared.accept.notified() => backoff = BACKOFF.0,
+        }
     }
 }
 
@@ -137,19 +140,31 @@ async fn attempt(
     out: &Out,
 ) -> Result<std::convert::Infallible, (bool, Error)> {
     let client = connect(endpoint).await.map_err(|e| (false, e))?;
-    let live = register(client, cfg, instance).await.map_err(|e| (false, e))?;
+    let holds = holds(shared, position);
+    let live = match register(client.clone(), cfg, instance, holds).await {
+        Ok(live) => live,
+        Err(e) if e.reason() == Some(Reason::OtherBoard) => {
+            lock(&shared.state).other_board = board_at(client).await;
+            return Err((false, e));
+        }
+        Err(e) => return Err((false, e)),
+    };
     lock(&shared.desired).registered();
     *lock(&shared.live) = Some((live.client.clone(), live.session));
-    let stream = follow::open(&live, cfg, shared, position).await.map_err(|e| (false, e))?;
+    let number = lock(&shared.state).stream + 1;
+    let stream = follow::open(&live, cfg, shared, position, number).await.map_err(|e| (false, e))?;
     {
         let mut state = lock(&shared.state);
         state.connected = true;
         state.since = SystemTime::now();
         state.host_id = Some(live.host_id);
+        state.stream = number;
+        state.board = Some(live.board);
+        state.other_board = None;
     }
     log::info!("board: registered at {endpoint} as {} (host {})", cfg.host, live.host_id);
     let gone = || (true, Error::Unreachable("nobody reads the updates".into()));
-    out.send(Update::Connected).await.map_err(|_| gone())?;
+    out.send(Update::Connected { stream: number }).await.map_err(|_| gone())?;
     // Each of the four ends only in an error, and then so do the others.
     let error = tokio::select! {
         e = keep_lease(&live, cfg) => e,
@@ -160,18 +175,46 @@ async fn attempt(
     Err((true, error))
 }
 
-async fn register(mut client: Client, cfg: &SessionConfig, instance: Id) -> Result<Live, Error> {
+/// What to tell a board that we hold: the state of the one we follow, or, once we were told to follow another,
+/// nothing but that.
+fn holds(shared: &Shared, position: &Position) -> Option<Point> {
+    let mut accepted = lock(&shared.accepted);
+    let point = position.point();
+    // It has been done: from now on this board is the one that we follow.
+    accepted.take_if(|board| point.is_some_and(|point| point.board == *board));
+    accepted.map(|board| Point { board, run: None, revision: 0 }).or(point)
+}
+
+/// Which board answers there.
+async fn board_at(mut client: Client) -> Option<Id> {
+    let info = call(client.info(v1::InfoRequest {}), CALL_TIMEOUT).await.ok()?;
+    parse::id("board_id", &info.board_id).ok()
+}
+
+async fn register(
+    mut client: Client,
+    cfg: &SessionConfig,
+    instance: Id,
+    holds: Option<Point>,
+) -> Result<Live, Error> {
     let request = v1::RegisterRequest {
         host: cfg.host.as_str().to_owned(),
         vteps: cfg.vteps.iter().map(emit::ip).collect(),
         udp_port: cfg.udp_port.into(),
         key: Id::random().0.to_vec(),
         instance: instance.0.to_vec(),
+        holds: holds.map(Into::into),
     };
     let answer = call(client.register(request), REGISTER_TIMEOUT).await?;
     let asked = Duration::from_millis(answer.heartbeat_ms.clamp(10, 60_000));
     let heartbeat = cfg.heartbeat.map_or(asked, |wish| wish.min(asked));
-    Ok(Live { client, host_id: answer.host_id, session: answer.session, heartbeat })
+    let board = parse::id("board_id", &answer.board_id)?;
+    if let Some(held) = holds.filter(|held| held.board != board) {
+        // A board of a version that does not compare.
+        let why = format!("we forward by board {}, and this is board {board}", held.board);
+        return Err(Error::Refused { reason: Reason::OtherBoard, why });
+    }
+    Ok(Live { client, host_id: answer.host_id, board, session: answer.session, heartbeat })
 }
 
 /// Waits for an answer, but not for ever.

@@ -21,6 +21,8 @@ pub enum Reason {
     InUse,
     /// The caller may not speak for this host.
     Forbidden,
+    /// We hold the state of another board.
+    OtherBoard,
     /// The request was malformed, or its key belongs to another request.
     Invalid,
     /// Anything else, such as a timeout.
@@ -88,6 +90,7 @@ impl From<Status> for Error {
             (Some("stale"), _) => Reason::Stale,
             (Some("in-use"), _) => Reason::InUse,
             (Some("forbidden"), _) => Reason::Forbidden,
+            (Some("other-board"), _) => Reason::OtherBoard,
             (_, tonic::Code::InvalidArgument) => Reason::Invalid,
             // What tonic itself says when the connection breaks under a call.
             (None, tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown) => {

@@ -6,7 +6,7 @@ use super::{
     session::{SessionConfig, Shared, Update, lock},
 };
 use crate::{
-    model::Change,
+    model::{Change, Id, Point},
     proto::{batch, parse, v1},
 };
 use std::{
@@ -19,13 +19,25 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use v1::{watch_request::Request, watch_response::Response};
 
-/// What the consumer holds: the exact state of these networks at this revision of this board. `None` while it
-/// holds something that has no such name, such as half a snapshot.
+/// What the consumer holds.
 #[derive(Debug, Default)]
 pub(super) struct Position {
-    resume: Option<(Vec<u8>, u64)>,
+    /// The last state that it was handed as a whole; `None` = none yet.
+    point: Option<Point>,
+    /// It holds exactly that, of the networks in `held`, and nothing else such as half a snapshot.
+    exact: bool,
     /// Networks in scope, as the board sees it.
     held: BTreeSet<Vni>,
+}
+
+impl Position {
+    pub fn point(&self) -> Option<Point> {
+        self.point
+    }
+
+    fn reached(&mut self, point: Point) {
+        (self.point, self.exact) = (Some(point), true);
+    }
 }
 
 /// An open watch.
@@ -34,13 +46,46 @@ pub(super) struct Stream {
     responses: Streaming<v1::WatchResponse>,
     /// The scope as last asked for.
     asked: BTreeSet<Vni>,
-    board_id: Vec<u8>,
+    /// The number of this watch in the session.
+    number: u64,
+    /// The run that tells all this; `None` = the board knows nothing of runs.
+    run: Option<Id>,
+    /// The board that we are registered at.
+    board: Id,
+    /// The last revision handed out as a whole.
+    received: u64,
     /// Snapshots completed on this stream.
     snapshots: u32,
     /// Revision of the snapshot being received.
     snapshot_revision: u64,
     /// How long after a refusal, or after a migration took a node away, it is claimed again.
     retry_refused: Duration,
+}
+
+impl Stream {
+    fn point(&self, revision: u64) -> Point {
+        Point { board: self.board, run: self.run, revision }
+    }
+
+    /// Who tells: must be whom we are registered at, on the same connection or not.
+    fn told_by(&mut self, board_id: &[u8], run_id: &[u8]) -> Result<(), Error> {
+        let board = parse::id("board_id", board_id)?;
+        if board != self.board {
+            return Err(Error::Unreachable(format!("board {board} answers in place of {}", self.board)));
+        }
+        self.run = if run_id.is_empty() { None } else { Some(parse::id("run_id", run_id)?) };
+        Ok(())
+    }
+
+    /// An acknowledgement of what was received on this stream; of anything else there is none to send.
+    fn ack(&self, (stream, revision): (u64, u64)) -> Option<v1::WatchRequest> {
+        let ours = stream == self.number && revision > 0 && revision <= self.received;
+        let request = match self.run {
+            Some(_) => Request::Ack(self.point(revision).into()),
+            None => Request::AckRevision(revision),
+        };
+        ours.then_some(v1::WatchRequest { request: Some(request) })
+    }
 }
 
 fn numbers<'a>(vnis: impl IntoIterator<Item = &'a Vni>) -> Vec<u32> {
@@ -53,16 +98,17 @@ pub(super) async fn open(
     cfg: &SessionConfig,
     shared: &Shared,
     position: &mut Position,
+    number: u64,
 ) -> Result<Stream, Error> {
-    if position.resume.is_none() {
+    if !position.exact {
         position.held = lock(&shared.desired).interest();
     }
-    let resume = position.resume.clone().map(|(board_id, revision)| v1::WatchResume { board_id, revision });
     let start = v1::WatchStart {
         name: cfg.host.as_str().to_owned(),
         vnis: numbers(&position.held),
         everything: false,
-        resume,
+        resume: position.point.map(Into::into),
+        partial: !position.exact,
         session: live.session,
     };
     let (requests, outgoing) = mpsc::channel(16);
@@ -74,7 +120,10 @@ pub(super) async fn open(
         requests,
         responses,
         asked: position.held.clone(),
-        board_id: Vec::new(),
+        number,
+        run: None,
+        board: live.board,
+        received: 0,
         snapshots: 0,
         snapshot_revision: 0,
         retry_refused: cfg.retry_refused,
@@ -90,8 +139,6 @@ pub(super) async fn follow(
     out: &Out,
 ) -> Error {
     let mut acks = shared.ack.subscribe();
-    // What was acknowledged on an earlier connection is said again on this one.
-    acks.mark_changed();
     loop {
         if let Err(e) = ask(&mut stream, shared).await {
             return e;
@@ -102,15 +149,15 @@ pub(super) async fn follow(
                 if changed.is_err() {
                     return Error::Unreachable("the session is gone".into());
                 }
-                let revision = *acks.borrow_and_update();
-                let ack = v1::WatchRequest { request: Some(Request::AckRevision(revision)) };
-                if revision > 0 && stream.requests.send(ack).await.is_err() {
+                let ack = stream.ack(*acks.borrow_and_update());
+                if let Some(ack) = ack && stream.requests.send(ack).await.is_err() {
                     return Error::Unreachable("the watch closed".into());
                 }
                 continue;
             }
             response = stream.responses.message() => response,
         };
+        let before = position.point;
         let update = match response {
             Ok(Some(v1::WatchResponse { response: Some(response) })) => {
                 match take(response, &mut stream, live, shared, position) {
@@ -129,11 +176,12 @@ pub(super) async fn follow(
             }
             // This future may be dropped while it waits here, and then the consumer has not got the update:
             // until it has, there is no position to resume from.
-            let reached = position.resume.take();
+            let reached = (position.point, position.exact);
+            (position.point, position.exact) = (before, false);
             if out.send(update).await.is_err() {
                 return Error::Unreachable("nobody reads the updates".into());
             }
-            position.resume = reached;
+            (position.point, position.exact) = reached;
             if let Err(e) = hand_out(shared, out).await {
                 return e;
             }
@@ -166,11 +214,11 @@ fn take(
 ) -> Result<Option<Update>, Error> {
     Ok(Some(match response {
         Response::SnapshotBegin(begin) => {
-            position.resume = None;
+            stream.told_by(&begin.board_id, &begin.run_id)?;
+            position.exact = false;
             lock(&shared.desired).forget_locks();
-            stream.board_id = begin.board_id;
             stream.snapshot_revision = begin.revision;
-            Update::SnapshotBegin { revision: begin.revision }
+            Update::SnapshotBegin { revision: begin.revision, other_branch: begin.other_branch }
         }
         Response::SnapshotChunk(list) => {
             let changes = parse::changes(list.changes)?;
@@ -181,7 +229,8 @@ fn take(
             Update::Nodes { revision: stream.snapshot_revision, batches: batch::parse_list(list)? }
         }
         Response::SnapshotEnd(revision) => {
-            position.resume = Some((stream.board_id.clone(), revision));
+            position.reached(stream.point(revision));
+            stream.received = revision;
             stream.snapshots += 1;
             // A snapshot in mid-watch does not name what vanished; claiming again is harmless and finds out.
             if stream.snapshots > 1 {
@@ -191,11 +240,15 @@ fn take(
             Update::SnapshotEnd { revision }
         }
         Response::Resumed(resumed) => {
-            stream.board_id = resumed.board_id;
-            return Ok(None);
+            stream.told_by(&resumed.board_id, &resumed.run_id)?;
+            // Told to the consumer, so that it acknowledges on this stream what it has in force.
+            position.reached(stream.point(resumed.revision));
+            stream.received = resumed.revision;
+            Update::Apply { revision: resumed.revision, changes: Vec::new() }
         }
         Response::Delta(delta) => {
-            position.resume = Some((stream.board_id.clone(), delta.revision));
+            position.reached(stream.point(delta.revision));
+            stream.received = delta.revision;
             let changes = parse::changes(delta.changes)?;
             note_locks(&changes, live, shared);
             reclaim(&changes, delta.revision, live, shared, Instant::now() + stream.retry_refused);
@@ -209,15 +262,20 @@ fn take(
                 position.held.remove(&vni);
             }
             let complete = !(scope.added.is_empty() && scope.removed.is_empty());
-            position.resume = complete.then(|| (stream.board_id.clone(), scope.revision));
+            position.exact = false;
+            if complete {
+                position.reached(stream.point(scope.revision));
+            }
+            stream.received = scope.revision;
             let changes = parse::changes(scope.changes)?;
             note_locks(&changes, live, shared);
             Update::Apply { revision: scope.revision, changes }
         }
         Response::Progress(revision) => {
-            if let Some((_, at)) = &mut position.resume {
-                *at = revision;
+            if position.exact {
+                position.reached(stream.point(revision));
             }
+            stream.received = revision;
             Update::Apply { revision, changes: Vec::new() }
         }
     }))

@@ -11,7 +11,7 @@ use super::{
     operator::BeginMigration,
 };
 use crate::{
-    model::{Accepted, Change, Claim, NodeBatch, Report},
+    model::{Accepted, Change, Claim, Id, NodeBatch, Report},
     proto::v1::board_client::BoardClient,
 };
 use crossbeam::channel::Receiver;
@@ -74,7 +74,10 @@ impl SessionConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
     /// Registered, and the watch is open.
-    Connected,
+    Connected {
+        /// The number of this watch, from 1: what follows was received on it, and is acknowledged to it.
+        stream: u64,
+    },
     /// The connection is gone; it is being retried. The state stays as it is (fail static).
     Disconnected {
         /// One sentence.
@@ -84,6 +87,9 @@ pub enum Update {
     SnapshotBegin {
         /// The state's revision.
         revision: u64,
+        /// It is not of the history of what was handed out before: the board's store was restored from a backup, or
+        /// it is another board, which we were told to follow. Other hosts are about to claim what they have again.
+        other_branch: bool,
     },
     /// The snapshot is complete.
     SnapshotEnd {
@@ -153,6 +159,12 @@ pub struct SessionState {
     pub since: SystemTime,
     /// Why it is, or last was, not connected.
     pub last_error: Option<String>,
+    /// The number of the watch that is or was open last; see [`Update::Connected`].
+    pub stream: u64,
+    /// The board that we follow; `None` = none yet.
+    pub board: Option<Id>,
+    /// Another board answers in its place. It is not followed before [`Session::accept_board`].
+    pub other_board: Option<Id>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +186,12 @@ pub(super) struct Shared {
     pub moved: Notify,
     /// What the board says of migrations; unbounded, since at most one for each call and each deferral.
     pub migrations: crossbeam::channel::Sender<MigrationUpdate>,
-    pub ack: watch::Sender<u64>,
+    /// Number of the watch, and the revision acknowledged to it.
+    pub ack: watch::Sender<(u64, u64)>,
+    /// The board to follow, whatever was followed before.
+    pub accepted: Mutex<Option<Id>>,
+    /// It was set.
+    pub accept: Notify,
     pub state: Mutex<SessionState>,
     /// Where to say goodbye: the connection and session number.
     pub live: Mutex<Option<(BoardClient<Channel>, u64)>>,
@@ -197,7 +214,7 @@ pub struct Session {
 /// [`Update::Disconnected`].
 pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Receiver<Update>) {
     let (update_tx, update_rx) = crossbeam::channel::bounded(cfg.queue.max(1));
-    let (ack, _) = watch::channel(0);
+    let (ack, _) = watch::channel((0, 0));
     let (migrations_tx, migrations) = crossbeam::channel::unbounded();
     let shared = Arc::new(Shared {
         desired: Mutex::new(Desired::new(cfg.interest.iter().copied())),
@@ -207,6 +224,8 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
         moved: Notify::new(),
         migrations: migrations_tx,
         ack,
+        accepted: Mutex::new(None),
+        accept: Notify::new(),
         state: Mutex::new(SessionState {
             connected: false,
             endpoint: None,
@@ -214,6 +233,9 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
             revision: 0,
             since: SystemTime::now(),
             last_error: None,
+            stream: 0,
+            board: None,
+            other_board: None,
         }),
         live: Mutex::new(None),
     });
@@ -281,13 +303,20 @@ impl Session {
         self.shared.moved.notify_one();
     }
 
-    /// Every lcore forwards by `revision` now. Never goes back.
-    pub fn ack(&self, revision: u64) {
+    /// Every lcore forwards now by `revision`, received on the watch of this number. One of an earlier watch is told
+    /// to nobody: it says nothing of this one.
+    pub fn ack(&self, stream: u64, revision: u64) {
         self.shared.ack.send_if_modified(|acked| {
-            let newer = revision > *acked;
-            *acked = revision.max(*acked);
+            let newer = (stream, revision) > *acked;
+            *acked = (*acked).max((stream, revision));
             newer
         });
+    }
+
+    /// Follows this board from now on, though we hold another one's state.
+    pub fn accept_board(&self, board: Id) {
+        *lock(&self.shared.accepted) = Some(board);
+        self.shared.accept.notify_one();
     }
 
     /// How it is doing.

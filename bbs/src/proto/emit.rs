@@ -2,8 +2,8 @@
 
 use super::v1;
 use crate::model::{
-    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Row, StationKind, Target,
-    Unlocked,
+    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Point, Row, StationKind,
+    Target, Unlocked,
 };
 use std::net::IpAddr;
 use stopover_config::net::{FloodPolicy, Mac, Vni};
@@ -229,6 +229,17 @@ impl From<EventKind> for v1::EventKind {
             EventKind::Operator => Self::Operator,
             EventKind::Other => Self::Unspecified,
             EventKind::Migration => Self::Migration,
+            EventKind::Lineage => Self::Lineage,
+        }
+    }
+}
+
+impl From<Point> for v1::Point {
+    fn from(point: Point) -> Self {
+        Self {
+            board_id: point.board.0.to_vec(),
+            revision: point.revision,
+            run_id: point.run.map_or_else(Vec::new, |run| run.0.to_vec()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::v1;
 use crate::model::{
     Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Id, MAX_IPS, MAX_VTEPS, Network, Node,
-    NodeFacts, Row, StationKind, Target, Unlocked,
+    NodeFacts, Point, Row, StationKind, Target, Unlocked,
 };
 use std::{
     collections::HashSet,
@@ -195,6 +195,12 @@ impl Speaker {
     }
 }
 
+/// A place in a board's history.
+pub fn point(field: &str, m: &v1::Point) -> Checked<Point> {
+    let run = if m.run_id.is_empty() { None } else { Some(id(&format!("{field}.run_id"), &m.run_id)?) };
+    Ok(Point { board: id(&format!("{field}.board_id"), &m.board_id)?, run, revision: m.revision })
+}
+
 /// A checked registration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Registration {
@@ -206,6 +212,8 @@ pub struct Registration {
     pub udp_port: u16,
     /// The process.
     pub instance: Id,
+    /// What it forwards by; `None` = nothing yet.
+    pub holds: Option<Point>,
 }
 
 impl TryFrom<&v1::RegisterRequest> for Registration {
@@ -216,6 +224,7 @@ impl TryFrom<&v1::RegisterRequest> for Registration {
             vteps: vteps("vteps", &m.vteps)?,
             udp_port: port("udp_port", m.udp_port)?,
             instance: id("instance", &m.instance)?,
+            holds: m.holds.as_ref().map(|p| point("holds", p)).transpose()?,
         })
     }
 }
@@ -518,6 +527,7 @@ impl TryFrom<v1::Event> for Event {
             Ok(v1::EventKind::TakenOver) => EventKind::TakenOver,
             Ok(v1::EventKind::Operator) => EventKind::Operator,
             Ok(v1::EventKind::Migration) => EventKind::Migration,
+            Ok(v1::EventKind::Lineage) => EventKind::Lineage,
             // Of a newer board: its text says what happened.
             Ok(v1::EventKind::Unspecified) | Err(_) => EventKind::Other,
         };

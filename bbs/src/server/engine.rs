@@ -5,7 +5,7 @@
 use super::{history::History, metrics::Metrics};
 use crate::{
     board::{
-        Absence, Applied, Board, Command, Key, Now, Outcome, Refusal, Settings,
+        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Refusal, Settings,
         record::{Commit, Write},
     },
     model::{Event, EventKind},
@@ -57,6 +57,8 @@ pub struct Started {
     pub engine: Engine,
     /// What it publishes.
     pub history: Arc<History>,
+    /// The store's history, with this run.
+    pub lineage: Arc<Lineage>,
     /// Events as they happen.
     pub events: broadcast::Sender<Event>,
     /// Completed migrations that wait for acknowledgements.
@@ -77,10 +79,12 @@ pub fn start(
 ) -> Result<Started, StoreError> {
     let run = store.begin_run()?;
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-    let board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes, absence })?;
+    let lineage = Arc::new(store.lineage()?);
+    let mut board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes, absence })?;
+    board.set_lineage(lineage.clone());
     let counts = board.counts();
     log::info!(
-        "board {} at revision {}: {} hosts, {} networks, {} nodes",
+        "board {}, run {run}, at revision {}: {} hosts, {} networks, {} nodes",
         store.board_id(),
         board.revision(),
         counts.hosts,
@@ -111,7 +115,7 @@ pub fn start(
         jobs.downgrade(),
         (lease / 8).clamp(Duration::from_millis(10), Duration::from_millis(200)),
     ));
-    Ok(Started { engine: Engine { jobs }, history, events, barriers, failed, thread })
+    Ok(Started { engine: Engine { jobs }, history, lineage, events, barriers, failed, thread })
 }
 
 async fn tick(jobs: mpsc::WeakSender<Job>, every: Duration) {

@@ -11,8 +11,8 @@ use super::{
     history::{History, Since},
 };
 use crate::{
-    board::record::Commit,
-    model::{Change, Id, NodeBatch},
+    board::{Lineage, Relation, record::Commit},
+    model::{Change, NodeBatch, Point},
     store::{Store, StoreError, View},
 };
 use std::{
@@ -30,6 +30,15 @@ pub enum Interest {
     Networks(BTreeSet<Vni>),
 }
 
+/// What a watcher says that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The state of this point.
+    pub point: Point,
+    /// And pieces of something newer: nobody could resume from that.
+    pub partial: bool,
+}
+
 /// Something to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
@@ -41,6 +50,8 @@ pub enum Frame {
         revision: u64,
         /// Why it is needed.
         why: String,
+        /// What the watcher holds is not of this store's history.
+        other_branch: bool,
     },
     /// A piece of it.
     SnapshotChunk(Vec<Change>),
@@ -72,7 +83,7 @@ pub enum Frame {
 
 enum Phase {
     Resume,
-    Begin { why: String },
+    Begin { why: String, other_branch: bool },
     Snapshot { view: Box<dyn View>, cursor: Cursor },
     Scope { view: Box<dyn View>, cursor: Cursor, add: Vec<Vni>, remove: Vec<Vni> },
     Follow,
@@ -100,31 +111,42 @@ pub struct Follower {
 type Wish = (Vec<Vni>, Vec<Vni>);
 
 impl Follower {
-    /// Begins with a snapshot, or goes on from `resume` if that is possible.
+    /// Goes on from what the watcher holds if that is possible, or begins with a snapshot.
     pub fn new(
         history: Arc<History>,
         store: Arc<dyn Store>,
+        lineage: &Lineage,
         backlog: u64,
         interest: Interest,
-        resume: Option<(Id, u64)>,
+        held: Option<Held>,
     ) -> Result<Self, StoreError> {
         let mut position = 0;
-        let phase = match resume {
-            None => Phase::Begin { why: "a new watch".into() },
-            Some((board, _)) if board != store.board_id() => {
-                Phase::Begin { why: "the revision is another board's".into() }
-            }
-            Some((_, revision)) => {
-                let now = store.view()?.mark().revision;
-                if revision > now {
-                    let why = format!("revision {revision} is not known here, where {now} is the last");
-                    Phase::Begin { why }
-                } else if revision < history.oldest() {
-                    Phase::Begin { why: format!("what followed revision {revision} has been compacted") }
-                } else {
-                    position = revision;
-                    Phase::Resume
-                }
+        let phase = match held {
+            None => Phase::Begin { why: "a new watch".into(), other_branch: false },
+            Some(Held { point, partial }) => {
+                let (revision, now) = (point.revision, store.view()?.mark().revision);
+                let (why, other_branch) = match lineage.relation(&point, now) {
+                    Relation::OtherBoard => ("the watcher holds the state of another board".into(), true),
+                    Relation::OtherBranch => {
+                        let why = format!(
+                            "the watcher holds revision {revision} of another branch of this board's history, \
+                             which is at revision {now} here: the store was restored from a backup"
+                        );
+                        (why, true)
+                    }
+                    Relation::Unknown => {
+                        ("the watcher does not say which run told it what it holds".into(), false)
+                    }
+                    Relation::Same if partial => ("the watcher holds pieces of a snapshot".into(), false),
+                    Relation::Same if revision < history.oldest() => {
+                        (format!("what followed revision {revision} has been compacted"), false)
+                    }
+                    Relation::Same => {
+                        position = revision;
+                        (String::new(), false)
+                    }
+                };
+                if why.is_empty() { Phase::Resume } else { Phase::Begin { why, other_branch } }
             }
         };
         let told = position;
@@ -164,7 +186,7 @@ impl Follower {
         loop {
             match std::mem::replace(&mut self.phase, Phase::Follow) {
                 Phase::Resume => return Ok(Some(Frame::Resumed(self.position))),
-                Phase::Begin { why } => return self.begin(why).map(Some),
+                Phase::Begin { why, other_branch } => return self.begin(why, other_branch).map(Some),
                 Phase::Snapshot { view, mut cursor } => {
                     if cursor.done() {
                         self.told = self.position;
@@ -225,7 +247,7 @@ impl Follower {
         }
     }
 
-    fn begin(&mut self, why: String) -> Result<Frame, StoreError> {
+    fn begin(&mut self, why: String, other_branch: bool) -> Result<Frame, StoreError> {
         let view = self.store.view()?;
         let revision = view.mark().revision;
         self.position = revision;
@@ -235,7 +257,7 @@ impl Follower {
             Interest::Networks(vnis) => Cursor::snapshot(Some(vnis)),
         };
         self.phase = Phase::Snapshot { view, cursor };
-        Ok(Frame::SnapshotBegin { revision, why })
+        Ok(Frame::SnapshotBegin { revision, why, other_branch })
     }
 
     /// Turns the wishes, if any, into a change of scope.
@@ -292,7 +314,7 @@ impl Follower {
 
     fn resync(&mut self, why: String) {
         self.resyncs += 1;
-        self.phase = Phase::Begin { why };
+        self.phase = Phase::Begin { why, other_branch: false };
     }
 
     fn wants(&self, change: &Change) -> bool {

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub resyncs: AtomicU64,
     /// Snapshots sent for any reason.
     pub snapshots: AtomicU64,
+    /// Acknowledgements of what was not sent on their stream.
+    pub stray_acks: AtomicU64,
+    /// Snapshots sent to watchers that held another board's state or another branch's.
+    pub other_branch: AtomicU64,
 }
 
 impl Metrics {
@@ -116,6 +120,18 @@ impl Metrics {
             "counter",
             "Snapshots sent because a watcher was too slow.",
             &one(get(&self.resyncs)),
+        );
+        put(
+            "other_branch_total",
+            "counter",
+            "Snapshots sent to watchers that held the state of another board or branch of its history.",
+            &one(get(&self.other_branch)),
+        );
+        put(
+            "stray_acks_total",
+            "counter",
+            "Acknowledgements of revisions not sent on their stream; not counted.",
+            &one(get(&self.stray_acks)),
         );
         out
     }

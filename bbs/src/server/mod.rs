@@ -27,7 +27,7 @@ mod watch;
 mod watchers;
 
 pub use engine::{Engine, Started, Stopped, restore, start as start_engine};
-pub use follower::{Follower, Frame, Interest};
+pub use follower::{Follower, Frame, Held, Interest};
 pub use history::{History, Since};
 pub use identity::Proven;
 pub use metrics::Metrics;
@@ -124,6 +124,7 @@ impl Server {
         let service = rpc::Rpc {
             engine: started.engine,
             history: started.history,
+            lineage: started.lineage,
             store,
             events: started.events,
             watchers: watchers.clone(),

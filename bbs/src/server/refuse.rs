@@ -20,7 +20,7 @@ impl From<Refusal> for Status {
         let code = match refusal {
             Refusal::Conflict(_) | Refusal::Rows { .. } => Code::AlreadyExists,
             Refusal::NotFound(_) => Code::NotFound,
-            Refusal::Unregistered(_) | Refusal::InUse(_) => Code::FailedPrecondition,
+            Refusal::Unregistered(_) | Refusal::InUse(_) | Refusal::OtherBoard(_) => Code::FailedPrecondition,
             Refusal::Fenced(_) | Refusal::Stale(_) => Code::Aborted,
             Refusal::KeyReused => Code::InvalidArgument,
         };

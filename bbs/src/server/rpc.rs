@@ -5,7 +5,7 @@ use super::{
     engine::Engine, history::History, identity, lists, load, metrics::Metrics, watch, watchers::Watchers,
 };
 use crate::{
-    board::{Command, Key, Outcome, Session},
+    board::{Command, Key, Lineage, Outcome, Session},
     model::{Event, Row, Target},
     proto::{
         parse::{self, Registration, Speaker},
@@ -31,6 +31,7 @@ pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 pub(super) struct Rpc {
     pub engine: Engine,
     pub history: Arc<History>,
+    pub lineage: Arc<Lineage>,
     pub store: Arc<dyn Store>,
     pub events: broadcast::Sender<Event>,
     pub watchers: Arc<Watchers>,
@@ -134,6 +135,7 @@ impl v1::board_server::Board for Rpc {
             watchers: self.watchers.summary(revision).open,
             lease_ms: millis(self.lease),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            run_id: self.lineage.run().map_or_else(Vec::new, |run| run.0.to_vec()),
         }))
     }
 

@@ -2,7 +2,7 @@
 //! this watcher's own tasks ever wait for it.
 
 use super::{
-    follower::{Follower, Frame, Interest},
+    follower::{Follower, Frame, Held, Interest},
     identity,
     rpc::{Answers, Rpc},
     until,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     board::{Command, Session},
-    model::{Change, Id},
+    model::Change,
     proto::{
         parse::{self, BadField, Checked},
         v1,
@@ -39,7 +39,7 @@ const MAX_NAME: usize = 64;
 pub(super) struct Start {
     name: String,
     interest: Interest,
-    resume: Option<(Id, u64)>,
+    held: Option<Held>,
     /// 0 = none named.
     session: u64,
 }
@@ -51,8 +51,8 @@ impl TryFrom<v1::WatchStart> for Start {
             let expected = format!("1 to {MAX_NAME} bytes without control characters: the host's name");
             return Err(BadField::new("start.name", format_args!("{} bytes", m.name.len()), expected));
         }
-        let resume = match m.resume {
-            Some(r) => Some((parse::id("start.resume.board_id", &r.board_id)?, r.revision)),
+        let held = match m.resume {
+            Some(r) => Some(Held { point: parse::point("start.resume", &r)?, partial: m.partial }),
             None => None,
         };
         let interest = if m.everything {
@@ -60,7 +60,7 @@ impl TryFrom<v1::WatchStart> for Start {
         } else {
             Interest::Networks(parse::vnis_unbounded("start.vnis", m.vnis)?.into_iter().collect())
         };
-        Ok(Self { name: m.name, interest, resume, session: m.session })
+        Ok(Self { name: m.name, interest, held, session: m.session })
     }
 }
 
@@ -111,13 +111,14 @@ pub(super) fn watch(
     requests: Streaming<v1::WatchRequest>,
 ) -> Result<Answers<v1::WatchResponse>, Status> {
     let everything = start.interest == Interest::Everything;
-    let follower =
-        Follower::new(rpc.history.clone(), rpc.store.clone(), rpc.backlog, start.interest, start.resume)?;
+    let Start { name, interest, held, session: number } = start;
+    let (history, store) = (rpc.history.clone(), rpc.store.clone());
+    let follower = Follower::new(history, store, &rpc.lineage, rpc.backlog, interest, held)?;
     let (out, answers) = mpsc::channel(UNDER_WAY);
     let inbox = Arc::new(Inbox { wishes: Mutex::default(), arrived: Notify::new() });
     tokio::spawn(async move {
         // Here, since this task runs to its end whatever becomes of the call: what opens, closes.
-        let session = match session(&rpc, &extensions, &start.name, start.session, &peer).await {
+        let session = match session(&rpc, &extensions, &name, number, &peer).await {
             Ok(session) => session,
             Err(status) => {
                 // The watcher may have gone.
@@ -126,7 +127,7 @@ pub(super) fn watch(
             }
         };
         let latest = rpc.history.latest();
-        let entry = rpc.watchers.open(start.name, peer, everything, session.clone(), latest);
+        let entry = rpc.watchers.open(name, peer, everything, session.clone(), latest);
         let listening = listen(&rpc, &entry, requests, &inbox);
         let sending = send(&rpc, &entry, follower, &inbox, &out);
         let end = tokio::select! {
@@ -154,15 +155,14 @@ async fn listen(
     mut requests: Streaming<v1::WatchRequest>,
     inbox: &Inbox,
 ) -> Result<(), Status> {
+    let mut strays = 0;
     while let Some(message) = requests.message().await? {
         match message.request {
-            Some(Request::AckRevision(revision)) => {
-                let sent = entry.watcher.sent.load(Relaxed);
-                if revision > sent {
-                    let expected = format!("a revision that was sent, {sent} at most");
-                    return rpc.checked(Err(BadField::new("ack_revision", revision, expected)));
-                }
-                rpc.watchers.ack(&entry.watcher, revision);
+            Some(Request::AckRevision(revision)) => ack(rpc, entry, revision, true, &mut strays),
+            Some(Request::Ack(point)) => {
+                let point = rpc.checked(parse::point("ack", &point))?;
+                let ours = point.board == rpc.lineage.board() && point.run == rpc.lineage.run();
+                ack(rpc, entry, point.revision, ours, &mut strays);
             }
             Some(Request::Interest(interest)) => {
                 let add = rpc.checked(parse::vnis_unbounded("interest.add", interest.add))?;
@@ -175,13 +175,33 @@ async fn listen(
                 return rpc.checked(Err(bad));
             }
             None => {
-                let bad = BadField::new("request", "nothing", "`interest` or `ack_revision`");
+                let bad = BadField::new("request", "nothing", "`interest` or `ack`");
                 return rpc.checked(Err(bad));
             }
         }
     }
     // Half closed: the watcher will say no more, but goes on listening.
     std::future::pending().await
+}
+
+/// Counts an acknowledgement of what this stream has sent. Any other is of an earlier stream, perhaps of another
+/// branch: it says nothing of this one, and is no reason to end it. Older clients begin each watch with one.
+fn ack(rpc: &Rpc, entry: &Entry, revision: u64, ours: bool, strays: &mut u64) {
+    let watcher = &entry.watcher;
+    let sent = watcher.sent.load(Relaxed);
+    if ours && revision <= sent {
+        return rpc.watchers.ack(watcher, revision);
+    }
+    rpc.metrics.stray_acks.fetch_add(1, Relaxed);
+    if *strays == 0 {
+        log::info!(
+            "watcher {} at {} acknowledges revision {revision}{}; this watch has sent {sent}: not counted",
+            watcher.name,
+            watcher.peer,
+            if ours { "" } else { " of another run" },
+        );
+    }
+    *strays += 1;
 }
 
 /// Sends frames as they come, as fast as the watcher takes them.
@@ -248,8 +268,16 @@ async fn step(mut follower: Follower, progress: bool) -> Result<(Follower, Optio
 fn note(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
     let watcher = &entry.watcher;
     match frame {
-        Frame::SnapshotBegin { why, revision } => {
+        Frame::SnapshotBegin { why, revision, other_branch } => {
             rpc.metrics.snapshots.fetch_add(1, Relaxed);
+            if *other_branch {
+                rpc.metrics.other_branch.fetch_add(1, Relaxed);
+                log::warn!(
+                    "watcher {} at {} is sent a snapshot at revision {revision}: {why}",
+                    watcher.name,
+                    watcher.peer
+                );
+            }
             if follower.resyncs > watcher.resyncs.swap(follower.resyncs, Relaxed) {
                 rpc.metrics.resyncs.fetch_add(1, Relaxed);
                 log::warn!("watcher {} is sent a new snapshot at revision {revision}: {why}", watcher.name);
@@ -270,13 +298,20 @@ fn list(changes: &[Change]) -> Vec<v1::Change> {
 }
 
 fn message(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
-    let board_id = || rpc.store.board_id().0.to_vec();
+    let board_id = || rpc.lineage.board().0.to_vec();
+    let run_id = || rpc.lineage.run().map_or_else(Vec::new, |run| run.0.to_vec());
     let numbers = |vnis: Vec<Vni>| vnis.into_iter().map(Vni::get).collect();
     let response = match frame {
-        Frame::Resumed(revision) => Response::Resumed(v1::Resumed { board_id: board_id(), revision }),
-        Frame::SnapshotBegin { revision, why } => {
-            Response::SnapshotBegin(v1::SnapshotBegin { board_id: board_id(), revision, why })
+        Frame::Resumed(revision) => {
+            Response::Resumed(v1::Resumed { board_id: board_id(), revision, run_id: run_id() })
         }
+        Frame::SnapshotBegin { revision, why, other_branch } => Response::SnapshotBegin(v1::SnapshotBegin {
+            board_id: board_id(),
+            revision,
+            why,
+            run_id: run_id(),
+            other_branch,
+        }),
         Frame::SnapshotChunk(changes) => Response::SnapshotChunk(v1::ChangeList { changes: list(&changes) }),
         Frame::SnapshotNodes(batches) => {
             Response::SnapshotNodes(v1::NodeList { batches: batches.iter().map(Into::into).collect() })

@@ -3,7 +3,7 @@
 
 use crate::{
     board::{
-        Hold, Ips, Outcome,
+        Hold, Ips, Outcome, Run,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord},
     },
     model::{Accepted, DeclaredBy, Event, Id, Lock, Migration, MigrationState, Network, NodeFacts},
@@ -319,6 +319,20 @@ pub(super) fn read_key(bytes: &[u8]) -> Read<KeyRecord> {
     Ok(KeyRecord { id, fingerprint: k.fingerprint, outcome })
 }
 
+/// A run: its id, then the revision at its start.
+pub(super) fn run(run: &Run) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(&run.id.0);
+    bytes[16..].copy_from_slice(&run.first.to_be_bytes());
+    bytes
+}
+
+pub(super) fn read_run(bytes: &[u8]) -> Result<Run, Unreadable> {
+    let bad = || Unreadable("run");
+    let (id, first) = bytes.split_first_chunk::<16>().ok_or_else(bad)?;
+    Ok(Run { id: Id(*id), first: u64::from_be_bytes(first.try_into().map_err(|_| bad())?) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,7 +358,7 @@ mod tests {
         #[test]
         fn garbage_is_an_error_and_no_panic(bytes in vec(any::<u8>(), 0..64)) {
             let _ = (read_node(&bytes), read_node_key(&bytes), read_host(&bytes), read_network(&bytes));
-            let _ = (read_lock(&bytes), read_migration(&bytes));
+            let _ = (read_lock(&bytes), read_migration(&bytes), read_run(&bytes));
             let _ = (read_member(&bytes), read_member_key(&bytes), read_event(&bytes), read_key(&bytes));
         }
 
@@ -352,6 +366,12 @@ mod tests {
         fn members_come_back(joined: Option<bool>, declared: Option<bool>, has_nodes: bool) {
             let record = MemberRecord { joined, declared, has_nodes };
             prop_assert_eq!(read_member(&member(&record)).unwrap(), record);
+        }
+
+        #[test]
+        fn runs_come_back(id: [u8; 16], first: u64) {
+            let record = Run { id: Id(id), first };
+            prop_assert_eq!(read_run(&run(&record)).unwrap(), record);
         }
 
         #[test]

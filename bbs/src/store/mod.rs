@@ -11,7 +11,10 @@ mod redb;
 pub use redb::Redb;
 
 use crate::{
-    board::record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
+    board::{
+        Lineage,
+        record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
+    },
     model::{Event, Id, Lock, Migration, Network},
 };
 use std::fmt;
@@ -56,8 +59,11 @@ pub trait Store: Send + Sync + 'static {
     /// Made when the store was created; never changes.
     fn board_id(&self) -> Id;
 
-    /// Counts the starts of the board; durable before it returns.
+    /// Counts the starts of the board, and gives this one an id; durable before it returns.
     fn begin_run(&self) -> Result<u32, StoreError>;
+
+    /// The runs so far.
+    fn lineage(&self) -> Result<Lineage, StoreError>;
 
     /// Writes everything in one transaction; durable when it returns. `progress` hears, now and then, how many
     /// records are written.

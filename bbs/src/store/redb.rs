@@ -3,7 +3,10 @@
 
 use super::{Mark, Store, StoreError, View, codec};
 use crate::{
-    board::record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
+    board::{
+        Lineage, RUNS_KEPT, Run,
+        record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
+    },
     model::{Event, Id, Lock, Migration, Network},
 };
 use redb::{
@@ -24,9 +27,16 @@ const KEYS: Def = Def::new("keys");
 const EVENTS: Def = Def::new("events");
 const MIGRATIONS: Def = Def::new("migrations");
 const LOCKS: Def = Def::new("locks");
+/// Runs by number: the id, then the revision at the start.
+const RUNS: Def = Def::new("runs");
 
-/// Raised when the records change in a way that older programs misread.
-const FORMAT: u32 = 1;
+/// Raised when the records change in a way that older programs misread. Older formats are read, and become this one:
+///
+/// | Format | What is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | `runs`: a program that does not know them would leave its own out |
+const FORMAT: u64 = 2;
 /// Pages held in memory. The tables of the board itself are in memory anyway.
 const CACHE_BYTES: usize = 128 << 20;
 /// Records between two reports of progress.
@@ -43,15 +53,55 @@ fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError
 }
 
 impl Redb {
-    /// Opens the file, or creates it. Fails if another board has it open.
+    /// Opens the file of a board. Fails if there is none: whoever lost its file must learn of it, and not get an
+    /// empty board. Fails if another process has it open.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let db = Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|e| {
+        let shown = path.display();
+        let empty = std::fs::metadata(path).map(|file| file.len() == 0);
+        let missing = match &empty {
+            Ok(empty) => *empty,
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        if missing {
+            return Err(StoreError(format!(
+                "opening {shown}: found {}; expected the store of a board; hint: if this board is new, make its store \
+                 once with `stopover-bbs init`; if there was a store, bring it back (a backup will do): hosts keep \
+                 what they have and follow no other board before they are told to",
+                if empty.is_ok() { "an empty file" } else { "no such file" }
+            )));
+        }
+        let db = Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(|e| {
             StoreError(format!(
-                "opening {}: {e}; expected a file of this program's in a directory it may write, and no other board using it",
-                path.display()
+                "opening {shown}: {e}; expected a file of this program's in a directory it may write, and no other board using it"
             ))
         })?;
-        Self::with(db)
+        Self::with(db, None)
+    }
+
+    /// Makes a new board: a file that must not exist yet, and its folder if that does not.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        let doing = |e: &dyn std::fmt::Display| {
+            StoreError(format!(
+                "making {}: {e}; expected a path in a directory it may write, with nothing there; hint: a board that \
+                 exists needs no `init`; to begin anew, move its file away first",
+                path.display()
+            ))
+        };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| doing(&e))?;
+        }
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(path);
+        let file = file.map_err(|e| doing(&e))?;
+        let made = Builder::new().create_file(file).map_err(|e| doing(&e)).and_then(Self::new);
+        if made.is_err() {
+            // What is there is ours and no store.
+            let _ = std::fs::remove_file(path);
+        }
+        made
+    }
+
+    fn new(db: Database) -> Result<Self, StoreError> {
+        Self::with(db, Some(Id::random()))
     }
 
     /// A store that lives as long as the process, for tests.
@@ -59,29 +109,37 @@ impl Redb {
         let db = Builder::new()
             .create_with_backend(InMemoryBackend::new())
             .map_err(failed("creating a store in memory"))?;
-        Self::with(db)
+        Self::new(db)
     }
 
-    fn with(db: Database) -> Result<Self, StoreError> {
+    /// `new`: the id of a board whose store this is to become.
+    fn with(db: Database, new: Option<Id>) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
-        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS] {
+        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS, RUNS] {
             tx.open_table(table).map_err(failed(doing))?;
         }
         let board_id = {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
             let format = number(&meta, "format")?;
-            if format.is_some_and(|f| f != u64::from(FORMAT)) {
-                return Err(StoreError::new(doing, "its format is of another version of this program"));
+            if let Some(format) = format.filter(|format| *format > FORMAT) {
+                let why = format!(
+                    "found format {format}; expected {FORMAT} or older; hint: use the program that wrote it"
+                );
+                return Err(StoreError::new(doing, why));
             }
-            put_number(&mut meta, "format", FORMAT.into())?;
+            put_number(&mut meta, "format", FORMAT)?;
             let known = meta.get(b"board".as_slice()).map_err(failed(doing))?.map(|v| v.value().to_vec());
             match known {
                 Some(bytes) => {
                     Id(bytes.try_into().map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?)
                 }
                 None => {
-                    let id = Id::random();
+                    let id = new.ok_or_else(|| {
+                        let why = "found no board in it; expected the store of one; hint: move the file away and \
+                                   make a store with `stopover-bbs init`, or bring the right one back";
+                        StoreError::new(doing, why)
+                    })?;
                     meta.insert(b"board".as_slice(), id.0.as_slice()).map_err(failed(doing))?;
                     id
                 }
@@ -128,10 +186,23 @@ impl Store for Redb {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
             let run = number(&meta, "run")?.unwrap_or(0) + 1;
             put_number(&mut meta, "run", run)?;
+            let first = number(&meta, "revision")?.unwrap_or(0);
+            let mut runs = tx.open_table(RUNS).map_err(failed(doing))?;
+            put(&mut runs, &run.to_be_bytes(), Some(&codec::run(&Run { id: Id::random(), first })))?;
+            if let Some(old) = run.checked_sub(RUNS_KEPT as u64) {
+                put(&mut runs, &old.to_be_bytes(), None)?;
+            }
             run
         };
         tx.commit().map_err(failed(doing))?;
         u32::try_from(run).map_err(failed(doing))
+    }
+
+    fn lineage(&self) -> Result<Lineage, StoreError> {
+        let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
+        let view = RedbView { tx, mark: Mark::default() };
+        let runs = view.list(RUNS, ALL, usize::MAX, |_, v| codec::read_run(v))?;
+        Ok(Lineage::new(self.board_id, runs))
     }
 
     fn commit(
@@ -373,5 +444,45 @@ impl View for RedbView {
         let after = after.to_be_bytes();
         let bounds = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
         self.list(EVENTS, bounds, usize::MAX, |_, v| codec::read_event(v))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_format_1_is_read_and_becomes_of_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("board.redb");
+        let made = Redb::create(&path).unwrap();
+        let id = made.board_id();
+        // As format 1 has it.
+        let tx = made.db.begin_write().unwrap();
+        tx.delete_table(RUNS).unwrap();
+        {
+            let mut meta = tx.open_table(META).unwrap();
+            put_number(&mut meta, "format", 1).unwrap();
+            put_number(&mut meta, "run", 7).unwrap();
+            put_number(&mut meta, "revision", 40).unwrap();
+        }
+        tx.commit().unwrap();
+        drop(made);
+        let store = Redb::open(&path).unwrap();
+        assert_eq!(store.begin_run().unwrap(), 8);
+        let lineage = store.lineage().unwrap();
+        assert_eq!((lineage.board(), store.board_id()), (id, id));
+        assert!(lineage.run().is_some());
+        drop(store);
+        let store = Redb::open(&path).unwrap();
+        store.begin_run().unwrap();
+        assert_ne!(store.lineage().unwrap().run(), lineage.run(), "each start is another run");
+
+        let tx = store.db.begin_write().unwrap();
+        put_number(&mut tx.open_table(META).unwrap(), "format", FORMAT + 1).unwrap();
+        tx.commit().unwrap();
+        drop(store);
+        let why = Redb::open(&path).err().unwrap().to_string();
+        assert!(why.contains("found format 3; expected 2 or older"), "{why}");
     }
 }

@@ -65,7 +65,7 @@ async fn moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn: bool) {
     ];
     for host in &mut hosts {
         host.session().join(vni(1), false);
-        host.hears("Connected", |u| matches!(u, Update::Connected)).await;
+        host.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
     }
     let names = ["gw-a", "gw-b"];
     let ids = [0, 1].map(|i: usize| hosts[i].session().state().host_id.unwrap());
@@ -119,7 +119,7 @@ async fn moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn: bool) {
 async fn latency() {
     let dir = directory();
     the_disk_itself(dir.path());
-    let file = |name: &str| -> Arc<dyn Store> { Arc::new(Redb::open(&dir.path().join(name)).unwrap()) };
+    let file = |name: &str| -> Arc<dyn Store> { store_file(&dir.path().join(name)) };
     moves("complete to NodePut elsewhere, disk", file("a.redb"), dir.path(), false).await;
     moves("claim of what was let go to NodePut, disk", file("b.redb"), dir.path(), true).await;
     moves("complete to NodePut elsewhere, memory", memory(), dir.path(), false).await;

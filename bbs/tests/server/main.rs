@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod latency;
+mod lineage;
 mod malformed;
 mod migration;
 mod operator;
@@ -54,6 +55,11 @@ async fn board(endpoint: &Endpoint, store: Arc<dyn Store>, lease: Duration) -> S
     config.lease = lease;
     config.heartbeat = lease / 5;
     Server::start(config, store).await.unwrap()
+}
+
+/// The store of a new board in a file.
+fn store_file(path: &Path) -> Arc<dyn Store> {
+    Arc::new(Redb::create(path).unwrap())
 }
 
 fn memory() -> Arc<dyn Store> {
@@ -116,8 +122,13 @@ impl Host {
     async fn catches_up(&self, endpoint: &Endpoint) {
         let mut op = operator(endpoint).await;
         let began = Instant::now();
-        while op.info().await.unwrap().revision != self.session().state().revision {
-            assert!(began.elapsed() < PATIENCE, "never in step: {:?}", self.session().state());
+        loop {
+            let (board, state) = (op.info().await.unwrap().revision, self.session().state());
+            // It has registered, which is a revision.
+            if state.connected && board > 0 && board == state.revision {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "never in step: {state:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -29,6 +29,7 @@ fn register() -> v1::RegisterRequest {
         udp_port: 4789,
         key: vec![1; 16],
         instance: vec![2; 16],
+        holds: None,
     }
 }
 
@@ -237,14 +238,13 @@ async fn a_malformed_watch_ends_with_its_reason() {
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
     let mut client = connect(&at).await.unwrap();
-    let start = |name: &str, vnis| {
-        R::Start(v1::WatchStart { name: name.into(), vnis, everything: false, resume: None, session: 0 })
-    };
+    let start =
+        |name: &str, vnis| R::Start(v1::WatchStart { name: name.into(), vnis, ..v1::WatchStart::default() });
     let cases: [(Vec<R>, &str); 5] = [
         (vec![R::AckRevision(1)], "request: "),
         (vec![start("", vec![])], "start.name: "),
         (vec![start("x", vec![0])], "start.vnis[0]: "),
-        (vec![start("x", vec![]), R::AckRevision(1_000_000)], "ack_revision: "),
+        (vec![start("x", vec![]), R::Ack(v1::Point::default())], "ack.board_id: "),
         (vec![start("x", vec![]), start("x", vec![])], "request: "),
     ];
     for (requests, says) in cases {

@@ -75,7 +75,8 @@ async fn a_node_moves_and_every_watcher_is_waited_for() {
         let m = op.migrations(Some(ticket.migration), false).await.unwrap().remove(0);
         if m.reports.len() == 1 && m.switched_unix_ms == 0 {
             assert_eq!(m.reports[0].report, report);
-            b.session().ack(done.revision);
+            let stream = b.session().state().stream;
+            b.session().ack(stream, done.revision);
         }
         if m.switched_unix_ms > 0 && !m.reports.is_empty() {
             assert!(m.waiting.is_empty() && m.missed.is_empty());
@@ -101,7 +102,7 @@ async fn pair(dir: &Path) -> (stopover_bbs::server::Server, [Host; 2], stopover_
     });
     for host in &mut hosts {
         host.session().join(vni(1), false);
-        host.hears("Connected", |u| matches!(u, Update::Connected)).await;
+        host.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
     }
     (server, hosts, operator(&at).await)
 }

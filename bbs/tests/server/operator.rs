@@ -157,7 +157,9 @@ async fn a_load_shows_progress_and_fails_as_a_whole() {
 async fn a_million_nodes() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
-    let open = || Arc::new(Redb::open(&dir.path().join("board.redb")).unwrap());
+    let path = dir.path().join("board.redb");
+    drop(store_file(&path));
+    let open = || Arc::new(Redb::open(&path).unwrap());
     let server = board(&at, open(), LONG).await;
     let mut op = operator(&at).await;
     let hosts = (0..1000u32).map(|i| {

@@ -28,10 +28,16 @@ impl Drop for Running {
     }
 }
 
+/// Runs the board of this folder; makes it if there is none.
 pub(super) fn run(dir: &Path) -> Running {
+    let store = dir.join("board.redb");
+    if !store.exists() {
+        let made = output(&["init", "--store", store.to_str().unwrap()]);
+        assert!(made.status.success(), "{made:?}");
+    }
     let child = Command::new(PROGRAM)
         .args(["--listen", &socket(dir).to_string(), "--store"])
-        .arg(dir.join("board.redb"))
+        .arg(store)
         .env("RUST_LOG", "warn")
         .stderr(Stdio::null())
         .spawn()
@@ -110,7 +116,7 @@ async fn sigterm_ends_it_in_order() {
     let mut op = operator(&at).await;
     op.info().await.unwrap();
     let mut watcher = Host::start(config(&at, "gw-w", "10.0.0.9"));
-    watcher.hears("Connected", |u| *u == Update::Connected).await;
+    watcher.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
     let pid = board.0.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let status = tokio::task::spawn_blocking(move || board.0.wait().unwrap()).await.unwrap();
@@ -124,6 +130,7 @@ fn a_mistake_is_one_message() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("board.redb");
     let store = store.to_str().unwrap();
+    assert!(output(&["init", "--store", store]).status.success());
     let cases: [(&[&str], &str); 4] = [
         (&["--store", store], "nowhere to listen"),
         (&["--listen", "unix:/run/x.sock"], "no store"),
@@ -144,6 +151,39 @@ fn a_mistake_is_one_message() {
     let output = output(&[config.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("bbs.ron:1:"), "{said}");
+}
+
+/// A board that has lost its file must not begin anew by itself.
+#[test]
+fn a_board_is_made_by_an_explicit_command_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("folder/board.redb");
+    let store = path.to_str().unwrap();
+    let listen = socket(dir.path()).to_string();
+    let serve = |says: &str| {
+        let output = output(&["--listen", &listen, "--store", store]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says), "{said}");
+        assert!(said.contains("stopover-bbs init"), "{said}");
+    };
+    serve("no such file");
+    assert!(!path.exists(), "and makes none");
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "").unwrap();
+    serve("an empty file");
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+
+    let config = dir.path().join("bbs.ron");
+    std::fs::write(&config, format!("(listen: [{listen:?}], store: {store:?})")).unwrap();
+    let config = config.to_str().unwrap();
+    let made = output(&["init", config]);
+    assert!(made.status.success(), "{made:?}");
+    assert!(String::from_utf8_lossy(&made.stdout).contains("an empty board, "), "{made:?}");
+    let bytes = std::fs::read(&path).unwrap();
+    let again = output(&["init", config]);
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && said.contains("a board that exists needs no `init`"), "{said}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "what was there is left alone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

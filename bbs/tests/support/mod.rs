@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 use stopover_bbs::{
-    board::{Absence, Applied, Board, Command, Key, Now, Outcome, Party, Refusal, Session, Settings, Ticket},
+    board::{
+        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Party, Refusal, Session, Settings,
+        Ticket,
+    },
     model::{Change, Claim, Host, Id, Lock, MigrationState, Network, Node, Report, Row, Target},
     proto::parse::Registration,
     server::{History, restore},
@@ -163,6 +166,7 @@ pub struct Rig {
     pub board: Board,
     pub store: Arc<Redb>,
     pub history: Arc<History>,
+    pub lineage: Arc<Lineage>,
     pub now: Now,
     pub sessions: BTreeMap<u8, u64>,
     /// Whose watch was opened in its present session and has not closed; true: of the second process of that name.
@@ -184,6 +188,7 @@ impl Rig {
         let store = Arc::new(Redb::in_memory().unwrap());
         let mut rig = Self {
             board: Board::new(Settings { run: 0, lease_ms: LEASE, keep_changes: keep, absence: ABSENCE }),
+            lineage: Arc::new(store.lineage().unwrap()),
             store,
             history: Arc::new(History::new(0, keep)),
             now: Now::default(),
@@ -203,6 +208,8 @@ impl Rig {
         self.run = self.store.begin_run().unwrap();
         let settings = Settings { run: self.run, lease_ms: LEASE, keep_changes: self.keep, absence: ABSENCE };
         self.board = restore(&*self.store.view().unwrap(), settings).unwrap();
+        self.lineage = Arc::new(self.store.lineage().unwrap());
+        self.board.set_lineage(self.lineage.clone());
         self.history = Arc::new(History::new(self.board.revision(), self.keep));
         self.now = Now::default();
         self.sessions.clear();
@@ -329,6 +336,7 @@ impl Rig {
                 vteps: vec![IpAddr::from([10, 0, 0, if other_vtep { 99 } else { h + 1 }])],
                 udp_port: 4789,
                 instance: Id([h; 16]),
+                holds: None,
             }),
             Step::Heartbeat(h) => Command::Heartbeat(session(h)),
             Step::Deregister(h, withdraw_all) => Command::Deregister { session: session(h), withdraw_all },
@@ -431,6 +439,7 @@ pub fn rival(h: u8, other_vtep: bool) -> Registration {
         vteps: vec![IpAddr::from([10, 0, 0, if other_vtep { 77 + h } else { h + 1 }])],
         udp_port: 4789,
         instance: Id([h + 100; 16]),
+        holds: None,
     }
 }
 

@@ -106,6 +106,18 @@ pub fn board_state(b: &BoardState) -> String {
     // Writing to a String cannot fail.
     let mut s = format!("{state} {endpoint} for {} s\n", b.since_s);
     let _ = writeln!(s, "revision {}, in force on every lcore {}", b.revision, b.acknowledged);
+    if !b.forwarding {
+        s += "nothing is forwarded before the first snapshot\n";
+    }
+    if let Some(board) = &b.board {
+        let _ = writeln!(s, "board {board}");
+    }
+    if let Some(other) = &b.other_board {
+        let _ = writeln!(s, "another board answers: {other}; `stopover board accept` has it followed");
+    }
+    if let Some(ms) = b.stale_ms {
+        let _ = writeln!(s, "nodes that the board does not know are kept for {} s", ms.div_ceil(1000));
+    }
     if let Some(e) = &b.last_error {
         let _ = writeln!(s, "last error: {e}");
     }
@@ -217,6 +229,11 @@ VNI  NAME  FLOOD                   MTU  NODES  IPS  PORTS    MEMBERS
             acknowledged: 39,
             since_s: 12,
             last_error: Some("connection refused".into()),
+            forwarding: true,
+            board: Some("0a".into()),
+            other_board: None,
+            other_branches: 0,
+            stale_ms: None,
             refused: vec![RefusedClaim {
                 vni: vni(7),
                 mac: Mac::new([2, 0, 0, 0, 0, 1]),
@@ -228,10 +245,25 @@ VNI  NAME  FLOOD                   MTU  NODES  IPS  PORTS    MEMBERS
             "\
 not connected to http://10.9.0.1:7480 for 12 s
 revision 40, in force on every lcore 39
+board 0a
 last error: connection refused
 
 VNI  REFUSED-MAC        WHY
   7  02:00:00:00:00:01  held by hv-b
+"
+        );
+        (b.forwarding, b.other_board, b.stale_ms) = (false, Some("0b".into()), Some(4200));
+        b.refused.clear();
+        assert_eq!(
+            board_state(&b),
+            "\
+not connected to http://10.9.0.1:7480 for 12 s
+revision 40, in force on every lcore 39
+nothing is forwarded before the first snapshot
+board 0a
+another board answers: 0b; `stopover board accept` has it followed
+nodes that the board does not know are kept for 5 s
+last error: connection refused
 "
         );
         b.configured = false;

@@ -60,6 +60,9 @@ pub struct Appliance {
     pub metrics: Option<SocketAddr>,
     /// Most learned stations of one network here, over all segment ports.
     pub max_network_stations: u32,
+    /// How long nodes are kept that a board does not know whose history is not that of the tables: for so long other
+    /// hosts may take to claim again what they have. Milliseconds, 0 to 3600000.
+    pub stale_ms: u64,
     /// Budgets and waits of live migration.
     pub migration: Migration,
     /// The ports in the order of the file; at least one.

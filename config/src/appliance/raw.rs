@@ -24,6 +24,7 @@ pub(super) struct Appliance {
     pub ctl: Option<String>,
     pub metrics: Option<String>,
     pub max_network_stations: Option<i64>,
+    pub stale_ms: Option<i64>,
     #[serde(default)]
     pub migration: Migration,
     pub ports: Vec<Port>,

@@ -101,6 +101,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
             1..=roles::ALL_STATIONS,
             "stations",
         )?,
+        stale_ms: read::number("stale_ms", raw.stale_ms, 30_000, 0..=3_600_000, "milliseconds")?,
         migration: migration::check(raw.migration)?,
         ports,
         lcores,

@@ -170,8 +170,34 @@ pub struct BoardState {
     pub since_s: u64,
     /// Why it is not connected, or was not.
     pub last_error: Option<String>,
+    /// Ports run. False while the board's first snapshot is waited for: nothing is forwarded then.
+    pub forwarding: bool,
+    /// Id of the board that is followed.
+    pub board: Option<String>,
+    /// Id of another board that answers in its place. It is not followed without the operator's word.
+    pub other_board: Option<String>,
+    /// Snapshots that were not of the history of what was forwarded by: of a restored backup, or of another board.
+    pub other_branches: u64,
+    /// For how many milliseconds yet nodes are kept that such a snapshot did not name.
+    pub stale_ms: Option<u64>,
     /// Local nodes the board refused, and why.
     pub refused: Vec<RefusedClaim>,
+}
+
+/// The operator's word that another board is to be followed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptBoard {
+    /// Its id; absent: whichever answers now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
+}
+
+/// Which board is followed from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedBoard {
+    /// Its id.
+    pub board: String,
 }
 
 /// A local node the board did not accept.

@@ -66,8 +66,13 @@ impl World {
         let mut hosts: Vec<Host> = (0..HOSTS).map(|_| Host::default()).collect();
         for (n, host) in hosts.iter_mut().enumerate() {
             let vteps = vec![IpAddr::from([10, 0, 0, n as u8 + 1])];
-            let registration =
-                Registration { host: name(n), vteps, udp_port: 4789, instance: Id([n as u8; 16]) };
+            let registration = Registration {
+                host: name(n),
+                vteps,
+                udp_port: 4789,
+                instance: Id([n as u8; 16]),
+                holds: None,
+            };
             let applied = board.apply(Now::default(), None, Command::Register(registration));
             let Ok(Outcome::Registered { session, .. }) = applied.result else { panic!() };
             host.session = session;

@@ -1,0 +1,144 @@
+//! The end of a snapshot, and what is different when it is of another branch of the board's history: the board's
+//! store was restored from a backup, or the operator has had us follow another board. Then what the snapshot does not
+//! name may live all the same, at a host that has yet to claim it again, and is kept for a while; and the numbers of
+//! hosts may mean others than before. Pure but for the tables it writes.
+
+use super::{
+    Control,
+    replica::{Effect, HostRecord, Replica, Surroundings},
+};
+use crate::tables::{Full, LAST_HOST};
+use hashbrown::HashMap;
+use stopover_bbs::model::Change;
+use stopover_config::net::HostName;
+
+/// A snapshot of another branch is under way, or was, and not all that was there before it has been told again or
+/// forgotten.
+#[derive(Debug)]
+pub struct Branch {
+    /// The numbers of hosts that have not been told of on this branch yet.
+    numbers: HashMap<HostName, u32>,
+}
+
+impl Branch {
+    /// With these hosts there before.
+    pub(super) fn of(hosts: &HashMap<u32, HostRecord>) -> Self {
+        Self { numbers: hosts.iter().map(|(id, record)| (record.host.name.clone(), *id)).collect() }
+    }
+}
+
+impl Replica {
+    /// Whether something is kept that the newest snapshot did not name.
+    #[must_use]
+    pub fn keeps_stale(&self) -> bool {
+        self.branch.is_some() && !self.under_way
+    }
+
+    /// A snapshot is complete: forgets what it did not name. Not if it is of another branch of the board's history:
+    /// then that stays until [`Replica::forget_stale`].
+    pub fn end_snapshot(&mut self, around: &mut Surroundings) -> Result<Vec<Effect>, Full> {
+        if !std::mem::take(&mut self.under_way) || self.branch.is_some() {
+            return Ok(Vec::new());
+        }
+        self.forget_stale(around)
+    }
+
+    /// Forgets what the newest snapshot did not name, and no change since.
+    pub fn forget_stale(&mut self, around: &mut Surroundings) -> Result<Vec<Effect>, Full> {
+        self.branch = None;
+        let Some(unnamed) = self.unnamed.take() else { return Ok(Vec::new()) };
+        around.tables.sweep();
+        let mut changes: Vec<Change> =
+            unnamed.networks.into_iter().map(|vni| Change::NetworkGone { vni }).collect();
+        changes.extend(unnamed.members.into_iter().map(|(vni, host_id)| Change::MemberGone { vni, host_id }));
+        changes.extend(unnamed.hosts.into_iter().map(|id| Change::HostGone { id }));
+        let mut effects = Vec::new();
+        for change in changes {
+            effects.extend(self.apply(around, change)?);
+        }
+        Ok(effects)
+    }
+
+    /// A host is told of. On another branch the number may have been another host's, which keeps what it has under a
+    /// number that no board gives; and the host may have had another one, whose nodes are now at this.
+    pub(super) fn renumber(
+        &mut self,
+        around: &mut Surroundings,
+        id: u32,
+        name: &HostName,
+    ) -> Result<(), Full> {
+        if self.hosts.get(&id).is_some_and(|other| other.host.name != *name)
+            && let Some(free) = (0..=LAST_HOST).rev().find(|number| !self.hosts.contains_key(number))
+        {
+            self.give_number(around, id, free)?;
+        }
+        let before = self.branch.as_mut().and_then(|branch| branch.numbers.remove(name));
+        match before {
+            Some(before) if before != id => self.give_number(around, before, id),
+            _ => Ok(()),
+        }
+    }
+
+    /// Host `from` has the number `to`, which is nobody's, from now on.
+    fn give_number(&mut self, around: &mut Surroundings, from: u32, to: u32) -> Result<(), Full> {
+        let Some(mut record) = self.take_host(from) else { return Ok(()) };
+        record.host.id = to;
+        let own = record.host.name == self.own;
+        for ip in record.host.vteps.iter().filter(|_| !own) {
+            around.tables.put_vtep(*ip, to)?;
+        }
+        around.tables.put_host(to, record.entry())?;
+        around.tables.rehome(from, to);
+        around.tables.remove_host(from);
+        if let Some(number) = self.branch.as_mut().and_then(|b| b.numbers.get_mut(&record.host.name)) {
+            *number = to;
+        }
+        self.keep_host(to, record);
+        let mut unnamed = self.unnamed.take().unwrap_or_default();
+        if unnamed.hosts.remove(&from) {
+            unnamed.hosts.insert(to);
+        }
+        for (vni, network) in &mut self.networks {
+            let Some(segment) = network.members.remove(&from) else { continue };
+            network.members.insert(to, segment);
+            if unnamed.members.remove(&(*vni, from)) {
+                unnamed.members.insert((*vni, to));
+            }
+            self.dirty.insert(*vni);
+        }
+        self.unnamed = Some(unnamed);
+        Ok(())
+    }
+}
+
+impl Control {
+    /// A snapshot of another branch begins.
+    pub(crate) fn meet_branch(&mut self, revision: u64) {
+        self.other_branches += 1;
+        self.stale_until_ms = None;
+        log::warn!(
+            "the board's snapshot at revision {revision} is not of the history of what is forwarded by (revision {} \
+             was the last): its store was restored from a backup, or it is another board. What it does not name is \
+             kept for {} ms, for hosts to claim it again",
+            self.applied.revision,
+            self.config.stale_ms
+        );
+    }
+
+    /// Forgets, when the time has come, what a snapshot of another branch did not name and no host has claimed since.
+    pub(crate) fn forget_stale(&mut self, now_ms: u64) {
+        if !self.replica.keeps_stale() {
+            return;
+        }
+        let until = *self.stale_until_ms.get_or_insert(now_ms + self.config.stale_ms);
+        if now_ms < until {
+            return;
+        }
+        self.stale_until_ms = None;
+        let before = self.tables.len();
+        let effects = self.with_replica(Replica::forget_stale);
+        self.effects(now_ms, effects);
+        let gone = before.saturating_sub(self.tables.len());
+        log::warn!("{gone} nodes are forgotten that the board does not know: no host has claimed them again");
+    }
+}

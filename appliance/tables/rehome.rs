@@ -1,0 +1,28 @@
+//! A host gets another number: the one it had means another host now. Only where the board's history has forked.
+
+use super::{
+    MAX_HOSTS, Tables,
+    words::{Place, PlaceWord},
+};
+
+/// The highest number a host may have.
+pub const LAST_HOST: u32 = MAX_HOSTS - 1;
+
+impl Tables {
+    /// All nodes at host `from` are at `to`. They stay as old as they were: a sweep takes them all the same.
+    pub fn rehome(&mut self, from: u32, to: u32) {
+        let moved = |word: PlaceWord| {
+            let there = word.host() == Some(from);
+            there.then(|| Place::Remote { host: to }.pack().with_flags_of(word).marked(word.mark()))
+        };
+        for word in self.hidden.values_mut() {
+            *word = moved(*word).unwrap_or(*word);
+        }
+        let words: Vec<_> =
+            self.nodes.iter().filter_map(|(key, word)| Some((key, moved(PlaceWord(word))?))).collect();
+        for (key, word) in words {
+            // Replacing a value needs no room.
+            let _ = self.nodes.insert(&mut self.writer, key, word.0);
+        }
+    }
+}

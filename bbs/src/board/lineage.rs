@@ -1,0 +1,170 @@
+//! The runs of a store: each start of the board is one, with an id that nobody can guess or repeat. The list is what
+//! tells a store from a copy of it: both have the runs up to the copy, and each has its own from then on, though
+//! nothing in a file says whether it is the copy. Pure.
+
+use crate::model::{Id, Point};
+
+/// Most runs that a store remembers. A watcher that was away for longer is taken for one of another branch.
+pub const RUNS_KEPT: usize = 4096;
+
+/// One start of the board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Made at the start.
+    pub id: Id,
+    /// The store's revision at the start.
+    pub first: u64,
+}
+
+/// What a point is to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// On its history: what has followed the point followed it here.
+    Same,
+    /// The point names no run.
+    Unknown,
+    /// Of this board, but not on this store's history: of a later state than a backup, which this store was.
+    OtherBranch,
+    /// Of another board.
+    OtherBoard,
+}
+
+/// The history of a store, as runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    board: Id,
+    /// Oldest first; revisions never fall.
+    runs: Vec<Run>,
+}
+
+impl Lineage {
+    /// Of a board with these runs, oldest first; the last is the one under way.
+    #[must_use]
+    pub fn new(board: Id, runs: Vec<Run>) -> Self {
+        Self { board, runs }
+    }
+
+    /// The board.
+    #[must_use]
+    pub fn board(&self) -> Id {
+        self.board
+    }
+
+    /// The run under way.
+    #[must_use]
+    pub fn run(&self) -> Option<Id> {
+        self.runs.last().map(|run| run.id)
+    }
+
+    /// What `point` is to this store, which is at revision `now`.
+    #[must_use]
+    pub fn relation(&self, point: &Point, now: u64) -> Relation {
+        if point.board != self.board {
+            return Relation::OtherBoard;
+        }
+        if point.revision > now {
+            return Relation::OtherBranch;
+        }
+        let Some(run) = point.run else { return Relation::Unknown };
+        let Some(at) = self.runs.iter().rposition(|known| known.id == run) else {
+            return Relation::OtherBranch;
+        };
+        // What a run tells of times before it is the history of the runs before.
+        let last = self.runs.get(at + 1).map_or(now, |next| next.first);
+        if point.revision <= last { Relation::Same } else { Relation::OtherBranch }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BOARD: Id = Id([1; 16]);
+
+    fn run(n: u8, first: u64) -> Run {
+        Run { id: Id([n; 16]), first }
+    }
+
+    fn at(n: u8, revision: u64) -> Point {
+        Point { board: BOARD, run: Some(Id([n; 16])), revision }
+    }
+
+    #[test]
+    fn a_backup_goes_on_as_another_branch() {
+        // Copied at revision 100; the original went on to 150, was started again, and went on to 200.
+        let restored = Lineage::new(BOARD, vec![run(10, 0), run(12, 100)]);
+        for (point, relation) in [
+            (at(10, 90), Relation::Same),
+            (at(10, 100), Relation::Same),
+            (at(10, 101), Relation::OtherBranch),
+            (at(11, 180), Relation::OtherBranch),
+            // Told by a run that the copy does not know, of a time before it.
+            (at(11, 90), Relation::OtherBranch),
+            (at(12, 100), Relation::Same),
+            (at(12, 110), Relation::Same),
+            (at(12, 121), Relation::OtherBranch),
+            (Point { run: None, ..at(10, 90) }, Relation::Unknown),
+            (Point { run: None, ..at(10, 121) }, Relation::OtherBranch),
+            (Point { board: Id([2; 16]), ..at(10, 90) }, Relation::OtherBoard),
+        ] {
+            assert_eq!(restored.relation(&point, 120), relation, "{point:?}");
+        }
+    }
+
+    /// A store that grows, is copied and goes on from copies, in any order: a tree. `relation` says `Same` of exactly
+    /// the points whose state this store had.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Commit(u8),
+        Start,
+        Restore(usize),
+    }
+
+    proptest! {
+        #[test]
+        fn same_means_that_this_store_had_that_state(
+            acts in prop::collection::vec(prop_oneof![
+                4 => (1..5u8).prop_map(Act::Commit),
+                2 => Just(Act::Start),
+                2 => any::<usize>().prop_map(Act::Restore),
+            ], 1..40),
+        ) {
+            // The state of a revision is named by its commit; a store is its commits and its runs.
+            let (mut states, mut runs) = (vec![0u32], vec![run(0, 0)]);
+            let (mut next_state, mut next_run) = (1u32, 1u8);
+            let mut copies = Vec::new();
+            let mut told: Vec<(Point, Vec<u32>)> = Vec::new();
+            for act in acts {
+                match act {
+                    Act::Commit(n) => for _ in 0..n {
+                        states.push(next_state);
+                        next_state += 1;
+                    },
+                    Act::Start => {
+                        copies.push((states.clone(), runs.clone()));
+                    }
+                    Act::Restore(which) if !copies.is_empty() => {
+                        (states, runs) = copies[which % copies.len()].clone();
+                    }
+                    Act::Restore(_) => continue,
+                }
+                if !matches!(act, Act::Commit(_)) {
+                    runs.push(run(next_run, states.len() as u64 - 1));
+                    next_run += 1;
+                }
+                let lineage = Lineage::new(BOARD, runs.clone());
+                let now = states.len() as u64 - 1;
+                for (point, history) in &told {
+                    let had = states.get(..history.len()) == Some(history.as_slice());
+                    let relation = lineage.relation(point, now);
+                    // A run that this store does not know may have told what it had: a snapshot too many.
+                    prop_assert!(relation != Relation::Same || had, "{point:?}");
+                    let known = runs.iter().any(|run| Some(run.id) == point.run);
+                    prop_assert!(!(had && known) || relation == Relation::Same, "{point:?}");
+                }
+                told.push((Point { board: BOARD, run: lineage.run(), revision: now }, states.clone()));
+            }
+        }
+    }
+}
