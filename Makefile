@@ -38,7 +38,7 @@ deps:
 
 # What runs inside guests must be static: there is nothing in a guest that it could be linked to.
 build:
-	$(CARGO) build --release --locked --workspace --bins --exclude stopover-guest-tools
+	$(CARGO) build --release --locked --workspace --bins --example churn --exclude stopover-guest-tools
 	$(CARGO) rustc --release --locked -p stopover-guest-tools --bin guest-tools -- \
 		-C target-feature=+crt-static -C strip=symbols
 

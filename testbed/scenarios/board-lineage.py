@@ -1,0 +1,521 @@
+#!/usr/bin/python3
+"""The board goes and comes back in every way there is, and three appliances must be in step with it again: after kill
+-9 and an orderly restart under churn, with an emptied store, with an older store, after a cut longer than its history.
+
+Three real appliances without NICs forward by the board; a host without a packet path claims nodes, some for ever and
+some by turns, and declares and deletes others all the while. Each way is tried with a large and a small number of
+declared nodes, again and again:
+
+    kill      the board is killed and started again
+    restart   it ends in order and is started again
+    older     an older copy of its store is put in place of the store: it lacks a host with its nodes, what is declared
+              since then, and where nodes are since then
+    emptied   the store is gone. The board must refuse to start; a new one is made; the appliances must go on with what
+              they have until the operator says `stopover board accept`
+    returned  the store is back after that: another board again, and an older store
+    cut       the appliances' connections are cut for longer than the board's history reaches
+    away      an appliance starts while the board is away
+    refused   an appliance starts whose registration the board refuses
+
+`cases`: how many of these. `in_step_s_max`: the longest time, from the moment when the board's process is started (or
+when the operator accepts it, or the cable is whole again), until the board has of each appliance an acknowledgement of
+the revision that the board had when it first answered. `late`: cases of more than 5 s.
+
+`swept_wrongly`: how often a node was not in the tables of an appliance though its host was alive and claimed it all the
+time; and how often tables had fewer declared nodes than the board has and had throughout. All tables are looked at
+every 0.3 s, `looks` times, from the first case to the last. A node that is declared, and that the board in force does
+not know (an older store, a new board), may go: nobody claims it.
+
+`diverged`: how many nodes, hosts and memberships an appliance has otherwise than the board, or has and the board has
+not, at the end of a case, when nothing changes any more and nothing stale is kept. `compared` tells how many were
+compared. `forwarded_early`: how often an appliance that had no snapshot ran its ports. `unsaid`: how often one did not
+say in `show board`, its metrics or the board's events what it must: that another board answers, that it has no
+snapshot, that its history is another.
+
+Options: --sizes 300000,3 --rounds 4 --kinds kill,older,...
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lib import ron, scenario, stopover
+from lib.lab import Failure, say
+from lib.net import Namespace
+from lib.proc import Process
+
+TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
+BULK, LIVE = 100, 200  # networks: of what is declared, and of what hosts claim
+DECLARED_HOSTS = 8
+STEADY, TURNS = 40, 20
+HISTORY = 1000  # changes; a load or a second of churn in a cut is more
+STALE_S = 7  # longer than hosts pause between attempts to reach a board
+EVERY_S = 0.3
+WITHIN_S = 5
+PATIENCE_S = 60
+WAIT_S = 3 if scenario.SHORT else 12  # an earlier version gave up, or forwarded by nothing, after 10 s
+KINDS = ["kill", "restart", "older", "cut", "emptied"]
+
+
+class Gateway(stopover.Appliance):
+    """An appliance on devices that receive nothing: one to the underlay, one vif in each network."""
+
+    def __init__(self, run, number, vtep=None):
+        super().__init__(run.lab, f"gw-{number}", run.ns)
+        self.number, self.board = number, run.board
+        self.relay_socket, self.relay = run.lab.dir / f"r{number}.sock", None
+        self.steady = {(LIVE, f"02:aa:00:00:00:{number:02x}"), (BULK, f"02:ab:00:00:00:{number:02x}")}
+        self.config.update({
+            "eal": ["--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64",
+                    "--lcores", "0@(0-1),1@(0-1)"],
+            "mbufs": 4096, "mbcache": 32, "board": [f"unix:{self.relay_socket}"],
+            "metrics": f"127.0.0.1:{9480 + number}", "stale_ms": STALE_S * 1000,
+            "idle": ron.tagged("adaptive", cap_us=2000, poll_us=10),
+        })
+        self.port("ul0", "net_null0,no-rx=1", ron.tagged("underlay", addresses=[f"{vtep or f'10.0.0.{number}'}/24"]))
+        for n, (vni, mac) in enumerate(sorted(self.steady), 1):
+            self.port(f"vm{n}", f"net_null{n},no-rx=1", ron.tagged("vif", vni=vni, mac=mac,
+                                                                   addresses=[f"192.168.{vni}.{number}"]))
+
+    def connect(self):
+        """Lays the cable to the board."""
+        self.relay = Process(self.lab, f"relay-{self.number}", ["/usr/bin/python3", TOOLS / "relay.py",
+                                                               self.relay_socket, self.board.socket], ns=self.ns)
+        self.relay.wait_socket(self.relay_socket)
+
+    def cut(self):
+        """Cuts it."""
+        self.relay.kill()
+
+    def start(self, **more):
+        """With its cable, if that is not there."""
+        if self.relay is None or not self.relay.alive():
+            self.connect()
+        return super().start(**more)
+
+    def state(self):
+        return self.json("show", "board")
+
+    def nodes(self, vni):
+        """What its tables have of a network: host and addresses by MAC."""
+        rows = self.json("show", "nodes", "--vni", vni)
+        return {r["mac"]: (r["host"], tuple(sorted(r["ips"]))) for r in rows}
+
+
+class Churn:
+    """The host that claims, and the operator who declares."""
+
+    def __init__(self, run):
+        # Not the relay of an appliance: what is cut off is the appliances.
+        self.process = Process(run.lab, "churn", [
+            stopover.example("churn", "stopover-bbs"), "--board", run.board.endpoint, "--host", "churn", "--vtep",
+            "10.0.9.1", "--vni", LIVE, "--steady", STEADY, "--turns", TURNS, "--every-ms", 10, "--declare-vni", BULK,
+            "--declare-host", "lx-0"], ns=run.ns, env={"RUST_LOG": "info"}, pipes=True)
+        self.steady = {(LIVE, f"02:c0:00:00:00:{n:02x}") for n in range(STEADY)}
+
+    def order(self, word, answer=None):
+        self.process.popen.stdin.write(f"{word}\n")
+        self.process.popen.stdin.flush()
+        said = self.process.popen.stdout.readline().strip() if answer else None
+        if said != answer:
+            raise Failure(f"churn answered `{word}` with `{said}`; `{answer}` was expected")
+
+    def pause(self):
+        self.order("pause", "paused")
+
+    def go(self):
+        self.order("go")
+
+
+class Look:
+    """Looks at all tables again and again, for what must be there whatever happens to the board."""
+
+    def __init__(self, run):
+        self.run, self.looks, self.swept, self.ended, self.why = run, 0, 0, False, None
+        self.watched, self.steady, self.bulk, self.told = [], {}, 0, set()
+        self.lock = threading.Lock()
+        self.thread = threading.Thread(target=self.go_on, daemon=True)
+
+    def expect(self, watched, steady, bulk):
+        """Which appliances to look at, which nodes must be there and at which host, and how many declared ones."""
+        with self.lock:
+            self.watched, self.steady, self.bulk = list(watched), dict(steady), bulk
+
+    def bulk_at_least(self, nodes):
+        with self.lock:
+            self.bulk = nodes
+
+    def go_on(self):
+        while not self.ended:
+            began = time.monotonic()
+            try:
+                with self.lock:
+                    for a in self.watched:
+                        self.look(a)
+            except Exception as e:  # told by `end`: a thread has nobody to tell
+                self.why = e
+                return
+            time.sleep(max(0, EVERY_S - (time.monotonic() - began)))
+
+    def look(self, a):
+        live, counts = a.nodes(LIVE), {r["vni"]: r["nodes"] for r in a.json("show", "networks")}
+        self.looks += 1
+        lost = [key for key, host in self.steady.items() if key[0] == LIVE and live.get(key[1], ("",))[0] != host]
+        few = max(0, self.bulk - counts[BULK])
+        if lost or few:
+            say(f"{a.name} lacks {len(lost)} live nodes such as {lost[:2]}, and {few} of {self.bulk} declared ones")
+            self.swept += len(lost) + few
+
+    def end(self):
+        self.ended = True
+        self.thread.join(30)
+        if self.why:
+            raise Failure(f"the looks ended: {self.why}")
+
+
+class Run:
+    """The lab, and what has been counted in it."""
+
+    def __init__(self, lab, options):
+        self.lab, self.options, self.ns = lab, options, Namespace(lab, "lineage")
+        self.figures = {k: 0 for k in ("cases", "late", "diverged", "compared", "forwarded_early", "unsaid")}
+        self.in_step_s, self.by_kind = 0.0, {}
+        self.board = stopover.Board.configure(lab)
+        self.board.lab, self.board.ns = lab, self.ns
+        self.store = lab.dir / "bbs.redb"
+        config = {"listen": [self.board.endpoint], "store": str(self.store), "history": HISTORY}
+        self.board.config.write_text(ron.dumps(config) + "\n")
+        self.gateways = [Gateway(self, n) for n in (1, 2, 3)]
+        self.look = Look(self)
+        self.turn = 0
+
+    # ---- The world -------------------------------------------------------------------------------------------
+
+    def build(self, size):
+        """A board with so many declared nodes, of which a copy is kept; then the hosts."""
+        self.size = size
+        self.board.init()
+        self.board.start()
+        self.load(size)
+        self.board.process.stop()
+        self.backup = self.lab.dir / "backup.redb"
+        shutil.copyfile(self.store, self.backup)
+        self.board.start()
+        for a in self.gateways:
+            a.start()
+        self.churn = Churn(self)
+        steady = {key: "churn" for key in self.churn.steady}
+        steady |= {key: a.name for a in self.gateways for key in a.steady}
+        live = {mac: host for (vni, mac), host in steady.items() if vni == LIVE}
+        self.until("all know all", lambda: all(
+            live.items() <= {mac: host for mac, (host, _) in a.nodes(LIVE).items()}.items() for a in self.gateways))
+        self.steady = steady
+        self.changes_since_backup(0)
+        self.look.expect(self.gateways, steady, self.size)
+
+    def load(self, size):
+        hosts, nodes = self.lab.dir / "hosts.csv", self.lab.dir / "nodes.csv"
+        hosts.write_text("name,vteps\n" + "".join(f"lx-{n},10.0.8.{n + 1}\n" for n in range(DECLARED_HOSTS)))
+        with open(nodes, "w") as f:
+            f.write("vni,mac,host\n")
+            for n in range(size):
+                f.write(f"{BULK},06:00:{n >> 24:02x}:{n >> 16 & 255:02x}:{n >> 8 & 255:02x}:{n & 255:02x},"
+                        f"lx-{n % DECLARED_HOSTS}\n")
+        self.board.cli("host", "load", hosts)
+        self.board.cli("node", "load", nodes)
+
+    def changes_since_backup(self, turn):
+        """What an older store does not know: a host, a node of it, another place of a node, a node that is gone."""
+        self.board.cli("host", "add", f"late-{turn}", "--vtep", f"10.0.7.{turn + 1}")
+        self.board.cli("node", "add", BULK, f"02:dd:00:00:00:{turn:02x}", f"late-{turn}")
+        self.board.cli("member", "add", BULK, f"late-{turn}")
+        self.board.cli("node", "add", BULK, "06:00:00:00:00:00", f"lx-{1 + turn % 7}")
+        self.board.cli("node", "add", BULK, "06:00:00:00:00:01", "lx-2")
+        self.board.cli("node", "delete", BULK, "06:00:00:00:00:02")
+        self.board.cli("node", "add", BULK, "06:00:00:00:00:02", "lx-2")
+
+    # ---- Waiting, and what is judged -------------------------------------------------------------------------
+
+    def until(self, what, true, timeout=PATIENCE_S):
+        end = time.monotonic() + timeout
+        while not true():
+            for a in self.gateways:
+                if a.process:
+                    a.process.check()
+            if time.monotonic() > end:
+                states = {a.name: a.state() for a in self.gateways if a.process and a.process.alive()}
+                raise Failure(f"{what}: not within {timeout} s; {json.dumps(states)}; {self.watching()}")
+            time.sleep(0.05)
+
+    def watching(self):
+        try:
+            return self.board.json("show", "board")
+        except Failure as e:
+            return str(e)
+
+    def in_step(self, kind, since, gateways=None):
+        """Waits until the board has the acknowledgements of what it had when it first answered."""
+        names = {a.name for a in gateways or self.gateways}
+        first = None
+        while first is None:
+            try:
+                first = self.board.json("show", "board")["revision"]
+            except Failure:
+                time.sleep(0.02)
+
+        def acked():
+            rows = self.board.json("show", "board")["watching"]
+            return names <= {r["name"] for r in rows if r["acked_revision"] >= first and r["sent_revision"] >= first}
+
+        self.until(f"{kind}: in step at revision {first}", acked)
+        took = time.monotonic() - since
+        self.in_step_s = max(self.in_step_s, took)
+        self.by_kind[kind] = max(self.by_kind.get(kind, 0), round(took, 2))
+        self.figures["cases"] += 1
+        self.figures["late"] += took > WITHIN_S
+        return took
+
+    def says(self, what, true):
+        if not true:
+            say(f"unsaid: {what}")
+            self.figures["unsaid"] += 1
+
+    def compare(self, everything=True):
+        """With nothing on its way, all tables are the board's."""
+        self.churn.pause()
+        self.until("nothing stale is kept", lambda: all(a.state()["stale_ms"] is None for a in self.gateways))
+        self.in_step_now()
+        truth = {r["name"]: r for r in self.board.json("show", "hosts")}
+        nodes = {vni: {r["mac"]: (r["host"], tuple(sorted(r["ips"])))
+                       for r in self.board.json("show", "nodes", "--vni", vni)} for vni in (BULK, LIVE)}
+        members = {vni: {r["host"] for r in self.board.json("member", "list", "--vni", vni)} for vni in (BULK, LIVE)}
+        self.turn += 1
+        for n, a in enumerate(self.gateways):
+            wrong = []
+            rows = {r["name"]: r for r in a.json("show", "hosts")}
+            wrong += [f"host {h}" for h in rows.keys() ^ truth.keys()]
+            wrong += [f"host {h}" for h in rows.keys() & truth.keys() if rows[h]["vteps"] != truth[h]["vteps"]]
+            compared = len(truth)
+            for vni in (LIVE, BULK):
+                if vni == BULK and not everything and n != self.turn % len(self.gateways):
+                    continue
+                table = a.nodes(vni)
+                compared += len(nodes[vni])
+                wrong += [f"node {m}: {table.get(m)}, not {nodes[vni].get(m)}" for m in table.keys() | nodes[vni].keys()
+                          if table.get(m) != nodes[vni].get(m)]
+            for r in a.json("show", "networks"):
+                wrong += [f"member {h} of {r['vni']}" for h in {m["host"] for m in r["members"]} ^ members[r["vni"]]]
+                compared += len(members[r["vni"]])
+            if wrong:
+                say(f"{a.name} differs from the board in {len(wrong)}: {wrong[:4]}")
+            self.figures["diverged"] += len(wrong)
+            self.figures["compared"] += compared
+        self.churn.go()
+
+    def in_step_now(self):
+        def still():
+            view = self.board.json("show", "board")
+            acked = {r["name"]: r["acked_revision"] for r in view["watching"]}
+            return all(acked.get(a.name) == view["revision"] for a in self.gateways)
+        self.until("all have acknowledged the last revision", still)
+
+    # ---- The ways ----------------------------------------------------------------------------------------------
+
+    def case_kill(self, n):
+        self.board.process.kill()
+        self.back("kill")
+
+    def case_restart(self, n):
+        why = self.board.process.stop()
+        if why:
+            raise Failure(why)
+        self.back("restart")
+
+    def back(self, kind):
+        since = time.monotonic()
+        self.board.start()
+        say(f"{kind}: in step after {self.in_step(kind, since):.2f} s")
+        self.compare(everything=False)
+
+    def case_older(self, n):
+        self.changes_since_backup(n)
+        self.in_step_now_or_churning()
+        branches = [a.state()["other_branches"] for a in self.gateways]
+        self.board.process.kill()
+        shutil.copyfile(self.backup, self.store)
+        since = time.monotonic()
+        self.board.start()
+        say(f"older: in step after {self.in_step('older', since):.2f} s")
+        after = [a.state()["other_branches"] for a in self.gateways]
+        self.says(f"that the history is another: {branches}, then {after}", all(x < y for x, y in zip(branches, after)))
+        self.says("an event at the board", '"lineage"' in self.board.cli("events", "--json"))
+        self.compare()
+
+    def in_step_now_or_churning(self):
+        """That all have what was declared last, though other things change."""
+        revision = self.board.json("show", "board")["revision"]
+        self.until("all have what was declared",
+                   lambda: all(a.state()["acknowledged"] >= revision for a in self.gateways))
+
+    def case_cut(self, n):
+        for a in self.gateways:
+            a.cut()
+        view = self.board.json("show", "board")
+        self.until("the history has been left behind",
+                   lambda: self.board.json("show", "board")["oldest_resumable"] > view["revision"] + 10)
+        since = time.monotonic()
+        for a in self.gateways:
+            a.connect()
+        say(f"cut: in step after {self.in_step('cut', since):.2f} s")
+        self.compare(everything=n == 0)
+
+    def case_emptied(self, n):
+        kept = self.lab.dir / "kept.redb"
+        self.board.process.kill()
+        self.store.rename(kept)
+        if n % 2:
+            self.store.touch()
+        refused = Process(self.lab, "bbs-refused", [stopover.program("stopover-bbs"), self.board.config], ns=self.ns)
+        status = refused.wait_end(20)
+        self.says("that the store is missing", status == 1 and "stopover-bbs init" in refused.tail(3))
+        self.store.unlink(missing_ok=True)
+        self.board.init()
+        self.board.start()
+        self.accept("emptied")
+        self.compare()
+        self.board.process.kill()
+        kept.replace(self.store)
+        self.board.start()
+        self.accept("returned")
+        self.look.bulk_at_least(self.size)
+        self.compare()
+
+    def accept(self, kind):
+        """Another board answers. Nothing changes until the operator says so."""
+        self.until("all see that it is another board", lambda: all(a.state()["other_board"] for a in self.gateways))
+        self.says("by its metric", all("stopover_board_other 1" in self.metrics(a) for a in self.gateways))
+        self.says("an event at the board", '"lineage"' in self.board.cli("events", "--json"))
+        if any(r["name"].startswith("gw-") for r in self.board.json("show", "hosts") if r["up"]) and kind == "emptied":
+            raise Failure("a host registered at a board that it does not follow")
+        time.sleep(1)  # to be looked at
+        # From here on what the board in force does not know may go, in time, if it is declared.
+        self.look.bulk_at_least(0)
+        self.until("churn sees that it is another board", self.churn_accepts)
+        since = time.monotonic()
+        for a in self.gateways:
+            a.cli("board", "accept")
+        say(f"{kind}: in step after {self.in_step(kind, since):.2f} s")
+
+    def churn_accepts(self):
+        self.churn.process.popen.stdin.write("accept\n")
+        self.churn.process.popen.stdin.flush()
+        return self.churn.process.popen.stdout.readline().strip() == "accepted"
+
+    def metrics(self, a):
+        return self.ns.run("curl", "-s", f"http://{a.config['metrics']}/metrics")
+
+    def case_away(self, n):
+        a = self.gateways[0]
+        self.look.expect(self.gateways[1:], {k: h for k, h in self.steady.items() if h != a.name}, self.size)
+        a.process.kill()
+        self.board.process.kill()
+        a.start(forwards=False)
+        self.waits(a, WAIT_S)
+        since = time.monotonic()
+        self.board.start()
+        say(f"away: in step after {self.in_step('away', since):.2f} s")
+        a.wait_forwarding()
+        self.compare()
+        self.look.expect(self.gateways, self.steady, self.size)
+
+    def case_refused(self, n):
+        a = self.gateways[1]
+        self.look.expect([g for g in self.gateways if g is not a],
+                         {k: h for k, h in self.steady.items() if h != a.name}, self.size)
+        a.process.stop()
+        self.board.cli("host", "delete", a.name, "--cascade")
+        self.board.cli("host", "add", "squatter", "--vtep", f"10.0.0.{a.number}")
+        a.start(forwards=False)
+        self.waits(a, WAIT_S)
+        self.says("why it waits", "squatter" in (a.state()["last_error"] or ""))
+        self.board.cli("host", "delete", "squatter")
+        since = time.monotonic()
+        say(f"refused: in step after {self.in_step('refused', since):.2f} s")
+        a.wait_forwarding()
+        self.compare()
+        self.look.expect(self.gateways, self.steady, self.size)
+
+    def waits(self, a, seconds):
+        """It lives, answers, and forwards nothing."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            a.process.check()
+            state = a.state()
+            early = state["forwarding"] or a.json("show", "lcores") or a.json("show", "port", "info", "all")
+            self.figures["forwarded_early"] += bool(early)
+            time.sleep(0.2)
+        self.says("that it waits", "nothing is forwarded" in a.process.log.read_text(errors="replace")
+                  and "nothing is forwarded" in a.cli("show", "board"))
+
+    def cases(self):
+        for n in range(self.options.rounds):
+            for kind in self.options.kinds:
+                say(f"-- {kind}, {self.size} nodes, round {n + 1}")
+                time.sleep(0.5)  # of churn
+                getattr(self, f"case_{kind}")(n)
+        if self.options.waits:
+            for kind in ("away", "refused"):
+                say(f"-- {kind}, {self.size} nodes")
+                getattr(self, f"case_{kind}")(0)
+
+    def end(self):
+        """Ends all processes of this world."""
+        complaints = []
+        self.look.expect([], {}, 0)
+        self.churn.process.stop()
+        for a in self.gateways:
+            complaints += [why for why in (a.process.stop(),) if why]
+            a.relay.stop()
+        complaints += [why for why in (self.board.process.stop(),) if why]
+        if complaints:
+            raise Failure("; ".join(complaints))
+        for left in (self.store, self.backup):
+            left.unlink()
+
+
+def options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", default="3000,3" if scenario.SHORT else "300000,3")
+    parser.add_argument("--rounds", type=int, default=1 if scenario.SHORT else 4)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--no-waits", dest="waits", action="store_false")
+    read = parser.parse_args()
+    read.kinds, read.sizes = read.kinds.split(","), [int(n) for n in read.sizes.split(",")]
+    return read
+
+
+def body(lab):
+    read = options()
+    run = Run(lab, read)
+    run.look.thread.start()
+    for size in read.sizes:
+        say(f"building a board with {size} declared nodes, three appliances and a host that claims {STEADY + TURNS}")
+        run.build(size)
+        run.cases()
+        run.end()
+    run.look.end()
+    say(f"longest times until in step: {run.by_kind}")
+    return {**run.figures, "in_step_s_max": round(run.in_step_s, 2), "swept_wrongly": run.look.swept,
+            "looks": run.look.looks, "too_few_cases": max(0, (12 if scenario.SHORT else 40) - run.figures["cases"])}
+
+
+scenario.main("board-lineage", body,
+              must_be_zero=["swept_wrongly", "diverged", "forwarded_early", "unsaid", "too_few_cases"],
+              must_be_positive=["cases", "looks", "compared"],
+              must_be_zero_alone=["late"])
