@@ -29,7 +29,7 @@ use stopover_config::net::{Mac, Vni};
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
 const AT_VM: Origin = Origin::Port { port: VM, vlan: 0 };
-const FROM_HOST: Origin = Origin::Underlay { host: 1, hop: false };
+const FROM_HOST: Origin = Origin::Underlay { host: 1, hop: false, apart: 0 };
 
 /// What a stage is measured with.
 struct Setting {
@@ -208,7 +208,7 @@ fn encap(group: &mut Group<'_>) {
         let encap = each(|path, slot| path.encap(slot, 1));
         setting.measure(group, name, (ALL_SENT, long(len + outer)), encap);
     }
-    let label = Label { marks: Marks::HOP.with(Marks::NODE), node: Some(remote(1)) };
+    let label = Label { marks: Marks::HOP.with(Marks::NODE), node: Some(remote(1)), ..Label::PLAIN };
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
     let marked = each(move |path, slot| path.encap_marked(slot, 1, label));
     setting.measure(group, "encap/ipv4_marked", (ALL_SENT, |frame: &[u8]| frame.len() > len + 50), marked);
@@ -275,13 +275,13 @@ fn moving(group: &mut Group<'_>) {
         (world, index)
     };
     let len = golden("tcp4").len();
-    let (arriving, index) = world(Stage::Arriving(Arc::new(Arrival::new(2, [1]))));
+    let (arriving, index) = world(Stage::Arriving(Arc::new(Arrival::new(2, 0, None, [1]))));
     let held = Outcome { sent: 0, held: BURST, dropped: 0 };
     let step = each(move |path, slot| path.on_the_move(slot, index));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "moving/held", (held, |_: &[u8]| true), step);
 
-    let (arriving, index) = world(Stage::Arriving(Arc::new(Arrival::new(2, [1]))));
+    let (arriving, index) = world(Stage::Arriving(Arc::new(Arrival::new(2, 0, None, [1]))));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "moving/held_and_replayed", (ALL_SENT, long(len)), move |path, slots| {
         slots.drain(..).for_each(|slot| path.on_the_move(slot, index));

@@ -30,7 +30,7 @@ pub mod trace;
 mod vhost_sockets;
 pub mod ways;
 
-use crate::lcore::{counters::LcoreReading, events::Heard, trap::Trap};
+use crate::lcore::{counters::LcoreReading, events::Heard, io::Order, trap::Trap};
 use crate::migration::hold::HoldPool;
 use crate::pipeline::ports::Port;
 use crate::tables::{Full, ParkedView, Tables, epoch::Epoch};
@@ -212,6 +212,7 @@ impl Control {
                     Heard::Station(learn) => self.heard_station(now_ms, &learn),
                     Heard::Loop { port, vlan } => self.heard_loop(now_ms, port, vlan),
                     Heard::Router(seen) => self.heard_router(&seen),
+                    Heard::Ended { net, said } => self.heard_end(net, &said),
                     Heard::Arrived { net, node, host, generation } => {
                         self.heard_arrived(now_ms, net, node, host, generation);
                     }
@@ -425,7 +426,8 @@ impl Control {
                     self.refresh(ip);
                 }
                 Effect::Unwant(ip, udp_port) => self.underlay.unwant(now_ms, ip, udp_port),
-                Effect::Moved { vni, mac, from } => self.end_old_way(vni, mac, from),
+                Effect::Unlocked { vni, mac } => self.moves.unlocked(now_ms, vni, mac),
+                Effect::Moved { vni, mac, from } => self.end_old_way(now_ms, vni, mac, from),
             }
         }
     }
@@ -470,7 +472,7 @@ impl Control {
     fn send(&self, port: usize, frame: &[u8]) {
         let Some(lcore) = self.ports.get(port).and_then(|p| self.lcores.get(p.sender)) else { return };
         if let Some(packet) = Mbuf::from_slice(&self.pool, frame) {
-            let _ = lcore.rings.from_control.push((port as u16, packet));
+            let _ = lcore.rings.from_control.push(Order::Frame(port as u16, packet));
         }
     }
 

@@ -20,6 +20,10 @@ use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
 /// cache to keep.
 const AHEAD: usize = 12;
 
+/// Nodes on the move in one network that get group frames by copies of their own. Each costs a copy of every such frame;
+/// further ones are flooded to as if they rested.
+const SERVED_APART: usize = 8;
+
 /// A host, as the control thread and the operator see it.
 #[derive(Debug, Clone)]
 pub struct HostRecord {
@@ -63,6 +67,8 @@ pub struct NetworkRecord {
     pub members: BTreeMap<u32, bool>,
     /// Local ports in it.
     pub ports: Vec<Member>,
+    /// Nodes that are locked, or were until a short while ago.
+    pub moving: BTreeSet<Mac>,
 }
 
 /// What the underlay must do now.
@@ -72,6 +78,13 @@ pub enum Effect {
     Want(IpAddr, u16),
     /// Nobody needs this VTEP address and UDP port any more.
     Unwant(IpAddr, u16),
+    /// A node's lock has ended.
+    Unlocked {
+        /// Its network.
+        vni: Vni,
+        /// The node.
+        mac: Mac,
+    },
     /// A node has moved between two other hosts: what was sent by the old one must be known to have ended.
     Moved {
         /// Its network.
@@ -140,6 +153,7 @@ impl Replica {
                     mtu: 0,
                     members: BTreeMap::new(),
                     ports,
+                    moving: BTreeSet::new(),
                 };
                 (vni, record)
             })
@@ -268,8 +282,14 @@ impl Replica {
             }),
             Change::NodePut { node, gone_ips } => return self.put_node(around, &node, &gone_ips),
             Change::NodeGone { vni, mac, ips } => self.remove_node(around, vni, mac, &ips),
-            Change::NodeLocked { vni, mac, .. } => self.lock_node(around, vni, mac, true),
-            Change::NodeUnlocked { vni, mac, .. } => self.lock_node(around, vni, mac, false),
+            Change::NodeLocked { vni, mac, .. } => {
+                self.lock_node(around, vni, mac, true);
+                self.serve_apart(vni, mac, true);
+            }
+            Change::NodeUnlocked { vni, mac, .. } => {
+                self.lock_node(around, vni, mac, false);
+                return Ok(vec![Effect::Unlocked { vni, mac }]);
+            }
         }
         Ok(Vec::new())
     }
@@ -305,6 +325,7 @@ impl Replica {
                 hosts: others(false),
                 segment_hosts: others(true),
                 ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),
+                moving: record.moving.iter().take(SERVED_APART).copied().collect(),
             })?;
         }
         Ok(())
@@ -437,6 +458,14 @@ impl Replica {
     #[must_use]
     pub fn net_of(&self, vni: Vni) -> Option<Net> {
         self.networks.get(&vni).map(|network| network.net)
+    }
+
+    /// From now on group frames go to a node on the move by copies of its own, or no longer.
+    pub fn serve_apart(&mut self, vni: Vni, mac: Mac, on: bool) {
+        let Some(record) = self.networks.get_mut(&vni) else { return };
+        if if on { record.moving.insert(mac) } else { record.moving.remove(&mac) } {
+            self.dirty.insert(vni);
+        }
     }
 
     fn lock_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, on: bool) {

@@ -18,15 +18,20 @@ use super::{
 use crate::lcore::{
     Inlet, Worker,
     counters::LcoreCounters,
+    handover::Handover,
     held::Held,
     idle::Idle,
     io::{LcoreIo, Rings},
     keeper::{Keeper, PortMove},
+    markers::Markers,
     outlet::{Handoff, Outlet, OwnQueue},
     trap::Trap,
 };
-use crate::migration::hold::{HoldPool, HoldQueue};
-use crate::pipeline::ports::Port as StagePort;
+use crate::migration::{
+    barrier::{Barrier, Member},
+    hold::{HoldPool, HoldQueue},
+};
+use crate::pipeline::ports::{Network, Port as StagePort, Role};
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
 use anyhow::{Context, Result, bail};
@@ -51,6 +56,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 const UPDATES: usize = 32;
 /// Places in each ring between lcores, and between an lcore and the control thread.
 const RING: usize = 1024;
+/// As many frames as the receive ring of any usual device holds.
+const MOST_DESCRIPTORS: usize = 4096;
 
 /// A device that is configured but not started.
 struct Ready {
@@ -322,7 +329,11 @@ fn launch(
     for (number, (port, started)) in config.ports.iter().zip(started).enumerate() {
         let up = Arc::new(AtomicBool::new(false));
         let moves = control.moves.port(number as u16);
-        share_out(started.queues.tx, &up, &mut outlets, || keeper(control, moves.clone()));
+        let network = match stage_ports.get(number).map(|port| &port.role) {
+            Some(Role::Vif(vif)) => Some(vif.network),
+            _ => None,
+        };
+        share_out(started.queues.tx, &up, &mut outlets, network, || keeper(control, moves.clone()));
         rx.push(started.queues.rx.into_iter().map(Some).collect());
         ports.push(PortHandle {
             name: port.name.clone(),
@@ -336,11 +347,12 @@ fn launch(
         });
     }
     let mut lcores = Vec::new();
-    for (((lcore, queues), view), outlets) in assigned.iter().zip(views).zip(outlets) {
+    let barrier = Barrier::new(assigned.len());
+    for (number, (((lcore, queues), view), outlets)) in assigned.iter().zip(views).zip(outlets).enumerate() {
         let counters = Arc::new(LcoreCounters::new(ports.len()));
         let rings = Rings::new(RING);
         let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let inlets = queues
+        let inlets: Vec<Inlet> = queues
             .iter()
             .filter_map(|q| {
                 let queue = rx.get_mut(q.port)?.get_mut(usize::from(q.queue))?.take()?;
@@ -349,7 +361,9 @@ fn launch(
             .collect();
         let vifs = own_vifs(&outlets);
         let held = held(control);
-        let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters), held);
+        let depths = inlets.iter().map(|inlet| depth(control, inlet.port)).collect();
+        let markers = Markers::new(Member::new(Arc::clone(&barrier), number, depths, outlets.len()));
+        let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters), held, markers);
         let (stage_ports, trap) = (Arc::clone(stage_ports), Arc::clone(trap));
         let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
         let (cap_us, poll_us) = match config.idle {
@@ -382,11 +396,23 @@ fn keeper(control: &Control, moves: Option<Arc<PortMove>>) -> Option<Box<Keeper>
     Some(Box::new(Keeper::new(moves?, Arc::clone(&control.hold), queue, node_bytes as u64)))
 }
 
+/// The most frames that a queue of the underlay can hold; 0 for other ports, where nothing arrives behind which an end
+/// marker must stay. Some drivers have rings of their own size, which nobody tells.
+fn depth(control: &Control, port: u16) -> usize {
+    let role = control.stage_ports.get(usize::from(port)).map(|port| &port.role);
+    if matches!(role, Some(Role::Underlay(_))) {
+        MOST_DESCRIPTORS.max(control.config.rxd as usize)
+    } else {
+        0
+    }
+}
+
 /// One lcore's share of the hold.
 fn held(control: &Control) -> Held {
     let config = &control.config.migration;
-    let wait = cycles::tsc_hz() / 1000 * config.marker_wait_ms;
-    Held::new(Arc::clone(&control.hold), config.hold_node_bytes as u64, wait)
+    let cycles = |ms: u64| cycles::tsc_hz() / 1000 * ms;
+    let (wait, longest) = (cycles(config.marker_wait_ms), cycles(config.hold_ms));
+    Held::new(Arc::clone(&control.hold), config.hold_node_bytes as u64, wait, longest)
 }
 
 /// The ports with a hold whose transmit queue is this lcore's.
@@ -401,6 +427,7 @@ fn share_out(
     tx: Vec<TxQueue>,
     up: &Arc<AtomicBool>,
     outlets: &mut [Vec<Outlet>],
+    network: Option<Network>,
     keeper: impl Fn() -> Option<Box<Keeper>>,
 ) {
     let owners = tx.len();
@@ -422,7 +449,7 @@ fn share_out(
             }
             None => match number.checked_rem(owners).and_then(|owner| handoffs.get(owner).cloned().flatten())
             {
-                Some(ring) => Outlet::Other(ring),
+                Some(ring) => Outlet::Other(Handover::new(ring, keeper().zip(network))),
                 None => Outlet::Closed,
             },
         };

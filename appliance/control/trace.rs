@@ -7,11 +7,11 @@ use super::{
     server::{Answer, Told},
 };
 use crate::pipeline::{
-    Io, Learn, Pipeline, RouterSeen, Scratch,
+    Handing, Io, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
     fate::Counters,
     moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
-    ports::{Port, Role},
+    ports::{Network, Port, Role},
     witness::{Recorder, Stage, describe},
 };
 use crate::tables::{
@@ -19,7 +19,7 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
-use crate::wire::frame;
+use crate::wire::{frame, marker::Marker};
 use stopover_config::net::Mac;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use tokio::sync::oneshot;
@@ -75,8 +75,25 @@ impl Io for Exits {
         self.list.push(Exit::Held(packet.clone()));
         true
     }
+    fn park(&mut self, packet: VecPacket, _: Network) -> Result<(), VecPacket> {
+        Err(packet)
+    }
+    fn hand_marker(&mut self, _: u16, packet: VecPacket, _: Network) -> Handing<VecPacket> {
+        Handing::Own(packet)
+    }
+    fn follow(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        Err(packet)
+    }
+    fn by_old_way(&mut self, _: &Arrival) {}
     fn relay(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
         Err(packet)
+    }
+    fn ended(&mut self, _: Net, _: Marker) {}
+    fn bounded_port(&mut self, _: Net, _: Mac, of_flow: u16) -> u16 {
+        of_flow
+    }
+    fn used_ports(&self, _: Net, _: Mac) -> UsedPorts {
+        UsedPorts::new()
     }
     fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
     fn own_back(&mut self, _: &Arrival, _: u32) {}

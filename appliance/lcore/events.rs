@@ -6,6 +6,7 @@
 use super::counters::EventCounters;
 use crate::pipeline::{Learn, RouterSeen, fate::add};
 use crate::tables::words::Net;
+use crate::wire::marker::Marker;
 use crossbeam::queue::ArrayQueue;
 use hashbrown::DefaultHashBuilder;
 use std::{
@@ -27,6 +28,13 @@ pub enum Heard {
         port: u16,
         /// The VLAN tag it came with; 0 for none.
         vlan: u16,
+    },
+    /// An end marker was passed on to its node's new host.
+    Ended {
+        /// Its network.
+        net: Net,
+        /// What it says.
+        said: Marker,
     },
     /// A node says that it has arrived at another host.
     Arrived {
@@ -107,7 +115,7 @@ impl Events {
         }
         let (ring, lost): (_, &AtomicU64) = match heard {
             _ if urgent => (&self.rings.arrivals, &counters.arrivals_lost),
-            Heard::Arrived { .. } => (&self.rings.arrivals, &counters.arrivals_lost),
+            Heard::Arrived { .. } | Heard::Ended { .. } => (&self.rings.arrivals, &counters.arrivals_lost),
             Heard::Router(_) | Heard::Loop { .. } => (&self.rings.routers, &counters.routers_lost),
             Heard::Station(_) => (&self.rings.stations, &counters.stations_lost),
         };

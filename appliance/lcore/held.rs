@@ -63,6 +63,7 @@ pub struct Held {
     waiting: Vec<Waiting>,
     node_bytes: u64,
     marker_wait: u64,
+    longest_wait: u64,
     look_every: u64,
     /// TSC from which on the queues are looked at again.
     look_at: u64,
@@ -70,14 +71,14 @@ pub struct Held {
 
 impl Held {
     /// `node_bytes`: the budget of one node; `marker_wait`: how long a sender's end marker is waited for, in TSC
-    /// cycles.
+    /// cycles; `longest_wait`: the same while frames go on coming by the old host.
     #[must_use]
-    pub fn new(pool: Arc<HoldPool>, node_bytes: u64, marker_wait: u64) -> Self {
+    pub fn new(pool: Arc<HoldPool>, node_bytes: u64, marker_wait: u64, longest_wait: u64) -> Self {
         let blocks = HoldPool::blocks_for(node_bytes as usize);
         let spare = (0..QUEUES).map(|_| HoldQueue::new(blocks)).collect();
         let look_every = cycles::tsc_hz() / LOOKS_PER_SECOND;
         let waiting = Vec::with_capacity(QUEUES);
-        Self { pool, spare, waiting, node_bytes, marker_wait, look_every, look_at: 0 }
+        Self { pool, spare, waiting, node_bytes, marker_wait, longest_wait, look_every, look_at: 0 }
     }
 
     /// Whether no queue is in use.
@@ -190,7 +191,11 @@ impl Held {
                 Verdict::Wait
             }
             (Some(Stage::Arriving(arrival)), sender) => {
-                if !arrival.is_open(sender) && now.saturating_sub(w.since) < self.marker_wait {
+                // As long as frames come by the old host, the marker is still to come behind them.
+                let heard = arrival.old_way_tsc.load(Relaxed).max(w.since);
+                let waits = now.saturating_sub(heard) < self.marker_wait
+                    && now.saturating_sub(w.since) < self.longest_wait;
+                if !arrival.is_open(sender) && waits {
                     return Verdict::Wait;
                 }
                 if !arrival.is_open(sender) {

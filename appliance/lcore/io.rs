@@ -5,20 +5,24 @@ use super::{
     counters::LcoreCounters,
     events::{EventRings, Events, Heard},
     held::Held,
+    markers::Markers,
     outlet::Outlet,
     packet::MbufPool,
     repeats::Repeats,
+    source_ports::SourcePorts,
 };
 use crate::pipeline::{
-    Io, Learn, MAX_BURST, RouterSeen,
+    Handing, Io, Learn, MAX_BURST, RouterSeen, UsedPorts,
     fate::{Drop, add},
     moving::Class,
     packet::Pool,
+    ports::Network,
 };
 use crate::tables::{
     moving::{Arrival, Moving},
-    words::Net,
+    words::{Net, node_key},
 };
+use crate::wire::marker::Marker;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk_sys::{Mbuf, Mempool, cycles};
@@ -27,6 +31,17 @@ use stopover_config::net::Mac;
 
 /// A frame that an underlay port received for the VTEP itself, or a segment port for the control thread.
 pub type ToControl = (u16, Mbuf);
+
+/// What an lcore is to send for the control thread.
+#[derive(Debug)]
+pub enum Order {
+    /// A frame from a port.
+    Frame(u16, Mbuf),
+    /// An end marker, behind all that this lcore has sent from a port.
+    Behind(u16, Network, Mbuf),
+    /// End markers like this one to a host, behind all that this lcore has sent there for their node.
+    EndWay(u32, Network, Mbuf),
+}
 
 /// ICMP errors that one lcore may make: so many a second, and that many at once.
 const ERRORS_PER_SECOND: u64 = 1000;
@@ -62,8 +77,8 @@ pub struct Rings {
     pub probes: Arc<ArrayQueue<ToControl>>,
     /// What was noticed.
     pub events: EventRings,
-    /// Frames to be sent from a port.
-    pub from_control: Arc<ArrayQueue<(u16, Mbuf)>>,
+    /// What is to be sent from a port.
+    pub from_control: Arc<ArrayQueue<Order>>,
 }
 
 impl Rings {
@@ -92,6 +107,10 @@ pub struct LcoreIo {
     pub counters: Arc<LcoreCounters>,
     /// What it holds for nodes on the move, beside its outlets.
     pub held: Held,
+    /// Which source ports it uses for nodes on the move.
+    pub source_ports: SourcePorts,
+    /// End markers that wait for their turn.
+    pub markers: Markers,
     /// TSC at the beginning of this round.
     pub now: u64,
     errors: Bucket,
@@ -108,11 +127,24 @@ impl LcoreIo {
         pool: Mempool,
         counters: Arc<LcoreCounters>,
         held: Held,
+        markers: Markers,
     ) -> Self {
         let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
         let events = Events::new(rings.events.clone(), cycles::tsc_hz());
         let repeats = Repeats::new(cycles::tsc_hz());
-        Self { outlets, rings, pool: MbufPool(pool), counters, held, now: 0, errors, events, repeats }
+        Self {
+            outlets,
+            rings,
+            pool: MbufPool(pool),
+            counters,
+            held,
+            source_ports: SourcePorts::new(cycles::tsc_hz()),
+            markers,
+            now: 0,
+            errors,
+            events,
+            repeats,
+        }
     }
 
     fn tell(&mut self, heard: Heard, urgent: bool) {
@@ -129,13 +161,7 @@ impl LcoreIo {
         };
         let reason = match outlet {
             Outlet::Own(queue) => return queue.put(packet, &self.counters.books, counters, self.now),
-            Outlet::Other(ring) => match ring.push(packet) {
-                Ok(()) => return,
-                Err(packet) => {
-                    drop(packet);
-                    Drop::HandoffFull
-                }
-            },
+            Outlet::Other(other) => return other.put(packet, &self.counters.books, counters, self.now),
             Outlet::Closed => {
                 drop(packet);
                 Drop::PortDown
@@ -145,16 +171,32 @@ impl LcoreIo {
         add(&counters.tx_dropped, 1);
     }
 
-    /// Sends what waits. Says how many frames came from other lcores or still wait for their device.
+    /// Sends what waits. Says how many frames came from other lcores or go on to wait for a device that takes some.
     pub fn finish_round(&mut self) -> usize {
         let mut work = 0;
-        for (outlet, counters) in self.outlets.iter_mut().zip(&self.counters.ports) {
-            let Outlet::Own(queue) = outlet else { continue };
+        let markers = &mut self.markers;
+        for ((outlet, counters), port) in self.outlets.iter_mut().zip(&self.counters.ports).zip(0..) {
+            let queue = match outlet {
+                Outlet::Own(queue) => queue,
+                Outlet::Other(other) if other.waits() => {
+                    work += other.flush(&self.pool.0, &self.counters.books, counters);
+                    continue;
+                }
+                Outlet::Other(_) | Outlet::Closed => continue,
+            };
             if queue.handoff.is_some() {
-                work += queue.take_handoff(&self.counters.books, counters, self.now);
+                let marker = |network, packet| {
+                    if let Err(packet) = markers.handed(port, network, packet) {
+                        drop(packet);
+                        self.counters.books.drop(Drop::EndMarker, 1);
+                    }
+                };
+                work += queue.take_handoff(&self.counters.books, counters, self.now, marker);
             }
+            let sent = self.counters.books.sent.load(Relaxed);
             queue.flush(&self.counters.books, counters, self.now);
-            work += usize::from(queue.waits());
+            // A device that takes nothing is no work: it may be a guest that needs this CPU.
+            work += usize::from(queue.waits() && self.counters.books.sent.load(Relaxed) != sent);
         }
         work
     }
@@ -164,19 +206,21 @@ impl LcoreIo {
     pub fn is_congested(&self, port: u16) -> bool {
         match self.outlets.get(usize::from(port)) {
             Some(Outlet::Own(queue)) => queue.waits(),
-            Some(Outlet::Other(ring)) => ring.len() > ring.capacity() / 2,
+            Some(Outlet::Other(other)) => other.is_congested(),
             Some(Outlet::Closed) | None => false,
         }
     }
 
     /// Drops what waits, in every outlet and in the hold.
     pub fn discard(&mut self, reason: Drop) {
-        let frames = self.held.discard();
+        let frames = self.held.discard() + self.markers.discard();
         self.counters.books.release(frames);
         self.counters.books.drop(reason, frames);
         for (outlet, counters) in self.outlets.iter_mut().zip(&self.counters.ports) {
-            if let Outlet::Own(queue) = outlet {
-                queue.discard(reason, &self.counters.books, counters);
+            match outlet {
+                Outlet::Own(queue) => queue.discard(reason, &self.counters.books, counters),
+                Outlet::Other(other) => other.discard(reason, &self.counters.books, counters),
+                Outlet::Closed => {}
             }
         }
     }
@@ -238,12 +282,53 @@ impl Io for LcoreIo {
         self.held.keep(record, index, sender, class, packet, self.now)
     }
 
+    fn park(&mut self, packet: Mbuf, network: Network) -> Result<(), Mbuf> {
+        self.markers.park(packet, network)
+    }
+
+    fn hand_marker(&mut self, port: u16, packet: Mbuf, network: Network) -> Handing<Mbuf> {
+        match self.outlets.get_mut(usize::from(port)) {
+            Some(Outlet::Other(other)) => {
+                match other.marker(packet, network, &self.counters.books, self.now) {
+                    Ok(()) => Handing::Handed,
+                    Err(packet) => Handing::Full(packet),
+                }
+            }
+            _ => Handing::Own(packet),
+        }
+    }
+
     fn relay(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
         match self.outlets.get_mut(usize::from(port)) {
             Some(Outlet::Own(queue)) => queue.relay(packet, self.now),
-            // Only the lcore that owns the queue knows what is kept; markers come on its queues too.
             _ => Err(packet),
         }
+    }
+
+    fn follow(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
+        let at = usize::from(port);
+        match (self.outlets.get_mut(at), self.counters.ports.get(at)) {
+            (Some(Outlet::Own(queue)), Some(counters)) => {
+                queue.follow(packet, &self.counters.books, counters, self.now)
+            }
+            _ => Err(packet),
+        }
+    }
+
+    fn by_old_way(&mut self, arrival: &Arrival) {
+        arrival.old_way_tsc.store(self.now, Relaxed);
+    }
+
+    fn bounded_port(&mut self, net: Net, node: Mac, of_flow: u16) -> u16 {
+        self.source_ports.port(node_key(net, node), of_flow, self.now)
+    }
+
+    fn used_ports(&self, net: Net, node: Mac) -> UsedPorts {
+        self.source_ports.used(node_key(net, node))
+    }
+
+    fn ended(&mut self, net: Net, said: Marker) {
+        self.tell(Heard::Ended { net, said }, true);
     }
 
     fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64) {

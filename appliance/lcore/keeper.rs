@@ -9,7 +9,10 @@ use crate::tables::moving::{Heading, Tally};
 use dpdk_sys::{Mbuf, Mempool, Unfinished};
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 /// What an outlet does with what its device refuses.
@@ -55,6 +58,8 @@ pub struct PortMove {
     pub tally: Arc<Tally>,
     /// Frames that wait outside the hold, in the outlets' own buffers.
     pub loose: AtomicU64,
+    /// Whose end markers are counted, and how many have been passed on: the host's number in the upper half.
+    ends: AtomicU64,
 }
 
 impl PortMove {
@@ -81,6 +86,24 @@ impl PortMove {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.mode.load(Relaxed) != 0
+    }
+
+    /// From now on end markers of this host are counted.
+    pub fn count_ends(&self, host: u32) {
+        self.ends.store(u64::from(host) << 32, Relaxed);
+    }
+
+    /// An end marker of a host has been passed on, behind all that had been kept.
+    pub fn marker_passed(&self, host: u32) {
+        if (self.ends.load(Relaxed) >> 32) as u32 == host {
+            self.ends.fetch_add(1, Release);
+        }
+    }
+
+    /// How many have been, since [`PortMove::count_ends`].
+    #[must_use]
+    pub fn ends(&self) -> u32 {
+        self.ends.load(Acquire) as u32
     }
 
     /// Whether nothing waits, in the hold or before it.

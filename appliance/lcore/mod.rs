@@ -4,22 +4,25 @@
 
 pub mod counters;
 pub mod events;
+pub mod handover;
 pub mod held;
 pub mod idle;
 pub mod io;
 pub mod keeper;
+pub mod markers;
 mod moves;
 pub mod outlet;
 pub mod packet;
 mod repeats;
+pub mod source_ports;
 pub mod trap;
 
 use crate::pipeline::{Pipeline, Scratch, fate::Drop, fate::add, ports::Port, ports::Role, witness::Nobody};
 use crate::tables::View;
 use counters::LcoreCounters;
-use dpdk_sys::{Burst, Mbuf, RxQueue, cycles};
+use dpdk_sys::{Burst, RxQueue, cycles};
 use idle::Idle;
-use io::LcoreIo;
+use io::{LcoreIo, Order};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
@@ -99,10 +102,14 @@ impl Worker {
     /// One round over all queues and rings. Says how many frames were moved or still wait.
     fn round(&mut self, burst: &mut Burst) -> usize {
         let mut work = 0;
+        let is_asked = self.io.markers.barrier.begin_round();
         for at in 0..self.inlets.len() {
             let inlet = &mut self.inlets[at];
             let port = inlet.port;
             let n = inlet.queue.burst(burst, self.burst);
+            if is_asked {
+                self.io.markers.barrier.polled(at, n);
+            }
             if n == 0 {
                 continue;
             }
@@ -116,7 +123,11 @@ impl Worker {
         }
         work += self.originate();
         work += self.move_on();
-        work + self.io.finish_round()
+        work += self.io.finish_round();
+        if is_asked || !self.io.markers.is_empty() {
+            work += self.end_markers();
+        }
+        work
     }
 
     #[inline]
@@ -137,10 +148,18 @@ impl Worker {
     fn originate(&mut self) -> usize {
         let mut n = 0;
         while n < dpdk_sys::BURST_MAX
-            && let Some((port, packet)) = outlet::popped(&self.io.rings.from_control)
+            && let Some(order) = outlet::popped(&self.io.rings.from_control)
         {
             add(&self.counters.books.originated, 1);
-            self.io.put(port, packet);
+            match order {
+                Order::Frame(port, packet) => self.io.put(port, packet),
+                Order::Behind(port, network, packet) => {
+                    self.path(&mut Nobody).marker_behind(packet, network, port);
+                }
+                Order::EndWay(host, network, packet) => {
+                    self.path(&mut Nobody).end_way(packet, network, host);
+                }
+            }
             n += 1;
         }
         n
@@ -148,8 +167,8 @@ impl Worker {
 
     fn wind_down(&mut self) {
         self.io.finish_round();
-        while let Some((_, packet)) = self.io.rings.from_control.pop() {
-            drop::<Mbuf>(packet);
+        while let Some(order) = self.io.rings.from_control.pop() {
+            drop::<Order>(order);
         }
         self.io.discard(Drop::Shutdown);
     }

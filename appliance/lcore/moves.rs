@@ -2,7 +2,8 @@
 //! to the host where the node is now, or lets it go to a node that has arrived. A few dozen frames a round, so that
 //! other nodes' frames never wait long.
 
-use super::{Worker, held::Verdict, keeper::Mode, outlet::Outlet};
+use super::{Worker, held::Verdict, io::LcoreIo, keeper::Mode, outlet::Outlet};
+use crate::migration::barrier::Ring;
 use crate::pipeline::{
     Pipeline, Slot,
     fate::Drop,
@@ -11,14 +12,17 @@ use crate::pipeline::{
     witness::Nobody,
 };
 use crate::tables::moving::Heading;
-use crate::wire::frame;
+use crate::wire::{
+    frame,
+    marker::{self, Relay},
+};
 use dpdk_sys::{Mbuf, cycles};
 use stopover_config::net::Mac;
 
 /// Frames taken from one hold in one round, at most.
 const AT_ONCE: usize = 64;
 /// What is held is no host's any more: it is sent on at most once, and never answered.
-const FROM_HOLD: Origin = Origin::Underlay { host: u32::MAX, hop: true };
+const FROM_HOLD: Origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
 
 /// Whose frames these are.
 #[derive(Clone, Copy)]
@@ -99,6 +103,13 @@ impl Worker {
             && let Some((packet, class)) = self.take_kept(port)
         {
             moved += 1;
+            let Some(Outlet::Own(queue)) = self.io.outlets.get(usize::from(port)) else { continue };
+            if class == Class::Marker
+                && let Some(keeper) = &queue.keeper
+                && let Ok(said) = marker::parse(packet.head())
+            {
+                keeper.moves.marker_passed(said.host);
+            }
             self.release(packet, class, node, Some(heading), port);
         }
         moved
@@ -154,22 +165,52 @@ impl Worker {
         moved
     }
 
-    /// Sends a frame that was held to its node's new place, or delivers it.
-    fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<Heading>, port: u16) {
-        let paused_us = self.paused_us(port);
-        let mut path = Pipeline {
+    /// Does what this round brought for end markers: those that were handed over, the barrier, those that waited for it.
+    #[cold]
+    pub(super) fn end_markers(&mut self) -> usize {
+        let mut moved = 0;
+        while let Some((port, network, packet)) = self.io.markers.next_handed() {
+            moved += 1;
+            self.path(&mut Nobody).marker_at_port(packet, network, port);
+        }
+        let outlets = &self.io.outlets;
+        self.io.markers.barrier.end_round(|port| match outlets.get(port) {
+            Some(Outlet::Own(queue)) => {
+                let len = queue.handoff.as_ref().map_or(0, |ring| ring.len());
+                Ring { taken: queue.taken, len }
+            }
+            _ => Ring::default(),
+        });
+        self.io.markers.ask();
+        while let Some((network, packet)) = self.io.markers.next_parked() {
+            moved += 1;
+            self.counters.books.release(1);
+            self.path(&mut Nobody).marker_in_turn(packet, network);
+        }
+        moved
+    }
+
+    pub(super) fn path<'w>(&'w mut self, nobody: &'w mut Nobody) -> Pipeline<'w, LcoreIo, Nobody> {
+        Pipeline {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters.books,
             io: &mut self.io,
-            witness: &mut Nobody,
-        };
+            witness: nobody,
+        }
+    }
+
+    /// Sends a frame that was held to its node's new place, or delivers it.
+    fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<Heading>, port: u16) {
+        let relay = Relay { paused_us: self.paused_us(port), ends: self.keeps(port) };
+        let mut nobody = Nobody;
+        let mut path = self.path(&mut nobody);
         let Node { network, mac, vlan } = node;
         match (class, to) {
             (Class::Marker, Some(Heading::Host(host))) => {
-                return path.relay(packet, network.net, network.vni, host, paused_us);
+                return path.relay(packet, network, host, relay);
             }
-            (Class::Marker, _) => return path.drop(packet, Drop::EndMarker),
+            (Class::Marker, _) => return path.marker_has_come(packet, network),
             (Class::Frame | Class::Straggler, _) => {}
         }
         let frame = match frame::parse(packet.head(), packet.len()) {
@@ -181,6 +222,11 @@ impl Worker {
             Some(heading) => path.send_on(slot, mac, heading, vlan),
             None => path.deliver(slot, port, vlan),
         }
+    }
+
+    /// Whether a port's frames wait at its outlet: then its host ends its own way when the node has gone.
+    fn keeps(&self, port: u16) -> bool {
+        matches!(self.io.outlets.get(usize::from(port)), Some(Outlet::Own(q)) if q.keeper.as_ref().is_some_and(|k| k.is_on()))
     }
 
     /// For how long a vif's ring has taken nothing.

@@ -4,12 +4,15 @@
 
 use super::{
     counters::PortCounters,
+    handover::Handover,
     keeper::{Keeper, Mode},
 };
 use crate::pipeline::{
     fate::{Counters, Drop, add},
     moving::Class,
+    ports::Network,
 };
+use crate::tables::words::Net;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk_sys::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
@@ -20,6 +23,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
+use stopover_config::net::Vni;
 
 /// Frames that wait for a full device, at most. One descriptor ring's worth: enough for a guest that was not
 /// scheduled for a moment, not enough to add latency that anyone would call a queue.
@@ -35,8 +39,31 @@ pub fn popped<T>(ring: &ArrayQueue<T>) -> Option<T> {
     if ring.is_empty() { None } else { ring.pop() }
 }
 
-/// A ring of frames towards the lcore that owns a transmit queue.
-pub type Handoff = Arc<ArrayQueue<Mbuf>>;
+/// What one lcore hands to another that owns a transmit queue.
+#[derive(Debug)]
+pub enum Handed {
+    /// A frame to be sent.
+    Frame(Mbuf),
+    /// An end marker, behind the frames that went this way. That it is one is said here, and not by its bytes, which a
+    /// tenant could send as well.
+    Marker {
+        /// Its network, as numbered here.
+        net: Net,
+        /// Its network, as numbered on the wire.
+        vni: Vni,
+        /// Its frame.
+        packet: Mbuf,
+    },
+}
+
+// The ring is on the way of ordinary frames.
+const _: () = assert!(size_of::<Handed>() == 16);
+
+/// A ring towards the lcore that owns a transmit queue.
+pub type Handoff = Arc<ArrayQueue<Handed>>;
+
+/// End markers that may wait in one place of an lcore. A move brings one for each lcore of each host.
+pub const MARKERS: usize = 4096;
 
 /// The way out of one port.
 #[derive(Debug)]
@@ -44,7 +71,7 @@ pub enum Outlet {
     /// This lcore owns a queue.
     Own(Box<OwnQueue>),
     /// Another lcore owns the queue.
-    Other(Handoff),
+    Other(Handover),
     /// The port has no queue at all.
     Closed,
 }
@@ -74,8 +101,10 @@ pub struct OwnQueue {
     moved_at: u64,
     stuck_cycles: u64,
     waiting: Waiting,
-    /// Frames that other lcores have for this queue.
+    /// What other lcores have for this queue.
     pub handoff: Option<Handoff>,
+    /// How much was taken from there since the start.
+    pub taken: u64,
     /// What is done for the node behind a vif while that is on the move.
     pub keeper: Option<Box<Keeper>>,
 }
@@ -99,6 +128,7 @@ impl OwnQueue {
             waiting: Waiting::default(),
             stuck_cycles: hz / 1000 * STUCK_MS,
             handoff,
+            taken: 0,
             keeper,
         }
     }
@@ -141,15 +171,25 @@ impl OwnQueue {
         }
     }
 
-    /// Takes over what other lcores have for this queue.
-    pub fn take_handoff(&mut self, books: &Counters, port: &PortCounters, now: u64) -> usize {
+    /// Takes over what other lcores have for this queue; `marker` is given the end markers among that.
+    pub fn take_handoff(
+        &mut self,
+        books: &Counters,
+        port: &PortCounters,
+        now: u64,
+        mut marker: impl FnMut(Network, Mbuf),
+    ) -> usize {
         let mut taken = 0;
         while taken < BURST_MAX
-            && let Some(packet) = self.handoff.as_ref().and_then(|ring| popped(ring))
+            && let Some(handed) = self.handoff.as_ref().and_then(|ring| popped(ring))
         {
-            self.put(packet, books, port, now);
+            match handed {
+                Handed::Frame(packet) => self.put(packet, books, port, now),
+                Handed::Marker { net, vni, packet } => marker(Network { net, vni }, packet),
+            }
             taken += 1;
         }
+        self.taken += taken as u64;
         taken
     }
 
@@ -256,6 +296,25 @@ impl OwnQueue {
             add(&books.held, 1);
         } else {
             refuse(packet, Drop::HoldFull, books, port);
+        }
+    }
+
+    /// Queues an end marker behind what waits here; gives it back if nothing does.
+    #[cold]
+    pub fn follow(
+        &mut self,
+        packet: Mbuf,
+        books: &Counters,
+        port: &PortCounters,
+        now: u64,
+    ) -> Result<(), Mbuf> {
+        self.flush(books, port, now);
+        let waits = !self.may_drain();
+        let keeper = self.keeper.as_mut().filter(|keeper| waits || !keeper.is_empty());
+        if keeper.is_some_and(|keeper| keeper.keep(&packet, Class::Marker, now)) {
+            Ok(())
+        } else {
+            Err(packet)
         }
     }
 

@@ -16,11 +16,25 @@ pub struct Label {
     pub marks: Marks,
     /// The only node that the frame is for, whatever its destination MAC says.
     pub node: Option<Mac>,
+    /// Where the source port comes from.
+    pub port: SourcePort,
+}
+
+/// Where the UDP source port of a tunnel datagram comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePort {
+    /// From the flow alone.
+    OfFlow,
+    /// From the flow, but one of the few that this lcore uses for this node, which is on the move: each of them is ended
+    /// by a marker of its own when the node has moved.
+    Bounded(Mac),
+    /// It is this one.
+    Is(u16),
 }
 
 impl Label {
     /// Nothing to tell.
-    pub const PLAIN: Self = Self { marks: Marks::NONE, node: None };
+    pub const PLAIN: Self = Self { marks: Marks::NONE, node: None, port: SourcePort::OfFlow };
 }
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
@@ -37,7 +51,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let view = self.view;
         let Some(entry) = view.host(host) else { return self.drop(slot.packet, Drop::HostUnresolved) };
         let Some(way) = entry.way.as_ref() else { return self.drop(slot.packet, Drop::HostUnresolved) };
-        let label = if entry.marks { label } else { Label::PLAIN };
+        let label = if entry.marks { label } else { Label { port: label.port, ..Label::PLAIN } };
         let room = way.inner_mtu - if label.node.is_some() { vxlan::SHIM_LEN as u16 } else { 0 };
         if let Some(size) = super::offload::layer3_len(&slot)
             && size > usize::from(room)
@@ -52,9 +66,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     #[inline]
     fn wrap(&mut self, mut slot: Slot<I::P>, way: &Way, host: u32, label: Label) {
+        let of_flow = flow::source_port(flow::hash(&slot.frame));
         let flow = Flow {
             vni: slot.vni,
-            source_port: flow::source_port(flow::hash(&slot.frame)),
+            source_port: match label.port {
+                SourcePort::OfFlow => of_flow,
+                SourcePort::Bounded(node) => self.io.bounded_port(slot.net, node, of_flow),
+                SourcePort::Is(port) => port,
+            },
             tos: slot.frame.tos().unwrap_or(0),
             priority: slot.priority,
         };

@@ -60,6 +60,7 @@ drop_reasons! {
     TxFull = "tx_full", "the sending port's queue stayed full";
     TxRefused = "tx_refused", "the sending device cannot do what the frame asks of it";
     PortDown = "port_down", "the sending port has no link, or no VM is connected";
+    ServedApart = "served_apart", "no loss: a copy of a group frame that a node on the move, or its segment, gets another way";
     HandoffFull = "handoff_full", "the ring to the lcore that owns the sending queue is full";
     ControlFull = "control_full", "the ring to the control thread is full";
     OuterNotOurs = "outer_not_ours", "an underlay frame for another station's MAC, or for a VLAN that is not the underlay's";

@@ -29,16 +29,22 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
-use crate::wire::frame::Frame;
+use crate::wire::{
+    frame::Frame,
+    marker::{MAX_PORTS, Marker},
+};
 use arrayvec::ArrayVec;
 use fate::{Counters, Drop};
 use moving::Class;
 use packet::{Packet, Pool};
-use ports::{Origin, Port};
+use ports::{Network, Origin, Port};
 pub use short::Scratch;
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_config::net::{Mac, Vni};
 use witness::{Stage, Witness};
+
+/// Source ports that are in use for a node.
+pub type UsedPorts = ArrayVec<u16, { MAX_PORTS as usize }>;
 
 /// Most frames in a burst.
 pub const MAX_BURST: usize = 64;
@@ -69,6 +75,17 @@ pub struct RouterSeen {
     pub ip: Ipv6Addr,
     /// Whether it is one.
     pub router: bool,
+}
+
+/// What became of an end marker for the lcore that sends from a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handing<P> {
+    /// That is this lcore itself.
+    Own(P),
+    /// The other has it, or will.
+    Handed,
+    /// The ring to the other is full.
+    Full(P),
 }
 
 /// The way out of the stages: where frames go and where further ones come from.
@@ -106,12 +123,28 @@ pub trait Io: Pool<Self::P> {
     fn waits(&self, index: u32, sender: u32) -> bool;
     /// Holds what a frame says, behind what is held already. False when the hold is full.
     fn keep(&mut self, record: &Moving, index: u32, sender: u32, class: Class, packet: &Self::P) -> bool;
+    /// Holds an end marker back until every lcore has taken what its queues and rings hold now, and gives it to
+    /// [`Pipeline::marker_in_turn`] then; gives it back if that is not to be waited for.
+    fn park(&mut self, packet: Self::P, network: Network) -> Result<(), Self::P>;
+    /// Hands an end marker to the lcore that sends from a port, behind all frames that went there from here.
+    fn hand_marker(&mut self, port: u16, packet: Self::P, network: Network) -> Handing<Self::P>;
+    /// Holds an end marker behind the frames that wait for a port's device; gives it back if none does.
+    fn follow(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
+    /// A frame for a node that has arrived here has come by its old host.
+    fn by_old_way(&mut self, arrival: &Arrival);
     /// Holds an end marker behind what is held for a port whose node has left; gives it back if nothing is.
     fn relay(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
+    /// Tells the control thread that an end marker was passed on to the node's new host. May be lost.
+    fn ended(&mut self, net: Net, said: Marker);
     /// Tells the control thread that a node says to have arrived at another host. May be lost: it says so again.
     fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64);
     /// Our own end marker is back from the old host, whose port had not taken a frame for `paused_us`.
     fn own_back(&mut self, arrival: &Arrival, paused_us: u32);
+    /// The source port for a frame to a node on the move: `of_flow` if that is in use for it already or few are, otherwise
+    /// one that is.
+    fn bounded_port(&mut self, net: Net, node: Mac, of_flow: u16) -> u16;
+    /// The source ports that this lcore has used for a node since it was locked.
+    fn used_ports(&self, net: Net, node: Mac) -> UsedPorts;
     /// Whether an ICMP error may be made now (RFC 4443 section 2.4(f) wants them limited).
     fn may_err(&mut self) -> bool;
 }

@@ -5,11 +5,11 @@
 //! What a vhost port's ring refuses is not decided here but at its outlet, which alone knows.
 
 use super::{
-    Io, Pipeline, Slot,
-    encap::Label,
+    Handing, Io, Pipeline, Slot,
+    encap::{Label, SourcePort},
     fate::{Drop, add},
     packet::Packet,
-    ports::Origin,
+    ports::{Network, Origin},
     witness::{Stage as Seen, Witness},
 };
 use crate::tables::{
@@ -18,10 +18,10 @@ use crate::tables::{
 };
 use crate::wire::{
     frame,
-    marker::{self, Kind, Marker},
+    marker::{self, Kind, Marker, Relay},
     vxlan::Marks,
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_config::net::Mac;
 
 /// Stands for "copies of what was delivered" where a sender's host index is expected; no host has it.
 pub const WINDOW: u32 = u32::MAX;
@@ -74,7 +74,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                         });
                         self.keep(slot.packet, record, index, host, Class::Frame);
                     }
-                    _ => self.deliver(slot, record.port, record.vlan),
+                    Some(_) => self.deliver(slot, record.port, record.vlan),
+                    None => {
+                        self.io.by_old_way(arrival);
+                        self.deliver(slot, record.port, record.vlan);
+                    }
                 }
             }
             Stage::Window { .. } => {
@@ -148,7 +152,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 let only = (slot.frame.dst != node).then_some(node);
                 let marks = if only.is_some() { Marks::HOP.with(Marks::NODE) } else { Marks::HOP };
                 self.witness.note(Seen::Moving, || format!("sent on to host {host}"));
-                self.encap_marked(slot, host, Label { marks, node: only });
+                self.encap_marked(slot, host, Label { marks, node: only, ..Label::PLAIN });
             }
             Heading::Port(port) => self.deliver(slot, port, vlan),
         }
@@ -163,70 +167,143 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
         self.witness.note(Seen::Moving, || format!("its node has left from here: sent on to host {host}"));
         add(&self.counters.redirected, 1);
-        self.encap_marked(slot, host, Label { marks: Marks::HOP, node: None });
+        self.encap_marked(slot, host, Label { marks: Marks::HOP, ..Label::PLAIN });
     }
 
     /// A frame that is for one node only, whatever its destination says: it was held for that node elsewhere.
     #[cold]
     pub fn for_node(&mut self, slot: Slot<I::P>, node: Mac) {
         self.witness.note(Seen::Moving, || format!("for {node} only"));
-        match self.view.place(slot.net, node) {
-            Some(Place::Local { port, vlan, .. } | Place::Moving { port, vlan, .. }) => {
-                self.deliver(slot, port, vlan);
+        let again = matches!(slot.origin, Origin::Underlay { hop: true, .. });
+        let is_apart = matches!(slot.origin, Origin::Underlay { apart, .. } if apart != 0);
+        let word = self.view.place_word(slot.net, node);
+        match word.open() {
+            // All stations of a segment hear the copy that it gets as any other port.
+            Some(Place::Local { port, .. } | Place::Moving { port, .. })
+                if is_apart && !self.is_vif(port) =>
+            {
+                self.drop(slot.packet, Drop::ServedApart);
+            }
+            Some(Place::Local { port, vlan, .. }) => self.deliver(slot, port, vlan),
+            Some(Place::Moving { index, .. }) => self.on_the_move(slot, index),
+            Some(Place::Remote { host }) if word.departed() && !again => {
+                add(&self.counters.redirected, 1);
+                let marks = Marks::HOP.with(Marks::NODE);
+                self.encap_marked(slot, host, Label { marks, node: Some(node), ..Label::PLAIN });
             }
             Some(Place::Remote { .. }) | None => self.drop(slot.packet, Drop::NotHere),
         }
     }
 
-    /// An end marker from the underlay, its outer headers taken off.
+    /// An end marker from the underlay, its outer headers taken off. What it says of the node's arrival is told at once;
+    /// the marker itself waits until every lcore has taken what its queues held when it came: a frame that was sent
+    /// before it may be in another queue.
     #[cold]
-    pub fn end_marker(&mut self, packet: I::P, net: Net, vni: Vni) {
+    pub fn end_marker(&mut self, packet: I::P, network: Network) {
         let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, Drop::BadMarker) };
         self.witness.note(Seen::Moving, || format!("{said:?}"));
-        let view = self.view;
-        let word = view.place_word(net, said.node);
+        let word = self.view.place_word(network.net, said.node);
         match word.open() {
-            Some(Place::Local { port, .. }) if !said.relayed => {
-                self.tell_arrived(net, &said);
-                match self.io.relay(port, packet) {
-                    Ok(()) => add(&self.counters.held, 1),
-                    Err(packet) => self.drop(packet, Drop::EndMarker),
-                }
+            Some(Place::Local { .. } | Place::Moving { .. }) if !said.relayed => {
+                self.tell_arrived(network.net, &said);
             }
+            Some(Place::Moving { .. }) => {}
+            Some(Place::Remote { .. }) if word.departed() && !said.relayed => {}
+            Some(Place::Local { .. } | Place::Remote { .. }) | None => {
+                return self.drop(packet, Drop::EndMarker);
+            }
+        }
+        match self.io.park(packet, network) {
+            Ok(()) => add(&self.counters.held, 1),
+            Err(packet) => self.marker_in_turn(packet, network),
+        }
+    }
+
+    /// An end marker that need not wait for other queues any more: it goes where its node's frames go.
+    #[cold]
+    pub fn marker_in_turn(&mut self, packet: I::P, network: Network) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, Drop::BadMarker) };
+        let view = self.view;
+        let word = view.place_word(network.net, said.node);
+        match word.open() {
+            Some(Place::Local { port, .. }) if !said.relayed => self.marker_behind(packet, network, port),
             Some(Place::Moving { index, .. }) => match view.moving(index) {
+                Some(Moving { stage: Stage::Arriving(_), port, .. }) => {
+                    self.marker_behind(packet, network, *port);
+                }
                 Some(record) => self.marker_on_the_move(packet, &said, record, index),
                 None => self.drop(packet, Drop::EndMarker),
             },
             Some(Place::Remote { host }) if word.departed() && !said.relayed => {
-                self.relay(packet, net, vni, host, 0);
+                self.relay(packet, network, host, Relay::default());
             }
             Some(Place::Local { .. } | Place::Remote { .. }) | None => self.drop(packet, Drop::EndMarker),
         }
     }
 
-    fn marker_on_the_move(&mut self, packet: I::P, said: &Marker, record: &Moving, index: u32) {
-        if !said.relayed {
-            self.tell_arrived(record.net, said);
+    /// An end marker goes behind all frames that this lcore has sent by a port.
+    pub fn marker_behind(&mut self, packet: I::P, network: Network, port: u16) {
+        match self.io.hand_marker(port, packet, network) {
+            Handing::Own(packet) => self.marker_at_port(packet, network, port),
+            Handing::Handed => {}
+            Handing::Full(packet) => self.drop(packet, Drop::HandoffFull),
         }
-        match &record.stage {
-            Stage::Arriving(arrival) => {
-                if said.relayed && arrival.mark(said.host, said.lane, said.lanes) && said.host == arrival.own
-                {
-                    self.io.own_back(arrival, said.paused_us);
-                }
-                self.drop(packet, Drop::EndMarker);
+    }
+
+    /// An end marker has come to the lcore that sends from the port that its node leaves or has come to.
+    #[cold]
+    pub fn marker_at_port(&mut self, packet: I::P, network: Network, port: u16) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, Drop::BadMarker) };
+        let waits = if said.relayed { self.io.follow(port, packet) } else { self.io.relay(port, packet) };
+        let packet = match waits {
+            Ok(()) => return add(&self.counters.held, 1),
+            Err(packet) => packet,
+        };
+        let word = self.view.place_word(network.net, said.node);
+        match word.open() {
+            Some(Place::Remote { host }) if word.departed() && !said.relayed => {
+                self.relay(packet, network, host, Relay::default());
             }
+            _ => self.marker_has_come(packet, network),
+        }
+    }
+
+    /// An end marker that comes from a node's old host: all that its sender had sent by there has been delivered.
+    #[cold]
+    pub fn marker_has_come(&mut self, packet: I::P, network: Network) {
+        let view = self.view;
+        if let Ok(said) = marker::parse(packet.head())
+            && said.relayed
+            && let Some(Place::Moving { index, .. }) = view.place(network.net, said.node)
+            && let Some(Moving { stage: Stage::Arriving(arrival), .. }) = view.moving(index)
+        {
+            if said.ends {
+                arrival.expect_source();
+            }
+            if arrival.mark(&said) && said.host == arrival.own {
+                self.io.own_back(arrival, said.paused_us);
+            }
+        }
+        self.drop(packet, Drop::EndMarker);
+    }
+
+    /// An end marker for a node that leaves a port of which each lcore keeps or sends on the frames that it gets itself.
+    fn marker_on_the_move(&mut self, packet: I::P, said: &Marker, record: &Moving, index: u32) {
+        match &record.stage {
             Stage::Forward(Heading::Host(host)) if !said.relayed => {
                 if self.io.waits(index, WINDOW) {
                     self.keep(packet, record, index, WINDOW, Class::Marker);
                 } else {
-                    self.relay(packet, record.net, record.vni, *host, 0);
+                    let network = Network { net: record.net, vni: record.vni };
+                    self.relay(packet, network, *host, Relay::default());
                 }
             }
             Stage::Window { .. } if !said.relayed => {
                 self.keep(packet, record, index, WINDOW, Class::Marker);
             }
-            Stage::Window { .. } | Stage::Forward(_) => self.drop(packet, Drop::EndMarker),
+            Stage::Arriving(_) | Stage::Window { .. } | Stage::Forward(_) => {
+                self.drop(packet, Drop::EndMarker);
+            }
         }
     }
 
@@ -236,20 +313,65 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
     }
 
-    /// Passes an end marker on to the node's new host, behind everything that was sent there before.
-    pub fn relay(&mut self, mut packet: I::P, net: Net, vni: Vni, host: u32, paused_us: u32) {
-        marker::relay_in_place(packet.head_mut(), paused_us);
+    /// Sends an end marker to a host, in so many copies as source ports are in use here for its node.
+    pub fn end_way(&mut self, mut packet: I::P, network: Network, host: u32) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, Drop::BadMarker) };
+        let used = self.io.used_ports(network.net, said.node);
+        let ports = (used.len() as u8).max(1);
+        for (port, source_port) in (1..).zip(used.iter().skip(1)) {
+            add(&self.counters.copied, 1);
+            let bytes = marker::build(&Marker { port, ports, source_port: *source_port, ..said });
+            match self.io.make(&bytes) {
+                Some(copy) => self.send_marker(copy, network, host, *source_port),
+                None => self.counters.drop(Drop::PoolEmpty, 1),
+            }
+        }
+        let source_port = used.first().copied().unwrap_or(0);
+        let bytes = marker::build(&Marker { port: 0, ports, source_port, ..said });
+        if packet.replace(&bytes) {
+            self.send_marker(packet, network, host, source_port);
+        } else {
+            self.drop(packet, Drop::NoHeadroom);
+        }
+    }
+
+    fn send_marker(&mut self, packet: I::P, network: Network, host: u32, source_port: u16) {
         let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
             return self.drop(packet, Drop::BadMarker);
         };
-        let origin = Origin::Underlay { host, hop: true };
+        let Network { net, vni } = network;
+        let port = if source_port == 0 { SourcePort::OfFlow } else { SourcePort::Is(source_port) };
+        let origin = Origin::Underlay { host, hop: true, apart: 0 };
+        let slot = Slot { packet, frame, net, vni, origin, priority: 0 };
+        self.encap_marked(slot, host, Label { marks: Marks::CONTROL, node: None, port });
+    }
+
+    /// Passes an end marker on to the node's new host, behind everything that was sent there before.
+    pub fn relay(&mut self, mut packet: I::P, network: Network, host: u32, relay: Relay) {
+        let said = match marker::parse(packet.head()) {
+            Ok(said) if !said.relayed => said,
+            // One that was waited for here, of the move before.
+            Ok(_) | Err(_) => return self.drop(packet, Drop::EndMarker),
+        };
+        self.io.ended(network.net, said);
+        marker::relay_in_place(packet.head_mut(), relay);
+        let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
+            return self.drop(packet, Drop::BadMarker);
+        };
+        let origin = Origin::Underlay { host, hop: true, apart: 0 };
         let marks = Marks::HOP.with(Marks::CONTROL);
+        let Network { net, vni } = network;
         // A foreign VTEP has no use for it.
         if self.view.host(host).is_some_and(|entry| entry.marks) {
+            // Frames of a flow leave here with the source port with which they came.
+            let port = match said.source_port {
+                0 => SourcePort::OfFlow,
+                port => SourcePort::Is(port),
+            };
             self.encap_marked(
                 Slot { packet, frame, net, vni, origin, priority: 0 },
                 host,
-                Label { marks, node: None },
+                Label { marks, node: None, port },
             );
         } else {
             self.drop(packet, Drop::EndMarker);

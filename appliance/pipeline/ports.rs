@@ -268,6 +268,8 @@ pub enum Origin {
         host: u32,
         /// The frame was sent on by the node's old host.
         hop: bool,
+        /// Which nodes the host has sent copies of their own ([`crate::wire::vxlan::apart`]).
+        apart: u32,
     },
 }
 

@@ -101,7 +101,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 None
             }
             Plan::Pass { host, owner } => {
-                self.encap_marked(slot, host, Label { marks: Marks::NODE, node: Some(owner) });
+                self.encap_marked(
+                    slot,
+                    host,
+                    Label { marks: Marks::NODE, node: Some(owner), ..Label::PLAIN },
+                );
                 None
             }
             Plan::End(reason) => {

@@ -115,9 +115,10 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
         places.finish(keys.get(..n).unwrap_or_default(), words);
         let hosts = view.hosts();
-        let entry = |word: &u64| match PlaceWord(*word).open() {
-            Some(Place::Remote { host }) => hosts.get(host).inspect(|entry| tables::prefetch(*entry)),
-            _ => None,
+        // The source ports for a node on the move are bounded, which is the long way's.
+        let entry = |word: &u64| {
+            let host = PlaceWord(*word).host_at_rest()?;
+            hosts.get(host).inspect(|entry| tables::prefetch(*entry))
         };
         let entries: ArrayVec<_, MAX_BURST> = words.iter().take(n).map(entry).collect();
 

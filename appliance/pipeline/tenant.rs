@@ -3,6 +3,7 @@
 
 use super::{
     Io, Learn, MAX_BURST, Pipeline, Slot, Slots,
+    encap::{Label, SourcePort},
     fate::{Drop, add},
     guard,
     packet::Packet,
@@ -192,7 +193,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
     }
 
-    fn is_vif(&self, port: u16) -> bool {
+    pub(super) fn is_vif(&self, port: u16) -> bool {
         matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)))
     }
 
@@ -215,10 +216,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     #[inline]
-    fn forward_one(&mut self, slot: Slot<I::P>, place: PlaceWord) {
-        let place = if slot.frame.dst.is_group() { None } else { place.open() };
+    fn forward_one(&mut self, slot: Slot<I::P>, place_word: PlaceWord) {
+        let place = if slot.frame.dst.is_group() { None } else { place_word.open() };
         self.witness.note(Stage::Lookup, || say_lookup(slot.frame.dst, slot.net, place));
         match place {
+            Some(Place::Remote { host }) if place_word.on_the_move() => {
+                let port = SourcePort::Bounded(slot.frame.dst);
+                self.encap_marked(slot, host, Label { port, ..Label::PLAIN });
+            }
             Some(Place::Remote { host }) => self.encap(slot, host),
             Some(Place::Local { port, vlan, .. }) => match slot.origin {
                 Origin::Port { port: from, .. } if from == port => self.drop(slot.packet, Drop::SameSegment),

@@ -55,9 +55,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                     self.inward(&mut slots);
                     self.for_node(slot, node);
                 }
-                Ok(Opened::Marker(packet, Network { net, vni })) => {
+                Ok(Opened::Marker(packet, network)) => {
                     self.inward(&mut slots);
-                    self.end_marker(packet, net, vni);
+                    self.end_marker(packet, network);
                 }
                 Err((packet, reason)) => self.drop(packet, reason),
             }
@@ -154,7 +154,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 ecn::Decap::Drop => return Err((packet, Drop::EcnViolation)),
             }
         }
-        let origin = Origin::Underlay { host, hop: d.marks.contains(Marks::HOP) };
+        let (hop, apart) = (d.marks.contains(Marks::HOP), d.marks.apart());
+        let origin = Origin::Underlay { host, hop, apart };
         let priority = if own.pcp { ecn::pcp_of(d.tos) << 1 } else { 0 };
         let slot = Slot { packet, frame, net, vni: d.vni, origin, priority };
         Ok(match d.node {

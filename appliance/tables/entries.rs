@@ -4,7 +4,7 @@
 use super::words::Net;
 use crate::wire::{ecn::OuterTos, outer::OuterHeader};
 use std::mem::offset_of;
-use stopover_config::net::{FloodPolicy, Vni};
+use stopover_config::net::{FloodPolicy, Mac, Vni};
 
 /// A remote host as the packet path needs it. Laid out so that an untagged IPv4 way is read from its first cache line
 /// alone: with ten thousand hosts every line counts.
@@ -53,6 +53,9 @@ pub struct NetworkEntry {
     pub segment_hosts: Box<[u32]>,
     /// Local ports in the network.
     pub ports: Box<[Member]>,
+    /// Nodes that are locked for a migration, or were until just now: each gets a copy of its own of a group frame, which
+    /// goes where its other frames go.
+    pub moving: Box<[Mac]>,
 }
 
 /// A local port's membership of a network.

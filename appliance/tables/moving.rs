@@ -3,11 +3,12 @@
 //! counters are shared by all lcores: frames of moving nodes are few, and only they pay for it.
 
 use super::words::Net;
+use crate::wire::marker::{MAX_LANES, Marker};
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use stopover_config::net::{Mac, Vni};
 
@@ -127,6 +128,14 @@ impl Tally {
     }
 }
 
+/// Sets bit `at`. Says whether the lowest `of` are set then.
+fn all_are_set(bits: &AtomicU64, at: u8, of: u8) -> bool {
+    let bit = 1u64.checked_shl(u32::from(at)).unwrap_or(0);
+    let seen = bits.fetch_or(bit, AcqRel) | bit;
+    let all = u64::MAX.checked_shr(64u32.saturating_sub(u32::from(of))).unwrap_or(u64::MAX);
+    seen & all == all
+}
+
 /// Who must still be waited for when a node has arrived.
 #[derive(Debug)]
 pub struct Arrival {
@@ -140,30 +149,52 @@ pub struct Arrival {
     pub paused_us: AtomicU32,
     /// TSC when our own marker was back; 0 = not yet.
     pub own_back_tsc: AtomicU64,
+    /// TSC when a frame last came by the old host; 0 = never.
+    pub old_way_tsc: AtomicU64,
+    /// Of the lock under which it came; 0 if none is known.
+    generation: u64,
+    /// The host that it came from. It is waited for only once it has said that it will end its way.
+    source: Option<u32>,
+    over: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Sender {
     host: u32,
-    /// One bit for each lane whose end marker has come.
+    /// One bit for each lane whose end markers have all come.
     lanes: AtomicU64,
+    /// By lane, one bit for each of its source ports whose end marker has come.
+    ports: Box<[AtomicU64]>,
     open: AtomicBool,
+    /// It was the source of the move, and will end its way too.
+    expected: AtomicBool,
 }
 
 impl Arrival {
-    /// An arrival at host `own`, with these hosts to be waited for; `own` is added.
+    /// An arrival at host `own` under the lock of this generation (0: not known), with these hosts to be waited for;
+    /// `own` is added. `source`: where it came from.
     #[must_use]
-    pub fn new(own: u32, hosts: impl IntoIterator<Item = u32>) -> Self {
-        let mut hosts: Vec<u32> = hosts.into_iter().chain([own]).collect();
+    pub fn new(own: u32, generation: u64, source: Option<u32>, hosts: impl IntoIterator<Item = u32>) -> Self {
+        let mut hosts: Vec<u32> = hosts.into_iter().chain([own]).chain(source).collect();
         hosts.sort_unstable();
         hosts.dedup();
-        let sender = |host| Sender { host, lanes: AtomicU64::new(0), open: AtomicBool::new(false) };
+        let sender = |host| Sender {
+            host,
+            lanes: AtomicU64::new(0),
+            ports: (0..MAX_LANES).map(|_| AtomicU64::new(0)).collect(),
+            open: AtomicBool::new(Some(host) == source),
+            expected: AtomicBool::new(false),
+        };
         Self {
             own,
             senders: hosts.into_iter().map(sender).collect(),
             waiting: AtomicU32::new(0),
             paused_us: AtomicU32::new(0),
             own_back_tsc: AtomicU64::new(0),
+            old_way_tsc: AtomicU64::new(0),
+            generation,
+            source,
+            over: AtomicBool::new(false),
         }
     }
 
@@ -175,20 +206,32 @@ impl Arrival {
     /// Whether a host's frames need not wait (any more).
     #[must_use]
     pub fn is_open(&self, host: u32) -> bool {
-        self.sender(host).is_none_or(|sender| sender.open.load(Acquire))
+        self.over.load(Acquire) || self.sender(host).is_none_or(|sender| sender.open.load(Acquire))
     }
 
-    /// An end marker of `host` has come: lane `lane` of `lanes`. Says whether that was the last.
-    pub fn mark(&self, host: u32, lane: u8, lanes: u8) -> bool {
-        let Some(sender) = self.sender(host) else { return false };
-        let bit = 1u64.checked_shl(u32::from(lane)).unwrap_or(0);
-        let seen = sender.lanes.fetch_or(bit, Relaxed) | bit;
-        let all = u64::MAX.checked_shr(64u32.saturating_sub(u32::from(lanes))).unwrap_or(u64::MAX);
-        let done = seen & all == all;
+    /// An end marker has come. Says whether that was its host's last. One of an earlier move says nothing of this one.
+    pub fn mark(&self, said: &Marker) -> bool {
+        let Some(sender) = self.sender(said.host) else { return false };
+        if said.generation != 0 && self.generation != 0 && said.generation != self.generation {
+            return false;
+        }
+        let Some(ports) = sender.ports.get(usize::from(said.lane)) else { return false };
+        if !all_are_set(ports, said.port, said.ports) {
+            return false;
+        }
+        let done = all_are_set(&sender.lanes, said.lane, said.lanes);
         if done {
             sender.open.store(true, Release);
         }
         done
+    }
+
+    /// The old host will end its own way: what it sends directly waits until then.
+    pub fn expect_source(&self) {
+        let Some(sender) = self.source.and_then(|host| self.sender(host)) else { return };
+        if !sender.expected.swap(true, AcqRel) && sender.lanes.load(Acquire) == 0 {
+            sender.open.store(self.over.load(Acquire), Release);
+        }
     }
 
     /// A host is not waited for any longer.
@@ -201,11 +244,13 @@ impl Arrival {
     /// Whether nobody is waited for and nothing waits.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.senders.iter().all(|sender| sender.open.load(Acquire)) && self.waiting.load(Acquire) == 0
+        let ended = self.over.load(Acquire) || self.senders.iter().all(|sender| sender.open.load(Acquire));
+        ended && self.waiting.load(Acquire) == 0
     }
 
     /// Opens all; what waits will be let go.
     pub fn open_all(&self) {
+        self.over.store(true, Release);
         for sender in &self.senders {
             sender.open.store(true, Release);
         }
@@ -215,18 +260,38 @@ impl Arrival {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::marker::Kind;
+
+    fn end(host: u32, lane: u8, lanes: u8) -> Marker {
+        let node = Mac::new([2; 6]);
+        Marker {
+            kind: Kind::End,
+            relayed: true,
+            ends: false,
+            port: 0,
+            ports: 1,
+            source_port: 0,
+            lane,
+            lanes,
+            host,
+            generation: 5,
+            node,
+            paused_us: 0,
+        }
+    }
 
     #[test]
     fn a_sender_is_open_when_every_lane_has_ended() {
-        let arrival = Arrival::new(2, [7, 9, 7]);
+        let arrival = Arrival::new(2, 5, None, [7, 9, 7]);
         assert!(arrival.is_open(1), "nobody waits for host 1");
         assert!(!arrival.is_open(2) && !arrival.is_open(7) && !arrival.is_open(9));
-        assert!(!arrival.mark(7, 0, 2));
-        assert!(!arrival.mark(7, 0, 2), "the same lane again");
+        assert!(!arrival.mark(&end(7, 0, 2)));
+        assert!(!arrival.mark(&end(7, 0, 2)), "the same lane again");
+        assert!(!arrival.mark(&Marker { generation: 4, ..end(7, 1, 2) }), "of the move before");
         assert!(!arrival.is_open(7));
-        assert!(arrival.mark(7, 1, 2));
+        assert!(arrival.mark(&end(7, 1, 2)));
         assert!(arrival.is_open(7));
-        assert!(arrival.mark(2, 0, 1));
+        assert!(arrival.mark(&end(2, 0, 1)));
         assert!(!arrival.is_settled());
         arrival.open(9);
         assert!(arrival.is_settled());
@@ -235,12 +300,34 @@ mod tests {
     }
 
     #[test]
+    fn the_old_host_is_waited_for_once_it_has_promised_to_end() {
+        let arrival = Arrival::new(2, 5, Some(3), []);
+        assert!(arrival.mark(&end(2, 0, 1)) && arrival.is_settled(), "an old version does not");
+        arrival.expect_source();
+        assert!(!arrival.is_open(3) && !arrival.is_settled());
+        assert!(arrival.mark(&end(3, 0, 1)));
+        arrival.expect_source();
+        assert!(arrival.is_open(3) && arrival.is_settled());
+    }
+
+    #[test]
+    fn every_source_port_of_a_lane_must_have_ended() {
+        let arrival = Arrival::new(2, 5, None, [7]);
+        assert!(arrival.mark(&end(2, 0, 1)));
+        assert!(!arrival.mark(&Marker { port: 1, ports: 2, ..end(7, 0, 2) }));
+        assert!(!arrival.mark(&end(7, 1, 2)));
+        assert!(!arrival.is_open(7), "port 0 of lane 0 is late");
+        assert!(arrival.mark(&Marker { port: 0, ports: 2, ..end(7, 0, 2) }));
+        assert!(arrival.is_open(7));
+    }
+
+    #[test]
     fn sixty_four_lanes_fit() {
-        let arrival = Arrival::new(1, []);
+        let arrival = Arrival::new(1, 0, None, []);
         for lane in 0..63 {
-            assert!(!arrival.mark(1, lane, 64));
+            assert!(!arrival.mark(&end(1, lane, 64)));
         }
-        assert!(arrival.mark(1, 63, 64));
+        assert!(arrival.mark(&end(1, 63, 64)));
     }
 
     #[test]

@@ -233,6 +233,7 @@ fn hosts_and_networks_are_published_and_withdrawn() {
     assert!(lab.view.host(5).is_none() && lab.view.network(lab.net).is_none());
     lab.tables.put_host(5, HostEntry { way: None, marks: true }).unwrap();
     let entry = |flood| NetworkEntry {
+        moving: [].into(),
         net: lab.net,
         vni,
         flood,

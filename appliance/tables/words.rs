@@ -138,6 +138,17 @@ impl PlaceWord {
         }
     }
 
+    /// The host that the node is at, if that is another than this and the node is not locked for a migration. It costs no
+    /// more than to open the word.
+    #[inline]
+    #[must_use]
+    pub const fn host_at_rest(self) -> Option<u32> {
+        match (self.0 >> KIND_SHIFT) & 7 {
+            2 => Some((self.0 & INDEX_MASK) as u32),
+            _ => None,
+        }
+    }
+
     /// The host that the node is at, if that is another than this.
     #[inline]
     #[must_use]
@@ -262,6 +273,9 @@ mod tests {
             for place in places {
                 let word = place.pack().marked(mark);
                 prop_assert_eq!(word.open(), Some(place));
+                prop_assert_eq!(word.host_at_rest(), word.host());
+                prop_assert_eq!(word.set_departed().host_at_rest(), word.host());
+                prop_assert_eq!(word.set_on_the_move(true).host_at_rest(), None);
                 prop_assert_eq!(word.mark(), mark);
                 prop_assert!(!word.on_the_move() && !word.departed());
                 let flagged = word.set_on_the_move(true).set_departed();

@@ -9,7 +9,7 @@ use crate::wire::brief::Sender;
 use crate::wire::checksum::{L4Check, check_l4, finish_l4};
 use crate::wire::frame::{self, Fragment, Frame, Kind, L4};
 use crate::wire::gso::Segmenter;
-use crate::wire::marker::{self, BadMarker, Marker};
+use crate::wire::marker::{self, BadMarker, Marker, Relay};
 use crate::wire::underlay::{self, BadOuter, Expect, UdpChecksum, Underlay, Vxlan};
 use crate::wire::vxlan::{Marks, SHIM_LEN};
 use crate::wire::{arp, brief, ecn, flow, icmp, nd};
@@ -75,7 +75,7 @@ fn brief_tunnel(head: &[u8], len: usize, expect: &Expect) {
             (vxlan.dst_mac, vxlan.src, vxlan.dst)
         );
         assert_eq!(
-            (tunnel.tos, tunnel.vni, vxlan.marks, vxlan.node),
+            (tunnel.tos, tunnel.vni, vxlan.marks.with_apart(0), vxlan.node),
             (vxlan.tos, vxlan.vni, Marks::NONE, None)
         );
         assert_eq!((vxlan.checksum, vxlan.l3_off), (UdpChecksum::Absent, 14));
@@ -232,7 +232,7 @@ pub fn marker(input: &[u8]) {
         assert_eq!(marker::parse(&frame[..len]), Err(BadMarker::Truncated));
     }
     let mut relayed = frame.to_vec();
-    marker::relay_in_place(&mut relayed, 77);
+    marker::relay_in_place(&mut relayed, Relay { paused_us: 77, ends: false });
     assert_eq!(marker::parse(&relayed), Ok(Marker { relayed: true, paused_us: 77, ..said }));
     // All bytes but the flags and the pause are as they were, so are flags that we do not know.
     let changed = |at: usize| relayed[at] != frame[at];

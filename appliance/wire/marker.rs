@@ -5,7 +5,7 @@
 //!
 //! The node is the Ethernet destination: a marker goes where the node's frames go. Docs: wire-formats.md.
 
-use super::bytes::{array, at_mut, be32, byte, put};
+use super::bytes::{array, at_mut, be16, be32, byte, put};
 use super::ethernet::{self, ethertype};
 use super::reason::reasons;
 use stopover_config::net::Mac;
@@ -18,9 +18,12 @@ pub const SOURCE: Mac = Mac::new([0x02, 0x53, 0x54, 0x4f, 0x50, 0x00]);
 pub const ETHERTYPE: u16 = ethertype::LOCAL_1;
 /// Most lanes (lcores) that one host can have.
 pub const MAX_LANES: u8 = 64;
+/// Most source ports that one lane uses for a node on the move.
+pub const MAX_PORTS: u8 = 64;
 
 const VERSION: u8 = 1;
 const FLAG_RELAYED: u8 = 0x01;
+const FLAG_ENDS: u8 = 0x02;
 
 mod field {
     use super::ethernet::HEADER_LEN;
@@ -29,9 +32,12 @@ mod field {
     pub const FLAGS: usize = HEADER_LEN + 2;
     pub const LANE: usize = HEADER_LEN + 3;
     pub const LANES: usize = HEADER_LEN + 4;
+    pub const PORTS: usize = HEADER_LEN + 5;
     pub const HOST: usize = HEADER_LEN + 6;
     pub const GENERATION: usize = HEADER_LEN + 10;
     pub const PAUSED: usize = HEADER_LEN + 18;
+    pub const PORT: usize = HEADER_LEN + 22;
+    pub const SOURCE_PORT: usize = HEADER_LEN + 24;
 }
 
 /// What a marker says.
@@ -47,16 +53,24 @@ pub enum Kind {
 }
 
 /// Facts of a marker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Marker {
     /// What it says.
     pub kind: Kind,
     /// It has been at the old host, and comes from there.
     pub relayed: bool,
+    /// The old host will end its own way as well, when it knows the node to be elsewhere: its frames are to wait too.
+    pub ends: bool,
     /// Which of the sender's lanes ends; below `lanes`.
     pub lane: u8,
     /// How many lanes the sender has, 1 to [`MAX_LANES`]; each sends its own marker.
     pub lanes: u8,
+    /// Which of the source ports that the lane used ends; below `ports`.
+    pub port: u8,
+    /// How many it used, 1 to [`MAX_PORTS`]; each has its own marker, which comes from that port.
+    pub ports: u8,
+    /// That source port itself; 0 from versions that do not say.
+    pub source_port: u16,
     /// Who ends: the board's number of the host that sent the marker first.
     pub host: u32,
     /// The lock's generation at the board; 0: none is known.
@@ -82,11 +96,12 @@ reasons! {
         Kind = "marker_kind",
         /// No lanes, more than [`MAX_LANES`], or a lane that is not among them.
         Lane = "marker_lane",
+        /// More ports than [`MAX_PORTS`], or a port that is not among them.
+        Port = "marker_port",
     }
 }
 
-/// Reads a marker from the bytes of an inner frame. Unknown flags, the unused byte and what follows the fields
-/// are ignored, so that they can be given a meaning later.
+/// Reads a marker from the bytes of an inner frame. Unknown flags and what follows the fields are ignored, so that they can be given a meaning later.
 pub fn parse(inner: &[u8]) -> Result<Marker, BadMarker> {
     let bytes = inner.first_chunk::<FRAME_LEN>().ok_or(BadMarker::Truncated)?;
     let eth = ethernet::Header::of(bytes.first_chunk().ok_or(BadMarker::Truncated)?);
@@ -109,9 +124,18 @@ pub fn parse(inner: &[u8]) -> Result<Marker, BadMarker> {
     if lanes > MAX_LANES || lane >= lanes {
         return Err(BadMarker::Lane);
     }
+    // An older version has one marker for each lane, and zeros here.
+    let (port, ports) = (byte::<{ field::PORT }, _>(bytes), byte::<{ field::PORTS }, _>(bytes).max(1));
+    if ports > MAX_PORTS || port >= ports {
+        return Err(BadMarker::Port);
+    }
     Ok(Marker {
+        port,
+        ports,
+        source_port: be16::<{ field::SOURCE_PORT }, _>(bytes),
         kind,
         relayed: byte::<{ field::FLAGS }, _>(bytes) & FLAG_RELAYED != 0,
+        ends: byte::<{ field::FLAGS }, _>(bytes) & FLAG_ENDS != 0,
         lane,
         lanes,
         host: be32::<{ field::HOST }, _>(bytes),
@@ -128,23 +152,36 @@ pub fn build(marker: &Marker) -> [u8; FRAME_LEN] {
     if let Some(eth) = out.first_chunk_mut() {
         ethernet::emit(eth, marker.node, SOURCE, ETHERTYPE);
     }
-    let flags = if marker.relayed { FLAG_RELAYED } else { 0 };
+    let flags = if marker.relayed { FLAG_RELAYED } else { 0 } | if marker.ends { FLAG_ENDS } else { 0 };
     put::<{ field::VERSION }, 1, _>(&mut out, [VERSION]);
     put::<{ field::KIND }, 1, _>(&mut out, [marker.kind as u8]);
     put::<{ field::FLAGS }, 1, _>(&mut out, [flags]);
     put::<{ field::LANE }, 1, _>(&mut out, [marker.lane]);
     put::<{ field::LANES }, 1, _>(&mut out, [marker.lanes]);
+    put::<{ field::PORTS }, 1, _>(&mut out, [if marker.ports > 1 { marker.ports } else { 0 }]);
+    put::<{ field::PORT }, 1, _>(&mut out, [marker.port]);
+    put::<{ field::SOURCE_PORT }, 2, _>(&mut out, marker.source_port.to_be_bytes());
     put::<{ field::HOST }, 4, _>(&mut out, marker.host.to_be_bytes());
     put::<{ field::GENERATION }, 8, _>(&mut out, marker.generation.to_be_bytes());
     put::<{ field::PAUSED }, 4, _>(&mut out, marker.paused_us.to_be_bytes());
     out
 }
 
-/// Makes a marker that [`parse`] accepted one that has been at the old host, where the node's ring last took a
-/// frame `paused_us` microseconds ago. Does nothing if `inner` is shorter than a marker.
-pub fn relay_in_place(inner: &mut [u8], paused_us: u32) {
+/// What the old host writes into a marker as it relays it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Relay {
+    /// See [`Marker::paused_us`].
+    pub paused_us: u32,
+    /// See [`Marker::ends`].
+    pub ends: bool,
+}
+
+/// Makes a marker that [`parse`] accepted one that has been at the old host. Does nothing if `inner` is shorter than a
+/// marker.
+pub fn relay_in_place(inner: &mut [u8], relay: Relay) {
+    let Relay { paused_us, ends } = relay;
     let Some(bytes) = at_mut::<FRAME_LEN>(inner, 0) else { return };
-    let flags = byte::<{ field::FLAGS }, _>(bytes) | FLAG_RELAYED;
+    let flags = byte::<{ field::FLAGS }, _>(bytes) | FLAG_RELAYED | if ends { FLAG_ENDS } else { 0 };
     put::<{ field::FLAGS }, 1, _>(bytes, [flags]);
     put::<{ field::PAUSED }, 4, _>(bytes, paused_us.to_be_bytes());
 }

@@ -212,6 +212,8 @@ impl OuterHeader {
     #[inline]
     pub fn mark(&self, out: &mut [u8], marks: vxlan::Marks) {
         if let Some(tunnel) = out.get_mut(..self.len()).and_then(|o| o.last_chunk_mut::<TUNNEL_LEN>()) {
+            let [_, apart @ ..] = marks.apart().to_be_bytes();
+            put::<{ udp::HEADER_LEN + 1 }, 3, _>(tunnel, apart);
             put::<{ udp::HEADER_LEN + vxlan::MARKS_AT }, 1, _>(tunnel, [marks.bits()]);
         }
     }

@@ -257,7 +257,7 @@ fn read<const MARKS: bool>(head: &[u8], total_len: usize, expect: &Expect) -> Re
         return Err(BadOuter::VniZero);
     }
     let vni = Vni::from_field(header.vni()).ok_or(BadOuter::VniZero)?;
-    let marks = if MARKS { header.marks() } else { Marks::NONE };
+    let marks = if MARKS { header.all_marks() } else { Marks::NONE };
     let mut node = None;
     if marks.contains(Marks::NODE) {
         node = Some(named_node(head, inner_off, inner_len, marks)?);

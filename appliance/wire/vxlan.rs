@@ -24,10 +24,11 @@ mod field {
     pub const MARKS: usize = 7;
 }
 
-/// What one appliance tells another about a frame, in the last reserved byte of the header. To anyone else the
-/// byte means nothing ("ignored on receipt", RFC 7348 section 5), and only appliances are sent any.
+/// What one appliance tells another about a frame, in the reserved bytes of the header: bits in the last, and in the
+/// first three, of a group frame, which nodes have been sent a copy of their own ([`Marks::apart`]). To anyone else they
+/// mean nothing ("ignored on receipt", RFC 7348 section 5), and only appliances are sent any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Marks(u8);
+pub struct Marks(u32);
 
 impl Marks {
     /// An ordinary frame: the byte is zero, as RFC 7348 has it.
@@ -39,20 +40,34 @@ impl Marks {
     /// A shim lies between header and inner frame: the frame is for the port of the node it names, and no other.
     pub const NODE: Self = Self(1 << 2);
 
-    const KNOWN: u8 = Self::HOP.0 | Self::CONTROL.0 | Self::NODE.0;
+    const KNOWN: u8 = 7;
 
     /// The marks in a byte; its other bits are ignored.
     #[inline]
     #[must_use]
     pub const fn of(byte: u8) -> Self {
-        Self(byte & Self::KNOWN)
+        Self((byte & Self::KNOWN) as u32)
     }
 
     /// The byte that carries them.
     #[inline]
     #[must_use]
     pub const fn bits(self) -> u8 {
-        self.0
+        self.0 as u8
+    }
+
+    /// These, and the set of nodes that are served apart ([`apart`]), of which 24 bits count.
+    #[inline]
+    #[must_use]
+    pub const fn with_apart(self, set: u32) -> Self {
+        Self(self.0 & 0xff | set << 8)
+    }
+
+    /// The set of nodes that have been sent a copy of this group frame of their own: 24 bits, one for each ([`apart`]).
+    #[inline]
+    #[must_use]
+    pub const fn apart(self) -> u32 {
+        self.0 >> 8
     }
 
     /// Whether all of `marks` are among these.
@@ -68,6 +83,14 @@ impl Marks {
     pub const fn with(self, marks: Self) -> Self {
         Self(self.0 | marks.0)
     }
+}
+
+/// The bit of a node in the set of those served apart. Two nodes may share one, which matters only if both are on the
+/// move in one network, and a sender knows of one lock and not yet of the other.
+#[inline]
+#[must_use]
+pub const fn apart(node: Mac) -> u32 {
+    1 << (node.to_u64() % 23)
 }
 
 /// View of the 8 bytes of a header. Of the reserved bits only the three of [`Marks`] can be read, and none
@@ -109,6 +132,13 @@ impl<'a> Header<'a> {
     #[must_use]
     pub const fn marks(self) -> Marks {
         Marks::of(byte::<{ field::MARKS }, _>(self.0))
+    }
+
+    /// As [`Header::marks`], with the set of nodes that are served apart.
+    #[inline]
+    #[must_use]
+    pub fn all_marks(self) -> Marks {
+        self.marks().with_apart(be32::<{ field::FLAGS }, _>(self.0) & 0x00ff_ffff)
     }
 }
 

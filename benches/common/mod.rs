@@ -263,6 +263,7 @@ fn network_entry(network: Network, hosts: u32, members: &[(u16, u16, bool)]) -> 
     let member =
         |(port, vlan, segment): &(u16, u16, bool)| Member { port: *port, vlan: *vlan, segment: *segment };
     NetworkEntry {
+        moving: [].into(),
         net: network.net,
         vni: network.vni,
         flood: FloodPolicy::Flood,

@@ -4,14 +4,16 @@ use super::arena::{Arena, Buffer};
 use std::sync::Arc;
 use stopover::migration::hold::{HoldPool, HoldQueue, Meta};
 use stopover::pipeline::{
-    Io, Learn,
+    Handing, Io, Learn, UsedPorts,
     moving::Class,
     packet::{Packet, Pool},
+    ports::Network,
 };
 use stopover::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
+use stopover::wire::marker::Marker;
 use stopover_config::net::Mac;
 
 /// Copies come from a list that is filled again when they have been sent.
@@ -96,6 +98,23 @@ impl Io for Sink {
     }
     fn relay(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
         Err(packet)
+    }
+    fn park(&mut self, packet: Buffer, _: Network) -> Result<(), Buffer> {
+        Err(packet)
+    }
+    fn hand_marker(&mut self, _: u16, packet: Buffer, _: Network) -> Handing<Buffer> {
+        Handing::Own(packet)
+    }
+    fn follow(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
+        Err(packet)
+    }
+    fn by_old_way(&mut self, _: &Arrival) {}
+    fn ended(&mut self, _: Net, _: Marker) {}
+    fn bounded_port(&mut self, _: Net, _: Mac, of_flow: u16) -> u16 {
+        of_flow
+    }
+    fn used_ports(&self, _: Net, _: Mac) -> UsedPorts {
+        UsedPorts::new()
     }
     fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
     fn own_back(&mut self, _: &Arrival, _: u32) {}

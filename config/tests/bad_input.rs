@@ -570,13 +570,13 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "    board:",
-        "    migration: (marker_wait_ms: 1001), board:",
-        "gw.ron:5:33: migration.marker_wait_ms: found 1001; expected 1 to 1000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
+        "    migration: (marker_wait_ms: 10001), board:",
+        "gw.ron:5:33: migration.marker_wait_ms: found 10001; expected 1 to 10000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
     ),
     (
         "    board:",
         "    migration: (marker_wait_ms: 0), board:",
-        "gw.ron:5:33: migration.marker_wait_ms: found 0; expected 1 to 1000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
+        "gw.ron:5:33: migration.marker_wait_ms: found 0; expected 1 to 10000 milliseconds; mend: choose a value within the range, or leave the key out for the default",
     ),
 ];
 

@@ -35,13 +35,13 @@ fn left_out_all_have_defaults() {
         hold_node_bytes: 32 * MIB,
         hold_ms: 10_000,
         window_ms: 1000,
-        marker_wait_ms: 250,
+        marker_wait_ms: 1000,
     };
     assert_eq!(migration(""), defaults);
     assert_eq!(migration("migration: (),"), defaults);
     assert_eq!(
         migration(
-            "migration: (hold_mib: 64, hold_node_mib: 32, hold_ms: 10000, window_ms: 1000, marker_wait_ms: 250),"
+            "migration: (hold_mib: 64, hold_node_mib: 32, hold_ms: 10000, window_ms: 1000, marker_wait_ms: 1000),"
         ),
         defaults,
         "the documented defaults, spelled out"
@@ -59,14 +59,14 @@ fn ends_of_the_ranges() {
     );
     assert_eq!(
         migration(
-            "migration: (hold_mib: 65536, hold_node_mib: 65536, hold_ms: 600000, window_ms: 60000, marker_wait_ms: 1000),"
+            "migration: (hold_mib: 65536, hold_node_mib: 65536, hold_ms: 600000, window_ms: 60000, marker_wait_ms: 10000),"
         ),
         Migration {
             hold_bytes: 65_536 * MIB,
             hold_node_bytes: 65_536 * MIB,
             hold_ms: 600_000,
             window_ms: 60_000,
-            marker_wait_ms: 1000,
+            marker_wait_ms: 10_000,
         }
     );
 }

@@ -1,6 +1,6 @@
 //! What the machine of a node wants, done: in the tables, at the outlets, at the board.
 
-use super::{Control, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
+use super::{Control, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
 use crate::control::stations::Wish;
 use crate::lcore::keeper::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
@@ -28,7 +28,7 @@ impl Control {
         match action {
             Action::ShowLocal { port } => self.show_local(now_ms, key, port),
             Action::Forget => self.forget_node(key),
-            Action::Depart { host: _ } => self.depart(key),
+            Action::Depart { host: _ } => self.depart(now_ms, key),
             Action::Claim => {
                 // What the board has here without our claim is claimed to be withdrawn.
                 let wish = self.stations.claim(key.0, key.1).or_else(|| {
@@ -94,12 +94,18 @@ impl Control {
     }
 
     /// The node is at another host for good; stragglers for it are sent on from here.
-    fn depart(&mut self, key: Key) {
+    fn depart(&mut self, now_ms: u64, key: Key) {
         // Flagged before it is shown: a straggler must not meet the one without the other.
         self.tables.set_departed(key.0, key.1);
         self.forget_node(key);
+        let vni = self.moves.nodes.get(&key).map(|node| node.vni);
+        let Some((vni, own)) = vni.zip(self.replica.own_id()) else { return };
         for port in self.vif_ports(key) {
-            self.free_port(key, port);
+            let Some(vif) = self.moves.ports.get(&port).filter(|vif| vif.moves.is_on()) else { continue };
+            // What our lcores send there from now on waits there until this has come: as any other host's.
+            vif.moves.count_ends(own);
+            let lanes = self.end_own_way(vni, key, port);
+            self.free_port(key, port, Some((lanes, now_ms + ENDED_AFTER_MS)));
         }
     }
 
@@ -133,12 +139,13 @@ impl Control {
         }
     }
 
-    /// The port's outlets are normal again as soon as they keep nothing.
-    fn free_port(&mut self, key: Key, port: u16) {
+    /// The port's outlets are normal again as soon as they keep nothing, and so many end markers of ours have come through
+    /// or the time is over.
+    fn free_port(&mut self, key: Key, port: u16, ends: Option<(u32, u64)>) {
         let Some(node) = self.moves.nodes.get_mut(&key) else { return };
         let known = node.releasing.iter().any(|release| release.port == port);
         if !known && self.moves.ports.get(&port).is_some_and(|vif| vif.moves.is_on()) {
-            node.releasing.push(Release::new(port));
+            node.releasing.push(Release::new(port, ends));
         }
     }
 
@@ -157,7 +164,7 @@ impl Control {
         if self.is_exact(port) {
             // Also the one from which all was sent on to this.
             for port in self.vif_ports(key) {
-                self.free_port(key, port);
+                self.free_port(key, port, None);
             }
             return;
         }
@@ -178,7 +185,7 @@ impl Control {
     fn discard(&mut self, key: Key, port: u16) {
         if self.is_exact(port) {
             self.set_mode(key, port, Mode::Discard);
-            return self.free_port(key, port);
+            return self.free_port(key, port, None);
         }
         self.end_record(key);
     }
@@ -188,13 +195,29 @@ impl Control {
             Target::Host(host) => Heading::Host(host),
             Target::Port(port) => Heading::Port(port),
         };
+        self.follow_leavers(key, to);
         if self.is_exact(port) {
-            // From now on flooded frames reach the node where it is.
-            self.replica.port(port, false);
+            // Flooded frames go on with the others: senders that know of the lock send the node copies of its own, and one
+            // that does not believes it here.
             return self.set_mode(key, port, Mode::Forward(heading));
         }
         self.set_record(key, port, Stage::Forward(heading));
         self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
+    }
+
+    /// From now on it is seen which hosts have ended the way by here.
+    fn follow_leavers(&mut self, key: Key, to: Target) {
+        let (own, lock) = (self.replica.own_id(), self.moves.locks.get(&key));
+        let generation = lock.map_or(0, |lock| lock.generation);
+        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        node.leavers = match (to, own) {
+            (Target::Host(_), Some(own)) => {
+                let leavers = Arrival::new(own, generation, None, self.replica.appliances_in(node.vni));
+                leavers.open(own);
+                Some(leavers)
+            }
+            _ => None,
+        };
     }
 
     /// Publishes what happens to a node's frames.
@@ -202,7 +225,7 @@ impl Control {
         let Some(node) = self.moves.nodes.get_mut(&(net, mac)) else { return };
         node.stage = Some((port, stage.clone()));
         if !matches!(stage, Stage::Arriving(_)) {
-            (node.arrival, node.closing) = (None, false);
+            (node.arrival, node.closing) = (None, None);
         }
         let record = Moving {
             net,
@@ -221,11 +244,13 @@ impl Control {
 
     fn start_arrival(&mut self, now_ms: u64, key: Key, port: u16, from: Option<u32>) {
         let own = self.replica.own_id().unwrap_or(UNNUMBERED);
+        let lock = self.moves.locks.get(&key).filter(|lock| lock.source != own);
+        let generation = lock.map_or(0, |lock| lock.generation);
         let Some(node) = self.moves.nodes.get_mut(&key) else { return };
         let senders = self.replica.appliances_in(node.vni).filter(|host| Some(*host) != from);
-        let arrival = Arc::new(Arrival::new(own, senders));
+        let arrival = Arc::new(Arrival::new(own, generation, from, senders));
         node.arrival = Some(Arc::clone(&arrival));
-        node.closing = false;
+        node.closing = None;
         node.marks.begin(now_ms, &node.tally);
         node.marks.arrives(node.exact);
         if self.is_exact(port) {
@@ -240,13 +265,13 @@ impl Control {
         let Some(arrival) = &node.arrival else { return };
         node.marks.settled(arrival);
         arrival.open_all();
-        node.closing = true;
+        node.closing = Some(self.tables.publish());
         let exact_port = match node.machine.state() {
             State::Here { port } => Some(*port),
             _ => None,
         };
         if let Some(port) = exact_port {
-            self.free_port(key, port);
+            self.free_port(key, port, None);
         }
         self.close_arrival(key);
     }

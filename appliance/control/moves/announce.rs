@@ -2,13 +2,16 @@
 //! on its own segment, under which MAC it is reached (A7).
 
 use super::{Control, Key};
+use crate::lcore::io::Order;
 use crate::migration::machine::State;
-use crate::pipeline::{ports::Role, resolve::says_router};
+use crate::pipeline::{
+    ports::{Network, Role},
+    resolve::says_router,
+};
 use crate::wire::{
-    arp, flow, frame,
+    arp,
     marker::{self, Kind, Marker},
     nd,
-    vxlan::Marks,
 };
 use dpdk_sys::Mbuf;
 use std::net::IpAddr;
@@ -21,6 +24,20 @@ const REPEAT_MS: u64 = 5;
 const REPEAT_FOR_MS: u64 = 500;
 /// When a segment is told which MAC a node has, in milliseconds after that changed; the last interval goes on.
 const TELL_AT_MS: [u64; 4] = [0, 50, 200, 500];
+
+/// When an end marker is repeated, in milliseconds after it was sent first.
+const END_AGAIN_MS: [u64; 3] = [10, 50, 200];
+
+/// The end of an old way, to be said again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    vni: Vni,
+    mac: Mac,
+    from: u32,
+    generation: u64,
+    began_ms: u64,
+    again: usize,
+}
 
 /// "It has arrived here", said to the old host until that answers.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +70,26 @@ const STAND_IN_PREFIX: [u8; 3] = [0x02, 0x53, 0x54];
 
 impl Control {
     /// A node has moved between two other hosts: ends what we sent by the old one.
-    pub(crate) fn end_old_way(&mut self, vni: Vni, mac: Mac, from: u32) {
+    pub(crate) fn end_old_way(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
         let generation = self.generation(vni, mac);
-        self.send_markers(Kind::End, vni, mac, from, generation);
+        self.moves.endings.retain(|ending| (ending.vni, ending.mac) != (vni, mac));
+        if self.end_way(Kind::End, vni, mac, from, generation) {
+            self.moves.endings.push(Ending { vni, mac, from, generation, began_ms: now_ms, again: 0 });
+        }
+    }
+
+    /// End markers may be lost on the underlay, as any frame. To repeat one does no harm.
+    pub(super) fn end_again(&mut self, now_ms: u64) {
+        let due = |ending: &Ending| {
+            END_AGAIN_MS.get(ending.again).is_some_and(|after| ending.began_ms + after <= now_ms)
+        };
+        let mut endings = std::mem::take(&mut self.moves.endings);
+        for ending in endings.iter_mut().filter(|ending| due(ending)) {
+            ending.again += 1;
+            self.end_way(Kind::End, ending.vni, ending.mac, ending.from, ending.generation);
+        }
+        endings.retain(|ending| ending.again < END_AGAIN_MS.len());
+        self.moves.endings = endings;
     }
 
     fn generation(&self, vni: Vni, mac: Mac) -> u64 {
@@ -63,33 +97,49 @@ impl Control {
         key.and_then(|key| self.moves.locks.get(&key)).map_or(0, |lock| lock.generation)
     }
 
-    /// Has every lcore send an end marker to host `to`, behind all that it has sent there. False if there is no way.
-    fn send_markers(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> bool {
-        let Some(own) = self.replica.own_id() else { return false };
-        let Some(record) = self.replica.host(to).filter(|record| record.is_appliance()) else { return false };
-        let Some(way) = &record.way else { return false };
+    /// Has every lcore send end markers to host `to`, behind all that it has sent there for the node. False if there is
+    /// no way.
+    fn end_way(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> bool {
+        let appliance =
+            self.replica.host(to).is_some_and(|record| record.is_appliance() && record.way.is_some());
+        let net = self.replica.net_of(vni).filter(|_| appliance);
+        let Some(network) = net.map(|net| Network { net, vni }) else { return false };
+        self.order_markers(kind, node, generation, |packet| Order::EndWay(to, network, packet)) > 0
+    }
+
+    /// Has every lcore send an end marker of ours after all that it has sent to a local port, whose frames go on to
+    /// where the node is now. Says how many will.
+    pub(super) fn end_own_way(&self, vni: Vni, (net, node): Key, port: u16) -> u32 {
+        let generation = self.generation(vni, node);
+        let network = Network { net, vni };
+        self.order_markers(Kind::End, node, generation, |packet| Order::Behind(port, network, packet))
+    }
+
+    fn order_markers(&self, kind: Kind, node: Mac, generation: u64, order: impl Fn(Mbuf) -> Order) -> u32 {
+        let Some(host) = self.replica.own_id() else { return 0 };
         let lanes = self.lcores.len().min(usize::from(marker::MAX_LANES)) as u8;
+        let mut given = 0;
         for (lane, lcore) in (0..lanes).zip(&self.lcores) {
-            let said =
-                Marker { kind, relayed: false, lane, lanes, host: own, generation, node, paused_us: 0 };
-            let inner = marker::build(&said);
-            let Ok(frame) = frame::parse(&inner, inner.len()) else { return false };
-            let mut bytes = vec![0; way.outer.len()];
-            let source_port = flow::source_port(flow::hash(&frame));
-            if way.outer.fill(&mut bytes, inner.len(), vni, source_port, 0).is_none() {
-                return false;
-            }
-            way.outer.mark(&mut bytes, Marks::CONTROL);
-            if !way.zero_checksum {
-                way.outer.seal(&mut bytes, std::iter::once(&inner[..]));
-            }
-            bytes.extend_from_slice(&inner);
-            if let Some(packet) = Mbuf::from_slice(&self.pool, &bytes) {
-                // Lost when the ring is full, as a marker may be: its wait is bounded.
-                let _ = lcore.rings.from_control.push((way.port, packet));
+            let said = Marker {
+                kind,
+                relayed: false,
+                ends: false,
+                lane,
+                lanes,
+                port: 0,
+                ports: 1,
+                source_port: 0,
+                host,
+                generation,
+                node,
+                paused_us: 0,
+            };
+            // Lost when the ring or the pool is exhausted, as a marker may be: it is repeated, and waits end.
+            if let Some(packet) = Mbuf::from_slice(&self.pool, &marker::build(&said)) {
+                given += u32::from(lcore.rings.from_control.push(order(packet)).is_ok());
             }
         }
-        true
+        given
     }
 
     /// Repeats what must be said until it is heard.
@@ -105,7 +155,7 @@ impl Control {
         let vni = node.vni;
         let goes_on = !heard && now_ms < due.until_ms;
         if goes_on {
-            self.send_markers(Kind::Arrived, vni, key.1, due.to, due.generation);
+            self.end_way(Kind::Arrived, vni, key.1, due.to, due.generation);
         }
         if let Some(node) = self.moves.nodes.get_mut(&key) {
             node.announcing = goes_on.then_some(Announcing { next_ms: now_ms + REPEAT_MS, ..due });

@@ -18,12 +18,15 @@ use crate::pipeline::{
     Learn,
     ports::{Port, Role},
 };
+use crate::tables::epoch::Epoch;
 use crate::tables::moving::Stage;
 use crate::tables::{
     moving::{Arrival, Tally},
     words::Net,
 };
-use announce::{Announcing, StandIn};
+use crate::wire::marker::Marker;
+use announce::{Announcing, Ending, StandIn};
+use dpdk_sys::cycles;
 use hashbrown::{HashMap, HashSet};
 pub use news::News;
 use release::Release;
@@ -40,6 +43,12 @@ use stopover_config::{
 const ARRIVAL_MS: u64 = 2_000;
 /// How long a node's frames are sent on from here at least, in milliseconds: end markers are to meet them in one queue.
 const DRAINED_AFTER_MS: u64 = 100;
+/// How long it is waited for that all other hosts have ended the way by here, in milliseconds. What comes later goes on
+/// as well, but by whichever lcore receives it.
+const ENDED_AFTER_MS: u64 = 1_500;
+/// For how long a node gets copies of its own of group frames after its lock has ended, in milliseconds: longer than its
+/// new host waits for end markers, and its old one forwards.
+const APART_AFTER_MS: u64 = 3_000;
 /// How long a stand-in MAC is still understood after its node has gone, in milliseconds: longer than the last
 /// announcement of the real one needs.
 const STAND_IN_AFTER_MS: u64 = 3_000;
@@ -61,6 +70,10 @@ struct VifPort {
 pub struct Moves {
     ports: HashMap<u16, VifPort>,
     nodes: HashMap<Key, Node>,
+    /// Nodes whose lock has ended, and until when they are sent group frames as if it had not.
+    unlocked: Vec<(Vni, Mac, u64)>,
+    /// Old ways that were ended a short while ago.
+    endings: Vec<Ending>,
     /// Locks that the board has told of, of all nodes.
     locks: HashMap<Key, Lock>,
     /// Nodes and locks that the snapshot under way has not named yet.
@@ -82,10 +95,13 @@ struct Node {
     /// Where it was heard, if it is behind a segment.
     heard: Option<Learn>,
     arrival: Option<Arc<Arrival>>,
-    /// The arrival is over, and its record goes when nothing waits any more.
-    closing: bool,
+    /// The arrival is over, and its record goes when nothing waits any more; since which epoch every lcore knows that
+    /// nothing is to wait.
+    closing: Option<Epoch>,
     announcing: Option<Announcing>,
     stand_in: Option<StandIn>,
+    /// Whose end markers have gone to the node's new host from here.
+    leavers: Option<Arrival>,
     /// Ports whose outlets go back to normal.
     releasing: Vec<Release>,
     forward_since_ms: Option<u64>,
@@ -102,6 +118,8 @@ impl Moves {
         let mut moves = Self {
             ports: HashMap::new(),
             nodes: HashMap::new(),
+            unlocked: Vec::new(),
+            endings: Vec::new(),
             locks: HashMap::new(),
             unnamed: None,
             hold_ms: config.migration.hold_ms,
@@ -122,6 +140,13 @@ impl Moves {
 
     fn node_config(&self, exact: bool, declared: Option<u16>) -> NodeConfig {
         NodeConfig { exact, declared, hold_ms: self.hold_ms, arrival_ms: ARRIVAL_MS, silent_ms: self.hold_ms }
+    }
+
+    /// A node's lock has ended. Group frames go to it as they did for a while: other hosts may not know yet, and its new
+    /// one may still wait for end markers.
+    pub fn unlocked(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
+        self.unlocked.retain(|(of, node, _)| (*of, *node) != (vni, mac));
+        self.unlocked.push((vni, mac, now_ms + APART_AFTER_MS));
     }
 
     /// The shared part of a vif's port; `None` for other ports.
@@ -146,9 +171,10 @@ impl Node {
             is_station: false,
             heard: None,
             arrival: None,
-            closing: false,
+            closing: None,
             announcing: None,
             stand_in: None,
+            leavers: None,
             releasing: Vec::new(),
             forward_since_ms: None,
             stage: None,
@@ -247,9 +273,31 @@ impl Control {
         self.move_event(now_ms, (net, mac), Event::Arrived { from, generation });
     }
 
+    /// A host has ended the way by here: its end marker has gone to the node's new host.
+    pub(crate) fn heard_end(&mut self, net: Net, said: &Marker) {
+        if let Some(leavers) = self.moves.nodes.get(&(net, said.node)).and_then(|node| node.leavers.as_ref())
+        {
+            leavers.mark(said);
+        }
+    }
+
+    /// Whether a node has arrived and its frames have come by its old host until just now: then end markers are still
+    /// under way behind them, and the arrival is not over, whatever the clock says.
+    fn still_comes(&self, now_ms: u64, node: &Node) -> bool {
+        let (State::Arriving { since, .. }, Some(arrival)) = (node.machine.state(), &node.arrival) else {
+            return false;
+        };
+        let wait = cycles::tsc_hz() / 1000 * self.config.migration.marker_wait_ms;
+        let last = arrival.old_way_tsc.load(Relaxed);
+        let lately = last != 0 && cycles::tsc().saturating_sub(last) < wait;
+        lately && now_ms < since + self.moves.hold_ms
+    }
+
     /// What time brings: deadlines, holds that have drained, senders that have ended, announcements, reports.
     pub(crate) fn move_on(&mut self, now_ms: u64) {
         self.hear_board(now_ms);
+        self.end_again(now_ms);
+        self.end_apart(now_ms);
         let due = |node: &Node| node.is_due(now_ms) || node.is_over();
         let keys: Vec<Key> =
             self.moves.nodes.iter().filter(|(_, node)| due(node)).map(|(key, _)| *key).collect();
@@ -260,7 +308,7 @@ impl Control {
 
     fn move_node(&mut self, now_ms: u64, key: Key) {
         let Some(node) = self.moves.nodes.get(&key) else { return };
-        if node.machine.next_deadline().is_some_and(|due| due <= now_ms) {
+        if node.machine.next_deadline().is_some_and(|due| due <= now_ms) && !self.still_comes(now_ms, node) {
             self.move_event(now_ms, key, Event::Tick);
         }
         if self.is_drained(now_ms, key) {
@@ -278,11 +326,31 @@ impl Control {
         self.end_if_over(key);
     }
 
+    /// Nodes whose lock ended a while ago are flooded to as all others.
+    fn end_apart(&mut self, now_ms: u64) {
+        let (replica, locks) = (&mut self.replica, &self.moves.locks);
+        self.moves.unlocked.retain(|(vni, mac, until)| {
+            if now_ms < *until {
+                return true;
+            }
+            let is_locked = replica.net_of(*vni).is_some_and(|net| locks.contains_key(&(net, *mac)));
+            if !is_locked {
+                replica.serve_apart(*vni, *mac, false);
+            }
+            false
+        });
+    }
+
     /// Whether everything that was kept of a node that has gone has been sent on.
     fn is_drained(&self, now_ms: u64, key: Key) -> bool {
         let Some(node) = self.moves.nodes.get(&key) else { return false };
         let Some(since) = node.forward_since_ms else { return false };
-        let patience = if node.stand_in.is_some() { STAND_IN_AFTER_MS } else { DRAINED_AFTER_MS };
+        let ended = node.leavers.as_ref().is_none_or(Arrival::is_settled);
+        let patience = match (&node.stand_in, ended) {
+            (Some(_), _) => STAND_IN_AFTER_MS,
+            (None, true) => DRAINED_AFTER_MS,
+            (None, false) => ENDED_AFTER_MS,
+        };
         let of_ports = |key: Key| self.moves.ports.values().filter(move |vif| vif.key == key);
         let is_empty = || {
             node.tally.kept.load(Relaxed) == 0
@@ -297,8 +365,10 @@ impl Control {
     /// Takes an arrival's record back once nothing waits for it.
     fn close_arrival(&mut self, (net, mac): Key) {
         let Some(node) = self.moves.nodes.get_mut(&(net, mac)) else { return };
-        if node.closing && node.arrival.as_ref().is_none_or(|arrival| arrival.is_settled()) {
-            node.closing = false;
+        let Some(known) = node.closing else { return };
+        // An lcore that had found a sender waited for may have been about to hold a frame.
+        if self.tables.passed(known) && node.arrival.as_ref().is_none_or(|arrival| arrival.is_settled()) {
+            node.closing = None;
             node.arrival = None;
             node.stage = None;
             self.tables.end_moving(net, mac);
@@ -314,7 +384,8 @@ impl Control {
         node.releasing.retain_mut(|release| {
             let Some(vif) = ports.get(&release.port) else { return false };
             let moves = &vif.moves;
-            let next = release.look(now_ms, moves.mode(), moves.is_empty(), taken, hold_ms);
+            let is_empty = moves.is_empty() && !release.awaits_ends(now_ms, moves.ends());
+            let next = release.look(now_ms, moves.mode(), is_empty, taken, hold_ms);
             if next == Some(Mode::Discard) {
                 log::warn!(
                     "of the frames held for {} none has gone for {hold_ms} ms: they are dropped",
@@ -343,7 +414,7 @@ impl Node {
     /// Whether anything can have happened at any time.
     fn is_busy(&self) -> bool {
         !matches!(self.machine.state(), State::Away | State::Here { .. })
-            || self.closing
+            || self.closing.is_some()
             || self.announcing.is_some()
             || self.stand_in.is_some()
             || !self.releasing.is_empty()

@@ -161,6 +161,10 @@ impl Control {
             let how =
                 if record.is_none_or(|now| now == source) { Unlocked::Aborted } else { Unlocked::Completed };
             self.tables.set_on_the_move(key.0, key.1, false);
+            let vni = self.replica.networks().find(|(_, record)| record.net == key.0).map(|(vni, _)| vni);
+            if let Some(vni) = vni {
+                self.moves.unlocked(now_ms, vni, key.1);
+            }
             self.move_event(now_ms, key, Event::Unlocked(how));
         }
     }

@@ -12,6 +12,9 @@ const RELEASE_AFTER_MS: u64 = 2_000;
 pub(super) struct Release {
     /// Which.
     pub port: u16,
+    /// How many end markers of our own lcores are still to come through, and until when that is waited for: frames that
+    /// they looked up while the node was here are in front of them, in bursts and hand-over rings.
+    pub ends: Option<(u32, u64)>,
     /// Since when nothing has waited.
     empty_since_ms: Option<u64>,
     /// What had gone when that last changed, and when that was.
@@ -19,9 +22,15 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// Of this port.
-    pub const fn new(port: u16) -> Self {
-        Self { port, empty_since_ms: None, taken: None }
+    /// Of this port; `ends` as in [`Release::ends`].
+    pub const fn new(port: u16, ends: Option<(u32, u64)>) -> Self {
+        Self { port, ends, empty_since_ms: None, taken: None }
+    }
+
+    /// Whether our own end markers, of which `ends` have come through, are waited for.
+    #[must_use]
+    pub fn awaits_ends(&self, now_ms: u64, ends: u32) -> bool {
+        self.ends.is_some_and(|(all, until_ms)| ends < all && now_ms < until_ms)
     }
 
     /// The mode to set now, if another. `Mode::Off` ends it. `is_empty`: nothing waits; `taken`: changes when anything
@@ -65,20 +74,28 @@ mod tests {
 
     #[test]
     fn a_ring_that_takes_everything_is_as_any_other_after_a_while() {
-        let mut release = Release::new(1);
+        let mut release = Release::new(1, None);
         assert_eq!(look(&mut release, 0, Mode::Keep, true, 7), None);
         assert_eq!(look(&mut release, 1_000, Mode::Keep, false, 8), None, "it has to begin anew");
         assert_eq!(look(&mut release, 1_500, Mode::Keep, true, 9), None);
         assert_eq!(look(&mut release, 3_499, Mode::Keep, true, 9), None);
         assert_eq!(look(&mut release, 3_500, Mode::Keep, true, 9), Some(Mode::Off));
         let to = Mode::Forward(Heading::Port(2));
-        assert_eq!(look(&mut Release::new(1), 0, to, true, 9), Some(Mode::Off), "it has all gone on");
+        assert_eq!(look(&mut Release::new(1, None), 0, to, true, 9), Some(Mode::Off), "it has all gone on");
+    }
+
+    #[test]
+    fn our_own_end_markers_are_waited_for_but_not_for_ever() {
+        let release = Release::new(1, Some((3, 1_500)));
+        assert!(release.awaits_ends(0, 2) && release.awaits_ends(1_499, 2));
+        assert!(!release.awaits_ends(0, 3) && !release.awaits_ends(1_500, 2));
+        assert!(!Release::new(1, None).awaits_ends(0, 0));
     }
 
     #[test]
     fn what_does_not_go_is_given_up_after_the_holds_time() {
         for mode in [Mode::Keep, Mode::Forward(Heading::Host(2))] {
-            let mut release = Release::new(1);
+            let mut release = Release::new(1, None);
             assert_eq!(look(&mut release, 0, mode, false, 0), None);
             assert_eq!(look(&mut release, 5_000, mode, false, 42), None, "it took one");
             assert_eq!(look(&mut release, 14_999, mode, false, 42), None);

@@ -295,7 +295,7 @@ fn note(effects: Vec<Effect>, wants: &mut BTreeSet<(IpAddr, u16)>) {
         match effect {
             Effect::Want(ip, port) => wants.insert((ip, port)),
             Effect::Unwant(ip, port) => wants.remove(&(ip, port)),
-            Effect::Moved { .. } => false,
+            Effect::Moved { .. } | Effect::Unlocked { .. } => false,
         };
     }
 }

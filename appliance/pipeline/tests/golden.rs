@@ -54,8 +54,12 @@ fn frames() -> Vec<Vec<u8>> {
     let said = |relayed, host| Marker {
         kind: Kind::End,
         relayed,
+        ends: false,
         lane: 0,
         lanes: 1,
+        port: 0,
+        ports: 1,
+        source_port: 0,
         host,
         generation: 7,
         node: A.mac,
@@ -151,7 +155,7 @@ fn on_the_move(lab: &mut Lab) {
     };
     lab.tables.set_moving(record(A.mac, VM_A, Stage::Forward(Heading::Host(2)))).unwrap();
     lab.tables.set_moving(record(B.mac, VM_B, Stage::Window { cycles: 1000 })).unwrap();
-    let arrival = std::sync::Arc::new(Arrival::new(9, [2]));
+    let arrival = std::sync::Arc::new(Arrival::new(9, 0, Some(1), [2]));
     lab.tables.set_moving(record(S.mac, SEGMENT, Stage::Arriving(arrival))).unwrap();
     lab.tables.set_departed(net, R1.mac);
     lab.publish();

@@ -17,9 +17,10 @@ mod replicate;
 mod resolve;
 mod too_big;
 mod vlan;
+mod workers;
 
 use super::{
-    Io, Learn, Pipeline, RouterSeen, Scratch,
+    Handing, Io, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
     fate::{Books, Counters, Drop, add},
     moving::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -34,6 +35,7 @@ use crate::tables::{
 };
 use crate::wire::{
     ecn::OuterTos,
+    marker::Marker,
     outer::{OuterHeader, OuterSpec},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -109,6 +111,13 @@ struct Exits {
     arrived: Vec<(Net, Mac, u32, u64)>,
     /// The port whose outlet keeps what it is given.
     keeps: Option<u16>,
+    /// The port whose queue is another lcore's: what it is handed is among `sent`.
+    hands_over: Option<u16>,
+    /// Source ports of nodes on the move.
+    used: UsedPorts,
+    /// End markers wait for the barrier.
+    parks: bool,
+    parked: Vec<(VecPacket, Network)>,
     hold_full: bool,
     control_full: bool,
     errors_spent: bool,
@@ -144,12 +153,42 @@ impl Io for Exits {
         self.held.push((index, sender, class, packet.head().to_vec()));
         true
     }
+    fn park(&mut self, packet: VecPacket, network: Network) -> Result<(), VecPacket> {
+        if !self.parks {
+            return Err(packet);
+        }
+        self.parked.push((packet, network));
+        Ok(())
+    }
+    fn hand_marker(&mut self, port: u16, packet: VecPacket, _: Network) -> Handing<VecPacket> {
+        if self.hands_over != Some(port) {
+            return Handing::Own(packet);
+        }
+        self.sent.push((port, packet));
+        Handing::Handed
+    }
+    fn follow(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        self.relay(port, packet)
+    }
+    fn by_old_way(&mut self, arrival: &Arrival) {
+        arrival.old_way_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
     fn relay(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
         if self.keeps != Some(port) {
             return Err(packet);
         }
         self.relayed.push((port, packet.head().to_vec()));
         Ok(())
+    }
+    fn ended(&mut self, _: Net, _: Marker) {}
+    fn bounded_port(&mut self, _: Net, _: Mac, of_flow: u16) -> u16 {
+        if !self.used.contains(&of_flow) && self.used.try_push(of_flow).is_err() {
+            return self.used[0];
+        }
+        of_flow
+    }
+    fn used_ports(&self, _: Net, _: Mac) -> UsedPorts {
+        self.used.clone()
     }
     fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64) {
         self.arrived.push((net, node, host, generation));
@@ -333,6 +372,10 @@ impl Lab {
                 relayed: Vec::new(),
                 arrived: Vec::new(),
                 keeps: None,
+                hands_over: None,
+                used: UsedPorts::new(),
+                parks: false,
+                parked: Vec::new(),
                 hold_full: false,
                 control_full: false,
                 errors_spent: false,
@@ -351,6 +394,7 @@ impl Lab {
     fn flood(&mut self, flood: FloodPolicy) {
         let member = |port, vlan, segment| Member { port, vlan, segment };
         let first = NetworkEntry {
+            moving: [].into(),
             net: self.net100,
             vni: vni(100),
             flood,
@@ -366,6 +410,7 @@ impl Lab {
             .into(),
         };
         let second = NetworkEntry {
+            moving: [].into(),
             net: self.net200,
             vni: vni(200),
             flood,
@@ -400,23 +445,34 @@ impl Lab {
     /// A burst received from a port.
     #[track_caller]
     fn burst(&mut self, port: u16, burst: Vec<VecPacket>) -> Out {
-        let before = self.counters.read();
-        add(&self.counters.received, burst.len() as u64);
-        self.notes.notes.clear();
+        let received = burst.len() as u64;
         let is_underlay = matches!(self.ports[usize::from(port)].role, Role::Underlay(_));
-        let mut path = Pipeline {
+        let mut burst = burst.into_iter().collect();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let out = self.books_of(received, |path| {
+            if is_underlay {
+                path.underlay(port, &mut burst, &mut scratch);
+            } else {
+                path.tenant(port, &mut burst, &mut scratch);
+            }
+        });
+        self.scratch = scratch;
+        out
+    }
+
+    /// What a call of the path makes of frames, of which so many had not been received before.
+    #[track_caller]
+    fn books_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, Recorder>)) -> Out {
+        let before = self.counters.read();
+        add(&self.counters.received, received);
+        self.notes.notes.clear();
+        call(&mut Pipeline {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters,
             io: &mut self.exits,
             witness: &mut self.notes,
-        };
-        let mut burst = burst.into_iter().collect();
-        if is_underlay {
-            path.underlay(port, &mut burst, &mut self.scratch);
-        } else {
-            path.tenant(port, &mut burst, &mut self.scratch);
-        }
+        });
         add(&self.counters.sent, self.exits.sent.len() as u64);
         self.sent_before += self.exits.sent.len() as u64;
         self.balances();

@@ -9,9 +9,10 @@ use crate::pipeline::{
     fate::Drop,
     moving::{Class, WINDOW},
     packet::VecPacket,
+    ports::Network,
 };
 use crate::tables::moving::{Arrival, Heading, Moving, Stage};
-use crate::wire::marker::{self, Kind, Marker};
+use crate::wire::marker::{self, Kind, Marker, Relay};
 use std::sync::Arc;
 use stopover_config::net::{Mac, Vni};
 
@@ -26,7 +27,20 @@ fn record(lab: &Lab, mac: Mac, port: u16, stage: Stage) -> Moving {
 
 fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
     let kind = Kind::End;
-    let said = Marker { kind, relayed, lane: 0, lanes: 1, host, generation: 0, node, paused_us: 0 };
+    let said = Marker {
+        kind,
+        relayed,
+        ends: false,
+        port: 0,
+        ports: 1,
+        source_port: 0,
+        lane: 0,
+        lanes: 1,
+        host,
+        generation: 0,
+        node,
+        paused_us: 0,
+    };
     marker::build(&said).to_vec()
 }
 
@@ -36,7 +50,7 @@ fn marked(tunnel: Tunnel, marks: u8, inner: &[u8]) -> VecPacket {
 
 /// A has come to us from host 1; host 2 must still end what it sent there.
 fn arriving(lab: &mut Lab) -> Arc<Arrival> {
-    let arrival = Arc::new(Arrival::new(9, [2]));
+    let arrival = Arc::new(Arrival::new(9, 0, Some(1), [2]));
     let stage = Stage::Arriving(Arc::clone(&arrival));
     let record = record(lab, A.mac, VM_A, stage);
     lab.tables.set_moving(record).unwrap();
@@ -184,4 +198,52 @@ fn what_has_left_a_window_is_sent_on_and_what_comes_back_marked_is_delivered() {
     let (port, sent) = &out.sent[0];
     assert_eq!((*port, sent[69], &sent[70..]), (UNDERLAY, HOP, &frame[..]));
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, HOP, &frame)]).only(SEGMENT), frame);
+}
+
+#[test]
+fn an_end_marker_waits_for_other_queues_and_goes_behind_its_nodes_frames() {
+    let mut lab = Lab::new();
+    let arrival = arriving(&mut lab);
+    (lab.exits.parks, lab.exits.hands_over) = (true, Some(VM_A));
+    let marker = end_marker(A.mac, 2, true);
+    let out = lab.burst(UNDERLAY, vec![marked(FROM_1, HOP | CONTROL, &marker)]);
+    assert_eq!((out.sent, out.dropped), (vec![], vec![]), "held until the barrier is over");
+    assert!(!arrival.is_open(2));
+    let (packet, network) = lab.exits.parked.pop().unwrap();
+    lab.counters.release(1);
+    let out = lab.books_of(0, |path| path.marker_in_turn(packet, network));
+    assert_eq!(out.sent, [(VM_A, marker)], "to the lcore that sends from the port");
+    assert!(!arrival.is_open(2), "that lcore has yet to come to it");
+    let packet = out.packets.into_iter().next().unwrap();
+    lab.exits.keeps = Some(VM_A);
+    assert_eq!(lab.books_of(1, |path| path.marker_at_port(packet, network, VM_A)).dropped, []);
+    assert!(!arrival.is_open(2), "frames before it still wait for the device");
+    let (_, bytes) = lab.exits.relayed.pop().unwrap();
+    lab.counters.release(1);
+    let out = lab.books_of(0, |path| path.marker_has_come(VecPacket::new(&bytes), network));
+    assert_eq!(out.dropped, [Drop::EndMarker]);
+    assert!(arrival.is_open(2));
+}
+
+#[test]
+fn what_looks_like_a_marker_and_is_not_marked_is_a_tenants_frame() {
+    let mut lab = Lab::new();
+    let arrival = arriving(&mut lab);
+    let forged = end_marker(A.mac, 2, true);
+    lab.burst(UNDERLAY, vec![marked(FROM_1, HOP, &forged)]).only(VM_A);
+    assert!(!arrival.is_open(2));
+}
+
+#[test]
+fn a_marker_that_was_relayed_is_not_relayed_again() {
+    let mut lab = Lab::new();
+    let network = Network { net: lab.net100, vni: Vni::new(100).unwrap() };
+    let marker = |relayed| VecPacket::new(&end_marker(A.mac, 2, relayed));
+    let one = marker(false);
+    assert_eq!(lab.books_of(1, |path| path.relay(one, network, 1, Relay::default())).ports(), [UNDERLAY]);
+    let again = marker(true);
+    assert_eq!(
+        lab.books_of(1, |path| path.relay(again, network, 1, Relay::default())).dropped,
+        [Drop::EndMarker]
+    );
 }

@@ -113,6 +113,7 @@ fn drop_sends_nothing_anywhere() {
 fn a_frame_with_nobody_to_go_to() {
     let mut lab = Lab::new();
     let network = |ports: &[Member]| NetworkEntry {
+        moving: [].into(),
         net: lab.net100,
         vni: vni(100),
         flood: Flood,
@@ -165,6 +166,7 @@ fn hosts_without_a_way_do_not_keep_others_from_theirs() {
 fn only_hosts_are_left() {
     let mut lab = Lab::new();
     let network = NetworkEntry {
+        moving: [].into(),
         net: lab.net100,
         vni: vni(100),
         flood: Flood,
@@ -180,4 +182,84 @@ fn only_hosts_are_left() {
     let expected = [to_host(FROM_1, &out, &frame), to_host(FROM_2, &out, &frame)];
     assert_reached(&out, &expected);
     assert_eq!(lab.counters.read().copied, 1);
+}
+
+/// Network 100 with one more node on the move.
+fn moving(lab: &mut Lab, node: Station) -> u32 {
+    let network = lab.view.network(lab.net100).unwrap().clone();
+    lab.tables.put_network(NetworkEntry { moving: [node.mac].into(), ..network }).unwrap();
+    lab.tables.set_on_the_move(lab.net100, node.mac, true);
+    lab.publish();
+    crate::wire::vxlan::apart(node.mac)
+}
+
+/// A datagram around a group frame that tells who has a copy of his own.
+fn apart(tunnel: Tunnel, set: u32, frame: &[u8]) -> Vec<u8> {
+    let mut bytes = Tunnel { checksum: false, ..tunnel }.around(frame);
+    bytes[43..46].copy_from_slice(&set.to_be_bytes()[1..]);
+    bytes
+}
+
+#[test]
+fn a_node_on_the_move_at_another_host_gets_a_copy_of_its_own() {
+    let mut lab = Lab::new();
+    let set = moving(&mut lab, R1);
+    let frame = other(A.mac, Mac::BROADCAST, 50);
+    let out = lab.one(VM_A, &frame);
+    let to_1: Vec<_> =
+        out.sent.iter().filter(|(p, f)| *p == UNDERLAY && f[30..34] == HOST_1.octets()).collect();
+    let shim = [&R1.mac.octets()[..], &[0, 0], &frame].concat();
+    assert_eq!(to_1.len(), 2);
+    assert_eq!((to_1[0].1[49], &to_1[0].1[50..]), (4, &shim[..]), "for R1 alone");
+    assert_eq!(to_1[1].1[43..46], set.to_be_bytes()[1..], "for all but R1");
+    assert_eq!((to_1[1].1[49], &to_1[1].1[50..]), (0, &frame[..]));
+    assert_eq!(source_port(&to_1[0].1), source_port(&to_1[1].1), "in order with each other");
+}
+
+#[test]
+fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
+    let mut lab = Lab::new();
+    let frame = other(R1.mac, Mac::BROADCAST, 50);
+    let set = crate::wire::vxlan::apart(A.mac);
+    let others = [(VM_B, frame.clone()), (SEGMENT, frame.clone()), (TRUNK, tagged(&frame, 0x8100, 10))];
+    assert_reached(&lab.one(UNDERLAY, &apart(FROM_1, set, &frame)), &others);
+    let shim = [&A.mac.octets()[..], &[0, 0], &frame].concat();
+    let own = Tunnel { marks: 4, ..FROM_1 };
+    assert_eq!(lab.one(UNDERLAY, &own.around(&shim)).only(VM_A), frame);
+    // All behind a segment hear the other copy.
+    let shim = [&S.mac.octets()[..], &[0, 0], &frame].concat();
+    lab.one(UNDERLAY, &apart(own, 1, &shim)).is_dropped(Drop::ServedApart);
+}
+
+#[test]
+fn a_foreign_vtep_means_nothing_by_the_bits_for_it() {
+    let mut lab = Lab::new();
+    lab.tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), marks: false }).unwrap();
+    lab.publish();
+    let frame = other(R1.mac, Mac::BROADCAST, 50);
+    let out = lab.one(UNDERLAY, &apart(FROM_1, 0x00ff_ffff, &frame));
+    assert!(out.sent.contains(&(VM_A, frame)));
+}
+
+#[test]
+fn a_node_that_floods_while_it_moves_does_not_hear_itself() {
+    let mut lab = Lab::new();
+    let set = moving(&mut lab, A);
+    let frame = other(A.mac, Mac::BROADCAST, 50);
+    let out = lab.one(VM_A, &frame);
+    assert!(out.ports().iter().all(|port| *port != VM_A));
+    let datagram = out.sent.iter().find(|(port, _)| *port == UNDERLAY).unwrap();
+    assert_eq!(datagram.1[43..46], set.to_be_bytes()[1..], "its old host must not send it back");
+}
+
+#[test]
+fn a_full_sized_group_frame_is_flooded_to_a_moving_node_as_to_others() {
+    let mut lab = Lab::new();
+    moving(&mut lab, R1);
+    let frame = other(A.mac, Mac::BROADCAST, usize::from(INNER_MTU_4));
+    let out = lab.one(VM_A, &frame);
+    let to_1 = out.sent.iter().filter(|(p, f)| *p == UNDERLAY && f[30..34] == HOST_1.octets());
+    let marks: Vec<_> = to_1.map(|(_, f)| f[43..50].to_vec()).collect();
+    assert_eq!(marks.len(), 1, "a shim would not fit");
+    assert_eq!(marks[0][..3], [0, 0, 0]);
 }

@@ -62,7 +62,16 @@ fn what_the_network_is_declared_to_use_is_told_if_it_is_less() {
         let hosts: [Box<[u32]>; 2] = [[].into(), [].into()];
         let [hosts, segment_hosts] = hosts;
         let flood = FloodPolicy::Flood;
-        let entry = NetworkEntry { net, vni: vni(100), flood, mtu: declared, hosts, segment_hosts, ports };
+        let entry = NetworkEntry {
+            moving: [].into(),
+            net,
+            vni: vni(100),
+            flood,
+            mtu: declared,
+            hosts,
+            segment_hosts,
+            ports,
+        };
         lab.tables.put_network(entry).unwrap();
         lab.publish();
         assert_answered(&lab.one(VM_A, &big4), VM_A, &frag_needed(&big4, R1, A, told4));

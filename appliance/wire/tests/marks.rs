@@ -3,7 +3,7 @@
 
 use super::{B, assert_golden, facts, golden};
 use crate::wire::frame;
-use crate::wire::marker::{self, BadMarker, Kind, Marker};
+use crate::wire::marker::{self, BadMarker, Kind, Marker, Relay};
 use crate::wire::outer::{OuterHeader, OuterSpec};
 use crate::wire::underlay::{BadOuter, Expect, UdpChecksum, Underlay, Vxlan, parse, parse_foreign};
 use crate::wire::vxlan::{Marks, SHIM_LEN, shim};
@@ -178,8 +178,12 @@ fn no_prefix_is_taken_for_a_marked_frame() {
 const ARRIVED: Marker = Marker {
     kind: Kind::Arrived,
     relayed: false,
+    ends: false,
     lane: 0,
     lanes: 1,
+    port: 0,
+    ports: 1,
+    source_port: 0,
     host: 7,
     generation: 0x0102_0304_0506_0708,
     node: B,
@@ -196,7 +200,7 @@ fn markers_are_those_laid_out_in_the_docs() {
         assert_golden(&marker::build(&facts), name);
     }
     let mut bytes = golden("marker_arrived");
-    marker::relay_in_place(&mut bytes, 123_456);
+    marker::relay_in_place(&mut bytes, Relay { paused_us: 123_456, ends: false });
     assert_golden(&bytes, "marker_relayed");
     // To a switch between it is an ordinary frame of no protocol we look into.
     let frame = facts(&bytes);
@@ -228,12 +232,16 @@ fn markers_are_refused_by_name() {
         (18, 3, BadMarker::Lane),
         (18, 0, BadMarker::Lane),
         (18, 65, BadMarker::Lane),
+        (19, 65, BadMarker::Port),
+        (36, 1, BadMarker::Port),
     ] {
         assert_eq!(broken(at, value), Err(bad), "byte {at} = {value}");
     }
     assert_eq!(broken(18, 64).map(|m| m.lanes), Ok(64));
+    assert_eq!(broken(19, 64).map(|m| (m.port, m.ports)), Ok((0, 64)));
+    assert_eq!(broken(16, 2).map(|m| m.ends), Ok(true));
     // What has no meaning yet is no reason to refuse.
-    for (at, value) in [(16, 0xfe), (19, 0xff), (36, 0xff), (59, 0xff)] {
+    for (at, value) in [(16, 0xfc), (37, 0xff), (40, 0xff), (59, 0xff)] {
         assert_eq!(broken(at, value), Ok(END), "byte {at} = {value}");
     }
     let mut nobody = golden("marker_end");
@@ -249,7 +257,7 @@ fn no_prefix_is_taken_for_a_marker() {
     for len in 0..bytes.len() {
         let mut cut = bytes[..len].to_vec();
         assert_eq!(marker::parse(&cut), Err(BadMarker::Truncated), "{len}");
-        marker::relay_in_place(&mut cut, 9);
+        marker::relay_in_place(&mut cut, Relay::default());
         assert_eq!(cut, bytes[..len], "nothing is written to {len} bytes");
     }
 }

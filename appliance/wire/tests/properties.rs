@@ -3,7 +3,7 @@
 use super::{all_golden, facts, golden};
 use crate::wire::checksum::{L4Check, check_l4, finish_l4};
 use crate::wire::gso::Segmenter;
-use crate::wire::marker::{self, Marker};
+use crate::wire::marker::{self, Marker, Relay};
 use crate::wire::outer::{OuterHeader, OuterSpec};
 use crate::wire::underlay::{self, Expect, Underlay};
 use crate::wire::vxlan::{Marks, shim};
@@ -161,20 +161,37 @@ proptest! {
     #[test]
     fn marker_round_trip(
         arrived: bool, relayed: bool, lanes in 1..=marker::MAX_LANES, lane: proptest::sample::Index, host: u32,
-        generation: u64, node in mac(), paused_us: u32, later: u32, behind in 0usize..30,
+        generation: u64, node in mac(), paused_us: u32, later: u32, ends: bool, behind in 0usize..30,
+        ports in 1..=marker::MAX_PORTS, port: proptest::sample::Index, source_port: u16,
     ) {
         let kind = if arrived { marker::Kind::Arrived } else { marker::Kind::End };
         let lane = lane.index(usize::from(lanes)) as u8;
-        let said = Marker { kind, relayed, lane, lanes, host, generation, node, paused_us };
+        let port = port.index(usize::from(ports)) as u8;
+        let said = Marker {
+            kind,
+            relayed,
+            ends: false,
+            lane,
+            lanes,
+            port,
+            ports,
+            source_port,
+            host,
+            generation,
+            node,
+            paused_us,
+        };
         let mut bytes = marker::build(&said).to_vec();
         bytes.extend(vec![0xaa; behind]);
         prop_assert_eq!(marker::parse(&bytes), Ok(said));
-        marker::relay_in_place(&mut bytes, later);
-        prop_assert_eq!(marker::parse(&bytes), Ok(Marker { relayed: true, paused_us: later, ..said }));
+        marker::relay_in_place(&mut bytes, Relay { paused_us: later, ends });
+        prop_assert_eq!(marker::parse(&bytes), Ok(Marker { relayed: true, ends, paused_us: later, ..said }));
         prop_assert!(bytes[marker::FRAME_LEN..].iter().all(|b| *b == 0xaa));
         // A lane that is not among the lanes is written as it is, and refused.
         let wrong = Marker { lane: lanes, ..said };
         prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::Lane));
+        let wrong = Marker { port: ports, ..said };
+        prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::Port));
     }
 
     #[test]

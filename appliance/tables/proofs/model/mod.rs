@@ -7,6 +7,8 @@
 #![allow(dead_code, unused_imports)] // the models use a part of the sources
 #![allow(clippy::duplicate_mod)] // compiled a second time on purpose
 
+#[path = "../../../migration/barrier.rs"]
+mod barrier;
 #[path = "../../map64/bucket.rs"]
 mod bucket;
 #[path = "../../cell.rs"]
@@ -17,6 +19,7 @@ mod epoch;
 mod map64;
 mod sync;
 
+mod barrier_protocol;
 mod bucket_protocol;
 mod epoch_protocol;
 mod map_protocol;

@@ -1,0 +1,88 @@
+//! End markers that wait on one lcore: those that came from the underlay, until the barrier is over for them, and those
+//! that other lcores have handed over. A marker that finds no room is taken at once, or lost: its sender repeats it.
+
+use super::outlet::MARKERS;
+use crate::migration::barrier::{Member, Ticket};
+use crate::pipeline::ports::Network;
+use dpdk_sys::Mbuf;
+use std::collections::VecDeque;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Markers {
+    /// This lcore's part of the barrier.
+    pub barrier: Member,
+    /// In the order in which they came. Those of one round have one ticket, which they get when it ends.
+    parked: VecDeque<(Option<Ticket>, Network, Mbuf)>,
+    handed: VecDeque<(u16, Network, Mbuf)>,
+    /// Some have no ticket yet.
+    fresh: bool,
+}
+
+impl Markers {
+    /// None yet.
+    #[must_use]
+    pub fn new(barrier: Member) -> Self {
+        let (parked, handed) = (VecDeque::with_capacity(MARKERS), VecDeque::with_capacity(MARKERS));
+        Self { barrier, parked, handed, fresh: false }
+    }
+
+    /// Whether none waits.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parked.is_empty() && self.handed.is_empty()
+    }
+
+    /// Has a marker wait for the barrier; gives it back if there is no room.
+    pub fn park(&mut self, packet: Mbuf, network: Network) -> Result<(), Mbuf> {
+        if self.parked.len() >= MARKERS {
+            return Err(packet);
+        }
+        self.fresh = true;
+        self.parked.push_back((None, network, packet));
+        Ok(())
+    }
+
+    /// Asks for the barrier for those that have come since the last time.
+    pub fn ask(&mut self) {
+        if !std::mem::take(&mut self.fresh) {
+            return;
+        }
+        let ticket = self.barrier.ask();
+        for (of, ..) in self.parked.iter_mut().rev().take_while(|(of, ..)| of.is_none()) {
+            *of = Some(ticket);
+        }
+    }
+
+    /// The next marker for which the barrier is over.
+    pub fn next_parked(&mut self) -> Option<(Network, Mbuf)> {
+        let (ticket, ..) = self.parked.front()?;
+        if !ticket.is_some_and(|ticket| self.barrier.is_over(ticket)) {
+            return None;
+        }
+        self.parked.pop_front().map(|(_, network, packet)| (network, packet))
+    }
+
+    /// Another lcore has handed over a marker for a port; gives it back if there is no room.
+    pub fn handed(&mut self, port: u16, network: Network, packet: Mbuf) -> Result<(), Mbuf> {
+        if self.handed.len() >= MARKERS {
+            return Err(packet);
+        }
+        self.handed.push_back((port, network, packet));
+        Ok(())
+    }
+
+    /// The next marker that was handed over.
+    pub fn next_handed(&mut self) -> Option<(u16, Network, Mbuf)> {
+        self.handed.pop_front()
+    }
+
+    /// Drops all. Says how many of them were counted as held.
+    pub fn discard(&mut self) -> u64 {
+        let parked = self.parked.len() as u64;
+        self.parked.clear();
+        self.handed.clear();
+        parked
+    }
+}

@@ -1,0 +1,166 @@
+//! The barrier: tells when every lcore has taken what its underlay queues and hand-over rings held at some moment.
+//! End markers wait for it, so that no frame that had arrived before a marker is passed by it, whichever queue the
+//! NIC gave it to. Enters: how many frames a queue gave, how far a ring was emptied. Leaves: "that moment is over".
+//! Costs a load per round while nobody asks. Knows nothing of DPDK, frames or migrations.
+//!
+//! A lcore serves in three steps: it polls each queue until that was empty once or gave as many frames as it can hold;
+//! it waits until all others have done so, since any of them may have put frames into its rings; then it empties its
+//! rings of what they hold then.
+
+use super::sync::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Release},
+};
+use crossbeam::utils::CachePadded;
+use std::sync::Arc;
+
+/// A moment that someone asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// What the lcores share.
+#[derive(Debug)]
+pub struct Barrier {
+    asked: CachePadded<AtomicU64>,
+    lcores: Box<[CachePadded<Progress>]>,
+}
+
+/// The latest tickets that one lcore has served.
+#[derive(Debug)]
+struct Progress {
+    polled: AtomicU64,
+    drained: AtomicU64,
+}
+
+impl Barrier {
+    /// For this many lcores, each of which must make itself a [`Member`].
+    #[must_use]
+    pub fn new(lcores: usize) -> Arc<Self> {
+        let progress =
+            || CachePadded::new(Progress { polled: AtomicU64::new(0), drained: AtomicU64::new(0) });
+        Arc::new(Self {
+            asked: CachePadded::new(AtomicU64::new(0)),
+            lcores: (0..lcores).map(|_| progress()).collect(),
+        })
+    }
+
+    /// Asks all lcores to take what their queues and rings hold now.
+    pub fn ask(&self) -> Ticket {
+        Ticket(self.asked.fetch_add(1, AcqRel) + 1)
+    }
+
+    /// Whether all have.
+    #[must_use]
+    pub fn is_over(&self, ticket: Ticket) -> bool {
+        self.lcores.iter().all(|lcore| lcore.drained.load(Acquire) >= ticket.0)
+    }
+
+    fn all_polled(&self, goal: u64) -> bool {
+        self.lcores.iter().all(|lcore| lcore.polled.load(Acquire) >= goal)
+    }
+}
+
+/// How far a ring has been emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ring {
+    /// Items taken from it since the start.
+    pub taken: u64,
+    /// Items in it now.
+    pub len: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Rest,
+    Poll,
+    Gather,
+    Drain,
+}
+
+/// One lcore's part.
+#[derive(Debug)]
+pub struct Member {
+    barrier: Arc<Barrier>,
+    number: usize,
+    step: Step,
+    /// The ticket that is being served, or was last.
+    goal: u64,
+    /// By queue: the most frames it can hold; 0 if it does not count.
+    depths: Vec<usize>,
+    /// By queue: frames that may still have to be taken.
+    left: Vec<usize>,
+    /// By ring: how many items must have been taken.
+    targets: Vec<u64>,
+}
+
+impl Member {
+    /// Lcore `number`, with queues that hold so many frames at most (0: not of the underlay), and so many rings.
+    #[must_use]
+    pub fn new(barrier: Arc<Barrier>, number: usize, depths: Vec<usize>, rings: usize) -> Self {
+        let left = vec![0; depths.len()];
+        Self { barrier, number, step: Step::Rest, goal: 0, depths, left, targets: vec![0; rings] }
+    }
+
+    /// See [`Barrier::ask`].
+    pub fn ask(&self) -> Ticket {
+        self.barrier.ask()
+    }
+
+    /// See [`Barrier::is_over`].
+    #[must_use]
+    pub fn is_over(&self, ticket: Ticket) -> bool {
+        self.barrier.is_over(ticket)
+    }
+
+    /// A round begins. Says whether the other calls are wanted in it.
+    #[inline]
+    pub fn begin_round(&mut self) -> bool {
+        if self.step == Step::Rest {
+            let asked = self.barrier.asked.load(Acquire);
+            if asked == self.goal {
+                return false;
+            }
+            self.begin(asked);
+        }
+        true
+    }
+
+    #[cold]
+    fn begin(&mut self, asked: u64) {
+        self.goal = asked;
+        self.step = Step::Poll;
+        self.left.copy_from_slice(&self.depths);
+    }
+
+    /// Queue `at` has given `n` frames.
+    pub fn polled(&mut self, at: usize, n: usize) {
+        if let Some(left) = self.left.get_mut(at) {
+            *left = if n == 0 { 0 } else { left.saturating_sub(n) };
+        }
+    }
+
+    /// A round ends: what its queues gave is in rings, or has gone. `ring` tells of each ring that this lcore empties.
+    #[cold]
+    pub fn end_round(&mut self, ring: impl Fn(usize) -> Ring) {
+        let Some(own) = self.barrier.lcores.get(self.number) else { return };
+        if self.step == Step::Poll && self.left.iter().all(|left| *left == 0) {
+            own.polled.store(self.goal, Release);
+            self.step = Step::Gather;
+        }
+        if self.step == Step::Gather && self.barrier.all_polled(self.goal) {
+            for (at, target) in self.targets.iter_mut().enumerate() {
+                let Ring { taken, len } = ring(at);
+                *target = taken + len as u64;
+            }
+            self.step = Step::Drain;
+        }
+        let is_empty = |(at, target): (usize, &u64)| {
+            let Ring { taken, len } = ring(at);
+            taken >= *target || len == 0
+        };
+        if self.step == Step::Drain && self.targets.iter().enumerate().all(is_empty) {
+            own.drained.store(self.goal, Release);
+            self.step = Step::Rest;
+        }
+    }
+}

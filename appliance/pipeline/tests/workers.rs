@@ -1,0 +1,451 @@
+//! A node moves while several lcores forward: host 2 sends flows to it by host A, then, once they are ended there, to
+//! host B directly. The stages and the barrier are those that run; queues, rings and the underlay are lists here, and
+//! whatever has to wait may wait for any time. No flow loses a frame, gets one twice or out of order.
+
+use super::{
+    A, Exits, Lab, R2, UNDERLAY, VM_A,
+    frames::{self, FROM_1, FROM_2, Tunnel},
+};
+use crate::lcore::source_ports::SourcePorts;
+use crate::migration::barrier::{Barrier, Member, Ring, Ticket};
+use crate::pipeline::{Slot, moving::Class, packet::VecPacket, ports::Network, ports::Origin};
+use crate::tables::moving::{Arrival, Heading, Moving, Stage};
+use crate::wire::{
+    flow, frame,
+    marker::{self, Kind, Marker, Relay},
+};
+use proptest::prelude::*;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+use stopover_config::net::Vni;
+
+const LCORES: usize = 2;
+const LANES: usize = 2;
+const FLOWS: u16 = 6;
+const BURST: usize = 2;
+const DEPTH: usize = 64;
+const HOP: u8 = 1;
+const CONTROL: u8 = 2;
+/// The host that sends.
+const SENDER: u32 = 2;
+
+/// What is between two hosts.
+struct Datagram {
+    source_port: u16,
+    marks: u8,
+    inner: Vec<u8>,
+}
+
+/// Between which two hosts: from the sender to A or B, or from A to B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Leg {
+    ToOld,
+    OldToNew,
+    ToNew,
+}
+
+struct Lcore {
+    member: Member,
+    queue: VecDeque<(Leg, Datagram)>,
+    ring: VecDeque<Vec<u8>>,
+    taken: u64,
+    parked: VecDeque<(Option<Ticket>, VecPacket, Network)>,
+    held: Vec<(u32, u32, Class, Vec<u8>)>,
+}
+
+/// A gateway with one underlay queue for each of its lcores. The first sends from the node's port.
+struct Gateway {
+    lab: Lab,
+    lcores: Vec<Lcore>,
+    /// Where the node has arrived; `None` where it has left.
+    arrival: Option<Arc<Arrival>>,
+    network: Network,
+}
+
+impl Gateway {
+    fn new(arrives: bool, waits_for_queues: bool) -> Self {
+        let mut lab = Lab::new();
+        let network = Network { net: lab.net100, vni: Vni::new(100).unwrap() };
+        let arrival = arrives.then(|| Arc::new(Arrival::new(9, 0, Some(1), [SENDER])));
+        if let Some(arrival) = &arrival {
+            arrival.open(9);
+            let Network { net, vni } = network;
+            let stage = Stage::Arriving(Arc::clone(arrival));
+            let tally = Arc::default();
+            let record = Moving { net, vni, mac: A.mac, port: VM_A, vlan: 0, stand_in: None, stage, tally };
+            lab.tables.set_moving(record).unwrap();
+            lab.publish();
+        } else {
+            lab.exits.keeps = Some(VM_A);
+        }
+        lab.exits.parks = waits_for_queues;
+        lab.exits.pool.left = usize::MAX;
+        let barrier = Barrier::new(LCORES);
+        let lcore = |number| Lcore {
+            member: Member::new(Arc::clone(&barrier), number, vec![DEPTH], 1),
+            queue: VecDeque::new(),
+            ring: VecDeque::new(),
+            taken: 0,
+            parked: VecDeque::new(),
+            held: Vec::new(),
+        };
+        Self { lab, lcores: (0..LCORES).map(lcore).collect(), arrival, network }
+    }
+
+    fn receive(&mut self, leg: Leg, datagram: Datagram) {
+        self.lcores[usize::from(datagram.source_port) % LCORES].queue.push_back((leg, datagram));
+    }
+
+    /// One round of an lcore. What the node gets, and what goes to its new host.
+    fn round(&mut self, at: usize) -> (Vec<Vec<u8>>, Vec<Datagram>) {
+        let mut out = (Vec::new(), Vec::new());
+        self.lab.exits.hands_over = (at != 0).then_some(VM_A);
+        self.lab.exits.held = std::mem::take(&mut self.lcores[at].held);
+        let is_asked = self.lcores[at].member.begin_round();
+        let n = self.lcores[at].queue.len().min(BURST);
+        let burst = self.lcores[at].queue.drain(..n).map(|(leg, d)| {
+            let tunnel = if leg == Leg::OldToNew { FROM_1 } else { FROM_2 };
+            VecPacket::new(&Tunnel { marks: d.marks, ..tunnel }.around(&d.inner))
+        });
+        let burst: Vec<_> = burst.collect();
+        if n > 0 {
+            let sent = self.lab.burst(UNDERLAY, burst).sent;
+            self.leave(at, sent, &mut out);
+        }
+        self.lcores[at].member.polled(0, n);
+        let parked = std::mem::take(&mut self.lab.exits.parked);
+        let fresh = !parked.is_empty();
+        self.lcores[at].parked.extend(parked.into_iter().map(|(packet, network)| (None, packet, network)));
+        for _ in 0..BURST {
+            let Some(handed) = self.lcores[at].ring.pop_front() else { break };
+            self.lcores[at].taken += 1;
+            self.at_port(handed, &mut out);
+        }
+        self.let_go(at, &mut out);
+        let (taken, len) = (self.lcores[at].taken, self.lcores[at].ring.len());
+        if is_asked {
+            self.lcores[at].member.end_round(|_| Ring { taken, len });
+        }
+        if fresh {
+            let ticket = self.lcores[at].member.ask();
+            self.lcores[at].parked.iter_mut().filter(|p| p.0.is_none()).for_each(|p| p.0 = Some(ticket));
+        }
+        while let Some((Some(ticket), ..)) = self.lcores[at].parked.front()
+            && self.lcores[at].member.is_over(*ticket)
+            && let Some((_, packet, network)) = self.lcores[at].parked.pop_front()
+        {
+            self.lab.counters.release(1);
+            let sent = self.lab.books_of(0, |path| path.marker_in_turn(packet, network)).sent;
+            self.leave(at, sent, &mut out);
+        }
+        self.relayed(&mut out);
+        self.lcores[at].held = std::mem::take(&mut self.lab.exits.held);
+        out
+    }
+
+    /// What a stage has sent: to the port's owner, or onto the underlay.
+    fn leave(&mut self, at: usize, sent: Vec<(u16, Vec<u8>)>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
+        for (port, bytes) in sent {
+            match (port, at) {
+                (UNDERLAY, _) => out.1.push(Datagram {
+                    source_port: u16::from_be_bytes([bytes[34], bytes[35]]),
+                    marks: bytes[49],
+                    inner: bytes[50..].to_vec(),
+                }),
+                (_, 0) => self.at_port(bytes, out),
+                (..) => self.lcores[0].ring.push_back(bytes),
+            }
+        }
+    }
+
+    /// The port's owner has a frame or a marker for it.
+    fn at_port(&mut self, bytes: Vec<u8>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
+        let (network, packet) = (self.network, VecPacket::new(&bytes));
+        if marker::parse(&bytes).is_ok() {
+            let sent = self.lab.books_of(1, |path| path.marker_at_port(packet, network, VM_A)).sent;
+            self.leave(0, sent, out);
+            return self.relayed(out);
+        }
+        if self.arrival.is_some() {
+            return out.0.push(bytes);
+        }
+        let Network { net, vni } = network;
+        let frame = frame::parse(&bytes, bytes.len()).unwrap();
+        let origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
+        let slot = Slot { packet, frame, net, vni, origin, priority: 0 };
+        let sent = self.lab.books_of(1, |path| path.send_on(slot, A.mac, Heading::Host(1), 0)).sent;
+        self.leave(0, sent, out);
+    }
+
+    /// Markers behind what the port had, which has gone on.
+    fn relayed(&mut self, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
+        for (_, bytes) in std::mem::take(&mut self.lab.exits.relayed) {
+            self.lab.counters.release(1);
+            let (network, packet) = (self.network, VecPacket::new(&bytes));
+            let sent = self.lab.books_of(0, |path| path.relay(packet, network, 1, Relay::default())).sent;
+            self.leave(0, sent, out);
+        }
+    }
+
+    /// What was held for the sender's marker.
+    fn let_go(&mut self, at: usize, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
+        if !self.arrival.as_ref().is_some_and(|arrival| arrival.is_open(SENDER)) {
+            return;
+        }
+        for (.., bytes) in std::mem::take(&mut self.lab.exits.held) {
+            self.lab.counters.release(1);
+            let packet = VecPacket::new(&bytes);
+            let hand_over =
+                |path: &mut crate::pipeline::Pipeline<'_, Exits, _>| path.io.sent.push((VM_A, packet));
+            let sent = self.lab.books_of(0, hand_over).sent;
+            self.leave(at, sent, out);
+        }
+    }
+}
+
+/// Which rules the markers keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rules {
+    /// A marker waits for what the queues held when it came.
+    barrier: bool,
+    /// Each source port has its marker.
+    ports: bool,
+}
+
+const RULES: Rules = Rules { barrier: true, ports: true };
+
+struct World {
+    rules: Rules,
+    old: Gateway,
+    new: Gateway,
+    underlay: BTreeMap<(Leg, u16), VecDeque<Datagram>>,
+    lanes: [SourcePorts; LANES],
+    sent: [u32; FLOWS as usize],
+    moved: bool,
+    got: Vec<(u16, u32)>,
+}
+
+fn packet(flow: u16, number: u32) -> Vec<u8> {
+    let data = [&flow.to_be_bytes()[..], &number.to_be_bytes()].concat();
+    let l4 = frames::udp(R2.ip4.into(), A.ip4.into(), (5000 + flow, 6000), &data);
+    frames::eth(A.mac, R2.mac, frames::IPV4, &frames::ip4(R2.ip4, A.ip4, frames::UDP, 0, &l4))
+}
+
+impl World {
+    fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            old: Gateway::new(false, rules.barrier),
+            new: Gateway::new(true, rules.barrier),
+            underlay: BTreeMap::new(),
+            lanes: [SourcePorts::new(1), SourcePorts::new(1)],
+            sent: [0; FLOWS as usize],
+            moved: false,
+            got: Vec::new(),
+        }
+    }
+
+    fn port_of(flow: u16) -> u16 {
+        let bytes = packet(flow, 0);
+        flow::source_port(flow::hash(&frame::parse(&bytes, bytes.len()).unwrap()))
+    }
+
+    fn carry(&mut self, leg: Leg, datagram: Datagram) {
+        self.underlay.entry((leg, datagram.source_port)).or_default().push_back(datagram);
+    }
+
+    fn send(&mut self, flow: u16) {
+        let flow = flow % FLOWS;
+        let inner = packet(flow, self.sent[usize::from(flow)]);
+        self.sent[usize::from(flow)] += 1;
+        let source_port = self.lanes[usize::from(flow) % LANES].port(1, Self::port_of(flow), 1);
+        let leg = if self.moved { Leg::ToNew } else { Leg::ToOld };
+        self.carry(leg, Datagram { source_port, marks: 0, inner });
+    }
+
+    /// The sender hears that the node has moved: from now on it sends to the new host.
+    fn moves(&mut self) {
+        if std::mem::replace(&mut self.moved, true) {
+            return;
+        }
+        for lane in 0..LANES {
+            let mut used = self.lanes[lane].used(1);
+            if used.is_empty() {
+                used.push(50_000);
+            }
+            used.truncate(if self.rules.ports { used.len() } else { 1 });
+            for (port, source_port) in (0..).zip(&used) {
+                let said = Marker {
+                    kind: Kind::End,
+                    relayed: false,
+                    ends: false,
+                    lane: lane as u8,
+                    lanes: LANES as u8,
+                    port,
+                    ports: used.len() as u8,
+                    source_port: *source_port,
+                    host: SENDER,
+                    generation: 0,
+                    node: A.mac,
+                    paused_us: 0,
+                };
+                let inner = marker::build(&said).to_vec();
+                self.carry(Leg::ToOld, Datagram { source_port: *source_port, marks: CONTROL, inner });
+            }
+        }
+    }
+
+    fn round(&mut self, old: bool, at: usize) {
+        let gateway = if old { &mut self.old } else { &mut self.new };
+        let (got, sent) = gateway.round(at % LCORES);
+        for bytes in got {
+            let number =
+                |at: usize, n: usize| bytes[at..at + n].iter().fold(0, |v, b| v << 8 | u32::from(*b));
+            self.got.push((number(42, 2) as u16, number(44, 4)));
+        }
+        for datagram in sent {
+            assert!(datagram.marks & HOP != 0);
+            self.carry(Leg::OldToNew, datagram);
+        }
+    }
+
+    /// The underlay brings one frame of what it has on one of its ways.
+    fn bring(&mut self, way: (Leg, u16)) -> bool {
+        let Some(datagram) = self.underlay.get_mut(&way).and_then(VecDeque::pop_front) else { return false };
+        let gateway = if way.0 == Leg::ToOld { &mut self.old } else { &mut self.new };
+        gateway.receive(way.0, datagram);
+        true
+    }
+
+    fn ways(&self) -> Vec<(Leg, u16)> {
+        self.underlay.iter().filter(|(_, queue)| !queue.is_empty()).map(|(way, _)| *way).collect()
+    }
+
+    /// Lets everything run but what is delayed, until nothing happens any more.
+    fn settle(&mut self, lcores: &[(bool, usize)], is_delayed: impl Fn((Leg, u16)) -> bool) {
+        for _ in 0..200 {
+            for way in self.ways().into_iter().filter(|way| !is_delayed(*way)) {
+                while self.bring(way) {}
+            }
+            for (old, at) in lcores {
+                self.round(*old, *at);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn is_exact(&mut self) {
+        self.settle(&ALL, |_| false);
+        assert!(!self.moved || self.new.arrival.as_ref().unwrap().is_open(SENDER));
+        for flow in 0..FLOWS {
+            let got: Vec<u32> = self.got.iter().filter(|(of, _)| *of == flow).map(|(_, n)| *n).collect();
+            assert_eq!(got, (0..self.sent[usize::from(flow)]).collect::<Vec<_>>(), "flow {flow}");
+        }
+    }
+}
+
+/// All lcores of the old host and of the new.
+const ALL: [(bool, usize); 4] = [(true, 0), (true, 1), (false, 0), (false, 1)];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send(u16),
+    Moves,
+    Bring(prop::sample::Index),
+    Round(bool, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..FLOWS).prop_map(Step::Send),
+        1 => Just(Step::Moves),
+        8 => any::<prop::sample::Index>().prop_map(Step::Bring),
+        8 => (any::<bool>(), 0..LCORES).prop_map(|(old, at)| Step::Round(old, at)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn flows_stay_whole_in_every_order_of_events(steps in prop::collection::vec(step(), 0..150)) {
+        let mut world = World::new(RULES);
+        for step in steps {
+            match step {
+                Step::Send(flow) => world.send(flow),
+                Step::Moves => world.moves(),
+                Step::Bring(way) => {
+                    let ways = world.ways();
+                    if !ways.is_empty() {
+                        world.bring(*way.get(&ways));
+                    }
+                }
+                Step::Round(old, at) => world.round(old, at),
+            }
+        }
+        world.moves();
+        world.is_exact();
+    }
+}
+
+/// Every flow sends before and after the move, while an lcore of the old host does not run.
+fn with_a_queue_delayed(rules: Rules) -> World {
+    let mut world = World::new(rules);
+    (0..FLOWS).for_each(|flow| world.send(flow));
+    for way in world.ways() {
+        while world.bring(way) {}
+    }
+    world.moves();
+    (0..FLOWS).for_each(|flow| world.send(flow));
+    world.settle(&ALL.into_iter().filter(|lcore| *lcore != (true, 1)).collect::<Vec<_>>(), |_| false);
+    world
+}
+
+/// The same, while the underlay is slow with what has one source port.
+fn with_a_port_delayed(rules: Rules) -> World {
+    let mut world = World::new(rules);
+    (0..FLOWS).for_each(|flow| world.send(flow));
+    world.moves();
+    (0..FLOWS).for_each(|flow| world.send(flow));
+    world.settle(&ALL, |way| way == (Leg::ToOld, World::port_of(4)));
+    world
+}
+
+#[test]
+fn the_flows_of_this_test_come_on_all_queues() {
+    let queues: Vec<_> = (0..FLOWS).map(|flow| usize::from(World::port_of(flow)) % LCORES).collect();
+    for lane in 0..LANES {
+        for queue in 0..LCORES {
+            let of_lane = queues.iter().skip(lane).step_by(LANES);
+            assert!(of_lane.into_iter().any(|q| *q == queue), "{queues:?}");
+        }
+    }
+}
+
+#[test]
+fn a_delayed_queue_is_waited_for() {
+    let mut world = with_a_queue_delayed(RULES);
+    assert!(!world.new.arrival.as_ref().unwrap().is_open(SENDER));
+    world.is_exact();
+    with_a_queue_delayed(Rules { ports: false, ..RULES }).is_exact();
+}
+
+#[test]
+#[should_panic(expected = "flow")]
+fn the_checker_finds_a_queue_that_is_not_waited_for() {
+    with_a_queue_delayed(Rules { barrier: false, ports: false }).is_exact();
+}
+
+#[test]
+fn a_delayed_source_port_is_waited_for() {
+    let mut world = with_a_port_delayed(RULES);
+    assert!(!world.new.arrival.as_ref().unwrap().is_open(SENDER));
+    world.is_exact();
+}
+
+#[test]
+#[should_panic(expected = "flow")]
+fn the_checker_finds_a_source_port_that_has_no_marker() {
+    with_a_port_delayed(Rules { ports: false, ..RULES }).is_exact();
+}
