@@ -112,7 +112,8 @@ class Docs:
                 for words in markdown.spelled_out(text):
                     done = self.command(words, STOPOVER_BOARD="unix:/nonexistent", STOPOVER_CTL="/nonexistent")
                     # Prose may name a command without what it needs.
-                    named_only = "[" not in text and "required arguments were not" in done.stderr and " -" not in text
+                    lacks = "required arguments were not" in done.stderr or "\nCommands:\n" in done.stderr
+                    named_only = lacks and "[" not in text and " -" not in text
                     if done.returncode == 2 and not named_only:
                         self.wrong("bad_commands", f"{place}: `{shlex.join(words)}`: {done.stderr.strip()}")
         return found
