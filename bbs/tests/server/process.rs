@@ -135,8 +135,8 @@ fn a_mistake_is_one_message() {
         (&["--store", store], "nowhere to listen"),
         (&["--listen", "unix:/run/x.sock"], "no store"),
         (
-            &["--listen", "unix:/nowhere/at/all.sock", "--store", store],
-            "cannot listen on /nowhere/at/all.sock",
+            &["--listen", "unix:/proc/nowhere/bbs.sock", "--store", store],
+            "cannot make the folder /proc/nowhere",
         ),
         (&["--listen", "10.0.0.1", "--store", store], "begins neither with"),
     ];
