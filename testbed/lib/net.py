@@ -8,6 +8,7 @@ import socket
 from .lab import sh
 
 CLONE_NEWNET = 0x4000_0000
+ETH_P_ALL = 3
 
 QUIET_V6 = {
     "autoconf": 0, "accept_ra": 0, "router_solicitations": 0, "accept_dad": 0, "dad_transmits": 0,
@@ -86,8 +87,8 @@ class Namespace:
             self.run("tc", "filter", "add", "dev", a, "ingress", "protocol", "all", "u32", "match", "u32", "0", "0",
                      "at", "-16", "action", "mirred", "egress", "redirect", "dev", b)
 
-    def packet_socket(self, dev):
-        """A socket of ours that sends frames from an interface of this namespace."""
+    def packet_socket(self, dev, receive=False):
+        """A socket of ours that sends frames from an interface of this namespace, and receives all if wanted."""
         libc = ctypes.CDLL(None, use_errno=True)
 
         def enter(path):
@@ -99,8 +100,9 @@ class Namespace:
         with open(home) as back:
             enter(f"/run/netns/{self.full}")
             try:
-                s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # 0: it receives nothing
-                s.bind((dev, 0))
+                # Protocol 0 receives nothing.
+                s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL) if receive else 0)
+                s.bind((dev, ETH_P_ALL if receive else 0))
             finally:
                 libc.setns(back.fileno(), CLONE_NEWNET)
         return s
