@@ -125,28 +125,28 @@ class Observer:
     def _take(self, frame, now):
         ethertype = frame[12:14]
         if ethertype == b"\x08\x06" and len(frame) >= 42:
-            ip, mac = socket.inet_ntop(socket.AF_INET, frame[28:32]), _mac(frame[22:28])
+            ip, mac = socket.inet_ntop(socket.AF_INET, frame[28:32]), mac_text(frame[22:28])
             if frame[:1] == b"\xff":
                 self.announced.append(Answer(now, ip, mac))
             elif frame[20:22] == b"\x00\x02":
                 self.answers.append(Answer(now, ip, mac))
         elif ethertype == b"\x08\x00" and len(frame) >= 42:
             if frame[23] == 1 and frame[34] == 0:
-                self.echoes.append(Answer(now, socket.inet_ntop(socket.AF_INET, frame[26:30]), _mac(frame[6:12])))
+                self.echoes.append(Answer(now, socket.inet_ntop(socket.AF_INET, frame[26:30]), mac_text(frame[6:12])))
             elif frame[23] == 17 and MARK in frame[42:80]:
                 at = frame.index(MARK) + len(MARK)
                 self.copies[struct.unpack("!I", frame[at:at + 4])[0]] += 1
         elif ethertype == b"\x86\xdd" and len(frame) >= 62 and frame[20] == 58:
             if frame[54] == 129:
-                self.echoes.append(Answer(now, socket.inet_ntop(socket.AF_INET6, frame[22:38]), _mac(frame[6:12])))
+                self.echoes.append(Answer(now, socket.inet_ntop(socket.AF_INET6, frame[22:38]), mac_text(frame[6:12])))
             elif frame[54] == 136 and len(frame) >= 78:
                 option = frame[78:86]
                 mac = option[2:8] if len(option) == 8 and option[0] == 2 else frame[6:12]
-                answer = Answer(now, socket.inet_ntop(socket.AF_INET6, frame[62:78]), _mac(mac))
+                answer = Answer(now, socket.inet_ntop(socket.AF_INET6, frame[62:78]), mac_text(mac))
                 (self.announced if frame[:1] == b"\x33" else self.answers).append(answer)
 
 
-def _mac(six):
+def mac_text(six):
     return ":".join(f"{b:02x}" for b in six)
 
 
