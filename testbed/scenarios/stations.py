@@ -42,8 +42,7 @@ from lib.proc import Process
 from lib.traffic import Tally
 
 VNI = 100
-SHORT = os.environ.get("STOPOVER_TIMES") == "told"
-ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 1 if SHORT else 3))
+ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 1 if scenario.SHORT else 3))
 SETTLED = 1.0  # seconds after an event from which on every answer must be right
 VIP4, VIP6 = "192.168.0.100", "fd01::100"
 FREE4, FREE6 = "192.168.0.99", "fd01::99"
@@ -297,10 +296,10 @@ def routers(run):
 
     until("every guest has heard the router", lambda: all(has_route(g) for g in guests), 5)
     check("heard a moment ago")
-    for host in ([run.hosts[1]] if SHORT else [run.hosts[1], run.hosts[2], run.hosts[0]]):
+    for host in ([run.hosts[1]] if scenario.SHORT else [run.hosts[1], run.hosts[2], run.hosts[0]]):
         restart(run, host)
         check(f"after a restart of {host.name}")
-    if not SHORT:
+    if not scenario.SHORT:
         run.board.process.kill()
         run.board.start()
         restart(run, run.hosts[1])
@@ -409,7 +408,7 @@ def body(lab):
         PARTS[name](run)
         say(f"{name}: {run.count['cases'] - before} cases; so far {dict(run.count)}")
     slowest = p99(run.times)
-    least = 20 if SHORT else 60
+    least = 20 if scenario.SHORT else 60
     return {**{k: run.count[k] for k in ("cases", "wrong_answers", "looped", "routes_lost", "broadcasts_missing")},
             "unreachable_ms_p99": round(slowest, 1), "unreachable_ms_max": round(max(run.times, default=0), 1),
             "too_slow": int(slowest > 1000), "too_few_cases": int(run.count["cases"] < least),
