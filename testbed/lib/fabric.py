@@ -50,11 +50,12 @@ class Tenant(Station):
         super().__init__(Namespace(lab, name), number, vni, [ip.split("/")[0] for ip in ips])
         self.vni, self.mac, self.cidrs = vni, mac, ips
 
-    def plug_vif(self, appliance, guard=True, **more):
+    def plug_vif(self, appliance, guard=True, shared=(), **more):
         """A vif port of the appliance, cabled to this tenant."""
         dev = f"vm{self.id}"
         veth(self.ns, "eth0", appliance.ns, dev, a_mac=self.mac, plain=False)
-        role = ron.tagged("vif", vni=self.vni, mac=self.mac, addresses=self.ips, guard=guard)
+        role = ron.tagged("vif", vni=self.vni, mac=self.mac, addresses=self.ips, guard=guard,
+                          **({"shared_addresses": list(shared)} if shared else {}))
         appliance.cabled(dev, dev, role, **more)
         return self._up()
 

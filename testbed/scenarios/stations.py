@@ -3,13 +3,13 @@
 addresses of keepalived, every form of gratuitous announcement, cables pulled and plugged in elsewhere, probes for
 duplicate addresses, routers and their advertisements, two gateways on one LAN.
 
-Three hosts with a site each (a bridge in a namespace), nobody declared but one VM. At each site and at the VM an
+Three hosts with a site each (a bridge in a namespace), nobody declared but three VMs. At each site and at the VM an
 observer asks by ARP and ND, IPv4 and IPv6, as stacks do.
 
 - A station that talks all the time, only unicast to neighbours it has pinned, moves from site to site: it must answer
   each observer again. Half of the moves are made by a raw station whose only word is a RARP, as hypervisors send it.
 - Two keepalived processes pass virtual addresses to and fro; the old master lives on as backup.
-- Two stations pass an address to and fro by each form of announcement.
+- Two stations pass an address to and fro by each form of announcement; two guarded VMs that declare it shared, too.
 - Probes for duplicates: of an address in use, a free one, one that its station has changed for another, one of a
   station that is gone.
 - A router's advertisement is heard once; then appliances, its own too, are restarted, and it moves, by itself and by
@@ -45,6 +45,7 @@ VNI = 100
 ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 1 if scenario.SHORT else 3))
 SETTLED = 1.0  # seconds after an event from which on every answer must be right
 VIP4, VIP6 = "192.168.0.100", "fd01::100"
+SHARED = ["192.168.0.90", "fd01::90"]
 FREE4, FREE6 = "192.168.0.99", "fd01::99"
 STORM = 20  # copies of one broadcast at one observer, at most, before the gateways have seen that they share a LAN
 BROADCASTS = 20
@@ -77,6 +78,7 @@ class Run:
         at_site = [self.tenant(f"o-{n}", site) for n, site in zip("abc", self.sites)]
         self.vm = self.tenant("o-vm", None)
         self.vm.plug_vif(self.hosts[2])
+        self.sharers = [self.tenant(f"v{n}", None).plug_vif(host, shared=SHARED) for n, host in zip("12", self.hosts)]
         self.stations = {n: self.tenant(n, self.sites[at]) for n, at in
                          (("x", 0), ("p", 0), ("q", 1), ("m1", 0), ("m2", 1), ("d", 1), ("r", 0))}
         for host in self.hosts:
@@ -84,7 +86,7 @@ class Run:
         self.observers = [observer.Observer(t) for t in [*at_site, self.vm]]
         for s in [*at_site, *self.stations.values()]:
             self.speak(s)
-        stopover.wait_nodes(self.hosts, 4 + len(self.stations))
+        stopover.wait_nodes(self.hosts, 6 + len(self.stations))
         self.count, self.kinds, self.times = Tally(), Tally(), []
 
     def tenant(self, name, site):
@@ -235,13 +237,27 @@ def announcements(run):
         holders[at].ns.address("eth0", f"{ip}/{length}")
         holders[at].ns.packet_socket("eth0").send(bytes(observer.gratuitous(forms[0], holders[at].mac, ip)))
         time.sleep(SETTLED)
-        for form in forms * (2 if family == 4 else 3 * max(1, ROUNDS // 2)):
+        for form in forms[:3] if scenario.SHORT else forms * (2 if family == 4 else 4):
             old, new = holders[at], holders[1 - at]
             old.ns.ip("address", "del", f"{ip}/{length}", "dev", "eth0")
             new.ns.address("eth0", f"{ip}/{length}")
             new.ns.packet_socket("eth0").send(bytes(observer.gratuitous(form, new.mac, ip)))
             run.holds(f"gratuitous {form}", {ip: time.monotonic()}, new.mac, old=old.mac)
             at = 1 - at
+
+
+def shared(run):
+    """Two guarded VMs that declare the same addresses pass them to and fro."""
+    for turn in range(2 * ROUNDS):
+        new, old = run.sharers[turn % 2], run.sharers[1 - turn % 2]
+        if turn:
+            old.ns.ip("address", "del", f"{SHARED[0]}/24", "dev", "eth0")
+            old.ns.ip("address", "del", f"{SHARED[1]}/64", "dev", "eth0")
+        new.ns.address("eth0", f"{SHARED[0]}/24", f"{SHARED[1]}/64")
+        voice = new.ns.packet_socket("eth0")
+        for ip, form in zip(SHARED, ("request", "na")):
+            voice.send(bytes(observer.gratuitous(form, new.mac, ip)))
+        run.holds("shared", dict.fromkeys(SHARED, time.monotonic()), new.mac, old=old.mac if turn else None)
 
 
 def duplicates(run):
@@ -397,7 +413,7 @@ def p99(times):
     return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0
 
 
-PARTS = {f.__name__: f for f in (moves, ghosts, keepalived, announcements, duplicates, routers, joined)}
+PARTS = {f.__name__: f for f in (moves, ghosts, keepalived, announcements, shared, duplicates, routers, joined)}
 
 
 def body(lab):
