@@ -32,7 +32,7 @@ compared. `forwarded_early`: how often an appliance that had no snapshot ran its
 say in `show board`, its metrics or the board's events what it must: that another board answers, that it has no
 snapshot, that its history is another.
 
-Options: --sizes 300000,3 --rounds 4 --kinds kill,older,...
+Options: --sizes 300000,3 --rounds 3 --kinds kill,older,...
 """
 
 import argparse
@@ -54,8 +54,8 @@ TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
 BULK, LIVE = 100, 200  # networks: of what is declared, and of what hosts claim
 DECLARED_HOSTS = 8
 STEADY, TURNS = 40, 20
-HISTORY = 1000  # changes; a load or a second of churn in a cut is more
-STALE_S = 7  # longer than hosts pause between attempts to reach a board
+HISTORY = 200 if scenario.SHORT else 1000  # changes; a load or a second of churn in a cut is more
+STALE_S = 5 if scenario.SHORT else 7  # longer than hosts pause between attempts to reach a board
 EVERY_S = 0.3
 WITHIN_S = 5
 PATIENCE_S = 60
@@ -493,7 +493,7 @@ class Run:
 def options():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", default="3000,3" if scenario.SHORT else "300000,3")
-    parser.add_argument("--rounds", type=int, default=1 if scenario.SHORT else 4)
+    parser.add_argument("--rounds", type=int, default=1 if scenario.SHORT else 3)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--no-waits", dest="waits", action="store_false")
     read = parser.parse_args()
