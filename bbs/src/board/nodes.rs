@@ -49,9 +49,14 @@ impl Board {
         let judged = claims.len() as u32;
         let (mut refused, mut deferred) = (Vec::new(), Vec::new());
         let (mut partial, mut later) = (Vec::new(), Vec::new());
+        let mut given = Vec::new();
         for (i, claim) in (0..).zip(claims) {
             let Claim { vni, mac, .. } = claim;
-            match self.claim_one(now, (host, speaker), claim) {
+            let result = self.claim_one(now, (host, speaker), claim);
+            if matches!(result, Ok(Judged::Accepted | Judged::Partial(..))) {
+                given.push((i, vni, mac, self.addresses(vni, mac)));
+            }
+            match result {
                 Ok(Judged::Partial(accepted, retry_ms)) => {
                     match accepted.refused[..] {
                         [] => drop(self.conflicts.remove(&(vni, mac, host))),
@@ -73,7 +78,23 @@ impl Board {
                 }
             }
         }
+        // The answer is of the state after all of them: a later claim may have taken an address from an earlier.
+        for (i, vni, mac, had) in given {
+            let ips = self.addresses(vni, mac);
+            if ips == had {
+                continue;
+            }
+            match partial.iter_mut().find(|(at, _)| *at == i) {
+                Some((_, accepted)) => accepted.ips = ips,
+                None => partial.push((i, Accepted { ips, refused: Vec::new() })),
+            }
+        }
         Ok(Outcome::Claimed { revision: 0, judged, refused, deferred, partial, later })
+    }
+
+    fn addresses(&self, vni: Vni, mac: Mac) -> Vec<IpAddr> {
+        let node = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
+        node.map_or_else(Vec::new, |node| node.ips.to_vec())
     }
 
     fn claim_one(&mut self, now: Now, by: (u32, u32), claim: Claim) -> Result<Judged, String> {
