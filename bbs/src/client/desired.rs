@@ -290,8 +290,8 @@ impl Desired {
     /// The board says that our node has lost these addresses in this revision. True if they are to be claimed at once.
     pub fn lost(&mut self, vni: Vni, mac: Mac, ips: &[IpAddr], revision: u64) -> bool {
         let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
-        wish.taken
-            .extend(ips.iter().filter(|ip| wish.claim.ips.contains(ip)).map(|ip| (Some(*ip), revision)));
+        // Not only those of our claim: the answer that is under way may give it others, which it had elsewhere.
+        wish.taken.extend(ips.iter().map(|ip| (Some(*ip), revision)));
         wish.standing == Standing::Accepted && self.hand_over(vni, mac)
     }
 
@@ -307,7 +307,8 @@ impl Desired {
     fn hand_over(&mut self, vni: Vni, mac: Mac) -> bool {
         let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
         let mut taken = std::mem::take(&mut wish.taken);
-        taken.retain(|(_, revision)| *revision > wish.accepted_at);
+        let ours = |ip: &IpAddr| wish.claim.ips.contains(ip);
+        taken.retain(|(ip, revision)| *revision > wish.accepted_at && ip.as_ref().is_none_or(ours));
         let learned = wish.claim.facts.is_learned();
         if learned && taken.iter().any(|(ip, _)| ip.is_none()) {
             // Until the consumer, who hears of it, withdraws the claim.
