@@ -41,7 +41,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "mac: \"52:54:00:00:00:01\"",
         "mca: \"52:54:00:00:00:01\"",
-        "gw.ron:8:65: found unknown key `mca` in `vif`; expected one of `vni`, `mac`, `addresses`, `guard`, `allowed`, `router`, `dhcp_server`; mend: did you mean `mac`?",
+        "gw.ron:8:65: found unknown key `mca` in `vif`; expected one of `vni`, `mac`, `addresses`, `shared_addresses`, `guard`, `allowed`, `router`, `dhcp_server`; mend: did you mean `mac`?",
     ),
     (
         "rxq: 2",
