@@ -63,18 +63,27 @@ pub struct Claims {
     pub target: Option<Ipv6Addr>,
 }
 
+/// How a frame passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// It uses nothing but what is the vif's own.
+    Own,
+    /// If nobody else in the network has what it claims: see [`claims`].
+    Claims,
+}
+
 /// Checks a frame of a guarded vif, but for the link-local addresses that it claims: those are in the tables.
 #[inline]
-pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Claims, Drop> {
+pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, Drop> {
     if frame.src != vif.mac && !vif.allowed.has_mac(frame.src) {
         return Err(Drop::GuardMac);
     }
     serves(vif, frame)?;
     match &frame.kind {
-        Kind::Ipv4(ip) => ipv4(vif, ip.src, frame).map(|()| Claims::default()),
+        Kind::Ipv4(ip) => ipv4(vif, ip.src, frame).map(|()| Passed::Own),
         Kind::Ipv6(ip) => ipv6(vif, ip.src, frame, head),
-        Kind::Arp => arp_message(vif, frame, head).map(|()| Claims::default()),
-        Kind::Rarp | Kind::Other => Ok(Claims::default()),
+        Kind::Arp => arp_message(vif, frame, head).map(|()| Passed::Own),
+        Kind::Rarp | Kind::Other => Ok(Passed::Own),
     }
 }
 
@@ -134,7 +143,28 @@ fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), Drop> {
 const UNSPECIFIED_MAY: [u8; 5] =
     [131, 132, 143, icmpv6::kind::ROUTER_SOLICIT, icmpv6::kind::NEIGHBOUR_SOLICIT];
 
-fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Claims, Drop> {
+/// An ordinary packet is from an address of the vif's own, and nothing else is to be asked.
+#[inline]
+fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Passed, Drop> {
+    if !matches!(frame.l4, L4::Icmpv6 { .. }) && owns6(vif, frame.src, src) {
+        return Ok(Passed::Own);
+    }
+    let claims = ipv6_claims(vif, src, frame, head)?;
+    Ok(if claims == Claims::default() { Passed::Own } else { Passed::Claims })
+}
+
+/// What a frame that passed with [`Passed::Claims`] claims.
+#[cold]
+#[must_use]
+pub fn claims(vif: &Vif, frame: &Frame, head: &[u8]) -> Claims {
+    match &frame.kind {
+        Kind::Ipv6(ip) => ipv6_claims(vif, ip.src, frame, head).unwrap_or_default(),
+        _ => Claims::default(),
+    }
+}
+
+#[cold]
+fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Claims, Drop> {
     let owns = |ip| owns6(vif, frame.src, ip);
     // A guest chooses its link-local address itself, and need not make it of its MAC (RFC 7217, RFC 8981).
     let chosen = |ip: Ipv6Addr| ip.is_unicast_link_local() && frame.src == vif.mac;

@@ -80,8 +80,12 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         if let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role)
             && vif.guard
         {
-            let claims = guard::vif(vif, &frame, packet.head());
-            if let Err(reason) = claims.and_then(|claims| self.claim(port, vif, claims)) {
+            let may = match guard::vif(vif, &frame, packet.head()) {
+                Ok(guard::Passed::Own) => Ok(()),
+                Ok(guard::Passed::Claims) => self.claim(port, vif, guard::claims(vif, &frame, packet.head())),
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = may {
                 return Err((packet, reason));
             }
         }
@@ -92,6 +96,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     /// Link-local addresses are whose they were first (as in RFC 6620): one that another node has is refused, one that
     /// nobody has is the vif's from now on.
+    #[cold]
     fn claim(&mut self, port: u16, vif: &Vif, claims: guard::Claims) -> Result<(), Drop> {
         for (ip, reason) in [(claims.source, Drop::GuardIp), (claims.target, Drop::GuardArp)] {
             let Some(ip) = ip.map(IpAddr::V6) else { continue };
