@@ -35,13 +35,13 @@ fn left_out_all_have_defaults() {
         hold_node_bytes: 32 * MIB,
         hold_ms: 10_000,
         window_ms: 1000,
-        marker_wait_ms: 1000,
+        marker_wait_ms: 500,
     };
     assert_eq!(migration(""), defaults);
     assert_eq!(migration("migration: (),"), defaults);
     assert_eq!(
         migration(
-            "migration: (hold_mib: 64, hold_node_mib: 32, hold_ms: 10000, window_ms: 1000, marker_wait_ms: 1000),"
+            "migration: (hold_mib: 64, hold_node_mib: 32, hold_ms: 10000, window_ms: 1000, marker_wait_ms: 500),"
         ),
         defaults,
         "the documented defaults, spelled out"

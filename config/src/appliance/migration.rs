@@ -31,8 +31,8 @@ const HOLD_MS: u64 = 10_000;
 const WINDOW_MS: u64 = 1000;
 /// A marker goes the way of frames, which takes microseconds; what it waits for is an lcore asleep or
 /// preempted at some host: up to 300 ms were seen where lcores shared two CPUs with four emulated guests. Markers are
-/// repeated, so this ends a wait only when a host is stopped or cut off; until then order is worth more than time.
-const MARKER_WAIT_MS: u64 = 1000;
+/// repeated, so this ends a wait only when a host is stopped or cut off: its peers then miss the node for that long.
+const MARKER_WAIT_MS: u64 = 500;
 const HOLD_MS_RANGE: RangeInclusive<u64> = 100..=600_000;
 
 pub(super) fn check(raw: raw::Migration) -> Checked<Migration> {
