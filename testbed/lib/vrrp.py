@@ -59,7 +59,11 @@ class Keepalived:
         """Sets what is added to its priority; it takes notice at once."""
         self.file.write_text(f"{added}\n")
 
-    def stop(self):
-        """Ends it in order: it resigns."""
+    def resign(self):
+        """Asks it to end in order: it gives its addresses away at once, and takes a second to end."""
         self.process.popen.send_signal(signal.SIGTERM)
+
+    def stop(self):
+        """Ends it in order."""
+        self.resign()
         self.process.wait_end(10)

@@ -33,7 +33,7 @@ from lib import fabric, guest, ovs, plot, ron, scenario, stopover, stream
 from lib.lab import OUTPUT, Failure, say
 
 VNI = 100
-MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 5))
+MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 3 if scenario.SHORT else 5))
 RATE = int(os.environ.get("STOPOVER_RATE", 1000))
 REST = 2.0  # seconds of stream before anything moves
 AROUND = 0.6  # seconds of stream before and after each migration
