@@ -26,7 +26,8 @@ NAME = "stopover-appliance"
 
 
 def other_build(folder):
-    """The appliance of another build: in the folder itself, or in `target/release` of a checkout."""
+    """The appliance of another build: in the folder itself, or in `target/release` of a checkout. Its `stopover` lies
+    beside it."""
     places = [pathlib.Path(folder).resolve() / place / NAME for place in (".", "target/release")]
     found = next((p for p in places if p.is_file()), None)
     if found is None:

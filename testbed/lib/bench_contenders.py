@@ -208,6 +208,7 @@ class Gateway(Contender):
         self.binary = binary  # of another build than the one that is tested
         mbufs = frames + MBUFS
         self.appliance = a = stopover.Appliance(lab, name, ns, board)
+        a.command = binary and binary.with_name("stopover")
         a.config["eal"][a.config["eal"].index("-m") + 1] = str(96 + mbufs * 2600 // 2 ** 20)
         a.config["eal"][-1] = lcores(workers)
         a.config["mbufs"] = mbufs

@@ -110,6 +110,7 @@ class Appliance:
         }
         if board is not None:
             self.config["board"] = [board.endpoint]
+        self.command = None  # the `stopover` of another build, if the appliance is of one
         self.process = None
         self.cables = []  # interfaces that cables end at, each with the tap behind it
         lab.post_mortem.append(self.save_books)
@@ -187,7 +188,7 @@ class Appliance:
 
     def cli(self, *argv):
         """`stopover ARGV` towards this appliance."""
-        return sh(program("stopover"), "--ctl", self.socket, *argv)
+        return sh(self.command or program("stopover"), "--ctl", self.socket, *argv)
 
     def json(self, *argv):
         """The same, decoded."""
