@@ -129,7 +129,7 @@ impl Work {
 
     fn row(&self, number: u32) -> Row {
         let (vni, host) = (self.args.declare_vni, self.args.declare_host.clone());
-        Row::Node(NodeRow { vni, mac: mac(0xc2, number), host, ips: Vec::new() })
+        Row::Node(NodeRow { vni, mac: mac(0xc2, number), host, ips: Vec::new(), shared_ips: vec![] })
     }
 
     async fn obey(&self, line: &str) {

@@ -207,7 +207,13 @@ async fn main() -> Result<(), Error> {
     for update in 0..args.updates {
         tokio::time::sleep(Duration::from_millis(args.every_ms)).await;
         let called = arrivals.now();
-        let row = NodeRow { vni: args.vni, mac: mac(update), host: host.clone(), ips: Vec::new() };
+        let row = NodeRow {
+            vni: args.vni,
+            mac: mac(update),
+            host: host.clone(),
+            ips: Vec::new(),
+            shared_ips: vec![],
+        };
         let revision = board.declare(&Row::Node(row)).await?;
         let answered = arrivals.now();
         let began = Instant::now();

@@ -686,6 +686,7 @@ fn node_row(n: u32, last: u8, host: &str, ips: &[&str]) -> Row {
         mac: mac(last),
         host: name(host),
         ips: ips.iter().map(|s| ip(s)).collect(),
+        shared_ips: vec![],
     })
 }
 
@@ -719,7 +720,13 @@ fn a_load_larger_than_the_history_keeps_only_its_end() {
     let mut rows = vec![(1, host_row("lx", "172.16.0.1"))];
     for i in 0..9000u32 {
         let [_, _, x, y] = i.to_be_bytes();
-        let row = NodeRow { vni: vni(5), mac: Mac::new([2, 0, 0, 0, x, y]), host: name("lx"), ips: vec![] };
+        let row = NodeRow {
+            vni: vni(5),
+            mac: Mac::new([2, 0, 0, 0, x, y]),
+            host: name("lx"),
+            ips: vec![],
+            shared_ips: vec![],
+        };
         rows.push((0, Row::Node(row)));
     }
     let now = rig.now;

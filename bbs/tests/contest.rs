@@ -6,9 +6,10 @@ mod support;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use stopover_bbs::{
-    board::{Applied, Command, Outcome, Party, Session},
-    model::{Accepted, Claim, EventKind, NodeFacts, StationKind},
+    board::{Applied, Command, Outcome, Party, Refusal, Session},
+    model::{Accepted, Claim, EventKind, NodeFacts, Row, StationKind},
 };
+use stopover_config::bulk::NodeRow;
 use support::*;
 
 fn register(rig: &mut Rig, h: u8) -> Session {
@@ -89,18 +90,51 @@ fn declared_stations_never_give_way_to_learned_ones_and_take_over_from_them() {
     assert_eq!(said(&mut rig, &a, declared(2, &[])), Said::default());
     assert_eq!(node(&rig, 2).0, 1);
     // What the operator declared stays even with its host down, and so do its addresses.
-    let row = |last, ips: &[&str]| {
-        Command::Declare(stopover_bbs::model::Row::Node(stopover_config::bulk::NodeRow {
-            vni: vni(1),
-            mac: mac(last),
-            host: host_name(0),
-            ips: ips.iter().map(|s| ip(s)).collect(),
-        }))
-    };
-    rig.apply(None, row(9, &["192.168.0.9"])).result.unwrap();
+    rig.apply(None, by_operator(9, &["192.168.0.9"], &[])).result.unwrap();
     assert!(said(&mut rig, &b, learned(9, &[])).refused);
     assert!(said(&mut rig, &b, declared(9, &[])).refused);
     assert_eq!(said(&mut rig, &b, declared(4, &["192.168.0.9"])).accepted.unwrap().refused.len(), 1);
+}
+
+fn by_operator(last: u8, ips: &[&str], shared: &[&str]) -> Command {
+    let list = |ips: &[&str]| ips.iter().map(|s| ip(s)).collect();
+    Command::Declare(Row::Node(NodeRow {
+        vni: vni(1),
+        mac: mac(last),
+        host: host_name(0),
+        ips: list(ips),
+        shared_ips: list(shared),
+    }))
+}
+
+#[test]
+fn an_operator_declares_an_address_that_nodes_share() {
+    for shared in ["192.168.0.100", "fd00::100"] {
+        let mut rig = Rig::new(1000);
+        let [a, _] = hosts(&mut rig);
+        let vip = [ip(shared)];
+        rig.apply(None, by_operator(1, &["192.168.0.1"], &[shared])).result.unwrap();
+        assert!(node(&rig, 1).1.contains(&vip[0]));
+        // The last declaration has it, and both nodes exist.
+        rig.apply(None, by_operator(2, &["192.168.0.2"], &[shared])).result.unwrap();
+        assert_eq!(node(&rig, 1).1, [ip("192.168.0.1")]);
+        assert!(node(&rig, 2).1.contains(&vip[0]));
+        // Whoever shares and announces it takes it over; a claim without announcement does not.
+        let silent = Claim { shared: vip.to_vec(), ..declared(3, &[shared]) };
+        assert_eq!(said(&mut rig, &a, silent.clone()).accepted.unwrap().refused.len(), 1);
+        let announced = Claim { announced: vip.to_vec(), ..silent };
+        assert_eq!(said(&mut rig, &a, announced), Said::default());
+        assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vip.to_vec()));
+        // And the operator gives it back.
+        rig.apply(None, by_operator(1, &["192.168.0.1"], &[shared])).result.unwrap();
+        assert_eq!((node(&rig, 1).1.len(), node(&rig, 3).1.len()), (2, 0));
+        // What one node has as its own is nobody's to share, and the other way round.
+        let other = rig.apply(None, by_operator(4, &[], &["192.168.0.2"])).result;
+        assert!(matches!(&other, Err(Refusal::Conflict(why)) if why.contains("192.168.0.2")), "{other:?}");
+        let own = rig.apply(None, by_operator(4, &[shared], &[])).result;
+        assert!(matches!(own, Err(Refusal::Conflict(_))), "{own:?}");
+        assert_eq!(node(&rig, 1).1.len(), 2, "a refused declaration changes nothing");
+    }
 }
 
 /// A client that knows nothing of kinds: as ever, the first holder stays.

@@ -287,6 +287,10 @@ pub enum Node {
         /// Address of the station; up to sixteen.
         #[arg(long = "ip", value_name = "IP")]
         ips: Vec<IpAddr>,
+        /// Address that other nodes may have too, such as a virtual router's. This command gives it to this node; the
+        /// next node that announces it takes it over. At most sixteen with `--ip`.
+        #[arg(long = "shared-ip", value_name = "IP")]
+        shared_ips: Vec<IpAddr>,
     },
     /// Delete a node.
     Delete {
@@ -505,6 +509,12 @@ mod tests {
         assert!(parse("stopover node add 7 ff:ff:ff:ff:ff:ff far").unwrap_err().contains("unicast"));
         let cli = parse("stopover node add 7 02:00:00:00:00:01 far --ip 192.168.0.1").unwrap();
         assert!(matches!(cli.command, Command::Node(Node::Add { ips, .. }) if ips.len() == 1));
+        let cli =
+            parse("stopover node add 7 02:00:00:00:00:01 far --shared-ip 192.168.0.9 --shared-ip fd00::9")
+                .unwrap();
+        assert!(
+            matches!(cli.command, Command::Node(Node::Add { ips, shared_ips, .. }) if ips.is_empty() && shared_ips.len() == 2)
+        );
         parse("stopover member add 7 far --segment").unwrap();
         parse("stopover member load m.csv").unwrap();
         parse("stopover events --follow --after 12").unwrap();

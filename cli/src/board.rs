@@ -109,8 +109,8 @@ pub async fn node(endpoint: &Endpoint, command: Node, out: Output) -> Result<(),
     }
     let mut board = Operator::connect(endpoint).await?;
     match command {
-        Node::Add { vni, mac, host, ips } => {
-            committed(board.declare(&Row::Node(NodeRow { vni, mac, host, ips })).await?, out)
+        Node::Add { vni, mac, host, ips, shared_ips } => {
+            committed(board.declare(&Row::Node(NodeRow { vni, mac, host, ips, shared_ips })).await?, out)
         }
         Node::Delete { vni, mac } => committed(board.delete(&Target::Node { vni, mac }).await?, out),
         Node::List { vni, host } => {

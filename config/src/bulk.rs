@@ -17,8 +17,8 @@ use std::{collections::HashMap, net::IpAddr};
 
 use crate::text;
 
-/// One node: a VM's interface, or a station of a foreign VTEP. Columns `vni,mac,host,ips`; `ips` may be
-/// empty and holds at most 16 addresses.
+/// One node: a VM's interface, or a station of a foreign VTEP. Columns `vni,mac,host,ips,shared_ips`; the last two
+/// may be empty and hold at most 16 addresses together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeRow {
     /// Network.
@@ -27,8 +27,10 @@ pub struct NodeRow {
     pub mac: Mac,
     /// Where it is reached.
     pub host: HostName,
-    /// Its addresses, no two alike.
+    /// Its own addresses, no two alike.
     pub ips: Vec<IpAddr>,
+    /// Addresses that other nodes may be declared with as well, none of them in `ips`. The last node to announce one has it.
+    pub shared_ips: Vec<IpAddr>,
 }
 
 /// One host: an underlay endpoint. Columns `name,vteps,udp_port`; one to four `vteps`; `udp_port` defaults
@@ -70,15 +72,15 @@ pub struct MemberRow {
 
 impl Row for NodeRow {
     const COLUMNS: &'static [(&'static str, bool)] =
-        &[("vni", true), ("mac", true), ("host", true), ("ips", false)];
+        &[("vni", true), ("mac", true), ("host", true), ("ips", false), ("shared_ips", false)];
 
     fn parse(f: &Fields<'_>) -> Result<Self, Refusal> {
-        Ok(Self {
-            vni: f.vni("vni")?,
-            mac: f.with("mac", text::station_mac)?,
-            host: f.with("host", text::host_name)?,
-            ips: f.ips("ips", 0, text::MAX_NODE_IPS)?,
-        })
+        let vni = f.vni("vni")?;
+        let mac = f.with("mac", text::station_mac)?;
+        let host = f.with("host", text::host_name)?;
+        let ips = f.ips("ips", 0, text::MAX_NODE_IPS)?;
+        let shared_ips = f.more_ips("shared_ips", &ips, text::MAX_NODE_IPS)?;
+        Ok(Self { vni, mac, host, ips, shared_ips })
     }
 
     fn remember(&self, seen: &mut Seen, line: u64) -> Result<(), Refusal> {

@@ -31,6 +31,18 @@ fn nodes_in_any_column_order_with_comments() {
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0].ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.168.0.1", "fd00::1"]);
     assert_eq!((rows[1].vni.get(), rows[1].mac, rows[1].ips.len()), (200, rows[0].mac, 0));
+    // A shared address may stand in many rows, an own one in one.
+    let rows: Vec<NodeRow> = read(
+        "vni,mac,host,shared_ips\n1,52:54:00:00:00:01,a,192.168.0.9 fd00::9\n1,52:54:00:00:00:02,b,192.168.0.9\n",
+    )
+    .unwrap();
+    assert_eq!(rows.iter().map(|r| (r.ips.len(), r.shared_ips.len())).collect::<Vec<_>>(), [(0, 2), (0, 1)]);
+    let many = |n: u8| (1..=n).map(|i| format!("10.0.1.{i}")).collect::<Vec<_>>().join(" ");
+    let text = |n| format!("vni,mac,host,ips,shared_ips\n1,52:54:00:00:00:01,a,10.0.0.1,{}\n", many(n));
+    assert_eq!(read::<NodeRow>(&text(15)).unwrap()[0].shared_ips.len(), 15);
+    assert!(
+        refusal::<NodeRow>(&text(16)).contains("column shared_ips: found 16 addresses; expected 0 to 15")
+    );
 }
 
 #[test]
@@ -78,24 +90,28 @@ fn bad_rows_name_line_and_column() {
             "t.csv:3: column ips: found address 10.0.0.1 in network 1 again; expected it once in the file (it stands in line 2 already); mend: remove one of the two rows",
         ),
         (
+            "vni,mac,host,ips,shared_ips\n1,52:54:00:00:00:01,a,10.0.0.1,10.0.0.9 10.0.0.1\n",
+            "t.csv:2: column shared_ips: found 10.0.0.1 twice in one row; expected each address once; mend: remove the repetition",
+        ),
+        (
             "vni,mac,host,ips\n1,52:54:00:00:00:01,a\n",
             "t.csv:2: found 3 fields; expected 4 as in the header; mend: add or remove commas; quote a field that contains one",
         ),
         (
             "1,52:54:00:00:00:01,a,\n",
-            "t.csv:1: found `1` in the header; expected the header `vni,mac,host,ips`; mend: the first line names the columns; add it, or correct the name",
+            "t.csv:1: found `1` in the header; expected the header `vni,mac,host,ips,shared_ips`; mend: the first line names the columns; add it, or correct the name",
         ),
         (
             "vni,mac,vni\n",
-            "t.csv:1: found column `vni` twice in the header; expected the header `vni,mac,host,ips`; mend: remove one of the two",
+            "t.csv:1: found column `vni` twice in the header; expected the header `vni,mac,host,ips,shared_ips`; mend: remove one of the two",
         ),
         (
             "vni,mac\n",
-            "t.csv:1: found a header without column `host`; expected the header `vni,mac,host,ips`; mend: add the column",
+            "t.csv:1: found a header without column `host`; expected the header `vni,mac,host,ips,shared_ips`; mend: add the column",
         ),
         (
             "",
-            "t.csv:1: found an empty table; expected the header `vni,mac,host,ips`; mend: write the header as first line",
+            "t.csv:1: found an empty table; expected the header `vni,mac,host,ips,shared_ips`; mend: write the header as first line",
         ),
     ] {
         assert_eq!(refusal::<NodeRow>(text), message);
@@ -222,6 +238,14 @@ fn what_files_and_declaration_contradict_is_refused_where_it_stands() {
             "",
             vec![("hosts", HOSTS), ("nodes", "vni,mac,host,ips\n100,02:00:00:00:00:02,gw-b,192.168.0.1\n")],
             "nodes.csv:2: column ips: found address 192.168.0.1 in network 100 on host `gw-b`, which port `vm1` has here; expected each address once in a network; mend: correct one of the two",
+        ),
+        (
+            "",
+            vec![
+                ("hosts", HOSTS),
+                ("nodes", "vni,mac,host,shared_ips\n100,02:00:00:00:00:02,gw-b,192.168.0.1\n"),
+            ],
+            "nodes.csv:2: column shared_ips: found the shared address 192.168.0.1; expected no shared addresses without a board, which follows who announces them; mend: give the address to one node in `ips`, or declare the nodes at a board",
         ),
         (
             "hosts: [(name: \"gw-x\", vteps: [\"10.0.0.1\"])],",

@@ -1,7 +1,7 @@
 //! What a host says of its nodes and networks, and what happens when two say the same.
 
 use super::{
-    Board, CONFLICTS_REMEMBERED, DONE, Ips, Now, Outcome, Refusal, Session,
+    Board, CONFLICTS_REMEMBERED, DONE, Hold, Ips, Now, Outcome, Refusal, Session,
     contest::{Contest, Mover, hold},
     state::{EARLIER, NodeState, OPERATOR},
 };
@@ -212,7 +212,13 @@ impl Board {
         }
     }
 
-    fn take_address(&mut self, vni: Vni, from: Mac, ip: IpAddr) {
+    /// Whether a node gives this address up to whoever announces it next.
+    pub(super) fn gives_up(&self, vni: Vni, mac: Mac, ip: IpAddr) -> bool {
+        let node = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
+        node.is_some_and(|n| n.facts().is_learned() || n.ips.hold(ip) != Hold::Own)
+    }
+
+    pub(super) fn take_address(&mut self, vni: Vni, from: Mac, ip: IpAddr) {
         let Some(node) = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&from)).cloned() else {
             return;
         };

@@ -1,11 +1,14 @@
-//! What the operator declares and deletes. She never takes anything over: a conflict is hers to decide.
+//! What the operator declares and deletes. A declaration takes nothing over but a shared address: any other conflict
+//! is the operator's to decide.
 
 use super::{
-    Board, DONE, Now, Outcome, Refusal,
+    Board, DONE, Hold, Ips, Now, Outcome, Refusal,
+    nodes::Holder,
     record::HostRecord,
     state::{NodeState, OPERATOR},
 };
 use crate::model::{DeclaredBy, EventKind, Network, NodeFacts, Row, RowError, StationKind, Target};
+use std::net::IpAddr;
 use stopover_config::{
     bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
     net::{HostName, Mac, Vni},
@@ -80,11 +83,22 @@ impl Board {
     }
 
     fn declare_node(&mut self, row: NodeRow) -> Result<(), Refusal> {
-        let NodeRow { vni, mac, host, ips } = row;
+        let NodeRow { vni, mac, host, ips, shared_ips } = row;
         let host = self.known_host(&host)?;
-        let ips = ips.into_iter().collect();
-        if let Some(holder) = self.holders(vni, mac, &ips, host).first() {
+        let hold = |ip: IpAddr| if shared_ips.contains(&ip) { Hold::Shared } else { Hold::Own };
+        let ips = ips.into_iter().chain(shared_ips.iter().copied()).collect::<Ips>().held(hold);
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            self.holders(vni, mac, &ips, host).into_iter().partition(|holder| match holder {
+                Holder::Ip(ip, node, _) => shared_ips.contains(ip) && self.gives_up(vni, *node, *ip),
+                Holder::Mac(_) => false,
+            });
+        if let Some(holder) = kept.first() {
             return Err(Refusal::Conflict(self.describe(holder, vni, mac)));
+        }
+        for holder in taken {
+            if let Holder::Ip(ip, node, _) = holder {
+                self.take_address(vni, node, ip);
+            }
         }
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
         let generation = old.map_or(self.state.coming(), NodeState::generation);

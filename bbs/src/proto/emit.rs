@@ -193,6 +193,7 @@ pub fn row(row: &Row, number: u64) -> v1::Row {
             mac: mac(n.mac),
             ips: ips(&n.ips),
             host: n.host.as_str().to_owned(),
+            shared_ips: ips(&n.shared_ips),
         }),
         Row::Member(m) => R::Member(v1::MemberRow {
             vni: m.vni.get(),

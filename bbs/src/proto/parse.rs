@@ -376,11 +376,17 @@ fn host_row(m: v1::HostRow) -> Checked<HostRow> {
 }
 
 fn node_row(m: v1::NodeRow) -> Checked<NodeRow> {
+    let ips = ip_list("ips", &m.ips, MAX_IPS)?;
+    let shared_ips = ip_list("shared_ips", &m.shared_ips, MAX_IPS - ips.len())?;
+    if let Some(i) = shared_ips.iter().position(|ip| ips.contains(ip)) {
+        return Err(BadField::new(format!("shared_ips[{i}]"), shared_ips[i], "none of `ips`"));
+    }
     Ok(NodeRow {
         vni: vni("vni", m.vni)?,
         mac: mac("mac", &m.mac)?,
-        ips: ip_list("ips", &m.ips, MAX_IPS)?,
+        ips,
         host: host_name("host", m.host)?,
+        shared_ips,
     })
 }
 

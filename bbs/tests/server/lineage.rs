@@ -53,7 +53,7 @@ fn host_row(host: &str, vtep: &str) -> Row {
 }
 
 fn node_row(last: u8) -> Row {
-    Row::Node(NodeRow { vni: vni(1), mac: mac(last), host: name("lx"), ips: vec![] })
+    Row::Node(NodeRow { vni: vni(1), mac: mac(last), host: name("lx"), ips: vec![], shared_ips: vec![] })
 }
 
 async fn events(op: &mut Operator) -> Vec<Event> {

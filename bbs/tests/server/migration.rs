@@ -200,7 +200,9 @@ async fn a_lock_survives_kill_9_and_then_expires() {
         stopover_config::bulk::HostRow { name: name("lx"), vteps: vec![ip("10.0.0.9")], udp_port: 4789 };
     op.declare(&host.into()).await.unwrap();
     let (vni, mac, host) = (vni(1), mac(1), name("lx"));
-    op.declare(&stopover_config::bulk::NodeRow { vni, mac, ips: vec![], host }.into()).await.unwrap();
+    op.declare(&stopover_config::bulk::NodeRow { vni, mac, ips: vec![], host, shared_ips: vec![] }.into())
+        .await
+        .unwrap();
     let ticket = op.begin_migration(&begin("lx", None, 3000)).await.unwrap();
     program.kill();
     let _program = super::process::run(dir.path());

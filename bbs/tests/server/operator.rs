@@ -13,7 +13,7 @@ fn host(n: &str, vtep: &str) -> Row {
 }
 fn node(n: u32, last: u8, at: &str, ips: &[&str]) -> Row {
     let ips = ips.iter().map(|s| ip(s)).collect();
-    NodeRow { vni: vni(n), mac: mac(last), host: name(at), ips }.into()
+    NodeRow { vni: vni(n), mac: mac(last), host: name(at), ips, shared_ips: vec![] }.into()
 }
 fn numbered(rows: Vec<Row>) -> Vec<Result<(u64, Row), String>> {
     rows.into_iter().enumerate().map(|(i, row)| Ok((i as u64 + 2, row))).collect()
@@ -107,7 +107,14 @@ async fn a_load_shows_progress_and_fails_as_a_whole() {
         let [_, a, b, c] = i.to_be_bytes();
         let ips = vec![IpAddr::from([10, a, b, c])];
         rows.push(
-            NodeRow { vni: vni(1 + i % 3), mac: Mac::new([2, 0, 0, a, b, c]), host: name("lx"), ips }.into(),
+            NodeRow {
+                vni: vni(1 + i % 3),
+                mac: Mac::new([2, 0, 0, a, b, c]),
+                host: name("lx"),
+                ips,
+                shared_ips: vec![],
+            }
+            .into(),
         );
     }
     // The last row repeats an address of the network.
@@ -174,6 +181,7 @@ async fn a_million_nodes() {
             mac: Mac::new([2, 0, 0, a, b, c]),
             host: name(&format!("gw-{}", i % 1000)),
             ips,
+            shared_ips: vec![],
         };
         Row::from(row)
     });

@@ -52,7 +52,8 @@ fn output(args: &[&str]) -> Output {
 fn row(i: u32) -> Row {
     let [_, _, a, b] = i.to_be_bytes();
     let ips = vec![IpAddr::from([10, 0, a, b])];
-    NodeRow { vni: vni(1), mac: Mac::new([2, 0, 0, 0, a, b]), host: name("lx"), ips }.into()
+    NodeRow { vni: vni(1), mac: Mac::new([2, 0, 0, 0, a, b]), host: name("lx"), ips, shared_ips: vec![] }
+        .into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

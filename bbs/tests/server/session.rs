@@ -372,7 +372,13 @@ async fn a_slow_consumer_loses_nothing() {
         .unwrap();
     let node = |i: u32, ips| {
         let [_, _, x, y] = i.to_be_bytes();
-        Row::Node(NodeRow { vni: vni(1), mac: Mac::new([2, 0, 0, 0, x, y]), host: name("lx"), ips })
+        Row::Node(NodeRow {
+            vni: vni(1),
+            mac: Mac::new([2, 0, 0, 0, x, y]),
+            host: name("lx"),
+            ips,
+            shared_ips: vec![],
+        })
     };
     for round in 0..2 {
         let rows: Vec<_> = (0..3000).map(|i| Ok::<_, String>((0, node(i + round * 100, vec![])))).collect();

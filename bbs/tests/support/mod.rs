@@ -472,9 +472,13 @@ fn make_row(row: &RowStep) -> Row {
         RowStep::Network(v, mtu) => {
             Row::Network(NetworkRow { vni: vni(*v), name: None, flood: FloodPolicy::Drop, mtu: *mtu })
         }
-        RowStep::Node(v, m, h, ips) => {
-            Row::Node(NodeRow { vni: vni(*v), mac: mac(*m), host: host_name(*h), ips: make_ips(ips) })
-        }
+        RowStep::Node(v, m, h, ips) => Row::Node(NodeRow {
+            vni: vni(*v),
+            mac: mac(*m),
+            host: host_name(*h),
+            ips: make_ips(ips),
+            shared_ips: vec![],
+        }),
         RowStep::Member(v, h, segment) => {
             Row::Member(MemberRow { vni: vni(*v), host: host_name(*h), segment: *segment })
         }

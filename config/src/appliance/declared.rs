@@ -184,6 +184,13 @@ impl<'a> Table<'a> {
     }
 
     fn node<'p>(&mut self, row: NodeRow, place: impl Fn(&'static str) -> Place<'p, NodeRow>) -> Checked<()> {
+        if let Some(ip) = row.shared_ips.first() {
+            return Err(place("shared_ips").fault(
+                format!("the shared address {ip}"),
+                "no shared addresses without a board, which follows who announces them",
+                "give the address to one node in `ips`, or declare the nodes at a board",
+            ));
+        }
         if row.host == *self.own {
             return Ok(());
         }
@@ -322,5 +329,6 @@ fn node(at: &str, raw: raw::Node) -> Checked<NodeRow> {
         mac: text::station_mac(&raw.mac).map_err(at_value(format!("{at}.mac"), raw.mac.escape_debug()))?,
         host: host_name(format!("{at}.host"), &raw.host)?,
         ips: addresses(&format!("{at}.ips"), &raw.ips, 0, text::MAX_NODE_IPS)?,
+        shared_ips: Vec::new(),
     })
 }

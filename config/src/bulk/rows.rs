@@ -108,12 +108,32 @@ impl Fields<'_> {
     }
 
     pub(super) fn ips(&self, column: &'static str, min: usize, max: usize) -> Result<Vec<IpAddr>, Refusal> {
+        self.ip_list(column, &[], min, max)
+    }
+
+    /// Further addresses of a row that has `others` already: none of those again, and at most `max` in all.
+    pub(super) fn more_ips(
+        &self,
+        column: &'static str,
+        others: &[IpAddr],
+        max: usize,
+    ) -> Result<Vec<IpAddr>, Refusal> {
+        self.ip_list(column, others, 0, max.saturating_sub(others.len()))
+    }
+
+    fn ip_list(
+        &self,
+        column: &'static str,
+        others: &[IpAddr],
+        min: usize,
+        max: usize,
+    ) -> Result<Vec<IpAddr>, Refusal> {
         let s = self.text(column)?;
-        let mut ips = Vec::with_capacity(1);
+        let mut ips = Vec::new();
         for word in s.split_ascii_whitespace() {
             let ip =
                 text::unicast_ip(word).map_err(|wrong| Refusal { column, found: quoted(word), wrong })?;
-            if ips.contains(&ip) {
+            if ips.contains(&ip) || others.contains(&ip) {
                 return Err(Refusal {
                     column,
                     found: format!("{ip} twice in one row"),
