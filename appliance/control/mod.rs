@@ -36,7 +36,7 @@ use crate::pipeline::ports::Port;
 use crate::tables::{Full, ParkedView, Tables, epoch::Epoch};
 use crate::underlay::{Actions, Underlay};
 use crossbeam::channel::{Receiver, Select};
-use dpdk_sys::{Mbuf, Mempool};
+use dpdk::{Mbuf, Mempool};
 
 use loops::Loops;
 use moves::Moves;

@@ -1,7 +1,7 @@
 //! Handles on what runs: a port and its device, an lcore and its rings.
 
 use crate::lcore::{counters::LcoreCounters, io::Rings};
-use dpdk_sys::{LcoreJob, Port, VhostPort};
+use dpdk::{LcoreJob, Port, VhostPort};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
@@ -24,7 +24,7 @@ pub struct PortHandle {
     /// The lcore of each receive queue.
     pub rx_lcores: Vec<u32>,
     /// Device counters when they were last cleared.
-    pub cleared: dpdk_sys::PortStats,
+    pub cleared: dpdk::PortStats,
 }
 
 impl std::fmt::Debug for PortHandle {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::lcore::counters::{LcoreReading, PortReading};
 use crate::pipeline::fate::{Books, Drop};
-use dpdk_sys::Offloads;
+use dpdk::Offloads;
 use serde::Serialize;
 use std::sync::atomic::Ordering::Relaxed;
 use stopover_config::{
@@ -338,7 +338,7 @@ fn not_yet() -> ApiError {
     )
 }
 
-fn device_error(e: &dpdk_sys::Error) -> ApiError {
+fn device_error(e: &dpdk::Error) -> ApiError {
     ApiError::new(e.to_string(), "a device that answers", "see the appliance's log")
 }
 

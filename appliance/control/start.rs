@@ -36,7 +36,7 @@ use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
 use anyhow::{Context, Result, bail};
 use crossbeam::{channel, queue::ArrayQueue};
-use dpdk_sys::{Device, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, RxQueue, TxQueue, cycles};
+use dpdk::{Device, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, RxQueue, TxQueue, cycles};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
@@ -373,8 +373,8 @@ fn launch(
         let burst = usize::from(config.burst);
         let name = format!("stopover-{lcore}");
         let job = eal.launch(LcoreId::new(*lcore), move || {
-            dpdk_sys::lcore::set_thread_name(&name);
-            dpdk_sys::lcore::tighten_timer_slack();
+            dpdk::lcore::set_thread_name(&name);
+            dpdk::lcore::tighten_timer_slack();
             let (counters, stop, asleep) = parts;
             let idle = Idle::new(cap_us, cycles::tsc_hz() / 1_000_000 * u64::from(poll_us));
             let view = view.online();

@@ -13,7 +13,7 @@ use crate::pipeline::{
     moving::Class,
     ports::Network,
 };
-use dpdk_sys::{BURST_MAX, Mbuf, Mempool};
+use dpdk::{BURST_MAX, Mbuf, Mempool};
 
 /// Places in the ring that are left to other lcores when what waited is handed over: none may find it full between a
 /// look and a push.

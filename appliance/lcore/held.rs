@@ -10,7 +10,7 @@ use crate::tables::{
     moving::{Arrival, Heading, Moving, Stage, Tally},
     words::Net,
 };
-use dpdk_sys::{Mbuf, Mempool, cycles};
+use dpdk::{Mbuf, Mempool, cycles};
 use std::sync::{
     Arc,
     atomic::Ordering::{AcqRel, Relaxed},

@@ -25,7 +25,7 @@ use crate::tables::{
 use crate::wire::marker::Marker;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
-use dpdk_sys::{Mbuf, Mempool, cycles};
+use dpdk::{Mbuf, Mempool, cycles};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_config::net::Mac;
 

@@ -6,7 +6,7 @@
 use crate::migration::hold::{HoldPool, HoldQueue, Meta};
 use crate::pipeline::moving::Class;
 use crate::tables::moving::{Heading, Tally};
-use dpdk_sys::{Mbuf, Mempool, Unfinished};
+use dpdk::{Mbuf, Mempool, Unfinished};
 use std::sync::{
     Arc,
     atomic::{

@@ -4,7 +4,7 @@
 use super::outlet::MARKERS;
 use crate::migration::barrier::{Member, Ticket};
 use crate::pipeline::ports::Network;
-use dpdk_sys::Mbuf;
+use dpdk::Mbuf;
 use std::collections::VecDeque;
 
 /// See the module.

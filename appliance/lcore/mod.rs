@@ -20,7 +20,7 @@ pub mod trap;
 use crate::pipeline::{Pipeline, Scratch, fate::Drop, fate::add, ports::Port, ports::Role, witness::Nobody};
 use crate::tables::View;
 use counters::LcoreCounters;
-use dpdk_sys::{Burst, RxQueue, cycles};
+use dpdk::{Burst, RxQueue, cycles};
 use idle::Idle;
 use io::{LcoreIo, Order};
 use std::sync::{
@@ -147,7 +147,7 @@ impl Worker {
 
     fn originate(&mut self) -> usize {
         let mut n = 0;
-        while n < dpdk_sys::BURST_MAX
+        while n < dpdk::BURST_MAX
             && let Some(order) = outlet::popped(&self.io.rings.from_control)
         {
             add(&self.counters.books.originated, 1);

@@ -16,7 +16,7 @@ use crate::wire::{
     frame,
     marker::{self, Relay},
 };
-use dpdk_sys::{Mbuf, cycles};
+use dpdk::{Mbuf, cycles};
 use stopover_config::net::Mac;
 
 /// Frames taken from one hold in one round, at most.

@@ -15,7 +15,7 @@ use crate::pipeline::{
 use crate::tables::words::Net;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
-use dpdk_sys::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
+use dpdk::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
 use std::{
     collections::VecDeque,
     sync::{

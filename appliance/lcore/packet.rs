@@ -1,7 +1,7 @@
 //! An mbuf as the stages see it.
 
 use crate::pipeline::packet::{Packet, Pool, TxOffload};
-use dpdk_sys::{Csum, IpHeader, L4Offload, Mbuf, Mempool};
+use dpdk::{Csum, IpHeader, L4Offload, Mbuf, Mempool};
 use stopover_config::net::VlanId;
 
 impl Packet for Mbuf {
@@ -56,7 +56,7 @@ impl Packet for Mbuf {
     }
     fn request_offload(&mut self, offload: TxOffload) -> bool {
         let TxOffload { l2_len, l3_len, l4_len, ipv6, tcp, gso_size } = offload;
-        self.set_tx_offload(dpdk_sys::TxOffload {
+        self.set_tx_offload(dpdk::TxOffload {
             l2_len,
             l3_len,
             l4_len,

@@ -5,7 +5,7 @@
 use super::packet::MbufPool;
 use crate::pipeline::packet::Pool;
 use crossbeam::queue::ArrayQueue;
-use dpdk_sys::{Burst, Mbuf};
+use dpdk::{Burst, Mbuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use stopover_config::net::Mac;
 

@@ -1,4 +1,4 @@
-//! Compiles the C side of `rte_hash`, with the flags of the libdpdk that is installed, as ffi/build.rs does.
+//! Compiles the C side of `rte_hash`, with the flags of the libdpdk that is installed, as ffi/sys/build.rs does.
 use std::process::Command;
 
 fn main() {

@@ -1,7 +1,6 @@
-//! The room where DPDK is made safe: bindings, a C shim for its inline functions, and owners of what it
-//! hands out. Enters: EAL arguments, device names, bytes. Leaves: [`Mbuf`]s, bursts, counters, [`Error`]s that
-//! say how to mend them. Knows no protocol, makes no forwarding decision, and is the only crate of the
-//! workspace where `unsafe` is at home.
+//! DPDK with safe owners of what it hands out, built on the bindings of `dpdk-sys`. Enters: EAL arguments, device names,
+//! bytes. Leaves: [`Mbuf`]s, bursts, counters, and [`Error`]s with a hint for the operator. Knows no protocol and makes
+//! no forwarding decision. With `dpdk-sys`, the only home of `unsafe` in the workspace.
 //!
 //! Who owns what:
 //! - [`Eal`] is the process's one DPDK instance, and stays on the thread that started it.
@@ -24,12 +23,7 @@ pub mod port;
 pub mod queue;
 pub mod vhost;
 
-/// What bindgen made of `csrc/shim.h`: DPDK as it is. Everything else in this crate is built on it.
-#[allow(missing_docs, non_camel_case_types, non_upper_case_globals, non_snake_case, dead_code)]
-#[allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
-pub mod sys {
-    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
-}
+use dpdk_sys as sys;
 
 pub use burst::{BURST_MAX, Burst};
 pub use device::{Device, DeviceInfo, Offloads};

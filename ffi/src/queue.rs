@@ -12,16 +12,16 @@ use crate::sys;
 ///
 /// ```compile_fail
 /// fn shared<T: Sync>() {}
-/// shared::<dpdk_sys::RxQueue>(); // two lcores would poll it
+/// shared::<dpdk::RxQueue>(); // two lcores would poll it
 /// ```
 /// ```compile_fail
 /// fn cloned<T: Clone>() {}
-/// cloned::<dpdk_sys::RxQueue>();
+/// cloned::<dpdk::RxQueue>();
 /// ```
 /// ```
 /// fn sent<T: Send>() {}
-/// sent::<dpdk_sys::RxQueue>();
-/// sent::<dpdk_sys::TxQueue>();
+/// sent::<dpdk::RxQueue>();
+/// sent::<dpdk::TxQueue>();
 /// ```
 pub struct RxQueue {
     port: u16,
@@ -63,11 +63,11 @@ impl RxQueue {
 ///
 /// ```compile_fail
 /// fn shared<T: Sync>() {}
-/// shared::<dpdk_sys::TxQueue>();
+/// shared::<dpdk::TxQueue>();
 /// ```
 /// ```compile_fail
 /// fn cloned<T: Clone>() {}
-/// cloned::<dpdk_sys::TxQueue>();
+/// cloned::<dpdk::TxQueue>();
 /// ```
 pub struct TxQueue {
     port: u16,

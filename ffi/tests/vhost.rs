@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use dpdk_sys::*;
+use dpdk::*;
 
 /// Requests.
 const GET_FEATURES: u32 = 1;

@@ -6,7 +6,7 @@ use crate::lcore::keeper::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
 use crate::pipeline::Learn;
 use crate::tables::moving::{Arrival, Heading, Moving, Stage};
-use dpdk_sys::cycles;
+use dpdk::cycles;
 use std::sync::Arc;
 use stopover_bbs::client::BeginMigration;
 

@@ -13,7 +13,7 @@ use crate::wire::{
     marker::{self, Kind, Marker},
     nd,
 };
-use dpdk_sys::Mbuf;
+use dpdk::Mbuf;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use stopover_config::net::{Mac, Vni};

@@ -26,7 +26,7 @@ use crate::tables::{
 };
 use crate::wire::marker::Marker;
 use announce::{Announcing, Ending, StandIn};
-use dpdk_sys::cycles;
+use dpdk::cycles;
 use hashbrown::{HashMap, HashSet};
 pub use news::News;
 use release::Release;

@@ -3,7 +3,7 @@
 use super::{Control, Key, Moves};
 use crate::migration::machine::{State, Target};
 use crate::tables::moving::{Arrival, Tally};
-use dpdk_sys::cycles;
+use dpdk::cycles;
 use std::{
     sync::atomic::Ordering::Relaxed,
     time::{SystemTime, UNIX_EPOCH},

@@ -1,7 +1,7 @@
 //! DPDK's `rte_hash`, in its mode for readers without a lock, on huge pages. Keys are only ever added and changed
 //! here: to remove them while others read would need its RCU besides.
 
-use dpdk_sys::{Eal, Error};
+use dpdk::{Eal, Error};
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
     fmt, io,

@@ -1,7 +1,7 @@
 //! The tester's two ports on DPDK, and the buffers that frames are sent from and received into.
 
 use anyhow::Context;
-use dpdk_sys::{Device, Eal, LinkState, Mempool, Offloads, Port, PortConfig, RxQueue, TxQueue};
+use dpdk::{Device, Eal, LinkState, Mempool, Offloads, Port, PortConfig, RxQueue, TxQueue};
 use std::time::{Duration, Instant};
 
 /// Room for an IMIX frame in a tunnel.

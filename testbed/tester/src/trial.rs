@@ -5,7 +5,7 @@
 //! or later.
 
 use anyhow::bail;
-use dpdk_sys::{BURST_MAX, Burst, cycles};
+use dpdk::{BURST_MAX, Burst, cycles};
 use serde::Deserialize;
 use stopover_guest_tools::books::Books;
 
@@ -130,8 +130,8 @@ impl Source<'_> {
     fn send(
         &mut self,
         due: usize,
-        tx: &mut dpdk_sys::TxQueue,
-        pool: &dpdk_sys::Mempool,
+        tx: &mut dpdk::TxQueue,
+        pool: &dpdk::Mempool,
         burst: &mut Burst,
         tally: &mut Tally,
     ) {

@@ -1,0 +1,8 @@
+//! What bindgen makes of `csrc/shim.h`: DPDK as it is, and the shims for its inline functions. Use the `dpdk` crate,
+//! which gives each of these things a safe owner.
+
+#![no_std]
+#![allow(missing_docs, non_camel_case_types, non_upper_case_globals, non_snake_case, dead_code)]
+#![allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+
+include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
