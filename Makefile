@@ -51,7 +51,7 @@ check:
 
 unit:
 	$(CARGO) test --locked --workspace --no-fail-fast
-	python3 -m doctest testbed/lib/bench_search.py testbed/lib/bench_profile.py
+	python3 -m doctest testbed/lib/bench/rate_search.py testbed/lib/bench/callgrind.py
 
 scenarios: build
 	$(TESTBED) testbed/run all

@@ -3,7 +3,7 @@
 kernel would send. Nothing crashes, the books balance, and honest traffic passes as before.
 
 The hand-made list (truncated at each length, lying lengths, reserved bits, wrong VNIs, loops, spoofed sources,
-ARP storms, jumbos, IP options, fragments: lib/badframes.py) is sent first and its traces are looked for: a
+ARP storms, jumbos, IP options, fragments: lib/traffic/bad_frames.py) is sent first and its traces are looked for: a
 spoofed frame must not arrive, nothing may cross to another network, nothing from the underlay may go back to it.
 Then come generated frames, STOPOVER_CASES of them (10000 if unset) from STOPOVER_SEED.
 """
@@ -17,10 +17,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from scapy.utils import PcapWriter, RawPcapReader
 
-from lib import badframes, capture, fabric, ron, scenario, stopover, traffic
-from lib.lab import Failure, say
-from lib.net import Namespace, veth, wire_to_bridge
-from lib.proc import Process
+from lib import scenario
+from lib.lab import Failure, fabric, say
+from lib.lab.netns import Namespace, veth, wire_to_bridge
+from lib.lab.process import Process
+from lib.product import ron, stopover
+from lib.traffic import bad_frames, capture, mesh
 
 RED, BLUE = 100, 200
 SEED = int(os.environ.get("STOPOVER_SEED", "20240607"))
@@ -48,7 +50,7 @@ def blast(lab, rounds):
 
 def traces(path, tag, src_mac=None):
     """How many captured frames carry the mark of `tag` (any, if empty), and come from `src_mac` if given."""
-    needle = badframes.MARK + tag.encode()
+    needle = bad_frames.MARK + tag.encode()
     src = bytes.fromhex(src_mac.replace(":", "")) if src_mac else b""
     return sum(needle in frame and frame[6:12].startswith(src) for frame, _ in RawPcapReader(str(path)))
 
@@ -100,17 +102,17 @@ def body(lab):
     others4, others6 = ["192.168.0.1", "192.168.0.2", "192.168.0.200"], ["fd01::1", "fd01::2", "fd01::200"]
     vtep_a = (fabric.MAC.format(1), *a.vteps)
     vtep_b = ("02:66:00:00:00:02", *b.vteps)
-    by_vif = badframes.from_vif(who(3), who(2), others4, others6)
-    by_trunk = badframes.from_trunk([10, 30], "192.168.0.50", "fd01::50", [red[0].mac, red[1].mac], who(2))
-    by_wire = badframes.from_underlay(vtep_a, vtep_b, who(1), who(2), RED, NOWHERE_VNI)
-    storm = badframes.arp_storm(mallory.mac, mallory.ips[0])
+    by_vif = bad_frames.from_vif(who(3), who(2), others4, others6)
+    by_trunk = bad_frames.from_trunk([10, 30], "192.168.0.50", "fd01::50", [red[0].mac, red[1].mac], who(2))
+    by_wire = bad_frames.from_underlay(vtep_a, vtep_b, who(1), who(2), RED, NOWHERE_VNI)
+    storm = bad_frames.arp_storm(mallory.mac, mallory.ips[0])
 
     # A third host has only pcap files for ports: what they hold is received as soon as it starts.
     p = stopover.Appliance(lab, "gw-p", a.ns, board)
     pcap_mac = "02:70:63:61:70:{:02x}".format  # what net_pcap calls its N-th device
-    wire_cases = badframes.from_underlay((pcap_mac(0), "10.0.0.3", "fd00::3"), vtep_b, who(4), who(2), RED, NOWHERE_VNI)
+    wire_cases = bad_frames.from_underlay((pcap_mac(0), "10.0.0.3", "fd00::3"), vtep_b, who(4), who(2), RED, NOWHERE_VNI)
     in_files = pcap(lab.dir / "wire.pcap", wire_cases, wire_cases[-1][1])
-    vif_cases = badframes.from_vif(who(4), who(2), others4, others6)
+    vif_cases = bad_frames.from_vif(who(4), who(2), others4, others6)
     in_files += pcap(lab.dir / "vif.pcap", vif_cases, vif_cases[0][1])
     p.port("ul0", f"net_pcap0,rx_pcap={lab.dir}/wire.pcap,tx_pcap={lab.dir}/wire-out.pcap",
            ron.tagged("underlay", addresses=["10.0.0.3/24", "fd00::3/64"]))
@@ -121,7 +123,7 @@ def body(lab):
     for host in (a, b):
         host.start()
     stopover.wait_nodes([a, b], 5)
-    before, bad_pings = traffic.pings(honest, count=3)
+    before, bad_pings = mesh.pings(honest, count=3)
     if before["lost"]:
         raise Failure(f"even before the attack pings are lost: {bad_pings}")
     p.start()
@@ -137,7 +139,7 @@ def body(lab):
     leaked = sum(traces(taps[s.name].path, "") for s in blue)
     spoofed = sum(traces(taps[s.name].path, "spoof") for s in honest)
     reflected = sum(traces(wire.path, tag, vtep_a[0]) for tag in ("loop", "bcast"))
-    valid = sum(badframes.mark("valid") in f for _, f in by_wire)
+    valid = sum(bad_frames.mark("valid") in f for _, f in by_wire)
     arrived = traces(taps["red1"].path, "valid", red[1].mac)
     intruded = traces(taps["red1"].path, "noflag")
     say(f"of these, {spoofed} spoofed ones arrived, {leaked} crossed to another network, {reflected} went back to the "
@@ -145,9 +147,9 @@ def body(lab):
 
     say(f"sending {GENERATED} generated frames (seed {SEED})")
     share = GENERATED // 3 + 1
-    made = [(mallory.ns, badframes.generated(by_vif, share, SEED, 12)),
-            (trunk, badframes.generated(by_trunk, share, SEED + 1, 12)),
-            (eve, badframes.generated(by_wire, share, SEED + 2, 12))]
+    made = [(mallory.ns, bad_frames.generated(by_vif, share, SEED, 12)),
+            (trunk, bad_frames.generated(by_trunk, share, SEED + 1, 12)),
+            (eve, bad_frames.generated(by_wire, share, SEED + 2, 12))]
     generated = blast(lab, made)
 
     say("the attack is over; looking whether all are well")
@@ -160,8 +162,8 @@ def body(lab):
     if crashes:
         return {"cases": sent + generated + in_files, "crashes": crashes}
     unaccounted = stopover.books(appliances, hostile=True)["unaccounted"]
-    pinged, bad_pings = traffic.pings(honest, count=5)
-    udp = traffic.streams(lab, honest, count=200, rate=400)
+    pinged, bad_pings = mesh.pings(honest, count=5)
+    udp = mesh.streams(lab, honest, count=200, rate=400)
     for line in bad_pings:
         say(line)
     say(f"honest traffic afterwards: ping {dict(pinged)}, UDP {dict(udp)}")

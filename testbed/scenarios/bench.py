@@ -25,21 +25,23 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import (bench_against, bench_converge, bench_holding, bench_kernel, bench_latency, bench_quick, bench_report,
-                 bench_scale, bench_sizes, bench_throughput, bench_updates, bench_workers, scenario)
+from lib import scenario
+from lib.bench import result_files
+from lib.bench.parts import (against, converge, holding, kernel, latency, quick, scale, sizes, throughput, updates,
+                             workers)
 from lib.lab import Failure, say
 
 PARTS = {
-    "quick": lambda lab: bench_quick.body(lab, chosen.rounds or (6 if chosen.quick else 30)),
-    "scale": lambda lab: bench_scale.body(lab, chosen.rounds or 10, chosen.most),
-    "converge": bench_converge.body,
-    "sizes": lambda lab: bench_sizes.body(lab, chosen.rounds or 6),
-    "updates": lambda lab: bench_updates.body(lab, chosen.rounds or 8),
-    "workers": lambda lab: bench_workers.body(lab, chosen.rounds or 10),
-    "kernel": lambda lab: bench_kernel.body(lab, chosen.rounds or 10),
-    "holding": lambda lab: bench_holding.body(lab, chosen.rounds or 10),
-    "throughput": bench_throughput.body,
-    "latency": bench_latency.body,
+    "quick": lambda lab: quick.body(lab, chosen.rounds or (6 if chosen.quick else 30)),
+    "scale": lambda lab: scale.body(lab, chosen.rounds or 10, chosen.most),
+    "converge": converge.body,
+    "sizes": lambda lab: sizes.body(lab, chosen.rounds or 6),
+    "updates": lambda lab: updates.body(lab, chosen.rounds or 8),
+    "workers": lambda lab: workers.body(lab, chosen.rounds or 10),
+    "kernel": lambda lab: kernel.body(lab, chosen.rounds or 10),
+    "holding": lambda lab: holding.body(lab, chosen.rounds or 10),
+    "throughput": throughput.body,
+    "latency": latency.body,
 }
 SUMMED = ("wrong_frames", "lost", "floors_missed")
 
@@ -48,17 +50,17 @@ o.add_argument("--quick", action="store_true")
 o.add_argument("--against", metavar="DIR", help="the binaries of another build, or a checkout with target/release")
 o.add_argument("--only", default=",".join(PARTS))
 o.add_argument("--rounds", type=int)
-o.add_argument("--most", type=int, default=max(bench_scale.SIZES))
+o.add_argument("--most", type=int, default=max(scale.SIZES))
 chosen = o.parse_args()
 if chosen.against:
     if not chosen.quick:
         o.error("--against compares the paths of --quick: say --quick --against DIR")
-    PARTS = {"against": lambda lab: bench_against.body(lab, chosen.against)}
+    PARTS = {"against": lambda lab: against.body(lab, chosen.against)}
 parts = list(PARTS) if chosen.against else ["quick"] if chosen.quick else chosen.only.split(",")
 if unknown := [p for p in parts if p not in PARTS]:
     o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
 looks = {"quick", "kernel", "updates"} & set(parts)  # at what is in the frames
-complete = not chosen.against and set(parts) == set(PARTS) and chosen.most == max(bench_scale.SIZES)
+complete = not chosen.against and set(parts) == set(PARTS) and chosen.most == max(scale.SIZES)
 
 
 def body(lab):
@@ -70,14 +72,14 @@ def body(lab):
         complaints = lab.restart()
         if complaints:
             raise Failure("; ".join(complaints))
-        bench_report.summarise(part, more)
+        result_files.summarise(part, more)
         for k in SUMMED:
             more[k] = figures[k] + more.get(k, 0)
         figures.update(more)
     if not looks:
         del figures["wrong_frames"]
     if complete:
-        missing = bench_report.missing(figures)
+        missing = result_files.missing(figures)
         if missing:
             say(f"no part gave {', '.join(missing)}")
         figures["figures_missing"] = len(missing)

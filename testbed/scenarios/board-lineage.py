@@ -45,10 +45,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import ron, scenario, stopover
+from lib import scenario
 from lib.lab import Failure, say
-from lib.net import Namespace
-from lib.proc import Process
+from lib.lab.netns import Namespace
+from lib.lab.process import Process
+from lib.product import ron, stopover
 
 TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
 BULK, LIVE = 100, 200  # networks: of what is declared, and of what hosts claim

@@ -13,9 +13,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import capture, containers, fabric, ron, scenario, stopover, traffic
-from lib.lab import Failure, say
-from lib.net import wire_to_bridge
+from lib import scenario
+from lib.lab import Failure, containers, fabric, say
+from lib.lab.netns import wire_to_bridge
+from lib.product import ron, stopover
+from lib.traffic import capture, mesh
 
 VNI = 100
 TENANT_MIB = 64
@@ -66,7 +68,7 @@ def tenant(lab, number, image):
     c.ns.quiet("eth0")
     c.ns.ip("link", "set", "eth0", "up")
     c.ns.address("eth0", f"192.168.0.{number}/24", f"fd01::{number}/64")
-    return traffic.Station(c.ns, number, VNI, [f"192.168.0.{number}", f"fd01::{number}"])
+    return mesh.Station(c.ns, number, VNI, [f"192.168.0.{number}", f"fd01::{number}"])
 
 
 def body(lab):
@@ -87,11 +89,11 @@ def body(lab):
     say("both gateways know both tenants")
 
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
-    pinged, bad_pings = traffic.pings(tenants, count=50)
+    pinged, bad_pings = mesh.pings(tenants, count=50)
     say(f"ping: {dict(pinged)}")
-    udp = traffic.streams(lab, tenants, count=300, rate=500)
+    udp = mesh.streams(lab, tenants, count=300, rate=500)
     say(f"UDP streams: {dict(udp)}")
-    iperf = traffic.Iperf(lab, tenants)
+    iperf = mesh.Iperf(lab, tenants)
     tcp, bad_tcp = iperf.all_pairs(amount="2M")
     iperf.stop()
     say(f"iperf3: {dict(tcp)}")

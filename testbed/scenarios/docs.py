@@ -20,11 +20,12 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import doc_samples, markdown, scenario
-from lib.doc_samples import FAR_VM, VM, VNI
-from lib.lab import REPO, Failure, say, sh
-from lib.net import Namespace, veth
-from lib.proc import Process, listens
+from lib import scenario
+from lib.lab import REPO, Failure, say
+from lib.lab.netns import Namespace, veth
+from lib.lab.process import Process, listens
+from lib.product import doc_samples, markdown
+from lib.product.doc_samples import FAR_VM, VM, VNI
 
 WRITE = "--write" in sys.argv
 MEMORY_MIB = 512

@@ -11,8 +11,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import capture, fabric, guest, ron, scenario, stopover
-from lib.lab import Failure, say
+from lib import scenario
+from lib.guests import guest
+from lib.lab import Failure, fabric, say
+from lib.product import ron, stopover
+from lib.traffic import capture
 
 VNI = 100
 LONGEST = 14 + 40 + 8 + 8 + 14 + 1500  # an inner frame of MTU 1500 in VXLAN over IPv6

@@ -12,9 +12,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import capture, fabric, scenario, stopover, traffic
-from lib.lab import Failure, say
-from lib.net import Namespace, veth
+from lib import scenario
+from lib.lab import Failure, fabric, say
+from lib.lab.netns import Namespace, veth
+from lib.product import stopover
+from lib.traffic import capture, mesh
 
 
 class LinuxHost:
@@ -75,14 +77,14 @@ def body(lab):
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     lost = 0
     for host, vtep in zip(far, a.vteps):
-        r = traffic.ping(host.ns, vtep, count=10, dev="ul0")
+        r = mesh.ping(host.ns, vtep, count=10, dev="ul0")
         say(f"{host.name} pings the appliance's VTEP {vtep}: {r['received']} of {r['sent']} answered")
         lost += r["lost"]
-    pinged, bad_pings = traffic.pings(stations, count=10)
+    pinged, bad_pings = mesh.pings(stations, count=10)
     say(f"ping: {dict(pinged)}")
-    udp = traffic.streams(lab, stations, count=200, rate=500)
+    udp = mesh.streams(lab, stations, count=200, rate=500)
     say(f"UDP streams: {dict(udp)}")
-    iperf = traffic.Iperf(lab, stations)
+    iperf = mesh.Iperf(lab, stations)
     tcp, bad_tcp = iperf.all_pairs(amount="2M")
     iperf.stop()
     say(f"iperf3: {dict(tcp)}")

@@ -5,7 +5,7 @@ are not so, the board is away, markers are lost, the hold is too small. After ev
 reachable where it runs, no lock may be left, the books must balance, and no process of ours may have ended by itself.
 
 Two hosts, gw-a and gw-b, have a port for each of two guests, X and Y. A station at gw-c pings. Each case is a
-migration of X from where the last one left it to the other host, as `lib/stepwise.py` describes it; the fault
+migration of X from where the last one left it to the other host, as `lib/guests/stepwise.py` describes it; the fault
 strikes in the phase that the case names. When fault and migration are over, and QEMU has found its appliance again
 (it looks once a second), X has one second to answer by IPv4 and IPv6.
 
@@ -22,10 +22,13 @@ from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import fabric, guest, scenario, stopover, traffic
-from lib.lab import Failure, say
-from lib.moving import VNI, cidrs, ips, mac, port
-from lib.stepwise import PHASES, Place, Stepwise, until
+from lib import scenario
+from lib.guests import guest
+from lib.guests.migration import VNI, cidrs, ips, mac, port
+from lib.guests.stepwise import PHASES, Place, Stepwise, until
+from lib.lab import Failure, fabric, say
+from lib.product import stopover
+from lib.traffic import mesh
 
 ONLY = [w for w in os.environ.get("STOPOVER_CASES", "").split(";") if w]
 X, Y, STATION = 1, 2, 3
@@ -59,7 +62,7 @@ class Run:
         self.at = {X: self.places[X][0], Y: self.places[Y][1]}
         self.booted = 0
         self.guests = {n: self.power_on(n) for n in (X, Y)}
-        self.figures = traffic.Tally(cases=0, unreachable_after=0, locks_left=0, misplaced=0, unaccounted=0, crashes=0,
+        self.figures = mesh.Tally(cases=0, unreachable_after=0, locks_left=0, misplaced=0, unaccounted=0, crashes=0,
                                      vmm_crashes=0, powered_on=0)
         self.slowest = 0.0
 
@@ -92,7 +95,7 @@ class Run:
         """Whether the station reaches a guest in time. Waits some more if not, to tell how long it takes."""
         began = time.monotonic()
         for ip in ips(number):
-            while traffic.ping(self.station.ns, ip, count=1, wait=0.15)["lost"]:
+            while mesh.ping(self.station.ns, ip, count=1, wait=0.15)["lost"]:
                 if time.monotonic() - began > 15:
                     raise Failure(f"{ip} is not reached at all")
         took = time.monotonic() - began

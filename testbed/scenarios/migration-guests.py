@@ -25,9 +25,12 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import fabric, guest, ron, scenario, stopover, stream
-from lib.lab import Failure, say
-from lib.moving import VNI, cidrs, ips, locks_left, mac, percentile, port, reported
+from lib import scenario
+from lib.guests import guest
+from lib.guests.migration import VNI, cidrs, ips, locks_left, mac, percentile, port, reported
+from lib.lab import Failure, fabric, say
+from lib.product import ron, stopover
+from lib.traffic import stream
 
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 30 if scenario.SHORT else 100))
 RATE = int(os.environ.get("STOPOVER_RATE", 1800))

@@ -30,10 +30,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import ron, scenario, stopover
+from lib import scenario
 from lib.lab import Failure, say
-from lib.net import Namespace
-from lib.proc import Process
+from lib.lab.netns import Namespace
+from lib.lab.process import Process
+from lib.product import ron, stopover
 
 VNI = 100
 ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 3))

@@ -30,9 +30,10 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import fabric, ron, scenario, stopover
-from lib.lab import Failure, say
-from lib.proc import Process
+from lib import scenario
+from lib.lab import Failure, fabric, say
+from lib.lab.process import Process
+from lib.product import ron, stopover
 
 VNI = 100
 SHORT = scenario.SHORT

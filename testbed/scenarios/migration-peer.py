@@ -29,8 +29,13 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import fabric, guest, ovs, plot, ron, scenario, stopover, stream
-from lib.lab import OUTPUT, Failure, say
+from lib import scenario
+from lib.bench import arrival_plot
+from lib.guests import guest
+from lib.lab import OUTPUT, Failure, fabric, say
+from lib.peers import ovs
+from lib.product import ron, stopover
+from lib.traffic import stream
 
 VNI = 100
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 3 if scenario.SHORT else 5))
@@ -131,10 +136,10 @@ class Side:
         return self.mover.complete(target)
 
     def picture(self, title):
-        """The migration whose gap was the median, for `plot`."""
+        """The migration whose gap was the median, for `arrival_plot`."""
         gap, lost, _, arrivals = sorted(self.moves)[len(self.moves) // 2]
         begun = self._begun(arrivals)
-        return plot.Run(title, f"{lost or 'no'} frame{'s' * (lost != 1)} lost", gap,
+        return arrival_plot.Run(title, f"{lost or 'no'} frame{'s' * (lost != 1)} lost", gap,
                         [((t - begun) / 1e3, n) for t, n in arrivals])
 
     @staticmethod
@@ -209,7 +214,7 @@ def draw(theirs, ours):
     reach = 100 + 50 * round(longest * 1.5 / 50)
     paths = [OUTPUT / "migration-peer.svg", *([pathlib.Path(PLOT)] if PLOT else [])]
     for path in paths:
-        plot.write(path, "Frames received during a live migration, with OVS-DPDK and with Stopover", runs,
+        arrival_plot.write(path, "Frames received during a live migration, with OVS-DPDK and with Stopover", runs,
                    -reach / 3, reach)
         say(f"drawn: {path}")
 

@@ -28,8 +28,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from scapy.all import ARP, Ether, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6, RawPcapReader
 
-from lib import capture, fabric, guest, scenario, stopover, stream
-from lib.lab import Failure, say
+from lib import scenario
+from lib.guests import guest
+from lib.lab import fabric, say
+from lib.product import stopover
+from lib.traffic import capture, stream
 
 VNI = 100
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 10))

@@ -32,10 +32,13 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import fabric, guest, ron, scenario, stopover, stream, wires
-from lib.lab import Failure, say
-from lib.moving import cidrs, ips, locks_left, mac, percentile, port, reported
-from lib.proc import Process
+from lib import scenario
+from lib.guests import guest
+from lib.guests.migration import cidrs, ips, locks_left, mac, percentile, port, reported
+from lib.lab import Failure, fabric, frame_loss, say
+from lib.lab.process import Process
+from lib.product import ron, stopover
+from lib.traffic import stream
 
 PARTS = {"one": 12, "apart": 16, "two": 16, "busy": 10} if not scenario.SHORT else {"apart": 3, "two": 3, "busy": 2}
 PARTS = {p: n for p, n in PARTS.items() if p in os.environ.get("STOPOVER_PARTS", ",".join(PARTS)).split(",")}
@@ -129,10 +132,10 @@ class Run:
                 process.kill()
 
     def _part(self, name):
-        cables = wires.Wires(self.wired)
+        cables = frame_loss.Wires(self.wired)
         self.received = 0
         for host in self.hosts:
-            wires.rings(host)
+            frame_loss.rings(host)
         before = [self.passed(g, host) for g, host in zip(self.senders, self.hosts)]
         full_before = self.ring_full()
         receiver = stream.Receiver(self.x)
@@ -205,7 +208,7 @@ class Run:
             if (n := (now[0] - then[0]) - (now[1] - then[1])) > 0:
                 at_senders[g.name] = n
         for host in self.hosts:
-            rings = [(received, lost) for dev, received, lost in wires.rings(host) if dev == "ul0"]
+            rings = [(received, lost) for dev, received, lost in frame_loss.rings(host) if dev == "ul0"]
             in_rings |= {f"{host.name} queue {n}": lost for n, (_, lost) in enumerate(rings) if lost}
             if host is not self.hosts[2]:  # where the streams end
                 self.shares += [received / max(sum(r for r, _ in rings), 1) for received, _ in rings]

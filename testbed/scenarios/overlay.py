@@ -15,8 +15,10 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import capture, fabric, scenario, stopover, traffic
-from lib.lab import Failure, say
+from lib import scenario
+from lib.lab import Failure, fabric, say
+from lib.product import stopover
+from lib.traffic import capture, mesh
 
 NETWORKS = {100: "red", 200: "blue"}
 VLANS = {10: 100, 20: 200}
@@ -53,20 +55,20 @@ def body(lab):
         host.start()
     stopover.wait_nodes(net.hosts, len(everybody) - len(NETWORKS), or_more=True)
     for vni in NETWORKS:  # the undeclared stations are found once they speak
-        traffic.ping(stations[vni, 6].ns, stations[vni, 1].ips[0], count=2)
-        traffic.ping(stations[vni, 6].ns, stations[vni, 1].ips[1], count=2)
+        mesh.ping(stations[vni, 6].ns, stations[vni, 1].ips[0], count=2)
+        mesh.ping(stations[vni, 6].ns, stations[vni, 1].ips[1], count=2)
     stopover.wait_nodes(net.hosts, len(everybody))
     known = stopover.addresses(a.json("show", "nodes"))
     say(f"board and three appliances run; each knows all {len(everybody)} nodes with {len(known)} addresses")
 
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
-    pinged, bad_pings = traffic.pings(everybody, count=5)
+    pinged, bad_pings = mesh.pings(everybody, count=5)
     say(f"ping: {dict(pinged)}")
-    fragments, bad_fragments = traffic.pings(everybody, count=2, size=FRAGMENTED)
+    fragments, bad_fragments = mesh.pings(everybody, count=2, size=FRAGMENTED)
     say(f"ping of {FRAGMENTED} bytes: {dict(fragments)}")
-    udp = traffic.streams(lab, everybody, count=100, rate=400)
+    udp = mesh.streams(lab, everybody, count=100, rate=400)
     say(f"UDP streams: {dict(udp)}")
-    iperf = traffic.Iperf(lab, everybody)
+    iperf = mesh.Iperf(lab, everybody)
     tcp, bad_tcp = iperf.all_pairs(amount="512K")
     iperf.stop()
     say(f"iperf3: {dict(tcp)}")

@@ -18,9 +18,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib import fabric, ron, scenario, stopover, traffic
-from lib.lab import Failure, say
-from lib.proc import Process
+from lib import scenario
+from lib.lab import Failure, fabric, say
+from lib.lab.process import Process
+from lib.product import ron, stopover
+from lib.traffic import mesh
 
 RED, BLUE = 100, 200
 RATE = 300
@@ -81,8 +83,8 @@ class Run:
         self.a = net.host("gw-a", self.board, lcores=3, queues=2)
         self.b = net.host("gw-b", self.board)
         self.hosts = net.hosts
-        self.total = traffic.Tally(lost=0, duplicated=0, sent=0)
-        self.figures = traffic.Tally(unaccounted=0, flooded_unknown=0, unknown_at_start=0, resynchronised=0, forgotten=0)
+        self.total = mesh.Tally(lost=0, duplicated=0, sent=0)
+        self.figures = mesh.Tally(unaccounted=0, flooded_unknown=0, unknown_at_start=0, resynchronised=0, forgotten=0)
 
         def tenant(name, number, vni):
             v4, v6 = f"192.168.{vni}.{number}/24", f"fd01:{vni}::{number}/64"
@@ -99,7 +101,7 @@ class Run:
 
     def streams(self, seconds):
         """Streams between all that have a peer, for so long. 5 destinations: two addresses, broadcast, two groups."""
-        return traffic.Streams(self.lab, self.streaming, count=seconds * RATE // 5, rate=RATE)
+        return mesh.Streams(self.lab, self.streaming, count=seconds * RATE // 5, rate=RATE)
 
     def count(self, streams):
         """Waits for their end; nothing may be missing."""
@@ -113,7 +115,7 @@ class Run:
         for one, other in ((self.red1, self.red4), (self.red4, self.red1), (self.blue1, self.blue4),
                            (self.blue4, self.blue1)):
             for ip in other.ips:
-                until(f"{one.name} reaches {ip}", lambda: not traffic.ping(one.ns, ip, count=1, wait=1)["lost"])
+                until(f"{one.name} reaches {ip}", lambda: not mesh.ping(one.ns, ip, count=1, wait=1)["lost"])
 
     def close_books(self, appliance):
         """Before a process goes, and with it its counters."""
@@ -146,7 +148,7 @@ class Run:
         self.silent.ns.ip("link", "set", "eth0", "up")
         came, left = {(RED, self.late.mac), (BLUE, self.silent.mac)}, (RED, self.leaver.mac)
         # Nobody can tell host b of this station: what is sent back to it is flooded, and arrives all the same.
-        self.total.add({"lost": traffic.ping(self.silent.ns, self.blue4.ips[0], count=3)["lost"]})
+        self.total.add({"lost": mesh.ping(self.silent.ns, self.blue4.ips[0], count=3)["lost"]})
         until("host a itself finds who has come", lambda: came < macs(self.a))
         until("host a itself finds who has left", lambda: left not in macs(self.a))
         if came & macs(self.b) or left not in macs(self.b):
@@ -161,7 +163,7 @@ class Run:
             until("who left meanwhile is gone", lambda: left not in macs(asked))
             self.figures["resynchronised"] += len(came) + 1
         self.count(streams)
-        self.total.add({"lost": traffic.ping(self.red4.ns, self.late.ip, count=3)["lost"]})
+        self.total.add({"lost": mesh.ping(self.red4.ns, self.late.ip, count=3)["lost"]})
 
     def try_second_copy(self):
         """The same configuration once more, beside the running appliance."""

@@ -24,9 +24,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from scapy.all import RawPcapReader
 
-from lib import capture, fabric, ron, scenario, stopover, traffic
-from lib.lab import Failure, say
-from lib.net import veth
+from lib import scenario
+from lib.lab import Failure, fabric, say
+from lib.lab.netns import veth
+from lib.product import ron, stopover
+from lib.traffic import capture, mesh
 
 VNI = 100
 SHORT = os.environ.get("STOPOVER_TIMES") == "told"
@@ -186,14 +188,14 @@ def body(lab):
     stopover.wait_nodes(run.hosts, 1, or_more=True)
     run.everybody_speaks()
     results = [run.quiet_broadcasts("apart")]
-    udp = [traffic.streams(lab, run.stations, count=50, rate=200)]
+    udp = [mesh.streams(lab, run.stations, count=50, rate=200)]
 
     multiplied, most = run.joining()
     run.expect_blocked({**second, "gw-b": ["lan-b"]}, FIND)
     say("gw-a and gw-b are on one LAN: gw-b is blocked")
     run.everybody_speaks()
     results.append(run.quiet_broadcasts("joined"))
-    udp.append(traffic.streams(lab, run.stations, count=50, rate=200))
+    udp.append(mesh.streams(lab, run.stations, count=50, rate=200))
 
     run.part()
     began = time.monotonic()
@@ -202,7 +204,7 @@ def body(lab):
     say(f"the cable is pulled: gw-b forwards again after {recovered:.1f} s")
     run.everybody_speaks()
     results.append(run.quiet_broadcasts("apart-again"))
-    udp.append(traffic.streams(lab, run.stations, count=50, rate=200))
+    udp.append(mesh.streams(lab, run.stations, count=50, rate=200))
 
     drops = {h.name: {d["reason"]: d["count"] for d in h.json("show", "drops") if d["count"]} for h in run.hosts}
     say(f"dropped: {drops}")

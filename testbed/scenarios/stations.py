@@ -35,11 +35,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from scapy.all import Ether, ICMPv6ND_RA, ICMPv6NDOptSrcLLAddr, IPv6, Raw
 
-from lib import fabric, observer, scenario, stopover, vrrp
-from lib.lab import Failure, say
-from lib.net import veth
-from lib.proc import Process
-from lib.traffic import Tally
+from lib import scenario
+from lib.lab import Failure, fabric, say
+from lib.lab.netns import veth
+from lib.lab.process import Process
+from lib.peers import vrrp
+from lib.product import stopover
+from lib.traffic import observer
+from lib.traffic.mesh import Tally
 
 VNI = 100
 ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 1 if scenario.SHORT else 3))

@@ -1,0 +1,1 @@
+"""Measurements of the data path: devices under test, their workload, sampling, results."""

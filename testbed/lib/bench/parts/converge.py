@@ -1,0 +1,80 @@
+"""How soon a change at the board is in force: until every lcore of three appliances that hold a million nodes forwards
+by it, and until a thousand watchers have it. The example `watchers` of stopover-bbs declares the nodes and measures.
+
+The appliances' ports are null ports, so their lcores are idle and sleep between polls, as `idle: adaptive` has them.
+"""
+
+import json
+import os
+import re
+import resource
+
+from ...lab import Failure, say, sh
+from ...lab.netns import Namespace
+from ...product import ron, stopover
+from .. import charts, result_files
+from ..setup import Board
+from ..workload import VNI, World, own
+
+NODES, HOSTS = 1_000_000, 100
+APPLIANCES = {"gw-a": 1, "gw-b": 2, "gw-c": 3}
+WATCHERS, WATCHED_VNI = 1000, 200
+SYNCHRONISED_S = 60
+MOST = {"converge_ms_p99": 10, "watchers_ms_p99": 100}
+
+
+def watchers(board, **options):
+    """Runs the example with these options, returns the figures that it prints."""
+    path = stopover.example("watchers", "stopover-bbs")
+    words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v)]
+    return json.loads(sh(path, "--board", board.endpoint, *words, timeout=90).splitlines()[-1])
+
+
+def appliance(lab, ns, board, name):
+    """One that follows the network of the million nodes, with a station there, and has nothing to forward."""
+    _, ip, vtep = own(APPLIANCES[name])
+    a = stopover.Appliance(lab, name, ns, board)
+    a.port("ul0", "net_null0,no-rx=1", ron.tagged("underlay", addresses=[f"{vtep}/16"]))
+    a.port("seg0", "net_null1,no-rx=1", ron.tagged("segment", vni=VNI))
+    return a.start()
+
+
+def body(lab):
+    os.sched_setaffinity(0, range(os.cpu_count()))  # another part may have left a CPU to its worker
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a connection for each watcher, at both ends
+    lab.hugepages(len(APPLIANCES) * stopover.MEMORY_MIB)
+    ns = Namespace(lab, "converge")
+    board = Board(lab, ns, "-converge")
+    say(f"loading {NODES} nodes on {HOSTS} hosts")
+    World(NODES, HOSTS).load(lab.dir, board)
+    appliances = [appliance(lab, ns, board, name) for name in APPLIANCES]
+    said = r"in step with the board at revision \d+: (\d{7,}) nodes, (\d+) ms after"
+    for a in appliances:
+        a.process.wait_line(said, SYNCHRONISED_S)
+    together = max(int(re.search(said, a.process.log.read_text(errors="replace"))[2]) for a in appliances)
+    say(f"{len(appliances)} appliances, started one after another, had all nodes within {together} ms each")
+    options = {"vni": VNI, "updates": 300, "every_ms": 30, "appliances": ",".join(APPLIANCES)}
+    force = watchers(board, **options)["in_force"]
+    say(f"in force on all lcores of all appliances: {force}")
+    for a in appliances:
+        why = a.process.stop()
+        if why:
+            raise Failure(why)
+    watch = watchers(board, vni=WATCHED_VNI, watchers=WATCHERS, updates=100, every_ms=50)["watch"]
+    say(f"at {WATCHERS} watchers: {watch}")
+    figures = {"converge_ms_p50": force["p50"], "converge_ms_p99": force["p99"], "converge_ms_max": force["max"],
+               "watchers_ms_p50": watch["p50"], "watchers_ms_p99": watch["p99"], "watchers_ms_max": watch["max"]}
+    missed = [f"{k} is {figures[k]}, at most {v} is wanted" for k, v in MOST.items() if figures[k] > v]
+    for why in missed:
+        say(why)
+    figures["floors_missed"] = len(missed)
+    lines = ["| Change known to | times | p50 ms | p99 ms | max ms |", "|---|---:|---:|---:|---:|"]
+    lines += [f"| {who} | {f['count']} | {f['p50']:.1f} | {f['p99']:.1f} | {f['max']:.1f} |" for who, f in
+              ((f"every lcore of {len(APPLIANCES)} appliances", force), (f"{WATCHERS} watchers, each pair", watch))]
+    series = {who: [(k, f[k], None, None) for k in ("p50", "p99", "max")] for who, f in
+              ((f"every lcore of {len(APPLIANCES)} appliances", force), (f"{WATCHERS} watchers", watch))}
+    chart = charts.lines("From a change at the board until it is known", f"ms; {NODES:,} nodes at the appliances",
+                         "", "ms", series, log_y=True, wanted={f"wanted of p99: {v} ms": v for v in MOST.values()})
+    say(result_files.save("\n".join(lines), {"in_force": force, "watch": watch, "figures": figures}, "converge", chart))
+    return figures

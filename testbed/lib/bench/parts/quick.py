@@ -1,0 +1,73 @@
+"""Encapsulation and decapsulation of 64-byte frames beside testpmd and OVS-DPDK: the figures by which the fast path is
+judged."""
+
+import pathlib
+
+from ...lab import say
+from .. import frame_check, result_files, sampling, workload
+from ..dut import TSC_HZ
+from ..setup import HOSTS, NODES, NUMBERS, Bench
+
+SECONDS = 0.3
+FLOORS = {"encap_vs_ovs": 3, "decap_vs_ovs": 3.5, "encap_vs_testpmd": 0.35, "decap_vs_testpmd": 0.3}
+
+
+def check(bench):
+    """How many wrong frames come out of ours and of Open vSwitch."""
+    wrong, path = 0, pathlib.Path(f"/dev/shm/so{bench.lab.pid}-sink.pcap")
+    encap = {f: n for n, f in workload.encap_frames(bench.world, NUMBERS["encap"], bench.frames, bench.sizes)}
+    decap = {i for _, _, i in workload.decap_frames(bench.world, NUMBERS["decap"], bench.frames, bench.sizes)}
+    try:
+        for direction, expected in (("encap", encap), ("decap", decap)):
+            for make in (bench.gateway, bench.ovs):
+                contender = make(direction, "-check", sink=frame_check.sink(path))
+                wrong += frame_check.check(contender, path, bench.world, expected)
+    finally:
+        path.unlink(missing_ok=True)
+    return wrong
+
+
+def chart(table):
+    """Its marks are the floors."""
+    mpps = {path: s["mpps"] for path, s in table.items()}
+    floors = {(d, "stopover"): max(mpps[f"{peer}-{d}"] * FLOORS[f"{d}_vs_{name}"]
+                                   for peer, name in (("ovs", "ovs"), ("io", "testpmd"))) for d in NUMBERS}
+    return result_files.by_direction(table, f"VXLAN on one worker: frames of 64 bytes, {NODES} nodes on {HOSTS} hosts",
+                                     below="Mpps, median of turns with its interval; dashed: the floor; "
+                                     "io and macswap: testpmd on the same ports", wanted=floors)
+
+
+def body(lab, rounds):
+    lab.hugepages(2048)
+    say(f"loading {NODES} nodes on {HOSTS} hosts; TSC at {TSC_HZ / 1e6:.0f} MHz")
+    bench = Bench(lab)
+    wrong = check(bench)
+    say(f"of {4 * frame_check.SAMPLE} frames decoded {wrong} are wrong")
+    contenders = [make(d) for d in NUMBERS for make in (bench.testpmd, bench.ovs, bench.gateway)]
+    contenders += [bench.testpmd(d, "macswap") for d in NUMBERS]
+    try:
+        for c in contenders:
+            c.start()
+        say(f"measuring {len(contenders)} data paths in {rounds} rounds, to and fro, {SECONDS} s each")
+        turns = sampling.in_turns(contenders, SECONDS, rounds)
+    finally:
+        for c in contenders:
+            c.wake()
+    table = {name: sampling.summary(t) for name, t in turns.items()}
+    figures = {"wrong_frames": wrong, "lost": sum(s["lost"] for s in table.values())}
+    for d in NUMBERS:
+        ours = [t.mpps for t in turns[f"stopover-{d}"]]
+        for peer, name in (("ovs", f"ovs-{d}"), ("testpmd", f"io-{d}")):
+            value, low, high = sampling.ratio(ours, [t.mpps for t in turns[name]])
+            figures[f"{d}_vs_{peer}"] = round(value, 3)
+            figures[f"{d}_vs_{peer}_interval"] = [round(low, 3), round(high, 3)]
+    for d in NUMBERS:
+        figures[f"{d}_cycles"] = round(table[f"stopover-{d}"]["cycles"], 1)
+        figures[f"{d}_cycles_interval"] = [round(c, 1) for c in table[f"stopover-{d}"]["cycles_interval"]]
+    figures["mpps"] = {name: round(s["mpps"], 2) for name, s in table.items()}
+    missed = [f"{k} is {figures[k]}, the floor is {v}" for k, v in FLOORS.items() if figures[k] < v]
+    for why in missed:
+        say(why)
+    figures["floors_missed"] = len(missed)
+    say(result_files.write(table, figures, chart=chart(table)))
+    return figures

@@ -1,0 +1,158 @@
+"""The bench's data paths on vhost-user ports, with a tester on the other side of them.
+
+Rings that a virtual machine has, on both sides of the device: what is sent faster than it is fetched is lost, and no
+port serves a file. A device has the station's port, `vm1`, and the underlay's, `ul0`; both directions go through one
+process of it, one after the other. All devices are the same to the tester: its virtio-user ports, its flows, its rings.
+"""
+
+import time
+
+from ..lab import Failure
+from ..lab.process import Process
+from . import workload
+from .dut import MBUFS, WORKER_CPU, Gateway, Ovs, Testpmd
+from .setup import FRAMES, Bench
+from .tester import DESCRIPTORS, Tester, preferred
+from .workload import IMIX, VHOST_MAC
+
+NUMBER = 1  # of the station and VTEP that every device serves
+MTU = 1600  # of the underlay: room for IMIX in a tunnel
+SIZES = {"64": (64,), "imix": IMIX}
+DIRECTIONS = ("encap", "decap")
+SECONDS = 0.4
+REST = 0.15
+PATIENCE_S = 15
+
+
+class RingTestpmd(Testpmd):
+    """testpmd io between the two rings: what rings and tester allow at all."""
+
+    def __init__(self, lab, ns):
+        super().__init__(lab, ns, "testpmd-rings", "both", None, 0)
+        self.vm, self.underlay = lab.dir / f"{self.name}-vm1", lab.dir / f"{self.name}-ul0"
+
+    def start(self):
+        argv = ["stdbuf", "-oL", "dpdk-testpmd", "--no-pci", "--in-memory", f"--file-prefix=so{self.lab.pid}{self.name}",
+                "-m", str(64 + MBUFS * 2600 // 2 ** 20), "--lcores", f"0@0,1@{WORKER_CPU}",
+                f"--vdev=net_vhost0,iface={self.underlay}", f"--vdev=net_vhost1,iface={self.vm}",
+                "--", "-i", f"--total-num-mbufs={MBUFS}", "--forward-mode=io", "--no-flush-rx"]
+        self.process = Process(self.lab, self.name, argv, ns=self.ns, pipes=True)
+        self._answer()
+        self.resume()
+        return self.settle()
+
+    def quit(self):
+        """Without a word to it: what it says of its links may fall into its prompt."""
+        self.process.stop()
+
+
+class RingGateway(Gateway):
+    """Our appliance, as it comes but for `idle` if that is given. `underlay` is the vhost-user socket of another one to
+    connect to; otherwise it makes its own."""
+
+    def __init__(self, lab, ns, world, board, name="stopover-rings", idle=None, number=NUMBER, cpu=WORKER_CPU,
+                 underlay=None):
+        self.vm, self.underlay, self.connects = lab.dir / f"{name}-vm1", lab.dir / f"{name}-ul0", underlay
+        super().__init__(lab, ns, name, "both", number, world, board, None, 0, mtu=MTU)
+        eal = self.appliance.config["eal"]
+        eal[-1] = f"0@0,1@{cpu}"
+        if underlay:
+            eal.append("--single-file-segments")  # a virtio-user port has no room for more files
+        if idle:
+            self.appliance.config["idle"] = idle
+
+    def add_ports(self, roles, _source, _sink):
+        role, more = roles["ul0"]
+        if self.connects:
+            self.appliance.port("ul0", f"net_virtio_user0,path={self.connects},queues=1,queue_size={DESCRIPTORS}", role,
+                                **more)
+        else:
+            self.appliance.vhost("ul0", self.underlay, role, **more)
+        role, more = roles["vm1"]
+        self.appliance.vhost("vm1", self.vm, role, **more)
+
+    def wait_traffic(self, patience=0):
+        """There is none before the tester sends."""
+
+
+class RingOvs(Ovs):
+    """Open vSwitch with its own vhost-user ports."""
+
+    underlay_mac = VHOST_MAC
+    settings = {"per-port-memory": "true"}  # else mbufs fill all the memory it has, and its rings find none
+
+    def __init__(self, lab, world):
+        super().__init__(lab, "ovs-rings", "both", NUMBER, world, None, FRAMES, mtu=MTU)
+        self.vm, self.underlay = self.dir / "vm1", self.dir / "ul0"
+
+    def interfaces(self):
+        return [["type=dpdkvhostuser"]] * 2
+
+    def wait_traffic(self, patience=0):
+        """There is none before the tester sends."""
+
+
+class RingBench(Bench):
+    """A board with a world, and files of flows for the tester, both directions and all of SIZES."""
+
+    def write_flows(self):
+        self.flows = self.flows_of(NUMBER)
+
+    def flows_of(self, number):
+        """{name: file} of frames from and to the station of appliance `number`."""
+        paths = {}
+        for name, sizes in SIZES.items():
+            frames = {"encap": [f for _, f in workload.encap_frames(self.world, number, self.frames, sizes)],
+                      "decap": [f for _, f, _ in workload.decap_frames(self.world, number, self.frames, sizes,
+                                                                          VHOST_MAC)]}
+            for d in DIRECTIONS:
+                paths[f"{d}-{name}"] = self.lab.dir / f"{d}-{name}-{number}.pcap"
+                workload.write_pcap(paths[f"{d}-{name}"], frames[d])
+        return paths
+
+    def devices(self):
+        """All three, not started."""
+        return [RingTestpmd(self.lab, self.ns), RingOvs(self.lab, self.world),
+                RingGateway(self.lab, self.ns, self.world, self.board)]
+
+    def connect(self, device, flows=None):
+        """Starts a device and a tester of its own, sees that frames get through, and leaves both standing still."""
+        return Rig(self.lab, device.start(), flows or self.flows, self.ns)
+
+    def rigs(self):
+        """All three, connected."""
+        return [self.connect(d) for d in self.devices()]
+
+
+class Rig:
+    """A device with its tester."""
+
+    def __init__(self, lab, device, flows, ns):
+        self.device, self.name = device, device.name.split("-")[0]
+        device.resume()
+        self.tester = Tester(lab, f"tester-{device.name}", device.vm, device.underlay, flows, ns)
+        end = time.monotonic() + PATIENCE_S
+        while any(self.tester.trial(d, f"{d}-64", 10_000, 0.05, **device.options)["lost"] for d in DIRECTIONS):
+            device.process.check()
+            if time.monotonic() > end:
+                raise Failure(f"{device.name} loses frames at 10,000 a second")
+            time.sleep(0.1)
+        device.pause()
+
+    def trial(self, direction, flows, pps, seconds=SECONDS, **more):
+        """One trial, and a rest: see `preferred`. The report gets how much of its CPU the device had."""
+        with preferred([self.tester.process.pid, *(int(t.name) for t in self.device.tasks)]):
+            self.device.resume()
+            try:
+                began, before = time.monotonic(), self.device.ran()
+                report = self.tester.trial(direction, flows, pps, seconds, **self.device.options, **more)
+                report["cpu_percent"] = 100 * (self.device.ran() - before) / (time.monotonic() - began)
+                return report
+            finally:
+                self.device.pause()
+                time.sleep(seconds * REST)
+
+    def quit(self):
+        """Ends both."""
+        self.tester.process.stop()
+        self.device.quit()

@@ -1,0 +1,1 @@
+"""Virtual machines in QEMU, and their live migration."""

@@ -1,0 +1,363 @@
+"""Real guests: Debian's kernel and busybox in an initramfs of a few megabytes, run by QEMU without KVM, their
+NIC on a vhost-user socket that an appliance listens on.
+
+The kernel package is downloaded once into target/testbed/cache/ and not installed. A guest's serial console
+is logged; on a virtio port (which, unlike a serial line, loses no byte) it runs command lines that we send and
+answers with their output and status.
+
+A guest can be migrated to another appliance's socket, also while a command runs in it: the `Guest` stays the same,
+the QEMU behind it (a `Machine`) is another.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import time
+
+from ..lab import CACHE, Failure, sh
+from ..lab.process import Process, listens
+from ..product.stopover import program
+from .qmp import Qmp
+
+MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover",
+           "net_failover", "virtio_net", "virtio_console"]  # in the order in which they must be loaded
+# A guest's memory. It must not be a multiple of 256 KiB: for such blocks QEMU before 9.0 reads the dirty bitmap by
+# 64 pages at a time, and then forgets to tell the emulated CPU's TLB, whose next stores to these pages are missing
+# after a migration ("physmem: Fix migration dirty bitmap coherency with TCG memory access"). Guests crashed by it.
+MEMORY_KIB = 128 * 1024 + 8
+QUEUE = 1024  # frames in a ring of the NIC: as many as QEMU allows, to bridge moments when the guest gets no CPU
+TOOL = "guest-tools"  # testbed/guest
+# Bits of the virtio feature word, virtio 1.2 section 5.1.3: what a guest may leave for us to finish.
+FEATURES = {"csum": 0, "guest_csum": 1, "guest_tso4": 7, "guest_tso6": 8, "host_tso4": 11, "host_tso6": 12}
+
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+for m in %s; do insmod /modules/$m.ko || echo "no module $m"; done
+ip link set lo up
+for k in accept_dad dad_transmits autoconf accept_ra router_solicitations; do
+    echo 0 > /proc/sys/net/ipv6/conf/default/$k
+    echo 0 > /proc/sys/net/ipv6/conf/eth0/$k
+done
+until [ -c /dev/vport0p1 ]; do usleep 10000; done
+exec <> /dev/vport0p1 >&0 2>&1
+echo "##guest ready##"
+while :; do
+    while read -r line; do
+        sh -c "$line"
+        printf '\\n##%%d##\\n' $?
+    done
+    usleep 50000 # nobody is connected
+done
+""" % " ".join(MODULES)
+
+
+def _cpio(entries):
+    """A newc archive (Documentation/driver-api/early-userspace/buffer-format) of (path, mode, data, device)."""
+    out = bytearray()
+    for number, (path, mode, data, device) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
+        name = path.encode() + b"\0"
+        fields = [number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name), 0]
+        out += b"070701" + b"".join(b"%08X" % f for f in fields) + name
+        out += b"\0" * (-len(out) % 4) + data
+        out += b"\0" * (-len(out) % 4)
+    return bytes(out)
+
+
+def images():
+    """The guests' kernel, and the archive of what every guest has of Debian; made on first use. Returns both
+    paths."""
+    kernel, base, made_from = CACHE / "vmlinuz", CACHE / "base.cpio", CACHE / "base.modules"
+    modules = " ".join(MODULES)
+    if kernel.exists() and base.exists() and made_from.exists() and made_from.read_text() == modules:
+        return kernel, base
+    CACHE.mkdir(parents=True, exist_ok=True)
+    work = CACHE / f"kernel.{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        _download(work)
+        sh("dpkg-deb", "-x", next(work.glob("*.deb")), work / "root", timeout=300)
+        found = {p.stem: p for p in (work / "root/lib/modules").rglob("*.ko")}
+        entries = [(d, stat.S_IFDIR | 0o755, b"", (0, 0))
+                   for d in ("bin", "dev", "etc", "modules", "proc", "sys", "tmp")]
+        entries += [("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)), ("dev/null", stat.S_IFCHR | 0o666, b"", (1, 3))]
+        entries += [("bin/busybox", stat.S_IFREG | 0o755, pathlib.Path("/bin/busybox").read_bytes(), (0, 0))]
+        entries += [(f"modules/{m}.ko", stat.S_IFREG | 0o644, found[m].read_bytes(), (0, 0)) for m in MODULES]
+        (work / "base.cpio").write_bytes(_cpio(entries))
+        os.replace(work / "base.cpio", base)
+        os.replace(next((work / "root/boot").glob("vmlinuz-*")), kernel)
+        made_from.write_text(modules)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return kernel, base
+
+
+def _initramfs(lab):
+    """The kernel and this run's initramfs: two archives in one file, which a kernel unpacks one after the other."""
+    kernel, base = images()
+    path = lab.dir / "initramfs.cpio"
+    if not path.exists():
+        ours = [("init", stat.S_IFREG | 0o755, INIT.encode(), (0, 0)),
+                (f"bin/{TOOL}", stat.S_IFREG | 0o755, program(TOOL).read_bytes(), (0, 0))]
+        path.write_bytes(base.read_bytes() + _cpio(ours))
+    return kernel, path
+
+
+def _download(folder):
+    """Puts the .deb of Debian's present cloud kernel into `folder`, without installing it."""
+    for attempt in (1, 2):
+        depends = sh("apt-cache", "depends", "linux-image-cloud-amd64", check=False)
+        package = re.search(r"Depends: (linux-image-\d\S*)", depends)
+        try:
+            if package:
+                sh("sh", "-c", f"cd {folder} && apt-get download -q {package[1]}", timeout=300)
+                return
+        except Failure:
+            if attempt == 2:
+                raise
+        if attempt == 1:  # apt's lists are missing, or too old to name what the mirror has
+            sh("apt-get", "update", "-q", timeout=300)
+    raise Failure("apt knows no linux-image-cloud-amd64, from which guests take their kernel")
+
+
+class Machine:
+    """One QEMU process and its two sockets: `line`, the guest's command channel, and `qmp`. An `incoming` one waits
+    for a guest that is migrated to it; a `paused` one does not let it run until told `cont`. `number` tells the
+    machines of one guest apart. With `reconnect` it tries each second to reach an appliance that went away."""
+
+    def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False):
+        kernel, initramfs = _initramfs(lab)
+        cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
+        # `vectors=0` and TCG: see the lab notes on QEMU 7.2 (vhost-user and MSI-X), and on KVM in a nested VM.
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_KIB}K",
+                "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-object", f"memory-backend-memfd,id=mem,size={MEMORY_KIB}K,share=on", "-numa", "node,memdev=mem",
+                "-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
+                "-serial", "stdio",
+                "-device", "virtio-serial-pci,vectors=0,max_ports=2",
+                "-chardev", f"socket,id=tty,path={cmd},server=on,wait=off",
+                "-device", "virtserialport,chardev=tty,nr=1",
+                "-chardev", f"socket,id=qmp,path={qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+                "-chardev", f"socket,id=c0,path={vhost}{',reconnect=1' if reconnect else ''}",
+                "-netdev", "vhost-user,id=n0,chardev=c0",
+                "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0,"
+                           f"rx_queue_size={QUEUE},tx_queue_size={QUEUE}",
+                *(["-incoming", "defer"] if incoming else []), *(["-S"] if paused else [])]
+        self.process = Process(lab, f"guest-{name}", argv, ns=ns)
+        self.process.wait_for("a connection to QMP", lambda: listens(qmp), 15)
+        self.qmp = Qmp(name, qmp)
+        self.line = socket.socket(socket.AF_UNIX)
+        self.line.connect(str(cmd))
+        if incoming:
+            self.qmp.prepare()
+            self.qmp.listen(self.incoming)
+
+    def quit(self):
+        """Ends it in good order, and frees the appliance's socket."""
+        self.process.ended_by_us = True
+        self.line.close()
+        self.qmp.quit()
+        self.process.wait_end(10)
+
+    def kill(self):
+        """Ends it by SIGKILL, and frees the appliance's socket."""
+        self.process.kill()
+        self.line.close()
+        self.qmp.close()
+
+    def state(self):
+        """What QEMU says it does, such as `running`, `paused`, `inmigrate`, `postmigrate`; `dead` if it has ended."""
+        try:
+            return self.qmp.run("query-status")["status"] if self.process.alive() else "dead"
+        except Failure:  # it ends at this moment
+            self.process.wait_end(5)
+            return "dead"
+
+    def connected(self):
+        """True if its NIC has its appliance."""
+        devices = {d["label"]: d["filename"] for d in self.qmp.run("query-chardev")}
+        return not devices["c0"].startswith("disconnected")
+
+
+class Guest:
+    """One virtual machine. `vhost` is the socket of the appliance's port, which must be listening."""
+
+    tool = f"/bin/{TOOL}"
+    tmp = "/tmp"
+
+    def __init__(self, lab, name, vhost, mac, ns=None, reconnect=False):
+        self.lab, self.name, self.mac, self.reconnect = lab, name, mac, reconnect
+        self.machines = 1
+        self.machine = Machine(lab, name, 1, vhost, mac, ns, reconnect=reconnect)
+        self.heard = b""
+
+    @property
+    def process(self):
+        """The QEMU in which it runs now."""
+        return self.machine.process
+
+    def target(self, vhost, ns=None, paused=False):
+        """A machine at another socket, waiting for this guest."""
+        self.machines += 1
+        return Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True, paused=paused,
+                       reconnect=self.reconnect)
+
+    def begin(self, target, **limits):
+        """Begins to migrate to it. `complete` or `cancelled` must follow. For `limits` see Qmp.prepare."""
+        self.machine.qmp.prepare(**limits)
+        self.machine.qmp.migrate(target.incoming)
+
+    def complete(self, target, timeout=30):
+        """Waits until the guest runs in `target`, ends the machine it came from. Returns milliseconds: what QEMU
+        reports as the downtime and as the whole migration, and the time between its events STOP and RESUME."""
+        source = self.machine
+        told = source.qmp.ended(timeout)
+        if told["status"] != "completed":
+            why = told.get("error-desc", "no reason given")
+            raise Failure(f"migration of guest {self.name} {told['status']}: {why}")
+        _, _, resumed = target.qmp.wait("the guest's start", lambda n, _: n == "RESUME", timeout)
+        stopped = source.qmp.seen("STOP")
+        self.moved(target)
+        source.quit()
+        return {"downtime_ms": told["downtime"], "total_ms": told["total-time"],
+                "paused_ms": round((resumed - stopped) * 1e3, 1)}
+
+    def cancelled(self, target, timeout=30):
+        """Calls the migration off; ends the target. Returns how it ended: `completed` if it was too late, and then
+        the guest is in `target`."""
+        self.machine.qmp.cancel()
+        status = self.machine.qmp.ended(timeout)["status"]
+        if status == "completed":
+            self.complete(target, timeout)
+        else:
+            target.quit()
+        return status
+
+    def migrate(self, vhost, ns=None, timeout=30, **limits):
+        """Migrates it to another socket; see `complete`."""
+        target = self.target(vhost, ns)
+        self.begin(target, **limits)
+        return self.complete(target, timeout)
+
+    def moved(self, machine):
+        """From now on it is in this machine. Takes what the guest had said before it left the one it was in."""
+        if self.machine.process.alive():
+            self.machine.line.settimeout(0)
+            try:
+                while more := self.machine.line.recv(65536):
+                    self.heard += more
+            except BlockingIOError:
+                pass
+        self.machine = machine
+
+    def _hear(self, pattern, timeout):
+        end = time.monotonic() + timeout
+        while not (m := re.search(pattern, self.heard)):
+            self.process.check()
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Failure(f"guest {self.name} did not answer within {timeout} s; "
+                              f"heard so far: {self.heard[-300:]!r}")
+            self.machine.line.settimeout(min(left, 0.5))
+            try:
+                self.heard += self.machine.line.recv(65536)
+            except TimeoutError:
+                pass
+        before, self.heard = self.heard[:m.start()], self.heard[m.end():]
+        return before.decode(errors="replace"), m
+
+    def booted(self, timeout=60):
+        """Waits until the guest takes commands."""
+        self._hear(rb"##guest ready##\r?\n", timeout)
+
+    def run(self, command, timeout=30, check=True):
+        """Runs one command line in the guest; returns its output, or (status, output) with check=False."""
+        self.start(command)
+        return self.finish(command, timeout, check)
+
+    def start(self, command):
+        """Sends a command line without waiting for it; `finish` must follow."""
+        try:
+            self.machine.line.sendall(command.encode() + b"\n")
+        except OSError as e:
+            self.process.check()
+            raise Failure(f"guest {self.name} takes no commands: {e}") from None
+
+    def finish(self, command="", timeout=30, check=True):
+        """Waits for the command sent last."""
+        text, m = self._hear(rb"\n##(\d+)##\r?\n", timeout)
+        status = int(m[1])
+        if not check:
+            return status, text
+        if status:
+            raise Failure(f"in guest {self.name}, `{command}` ended with status {status}: {text.strip()}")
+        return text
+
+    def features(self):
+        """Which of FEATURES the guest's driver negotiated."""
+        bits = self.run("cat /sys/class/net/eth0/device/features").strip()
+        return {name: bits[bit] == "1" for name, bit in FEATURES.items()}
+
+    def address(self, *addresses):
+        """Brings the NIC up with these addresses (with prefix length)."""
+        for a in addresses:
+            self.run(f"ip addr add {a} dev eth0")
+        self.run("ip link set eth0 up")
+
+    def ping(self, ip, count=20, interval=0.1, size=56):
+        """Pings from inside; returns sent, received, lost, duplicated."""
+        _, text = self.run(f"ping -c {count} -i {interval} -s {size} -W 3 {ip}", timeout=count * interval + 20,
+                           check=False)
+        m = re.search(r"(\d+) packets transmitted, (\d+) packets received(?:, (\d+) duplicates)?", text)
+        if not m:
+            raise Failure(f"ping in guest {self.name} said: {text.strip()}")
+        return {"sent": int(m[1]), "received": int(m[2]), "lost": int(m[1]) - int(m[2]), "duplicated": int(m[3] or 0)}
+
+
+class Shell:
+    """Runs command lines in a namespace with busybox, as a Guest does in a virtual machine."""
+
+    def __init__(self, lab, ns):
+        self.tool = program(TOOL)
+        self.ns, self.name, self.tmp = ns, ns.name, lab.dir / ns.name
+        self.tmp.mkdir()
+
+    def run(self, command, timeout=30, check=True):
+        """Runs one command line to its end."""
+        done = subprocess.run(self.ns.command(["busybox", "sh", "-c", command]), stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, timeout=timeout)
+        if not check:
+            return done.returncode, done.stdout
+        if done.returncode:
+            raise Failure(f"in {self.name}, `{command}` ended with status {done.returncode}: {done.stdout.strip()}")
+        return done.stdout
+
+
+def tcp(sender, receiver, ip, mebibytes=4, port=5000, timeout=90):
+    """Sends random bytes from one guest (or Shell) to another over TCP and compares what arrived. Returns the
+    number of bytes that arrived intact (0 if the digests differ), the seconds it took, and what went wrong."""
+    data, got, end, never = f"{sender.tmp}/data", f"{receiver.tmp}/got", f"{receiver.tmp}/end", f"{receiver.tmp}/never"
+    sender.run(f"dd if=/dev/urandom of={data} bs=1M count={mebibytes} 2>/dev/null", timeout=timeout)
+    want = sender.run(f"md5sum < {data}", timeout=timeout).split()[0]
+    # The receiver's nc must not see the end of its own input, or it hangs up: a pipe nobody writes to.
+    receiver.run(f"rm -f {got} {end}; [ -p {never} ] || mkfifo {never}")
+    receiver.run(f"(nc -l -p {port} <> {never} > {got} 2>/dev/null; touch {end}) > /dev/null 2>&1 &")
+    time.sleep(0.3)
+    began = time.monotonic()
+    status, text = sender.run(f"timeout {timeout - 10} nc {ip} {port} < {data}", timeout=timeout, check=False)
+    took = time.monotonic() - began
+    if status:
+        return 0, took, f"the sender's nc ended with status {status}: {text.strip()}"
+    receiver.run(f"for i in $(seq 100); do [ -e {end} ] && break; usleep 50000; done", timeout=20)
+    size, digest = receiver.run(f"wc -c < {got}; md5sum < {got}", timeout=timeout).split()[:2]
+    if digest != want:
+        return 0, took, f"{size} bytes arrived with digest {digest}, sent {mebibytes} MiB with {want}"
+    return int(size), took, ""

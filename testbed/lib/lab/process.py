@@ -1,0 +1,117 @@
+"""Processes of a run: started inside a namespace, watched, logged to target/testbed/<scenario>/NAME.log, and
+ended by SIGTERM, then SIGKILL."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+from .run import Failure
+
+
+def listens(path):
+    """True if a unix socket takes connections."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+class Process:
+    """One supervised process. `ns` is a netns.Namespace or None for the caller's."""
+
+    def __init__(self, lab, name, argv, ns=None, env=None, pipes=False):
+        self.name = name
+        self.log = lab.logs / f"{name}.log"
+        self.ended_by_us = False
+        command = [str(a) for a in argv]
+        if ns is not None:
+            command = ns.command(command)
+        with open(self.log, "ab") as log:
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipes else log,
+                stderr=log,
+                text=pipes or None,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+        self.pid = self.popen.pid
+        lab.processes.append(self)
+
+    def tail(self, lines=8):
+        """The last lines it wrote, for an error message."""
+        text = self.log.read_text(errors="replace").rstrip().splitlines()
+        return "\n    ".join(text[-lines:])
+
+    def alive(self):
+        """True while it runs."""
+        return self.popen.poll() is None
+
+    def check(self):
+        """Raises if it has ended though nobody asked it to."""
+        if not self.alive() and not self.ended_by_us:
+            status = self.popen.returncode
+            how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            raise Failure(f"{self.name} {how}; its last words:\n    {self.tail()}")
+
+    def wait_for(self, what, true, timeout):
+        """Waits until `true()`; the process must stay alive meanwhile."""
+        end = time.monotonic() + timeout
+        while not true():
+            self.check()
+            if time.monotonic() > end:
+                raise Failure(f"{self.name}: {what} did not come within {timeout} s; "
+                              f"its last words:\n    {self.tail()}")
+            time.sleep(0.02)
+
+    def wait_line(self, pattern, timeout=15):
+        """Waits for a line of its log that matches."""
+        found = re.compile(pattern, re.M)
+        self.wait_for(f"a line like /{pattern}/", lambda: found.search(self.log.read_text(errors="replace")), timeout)
+
+    def wait_path(self, path, timeout=15):
+        """Waits until it has made a file or socket."""
+        self.wait_for(f"`{path}`", lambda: os.path.exists(path), timeout)
+
+    def wait_socket(self, path, timeout=15):
+        """Waits until somebody listens at a unix socket, which may be there from an earlier run."""
+        self.wait_for(f"a listener at `{path}`", lambda: listens(path), timeout)
+
+    def wait_end(self, timeout):
+        """Waits for its own end; returns the exit status."""
+        self.ended_by_us = True
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.name} did not end within {timeout} s") from None
+
+    def kill(self):
+        """Ends it by SIGKILL, as a crash would."""
+        self.ended_by_us = True
+        self.popen.kill()
+        self.popen.wait()
+
+    def stop(self, grace=10):
+        """Asks it to end, then makes it. Returns a complaint if it had died or had to be killed, else None."""
+        died = None if self.alive() or self.ended_by_us else self.popen.returncode
+        self.ended_by_us = True
+        if died is not None:
+            return f"{self.name} had ended by itself with status {died}" if died != 0 else None
+        if not self.alive():
+            return None
+        self.popen.terminate()
+        self.popen.send_signal(signal.SIGCONT)  # should it stand still
+        try:
+            self.popen.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            return f"{self.name} did not end within {grace} s of SIGTERM"
+        status = self.popen.returncode
+        return None if status in (0, -signal.SIGTERM) else f"{self.name} answered SIGTERM with status {status}"

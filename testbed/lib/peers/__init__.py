@@ -1,0 +1,1 @@
+"""Programs of others that run beside ours or that ours are compared with."""

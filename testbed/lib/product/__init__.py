@@ -1,0 +1,1 @@
+"""The programs under test, and the documents that describe them."""

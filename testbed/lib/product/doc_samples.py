@@ -1,0 +1,102 @@
+"""What the documents show a program to print: made here by the programs, with the states the documents tell of."""
+
+import pathlib
+import re
+import struct
+import textwrap
+import time
+
+from ..lab import Failure
+from .stopover import program
+
+VM, FAR_VM, VNI = "52:54:00:00:00:01", "52:54:00:00:00:02", 100
+WIDTH = 110
+# The programs print these in one line, which the documents wrap.
+MESSAGES = ("bad-ron", "bad-csv")
+
+
+def shape(text):
+    """A text without what differs from run to run: numbers, MACs, the width of columns, names of folders."""
+    text = re.sub(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", text)
+    text = re.sub(r"/\S*/", "", text)
+    text = re.sub(r"0x[0-9a-f]+|\d+(?:\.\d+)?", "N", text)
+    return [re.sub(r" +", " ", line).strip() for line in text.strip().split("\n")]
+
+
+def same(name, shown, made):
+    """Whether a sample has the shape of what was made."""
+    if name in MESSAGES:
+        shown, made = " ".join(shown.split()), " ".join(made.split())
+    return shape(shown) == shape(made)
+
+
+class Samples:
+    """`run(words)` runs a command as the reader would, and returns what it printed, on either stream."""
+
+    def __init__(self, lab, run, folder, appliance_file, far):
+        self.lab, self.run, self.folder, self.file, self.far = lab, run, folder, appliance_file, far
+
+    def make(self, block):
+        """The lines of a sample block, made anew."""
+        name = block.hint.split()[1]
+        maker = getattr(self, name.replace("-", "_"), None)
+        if maker is None:
+            raise Failure(f"{block.place}: no sample is called {name}; expected a maker in testbed/lib/product/doc_samples.py")
+        typed = [line[2:] for line in block.lines if line.startswith("$ ")]
+        said = maker(*typed)
+        if name in MESSAGES:
+            said = textwrap.fill(" ".join(said.split()), WIDTH, break_long_words=False, break_on_hyphens=False)
+        return "\n".join([*(f"$ {line}" for line in typed), said.rstrip("\n")])
+
+    def port_stats(self, command):
+        self.to_vm(20)
+        return self.run(command)
+
+    def trace(self, command):
+        return self.run(command)
+
+    def refused(self, command):
+        rows = [f"{VNI},52:54:00:00:01:{n:02x},nobody,\n" for n in (1, 2)]
+        (self.folder / "nodes.csv").write_text("vni,mac,host,ips\n" + "".join(rows))
+        lines = self.run(command).splitlines(keepends=True)
+        return "".join(lines[next(n for n, line in enumerate(lines) if line.startswith("stopover:")):])
+
+    def migrations(self, command):
+        node = f"{VNI}/{VM}"
+        self.run(f"stopover migration begin --node {node} --from hv-a --to hv-b")
+        try:
+            end = time.monotonic() + 5
+            while "leaving" not in self.run(command) and time.monotonic() < end:
+                time.sleep(0.05)
+            self.to_vm(20)
+            return self.run(command)
+        finally:
+            self.run(f"stopover migration abort --node {node}")
+
+    def bad_ron(self):
+        path = self.folder / "gw.ron"
+        path.write_text(self.file.read_text().replace(VM, VM[:-3]))
+        return self.run(f"stopover-appliance --check {path.name}").removeprefix("stopover-appliance: ")
+
+    def bad_csv(self):
+        row = "1,52:54:00:00:00:01,hv-a,\n"
+        (self.folder / "nodes.csv").write_text("vni,mac,host,ips\n" + row + "1,52:54:00:00:00:02,hv-a,\n" + row)
+        return self.run("stopover node load nodes.csv").removeprefix("stopover: ")
+
+    def to_vm(self, count):
+        """The far host sends the VM frames."""
+        inner = bytes.fromhex((VM + FAR_VM).replace(":", "")) + b"\x88\xb5" + bytes(986)
+        packet = struct.pack("!II", 0x0800_0000, VNI << 8) + inner
+        path = pathlib.Path(self.lab.dir / "vxlan.bin")
+        path.write_bytes(packet)
+        self.far.run("/usr/bin/python3", "-c", f"""if True:
+            import socket, time
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            for _ in range({count}):
+                s.sendto(open("{path}", "rb").read(), ("10.0.0.1", 4789))
+                time.sleep(0.001)""")
+
+
+def programs_of(words):
+    """The words of a command with our binaries in the place of their names."""
+    return [str(program(words[0])), *words[1:]]

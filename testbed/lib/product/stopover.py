@@ -1,0 +1,274 @@
+"""The programs under test: where they are, how they are configured and started, and what they say of themselves.
+The one place that knows their command lines and the shape of their JSON."""
+
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+from ..lab import TARGET, Failure, say, sh
+from ..lab.process import Process
+from . import ron
+
+BIN = pathlib.Path(os.environ.get("STOPOVER_BIN", TARGET / "release"))
+MEMORY_MIB = 160  # hugepage memory of one appliance; 16384 mbufs of 2176 bytes and their headers need 40
+RING = 2048  # frames a port's kernel side keeps: they bridge the moments when a busy machine runs others
+POLL_US = 10  # before the first sleep: lcores share two CPUs with guests, and who polls for longer takes the time from them
+
+
+# Reasons of drops by which an appliance would accuse itself, when all that it was given is in order.
+FAULTS = {"malformed", "headers_split", "no_headroom", "pool_empty", "tx_refused", "control_full", "outer_malformed",
+          "outer_fragment", "outer_checksum", "bad_vxlan", "ecn_violation", "bad_checksum_offload", "inner_vlan"}
+
+
+def program(name):
+    """Path of one of our binaries."""
+    path = BIN / name
+    if not path.exists():
+        raise Failure(f"`{path}` is missing: run `make build`, or set STOPOVER_BIN to the folder that has it")
+    return path
+
+
+def example(name, package):
+    """Path of one of our examples, the tools that only measurements need."""
+    places = [BIN / name, BIN / "examples" / name, TARGET / "release" / "examples" / name]
+    path = next((p for p in places if p.exists()), None)
+    if path is None:
+        raise Failure(f"`{name}` is missing: cargo build --release -p {package} --example {name}")
+    return path
+
+
+class Board:
+    """A board process, listening on a unix socket that all namespaces of the run can reach."""
+
+    def __init__(self, lab, ns=None):
+        self._configure(lab)
+        self.lab, self.ns = lab, ns
+        self.init()
+        self.start()
+
+    def init(self):
+        """Makes a new, empty board, where there is none."""
+        sh(program("stopover-bbs"), "init", self.config)
+
+    def start(self):
+        """Starts it, also again after its end, and waits until it listens."""
+        self.process = Process(self.lab, "bbs", [program("stopover-bbs"), self.config], ns=self.ns,
+                               env={"RUST_BACKTRACE": "1"})
+        self.process.wait_socket(self.socket)
+
+    @classmethod
+    def configure(cls, lab):
+        """Only the configuration of one: somebody else starts it."""
+        board = cls.__new__(cls)
+        board._configure(lab)
+        return board
+
+    def _configure(self, lab):
+        self.socket = lab.dir / "bbs.sock"
+        self.endpoint = f"unix:{self.socket}"
+        self.config = lab.dir / "bbs.ron"
+        self.config.write_text(ron.dumps({"listen": [self.endpoint], "store": f"{lab.dir}/bbs.redb"}) + "\n")
+
+    def cli(self, *argv):
+        """`stopover ARGV` as the operator of the board types it."""
+        return sh(program("stopover"), "--board", self.endpoint, *argv)
+
+    def json(self, *argv):
+        """The same, decoded."""
+        return json.loads(self.cli(*argv, "--json"))
+
+    def add_host(self, name, vteps):
+        """Declares a host that has no appliance."""
+        self.cli("host", "add", name, *[w for v in vteps for w in ("--vtep", v)])
+
+    def add_member(self, vni, host, segment):
+        """Declares that a host wants a network's flooded frames."""
+        self.cli("member", "add", vni, host, *(["--segment"] if segment else []))
+
+    def add_node(self, vni, mac, host, ips):
+        """Declares a station behind such a host."""
+        self.cli("node", "add", vni, mac, host, *[w for ip in ips for w in ("--ip", ip)])
+
+
+class Appliance:
+    """An appliance: collects its ports, writes its configuration, then runs in namespace `ns`."""
+
+    def __init__(self, lab, name, ns, board=None, memory=MEMORY_MIB, lcores=2):
+        self.lab, self.name, self.ns = lab, name, ns
+        self.socket = lab.dir / f"{name}.sock"
+        self.config = {
+            "name": name,
+            # Lcore 0 runs the control thread, the others the ports; all may use either CPU of a small machine.
+            "eal": ["--no-pci", "--in-memory", "--file-prefix", f"so{lab.pid}{name}", "-m", str(memory),
+                    "--lcores", ",".join(f"{n}@(0-1)" for n in range(lcores))],
+            "vdevs": [],
+            "idle": ron.tagged("adaptive", cap_us=100, poll_us=POLL_US),
+            "ctl": str(self.socket),
+            "ports": [],
+        }
+        if board is not None:
+            self.config["board"] = [board.endpoint]
+        self.command = None  # the `stopover` of another build, if the appliance is of one
+        self.process = None
+        self.cables = []  # interfaces that cables end at, each with the tap behind it
+        lab.post_mortem.append(self.save_books)
+
+    def port(self, name, vdev, role, **more):
+        """Adds a port on a vdev string; the device is what precedes its first comma."""
+        self.config["vdevs"].append(vdev)
+        self.config["ports"].append({"name": name, "device": vdev.split(",")[0], **more, "role": role})
+
+    def tap(self, name, iface, role, mac=None, **more):
+        """Adds a port on a tap, the interface `iface` that the appliance makes in its namespace as it starts."""
+        n = sum(v.startswith("net_tap") for v in self.config["vdevs"])
+        self.port(name, f"net_tap{n},iface={iface}{f',mac={mac}' if mac else ''}", role, **more)
+
+    def cabled(self, name, iface, role, **more):
+        """Adds a port on a cable that ends at `iface`: a tap of its own, with which the kernel exchanges all frames of
+        `iface`. It completes checksums and cuts segments on the way, and passes fragments, which a packet socket of
+        DPDK's would not."""
+        tap = f"t-{iface}"
+        self.cables.append((iface, tap))
+        self.tap(name, tap, role, **more)
+
+    def af_packet(self, name, iface, role, queues=1, **more):
+        """Adds an underlay port on a network interface of the namespace, with so many receive and transmit queues."""
+        n = sum(v.startswith("net_af_packet") for v in self.config["vdevs"])
+        self.port(name, f"net_af_packet{n},iface={iface}", role, **more)
+        self.queues(name, queues)
+
+    def queues(self, name, count, ring=RING):
+        """Gives an af_packet port so many receive and transmit queues, each with room for so many frames."""
+        port = next(p for p in self.config["ports"] if p["name"] == name)
+        at = next(n for n, v in enumerate(self.config["vdevs"]) if v.split(",")[0] == port["device"])
+        vdev = ",".join([*self.config["vdevs"][at].split(",")[:2], f"framecnt={ring}"])
+        for key in ("rxq", "txq"):
+            port.pop(key, None)
+        if count > 1:
+            vdev += f",qpairs={count}"
+            port |= {"rxq": count, "txq": count}
+        self.config["vdevs"][at] = vdev
+
+    def vhost(self, name, socket, role, tso=False, **more):
+        """Adds a vhost-user port that listens on `socket`."""
+        n = sum(v.startswith("net_vhost") for v in self.config["vdevs"])
+        self.port(name, f"net_vhost{n},iface={socket}{',tso=1' if tso else ''}", role, **more)
+
+    def write(self, path=None):
+        """Writes the configuration file, returns its path."""
+        path = path or self.lab.dir / f"{self.name}.ron"
+        path.write_text(ron.dumps(self.config) + "\n")
+        (self.lab.logs / path.name).write_text(path.read_text())
+        return path
+
+    def start(self, binary=None, pipes=False, forwards=True):
+        """Starts it, also again after its end, and waits until it answers the CLI and, unless told not to, forwards.
+        `binary`: what to start instead."""
+        self.process = Process(self.lab, self.name, [binary or program("stopover-appliance"), self.write()],
+                               ns=self.ns, env={"RUST_BACKTRACE": "1"}, pipes=pipes)
+        self.process.wait_socket(self.socket, timeout=30)
+        for iface, tap in self.cables:
+            self.ns.ip("link", "set", tap, "txqueuelen", RING)
+            self.ns.join(iface, tap)
+        if forwards:
+            self.wait_forwarding()
+        return self
+
+    def wait_forwarding(self, timeout=60):
+        """Waits until it has a snapshot to forward by."""
+        end = time.monotonic() + timeout
+        # A build to compare with may be older than this word of its.
+        while not self.json("show", "board").get("forwarding", True):
+            self.process.check()
+            if time.monotonic() > end:
+                raise Failure(f"after {timeout} s {self.name} does not forward: {self.json('show', 'board')}")
+            time.sleep(0.02)
+
+    def cli(self, *argv):
+        """`stopover ARGV` towards this appliance."""
+        return sh(self.command or program("stopover"), "--ctl", self.socket, *argv)
+
+    def json(self, *argv):
+        """The same, decoded."""
+        return json.loads(self.cli(*argv, "--json"))
+
+    def unaccounted(self, patience=3):
+        """Frames its books cannot explain, once they stand still: |received - sent - held - dropped|."""
+        end, last = time.monotonic() + patience, None
+        while True:
+            last = abs(int(_find(self.json("show", "fwd", "stats", "all"), "unaccounted")))
+            if last == 0 or time.monotonic() > end:
+                return last
+            time.sleep(0.2)
+
+    def faulty_drops(self):
+        """Frames dropped for reasons that well-formed traffic cannot give."""
+        total = 0
+        for d in self.json("show", "drops"):
+            if d["reason"] in FAULTS and d["count"]:
+                say(f"{self.name} dropped {d['count']} frames as {d['reason']}: {d['explanation']}")
+                total += d["count"]
+        return total
+
+    def save_books(self):
+        """Keeps what it says of itself beside the logs, for whoever must explain a failure."""
+        with open(self.lab.logs / f"{self.name}-books.txt", "w") as f:
+            for words in ("fwd stats all", "port stats all", "port info all", "drops", "lcores", "nodes", "hosts",
+                          "networks", "board"):
+                try:
+                    text = self.cli("show", *words.split())
+                except (Failure, subprocess.TimeoutExpired) as e:
+                    text = f"{e}\n"
+                f.write(f"$ stopover show {words}\n{text}\n")
+
+
+def _find(value, key):
+    """The first value of `key` anywhere in decoded JSON."""
+    if isinstance(value, dict):
+        if key in value:
+            return value[key]
+        value = list(value.values())
+    if isinstance(value, list):
+        for v in value:
+            found = _find(v, key)
+            if found is not None:
+                return found
+    return None
+
+
+def addresses(node_rows):
+    """The (VNI, IP) pairs of decoded `show nodes`."""
+    return {(int(r["vni"]), ip) for r in node_rows for ip in r["ips"]}
+
+
+def books(appliances, hostile=False):
+    """Figures over all appliances: frames `unaccounted` for and, unless the traffic was hostile, `faulty_drops`.
+    Their tables and counters are kept beside the logs."""
+    figures = {"unaccounted": 0} if hostile else {"unaccounted": 0, "faulty_drops": 0}
+    for a in appliances:
+        a.process.check()
+        n = a.unaccounted()
+        if n:
+            say(f"{a.name} cannot account for {n} frames")
+        a.save_books()
+        figures["unaccounted"] += n
+        if not hostile:
+            figures["faulty_drops"] += a.faulty_drops()
+    return figures
+
+
+def wait_nodes(appliances, expected, timeout=20, or_more=False):
+    """Waits until every appliance knows of exactly so many nodes (or more)."""
+    end = time.monotonic() + timeout
+    while True:
+        known = {a.name: len(a.json("show", "nodes")) for a in appliances}
+        if all(n == expected or (or_more and n > expected) for n in known.values()):
+            return
+        for a in appliances:
+            a.process.check()
+        if time.monotonic() > end:
+            raise Failure(f"after {timeout} s the appliances know of {known} nodes; "
+                          f"{expected} were expected everywhere")
+        time.sleep(0.1)
