@@ -135,26 +135,12 @@ fn word_at(text: &str, line: usize, column: usize) -> String {
 
 /// How to mend an unknown word: the known one that is nearly spelled like it.
 fn nearest(found: &str, names: &[&str], what: &str) -> String {
-    let near = names.iter().map(|n| (distance(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);
+    let near =
+        names.iter().map(|n| (strsim::levenshtein(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);
     near.map_or_else(
         || format!("remove it, or see docs/configuration.md for the {what}"),
         |(_, n)| format!("did you mean `{n}`?"),
     )
-}
-
-/// Levenshtein distance, for the "did you mean" of a misspelled key.
-fn distance(a: &str, b: &str) -> usize {
-    let b = b.as_bytes();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
 }
 
 /// A number within `range`, or `default` when the key is absent. `unit` is for the message.
@@ -207,17 +193,4 @@ pub(crate) fn socket_path(at: &str, s: &str) -> Checked<PathBuf> {
         ));
     }
     absolute(at, s)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edit_distance() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("prots", "ports"), 2);
-        assert_eq!(distance("mtu", "mtu"), 0);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
 }
