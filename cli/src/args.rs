@@ -233,7 +233,7 @@ pub enum Host {
         #[arg(long)]
         cascade: bool,
     },
-    /// Forget a host that is down, with its nodes and memberships, now.
+    /// Forget an appliance that is down, with its nodes and memberships, now.
     Forget {
         /// Its name.
         name: HostName,
@@ -287,8 +287,9 @@ pub enum Node {
         /// Address of the station; up to sixteen.
         #[arg(long = "ip", value_name = "IP")]
         ips: Vec<IpAddr>,
-        /// Address that other nodes may have too, such as a virtual router's. This command gives it to this node; the
-        /// next node that announces it takes it over. At most sixteen with `--ip`.
+        /// Address that other nodes may have too, such as a virtual router's. This command gives it to this node,
+        /// unless a vif that shares it has announced it. Such a vif takes it over when it announces it. At most
+        /// sixteen with `--ip`.
         #[arg(long = "shared-ip", value_name = "IP")]
         shared_ips: Vec<IpAddr>,
     },

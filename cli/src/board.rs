@@ -7,7 +7,8 @@ use crate::{
     render,
 };
 use serde::Serialize;
-use stopover_bbs::client::{BoardInfo, NodeFilter, Operator, Row, Target, WatcherEntry};
+use stopover_bbs::client::{BoardInfo, HostEntry, NodeFilter, Operator, Row, Target, WatcherEntry};
+use stopover_bbs::model::{DeclaredBy, Host as HostRecord};
 use stopover_config::{
     Endpoint,
     bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
@@ -82,8 +83,25 @@ pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(),
         Host::Delete { name, cascade } => {
             committed(board.delete(&Target::Host { name, cascade }).await?, out)
         }
-        Host::Forget { name } => committed(board.delete(&Target::Host { name, cascade: true }).await?, out),
+        Host::Forget { name } => {
+            if let Some(why) = board.hosts(Some(&name)).await?.first().and_then(not_to_forget) {
+                return Err(why.into());
+            }
+            committed(board.delete(&Target::Host { name, cascade: true }).await?, out)
+        }
         Host::List | Host::Load(_) => hosts(&mut board, out).await,
+    }
+}
+
+/// Why a host is not forgotten.
+fn not_to_forget(entry: &HostEntry) -> Option<String> {
+    let HostRecord { name, declared_by, up, .. } = &entry.host;
+    match declared_by {
+        DeclaredBy::Operator => {
+            Some(format!("the operator declared host {name}: `stopover host delete {name}`"))
+        }
+        DeclaredBy::Appliance if *up => Some(format!("host {name} is up: stop its appliance first")),
+        DeclaredBy::Appliance => None,
     }
 }
 

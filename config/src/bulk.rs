@@ -29,7 +29,8 @@ pub struct NodeRow {
     pub host: HostName,
     /// Its own addresses, no two alike.
     pub ips: Vec<IpAddr>,
-    /// Addresses that other nodes may be declared with as well, none of them in `ips`. The last node to announce one has it.
+    /// Addresses that other nodes may be declared with as well, none of them in `ips`. They are for the node that was declared
+    /// with one last, or for a vif that shares and announces it.
     pub shared_ips: Vec<IpAddr>,
 }
 

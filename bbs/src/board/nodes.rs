@@ -5,7 +5,7 @@ use super::{
     contest::{Contest, Mover, hold},
     state::{EARLIER, NodeState, OPERATOR},
 };
-use crate::model::{Accepted, Claim, EventKind, MAX_IPS, NodeFacts};
+use crate::model::{Accepted, Claim, DeclaredBy, EventKind, MAX_IPS, NodeFacts};
 use std::net::IpAddr;
 use stopover_config::net::{Mac, Vni};
 
@@ -15,6 +15,14 @@ pub(super) enum Holder {
     Mac(u32),
     /// One of the addresses is this node's.
     Ip(IpAddr, Mac, u32),
+}
+
+/// What of a claim was refused.
+enum Refused {
+    /// The node, and with it all addresses.
+    Node,
+    /// Some of its addresses. The node itself was accepted.
+    Address,
 }
 
 /// What came of a claim that was not refused.
@@ -60,7 +68,9 @@ impl Board {
                 Ok(Judged::Partial(accepted, retry_ms)) => {
                     match accepted.refused[..] {
                         [] => drop(self.conflicts.remove(&(vni, mac, host))),
-                        _ => self.say_conflict(vni, mac, host, &accepted.refused.join("; ")),
+                        _ => {
+                            self.say_conflict(vni, mac, host, Refused::Address, &accepted.refused.join("; "))
+                        }
                     }
                     partial.push((i, accepted));
                     later.extend(Some((i, retry_ms)).filter(|(_, ms)| *ms > 0));
@@ -73,7 +83,7 @@ impl Board {
                     }
                 }
                 Err(why) => {
-                    self.say_conflict(vni, mac, host, &why);
+                    self.say_conflict(vni, mac, host, Refused::Node, &why);
                     refused.push((i, why));
                 }
             }
@@ -105,8 +115,14 @@ impl Board {
             && old.host == host
             && old.speaker == OPERATOR
         {
-            // The operator's word stands.
-            return Ok(Judged::Accepted);
+            // The operator's word stands, and the host is told what it is.
+            let ips = old.ips.to_vec();
+            let same = ips.len() == claim.ips.len() && claim.ips.iter().all(|ip| ips.contains(ip));
+            return Ok(if same {
+                Judged::Accepted
+            } else {
+                Judged::Partial(Accepted { ips, refused: vec![] }, 0)
+            });
         }
         if self.state.locks.contains_key(&(vni, mac)) {
             if old.as_ref().is_some_and(|old| old.host != host) {
@@ -212,10 +228,16 @@ impl Board {
         }
     }
 
-    /// Whether a node gives this address up to whoever announces it next.
-    pub(super) fn gives_up(&self, vni: Vni, mac: Mac, ip: IpAddr) -> bool {
+    /// Whether a node shares this address with others: it is not the node's own.
+    pub(super) fn is_shared(&self, vni: Vni, mac: Mac, ip: IpAddr) -> bool {
         let node = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
         node.is_some_and(|n| n.facts().is_learned() || n.ips.hold(ip) != Hold::Own)
+    }
+
+    /// Whether a node of an appliance has a shared address because it announced it.
+    pub(super) fn has_announced(&self, vni: Vni, mac: Mac, ip: IpAddr) -> bool {
+        let node = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
+        node.is_some_and(|n| n.declared_by() == DeclaredBy::Appliance && n.ips.hold(ip) == Hold::Shared)
     }
 
     pub(super) fn take_address(&mut self, vni: Vni, from: Mac, ip: IpAddr) {
@@ -226,7 +248,7 @@ impl Board {
         self.state.put_node(vni, from, Some(node.with_ips(ips)));
     }
 
-    fn say_conflict(&mut self, vni: Vni, mac: Mac, host: u32, why: &str) {
+    fn say_conflict(&mut self, vni: Vni, mac: Mac, host: u32, what: Refused, why: &str) {
         if self.conflicts.get(&(vni, mac, host)).is_some_and(|said| said == why) {
             return;
         }
@@ -234,7 +256,11 @@ impl Board {
             self.conflicts.clear();
         }
         self.conflicts.insert((vni, mac, host), why.to_owned());
-        let text = format!("claim of host {} refused: {why}", self.state.name(host));
+        let name = self.state.name(host);
+        let text = match what {
+            Refused::Node => format!("claim of host {name} refused: {why}"),
+            Refused::Address => format!("address of node {mac} of host {name} refused: {why}"),
+        };
         self.say(EventKind::Conflict, text);
     }
 

@@ -73,6 +73,10 @@ impl Board {
         let record =
             HostRecord { name, vteps, udp_port, declared_by, up: true, no_flood: false, down_unix_ms: 0 };
         self.state.put_host(id, Some(record));
+        // An appliance of that name that still runs has to register again, and is told of the conflict then.
+        if let Some(host) = self.state.hosts.get_mut(&id) {
+            host.begin_session(0);
+        }
         Ok(())
     }
 
@@ -89,15 +93,21 @@ impl Board {
         let ips = ips.into_iter().chain(shared_ips.iter().copied()).collect::<Ips>().held(hold);
         let (taken, kept): (Vec<_>, Vec<_>) =
             self.holders(vni, mac, &ips, host).into_iter().partition(|holder| match holder {
-                Holder::Ip(ip, node, _) => shared_ips.contains(ip) && self.gives_up(vni, *node, *ip),
+                Holder::Ip(ip, node, _) => shared_ips.contains(ip) && self.is_shared(vni, *node, *ip),
                 Holder::Mac(_) => false,
             });
         if let Some(holder) = kept.first() {
             return Err(Refusal::Conflict(self.describe(holder, vni, mac)));
         }
+        let mut ips = ips;
         for holder in taken {
             if let Holder::Ip(ip, node, _) = holder {
-                self.take_address(vni, node, ip);
+                if self.has_announced(vni, node, ip) {
+                    // It keeps it: a table that is loaded again must not take an address from who uses it.
+                    ips = ips.filtered(|own| own != ip);
+                } else {
+                    self.take_address(vni, node, ip);
+                }
             }
         }
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));

@@ -35,6 +35,10 @@ enum Standing {
     Moved {
         retry_at: Instant,
     },
+    /// The board puts it off until then. The claim counts as fresh once more, unless another host got the node meanwhile.
+    PutOff {
+        retry_at: Instant,
+    },
     /// Another host has received it later. Not claimed any more, unless the board is new to us.
     Gone,
 }
@@ -54,6 +58,8 @@ struct Wish {
     version: u64,
     standing: Standing,
     told: Told,
+    /// When it was claimed last.
+    heard_at: Instant,
     /// Until when what was received is fresh.
     fresh_until: Instant,
     /// The board's revision when it accepted the claim. What it says of an earlier one has been superseded by the claim.
@@ -120,7 +126,11 @@ pub(super) struct Desired {
     /// Reasons to follow each network.
     interest: BTreeMap<Vni, usize>,
     synced: bool,
-    /// Claims are under way.
+    /// How many entries `queue` was given, how many were taken from it, and through which of them the board has answered.
+    queued: u64,
+    taken: u64,
+    answered: u64,
+    /// A call with claims is under way.
     claiming: bool,
     versions: u64,
 }
@@ -175,7 +185,7 @@ impl Desired {
             Some(wish)
                 if wish.claim == claim && !(claim.is_fresh() && wish.standing != Standing::Pending) =>
             {
-                wish.fresh_until = fresh_until;
+                (wish.heard_at, wish.fresh_until) = (now, fresh_until);
                 return false;
             }
             Some(wish) => {
@@ -185,7 +195,7 @@ impl Desired {
                 wish.claim = claim;
                 wish.version = version;
                 wish.standing = Standing::Pending;
-                wish.fresh_until = fresh_until;
+                (wish.heard_at, wish.fresh_until) = (now, fresh_until);
                 false
             }
             None => {
@@ -194,6 +204,7 @@ impl Desired {
                     version,
                     standing: Standing::Pending,
                     told: Told::Nothing,
+                    heard_at: now,
                     fresh_until,
                     accepted_at: 0,
                     taken: Vec::new(),
@@ -203,7 +214,7 @@ impl Desired {
             }
         };
         self.refused.remove(&key);
-        self.queue.push_back(key);
+        self.enqueue(key);
         new && self.follow(key.0)
     }
 
@@ -253,6 +264,8 @@ impl Desired {
     pub fn requeue(&mut self) {
         self.refused.clear();
         self.queue.clear();
+        self.taken = self.queued;
+        self.answered = self.queued;
         self.claiming = false;
         for (key, wish) in &mut self.wishes {
             wish.standing = Standing::Pending;
@@ -260,7 +273,13 @@ impl Desired {
             wish.accepted_at = 0;
             wish.taken.clear();
             self.queue.push_back(*key);
+            self.queued += 1;
         }
+    }
+
+    fn enqueue(&mut self, key: Key) {
+        self.queue.push_back(key);
+        self.queued += 1;
     }
 
     /// The board says that the node is at another host in this revision. True if it is to be claimed at once.
@@ -279,6 +298,10 @@ impl Desired {
                 self.hand_over(vni, mac)
             }
             Some((Standing::Accepted, _)) => self.again(vni, mac),
+            Some((Standing::PutOff { .. }, wish)) => {
+                wish.claim = wish.claim.clone().stale();
+                false
+            }
             Some((Standing::Pending, wish)) => {
                 wish.taken.push((None, revision));
                 false
@@ -347,7 +370,9 @@ impl Desired {
     pub fn unlocked(&mut self, vni: Vni, mac: Mac) -> bool {
         self.locked.remove(&(vni, mac));
         match self.wishes.get(&(vni, mac)).map(|wish| &wish.standing) {
-            Some(Standing::Pending | Standing::Refused { .. }) => self.again(vni, mac),
+            Some(Standing::Pending | Standing::Refused { .. } | Standing::PutOff { .. }) => {
+                self.again(vni, mac)
+            }
             Some(Standing::Accepted | Standing::Moved { .. } | Standing::Gone) | None => false,
         }
     }
@@ -358,7 +383,7 @@ impl Desired {
         self.versions += 1;
         wish.version = self.versions;
         wish.standing = Standing::Pending;
-        self.queue.push_back((vni, mac));
+        self.enqueue((vni, mac));
         true
     }
 
@@ -382,6 +407,7 @@ impl Desired {
         while batch.len() < BATCH
             && let Some(key) = self.queue.pop_front()
         {
+            self.taken += 1;
             if let Some(wish) = self.wishes.get(&key)
                 && wish.standing == Standing::Pending
                 && seen.insert(key)
@@ -394,29 +420,44 @@ impl Desired {
             self.claiming = true;
             return Some(Work::Claim(batch));
         }
+        if !self.claiming {
+            // What was left in the queue was withdrawn or answered already.
+            self.answered = self.taken;
+        }
         (may_sync && !self.synced).then_some(Work::Sync)
     }
 
-    /// Whether the board has answered every claim that was made so far.
-    pub fn claims_are_told(&self) -> bool {
-        self.queue.is_empty() && !self.claiming
+    /// The number of the last claim so far.
+    pub fn last_claim(&self) -> u64 {
+        self.queued
+    }
+
+    /// The number of the claim through which the board has answered all.
+    pub fn answered_claim(&self) -> u64 {
+        self.answered
     }
 
     /// The board has answered all claims of a call.
     pub fn answered(&mut self) {
         self.claiming = false;
+        self.answered = self.taken;
     }
 
     fn retry_refused(&mut self, now: Instant) {
-        let Self { refused, wishes, queue, .. } = self;
+        let Self { refused, wishes, queue, queued, .. } = self;
         refused.retain(|key| match wishes.get_mut(key) {
             Some(wish) => match wish.standing {
-                Standing::Refused { retry_at } | Standing::Moved { retry_at } if retry_at <= now => {
+                Standing::Refused { retry_at }
+                | Standing::PutOff { retry_at }
+                | Standing::Moved { retry_at }
+                    if retry_at <= now =>
+                {
                     wish.standing = Standing::Pending;
                     queue.push_back(*key);
+                    *queued += 1;
                     false
                 }
-                Standing::Refused { .. } | Standing::Moved { .. } => true,
+                Standing::Refused { .. } | Standing::PutOff { .. } | Standing::Moved { .. } => true,
                 _ => false,
             },
             None => false,
@@ -482,8 +523,9 @@ impl Desired {
                 Told::Accepted(addresses)
             }
             Judgement::Later(at) => {
-                wish.standing = Standing::Refused { retry_at: at };
-                wish.fresh_until = wish.fresh_until.max(at + FRESH / 4);
+                wish.standing = Standing::PutOff { retry_at: at };
+                // Only as long as what was received is recent: others contend with what they receive now.
+                wish.fresh_until = wish.fresh_until.max((at + FRESH / 4).min(wish.heard_at + 2 * FRESH));
                 self.refused.insert(key);
                 self.repeat_at = Some(self.repeat_at.map_or(at, |other| other.min(at)));
                 return None;

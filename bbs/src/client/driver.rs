@@ -246,6 +246,7 @@ async fn keep_lease(live: &Live, cfg: &SessionConfig) -> Error {
 }
 
 async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Instant, out: &Out) -> Error {
+    let mut was_idle = false;
     loop {
         let may_sync = born.elapsed() >= cfg.settle;
         let (work, idle) = {
@@ -253,6 +254,10 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
             (desired.next(Instant::now(), may_sync), desired.idle(Instant::now(), cfg.retry_refused / 4))
         };
         let Some(work) = work else {
+            // What a completion waits for may have been withdrawn: then no answer wakes it.
+            if !std::mem::replace(&mut was_idle, true) {
+                shared.moved.notify_one();
+            }
             let until_sync = if may_sync { Duration::MAX } else { cfg.settle.saturating_sub(born.elapsed()) };
             let pause = idle.unwrap_or(Duration::MAX).min(until_sync).max(Duration::from_millis(1));
             tokio::select! {
@@ -261,6 +266,7 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
             }
             continue;
         };
+        was_idle = false;
         if let Err(e) = tell(live, cfg, shared, &work).await {
             return e;
         }
@@ -367,10 +373,14 @@ fn judgement(now: Instant, revision: u64, result: v1::ClaimResult) -> Result<Jud
 
 /// Tells of migrations. A refusal is an answer; only what breaks the session ends this.
 async fn migrate(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
+    // All claims are told anew in this session, and a completion waits for those as well.
+    let told_anew = lock(&shared.desired).last_claim();
     loop {
+        let through = lock(&shared.desired).answered_claim();
+        let answered = |claim: u64| through >= claim.max(told_anew);
         let (next, due) = {
             let mut moves = lock(&shared.moves);
-            (moves.next(Instant::now()), moves.due())
+            (moves.next(Instant::now(), answered), moves.due())
         };
         let Some((key, what)) = next else {
             let pause = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
@@ -380,11 +390,6 @@ async fn migrate(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
             }
             continue;
         };
-        // That the node is here is believed only beside its claim.
-        if matches!(what, Call::Complete { .. }) && !lock(&shared.desired).claims_are_told() {
-            shared.moved.notified().await;
-            continue;
-        }
         let answer = match make(live, cfg, key, what).await {
             Ok(ticket) => Ok(ticket),
             Err(e @ (Error::Unreachable(_) | Error::Protocol(_))) => return e,
@@ -406,7 +411,7 @@ async fn make(live: &Live, cfg: &SessionConfig, key: Id, what: Call) -> Result<M
         Call::Begin(begin, renew) => {
             call(client.begin_migration(begin.message(speaker, key, renew)), CALL_TIMEOUT).await
         }
-        Call::Complete { migration, generation, at, cause } => {
+        Call::Complete { migration, generation, at, cause, .. } => {
             let at = at.map_or_else(String::new, |at| at.as_str().to_owned());
             let key = Vec::new();
             let request = v1::CompleteMigrationRequest { speaker, key, migration, generation, at, cause };

@@ -45,7 +45,7 @@ pub enum MigrationUpdate {
     },
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Call {
     /// With the migration to renew, if it has begun.
     Begin(BeginMigration, Option<u64>),
@@ -54,6 +54,8 @@ pub(super) enum Call {
         generation: u64,
         at: Option<HostName>,
         cause: String,
+        /// The last claim that was made before it, which it goes beside.
+        last_claim: u64,
     },
     Abort {
         migration: u64,
@@ -106,15 +108,27 @@ impl Moves {
         self.calls.push_back((Id::random(), call));
     }
 
-    /// The next call, which stays the next until it is answered.
-    pub fn next(&mut self, now: Instant) -> Option<(Id, Call)> {
+    /// The next call, which stays the next until it is answered. A completion is believed only beside its claims: it
+    /// waits until `answered` says so of the last claim before it, and calls of other migrations go first.
+    pub fn next(&mut self, now: Instant, answered: impl Fn(u64) -> bool) -> Option<(Id, Call)> {
         for (id, (due, begin)) in &mut self.kept {
             if *due <= now {
                 *due = now + pace(begin);
                 self.calls.push_back((Id::random(), Call::Begin(begin.clone(), Some(*id))));
             }
         }
-        self.calls.front().cloned()
+        let mut waiting = Vec::new();
+        for (id, call) in &self.calls {
+            let migration = call.migration();
+            if migration.is_some() && waiting.contains(&migration) {
+                continue;
+            }
+            match call {
+                Call::Complete { last_claim, .. } if !answered(*last_claim) => waiting.push(migration),
+                _ => return Some((*id, call.clone())),
+            }
+        }
+        None
     }
 
     /// When there will be something to do without anyone asking.
@@ -176,8 +190,8 @@ mod tests {
             lease_ms: 3000,
         };
         moves.push(Call::Begin(begin, None));
-        let (key, _) = moves.next(now).unwrap();
-        assert_eq!(moves.next(now).unwrap().0, key, "repeated with its key");
+        let (key, _) = moves.next(now, |_| true).unwrap();
+        assert_eq!(moves.next(now, |_| true).unwrap().0, key, "repeated with its key");
         let ticket = MigrationTicket {
             migration: 4,
             generation: 9,
@@ -185,14 +199,24 @@ mod tests {
             revision: 9,
         };
         assert!(matches!(moves.answered(key, now, Ok(ticket)), Some(MigrationUpdate::Begun { .. })));
-        assert!(moves.next(now).is_none());
+        assert!(moves.next(now, |_| true).is_none());
         let later = now + Duration::from_secs(1);
-        let (renewal, call) = moves.next(later).unwrap();
+        // A completion that waits for its claims delays no other migration.
+        let complete =
+            Call::Complete { migration: 7, generation: 1, at: None, cause: "test".into(), last_claim: 3 };
+        moves.push(complete.clone());
+        moves.push(Call::Report { migration: 7, generation: 1, report: Report::default() });
+        let (renewal, call) = moves.next(later, |claim| claim < 3).unwrap();
+        assert_eq!(call.migration(), Some(4));
+        assert_eq!(moves.next(later, |_| true).unwrap().1, complete);
+        moves.calls.retain(|(_, call)| call.migration() != Some(7));
+        assert_eq!(renewal, moves.next(later, |_| true).unwrap().0);
+        let (renewal, call) = moves.next(later, |_| true).unwrap();
         assert!(renewal != key && call.migration() == Some(4));
         moves.push(Call::Abort { migration: 4, generation: 9, cause: "test".into() });
         assert_eq!(moves.answered(renewal, later, Ok(ticket)), None);
         assert_eq!(moves.due(), None, "not renewed after its end");
-        let (key, _) = moves.next(later).unwrap();
+        let (key, _) = moves.next(later, |_| true).unwrap();
         let refused = moves.answered(key, later, Err("no".into()));
         assert!(matches!(refused, Some(MigrationUpdate::Refused { call: "abort", migration: Some(4), .. })));
     }

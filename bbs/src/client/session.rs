@@ -279,7 +279,8 @@ impl Session {
 
     /// The VM runs at `at`; `None` = the target, or this host if it claims the nodes.
     pub fn complete_migration(&self, migration: u64, generation: u64, at: Option<HostName>, cause: &str) {
-        self.push(Call::Complete { migration, generation, at, cause: cause.to_owned() });
+        let last_claim = lock(&self.shared.desired).last_claim();
+        self.push(Call::Complete { migration, generation, at, cause: cause.to_owned(), last_claim });
     }
 
     /// The VM stays at the source.

@@ -27,17 +27,43 @@ fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
     d.told(&Work::Sync);
     assert_eq!(d.next(now, true), None);
 
-    assert!(!d.claims_are_told(), "not before the answers have been taken");
+    let last = d.last_claim();
+    assert!(d.answered_claim() < last, "not before the answers have been taken");
     d.answered();
-    assert!(d.claims_are_told());
+    assert!(d.answered_claim() >= last);
 
     d.claim(claim(1, 2, "10.0.0.1"), now);
-    assert!(!d.claims_are_told());
+    assert!(d.answered_claim() < d.last_claim());
     d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
     let first = d.next(now, true).unwrap();
     assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]));
     d.told(&first);
     assert!(matches!(d.next(now, true), Some(Work::Claim(b)) if b.len() == 1));
+}
+
+#[test]
+fn later_claims_and_withdrawn_ones_do_not_delay_what_waits_for_earlier_ones() {
+    let now = Instant::now();
+    let mut d = Desired::new([].into_iter());
+    d.claim(claim(1, 1, "10.0.0.1"), now);
+    let first = d.last_claim();
+    // There is always one more claim by the time the answer comes.
+    for n in 2..50 {
+        let Some(Work::Claim(_)) = d.next(now, false) else { panic!() };
+        d.claim(claim(1, n, "10.0.0.2"), now);
+        d.answered();
+        assert!(d.answered_claim() >= first && d.answered_claim() < d.last_claim());
+    }
+    // What is withdrawn before it was sent needs no answer.
+    let last = d.last_claim();
+    d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 49]));
+    let Some(withdrawn) = d.next(now, false) else { panic!() };
+    d.told(&withdrawn);
+    assert_eq!(d.next(now, false), None);
+    assert!(d.answered_claim() >= last);
+    // A new registration tells all of them again.
+    d.registered();
+    assert!(d.answered_claim() < d.last_claim());
 }
 
 #[test]
@@ -228,6 +254,32 @@ fn what_the_board_puts_off_is_repeated_in_time_and_still_fresh() {
     let (claim, version) = next_claim(&mut d, now);
     d.judged(&claim, version, Judgement::Accepted(7, Some(held())), now + ms(3000));
     assert_eq!(next_claim(&mut d, now + ms(3000)).0.ips.len(), 1);
+}
+
+#[test]
+fn a_claim_that_is_put_off_ages_and_gives_way_to_a_later_one() {
+    let start = Instant::now();
+    let ms = Duration::from_millis;
+    let mut d = Desired::new([].into_iter());
+    d.claim(heard("10.0.0.1"), start);
+    // Put off again and again: after two seconds what was received counts no more.
+    let mut fresh = vec![];
+    for n in 0..6 {
+        let now = start + ms(500 * n);
+        let (claim, version) = next_claim(&mut d, now);
+        fresh.push(claim.heard);
+        assert_eq!(d.judged(&claim, version, Judgement::Later(now + ms(500)), now + ms(3000)), None);
+    }
+    assert_eq!(fresh, [true, true, true, true, false, false]);
+    // Another host has got the node meanwhile: it received it later.
+    let now = start + ms(10_000);
+    d.claim(heard("10.0.0.1"), now);
+    let (claim, version) = next_claim(&mut d, now);
+    assert!(claim.heard);
+    d.judged(&claim, version, Judgement::Later(now + ms(500)), now + ms(3000));
+    let Claim { vni, mac, .. } = claim;
+    assert!(!d.elsewhere(vni, mac, 9, now + ms(100)));
+    assert!(!next_claim(&mut d, now + ms(500)).0.heard);
 }
 
 #[test]
