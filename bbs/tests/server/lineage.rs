@@ -130,6 +130,18 @@ async fn a_resumed_session_acknowledges_what_it_resumed_from() {
     server.stop().await;
 }
 
+/// A connection holds the store until it is closed, which may be a moment after the board was stopped.
+async fn reopen(path: &Path) -> Arc<Redb> {
+    let began = Instant::now();
+    loop {
+        match Redb::open(path) {
+            Ok(store) => return Arc::new(store),
+            Err(e) => assert!(began.elapsed() < PATIENCE, "{e}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_backup_is_another_branch() {
     let dir = tempfile::tempdir().unwrap();
@@ -138,12 +150,13 @@ async fn a_restored_backup_is_another_branch() {
     let mut op = operator(&at).await;
     op.declare(&host_row("lx", "172.16.0.1")).await.unwrap();
     op.declare(&node_row(1)).await.unwrap();
-    let open = || Arc::new(Redb::open(&path).unwrap());
+    drop(op);
     server.stop().await;
+    drop(reopen(&path).await);
     std::fs::copy(&path, &backup).unwrap();
 
     // What the backup does not know: another node of the operator's, another host, and where a node is.
-    let server = board(&at, open(), LONG).await;
+    let server = board(&at, reopen(&path).await, LONG).await;
     let mut op = operator(&at).await;
     let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
     b.session().claim(claim(1, 2, &["192.168.0.2"]));
@@ -159,8 +172,9 @@ async fn a_restored_backup_is_another_branch() {
     server.stop().await;
     drop(watch);
 
+    drop(reopen(&path).await);
     std::fs::copy(&backup, &path).unwrap();
-    let server = board(&at, open(), LONG).await;
+    let server = board(&at, reopen(&path).await, LONG).await;
     let mut op = operator(&at).await;
     // The restored board goes on to the same revisions, of other states.
     while op.info().await.unwrap().revision <= ahead + 3 {
@@ -190,7 +204,7 @@ async fn a_restored_backup_is_another_branch() {
     let count = |host: &Host| host.heard.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
     let before = count(&b);
     server.stop().await;
-    let server = board(&at, open(), LONG).await;
+    let server = board(&at, reopen(&path).await, LONG).await;
     b.hears("Connected again", |u| *u == Update::Connected { stream: 3 }).await;
     b.hears("what it resumed from", |u| matches!(u, Update::Apply { .. })).await;
     assert_eq!(count(&b), before);
