@@ -125,13 +125,21 @@ fn an_operator_declares_an_address_that_nodes_share() {
         let announced = Claim { announced: vip.to_vec(), ..silent };
         assert_eq!(said(&mut rig, &a, announced), Said::default());
         assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vip.to_vec()));
-        // And the operator gives it back.
+        // The same declaration again takes it from nobody who announced it.
+        rig.apply(None, by_operator(2, &["192.168.0.2"], &[shared])).result.unwrap();
+        assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vip.to_vec()));
+        // A learned station gives it up, as all that is learned.
+        said(&mut rig, &a, Claim { shared: vec![], ..declared(3, &[]) });
+        said(&mut rig, &a, learned(4, &[shared]));
         rig.apply(None, by_operator(1, &["192.168.0.1"], &[shared])).result.unwrap();
-        assert_eq!((node(&rig, 1).1.len(), node(&rig, 3).1.len()), (2, 0));
+        assert_eq!((node(&rig, 1).1.len(), node(&rig, 4).1.len()), (2, 0));
+        // The appliance that claims a node of the operator's hears which addresses it has.
+        let accepted = said(&mut rig, &a, declared(2, &[shared])).accepted.unwrap();
+        assert_eq!(accepted, Accepted { ips: vec![ip("192.168.0.2")], refused: vec![] });
         // What one node has as its own is nobody's to share, and the other way round.
-        let other = rig.apply(None, by_operator(4, &[], &["192.168.0.2"])).result;
+        let other = rig.apply(None, by_operator(5, &[], &["192.168.0.2"])).result;
         assert!(matches!(&other, Err(Refusal::Conflict(why)) if why.contains("192.168.0.2")), "{other:?}");
-        let own = rig.apply(None, by_operator(4, &[shared], &[])).result;
+        let own = rig.apply(None, by_operator(5, &[shared], &[])).result;
         assert!(matches!(own, Err(Refusal::Conflict(_))), "{own:?}");
         assert_eq!(node(&rig, 1).1.len(), 2, "a refused declaration changes nothing");
     }
