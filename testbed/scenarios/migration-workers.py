@@ -11,10 +11,9 @@ IPv4 and IPv6. The parts, for each of which all appliances are started anew with
     two     the underlay has two receive queues, on workers 1 and 2, and the guests' are on 3; each queue must receive
     busy    as `two`, with a busy process on each CPU (gaps may grow, frames may not be lost), at a third of the rate
 
-What the lab itself loses is no fault of an appliance and is told apart: frames that a sender's guest counted as sent and
-its appliance never received (`sender_lost`), and those that the kernel lost in a cable (`wire_lost`). Both are taken off
-`lost`, and named place by place. Named as well, but not taken off, are those that found the receive ring of an underlay
-port full (`ring_lost`: its worker did not come in time, though it has RING frames' worth of it), and those that found X's
+Frames that the kernel lost in a cable (`wire_lost`) are no fault of an appliance: they are taken off `lost`, and named
+place by place. Named as well, but not taken off, are frames that a sender's guest counted as sent and its appliance never
+received (`sender_lost`: its vhost port lost them), those that found the receive ring of an underlay port full (`ring_lost`: its worker did not come in time, though it has RING frames' worth of it), and those that found X's
 own ring full (`ring_full`: X did not come to take them).
 
 `added_gap_ms_p50` is, over the moves of `apart` and `two`, the longest time that X's NIC took no frame, less QEMU's own
@@ -201,7 +200,7 @@ class Run:
         return sum(p["tx_dropped"] for p in ports if p["name"].startswith("x-"))
 
     def lost_outside(self, cables, before, got):
-        """Frames that were lost where no appliance is to blame; says where."""
+        """Frames that cables lost; says where else frames were lost outside the packet path."""
         at_senders, in_rings, on_cables = {}, {}, cables.lost()
         for g, host, then in zip(self.senders, self.hosts, before):
             now = self.passed(g, host)
@@ -217,7 +216,7 @@ class Run:
             self.outside[key] += sum(places.values())
             if places:
                 say(f"    {key}: {places}; lost by flow {[n for n in got['lost_of'].values() if n]}")
-        return sum(at_senders.values()) + sum(on_cables.values())
+        return sum(on_cables.values())
 
     def close_books(self):
         """Of the appliances that run now."""

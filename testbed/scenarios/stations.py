@@ -179,14 +179,14 @@ def arrival(asker, here, frame, six):
     here.send(frame)
     since = time.monotonic()
     with contextlib.closing(heard):
-        while time.monotonic() < since + 5:
+        while time.monotonic() < since + observer.PATIENCE:
             asker.send(Ether(src=asker.mac, dst=observer.mac_text(six), type=0x88b6) / Raw(bytes(46)))
             with contextlib.suppress(TimeoutError):
                 while True:
                     got, source = heard.recvfrom(2048)
                     if source[2] != observer.OUTGOING and got[:6] == six:
                         return (time.monotonic() - since) * 1e3
-    return 5000
+    return 1e3 * observer.PATIENCE
 
 
 def keepalived(run):
@@ -432,11 +432,12 @@ def body(lab):
     least = 20 if scenario.SHORT else 60
     return {**{k: run.count[k] for k in ("cases", "wrong_answers", "looped", "routes_lost", "broadcasts_missing")},
             "unreachable_ms_p99": round(slowest, 1), "unreachable_ms_max": round(max(run.times, default=0), 1),
-            "too_slow": int(slowest > 1000), "too_few_cases": int(run.count["cases"] < least),
+            "too_slow": int(slowest > 1000),
+            "never_reached": sum(ms >= 1e3 * observer.PATIENCE for ms in run.times), "too_few_cases": int(run.count["cases"] < least),
             "kinds": dict(run.kinds), **stopover.books(run.hosts)}
 
 
 scenario.main("stations", body,
-              must_be_zero=["wrong_answers", "looped", "routes_lost", "broadcasts_missing", "too_few_cases", "unaccounted",
+              must_be_zero=["wrong_answers", "never_reached", "looped", "routes_lost", "broadcasts_missing", "too_few_cases", "unaccounted",
                             "faulty_drops"],
               must_be_zero_alone=["too_slow"], must_be_positive=["cases"])

@@ -150,6 +150,10 @@ def mac_text(six):
     return ":".join(f"{b:02x}" for b in six)
 
 
+PATIENCE = 5
+"""Seconds after which a station counts as never reached."""
+
+
 class Reach:
     """Observers that ask a station for an echo from each of its addresses every few milliseconds, until each was
     answered. `since`: by address, the time of the event."""
@@ -160,7 +164,7 @@ class Reach:
         self.observers, self.since = observers, since
         self.frames = {(o, ip): o.echo(ip, mac) for o in observers for ip in since}
 
-    def times(self, patience=5):
+    def times(self, patience=PATIENCE):
         """By address and observer's name, milliseconds until the first answer; `patience` where there was none."""
         found, end = {ip: {} for ip in self.since}, max(self.since.values()) + patience
         waiting = dict(self.frames)
