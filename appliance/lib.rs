@@ -1,10 +1,10 @@
 //! Stopover's appliance: an L2 overlay gateway for virtual machines, on DPDK. See README.md for what it is
 //! and docs/ for how it is used.
 //!
-//! `wire` reads and writes headers; `tables` say who is where; `pipeline` is the path of a frame; `lcore` runs
-//! it on DPDK queues; `migration` knows what a node on the move goes through and holds its frames; `underlay` makes
-//! the VTEP a good neighbour; `control` is the thread that keeps all of these in step with the board, the ports and
-//! the operator. `wire`, `tables`, `pipeline`, `migration` and `underlay` know no DPDK.
+//! `tables` say who is where; `pipeline` is the path of a frame; `lcore` runs it on DPDK queues; `migration` knows
+//! what a node on the move goes through and holds its frames; `underlay` makes the VTEP a good neighbour; `control`
+//! is the thread that keeps all of these in step with the board, the ports and the operator. `tables`, `pipeline`,
+//! `migration` and `underlay` know no DPDK. Addresses and headers are in the crate `stopover-net`.
 
 pub mod control;
 pub mod lcore;
@@ -12,4 +12,3 @@ pub mod migration;
 pub mod pipeline;
 pub mod tables;
 pub mod underlay;
-pub mod wire;

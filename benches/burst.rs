@@ -11,7 +11,7 @@ use common::{
     remote,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 fn burst(c: &mut Criterion) {
     let mut group = c.benchmark_group("burst");

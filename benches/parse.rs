@@ -8,8 +8,8 @@ mod common;
 use common::{Arena, golden};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use stopover::wire::{
-    brief::{self, Sender},
+use stopover_net::{
+    fast_parse::{self, Sender},
     flow, frame,
     underlay::{self, Expect},
 };
@@ -31,20 +31,20 @@ fn parse(c: &mut Criterion) {
     for name in ["tcp4", "udp4"] {
         let frame = golden(name);
         let mut arena = Arena::new(|_| frame.clone());
-        group.bench_function(format!("brief_sent/{name}"), |b| {
+        group.bench_function(format!("fast_parse_sent/{name}"), |b| {
             b.iter(|| {
                 let bytes = arena.peek();
-                black_box(brief::sent(bytes, bytes.len(), &sender))
+                black_box(fast_parse::sent(bytes, bytes.len(), &sender))
             });
         });
     }
     let frame = golden("vxlan4");
     let mut arena = Arena::new(|_| frame.clone());
-    group.bench_function("brief_tunnel/vxlan4", |b| {
+    group.bench_function("fast_parse_tunnel/vxlan4", |b| {
         b.iter(|| {
             let bytes = arena.peek();
-            let tunnel = brief::tunnel(bytes, bytes.len(), 4789);
-            black_box((tunnel, bytes.get(brief::TUNNEL_LEN..).and_then(brief::received)))
+            let tunnel = fast_parse::tunnel(bytes, bytes.len(), 4789);
+            black_box((tunnel, bytes.get(fast_parse::TUNNEL_LEN..).and_then(fast_parse::received)))
         });
     });
     let frame = golden("tcp4");

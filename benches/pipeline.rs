@@ -23,8 +23,8 @@ use stopover::tables::{
     moving::{Arrival, Heading, Moving, Stage, Tally},
     words::{Place, PlaceWord, node_key},
 };
-use stopover::wire::{checksum::update16, vxlan::Marks};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
+use stopover_net::{checksum::update16, vxlan::OverlayFlags};
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
@@ -208,7 +208,8 @@ fn encap(group: &mut Group<'_>) {
         let encap = each(|path, slot| path.encap(slot, 1));
         setting.measure(group, name, (ALL_SENT, long(len + outer)), encap);
     }
-    let label = Label { marks: Marks::HOP.with(Marks::NODE), node: Some(remote(1)), ..Label::PLAIN };
+    let label =
+        Label { flags: OverlayFlags::HOP.with(OverlayFlags::NODE), node: Some(remote(1)), ..Label::PLAIN };
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
     let marked = each(move |path, slot| path.encap_marked(slot, 1, label));
     setting.measure(group, "encap/ipv4_marked", (ALL_SENT, |frame: &[u8]| frame.len() > len + 50), marked);

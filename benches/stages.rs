@@ -10,8 +10,8 @@ use common::{Arena, TRUNK, VM, World, golden, remote};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use stopover::pipeline::{guard, packet::Packet, ports::Role, vlan};
-use stopover::wire::{checksum, frame};
-use stopover_config::net::Vni;
+use stopover_net::Vni;
+use stopover_net::{checksum, frame};
 
 fn stages(c: &mut Criterion) {
     let mut group = c.benchmark_group("stages");
@@ -43,7 +43,7 @@ fn stages(c: &mut Criterion) {
     for (name, v6) in [("outer4", false), ("outer6_with_checksum", true)] {
         let world = World::new(v6);
         let way = world.view.host(1).and_then(|host| host.way.as_ref()).unwrap();
-        let mut header = [0; stopover::wire::outer::MAX_LEN];
+        let mut header = [0; stopover_net::outer::MAX_LEN];
         group.bench_function(name, |b| {
             b.iter(|| {
                 let bytes = arena.peek();

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Writes seed inputs for the fuzz targets into corpus/ from the golden frames of appliance/wire.
+"""Writes seed inputs for the fuzz targets into corpus/ from the golden frames of net.
 
 Input format: two bytes (big-endian) say where the first segment ends, then the frame. Seeds are short and
 few; what the fuzzer adds and `cargo fuzz cmin` keeps may be committed beside them, crashes go to crashes/.
@@ -8,7 +8,7 @@ few; what the fuzzer adds and `cargo fuzz cmin` keeps may be committed beside th
 from pathlib import Path
 
 here = Path(__file__).parent
-golden = here.parent / "appliance/wire/testdata/golden.txt"
+golden = here.parent / "net/testdata/golden.txt"
 lines = [line.split() for line in golden.read_text().splitlines() if not line.startswith("#")]
 frames = {name: bytes.fromhex(text) for name, text in lines}
 

@@ -10,7 +10,7 @@ use super::{
 use crate::tables::{Full, LAST_HOST};
 use hashbrown::HashMap;
 use stopover_bbs::model::Change;
-use stopover_config::net::HostName;
+use stopover_net::HostName;
 
 /// A snapshot of another branch is under way, or was, and not all that was there before it has been told again or
 /// forgotten.

@@ -10,9 +10,9 @@
 #[cfg(test)]
 mod tests;
 
-use crate::wire::loop_probe::{self, Probe};
 use hashbrown::HashMap;
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::loop_probe::{self, Probe};
+use stopover_net::{HostName, Mac, Vni};
 
 /// How often a probe is sent, in milliseconds.
 const PROBE_MS: u64 = 1000;

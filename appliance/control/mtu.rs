@@ -1,12 +1,10 @@
 //! What fits inside the underlay. Enters: a port's role and MTU, and what networks are declared to use. Leaves: how much
 //! is left for guests, and warnings where that is less than they need. Pure.
 
-use crate::wire::outer;
-use stopover_config::{
-    appliance::Role,
-    net::{IPV6_MIN_MTU, Vni},
-};
+use stopover_config::appliance::Role;
 use stopover_ctl::Inside;
+use stopover_net::outer;
+use stopover_net::{IPV6_MIN_MTU, Vni};
 
 /// The largest inner IP packet by family of a port's VTEP addresses; nothing for ports of guests.
 #[must_use]

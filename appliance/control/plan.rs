@@ -16,10 +16,8 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
-use stopover_config::{
-    appliance::{self as config, Appliance},
-    net::{Mac, VlanId, Vni},
-};
+use stopover_config::appliance::{self as config, Appliance};
+use stopover_net::{Mac, VlanId, Vni};
 
 /// What a device said of itself.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,7 @@ use std::{
     net::IpAddr,
 };
 use stopover_bbs::model::{Change, DeclaredBy, Host, Node, NodeBatch};
-use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 /// How many nodes of a batch ahead memory is asked for: enough to hide its latency, few enough for the first-level
 /// cache to keep.
@@ -41,14 +41,14 @@ impl HostRecord {
         self.vtep.map(|ip| (ip, self.host.udp_port))
     }
 
-    /// Whether an appliance is there, which understands marks.
+    /// Whether an appliance is there, which understands overlay flags.
     #[must_use]
     pub fn is_appliance(&self) -> bool {
         self.host.declared_by == DeclaredBy::Appliance
     }
 
     pub(super) fn entry(&self) -> HostEntry {
-        HostEntry { way: self.way.clone(), marks: self.is_appliance() }
+        HostEntry { way: self.way.clone(), is_appliance: self.is_appliance() }
     }
 }
 

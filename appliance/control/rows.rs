@@ -12,8 +12,8 @@ use crate::{
     underlay::{State, Underlay},
 };
 use std::net::IpAddr;
-use stopover_config::net::{HostName, Vni};
 use stopover_ctl as ctl;
+use stopover_net::{HostName, Vni};
 
 /// Most rows of one turn; members of a network count as rows.
 pub const AT_ONCE: usize = 2_048;

@@ -4,9 +4,9 @@
 
 use super::Control;
 use crate::pipeline::{RouterSeen, ports::Role};
-use crate::wire::{arp, nd, prober};
 use std::net::{IpAddr, Ipv4Addr};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
+use stopover_net::{arp, nd, prober};
 
 impl Control {
     /// Sends a frame from a segment port, with the tag that its station needs.

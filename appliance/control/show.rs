@@ -11,11 +11,9 @@ use crate::pipeline::fate::{Books, Drop};
 use dpdk::Offloads;
 use serde::Serialize;
 use std::sync::atomic::Ordering::Relaxed;
-use stopover_config::{
-    appliance::{Role, Truth},
-    net::{Mac, VlanId},
-};
+use stopover_config::appliance::{Role, Truth};
 use stopover_ctl::{self as ctl, ApiError};
+use stopover_net::{Mac, VlanId};
 
 /// Each lcore's number and counters.
 pub(crate) type Readings = Vec<(u32, LcoreReading)>;

@@ -44,10 +44,8 @@ use std::{
     time::{Duration, Instant},
 };
 use stopover_bbs::client::{self, Session, SessionConfig, Update};
-use stopover_config::{
-    appliance::{self as config, Appliance, QueueRef, Truth},
-    net::{Mac, Vni},
-};
+use stopover_config::appliance::{self as config, Appliance, QueueRef, Truth};
+use stopover_net::{Mac, Vni};
 
 /// How long after a restart nodes of an earlier run stay registered without being seen again: long enough for
 /// VMs to reconnect to their sockets and for stations to speak.

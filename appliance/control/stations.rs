@@ -11,10 +11,10 @@ use super::{
 };
 use crate::pipeline::Learn;
 use crate::tables::{Tables, words::Net};
-use crate::wire::prober;
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
-use stopover_config::net::{Mac, Vni};
+use stopover_net::prober;
+use stopover_net::{Mac, Vni};
 
 /// How long the board may take for an answer, in milliseconds: what it has not accepted by then is claimed anew when
 /// it is heard. Also the longest time that a refused station is not claimed again.

@@ -19,9 +19,9 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
-use crate::wire::{frame, marker::Marker};
-use stopover_config::net::Mac;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
+use stopover_net::Mac;
+use stopover_net::{frame, marker::Marker};
 use tokio::sync::oneshot;
 
 /// Copies that one traced frame may make.

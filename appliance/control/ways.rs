@@ -4,12 +4,12 @@ use super::Control;
 use crate::pipeline::ports::{Port, Role};
 use crate::tables::entries::Way;
 use crate::underlay::Resolution;
-use crate::wire::{
+use std::net::IpAddr;
+use stopover_config::appliance::{self as config, Dscp};
+use stopover_net::{
     ecn::OuterTos,
     outer::{OuterHeader, OuterSpec},
 };
-use std::net::IpAddr;
-use stopover_config::appliance::{self as config, Dscp};
 
 /// Length of an untagged inner Ethernet header.
 const INNER_ETHERNET: u16 = 14;

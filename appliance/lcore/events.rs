@@ -6,14 +6,14 @@
 use super::counters::EventCounters;
 use crate::pipeline::{Learn, RouterSeen, fate::add};
 use crate::tables::words::Net;
-use crate::wire::marker::Marker;
 use crossbeam::queue::ArrayQueue;
 use hashbrown::DefaultHashBuilder;
 use std::{
     hash::BuildHasher,
     sync::{Arc, atomic::AtomicU64},
 };
-use stopover_config::net::Mac;
+use stopover_net::Mac;
+use stopover_net::marker::Marker;
 
 /// What an lcore tells the control thread of its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -15,7 +15,7 @@ use std::sync::{
     Arc,
     atomic::Ordering::{AcqRel, Relaxed},
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Queues that one lcore can have in use: senders of arriving nodes, and windows.
 const QUEUES: usize = 256;

@@ -22,12 +22,12 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::{Net, node_key},
 };
-use crate::wire::marker::Marker;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{Mbuf, Mempool, cycles};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
-use stopover_config::net::Mac;
+use stopover_net::Mac;
+use stopover_net::marker::Marker;
 
 /// A frame that an underlay port received for the VTEP itself, or a segment port for the control thread.
 pub type ToControl = (u16, Mbuf);

@@ -12,12 +12,12 @@ use crate::pipeline::{
     witness::Nobody,
 };
 use crate::tables::moving::Heading;
-use crate::wire::{
+use dpdk::{Mbuf, cycles};
+use stopover_net::Mac;
+use stopover_net::{
     frame,
     marker::{self, Relay},
 };
-use dpdk::{Mbuf, cycles};
-use stopover_config::net::Mac;
 
 /// Frames taken from one hold in one round, at most.
 const AT_ONCE: usize = 64;

@@ -23,7 +23,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 
 /// Frames that wait for a full device, at most. One descriptor ring's worth: enough for a guest that was not
 /// scheduled for a moment, not enough to add latency that anyone would call a queue.

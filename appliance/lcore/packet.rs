@@ -2,7 +2,7 @@
 
 use crate::pipeline::packet::{Packet, Pool, TxOffload};
 use dpdk::{Csum, IpHeader, L4Offload, Mbuf, Mempool};
-use stopover_config::net::VlanId;
+use stopover_net::VlanId;
 
 impl Packet for Mbuf {
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! ports as may be are further flows put on one of them.
 
 use crate::pipeline::UsedPorts;
-use crate::wire::marker::MAX_PORTS;
+use stopover_net::marker::MAX_PORTS;
 
 /// Nodes whose ports are remembered; the one that was silent for longest makes room for another.
 const NODES: usize = 256;

@@ -7,7 +7,7 @@ use crate::pipeline::packet::Pool;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{Burst, Mbuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 /// One trap for all lcores.
 #[derive(Debug)]

@@ -3,17 +3,17 @@
 
 use super::{Io, Pipeline, Slot, fate::Drop, packet::Packet, witness::Stage, witness::Witness};
 use crate::tables::entries::Way;
-use crate::wire::{
+use stopover_net::{Mac, Vni};
+use stopover_net::{
     flow, outer,
-    vxlan::{self, Marks},
+    vxlan::{self, OverlayFlags},
 };
-use stopover_config::net::{Mac, Vni};
 
 /// What one appliance tells another of a frame, beside its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label {
-    /// Marks in the VXLAN header.
-    pub marks: Marks,
+    /// For the VXLAN header.
+    pub flags: OverlayFlags,
     /// The only node that the frame is for, whatever its destination MAC says.
     pub node: Option<Mac>,
     /// Where the source port comes from.
@@ -34,7 +34,7 @@ pub enum SourcePort {
 
 impl Label {
     /// Nothing to tell.
-    pub const PLAIN: Self = Self { marks: Marks::NONE, node: None, port: SourcePort::OfFlow };
+    pub const PLAIN: Self = Self { flags: OverlayFlags::NONE, node: None, port: SourcePort::OfFlow };
 }
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
@@ -51,7 +51,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let view = self.view;
         let Some(entry) = view.host(host) else { return self.drop(slot.packet, Drop::HostUnresolved) };
         let Some(way) = entry.way.as_ref() else { return self.drop(slot.packet, Drop::HostUnresolved) };
-        let label = if entry.marks { label } else { Label { port: label.port, ..Label::PLAIN } };
+        let label = if entry.is_appliance { label } else { Label { port: label.port, ..Label::PLAIN } };
         let room = way.inner_mtu - if label.node.is_some() { vxlan::SHIM_LEN as u16 } else { 0 };
         if let Some(size) = super::offload::layer3_len(&slot)
             && size > usize::from(room)
@@ -83,7 +83,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             };
             room.copy_from_slice(&vxlan::shim(node));
         }
-        if !push_outer(&mut slot.packet, way, flow, label.marks) {
+        if !push_outer(&mut slot.packet, way, flow, label.flags) {
             return self.drop(slot.packet, Drop::NoHeadroom);
         }
         self.witness.note(Stage::Encap, || flow.describe(way, host));
@@ -117,7 +117,7 @@ impl Flow {
 #[inline(always)]
 pub(super) fn push_plain<P: Packet>(packet: &mut P, way: &Way, flow: Flow) -> bool {
     if way.outer.len() != outer::V4_LEN {
-        return push_outer(packet, way, flow, Marks::NONE);
+        return push_outer(packet, way, flow, OverlayFlags::NONE);
     }
     let inner_len = packet.len();
     let room = packet.push(outer::V4_LEN).and_then(|room| room.first_chunk_mut());
@@ -127,18 +127,18 @@ pub(super) fn push_plain<P: Packet>(packet: &mut P, way: &Way, flow: Flow) -> bo
 
 /// Puts the outer headers on. False, and the frame is good for nothing, if there is no room for them.
 #[inline(never)]
-fn push_outer<P: Packet>(packet: &mut P, way: &Way, flow: Flow, marks: Marks) -> bool {
+fn push_outer<P: Packet>(packet: &mut P, way: &Way, flow: Flow, flags: OverlayFlags) -> bool {
     let Flow { vni, source_port, tos, priority } = flow;
     let tos = way.tos.of(tos, priority);
     if way.outer.is_ipv6() {
-        return push_ipv6(packet, way, (vni, source_port, tos), marks);
+        return push_ipv6(packet, way, (vni, source_port, tos), flags);
     }
     let inner_len = packet.len();
     let room = packet.push(way.outer.len());
     room.and_then(|room| {
         way.outer.fill(room, inner_len, vni, source_port, tos)?;
-        if marks != Marks::NONE {
-            way.outer.mark(room, marks);
+        if flags != OverlayFlags::NONE {
+            way.outer.set_flags(room, flags);
         }
         Some(())
     })
@@ -150,14 +150,14 @@ fn push_ipv6<P: Packet>(
     packet: &mut P,
     way: &Way,
     (vni, source_port, tos): (Vni, u16, u8),
-    marks: Marks,
+    flags: OverlayFlags,
 ) -> bool {
     let mut header = [0; outer::MAX_LEN];
     let Some(header) = header.get_mut(..way.outer.len()) else { return false };
     if way.outer.fill(header, packet.len(), vni, source_port, tos).is_none() {
         return false;
     }
-    way.outer.mark(header, marks);
+    way.outer.set_flags(header, flags);
     if !way.zero_checksum {
         way.outer.seal(header, packet.segments());
     }

@@ -2,8 +2,8 @@
 //! `received + copied + originated = sent + to_control + held + Σ dropped`.
 //! Every reason to drop a frame is in this one list, with the words an operator reads.
 
-use crate::wire::{frame::BadFrame, underlay::BadOuter};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use stopover_net::{frame::BadFrame, underlay::BadOuter};
 
 macro_rules! drop_reasons {
     ($( $(#[$doc:meta])* $variant:ident = $name:literal, $explanation:literal; )*) => {

@@ -4,13 +4,13 @@
 //! use any station address.
 
 use super::{fate::Drop, ports::Vif};
-use crate::wire::{
+use std::net::{Ipv4Addr, Ipv6Addr};
+use stopover_net::Mac;
+use stopover_net::{
     arp,
     frame::{Fragment, Frame, Kind, L4},
     icmpv4, icmpv6, loop_probe, nd,
 };
-use std::net::{Ipv4Addr, Ipv6Addr};
-use stopover_config::net::Mac;
 
 /// What every tenant frame must obey, whatever port it comes from.
 #[inline]

@@ -29,10 +29,6 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
-use crate::wire::{
-    frame::Frame,
-    marker::{MAX_PORTS, Marker},
-};
 use arrayvec::ArrayVec;
 use fate::{Counters, Drop};
 use moving::Class;
@@ -40,7 +36,11 @@ use packet::{Packet, Pool};
 use ports::{Network, Origin, Port};
 pub use short::Scratch;
 use std::net::{IpAddr, Ipv6Addr};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
+use stopover_net::{
+    frame::Frame,
+    marker::{MAX_PORTS, Marker},
+};
 use witness::{Stage, Witness};
 
 /// Source ports that are in use for a node.

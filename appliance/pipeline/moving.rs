@@ -16,12 +16,12 @@ use crate::tables::{
     moving::{Heading, Moving, Stage, Tally},
     words::{Net, Place, PlaceWord},
 };
-use crate::wire::{
+use stopover_net::Mac;
+use stopover_net::{
     frame,
     marker::{self, Kind, Marker, Relay},
-    vxlan::Marks,
+    vxlan::OverlayFlags,
 };
-use stopover_config::net::Mac;
 
 /// Stands for "copies of what was delivered" where a sender's host index is expected; no host has it.
 pub const WINDOW: u32 = u32::MAX;
@@ -150,9 +150,13 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             Heading::Host(host) => {
                 // What was flooded to the node's port must not be flooded again where the node is.
                 let only = (slot.frame.dst != node).then_some(node);
-                let marks = if only.is_some() { Marks::HOP.with(Marks::NODE) } else { Marks::HOP };
+                let flags = if only.is_some() {
+                    OverlayFlags::HOP.with(OverlayFlags::NODE)
+                } else {
+                    OverlayFlags::HOP
+                };
                 self.witness.note(Seen::Moving, || format!("sent on to host {host}"));
-                self.encap_marked(slot, host, Label { marks, node: only, ..Label::PLAIN });
+                self.encap_marked(slot, host, Label { flags, node: only, ..Label::PLAIN });
             }
             Heading::Port(port) => self.deliver(slot, port, vlan),
         }
@@ -167,7 +171,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         }
         self.witness.note(Seen::Moving, || format!("its node has left from here: sent on to host {host}"));
         add(&self.counters.redirected, 1);
-        self.encap_marked(slot, host, Label { marks: Marks::HOP, ..Label::PLAIN });
+        self.encap_marked(slot, host, Label { flags: OverlayFlags::HOP, ..Label::PLAIN });
     }
 
     /// A frame that is for one node only, whatever its destination says: it was held for that node elsewhere.
@@ -188,8 +192,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             Some(Place::Moving { index, .. }) => self.on_the_move(slot, index),
             Some(Place::Remote { host }) if word.departed() && !again => {
                 add(&self.counters.redirected, 1);
-                let marks = Marks::HOP.with(Marks::NODE);
-                self.encap_marked(slot, host, Label { marks, node: Some(node), ..Label::PLAIN });
+                let flags = OverlayFlags::HOP.with(OverlayFlags::NODE);
+                self.encap_marked(slot, host, Label { flags, node: Some(node), ..Label::PLAIN });
             }
             Some(Place::Remote { .. }) | None => self.drop(slot.packet, Drop::NotHere),
         }
@@ -343,7 +347,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let port = if source_port == 0 { SourcePort::OfFlow } else { SourcePort::Is(source_port) };
         let origin = Origin::Underlay { host, hop: true, apart: 0 };
         let slot = Slot { packet, frame, net, vni, origin, priority: 0 };
-        self.encap_marked(slot, host, Label { marks: Marks::CONTROL, node: None, port });
+        self.encap_marked(slot, host, Label { flags: OverlayFlags::CONTROL, node: None, port });
     }
 
     /// Passes an end marker on to the node's new host, behind everything that was sent there before.
@@ -359,10 +363,10 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             return self.drop(packet, Drop::BadMarker);
         };
         let origin = Origin::Underlay { host, hop: true, apart: 0 };
-        let marks = Marks::HOP.with(Marks::CONTROL);
+        let flags = OverlayFlags::HOP.with(OverlayFlags::CONTROL);
         let Network { net, vni } = network;
         // A foreign VTEP has no use for it.
-        if self.view.host(host).is_some_and(|entry| entry.marks) {
+        if self.view.host(host).is_some_and(|entry| entry.is_appliance) {
             // Frames of a flow leave here with the source port with which they came.
             let port = match said.source_port {
                 0 => SourcePort::OfFlow,
@@ -371,7 +375,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             self.encap_marked(
                 Slot { packet, frame, net, vni, origin, priority: 0 },
                 host,
-                Label { marks, node: None, port },
+                Label { flags, node: None, port },
             );
         } else {
             self.drop(packet, Drop::EndMarker);

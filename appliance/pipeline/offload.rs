@@ -8,7 +8,7 @@ use super::{
     packet::{Packet, TxOffload},
     witness::Witness,
 };
-use crate::wire::{
+use stopover_net::{
     checksum,
     frame::{Frame, Kind, L4},
     gso::{self, Segmenter},

@@ -1,7 +1,7 @@
 //! What the stages need of a frame's buffer, as a trait: an mbuf on the packet path, a plain vector in tests
 //! and in `stopover trace`. Nothing here knows DPDK or a protocol.
 
-use stopover_config::net::VlanId;
+use stopover_net::VlanId;
 
 /// A buffer that holds one frame and owns it. Offsets are in bytes from the start of the frame.
 ///

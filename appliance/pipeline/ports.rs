@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
-use stopover_config::net::{Mac, VlanId, Vni};
+use stopover_net::{Mac, VlanId, Vni};
 
 /// Most addresses of one family that a vif or an underlay port may have; link-local comes on top.
 pub const MAX_ADDRESSES: usize = 17;
@@ -268,7 +268,7 @@ pub enum Origin {
         host: u32,
         /// The frame was sent on by the node's old host.
         hop: bool,
-        /// Which nodes the host has sent copies of their own ([`crate::wire::vxlan::apart`]).
+        /// Which nodes the host has sent copies of their own ([`stopover_net::vxlan::apart`]).
         apart: u32,
     },
 }

@@ -14,8 +14,8 @@ use crate::tables::{
     entries::{Member, NetworkEntry},
     words::Place,
 };
-use crate::wire::vxlan::{self, Marks};
-use stopover_config::net::{FloodPolicy, Mac};
+use stopover_net::vxlan::{self, OverlayFlags};
+use stopover_net::{FloodPolicy, Mac};
 
 /// Who may receive a frame without a known receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,13 +139,13 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let is_vif = |port: u16| matches!(ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)));
         match view.place(slot.net, node) {
             Some(Place::Remote { host }) => {
-                let Some(entry) = view.host(host).filter(|entry| entry.marks) else { return false };
+                let Some(entry) = view.host(host).filter(|entry| entry.is_appliance) else { return false };
                 let room = entry.way.as_ref().map_or(0, |way| usize::from(way.inner_mtu) - vxlan::SHIM_LEN);
                 if super::offload::layer3_len(slot).is_some_and(|size| size > room) {
                     return false;
                 }
-                let marks = Marks::NODE.with_apart(vxlan::apart(node));
-                let label = Label { marks, node: Some(node), port: SourcePort::Bounded(node) };
+                let flags = OverlayFlags::NODE.with_apart(vxlan::apart(node));
+                let label = Label { flags, node: Some(node), port: SourcePort::Bounded(node) };
                 if let Some(copy) = self.copy_of(slot) {
                     self.encap_marked(copy, host, label);
                 }
@@ -168,8 +168,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// A copy of a unicast frame that nobody registered tells that it is one: where its node has left, another copy
     /// reaches the node's new place, and this one must not be sent on.
     fn encap_copy(&mut self, slot: Slot<I::P>, host: u32, (group, apart): (bool, u32)) {
-        let marks = if group { Marks::NONE.with_apart(apart) } else { Marks::HOP };
-        self.encap_marked(slot, host, Label { marks, ..Label::PLAIN });
+        let flags = if group { OverlayFlags::NONE.with_apart(apart) } else { OverlayFlags::HOP };
+        self.encap_marked(slot, host, Label { flags, ..Label::PLAIN });
     }
 
     /// A copy with its own entry in the books; a copy that cannot be had is a drop of its own.

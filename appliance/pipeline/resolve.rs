@@ -10,14 +10,14 @@ use super::{
     witness::Stage, witness::Witness,
 };
 use crate::tables::{moving, words::Place};
-use crate::wire::{
+use std::net::{IpAddr, Ipv6Addr};
+use stopover_net::Mac;
+use stopover_net::{
     arp::{self, ArpFacts, ArpKind},
     frame::{Frame, Kind, L4},
     icmpv6, nd, prober,
-    vxlan::Marks,
+    vxlan::OverlayFlags,
 };
-use std::net::{IpAddr, Ipv6Addr};
-use stopover_config::net::Mac;
 
 /// Someone asks who owns an address.
 struct Question {
@@ -104,7 +104,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 self.encap_marked(
                     slot,
                     host,
-                    Label { marks: Marks::NODE, node: Some(owner), ..Label::PLAIN },
+                    Label { flags: OverlayFlags::NODE, node: Some(owner), ..Label::PLAIN },
                 );
                 None
             }

@@ -1,4 +1,4 @@
-//! The short way: nearly every frame is an ordinary one ([`brief`]) between two nodes at rest, and needs little of
+//! The short way: nearly every frame is an ordinary one ([`fast_parse`]) between two nodes at rest, and needs little of
 //! what the other stages know. Enters: a burst from any port. The frames of a burst are taken in passes, each over
 //! all of them: read, look up, send; so that the memory that one of them waits for comes while others are worked
 //! on. What a pass leaves for the next are a few bytes in arrays.
@@ -25,13 +25,14 @@ use crate::tables::{
     vtep4_key,
     words::{Net, Place, PlaceWord, node_key},
 };
-use crate::wire::{
-    brief::{self, Sender},
-    ecn, flow, frame,
-    underlay::martian_v4,
-};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
+use stopover_net::{
+    ecn,
+    fast_parse::{self, Sender},
+    flow, frame,
+    underlay::martian_v4,
+};
 
 /// Length of the Ethernet header of an untagged frame.
 const ETHERNET: usize = 14;
@@ -226,7 +227,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 self.tell_received(own, packet, word.open());
             }
             // It was seen to have these bytes when it was read.
-            if packet.cut(brief::TUNNEL_LEN, len) {
+            if packet.cut(fast_parse::TUNNEL_LEN, len) {
                 packet.clear_offload();
                 *out = self.dress(packet, to, vlan);
             }
@@ -325,9 +326,11 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Tells what the long way would tell.
     #[cold]
     fn tell_received(&mut self, own: &Underlay, packet: &I::P, place: Option<Place>) {
-        let Some((brief::Tunnel { src, vni, inner_len, .. }, _)) = read_received(own, packet) else { return };
+        let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = read_received(own, packet) else {
+            return;
+        };
         let Some(net) = self.view.net_of(vni) else { return };
-        let inner = packet.head().get(brief::TUNNEL_LEN..).unwrap_or_default();
+        let inner = packet.head().get(fast_parse::TUNNEL_LEN..).unwrap_or_default();
         if let Ok(frame) = frame::parse(inner, inner_len) {
             self.witness.note(Stage::Decap, || underlay::say_decap(src.into(), vni, inner_len));
             self.witness.note(Stage::Parse, || describe(&frame));
@@ -376,10 +379,13 @@ fn fits(len: usize, mtu: u16) -> bool {
 
 /// An ordinary tunnel datagram for our MAC, with an ordinary frame between two stations.
 #[inline(always)]
-fn read_received<P: Packet>(own: &Underlay, packet: &P) -> Option<(brief::Tunnel, brief::Received)> {
+fn read_received<P: Packet>(
+    own: &Underlay,
+    packet: &P,
+) -> Option<(fast_parse::Tunnel, fast_parse::Received)> {
     let head = packet.head();
-    let tunnel = brief::tunnel(head, packet.len(), own.udp_port)?;
-    let inner = brief::received(head.get(brief::TUNNEL_LEN..)?.get(..tunnel.inner_len)?)?;
+    let tunnel = fast_parse::tunnel(head, packet.len(), own.udp_port)?;
+    let inner = fast_parse::received(head.get(fast_parse::TUNNEL_LEN..)?.get(..tunnel.inner_len)?)?;
     let stations = !inner.src.is_group() && !inner.src.is_zero() && !inner.dst.is_group();
     let keeps_ecn = ecn::decap(tunnel.tos, inner.tos) == ecn::Decap::Keep;
     (tunnel.dst_mac == own.mac && stations && keeps_ecn && packet.is_plain()).then_some((tunnel, inner))
@@ -420,8 +426,8 @@ fn sender(vif: &Vif) -> Sender {
 
 /// An ordinary frame that the vif may send.
 #[inline(always)]
-fn read_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<brief::Sent> {
-    let sent = brief::sent(packet.head(), packet.len(), sender)?;
+fn read_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<fast_parse::Sent> {
+    let sent = fast_parse::sent(packet.head(), packet.len(), sender)?;
     let may = sent.expected
         || vif.ipv4.contains(&sent.src_ip)
         || vif.allowed.has(sent.src, IpAddr::V4(sent.src_ip));

@@ -12,12 +12,12 @@ use super::{
     witness::{Stage, Witness, describe},
 };
 use crate::tables::words::{Net, Place, PlaceWord, node_key};
-use crate::wire::ethernet::{Tag, ethertype};
-use crate::wire::frame::{self, Frame};
-use crate::wire::loop_probe;
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
+use stopover_net::ethernet::{Tag, ethertype};
+use stopover_net::frame::{self, Frame};
+use stopover_net::loop_probe;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].

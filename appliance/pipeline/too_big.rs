@@ -4,11 +4,11 @@
 
 use super::{Io, Pipeline, Slot, fate::Drop, fate::add, packet::Packet, ports::Origin, witness::Witness};
 use crate::tables::words::Place;
-use crate::wire::{
+use stopover_net::IPV6_MIN_MTU;
+use stopover_net::{
     frame::{self, Kind},
     icmp,
 };
-use stopover_config::net::IPV6_MIN_MTU;
 
 impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// Drops the frame and answers its sender with the largest layer 3 packet, in bytes, that fits, `mtu`, or with what

@@ -9,16 +9,16 @@ use super::{
     witness::{Stage, Witness, describe},
 };
 use crate::tables::words::{Net, Place, PlaceWord, node_key};
-use crate::wire::underlay::{self as outer, BadOuter, Expect, UdpChecksum, Underlay as Arrival, Vxlan};
-use crate::wire::{
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
+use stopover_net::underlay::{self as outer, BadOuter, Expect, UdpChecksum, Underlay as Arrival, Vxlan};
+use stopover_net::{Mac, Vni};
+use stopover_net::{
     ecn,
     frame::{self, Kind, L4},
     icmpv6::kind::ROUTER_ADVERT,
-    vxlan::Marks,
+    vxlan::OverlayFlags,
 };
-use arrayvec::ArrayVec;
-use std::net::IpAddr;
-use stopover_config::net::{Mac, Vni};
 
 /// What came of opening a frame.
 enum Opened<P> {
@@ -69,7 +69,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     #[inline]
     fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
-        // Nothing here acts on marks, so every sender is as good as foreign.
+        // Nothing here acts on overlay flags, so every sender is as good as foreign.
         let arrival = match outer::parse(packet.head(), packet.len(), &expect) {
             Ok(arrival) => arrival,
             Err(BadOuter::BadShim) => return self.open_foreign(own, packet),
@@ -95,7 +95,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         match outer::parse_foreign(packet.head(), packet.len(), &expect) {
             Ok(Arrival::Vxlan(datagram)) => {
                 let appliance = self.view.vtep(datagram.src).and_then(|host| self.view.host(host));
-                if appliance.is_some_and(|entry| entry.marks) {
+                if appliance.is_some_and(|entry| entry.is_appliance) {
                     return Err((packet, Drop::BadVxlan));
                 }
                 self.decap(own, packet, &datagram)
@@ -122,7 +122,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             return Err((packet, reason));
         }
         let Some(host) = self.view.vtep(d.src) else { return Err((packet, Drop::UnknownVtep)) };
-        if d.marks != Marks::NONE && !self.view.host(host).is_some_and(|entry| entry.marks) {
+        if d.flags != OverlayFlags::NONE && !self.view.host(host).is_some_and(|entry| entry.is_appliance) {
             return self.open_foreign(own, packet);
         }
         let Some(net) = self.view.net_of(d.vni) else { return Err((packet, Drop::UnknownVni)) };
@@ -130,7 +130,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             return Err((packet, Drop::OuterMalformed));
         }
         packet.clear_offload();
-        if d.marks.contains(Marks::CONTROL) {
+        if d.flags.contains(OverlayFlags::CONTROL) {
             return Ok(Opened::Marker(packet, Network { net, vni: d.vni }));
         }
         self.witness.note(Stage::Decap, || say_decap(d.src, d.vni, usize::from(d.inner_len)));
@@ -154,7 +154,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 ecn::Decap::Drop => return Err((packet, Drop::EcnViolation)),
             }
         }
-        let (hop, apart) = (d.marks.contains(Marks::HOP), d.marks.apart());
+        let (hop, apart) = (d.flags.contains(OverlayFlags::HOP), d.flags.apart());
         let origin = Origin::Underlay { host, hop, apart };
         let priority = if own.pcp { ecn::pcp_of(d.tos) << 1 } else { 0 };
         let slot = Slot { packet, frame, net, vni: d.vni, origin, priority };

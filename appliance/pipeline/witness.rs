@@ -1,7 +1,7 @@
 //! Who watches a frame pass: nobody on the packet path (compiled away), a recorder for `stopover trace`.
 //! Stages tell what they decided and why; they never behave differently when watched.
 
-use crate::wire::frame::{Frame, Kind, L4};
+use stopover_net::frame::{Frame, Kind, L4};
 
 /// A frame in words.
 #[must_use]

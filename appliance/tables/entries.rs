@@ -2,9 +2,9 @@
 //! published; a change publishes a new record.
 
 use super::words::Net;
-use crate::wire::{ecn::OuterTos, outer::OuterHeader};
 use std::mem::offset_of;
-use stopover_config::net::{FloodPolicy, Mac, Vni};
+use stopover_net::{FloodPolicy, Mac, Vni};
+use stopover_net::{ecn::OuterTos, outer::OuterHeader};
 
 /// A remote host as the packet path needs it. Laid out so that an untagged IPv4 way is read from its first cache line
 /// alone: with ten thousand hosts every line counts.
@@ -13,8 +13,8 @@ use stopover_config::net::{FloodPolicy, Mac, Vni};
 pub struct HostEntry {
     /// How to reach it; `None` while the next hop is not resolved.
     pub way: Option<Way>,
-    /// It is an appliance: it understands marks and end markers, which a foreign VTEP may drop.
-    pub marks: bool,
+    /// It is an appliance: it understands overlay flags and end markers, which a foreign VTEP may drop.
+    pub is_appliance: bool,
 }
 
 /// A resolved way to a host.

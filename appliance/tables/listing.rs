@@ -10,7 +10,7 @@ use super::{
 #[cfg(test)]
 use hashbrown::HashMap;
 use std::net::IpAddr;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 /// An address, and the node that has it.
 pub type Owned = (Net, IpAddr, Mac);

@@ -43,7 +43,7 @@ use std::{
         atomic::{AtomicU8, Ordering::Relaxed},
     },
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 pub use view::{ParkedView, Places, View};
 use words::{
     MAX_INDEX, MAX_MARK, Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark, owner_router,

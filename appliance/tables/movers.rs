@@ -6,7 +6,7 @@ use super::{
     moving::Moving,
     words::{Net, Place, PlaceWord, node_key},
 };
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 impl Tables {
     /// What is said of a node at another host, whether or not a station of this host hides it.

@@ -3,14 +3,14 @@
 //! counters are shared by all lcores: frames of moving nodes are few, and only they pay for it.
 
 use super::words::Net;
-use crate::wire::marker::{MAX_LANES, Marker};
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::marker::{MAX_LANES, Marker};
+use stopover_net::{Mac, Vni};
 
 /// Where the frames of a node that has left go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +260,7 @@ impl Arrival {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::marker::Kind;
+    use stopover_net::marker::Kind;
 
     fn end(host: u32, lane: u8, lanes: u8) -> Marker {
         let node = Mac::new([2; 6]);

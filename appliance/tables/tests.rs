@@ -3,7 +3,7 @@
 use super::entries::{HostEntry, NetworkEntry};
 use super::words::{MAX_MARK, Place, PlaceWord, node_key};
 use super::*;
-use stopover_config::net::FloodPolicy;
+use stopover_net::FloodPolicy;
 
 const M1: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
 const M2: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
@@ -231,7 +231,7 @@ fn hosts_and_networks_are_published_and_withdrawn() {
     assert_eq!((lab.view.net_of(vni), lab.view.net_of(Vni::new(300).unwrap())), (Some(lab.net), None));
     assert_eq!(lab.tables.net(vni), Ok(lab.net));
     assert!(lab.view.host(5).is_none() && lab.view.network(lab.net).is_none());
-    lab.tables.put_host(5, HostEntry { way: None, marks: true }).unwrap();
+    lab.tables.put_host(5, HostEntry { way: None, is_appliance: true }).unwrap();
     let entry = |flood| NetworkEntry {
         moving: [].into(),
         net: lab.net,
@@ -264,7 +264,7 @@ fn numbers_beyond_what_a_word_holds_are_refused() {
         "node 02:00:00:00:00:01 cannot be stored: its host's number 16777216 is beyond 16777215"
     );
     assert_eq!(lab.place(lab.net, M1), None);
-    assert!(lab.tables.put_host(MAX_HOSTS, HostEntry { way: None, marks: true }).is_err());
+    assert!(lab.tables.put_host(MAX_HOSTS, HostEntry { way: None, is_appliance: true }).is_err());
 }
 
 #[test]

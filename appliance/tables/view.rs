@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
     sync::atomic::Ordering::Relaxed,
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// One reader's view. What it returns is valid until its next quiescent point.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::{
     num::NonZeroU16,
     sync::{Arc, OnceLock},
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 
 /// Index of a network: 1 to 65534. Zero and 65535 are left out so that `index << 48 | mac` is never one of
 /// the two values that no `map64` key may have.

@@ -2,7 +2,7 @@
 //! and an update one store. Here and nowhere else is known which bits mean what.
 
 use std::net::Ipv4Addr;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 /// A network as this appliance numbers it: dense, from 1, so that network and MAC fit one word together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use stopover_config::net::{Mac, VlanId};
+use stopover_net::{Mac, VlanId};
 
 /// Everything an outer header to one VTEP needs beside TTL, DSCP and UDP ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,12 @@ use super::actions::{Actions, Event};
 use super::counters::Outcome;
 use super::frames::{self, Packet};
 use super::neighbours::{Heard, Learned, State};
-use crate::wire::arp::ArpFacts;
-use crate::wire::frame::Frame;
-use crate::wire::nd::{Advert, Solicit};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
+use stopover_net::arp::ArpFacts;
+use stopover_net::frame::Frame;
+use stopover_net::nd::{Advert, Solicit};
 
 /// Between two defences of an address (DEFEND_INTERVAL, RFC 5227 section 1.1).
 const DEFEND_INTERVAL_MS: u64 = 10_000;

@@ -1,19 +1,19 @@
-//! Frames of the underlay control plane, between [`crate::wire`] and the decisions. Enters: a whole Ethernet
+//! Frames of the underlay control plane, between [`stopover_net`] and the decisions. Enters: a whole Ethernet
 //! frame that the packet path did not take as VXLAN. Leaves: a [`Packet`] that concerns the port, or the
 //! [`Outcome`] that says why not. Frames to be sent get the port's MAC and VLAN tag here. It decides nothing.
 
 use super::counters::Outcome;
 use super::port::{UnderlayPort, is_station};
-use crate::wire::arp::{self, ArpFacts, BadArp};
-use crate::wire::checksum::{self, L4Check, Sum, check_l4};
-use crate::wire::ethernet::{self, ethertype};
-use crate::wire::frame::{self, BadFrame, Fragment, Frame, Kind, L4};
-use crate::wire::ipv4::{self, protocol};
-use crate::wire::ipv6::{self, ALL_NODES, extension, multicast_mac};
-use crate::wire::nd::{self, Advert, AdvertSpec, BadNd, Nd, Solicit};
-use crate::wire::{icmp, icmpv4, icmpv6, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use stopover_config::net::Mac;
+use stopover_net::Mac;
+use stopover_net::arp::{self, ArpFacts, BadArp};
+use stopover_net::checksum::{self, L4Check, Sum, check_l4};
+use stopover_net::ethernet::{self, ethertype};
+use stopover_net::frame::{self, BadFrame, Fragment, Frame, Kind, L4};
+use stopover_net::ipv4::{self, protocol};
+use stopover_net::ipv6::{self, ALL_NODES, extension, multicast_mac};
+use stopover_net::nd::{self, Advert, AdvertSpec, BadNd, Nd, Solicit};
+use stopover_net::{icmp, icmpv4, icmpv6, udp};
 
 /// Unreachable, fragmentation needed and DF set (RFC 1191 section 4).
 const CODE_FRAGMENTATION_NEEDED: u8 = 4;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 /// The first requests of a new entry follow quickly, so that a start costs tenths of a second, not seconds.
 const QUICK_RETRANS_MS: u64 = 200;

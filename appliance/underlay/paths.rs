@@ -15,7 +15,7 @@ const PATH_MTU_AGE_MS: u64 = 600_000;
 /// Every IPv4 path takes this much that a tunnel would be run over (RFC 791's 576; 68 would be an attack).
 const MIN_MTU_IPV4: u16 = 576;
 /// Every IPv6 path takes this much (RFC 8200 section 5).
-const MIN_MTU_IPV6: u16 = stopover_config::net::IPV6_MIN_MTU;
+const MIN_MTU_IPV6: u16 = stopover_net::IPV6_MIN_MTU;
 
 /// A path MTU that a router told us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 //! Enters: the validated configuration, turned into [`UnderlayPort`] by the caller. No state that changes with
 //! traffic lives here.
 
-use crate::wire::ipv6::{ALL_NODES, multicast_mac, solicited_node};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use stopover_config::net::{Mac, VlanId};
+use stopover_net::ipv6::{ALL_NODES, multicast_mac, solicited_node};
+use stopover_net::{Mac, VlanId};
 
 /// A static route of one underlay port: `to` (address and prefix length in bits) is reached through `via`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

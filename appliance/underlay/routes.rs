@@ -124,7 +124,7 @@ mod tests {
     use super::super::port::Route;
     use super::*;
     use proptest::prelude::*;
-    use stopover_config::net::Mac;
+    use stopover_net::Mac;
 
     fn ip(s: &str) -> IpAddr {
         s.parse().unwrap()

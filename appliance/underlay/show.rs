@@ -6,7 +6,7 @@ use super::neighbours::State;
 use super::routes::NextHop;
 use super::{Underlay, UnderlayPort};
 use std::net::IpAddr;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 /// How a destination is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,11 +21,8 @@ use std::{
     time::Duration,
 };
 use stopover_bbs::client::{Claim, Operator, Row, Session, SessionConfig, Target, start};
-use stopover_config::{
-    Endpoint,
-    bulk::NodeRow,
-    net::{HostName, Mac, Vni},
-};
+use stopover_config::{Endpoint, bulk::NodeRow};
+use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::Mutex;
 
 #[derive(Parser)]

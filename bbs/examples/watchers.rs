@@ -28,8 +28,8 @@ use stopover_bbs::{
 use stopover_config::{
     Endpoint,
     bulk::{HostRow, NodeRow},
-    net::{HostName, Mac, Vni},
 };
+use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 

@@ -16,10 +16,8 @@ pub use point::Point;
 
 use serde::Serialize;
 use std::{fmt, net::IpAddr};
-use stopover_config::{
-    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-    net::{FloodPolicy, HostName, Mac, Vni},
-};
+use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 /// Most VTEP addresses of one host.
 pub const MAX_VTEPS: usize = 4;

@@ -14,10 +14,8 @@ use stopover_bbs::{
     proto::parse::Registration,
     store::Store,
 };
-use stopover_config::{
-    bulk::{HostRow, NodeRow},
-    net::{Mac, Vni},
-};
+use stopover_config::bulk::{HostRow, NodeRow};
+use stopover_net::{Mac, Vni};
 use support::*;
 
 /// The rules of claims in their plainest form: lists, looked through from end to end.

@@ -11,7 +11,7 @@ use stopover_bbs::{
     server::{Follower, Frame, Held, Interest},
     store::Store,
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 use support::*;
 
 /// What can happen between two commands.

@@ -4,7 +4,7 @@
 use super::{BURST, Burst};
 use std::{cell::RefCell, mem};
 use stopover::pipeline::packet::{Packet, TxOffload};
-use stopover_config::net::VlanId;
+use stopover_net::VlanId;
 
 /// All buffers together: twice the largest third-level cache in use.
 const TOTAL: usize = 64 << 20;

@@ -1,8 +1,8 @@
 //! Golden frames with other stations in them.
 
 use super::{A, B, NODES, golden, remote};
-use stopover::wire::checksum::update16;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
+use stopover_net::checksum::update16;
 
 /// A golden frame from a station here to others.
 pub fn from(name: &str, src: Mac, dst: impl Fn(u32) -> Mac) -> impl Fn(u32) -> Vec<u8> {

@@ -25,12 +25,12 @@ use stopover::tables::{
     entries::{HostEntry, Member, NetworkEntry, Way},
     words::Net,
 };
-use stopover::wire::{
+use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
+use stopover_net::{
     ecn::OuterTos,
     frame,
     outer::{OuterHeader, OuterSpec},
 };
-use stopover_config::net::{FloodPolicy, Mac, VlanId, Vni};
 
 /// Frames in a burst.
 pub const BURST: usize = 32;
@@ -61,7 +61,7 @@ pub fn criterion() -> criterion::Criterion {
 
 /// A frame built by scapy, from the wire module's tests.
 pub fn golden(name: &str) -> Vec<u8> {
-    let line = include_str!("../../appliance/wire/testdata/golden.txt")
+    let line = include_str!("../../net/testdata/golden.txt")
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
         .unwrap_or_else(|| panic!("no golden frame {name}"));
@@ -255,7 +255,7 @@ fn host(v6: bool, inner_mtu: u16) -> HostEntry {
     };
     let outer = OuterHeader::new(&spec).unwrap();
     let way = Way { outer, port: UNDERLAY, inner_mtu, tos: OuterTos::COPY, zero_checksum: false };
-    HostEntry { way: Some(way), marks: true }
+    HostEntry { way: Some(way), is_appliance: true }
 }
 
 /// A network with hosts from 1 on, and these ports: number, VLAN tag, whether there is a segment.

@@ -13,8 +13,8 @@ use stopover::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
-use stopover::wire::marker::Marker;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
+use stopover_net::marker::Marker;
 
 /// Copies come from a list that is filled again when they have been sent.
 #[derive(Debug, Default)]

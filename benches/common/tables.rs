@@ -11,7 +11,7 @@ use stopover_candidates::{
     mirrored,
     rte_hash::{self, Dpdk},
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 use super::BURST;
 

@@ -3,10 +3,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::{net::IpAddr, path::PathBuf};
-use stopover_config::{
-    Endpoint,
-    net::{FloodPolicy, HostName, Mac, Vni},
-};
+use stopover_config::Endpoint;
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 /// Operate Stopover: look into an appliance, follow frames, and keep the board's tables.
 #[derive(Debug, Parser)]

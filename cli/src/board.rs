@@ -12,8 +12,8 @@ use stopover_bbs::model::{DeclaredBy, Host as HostRecord};
 use stopover_config::{
     Endpoint,
     bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-    net::Vni,
 };
+use stopover_net::Vni;
 use tokio_stream::StreamExt;
 
 /// The board and who watches it.

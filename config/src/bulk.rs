@@ -10,10 +10,10 @@ mod rows;
 
 pub use rows::{Row, Rows};
 
-use crate::net::{FloodPolicy, HostName, Mac, Vni};
 use rows::{Fields, Refusal, Seen};
 use serde::Serialize;
 use std::{collections::HashMap, net::IpAddr};
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 use crate::text;
 

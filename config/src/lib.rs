@@ -1,11 +1,10 @@
-//! Configuration for both programs, and the field's newtypes that everything else is built on.
+//! Configuration for both programs.
 //!
 //! Text comes in (RON files, CSV bulk files, command-line words) and validated types go out: whoever
 //! holds one of these types need not check it again. Nothing here knows DPDK, sockets or the board.
 //!
 //! | Room | What it holds |
 //! |---|---|
-//! | [`net`] | VNI, MAC, VLAN, host name, flood policy |
 //! | [`appliance`] | the appliance's RON file |
 //! | [`bbs`] | the board's RON file |
 //! | [`bulk`] | CSV tables of nodes, hosts, networks and members |
@@ -19,7 +18,6 @@ mod endpoint;
 mod error;
 mod fault;
 mod locate;
-pub mod net;
 mod read;
 mod text;
 

@@ -1,8 +1,8 @@
 //! Checks shared by the RON documents and the CSV tables: from the text of one value to its type, with the
 //! words for the message when it fails. Knows no file, no position.
 
-use crate::net::{HostName, Mac, Vni};
 use std::{net::IpAddr, str::FromStr};
+use stopover_net::{HostName, Mac, Vni};
 
 /// Most VTEP addresses of one host.
 pub(crate) const MAX_VTEPS: usize = 4;

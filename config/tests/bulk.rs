@@ -8,8 +8,8 @@ use stopover_config::{
     ConfigError, appliance,
     appliance::Truth,
     bulk::{HostRow, MemberRow, NetworkRow, NodeRow, Row, Rows},
-    net::FloodPolicy,
 };
+use stopover_net::FloodPolicy;
 
 fn read<T: Row>(text: &str) -> Result<Vec<T>, ConfigError> {
     Rows::<_, T>::new(text.as_bytes(), Path::new("t.csv"))?.collect()

@@ -7,8 +7,8 @@ use stopover_config::{
     Endpoint,
     appliance::{self, Appliance, Device, Dscp, Idle, QueueRef, Role, Truth},
     bbs,
-    net::{FloodPolicy, VlanId, Vni},
 };
+use stopover_net::{FloodPolicy, VlanId, Vni};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 use tokio::net::UnixStream;
 
 /// Why there is no answer.

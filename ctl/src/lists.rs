@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Nodes in the order of VNI and MAC, with their addresses in order.
 pub fn nodes(entries: Vec<NodeEntry>, addresses: Vec<AddressEntry>) -> Vec<NodeRow> {

@@ -77,7 +77,7 @@ pub const MOST_ROWS: usize = 10_000;
 pub struct ListQuery {
     /// Only of this network. Not for hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vni: Option<stopover_config::net::Vni>,
+    pub vni: Option<stopover_net::Vni>,
     /// The [`Page::next`] of the page before; absent for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,

@@ -10,12 +10,12 @@ use axum::{
     routing::{get, post},
 };
 use std::{path::PathBuf, time::Duration};
-use stopover_config::net::Vni;
 use stopover_ctl::{
     AddressEntry, ApiError, BoardState, CaptureFilter, ClearRequest, Client, ClientError, ErrorBody,
     ListQuery, MigrationBudget, Migrations, NodeEntry, NodeOrigin, Page, PortStats, TraceReport,
     TraceRequest, TraceSource, path,
 };
+use stopover_net::Vni;
 use tokio::net::UnixListener;
 
 async fn nodes(Query(scope): Query<ListQuery>) -> (StatusCode, Json<ErrorBody>) {

@@ -1,4 +1,4 @@
-//! Fuzz target: see `exercise::arp_nd`.
+//! Fuzz target: see `stopover_net::exercise::arp_nd`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_fuzz::exercise::arp_nd(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_net::exercise::arp_nd(input));

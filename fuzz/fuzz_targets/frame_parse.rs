@@ -1,4 +1,4 @@
-//! Fuzz target: see `exercise::frame_parse`.
+//! Fuzz target: see `stopover_net::exercise::frame_parse`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_fuzz::exercise::frame_parse(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_net::exercise::frame_parse(input));

@@ -1,4 +1,4 @@
-//! Fuzz target: see `exercise::marker`.
+//! Fuzz target: see `stopover_net::exercise::marker`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_fuzz::exercise::marker(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_net::exercise::marker(input));

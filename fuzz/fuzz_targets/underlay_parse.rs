@@ -1,4 +1,4 @@
-//! Fuzz target: see `exercise::underlay_parse`.
+//! Fuzz target: see `stopover_net::exercise::underlay_parse`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_fuzz::exercise::underlay_parse(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_net::exercise::underlay_parse(input));

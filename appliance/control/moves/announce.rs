@@ -8,15 +8,15 @@ use crate::pipeline::{
     ports::{Network, Role},
     resolve::says_router,
 };
-use crate::wire::{
+use dpdk::Mbuf;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use stopover_net::{Mac, Vni};
+use stopover_net::{
     arp,
     marker::{self, Kind, Marker},
     nd,
 };
-use dpdk::Mbuf;
-use std::net::IpAddr;
-use std::sync::atomic::Ordering::Relaxed;
-use stopover_config::net::{Mac, Vni};
 
 /// How soon an announcement that has not been answered is repeated, in milliseconds, and for how long.
 const REPEAT_MS: u64 = 5;

@@ -24,7 +24,6 @@ use crate::tables::{
     moving::{Arrival, Tally},
     words::Net,
 };
-use crate::wire::marker::Marker;
 use announce::{Announcing, Ending, StandIn};
 use dpdk::cycles;
 use hashbrown::{HashMap, HashSet};
@@ -33,10 +32,9 @@ use release::Release;
 use report::{Counted, Marks};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_bbs::model::Lock;
-use stopover_config::{
-    appliance::Appliance,
-    net::{Mac, Vni},
-};
+use stopover_config::appliance::Appliance;
+use stopover_net::marker::Marker;
+use stopover_net::{Mac, Vni};
 
 /// How long an arrived node waits for the last sender's end markers, in milliseconds. Only senders whose markers
 /// are late wait at all, and each of their frames no longer than `marker_wait_ms`.

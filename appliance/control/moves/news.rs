@@ -8,7 +8,7 @@ use stopover_bbs::{
     client::MigrationUpdate,
     model::{Change, Lock, Unlocked},
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// A change that concerns where a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::control::stations::Gone;
 use crate::migration::machine::{Event, NodeConfig, Record, State};
 use crate::pipeline::Learn;
 use stopover_bbs::model::Lock;
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 
 impl Control {
     /// A station was heard, on a segment or, with an address that it chose, behind a vif.

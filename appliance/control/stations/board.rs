@@ -8,7 +8,7 @@ use crate::pipeline::Learn;
 use crate::tables::{Tables, words::Net};
 use std::net::IpAddr;
 use stopover_bbs::client::{Accepted, Claim, NodeFacts, StationKind};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// How long a station that the board refused is not claimed again, in milliseconds; twice as long each time after that.
 const REFUSED_MS: u64 = 500;

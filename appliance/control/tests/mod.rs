@@ -15,13 +15,13 @@ use crate::tables::{
     entries::{Member, NetworkEntry, Way},
     words::{Net, Place},
 };
-use crate::wire::{
+use std::net::IpAddr;
+use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch, NodeFacts};
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
+use stopover_net::{
     ecn::OuterTos,
     outer::{OuterHeader, OuterSpec},
 };
-use std::net::IpAddr;
-use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch, NodeFacts};
-use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
 
 /// The number of this appliance's own host at the board.
 const OWN: u32 = 1;

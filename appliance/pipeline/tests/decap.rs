@@ -3,7 +3,7 @@
 use super::frames::{FROM_1, FROM_2, Tunnel, ip4_is_right, other, tagged, udp4, udp4_tos, udp6};
 use super::*;
 use crate::tables::entries::HostEntry;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 const OTHER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
 
@@ -34,7 +34,7 @@ fn good_datagrams_are_opened() {
 #[test]
 fn reserved_bits_of_a_foreign_vtep_are_ignored() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { way: None, marks: false }).unwrap();
+    lab.tables.put_host(1, HostEntry { way: None, is_appliance: false }).unwrap();
     lab.publish();
     let inner = udp4(R1, A, 33);
     for (at, value) in [(42, 0xff), (43, 0xff), (44, 0xff), (45, 0xff), (49, 0xff)] {

@@ -2,7 +2,7 @@
 
 use super::frames::{FROM_1, FROM_2, Tunnel, other, source_port, udp4, udp4_tos, udp6};
 use super::*;
-use crate::wire::ecn::OuterTos;
+use stopover_net::ecn::OuterTos;
 
 /// What must leave for the host of `tunnel`, given the source port that was chosen.
 fn expected(tunnel: Tunnel, sent: &[u8], inner: &[u8]) -> Vec<u8> {

@@ -3,7 +3,7 @@
 
 use super::{HOST_1, HOST_2, NEXT_HOP, OUR_4, OUR_6, OUR_MAC, Station, VXLAN_PORT};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 pub const IPV4: u16 = 0x0800;
 pub const ARP: u16 = 0x0806;
@@ -182,7 +182,7 @@ pub struct Tunnel {
     pub tos: u8,
     pub vni: u32,
     /// Last byte of the VXLAN header.
-    pub marks: u8,
+    pub flags: u8,
     /// With a UDP checksum.
     pub checksum: bool,
 }
@@ -196,7 +196,7 @@ pub const FROM_1: Tunnel = Tunnel {
     port: VXLAN_PORT,
     tos: 0,
     vni: 100,
-    marks: 0,
+    flags: 0,
     checksum: false,
 };
 
@@ -208,7 +208,7 @@ impl Tunnel {
     /// The datagram around an inner frame.
     pub fn around(self, inner: &[u8]) -> Vec<u8> {
         let mut vxlan = vxlan(self.vni, inner);
-        vxlan[7] = self.marks;
+        vxlan[7] = self.flags;
         let mut l4 = udp(self.src, self.dst, (self.source_port, self.port), &vxlan);
         if !self.checksum {
             l4[6..8].copy_from_slice(&[0, 0]);

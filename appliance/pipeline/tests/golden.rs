@@ -11,8 +11,8 @@ use super::{
 };
 use crate::pipeline::MAX_BURST;
 use crate::tables::moving::{Heading, Stage};
-use crate::wire::marker::{self, Kind, Marker};
 use std::fmt::Write;
+use stopover_net::marker::{self, Kind, Marker};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/appliance/pipeline/tests/golden.txt");
 const BURSTS_PER_BLOCK: usize = 16;
@@ -83,17 +83,17 @@ fn frames() -> Vec<Vec<u8>> {
             ]
         })
         .collect();
-    let marked = [(0, 0), (1, 0), (4, 0), (8, 0), (0, 3), (0, 1)].into_iter().flat_map(|(marks, tos)| {
+    let marked = [(0, 0), (1, 0), (4, 0), (8, 0), (0, 3), (0, 1)].into_iter().flat_map(|(flags, tos)| {
         [
-            Tunnel { marks, tos, ..FROM_1 },
-            Tunnel { marks, tos, ..FROM_2 },
+            Tunnel { flags, tos, ..FROM_1 },
+            Tunnel { flags, tos, ..FROM_2 },
             Tunnel { checksum: true, ..FROM_1 },
         ]
     });
     let tunnelled: Vec<_> =
         marked.flat_map(|tunnel| plain.iter().map(move |inner| tunnel.around(inner))).collect();
     let markers = [said(false, 1), said(true, 2)]
-        .map(|said| Tunnel { marks: 2 | u8::from(said.relayed), ..FROM_1 }.around(&marker::build(&said)));
+        .map(|said| Tunnel { flags: 2 | u8::from(said.relayed), ..FROM_1 }.around(&marker::build(&said)));
     // As many of each kind, although there are more of some.
     let often = tunnelled.len() / plain.len();
     let plain: Vec<_> = (0..often).flat_map(|_| plain.clone()).collect();

@@ -2,8 +2,8 @@
 
 use super::frames::{FROM_1, other, tagged, udp4};
 use super::*;
-use crate::wire::loop_probe::{self, Probe};
-use stopover_config::net::HostName;
+use stopover_net::HostName;
+use stopover_net::loop_probe::{self, Probe};
 
 fn block(lab: &Lab, port: u16, vlan: u16, on: bool) {
     let Role::Segment(segment) = &lab.ports[usize::from(port)].role else { panic!("a segment") };

@@ -33,13 +33,13 @@ use crate::tables::{
     moving::{Arrival, Moving},
     words::Net,
 };
-use crate::wire::{
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
+use stopover_net::{
     ecn::OuterTos,
     marker::Marker,
     outer::{OuterHeader, OuterSpec},
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use stopover_config::net::{FloodPolicy, Mac, VlanId, Vni};
 
 /// A VM or other station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,9 +351,9 @@ impl Lab {
         }
         tables.put_vtep(HOST_1.into(), 1).unwrap();
         tables.put_vtep(HOST_2.into(), 2).unwrap();
-        tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), marks: true }).unwrap();
-        tables.put_host(2, HostEntry { way: Some(way(HOST_2.into(), None)), marks: true }).unwrap();
-        tables.put_host(3, HostEntry { way: None, marks: true }).unwrap();
+        tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), is_appliance: true }).unwrap();
+        tables.put_host(2, HostEntry { way: Some(way(HOST_2.into(), None)), is_appliance: true }).unwrap();
+        tables.put_host(3, HostEntry { way: None, is_appliance: true }).unwrap();
 
         let view = views.into_iter().next().unwrap().online();
         let mut lab = Self {
@@ -433,7 +433,7 @@ impl Lab {
     fn rewrite_way(&mut self, host: u32, to: IpAddr, vlan: Option<u16>, change: impl FnOnce(&mut Way)) {
         let mut way = way(to, vlan);
         change(&mut way);
-        self.tables.put_host(host, HostEntry { way: Some(way), marks: true }).unwrap();
+        self.tables.put_host(host, HostEntry { way: Some(way), is_appliance: true }).unwrap();
         self.publish();
     }
 

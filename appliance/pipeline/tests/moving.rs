@@ -12,9 +12,9 @@ use crate::pipeline::{
     ports::Network,
 };
 use crate::tables::moving::{Arrival, Heading, Moving, Stage};
-use crate::wire::marker::{self, Kind, Marker, Relay};
 use std::sync::Arc;
-use stopover_config::net::{Mac, Vni};
+use stopover_net::marker::{self, Kind, Marker, Relay};
+use stopover_net::{Mac, Vni};
 
 const HOP: u8 = 1;
 const CONTROL: u8 = 2;
@@ -44,8 +44,8 @@ fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
     marker::build(&said).to_vec()
 }
 
-fn marked(tunnel: Tunnel, marks: u8, inner: &[u8]) -> VecPacket {
-    VecPacket::new(&Tunnel { marks, ..tunnel }.around(inner))
+fn marked(tunnel: Tunnel, flags: u8, inner: &[u8]) -> VecPacket {
+    VecPacket::new(&Tunnel { flags, ..tunnel }.around(inner))
 }
 
 /// A has come to us from host 1; host 2 must still end what it sent there.
@@ -129,8 +129,8 @@ fn an_end_marker_overtakes_nothing_in_its_burst() {
     let frame = udp4(R2, R1, 1);
     let burst = vec![marked(FROM_1, 0, &frame), marked(FROM_1, CONTROL, &end_marker(R1.mac, 1, false))];
     let out = lab.burst(UNDERLAY, burst);
-    let marks: Vec<u8> = out.sent.iter().map(|(_, frame)| frame[69]).collect();
-    assert_eq!(marks, [HOP, HOP | CONTROL], "the frame first, then the marker");
+    let flags: Vec<u8> = out.sent.iter().map(|(_, frame)| frame[69]).collect();
+    assert_eq!(flags, [HOP, HOP | CONTROL], "the frame first, then the marker");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::frames::{FROM_1, FROM_2, Tunnel, other, source_port, tagged};
 use super::*;
-use stopover_config::net::FloodPolicy::{Drop as DropAll, Flood, ToSegments};
+use stopover_net::FloodPolicy::{Drop as DropAll, Flood, ToSegments};
 
 const MULTICAST: Mac = Mac::new([1, 0, 0x5e, 1, 2, 3]);
 
@@ -38,13 +38,13 @@ fn flood_goes_to_every_other_port_and_every_host_once() {
     for (group, frame) in kinds(A.mac) {
         let out = lab.one(VM_A, &frame);
         // A copy of a unicast frame must not be sent on where its node has left.
-        let marks = if group { 0 } else { 1 };
+        let flags = if group { 0 } else { 1 };
         let expected = [
             (VM_B, frame.clone()),
             (SEGMENT, frame.clone()),
             (TRUNK, tagged(&frame, 0x8100, 10)),
-            to_host(Tunnel { marks, ..FROM_1 }, &out, &frame),
-            to_host(Tunnel { marks, ..FROM_2 }, &out, &frame),
+            to_host(Tunnel { flags, ..FROM_1 }, &out, &frame),
+            to_host(Tunnel { flags, ..FROM_2 }, &out, &frame),
         ];
         assert_reached(&out, &expected);
     }
@@ -80,7 +80,7 @@ fn to_segments_narrows_unknown_unicast_only() {
             let expected = [
                 (SEGMENT, frame.clone()),
                 (TRUNK, tagged(&frame, 0x8100, 10)),
-                to_host(Tunnel { marks: 1, ..FROM_2 }, &out, &frame),
+                to_host(Tunnel { flags: 1, ..FROM_2 }, &out, &frame),
             ];
             assert_reached(&out, &expected);
         }
@@ -153,7 +153,7 @@ fn an_exhausted_pool_costs_copies_and_they_are_counted() {
 #[test]
 fn hosts_without_a_way_do_not_keep_others_from_theirs() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { way: None, marks: true }).unwrap();
+    lab.tables.put_host(1, HostEntry { way: None, is_appliance: true }).unwrap();
     lab.publish();
     let out = lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50));
     assert_eq!(out.dropped, [Drop::HostUnresolved]);
@@ -190,7 +190,7 @@ fn moving(lab: &mut Lab, node: Station) -> u32 {
     lab.tables.put_network(NetworkEntry { moving: [node.mac].into(), ..network }).unwrap();
     lab.tables.set_on_the_move(lab.net100, node.mac, true);
     lab.publish();
-    crate::wire::vxlan::apart(node.mac)
+    stopover_net::vxlan::apart(node.mac)
 }
 
 /// A datagram around a group frame that tells who has a copy of his own.
@@ -220,11 +220,11 @@ fn a_node_on_the_move_at_another_host_gets_a_copy_of_its_own() {
 fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
     let mut lab = Lab::new();
     let frame = other(R1.mac, Mac::BROADCAST, 50);
-    let set = crate::wire::vxlan::apart(A.mac);
+    let set = stopover_net::vxlan::apart(A.mac);
     let others = [(VM_B, frame.clone()), (SEGMENT, frame.clone()), (TRUNK, tagged(&frame, 0x8100, 10))];
     assert_reached(&lab.one(UNDERLAY, &apart(FROM_1, set, &frame)), &others);
     let shim = [&A.mac.octets()[..], &[0, 0], &frame].concat();
-    let own = Tunnel { marks: 4, ..FROM_1 };
+    let own = Tunnel { flags: 4, ..FROM_1 };
     assert_eq!(lab.one(UNDERLAY, &own.around(&shim)).only(VM_A), frame);
     // All behind a segment hear the other copy.
     let shim = [&S.mac.octets()[..], &[0, 0], &frame].concat();
@@ -234,7 +234,7 @@ fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
 #[test]
 fn a_foreign_vtep_means_nothing_by_the_bits_for_it() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), marks: false }).unwrap();
+    lab.tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), is_appliance: false }).unwrap();
     lab.publish();
     let frame = other(R1.mac, Mac::BROADCAST, 50);
     let out = lab.one(UNDERLAY, &apart(FROM_1, 0x00ff_ffff, &frame));
@@ -259,7 +259,7 @@ fn a_full_sized_group_frame_is_flooded_to_a_moving_node_as_to_others() {
     let frame = other(A.mac, Mac::BROADCAST, usize::from(INNER_MTU_4));
     let out = lab.one(VM_A, &frame);
     let to_1 = out.sent.iter().filter(|(p, f)| *p == UNDERLAY && f[30..34] == HOST_1.octets());
-    let marks: Vec<_> = to_1.map(|(_, f)| f[43..50].to_vec()).collect();
-    assert_eq!(marks.len(), 1, "a shim would not fit");
-    assert_eq!(marks[0][..3], [0, 0, 0]);
+    let flags: Vec<_> = to_1.map(|(_, f)| f[43..50].to_vec()).collect();
+    assert_eq!(flags.len(), 1, "a shim would not fit");
+    assert_eq!(flags[0][..3], [0, 0, 0]);
 }

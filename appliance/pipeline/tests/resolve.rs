@@ -128,7 +128,7 @@ fn a_probe_that_was_passed_on_reaches_its_node_alone() {
     let mut lab = Lab::new();
     let probe = arp(Mac::BROADCAST, 1, (R1.mac, ANY4), (NO_MAC, S.ip4));
     let shim = [&S.mac.octets()[..], &[0, 0]].concat();
-    let tunnel = frames::Tunnel { marks: NODE, ..frames::FROM_1 };
+    let tunnel = frames::Tunnel { flags: NODE, ..frames::FROM_1 };
     let frame = tunnel.around(&[shim, probe.clone()].concat());
     assert_eq!(lab.one(UNDERLAY, &frame).only(SEGMENT), probe);
 }
@@ -304,7 +304,7 @@ fn a_stations_own_words_tell_whether_it_is_a_router() {
 #[test]
 fn an_answer_to_a_hosts_own_question_is_learned_from_and_ends_here() {
     let mut lab = Lab::new();
-    let prober = crate::wire::prober::mac(&stopover_config::net::HostName::new("gw-1").unwrap());
+    let prober = stopover_net::prober::mac(&stopover_net::HostName::new("gw-1").unwrap());
     let reply = arp(prober, 2, (S.mac, S.ip4), (prober, ANY4));
     let answer = advert((prober, prober.link_local()), S.mac, S.ip6, 0x60);
     for (frame, ip) in [(reply, IpAddr::V4(S.ip4)), (answer, IpAddr::V6(S.ip6))] {

@@ -10,16 +10,16 @@ use crate::lcore::source_ports::SourcePorts;
 use crate::migration::barrier::{Barrier, Member, Ring, Ticket};
 use crate::pipeline::{Slot, moving::Class, packet::VecPacket, ports::Network, ports::Origin};
 use crate::tables::moving::{Arrival, Heading, Moving, Stage};
-use crate::wire::{
-    flow, frame,
-    marker::{self, Kind, Marker, Relay},
-};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
+use stopover_net::{
+    flow, frame,
+    marker::{self, Kind, Marker, Relay},
+};
 
 const LCORES: usize = 2;
 const LANES: usize = 2;
@@ -34,7 +34,7 @@ const SENDER: u32 = 2;
 /// What is between two hosts.
 struct Datagram {
     source_port: u16,
-    marks: u8,
+    flags: u8,
     inner: Vec<u8>,
 }
 
@@ -107,7 +107,7 @@ impl Gateway {
         let n = self.lcores[at].queue.len().min(BURST);
         let burst = self.lcores[at].queue.drain(..n).map(|(leg, d)| {
             let tunnel = if leg == Leg::OldToNew { FROM_1 } else { FROM_2 };
-            VecPacket::new(&Tunnel { marks: d.marks, ..tunnel }.around(&d.inner))
+            VecPacket::new(&Tunnel { flags: d.flags, ..tunnel }.around(&d.inner))
         });
         let burst: Vec<_> = burst.collect();
         if n > 0 {
@@ -151,7 +151,7 @@ impl Gateway {
             match (port, at) {
                 (UNDERLAY, _) => out.1.push(Datagram {
                     source_port: u16::from_be_bytes([bytes[34], bytes[35]]),
-                    marks: bytes[49],
+                    flags: bytes[49],
                     inner: bytes[50..].to_vec(),
                 }),
                 (_, 0) => self.at_port(bytes, out),
@@ -262,7 +262,7 @@ impl World {
         self.sent[usize::from(flow)] += 1;
         let source_port = self.lanes[usize::from(flow) % LANES].port(1, Self::port_of(flow), 1);
         let leg = if self.moved { Leg::ToNew } else { Leg::ToOld };
-        self.carry(leg, Datagram { source_port, marks: 0, inner });
+        self.carry(leg, Datagram { source_port, flags: 0, inner });
     }
 
     /// The sender hears that the node has moved: from now on it sends to the new host.
@@ -292,7 +292,7 @@ impl World {
                     paused_us: 0,
                 };
                 let inner = marker::build(&said).to_vec();
-                self.carry(Leg::ToOld, Datagram { source_port: *source_port, marks: CONTROL, inner });
+                self.carry(Leg::ToOld, Datagram { source_port: *source_port, flags: CONTROL, inner });
             }
         }
     }
@@ -306,7 +306,7 @@ impl World {
             self.got.push((number(42, 2) as u16, number(44, 4)));
         }
         for datagram in sent {
-            assert!(datagram.marks & HOP != 0);
+            assert!(datagram.flags & HOP != 0);
             self.carry(Leg::OldToNew, datagram);
         }
     }

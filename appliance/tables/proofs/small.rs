@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 
 fn one() -> (Writer, Reader) {
     let (writer, mut parked) = domain(1);

@@ -2,10 +2,10 @@
 //! and the output is bounded.
 
 use super::*;
-use crate::wire::arp;
-use crate::wire::frame::{self, Kind};
-use crate::wire::nd::{self, Nd};
 use proptest::prelude::*;
+use stopover_net::arp;
+use stopover_net::frame::{self, Kind};
+use stopover_net::nd::{self, Nd};
 
 fn ports() -> Vec<UnderlayPort> {
     let plain = UnderlayPort {

@@ -186,7 +186,7 @@ fn pings_that_are_not_answered() {
         let mut frame = hex(PING);
         frame[at..at + bytes.len()].copy_from_slice(bytes);
         frame[24..26].fill(0);
-        let sum = crate::wire::checksum::of(&frame[14..34]);
+        let sum = stopover_net::checksum::of(&frame[14..34]);
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
         let mut u = us();
         assert_eq!(u.input(10_000, 3, &frame), Actions::default(), "{what}");

@@ -9,9 +9,9 @@ mod neighbours;
 mod paths;
 
 use super::*;
-use crate::wire::arp::{ArpFacts, ArpKind};
-use crate::wire::{checksum, ipv4, ipv6};
-use stopover_config::net::{Mac, VlanId};
+use stopover_net::arp::{ArpFacts, ArpKind};
+use stopover_net::{Mac, VlanId};
+use stopover_net::{checksum, ipv4, ipv6};
 
 fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()

@@ -6,7 +6,7 @@ use crate::{
     proto::parse::Registration,
 };
 use std::fmt;
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// The time, as an argument: the board has no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use super::{
 use crate::model::{Claim, EventKind};
 use hashbrown::HashMap;
 use std::{fmt, net::IpAddr};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// So many moves within [`WINDOW_MS`] are too many (RFC 7432 section 15.1).
 const MOVES: u32 = 5;

@@ -13,7 +13,7 @@ use super::{
     state::{EARLIER, NodeState, OPERATOR},
 };
 use crate::model::{Claim, DeclaredBy, EventKind, HostRef, MAX_MOVING, Migration, MigrationState, NodeFacts};
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// Ended migrations kept.
 pub const MIGRATIONS_KEPT: usize = 512;

@@ -10,7 +10,7 @@ use crate::{
     proto::parse::Registration,
 };
 use std::net::IpAddr;
-use stopover_config::net::HostName;
+use stopover_net::HostName;
 
 /// Whether a registration names the same VTEPs, in any order.
 fn same_vteps(record: &HostRecord, r: &Registration) -> bool {

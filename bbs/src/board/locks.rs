@@ -6,7 +6,7 @@ use super::{
     state::{State, Undo},
 };
 use crate::model::{Change, Lock, Migration, MigrationState, Unlocked};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 impl Migration {
     /// The lock it has on each of its nodes; `None` once it has ended.

@@ -6,7 +6,7 @@ use crate::model::{
     Claim, Deferred, EventKind, HostRef, HostReport, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING, MAX_REPORTS,
     Migration, MigrationState, Moving, Report,
 };
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// What `begin` was asked for.
 pub(super) struct Begin {

@@ -60,7 +60,7 @@ use migrations::Begin;
 use record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write};
 use state::{EARLIER, MemberState, NodeState, OPERATOR, State};
 use std::sync::Arc;
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Events kept.
 pub const EVENTS_KEPT: u64 = 4096;

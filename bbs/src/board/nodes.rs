@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::{Accepted, Claim, DeclaredBy, EventKind, MAX_IPS, NodeFacts};
 use std::net::IpAddr;
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Somebody else's that would have to give way.
 pub(super) enum Holder {

@@ -9,10 +9,8 @@ use super::{
 };
 use crate::model::{DeclaredBy, EventKind, Network, NodeFacts, Row, RowError, StationKind, Target};
 use std::net::IpAddr;
-use stopover_config::{
-    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-    net::{HostName, Mac, Vni},
-};
+use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
+use stopover_net::{HostName, Mac, Vni};
 
 /// Errors of a load that are named; the rest are counted.
 const ERRORS_NAMED: usize = 20;

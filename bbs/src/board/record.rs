@@ -4,7 +4,7 @@
 use super::{Ips, Outcome};
 use crate::model::{Change, DeclaredBy, Event, Host, Id, Lock, Migration, Network, Node, NodeFacts};
 use std::net::IpAddr;
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// A host, without its id.
 #[derive(Debug, Clone, PartialEq, Eq)]

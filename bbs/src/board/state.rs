@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
 };
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// Most changes of one revision: what is sent to a watcher in one piece.
 pub const COMMIT_CHANGES: usize = 1024;

@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Most items of one call; far below what the board accepts, so that one call stays short.
 const BATCH: usize = 1000;

@@ -13,7 +13,7 @@ use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// What the board says of migrations and deferred claims, in the order of its answers. What becomes of nodes is
 /// in the watch, by `NodeLocked`, `NodePut` and `NodeUnlocked`.

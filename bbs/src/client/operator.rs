@@ -13,10 +13,8 @@ use crate::{
 };
 use serde::Serialize;
 use std::net::IpAddr;
-use stopover_config::{
-    Endpoint,
-    net::{HostName, Mac, Vni},
-};
+use stopover_config::Endpoint;
+use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 

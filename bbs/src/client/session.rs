@@ -21,10 +21,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
-use stopover_config::{
-    Endpoint,
-    net::{HostName, Mac, Vni},
-};
+use stopover_config::Endpoint;
+use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 

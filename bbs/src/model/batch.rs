@@ -3,7 +3,7 @@
 
 use super::{Node, NodeFacts};
 use std::net::{IpAddr, Ipv4Addr};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Most nodes of one batch: some tens of kilobytes on the wire, and little enough for a reader to hold many.
 pub const BATCH_NODES: usize = 4096;

@@ -3,7 +3,7 @@
 
 use super::Claim;
 use serde::Serialize;
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// Most nodes of one migration: the VIFs of one VM.
 pub const MAX_MOVING: usize = 64;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::{BATCH_NODES, MAX_IPS, NodeBatch, NodeFacts, PackedNode};
 use std::net::Ipv4Addr;
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 impl From<&NodeBatch> for v1::NodeBatch {
     fn from(batch: &NodeBatch) -> Self {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use proptest::{collection::vec, option, prelude::*};
     use std::net::IpAddr;
-    use stopover_config::net::Vni;
+    use stopover_net::Vni;
 
     /// Batches that a board may send.
     fn batch() -> impl Strategy<Value = NodeBatch> {

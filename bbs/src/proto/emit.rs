@@ -6,7 +6,7 @@ use crate::model::{
     Target, Unlocked,
 };
 use std::net::IpAddr;
-use stopover_config::net::{FloodPolicy, Mac, Vni};
+use stopover_net::{FloodPolicy, Mac, Vni};
 
 /// 4 or 16 bytes, as on the wire.
 #[must_use]

@@ -9,7 +9,7 @@ use crate::model::{
     Claim, Deferred, HostRef, HostReport, LEASE_MS, MAX_CAUSE, MAX_MOVING, Migration, MigrationState, Moving,
     Report,
 };
-use stopover_config::net::{HostName, Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 impl From<MigrationState> for v1::MigrationState {
     fn from(state: MigrationState) -> Self {

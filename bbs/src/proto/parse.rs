@@ -11,10 +11,8 @@ use std::{
     fmt::{self, Display},
     net::IpAddr,
 };
-use stopover_config::{
-    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-    net::{FloodPolicy, HostName, Mac, Vni},
-};
+use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 /// Default UDP port of VXLAN (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;

@@ -7,7 +7,7 @@ use crate::{
     store::{StoreError, View},
 };
 use std::collections::VecDeque;
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Each with the key of the last record told.
 enum Stage {
@@ -209,7 +209,7 @@ mod tests {
         model::{DeclaredBy, Lock, Network},
         store::{Mark, Redb, Store},
     };
-    use stopover_config::net::{FloodPolicy, HostName};
+    use stopover_net::{FloodPolicy, HostName};
 
     const COUNT: u32 = 2_000;
 

@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
-use stopover_config::net::Vni;
+use stopover_net::Vni;
 
 /// What a watcher wants to follow; hosts always.
 #[derive(Debug, Clone, PartialEq, Eq)]

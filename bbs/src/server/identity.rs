@@ -1,7 +1,7 @@
 //! Who calls. A transport that proves its peer's name (mutual TLS) puts [`Proven`] into the request's extensions;
 //! a plain connection proves nothing, and may speak for any host.
 
-use stopover_config::net::HostName;
+use stopover_net::HostName;
 use tonic::{Extensions, Status};
 
 /// The name a connection has proven to own.

@@ -19,7 +19,7 @@ use std::{
     net::IpAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
-use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;

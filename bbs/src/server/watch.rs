@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use stopover_config::net::{HostName, Vni};
+use stopover_net::{HostName, Vni};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Extensions, Status, Streaming};

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-use stopover_config::net::HostName;
+use stopover_net::HostName;
 use tokio::sync::Notify;
 
 /// One open watch. Its own task writes, lists read.

@@ -11,7 +11,7 @@ use crate::{
 };
 use prost::Message;
 use std::net::IpAddr;
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// A record that cannot be read: another program's, a newer version's, or damage that checksums did not find.
 #[derive(Debug)]
@@ -338,7 +338,7 @@ mod tests {
     use super::*;
     use crate::model::EventKind;
     use proptest::{collection::vec, prelude::*};
-    use stopover_config::net::HostName;
+    use stopover_net::HostName;
 
     proptest! {
         #[test]
@@ -430,7 +430,7 @@ mod tests {
         let net = Network {
             vni: Vni::new(9).unwrap(),
             name: "blue".into(),
-            flood: stopover_config::net::FloodPolicy::ToSegments,
+            flood: stopover_net::FloodPolicy::ToSegments,
             mtu: 1450,
         };
         assert_eq!(read_network(&network(&net)).unwrap(), net);

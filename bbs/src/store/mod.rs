@@ -18,7 +18,7 @@ use crate::{
     model::{Event, Id, Lock, Migration, Network},
 };
 use std::fmt;
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Why a store cannot do its work. The board cannot go on after one of these from [`Store::commit`]: it does not
 /// know what is on the disk.

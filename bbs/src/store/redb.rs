@@ -14,7 +14,7 @@ use redb::{
     TableDefinition, backends::InMemoryBackend,
 };
 use std::{ops::Bound, path::Path};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 type Def = TableDefinition<'static, &'static [u8], &'static [u8]>;
 

@@ -21,10 +21,8 @@ use stopover_bbs::{
     server::{Server, ServerConfig},
     store::{Redb, Store},
 };
-use stopover_config::{
-    Endpoint,
-    net::{HostName, Mac, Vni},
-};
+use stopover_config::Endpoint;
+use stopover_net::{HostName, Mac, Vni};
 
 /// Long enough for a machine that does other things too; no test expects it to pass.
 const PATIENCE: Duration = Duration::from_secs(30);

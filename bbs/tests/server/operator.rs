@@ -2,10 +2,8 @@
 
 use super::*;
 use stopover_bbs::client::{Error, EventKind, LoadStep, NodeFilter, Reason, Row, Target};
-use stopover_config::{
-    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-    net::FloodPolicy,
-};
+use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
+use stopover_net::FloodPolicy;
 use tokio_stream::StreamExt;
 
 fn host(n: &str, vtep: &str) -> Row {

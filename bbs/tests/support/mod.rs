@@ -18,10 +18,8 @@ use stopover_bbs::{
     server::{History, restore},
     store::{Mark, Redb, Store, View},
 };
-use stopover_config::{
-    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-    net::{FloodPolicy, HostName, Mac, Vni},
-};
+use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
+use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 pub fn vni(n: u32) -> Vni {
     Vni::new(n).unwrap()

@@ -138,7 +138,7 @@ pub(super) fn utc(unix_ms: u64) -> String {
 mod tests {
     use super::*;
     use stopover_bbs::client::{BoardInfo, EventKind, Host, Member, Network, Node, WatcherEntry};
-    use stopover_config::net::{FloodPolicy, HostName, Mac, Vni};
+    use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
     fn vni() -> Vni {
         Vni::new(100).unwrap()

@@ -85,8 +85,8 @@ pub fn local_migrations(m: &Migrations) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopover_config::net::{Mac, Vni};
     use stopover_ctl::{LocalMigration, MigrationBudget};
+    use stopover_net::{Mac, Vni};
 
     #[test]
     fn budget_states_and_counters() {

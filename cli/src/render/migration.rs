@@ -118,7 +118,7 @@ pub fn migration(m: &Migration) -> String {
 mod tests {
     use super::*;
     use stopover_bbs::model::{HostRef, HostReport, Moving, Report};
-    use stopover_config::net::{HostName, Mac, Vni};
+    use stopover_net::{HostName, Mac, Vni};
 
     #[test]
     fn phases_stand_in_order_with_the_time_since_the_lock() {

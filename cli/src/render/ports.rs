@@ -2,8 +2,8 @@
 
 use crate::table::{Table, join, opt, yes};
 use std::fmt::Write as _;
-use stopover_config::net::IPV6_MIN_MTU;
 use stopover_ctl::{Drop, FwdStats, LcoreState, LcoreStats, PortInfo, PortRole, PortStats, Version};
+use stopover_net::IPV6_MIN_MTU;
 
 /// `show version`
 pub fn version(v: &Version) -> String {
@@ -195,8 +195,8 @@ pub fn drops(rows: &[Drop]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopover_config::net::{Mac, VlanId, Vni};
     use stopover_ctl::{BlockedSegment, Books, LcoreCount, PortFwd};
+    use stopover_net::{Mac, VlanId, Vni};
 
     #[test]
     fn statistics_of_ports() {

@@ -134,8 +134,8 @@ pub fn board_state(b: &BoardState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopover_config::net::{FloodPolicy, Mac, Vni};
     use stopover_ctl::{HostPath, MemberHost, RefusedClaim};
+    use stopover_net::{FloodPolicy, Mac, Vni};
 
     fn vni(n: u32) -> Vni {
         Vni::new(n).unwrap()

@@ -5,7 +5,6 @@ use super::{Declared, raw, roles::Locals};
 use crate::{
     bulk::{self, HostRow, MemberRow, NetworkRow, NodeRow, Row, Rows},
     fault::{Checked, Fault, fault},
-    net::{HostName, Mac, Vni},
     text::{self, Wrong},
 };
 use std::{
@@ -14,6 +13,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
 };
+use stopover_net::{HostName, Mac, Vni};
 
 pub(super) fn check(raw: raw::Declared, own: &HostName, locals: &Locals, origin: &Path) -> Checked<Declared> {
     let mut table = Table::new(own, locals);
@@ -306,7 +306,7 @@ fn network(at: &str, raw: raw::Network) -> Checked<NetworkRow> {
         vni: vni(at, raw.vni)?,
         name: Some(name).filter(|n| !n.is_empty()),
         flood: match raw.flood {
-            None => crate::net::FloodPolicy::default(),
+            None => stopover_net::FloodPolicy::default(),
             Some(s) => s.parse().map_err(|_| {
                 fault(
                     format!("{at}.flood"),

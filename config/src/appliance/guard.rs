@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     fault::{Checked, fault},
-    net::Mac,
     text,
 };
+use stopover_net::Mac;
 
 /// Most pairs of one vif: they are looked through one by one.
 const MAX_PAIRS: usize = 64;

@@ -20,7 +20,6 @@ pub use migration::Migration;
 use crate::{
     ConfigError, Endpoint,
     bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-    net::{HostName, Mac, VlanId, Vni},
     read,
 };
 use std::{
@@ -28,6 +27,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
+use stopover_net::{HostName, Mac, VlanId, Vni};
 
 /// A checked appliance configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     fault::{Checked, Fault, fault},
-    net::{IPV6_MIN_MTU, Mac, VlanId, Vni},
     read,
     text::{self, Wrong},
 };
@@ -17,6 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
+use stopover_net::{IPV6_MIN_MTU, Mac, VlanId, Vni};
 
 /// Adds place and spelling to a refusal.
 pub(super) fn refuse(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {

@@ -4,7 +4,6 @@
 use super::{FirstLines, record::Records};
 use crate::{
     ConfigError, Position,
-    net::Vni,
     text::{self, Wrong},
 };
 use std::{
@@ -14,6 +13,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
 };
+use stopover_net::Vni;
 
 /// A row type: its columns, how it is read and how a repetition is recognised. Implemented by the four
 /// tables of [`super`] and not meant for others.

@@ -1,7 +1,7 @@
 //! Nodes on the move, as this appliance sees them. What the board sees of a migration is the board's to tell.
 
 use serde::{Deserialize, Serialize};
-use stopover_config::net::{Mac, Vni};
+use stopover_net::{Mac, Vni};
 
 /// Answer to [`path::MIGRATIONS`](crate::path::MIGRATIONS).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

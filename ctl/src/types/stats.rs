@@ -1,7 +1,7 @@
 //! Ports, counters, lcores, drops.
 
 use serde::{Deserialize, Serialize};
-use stopover_config::net::{Mac, VlanId, Vni};
+use stopover_net::{Mac, VlanId, Vni};
 
 /// One port as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
-use stopover_config::net::{FloodPolicy, Mac, Vni};
+use stopover_net::{FloodPolicy, Mac, Vni};
 
 /// One node of the replica, as the appliance lists it: its addresses are a list of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Following one frame through the stages.
 
 use serde::{Deserialize, Serialize};
-use stopover_config::net::Mac;
+use stopover_net::Mac;
 
 /// Which frame to follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

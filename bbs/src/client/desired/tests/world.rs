@@ -10,7 +10,7 @@ use crate::{
 };
 use proptest::{collection::vec, prelude::*};
 use std::net::IpAddr;
-use stopover_config::net::HostName;
+use stopover_net::HostName;
 
 const HOSTS: usize = 3;
 

@@ -1,0 +1,372 @@
+//! The Internet checksum: fast sums over slices (RFC 1071), incremental update (RFC 1624), pseudo headers
+//! (RFC 9293 section 3.1, RFC 768, RFC 8200 section 8.1), and finishing or checking the L4 checksum of a
+//! parsed frame.
+//!
+//! Sums run over words in native byte order; RFC 1071 section 2(B) shows that only the final 16 bits need
+//! swapping. Values handed in and out are in host byte order: store them with `to_be_bytes`.
+
+use crate::bytes::{array, ne64};
+use crate::frame::{Fragment, Frame, Kind, L4};
+use crate::ipv4::protocol;
+use crate::{icmpv4, icmpv6, tcp, udp};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// A ones-complement sum in the making, over slices of any length.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sum {
+    /// Sum of native-order words, congruent modulo 65535.
+    acc: u64,
+    /// An odd number of bytes was added: the next byte is the second of its 16-bit word.
+    odd: bool,
+}
+
+impl Sum {
+    /// Nothing added.
+    #[inline]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { acc: 0, odd: false }
+    }
+
+    /// Pseudo header of IPv4; `len` is the length of L4 header and data in bytes.
+    #[inline]
+    #[must_use]
+    pub fn pseudo_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: u16) -> Self {
+        let mut s = Self::new();
+        s.acc += u64::from(u32::from_ne_bytes(src.octets())) + u64::from(u32::from_ne_bytes(dst.octets()));
+        s.word(u16::from(protocol));
+        s.word(len);
+        s
+    }
+
+    /// Pseudo header of IPv6; `len` is the length of L4 header and data in bytes.
+    #[inline]
+    #[must_use]
+    pub fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, len: u32) -> Self {
+        let mut s = Self::new();
+        s.add(&src.octets());
+        s.add(&dst.octets());
+        s.word((len >> 16) as u16);
+        s.word(len as u16);
+        s.word(u16::from(protocol));
+        s
+    }
+
+    /// Adds bytes that follow, in the checksummed data, those added before.
+    #[inline]
+    pub fn add(&mut self, bytes: &[u8]) {
+        let part = fold(sum_words(bytes));
+        self.acc += u64::from(if self.odd { part.swap_bytes() } else { part });
+        self.odd ^= bytes.len() % 2 == 1;
+    }
+
+    /// Adds one 16-bit word given in host order. Only between whole words, as in pseudo headers.
+    #[inline]
+    fn word(&mut self, word: u16) {
+        self.acc += u64::from(word.to_be());
+    }
+
+    /// The checksum: complement of the sum. Over data that contains a valid checksum it is 0.
+    #[inline]
+    #[must_use]
+    pub const fn finish(self) -> u16 {
+        !u16::from_be(fold(self.acc))
+    }
+}
+
+/// Checksum of one slice.
+#[inline]
+#[must_use]
+pub fn of(bytes: &[u8]) -> u16 {
+    let mut s = Sum::new();
+    s.add(bytes);
+    s.finish()
+}
+
+/// Whether a slice that includes its own checksum field (an IPv4 header) is intact.
+#[inline]
+#[must_use]
+pub fn is_valid(bytes: &[u8]) -> bool {
+    match <&[u8; 20]>::try_from(bytes) {
+        Ok(header) => is_valid_header(header),
+        Err(_) => of(bytes) == 0,
+    }
+}
+
+/// As [`is_valid`], for an IPv4 header without options, as nearly all are.
+#[inline(always)]
+#[must_use]
+pub fn is_valid_header(header: &[u8; 20]) -> bool {
+    let last = u64::from(u32::from_ne_bytes(array::<16, 4, _>(header)));
+    let (sum, carry) = ne64::<0, _>(header).overflowing_add(ne64::<8, _>(header));
+    let (sum, again) = sum.overflowing_add(last + u64::from(carry));
+    let sum = sum.wrapping_add(u64::from(again));
+    // Either half plus the other and the carry of that addition; then the same once more.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
+}
+
+/// The checksum after one 16-bit word under it changed: RFC 1624 equation 3, HC' = ~(~HC + ~m + m').
+#[inline]
+#[must_use]
+pub const fn update16(checksum: u16, old: u16, new: u16) -> u16 {
+    let s = !checksum as u32 + !old as u32 + new as u32;
+    let s = (s & 0xffff) + (s >> 16);
+    !(((s & 0xffff) + (s >> 16)) as u16)
+}
+
+/// UDP writes a computed 0 as 0xffff, because 0 means "no checksum" (RFC 768).
+#[inline]
+#[must_use]
+pub const fn nonzero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
+}
+
+/// Sum of `bytes` as 32-bit native words, the last padded with zeros. Eight independent lanes let the
+/// compiler use vector adds: measured on 1448 bytes, 33 ns against 86 ns for a chain of 64-bit adds with carry.
+#[inline]
+fn sum_words(bytes: &[u8]) -> u64 {
+    let mut lanes = [0u64; 8];
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    let mut sum = lanes.iter().sum::<u64>();
+    let (words, tail) = rest.as_chunks::<4>();
+    for word in words {
+        sum += u64::from(u32::from_ne_bytes(*word));
+    }
+    if !tail.is_empty() {
+        let mut last = [0; 4];
+        for (to, from) in last.iter_mut().zip(tail) {
+            *to = *from;
+        }
+        sum += u64::from(u32::from_ne_bytes(last));
+    }
+    sum
+}
+
+/// Folds carries until 16 bits remain (2^16 is 1 modulo 65535).
+#[inline]
+const fn fold(sum: u64) -> u16 {
+    let s = (sum & 0xffff_ffff) + (sum >> 32);
+    let s = (s & 0xffff) + (s >> 16 & 0xffff) + (s >> 32);
+    let s = (s & 0xffff) + (s >> 16);
+    ((s & 0xffff) + (s >> 16)) as u16
+}
+
+/// A finished L4 checksum and where it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct L4Checksum {
+    /// Byte position of the two-byte field, from the start of the frame.
+    pub offset: usize,
+    /// The value to store there, in network byte order.
+    pub value: u16,
+}
+
+/// What an L4 checksum covers, from the facts of a frame.
+struct Cover {
+    /// Sum of the pseudo header (zero for ICMP).
+    pseudo: Sum,
+    /// First byte of the L4 header, from the start of the frame.
+    start: usize,
+    /// End of what is summed; padding lies beyond.
+    end: usize,
+    /// Position of the checksum field.
+    field: usize,
+    /// UDP: 0 means "none".
+    udp: bool,
+}
+
+/// `None` if the frame has no checksum that one frame alone can finish: not TCP, UDP or ICMP, a fragment, or
+/// IPv6 on its way through a routing header, where the address to sum is not the one in the header
+/// (RFC 8200 section 8.1).
+#[inline]
+fn cover(frame: &Frame) -> Option<Cover> {
+    let start = usize::from(frame.l4_off?);
+    let end = frame.l3_end();
+    let (protocol, field, end) = match frame.l4 {
+        L4::Tcp { .. } => (protocol::TCP, tcp::CHECKSUM_AT, end),
+        L4::Udp { len, .. } => (protocol::UDP, udp::CHECKSUM_AT, start + usize::from(len)),
+        L4::Icmp { .. } => (protocol::ICMP, icmpv4::CHECKSUM_AT, end),
+        L4::Icmpv6 { .. } => (protocol::ICMPV6, icmpv6::CHECKSUM_AT, end),
+        L4::None | L4::Other | L4::Malformed => return None,
+    };
+    let len = end.checked_sub(start)?;
+    let pseudo = match &frame.kind {
+        Kind::Ipv4(ip) if ip.fragment == Fragment::Whole => {
+            if protocol == protocol::ICMP {
+                Sum::new()
+            } else {
+                Sum::pseudo_v4(ip.src, ip.dst, protocol, len as u16)
+            }
+        }
+        Kind::Ipv6(ip) if ip.fragment == Fragment::Whole && !ip.routing => {
+            Sum::pseudo_v6(ip.src, ip.dst, protocol, len as u32)
+        }
+        _ => return None,
+    };
+    Some(Cover { pseudo, start, end, field: start + field, udp: protocol == protocol::UDP })
+}
+
+/// Adds to `sum` the bytes `from..to` of a frame handed over in consecutive `segments`. False if the
+/// segments end before `to`.
+#[inline]
+pub(super) fn add_range<'a>(
+    sum: &mut Sum,
+    segments: impl Iterator<Item = &'a [u8]>,
+    from: usize,
+    to: usize,
+    skip: Option<usize>,
+) -> bool {
+    let mut at = 0;
+    for segment in segments {
+        let (begin, end) = (from.saturating_sub(at), (to - at).min(segment.len()));
+        // The field to be skipped is a whole word, and lies in one segment as all headers do.
+        let hole = skip.and_then(|s| s.checked_sub(at)).filter(|&s| s >= begin && s + 2 <= end);
+        match hole {
+            Some(s) => {
+                sum.add(segment.get(begin..s).unwrap_or_default());
+                sum.add(segment.get(s + 2..end).unwrap_or_default());
+            }
+            None => sum.add(segment.get(begin..end).unwrap_or_default()),
+        }
+        at += segment.len();
+        if at >= to {
+            return true;
+        }
+    }
+    false
+}
+
+/// Computes the TCP, UDP, ICMP or ICMPv6 checksum of a frame whose field holds anything at all (a pseudo
+/// header sum left by a guest with checksum offload, or zero). `segments` are the frame's bytes from the
+/// Ethernet header on. `None` if the frame has no such checksum (see [`L4`]), is a fragment, passes through
+/// an IPv6 routing header, or if `segments` hold less than the IP length says.
+#[inline]
+#[must_use]
+pub fn finish_l4<'a>(frame: &Frame, segments: impl Iterator<Item = &'a [u8]>) -> Option<L4Checksum> {
+    let Cover { pseudo: mut sum, start, end, field, udp } = cover(frame)?;
+    if !add_range(&mut sum, segments, start, end, Some(field)) {
+        return None;
+    }
+    let value = sum.finish();
+    Some(L4Checksum { offset: field, value: if udp { nonzero(value) } else { value } })
+}
+
+/// What [`check_l4`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum L4Check {
+    /// There is no checksum that this frame alone could prove.
+    NotApplicable,
+    /// UDP without a checksum.
+    Absent,
+    /// The checksum is right.
+    Good,
+    /// The checksum is wrong, or bytes are missing.
+    Bad,
+}
+
+/// Verifies the L4 checksum of a frame; arguments as for [`finish_l4`].
+#[must_use]
+pub fn check_l4<'a>(frame: &Frame, segments: impl Iterator<Item = &'a [u8]> + Clone) -> L4Check {
+    let Some(Cover { pseudo: mut sum, start, end, field, udp }) = cover(frame) else {
+        return L4Check::NotApplicable;
+    };
+    if udp && segments.clone().next().and_then(|s| s.get(field..field + 2)) == Some(&[0, 0]) {
+        return L4Check::Absent;
+    }
+    if add_range(&mut sum, segments, start, end, None) && sum.finish() == 0 {
+        L4Check::Good
+    } else {
+        L4Check::Bad
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071 section 1, word by word.
+    fn naive(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn example_of_rfc1071_section_3() {
+        assert_eq!(of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+    }
+
+    #[test]
+    fn example_of_rfc1624_section_4() {
+        assert_eq!(update16(0xdd2f, 0x5555, 0x3285), 0x0000);
+    }
+
+    #[test]
+    fn udp_zero_becomes_all_ones() {
+        assert_eq!(nonzero(0), 0xffff);
+        assert_eq!(nonzero(1), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_naive_sum(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert_eq!(of(&bytes), naive(&bytes));
+        }
+
+        #[test]
+        fn cuts_do_not_matter(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            cuts in proptest::collection::vec(0usize..300, 0..6),
+        ) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            let mut sum = Sum::new();
+            let mut from = 0;
+            for cut in cuts {
+                sum.add(&bytes[from..cut]);
+                from = cut;
+            }
+            sum.add(&bytes[from..]);
+            prop_assert_eq!(sum.finish(), naive(&bytes));
+        }
+
+        #[test]
+        fn incremental_update_keeps_a_header_valid(mut header: [u8; 20], at in 0usize..9, word: u16) {
+            // A header of zeros only cannot occur (version 4), and is where +0 and -0 differ.
+            header[0] = 0x45;
+            header[10..12].fill(0);
+            let sum = of(&header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            let at = if at == 5 { 9 } else { at } * 2;
+            let old = u16::from_be_bytes([header[at], header[at + 1]]);
+            let word = if at == 0 { 0x4500 | word & 0xff } else { word };
+            header[at..at + 2].copy_from_slice(&word.to_be_bytes());
+            header[10..12].copy_from_slice(&update16(sum, old, word).to_be_bytes());
+            prop_assert!(is_valid(&header));
+        }
+
+        #[test]
+        fn pseudo_headers_equal_their_bytes(s4: [u8; 4], d4: [u8; 4], s6: [u8; 16], d6: [u8; 16], proto: u8, len: u16) {
+            let mut b = Vec::from(s4);
+            b.extend(d4);
+            b.extend([0, proto]);
+            b.extend(len.to_be_bytes());
+            prop_assert_eq!(Sum::pseudo_v4(s4.into(), d4.into(), proto, len).finish(), naive(&b));
+            let mut b = Vec::from(s6);
+            b.extend(d6);
+            b.extend(u32::from(len).to_be_bytes());
+            b.extend([0, 0, 0, proto]);
+            prop_assert_eq!(Sum::pseudo_v6(s6.into(), d6.into(), proto, u32::from(len)).finish(), naive(&b));
+        }
+    }
+}

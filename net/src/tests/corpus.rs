@@ -1,0 +1,38 @@
+//! Every saved fuzz input, and every input that once crashed a target, through that target's function again.
+
+use crate::exercise;
+use std::path::Path;
+
+fn replay(target: &str, run: fn(&[u8])) -> usize {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz"));
+    let mut count = 0;
+    for folder in ["corpus", "crashes"] {
+        for entry in std::fs::read_dir(root.join(folder).join(target)).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            run(&std::fs::read(&path).unwrap());
+            count += 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn frame_parse() {
+    assert!(replay("frame_parse", exercise::frame_parse) >= 10);
+}
+
+#[test]
+fn underlay_parse() {
+    assert!(replay("underlay_parse", exercise::underlay_parse) >= 10);
+}
+
+#[test]
+fn marker() {
+    assert!(replay("marker", exercise::marker) >= 10);
+}
+
+#[test]
+fn arp_nd() {
+    assert!(replay("arp_nd", exercise::arp_nd) >= 10);
+}

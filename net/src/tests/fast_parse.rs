@@ -1,0 +1,105 @@
+//! `fast_parse` takes what is ordinary, and whatever it takes the complete parsers take, with the same
+//! facts (asserted by `exercise`), whichever byte of an ordinary frame is another, and wherever the frame ends.
+
+use super::{A, B, golden};
+use crate::Vni;
+use crate::{checksum, exercise, fast_parse};
+use std::net::Ipv4Addr;
+
+const ORDINARY: [&str; 4] = ["tcp4", "udp4", "tcp6", "vxlan4"];
+
+/// Makes the checksum of an IPv4 header without options right, so that a change there is not all that matters.
+fn mend(frame: &mut [u8]) {
+    if let Some(header) = frame.get_mut(14..34).filter(|header| header[0] == 0x45) {
+        header[10..12].copy_from_slice(&[0, 0]);
+        let sum = checksum::of(header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+fn exercise(frame: &[u8], first_segment: usize) {
+    let input = [&(first_segment as u16).to_be_bytes()[..], frame].concat();
+    exercise::frame_parse(&input);
+    exercise::underlay_parse(&input);
+}
+
+fn sent(head: &[u8], len: usize) -> Option<fast_parse::Sent> {
+    fast_parse::sent(head, len, &fast_parse::Sender::only(A))
+}
+
+#[test]
+fn ordinary_frames_are_taken() {
+    for name in ["tcp4", "udp4"] {
+        let frame = golden(name);
+        let facts = sent(&frame, frame.len()).unwrap();
+        assert_eq!((facts.dst, facts.src, facts.src_ip), (B, A, Ipv4Addr::new(192, 168, 0, 10)), "{name}");
+        // The shortest head that has all headers; one byte less is for others.
+        let headers = if name == "tcp4" { 14 + 20 + 32 } else { 14 + 20 + 8 };
+        assert_eq!(sent(&frame[..headers], frame.len()), Some(facts));
+        assert_eq!(sent(&frame[..headers - 1], frame.len()), None);
+    }
+    for name in ["tcp4", "udp4", "tcp6"] {
+        let received = fast_parse::received(&golden(name)).unwrap();
+        assert_eq!((received.dst, received.src), (B, A), "{name}");
+    }
+    let frame = golden("vxlan4");
+    let tunnel = fast_parse::tunnel(&frame, frame.len(), 4789).unwrap();
+    assert_eq!(
+        (tunnel.vni, tunnel.inner_len),
+        (Vni::new(0x12_3456).unwrap(), frame.len() - fast_parse::TUNNEL_LEN)
+    );
+    assert_eq!(fast_parse::tunnel(&frame, frame.len(), 4790), None);
+    assert_eq!(
+        fast_parse::tunnel(&frame[..frame.len() - 1], frame.len(), 4789),
+        None,
+        "not all in one segment"
+    );
+}
+
+#[test]
+fn other_frames_are_left_to_others() {
+    for name in ["arp_request", "tcp4_vlan", "vxlan6", "tcp6"] {
+        let frame = golden(name);
+        assert_eq!(sent(&frame, frame.len()), None, "{name}");
+        assert_eq!(fast_parse::tunnel(&frame, frame.len(), 4789), None, "{name}");
+    }
+    for name in ["arp_request", "tcp4_vlan"] {
+        assert_eq!(fast_parse::received(&golden(name)), None, "{name}");
+    }
+}
+
+#[test]
+fn no_byte_makes_the_short_way_take_what_the_complete_parsers_refuse() {
+    for name in ORDINARY {
+        let ordinary = golden(name);
+        for at in 0..ordinary.len().min(100) {
+            for value in 0..=u8::MAX {
+                let mut frame = ordinary.clone();
+                frame[at] = value;
+                exercise(&frame, frame.len());
+                mend(&mut frame);
+                exercise(&frame, frame.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn nor_does_its_end_nor_that_of_its_first_segment() {
+    for name in ORDINARY {
+        let frame = golden(name);
+        for end in 0..=frame.len() {
+            exercise(&frame[..end], end);
+            exercise(&frame, end);
+        }
+        // What it says of its length, and how long it is, both changed.
+        for total_len in 0..100 {
+            let mut frame = frame.clone();
+            frame[16..18].copy_from_slice(&u16::to_be_bytes(total_len));
+            mend(&mut frame);
+            for end in 0..=frame.len() {
+                exercise(&frame[..end], end);
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Frames from the underlay: is it VXLAN for us, intact, and where exactly lies the inner frame?
+//!
+//! Everything a decapsulating VTEP must be sure of is checked here except what needs tables: whether the
+//! destination address is ours and whether the source is a known host. Other traffic to the underlay port
+//! (ARP, ND, ping) comes out with its facts, for the control path to answer.
+
+use crate::bytes::at;
+use crate::checksum::{self, Sum};
+use crate::ethernet;
+use crate::frame::{self, BadFrame, Fragment, Frame, Kind, L4};
+use crate::ipv4::protocol;
+use crate::reason::reasons;
+use crate::vxlan::OverlayFlags;
+use crate::{Mac, VlanId, Vni};
+use crate::{icmpv6, udp, vxlan};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+reasons! {
+    /// Why a frame from the underlay is dropped.
+    pub enum BadOuter {
+        /// Shorter than its Ethernet header, or ends within its VLAN tag.
+        Runt = "runt",
+        /// The headers are there, but not all in the first segment.
+        HeadersSplit = "headers_split",
+        /// No tag, or another tag, where the underlay's is expected, or a tag where none is.
+        WrongVlan = "wrong_vlan",
+        /// The frame ends within the IPv4 header.
+        Ipv4Truncated = "ipv4_truncated",
+        /// EtherType IPv4, but the version field is not 4.
+        Ipv4Version = "ipv4_version",
+        /// IPv4 header length below 20 bytes or beyond the total length.
+        Ipv4HeaderLength = "ipv4_header_length",
+        /// IPv4 total length beyond the end of the frame.
+        Ipv4Overrun = "ipv4_overrun",
+        /// IPv4 header checksum wrong.
+        Ipv4Checksum = "ipv4_checksum",
+        /// The frame ends within the IPv6 header.
+        Ipv6Truncated = "ipv6_truncated",
+        /// EtherType IPv6, but the version field is not 6.
+        Ipv6Version = "ipv6_version",
+        /// IPv6 payload length beyond the end of the frame.
+        Ipv6Overrun = "ipv6_overrun",
+        /// A bad IPv6 extension header.
+        Ipv6Extension = "ipv6_extension",
+        /// Too many IPv6 extension headers.
+        Ipv6Extensions = "ipv6_extensions",
+        /// A fragment: no reassembly here (RFC 7348 section 4.3 allows discarding).
+        Fragment = "fragment",
+        /// The source address can be no host's: unspecified, loopback, multicast or broadcast.
+        MartianSource = "martian_source",
+        /// UDP header cut off, or its length below 8 or beyond the IP length.
+        UdpLength = "udp_length",
+        /// The UDP datagram ends within the VXLAN header.
+        VxlanTruncated = "vxlan_truncated",
+        /// The VXLAN I flag is not set (RFC 7348 section 5).
+        VxlanFlags = "vxlan_flags",
+        /// VNI 0.
+        VniZero = "vni_zero",
+        /// The inner frame is shorter than an Ethernet header.
+        InnerRunt = "inner_runt",
+        /// NODE mark with a shim that names no station: zero, a group, or cut off; or the mark is on an end
+        /// marker, which has its node inside.
+        BadShim = "bad_shim",
+    }
+}
+
+impl From<BadFrame> for BadOuter {
+    fn from(bad: BadFrame) -> Self {
+        match bad {
+            BadFrame::Runt => Self::Runt,
+            BadFrame::HeadersSplit => Self::HeadersSplit,
+            BadFrame::Ipv4Truncated => Self::Ipv4Truncated,
+            BadFrame::Ipv4Version => Self::Ipv4Version,
+            BadFrame::Ipv4HeaderLength => Self::Ipv4HeaderLength,
+            BadFrame::Ipv4Overrun => Self::Ipv4Overrun,
+            BadFrame::Ipv6Truncated => Self::Ipv6Truncated,
+            BadFrame::Ipv6Version => Self::Ipv6Version,
+            BadFrame::Ipv6Overrun => Self::Ipv6Overrun,
+            BadFrame::Ipv6Extension => Self::Ipv6Extension,
+            BadFrame::Ipv6Extensions => Self::Ipv6Extensions,
+        }
+    }
+}
+
+/// What the underlay port expects of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expect {
+    /// The underlay's VLAN. `None`: untagged, where a priority tag (VLAN 0) is let pass.
+    pub vlan: Option<VlanId>,
+    /// The UDP port on which we take VXLAN.
+    pub udp_port: u16,
+}
+
+/// What the UDP checksum field says; see [`Vxlan::udp_checksum_ok`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpChecksum {
+    /// Zero over IPv4: none, as usual for VXLAN.
+    Absent,
+    /// Zero over IPv6: allowed only where configured (RFC 6935 section 5, RFC 6936).
+    AbsentV6,
+    /// There is one; "a decapsulating endpoint ... MAY choose to verify" (RFC 7348 section 5), we do.
+    Present,
+}
+
+/// Facts of a VXLAN datagram. Offsets count from the start of the outer frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Outer Ethernet destination.
+    pub dst_mac: Mac,
+    /// Outer Ethernet source: the neighbour it came by.
+    pub src_mac: Mac,
+    /// Outer source: the sending VTEP.
+    pub src: IpAddr,
+    /// Outer destination. Whether it is ours is the caller's to check.
+    pub dst: IpAddr,
+    /// Outer DSCP and ECN.
+    pub tos: u8,
+    /// Outer TTL or hop limit.
+    pub ttl: u8,
+    /// Outer source port.
+    pub udp_src: u16,
+    /// The network. Never 0.
+    pub vni: Vni,
+    /// What the sender tells about the frame, if it is an appliance. If it is not, what it sent is what
+    /// [`parse_foreign`] finds.
+    pub flags: OverlayFlags,
+    /// With [`OverlayFlags::NODE`], and only then: whose port alone the frame is for.
+    pub node: Option<Mac>,
+    /// What the UDP checksum field says.
+    pub checksum: UdpChecksum,
+    /// Where the outer IP header begins.
+    pub l3_off: u16,
+    /// Where the UDP header begins.
+    pub udp_off: u16,
+    /// Where the inner frame begins: behind the VXLAN header, or the shim if there is one.
+    pub inner_off: u16,
+    /// Length of the inner frame, at least 14; what follows is padding to be trimmed.
+    pub inner_len: u16,
+}
+
+impl Vxlan {
+    /// End of the inner frame.
+    #[inline]
+    #[must_use]
+    pub const fn inner_end(&self) -> usize {
+        self.inner_off as usize + self.inner_len as usize
+    }
+
+    /// Verifies the UDP checksum over the whole datagram; `segments` are the outer frame's bytes from the
+    /// Ethernet header on. Only meaningful if [`UdpChecksum::Present`]. False also if bytes are missing.
+    #[must_use]
+    pub fn udp_checksum_ok<'a>(&self, segments: impl Iterator<Item = &'a [u8]>) -> bool {
+        let len = self.inner_end() - usize::from(self.udp_off);
+        let mut sum = match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => Sum::pseudo_v4(src, dst, protocol::UDP, len as u16),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => Sum::pseudo_v6(src, dst, protocol::UDP, len as u32),
+            _ => return false,
+        };
+        checksum::add_range(&mut sum, segments, usize::from(self.udp_off), self.inner_end(), None)
+            && sum.finish() == 0
+    }
+}
+
+/// What came from the underlay. All but VXLAN carry the facts of the (outer) frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // lives in registers and on the stack of one burst
+pub enum Underlay {
+    /// VXLAN on our port.
+    Vxlan(Vxlan),
+    /// ARP.
+    Arp(Frame),
+    /// ICMP over IPv4.
+    Icmp(Frame),
+    /// Neighbour discovery, of which nothing is checked yet: see [`crate::nd::parse`].
+    Nd(Frame),
+    /// Other ICMPv6.
+    Icmpv6(Frame),
+    /// Not for us: other protocols, other ports.
+    Other(Frame),
+}
+
+/// Parses a frame from the underlay whose first segment begins with `head` and whose segments together are
+/// `total_len` bytes long. The UDP checksum is left to [`Vxlan::udp_checksum_ok`], which needs all segments.
+///
+/// The sender is taken for an appliance, which means something by the last reserved byte of the VXLAN header.
+/// If that byte matters (there are overlay flags, or the reason is [`BadOuter::BadShim`]) and the sender turns out to
+/// be none, [`parse_foreign`] is to be asked instead.
+#[inline]
+pub fn parse(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay, BadOuter> {
+    read::<true>(head, total_len, expect)
+}
+
+/// As [`parse`], for a sender that is no appliance: it may set reserved bits or not, they are "ignored on
+/// receipt" (RFC 7348 section 5). There are no overlay flags and there is no shim.
+#[cold]
+pub fn parse_foreign(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay, BadOuter> {
+    read::<false>(head, total_len, expect)
+}
+
+#[inline]
+fn read<const OVERLAY_FLAGS: bool>(
+    head: &[u8],
+    total_len: usize,
+    expect: &Expect,
+) -> Result<Underlay, BadOuter> {
+    let head = head.get(..total_len).unwrap_or(head);
+    let frame = frame::parse(head, total_len)?;
+    let vlan_ok = match (expect.vlan, frame.vlan) {
+        (None, None) => true,
+        (None, Some(tag)) => tag.vid() == 0,
+        (Some(_), None) => false,
+        (Some(vlan), Some(tag)) => tag.vid() == vlan.get() && tag.tpid == ethernet::ethertype::VLAN,
+    };
+    if !vlan_ok {
+        return Err(BadOuter::WrongVlan);
+    }
+    let (src, dst, tos, ttl, proto, fragment) = match &frame.kind {
+        Kind::Ipv4(ip) => {
+            let l3 = usize::from(frame.l3_off);
+            if !checksum::is_valid(head.get(l3..l3 + usize::from(ip.hdr_len)).unwrap_or_default()) {
+                return Err(BadOuter::Ipv4Checksum);
+            }
+            if martian_v4(ip.src) {
+                return Err(BadOuter::MartianSource);
+            }
+            (IpAddr::V4(ip.src), IpAddr::V4(ip.dst), ip.tos, ip.ttl, ip.proto, ip.fragment)
+        }
+        Kind::Ipv6(ip) => {
+            (IpAddr::V6(ip.src), IpAddr::V6(ip.dst), ip.tclass, ip.hop_limit, ip.proto, ip.fragment)
+        }
+        Kind::Arp => return Ok(Underlay::Arp(frame)),
+        Kind::Rarp | Kind::Other => return Ok(Underlay::Other(frame)),
+    };
+    if fragment != Fragment::Whole {
+        return Err(BadOuter::Fragment);
+    }
+    let (udp_src, udp_len) = match frame.l4 {
+        L4::Udp { src_port, dst_port, len } if dst_port == expect.udp_port => (src_port, usize::from(len)),
+        L4::Icmp { .. } => return Ok(Underlay::Icmp(frame)),
+        L4::Icmpv6 { kind, .. } if icmpv6::is_nd(kind) => return Ok(Underlay::Nd(frame)),
+        L4::Icmpv6 { .. } => return Ok(Underlay::Icmpv6(frame)),
+        L4::Malformed if proto == protocol::UDP => return Err(BadOuter::UdpLength),
+        _ => return Ok(Underlay::Other(frame)),
+    };
+    if let IpAddr::V6(src) = src
+        && martian_v6(src)
+    {
+        return Err(BadOuter::MartianSource);
+    }
+    let udp_off = frame.l4_off.unwrap_or_default();
+    let vxlan_off = usize::from(udp_off) + udp::HEADER_LEN;
+    let mut inner_off = vxlan_off + vxlan::HEADER_LEN;
+    let Some(mut inner_len) = udp_len.checked_sub(udp::HEADER_LEN + vxlan::HEADER_LEN) else {
+        return Err(BadOuter::VxlanTruncated);
+    };
+    let header = vxlan::Header::of(at(head, vxlan_off).ok_or(BadOuter::HeadersSplit)?);
+    if !header.has_vni() {
+        return Err(BadOuter::VxlanFlags);
+    }
+    if header.vni() == 0 {
+        return Err(BadOuter::VniZero);
+    }
+    let vni = Vni::from_field(header.vni()).ok_or(BadOuter::VniZero)?;
+    let flags = if OVERLAY_FLAGS { header.all_overlay_flags() } else { OverlayFlags::NONE };
+    let mut node = None;
+    if flags.contains(OverlayFlags::NODE) {
+        node = Some(named_node(head, inner_off, inner_len, flags)?);
+        inner_off += vxlan::SHIM_LEN;
+        inner_len -= vxlan::SHIM_LEN;
+    }
+    if inner_len < ethernet::HEADER_LEN {
+        return Err(BadOuter::InnerRunt);
+    }
+    let field = udp::Header::of(at(head, usize::from(udp_off)).ok_or(BadOuter::HeadersSplit)?).checksum();
+    let checksum = match (field, src) {
+        (0, IpAddr::V4(_)) => UdpChecksum::Absent,
+        (0, IpAddr::V6(_)) => UdpChecksum::AbsentV6,
+        _ => UdpChecksum::Present,
+    };
+    Ok(Underlay::Vxlan(Vxlan {
+        dst_mac: frame.dst,
+        src_mac: frame.src,
+        src,
+        dst,
+        tos,
+        ttl,
+        udp_src,
+        vni,
+        flags,
+        node,
+        checksum,
+        l3_off: frame.l3_off,
+        udp_off,
+        inner_off: inner_off as u16,
+        inner_len: inner_len as u16,
+    }))
+}
+
+/// The node named by the shim at `off`, where `len` bytes are left of the datagram. Apart, because frames with
+/// a shim are few: group frames that were held while their node moved.
+#[cold]
+fn named_node(head: &[u8], off: usize, len: usize, flags: OverlayFlags) -> Result<Mac, BadOuter> {
+    if len < vxlan::SHIM_LEN || flags.contains(OverlayFlags::CONTROL) {
+        return Err(BadOuter::BadShim);
+    }
+    vxlan::shim_node(at(head, off).ok_or(BadOuter::HeadersSplit)?).ok_or(BadOuter::BadShim)
+}
+
+/// Addresses that no host sends from.
+#[inline]
+pub const fn martian_v4(ip: Ipv4Addr) -> bool {
+    ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast()
+}
+
+/// The unspecified source is legal in ND (RFC 4861), so this is asked for VXLAN only.
+#[inline]
+const fn martian_v6(ip: Ipv6Addr) -> bool {
+    ip.is_unspecified() || ip.is_loopback() || ip.is_multicast()
+}
