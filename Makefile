@@ -1,7 +1,7 @@
 # What a newcomer types. Debian 12 and Rust (rustup.rs) are expected; `make deps` installs the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check unit scenarios bench fuzz image clean
+.PHONY: help deps build tools demo test check unit scenarios bench fuzz image clean
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
@@ -16,6 +16,7 @@ PACKAGES := build-essential git libclang-dev libdpdk-dev pkg-config protobuf-com
 help:
 	@echo 'make deps       install the Debian packages that are missing'
 	@echo 'make build      build the programs (target/release)'
+	@echo 'make tools      the same, and the tools that only the bench needs'
 	@echo 'make demo       two guests on two hosts talk through two appliances; shows how, then cleans up'
 	@echo 'make test       formatting, clippy, unit, property and doc tests, and all scenarios'
 	@echo 'make scenarios  only the scenarios; one of them: testbed/run NAME'
@@ -36,9 +37,11 @@ deps:
 	fi
 	@$(CARGO) --version >/dev/null 2>&1 || { echo 'Rust is missing: see https://rustup.rs'; exit 1; }
 
+# The programs, and the tools that scenarios need. All in one call, so that they share their dependencies' features.
 # What runs inside guests must be static: there is nothing in a guest that it could be linked to.
 build:
-	$(CARGO) build --release --locked --workspace --bins --example churn --exclude stopover-guest-tools
+	$(CARGO) build --release --locked --workspace --exclude stopover-guest-tools \
+		--bin stopover-appliance --bin stopover-bbs --bin stopover --bin board-churn
 	$(CARGO) rustc --release --locked -p stopover-guest-tools --bin guest-tools -- \
 		-C target-feature=+crt-static -C strip=symbols
 
@@ -56,8 +59,10 @@ unit:
 scenarios: build
 	$(TESTBED) testbed/run all
 
-bench: build
-	$(CARGO) build --locked --release -p stopover -p stopover-bbs --example watchers --example mover
+tools: build
+	$(CARGO) build --release --locked --workspace --exclude stopover-guest-tools --bins
+
+bench: tools
 	$(TESTBED) testbed/run bench
 
 test:

@@ -114,8 +114,8 @@ class Churn:
 
     def __init__(self, run):
         # Not the relay of an appliance: what is cut off is the appliances.
-        self.process = Process(run.lab, "churn", [
-            stopover.example("churn", "stopover-bbs"), "--board", run.board.endpoint, "--host", "churn", "--vtep",
+        self.process = Process(run.lab, "board-churn", [
+            stopover.program("board-churn"), "--board", run.board.endpoint, "--host", "churn", "--vtep",
             "10.0.9.1", "--vni", LIVE, "--steady", STEADY, "--turns", TURNS, "--every-ms", 10, "--declare-vni", BULK,
             "--declare-host", "lx-0"], ns=run.ns, env={"RUST_LOG": "info"}, pipes=True)
         self.steady = {(LIVE, f"02:c0:00:00:00:{n:02x}") for n in range(STEADY)}
@@ -125,7 +125,7 @@ class Churn:
         self.process.popen.stdin.flush()
         said = self.process.popen.stdout.readline().strip() if answer else None
         if said != answer:
-            raise Failure(f"churn answered `{word}` with `{said}`; `{answer}` was expected")
+            raise Failure(f"board-churn answered `{word}` with `{said}`; `{answer}` was expected")
 
     def pause(self):
         self.order("pause", "paused")

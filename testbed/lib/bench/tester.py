@@ -39,7 +39,7 @@ class Tester:
         self.name, self.totals = name, {}
         ports = [f"net_virtio_user{n},path={path},queues=1,queue_size={DESCRIPTORS},mrg_rxbuf=0,in_order=1"
                  for n, path in enumerate((vm, underlay))]
-        argv = [stopover.program("tester"), "--descriptors", DESCRIPTORS,
+        argv = [stopover.program("tester", "tools"), "--descriptors", DESCRIPTORS,
                 *[w for p in ports for w in ("--port", p)],
                 *[w for k, v in flows.items() for w in ("--flows", f"{k}={v}")],
                 "--", "--no-pci", "--in-memory", "--single-file-segments", "--no-telemetry",

@@ -22,20 +22,11 @@ FAULTS = {"malformed", "headers_split", "no_headroom", "pool_empty", "tx_refused
           "outer_fragment", "outer_checksum", "bad_vxlan", "ecn_violation", "bad_checksum_offload", "inner_vlan"}
 
 
-def program(name):
-    """Path of one of our binaries."""
+def program(name, target="build"):
+    """Path of one of our binaries, or of a tool of the testbed. `target` is what `make` builds it by."""
     path = BIN / name
     if not path.exists():
-        raise Failure(f"`{path}` is missing: run `make build`, or set STOPOVER_BIN to the folder that has it")
-    return path
-
-
-def example(name, package):
-    """Path of one of our examples, the tools that only measurements need."""
-    places = [BIN / name, BIN / "examples" / name, TARGET / "release" / "examples" / name]
-    path = next((p for p in places if p.exists()), None)
-    if path is None:
-        raise Failure(f"`{name}` is missing: cargo build --release -p {package} --example {name}")
+        raise Failure(f"`{path}` is missing: run `make {target}`, or set STOPOVER_BIN to the folder that has it")
     return path
 
 

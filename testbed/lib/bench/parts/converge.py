@@ -1,5 +1,5 @@
 """How soon a change at the board is in force: until every lcore of three appliances that hold a million nodes forwards
-by it, and until a thousand watchers have it. The example `watchers` of stopover-bbs declares the nodes and measures.
+by it, and until a thousand watchers have it. The tool `change-latency` declares the nodes and measures.
 
 The appliances' ports are null ports, so their lcores are idle and sleep between polls, as `idle: adaptive` has them.
 """
@@ -23,9 +23,9 @@ SYNCHRONISED_S = 60
 MOST = {"converge_ms_p99": 10, "watchers_ms_p99": 100}
 
 
-def watchers(board, **options):
-    """Runs the example with these options, returns the figures that it prints."""
-    path = stopover.example("watchers", "stopover-bbs")
+def change_latency(board, **options):
+    """Runs the tool with these options, returns the figures that it prints."""
+    path = stopover.program("change-latency", "tools")
     words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v)]
     return json.loads(sh(path, "--board", board.endpoint, *words, timeout=90).splitlines()[-1])
 
@@ -55,13 +55,13 @@ def body(lab):
     together = max(int(re.search(said, a.process.log.read_text(errors="replace"))[2]) for a in appliances)
     say(f"{len(appliances)} appliances, started one after another, had all nodes within {together} ms each")
     options = {"vni": VNI, "updates": 300, "every_ms": 30, "appliances": ",".join(APPLIANCES)}
-    force = watchers(board, **options)["in_force"]
+    force = change_latency(board, **options)["in_force"]
     say(f"in force on all lcores of all appliances: {force}")
     for a in appliances:
         why = a.process.stop()
         if why:
             raise Failure(why)
-    watch = watchers(board, vni=WATCHED_VNI, watchers=WATCHERS, updates=100, every_ms=50)["watch"]
+    watch = change_latency(board, vni=WATCHED_VNI, watchers=WATCHERS, updates=100, every_ms=50)["watch"]
     say(f"at {WATCHERS} watchers: {watch}")
     figures = {"converge_ms_p50": force["p50"], "converge_ms_p99": force["p99"], "converge_ms_max": force["max"],
                "watchers_ms_p50": watch["p50"], "watchers_ms_p99": watch["p99"], "watchers_ms_max": watch["max"]}

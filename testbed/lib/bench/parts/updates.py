@@ -2,7 +2,7 @@
 a hundred thousand and a million times a second, by those with none.
 
 A board does not commit a million durable changes a second, least of all on the CPU that it shares with the rest. So the
-appliances are the example `mover`: the real one, whose control thread is told of moves as if by the board, and applies
+appliances are the tool `table-churn`: the real one, whose control thread is told of moves as if by the board, and applies
 and publishes them as always. The real board, as fast as it goes, comes after it: at that, nodes come and go.
 """
 
@@ -45,13 +45,13 @@ class Moved(Gateway):
             self.companion.pause()
 
 
-class Mover(Moved):
+class TableChurn(Moved):
     """One whose nodes move `rate` times a second while it works."""
 
     rate = told = 0
 
     def launch(self):
-        self.appliance.start(stopover.example("mover", "stopover"), pipes=True)
+        self.appliance.start(stopover.program("table-churn", "tools"), pipes=True)
 
     def resume(self):
         if self.told != self.rate:
@@ -93,18 +93,18 @@ def check(bench):
     decap = {i for _, _, i in workload.decap_frames(bench.world, NUMBERS["decap"], bench.frames)}
     try:
         for d, expected in (("encap", encap), ("decap", decap)):
-            mover = make(bench, Mover, d, f"mover-{d}-check", sink=frame_check.sink(path))
-            mover.rate = max(filter(None, RATES.values()))
-            wrong += frame_check.check(mover, path, bench.world, expected, moving=True)
+            churn = make(bench, TableChurn, d, f"churn-{d}-check", sink=frame_check.sink(path))
+            churn.rate = max(filter(None, RATES.values()))
+            wrong += frame_check.check(churn, path, bench.world, expected, moving=True)
     finally:
         path.unlink(missing_ok=True)
     return wrong
 
 
-def by_mover(benches, companion, rounds):
+def by_table_churn(benches, companion, rounds):
     """({path: its turns}, {path: the rates that were reached}) for paths called DIRECTION-NODES-RATE."""
     turns, reached = {}, {}
-    kept = [make(b, Mover, d, f"mover-{d}{b.tag}") for b in benches for d in NUMBERS]
+    kept = [make(b, TableChurn, d, f"churn-{d}{b.tag}") for b in benches for d in NUMBERS]
     try:
         for s in kept:
             s.start()
@@ -113,7 +113,7 @@ def by_mover(benches, companion, rounds):
             for s in kept if n % 2 == 0 else reversed(kept):
                 for name, rate in RATES.items() if n % 2 == 0 else reversed(RATES.items()):
                     turn, got = s.turn(rate, companion)
-                    path = f"{s.name.removeprefix('mover-')}-{name}"
+                    path = f"{s.name.removeprefix('churn-')}-{name}"
                     turns.setdefault(path, []).append(turn)
                     reached.setdefault(path, []).append(got)
     finally:
@@ -231,7 +231,7 @@ def measure(lab, companion, rounds):
     benches = [Bench(lab, nodes, HOSTS, frames, tag=f"-{size}") for size, (nodes, frames) in SIZES.items()]
     wrong = check(benches[0])
     say(f"of {2 * frame_check.SAMPLE} frames decoded while nodes moved {wrong} are wrong")
-    turns, reached = by_mover(benches, companion, rounds)
+    turns, reached = by_table_churn(benches, companion, rounds)
     say("\n" + table(turns, reached))
     real, rates = by_board(benches[-1], companion, max(rounds // 3, 2))
     lost = sum(sampling.lost(t) for t in [*turns.values(), *real.values()])

@@ -1,14 +1,19 @@
-//! A host without a packet path, for the testbed: a session that claims nodes, some for ever and some by turns, and an
-//! operator who declares and deletes nodes of another host all the while. Boards may go and come back meanwhile.
+//! Load for a board: a session of a host that has no packet path, and an operator.
 //!
-//!     churn --board unix:/run/bbs.sock --host churn --vtep 10.9.0.1 --vni 200 --steady 40 --turns 20 --every-ms 20 \
-//!           --declare-vni 100 --declare-host lx-0
+//! The session claims some nodes for good and others by turns. The operator declares and deletes nodes of another host.
+//! Both go on while boards go and come back.
 //!
-//! The last bytes of the MACs number the nodes: 02:c0 steady, 02:c1 by turns, 02:c2 declared. Lines on standard input:
-//! `pause` stops what changes (the steady claims stay) and answers `paused` once no call is under way; `go` goes on;
-//! `accept` follows the board that answers in place of the one followed so far, and answers `accepted` or `none`.
+//!     board-churn --board unix:/run/bbs.sock --host churn --vtep 10.9.0.1 --vni 200 --steady 40 --turns 20 \
+//!                 --every-ms 20 --declare-vni 100 --declare-host lx-0
+//!
+//! The second byte of a MAC names its kind: c0 claimed for good, c1 claimed by turns, c2 declared. The last bytes number
+//! the nodes. Lines on standard input:
+//!
+//! - `pause` stops all changes (the steady claims stay) and answers `paused` once no call is under way
+//! - `go` goes on
+//! - `accept` follows the board that answers in place of the one followed so far; answers `accepted` or `none`
 
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "a tool that cannot work ends, and it prints")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a tool of the testbed, which prints")]
 
 use clap::Parser;
 use std::{
@@ -27,31 +32,31 @@ use tokio::sync::Mutex;
 
 #[derive(Parser)]
 struct Args {
-    /// Where the board is.
+    /// The board's endpoint.
     #[arg(long)]
     board: Endpoint,
-    /// The name to register.
+    /// The name of the host that registers.
     #[arg(long)]
     host: HostName,
-    /// Its VTEP.
+    /// The VTEP of that host.
     #[arg(long)]
     vtep: IpAddr,
-    /// The network of its claims.
+    /// The network of the claims.
     #[arg(long)]
     vni: Vni,
-    /// Nodes that are always claimed.
+    /// How many nodes are always claimed.
     #[arg(long, default_value_t = 40)]
     steady: u32,
-    /// Nodes that are claimed and withdrawn by turns.
+    /// How many nodes are claimed and withdrawn by turns.
     #[arg(long, default_value_t = 20)]
     turns: u32,
-    /// Pause between two changes, of claims and of declarations each.
+    /// Time between two claims, and between two declarations.
     #[arg(long, default_value_t = 20)]
     every_ms: u64,
-    /// The network of its declarations.
+    /// The network of the declarations.
     #[arg(long)]
     declare_vni: Vni,
-    /// The host of its declarations, which is declared.
+    /// The host of the declared nodes; an operator has declared it.
     #[arg(long)]
     declare_host: HostName,
 }
@@ -66,16 +71,15 @@ fn claim(vni: Vni, kind: u8, number: u32) -> Claim {
     Claim::declared(vni, mac(kind, number), vec![IpAddr::from([10, kind, a, b])])
 }
 
-/// What runs while it is not paused.
-struct Work {
+struct Churn {
     args: Args,
     session: std::sync::Mutex<Session>,
     paused: AtomicBool,
-    /// Held during a call.
+    /// Locked during a call.
     call: Mutex<()>,
 }
 
-impl Work {
+impl Churn {
     fn session(&self) -> std::sync::MutexGuard<'_, Session> {
         self.session.lock().expect("no holder panics")
     }
@@ -109,7 +113,7 @@ impl Work {
                 Some(operator) => Ok(operator),
                 None => Operator::connect(&self.args.board).await,
             };
-            // A board that is away, or has never heard of the host, is tried again.
+            // Tried again when the board is away or does not know the host.
             let Ok(mut operator) = operator else { continue };
             number += 1;
             let done = match number % 2 {
@@ -129,7 +133,7 @@ impl Work {
         Row::Node(NodeRow { vni, mac: mac(0xc2, number), host, ips: Vec::new(), shared_ips: vec![] })
     }
 
-    async fn obey(&self, line: &str) {
+    async fn execute(&self, line: &str) {
         match line.trim() {
             "pause" => {
                 self.paused.store(true, SeqCst);
@@ -143,7 +147,7 @@ impl Work {
                 other.inspect(|board| session.accept_board(*board));
                 println!("{}", if other.is_some() { "accepted" } else { "none" });
             }
-            other => println!("`{other}` is none of pause, go, accept"),
+            other => println!("`{other}` is unknown; expected pause, go or accept"),
         }
     }
 }
@@ -160,21 +164,21 @@ async fn main() {
     for number in 0..args.steady {
         session.claim(claim(args.vni, 0xc0, number));
     }
-    // Nothing is done with what the board tells, but it must be taken.
+    // The channel must be emptied, or the session would wait.
     std::thread::spawn(move || updates.iter().for_each(drop));
     let (paused, call) = (AtomicBool::new(false), Mutex::new(()));
     let session = std::sync::Mutex::new(session);
-    let work = Arc::new(Work { args, session, paused, call });
-    tokio::spawn(work.clone().claims());
-    tokio::spawn(work.clone().declarations());
-    let (lines, mut orders) = tokio::sync::mpsc::unbounded_channel();
+    let churn = Arc::new(Churn { args, session, paused, call });
+    tokio::spawn(churn.clone().claims());
+    tokio::spawn(churn.clone().declarations());
+    let (lines, mut commands) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            // The end of the program ends this too.
+            // An error means that the program ends.
             let _ = lines.send(line);
         }
     });
-    while let Some(line) = orders.recv().await {
-        work.obey(&line).await;
+    while let Some(line) = commands.recv().await {
+        churn.execute(&line).await;
     }
 }

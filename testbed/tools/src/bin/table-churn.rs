@@ -1,14 +1,15 @@
-//! A measurement, run by `testbed/run bench --only updates`: the appliance under more changes a second than a board
-//! commits. It starts from a configuration as `stopover-appliance` does and synchronises with the board; then it
-//! leaves that, and its control thread is told of nodes that move, as if by the board. Lines on standard input say how
-//! many are to move each second; at first none do.
+//! An appliance whose tables change more often than a board can commit: a tool of `testbed/run bench --only updates`.
 //!
-//!     mover gw.ron
+//! It starts from a configuration as `stopover-appliance` does and synchronises with the board. Then it stops following
+//! the board, and a thread sends the control thread deltas instead, in which nodes move. Each line on standard input is
+//! the number of moves per second; it is 0 at first.
+//!
+//!     table-churn gw.ron
 //!     100000
 //!
-//! All nodes move in turn, again and again, each to the next host of the list, and keep their addresses. Each delta is
-//! a revision, and each node in it counts as one, so that the acknowledged revision (`stopover show board`) tells how
-//! many moves are in force. What cannot be applied in time is not made up for.
+//! All nodes move in turn, each to the next host of the list, and keep their addresses. A delta raises the revision by
+//! the number of its moves, so the acknowledged revision (`stopover show board`) tells how many moves are in force. Moves
+//! that cannot be applied in time are not made up for.
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -34,40 +35,39 @@ struct Args {
     config: PathBuf,
 }
 
-/// How often what is due is told.
-const EVERY: Duration = Duration::from_millis(1);
-/// Most moves of one delta.
-const DELTA: usize = 256;
-/// Deltas that may wait for the control thread, as many as of a board.
-const WAITING: usize = 32;
-/// Time that counts at most between two looks at the clock: nothing is due for the time that the process stood still.
-const LATE: Duration = Duration::from_millis(50);
+/// Time between two rounds of sending.
+const INTERVAL: Duration = Duration::from_millis(1);
+/// Most moves in one delta.
+const DELTA_MAX: usize = 256;
+/// Deltas that may wait for the control thread, as many as from a board.
+const QUEUE_LEN: usize = 32;
+/// The longest time for which moves become due at once: none are due for the time in which the process was stopped.
+const ELAPSED_MAX: Duration = Duration::from_millis(50);
 
-/// The nodes of other hosts, and how far they have moved.
-struct Mover {
+/// The nodes of hosts without an appliance, and how far they have moved.
+struct Churn {
     /// As the board has them.
     nodes: Vec<Node>,
     hosts: Vec<u32>,
-    /// Which host of the list each node was at first.
+    /// The index in `hosts` of each node's first host.
     home: Vec<u32>,
     next: usize,
     round: usize,
     revision: u64,
 }
 
-impl Mover {
-    /// All that the board knows of hosts without an appliance.
-    async fn ask(board: &Endpoint) -> Result<Self> {
+impl Churn {
+    async fn load(board: &Endpoint) -> Result<Self> {
         let mut board = Operator::connect(board).await?;
         let revision = board.info().await?.revision;
         let all = board.hosts(None).await?;
         let others = all.iter().filter(|entry| entry.host.declared_by == DeclaredBy::Operator);
         let hosts: Vec<u32> = others.map(|entry| entry.host.id).collect();
-        let place: HashMap<u32, u32> = hosts.iter().copied().zip(0..).collect();
+        let index: HashMap<u32, u32> = hosts.iter().copied().zip(0..).collect();
         let (mut nodes, mut home) = (Vec::new(), Vec::new());
         for entry in board.nodes(&NodeFilter::default()).await? {
-            if let Some(place) = place.get(&entry.node.host_id) {
-                home.push(*place);
+            if let Some(index) = index.get(&entry.node.host_id) {
+                home.push(*index);
                 nodes.push(entry.node);
             }
         }
@@ -77,13 +77,13 @@ impl Mover {
         Ok(Self { nodes, hosts, home, next: 0, round: 1, revision })
     }
 
-    fn moves(&mut self, count: usize) -> Update {
-        self.revision += count as u64;
-        let changes = (0..count).map(|_| self.one()).collect();
+    fn delta(&mut self, moves: usize) -> Update {
+        self.revision += moves as u64;
+        let changes = (0..moves).map(|_| self.next_move()).collect();
         Update::Apply { revision: self.revision, changes }
     }
 
-    fn one(&mut self) -> Change {
+    fn next_move(&mut self) -> Change {
         let host = (self.home[self.next] as usize + self.round) % self.hosts.len();
         let node =
             Node { host_id: self.hosts[host], generation: self.revision, ..self.nodes[self.next].clone() };
@@ -94,18 +94,18 @@ impl Mover {
         Change::NodePut { node, gone_ips: Vec::new() }
     }
 
-    /// Tells of so many moves each second, until nobody listens.
-    fn run(mut self, per_second: &AtomicU64, told: &Sender<Update>) {
-        let (mut looked, mut due) = (Instant::now(), 0.0);
+    /// Sends `per_second` moves each second until the receiver is gone.
+    fn run(mut self, per_second: &AtomicU64, updates: &Sender<Update>) {
+        let (mut last, mut due) = (Instant::now(), 0.0);
         loop {
-            thread::sleep(EVERY);
+            thread::sleep(INTERVAL);
             let now = Instant::now();
-            due += (now - looked).min(LATE).as_secs_f64() * per_second.load(Relaxed) as f64;
-            looked = now;
+            due += (now - last).min(ELAPSED_MAX).as_secs_f64() * per_second.load(Relaxed) as f64;
+            last = now;
             while due >= 1.0 {
-                let count = DELTA.min(due as usize);
+                let count = DELTA_MAX.min(due as usize);
                 due -= count as f64;
-                if told.send(self.moves(count)).is_err() {
+                if updates.send(self.delta(count)).is_err() {
                     return;
                 }
             }
@@ -113,12 +113,11 @@ impl Mover {
     }
 }
 
-/// Does what standard input says.
-fn obey(per_second: &AtomicU64) {
+fn read_rates(per_second: &AtomicU64) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match line.trim().parse() {
             Ok(rate) => per_second.store(rate, Relaxed),
-            Err(_) => log::error!("`{line}` is not a number of moves a second"),
+            Err(_) => log::error!("`{line}` is not a number of moves per second"),
         }
     }
 }
@@ -133,15 +132,15 @@ fn main() -> Result<()> {
     let endpoint = endpoints.first().context("the configuration has no board")?.clone();
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (mut control, _eal) = start::start(config, rt.handle(), Arc::new(AtomicBool::new(false)))?;
-    let mover = rt.block_on(Mover::ask(&endpoint))?;
-    log::info!("{} nodes on {} hosts will move", mover.nodes.len(), mover.hosts.len());
+    let churn = rt.block_on(Churn::load(&endpoint))?;
+    log::info!("{} nodes on {} hosts will move", churn.nodes.len(), churn.hosts.len());
 
     let per_second = Arc::new(AtomicU64::new(0));
-    let (told, updates) = channel::bounded(WAITING);
+    let (sender, updates) = channel::bounded(QUEUE_LEN);
     control.follow_instead(updates);
-    let said = Arc::clone(&per_second);
-    thread::spawn(move || obey(&said));
-    thread::spawn(move || mover.run(&per_second, &told));
+    let rate = Arc::clone(&per_second);
+    thread::spawn(move || read_rates(&rate));
+    thread::spawn(move || churn.run(&per_second, &sender));
     control.run();
     control.shut_down();
     Ok(())

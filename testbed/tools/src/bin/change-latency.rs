@@ -1,16 +1,21 @@
-//! A measurement, run by `testbed/run bench` and by hand: how soon a change is known. It declares nodes at a board,
-//! one after another, and measures how long each takes to reach every one of many watchers (each with a connection
-//! of its own, as appliances have), and until the named appliances say that every core forwards by it.
+//! Measures how soon a change at a board is known; used by `testbed/run bench --only converge`.
 //!
-//!     watchers --board unix:/run/bbs.sock --watchers 1000 --vni 200 --updates 200 --every-ms 50
-//!     watchers --board unix:/run/bbs.sock --vni 100 --updates 200 --appliances gw-a,gw-b,gw-c
+//! It declares nodes, one after another, and measures how long each takes to reach every one of many watchers (each with
+//! a connection of its own, as appliances have), and how long until the named appliances have it in force on every lcore.
 //!
-//! Prints one line of JSON. Times are milliseconds: `call` is what the declaring call took (with its fsync);
-//! `watch` from the commit to a watcher, over all pairs of update and watcher; `in_force` from the commit until
-//! the last of the appliances has acknowledged. An update counts as committed when its call is answered or the
-//! first watcher has it, whichever is first. What it declared it deletes again.
+//!     change-latency --board unix:/run/bbs.sock --watchers 1000 --vni 200 --updates 200 --every-ms 50
+//!     change-latency --board unix:/run/bbs.sock --vni 100 --updates 200 --appliances gw-a,gw-b,gw-c
+//!
+//! It prints one line of JSON, with times in milliseconds:
+//!
+//! - `call`: the time of the declaring call, with its fsync
+//! - `watch`: from the commit to a watcher, over all pairs of update and watcher
+//! - `in_force`: from the commit until the last of the appliances has acknowledged it
+//!
+//! An update counts as committed when its call is answered or the first watcher has it, whichever is first. At the end
+//! the declared nodes are deleted.
 
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "a tool that cannot work ends, and it prints")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a tool of the testbed, which prints")]
 
 use clap::Parser;
 use std::{
@@ -35,47 +40,46 @@ use tokio_stream::wrappers::ReceiverStream;
 
 #[derive(Parser)]
 struct Args {
-    /// Where the board is.
+    /// The board's endpoint.
     #[arg(long)]
     board: Endpoint,
-    /// How many watch.
+    /// How many watchers there are.
     #[arg(long, default_value_t = 0)]
     watchers: usize,
-    /// The network that changes, and that they follow.
+    /// The network of the declared nodes, which the watchers follow.
     #[arg(long)]
     vni: Vni,
     /// How many nodes are declared.
     #[arg(long, default_value_t = 200)]
     updates: usize,
-    /// Pause between two of them.
+    /// Time between two declarations.
     #[arg(long, default_value_t = 50)]
     every_ms: u64,
-    /// Names of appliances that must have it in force.
+    /// Names of the appliances that must have each update in force.
     #[arg(long, value_delimiter = ',')]
     appliances: Vec<String>,
 }
 
-/// The first bytes of the MACs that are declared; the rest is the update's number.
-const MARK: [u8; 2] = [0x02, 0xbe];
-/// Connections being made at a time.
+/// The first bytes of the declared MACs; the rest is the number of the update.
+const MAC_PREFIX: [u8; 2] = [0x02, 0xbe];
+/// How many watchers connect at a time.
 const CONNECTING: usize = 32;
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn mac(update: usize) -> Mac {
     let [a, b, c, d] = (update as u32).to_be_bytes();
-    Mac::new([MARK[0], MARK[1], a, b, c, d])
+    Mac::new([MAC_PREFIX[0], MAC_PREFIX[1], a, b, c, d])
 }
 
 fn update_of(mac: &[u8]) -> Option<usize> {
     let [m, n, rest @ ..] = <[u8; 6]>::try_from(mac).ok()?;
-    ([m, n] == MARK).then_some(u32::from_be_bytes(rest) as usize)
+    ([m, n] == MAC_PREFIX).then_some(u32::from_be_bytes(rest) as usize)
 }
 
-/// When each update reached each watcher, in nanoseconds of the common clock; 0 = not yet.
+/// When each update reached each watcher, in nanoseconds since `clock`; 0: not yet.
 struct Arrivals {
     clock: Instant,
-    /// Watchers one after another, updates within.
+    /// By watcher, then by update.
     at: Vec<AtomicU64>,
     updates: usize,
 }
@@ -85,7 +89,7 @@ impl Arrivals {
         self.clock.elapsed().as_nanos() as u64
     }
 
-    fn note(&self, watcher: usize, delta: &v1::Delta) {
+    fn record(&self, watcher: usize, delta: &v1::Delta) {
         let nodes = delta.changes.iter().filter_map(|change| match change.change.as_ref()? {
             Change::NodePut(put) => put.node.as_ref(),
             _ => None,
@@ -100,7 +104,7 @@ impl Arrivals {
     }
 }
 
-/// Watches for ever; says on `ready` when the first snapshot is complete.
+/// Watches until the stream ends; sends to `ready` when the first snapshot is complete.
 async fn watch(
     endpoint: Endpoint,
     vni: Vni,
@@ -118,7 +122,7 @@ async fn watch(
         ..v1::WatchStart::default()
     };
     let request = |request| v1::WatchRequest { request: Some(request) };
-    // The stream below takes it; an error would show there.
+    // The stream below reads this channel; an error shows there.
     let _ = requests.send(request(Request::Start(start))).await;
     let mut stream = client.watch(ReceiverStream::new(outgoing)).await?.into_inner();
     let mut permit = Some(permit);
@@ -130,7 +134,7 @@ async fn watch(
                 revision
             }
             Some(Response::Delta(delta)) => {
-                arrivals.note(number, &delta);
+                arrivals.record(number, &delta);
                 delta.revision
             }
             _ => continue,
@@ -141,7 +145,7 @@ async fn watch(
     Ok(())
 }
 
-/// Waits until all of these appliances have acknowledged the revision.
+/// Waits until all appliances have acknowledged the revision.
 async fn in_force(board: &mut Operator, appliances: &[String], revision: u64) -> Result<(), Error> {
     let began = Instant::now();
     loop {
@@ -152,7 +156,7 @@ async fn in_force(board: &mut Operator, appliances: &[String], revision: u64) ->
         if appliances.iter().all(acked) {
             return Ok(());
         }
-        assert!(began.elapsed() < PATIENCE, "revision {revision} is not in force; {watchers:#?}");
+        assert!(began.elapsed() < TIMEOUT, "revision {revision} is not in force; {watchers:#?}");
     }
 }
 
@@ -166,31 +170,14 @@ fn figures(mut nanos: Vec<u64>) -> String {
     format!(r#"{{"count":{},"p50":{:.3},"p99":{:.3},"max":{:.3}}}"#, nanos.len(), at(0.5), at(0.99), at(1.0))
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
-    let args = Args::parse();
-    let arrivals = Arc::new(Arrivals {
-        clock: Instant::now(),
-        at: (0..args.watchers * args.updates).map(|_| AtomicU64::new(0)).collect(),
-        updates: args.updates,
-    });
-    let mut board = Operator::connect(&args.board).await?;
-    let host = HostName::new("watchers-bench").expect("a good name");
-    let vtep = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77));
-    board.declare(&Row::Host(HostRow { name: host.clone(), vteps: vec![vtep], udp_port: 4789 })).await?;
-
+/// Starts the watchers and waits until each has its snapshot.
+async fn start_watchers(args: &Args, arrivals: &Arc<Arrivals>) {
     let (ready, mut all_ready) = mpsc::channel(1);
     let turn = Arc::new(Semaphore::new(CONNECTING));
-    let began = Instant::now();
     for number in 0..args.watchers {
-        let watching = watch(
-            args.board.clone(),
-            args.vni,
-            number,
-            Arc::clone(&arrivals),
-            ready.clone(),
-            Arc::clone(&turn),
-        );
+        let (endpoint, arrivals, ready, turn) =
+            (args.board.clone(), Arc::clone(arrivals), ready.clone(), Arc::clone(&turn));
+        let watching = watch(endpoint, args.vni, number, arrivals, ready, turn);
         tokio::spawn(async move {
             if let Err(e) = watching.await {
                 eprintln!("watcher {number}: {e}");
@@ -201,42 +188,71 @@ async fn main() -> Result<(), Error> {
     for _ in 0..args.watchers {
         all_ready.recv().await;
     }
-    let connected_ms = began.elapsed().as_millis();
+}
 
-    let (mut calls, mut watches, mut forces) = (Vec::new(), Vec::new(), Vec::new());
+/// Times in nanoseconds.
+#[derive(Default)]
+struct Times {
+    calls: Vec<u64>,
+    watches: Vec<u64>,
+    in_force: Vec<u64>,
+}
+
+/// Declares the nodes of `host`, one after another.
+async fn measure(
+    args: &Args,
+    arrivals: &Arrivals,
+    board: &mut Operator,
+    host: &HostName,
+) -> Result<Times, Error> {
+    let mut times = Times::default();
     for update in 0..args.updates {
         tokio::time::sleep(Duration::from_millis(args.every_ms)).await;
         let called = arrivals.now();
-        let row = NodeRow {
-            vni: args.vni,
-            mac: mac(update),
-            host: host.clone(),
-            ips: Vec::new(),
-            shared_ips: vec![],
-        };
+        let (vni, mac, host) = (args.vni, mac(update), host.clone());
+        let row = NodeRow { vni, mac, host, ips: Vec::new(), shared_ips: Vec::new() };
         let revision = board.declare(&Row::Node(row)).await?;
         let answered = arrivals.now();
         let began = Instant::now();
         if !args.appliances.is_empty() {
-            in_force(&mut board, &args.appliances, revision).await?;
-            forces.push(began.elapsed().as_nanos() as u64);
+            in_force(board, &args.appliances, revision).await?;
+            times.in_force.push(began.elapsed().as_nanos() as u64);
         }
         while arrivals.of(update).any(|at| at == 0) {
-            assert!(began.elapsed() < PATIENCE, "update {update} has not reached every watcher");
+            assert!(began.elapsed() < TIMEOUT, "update {update} has not reached every watcher");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let committed = arrivals.of(update).min().unwrap_or(answered).min(answered);
-        calls.push(answered - called);
-        watches.extend(arrivals.of(update).map(|at| at - committed));
+        times.calls.push(answered - called);
+        times.watches.extend(arrivals.of(update).map(|at| at - committed));
     }
+    Ok(times)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let args = Args::parse();
+    let arrivals = Arc::new(Arrivals {
+        clock: Instant::now(),
+        at: (0..args.watchers * args.updates).map(|_| AtomicU64::new(0)).collect(),
+        updates: args.updates,
+    });
+    let mut board = Operator::connect(&args.board).await?;
+    let host = HostName::new("change-latency").expect("a valid name");
+    let vtep = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77));
+    board.declare(&Row::Host(HostRow { name: host.clone(), vteps: vec![vtep], udp_port: 4789 })).await?;
+    let began = Instant::now();
+    start_watchers(&args, &arrivals).await;
+    let connected_ms = began.elapsed().as_millis();
+    let times = measure(&args, &arrivals, &mut board, &host).await?;
     board.delete(&Target::Host { name: host, cascade: true }).await?;
     println!(
         r#"{{"watchers":{},"connected_ms":{connected_ms},"updates":{},"call":{},"watch":{},"in_force":{}}}"#,
         args.watchers,
         args.updates,
-        figures(calls),
-        figures(watches),
-        figures(forces)
+        figures(times.calls),
+        figures(times.watches),
+        figures(times.in_force)
     );
     Ok(())
 }

@@ -1,0 +1,52 @@
+"""Frames made by hand, and the pcap files that hold them."""
+
+import struct
+
+FCS = 4
+
+
+def mac_text(octets):
+    """A MAC address in its usual form."""
+    return ":".join(f"{b:02x}" for b in octets)
+
+
+def checksum(header):
+    """The checksum of an IPv4 header whose checksum field is zero."""
+    total = sum(struct.unpack(f"!{len(header) // 2}H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def ipv4_udp_header(src, dst, octets, flags=0):
+    """The IPv4 header of a UDP datagram; `octets` is the length of the whole packet."""
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, octets, 0, flags, 64, 17, 0, src, dst)
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+
+
+def udp_frame(dst, src, dst_ip, src_ip, port, size, payload=b""):
+    """An Ethernet frame around a UDP datagram from `port`. Its `size` counts the FCS, which it does not have."""
+    octets = size - FCS - 14
+    return (dst + src + b"\x08\x00" + ipv4_udp_header(src_ip, dst_ip, octets)
+            + struct.pack("!HHHH", port, 7, octets - 20, 0) + payload.ljust(octets - 28, b"\0"))
+
+
+def write_pcap(path, frames):
+    """Writes frames to a file."""
+    with open(path, "wb") as f:
+        f.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for n, one in enumerate(frames):
+            f.write(struct.pack("<IIII", 0, n % 1000000, len(one), len(one)) + one)
+
+
+def read_pcap(path):
+    """The frames of a file, without a last one that is cut off."""
+    data = path.read_bytes()
+    at, frames = 24, []
+    while at + 16 <= len(data):
+        kept = struct.unpack_from("<I", data, at + 8)[0]
+        at += 16
+        if at + kept > len(data):
+            break
+        frames.append(data[at:at + kept])
+        at += kept
+    return frames
