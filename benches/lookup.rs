@@ -1,6 +1,6 @@
 //! Looking up in our tables of several sizes: a burst of destinations at once, before and while other work is done,
 //! one address as ARP asks for it; and changes. Keys come in random order from the whole table, not from a few
-//! that the caches keep. What else the table could have been: `candidates.rs`, and `storm.rs` for changes meanwhile.
+//! that the caches keep. It prints the memory per node, too. `storm.rs` has lookups during changes.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
@@ -9,11 +9,11 @@ mod common;
 
 use common::{
     BURST, address,
-    tables::{Keys, Ours, Random, ours, station},
+    tables::{Filled, Keys, Random, filled, station},
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use stopover::tables::words::node_key;
+use stopover::tables::{Tables, words::node_key};
 
 /// A number that takes some 30 cycles to make.
 fn work(random: &mut Random) -> u32 {
@@ -24,10 +24,13 @@ fn work(random: &mut Random) -> u32 {
 }
 
 fn lookup(c: &mut Criterion) {
+    let empty = Tables::new(1).map_or(0, |(tables, _)| tables.memory_bytes());
     let mut group = c.benchmark_group("lookup");
     for nodes in [1_000, 100_000, 1_000_000, 10_000_000] {
-        let (ours, mut view) = ours(nodes);
-        let Ours { mut tables, net } = ours.with_addresses(nodes);
+        let (table, mut view) = filled(nodes);
+        let bytes = (table.tables.memory_bytes() - empty) as f64 / f64::from(nodes);
+        println!("{bytes:.1} bytes for each of {nodes} nodes");
+        let Filled { mut tables, net } = table.with_addresses(nodes);
         Keys::new(net, nodes).check(&mut view);
         let mut random = Random::new(nodes);
         let mut keys = [0; BURST];

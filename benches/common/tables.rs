@@ -1,15 +1,10 @@
-//! The candidates for the fast table behind one face, filled alike: station number `n` is at host `n % 100`. Changes
-//! move stations between hosts.
+//! Tables filled with stations: number `n` is at host `n % 100`. And keys at random, as frames bring them.
 
 use super::address;
 use std::hint::black_box;
 use stopover::tables::{
     Tables, View,
     words::{Net, Place, node_key},
-};
-use stopover_candidates::{
-    mirrored,
-    rte_hash::{self, Dpdk},
 };
 use stopover_net::{Mac, Vni};
 
@@ -68,18 +63,19 @@ impl Keys {
         }
     }
 
-    /// Draws keys and looks them up.
+    /// Draws keys and looks them up as the packet path does, with a quiescent point after the burst.
     #[inline]
-    pub fn run(&mut self, reader: &mut impl Reader) {
+    pub fn run(&mut self, view: &mut View) {
         self.draw();
-        reader.lookup(&self.keys, &mut self.words);
+        view.places(&self.keys, &mut self.words);
+        view.quiescent();
         black_box(&self.words);
     }
 
-    /// Panics unless the reader knows the host of every node that is drawn.
-    pub fn check(&mut self, reader: &mut impl Reader) {
+    /// Panics unless the table has the host of every node that is drawn.
+    pub fn check(&mut self, view: &mut View) {
         for _ in 0..100 {
-            self.run(reader);
+            self.run(view);
             for (key, word) in self.keys.iter().zip(self.words) {
                 let n = *key as u32;
                 assert_eq!(word, host_word(n % 100), "station {n}");
@@ -88,42 +84,27 @@ impl Keys {
     }
 }
 
-/// What leads to a host, as our tables keep it.
 fn host_word(host: u32) -> u64 {
     Place::Remote { host }.pack().0
 }
 
-/// A table's reading side.
-pub trait Reader {
-    /// Looks up a burst as the packet path would, a quiescent point or the like included.
-    fn lookup(&mut self, keys: &[u64; BURST], words: &mut [u64; BURST]);
-}
-
-/// A table's changing side.
-pub trait Writer: Send + 'static {
-    /// Moves station `n` to a host.
-    fn set(&mut self, n: u32, host: u32);
-    /// Shows readers what was changed, where that is a step of its own.
-    fn publish(&mut self);
-}
-
-/// Ours, with the network that its keys belong to.
-pub struct Ours {
+/// Tables, and the network that their keys belong to.
+pub struct Filled {
     pub tables: Tables,
     pub net: Net,
 }
 
-pub fn ours(nodes: u32) -> (Ours, View) {
+pub fn filled(nodes: u32) -> (Filled, View) {
     let (mut tables, views) = Tables::new(1).unwrap();
     let net = tables.net(Vni::new(100).unwrap()).unwrap();
     for n in 0..nodes {
         tables.set_remote(net, station(n), n % 100).unwrap();
     }
     tables.publish();
-    (Ours { tables, net }, views.into_iter().next().unwrap().online())
+    (Filled { tables, net }, views.into_iter().next().unwrap().online())
 }
 
-impl Ours {
+impl Filled {
     /// Gives every node an address.
     pub fn with_addresses(mut self, nodes: u32) -> Self {
         for n in 0..nodes {
@@ -132,105 +113,4 @@ impl Ours {
         self.tables.publish();
         self
     }
-}
-
-impl Writer for Ours {
-    fn set(&mut self, n: u32, host: u32) {
-        self.tables.set_remote(self.net, station(n), host).unwrap();
-    }
-    fn publish(&mut self) {
-        self.tables.publish();
-    }
-}
-
-impl Reader for View {
-    #[inline]
-    fn lookup(&mut self, keys: &[u64; BURST], words: &mut [u64; BURST]) {
-        self.places(keys, words);
-        self.quiescent();
-    }
-}
-
-fn entries(net: Net, nodes: u32) -> impl Iterator<Item = (u64, u64)> {
-    (0..nodes).map(move |n| (node_key(net, station(n)), host_word(n % 100)))
-}
-
-pub struct Mirrored(pub mirrored::Writer, Net);
-
-pub fn mirrored(net: Net, nodes: u32) -> (Mirrored, mirrored::Reader) {
-    let (writer, reader) = mirrored::new(entries(net, nodes));
-    (Mirrored(writer, net), reader)
-}
-
-impl Writer for Mirrored {
-    fn set(&mut self, n: u32, host: u32) {
-        self.0.insert(node_key(self.1, station(n)), host_word(host));
-    }
-    fn publish(&mut self) {
-        self.0.publish();
-    }
-}
-
-impl Reader for mirrored::Reader {
-    #[inline]
-    fn lookup(&mut self, keys: &[u64; BURST], words: &mut [u64; BURST]) {
-        self.burst(keys, words);
-    }
-}
-
-/// hashbrown that nobody can change meanwhile: no candidate, but what the others can be compared with.
-pub struct Unchanging(pub hashbrown::HashMap<u64, u64>);
-
-pub fn unchanging(net: Net, nodes: u32) -> Unchanging {
-    Unchanging(entries(net, nodes).collect())
-}
-
-impl Reader for Unchanging {
-    #[inline]
-    fn lookup(&mut self, keys: &[u64; BURST], words: &mut [u64; BURST]) {
-        for (key, word) in keys.iter().zip(words) {
-            *word = self.0.get(key).copied().unwrap_or(0);
-        }
-    }
-}
-
-pub struct RteHash(rte_hash::Writer, Net);
-
-/// With a quarter more room than there are keys: `rte_hash` rounds up to a power of two, and 1e6 keys would fill 95 %
-/// of the next one, where not every arrangement is found.
-pub fn rte_hash(dpdk: Dpdk, net: Net, nodes: u32) -> (RteHash, rte_hash::Reader) {
-    let (mut writer, reader) = rte_hash::new(dpdk, nodes / 4 * 5).unwrap();
-    for (key, word) in entries(net, nodes) {
-        writer.insert(key, word).unwrap();
-    }
-    (RteHash(writer, net), reader)
-}
-
-impl Writer for RteHash {
-    fn set(&mut self, n: u32, host: u32) {
-        self.0.insert(node_key(self.1, station(n)), host_word(host)).unwrap();
-    }
-    fn publish(&mut self) {}
-}
-
-impl Reader for rte_hash::Reader {
-    #[inline]
-    fn lookup(&mut self, keys: &[u64; BURST], words: &mut [u64; BURST]) {
-        self.bulk(keys, words);
-    }
-}
-
-/// `rte_hash` with the keys hashed by the caller.
-pub struct Hashed(pub rte_hash::Reader);
-
-impl Reader for Hashed {
-    #[inline]
-    fn lookup(&mut self, keys: &[u64; BURST], words: &mut [u64; BURST]) {
-        self.0.bulk_hashed(keys, words);
-    }
-}
-
-/// DPDK for [`rte_hash`]; without it, as where no huge pages are, that is left out.
-pub fn dpdk() -> Option<Dpdk> {
-    Dpdk::start().map_err(|why| println!("rte_hash is left out: {why}")).ok()
 }
