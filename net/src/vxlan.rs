@@ -1,6 +1,6 @@
 //! VXLAN header (RFC 7348 section 5) as a view over bytes, and its writer; with it the flags that appliances
 //! put into its last reserved byte for one another during a migration, and the shim that one of them announces
-//! (docs/wire-formats.md, "Marks"). Whether the sender is an appliance, and so means anything by that byte, is
+//! (docs/wire-formats.md, "Overlay flags"). Whether the sender is an appliance, and so means anything by that byte, is
 //! not known here.
 
 use crate::bytes::{array, at, be32, byte, put};

@@ -258,8 +258,8 @@ def from_underlay(vtep, faked, local, remote, vni, foreign_vni):
     for flags in range(256):
         cases.add(f"VXLAN flags {flags:#04x}", head / v4 / udp / Raw(struct.pack("!B3xI", flags, vni << 8))
                   / inner("valid" if flags & 8 else "noflag"))
-    # The last three bits mean something between appliances, of which `faked` is one (docs/wire-formats.md, "Marks"): of
-    # them only HOP, 1, stands before an ordinary frame.
+    # The last three bits have a meaning between appliances (docs/wire-formats.md, "Overlay flags"), and `faked` is one.
+    # Of them only HOP, 1, stands before an ordinary frame.
     for before, after in ((0xFFFFFF, 0xF8), (1, 1), *((0, marks) for marks in range(2, 8)), (0xFFFFFF, 0xFF)):
         cases.add(f"VXLAN reserved {before:#x} {after:#x}",
                   head / v4 / udp / Raw(struct.pack("!II", 8 << 24 | before, vni << 8 | after))
