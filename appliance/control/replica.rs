@@ -69,6 +69,8 @@ pub struct NetworkRecord {
     pub ports: Vec<Member>,
     /// Nodes that are locked, or were until a short while ago.
     pub moving: BTreeSet<Mac>,
+    /// The same, until other hosts do so no more either.
+    pub moved: BTreeSet<Mac>,
 }
 
 /// What the underlay must do now.
@@ -154,6 +156,7 @@ impl Replica {
                     members: BTreeMap::new(),
                     ports,
                     moving: BTreeSet::new(),
+                    moved: BTreeSet::new(),
                 };
                 (vni, record)
             })
@@ -326,6 +329,7 @@ impl Replica {
                 segment_hosts: others(true),
                 ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),
                 moving: record.moving.iter().take(SERVED_APART).copied().collect(),
+                moved: record.moved.iter().copied().collect(),
             })?;
         }
         Ok(())
@@ -463,7 +467,22 @@ impl Replica {
     /// From now on group frames go to a node on the move by copies of its own, or no longer.
     pub fn serve_apart(&mut self, vni: Vni, mac: Mac, on: bool) {
         let Some(record) = self.networks.get_mut(&vni) else { return };
-        if if on { record.moving.insert(mac) } else { record.moving.remove(&mac) } {
+        let changed = if on {
+            let is_new = record.moved.insert(mac);
+            record.moving.insert(mac) || is_new
+        } else {
+            record.moving.remove(&mac)
+        };
+        if changed {
+            self.dirty.insert(vni);
+        }
+    }
+
+    /// No host sends a node copies of its own any more.
+    pub fn end_apart(&mut self, vni: Vni, mac: Mac) {
+        let Some(record) = self.networks.get_mut(&vni) else { return };
+        let was_served = record.moving.remove(&mac);
+        if record.moved.remove(&mac) || was_served {
             self.dirty.insert(vni);
         }
     }

@@ -11,6 +11,7 @@ use super::{
     witness::{Stage, Witness},
 };
 use crate::tables::{
+    View,
     entries::{Member, NetworkEntry},
     words::Place,
 };
@@ -63,14 +64,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             Origin::Port { .. } if network.moving.is_empty() => 0,
             Origin::Port { .. } => self.serve_apart(&slot, network),
         };
-        let ports = self.ports;
+        let (view, ports) = (self.view, self.ports);
         let blocked = |member: &Member| {
             member.segment && gate(ports, member.port).is_some_and(|gate| gate.is_blocked(member.vlan))
         };
         let wants = |member: &&Member| {
             let came_from = matches!(slot.origin, Origin::Port { port, .. } if port == member.port);
-            let served = apart != 0 && has_own(ports, member, apart);
-            !came_from && (!segments_only || member.segment) && !served
+            let served = || apart != 0 && has_own(view, ports, network, slot.origin, member, apart);
+            !came_from && (!segments_only || member.segment) && !served()
         };
         let mut ports = network.ports.iter().filter(|member| wants(member) && !blocked(member));
         let hosts: &[u32] = match (slot.origin, reach) {
@@ -200,9 +201,25 @@ fn vif_mac(ports: &[Port], member: &Member) -> Option<Mac> {
     }
 }
 
-/// Whether the node behind a port has been sent a copy of its own.
-fn has_own(ports: &[Port], member: &Member, apart: u32) -> bool {
-    vif_mac(ports, member).is_some_and(|node| vxlan::apart(node) & apart != 0)
+/// Whether the node behind a port gets a copy of its own, and not this one. The bit of the node is not enough: it may be
+/// that of another node, and then nobody has sent this one a copy.
+fn has_own(
+    view: &View,
+    ports: &[Port],
+    network: &NetworkEntry,
+    origin: Origin,
+    member: &Member,
+    apart: u32,
+) -> bool {
+    let Some(node) = vif_mac(ports, member).filter(|node| vxlan::apart(*node) & apart != 0) else {
+        return false;
+    };
+    match origin {
+        Origin::Port { .. } => network.moving.contains(&node),
+        Origin::Underlay { .. } => {
+            network.moved.binary_search(&node).is_ok() || view.is_on_the_move(network.net, node)
+        }
+    }
 }
 
 fn describe(network: &NetworkEntry, reach: Reach, origin: Origin) -> String {

@@ -56,6 +56,9 @@ pub struct NetworkEntry {
     /// Nodes that are locked for a migration, or were until just now: each gets a copy of its own of a group frame, which
     /// goes where its other frames go.
     pub moving: Box<[Mac]>,
+    /// The same for a while longer: another host, which hears later that a lock has ended, may still send copies of their
+    /// own to these. In order.
+    pub moved: Box<[Mac]>,
 }
 
 /// A local port's membership of a network.

@@ -234,6 +234,7 @@ fn hosts_and_networks_are_published_and_withdrawn() {
     lab.tables.put_host(5, HostEntry { way: None, is_appliance: true }).unwrap();
     let entry = |flood| NetworkEntry {
         moving: [].into(),
+        moved: [].into(),
         net: lab.net,
         vni,
         flood,

@@ -236,6 +236,16 @@ impl View {
         PlaceWord(self.nodes.get(&self.reader, node_key(net, mac)).unwrap_or(0))
     }
 
+    /// Whether a node is locked for a migration, or this appliance has a part in one of it.
+    #[must_use]
+    pub fn is_on_the_move(&self, net: Net, mac: Mac) -> bool {
+        let word = self.place_word(net, mac);
+        let local = || self.locals.get(&self.reader, node_key(net, mac)).map(PlaceWord);
+        matches!(word.open(), Some(Place::Moving { .. }))
+            || word.on_the_move()
+            || local().is_some_and(PlaceWord::on_the_move)
+    }
+
     /// The host that sends from this VTEP address.
     #[inline]
     #[must_use]

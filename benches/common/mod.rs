@@ -264,6 +264,7 @@ fn network_entry(network: Network, hosts: u32, members: &[(u16, u16, bool)]) -> 
         |(port, vlan, segment): &(u16, u16, bool)| Member { port: *port, vlan: *vlan, segment: *segment };
     NetworkEntry {
         moving: [].into(),
+        moved: [].into(),
         net: network.net,
         vni: network.vni,
         flood: FloodPolicy::Flood,

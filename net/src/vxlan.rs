@@ -85,8 +85,8 @@ impl OverlayFlags {
     }
 }
 
-/// The bit of a node in the set of those served apart. Two nodes may share one, which matters only if both are on the
-/// move in one network, and a sender knows of one lock and not yet of the other.
+/// The bit of a node in the set of those served apart. Many nodes share one: of those with a bit that is set, only the
+/// ones that are on the move, or were until just now, have been sent a copy of their own.
 #[inline]
 #[must_use]
 pub const fn apart(node: Mac) -> u32 {

@@ -47,6 +47,8 @@ const ENDED_AFTER_MS: u64 = 1_500;
 /// For how long a node gets copies of its own of group frames after its lock has ended, in milliseconds: longer than its
 /// new host waits for end markers, and its old one forwards.
 const APART_AFTER_MS: u64 = 3_000;
+/// For how long after that other hosts may still do so, in milliseconds: they may hear later that the lock has ended.
+const APART_ELSEWHERE_MS: u64 = 10_000;
 /// How long a stand-in MAC is still understood after its node has gone, in milliseconds: longer than the last
 /// announcement of the real one needs.
 const STAND_IN_AFTER_MS: u64 = 3_000;
@@ -69,7 +71,7 @@ pub struct Moves {
     ports: HashMap<u16, VifPort>,
     nodes: HashMap<Key, Node>,
     /// Nodes whose lock has ended, and until when they are sent group frames as if it had not.
-    unlocked: Vec<(Vni, Mac, u64)>,
+    unlocked: HashMap<(Vni, Mac), u64>,
     /// Old ways that were ended a short while ago.
     endings: Vec<Ending>,
     /// Locks that the board has told of, of all nodes.
@@ -116,7 +118,7 @@ impl Moves {
         let mut moves = Self {
             ports: HashMap::new(),
             nodes: HashMap::new(),
-            unlocked: Vec::new(),
+            unlocked: HashMap::new(),
             endings: Vec::new(),
             locks: HashMap::new(),
             unnamed: None,
@@ -143,8 +145,7 @@ impl Moves {
     /// A node's lock has ended. Group frames go to it as they did for a while: other hosts may not know yet, and its new
     /// one may still wait for end markers.
     pub fn unlocked(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
-        self.unlocked.retain(|(of, node, _)| (*of, *node) != (vni, mac));
-        self.unlocked.push((vni, mac, now_ms + APART_AFTER_MS));
+        self.unlocked.insert((vni, mac), now_ms + APART_AFTER_MS);
     }
 
     /// The shared part of a vif's port; `None` for other ports.
@@ -327,15 +328,19 @@ impl Control {
     /// Nodes whose lock ended a while ago are flooded to as all others.
     fn end_apart(&mut self, now_ms: u64) {
         let (replica, locks) = (&mut self.replica, &self.moves.locks);
-        self.moves.unlocked.retain(|(vni, mac, until)| {
+        self.moves.unlocked.retain(|(vni, mac), until| {
             if now_ms < *until {
                 return true;
             }
-            let is_locked = replica.net_of(*vni).is_some_and(|net| locks.contains_key(&(net, *mac)));
-            if !is_locked {
-                replica.serve_apart(*vni, *mac, false);
+            if replica.net_of(*vni).is_some_and(|net| locks.contains_key(&(net, *mac))) {
+                return false;
             }
-            false
+            replica.serve_apart(*vni, *mac, false);
+            let goes_on = now_ms < *until + APART_ELSEWHERE_MS;
+            if !goes_on {
+                replica.end_apart(*vni, *mac);
+            }
+            goes_on
         });
     }
 

@@ -395,6 +395,7 @@ impl Lab {
         let member = |port, vlan, segment| Member { port, vlan, segment };
         let first = NetworkEntry {
             moving: [].into(),
+            moved: [].into(),
             net: self.net100,
             vni: vni(100),
             flood,
@@ -411,6 +412,7 @@ impl Lab {
         };
         let second = NetworkEntry {
             moving: [].into(),
+            moved: [].into(),
             net: self.net200,
             vni: vni(200),
             flood,

@@ -114,6 +114,7 @@ fn a_frame_with_nobody_to_go_to() {
     let mut lab = Lab::new();
     let network = |ports: &[Member]| NetworkEntry {
         moving: [].into(),
+        moved: [].into(),
         net: lab.net100,
         vni: vni(100),
         flood: Flood,
@@ -167,6 +168,7 @@ fn only_hosts_are_left() {
     let mut lab = Lab::new();
     let network = NetworkEntry {
         moving: [].into(),
+        moved: [].into(),
         net: lab.net100,
         vni: vni(100),
         flood: Flood,
@@ -187,7 +189,9 @@ fn only_hosts_are_left() {
 /// Network 100 with one more node on the move.
 fn moving(lab: &mut Lab, node: Station) -> u32 {
     let network = lab.view.network(lab.net100).unwrap().clone();
-    lab.tables.put_network(NetworkEntry { moving: [node.mac].into(), ..network }).unwrap();
+    lab.tables
+        .put_network(NetworkEntry { moving: [node.mac].into(), moved: [node.mac].into(), ..network })
+        .unwrap();
     lab.tables.set_on_the_move(lab.net100, node.mac, true);
     lab.publish();
     stopover_net::vxlan::apart(node.mac)
@@ -220,7 +224,7 @@ fn a_node_on_the_move_at_another_host_gets_a_copy_of_its_own() {
 fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
     let mut lab = Lab::new();
     let frame = other(R1.mac, Mac::BROADCAST, 50);
-    let set = stopover_net::vxlan::apart(A.mac);
+    let set = moving(&mut lab, A);
     let others = [(VM_B, frame.clone()), (SEGMENT, frame.clone()), (TRUNK, tagged(&frame, 0x8100, 10))];
     assert_reached(&lab.one(UNDERLAY, &apart(FROM_1, set, &frame)), &others);
     let shim = [&A.mac.octets()[..], &[0, 0], &frame].concat();
@@ -229,6 +233,40 @@ fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
     // All behind a segment hear the other copy.
     let shim = [&S.mac.octets()[..], &[0, 0], &frame].concat();
     lab.one(UNDERLAY, &apart(own, 1, &shim)).is_dropped(Drop::ServedApart);
+}
+
+/// Has the same bit as B.
+const LIKE_B: Station = super::station(11 + 23);
+
+#[test]
+fn a_node_at_rest_is_flooded_to_although_one_with_its_bit_moves() {
+    let mut lab = Lab::new();
+    lab.tables.set_remote(lab.net100, LIKE_B.mac, 1).unwrap();
+    let set = moving(&mut lab, LIKE_B);
+    assert_eq!(set, stopover_net::vxlan::apart(B.mac));
+    let frame = other(A.mac, Mac::BROADCAST, 50);
+    let out = lab.one(VM_A, &frame);
+    assert!(out.sent.contains(&(VM_B, frame)), "at the sender's host");
+    let frame = other(R1.mac, Mac::BROADCAST, 50);
+    let out = lab.one(UNDERLAY, &apart(FROM_1, set, &frame));
+    assert!(out.sent.contains(&(VM_B, frame)), "at another");
+}
+
+#[test]
+fn a_receiving_host_heeds_a_lock_and_one_that_it_heard_has_ended() {
+    let frame = other(R1.mac, Mac::BROADCAST, 50);
+    let set = stopover_net::vxlan::apart(B.mac);
+    let hears = |lab: &mut Lab| lab.one(UNDERLAY, &apart(FROM_1, set, &frame)).ports().contains(&VM_B);
+    let mut lab = Lab::new();
+    assert!(hears(&mut lab));
+    lab.tables.set_on_the_move(lab.net100, B.mac, true);
+    lab.publish();
+    assert!(!hears(&mut lab));
+    lab.tables.set_on_the_move(lab.net100, B.mac, false);
+    let network = lab.view.network(lab.net100).unwrap().clone();
+    lab.tables.put_network(NetworkEntry { moved: [B.mac].into(), ..network }).unwrap();
+    lab.publish();
+    assert!(!hears(&mut lab), "the sender may not have heard yet");
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn what_the_network_is_declared_to_use_is_told_if_it_is_less() {
         let flood = FloodPolicy::Flood;
         let entry = NetworkEntry {
             moving: [].into(),
+            moved: [].into(),
             net,
             vni: vni(100),
             flood,
