@@ -1,7 +1,7 @@
 //! What is said to other appliances and to segments while a node is on the move: end markers down its old way, and,
 //! on its own segment, under which MAC it is reached (A7).
 
-use super::{Control, Key};
+use super::{Control, Key, endings::Given};
 use crate::lcore::io::Order;
 use crate::migration::machine::State;
 use crate::pipeline::{
@@ -24,20 +24,6 @@ const REPEAT_MS: u64 = 5;
 const REPEAT_FOR_MS: u64 = 500;
 /// When a segment is told which MAC a node has, in milliseconds after that changed; the last interval goes on.
 const TELL_AT_MS: [u64; 4] = [0, 50, 200, 500];
-
-/// When an end marker is repeated, in milliseconds after it was sent first.
-const END_AGAIN_MS: [u64; 3] = [10, 50, 200];
-
-/// The end of an old way, to be said again.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ending {
-    vni: Vni,
-    mac: Mac,
-    from: u32,
-    generation: u64,
-    began_ms: u64,
-    again: usize,
-}
 
 /// "It has arrived here", said to the old host until that answers.
 #[derive(Debug, Clone, Copy)]
@@ -71,24 +57,19 @@ const STAND_IN_PREFIX: [u8; 3] = [0x02, 0x53, 0x54];
 impl Control {
     /// A node has moved between two other hosts: ends what we sent by the old one.
     pub(crate) fn end_old_way(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
-        let generation = self.generation(vni, mac);
-        self.moves.endings.retain(|ending| (ending.vni, ending.mac) != (vni, mac));
-        if self.end_way(Kind::End, vni, mac, from, generation) {
-            self.moves.endings.push(Ending { vni, mac, from, generation, began_ms: now_ms, again: 0 });
+        if self.replica.host(from).is_some_and(|record| record.is_appliance()) {
+            let generation = self.generation(vni, mac);
+            let given = self.end_way(Kind::End, vni, mac, from, generation);
+            self.moves.endings.begin(now_ms, vni, mac, (from, generation), given);
         }
     }
 
-    /// End markers may be lost on the underlay, as any frame. To repeat one does no harm.
-    pub(super) fn end_again(&mut self, now_ms: u64) {
-        let due = |ending: &Ending| {
-            END_AGAIN_MS.get(ending.again).is_some_and(|after| ending.began_ms + after <= now_ms)
-        };
+    /// Sends the end markers that are due. To repeat one does no harm.
+    pub(super) fn send_endings(&mut self, now_ms: u64) {
         let mut endings = std::mem::take(&mut self.moves.endings);
-        for ending in endings.iter_mut().filter(|ending| due(ending)) {
-            ending.again += 1;
-            self.end_way(Kind::End, ending.vni, ending.mac, ending.from, ending.generation);
-        }
-        endings.retain(|ending| ending.again < END_AGAIN_MS.len());
+        endings.send(now_ms, |vni, mac, ending| {
+            self.end_way(Kind::End, vni, mac, ending.from, ending.generation)
+        });
         self.moves.endings = endings;
     }
 
@@ -97,14 +78,14 @@ impl Control {
         key.and_then(|key| self.moves.locks.get(&key)).map_or(0, |lock| lock.generation)
     }
 
-    /// Has every lcore send end markers to host `to`, behind all that it has sent there for the node. False if there is
-    /// no way.
-    fn end_way(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> bool {
+    /// Has every lcore send end markers to host `to`, behind all that it has sent there for the node.
+    fn end_way(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> Given {
         let appliance =
             self.replica.host(to).is_some_and(|record| record.is_appliance() && record.way.is_some());
         let net = self.replica.net_of(vni).filter(|_| appliance);
-        let Some(network) = net.map(|net| Network { net, vni }) else { return false };
-        self.order_markers(kind, node, generation, |packet| Order::EndWay(to, network, packet)) > 0
+        let Some(network) = net.map(|net| Network { net, vni }) else { return Given::NoWay };
+        let given = self.order_markers(kind, node, generation, |packet| Order::EndWay(to, network, packet));
+        if given < u32::from(self.lanes()) { Given::Exhausted } else { Given::All }
     }
 
     /// Has every lcore send an end marker of ours after all that it has sent to a local port, whose frames go on to
@@ -115,9 +96,14 @@ impl Control {
         self.order_markers(Kind::End, node, generation, |packet| Order::Behind(port, network, packet))
     }
 
+    /// How many lcores send markers.
+    fn lanes(&self) -> u8 {
+        self.lcores.len().min(usize::from(marker::MAX_LANES)) as u8
+    }
+
     fn order_markers(&self, kind: Kind, node: Mac, generation: u64, order: impl Fn(Mbuf) -> Order) -> u32 {
         let Some(host) = self.replica.own_id() else { return 0 };
-        let lanes = self.lcores.len().min(usize::from(marker::MAX_LANES)) as u8;
+        let lanes = self.lanes();
         let mut given = 0;
         for (lane, lcore) in (0..lanes).zip(&self.lcores) {
             let said = Marker {

@@ -2,10 +2,12 @@
 //! dirty logging), what segments hear, what the board says, what other appliances say in-band, the passing of
 //! time. Leaves: modes of outlets, records in the tables, words to the board, end markers. `act` does what a
 //! machine wants, `news` hears the board, `segment` is about stations that are only heard, `announce` speaks to other
-//! appliances and segments, `release` ends what a port kept, `report` counts.
+//! appliances and segments, `endings` says which old ways are still to be ended, `release` ends what a port kept,
+//! `report` counts.
 
 mod act;
 mod announce;
+mod endings;
 mod news;
 mod release;
 mod report;
@@ -24,8 +26,9 @@ use crate::tables::{
     moving::{Arrival, Tally},
     words::Net,
 };
-use announce::{Announcing, Ending, StandIn};
+use announce::{Announcing, StandIn};
 use dpdk::cycles;
+use endings::Endings;
 use hashbrown::{HashMap, HashSet};
 pub use news::News;
 use release::Release;
@@ -73,7 +76,7 @@ pub struct Moves {
     /// Nodes whose lock has ended, and until when they are sent group frames as if it had not.
     unlocked: HashMap<(Vni, Mac), u64>,
     /// Old ways that were ended a short while ago.
-    endings: Vec<Ending>,
+    endings: Endings,
     /// Locks that the board has told of, of all nodes.
     locks: HashMap<Key, Lock>,
     /// Nodes and locks that the snapshot under way has not named yet.
@@ -119,7 +122,7 @@ impl Moves {
             ports: HashMap::new(),
             nodes: HashMap::new(),
             unlocked: HashMap::new(),
-            endings: Vec::new(),
+            endings: Endings::default(),
             locks: HashMap::new(),
             unnamed: None,
             hold_ms: config.migration.hold_ms,
@@ -295,7 +298,7 @@ impl Control {
     /// What time brings: deadlines, holds that have drained, senders that have ended, announcements, reports.
     pub(crate) fn move_on(&mut self, now_ms: u64) {
         self.hear_board(now_ms);
-        self.end_again(now_ms);
+        self.send_endings(now_ms);
         self.end_apart(now_ms);
         let due = |node: &Node| node.is_due(now_ms) || node.is_over();
         let keys: Vec<Key> =

@@ -1,0 +1,135 @@
+//! Old ways that were ended a short while ago. Their end markers are sent again, since one may be lost on the underlay,
+//! and until every lcore has had the order, since its ring may be full, the pool empty or the way away for a moment.
+//! Enters: nodes that have moved, the time. Leaves: which markers are to be sent now. Pure.
+
+use hashbrown::HashMap;
+use stopover_net::{Mac, Vni};
+
+/// When an end marker is repeated, in milliseconds after it was sent first.
+const AGAIN_MS: [u64; 3] = [10, 50, 200];
+/// For how long it is tried to send one at all, in milliseconds: no host waits longer for it.
+const TRY_FOR_MS: u64 = 2_000;
+
+/// The end of one old way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// The host that the node has left.
+    pub from: u32,
+    /// Of the lock.
+    pub generation: u64,
+    /// When it began, then when its markers were sent first.
+    since_ms: u64,
+    /// How often every lcore has had the order.
+    given: usize,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Every lcore has the order.
+    All,
+    /// There is no way to the host now.
+    NoWay,
+    /// Rings or the pool are exhausted: nor would the next be given.
+    Exhausted,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Endings(HashMap<(Vni, Mac), Ending>);
+
+impl Endings {
+    /// A node has left a host, for which `given` came of the first attempt.
+    pub fn begin(&mut self, now_ms: u64, vni: Vni, mac: Mac, (from, generation): (u32, u64), given: Given) {
+        let given = usize::from(given == Given::All);
+        self.0.insert((vni, mac), Ending { from, generation, since_ms: now_ms, given });
+    }
+
+    /// Has `give` send what is due.
+    pub fn send(&mut self, now_ms: u64, mut give: impl FnMut(Vni, Mac, Ending) -> Given) {
+        let mut exhausted = false;
+        self.0.retain(|(vni, mac), ending| {
+            if !exhausted && ending.is_due(now_ms) {
+                match give(*vni, *mac, *ending) {
+                    Given::All if ending.given == 0 => {
+                        (ending.given, ending.since_ms) = (1, now_ms);
+                    }
+                    Given::All => ending.given += 1,
+                    Given::NoWay => {}
+                    Given::Exhausted => exhausted = true,
+                }
+            }
+            ending.given <= AGAIN_MS.len() && now_ms < ending.since_ms + TRY_FOR_MS
+        });
+    }
+}
+
+impl Ending {
+    fn is_due(&self, now_ms: u64) -> bool {
+        let after = self.given.checked_sub(1).map_or(Some(0), |at| AGAIN_MS.get(at).copied());
+        after.is_some_and(|after| self.since_ms + after <= now_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vni() -> Vni {
+        Vni::new(100).unwrap()
+    }
+
+    fn begun(n: u64, given: Given) -> Endings {
+        let mut endings = Endings::default();
+        (0..n).for_each(|n| endings.begin(0, vni(), Mac::from_u64(n), (7, 1), given));
+        endings
+    }
+
+    #[test]
+    fn an_old_way_is_ended_and_again_three_times() {
+        let (mut endings, mut sent) = (begun(1, Given::All), Vec::new());
+        for now in 0..3_000 {
+            endings.send(now, |_, _, ending| {
+                sent.push((now, ending.from));
+                Given::All
+            });
+        }
+        assert_eq!(sent, [(10, 7), (50, 7), (200, 7)]);
+        assert!(endings.0.is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_sent_at_first_is_sent_when_there_is_a_way() {
+        let (mut endings, mut sent) = (begun(1, Given::NoWay), Vec::new());
+        for now in 0..1_000 {
+            endings.send(now, |_, _, _| {
+                if now < 100 {
+                    return Given::NoWay;
+                }
+                sent.push(now);
+                Given::All
+            });
+        }
+        assert_eq!(sent, [100, 110, 150, 300]);
+        let mut endings = begun(1, Given::NoWay);
+        (0..=TRY_FOR_MS).for_each(|now| endings.send(now, |_, _, _| Given::NoWay));
+        assert!(endings.0.is_empty(), "not for ever");
+    }
+
+    #[test]
+    fn more_nodes_at_once_than_a_ring_has_room_for_are_all_ended_four_times() {
+        let (mut endings, mut sent) = (begun(5_000, Given::Exhausted), HashMap::<Mac, u32>::new());
+        for now in 0..400 {
+            let mut room = 1_024;
+            endings.send(now, |_, mac, _| {
+                if room == 0 {
+                    return Given::Exhausted;
+                }
+                room -= 1;
+                *sent.entry(mac).or_default() += 1;
+                Given::All
+            });
+        }
+        assert_eq!((sent.len(), sent.values().filter(|n| **n != 4).count()), (5_000, 0));
+    }
+}
