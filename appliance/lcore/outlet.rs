@@ -199,6 +199,11 @@ impl OwnQueue {
         if self.keeper.as_ref().is_some_and(|keeper| keeper.is_on()) {
             return self.flush_moving(books, port, now);
         }
+        self.flush_ordinary(books, port, now);
+    }
+
+    #[inline]
+    fn flush_ordinary(&mut self, books: &Counters, port: &PortCounters, now: u64) {
         if self.backlog.is_empty() {
             if self.staged.is_empty() {
                 return;
@@ -310,7 +315,8 @@ impl OwnQueue {
     ) -> Result<(), Mbuf> {
         self.flush(books, port, now);
         let waits = !self.may_drain();
-        let keeper = self.keeper.as_mut().filter(|keeper| waits || !keeper.is_empty());
+        let keeper =
+            self.keeper.as_mut().filter(|keeper| marker_waits(keeper.moves.mode(), waits, keeper.is_empty()));
         if keeper.is_some_and(|keeper| keeper.keep(&packet, Class::Marker, now)) {
             Ok(())
         } else {
@@ -334,7 +340,9 @@ impl OwnQueue {
         let before = books.sent.load(Relaxed);
         let mode = self.keeper.as_ref().map_or(Mode::Off, |keeper| keeper.moves.mode());
         match mode {
-            Mode::Off | Mode::Keep => {
+            // The hold has something of before. What is in front of it waits no longer than any other port's.
+            Mode::Off => self.flush_ordinary(books, port, now),
+            Mode::Keep => {
                 if !self.backlog.is_empty() {
                     self.flush_backlog(books, port, now);
                 }
@@ -350,7 +358,9 @@ impl OwnQueue {
                 self.discard(Drop::HoldExpired, books, port);
             }
         }
-        self.moved_at = now;
+        if mode != Mode::Off {
+            self.moved_at = now;
+        }
         let loose = self.backlog.len() + self.staged.len();
         self.waiting.count(loose, books);
         if let Some(keeper) = &mut self.keeper {
@@ -416,6 +426,13 @@ impl OwnQueue {
     }
 }
 
+/// Whether an end marker for a node that has come here has to wait at its outlet: behind the hold, or behind what the
+/// device has not taken yet. At an ordinary port it does not: frames that its sender's marker releases go to the end of
+/// the same backlog, and a marker in the hold would have all frames kept behind it.
+fn marker_waits(mode: Mode, device_waits: bool, hold_is_empty: bool) -> bool {
+    !hold_is_empty || device_waits && mode != Mode::Off
+}
+
 #[inline]
 fn count_sent(n: usize, books: &Counters, port: &PortCounters) {
     add(&books.sent, n as u64);
@@ -441,6 +458,16 @@ fn refuse(packet: Mbuf, reason: Drop, books: &Counters, port: &PortCounters) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::moving::Heading;
+
+    #[test]
+    fn a_marker_waits_at_a_port_that_keeps_frames_and_never_begins_a_hold_at_another() {
+        for mode in [Mode::Keep, Mode::Discard, Mode::Forward(Heading::Port(1))] {
+            assert!(marker_waits(mode, true, true) && !marker_waits(mode, false, true));
+        }
+        assert!(!marker_waits(Mode::Off, true, true), "the hold would keep all that comes, without a limit");
+        assert!(marker_waits(Mode::Off, false, false), "in order behind what was kept before");
+    }
 
     #[test]
     fn frames_that_wait_for_a_device_are_held_until_they_are_sent_or_dropped() {
