@@ -8,6 +8,7 @@ use super::{
     keeper::Keeper,
     outlet::{Handed, Handoff},
 };
+use crate::migration::barrier::Ring;
 use crate::pipeline::{
     fate::{Counters, Drop, add},
     moving::Class,
@@ -25,13 +26,15 @@ pub struct Handover {
     ring: Handoff,
     /// Of a vif: what waits for room in the ring, and the vif's network.
     keeper: Option<(Box<Keeper>, Network)>,
+    /// How much of that has left since the start.
+    flushed: u64,
 }
 
 impl Handover {
     /// `keeper`: of a vif, with its network.
     #[must_use]
     pub const fn new(ring: Handoff, keeper: Option<(Box<Keeper>, Network)>) -> Self {
-        Self { ring, keeper }
+        Self { ring, keeper, flushed: 0 }
     }
 
     /// Hands a frame over.
@@ -52,6 +55,13 @@ impl Handover {
     #[must_use]
     pub fn waits(&self) -> bool {
         self.keeper.as_ref().is_some_and(|(keeper, _)| !keeper.is_empty())
+    }
+
+    /// What waits for room in the ring, and how much of it has left.
+    #[must_use]
+    pub fn waiting(&self) -> Ring {
+        let len = self.keeper.as_ref().map_or(0, |(keeper, _)| keeper.len());
+        Ring { taken: self.flushed, len }
     }
 
     #[cold]
@@ -99,6 +109,7 @@ impl Handover {
         {
             books.release(1);
             moved += 1;
+            self.flushed += 1;
             let handed = match class {
                 Class::Marker => Handed::Marker { net, vni, packet },
                 Class::Frame | Class::Straggler => Handed::Frame(packet),
@@ -124,6 +135,7 @@ impl Handover {
             && !keeper.is_empty()
         {
             let frames = keeper.discard();
+            self.flushed += frames;
             books.release(frames);
             books.drop(reason, frames);
             add(&port.tx_dropped, frames);

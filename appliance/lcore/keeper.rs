@@ -146,6 +146,12 @@ impl Keeper {
         self.queue.is_empty()
     }
 
+    /// Frames and end markers in the hold.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Copies a frame into the hold. False when there is no room.
     pub fn keep(&mut self, packet: &Mbuf, class: Class, now: u64) -> bool {
         let tally = &self.moves.tally;

@@ -174,13 +174,18 @@ impl Worker {
             self.path(&mut Nobody).marker_at_port(packet, network, port);
         }
         let outlets = &self.io.outlets;
-        self.io.markers.barrier.end_round(|port| match outlets.get(port) {
+        let ring = |port| match outlets.get(port) {
             Some(Outlet::Own(queue)) => {
                 let len = queue.handoff.as_ref().map_or(0, |ring| ring.len());
                 Ring { taken: queue.taken, len }
             }
             _ => Ring::default(),
-        });
+        };
+        let waits = |port| match outlets.get(port) {
+            Some(Outlet::Other(other)) => other.waiting(),
+            _ => Ring::default(),
+        };
+        self.io.markers.barrier.end_round(ring, waits);
         self.io.markers.ask();
         while let Some((network, packet)) = self.io.markers.next_parked() {
             moved += 1;

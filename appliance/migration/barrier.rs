@@ -1,11 +1,12 @@
 //! The barrier: tells when every lcore has taken what its underlay queues and hand-over rings held at some moment.
 //! End markers wait for it, so that no frame that had arrived before a marker is passed by it, whichever queue the
-//! NIC gave it to. Enters: how many frames a queue gave, how far a ring was emptied. Leaves: "that moment is over".
+//! NIC gave it to. Enters: how many frames a queue gave, how far a ring, or what waits before
+//! one, was emptied. Leaves: "that moment is over".
 //! Costs a load per round while nobody asks. Knows nothing of DPDK, frames or migrations.
 //!
-//! A lcore serves in three steps: it polls each queue until that was empty once or gave as many frames as it can hold;
-//! it waits until all others have done so, since any of them may have put frames into its rings; then it empties its
-//! rings of what they hold then.
+//! A lcore serves in four steps: it polls each queue until that was empty once or gave as many frames as it can hold;
+//! it hands over what waits then for room in the rings of others; it waits until all others have done so, since any of
+//! them may have put frames into its rings; then it empties its rings of what they hold then.
 
 use super::sync::{
     AtomicU64,
@@ -60,7 +61,7 @@ impl Barrier {
     }
 }
 
-/// How far a ring has been emptied.
+/// How far a ring has been emptied, or what waits for room in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ring {
     /// Items taken from it since the start.
@@ -73,6 +74,7 @@ pub struct Ring {
 enum Step {
     Rest,
     Poll,
+    HandOver,
     Gather,
     Drain,
 }
@@ -89,7 +91,7 @@ pub struct Member {
     depths: Vec<usize>,
     /// By queue: frames that may still have to be taken.
     left: Vec<usize>,
-    /// By ring: how many items must have been taken.
+    /// By ring, of this lcore in [`Step::Drain`], of others in [`Step::HandOver`]: how many items must have been taken.
     targets: Vec<u64>,
 }
 
@@ -139,28 +141,42 @@ impl Member {
         }
     }
 
-    /// A round ends: what its queues gave is in rings, or has gone. `ring` tells of each ring that this lcore empties.
+    /// A round ends: what its queues gave is in rings, waits for room there, or has gone. `ring` tells of each ring that
+    /// this lcore empties, `waits` of what it has for each ring of others that has no room.
     #[cold]
-    pub fn end_round(&mut self, ring: impl Fn(usize) -> Ring) {
-        let Some(own) = self.barrier.lcores.get(self.number) else { return };
+    pub fn end_round(&mut self, ring: impl Fn(usize) -> Ring, waits: impl Fn(usize) -> Ring) {
+        let barrier = Arc::clone(&self.barrier);
+        let Some(own) = barrier.lcores.get(self.number) else { return };
         if self.step == Step::Poll && self.left.iter().all(|left| *left == 0) {
+            self.aim(&waits);
+            self.step = Step::HandOver;
+        }
+        if self.step == Step::HandOver && self.is_reached(&waits) {
             own.polled.store(self.goal, Release);
             self.step = Step::Gather;
         }
         if self.step == Step::Gather && self.barrier.all_polled(self.goal) {
-            for (at, target) in self.targets.iter_mut().enumerate() {
-                let Ring { taken, len } = ring(at);
-                *target = taken + len as u64;
-            }
+            self.aim(&ring);
             self.step = Step::Drain;
         }
-        let is_empty = |(at, target): (usize, &u64)| {
-            let Ring { taken, len } = ring(at);
-            taken >= *target || len == 0
-        };
-        if self.step == Step::Drain && self.targets.iter().enumerate().all(is_empty) {
+        if self.step == Step::Drain && self.is_reached(&ring) {
             own.drained.store(self.goal, Release);
             self.step = Step::Rest;
         }
+    }
+
+    /// All that is there now must be taken.
+    fn aim(&mut self, ring: impl Fn(usize) -> Ring) {
+        for (at, target) in self.targets.iter_mut().enumerate() {
+            let Ring { taken, len } = ring(at);
+            *target = taken + len as u64;
+        }
+    }
+
+    fn is_reached(&self, ring: impl Fn(usize) -> Ring) -> bool {
+        self.targets.iter().enumerate().all(|(at, target)| {
+            let Ring { taken, len } = ring(at);
+            taken >= *target || len == 0
+        })
     }
 }

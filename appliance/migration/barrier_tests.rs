@@ -6,6 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 const BURST: usize = 2;
 const DEPTH: usize = 8;
+const RING: usize = 3;
 
 /// A frame, and the number of lcores that it has still to be handed to.
 type Frame = (u64, u8);
@@ -15,6 +16,9 @@ struct Lcore {
     queues: Vec<VecDeque<Frame>>,
     ring: VecDeque<Frame>,
     taken: u64,
+    /// What waits for room in the next lcore's ring.
+    waits: VecDeque<Frame>,
+    flushed: u64,
 }
 
 struct World {
@@ -31,6 +35,8 @@ impl World {
             queues: vec![VecDeque::new(); queues],
             ring: VecDeque::new(),
             taken: 0,
+            waits: VecDeque::new(),
+            flushed: 0,
         };
         Self { lcores: (0..lcores).map(lcore).collect(), sent: 0, gone: Vec::new() }
     }
@@ -55,13 +61,16 @@ impl World {
                 let Some((frame, hops)) = self.lcores[at].queues[queue].pop_front() else { break };
                 match hops {
                     0 => self.gone.push(frame),
-                    _ => self.lcores[(at + 1) % lcores].ring.push_back((frame, 0)),
+                    _ => self.lcores[at].waits.push_back((frame, 0)),
                 }
             }
             if serves {
                 self.lcores[at].member.polled(queue, n);
             }
+            // What fits goes into the ring at once.
+            self.hand_over(at, 0);
         }
+        self.hand_over(at, 1);
         let lcore = &mut self.lcores[at];
         for _ in 0..BURST {
             if let Some((frame, _)) = lcore.ring.pop_front() {
@@ -71,12 +80,24 @@ impl World {
         }
         if serves {
             let state = Ring { taken: lcore.taken, len: lcore.ring.len() };
-            lcore.member.end_round(|_| state);
+            let waits = Ring { taken: lcore.flushed, len: lcore.waits.len() };
+            lcore.member.end_round(|_| state, |_| waits);
+        }
+    }
+
+    /// What waits goes into the next lcore's ring, as far as `spare` places are left there.
+    fn hand_over(&mut self, at: usize, spare: usize) {
+        let next = (at + 1) % self.lcores.len();
+        while self.lcores[next].ring.len() + spare < RING
+            && let Some(frame) = self.lcores[at].waits.pop_front()
+        {
+            self.lcores[at].flushed += 1;
+            self.lcores[next].ring.push_back(frame);
         }
     }
 
     fn inside(&self) -> Vec<u64> {
-        let all = self.lcores.iter().flat_map(|l| l.queues.iter().flatten().chain(&l.ring));
+        let all = self.lcores.iter().flat_map(|l| l.queues.iter().flatten().chain(&l.ring).chain(&l.waits));
         all.map(|(frame, _)| *frame).collect()
     }
 }
@@ -129,6 +150,23 @@ proptest! {
         }
         prop_assert!(asked.iter().all(|(ticket, _)| world.lcores[0].member.is_over(*ticket)));
     }
+}
+
+#[test]
+fn what_found_no_room_in_a_ring_is_waited_for() {
+    let mut world = World::new(2, 1);
+    (0..DEPTH).for_each(|_| world.arrive(0, 0, true));
+    let ticket = world.lcores[0].member.ask();
+    (0..DEPTH).for_each(|_| world.round(0));
+    assert_eq!((world.lcores[1].ring.len(), world.lcores[0].waits.len()), (RING, DEPTH - RING));
+    let mut rounds = 0;
+    while !world.lcores[0].member.is_over(ticket) {
+        world.round(1);
+        world.round(0);
+        rounds += 1;
+        assert!(rounds < 100);
+    }
+    assert_eq!(world.inside(), Vec::<u64>::new());
 }
 
 #[test]

@@ -26,6 +26,7 @@ const LANES: usize = 2;
 const FLOWS: u16 = 6;
 const BURST: usize = 2;
 const DEPTH: usize = 64;
+const RING: usize = 2;
 const HOP: u8 = 1;
 const CONTROL: u8 = 2;
 /// The host that sends.
@@ -51,6 +52,9 @@ struct Lcore {
     queue: VecDeque<(Leg, Datagram)>,
     ring: VecDeque<Vec<u8>>,
     taken: u64,
+    /// What waits for room in the first lcore's ring.
+    waits: VecDeque<Vec<u8>>,
+    flushed: u64,
     parked: VecDeque<(Option<Ticket>, VecPacket, Network)>,
     held: Vec<(u32, u32, Class, Vec<u8>)>,
 }
@@ -88,6 +92,8 @@ impl Gateway {
             queue: VecDeque::new(),
             ring: VecDeque::new(),
             taken: 0,
+            waits: VecDeque::new(),
+            flushed: 0,
             parked: VecDeque::new(),
             held: Vec::new(),
         };
@@ -124,9 +130,11 @@ impl Gateway {
             self.at_port(handed, &mut out);
         }
         self.let_go(at, &mut out);
+        self.hand_over(at);
+        let waits = Ring { taken: self.lcores[at].flushed, len: self.lcores[at].waits.len() };
         let (taken, len) = (self.lcores[at].taken, self.lcores[at].ring.len());
         if is_asked {
-            self.lcores[at].member.end_round(|_| Ring { taken, len });
+            self.lcores[at].member.end_round(|_| Ring { taken, len }, |_| waits);
         }
         if fresh {
             let ticket = self.lcores[at].member.ask();
@@ -155,8 +163,18 @@ impl Gateway {
                     inner: bytes[50..].to_vec(),
                 }),
                 (_, 0) => self.at_port(bytes, out),
-                (..) => self.lcores[0].ring.push_back(bytes),
+                (..) => self.lcores[at].waits.push_back(bytes),
             }
+        }
+    }
+
+    /// What an lcore has for the first one's ring goes there as far as there is room.
+    fn hand_over(&mut self, at: usize) {
+        while self.lcores[0].ring.len() < RING
+            && let Some(bytes) = self.lcores[at].waits.pop_front()
+        {
+            self.lcores[at].flushed += 1;
+            self.lcores[0].ring.push_back(bytes);
         }
     }
 

@@ -13,7 +13,7 @@ fn round(member: &mut Member, queue: &AtomicU64, ring: &AtomicU64) {
         let n = queue.swap(0, Relaxed);
         ring.fetch_add(n, Relaxed);
         member.polled(0, n as usize);
-        member.end_round(|_| Ring { taken: 0, len: 0 });
+        member.end_round(|_| Ring { taken: 0, len: 0 }, |_| Ring::default());
     }
 }
 
