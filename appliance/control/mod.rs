@@ -182,7 +182,7 @@ impl Control {
             let wishes = self.stations.age(&mut self.tables, now_ms);
             self.tell(wishes);
             self.stations_gone(now_ms);
-            self.report_full();
+            self.report_full(now_ms);
             self.ask_for_addresses();
         }
         self.stations.admit(now_ms);
@@ -233,8 +233,8 @@ impl Control {
     }
 
     /// Says which ports and networks have all the stations that they may have.
-    fn report_full(&mut self) {
-        for full in self.stations.take_full() {
+    fn report_full(&mut self, now_ms: u64) {
+        for full in self.stations.take_full(now_ms) {
             match full {
                 LimitReached::Port(port) => log::warn!(
                     "port {}: it has as many stations as `max_stations` allows; frames of further ones are dropped as station_limit",

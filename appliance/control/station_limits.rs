@@ -37,6 +37,8 @@ struct Bucket {
 }
 
 const PER_STATION: u64 = 1000;
+/// How often the same is told at most, in milliseconds: a flood reaches a limit a thousand times a second.
+const TELL_EVERY_MS: u64 = 10_000;
 
 /// The learned stations, counted.
 #[derive(Debug, Default)]
@@ -47,10 +49,12 @@ pub struct Census {
     buckets: HashMap<u16, Bucket>,
     /// Ports and networks that have become full and nobody has been told of yet.
     full: Vec<Full>,
+    /// What was told, and when.
+    told: HashMap<Full, u64>,
 }
 
 /// What has become full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Full {
     /// A port has as many stations as it may have.
     Port(u16),
@@ -73,9 +77,17 @@ impl Census {
         self.by_port.get(&port).copied().unwrap_or(0)
     }
 
-    /// What has become full since this was last asked.
-    pub fn take_full(&mut self) -> Vec<Full> {
-        std::mem::take(&mut self.full)
+    /// What has become full since this was last asked, each at most once in [`TELL_EVERY_MS`].
+    pub fn take_full(&mut self, now_ms: u64) -> Vec<Full> {
+        let mut full = std::mem::take(&mut self.full);
+        full.retain(|full| {
+            let is_due = self.told.get(full).is_none_or(|told| told + TELL_EVERY_MS <= now_ms);
+            if is_due {
+                self.told.insert(*full, now_ms);
+            }
+            is_due
+        });
+        full
     }
 
     /// Whether a station that is not at this port yet may be learned there. `new`: nor in this network.
@@ -201,7 +213,7 @@ mod tests {
         let (mut census, gate, other) = census(10, 1000, 0);
         assert_eq!(come(&mut census, 0, 3, 1, 100), 10);
         assert!(gate.is_closed(0) && gate.is_closed(7) && !other.is_closed(10));
-        assert_eq!(census.take_full(), [Full::Port(3)]);
+        assert_eq!(census.take_full(0), [Full::Port(3)]);
         assert_eq!(come(&mut census, 0, 4, 1, 5), 5, "another port has room");
         census.leave(3, net(1));
         assert!(!gate.is_closed(0));
@@ -212,7 +224,7 @@ mod tests {
     fn a_network_takes_no_more_than_it_may() {
         let (mut census, gate, other) = census(100, 1000, 10);
         assert_eq!((come(&mut census, 0, 3, 1, 6), come(&mut census, 0, 4, 1, 6)), (6, 4));
-        assert_eq!(census.take_full(), [Full::Net(net(1))]);
+        assert_eq!(census.take_full(0), [Full::Net(net(1))]);
         // The port's other network has room.
         assert!(gate.is_closed(0) && other.is_closed(10) && !other.is_closed(20));
         assert_eq!(come(&mut census, 0, 4, 2, 6), 6);
@@ -223,11 +235,28 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_a_flood_reaches_again_and_again_is_told_once_in_10_s() {
+        let (mut census, ..) = census(10, 1000, 0);
+        let mut told = Vec::new();
+        for now in 0..25_000 {
+            census.tick(now);
+            (0..10).for_each(|_| census.enter(3, net(1)));
+            (0..10).for_each(|_| census.leave(3, net(1)));
+            let came = come(&mut census, now, 4, 1, 50);
+            (0..came).for_each(|_| census.leave(4, net(1)));
+            told.extend(census.take_full(now).into_iter().map(|full| (now / 1000, full)));
+        }
+        let of = |kind| told.iter().filter(|(_, full)| *full == kind).map(|(s, _)| *s).collect::<Vec<_>>();
+        assert_eq!(of(Full::Port(3)), [0, 10, 20]);
+        assert_eq!(of(Full::Rate(4)).len(), 3, "{told:?}");
+    }
+
+    #[test]
     fn new_stations_come_at_a_rate() {
         let (mut census, gate, other) = census(u32::MAX, 50, 0);
         assert_eq!(come(&mut census, 1000, 3, 1, 200), 50, "as many as in a second at once");
         assert!(gate.is_closed(0) && !other.is_closed(10));
-        assert_eq!(census.take_full(), [Full::Rate(3)]);
+        assert_eq!(census.take_full(1000), [Full::Rate(3)]);
         census.tick(1010);
         assert!(gate.is_closed(0));
         census.tick(1020);

@@ -178,8 +178,8 @@ impl Stations {
     }
 
     /// Which limits have been reached since this was last asked.
-    pub fn take_full(&mut self) -> Vec<station_limits::Full> {
-        self.census.take_full()
+    pub fn take_full(&mut self, now_ms: u64) -> Vec<station_limits::Full> {
+        self.census.take_full(now_ms)
     }
 
     /// Learned stations of a port.
