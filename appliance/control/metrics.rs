@@ -96,6 +96,11 @@ impl Control {
         page.family("stopover_segment_stations", "gauge", "Stations learned at a segment port.");
         page.family("stopover_segment_stations_limit", "gauge", "Most stations of a segment port.");
         page.family(
+            "stopover_segment_addresses_refused_total",
+            "counter",
+            "New addresses of a segment port's stations that were not learned because they came too fast.",
+        );
+        page.family(
             "stopover_segment_blocked",
             "gauge",
             "Networks for which a segment port is blocked, because another port forwards for its LAN.",
@@ -105,6 +110,8 @@ impl Control {
             let labels = [("port", port.name.as_str())];
             page.sample("stopover_segment_stations", &labels, self.stations.learned_at(number));
             page.sample("stopover_segment_stations_limit", &labels, segment.max_stations);
+            let refused = self.stations.refused_addresses(number);
+            page.sample("stopover_segment_addresses_refused_total", &labels, refused);
             let blocked = self.loops.blocked().filter(|(segment, _)| segment.port == number).count();
             page.sample("stopover_segment_blocked", &labels, blocked);
         }

@@ -244,6 +244,10 @@ impl Control {
                     "port {}: more new stations than `new_stations_per_s` allows; frames of some are dropped as station_limit",
                     self.port_name(port)
                 ),
+                LimitReached::Addresses(port) => log::warn!(
+                    "port {}: its stations announce new addresses faster than twice `new_stations_per_s`; some are not learned until they are announced again (stopover_segment_addresses_refused_total)",
+                    self.port_name(port)
+                ),
                 LimitReached::Net(net) => log::warn!(
                     "network {}: it has as many stations here as `max_network_stations` allows; frames of further ones are dropped as station_limit",
                     self.stations.vni(net).map_or_else(|| "?".to_owned(), |vni| vni.to_string())

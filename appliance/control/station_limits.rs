@@ -29,7 +29,7 @@ pub struct Limits {
     pub ports: HashMap<u16, PortLimits>,
 }
 
-/// Tokens for new stations: one thousandth of a station each.
+/// Tokens for new stations or addresses: one thousandth of one each.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     tokens: u64,
@@ -37,6 +37,8 @@ struct Bucket {
 }
 
 const PER_STATION: u64 = 1000;
+/// New addresses for each new station that a port may bring: IPv4 and IPv6.
+const ADDRESSES_EACH: u64 = 2;
 /// How often the same is told at most, in milliseconds: a flood reaches a limit a thousand times a second.
 const TELL_EVERY_MS: u64 = 10_000;
 
@@ -47,6 +49,10 @@ pub struct Census {
     by_port: HashMap<u16, u32>,
     by_net: HashMap<Net, u32>,
     buckets: HashMap<u16, Bucket>,
+    /// By port, for new addresses of stations.
+    addresses: HashMap<u16, Bucket>,
+    /// New addresses that came too fast, by port.
+    refused_addresses: HashMap<u16, u64>,
     /// Ports and networks that have become full and nobody has been told of yet.
     full: Vec<Full>,
     /// What was told, and when.
@@ -62,6 +68,8 @@ pub enum Full {
     Net(Net),
     /// A port brought new stations faster than it may.
     Rate(u16),
+    /// The stations of a port announced new addresses faster than they may.
+    Addresses(u16),
 }
 
 impl Census {
@@ -97,6 +105,29 @@ impl Census {
         fits && self.take_token(now_ms, port)
     }
 
+    /// Whether a station at this port may be learned to have an address that it was not known by. It may be one that is
+    /// known already, and each new address is work for the board and all hosts.
+    pub fn admits_address(&mut self, now_ms: u64, port: u16) -> bool {
+        let Some(limits) = self.limits.ports.get(&port) else { return true };
+        let per_s = u64::from(limits.new_per_s) * ADDRESSES_EACH;
+        let bucket = self.addresses.entry(port).or_insert(Bucket::full(per_s, now_ms));
+        let had = bucket.take(per_s, now_ms);
+        if !had {
+            *self.refused_addresses.entry(port).or_default() += 1;
+            // One is enough until that is asked.
+            if self.full.last() != Some(&Full::Addresses(port)) {
+                self.full.push(Full::Addresses(port));
+            }
+        }
+        had
+    }
+
+    /// How many new addresses of a port's stations were not learned because they came too fast.
+    #[must_use]
+    pub fn refused_addresses(&self, port: u16) -> u64 {
+        self.refused_addresses.get(&port).copied().unwrap_or(0)
+    }
+
     /// A station has been learned.
     pub fn enter(&mut self, port: u16, net: Net) {
         *self.by_port.entry(port).or_default() += 1;
@@ -123,7 +154,7 @@ impl Census {
     pub fn tick(&mut self, now_ms: u64) {
         for (port, bucket) in &mut self.buckets {
             let Some(limits) = self.limits.ports.get(port) else { continue };
-            bucket.fill(limits, now_ms);
+            bucket.fill(u64::from(limits.new_per_s), now_ms);
             if bucket.tokens >= PER_STATION {
                 limits.gate.set_rate(false);
             }
@@ -137,11 +168,9 @@ impl Census {
 
     fn take_token(&mut self, now_ms: u64, port: u16) -> bool {
         let Some(limits) = self.limits.ports.get(&port) else { return true };
-        let full = u64::from(limits.new_per_s) * PER_STATION;
-        let bucket = self.buckets.entry(port).or_insert(Bucket { tokens: full, at_ms: now_ms });
-        bucket.fill(limits, now_ms);
-        let had = bucket.tokens >= PER_STATION;
-        bucket.tokens = bucket.tokens.saturating_sub(PER_STATION);
+        let per_s = u64::from(limits.new_per_s);
+        let bucket = self.buckets.entry(port).or_insert(Bucket::full(per_s, now_ms));
+        let had = bucket.take(per_s, now_ms);
         if bucket.tokens < PER_STATION && !limits.gate.set_rate(true) {
             self.full.push(Full::Rate(port));
         }
@@ -163,8 +192,18 @@ impl Census {
 }
 
 impl Bucket {
-    fn fill(&mut self, limits: &PortLimits, now_ms: u64) {
-        let per_s = u64::from(limits.new_per_s);
+    const fn full(per_s: u64, now_ms: u64) -> Self {
+        Self { tokens: per_s * PER_STATION, at_ms: now_ms }
+    }
+
+    fn take(&mut self, per_s: u64, now_ms: u64) -> bool {
+        self.fill(per_s, now_ms);
+        let had = self.tokens >= PER_STATION;
+        self.tokens = self.tokens.saturating_sub(PER_STATION);
+        had
+    }
+
+    fn fill(&mut self, per_s: u64, now_ms: u64) {
         // A thousandth of a station per millisecond for each station per second.
         let came = now_ms.saturating_sub(self.at_ms).saturating_mul(per_s);
         self.tokens = self.tokens.saturating_add(came).min(per_s * PER_STATION);

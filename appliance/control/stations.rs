@@ -188,6 +188,12 @@ impl Stations {
         self.census.of_port(port)
     }
 
+    /// New addresses of a port's stations that were not learned because they came too fast.
+    #[must_use]
+    pub fn refused_addresses(&self, port: u16) -> u64 {
+        self.census.refused_addresses(port)
+    }
+
     /// A network's number on the wire.
     #[must_use]
     pub fn vni(&self, net: Net) -> Option<Vni> {
@@ -346,7 +352,10 @@ impl Stations {
                 wishes.extend(self.settle(tables, now_ms, d));
             }
         }
-        if let Some(ip) = ip.filter(|ip| usable(*ip)) {
+        let is_known = |ip: &IpAddr| self.here.get(&(net, mac)).is_some_and(|s| s.ips.contains(ip));
+        if let Some(ip) = ip.filter(|ip| usable(*ip))
+            && (is_known(&ip) || self.census.admits_address(now_ms, port))
+        {
             let adopted = self.adopt(tables, now_ms, (net, mac), ip);
             if !adopted.is_empty() {
                 wishes = adopted;

@@ -1,7 +1,7 @@
 //! Stations come, move and go; the board agrees or does not.
 
 use super::*;
-use crate::control::station_limits::{Limits, PortLimits};
+use crate::control::station_limits::{self, Limits, PortLimits};
 use crate::pipeline::{RouterSeen, ports::Gate};
 use stopover_bbs::model::Accepted;
 
@@ -521,6 +521,34 @@ fn a_tenant_with_random_macs_fills_its_own_share_only() {
     assert_eq!((lab.stations.learned_at(SEGMENT), lab.stations.learned_at(OTHER_SEGMENT)), (0, 0));
     assert!(!gates[0].1.is_closed(0) && !gates[1].1.is_closed(0));
     assert_eq!(lab.hear(SEGMENT, random(1), None).len(), 1);
+}
+
+#[test]
+fn a_known_station_announces_new_addresses_at_a_rate() {
+    let mut lab = lab();
+    let limits = PortLimits {
+        max_stations: 100,
+        new_per_s: 50,
+        gate: std::sync::Arc::default(),
+        networks: vec![(0, lab.nets[0])],
+    };
+    let ports = [(SEGMENT, limits)].into_iter().collect();
+    lab.stations = std::mem::take(&mut lab.stations).limited(Limits { per_network: 0, ports });
+    let flood = |lab: &mut Lab, from: u32| -> usize {
+        (from..from + 1_000)
+            .map(|n| lab.hear(SEGMENT, mac(50), Some(IpAddr::V4((0x0a00_0000 + n).into()))).len())
+            .sum()
+    };
+    lab.hear(SEGMENT, mac(50), None);
+    assert_eq!(flood(&mut lab, 1), 100, "as many as in a second at once");
+    assert_eq!(lab.stations.refused_addresses(SEGMENT), 900);
+    assert_eq!(lab.stations.take_full(lab.now_ms), [station_limits::Full::Addresses(SEGMENT)]);
+    // What it is known by costs nothing, and others' ports have their own rate.
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("10.0.0.100"))), []);
+    assert_eq!(lab.stations.refused_addresses(SEGMENT), 900);
+    assert_eq!(lab.hear(OTHER_SEGMENT, mac(51), Some(ip("10.9.0.1"))).len(), 1);
+    lab.now_ms += 500;
+    assert_eq!(flood(&mut lab, 2_000), 50);
 }
 
 #[test]
