@@ -14,17 +14,15 @@ use axum::{
 };
 use crossbeam::channel::Sender;
 use serde::Serialize;
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::LazyLock,
-};
+use std::sync::LazyLock;
 use stopover_ctl::{ApiError, ListQuery, MOST_ROWS, Page};
+use uuid::Uuid;
 
 /// Most turns for one page: where hardly any row is wanted, a page ends with what was found, and the next goes on.
 const TURNS: usize = 256;
 
 /// Tells cursors of this process from those of one before it, whose tables had another order.
-static PROCESS: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(0) as u32);
+static PROCESS: LazyLock<u32> = LazyLock::new(|| Uuid::new_v4().as_fields().0);
 
 /// `GET` of one of the lists.
 pub(super) async fn page(

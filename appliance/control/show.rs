@@ -266,8 +266,8 @@ impl Control {
             revision: self.applied.revision,
             acknowledged: self.passed.revision,
             forwarding: self.forwards(),
-            board: state.as_ref().and_then(|s| s.board).map(|board| board.to_string()),
-            other_board: state.as_ref().and_then(|s| s.other_board).map(|board| board.to_string()),
+            board: state.as_ref().and_then(|s| s.board).map(|board| board.simple().to_string()),
+            other_board: state.as_ref().and_then(|s| s.other_board).map(|board| board.simple().to_string()),
             other_branches: self.other_branches,
             stale_ms: self.stale_until_ms.map(|until| until.saturating_sub(self.now_ms())),
             since_s: state.as_ref().and_then(|s| s.since.elapsed().ok()).map_or(0, |d| d.as_secs()),
@@ -286,7 +286,7 @@ impl Control {
                 "see `stopover show board`; the first board that an appliance meets needs no word",
             ));
         };
-        let board = other.to_string();
+        let board = other.simple().to_string();
         if request.board.as_ref().is_some_and(|wanted| *wanted != board) {
             return Err(ApiError::new(
                 format!("board {board} answers"),

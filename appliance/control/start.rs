@@ -39,13 +39,13 @@ use crossbeam::{channel, queue::ArrayQueue};
 use dpdk::{Device, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, RxQueue, TxQueue, cycles};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    hash::{BuildHasher, RandomState},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 use stopover_bbs::client::{self, Session, SessionConfig, Update};
 use stopover_config::appliance::{self as config, Appliance, QueueRef, Truth};
 use stopover_net::{Mac, Vni};
+use uuid::Uuid;
 
 /// How long after a restart nodes of an earlier run stay registered without being seen again: long enough for
 /// VMs to reconnect to their sockets and for stations to speak.
@@ -96,7 +96,7 @@ pub fn start(
     let segments = plan.segment_vnis();
     let stations = Stations::new(plan.declared, vnis, plan.ageing_ms).limited(plan.limits);
     // Another number in every process.
-    let instance = RandomState::new().hash_one(std::process::id());
+    let (instance, _) = Uuid::new_v4().as_u64_pair();
     let (loops, blocked) = Loops::new(config.name.clone(), instance, plan.segments);
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let hold = HoldPool::new(config.migration.hold_bytes);

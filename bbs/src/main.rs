@@ -131,7 +131,7 @@ fn make(init: Init) -> anyhow::Result<()> {
         bail!("no store; expected a configuration FILE or `--store FILE`");
     };
     let store = Redb::create(&path)?;
-    println!("{}: an empty board, {}", path.display(), store.board_id());
+    println!("{}: an empty board, {}", path.display(), store.board_id().simple());
     Ok(())
 }
 

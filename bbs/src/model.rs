@@ -13,6 +13,7 @@ pub use migration::{
     MAX_REPORTS, Migration, MigrationState, Moving, Report, Unlocked,
 };
 pub use point::Point;
+pub use uuid::Uuid;
 
 use serde::Serialize;
 use std::{fmt, net::IpAddr};
@@ -23,38 +24,6 @@ use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 pub const MAX_VTEPS: usize = 4;
 /// Most addresses of one node.
 pub const MAX_IPS: usize = 16;
-
-/// Sixteen bytes that name something for ever: a board, a process, a request. Prints as hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id(pub [u8; 16]);
-
-impl Id {
-    /// A new one: 128 bits from the operating system's randomness, by way of the standard library's hasher
-    /// keys, and the time, so that even a poor source does not repeat.
-    #[must_use]
-    pub fn random() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-        let half = || RandomState::new().hash_one((now, std::process::id())).to_be_bytes();
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&half());
-        id[8..].copy_from_slice(&half());
-        Self(id)
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
-impl fmt::Debug for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Who said that something exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

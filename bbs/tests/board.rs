@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
     board::{Absence, Applied, BARRIER_MS, Command, Key, Outcome, Party, Refusal, Session, Ticket},
     model::{
-        Accepted, Change, Claim, DeclaredBy, EventKind, Id, Lock, Migration, MigrationState, Row, Target,
-        Unlocked,
+        Accepted, Change, Claim, DeclaredBy, EventKind, Lock, Migration, MigrationState, Row, Target,
+        Unlocked, Uuid,
     },
     proto::parse::Registration,
     store::Store,
@@ -235,7 +235,7 @@ proptest! {
             // The operator has declared it, with other VTEPs.
             return Ok(());
         }
-        let key = Key { id: Id([9; 16]), fingerprint: 77 };
+        let key = Key { id: Uuid::from_bytes([9; 16]), fingerprint: 77 };
         let host = host_name(0);
         let number = rig.sessions[&0];
         let claims = vec![make_claim(1, 1, &[1]), make_claim(2, 1, &[1])];
@@ -361,7 +361,9 @@ fn a_second_machine_of_a_living_hosts_name_is_refused_and_changes_nothing() {
         let refused = rig.apply(None, Command::Register(rival(0, other_vtep)));
         let why = refused.result.unwrap_err();
         assert_eq!(why.word(), "conflict");
-        for part in ["host gw-0 is held", "alive", &Id([0; 16]).to_string(), "10.0.0.1", "from 10.0.0.0:7"] {
+        for part in
+            ["host gw-0 is held", "alive", &Uuid::nil().simple().to_string(), "10.0.0.1", "from 10.0.0.0:7"]
+        {
             assert!(why.to_string().contains(part), "{why}");
         }
         assert_eq!(refused.events.len(), usize::from(other_vtep), "it tries for ever, and that is one event");
@@ -453,7 +455,7 @@ fn vteps_belong_to_one_host() {
         host: name("thief"),
         vteps: vec![ip("10.0.0.7"), ip("10.0.0.1")],
         udp_port: 4789,
-        instance: Id([7; 16]),
+        instance: Uuid::from_bytes([7; 16]),
         holds: None,
     };
     let refused = rig.apply(None, Command::Register(thief.clone()));
@@ -652,7 +654,7 @@ fn an_event_names_who_did_it() {
     let mut rig = Rig::new(1000);
     let actors = |applied: &Applied| applied.events.iter().map(|e| e.actor.clone()).collect::<Vec<_>>();
     let up = rig.apply(None, Command::Register(rival(0, false)));
-    assert_eq!(actors(&up), [format!("host gw-0 (instance {})", Id([100; 16]))]);
+    assert_eq!(actors(&up), [format!("host gw-0 (instance {})", Uuid::from_bytes([100; 16]).simple())]);
     let a = register(&mut rig, 1);
     claims(&mut rig, &a, claim(1, 1, &[]));
     let declared = rig.apply(None, Command::Declare(host_row("lx", "172.16.0.1")));

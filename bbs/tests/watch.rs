@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::*;
 use std::{collections::BTreeSet, sync::Arc};
 use stopover_bbs::{
-    model::{Change, Id, NodeBatch, Point},
+    model::{Change, NodeBatch, Point, Uuid},
     server::{Follower, Frame, Held, Interest},
     store::Store,
 };
@@ -48,13 +48,13 @@ struct Reader {
     /// The state held has this name; `None` in the middle of something.
     at: Option<u64>,
     /// The run that told it.
-    run: Option<Id>,
-    told_by: Option<Id>,
+    run: Option<Uuid>,
+    told_by: Option<Uuid>,
     /// The last revision seen in any frame.
     seen: u64,
     held: Option<BTreeSet<Vni>>,
     wanted: Option<BTreeSet<Vni>>,
-    board: Id,
+    board: Uuid,
 }
 
 impl Reader {
@@ -230,8 +230,11 @@ fn a_revision_of_another_board_or_from_the_future_means_a_snapshot() {
     assert_eq!(first(id, run, 1, false), Some(Frame::Resumed(1)));
     assert!(snapshot(first(id, run, 1, true), false), "pieces of a snapshot are nothing to go on from");
     assert!(snapshot(first(id, None, 1, false), false), "told by an older program");
-    assert!(snapshot(first(Id([1; 16]), run, 1, false), true));
-    assert!(snapshot(first(id, Some(Id([1; 16])), 1, false), true), "a run that this store has not seen");
+    assert!(snapshot(first(Uuid::from_bytes([1; 16]), run, 1, false), true));
+    assert!(
+        snapshot(first(id, Some(Uuid::from_bytes([1; 16])), 1, false), true),
+        "a run that this store has not seen"
+    );
     assert!(snapshot(first(id, run, 2, false), true));
     assert!(snapshot(first(id, None, 2, false), true));
 }

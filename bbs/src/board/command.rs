@@ -2,7 +2,7 @@
 
 use super::record::{Commit, Write};
 use crate::{
-    model::{Accepted, Claim, Event, Id, MigrationState, Report, Row, RowError, Target},
+    model::{Accepted, Claim, Event, MigrationState, Report, Row, RowError, Target, Uuid},
     proto::parse::Registration,
 };
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct Now {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     /// From the caller.
-    pub id: Id,
+    pub id: Uuid,
     /// Of the contents.
     pub fingerprint: u64,
 }
@@ -175,7 +175,7 @@ pub(super) enum Actor {
     /// A host.
     Host(Session),
     /// A process that wants to speak for a host.
-    Process(HostName, Id),
+    Process(HostName, Uuid),
 }
 
 impl fmt::Display for Actor {
@@ -184,7 +184,7 @@ impl fmt::Display for Actor {
             Self::Board => f.write_str("board"),
             Self::Operator => f.write_str("operator"),
             Self::Host(Session { host, number }) => write!(f, "host {host} (session {number:#x})"),
-            Self::Process(host, instance) => write!(f, "host {host} (instance {instance})"),
+            Self::Process(host, instance) => write!(f, "host {host} (instance {})", instance.simple()),
         }
     }
 }

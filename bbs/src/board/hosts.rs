@@ -34,7 +34,8 @@ impl Board {
         let free = self.vteps_are_free(&r.vteps, r.udp_port, known);
         if let Err(refusal) = free.and_then(|()| self.may_register(now, &r, known)) {
             let Registration { host, instance, .. } = &r;
-            let text = format!("registration of host {host} by instance {instance} refused: {refusal}");
+            let text =
+                format!("registration of host {host} by instance {} refused: {refusal}", instance.simple());
             self.say_once(EventKind::Conflict, text);
             return Err(refusal);
         }
@@ -73,8 +74,10 @@ impl Board {
             }
             Some((true, old, instance)) if old != 0 && instance != r.instance => {
                 let text = format!(
-                    "host {}: instance {} has registered and replaces {instance}, whose connection is gone",
-                    r.host, r.instance
+                    "host {}: instance {} has registered and replaces {}, whose connection is gone",
+                    r.host,
+                    r.instance.simple(),
+                    instance.simple()
                 );
                 self.say(EventKind::HostReplaced, text);
             }
@@ -118,8 +121,8 @@ impl Board {
         let vteps = list_vteps(&record.vteps, record.udp_port);
         let holder = match (host.session, host.peer.as_str()) {
             (0, _) => format!("{vteps}, registered before the board started"),
-            (_, "") => format!("instance {}, {vteps}", host.instance),
-            (_, peer) => format!("instance {}, {vteps}, connected from {peer}", host.instance),
+            (_, "") => format!("instance {}, {vteps}", host.instance.simple()),
+            (_, peer) => format!("instance {}, {vteps}, connected from {peer}", host.instance.simple()),
         };
         Err(Refusal::Conflict(format!(
             "host {} is held by another appliance, which is alive ({holder}): give one of the two another `name`; if it \
@@ -188,8 +191,8 @@ impl Board {
                     "host {host} forwards by board {}; this is board {}: the host keeps what it has; hint: if this \
                      board takes the place of that one, run `stopover board accept` at the host; if not, correct \
                      `board` in its configuration",
-                    held.board,
-                    lineage.board()
+                    held.board.simple(),
+                    lineage.board().simple()
                 );
                 self.say_once(EventKind::Lineage, why.clone());
                 Err(Refusal::OtherBoard(why))

@@ -4,7 +4,7 @@ use super::{
     command::{Key, Outcome, Refusal},
     record::{KeyRecord, Write},
 };
-use crate::model::Id;
+use crate::model::Uuid;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
@@ -13,9 +13,9 @@ pub const REMEMBERED: usize = 8192;
 
 #[derive(Default)]
 pub(super) struct Keys {
-    by_id: HashMap<Id, (u64, Outcome)>,
+    by_id: HashMap<Uuid, (u64, Outcome)>,
     /// In order, with the place in the store, if it is there.
-    order: VecDeque<(u64, Id, bool)>,
+    order: VecDeque<(u64, Uuid, bool)>,
     next: u64,
 }
 

@@ -2,7 +2,7 @@
 //! tells a store from a copy of it: both have the runs up to the copy, and each has its own from then on, though
 //! nothing in a file says whether it is the copy. Pure.
 
-use crate::model::{Id, Point};
+use crate::model::{Point, Uuid};
 
 /// Most runs that a store remembers. A watcher that was away for longer is taken for one of another branch.
 pub const RUNS_KEPT: usize = 4096;
@@ -11,7 +11,7 @@ pub const RUNS_KEPT: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// Made at the start.
-    pub id: Id,
+    pub id: Uuid,
     /// The store's revision at the start.
     pub first: u64,
 }
@@ -32,7 +32,7 @@ pub enum Relation {
 /// The history of a store, as runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
-    board: Id,
+    board: Uuid,
     /// Oldest first; revisions never fall.
     runs: Vec<Run>,
 }
@@ -40,19 +40,19 @@ pub struct Lineage {
 impl Lineage {
     /// Of a board with these runs, oldest first; the last is the one under way.
     #[must_use]
-    pub fn new(board: Id, runs: Vec<Run>) -> Self {
+    pub fn new(board: Uuid, runs: Vec<Run>) -> Self {
         Self { board, runs }
     }
 
     /// The board.
     #[must_use]
-    pub fn board(&self) -> Id {
+    pub fn board(&self) -> Uuid {
         self.board
     }
 
     /// The run under way.
     #[must_use]
-    pub fn run(&self) -> Option<Id> {
+    pub fn run(&self) -> Option<Uuid> {
         self.runs.last().map(|run| run.id)
     }
 
@@ -80,14 +80,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const BOARD: Id = Id([1; 16]);
+    const BOARD: Uuid = Uuid::from_bytes([1; 16]);
 
     fn run(n: u8, first: u64) -> Run {
-        Run { id: Id([n; 16]), first }
+        Run { id: Uuid::from_bytes([n; 16]), first }
     }
 
     fn at(n: u8, revision: u64) -> Point {
-        Point { board: BOARD, run: Some(Id([n; 16])), revision }
+        Point { board: BOARD, run: Some(Uuid::from_bytes([n; 16])), revision }
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
             (at(12, 121), Relation::OtherBranch),
             (Point { run: None, ..at(10, 90) }, Relation::Unknown),
             (Point { run: None, ..at(10, 121) }, Relation::OtherBranch),
-            (Point { board: Id([2; 16]), ..at(10, 90) }, Relation::OtherBoard),
+            (Point { board: Uuid::from_bytes([2; 16]), ..at(10, 90) }, Relation::OtherBoard),
         ] {
             assert_eq!(restored.relation(&point, 120), relation, "{point:?}");
         }

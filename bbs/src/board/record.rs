@@ -2,7 +2,7 @@
 //! gives them back; it need not know what they mean.
 
 use super::{Ips, Outcome};
-use crate::model::{Change, DeclaredBy, Event, Host, Id, Lock, Migration, Network, Node, NodeFacts};
+use crate::model::{Change, DeclaredBy, Event, Host, Lock, Migration, Network, Node, NodeFacts, Uuid};
 use std::net::IpAddr;
 use stopover_net::{HostName, Mac, Vni};
 
@@ -96,7 +96,7 @@ impl NodeRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The request's key.
-    pub id: Id,
+    pub id: Uuid,
     /// Of the request's contents.
     pub fingerprint: u64,
     /// What was answered.

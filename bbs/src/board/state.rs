@@ -6,7 +6,7 @@ use super::{
     barriers::Barriers,
     record::{Commit, HostRecord, MemberRecord, NodeRecord, Write},
 };
-use crate::model::{Change, DeclaredBy, Id, Migration, Network, NodeFacts};
+use crate::model::{Change, DeclaredBy, Migration, Network, NodeFacts, Uuid};
 use hashbrown::HashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,7 +26,7 @@ pub(super) struct HostState {
     pub record: HostRecord,
     /// Running number of its session in this run; 0 = none.
     pub session: u32,
-    pub instance: Id,
+    pub instance: Uuid,
     /// Watches of this session: open now, whether there ever was one, and where the last came from.
     pub watches: u32,
     pub watched: bool,
@@ -465,7 +465,7 @@ impl HostState {
         Self {
             record,
             session: 0,
-            instance: Id([0; 16]),
+            instance: Uuid::from_bytes([0; 16]),
             watches: 0,
             watched: false,
             peer: String::new(),

@@ -12,7 +12,7 @@ use super::{
     session::{SessionConfig, Shared, Stop, Update, lock},
 };
 use crate::{
-    model::{Accepted, Id, Point},
+    model::{Accepted, Point, Uuid},
     proto::{emit, parse, v1, v1::board_client::BoardClient},
 };
 use std::{
@@ -44,7 +44,7 @@ pub(super) type Out = mpsc::Sender<Update>;
 pub(super) struct Live {
     pub client: Client,
     pub host_id: u32,
-    pub board: Id,
+    pub board: Uuid,
     pub session: u64,
     pub heartbeat: Duration,
 }
@@ -82,7 +82,7 @@ pub(super) async fn run(
 
 /// Returns only when nobody reads the updates any more.
 async fn keep_going(shared: &Shared, cfg: &SessionConfig, out: &Out) {
-    let instance = Id::random();
+    let instance = Uuid::new_v4();
     let born = Instant::now();
     let mut position = Position::default();
     let mut backoff = BACKOFF.0;
@@ -134,7 +134,7 @@ async fn attempt(
     shared: &Shared,
     cfg: &SessionConfig,
     endpoint: &Endpoint,
-    instance: Id,
+    instance: Uuid,
     born: Instant,
     position: &mut Position,
     out: &Out,
@@ -186,7 +186,7 @@ fn holds(shared: &Shared, position: &Position) -> Option<Point> {
 }
 
 /// Which board answers there.
-async fn board_at(mut client: Client) -> Option<Id> {
+async fn board_at(mut client: Client) -> Option<Uuid> {
     let info = call(client.info(v1::InfoRequest {}), CALL_TIMEOUT).await.ok()?;
     parse::id("board_id", &info.board_id).ok()
 }
@@ -194,15 +194,15 @@ async fn board_at(mut client: Client) -> Option<Id> {
 async fn register(
     mut client: Client,
     cfg: &SessionConfig,
-    instance: Id,
+    instance: Uuid,
     holds: Option<Point>,
 ) -> Result<Live, Error> {
     let request = v1::RegisterRequest {
         host: cfg.host.as_str().to_owned(),
         vteps: cfg.vteps.iter().map(emit::ip).collect(),
         udp_port: cfg.udp_port.into(),
-        key: Id::random().0.to_vec(),
-        instance: instance.0.to_vec(),
+        key: Uuid::new_v4().into(),
+        instance: instance.into(),
         holds: holds.map(Into::into),
     };
     let answer = call(client.register(request), REGISTER_TIMEOUT).await?;
@@ -211,7 +211,8 @@ async fn register(
     let board = parse::id("board_id", &answer.board_id)?;
     if let Some(held) = holds.filter(|held| held.board != board) {
         // A board of a version that does not compare.
-        let why = format!("we forward by board {}, and this is board {board}", held.board);
+        let (held, board) = (held.board.simple(), board.simple());
+        let why = format!("we forward by board {held}, and this is board {board}");
         return Err(Error::Refused { reason: Reason::OtherBoard, why });
     }
     Ok(Live { client, host_id: answer.host_id, board, session: answer.session, heartbeat })
@@ -231,7 +232,7 @@ pub(super) async fn call<T>(
 
 fn speaker(live: &Live, cfg: &SessionConfig) -> Option<v1::Speaker> {
     let host = cfg.host.as_str().to_owned();
-    Some(v1::Speaker { host, session: live.session, key: Id::random().0.to_vec() })
+    Some(v1::Speaker { host, session: live.session, key: Uuid::new_v4().into() })
 }
 
 async fn keep_lease(live: &Live, cfg: &SessionConfig) -> Error {
@@ -403,10 +404,10 @@ async fn migrate(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
     }
 }
 
-async fn make(live: &Live, cfg: &SessionConfig, key: Id, what: Call) -> Result<MigrationTicket, Error> {
+async fn make(live: &Live, cfg: &SessionConfig, key: Uuid, what: Call) -> Result<MigrationTicket, Error> {
     let mut client = live.client.clone();
     let host = cfg.host.as_str().to_owned();
-    let speaker = Some(v1::Speaker { host, session: live.session, key: key.0.to_vec() });
+    let speaker = Some(v1::Speaker { host, session: live.session, key: key.into() });
     let answer = match what {
         Call::Begin(begin, renew) => {
             call(client.begin_migration(begin.message(speaker, key, renew)), CALL_TIMEOUT).await
@@ -432,7 +433,7 @@ async fn make(live: &Live, cfg: &SessionConfig, key: Id, what: Call) -> Result<M
 }
 
 async fn goodbye(mut client: Client, cfg: &SessionConfig, session: u64, withdraw_all: bool) {
-    let speaker = v1::Speaker { host: cfg.host.as_str().to_owned(), session, key: Id::random().0.to_vec() };
+    let speaker = v1::Speaker { host: cfg.host.as_str().to_owned(), session, key: Uuid::new_v4().into() };
     let request = v1::DeregisterRequest { speaker: Some(speaker), withdraw_all };
     if let Err(e) = call(client.deregister(request), GOODBYE_TIMEOUT).await {
         log::warn!("board: could not say goodbye: {e}");

@@ -6,7 +6,7 @@ use super::{
     session::{SessionConfig, Shared, Update, lock},
 };
 use crate::{
-    model::{Change, Id, Point},
+    model::{Change, Point, Uuid},
     proto::{batch, parse, v1},
 };
 use std::{
@@ -49,9 +49,9 @@ pub(super) struct Stream {
     /// The number of this watch in the session.
     number: u64,
     /// The run that tells all this; `None` = the board knows nothing of runs.
-    run: Option<Id>,
+    run: Option<Uuid>,
     /// The board that we are registered at.
-    board: Id,
+    board: Uuid,
     /// The last revision handed out as a whole.
     received: u64,
     /// Snapshots completed on this stream.
@@ -71,7 +71,8 @@ impl Stream {
     fn told_by(&mut self, board_id: &[u8], run_id: &[u8]) -> Result<(), Error> {
         let board = parse::id("board_id", board_id)?;
         if board != self.board {
-            return Err(Error::Unreachable(format!("board {board} answers in place of {}", self.board)));
+            let (board, ours) = (board.simple(), self.board.simple());
+            return Err(Error::Unreachable(format!("board {board} answers in place of {ours}")));
         }
         self.run = if run_id.is_empty() { None } else { Some(parse::id("run_id", run_id)?) };
         Ok(())

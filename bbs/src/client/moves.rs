@@ -2,7 +2,7 @@
 //! request keeps its idempotency key until the board has answered it.
 
 use super::operator::{BeginMigration, MigrationTicket};
-use crate::model::{Id, Report};
+use crate::model::{Report, Uuid};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
@@ -91,7 +91,7 @@ impl Call {
 
 #[derive(Debug, Default)]
 pub(super) struct Moves {
-    calls: VecDeque<(Id, Call)>,
+    calls: VecDeque<(Uuid, Call)>,
     /// Locks to keep alive, by migration, and when to renew each.
     kept: BTreeMap<u64, (Instant, BeginMigration)>,
 }
@@ -105,16 +105,16 @@ impl Moves {
         if let Call::Report { migration: new, .. } = &call {
             self.calls.retain(|(_, c)| !matches!(c, Call::Report { migration, .. } if migration == new));
         }
-        self.calls.push_back((Id::random(), call));
+        self.calls.push_back((Uuid::new_v4(), call));
     }
 
     /// The next call, which stays the next until it is answered. A completion is believed only beside its claims: it
     /// waits until `answered` says so of the last claim before it, and calls of other migrations go first.
-    pub fn next(&mut self, now: Instant, answered: impl Fn(u64) -> bool) -> Option<(Id, Call)> {
+    pub fn next(&mut self, now: Instant, answered: impl Fn(u64) -> bool) -> Option<(Uuid, Call)> {
         for (id, (due, begin)) in &mut self.kept {
             if *due <= now {
                 *due = now + pace(begin);
-                self.calls.push_back((Id::random(), Call::Begin(begin.clone(), Some(*id))));
+                self.calls.push_back((Uuid::new_v4(), Call::Begin(begin.clone(), Some(*id))));
             }
         }
         let mut waiting = Vec::new();
@@ -139,7 +139,7 @@ impl Moves {
     /// The board answered. What the consumer should hear of it.
     pub fn answered(
         &mut self,
-        key: Id,
+        key: Uuid,
         now: Instant,
         answer: Result<MigrationTicket, String>,
     ) -> Option<MigrationUpdate> {

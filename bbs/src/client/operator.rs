@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     model::{
-        DeclaredBy, Event, Host, Id, Member, Migration, MigrationState, Network, Node, Row, RowError, Target,
+        DeclaredBy, Event, Host, Member, Migration, MigrationState, Network, Node, Row, RowError, Target,
+        Uuid,
     },
     proto::{emit, migration, parse, v1},
 };
@@ -186,12 +187,12 @@ impl BeginMigration {
     pub(super) fn message(
         &self,
         speaker: Option<v1::Speaker>,
-        key: Id,
+        key: Uuid,
         renew: Option<u64>,
     ) -> v1::BeginMigrationRequest {
         v1::BeginMigrationRequest {
             speaker,
-            key: key.0.to_vec(),
+            key: key.into(),
             nodes: self.nodes.iter().map(|(vni, mac)| emit::node_key(*vni, *mac)).collect(),
             source: self.source.as_str().to_owned(),
             target: self.target.as_ref().map_or_else(String::new, |t| t.as_str().to_owned()),
@@ -227,7 +228,7 @@ impl Operator {
     pub async fn info(&mut self) -> Result<BoardInfo, Error> {
         let m = call(self.client.info(v1::InfoRequest {}), CALL_TIMEOUT).await?;
         Ok(BoardInfo {
-            board_id: parse::id("board_id", &m.board_id)?.to_string(),
+            board_id: parse::id("board_id", &m.board_id)?.simple().to_string(),
             revision: m.revision,
             oldest_resumable: m.oldest_resumable,
             hosts: m.hosts,
@@ -374,7 +375,7 @@ impl Operator {
 
     /// Locks nodes for a migration; again for the same nodes: the same migration, with its lease renewed.
     pub async fn begin_migration(&mut self, begin: &BeginMigration) -> Result<MigrationTicket, Error> {
-        let request = begin.message(None, Id::random(), None);
+        let request = begin.message(None, Uuid::new_v4(), None);
         call(self.client.begin_migration(request), CALL_TIMEOUT).await?.try_into()
     }
 
@@ -388,7 +389,7 @@ impl Operator {
     ) -> Result<MigrationTicket, Error> {
         let request = v1::CompleteMigrationRequest {
             speaker: None,
-            key: Id::random().0.to_vec(),
+            key: Uuid::new_v4().into(),
             migration,
             generation,
             at: at.map_or_else(String::new, |at| at.as_str().to_owned()),
@@ -404,7 +405,7 @@ impl Operator {
         generation: u64,
         cause: &str,
     ) -> Result<MigrationTicket, Error> {
-        let key = Id::random().0.to_vec();
+        let key = Uuid::new_v4().into();
         let cause = cause.to_owned();
         let request = v1::AbortMigrationRequest { speaker: None, key, migration, generation, cause };
         call(self.client.abort_migration(request), CALL_TIMEOUT).await?.try_into()
@@ -425,14 +426,14 @@ impl Operator {
 
     /// Declares one thing; the revision with it.
     pub async fn declare(&mut self, row: &Row) -> Result<u64, Error> {
-        let request = v1::DeclareRequest { key: Id::random().0.to_vec(), row: Some(emit::row(row, 0)) };
+        let request = v1::DeclareRequest { key: Uuid::new_v4().into(), row: Some(emit::row(row, 0)) };
         Ok(call(self.client.declare(request), CALL_TIMEOUT).await?.revision)
     }
 
     /// Deletes one thing; the revision without it.
     pub async fn delete(&mut self, target: &Target) -> Result<u64, Error> {
         let (target, cascade) = emit::target(target);
-        let request = v1::DeleteRequest { key: Id::random().0.to_vec(), target: Some(target), cascade };
+        let request = v1::DeleteRequest { key: Uuid::new_v4().into(), target: Some(target), cascade };
         Ok(call(self.client.delete(request), CALL_TIMEOUT).await?.revision)
     }
 
@@ -467,7 +468,7 @@ fn produce<E: std::fmt::Display>(
     mut rows: impl Iterator<Item = Result<(u64, Row), E>>,
     tx: &mpsc::Sender<v1::LoadRequest>,
 ) -> Option<String> {
-    let mut key = Id::random().0.to_vec();
+    let mut key = Uuid::new_v4().into_bytes().to_vec();
     loop {
         let mut chunk = Vec::with_capacity(LOAD_CHUNK);
         for next in rows.by_ref().take(LOAD_CHUNK) {

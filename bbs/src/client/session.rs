@@ -11,7 +11,7 @@ use super::{
     operator::BeginMigration,
 };
 use crate::{
-    model::{Accepted, Change, Claim, Id, NodeBatch, Report},
+    model::{Accepted, Change, Claim, NodeBatch, Report, Uuid},
     proto::v1::board_client::BoardClient,
 };
 use crossbeam::channel::Receiver;
@@ -160,9 +160,9 @@ pub struct SessionState {
     /// The number of the watch that is or was open last; see [`Update::Connected`].
     pub stream: u64,
     /// The board that we follow; `None` = none yet.
-    pub board: Option<Id>,
+    pub board: Option<Uuid>,
     /// Another board answers in its place. It is not followed before [`Session::accept_board`].
-    pub other_board: Option<Id>,
+    pub other_board: Option<Uuid>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +187,7 @@ pub(super) struct Shared {
     /// Number of the watch, and the revision acknowledged to it.
     pub ack: watch::Sender<(u64, u64)>,
     /// The board to follow, whatever was followed before.
-    pub accepted: Mutex<Option<Id>>,
+    pub accepted: Mutex<Option<Uuid>>,
     /// It was set.
     pub accept: Notify,
     pub state: Mutex<SessionState>,
@@ -313,7 +313,7 @@ impl Session {
     }
 
     /// Follows this board from now on, though we hold another one's state.
-    pub fn accept_board(&self, board: Id) {
+    pub fn accept_board(&self, board: Uuid) {
         *lock(&self.shared.accepted) = Some(board);
         self.shared.accept.notify_one();
     }

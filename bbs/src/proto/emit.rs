@@ -238,9 +238,9 @@ impl From<EventKind> for v1::EventKind {
 impl From<Point> for v1::Point {
     fn from(point: Point) -> Self {
         Self {
-            board_id: point.board.0.to_vec(),
+            board_id: point.board.into(),
             revision: point.revision,
-            run_id: point.run.map_or_else(Vec::new, |run| run.0.to_vec()),
+            run_id: point.run.map_or_else(Vec::new, |run| run.into()),
         }
     }
 }

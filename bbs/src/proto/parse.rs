@@ -3,8 +3,8 @@
 
 use super::v1;
 use crate::model::{
-    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Id, MAX_IPS, MAX_VTEPS, Network, Node,
-    NodeFacts, Point, Row, StationKind, Target, Unlocked,
+    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, MAX_IPS, MAX_VTEPS, Network, Node,
+    NodeFacts, Point, Row, StationKind, Target, Unlocked, Uuid,
 };
 use std::{
     collections::HashSet,
@@ -142,8 +142,8 @@ fn port(field: &str, n: u32) -> Checked<u16> {
 }
 
 /// An idempotency key or other identifier of 16 bytes.
-pub fn id(field: &str, bytes: &[u8]) -> Checked<Id> {
-    <[u8; 16]>::try_from(bytes).map(Id).map_err(|_| {
+pub fn id(field: &str, bytes: &[u8]) -> Checked<Uuid> {
+    Uuid::from_slice(bytes).map_err(|_| {
         BadField::new(
             field,
             format_args!("{} bytes", bytes.len()),
@@ -188,7 +188,7 @@ impl Speaker {
     }
 
     /// The key of a call that changes something.
-    pub fn key(&self) -> Checked<Id> {
+    pub fn key(&self) -> Checked<Uuid> {
         id("speaker.key", &self.key)
     }
 }
@@ -209,7 +209,7 @@ pub struct Registration {
     /// VXLAN port, host byte order.
     pub udp_port: u16,
     /// The process.
-    pub instance: Id,
+    pub instance: Uuid,
     /// What it forwards by; `None` = nothing yet.
     pub holds: Option<Point>,
 }

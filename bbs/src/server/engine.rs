@@ -85,7 +85,7 @@ pub fn start(
     let counts = board.counts();
     log::info!(
         "board {}, run {run}, at revision {}: {} hosts, {} networks, {} nodes",
-        store.board_id(),
+        store.board_id().simple(),
         board.revision(),
         counts.hosts,
         counts.networks,

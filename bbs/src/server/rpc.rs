@@ -125,7 +125,7 @@ impl v1::board_server::Board for Rpc {
     async fn info(&self, _: Request<v1::InfoRequest>) -> Result<Response<v1::InfoResponse>, Status> {
         let (counts, revision) = self.engine.ask(|board| (board.counts(), board.revision())).await?;
         Ok(Response::new(v1::InfoResponse {
-            board_id: self.store.board_id().0.to_vec(),
+            board_id: self.store.board_id().into(),
             revision,
             oldest_resumable: self.history.oldest(),
             hosts: counts.hosts,
@@ -135,7 +135,7 @@ impl v1::board_server::Board for Rpc {
             watchers: self.watchers.summary(revision).open,
             lease_ms: millis(self.lease),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            run_id: self.lineage.run().map_or_else(Vec::new, |run| run.0.to_vec()),
+            run_id: self.lineage.run().map_or_else(Vec::new, |run| run.into()),
         }))
     }
 
@@ -154,7 +154,7 @@ impl v1::board_server::Board for Rpc {
                 session,
                 lease_ms: millis(self.lease),
                 revision,
-                board_id: self.store.board_id().0.to_vec(),
+                board_id: self.store.board_id().into(),
                 heartbeat_ms: millis(self.heartbeat),
             })),
             other => Err(unexpected(&other)),

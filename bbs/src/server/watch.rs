@@ -298,8 +298,8 @@ fn list(changes: &[Change]) -> Vec<v1::Change> {
 }
 
 fn message(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
-    let board_id = || rpc.lineage.board().0.to_vec();
-    let run_id = || rpc.lineage.run().map_or_else(Vec::new, |run| run.0.to_vec());
+    let board_id = || rpc.lineage.board().into();
+    let run_id = || rpc.lineage.run().map_or_else(Vec::new, |run| run.into());
     let numbers = |vnis: Vec<Vni>| vnis.into_iter().map(Vni::get).collect();
     let response = match frame {
         Frame::Resumed(revision) => {

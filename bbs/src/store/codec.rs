@@ -6,7 +6,7 @@ use crate::{
         Hold, Ips, Outcome, Run,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord},
     },
-    model::{Accepted, DeclaredBy, Event, Id, Lock, Migration, MigrationState, Network, NodeFacts},
+    model::{Accepted, DeclaredBy, Event, Lock, Migration, MigrationState, Network, NodeFacts, Uuid},
     proto::{emit, parse, v1},
 };
 use prost::Message;
@@ -247,7 +247,7 @@ struct StoredPartial {
 
 pub(super) fn key(record: &KeyRecord) -> Vec<u8> {
     let KeyRecord { id, fingerprint, outcome } = record;
-    let mut stored = StoredKey { id: id.0.to_vec(), fingerprint: *fingerprint, ..StoredKey::default() };
+    let mut stored = StoredKey { id: (*id).into(), fingerprint: *fingerprint, ..StoredKey::default() };
     let (kind, revision, number) =
         match outcome.clone() {
             Outcome::Done { revision } => (1, revision, 0),
@@ -315,14 +315,14 @@ pub(super) fn read_key(bytes: &[u8]) -> Read<KeyRecord> {
         },
         _ => return Err(bad()),
     };
-    let id = Id(k.id.try_into().map_err(|_| bad())?);
+    let id = Uuid::from_slice(&k.id).map_err(|_| bad())?;
     Ok(KeyRecord { id, fingerprint: k.fingerprint, outcome })
 }
 
 /// A run: its id, then the revision at its start.
 pub(super) fn run(run: &Run) -> [u8; 24] {
     let mut bytes = [0; 24];
-    bytes[..16].copy_from_slice(&run.id.0);
+    bytes[..16].copy_from_slice(run.id.as_bytes());
     bytes[16..].copy_from_slice(&run.first.to_be_bytes());
     bytes
 }
@@ -330,7 +330,7 @@ pub(super) fn run(run: &Run) -> [u8; 24] {
 pub(super) fn read_run(bytes: &[u8]) -> Result<Run, Unreadable> {
     let bad = || Unreadable("run");
     let (id, first) = bytes.split_first_chunk::<16>().ok_or_else(bad)?;
-    Ok(Run { id: Id(*id), first: u64::from_be_bytes(first.try_into().map_err(|_| bad())?) })
+    Ok(Run { id: Uuid::from_bytes(*id), first: u64::from_be_bytes(first.try_into().map_err(|_| bad())?) })
 }
 
 #[cfg(test)]
@@ -370,7 +370,7 @@ mod tests {
 
         #[test]
         fn runs_come_back(id: [u8; 16], first: u64) {
-            let record = Run { id: Id(id), first };
+            let record = Run { id: Uuid::from_bytes(id), first };
             prop_assert_eq!(read_run(&run(&record)).unwrap(), record);
         }
 
@@ -399,7 +399,7 @@ mod tests {
                 Outcome::Synced { revision: a, nodes_deleted: b.into() },
                 Outcome::Registered { host_id: b, session: a, revision: 7 },
             ] {
-                let record = KeyRecord { id: Id(id), fingerprint, outcome };
+                let record = KeyRecord { id: Uuid::from_bytes(id), fingerprint, outcome };
                 prop_assert_eq!(read_key(&key(&record)).unwrap(), record);
             }
         }

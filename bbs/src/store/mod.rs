@@ -15,7 +15,7 @@ use crate::{
         Lineage,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
     },
-    model::{Event, Id, Lock, Migration, Network},
+    model::{Event, Lock, Migration, Network, Uuid},
 };
 use std::fmt;
 use stopover_net::{Mac, Vni};
@@ -57,7 +57,7 @@ pub struct Mark {
 /// What is asked of a store.
 pub trait Store: Send + Sync + 'static {
     /// Made when the store was created; never changes.
-    fn board_id(&self) -> Id;
+    fn board_id(&self) -> Uuid;
 
     /// Counts the starts of the board, and gives this one an id; durable before it returns.
     fn begin_run(&self) -> Result<u32, StoreError>;

@@ -7,7 +7,7 @@ use crate::{
         Lineage, RUNS_KEPT, Run,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
     },
-    model::{Event, Id, Lock, Migration, Network},
+    model::{Event, Lock, Migration, Network, Uuid},
 };
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
@@ -45,7 +45,7 @@ const REPORT_EVERY: u64 = 50_000;
 /// The embedded store.
 pub struct Redb {
     db: Database,
-    board_id: Id,
+    board_id: Uuid,
 }
 
 fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
@@ -101,7 +101,7 @@ impl Redb {
     }
 
     fn new(db: Database) -> Result<Self, StoreError> {
-        Self::with(db, Some(Id::random()))
+        Self::with(db, Some(Uuid::new_v4()))
     }
 
     /// A store that lives as long as the process, for tests.
@@ -113,7 +113,7 @@ impl Redb {
     }
 
     /// `new`: the id of a board whose store this is to become.
-    fn with(db: Database, new: Option<Id>) -> Result<Self, StoreError> {
+    fn with(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
         for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS, RUNS] {
@@ -132,7 +132,7 @@ impl Redb {
             let known = meta.get(b"board".as_slice()).map_err(failed(doing))?.map(|v| v.value().to_vec());
             match known {
                 Some(bytes) => {
-                    Id(bytes.try_into().map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?)
+                    Uuid::from_slice(&bytes).map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?
                 }
                 None => {
                     let id = new.ok_or_else(|| {
@@ -140,7 +140,7 @@ impl Redb {
                                    make a store with `stopover-bbs init`, or bring the right one back";
                         StoreError::new(doing, why)
                     })?;
-                    meta.insert(b"board".as_slice(), id.0.as_slice()).map_err(failed(doing))?;
+                    meta.insert(b"board".as_slice(), id.as_bytes().as_slice()).map_err(failed(doing))?;
                     id
                 }
             }
@@ -175,7 +175,7 @@ fn put(table: &mut Table<'_, &[u8], &[u8]>, key: &[u8], value: Option<&[u8]>) ->
 }
 
 impl Store for Redb {
-    fn board_id(&self) -> Id {
+    fn board_id(&self) -> Uuid {
         self.board_id
     }
 
@@ -188,7 +188,7 @@ impl Store for Redb {
             put_number(&mut meta, "run", run)?;
             let first = number(&meta, "revision")?.unwrap_or(0);
             let mut runs = tx.open_table(RUNS).map_err(failed(doing))?;
-            put(&mut runs, &run.to_be_bytes(), Some(&codec::run(&Run { id: Id::random(), first })))?;
+            put(&mut runs, &run.to_be_bytes(), Some(&codec::run(&Run { id: Uuid::new_v4(), first })))?;
             if let Some(old) = run.checked_sub(RUNS_KEPT as u64) {
                 put(&mut runs, &old.to_be_bytes(), None)?;
             }

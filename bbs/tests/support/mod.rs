@@ -13,7 +13,7 @@ use stopover_bbs::{
         Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Party, Refusal, Session, Settings,
         Ticket,
     },
-    model::{Change, Claim, Host, Id, Lock, MigrationState, Network, Node, Report, Row, Target},
+    model::{Change, Claim, Host, Lock, MigrationState, Network, Node, Report, Row, Target, Uuid},
     proto::parse::Registration,
     server::{History, restore},
     store::{Mark, Redb, Store, View},
@@ -333,7 +333,7 @@ impl Rig {
                 host: host_name(h),
                 vteps: vec![IpAddr::from([10, 0, 0, if other_vtep { 99 } else { h + 1 }])],
                 udp_port: 4789,
-                instance: Id([h; 16]),
+                instance: Uuid::from_bytes([h; 16]),
                 holds: None,
             }),
             Step::Heartbeat(h) => Command::Heartbeat(session(h)),
@@ -436,7 +436,7 @@ pub fn rival(h: u8, other_vtep: bool) -> Registration {
         host: host_name(h),
         vteps: vec![IpAddr::from([10, 0, 0, if other_vtep { 77 + h } else { h + 1 }])],
         udp_port: 4789,
-        instance: Id([h + 100; 16]),
+        instance: Uuid::from_bytes([h + 100; 16]),
         holds: None,
     }
 }

@@ -5,7 +5,7 @@
 use super::super::*;
 use crate::{
     board::{Absence, Board, Command, Now, Outcome, Session, Settings},
-    model::{Change, Id},
+    model::{Change, Uuid},
     proto::parse::Registration,
 };
 use proptest::{collection::vec, prelude::*};
@@ -70,7 +70,7 @@ impl World {
                 host: name(n),
                 vteps,
                 udp_port: 4789,
-                instance: Id([n as u8; 16]),
+                instance: Uuid::from_bytes([n as u8; 16]),
                 holds: None,
             };
             let applied = board.apply(Now::default(), None, Command::Register(registration));
