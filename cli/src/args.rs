@@ -184,7 +184,7 @@ pub struct Trace {
     /// The frame in hexadecimal, from the destination MAC on, without FCS. Nothing is sent.
     #[arg(long, value_name = "DIGITS")]
     pub hex: Option<String>,
-    /// The first, or the Nth, frame of a pcap file. Nothing is sent.
+    /// The first, or the Nth, frame of a pcap or pcapng file. Nothing is sent.
     #[arg(long, value_name = "FILE[:N]")]
     pub pcap: Option<String>,
     /// The next frame that passes the port. It goes its way.

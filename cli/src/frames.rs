@@ -1,13 +1,10 @@
-//! Where the frame of `stopover trace` comes from when it is given: hexadecimal digits, or a pcap file.
+//! Where the frame of `stopover trace` comes from when it is given: hexadecimal digits, or a pcap or pcapng file.
 
-use std::{
-    fs::File,
-    io::{BufReader, Read},
-    path::Path,
-};
+use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader, traits::PcapNGPacketBlock};
+use std::{fs::File, io::Read, path::Path};
 
-/// The longest frame anything accepts; a lying length in a file must not fill the memory.
-const MAX_FRAME_BYTES: u32 = 65_536;
+/// Holds the longest frame that anything accepts, with its record; a wrong length in a file must not fill the memory.
+const BUFFER_BYTES: usize = 128 << 10;
 /// An Ethernet header.
 const MIN_FRAME_BYTES: usize = 14;
 
@@ -17,13 +14,13 @@ pub fn from_hex(text: &str) -> Result<Vec<u8>, String> {
     let mut digits = Vec::new();
     for c in text.chars().filter(|c| !c.is_whitespace() && !":-_".contains(*c)) {
         let digit = c.to_digit(16).ok_or_else(|| {
-            format!("found `{}` in --hex; expected hexadecimal digits; mend: remove it", c.escape_debug())
+            format!("found `{}` in --hex; expected hexadecimal digits; hint: remove it", c.escape_debug())
         })?;
         digits.push(digit as u8);
     }
     if digits.len() % 2 == 1 {
         return Err(format!(
-            "found {} digits in --hex; expected two for each byte; mend: add the missing digit",
+            "found {} digits in --hex; expected two for each byte; hint: add the missing digit",
             digits.len()
         ));
     }
@@ -33,7 +30,7 @@ pub fn from_hex(text: &str) -> Result<Vec<u8>, String> {
 fn checked(frame: Vec<u8>) -> Result<Vec<u8>, String> {
     if frame.len() < MIN_FRAME_BYTES {
         return Err(format!(
-            "found a frame of {} bytes; expected at least {MIN_FRAME_BYTES}, an Ethernet header; mend: give the frame from its destination MAC on",
+            "found a frame of {} bytes; expected at least {MIN_FRAME_BYTES}, an Ethernet header; hint: give the frame from its destination MAC on",
             frame.len()
         ));
     }
@@ -52,74 +49,101 @@ pub fn from_pcap(spec: &str) -> Result<Vec<u8>, String> {
             Ok(n) if n > 0 => (path, n),
             _ => {
                 return Err(format!(
-                    "found `{n}` after {path}; expected a frame number from 1; mend: correct it"
+                    "found `{n}` after {path}; expected a frame number from 1; hint: correct it"
                 ));
             }
         },
         _ => (spec, 1),
     };
     let file =
-        File::open(path).map_err(|e| format!("{path}: {e}; expected a pcap file; mend: check the path"))?;
-    nth_frame(BufReader::new(file), number).map_err(|e| format!("{path}: {e}"))
+        File::open(path).map_err(|e| format!("{path}: {e}; expected a pcap file; hint: check the path"))?;
+    nth_frame(file, number).map_err(|e| format!("{path}: {e}"))
 }
 
-/// The classic pcap format (draft-ietf-opsawg-pcap): a file header of 24 bytes, then records of 16 bytes and data.
-fn nth_frame(mut file: impl Read, number: u64) -> Result<Vec<u8>, String> {
-    const SHORT: &str =
-        "found the end inside a header; expected a complete pcap file; mend: capture it again";
-    const LINKTYPE_ETHERNET: u32 = 1;
-    let mut header = [0; 24];
-    file.read_exact(&mut header).map_err(|_| SHORT.to_owned())?;
-    let word = |bytes: &[u8], at: usize, big: bool| {
-        let mut word = [0; 4];
-        word.copy_from_slice(&bytes[at..at + 4]);
-        if big { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
-    };
-    // Microsecond and nanosecond magic; which one does not matter here.
-    let big = match word(&header, 0, false) {
-        0xa1b2_c3d4 | 0xa1b2_3c4d => false,
-        0xd4c3_b2a1 | 0x4d3c_b2a1 => true,
-        0x0a0d_0d0a => {
-            return Err(
-                "found a pcapng file; expected pcap; mend: convert it with `editcap -F pcap IN OUT`".into()
-            );
-        }
-        _ => return Err("found another kind of file; expected pcap; mend: capture with `tcpdump -w`".into()),
-    };
-    // The upper bits of the field carry the FCS length.
-    let link = word(&header, 20, big) & 0xffff;
-    if link != LINKTYPE_ETHERNET {
-        return Err(format!(
-            "found link type {link}; expected Ethernet (1); mend: capture on an Ethernet interface, not on `any`"
-        ));
-    }
-    for n in 1.. {
-        let mut record = [0; 16];
-        match file.read_exact(&mut record) {
-            Err(_) if n == 1 => {
-                return Err("found no frame; expected one at least; mend: capture again".into());
+/// Frame `number` of a pcap or pcapng file, counted from one over all its interfaces.
+fn nth_frame(file: impl Read + Send, number: u64) -> Result<Vec<u8>, String> {
+    let mut reader = create_reader(BUFFER_BYTES, file).map_err(|e| refusal(&e))?;
+    // Of each interface of the section; a pcap file is one section with one interface.
+    let mut links: Vec<Linktype> = Vec::new();
+    let mut seen = 0;
+    loop {
+        let (length, block) = match reader.next() {
+            Ok(next) => next,
+            Err(PcapError::Incomplete(_)) => {
+                reader.refill().map_err(|e| refusal(&e))?;
+                continue;
             }
-            Err(_) => {
+            Err(PcapError::Eof) if seen == 0 => {
+                return Err("found no frame; expected one at least; hint: capture again".into());
+            }
+            Err(PcapError::Eof) => {
                 return Err(format!(
-                    "found {} frames; expected frame {number}; mend: choose a smaller number",
-                    n - 1
+                    "found {seen} frames; expected frame {number}; hint: choose a smaller number"
                 ));
             }
-            Ok(()) => {}
+            Err(e) => return Err(refusal(&e)),
+        };
+        let packet = match &block {
+            PcapBlockOwned::LegacyHeader(header) => {
+                // The upper bits of the field carry the FCS length.
+                let link = Linktype(header.network.0 & 0xffff);
+                ethernet(Some(&link))?;
+                links.push(link);
+                None
+            }
+            PcapBlockOwned::Legacy(packet) => Some((0, packet.data)),
+            PcapBlockOwned::NG(Block::SectionHeader(_)) => {
+                links.clear();
+                None
+            }
+            PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+                links.push(interface.linktype);
+                None
+            }
+            PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => Some((packet.if_id, packet.packet_data())),
+            PcapBlockOwned::NG(Block::SimplePacket(packet)) => Some((0, packet.packet_data())),
+            PcapBlockOwned::NG(_) => None,
+        };
+        if let Some((interface, bytes)) = packet {
+            seen += 1;
+            if seen == number {
+                ethernet(links.get(interface as usize))?;
+                return checked(bytes.to_vec());
+            }
         }
-        let len = word(&record, 8, big);
-        if len > MAX_FRAME_BYTES {
-            return Err(format!(
-                "found a frame of {len} bytes; expected at most {MAX_FRAME_BYTES}; mend: the file is damaged"
-            ));
+        reader.consume(length);
+    }
+}
+
+/// Refuses frames of another link type than Ethernet.
+fn ethernet(link: Option<&Linktype>) -> Result<(), String> {
+    let found = match link {
+        Some(&Linktype::ETHERNET) => return Ok(()),
+        Some(Linktype(number)) => format!("link type {number}"),
+        None => "a frame of no interface".to_owned(),
+    };
+    Err(format!("found {found}; expected Ethernet (1); hint: capture on an Ethernet interface, not on `any`"))
+}
+
+/// What is wrong with a file that cannot be read on.
+fn refusal<I>(e: &PcapError<I>) -> String {
+    match e {
+        PcapError::Eof | PcapError::Incomplete(_) | PcapError::UnexpectedEof => {
+            "found the end inside a record; expected a complete pcap file; hint: capture it again".to_owned()
         }
-        let mut frame = vec![0; len as usize];
-        file.read_exact(&mut frame).map_err(|_| SHORT.to_owned())?;
-        if n == number {
-            return checked(frame);
+        PcapError::HeaderNotRecognized => {
+            "found another kind of file; expected pcap or pcapng; hint: capture with `tcpdump -w`".to_owned()
+        }
+        PcapError::BufferTooSmall => format!(
+            "found a record of more than {BUFFER_BYTES} bytes; expected a frame; hint: the file is damaged"
+        ),
+        PcapError::ReadError => {
+            "found an error while reading; expected a readable file; hint: check the disk".to_owned()
+        }
+        PcapError::NomError(..) | PcapError::OwnedNomError(..) => {
+            "found a record that says nothing; expected a pcap file; hint: the file is damaged".to_owned()
         }
     }
-    Err(SHORT.to_owned())
 }
 
 #[cfg(test)]
@@ -160,15 +184,56 @@ mod tests {
         }
     }
 
+    /// A pcapng block.
+    fn block(big: bool, kind: u32, body: &[u8]) -> Vec<u8> {
+        let word = |n: u32| if big { n.to_be_bytes() } else { n.to_le_bytes() };
+        let mut body = body.to_vec();
+        body.resize(body.len().next_multiple_of(4), 0);
+        let length = word(body.len() as u32 + 12);
+        [&word(kind)[..], &length, &body, &length].concat()
+    }
+
+    /// A pcapng section: interfaces of these link types, and frames each with its interface.
+    fn section(big: bool, links: &[u16], frames: &[(u32, &[u8])]) -> Vec<u8> {
+        let half = |n: u16| if big { n.to_be_bytes() } else { n.to_le_bytes() };
+        let word = |n: u32| if big { n.to_be_bytes() } else { n.to_le_bytes() };
+        let mut file =
+            block(big, 0x0a0d_0d0a, &[&word(0x1a2b_3c4d)[..], &half(1), &half(0), &[0xff; 8]].concat());
+        for link in links {
+            file.extend(block(big, 1, &[&half(*link)[..], &half(0), &word(0)].concat()));
+        }
+        for (interface, frame) in frames {
+            let length = word(frame.len() as u32);
+            let header = [word(*interface), word(0), word(0), length, length].concat();
+            file.extend(block(big, 6, &[&header[..], frame].concat()));
+        }
+        file
+    }
+
+    #[test]
+    fn frames_of_a_pcapng_by_number_over_sections_and_interfaces() {
+        let mut file = section(false, &[113, 1], &[(1, &[1; 21]), (0, &[2; 30])]);
+        file.extend(section(true, &[1], &[(0, &[3; 60]), (1, &[4; 60])]));
+        assert_eq!(nth_frame(&file[..], 1).unwrap(), vec![1; 21]);
+        assert!(nth_frame(&file[..], 2).unwrap_err().contains("link type 113"));
+        assert_eq!(nth_frame(&file[..], 3).unwrap(), vec![3; 60]);
+        assert!(nth_frame(&file[..], 4).unwrap_err().contains("no interface"));
+        assert!(nth_frame(&file[..], 5).unwrap_err().contains("found 4 frames"));
+        assert!(nth_frame(&file[..file.len() - 1], 4).unwrap_err().contains("end inside"));
+        assert!(nth_frame(&section(false, &[1], &[])[..], 1).unwrap_err().contains("no frame"));
+    }
+
+    #[test]
+    fn frames_behind_more_than_a_buffer() {
+        let frames = vec![&[7; 1000][..]; 1000];
+        assert_eq!(nth_frame(&pcap(false, 1, &frames)[..], 1000).unwrap(), vec![7; 1000]);
+    }
+
     #[test]
     fn other_files_are_refused() {
+        assert!(nth_frame(&b""[..], 1).is_err());
         assert!(nth_frame(&b"short"[..], 1).is_err());
         assert!(nth_frame(&[0u8; 24][..], 1).unwrap_err().contains("another kind"));
-        assert!(
-            nth_frame(&[&0x0a0d_0d0a_u32.to_le_bytes()[..], &[0; 20]].concat()[..], 1)
-                .unwrap_err()
-                .contains("editcap")
-        );
         assert!(nth_frame(&pcap(false, 113, &[])[..], 1).unwrap_err().contains("link type 113"));
         assert!(nth_frame(&pcap(false, 1, &[])[..], 1).unwrap_err().contains("no frame"));
         let mut lying = pcap(false, 1, &[&[0; 20]]);
