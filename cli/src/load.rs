@@ -1,11 +1,10 @@
 //! Loading a CSV file into the board, all or nothing, with progress on standard error.
 
 use crate::output::Failure;
+use indicatif::ProgressBar;
 use std::{
-    io::{IsTerminal, Write},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 use stopover_bbs::client::{Error, LoadStep, Operator, Row};
 use stopover_config::{ConfigError, Endpoint, bulk};
@@ -45,41 +44,28 @@ where
     })
 }
 
-/// Between two updates of the progress line.
-const REDRAW: Duration = Duration::from_millis(100);
-
-/// The progress line: redrawn in place on a terminal, otherwise one line for each stage.
+/// The progress of a load: redrawn in place on a terminal, otherwise one line for each stage.
 struct Progress {
-    terminal: bool,
-    drawn: Option<Instant>,
+    line: ProgressBar,
     stage: &'static str,
 }
 
 impl Progress {
     fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), drawn: None, stage: "" }
+        Self { line: ProgressBar::new_spinner(), stage: "" }
     }
 
     fn step(&mut self, step: LoadStep) {
         let (stage, text) = words(step);
-        let new_stage = stage != self.stage;
-        let due = self.drawn.is_none_or(|at| at.elapsed() >= REDRAW);
-        let mut stderr = std::io::stderr().lock();
-        // Nothing is lost when the line cannot be drawn.
-        if self.terminal && (new_stage || due) {
-            let _ = write!(stderr, "\r\x1b[K{text}");
-            let _ = stderr.flush();
-            self.drawn = Some(Instant::now());
-        } else if !self.terminal && new_stage {
-            let _ = writeln!(stderr, "{text}");
+        if self.line.is_hidden() && stage != self.stage {
+            eprintln!("{text}");
         }
+        self.line.set_message(text);
         self.stage = stage;
     }
 
     fn end(&self) {
-        if self.terminal && self.drawn.is_some() {
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
-        }
+        self.line.finish_and_clear();
     }
 }
 
