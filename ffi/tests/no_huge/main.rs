@@ -28,15 +28,9 @@ fn write_pcap(path: &Path, frames: &[Vec<u8>]) {
 
 fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(path).unwrap();
-    let mut rest = &bytes[24..];
-    let mut frames = Vec::new();
-    while rest.len() >= 16 {
-        let len = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
-        frames.push(rest[16..16 + len].to_vec());
-        rest = &rest[16 + len..];
-    }
+    let (rest, capture) = pcap_parser::parse_pcap(&bytes).unwrap();
     assert!(rest.is_empty(), "the pcap ends with a whole frame");
-    frames
+    capture.blocks.iter().map(|block| block.data.to_vec()).collect()
 }
 
 /// Bytes that tell their place and their frame.
