@@ -13,7 +13,7 @@ pub fn inside(role: &Role, mtu: u16) -> Vec<Inside> {
     // The inner Ethernet header takes as much as the outer one, which the MTU does not count.
     [(false, outer::V4_LEN), (true, outer::V6_LEN)]
         .into_iter()
-        .filter(|(over_ipv6, _)| underlay.addresses.iter().any(|(ip, _)| ip.is_ipv6() == *over_ipv6))
+        .filter(|(over_ipv6, _)| underlay.addresses.iter().any(|net| net.addr().is_ipv6() == *over_ipv6))
         .map(|(over_ipv6, outer)| Inside { over_ipv6, mtu: mtu.saturating_sub(outer as u16) })
         .collect()
 }

@@ -11,6 +11,7 @@ use crate::pipeline::ports::{Allowed, Network, Pair, Port, Role, Segment, Underl
 use crate::tables::{Full, Tables, entries::Member, words::Net};
 use crate::underlay::{Route, UnderlayPort};
 use hashbrown::HashMap;
+use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -111,7 +112,7 @@ impl Plan {
             addressed: !vif.addresses.is_empty(),
             guard: vif.guard,
             allowed: Allowed {
-                pairs: vif.allowed.iter().map(|p| Pair::new(p.mac, p.prefix.0, p.prefix.1)).collect(),
+                pairs: vif.allowed.iter().map(|p| Pair { mac: p.mac, prefix: p.prefix }).collect(),
                 router: vif.router,
                 dhcp_server: vif.dhcp_server,
             },
@@ -195,7 +196,7 @@ impl Plan {
             mac: facts.mac,
             vlan: underlay.vlan,
             udp_port: underlay.udp_port,
-            addresses: underlay.addresses.iter().map(|(ip, _)| *ip).collect(),
+            addresses: underlay.addresses.iter().map(IpNet::addr).collect(),
             pcp: underlay.dscp == config::Dscp::Pcp,
             udp6_zero_checksum: underlay.udp6_zero_checksum,
         })

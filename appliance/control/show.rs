@@ -97,7 +97,7 @@ impl Control {
     fn show_role(&self, role: &Role, number: u16) -> ctl::PortRole {
         match role {
             Role::Underlay(underlay) => ctl::PortRole::Underlay {
-                addresses: underlay.addresses.iter().map(|(ip, len)| format!("{ip}/{len}")).collect(),
+                addresses: underlay.addresses.iter().map(ToString::to_string).collect(),
                 vlan: underlay.vlan,
             },
             Role::Vif(vif) => ctl::PortRole::Vif {

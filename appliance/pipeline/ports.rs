@@ -3,6 +3,7 @@
 
 use crate::tables::words::Net;
 use arrayvec::ArrayVec;
+use ipnet::IpNet;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
@@ -83,33 +84,16 @@ pub struct Allowed {
 /// A MAC, and addresses of one family that may be used with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
-    mac: Mac,
-    first: IpAddr,
-    last: IpAddr,
+    /// The MAC.
+    pub mac: Mac,
+    /// The addresses.
+    pub prefix: IpNet,
 }
 
 impl Pair {
-    /// The addresses of `first` with prefix length `len`, of which the host bits are zero.
-    #[must_use]
-    pub fn new(mac: Mac, first: IpAddr, len: u8) -> Self {
-        let last = match first {
-            IpAddr::V4(ip) => {
-                Ipv4Addr::from_bits(ip.to_bits() | low_bits(32u8.saturating_sub(len)) as u32).into()
-            }
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() | low_bits(128u8.saturating_sub(len))).into(),
-        };
-        Self { mac, first, last }
-    }
-
     fn has(&self, mac: Mac, ip: IpAddr) -> bool {
-        // Addresses of IPv4 are ordered before those of IPv6.
-        self.mac == mac && (self.first..=self.last).contains(&ip)
+        self.mac == mac && self.prefix.contains(&ip)
     }
-}
-
-/// This many ones.
-fn low_bits(n: u8) -> u128 {
-    u128::MAX.checked_shr(128 - u32::from(n)).unwrap_or(0)
 }
 
 impl Allowed {

@@ -31,6 +31,7 @@ pub use routes::NextHop;
 pub use show::WayTo;
 
 use counters::Bucket;
+use ipnet::IpNet;
 use neighbours::{Ask, Cache, Due};
 use paths::Destination;
 use routes::{Confidence, Routes};
@@ -233,7 +234,7 @@ impl Underlay {
                 port.send(frames::mld_report(&config, own, &config.groups()), out);
             }
             let link_local = config.link_local().map(IpAddr::V6);
-            for own in config.addresses.iter().map(|(ip, _)| *ip).chain(link_local) {
+            for own in config.addresses.iter().map(IpNet::addr).chain(link_local) {
                 if made == 0 {
                     let probe = match own {
                         IpAddr::V4(own) => frames::arp_request(&config, None, Ipv4Addr::UNSPECIFIED, own),

@@ -2,15 +2,16 @@
 //! Enters: the validated configuration, turned into [`UnderlayPort`] by the caller. No state that changes with
 //! traffic lives here.
 
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::ipv6::{ALL_NODES, multicast_mac, solicited_node};
 use stopover_net::{Mac, VlanId};
 
-/// A static route of one underlay port: `to` (address and prefix length in bits) is reached through `via`.
+/// A static route of one underlay port: `to` is reached through `via`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// Destination prefix; host bits are ignored.
-    pub to: (IpAddr, u8),
+    pub to: IpNet,
     /// The next hop, of the same family. Taken as on-link even when no connected prefix holds it.
     pub via: IpAddr,
 }
@@ -24,8 +25,8 @@ pub struct UnderlayPort {
     pub mac: Mac,
     /// Largest IP packet the port sends, in bytes, without Ethernet header and VLAN tag.
     pub mtu: u16,
-    /// VTEP addresses with their prefix length in bits.
-    pub addresses: Vec<(IpAddr, u8)>,
+    /// VTEP addresses with their prefixes.
+    pub addresses: Vec<IpNet>,
     /// The 802.1Q tag the underlay is carried in, if any.
     pub vlan: Option<VlanId>,
     /// Default gateways, the first of a family preferred while it answers.
@@ -41,13 +42,13 @@ impl UnderlayPort {
     /// IPv6 stays off altogether.
     #[must_use]
     pub fn link_local(&self) -> Option<Ipv6Addr> {
-        self.addresses.iter().any(|(ip, _)| ip.is_ipv6()).then(|| self.mac.link_local())
+        self.addresses.iter().any(|net| net.addr().is_ipv6()).then(|| self.mac.link_local())
     }
 
     /// The appliance answers for `ip` on this port: a VTEP address or the link-local address.
     #[must_use]
     pub fn owns(&self, ip: IpAddr) -> bool {
-        self.addresses.iter().any(|&(own, _)| own == ip) || self.link_local().is_some_and(|own| ip == own)
+        self.addresses.iter().any(|net| net.addr() == ip) || self.link_local().is_some_and(|own| ip == own)
     }
 
     /// `ip` is reached on this link without a router: a connected prefix holds it, or it is link-local.
@@ -55,20 +56,15 @@ impl UnderlayPort {
     pub fn on_link(&self, ip: IpAddr) -> bool {
         let link_local =
             matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) && self.link_local().is_some();
-        link_local || self.addresses.iter().any(|&(own, len)| prefix_holds(own, len, ip))
+        link_local || self.addresses.iter().any(|net| net.contains(&ip))
     }
 
     /// `ip` is the broadcast or the network address of a connected IPv4 prefix, which no station may own
     /// (RFC 1122 section 3.2.1.3; prefixes of 31 and 32 bits have neither, RFC 3021).
     #[must_use]
     pub fn subnet_broadcast(&self, ip: IpAddr) -> bool {
-        let IpAddr::V4(v4) = ip else { return false };
-        self.addresses.iter().any(|&(own, len)| match own {
-            IpAddr::V4(_) if len < 31 && prefix_holds(own, len, ip) => {
-                let host = u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
-                v4.to_bits() & host == host || v4.to_bits() & host == 0
-            }
-            _ => false,
+        self.addresses.iter().any(|net| {
+            net.addr().is_ipv4() && net.prefix_len() < 31 && (ip == net.network() || ip == net.broadcast())
         })
     }
 
@@ -76,14 +72,14 @@ impl UnderlayPort {
     /// else the first of that family.
     #[must_use]
     pub fn source_for(&self, hop: IpAddr) -> Option<IpAddr> {
-        let family = || self.addresses.iter().filter(|(ip, _)| ip.is_ipv4() == hop.is_ipv4());
-        let mut best: Option<(IpAddr, u8)> = None;
-        for &(own, len) in family().filter(|(own, len)| prefix_holds(*own, *len, hop)) {
-            if best.is_none_or(|(_, longest)| len > longest) {
-                best = Some((own, len));
+        let family = || self.addresses.iter().filter(|net| net.addr().is_ipv4() == hop.is_ipv4());
+        let mut best: Option<&IpNet> = None;
+        for net in family().filter(|net| net.contains(&hop)) {
+            if best.is_none_or(|longest| net.prefix_len() > longest.prefix_len()) {
+                best = Some(net);
             }
         }
-        best.or_else(|| family().next().copied()).map(|(own, _)| own)
+        best.or_else(|| family().next()).map(IpNet::addr)
     }
 
     /// The IPv6 multicast groups the port belongs to beside all-nodes: the solicited-node groups of its addresses
@@ -91,8 +87,8 @@ impl UnderlayPort {
     #[must_use]
     pub fn groups(&self) -> Vec<Ipv6Addr> {
         let mut groups = Vec::new();
-        let own = self.addresses.iter().filter_map(|(ip, _)| match ip {
-            IpAddr::V6(v6) => Some(*v6),
+        let own = self.addresses.iter().filter_map(|net| match net.addr() {
+            IpAddr::V6(v6) => Some(v6),
             IpAddr::V4(_) => None,
         });
         for group in own.chain(self.link_local()).map(solicited_node) {
@@ -111,17 +107,6 @@ impl UnderlayPort {
         let all_nodes = (!groups.is_empty()).then_some(ALL_NODES);
         groups.into_iter().chain(all_nodes).map(multicast_mac).collect()
     }
-}
-
-/// The first `len` bits of `net` and `ip` agree, and they are of one family.
-#[must_use]
-pub(super) fn prefix_holds(net: IpAddr, len: u8, ip: IpAddr) -> bool {
-    let differing_bits = match (net, ip) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => u128::from(a.to_bits() ^ b.to_bits()) << 96,
-        (IpAddr::V6(a), IpAddr::V6(b)) => a.to_bits() ^ b.to_bits(),
-        _ => return false,
-    };
-    u32::from(len) <= differing_bits.leading_zeros()
 }
 
 /// `ip` may belong to one station: not unspecified, loopback, multicast, broadcast, class E or IPv4-mapped.
@@ -150,23 +135,12 @@ mod tests {
             index: 0,
             mac: Mac::new([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
             mtu: 1600,
-            addresses: addresses.iter().map(|(a, len)| (ip(a), *len)).collect(),
+            addresses: addresses.iter().map(|(a, len)| IpNet::new_assert(ip(a), *len)).collect(),
             vlan: None,
             gateways: vec![],
             routes: vec![],
             neighbours: vec![],
         }
-    }
-
-    #[test]
-    fn prefixes() {
-        assert!(prefix_holds(ip("10.0.0.1"), 24, ip("10.0.0.200")));
-        assert!(!prefix_holds(ip("10.0.0.1"), 24, ip("10.0.1.1")));
-        assert!(prefix_holds(ip("0.0.0.0"), 0, ip("203.0.113.9")));
-        assert!(prefix_holds(ip("10.0.0.1"), 32, ip("10.0.0.1")));
-        assert!(!prefix_holds(ip("10.0.0.1"), 32, ip("10.0.0.0")));
-        assert!(prefix_holds(ip("fd00::1"), 128, ip("fd00::1")));
-        assert!(!prefix_holds(ip("::"), 0, ip("10.0.0.1")));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! ports. Enters: the ports' configuration, once. Asked: which port, next hop and source address lead to a VTEP.
 //! It knows nothing of MAC addresses; whether a link is up or a next hop answers is told to it by the caller.
 
-use super::port::{UnderlayPort, is_station, prefix_holds};
+use super::port::{UnderlayPort, is_station};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::IpAddr;
 
 /// How a packet leaves for a destination.
@@ -39,8 +40,7 @@ enum Origin {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    net: IpAddr,
-    len: u8,
+    to: IpNet,
     origin: Origin,
     port: usize,
     via: Option<IpAddr>,
@@ -62,23 +62,23 @@ impl Routes {
     pub fn new(ports: &[UnderlayPort]) -> Self {
         let mut entries = Vec::new();
         for port in ports {
-            for &(ip, len) in &port.addresses {
-                let (origin, via) = (Origin::Connected, None);
-                entries.push(Entry { net: ip, len, origin, port: port.index, via, src_ip: ip });
+            for &to in &port.addresses {
+                let (origin, via, src_ip) = (Origin::Connected, None, to.addr());
+                entries.push(Entry { to, origin, port: port.index, via, src_ip });
             }
-            let mut through = |net: IpAddr, len: u8, origin: Origin, via: IpAddr| {
-                if let Some(src_ip) = port.source_for(via).filter(|_| net.is_ipv4() == via.is_ipv4()) {
-                    entries.push(Entry { net, len, origin, port: port.index, via: Some(via), src_ip });
+            let mut through = |to: IpNet, origin: Origin, via: IpAddr| {
+                if let Some(src_ip) = port.source_for(via).filter(|_| to.addr().is_ipv4() == via.is_ipv4()) {
+                    entries.push(Entry { to, origin, port: port.index, via: Some(via), src_ip });
                 }
             };
             for route in &port.routes {
-                through(route.to.0, route.to.1, Origin::Static, route.via);
+                through(route.to, Origin::Static, route.via);
             }
             for &via in &port.gateways {
-                through(via, 0, Origin::Gateway, via);
+                through(everything(via), Origin::Gateway, via);
             }
         }
-        entries.sort_by_key(|e| (std::cmp::Reverse(e.len), e.origin));
+        entries.sort_by_key(|e| (std::cmp::Reverse(e.to.prefix_len()), e.origin));
         Self { entries, ports: ports.to_vec() }
     }
 
@@ -94,10 +94,10 @@ impl Routes {
         if !is_station(dst) || self.ports.iter().any(|p| p.owns(dst) || p.subnet_broadcast(dst)) {
             return None;
         }
-        let matching = || self.entries.iter().filter(|e| prefix_holds(e.net, e.len, dst) && up(e.port));
-        let longest = matching().next()?.len;
+        let matching = || self.entries.iter().filter(|e| e.to.contains(&dst) && up(e.port));
+        let longest = matching().next()?.to.prefix_len();
         let mut best: Option<(Confidence, NextHop)> = None;
-        for entry in matching().take_while(|e| e.len == longest) {
+        for entry in matching().take_while(|e| e.to.prefix_len() == longest) {
             let next_hop_ip = entry.via.unwrap_or(dst);
             let hop = NextHop { port: entry.port, next_hop_ip, src_ip: entry.src_ip };
             let trust = confidence(&hop);
@@ -116,6 +116,14 @@ impl Routes {
         routers.sort_unstable();
         routers.dedup();
         routers
+    }
+}
+
+/// All addresses of a family.
+fn everything(of_family: IpAddr) -> IpNet {
+    match of_family {
+        IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
+        IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
     }
 }
 
@@ -140,10 +148,13 @@ mod tests {
             index,
             mac: Mac::new([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
             mtu: 1600,
-            addresses: addresses.iter().map(|(a, len)| (ip(a), *len)).collect(),
+            addresses: addresses.iter().map(|(a, len)| IpNet::new_assert(ip(a), *len)).collect(),
             vlan: None,
             gateways: gateways.iter().map(|a| ip(a)).collect(),
-            routes: routes.iter().map(|(to, len, via)| Route { to: (ip(to), *len), via: ip(via) }).collect(),
+            routes: routes
+                .iter()
+                .map(|(to, len, via)| Route { to: IpNet::new_assert(ip(to), *len), via: ip(via) })
+                .collect(),
             neighbours: vec![],
         }
     }
@@ -241,7 +252,7 @@ mod tests {
         #[test]
         fn agrees_with_brute_force(nets in prop::collection::vec((any::<u32>(), 0u8..=32), 1..40), low: u32, pick: prop::sample::Index) {
             let routes: Vec<_> = nets.iter().enumerate()
-                .map(|(i, (net, len))| Route { to: (IpAddr::V4((*net).into()), *len), via: IpAddr::V4((0x0a00_0002 + i as u32).into()) })
+                .map(|(i, (net, len))| Route { to: IpNet::new_assert(IpAddr::V4((*net).into()), *len), via: IpAddr::V4((0x0a00_0002 + i as u32).into()) })
                 .collect();
             let mut p = port(0, &[("10.0.0.1", 30)], &[], &[]);
             p.routes = routes.clone();
@@ -251,7 +262,7 @@ mod tests {
             prop_assume!(is_station(dst) && !p.on_link(dst));
             let mut best: Option<Route> = None;
             for r in &routes {
-                if prefix_holds(r.to.0, r.to.1, dst) && best.is_none_or(|b| r.to.1 > b.to.1) {
+                if r.to.contains(&dst) && best.is_none_or(|b| r.to.prefix_len() > b.to.prefix_len()) {
                     best = Some(*r);
                 }
             }

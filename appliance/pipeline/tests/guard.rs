@@ -295,10 +295,8 @@ fn a_guest_chooses_its_link_local_address() {
 fn pairs_of_address_and_mac_are_allowed() {
     let mut lab = Lab::new();
     let virtual_mac = Mac::new([0, 0, 0x5e, 0, 1, 7]);
-    let [routed, vip, vip6] =
-        ["10.1.0.0", "192.168.0.77", "fd00:1::7700"].map(|ip| ip.parse::<IpAddr>().unwrap());
-    let pairs =
-        [Pair::new(A.mac, routed, 16), Pair::new(virtual_mac, vip, 32), Pair::new(virtual_mac, vip6, 120)];
+    let pairs = [(A.mac, "10.1.0.0/16"), (virtual_mac, "192.168.0.77/32"), (virtual_mac, "fd00:1::7700/120")]
+        .map(|(mac, prefix)| Pair { mac, prefix: prefix.parse().unwrap() });
     allow(&mut lab, Allowed { pairs: pairs.into(), ..Allowed::default() });
     let from = |ip4: &str| Station { ip4: ip4.parse().unwrap(), ..A };
     // The fast path takes what the slow path takes: to another port, and to another host.

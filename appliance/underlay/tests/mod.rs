@@ -31,15 +31,11 @@ fn mac(last: u8) -> Mac {
 
 /// Port `index` with MAC `mac(last)`.
 fn port(index: usize, last: u8, addresses: &[&str]) -> UnderlayPort {
-    let address = |a: &&str| {
-        let (address, len) = a.split_once('/').unwrap();
-        (ip(address), len.parse().unwrap())
-    };
     UnderlayPort {
         index,
         mac: mac(last),
         mtu: 1600,
-        addresses: addresses.iter().map(address).collect(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         vlan: None,
         gateways: vec![],
         routes: vec![],

@@ -54,7 +54,7 @@ pub(super) fn check(at: &str, port: &str, mac: Mac, on: bool, keys: Keys) -> Che
         if pairs.contains(&pair) {
             return Err(fault(
                 at,
-                of(&format!("{}/{} with MAC {mac} again", prefix.0, prefix.1), port),
+                of(&format!("{prefix} with MAC {mac} again"), port),
                 "each pair once",
                 "remove the repetition",
             ));

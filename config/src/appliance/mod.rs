@@ -22,6 +22,7 @@ use crate::{
     bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
     read,
 };
+use ipnet::IpNet;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -171,7 +172,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Underlay {
     /// VTEP addresses with prefix length, at least one; at most four over all underlays.
-    pub addresses: Vec<(IpAddr, u8)>,
+    pub addresses: Vec<IpNet>,
     /// 802.1Q tag of everything sent and expected here.
     pub vlan: Option<VlanId>,
     /// Default gateways, at most one per family, on link.
@@ -194,7 +195,7 @@ pub struct Underlay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// Destination prefix, host bits zero.
-    pub to: (IpAddr, u8),
+    pub to: IpNet,
     /// Next hop, on link, same family.
     pub via: IpAddr,
 }
@@ -238,7 +239,7 @@ pub struct AllowedPair {
     /// The MAC; the vif's own unless another was named.
     pub mac: Mac,
     /// First address and prefix length, host bits zero.
-    pub prefix: (IpAddr, u8),
+    pub prefix: IpNet,
 }
 
 impl Vif {
@@ -312,7 +313,7 @@ impl Appliance {
     /// The VTEP addresses of all underlays, in the order of the file.
     #[must_use]
     pub fn vteps(&self) -> Vec<IpAddr> {
-        self.underlays().flat_map(|u| u.addresses.iter().map(|(ip, _)| *ip)).collect()
+        self.underlays().flat_map(|u| u.addresses.iter().map(IpNet::addr)).collect()
     }
 
     /// The UDP port VXLAN is received on, host byte order.

@@ -12,6 +12,7 @@ use crate::{
     read,
     text::{self, Wrong},
 };
+use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -225,7 +226,7 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     else {
         return Err(fault(at, "another role", "underlay", "correct the role"));
     };
-    let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
+    let mut addresses: Vec<IpNet> = Vec::new();
     for (i, s) in raw_addresses.iter().enumerate() {
         addresses.push(interface(&format!("{at}.addresses[{i}]"), port, s)?);
     }
@@ -256,10 +257,10 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         let at = format!("{at}.routes[{i}]");
         let to = prefix(&format!("{at}.to"), port, &r.to)?;
         let via = next_hop(&format!("{at}.via"), port, "next hop", &r.via, &addresses)?;
-        if to.0.is_ipv4() != via.is_ipv4() {
+        if to.addr().is_ipv4() != via.is_ipv4() {
             return Err(fault(
                 format!("{at}.via"),
-                of(&format!("next hop {via} for {}/{}", to.0, to.1), port),
+                of(&format!("next hop {via} for {to}"), port),
                 "a next hop of the destination's family",
                 "correct one of the two",
             ));
@@ -267,7 +268,7 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         if routes.iter().any(|other| other.to == to) {
             return Err(fault(
                 format!("{at}.to"),
-                of(&format!("route to {}/{} again", to.0, to.1), port),
+                of(&format!("route to {to} again"), port),
                 "each destination once",
                 "remove one of the two",
             ));
@@ -322,7 +323,7 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
 /// IPv6 needs that much of the underlay, too.
 pub(super) fn mtu_fits(at: &str, port: &str, mtu: Option<u16>, role: &Role) -> Checked<()> {
     let (Some(mtu), Role::Underlay(u)) = (mtu, role) else { return Ok(()) };
-    if mtu < IPV6_MIN_MTU && u.addresses.iter().any(|(ip, _)| ip.is_ipv6()) {
+    if mtu < IPV6_MIN_MTU && u.addresses.iter().any(|net| net.addr().is_ipv6()) {
         return Err(fault(
             at,
             format!("MTU {mtu} on port `{port}`, which has an IPv6 address"),
@@ -354,9 +355,9 @@ pub(super) fn across_ports(ports: &[Port]) -> Checked<Locals> {
         let at = format!("ports[{i}].role");
         match &port.role {
             Role::Underlay(u) => {
-                for (j, (ip, _)) in u.addresses.iter().enumerate() {
+                for (j, ip) in u.addresses.iter().map(IpNet::addr).enumerate() {
                     let at = format!("{at}.addresses[{j}]");
-                    if !locals.vteps.insert(*ip) {
+                    if !locals.vteps.insert(ip) {
                         return Err(fault(
                             at,
                             of(&format!("VTEP address {ip} again"), &port.name),
