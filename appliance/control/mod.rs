@@ -33,10 +33,11 @@ pub mod ways;
 use crate::lcore::{counters::LcoreReading, events::Heard, io::Order, trap::Trap};
 use crate::migration::hold::HoldPool;
 use crate::pipeline::ports::Port;
-use crate::tables::{Full, ParkedView, Tables, epoch::Epoch};
+use crate::tables::{Full, ParkedView, Tables};
 use crate::underlay::{Actions, Underlay};
 use crossbeam::channel::{Receiver, Select};
 use dpdk::{Mbuf, Mempool};
+use stopover_lockfree::epoch::Epoch;
 
 use loops::Loops;
 use moves::Moves;

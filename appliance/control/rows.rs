@@ -8,11 +8,12 @@ use super::{
     stations::{Kind, Stations},
 };
 use crate::{
-    tables::{Piece, Tables, words::Place},
+    tables::{Tables, words::Place},
     underlay::{State, Underlay},
 };
 use std::net::IpAddr;
 use stopover_ctl as ctl;
+use stopover_lockfree::map64::Piece;
 use stopover_net::{HostName, Vni};
 
 /// Most rows of one turn; members of a network count as rows.

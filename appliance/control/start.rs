@@ -27,10 +27,7 @@ use crate::lcore::{
     outlet::{Handoff, Outlet, OwnQueue},
     trap::Trap,
 };
-use crate::migration::{
-    barrier::{Barrier, Member},
-    hold::{HoldPool, HoldQueue},
-};
+use crate::migration::hold::{HoldPool, HoldQueue};
 use crate::pipeline::ports::{Network, Port as StagePort, Role};
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
@@ -44,6 +41,7 @@ use std::{
 };
 use stopover_bbs::client::{self, Session, SessionConfig, Update};
 use stopover_config::appliance::{self as config, Appliance, QueueRef, Truth};
+use stopover_lockfree::barrier::{Barrier, Member};
 use stopover_net::{Mac, Vni};
 use uuid::Uuid;
 

@@ -8,13 +8,13 @@ use super::{
     keeper::Keeper,
     outlet::{Handed, Handoff},
 };
-use crate::migration::barrier::Ring;
 use crate::pipeline::{
     fate::{Counters, Drop, add},
     moving::Class,
     ports::Network,
 };
 use dpdk::{BURST_MAX, Mbuf, Mempool};
+use stopover_lockfree::barrier::Ring;
 
 /// Places in the ring that are left to other lcores when what waited is handed over: none may find it full between a
 /// look and a push.

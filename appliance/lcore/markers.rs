@@ -2,10 +2,10 @@
 //! that other lcores have handed over. A marker that finds no room is taken at once, or lost: its sender repeats it.
 
 use super::outlet::MARKERS;
-use crate::migration::barrier::{Member, Ticket};
 use crate::pipeline::ports::Network;
 use dpdk::Mbuf;
 use std::collections::VecDeque;
+use stopover_lockfree::barrier::{Member, Ticket};
 
 /// See the module.
 #[derive(Debug)]

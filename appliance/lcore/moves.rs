@@ -3,7 +3,6 @@
 //! other nodes' frames never wait long.
 
 use super::{Worker, held::Verdict, io::LcoreIo, keeper::Mode, outlet::Outlet};
-use crate::migration::barrier::Ring;
 use crate::pipeline::{
     Pipeline, Slot,
     fate::Drop,
@@ -13,6 +12,7 @@ use crate::pipeline::{
 };
 use crate::tables::moving::Heading;
 use dpdk::{Mbuf, cycles};
+use stopover_lockfree::barrier::Ring;
 use stopover_net::Mac;
 use stopover_net::{
     frame,

@@ -20,7 +20,6 @@ use super::{
     witness::{Stage, Witness, describe},
 };
 use crate::tables::{
-    self,
     entries::HostEntry,
     vtep4_key,
     words::{Net, Place, PlaceWord, node_key},
@@ -119,7 +118,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         // The source ports for a node on the move are bounded, which is the long way's.
         let entry = |word: &u64| {
             let host = PlaceWord(*word).host_at_rest()?;
-            hosts.get(host).inspect(|entry| tables::prefetch(*entry))
+            hosts.get(host).inspect(|entry| stopover_lockfree::prefetch(*entry))
         };
         let entries: ArrayVec<_, MAX_BURST> = words.iter().take(n).map(entry).collect();
 

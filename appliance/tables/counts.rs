@@ -1,12 +1,12 @@
 //! How many nodes and addresses there are, kept as the tables change, so that nobody must look through a table for a
 //! number. Enters: each change of the node table and of the address tables. Leaves: counts by network and by host.
 
-use super::{
+use super::words::{Net, Place, PlaceWord, node_key_parts};
+use std::ops::Deref;
+use stopover_lockfree::{
     epoch::Writer,
     map64::{MapError, MapWriter},
-    words::{Net, Place, PlaceWord, node_key_parts},
 };
-use std::ops::Deref;
 
 /// What a network has.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

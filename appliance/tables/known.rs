@@ -2,8 +2,13 @@
 //! the underlay comes from a VTEP that sent another a moment ago. Direct-mapped, a few KiB for each reader. It only
 //! ever says yes of what the table has said yes of, and forgets all whenever anything was removed from the table.
 
-use super::sync::{AtomicU64, Ordering};
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// 512 keys are 4 KiB: they stay in the nearest cache.
 const PLACES: usize = 512;

@@ -4,12 +4,12 @@
 use super::{
     Tables,
     counts::Counts,
-    map64::Piece,
     words::{Net, Place, PlaceWord, node_key_parts, owner_mac},
 };
 #[cfg(test)]
 use hashbrown::HashMap;
 use std::net::IpAddr;
+use stopover_lockfree::map64::Piece;
 use stopover_net::Mac;
 
 /// An address, and the node that has it.

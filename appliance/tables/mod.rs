@@ -1,25 +1,16 @@
 //! The tables of the packet path: who is where, and how to get there. One writer (the control thread, through
 //! [`Tables`]), any number of lcores that read through a [`View`] and never wait.
 //!
-//! `epoch`, `map64`, `map_wide`, `slots`, `cell` and `vni_index` are general and know nothing of networking;
-//! `words` packs what is looked up into 64 bits; `entries` are the records that indices lead to.
+//! The maps and arrays are those of the crate `stopover-lockfree`. `words` packs what is looked up into 64 bits;
+//! `entries` are the records that indices lead to.
 
-pub mod cell;
 mod counts;
 pub mod entries;
-pub mod epoch;
-mod filter;
 mod known;
 mod listing;
-pub mod map64;
-pub mod map_wide;
 mod movers;
 pub mod moving;
-#[cfg(test)]
-mod proofs;
 mod rehome;
-pub mod slots;
-pub mod sync;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -28,11 +19,7 @@ pub mod words;
 
 use counts::NodeMap;
 use entries::{HostEntry, NetworkEntry};
-use epoch::{Epoch, Writer};
 use hashbrown::HashMap;
-use map_wide::WideKey;
-pub use map64::Piece;
-pub(crate) use map64::prefetch;
 use moving::Moving;
 pub use rehome::LAST_HOST;
 use std::{
@@ -42,6 +29,12 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
+};
+use stopover_lockfree::{
+    epoch::{self, Epoch, Writer},
+    filter,
+    map_wide::{self, WideKey},
+    map64, slots,
 };
 use stopover_net::{Mac, Vni};
 pub use view::{ParkedView, Places, View};

@@ -4,16 +4,19 @@
 use super::{
     Shared,
     entries::{HostEntry, NetworkEntry},
-    epoch::{Parked, Reader},
-    filter, known, map_wide, map64,
+    known,
     moving::Moving,
-    slots, vni_index, vtep4_key, wide,
+    vni_index, vtep4_key, wide,
     words::{Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_router},
 };
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
     sync::atomic::Ordering::Relaxed,
+};
+use stopover_lockfree::{
+    epoch::{Parked, Reader},
+    filter, map_wide, map64, slots,
 };
 use stopover_net::{Mac, Vni};
 

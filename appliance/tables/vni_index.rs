@@ -5,15 +5,15 @@
 //! of an old network for one of the new. Clearing the old network's entries out of other tables before
 //! releasing its index is the caller's duty.
 
-use super::{
-    epoch::{Domain, Epoch, Reader, Writer},
-    sync::{AtomicU16, Ordering},
-};
 use std::{
     collections::VecDeque,
     num::NonZeroU16,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
 };
+use stopover_lockfree::epoch::{Domain, Epoch, Reader, Writer};
 use stopover_net::Vni;
 
 /// Index of a network: 1 to 65534. Zero and 65535 are left out so that `index << 48 | mac` is never one of
@@ -177,5 +177,48 @@ impl VniWriter {
         let page =
             self.shared.pages[page].get_or_init(|| Box::new(std::array::from_fn(|_| AtomicU16::new(0))));
         page[entry].store(value, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stopover_lockfree::epoch::domain;
+
+    /// The writing half goes to the control thread, the reading half to every lcore.
+    #[test]
+    fn halves_cross_threads() {
+        fn send<T: Send>() {}
+        fn share<T: Send + Sync>() {}
+        send::<VniWriter>();
+        share::<VniReader>();
+    }
+
+    #[test]
+    fn network_indices_are_dense_stable_and_rest_before_reuse() {
+        let (mut writer, mut parked) = domain(1);
+        let mut reader = parked.pop().unwrap().online();
+        let (mut index, lookups) = new(&writer);
+        let vni = |n| Vni::new(n).unwrap();
+        for n in 1..=MAX_NETWORKS as u32 {
+            assert_eq!(index.assign(&mut writer, vni(n * 255)).unwrap().get() as u32, n);
+        }
+        assert_eq!(index.len(), MAX_NETWORKS);
+        assert_eq!(index.assign(&mut writer, vni(255)).unwrap().get(), 1, "it has one already");
+        assert_eq!(lookups.get(&reader, 255 * 77).map(|i| i.get()), Some(77));
+        assert_eq!(lookups.get(&reader, 0xab00_0000 | 255).map(|i| i.get()), Some(1), "low 24 bits count");
+        assert_eq!(lookups.get(&reader, 0), None);
+        assert_eq!(lookups.get(&reader, Vni::MAX), None);
+
+        assert_eq!(index.assign(&mut writer, vni(Vni::MAX)), Err(NoIndexLeft));
+        assert_eq!(index.release(&writer, vni(255 * 9)).map(|i| i.get()), Some(9));
+        assert_eq!(index.release(&writer, vni(255 * 9)), None);
+        assert_eq!(lookups.get(&reader, 255 * 9), None);
+        writer.advance();
+        assert_eq!(index.assign(&mut writer, vni(Vni::MAX)), Err(NoIndexLeft), "a reader may still use it");
+        reader.quiescent();
+        assert_eq!(index.assign(&mut writer, vni(Vni::MAX)).map(|i| i.get()), Ok(9));
+        assert_eq!(lookups.get(&reader, Vni::MAX).map(|i| i.get()), Some(9));
+        assert_eq!(index.get(vni(255 * 9)), None);
     }
 }

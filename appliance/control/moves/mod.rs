@@ -20,7 +20,6 @@ use crate::pipeline::{
     Learn,
     ports::{Port, Role},
 };
-use crate::tables::epoch::Epoch;
 use crate::tables::moving::Stage;
 use crate::tables::{
     moving::{Arrival, Tally},
@@ -36,6 +35,7 @@ use report::{Counted, Marks};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_bbs::model::Lock;
 use stopover_config::appliance::Appliance;
+use stopover_lockfree::epoch::Epoch;
 use stopover_net::marker::Marker;
 use stopover_net::{Mac, Vni};
 

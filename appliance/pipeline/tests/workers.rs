@@ -7,7 +7,6 @@ use super::{
     frames::{self, FROM_1, FROM_2, Tunnel},
 };
 use crate::lcore::source_ports::SourcePorts;
-use crate::migration::barrier::{Barrier, Member, Ring, Ticket};
 use crate::pipeline::{Slot, moving::Class, packet::VecPacket, ports::Network, ports::Origin};
 use crate::tables::moving::{Arrival, Heading, Moving, Stage};
 use proptest::prelude::*;
@@ -15,6 +14,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
+use stopover_lockfree::barrier::{Barrier, Member, Ring, Ticket};
 use stopover_net::Vni;
 use stopover_net::{
     flow, frame,

@@ -4,13 +4,13 @@
 //! ("quiescent state based reclamation", as in rte_rcu_qsbr). Two questions are answered by it:
 //! may this memory be freed or reused, and does every lcore forward by revision N (the barrier)?
 //!
-//! In this room: epochs and deferred frees. Not in it: any table.
+//! In this module: epochs and deferred frees. Not in it: any table.
 //!
 //! The rule that makes borrowed table contents safe is in the types: tables hand out references that borrow
 //! the [`Reader`], and [`Reader::quiescent`] needs it mutably, so no reference survives a quiescent point.
 #![allow(unsafe_code)] // frees memory whose last reader is known only by the epoch, not by a lifetime
 
-use super::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence};
 use crossbeam::utils::CachePadded;
 use std::{
     collections::VecDeque,
@@ -26,6 +26,7 @@ pub struct Epoch(u64);
 
 impl Epoch {
     /// The epoch as a number, for display.
+    #[inline]
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -123,6 +124,7 @@ impl Reader {
     }
 
     /// The epoch this reader published last.
+    #[inline]
     #[must_use]
     pub fn seen(&self) -> Epoch {
         Epoch(self.seen)
@@ -204,6 +206,7 @@ impl Writer {
     }
 
     /// The current epoch.
+    #[inline]
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch(self.now)
@@ -211,6 +214,7 @@ impl Writer {
 
     /// The epoch that must be passed before what is unlinked now may be reused. It is in the future: it can
     /// only be passed after the next [`Self::advance`].
+    #[inline]
     #[must_use]
     pub fn grace(&self) -> Epoch {
         Epoch(self.now + 1)
@@ -218,6 +222,7 @@ impl Writer {
 
     /// Has every reader been quiescent, or parked, since `epoch` began? Looks at the readers only if the
     /// answer is not known yet.
+    #[inline]
     pub fn passed(&mut self, epoch: Epoch) -> bool {
         if epoch.0 > self.passed && epoch.0 <= self.now {
             self.scan();

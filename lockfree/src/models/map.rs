@@ -1,6 +1,7 @@
 //! The whole map, at its smallest: a lookup during the change that rebuilds the segment it is in.
 
-use super::{epoch::domain, explore, map64::new_seeded};
+use super::explore;
+use crate::{epoch::domain, map64::new_seeded};
 use loom::thread;
 
 /// As many as the smallest segment takes: the next insert rebuilds it.

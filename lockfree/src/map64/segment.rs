@@ -1,11 +1,8 @@
 //! A run of buckets, the unit of growth, and the directory that finds the segment of a hash.
 #![allow(unsafe_code)] // buckets behind a tagged pointer, kept alive by the epoch
 
-use super::{
-    bucket::Bucket,
-    hash::Hash,
-    sync::{AtomicPtr, Ordering},
-};
+use super::{bucket::Bucket, hash::Hash};
+use crate::sync::{AtomicPtr, Ordering};
 use std::{mem, ptr::NonNull};
 
 /// Segments are aligned to this, which leaves the low bits of their address for their size.
@@ -93,6 +90,7 @@ impl SegmentRef {
     ///
     /// # Safety
     /// The segment lives, and is not given back to the arena, for all of `'a`.
+    #[inline]
     pub(super) unsafe fn buckets<'a>(self) -> &'a [Bucket] {
         // SAFETY: `create` made this many buckets there; the caller vouches that they live.
         unsafe { NonNull::slice_from_raw_parts(self.start(), self.len()).as_ref() }

@@ -11,26 +11,26 @@
 //! The reader checks the key again after it has read the value: with at most one refill while it looks, the
 //! key word cannot have gone away and come back, so an unchanged key means that the value belongs to it.
 
-use super::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 use std::array;
 
 /// Entries in a bucket.
-pub(super) const SLOTS: usize = 4;
+pub(crate) const SLOTS: usize = 4;
 /// Key word of a slot that was never used, or rested for a grace period.
-pub(super) const EMPTY: u64 = 0;
+pub(crate) const EMPTY: u64 = 0;
 /// Key word of a slot emptied within the current grace period.
-pub(super) const TOMB: u64 = u64::MAX;
+pub(crate) const TOMB: u64 = u64::MAX;
 
 /// Keys and values apart, so that the four keys are compared out of one half line.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     keys: [AtomicU64; SLOTS],
     values: [AtomicU64; SLOTS],
 }
 
 impl Bucket {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             keys: array::from_fn(|_| AtomicU64::new(EMPTY)),
             values: array::from_fn(|_| AtomicU64::new(0)),
@@ -40,7 +40,7 @@ impl Bucket {
     /// For readers: the value of `key`, and whether it is here. Free of branches that depend on the data: in
     /// which slot a key sits cannot be predicted.
     #[inline(always)]
-    pub(super) fn probe(&self, key: u64) -> (u64, bool) {
+    pub(crate) fn probe(&self, key: u64) -> (u64, bool) {
         let mut matches = 0u32;
         for (slot, word) in self.keys.iter().enumerate() {
             matches |= u32::from(word.load(Ordering::Acquire) == key) << slot;
@@ -56,22 +56,23 @@ impl Bucket {
 
     /// For the writer: the slot whose key word is `word`.
     #[inline]
-    pub(super) fn find(&self, word: u64) -> Option<usize> {
+    pub(crate) fn find(&self, word: u64) -> Option<usize> {
         (0..SLOTS).find(|&slot| self.key(slot) == word)
     }
 
     #[inline]
-    pub(super) fn key(&self, slot: usize) -> u64 {
+    pub(crate) fn key(&self, slot: usize) -> u64 {
         self.keys[slot].load(Ordering::Relaxed)
     }
 
     #[inline]
-    pub(super) fn value(&self, slot: usize) -> u64 {
+    pub(crate) fn value(&self, slot: usize) -> u64 {
         self.values[slot].load(Ordering::Relaxed)
     }
 
     /// Entries, as `(slot, key, value)`.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
+    #[inline]
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (usize, u64, u64)> + '_ {
         (0..SLOTS)
             .map(|slot| (slot, self.key(slot), self.value(slot)))
             .filter(|&(_, key, _)| key != EMPTY && key != TOMB)
@@ -79,7 +80,7 @@ impl Bucket {
 
     /// Gives the entry in `slot` another value, which readers see at once.
     #[inline]
-    pub(super) fn update(&self, slot: usize, value: u64) {
+    pub(crate) fn update(&self, slot: usize, value: u64) {
         // The same again must not take the line away from the readers.
         if self.value(slot) != value {
             self.values[slot].store(value, Ordering::Release);
@@ -88,27 +89,27 @@ impl Bucket {
 
     /// Puts an entry into an `EMPTY` slot.
     #[inline]
-    pub(super) fn fill(&self, slot: usize, key: u64, value: u64) {
+    pub(crate) fn fill(&self, slot: usize, key: u64, value: u64) {
         self.values[slot].store(value, Ordering::Release);
         self.keys[slot].store(key, Ordering::Release);
     }
 
     /// Takes the entry out of `slot`. Release: a reader that sees it gone also sees the copy made before.
     #[inline]
-    pub(super) fn empty(&self, slot: usize) {
+    pub(crate) fn empty(&self, slot: usize) {
         self.keys[slot].store(TOMB, Ordering::Release);
     }
 
     /// Puts another entry into the slot of one that was copied away. Not twice in one grace period.
     #[inline]
-    pub(super) fn refill(&self, slot: usize, key: u64, value: u64) {
+    pub(crate) fn refill(&self, slot: usize, key: u64, value: u64) {
         self.empty(slot);
         self.fill(slot, key, value);
     }
 
     /// Makes an emptied slot ready for use, after the grace period.
     #[inline]
-    pub(super) fn rest(&self, slot: usize) {
+    pub(crate) fn rest(&self, slot: usize) {
         self.keys[slot].store(EMPTY, Ordering::Release);
     }
 }

@@ -13,7 +13,7 @@
 #![allow(unsafe_code)] // the directory is an atomic pointer, kept alive by the epoch
 
 mod arena;
-mod bucket;
+pub(crate) mod bucket;
 mod hash;
 mod page;
 mod placement;
@@ -22,10 +22,8 @@ mod resize;
 mod segment;
 mod writer;
 
-use super::{
-    epoch::{Domain, Epoch, Reader, Writer},
-    sync,
-};
+use crate::epoch::{Domain, Epoch, Reader, Writer};
+use crate::sync::{AtomicPtr, Ordering};
 use arena::Arena;
 use hash::Hasher;
 use segment::Directory;
@@ -33,10 +31,8 @@ use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
-use sync::{AtomicPtr, Ordering};
 
 pub use page::Piece;
-pub(crate) use reader::prefetch;
 pub use reader::{BURST, Burst, MapReader};
 pub use writer::MapWriter;
 

@@ -2,7 +2,7 @@
 //! flood lists, anything small. Old values are freed when every lcore has passed.
 #![allow(unsafe_code)] // an atomic pointer whose pointee is kept alive by the epoch
 
-use super::{
+use crate::{
     epoch::{Domain, Reader, Writer},
     sync::{AtomicPtr, Ordering},
 };

@@ -8,7 +8,7 @@
 //! it hands over what waits then for room in the rings of others; it waits until all others have done so, since any of
 //! them may have put frames into its rings; then it empties its rings of what they hold then.
 
-use super::sync::{
+use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Release},
 };

@@ -1,11 +1,12 @@
 //! The 64-bit map against a plain hash map.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use super::super::{
+use proptest::{collection::vec, prelude::*};
+use std::collections::HashMap;
+use stopover_lockfree::{
     epoch::{Reader, Writer, domain},
     map64::{self, BURST, MapError, MapReader, MapWriter},
 };
-use proptest::{collection::vec, prelude::*};
-use std::collections::HashMap;
 
 struct Bench {
     writer: Writer,

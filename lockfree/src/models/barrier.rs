@@ -1,10 +1,8 @@
 //! A frame that was in another lcore's queue when a moment was asked about has left it when that is over.
 
-use super::{
-    barrier::{Barrier, Member, Ring},
-    explore,
-    sync::{AtomicU64, Ordering::Relaxed},
-};
+use super::explore;
+use crate::barrier::{Barrier, Member, Ring};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 use loom::{sync::Arc, thread};
 
 /// One round of an lcore with one queue, whose frames go into the other's ring.

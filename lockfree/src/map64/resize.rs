@@ -9,9 +9,9 @@ use super::{
     hash::Hasher,
     placement::{Entry, put, put_moving},
     segment::{Directory, MAX_UNITS, SPLIT_UNITS, SegmentRef, next_units, round_units},
-    sync::Ordering,
     writer::{Segment, full},
 };
+use crate::sync::Ordering;
 use std::mem;
 
 /// The directory holds at most 2^this entries: enough for 10^11 nodes.

@@ -30,12 +30,14 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    #[inline]
     pub(super) fn buckets(&self) -> &[Bucket] {
         // SAFETY: a segment in the writer's list is released by the writer alone, after taking it off the
         // list, and the arena is kept by the map that this list is part of.
         unsafe { self.memory.buckets() }
     }
 
+    #[inline]
     fn has_room(&self) -> bool {
         self.live < full(self.memory.len())
     }
@@ -141,6 +143,7 @@ impl MapWriter {
     ///
     /// # Panics
     /// If `writer` is of another domain.
+    #[inline]
     pub fn update(&mut self, writer: &mut Writer, key: u64, value: u64) -> Option<u64> {
         self.shared.domain.check_writer(writer);
         let (segment, at) = self.locate(key)?;
@@ -194,6 +197,7 @@ impl MapWriter {
     }
 
     /// The value of `key`, as last written.
+    #[inline]
     #[must_use]
     pub fn get(&self, key: u64) -> Option<u64> {
         let (segment, at) = self.locate(key)?;
@@ -201,6 +205,7 @@ impl MapWriter {
     }
 
     /// All entries, in no order.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.segments
             .iter()
@@ -210,12 +215,14 @@ impl MapWriter {
     }
 
     /// Entries.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// No entry is there.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -246,8 +253,8 @@ impl MapWriter {
         let hash = self.shared.hasher.hash(key);
         if let Some(segment) = &self.segments[self.directory[self.index(key)] as usize] {
             let buckets = segment.buckets();
-            super::reader::prefetch(&raw const buckets[hash.first(buckets.len())]);
-            super::reader::prefetch(&raw const buckets[hash.second(buckets.len())]);
+            crate::prefetch(&raw const buckets[hash.first(buckets.len())]);
+            crate::prefetch(&raw const buckets[hash.second(buckets.len())]);
         }
     }
 
@@ -291,6 +298,7 @@ impl MapWriter {
         }
     }
 
+    #[inline]
     fn tend_sometimes(&mut self, writer: &mut Writer) {
         self.untended += 1;
         if self.untended >= TEND_EVERY {
@@ -349,14 +357,17 @@ impl MapWriter {
         self.resting.push_back(Resting { after: writer.grace(), segment: number, serial, place });
     }
 
+    #[inline]
     fn index(&self, key: u64) -> usize {
         self.shared.hasher.hash(key).upper(64 - self.directory.len().ilog2())
     }
 
+    #[inline]
     fn number(&self, entry: &Entry) -> u32 {
         self.directory[entry.hash.upper(64 - self.directory.len().ilog2())]
     }
 
+    #[inline]
     fn locate(&self, key: u64) -> Option<(&Segment, Place)> {
         if is_reserved(key) {
             return None;

@@ -1,13 +1,6 @@
-//! Epochs, cells, slots and the VNI index, one thread at a time.
+//! Epochs, cells and slots, one thread at a time.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use super::super::{
-    cell::Cell,
-    epoch::{Parked, Reader, Writer, domain},
-    map_wide::{WideReader, WideWriter},
-    map64::{MapReader, MapWriter},
-    slots::{BeyondLimit, Slots},
-    vni_index::{self, MAX_NETWORKS, NoIndexLeft, VniReader, VniWriter},
-};
 use proptest::prelude::*;
 use std::{
     collections::HashMap,
@@ -16,7 +9,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use stopover_net::Vni;
+use stopover_lockfree::{
+    cell::Cell,
+    epoch::{Parked, Reader, Writer, domain},
+    map_wide::{WideReader, WideWriter},
+    map64::{MapReader, MapWriter},
+    slots::{BeyondLimit, Slots},
+};
 
 fn one() -> (Writer, Reader) {
     let (writer, mut parked) = domain(1);
@@ -29,8 +28,8 @@ fn halves_cross_threads() {
     fn send<T: Send>() {}
     fn share<T: Send + Sync>() {}
     send::<(Writer, Reader, Parked)>();
-    send::<(MapWriter, WideWriter, VniWriter)>();
-    share::<(MapReader, WideReader, VniReader, Slots<u32>, Cell<u32>)>();
+    send::<(MapWriter, WideWriter)>();
+    share::<(MapReader, WideReader, Slots<u32>, Cell<u32>)>();
 }
 
 /// Counts its drops.
@@ -161,31 +160,4 @@ proptest! {
         drop(slots);
         assert_eq!(drops.load(Ordering::Relaxed), made, "each value is dropped once");
     }
-}
-
-#[test]
-fn network_indices_are_dense_stable_and_rest_before_reuse() {
-    let (mut writer, mut reader) = one();
-    let (mut index, lookups) = vni_index::new(&writer);
-    let vni = |n| Vni::new(n).unwrap();
-    for n in 1..=MAX_NETWORKS as u32 {
-        assert_eq!(index.assign(&mut writer, vni(n * 255)).unwrap().get() as u32, n);
-    }
-    assert_eq!(index.len(), MAX_NETWORKS);
-    assert_eq!(index.assign(&mut writer, vni(255)).unwrap().get(), 1, "it has one already");
-    assert_eq!(lookups.get(&reader, 255 * 77).map(|i| i.get()), Some(77));
-    assert_eq!(lookups.get(&reader, 0xab00_0000 | 255).map(|i| i.get()), Some(1), "low 24 bits count");
-    assert_eq!(lookups.get(&reader, 0), None);
-    assert_eq!(lookups.get(&reader, Vni::MAX), None);
-
-    assert_eq!(index.assign(&mut writer, vni(Vni::MAX)), Err(NoIndexLeft));
-    assert_eq!(index.release(&writer, vni(255 * 9)).map(|i| i.get()), Some(9));
-    assert_eq!(index.release(&writer, vni(255 * 9)), None);
-    assert_eq!(lookups.get(&reader, 255 * 9), None);
-    writer.advance();
-    assert_eq!(index.assign(&mut writer, vni(Vni::MAX)), Err(NoIndexLeft), "a reader may still use it");
-    reader.quiescent();
-    assert_eq!(index.assign(&mut writer, vni(Vni::MAX)).map(|i| i.get()), Ok(9));
-    assert_eq!(lookups.get(&reader, Vni::MAX).map(|i| i.get()), Some(9));
-    assert_eq!(index.get(vni(255 * 9)), None);
 }

@@ -1,13 +1,7 @@
 //! Readers that spin while the writer churns. Each value says whose it is and how new, so that a wrong, a
 //! missing or an old answer shows.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use super::super::{
-    cell::Cell,
-    epoch::{Reader, domain},
-    map_wide,
-    map64::{self, BURST},
-    slots::Slots,
-};
 use std::{
     collections::HashMap,
     sync::{
@@ -16,6 +10,13 @@ use std::{
     },
     thread,
     time::{Duration, Instant},
+};
+use stopover_lockfree::{
+    cell::Cell,
+    epoch::{Reader, domain},
+    map_wide,
+    map64::{self, BURST},
+    slots::Slots,
 };
 
 const READERS: usize = 2;

@@ -3,7 +3,7 @@
 //! tiers, each twice as long as the one before, so that no slot ever moves.
 #![allow(unsafe_code)] // atomic pointers whose pointees are kept alive by the epoch
 
-use super::{
+use crate::{
     epoch::{Domain, Reader, Writer},
     sync::{AtomicPtr, Ordering},
 };
@@ -198,7 +198,7 @@ impl<'a, T> View<'a, T> {
     #[inline]
     pub fn prefetch(self, index: u32) {
         if let Some(slot) = self.slots.slot(index) {
-            super::map64::prefetch(slot.load(Ordering::Acquire));
+            crate::prefetch(slot.load(Ordering::Acquire));
         }
     }
 

@@ -1,8 +1,9 @@
 //! Lcores with queues and rings, stepped in any order: when a moment is over, nothing that was there then is left.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use super::barrier::{Barrier, Member, Ring, Ticket};
 use proptest::prelude::*;
 use std::{collections::VecDeque, sync::Arc};
+use stopover_lockfree::barrier::{Barrier, Member, Ring, Ticket};
 
 const BURST: usize = 2;
 const DEPTH: usize = 8;

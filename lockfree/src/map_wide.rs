@@ -1,9 +1,9 @@
 //! A map for keys wider than a word: network index and IPv6 address to a 64-bit value. Looked up only when a
-//! neighbour solicitation is answered, so plainness goes before speed: a [`map64`](super::map64) leads from a
+//! neighbour solicitation is answered, so plainness goes before speed: a [`map64`](crate::map64) leads from a
 //! hash of the key to a record, the record holds the whole key, and records of equal hash are chained.
 //! No unsafe code of its own.
 
-use super::{
+use crate::{
     epoch::{Domain, Epoch, Reader, Writer},
     map64::{self, MapError, MapReader, MapWriter, Piece},
     slots::Slots,
@@ -52,7 +52,7 @@ pub fn new(writer: &Writer, limit: usize) -> Result<(WideWriter, WideReader), Ma
 }
 
 /// As [`new`], but only the upper `hash_bits` (1 to 64) of the hash are used. Tests make hashes collide so.
-pub(super) fn with_hash_bits(
+pub fn with_hash_bits(
     writer: &Writer,
     limit: usize,
     hash_bits: u32,

@@ -1,11 +1,9 @@
 //! A reader that looks into the first and then the second bucket finds the key that moves between them, and
 //! never takes the value of another.
 
-use super::{
-    bucket::{Bucket, EMPTY, SLOTS},
-    epoch::domain,
-    explore,
-};
+use super::explore;
+use crate::epoch::domain;
+use crate::map64::bucket::{Bucket, EMPTY, SLOTS};
 use loom::{sync::Arc, thread};
 
 const X: u64 = 11;

@@ -1,12 +1,13 @@
 //! The wide map against a plain hash map, with hashes of a few bits so that chains are long.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use super::super::{
+use proptest::{collection::vec, prelude::*};
+use std::collections::HashMap;
+use stopover_lockfree::{
     epoch::domain,
     map_wide::{self, WideKey},
     map64::MapError,
 };
-use proptest::{collection::vec, prelude::*};
-use std::collections::HashMap;
 
 #[derive(Debug, Clone)]
 enum Op {

@@ -1,5 +1,5 @@
 //! The lcores' half: lookups one by one and in bursts.
-#![allow(unsafe_code)] // buckets kept alive by the epoch, and prefetches
+#![allow(unsafe_code)] // buckets kept alive by the epoch
 
 use super::{
     Reader, Shared,
@@ -8,6 +8,7 @@ use super::{
     is_reserved,
     segment::{Entries, SegmentRef},
 };
+use crate::prefetch;
 use std::{fmt, mem::MaybeUninit, sync::Arc};
 
 /// The most keys that one call of [`MapReader::lookup_burst`] takes: one bit each in its result.
@@ -182,16 +183,4 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
         word &= word - 1;
         Some(lowest)
     })
-}
-
-/// Asks for a cache line. Never faults.
-#[inline(always)]
-pub fn prefetch<T>(line: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint; valid for any address.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }

@@ -1,10 +1,9 @@
 //! Nothing is freed under a reader; a passed epoch means that the reader works by what came before it.
 
-use super::{
-    cell::Cell,
-    epoch::{Parked, domain},
-    explore,
-};
+use super::explore;
+use crate::cell::Cell;
+use crate::epoch::{Parked, domain};
+use crate::sync;
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 
 /// A value whose reading and dropping loom watches: a drop that a read does not happen before is an error.
@@ -119,13 +118,13 @@ fn a_passed_epoch_means_the_reader_sees_what_came_before() {
 #[allow(unsafe_code)] // the mistake to be found
 fn the_checker_finds_a_free_without_grace() {
     explore(3, || {
-        let current = Arc::new(super::sync::AtomicPtr::new(Box::into_raw(Box::new(Watched::new(1)))));
+        let current = Arc::new(sync::AtomicPtr::new(Box::into_raw(Box::new(Watched::new(1)))));
         let reading = thread::spawn({
             let current = Arc::clone(&current);
             // SAFETY: none: this is the mistake. Loom stops before the memory is really gone.
-            move || unsafe { &*current.load(super::sync::Ordering::Acquire) }.read()
+            move || unsafe { &*current.load(sync::Ordering::Acquire) }.read()
         });
-        let old = current.load(super::sync::Ordering::Acquire);
+        let old = current.load(sync::Ordering::Acquire);
         // SAFETY: as above; in place, so that the memory stays and only loom's watch is tripped.
         unsafe { std::ptr::drop_in_place(old) };
         reading.join().unwrap();

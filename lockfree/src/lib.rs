@@ -1,0 +1,25 @@
+//! Structures that one thread writes and any number of others read without waiting. They know nothing of
+//! networking, DPDK or the appliance.
+//!
+//! `epoch` says when every reader has let go of the old; the tables rest on it: `map64` (word to word),
+//! `map_wide` (three words to word), `slots` (an array of replaceable values), `cell` (one such value).
+//! `filter` and `barrier` need no epochs.
+//!
+//! The unit tests of this crate are models: they run under loom, so this crate's atomics are loom's there
+//! (`sync`), and what is checked is the code that runs. Tests with the processor's atomics are in `tests/`.
+//!
+//! The callers are other crates: what runs once per frame is generic or `#[inline]`.
+
+pub mod barrier;
+pub mod cell;
+pub mod epoch;
+pub mod filter;
+pub mod map64;
+pub mod map_wide;
+#[cfg(test)]
+mod models;
+mod prefetch;
+pub mod slots;
+mod sync;
+
+pub use prefetch::prefetch;
