@@ -56,6 +56,21 @@ pub struct Host {
     pub down_unix_ms: u64,
 }
 
+/// What an appliance registers its host with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Registration {
+    /// The host.
+    pub host: HostName,
+    /// 1 to [`MAX_VTEPS`].
+    pub vteps: Vec<IpAddr>,
+    /// VXLAN port, host byte order.
+    pub udp_port: u16,
+    /// The process.
+    pub instance: Uuid,
+    /// What it forwards by; `None` = nothing yet.
+    pub holds: Option<Point>,
+}
+
 /// A declared network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Network {

@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
     board::{Absence, Applied, BARRIER_MS, Command, Key, Outcome, Party, Refusal, Session, Ticket},
     model::{
-        Accepted, Change, Claim, DeclaredBy, EventKind, Lock, Migration, MigrationState, Row, Target,
-        Unlocked, Uuid,
+        Accepted, Change, Claim, DeclaredBy, EventKind, Lock, Migration, MigrationState, Registration, Row,
+        Target, Unlocked, Uuid,
     },
-    proto::parse::Registration,
     store::Store,
 };
 use stopover_config::bulk::{HostRow, NodeRow};

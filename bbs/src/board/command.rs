@@ -1,9 +1,8 @@
 //! What can be asked of the board, and what it can answer.
 
 use super::record::{Commit, Write};
-use crate::{
-    model::{Accepted, Claim, Event, MigrationState, Report, Row, RowError, Target, Uuid},
-    proto::parse::Registration,
+use crate::model::{
+    Accepted, Claim, Event, MigrationState, Registration, Report, Row, RowError, Target, Uuid,
 };
 use std::fmt;
 use stopover_net::{HostName, Mac, Vni};

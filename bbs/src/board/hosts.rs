@@ -5,10 +5,7 @@ use super::{
     record::HostRecord,
     state::{EARLIER, OPERATOR},
 };
-use crate::{
-    model::{DeclaredBy, EventKind},
-    proto::parse::Registration,
-};
+use crate::model::{DeclaredBy, EventKind, Registration};
 use std::net::IpAddr;
 use stopover_net::HostName;
 

@@ -1,15 +1,13 @@
 //! From an [`Endpoint`] to a gRPC channel. TLS will be put on here, and only here.
 
 use super::error::Error;
-use crate::proto::v1::board_client::BoardClient;
+use crate::proto::{MAX_MESSAGE_BYTES, v1::board_client::BoardClient};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use stopover_config::Endpoint;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
 
-/// Largest message either side accepts; lists and snapshots are chunked far below it.
-pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much of a stream, and of all streams together, may be under way to us: a snapshot of some hundred megabytes
 /// would wait for the round trip after every 64 KiB with HTTP/2's own default.

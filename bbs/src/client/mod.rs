@@ -14,8 +14,6 @@ pub use crate::model::{
     Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Migration, MigrationState, Network,
     Node, NodeBatch, NodeFacts, PackedNode, Report, Row, RowError, StationKind, Target, Unlocked,
 };
-#[cfg(feature = "server")]
-pub(crate) use connect::MAX_MESSAGE_BYTES;
 pub use connect::connect;
 pub use error::{Error, Reason};
 pub use moves::MigrationUpdate;

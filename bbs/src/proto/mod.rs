@@ -12,5 +12,8 @@ pub mod v1 {
     tonic::include_proto!("stopover.v1");
 }
 
+/// Largest message that either side accepts; lists and snapshots are sent in pieces far below it.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
 /// Metadata entry of a refusal's status that says why in one word; the words are listed in the `.proto`.
 pub const REASON: &str = "stopover-reason";

@@ -4,7 +4,7 @@
 use super::v1;
 use crate::model::{
     Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, MAX_IPS, MAX_VTEPS, Network, Node,
-    NodeFacts, Point, Row, StationKind, Target, Unlocked, Uuid,
+    NodeFacts, Point, Registration, Row, StationKind, Target, Unlocked, Uuid,
 };
 use std::{
     collections::HashSet,
@@ -197,21 +197,6 @@ impl Speaker {
 pub fn point(field: &str, m: &v1::Point) -> Checked<Point> {
     let run = if m.run_id.is_empty() { None } else { Some(id(&format!("{field}.run_id"), &m.run_id)?) };
     Ok(Point { board: id(&format!("{field}.board_id"), &m.board_id)?, run, revision: m.revision })
-}
-
-/// A checked registration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Registration {
-    /// The host.
-    pub host: HostName,
-    /// 1 to [`MAX_VTEPS`].
-    pub vteps: Vec<IpAddr>,
-    /// VXLAN port, host byte order.
-    pub udp_port: u16,
-    /// The process.
-    pub instance: Uuid,
-    /// What it forwards by; `None` = nothing yet.
-    pub holds: Option<Point>,
 }
 
 impl TryFrom<&v1::RegisterRequest> for Registration {

@@ -33,7 +33,11 @@ pub use identity::Proven;
 pub use metrics::Metrics;
 pub use watchers::Watchers;
 
-use crate::{board::Absence, client::MAX_MESSAGE_BYTES, proto::v1::board_server::BoardServer, store::Store};
+use crate::{
+    board::Absence,
+    proto::{MAX_MESSAGE_BYTES, v1::board_server::BoardServer},
+    store::Store,
+};
 use anyhow::Context;
 use listen::Listener;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

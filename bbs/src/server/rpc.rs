@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     board::{Command, Key, Lineage, Outcome, Session},
-    model::{Event, Row, Target},
+    model::{Event, Registration, Row, Target},
     proto::{
-        parse::{self, Registration, Speaker},
+        parse::{self, Speaker},
         v1,
     },
     store::Store,

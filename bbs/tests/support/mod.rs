@@ -13,8 +13,9 @@ use stopover_bbs::{
         Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Party, Refusal, Session, Settings,
         Ticket,
     },
-    model::{Change, Claim, Host, Lock, MigrationState, Network, Node, Report, Row, Target, Uuid},
-    proto::parse::Registration,
+    model::{
+        Change, Claim, Host, Lock, MigrationState, Network, Node, Registration, Report, Row, Target, Uuid,
+    },
     server::{History, restore},
     store::{Mark, Redb, Store, View},
 };

@@ -5,8 +5,7 @@
 use super::super::*;
 use crate::{
     board::{Absence, Board, Command, Now, Outcome, Session, Settings},
-    model::{Change, Uuid},
-    proto::parse::Registration,
+    model::{Change, Registration, Uuid},
 };
 use proptest::{collection::vec, prelude::*};
 use std::net::IpAddr;
