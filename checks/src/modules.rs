@@ -1,0 +1,311 @@
+//! Which module of a crate uses which, and which words a pure module must not know. Read from the paths in the source
+//! that begin with `crate` or go up by `super`; what is compiled for tests only does not count.
+
+use crate::source::{Token, tokens, without_tests};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A file of a crate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Relative to the crate's source folder.
+    pub path: PathBuf,
+    /// What is in it.
+    pub source: String,
+}
+
+/// What a module right below the crate's root may use of the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// The module.
+    pub module: &'static str,
+    /// What it may use.
+    pub uses: &'static [&'static str],
+}
+
+/// All Rust files below `folder`, in order.
+pub fn files(folder: &Path) -> io::Result<Vec<File>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = fs::read_to_string(&path)?;
+                found.push(File { path: path.strip_prefix(folder).unwrap_or(&path).to_path_buf(), source });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// Every use of a module that no rule allows, every module without a rule, and every rule without a module. Files in
+/// the root (`lib.rs`, `main.rs`) may use all.
+#[must_use]
+pub fn violations(files: &[File], rules: &[Rule]) -> Vec<String> {
+    let modules: BTreeSet<String> =
+        files.iter().filter_map(|file| module_path(&file.path).into_iter().next()).collect();
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    for module in modules.iter().filter(|module| !rules.iter().any(|rule| rule.module == *module)) {
+        found.insert(format!("module {module} has no rule: list what it may use"));
+    }
+    for rule in rules.iter().filter(|rule| !modules.contains(rule.module)) {
+        found.insert(format!("there is a rule for module {}, which does not exist", rule.module));
+    }
+    for_each_production(files, |file, path, tokens| {
+        let Some(module) = path.first() else { return };
+        let Some(rule) = rules.iter().find(|rule| rule.module == module) else { return };
+        for used in used_modules(path, tokens) {
+            let allowed = used.text == module || rule.uses.contains(&used.text);
+            if modules.contains(used.text) && !allowed {
+                let place = file.path.display();
+                found.insert(format!("{place}:{}: {module} must not use {}", used.line, used.text));
+            }
+        }
+    });
+    found.into_iter().collect()
+}
+
+/// Every place where one of `words` stands in the code of the modules that `modules` names, by their paths such as
+/// `migration::machine`; the empty path is the whole crate.
+#[must_use]
+pub fn impurities(files: &[File], modules: &[&str], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut unseen: BTreeSet<&str> = modules.iter().copied().collect();
+    for_each_production(files, |file, path, tokens| {
+        let path = path.join("::");
+        let within = |module: &str| {
+            module.is_empty()
+                || path.strip_prefix(module).is_some_and(|r| r.is_empty() || r.starts_with("::"))
+        };
+        let Some(module) = modules.iter().find(|module| within(module)) else { return };
+        unseen.remove(module);
+        for token in tokens.iter().filter(|token| words.contains(&token.text)) {
+            found.push(format!(
+                "{}:{}: {module} must not know {}",
+                file.path.display(),
+                token.line,
+                token.text
+            ));
+        }
+    });
+    found.extend(unseen.iter().map(|module| format!("there is no module {module}")));
+    found
+}
+
+/// Every file that is taken in by path: each belongs to one module of one crate.
+#[must_use]
+pub fn path_attributes(files: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files {
+        let tokens = tokens(&file.source);
+        for window in tokens.windows(4).filter(|w| w.iter().map(|t| t.text).eq(["#", "[", "path", "="])) {
+            found.push(format!("{}:{}: a file is included by path", file.path.display(), window[0].line));
+        }
+    }
+    found
+}
+
+/// Calls `each` with every file that is not for tests only, its module path, and its tokens.
+fn for_each_production(files: &[File], mut each: impl FnMut(&File, &[String], &[Token<'_>])) {
+    let scanned: Vec<_> =
+        files.iter().map(|file| (file, module_path(&file.path), tokens(&file.source))).collect();
+    let mut for_tests: Vec<Vec<String>> = Vec::new();
+    for (_, path, tokens) in &scanned {
+        let (_, modules) = without_tests(tokens);
+        for_tests.extend(modules.iter().map(|module| [&path[..], &[(*module).to_owned()]].concat()));
+    }
+    for (file, path, tokens) in &scanned {
+        if !for_tests.iter().any(|test| path.starts_with(test)) {
+            each(file, path, &without_tests(tokens).0);
+        }
+    }
+}
+
+/// `a/b.rs` and `a/b/mod.rs` are `a`, `b`; the files of the root are nothing.
+fn module_path(file: &Path) -> Vec<String> {
+    let mut path: Vec<String> =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if path.last().is_some_and(|last| last == "mod") {
+        path.pop();
+    }
+    if path.len() == 1 && (path[0] == "lib" || path[0] == "main") {
+        path.clear();
+    }
+    path
+}
+
+/// The first words behind `crate::`, and behind as many `super::` as lead to the crate's root.
+fn used_modules<'s>(path: &[String], tokens: &[Token<'s>]) -> Vec<Token<'s>> {
+    let mut found = Vec::new();
+    let mut inline = Inline::default();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        inline.see(tokens, at);
+        let mut up = 0;
+        while tokens.get(at).is_some_and(|t| t.text == "super") && is_path_mark(tokens, at + 1) {
+            up += 1;
+            at += 3;
+        }
+        if token.text == "crate" && is_path_mark(tokens, at + 1) {
+            at += 3;
+            first_words(tokens, at, &mut found);
+        } else if up > 0 && up == path.len() + inline.depth() {
+            first_words(tokens, at, &mut found);
+        } else if up == 0 {
+            at += 1;
+        }
+    }
+    found
+}
+
+fn is_path_mark(tokens: &[Token<'_>], at: usize) -> bool {
+    tokens.get(at..at + 2).is_some_and(|marks| marks.iter().all(|mark| mark.text == ":"))
+}
+
+/// The word at `at`, or those that begin the parts of the group there.
+fn first_words<'s>(tokens: &[Token<'s>], at: usize, found: &mut Vec<Token<'s>>) {
+    if tokens.get(at).is_none_or(|token| token.text != "{") {
+        found.extend(tokens.get(at));
+        return;
+    }
+    let (mut depth, mut begins) = (0, false);
+    for token in &tokens[at..] {
+        match token.text {
+            "{" => (depth, begins) = (depth + 1, depth == 0),
+            "}" => depth -= 1,
+            "," => begins = depth == 1,
+            _ => {
+                if begins {
+                    found.push(*token);
+                }
+                begins = false;
+            }
+        }
+        if depth == 0 {
+            return;
+        }
+    }
+}
+
+/// The modules within a file around a place in it.
+#[derive(Default)]
+struct Inline {
+    braces: usize,
+    /// How many braces were open before each module's.
+    modules: Vec<usize>,
+}
+
+impl Inline {
+    fn see(&mut self, tokens: &[Token<'_>], at: usize) {
+        match tokens[at].text {
+            "{" => {
+                if at.checked_sub(2).is_some_and(|at| tokens[at].text == "mod") {
+                    self.modules.push(self.braces);
+                }
+                self.braces += 1;
+            }
+            "}" => {
+                self.braces = self.braces.saturating_sub(1);
+                if self.modules.last() == Some(&self.braces) {
+                    self.modules.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.modules.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: [Rule; 3] = [
+        Rule { module: "control", uses: &["pipeline", "tables"] },
+        Rule { module: "pipeline", uses: &["tables"] },
+        Rule { module: "tables", uses: &[] },
+    ];
+
+    fn file(path: &str, source: &str) -> File {
+        File { path: path.into(), source: source.to_owned() }
+    }
+
+    /// The violations of a crate with one more file.
+    fn found(path: &str, source: &str) -> Vec<String> {
+        let files = [
+            file("lib.rs", "mod control; mod pipeline; mod tables; use crate::control::start;"),
+            file("control.rs", "use crate::{pipeline::{encap, tables}, tables::Tables};"),
+            file("pipeline/mod.rs", "mod encap; #[cfg(test)] mod tests; use super::tables;"),
+            file(
+                "pipeline/encap.rs",
+                "use super::Flow; use crate::tables::Fdb; mod field { use super::super::Flow; }",
+            ),
+            file("pipeline/tests/mod.rs", "use crate::control;"),
+            file("tables.rs", "fn control() {} #[cfg(test)] mod tests { use crate::pipeline; }"),
+            file(path, source),
+        ];
+        violations(&files, &RULES)
+    }
+
+    #[test]
+    fn what_the_rules_allow_is_no_violation() {
+        assert_eq!(
+            found("tables/fdb.rs", "use super::Tables; use crate::tables::Bd; // crate::control"),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_backward_arrow_is_found_however_it_is_written() {
+        let expected = |place: &str| vec![format!("tables/fdb.rs:{place}: tables must not use pipeline")];
+        for (place, source) in [
+            ("1", "use crate::pipeline::encap;"),
+            ("1", "use crate::{tables::Bd, pipeline};"),
+            ("3", "use crate::{\n    tables::{Bd, Vni},\n    pipeline::{self, encap},\n};"),
+            ("2", "fn f() {\n    assert!(crate::pipeline::encap::f());\n}"),
+            ("1", "pub use super::super::pipeline::Packet;"),
+            ("1", "mod field { fn f() -> super::super::super::pipeline::Packet {} }"),
+            ("1", "impl From<crate::pipeline::Packet> for Bd {}"),
+        ] {
+            assert_eq!(found("tables/fdb.rs", source), expected(place), "{source}");
+        }
+    }
+
+    #[test]
+    fn modules_and_rules_must_match() {
+        assert_eq!(found("news.rs", ""), ["module news has no rule: list what it may use"]);
+        let alone = [file("control.rs", ""), file("pipeline.rs", "")];
+        assert_eq!(violations(&alone, &RULES), ["there is a rule for module tables, which does not exist"]);
+    }
+
+    #[test]
+    fn an_impure_word_is_found_in_code_only() {
+        let files = [
+            file("migration/machine/mod.rs", "#[cfg(test)] mod tests; // Instant\nfn f(now: Instant) {}"),
+            file("migration/machine/tests.rs", "use std::time::Instant;"),
+            file("migration/hold.rs", "use std::time::Instant;"),
+        ];
+        assert_eq!(
+            impurities(&files, &["migration::machine", "tables"], &["Instant"]),
+            [
+                "migration/machine/mod.rs:2: migration::machine must not know Instant",
+                "there is no module tables"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_included_by_path_is_found() {
+        let files = [file("lib.rs", "// #[path = \"x\"]\n#[path = \"../../net/src/lib.rs\"]\nmod net;")];
+        assert_eq!(path_attributes(&files), ["lib.rs:2: a file is included by path"]);
+    }
+}

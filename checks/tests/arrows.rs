@@ -1,0 +1,133 @@
+//! Dependencies go one way: between our crates, and between the modules of the board and of the appliance.
+#![allow(clippy::expect_used, reason = "a test may fail")]
+
+use stopover_checks::{crates, modules, root};
+
+const CRATES: &[crates::Rule] = &[
+    crates::Rule {
+        package: "stopover",
+        uses: &[
+            "dpdk",
+            "stopover-bbs",
+            "stopover-config",
+            "stopover-ctl",
+            "stopover-lockfree",
+            "stopover-net",
+        ],
+    },
+    crates::Rule { package: "stopover-bbs", uses: &["stopover-config", "stopover-net"] },
+    crates::Rule {
+        package: "stopover-cli",
+        uses: &["stopover-bbs", "stopover-config", "stopover-ctl", "stopover-net"],
+    },
+    crates::Rule { package: "stopover-config", uses: &["stopover-net"] },
+    crates::Rule { package: "stopover-ctl", uses: &["stopover-net"] },
+    crates::Rule { package: "dpdk", uses: &["dpdk-sys"] },
+    crates::Rule { package: "dpdk-sys", uses: &[] },
+    crates::Rule { package: "stopover-lockfree", uses: &[] },
+    crates::Rule { package: "stopover-net", uses: &[] },
+    // Tools and tests, which nothing else uses.
+    crates::Rule { package: "stopover-checks", uses: &[] },
+    crates::Rule { package: "stopover-fuzz", uses: &["stopover-config", "stopover-net"] },
+    crates::Rule { package: "stopover-guest-tools", uses: &[] },
+    crates::Rule { package: "stopover-tester", uses: &["dpdk", "stopover-guest-tools"] },
+    crates::Rule {
+        package: "stopover-testbed-tools",
+        uses: &["stopover", "stopover-bbs", "stopover-config", "stopover-net"],
+    },
+];
+
+/// The board itself is for its own program. Everyone else has the client.
+const SERVER: crates::Reserved = crates::Reserved { package: "stopover-bbs", feature: "server", users: &[] };
+
+const BBS: &[modules::Rule] = &[
+    modules::Rule { module: "model", uses: &[] },
+    modules::Rule { module: "proto", uses: &["model"] },
+    modules::Rule { module: "board", uses: &["model"] },
+    // Records are stored as messages of the protocol.
+    modules::Rule { module: "store", uses: &["board", "model", "proto"] },
+    modules::Rule { module: "server", uses: &["board", "model", "proto", "store"] },
+    modules::Rule { module: "client", uses: &["model", "proto"] },
+];
+
+const APPLIANCE: &[modules::Rule] = &[
+    modules::Rule { module: "tables", uses: &[] },
+    modules::Rule { module: "migration", uses: &[] },
+    modules::Rule { module: "underlay", uses: &[] },
+    modules::Rule { module: "pipeline", uses: &["tables"] },
+    modules::Rule { module: "lcore", uses: &["migration", "pipeline", "tables"] },
+    modules::Rule { module: "control", uses: &["lcore", "migration", "pipeline", "tables", "underlay"] },
+];
+
+/// Clocks, devices, files, sockets and threads.
+const OUTSIDE: &[&str] = &[
+    "Instant",
+    "SystemTime",
+    "dpdk",
+    "dpdk_sys",
+    "File",
+    "TcpListener",
+    "TcpStream",
+    "UdpSocket",
+    "UnixStream",
+    "thread",
+    "tokio",
+    "tonic",
+];
+
+fn files(folder: &str) -> Vec<modules::File> {
+    let files = modules::files(&root().join(folder)).expect(folder);
+    assert!(!files.is_empty(), "no source in {folder}");
+    files
+}
+
+#[track_caller]
+fn assert_none(violations: &[String]) {
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let packages = |manifest: &str| crates::packages(&root().join(manifest)).expect(manifest);
+    let all = [packages("Cargo.toml"), packages("fuzz/Cargo.toml")].concat();
+    assert_none(&crates::violations(&all, CRATES, &[SERVER]));
+}
+
+#[test]
+fn modules_of_the_board_depend_in_one_direction() {
+    assert_none(&modules::violations(&files("bbs/src"), BBS));
+}
+
+#[test]
+fn modules_of_the_appliance_depend_in_one_direction() {
+    assert_none(&modules::violations(&files("appliance"), APPLIANCE));
+}
+
+#[test]
+fn pure_modules_know_nothing_of_the_outside() {
+    assert_none(&modules::impurities(&files("bbs/src"), &["model", "board"], OUTSIDE));
+    let pure = ["tables", "pipeline", "migration", "underlay"];
+    assert_none(&modules::impurities(&files("appliance"), &pure, OUTSIDE));
+    assert_none(&modules::impurities(&files("net/src"), &[""], OUTSIDE));
+}
+
+#[test]
+fn no_file_is_included_by_path() {
+    for folder in [
+        "appliance",
+        "bbs",
+        "benches",
+        "checks",
+        "cli",
+        "config",
+        "ctl",
+        "ffi",
+        "fuzz/fuzz_targets",
+        "lockfree",
+        "net",
+        "testbed",
+        "tests",
+    ] {
+        assert_none(&modules::path_attributes(&files(folder)));
+    }
+}
