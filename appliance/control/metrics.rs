@@ -1,171 +1,347 @@
-//! Prometheus' text format (version 0.0.4) of what `show` tells. Names end in their unit; every counter is
-//! one of the books, so that what an alert says is what `stopover show drops` explains.
+//! What Prometheus scrapes. Each counter is one of those that `show` tells, so that what an alert says is what
+//! `stopover show drops` explains.
 
 use super::Control;
 use crate::lcore::counters::EventReading;
-use std::fmt::Write;
+use dpdk::cycles;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, MetricEncoder,
+        prometheus_text,
+    },
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use std::fmt;
 use stopover_config::appliance::Role;
+use stopover_ctl as ctl;
 
-/// Collects the text.
-struct Page(String);
+/// What the control thread read for one scrape, since the start: a counter that an operator's `clear` set back would
+/// be a counter no more.
+#[derive(Debug)]
+struct Reading {
+    fwd: ctl::FwdStats,
+    drops: Vec<(String, u64)>,
+    lcores: Vec<LcoreTime>,
+    board: ctl::BoardState,
+    port_drops: Vec<PortDrops>,
+    events_lost: [(&'static str, u64); 3],
+    segments: Vec<SegmentReading>,
+    migrations: [(&'static str, &'static str, u64); 7],
+    hold_free: u64,
+    mbufs: u32,
+    table_bytes: u64,
+    tsc_hz: u64,
+}
 
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
+#[derive(Debug)]
+struct LcoreTime {
+    lcore: String,
+    busy_cycles: u64,
+    idle_cycles: u64,
+}
 
-    /// Labels are names of ours (ports, reasons, lcores), which need no escaping.
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let labels: Vec<_> = labels.iter().map(|(key, text)| format!("{key}=\"{text}\"")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "{name}{labels} {value}");
-    }
+#[derive(Debug)]
+struct PortDrops {
+    port: String,
+    counts: [(&'static str, u64); 3],
+}
+
+#[derive(Debug)]
+struct SegmentReading {
+    port: String,
+    stations: u32,
+    limit: u32,
+    refused_addresses: u64,
+    blocked: u64,
 }
 
 impl Control {
     /// The page that Prometheus scrapes.
     pub(crate) fn metrics(&self) -> String {
-        let mut page = Page(String::new());
-        // Since the start: a counter that an operator's `clear` set back would be a counter no more.
-        let readings = self.readings();
-        let fwd = self.show_fwd(&readings);
-        page.family(
-            "stopover_frames_total",
-            "counter",
-            "Frames by what became of them or where they came from.",
-        );
-        let books = fwd.books;
-        for (what, count) in [
-            ("received", books.received),
-            ("copied", books.copied),
-            ("originated", books.originated),
-            ("sent", books.sent),
-            ("to_control", books.to_control),
-        ] {
-            page.sample("stopover_frames_total", &[("what", what)], count);
-        }
-        page.family("stopover_unaccounted_frames", "gauge", "Frames without a fate; 0 at any quiet moment.");
-        page.sample("stopover_unaccounted_frames", &[], books.unaccounted);
-        self.migration_metrics(&mut page, books.held);
-        page.family("stopover_dropped_frames_total", "counter", "Frames dropped, by reason.");
-        for drop in self.show_drops(&readings) {
-            page.sample("stopover_dropped_frames_total", &[("reason", &drop.reason)], drop.count);
-        }
-        page.family("stopover_port_frames_total", "counter", "Frames by port and direction.");
-        for port in &fwd.ports {
-            page.sample(
-                "stopover_port_frames_total",
-                &[("port", &port.name), ("direction", "rx")],
-                port.rx_packets,
-            );
-            page.sample(
-                "stopover_port_frames_total",
-                &[("port", &port.name), ("direction", "tx")],
-                port.tx_packets,
-            );
-        }
-        page.family(
-            "stopover_port_dropped_frames_total",
-            "counter",
-            "Frames that a port's device or queue did not take, or had no buffer for.",
-        );
-        for port in &self.ports {
-            let sent = fwd.ports.iter().find(|p| p.name == port.name).map_or(0, |p| p.tx_dropped);
-            let device = port.device.stats().unwrap_or_default();
-            for (what, count) in
-                [("tx", sent), ("rx_missed", device.rx_missed), ("rx_nombuf", device.rx_nombuf)]
-            {
-                let labels = [("port", port.name.as_str()), ("what", what)];
-                page.sample("stopover_port_dropped_frames_total", &labels, count);
-            }
-        }
-        page.family(
-            "stopover_events_lost_total",
-            "counter",
-            "Events for the control thread that found their ring full, by kind; they are told again.",
-        );
-        for (kind, lost) in [
-            ("arrivals", (|e| e.arrivals_lost) as fn(&EventReading) -> u64),
-            ("routers", |e| e.routers_lost),
-            ("stations", |e| e.stations_lost),
-        ] {
-            let count: u64 = readings.iter().map(|(_, reading)| lost(&reading.events)).sum();
-            page.sample("stopover_events_lost_total", &[("kind", kind)], count);
-        }
-        page.family("stopover_segment_stations", "gauge", "Stations learned at a segment port.");
-        page.family("stopover_segment_stations_limit", "gauge", "Most stations of a segment port.");
-        page.family(
-            "stopover_segment_addresses_refused_total",
-            "counter",
-            "New addresses of a segment port's stations that were not learned because they came too fast.",
-        );
-        page.family(
-            "stopover_segment_blocked",
-            "gauge",
-            "Networks for which a segment port is blocked, because another port forwards for its LAN.",
-        );
-        for (number, port) in (0u16..).zip(&self.config.ports) {
-            let Role::Segment(segment) = &port.role else { continue };
-            let labels = [("port", port.name.as_str())];
-            page.sample("stopover_segment_stations", &labels, self.stations.learned_at(number));
-            page.sample("stopover_segment_stations_limit", &labels, segment.max_stations);
-            let refused = self.stations.refused_addresses(number);
-            page.sample("stopover_segment_addresses_refused_total", &labels, refused);
-            let blocked = self.loops.blocked().filter(|(segment, _)| segment.port == number).count();
-            page.sample("stopover_segment_blocked", &labels, blocked);
-        }
-        page.family("stopover_lcore_cycles_total", "counter", "TSC cycles by lcore and state.");
-        for lcore in self.show_lcores(&readings) {
-            let number = lcore.lcore.to_string();
-            let labels = |state| [("lcore", number.as_str()), ("state", state)];
-            page.sample("stopover_lcore_cycles_total", &labels("busy"), lcore.busy_cycles);
-            page.sample("stopover_lcore_cycles_total", &labels("idle"), lcore.idle_cycles);
-        }
-        let board = self.show_board();
-        page.family("stopover_board_connected", "gauge", "1 while the watch of the board runs.");
-        page.sample("stopover_board_connected", &[], u8::from(board.connected));
-        page.family(
-            "stopover_forwarding",
-            "gauge",
-            "1 once ports run; 0 while the board's first snapshot is waited for.",
-        );
-        page.sample("stopover_forwarding", &[], u8::from(board.forwarding));
-        page.family(
-            "stopover_board_other",
-            "gauge",
-            "1 while another board answers, which is not followed without the operator's word.",
-        );
-        page.sample("stopover_board_other", &[], u8::from(board.other_board.is_some()));
-        page.family(
-            "stopover_board_other_branch_total",
-            "counter",
-            "Snapshots that were not of the history of what was forwarded by.",
-        );
-        page.sample("stopover_board_other_branch_total", &[], board.other_branches);
-        page.family("stopover_board_revision", "gauge", "Revision of the board that was received.");
-        page.sample("stopover_board_revision", &[], board.revision);
-        page.family(
-            "stopover_board_acknowledged_revision",
-            "gauge",
-            "Revision that every lcore forwards by.",
-        );
-        page.sample("stopover_board_acknowledged_revision", &[], board.acknowledged);
-        page.family("stopover_mbufs_in_use", "gauge", "Buffers taken from the pool.");
-        page.sample("stopover_mbufs_in_use", &[], self.pool.in_use());
-        page.family("stopover_table_bytes", "gauge", "Memory of the node and address tables.");
-        page.sample("stopover_table_bytes", &[], self.tables.memory_bytes());
-        page.0
+        let mut registry = Registry::with_prefix("stopover");
+        registry.register_collector(Box::new(self.read_metrics()));
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_text::encode(&mut page, &registry);
+        page
     }
 
-    fn migration_metrics(&self, page: &mut Page, held: u64) {
-        page.family("stopover_held_frames", "gauge", "Frames that wait, in a hold or for a full device.");
-        page.sample("stopover_held_frames", &[], held);
-        page.family("stopover_hold_bytes_free", "gauge", "Memory of the hold that nobody uses.");
-        page.sample("stopover_hold_bytes_free", &[], self.hold.free_bytes());
-        for (name, help, count) in self.moves.totals() {
-            page.family(name, "counter", help);
-            page.sample(name, &[], count);
+    fn read_metrics(&self) -> Reading {
+        let readings = self.readings();
+        let fwd = self.show_fwd(&readings);
+        let port_drops = self.ports.iter().map(|port| {
+            let sent = fwd.ports.iter().find(|p| p.name == port.name).map_or(0, |p| p.tx_dropped);
+            let device = port.device.stats().unwrap_or_default();
+            let counts = [("tx", sent), ("rx_missed", device.rx_missed), ("rx_nombuf", device.rx_nombuf)];
+            PortDrops { port: port.name.clone(), counts }
+        });
+        let segments = (0u16..).zip(&self.config.ports).filter_map(|(number, port)| {
+            let Role::Segment(segment) = &port.role else { return None };
+            Some(SegmentReading {
+                port: port.name.clone(),
+                stations: self.stations.learned_at(number),
+                limit: segment.max_stations,
+                refused_addresses: self.stations.refused_addresses(number),
+                blocked: self.loops.blocked().filter(|(segment, _)| segment.port == number).count() as u64,
+            })
+        });
+        let lcores = self.show_lcores(&readings).into_iter().map(|lcore| LcoreTime {
+            lcore: lcore.lcore.to_string(),
+            busy_cycles: lcore.busy_cycles,
+            idle_cycles: lcore.idle_cycles,
+        });
+        let lost = |count: fn(&EventReading) -> u64| readings.iter().map(|(_, r)| count(&r.events)).sum();
+        Reading {
+            drops: self.show_drops(&readings).into_iter().map(|drop| (drop.reason, drop.count)).collect(),
+            lcores: lcores.collect(),
+            board: self.show_board(),
+            port_drops: port_drops.collect(),
+            events_lost: [
+                ("arrivals", lost(|e| e.arrivals_lost)),
+                ("routers", lost(|e| e.routers_lost)),
+                ("stations", lost(|e| e.stations_lost)),
+            ],
+            segments: segments.collect(),
+            migrations: self.moves.totals(),
+            hold_free: self.hold.free_bytes() as u64,
+            mbufs: self.pool.in_use(),
+            table_bytes: self.tables.memory_bytes() as u64,
+            tsc_hz: cycles::tsc_hz().max(1),
+            fwd,
+        }
+    }
+}
+
+impl Collector for Reading {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        self.frames(&mut page)?;
+        self.ports(&mut page)?;
+        self.segments(&mut page)?;
+        self.migrations(&mut page)?;
+        self.board(&mut page)?;
+        let seconds = self.lcores.iter().flat_map(|time| {
+            [("busy", time.busy_cycles), ("idle", time.idle_cycles)].map(|(state, cycles)| {
+                let labels = [("lcore", time.lcore.as_str()), ("state", state)];
+                (labels, cycles as f64 / self.tsc_hz as f64)
+            })
+        });
+        page.counters("lcore_seconds", "Time of packet processing threads by lcore and state", seconds)?;
+        page.gauge("mbufs_in_use", "Buffers taken from the pool", self.mbufs)?;
+        page.gauge("table_bytes", "Memory of the node and address tables", self.table_bytes)
+    }
+}
+
+impl Reading {
+    fn frames(&self, page: &mut Page<'_>) -> fmt::Result {
+        let books = self.fwd.books;
+        page.counters(
+            "frames",
+            "Frames by what became of them or where they came from",
+            [
+                ("received", books.received),
+                ("copied", books.copied),
+                ("originated", books.originated),
+                ("sent", books.sent),
+                ("to_control", books.to_control),
+            ]
+            .map(|(what, count)| ([("what", what)], count)),
+        )?;
+        page.gauge(
+            "unaccounted_frames",
+            "Frames that packet accounting misses; 0 at any quiet moment",
+            books.unaccounted,
+        )?;
+        page.gauge("held_frames", "Frames that wait, in a hold or for a full device", books.held)?;
+        let drops = self.drops.iter().map(|(reason, count)| ([("reason", reason.as_str())], *count));
+        page.counters("dropped_frames", "Frames dropped, by reason", drops)?;
+        page.counters(
+            "events_lost",
+            "Events for the control thread that found their ring full, by kind; they are told again",
+            self.events_lost.map(|(kind, count)| ([("kind", kind)], count)),
+        )
+    }
+
+    fn ports(&self, page: &mut Page<'_>) -> fmt::Result {
+        let frames = self.fwd.ports.iter().flat_map(|port| {
+            [("rx", port.rx_packets), ("tx", port.tx_packets)]
+                .map(|(direction, count)| ([("port", port.name.as_str()), ("direction", direction)], count))
+        });
+        page.counters("port_frames", "Frames by port and direction", frames)?;
+        let drops = self.port_drops.iter().flat_map(|drops| {
+            drops.counts.map(|(what, count)| ([("port", drops.port.as_str()), ("what", what)], count))
+        });
+        page.counters(
+            "port_dropped_frames",
+            "Frames that a port's device or queue did not take, or had no buffer for",
+            drops,
+        )
+    }
+
+    fn segments(&self, page: &mut Page<'_>) -> fmt::Result {
+        if self.segments.is_empty() {
+            return Ok(());
+        }
+        let labelled = |s: &SegmentReading| [("port", s.port.clone())];
+        let stations = self.segments.iter().map(|s| (labelled(s), s.stations));
+        page.gauges("segment_stations", "Stations learned at a segment port", stations)?;
+        let limits = self.segments.iter().map(|s| (labelled(s), s.limit));
+        page.gauges("segment_stations_limit", "Most stations of a segment port", limits)?;
+        page.counters(
+            "segment_addresses_refused",
+            "New addresses of a segment port's stations that were not learned because they came too fast",
+            self.segments.iter().map(|s| (labelled(s), s.refused_addresses)),
+        )?;
+        page.gauges(
+            "segment_blocked",
+            "Networks for which a segment port is blocked, because another port forwards for its LAN",
+            self.segments.iter().map(|s| (labelled(s), s.blocked)),
+        )
+    }
+
+    fn migrations(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge("hold_free_bytes", "Memory of the hold that nobody uses", self.hold_free)?;
+        for (name, help, count) in self.migrations {
+            page.counter(name, help, count)?;
+        }
+        Ok(())
+    }
+
+    fn board(&self, page: &mut Page<'_>) -> fmt::Result {
+        let board = &self.board;
+        page.gauge("board_connected", "1 while the watch of the board runs", u32::from(board.connected))?;
+        page.gauge(
+            "forwarding",
+            "1 once ports run; 0 while the board's first snapshot is waited for",
+            u32::from(board.forwarding),
+        )?;
+        page.gauge(
+            "board_other",
+            "1 while another board answers, which is not followed without the operator's word",
+            u32::from(board.other_board.is_some()),
+        )?;
+        page.counter(
+            "board_other_branch",
+            "Snapshots that were not of the history of what was forwarded by",
+            board.other_branches,
+        )?;
+        page.gauge("board_revision", "Revision of the board that was received", board.revision)?;
+        page.gauge("board_acknowledged_revision", "Revision that every lcore forwards by", board.acknowledged)
+    }
+}
+
+/// Writes families of which every sample is known.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        samples: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        samples(self.0.encode_descriptor(name, help, None, kind)?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, |family| ConstCounter::new(value).encode(family))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, |family| ConstGauge::new(value).encode(family))
+    }
+
+    fn counters<K: EncodeLabelSet, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (K, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, |mut family| {
+            samples.into_iter().try_for_each(|(labels, value)| {
+                ConstCounter::new(value).encode(family.encode_family(&labels)?)
+            })
+        })
+    }
+
+    fn gauges<K: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (K, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, |mut family| {
+            samples
+                .into_iter()
+                .try_for_each(|(labels, value)| ConstGauge::new(value).encode(family.encode_family(&labels)?))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> String {
+        let port = |name: &str| ctl::PortFwd { name: name.into(), rx_packets: 3, ..ctl::PortFwd::default() };
+        let lcore = LcoreTime { lcore: "2".into(), busy_cycles: 3_000, idle_cycles: 500 };
+        let segment =
+            SegmentReading { port: "lan".into(), stations: 4, limit: 9, refused_addresses: 0, blocked: 1 };
+        let reading = Reading {
+            fwd: ctl::FwdStats { ports: vec![port("ul0"), port("lan")], ..ctl::FwdStats::default() },
+            drops: vec![("too_big".into(), 7)],
+            lcores: vec![lcore],
+            board: ctl::BoardState { connected: true, revision: 12, ..ctl::BoardState::default() },
+            port_drops: vec![PortDrops {
+                port: "ul0".into(),
+                counts: [("tx", 1), ("rx_missed", 2), ("rx_nombuf", 0)],
+            }],
+            events_lost: [("arrivals", 0), ("routers", 0), ("stations", 5)],
+            segments: vec![segment],
+            migrations: [("migration_held", "Frames put into the hold", 6); 7],
+            hold_free: 4096,
+            mbufs: 8,
+            table_bytes: 1 << 20,
+            tsc_hz: 1_000,
+        };
+        let mut registry = Registry::with_prefix("stopover");
+        registry.register_collector(Box::new(reading));
+        let mut page = String::new();
+        prometheus_text::encode(&mut page, &registry).unwrap();
+        page
+    }
+
+    #[test]
+    fn samples_of_every_kind() {
+        let page = page();
+        for line in [
+            "stopover_frames_total{what=\"received\"} 0",
+            "stopover_dropped_frames_total{reason=\"too_big\"} 7",
+            "stopover_port_frames_total{port=\"lan\",direction=\"rx\"} 3",
+            "stopover_port_dropped_frames_total{port=\"ul0\",what=\"rx_missed\"} 2",
+            "stopover_events_lost_total{kind=\"stations\"} 5",
+            "stopover_segment_stations{port=\"lan\"} 4",
+            "stopover_segment_addresses_refused_total{port=\"lan\"} 0",
+            "stopover_lcore_seconds_total{lcore=\"2\",state=\"busy\"} 3.0",
+            "stopover_lcore_seconds_total{lcore=\"2\",state=\"idle\"} 0.5",
+            "stopover_migration_held_total 6",
+            "stopover_hold_free_bytes 4096",
+            "stopover_board_connected 1",
+            "stopover_board_other 0",
+            "stopover_board_revision 12",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} in\n{page}");
+        }
+    }
+
+    #[test]
+    fn counters_and_nothing_else_are_totals() {
+        for line in page().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
         }
     }
 }

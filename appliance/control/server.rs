@@ -15,6 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use crossbeam::channel::Sender;
+use prometheus_client::encoding::prometheus_text;
 use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -224,7 +225,7 @@ async fn trace(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
 async fn metrics(State(asks): State<Sender<Ask>>) -> Response {
     match ask(&asks, Question::Metrics).await {
         Ok(Told::Json(serde_json::Value::String(text))) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+            ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
         }
         other => json(other),
     }

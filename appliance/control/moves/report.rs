@@ -198,17 +198,13 @@ impl Moves {
             sum.add(Counted::read(&node.tally));
         }
         [
-            ("stopover_migration_held_total", "Frames put into the hold.", sum.held),
-            ("stopover_migration_replayed_total", "Held frames delivered or sent on.", sum.replayed),
-            ("stopover_migration_redirected_total", "Frames sent on without being held.", sum.redirected),
-            ("stopover_migration_dropped_total", "Frames that migrations lost.", sum.dropped),
-            (
-                "stopover_migration_uncopied_total",
-                "Delivered frames not copied for want of room.",
-                sum.uncopied,
-            ),
-            ("stopover_migration_reordered_total", "Frames let go before their end marker.", sum.reordered),
-            ("stopover_migration_duplicated_total", "Copies replayed from windows.", sum.duplicated),
+            ("migration_held", "Frames put into the hold", sum.held),
+            ("migration_replayed", "Held frames delivered or sent on", sum.replayed),
+            ("migration_redirected", "Frames sent on without being held", sum.redirected),
+            ("migration_dropped", "Frames that migrations lost", sum.dropped),
+            ("migration_uncopied", "Delivered frames not copied for want of room", sum.uncopied),
+            ("migration_reordered", "Frames let go before their end marker", sum.reordered),
+            ("migration_duplicated", "Copies replayed from windows", sum.duplicated),
         ]
     }
 }

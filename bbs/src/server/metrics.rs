@@ -2,138 +2,158 @@
 
 use super::watchers::{Summary, Watchers};
 use crate::board::{Counts, Refusal};
-use std::{
-    fmt::Write as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, prometheus_text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::{Histogram, exponential_buckets},
     },
+    registry::{Registry, Unit},
+};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
-/// Counters and gauges. Each is a statistic by itself; nothing is decided by them.
-#[derive(Debug, Default)]
+/// A count that may fall.
+type Number = Gauge<u64, AtomicU64>;
+/// One label.
+type Label = [(&'static str, &'static str); 1];
+
+/// The counters and gauges that the board's parts change. Each is a statistic by itself; nothing is decided by them.
+#[derive(Debug)]
 pub struct Metrics {
-    revision: AtomicU64,
-    hosts: AtomicU64,
-    hosts_up: AtomicU64,
-    networks: AtomicU64,
-    nodes: AtomicU64,
-    members: AtomicU64,
-    commands: AtomicU64,
-    refused_conflict: AtomicU64,
-    refused_fenced: AtomicU64,
-    refused_other: AtomicU64,
-    /// Messages refused before they reached the board.
-    pub malformed: AtomicU64,
-    transactions: AtomicU64,
-    transaction_us: AtomicU64,
+    revision: Number,
+    hosts: Family<Label, Number>,
+    networks: Number,
+    nodes: Number,
+    members: Number,
+    commands: Counter,
+    refused: Family<Label, Counter>,
+    transaction_seconds: Histogram,
     /// Snapshots sent because a watcher was too slow.
-    pub resyncs: AtomicU64,
+    pub resyncs: Counter,
     /// Snapshots sent for any reason.
-    pub snapshots: AtomicU64,
+    pub snapshots: Counter,
     /// Acknowledgements of what was not sent on their stream.
-    pub stray_acks: AtomicU64,
+    pub stray_acks: Counter,
     /// Snapshots sent to watchers that held another board's state or another branch's.
-    pub other_branch: AtomicU64,
+    pub other_branch: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let refused = Family::<Label, Counter>::default();
+        for reason in ["conflict", "session", "malformed", "other"] {
+            let _from_zero = refused.get_or_create(&[("reason", reason)]);
+        }
+        Self {
+            revision: Number::default(),
+            hosts: Family::default(),
+            networks: Number::default(),
+            nodes: Number::default(),
+            members: Number::default(),
+            commands: Counter::default(),
+            refused,
+            // 100 µs to 6.6 s.
+            transaction_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 17)),
+            resyncs: Counter::default(),
+            snapshots: Counter::default(),
+            stray_acks: Counter::default(),
+            other_branch: Counter::default(),
+        }
+    }
 }
 
 impl Metrics {
     pub(super) fn counted(&self, c: Counts, revision: u64) {
-        self.revision.store(revision, Relaxed);
-        self.hosts.store(c.hosts, Relaxed);
-        self.hosts_up.store(c.hosts_up, Relaxed);
-        self.networks.store(c.networks, Relaxed);
-        self.nodes.store(c.nodes, Relaxed);
-        self.members.store(c.members, Relaxed);
+        self.revision.set(revision);
+        self.hosts.get_or_create(&[("state", "up")]).set(c.hosts_up);
+        self.hosts.get_or_create(&[("state", "down")]).set(c.hosts.saturating_sub(c.hosts_up));
+        self.networks.set(c.networks);
+        self.nodes.set(c.nodes);
+        self.members.set(c.members);
     }
 
     pub(super) fn applied(&self, refused: Option<&Refusal>) {
-        self.commands.fetch_add(1, Relaxed);
+        self.commands.inc();
         match refused {
-            None => return,
-            Some(Refusal::Conflict(_) | Refusal::Rows { .. }) => &self.refused_conflict,
-            Some(Refusal::Fenced(_) | Refusal::Unregistered(_)) => &self.refused_fenced,
-            Some(_) => &self.refused_other,
+            None => {}
+            Some(Refusal::Conflict(_) | Refusal::Rows { .. }) => self.refused("conflict"),
+            Some(Refusal::Fenced(_) | Refusal::Unregistered(_)) => self.refused("session"),
+            Some(_) => self.refused("other"),
         }
-        .fetch_add(1, Relaxed);
+    }
+
+    /// A message refused before it reached the board.
+    pub(super) fn malformed(&self) {
+        self.refused("malformed");
+    }
+
+    fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 
     pub(super) fn committed(&self, took: Duration) {
-        self.transactions.fetch_add(1, Relaxed);
-        self.transaction_us.fetch_add(took.as_micros() as u64, Relaxed);
+        self.transaction_seconds.observe(took.as_secs_f64());
     }
 
-    /// The text format of Prometheus.
-    #[must_use]
-    pub fn text(&self, watchers: &Watchers) -> String {
-        let get = |n: &AtomicU64| n.load(Relaxed);
-        let revision = get(&self.revision);
-        let Summary { open, silent, lag } = watchers.summary(revision);
-        let mut out = String::new();
-        let mut put = |name: &str, kind: &str, help: &str, values: &[(&str, f64)]| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "# HELP stopover_bbs_{name} {help}\n# TYPE stopover_bbs_{name} {kind}");
-            for (labels, value) in values {
-                let _ = writeln!(out, "stopover_bbs_{name}{labels} {value}");
-            }
-        };
-        let one = |n: u64| [("", n as f64)];
-        put("revision", "counter", "Last committed revision.", &one(revision));
-        let up = get(&self.hosts_up);
-        let down = get(&self.hosts).saturating_sub(up);
-        put(
-            "hosts",
-            "gauge",
-            "Hosts by state.",
-            &[("{state=\"up\"}", up as f64), ("{state=\"down\"}", down as f64)],
+    /// What is served: these figures, and those of the watches.
+    fn registry(&self, watchers: Arc<Watchers>) -> Registry {
+        let mut registry = Registry::with_prefix("stopover_bbs");
+        let r = &mut registry;
+        r.register("revision", "Last committed revision", self.revision.clone());
+        r.register("hosts", "Hosts by state", self.hosts.clone());
+        r.register("networks", "Networks, declared or not", self.networks.clone());
+        r.register("nodes", "Nodes", self.nodes.clone());
+        r.register("members", "Memberships", self.members.clone());
+        r.register("commands", "Commands applied or refused", self.commands.clone());
+        r.register("refused", "Calls refused, by reason", self.refused.clone());
+        let transactions = self.transaction_seconds.clone();
+        r.register_with_unit("transaction", "Duration of store transactions", Unit::Seconds, transactions);
+        r.register("snapshots", "Snapshots sent to watchers", self.snapshots.clone());
+        r.register("resyncs", "Snapshots sent because a watcher was too slow", self.resyncs.clone());
+        r.register(
+            "other_branch",
+            "Snapshots sent to watchers that held the state of another board or branch of its history",
+            self.other_branch.clone(),
         );
-        put("networks", "gauge", "Networks, declared or not.", &one(get(&self.networks)));
-        put("nodes", "gauge", "Nodes.", &one(get(&self.nodes)));
-        put("members", "gauge", "Memberships.", &one(get(&self.members)));
-        put("commands_total", "counter", "Commands applied or refused.", &one(get(&self.commands)));
-        put(
-            "refused_total",
-            "counter",
-            "Calls refused, by reason.",
-            &[
-                ("{reason=\"conflict\"}", get(&self.refused_conflict) as f64),
-                ("{reason=\"session\"}", get(&self.refused_fenced) as f64),
-                ("{reason=\"malformed\"}", get(&self.malformed) as f64),
-                ("{reason=\"other\"}", get(&self.refused_other) as f64),
-            ],
+        r.register(
+            "stray_acks",
+            "Acknowledgements of revisions not sent on their stream; not counted",
+            self.stray_acks.clone(),
         );
-        put("transactions_total", "counter", "Store transactions.", &one(get(&self.transactions)));
-        let seconds = get(&self.transaction_us) as f64 / 1e6;
-        put("transaction_seconds_total", "counter", "Time spent in store transactions.", &[("", seconds)]);
-        put("watchers", "gauge", "Open watches.", &one(open));
-        put("watchers_silent", "gauge", "Watches of hosts that have acknowledged nothing yet.", &one(silent));
-        put(
-            "watch_lag_revisions",
-            "gauge",
-            "How far the slowest acknowledgement is behind; of a silent watch, since it was opened.",
-            &one(lag),
-        );
-        put("snapshots_total", "counter", "Snapshots sent to watchers.", &one(get(&self.snapshots)));
-        put(
-            "resyncs_total",
-            "counter",
-            "Snapshots sent because a watcher was too slow.",
-            &one(get(&self.resyncs)),
-        );
-        put(
-            "other_branch_total",
-            "counter",
-            "Snapshots sent to watchers that held the state of another board or branch of its history.",
-            &one(get(&self.other_branch)),
-        );
-        put(
-            "stray_acks_total",
-            "counter",
-            "Acknowledgements of revisions not sent on their stream; not counted.",
-            &one(get(&self.stray_acks)),
-        );
-        out
+        r.register_collector(Box::new(Watches { watchers, revision: self.revision.clone() }));
+        registry
+    }
+}
+
+/// Reads the open watches when the page is asked for.
+#[derive(Debug)]
+struct Watches {
+    watchers: Arc<Watchers>,
+    revision: Number,
+}
+
+impl Collector for Watches {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let Summary { open, silent, lag } = self.watchers.summary(self.revision.get());
+        for (name, help, value) in [
+            ("watchers", "Open watches", open),
+            ("watchers_silent", "Watches of hosts that have acknowledged nothing yet", silent),
+            (
+                "watch_lag_revisions",
+                "How far the slowest acknowledgement is behind; of a silent watch, since it was opened",
+                lag,
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
     }
 }
 
@@ -144,9 +164,12 @@ pub(super) async fn serve(
     watchers: Arc<Watchers>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    let registry = Arc::new(metrics.registry(watchers));
     let page = move || {
-        let text = metrics.text(&watchers);
-        async move { ([("content-type", "text/plain; version=0.0.4")], text) }
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_text::encode(&mut text, &registry);
+        async move { ([("content-type", prometheus_text::CONTENT_TYPE)], text) }
     };
     let app = axum::Router::new().route("/metrics", axum::routing::get(page));
     axum::serve(listener, app).with_graceful_shutdown(stop).await

@@ -14,11 +14,7 @@ use crate::{
     store::Store,
 };
 use prost::Message;
-use std::{
-    pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch as signal};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -82,7 +78,7 @@ impl Rpc {
     /// Counts malformed messages on their way out.
     pub(super) fn checked<T>(&self, result: Result<T, parse::BadField>) -> Result<T, Status> {
         result.map_err(|bad| {
-            self.metrics.malformed.fetch_add(1, Relaxed);
+            self.metrics.malformed();
             bad.into()
         })
     }

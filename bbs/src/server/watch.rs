@@ -192,7 +192,7 @@ fn ack(rpc: &Rpc, entry: &Entry, revision: u64, ours: bool, strays: &mut u64) {
     if ours && revision <= sent {
         return rpc.watchers.ack(watcher, revision);
     }
-    rpc.metrics.stray_acks.fetch_add(1, Relaxed);
+    rpc.metrics.stray_acks.inc();
     if *strays == 0 {
         log::info!(
             "watcher {} at {} acknowledges revision {revision}{}; this watch has sent {sent}: not counted",
@@ -269,9 +269,9 @@ fn note(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
     let watcher = &entry.watcher;
     match frame {
         Frame::SnapshotBegin { why, revision, other_branch } => {
-            rpc.metrics.snapshots.fetch_add(1, Relaxed);
+            rpc.metrics.snapshots.inc();
             if *other_branch {
-                rpc.metrics.other_branch.fetch_add(1, Relaxed);
+                rpc.metrics.other_branch.inc();
                 log::warn!(
                     "watcher {} at {} is sent a snapshot at revision {revision}: {why}",
                     watcher.name,
@@ -279,7 +279,7 @@ fn note(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
                 );
             }
             if follower.resyncs > watcher.resyncs.swap(follower.resyncs, Relaxed) {
-                rpc.metrics.resyncs.fetch_add(1, Relaxed);
+                rpc.metrics.resyncs.inc();
                 log::warn!("watcher {} is sent a new snapshot at revision {revision}: {why}", watcher.name);
             }
         }

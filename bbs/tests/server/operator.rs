@@ -81,7 +81,15 @@ async fn declare_list_and_delete_over_tcp() {
 
     let page = metrics(server.metrics().unwrap()).await;
     assert!(page.contains(&format!("stopover_bbs_revision {}", info.revision)), "{page}");
-    assert!(page.contains("stopover_bbs_refused_total{reason=\"conflict\"} 1"), "{page}");
+    for line in [
+        "stopover_bbs_refused_total{reason=\"conflict\"} 1",
+        "stopover_bbs_refused_total{reason=\"malformed\"} 0",
+        "stopover_bbs_hosts{state=\"up\"} 0",
+        "stopover_bbs_watchers 0",
+        "# TYPE stopover_bbs_transaction_seconds histogram",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} in {page}");
+    }
     server.stop().await;
 }
 

@@ -154,7 +154,7 @@ pub struct MemberHost {
 }
 
 /// Where the appliance's tables come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoardState {
     /// There is a board; false when the configuration declares everything.
     pub configured: bool,
