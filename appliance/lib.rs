@@ -2,7 +2,7 @@
 //! and docs/ for how it is used.
 //!
 //! `tables` say who is where; `pipeline` is the path of a frame; `lcore` runs it on DPDK queues; `migration` knows
-//! what a node on the move goes through and holds its frames; `underlay` makes the VTEP a good neighbour; `control`
+//! what a migrating node goes through and holds its frames; `underlay` makes the VTEP a good neighbour; `control`
 //! is the thread that keeps all of these in step with the board, the ports and the operator. `tables`, `pipeline`,
 //! `migration` and `underlay` know no DPDK. Addresses and headers are in the crate `stopover-net`.
 

@@ -13,7 +13,7 @@ use common::{
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use stopover::tables::{Tables, words::node_key};
+use stopover::tables::{Tables, packed::node_key};
 
 /// A number that takes some 30 cycles to make.
 fn work(random: &mut Random) -> u32 {
@@ -30,8 +30,8 @@ fn lookup(c: &mut Criterion) {
         let (table, mut view) = filled(nodes);
         let bytes = (table.tables.memory_bytes() - empty) as f64 / f64::from(nodes);
         println!("{bytes:.1} bytes for each of {nodes} nodes");
-        let Filled { mut tables, net } = table.with_addresses(nodes);
-        Keys::new(net, nodes).check(&mut view);
+        let Filled { mut tables, bd } = table.with_addresses(nodes);
+        Keys::new(bd, nodes).check(&mut view);
         let mut random = Random::new(nodes);
         let mut keys = [0; BURST];
         let mut words = [0; BURST];
@@ -39,7 +39,7 @@ fn lookup(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("keys_only", nodes), |b| {
             b.iter(|| {
                 for key in &mut keys {
-                    *key = node_key(net, station(random.next()));
+                    *key = node_key(bd, station(random.next()));
                 }
                 black_box(&keys);
             });
@@ -47,7 +47,7 @@ fn lookup(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("burst", nodes), |b| {
             b.iter(|| {
                 for key in &mut keys {
-                    *key = node_key(net, station(random.next()));
+                    *key = node_key(bd, station(random.next()));
                 }
                 view.places(&keys, &mut words);
                 black_box(&words);
@@ -57,7 +57,7 @@ fn lookup(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("work_then_burst", nodes), |b| {
             b.iter(|| {
                 for key in &mut keys {
-                    *key = node_key(net, station(work(&mut random)));
+                    *key = node_key(bd, station(work(&mut random)));
                 }
                 view.places(&keys, &mut words);
                 black_box(&words);
@@ -66,7 +66,7 @@ fn lookup(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("burst_at_work", nodes), |b| {
             b.iter(|| {
                 let mut places = view.begin_places();
-                places.keys_of(0..BURST, &mut keys, |_| node_key(net, station(work(&mut random))));
+                places.keys_of(0..BURST, &mut keys, |_| node_key(bd, station(work(&mut random))));
                 places.finish(&keys, &mut words);
                 black_box(&words);
             });
@@ -74,7 +74,7 @@ fn lookup(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("burst_missing", nodes), |b| {
             b.iter(|| {
                 for key in &mut keys {
-                    *key = node_key(net, station(random.next())) ^ 1 << 36;
+                    *key = node_key(bd, station(random.next())) ^ 1 << 36;
                 }
                 view.places(&keys, &mut words);
                 black_box(&words);
@@ -82,12 +82,12 @@ fn lookup(c: &mut Criterion) {
         });
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new("owner", nodes), |b| {
-            b.iter(|| black_box(view.owner(net, address(random.next()))));
+            b.iter(|| black_box(view.owner(bd, address(random.next()))));
         });
         group.bench_function(BenchmarkId::new("update", nodes), |b| {
             b.iter(|| {
                 let n = random.next();
-                tables.set_remote(net, station(n), n % 77).unwrap();
+                tables.set_remote(bd, station(n), n % 77).unwrap();
             });
         });
         view.quiescent();

@@ -8,7 +8,9 @@
 
 mod common;
 
-use common::{A, Arena, BURST, Buffer, NODES, OTHER_VM, Path, TRUNK, VM, World, address, golden, remote};
+use common::{
+    A, Arena, BURST, BenchPipeline, Buffer, NODES, OTHER_VM, TRUNK, VM, World, address, golden, remote,
+};
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
@@ -18,10 +20,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use stopover::pipeline::{Slot, Slots, encap::Label, packet::Packet, ports::Origin};
+use stopover::pipeline::{PacketCtx, Slots, encap::EncapMeta, packet::Packet, ports::Origin};
 use stopover::tables::{
-    moving::{Arrival, Heading, Moving, Stage, Tally},
-    words::{Place, PlaceWord, node_key},
+    migration_record::{EndMarkerBarrier, Heading, MigrationCounters, MigrationRecord, Stage},
+    packed::{FdbEntry, PackedFdbEntry, node_key},
 };
 use stopover_net::{Mac, Vni};
 use stopover_net::{checksum::update16, vxlan::OverlayFlags};
@@ -63,16 +65,16 @@ impl Setting {
     /// One burst: how long the stage took, and what came of it. `look` sees what was sent.
     fn burst(
         &mut self,
-        stage: &impl Fn(&mut Path<'_>, &mut Slots<Buffer>),
+        stage: &impl Fn(&mut BenchPipeline<'_>, &mut Slots<Buffer>),
         look: impl FnOnce(&[Buffer]),
     ) -> (Duration, Outcome) {
         let before = self.world.dropped();
-        let mut slots = self.world.slots(&mut self.arena, self.origin, &mut self.change);
+        let mut ctxs = self.world.ctxs(&mut self.arena, self.origin, &mut self.change);
         let began = Instant::now();
-        stage(&mut self.world.path(), &mut slots);
+        stage(&mut self.world.path(), &mut ctxs);
         let took = began.elapsed();
         look(&self.world.sink.sent);
-        slots.drain(..).for_each(|slot| self.arena.give(slot.packet));
+        ctxs.drain(..).for_each(|ctx| self.arena.give(ctx.packet));
         let sent = self.world.sink.empty(&mut self.arena);
         let outcome =
             Outcome { sent, held: self.world.sink.release(), dropped: self.world.dropped() - before };
@@ -86,7 +88,7 @@ impl Setting {
         group: &mut Group<'_>,
         name: &str,
         (expected, right): (Outcome, impl Fn(&[u8]) -> bool),
-        stage: impl Fn(&mut Path<'_>, &mut Slots<Buffer>),
+        stage: impl Fn(&mut BenchPipeline<'_>, &mut Slots<Buffer>),
     ) {
         let look = |sent: &[Buffer]| assert!(sent.iter().all(|frame| right(frame.head())), "{name}");
         for _ in 0..2 {
@@ -108,8 +110,10 @@ impl Setting {
 }
 
 /// A stage that takes one frame after another.
-fn each(stage: impl Fn(&mut Path<'_>, Slot<Buffer>)) -> impl Fn(&mut Path<'_>, &mut Slots<Buffer>) {
-    move |path, slots| slots.drain(..).for_each(|slot| stage(path, slot))
+fn each(
+    stage: impl Fn(&mut BenchPipeline<'_>, PacketCtx<Buffer>),
+) -> impl Fn(&mut BenchPipeline<'_>, &mut Slots<Buffer>) {
+    move |path, ctxs| ctxs.drain(..).for_each(|ctx| stage(path, ctx))
 }
 
 /// A golden frame to these stations.
@@ -133,16 +137,18 @@ fn long(len: usize) -> impl Fn(&[u8]) -> bool {
 fn lookup(group: &mut Group<'_>) {
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
     let nothing = Outcome { sent: 0, held: 0, dropped: 0 };
-    setting.measure(group, "lookup", (nothing, |_: &[u8]| true), |path, slots| {
+    setting.measure(group, "lookup", (nothing, |_: &[u8]| true), |path, ctxs| {
         let mut keys = [0; BURST];
-        for (slot, key) in slots.iter().zip(&mut keys) {
-            *key = node_key(slot.net, slot.frame.dst);
+        for (ctx, key) in ctxs.iter().zip(&mut keys) {
+            *key = node_key(ctx.bd, ctx.frame.dst);
         }
         let mut words = [0; BURST];
         path.view.places(&keys, &mut words);
         let hosts = path.view.hosts();
         for word in words {
-            let Some(Place::Remote { host }) = PlaceWord(word).open() else { panic!("a node at a host") };
+            let Some(FdbEntry::Remote { host }) = PackedFdbEntry(word).open() else {
+                panic!("a node at a host")
+            };
             black_box(hosts.get(host));
         }
     });
@@ -150,7 +156,7 @@ fn lookup(group: &mut Group<'_>) {
 
 /// Asked by a VM for addresses of nodes at other hosts, and answered in place.
 fn resolve(group: &mut Group<'_>) {
-    let answer = |path: &mut Path<'_>, slot: Slot<Buffer>| assert!(path.resolve(slot).is_none());
+    let answer = |path: &mut BenchPipeline<'_>, ctx: PacketCtx<Buffer>| assert!(path.resolve(ctx).is_none());
     let mut n = 0;
     let mut next = move || {
         n = (n + 40_502) % NODES; // only even ones have addresses
@@ -170,7 +176,7 @@ fn resolve(group: &mut Group<'_>) {
     let mut world = World::new(false);
     let address6 = |n: u32| Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, (n >> 16) as u16 | 0x8000, n as u16);
     for n in 0..NODES {
-        world.tables.set_owner(world.net, address6(n).into(), remote(n)).unwrap();
+        world.tables.set_owner(world.bd, address6(n).into(), remote(n)).unwrap();
     }
     world.tables.publish();
     world.view.quiescent();
@@ -195,9 +201,9 @@ fn resolve(group: &mut Group<'_>) {
 fn deliver(group: &mut Group<'_>) {
     let len = golden("tcp4").len();
     let setting = || Setting::new(World::new(false), FROM_HOST, to("tcp4", |_| A));
-    let to_vif = each(|path, slot| path.deliver(slot, OTHER_VM, 0));
+    let to_vif = each(|path, ctx| path.deliver(ctx, OTHER_VM, 0));
     setting().measure(group, "deliver/vif", (ALL_SENT, long(len)), to_vif);
-    let to_trunk = each(|path, slot| path.deliver(slot, TRUNK, 10));
+    let to_trunk = each(|path, ctx| path.deliver(ctx, TRUNK, 10));
     setting().measure(group, "deliver/trunk", (ALL_SENT, long(len + 4)), to_trunk);
 }
 
@@ -205,13 +211,16 @@ fn encap(group: &mut Group<'_>) {
     let len = golden("tcp4").len();
     for (name, v6, outer) in [("encap/ipv4", false, 50), ("encap/ipv6_with_checksum", true, 70)] {
         let setting = Setting::new(World::new(v6), AT_VM, to("tcp4", everywhere));
-        let encap = each(|path, slot| path.encap(slot, 1));
+        let encap = each(|path, ctx| path.encap(ctx, 1));
         setting.measure(group, name, (ALL_SENT, long(len + outer)), encap);
     }
-    let label =
-        Label { flags: OverlayFlags::HOP.with(OverlayFlags::NODE), node: Some(remote(1)), ..Label::PLAIN };
+    let label = EncapMeta {
+        flags: OverlayFlags::HOP.with(OverlayFlags::NODE),
+        node: Some(remote(1)),
+        ..EncapMeta::PLAIN
+    };
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
-    let marked = each(move |path, slot| path.encap_marked(slot, 1, label));
+    let marked = each(move |path, ctx| path.encap_marked(ctx, 1, label));
     setting.measure(group, "encap/ipv4_marked", (ALL_SENT, |frame: &[u8]| frame.len() > len + 50), marked);
 }
 
@@ -223,14 +232,14 @@ fn replicate(group: &mut Group<'_>) {
         world.flood_to(hosts);
         let setting = Setting::new(world, AT_VM, to("tcp4", |_| Mac::BROADCAST));
         let expected = Outcome { sent: BURST * hosts as usize, ..ALL_SENT };
-        let replicate = each(|path, slot| path.replicate(slot));
+        let replicate = each(|path, ctx| path.replicate(ctx));
         setting.measure(group, &format!("replicate/{hosts}"), (expected, long(len + 50)), replicate);
     }
 }
 
 /// Finishing what a guest left to its NIC, on the way to another host.
 fn offload(group: &mut Group<'_>) {
-    let encap = || each(|path: &mut Path<'_>, slot| path.encap(slot, 1));
+    let encap = || each(|path: &mut BenchPipeline<'_>, ctx| path.encap(ctx, 1));
     let len = golden("tcp4").len();
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
     let setting = setting.change(|buffer| buffer.unfilled = true);
@@ -250,47 +259,49 @@ fn too_big(group: &mut Group<'_>) {
         let setting = Setting::new(World::with_room(false, 80), AT_VM, to(frame, everywhere));
         let expected = Outcome { sent: BURST, held: 0, dropped: BURST as u64 };
         let error = move |frame: &[u8]| frame[..6] == A.octets() && frame[12] == if v6 { 0x86 } else { 0x08 };
-        setting.measure(group, name, (expected, error), each(|path, slot| path.encap(slot, 1)));
+        setting.measure(group, name, (expected, error), each(|path, ctx| path.encap(ctx, 1)));
     }
 }
 
-/// Frames for a node on the move: held until its sender's earlier frames have come, or sent on to where it is now.
-fn moving(group: &mut Group<'_>) {
+/// Frames for a migrating node: held until its sender's earlier frames have come, or sent on to where it is now.
+fn migrating(group: &mut Group<'_>) {
     let world = |stage: Stage| {
         let mut world = World::new(false);
         world.sink.with_hold();
-        let record = Moving {
-            net: world.net,
+        let record = MigrationRecord {
+            bd: world.bd,
             vni: Vni::new(100).unwrap(),
             mac: A,
             port: VM,
             vlan: 0,
             stand_in: None,
             stage,
-            tally: Arc::new(Tally::default()),
+            counters: Arc::new(MigrationCounters::default()),
         };
-        world.tables.set_moving(record).unwrap();
+        world.tables.set_migrating(record).unwrap();
         world.tables.publish();
         world.view.quiescent();
-        let Some(Place::Moving { index, .. }) = world.view.place(world.net, A) else { panic!("on the move") };
+        let Some(FdbEntry::Migrating { index, .. }) = world.view.place(world.bd, A) else {
+            panic!("migrating")
+        };
         (world, index)
     };
     let len = golden("tcp4").len();
-    let (arriving, index) = world(Stage::Arriving(Arc::new(Arrival::new(2, 0, None, [1]))));
+    let (arriving, index) = world(Stage::Arriving(Arc::new(EndMarkerBarrier::new(2, 0, None, [1]))));
     let held = Outcome { sent: 0, held: BURST, dropped: 0 };
-    let step = each(move |path, slot| path.on_the_move(slot, index));
+    let step = each(move |path, ctx| path.migrating_node(ctx, index));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "moving/held", (held, |_: &[u8]| true), step);
 
-    let (arriving, index) = world(Stage::Arriving(Arc::new(Arrival::new(2, 0, None, [1]))));
+    let (arriving, index) = world(Stage::Arriving(Arc::new(EndMarkerBarrier::new(2, 0, None, [1]))));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
-    setting.measure(group, "moving/held_and_replayed", (ALL_SENT, long(len)), move |path, slots| {
-        slots.drain(..).for_each(|slot| path.on_the_move(slot, index));
-        path.io.replay();
+    setting.measure(group, "moving/held_and_replayed", (ALL_SENT, long(len)), move |path, ctxs| {
+        ctxs.drain(..).for_each(|ctx| path.migrating_node(ctx, index));
+        path.egress.replay();
     });
 
     let (left, index) = world(Stage::Forward(Heading::Host(1)));
-    let step = each(move |path, slot| path.on_the_move(slot, index));
+    let step = each(move |path, ctx| path.migrating_node(ctx, index));
     let setting = Setting::new(left, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "moving/sent_on", (ALL_SENT, long(len + 50)), step);
 }
@@ -298,7 +309,7 @@ fn moving(group: &mut Group<'_>) {
 fn pipeline(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipeline");
     group.throughput(Throughput::Elements(1));
-    let stages = [lookup, resolve, deliver, encap, replicate, offload, too_big, moving];
+    let stages = [lookup, resolve, deliver, encap, replicate, offload, too_big, migrating];
     for stage in stages {
         stage(&mut group);
     }

@@ -42,14 +42,14 @@ fn stages(c: &mut Criterion) {
     let vni = Vni::new(100).unwrap();
     for (name, v6) in [("outer4", false), ("outer6_with_checksum", true)] {
         let world = World::new(v6);
-        let way = world.view.host(1).and_then(|host| host.way.as_ref()).unwrap();
+        let path = world.view.host(1).and_then(|host| host.path.as_ref()).unwrap();
         let mut header = [0; stopover_net::outer::MAX_LEN];
         group.bench_function(name, |b| {
             b.iter(|| {
                 let bytes = arena.peek();
-                way.outer.fill(&mut header, bytes.len(), vni, 50_000, way.tos.of(0xb8, 0)).unwrap();
+                path.outer.fill(&mut header, bytes.len(), vni, 50_000, path.tos.of(0xb8, 0)).unwrap();
                 if v6 {
-                    way.outer.seal(&mut header, std::iter::once(bytes));
+                    path.outer.seal(&mut header, std::iter::once(bytes));
                 }
                 black_box(&header);
             });

@@ -35,7 +35,7 @@ fn rewrite(mut table: Filled, nodes: u32, per_second: u64, stop: &AtomicBool) ->
             hint::spin_loop();
             continue;
         }
-        table.tables.set_remote(table.net, station(random.next()), done as u32 % 77).unwrap();
+        table.tables.set_remote(table.bd, station(random.next()), done as u32 % 77).unwrap();
         done += 1;
         if published.elapsed() >= PUBLISHED_EVERY {
             published = Instant::now();
@@ -50,7 +50,7 @@ fn storm(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BURST as u64));
     for nodes in [1_000, 1_000_000] {
         let (mut table, mut view) = filled(nodes);
-        let mut burst = Keys::new(table.net, nodes);
+        let mut burst = Keys::new(table.bd, nodes);
         burst.check(&mut view);
         for (storm, per_second) in STORMS {
             let stop = Arc::new(AtomicBool::new(false));

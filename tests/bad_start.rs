@@ -90,7 +90,7 @@ impl Start {
         assert!(!Path::new(&ctl).exists(), "it left its control socket; it said:\n{log}");
         let failed = Failed { dir, file, said: log.lines().map(str::to_owned).collect() };
         let message = failed.message();
-        assert!(message.contains("; mend: "), "how to mend it is missing in: {message}");
+        assert!(message.contains("; hint: "), "how to mend it is missing in: {message}");
         assert!(
             message.contains(&failed.file.display().to_string()),
             "the configuration file is missing in: {message}"
@@ -194,7 +194,7 @@ fn an_lcore_that_eal_is_not_given() {
 
 #[test]
 fn a_cpu_that_does_not_exist() {
-    Start::with(&[("2@0\"", "2@555\"")]).fail().says(&["555", "mend: ", "CPUs here are "]);
+    Start::with(&[("2@0\"", "2@555\"")]).fail().says(&["555", "hint: ", "CPUs here are "]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_pci_device_that_does_not_exist() {
         (", \"net_null1\"]", "]"),
         ("device: \"net_null1\"", "device: \"0000:ff:1f.7\""),
     ];
-    Start::with(&missing).fail().says(&["port vm1", "0000:ff:1f.7", "mend: ", "lspci"]);
+    Start::with(&missing).fail().says(&["port vm1", "0000:ff:1f.7", "hint: ", "lspci"]);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_device_that_no_vdev_creates() {
 fn a_vdev_of_a_driver_that_does_not_exist() {
     let mistyped =
         [(", \"net_null1\"]", ", \"net_nul1\"]"), ("device: \"net_null1\"", "device: \"net_nul1\"")];
-    Start::with(&mistyped).fail().says(&["net_nul1", "mend: ", "--vdev"]);
+    Start::with(&mistyped).fail().says(&["net_nul1", "hint: ", "--vdev"]);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_file_where_the_control_socket_should_be() {
     let precious = start.dir.path().join("precious");
     std::fs::write(&precious, "do not lose me").unwrap();
     let failed = start.fail();
-    failed.says(&["precious", "expected", "socket", "mend: "]);
+    failed.says(&["precious", "expected", "socket", "hint: "]);
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "do not lose me");
     assert!(failed.dir.path().join("gw.ron").exists());
 }
@@ -242,7 +242,7 @@ fn a_folder_where_the_control_socket_should_be() {
     std::fs::create_dir(start.dir.path().join("folder")).unwrap();
     std::fs::write(&inside, "").unwrap();
     let failed = start.fail();
-    failed.says(&["folder", "mend: "]);
+    failed.says(&["folder", "hint: "]);
     assert!(inside.exists());
 }
 
@@ -305,6 +305,6 @@ fn no_configuration_file() {
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(said.starts_with(&format!("stopover-appliance: {}:", missing.display())), "{said}");
-    assert!(said.contains("; expected ") && said.contains("; mend: "), "{said}");
+    assert!(said.contains("; expected ") && said.contains("; hint: "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }

@@ -56,7 +56,7 @@ impl Control {
         let Truth::Declared(declared) = &self.config.truth else { return };
         for change in changes(declared) {
             self.judge_mtu(&change);
-            let effects = self.with_replica(|replica, around| replica.apply(around, change));
+            let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
             self.effects(0, effects);
         }
     }

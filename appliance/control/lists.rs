@@ -4,7 +4,7 @@
 
 use super::{
     rows::{AT_ONCE, Cursor, Part, Turn},
-    server::{Ask, List, Question, Told, ask, refuse},
+    server::{List, PendingRequest, Reply, Request, ask, refuse},
 };
 use axum::{
     Json,
@@ -27,7 +27,7 @@ static PROCESS: LazyLock<u32> = LazyLock::new(|| Uuid::new_v4().as_fields().0);
 /// `GET` of one of the lists.
 pub(super) async fn page(
     list: List,
-    State(asks): State<Sender<Ask>>,
+    State(requests): State<Sender<PendingRequest>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
     let checked = query
@@ -37,32 +37,32 @@ pub(super) async fn page(
         Ok(checked) => checked,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
-    let turn = |part| ask(&asks, Question::List(list, part));
+    let turn = |part| ask(&requests, Request::List(list, part));
     match list {
         List::Nodes => answer(
             gather(part, limit, turn, |told| match told {
-                Told::Nodes(turn) => Some(turn),
+                Reply::Nodes(turn) => Some(turn),
                 _ => None,
             })
             .await,
         ),
         List::Addresses => answer(
             gather(part, limit, turn, |told| match told {
-                Told::Addresses(turn) => Some(turn),
+                Reply::Addresses(turn) => Some(turn),
                 _ => None,
             })
             .await,
         ),
         List::Hosts => answer(
             gather(part, limit, turn, |told| match told {
-                Told::Hosts(turn) => Some(turn),
+                Reply::Hosts(turn) => Some(turn),
                 _ => None,
             })
             .await,
         ),
         List::Networks => answer(
             gather(part, limit, turn, |told| match told {
-                Told::Networks(turn) => Some(turn),
+                Reply::Networks(turn) => Some(turn),
                 _ => None,
             })
             .await,
@@ -121,11 +121,11 @@ fn read(text: &str) -> Result<Cursor, ApiError> {
 }
 
 /// Turn after turn, until there are `limit` rows, or no more.
-async fn gather<T, F: Future<Output = Result<Told, ApiError>>>(
+async fn gather<T, F: Future<Output = Result<Reply, ApiError>>>(
     mut part: Part,
     limit: usize,
     turn: impl Fn(Part) -> F,
-    open: impl Fn(Told) -> Option<Turn<T>>,
+    open: impl Fn(Reply) -> Option<Turn<T>>,
 ) -> Result<Page<T>, ApiError> {
     let mut rows = Vec::new();
     for _ in 0..TURNS {
@@ -183,10 +183,10 @@ mod tests {
             parts.borrow_mut().push(part);
             let count = part.at_most.min(3).min(10 - part.from.1 as usize) as u64;
             let next = Some(Cursor(0, part.from.1 + count)).filter(|next| next.1 < 10);
-            std::future::ready(Ok(Told::Addresses(Turn { rows: vec![row.clone(); count as usize], next })))
+            std::future::ready(Ok(Reply::Addresses(Turn { rows: vec![row.clone(); count as usize], next })))
         };
         let open = |told| match told {
-            Told::Addresses(turn) => Some(turn),
+            Reply::Addresses(turn) => Some(turn),
             _ => None,
         };
         let part = Part { vni: None, from: Cursor::default(), at_most: AT_ONCE };
@@ -199,7 +199,7 @@ mod tests {
         // Turns that find nothing end a page as well.
         let nothing = |part: Part| {
             let next = Some(Cursor(0, part.from.1 + 1));
-            std::future::ready(Ok(Told::Addresses(Turn { rows: Vec::new(), next })))
+            std::future::ready(Ok(Reply::Addresses(Turn { rows: Vec::new(), next })))
         };
         let page = gather(part, 7, nothing, open).await.unwrap();
         assert_eq!((page.rows.len(), page.next), (0, Some(write(Cursor(0, TURNS as u64)))));

@@ -76,7 +76,7 @@ pub enum Reason {
 }
 
 #[derive(Debug)]
-struct Place {
+struct Location {
     segment: Segment,
     state: State,
     /// Better ones and until when they are believed; `None`: ourselves, reflected.
@@ -120,7 +120,7 @@ pub enum Action {
 pub struct Loops {
     host: HostName,
     instance: u64,
-    places: Vec<Place>,
+    locations: Vec<Location>,
     index: HashMap<(u16, u16), usize>,
 }
 
@@ -131,7 +131,7 @@ impl Loops {
         let index = segments.iter().enumerate().map(|(at, s)| ((s.port, s.vlan), at)).collect();
         let blocked =
             segments.iter().map(|s| Action::Block { port: s.port, vlan: s.vlan, on: true }).collect();
-        let place = |segment| Place {
+        let location = |segment| Location {
             segment,
             state: State::Down,
             heard: Vec::new(),
@@ -140,23 +140,23 @@ impl Loops {
             fast_until_ms: 0,
             told_ms: None,
         };
-        (Self { host, instance, places: segments.into_iter().map(place).collect(), index }, blocked)
+        (Self { host, instance, locations: segments.into_iter().map(location).collect(), index }, blocked)
     }
 
     /// A port has gained or lost its link.
     pub fn link(&mut self, now_ms: u64, port: u16, up: bool) -> Vec<Action> {
         let mut actions = Vec::new();
-        for place in self.places.iter_mut().filter(|place| place.segment.port == port) {
-            let Segment { port, vlan, .. } = place.segment;
-            place.heard.clear();
+        for location in self.locations.iter_mut().filter(|location| location.segment.port == port) {
+            let Segment { port, vlan, .. } = location.segment;
+            location.heard.clear();
             if up {
-                place.state = State::Listening(now_ms + LISTEN_MS);
-                (place.due_ms, place.fast_until_ms) = (now_ms, now_ms + LISTEN_MS);
+                location.state = State::Listening(now_ms + LISTEN_MS);
+                (location.due_ms, location.fast_until_ms) = (now_ms, now_ms + LISTEN_MS);
             } else {
-                if place.state == State::Forwarding {
+                if location.state == State::Forwarding {
                     actions.push(Action::Block { port, vlan, on: true });
                 }
-                (place.state, place.due_ms) = (State::Down, u64::MAX);
+                (location.state, location.due_ms) = (State::Down, u64::MAX);
             }
         }
         actions
@@ -174,41 +174,43 @@ impl Loops {
         let Some((vlan, probe)) = loop_probe::parse(frame) else { return Vec::new() };
         let Some(at) = self.index.get(&(port, vlan)).copied() else { return Vec::new() };
         let own = probe.host == self.host && probe.instance == self.instance;
-        let Some(place) = self.places.get_mut(at) else { return Vec::new() };
-        if place.state == State::Down || probe.vni != place.segment.vni || !(own || knows(&probe.host)) {
+        let Some(location) = self.locations.get_mut(at) else { return Vec::new() };
+        if location.state == State::Down || probe.vni != location.segment.vni || !(own || knows(&probe.host))
+        {
             return Vec::new();
         }
         let rank = Rank { host: probe.host, instance: probe.instance, port: probe.port, vlan: probe.vlan };
         let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
         if rank > ours {
             // One that waits to hear who forwards here.
-            let answers = place.sent_ms.is_none_or(|sent| now_ms >= sent + APART_MS);
-            return if answers { place.send(&ours, now_ms).into_iter().collect() } else { Vec::new() };
+            let answers = location.sent_ms.is_none_or(|sent| now_ms >= sent + APART_MS);
+            return if answers { location.send(&ours, now_ms).into_iter().collect() } else { Vec::new() };
         }
         let who = (rank != ours).then_some(rank);
         let until_ms = now_ms + FORGET_MS;
-        if let Some((_, until)) = place.heard.iter_mut().find(|(known, _)| *known == who) {
+        if let Some((_, until)) = location.heard.iter_mut().find(|(known, _)| *known == who) {
             *until = until_ms;
-        } else if place.heard.len() < MOST_HEARD {
-            place.heard.push((who, until_ms));
+        } else if location.heard.len() < MOST_HEARD {
+            location.heard.push((who, until_ms));
         }
-        place.decide(now_ms)
+        location.decide(now_ms)
     }
 
     /// The packet path saw the same frame come from a port again and again: look at once whether that is a loop. Says
     /// whether the operator should hear of it.
     pub fn suspect(&mut self, now_ms: u64, port: u16, vlan: u16) -> bool {
         let Some(at) = self.index.get(&(port, vlan)) else { return false };
-        let Some(place) = self.places.get_mut(*at).filter(|place| place.state != State::Down) else {
+        let Some(location) = self.locations.get_mut(*at).filter(|location| location.state != State::Down)
+        else {
             return false;
         };
-        if now_ms >= place.fast_until_ms {
-            place.due_ms = now_ms;
+        if now_ms >= location.fast_until_ms {
+            location.due_ms = now_ms;
         }
-        place.fast_until_ms = now_ms + LISTEN_MS;
-        let quiet = place.told_ms.is_some_and(|told| now_ms < told + TELL_MS);
+        location.fast_until_ms = now_ms + LISTEN_MS;
+        let quiet = location.told_ms.is_some_and(|told| now_ms < told + TELL_MS);
         if !quiet {
-            place.told_ms = Some(now_ms);
+            location.told_ms = Some(now_ms);
         }
         !quiet
     }
@@ -217,15 +219,15 @@ impl Loops {
     pub fn tick(&mut self, now_ms: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut sent = 0;
-        for place in &mut self.places {
-            if place.due_ms <= now_ms && sent < AT_ONCE {
+        for location in &mut self.locations {
+            if location.due_ms <= now_ms && sent < AT_ONCE {
                 sent += 1;
-                let Segment { port, vlan, .. } = place.segment;
+                let Segment { port, vlan, .. } = location.segment;
                 let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
-                actions.extend(place.send(&ours, now_ms));
+                actions.extend(location.send(&ours, now_ms));
             }
-            if place.is_due(now_ms) {
-                actions.extend(place.decide(now_ms));
+            if location.is_due(now_ms) {
+                actions.extend(location.decide(now_ms));
             }
         }
         actions
@@ -233,14 +235,14 @@ impl Loops {
 
     /// Ports that are blocked for longer than it takes to listen: port, VLAN, network and why.
     pub fn blocked(&self) -> impl Iterator<Item = (&Segment, &Reason)> {
-        self.places.iter().filter_map(|place| match &place.state {
-            State::Blocked(reason) => Some((&place.segment, reason)),
+        self.locations.iter().filter_map(|location| match &location.state {
+            State::Blocked(reason) => Some((&location.segment, reason)),
             State::Down | State::Listening(_) | State::Forwarding => None,
         })
     }
 }
 
-impl Place {
+impl Location {
     fn send(&mut self, ours: &Rank, now_ms: u64) -> Option<Action> {
         if self.state == State::Down {
             return None;

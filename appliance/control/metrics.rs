@@ -104,7 +104,7 @@ impl Control {
                 ("stations", lost(|e| e.stations_lost)),
             ],
             segments: segments.collect(),
-            migrations: self.moves.totals(),
+            migrations: self.migrations.totals(),
             hold_free: self.hold.free_bytes() as u64,
             mbufs: self.pool.in_use(),
             table_bytes: self.tables.memory_bytes() as u64,
@@ -136,25 +136,25 @@ impl Collector for Reading {
 
 impl Reading {
     fn frames(&self, page: &mut Page<'_>) -> fmt::Result {
-        let books = self.fwd.books;
+        let accounting = self.fwd.accounting;
         page.counters(
             "frames",
             "Frames by what became of them or where they came from",
             [
-                ("received", books.received),
-                ("copied", books.copied),
-                ("originated", books.originated),
-                ("sent", books.sent),
-                ("to_control", books.to_control),
+                ("received", accounting.received),
+                ("copied", accounting.copied),
+                ("originated", accounting.originated),
+                ("sent", accounting.sent),
+                ("to_control", accounting.to_control),
             ]
             .map(|(what, count)| ([("what", what)], count)),
         )?;
         page.gauge(
             "unaccounted_frames",
             "Frames that packet accounting misses; 0 at any quiet moment",
-            books.unaccounted,
+            accounting.unaccounted,
         )?;
-        page.gauge("held_frames", "Frames that wait, in a hold or for a full device", books.held)?;
+        page.gauge("held_frames", "Frames that wait, in a hold or for a full device", accounting.held)?;
         let drops = self.drops.iter().map(|(reason, count)| ([("reason", reason.as_str())], *count));
         page.counters("dropped_frames", "Frames dropped, by reason", drops)?;
         page.counters(

@@ -6,13 +6,14 @@
 //! answer what `server` and `lists` were asked.
 
 mod addresses;
-pub mod branch;
 pub mod declared;
+pub mod lineage;
 pub mod lists;
 pub mod loops;
 pub mod metrics;
-pub mod moves;
+pub mod migration;
 pub mod mtu;
+pub mod paths;
 pub mod plan;
 pub mod ports;
 pub mod replica;
@@ -28,9 +29,8 @@ pub mod stations;
 mod tests;
 pub mod trace;
 mod vhost_sockets;
-pub mod ways;
 
-use crate::lcore::{counters::LcoreReading, events::Heard, io::Order, trap::Trap};
+use crate::lcore::{capture::Capture, counters::LcoreReading, egress::Order, events::DataplaneEvent};
 use crate::migration::hold::HoldPool;
 use crate::pipeline::ports::Port;
 use crate::tables::{Full, ParkedView, Tables};
@@ -40,12 +40,12 @@ use dpdk::{Mbuf, Mempool};
 use stopover_lockfree::epoch::Epoch;
 
 use loops::Loops;
-use moves::Moves;
+use migration::Migrations;
 use ports::{LcoreHandle, PortHandle};
-use replica::{Effect, Replica, Surroundings};
-use server::Ask;
+use replica::{Effect, Replica, ReplicaCtx};
+use server::PendingRequest;
 use station_limits::Full as LimitReached;
-use stations::{Stations, Wish};
+use stations::{ClaimUpdate, Stations};
 use std::{
     collections::VecDeque,
     net::IpAddr,
@@ -111,18 +111,18 @@ pub struct Control {
     pub(crate) session: Option<Session>,
     pub(crate) updates: Receiver<Update>,
     /// What the board answers to what was said of migrations.
-    pub(crate) told: Receiver<MigrationUpdate>,
+    pub(crate) migration_events: Receiver<MigrationUpdate>,
     /// A port has something to tell.
     pub(crate) wakes: Receiver<()>,
     pub(crate) hold: Arc<HoldPool>,
-    pub(crate) moves: Moves,
-    pub(crate) asks: Receiver<Ask>,
+    pub(crate) migrations: Migrations,
+    pub(crate) requests: Receiver<PendingRequest>,
     pub(crate) _socket: server::Socket,
-    pub(crate) trap: Arc<Trap>,
+    pub(crate) capture: Arc<Capture>,
     pub(crate) trace_view: Option<ParkedView>,
     pub(crate) waiting_trace: Option<trace::Waiting>,
     /// Revisions whose tables are published, oldest first, until every lcore has passed them.
-    pub(crate) unpassed: VecDeque<(Epoch, Received)>,
+    pub(crate) pending_epochs: VecDeque<(Epoch, Received)>,
     /// A snapshot is wanted or under way.
     pub(crate) syncing: Option<Syncing>,
     /// How often it was looked for whether they have, since the last pause of a whole [`TICK`].
@@ -130,7 +130,7 @@ pub struct Control {
     /// The watch that updates come from.
     pub(crate) stream: u64,
     pub(crate) applied: Received,
-    pub(crate) passed: Received,
+    pub(crate) acked: Received,
     /// A whole state of the board has been received: there is something to forward by.
     pub(crate) stands: bool,
     /// When what a snapshot of another branch did not name is forgotten.
@@ -156,16 +156,16 @@ impl Control {
     /// Waits for whatever comes first: a question, a port, the board, or a millisecond.
     fn wait(&mut self) {
         let mut select = Select::new();
-        select.recv(&self.asks);
+        select.recv(&self.requests);
         select.recv(&self.wakes);
         select.recv(&self.updates);
-        let looking = !self.unpassed.is_empty() && self.looks < PASSING_LOOKS;
+        let looking = !self.pending_epochs.is_empty() && self.looks < PASSING_LOOKS;
         self.looks = if looking { self.looks + 1 } else { 0 };
         // An error means that the time is over.
         let _ = select.ready_timeout(if looking { PASSING } else { TICK });
         drop(select);
         let _ = self.wakes.try_recv();
-        if let Ok(ask) = self.asks.try_recv() {
+        if let Ok(ask) = self.requests.try_recv() {
             self.answer(ask);
         }
     }
@@ -180,8 +180,8 @@ impl Control {
         }
         if now_ms >= self.age_due_ms {
             self.age_due_ms = now_ms + AGE_EVERY_MS;
-            let wishes = self.stations.age(&mut self.tables, now_ms);
-            self.tell(wishes);
+            let claim_updates = self.stations.age(&mut self.tables, now_ms);
+            self.tell(claim_updates);
             self.stations_gone(now_ms);
             self.report_full(now_ms);
             self.ask_for_addresses();
@@ -210,12 +210,12 @@ impl Control {
             for _ in 0..rings.events.capacity() {
                 let Some(heard) = rings.events.pop() else { break };
                 match heard {
-                    Heard::Station(learn) => self.heard_station(now_ms, &learn),
-                    Heard::Loop { port, vlan } => self.heard_loop(now_ms, port, vlan),
-                    Heard::Router(seen) => self.heard_router(&seen),
-                    Heard::Ended { net, said } => self.heard_end(net, &said),
-                    Heard::Arrived { net, node, host, generation } => {
-                        self.heard_arrived(now_ms, net, node, host, generation);
+                    DataplaneEvent::Station(learn) => self.on_station(now_ms, &learn),
+                    DataplaneEvent::Loop { port, vlan } => self.on_loop(now_ms, port, vlan),
+                    DataplaneEvent::Router(seen) => self.on_router(&seen),
+                    DataplaneEvent::Ended { bd, said } => self.on_end(bd, &said),
+                    DataplaneEvent::Arrived { bd, node, host, generation } => {
+                        self.on_arrived(now_ms, bd, node, host, generation);
                     }
                 }
             }
@@ -228,7 +228,7 @@ impl Control {
             for _ in 0..rings.probes.capacity() {
                 let Some((port, packet)) = rings.probes.pop() else { break };
                 let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
-                self.heard_probe(now_ms, port, &bytes);
+                self.on_probe(now_ms, port, &bytes);
             }
         }
     }
@@ -249,9 +249,9 @@ impl Control {
                     "port {}: its stations announce new addresses faster than twice `new_stations_per_s`; some are not learned until they are announced again (stopover_segment_addresses_refused_total)",
                     self.port_name(port)
                 ),
-                LimitReached::Net(net) => log::warn!(
+                LimitReached::Bd(bd) => log::warn!(
                     "network {}: it has as many stations here as `max_network_stations` allows; frames of further ones are dropped as station_limit",
-                    self.stations.vni(net).map_or_else(|| "?".to_owned(), |vni| vni.to_string())
+                    self.stations.vni(bd).map_or_else(|| "?".to_owned(), |vni| vni.to_string())
                 ),
             }
         }
@@ -259,7 +259,7 @@ impl Control {
 
     fn watch_links(&mut self, now_ms: u64) {
         for number in 0..self.ports.len() {
-            if self.moves.has_vif(number as u16) {
+            if self.migrations.has_vif(number as u16) {
                 continue;
             }
             let Some(up) = self.ports[number].link_changed() else { continue };
@@ -267,8 +267,8 @@ impl Control {
             log::info!("port {}: link {}", self.ports[number].name, if up { "up" } else { "down" });
             self.replica.port(port, up);
             self.segment_link(now_ms, port, up);
-            let wishes = self.stations.port(&mut self.tables, now_ms, port, up);
-            self.tell(wishes);
+            let claim_updates = self.stations.port(&mut self.tables, now_ms, port, up);
+            self.tell(claim_updates);
             self.stations_gone(now_ms);
             if self.ports[number].is_underlay {
                 let actions = self.underlay.link(now_ms, number, up);
@@ -332,7 +332,7 @@ impl Control {
             Update::Disconnected { .. } => log::info!("forwarding goes on as it is without the board"),
             Update::SnapshotBegin { revision, other_branch } => {
                 self.syncing.get_or_insert_with(Syncing::begin);
-                self.moves.begin_snapshot();
+                self.migrations.begin_snapshot();
                 self.replica.begin_snapshot(&mut self.tables, other_branch);
                 if other_branch {
                     self.meet_branch(revision);
@@ -341,7 +341,7 @@ impl Control {
             Update::SnapshotEnd { revision } => {
                 let effects = self.with_replica(Replica::end_snapshot);
                 self.effects(now_ms, effects);
-                self.end_moves_snapshot(now_ms);
+                self.end_migrations_snapshot(now_ms);
                 self.stands = true;
                 self.applied = Received { stream: self.stream, revision };
                 if let Some(syncing) = &mut self.syncing {
@@ -351,11 +351,11 @@ impl Control {
             Update::Apply { revision, changes } => {
                 for change in changes {
                     self.judge_mtu(&change);
-                    let news = moves::News::of(&change);
-                    let effects = self.with_replica(|replica, around| replica.apply(around, change));
+                    let event = migration::BoardEvent::of(&change);
+                    let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
                     self.effects(now_ms, effects);
-                    if let Some(news) = news {
-                        self.move_news(now_ms, news);
+                    if let Some(event) = event {
+                        self.on_board_event(now_ms, event);
                     }
                 }
                 // Part of a snapshot is no revision that could be acknowledged.
@@ -368,14 +368,14 @@ impl Control {
             Update::Nodes { batches, .. } => batches.iter().for_each(|batch| self.apply_nodes(now_ms, batch)),
             Update::Refused { claim, why } => {
                 let Claim { vni, mac, .. } = claim;
-                let wishes = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
-                self.tell(wishes);
+                let claim_updates = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
+                self.tell(claim_updates);
                 self.stations_gone(now_ms);
             }
             Update::Accepted { vni, mac, addresses } => {
                 self.stations.accepted(&mut self.tables, now_ms, vni, mac, addresses);
-                if let Some(net) = self.replica.net_of(vni) {
-                    self.station_is_here(now_ms, (net, mac));
+                if let Some(bd) = self.replica.bd_of(vni) {
+                    self.station_is_here(now_ms, (bd, mac));
                 }
             }
             Update::NodeMoved { vni, mac } => self.station_moved(now_ms, vni, mac),
@@ -402,20 +402,21 @@ impl Control {
     /// Applies nodes of a snapshot.
     fn apply_nodes(&mut self, now_ms: u64, batch: &NodeBatch) {
         let said = |full: Full| log::error!("{full}; frames for it are treated as for an unknown node");
-        let effects = self.with_replica(|replica, around| replica.put_nodes(around, batch, said));
+        let effects = self.with_replica(|replica, ctx| replica.put_nodes(ctx, batch, said));
         self.effects(now_ms, Ok(effects));
-        let Some(net) = self.replica.net_of(batch.vni) else { return };
-        for node in batch.nodes.iter().filter(|node| self.moves.heeds((net, node.mac))).collect::<Vec<_>>() {
-            self.move_news(now_ms, moves::News::at(batch.vni, node.mac, node.host_id));
+        let Some(bd) = self.replica.bd_of(batch.vni) else { return };
+        for node in
+            batch.nodes.iter().filter(|node| self.migrations.heeds((bd, node.mac))).collect::<Vec<_>>()
+        {
+            self.on_board_event(now_ms, migration::BoardEvent::at(batch.vni, node.mac, node.host_id));
         }
     }
 
-    pub(crate) fn with_replica<R>(&mut self, f: impl FnOnce(&mut Replica, &mut Surroundings) -> R) -> R {
+    pub(crate) fn with_replica<R>(&mut self, f: impl FnOnce(&mut Replica, &mut ReplicaCtx) -> R) -> R {
         let stage_ports = &self.stage_ports;
-        let routable = |ip: IpAddr| ways::has_family(stage_ports, ip);
-        let mut around =
-            Surroundings { tables: &mut self.tables, stations: &self.stations, routable: &routable };
-        f(&mut self.replica, &mut around)
+        let routable = |ip: IpAddr| paths::has_family(stage_ports, ip);
+        let mut ctx = ReplicaCtx { tables: &mut self.tables, stations: &self.stations, routable: &routable };
+        f(&mut self.replica, &mut ctx)
     }
 
     pub(crate) fn effects(&mut self, now_ms: u64, effects: Result<Vec<Effect>, Full>) {
@@ -426,28 +427,28 @@ impl Control {
         for effect in effects {
             match effect {
                 Effect::Want(ip, udp_port) => {
-                    let actions = self.underlay.want(now_ms, ip, udp_port);
+                    let actions = self.underlay.track(now_ms, ip, udp_port);
                     self.act(actions);
                     self.refresh(ip);
                 }
-                Effect::Unwant(ip, udp_port) => self.underlay.unwant(now_ms, ip, udp_port),
-                Effect::Unlocked { vni, mac } => self.moves.unlocked(now_ms, vni, mac),
-                Effect::Moved { vni, mac, from } => self.end_old_way(now_ms, vni, mac, from),
+                Effect::Unwant(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
+                Effect::Unlocked { vni, mac } => self.migrations.unlocked(now_ms, vni, mac),
+                Effect::Moved { vni, mac, from } => self.end_old_path(now_ms, vni, mac, from),
             }
         }
     }
 
     /// Tells the board what this host wishes.
-    pub(crate) fn tell(&mut self, wishes: Vec<Wish>) {
-        for wish in wishes {
-            match wish {
-                Wish::Claim { vni, mac, ips } => {
+    pub(crate) fn tell(&mut self, claim_updates: Vec<ClaimUpdate>) {
+        for claim_update in claim_updates {
+            match claim_update {
+                ClaimUpdate::Claim { vni, mac, ips } => {
                     let claim = self.stations.to_claim(vni, mac, ips);
                     if let Some(session) = &self.session {
                         session.claim(claim);
                     }
                 }
-                Wish::Withdraw { vni, mac } => {
+                ClaimUpdate::Withdraw { vni, mac } => {
                     if let Some(session) = &self.session {
                         session.withdraw(vni, mac);
                     }
@@ -487,15 +488,15 @@ impl Control {
             log::error!("{full}");
         }
         let epoch = self.tables.publish();
-        if self.unpassed.back().map_or(self.passed, |(_, received)| *received) != self.applied {
-            self.unpassed.push_back((epoch, self.applied));
+        if self.pending_epochs.back().map_or(self.acked, |(_, received)| *received) != self.applied {
+            self.pending_epochs.push_back((epoch, self.applied));
         }
-        while let Some((epoch, received)) = self.unpassed.front().copied() {
+        while let Some((epoch, received)) = self.pending_epochs.front().copied() {
             if !self.tables.passed(epoch) {
                 break;
             }
-            self.unpassed.pop_front();
-            self.passed = received;
+            self.pending_epochs.pop_front();
+            self.acked = received;
             self.synchronised();
             if let Some(session) = &self.session {
                 session.ack(received.stream, received.revision);
@@ -505,11 +506,11 @@ impl Control {
 
     /// Says when a snapshot has come into force.
     fn synchronised(&mut self) {
-        let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|until| self.passed >= until);
+        let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|until| self.acked >= until);
         if let Some(syncing) = self.syncing.take_if(in_force) {
             log::info!(
                 "in step with the board at revision {}: {} nodes, {} ms after the connection",
-                self.passed.revision,
+                self.acked.revision,
                 self.tables.len(),
                 syncing.since.elapsed().as_millis()
             );

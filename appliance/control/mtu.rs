@@ -13,7 +13,7 @@ pub fn inside(role: &Role, mtu: u16) -> Vec<Inside> {
     // The inner Ethernet header takes as much as the outer one, which the MTU does not count.
     [(false, outer::V4_LEN), (true, outer::V6_LEN)]
         .into_iter()
-        .filter(|(over_ipv6, _)| underlay.addresses.iter().any(|net| net.addr().is_ipv6() == *over_ipv6))
+        .filter(|(over_ipv6, _)| underlay.addresses.iter().any(|bd| bd.addr().is_ipv6() == *over_ipv6))
         .map(|(over_ipv6, outer)| Inside { over_ipv6, mtu: mtu.saturating_sub(outer as u16) })
         .collect()
 }
@@ -24,7 +24,7 @@ pub fn too_small(port: &str, mtu: u16, inside: &[Inside]) -> Option<String> {
     let least = inside.iter().min_by_key(|i| i.mtu).filter(|i| i.mtu < IPV6_MIN_MTU)?;
     let needed = mtu + (IPV6_MIN_MTU - least.mtu);
     Some(format!(
-        "port {port}: found MTU {mtu}, which leaves {} bytes inside {}; expected {IPV6_MIN_MTU} there, or IPv6 of guests does not work; mend: set mtu: {needed} or more, on the port and on the underlay",
+        "port {port}: found MTU {mtu}, which leaves {} bytes inside {}; expected {IPV6_MIN_MTU} there, or IPv6 of guests does not work; hint: set mtu: {needed} or more, on the port and on the underlay",
         least.mtu,
         family(least)
     ))
@@ -35,7 +35,7 @@ pub fn too_small(port: &str, mtu: u16, inside: &[Inside]) -> Option<String> {
 pub fn does_not_fit(vni: Vni, declared: u16, port: &str, inside: &[Inside]) -> Option<String> {
     let least = inside.iter().min_by_key(|i| i.mtu).filter(|i| i.mtu < declared)?;
     Some(format!(
-        "network {vni}: found MTU {declared} declared; expected at most {}, which fits port {port} inside {}; mend: raise the underlay's MTU by {}, or declare less",
+        "network {vni}: found MTU {declared} declared; expected at most {}, which fits port {port} inside {}; hint: raise the underlay's MTU by {}, or declare less",
         least.mtu,
         family(least),
         declared - least.mtu

@@ -8,7 +8,7 @@ use super::{
     stations,
 };
 use crate::pipeline::ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif};
-use crate::tables::{Full, Tables, entries::Member, words::Net};
+use crate::tables::{Full, Tables, entries::Member, packed::Bd};
 use crate::underlay::{Route, UnderlayPort};
 use hashbrown::HashMap;
 use ipnet::IpNet;
@@ -43,7 +43,7 @@ pub struct Plan {
     /// Declared stations, here while their port is up.
     pub declared: Vec<stations::Declared>,
     /// Every network of a local port, with the ports that are in it.
-    pub networks: BTreeMap<Vni, (Net, Vec<Member>)>,
+    pub networks: BTreeMap<Vni, (Bd, Vec<Member>)>,
     /// By segment port, after how many milliseconds a silent station is forgotten.
     pub ageing_ms: HashMap<u16, u64>,
     /// How many stations segments may teach.
@@ -90,9 +90,9 @@ impl Plan {
     }
 
     fn join(&mut self, vni: Vni, member: Member, tables: &mut Tables) -> Result<Network, Full> {
-        let net = tables.net(vni)?;
-        self.networks.entry(vni).or_insert_with(|| (net, Vec::new())).1.push(member);
-        Ok(Network { net, vni })
+        let bd = tables.bd(vni)?;
+        self.networks.entry(vni).or_insert_with(|| (bd, Vec::new())).1.push(member);
+        Ok(Network { bd, vni })
     }
 
     fn vif(&mut self, port: u16, vif: &config::Vif, tables: &mut Tables) -> Result<Role, Full> {
@@ -122,7 +122,7 @@ impl Plan {
             role.ipv6.push(link_local);
         }
         self.declared.push(stations::Declared {
-            net: network.net,
+            bd: network.bd,
             mac: vif.mac,
             port,
             vlan: 0,
@@ -153,7 +153,7 @@ impl Plan {
             let vlan =
                 map.iter().find(|(_, network)| network.vni == station.vni).map_or(0, |(vlan, _)| vlan.get());
             self.declared.push(stations::Declared {
-                net: tables.net(station.vni)?,
+                bd: tables.bd(station.vni)?,
                 mac: station.mac,
                 port,
                 vlan,
@@ -169,7 +169,7 @@ impl Plan {
         let place =
             |(vlan, network): &(u16, Network)| loops::Segment { port, vlan: *vlan, vni: network.vni, mac };
         self.segments.extend(networks.iter().map(place));
-        let networks = networks.into_iter().map(|(vlan, network)| (vlan, network.net)).collect();
+        let networks = networks.into_iter().map(|(vlan, network)| (vlan, network.bd)).collect();
         let role = Segment::new(untagged, map);
         let limits = PortLimits {
             max_stations: segment.max_stations,

@@ -1,6 +1,6 @@
 //! Handles on what runs: a port and its device, an lcore and its rings.
 
-use crate::lcore::{counters::LcoreCounters, io::Rings};
+use crate::lcore::{counters::LcoreCounters, egress::Rings};
 use dpdk::{LcoreJob, Port, VhostPort};
 use std::sync::{
     Arc,

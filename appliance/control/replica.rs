@@ -2,11 +2,11 @@
 //! the board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved.
 //! Pure but for the tables it writes. The replica outlives the board: nothing here expires.
 
-use super::{branch::Branch, stations::Stations};
+use super::{lineage::Branch, stations::Stations};
 use crate::tables::{
     Full, Tables,
-    entries::{HostEntry, Member, NetworkEntry, Way},
-    words::Net,
+    entries::{HostEntry, Member, NetworkEntry, Path},
+    packed::Bd,
 };
 use hashbrown::{HashMap, HashSet};
 use std::{
@@ -20,7 +20,7 @@ use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 /// cache to keep.
 const AHEAD: usize = 12;
 
-/// Nodes on the move in one network that get group frames by copies of their own. Each costs a copy of every such frame;
+/// Migrating nodes in one network that get group frames by copies of their own. Each costs a copy of every such frame;
 /// further ones are flooded to as if they rested.
 const SERVED_APART: usize = 8;
 
@@ -32,7 +32,7 @@ pub struct HostRecord {
     /// The VTEP address that frames are sent to: the first that this host can route to.
     pub vtep: Option<IpAddr>,
     /// How it is reached, once the next hop is resolved.
-    pub way: Option<Way>,
+    pub path: Option<Path>,
 }
 
 impl HostRecord {
@@ -48,7 +48,7 @@ impl HostRecord {
     }
 
     pub(super) fn entry(&self) -> HostEntry {
-        HostEntry { way: self.way.clone(), is_appliance: self.is_appliance() }
+        HostEntry { path: self.path.clone(), is_appliance: self.is_appliance() }
     }
 }
 
@@ -56,7 +56,7 @@ impl HostRecord {
 #[derive(Debug, Clone)]
 pub struct NetworkRecord {
     /// Its number here.
-    pub net: Net,
+    pub bd: Bd,
     /// Its name, if it has one.
     pub name: String,
     /// What happens to frames without a known receiver.
@@ -68,7 +68,7 @@ pub struct NetworkRecord {
     /// Local ports in it.
     pub ports: Vec<Member>,
     /// Nodes that are locked, or were until a short while ago.
-    pub moving: BTreeSet<Mac>,
+    pub migrating: BTreeSet<Mac>,
     /// The same, until other hosts do so no more either.
     pub moved: BTreeSet<Mac>,
 }
@@ -111,13 +111,13 @@ pub struct Replica {
     by_vtep: HashMap<IpAddr, Vec<u32>>,
     pub(super) networks: BTreeMap<Vni, NetworkRecord>,
     /// By their number here.
-    vnis: HashMap<Net, Vni>,
+    vnis: HashMap<Bd, Vni>,
     /// Local ports with a link: only they get flooded frames.
     up: HashSet<u16>,
     /// Networks whose record must be published anew.
     pub(super) dirty: HashSet<Vni>,
     /// What the newest snapshot has not named yet, and no change since then.
-    pub(super) unnamed: Option<Unnamed>,
+    pub(super) stale: Option<Stale>,
     /// A snapshot is under way.
     pub(super) under_way: bool,
     /// That snapshot, or one before it whose leftovers are still here, was of another branch of the board's history.
@@ -125,14 +125,14 @@ pub struct Replica {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Unnamed {
+pub(super) struct Stale {
     pub hosts: HashSet<u32>,
     pub members: HashSet<(Vni, u32)>,
     pub networks: HashSet<Vni>,
 }
 
 /// What a change is applied to and with.
-pub struct Surroundings<'a> {
+pub struct ReplicaCtx<'a> {
     /// The packet path's tables.
     pub tables: &'a mut Tables,
     /// The stations of this host, which no board can take away.
@@ -144,25 +144,25 @@ pub struct Surroundings<'a> {
 impl Replica {
     /// An empty replica for host `own`. `networks`: those in which this host has ports.
     #[must_use]
-    pub fn new(own: HostName, networks: impl IntoIterator<Item = (Vni, Net, Vec<Member>)>) -> Self {
+    pub fn new(own: HostName, networks: impl IntoIterator<Item = (Vni, Bd, Vec<Member>)>) -> Self {
         let networks: BTreeMap<_, _> = networks
             .into_iter()
-            .map(|(vni, net, ports)| {
+            .map(|(vni, bd, ports)| {
                 let record = NetworkRecord {
-                    net,
+                    bd,
                     name: String::new(),
                     flood: FloodPolicy::default(),
                     mtu: 0,
                     members: BTreeMap::new(),
                     ports,
-                    moving: BTreeSet::new(),
+                    migrating: BTreeSet::new(),
                     moved: BTreeSet::new(),
                 };
                 (vni, record)
             })
             .collect();
         let dirty = networks.keys().copied().collect();
-        let vnis = networks.iter().map(|(vni, record)| (record.net, *vni)).collect();
+        let vnis = networks.iter().map(|(vni, record)| (record.bd, *vni)).collect();
         Self {
             own,
             own_id: None,
@@ -173,7 +173,7 @@ impl Replica {
             vnis,
             up: HashSet::new(),
             dirty,
-            unnamed: None,
+            stale: None,
             under_way: false,
             branch: None,
         }
@@ -203,8 +203,8 @@ impl Replica {
 
     /// A network's number on the wire.
     #[must_use]
-    pub fn vni_of(&self, net: Net) -> Option<Vni> {
-        self.vnis.get(&net).copied()
+    pub fn vni_of(&self, bd: Bd) -> Option<Vni> {
+        self.vnis.get(&bd).copied()
     }
 
     /// What a network with local ports is declared to use, 0 for nothing.
@@ -216,7 +216,7 @@ impl Replica {
     /// The largest inner layer 3 packet that fits the paths to all these hosts, as far as they are known.
     #[must_use]
     pub fn fits(&self, hosts: impl Iterator<Item = u32>) -> Option<u16> {
-        hosts.filter_map(|id| Some(self.hosts.get(&id)?.way.as_ref()?.inner_mtu)).min()
+        hosts.filter_map(|id| Some(self.hosts.get(&id)?.path.as_ref()?.inner_mtu)).min()
     }
 
     /// A local port has gained or lost its link.
@@ -236,12 +236,12 @@ impl Replica {
 
     /// A snapshot begins: what it does not name until its end is gone. One that was under way broke off.
     pub fn begin_snapshot(&mut self, tables: &mut Tables, other_branch: bool) {
-        tables.flip_mark();
+        tables.next_sync_generation();
         self.under_way = true;
         if other_branch {
             self.branch = Some(Branch::of(&self.hosts));
         }
-        self.unnamed = Some(Unnamed {
+        self.stale = Some(Stale {
             hosts: self.hosts.keys().copied().collect(),
             members: self
                 .networks
@@ -253,13 +253,13 @@ impl Replica {
     }
 
     /// Applies one change. Network records reach the packet path with the next [`Replica::publish`].
-    pub fn apply(&mut self, around: &mut Surroundings, change: Change) -> Result<Vec<Effect>, Full> {
+    pub fn apply(&mut self, ctx: &mut ReplicaCtx, change: Change) -> Result<Vec<Effect>, Full> {
         match change {
-            Change::HostPut(host) => return self.put_host(around, host),
-            Change::HostGone { id } => return self.remove_host(around, id),
+            Change::HostPut(host) => return self.put_host(ctx, host),
+            Change::HostGone { id } => return self.remove_host(ctx, id),
             Change::NetworkPut(network) => {
-                if let Some(unnamed) = &mut self.unnamed {
-                    unnamed.networks.remove(&network.vni);
+                if let Some(stale) = &mut self.stale {
+                    stale.networks.remove(&network.vni);
                 }
                 self.change_network(network.vni, |record| {
                     record.name = network.name;
@@ -273,8 +273,8 @@ impl Replica {
                 record.mtu = 0;
             }),
             Change::MemberPut { vni, host_id, segment } => {
-                if let Some(unnamed) = &mut self.unnamed {
-                    unnamed.members.remove(&(vni, host_id));
+                if let Some(stale) = &mut self.stale {
+                    stale.members.remove(&(vni, host_id));
                 }
                 self.change_network(vni, |record| {
                     record.members.insert(host_id, segment);
@@ -283,14 +283,14 @@ impl Replica {
             Change::MemberGone { vni, host_id } => self.change_network(vni, |record| {
                 record.members.remove(&host_id);
             }),
-            Change::NodePut { node, gone_ips } => return self.put_node(around, &node, &gone_ips),
-            Change::NodeGone { vni, mac, ips } => self.remove_node(around, vni, mac, &ips),
+            Change::NodePut { node, gone_ips } => return self.put_node(ctx, &node, &gone_ips),
+            Change::NodeGone { vni, mac, ips } => self.remove_node(ctx, vni, mac, &ips),
             Change::NodeLocked { vni, mac, .. } => {
-                self.lock_node(around, vni, mac, true);
+                self.lock_node(ctx, vni, mac, true);
                 self.serve_apart(vni, mac, true);
             }
             Change::NodeUnlocked { vni, mac, .. } => {
-                self.lock_node(around, vni, mac, false);
+                self.lock_node(ctx, vni, mac, false);
                 return Ok(vec![Effect::Unlocked { vni, mac }]);
             }
         }
@@ -321,35 +321,35 @@ impl Replica {
                     .collect()
             };
             tables.put_network(NetworkEntry {
-                net: record.net,
+                bd: record.bd,
                 vni,
                 flood: record.flood,
                 mtu: record.mtu,
                 hosts: others(false),
                 segment_hosts: others(true),
                 ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),
-                moving: record.moving.iter().take(SERVED_APART).copied().collect(),
+                migrating: record.migrating.iter().take(SERVED_APART).copied().collect(),
                 moved: record.moved.iter().copied().collect(),
             })?;
         }
         Ok(())
     }
 
-    fn put_host(&mut self, around: &mut Surroundings, host: Host) -> Result<Vec<Effect>, Full> {
+    fn put_host(&mut self, ctx: &mut ReplicaCtx, host: Host) -> Result<Vec<Effect>, Full> {
         if self.branch.is_some() {
-            self.renumber(around, host.id, &host.name)?;
+            self.renumber(ctx, host.id, &host.name)?;
         }
-        if let Some(unnamed) = &mut self.unnamed {
-            unnamed.hosts.remove(&host.id);
+        if let Some(stale) = &mut self.stale {
+            stale.hosts.remove(&host.id);
         }
         let (id, own) = (host.id, host.name == self.own);
-        let vtep = host.vteps.iter().copied().find(|ip| !own && (around.routable)(*ip));
+        let vtep = host.vteps.iter().copied().find(|ip| !own && (ctx.routable)(*ip));
         let old = self.take_host(id);
         for ip in old.iter().flat_map(|old| &old.host.vteps).filter(|ip| !host.vteps.contains(ip)) {
-            self.drop_vtep(around, *ip, id)?;
+            self.drop_vtep(ctx, *ip, id)?;
         }
         for ip in host.vteps.iter().filter(|_| !own) {
-            around.tables.put_vtep(*ip, id)?;
+            ctx.tables.put_vtep(*ip, id)?;
         }
         if old.as_ref().is_none_or(|old| old.host.no_flood != host.no_flood) {
             // Memberships that came before their host count only now.
@@ -358,9 +358,9 @@ impl Replica {
         }
         let (target, before) =
             (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
-        let way = old.filter(|_| before == target).and_then(|old| old.way);
-        let record = HostRecord { host, vtep, way };
-        around.tables.put_host(id, record.entry())?;
+        let path = old.filter(|_| before == target).and_then(|old| old.path);
+        let record = HostRecord { host, vtep, path };
+        ctx.tables.put_host(id, record.entry())?;
         self.keep_host(id, record);
         let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Want(ip, port)).into_iter().collect();
         let unwanted = before.filter(|old| Some(*old) != target && !self.wanted(*old));
@@ -369,10 +369,10 @@ impl Replica {
     }
 
     /// Host `id`, which is not in `hosts` now, sends from `ip` no more; another may, with another UDP port.
-    fn drop_vtep(&self, around: &mut Surroundings, ip: IpAddr, id: u32) -> Result<(), Full> {
-        around.tables.remove_vtep(ip, id);
+    fn drop_vtep(&self, ctx: &mut ReplicaCtx, ip: IpAddr, id: u32) -> Result<(), Full> {
+        ctx.tables.remove_vtep(ip, id);
         match self.having(ip).find(|(other, _)| Some(*other) != self.own_id) {
-            Some((other, _)) => around.tables.put_vtep(ip, other),
+            Some((other, _)) => ctx.tables.put_vtep(ip, other),
             None => Ok(()),
         }
     }
@@ -410,12 +410,12 @@ impl Replica {
         ids.filter_map(|id| Some((*id, self.hosts.get(id)?)))
     }
 
-    fn remove_host(&mut self, around: &mut Surroundings, id: u32) -> Result<Vec<Effect>, Full> {
+    fn remove_host(&mut self, ctx: &mut ReplicaCtx, id: u32) -> Result<Vec<Effect>, Full> {
         let Some(old) = self.take_host(id) else { return Ok(Vec::new()) };
         for ip in &old.host.vteps {
-            self.drop_vtep(around, *ip, id)?;
+            self.drop_vtep(ctx, *ip, id)?;
         }
-        around.tables.remove_host(id);
+        ctx.tables.remove_host(id);
         for (vni, record) in &mut self.networks {
             if record.members.remove(&id).is_some() {
                 self.dirty.insert(*vni);
@@ -437,9 +437,9 @@ impl Replica {
     }
 
     /// The way to a host is known now, or (`None`) lost.
-    pub fn set_way(&mut self, tables: &mut Tables, id: u32, way: Option<Way>) -> Result<(), Full> {
+    pub fn set_path(&mut self, tables: &mut Tables, id: u32, path: Option<Path>) -> Result<(), Full> {
         let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
-        record.way = way;
+        record.path = path;
         tables.put_host(id, record.entry())
     }
 
@@ -460,18 +460,18 @@ impl Replica {
 
     /// The network with this number here.
     #[must_use]
-    pub fn net_of(&self, vni: Vni) -> Option<Net> {
-        self.networks.get(&vni).map(|network| network.net)
+    pub fn bd_of(&self, vni: Vni) -> Option<Bd> {
+        self.networks.get(&vni).map(|network| network.bd)
     }
 
-    /// From now on group frames go to a node on the move by copies of its own, or no longer.
+    /// From now on group frames go to a migrating node by copies of its own, or no longer.
     pub fn serve_apart(&mut self, vni: Vni, mac: Mac, on: bool) {
         let Some(record) = self.networks.get_mut(&vni) else { return };
         let changed = if on {
             let is_new = record.moved.insert(mac);
-            record.moving.insert(mac) || is_new
+            record.migrating.insert(mac) || is_new
         } else {
-            record.moving.remove(&mac)
+            record.migrating.remove(&mac)
         };
         if changed {
             self.dirty.insert(vni);
@@ -481,55 +481,50 @@ impl Replica {
     /// No host sends a node copies of its own any more.
     pub fn end_apart(&mut self, vni: Vni, mac: Mac) {
         let Some(record) = self.networks.get_mut(&vni) else { return };
-        let was_served = record.moving.remove(&mac);
+        let was_served = record.migrating.remove(&mac);
         if record.moved.remove(&mac) || was_served {
             self.dirty.insert(vni);
         }
     }
 
-    fn lock_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, on: bool) {
-        if let Some(net) = self.net_of(vni) {
-            around.tables.set_on_the_move(net, mac, on);
+    fn lock_node(&self, ctx: &mut ReplicaCtx, vni: Vni, mac: Mac, on: bool) {
+        if let Some(bd) = self.bd_of(vni) {
+            ctx.tables.set_migrating_flag(bd, mac, on);
         }
     }
 
-    fn put_node(
-        &self,
-        around: &mut Surroundings,
-        node: &Node,
-        gone_ips: &[IpAddr],
-    ) -> Result<Vec<Effect>, Full> {
-        let Some(net) = self.net_of(node.vni) else { return Ok(Vec::new()) };
-        let station = around.stations.get(net, node.mac);
+    fn put_node(&self, ctx: &mut ReplicaCtx, node: &Node, gone_ips: &[IpAddr]) -> Result<Vec<Effect>, Full> {
+        let Some(bd) = self.bd_of(node.vni) else { return Ok(Vec::new()) };
+        let station = ctx.stations.get(bd, node.mac);
         for ip in gone_ips.iter().filter(|ip| !station.is_some_and(|station| station.ips.contains(ip))) {
-            around.tables.clear_owner(net, *ip, node.mac);
+            ctx.tables.clear_owner(bd, *ip, node.mac);
         }
         let (vni, mac, router) = (node.vni, node.mac, node.facts.router);
-        let moved = self.place(around, (vni, net), (mac, router), node.host_id, node.ips.iter().copied())?;
+        let moved = self.place(ctx, (vni, bd), (mac, router), node.host_id, node.ips.iter().copied())?;
         Ok(moved.into_iter().collect())
     }
 
     /// Applies many nodes of a snapshot. All that can be stored are, even if others cannot; `said` hears why.
     pub fn put_nodes(
         &self,
-        around: &mut Surroundings,
+        ctx: &mut ReplicaCtx,
         batch: &NodeBatch,
         mut said: impl FnMut(Full),
     ) -> Vec<Effect> {
-        let Some(net) = self.net_of(batch.vni) else { return Vec::new() };
+        let Some(bd) = self.bd_of(batch.vni) else { return Vec::new() };
         let mut effects = Vec::new();
         let mut ahead = batch.nodes.iter();
         let mut prefetch = |tables: &Tables, nodes: usize| {
             for node in ahead.by_ref().take(nodes) {
-                tables.prefetch(net, node.mac, node.ipv4);
+                tables.prefetch(bd, node.mac, node.ipv4);
             }
         };
-        prefetch(around.tables, AHEAD);
+        prefetch(ctx.tables, AHEAD);
         for (node, more) in batch.iter() {
-            prefetch(around.tables, 1);
+            prefetch(ctx.tables, 1);
             let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(more.iter().copied());
             let known = (node.mac, node.facts.router);
-            match self.place(around, (batch.vni, net), known, node.host_id, ips) {
+            match self.place(ctx, (batch.vni, bd), known, node.host_id, ips) {
                 Ok(moved) => effects.extend(moved),
                 Err(full) => said(full),
             }
@@ -541,40 +536,40 @@ impl Replica {
     #[inline]
     fn place(
         &self,
-        around: &mut Surroundings,
-        (vni, net): (Vni, Net),
+        ctx: &mut ReplicaCtx,
+        (vni, bd): (Vni, Bd),
         (mac, router): (Mac, Option<bool>),
         host_id: u32,
         ips: impl Iterator<Item = IpAddr>,
     ) -> Result<Option<Effect>, Full> {
-        let station = around.stations.get(net, mac);
+        let station = ctx.stations.get(bd, mac);
         // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
         let ours = self.own_id == Some(host_id) || !self.hosts.contains_key(&host_id);
         let mut effect = None;
         if ours {
-            around.tables.remove_remote(net, mac);
+            ctx.tables.remove_remote(bd, mac);
         } else {
             // A station here with this MAC hides it until the board has settled whose it is.
-            let left = around.tables.set_remote(net, mac, host_id)?.filter(|from| *from != host_id);
+            let left = ctx.tables.set_remote(bd, mac, host_id)?.filter(|from| *from != host_id);
             effect = left.filter(|_| station.is_none()).map(|from| Effect::Moved { vni, mac, from });
         }
         for ip in ips {
             if !ours || station.is_some_and(|station| station.ips.contains(&ip)) {
-                around.tables.set_owner(net, ip, mac)?;
+                ctx.tables.set_owner(bd, ip, mac)?;
                 if let (IpAddr::V6(ip), Some(router)) = (ip, router) {
-                    around.tables.set_router(net, ip, mac, router);
+                    ctx.tables.set_router(bd, ip, mac, router);
                 }
             }
         }
         Ok(effect)
     }
 
-    fn remove_node(&self, around: &mut Surroundings, vni: Vni, mac: Mac, ips: &[IpAddr]) {
-        let Some(net) = self.networks.get(&vni).map(|n| n.net) else { return };
-        let station = around.stations.get(net, mac);
-        around.tables.remove_remote(net, mac);
+    fn remove_node(&self, ctx: &mut ReplicaCtx, vni: Vni, mac: Mac, ips: &[IpAddr]) {
+        let Some(bd) = self.networks.get(&vni).map(|n| n.bd) else { return };
+        let station = ctx.stations.get(bd, mac);
+        ctx.tables.remove_remote(bd, mac);
         for ip in ips.iter().filter(|ip| station.is_none_or(|station| !station.ips.contains(ip))) {
-            around.tables.clear_owner(net, *ip, mac);
+            ctx.tables.clear_owner(bd, *ip, mac);
         }
     }
 }

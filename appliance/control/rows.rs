@@ -8,7 +8,7 @@ use super::{
     stations::{Kind, Stations},
 };
 use crate::{
-    tables::{Tables, words::Place},
+    tables::{Tables, packed::FdbEntry},
     underlay::{State, Underlay},
 };
 use std::net::IpAddr;
@@ -76,30 +76,30 @@ pub struct Rows<'a> {
 impl Rows<'_> {
     /// Nodes, without their addresses.
     pub fn nodes(&self, part: &Part) -> Turn<ctl::NodeEntry> {
-        let only = part.vni.map(|vni| self.replica.net_of(vni));
+        let only = part.vni.map(|vni| self.replica.bd_of(vni));
         if only == Some(None) {
             return Turn::nothing();
         }
         let Piece { rows, next, .. } = self.tables.nodes_from(part.from.1, part.at_most(), only.flatten());
-        let rows = rows.into_iter().filter_map(|(net, mac, place)| {
+        let rows = rows.into_iter().filter_map(|(bd, mac, place)| {
             let (host, port, origin) = match place {
-                Place::Local { port, .. } | Place::Moving { port, .. } => {
-                    let kind = self.stations.get(net, mac).map(|s| s.kind);
+                FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. } => {
+                    let kind = self.stations.get(bd, mac).map(|s| s.kind);
                     (self.own.to_string(), Some((self.port)(port)), origin(kind))
                 }
-                Place::Remote { host } => {
+                FdbEntry::Remote { host } => {
                     let name = self.replica.host(host).map_or_else(String::new, |h| h.host.name.to_string());
                     (name, None, self.elsewhere)
                 }
             };
-            Some(ctl::NodeEntry { vni: self.replica.vni_of(net)?, mac, host, port, origin })
+            Some(ctl::NodeEntry { vni: self.replica.vni_of(bd)?, mac, host, port, origin })
         });
         Turn { rows: rows.collect(), next: next.map(|next| Cursor(0, next)) }
     }
 
     /// Addresses with the nodes that have them: first all of IPv4, then all of IPv6.
     pub fn addresses(&self, part: &Part) -> Turn<ctl::AddressEntry> {
-        let only = part.vni.map(|vni| self.replica.net_of(vni));
+        let only = part.vni.map(|vni| self.replica.bd_of(vni));
         if only == Some(None) {
             return Turn::nothing();
         }
@@ -110,7 +110,7 @@ impl Rows<'_> {
         };
         let rows = rows
             .into_iter()
-            .filter_map(|(net, ip, mac)| Some(ctl::AddressEntry { vni: self.replica.vni_of(net)?, ip, mac }));
+            .filter_map(|(bd, ip, mac)| Some(ctl::AddressEntry { vni: self.replica.vni_of(bd)?, ip, mac }));
         Turn { rows: rows.collect(), next: next.map(|next| Cursor(family, next)).or(after) }
     }
 
@@ -137,8 +137,8 @@ impl Rows<'_> {
     }
 
     fn path(&self, vtep: Option<IpAddr>) -> ctl::HostPath {
-        let way = vtep.and_then(|vtep| self.underlay.way_to(vtep));
-        let (hop, source, neighbour) = way.map_or((None, None, None), |w| (w.hop, w.source, w.neighbour));
+        let path = vtep.and_then(|vtep| self.underlay.path_to(vtep));
+        let (hop, source, neighbour) = path.map_or((None, None, None), |w| (w.hop, w.source, w.neighbour));
         ctl::HostPath {
             vtep,
             port: hop.map(|hop| (self.port)(hop.port as u16)),
@@ -180,7 +180,7 @@ impl Rows<'_> {
     }
 
     fn network(&self, vni: Vni, record: &NetworkRecord, members: &[(&u32, &bool)]) -> ctl::NetworkRow {
-        let count = self.tables.counts().network(record.net);
+        let count = self.tables.counts().network(record.bd);
         let fits = self.replica.fits(members.iter().map(|(id, _)| **id));
         let members = members.iter().filter_map(|(id, segment)| {
             let host = self.replica.host(**id)?.host.name.to_string();

@@ -35,9 +35,9 @@ impl Control {
     pub(super) fn station_moved(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
         let station = self.stations.node_moved(&mut self.tables, now_ms, vni, mac);
         self.stations_gone(now_ms);
-        let net = self.replica.net_of(vni);
+        let bd = self.replica.bd_of(vni);
         if let Some(session) = &self.session
-            && net.is_none_or(|net| self.stations.get(net, mac).is_none())
+            && bd.is_none_or(|bd| self.stations.get(bd, mac).is_none())
         {
             session.withdraw(vni, mac);
         }
@@ -49,11 +49,11 @@ impl Control {
     }
 
     /// A node has said that it is an IPv6 router, or none.
-    pub(super) fn heard_router(&mut self, seen: &RouterSeen) {
-        if self.tables.is_remote(seen.net, seen.mac) {
-            return self.tables.set_router(seen.net, seen.ip, seen.mac, seen.router);
+    pub(super) fn on_router(&mut self, seen: &RouterSeen) {
+        if self.tables.is_remote(seen.bd, seen.mac) {
+            return self.tables.set_router(seen.bd, seen.ip, seen.mac, seen.router);
         }
-        let wish = self.stations.router(&mut self.tables, seen);
-        self.tell(wish.into_iter().collect());
+        let claim_update = self.stations.router(&mut self.tables, seen);
+        self.tell(claim_update.into_iter().collect());
     }
 }

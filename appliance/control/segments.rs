@@ -9,7 +9,7 @@ use crate::pipeline::ports::Role;
 
 impl Control {
     /// A frame for the address of loop probes came to a segment port.
-    pub(super) fn heard_probe(&mut self, now_ms: u64, port: u16, frame: &[u8]) {
+    pub(super) fn on_probe(&mut self, now_ms: u64, port: u16, frame: &[u8]) {
         let replica = &self.replica;
         let knows = |name: &_| replica.hosts_from(0).any(|(_, record)| record.host.name == *name);
         let actions = self.loops.heard(now_ms, port, frame, knows);
@@ -23,7 +23,7 @@ impl Control {
     }
 
     /// An lcore saw a frame go round.
-    pub(super) fn heard_loop(&mut self, now_ms: u64, port: u16, vlan: u16) {
+    pub(super) fn on_loop(&mut self, now_ms: u64, port: u16, vlan: u16) {
         if self.loops.suspect(now_ms, port, vlan) {
             log::warn!(
                 "port {}{}: the same frames come again and again; repetitions are dropped as segment_loop",
@@ -60,8 +60,8 @@ impl Control {
         if let Some(Role::Segment(segment)) = self.stage_ports.get(usize::from(port)).map(|p| &p.role) {
             segment.gate.set_blocked(vlan, on);
         }
-        let wishes = self.stations.block(&mut self.tables, now_ms, port, vlan, on);
-        self.tell(wishes);
+        let claim_updates = self.stations.block(&mut self.tables, now_ms, port, vlan, on);
+        self.tell(claim_updates);
         self.stations_gone(now_ms);
     }
 

@@ -32,7 +32,7 @@ use tokio::{
 
 /// What can be asked of the control thread.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Question {
+pub enum Request {
     /// `GET /v1/version`.
     Version,
     /// `GET /v1/ports`.
@@ -76,7 +76,7 @@ pub enum List {
 
 /// What the control thread says.
 #[derive(Debug)]
-pub enum Told {
+pub enum Reply {
     /// The whole answer; for metrics the text itself as a JSON string.
     Json(serde_json::Value),
     /// A part of a list, not yet written as JSON: that takes longer than to make it.
@@ -90,13 +90,13 @@ pub enum Told {
 }
 
 /// An answer.
-pub type Answer = Result<Told, ApiError>;
+pub type Answer = Result<Reply, ApiError>;
 
 /// A question on its way to the control thread.
 #[derive(Debug)]
-pub struct Ask {
+pub struct PendingRequest {
     /// What is asked.
-    pub question: Question,
+    pub request: Request,
     /// Where the answer goes. May be gone: then nobody waits any more.
     pub reply: oneshot::Sender<Answer>,
 }
@@ -113,7 +113,11 @@ impl Drop for Socket {
 }
 
 /// Opens the sockets and serves them for as long as the runtime lives.
-pub fn serve(rt: &tokio::runtime::Handle, config: &Appliance, asks: Sender<Ask>) -> Result<Socket> {
+pub fn serve(
+    rt: &tokio::runtime::Handle,
+    config: &Appliance,
+    requests: Sender<PendingRequest>,
+) -> Result<Socket> {
     let _in_runtime = rt.enter();
     let metrics_listener = match config.metrics {
         Some(address) => Some(
@@ -121,16 +125,16 @@ pub fn serve(rt: &tokio::runtime::Handle, config: &Appliance, asks: Sender<Ask>)
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
                 .and_then(TcpListener::from_std)
                 .with_context(|| {
-                    format!("metrics: cannot listen at {address}; expected a free address; mend: choose another for `metrics`")
+                    format!("metrics: cannot listen at {address}; expected a free address; hint: choose another for `metrics`")
                 })?,
         ),
         None => None,
     };
     let (listener, socket) = listen(&config.ctl)?;
-    let app = api(asks.clone());
+    let app = api(requests.clone());
     rt.spawn(async move { axum::serve(listener, app).await });
     if let Some(listener) = metrics_listener {
-        let app = Router::new().route("/metrics", get(metrics)).with_state(asks);
+        let app = Router::new().route("/metrics", get(metrics)).with_state(requests);
         rt.spawn(async move { axum::serve(listener, app).await });
     }
     Ok(socket)
@@ -150,12 +154,12 @@ pub fn claim_place(path: &Path) -> Result<()> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !there.file_type().is_socket() {
         bail!(
-            "ctl: found a file at {shown} that is no socket; expected nothing or an old socket; mend: give `ctl` another path"
+            "ctl: found a file at {shown} that is no socket; expected nothing or an old socket; hint: give `ctl` another path"
         );
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!(
-            "ctl: another appliance listens at {shown}; expected a socket of our own; mend: stop it, or give `ctl` another path"
+            "ctl: another appliance listens at {shown}; expected a socket of our own; hint: stop it, or give `ctl` another path"
         );
     }
     std::fs::remove_file(path).with_context(|| format!("ctl: cannot replace the old socket {shown}"))
@@ -166,30 +170,32 @@ fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
     claim_place(path)?;
     let shown = path.display();
     let listener = UnixListener::bind(path).with_context(|| {
-        format!("ctl: cannot make the socket {shown}; expected a path that we may write; mend: give `ctl` another path")
+        format!("ctl: cannot make the socket {shown}; expected a path that we may write; hint: give `ctl` another path")
     })?;
     let socket = Socket(path.to_owned());
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok((listener, socket))
 }
 
-fn api(asks: Sender<Ask>) -> Router {
-    let plain = |question: Question| {
-        get(move |State(asks): State<Sender<Ask>>| async move { json(ask(&asks, question).await) })
+fn api(requests: Sender<PendingRequest>) -> Router {
+    let plain = |request: Request| {
+        get(move |State(requests): State<Sender<PendingRequest>>| async move {
+            json(ask(&requests, request).await)
+        })
     };
     Router::new()
-        .route(path::VERSION, plain(Question::Version))
-        .route(path::PORTS, plain(Question::Ports))
-        .route(path::PORT_STATS, plain(Question::PortStats))
-        .route(path::FWD, plain(Question::Fwd))
-        .route(path::LCORES, plain(Question::Lcores))
-        .route(path::DROPS, plain(Question::Drops))
-        .route(path::BOARD, plain(Question::Board))
-        .route(path::MIGRATIONS, plain(Question::Migrations))
-        .route(path::NODES, get(|asks, query| lists::page(List::Nodes, asks, query)))
-        .route(path::ADDRESSES, get(|asks, query| lists::page(List::Addresses, asks, query)))
-        .route(path::HOSTS, get(|asks, query| lists::page(List::Hosts, asks, query)))
-        .route(path::NETWORKS, get(|asks, query| lists::page(List::Networks, asks, query)))
+        .route(path::VERSION, plain(Request::Version))
+        .route(path::PORTS, plain(Request::Ports))
+        .route(path::PORT_STATS, plain(Request::PortStats))
+        .route(path::FWD, plain(Request::Fwd))
+        .route(path::LCORES, plain(Request::Lcores))
+        .route(path::DROPS, plain(Request::Drops))
+        .route(path::BOARD, plain(Request::Board))
+        .route(path::MIGRATIONS, plain(Request::Migrations))
+        .route(path::NODES, get(|requests, query| lists::page(List::Nodes, requests, query)))
+        .route(path::ADDRESSES, get(|requests, query| lists::page(List::Addresses, requests, query)))
+        .route(path::HOSTS, get(|requests, query| lists::page(List::Hosts, requests, query)))
+        .route(path::NETWORKS, get(|requests, query| lists::page(List::Networks, requests, query)))
         .route(path::ACCEPT_BOARD, post(accept_board))
         .route(path::CLEAR, post(clear))
         .route(path::TRACE, post(trace))
@@ -198,40 +204,40 @@ fn api(asks: Sender<Ask>) -> Router {
                 ApiError::new("no such path", "a path under /v1", "see docs/operating.md for the list");
             refuse(StatusCode::NOT_FOUND, error)
         })
-        .with_state(asks)
+        .with_state(requests)
 }
 
-async fn accept_board(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
+async fn accept_board(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(request) => json(ask(&asks, Question::AcceptBoard(request)).await),
+        Ok(request) => json(ask(&requests, Request::AcceptBoard(request)).await),
         Err(e) => unreadable(&e),
     }
 }
 
-async fn clear(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
+async fn clear(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(request) => json(ask(&asks, Question::Clear(request)).await),
+        Ok(request) => json(ask(&requests, Request::Clear(request)).await),
         Err(e) => unreadable(&e),
     }
 }
 
-async fn trace(State(asks): State<Sender<Ask>>, body: Bytes) -> Response {
+async fn trace(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(request) => json(ask(&asks, Question::Trace(request)).await),
+        Ok(request) => json(ask(&requests, Request::Trace(request)).await),
         Err(e) => unreadable(&e),
     }
 }
 
-async fn metrics(State(asks): State<Sender<Ask>>) -> Response {
-    match ask(&asks, Question::Metrics).await {
-        Ok(Told::Json(serde_json::Value::String(text))) => {
+async fn metrics(State(requests): State<Sender<PendingRequest>>) -> Response {
+    match ask(&requests, Request::Metrics).await {
+        Ok(Reply::Json(serde_json::Value::String(text))) => {
             ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
         }
         other => json(other),
     }
 }
 
-pub(super) async fn ask(asks: &Sender<Ask>, question: Question) -> Answer {
+pub(super) async fn ask(requests: &Sender<PendingRequest>, request: Request) -> Answer {
     let (reply, answer) = oneshot::channel();
     let busy = || {
         ApiError::new(
@@ -240,13 +246,13 @@ pub(super) async fn ask(asks: &Sender<Ask>, question: Question) -> Answer {
             "see its log; try again in a moment",
         )
     };
-    asks.try_send(Ask { question, reply }).map_err(|_| busy())?;
+    requests.try_send(PendingRequest { request, reply }).map_err(|_| busy())?;
     answer.await.map_err(|_| busy())?
 }
 
 fn json(answer: Answer) -> Response {
     match answer {
-        Ok(Told::Json(value)) => Json(value).into_response(),
+        Ok(Reply::Json(value)) => Json(value).into_response(),
         Ok(_) => {
             let error = ApiError::new("a part of a list", "a whole answer", "tell the developers");
             refuse(StatusCode::INTERNAL_SERVER_ERROR, error)

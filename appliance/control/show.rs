@@ -4,10 +4,10 @@
 use super::{
     Control, mtu,
     rows::Rows,
-    server::{Answer, Ask, List, Question, Told},
+    server::{Answer, List, PendingRequest, Reply, Request},
 };
 use crate::lcore::counters::{LcoreReading, PortReading};
-use crate::pipeline::fate::{Books, Drop};
+use crate::pipeline::drop_reason::{DropReason, PacketReading};
 use dpdk::Offloads;
 use serde::Serialize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,32 +20,32 @@ pub(crate) type Readings = Vec<(u32, LcoreReading)>;
 
 impl Control {
     /// Answers a question.
-    pub(crate) fn answer(&mut self, ask: Ask) {
-        let answer = match ask.question {
-            Question::Trace(_) if !self.forwards() => Err(not_yet()),
-            Question::Trace(request) => return self.trace(request, ask.reply),
-            Question::Version => to_json(&self.show_version()),
-            Question::Ports => self.show_ports().and_then(|rows| to_json(&rows)),
-            Question::PortStats => self.show_port_stats().and_then(|rows| to_json(&rows)),
-            Question::Fwd => to_json(&self.show_fwd(&self.since_cleared())),
-            Question::Lcores => to_json(&self.show_lcores(&self.since_cleared())),
-            Question::Drops => to_json(&self.show_drops(&self.since_cleared())),
-            Question::List(list, part) => {
+    pub(crate) fn answer(&mut self, ask: PendingRequest) {
+        let answer = match ask.request {
+            Request::Trace(_) if !self.forwards() => Err(not_yet()),
+            Request::Trace(request) => return self.trace(request, ask.reply),
+            Request::Version => to_json(&self.show_version()),
+            Request::Ports => self.show_ports().and_then(|rows| to_json(&rows)),
+            Request::PortStats => self.show_port_stats().and_then(|rows| to_json(&rows)),
+            Request::Fwd => to_json(&self.show_fwd(&self.since_cleared())),
+            Request::Lcores => to_json(&self.show_lcores(&self.since_cleared())),
+            Request::Drops => to_json(&self.show_drops(&self.since_cleared())),
+            Request::List(list, part) => {
                 let port = |port| self.port_name(port).to_owned();
                 let rows = self.rows(&port);
                 Ok(match list {
-                    List::Nodes => Told::Nodes(rows.nodes(&part)),
-                    List::Addresses => Told::Addresses(rows.addresses(&part)),
-                    List::Hosts => Told::Hosts(rows.hosts(&part)),
-                    List::Networks => Told::Networks(rows.networks(&part)),
+                    List::Nodes => Reply::Nodes(rows.nodes(&part)),
+                    List::Addresses => Reply::Addresses(rows.addresses(&part)),
+                    List::Hosts => Reply::Hosts(rows.hosts(&part)),
+                    List::Networks => Reply::Networks(rows.networks(&part)),
                 })
             }
-            Question::Board => to_json(&self.show_board()),
-            Question::Migrations => to_json(&self.migrations()),
-            Question::Clear(_) if !self.forwards() => Err(not_yet()),
-            Question::Clear(request) => self.clear(&request),
-            Question::AcceptBoard(request) => self.accept_board(&request),
-            Question::Metrics => Ok(Told::Json(serde_json::Value::String(self.metrics()))),
+            Request::Board => to_json(&self.show_board()),
+            Request::Migrations => to_json(&self.migrations()),
+            Request::Clear(_) if !self.forwards() => Err(not_yet()),
+            Request::Clear(request) => self.clear(&request),
+            Request::AcceptBoard(request) => self.accept_board(&request),
+            Request::Metrics => Ok(Reply::Json(serde_json::Value::String(self.metrics()))),
         };
         // Whoever asked may have gone.
         let _ = ask.reply.send(answer);
@@ -159,9 +159,9 @@ impl Control {
     }
 
     pub(crate) fn show_fwd(&self, readings: &Readings) -> ctl::FwdStats {
-        let mut sum = Books::default();
+        let mut sum = PacketReading::default();
         for (_, reading) in readings {
-            sum.add(&reading.books);
+            sum.add(&reading.packets);
         }
         let ports = self
             .ports
@@ -180,7 +180,7 @@ impl Control {
                 }
             })
             .collect();
-        let books = ctl::Books {
+        let accounting = ctl::Accounting {
             received: sum.received,
             copied: sum.copied,
             originated: sum.originated,
@@ -190,14 +190,14 @@ impl Control {
             dropped: sum.dropped.iter().sum(),
             unaccounted: sum.unaccounted(),
         };
-        ctl::FwdStats { ports, books }
+        ctl::FwdStats { ports, accounting }
     }
 
     pub(crate) fn show_lcores(&self, readings: &Readings) -> Vec<ctl::LcoreStats> {
         self.lcores
             .iter()
             .zip(readings)
-            .map(|(lcore, (_, LcoreReading { books, time, .. }))| ctl::LcoreStats {
+            .map(|(lcore, (_, LcoreReading { packets, time, .. }))| ctl::LcoreStats {
                 lcore: lcore.lcore,
                 state: match (lcore.is_finished(), lcore.queues.is_empty(), lcore.asleep.load(Relaxed)) {
                     (true, ..) => ctl::LcoreState::Stopped,
@@ -209,20 +209,22 @@ impl Control {
                 polls: time.polls,
                 empty_polls: time.empty_polls,
                 bursts: time.bursts,
-                frames: books.received,
+                frames: packets.received,
                 sleeps: time.sleeps,
                 busy_cycles: time.busy_cycles,
                 idle_cycles: time.idle_cycles,
-                cycles_per_frame: (books.received > 0)
-                    .then(|| time.busy_cycles as f64 / books.received as f64),
-                revision: self.passed.revision,
+                cycles_per_frame: (packets.received > 0)
+                    .then(|| time.busy_cycles as f64 / packets.received as f64),
+                revision: self.acked.revision,
             })
             .collect()
     }
 
     pub(crate) fn show_drops(&self, readings: &Readings) -> Vec<ctl::Drop> {
-        let of = |reason: Drop, r: &LcoreReading| r.books.dropped.get(reason as usize).copied().unwrap_or(0);
-        Drop::ALL
+        let of = |reason: DropReason, r: &LcoreReading| {
+            r.packets.dropped.get(reason as usize).copied().unwrap_or(0)
+        };
+        DropReason::ALL
             .iter()
             .map(|reason| ctl::Drop {
                 reason: reason.name().to_owned(),
@@ -255,16 +257,16 @@ impl Control {
 
     pub(crate) fn show_board(&self) -> ctl::BoardState {
         let state = self.session.as_ref().map(stopover_bbs::client::Session::state);
-        let refused = self.stations.iter().filter_map(|(net, mac, station)| {
+        let refused = self.stations.iter().filter_map(|(bd, mac, station)| {
             let why = station.refused.clone()?;
-            Some(ctl::RefusedClaim { vni: self.replica.vni_of(net)?, mac, why })
+            Some(ctl::RefusedClaim { vni: self.replica.vni_of(bd)?, mac, why })
         });
         ctl::BoardState {
             configured: state.is_some(),
             connected: state.as_ref().is_some_and(|s| s.connected),
             endpoint: state.as_ref().and_then(|s| s.endpoint.as_ref()).map(ToString::to_string),
             revision: self.applied.revision,
-            acknowledged: self.passed.revision,
+            acknowledged: self.acked.revision,
             forwarding: self.forwards(),
             board: state.as_ref().and_then(|s| s.board).map(|board| board.simple().to_string()),
             other_board: state.as_ref().and_then(|s| s.other_board).map(|board| board.simple().to_string()),
@@ -317,13 +319,13 @@ impl Control {
                 }
             }
         }
-        Ok(Told::Json(serde_json::json!({})))
+        Ok(Reply::Json(serde_json::json!({})))
     }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Answer {
     serde_json::to_value(value)
-        .map(Told::Json)
+        .map(Reply::Json)
         .map_err(|e| ApiError::new(e.to_string(), "an answer that JSON can hold", "tell the developers"))
 }
 

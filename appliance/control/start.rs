@@ -6,26 +6,26 @@
 use super::{
     Control, Received,
     loops::Loops,
-    moves::Moves,
+    migration::Migrations,
     mtu,
     plan::{self, Facts, Plan},
     ports::{LcoreHandle, PortHandle},
     replica::Replica,
-    server::{self, Ask},
+    server::{self, PendingRequest},
     stations::Stations,
     vhost_sockets,
 };
 use crate::lcore::{
-    Inlet, Worker,
+    PortRxQueue, Worker,
+    capture::Capture,
     counters::LcoreCounters,
+    egress::{LcoreEgress, Rings},
     handover::Handover,
-    held::Held,
     idle::Idle,
-    io::{LcoreIo, Rings},
-    keeper::{Keeper, PortMove},
     markers::Markers,
-    outlet::{Handoff, Outlet, OwnQueue},
-    trap::Trap,
+    reorder::ReorderBuffer,
+    tx_hold::{PortMigration, TxHold},
+    tx_port::{Handoff, OwnQueue, TxPort},
 };
 use crate::migration::hold::{HoldPool, HoldQueue};
 use crate::pipeline::ports::{Network, Port as StagePort, Role};
@@ -88,9 +88,9 @@ pub fn start(
     let (mut tables, mut views) = Tables::new(assigned.len() + 1)?;
     let plan = Plan::new(&config, &facts, &mut tables)?;
     let trace_view = views.pop();
-    let networks = plan.networks.iter().map(|(vni, (net, ports))| (*vni, *net, ports.clone()));
+    let networks = plan.networks.iter().map(|(vni, (bd, ports))| (*vni, *bd, ports.clone()));
     let replica = Replica::new(config.name.clone(), networks);
-    let vnis = plan.networks.iter().map(|(vni, (net, _))| (*net, *vni)).collect();
+    let vnis = plan.networks.iter().map(|(vni, (bd, _))| (*bd, *vni)).collect();
     let segments = plan.segment_vnis();
     let stations = Stations::new(plan.declared, vnis, plan.ageing_ms).limited(plan.limits);
     // Another number in every process.
@@ -98,10 +98,10 @@ pub fn start(
     let (loops, blocked) = Loops::new(config.name.clone(), instance, plan.segments);
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let hold = HoldPool::new(config.migration.hold_bytes);
-    let moves = Moves::new(&config, &facts, &stage_ports);
-    let trap = Arc::new(Trap::default());
+    let migrations = Migrations::new(&config, &facts, &stage_ports);
+    let capture = Arc::new(Capture::default());
 
-    let (ask_tx, asks) = channel::bounded::<Ask>(64);
+    let (ask_tx, requests) = channel::bounded::<PendingRequest>(64);
     let socket = server::serve(rt, &config, ask_tx)?;
     let mut control = Control {
         began: Instant::now(),
@@ -119,21 +119,21 @@ pub fn start(
         pool,
         session: None,
         updates: channel::never(),
-        asks,
+        requests,
         _socket: socket,
-        trap,
+        capture,
         trace_view,
         waiting_trace: None,
         hold,
-        moves,
+        migrations,
         wakes: channel::never(),
-        told: channel::never(),
-        unpassed: VecDeque::new(),
+        migration_events: channel::never(),
+        pending_epochs: VecDeque::new(),
         syncing: None,
         looks: 0,
         stream: 0,
         applied: Received::default(),
-        passed: Received::default(),
+        acked: Received::default(),
         stands: false,
         stale_until_ms: None,
         other_branches: 0,
@@ -146,7 +146,7 @@ pub fn start(
     control.declare();
     control.publish();
     if let Some((session, updates)) = open_session(&control.config, rt, segments) {
-        control.told = session.migrations();
+        control.migration_events = session.migrations();
         (control.session, control.updates) = (Some(session), updates);
         if !control.await_snapshot() {
             // Told to stop: there is nothing to forward by, and so nothing to start.
@@ -194,14 +194,14 @@ fn open_session(
 fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &Eal) -> Result<()> {
     if workers.is_empty() {
         bail!(
-            "EAL has no worker lcore beside the main lcore {}; expected at least two lcores; mend: name two in `eal`, for example `\"-l\", \"0-1\"`, or `\"--lcores\", \"0@0,1@0\"` on a single core",
+            "EAL has no worker lcore beside the main lcore {}; expected at least two lcores; hint: name two in `eal`, for example `\"-l\", \"0-1\"`, or `\"--lcores\", \"0@0,1@0\"` on a single core",
             eal.main_lcore()
         );
     }
     for lcore in assigned.keys() {
         if !workers.contains(lcore) {
             bail!(
-                "lcore {lcore} is not a worker lcore of EAL; expected one of {workers:?}; mend: correct `lcores` or the EAL arguments"
+                "lcore {lcore} is not a worker lcore of EAL; expected one of {workers:?}; hint: correct `lcores` or the EAL arguments"
             );
         }
     }
@@ -218,7 +218,7 @@ fn check_pool(config: &Appliance, ready: &[Ready], lcores: usize) -> Result<()> 
     let needed = descriptors + lcores as u32 * (config.mbcache + u32::from(config.burst));
     if config.mbufs < needed {
         bail!(
-            "mbufs: found {}; expected at least {needed}: {descriptors} for the queues' descriptors, the rest for {lcores} lcores' caches and bursts; mend: raise `mbufs`, or lower `rxd`, `txd` or the number of queues",
+            "mbufs: found {}; expected at least {needed}: {descriptors} for the queues' descriptors, the rest for {lcores} lcores' caches and bursts; hint: raise `mbufs`, or lower `rxd`, `txd` or the number of queues",
             config.mbufs
         );
     }
@@ -238,7 +238,7 @@ fn configure(
     let info = device.info().with_context(context)?;
     if info.max_rxq < port.rxq {
         bail!(
-            "port {}: {} receive queues wanted, {} has at most {}; mend: lower `rxq`, or give the vdev more queues",
+            "port {}: {} receive queues wanted, {} has at most {}; hint: lower `rxq`, or give the vdev more queues",
             port.name,
             port.rxq,
             port.device.as_str(),
@@ -318,18 +318,18 @@ fn launch(
     assigned: &BTreeMap<u32, Vec<QueueRef>>,
     views: Vec<ParkedView>,
 ) -> Result<(Vec<PortHandle>, Vec<LcoreHandle>)> {
-    let Control { config, stage_ports, pool, trap, .. } = control;
+    let Control { config, stage_ports, pool, capture, .. } = control;
     let mut rx: Vec<Vec<Option<RxQueue>>> = Vec::new();
-    let mut outlets: Vec<Vec<Outlet>> = assigned.iter().map(|_| Vec::new()).collect();
+    let mut tx_ports: Vec<Vec<TxPort>> = assigned.iter().map(|_| Vec::new()).collect();
     let mut ports = Vec::new();
     for (number, (port, started)) in config.ports.iter().zip(started).enumerate() {
         let up = Arc::new(AtomicBool::new(false));
-        let moves = control.moves.port(number as u16);
+        let migrations = control.migrations.port(number as u16);
         let network = match stage_ports.get(number).map(|port| &port.role) {
             Some(Role::Vif(vif)) => Some(vif.network),
             _ => None,
         };
-        share_out(started.queues.tx, &up, &mut outlets, network, || keeper(control, moves.clone()));
+        share_out(started.queues.tx, &up, &mut tx_ports, network, || tx_hold(control, migrations.clone()));
         rx.push(started.queues.rx.into_iter().map(Some).collect());
         ports.push(PortHandle {
             name: port.name.clone(),
@@ -344,23 +344,25 @@ fn launch(
     }
     let mut lcores = Vec::new();
     let barrier = Barrier::new(assigned.len());
-    for (number, (((lcore, queues), view), outlets)) in assigned.iter().zip(views).zip(outlets).enumerate() {
+    for (number, (((lcore, queues), view), tx_ports)) in assigned.iter().zip(views).zip(tx_ports).enumerate()
+    {
         let counters = Arc::new(LcoreCounters::new(ports.len()));
         let rings = Rings::new(RING);
         let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let inlets: Vec<Inlet> = queues
+        let rx_queues: Vec<PortRxQueue> = queues
             .iter()
             .filter_map(|q| {
                 let queue = rx.get_mut(q.port)?.get_mut(usize::from(q.queue))?.take()?;
-                Some(Inlet { port: q.port as u16, queue })
+                Some(PortRxQueue { port: q.port as u16, queue })
             })
             .collect();
-        let vifs = own_vifs(&outlets);
+        let vifs = own_vifs(&tx_ports);
         let held = held(control);
-        let depths = inlets.iter().map(|inlet| depth(control, inlet.port)).collect();
-        let markers = Markers::new(Member::new(Arc::clone(&barrier), number, depths, outlets.len()));
-        let io = LcoreIo::new(outlets, rings.clone(), pool.clone(), Arc::clone(&counters), held, markers);
-        let (stage_ports, trap) = (Arc::clone(stage_ports), Arc::clone(trap));
+        let depths = rx_queues.iter().map(|rx_queue| depth(control, rx_queue.port)).collect();
+        let markers = Markers::new(Member::new(Arc::clone(&barrier), number, depths, tx_ports.len()));
+        let egress =
+            LcoreEgress::new(tx_ports, rings.clone(), pool.clone(), Arc::clone(&counters), held, markers);
+        let (stage_ports, capture) = (Arc::clone(stage_ports), Arc::clone(capture));
         let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
         let (cap_us, poll_us) = match config.idle {
             config::Idle::Poll => (None, 0),
@@ -376,8 +378,21 @@ fn launch(
             let view = view.online();
             let ports = stage_ports;
             let scratch = Box::default();
-            Worker { inlets, ports, view, counters, io, vifs, trap, idle, stop, asleep, burst, scratch }
-                .run();
+            Worker {
+                rx_queues,
+                ports,
+                view,
+                counters,
+                egress,
+                vifs,
+                capture,
+                idle,
+                stop,
+                asleep,
+                burst,
+                scratch,
+            }
+            .run();
         })?;
         let queues = queues.iter().map(|q| format!("{}:{}", config.ports[q.port].name, q.queue)).collect();
         lcores.push(LcoreHandle { lcore: *lcore, queues, counters, rings, asleep, stop, job: Some(job) });
@@ -386,10 +401,10 @@ fn launch(
 }
 
 /// One outlet's share of a vif's hold.
-fn keeper(control: &Control, moves: Option<Arc<PortMove>>) -> Option<Box<Keeper>> {
+fn tx_hold(control: &Control, migrations: Option<Arc<PortMigration>>) -> Option<Box<TxHold>> {
     let node_bytes = control.config.migration.hold_node_bytes;
     let queue = HoldQueue::new(HoldPool::blocks_for(node_bytes));
-    Some(Box::new(Keeper::new(moves?, Arc::clone(&control.hold), queue, node_bytes as u64)))
+    Some(Box::new(TxHold::new(migrations?, Arc::clone(&control.hold), queue, node_bytes as u64)))
 }
 
 /// The most frames that a queue of the underlay can hold; 0 for other ports, where nothing arrives behind which an end
@@ -404,17 +419,17 @@ fn depth(control: &Control, port: u16) -> usize {
 }
 
 /// One lcore's share of the hold.
-fn held(control: &Control) -> Held {
+fn held(control: &Control) -> ReorderBuffer {
     let config = &control.config.migration;
     let cycles = |ms: u64| cycles::tsc_hz() / 1000 * ms;
     let (wait, longest) = (cycles(config.marker_wait_ms), cycles(config.hold_ms));
-    Held::new(Arc::clone(&control.hold), config.hold_node_bytes as u64, wait, longest)
+    ReorderBuffer::new(Arc::clone(&control.hold), config.hold_node_bytes as u64, wait, longest)
 }
 
 /// The ports with a hold whose transmit queue is this lcore's.
-fn own_vifs(outlets: &[Outlet]) -> Vec<u16> {
-    let keeps = |outlet: &Outlet| matches!(outlet, Outlet::Own(queue) if queue.keeper.is_some());
-    (0..).zip(outlets).filter(|(_, outlet)| keeps(outlet)).map(|(port, _)| port).collect()
+fn own_vifs(tx_ports: &[TxPort]) -> Vec<u16> {
+    let keeps = |tx_port: &TxPort| matches!(tx_port, TxPort::Own(queue) if queue.tx_hold.is_some());
+    (0..).zip(tx_ports).filter(|(_, tx_port)| keeps(tx_port)).map(|(port, _)| port).collect()
 }
 
 /// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares: lcores without a queue of
@@ -422,34 +437,34 @@ fn own_vifs(outlets: &[Outlet]) -> Vec<u16> {
 fn share_out(
     tx: Vec<TxQueue>,
     up: &Arc<AtomicBool>,
-    outlets: &mut [Vec<Outlet>],
+    tx_ports: &mut [Vec<TxPort>],
     network: Option<Network>,
-    keeper: impl Fn() -> Option<Box<Keeper>>,
+    tx_hold: impl Fn() -> Option<Box<TxHold>>,
 ) {
     let owners = tx.len();
-    let shared = owners < outlets.len();
+    let shared = owners < tx_ports.len();
     let handoffs: Vec<Option<Handoff>> =
         (0..owners).map(|_| shared.then(|| Arc::new(ArrayQueue::new(RING)))).collect();
     let mut tx = tx.into_iter();
-    for (number, of_lcore) in outlets.iter_mut().enumerate() {
-        let outlet = match tx.next() {
+    for (number, of_lcore) in tx_ports.iter_mut().enumerate() {
+        let tx_port = match tx.next() {
             Some(queue) => {
                 let handoff = handoffs.get(number).cloned().flatten();
-                Outlet::Own(Box::new(OwnQueue::new(
+                TxPort::Own(Box::new(OwnQueue::new(
                     queue,
                     Arc::clone(up),
                     handoff,
-                    keeper(),
+                    tx_hold(),
                     cycles::tsc_hz(),
                 )))
             }
             None => match number.checked_rem(owners).and_then(|owner| handoffs.get(owner).cloned().flatten())
             {
-                Some(ring) => Outlet::Other(Handover::new(ring, keeper().zip(network))),
-                None => Outlet::Closed,
+                Some(ring) => TxPort::Other(Handover::new(ring, tx_hold().zip(network))),
+                None => TxPort::Closed,
             },
         };
-        of_lcore.push(outlet);
+        of_lcore.push(tx_port);
     }
 }
 

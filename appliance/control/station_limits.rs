@@ -3,7 +3,7 @@
 //! frames of those that may not. Stations that are known already are never asked. Pure but for the gates.
 
 use crate::pipeline::ports::Gate;
-use crate::tables::words::Net;
+use crate::tables::packed::Bd;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct PortLimits {
     /// Closed while no more may come.
     pub gate: Arc<Gate>,
     /// Its networks, by VLAN (0 for untagged).
-    pub networks: Vec<(u16, Net)>,
+    pub networks: Vec<(u16, Bd)>,
 }
 
 /// The limits of this host.
@@ -47,7 +47,7 @@ const TELL_EVERY_MS: u64 = 10_000;
 pub struct Census {
     limits: Limits,
     by_port: HashMap<u16, u32>,
-    by_net: HashMap<Net, u32>,
+    by_net: HashMap<Bd, u32>,
     buckets: HashMap<u16, Bucket>,
     /// By port, for new addresses of stations.
     addresses: HashMap<u16, Bucket>,
@@ -65,7 +65,7 @@ pub enum Full {
     /// A port has as many stations as it may have.
     Port(u16),
     /// A network has.
-    Net(Net),
+    Bd(Bd),
     /// A port brought new stations faster than it may.
     Rate(u16),
     /// The stations of a port announced new addresses faster than they may.
@@ -99,9 +99,9 @@ impl Census {
     }
 
     /// Whether a station that is not at this port yet may be learned there. `new`: nor in this network.
-    pub fn admits(&mut self, now_ms: u64, port: u16, net: Net, new: bool) -> bool {
+    pub fn admits(&mut self, now_ms: u64, port: u16, bd: Bd, new: bool) -> bool {
         let Some(limits) = self.limits.ports.get(&port) else { return true };
-        let fits = self.of_port(port) < limits.max_stations && !(new && self.is_net_full(net));
+        let fits = self.of_port(port) < limits.max_stations && !(new && self.is_bd_full(bd));
         fits && self.take_token(now_ms, port)
     }
 
@@ -129,25 +129,25 @@ impl Census {
     }
 
     /// A station has been learned.
-    pub fn enter(&mut self, port: u16, net: Net) {
+    pub fn enter(&mut self, port: u16, bd: Bd) {
         *self.by_port.entry(port).or_default() += 1;
-        *self.by_net.entry(net).or_default() += 1;
+        *self.by_net.entry(bd).or_default() += 1;
         let max = self.limits.ports.get(&port).map(|limits| limits.max_stations);
         if max == Some(self.of_port(port)) {
             self.full.push(Full::Port(port));
         }
-        if self.limits.per_network != 0 && self.by_net.get(&net) == Some(&self.limits.per_network) {
-            self.full.push(Full::Net(net));
+        if self.limits.per_network != 0 && self.by_net.get(&bd) == Some(&self.limits.per_network) {
+            self.full.push(Full::Bd(bd));
         }
-        self.refresh(port, net);
+        self.refresh(port, bd);
     }
 
     /// A learned station has gone.
-    pub fn leave(&mut self, port: u16, net: Net) {
-        for count in [self.by_port.get_mut(&port), self.by_net.get_mut(&net)].into_iter().flatten() {
+    pub fn leave(&mut self, port: u16, bd: Bd) {
+        for count in [self.by_port.get_mut(&port), self.by_net.get_mut(&bd)].into_iter().flatten() {
             *count = count.saturating_sub(1);
         }
-        self.refresh(port, net);
+        self.refresh(port, bd);
     }
 
     /// Opens the gates of ports that may bring new stations again.
@@ -161,9 +161,9 @@ impl Census {
         }
     }
 
-    fn is_net_full(&self, net: Net) -> bool {
+    fn is_bd_full(&self, bd: Bd) -> bool {
         let max = self.limits.per_network;
-        max != 0 && self.by_net.get(&net).copied().unwrap_or(0) >= max
+        max != 0 && self.by_net.get(&bd).copied().unwrap_or(0) >= max
     }
 
     fn take_token(&mut self, now_ms: u64, port: u16) -> bool {
@@ -178,13 +178,13 @@ impl Census {
     }
 
     /// Sets the gates that depend on how many stations a port and a network have.
-    fn refresh(&self, port: u16, net: Net) {
+    fn refresh(&self, port: u16, bd: Bd) {
         if let Some(limits) = self.limits.ports.get(&port) {
             limits.gate.set_port(self.of_port(port) >= limits.max_stations);
         }
-        let full = self.is_net_full(net);
+        let full = self.is_bd_full(bd);
         for limits in self.limits.ports.values() {
-            for (vlan, _) in limits.networks.iter().filter(|(_, of)| *of == net) {
+            for (vlan, _) in limits.networks.iter().filter(|(_, of)| *of == bd) {
                 limits.gate.set_vlan(*vlan, full);
             }
         }
@@ -215,8 +215,8 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    fn net(n: u16) -> Net {
-        Net::new(n).unwrap()
+    fn bd(n: u16) -> Bd {
+        Bd::new(n).unwrap()
     }
 
     fn census(max_stations: u32, new_per_s: u32, per_network: u32) -> (Census, Arc<Gate>, Arc<Gate>) {
@@ -228,8 +228,8 @@ mod tests {
             networks,
         };
         let ports = [
-            (3, limits(&gates[0], vec![(0, net(1))])),
-            (4, limits(&gates[1], vec![(10, net(1)), (20, net(2))])),
+            (3, limits(&gates[0], vec![(0, bd(1))])),
+            (4, limits(&gates[1], vec![(10, bd(1)), (20, bd(2))])),
         ];
         let census = Census::new(Limits { per_network, ports: ports.into_iter().collect() });
         let [first, second] = gates;
@@ -239,8 +239,8 @@ mod tests {
     fn come(census: &mut Census, now_ms: u64, port: u16, of: u16, n: u32) -> u32 {
         let mut came = 0;
         for _ in 0..n {
-            if census.admits(now_ms, port, net(of), true) {
-                census.enter(port, net(of));
+            if census.admits(now_ms, port, bd(of), true) {
+                census.enter(port, bd(of));
                 came += 1;
             }
         }
@@ -254,7 +254,7 @@ mod tests {
         assert!(gate.is_closed(0) && gate.is_closed(7) && !other.is_closed(10));
         assert_eq!(census.take_full(0), [Full::Port(3)]);
         assert_eq!(come(&mut census, 0, 4, 1, 5), 5, "another port has room");
-        census.leave(3, net(1));
+        census.leave(3, bd(1));
         assert!(!gate.is_closed(0));
         assert_eq!((come(&mut census, 0, 3, 1, 5), census.of_port(3)), (1, 10));
     }
@@ -263,13 +263,13 @@ mod tests {
     fn a_network_takes_no_more_than_it_may() {
         let (mut census, gate, other) = census(100, 1000, 10);
         assert_eq!((come(&mut census, 0, 3, 1, 6), come(&mut census, 0, 4, 1, 6)), (6, 4));
-        assert_eq!(census.take_full(0), [Full::Net(net(1))]);
+        assert_eq!(census.take_full(0), [Full::Bd(bd(1))]);
         // The port's other network has room.
         assert!(gate.is_closed(0) && other.is_closed(10) && !other.is_closed(20));
         assert_eq!(come(&mut census, 0, 4, 2, 6), 6);
         // One that is in the network already may come to another port.
-        assert!(census.admits(0, 4, net(1), false));
-        census.leave(4, net(1));
+        assert!(census.admits(0, 4, bd(1), false));
+        census.leave(4, bd(1));
         assert!(!gate.is_closed(0) && !other.is_closed(10));
     }
 
@@ -279,10 +279,10 @@ mod tests {
         let mut told = Vec::new();
         for now in 0..25_000 {
             census.tick(now);
-            (0..10).for_each(|_| census.enter(3, net(1)));
-            (0..10).for_each(|_| census.leave(3, net(1)));
+            (0..10).for_each(|_| census.enter(3, bd(1)));
+            (0..10).for_each(|_| census.leave(3, bd(1)));
             let came = come(&mut census, now, 4, 1, 50);
-            (0..came).for_each(|_| census.leave(4, net(1)));
+            (0..came).for_each(|_| census.leave(4, bd(1)));
             told.extend(census.take_full(now).into_iter().map(|full| (now / 1000, full)));
         }
         let of = |kind| told.iter().filter(|(_, full)| *full == kind).map(|(s, _)| *s).collect::<Vec<_>>();

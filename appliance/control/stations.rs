@@ -1,6 +1,6 @@
 //! The stations of this host: which VMs are here, found out by ourselves. Enters: ports that go up and down,
 //! what the packet path heard on segments, the board's answers, the passing of time. Leaves: local places in
-//! the tables, and [`Wish`]es for the board. Pure but for the tables it writes.
+//! the tables, and [`ClaimUpdate`]es for the board. Pure but for the tables it writes.
 
 mod ageing;
 mod board;
@@ -10,7 +10,7 @@ use super::{
     station_limits::{self, Census, Limits},
 };
 use crate::pipeline::Learn;
-use crate::tables::{Tables, words::Net};
+use crate::tables::{Tables, packed::Bd};
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 use stopover_net::prober;
@@ -25,7 +25,7 @@ const MAX_IPS: usize = 16;
 
 /// What is to be told to the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum ClaimUpdate {
     /// This node is here, with these addresses.
     Claim {
         /// Its network.
@@ -100,7 +100,7 @@ pub struct Probe {
 #[derive(Debug, Clone)]
 pub struct Declared {
     /// Its network.
-    pub net: Net,
+    pub bd: Bd,
     /// Its MAC.
     pub mac: Mac,
     /// Its port.
@@ -118,11 +118,11 @@ pub struct Declared {
 /// All stations of this host.
 #[derive(Debug, Default)]
 pub struct Stations {
-    here: HashMap<(Net, Mac), Station>,
+    here: HashMap<(Bd, Mac), Station>,
     declared: Vec<Declared>,
     /// Heard here although the board says, or may say, that they are elsewhere: not ours until it accepts.
-    doubtful: HashMap<(Net, Mac), Doubt>,
-    vnis: HashMap<Net, Vni>,
+    doubtful: HashMap<(Bd, Mac), Doubt>,
+    vnis: HashMap<Bd, Vni>,
     ageing_ms: HashMap<u16, u64>,
     /// Ports with a link: what is heard of another was heard before it went down.
     up: HashSet<u16>,
@@ -131,12 +131,12 @@ pub struct Stations {
     /// The learned ones, counted.
     census: Census,
     /// Stations that have a part in a migration: whether they go is decided there.
-    followed: HashSet<(Net, Mac)>,
+    followed: HashSet<(Bd, Mac)>,
     /// What would have made stations go that are followed.
-    gone: Vec<(Net, Mac, Gone)>,
+    gone: Vec<(Bd, Mac, Gone)>,
     probes: Vec<Probe>,
     /// What is known of nodes as routers that are not stations of ours yet.
-    routers: HashMap<(Net, Mac), bool>,
+    routers: HashMap<(Bd, Mac), bool>,
 }
 
 /// Why a station is here no more.
@@ -162,7 +162,7 @@ impl Stations {
     /// `vnis`: the number on the wire of each network; `ageing_ms`: by segment port, after how long a silent
     /// station is forgotten.
     #[must_use]
-    pub fn new(declared: Vec<Declared>, vnis: HashMap<Net, Vni>, ageing_ms: HashMap<u16, u64>) -> Self {
+    pub fn new(declared: Vec<Declared>, vnis: HashMap<Bd, Vni>, ageing_ms: HashMap<u16, u64>) -> Self {
         Self { declared, vnis, ageing_ms, ..Self::default() }
     }
 
@@ -196,19 +196,19 @@ impl Stations {
 
     /// A network's number on the wire.
     #[must_use]
-    pub fn vni(&self, net: Net) -> Option<Vni> {
-        self.vnis.get(&net).copied()
+    pub fn vni(&self, bd: Bd) -> Option<Vni> {
+        self.vnis.get(&bd).copied()
     }
 
     /// The station with this MAC, if it is here.
     #[must_use]
-    pub fn get(&self, net: Net, mac: Mac) -> Option<&Station> {
-        self.here.get(&(net, mac))
+    pub fn get(&self, bd: Bd, mac: Mac) -> Option<&Station> {
+        self.here.get(&(bd, mac))
     }
 
     /// All stations, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (Net, Mac, &Station)> {
-        self.here.iter().map(|((net, mac), station)| (*net, *mac, station))
+    pub fn iter(&self) -> impl Iterator<Item = (Bd, Mac, &Station)> {
+        self.here.iter().map(|((bd, mac), station)| (*bd, *mac, station))
     }
 
     /// Whether this segment has a link: what is heard of another was heard before it went down.
@@ -219,17 +219,17 @@ impl Stations {
 
     /// From now on a migration decides whether this station goes: what would make it go is told by
     /// [`Stations::take_gone`] instead.
-    pub fn follow(&mut self, net: Net, mac: Mac) {
-        self.followed.insert((net, mac));
+    pub fn follow(&mut self, bd: Bd, mac: Mac) {
+        self.followed.insert((bd, mac));
     }
 
     /// The station is as any other again.
-    pub fn unfollow(&mut self, net: Net, mac: Mac) {
-        self.followed.remove(&(net, mac));
+    pub fn unfollow(&mut self, bd: Bd, mac: Mac) {
+        self.followed.remove(&(bd, mac));
     }
 
     /// What has happened to stations that are followed, since the last call.
-    pub fn take_gone(&mut self) -> Vec<(Net, Mac, Gone)> {
+    pub fn take_gone(&mut self) -> Vec<(Bd, Mac, Gone)> {
         std::mem::take(&mut self.gone)
     }
 
@@ -241,16 +241,16 @@ impl Stations {
 
     /// A segment has gained or lost its link: its declared stations come or go, and the learned ones behind a lost
     /// link are forgotten. Vifs come and go by [`Stations::come`] and [`Stations::leave`].
-    pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<Wish> {
+    pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<ClaimUpdate> {
         if !up {
             self.up.remove(&port);
             let gone: Vec<_> =
                 self.here.iter().filter(|(_, s)| s.port == port).map(|(key, _)| *key).collect();
             let gone = self.without_followed(gone, Gone::PortDown);
-            let mut wishes: Vec<_> =
-                gone.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect();
-            wishes.extend(self.give_up(|doubt| doubt.heard.port == port));
-            return wishes;
+            let mut claim_updates: Vec<_> =
+                gone.into_iter().filter_map(|(bd, mac)| self.forget(tables, bd, mac)).collect();
+            claim_updates.extend(self.give_up(|doubt| doubt.heard.port == port));
+            return claim_updates;
         }
         self.up.insert(port);
         let behind = |d: &&Declared| d.port == port && !self.blocked.contains(&(port, d.vlan));
@@ -260,7 +260,14 @@ impl Stations {
 
     /// A segment port is blocked for the network of a VLAN: the stations there are reached by another port, which makes
     /// them known. Or it is blocked no longer.
-    pub fn block(&mut self, tables: &mut Tables, now_ms: u64, port: u16, vlan: u16, on: bool) -> Vec<Wish> {
+    pub fn block(
+        &mut self,
+        tables: &mut Tables,
+        now_ms: u64,
+        port: u16,
+        vlan: u16,
+        on: bool,
+    ) -> Vec<ClaimUpdate> {
         if !on {
             self.blocked.remove(&(port, vlan));
             let up = self.up.contains(&port);
@@ -272,138 +279,155 @@ impl Stations {
         let there = |s: &Station| (s.port, s.vlan) == (port, vlan);
         let gone: Vec<_> = self.here.iter().filter(|(_, s)| there(s)).map(|(key, _)| *key).collect();
         let gone = self.without_followed(gone, Gone::PortDown);
-        let mut wishes: Vec<_> =
-            gone.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)).collect();
-        wishes.extend(self.give_up(|doubt| (doubt.heard.port, doubt.heard.vlan) == (port, vlan)));
-        wishes
+        let mut claim_updates: Vec<_> =
+            gone.into_iter().filter_map(|(bd, mac)| self.forget(tables, bd, mac)).collect();
+        claim_updates.extend(self.give_up(|doubt| (doubt.heard.port, doubt.heard.vlan) == (port, vlan)));
+        claim_updates
     }
 
     /// The station of a vif has come to (or come back to) this port.
-    pub fn come(&mut self, tables: &mut Tables, now_ms: u64, net: Net, mac: Mac, port: u16) -> Option<Wish> {
+    pub fn come(
+        &mut self,
+        tables: &mut Tables,
+        now_ms: u64,
+        bd: Bd,
+        mac: Mac,
+        port: u16,
+    ) -> Option<ClaimUpdate> {
         self.up.insert(port);
-        let declared = self.declared.iter().find(|d| (d.net, d.mac, d.port) == (net, mac, port)).cloned()?;
+        let declared = self.declared.iter().find(|d| (d.bd, d.mac, d.port) == (bd, mac, port)).cloned()?;
         self.settle(tables, now_ms, declared)
     }
 
     /// A station that moves here has been heard at a segment, or is made known at the port where it was heard.
-    pub fn come_heard(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Option<Wish> {
-        let Learn { port, net, vlan, mac, ip } = *heard;
+    pub fn come_heard(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Option<ClaimUpdate> {
+        let Learn { port, bd, vlan, mac, ip } = *heard;
         // It keeps the addresses that it is known by: it need not say them again.
-        let known = self.here.get(&(net, mac)).map(|s| s.ips.clone());
+        let known = self.here.get(&(bd, mac)).map(|s| s.ips.clone());
         let of_tables =
-            || tables.owners().filter(|(n, _, m)| (*n, *m) == (net, mac)).map(|(_, ip, _)| ip).collect();
+            || tables.owners().filter(|(n, _, m)| (*n, *m) == (bd, mac)).map(|(_, ip, _)| ip).collect();
         let mut ips: Vec<IpAddr> = known.filter(|ips| !ips.is_empty()).unwrap_or_else(of_tables);
         ips.extend(ip.filter(|ip| usable(*ip) && !ips.contains(ip)));
         ips.truncate(MAX_IPS);
-        self.settle(tables, now_ms, Declared::learned((net, mac), (port, vlan), ips))
+        self.settle(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips))
     }
 
     /// How a station was heard that is not ours until the board says so.
     #[must_use]
-    pub fn doubtful(&self, net: Net, mac: Mac) -> Option<Learn> {
-        self.doubtful.get(&(net, mac)).map(|doubt| doubt.heard.clone())
+    pub fn doubtful(&self, bd: Bd, mac: Mac) -> Option<Learn> {
+        self.doubtful.get(&(bd, mac)).map(|doubt| doubt.heard.clone())
     }
 
     /// What is claimed of a station that is here.
     #[must_use]
-    pub fn claim(&self, net: Net, mac: Mac) -> Option<Wish> {
-        let station = self.here.get(&(net, mac))?;
-        Some(Wish::Claim { vni: *self.vnis.get(&net)?, mac, ips: station.ips.clone() })
+    pub fn claim(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+        let station = self.here.get(&(bd, mac))?;
+        Some(ClaimUpdate::Claim { vni: *self.vnis.get(&bd)?, mac, ips: station.ips.clone() })
     }
 
     /// Lets go of a station at the board, while its frames are still looked after here.
     #[must_use]
-    pub fn let_go(&self, net: Net, mac: Mac) -> Option<Wish> {
-        Some(Wish::Withdraw { vni: *self.vnis.get(&net)?, mac })
+    pub fn let_go(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+        Some(ClaimUpdate::Withdraw { vni: *self.vnis.get(&bd)?, mac })
     }
 
     /// The station of a vif has gone.
-    pub fn leave(&mut self, tables: &mut Tables, net: Net, mac: Mac) -> Option<Wish> {
-        self.forget(tables, net, mac)
+    pub fn leave(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+        self.forget(tables, bd, mac)
     }
 
     /// The packet path heard a station on a segment. Nothing is changed for a MAC that the tables know to be
     /// at another host: only the board can move it, by accepting the claim.
-    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<Wish> {
-        let Learn { port, net, vlan, mac, ip } = *heard;
-        let mut wishes = Vec::new();
+    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<ClaimUpdate> {
+        let Learn { port, bd, vlan, mac, ip } = *heard;
+        let mut claim_updates = Vec::new();
         if !self.has_link(port) || self.blocked.contains(&(port, vlan)) || prober::is_one(mac) {
-            return wishes;
+            return claim_updates;
         }
-        match self.here.get(&(net, mac)).map(|s| (s.kind, s.port, s.vlan)) {
+        match self.here.get(&(bd, mac)).map(|s| (s.kind, s.port, s.vlan)) {
             // A vif has one station; only that one's addresses can be new.
             known if !self.ageing_ms.contains_key(&port) && known != Some((Kind::Vif, port, vlan)) => {
-                return wishes;
+                return claim_updates;
             }
             // A declared station that is heard elsewhere is a spoof or an operator's mistake: keep the word.
-            Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return wishes,
+            Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return claim_updates,
             Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
-            None if self.is_doubtful(now_ms, heard) => return wishes,
-            at if !self.census.admits(now_ms, port, net, at.is_none()) => return wishes,
-            None if tables.is_remote(net, mac) => {
+            None if self.is_doubtful(now_ms, heard) => return claim_updates,
+            at if !self.census.admits(now_ms, port, bd, at.is_none()) => return claim_updates,
+            None if tables.is_remote(bd, mac) => {
                 self.doubt_for(now_ms, heard.clone(), QUIET_MS);
                 let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
-                wishes.extend(self.vnis.get(&net).map(|vni| Wish::Claim { vni: *vni, mac, ips }));
-                return wishes;
+                claim_updates.extend(self.vnis.get(&bd).map(|vni| ClaimUpdate::Claim {
+                    vni: *vni,
+                    mac,
+                    ips,
+                }));
+                return claim_updates;
             }
             _ => {
-                let ips = self.here.get(&(net, mac)).map(|s| s.ips.clone()).unwrap_or_default();
-                let d = Declared::learned((net, mac), (port, vlan), ips);
-                wishes.extend(self.settle(tables, now_ms, d));
+                let ips = self.here.get(&(bd, mac)).map(|s| s.ips.clone()).unwrap_or_default();
+                let d = Declared::learned((bd, mac), (port, vlan), ips);
+                claim_updates.extend(self.settle(tables, now_ms, d));
             }
         }
-        let is_known = |ip: &IpAddr| self.here.get(&(net, mac)).is_some_and(|s| s.ips.contains(ip));
+        let is_known = |ip: &IpAddr| self.here.get(&(bd, mac)).is_some_and(|s| s.ips.contains(ip));
         if let Some(ip) = ip.filter(|ip| usable(*ip))
             && (is_known(&ip) || self.census.admits_address(now_ms, port))
         {
-            let adopted = self.adopt(tables, now_ms, (net, mac), ip);
+            let adopted = self.adopt(tables, now_ms, (bd, mac), ip);
             if !adopted.is_empty() {
-                wishes = adopted;
+                claim_updates = adopted;
             }
         }
-        wishes
+        claim_updates
     }
 
     /// A station was heard to use an address.
-    fn adopt(&mut self, tables: &mut Tables, now_ms: u64, (net, mac): (Net, Mac), ip: IpAddr) -> Vec<Wish> {
-        let mut wishes = Vec::new();
-        let Some(vni) = self.vnis.get(&net).copied() else { return wishes };
-        let Some(station) = self.here.get_mut(&(net, mac)) else { return wishes };
+    fn adopt(
+        &mut self,
+        tables: &mut Tables,
+        now_ms: u64,
+        (bd, mac): (Bd, Mac),
+        ip: IpAddr,
+    ) -> Vec<ClaimUpdate> {
+        let mut claim_updates = Vec::new();
+        let Some(vni) = self.vnis.get(&bd).copied() else { return claim_updates };
+        let Some(station) = self.here.get_mut(&(bd, mac)) else { return claim_updates };
         let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
         if station.ips.contains(&ip) {
             station.addresses.heard(now_ms, ip, ageing_ms);
-            return wishes;
+            return claim_updates;
         }
         if station.addresses.is_quiet(now_ms, ip) {
-            return wishes;
+            return claim_updates;
         }
         let shares = station.shared.contains(&ip);
-        let owner = tables.owner(net, ip).filter(|owner| *owner != mac);
-        if let Some((other, station)) = owner.and_then(|o| Some((o, self.here.get_mut(&(net, o))?))) {
+        let owner = tables.owner(bd, ip).filter(|owner| *owner != mac);
+        if let Some((other, station)) = owner.and_then(|o| Some((o, self.here.get_mut(&(bd, o))?))) {
             // What is declared is not taken away by hearsay; between learned stations an address may move, and between
             // those that share it.
             if station.kind != Kind::Learned && !(shares && station.shared.contains(&ip)) {
-                return wishes;
+                return claim_updates;
             }
             station.ips.retain(|known| *known != ip);
             station.addresses.forget(ip);
-            wishes.push(Wish::Claim { vni, mac: other, ips: station.ips.clone() });
+            claim_updates.push(ClaimUpdate::Claim { vni, mac: other, ips: station.ips.clone() });
         }
-        let Some(station) = self.here.get_mut(&(net, mac)) else { return wishes };
+        let Some(station) = self.here.get_mut(&(bd, mac)) else { return claim_updates };
         if station.ips.len() == MAX_IPS && station.kind != Kind::Learned {
-            return wishes;
+            return claim_updates;
         }
         if station.ips.len() == MAX_IPS {
             let oldest = station.ips.remove(0);
             station.addresses.forget(oldest);
-            tables.clear_owner(net, oldest, mac);
+            tables.clear_owner(bd, oldest, mac);
         }
         // An address of a node at another host stays with that, unless the board gives it to us.
-        if owner.is_none_or(|owner| !tables.is_remote(net, owner))
-            && let Err(full) = tables.set_owner(net, ip, mac)
+        if owner.is_none_or(|owner| !tables.is_remote(bd, owner))
+            && let Err(full) = tables.set_owner(bd, ip, mac)
         {
             log::error!("{full}");
-            return wishes;
+            return claim_updates;
         }
         if ip.is_ipv4() {
             // It may be the successor of another (DHCP).
@@ -412,44 +436,44 @@ impl Stations {
         station.ips.push(ip);
         station.announced.push(ip);
         station.addresses.heard(now_ms, ip, ageing_ms);
-        wishes.push(Wish::Claim { vni, mac, ips: station.ips.clone() });
-        wishes
+        claim_updates.push(ClaimUpdate::Claim { vni, mac, ips: station.ips.clone() });
+        claim_updates
     }
 
     fn is_doubtful(&self, now_ms: u64, heard: &Learn) -> bool {
-        self.doubtful.get(&(heard.net, heard.mac)).is_some_and(|doubt| now_ms < doubt.quiet_until_ms)
+        self.doubtful.get(&(heard.bd, heard.mac)).is_some_and(|doubt| now_ms < doubt.quiet_until_ms)
     }
 
-    fn without_followed(&mut self, keys: Vec<(Net, Mac)>, why: Gone) -> Vec<(Net, Mac)> {
+    fn without_followed(&mut self, keys: Vec<(Bd, Mac)>, why: Gone) -> Vec<(Bd, Mac)> {
         let (followed, others): (Vec<_>, _) = keys.into_iter().partition(|key| self.followed.contains(key));
-        self.gone.extend(followed.into_iter().map(|(net, mac)| (net, mac, why)));
+        self.gone.extend(followed.into_iter().map(|(bd, mac)| (bd, mac, why)));
         others
     }
 
     /// Forgets doubtful stations; what was claimed for them is claimed no more.
-    fn give_up(&mut self, which: impl Fn(&Doubt) -> bool) -> Vec<Wish> {
+    fn give_up(&mut self, which: impl Fn(&Doubt) -> bool) -> Vec<ClaimUpdate> {
         let vnis = &self.vnis;
         self.doubtful
             .extract_if(|_, doubt| which(doubt))
-            .filter_map(|((net, mac), _)| Some(Wish::Withdraw { vni: *vnis.get(&net)?, mac }))
+            .filter_map(|((bd, mac), _)| Some(ClaimUpdate::Withdraw { vni: *vnis.get(&bd)?, mac }))
             .collect()
     }
 
-    fn net_of(&self, vni: Vni) -> Option<Net> {
-        self.vnis.iter().find(|(_, v)| **v == vni).map(|(net, _)| *net)
+    fn bd_of(&self, vni: Vni) -> Option<Bd> {
+        self.vnis.iter().find(|(_, v)| **v == vni).map(|(bd, _)| *bd)
     }
 
-    fn settle(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<Wish> {
-        let vni = *self.vnis.get(&d.net)?;
-        self.doubtful.remove(&(d.net, d.mac));
-        let before = self.here.get(&(d.net, d.mac)).cloned();
+    fn settle(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<ClaimUpdate> {
+        let vni = *self.vnis.get(&d.bd)?;
+        self.doubtful.remove(&(d.bd, d.mac));
+        let before = self.here.get(&(d.bd, d.mac)).cloned();
         let known = before.as_ref().map(|s| s.id);
         for ip in before.iter().flat_map(|s| &s.ips).filter(|ip| !d.ips.contains(ip)) {
-            tables.clear_owner(d.net, *ip, d.mac);
+            tables.clear_owner(d.bd, *ip, d.mac);
         }
         let stored = tables
-            .set_local(d.net, d.mac, d.port, d.vlan, known)
-            .and_then(|id| d.ips.iter().try_for_each(|ip| tables.set_owner(d.net, *ip, d.mac)).map(|()| id));
+            .set_local(d.bd, d.mac, d.port, d.vlan, known)
+            .and_then(|id| d.ips.iter().try_for_each(|ip| tables.set_owner(d.bd, *ip, d.mac)).map(|()| id));
         let id = match stored {
             Ok(id) => id,
             Err(full) => {
@@ -465,7 +489,7 @@ impl Stations {
             ips: d.ips.clone(),
             seen_ms: now_ms,
             refused: None,
-            router: self.routers.remove(&(d.net, d.mac)).or(before.as_ref().and_then(|s| s.router)),
+            router: self.routers.remove(&(d.bd, d.mac)).or(before.as_ref().and_then(|s| s.router)),
             shared: d.shared,
             fresh: d.kind == Kind::Learned,
             announced: if d.kind == Kind::Learned { d.ips.clone() } else { Vec::new() },
@@ -473,39 +497,39 @@ impl Stations {
         };
         let learned = d.kind == Kind::Learned;
         if learned {
-            self.census.enter(d.port, d.net);
+            self.census.enter(d.port, d.bd);
         }
         if let Some(before) = before.filter(|before| before.kind == Kind::Learned) {
-            self.census.leave(before.port, d.net);
+            self.census.leave(before.port, d.bd);
         }
-        let station = self.here.entry((d.net, d.mac)).insert(station).into_mut();
+        let station = self.here.entry((d.bd, d.mac)).insert(station).into_mut();
         if learned {
             let ageing_ms = self.ageing_ms.get(&d.port).copied().unwrap_or(u64::MAX);
             d.ips.iter().for_each(|ip| station.addresses.heard(now_ms, *ip, ageing_ms));
         }
-        Some(Wish::Claim { vni, mac: d.mac, ips: d.ips })
+        Some(ClaimUpdate::Claim { vni, mac: d.mac, ips: d.ips })
     }
 
-    fn forget(&mut self, tables: &mut Tables, net: Net, mac: Mac) -> Option<Wish> {
-        let station = self.here.remove(&(net, mac))?;
+    fn forget(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+        let station = self.here.remove(&(bd, mac))?;
         if station.kind == Kind::Learned {
-            self.census.leave(station.port, net);
+            self.census.leave(station.port, bd);
         }
-        tables.remove_local(net, mac, station.id);
+        tables.remove_local(bd, mac, station.id);
         // If the board knows it at another host, its addresses are needed on.
-        if !tables.is_remote(net, mac) {
+        if !tables.is_remote(bd, mac) {
             for ip in station.ips {
-                tables.clear_owner(net, ip, mac);
+                tables.clear_owner(bd, ip, mac);
             }
         }
-        self.vnis.get(&net).map(|vni| Wish::Withdraw { vni: *vni, mac })
+        self.vnis.get(&bd).map(|vni| ClaimUpdate::Withdraw { vni: *vni, mac })
     }
 }
 
 impl Declared {
     /// One that is learned.
-    fn learned((net, mac): (Net, Mac), (port, vlan): (u16, u16), ips: Vec<IpAddr>) -> Self {
-        Self { net, mac, port, vlan, ips, shared: Vec::new(), kind: Kind::Learned }
+    fn learned((bd, mac): (Bd, Mac), (port, vlan): (u16, u16), ips: Vec<IpAddr>) -> Self {
+        Self { bd, mac, port, vlan, ips, shared: Vec::new(), kind: Kind::Learned }
     }
 }
 

@@ -4,20 +4,20 @@
 
 use super::{
     Control,
-    server::{Answer, Told},
+    server::{Answer, Reply},
 };
 use crate::pipeline::{
-    Handing, Io, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
-    fate::Counters,
-    moving::Class,
+    Egress, Handing, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
+    drop_reason::PacketCounters,
+    migration::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
     ports::{Network, Port, Role},
-    witness::{Recorder, Stage, describe},
+    tracer::{Stage, TraceLog, describe},
 };
 use crate::tables::{
     View,
-    moving::{Arrival, Moving},
-    words::Net,
+    migration_record::{EndMarkerBarrier, MigrationRecord},
+    packed::Bd,
 };
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use stopover_net::Mac;
@@ -55,7 +55,7 @@ struct Exits {
     list: Vec<Exit>,
 }
 
-impl Io for Exits {
+impl Egress for Exits {
     type P = VecPacket;
     fn send(&mut self, port: u16, packet: VecPacket) {
         self.list.push(Exit::Port(port, packet));
@@ -71,7 +71,7 @@ impl Io for Exits {
     fn waits(&self, _: u32, _: u32) -> bool {
         false
     }
-    fn keep(&mut self, _: &Moving, _: u32, _: u32, _: Class, packet: &VecPacket) -> bool {
+    fn keep(&mut self, _: &MigrationRecord, _: u32, _: u32, _: Class, packet: &VecPacket) -> bool {
         self.list.push(Exit::Held(packet.clone()));
         true
     }
@@ -84,19 +84,19 @@ impl Io for Exits {
     fn follow(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
         Err(packet)
     }
-    fn by_old_way(&mut self, _: &Arrival) {}
+    fn by_old_path(&mut self, _: &EndMarkerBarrier) {}
     fn relay(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
         Err(packet)
     }
-    fn ended(&mut self, _: Net, _: Marker) {}
-    fn bounded_port(&mut self, _: Net, _: Mac, of_flow: u16) -> u16 {
+    fn ended(&mut self, _: Bd, _: Marker) {}
+    fn bounded_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
         of_flow
     }
-    fn used_ports(&self, _: Net, _: Mac) -> UsedPorts {
+    fn used_ports(&self, _: Bd, _: Mac) -> UsedPorts {
         UsedPorts::new()
     }
-    fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
-    fn own_back(&mut self, _: &Arrival, _: u32) {}
+    fn arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
+    fn own_marker_returned(&mut self, _: &EndMarkerBarrier, _: u32) {}
     fn may_err(&mut self) -> bool {
         true
     }
@@ -135,7 +135,7 @@ impl Control {
                 )));
             }
             TraceSource::Capture(filter) => {
-                self.trap.arm(port, filter.src_mac, filter.dst_mac);
+                self.capture.arm(port, filter.src_mac, filter.dst_mac);
                 let until_ms = self.now_ms().saturating_add(request.timeout_ms);
                 self.waiting_trace = Some(Waiting { port, until_ms, reply });
             }
@@ -145,11 +145,11 @@ impl Control {
     /// Ends a capture whose frame has come, or whose time is up.
     pub(crate) fn finish_trace(&mut self, now_ms: u64) {
         let Some(waiting) = self.waiting_trace.take() else { return };
-        if let Some(caught) = self.trap.take() {
+        if let Some(caught) = self.capture.take() {
             let bytes: Vec<u8> = caught.segment_slices().flatten().copied().collect();
             let _ = waiting.reply.send(self.walk(waiting.port, &bytes, true));
         } else if now_ms >= waiting.until_ms || waiting.reply.is_closed() {
-            self.trap.disarm();
+            self.capture.disarm();
             let _ = waiting.reply.send(Err(ApiError::new(
                 "no frame came that matches",
                 "a frame within the timeout",
@@ -169,7 +169,7 @@ impl Control {
         let report = self.report(&view, port, bytes, captured);
         self.trace_view = Some(view.park());
         serde_json::to_value(report)
-            .map(Told::Json)
+            .map(Reply::Json)
             .map_err(|e| ApiError::new(e.to_string(), "a report", "tell the developers"))
     }
 
@@ -179,14 +179,14 @@ impl Control {
             .into_iter()
             .map(|(stage, why)| TraceStep {
                 stage: stage.name().to_owned(),
-                verdict: if stage == Stage::Drop { "dropped" } else { "passed" }.to_owned(),
+                verdict: if stage == Stage::DropReason { "dropped" } else { "passed" }.to_owned(),
                 why: self.with_names(&why),
                 summary: None,
                 frame_hex: None,
             })
             .collect();
         let dropped =
-            steps.iter().find(|s| s.stage == Stage::Drop.name()).map(|s| format!("dropped: {}", s.why));
+            steps.iter().find(|s| s.stage == Stage::DropReason.name()).map(|s| format!("dropped: {}", s.why));
         let mut sent = Vec::new();
         for exit in exits {
             match exit {
@@ -201,7 +201,7 @@ impl Control {
                     });
                 }
                 Exit::Held(packet) => {
-                    sent.push(format!("held, {} bytes, for a node on the move", packet.len()))
+                    sent.push(format!("held, {} bytes, for a migrating node", packet.len()))
                 }
                 Exit::Control => sent.push("taken by the control thread, for the VTEP itself".to_owned()),
                 Exit::Learned(learn) => steps.push(TraceStep {
@@ -273,10 +273,10 @@ impl Control {
 }
 
 fn run(view: &View, ports: &[Port], port: u16, bytes: &[u8]) -> (Vec<(Stage, String)>, Vec<Exit>) {
-    let counters = Counters::default();
+    let counters = PacketCounters::default();
     let mut exits = Exits { pool: VecPool { left: COPIES }, list: Vec::new() };
-    let mut recorder = Recorder::default();
-    let mut path = Pipeline { view, ports, counters: &counters, io: &mut exits, witness: &mut recorder };
+    let mut recorder = TraceLog::default();
+    let mut path = Pipeline { view, ports, counters: &counters, egress: &mut exits, tracer: &mut recorder };
     let mut burst = [VecPacket::new(bytes)].into_iter().collect();
     let mut scratch = Scratch::default();
     match ports.get(usize::from(port)).map(|p| &p.role) {

@@ -20,7 +20,7 @@ pub fn make_way(config: &Appliance) -> Result<()> {
     for folder in vdevs.iter().filter_map(|vdev| socket_of(vdev)?.parent()) {
         std::fs::create_dir_all(folder).with_context(|| {
             format!(
-                "vdevs: cannot make the folder {}; expected one that exists or can be made; mend: correct the path",
+                "vdevs: cannot make the folder {}; expected one that exists or can be made; hint: correct the path",
                 folder.display()
             )
         })?;
@@ -66,7 +66,7 @@ fn remove_if_dead(path: &Path) -> Result<()> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !there.file_type().is_socket() {
         bail!(
-            "vdevs: found a file at {shown} that is no socket; expected nothing or an old socket; mend: give `iface` another path"
+            "vdevs: found a file at {shown} that is no socket; expected nothing or an old socket; hint: give `iface` another path"
         );
     }
     // A stream socket that somebody listens at refuses a datagram socket because of its kind, and its owner is not
@@ -76,7 +76,7 @@ fn remove_if_dead(path: &Path) -> Result<()> {
             std::fs::remove_file(path).with_context(|| format!("vdevs: cannot remove the old socket {shown}"))
         }
         _ => bail!(
-            "vdevs: another process listens at {shown}; expected a path of our own; mend: stop it, or give `iface` another path"
+            "vdevs: another process listens at {shown}; expected a path of our own; hint: stop it, or give `iface` another path"
         ),
     }
 }
@@ -113,7 +113,7 @@ mod tests {
         remove_if_dead(&path).unwrap();
         let listener = UnixListener::bind(&path).unwrap();
         let why = remove_if_dead(&path).unwrap_err().to_string();
-        assert!(why.contains("another process listens at") && why.contains("mend: "), "{why}");
+        assert!(why.contains("another process listens at") && why.contains("hint: "), "{why}");
         listener.set_nonblocking(true).unwrap();
         assert_eq!(
             listener.accept().unwrap_err().kind(),

@@ -1,6 +1,6 @@
 //! What an lcore tells of itself: written by that lcore alone, read by the control thread.
 
-use crate::pipeline::fate::{Books, Counters};
+use crate::pipeline::drop_reason::{PacketCounters, PacketReading};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An lcore's frames at one port. Padded: those of two lcores, which write them all the time, are allocated one after
@@ -43,7 +43,7 @@ pub struct TimeReading {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LcoreReading {
     /// The fates of its frames.
-    pub books: Books,
+    pub packets: PacketReading,
     /// Its time.
     pub time: TimeReading,
     /// What it could not tell the control thread.
@@ -67,7 +67,7 @@ impl LcoreReading {
         let (lost, before) = (self.events, earlier.events);
         let (now, then) = (self.time, earlier.time);
         Self {
-            books: self.books.since(&earlier.books),
+            packets: self.packets.since(&earlier.packets),
             time: TimeReading {
                 polls: now.polls.wrapping_sub(then.polls),
                 empty_polls: now.empty_polls.wrapping_sub(then.empty_polls),
@@ -128,7 +128,7 @@ pub struct EventReading {
 #[repr(align(128))]
 pub struct LcoreCounters {
     /// The fates of its frames.
-    pub books: Counters,
+    pub packets: PacketCounters,
     /// Its time.
     pub time: LoopCounters,
     /// What it could not tell the control thread.
@@ -142,7 +142,7 @@ impl LcoreCounters {
     #[must_use]
     pub fn new(ports: usize) -> Self {
         Self {
-            books: Counters::default(),
+            packets: PacketCounters::default(),
             time: LoopCounters::default(),
             events: EventCounters::default(),
             ports: (0..ports).map(|_| PortCounters::default()).collect(),
@@ -158,7 +158,7 @@ impl LcoreCounters {
             tx_dropped: port.tx_dropped.load(Relaxed),
         });
         LcoreReading {
-            books: self.books.read(),
+            packets: self.packets.read(),
             time: TimeReading {
                 polls: self.time.polls.load(Relaxed),
                 empty_polls: self.time.empty_polls.load(Relaxed),

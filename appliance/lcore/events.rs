@@ -4,8 +4,8 @@
 //! and told again when it is noticed again.
 
 use super::counters::EventCounters;
-use crate::pipeline::{Learn, RouterSeen, fate::add};
-use crate::tables::words::Net;
+use crate::pipeline::{Learn, RouterSeen, drop_reason::add};
+use crate::tables::packed::Bd;
 use crossbeam::queue::ArrayQueue;
 use hashbrown::DefaultHashBuilder;
 use std::{
@@ -17,7 +17,7 @@ use stopover_net::marker::Marker;
 
 /// What an lcore tells the control thread of its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Heard {
+pub enum DataplaneEvent {
     /// A station on a segment.
     Station(Learn),
     /// A node is an IPv6 router, or is none.
@@ -32,14 +32,14 @@ pub enum Heard {
     /// An end marker was passed on to its node's new host.
     Ended {
         /// Its network.
-        net: Net,
+        bd: Bd,
         /// What it says.
         said: Marker,
     },
     /// A node says that it has arrived at another host.
     Arrived {
         /// Its network.
-        net: Net,
+        bd: Bd,
         /// The node.
         node: Mac,
         /// The host.
@@ -52,9 +52,9 @@ pub enum Heard {
 /// The rings of events between one lcore and the control thread, the most urgent first.
 #[derive(Debug, Clone)]
 pub struct EventRings {
-    arrivals: Arc<ArrayQueue<Heard>>,
-    routers: Arc<ArrayQueue<Heard>>,
-    stations: Arc<ArrayQueue<Heard>>,
+    arrivals: Arc<ArrayQueue<DataplaneEvent>>,
+    routers: Arc<ArrayQueue<DataplaneEvent>>,
+    stations: Arc<ArrayQueue<DataplaneEvent>>,
 }
 
 impl EventRings {
@@ -73,7 +73,7 @@ impl EventRings {
 
     /// The most urgent event that waits.
     #[must_use]
-    pub fn pop(&self) -> Option<Heard> {
+    pub fn pop(&self) -> Option<DataplaneEvent> {
         self.arrivals.pop().or_else(|| self.routers.pop()).or_else(|| self.stations.pop())
     }
 }
@@ -87,7 +87,7 @@ const URGENT_TELLS_PER_SECOND: u64 = 1000;
 const REMEMBERED: usize = 1024;
 
 /// An event, and the TSC until which it need not be told again.
-type Told = Option<(Heard, u64)>;
+type Told = Option<(DataplaneEvent, u64)>;
 
 /// One lcore's side of its rings.
 #[derive(Debug)]
@@ -107,22 +107,26 @@ impl Events {
     }
 
     /// Tells of an event at TSC `now`, unless that was done a moment ago. `urgent`: a migration waits for it.
-    pub fn tell(&mut self, heard: Heard, urgent: bool, now: u64, counters: &EventCounters) {
-        let at = self.hasher.hash_one(&heard) as usize % REMEMBERED;
+    pub fn tell(&mut self, event: DataplaneEvent, urgent: bool, now: u64, counters: &EventCounters) {
+        let at = self.hasher.hash_one(&event) as usize % REMEMBERED;
         let Some(place) = self.told.get_mut(at) else { return };
-        if place.as_ref().is_some_and(|(told, until)| now < *until && *told == heard) {
+        if place.as_ref().is_some_and(|(told, until)| now < *until && *told == event) {
             return;
         }
-        let (ring, lost): (_, &AtomicU64) = match heard {
+        let (ring, lost): (_, &AtomicU64) = match event {
             _ if urgent => (&self.rings.arrivals, &counters.arrivals_lost),
-            Heard::Arrived { .. } | Heard::Ended { .. } => (&self.rings.arrivals, &counters.arrivals_lost),
-            Heard::Router(_) | Heard::Loop { .. } => (&self.rings.routers, &counters.routers_lost),
-            Heard::Station(_) => (&self.rings.stations, &counters.stations_lost),
+            DataplaneEvent::Arrived { .. } | DataplaneEvent::Ended { .. } => {
+                (&self.rings.arrivals, &counters.arrivals_lost)
+            }
+            DataplaneEvent::Router(_) | DataplaneEvent::Loop { .. } => {
+                (&self.rings.routers, &counters.routers_lost)
+            }
+            DataplaneEvent::Station(_) => (&self.rings.stations, &counters.stations_lost),
         };
-        let urgent = urgent || matches!(heard, Heard::Arrived { .. });
+        let urgent = urgent || matches!(event, DataplaneEvent::Arrived { .. });
         let again = self.hz / if urgent { URGENT_TELLS_PER_SECOND } else { TELLS_PER_SECOND };
-        match ring.push(heard.clone()) {
-            Ok(()) => *place = Some((heard, now.wrapping_add(again))),
+        match ring.push(event.clone()) {
+            Ok(()) => *place = Some((event, now.wrapping_add(again))),
             Err(_) => add(lost, 1),
         }
     }
@@ -135,30 +139,30 @@ mod tests {
 
     const HZ: u64 = 1_000_000;
 
-    fn net() -> Net {
-        Net::new(1).unwrap()
+    fn bd() -> Bd {
+        Bd::new(1).unwrap()
     }
 
-    fn station(n: u64) -> Heard {
-        Heard::Station(Learn {
+    fn station(n: u64) -> DataplaneEvent {
+        DataplaneEvent::Station(Learn {
             port: 3,
-            net: net(),
+            bd: bd(),
             vlan: 0,
             mac: Mac::from_u64(0x0200_0000_0000 + n),
             ip: None,
         })
     }
 
-    fn arrived(n: u64) -> Heard {
-        Heard::Arrived { net: net(), node: Mac::from_u64(n), host: 2, generation: n }
+    fn arrived(n: u64) -> DataplaneEvent {
+        DataplaneEvent::Arrived { bd: bd(), node: Mac::from_u64(n), host: 2, generation: n }
     }
 
-    fn router(n: u16) -> Heard {
+    fn router(n: u16) -> DataplaneEvent {
         let ip = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
-        Heard::Router(RouterSeen { net: net(), mac: Mac::from_u64(2), ip, router: true })
+        DataplaneEvent::Router(RouterSeen { bd: bd(), mac: Mac::from_u64(2), ip, router: true })
     }
 
-    fn drain(rings: &EventRings) -> Vec<Heard> {
+    fn drain(rings: &EventRings) -> Vec<DataplaneEvent> {
         std::iter::from_fn(|| rings.pop()).collect()
     }
 
@@ -178,8 +182,8 @@ mod tests {
         let told = drain(&rings);
         assert_eq!(told.len(), 3 * 64);
         // And the control thread learns of them first.
-        assert!(told[..64].iter().all(|heard| matches!(heard, Heard::Arrived { .. })));
-        assert!(told[64..128].iter().all(|heard| matches!(heard, Heard::Router(_))));
+        assert!(told[..64].iter().all(|event| matches!(event, DataplaneEvent::Arrived { .. })));
+        assert!(told[64..128].iter().all(|event| matches!(event, DataplaneEvent::Router(_))));
         // A station that a migration waits for is no ordinary one.
         for n in 0..1000 {
             events.tell(station(n), false, 200_000, &counters);
@@ -203,8 +207,8 @@ mod tests {
         assert_eq!(counters.stations_lost.load(Relaxed), 0);
         // The first is told at once, and another thing of the same station too.
         events.tell(station(2), false, HZ, &counters);
-        let Heard::Station(learn) = station(2) else { unreachable!() };
-        let with_ip = Heard::Station(Learn { ip: Some([10, 0, 0, 1].into()), ..learn });
+        let DataplaneEvent::Station(learn) = station(2) else { unreachable!() };
+        let with_ip = DataplaneEvent::Station(Learn { ip: Some([10, 0, 0, 1].into()), ..learn });
         events.tell(with_ip.clone(), false, HZ, &counters);
         assert_eq!(drain(&rings), [station(2), with_ip]);
     }

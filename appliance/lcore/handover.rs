@@ -1,16 +1,16 @@
 //! The way out of a port whose transmit queue is another lcore's: a ring to that one. Enters: frames and end markers, in
-//! order. Leaves: the same in that order, or a drop. For a node on the move nothing is dropped because the ring is full:
+//! order. Leaves: the same in that order, or a drop. For a migrating node nothing is dropped because the ring is full:
 //! the other lcore may not run for a while, and this one have much to catch up with; so what does not fit waits here, in
 //! memory of the hold.
 
 use super::{
     counters::PortCounters,
-    keeper::Keeper,
-    outlet::{Handed, Handoff},
+    tx_hold::TxHold,
+    tx_port::{Handed, Handoff},
 };
 use crate::pipeline::{
-    fate::{Counters, Drop, add},
-    moving::Class,
+    drop_reason::{DropReason, PacketCounters, add},
+    migration::Class,
     ports::Network,
 };
 use dpdk::{BURST_MAX, Mbuf, Mempool};
@@ -25,28 +25,28 @@ const ROOM: usize = 64;
 pub struct Handover {
     ring: Handoff,
     /// Of a vif: what waits for room in the ring, and the vif's network.
-    keeper: Option<(Box<Keeper>, Network)>,
+    tx_hold: Option<(Box<TxHold>, Network)>,
     /// How much of that has left since the start.
     flushed: u64,
 }
 
 impl Handover {
-    /// `keeper`: of a vif, with its network.
+    /// `tx_hold`: of a vif, with its network.
     #[must_use]
-    pub const fn new(ring: Handoff, keeper: Option<(Box<Keeper>, Network)>) -> Self {
-        Self { ring, keeper, flushed: 0 }
+    pub const fn new(ring: Handoff, tx_hold: Option<(Box<TxHold>, Network)>) -> Self {
+        Self { ring, tx_hold, flushed: 0 }
     }
 
     /// Hands a frame over.
     #[inline]
-    pub fn put(&mut self, packet: Mbuf, books: &Counters, port: &PortCounters, now: u64) {
+    pub fn put(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
         if self.waits() {
-            return self.keep(packet, books, port, now);
+            return self.keep(packet, packets, port, now);
         }
         if let Err(Handed::Frame(packet) | Handed::Marker { packet, .. }) =
             self.ring.push(Handed::Frame(packet))
         {
-            self.keep(packet, books, port, now);
+            self.keep(packet, packets, port, now);
         }
     }
 
@@ -54,44 +54,50 @@ impl Handover {
     #[inline]
     #[must_use]
     pub fn waits(&self) -> bool {
-        self.keeper.as_ref().is_some_and(|(keeper, _)| !keeper.is_empty())
+        self.tx_hold.as_ref().is_some_and(|(tx_hold, _)| !tx_hold.is_empty())
     }
 
     /// What waits for room in the ring, and how much of it has left.
     #[must_use]
     pub fn waiting(&self) -> Ring {
-        let len = self.keeper.as_ref().map_or(0, |(keeper, _)| keeper.len());
+        let len = self.tx_hold.as_ref().map_or(0, |(tx_hold, _)| tx_hold.len());
         Ring { taken: self.flushed, len }
     }
 
     #[cold]
-    fn keep(&mut self, packet: Mbuf, books: &Counters, port: &PortCounters, now: u64) {
-        let kept = match &mut self.keeper {
-            Some((keeper, _)) if keeper.is_on() => keeper.keep(&packet, Class::Frame, now),
+    fn keep(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
+        let kept = match &mut self.tx_hold {
+            Some((tx_hold, _)) if tx_hold.is_on() => tx_hold.keep(&packet, Class::Frame, now),
             _ => false,
         };
         drop(packet);
         if kept {
-            return add(&books.held, 1);
+            return add(&packets.held, 1);
         }
-        books.drop(Drop::HandoffFull, 1);
+        packets.drop(DropReason::HandoffFull, 1);
         add(&port.tx_dropped, 1);
     }
 
     /// Hands an end marker over; gives it back if there is no room.
-    pub fn marker(&mut self, packet: Mbuf, network: Network, books: &Counters, now: u64) -> Result<(), Mbuf> {
-        let Network { net, vni } = network;
+    pub fn marker(
+        &mut self,
+        packet: Mbuf,
+        network: Network,
+        packets: &PacketCounters,
+        now: u64,
+    ) -> Result<(), Mbuf> {
+        let Network { bd, vni } = network;
         let packet = if self.waits() {
             packet
         } else {
-            match self.ring.push(Handed::Marker { net, vni, packet }) {
+            match self.ring.push(Handed::Marker { bd, vni, packet }) {
                 Ok(()) => return Ok(()),
                 Err(Handed::Marker { packet, .. } | Handed::Frame(packet)) => packet,
             }
         };
-        let keeper = self.keeper.as_mut().filter(|(keeper, _)| keeper.is_on());
-        if keeper.is_some_and(|(keeper, _)| keeper.keep(&packet, Class::Marker, now)) {
-            add(&books.held, 1);
+        let tx_hold = self.tx_hold.as_mut().filter(|(tx_hold, _)| tx_hold.is_on());
+        if tx_hold.is_some_and(|(tx_hold, _)| tx_hold.keep(&packet, Class::Marker, now)) {
+            add(&packets.held, 1);
             return Ok(());
         }
         Err(packet)
@@ -99,24 +105,24 @@ impl Handover {
 
     /// Hands over what waits, as far as the ring has room. Says how much that was.
     #[cold]
-    pub fn flush(&mut self, mempool: &Mempool, books: &Counters, port: &PortCounters) -> usize {
-        let Some((keeper, network)) = &mut self.keeper else { return 0 };
-        let Network { net, vni } = *network;
+    pub fn flush(&mut self, mempool: &Mempool, packets: &PacketCounters, port: &PortCounters) -> usize {
+        let Some((tx_hold, network)) = &mut self.tx_hold else { return 0 };
+        let Network { bd, vni } = *network;
         let mut moved = 0;
         while moved < BURST_MAX
             && self.ring.len() + ROOM < self.ring.capacity()
-            && let Some((packet, class)) = keeper.take(mempool)
+            && let Some((packet, class)) = tx_hold.take(mempool)
         {
-            books.release(1);
+            packets.release(1);
             moved += 1;
             self.flushed += 1;
             let handed = match class {
-                Class::Marker => Handed::Marker { net, vni, packet },
+                Class::Marker => Handed::Marker { bd, vni, packet },
                 Class::Frame | Class::Straggler => Handed::Frame(packet),
             };
             // So many lcores cannot have come in between.
             if self.ring.push(handed).is_err() {
-                books.drop(Drop::HandoffFull, 1);
+                packets.drop(DropReason::HandoffFull, 1);
                 add(&port.tx_dropped, 1);
             }
         }
@@ -130,14 +136,14 @@ impl Handover {
     }
 
     /// Drops what waits.
-    pub fn discard(&mut self, reason: Drop, books: &Counters, port: &PortCounters) {
-        if let Some((keeper, _)) = &mut self.keeper
-            && !keeper.is_empty()
+    pub fn discard(&mut self, reason: DropReason, packets: &PacketCounters, port: &PortCounters) {
+        if let Some((tx_hold, _)) = &mut self.tx_hold
+            && !tx_hold.is_empty()
         {
-            let frames = keeper.discard();
+            let frames = tx_hold.discard();
             self.flushed += frames;
-            books.release(frames);
-            books.drop(reason, frames);
+            packets.release(frames);
+            packets.drop(reason, frames);
             add(&port.tx_dropped, frames);
         }
     }

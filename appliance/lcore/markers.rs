@@ -1,7 +1,7 @@
 //! End markers that wait on one lcore: those that came from the underlay, until the barrier is over for them, and those
 //! that other lcores have handed over. A marker that finds no room is taken at once, or lost: its sender repeats it.
 
-use super::outlet::MARKERS;
+use super::tx_port::MARKERS;
 use crate::pipeline::ports::Network;
 use dpdk::Mbuf;
 use std::collections::VecDeque;

@@ -2,36 +2,38 @@
 //! its receive queues, frames of the control thread, frames that other lcores have for its transmit queues.
 //! It never waits: no lock, no allocation, no system call but the sleep when there is nothing to do.
 
+pub mod capture;
 pub mod counters;
+pub mod egress;
 pub mod events;
 pub mod handover;
-pub mod held;
 pub mod idle;
-pub mod io;
-pub mod keeper;
 pub mod markers;
-mod moves;
-pub mod outlet;
+mod migration;
 pub mod packet;
+pub mod reorder;
 mod repeats;
 pub mod source_ports;
-pub mod trap;
+pub mod tx_hold;
+pub mod tx_port;
 
-use crate::pipeline::{Pipeline, Scratch, fate::Drop, fate::add, ports::Port, ports::Role, witness::Nobody};
+use crate::pipeline::{
+    Pipeline, Scratch, drop_reason::DropReason, drop_reason::add, ports::Port, ports::Role, tracer::NoTrace,
+};
 use crate::tables::View;
+use capture::Capture;
 use counters::LcoreCounters;
 use dpdk::{Burst, RxQueue, cycles};
+use egress::{LcoreEgress, Order};
 use idle::Idle;
-use io::{LcoreIo, Order};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
-use trap::Trap;
 
 /// One receive queue and the port it belongs to.
 #[derive(Debug)]
-pub struct Inlet {
+pub struct PortRxQueue {
     /// The port.
     pub port: u16,
     /// The queue; this lcore's alone.
@@ -42,7 +44,7 @@ pub struct Inlet {
 #[derive(Debug)]
 pub struct Worker {
     /// Its receive queues.
-    pub inlets: Vec<Inlet>,
+    pub rx_queues: Vec<PortRxQueue>,
     /// All ports, by number.
     pub ports: Arc<[Port]>,
     /// Its view of the tables.
@@ -50,11 +52,11 @@ pub struct Worker {
     /// Its counters.
     pub counters: Arc<LcoreCounters>,
     /// Its way out.
-    pub io: LcoreIo,
+    pub egress: LcoreEgress,
     /// Vifs whose transmit queue is this lcore's.
     pub vifs: Vec<u16>,
     /// Catches frames for `stopover trace`.
-    pub trap: Arc<Trap>,
+    pub capture: Arc<Capture>,
     /// What it does when there is nothing to do.
     pub idle: Idle,
     /// Tells it to stop.
@@ -68,13 +70,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Polls until told to stop; then drops what waits, so that the books balance.
+    /// Polls until told to stop; then drops what waits, so that packet accounting holds.
     pub fn run(mut self) {
         let mut burst = Burst::new();
         let mut round_began = cycles::tsc();
         while !self.stop.load(Relaxed) {
             self.view.quiescent();
-            self.io.now = round_began;
+            self.egress.now = round_began;
             let work = self.round(&mut burst);
             let now = cycles::tsc();
             let time = &self.counters.time;
@@ -102,29 +104,29 @@ impl Worker {
     /// One round over all queues and rings. Says how many frames were moved or still wait.
     fn round(&mut self, burst: &mut Burst) -> usize {
         let mut work = 0;
-        let is_asked = self.io.markers.barrier.begin_round();
-        for at in 0..self.inlets.len() {
-            let inlet = &mut self.inlets[at];
-            let port = inlet.port;
-            let n = inlet.queue.burst(burst, self.burst);
+        let is_asked = self.egress.markers.barrier.begin_round();
+        for at in 0..self.rx_queues.len() {
+            let rx_queue = &mut self.rx_queues[at];
+            let port = rx_queue.port;
+            let n = rx_queue.queue.burst(burst, self.burst);
             if is_asked {
-                self.io.markers.barrier.polled(at, n);
+                self.egress.markers.barrier.polled(at, n);
             }
             if n == 0 {
                 continue;
             }
             work += n;
             add(&self.counters.time.bursts, 1);
-            add(&self.counters.books.received, n as u64);
+            add(&self.counters.packets.received, n as u64);
             add(&self.counters.ports[usize::from(port)].received, n as u64);
             prefetch_heads(burst, self.ports.get(usize::from(port)).map(|port| &port.role));
-            self.trap.look(port, burst, &mut self.io.pool);
+            self.capture.look(port, burst, &mut self.egress.pool);
             self.pass(port, burst);
         }
         work += self.originate();
         work += self.move_on();
-        work += self.io.finish_round();
-        if is_asked || !self.io.markers.is_empty() {
+        work += self.egress.finish_round();
+        if is_asked || !self.egress.markers.is_empty() {
             work += self.end_markers();
         }
         work
@@ -135,9 +137,9 @@ impl Worker {
         let mut path = Pipeline {
             view: &self.view,
             ports: &self.ports,
-            counters: &self.counters.books,
-            io: &mut self.io,
-            witness: &mut Nobody,
+            counters: &self.counters.packets,
+            egress: &mut self.egress,
+            tracer: &mut NoTrace,
         };
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
             Some(Role::Underlay(_)) => path.underlay(port, burst.frames(), &mut self.scratch),
@@ -148,16 +150,16 @@ impl Worker {
     fn originate(&mut self) -> usize {
         let mut n = 0;
         while n < dpdk::BURST_MAX
-            && let Some(order) = outlet::popped(&self.io.rings.from_control)
+            && let Some(order) = tx_port::popped(&self.egress.rings.from_control)
         {
-            add(&self.counters.books.originated, 1);
+            add(&self.counters.packets.originated, 1);
             match order {
-                Order::Frame(port, packet) => self.io.put(port, packet),
+                Order::Frame(port, packet) => self.egress.put(port, packet),
                 Order::Behind(port, network, packet) => {
-                    self.path(&mut Nobody).marker_behind(packet, network, port);
+                    self.path(&mut NoTrace).marker_behind(packet, network, port);
                 }
                 Order::EndWay(host, network, packet) => {
-                    self.path(&mut Nobody).end_way(packet, network, host);
+                    self.path(&mut NoTrace).end_path(packet, network, host);
                 }
             }
             n += 1;
@@ -166,11 +168,11 @@ impl Worker {
     }
 
     fn wind_down(&mut self) {
-        self.io.finish_round();
-        while let Some(order) = self.io.rings.from_control.pop() {
+        self.egress.finish_round();
+        while let Some(order) = self.egress.rings.from_control.pop() {
             drop::<Order>(order);
         }
-        self.io.discard(Drop::Shutdown);
+        self.egress.discard(DropReason::Shutdown);
     }
 }
 

@@ -2,7 +2,7 @@
 //! has found and cut it ([`crate::control::loops`]), the frame must not multiply. Enters: every frame that a segment
 //! port brings to be flooded. Leaves: whether it has come too often in a short time. One place per hash, no allocation.
 
-use crate::tables::words::Net;
+use crate::tables::packed::Bd;
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, Hasher};
 
@@ -41,9 +41,9 @@ impl Repeats {
     }
 
     /// Notes a frame of `len` bytes that begins with `head`, at TSC `now`. Whether it has come too often.
-    pub fn too_often(&mut self, port: u16, net: Net, head: &[u8], len: usize, now: u64) -> bool {
+    pub fn too_often(&mut self, port: u16, bd: Bd, head: &[u8], len: usize, now: u64) -> bool {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(u64::from(port) << 48 | u64::from(net.get()) << 32 | len as u64);
+        hasher.write_u64(u64::from(port) << 48 | u64::from(bd.get()) << 32 | len as u64);
         hasher.write(head.get(..TELLING).unwrap_or(head));
         let hash = hasher.finish();
         let Some(seen) = self.seen.get_mut(hash as usize % REMEMBERED) else { return false };
@@ -64,30 +64,30 @@ mod tests {
     #[test]
     fn a_frame_that_goes_round_is_stopped_and_others_are_not() {
         let mut repeats = Repeats::new(HZ);
-        let net = Net::new(1).unwrap();
+        let bd = Bd::new(1).unwrap();
         let looping = [7u8; 100];
-        let came = (0..50_000).filter(|now| !repeats.too_often(3, net, &looping, 100, *now)).count();
+        let came = (0..50_000).filter(|now| !repeats.too_often(3, bd, &looping, 100, *now)).count();
         assert_eq!(came, MOST as usize);
         // Frames that differ in one byte, as a stream with sequence numbers does; and the same in another place.
         for n in 0..5000u32 {
             let mut frame = looping;
             frame[60..64].copy_from_slice(&n.to_be_bytes());
-            assert!(!repeats.too_often(3, net, &frame, 100, 50_000 + u64::from(n)));
+            assert!(!repeats.too_often(3, bd, &frame, 100, 50_000 + u64::from(n)));
         }
-        assert!(!repeats.too_often(4, net, &looping, 100, 56_000));
-        assert!(!repeats.too_often(3, Net::new(2).unwrap(), &looping, 100, 56_000));
-        assert!(!repeats.too_often(3, net, &looping, 101, 56_000));
+        assert!(!repeats.too_often(4, bd, &looping, 100, 56_000));
+        assert!(!repeats.too_often(3, Bd::new(2).unwrap(), &looping, 100, 56_000));
+        assert!(!repeats.too_often(3, bd, &looping, 101, 56_000));
     }
 
     #[test]
     fn what_is_repeated_now_and_then_passes_for_ever() {
         let mut repeats = Repeats::new(HZ);
-        let net = Net::new(1).unwrap();
+        let bd = Bd::new(1).unwrap();
         // The same ARP request every second; the same announcement five times every half second.
         for second in 0..100 {
-            assert!(!repeats.too_often(3, net, &[1; 60], 60, second * HZ));
+            assert!(!repeats.too_often(3, bd, &[1; 60], 60, second * HZ));
             for n in 0..10 {
-                assert!(!repeats.too_often(3, net, &[2; 60], 60, second * HZ + n / 5 * HZ / 2));
+                assert!(!repeats.too_often(3, bd, &[2; 60], 60, second * HZ + n / 5 * HZ / 2));
             }
         }
     }

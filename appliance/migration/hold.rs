@@ -1,4 +1,4 @@
-//! The hold: memory of its own in which frames wait while their node is on the move, so that holding can never
+//! The hold: memory of its own in which frames wait while their node is migrating, so that holding can never
 //! starve the pools that receive. Enters: bytes of frames, in order. Leaves: the same bytes, in that order. All
 //! memory is taken and touched when the appliance starts; nothing here allocates, locks or waits afterwards.
 //! Knows nothing of DPDK, headers or migrations.

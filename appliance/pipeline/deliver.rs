@@ -3,50 +3,51 @@
 //! the device.
 
 use super::{
-    Io, Pipeline, Slot, fate::Drop, packet::Packet, ports::Origin, vlan, witness::Stage, witness::Witness,
+    Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, ports::Origin, tracer::Stage,
+    tracer::Tracer, vlan,
 };
 
-impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Sends a frame from a local port, with a VLAN tag unless `vlan` is 0.
-    pub fn deliver(&mut self, mut slot: Slot<I::P>, port: u16, vlan: u16) {
+    pub fn deliver(&mut self, mut ctx: PacketCtx<I::P>, port: u16, vlan: u16) {
         let Some(out) = self.ports.get(usize::from(port)) else {
-            return self.drop(slot.packet, Drop::PortDown);
+            return self.drop(ctx.packet, DropReason::PortDown);
         };
-        if let Some(size) = super::offload::layer3_len(&slot)
+        if let Some(size) = super::offload::layer3_len(&ctx)
             && size > usize::from(out.mtu)
         {
-            return self.too_big(slot, out.mtu);
+            return self.too_big(ctx, out.mtu);
         }
-        self.witness.note(Stage::Deliver, || say(port, vlan));
-        if super::offload::unfinished(&slot.packet) {
+        self.tracer.note(Stage::Deliver, || say(port, vlan));
+        if super::offload::unfinished(&ctx.packet) {
             // A tag shifts the headers, and few devices finish a checksum behind one: do it here.
             let by_device = vlan == 0
                 && out.fills_checksums
-                && (out.segments_tcp || slot.packet.gso_size().is_none())
-                && super::offload::request(&mut slot);
+                && (out.segments_tcp || ctx.packet.gso_size().is_none())
+                && super::offload::request(&mut ctx);
             if !by_device {
-                return self.finish(slot, |path, slot| path.tag_and_send(slot, port, vlan));
+                return self.finish(ctx, |path, ctx| path.tag_and_send(ctx, port, vlan));
             }
         }
-        self.tag_and_send(slot, port, vlan);
+        self.tag_and_send(ctx, port, vlan);
     }
 
-    fn tag_and_send(&mut self, mut slot: Slot<I::P>, port: u16, vlan: u16) {
-        if vlan != 0 && !vlan::tag(&mut slot.packet, vlan, slot.priority) {
-            return self.drop(slot.packet, Drop::NoHeadroom);
+    fn tag_and_send(&mut self, mut ctx: PacketCtx<I::P>, port: u16, vlan: u16) {
+        if vlan != 0 && !vlan::tag(&mut ctx.packet, vlan, ctx.priority) {
+            return self.drop(ctx.packet, DropReason::NoHeadroom);
         }
-        self.io.send(port, slot.packet);
+        self.egress.send(port, ctx.packet);
     }
 
     /// Sends a frame that was made here back to where `origin` says.
     pub fn send_back(&mut self, mut packet: I::P, origin: Origin) {
         let Origin::Port { port, vlan } = origin else {
-            return self.drop(packet, Drop::HostUnresolved);
+            return self.drop(packet, DropReason::HostUnresolved);
         };
         if vlan != 0 && !vlan::tag(&mut packet, vlan, 0) {
-            return self.drop(packet, Drop::NoHeadroom);
+            return self.drop(packet, DropReason::NoHeadroom);
         }
-        self.io.send(port, packet);
+        self.egress.send(port, packet);
     }
 }
 

@@ -3,7 +3,7 @@
 //! them, in every protocol that carries them; it is no router and no DHCP server unless that is allowed. A segment may
 //! use any station address.
 
-use super::{fate::Drop, ports::Vif};
+use super::{drop_reason::DropReason, ports::Vif};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::{
@@ -14,12 +14,12 @@ use stopover_net::{
 
 /// What every tenant frame must obey, whatever port it comes from.
 #[inline]
-pub fn station(frame: &Frame) -> Result<(), Drop> {
+pub fn station(frame: &Frame) -> Result<(), DropReason> {
     if frame.src.is_group() || frame.src.is_zero() {
-        return Err(Drop::BadSourceMac);
+        return Err(DropReason::BadSourceMac);
     }
     if is_link_local_control(frame.dst) || frame.dst == loop_probe::DESTINATION {
-        return Err(Drop::LinkLocalControl);
+        return Err(DropReason::LinkLocalControl);
     }
     Ok(())
 }
@@ -74,9 +74,9 @@ pub enum Passed {
 
 /// Checks a frame of a guarded vif, but for the link-local addresses that it claims: those are in the tables.
 #[inline]
-pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, Drop> {
+pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
     if frame.src != vif.mac && !vif.allowed.has_mac(frame.src) {
-        return Err(Drop::GuardMac);
+        return Err(DropReason::GuardMac);
     }
     serves(vif, frame)?;
     match &frame.kind {
@@ -93,25 +93,25 @@ const DHCPV6_SERVER: u16 = 547;
 
 /// Whether the vif may give others routes and addresses, if that is what the frame does (RFC 6105, RFC 7610).
 #[inline]
-fn serves(vif: &Vif, frame: &Frame) -> Result<(), Drop> {
+fn serves(vif: &Vif, frame: &Frame) -> Result<(), DropReason> {
     match (frame.l4, &frame.kind) {
         (L4::Icmpv6 { kind: icmpv6::kind::ROUTER_ADVERT | icmpv6::kind::REDIRECT, .. }, _)
         | (L4::Icmp { kind: icmpv4::kind::REDIRECT | icmpv4::kind::ROUTER_ADVERT, .. }, _)
             if !vif.allowed.router =>
         {
-            Err(Drop::GuardRouter)
+            Err(DropReason::GuardRouter)
         }
         (L4::Udp { src_port: DHCP_SERVER, .. }, Kind::Ipv4(_))
         | (L4::Udp { src_port: DHCPV6_SERVER, .. }, Kind::Ipv6(_))
             if !vif.allowed.dhcp_server =>
         {
-            Err(Drop::GuardDhcp)
+            Err(DropReason::GuardDhcp)
         }
         // A first fragment without all headers hides one of the above (RFC 7113 section 3, RFC 7112).
         (L4::Malformed, Kind::Ipv6(ip))
             if ip.fragment == Fragment::First && !(vif.allowed.router && vif.allowed.dhcp_server) =>
         {
-            Err(Drop::GuardRouter)
+            Err(DropReason::GuardRouter)
         }
         _ => Ok(()),
     }
@@ -132,10 +132,10 @@ fn owns6(vif: &Vif, mac: Mac, ip: Ipv6Addr) -> bool {
 }
 
 #[inline]
-fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), Drop> {
+fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), DropReason> {
     let asks_dhcp = || matches!(frame.l4, L4::Udp { src_port: 68, dst_port: DHCP_SERVER, .. });
     let may = owns4(vif, frame.src, src) || (src.is_unspecified() && asks_dhcp());
-    if may { Ok(()) } else { Err(Drop::GuardIp) }
+    if may { Ok(()) } else { Err(DropReason::GuardIp) }
 }
 
 /// What an unspecified source is right for: multicast listener reports (RFC 3590; types 131, 132, 143),
@@ -145,7 +145,7 @@ const UNSPECIFIED_MAY: [u8; 5] =
 
 /// An ordinary packet is from an address of the vif's own, and nothing else is to be asked.
 #[inline]
-fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Passed, Drop> {
+fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
     if !matches!(frame.l4, L4::Icmpv6 { .. }) && owns6(vif, frame.src, src) {
         return Ok(Passed::Own);
     }
@@ -164,7 +164,7 @@ pub fn claims(vif: &Vif, frame: &Frame, head: &[u8]) -> Claims {
 }
 
 #[cold]
-fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Claims, Drop> {
+fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Claims, DropReason> {
     let owns = |ip| owns6(vif, frame.src, ip);
     // A guest chooses its link-local address itself, and need not make it of its MAC (RFC 7217, RFC 8981).
     let chosen = |ip: Ipv6Addr| ip.is_unicast_link_local() && frame.src == vif.mac;
@@ -176,17 +176,19 @@ fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<C
     };
     let from_nowhere = src.is_unspecified() && kind.is_some_and(|kind| UNSPECIFIED_MAY.contains(&kind));
     if !owns(src) && !chosen(src) && !from_nowhere {
-        return Err(Drop::GuardIp);
+        return Err(DropReason::GuardIp);
     }
     if kind.is_none() || (!vif.addressed && frame.src == vif.mac) {
         return Ok(claims);
     }
     match nd::parse(frame, head) {
-        Ok(nd::Nd::Solicit(ns)) if ns.source_mac.is_some_and(|mac| mac != frame.src) => Err(Drop::GuardArp),
+        Ok(nd::Nd::Solicit(ns)) if ns.source_mac.is_some_and(|mac| mac != frame.src) => {
+            Err(DropReason::GuardArp)
+        }
         Ok(nd::Nd::Advert(na)) => {
             let another = na.target_mac.is_some_and(|mac| mac != frame.src);
             if another || !owns(na.target) && !chosen(na.target) {
-                return Err(Drop::GuardArp);
+                return Err(DropReason::GuardArp);
             }
             claims.target = claimed(na.target).filter(|target| claims.source != Some(*target));
             Ok(claims)
@@ -195,8 +197,8 @@ fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<C
     }
 }
 
-fn arp_message(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), Drop> {
-    let arp = arp::parse(frame, head).map_err(|_| Drop::Malformed)?;
+fn arp_message(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), DropReason> {
+    let arp = arp::parse(frame, head).map_err(|_| DropReason::Malformed)?;
     let ip_is_its_own = arp.sender_ip.is_unspecified() || owns4(vif, frame.src, arp.sender_ip);
-    if arp.sender_mac == frame.src && ip_is_its_own { Ok(()) } else { Err(Drop::GuardArp) }
+    if arp.sender_mac == frame.src && ip_is_its_own { Ok(()) } else { Err(DropReason::GuardArp) }
 }

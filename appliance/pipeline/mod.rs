@@ -1,47 +1,47 @@
 //! The path of a frame, one file per stage, pure over buffers: frames come in as a burst from a port, and
-//! leave through [`Io`]. No DPDK, no clock, no lock, no allocation (but for what a [`Witness`] writes down).
+//! leave through [`Egress`]. No DPDK, no clock, no lock, no allocation (but for what a [`Tracer`] writes down).
 //!
 //! `tenant` and `underlay` are the two ways in; they call `guard`, `resolve`, `deliver`, `encap`,
-//! `replicate`, `too_big` and, for nodes on the move, `moving`. Every frame that enters leaves by exactly one of:
-//! [`Io::send`], [`Io::punt`], [`Io::keep`], [`Io::relay`], [`Pipeline::drop`].
+//! `replicate`, `too_big` and, for migrating nodes, `migrating`. Every frame that enters leaves by exactly one of:
+//! [`Egress::send`], [`Egress::punt`], [`Egress::keep`], [`Egress::relay`], [`Pipeline::drop`].
 
 pub mod deliver;
+pub mod drop_reason;
 pub mod encap;
-pub mod fate;
+mod fast_path;
 pub mod guard;
-pub mod moving;
+pub mod migration;
 pub mod offload;
 pub mod packet;
 pub mod ports;
 pub mod replicate;
 pub mod resolve;
-mod short;
 pub mod tenant;
 #[cfg(test)]
 mod tests;
 pub mod too_big;
+pub mod tracer;
 pub mod underlay;
 pub mod vlan;
-pub mod witness;
 
 use crate::tables::{
     View,
-    moving::{Arrival, Moving},
-    words::Net,
+    migration_record::{EndMarkerBarrier, MigrationRecord},
+    packed::Bd,
 };
 use arrayvec::ArrayVec;
-use fate::{Counters, Drop};
-use moving::Class;
+use drop_reason::{DropReason, PacketCounters};
+pub use fast_path::Scratch;
+use migration::Class;
 use packet::{Packet, Pool};
 use ports::{Network, Origin, Port};
-pub use short::Scratch;
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::{Mac, Vni};
 use stopover_net::{
     frame::Frame,
     marker::{MAX_PORTS, Marker},
 };
-use witness::{Stage, Witness};
+use tracer::{Stage, Tracer};
 
 /// Source ports that are in use for a node.
 pub type UsedPorts = ArrayVec<u16, { MAX_PORTS as usize }>;
@@ -55,7 +55,7 @@ pub struct Learn {
     /// The segment port, or the vif that chose a link-local address.
     pub port: u16,
     /// The network.
-    pub net: Net,
+    pub bd: Bd,
     /// The VLAN tag it came with; 0 for none.
     pub vlan: u16,
     /// The station.
@@ -68,7 +68,7 @@ pub struct Learn {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouterSeen {
     /// The network.
-    pub net: Net,
+    pub bd: Bd,
     /// The node.
     pub mac: Mac,
     /// The address that it said so from.
@@ -89,12 +89,12 @@ pub enum Handing<P> {
 }
 
 /// The way out of the stages: where frames go and where further ones come from.
-pub trait Io: Pool<Self::P> {
+pub trait Egress: Pool<Self::P> {
     /// The buffers this is about.
     type P: Packet;
     /// Queues a frame for a port. From here on the frame's fate is this side's to count.
     fn send(&mut self, port: u16, packet: Self::P);
-    /// As [`Io::send`], for several at once and in order.
+    /// As [`Egress::send`], for several at once and in order.
     fn send_all(&mut self, port: u16, packets: &mut ArrayVec<Self::P, MAX_BURST>) {
         for packet in packets.drain(..) {
             self.send(port, packet);
@@ -104,7 +104,7 @@ pub trait Io: Pool<Self::P> {
     fn punt(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// Tells the control thread of a station. May be lost: the station's next frame tells again.
     fn learn(&mut self, learn: Learn);
-    /// As [`Io::learn`], of a station that a migration may wait for.
+    /// As [`Egress::learn`], of a station that a migration may wait for.
     fn learn_migrating(&mut self, learn: Learn) {
         self.learn(learn);
     }
@@ -113,16 +113,23 @@ pub trait Io: Pool<Self::P> {
         self.punt(port, packet)
     }
     /// Notes a frame that is flooded from a segment. Whether it comes again and again: then the control thread is told.
-    fn repeats(&mut self, _port: u16, _vlan: u16, _net: Net, _packet: &Self::P) -> bool {
+    fn repeats(&mut self, _port: u16, _vlan: u16, _net: Bd, _packet: &Self::P) -> bool {
         false
     }
     /// Tells the control thread whether a node is an IPv6 router, if that is not known. May be lost: it says so again.
     fn router(&mut self, router: RouterSeen);
-    /// Whether frames of host `sender` (or copies, [`moving::WINDOW`]) are held for the node on the move with this
+    /// Whether frames of host `sender` (or copies, [`migration::WINDOW`]) are held for the migrating node with this
     /// index.
     fn waits(&self, index: u32, sender: u32) -> bool;
     /// Holds what a frame says, behind what is held already. False when the hold is full.
-    fn keep(&mut self, record: &Moving, index: u32, sender: u32, class: Class, packet: &Self::P) -> bool;
+    fn keep(
+        &mut self,
+        record: &MigrationRecord,
+        index: u32,
+        sender: u32,
+        class: Class,
+        packet: &Self::P,
+    ) -> bool;
     /// Holds an end marker back until every lcore has taken what its queues and rings hold now, and gives it to
     /// [`Pipeline::marker_in_turn`] then; gives it back if that is not to be waited for.
     fn park(&mut self, packet: Self::P, network: Network) -> Result<(), Self::P>;
@@ -131,33 +138,33 @@ pub trait Io: Pool<Self::P> {
     /// Holds an end marker behind the frames that wait for a port's device; gives it back if none does.
     fn follow(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// A frame for a node that has arrived here has come by its old host.
-    fn by_old_way(&mut self, arrival: &Arrival);
+    fn by_old_path(&mut self, arrival: &EndMarkerBarrier);
     /// Holds an end marker behind what is held for a port whose node has left; gives it back if nothing is.
     fn relay(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// Tells the control thread that an end marker was passed on to the node's new host. May be lost.
-    fn ended(&mut self, net: Net, said: Marker);
+    fn ended(&mut self, bd: Bd, said: Marker);
     /// Tells the control thread that a node says to have arrived at another host. May be lost: it says so again.
-    fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64);
+    fn arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64);
     /// Our own end marker is back from the old host, whose port had not taken a frame for `paused_us`.
-    fn own_back(&mut self, arrival: &Arrival, paused_us: u32);
-    /// The source port for a frame to a node on the move: `of_flow` if that is in use for it already or few are, otherwise
+    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32);
+    /// The source port for a frame to a migrating node: `of_flow` if that is in use for it already or few are, otherwise
     /// one that is.
-    fn bounded_port(&mut self, net: Net, node: Mac, of_flow: u16) -> u16;
+    fn bounded_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16;
     /// The source ports that this lcore has used for a node since it was locked.
-    fn used_ports(&self, net: Net, node: Mac) -> UsedPorts;
+    fn used_ports(&self, bd: Bd, node: Mac) -> UsedPorts;
     /// Whether an ICMP error may be made now (RFC 4443 section 2.4(f) wants them limited).
     fn may_err(&mut self) -> bool;
 }
 
 /// A frame between stages.
 #[derive(Debug)]
-pub struct Slot<P> {
+pub struct PacketCtx<P> {
     /// Its buffer.
     pub packet: P,
     /// What its headers say. Offsets count from the start of the tenant's Ethernet header.
     pub frame: Frame,
     /// Its network, as numbered here.
-    pub net: Net,
+    pub bd: Bd,
     /// Its network, as numbered on the wire.
     pub vni: Vni,
     /// Where it came from.
@@ -168,28 +175,28 @@ pub struct Slot<P> {
 }
 
 /// A burst between stages.
-pub type Slots<P> = ArrayVec<Slot<P>, MAX_BURST>;
+pub type Slots<P> = ArrayVec<PacketCtx<P>, MAX_BURST>;
 
 /// One lcore's path, or a traced one.
-pub struct Pipeline<'a, I: Io, W: Witness> {
+pub struct Pipeline<'a, I: Egress, W: Tracer> {
     /// The tables as of this loop.
     pub view: &'a View,
     /// All ports.
     pub ports: &'a [Port],
     /// This lcore's books.
-    pub counters: &'a Counters,
+    pub counters: &'a PacketCounters,
     /// The way out.
-    pub io: &'a mut I,
+    pub egress: &'a mut I,
     /// Who watches.
-    pub witness: &'a mut W,
+    pub tracer: &'a mut W,
 }
 
-impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Ends a frame's way, for a reason that is counted.
     #[inline]
-    pub fn drop(&mut self, packet: I::P, reason: Drop) {
+    pub fn drop(&mut self, packet: I::P, reason: DropReason) {
         self.counters.drop(reason, 1);
-        self.witness.note(Stage::Drop, || format!("{}: {}", reason.name(), reason.explanation()));
+        self.tracer.note(Stage::DropReason, || format!("{}: {}", reason.name(), reason.explanation()));
         std::mem::drop(packet);
     }
 }

@@ -3,10 +3,10 @@
 //! the wire both must be real. Enters: a frame marked so. Leaves: finished frames.
 
 use super::{
-    Io, Pipeline, Slot,
-    fate::{Drop, add},
+    Egress, PacketCtx, Pipeline,
+    drop_reason::{DropReason, add},
     packet::{Packet, TxOffload},
-    witness::Witness,
+    tracer::Tracer,
 };
 use stopover_net::{
     checksum,
@@ -25,10 +25,10 @@ pub fn unfinished<P: Packet>(packet: &P) -> bool {
 
 /// Length in bytes of the largest layer 3 packet that this frame will be on a wire.
 #[inline]
-pub fn layer3_len<P: Packet>(slot: &Slot<P>) -> Option<usize> {
-    match slot.packet.gso_size() {
-        None => slot.packet.len().checked_sub(ETHERNET),
-        Some(size) => Some(header_len(&slot.frame)? + usize::from(size) - ETHERNET),
+pub fn layer3_len<P: Packet>(ctx: &PacketCtx<P>) -> Option<usize> {
+    match ctx.packet.gso_size() {
+        None => ctx.packet.len().checked_sub(ETHERNET),
+        Some(size) => Some(header_len(&ctx.frame)? + usize::from(size) - ETHERNET),
     }
 }
 
@@ -41,63 +41,63 @@ fn header_len(frame: &Frame) -> Option<usize> {
 }
 
 /// Asks the sending device to finish the frame. False if it cannot be asked.
-pub fn request<P: Packet>(slot: &mut Slot<P>) -> bool {
-    let Some(l4_off) = slot.frame.l4_off else { return false };
-    let (tcp, l4_len) = match slot.frame.l4 {
+pub fn request<P: Packet>(ctx: &mut PacketCtx<P>) -> bool {
+    let Some(l4_off) = ctx.frame.l4_off else { return false };
+    let (tcp, l4_len) = match ctx.frame.l4 {
         L4::Tcp { hdr_len, .. } => (true, hdr_len),
         // No device is asked to segment UDP.
-        L4::Udp { .. } if slot.packet.gso_size().is_none() => (false, 8),
+        L4::Udp { .. } if ctx.packet.gso_size().is_none() => (false, 8),
         _ => return false,
     };
     let offload = TxOffload {
-        l2_len: slot.frame.l3_off as u8,
-        l3_len: l4_off - slot.frame.l3_off,
+        l2_len: ctx.frame.l3_off as u8,
+        l3_len: l4_off - ctx.frame.l3_off,
         l4_len,
-        ipv6: matches!(slot.frame.kind, Kind::Ipv6(_)),
+        ipv6: matches!(ctx.frame.kind, Kind::Ipv6(_)),
         tcp,
-        gso_size: slot.packet.gso_size().unwrap_or(0),
+        gso_size: ctx.packet.gso_size().unwrap_or(0),
     };
-    slot.packet.request_offload(offload)
+    ctx.packet.request_offload(offload)
 }
 
-impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Finishes a frame and passes what it becomes to `next`: itself with its checksum, or its segments.
     #[cold]
-    pub fn finish(&mut self, mut slot: Slot<I::P>, mut next: impl FnMut(&mut Self, Slot<I::P>)) {
-        match slot.packet.gso_size() {
+    pub fn finish(&mut self, mut ctx: PacketCtx<I::P>, mut next: impl FnMut(&mut Self, PacketCtx<I::P>)) {
+        match ctx.packet.gso_size() {
             None => {
-                if fill_checksum(&slot.frame, &mut slot.packet) {
-                    slot.packet.clear_offload();
-                    next(self, slot);
+                if fill_checksum(&ctx.frame, &mut ctx.packet) {
+                    ctx.packet.clear_offload();
+                    next(self, ctx);
                 } else {
-                    self.drop(slot.packet, Drop::BadChecksumOffload);
+                    self.drop(ctx.packet, DropReason::BadChecksumOffload);
                 }
             }
-            Some(size) => self.segment(slot, size, next),
+            Some(size) => self.segment(ctx, size, next),
         }
     }
 
     /// The original counts as the first segment in the books; the others are copies.
-    fn segment(&mut self, slot: Slot<I::P>, size: u16, mut next: impl FnMut(&mut Self, Slot<I::P>)) {
-        let Ok(segmenter) = Segmenter::new(&slot.frame, slot.packet.head(), size) else {
-            return self.drop(slot.packet, Drop::BadChecksumOffload);
+    fn segment(&mut self, ctx: PacketCtx<I::P>, size: u16, mut next: impl FnMut(&mut Self, PacketCtx<I::P>)) {
+        let Ok(segmenter) = Segmenter::new(&ctx.frame, ctx.packet.head(), size) else {
+            return self.drop(ctx.packet, DropReason::BadChecksumOffload);
         };
         add(&self.counters.copied, Segmenter::count(&segmenter) as u64 - 1);
         for segment in segmenter.clone() {
             let mut header = [0; gso::MAX_HEADER];
             let packet = segmenter.write_header(&segment, &mut header).and_then(|()| {
                 let header = header.get(..segmenter.header_len())?;
-                self.io.copy_range(header, &slot.packet, segment.payload.start, segment.payload.len())
+                self.egress.copy_range(header, &ctx.packet, segment.payload.start, segment.payload.len())
             });
             let Some(mut packet) = packet else {
-                self.counters.drop(Drop::PoolEmpty, 1);
+                self.counters.drop(DropReason::PoolEmpty, 1);
                 continue;
             };
             if fill_checksum(&segment.frame, &mut packet) {
-                let Slot { net, vni, origin, priority, .. } = slot;
-                next(self, Slot { packet, frame: segment.frame, net, vni, origin, priority });
+                let PacketCtx { bd, vni, origin, priority, .. } = ctx;
+                next(self, PacketCtx { packet, frame: segment.frame, bd, vni, origin, priority });
             } else {
-                self.drop(packet, Drop::BadChecksumOffload);
+                self.drop(packet, DropReason::BadChecksumOffload);
             }
         }
     }

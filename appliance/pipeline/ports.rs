@@ -1,7 +1,7 @@
 //! What the stages know of each port: its role, fixed when the appliance starts. A port's number is its
 //! place in the configuration file, from 0.
 
-use crate::tables::words::Net;
+use crate::tables::packed::Bd;
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use std::{
@@ -44,7 +44,7 @@ pub enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     /// As numbered here.
-    pub net: Net,
+    pub bd: Bd,
     /// As numbered on the wire.
     pub vni: Vni,
 }
@@ -202,8 +202,8 @@ impl Segment {
     #[must_use]
     pub fn new(untagged: Option<Network>, map: impl IntoIterator<Item = (VlanId, Network)>) -> Self {
         let mut vlans = Box::new([None; 4096]);
-        for (vlan, net) in map {
-            vlans[usize::from(vlan.get())] = Some(net);
+        for (vlan, bd) in map {
+            vlans[usize::from(vlan.get())] = Some(bd);
         }
         Self { untagged, vlans, gate: Arc::default() }
     }

@@ -4,12 +4,12 @@
 //! may know better. Enters: an ARP or ND frame from a tenant port. Leaves: the answer, or word where the frame itself
 //! must go.
 
-use super::encap::Label;
+use super::encap::EncapMeta;
 use super::{
-    Io, Learn, Pipeline, RouterSeen, Slot, fate::Drop, packet::Packet, ports::Origin, ports::Role,
-    witness::Stage, witness::Witness,
+    Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, packet::Packet, ports::Origin,
+    ports::Role, tracer::Stage, tracer::Tracer,
 };
-use crate::tables::{moving, words::Place};
+use crate::tables::{migration_record, packed::FdbEntry};
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::{
@@ -20,7 +20,7 @@ use stopover_net::{
 };
 
 /// Someone asks who owns an address.
-struct Question {
+struct AddressQuery {
     target: IpAddr,
     /// MAC of the asker.
     asker: Mac,
@@ -46,7 +46,7 @@ enum Plan {
     /// Its receiver is this node at this host and answers itself.
     Pass { host: u32, owner: Mac },
     /// End here.
-    End(Drop),
+    End(DropReason),
 }
 
 /// Whether this frame is for this stage; decided from the parsed headers alone.
@@ -60,135 +60,135 @@ pub fn concerns(frame: &Frame) -> bool {
     }
 }
 
-impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Takes an ARP or ND frame; gives it back if it is to be forwarded like any other.
     #[cold]
-    pub fn resolve(&mut self, slot: Slot<I::P>) -> Option<Slot<I::P>> {
-        let Origin::Port { port, vlan } = slot.origin else { return Some(slot) };
-        let heard = match self.hear(&slot) {
+    pub fn resolve(&mut self, ctx: PacketCtx<I::P>) -> Option<PacketCtx<I::P>> {
+        let Origin::Port { port, vlan } = ctx.origin else { return Some(ctx) };
+        let heard = match self.hear(&ctx) {
             Ok(heard) => heard,
             Err(reason) => {
-                self.drop(slot.packet, reason);
+                self.drop(ctx.packet, reason);
                 return None;
             }
         };
-        let to_us = prober::is_one(slot.frame.dst);
+        let to_us = prober::is_one(ctx.frame.dst);
         if let Some((mac, ip)) = heard.owner {
-            self.learn_address(&slot, (port, vlan), (mac, ip), to_us);
+            self.learn_address(&ctx, (port, vlan), (mac, ip), to_us);
         }
         if let Some((ip, router)) = heard.router
-            && self.view.router(slot.net, ip) != Some(router)
+            && self.view.router(ctx.bd, ip) != Some(router)
         {
-            self.io.router(RouterSeen { net: slot.net, mac: slot.frame.src, ip, router });
+            self.egress.router(RouterSeen { bd: ctx.bd, mac: ctx.frame.src, ip, router });
         }
         if to_us {
-            self.witness.note(Stage::Resolve, || "an answer to the question of a host: it ends here".into());
-            self.drop(slot.packet, Drop::Answered);
+            self.tracer.note(Stage::Resolve, || "an answer to the question of a host: it ends here".into());
+            self.drop(ctx.packet, DropReason::Answered);
             return None;
         }
-        let Some(question) = heard.question else {
-            self.witness.note(Stage::Resolve, || "no question: forwarded as it is".into());
-            return Some(slot);
+        let Some(query) = heard.query else {
+            self.tracer.note(Stage::Resolve, || "no question: forwarded as it is".into());
+            return Some(ctx);
         };
-        match self.plan(&slot, &question, port) {
-            Plan::GoOn => Some(slot),
+        match self.plan(&ctx, &query, port) {
+            Plan::GoOn => Some(ctx),
             Plan::Answer(mac) => {
-                self.answer(slot, &question, mac);
+                self.answer(ctx, &query, mac);
                 None
             }
             Plan::Only { port, vlan } => {
-                self.deliver(slot, port, vlan);
+                self.deliver(ctx, port, vlan);
                 None
             }
             Plan::Pass { host, owner } => {
                 self.encap_marked(
-                    slot,
+                    ctx,
                     host,
-                    Label { flags: OverlayFlags::NODE, node: Some(owner), ..Label::PLAIN },
+                    EncapMeta { flags: OverlayFlags::NODE, node: Some(owner), ..EncapMeta::PLAIN },
                 );
                 None
             }
             Plan::End(reason) => {
-                self.drop(slot.packet, reason);
+                self.drop(ctx.packet, reason);
                 None
             }
         }
     }
 
     /// What the frame says: who owns an address, and what it asks.
-    fn hear(&self, slot: &Slot<I::P>) -> Result<Heard, Drop> {
-        let head = slot.packet.head();
-        if matches!(slot.frame.kind, Kind::Arp) {
-            let arp = arp::parse(&slot.frame, head).map_err(|_| Drop::Malformed)?;
+    fn hear(&self, ctx: &PacketCtx<I::P>) -> Result<Content, DropReason> {
+        let head = ctx.packet.head();
+        if matches!(ctx.frame.kind, Kind::Arp) {
+            let arp = arp::parse(&ctx.frame, head).map_err(|_| DropReason::Malformed)?;
             return Ok(hear_arp(&arp));
         }
-        Ok(match nd::parse(&slot.frame, head) {
-            Ok(nd::Nd::Solicit(ns)) => hear_solicit(&slot.frame, &ns),
-            Ok(nd::Nd::Advert(na)) => Heard {
-                owner: Some((na.target_mac.unwrap_or(slot.frame.src), IpAddr::V6(na.target))),
+        Ok(match nd::parse(&ctx.frame, head) {
+            Ok(nd::Nd::Solicit(ns)) => hear_solicit(&ctx.frame, &ns),
+            Ok(nd::Nd::Advert(na)) => Content {
+                owner: Some((na.target_mac.unwrap_or(ctx.frame.src), IpAddr::V6(na.target))),
                 router: na
                     .target_mac
-                    .is_none_or(|mac| mac == slot.frame.src)
+                    .is_none_or(|mac| mac == ctx.frame.src)
                     .then_some((na.target, na.router)),
-                question: None,
+                query: None,
             },
-            Ok(nd::Nd::RouterAdvert) => hear_router(&slot.frame),
-            Ok(_) => Heard::default(),
-            Err(_) => return Err(Drop::Malformed),
+            Ok(nd::Nd::RouterAdvert) => hear_router(&ctx.frame),
+            Ok(_) => Content::default(),
+            Err(_) => return Err(DropReason::Malformed),
         })
     }
 
-    fn plan(&mut self, slot: &Slot<I::P>, question: &Question, asked_at: u16) -> Plan {
-        let Some(owner) = self.view.owner(slot.net, question.target) else {
-            self.witness
-                .note(Stage::Resolve, || format!("who has {}? nobody has registered it", question.target));
+    fn plan(&mut self, ctx: &PacketCtx<I::P>, query: &AddressQuery, asked_at: u16) -> Plan {
+        let Some(owner) = self.view.owner(ctx.bd, query.target) else {
+            self.tracer
+                .note(Stage::Resolve, || format!("who has {}? nobody has registered it", query.target));
             return Plan::GoOn;
         };
-        if owner == question.asker {
-            self.witness.note(Stage::Resolve, || format!("{} belongs to the asker itself", question.target));
+        if owner == query.asker {
+            self.tracer.note(Stage::Resolve, || format!("{} belongs to the asker itself", query.target));
             // An announcement is for everybody's caches; a probe or question for one's own address is not.
-            return Plan::End(Drop::Answered);
+            return Plan::End(DropReason::Answered);
         }
-        let place = self.view.place(slot.net, owner);
-        if let Some(Place::Moving { index, .. }) = place
-            && self.view.moving(index).is_some_and(|record| matches!(record.stage, moving::Stage::Forward(_)))
+        let place = self.view.place(ctx.bd, owner);
+        if let Some(FdbEntry::Migrating { index, .. }) = place
+            && self
+                .view
+                .migrating(index)
+                .is_some_and(|record| matches!(record.stage, migration_record::Stage::Forward(_)))
         {
-            self.witness.note(Stage::Resolve, || {
-                format!("{} is {owner}, which has left: answered here", question.target)
+            self.tracer.note(Stage::Resolve, || {
+                format!("{} is {owner}, which has left: answered here", query.target)
             });
             return Plan::Answer(owner);
         }
-        if self.is_for_another(slot, owner) {
-            self.witness.note(Stage::Resolve, || {
-                format!(
-                    "{} is {owner} as far as is known; {} is asked itself",
-                    question.target, slot.frame.dst
-                )
+        if self.is_for_another(ctx, owner) {
+            self.tracer.note(Stage::Resolve, || {
+                format!("{} is {owner} as far as is known; {} is asked itself", query.target, ctx.frame.dst)
             });
             return Plan::GoOn;
         }
         match place {
-            Some(Place::Local { port, .. } | Place::Moving { port, .. }) if port == asked_at => {
-                self.witness.note(Stage::Resolve, || {
-                    format!("{} is {owner} on the asker's own segment and answers itself", question.target)
+            Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) if port == asked_at => {
+                self.tracer.note(Stage::Resolve, || {
+                    format!("{} is {owner} on the asker's own segment and answers itself", query.target)
                 });
-                Plan::End(Drop::SameSegment)
+                Plan::End(DropReason::SameSegment)
             }
-            Some(Place::Local { port, vlan, .. } | Place::Moving { port, vlan, .. }) => {
-                self.witness
-                    .note(Stage::Resolve, || format!("{} is {owner} at local port {port}", question.target));
+            Some(FdbEntry::Local { port, vlan, .. } | FdbEntry::Migrating { port, vlan, .. }) => {
+                self.tracer
+                    .note(Stage::Resolve, || format!("{} is {owner} at local port {port}", query.target));
                 Plan::Only { port, vlan }
             }
             // An answer in the owner's name would keep an address taken that its owner no longer uses.
-            Some(Place::Remote { host }) if question.probe => {
-                self.witness.note(Stage::Resolve, || {
-                    format!("{} is {owner} at host {host}: the probe is passed on to it", question.target)
+            Some(FdbEntry::Remote { host }) if query.probe => {
+                self.tracer.note(Stage::Resolve, || {
+                    format!("{} is {owner} at host {host}: the probe is passed on to it", query.target)
                 });
                 Plan::Pass { host, owner }
             }
-            Some(Place::Remote { host }) => {
-                self.witness.note(Stage::Resolve, || {
-                    format!("{} is {owner} at host {host}: answered here", question.target)
+            Some(FdbEntry::Remote { host }) => {
+                self.tracer.note(Stage::Resolve, || {
+                    format!("{} is {owner} at host {host}: answered here", query.target)
                 });
                 Plan::Answer(owner)
             }
@@ -197,31 +197,34 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     /// Whether a question is for one node only, which is not the owner but is known: it may have the address by now.
-    fn is_for_another(&self, slot: &Slot<I::P>, owner: Mac) -> bool {
-        let asked = slot.frame.dst;
+    fn is_for_another(&self, ctx: &PacketCtx<I::P>, owner: Mac) -> bool {
+        let asked = ctx.frame.dst;
         !asked.is_group()
             && asked != owner
-            && matches!(self.view.place(slot.net, asked), Some(Place::Local { .. } | Place::Remote { .. }))
+            && matches!(
+                self.view.place(ctx.bd, asked),
+                Some(FdbEntry::Local { .. } | FdbEntry::Remote { .. })
+            )
     }
 
-    fn answer(&mut self, mut slot: Slot<I::P>, question: &Question, owner: Mac) {
-        let fits = match &question.message {
-            Message::Arp(asked) => slot.packet.replace(&arp::build_reply(asked, owner)),
+    fn answer(&mut self, mut ctx: PacketCtx<I::P>, query: &AddressQuery, owner: Mac) {
+        let fits = match &query.message {
+            Message::Arp(asked) => ctx.packet.replace(&arp::build_reply(asked, owner)),
             Message::Nd(asked) => {
-                let router = says_router(self.view.router(slot.net, asked.target), asked.target);
-                slot.packet.replace(&nd::build_answer(asked, &slot.frame, owner, router))
+                let router = says_router(self.view.router(ctx.bd, asked.target), asked.target);
+                ctx.packet.replace(&nd::build_answer(asked, &ctx.frame, owner, router))
             }
         };
         if fits {
-            self.send_back(slot.packet, slot.origin);
+            self.send_back(ctx.packet, ctx.origin);
         } else {
-            self.drop(slot.packet, Drop::PoolEmpty);
+            self.drop(ctx.packet, DropReason::PoolEmpty);
         }
     }
 
     fn learn_address(
         &mut self,
-        slot: &Slot<I::P>,
+        ctx: &PacketCtx<I::P>,
         (port, vlan): (u16, u16),
         (mac, ip): (Mac, IpAddr),
         asked: bool,
@@ -233,8 +236,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             Some(Role::Underlay(_)) | None => false,
         };
         // Someone else's MAC inside the message is a proxy's business, not a station of ours.
-        if teaches && mac == slot.frame.src && (asked || self.view.owner(slot.net, ip) != Some(mac)) {
-            self.io.learn(Learn { port, net: slot.net, vlan, mac, ip: Some(ip) });
+        if teaches && mac == ctx.frame.src && (asked || self.view.owner(ctx.bd, ip) != Some(mac)) {
+            self.egress.learn(Learn { port, bd: ctx.bd, vlan, mac, ip: Some(ip) });
         }
     }
 }
@@ -249,35 +252,35 @@ pub fn says_router(known: Option<bool>, target: Ipv6Addr) -> bool {
 
 /// The content of an ARP or ND message, as far as it matters here.
 #[derive(Default)]
-struct Heard {
+struct Content {
     owner: Option<(Mac, IpAddr)>,
     /// Whether the sender is an IPv6 router, and the address that says so.
     router: Option<(Ipv6Addr, bool)>,
-    question: Option<Question>,
+    query: Option<AddressQuery>,
 }
 
-fn hear_arp(arp: &ArpFacts) -> Heard {
+fn hear_arp(arp: &ArpFacts) -> Content {
     let owner = (!arp.sender_ip.is_unspecified()).then_some((arp.sender_mac, IpAddr::V4(arp.sender_ip)));
     let asks = matches!(arp.kind, ArpKind::Request | ArpKind::Probe);
-    let question = asks.then_some(Question {
+    let query = asks.then_some(AddressQuery {
         target: IpAddr::V4(arp.target_ip),
         asker: arp.sender_mac,
         probe: arp.kind == ArpKind::Probe,
         message: Message::Arp(*arp),
     });
-    Heard { owner, router: None, question }
+    Content { owner, router: None, query }
 }
 
-fn hear_router(frame: &Frame) -> Heard {
-    let Kind::Ipv6(ip) = &frame.kind else { return Heard::default() };
-    Heard { owner: Some((frame.src, IpAddr::V6(ip.src))), router: Some((ip.src, true)), question: None }
+fn hear_router(frame: &Frame) -> Content {
+    let Kind::Ipv6(ip) = &frame.kind else { return Content::default() };
+    Content { owner: Some((frame.src, IpAddr::V6(ip.src))), router: Some((ip.src, true)), query: None }
 }
 
-fn hear_solicit(frame: &Frame, ns: &nd::Solicit) -> Heard {
-    Heard {
+fn hear_solicit(frame: &Frame, ns: &nd::Solicit) -> Content {
+    Content {
         owner: ns.source_mac.filter(|_| !ns.dad).map(|mac| (mac, IpAddr::V6(ns.src))),
         router: None,
-        question: Some(Question {
+        query: Some(AddressQuery {
             target: IpAddr::V6(ns.target),
             asker: frame.src,
             probe: ns.dad,

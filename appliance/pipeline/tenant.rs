@@ -2,16 +2,17 @@
 //! guard), look up all destinations at once, send each on its way.
 
 use super::{
-    Io, Learn, MAX_BURST, Pipeline, Slot, Slots,
-    encap::{Label, SourcePort},
-    fate::{Drop, add},
+    Egress, Learn, MAX_BURST, PacketCtx, Pipeline, Slots,
+    drop_reason::{DropReason, add},
+    encap::{EncapMeta, SourcePort},
     guard,
     packet::Packet,
     ports::{Network, Origin, Role, Vif},
-    resolve, vlan,
-    witness::{Stage, Witness, describe},
+    resolve,
+    tracer::{Stage, Tracer, describe},
+    vlan,
 };
-use crate::tables::words::{Net, Place, PlaceWord, node_key};
+use crate::tables::packed::{Bd, FdbEntry, PackedFdbEntry, node_key};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use stopover_net::Mac;
@@ -19,10 +20,10 @@ use stopover_net::ethernet::{Tag, ethertype};
 use stopover_net::frame::{self, Frame};
 use stopover_net::loop_probe;
 
-impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].
-    pub(super) fn tenant_long(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
-        let mut slots = Slots::new();
+    pub(super) fn tenant_slow(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
+        let mut ctxs = Slots::new();
         let is_segment = matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Segment(_)));
         for packet in burst {
             if is_segment && loop_probe::is_for_us(packet.head()) {
@@ -30,14 +31,14 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 continue;
             }
             match self.admit(port, packet) {
-                Ok(slot) => slots.push(slot),
+                Ok(ctx) => ctxs.push(ctx),
                 Err((packet, reason)) => self.drop(packet, reason),
             }
         }
         if is_segment {
-            self.stations(&mut slots);
+            self.stations(&mut ctxs);
         }
-        self.forward(&mut slots);
+        self.forward(&mut ctxs);
     }
 
     /// Hands a loop probe to the control thread, with the tag it came with.
@@ -46,23 +47,23 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         if let Some(vlan) = packet.stripped_vlan()
             && !vlan::tag(&mut packet, vlan.get(), 0)
         {
-            return self.drop(packet, Drop::NoHeadroom);
+            return self.drop(packet, DropReason::NoHeadroom);
         }
-        self.witness.note(Stage::Control, || "a loop probe: to the control thread".into());
-        match self.io.probe(port, packet) {
+        self.tracer.note(Stage::Control, || "a loop probe: to the control thread".into());
+        match self.egress.probe(port, packet) {
             Ok(()) => add(&self.counters.to_control, 1),
-            Err(packet) => self.drop(packet, Drop::ControlFull),
+            Err(packet) => self.drop(packet, DropReason::ControlFull),
         }
     }
 
     /// Reads the headers once and decides whether the port may send this.
     #[inline]
-    fn admit(&mut self, port: u16, mut packet: I::P) -> Result<Slot<I::P>, (I::P, Drop)> {
+    fn admit(&mut self, port: u16, mut packet: I::P) -> Result<PacketCtx<I::P>, (I::P, DropReason)> {
         let mut frame = match frame::parse(packet.head(), packet.len()) {
             Ok(frame) => frame,
             Err(bad) => return Err((packet, bad.into())),
         };
-        self.witness.note(Stage::Parse, || describe(&frame));
+        self.tracer.note(Stage::Parse, || describe(&frame));
         let (network, vlan) = match self.network(port, &packet, &frame) {
             Ok(found) => found,
             Err(reason) => return Err((packet, reason)),
@@ -70,7 +71,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let priority = frame.vlan.map_or(0, Tag::pcp_and_dei);
         if frame.vlan.is_some() {
             if frame.double_tagged || !vlan::untag(&mut packet) {
-                return Err((packet, Drop::InnerVlan));
+                return Err((packet, DropReason::InnerVlan));
             }
             frame = frame.retagged(None);
         }
@@ -89,23 +90,23 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 return Err((packet, reason));
             }
         }
-        self.witness.note(Stage::Guard, || format!("port {port} may send this"));
-        let Network { net, vni } = network;
-        Ok(Slot { packet, frame, net, vni, origin: Origin::Port { port, vlan }, priority })
+        self.tracer.note(Stage::Guard, || format!("port {port} may send this"));
+        let Network { bd, vni } = network;
+        Ok(PacketCtx { packet, frame, bd, vni, origin: Origin::Port { port, vlan }, priority })
     }
 
     /// Link-local addresses are whose they were first (as in RFC 6620): one that another node has is refused, one that
     /// nobody has is the vif's from now on.
     #[cold]
-    fn claim(&mut self, port: u16, vif: &Vif, claims: guard::Claims) -> Result<(), Drop> {
-        for (ip, reason) in [(claims.source, Drop::GuardIp), (claims.target, Drop::GuardArp)] {
+    fn claim(&mut self, port: u16, vif: &Vif, claims: guard::Claims) -> Result<(), DropReason> {
+        for (ip, reason) in [(claims.source, DropReason::GuardIp), (claims.target, DropReason::GuardArp)] {
             let Some(ip) = ip.map(IpAddr::V6) else { continue };
-            match self.view.owner(vif.network.net, ip) {
+            match self.view.owner(vif.network.bd, ip) {
                 Some(owner) if owner != vif.mac => return Err(reason),
                 Some(_) => {}
                 None => {
-                    let (net, mac) = (vif.network.net, vif.mac);
-                    self.io.learn(Learn { port, net, vlan: 0, mac, ip: Some(ip) });
+                    let (bd, mac) = (vif.network.bd, vif.mac);
+                    self.egress.learn(Learn { port, bd, vlan: 0, mac, ip: Some(ip) });
                 }
             }
         }
@@ -114,79 +115,84 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     /// The network of a frame, and the VLAN tag with which it came (0 for none).
     #[inline]
-    fn network(&self, port: u16, packet: &I::P, frame: &Frame) -> Result<(Network, u16), Drop> {
+    fn network(&self, port: u16, packet: &I::P, frame: &Frame) -> Result<(Network, u16), DropReason> {
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
             Some(Role::Vif(vif)) => {
                 // VLAN 0 is no VLAN but a priority (IEEE 802.1Q clause 6.9), which some guests send.
                 if frame.vlan.is_some_and(|tag| !is_priority(tag)) || packet.stripped_vlan().is_some() {
-                    return Err(Drop::VlanOnVif);
+                    return Err(DropReason::VlanOnVif);
                 }
                 Ok((vif.network, 0))
             }
             Some(Role::Segment(segment)) => {
                 let vid = match (frame.vlan, packet.stripped_vlan()) {
-                    (Some(_), Some(_)) => return Err(Drop::InnerVlan),
+                    (Some(_), Some(_)) => return Err(DropReason::InnerVlan),
                     // A service tag (IEEE 802.1ad) numbers other VLANs than those of the configuration.
-                    (Some(tag), None) if tag.tpid != ethertype::VLAN => return Err(Drop::UnknownVlan),
+                    (Some(tag), None) if tag.tpid != ethertype::VLAN => return Err(DropReason::UnknownVlan),
                     (Some(tag), None) => tag.vid(),
                     (None, stripped) => stripped.map_or(0, |vlan| vlan.get()),
                 };
-                let network = segment.network(vid).ok_or(Drop::UnknownVlan)?;
-                if segment.gate.is_blocked(vid) { Err(Drop::SegmentBlocked) } else { Ok((network, vid)) }
+                let network = segment.network(vid).ok_or(DropReason::UnknownVlan)?;
+                if segment.gate.is_blocked(vid) {
+                    Err(DropReason::SegmentBlocked)
+                } else {
+                    Ok((network, vid))
+                }
             }
-            Some(Role::Underlay(_)) | None => Err(Drop::OuterUnexpected),
+            Some(Role::Underlay(_)) | None => Err(DropReason::OuterUnexpected),
         }
     }
 
     /// Notes which stations live behind a segment, and drops what only a loop or a spoof can bring.
-    fn stations(&mut self, slots: &mut Slots<I::P>) {
+    fn stations(&mut self, ctxs: &mut Slots<I::P>) {
         let view = self.view;
         let mut places = [0; MAX_BURST];
-        let keys: ArrayVec<u64, MAX_BURST> = slots.iter().map(|s| node_key(s.net, s.frame.src)).collect();
+        let keys: ArrayVec<u64, MAX_BURST> = ctxs.iter().map(|s| node_key(s.bd, s.frame.src)).collect();
         view.locals(&keys, &mut places);
         let mut kept = Slots::new();
-        for (slot, word) in slots.drain(..).zip(places) {
-            let Origin::Port { port, vlan } = slot.origin else { continue };
-            match PlaceWord(word).open() {
-                Some(Place::Local { port: at, vlan: tag, station }) if at == port && tag == vlan => {
+        for (ctx, word) in ctxs.drain(..).zip(places) {
+            let Origin::Port { port, vlan } = ctx.origin else { continue };
+            match PackedFdbEntry(word).open() {
+                Some(FdbEntry::Local { port: at, vlan: tag, station }) if at == port && tag == vlan => {
                     view.touch(station);
                     // One that has left, as far as is known here, may be back.
-                    if PlaceWord(word).on_the_move() {
-                        let mac = slot.frame.src;
-                        self.io.learn_migrating(Learn { port, net: slot.net, vlan, mac, ip: None });
+                    if PackedFdbEntry(word).is_migrating() {
+                        let mac = ctx.frame.src;
+                        self.egress.learn_migrating(Learn { port, bd: ctx.bd, vlan, mac, ip: None });
                     }
                 }
                 known => {
-                    let there = view.place_word(slot.net, slot.frame.src);
+                    let there = view.place_word(ctx.bd, ctx.frame.src);
                     // A node that is locked for a migration may turn up here before the board has moved it.
-                    let remote = matches!(there.open(), Some(Place::Remote { .. })) && !there.on_the_move();
-                    let mac = slot.frame.src;
-                    let learn = Learn { port, net: slot.net, vlan, mac, ip: None };
-                    let at_vif = matches!(known, Some(Place::Local { port, .. }) if self.is_vif(port));
-                    if there.on_the_move() || PlaceWord(word).on_the_move() {
-                        self.io.learn_migrating(learn);
+                    let remote =
+                        matches!(there.open(), Some(FdbEntry::Remote { .. })) && !there.is_migrating();
+                    let mac = ctx.frame.src;
+                    let learn = Learn { port, bd: ctx.bd, vlan, mac, ip: None };
+                    let at_vif = matches!(known, Some(FdbEntry::Local { port, .. }) if self.is_vif(port));
+                    if there.is_migrating() || PackedFdbEntry(word).is_migrating() {
+                        self.egress.learn_migrating(learn);
                     } else if !at_vif && self.is_closed(port, vlan) {
-                        self.drop(slot.packet, Drop::StationLimit);
+                        self.drop(ctx.packet, DropReason::StationLimit);
                         continue;
                     } else {
-                        self.io.learn(learn);
+                        self.egress.learn(learn);
                     }
-                    self.witness.note(Stage::Guard, || {
+                    self.tracer.note(Stage::Guard, || {
                         format!("source {mac} is new here (known: {known:?}): learned")
                     });
                     if remote {
-                        self.drop(slot.packet, Drop::SourceIsRemote);
+                        self.drop(ctx.packet, DropReason::SourceIsRemote);
                         continue;
                     }
                     if at_vif {
-                        self.drop(slot.packet, Drop::SourceIsLocal);
+                        self.drop(ctx.packet, DropReason::SourceIsLocal);
                         continue;
                     }
                 }
             }
-            kept.push(slot);
+            kept.push(ctx);
         }
-        *slots = kept;
+        *ctxs = kept;
     }
 
     /// Whether no new stations may come from a segment.
@@ -203,39 +209,41 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     }
 
     /// Looks all destinations up at once and sends each frame on.
-    fn forward(&mut self, slots: &mut Slots<I::P>) {
+    fn forward(&mut self, ctxs: &mut Slots<I::P>) {
         let mut places = [0; MAX_BURST];
-        let keys: ArrayVec<u64, MAX_BURST> = slots.iter().map(|s| node_key(s.net, s.frame.dst)).collect();
+        let keys: ArrayVec<u64, MAX_BURST> = ctxs.iter().map(|s| node_key(s.bd, s.frame.dst)).collect();
         self.view.places(&keys, &mut places);
-        for (slot, word) in slots.drain(..).zip(places) {
-            let slot = if resolve::concerns(&slot.frame) {
-                match self.resolve(slot) {
-                    Some(slot) => slot,
+        for (ctx, word) in ctxs.drain(..).zip(places) {
+            let ctx = if resolve::concerns(&ctx.frame) {
+                match self.resolve(ctx) {
+                    Some(ctx) => ctx,
                     None => continue,
                 }
             } else {
-                slot
+                ctx
             };
-            self.forward_one(slot, PlaceWord(word));
+            self.forward_one(ctx, PackedFdbEntry(word));
         }
     }
 
     #[inline]
-    fn forward_one(&mut self, slot: Slot<I::P>, place_word: PlaceWord) {
-        let place = if slot.frame.dst.is_group() { None } else { place_word.open() };
-        self.witness.note(Stage::Lookup, || say_lookup(slot.frame.dst, slot.net, place));
+    fn forward_one(&mut self, ctx: PacketCtx<I::P>, place_word: PackedFdbEntry) {
+        let place = if ctx.frame.dst.is_group() { None } else { place_word.open() };
+        self.tracer.note(Stage::Lookup, || say_lookup(ctx.frame.dst, ctx.bd, place));
         match place {
-            Some(Place::Remote { host }) if place_word.on_the_move() => {
-                let port = SourcePort::Bounded(slot.frame.dst);
-                self.encap_marked(slot, host, Label { port, ..Label::PLAIN });
+            Some(FdbEntry::Remote { host }) if place_word.is_migrating() => {
+                let port = SourcePort::Bounded(ctx.frame.dst);
+                self.encap_marked(ctx, host, EncapMeta { port, ..EncapMeta::PLAIN });
             }
-            Some(Place::Remote { host }) => self.encap(slot, host),
-            Some(Place::Local { port, vlan, .. }) => match slot.origin {
-                Origin::Port { port: from, .. } if from == port => self.drop(slot.packet, Drop::SameSegment),
-                _ => self.deliver(slot, port, vlan),
+            Some(FdbEntry::Remote { host }) => self.encap(ctx, host),
+            Some(FdbEntry::Local { port, vlan, .. }) => match ctx.origin {
+                Origin::Port { port: from, .. } if from == port => {
+                    self.drop(ctx.packet, DropReason::SameSegment)
+                }
+                _ => self.deliver(ctx, port, vlan),
             },
-            Some(Place::Moving { index, .. }) => self.on_the_move(slot, index),
-            None => self.replicate(slot),
+            Some(FdbEntry::Migrating { index, .. }) => self.migrating_node(ctx, index),
+            None => self.replicate(ctx),
         }
     }
 }
@@ -246,18 +254,18 @@ fn is_priority(tag: Tag) -> bool {
 
 /// A lookup in words, for a trace.
 #[must_use]
-pub(super) fn say_lookup(dst: Mac, net: Net, place: Option<Place>) -> String {
-    format!("{dst} in network {} is {}", net.get(), say(place))
+pub(super) fn say_lookup(dst: Mac, bd: Bd, place: Option<FdbEntry>) -> String {
+    format!("{dst} in network {} is {}", bd.get(), say(place))
 }
 
 /// A place in words, for a trace.
 #[must_use]
-pub fn say(place: Option<Place>) -> String {
+pub fn say(place: Option<FdbEntry>) -> String {
     match place {
-        Some(Place::Local { port, vlan: 0, .. }) => format!("at local port {port}"),
-        Some(Place::Local { port, vlan, .. }) => format!("at local port {port}, VLAN {vlan}"),
-        Some(Place::Remote { host }) => format!("at host {host}"),
-        Some(Place::Moving { port, .. }) => format!("on the move, at local port {port}"),
+        Some(FdbEntry::Local { port, vlan: 0, .. }) => format!("at local port {port}"),
+        Some(FdbEntry::Local { port, vlan, .. }) => format!("at local port {port}, VLAN {vlan}"),
+        Some(FdbEntry::Remote { host }) => format!("at host {host}"),
+        Some(FdbEntry::Migrating { port, .. }) => format!("migrating, at local port {port}"),
         None => "not one node: a group address, or nobody registered it".into(),
     }
 }

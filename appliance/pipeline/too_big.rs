@@ -2,21 +2,24 @@
 //! so the frame is dropped, and its sender is told what fits, as a router would (RFC 1191, RFC 4443 section
 //! 3.2): no silent black hole.
 
-use super::{Io, Pipeline, Slot, fate::Drop, fate::add, packet::Packet, ports::Origin, witness::Witness};
-use crate::tables::words::Place;
+use super::{
+    Egress, PacketCtx, Pipeline, drop_reason::DropReason, drop_reason::add, packet::Packet, ports::Origin,
+    tracer::Tracer,
+};
+use crate::tables::packed::FdbEntry;
 use stopover_net::IPV6_MIN_MTU;
 use stopover_net::{
     frame::{self, Kind},
     icmp,
 };
 
-impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Drops the frame and answers its sender with the largest layer 3 packet, in bytes, that fits, `mtu`, or with what
     /// the network is declared to use, if that is less: then packets to its other stations fit as well.
     #[cold]
-    pub fn too_big(&mut self, slot: Slot<I::P>, mtu: u16) {
-        let declared = self.view.network(slot.net).map_or(0, |network| network.mtu);
-        let ipv6 = matches!(slot.frame.kind, Kind::Ipv6(_));
+    pub fn too_big(&mut self, ctx: PacketCtx<I::P>, mtu: u16) {
+        let declared = self.view.network(ctx.bd).map_or(0, |network| network.mtu);
+        let ipv6 = matches!(ctx.frame.kind, Kind::Ipv6(_));
         let declared = match declared {
             0 => mtu,
             // No IPv6 node goes lower.
@@ -24,44 +27,44 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             _ => declared,
         };
         let mtu = mtu.min(declared);
-        let head = slot.packet.head();
-        match slot.frame.kind {
+        let head = ctx.packet.head();
+        match ctx.frame.kind {
             Kind::Ipv4(_) => {
-                if let Some(answer) = icmp::build_frag_needed(head, &slot.frame, mtu) {
-                    self.tell(&slot, &answer);
+                if let Some(answer) = icmp::build_frag_needed(head, &ctx.frame, mtu) {
+                    self.tell(&ctx, &answer);
                 }
             }
             Kind::Ipv6(_) => {
-                if let Some(answer) = icmp::build_packet_too_big(head, &slot.frame, u32::from(mtu)) {
-                    self.tell(&slot, &answer);
+                if let Some(answer) = icmp::build_packet_too_big(head, &ctx.frame, u32::from(mtu)) {
+                    self.tell(&ctx, &answer);
                 }
             }
             _ => {}
         }
-        self.drop(slot.packet, Drop::TooBig);
+        self.drop(ctx.packet, DropReason::TooBig);
     }
 
     /// A local sender is answered at its port. One at another host is answered through the tunnel, if it is
     /// registered: an answer is no replica, and being about an error it cannot cause another.
-    fn tell(&mut self, to: &Slot<I::P>, answer: &[u8]) {
-        let host = match (to.origin, self.view.place(to.net, to.frame.src)) {
+    fn tell(&mut self, to: &PacketCtx<I::P>, answer: &[u8]) {
+        let host = match (to.origin, self.view.place(to.bd, to.frame.src)) {
             (Origin::Port { .. }, _) => None,
-            (Origin::Underlay { .. }, Some(Place::Remote { host })) => Some(host),
+            (Origin::Underlay { .. }, Some(FdbEntry::Remote { host })) => Some(host),
             (Origin::Underlay { .. }, _) => return,
         };
         let Ok(frame) = frame::parse(answer, answer.len()) else { return };
-        if !self.io.may_err() {
+        if !self.egress.may_err() {
             return;
         }
         add(&self.counters.copied, 1);
-        let Some(packet) = self.io.make(answer) else {
-            return self.counters.drop(Drop::PoolEmpty, 1);
+        let Some(packet) = self.egress.make(answer) else {
+            return self.counters.drop(DropReason::PoolEmpty, 1);
         };
         match host {
             None => self.send_back(packet, to.origin),
             Some(host) => {
-                let Slot { net, vni, origin, priority, .. } = *to;
-                self.encap(Slot { packet, frame, net, vni, origin, priority }, host);
+                let PacketCtx { bd, vni, origin, priority, .. } = *to;
+                self.encap(PacketCtx { packet, frame, bd, vni, origin, priority }, host);
             }
         }
     }

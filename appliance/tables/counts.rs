@@ -1,7 +1,7 @@
 //! How many nodes and addresses there are, kept as the tables change, so that nobody must look through a table for a
 //! number. Enters: each change of the node table and of the address tables. Leaves: counts by network and by host.
 
-use super::words::{Net, Place, PlaceWord, node_key_parts};
+use super::packed::{Bd, FdbEntry, PackedFdbEntry, node_key_parts};
 use std::ops::Deref;
 use stopover_lockfree::{
     epoch::Writer,
@@ -30,8 +30,8 @@ pub struct Counts {
 impl Counts {
     /// What a network has.
     #[must_use]
-    pub fn network(&self, net: Net) -> InNetwork {
-        self.networks.get(usize::from(net.get())).copied().unwrap_or_default()
+    pub fn network(&self, bd: Bd) -> InNetwork {
+        self.networks.get(usize::from(bd.get())).copied().unwrap_or_default()
     }
 
     /// Nodes at another host.
@@ -46,30 +46,30 @@ impl Counts {
         self.local
     }
 
-    /// An address of network number `net` has got an owner.
-    pub(super) fn address_came(&mut self, net: u16) {
-        slot(&mut self.networks, net.into()).addresses += 1;
+    /// An address of network number `bd` has got an owner.
+    pub(super) fn address_came(&mut self, bd: u16) {
+        slot(&mut self.networks, bd.into()).addresses += 1;
     }
 
-    /// An address of network number `net` has none any more.
-    pub(super) fn address_went(&mut self, net: u16) {
-        let addresses = &mut slot(&mut self.networks, net.into()).addresses;
+    /// An address of network number `bd` has none any more.
+    pub(super) fn address_went(&mut self, bd: u16) {
+        let addresses = &mut slot(&mut self.networks, bd.into()).addresses;
         *addresses = addresses.saturating_sub(1);
     }
 
     /// The entry of a node was this word and is that one.
     fn node(&mut self, key: u64, before: Option<u64>, after: Option<u64>) {
-        let place = |word: Option<u64>| PlaceWord(word?).open();
+        let place = |word: Option<u64>| PackedFdbEntry(word?).open();
         let (before, after) = (place(before), place(after));
         if before.is_some() != after.is_some()
-            && let Some((net, _)) = node_key_parts(key)
+            && let Some((bd, _)) = node_key_parts(key)
         {
-            count(&mut slot(&mut self.networks, net.get().into()).nodes, after.is_some());
+            count(&mut slot(&mut self.networks, bd.get().into()).nodes, after.is_some());
         }
         for (place, came) in [(before, false), (after, true)] {
             match place {
-                Some(Place::Remote { host }) => count(slot(&mut self.hosts, host as usize), came),
-                Some(Place::Local { .. } | Place::Moving { .. }) => count(&mut self.local, came),
+                Some(FdbEntry::Remote { host }) => count(slot(&mut self.hosts, host as usize), came),
+                Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) => count(&mut self.local, came),
                 None => {}
             }
         }
@@ -152,8 +152,8 @@ impl NodeMap {
         })
     }
 
-    /// See [`MapWriter::tend`].
-    pub(super) fn tend(&mut self, writer: &mut Writer) {
-        self.map.tend(writer);
+    /// See [`MapWriter::maintain`].
+    pub(super) fn maintain(&mut self, writer: &mut Writer) {
+        self.map.maintain(writer);
     }
 }

@@ -1,7 +1,7 @@
 //! The records that the fast tables' indices point to: one per host, one per network. Immutable once
 //! published; a change publishes a new record.
 
-use super::words::Net;
+use super::packed::Bd;
 use std::mem::offset_of;
 use stopover_net::{FloodPolicy, Mac, Vni};
 use stopover_net::{ecn::OuterTos, outer::OuterHeader};
@@ -12,7 +12,7 @@ use stopover_net::{ecn::OuterTos, outer::OuterHeader};
 #[repr(C, align(64))]
 pub struct HostEntry {
     /// How to reach it; `None` while the next hop is not resolved.
-    pub way: Option<Way>,
+    pub path: Option<Path>,
     /// It is an appliance: it understands overlay flags and end markers, which a foreign VTEP may drop.
     pub is_appliance: bool,
 }
@@ -20,7 +20,7 @@ pub struct HostEntry {
 /// A resolved way to a host.
 #[derive(Debug, Clone)]
 #[repr(C)]
-pub struct Way {
+pub struct Path {
     /// The underlay port to send from.
     pub port: u16,
     /// Largest inner layer 3 packet, in bytes, that fits the underlay with its outer headers.
@@ -34,13 +34,13 @@ pub struct Way {
 }
 
 const _: () =
-    assert!(offset_of!(HostEntry, way) == 0 && offset_of!(Way, outer) + OuterHeader::USED_BY_IPV4 <= 64);
+    assert!(offset_of!(HostEntry, path) == 0 && offset_of!(Path, outer) + OuterHeader::USED_BY_IPV4 <= 64);
 
 /// A network of which this appliance has members.
 #[derive(Debug, Clone)]
 pub struct NetworkEntry {
     /// Its number here.
-    pub net: Net,
+    pub bd: Bd,
     /// Its number on the wire.
     pub vni: Vni,
     /// What happens to frames without a known receiver.
@@ -55,7 +55,7 @@ pub struct NetworkEntry {
     pub ports: Box<[Member]>,
     /// Nodes that are locked for a migration, or were until just now: each gets a copy of its own of a group frame, which
     /// goes where its other frames go.
-    pub moving: Box<[Mac]>,
+    pub migrating: Box<[Mac]>,
     /// The same for a while longer: another host, which hears later that a lock has ended, may still send copies of their
     /// own to these. In order.
     pub moved: Box<[Mac]>,

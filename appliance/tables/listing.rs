@@ -4,7 +4,7 @@
 use super::{
     Tables,
     counts::Counts,
-    words::{Net, Place, PlaceWord, node_key_parts, owner_mac},
+    packed::{Bd, FdbEntry, PackedFdbEntry, node_key_parts, owner_mac},
 };
 #[cfg(test)]
 use hashbrown::HashMap;
@@ -13,36 +13,35 @@ use stopover_lockfree::map64::Piece;
 use stopover_net::Mac;
 
 /// An address, and the node that has it.
-pub type Owned = (Net, IpAddr, Mac);
+pub type Owned = (Bd, IpAddr, Mac);
 
 impl Tables {
     /// Some nodes of one network or of all, from a place in their order on.
     #[must_use]
-    pub fn nodes_from(&self, from: u64, at_most: usize, only: Option<Net>) -> Piece<(Net, Mac, Place)> {
-        let wanted =
-            |key: u64| only.is_none_or(|only| node_key_parts(key).is_some_and(|(net, _)| net == only));
+    pub fn nodes_from(&self, from: u64, at_most: usize, only: Option<Bd>) -> Piece<(Bd, Mac, FdbEntry)> {
+        let wanted = |key: u64| only.is_none_or(|only| node_key_parts(key).is_some_and(|(bd, _)| bd == only));
         self.nodes.piece(from, at_most, wanted).filter_map(|(key, word)| {
-            let (net, mac) = node_key_parts(key)?;
-            Some((net, mac, PlaceWord(word).open()?))
+            let (bd, mac) = node_key_parts(key)?;
+            Some((bd, mac, PackedFdbEntry(word).open()?))
         })
     }
 
     /// The same of IPv4 addresses.
     #[must_use]
-    pub fn owners4_from(&self, from: u64, at_most: usize, only: Option<Net>) -> Piece<Owned> {
-        let net_of = |key: u64| Net::new((key >> 32) as u16);
-        self.ipv4.piece(from, at_most, |key| only.is_none_or(|only| net_of(key) == Some(only))).filter_map(
-            |(key, word)| Some((net_of(key)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word))),
+    pub fn owners4_from(&self, from: u64, at_most: usize, only: Option<Bd>) -> Piece<Owned> {
+        let bd_of = |key: u64| Bd::new((key >> 32) as u16);
+        self.ipv4.piece(from, at_most, |key| only.is_none_or(|only| bd_of(key) == Some(only))).filter_map(
+            |(key, word)| Some((bd_of(key)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word))),
         )
     }
 
     /// The same of IPv6 addresses. Those that are not wanted count towards `at_most` as well.
     #[must_use]
-    pub fn owners6_from(&self, from: u64, at_most: usize, only: Option<Net>) -> Piece<Owned> {
+    pub fn owners6_from(&self, from: u64, at_most: usize, only: Option<Bd>) -> Piece<Owned> {
         self.ipv6.piece(&self.writer, from, at_most).filter_map(|(key, word)| {
-            let net = Net::new(key[0] as u16).filter(|net| only.is_none_or(|only| only == *net))?;
+            let bd = Bd::new(key[0] as u16).filter(|bd| only.is_none_or(|only| only == *bd))?;
             let ip = u128::from(key[1]) << 64 | u128::from(key[2]);
-            Some((net, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
+            Some((bd, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
         })
     }
 
@@ -54,21 +53,21 @@ impl Tables {
 
     /// All nodes, in no order.
     #[cfg(test)]
-    pub fn nodes(&self) -> impl Iterator<Item = (Net, Mac, Place)> + '_ {
+    pub fn nodes(&self) -> impl Iterator<Item = (Bd, Mac, FdbEntry)> + '_ {
         self.nodes.iter().filter_map(|(key, word)| {
-            let (net, mac) = node_key_parts(key)?;
-            Some((net, mac, PlaceWord(word).open()?))
+            let (bd, mac) = node_key_parts(key)?;
+            Some((bd, mac, PackedFdbEntry(word).open()?))
         })
     }
 
     /// All addresses with their owners, in no order. Takes as long as there are many of them.
-    pub fn owners(&self) -> impl Iterator<Item = (Net, IpAddr, Mac)> + '_ {
+    pub fn owners(&self) -> impl Iterator<Item = (Bd, IpAddr, Mac)> + '_ {
         let ipv4 = self.ipv4.iter().filter_map(|(key, word)| {
-            Some((Net::new((key >> 32) as u16)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word)))
+            Some((Bd::new((key >> 32) as u16)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word)))
         });
         let ipv6 = self.ipv6.iter(&self.writer).filter_map(|(key, word)| {
             let ip = u128::from(key[1]) << 64 | u128::from(key[2]);
-            Some((Net::new(key[0] as u16)?, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
+            Some((Bd::new(key[0] as u16)?, IpAddr::from(ip.to_be_bytes()), owner_mac(word)))
         });
         ipv4.chain(ipv6)
     }
@@ -78,22 +77,22 @@ impl Tables {
     #[track_caller]
     pub fn check_counts(&self) {
         let (mut networks, mut hosts, mut local) = (HashMap::new(), HashMap::new(), 0);
-        for (net, _, place) in self.nodes() {
-            networks.entry(net).or_insert((0, 0)).0 += 1;
+        for (bd, _, place) in self.nodes() {
+            networks.entry(bd).or_insert((0, 0)).0 += 1;
             match place {
-                Place::Remote { host } => *hosts.entry(host).or_insert(0) += 1,
-                Place::Local { .. } | Place::Moving { .. } => local += 1,
+                FdbEntry::Remote { host } => *hosts.entry(host).or_insert(0) += 1,
+                FdbEntry::Local { .. } | FdbEntry::Migrating { .. } => local += 1,
             }
         }
-        for (net, ..) in self.owners() {
-            networks.entry(net).or_insert((0, 0)).1 += 1;
+        for (bd, ..) in self.owners() {
+            networks.entry(bd).or_insert((0, 0)).1 += 1;
         }
         let counts = self.counts();
         assert_eq!(counts.local(), local, "local nodes");
-        for net in (1..50).filter_map(Net::new) {
-            let count = counts.network(net);
-            let expected = networks.get(&net).copied().unwrap_or_default();
-            assert_eq!((count.nodes, count.addresses), expected, "nodes and addresses of network {net:?}");
+        for bd in (1..50).filter_map(Bd::new) {
+            let count = counts.network(bd);
+            let expected = networks.get(&bd).copied().unwrap_or_default();
+            assert_eq!((count.nodes, count.addresses), expected, "nodes and addresses of network {bd:?}");
         }
         for host in (0..50).chain(hosts.keys().copied()) {
             let expected = hosts.get(&host).copied().unwrap_or_default();

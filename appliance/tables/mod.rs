@@ -6,21 +6,25 @@
 
 mod counts;
 pub mod entries;
-mod known;
 mod listing;
-mod movers;
-pub mod moving;
+mod migrating;
+pub mod migration_record;
+pub mod packed;
 mod rehome;
 #[cfg(test)]
 mod tests;
 mod view;
 pub mod vni_index;
-pub mod words;
+mod vtep_cache;
 
 use counts::NodeMap;
 use entries::{HostEntry, NetworkEntry};
 use hashbrown::HashMap;
-use moving::Moving;
+use migration_record::MigrationRecord;
+use packed::{
+    Bd, FdbEntry, MAX_INDEX, MAX_SYNC_GENERATION, PackedFdbEntry, ipv4_key, node_key, owner_mac,
+    owner_router, owner_sync_generation, owner_word, with_router,
+};
 pub use rehome::LAST_HOST;
 use std::{
     fmt,
@@ -38,17 +42,13 @@ use stopover_lockfree::{
 };
 use stopover_net::{Mac, Vni};
 pub use view::{ParkedView, Places, View};
-use words::{
-    MAX_INDEX, MAX_MARK, Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_mark, owner_router,
-    owner_word, with_router,
-};
 
 /// Most nodes that one appliance can know.
 pub const MAX_NODES: usize = 32 << 20;
 /// Most hosts.
 const MAX_HOSTS: u32 = 1 << 20;
-/// Most nodes on the move that one appliance has a part in at once.
-const MAX_MOVING: u32 = 1 << 12;
+/// Most migrating nodes that one appliance has a part in at once.
+const MAX_MIGRATING: u32 = 1 << 12;
 /// Most stations behind this appliance's own ports.
 const MAX_STATIONS: usize = 1 << 20;
 
@@ -71,7 +71,7 @@ impl Full {
 struct Shared {
     hosts: slots::Slots<HostEntry>,
     networks: slots::Slots<NetworkEntry>,
-    moving: slots::Slots<Moving>,
+    migrating: slots::Slots<MigrationRecord>,
     /// By station: 1 if it has sent since the control thread last looked.
     seen: Box<[AtomicU8]>,
 }
@@ -83,9 +83,9 @@ pub const fn vtep4_key(ip: std::net::Ipv4Addr) -> u64 {
     1 << 32 | ip.to_bits() as u64
 }
 
-fn wide(net: u16, ip: Ipv6Addr) -> WideKey {
+fn wide(bd: u16, ip: Ipv6Addr) -> WideKey {
     let bits = ip.to_bits();
-    [u64::from(net), (bits >> 64) as u64, bits as u64]
+    [u64::from(bd), (bits >> 64) as u64, bits as u64]
 }
 
 /// The writer's side of all tables.
@@ -98,24 +98,24 @@ pub struct Tables {
     ipv4: map64::MapWriter,
     ipv6: map_wide::WideWriter,
     vteps4: map64::MapWriter,
-    removed_vteps4: known::Removals,
+    removed_vteps4: vtep_cache::Removals,
     vteps6: map_wide::WideWriter,
     vnis: vni_index::VniWriter,
     shared: Arc<Shared>,
     /// What is said of nodes elsewhere that a station of this host hides, by key: used when that goes.
-    hidden: HashMap<u64, PlaceWord>,
-    /// Nodes on the move by key, with the indices of their records.
-    moving: HashMap<u64, u32>,
-    next_moving: u32,
+    shadowed: HashMap<u64, PackedFdbEntry>,
+    /// Migrating nodes by key, with the indices of their records.
+    migrating: HashMap<u64, u32>,
+    next_migrating: u32,
     /// Indices of records given back, and when they may be used again.
-    resting_moving: Vec<(Epoch, u32)>,
+    resting_migrating: Vec<(Epoch, u32)>,
     /// The mark that entries of the newest snapshot carry. A number rather than a flag: a snapshot that
     /// breaks off and begins again must not make the entries of the one before it look new.
-    mark: u16,
+    sync_generation: u16,
     free_stations: Vec<u32>,
     next_station: u32,
     /// Stations given back, and when their number may be used again.
-    resting: Vec<(Epoch, u32)>,
+    deferred: Vec<(Epoch, u32)>,
 }
 
 impl Tables {
@@ -129,13 +129,13 @@ impl Tables {
         let (ipv4, ipv4_reader) = map64::new(&writer, MAX_NODES).map_err(full)?;
         let (ipv6, ipv6_reader) = map_wide::new(&writer, MAX_NODES).map_err(full)?;
         let (vteps4, vteps4_reader) = map64::new(&writer, MAX_HOSTS as usize).map_err(full)?;
-        let removed_vteps4 = known::Removals::new();
+        let removed_vteps4 = vtep_cache::Removals::new();
         let (vteps6, vteps6_reader) = map_wide::new(&writer, MAX_HOSTS as usize).map_err(full)?;
         let (vnis, vnis_reader) = vni_index::new(&writer);
         let shared = Arc::new(Shared {
             hosts: slots::Slots::new(&writer, MAX_HOSTS),
             networks: slots::Slots::new(&writer, 1 << 16),
-            moving: slots::Slots::new(&writer, MAX_MOVING),
+            migrating: slots::Slots::new(&writer, MAX_MIGRATING),
             seen: (0..MAX_STATIONS).map(|_| AtomicU8::new(0)).collect(),
         });
         let views = parked
@@ -148,7 +148,7 @@ impl Tables {
                 ipv4: ipv4_reader.clone(),
                 ipv6: ipv6_reader.clone(),
                 vteps4: vteps4_reader.clone(),
-                known_vteps4: removed_vteps4.known(),
+                vtep_cache4: removed_vteps4.cache(),
                 vteps6: vteps6_reader.clone(),
                 vnis: vnis_reader.clone(),
                 shared: Arc::clone(&shared),
@@ -166,14 +166,14 @@ impl Tables {
             vteps6,
             vnis,
             shared,
-            hidden: HashMap::new(),
-            moving: HashMap::new(),
-            next_moving: 0,
-            resting_moving: Vec::new(),
-            mark: 0,
+            shadowed: HashMap::new(),
+            migrating: HashMap::new(),
+            next_migrating: 0,
+            resting_migrating: Vec::new(),
+            sync_generation: 0,
             free_stations: Vec::new(),
             next_station: 0,
-            resting: Vec::new(),
+            deferred: Vec::new(),
         };
         Ok((tables, views))
     }
@@ -182,15 +182,15 @@ impl Tables {
     pub fn publish(&mut self) -> Epoch {
         let epoch = self.writer.advance();
         self.writer.reclaim();
-        self.nodes.tend(&mut self.writer);
+        self.nodes.maintain(&mut self.writer);
         for map in [&mut self.locals, &mut self.ipv4, &mut self.vteps4] {
-            map.tend(&mut self.writer);
+            map.maintain(&mut self.writer);
         }
         for map in [&mut self.ipv6, &mut self.vteps6] {
-            map.tend(&mut self.writer);
+            map.maintain(&mut self.writer);
         }
         let (writer, free) = (&mut self.writer, &mut self.free_stations);
-        self.resting.retain(|(after, station)| {
+        self.deferred.retain(|(after, station)| {
             let done = writer.passed(*after);
             if done {
                 free.push(*station);
@@ -206,17 +206,17 @@ impl Tables {
     }
 
     /// The number of a network, assigned when first asked for.
-    pub fn net(&mut self, vni: Vni) -> Result<Net, Full> {
+    pub fn bd(&mut self, vni: Vni) -> Result<Bd, Full> {
         let index =
             self.vnis.assign(&mut self.writer, vni).map_err(|e| Full::new(format!("network {vni}"), e))?;
-        Net::new(index.get()).ok_or_else(|| Full::new(format!("network {vni}"), "index 0"))
+        Bd::new(index.get()).ok_or_else(|| Full::new(format!("network {vni}"), "index 0"))
     }
 
     /// A station is behind a port of this host. `known`: its number, if it has one already. Returns its
     /// number.
     pub fn set_local(
         &mut self,
-        net: Net,
+        bd: Bd,
         mac: Mac,
         port: u16,
         vlan: u16,
@@ -231,14 +231,14 @@ impl Tables {
             }
             None => return Err(Full::new(what(), format!("this host has {MAX_STATIONS} stations already"))),
         };
-        let key = node_key(net, mac);
-        let before = self.nodes.get(key).map(PlaceWord);
-        let word = Place::Local { port, vlan, station }.pack();
-        let shown = match self.moving.get(&key) {
-            Some(index) => Place::Moving { port, vlan, index: *index }.pack(),
+        let key = node_key(bd, mac);
+        let before = self.nodes.get(key).map(PackedFdbEntry);
+        let word = FdbEntry::Local { port, vlan, station }.pack();
+        let shown = match self.migrating.get(&key) {
+            Some(index) => FdbEntry::Migrating { port, vlan, index: *index }.pack(),
             None => word,
         };
-        let word = word.set_on_the_move(self.moving.contains_key(&key));
+        let word = word.set_migrating_flag(self.migrating.contains_key(&key));
         if self.locals.get(key).is_none() {
             self.local_filter.add(key);
         }
@@ -248,38 +248,39 @@ impl Tables {
             .and_then(|_| self.nodes.insert(&mut self.writer, key, shown.0));
         match stored {
             Ok(_) => {
-                if let Some(word) = before.filter(|word| matches!(word.open(), Some(Place::Remote { .. }))) {
-                    self.hidden.insert(key, word);
+                if let Some(word) = before.filter(|word| matches!(word.open(), Some(FdbEntry::Remote { .. })))
+                {
+                    self.shadowed.insert(key, word);
                 }
                 Ok(station)
             }
             Err(why) => {
                 self.locals.remove(&mut self.writer, key);
                 self.local_filter.remove(key);
-                self.rest(station);
+                self.deferred_free(station);
                 Err(Full::new(what(), why))
             }
         }
     }
 
     /// A station has gone from this host. If it hid a node at another host, that is found again.
-    pub fn remove_local(&mut self, net: Net, mac: Mac, station: u32) {
-        let key = node_key(net, mac);
+    pub fn remove_local(&mut self, bd: Bd, mac: Mac, station: u32) {
+        let key = node_key(bd, mac);
         if self.locals.remove(&mut self.writer, key).is_some() {
             self.local_filter.remove(key);
         }
-        let shown = self.hidden.remove(&key).map(|word| self.nodes.insert(&mut self.writer, key, word.0));
+        let shown = self.shadowed.remove(&key).map(|word| self.nodes.insert(&mut self.writer, key, word.0));
         // Replacing a value needs no room; were it refused all the same, nobody is better than a wrong place.
         if !matches!(shown, Some(Ok(_))) {
             self.nodes.remove(&mut self.writer, key);
         }
-        self.rest(station);
+        self.deferred_free(station);
     }
 
     /// An lcore may still touch a station that was just removed: its number rests until they have passed.
-    fn rest(&mut self, station: u32) {
+    fn deferred_free(&mut self, station: u32) {
         let after = self.writer.grace();
-        self.resting.push((after, station));
+        self.deferred.push((after, station));
     }
 
     /// Whether a station has sent since the last call.
@@ -290,61 +291,66 @@ impl Tables {
     /// Asks for the memory that the next change of a node with this address will touch. For batches: some nodes
     /// ahead.
     #[inline]
-    pub fn prefetch(&self, net: Net, mac: Mac, ip: Option<Ipv4Addr>) {
-        self.nodes.prefetch(node_key(net, mac));
+    pub fn prefetch(&self, bd: Bd, mac: Mac, ip: Option<Ipv4Addr>) {
+        self.nodes.prefetch(node_key(bd, mac));
         if let Some(ip) = ip {
-            self.ipv4.prefetch(ipv4_key(net, ip));
+            self.ipv4.prefetch(ipv4_key(bd, ip));
         }
     }
 
     /// A node is at another host. A station of this host with the same MAC hides it. Returns the host that it was
     /// said to be at before.
-    pub fn set_remote(&mut self, net: Net, mac: Mac, host: u32) -> Result<Option<u32>, Full> {
+    pub fn set_remote(&mut self, bd: Bd, mac: Mac, host: u32) -> Result<Option<u32>, Full> {
         let what = || format!("node {mac}");
         if host > MAX_INDEX {
             return Err(Full::new(what(), format!("its host's number {host} is beyond {MAX_INDEX}")));
         }
-        let key = node_key(net, mac);
-        let marked = Place::Remote { host }.pack().marked(self.mark);
+        let key = node_key(bd, mac);
+        let with_sync_generation =
+            FdbEntry::Remote { host }.pack().with_sync_generation(self.sync_generation);
         if self.locals.get(key).is_some() {
             let before = self.remote_word(key);
-            self.hidden.insert(key, before.map_or(marked, |before| marked.with_flags_of(before)));
-            return Ok(before.and_then(PlaceWord::host));
+            self.shadowed.insert(
+                key,
+                before.map_or(with_sync_generation, |before| with_sync_generation.with_flags_of(before)),
+            );
+            return Ok(before.and_then(PackedFdbEntry::host));
         }
-        let remote = |word: u64| Some(PlaceWord(word)).filter(|word| word.host().is_some());
-        let word =
-            |before: Option<u64>| before.and_then(remote).map_or(marked, |b| marked.with_flags_of(b)).0;
+        let remote = |word: u64| Some(PackedFdbEntry(word)).filter(|word| word.host().is_some());
+        let word = |before: Option<u64>| {
+            before.and_then(remote).map_or(with_sync_generation, |b| with_sync_generation.with_flags_of(b)).0
+        };
         let before = self.nodes.upsert(&mut self.writer, key, word).map_err(|why| Full::new(what(), why))?;
-        Ok(before.and_then(|word| PlaceWord(word).host()))
+        Ok(before.and_then(|word| PackedFdbEntry(word).host()))
     }
 
     /// Whether the tables say that a node is at another host.
     #[must_use]
-    pub fn is_remote(&self, net: Net, mac: Mac) -> bool {
-        matches!(self.place(net, mac), Some(Place::Remote { .. }))
+    pub fn is_remote(&self, bd: Bd, mac: Mac) -> bool {
+        matches!(self.place(bd, mac), Some(FdbEntry::Remote { .. }))
     }
 
     /// Where a node is.
     #[must_use]
-    pub fn place(&self, net: Net, mac: Mac) -> Option<Place> {
-        self.nodes.get(node_key(net, mac)).and_then(|word| PlaceWord(word).open())
+    pub fn place(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
+        self.nodes.get(node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
     }
 
     /// A node of another host is no more.
-    pub fn remove_remote(&mut self, net: Net, mac: Mac) {
-        self.hidden.remove(&node_key(net, mac));
-        if self.is_remote(net, mac) {
-            self.nodes.remove(&mut self.writer, node_key(net, mac));
+    pub fn remove_remote(&mut self, bd: Bd, mac: Mac) {
+        self.shadowed.remove(&node_key(bd, mac));
+        if self.is_remote(bd, mac) {
+            self.nodes.remove(&mut self.writer, node_key(bd, mac));
         }
     }
 
     /// An address belongs to a node.
-    pub fn set_owner(&mut self, net: Net, ip: IpAddr, mac: Mac) -> Result<(), Full> {
-        let word = owner_word(mac, self.mark);
+    pub fn set_owner(&mut self, bd: Bd, ip: IpAddr, mac: Mac) -> Result<(), Full> {
+        let word = owner_word(mac, self.sync_generation);
         let stored = match ip {
-            IpAddr::V4(ip) => self.ipv4.insert(&mut self.writer, ipv4_key(net, ip), word),
+            IpAddr::V4(ip) => self.ipv4.insert(&mut self.writer, ipv4_key(bd, ip), word),
             IpAddr::V6(ip) => {
-                let key = wide(net.get(), ip);
+                let key = wide(bd.get(), ip);
                 let known = self.ipv6.get(&self.writer, &key).filter(|known| owner_mac(*known) == mac);
                 let router = known.and_then(owner_router);
                 self.ipv6.insert(&mut self.writer, &key, with_router(word, router))
@@ -352,14 +358,14 @@ impl Tables {
         };
         let before = stored.map_err(|why| Full::new(format!("address {ip}"), why))?;
         if before.is_none() {
-            self.nodes.counts.address_came(net.get());
+            self.nodes.counts.address_came(bd.get());
         }
         Ok(())
     }
 
     /// A node is an IPv6 router, or none; noted where it owns this address.
-    pub fn set_router(&mut self, net: Net, ip: Ipv6Addr, mac: Mac, router: bool) {
-        let key = wide(net.get(), ip);
+    pub fn set_router(&mut self, bd: Bd, ip: Ipv6Addr, mac: Mac, router: bool) {
+        let key = wide(bd.get(), ip);
         if let Some(word) = self.ipv6.get(&self.writer, &key).filter(|word| owner_mac(*word) == mac) {
             self.ipv6.update(&mut self.writer, &key, with_router(word, Some(router)));
         }
@@ -367,30 +373,30 @@ impl Tables {
 
     /// Whether the owner of an address is an IPv6 router, if that is known.
     #[must_use]
-    pub fn router(&self, net: Net, ip: Ipv6Addr) -> Option<bool> {
-        self.ipv6.get(&self.writer, &wide(net.get(), ip)).and_then(owner_router)
+    pub fn router(&self, bd: Bd, ip: Ipv6Addr) -> Option<bool> {
+        self.ipv6.get(&self.writer, &wide(bd.get(), ip)).and_then(owner_router)
     }
 
     /// An address belongs to this node no more. Left alone if it belongs to another by now.
-    pub fn clear_owner(&mut self, net: Net, ip: IpAddr, mac: Mac) {
-        if self.owner(net, ip) != Some(mac) {
+    pub fn clear_owner(&mut self, bd: Bd, ip: IpAddr, mac: Mac) {
+        if self.owner(bd, ip) != Some(mac) {
             return;
         }
         let gone = match ip {
-            IpAddr::V4(ip) => self.ipv4.remove(&mut self.writer, ipv4_key(net, ip)),
-            IpAddr::V6(ip) => self.ipv6.remove(&mut self.writer, &wide(net.get(), ip)),
+            IpAddr::V4(ip) => self.ipv4.remove(&mut self.writer, ipv4_key(bd, ip)),
+            IpAddr::V6(ip) => self.ipv6.remove(&mut self.writer, &wide(bd.get(), ip)),
         };
         if gone.is_some() {
-            self.nodes.counts.address_went(net.get());
+            self.nodes.counts.address_went(bd.get());
         }
     }
 
     /// Who owns an address.
     #[must_use]
-    pub fn owner(&self, net: Net, ip: IpAddr) -> Option<Mac> {
+    pub fn owner(&self, bd: Bd, ip: IpAddr) -> Option<Mac> {
         let word = match ip {
-            IpAddr::V4(ip) => self.ipv4.get(ipv4_key(net, ip)),
-            IpAddr::V6(ip) => self.ipv6.get(&self.writer, &wide(net.get(), ip)),
+            IpAddr::V4(ip) => self.ipv4.get(ipv4_key(bd, ip)),
+            IpAddr::V6(ip) => self.ipv6.get(&self.writer, &wide(bd.get(), ip)),
         };
         word.map(owner_mac)
     }
@@ -434,33 +440,32 @@ impl Tables {
     /// Publishes a network's record.
     pub fn put_network(&mut self, entry: NetworkEntry) -> Result<(), Full> {
         let what = format!("network {}", entry.vni);
-        let index = u32::from(entry.net.get());
+        let index = u32::from(entry.bd.get());
         let stored = self.shared.networks.set(&mut self.writer, index, entry);
         stored.map(drop).map_err(|why| Full::new(what, why))
     }
 
     /// Begins a new mark: what is not written again before [`Tables::sweep`] is old.
-    pub fn flip_mark(&mut self) {
-        self.mark = (self.mark + 1) & MAX_MARK;
+    pub fn next_sync_generation(&mut self) {
+        self.sync_generation = (self.sync_generation + 1) & MAX_SYNC_GENERATION;
     }
 
     /// Removes every remote node, and every address of one, that was not written since the mark was flipped.
     /// Local stations and their addresses stay.
     pub fn sweep(&mut self) {
-        let mark = self.mark;
-        self.hidden.retain(|_, word| word.mark() == mark);
+        let sync_generation = self.sync_generation;
+        self.shadowed.retain(|_, word| word.sync_generation() == sync_generation);
         self.nodes.retain(&mut self.writer, |_, word| {
-            let word = PlaceWord(word);
-            !matches!(word.open(), Some(Place::Remote { .. })) || word.mark() == mark
+            let word = PackedFdbEntry(word);
+            !matches!(word.open(), Some(FdbEntry::Remote { .. })) || word.sync_generation() == sync_generation
         });
         let locals = &self.locals;
-        let local =
-            |net: Option<Net>, mac: Mac| net.is_some_and(|net| locals.get(node_key(net, mac)).is_some());
+        let local = |bd: Option<Bd>, mac: Mac| bd.is_some_and(|bd| locals.get(node_key(bd, mac)).is_some());
         let counts = &mut self.nodes.counts;
-        let mut kept = |net: u16, word: u64| {
-            let kept = owner_mark(word) == mark || local(Net::new(net), owner_mac(word));
+        let mut kept = |bd: u16, word: u64| {
+            let kept = owner_sync_generation(word) == sync_generation || local(Bd::new(bd), owner_mac(word));
             if !kept {
-                counts.address_went(net);
+                counts.address_went(bd);
             }
             kept
         };

@@ -4,10 +4,9 @@
 use super::{
     Shared,
     entries::{HostEntry, NetworkEntry},
-    known,
-    moving::Moving,
-    vni_index, vtep4_key, wide,
-    words::{Net, Place, PlaceWord, ipv4_key, node_key, owner_mac, owner_router},
+    migration_record::MigrationRecord,
+    packed::{Bd, FdbEntry, PackedFdbEntry, ipv4_key, node_key, owner_mac, owner_router},
+    vni_index, vtep_cache, vtep4_key, wide,
 };
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -30,7 +29,7 @@ pub struct View {
     ipv4: map64::MapReader,
     ipv6: map_wide::WideReader,
     vteps4: map64::MapReader,
-    known_vteps4: known::Known,
+    vtep_cache4: vtep_cache::VtepCache,
     vteps6: map_wide::WideReader,
     vnis: vni_index::VniReader,
     shared: Arc<Shared>,
@@ -46,7 +45,7 @@ pub struct ParkedView {
     pub(super) ipv4: map64::MapReader,
     pub(super) ipv6: map_wide::WideReader,
     pub(super) vteps4: map64::MapReader,
-    pub(super) known_vteps4: known::Known,
+    pub(super) vtep_cache4: vtep_cache::VtepCache,
     pub(super) vteps6: map_wide::WideReader,
     pub(super) vnis: vni_index::VniReader,
     pub(super) shared: Arc<Shared>,
@@ -64,7 +63,7 @@ impl ParkedView {
             ipv4,
             ipv6,
             vteps4,
-            known_vteps4,
+            vtep_cache4,
             vteps6,
             vnis,
             shared,
@@ -77,7 +76,7 @@ impl ParkedView {
             ipv4,
             ipv6,
             vteps4,
-            known_vteps4,
+            vtep_cache4,
             vteps6,
             vnis,
             shared,
@@ -108,7 +107,7 @@ impl View {
             ipv4,
             ipv6,
             vteps4,
-            known_vteps4,
+            vtep_cache4,
             vteps6,
             vnis,
             shared,
@@ -121,14 +120,14 @@ impl View {
             ipv4,
             ipv6,
             vteps4,
-            known_vteps4,
+            vtep_cache4,
             vteps6,
             vnis,
             shared,
         }
     }
 
-    /// Where the nodes with these keys are, as [`PlaceWord`]s; 0 for nobody.
+    /// Where the nodes with these keys are, as [`PackedFdbEntry`]s; 0 for nobody.
     #[inline]
     pub fn places(&self, keys: &[u64], words: &mut [u64]) {
         let found = self.nodes.lookup_burst(&self.reader, keys, words);
@@ -159,24 +158,24 @@ impl View {
 
     /// Where one node is.
     #[must_use]
-    pub fn place(&self, net: Net, mac: Mac) -> Option<Place> {
-        self.nodes.get(&self.reader, node_key(net, mac)).and_then(|word| PlaceWord(word).open())
+    pub fn place(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
+        self.nodes.get(&self.reader, node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
     }
 
     /// Who owns an address.
     #[must_use]
-    pub fn owner(&self, net: Net, ip: IpAddr) -> Option<Mac> {
+    pub fn owner(&self, bd: Bd, ip: IpAddr) -> Option<Mac> {
         let word = match ip {
-            IpAddr::V4(ip) => self.ipv4.get(&self.reader, ipv4_key(net, ip)),
-            IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide(net.get(), ip)),
+            IpAddr::V4(ip) => self.ipv4.get(&self.reader, ipv4_key(bd, ip)),
+            IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide(bd.get(), ip)),
         };
         word.map(owner_mac)
     }
 
     /// Whether the owner of an address is an IPv6 router, if that is known.
     #[must_use]
-    pub fn router(&self, net: Net, ip: Ipv6Addr) -> Option<bool> {
-        self.ipv6.get(&self.reader, &wide(net.get(), ip)).and_then(owner_router)
+    pub fn router(&self, bd: Bd, ip: Ipv6Addr) -> Option<bool> {
+        self.ipv6.get(&self.reader, &wide(bd.get(), ip)).and_then(owner_router)
     }
 
     /// A host by its index.
@@ -196,7 +195,7 @@ impl View {
     /// Begins the lookups of a burst's VTEP addresses, see [`View::knows_vtep4`].
     #[inline(always)]
     pub fn begin_vteps4(&self) {
-        self.known_vteps4.refresh();
+        self.vtep_cache4.refresh();
     }
 
     /// Whether a host is known to send from the VTEP address with this key ([`vtep4_key`]). If not, it may do so all
@@ -204,7 +203,7 @@ impl View {
     #[inline(always)]
     #[must_use]
     pub fn knows_vtep4(&self, key: u64) -> bool {
-        self.known_vteps4.has(key)
+        self.vtep_cache4.has(key)
     }
 
     /// Whether hosts send from the VTEP addresses with these keys: bit i of the result tells of `keys[i]`. At most
@@ -214,7 +213,7 @@ impl View {
         let found = self.vteps4.lookup_burst(&self.reader, keys, &mut [0; map64::BURST]);
         for (i, key) in keys.iter().enumerate() {
             if found >> i & 1 != 0 {
-                self.known_vteps4.remember(*key);
+                self.vtep_cache4.remember(*key);
             }
         }
         found
@@ -223,30 +222,30 @@ impl View {
     /// A network by its index.
     #[inline]
     #[must_use]
-    pub fn network(&self, net: Net) -> Option<&NetworkEntry> {
-        self.shared.networks.view(&self.reader).get(u32::from(net.get()))
+    pub fn network(&self, bd: Bd) -> Option<&NetworkEntry> {
+        self.shared.networks.view(&self.reader).get(u32::from(bd.get()))
     }
 
-    /// A node on the move by the index of its record.
+    /// A migrating node by the index of its record.
     #[must_use]
-    pub fn moving(&self, index: u32) -> Option<&Moving> {
-        self.shared.moving.view(&self.reader).get(index)
+    pub fn migrating(&self, index: u32) -> Option<&MigrationRecord> {
+        self.shared.migrating.view(&self.reader).get(index)
     }
 
     /// Where one node is, with its flags.
     #[must_use]
-    pub fn place_word(&self, net: Net, mac: Mac) -> PlaceWord {
-        PlaceWord(self.nodes.get(&self.reader, node_key(net, mac)).unwrap_or(0))
+    pub fn place_word(&self, bd: Bd, mac: Mac) -> PackedFdbEntry {
+        PackedFdbEntry(self.nodes.get(&self.reader, node_key(bd, mac)).unwrap_or(0))
     }
 
     /// Whether a node is locked for a migration, or this appliance has a part in one of it.
     #[must_use]
-    pub fn is_on_the_move(&self, net: Net, mac: Mac) -> bool {
-        let word = self.place_word(net, mac);
-        let local = || self.locals.get(&self.reader, node_key(net, mac)).map(PlaceWord);
-        matches!(word.open(), Some(Place::Moving { .. }))
-            || word.on_the_move()
-            || local().is_some_and(PlaceWord::on_the_move)
+    pub fn is_on_the_move(&self, bd: Bd, mac: Mac) -> bool {
+        let word = self.place_word(bd, mac);
+        let local = || self.locals.get(&self.reader, node_key(bd, mac)).map(PackedFdbEntry);
+        matches!(word.open(), Some(FdbEntry::Migrating { .. }))
+            || word.is_migrating()
+            || local().is_some_and(PackedFdbEntry::is_migrating)
     }
 
     /// The host that sends from this VTEP address.
@@ -263,8 +262,8 @@ impl View {
     /// The network with this VNI, if this appliance is in it.
     #[inline]
     #[must_use]
-    pub fn net_of(&self, vni: Vni) -> Option<Net> {
-        self.vnis.get(&self.reader, vni.get()).and_then(|index| Net::new(index.get()))
+    pub fn bd_of(&self, vni: Vni) -> Option<Bd> {
+        self.vnis.get(&self.reader, vni.get()).and_then(|index| Bd::new(index.get()))
     }
 
     /// Notes that a station has just sent.
@@ -295,7 +294,7 @@ impl Places<'_> {
         self.0.keys_of(items, keys, key_of);
     }
 
-    /// Where they are, as [`PlaceWord`]s; 0 for nobody. `keys`: those that [`Places::keys_of`] left.
+    /// Where they are, as [`PackedFdbEntry`]s; 0 for nobody. `keys`: those that [`Places::keys_of`] left.
     ///
     /// # Panics
     /// If there are not as many `keys`, or fewer `words`.

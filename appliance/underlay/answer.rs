@@ -5,7 +5,7 @@ use super::Underlay;
 use super::actions::{Actions, Event};
 use super::counters::Outcome;
 use super::frames::{self, Packet};
-use super::neighbours::{Heard, Learned, State};
+use super::neighbours::{Learned, NeighbourMessage, State};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use stopover_net::Mac;
@@ -97,7 +97,7 @@ impl Underlay {
         }
         let known = self.cache.get(index, sender).map(|n| n.age_ms(now_ms));
         let gratuitous = arp.sender_ip == arp.target_ip;
-        let heard = Heard {
+        let heard = NeighbourMessage {
             mac: Some(arp.sender_mac),
             solicited: arp.is_reply && to_us && !frame.dst.is_group(),
             overrides: gratuitous || known.is_none_or(|age_ms| age_ms >= ARP_LOCK_MS),
@@ -140,7 +140,13 @@ impl Underlay {
         let reply = frames::advert(config, target, (mac.unwrap_or(from), src));
         let known = self.cache.get(index, src.into()).is_some();
         if mac.is_some() {
-            self.hear(now_ms, index, src.into(), Heard { mac, solicited: false, overrides: true }, out);
+            self.hear(
+                now_ms,
+                index,
+                src.into(),
+                NeighbourMessage { mac, solicited: false, overrides: true },
+                out,
+            );
         }
         let outcome = self.answer(now_ms, slot, reply, Outcome::NdAnswered, out);
         if let Some(mac) = mac
@@ -163,14 +169,17 @@ impl Underlay {
         if self.cache.get(index, target).is_none() {
             return Outcome::NotForUs;
         }
-        let heard =
-            Heard { mac: advert.target_mac, solicited: advert.solicited, overrides: advert.overrides };
+        let heard = NeighbourMessage {
+            mac: advert.target_mac,
+            solicited: advert.solicited,
+            overrides: advert.overrides,
+        };
         self.hear(now_ms, index, target, heard, out);
         Outcome::NdHeard
     }
 
     /// Lets the neighbour cache hear it, and carries what it learned to the destinations.
-    fn hear(&mut self, now_ms: u64, port: usize, ip: IpAddr, heard: Heard, out: &mut Actions) {
+    fn hear(&mut self, now_ms: u64, port: usize, ip: IpAddr, heard: NeighbourMessage, out: &mut Actions) {
         let before = self.cache.get(port, ip).map(|n| n.state());
         let learned = self.cache.hear(port, ip, heard, now_ms);
         let Some(n) = self.cache.get(port, ip) else { return };

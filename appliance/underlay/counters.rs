@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_books_balance() {
+    fn the_accounting_holds() {
         let mut c = Counters::default();
         for (outcome, _) in Outcome::ALL {
             c.count(outcome);

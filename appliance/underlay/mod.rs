@@ -28,11 +28,11 @@ pub use counters::{Counters, Outcome};
 pub use neighbours::State;
 pub use port::{Route, UnderlayPort};
 pub use routes::NextHop;
-pub use show::WayTo;
+pub use show::PathTo;
 
 use counters::Bucket;
 use ipnet::IpNet;
-use neighbours::{Ask, Cache, Due};
+use neighbours::{Cache, Due, Solicitation};
 use paths::Destination;
 use routes::{Confidence, Routes};
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,7 +145,7 @@ impl Underlay {
 
     /// A remote VTEP at `dst` and `udp_port` is to be kept resolved. Wanting the same again changes nothing.
     /// Several UDP ports of one address share its resolution.
-    pub fn want(&mut self, now_ms: u64, dst: IpAddr, udp_port: u16) -> Actions {
+    pub fn track(&mut self, now_ms: u64, dst: IpAddr, udp_port: u16) -> Actions {
         let mut out = Actions::default();
         let is_new = !self.destinations.contains_key(&dst);
         self.destinations.entry(dst).or_default().udp_ports.insert(udp_port);
@@ -158,8 +158,8 @@ impl Underlay {
         out
     }
 
-    /// The reverse of [`Underlay::want`]. Nothing is reported: the caller knows.
-    pub fn unwant(&mut self, now_ms: u64, dst: IpAddr, udp_port: u16) {
+    /// The reverse of [`Underlay::track`]. Nothing is reported: the caller knows.
+    pub fn untrack(&mut self, now_ms: u64, dst: IpAddr, udp_port: u16) {
         let Some(destination) = self.destinations.get_mut(&dst) else { return };
         destination.udp_ports.remove(&udp_port);
         if destination.udp_ports.is_empty() {
@@ -276,11 +276,11 @@ impl Underlay {
         );
         for (port, ip, due) in due {
             match due {
-                Due::Ask(ask) => {
+                Due::Solicit(ask) => {
                     let Some(p) = self.ports.iter_mut().find(|p| p.config.index == port) else { continue };
                     let to = match ask {
-                        Ask::All => None,
-                        Ask::One(mac) => Some(mac),
+                        Solicitation::All => None,
+                        Solicitation::One(mac) => Some(mac),
                     };
                     let frame = match (p.config.source_for(ip), ip) {
                         (Some(IpAddr::V4(src)), IpAddr::V4(ip)) => {

@@ -74,7 +74,7 @@ impl State {
 
 /// What a message says about a neighbour, in the terms of RFC 4861 section 7.2.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
+pub struct NeighbourMessage {
     /// The link-layer address it carries, if it carries one.
     pub mac: Option<Mac>,
     /// It answers a question of ours, so the way to us and back works.
@@ -96,7 +96,7 @@ pub enum Learned {
 
 /// How to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum Solicitation {
     /// Everybody: ARP broadcast, NS to the solicited-node group.
     All,
     /// The station itself, at the MAC we have.
@@ -107,7 +107,7 @@ pub enum Ask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// Send a request.
-    Ask(Ask),
+    Solicit(Solicitation),
     /// It stopped being usable; requests go on later.
     Failed,
 }
@@ -181,7 +181,7 @@ impl Neighbour {
     }
 
     /// RFC 4861 section 7.2.5 and appendix C; ARP's rules are put into the same terms by the caller.
-    fn hear(&mut self, now_ms: u64, heard: Heard) -> Learned {
+    fn hear(&mut self, now_ms: u64, heard: NeighbourMessage) -> Learned {
         let next = if heard.solicited { State::Reachable } else { State::Stale };
         match (self.state, self.mac, heard.mac) {
             (State::Static, ..) | (_, None, None) => Learned::Nothing,
@@ -241,12 +241,12 @@ impl Neighbour {
             _ => RETRANS_MS,
         };
         let ask = match (self.state, self.mac) {
-            (State::Probe, Some(mac)) if self.tries < UNICAST_PROBES => Ask::One(mac),
-            _ => Ask::All,
+            (State::Probe, Some(mac)) if self.tries < UNICAST_PROBES => Solicitation::One(mac),
+            _ => Solicitation::All,
         };
         self.tries = self.tries.saturating_add(1);
         self.due_ms = now_ms.saturating_add(pause_ms);
-        Some(Due::Ask(ask))
+        Some(Due::Solicit(ask))
     }
 
     fn fail(&mut self, now_ms: u64) -> Due {
@@ -328,7 +328,7 @@ impl Cache {
     }
 
     /// Takes in a message about an entry there is already.
-    pub fn hear(&mut self, port: usize, ip: IpAddr, heard: Heard, now_ms: u64) -> Learned {
+    pub fn hear(&mut self, port: usize, ip: IpAddr, heard: NeighbourMessage, now_ms: u64) -> Learned {
         let Some(n) = self.table.get_mut(&(port, ip)) else { return Learned::Nothing };
         let learned = n.hear(now_ms, heard);
         self.due_ms = self.due_ms.min(n.due_ms);

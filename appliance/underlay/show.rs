@@ -10,7 +10,7 @@ use stopover_net::Mac;
 
 /// How a destination is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WayTo {
+pub struct PathTo {
     /// The route taken; `None` without one.
     pub hop: Option<NextHop>,
     /// Our address that it is sent from; `None` while the next hop has no MAC.
@@ -56,10 +56,10 @@ pub struct DestinationRow {
 impl Underlay {
     /// How a wanted destination is reached.
     #[must_use]
-    pub fn way_to(&self, dst: IpAddr) -> Option<WayTo> {
+    pub fn path_to(&self, dst: IpAddr) -> Option<PathTo> {
         let destination = self.destinations.get(&dst)?;
         let neighbour = destination.hop.and_then(|hop| self.cache.get(hop.port, hop.next_hop_ip));
-        Some(WayTo {
+        Some(PathTo {
             hop: destination.hop,
             source: destination.reported.map(|r| r.src_ip),
             neighbour: neighbour.map(|n| (n.state(), n.mac())),

@@ -10,7 +10,7 @@ pub use batch::{BATCH_NODES, NodeBatch, PackedNode};
 pub use facts::{NodeFacts, StationKind};
 pub use migration::{
     Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING,
-    MAX_REPORTS, Migration, MigrationState, Moving, Report, Unlocked,
+    MAX_REPORTS, MigratingNode, Migration, MigrationState, Report, Unlocked,
 };
 pub use point::Point;
 pub use uuid::Uuid;

@@ -6,7 +6,7 @@ mod support;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
-    board::{Absence, Applied, BARRIER_MS, Command, Key, Outcome, Party, Refusal, Session, Ticket},
+    board::{Absence, Applied, BARRIER_MS, Command, Key, Outcome, Principal, Refusal, Session, Ticket},
     model::{
         Accepted, Change, Claim, DeclaredBy, EventKind, Lock, Migration, MigrationState, Registration, Row,
         Target, Unlocked, Uuid,
@@ -431,7 +431,7 @@ fn an_acknowledgement_counts_in_its_hosts_present_session_only() {
     claims(&mut rig, &a, claim(1, 1, &[]));
     rig.apply(None, Command::Join { session: b.clone(), networks: vec![(vni(1), false)] });
     let ticket = begin(&mut rig, "gw-0", Some("gw-1"), &[1]).unwrap();
-    complete(&mut rig, Party::Operator, ticket, None).unwrap();
+    complete(&mut rig, Principal::Operator, ticket, None).unwrap();
     let revision = rig.board.revision();
     let waiting = |rig: &Rig| migration(rig, ticket).waiting.len();
     assert_eq!(waiting(&rig), 1);
@@ -480,7 +480,7 @@ fn moved(rig: &mut Rig, count: u8) -> Vec<Ticket> {
         .map(|m| {
             claims(rig, &a, claim(1, m, &[]));
             let ticket = begin(rig, "gw-0", Some("gw-1"), &[m]).unwrap();
-            complete(rig, Party::Operator, ticket, None).unwrap();
+            complete(rig, Principal::Operator, ticket, None).unwrap();
             ticket
         })
         .collect()
@@ -661,7 +661,7 @@ fn an_event_names_who_did_it() {
     let begun = rig.apply(
         None,
         Command::BeginMigration {
-            by: Party::Host(a.clone()),
+            by: Principal::Host(a.clone()),
             nodes: vec![(vni(1), mac(1))],
             source: name("gw-1"),
             target: None,
@@ -774,7 +774,7 @@ fn the_operators_word_stands() {
 fn begin(rig: &mut Rig, from: &str, to: Option<&str>, macs: &[u8]) -> Result<Ticket, Refusal> {
     let nodes = macs.iter().map(|m| (vni(1), mac(*m))).collect();
     let command = Command::BeginMigration {
-        by: Party::Operator,
+        by: Principal::Operator,
         nodes,
         source: name(from),
         target: to.map(name),
@@ -788,13 +788,13 @@ fn begin(rig: &mut Rig, from: &str, to: Option<&str>, macs: &[u8]) -> Result<Tic
     }
 }
 
-fn complete(rig: &mut Rig, by: Party, ticket: Ticket, at: Option<&str>) -> Result<Outcome, Refusal> {
+fn complete(rig: &mut Rig, by: Principal, ticket: Ticket, at: Option<&str>) -> Result<Outcome, Refusal> {
     let command = Command::CompleteMigration { by, ticket, at: at.map(name), cause: "test".into() };
     rig.apply(None, command).result
 }
 
 fn abort(rig: &mut Rig, ticket: Ticket) -> Result<Outcome, Refusal> {
-    let command = Command::AbortMigration { by: Party::Operator, ticket, cause: "test".into() };
+    let command = Command::AbortMigration { by: Principal::Operator, ticket, cause: "test".into() };
     rig.apply(None, command).result
 }
 
@@ -825,10 +825,10 @@ fn a_claim_at_the_target_waits_and_both_sides_agree() {
     claims(&mut rig, &a, claim(1, 1, &["192.168.0.2"]));
     assert_eq!((at(&rig, 1), rig.state().nodes[&(vni(1), mac(1))].ips.clone()), (1, vec![ip("192.168.0.2")]));
     let before = rig.board.revision();
-    let done = complete(&mut rig, Party::Host(a.clone()), ticket, None).unwrap();
+    let done = complete(&mut rig, Principal::Host(a.clone()), ticket, None).unwrap();
     assert_eq!(rig.board.revision(), before + 1, "one revision");
     assert_eq!((at(&rig, 1), rig.state().nodes[&(vni(1), mac(1))].ips.clone()), (2, vec![ip("192.168.0.9")]));
-    for by in [Party::Host(b), Party::Operator] {
+    for by in [Principal::Host(b), Principal::Operator] {
         assert_eq!(complete(&mut rig, by, ticket, Some("gw-1")).unwrap(), done, "the second agrees");
     }
     assert_eq!(rig.board.revision(), before + 1);
@@ -858,29 +858,29 @@ fn an_appliance_completes_only_to_a_host_that_claims_and_the_operator_to_any() {
     let mut rig = Rig::new(1000);
     let (a, b, c) = (register(&mut rig, 0), register(&mut rig, 1), register(&mut rig, 2));
     claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
-    let unnamed = begin(&mut rig, "gw-0", None, &[1]).unwrap();
+    let nameless = begin(&mut rig, "gw-0", None, &[1]).unwrap();
     for at in [None, Some("gw-0"), Some("gw-1"), Some("gw-2")] {
-        let e = complete(&mut rig, Party::Host(b.clone()), unnamed, at).unwrap_err();
+        let e = complete(&mut rig, Principal::Host(b.clone()), nameless, at).unwrap_err();
         assert!(e.to_string().contains("neither source nor target"), "{at:?}: {e}");
     }
-    let e = complete(&mut rig, Party::Host(a.clone()), unnamed, Some("gw-1")).unwrap_err();
+    let e = complete(&mut rig, Principal::Host(a.clone()), nameless, Some("gw-1")).unwrap_err();
     assert!(e.to_string().contains("gw-1 claims no node of migration 1"), "not by the source either: {e}");
     claims(&mut rig, &b, claim(1, 1, &["192.168.0.2"]));
-    complete(&mut rig, Party::Host(b.clone()), unnamed, Some("gw-1")).unwrap();
+    complete(&mut rig, Principal::Host(b.clone()), nameless, Some("gw-1")).unwrap();
     assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
     assert_eq!(rig.state().nodes[&(vni(1), mac(1))].ips, [ip("192.168.0.2")]);
 
     let named = begin(&mut rig, "gw-1", Some("gw-0"), &[1]).unwrap();
-    assert!(complete(&mut rig, Party::Host(c), named, Some("gw-2")).is_err(), "it goes elsewhere");
-    let e = complete(&mut rig, Party::Host(a.clone()), named, Some("gw-0")).unwrap_err();
+    assert!(complete(&mut rig, Principal::Host(c), named, Some("gw-2")).is_err(), "it goes elsewhere");
+    let e = complete(&mut rig, Principal::Host(a.clone()), named, Some("gw-0")).unwrap_err();
     assert!(e.to_string().contains("claims no node"), "that it was there once is no claim: {e}");
     assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
     claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
-    complete(&mut rig, Party::Host(a), named, Some("gw-0")).unwrap();
+    complete(&mut rig, Principal::Host(a), named, Some("gw-0")).unwrap();
     assert_eq!(at(&rig, 1), host_id(&rig, 0).unwrap());
 
     let told = begin(&mut rig, "gw-0", Some("gw-1"), &[1]).unwrap();
-    complete(&mut rig, Party::Operator, told, None).unwrap();
+    complete(&mut rig, Principal::Operator, told, None).unwrap();
     assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
     assert_eq!(
         rig.state().nodes[&(vni(1), mac(1))].ips,
@@ -900,11 +900,12 @@ fn a_claimant_completes_only_what_it_claims_whole_and_only_to_itself() {
     claims(&mut rig, &b, claim(1, 1, &[]));
     claims(&mut rig, &c, claim(1, 1, &[]));
     let abort = |rig: &mut Rig, by: &Session| {
-        let command = Command::AbortMigration { by: Party::Host(by.clone()), ticket, cause: "test".into() };
+        let command =
+            Command::AbortMigration { by: Principal::Host(by.clone()), ticket, cause: "test".into() };
         rig.apply(None, command).result
     };
     for to in [None, Some("gw-1"), Some("gw-0"), Some("gw-2")] {
-        let why = complete(&mut rig, Party::Host(b.clone()), ticket, to).unwrap_err().to_string();
+        let why = complete(&mut rig, Principal::Host(b.clone()), ticket, to).unwrap_err().to_string();
         assert!(
             why.contains("host gw-1 is neither source nor target of migration 1, and claims 1 of its 2"),
             "{why}"
@@ -913,12 +914,12 @@ fn a_claimant_completes_only_what_it_claims_whole_and_only_to_itself() {
     assert_eq!(abort(&mut rig, &b).unwrap_err().word(), "conflict");
     claims(&mut rig, &b, claim(1, 2, &[]));
     for to in ["gw-0", "gw-2"] {
-        let why = complete(&mut rig, Party::Host(b.clone()), ticket, Some(to)).unwrap_err().to_string();
+        let why = complete(&mut rig, Principal::Host(b.clone()), ticket, Some(to)).unwrap_err().to_string();
         assert!(why.contains("only to itself"), "{why}");
     }
-    complete(&mut rig, Party::Host(b), ticket, None).unwrap();
+    complete(&mut rig, Principal::Host(b), ticket, None).unwrap();
     assert_eq!((at(&rig, 1), at(&rig, 2)), (2, 2));
-    assert!(complete(&mut rig, Party::Host(c), ticket, Some("gw-2")).is_err());
+    assert!(complete(&mut rig, Principal::Host(c), ticket, Some("gw-2")).is_err());
 }
 
 #[test]
@@ -937,15 +938,15 @@ fn there_and_back_crossing_and_both_ends_on_one_host() {
         claims(&mut rig, there, claim(1, 1, &[]));
         claims(&mut rig, here, claim(1, 2, &[]));
         assert_ne!(at(&rig, 1), at(&rig, 2));
-        complete(&mut rig, Party::Operator, two, None).unwrap();
-        complete(&mut rig, Party::Host(here.clone()), one, None).unwrap();
+        complete(&mut rig, Principal::Operator, two, None).unwrap();
+        complete(&mut rig, Principal::Host(here.clone()), one, None).unwrap();
         let stale = Ticket { generation: last, ..one };
-        assert_eq!(complete(&mut rig, Party::Operator, stale, None).unwrap_err().word(), "stale");
+        assert_eq!(complete(&mut rig, Principal::Operator, stale, None).unwrap_err().word(), "stale");
         last = rig.state().nodes[&(vni(1), mac(1))].generation;
     }
     assert_eq!((at(&rig, 1), at(&rig, 2)), (1, 2));
     let ticket = begin(&mut rig, "gw-0", Some("gw-0"), &[1]).unwrap();
-    complete(&mut rig, Party::Operator, ticket, None).unwrap();
+    complete(&mut rig, Principal::Operator, ticket, None).unwrap();
     assert_eq!(at(&rig, 1), 1);
     assert!(rig.state().nodes[&(vni(1), mac(1))].generation > last);
 }
@@ -978,7 +979,7 @@ fn a_dead_source_gives_way_and_a_dead_lease_aborts() {
         (MigrationState::Aborted, "its lease has run out", 2)
     );
     assert_eq!(abort(&mut rig, ticket).unwrap(), abort(&mut rig, ticket).unwrap());
-    assert_eq!(complete(&mut rig, Party::Operator, ticket, Some("gw-2")).unwrap_err().word(), "stale");
+    assert_eq!(complete(&mut rig, Principal::Operator, ticket, Some("gw-2")).unwrap_err().word(), "stale");
 
     // The source lets go of it while it is locked: it is deleted only when nobody has it.
     let ticket = begin(&mut rig, "gw-1", Some("gw-2"), &[1]).unwrap();

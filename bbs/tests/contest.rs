@@ -6,7 +6,7 @@ mod support;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use stopover_bbs::{
-    board::{Applied, Command, Outcome, Party, Refusal, Session},
+    board::{Applied, Command, Outcome, Principal, Refusal, Session},
     model::{Accepted, Claim, EventKind, NodeFacts, Row, StationKind},
 };
 use stopover_config::bulk::NodeRow;
@@ -220,7 +220,7 @@ fn what_is_known_of_a_router_stays_known() {
     // A migration takes it along too.
     said(&mut rig, &b, with(Some(true)));
     let begin = Command::BeginMigration {
-        by: Party::Operator,
+        by: Principal::Operator,
         nodes: vec![(vni(1), mac(1))],
         source: host_name(1),
         target: Some(host_name(0)),
@@ -231,7 +231,8 @@ fn what_is_known_of_a_router_stays_known() {
     let Ok(Outcome::Migration { id, generation, .. }) = rig.apply(None, begin).result else { panic!() };
     said(&mut rig, &a, with(None));
     let ticket = stopover_bbs::board::Ticket { migration: id, generation };
-    let complete = Command::CompleteMigration { by: Party::Operator, ticket, at: None, cause: "test".into() };
+    let complete =
+        Command::CompleteMigration { by: Principal::Operator, ticket, at: None, cause: "test".into() };
     rig.apply(None, complete).result.unwrap();
     assert_eq!((node(&rig, 1).0, facts(&rig).router), (1, Some(true)));
 }

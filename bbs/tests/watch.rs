@@ -24,7 +24,7 @@ enum Act {
     Reconnect(usize),
     /// It comes back with nothing.
     Forget(usize),
-    Wish(usize, u32, bool),
+    InterestChange(usize, u32, bool),
 }
 
 const WATCHERS: usize = 3;
@@ -35,7 +35,7 @@ fn act() -> impl Strategy<Value = Act> {
         8 => (0..WATCHERS, 1..6u8).prop_map(|(w, n)| Act::Read(w, n)),
         2 => (0..WATCHERS).prop_map(Act::Reconnect),
         1 => (0..WATCHERS).prop_map(Act::Forget),
-        3 => (0..WATCHERS, 1..4u32, any::<bool>()).prop_map(|(w, v, add)| Act::Wish(w, v, add)),
+        3 => (0..WATCHERS, 1..4u32, any::<bool>()).prop_map(|(w, v, add)| Act::InterestChange(w, v, add)),
     ]
 }
 
@@ -92,11 +92,11 @@ impl Reader {
         if let (Some(held), Some(wanted)) = (&self.held, &self.wanted) {
             let add = wanted.difference(held).copied().collect();
             let remove = held.difference(wanted).copied().collect();
-            self.follower.wish(add, remove);
+            self.follower.interest(add, remove);
         }
     }
 
-    fn wish(&mut self, vni: Vni, add: bool) {
+    fn interest(&mut self, vni: Vni, add: bool) {
         let Some(wanted) = &mut self.wanted else { return };
         let (mut plus, mut minus) = (vec![], vec![]);
         if add {
@@ -106,7 +106,7 @@ impl Reader {
             wanted.remove(&vni);
             minus.push(vni);
         }
-        self.follower.wish(plus, minus);
+        self.follower.interest(plus, minus);
     }
 
     /// Takes a frame; false = there is none.
@@ -202,7 +202,7 @@ proptest! {
                 }
                 Act::Reconnect(w) => readers[w].reconnect(&rig, backlog, false),
                 Act::Forget(w) => readers[w].reconnect(&rig, backlog, true),
-                Act::Wish(w, v, add) => readers[w].wish(vni(v), add),
+                Act::InterestChange(w, v, add) => readers[w].interest(vni(v), add),
             }
         }
         for r in &mut readers {

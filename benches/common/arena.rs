@@ -20,7 +20,7 @@ pub struct Buffer {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
-    slot: usize,
+    ctx: usize,
     pub unfilled: bool,
     pub gso: Option<u16>,
 }
@@ -34,7 +34,7 @@ impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
         if !self.bytes.is_empty() {
-            let dropped = (self.slot, mem::take(&mut self.bytes));
+            let dropped = (self.ctx, mem::take(&mut self.bytes));
             DROPPED.with_borrow_mut(|all| all.push(dropped));
         }
     }
@@ -51,16 +51,16 @@ impl Buffer {
             bytes.get_mut(end..end + part.len())?.copy_from_slice(part);
             end += part.len();
         }
-        Some(Self { bytes, start: HEADROOM, end, slot: COPY, unfilled: false, gso: None })
+        Some(Self { bytes, start: HEADROOM, end, ctx: COPY, unfilled: false, gso: None })
     }
 
     /// The memory of a copy, to be used for another; nothing of what the arena owns.
     pub(super) fn spare(mut self) -> Option<Box<[u8]>> {
-        (self.slot == COPY).then(|| mem::take(&mut self.bytes))
+        (self.ctx == COPY).then(|| mem::take(&mut self.bytes))
     }
 
     pub(super) fn is_copy(&self) -> bool {
-        self.slot == COPY
+        self.ctx == COPY
     }
 }
 
@@ -160,8 +160,8 @@ impl Arena {
             self.recover();
         }
         let bytes = self.buffers[self.next].take().unwrap();
-        let (slot, end) = (self.next, HEADROOM + self.lens[self.next]);
-        Buffer { bytes, start: HEADROOM, end, slot, unfilled: false, gso: None }
+        let (ctx, end) = (self.next, HEADROOM + self.lens[self.next]);
+        Buffer { bytes, start: HEADROOM, end, ctx, unfilled: false, gso: None }
     }
 
     /// The next frames, after some change to each.
@@ -178,8 +178,8 @@ impl Arena {
     /// Takes back what stages dropped.
     #[cold]
     fn recover(&mut self) {
-        for (slot, bytes) in DROPPED.take() {
-            if let Some(place) = self.buffers.get_mut(slot) {
+        for (ctx, bytes) in DROPPED.take() {
+            if let Some(place) = self.buffers.get_mut(ctx) {
                 *place = Some(bytes);
             }
         }
@@ -188,7 +188,7 @@ impl Arena {
     /// Takes a frame back.
     #[inline]
     pub fn give(&mut self, mut buffer: Buffer) {
-        self.buffers[buffer.slot] = Some(mem::take(&mut buffer.bytes));
+        self.buffers[buffer.ctx] = Some(mem::take(&mut buffer.bytes));
     }
 
     /// The bytes of the next frame, in place.

@@ -14,16 +14,16 @@ use arrayvec::ArrayVec;
 pub use sink::Sink;
 use std::{net::IpAddr, time::Duration};
 use stopover::pipeline::{
-    MAX_BURST, Pipeline, Scratch, Slot, Slots,
-    fate::{Counters, Drop},
+    MAX_BURST, PacketCtx, Pipeline, Scratch, Slots,
+    drop_reason::{DropReason, PacketCounters},
     packet::Packet,
     ports::{Allowed, Network, Origin, Port, Role, Segment, Underlay, Vif},
-    witness::Nobody,
+    tracer::NoTrace,
 };
 use stopover::tables::{
     Tables, View,
-    entries::{HostEntry, Member, NetworkEntry, Way},
-    words::Net,
+    entries::{HostEntry, Member, NetworkEntry, Path},
+    packed::Bd,
 };
 use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
 use stopover_net::{
@@ -78,7 +78,7 @@ pub fn remote(n: u32) -> Mac {
 pub type Burst = ArrayVec<Buffer, MAX_BURST>;
 
 /// The stages of one lcore, over buffers of the arena.
-pub type Path<'a> = Pipeline<'a, Sink, Nobody>;
+pub type BenchPipeline<'a> = Pipeline<'a, Sink, NoTrace>;
 
 /// The network, as numbered on the wire.
 const VNI: u32 = 0x12_3456;
@@ -89,11 +89,11 @@ const VNI: u32 = 0x12_3456;
 pub struct World {
     pub tables: Tables,
     pub view: View,
-    pub net: Net,
+    pub bd: Bd,
     pub ports: Vec<Port>,
-    pub counters: Counters,
+    pub counters: PacketCounters,
     pub sink: Sink,
-    nobody: Nobody,
+    nobody: NoTrace,
     scratch: Scratch,
 }
 
@@ -110,8 +110,8 @@ impl World {
     pub fn with_room(v6: bool, inner_mtu: u16) -> Self {
         let (mut tables, views) = Tables::new(1).unwrap();
         let vni = Vni::new(VNI).unwrap();
-        let net = tables.net(vni).unwrap();
-        let network = Network { net, vni };
+        let bd = tables.bd(vni).unwrap();
+        let network = Network { bd, vni };
         let vif = |mac: Mac, address: [u8; 4]| {
             let ipv4 = [address.into()].into_iter().collect();
             let ipv6 = [mac.link_local(), ip_v6(address[3])].into_iter().collect();
@@ -143,12 +143,12 @@ impl World {
         ];
         let port = |role| Port { mtu: 1500, fills_checksums: false, segments_tcp: false, role };
         for (mac, at) in [(A, VM), (B, OTHER_VM), (C, SEGMENT)] {
-            tables.set_local(net, mac, at, 0, None).unwrap();
+            tables.set_local(bd, mac, at, 0, None).unwrap();
         }
         for n in 0..NODES {
-            tables.set_remote(net, remote(n), 1).unwrap();
+            tables.set_remote(bd, remote(n), 1).unwrap();
             if n % 2 == 0 {
-                tables.set_owner(net, address(n), remote(n)).unwrap();
+                tables.set_owner(bd, address(n), remote(n)).unwrap();
             }
         }
         tables.put_vtep(ip("10.0.0.1"), 1).unwrap();
@@ -160,18 +160,18 @@ impl World {
         Self {
             tables,
             view: views.into_iter().next().unwrap().online(),
-            net,
+            bd,
             ports: roles.map(port).into(),
-            counters: Counters::default(),
+            counters: PacketCounters::default(),
             sink: Sink::default(),
-            nobody: Nobody,
+            nobody: NoTrace,
             scratch: Scratch::default(),
         }
     }
 
     /// The network has no local port but the one of the VM, and this many hosts.
     pub fn flood_to(&mut self, hosts: u32) {
-        let network = Network { net: self.net, vni: Vni::new(VNI).unwrap() };
+        let network = Network { bd: self.bd, vni: Vni::new(VNI).unwrap() };
         for number in 1..=hosts {
             self.tables.put_host(number, host(false, 1430)).unwrap();
         }
@@ -197,8 +197,8 @@ impl World {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters,
-            io: &mut self.sink,
-            witness: &mut self.nobody,
+            egress: &mut self.sink,
+            tracer: &mut self.nobody,
         };
         if port == UNDERLAY {
             path.underlay(port, burst, &mut self.scratch);
@@ -209,35 +209,35 @@ impl World {
 
     /// The stages.
     #[inline]
-    pub fn path(&mut self) -> Path<'_> {
+    pub fn path(&mut self) -> BenchPipeline<'_> {
         Pipeline {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters,
-            io: &mut self.sink,
-            witness: &mut self.nobody,
+            egress: &mut self.sink,
+            tracer: &mut self.nobody,
         }
     }
 
     /// A burst as it is between stages.
-    pub fn slots(
+    pub fn ctxs(
         &self,
         arena: &mut Arena,
         origin: Origin,
         mut change: impl FnMut(&mut Buffer),
     ) -> Slots<Buffer> {
-        let slot = |_| {
+        let ctx = |_| {
             let mut packet = arena.take();
             change(&mut packet);
             let frame = frame::parse(packet.head(), packet.len()).unwrap();
-            Slot { packet, frame, net: self.net, vni: Vni::new(VNI).unwrap(), origin, priority: 0 }
+            PacketCtx { packet, frame, bd: self.bd, vni: Vni::new(VNI).unwrap(), origin, priority: 0 }
         };
-        (0..BURST).map(slot).collect()
+        (0..BURST).map(ctx).collect()
     }
 
     /// How many frames were dropped, for whatever reason.
     pub fn dropped(&self) -> u64 {
-        Drop::ALL.iter().map(|reason| self.counters.dropped(*reason)).sum()
+        DropReason::ALL.iter().map(|reason| self.counters.dropped(*reason)).sum()
     }
 }
 
@@ -254,8 +254,8 @@ fn host(v6: bool, inner_mtu: u16) -> HostEntry {
         ttl: 64,
     };
     let outer = OuterHeader::new(&spec).unwrap();
-    let way = Way { outer, port: UNDERLAY, inner_mtu, tos: OuterTos::COPY, zero_checksum: false };
-    HostEntry { way: Some(way), is_appliance: true }
+    let path = Path { outer, port: UNDERLAY, inner_mtu, tos: OuterTos::COPY, zero_checksum: false };
+    HostEntry { path: Some(path), is_appliance: true }
 }
 
 /// A network with hosts from 1 on, and these ports: number, VLAN tag, whether there is a segment.
@@ -263,9 +263,9 @@ fn network_entry(network: Network, hosts: u32, members: &[(u16, u16, bool)]) -> 
     let member =
         |(port, vlan, segment): &(u16, u16, bool)| Member { port: *port, vlan: *vlan, segment: *segment };
     NetworkEntry {
-        moving: [].into(),
+        migrating: [].into(),
         moved: [].into(),
-        net: network.net,
+        bd: network.bd,
         vni: network.vni,
         flood: FloodPolicy::Flood,
         mtu: 0,

@@ -4,14 +4,14 @@ use super::arena::{Arena, Buffer};
 use std::sync::Arc;
 use stopover::migration::hold::{HoldPool, HoldQueue, Meta};
 use stopover::pipeline::{
-    Handing, Io, Learn, UsedPorts,
-    moving::Class,
+    Egress, Handing, Learn, UsedPorts,
+    migration::Class,
     packet::{Packet, Pool},
     ports::Network,
 };
 use stopover::tables::{
-    moving::{Arrival, Moving},
-    words::Net,
+    migration_record::{EndMarkerBarrier, MigrationRecord},
+    packed::Bd,
 };
 use stopover_net::Mac;
 use stopover_net::marker::Marker;
@@ -77,7 +77,7 @@ impl Sink {
     }
 }
 
-impl Io for Sink {
+impl Egress for Sink {
     type P = Buffer;
     #[inline]
     fn send(&mut self, _: u16, packet: Buffer) {
@@ -91,7 +91,7 @@ impl Io for Sink {
     fn waits(&self, _: u32, _: u32) -> bool {
         false
     }
-    fn keep(&mut self, _: &Moving, _: u32, _: u32, class: Class, packet: &Buffer) -> bool {
+    fn keep(&mut self, _: &MigrationRecord, _: u32, _: u32, class: Class, packet: &Buffer) -> bool {
         let Some((pool, queue)) = &mut self.hold else { return false };
         let meta = Meta { kind: class as u8, unfinished: packet.unfilled, gso: packet.gso, at: 0 };
         queue.push(pool, meta, packet.segments(), packet.len()).is_ok()
@@ -108,16 +108,16 @@ impl Io for Sink {
     fn follow(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
         Err(packet)
     }
-    fn by_old_way(&mut self, _: &Arrival) {}
-    fn ended(&mut self, _: Net, _: Marker) {}
-    fn bounded_port(&mut self, _: Net, _: Mac, of_flow: u16) -> u16 {
+    fn by_old_path(&mut self, _: &EndMarkerBarrier) {}
+    fn ended(&mut self, _: Bd, _: Marker) {}
+    fn bounded_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
         of_flow
     }
-    fn used_ports(&self, _: Net, _: Mac) -> UsedPorts {
+    fn used_ports(&self, _: Bd, _: Mac) -> UsedPorts {
         UsedPorts::new()
     }
-    fn arrived(&mut self, _: Net, _: Mac, _: u32, _: u64) {}
-    fn own_back(&mut self, _: &Arrival, _: u32) {}
+    fn arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
+    fn own_marker_returned(&mut self, _: &EndMarkerBarrier, _: u32) {}
     fn may_err(&mut self) -> bool {
         true
     }

@@ -4,7 +4,7 @@ use super::address;
 use std::hint::black_box;
 use stopover::tables::{
     Tables, View,
-    words::{Net, Place, node_key},
+    packed::{Bd, FdbEntry, node_key},
 };
 use stopover_net::{Mac, Vni};
 
@@ -45,21 +45,21 @@ impl Random {
 #[derive(Debug)]
 pub struct Keys {
     pub random: Random,
-    pub net: Net,
+    pub bd: Bd,
     pub keys: [u64; BURST],
     pub words: [u64; BURST],
 }
 
 impl Keys {
-    pub fn new(net: Net, nodes: u32) -> Self {
-        Self { random: Random::new(nodes), net, keys: [0; BURST], words: [0; BURST] }
+    pub fn new(bd: Bd, nodes: u32) -> Self {
+        Self { random: Random::new(nodes), bd, keys: [0; BURST], words: [0; BURST] }
     }
 
     /// Draws new keys.
     #[inline]
     pub fn draw(&mut self) {
         for key in &mut self.keys {
-            *key = node_key(self.net, station(self.random.next()));
+            *key = node_key(self.bd, station(self.random.next()));
         }
     }
 
@@ -85,30 +85,30 @@ impl Keys {
 }
 
 fn host_word(host: u32) -> u64 {
-    Place::Remote { host }.pack().0
+    FdbEntry::Remote { host }.pack().0
 }
 
 /// Tables, and the network that their keys belong to.
 pub struct Filled {
     pub tables: Tables,
-    pub net: Net,
+    pub bd: Bd,
 }
 
 pub fn filled(nodes: u32) -> (Filled, View) {
     let (mut tables, views) = Tables::new(1).unwrap();
-    let net = tables.net(Vni::new(100).unwrap()).unwrap();
+    let bd = tables.bd(Vni::new(100).unwrap()).unwrap();
     for n in 0..nodes {
-        tables.set_remote(net, station(n), n % 100).unwrap();
+        tables.set_remote(bd, station(n), n % 100).unwrap();
     }
     tables.publish();
-    (Filled { tables, net }, views.into_iter().next().unwrap().online())
+    (Filled { tables, bd }, views.into_iter().next().unwrap().online())
 }
 
 impl Filled {
     /// Gives every node an address.
     pub fn with_addresses(mut self, nodes: u32) -> Self {
         for n in 0..nodes {
-            self.tables.set_owner(self.net, address(n), station(n)).unwrap();
+            self.tables.set_owner(self.bd, address(n), station(n)).unwrap();
         }
         self.tables.publish();
         self

@@ -42,7 +42,7 @@ fn only<T>(rows: Vec<T>, name: Option<&str>, name_of: impl Fn(&T) -> &String) ->
     match rows.into_iter().find(|r| name_of(r) == name) {
         Some(row) => Ok(vec![row]),
         None => Err(Failure::Message(format!(
-            "found no port `{name}`; expected `all` or one of: {names}; mend: correct the name"
+            "found no port `{name}`; expected `all` or one of: {names}; hint: correct the name"
         ))),
     }
 }

@@ -101,7 +101,7 @@ pub enum Show {
         #[arg(long)]
         all: bool,
     },
-    /// Nodes on the move and what is held for them (or with --board, the board's migrations).
+    /// Migrating nodes and what is held for them (or with --board, the board's migrations).
     Migrations,
     /// The appliance's connection to the board (or with --board, the board itself).
     Board,

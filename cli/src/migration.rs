@@ -44,7 +44,7 @@ pub async fn migration(endpoint: &Endpoint, command: Command, out: Output) -> Re
 
 fn missing(what: &str) -> Failure {
     Failure::Message(format!(
-        "found no {what}; expected one that is remembered; mend: `stopover migration list`"
+        "found no {what}; expected one that is remembered; hint: `stopover migration list`"
     ))
 }
 

@@ -46,10 +46,10 @@ pub fn side(
 ) -> Result<Side, Failure> {
     match (ctl, board) {
         (Some(_), Some(_)) => Err(Failure::Message(
-            "found both --ctl and --board; expected one; mend: leave out the one you do not ask".into(),
+            "found both --ctl and --board; expected one; hint: leave out the one you do not ask".into(),
         )),
         (None, Some(_)) if !both => Err(Failure::Message(
-            "found --board; expected an appliance for this; mend: give --ctl instead, the board does not know it".into(),
+            "found --board; expected an appliance for this; hint: give --ctl instead, the board does not know it".into(),
         )),
         (None, Some(board)) => Ok(Side::Board(board.clone())),
         (None, None) if both && env.ctl.is_none() && env.board.is_some() => {
@@ -111,12 +111,12 @@ pub fn board(board: Option<&Endpoint>, env: &Environment) -> Result<Endpoint, Fa
     }
     let Some(value) = &env.board else {
         return Err(Failure::Message(
-            "found no board to ask; expected --board or STOPOVER_BOARD; mend: give for example --board http://10.9.0.1:7480".into(),
+            "found no board to ask; expected --board or STOPOVER_BOARD; hint: give for example --board http://10.9.0.1:7480".into(),
         ));
     };
     value.to_string_lossy().parse().map_err(|found: String| {
         Failure::Message(format!(
-            "STOPOVER_BOARD: found {found}; expected http://host:port or unix:/path; mend: correct the variable"
+            "STOPOVER_BOARD: found {found}; expected http://host:port or unix:/path; hint: correct the variable"
         ))
     })
 }

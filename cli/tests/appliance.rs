@@ -110,7 +110,7 @@ fn text_for_people_and_json_for_machines() {
     assert_eq!((json.len(), json[0].name.as_str(), json[0].rx_packets), (1, "vm1", 5));
     assert!(!stdout(a.run("show drops")).contains("runt"));
     assert!(stdout(a.run("show drops --all")).contains("runt"));
-    assert!(stdout(a.run("show migrations")).contains("no node is on the move"));
+    assert!(stdout(a.run("show migrations")).contains("no node is migrating"));
     let json: Migrations = serde_json::from_str(&stdout(a.run("show migrations --json"))).unwrap();
     assert_eq!(json, Migrations::default());
 }

@@ -170,19 +170,19 @@ mod tests {
         for (text, message) in [
             (
                 "(listen: [], store: \"/x\")",
-                "b.ron:1:10: listen: found no endpoint; expected at least one; mend: add for example \"unix:/run/stopover/bbs.sock\"",
+                "b.ron:1:10: listen: found no endpoint; expected at least one; hint: add for example \"unix:/run/stopover/bbs.sock\"",
             ),
             (
                 "(listen: [\"http://h:1\"], store: \"/x\")",
-                "b.ron:1:11: listen[0]: found host `h`; expected an IP address of this machine, 0.0.0.0 or [::]; mend: names are for clients; listen on an address",
+                "b.ron:1:11: listen[0]: found host `h`; expected an IP address of this machine, 0.0.0.0 or [::]; hint: names are for clients; listen on an address",
             ),
             (
                 "(listen: [\"unix:/b\"],\n store: \"x\")",
-                "b.ron:2:9: store: found `x`; expected an absolute path; mend: begin it with /",
+                "b.ron:2:9: store: found `x`; expected an absolute path; hint: begin it with /",
             ),
             (
                 "(listen: [\"unix:/b\"], store: \"/x\", heartbeat_ms: 1000, host_timeout_ms: 1500)",
-                "b.ron:1:73: host_timeout_ms: found 1500 ms with a heartbeat every 1000 ms; expected at least twice heartbeat_ms; mend: raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
+                "b.ron:1:73: host_timeout_ms: found 1500 ms with a heartbeat every 1000 ms; expected at least twice heartbeat_ms; hint: raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
             ),
         ] {
             assert_eq!(check(text).unwrap_err(), message);

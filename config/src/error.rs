@@ -16,7 +16,7 @@ pub struct Position {
 }
 
 /// Why a configuration or bulk file is refused. Renders as
-/// `path:line:col: field: found …; expected …; mend: …`.
+/// `path:line:col: field: found …; expected …; hint: …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(Box<Detail>);
 
@@ -27,7 +27,7 @@ struct Detail {
     field: String,
     found: String,
     expected: String,
-    mend: String,
+    hint: String,
 }
 
 impl ConfigError {
@@ -36,7 +36,7 @@ impl ConfigError {
         path: &Path,
         found: impl Into<String>,
         expected: impl Into<String>,
-        mend: impl Into<String>,
+        hint: impl Into<String>,
     ) -> Self {
         Self(Box::new(Detail {
             path: path.to_owned(),
@@ -44,7 +44,7 @@ impl ConfigError {
             field: String::new(),
             found: one_line(found.into()),
             expected: one_line(expected.into()),
-            mend: one_line(mend.into()),
+            hint: one_line(hint.into()),
         }))
     }
 
@@ -65,13 +65,13 @@ impl ConfigError {
     /// An I/O failure of `path`, with what helps against the usual ones.
     #[must_use]
     pub fn io(path: &Path, expected: &str, error: &std::io::Error) -> Self {
-        let mend = match error.kind() {
+        let hint = match error.kind() {
             std::io::ErrorKind::NotFound => "check the path, or create the file",
             std::io::ErrorKind::PermissionDenied => "run as a user who may read it, or change its mode",
             std::io::ErrorKind::InvalidData => "save the file as UTF-8 text",
             _ => "see that the file is a readable regular file",
         };
-        Self::new(path, error.to_string(), expected, mend)
+        Self::new(path, error.to_string(), expected, hint)
     }
 
     /// The file the error is about.
@@ -106,8 +106,8 @@ impl ConfigError {
 
     /// How to mend it.
     #[must_use]
-    pub fn mend(&self) -> &str {
-        &self.0.mend
+    pub fn hint(&self) -> &str {
+        &self.0.hint
     }
 }
 
@@ -132,7 +132,7 @@ impl fmt::Display for ConfigError {
         if !d.field.is_empty() {
             write!(f, " {}:", d.field)?;
         }
-        write!(f, " found {}; expected {}; mend: {}", d.found, d.expected, d.mend)
+        write!(f, " found {}; expected {}; hint: {}", d.found, d.expected, d.hint)
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) enum Fault {
         /// What should have.
         expected: String,
         /// How to mend it.
-        mend: String,
+        hint: String,
     },
     /// In another file the document names; complete already.
     Elsewhere(ConfigError),
@@ -29,9 +29,9 @@ pub(crate) fn fault(
     field: impl Into<String>,
     found: impl Into<String>,
     expected: impl Into<String>,
-    mend: impl Into<String>,
+    hint: impl Into<String>,
 ) -> Fault {
-    Fault::Here { field: field.into(), found: found.into(), expected: expected.into(), mend: mend.into() }
+    Fault::Here { field: field.into(), found: found.into(), expected: expected.into(), hint: hint.into() }
 }
 
 impl Fault {
@@ -39,9 +39,9 @@ impl Fault {
     pub(crate) fn locate(self, text: &str, path: &Path) -> ConfigError {
         match self {
             Self::Elsewhere(e) => e,
-            Self::Here { field, found, expected, mend } => {
+            Self::Here { field, found, expected, hint } => {
                 let position = locate::find(text, &field);
-                ConfigError::new(path, found, expected, mend).at(position).field(shown(&field))
+                ConfigError::new(path, found, expected, hint).at(position).field(shown(&field))
             }
         }
     }

@@ -52,7 +52,7 @@ fn translate(e: &SpannedError, text: &str, origin: &Path) -> ConfigError {
     // For a key, choice or number the parser's cursor is past the word, and the span begins where the word
     // does. For anything else the end is the place where it stopped.
     let mut place = &e.span.end;
-    let (found, expected, mend) = match &e.code {
+    let (found, expected, hint) = match &e.code {
         Error::NoSuchStructField { expected, found, outer } => {
             place = &e.span.start;
             let found_key = format!("unknown key `{found}`{}", inside(outer));
@@ -109,11 +109,11 @@ fn translate(e: &SpannedError, text: &str, origin: &Path) -> ConfigError {
                     .strip_prefix("Expected ")
                     .map_or_else(|| format!("RON syntax ({words})"), str::to_owned),
             };
-            let mend = "texts stand in quotes, structures in ( ), lists in [ ], maps in { }, commas between";
-            (word_at(text, place.line, place.col), expected, mend.into())
+            let hint = "texts stand in quotes, structures in ( ), lists in [ ], maps in { }, commas between";
+            (word_at(text, place.line, place.col), expected, hint.into())
         }
     };
-    ConfigError::new(origin, found, expected, mend)
+    ConfigError::new(origin, found, expected, hint)
         .at(Position { line: place.line as u64, column: Some(place.col as u64) })
 }
 

@@ -20,11 +20,11 @@ const MIN_NETWORK_MTU: u16 = 576;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wrong {
     pub expected: String,
-    pub mend: String,
+    pub hint: String,
 }
 
-pub(crate) fn wrong(expected: impl Into<String>, mend: impl Into<String>) -> Wrong {
-    Wrong { expected: expected.into(), mend: mend.into() }
+pub(crate) fn wrong(expected: impl Into<String>, hint: impl Into<String>) -> Wrong {
+    Wrong { expected: expected.into(), hint: hint.into() }
 }
 
 pub(crate) fn vni(n: i64) -> Result<Vni, Wrong> {

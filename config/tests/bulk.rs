@@ -67,51 +67,51 @@ fn bad_rows_name_line_and_column() {
     for (text, message) in [
         (
             "vni,mac,host,ips\n100,52:54:00:00:01,a,\n",
-            "t.csv:2: column mac: found `52:54:00:00:01`; expected a MAC address of six hexadecimal bytes such as 52:54:00:12:34:56; mend: write all six bytes, two digits each, separated by colons",
+            "t.csv:2: column mac: found `52:54:00:00:01`; expected a MAC address of six hexadecimal bytes such as 52:54:00:12:34:56; hint: write all six bytes, two digits each, separated by colons",
         ),
         (
             "vni,mac,host,ips\n\n# c\n16777216,52:54:00:00:00:01,a,\n",
-            "t.csv:4: column vni: found `16777216`; expected a VNI from 1 to 16777215 (24 bits, RFC 7348); mend: choose a network identifier within the range",
+            "t.csv:4: column vni: found `16777216`; expected a VNI from 1 to 16777215 (24 bits, RFC 7348); hint: choose a network identifier within the range",
         ),
         (
             "vni,mac,host,ips\n1,52:54:00:00:00:01,a,10.0.0.1 10.0.0.300\n",
-            "t.csv:2: column ips: found `10.0.0.300`; expected an IPv4 or IPv6 address without prefix length; mend: write it as 192.0.2.1 or 2001:db8::1",
+            "t.csv:2: column ips: found `10.0.0.300`; expected an IPv4 or IPv6 address without prefix length; hint: write it as 192.0.2.1 or 2001:db8::1",
         ),
         (
             "vni,mac,host,ips\n1,52:54:00:00:00:01,a,\n1,52:54:00:00:00:02,,\n",
-            "t.csv:3: column host: found nothing; expected a host name of 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit; mend: rename the host; the name appears in certificates, file names and metrics",
+            "t.csv:3: column host: found nothing; expected a host name of 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit; hint: rename the host; the name appears in certificates, file names and metrics",
         ),
         (
             "vni,mac,host,ips\n1,52:54:00:00:00:01,a,\n2,52:54:00:00:00:01,a,\n1,52:54:00:00:00:01,b,\n",
-            "t.csv:4: column mac: found MAC 52:54:00:00:00:01 in network 1 again; expected it once in the file (it stands in line 2 already); mend: remove one of the two rows",
+            "t.csv:4: column mac: found MAC 52:54:00:00:00:01 in network 1 again; expected it once in the file (it stands in line 2 already); hint: remove one of the two rows",
         ),
         (
             "vni,mac,host,ips\n1,52:54:00:00:00:01,a,10.0.0.1\n1,52:54:00:00:00:02,a,10.0.0.1\n",
-            "t.csv:3: column ips: found address 10.0.0.1 in network 1 again; expected it once in the file (it stands in line 2 already); mend: remove one of the two rows",
+            "t.csv:3: column ips: found address 10.0.0.1 in network 1 again; expected it once in the file (it stands in line 2 already); hint: remove one of the two rows",
         ),
         (
             "vni,mac,host,ips,shared_ips\n1,52:54:00:00:00:01,a,10.0.0.1,10.0.0.9 10.0.0.1\n",
-            "t.csv:2: column shared_ips: found 10.0.0.1 twice in one row; expected each address once; mend: remove the repetition",
+            "t.csv:2: column shared_ips: found 10.0.0.1 twice in one row; expected each address once; hint: remove the repetition",
         ),
         (
             "vni,mac,host,ips\n1,52:54:00:00:00:01,a\n",
-            "t.csv:2: found 3 fields; expected 4 as in the header; mend: add or remove commas; quote a field that contains one",
+            "t.csv:2: found 3 fields; expected 4 as in the header; hint: add or remove commas; quote a field that contains one",
         ),
         (
             "1,52:54:00:00:00:01,a,\n",
-            "t.csv:1: found `1` in the header; expected the header `vni,mac,host,ips,shared_ips`; mend: the first line names the columns; add it, or correct the name",
+            "t.csv:1: found `1` in the header; expected the header `vni,mac,host,ips,shared_ips`; hint: the first line names the columns; add it, or correct the name",
         ),
         (
             "vni,mac,vni\n",
-            "t.csv:1: found column `vni` twice in the header; expected the header `vni,mac,host,ips,shared_ips`; mend: remove one of the two",
+            "t.csv:1: found column `vni` twice in the header; expected the header `vni,mac,host,ips,shared_ips`; hint: remove one of the two",
         ),
         (
             "vni,mac\n",
-            "t.csv:1: found a header without column `host`; expected the header `vni,mac,host,ips,shared_ips`; mend: add the column",
+            "t.csv:1: found a header without column `host`; expected the header `vni,mac,host,ips,shared_ips`; hint: add the column",
         ),
         (
             "",
-            "t.csv:1: found an empty table; expected the header `vni,mac,host,ips,shared_ips`; mend: write the header as first line",
+            "t.csv:1: found an empty table; expected the header `vni,mac,host,ips,shared_ips`; hint: write the header as first line",
         ),
     ] {
         assert_eq!(refusal::<NodeRow>(text), message);
@@ -217,27 +217,27 @@ fn what_files_and_declaration_contradict_is_refused_where_it_stands() {
         (
             "",
             vec![("hosts", HOSTS), ("nodes", "vni,mac,host\n1,02:00:00:00:00:02,gw-x\n")],
-            "nodes.csv:2: column host: found host `gw-x`; expected a host that `declared` names; mend: add it to hosts or hosts_file, or correct the name",
+            "nodes.csv:2: column host: found host `gw-x`; expected a host that `declared` names; hint: add it to hosts or hosts_file, or correct the name",
         ),
         (
             "nodes: [(vni: 1, mac: \"02:00:00:00:00:02\", host: \"gw-x\")],",
             vec![],
-            "gw.ron:4:61: declared.nodes[0].host: found host `gw-x`; expected a host that `declared` names; mend: add it to hosts or hosts_file, or correct the name",
+            "gw.ron:4:61: declared.nodes[0].host: found host `gw-x`; expected a host that `declared` names; hint: add it to hosts or hosts_file, or correct the name",
         ),
         (
             "",
             vec![("hosts", HOSTS), ("nodes", "vni,mac,host\n100,02:00:00:00:00:01,gw-b\n")],
-            "nodes.csv:2: column mac: found MAC 02:00:00:00:00:01 in network 100 on host `gw-b`, which port `vm1` has here; expected each MAC once in a network; mend: correct one of the two",
+            "nodes.csv:2: column mac: found MAC 02:00:00:00:00:01 in network 100 on host `gw-b`, which port `vm1` has here; expected each MAC once in a network; hint: correct one of the two",
         ),
         (
             "hosts: [(name: \"gw-b\", vteps: [\"10.0.0.2\"])], nodes: [(vni: 100, mac: \"02:00:00:00:00:02\", host: \"gw-b\")],",
             vec![("nodes", node)],
-            "nodes.csv:2: column mac: found MAC 02:00:00:00:00:02 in network 100 again; expected it once in this file and the files it names; mend: remove one of the two",
+            "nodes.csv:2: column mac: found MAC 02:00:00:00:00:02 in network 100 again; expected it once in this file and the files it names; hint: remove one of the two",
         ),
         (
             "",
             vec![("hosts", HOSTS), ("nodes", "vni,mac,host,ips\n100,02:00:00:00:00:02,gw-b,192.168.0.1\n")],
-            "nodes.csv:2: column ips: found address 192.168.0.1 in network 100 on host `gw-b`, which port `vm1` has here; expected each address once in a network; mend: correct one of the two",
+            "nodes.csv:2: column ips: found address 192.168.0.1 in network 100 on host `gw-b`, which port `vm1` has here; expected each address once in a network; hint: correct one of the two",
         ),
         (
             "",
@@ -245,22 +245,22 @@ fn what_files_and_declaration_contradict_is_refused_where_it_stands() {
                 ("hosts", HOSTS),
                 ("nodes", "vni,mac,host,shared_ips\n100,02:00:00:00:00:02,gw-b,192.168.0.1\n"),
             ],
-            "nodes.csv:2: column shared_ips: found the shared address 192.168.0.1; expected no shared addresses without a board, which follows who announces them; mend: give the address to one node in `ips`, or declare the nodes at a board",
+            "nodes.csv:2: column shared_ips: found the shared address 192.168.0.1; expected no shared addresses without a board, which follows who announces them; hint: give the address to one node in `ips`, or declare the nodes at a board",
         ),
         (
             "hosts: [(name: \"gw-x\", vteps: [\"10.0.0.1\"])],",
             vec![],
-            "gw.ron:4:42: declared.hosts[0].vteps: found VTEP 10.0.0.1 of host `gw-x`, an address of this appliance; expected an address of the other host; mend: correct it, or name the host as this appliance is named",
+            "gw.ron:4:42: declared.hosts[0].vteps: found VTEP 10.0.0.1 of host `gw-x`, an address of this appliance; expected an address of the other host; hint: correct it, or name the host as this appliance is named",
         ),
         (
             "networks: [(vni: 1, flood: \"sometimes\")],",
             vec![],
-            "gw.ron:4:39: declared.networks[0].flood: found `sometimes`; expected flood, drop or to-segments; mend: choose one of the three policies",
+            "gw.ron:4:39: declared.networks[0].flood: found `sometimes`; expected flood, drop or to-segments; hint: choose one of the three policies",
         ),
         (
             "nodes_file: \"absent.csv\",",
             vec![],
-            "absent.csv: found No such file or directory (os error 2); expected a readable CSV file; mend: check the path, or create the file",
+            "absent.csv: found No such file or directory (os error 2); expected a readable CSV file; hint: check the path, or create the file",
         ),
     ] {
         assert_eq!(declared(inline, &files).unwrap_err(), message);

@@ -59,7 +59,7 @@ const WORDS: &[&str] = &[
 fn complete(e: &ConfigError, text: &str) -> Result<(), TestCaseError> {
     let message = e.to_string();
     prop_assert!(!message.contains('\n'), "{message}");
-    prop_assert!(!e.found().is_empty() && !e.expected().is_empty() && !e.mend().is_empty(), "{message}");
+    prop_assert!(!e.found().is_empty() && !e.expected().is_empty() && !e.hint().is_empty(), "{message}");
     let position = e.position().ok_or_else(|| TestCaseError::fail("no position"))?;
     prop_assert!(position.line >= 1 && position.line <= text.split('\n').count() as u64, "{message}");
     Ok(())

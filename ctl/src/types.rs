@@ -22,20 +22,20 @@ pub struct ErrorBody {
 
 /// A refusal, in the three parts every message of Stopover has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{what}; expected {expected}; mend: {mend}")]
+#[error("{what}; expected {expected}; hint: {hint}")]
 pub struct ApiError {
     /// What was found.
     pub what: String,
     /// What would have been right.
     pub expected: String,
     /// How to mend it.
-    pub mend: String,
+    pub hint: String,
 }
 
 impl ApiError {
     /// From the three parts.
-    pub fn new(what: impl Into<String>, expected: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what: what.into(), expected: expected.into(), mend: mend.into() }
+    pub fn new(what: impl Into<String>, expected: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), expected: expected.into(), hint: hint.into() }
     }
 }
 

@@ -75,7 +75,7 @@ async fn answers_and_refusals() {
     assert_eq!(client.migrations().await.unwrap().budget.hold_bytes, 1 << 26);
     client.clear(&ClearRequest::PortStats { port: Some("vm1".into()) }).await.unwrap();
     let e = client.nodes(Some(Vni::new(5).unwrap())).await.unwrap_err();
-    assert_eq!(e.to_string(), "scope Some(5); expected another; mend: ask for it");
+    assert_eq!(e.to_string(), "scope Some(5); expected another; hint: ask for it");
     assert!(client.nodes(None).await.unwrap_err().to_string().starts_with("scope None"));
 }
 

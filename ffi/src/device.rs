@@ -118,7 +118,7 @@ impl Device {
         // SAFETY: EAL is up; the name is NUL-terminated, `id` is ours.
         if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } != 0 {
             let error = Error::new(ErrorKind::NoSuchDevice, format!("DPDK has no device {name}")).with_log();
-            return Err(error.mend(match pci {
+            return Err(error.hint(match pci {
                 Some(address) => why_no_pci(&address, Path::new("/sys/bus/pci/devices")),
                 None => format!(
                     "create it with the EAL argument --vdev={name},…; the devices here are [{}]",
@@ -131,7 +131,7 @@ impl Device {
                 ErrorKind::Busy,
                 format!("device {name} is used by another port already"),
             )
-            .mend("give each port a device of its own"));
+            .hint("give each port a device of its own"));
         }
         Ok(Self { id, name, runtime: eal.runtime() })
     }

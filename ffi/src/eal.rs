@@ -47,7 +47,7 @@ impl Eal {
             let what = format!("EAL did not start ({})", args.join(" "));
             // The errno of a machine without hugepages is "permission denied": what the machine shows says more.
             return Err(match hint(args, &Machine::read()) {
-                Some(mend) => Error::new(ErrorKind::Eal, what).with_log().mend(mend),
+                Some(hint) => Error::new(ErrorKind::Eal, what).with_log().hint(hint),
                 None => Error::from_errno(ErrorKind::Eal, what).with_log(),
             });
         }
@@ -95,7 +95,7 @@ impl Eal {
                 ErrorKind::Invalid,
                 format!("lcore {lcore} is not a worker lcore of this EAL"),
             )
-            .mend(format!(
+            .hint(format!(
                 "name one of [{}], or add it to the EAL argument -l or --lcores",
                 workers.join(", ")
             )));

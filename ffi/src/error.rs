@@ -26,19 +26,19 @@ pub enum ErrorKind {
     Panicked,
 }
 
-/// An error with its cause and its remedy. Displays as `what: cause; DPDK says: …; mend: …`.
+/// An error with its cause and its remedy. Displays as `what: cause; DPDK says: …; hint: …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
     what: String,
     errno: Option<i32>,
     said: Vec<String>,
-    mend: Option<String>,
+    hint: Option<String>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), errno: None, said: Vec::new(), mend: None }
+        Self { kind, what: what.into(), errno: None, said: Vec::new(), hint: None }
     }
 
     /// From a DPDK return code: negative errno, or -1 with the reason in `rte_errno`.
@@ -53,8 +53,8 @@ impl Error {
         Self { errno: (errno != 0).then_some(errno), ..Self::new(kind, what) }
     }
 
-    pub(crate) fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -81,7 +81,7 @@ impl Error {
 
     /// How to mend it, where that is known.
     pub fn remedy(&self) -> Option<&str> {
-        self.mend.as_deref()
+        self.hint.as_deref()
     }
 }
 
@@ -94,8 +94,8 @@ impl fmt::Display for Error {
         if !self.said.is_empty() {
             write!(f, "; DPDK says: {}", self.said.join(" / "))?;
         }
-        if let Some(mend) = &self.mend {
-            write!(f, "; mend: {mend}")?;
+        if let Some(hint) = &self.hint {
+            write!(f, "; hint: {hint}")?;
         }
         Ok(())
     }
@@ -157,10 +157,10 @@ mod tests {
 
     #[test]
     fn says_what_why_and_how_to_mend() {
-        let e = Error::from_rc("port vm1: start", -12).mend("give it more memory");
+        let e = Error::from_rc("port vm1: start", -12).hint("give it more memory");
         assert_eq!(
             e.to_string(),
-            "port vm1: start: Cannot allocate memory (errno 12); mend: give it more memory"
+            "port vm1: start: Cannot allocate memory (errno 12); hint: give it more memory"
         );
         assert_eq!(
             (e.kind(), e.errno(), e.remedy()),

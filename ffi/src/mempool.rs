@@ -42,14 +42,14 @@ impl Mempool {
         let headroom = sys::RTE_PKTMBUF_HEADROOM;
         if u32::from(data_room) <= headroom {
             return Err(Error::new(ErrorKind::Invalid, what)
-                .mend(format!("a buffer needs more than {headroom} bytes of headroom")));
+                .hint(format!("a buffer needs more than {headroom} bytes of headroom")));
         }
         let socket = socket.and_then(|s| i32::try_from(s).ok()).unwrap_or(sys::SHIM_SOCKET_ANY);
         // SAFETY: EAL is up (`eal`), the name is NUL-terminated and copied.
         let raw = unsafe { sys::rte_pktmbuf_pool_create(c_name.as_ptr(), n, cache, 0, data_room, socket) };
         let Some(raw) = NonNull::new(raw) else {
             let error = Error::from_errno(ErrorKind::Refused, what);
-            let mend = match error.errno() {
+            let hint = match error.errno() {
                 Some(ENOMEM) => {
                     "fewer mbufs, or more memory for EAL (-m, --socket-mem, /proc/sys/vm/nr_hugepages)"
                 }
@@ -57,7 +57,7 @@ impl Mempool {
                 Some(ENAMETOOLONG) => "a shorter name (up to 25 characters)",
                 _ => "the cache must not exceed 512, nor two thirds of the mbufs",
             };
-            return Err(error.mend(mend));
+            return Err(error.hint(hint));
         };
         let runtime = eal.runtime();
         runtime.keep(raw);

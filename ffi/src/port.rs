@@ -186,7 +186,7 @@ impl Device {
             say(&format!("receive queue {queue} of {rxq}, {rxd} descriptors"), rc).map_err(|e| {
                 match e.errno() {
                     // What drivers say both of a frame that exceeds an mbuf and of memory that is short.
-                    Some(ENOMEM | EINVAL) => e.mend(format!(
+                    Some(ENOMEM | EINVAL) => e.hint(format!(
                         "one mbuf of this pool holds {} bytes, which must fit its frames \
                      (mbuf_size)",
                         pool.frame_room()

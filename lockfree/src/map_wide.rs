@@ -65,8 +65,8 @@ pub fn with_hash_bits(
         hash_bits,
     });
     let reader = WideReader { heads: heads_reader, shared: Arc::clone(&shared) };
-    let (resting, vacant) = (VecDeque::new(), Vec::new());
-    Ok((WideWriter { heads, shared, resting, vacant, next_number: 0, len: 0, limit }, reader))
+    let (deferred, vacant) = (VecDeque::new(), Vec::new());
+    Ok((WideWriter { heads, shared, deferred, vacant, next_number: 0, len: 0, limit }, reader))
 }
 
 /// The reading half. Clone it for every lcore.
@@ -105,7 +105,7 @@ pub struct WideWriter {
     shared: Arc<Shared>,
     /// Numbers of removed records, which stay readable until the epoch beside them is passed: a reader that
     /// stands on one finds the rest of the chain by it.
-    resting: VecDeque<(Epoch, u32)>,
+    deferred: VecDeque<(Epoch, u32)>,
     vacant: Vec<u32>,
     /// Numbers from here on were never used.
     next_number: u32,
@@ -142,7 +142,7 @@ impl WideWriter {
             Err(_) => Err(MapError::Limit(self.limit)),
         };
         if let Err(error) = placed {
-            self.resting.push_back((writer.grace(), number));
+            self.deferred.push_back((writer.grace(), number));
             return Err(error);
         }
         self.len += 1;
@@ -191,7 +191,7 @@ impl WideWriter {
                 self.heads.update(writer, hash, next);
             }
         }
-        self.resting.push_back((writer.grace(), u32::try_from(number).ok()?));
+        self.deferred.push_back((writer.grace(), u32::try_from(number).ok()?));
         self.len -= 1;
         Some(old)
     }
@@ -255,8 +255,8 @@ impl WideWriter {
     pub fn memory_bytes(&self) -> usize {
         self.heads.memory_bytes()
             + self.shared.records.memory_bytes()
-            + (self.len + self.resting.len()) * size_of::<Record>()
-            + self.resting.capacity() * size_of::<(Epoch, u32)>()
+            + (self.len + self.deferred.len()) * size_of::<Record>()
+            + self.deferred.capacity() * size_of::<(Epoch, u32)>()
             + self.vacant.capacity() * size_of::<u32>()
     }
 
@@ -265,20 +265,20 @@ impl WideWriter {
     ///
     /// # Panics
     /// If `writer` is of another domain.
-    pub fn tend(&mut self, writer: &mut Writer) {
-        self.heads.tend(writer);
-        while let Some(&(after, number)) = self.resting.front()
+    pub fn maintain(&mut self, writer: &mut Writer) {
+        self.heads.maintain(writer);
+        while let Some(&(after, number)) = self.deferred.front()
             && writer.passed(after)
         {
-            self.resting.pop_front();
+            self.deferred.pop_front();
             self.shared.records.clear(writer, number);
             self.vacant.push(number);
         }
     }
 
     fn take_number(&mut self, writer: &mut Writer) -> Result<u32, MapError> {
-        if self.vacant.is_empty() && !self.resting.is_empty() {
-            self.tend(writer);
+        if self.vacant.is_empty() && !self.deferred.is_empty() {
+            self.maintain(writer);
         }
         if let Some(number) = self.vacant.pop() {
             return Ok(number);

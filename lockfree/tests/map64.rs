@@ -38,7 +38,7 @@ impl Bench {
         self.writer.advance();
         self.reader.quiescent();
         self.writer.reclaim();
-        self.map.tend(&mut self.writer);
+        self.map.maintain(&mut self.writer);
     }
 
     /// Both halves agree with the model on every key there and on `others`.

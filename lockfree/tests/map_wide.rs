@@ -56,7 +56,7 @@ proptest! {
                 Op::Settle => {
                     writer.advance();
                     reader.quiescent();
-                    map.tend(&mut writer);
+                    map.maintain(&mut writer);
                     writer.reclaim();
                 }
             }

@@ -173,7 +173,7 @@ fn readers_of_the_wide_map_follow_chains_that_change() {
                 map.update(&mut writer, &key(n ^ 1), (n ^ 1) + 1000 * turn).unwrap();
                 if turn % 16 == 0 {
                     writer.advance();
-                    map.tend(&mut writer);
+                    map.maintain(&mut writer);
                     writer.reclaim();
                 }
             }

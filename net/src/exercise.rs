@@ -225,7 +225,11 @@ fn flags_hold(parsed: &Result<Underlay, BadOuter>, foreign: &Result<Underlay, Ba
 pub fn marker(input: &[u8]) {
     let (_, frame) = split(input);
     let Ok(said) = marker::parse(frame) else { return };
-    assert!(said.lane < said.lanes && said.lanes <= marker::MAX_LANES && said.node.station().is_ok());
+    assert!(
+        said.sender_queue < said.sender_queues
+            && said.sender_queues <= marker::MAX_SENDER_QUEUES
+            && said.node.station().is_ok()
+    );
     let ours = marker::build(&said);
     assert_eq!(marker::parse(&ours), Ok(said));
     assert_eq!(ours[..16], frame[..16]);

@@ -17,8 +17,8 @@ pub const SOURCE: Mac = Mac::new([0x02, 0x53, 0x54, 0x4f, 0x50, 0x00]);
 /// EtherType of every marker.
 pub const ETHERTYPE: u16 = ethertype::LOCAL_1;
 /// Most lanes (lcores) that one host can have.
-pub const MAX_LANES: u8 = 64;
-/// Most source ports that one lane uses for a node on the move.
+pub const MAX_SENDER_QUEUES: u8 = 64;
+/// Most source ports that one lane uses for a migrating node.
 pub const MAX_PORTS: u8 = 64;
 
 const VERSION: u8 = 1;
@@ -30,8 +30,8 @@ mod field {
     pub const VERSION: usize = HEADER_LEN;
     pub const KIND: usize = HEADER_LEN + 1;
     pub const FLAGS: usize = HEADER_LEN + 2;
-    pub const LANE: usize = HEADER_LEN + 3;
-    pub const LANES: usize = HEADER_LEN + 4;
+    pub const SENDER_QUEUE: usize = HEADER_LEN + 3;
+    pub const SENDER_QUEUES: usize = HEADER_LEN + 4;
     pub const PORTS: usize = HEADER_LEN + 5;
     pub const HOST: usize = HEADER_LEN + 6;
     pub const GENERATION: usize = HEADER_LEN + 10;
@@ -61,10 +61,10 @@ pub struct Marker {
     pub relayed: bool,
     /// The old host will end its own way as well, when it knows the node to be elsewhere: its frames are to wait too.
     pub ends: bool,
-    /// Which of the sender's lanes ends; below `lanes`.
-    pub lane: u8,
-    /// How many lanes the sender has, 1 to [`MAX_LANES`]; each sends its own marker.
-    pub lanes: u8,
+    /// Which of the sender's lanes ends; below `sender_queues`.
+    pub sender_queue: u8,
+    /// How many lanes the sender has, 1 to [`MAX_SENDER_QUEUES`]; each sends its own marker.
+    pub sender_queues: u8,
     /// Which of the source ports that the lane used ends; below `ports`.
     pub port: u8,
     /// How many it used, 1 to [`MAX_PORTS`]; each has its own marker, which comes from that port.
@@ -94,7 +94,7 @@ reasons! {
         Version = "marker_version",
         /// A kind that does not exist.
         Kind = "marker_kind",
-        /// No lanes, more than [`MAX_LANES`], or a lane that is not among them.
+        /// No lanes, more than [`MAX_SENDER_QUEUES`], or a lane that is not among them.
         Lane = "marker_lane",
         /// More ports than [`MAX_PORTS`], or a port that is not among them.
         Port = "marker_port",
@@ -120,8 +120,9 @@ pub fn parse(inner: &[u8]) -> Result<Marker, BadMarker> {
         2 => Kind::End,
         _ => return Err(BadMarker::Kind),
     };
-    let (lane, lanes) = (byte::<{ field::LANE }, _>(bytes), byte::<{ field::LANES }, _>(bytes));
-    if lanes > MAX_LANES || lane >= lanes {
+    let (sender_queue, sender_queues) =
+        (byte::<{ field::SENDER_QUEUE }, _>(bytes), byte::<{ field::SENDER_QUEUES }, _>(bytes));
+    if sender_queues > MAX_SENDER_QUEUES || sender_queue >= sender_queues {
         return Err(BadMarker::Lane);
     }
     // An older version has one marker for each lane, and zeros here.
@@ -136,8 +137,8 @@ pub fn parse(inner: &[u8]) -> Result<Marker, BadMarker> {
         kind,
         relayed: byte::<{ field::FLAGS }, _>(bytes) & FLAG_RELAYED != 0,
         ends: byte::<{ field::FLAGS }, _>(bytes) & FLAG_ENDS != 0,
-        lane,
-        lanes,
+        sender_queue,
+        sender_queues,
         host: be32::<{ field::HOST }, _>(bytes),
         generation: u64::from_be_bytes(array::<{ field::GENERATION }, 8, _>(bytes)),
         node,
@@ -156,8 +157,8 @@ pub fn build(marker: &Marker) -> [u8; FRAME_LEN] {
     put::<{ field::VERSION }, 1, _>(&mut out, [VERSION]);
     put::<{ field::KIND }, 1, _>(&mut out, [marker.kind as u8]);
     put::<{ field::FLAGS }, 1, _>(&mut out, [flags]);
-    put::<{ field::LANE }, 1, _>(&mut out, [marker.lane]);
-    put::<{ field::LANES }, 1, _>(&mut out, [marker.lanes]);
+    put::<{ field::SENDER_QUEUE }, 1, _>(&mut out, [marker.sender_queue]);
+    put::<{ field::SENDER_QUEUES }, 1, _>(&mut out, [marker.sender_queues]);
     put::<{ field::PORTS }, 1, _>(&mut out, [if marker.ports > 1 { marker.ports } else { 0 }]);
     put::<{ field::PORT }, 1, _>(&mut out, [marker.port]);
     put::<{ field::SOURCE_PORT }, 2, _>(&mut out, marker.source_port.to_be_bytes());

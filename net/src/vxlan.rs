@@ -86,7 +86,7 @@ impl OverlayFlags {
 }
 
 /// The bit of a node in the set of those served apart. Many nodes share one: of those with a bit that is set, only the
-/// ones that are on the move, or were until just now, have been sent a copy of their own.
+/// ones that are migrating, or were until just now, have been sent a copy of their own.
 #[inline]
 #[must_use]
 pub const fn apart(node: Mac) -> u32 {

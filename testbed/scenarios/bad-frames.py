@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Malformed and hostile frames from both sides: a VM, a VLAN trunk, the underlay, and pcap files with what no
-kernel would send. Nothing crashes, the books balance, and honest traffic passes as before.
+kernel would send. Nothing crashes, packet accounting holds, and honest traffic passes as before.
 
 The hand-made list (truncated at each length, lying lengths, reserved bits, wrong VNIs, loops, spoofed sources,
 ARP storms, jumbos, IP options, fragments: lib/traffic/bad_frames.py) is sent first and its traces are looked for: a
@@ -161,13 +161,13 @@ def body(lab):
             say(f"{process.name} did not survive; its last words:\n    {process.tail()}")
     if crashes:
         return {"cases": sent + generated + in_files, "crashes": crashes}
-    unaccounted = stopover.books(appliances, hostile=True)["unaccounted"]
+    unaccounted = stopover.accounting(appliances, hostile=True)["unaccounted"]
     pinged, bad_pings = mesh.pings(honest, count=5)
     udp = mesh.streams(lab, honest, count=200, rate=400)
     for line in bad_pings:
         say(line)
     say(f"honest traffic afterwards: ping {dict(pinged)}, UDP {dict(udp)}")
-    unaccounted += stopover.books(appliances, hostile=True)["unaccounted"]
+    unaccounted += stopover.accounting(appliances, hostile=True)["unaccounted"]
     return {
         "cases": sent + generated + in_files,
         "generated": generated,

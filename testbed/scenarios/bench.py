@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Packets per second and cycles per frame of the appliance, beside testpmd and OVS-DPDK, on the same ports, flows
 and core, and of the kernel; and what becomes of it with more nodes, under changes, with larger frames, with a second
-worker, and while nodes are on the move.
+worker, and while nodes are migrating.
 
     testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
     testbed/run bench --quick --against DIR

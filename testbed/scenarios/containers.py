@@ -102,7 +102,7 @@ def body(lab):
     if bad_tcp:
         raise Failure(f"{len(bad_tcp)} TCP transfers failed")
     wire.stop()
-    books = stopover.books(gateways)
+    accounting = stopover.accounting(gateways)
     seen = capture.Reading(wire.path)
     bad = seen.bad_checksums()
     capture.tell(("bad checksum", bad))
@@ -111,7 +111,7 @@ def body(lab):
         "duplicated": pinged["duplicated"] + udp["duplicated"],
         "damaged": udp["damaged"],
         "bad_checksums": len(bad),
-        **books,
+        **accounting,
         "vxlan_frames": seen.vxlan(),
         "udp_sent": udp["sent"],
         "engine": containers.engine().name,

@@ -69,7 +69,7 @@ def body(lab):
     wire.stop()
     at_station.stop()
 
-    books = stopover.books(net.hosts)
+    accounting = stopover.accounting(net.hosts)
     say("reading the captures with tshark")
     seen, delivered = capture.Reading(wire.path), capture.Reading(at_station.path)
     bad, warned = seen.bad_checksums() + delivered.bad_checksums(), seen.warnings()
@@ -80,7 +80,7 @@ def body(lab):
         "tcp_bytes": total,
         "tcp_mbit_per_s": round(total * 8 / seconds / 1e6),
         "bad_checksums": len(bad),
-        **books,
+        **accounting,
         "tshark_warnings": len(warned),
         "too_long": int(seen.longest() > LONGEST) + int(delivered.longest() > 1514),
         "not_negotiated": sum(not negotiated[k] for k in ("csum", "guest_csum", "host_tso4", "host_tso6")),

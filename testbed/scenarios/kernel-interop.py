@@ -94,7 +94,7 @@ def body(lab):
         raise Failure(f"{len(bad_tcp)} TCP transfers failed")
     wire.stop()
 
-    books = stopover.books([a])
+    accounting = stopover.accounting([a])
     say("reading the capture of the underlay with tshark")
     seen = capture.Reading(wire.path)
     bad, warned = seen.bad_checksums(), seen.warnings()
@@ -105,7 +105,7 @@ def body(lab):
         "leaked_between_networks": udp["leaked_between_networks"] + udp["astray"],
         "damaged": udp["damaged"],
         "bad_checksums": len(bad),
-        **books,
+        **accounting,
         "tshark_warnings": len(warned),
         "vxlan_over_ipv4": seen.vxlan(100, "10.0.0."),
         "vxlan_over_ipv6": seen.vxlan(200, "fd00::"),

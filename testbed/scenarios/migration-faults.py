@@ -2,7 +2,7 @@
 """Everything that can die while a VM is being moved, dies: in each phase of a live migration of a real QEMU guest each
 process is killed by SIGKILL and started again, a VMM is killed, the migration is cancelled, operators say things that
 are not so, the board is away, markers are lost, the hold is too small. After every such case the guest must be
-reachable where it runs, no lock may be left, the books must balance, and no process of ours may have ended by itself.
+reachable where it runs, no lock may be left, the accounting must balance, and no process of ours may have ended by itself.
 
 Two hosts, gw-a and gw-b, have a port for each of two guests, X and Y. A station at gw-c pings. Each case is a
 migration of X from where the last one left it to the other host, as `lib/guests/stepwise.py` describes it; the fault

@@ -517,7 +517,7 @@ def body(lab):
     moved_since = max(1, run.moves * (ROUNDS - 2) // ROUNDS)
     left["grown_memory"] = int(grown // moved_since > GROWN_PER_MOVE)
     left["machines"] += run.machines
-    books = stopover.books(run.hosts)
+    accounting = stopover.accounting(run.hosts)
     return {
         "moves": run.moves + run.vm_moves,
         "moves_too_few": max(0, LEAST_MOVES - run.moves),
@@ -530,8 +530,8 @@ def body(lab):
         "left_over": sum(left.values()),
         "left_over_of": left,
         "memory_grown_bytes_per_move": grown // moved_since,
-        "unaccounted": run.unaccounted + books["unaccounted"],
-        "faulty_drops": books["faulty_drops"],
+        "unaccounted": run.unaccounted + accounting["unaccounted"],
+        "faulty_drops": accounting["faulty_drops"],
     }
 
 

@@ -204,7 +204,7 @@ def on_stopover(lab, net):
         h.start()
     side = Side(lab, "", hosts, sockets, sender_socket, station)
     stopover.wait_nodes(hosts, 3)
-    return side, {**side.measure(), **stopover.books(hosts)}
+    return side, {**side.measure(), **stopover.accounting(hosts)}
 
 
 def draw(theirs, ours):

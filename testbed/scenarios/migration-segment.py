@@ -201,7 +201,7 @@ def body(lab):
         run.migrate(number)
     figures = run.end()
     slow = int(figures["frames_per_s"] < 1000)
-    return {**figures, **stopover.books(run.hosts), "too_slow": slow}
+    return {**figures, **stopover.accounting(run.hosts), "too_slow": slow}
 
 
 scenario.main("migration-segment", body,

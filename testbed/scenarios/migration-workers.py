@@ -84,7 +84,7 @@ class Run:
         self.moves = self.unreported = 0  # of all parts
         self.shares = []  # of each receiving underlay queue, of all its host's frames
         self.outside = {"sender_lost": 0, "wire_lost": 0, "ring_lost": 0, "ring_full": 0}
-        self.books = {"unaccounted": 0, "faulty_drops": 0}
+        self.accounting = {"unaccounted": 0, "faulty_drops": 0}
 
     def lay_out(self, part):
         """Deals the queues to workers as this part says, and starts the appliances anew if that is another way."""
@@ -218,10 +218,10 @@ class Run:
                 say(f"    {key}: {places}; lost by flow {[n for n in got['lost_of'].values() if n]}")
         return sum(on_cables.values())
 
-    def close_books(self):
+    def close_accounting(self):
         """Of the appliances that run now."""
-        for key, n in stopover.books(self.hosts).items():
-            self.books[key] += n
+        for key, n in stopover.accounting(self.hosts).items():
+            self.accounting[key] += n
 
 
 def body(lab):
@@ -230,9 +230,9 @@ def body(lab):
     parts = {}
     for name in PARTS:
         if parts and {"busy": "two"}.get(name, name) != run.layout:
-            run.close_books()
+            run.close_accounting()
         parts[name] = run.part(name)
-    run.close_books()
+    run.close_accounting()
     calm = [figures for name, figures in parts.items() if name != "busy"]
     several = [figures for name, figures in parts.items() if name in SEVERAL]
     busy = parts.get("busy")
@@ -260,7 +260,7 @@ def body(lab):
         "receiver_overflown": total(parts.values(), "receiver_overflown"),
         "idle_queues": sum(share < 0.02 for share in run.shares),
         "few": int(WHOLE and (figures["migrations"] < LEAST_MOVES or figures["frames"] < LEAST_FRAMES)),
-        "unreported": run.unreported, "locks_left": locks_left(run.board), **run.books,
+        "unreported": run.unreported, "locks_left": locks_left(run.board), **run.accounting,
     }
 
 

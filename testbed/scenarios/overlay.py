@@ -78,7 +78,7 @@ def body(lab):
         raise Failure(f"{len(bad_tcp)} TCP transfers failed")
     wire.stop()
 
-    books = stopover.books(net.hosts)
+    accounting = stopover.accounting(net.hosts)
     say("reading the capture of the underlay with tshark")
     seen = capture.Reading(wire.path)
     requests, bad, warned, strange = (seen.address_requests(known), seen.bad_checksums(), seen.warnings(),
@@ -94,7 +94,7 @@ def body(lab):
         "leaked_between_networks": udp["leaked_between_networks"] + udp["astray"],
         "damaged": udp["damaged"],
         "arp_on_underlay": len(requests),
-        **books,
+        **accounting,
         "bad_checksums": len(bad),
         "tshark_warnings": len(warned),
         "not_vxlan": len(strange),

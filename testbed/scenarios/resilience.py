@@ -117,7 +117,7 @@ class Run:
             for ip in other.ips:
                 until(f"{one.name} reaches {ip}", lambda: not mesh.ping(one.ns, ip, count=1, wait=1)["lost"])
 
-    def close_books(self, appliance):
+    def close_accounting(self, appliance):
         """Before a process goes, and with it its counters."""
         appliance.process.check()
         appliance.save_books()
@@ -185,7 +185,7 @@ class Run:
     def restart(self, how):
         """Host a's appliance ends and starts again, under traffic."""
         mine = {(t.vni, t.mac) for t in (self.red1, self.blue1)}
-        self.close_books(self.a)
+        self.close_accounting(self.a)
         flooded = unknown(self.b)
         streams = self.streams(7)
         time.sleep(0.5)
@@ -231,12 +231,12 @@ def body(lab):
     run.restart("SIGTERM")
     run.restart("SIGKILL")
     run.board.process.check()
-    books = stopover.books(run.hosts)
-    books["unaccounted"] += run.figures.pop("unaccounted")
+    accounting = stopover.accounting(run.hosts)
+    accounting["unaccounted"] += run.figures.pop("unaccounted")
     panics = [p.log.name for p in lab.processes if "panicked at" in p.log.read_text(errors="replace")]
     for name in panics:
         say(f"a panic stands in {name}")
-    return {**run.total, **run.figures, **books, "crashes": len(panics)}
+    return {**run.total, **run.figures, **accounting, "crashes": len(panics)}
 
 
 scenario.main("resilience", body,

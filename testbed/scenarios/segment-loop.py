@@ -220,7 +220,7 @@ def body(lab):
         "streams_duplicated": sum(u["duplicated"] for u in udp),
         "streams_sent": sum(u["sent"] for u in udp),
         "blocked_drops": sum(d.get("segment_blocked", 0) for d in drops.values()),
-        **stopover.books(run.hosts),
+        **stopover.accounting(run.hosts),
     }
 
 

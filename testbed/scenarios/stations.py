@@ -434,7 +434,7 @@ def body(lab):
             "unreachable_ms_p99": round(slowest, 1), "unreachable_ms_max": round(max(run.times, default=0), 1),
             "too_slow": int(slowest > 1000),
             "never_reached": sum(ms >= 1e3 * observer.PATIENCE for ms in run.times), "too_few_cases": int(run.count["cases"] < least),
-            "kinds": dict(run.kinds), **stopover.books(run.hosts)}
+            "kinds": dict(run.kinds), **stopover.accounting(run.hosts)}
 
 
 scenario.main("stations", body,

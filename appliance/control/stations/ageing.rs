@@ -1,7 +1,7 @@
 //! What is known of stations by time and by their own words: silent ones are forgotten, addresses are asked for, routers
 //! say that they are some. Enters: the time, what was heard. Leaves: wishes for the board, probes.
 
-use super::{Gone, Kind, Probe, QUIET_MS, Stations, Wish};
+use super::{ClaimUpdate, Gone, Kind, Probe, QUIET_MS, Stations};
 use crate::pipeline::RouterSeen;
 use crate::tables::Tables;
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ const MAX_ROUTERS: usize = 1024;
 impl Stations {
     /// Forgets learned stations that have been silent for their segment's ageing time, and addresses that their
     /// stations do not answer for.
-    pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Wish> {
-        let mut wishes = self.give_up(|doubt| now_ms >= doubt.quiet_until_ms + QUIET_MS);
+    pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<ClaimUpdate> {
+        let mut claim_updates = self.give_up(|doubt| now_ms >= doubt.quiet_until_ms + QUIET_MS);
         let mut silent = Vec::new();
-        for ((net, mac), station) in &mut self.here {
+        for ((bd, mac), station) in &mut self.here {
             if tables.take_seen(station.id) {
                 station.seen_ms = now_ms;
             }
@@ -26,7 +26,7 @@ impl Stations {
                 continue;
             }
             if now_ms.saturating_sub(station.seen_ms) >= limit {
-                silent.push((*net, *mac));
+                silent.push((*bd, *mac));
             } else if station.addresses.is_due(now_ms) && self.probes.len() < PROBES_AT_ONCE {
                 let (port, vlan, mut gone) = (station.port, station.vlan, Vec::new());
                 let asked = station.addresses.probe(now_ms, &mut gone);
@@ -36,20 +36,24 @@ impl Stations {
                 }
                 station.ips.retain(|ip| !gone.contains(ip));
                 for ip in gone {
-                    tables.clear_owner(*net, ip, *mac);
+                    tables.clear_owner(*bd, ip, *mac);
                 }
-                let vni = self.vnis.get(net);
-                wishes.extend(vni.map(|vni| Wish::Claim { vni: *vni, mac: *mac, ips: station.ips.clone() }));
+                let vni = self.vnis.get(bd);
+                claim_updates.extend(vni.map(|vni| ClaimUpdate::Claim {
+                    vni: *vni,
+                    mac: *mac,
+                    ips: station.ips.clone(),
+                }));
             }
         }
         let silent = self.without_followed(silent, Gone::Silent);
-        wishes.extend(silent.into_iter().filter_map(|(net, mac)| self.forget(tables, net, mac)));
-        wishes
+        claim_updates.extend(silent.into_iter().filter_map(|(bd, mac)| self.forget(tables, bd, mac)));
+        claim_updates
     }
 
     /// A node of ours has said that it is an IPv6 router, or none.
-    pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<Wish> {
-        let key = (seen.net, seen.mac);
+    pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<ClaimUpdate> {
+        let key = (seen.bd, seen.mac);
         let Some(station) = self.here.get_mut(&key) else {
             if self.routers.len() >= MAX_ROUTERS {
                 self.routers.clear();
@@ -57,14 +61,14 @@ impl Stations {
             self.routers.insert(key, seen.router);
             return None;
         };
-        let news = station.router.replace(seen.router) != Some(seen.router);
+        let event = station.router.replace(seen.router) != Some(seen.router);
         for ip in station.ips.iter().chain([&IpAddr::V6(seen.ip)]) {
             if let IpAddr::V6(ip) = ip {
-                tables.set_router(seen.net, *ip, seen.mac, seen.router);
+                tables.set_router(seen.bd, *ip, seen.mac, seen.router);
             }
         }
-        let vni = self.vnis.get(&seen.net).filter(|_| news)?;
-        Some(Wish::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
+        let vni = self.vnis.get(&seen.bd).filter(|_| event)?;
+        Some(ClaimUpdate::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
     }
 
     /// Addresses to be asked for since the last call.

@@ -1,11 +1,11 @@
 //! The stations of this host and the board: what it is told of them, and what becomes of them by its answers. A station
 //! or an address that another host or node announced later is theirs; what is declared stays.
 
-use super::{Doubt, Gone, Kind, QUIET_MS, Station, Stations, Wish};
+use super::{ClaimUpdate, Doubt, Gone, Kind, QUIET_MS, Station, Stations};
 use crate::control::addresses::QUIET_MS as TAKEN_MS;
 use crate::control::stations::{Declared, usable};
 use crate::pipeline::Learn;
-use crate::tables::{Tables, words::Net};
+use crate::tables::{Tables, packed::Bd};
 use std::net::IpAddr;
 use stopover_bbs::client::{Accepted, Claim, NodeFacts, StationKind};
 use stopover_net::{Mac, Vni};
@@ -16,26 +16,33 @@ const REFUSED_MS: u64 = 500;
 impl Stations {
     /// The board will not have a claim. A learned station gives way, and is not claimed again for a while; a
     /// declared one stays, because its port is proof that it is here, and the operator is told.
-    pub fn refused(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, why: &str) -> Vec<Wish> {
-        let Some(net) = self.net_of(vni) else { return Vec::new() };
-        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
+    pub fn refused(
+        &mut self,
+        tables: &mut Tables,
+        now_ms: u64,
+        vni: Vni,
+        mac: Mac,
+        why: &str,
+    ) -> Vec<ClaimUpdate> {
+        let Some(bd) = self.bd_of(vni) else { return Vec::new() };
+        if let Some(doubt) = self.doubtful.get_mut(&(bd, mac)) {
             doubt.quiet_until_ms = now_ms + (REFUSED_MS << doubt.refusals.min(8)).min(QUIET_MS);
             doubt.refusals += 1;
-            return vec![Wish::Withdraw { vni, mac }];
+            return vec![ClaimUpdate::Withdraw { vni, mac }];
         }
-        let Some(station) = self.here.get_mut(&(net, mac)) else { return Vec::new() };
+        let Some(station) = self.here.get_mut(&(bd, mac)) else { return Vec::new() };
         if station.kind != Kind::Learned {
             station.refused = Some(why.to_owned());
             return Vec::new();
         }
-        if self.followed.contains(&(net, mac)) {
-            self.gone.push((net, mac, Gone::Refused));
+        if self.followed.contains(&(bd, mac)) {
+            self.gone.push((bd, mac, Gone::Refused));
             return Vec::new();
         }
-        let heard = Learn { port: station.port, net, vlan: station.vlan, mac, ip: None };
-        let wish = self.forget(tables, net, mac);
+        let heard = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
+        let claim_update = self.forget(tables, bd, mac);
         self.doubt(now_ms, heard);
-        wish.into_iter().collect()
+        claim_update.into_iter().collect()
     }
 
     /// A station is not ours although it is heard here, and is not claimed for a while.
@@ -44,14 +51,14 @@ impl Stations {
     }
 
     pub(super) fn doubt_for(&mut self, now_ms: u64, heard: Learn, quiet_ms: u64) {
-        let refusals = self.doubtful.get(&(heard.net, heard.mac)).map_or(0, |doubt| doubt.refusals);
+        let refusals = self.doubtful.get(&(heard.bd, heard.mac)).map_or(0, |doubt| doubt.refusals);
         let doubt = Doubt { heard, quiet_until_ms: now_ms + quiet_ms, refusals };
-        self.doubtful.insert((doubt.heard.net, doubt.heard.mac), doubt);
+        self.doubtful.insert((doubt.heard.bd, doubt.heard.mac), doubt);
     }
 
     /// The board knows a node elsewhere now, or not at all: who is heard may be claimed at once.
-    pub fn is_free(&mut self, now_ms: u64, net: Net, mac: Mac) {
-        if let Some(doubt) = self.doubtful.get_mut(&(net, mac)) {
+    pub fn is_free(&mut self, now_ms: u64, bd: Bd, mac: Mac) {
+        if let Some(doubt) = self.doubtful.get_mut(&(bd, mac)) {
             doubt.quiet_until_ms = doubt.quiet_until_ms.min(now_ms);
             doubt.refusals = 0;
         }
@@ -67,15 +74,15 @@ impl Stations {
         mac: Mac,
         addresses: Option<Accepted>,
     ) {
-        let Some(net) = self.net_of(vni) else { return };
-        if let Some(Doubt { heard: Learn { port, vlan, ip, .. }, .. }) = self.doubtful.remove(&(net, mac)) {
+        let Some(bd) = self.bd_of(vni) else { return };
+        if let Some(Doubt { heard: Learn { port, vlan, ip, .. }, .. }) = self.doubtful.remove(&(bd, mac)) {
             let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
-            self.settle(tables, now_ms, Declared::learned((net, mac), (port, vlan), ips));
-            if let Some(station) = self.here.get_mut(&(net, mac)) {
+            self.settle(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips));
+            if let Some(station) = self.here.get_mut(&(bd, mac)) {
                 station.fresh = false;
             }
         }
-        let Some(station) = self.here.get_mut(&(net, mac)) else { return };
+        let Some(station) = self.here.get_mut(&(bd, mac)) else { return };
         station.refused = None;
         let Some(Accepted { ips, refused }) = addresses else { return };
         if station.kind != Kind::Learned && !refused.is_empty() {
@@ -84,13 +91,13 @@ impl Stations {
         let (learned, shared) = (station.kind == Kind::Learned, station.shared.clone());
         let lost = |ip: &IpAddr| !ips.contains(ip) && (learned || shared.contains(ip));
         let lost: Vec<_> = station.ips.iter().copied().filter(lost).collect();
-        self.give_up_addresses(tables, now_ms, (net, mac), &lost);
-        let Some(station) = self.here.get_mut(&(net, mac)).filter(|_| learned) else { return };
+        self.give_up_addresses(tables, now_ms, (bd, mac), &lost);
+        let Some(station) = self.here.get_mut(&(bd, mac)).filter(|_| learned) else { return };
         let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
         // What it had where it was before, it need not say again.
         let kept: Vec<_> = ips.into_iter().filter(|ip| !station.ips.contains(ip)).collect();
         for ip in kept {
-            if let Err(full) = tables.set_owner(net, ip, mac) {
+            if let Err(full) = tables.set_owner(bd, ip, mac) {
                 log::error!("{full}");
                 continue;
             }
@@ -104,47 +111,41 @@ impl Stations {
     /// Another host has received a learned station later: it is there now. What is still under way here does not bring
     /// it back.
     pub fn node_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) -> Option<Station> {
-        let net = self.net_of(vni)?;
-        let station = self.here.get(&(net, mac)).filter(|station| station.kind == Kind::Learned)?.clone();
-        if self.followed.contains(&(net, mac)) {
-            self.gone.push((net, mac, Gone::Refused));
+        let bd = self.bd_of(vni)?;
+        let station = self.here.get(&(bd, mac)).filter(|station| station.kind == Kind::Learned)?.clone();
+        if self.followed.contains(&(bd, mac)) {
+            self.gone.push((bd, mac, Gone::Refused));
             return None;
         }
-        let heard = Learn { port: station.port, net, vlan: station.vlan, mac, ip: None };
+        let heard = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
         self.doubt_for(now_ms, heard, TAKEN_MS);
-        self.forget(tables, net, mac);
+        self.forget(tables, bd, mac);
         Some(station)
     }
 
     /// Other nodes have announced addresses of a station later: they are theirs now.
     pub fn addresses_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, ips: &[IpAddr]) {
-        if let Some(net) = self.net_of(vni) {
-            self.give_up_addresses(tables, now_ms, (net, mac), ips);
+        if let Some(bd) = self.bd_of(vni) {
+            self.give_up_addresses(tables, now_ms, (bd, mac), ips);
         }
     }
 
-    fn give_up_addresses(
-        &mut self,
-        tables: &mut Tables,
-        now_ms: u64,
-        (net, mac): (Net, Mac),
-        ips: &[IpAddr],
-    ) {
-        let Some(station) = self.here.get_mut(&(net, mac)) else { return };
+    fn give_up_addresses(&mut self, tables: &mut Tables, now_ms: u64, (bd, mac): (Bd, Mac), ips: &[IpAddr]) {
+        let Some(station) = self.here.get_mut(&(bd, mac)) else { return };
         station.ips.retain(|ip| !ips.contains(ip));
         station.announced.retain(|ip| !ips.contains(ip));
         for ip in ips {
             station.addresses.taken(now_ms, *ip);
-            tables.clear_owner(net, *ip, mac);
+            tables.clear_owner(bd, *ip, mac);
         }
     }
 
     /// What the board is told of a node: what is known of it, and what was just heard of it.
     pub fn to_claim(&mut self, vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Claim {
-        let net = self.net_of(vni);
-        let key = net.map(|net| (net, mac));
+        let bd = self.bd_of(vni);
+        let key = bd.map(|bd| (bd, mac));
         if let Some(station) = key.and_then(|key| self.here.get_mut(&key)) {
-            let declared = self.declared.iter().find(|d| (Some(d.net), d.mac) == (net, mac));
+            let declared = self.declared.iter().find(|d| (Some(d.bd), d.mac) == (bd, mac));
             let learned = station.kind == Kind::Learned;
             let kind = if learned { StationKind::Learned } else { StationKind::Declared };
             let of = |some: &[IpAddr]| ips.iter().copied().filter(|ip| some.contains(ip)).collect::<Vec<_>>();

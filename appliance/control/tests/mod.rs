@@ -7,13 +7,13 @@ mod replica;
 mod rows;
 mod stations;
 
-use super::replica::{Effect, Replica, Surroundings};
-use super::stations::{Declared, Gone, Kind, Stations, Wish};
+use super::replica::{Effect, Replica, ReplicaCtx};
+use super::stations::{ClaimUpdate, Declared, Gone, Kind, Stations};
 use crate::pipeline::Learn;
 use crate::tables::{
     Full, Tables, View,
-    entries::{Member, NetworkEntry, Way},
-    words::{Net, Place},
+    entries::{Member, NetworkEntry, Path},
+    packed::{Bd, FdbEntry},
 };
 use std::net::IpAddr;
 use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch, NodeFacts};
@@ -72,7 +72,7 @@ struct Lab {
     view: View,
     replica: Replica,
     stations: Stations,
-    nets: [Net; 2],
+    bds: [Bd; 2],
     now_ms: u64,
 }
 
@@ -86,18 +86,18 @@ impl Lab {
     /// and 11 are segments of network 100 that age after 300 seconds.
     fn new(declared: &[(usize, Mac, u16, &[IpAddr], Kind)]) -> Self {
         let (mut tables, views) = Tables::new(1).unwrap();
-        let nets = VNIS.map(|n| tables.net(vni(n)).unwrap());
+        let bds = VNIS.map(|n| tables.bd(vni(n)).unwrap());
         let member = |port, segment| Member { port, vlan: 0, segment };
         let mut ports = [vec![member(10, true), member(11, true)], vec![]];
-        for (net, _, port, _, _) in declared {
-            ports[*net].push(member(*port, false));
+        for (bd, _, port, _, _) in declared {
+            ports[*bd].push(member(*port, false));
         }
-        let networks = VNIS.iter().zip(nets).zip(ports).map(|((n, net), ports)| (vni(*n), net, ports));
+        let networks = VNIS.iter().zip(bds).zip(ports).map(|((n, bd), ports)| (vni(*n), bd, ports));
         let replica = Replica::new(name(OWN), networks);
         let declared = declared
             .iter()
-            .map(|(net, mac, port, ips, kind)| Declared {
-                net: nets[*net],
+            .map(|(bd, mac, port, ips, kind)| Declared {
+                bd: bds[*bd],
                 mac: *mac,
                 port: *port,
                 vlan: 0,
@@ -106,21 +106,20 @@ impl Lab {
                 kind: *kind,
             })
             .collect();
-        let vnis = nets.into_iter().zip(VNIS.map(vni)).collect();
+        let vnis = bds.into_iter().zip(VNIS.map(vni)).collect();
         let ageing = [(10, 300_000), (11, 300_000)].into_iter().collect();
         let stations = Stations::new(declared, vnis, ageing);
         let view = views.into_iter().next().unwrap().online();
-        Self { tables, view, replica, stations, nets, now_ms: 1000 }
+        Self { tables, view, replica, stations, bds, now_ms: 1000 }
     }
 
-    fn with<R>(&mut self, f: impl FnOnce(&mut Replica, &mut Surroundings) -> R) -> R {
-        let mut around =
-            Surroundings { tables: &mut self.tables, stations: &self.stations, routable: &routable };
-        f(&mut self.replica, &mut around)
+    fn with<R>(&mut self, f: impl FnOnce(&mut Replica, &mut ReplicaCtx) -> R) -> R {
+        let mut ctx = ReplicaCtx { tables: &mut self.tables, stations: &self.stations, routable: &routable };
+        f(&mut self.replica, &mut ctx)
     }
 
     fn apply(&mut self, change: Change) -> Vec<Effect> {
-        self.with(|replica, around| replica.apply(around, change)).unwrap()
+        self.with(|replica, ctx| replica.apply(ctx, change)).unwrap()
     }
 
     fn end_snapshot(&mut self) -> Vec<Effect> {
@@ -128,18 +127,18 @@ impl Lab {
     }
 
     /// A port gains or loses its link.
-    fn link(&mut self, port: u16, up: bool) -> Vec<Wish> {
+    fn link(&mut self, port: u16, up: bool) -> Vec<ClaimUpdate> {
         self.replica.port(port, up);
         self.stations.port(&mut self.tables, self.now_ms, port, up)
     }
 
     /// A station of network 100 is heard.
-    fn hear(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<Wish> {
-        let heard = Learn { port, net: self.nets[0], vlan: 0, mac, ip };
+    fn hear(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<ClaimUpdate> {
+        let heard = Learn { port, bd: self.bds[0], vlan: 0, mac, ip };
         self.stations.learn(&mut self.tables, self.now_ms, &heard)
     }
 
-    fn refuse(&mut self, mac: Mac) -> Vec<Wish> {
+    fn refuse(&mut self, mac: Mac) -> Vec<ClaimUpdate> {
         self.stations.refused(&mut self.tables, self.now_ms, vni(100), mac, "elsewhere")
     }
 
@@ -147,7 +146,7 @@ impl Lab {
         self.stations.accepted(&mut self.tables, self.now_ms, vni(100), mac, None);
     }
 
-    fn age(&mut self, ms: u64) -> Vec<Wish> {
+    fn age(&mut self, ms: u64) -> Vec<ClaimUpdate> {
         self.now_ms += ms;
         self.stations.age(&mut self.tables, self.now_ms)
     }
@@ -161,15 +160,15 @@ impl Lab {
 
     /// Where a node of network 100 is: the port of a station of ours, or the number of its host.
     fn place(&self, mac: Mac) -> Where {
-        Where::from(self.view.place(self.nets[0], mac))
+        Where::from(self.view.place(self.bds[0], mac))
     }
 
     fn owner(&self, address: &str) -> Option<Mac> {
-        self.view.owner(self.nets[0], ip(address))
+        self.view.owner(self.bds[0], ip(address))
     }
 
     fn network(&self, index: usize) -> &NetworkEntry {
-        self.view.network(self.nets[index]).unwrap()
+        self.view.network(self.bds[index]).unwrap()
     }
 }
 
@@ -180,26 +179,26 @@ enum Where {
     Nowhere,
 }
 
-impl From<Option<Place>> for Where {
-    fn from(place: Option<Place>) -> Self {
+impl From<Option<FdbEntry>> for Where {
+    fn from(place: Option<FdbEntry>) -> Self {
         match place {
-            Some(Place::Local { port, .. } | Place::Moving { port, .. }) => Self::Port(port),
-            Some(Place::Remote { host }) => Self::Host(host),
+            Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) => Self::Port(port),
+            Some(FdbEntry::Remote { host }) => Self::Host(host),
             None => Self::Nowhere,
         }
     }
 }
 
-fn claim(mac: Mac, ips: &[&str]) -> Wish {
-    Wish::Claim { vni: vni(100), mac, ips: ips.iter().map(|text| ip(text)).collect() }
+fn claim(mac: Mac, ips: &[&str]) -> ClaimUpdate {
+    ClaimUpdate::Claim { vni: vni(100), mac, ips: ips.iter().map(|text| ip(text)).collect() }
 }
 
-fn withdraw(mac: Mac) -> Wish {
-    Wish::Withdraw { vni: vni(100), mac }
+fn withdraw(mac: Mac) -> ClaimUpdate {
+    ClaimUpdate::Withdraw { vni: vni(100), mac }
 }
 
 /// A way over underlay port 0.
-fn way(dst: &str) -> Way {
+fn path(dst: &str) -> Path {
     let spec = OuterSpec {
         src_mac: mac(1),
         dst_mac: mac(2),
@@ -209,7 +208,7 @@ fn way(dst: &str) -> Way {
         dst_port: 4789,
         ttl: 64,
     };
-    Way {
+    Path {
         outer: OuterHeader::new(&spec).unwrap(),
         port: 0,
         inner_mtu: 1450,

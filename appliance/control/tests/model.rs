@@ -214,14 +214,14 @@ struct Seen {
 
 fn seen(lab: &Lab) -> Seen {
     lab.tables.check_counts();
-    let number = |net: Net| VNIS[usize::from(net == lab.nets[1])];
+    let number = |bd: Bd| VNIS[usize::from(bd == lab.bds[1])];
     Seen {
         places: lab
             .tables
             .nodes()
-            .map(|(net, mac, place)| ((number(net), mac.octets()[5]), Some(place).into()))
+            .map(|(bd, mac, place)| ((number(bd), mac.octets()[5]), Some(place).into()))
             .collect(),
-        owners: lab.tables.owners().map(|(net, ip, mac)| ((number(net), ip), mac)).collect(),
+        owners: lab.tables.owners().map(|(bd, ip, mac)| ((number(bd), ip), mac)).collect(),
         vteps: VTEPS.iter().map(|text| (ip(text), lab.view.vtep(ip(text)).is_some())).collect(),
         networks: VNIS
             .iter()

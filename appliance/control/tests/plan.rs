@@ -42,7 +42,7 @@ fn plan(tables: &mut Tables) -> Plan {
 fn every_port_has_its_role_and_every_network_its_members() {
     let (mut tables, _views) = Tables::new(1).unwrap();
     let plan = plan(&mut tables);
-    let [first, second] = [100, 200].map(|n| PortNetwork { net: tables.net(vni(n)).unwrap(), vni: vni(n) });
+    let [first, second] = [100, 200].map(|n| PortNetwork { bd: tables.bd(vni(n)).unwrap(), vni: vni(n) });
     let Role::Vif(vif) = &plan.ports[1].role else { panic!("a vif") };
     assert_eq!((vif.network, vif.mac, vif.guard), (first, mac(1), true));
     assert_eq!(vif.ipv4.as_slice(), ["192.168.0.1".parse::<std::net::Ipv4Addr>().unwrap()]);
@@ -55,8 +55,8 @@ fn every_port_has_its_role_and_every_network_its_members() {
     assert_eq!(underlay.vlan.map(|vlan| vlan.get()), Some(30));
 
     let member = |port, vlan, segment| Member { port, vlan, segment };
-    assert_eq!(plan.networks[&vni(100)], (first.net, vec![member(1, 0, false), member(2, 0, true)]));
-    assert_eq!(plan.networks[&vni(200)], (second.net, vec![member(2, 10, true)]));
+    assert_eq!(plan.networks[&vni(100)], (first.bd, vec![member(1, 0, false), member(2, 0, true)]));
+    assert_eq!(plan.networks[&vni(200)], (second.bd, vec![member(2, 10, true)]));
     assert_eq!(plan.segment_vnis().into_iter().collect::<Vec<_>>(), [vni(100), vni(200)]);
     assert_eq!(interest(&appliance()).into_iter().collect::<Vec<_>>(), [vni(100), vni(200)]);
     assert_eq!(plan.ageing_ms.into_iter().collect::<Vec<_>>(), [(2, 60_000)]);
@@ -66,11 +66,11 @@ fn every_port_has_its_role_and_every_network_its_members() {
 fn declared_stations_know_their_place() {
     let (mut tables, _views) = Tables::new(1).unwrap();
     let plan = plan(&mut tables);
-    let second = tables.net(vni(200)).unwrap();
+    let second = tables.bd(vni(200)).unwrap();
     let [vif, fixed] = plan.declared.as_slice() else { panic!("two stations") };
     assert_eq!((vif.mac, vif.port, vif.vlan, vif.kind), (mac(1), 1, 0, Kind::Vif));
     assert_eq!(vif.ips, [ip("192.168.0.1"), ip("fd00::1"), mac(1).link_local().into()]);
-    assert_eq!((fixed.net, fixed.mac, fixed.port, fixed.vlan), (second, mac(2), 2, 10));
+    assert_eq!((fixed.bd, fixed.mac, fixed.port, fixed.vlan), (second, mac(2), 2, 10));
     assert_eq!((fixed.kind, fixed.ips.as_slice()), (Kind::Static, &[ip("192.168.0.2")][..]));
 }
 

@@ -6,11 +6,11 @@ fn lab() -> Lab {
     Lab::new(&[(0, mac(1), 1, &[], Kind::Vif)])
 }
 
-fn want(text: &str, port: u16) -> Effect {
+fn track(text: &str, port: u16) -> Effect {
     Effect::Want(ip(text), port)
 }
 
-fn unwant(text: &str, port: u16) -> Effect {
+fn untrack(text: &str, port: u16) -> Effect {
     Effect::Unwant(ip(text), port)
 }
 
@@ -21,12 +21,12 @@ fn member(host_id: u32, segment: bool) -> Change {
 #[test]
 fn a_host_is_wanted_at_its_first_routable_address() {
     let mut lab = lab();
-    assert_eq!(lab.apply(host(2, &["fd00::2", "10.0.0.2", "10.0.0.3"], 4789)), [want("10.0.0.2", 4789)]);
+    assert_eq!(lab.apply(host(2, &["fd00::2", "10.0.0.2", "10.0.0.3"], 4789)), [track("10.0.0.2", 4789)]);
     // It may send from any of them.
     assert_eq!(["fd00::2", "10.0.0.2", "10.0.0.3"].map(|t| lab.view.vtep(ip(t))), [Some(2); 3]);
     assert_eq!(lab.apply(host(3, &["fd00::3"], 4789)), [], "no address that can be routed to");
     assert_eq!(lab.replica.hosts_behind(ip("10.0.0.2")).collect::<Vec<_>>(), [(2, 4789)]);
-    assert_eq!(lab.apply(Change::HostGone { id: 2 }), [unwant("10.0.0.2", 4789)]);
+    assert_eq!(lab.apply(Change::HostGone { id: 2 }), [untrack("10.0.0.2", 4789)]);
     assert_eq!(lab.view.vtep(ip("10.0.0.2")), None);
     assert!(lab.view.host(2).is_none());
     assert_eq!(lab.apply(Change::HostGone { id: 2 }), []);
@@ -46,24 +46,24 @@ fn our_own_host_is_not_reached_through_a_tunnel() {
 fn a_host_that_moves_is_resolved_anew() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
-    lab.replica.set_way(&mut lab.tables, 2, Some(way("10.0.0.2"))).unwrap();
-    let port_of = |lab: &Lab| lab.view.host(2).and_then(|h| h.way.as_ref()).map(|w| w.port);
+    lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.2"))).unwrap();
+    let port_of = |lab: &Lab| lab.view.host(2).and_then(|h| h.path.as_ref()).map(|w| w.port);
     assert_eq!(port_of(&lab), Some(0));
     // Nothing changed: the way stays, so that no frame is lost to a heartbeat.
-    assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [want("10.0.0.2", 4789)]);
+    assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [track("10.0.0.2", 4789)]);
     assert_eq!(port_of(&lab), Some(0));
     // A second address behind the first does not matter either.
     lab.apply(host(2, &["10.0.0.2", "10.0.0.4"], 4789));
     assert_eq!(port_of(&lab), Some(0));
-    assert_eq!(lab.apply(host(2, &["10.0.0.9"], 4789)), [want("10.0.0.9", 4789), unwant("10.0.0.2", 4789)]);
+    assert_eq!(lab.apply(host(2, &["10.0.0.9"], 4789)), [track("10.0.0.9", 4789), untrack("10.0.0.2", 4789)]);
     assert_eq!(port_of(&lab), None);
     assert_eq!(["10.0.0.2", "10.0.0.4", "10.0.0.9"].map(|t| lab.view.vtep(ip(t))), [None, None, Some(2)]);
     // Another UDP port is another header.
-    lab.replica.set_way(&mut lab.tables, 2, Some(way("10.0.0.9"))).unwrap();
-    assert_eq!(lab.apply(host(2, &["10.0.0.9"], 8472)), [want("10.0.0.9", 8472), unwant("10.0.0.9", 4789)]);
+    lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.9"))).unwrap();
+    assert_eq!(lab.apply(host(2, &["10.0.0.9"], 8472)), [track("10.0.0.9", 8472), untrack("10.0.0.9", 4789)]);
     assert_eq!(port_of(&lab), None);
-    lab.replica.set_way(&mut lab.tables, 2, None).unwrap();
-    lab.replica.set_way(&mut lab.tables, 77, Some(way("10.0.0.9"))).unwrap();
+    lab.replica.set_path(&mut lab.tables, 2, None).unwrap();
+    lab.replica.set_path(&mut lab.tables, 77, Some(path("10.0.0.9"))).unwrap();
     assert!(lab.view.host(77).is_none());
 }
 
@@ -72,7 +72,7 @@ fn two_hosts_on_one_address_are_told_apart_by_port_and_both_known() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(host(3, &["10.0.0.2"], 8472));
-    assert_eq!(lab.apply(Change::HostGone { id: 3 }), [unwant("10.0.0.2", 8472)]);
+    assert_eq!(lab.apply(Change::HostGone { id: 3 }), [untrack("10.0.0.2", 8472)]);
     assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(2), "host 2 still sends from it");
     lab.apply(host(3, &["10.0.0.2"], 8472));
     lab.apply(host(3, &["10.0.0.3"], 8472));
@@ -207,7 +207,7 @@ fn a_snapshot_takes_away_what_it_does_not_name() {
     lab.apply(member(2, false));
     lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
     assert_eq!(lab.place(mac(9)), Where::Host(3), "fail static: until its end all stays");
-    assert_eq!(lab.end_snapshot(), [unwant("10.0.0.3", 4789)]);
+    assert_eq!(lab.end_snapshot(), [untrack("10.0.0.3", 4789)]);
     assert!(lab.replica.is_whole());
     lab.publish().unwrap();
     assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Host(2), Where::Nowhere]);
@@ -227,8 +227,8 @@ fn a_snapshot_that_breaks_off_is_begun_again() {
     lab.apply(host(3, &["10.0.0.3"], 4789));
     lab.apply(node(mac(9), 3, &[], &[]));
     lab.replica.begin_snapshot(&mut lab.tables, false);
-    assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [want("10.0.0.2", 4789)]);
-    assert_eq!(lab.end_snapshot(), [unwant("10.0.0.3", 4789)]);
+    assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [track("10.0.0.2", 4789)]);
+    assert_eq!(lab.end_snapshot(), [untrack("10.0.0.3", 4789)]);
     assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Nowhere; 2]);
     assert_eq!(lab.owner("192.168.0.8"), None);
 }
@@ -317,7 +317,7 @@ fn a_batch_of_nodes_says_what_one_by_one_would() {
         (mac(6), OWN, &["192.168.0.6"]),
         (mac(7), 2, &[]),
     ]);
-    let effects = lab.with(|replica, around| replica.put_nodes(around, &nodes, |full| panic!("{full}")));
+    let effects = lab.with(|replica, ctx| replica.put_nodes(ctx, &nodes, |full| panic!("{full}")));
     assert_eq!(effects, [Effect::Moved { vni: vni(100), mac: mac(9), from: 2 }]);
     assert_eq!(lab.place(mac(8)), Where::Host(2), "fail static: until its end all stays");
     for id in [OWN, 2, 3] {
@@ -338,8 +338,7 @@ fn a_batch_longer_than_what_is_asked_for_ahead_is_taken_whole() {
     lab.apply(host(2, &["10.0.0.2"], 4789));
     let macs: Vec<Mac> = (10..200).map(mac).collect();
     let nodes: Vec<(Mac, u32, &[&str])> = macs.iter().map(|mac| (*mac, 2, &[][..])).collect();
-    let effects =
-        lab.with(|replica, around| replica.put_nodes(around, &batch(&nodes), |full| panic!("{full}")));
+    let effects = lab.with(|replica, ctx| replica.put_nodes(ctx, &batch(&nodes), |full| panic!("{full}")));
     assert_eq!(effects, []);
     assert!(macs.iter().all(|mac| lab.place(*mac) == Where::Host(2)));
     assert_eq!(lab.tables.len(), macs.len());
@@ -357,7 +356,7 @@ fn hosts_that_share_a_vtep_are_found_by_it_as_they_come_and_go() {
         hosts
     };
     assert_eq!(behind(&lab), [(2, 4789), (3, 4790), (4, 4791)]);
-    assert_eq!(lab.apply(Change::HostGone { id: 3 }), [unwant("10.0.0.2", 4790)]);
+    assert_eq!(lab.apply(Change::HostGone { id: 3 }), [untrack("10.0.0.2", 4790)]);
     lab.apply(host(2, &["10.0.0.7"], 4789));
     assert_eq!(behind(&lab), [(4, 4791)]);
     assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(4));

@@ -119,7 +119,7 @@ fn what_stays_is_listed_once_whatever_comes_and_goes() {
 #[test]
 fn a_turn_looks_at_a_bounded_part_of_the_tables() {
     let lab = large();
-    let nothing = lab.nets[1];
+    let nothing = lab.bds[1];
     let (mut from, mut turns, mut looked) = (Some(0), 0, 0);
     // Even when nothing of what it looks at is wanted.
     while let Some(at) = from {

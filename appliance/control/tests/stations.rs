@@ -60,7 +60,7 @@ fn a_segments_stations_are_learned_and_forgotten() {
 fn who_sends_does_not_age() {
     let mut lab = lab();
     lab.hear(SEGMENT, mac(50), None);
-    let id = lab.stations.get(lab.nets[0], mac(50)).unwrap().id;
+    let id = lab.stations.get(lab.bds[0], mac(50)).unwrap().id;
     for _ in 0..10 {
         lab.view.touch(id);
         assert_eq!(lab.age(299_999), []);
@@ -84,8 +84,8 @@ fn the_oldest_of_too_many_addresses_gives_way() {
     for n in 0..16 {
         lab.hear(SEGMENT, mac(50), Some(IpAddr::from([10, 1, 0, n])));
     }
-    let wishes = lab.hear(SEGMENT, mac(50), Some(ip("10.1.0.16")));
-    let [Wish::Claim { ips, .. }] = wishes.as_slice() else { panic!("{wishes:?}") };
+    let claim_updates = lab.hear(SEGMENT, mac(50), Some(ip("10.1.0.16")));
+    let [ClaimUpdate::Claim { ips, .. }] = claim_updates.as_slice() else { panic!("{claim_updates:?}") };
     assert_eq!((ips.len(), ips[0], ips[15]), (16, ip("10.1.0.1"), ip("10.1.0.16")));
     assert_eq!((lab.owner("10.1.0.0"), lab.owner("10.1.0.16")), (None, Some(mac(50))));
 }
@@ -143,8 +143,8 @@ fn an_address_moves_between_learned_stations() {
 fn an_address_of_a_node_elsewhere_stays_with_it_until_the_board_gives_it_away() {
     let mut lab = lab();
     lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
-    let wishes = lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.9")));
-    assert_eq!(wishes, [claim(mac(50), &["192.168.0.9"])]);
+    let claim_updates = lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.9")));
+    assert_eq!(claim_updates, [claim(mac(50), &["192.168.0.9"])]);
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)), "no spoof of ours answers for it");
     assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)));
@@ -192,7 +192,7 @@ fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
         assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
     }
     // At once, if the board says that nobody has it.
-    lab.stations.is_free(lab.now_ms, lab.nets[0], mac(9));
+    lab.stations.is_free(lab.now_ms, lab.bds[0], mac(9));
     assert_eq!(lab.hear(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
 }
 
@@ -216,7 +216,7 @@ fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_
     let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec![] };
     lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
     assert_eq!((lab.place(mac(50)), lab.owner("192.168.0.50")), (Where::Port(SEGMENT), Some(mac(50))));
-    assert_eq!(lab.stations.get(lab.nets[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
+    assert_eq!(lab.stations.get(lab.bds[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
 }
 
 #[test]
@@ -258,12 +258,12 @@ fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays()
     lab.apply(node(mac(9), 2, &["192.168.0.100"], &[]));
     lab.stations.addresses_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50), &[ip("192.168.0.100")]);
     assert_eq!((lab.place(mac(50)), lab.owner("192.168.0.100")), (Where::Port(SEGMENT), Some(mac(9))));
-    assert_eq!(lab.stations.get(lab.nets[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
+    assert_eq!(lab.stations.get(lab.bds[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
     // What was under way does not bring it back; what it says then does.
     assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.100"))), []);
     lab.now_ms += 100;
-    let wish = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
-    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.100"))), [wish]);
+    let claim_update = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
+    assert_eq!(lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.100"))), [claim_update]);
     assert_eq!(lab.owner("192.168.0.100"), Some(mac(9)), "until the board agrees");
     // If it does not, the node is still here.
     let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec!["held".into()] };
@@ -275,9 +275,9 @@ fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays()
 fn a_shared_address_is_its_announcers() {
     let vip = ip("192.168.0.100");
     let mut lab = lab();
-    let net = lab.nets[0];
+    let bd = lab.bds[0];
     let share = |n, port| Declared {
-        net,
+        bd,
         mac: mac(n),
         port,
         vlan: 0,
@@ -285,7 +285,7 @@ fn a_shared_address_is_its_announcers() {
         shared: vec![vip],
         kind: Kind::Vif,
     };
-    let vnis = [(net, vni(100))].into_iter().collect();
+    let vnis = [(bd, vni(100))].into_iter().collect();
     lab.stations =
         Stations::new(vec![share(1, 1), share(3, 3)], vnis, [(SEGMENT, 300_000)].into_iter().collect());
     for port in [1, 3, SEGMENT] {
@@ -295,8 +295,8 @@ fn a_shared_address_is_its_announcers() {
     assert_eq!(lab.hear(1, mac(1), Some(vip)), [claim(mac(1), &["192.168.0.100"])]);
     let said = lab.stations.to_claim(vni(100), mac(1), vec![vip]);
     assert_eq!((said.shared, said.announced), (vec![vip], vec![vip]));
-    let moves = [claim(mac(1), &[]), claim(mac(3), &["192.168.0.100"])];
-    assert_eq!(lab.hear(3, mac(3), Some(vip)), moves);
+    let migrations = [claim(mac(1), &[]), claim(mac(3), &["192.168.0.100"])];
+    assert_eq!(lab.hear(3, mac(3), Some(vip)), migrations);
     assert_eq!(lab.owner("192.168.0.100"), Some(mac(3)));
     // Not for who does not share it.
     assert_eq!(lab.hear(SEGMENT, mac(50), Some(vip)), [claim(mac(50), &[])]);
@@ -308,13 +308,13 @@ fn an_address_that_its_station_does_not_answer_for_is_given_up() {
     let mut lab = lab();
     lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.hear(SEGMENT, mac(50), Some(ip("fd00::50")));
-    let id = lab.stations.get(lab.nets[0], mac(50)).unwrap().id;
+    let id = lab.stations.get(lab.bds[0], mac(50)).unwrap().id;
     let mut asked = Vec::new();
-    let mut wishes = Vec::new();
+    let mut claim_updates = Vec::new();
     // The station lives, and answers for one of its addresses.
     for _ in 0..700 {
         lab.view.touch(id);
-        wishes.extend(lab.age(500));
+        claim_updates.extend(lab.age(500));
         for probe in lab.stations.take_probes() {
             assert_eq!((probe.port, probe.mac), (SEGMENT, mac(50)));
             if probe.ip == ip("fd00::50") {
@@ -325,7 +325,7 @@ fn an_address_that_its_station_does_not_answer_for_is_given_up() {
     }
     assert_eq!(asked.iter().filter(|asked| **asked == ip("192.168.0.50")).count(), 3);
     assert_eq!(asked.iter().filter(|asked| **asked == ip("fd00::50")).count(), 1);
-    assert_eq!(wishes, [claim(mac(50), &["fd00::50"])]);
+    assert_eq!(claim_updates, [claim(mac(50), &["fd00::50"])]);
     assert_eq!((lab.owner("192.168.0.50"), lab.owner("fd00::50")), (None, Some(mac(50))));
 }
 
@@ -336,31 +336,31 @@ fn a_renumbered_stations_old_address_is_given_up_at_once_and_a_second_one_is_not
     lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.51")));
     lab.hear(SEGMENT, mac(51), Some(ip("192.168.0.60")));
     lab.hear(SEGMENT, mac(51), Some(ip("192.168.0.61")));
-    let mut wishes = Vec::new();
+    let mut claim_updates = Vec::new();
     for _ in 0..10 {
-        wishes.extend(lab.age(500));
+        claim_updates.extend(lab.age(500));
         for probe in lab.stations.take_probes() {
             if probe.mac == mac(51) {
                 lab.hear(SEGMENT, mac(51), Some(probe.ip));
             }
         }
     }
-    assert_eq!(wishes, [claim(mac(50), &["192.168.0.51"])]);
+    assert_eq!(claim_updates, [claim(mac(50), &["192.168.0.51"])]);
     assert_eq!((lab.owner("192.168.0.50"), lab.owner("192.168.0.60")), (None, Some(mac(51))));
 }
 
 #[test]
 fn a_router_is_known_before_and_after_it_is_a_station() {
     let mut lab = lab();
-    let net = lab.nets[0];
-    let seen = |router| RouterSeen { net, mac: mac(50), ip: "fe80::50".parse().unwrap(), router };
+    let bd = lab.bds[0];
+    let seen = |router| RouterSeen { bd, mac: mac(50), ip: "fe80::50".parse().unwrap(), router };
     let local = "fe80::50".parse().unwrap();
     assert_eq!(lab.stations.router(&mut lab.tables, &seen(true)), None);
     lab.hear(SEGMENT, mac(50), Some(ip("fe80::50")));
     assert_eq!(lab.stations.to_claim(vni(100), mac(50), vec![]).facts.router, Some(true));
-    let wish = lab.stations.router(&mut lab.tables, &seen(false));
-    assert_eq!(wish, Some(claim(mac(50), &["fe80::50"])));
-    assert_eq!(lab.tables.router(net, local), Some(false));
+    let claim_update = lab.stations.router(&mut lab.tables, &seen(false));
+    assert_eq!(claim_update, Some(claim(mac(50), &["fe80::50"])));
+    assert_eq!(lab.tables.router(bd, local), Some(false));
     assert_eq!(lab.stations.router(&mut lab.tables, &seen(false)), None, "known");
     // Of a node elsewhere, and of one of ours that its appliance has not heard yet, the board says so.
     let mut change = |host_id, last: u8, router| {
@@ -369,7 +369,7 @@ fn a_router_is_known_before_and_after_it_is_a_station() {
         };
         node.facts.router = router;
         lab.apply(Change::NodePut { node, gone_ips });
-        lab.tables.router(net, local)
+        lab.tables.router(bd, local)
     };
     assert_eq!(change(2, 9, Some(true)), Some(true));
     assert_eq!(change(2, 9, None), Some(true), "as it was known");
@@ -394,10 +394,10 @@ fn a_declared_station_stays_when_refused_and_the_operator_is_told() {
     lab.link(VIF, true);
     assert_eq!(lab.refuse(mac(1)), []);
     assert_eq!(lab.place(mac(1)), Where::Port(VIF));
-    let net = lab.nets[0];
-    assert_eq!(lab.stations.get(net, mac(1)).unwrap().refused.as_deref(), Some("elsewhere"));
+    let bd = lab.bds[0];
+    assert_eq!(lab.stations.get(bd, mac(1)).unwrap().refused.as_deref(), Some("elsewhere"));
     lab.accept(mac(1));
-    assert_eq!(lab.stations.get(net, mac(1)).unwrap().refused, None);
+    assert_eq!(lab.stations.get(bd, mac(1)).unwrap().refused, None);
     // If it goes, it is where the board says, and is found there.
     lab.link(VIF, false);
     assert_eq!((lab.place(mac(1)), lab.owner("192.168.0.1")), (Where::Host(2), Some(mac(1))));
@@ -425,7 +425,7 @@ fn an_old_doubt_says_nothing_about_a_station_that_is_here() {
     lab.hear(OTHER_SEGMENT, mac(50), Some(ip("192.168.0.51")));
     lab.accept(mac(50));
     assert_eq!(lab.place(mac(50)), Where::Port(OTHER_SEGMENT));
-    let station = lab.stations.get(lab.nets[0], mac(50)).unwrap();
+    let station = lab.stations.get(lab.bds[0], mac(50)).unwrap();
     assert_eq!(station.ips, [ip("192.168.0.51")]);
 }
 
@@ -435,9 +435,9 @@ fn nothing_is_heard_behind_a_port_without_a_link() {
     lab.hear(SEGMENT, mac(50), None);
     lab.apply(node(mac(9), 2, &[], &[]));
     lab.hear(SEGMENT, mac(9), None);
-    let mut wishes = lab.link(SEGMENT, false);
-    wishes.sort_by_key(|wish| format!("{wish:?}"));
-    assert_eq!(wishes, [withdraw(mac(2)), withdraw(mac(9)), withdraw(mac(50))]);
+    let mut claim_updates = lab.link(SEGMENT, false);
+    claim_updates.sort_by_key(|claim_update| format!("{claim_update:?}"));
+    assert_eq!(claim_updates, [withdraw(mac(2)), withdraw(mac(9)), withdraw(mac(50))]);
     // What the ring still held, and an answer under way, come too late.
     assert_eq!(lab.hear(SEGMENT, mac(51), None), []);
     lab.accept(mac(9));
@@ -480,7 +480,7 @@ fn a_vif_keeps_what_it_is_declared_with_and_adds_what_it_chose() {
     for n in 0..40 {
         lab.hear(VIF, mac(1), Some(ip(&format!("fe80::1:{n}"))));
     }
-    let station = lab.stations.get(lab.nets[0], mac(1)).unwrap();
+    let station = lab.stations.get(lab.bds[0], mac(1)).unwrap();
     assert_eq!((station.ips.len(), &station.ips[..3]), (16, &chosen.map(ip)[..]));
     assert_eq!((lab.owner("192.168.0.1"), lab.owner("fe80::1:39")), (Some(mac(1)), None));
     lab.link(VIF, false);
@@ -495,7 +495,7 @@ fn a_tenant_with_random_macs_fills_its_own_share_only() {
         max_stations: 100,
         new_per_s: 1000,
         gate: std::sync::Arc::clone(gate),
-        networks: vec![(0, lab.nets[0])],
+        networks: vec![(0, lab.bds[0])],
     };
     let ports = gates.iter().map(|(port, gate)| (*port, limits(gate))).collect();
     lab.stations = std::mem::take(&mut lab.stations).limited(Limits { per_network: 150, ports });
@@ -530,7 +530,7 @@ fn a_known_station_announces_new_addresses_at_a_rate() {
         max_stations: 100,
         new_per_s: 50,
         gate: std::sync::Arc::default(),
-        networks: vec![(0, lab.nets[0])],
+        networks: vec![(0, lab.bds[0])],
     };
     let ports = [(SEGMENT, limits)].into_iter().collect();
     lab.stations = std::mem::take(&mut lab.stations).limited(Limits { per_network: 0, ports });
@@ -554,17 +554,17 @@ fn a_known_station_announces_new_addresses_at_a_rate() {
 #[test]
 fn whether_a_followed_station_goes_is_decided_elsewhere() {
     let mut lab = lab();
-    let (net, station) = (lab.nets[0], mac(50));
+    let (bd, station) = (lab.bds[0], mac(50));
     lab.hear(SEGMENT, station, Some(ip("192.168.0.50")));
-    lab.stations.follow(net, station);
+    lab.stations.follow(bd, station);
     assert_eq!(lab.refuse(station), []);
     assert_eq!(lab.age(300_000), []);
     assert_eq!(lab.link(SEGMENT, false), [withdraw(mac(2))]);
-    let gone = [Gone::Refused, Gone::Silent, Gone::PortDown].map(|why| (net, station, why));
+    let gone = [Gone::Refused, Gone::Silent, Gone::PortDown].map(|why| (bd, station, why));
     assert_eq!(lab.stations.take_gone(), gone);
     assert_eq!((lab.place(station), lab.stations.take_gone()), (Where::Port(SEGMENT), vec![]));
     // It was not doubted either: it is claimed as it was.
-    lab.stations.unfollow(net, station);
+    lab.stations.unfollow(bd, station);
     assert_eq!(lab.age(300_000), [withdraw(station)]);
     assert_eq!(lab.place(station), Where::Nowhere);
 }
@@ -577,8 +577,8 @@ fn a_refused_station_is_claimed_at_once_when_nobody_has_it() {
     lab.refuse(mac(9));
     lab.apply(Change::NodeGone { vni: vni(100), mac: mac(9), ips: vec![] });
     assert_eq!(lab.hear(SEGMENT, mac(9), None), [], "it has not been told");
-    let net = lab.nets[0];
-    lab.stations.is_free(lab.now_ms, net, mac(9));
+    let bd = lab.bds[0];
+    lab.stations.is_free(lab.now_ms, bd, mac(9));
     assert_eq!(lab.hear(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
     assert_eq!(lab.place(mac(9)), Where::Port(SEGMENT));
 }
@@ -589,9 +589,9 @@ fn a_blocked_segment_has_no_stations() {
     lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.hear(OTHER_SEGMENT, mac(51), None);
     let block = |lab: &mut Lab, on| lab.stations.block(&mut lab.tables, lab.now_ms, SEGMENT, 0, on);
-    let mut wishes = block(&mut lab, true);
-    wishes.sort_by_key(|wish| format!("{wish:?}"));
-    assert_eq!(wishes, [withdraw(mac(2)), withdraw(mac(50))], "the declared one too");
+    let mut claim_updates = block(&mut lab, true);
+    claim_updates.sort_by_key(|claim_update| format!("{claim_update:?}"));
+    assert_eq!(claim_updates, [withdraw(mac(2)), withdraw(mac(50))], "the declared one too");
     assert_eq!((lab.place(mac(50)), lab.place(mac(51))), (Where::Nowhere, Where::Port(OTHER_SEGMENT)));
     assert_eq!(lab.hear(SEGMENT, mac(50), None), []);
     // Its link may go and come: it is blocked all the same.

@@ -34,7 +34,7 @@ fn good_datagrams_are_opened() {
 #[test]
 fn reserved_bits_of_a_foreign_vtep_are_ignored() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { way: None, is_appliance: false }).unwrap();
+    lab.tables.put_host(1, HostEntry { path: None, is_appliance: false }).unwrap();
     lab.publish();
     let inner = udp4(R1, A, 33);
     for (at, value) in [(42, 0xff), (43, 0xff), (44, 0xff), (45, 0xff), (49, 0xff)] {
@@ -61,13 +61,13 @@ fn what_is_not_for_us_is_left_alone() {
     let wrong_ip = Tunnel { dst: "10.0.0.77".parse().unwrap(), ..FROM_1 };
     let wrong_ip6 = Tunnel { dst: "fd00::77".parse().unwrap(), ..FROM_2 };
     for tunnel in [wrong_mac, broadcast, wrong_ip, wrong_ip6] {
-        lab.one(UNDERLAY, &tunnel.around(&inner)).is_dropped(Drop::OuterNotOurs);
+        lab.one(UNDERLAY, &tunnel.around(&inner)).is_dropped(DropReason::OuterNotOurs);
     }
     let good = FROM_1.around(&inner);
-    lab.one(UNDERLAY, &tagged(&good, 0x8100, 30)).is_dropped(Drop::OuterNotOurs);
-    lab.one(UNDERLAY_30, &good).is_dropped(Drop::OuterNotOurs);
-    lab.one(UNDERLAY_30, &tagged(&good, 0x8100, 31)).is_dropped(Drop::OuterNotOurs);
-    lab.one(UNDERLAY_30, &tagged(&good, 0x88a8, 30)).is_dropped(Drop::OuterNotOurs);
+    lab.one(UNDERLAY, &tagged(&good, 0x8100, 30)).is_dropped(DropReason::OuterNotOurs);
+    lab.one(UNDERLAY_30, &good).is_dropped(DropReason::OuterNotOurs);
+    lab.one(UNDERLAY_30, &tagged(&good, 0x8100, 31)).is_dropped(DropReason::OuterNotOurs);
+    lab.one(UNDERLAY_30, &tagged(&good, 0x88a8, 30)).is_dropped(DropReason::OuterNotOurs);
     assert_eq!(lab.one(UNDERLAY_30, &tagged(&good, 0x8100, 30)).only(VM_A), inner);
     // A tag of priority only is no VLAN.
     assert_eq!(lab.one(UNDERLAY, &tagged(&good, 0x8100, 0xe000)).only(VM_A), inner);
@@ -81,10 +81,10 @@ fn only_known_hosts_and_networks_are_let_in() {
         Tunnel { src: "10.0.0.3".parse().unwrap(), ..FROM_1 },
         Tunnel { src: "fd00::3".parse().unwrap(), ..FROM_2 },
     ] {
-        lab.one(UNDERLAY, &tunnel.around(&inner)).is_dropped(Drop::UnknownVtep);
+        lab.one(UNDERLAY, &tunnel.around(&inner)).is_dropped(DropReason::UnknownVtep);
     }
     for vni in [1, 101, 0xff_ffff] {
-        lab.one(UNDERLAY, &Tunnel { vni, ..FROM_1 }.around(&inner)).is_dropped(Drop::UnknownVni);
+        lab.one(UNDERLAY, &Tunnel { vni, ..FROM_1 }.around(&inner)).is_dropped(DropReason::UnknownVni);
     }
 }
 
@@ -97,7 +97,7 @@ fn udp_checksums_are_verified_where_there_is_one() {
         for at in [good.len() - 1, good.len() - 30] {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            lab.one(UNDERLAY, &bad).is_dropped(Drop::OuterChecksum);
+            lab.one(UNDERLAY, &bad).is_dropped(DropReason::OuterChecksum);
             // A sender on this very machine has not computed it yet: nothing to verify.
             let mut unfilled = VecPacket::new(&bad);
             unfilled.unfilled = true;
@@ -107,7 +107,7 @@ fn udp_checksums_are_verified_where_there_is_one() {
         }
     }
     let none = Tunnel { checksum: false, ..FROM_2 }.around(&inner);
-    lab.one(UNDERLAY, &none).is_dropped(Drop::OuterChecksum);
+    lab.one(UNDERLAY, &none).is_dropped(DropReason::OuterChecksum);
     assert_eq!(lab.one(UNDERLAY_30, &tagged(&none, 0x8100, 30)).only(VM_A), inner);
 }
 
@@ -119,23 +119,23 @@ fn each_lie_in_the_outer_headers_is_found() {
     let mut wrong_sum = good.clone();
     wrong_sum[24] ^= 1;
     let cases = [
-        ("version", with(good.clone(), 14, 0x55), Drop::OuterMalformed),
-        ("header length", with(good.clone(), 14, 0x44), Drop::OuterMalformed),
-        ("total length", with(with(good.clone(), 16, long[0]), 17, long[1]), Drop::OuterMalformed),
-        ("header checksum", wrong_sum, Drop::OuterMalformed),
-        ("source 0.0.0.0/8 loopback", with(good.clone(), 26, 127), Drop::OuterMalformed),
-        ("multicast source", with(good.clone(), 26, 224), Drop::OuterMalformed),
-        ("UDP length beyond IP", with(good.clone(), 38, 0x7f), Drop::OuterMalformed),
-        ("UDP length below 8", with(with(good.clone(), 38, 0), 39, 7), Drop::OuterMalformed),
-        ("first fragment", with(good.clone(), 20, 0x20), Drop::OuterFragment),
-        ("later fragment", with(good.clone(), 21, 3), Drop::OuterFragment),
-        ("VXLAN cut off", with(with(good.clone(), 38, 0), 39, 12), Drop::BadVxlan),
-        ("no I flag", with(good.clone(), 42, 0xf7), Drop::BadVxlan),
-        ("VNI 0", with(good.clone(), 48, 0), Drop::BadVxlan),
-        ("inner runt", with(with(good.clone(), 38, 0), 39, 16 + 13), Drop::BadVxlan),
-        ("another port", with(good.clone(), 37, 0), Drop::OuterUnexpected),
-        ("another protocol", with(good.clone(), 23, 47), Drop::OuterUnexpected),
-        ("another EtherType", with(other(NEXT_HOP, OUR_MAC, 50), 12, 0x88), Drop::OuterUnexpected),
+        ("version", with(good.clone(), 14, 0x55), DropReason::OuterMalformed),
+        ("header length", with(good.clone(), 14, 0x44), DropReason::OuterMalformed),
+        ("total length", with(with(good.clone(), 16, long[0]), 17, long[1]), DropReason::OuterMalformed),
+        ("header checksum", wrong_sum, DropReason::OuterMalformed),
+        ("source 0.0.0.0/8 loopback", with(good.clone(), 26, 127), DropReason::OuterMalformed),
+        ("multicast source", with(good.clone(), 26, 224), DropReason::OuterMalformed),
+        ("UDP length beyond IP", with(good.clone(), 38, 0x7f), DropReason::OuterMalformed),
+        ("UDP length below 8", with(with(good.clone(), 38, 0), 39, 7), DropReason::OuterMalformed),
+        ("first fragment", with(good.clone(), 20, 0x20), DropReason::OuterFragment),
+        ("later fragment", with(good.clone(), 21, 3), DropReason::OuterFragment),
+        ("VXLAN cut off", with(with(good.clone(), 38, 0), 39, 12), DropReason::BadVxlan),
+        ("no I flag", with(good.clone(), 42, 0xf7), DropReason::BadVxlan),
+        ("VNI 0", with(good.clone(), 48, 0), DropReason::BadVxlan),
+        ("inner runt", with(with(good.clone(), 38, 0), 39, 16 + 13), DropReason::BadVxlan),
+        ("another port", with(good.clone(), 37, 0), DropReason::OuterUnexpected),
+        ("another protocol", with(good.clone(), 23, 47), DropReason::OuterUnexpected),
+        ("another EtherType", with(other(NEXT_HOP, OUR_MAC, 50), 12, 0x88), DropReason::OuterUnexpected),
     ];
     for (what, frame, reason) in cases {
         let out = lab.one(UNDERLAY, &frame);
@@ -145,10 +145,10 @@ fn each_lie_in_the_outer_headers_is_found() {
     let mut loopback = good.clone();
     loopback[22..38].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
     let cases = [
-        ("version", with(good.clone(), 14, 0x40), Drop::OuterMalformed),
-        ("payload length", with(good.clone(), 18, 0x7f), Drop::OuterMalformed),
-        ("source", loopback, Drop::OuterMalformed),
-        ("fragment", with(with(with(good.clone(), 20, 44), 54, 17), 57, 1), Drop::OuterFragment),
+        ("version", with(good.clone(), 14, 0x40), DropReason::OuterMalformed),
+        ("payload length", with(good.clone(), 18, 0x7f), DropReason::OuterMalformed),
+        ("source", loopback, DropReason::OuterMalformed),
+        ("fragment", with(with(with(good.clone(), 20, 44), 54, 17), 57, 1), DropReason::OuterFragment),
     ];
     for (what, frame, reason) in cases {
         let out = lab.one(UNDERLAY, &frame);
@@ -161,7 +161,7 @@ fn every_prefix_of_a_datagram_is_refused() {
     let mut lab = Lab::new();
     for whole in [FROM_1.around(&udp4(R1, A, 33)), FROM_2.around(&udp6(R1, A, 0, 33))] {
         for len in 0..whole.len() {
-            lab.one(UNDERLAY, &whole[..len]).is_dropped(Drop::OuterMalformed);
+            lab.one(UNDERLAY, &whole[..len]).is_dropped(DropReason::OuterMalformed);
         }
     }
 }
@@ -173,11 +173,11 @@ fn the_inner_frame_must_be_sound_and_untagged() {
     for tpid in [0x8100, 0x88a8] {
         for tci in [0, 10, 0xe000] {
             let frame = FROM_1.around(&tagged(&inner, tpid, tci));
-            lab.one(UNDERLAY, &frame).is_dropped(Drop::InnerVlan);
+            lab.one(UNDERLAY, &frame).is_dropped(DropReason::InnerVlan);
         }
     }
     for len in 14..inner.len() {
-        lab.one(UNDERLAY, &FROM_1.around(&inner[..len])).is_dropped(Drop::Malformed);
+        lab.one(UNDERLAY, &FROM_1.around(&inner[..len])).is_dropped(DropReason::Malformed);
     }
 }
 
@@ -219,8 +219,8 @@ fn congestion_marks_are_combined_as_rfc_6040_says() {
                     assert_eq!(six.only(VM_A), udp6(R1, A, 0x28 | ecn, 9));
                 }
                 None => {
-                    four.is_dropped(Drop::EcnViolation);
-                    six.is_dropped(Drop::EcnViolation);
+                    four.is_dropped(DropReason::EcnViolation);
+                    six.is_dropped(DropReason::EcnViolation);
                 }
             }
         }
@@ -233,15 +233,15 @@ fn congestion_marks_are_combined_as_rfc_6040_says() {
 #[test]
 fn a_frame_for_a_node_elsewhere_is_not_sent_on() {
     let mut lab = Lab::new();
-    lab.one(UNDERLAY, &FROM_1.around(&udp4(R1, R2, 9))).is_dropped(Drop::NotHere);
-    lab.one(UNDERLAY, &FROM_1.around(&udp4(NOBODY, R1, 9))).is_dropped(Drop::NotHere);
+    lab.one(UNDERLAY, &FROM_1.around(&udp4(R1, R2, 9))).is_dropped(DropReason::NotHere);
+    lab.one(UNDERLAY, &FROM_1.around(&udp4(NOBODY, R1, 9))).is_dropped(DropReason::NotHere);
 }
 
 #[test]
 fn a_station_of_ours_does_not_come_from_the_underlay() {
     let mut lab = Lab::new();
     for from in [A, S, T] {
-        lab.one(UNDERLAY, &FROM_1.around(&udp4(from, B, 9))).is_dropped(Drop::SourceIsLocal);
+        lab.one(UNDERLAY, &FROM_1.around(&udp4(from, B, 9))).is_dropped(DropReason::SourceIsLocal);
     }
     // In network 200 the MAC of B is nobody's.
     let tunnel = Tunnel { vni: 200, ..FROM_1 };
@@ -272,9 +272,9 @@ fn what_is_for_the_vtep_goes_to_the_control_thread() {
         assert_eq!((out.punted, out.sent, out.dropped), (vec![(UNDERLAY, frame.clone())], vec![], vec![]));
         let mut to_another = frame.clone();
         to_another[..6].copy_from_slice(&OTHER_MAC.octets());
-        lab.one(UNDERLAY, &to_another).is_dropped(Drop::OuterNotOurs);
+        lab.one(UNDERLAY, &to_another).is_dropped(DropReason::OuterNotOurs);
     }
     assert_eq!(lab.counters.read().to_control, 4);
     lab.exits.control_full = true;
-    lab.one(UNDERLAY, &asks[0]).is_dropped(Drop::ControlFull);
+    lab.one(UNDERLAY, &asks[0]).is_dropped(DropReason::ControlFull);
 }

@@ -35,7 +35,7 @@ fn over_ipv6_every_byte_is_right_and_the_checksum_covers_the_frame() {
 #[test]
 fn without_checksum_over_ipv6_where_configured() {
     let mut lab = Lab::new();
-    lab.rewrite_way(2, HOST_2.into(), None, |way| way.zero_checksum = true);
+    lab.rewrite_path(2, HOST_2.into(), None, |path| path.zero_checksum = true);
     let inner = udp4(A, R2, 20);
     let out = lab.one(VM_A, &inner);
     let sent = out.only(UNDERLAY);
@@ -45,7 +45,7 @@ fn without_checksum_over_ipv6_where_configured() {
 #[test]
 fn a_tagged_underlay_and_another_port() {
     let mut lab = Lab::new();
-    lab.rewrite_way(1, HOST_1.into(), Some(30), |_| {});
+    lab.rewrite_path(1, HOST_1.into(), Some(30), |_| {});
     let inner = udp4(A, R1, 20);
     let out = lab.one(VM_A, &inner);
     let sent = out.only(UNDERLAY_30);
@@ -72,7 +72,7 @@ fn tos_is_copied_ecn_and_all() {
 #[test]
 fn a_fixed_dscp_still_copies_ecn() {
     let mut lab = Lab::new();
-    lab.rewrite_way(1, HOST_1.into(), None, |way| way.tos = OuterTos::fixed(46));
+    lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = OuterTos::fixed(46));
     for (tos, outer) in [(0, 0xb8), (0xff, 0xbb), (2, 0xba)] {
         let out = lab.one(VM_A, &udp4_tos(A, R1, tos, 9));
         assert_eq!(out.only(UNDERLAY)[15], outer);
@@ -101,10 +101,10 @@ fn one_flow_one_source_port_and_flows_spread() {
 #[test]
 fn a_host_without_a_way_is_unresolved() {
     let mut lab = Lab::new();
-    lab.one(VM_A, &udp4(A, R3, 5)).is_dropped(Drop::HostUnresolved);
+    lab.one(VM_A, &udp4(A, R3, 5)).is_dropped(DropReason::HostUnresolved);
     lab.tables.remove_host(1);
     lab.publish();
-    lab.one(VM_A, &udp4(A, R1, 5)).is_dropped(Drop::HostUnresolved);
+    lab.one(VM_A, &udp4(A, R1, 5)).is_dropped(DropReason::HostUnresolved);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn without_headroom_nothing_is_sent() {
     packet.push(100);
     packet.head_mut()[..].copy_within(100.., 0);
     packet.truncate(udp4(A, R1, 5).len());
-    lab.burst(VM_A, vec![packet.clone()]).is_dropped(Drop::NoHeadroom);
+    lab.burst(VM_A, vec![packet.clone()]).is_dropped(DropReason::NoHeadroom);
     // And a tag finds its four bytes in what is left.
     let mut to_trunk = packet;
     to_trunk.head_mut()[..6].copy_from_slice(&T.mac.octets());

@@ -1,6 +1,6 @@
 //! Golden captures: the same frames in give the same frames out, byte for byte, whatever was made faster since.
 //! A few thousand bursts of every kind of frame, good and spoiled, alone and mixed, go into every port of two
-//! appliances, one at rest and one with nodes on the move; `golden.txt` has a digest of all that came out of
+//! appliances, one at rest and one with migrating nodes; `golden.txt` has a digest of all that came out of
 //! each block of bursts, and how many frames that was, by fate. `BLESS=1` writes the file anew: right after a
 //! change of behaviour that was meant, wrong after anything else.
 
@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::pipeline::MAX_BURST;
-use crate::tables::moving::{Heading, Stage};
+use crate::tables::migration_record::{Heading, Stage};
 use std::fmt::Write;
 use stopover_net::marker::{self, Kind, Marker};
 
@@ -55,8 +55,8 @@ fn frames() -> Vec<Vec<u8>> {
         kind: Kind::End,
         relayed,
         ends: false,
-        lane: 0,
-        lanes: 1,
+        sender_queue: 0,
+        sender_queues: 1,
         port: 0,
         ports: 1,
         source_port: 0,
@@ -141,24 +141,29 @@ fn is_for(port: u16, frame: &[u8]) -> bool {
 }
 
 /// A leaves for host 2, B is watched in case it leaves, S comes from host 1, and R1 was here before.
-fn on_the_move(lab: &mut Lab) {
-    let net = lab.net100;
-    let record = |mac, port, stage| Moving {
-        net,
+fn is_migrating(lab: &mut Lab) {
+    let bd = lab.net100;
+    let record = |mac, port, stage| MigrationRecord {
+        bd,
         vni: vni(100),
         mac,
         port,
         vlan: 0,
         stand_in: None,
         stage,
-        tally: std::sync::Arc::default(),
+        counters: std::sync::Arc::default(),
     };
-    lab.tables.set_moving(record(A.mac, VM_A, Stage::Forward(Heading::Host(2)))).unwrap();
-    lab.tables.set_moving(record(B.mac, VM_B, Stage::Window { cycles: 1000 })).unwrap();
-    let arrival = std::sync::Arc::new(Arrival::new(9, 0, Some(1), [2]));
-    lab.tables.set_moving(record(S.mac, SEGMENT, Stage::Arriving(arrival))).unwrap();
-    lab.tables.set_departed(net, R1.mac);
+    lab.tables.set_migrating(record(A.mac, VM_A, Stage::Forward(Heading::Host(2)))).unwrap();
+    lab.tables.set_migrating(record(B.mac, VM_B, Stage::Window { cycles: 1000 })).unwrap();
+    let arrival = std::sync::Arc::new(EndMarkerBarrier::new(9, 0, Some(1), [2]));
+    lab.tables.set_migrating(record(S.mac, SEGMENT, Stage::Arriving(arrival))).unwrap();
+    lab.tables.set_departed(bd, R1.mac);
     lab.publish();
+}
+
+/// The digests are older than some names in what they were made of.
+fn as_first_named(text: String) -> Vec<u8> {
+    text.replace("bd: Bd(", "net: Net(").replace("Bd(", "Net(").into_bytes()
 }
 
 /// A line for each block: appliance, port, digest, frames by fate.
@@ -171,7 +176,7 @@ fn run() -> String {
     for state in ["at_rest", "moving"] {
         let mut lab = Lab::new();
         if state == "moving" {
-            on_the_move(&mut lab);
+            is_migrating(&mut lab);
         }
         for block in 0..BLOCKS {
             for port in 0..lab.ports.len() as u16 {
@@ -195,12 +200,14 @@ fn run() -> String {
                             format!("{} {:?} {:?}", packet.unfilled, packet.gso, packet.requested).as_bytes(),
                         );
                     }
-                    digest.add(format!("{:?} {:?} {:x?}", out.dropped, out.learned, out.punted).as_bytes());
+                    digest.add(&as_first_named(format!(
+                        "{:?} {:?} {:x?}",
+                        out.dropped, out.learned, out.punted
+                    )));
                     let exits = &mut lab.exits;
-                    digest.add(
-                        format!("{:?} {:x?} {:x?}", exits.routers, exits.held, exits.relayed).as_bytes(),
-                    );
-                    digest.add(format!("{:?}", exits.arrived).as_bytes());
+                    let events = format!("{:?} {:x?} {:x?}", exits.routers, exits.held, exits.relayed);
+                    digest.add(&as_first_named(events));
+                    digest.add(&as_first_named(format!("{:?}", exits.arrived)));
                     exits.routers.clear();
                     exits.held.clear();
                     exits.relayed.clear();

@@ -18,7 +18,7 @@ const fn posing_as(ip_of: Station) -> Station {
 }
 
 /// What a guarded vif must not send, and why.
-fn forbidden() -> Vec<(&'static str, Vec<u8>, Drop)> {
+fn forbidden() -> Vec<(&'static str, Vec<u8>, DropReason)> {
     let all_nodes = "ff02::1".parse().unwrap();
     let all_nodes_mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
     let nobody6 = Ipv6Addr::UNSPECIFIED;
@@ -46,28 +46,32 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>, Drop)> {
     let mut arp_as_b = arp(Mac::BROADCAST, 1, (B.mac, A.ip4), (NO_MAC, R1.ip4));
     arp_as_b[6..12].copy_from_slice(&A.mac.octets());
     vec![
-        ("another MAC", udp4(Station { mac: S.mac, ..A }, B, 5), Drop::GuardMac),
-        ("another MAC, not IP", frames::other(B.mac, S.mac, 46), Drop::GuardMac),
-        ("another IPv4 address", udp4(posing_as(B), S, 5), Drop::GuardIp),
-        ("another IPv6 address", udp6(posing_as(B), S, 0, 5), Drop::GuardIp),
-        ("IPv4 from 0.0.0.0", udp4(Station { ip4: Ipv4Addr::UNSPECIFIED, ..A }, S, 5), Drop::GuardIp),
-        ("IPv6 from ::", udp6(Station { ip6: nobody6, ..A }, S, 0, 5), Drop::GuardIp),
+        ("another MAC", udp4(Station { mac: S.mac, ..A }, B, 5), DropReason::GuardMac),
+        ("another MAC, not IP", frames::other(B.mac, S.mac, 46), DropReason::GuardMac),
+        ("another IPv4 address", udp4(posing_as(B), S, 5), DropReason::GuardIp),
+        ("another IPv6 address", udp6(posing_as(B), S, 0, 5), DropReason::GuardIp),
+        ("IPv4 from 0.0.0.0", udp4(Station { ip4: Ipv4Addr::UNSPECIFIED, ..A }, S, 5), DropReason::GuardIp),
+        ("IPv6 from ::", udp6(Station { ip6: nobody6, ..A }, S, 0, 5), DropReason::GuardIp),
         (
             "echo from ::",
             eth(B.mac, A.mac, IPV6, &ip6(nobody6, B.ip6, ICMPV6, 0, 64, &echo_from_nowhere)),
-            Drop::GuardIp,
+            DropReason::GuardIp,
         ),
-        ("ARP with another IP", arp(Mac::BROADCAST, 1, (A.mac, B.ip4), (NO_MAC, S.ip4)), Drop::GuardArp),
+        (
+            "ARP with another IP",
+            arp(Mac::BROADCAST, 1, (A.mac, B.ip4), (NO_MAC, S.ip4)),
+            DropReason::GuardArp,
+        ),
         (
             "gratuitous ARP for another",
             arp(Mac::BROADCAST, 2, (A.mac, B.ip4), (A.mac, B.ip4)),
-            Drop::GuardArp,
+            DropReason::GuardArp,
         ),
-        ("ARP with another MAC inside", arp_as_b, Drop::GuardArp),
-        ("solicitation with another MAC inside", lying_ns, Drop::GuardArp),
-        ("advertisement of another's address", na_for_b, Drop::GuardArp),
-        ("advertisement with another's MAC", na_with_mac_of_b, Drop::GuardArp),
-        ("ARP cut off", eth(Mac::BROADCAST, A.mac, ARP, &[0; 20]), Drop::Malformed),
+        ("ARP with another MAC inside", arp_as_b, DropReason::GuardArp),
+        ("solicitation with another MAC inside", lying_ns, DropReason::GuardArp),
+        ("advertisement of another's address", na_for_b, DropReason::GuardArp),
+        ("advertisement with another's MAC", na_with_mac_of_b, DropReason::GuardArp),
+        ("ARP cut off", eth(Mac::BROADCAST, A.mac, ARP, &[0; 20]), DropReason::Malformed),
     ]
 }
 
@@ -86,10 +90,10 @@ fn with_the_guard_off_all_of_it_passes() {
     switch_off(&mut lab);
     for (what, frame, reason) in forbidden() {
         let out = lab.one(VM_A, &frame);
-        if reason == Drop::Malformed {
+        if reason == DropReason::Malformed {
             out.is_dropped(reason);
         } else {
-            assert!(!out.sent.is_empty() || out.dropped == [Drop::SameSegment], "{what}: {out:?}");
+            assert!(!out.sent.is_empty() || out.dropped == [DropReason::SameSegment], "{what}: {out:?}");
         }
     }
 }
@@ -162,11 +166,11 @@ fn without_declared_addresses_only_the_mac_is_guarded() {
     ] {
         assert_eq!(lab.one(VM_A, &frame).dropped, []);
     }
-    lab.one(VM_A, &udp4(B, R1, 20)).is_dropped(Drop::GuardMac);
+    lab.one(VM_A, &udp4(B, R1, 20)).is_dropped(DropReason::GuardMac);
     let other_mac_inside = arp(Mac::BROADCAST, 1, (B.mac, A.ip4), (NO_MAC, R1.ip4));
     let mut other_mac_inside = other_mac_inside;
     other_mac_inside[6..12].copy_from_slice(&A.mac.octets());
-    lab.one(VM_A, &other_mac_inside).is_dropped(Drop::GuardArp);
+    lab.one(VM_A, &other_mac_inside).is_dropped(DropReason::GuardArp);
 }
 
 fn allow(lab: &mut Lab, allowed: Allowed) {
@@ -206,18 +210,18 @@ fn fragment_without_header() -> Vec<u8> {
 }
 
 /// What only routers and DHCP servers send, and why others may not.
-fn servers_frames() -> Vec<(&'static str, Vec<u8>, Drop)> {
+fn servers_frames() -> Vec<(&'static str, Vec<u8>, DropReason)> {
     vec![
-        ("router advertisement", icmp6_from(A.mac.link_local(), 134), Drop::GuardRouter),
-        ("redirect", icmp6_from(A.mac.link_local(), 137), Drop::GuardRouter),
-        ("IPv4 redirect", icmp4_from(A.ip4, 5), Drop::GuardRouter),
-        ("IPv4 router advertisement", icmp4_from(A.ip4, 9), Drop::GuardRouter),
-        ("hidden advertisement", fragment_without_header(), Drop::GuardRouter),
-        ("DHCP reply", udp4_between((67, 68), Mac::BROADCAST), Drop::GuardDhcp),
-        ("DHCP reply to one station", udp4_between((67, 68), B.mac), Drop::GuardDhcp),
-        ("DHCP reply to another host", udp4_between((67, 68), R1.mac), Drop::GuardDhcp),
-        ("DHCP relay", udp4_between((67, 67), B.mac), Drop::GuardDhcp),
-        ("DHCPv6 reply", udp6_between((547, 546)), Drop::GuardDhcp),
+        ("router advertisement", icmp6_from(A.mac.link_local(), 134), DropReason::GuardRouter),
+        ("redirect", icmp6_from(A.mac.link_local(), 137), DropReason::GuardRouter),
+        ("IPv4 redirect", icmp4_from(A.ip4, 5), DropReason::GuardRouter),
+        ("IPv4 router advertisement", icmp4_from(A.ip4, 9), DropReason::GuardRouter),
+        ("hidden advertisement", fragment_without_header(), DropReason::GuardRouter),
+        ("DHCP reply", udp4_between((67, 68), Mac::BROADCAST), DropReason::GuardDhcp),
+        ("DHCP reply to one station", udp4_between((67, 68), B.mac), DropReason::GuardDhcp),
+        ("DHCP reply to another host", udp4_between((67, 68), R1.mac), DropReason::GuardDhcp),
+        ("DHCP relay", udp4_between((67, 67), B.mac), DropReason::GuardDhcp),
+        ("DHCPv6 reply", udp6_between((547, 546)), DropReason::GuardDhcp),
     ]
 }
 
@@ -245,10 +249,10 @@ fn a_router_and_a_dhcp_server_may_be_allowed() {
         assert_eq!(lab.one(VM_A, &frame).dropped, [], "{what}");
     }
     allow(&mut lab, Allowed { router: true, ..Allowed::default() });
-    lab.one(VM_A, &udp4_between((67, 68), B.mac)).is_dropped(Drop::GuardDhcp);
+    lab.one(VM_A, &udp4_between((67, 68), B.mac)).is_dropped(DropReason::GuardDhcp);
     assert_eq!(lab.one(VM_A, &icmp6_from(A.mac.link_local(), 134)).dropped, []);
     allow(&mut lab, Allowed { dhcp_server: true, ..Allowed::default() });
-    lab.one(VM_A, &icmp6_from(A.mac.link_local(), 134)).is_dropped(Drop::GuardRouter);
+    lab.one(VM_A, &icmp6_from(A.mac.link_local(), 134)).is_dropped(DropReason::GuardRouter);
     // Without a guard nobody is asked.
     switch_off(&mut lab);
     for (what, frame, _) in servers_frames() {
@@ -261,7 +265,7 @@ fn a_guest_chooses_its_link_local_address() {
     let mut lab = Lab::new();
     // As RFC 7217 makes it: not from the MAC.
     let stable = ll("fe80::5b1c:9a3e:77f0:1d42");
-    let learned = [Learn { port: VM_A, net: lab.net100, vlan: 0, mac: A.mac, ip: Some(stable.into()) }];
+    let learned = [Learn { port: VM_A, bd: lab.net100, vlan: 0, mac: A.mac, ip: Some(stable.into()) }];
     let all = (ALL_NODES, ll("ff02::1"));
     let target = B.mac.link_local();
     for (what, frame) in [
@@ -281,14 +285,14 @@ fn a_guest_chooses_its_link_local_address() {
     lab.publish();
     assert_eq!(lab.one(VM_A, &udp6(Station { ip6: stable, ..A }, B, 0, 5)).learned, []);
     let thief = Station { ip6: stable, ..B };
-    lab.one(VM_B, &udp6(thief, A, 0, 5)).is_dropped(Drop::GuardIp);
-    lab.one(VM_B, &advert(all, B.mac, stable, 0x20)).is_dropped(Drop::GuardIp);
+    lab.one(VM_B, &udp6(thief, A, 0, 5)).is_dropped(DropReason::GuardIp);
+    lab.one(VM_B, &advert(all, B.mac, stable, 0x20)).is_dropped(DropReason::GuardIp);
     let body = [&[0x20, 0, 0, 0][..], &stable.octets(), &[2, 1], &B.mac.octets()].concat();
     let message = icmp6(target, all.1, 136, &body);
     let stolen = eth(all.0, B.mac, IPV6, &ip6(target, all.1, ICMPV6, 0, 255, &message));
-    lab.one(VM_B, &stolen).is_dropped(Drop::GuardArp);
+    lab.one(VM_B, &stolen).is_dropped(DropReason::GuardArp);
     // Addresses of other kinds are declared.
-    lab.one(VM_A, &udp6(Station { ip6: ll("fd00:1::77"), ..A }, B, 0, 5)).is_dropped(Drop::GuardIp);
+    lab.one(VM_A, &udp6(Station { ip6: ll("fd00:1::77"), ..A }, B, 0, 5)).is_dropped(DropReason::GuardIp);
 }
 
 #[test]
@@ -307,9 +311,9 @@ fn pairs_of_address_and_mac_are_allowed() {
         assert_eq!(lab.one(VM_A, &arp).dropped, [], "{ip}");
     }
     for ip in ["10.0.255.255", "10.2.0.0", "192.168.0.77"] {
-        lab.one(VM_A, &udp4(from(ip), B, 5)).is_dropped(Drop::GuardIp);
+        lab.one(VM_A, &udp4(from(ip), B, 5)).is_dropped(DropReason::GuardIp);
         let arp = arp(Mac::BROADCAST, 1, (A.mac, ip.parse().unwrap()), (NO_MAC, NOBODY.ip4));
-        lab.one(VM_A, &arp).is_dropped(Drop::GuardArp);
+        lab.one(VM_A, &arp).is_dropped(DropReason::GuardArp);
     }
     // A MAC of its own for an address of its own, as VRRP wants it.
     let virtual_station =
@@ -317,10 +321,10 @@ fn pairs_of_address_and_mac_are_allowed() {
     assert_eq!(lab.one(VM_A, &udp4(virtual_station, B, 5)).dropped, []);
     assert_eq!(lab.one(VM_A, &udp6(virtual_station, B, 0, 5)).dropped, []);
     assert_eq!(lab.one(VM_A, &frames::arp_request(virtual_station, NOBODY.ip4)).dropped, []);
-    lab.one(VM_A, &udp4(Station { ip4: A.ip4, ..virtual_station }, B, 5)).is_dropped(Drop::GuardIp);
+    lab.one(VM_A, &udp4(Station { ip4: A.ip4, ..virtual_station }, B, 5)).is_dropped(DropReason::GuardIp);
     lab.one(VM_A, &udp6(Station { ip6: ll("fd00:1::7800"), ..virtual_station }, B, 0, 5))
-        .is_dropped(Drop::GuardIp);
+        .is_dropped(DropReason::GuardIp);
     let of_a = advert((ALL_NODES, ll("ff02::1")), virtual_mac, A.ip6, 0x20);
-    lab.one(VM_A, &of_a).is_dropped(Drop::GuardIp);
-    lab.one(VM_A, &udp4(Station { mac: S.mac, ..A }, B, 5)).is_dropped(Drop::GuardMac);
+    lab.one(VM_A, &of_a).is_dropped(DropReason::GuardIp);
+    lab.one(VM_A, &udp4(Station { mac: S.mac, ..A }, B, 5)).is_dropped(DropReason::GuardMac);
 }

@@ -4,7 +4,7 @@ use super::frames::{NO_MAC, advert, arp, other, solicit, tagged, udp4};
 use super::*;
 
 fn learn(lab: &Lab, port: u16, vlan: u16, mac: Mac, ip: Option<IpAddr>) -> Learn {
-    Learn { port, net: lab.net100, vlan, mac, ip }
+    Learn { port, bd: lab.net100, vlan, mac, ip }
 }
 
 #[test]
@@ -21,7 +21,8 @@ fn a_new_station_is_told_of_and_its_frame_goes_on() {
 #[test]
 fn a_known_station_is_touched_and_not_told_of() {
     let mut lab = Lab::new();
-    let Some(crate::tables::words::Place::Local { station, .. }) = lab.tables.place(lab.net100, S.mac) else {
+    let Some(crate::tables::packed::FdbEntry::Local { station, .. }) = lab.tables.place(lab.net100, S.mac)
+    else {
         panic!("not local");
     };
     assert!(!lab.tables.take_seen(station));
@@ -45,7 +46,7 @@ fn a_node_of_another_host_is_not_believed_until_the_board_says_so() {
     let mut lab = Lab::new();
     let out = lab.one(SEGMENT, &udp4(R1, A, 5));
     assert_eq!(out.learned, [learn(&lab, SEGMENT, 0, R1.mac, None)]);
-    out.is_dropped(Drop::SourceIsRemote);
+    out.is_dropped(DropReason::SourceIsRemote);
 }
 
 #[test]
@@ -53,8 +54,8 @@ fn a_vif_does_not_appear_behind_a_segment() {
     let mut lab = Lab::new();
     // A loop in the segment brings A's broadcast back; to send it round again would be a storm.
     let out = lab.one(SEGMENT, &other(A.mac, Mac::BROADCAST, 50));
-    out.is_dropped(Drop::SourceIsLocal);
-    lab.one(TRUNK, &tagged(&udp4(A, B, 5), 0x8100, 10)).is_dropped(Drop::SourceIsLocal);
+    out.is_dropped(DropReason::SourceIsLocal);
+    lab.one(TRUNK, &tagged(&udp4(A, B, 5), 0x8100, 10)).is_dropped(DropReason::SourceIsLocal);
     // The same MAC in another network is another station.
     let frame = udp4(B, A, 5);
     assert_eq!(lab.one(TRUNK, &tagged(&frame, 0x8100, 20)).only(VM_200), frame);
@@ -116,17 +117,17 @@ fn a_full_port_learns_nobody_new_and_keeps_who_it_has() {
     let new = tagged(&udp4(NOBODY, A, 5), 0x8100, 10);
     let out = lab.one(TRUNK, &new);
     assert_eq!(out.learned, []);
-    out.is_dropped(Drop::StationLimit);
+    out.is_dropped(DropReason::StationLimit);
     // Nor anybody who was at another port, or claims to be from another host.
-    lab.one(TRUNK, &tagged(&udp4(S, A, 5), 0x8100, 10)).is_dropped(Drop::StationLimit);
-    lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).is_dropped(Drop::StationLimit);
+    lab.one(TRUNK, &tagged(&udp4(S, A, 5), 0x8100, 10)).is_dropped(DropReason::StationLimit);
+    lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).is_dropped(DropReason::StationLimit);
     // Who is known, another network, another port and what comes by the underlay are not concerned.
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(T, A, 5), 0x8100, 10)).ports(), [VM_A]);
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(NOBODY, A, 5), 0x8100, 20)).ports(), [VM_200]);
     assert_eq!(lab.one(SEGMENT, &udp4(NOBODY, A, 5)).ports(), [VM_A]);
     assert_eq!(lab.one(UNDERLAY, &frames::FROM_1.around(&udp4(NOBODY, T, 5))).ports(), [TRUNK]);
     // A node that is locked for a migration has a place here before it speaks.
-    lab.tables.set_on_the_move(lab.net100, R1.mac, true);
+    lab.tables.set_migrating_flag(lab.net100, R1.mac, true);
     lab.publish();
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).learned.len(), 1);
     gate.set_vlan(10, false);

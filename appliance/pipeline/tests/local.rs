@@ -39,8 +39,8 @@ fn behind_one_port_frames_are_not_sent_back() {
     let mut lab = Lab::new();
     lab.tables.set_local(lab.net100, NOBODY.mac, SEGMENT, 0, None).unwrap();
     lab.publish();
-    lab.one(SEGMENT, &udp4(S, NOBODY, 10)).is_dropped(Drop::SameSegment);
-    lab.one(VM_A, &other(A.mac, A.mac, 50)).is_dropped(Drop::SameSegment);
+    lab.one(SEGMENT, &udp4(S, NOBODY, 10)).is_dropped(DropReason::SameSegment);
+    lab.one(VM_A, &other(A.mac, A.mac, 50)).is_dropped(DropReason::SameSegment);
 }
 
 #[test]
@@ -48,10 +48,10 @@ fn group_addresses_between_bridges_stay_there() {
     let mut lab = Lab::new();
     for last in 0..=15 {
         let dst = Mac::new([1, 0x80, 0xc2, 0, 0, last]);
-        lab.one(VM_A, &other(A.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
-        lab.one(SEGMENT, &other(S.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
+        lab.one(VM_A, &other(A.mac, dst, 46)).is_dropped(DropReason::LinkLocalControl);
+        lab.one(SEGMENT, &other(S.mac, dst, 46)).is_dropped(DropReason::LinkLocalControl);
         let inward = frames::FROM_1.around(&other(R1.mac, dst, 46));
-        lab.one(UNDERLAY, &inward).is_dropped(Drop::LinkLocalControl);
+        lab.one(UNDERLAY, &inward).is_dropped(DropReason::LinkLocalControl);
     }
     let next = Mac::new([1, 0x80, 0xc2, 0, 0, 16]);
     assert_eq!(lab.one(VM_A, &other(A.mac, next, 46)).sent.len(), 5);
@@ -71,12 +71,12 @@ fn control_frames_of_vendors_bridges_stay_on_their_segment() {
         0x00e0_2b00_0006,
     ] {
         let dst = Mac::from_u64(dst);
-        lab.one(VM_A, &other(A.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
-        lab.one(SEGMENT, &other(S.mac, dst, 46)).is_dropped(Drop::LinkLocalControl);
+        lab.one(VM_A, &other(A.mac, dst, 46)).is_dropped(DropReason::LinkLocalControl);
+        lab.one(SEGMENT, &other(S.mac, dst, 46)).is_dropped(DropReason::LinkLocalControl);
         let tagged = frames::tagged(&other(T.mac, dst, 46), 0x8100, 10);
-        lab.one(TRUNK, &tagged).is_dropped(Drop::LinkLocalControl);
+        lab.one(TRUNK, &tagged).is_dropped(DropReason::LinkLocalControl);
         let inward = frames::FROM_1.around(&other(R1.mac, dst, 46));
-        lab.one(UNDERLAY, &inward).is_dropped(Drop::LinkLocalControl);
+        lab.one(UNDERLAY, &inward).is_dropped(DropReason::LinkLocalControl);
     }
     // Of the same vendors, but not between bridges only; and MVRP, which a bridge without it forwards.
     for dst in [0x0100_0ccc_ccc8, 0x0100_0cdd_dddd, 0x00e0_2b00_0001, 0x0180_c200_0021] {
@@ -88,8 +88,9 @@ fn control_frames_of_vendors_bridges_stay_on_their_segment() {
 fn no_station_has_a_group_address_or_zero() {
     let mut lab = Lab::new();
     for src in [Mac::BROADCAST, Mac::new([1, 0, 0x5e, 0, 0, 1]), Mac::new([0; 6])] {
-        lab.one(SEGMENT, &other(src, A.mac, 46)).is_dropped(Drop::BadSourceMac);
-        lab.one(UNDERLAY, &frames::FROM_1.around(&other(src, A.mac, 46))).is_dropped(Drop::BadSourceMac);
+        lab.one(SEGMENT, &other(src, A.mac, 46)).is_dropped(DropReason::BadSourceMac);
+        lab.one(UNDERLAY, &frames::FROM_1.around(&other(src, A.mac, 46)))
+            .is_dropped(DropReason::BadSourceMac);
     }
 }
 
@@ -98,7 +99,7 @@ fn every_prefix_of_a_frame_is_a_runt_or_lies() {
     let mut lab = Lab::new();
     for whole in [udp4(A, B, 33), udp6(A, B, 0, 33)] {
         for len in 0..whole.len() {
-            lab.one(VM_A, &whole[..len]).is_dropped(Drop::Malformed);
+            lab.one(VM_A, &whole[..len]).is_dropped(DropReason::Malformed);
         }
     }
     // What is no IP has no length but its own.
@@ -126,7 +127,7 @@ fn a_port_that_is_none_drops_what_it_gets() {
     let mut lab = Lab::new();
     lab.tables.set_local(lab.net100, NOBODY.mac, 99, 0, None).unwrap();
     lab.publish();
-    lab.one(VM_A, &udp4(A, NOBODY, 10)).is_dropped(Drop::PortDown);
+    lab.one(VM_A, &udp4(A, NOBODY, 10)).is_dropped(DropReason::PortDown);
 }
 
 #[test]

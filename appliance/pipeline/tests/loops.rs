@@ -21,7 +21,7 @@ fn a_blocked_segment_gives_nothing_and_gets_no_floods() {
     for frame in [&broadcast, &unicast, &udp4(NOBODY, A, 5)] {
         let out = lab.one(SEGMENT, frame);
         assert_eq!(out.learned, [], "who is behind it is another's to tell");
-        out.is_dropped(Drop::SegmentBlocked);
+        out.is_dropped(DropReason::SegmentBlocked);
     }
     // Others get what they got before.
     assert_eq!(lab.one(UNDERLAY, &inward).ports(), [VM_B, TRUNK, VM_A]);
@@ -39,10 +39,10 @@ fn a_trunk_is_blocked_for_one_of_its_networks() {
     let mut lab = Lab::new();
     block(&lab, TRUNK, 20, true);
     let frame = udp4(B, A, 5);
-    lab.one(TRUNK, &tagged(&frame, 0x8100, 20)).is_dropped(Drop::SegmentBlocked);
+    lab.one(TRUNK, &tagged(&frame, 0x8100, 20)).is_dropped(DropReason::SegmentBlocked);
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(T, A, 5), 0x8100, 10)).ports(), [VM_A]);
     // In network 200 there is nobody else to flood to.
-    lab.one(VM_200, &other(A.mac, Mac::BROADCAST, 50)).is_dropped(Drop::SegmentBlocked);
+    lab.one(VM_200, &other(A.mac, Mac::BROADCAST, 50)).is_dropped(DropReason::SegmentBlocked);
     block(&lab, TRUNK, 20, false);
     assert_eq!(lab.one(VM_200, &other(A.mac, Mac::BROADCAST, 50)).ports(), [TRUNK]);
 }
@@ -51,8 +51,8 @@ fn a_trunk_is_blocked_for_one_of_its_networks() {
 fn what_comes_again_and_again_is_flooded_no_more() {
     let mut lab = Lab::new();
     lab.exits.loops = true;
-    lab.one(SEGMENT, &other(S.mac, Mac::BROADCAST, 50)).is_dropped(Drop::SegmentLoop);
-    lab.one(TRUNK, &tagged(&other(T.mac, NOBODY.mac, 50), 0x8100, 10)).is_dropped(Drop::SegmentLoop);
+    lab.one(SEGMENT, &other(S.mac, Mac::BROADCAST, 50)).is_dropped(DropReason::SegmentLoop);
+    lab.one(TRUNK, &tagged(&other(T.mac, NOBODY.mac, 50), 0x8100, 10)).is_dropped(DropReason::SegmentLoop);
     // Only what a segment brings can be a loop, and only what is flooded.
     assert_eq!(lab.one(SEGMENT, &udp4(S, A, 5)).ports(), [VM_A]);
     assert_eq!(lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50)).dropped, []);
@@ -80,8 +80,8 @@ fn loop_probes_go_to_the_control_thread_and_nowhere_else() {
     // A VM that makes one up, and another host that sends one on, are not listened to.
     let mut from_vm = probe(0);
     from_vm[6..12].copy_from_slice(&A.mac.octets());
-    lab.one(VM_A, &from_vm).is_dropped(Drop::LinkLocalControl);
-    lab.one(UNDERLAY, &FROM_1.around(&probe(0))).is_dropped(Drop::LinkLocalControl);
+    lab.one(VM_A, &from_vm).is_dropped(DropReason::LinkLocalControl);
+    lab.one(UNDERLAY, &FROM_1.around(&probe(0))).is_dropped(DropReason::LinkLocalControl);
     lab.exits.control_full = true;
-    lab.one(SEGMENT, &probe(0)).is_dropped(Drop::ControlFull);
+    lab.one(SEGMENT, &probe(0)).is_dropped(DropReason::ControlFull);
 }

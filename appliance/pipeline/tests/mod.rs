@@ -10,7 +10,7 @@ mod guard;
 mod learn;
 mod local;
 mod loops;
-mod moving;
+mod migration;
 mod offload;
 mod properties;
 mod replicate;
@@ -20,18 +20,18 @@ mod vlan;
 mod workers;
 
 use super::{
-    Handing, Io, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
-    fate::{Books, Counters, Drop, add},
-    moving::Class,
+    Egress, Handing, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
+    drop_reason::{DropReason, PacketCounters, PacketReading, add},
+    migration::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
     ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif},
-    witness::Recorder,
+    tracer::TraceLog,
 };
 use crate::tables::{
     Tables, View,
-    entries::{HostEntry, Member, NetworkEntry, Way},
-    moving::{Arrival, Moving},
-    words::Net,
+    entries::{HostEntry, Member, NetworkEntry, Path},
+    migration_record::{EndMarkerBarrier, MigrationRecord},
+    packed::Bd,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
@@ -108,12 +108,12 @@ struct Exits {
     routers: Vec<RouterSeen>,
     held: Vec<(u32, u32, Class, Vec<u8>)>,
     relayed: Vec<(u16, Vec<u8>)>,
-    arrived: Vec<(Net, Mac, u32, u64)>,
+    arrived: Vec<(Bd, Mac, u32, u64)>,
     /// The port whose outlet keeps what it is given.
     keeps: Option<u16>,
     /// The port whose queue is another lcore's: what it is handed is among `sent`.
     hands_over: Option<u16>,
-    /// Source ports of nodes on the move.
+    /// Source ports of migrating nodes.
     used: UsedPorts,
     /// End markers wait for the barrier.
     parks: bool,
@@ -125,7 +125,7 @@ struct Exits {
     loops: bool,
 }
 
-impl Io for Exits {
+impl Egress for Exits {
     type P = VecPacket;
     fn send(&mut self, port: u16, packet: VecPacket) {
         self.sent.push((port, packet));
@@ -146,7 +146,14 @@ impl Io for Exits {
     fn waits(&self, index: u32, sender: u32) -> bool {
         self.held.iter().any(|(at, from, ..)| (*at, *from) == (index, sender))
     }
-    fn keep(&mut self, _: &Moving, index: u32, sender: u32, class: Class, packet: &VecPacket) -> bool {
+    fn keep(
+        &mut self,
+        _: &MigrationRecord,
+        index: u32,
+        sender: u32,
+        class: Class,
+        packet: &VecPacket,
+    ) -> bool {
         if self.hold_full {
             return false;
         }
@@ -170,8 +177,8 @@ impl Io for Exits {
     fn follow(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
         self.relay(port, packet)
     }
-    fn by_old_way(&mut self, arrival: &Arrival) {
-        arrival.old_way_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    fn by_old_path(&mut self, arrival: &EndMarkerBarrier) {
+        arrival.old_path_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
     fn relay(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
         if self.keeps != Some(port) {
@@ -180,26 +187,26 @@ impl Io for Exits {
         self.relayed.push((port, packet.head().to_vec()));
         Ok(())
     }
-    fn ended(&mut self, _: Net, _: Marker) {}
-    fn bounded_port(&mut self, _: Net, _: Mac, of_flow: u16) -> u16 {
+    fn ended(&mut self, _: Bd, _: Marker) {}
+    fn bounded_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
         if !self.used.contains(&of_flow) && self.used.try_push(of_flow).is_err() {
             return self.used[0];
         }
         of_flow
     }
-    fn used_ports(&self, _: Net, _: Mac) -> UsedPorts {
+    fn used_ports(&self, _: Bd, _: Mac) -> UsedPorts {
         self.used.clone()
     }
-    fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64) {
-        self.arrived.push((net, node, host, generation));
+    fn arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
+        self.arrived.push((bd, node, host, generation));
     }
-    fn own_back(&mut self, arrival: &Arrival, paused_us: u32) {
+    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {
         arrival.paused_us.store(paused_us, std::sync::atomic::Ordering::Relaxed);
     }
     fn may_err(&mut self) -> bool {
         !self.errors_spent
     }
-    fn repeats(&mut self, _: u16, _: u16, _: Net, _: &VecPacket) -> bool {
+    fn repeats(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
         self.loops
     }
 }
@@ -223,8 +230,8 @@ struct Out {
     sent: Vec<(u16, Vec<u8>)>,
     /// The buffers of `sent`.
     packets: Vec<VecPacket>,
-    /// One entry per frame, in the order of [`Drop::ALL`].
-    dropped: Vec<Drop>,
+    /// One entry per frame, in the order of [`DropReason::ALL`].
+    dropped: Vec<DropReason>,
     learned: Vec<Learn>,
     punted: Vec<(u16, Vec<u8>)>,
 }
@@ -242,7 +249,7 @@ impl Out {
 
     /// Nothing left, and one frame was dropped for this reason.
     #[track_caller]
-    fn is_dropped(&self, reason: Drop) {
+    fn is_dropped(&self, reason: DropReason) {
         assert_eq!((self.sent.as_slice(), self.dropped.as_slice()), (&[][..], &[reason][..]));
         assert_eq!(self.punted, []);
     }
@@ -258,26 +265,26 @@ struct Lab {
     tables: Tables,
     view: View,
     ports: Vec<Port>,
-    counters: Counters,
+    counters: PacketCounters,
     exits: Exits,
     scratch: Scratch,
     /// Sent by earlier bursts.
     sent_before: u64,
-    notes: Recorder,
-    net100: Net,
-    net200: Net,
+    notes: TraceLog,
+    net100: Bd,
+    net200: Bd,
 }
 
 fn vni(n: u32) -> Vni {
     Vni::new(n).unwrap()
 }
 
-fn way(dst: IpAddr, vlan: Option<u16>) -> Way {
+fn path(dst: IpAddr, vlan: Option<u16>) -> Path {
     let src = if dst.is_ipv4() { IpAddr::V4(OUR_4) } else { IpAddr::V6(OUR_6) };
     let vlan = vlan.map(|id| VlanId::new(id).unwrap());
     let spec =
         OuterSpec { src_mac: OUR_MAC, dst_mac: NEXT_HOP, vlan, src, dst, dst_port: VXLAN_PORT, ttl: 64 };
-    Way {
+    Path {
         outer: OuterHeader::new(&spec).unwrap(),
         port: if vlan.is_some() { UNDERLAY_30 } else { UNDERLAY },
         inner_mtu: if dst.is_ipv4() { INNER_MTU_4 } else { INNER_MTU_6 },
@@ -317,9 +324,8 @@ fn port(role: Role) -> Port {
 impl Lab {
     fn new() -> Self {
         let (mut tables, views) = Tables::new(1).unwrap();
-        let (net100, net200) = (tables.net(vni(100)).unwrap(), tables.net(vni(200)).unwrap());
-        let (first, second) =
-            (Network { net: net100, vni: vni(100) }, Network { net: net200, vni: vni(200) });
+        let (net100, net200) = (tables.bd(vni(100)).unwrap(), tables.bd(vni(200)).unwrap());
+        let (first, second) = (Network { bd: net100, vni: vni(100) }, Network { bd: net200, vni: vni(200) });
         let vlans = [(VlanId::new(10).unwrap(), first), (VlanId::new(20).unwrap(), second)];
         let mut ports = vec![
             port(underlay(None, false)),
@@ -333,16 +339,16 @@ impl Lab {
         let capable = &mut ports[usize::from(VM_B)];
         (capable.fills_checksums, capable.segments_tcp) = (true, true);
 
-        for (net, at, vlan, who) in [
+        for (bd, at, vlan, who) in [
             (net100, VM_A, 0, A),
             (net100, VM_B, 0, B),
             (net100, SEGMENT, 0, S),
             (net100, TRUNK, 10, T),
             (net200, VM_200, 0, A),
         ] {
-            tables.set_local(net, who.mac, at, vlan, None).unwrap();
-            tables.set_owner(net, who.ip4.into(), who.mac).unwrap();
-            tables.set_owner(net, who.ip6.into(), who.mac).unwrap();
+            tables.set_local(bd, who.mac, at, vlan, None).unwrap();
+            tables.set_owner(bd, who.ip4.into(), who.mac).unwrap();
+            tables.set_owner(bd, who.ip6.into(), who.mac).unwrap();
         }
         for (host, who) in [(1, R1), (2, R2), (3, R3)] {
             tables.set_remote(net100, who.mac, host).unwrap();
@@ -351,16 +357,16 @@ impl Lab {
         }
         tables.put_vtep(HOST_1.into(), 1).unwrap();
         tables.put_vtep(HOST_2.into(), 2).unwrap();
-        tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), is_appliance: true }).unwrap();
-        tables.put_host(2, HostEntry { way: Some(way(HOST_2.into(), None)), is_appliance: true }).unwrap();
-        tables.put_host(3, HostEntry { way: None, is_appliance: true }).unwrap();
+        tables.put_host(1, HostEntry { path: Some(path(HOST_1.into(), None)), is_appliance: true }).unwrap();
+        tables.put_host(2, HostEntry { path: Some(path(HOST_2.into(), None)), is_appliance: true }).unwrap();
+        tables.put_host(3, HostEntry { path: None, is_appliance: true }).unwrap();
 
         let view = views.into_iter().next().unwrap().online();
         let mut lab = Self {
             tables,
             view,
             ports,
-            counters: Counters::default(),
+            counters: PacketCounters::default(),
             scratch: Scratch::default(),
             exits: Exits {
                 pool: VecPool { left: 1000 },
@@ -382,7 +388,7 @@ impl Lab {
                 loops: false,
             },
             sent_before: 0,
-            notes: Recorder::default(),
+            notes: TraceLog::default(),
             net100,
             net200,
         };
@@ -394,9 +400,9 @@ impl Lab {
     fn flood(&mut self, flood: FloodPolicy) {
         let member = |port, vlan, segment| Member { port, vlan, segment };
         let first = NetworkEntry {
-            moving: [].into(),
+            migrating: [].into(),
             moved: [].into(),
-            net: self.net100,
+            bd: self.net100,
             vni: vni(100),
             flood,
             mtu: 0,
@@ -411,9 +417,9 @@ impl Lab {
             .into(),
         };
         let second = NetworkEntry {
-            moving: [].into(),
+            migrating: [].into(),
             moved: [].into(),
-            net: self.net200,
+            bd: self.net200,
             vni: vni(200),
             flood,
             mtu: 0,
@@ -432,10 +438,10 @@ impl Lab {
     }
 
     /// Changes the way to a host.
-    fn rewrite_way(&mut self, host: u32, to: IpAddr, vlan: Option<u16>, change: impl FnOnce(&mut Way)) {
-        let mut way = way(to, vlan);
-        change(&mut way);
-        self.tables.put_host(host, HostEntry { way: Some(way), is_appliance: true }).unwrap();
+    fn rewrite_path(&mut self, host: u32, to: IpAddr, vlan: Option<u16>, change: impl FnOnce(&mut Path)) {
+        let mut path = path(to, vlan);
+        change(&mut path);
+        self.tables.put_host(host, HostEntry { path: Some(path), is_appliance: true }).unwrap();
         self.publish();
     }
 
@@ -464,7 +470,7 @@ impl Lab {
 
     /// What a call of the path makes of frames, of which so many had not been received before.
     #[track_caller]
-    fn books_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, Recorder>)) -> Out {
+    fn books_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, TraceLog>)) -> Out {
         let before = self.counters.read();
         add(&self.counters.received, received);
         self.notes.notes.clear();
@@ -472,16 +478,16 @@ impl Lab {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters,
-            io: &mut self.exits,
-            witness: &mut self.notes,
+            egress: &mut self.exits,
+            tracer: &mut self.notes,
         });
         add(&self.counters.sent, self.exits.sent.len() as u64);
         self.sent_before += self.exits.sent.len() as u64;
         self.balances();
-        let books = self.counters.read().since(&before);
-        let dropped = Drop::ALL
+        let packets = self.counters.read().since(&before);
+        let dropped = DropReason::ALL
             .iter()
-            .flat_map(|reason| vec![*reason; books.dropped[*reason as usize] as usize])
+            .flat_map(|reason| vec![*reason; packets.dropped[*reason as usize] as usize])
             .collect();
         let (ports, packets): (Vec<_>, Vec<_>) = std::mem::take(&mut self.exits.sent).into_iter().unzip();
         Out {
@@ -495,9 +501,9 @@ impl Lab {
 
     #[track_caller]
     fn balances(&self) {
-        let books: Books = self.counters.read();
-        assert_eq!(books.unaccounted(), 0, "{books:?}");
-        assert_eq!(books.sent, self.sent_before);
+        let packets: PacketReading = self.counters.read();
+        assert_eq!(packets.unaccounted(), 0, "{packets:?}");
+        assert_eq!(packets.sent, self.sent_before);
     }
 
     /// The path in the words of the last burst's trace.

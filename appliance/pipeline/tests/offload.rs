@@ -157,7 +157,7 @@ fn a_pool_that_runs_dry_costs_the_segments_it_has_no_room_for() {
     let mut lab = Lab::new();
     lab.exits.pool.left = 2;
     let out = lab.burst(VM_A, vec![unfilled(&tcp4(A, R1, 5000), Some(1000))]);
-    assert_eq!((out.sent.len(), out.dropped), (2, vec![Drop::PoolEmpty; 3]));
+    assert_eq!((out.sent.len(), out.dropped), (2, vec![DropReason::PoolEmpty; 3]));
 }
 
 #[test]
@@ -170,21 +170,22 @@ fn what_cannot_be_finished_is_dropped() {
     };
     for to in [R1, B, S] {
         let plain = frames::other(A.mac, to.mac, 50);
-        lab.burst(VM_A, vec![mark(&plain, None)]).is_dropped(Drop::BadChecksumOffload);
-        lab.burst(VM_A, vec![mark(&plain, Some(10))]).is_dropped(Drop::BadChecksumOffload);
+        lab.burst(VM_A, vec![mark(&plain, None)]).is_dropped(DropReason::BadChecksumOffload);
+        lab.burst(VM_A, vec![mark(&plain, Some(10))]).is_dropped(DropReason::BadChecksumOffload);
         // UDP segmentation was not offered to anyone.
-        lab.burst(VM_A, vec![mark(&udp4(A, to, 3000), Some(1000))]).is_dropped(Drop::BadChecksumOffload);
+        lab.burst(VM_A, vec![mark(&udp4(A, to, 3000), Some(1000))])
+            .is_dropped(DropReason::BadChecksumOffload);
         let mut fragment = udp4(A, to, 50);
         fragment[20] = 0x20;
         fragment[24..26].copy_from_slice(&[0, 0]);
         let sum = frames::checksum(&[&fragment[14..34]]);
         fragment[24..26].copy_from_slice(&sum.to_be_bytes());
         if to != B {
-            lab.burst(VM_A, vec![mark(&fragment, None)]).is_dropped(Drop::BadChecksumOffload);
+            lab.burst(VM_A, vec![mark(&fragment, None)]).is_dropped(DropReason::BadChecksumOffload);
         }
     }
     let zero = mark(&tcp4(A, R1, 100), Some(0));
-    lab.burst(VM_A, vec![zero]).is_dropped(Drop::BadChecksumOffload);
+    lab.burst(VM_A, vec![zero]).is_dropped(DropReason::BadChecksumOffload);
 }
 
 #[test]

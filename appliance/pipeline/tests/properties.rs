@@ -1,4 +1,4 @@
-//! Whatever comes, nothing panics and the books balance; and what leaves was asked for.
+//! Whatever comes, nothing panics and packet accounting holds; and what leaves was asked for.
 
 use super::frames::{FROM_1, FROM_2, Tunnel, advert, arp_request, solicit, tagged, udp4, udp6};
 use super::*;
@@ -80,10 +80,10 @@ fn marks() -> impl Strategy<Value = (bool, Option<u16>)> {
 fn check(lab: &mut Lab, port: u16, burst: Vec<VecPacket>) {
     lab.exits.pool.left = 100;
     let came_from_underlay = UNDERLAYS.contains(&port);
-    let before = lab.counters.read().dropped[Drop::TooBig as usize];
+    let before = lab.counters.read().dropped[DropReason::TooBig as usize];
     let out = lab.burst(port, burst);
     // Split horizon: only a word about a packet too big may go back.
-    let told = (lab.counters.read().dropped[Drop::TooBig as usize] - before) as usize;
+    let told = (lab.counters.read().dropped[DropReason::TooBig as usize] - before) as usize;
     let to_underlay = out.ports().iter().filter(|p| UNDERLAYS.contains(p)).count();
     assert!(!came_from_underlay || to_underlay <= told, "{out:?}");
     for ((to, frame), packet) in out.sent.iter().zip(&out.packets) {
@@ -126,8 +126,8 @@ fn spoiled_frames_into_any_port() {
         })
         .unwrap();
     // The seeds are worth spoiling: they reach every way out and most stages.
-    let books = lab.borrow().counters.read();
-    assert!(books.sent > 0 && books.copied > 0 && books.to_control > 0);
+    let packets = lab.borrow().counters.read();
+    assert!(packets.sent > 0 && packets.copied > 0 && packets.to_control > 0);
 }
 
 #[test]

@@ -100,11 +100,11 @@ fn drop_sends_nothing_anywhere() {
     let mut lab = Lab::new();
     lab.flood(DropAll);
     for (group, frame) in kinds(A.mac) {
-        let reason = if group { Drop::FloodDisabled } else { Drop::UnknownUnicast };
+        let reason = if group { DropReason::FloodDisabled } else { DropReason::UnknownUnicast };
         lab.one(VM_A, &frame).is_dropped(reason);
     }
     for (group, frame) in kinds(R1.mac) {
-        let reason = if group { Drop::FloodDisabled } else { Drop::UnknownUnicast };
+        let reason = if group { DropReason::FloodDisabled } else { DropReason::UnknownUnicast };
         lab.one(UNDERLAY, &FROM_1.around(&frame)).is_dropped(reason);
     }
 }
@@ -113,9 +113,9 @@ fn drop_sends_nothing_anywhere() {
 fn a_frame_with_nobody_to_go_to() {
     let mut lab = Lab::new();
     let network = |ports: &[Member]| NetworkEntry {
-        moving: [].into(),
+        migrating: [].into(),
         moved: [].into(),
-        net: lab.net100,
+        bd: lab.net100,
         vni: vni(100),
         flood: Flood,
         mtu: 0,
@@ -128,13 +128,17 @@ fn a_frame_with_nobody_to_go_to() {
     lab.tables.put_network(alone).unwrap();
     lab.publish();
     for (group, frame) in kinds(A.mac) {
-        lab.one(VM_A, &frame).is_dropped(if group { Drop::NoMembers } else { Drop::UnknownUnicast });
+        lab.one(VM_A, &frame).is_dropped(if group {
+            DropReason::NoMembers
+        } else {
+            DropReason::UnknownUnicast
+        });
     }
     lab.tables.put_network(empty).unwrap();
     lab.publish();
     for (group, frame) in kinds(R1.mac) {
         let out = lab.one(UNDERLAY, &FROM_1.around(&frame));
-        out.is_dropped(if group { Drop::NoMembers } else { Drop::UnknownUnicast });
+        out.is_dropped(if group { DropReason::NoMembers } else { DropReason::UnknownUnicast });
     }
 }
 
@@ -146,7 +150,7 @@ fn an_exhausted_pool_costs_copies_and_they_are_counted() {
         lab.exits.pool.left = left;
         let out = lab.one(VM_A, &frame);
         assert_eq!(out.sent.len(), left + 1);
-        assert_eq!(out.dropped, vec![Drop::PoolEmpty; 4 - left]);
+        assert_eq!(out.dropped, vec![DropReason::PoolEmpty; 4 - left]);
         assert_eq!(lab.counters.read().copied, 4);
     }
 }
@@ -154,10 +158,10 @@ fn an_exhausted_pool_costs_copies_and_they_are_counted() {
 #[test]
 fn hosts_without_a_way_do_not_keep_others_from_theirs() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { way: None, is_appliance: true }).unwrap();
+    lab.tables.put_host(1, HostEntry { path: None, is_appliance: true }).unwrap();
     lab.publish();
     let out = lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50));
-    assert_eq!(out.dropped, [Drop::HostUnresolved]);
+    assert_eq!(out.dropped, [DropReason::HostUnresolved]);
     let mut ports = out.ports();
     ports.sort_unstable();
     assert_eq!(ports, [UNDERLAY, VM_B, SEGMENT, TRUNK]);
@@ -167,9 +171,9 @@ fn hosts_without_a_way_do_not_keep_others_from_theirs() {
 fn only_hosts_are_left() {
     let mut lab = Lab::new();
     let network = NetworkEntry {
-        moving: [].into(),
+        migrating: [].into(),
         moved: [].into(),
-        net: lab.net100,
+        bd: lab.net100,
         vni: vni(100),
         flood: Flood,
         mtu: 0,
@@ -186,13 +190,13 @@ fn only_hosts_are_left() {
     assert_eq!(lab.counters.read().copied, 1);
 }
 
-/// Network 100 with one more node on the move.
-fn moving(lab: &mut Lab, node: Station) -> u32 {
+/// Network 100 with one more migrating node.
+fn migrating(lab: &mut Lab, node: Station) -> u32 {
     let network = lab.view.network(lab.net100).unwrap().clone();
     lab.tables
-        .put_network(NetworkEntry { moving: [node.mac].into(), moved: [node.mac].into(), ..network })
+        .put_network(NetworkEntry { migrating: [node.mac].into(), moved: [node.mac].into(), ..network })
         .unwrap();
-    lab.tables.set_on_the_move(lab.net100, node.mac, true);
+    lab.tables.set_migrating_flag(lab.net100, node.mac, true);
     lab.publish();
     stopover_net::vxlan::apart(node.mac)
 }
@@ -207,7 +211,7 @@ fn apart(tunnel: Tunnel, set: u32, frame: &[u8]) -> Vec<u8> {
 #[test]
 fn a_node_on_the_move_at_another_host_gets_a_copy_of_its_own() {
     let mut lab = Lab::new();
-    let set = moving(&mut lab, R1);
+    let set = migrating(&mut lab, R1);
     let frame = other(A.mac, Mac::BROADCAST, 50);
     let out = lab.one(VM_A, &frame);
     let to_1: Vec<_> =
@@ -224,7 +228,7 @@ fn a_node_on_the_move_at_another_host_gets_a_copy_of_its_own() {
 fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
     let mut lab = Lab::new();
     let frame = other(R1.mac, Mac::BROADCAST, 50);
-    let set = moving(&mut lab, A);
+    let set = migrating(&mut lab, A);
     let others = [(VM_B, frame.clone()), (SEGMENT, frame.clone()), (TRUNK, tagged(&frame, 0x8100, 10))];
     assert_reached(&lab.one(UNDERLAY, &apart(FROM_1, set, &frame)), &others);
     let shim = [&A.mac.octets()[..], &[0, 0], &frame].concat();
@@ -232,7 +236,7 @@ fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
     assert_eq!(lab.one(UNDERLAY, &own.around(&shim)).only(VM_A), frame);
     // All behind a segment hear the other copy.
     let shim = [&S.mac.octets()[..], &[0, 0], &frame].concat();
-    lab.one(UNDERLAY, &apart(own, 1, &shim)).is_dropped(Drop::ServedApart);
+    lab.one(UNDERLAY, &apart(own, 1, &shim)).is_dropped(DropReason::ServedApart);
 }
 
 /// Has the same bit as B.
@@ -242,7 +246,7 @@ const LIKE_B: Station = super::station(11 + 23);
 fn a_node_at_rest_is_flooded_to_although_one_with_its_bit_moves() {
     let mut lab = Lab::new();
     lab.tables.set_remote(lab.net100, LIKE_B.mac, 1).unwrap();
-    let set = moving(&mut lab, LIKE_B);
+    let set = migrating(&mut lab, LIKE_B);
     assert_eq!(set, stopover_net::vxlan::apart(B.mac));
     let frame = other(A.mac, Mac::BROADCAST, 50);
     let out = lab.one(VM_A, &frame);
@@ -259,10 +263,10 @@ fn a_receiving_host_heeds_a_lock_and_one_that_it_heard_has_ended() {
     let hears = |lab: &mut Lab| lab.one(UNDERLAY, &apart(FROM_1, set, &frame)).ports().contains(&VM_B);
     let mut lab = Lab::new();
     assert!(hears(&mut lab));
-    lab.tables.set_on_the_move(lab.net100, B.mac, true);
+    lab.tables.set_migrating_flag(lab.net100, B.mac, true);
     lab.publish();
     assert!(!hears(&mut lab));
-    lab.tables.set_on_the_move(lab.net100, B.mac, false);
+    lab.tables.set_migrating_flag(lab.net100, B.mac, false);
     let network = lab.view.network(lab.net100).unwrap().clone();
     lab.tables.put_network(NetworkEntry { moved: [B.mac].into(), ..network }).unwrap();
     lab.publish();
@@ -272,7 +276,7 @@ fn a_receiving_host_heeds_a_lock_and_one_that_it_heard_has_ended() {
 #[test]
 fn a_foreign_vtep_means_nothing_by_the_bits_for_it() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { way: Some(way(HOST_1.into(), None)), is_appliance: false }).unwrap();
+    lab.tables.put_host(1, HostEntry { path: Some(path(HOST_1.into(), None)), is_appliance: false }).unwrap();
     lab.publish();
     let frame = other(R1.mac, Mac::BROADCAST, 50);
     let out = lab.one(UNDERLAY, &apart(FROM_1, 0x00ff_ffff, &frame));
@@ -282,7 +286,7 @@ fn a_foreign_vtep_means_nothing_by_the_bits_for_it() {
 #[test]
 fn a_node_that_floods_while_it_moves_does_not_hear_itself() {
     let mut lab = Lab::new();
-    let set = moving(&mut lab, A);
+    let set = migrating(&mut lab, A);
     let frame = other(A.mac, Mac::BROADCAST, 50);
     let out = lab.one(VM_A, &frame);
     assert!(out.ports().iter().all(|port| *port != VM_A));
@@ -291,9 +295,9 @@ fn a_node_that_floods_while_it_moves_does_not_hear_itself() {
 }
 
 #[test]
-fn a_full_sized_group_frame_is_flooded_to_a_moving_node_as_to_others() {
+fn a_full_sized_group_frame_is_flooded_to_a_migrating_node_as_to_others() {
     let mut lab = Lab::new();
-    moving(&mut lab, R1);
+    migrating(&mut lab, R1);
     let frame = other(A.mac, Mac::BROADCAST, usize::from(INNER_MTU_4));
     let out = lab.one(VM_A, &frame);
     let to_1 = out.sent.iter().filter(|(p, f)| *p == UNDERLAY && f[30..34] == HOST_1.octets());

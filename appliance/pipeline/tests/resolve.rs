@@ -61,8 +61,8 @@ fn who_is_on_the_askers_segment_answers_himself() {
     lab.tables.set_owner(lab.net100, NOBODY.ip4.into(), NOBODY.mac).unwrap();
     lab.tables.set_owner(lab.net100, NOBODY.ip6.into(), NOBODY.mac).unwrap();
     lab.publish();
-    lab.one(SEGMENT, &arp_request(S, NOBODY.ip4)).is_dropped(Drop::SameSegment);
-    lab.one(SEGMENT, &solicit(S.mac, S.ip6, NOBODY.ip6)).is_dropped(Drop::SameSegment);
+    lab.one(SEGMENT, &arp_request(S, NOBODY.ip4)).is_dropped(DropReason::SameSegment);
+    lab.one(SEGMENT, &solicit(S.mac, S.ip6, NOBODY.ip6)).is_dropped(DropReason::SameSegment);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_question_nobody_can_answer_is_flooded() {
     lab.publish();
     assert_eq!(lab.one(VM_A, &arp_request(A, NOBODY.ip4)).sent.len(), 5);
     lab.flood(FloodPolicy::Drop);
-    lab.one(VM_A, &arp_request(A, NOBODY.ip4)).is_dropped(Drop::FloodDisabled);
+    lab.one(VM_A, &arp_request(A, NOBODY.ip4)).is_dropped(DropReason::FloodDisabled);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_probe_for_a_taken_address_is_passed_on_to_its_owner_and_to_nobody_else() {
     // A local owner defends itself.
     assert_eq!(lab.one(VM_A, &probe(S.ip4)).only(SEGMENT), probe(S.ip4));
     // An address that is registered as the prober's own is free for it.
-    lab.one(VM_A, &probe(A.ip4)).is_dropped(Drop::Answered);
+    lab.one(VM_A, &probe(A.ip4)).is_dropped(DropReason::Answered);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn duplicate_address_detection_of_ipv6() {
     assert_eq!(passed_on(&lab.one(VM_A, &probe(R1.ip6)), R1.mac), probe(R1.ip6));
     assert_eq!(lab.one(VM_A, &probe(NOBODY.ip6)).sent.len(), 5);
     assert_eq!(lab.one(VM_A, &probe(S.ip6)).ports(), [SEGMENT]);
-    lab.one(VM_A, &probe(A.ip6)).is_dropped(Drop::Answered);
+    lab.one(VM_A, &probe(A.ip6)).is_dropped(DropReason::Answered);
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn announcements_are_for_everyone() {
 fn a_question_for_ones_own_address_ends_here() {
     let mut lab = Lab::new();
     lab.one(SEGMENT, &arp(Mac::BROADCAST, 1, (S.mac, NOBODY.ip4), (NO_MAC, S.ip4)))
-        .is_dropped(Drop::Answered);
-    lab.one(SEGMENT, &solicit(S.mac, S.mac.link_local(), S.ip6)).is_dropped(Drop::Answered);
+        .is_dropped(DropReason::Answered);
+    lab.one(SEGMENT, &solicit(S.mac, S.mac.link_local(), S.ip6)).is_dropped(DropReason::Answered);
 }
 
 #[test]
@@ -205,9 +205,10 @@ fn what_neighbour_discovery_forbids_is_dropped() {
         &frames::ip6(S.ip6, group, 58, 0, 255, &frames::icmp6(S.ip6, group, 135, &body)),
     );
     for frame in [far, wrong_sum, no_length] {
-        lab.one(SEGMENT, &frame).is_dropped(Drop::Malformed);
+        lab.one(SEGMENT, &frame).is_dropped(DropReason::Malformed);
     }
-    lab.one(SEGMENT, &arp(Mac::BROADCAST, 9, (S.mac, S.ip4), (NO_MAC, A.ip4))).is_dropped(Drop::Malformed);
+    lab.one(SEGMENT, &arp(Mac::BROADCAST, 9, (S.mac, S.ip4), (NO_MAC, A.ip4)))
+        .is_dropped(DropReason::Malformed);
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn an_answer_in_a_routers_name_says_that_it_is_one() {
         &frames::ip6(R1.ip6, ALL_NODES, frames::ICMPV6, 0, 255, &body),
     );
     lab.one(UNDERLAY, &frames::FROM_1.around(&ra));
-    let router = RouterSeen { net: lab.net100, mac: R1.mac, ip: R1.ip6, router: true };
+    let router = RouterSeen { bd: lab.net100, mac: R1.mac, ip: R1.ip6, router: true };
     assert_eq!(lab.exits.routers, [router]);
     lab.tables.set_router(lab.net100, R1.ip6, R1.mac, true);
     lab.publish();
@@ -284,7 +285,7 @@ fn an_answer_for_a_link_local_address_never_denies_a_router_that_may_be_one() {
 #[test]
 fn a_stations_own_words_tell_whether_it_is_a_router() {
     let mut lab = Lab::new();
-    let seen = |router| RouterSeen { net: lab.net100, mac: S.mac, ip: S.ip6, router };
+    let seen = |router| RouterSeen { bd: lab.net100, mac: S.mac, ip: S.ip6, router };
     let (yes, no) = (seen(true), seen(false));
     let advertise = |flags| advert((ALL_NODES_MAC, ALL_NODES), S.mac, S.ip6, flags);
     let body = frames::icmp6(S.ip6, ALL_NODES, 134, &[0; 12]);
@@ -309,8 +310,8 @@ fn an_answer_to_a_hosts_own_question_is_learned_from_and_ends_here() {
     let answer = advert((prober, prober.link_local()), S.mac, S.ip6, 0x60);
     for (frame, ip) in [(reply, IpAddr::V4(S.ip4)), (answer, IpAddr::V6(S.ip6))] {
         let out = lab.one(SEGMENT, &frame);
-        let learned = Learn { port: SEGMENT, net: lab.net100, vlan: 0, mac: S.mac, ip: Some(ip) };
+        let learned = Learn { port: SEGMENT, bd: lab.net100, vlan: 0, mac: S.mac, ip: Some(ip) };
         assert_eq!(out.learned, [learned], "although it is known");
-        out.is_dropped(Drop::Answered);
+        out.is_dropped(DropReason::Answered);
     }
 }

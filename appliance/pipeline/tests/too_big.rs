@@ -31,7 +31,7 @@ fn packet_too_big(about: &[u8], from: Station, to: Station, mtu: u16) -> Vec<u8>
 
 #[track_caller]
 fn assert_answered(out: &Out, port: u16, answer: &[u8]) {
-    assert_eq!(out.dropped, [Drop::TooBig]);
+    assert_eq!(out.dropped, [DropReason::TooBig]);
     assert_eq!(out.sent, [(port, answer.to_vec())]);
 }
 
@@ -58,14 +58,14 @@ fn what_the_network_is_declared_to_use_is_told_if_it_is_less() {
         (576, 576, 1280),
         (0, INNER_MTU_4, INNER_MTU_6),
     ] {
-        let (net, ports) = (lab.net100, [Member { port: VM_A, vlan: 0, segment: false }].into());
+        let (bd, ports) = (lab.net100, [Member { port: VM_A, vlan: 0, segment: false }].into());
         let hosts: [Box<[u32]>; 2] = [[].into(), [].into()];
         let [hosts, segment_hosts] = hosts;
         let flood = FloodPolicy::Flood;
         let entry = NetworkEntry {
-            moving: [].into(),
+            migrating: [].into(),
             moved: [].into(),
-            net,
+            bd,
             vni: vni(100),
             flood,
             mtu: declared,
@@ -106,16 +106,16 @@ fn a_local_port_has_a_limit_too() {
 #[test]
 fn nobody_is_told_of_what_is_no_ip_or_has_no_one_sender() {
     let mut lab = Lab::new();
-    lab.one(VM_A, &other(A.mac, R1.mac, 1451)).is_dropped(Drop::TooBig);
+    lab.one(VM_A, &other(A.mac, R1.mac, 1451)).is_dropped(DropReason::TooBig);
     assert_eq!(lab.one(VM_A, &other(A.mac, R1.mac, 1450)).only(UNDERLAY).len(), 1514);
     // Nor of an error, that it may not cause another (RFC 1122 section 3.2.2).
     let error = icmp4(3, 4, &[0; 1500]);
     let error = frames::eth(R1.mac, A.mac, frames::IPV4, &frames::ip4(A.ip4, R1.ip4, 1, 0, &error));
-    lab.one(VM_A, &error).is_dropped(Drop::TooBig);
+    lab.one(VM_A, &error).is_dropped(DropReason::TooBig);
     let group = Station { mac: Mac::new([1, 0, 0x5e, 0, 0, 9]), ip4: Ipv4Addr::new(224, 0, 0, 9), ..R1 };
     let out = lab.one(VM_A, &udp4(A, group, data4(1451)));
     // Ports take it, hosts do not.
-    assert_eq!((out.ports().len(), out.dropped), (3, vec![Drop::TooBig; 2]));
+    assert_eq!((out.ports().len(), out.dropped), (3, vec![DropReason::TooBig; 2]));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_empty_pool_costs_the_answer() {
     let mut lab = Lab::new();
     lab.exits.pool.left = 0;
     let out = lab.one(VM_A, &udp4(A, R1, data4(1451)));
-    assert_eq!((out.sent.len(), out.dropped), (0, vec![Drop::TooBig, Drop::PoolEmpty]));
+    assert_eq!((out.sent.len(), out.dropped), (0, vec![DropReason::TooBig, DropReason::PoolEmpty]));
 }
 
 #[test]
@@ -141,11 +141,11 @@ fn a_sender_at_another_host_is_told_through_the_tunnel() {
         assert_answered(&out, UNDERLAY, &expected);
     }
     // Nobody knows where this one is.
-    lab.one(UNDERLAY, &FROM_1.around(&udp4(NOBODY, A, data4(1401)))).is_dropped(Drop::TooBig);
+    lab.one(UNDERLAY, &FROM_1.around(&udp4(NOBODY, A, data4(1401)))).is_dropped(DropReason::TooBig);
     // An answer that does not fit its tunnel is not answered in turn.
-    lab.rewrite_way(1, HOST_1.into(), None, |way| way.inner_mtu = 500);
+    lab.rewrite_path(1, HOST_1.into(), None, |path| path.inner_mtu = 500);
     let out = lab.one(UNDERLAY, &FROM_1.around(&udp4(R1, A, data4(1401))));
-    assert_eq!((out.sent.len(), out.dropped), (0, vec![Drop::TooBig, Drop::TooBig]));
+    assert_eq!((out.sent.len(), out.dropped), (0, vec![DropReason::TooBig, DropReason::TooBig]));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_large_segmentation_frame_is_judged_by_its_segments() {
     let mut exceeds = fits;
     exceeds.gso = Some(1411);
     let out = lab.burst(VM_A, vec![exceeds]);
-    assert_eq!(out.dropped, [Drop::TooBig]);
+    assert_eq!(out.dropped, [DropReason::TooBig]);
     let (port, answer) = &out.sent[0];
     assert_eq!((*port, &answer[34..36], &answer[40..42]), (VM_A, &[3, 4][..], &1450u16.to_be_bytes()[..]));
     assert_eq!(checksum(&[&answer[34..]]), 0);
@@ -171,5 +171,5 @@ fn a_large_segmentation_frame_is_judged_by_its_segments() {
 fn a_spent_budget_costs_the_answer_only() {
     let mut lab = Lab::new();
     lab.exits.errors_spent = true;
-    lab.one(VM_A, &udp4(A, R1, data4(1451))).is_dropped(Drop::TooBig);
+    lab.one(VM_A, &udp4(A, R1, data4(1451))).is_dropped(DropReason::TooBig);
 }

@@ -34,8 +34,8 @@ fn a_tag_that_the_device_took_out_counts() {
     // With another tag inside, it was a stack of two.
     let mut inner = VecPacket::new(&tagged(&frame, C_TAG, 10));
     inner.stripped = Some(VlanId::new(20).unwrap());
-    lab.burst(TRUNK, vec![inner]).is_dropped(Drop::InnerVlan);
-    lab.burst(VM_A, vec![packet]).is_dropped(Drop::VlanOnVif);
+    lab.burst(TRUNK, vec![inner]).is_dropped(DropReason::InnerVlan);
+    lab.burst(VM_A, vec![packet]).is_dropped(DropReason::VlanOnVif);
 }
 
 #[test]
@@ -43,12 +43,12 @@ fn vlans_without_a_network_are_dropped() {
     let mut lab = Lab::new();
     let frame = udp4(T, A, 20);
     for vid in [1, 11, 4094, 4095] {
-        lab.one(TRUNK, &tagged(&frame, C_TAG, vid)).is_dropped(Drop::UnknownVlan);
+        lab.one(TRUNK, &tagged(&frame, C_TAG, vid)).is_dropped(DropReason::UnknownVlan);
     }
-    lab.one(TRUNK, &frame).is_dropped(Drop::UnknownVlan);
-    lab.one(TRUNK, &tagged(&frame, C_TAG, 0xe000)).is_dropped(Drop::UnknownVlan);
-    lab.one(TRUNK, &tagged(&frame, S_TAG, 10)).is_dropped(Drop::UnknownVlan);
-    lab.one(SEGMENT, &tagged(&udp4(S, A, 20), C_TAG, 10)).is_dropped(Drop::UnknownVlan);
+    lab.one(TRUNK, &frame).is_dropped(DropReason::UnknownVlan);
+    lab.one(TRUNK, &tagged(&frame, C_TAG, 0xe000)).is_dropped(DropReason::UnknownVlan);
+    lab.one(TRUNK, &tagged(&frame, S_TAG, 10)).is_dropped(DropReason::UnknownVlan);
+    lab.one(SEGMENT, &tagged(&udp4(S, A, 20), C_TAG, 10)).is_dropped(DropReason::UnknownVlan);
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn a_priority_tag_is_no_vlan() {
 fn a_vif_has_no_vlans() {
     let mut lab = Lab::new();
     for tpid in [C_TAG, S_TAG] {
-        lab.one(VM_A, &tagged(&udp4(A, B, 20), tpid, 10)).is_dropped(Drop::VlanOnVif);
+        lab.one(VM_A, &tagged(&udp4(A, B, 20), tpid, 10)).is_dropped(DropReason::VlanOnVif);
     }
-    lab.one(VM_A, &tagged(&udp4(A, B, 20), S_TAG, 0)).is_dropped(Drop::VlanOnVif);
+    lab.one(VM_A, &tagged(&udp4(A, B, 20), S_TAG, 0)).is_dropped(DropReason::VlanOnVif);
 }
 
 #[test]
@@ -74,10 +74,10 @@ fn stacked_tags_do_not_enter_the_overlay() {
     let mut lab = Lab::new();
     let frame = udp4(T, A, 20);
     for inner in [C_TAG, S_TAG] {
-        lab.one(TRUNK, &tagged(&tagged(&frame, inner, 10), C_TAG, 10)).is_dropped(Drop::InnerVlan);
+        lab.one(TRUNK, &tagged(&tagged(&frame, inner, 10), C_TAG, 10)).is_dropped(DropReason::InnerVlan);
     }
-    lab.one(TRUNK, &tagged(&tagged(&frame, C_TAG, 10), S_TAG, 10)).is_dropped(Drop::UnknownVlan);
-    lab.one(VM_A, &tagged(&tagged(&udp4(A, B, 20), C_TAG, 10), C_TAG, 0)).is_dropped(Drop::InnerVlan);
+    lab.one(TRUNK, &tagged(&tagged(&frame, C_TAG, 10), S_TAG, 10)).is_dropped(DropReason::UnknownVlan);
+    lab.one(VM_A, &tagged(&tagged(&udp4(A, B, 20), C_TAG, 10), C_TAG, 0)).is_dropped(DropReason::InnerVlan);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_frame_that_ends_in_its_tag_is_malformed() {
     let mut lab = Lab::new();
     let frame = tagged(&other(T.mac, A.mac, 46), C_TAG, 10);
     for len in 0..18 {
-        lab.one(TRUNK, &frame[..len]).is_dropped(Drop::Malformed);
+        lab.one(TRUNK, &frame[..len]).is_dropped(DropReason::Malformed);
     }
     assert_eq!(lab.one(TRUNK, &frame[..18]).only(VM_A).len(), 14);
 }
@@ -107,8 +107,8 @@ fn both_networks_of_a_trunk_are_reached_by_their_own_tag() {
 fn priority_is_kept_between_trunks() {
     let mut lab = Lab::new();
     let Role::Segment(segment) = &mut lab.ports[usize::from(SEGMENT)].role else { panic!("a segment") };
-    let net = segment.untagged.unwrap();
-    *segment = Segment::new(None, [(VlanId::new(30).unwrap(), net)]);
+    let bd = segment.untagged.unwrap();
+    *segment = Segment::new(None, [(VlanId::new(30).unwrap(), bd)]);
     lab.tables.set_local(lab.net100, S.mac, SEGMENT, 30, None).unwrap();
     lab.publish();
     let frame = udp4(T, S, 20);
@@ -132,9 +132,9 @@ fn priority_crosses_the_overlay_where_the_dscp_carries_it() {
     let mut lab = Lab::new();
     let there = tagged(&frames::udp4_tos(T, R1, 0xb9, 20), C_TAG, 0xb000 | 10);
     // By default the tenant's word says nothing: neither DSCP nor priority.
-    lab.rewrite_way(1, HOST_1.into(), None, |way| way.tos = stopover_net::ecn::OuterTos::fixed(0));
+    lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = stopover_net::ecn::OuterTos::fixed(0));
     assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0x01);
-    lab.rewrite_way(1, HOST_1.into(), None, |way| way.tos = stopover_net::ecn::OuterTos::PCP);
+    lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = stopover_net::ecn::OuterTos::PCP);
     assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0xa1, "CS5, and the ECN of the inner packet");
     assert_eq!(lab.one(VM_A, &frames::udp4_tos(A, R1, 0xb9, 20)).only(UNDERLAY)[15], 0x01);
     // And back: to a trunk with its priority, to a vif without a tag.

@@ -7,8 +7,8 @@ use super::{
     frames::{self, FROM_1, FROM_2, Tunnel},
 };
 use crate::lcore::source_ports::SourcePorts;
-use crate::pipeline::{Slot, moving::Class, packet::VecPacket, ports::Network, ports::Origin};
-use crate::tables::moving::{Arrival, Heading, Moving, Stage};
+use crate::pipeline::{PacketCtx, migration::Class, packet::VecPacket, ports::Network, ports::Origin};
+use crate::tables::migration_record::{EndMarkerBarrier, Heading, MigrationRecord, Stage};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,7 +22,7 @@ use stopover_net::{
 };
 
 const LCORES: usize = 2;
-const LANES: usize = 2;
+const SENDER_QUEUES: usize = 2;
 const FLOWS: u16 = 6;
 const BURST: usize = 2;
 const DEPTH: usize = 64;
@@ -64,22 +64,23 @@ struct Gateway {
     lab: Lab,
     lcores: Vec<Lcore>,
     /// Where the node has arrived; `None` where it has left.
-    arrival: Option<Arc<Arrival>>,
+    arrival: Option<Arc<EndMarkerBarrier>>,
     network: Network,
 }
 
 impl Gateway {
     fn new(arrives: bool, waits_for_queues: bool) -> Self {
         let mut lab = Lab::new();
-        let network = Network { net: lab.net100, vni: Vni::new(100).unwrap() };
-        let arrival = arrives.then(|| Arc::new(Arrival::new(9, 0, Some(1), [SENDER])));
+        let network = Network { bd: lab.net100, vni: Vni::new(100).unwrap() };
+        let arrival = arrives.then(|| Arc::new(EndMarkerBarrier::new(9, 0, Some(1), [SENDER])));
         if let Some(arrival) = &arrival {
             arrival.open(9);
-            let Network { net, vni } = network;
+            let Network { bd, vni } = network;
             let stage = Stage::Arriving(Arc::clone(arrival));
-            let tally = Arc::default();
-            let record = Moving { net, vni, mac: A.mac, port: VM_A, vlan: 0, stand_in: None, stage, tally };
-            lab.tables.set_moving(record).unwrap();
+            let counters = Arc::default();
+            let record =
+                MigrationRecord { bd, vni, mac: A.mac, port: VM_A, vlan: 0, stand_in: None, stage, counters };
+            lab.tables.set_migrating(record).unwrap();
             lab.publish();
         } else {
             lab.exits.keeps = Some(VM_A);
@@ -189,11 +190,11 @@ impl Gateway {
         if self.arrival.is_some() {
             return out.0.push(bytes);
         }
-        let Network { net, vni } = network;
+        let Network { bd, vni } = network;
         let frame = frame::parse(&bytes, bytes.len()).unwrap();
         let origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
-        let slot = Slot { packet, frame, net, vni, origin, priority: 0 };
-        let sent = self.lab.books_of(1, |path| path.send_on(slot, A.mac, Heading::Host(1), 0)).sent;
+        let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
+        let sent = self.lab.books_of(1, |path| path.send_on(ctx, A.mac, Heading::Host(1), 0)).sent;
         self.leave(0, sent, out);
     }
 
@@ -216,7 +217,7 @@ impl Gateway {
             self.lab.counters.release(1);
             let packet = VecPacket::new(&bytes);
             let hand_over =
-                |path: &mut crate::pipeline::Pipeline<'_, Exits, _>| path.io.sent.push((VM_A, packet));
+                |path: &mut crate::pipeline::Pipeline<'_, Exits, _>| path.egress.sent.push((VM_A, packet));
             let sent = self.lab.books_of(0, hand_over).sent;
             self.leave(at, sent, out);
         }
@@ -239,7 +240,7 @@ struct World {
     old: Gateway,
     new: Gateway,
     underlay: BTreeMap<(Leg, u16), VecDeque<Datagram>>,
-    lanes: [SourcePorts; LANES],
+    sender_queues: [SourcePorts; SENDER_QUEUES],
     sent: [u32; FLOWS as usize],
     moved: bool,
     got: Vec<(u16, u32)>,
@@ -258,7 +259,7 @@ impl World {
             old: Gateway::new(false, rules.barrier),
             new: Gateway::new(true, rules.barrier),
             underlay: BTreeMap::new(),
-            lanes: [SourcePorts::new(1), SourcePorts::new(1)],
+            sender_queues: [SourcePorts::new(1), SourcePorts::new(1)],
             sent: [0; FLOWS as usize],
             moved: false,
             got: Vec::new(),
@@ -278,7 +279,8 @@ impl World {
         let flow = flow % FLOWS;
         let inner = packet(flow, self.sent[usize::from(flow)]);
         self.sent[usize::from(flow)] += 1;
-        let source_port = self.lanes[usize::from(flow) % LANES].port(1, Self::port_of(flow), 1);
+        let source_port =
+            self.sender_queues[usize::from(flow) % SENDER_QUEUES].port(1, Self::port_of(flow), 1);
         let leg = if self.moved { Leg::ToNew } else { Leg::ToOld };
         self.carry(leg, Datagram { source_port, flags: 0, inner });
     }
@@ -288,8 +290,8 @@ impl World {
         if std::mem::replace(&mut self.moved, true) {
             return;
         }
-        for lane in 0..LANES {
-            let mut used = self.lanes[lane].used(1);
+        for sender_queue in 0..SENDER_QUEUES {
+            let mut used = self.sender_queues[sender_queue].used(1);
             if used.is_empty() {
                 used.push(50_000);
             }
@@ -299,8 +301,8 @@ impl World {
                     kind: Kind::End,
                     relayed: false,
                     ends: false,
-                    lane: lane as u8,
-                    lanes: LANES as u8,
+                    sender_queue: sender_queue as u8,
+                    sender_queues: SENDER_QUEUES as u8,
                     port,
                     ports: used.len() as u8,
                     source_port: *source_port,
@@ -330,22 +332,22 @@ impl World {
     }
 
     /// The underlay brings one frame of what it has on one of its ways.
-    fn bring(&mut self, way: (Leg, u16)) -> bool {
-        let Some(datagram) = self.underlay.get_mut(&way).and_then(VecDeque::pop_front) else { return false };
-        let gateway = if way.0 == Leg::ToOld { &mut self.old } else { &mut self.new };
-        gateway.receive(way.0, datagram);
+    fn bring(&mut self, path: (Leg, u16)) -> bool {
+        let Some(datagram) = self.underlay.get_mut(&path).and_then(VecDeque::pop_front) else { return false };
+        let gateway = if path.0 == Leg::ToOld { &mut self.old } else { &mut self.new };
+        gateway.receive(path.0, datagram);
         true
     }
 
-    fn ways(&self) -> Vec<(Leg, u16)> {
-        self.underlay.iter().filter(|(_, queue)| !queue.is_empty()).map(|(way, _)| *way).collect()
+    fn paths(&self) -> Vec<(Leg, u16)> {
+        self.underlay.iter().filter(|(_, queue)| !queue.is_empty()).map(|(path, _)| *path).collect()
     }
 
     /// Lets everything run but what is delayed, until nothing happens any more.
     fn settle(&mut self, lcores: &[(bool, usize)], is_delayed: impl Fn((Leg, u16)) -> bool) {
         for _ in 0..200 {
-            for way in self.ways().into_iter().filter(|way| !is_delayed(*way)) {
-                while self.bring(way) {}
+            for path in self.paths().into_iter().filter(|path| !is_delayed(*path)) {
+                while self.bring(path) {}
             }
             for (old, at) in lcores {
                 self.round(*old, *at);
@@ -370,7 +372,7 @@ const ALL: [(bool, usize); 4] = [(true, 0), (true, 1), (false, 0), (false, 1)];
 #[derive(Debug, Clone)]
 enum Step {
     Send(u16),
-    Moves,
+    Migrates,
     Bring(prop::sample::Index),
     Round(bool, usize),
 }
@@ -378,7 +380,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..FLOWS).prop_map(Step::Send),
-        1 => Just(Step::Moves),
+        1 => Just(Step::Migrates),
         8 => any::<prop::sample::Index>().prop_map(Step::Bring),
         8 => (any::<bool>(), 0..LCORES).prop_map(|(old, at)| Step::Round(old, at)),
     ]
@@ -392,11 +394,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Send(flow) => world.send(flow),
-                Step::Moves => world.moves(),
-                Step::Bring(way) => {
-                    let ways = world.ways();
-                    if !ways.is_empty() {
-                        world.bring(*way.get(&ways));
+                Step::Migrates => world.moves(),
+                Step::Bring(path) => {
+                    let paths = world.paths();
+                    if !paths.is_empty() {
+                        world.bring(*path.get(&paths));
                     }
                 }
                 Step::Round(old, at) => world.round(old, at),
@@ -411,8 +413,8 @@ proptest! {
 fn with_a_queue_delayed(rules: Rules) -> World {
     let mut world = World::new(rules);
     (0..FLOWS).for_each(|flow| world.send(flow));
-    for way in world.ways() {
-        while world.bring(way) {}
+    for path in world.paths() {
+        while world.bring(path) {}
     }
     world.moves();
     (0..FLOWS).for_each(|flow| world.send(flow));
@@ -426,17 +428,17 @@ fn with_a_port_delayed(rules: Rules) -> World {
     (0..FLOWS).for_each(|flow| world.send(flow));
     world.moves();
     (0..FLOWS).for_each(|flow| world.send(flow));
-    world.settle(&ALL, |way| way == (Leg::ToOld, World::port_of(4)));
+    world.settle(&ALL, |path| path == (Leg::ToOld, World::port_of(4)));
     world
 }
 
 #[test]
 fn the_flows_of_this_test_come_on_all_queues() {
     let queues: Vec<_> = (0..FLOWS).map(|flow| usize::from(World::port_of(flow)) % LCORES).collect();
-    for lane in 0..LANES {
+    for sender_queue in 0..SENDER_QUEUES {
         for queue in 0..LCORES {
-            let of_lane = queues.iter().skip(lane).step_by(LANES);
-            assert!(of_lane.into_iter().any(|q| *q == queue), "{queues:?}");
+            let of_queue = queues.iter().skip(sender_queue).step_by(SENDER_QUEUES);
+            assert!(of_queue.into_iter().any(|q| *q == queue), "{queues:?}");
         }
     }
 }

@@ -28,10 +28,10 @@ fn two_instances_find_and_ping_each_other() {
     let mut a = us();
     let mut b = up(vec![port(0, 2, &["10.0.0.2/24", "fd00::2/64"])]);
     for (dst, src) in [("10.0.0.2", "10.0.0.1"), ("fd00::2", "fd00::1")] {
-        let question = a.want(10_000, ip(dst), 4789).send.remove(0).1;
+        let question = a.track(10_000, ip(dst), 4789).send.remove(0).1;
         let answer = b.input(10_000, 0, &question).send.remove(0).1;
         assert_eq!(a.input(10_000, 3, &answer).resolved[0].1.dst_mac, mac(2), "{dst}");
-        assert_eq!(b.want(10_000, ip(src), 4789).resolved[0].1.dst_mac, mac(1), "{src} was learned");
+        assert_eq!(b.track(10_000, ip(src), 4789).resolved[0].1.dst_mac, mac(1), "{src} was learned");
     }
 }
 
@@ -140,7 +140,7 @@ fn storms_are_answered_within_the_budget() {
 fn log_lines_are_bounded() {
     let mut u = up(vec![port(3, 1, &["10.0.0.1/8"])]);
     for n in 0..300u32 {
-        u.want(10_000, Ipv4Addr::from(0x0a01_0000 + n).into(), 4789);
+        u.track(10_000, Ipv4Addr::from(0x0a01_0000 + n).into(), 4789);
     }
     let log = run(&mut u, 10_000, 16_000);
     let events: usize = log.iter().map(|(_, a)| a.events.len()).sum();

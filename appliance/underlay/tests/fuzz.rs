@@ -1,4 +1,4 @@
-//! Whatever comes in: no panic, the books balance, nothing is said in the name of an address that is not ours,
+//! Whatever comes in: no panic, packet accounting holds, nothing is said in the name of an address that is not ours,
 //! and the output is bounded.
 
 use super::*;
@@ -156,10 +156,10 @@ proptest! {
                 }
                 Step::Tick => u.tick(now_ms),
                 Step::Link(port, up) => u.link(now_ms, port, up),
-                Step::Want(n, six) => u.want(now_ms, destination(n, six), 4789),
+                Step::Want(n, six) => u.track(now_ms, destination(n, six), 4789),
                 Step::Unwant(n, six) => {
                     told.remove(&destination(n, six));
-                    u.unwant(now_ms, destination(n, six), 4789);
+                    u.untrack(now_ms, destination(n, six), 4789);
                     Actions::default()
                 }
             };
@@ -196,7 +196,7 @@ proptest! {
         let mut u = Underlay::new(ports());
         u.link(start, 3, true);
         for n in 0..wanted {
-            u.want(start, destination(n % 4, n >= 4), 4789);
+            u.track(start, destination(n % 4, n >= 4), 4789);
         }
         let mut now_ms = start;
         for _ in 0..200 {

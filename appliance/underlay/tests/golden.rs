@@ -57,8 +57,8 @@ fn hex(text: &str) -> Vec<u8> {
 #[test]
 fn requests() {
     let mut u = us();
-    assert_eq!(u.want(10_000, ip("10.0.0.2"), 4789).send, vec![(3, hex(ARP_REQUEST))]);
-    assert_eq!(u.want(10_000, ip("fd00::2"), 4789).send, vec![(3, hex(NS_REQUEST))]);
+    assert_eq!(u.track(10_000, ip("10.0.0.2"), 4789).send, vec![(3, hex(ARP_REQUEST))]);
+    assert_eq!(u.track(10_000, ip("fd00::2"), 4789).send, vec![(3, hex(NS_REQUEST))]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn announcements() {
 fn path_mtu_messages() {
     let mut u = us();
     for dst in ["10.0.0.2", "fd00::2"] {
-        u.want(10_000, ip(dst), 4789);
+        u.track(10_000, ip(dst), 4789);
     }
     u.input(10_000, 3, &hex(ARP_QUESTION));
     u.input(10_000, 3, &hex(NS_QUESTION));

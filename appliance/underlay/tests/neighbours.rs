@@ -7,7 +7,7 @@ const GROUP: Mac = Mac::new([0x33, 0x33, 0xff, 0, 0, 2]);
 #[test]
 fn a_wanted_vtep_is_asked_for_quickly_then_slowly_for_ever() {
     let mut u = us();
-    let start = u.want(10_000, ip("10.0.0.2"), 4789);
+    let start = u.track(10_000, ip("10.0.0.2"), 4789);
     let broadcast = frames::arp_request(&port(3, 1, &[]), None, v4("10.0.0.1"), v4("10.0.0.2"));
     assert_eq!(start.send, vec![(3, broadcast)]);
     assert_eq!((start.resolved.len(), start.lost.len()), (0, 0));
@@ -32,7 +32,7 @@ fn a_wanted_vtep_is_asked_for_quickly_then_slowly_for_ever() {
 #[test]
 fn an_answer_resolves_at_once_and_says_everything_needed() {
     let mut u = us();
-    u.want(10_000, ip("10.0.0.2"), 4789);
+    u.track(10_000, ip("10.0.0.2"), 4789);
     let a = u.input(10_001, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
     let resolution = Resolution {
         port: 3,
@@ -49,7 +49,7 @@ fn an_answer_resolves_at_once_and_says_everything_needed() {
 #[test]
 fn the_mac_stays_in_use_while_it_is_probed_and_is_given_up_after_six_probes() {
     let mut u = us();
-    u.want(10_000, ip("10.0.0.2"), 4789);
+    u.track(10_000, ip("10.0.0.2"), 4789);
     u.input(10_000, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
     let log = run(&mut u, 10_001, 47_000);
     let all = Mac::BROADCAST;
@@ -64,7 +64,7 @@ fn the_mac_stays_in_use_while_it_is_probed_and_is_given_up_after_six_probes() {
 #[test]
 fn a_confirmed_neighbour_costs_one_unicast_in_thirty_seconds() {
     let mut u = us();
-    u.want(0, ip("fd00::2"), 4789);
+    u.track(0, ip("fd00::2"), 4789);
     let answer = frames::advert(&peer(), v6("fd00::2"), (mac(1), v6("fd00::1")));
     assert_eq!(u.input(3_000, 3, &answer).resolved.len(), 1);
     let mut now_ms = 3_000;
@@ -81,7 +81,7 @@ fn a_confirmed_neighbour_costs_one_unicast_in_thirty_seconds() {
 #[test]
 fn ipv6_asks_the_solicited_node_group() {
     let mut u = us();
-    let a = u.want(10_000, ip("fd00::2"), 4789);
+    let a = u.track(10_000, ip("fd00::2"), 4789);
     assert_eq!(a.send, vec![(3, frames::solicit(&port(3, 1, &[]), None, v6("fd00::1"), v6("fd00::2")))]);
     assert_eq!(dst_mac(&a.send[0].1), GROUP);
 }
@@ -94,7 +94,7 @@ fn gratuitous_arp_moves_an_entry_but_makes_none() {
     assert_eq!(u.input(9_000, 3, &gratuitous), Actions::default());
     assert_eq!(u.show(9_000), vec![]);
 
-    u.want(10_000, ip("10.0.0.2"), 4789);
+    u.track(10_000, ip("10.0.0.2"), 4789);
     u.input(10_000, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
     let a = u.input(10_100, 3, &gratuitous);
     assert_eq!(a.resolved[0].1.dst_mac, mac(9));
@@ -107,7 +107,7 @@ fn gratuitous_arp_moves_an_entry_but_makes_none() {
 #[test]
 fn fifty_moves_in_a_row_are_all_believed() {
     let mut u = us();
-    u.want(10_000, ip("10.0.0.2"), 4789);
+    u.track(10_000, ip("10.0.0.2"), 4789);
     for n in 0..50u8 {
         let at = 10_000 + u64::from(n) * 200;
         let a = u.input(at, 3, &frames::announcement(&port(0, 100 + n, &[]), ip("10.0.0.2")));
@@ -118,7 +118,7 @@ fn fifty_moves_in_a_row_are_all_believed() {
 #[test]
 fn of_two_that_answer_one_request_the_first_counts() {
     let mut u = us();
-    u.want(10_000, ip("10.0.0.2"), 4789);
+    u.track(10_000, ip("10.0.0.2"), 4789);
     u.input(10_010, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
     let second = u.input(10_020, 3, &arp_reply_to_us(&port(0, 9, &[]), "10.0.0.2"));
     assert_eq!(second, Actions::default());
@@ -133,7 +133,7 @@ fn static_neighbours_are_neither_asked_nor_changed() {
     let mut config = port(3, 1, &["10.0.0.1/24"]);
     config.neighbours = vec![(ip("10.0.0.2"), mac(0x77))];
     let mut u = up(vec![config]);
-    let a = u.want(10_000, ip("10.0.0.2"), 4789);
+    let a = u.track(10_000, ip("10.0.0.2"), 4789);
     assert_eq!((a.send.len(), a.resolved[0].1.dst_mac), (0, mac(0x77)));
     let a = u.input(20_000, 3, &frames::announcement(&peer(), ip("10.0.0.2")));
     assert_eq!(a, Actions::default());
@@ -148,7 +148,7 @@ fn static_neighbours_are_neither_asked_nor_changed() {
 fn advertisements_obey_the_override_flag() {
     let reachable = || {
         let mut u = us();
-        u.want(10_000, ip("fd00::2"), 4789);
+        u.track(10_000, ip("fd00::2"), 4789);
         u.input(10_000, 3, &frames::advert(&peer(), v6("fd00::2"), (mac(1), v6("fd00::1"))));
         u
     };
@@ -181,7 +181,7 @@ fn advertisements_obey_the_override_flag() {
     assert_eq!((state(&u, "fd00::2"), mac_now(&u)), (Some(State::Reachable), Some(mac(2))));
 
     let mut u = us();
-    u.want(10_000, ip("fd00::2"), 4789);
+    u.track(10_000, ip("fd00::2"), 4789);
     let a = u.input(10_001, 3, &from(2, false));
     assert_eq!((state(&u, "fd00::2"), a.resolved.len()), (Some(State::Stale), 1));
 }
@@ -193,7 +193,7 @@ fn who_asks_us_is_learned_and_needs_no_broadcast_later() {
     u.input(10_000, 3, &frames::solicit(&peer(), None, v6("fd00::2"), v6("fd00::1")));
     assert_eq!((state(&u, "10.0.0.2"), state(&u, "fd00::2")), (Some(State::Stale), Some(State::Stale)));
     for dst in ["10.0.0.2", "fd00::2"] {
-        let a = u.want(10_100, ip(dst), 4789);
+        let a = u.track(10_100, ip(dst), 4789);
         assert_eq!(a.resolved[0].1.dst_mac, mac(2), "{dst}");
         assert_eq!(
             a.send.iter().map(|(_, f)| dst_mac(f)).collect::<Vec<_>>(),
@@ -207,9 +207,9 @@ fn who_asks_us_is_learned_and_needs_no_broadcast_later() {
 fn what_nobody_uses_is_forgotten() {
     let mut u = us();
     u.input(10_000, 3, &frames::arp_request(&peer(), None, v4("10.0.0.2"), v4("10.0.0.1")));
-    u.want(10_000, ip("10.0.0.3"), 4789);
+    u.track(10_000, ip("10.0.0.3"), 4789);
     run(&mut u, 10_000, 50_000);
-    u.unwant(50_000, ip("10.0.0.3"), 4789);
+    u.untrack(50_000, ip("10.0.0.3"), 4789);
     assert_eq!(run(&mut u, 50_000, 609_999), vec![]);
     assert_eq!((state(&u, "10.0.0.2"), state(&u, "10.0.0.3")), (Some(State::Stale), None));
     run(&mut u, 609_999, 610_000);
@@ -220,7 +220,7 @@ fn what_nobody_uses_is_forgotten() {
 #[test]
 fn a_storm_of_askers_evicts_the_oldest_strangers_and_no_wanted_vtep() {
     let mut u = up(vec![port(3, 1, &["10.0.0.1/8"])]);
-    u.want(10_000, ip("10.0.0.2"), 4789);
+    u.track(10_000, ip("10.0.0.2"), 4789);
     for n in 0..6_000u32 {
         let asker = Ipv4Addr::from(0x0a01_0000 + n);
         u.input(10_000 + u64::from(n), 3, &frames::arp_request(&peer(), None, asker, v4("10.0.0.1")));
@@ -238,7 +238,7 @@ fn a_start_with_a_thousand_vteps_is_spread_over_time() {
     let mut u = up(vec![port(3, 1, &["10.0.0.1/8"])]);
     let mut sent = 0;
     for n in 0..1_000u32 {
-        sent += u.want(10_000, Ipv4Addr::from(0x0a01_0000 + n).into(), 4789).send.len();
+        sent += u.track(10_000, Ipv4Addr::from(0x0a01_0000 + n).into(), 4789).send.len();
     }
     assert_eq!(sent, 256);
     let log = run(&mut u, 10_000, 10_199);

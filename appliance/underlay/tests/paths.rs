@@ -23,7 +23,7 @@ fn gateways_are_asked_for_before_anyone_is_wanted() {
     let request = frames::arp_request(&config, None, v4("10.0.0.1"), v4("10.0.0.254"));
     assert!(a.send.contains(&(3, request)));
     answer(&mut u, 5_010, "10.0.0.254", 0xfe);
-    let a = u.want(6_000, ip("198.51.100.1"), 4789);
+    let a = u.track(6_000, ip("198.51.100.1"), 4789);
     assert_eq!((a.resolved[0].1.dst_mac, a.send.len()), (mac(0xfe), 0));
     let row = &u.show(6_000)[0];
     assert!(row.router);
@@ -37,7 +37,7 @@ fn a_dead_gateway_yields_and_gets_its_traffic_back() {
     answer(&mut u, 3_000, "10.0.0.254", 0xfe);
     let far = [ip("198.51.100.1"), ip("198.51.100.2")];
     for dst in far {
-        assert_eq!(u.want(3_000, dst, 4789).resolved[0].1.dst_mac, mac(0xfd));
+        assert_eq!(u.track(3_000, dst, 4789).resolved[0].1.dst_mac, mac(0xfd));
     }
     // Only the second answers the probes at 33 s.
     let mut log = run(&mut u, 3_000, 33_000);
@@ -60,7 +60,7 @@ fn a_dead_gateway_yields_and_gets_its_traffic_back() {
 #[test]
 fn a_link_that_goes_down_loses_and_one_that_comes_up_restores_at_once() {
     let mut u = us();
-    u.want(3_000, ip("10.0.0.2"), 4789);
+    u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);
     assert_eq!(u.link(4_000, 3, false).lost, [ip("10.0.0.2")]);
     assert_eq!(run(&mut u, 4_000, 100_000), vec![], "silence while the link is down");
@@ -81,7 +81,7 @@ fn the_other_port_takes_over() {
     second.vlan = Some(VlanId::new(30).unwrap());
     second.mtu = 1500;
     let mut u = up(vec![port(3, 1, &["10.0.0.1/24"]), second.clone()]);
-    u.want(3_000, ip("10.0.0.2"), 4789);
+    u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);
     let a = u.link(4_000, 3, false);
     assert_eq!(a.lost, [ip("10.0.0.2")]);
@@ -100,8 +100,8 @@ fn the_other_port_takes_over() {
 fn no_route_is_said_once() {
     let mut u = us();
     for dst in ["198.51.100.1", "10.0.0.1", "224.0.0.1", "::"] {
-        assert_eq!(u.want(3_000, ip(dst), 4789).events, [Event::NoRoute { dst: ip(dst) }], "{dst}");
-        assert_eq!(u.want(3_000, ip(dst), 4789), Actions::default());
+        assert_eq!(u.track(3_000, ip(dst), 4789).events, [Event::NoRoute { dst: ip(dst) }], "{dst}");
+        assert_eq!(u.track(3_000, ip(dst), 4789), Actions::default());
     }
     assert_eq!(run(&mut u, 3_000, 100_000), vec![]);
 }
@@ -109,19 +109,19 @@ fn no_route_is_said_once() {
 #[test]
 fn a_destination_stays_wanted_until_its_last_udp_port_goes() {
     let mut u = us();
-    u.want(3_000, ip("10.0.0.2"), 4789);
-    assert_eq!(u.want(3_000, ip("10.0.0.2"), 8472), Actions::default());
-    u.unwant(3_001, ip("10.0.0.2"), 4789);
+    u.track(3_000, ip("10.0.0.2"), 4789);
+    assert_eq!(u.track(3_000, ip("10.0.0.2"), 8472), Actions::default());
+    u.untrack(3_001, ip("10.0.0.2"), 4789);
     assert_eq!(u.show_destinations(3_001).len(), 1);
-    u.unwant(3_001, ip("10.0.0.2"), 8472);
-    u.unwant(3_001, ip("10.0.0.2"), 8472);
+    u.untrack(3_001, ip("10.0.0.2"), 8472);
+    u.untrack(3_001, ip("10.0.0.2"), 8472);
     assert_eq!((u.show_destinations(3_001).len(), u.show(3_001)[0].used_by.len()), (0, 0));
 }
 
 #[test]
 fn path_mtu_is_lowered_kept_and_forgotten() {
     let mut u = us();
-    u.want(3_000, ip("10.0.0.2"), 4789);
+    u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);
     let message = fragmentation_needed("10.0.0.1", "10.0.0.2", 4789, 1_550, 1_400);
     let a = u.input(4_000, 3, &message);
@@ -141,7 +141,7 @@ fn path_mtu_is_lowered_kept_and_forgotten() {
 fn path_mtu_has_a_floor() {
     let mut u = us();
     for (dst, sender) in [("10.0.0.2", "10.0.0.1"), ("fd00::2", "fd00::1")] {
-        u.want(3_000, ip(dst), 4789);
+        u.track(3_000, ip(dst), 4789);
         u.input(3_000, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
         u.input(3_000, 3, &frames::advert(&peer(), v6("fd00::2"), (mac(1), v6("fd00::1"))));
         let (message, floor) = match ip(dst) {
@@ -155,7 +155,7 @@ fn path_mtu_has_a_floor() {
 #[test]
 fn an_old_router_names_no_mtu() {
     let mut u = us();
-    u.want(3_000, ip("10.0.0.2"), 4789);
+    u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);
     let a = u.input(3_000, 3, &fragmentation_needed("10.0.0.1", "10.0.0.2", 4789, 1_550, 0));
     assert_eq!(a.resolved[0].1.mtu, 1_492);
@@ -164,7 +164,7 @@ fn an_old_router_names_no_mtu() {
 #[test]
 fn path_mtu_for_what_we_never_sent_is_refused() {
     let mut u = us();
-    u.want(3_000, ip("10.0.0.2"), 4789);
+    u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);
     let refused = [
         ("another destination", fragmentation_needed("10.0.0.1", "10.0.0.3", 4789, 1_550, 1_400)),

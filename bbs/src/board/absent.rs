@@ -74,7 +74,7 @@ impl Board {
                     host.nodes
                 );
                 self.state.put_host(id, Some(record));
-                self.say(EventKind::HostDown, text);
+                self.push_event(EventKind::HostDown, text);
             }
         }
     }
@@ -98,7 +98,7 @@ impl Board {
             host.nodes
         );
         self.remove_host(now, id, "one of its hosts was down for too long and is forgotten");
-        self.say(EventKind::HostDown, text);
+        self.push_event(EventKind::HostDown, text);
     }
 
     /// Deletes a host and all that it has.

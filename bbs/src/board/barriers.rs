@@ -81,7 +81,7 @@ impl Board {
     }
 
     /// After every command: hosts that went down are waited for no longer, nor are those whose time is over.
-    pub(super) fn settle_barriers(&mut self, now: Now) {
+    pub(super) fn expire_barriers(&mut self, now: Now) {
         for host in std::mem::take(&mut self.state.fallen) {
             if !self.is_up(host) {
                 let missed = self.state.barriers.waiting_for(host, u64::MAX);
@@ -106,7 +106,7 @@ impl Board {
                 named.join(", "),
                 if more > 0 { format!(" and {more} more") } else { String::new() },
             );
-            self.say(EventKind::Migration, text);
+            self.push_event(EventKind::Migration, text);
             self.state.pass_barriers(now, host.id, migrations, true);
         }
     }

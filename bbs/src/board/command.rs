@@ -37,14 +37,14 @@ pub struct Session {
 
 /// Who asks for something that a host's appliance and the operator may both ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Party {
+pub enum Principal {
     /// A host.
     Host(Session),
     /// The operator, or an orchestrator in her place.
     Operator,
 }
 
-/// A migration and the generation its speaker knows.
+/// A migration and the generation its caller knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     /// Which.
@@ -115,7 +115,7 @@ pub enum Command {
     /// Nodes are to be locked for a migration, all or none. Again for the same: renews the lease.
     BeginMigration {
         /// Who.
-        by: Party,
+        by: Principal,
         /// 1 to [`crate::model::MAX_MOVING`], none twice.
         nodes: Vec<(Vni, Mac)>,
         /// Where they are.
@@ -132,7 +132,7 @@ pub enum Command {
     /// The VM runs at the target.
     CompleteMigration {
         /// Who.
-        by: Party,
+        by: Principal,
         /// Which.
         ticket: Ticket,
         /// Where it runs; `None` = the target, or the only host that claims it.
@@ -143,7 +143,7 @@ pub enum Command {
     /// The VM stays at the source.
     AbortMigration {
         /// Who.
-        by: Party,
+        by: Principal,
         /// Which.
         ticket: Ticket,
         /// Why.
@@ -205,8 +205,8 @@ impl Command {
             Self::BeginMigration { by, .. }
             | Self::CompleteMigration { by, .. }
             | Self::AbortMigration { by, .. } => match by {
-                Party::Host(session) => Actor::Host(session.clone()),
-                Party::Operator => Actor::Operator,
+                Principal::Host(session) => Actor::Host(session.clone()),
+                Principal::Operator => Actor::Operator,
             },
             Self::Declare(_) | Self::Delete(_) | Self::Load(_) => Actor::Operator,
             Self::Acked(_) | Self::Tick => Actor::Board,

@@ -43,7 +43,7 @@ enum Rank {
 impl Rank {
     fn of(learned: bool, hold: Hold) -> Self {
         match (learned, hold) {
-            (true, _) | (_, Hold::Heard) => Self::Learned,
+            (true, _) | (_, Hold::Used) => Self::Learned,
             (false, Hold::Shared) => Self::Shared,
             (false, Hold::Own) => Self::Declared,
         }
@@ -54,21 +54,21 @@ impl Rank {
 pub(super) fn hold(claim: &Claim, ip: IpAddr) -> Hold {
     match (claim.shared.contains(&ip), claim.used.contains(&ip)) {
         (true, _) => Hold::Shared,
-        (false, true) => Hold::Heard,
+        (false, true) => Hold::Used,
         (false, false) => Hold::Own,
     }
 }
 
 /// What moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Mover {
+pub(super) enum Contested {
     /// A node, between hosts.
     Node(Mac),
     /// An address, between nodes.
     Address(IpAddr),
 }
 
-impl fmt::Display for Mover {
+impl fmt::Display for Contested {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(mac) => write!(f, "node {mac}"),
@@ -78,7 +78,7 @@ impl fmt::Display for Mover {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Moves {
+struct MoveCount {
     count: u32,
     since_ms: u64,
     last_ms: u64,
@@ -86,10 +86,10 @@ struct Moves {
 
 /// Which nodes and addresses have moved lately, on the lease clock. Not written down: a new run begins calmly.
 #[derive(Debug, Default)]
-pub(super) struct Restless(HashMap<(Vni, Mover), Moves>);
+pub(super) struct RecentMoves(HashMap<(Vni, Contested), MoveCount>);
 
-impl Restless {
-    fn contest(&self, now_ms: u64, key: (Vni, Mover)) -> Contest {
+impl RecentMoves {
+    fn contest(&self, now_ms: u64, key: (Vni, Contested)) -> Contest {
         match self.0.get(&key) {
             Some(m) if m.count >= MOVES && now_ms < m.last_ms + SPACING_MS => {
                 Contest::Later(m.last_ms + SPACING_MS - now_ms)
@@ -99,14 +99,14 @@ impl Restless {
     }
 
     /// Counts a move. In how many milliseconds [`MOVES`] were made, if with this one there are just so many.
-    fn moved(&mut self, now_ms: u64, key: (Vni, Mover)) -> Option<u64> {
+    fn moved(&mut self, now_ms: u64, key: (Vni, Contested)) -> Option<u64> {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
             self.0.retain(|_, m| now_ms < m.last_ms + WINDOW_MS);
             if self.0.len() >= REMEMBERED {
                 self.0.clear();
             }
         }
-        let fresh = Moves { count: 0, since_ms: now_ms, last_ms: now_ms };
+        let fresh = MoveCount { count: 0, since_ms: now_ms, last_ms: now_ms };
         let m = self.0.entry(key).or_insert(fresh);
         let over = |since: u64| now_ms >= since + WINDOW_MS;
         if over(m.last_ms) || (m.count < MOVES && over(m.since_ms)) {
@@ -121,7 +121,7 @@ impl Restless {
 impl Board {
     /// A claim of a node that another host holds.
     pub(super) fn contest_node(&self, now: Now, holder: &NodeState, claim: &Claim) -> Contest {
-        if holder.speaker == OPERATOR {
+        if holder.claimant == OPERATOR {
             return Contest::Keeps;
         }
         if !self.is_up(holder.host) {
@@ -131,7 +131,7 @@ impl Board {
             _ if !claim.heard => Contest::Keeps,
             (false, _) => Contest::Keeps,
             (true, false) => Contest::Yields,
-            (true, true) => self.restless.contest(now.lease_ms, (claim.vni, Mover::Node(claim.mac))),
+            (true, true) => self.recent_moves.contest(now.lease_ms, (claim.vni, Contested::Node(claim.mac))),
         }
     }
 
@@ -139,12 +139,13 @@ impl Board {
     pub(super) fn contest_address(
         &self,
         now: Now,
-        (host, speaker): (u32, u32),
+        (host, claimant): (u32, u32),
         (holder, ip): (&NodeState, IpAddr),
         claim: &Claim,
     ) -> Contest {
-        let unspoken = if holder.host == host { holder.speaker != speaker } else { !self.is_up(holder.host) };
-        if unspoken && holder.speaker != OPERATOR {
+        let unclaimed =
+            if holder.host == host { holder.claimant != claimant } else { !self.is_up(holder.host) };
+        if unclaimed && holder.claimant != OPERATOR {
             return Contest::Yields;
         }
         let theirs = Rank::of(holder.facts().is_learned(), holder.ips.hold(ip));
@@ -153,25 +154,25 @@ impl Board {
         if mine > theirs && (announced || claim.heard) {
             Contest::Yields
         } else if mine == theirs && mine != Rank::Declared && announced {
-            self.restless.contest(now.lease_ms, (claim.vni, Mover::Address(ip)))
+            self.recent_moves.contest(now.lease_ms, (claim.vni, Contested::Address(ip)))
         } else {
             Contest::Keeps
         }
     }
 
     /// Something learned has moved between living hosts.
-    pub(super) fn count_move(&mut self, now: Now, vni: Vni, mover: Mover, (from, to): (u32, u32)) {
-        if let Some(ms) = self.restless.moved(now.lease_ms, (vni, mover)) {
-            let why = match mover {
-                Mover::Node(_) => "is there a loop between segments, or do two stations have this MAC?",
-                Mover::Address(_) => "do two stations have this address?",
+    pub(super) fn count_move(&mut self, now: Now, vni: Vni, contested: Contested, (from, to): (u32, u32)) {
+        if let Some(ms) = self.recent_moves.moved(now.lease_ms, (vni, contested)) {
+            let why = match contested {
+                Contested::Node(_) => "is there a loop between segments, or do two stations have this MAC?",
+                Contested::Address(_) => "do two stations have this address?",
             };
             let (from, to) = (self.state.name(from), self.state.name(to));
             let text = format!(
-                "{mover} in VNI {vni} has moved {MOVES} times in {ms} ms, last from host {from} to {to}: {why} From \
+                "{contested} in VNI {vni} has moved {MOVES} times in {ms} ms, last from host {from} to {to}: {why} From \
                  now on it moves once in {SPACING_MS} ms"
             );
-            self.say(EventKind::Conflict, text);
+            self.push_event(EventKind::Conflict, text);
         }
     }
 }
@@ -182,34 +183,34 @@ mod tests {
 
     #[test]
     fn what_moves_too_often_is_slowed_down_and_never_stopped() {
-        let mut restless = Restless::default();
-        let key = (Vni::new(1).unwrap(), Mover::Node(Mac::new([2, 0, 0, 0, 0, 1])));
-        let told: Vec<_> = (0..50).map(|n| restless.moved(n * 100, key)).collect();
+        let mut recent_moves = RecentMoves::default();
+        let key = (Vni::new(1).unwrap(), Contested::Node(Mac::new([2, 0, 0, 0, 0, 1])));
+        let told: Vec<_> = (0..50).map(|n| recent_moves.moved(n * 100, key)).collect();
         assert_eq!(told[4], Some(400));
         assert_eq!(told.iter().flatten().count(), 1, "said once");
-        assert_eq!(restless.contest(4901, key), Contest::Later(499));
-        assert_eq!(restless.contest(4900 + SPACING_MS, key), Contest::Yields);
+        assert_eq!(recent_moves.contest(4901, key), Contest::Later(499));
+        assert_eq!(recent_moves.contest(4900 + SPACING_MS, key), Contest::Yields);
         // After a calm time it begins anew.
-        assert_eq!(restless.moved(5000 + WINDOW_MS, key), None);
-        assert_eq!(restless.contest(5001 + WINDOW_MS, key), Contest::Yields);
+        assert_eq!(recent_moves.moved(5000 + WINDOW_MS, key), None);
+        assert_eq!(recent_moves.contest(5001 + WINDOW_MS, key), Contest::Yields);
     }
 
     #[test]
     fn rare_moves_are_nothing_to_speak_of() {
-        let mut restless = Restless::default();
-        let key = (Vni::new(1).unwrap(), Mover::Address(IpAddr::from([10, 0, 0, 1])));
+        let mut recent_moves = RecentMoves::default();
+        let key = (Vni::new(1).unwrap(), Contested::Address(IpAddr::from([10, 0, 0, 1])));
         for n in 0..100 {
-            assert_eq!(restless.moved(n * 60_000, key), None);
-            assert_eq!(restless.contest(n * 60_000, key), Contest::Yields);
+            assert_eq!(recent_moves.moved(n * 60_000, key), None);
+            assert_eq!(recent_moves.contest(n * 60_000, key), Contest::Yields);
         }
     }
 
     #[test]
     fn memory_is_bounded() {
-        let mut restless = Restless::default();
+        let mut recent_moves = RecentMoves::default();
         for n in 0..3 * REMEMBERED as u64 {
-            restless.moved(n, (Vni::new(1).unwrap(), Mover::Node(Mac::from_u64(n))));
-            assert!(restless.0.len() <= REMEMBERED);
+            recent_moves.moved(n, (Vni::new(1).unwrap(), Contested::Node(Mac::from_u64(n))));
+            assert!(recent_moves.0.len() <= REMEMBERED);
         }
     }
 }

@@ -67,7 +67,7 @@ impl Board {
                     "host {}, which the operator declared with the same VTEPs, is spoken for by its own appliance now",
                     r.host
                 );
-                self.say(EventKind::TakenOver, text);
+                self.push_event(EventKind::TakenOver, text);
             }
             Some((true, old, instance)) if old != 0 && instance != r.instance => {
                 let text = format!(
@@ -76,10 +76,10 @@ impl Board {
                     r.instance.simple(),
                     instance.simple()
                 );
-                self.say(EventKind::HostReplaced, text);
+                self.push_event(EventKind::HostReplaced, text);
             }
             Some((true, ..)) => {}
-            _ => self.say(EventKind::HostUp, format!("host {} has registered", r.host)),
+            _ => self.push_event(EventKind::HostUp, format!("host {} has registered", r.host)),
         }
         if let Some(text) = forked {
             self.say_once(EventKind::Lineage, text);
@@ -135,7 +135,7 @@ impl Board {
         session: &Session,
         peer: String,
     ) -> Result<Outcome, Refusal> {
-        let id = self.speaking(now, session)?;
+        let id = self.check_session(now, session)?;
         if let Some(host) = self.state.hosts.get_mut(&id) {
             host.watches += 1;
             host.watched = true;
@@ -203,7 +203,7 @@ impl Board {
             self.host_conflicts.clear();
         }
         if self.host_conflicts.insert(text.clone()) {
-            self.say(kind, text);
+            self.push_event(kind, text);
         }
     }
 
@@ -235,7 +235,7 @@ impl Board {
     }
 
     /// The host of a session that may speak. It is alive: its lease is renewed, and it is up.
-    pub(super) fn speaking(&mut self, now: Now, session: &Session) -> Result<u32, Refusal> {
+    pub(super) fn check_session(&mut self, now: Now, session: &Session) -> Result<u32, Refusal> {
         let name = &session.host;
         let unregistered = || {
             Refusal::Unregistered(format!(
@@ -260,7 +260,7 @@ impl Board {
         if !host.record.up {
             let record = host.record.risen();
             self.state.put_host(id, Some(record));
-            self.say(EventKind::HostUp, format!("host {name} is back"));
+            self.push_event(EventKind::HostUp, format!("host {name} is back"));
         }
         Ok(id)
     }
@@ -271,9 +271,9 @@ impl Board {
         session: &Session,
         withdraw_all: bool,
     ) -> Result<Outcome, Refusal> {
-        let id = self.speaking(now, session)?;
+        let id = self.check_session(now, session)?;
         if withdraw_all {
-            self.sweep(id, |speaker| speaker != OPERATOR);
+            self.sweep(id, |claimant| claimant != OPERATOR);
             self.drop_deferred(id, |_| true);
         }
         self.mark_down(now, id, "has said goodbye");
@@ -290,7 +290,7 @@ impl Board {
         let record = HostRecord { up: false, down_unix_ms: now.unix_ms, ..host.record.clone() };
         let text = format!("host {} {why}; its {} nodes stay", record.name, host.nodes);
         self.state.put_host(id, Some(record));
-        self.say(EventKind::HostDown, text);
+        self.push_event(EventKind::HostDown, text);
     }
 
     /// Hosts whose lease has run out are down. Their session lives on, so that a late heartbeat brings them back.
@@ -311,7 +311,7 @@ impl Board {
         self.tick_absent(now);
     }
 
-    /// Deletes a host's nodes and joins whose speaker is to go. How many nodes.
+    /// Deletes a host's nodes and joins whose claimant is to go. How many nodes.
     pub(super) fn sweep(&mut self, id: u32, mut goes: impl FnMut(u32) -> bool) -> u64 {
         let Some(host) = self.state.hosts.get(&id) else { return 0 };
         let networks: Vec<_> = host.networks.iter().copied().collect();
@@ -322,7 +322,7 @@ impl Board {
             let mut macs: Vec<_> = network
                 .nodes
                 .iter()
-                .filter(|(_, n)| n.host == id && goes(n.speaker))
+                .filter(|(_, n)| n.host == id && goes(n.claimant))
                 .map(|(mac, _)| *mac)
                 .collect();
             // The order of a hash map is nobody's business.

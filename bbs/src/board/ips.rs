@@ -36,7 +36,7 @@ pub enum Hold {
     /// A declared node that announced it, among others that may have it.
     Shared,
     /// A declared node was heard to use it.
-    Heard,
+    Used,
 }
 
 // What makes ten million affordable.

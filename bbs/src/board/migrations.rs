@@ -1,10 +1,12 @@
 //! Migrations begin, are joined and waited for: locks on nodes, claims deferred by them, and what appliances report.
 //! How they end is in `ending`; the transition table is in docs/migration-board.md.
 
-use super::{Board, Now, Outcome, Party, Refusal, Ticket, ending::MIGRATIONS_KEPT, state::OPERATOR};
+use super::{
+    Board, Now, Outcome, Principal, Refusal, Ticket, migration_end::MIGRATIONS_KEPT, state::OPERATOR,
+};
 use crate::model::{
     Claim, Deferred, EventKind, HostRef, HostReport, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING, MAX_REPORTS,
-    Migration, MigrationState, Moving, Report,
+    MigratingNode, Migration, MigrationState, Report,
 };
 use stopover_net::{HostName, Mac, Vni};
 
@@ -28,10 +30,10 @@ pub(super) fn list(m: &Migration) -> String {
 }
 
 impl Board {
-    pub(super) fn party(&mut self, now: Now, by: &Party) -> Result<Option<u32>, Refusal> {
+    pub(super) fn principal(&mut self, now: Now, by: &Principal) -> Result<Option<u32>, Refusal> {
         match by {
-            Party::Host(session) => self.speaking(now, session).map(Some),
-            Party::Operator => Ok(None),
+            Principal::Host(session) => self.check_session(now, session).map(Some),
+            Principal::Operator => Ok(None),
         }
     }
 
@@ -43,8 +45,13 @@ impl Board {
         self.state.hosts.get(&id).is_some_and(|h| h.record.up)
     }
 
-    pub(super) fn begin_migration(&mut self, now: Now, by: &Party, begin: Begin) -> Result<Outcome, Refusal> {
-        let speaker = self.party(now, by)?;
+    pub(super) fn begin_migration(
+        &mut self,
+        now: Now,
+        by: &Principal,
+        begin: Begin,
+    ) -> Result<Outcome, Refusal> {
+        let claimant = self.principal(now, by)?;
         if let Some(id) = begin.renew {
             match self.state.migrations.get(&id) {
                 None => return Err(Refusal::NotFound(format!("there is no migration {id} to renew"))),
@@ -54,7 +61,7 @@ impl Board {
         }
         let source = self.host_ref(&begin.source)?;
         let target = begin.target.as_ref().map(|t| self.host_ref(t)).transpose()?;
-        if let Some(id) = speaker
+        if let Some(id) = claimant
             && id != source.id
             && target.as_ref().is_none_or(|t| t.id != id)
         {
@@ -65,7 +72,7 @@ impl Board {
         }
         let mut others = Vec::new();
         for (vni, mac) in &begin.nodes {
-            self.may_move(*vni, *mac, &source, speaker)?;
+            self.may_move(*vni, *mac, &source, claimant)?;
             if let Some(m) = self.state.locked_by(*vni, *mac)
                 && !others.contains(&m.id)
             {
@@ -73,7 +80,7 @@ impl Board {
             }
         }
         let migration = match others[..] {
-            [] => self.new_migration(now, speaker, source, target, &begin),
+            [] => self.new_migration(now, claimant, source, target, &begin),
             [id] => self.join_migration(now, id, target, &begin)?,
             _ => {
                 return Err(Refusal::Conflict(format!(
@@ -86,7 +93,7 @@ impl Board {
         Ok(migration)
     }
 
-    fn may_move(&self, vni: Vni, mac: Mac, source: &HostRef, speaker: Option<u32>) -> Result<(), Refusal> {
+    fn may_move(&self, vni: Vni, mac: Mac, source: &HostRef, claimant: Option<u32>) -> Result<(), Refusal> {
         let Some(node) = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)) else {
             return Err(Refusal::NotFound(format!("there is no node {mac} in VNI {vni} to migrate")));
         };
@@ -99,7 +106,7 @@ impl Board {
                 self.moved_note(vni, mac, source.id)
             )));
         }
-        if node.speaker == OPERATOR && speaker.is_some() {
+        if node.claimant == OPERATOR && claimant.is_some() {
             return Err(Refusal::Conflict(format!(
                 "node {mac} in VNI {vni} was declared by the operator, who alone migrates it"
             )));
@@ -127,17 +134,20 @@ impl Board {
     fn new_migration(
         &mut self,
         now: Now,
-        speaker: Option<u32>,
+        claimant: Option<u32>,
         source: HostRef,
         target: Option<HostRef>,
         begin: &Begin,
     ) -> Outcome {
         let id = self.state.migrations.last_key_value().map_or(0, |(id, _)| *id) + 1;
-        let mut nodes: Vec<_> =
-            begin.nodes.iter().map(|(vni, mac)| Moving { vni: *vni, mac: *mac, let_go: false }).collect();
+        let mut nodes: Vec<_> = begin
+            .nodes
+            .iter()
+            .map(|(vni, mac)| MigratingNode { vni: *vni, mac: *mac, let_go: false })
+            .collect();
         nodes.sort_unstable_by_key(|n| (n.vni, n.mac));
-        let owner =
-            speaker.and_then(|id| Some(HostRef { id, name: self.state.hosts.get(&id)?.record.name.clone() }));
+        let owner = claimant
+            .and_then(|id| Some(HostRef { id, name: self.state.hosts.get(&id)?.record.name.clone() }));
         let m = Migration {
             id,
             generation: self.state.coming(),
@@ -162,7 +172,7 @@ impl Board {
         let to = m.target.as_ref().map_or(String::new(), |t| format!(" to {}", t.name));
         let text =
             format!("migration {id} of {} from {}{to} has begun ({})", list(&m), m.source.name, begin.cause);
-        self.say(EventKind::Migration, text);
+        self.push_event(EventKind::Migration, text);
         self.leases.set(id, now.lease_ms + begin.lease_ms);
         let outcome = stands(&m, 0);
         self.state.put_migration(id, Some(Box::new(m)));
@@ -197,7 +207,7 @@ impl Board {
         }
         for (vni, mac) in &begin.nodes {
             if !m.moves(*vni, *mac) {
-                m.nodes.push(Moving { vni: *vni, mac: *mac, let_go: false });
+                m.nodes.push(MigratingNode { vni: *vni, mac: *mac, let_go: false });
             }
         }
         if m.nodes.len() > MAX_MOVING {

@@ -30,12 +30,12 @@ mod barriers;
 mod command;
 mod contest;
 mod deadlines;
-mod ending;
 mod hosts;
 mod ips;
 mod keys;
 mod lineage;
 mod locks;
+mod migration_end;
 mod migrations;
 mod nodes;
 mod operator;
@@ -44,11 +44,11 @@ mod state;
 
 pub use absent::Absence;
 pub use barriers::BARRIER_MS;
-pub use command::{Applied, Command, Key, Now, Outcome, Party, Refusal, Session, Ticket};
-pub use ending::MIGRATIONS_KEPT;
+pub use command::{Applied, Command, Key, Now, Outcome, Principal, Refusal, Session, Ticket};
 pub use ips::{Hold, Ips};
 pub use keys::REMEMBERED;
 pub use lineage::{Lineage, RUNS_KEPT, Relation, Run};
+pub use migration_end::MIGRATIONS_KEPT;
 pub use state::COMMIT_CHANGES;
 
 use crate::model::{DeclaredBy, Event, EventKind, Migration, Network};
@@ -106,7 +106,7 @@ pub struct Board {
     /// When the locks of migrations run out, on the lease clock.
     leases: Deadlines,
     /// Learned nodes and addresses that moved lately.
-    restless: contest::Restless,
+    recent_moves: contest::RecentMoves,
     /// Conflicts said and not resolved: who claims what, and what was said.
     conflicts: HashMap<(Vni, Mac, u32), String>,
     /// Said of registrations.
@@ -118,7 +118,7 @@ pub struct Board {
     /// Whose command is under way.
     actor: Actor,
     /// Events of it, each with who did it.
-    said: Vec<(EventKind, String, String)>,
+    pending_events: Vec<(EventKind, String, String)>,
 }
 
 impl Board {
@@ -133,13 +133,13 @@ impl Board {
             sessions: 0,
             events: 0,
             leases: Deadlines::default(),
-            restless: contest::Restless::default(),
+            recent_moves: contest::RecentMoves::default(),
             conflicts: HashMap::new(),
             host_conflicts: HashSet::new(),
             heard_since: None,
             actor: Actor::Board,
             lineage: None,
-            said: Vec::new(),
+            pending_events: Vec::new(),
         }
     }
 
@@ -168,9 +168,9 @@ impl Board {
 
     /// A node of an earlier run.
     pub fn restore_node(&mut self, vni: Vni, mac: Mac, record: NodeRecord) {
-        let speaker = if record.declared_by == DeclaredBy::Operator { OPERATOR } else { EARLIER };
+        let claimant = if record.declared_by == DeclaredBy::Operator { OPERATOR } else { EARLIER };
         let NodeRecord { host, generation, ips, facts, .. } = record;
-        self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, (host, speaker))));
+        self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, (host, claimant))));
     }
 
     /// A migration of an earlier run; after its nodes. One that is under way locks them again.
@@ -278,7 +278,7 @@ impl Board {
             self.state.undo();
         }
         self.actor = Actor::Board;
-        self.settle(now);
+        self.expire_migrations(now);
         let (commits, mut writes) = self.state.finish();
         // A refused command may still have let an overdue lock be settled: its own part stays undone.
         let result = result.map(|outcome| outcome.at(self.state.revision));
@@ -293,7 +293,7 @@ impl Board {
     fn run(&mut self, now: Now, command: Command) -> Result<Outcome, Refusal> {
         match command {
             Command::Register(registration) => self.register(now, registration),
-            Command::Heartbeat(session) => self.speaking(now, &session).map(|_| DONE),
+            Command::Heartbeat(session) => self.check_session(now, &session).map(|_| DONE),
             Command::WatchOpened { session, peer } => self.watch_opened(now, &session, peer),
             Command::WatchClosed(session) => {
                 self.watch_closed(&session);
@@ -315,7 +315,7 @@ impl Board {
             }
             Command::AbortMigration { by, ticket, cause } => self.abort_migration(now, &by, ticket, &cause),
             Command::ReportMigration { session, ticket, report } => {
-                let host = self.speaking(now, &session)?;
+                let host = self.check_session(now, &session)?;
                 self.report_migration(host, ticket, report)
             }
             Command::Acked(acks) => {
@@ -330,13 +330,13 @@ impl Board {
         }
     }
 
-    fn say(&mut self, kind: EventKind, text: String) {
-        self.said.push((kind, text, self.actor.to_string()));
+    fn push_event(&mut self, kind: EventKind, text: String) {
+        self.pending_events.push((kind, text, self.actor.to_string()));
     }
 
     fn number_events(&mut self, now: Now, writes: &mut Vec<Write>) -> Vec<Event> {
         let mut events = Vec::new();
-        for (kind, text, actor) in std::mem::take(&mut self.said) {
+        for (kind, text, actor) in std::mem::take(&mut self.pending_events) {
             self.events += 1;
             let number = self.events;
             let revision = self.state.revision;

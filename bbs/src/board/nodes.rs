@@ -2,7 +2,7 @@
 
 use super::{
     Board, CONFLICTS_REMEMBERED, DONE, Hold, Ips, Now, Outcome, Refusal, Session,
-    contest::{Contest, Mover, hold},
+    contest::{Contest, Contested, hold},
     state::{EARLIER, NodeState, OPERATOR},
 };
 use crate::model::{Accepted, Claim, DeclaredBy, EventKind, MAX_IPS, NodeFacts};
@@ -52,15 +52,15 @@ impl Board {
         session: &Session,
         claims: Vec<Claim>,
     ) -> Result<Outcome, Refusal> {
-        let host = self.speaking(now, session)?;
-        let speaker = session.number as u32;
+        let host = self.check_session(now, session)?;
+        let claimant = session.number as u32;
         let judged = claims.len() as u32;
         let (mut refused, mut deferred) = (Vec::new(), Vec::new());
         let (mut partial, mut later) = (Vec::new(), Vec::new());
         let mut given = Vec::new();
         for (i, claim) in (0..).zip(claims) {
             let Claim { vni, mac, .. } = claim;
-            let result = self.claim_one(now, (host, speaker), claim);
+            let result = self.claim_one(now, (host, claimant), claim);
             if matches!(result, Ok(Judged::Accepted | Judged::Partial(..))) {
                 given.push((i, vni, mac, self.addresses(vni, mac)));
             }
@@ -69,7 +69,7 @@ impl Board {
                     match accepted.refused[..] {
                         [] => drop(self.conflicts.remove(&(vni, mac, host))),
                         _ => {
-                            self.say_conflict(vni, mac, host, Refused::Address, &accepted.refused.join("; "))
+                            self.push_conflict(vni, mac, host, Refused::Address, &accepted.refused.join("; "))
                         }
                     }
                     partial.push((i, accepted));
@@ -83,7 +83,7 @@ impl Board {
                     }
                 }
                 Err(why) => {
-                    self.say_conflict(vni, mac, host, Refused::Node, &why);
+                    self.push_conflict(vni, mac, host, Refused::Node, &why);
                     refused.push((i, why));
                 }
             }
@@ -113,7 +113,7 @@ impl Board {
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)).cloned();
         if let Some(old) = &old
             && old.host == host
-            && old.speaker == OPERATOR
+            && old.claimant == OPERATOR
         {
             // The operator's word stands, and the host is told what it is.
             let ips = old.ips.to_vec();
@@ -133,7 +133,7 @@ impl Board {
         let elsewhere = old.as_ref().filter(|old| old.host != host);
         if let Some(holder) = elsewhere {
             match self.contest_node(now, holder, &claim) {
-                Contest::Yields => self.say_taken(now, vni, mac, (holder.host, host)),
+                Contest::Yields => self.push_taken(now, vni, mac, (holder.host, host)),
                 Contest::Later(ms) => return Ok(Judged::Later(ms)),
                 Contest::Keeps => {
                     let why = self.describe(&Holder::Mac(holder.host), vni, mac);
@@ -149,9 +149,9 @@ impl Board {
                 let text = format!(
                     "{ip} in VNI {vni} taken over from node {other} on host {from}, which is down, by {mac} on {name}"
                 );
-                self.say(EventKind::TakenOver, text);
+                self.push_event(EventKind::TakenOver, text);
             } else {
-                self.count_move(now, vni, Mover::Address(ip), (from, host));
+                self.count_move(now, vni, Contested::Address(ip), (from, host));
             }
         }
         let mut ips: Vec<_> =
@@ -174,13 +174,13 @@ impl Board {
         Ok(if complete { Judged::Accepted } else { Judged::Partial(accepted, retry_ms) })
     }
 
-    fn say_taken(&mut self, now: Now, vni: Vni, mac: Mac, (from, to): (u32, u32)) {
+    fn push_taken(&mut self, now: Now, vni: Vni, mac: Mac, (from, to): (u32, u32)) {
         if self.is_up(from) {
-            return self.count_move(now, vni, Mover::Node(mac), (from, to));
+            return self.count_move(now, vni, Contested::Node(mac), (from, to));
         }
         let (from, to) = (self.state.name(from), self.state.name(to));
         let text = format!("node {mac} in VNI {vni} taken over from host {from}, which is down, by {to}");
-        self.say(EventKind::TakenOver, text);
+        self.push_event(EventKind::TakenOver, text);
     }
 
     /// Each address by itself: one that another keeps does not cost the claimant its node.
@@ -248,7 +248,7 @@ impl Board {
         self.state.put_node(vni, from, Some(node.with_ips(ips)));
     }
 
-    fn say_conflict(&mut self, vni: Vni, mac: Mac, host: u32, what: Refused, why: &str) {
+    fn push_conflict(&mut self, vni: Vni, mac: Mac, host: u32, what: Refused, why: &str) {
         if self.conflicts.get(&(vni, mac, host)).is_some_and(|said| said == why) {
             return;
         }
@@ -261,7 +261,7 @@ impl Board {
             Refused::Node => format!("claim of host {name} refused: {why}"),
             Refused::Address => format!("address of node {mac} of host {name} refused: {why}"),
         };
-        self.say(EventKind::Conflict, text);
+        self.push_event(EventKind::Conflict, text);
     }
 
     pub(super) fn withdraw(
@@ -270,10 +270,10 @@ impl Board {
         session: &Session,
         nodes: &[(Vni, Mac)],
     ) -> Result<Outcome, Refusal> {
-        let host = self.speaking(now, session)?;
+        let host = self.check_session(now, session)?;
         for (vni, mac) in nodes {
             let node = self.state.networks.get(vni).and_then(|n| n.nodes.get(mac));
-            let (own, declared) = node.map_or((false, false), |n| (n.host == host, n.speaker == OPERATOR));
+            let (own, declared) = node.map_or((false, false), |n| (n.host == host, n.claimant == OPERATOR));
             if !own {
                 self.drop_deferred(host, |claim| (claim.vni, claim.mac) == (*vni, *mac));
             } else if !declared && !self.held(*vni, *mac, true) {
@@ -290,7 +290,7 @@ impl Board {
         session: &Session,
         networks: &[(Vni, bool)],
     ) -> Result<Outcome, Refusal> {
-        let host = self.speaking(now, session)?;
+        let host = self.check_session(now, session)?;
         let number = session.number as u32;
         for (vni, segment) in networks {
             self.state.set_member(*vni, host, |m| (m.joined, m.join_session) = (Some(*segment), number));
@@ -304,7 +304,7 @@ impl Board {
         session: &Session,
         networks: &[Vni],
     ) -> Result<Outcome, Refusal> {
-        let host = self.speaking(now, session)?;
+        let host = self.check_session(now, session)?;
         for vni in networks {
             if self.state.member(*vni, host).is_some_and(|m| m.joined.is_some()) {
                 self.state.set_member(*vni, host, |m| (m.joined, m.join_session) = (None, EARLIER));
@@ -314,12 +314,12 @@ impl Board {
     }
 
     pub(super) fn sync_claims(&mut self, now: Now, session: &Session) -> Result<Outcome, Refusal> {
-        let id = self.speaking(now, session)?;
+        let id = self.check_session(now, session)?;
         let number = session.number as u32;
         let stale_nodes = self.state.hosts.get(&id).is_some_and(|h| h.appliance_nodes != h.session_nodes);
         // Looking through the nodes of whole networks costs; usually there is nothing to find.
         let nodes_deleted = if stale_nodes {
-            self.sweep(id, |speaker| speaker != OPERATOR && speaker != number)
+            self.sweep(id, |claimant| claimant != OPERATOR && claimant != number)
         } else {
             self.leave_stale(id, number);
             0

@@ -20,12 +20,12 @@ impl Board {
         let text = describe(&row);
         match self.declare_row(row) {
             Ok(()) => {
-                self.say(EventKind::Operator, format!("declared {text}"));
+                self.push_event(EventKind::Operator, format!("declared {text}"));
                 Ok(DONE)
             }
             Err(refusal) => {
                 if matches!(refusal, Refusal::Conflict(_)) {
-                    self.say(EventKind::Conflict, format!("declaration of {text} refused: {refusal}"));
+                    self.push_event(EventKind::Conflict, format!("declaration of {text} refused: {refusal}"));
                 }
                 Err(refusal)
             }
@@ -139,7 +139,7 @@ impl Board {
                 format!("member {host} of VNI {vni}")
             }
         };
-        self.say(EventKind::Operator, format!("deleted {text}"));
+        self.push_event(EventKind::Operator, format!("deleted {text}"));
         Ok(DONE)
     }
 
@@ -192,10 +192,13 @@ impl Board {
         if total > 0 {
             self.state.next_host = next_host;
             let first = errors.first().map(|e| format!("row {}: {}", e.number, e.why)).unwrap_or_default();
-            self.say(EventKind::Conflict, format!("load of {count} rows refused, {total} wrong; {first}"));
+            self.push_event(
+                EventKind::Conflict,
+                format!("load of {count} rows refused, {total} wrong; {first}"),
+            );
             return Err(Refusal::Rows { errors, total });
         }
-        self.say(EventKind::Operator, format!("loaded {count} rows"));
+        self.push_event(EventKind::Operator, format!("loaded {count} rows"));
         Ok(DONE)
     }
 }

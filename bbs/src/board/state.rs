@@ -17,9 +17,9 @@ use stopover_net::{HostName, Mac, Vni};
 /// Most changes of one revision: what is sent to a watcher in one piece.
 pub const COMMIT_CHANGES: usize = 1024;
 
-/// Speaker of a node that the operator declared.
+/// Claimant of a node that the operator declared.
 pub(super) const OPERATOR: u32 = u32::MAX;
-/// Speaker of a node whose session is of an earlier run of the board.
+/// Claimant of a node whose session is of an earlier run of the board.
 pub(super) const EARLIER: u32 = 0;
 
 pub(super) struct HostState {
@@ -56,7 +56,7 @@ pub(super) struct NetworkState {
 #[derive(Clone, Copy, Default)]
 pub(super) struct MemberState {
     pub joined: Option<bool>,
-    /// Session of the join, as [`NodeState::speaker`].
+    /// Session of the join, as [`NodeState::claimant`].
     pub join_session: u32,
     pub declared: Option<bool>,
     pub nodes: u32,
@@ -75,14 +75,14 @@ pub(super) struct NodeState {
     packed: u64,
     pub host: u32,
     /// Who vouches for it: [`OPERATOR`], [`EARLIER`], or the session that claimed it last.
-    pub speaker: u32,
+    pub claimant: u32,
 }
 
 const _: () = assert!(size_of::<NodeState>() == 40);
 
 impl NodeState {
-    pub fn new(ips: Ips, generation: u64, facts: NodeFacts, (host, speaker): (u32, u32)) -> Self {
-        Self { ips, packed: generation << 8 | u64::from(facts.bits()), host, speaker }
+    pub fn new(ips: Ips, generation: u64, facts: NodeFacts, (host, claimant): (u32, u32)) -> Self {
+        Self { ips, packed: generation << 8 | u64::from(facts.bits()), host, claimant }
     }
 
     pub fn with_ips(self, ips: Ips) -> Self {
@@ -98,7 +98,7 @@ impl NodeState {
     }
 
     pub fn declared_by(&self) -> DeclaredBy {
-        if self.speaker == OPERATOR { DeclaredBy::Operator } else { DeclaredBy::Appliance }
+        if self.claimant == OPERATOR { DeclaredBy::Operator } else { DeclaredBy::Appliance }
     }
 
     fn record(&self) -> NodeRecord {
@@ -426,9 +426,9 @@ impl State {
         step(&mut self.nodes);
         if let Some(host) = self.hosts.get_mut(&node.host) {
             step(&mut host.nodes);
-            if node.speaker != OPERATOR {
+            if node.claimant != OPERATOR {
                 step(&mut host.appliance_nodes);
-                if node.speaker != EARLIER && node.speaker == host.session {
+                if node.claimant != EARLIER && node.claimant == host.session {
                     step(&mut host.session_nodes);
                 }
             }

@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_secs(1);
 type Key = (Vni, Mac);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+enum ClaimState {
     Pending,
     Accepted,
     /// The same for a deferred one: it is tried again, and accepted once the migration has ended.
@@ -53,10 +53,10 @@ enum Told {
 }
 
 #[derive(Debug)]
-struct Wish {
+struct DesiredNode {
     claim: Claim,
     version: u64,
-    standing: Standing,
+    state: ClaimState,
     told: Told,
     /// When it was claimed last.
     heard_at: Instant,
@@ -88,7 +88,7 @@ pub(super) enum Work {
 
 /// What the board said of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(super) enum ClaimResult {
     /// In this revision; with other addresses, perhaps.
     Accepted(u64, Option<Accepted>),
     Refused(String),
@@ -99,7 +99,7 @@ pub(super) enum Judgement {
 
 /// Something the consumer should hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ClaimEvent {
     Accepted { vni: Vni, mac: Mac, addresses: Option<Accepted> },
     Refused { claim: Claim, why: String },
     Deferred { vni: Vni, mac: Mac, migration: u64 },
@@ -109,7 +109,7 @@ pub(super) enum Verdict {
 
 #[derive(Debug, Default)]
 pub(super) struct Desired {
-    wishes: HashMap<Key, Wish>,
+    nodes: HashMap<Key, DesiredNode>,
     /// Keys of wishes that are (or were) pending, in the order they became so.
     queue: VecDeque<Key>,
     /// Keys of wishes that are refused, deferred or moved.
@@ -122,7 +122,7 @@ pub(super) struct Desired {
     /// When the first claim that the board put off is to be repeated.
     repeat_at: Option<Instant>,
     /// What the consumer is yet to hear.
-    pub verdicts: VecDeque<Verdict>,
+    pub events: VecDeque<ClaimEvent>,
     /// Reasons to follow each network.
     interest: BTreeMap<Vni, usize>,
     synced: bool,
@@ -168,12 +168,12 @@ impl Desired {
         claim.ips.dedup();
         let fresh_until = now + FRESH;
         let key = (claim.vni, claim.mac);
-        if let Some(wish) =
-            self.wishes.get(&key).filter(|w| w.standing == Standing::Pending && now < w.fresh_until)
+        if let Some(node) =
+            self.nodes.get(&key).filter(|w| w.state == ClaimState::Pending && now < w.fresh_until)
         {
             // What was just received counts, though more has been since.
-            claim.heard |= wish.claim.heard;
-            let before = &wish.claim.announced;
+            claim.heard |= node.claim.heard;
+            let before = &node.claim.announced;
             let still = before.iter().filter(|ip| claim.ips.contains(ip) && !claim.announced.contains(ip));
             let still: Vec<_> = still.copied().collect();
             claim.announced.extend(still);
@@ -181,35 +181,33 @@ impl Desired {
         self.withdrawn.remove(&key);
         self.versions += 1;
         let version = self.versions;
-        let new = match self.wishes.get_mut(&key) {
-            Some(wish)
-                if wish.claim == claim && !(claim.is_fresh() && wish.standing != Standing::Pending) =>
-            {
-                (wish.heard_at, wish.fresh_until) = (now, fresh_until);
+        let new = match self.nodes.get_mut(&key) {
+            Some(node) if node.claim == claim && !(claim.is_fresh() && node.state != ClaimState::Pending) => {
+                (node.heard_at, node.fresh_until) = (now, fresh_until);
                 return false;
             }
-            Some(wish) => {
+            Some(node) => {
                 if claim.is_fresh() {
-                    wish.told = Told::Nothing;
+                    node.told = Told::Nothing;
                 }
-                wish.claim = claim;
-                wish.version = version;
-                wish.standing = Standing::Pending;
-                (wish.heard_at, wish.fresh_until) = (now, fresh_until);
+                node.claim = claim;
+                node.version = version;
+                node.state = ClaimState::Pending;
+                (node.heard_at, node.fresh_until) = (now, fresh_until);
                 false
             }
             None => {
-                let wish = Wish {
+                let node = DesiredNode {
                     claim,
                     version,
-                    standing: Standing::Pending,
+                    state: ClaimState::Pending,
                     told: Told::Nothing,
                     heard_at: now,
                     fresh_until,
                     accepted_at: 0,
                     taken: Vec::new(),
                 };
-                self.wishes.insert(key, wish);
+                self.nodes.insert(key, node);
                 true
             }
         };
@@ -219,7 +217,7 @@ impl Desired {
     }
 
     pub fn withdraw(&mut self, vni: Vni, mac: Mac) -> bool {
-        if self.wishes.remove(&(vni, mac)).is_none() {
+        if self.nodes.remove(&(vni, mac)).is_none() {
             return false;
         }
         self.refused.remove(&(vni, mac));
@@ -267,11 +265,11 @@ impl Desired {
         self.taken = self.queued;
         self.answered = self.queued;
         self.claiming = false;
-        for (key, wish) in &mut self.wishes {
-            wish.standing = Standing::Pending;
+        for (key, node) in &mut self.nodes {
+            node.state = ClaimState::Pending;
             // The revisions may be another board's from now on.
-            wish.accepted_at = 0;
-            wish.taken.clear();
+            node.accepted_at = 0;
+            node.taken.clear();
             self.queue.push_back(*key);
             self.queued += 1;
         }
@@ -285,25 +283,25 @@ impl Desired {
     /// The board says that the node is at another host in this revision. True if it is to be claimed at once.
     pub fn elsewhere(&mut self, vni: Vni, mac: Mac, revision: u64, retry_at: Instant) -> bool {
         let migrated = self.locked.contains(&(vni, mac));
-        match self.wishes.get_mut(&(vni, mac)).map(|wish| (wish.standing.clone(), wish)) {
-            Some((Standing::Accepted | Standing::Pending, wish)) if migrated => {
+        match self.nodes.get_mut(&(vni, mac)).map(|node| (node.state.clone(), node)) {
+            Some((ClaimState::Accepted | ClaimState::Pending, node)) if migrated => {
                 self.versions += 1;
-                wish.version = self.versions;
-                wish.standing = Standing::Moved { retry_at };
+                node.version = self.versions;
+                node.state = ClaimState::Moved { retry_at };
                 self.refused.insert((vni, mac));
                 false
             }
-            Some((Standing::Accepted, wish)) if wish.claim.facts.is_learned() => {
-                wish.taken.push((None, revision));
+            Some((ClaimState::Accepted, node)) if node.claim.facts.is_learned() => {
+                node.taken.push((None, revision));
                 self.hand_over(vni, mac)
             }
-            Some((Standing::Accepted, _)) => self.again(vni, mac),
-            Some((Standing::PutOff { .. }, wish)) => {
-                wish.claim = wish.claim.clone().stale();
+            Some((ClaimState::Accepted, _)) => self.again(vni, mac),
+            Some((ClaimState::PutOff { .. }, node)) => {
+                node.claim = node.claim.clone().stale();
                 false
             }
-            Some((Standing::Pending, wish)) => {
-                wish.taken.push((None, revision));
+            Some((ClaimState::Pending, node)) => {
+                node.taken.push((None, revision));
                 false
             }
             _ => false,
@@ -312,15 +310,15 @@ impl Desired {
 
     /// The board says that our node has lost these addresses in this revision. True if they are to be claimed at once.
     pub fn lost(&mut self, vni: Vni, mac: Mac, ips: &[IpAddr], revision: u64) -> bool {
-        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
+        let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
         // Not only those of our claim: the answer that is under way may give it others, which it had elsewhere.
-        wish.taken.extend(ips.iter().map(|ip| (Some(*ip), revision)));
-        wish.standing == Standing::Accepted && self.hand_over(vni, mac)
+        node.taken.extend(ips.iter().map(|ip| (Some(*ip), revision)));
+        node.state == ClaimState::Accepted && self.hand_over(vni, mac)
     }
 
     /// After the verdict on a claim: what others took over while it was under way is theirs, if it was after.
     pub fn catch_up(&mut self, vni: Vni, mac: Mac) {
-        if self.wishes.get(&(vni, mac)).is_some_and(|wish| wish.standing == Standing::Accepted) {
+        if self.nodes.get(&(vni, mac)).is_some_and(|node| node.state == ClaimState::Accepted) {
             self.hand_over(vni, mac);
         }
     }
@@ -328,23 +326,23 @@ impl Desired {
     /// Leaves to others what they took over after the board accepted our claim. True if some of it, being declared, is
     /// to be claimed again at once.
     fn hand_over(&mut self, vni: Vni, mac: Mac) -> bool {
-        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
-        let mut taken = std::mem::take(&mut wish.taken);
-        let ours = |ip: &IpAddr| wish.claim.ips.contains(ip);
-        taken.retain(|(ip, revision)| *revision > wish.accepted_at && ip.as_ref().is_none_or(ours));
-        let learned = wish.claim.facts.is_learned();
+        let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
+        let mut taken = std::mem::take(&mut node.taken);
+        let ours = |ip: &IpAddr| node.claim.ips.contains(ip);
+        taken.retain(|(ip, revision)| *revision > node.accepted_at && ip.as_ref().is_none_or(ours));
+        let learned = node.claim.facts.is_learned();
         if learned && taken.iter().any(|(ip, _)| ip.is_none()) {
             // Until the consumer, who hears of it, withdraws the claim.
-            wish.standing = Standing::Gone;
-            self.verdicts.push_back(Verdict::NodeMoved { vni, mac });
+            node.state = ClaimState::Gone;
+            self.events.push_back(ClaimEvent::NodeMoved { vni, mac });
             return false;
         }
         let mut ips: Vec<_> = taken.iter().filter_map(|(ip, _)| *ip).collect();
-        ips.retain(|ip| wish.claim.gives_up(*ip));
+        ips.retain(|ip| node.claim.gives_up(*ip));
         let stays = taken.len() > ips.len();
         if !ips.is_empty() {
-            wish.claim.drop_ips(|ip| ips.contains(&ip));
-            self.verdicts.push_back(Verdict::AddressesMoved { vni, mac, ips });
+            node.claim.drop_ips(|ip| ips.contains(&ip));
+            self.events.push_back(ClaimEvent::AddressesMoved { vni, mac, ips });
         }
         stays && self.again(vni, mac)
     }
@@ -369,20 +367,20 @@ impl Desired {
     /// the node is to be claimed at once.
     pub fn unlocked(&mut self, vni: Vni, mac: Mac) -> bool {
         self.locked.remove(&(vni, mac));
-        match self.wishes.get(&(vni, mac)).map(|wish| &wish.standing) {
-            Some(Standing::Pending | Standing::Refused { .. } | Standing::PutOff { .. }) => {
+        match self.nodes.get(&(vni, mac)).map(|node| &node.state) {
+            Some(ClaimState::Pending | ClaimState::Refused { .. } | ClaimState::PutOff { .. }) => {
                 self.again(vni, mac)
             }
-            Some(Standing::Accepted | Standing::Moved { .. } | Standing::Gone) | None => false,
+            Some(ClaimState::Accepted | ClaimState::Moved { .. } | ClaimState::Gone) | None => false,
         }
     }
 
     /// Claims it anew. The answer to a claim that is under way may be of a time before; it counts for nothing.
     fn again(&mut self, vni: Vni, mac: Mac) -> bool {
-        let Some(wish) = self.wishes.get_mut(&(vni, mac)) else { return false };
+        let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
         self.versions += 1;
-        wish.version = self.versions;
-        wish.standing = Standing::Pending;
+        node.version = self.versions;
+        node.state = ClaimState::Pending;
         self.enqueue((vni, mac));
         true
     }
@@ -408,12 +406,12 @@ impl Desired {
             && let Some(key) = self.queue.pop_front()
         {
             self.taken += 1;
-            if let Some(wish) = self.wishes.get(&key)
-                && wish.standing == Standing::Pending
+            if let Some(node) = self.nodes.get(&key)
+                && node.state == ClaimState::Pending
                 && seen.insert(key)
             {
-                let claim = wish.claim.clone();
-                batch.push((if now < wish.fresh_until { claim } else { claim.stale() }, wish.version));
+                let claim = node.claim.clone();
+                batch.push((if now < node.fresh_until { claim } else { claim.stale() }, node.version));
             }
         }
         if !batch.is_empty() {
@@ -444,20 +442,20 @@ impl Desired {
     }
 
     fn retry_refused(&mut self, now: Instant) {
-        let Self { refused, wishes, queue, queued, .. } = self;
-        refused.retain(|key| match wishes.get_mut(key) {
-            Some(wish) => match wish.standing {
-                Standing::Refused { retry_at }
-                | Standing::PutOff { retry_at }
-                | Standing::Moved { retry_at }
+        let Self { refused, nodes, queue, queued, .. } = self;
+        refused.retain(|key| match nodes.get_mut(key) {
+            Some(node) => match node.state {
+                ClaimState::Refused { retry_at }
+                | ClaimState::PutOff { retry_at }
+                | ClaimState::Moved { retry_at }
                     if retry_at <= now =>
                 {
-                    wish.standing = Standing::Pending;
+                    node.state = ClaimState::Pending;
                     queue.push_back(*key);
                     *queued += 1;
                     false
                 }
-                Standing::Refused { .. } | Standing::PutOff { .. } | Standing::Moved { .. } => true,
+                ClaimState::Refused { .. } | ClaimState::PutOff { .. } | ClaimState::Moved { .. } => true,
                 _ => false,
             },
             None => false,
@@ -492,64 +490,64 @@ impl Desired {
         &mut self,
         claim: &Claim,
         version: u64,
-        judgement: Judgement,
+        claim_result: ClaimResult,
         retry_at: Instant,
-    ) -> Option<Verdict> {
+    ) -> Option<ClaimEvent> {
         let key = (claim.vni, claim.mac);
-        let wish = self.wishes.get_mut(&key).filter(|wish| wish.version == version)?;
-        let told = match judgement {
-            Judgement::Accepted(revision, addresses) => {
-                wish.standing = Standing::Accepted;
-                wish.accepted_at = revision;
-                wish.claim = wish.claim.clone().stale();
+        let node = self.nodes.get_mut(&key).filter(|node| node.version == version)?;
+        let told = match claim_result {
+            ClaimResult::Accepted(revision, addresses) => {
+                node.state = ClaimState::Accepted;
+                node.accepted_at = revision;
+                node.claim = node.claim.clone().stale();
                 if let Some(Accepted { ips, .. }) = &addresses {
-                    let learned = wish.claim.facts.is_learned();
+                    let learned = node.claim.facts.is_learned();
                     if learned {
-                        wish.claim.ips.clone_from(ips);
-                        wish.claim.ips.sort_unstable();
+                        node.claim.ips.clone_from(ips);
+                        node.claim.ips.sort_unstable();
                     } else {
                         let moved: Vec<_> =
-                            wish.claim.ips.iter().filter(|ip| wish.claim.gives_up(**ip)).collect();
+                            node.claim.ips.iter().filter(|ip| node.claim.gives_up(**ip)).collect();
                         let moved: Vec<_> =
                             moved.into_iter().filter(|ip| !ips.contains(ip)).copied().collect();
-                        wish.claim.drop_ips(|ip| moved.contains(&ip));
+                        node.claim.drop_ips(|ip| moved.contains(&ip));
                     }
-                    if wish.claim.ips.iter().any(|ip| !ips.contains(ip)) {
+                    if node.claim.ips.iter().any(|ip| !ips.contains(ip)) {
                         // What is declared is tried again.
-                        wish.standing = Standing::Refused { retry_at };
+                        node.state = ClaimState::Refused { retry_at };
                         self.refused.insert(key);
                     }
                 }
                 Told::Accepted(addresses)
             }
-            Judgement::Later(at) => {
-                wish.standing = Standing::PutOff { retry_at: at };
+            ClaimResult::Later(at) => {
+                node.state = ClaimState::PutOff { retry_at: at };
                 // Only as long as what was received is recent: others contend with what they receive now.
-                wish.fresh_until = wish.fresh_until.max((at + FRESH / 4).min(wish.heard_at + 2 * FRESH));
+                node.fresh_until = node.fresh_until.max((at + FRESH / 4).min(node.heard_at + 2 * FRESH));
                 self.refused.insert(key);
                 self.repeat_at = Some(self.repeat_at.map_or(at, |other| other.min(at)));
                 return None;
             }
-            Judgement::Refused(why) => {
-                wish.standing = Standing::Refused { retry_at };
+            ClaimResult::Refused(why) => {
+                node.state = ClaimState::Refused { retry_at };
                 self.refused.insert(key);
                 Told::Refused(why)
             }
-            Judgement::Deferred(migration) => {
-                wish.standing = Standing::Refused { retry_at };
+            ClaimResult::Deferred(migration) => {
+                node.state = ClaimState::Refused { retry_at };
                 self.refused.insert(key);
                 Told::Deferred(migration)
             }
         };
-        if wish.told == told {
+        if node.told == told {
             return None;
         }
-        wish.told = told.clone();
+        node.told = told.clone();
         match told {
             Told::Nothing => None,
-            Told::Accepted(addresses) => Some(Verdict::Accepted { vni: key.0, mac: key.1, addresses }),
-            Told::Refused(why) => Some(Verdict::Refused { claim: wish.claim.clone(), why }),
-            Told::Deferred(migration) => Some(Verdict::Deferred { vni: key.0, mac: key.1, migration }),
+            Told::Accepted(addresses) => Some(ClaimEvent::Accepted { vni: key.0, mac: key.1, addresses }),
+            Told::Refused(why) => Some(ClaimEvent::Refused { claim: node.claim.clone(), why }),
+            Told::Deferred(migration) => Some(ClaimEvent::Deferred { vni: key.0, mac: key.1, migration }),
         }
     }
 

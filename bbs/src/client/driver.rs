@@ -4,10 +4,10 @@
 
 use super::{
     connect::connect,
-    desired::{Judgement, Verdict, Work},
+    desired::{ClaimEvent, ClaimResult, Work},
     error::{Error, Reason},
     follow::{self, Position},
-    moves::{Call, MigrationUpdate},
+    migrations::{Call, MigrationUpdate},
     operator::MigrationTicket,
     session::{SessionConfig, Shared, Stop, Update, lock},
 };
@@ -207,7 +207,7 @@ async fn register(
     };
     let answer = call(client.register(request), REGISTER_TIMEOUT).await?;
     let asked = Duration::from_millis(answer.heartbeat_ms.clamp(10, 60_000));
-    let heartbeat = cfg.heartbeat.map_or(asked, |wish| wish.min(asked));
+    let heartbeat = cfg.heartbeat.map_or(asked, |node| node.min(asked));
     let board = parse::id("board_id", &answer.board_id)?;
     if let Some(held) = holds.filter(|held| held.board != board) {
         // A board of a version that does not compare.
@@ -230,16 +230,16 @@ pub(super) async fn call<T>(
     }
 }
 
-fn speaker(live: &Live, cfg: &SessionConfig) -> Option<v1::Speaker> {
+fn session_ref(live: &Live, cfg: &SessionConfig) -> Option<v1::SessionRef> {
     let host = cfg.host.as_str().to_owned();
-    Some(v1::Speaker { host, session: live.session, key: Uuid::new_v4().into() })
+    Some(v1::SessionRef { host, session: live.session, key: Uuid::new_v4().into() })
 }
 
 async fn keep_lease(live: &Live, cfg: &SessionConfig) -> Error {
     let mut client = live.client.clone();
     loop {
         sleep(live.heartbeat).await;
-        let beat = v1::HeartbeatRequest { speaker: speaker(live, cfg) };
+        let beat = v1::HeartbeatRequest { session_ref: session_ref(live, cfg) };
         if let Err(e) = call(client.heartbeat(beat), CALL_TIMEOUT).await {
             return e;
         }
@@ -280,24 +280,24 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
 /// Tells the consumer what became of its claims. May be dropped at any time: a verdict leaves the queue only for the
 /// consumer.
 pub(super) async fn hand_out(shared: &Shared, out: &Out) -> Result<(), Error> {
-    while !lock(&shared.desired).verdicts.is_empty() {
+    while !lock(&shared.desired).events.is_empty() {
         let room = out.reserve().await;
         let room = room.map_err(|_| Error::Unreachable("nobody reads the updates".into()))?;
-        let Some(verdict) = lock(&shared.desired).verdicts.pop_front() else { break };
+        let Some(verdict) = lock(&shared.desired).events.pop_front() else { break };
         let update = match verdict {
-            Verdict::Accepted { vni, mac, addresses } => {
+            ClaimEvent::Accepted { vni, mac, addresses } => {
                 for why in addresses.iter().flat_map(|accepted| &accepted.refused) {
                     log::warn!("board refuses an address of {mac} in VNI {vni}: {why}");
                 }
                 Update::Accepted { vni, mac, addresses }
             }
-            Verdict::Refused { claim, why } => {
+            ClaimEvent::Refused { claim, why } => {
                 log::warn!("board refuses {} in VNI {}: {why}", claim.mac, claim.vni);
                 Update::Refused { claim, why }
             }
-            Verdict::NodeMoved { vni, mac } => Update::NodeMoved { vni, mac },
-            Verdict::AddressesMoved { vni, mac, ips } => Update::AddressesMoved { vni, mac, ips },
-            Verdict::Deferred { vni, mac, migration } => {
+            ClaimEvent::NodeMoved { vni, mac } => Update::NodeMoved { vni, mac },
+            ClaimEvent::AddressesMoved { vni, mac, ips } => Update::AddressesMoved { vni, mac, ips },
+            ClaimEvent::Deferred { vni, mac, migration } => {
                 // An error means that nobody listens to these.
                 let _ = shared.migrations.send(MigrationUpdate::Deferred { vni, mac, migration });
                 continue;
@@ -311,30 +311,31 @@ pub(super) async fn hand_out(shared: &Shared, out: &Out) -> Result<(), Error> {
 /// Makes one call and records what came of it.
 async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) -> Result<(), Error> {
     let mut client = live.client.clone();
-    let speaker = speaker(live, cfg);
+    let session_ref = session_ref(live, cfg);
     match work {
         Work::Withdraw(keys) => {
             let nodes = keys.iter().map(|(vni, mac)| emit::node_key(*vni, *mac)).collect();
-            call(client.withdraw(v1::WithdrawRequest { speaker, nodes }), CALL_TIMEOUT).await?;
+            call(client.withdraw(v1::WithdrawRequest { session_ref, nodes }), CALL_TIMEOUT).await?;
         }
         Work::Leave(vnis) => {
             let vnis = vnis.iter().map(|vni| vni.get()).collect();
-            call(client.leave(v1::LeaveRequest { speaker, vnis }), CALL_TIMEOUT).await?;
+            call(client.leave(v1::LeaveRequest { session_ref, vnis }), CALL_TIMEOUT).await?;
         }
         Work::Join(joins) => {
             let joins = joins.iter().map(|(vni, segment)| v1::Join { vni: vni.get(), segment: *segment });
-            let request = v1::JoinRequest { speaker, joins: joins.collect() };
+            let request = v1::JoinRequest { session_ref, joins: joins.collect() };
             call(client.join(request), CALL_TIMEOUT).await?;
         }
         Work::Sync => {
-            let answer = call(client.sync_claims(v1::SyncClaimsRequest { speaker }), CALL_TIMEOUT).await?;
+            let answer =
+                call(client.sync_claims(v1::SyncClaimsRequest { session_ref }), CALL_TIMEOUT).await?;
             if answer.nodes_deleted > 0 {
                 log::info!("board: {} nodes of an earlier run withdrawn", answer.nodes_deleted);
             }
         }
         Work::Claim(batch) => {
             let claims = batch.iter().map(|(claim, _)| claim.into()).collect();
-            let answer = call(client.claim(v1::ClaimRequest { speaker, claims }), CALL_TIMEOUT).await?;
+            let answer = call(client.claim(v1::ClaimRequest { session_ref, claims }), CALL_TIMEOUT).await?;
             if answer.results.len() != batch.len() {
                 return Err(Error::Protocol(format!(
                     "{} results for {} claims",
@@ -345,15 +346,15 @@ async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) ->
             let now = Instant::now();
             let mut judged = Vec::with_capacity(batch.len());
             for result in answer.results {
-                judged.push(judgement(now, answer.revision, result)?);
+                judged.push(claim_result(now, answer.revision, result)?);
             }
             let mut desired = lock(&shared.desired);
             desired.answered();
             // A completion may wait for this.
             shared.moved.notify_one();
-            for ((claim, version), judgement) in batch.iter().zip(judged) {
-                let verdict = desired.judged(claim, *version, judgement, now + cfg.retry_refused);
-                desired.verdicts.extend(verdict);
+            for ((claim, version), claim_result) in batch.iter().zip(judged) {
+                let verdict = desired.judged(claim, *version, claim_result, now + cfg.retry_refused);
+                desired.events.extend(verdict);
                 desired.catch_up(claim.vni, claim.mac);
             }
         }
@@ -362,13 +363,13 @@ async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) ->
     Ok(())
 }
 
-fn judgement(now: Instant, revision: u64, result: v1::ClaimResult) -> Result<Judgement, Error> {
+fn claim_result(now: Instant, revision: u64, result: v1::ClaimResult) -> Result<ClaimResult, Error> {
     let v1::ClaimResult { refused, deferred, addresses, retry_ms } = result;
     Ok(match (deferred, retry_ms) {
-        _ if !refused.is_empty() => Judgement::Refused(refused),
-        (0, 0) => Judgement::Accepted(revision, addresses.map(Accepted::try_from).transpose()?),
-        (0, ms) => Judgement::Later(now + Duration::from_millis(ms.min(MAX_RETRY_MS))),
-        (migration, _) => Judgement::Deferred(migration),
+        _ if !refused.is_empty() => ClaimResult::Refused(refused),
+        (0, 0) => ClaimResult::Accepted(revision, addresses.map(Accepted::try_from).transpose()?),
+        (0, ms) => ClaimResult::Later(now + Duration::from_millis(ms.min(MAX_RETRY_MS))),
+        (migration, _) => ClaimResult::Deferred(migration),
     })
 }
 
@@ -407,25 +408,25 @@ async fn migrate(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
 async fn make(live: &Live, cfg: &SessionConfig, key: Uuid, what: Call) -> Result<MigrationTicket, Error> {
     let mut client = live.client.clone();
     let host = cfg.host.as_str().to_owned();
-    let speaker = Some(v1::Speaker { host, session: live.session, key: key.into() });
+    let session_ref = Some(v1::SessionRef { host, session: live.session, key: key.into() });
     let answer = match what {
         Call::Begin(begin, renew) => {
-            call(client.begin_migration(begin.message(speaker, key, renew)), CALL_TIMEOUT).await
+            call(client.begin_migration(begin.message(session_ref, key, renew)), CALL_TIMEOUT).await
         }
         Call::Complete { migration, generation, at, cause, .. } => {
             let at = at.map_or_else(String::new, |at| at.as_str().to_owned());
             let key = Vec::new();
-            let request = v1::CompleteMigrationRequest { speaker, key, migration, generation, at, cause };
+            let request = v1::CompleteMigrationRequest { session_ref, key, migration, generation, at, cause };
             call(client.complete_migration(request), CALL_TIMEOUT).await
         }
         Call::Abort { migration, generation, cause } => {
             let key = Vec::new();
-            let request = v1::AbortMigrationRequest { speaker, key, migration, generation, cause };
+            let request = v1::AbortMigrationRequest { session_ref, key, migration, generation, cause };
             call(client.abort_migration(request), CALL_TIMEOUT).await
         }
         Call::Report { migration, generation, report } => {
             let report = Some((&report).into());
-            let request = v1::ReportMigrationRequest { speaker, migration, generation, report };
+            let request = v1::ReportMigrationRequest { session_ref, migration, generation, report };
             call(client.report_migration(request), CALL_TIMEOUT).await
         }
     };
@@ -433,8 +434,9 @@ async fn make(live: &Live, cfg: &SessionConfig, key: Uuid, what: Call) -> Result
 }
 
 async fn goodbye(mut client: Client, cfg: &SessionConfig, session: u64, withdraw_all: bool) {
-    let speaker = v1::Speaker { host: cfg.host.as_str().to_owned(), session, key: Uuid::new_v4().into() };
-    let request = v1::DeregisterRequest { speaker: Some(speaker), withdraw_all };
+    let session_ref =
+        v1::SessionRef { host: cfg.host.as_str().to_owned(), session, key: Uuid::new_v4().into() };
+    let request = v1::DeregisterRequest { session_ref: Some(session_ref), withdraw_all };
     if let Err(e) = call(client.deregister(request), GOODBYE_TIMEOUT).await {
         log::warn!("board: could not say goodbye: {e}");
     }

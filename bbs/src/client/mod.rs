@@ -6,7 +6,7 @@ mod desired;
 mod driver;
 mod error;
 mod follow;
-mod moves;
+mod migrations;
 mod operator;
 mod session;
 
@@ -16,7 +16,7 @@ pub use crate::model::{
 };
 pub use connect::connect;
 pub use error::{Error, Reason};
-pub use moves::MigrationUpdate;
+pub use migrations::MigrationUpdate;
 pub use operator::{
     BeginMigration, BoardInfo, HostEntry, LoadStep, MemberEntry, MigrationTicket, NetworkEntry, NodeEntry,
     NodeFilter, Operator, WatcherEntry,

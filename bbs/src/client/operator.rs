@@ -186,12 +186,12 @@ impl TryFrom<v1::MigrationResponse> for MigrationTicket {
 impl BeginMigration {
     pub(super) fn message(
         &self,
-        speaker: Option<v1::Speaker>,
+        session_ref: Option<v1::SessionRef>,
         key: Uuid,
         renew: Option<u64>,
     ) -> v1::BeginMigrationRequest {
         v1::BeginMigrationRequest {
-            speaker,
+            session_ref,
             key: key.into(),
             nodes: self.nodes.iter().map(|(vni, mac)| emit::node_key(*vni, *mac)).collect(),
             source: self.source.as_str().to_owned(),
@@ -388,7 +388,7 @@ impl Operator {
         cause: &str,
     ) -> Result<MigrationTicket, Error> {
         let request = v1::CompleteMigrationRequest {
-            speaker: None,
+            session_ref: None,
             key: Uuid::new_v4().into(),
             migration,
             generation,
@@ -407,7 +407,7 @@ impl Operator {
     ) -> Result<MigrationTicket, Error> {
         let key = Uuid::new_v4().into();
         let cause = cause.to_owned();
-        let request = v1::AbortMigrationRequest { speaker: None, key, migration, generation, cause };
+        let request = v1::AbortMigrationRequest { session_ref: None, key, migration, generation, cause };
         call(self.client.abort_migration(request), CALL_TIMEOUT).await?.try_into()
     }
 

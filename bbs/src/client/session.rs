@@ -7,7 +7,7 @@
 use super::{
     desired::Desired,
     driver,
-    moves::{Call, MigrationUpdate, Moves},
+    migrations::{Call, MigrationUpdate, Migrations},
     operator::BeginMigration,
 };
 use crate::{
@@ -179,7 +179,7 @@ pub(super) struct Shared {
     pub work: Notify,
     /// The set of followed networks has changed.
     pub interest: Notify,
-    pub moves: Mutex<Moves>,
+    pub moves: Mutex<Migrations>,
     /// Something in `moves` is to be told.
     pub moved: Notify,
     /// What the board says of migrations; unbounded, since at most one for each call and each deferral.

@@ -27,9 +27,9 @@ pub struct HostRef {
     pub name: HostName,
 }
 
-/// A node on the move.
+/// A migrating node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Moving {
+pub struct MigratingNode {
     /// Network.
     pub vni: Vni,
     /// Its MAC.
@@ -106,7 +106,7 @@ pub struct Migration {
     /// Fencing generation: the revision in which the lock was taken. Newer locks have greater ones.
     pub generation: u64,
     /// By network and MAC.
-    pub nodes: Vec<Moving>,
+    pub nodes: Vec<MigratingNode>,
     /// Where they were.
     pub source: HostRef,
     /// Where they go, once somebody has said so.

@@ -6,8 +6,8 @@ use super::{
     v1,
 };
 use crate::model::{
-    Claim, Deferred, HostRef, HostReport, LEASE_MS, MAX_CAUSE, MAX_MOVING, Migration, MigrationState, Moving,
-    Report,
+    Claim, Deferred, HostRef, HostReport, LEASE_MS, MAX_CAUSE, MAX_MOVING, MigratingNode, Migration,
+    MigrationState, Report,
 };
 use stopover_net::{HostName, Mac, Vni};
 
@@ -119,7 +119,7 @@ impl From<&Migration> for v1::Migration {
             nodes: m
                 .nodes
                 .iter()
-                .map(|n| v1::MovingNode { node: Some(emit::node_key(n.vni, n.mac)), let_go: n.let_go })
+                .map(|n| v1::MigratingNode { node: Some(emit::node_key(n.vni, n.mac)), let_go: n.let_go })
                 .collect(),
             source: Some(host_ref(&m.source)),
             target: m.target.as_ref().map(host_ref),
@@ -160,7 +160,7 @@ impl TryFrom<v1::Migration> for Migration {
         };
         let nodes = bounded("nodes", m.nodes)?.into_iter().map(|n| {
             let (vni, mac) = super::parse::node_key(&missing("node", n.node)?)?;
-            Ok(Moving { vni, mac, let_go: n.let_go })
+            Ok(MigratingNode { vni, mac, let_go: n.let_go })
         });
         let deferred = m.deferred.into_iter().map(|d| {
             Ok(Deferred {

@@ -32,7 +32,7 @@ pub struct BadField {
 }
 
 impl BadField {
-    /// `found` was there, `expected` should be; `mend` says what to do if that is not plain.
+    /// `found` was there, `expected` should be; `hint` says what to do if that is not plain.
     pub fn new(path: impl Into<String>, found: impl Display, expected: impl Display) -> Self {
         Self { path: path.into(), what: format!("found {found}; expected {expected}") }
     }
@@ -171,7 +171,7 @@ pub fn missing<T>(field: &str, value: Option<T>) -> Checked<T> {
 
 /// Who speaks, in which session; the key only where the call has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Speaker {
+pub struct SessionRef {
     /// The host spoken for.
     pub host: HostName,
     /// Its registration.
@@ -180,16 +180,16 @@ pub struct Speaker {
     key: Vec<u8>,
 }
 
-impl Speaker {
+impl SessionRef {
     /// Takes the message apart.
-    pub fn parse(speaker: Option<v1::Speaker>) -> Checked<Self> {
-        let s = missing("speaker", speaker)?;
-        Ok(Self { host: host_name("speaker.host", s.host)?, session: s.session, key: s.key })
+    pub fn parse(session_ref: Option<v1::SessionRef>) -> Checked<Self> {
+        let s = missing("session_ref", session_ref)?;
+        Ok(Self { host: host_name("session_ref.host", s.host)?, session: s.session, key: s.key })
     }
 
     /// The key of a call that changes something.
     pub fn key(&self) -> Checked<Uuid> {
-        id("speaker.key", &self.key)
+        id("session_ref.key", &self.key)
     }
 }
 

@@ -207,7 +207,7 @@ mod tests {
     use crate::{
         board::record::{HostRecord, MemberRecord, NodeRecord, Write},
         model::{DeclaredBy, Lock, Network},
-        store::{Mark, Redb, Store},
+        store::{CommitHeader, Redb, Store},
     };
     use stopover_net::{FloodPolicy, HostName};
 
@@ -245,7 +245,7 @@ mod tests {
             let lock = Lock { migration: n.into(), generation: 1, source: n, target: None };
             writes.push(Write::Lock(vni, mac(n), Some(lock)));
         }
-        store.commit(Mark { revision: 1, next_host: COUNT + 1 }, writes, &mut |_| {}).unwrap();
+        store.commit(CommitHeader { revision: 1, next_host: COUNT + 1 }, writes, &mut |_| {}).unwrap();
         store
     }
 

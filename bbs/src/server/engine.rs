@@ -9,7 +9,7 @@ use crate::{
         record::{Commit, Write},
     },
     model::{Event, EventKind},
-    store::{Mark, Store, StoreError, View},
+    store::{CommitHeader, Store, StoreError, View},
 };
 use std::{
     sync::{
@@ -195,8 +195,8 @@ pub fn restore(view: &dyn View, settings: Settings) -> Result<Board, StoreError>
         board.restore_key(place, record);
     }
     let last_event = view.events(0)?.last().map_or(0, |e| e.number);
-    let mark = view.mark();
-    board.restored(mark.revision, mark.next_host, last_event, Now::default());
+    let header = view.header();
+    board.restored(header.revision, header.next_host, last_event, Now::default());
     Ok(board)
 }
 
@@ -288,8 +288,8 @@ impl Worker {
         let Batch { answers, questions, commits, writes, events, progress } = batch;
         if !writes.is_empty() || !commits.is_empty() {
             let began = Instant::now();
-            let mark = Mark { revision: self.board.revision(), next_host: self.board.next_host() };
-            self.store.commit(mark, writes, &mut |n| {
+            let header = CommitHeader { revision: self.board.revision(), next_host: self.board.next_host() };
+            self.store.commit(header, writes, &mut |n| {
                 for listener in &progress {
                     let _ = listener.send(n);
                 }

@@ -97,7 +97,7 @@ pub struct Follower {
     backlog: u64,
     interest: Interest,
     /// Changes of scope asked for, in order.
-    wishes: VecDeque<Wish>,
+    wishes: VecDeque<InterestChange>,
     phase: Phase,
     position: u64,
     /// Last revision told.
@@ -108,7 +108,7 @@ pub struct Follower {
 }
 
 /// Networks to add and to remove.
-type Wish = (Vec<Vni>, Vec<Vni>);
+type InterestChange = (Vec<Vni>, Vec<Vni>);
 
 impl Follower {
     /// Goes on from what the watcher holds if that is possible, or begins with a snapshot.
@@ -124,7 +124,7 @@ impl Follower {
         let phase = match held {
             None => Phase::Begin { why: "a new watch".into(), other_branch: false },
             Some(Held { point, partial }) => {
-                let (revision, now) = (point.revision, store.view()?.mark().revision);
+                let (revision, now) = (point.revision, store.view()?.header().revision);
                 let (why, other_branch) = match lineage.relation(&point, now) {
                     Relation::OtherBoard => ("the watcher holds the state of another board".into(), true),
                     Relation::OtherBranch => {
@@ -155,7 +155,7 @@ impl Follower {
     }
 
     /// Asks for a change of scope; it comes in order with everything else.
-    pub fn wish(&mut self, add: Vec<Vni>, remove: Vec<Vni>) {
+    pub fn interest(&mut self, add: Vec<Vni>, remove: Vec<Vni>) {
         self.wishes.push_back((add, remove));
     }
 
@@ -201,7 +201,7 @@ impl Follower {
                     }
                 }
                 Phase::Scope { view, mut cursor, add, remove } => {
-                    let revision = view.mark().revision;
+                    let revision = view.header().revision;
                     if self.position < revision {
                         // First up to the view's state, in the old scope.
                         let frame = self.delta(revision);
@@ -249,7 +249,7 @@ impl Follower {
 
     fn begin(&mut self, why: String, other_branch: bool) -> Result<Frame, StoreError> {
         let view = self.store.view()?;
-        let revision = view.mark().revision;
+        let revision = view.header().revision;
         self.position = revision;
         self.fetched.clear();
         let cursor = match &self.interest {

@@ -64,7 +64,7 @@ pub(super) fn hosts(
     watchers: HashMap<HostName, (bool, u64)>,
 ) -> Answers<v1::ListHostsResponse> {
     stream(store, move |view, out| {
-        let revision = view.mark().revision;
+        let revision = view.header().revision;
         let mut hosts = view.hosts()?;
         hosts.retain(|(_, h)| name.as_ref().is_none_or(|name| *name == h.name));
         for chunk in hosts.chunks(CHUNK) {
@@ -87,7 +87,7 @@ pub(super) fn networks(
     mut counts: BTreeMap<Vni, (u64, u64)>,
 ) -> Answers<v1::ListNetworksResponse> {
     stream(store, move |view, out| {
-        let revision = view.mark().revision;
+        let revision = view.header().revision;
         let declared: BTreeMap<_, _> = view.networks()?.into_iter().map(|n| (n.vni, n)).collect();
         for vni in declared.keys() {
             counts.entry(*vni).or_default();
@@ -126,7 +126,7 @@ fn name_of(names: &HashMap<u32, HostName>, id: u32) -> String {
 
 pub(super) fn members(store: Arc<dyn Store>, vni: Option<Vni>) -> Answers<v1::ListMembersResponse> {
     stream(store, move |view, out| {
-        let revision = view.mark().revision;
+        let revision = view.header().revision;
         let names = names(view)?;
         let mut after = None;
         loop {
@@ -176,7 +176,7 @@ impl TryFrom<v1::ListNodesRequest> for NodeFilter {
 
 pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::ListNodesResponse> {
     stream(store, move |view, out| {
-        let revision = view.mark().revision;
+        let revision = view.header().revision;
         let names = names(view)?;
         let mut left = filter.limit;
         let mut after = None;

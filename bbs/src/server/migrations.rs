@@ -8,7 +8,7 @@ use super::{
     watchers::Watchers,
 };
 use crate::{
-    board::{Command, Key, Outcome, Party, Ticket},
+    board::{Command, Key, Outcome, Principal, Ticket},
     model::MigrationState,
     proto::{migration, parse, v1},
 };
@@ -32,21 +32,21 @@ const CHUNK: usize = 32;
 type Answer = Result<Response<v1::MigrationResponse>, Status>;
 
 impl Rpc {
-    /// A host if there is a speaker, otherwise the operator.
+    /// A host if it names a session, otherwise the operator.
     fn asking<M: Message>(
         &self,
         extensions: &tonic::Extensions,
-        speaker: Option<v1::Speaker>,
+        session_ref: Option<v1::SessionRef>,
         key: &[u8],
         whole: &M,
-    ) -> Result<(Party, Key), Status> {
-        // `whole` is without its speaker: the same request repeated in a later session is the same.
-        if speaker.is_some() {
-            let (session, key) = self.speaker_with_key(extensions, speaker, whole)?;
-            return Ok((Party::Host(session), key));
+    ) -> Result<(Principal, Key), Status> {
+        // `whole` is without its session: the same request repeated in a later session is the same.
+        if session_ref.is_some() {
+            let (session, key) = self.speaker_with_key(extensions, session_ref, whole)?;
+            return Ok((Principal::Host(session), key));
         }
         let id = self.checked(parse::id("key", key))?;
-        Ok((Party::Operator, Key { id, fingerprint: Fingerprint::of(whole) }))
+        Ok((Principal::Operator, Key { id, fingerprint: Fingerprint::of(whole) }))
     }
 
     async fn migrate(&self, key: Key, command: Command) -> Answer {
@@ -65,8 +65,8 @@ impl Rpc {
 
     pub(super) async fn begin(&self, request: Request<v1::BeginMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
-        let speaker = m.speaker.take();
-        let (by, key) = self.asking(&extensions, speaker, &m.key, &m)?;
+        let session_ref = m.session_ref.take();
+        let (by, key) = self.asking(&extensions, session_ref, &m.key, &m)?;
         let command = Command::BeginMigration {
             by,
             nodes: self.checked(migration::moving(m.nodes))?,
@@ -81,8 +81,8 @@ impl Rpc {
 
     pub(super) async fn complete(&self, request: Request<v1::CompleteMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
-        let speaker = m.speaker.take();
-        let (by, key) = self.asking(&extensions, speaker, &m.key, &m)?;
+        let session_ref = m.session_ref.take();
+        let (by, key) = self.asking(&extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let at = self.checked(migration::some_host("at", m.at))?;
         let cause = self.checked(migration::cause(m.cause))?;
@@ -91,8 +91,8 @@ impl Rpc {
 
     pub(super) async fn abort(&self, request: Request<v1::AbortMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
-        let speaker = m.speaker.take();
-        let (by, key) = self.asking(&extensions, speaker, &m.key, &m)?;
+        let session_ref = m.session_ref.take();
+        let (by, key) = self.asking(&extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let cause = self.checked(migration::cause(m.cause))?;
         self.migrate(key, Command::AbortMigration { by, ticket, cause }).await
@@ -100,8 +100,8 @@ impl Rpc {
 
     pub(super) async fn report(&self, request: Request<v1::ReportMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
-        let speaker = m.speaker.take();
-        let (session, key) = self.speaker_with_key(&extensions, speaker, &m)?;
+        let session_ref = m.session_ref.take();
+        let (session, key) = self.speaker_with_key(&extensions, session_ref, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let report = self.checked(parse::missing("report", m.report))?.into();
         self.migrate(key, Command::ReportMigration { session, ticket, report }).await

@@ -8,7 +8,7 @@ use crate::{
     board::{Command, Key, Lineage, Outcome, Session},
     model::{Event, Registration, Row, Target},
     proto::{
-        parse::{self, Speaker},
+        parse::{self, SessionRef},
         v1,
     },
     store::Store,
@@ -84,25 +84,25 @@ impl Rpc {
     }
 
     /// The door of every call in which a host speaks for itself.
-    fn speaker(
+    fn session_ref(
         &self,
         extensions: &tonic::Extensions,
-        speaker: Option<v1::Speaker>,
-    ) -> Result<(Speaker, Session), Status> {
-        let speaker = self.checked(Speaker::parse(speaker))?;
-        identity::may_speak_for(extensions, &speaker.host)?;
-        let session = Session { host: speaker.host.clone(), number: speaker.session };
-        Ok((speaker, session))
+        session_ref: Option<v1::SessionRef>,
+    ) -> Result<(SessionRef, Session), Status> {
+        let session_ref = self.checked(SessionRef::parse(session_ref))?;
+        identity::may_speak_for(extensions, &session_ref.host)?;
+        let session = Session { host: session_ref.host.clone(), number: session_ref.session };
+        Ok((session_ref, session))
     }
 
     pub(super) fn speaker_with_key<M: Message>(
         &self,
         extensions: &tonic::Extensions,
-        speaker: Option<v1::Speaker>,
+        session_ref: Option<v1::SessionRef>,
         whole: &M,
     ) -> Result<(Session, Key), Status> {
-        let (speaker, session) = self.speaker(extensions, speaker)?;
-        let id = self.checked(speaker.key())?;
+        let (session_ref, session) = self.session_ref(extensions, session_ref)?;
+        let id = self.checked(session_ref.key())?;
         Ok((session, Key { id, fingerprint: Fingerprint::of(whole) }))
     }
 }
@@ -162,7 +162,7 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (_, session) = self.speaker(&extensions, m.speaker)?;
+        let (_, session) = self.session_ref(&extensions, m.session_ref)?;
         self.apply(None, Command::Heartbeat(session)).await?;
         Ok(Response::new(v1::HeartbeatResponse { lease_ms: millis(self.lease) }))
     }
@@ -172,13 +172,13 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::DeregisterRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
+        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
         self.commit(key, Command::Deregister { session, withdraw_all: m.withdraw_all }).await
     }
 
     async fn claim(&self, request: Request<v1::ClaimRequest>) -> Result<Response<v1::ClaimResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
+        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
         let claims = self.checked(parse::claims(m.claims))?;
         match self.apply(Some(key), Command::Claim { session, claims }).await? {
             Outcome::Claimed { revision, judged, refused, deferred, partial, later } => {
@@ -214,14 +214,14 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::WithdrawRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
+        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
         let nodes = self.checked(parse::node_keys(m.nodes))?;
         self.commit(key, Command::Withdraw { session, nodes }).await
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
+        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
         let networks = self.checked(parse::joins(m.joins))?;
         self.commit(key, Command::Join { session, networks }).await
     }
@@ -231,7 +231,7 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
+        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
         let networks = self.checked(parse::vnis("vnis", m.vnis))?;
         self.commit(key, Command::Leave { session, networks }).await
     }
@@ -241,7 +241,7 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::SyncClaimsRequest>,
     ) -> Result<Response<v1::SyncClaimsResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.speaker.clone(), &m)?;
+        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
         match self.apply(Some(key), Command::SyncClaims(session)).await? {
             Outcome::Synced { revision, nodes_deleted } => {
                 Ok(Response::new(v1::SyncClaimsResponse { revision, nodes_deleted }))

@@ -218,7 +218,7 @@ async fn send(
     let mut tell_progress = false;
     loop {
         for (add, remove) in inbox.wishes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            follower.wish(add, remove);
+            follower.interest(add, remove);
         }
         // Whatever is published from here on wakes us.
         latest.borrow_and_update();

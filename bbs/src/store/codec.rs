@@ -60,7 +60,7 @@ pub(super) fn node(record: &NodeRecord) -> Vec<u8> {
                 | match record.ips.hold(ip) {
                     Hold::Own => 0,
                     Hold::Shared => SHARED_BIT,
-                    Hold::Heard => HEARD_BIT,
+                    Hold::Used => HEARD_BIT,
                 },
         );
         out.extend(bytes);
@@ -92,7 +92,7 @@ pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
         };
         let hold = match length & (SHARED_BIT | HEARD_BIT) {
             SHARED_BIT => Hold::Shared,
-            HEARD_BIT => Hold::Heard,
+            HEARD_BIT => Hold::Used,
             _ => return ip,
         };
         holds.extend(ip.as_ref().ok().map(|ip| (*ip, hold)));
@@ -345,7 +345,7 @@ mod tests {
         fn nodes_come_back(host: u32, generation: u64, operator: bool, ips in vec(any::<IpAddr>(), 0..=16),
                            vni in 1..=Vni::MAX, mac: [u8; 6], bits: u8, share: bool) {
             let declared_by = if operator { DeclaredBy::Operator } else { DeclaredBy::Appliance };
-            let kinds = [Hold::Shared, Hold::Heard, Hold::Own];
+            let kinds = [Hold::Shared, Hold::Used, Hold::Own];
             let hold = |ip: IpAddr| if share { kinds[usize::from(ip.is_ipv4())] } else { Hold::Own };
             let ips = ips.into_iter().collect::<Ips>().held(hold);
             let record = NodeRecord { host, generation, declared_by, ips, facts: NodeFacts::of_bits(bits) };

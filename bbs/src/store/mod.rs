@@ -47,7 +47,7 @@ impl std::error::Error for StoreError {}
 
 /// Where the board has got to; written with every transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
+pub struct CommitHeader {
     /// The board's revision.
     pub revision: u64,
     /// Id for the next new host.
@@ -67,8 +67,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes everything in one transaction; durable when it returns. `progress` hears, now and then, how many
     /// records are written.
-    fn commit(&self, mark: Mark, writes: Vec<Write>, progress: &mut dyn FnMut(u64))
-    -> Result<(), StoreError>;
+    fn commit(
+        &self,
+        header: CommitHeader,
+        writes: Vec<Write>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError>;
 
     /// All that is committed now.
     fn view(&self) -> Result<Box<dyn View>, StoreError>;
@@ -77,7 +81,7 @@ pub trait Store: Send + Sync + 'static {
 /// One consistent state. Ordered by key; `after` and `limit` let the caller take it in pieces.
 pub trait View: Send {
     /// Whose state it is.
-    fn mark(&self) -> Mark;
+    fn header(&self) -> CommitHeader;
     /// Hosts, by id.
     fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError>;
     /// All hosts.

@@ -1,7 +1,7 @@
 //! The embedded store: one file, B-trees with copy on write (redb). A commit is one transaction and one fsync;
 //! a crash at any point leaves the last committed transaction. Views are read transactions.
 
-use super::{Mark, Store, StoreError, View, codec};
+use super::{CommitHeader, Store, StoreError, View, codec};
 use crate::{
     board::{
         Lineage, RUNS_KEPT, Run,
@@ -200,14 +200,14 @@ impl Store for Redb {
 
     fn lineage(&self) -> Result<Lineage, StoreError> {
         let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
-        let view = RedbView { tx, mark: Mark::default() };
+        let view = RedbView { tx, header: CommitHeader::default() };
         let runs = view.list(RUNS, ALL, usize::MAX, |_, v| codec::read_run(v))?;
         Ok(Lineage::new(self.board_id, runs))
     }
 
     fn commit(
         &self,
-        mark: Mark,
+        header: CommitHeader,
         writes: Vec<Write>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), StoreError> {
@@ -216,8 +216,8 @@ impl Store for Redb {
         {
             let open = |table| tx.open_table(table).map_err(failed(doing));
             let mut meta = open(META)?;
-            put_number(&mut meta, "revision", mark.revision)?;
-            put_number(&mut meta, "next_host", mark.next_host.into())?;
+            put_number(&mut meta, "revision", header.revision)?;
+            put_number(&mut meta, "next_host", header.next_host.into())?;
             let (mut hosts, mut networks, mut members) = (open(HOSTS)?, open(NETWORKS)?, open(MEMBERS)?);
             let (mut keys, mut events) = (open(KEYS)?, open(EVENTS)?);
             let (mut migrations, mut locks) = (open(MIGRATIONS)?, open(LOCKS)?);
@@ -273,11 +273,11 @@ impl Store for Redb {
     fn view(&self) -> Result<Box<dyn View>, StoreError> {
         let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
         let meta = open(&tx, META)?;
-        let mark = Mark {
+        let header = CommitHeader {
             revision: number(&meta, "revision")?.unwrap_or(0),
             next_host: number(&meta, "next_host")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         };
-        Ok(Box::new(RedbView { tx, mark }))
+        Ok(Box::new(RedbView { tx, header }))
     }
 }
 
@@ -287,7 +287,7 @@ fn open(tx: &ReadTransaction, table: Def) -> Result<ReadOnlyTable<&'static [u8],
 
 struct RedbView {
     tx: ReadTransaction,
-    mark: Mark,
+    header: CommitHeader,
 }
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
@@ -350,8 +350,8 @@ fn bounds<'a>(keys: &'a Option<([u8; 3], [u8; 3])>, after: Option<&'a [u8]>) -> 
 }
 
 impl View for RedbView {
-    fn mark(&self) -> Mark {
-        self.mark
+    fn header(&self) -> CommitHeader {
+        self.header
     }
 
     fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError> {

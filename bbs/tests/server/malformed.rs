@@ -11,8 +11,8 @@ use prost::bytes::{Buf, BufMut};
 use stopover_bbs::{client::connect, proto::v1};
 use tonic::{Code, Request, Status, codec};
 
-fn speaker() -> Option<v1::Speaker> {
-    Some(v1::Speaker { host: "gw-a".into(), session: 1, key: vec![1; 16] })
+fn session_ref() -> Option<v1::SessionRef> {
+    Some(v1::SessionRef { host: "gw-a".into(), session: 1, key: vec![1; 16] })
 }
 fn node_claim() -> v1::NodeClaim {
     v1::NodeClaim {
@@ -71,7 +71,7 @@ async fn each_broken_field_is_named_and_nothing_changes() {
 
     macro_rules! claims {
         ($path:expr, $says:expr, $claims:expr) => {
-            refused!(claim, v1::ClaimRequest { speaker: speaker(), claims: $claims }, $path, $says)
+            refused!(claim, v1::ClaimRequest { session_ref: session_ref(), claims: $claims }, $path, $says)
         };
     }
     let with = |change: fn(&mut v1::NodeClaim)| {
@@ -88,16 +88,31 @@ async fn each_broken_field_is_named_and_nothing_changes() {
     claims!("claims[1].ips", "at most 16", with(|c| c.ips = (0..17).map(|i| vec![10, 0, 1, i]).collect()));
     claims!("claims[1].ips[0]", "found 0 bytes", with(|c| c.ips = vec![vec![]]));
     claims!("claims", "at most 4096", vec![node_claim(); 4097]);
-    let nobody = v1::ClaimRequest { speaker: None, claims: vec![node_claim()] };
-    refused!(claim, nobody, "speaker", "expected this message");
-    let mut keyless = speaker();
+    let nobody = v1::ClaimRequest { session_ref: None, claims: vec![node_claim()] };
+    refused!(claim, nobody, "session_ref", "expected this message");
+    let mut keyless = session_ref();
     keyless.as_mut().unwrap().key.clear();
-    refused!(sync_claims, v1::SyncClaimsRequest { speaker: keyless.clone() }, "speaker.key", "16 bytes");
-    refused!(leave, v1::LeaveRequest { speaker: speaker(), vnis: vec![1, 0] }, "vnis[1]", "out of range");
+    refused!(
+        sync_claims,
+        v1::SyncClaimsRequest { session_ref: keyless.clone() },
+        "session_ref.key",
+        "16 bytes"
+    );
+    refused!(
+        leave,
+        v1::LeaveRequest { session_ref: session_ref(), vnis: vec![1, 0] },
+        "vnis[1]",
+        "out of range"
+    );
     let joins = vec![v1::Join { vni: 1 << 25, segment: true }];
-    refused!(join, v1::JoinRequest { speaker: speaker(), joins }, "joins[0].vni", "out of range");
+    refused!(join, v1::JoinRequest { session_ref: session_ref(), joins }, "joins[0].vni", "out of range");
     let nodes = vec![v1::NodeKey { vni: 1, mac: vec![1, 2] }];
-    refused!(withdraw, v1::WithdrawRequest { speaker: speaker(), nodes }, "nodes[0].mac", "found 2 bytes");
+    refused!(
+        withdraw,
+        v1::WithdrawRequest { session_ref: session_ref(), nodes },
+        "nodes[0].mac",
+        "found 2 bytes"
+    );
 
     let declare = |row| v1::DeclareRequest { key: vec![3; 16], row: Some(v1::Row { row, number: 0 }) };
     use v1::row::Row;
@@ -115,7 +130,7 @@ async fn each_broken_field_is_named_and_nothing_changes() {
     assert_eq!(client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision, 0);
     // Not malformed, but nobody has registered.
     let unregistered =
-        client.claim(v1::ClaimRequest { speaker: speaker(), claims: vec![node_claim()] }).await;
+        client.claim(v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim()] }).await;
     assert_eq!(unregistered.unwrap_err().code(), Code::FailedPrecondition);
     server.stop().await;
 }
@@ -194,7 +209,8 @@ async fn random_bytes_change_nothing() {
     let mut host = Host::start(config(&at, "gw-a", "10.0.0.1"));
     host.session().claim(claim(1, 1, &["10.0.0.1"]));
     host.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
-    let whole = v1::ClaimRequest { speaker: speaker(), claims: vec![node_claim(); 3] }.encode_to_vec();
+    let whole =
+        v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim(); 3] }.encode_to_vec();
     let bytes = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..80),
         (prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), 0..80usize).prop_map(

@@ -10,14 +10,15 @@ use std::{
 };
 use stopover_bbs::{
     board::{
-        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Party, Refusal, Session, Settings,
+        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Principal, Refusal, Session, Settings,
         Ticket,
     },
     model::{
-        Change, Claim, Host, Lock, MigrationState, Network, Node, Registration, Report, Row, Target, Uuid,
+        Change, Claim, DeclaredBy, Host, Lock, MigrationState, Network, Node, Registration, Report, Row,
+        Target, Uuid,
     },
     server::{History, restore},
-    store::{Mark, Redb, Store, View},
+    store::{CommitHeader, Redb, Store, View},
 };
 use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
 use stopover_net::{FloodPolicy, HostName, Mac, Vni};
@@ -236,7 +237,7 @@ impl Rig {
             assert_eq!(applied.commits, [], "a refused command changes nothing");
         }
         state.check();
-        let mark = Mark { revision: expected, next_host: self.board.next_host() };
+        let mark = CommitHeader { revision: expected, next_host: self.board.next_host() };
         self.store.commit(mark, applied.writes.clone(), &mut |_| {}).unwrap();
         self.history.publish(applied.commits.clone());
         assert_eq!(Replica::of(&*self.store.view().unwrap()), state, "the store and the changes agree");
@@ -355,7 +356,7 @@ impl Rig {
             Step::Begin(by, nodes, source, target, lease_ms) => {
                 let nodes: BTreeSet<_> = nodes.iter().map(|(v, m)| (vni(*v), mac(*m))).collect();
                 Command::BeginMigration {
-                    by: by.map_or(Party::Operator, |h| Party::Host(session(h))),
+                    by: by.map_or(Principal::Operator, |h| Principal::Host(session(h))),
                     nodes: nodes.into_iter().collect(),
                     source: host_name(source),
                     target: target.map(host_name),
@@ -365,13 +366,13 @@ impl Rig {
                 }
             }
             Step::Complete(by, m, at) => Command::CompleteMigration {
-                by: by.map_or(Party::Operator, |h| Party::Host(session(h))),
+                by: by.map_or(Principal::Operator, |h| Principal::Host(session(h))),
                 ticket: ticket(m),
                 at: at.map(host_name),
                 cause: "test".into(),
             },
             Step::Abort(by, m) => Command::AbortMigration {
-                by: by.map_or(Party::Operator, |h| Party::Host(session(h))),
+                by: by.map_or(Principal::Operator, |h| Principal::Host(session(h))),
                 ticket: ticket(m),
                 cause: "test".into(),
             },
@@ -395,7 +396,11 @@ impl Rig {
             Step::DeleteNode(v, m) => Command::Delete(Target::Node { vni: vni(v), mac: mac(m) }),
             Step::DeleteMember(v, h) => Command::Delete(Target::Member { vni: vni(v), host: host_name(h) }),
         };
-        let living = |h: u8| self.state().hosts.values().any(|host| host.name == host_name(h) && host.up);
+        // One that the operator declared has no appliance that could be taken over from.
+        let living = |h: u8| {
+            let is_living = |host: &Host| host.up && host.declared_by == DeclaredBy::Appliance;
+            self.state().hosts.values().any(|host| host.name == host_name(h) && is_living(host))
+        };
         let held = match step {
             Step::Register(h, _) => self.watching.get(h) == Some(&true) && living(*h),
             Step::Rival(h, _) => self.watching.get(h) == Some(&false) && living(*h),

@@ -1,4 +1,4 @@
-//! Nodes on the move as one appliance sees them: what may be held, where each node stands, what was counted.
+//! Migrating nodes as one appliance sees them: what may be held, where each node stands, what was counted.
 
 use crate::table::{Table, opt};
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ pub fn local_migrations(m: &Migrations) -> String {
         ">MIB",
         ">OF",
     ];
-    let mut nodes = Table::new(&headers, "no node is on the move");
+    let mut nodes = Table::new(&headers, "no node is migrating");
     let headers = [
         ">VNI",
         "MAC",
@@ -156,6 +156,6 @@ VNI  MAC                HELD  REPLAYED  REDIRECTED  DROPPED  REORDERED  DUPLICAT
 "
         );
         let quiet = local_migrations(&Migrations { budget, nodes: vec![] });
-        assert!(quiet.ends_with("80 ms\n\nno node is on the move\n"), "{quiet}");
+        assert!(quiet.ends_with("80 ms\n\nno node is migrating\n"), "{quiet}");
     }
 }

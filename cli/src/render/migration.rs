@@ -117,7 +117,7 @@ pub fn migration(m: &Migration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopover_bbs::model::{HostRef, HostReport, Moving, Report};
+    use stopover_bbs::model::{HostRef, HostReport, MigratingNode, Report};
     use stopover_net::{HostName, Mac, Vni};
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         let m = Migration {
             id: 3,
             generation: 41,
-            nodes: vec![Moving {
+            nodes: vec![MigratingNode {
                 vni: Vni::new(100).unwrap(),
                 mac: Mac::new([2, 0, 0, 0, 0, 1]),
                 let_go: false,

@@ -123,16 +123,16 @@ pub fn fwd_stats(fwd: &FwdStats) -> String {
     let [a, b, c, d] = total.map(|n| n.to_string());
     t.row(["all".to_owned(), a, b, c, d]);
 
-    let k = &fwd.books;
-    let mut books = Table::new(
+    let k = &fwd.accounting;
+    let mut accounting = Table::new(
         &[">received", ">copied", ">originated", ">sent", ">to-control", ">held", ">dropped", ">unaccounted"],
         "",
     );
     let cells =
         [k.received, k.copied, k.originated, k.sent, k.to_control, k.held, k.dropped].map(|n| n.to_string());
     let [a, b, c, d, e, f, g] = cells;
-    books.row([a, b, c, d, e, f, g, k.unaccounted.to_string()]);
-    format!("{t}\n{books}")
+    accounting.row([a, b, c, d, e, f, g, k.unaccounted.to_string()]);
+    format!("{t}\n{accounting}")
 }
 
 /// `show lcores`
@@ -195,7 +195,7 @@ pub fn drops(rows: &[Drop]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopover_ctl::{BlockedSegment, Books, LcoreCount, PortFwd};
+    use stopover_ctl::{Accounting, BlockedSegment, LcoreCount, PortFwd};
     use stopover_net::{Mac, VlanId, Vni};
 
     #[test]
@@ -295,7 +295,7 @@ port vm1
                 PortFwd { name: "vm1".into(), rx_packets: 10, rx_dropped: 1, tx_packets: 0, tx_dropped: 0 },
                 PortFwd { name: "ul0".into(), rx_packets: 0, rx_dropped: 0, tx_packets: 9, tx_dropped: 0 },
             ],
-            books: Books { received: 10, sent: 9, dropped: 1, ..Books::default() },
+            accounting: Accounting { received: 10, sent: 9, dropped: 1, ..Accounting::default() },
         };
         assert_eq!(
             fwd_stats(&fwd),

@@ -88,10 +88,10 @@ enum Place<'a, T> {
 }
 
 impl<T: Row> Place<'_, T> {
-    fn fault(self, found: String, expected: &str, mend: &str) -> Fault {
+    fn fault(self, found: String, expected: &str, hint: &str) -> Fault {
         match self {
-            Self::Key(at) => fault(at, found, expected, mend),
-            Self::Row(rows, column) => Fault::Elsewhere(rows.error(column, found, expected, mend)),
+            Self::Key(at) => fault(at, found, expected, hint),
+            Self::Row(rows, column) => Fault::Elsewhere(rows.error(column, found, expected, hint)),
         }
     }
 }
@@ -255,7 +255,7 @@ impl<'a> Table<'a> {
 
 fn at_value(at: String, found: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
     let found = format!("`{found}`");
-    move |w| fault(at, found, w.expected, w.mend)
+    move |w| fault(at, found, w.expected, w.hint)
 }
 
 fn vni(at: &str, n: i64) -> Checked<Vni> {

@@ -276,7 +276,7 @@ fn worker(key: &str, lcore: i64, eal: Option<&EalLcores>) -> Checked<u32> {
     let Some(eal) = eal else { return Ok(n) };
     if !eal.all.contains(&n) {
         let workers = eal.workers();
-        let (expected, mend) = if workers.is_empty() {
+        let (expected, hint) = if workers.is_empty() {
             ("a worker lcore, of which the EAL arguments give none".to_owned(), TWO_ON_ONE)
         } else {
             (
@@ -287,10 +287,10 @@ fn worker(key: &str, lcore: i64, eal: Option<&EalLcores>) -> Checked<u32> {
                 "add it to -l or --lcores in `eal`, or move its queues to another lcore",
             )
         };
-        return Err(fault(key, format!("lcore {n}"), expected, mend));
+        return Err(fault(key, format!("lcore {n}"), expected, hint));
     }
     if n == eal.main {
-        let mend = if eal.all.len() == 1 {
+        let hint = if eal.all.len() == 1 {
             TWO_ON_ONE
         } else {
             "move its queues to a worker lcore, or choose another --main-lcore"
@@ -299,7 +299,7 @@ fn worker(key: &str, lcore: i64, eal: Option<&EalLcores>) -> Checked<u32> {
             key,
             format!("lcore {n}, the main one, which runs the control thread"),
             "a worker lcore",
-            mend,
+            hint,
         ));
     }
     Ok(n)

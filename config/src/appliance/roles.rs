@@ -22,7 +22,7 @@ use stopover_net::{IPV6_MIN_MTU, Mac, VlanId, Vni};
 /// Adds place and spelling to a refusal.
 pub(super) fn refuse(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
     let found = format!("{what} `{s}`");
-    move |w| fault(at, found, w.expected, w.mend)
+    move |w| fault(at, found, w.expected, w.hint)
 }
 
 pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {

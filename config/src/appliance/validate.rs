@@ -21,7 +21,7 @@ const MIN_MBUF_SIZE: u16 = 1536;
 
 pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance> {
     let name =
-        text::host_name(&raw.name).map_err(|w| fault("name", quoted(&raw.name), w.expected, w.mend))?;
+        text::host_name(&raw.name).map_err(|w| fault("name", quoted(&raw.name), w.expected, w.hint))?;
     let created = created_vdevs(&raw.eal, &raw.vdevs)?;
     let eal_lcores = lcores::of_eal(&raw.eal)?;
 

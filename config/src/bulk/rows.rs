@@ -207,16 +207,16 @@ impl<R: Read, T: Row> Rows<R, T> {
 
     /// An error about a column of the row returned last, for checks across rows or files.
     #[must_use]
-    pub fn error(&self, column: &str, found: String, expected: &str, mend: &str) -> ConfigError {
-        ConfigError::new(&self.path, found, expected, mend)
+    pub fn error(&self, column: &str, found: String, expected: &str, hint: &str) -> ConfigError {
+        ConfigError::new(&self.path, found, expected, hint)
             .at(Position { line: self.line(), column: None })
             .field(format!("column {column}"))
     }
 
     fn header(&mut self) -> Result<(), ConfigError> {
         let names = T::COLUMNS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(",");
-        let complain = |rows: &Self, found: String, expected: String, mend: &str| {
-            Err(ConfigError::new(&rows.path, found, expected, mend)
+        let complain = |rows: &Self, found: String, expected: String, hint: &str| {
+            Err(ConfigError::new(&rows.path, found, expected, hint)
                 .at(Position { line: rows.line(), column: None }))
         };
         if !self.advance()? {
@@ -285,7 +285,7 @@ impl<R: Read, T: Row> Rows<R, T> {
         let records = &self.records;
         let fields = Fields { record: &|i| records.field(i), columns: &self.columns };
         let row = T::parse(&fields).and_then(|row| row.remember(&mut self.seen, line).map(|()| row));
-        row.map(Some).map_err(|r| self.error(r.column, r.found, &r.wrong.expected, &r.wrong.mend))
+        row.map(Some).map_err(|r| self.error(r.column, r.found, &r.wrong.expected, &r.wrong.hint))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Nodes on the move, as this appliance sees them. What the board sees of a migration is the board's to tell.
+//! Migrating nodes, as this appliance sees them. What the board sees of a migration is the board's to tell.
 
 use serde::{Deserialize, Serialize};
 use stopover_net::{Mac, Vni};

@@ -124,7 +124,7 @@ pub struct FwdStats {
     /// By port, in the order of the configuration.
     pub ports: Vec<PortFwd>,
     /// All ports and lcores together.
-    pub books: Books,
+    pub accounting: Accounting,
 }
 
 /// Forwarding by port: what was taken from it, what was given to it.
@@ -135,7 +135,7 @@ pub struct PortFwd {
     /// Frames received and processed.
     pub rx_packets: u64,
     /// Frames that the device dropped because nobody took them in time (`rx_missed`), as testpmd counts them; not among
-    /// `rx_packets`. What forwarding dropped is in `Books::dropped`.
+    /// `rx_packets`. What forwarding dropped is in `Accounting::dropped`.
     pub rx_dropped: u64,
     /// Frames the device accepted for sending.
     pub tx_packets: u64,
@@ -145,7 +145,7 @@ pub struct PortFwd {
 
 /// The books: at a quiet moment `received + copied + originated = sent + to_control + held + dropped`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Books {
+pub struct Accounting {
     /// Frames taken from ports.
     pub received: u64,
     /// Further copies made by replication.
@@ -165,7 +165,7 @@ pub struct Books {
     pub unaccounted: i64,
 }
 
-impl Books {
+impl Accounting {
     /// What the other fields do not explain.
     #[must_use]
     pub fn balance(&self) -> i64 {
@@ -247,11 +247,11 @@ pub struct LcoreCount {
 
 #[cfg(test)]
 mod tests {
-    use super::Books;
+    use super::Accounting;
 
     #[test]
-    fn books_balance() {
-        let mut b = Books {
+    fn accounting_holds() {
+        let mut b = Accounting {
             received: 10,
             copied: 3,
             originated: 2,

@@ -109,7 +109,7 @@ impl Bucket {
 
     /// Makes an emptied slot ready for use, after the grace period.
     #[inline]
-    pub(crate) fn rest(&self, slot: usize) {
+    pub(crate) fn deferred_free(&self, slot: usize) {
         self.keys[slot].store(EMPTY, Ordering::Release);
     }
 }

@@ -7,7 +7,7 @@ use super::{
 
 /// Bucket and slot of an entry in its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) bucket: usize,
     pub(super) slot: usize,
 }
@@ -25,14 +25,14 @@ pub(super) struct Entry {
 
 /// Finds `key`.
 #[inline]
-pub(super) fn find(buckets: &[Bucket], hash: Hash, key: u64) -> Option<Place> {
+pub(super) fn find(buckets: &[Bucket], hash: Hash, key: u64) -> Option<Location> {
     slot_with(buckets, hash, key)
 }
 
 /// The first slot of the two buckets of `hash` whose key word is `word`.
 #[inline]
-pub(super) fn slot_with(buckets: &[Bucket], hash: Hash, word: u64) -> Option<Place> {
-    let in_bucket = |bucket: usize| buckets[bucket].find(word).map(|slot| Place { bucket, slot });
+pub(super) fn slot_with(buckets: &[Bucket], hash: Hash, word: u64) -> Option<Location> {
+    let in_bucket = |bucket: usize| buckets[bucket].find(word).map(|slot| Location { bucket, slot });
     in_bucket(hash.first(buckets.len())).or_else(|| in_bucket(hash.second(buckets.len())))
 }
 
@@ -58,7 +58,7 @@ struct Step {
 /// Puts a new entry, both of whose buckets are full, into a slot made free by moving entries from their first
 /// to their second bucket. `may_refill` says whether a slot may be refilled at once, `refilled` hears of each
 /// that was. Nothing is changed if there is no such chain of moves.
-pub(super) fn put_moving(
+pub(super) fn put_migrating(
     buckets: &[Bucket],
     hasher: Hasher,
     entry: &Entry,
@@ -83,7 +83,7 @@ pub(super) fn put_moving(
                 continue;
             }
             if let Some(empty) = buckets[to].find(EMPTY) {
-                break 'search (at, slot, Place { bucket: to, slot: empty });
+                break 'search (at, slot, Location { bucket: to, slot: empty });
             }
             if steps.len() < SEARCH {
                 steps.push(Step { bucket: to, from: at, slot });

@@ -7,7 +7,7 @@ use super::{
     arena::Arena,
     bucket::EMPTY,
     hash::Hasher,
-    placement::{Entry, put, put_moving},
+    placement::{Entry, put, put_migrating},
     segment::{Directory, MAX_UNITS, SPLIT_UNITS, SegmentRef, next_units, round_units},
     writer::{Segment, full},
 };
@@ -43,7 +43,8 @@ fn build(
             }
         }
         // No reader looks yet, so any slot may be refilled.
-        if second.iter().all(|e| put(buckets, e) || put_moving(buckets, hasher, e, |_, _| true, |_, _| {})) {
+        if second.iter().all(|e| put(buckets, e) || put_migrating(buckets, hasher, e, |_, _| true, |_, _| {}))
+        {
             return Ok(Some(memory));
         }
         // SAFETY: from this arena, and seen by nobody else.

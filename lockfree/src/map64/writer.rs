@@ -5,7 +5,7 @@ use super::{
     Epoch, MapError, Shared, Writer,
     bucket::{Bucket, SLOTS, TOMB},
     is_reserved,
-    placement::{Entry, Place, find, put, put_moving, slot_with},
+    placement::{Entry, Location, find, put, put_migrating, slot_with},
     segment::SegmentRef,
 };
 use hashbrown::HashMap;
@@ -51,11 +51,11 @@ pub(super) const fn full(buckets: usize) -> usize {
 
 /// An emptied slot that waits for a grace period.
 #[derive(Debug)]
-struct Resting {
+struct DeferredFree {
     after: Epoch,
     segment: u32,
     serial: u64,
-    place: Place,
+    place: Location,
 }
 
 /// The writing half. Every change needs the domain's epoch [`Writer`], which proves that there is one writer.
@@ -68,7 +68,7 @@ pub struct MapWriter {
     pub(super) serial: u64,
     len: usize,
     limit: usize,
-    resting: VecDeque<Resting>,
+    deferred: VecDeque<DeferredFree>,
     /// Slots (by address) refilled right after a move, and the epoch until which they may not be again.
     refilled: HashMap<usize, Epoch>,
     pub(super) retired: VecDeque<(Epoch, SegmentRef)>,
@@ -86,7 +86,7 @@ impl MapWriter {
             serial: 0,
             len: 0,
             limit,
-            resting: VecDeque::new(),
+            deferred: VecDeque::new(),
             refilled: HashMap::new(),
             retired: VecDeque::new(),
             scratch: Vec::new(),
@@ -127,7 +127,7 @@ impl MapWriter {
         if self.len >= self.limit {
             return Err(MapError::Limit(self.limit));
         }
-        self.tend_sometimes(writer);
+        self.maintain_sometimes(writer);
         let entry = Entry { hash: self.shared.hasher.hash(key), key, value };
         loop {
             let number = self.number(&entry);
@@ -163,7 +163,7 @@ impl MapWriter {
         let old = segment.buckets()[place.bucket].value(place.slot);
         let number = self.directory[self.index(key)];
         self.empty(writer, number, place);
-        self.tend_sometimes(writer);
+        self.maintain_sometimes(writer);
         self.shrink(writer, number);
         Some(old)
     }
@@ -177,11 +177,13 @@ impl MapWriter {
         let before = self.len;
         for number in 0..self.segments.len() {
             let Some(segment) = &self.segments[number] else { continue };
-            let gone: Vec<Place> = segment
+            let gone: Vec<Location> = segment
                 .buckets()
                 .iter()
                 .enumerate()
-                .flat_map(|(bucket, b)| b.entries().map(move |(slot, k, v)| (Place { bucket, slot }, k, v)))
+                .flat_map(|(bucket, b)| {
+                    b.entries().map(move |(slot, k, v)| (Location { bucket, slot }, k, v))
+                })
                 .filter(|&(_, key, value)| !keep(key, value))
                 .map(|(place, ..)| place)
                 .collect();
@@ -192,7 +194,7 @@ impl MapWriter {
         for number in 0..self.segments.len() {
             while self.segments[number].is_some() && self.shrink(writer, number as u32) {}
         }
-        self.tend(writer);
+        self.maintain(writer);
         before - self.len
     }
 
@@ -240,7 +242,7 @@ impl MapWriter {
         self.shared.arena(|arena| arena.bytes())
             + self.directory.len() * (size_of::<u32>() + size_of::<SegmentRef>())
             + self.segments.capacity() * size_of::<Option<Segment>>()
-            + self.resting.capacity() * size_of::<Resting>()
+            + self.deferred.capacity() * size_of::<DeferredFree>()
             + self.refilled.allocation_size()
             + self.retired.capacity() * size_of::<(Epoch, SegmentRef)>()
             + self.scratch.capacity() * size_of::<Entry>()
@@ -263,24 +265,24 @@ impl MapWriter {
     ///
     /// # Panics
     /// If `writer` is of another domain.
-    pub fn tend(&mut self, writer: &mut Writer) {
+    pub fn maintain(&mut self, writer: &mut Writer) {
         self.shared.domain.check_writer(writer);
         self.untended = 0;
-        if self.resting.len() + self.retired.len() + self.refilled.len() >= WAITING {
+        if self.deferred.len() + self.retired.len() + self.refilled.len() >= WAITING {
             self.begin_grace(writer);
         }
-        while self.resting.front().is_some_and(|r| writer.passed(r.after)) {
-            let Some(resting) = self.resting.pop_front() else { break };
+        while self.deferred.front().is_some_and(|r| writer.passed(r.after)) {
+            let Some(deferred) = self.deferred.pop_front() else { break };
             // The slot is gone if its segment was rebuilt meanwhile.
-            if let Some(segment) = &mut self.segments[resting.segment as usize]
-                && segment.serial == resting.serial
+            if let Some(segment) = &mut self.segments[deferred.segment as usize]
+                && segment.serial == deferred.serial
             {
-                segment.buckets()[resting.place.bucket].rest(resting.place.slot);
+                segment.buckets()[deferred.place.bucket].deferred_free(deferred.place.slot);
                 segment.tombs -= 1;
             }
         }
-        if self.resting.is_empty() {
-            self.resting.shrink_to(4 * WAITING);
+        if self.deferred.is_empty() {
+            self.deferred.shrink_to(4 * WAITING);
         }
         if self.refilled.len() >= WAITING {
             self.refilled.retain(|_, after| !writer.passed(*after));
@@ -299,18 +301,18 @@ impl MapWriter {
     }
 
     #[inline]
-    fn tend_sometimes(&mut self, writer: &mut Writer) {
+    fn maintain_sometimes(&mut self, writer: &mut Writer) {
         self.untended += 1;
         if self.untended >= TEND_EVERY {
-            self.tend(writer);
+            self.maintain(writer);
         }
     }
 
     /// Sees to it that the grace period of what waits longest has begun.
     fn begin_grace(&self, writer: &mut Writer) {
-        let resting = self.resting.front().map(|r| r.after);
+        let deferred = self.deferred.front().map(|r| r.after);
         let retired = self.retired.front().map(|&(after, _)| after);
-        let oldest = resting.into_iter().chain(retired).min();
+        let oldest = deferred.into_iter().chain(retired).min();
         if oldest.is_none_or(|after| after > writer.epoch()) {
             writer.advance();
         }
@@ -325,7 +327,7 @@ impl MapWriter {
         let mut done = put(segment.buckets(), entry);
         if !done && slot_with(segment.buckets(), entry.hash, TOMB).is_some() {
             self.begin_grace(writer);
-            self.tend(writer);
+            self.maintain(writer);
             done = self.segments[number as usize].as_ref().is_some_and(|s| put(s.buckets(), entry));
         }
         let Some(segment) = &mut self.segments[number as usize] else { return false };
@@ -333,7 +335,7 @@ impl MapWriter {
             let grace = writer.grace();
             let mut now_refilled = Vec::new();
             let refilled = &mut self.refilled;
-            done = put_moving(
+            done = put_migrating(
                 segment.buckets(),
                 self.shared.hasher,
                 entry,
@@ -347,14 +349,14 @@ impl MapWriter {
     }
 
     /// Takes an entry out of its slot.
-    fn empty(&mut self, writer: &Writer, number: u32, place: Place) {
+    fn empty(&mut self, writer: &Writer, number: u32, place: Location) {
         let Some(segment) = &mut self.segments[number as usize] else { return };
         segment.buckets()[place.bucket].empty(place.slot);
         segment.live -= 1;
         segment.tombs += 1;
         self.len -= 1;
         let serial = segment.serial;
-        self.resting.push_back(Resting { after: writer.grace(), segment: number, serial, place });
+        self.deferred.push_back(DeferredFree { after: writer.grace(), segment: number, serial, place });
     }
 
     #[inline]
@@ -368,7 +370,7 @@ impl MapWriter {
     }
 
     #[inline]
-    fn locate(&self, key: u64) -> Option<(&Segment, Place)> {
+    fn locate(&self, key: u64) -> Option<(&Segment, Location)> {
         if is_reserved(key) {
             return None;
         }

@@ -58,7 +58,7 @@ fn a_slot_is_not_reused_under_a_reader() {
         pair.0.empty(0);
         let rested = writer.advance();
         if writer.passed(rested) {
-            pair.0.rest(0);
+            pair.0.deferred_free(0);
             pair.0.fill(0, Y, VALUE_OF_Y);
             pair.0.refill(0, X, VALUE_OF_X + 1);
         }

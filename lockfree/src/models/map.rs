@@ -29,7 +29,7 @@ fn a_key_is_found_while_its_segment_is_rebuilt() {
         assert!(map.capacity() > before, "the insert was meant to rebuild the segment");
         map.update(&mut writer, 7, 1008);
         writer.advance();
-        map.tend(&mut writer);
+        map.maintain(&mut writer);
         reading.join().unwrap();
     });
 }

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 const ORDINARY: [&str; 4] = ["tcp4", "udp4", "tcp6", "vxlan4"];
 
 /// Makes the checksum of an IPv4 header without options right, so that a change there is not all that matters.
-fn mend(frame: &mut [u8]) {
+fn hint(frame: &mut [u8]) {
     if let Some(header) = frame.get_mut(14..34).filter(|header| header[0] == 0x45) {
         header[10..12].copy_from_slice(&[0, 0]);
         let sum = checksum::of(header);
@@ -77,7 +77,7 @@ fn no_byte_makes_the_short_way_take_what_the_complete_parsers_refuse() {
                 let mut frame = ordinary.clone();
                 frame[at] = value;
                 exercise(&frame, frame.len());
-                mend(&mut frame);
+                hint(&mut frame);
                 exercise(&frame, frame.len());
             }
         }
@@ -96,7 +96,7 @@ fn nor_does_its_end_nor_that_of_its_first_segment() {
         for total_len in 0..100 {
             let mut frame = frame.clone();
             frame[16..18].copy_from_slice(&u16::to_be_bytes(total_len));
-            mend(&mut frame);
+            hint(&mut frame);
             for end in 0..=frame.len() {
                 exercise(&frame[..end], end);
             }

@@ -179,8 +179,8 @@ const ARRIVED: Marker = Marker {
     kind: Kind::Arrived,
     relayed: false,
     ends: false,
-    lane: 0,
-    lanes: 1,
+    sender_queue: 0,
+    sender_queues: 1,
     port: 0,
     ports: 1,
     source_port: 0,
@@ -190,8 +190,14 @@ const ARRIVED: Marker = Marker {
     paused_us: 0,
 };
 const RELAYED: Marker = Marker { relayed: true, paused_us: 123_456, ..ARRIVED };
-const END: Marker =
-    Marker { kind: Kind::End, lane: 3, lanes: 4, host: 0xa0b0_c0d0, generation: 0, ..ARRIVED };
+const END: Marker = Marker {
+    kind: Kind::End,
+    sender_queue: 3,
+    sender_queues: 4,
+    host: 0xa0b0_c0d0,
+    generation: 0,
+    ..ARRIVED
+};
 
 #[test]
 fn markers_are_those_laid_out_in_the_docs() {
@@ -237,7 +243,7 @@ fn markers_are_refused_by_name() {
     ] {
         assert_eq!(broken(at, value), Err(bad), "byte {at} = {value}");
     }
-    assert_eq!(broken(18, 64).map(|m| m.lanes), Ok(64));
+    assert_eq!(broken(18, 64).map(|m| m.sender_queues), Ok(64));
     assert_eq!(broken(19, 64).map(|m| (m.port, m.ports)), Ok((0, 64)));
     assert_eq!(broken(16, 2).map(|m| m.ends), Ok(true));
     // What has no meaning yet is no reason to refuse.

@@ -160,19 +160,19 @@ proptest! {
 
     #[test]
     fn marker_round_trip(
-        arrived: bool, relayed: bool, lanes in 1..=marker::MAX_LANES, lane: proptest::sample::Index, host: u32,
+        arrived: bool, relayed: bool, sender_queues in 1..=marker::MAX_SENDER_QUEUES, sender_queue: proptest::sample::Index, host: u32,
         generation: u64, node in mac(), paused_us: u32, later: u32, ends: bool, behind in 0usize..30,
         ports in 1..=marker::MAX_PORTS, port: proptest::sample::Index, source_port: u16,
     ) {
         let kind = if arrived { marker::Kind::Arrived } else { marker::Kind::End };
-        let lane = lane.index(usize::from(lanes)) as u8;
+        let sender_queue = sender_queue.index(usize::from(sender_queues)) as u8;
         let port = port.index(usize::from(ports)) as u8;
         let said = Marker {
             kind,
             relayed,
             ends: false,
-            lane,
-            lanes,
+            sender_queue,
+            sender_queues,
             port,
             ports,
             source_port,
@@ -188,7 +188,7 @@ proptest! {
         prop_assert_eq!(marker::parse(&bytes), Ok(Marker { relayed: true, ends, paused_us: later, ..said }));
         prop_assert!(bytes[marker::FRAME_LEN..].iter().all(|b| *b == 0xaa));
         // A lane that is not among the lanes is written as it is, and refused.
-        let wrong = Marker { lane: lanes, ..said };
+        let wrong = Marker { sender_queue: sender_queues, ..said };
         prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::Lane));
         let wrong = Marker { port: ports, ..said };
         prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::Port));

@@ -1,3 +1,3 @@
-//! What other tools of the testbed use of the guests' tools: the books on a stream.
+//! What other tools of the testbed use of the guests' tools: the sequences on a stream.
 
-pub mod books;
+pub mod sequences;

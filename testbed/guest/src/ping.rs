@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stopover_guest_tools::books::Books;
+use stopover_guest_tools::sequences::Sequences;
 
 /// ICMP header, then the full number and the time of sending.
 const LEN: usize = 24;
@@ -22,13 +22,13 @@ const PATIENCE_US: u64 = 2_000_000;
 struct Pinged {
     sent: u64,
     errors: u64,
-    books: Books,
+    sequences: Sequences,
     longest_us: u64,
 }
 
 impl Pinged {
     fn answered(&self) -> bool {
-        self.books.received >= self.sent
+        self.sequences.received >= self.sent
     }
 }
 
@@ -77,7 +77,7 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
                 && let Some((number, sent_us)) = read_reply(&answer[..n], reply)
             {
                 let mut counts = lock(&counts);
-                counts.books.note(number);
+                counts.sequences.note(number);
                 counts.longest_us = counts.longest_us.max(clock.us().saturating_sub(sent_us));
             }
         }
@@ -86,9 +86,9 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         let n = lock(&pinged);
         (word == "stats").then(|| {
             json!({
-                "sent": n.sent, "errors": n.errors, "received": n.books.received,
-                "lost": n.sent.saturating_sub(n.books.received), "duplicated": n.books.duplicated,
-                "reordered": n.books.reordered, "longest_ms": n.longest_us / 1_000,
+                "sent": n.sent, "errors": n.errors, "received": n.sequences.received,
+                "lost": n.sent.saturating_sub(n.sequences.received), "duplicated": n.sequences.duplicated,
+                "reordered": n.sequences.reordered, "longest_ms": n.longest_us / 1_000,
             })
             .to_string()
         })

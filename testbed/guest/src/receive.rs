@@ -1,4 +1,4 @@
-//! Receives any number of streams at one port and keeps books of each. Its socket's buffer is so large that
+//! Receives any number of streams at one port and keeps sequences of each. Its socket's buffer is so large that
 //! nothing is lost there; should the kernel have to drop something all the same, it is reported as `overflown`.
 //!
 //! While a guest is being moved its own clock stands still, so that by this clock hardly anything was missing.
@@ -16,7 +16,7 @@ use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stopover_guest_tools::books::Books;
+use stopover_guest_tools::sequences::Sequences;
 
 const BUFFER_BYTES: usize = 16 << 20;
 /// Arrivals remembered of each stream's present period; older ones are forgotten.
@@ -38,7 +38,7 @@ struct Gap {
 
 #[derive(Default)]
 struct Stream {
-    books: Books,
+    sequences: Sequences,
     /// When the last datagram arrived, and when it was sent.
     last_us: Option<(u64, u64)>,
     gap: Gap,
@@ -49,7 +49,7 @@ struct Stream {
 
 impl Stream {
     fn note(&mut self, Head { sequence, sent_us, .. }: Head, at_us: u64) -> bool {
-        if !self.books.note(sequence) {
+        if !self.sequences.note(sequence) {
             return false;
         }
         if let Some((began_us, sent_before_us)) = self.last_us.replace((at_us, sent_us)) {
@@ -76,8 +76,8 @@ impl Stream {
 
     fn report(&self) -> Value {
         json!({
-            "received": self.books.received, "end": self.books.end, "missing": self.books.missing(),
-            "duplicated": self.books.duplicated, "reordered": self.books.reordered,
+            "received": self.sequences.received, "end": self.sequences.end, "missing": self.sequences.missing(),
+            "duplicated": self.sequences.duplicated, "reordered": self.sequences.reordered,
             "in_period": self.period.len(), "gap_us": self.gap.us, "gap_began_us": self.gap.began_us,
             "late_us": self.gap.late_us, "longest_gap_us": self.longest_us.max(self.gap.us),
         })
@@ -233,7 +233,7 @@ mod tests {
             assert!(s.note(Head { stream: 1, sequence: n, sent_us: n }, n));
         }
         assert_eq!(s.period.len(), REMEMBERED);
-        assert_eq!(s.books.received, REMEMBERED as u64 + 10);
+        assert_eq!(s.sequences.received, REMEMBERED as u64 + 10);
         assert!(s.trace().as_array().unwrap().len() <= TRACED);
     }
 }

@@ -197,7 +197,7 @@ class Testpmd(Contender):
 
 
 class Gateway(Contender):
-    """Our appliance. As it comes: guard, ARP and ND, books and the look at nodes on the move are on."""
+    """Our appliance. As it comes: guard, ARP and ND, accounting and the look at migrating nodes are on."""
 
     worker_name = r"stopover-\d+"
 
@@ -275,7 +275,7 @@ class Gateway(Contender):
         stats = {p["name"]: p for p in self.ask("/v1/ports/stats")}
         source, sink = (stats[n] for n in self.names)
         bad = source["rx_missed"] + source["rx_errors"] + source["rx_nombuf"] + sink["tx_errors"]
-        return source["rx_packets"], sink["tx_packets"], bad + self.ask("/v1/fwd")["books"]["dropped"]
+        return source["rx_packets"], sink["tx_packets"], bad + self.ask("/v1/fwd")["accounting"]["dropped"]
 
 
 class Ovs(Contender):

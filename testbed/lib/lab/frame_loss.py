@@ -1,6 +1,6 @@
 """Frames that the lab itself lost, outside of the programs under test: in the kernel's queue between the two ends of a
 cable, and in the receive ring of a port on a network interface, which is the kernel's until the appliance takes a
-frame from it. Neither shows in an appliance's books.
+frame from it. Neither shows in an appliance's accounting.
 
     wires = Wires([host.ns, switch])
     wires.lost()            since it was made

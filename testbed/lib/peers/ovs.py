@@ -148,7 +148,7 @@ class Ovs:
         """Keeps its counters and flows beside the logs, for whoever must explain a figure."""
         if not self.process or not self.process.alive():
             return
-        with open(self.lab.logs / f"{self.name}-books.txt", "w") as f:
+        with open(self.lab.logs / f"{self.name}-accounting.txt", "w") as f:
             for argv in (["ovs-vsctl", f"--db={self.db}", "show"],
                          ["ovs-vsctl", f"--db={self.db}", "--columns=name,ofport,error,link_state,statistics", "list",
                           "Interface"],

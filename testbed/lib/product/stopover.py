@@ -186,7 +186,7 @@ class Appliance:
         return json.loads(self.cli(*argv, "--json"))
 
     def unaccounted(self, patience=3):
-        """Frames its books cannot explain, once they stand still: |received - sent - held - dropped|."""
+        """Frames its accounting cannot explain, once they stand still: |received - sent - held - dropped|."""
         end, last = time.monotonic() + patience, None
         while True:
             last = abs(int(_find(self.json("show", "fwd", "stats", "all"), "unaccounted")))
@@ -205,7 +205,7 @@ class Appliance:
 
     def save_books(self):
         """Keeps what it says of itself beside the logs, for whoever must explain a failure."""
-        with open(self.lab.logs / f"{self.name}-books.txt", "w") as f:
+        with open(self.lab.logs / f"{self.name}-accounting.txt", "w") as f:
             for words in ("fwd stats all", "port stats all", "port info all", "drops", "lcores", "nodes", "hosts",
                           "networks", "board"):
                 try:
@@ -234,7 +234,7 @@ def addresses(node_rows):
     return {(int(r["vni"]), ip) for r in node_rows for ip in r["ips"]}
 
 
-def books(appliances, hostile=False):
+def accounting(appliances, hostile=False):
     """Figures over all appliances: frames `unaccounted` for and, unless the traffic was hostile, `faulty_drops`.
     Their tables and counters are kept beside the logs."""
     figures = {"unaccounted": 0} if hostile else {"unaccounted": 0, "faulty_drops": 0}

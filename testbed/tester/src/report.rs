@@ -10,7 +10,7 @@ const KEPT: f64 = 0.995;
 
 /// What the sending side counts while frames count.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct MigrationCounters {
     /// Frames given to the device's ring, whether it took them or not.
     pub offered: u64,
     /// Of these, not taken: the ring was full.
@@ -23,7 +23,7 @@ pub struct Tally {
     all: u64,
 }
 
-impl Tally {
+impl MigrationCounters {
     /// Nothing counted yet, when the pace had skipped so many.
     pub fn from_now(skipped_before: u64) -> Self {
         Self { skipped_before, ..Self::default() }
@@ -123,13 +123,13 @@ impl Report {
     /// Draws the sum.
     pub fn new(
         wants: &Trial,
-        tally: &Tally,
+        tally: &MigrationCounters,
         skipped: u64,
         arrivals: &Arrivals,
         descriptors: u16,
         hz: u64,
     ) -> Self {
-        let received = arrivals.books.received;
+        let received = arrivals.sequences.received;
         let longest_s = tally.longest as f64 / hz as f64;
         let offered_pps = tally.offered as f64 / wants.seconds;
         Self {
@@ -139,8 +139,8 @@ impl Report {
             received,
             lost: tally.offered.saturating_sub(received),
             refused: tally.refused,
-            duplicated: arrivals.books.duplicated,
-            reordered: arrivals.books.reordered,
+            duplicated: arrivals.sequences.duplicated,
+            reordered: arrivals.sequences.reordered,
             strange: arrivals.strange,
             skipped: skipped - tally.skipped_before + tally.no_buffers,
             limited: (tally.offered as f64) < (wants.pps * wants.seconds * KEPT).floor(),
@@ -160,33 +160,35 @@ mod tests {
     const HZ: u64 = 2_000_000_000;
 
     /// Of a trial of 1000 frames in a second, of which so many were offered and arrived; 256 descriptors.
-    fn report(tally: Tally, arrived: u64) -> Report {
+    fn report(tally: MigrationCounters, arrived: u64) -> Report {
         let wants: Trial =
             serde_json::from_str(r#"{"from": 0, "flows": "x", "pps": 1000, "seconds": 1}"#).unwrap();
         let mut arrivals = Arrivals::new(0, 1000, true).unwrap();
         for n in 0..arrived {
-            arrivals.books.note(n);
+            arrivals.sequences.note(n);
         }
         Report::new(&wants, &tally, 0, &arrivals, 256, HZ)
     }
 
     #[test]
     fn what_did_not_come_back_is_lost_and_refused_is_part_of_it() {
-        let r = report(Tally { offered: 1000, refused: 3, ..Tally::default() }, 990);
+        let r = report(MigrationCounters { offered: 1000, refused: 3, ..MigrationCounters::default() }, 990);
         assert_eq!((r.offered, r.received, r.lost, r.refused), (1000, 990, 10, 3));
         assert!(!r.limited && !r.away);
     }
 
     #[test]
     fn what_was_not_offered_is_the_testers_fault_and_no_loss() {
-        assert!(!report(Tally { offered: 995, ..Tally::default() }, 995).limited);
-        let r = report(Tally { offered: 994, no_buffers: 6, ..Tally::default() }, 994);
+        assert!(!report(MigrationCounters { offered: 995, ..MigrationCounters::default() }, 995).limited);
+        let r =
+            report(MigrationCounters { offered: 994, no_buffers: 6, ..MigrationCounters::default() }, 994);
         assert_eq!((r.limited, r.lost, r.skipped), (true, 0, 6));
     }
 
     #[test]
     fn an_absence_as_long_as_half_a_ring_is_named() {
-        let absent = |frames: u64| Tally { longest: frames * HZ / 1000, ..Tally::default() };
+        let absent =
+            |frames: u64| MigrationCounters { longest: frames * HZ / 1000, ..MigrationCounters::default() };
         assert!(!report(absent(128), 0).away);
         assert!(report(absent(129), 0).away);
     }

@@ -1,4 +1,4 @@
-//! One trial: frames at a constant rate for a stated time from one end to the other, and the books on them.
+//! One trial: frames at a constant rate for a stated time from one end to the other, and the sequences on them.
 //!
 //! A trial may open with a while whose frames are sent like the others but not counted: caches warm up then, and
 //! a device that slept wakes. What the device's ring does not take at once is lost, as on a wire: nothing is sent twice
@@ -7,11 +7,11 @@
 use anyhow::bail;
 use dpdk::{BURST_MAX, Burst, cycles};
 use serde::Deserialize;
-use stopover_guest_tools::books::Books;
+use stopover_guest_tools::sequences::Sequences;
 
 use crate::pace::Pace;
 use crate::ports::{End, Lab};
-use crate::report::{Latency, Report, Tally};
+use crate::report::{Latency, MigrationCounters, Report};
 use crate::stamp::{self, Stamp};
 
 /// What is asked for.
@@ -48,7 +48,7 @@ fn burst() -> usize {
 const TAIL_S: f64 = 0.02;
 /// Rounds between two looks at what comes to the sending end: the device's own frames, which must not fill its ring.
 const LOOK_BACK: u32 = 256;
-/// Sequence numbers that the books take.
+/// Sequence numbers that the sequences take.
 const MOST_FRAMES: f64 = (1u64 << 28) as f64;
 
 /// Carries a trial out. `number` tells it from others.
@@ -75,7 +75,7 @@ pub fn run(wants: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
     let end = count_from + ticks(wants.seconds);
     let mut pace = Pace::new(began, hz, wants.pps, wants.burst);
     let mut source = Source { frames, at: 0, sequence: 0, trial: number };
-    let mut tally = Tally::default();
+    let mut tally = MigrationCounters::default();
     let (mut last, mut round, mut counting) = (began, 0u32, false);
     loop {
         let now = cycles::tsc();
@@ -85,7 +85,7 @@ pub fn run(wants: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
         if !counting && now >= count_from {
             counting = true;
             arrivals.count_from = source.sequence;
-            tally = Tally::from_now(pace.skipped);
+            tally = MigrationCounters::from_now(pace.skipped);
         }
         let got = arrivals.take(receiver, &mut burst, now);
         let due = pace.due(now);
@@ -133,7 +133,7 @@ impl Source<'_> {
         tx: &mut dpdk::TxQueue,
         pool: &dpdk::Mempool,
         burst: &mut Burst,
-        tally: &mut Tally,
+        tally: &mut MigrationCounters,
     ) {
         if !pool.alloc_bulk(burst, due) {
             tally.no_buffers += due as u64;
@@ -165,7 +165,7 @@ pub struct Arrivals {
     /// The first sequence number that counts.
     pub count_from: u32,
     /// Of those that count.
-    pub books: Books,
+    pub sequences: Sequences,
     /// Frames sent before the counting began.
     pub warm: u64,
     /// Frames without a stamp of this trial.
@@ -180,7 +180,7 @@ impl Arrivals {
         Ok(Self {
             trial,
             count_from: u32::MAX,
-            books: Books::with_room(frames),
+            sequences: Sequences::with_room(frames),
             warm: 0,
             strange: 0,
             latency: if latency { Some(Latency::new()?) } else { None },
@@ -211,7 +211,7 @@ impl Arrivals {
             self.warm += 1;
             return;
         };
-        if self.books.note(u64::from(sequence))
+        if self.sequences.note(u64::from(sequence))
             && let Some(latency) = &mut self.latency
         {
             latency.note(now.saturating_sub(stamp.tsc));
@@ -233,7 +233,7 @@ mod tests {
             a.note(s, 1500);
         }
         assert_eq!((a.warm, a.strange), (2, 2));
-        assert_eq!((a.books.received, a.books.duplicated, a.books.reordered), (3, 1, 1));
+        assert_eq!((a.sequences.received, a.sequences.duplicated, a.sequences.reordered), (3, 1, 1));
         assert_eq!(a.latency.unwrap().count(), 4);
     }
 }

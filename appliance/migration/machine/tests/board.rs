@@ -238,7 +238,7 @@ pub enum Call {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Standing {
+enum ClaimState {
     Pending,
     Accepted,
     Waiting(u64),
@@ -248,7 +248,7 @@ enum Standing {
 /// What an appliance's session wants of the board.
 #[derive(Debug, Default)]
 pub struct Session {
-    claim: Option<Standing>,
+    claim: Option<ClaimState>,
     withdrawn: bool,
     pub calls: std::collections::VecDeque<Call>,
     /// A lock that it renews.
@@ -265,13 +265,13 @@ impl Session {
 
     pub fn is_quiet(&self) -> bool {
         !self.withdrawn && self.calls.is_empty() && self.keeps.is_none() && {
-            matches!(self.claim, None | Some(Standing::Accepted))
+            matches!(self.claim, None | Some(ClaimState::Accepted))
         }
     }
 
     pub fn claim(&mut self) {
         self.withdrawn = false;
-        self.claim.get_or_insert(Standing::Pending);
+        self.claim.get_or_insert(ClaimState::Pending);
     }
 
     pub fn withdraw(&mut self) {
@@ -286,7 +286,7 @@ impl Session {
     }
 
     pub fn reconnected(&mut self) {
-        self.claim = self.claim.map(|_| Standing::Pending);
+        self.claim = self.claim.map(|_| ClaimState::Pending);
         self.locked = false;
         self.synced = false;
     }
@@ -298,8 +298,8 @@ impl Session {
             return None;
         }
         match self.claim {
-            Some(Standing::Waiting(at) | Standing::Moved(at)) if now < at => {}
-            Some(Standing::Accepted) | None => {
+            Some(ClaimState::Waiting(at) | ClaimState::Moved(at)) if now < at => {}
+            Some(ClaimState::Accepted) | None => {
                 if !std::mem::replace(&mut self.synced, true) && self.claim.is_none() {
                     board.sweep(now, host);
                 }
@@ -307,8 +307,8 @@ impl Session {
             Some(_) => {
                 let answer = board.claim(now, host);
                 self.claim = Some(match answer {
-                    Answer::Done => Standing::Accepted,
-                    _ => Standing::Waiting(now + RETRY_MS),
+                    Answer::Done => ClaimState::Accepted,
+                    _ => ClaimState::Waiting(now + RETRY_MS),
                 });
                 return Some(answer);
             }
@@ -318,7 +318,7 @@ impl Session {
 
     /// Whether there is nothing that a completion has to wait for.
     fn claims_are_told(&self) -> bool {
-        self.claim != Some(Standing::Pending)
+        self.claim != Some(ClaimState::Pending)
     }
 
     pub fn call_step(
@@ -354,17 +354,17 @@ impl Session {
     pub fn sees(&mut self, now: u64, host: usize, change: Change) {
         match (change, self.claim) {
             (Change::Locked(lock), _) => self.locked = lock.source == id(host),
-            (Change::Record(None), Some(_)) => self.claim = Some(Standing::Pending),
-            (Change::Record(Some(at)), Some(Standing::Accepted | Standing::Pending)) if at != host => {
+            (Change::Record(None), Some(_)) => self.claim = Some(ClaimState::Pending),
+            (Change::Record(Some(at)), Some(ClaimState::Accepted | ClaimState::Pending)) if at != host => {
                 self.claim = Some(match self.locked {
-                    true => Standing::Moved(now + RETRY_MS),
-                    false => Standing::Pending,
+                    true => ClaimState::Moved(now + RETRY_MS),
+                    false => ClaimState::Pending,
                 });
             }
             (Change::Unlocked(_), claim) => {
                 self.locked = false;
-                if let Some(Standing::Waiting(_)) = claim {
-                    self.claim = Some(Standing::Pending);
+                if let Some(ClaimState::Waiting(_)) = claim {
+                    self.claim = Some(ClaimState::Pending);
                 }
             }
             _ => {}

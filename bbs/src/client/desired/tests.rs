@@ -21,7 +21,10 @@ fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
     let Some(Work::Claim(batch)) = d.next(now, true) else { panic!() };
     assert_eq!(batch.len(), 2);
     for (c, v) in &batch {
-        assert!(matches!(d.judged(c, *v, Judgement::Accepted(1, None), now), Some(Verdict::Accepted { .. })));
+        assert!(matches!(
+            d.judged(c, *v, ClaimResult::Accepted(1, None), now),
+            Some(ClaimEvent::Accepted { .. })
+        ));
     }
     assert_eq!(d.next(now, true), Some(Work::Sync));
     d.told(&Work::Sync);
@@ -73,7 +76,7 @@ fn a_verdict_on_an_older_version_counts_for_nothing() {
     d.claim(claim(1, 1, "10.0.0.1"), now);
     let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
     d.claim(claim(1, 1, "10.0.0.9"), now);
-    assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Accepted(1, None), now), None);
+    assert_eq!(d.judged(&old[0].0, old[0].1, ClaimResult::Accepted(1, None), now), None);
     let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
     assert_eq!(new[0].0.ips, claim(1, 1, "10.0.0.9").ips);
 }
@@ -86,16 +89,16 @@ fn refusal_is_told_once_and_retried() {
     d.claim(claim(1, 1, "10.0.0.1"), now);
     let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
     assert!(matches!(
-        d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later),
-        Some(Verdict::Refused { why, .. }) if why == "held"
+        d.judged(&b[0].0, b[0].1, ClaimResult::Refused("held".into()), later),
+        Some(ClaimEvent::Refused { why, .. }) if why == "held"
     ));
     assert_eq!(d.next(now, false), None, "not before its time");
     let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
-    assert_eq!(d.judged(&b[0].0, b[0].1, Judgement::Refused("held".into()), later), None, "said already");
+    assert_eq!(d.judged(&b[0].0, b[0].1, ClaimResult::Refused("held".into()), later), None, "said already");
     let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
     assert!(matches!(
-        d.judged(&b[0].0, b[0].1, Judgement::Accepted(1, None), later),
-        Some(Verdict::Accepted { .. })
+        d.judged(&b[0].0, b[0].1, ClaimResult::Accepted(1, None), later),
+        Some(ClaimEvent::Accepted { .. })
     ));
 }
 
@@ -106,7 +109,7 @@ fn what_a_migration_took_is_left_to_its_claimant_to_withdraw() {
     let (one, key) = (claim(1, 1, "10.0.0.1"), Mac::new([2, 0, 0, 0, 0, 1]));
     let accepted = |d: &mut Desired| {
         let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
-        d.judged(&b[0].0, b[0].1, Judgement::Accepted(1, None), later);
+        d.judged(&b[0].0, b[0].1, ClaimResult::Accepted(1, None), later);
     };
     let mut d = Desired::new([].into_iter());
     d.claim(one.clone(), now);
@@ -141,9 +144,9 @@ fn an_answer_from_before_the_node_was_free_counts_for_nothing() {
         d.claim(claim(1, 1, "10.0.0.1"), now);
         let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
         assert!(free(&mut d, vni(1), key), "while the answer is under way");
-        assert_eq!(d.judged(&old[0].0, old[0].1, Judgement::Deferred(7), later), None);
+        assert_eq!(d.judged(&old[0].0, old[0].1, ClaimResult::Deferred(7), later), None);
         let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
-        assert!(d.judged(&new[0].0, new[0].1, Judgement::Refused("held".into()), later).is_some());
+        assert!(d.judged(&new[0].0, new[0].1, ClaimResult::Refused("held".into()), later).is_some());
         assert!(free(&mut d, vni(1), key), "and after it");
         assert!(matches!(d.next(now, false), Some(Work::Claim(_))), "without waiting");
     }
@@ -166,7 +169,7 @@ fn what_was_received_long_ago_takes_nothing_over() {
     d.claim(heard("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
     assert!(claim.heard && claim.announced == claim.ips);
-    assert!(d.judged(&claim, version, Judgement::Accepted(5, None), now).is_some());
+    assert!(d.judged(&claim, version, ClaimResult::Accepted(5, None), now).is_some());
     d.requeue();
     assert_eq!(next_claim(&mut d, now).0, heard("10.0.0.1").stale(), "told again, it is nothing new");
     d.claim(heard("10.0.0.2"), now);
@@ -185,23 +188,23 @@ fn what_was_received_long_ago_takes_nothing_over() {
 fn a_learned_node_is_left_to_the_host_that_received_it_later() {
     let now = Instant::now();
     let (net, mac) = (vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
-    let moved = Verdict::NodeMoved { vni: net, mac };
+    let moved = ClaimEvent::NodeMoved { vni: net, mac };
     let mut d = Desired::new([].into_iter());
     d.claim(heard("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, Judgement::Accepted(5, None), now);
-    assert!(!d.elsewhere(net, mac, 5, now) && d.verdicts.is_empty(), "our claim was later");
+    d.judged(&claim, version, ClaimResult::Accepted(5, None), now);
+    assert!(!d.elsewhere(net, mac, 5, now) && d.events.is_empty(), "our claim was later");
     assert!(!d.elsewhere(net, mac, 6, now));
-    assert_eq!(d.verdicts.pop_front(), Some(moved.clone()));
+    assert_eq!(d.events.pop_front(), Some(moved.clone()));
     assert_eq!(d.next(now + FRESH * 9, false), None, "it is not claimed back");
     // It is received here again, and there too while the answer is under way.
     for (accepted_at, theirs_at, stays) in [(9, 8, true), (9, 10, false)] {
         d.claim(heard("10.0.0.1"), now);
         let (claim, version) = next_claim(&mut d, now);
-        assert!(!d.elsewhere(net, mac, theirs_at, now) && d.verdicts.is_empty());
-        d.judged(&claim, version, Judgement::Accepted(accepted_at, None), now);
+        assert!(!d.elsewhere(net, mac, theirs_at, now) && d.events.is_empty());
+        d.judged(&claim, version, ClaimResult::Accepted(accepted_at, None), now);
         d.catch_up(net, mac);
-        assert_eq!(d.verdicts.pop_front(), (!stays).then_some(moved.clone()));
+        assert_eq!(d.events.pop_front(), (!stays).then_some(moved.clone()));
     }
 }
 
@@ -213,16 +216,16 @@ fn an_address_is_left_to_its_newest_announcer_and_declared_ones_are_claimed_agai
     let mut d = Desired::new([].into_iter());
     d.claim(heard("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, Judgement::Accepted(5, None), now);
-    assert!(!d.lost(net, mac, &[ip], 5) && d.verdicts.is_empty());
+    d.judged(&claim, version, ClaimResult::Accepted(5, None), now);
+    assert!(!d.lost(net, mac, &[ip], 5) && d.events.is_empty());
     assert!(!d.lost(net, mac, &[ip], 6));
-    assert_eq!(d.verdicts.pop_front(), Some(Verdict::AddressesMoved { vni: net, mac, ips: vec![ip] }));
+    assert_eq!(d.events.pop_front(), Some(ClaimEvent::AddressesMoved { vni: net, mac, ips: vec![ip] }));
     d.requeue();
     assert!(next_claim(&mut d, now).0.ips.is_empty());
     // Declared: for ever.
     d.claim(claim_of(&[ip]), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, Judgement::Accepted(7, None), now);
+    d.judged(&claim, version, ClaimResult::Accepted(7, None), now);
     assert!(d.lost(net, mac, &[ip], 8));
     assert_eq!(next_claim(&mut d, now).0.ips, [ip]);
 }
@@ -238,21 +241,21 @@ fn what_the_board_puts_off_is_repeated_in_time_and_still_fresh() {
     let mut d = Desired::new([].into_iter());
     d.claim(heard("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    assert_eq!(d.judged(&claim, version, Judgement::Later(now + ms(500)), now + ms(3000)), None);
+    assert_eq!(d.judged(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000)), None);
     assert_eq!(d.idle(now, ms(750)), Some(ms(500)));
     assert_eq!(d.next(now + ms(499), false), None);
     let (again, version) = next_claim(&mut d, now + ms(500));
     assert!(again.heard);
-    assert!(d.judged(&again, version, Judgement::Accepted(5, None), now).is_some());
+    assert!(d.judged(&again, version, ClaimResult::Accepted(5, None), now).is_some());
     // A claim that is accepted without an address of a declared node is repeated; of a learned one it is not.
     let held = || Accepted { ips: vec![], refused: vec!["held".into()] };
     d.claim(heard("10.0.0.2"), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, Judgement::Accepted(6, Some(held())), now + ms(3000));
+    d.judged(&claim, version, ClaimResult::Accepted(6, Some(held())), now + ms(3000));
     assert_eq!(d.next(now + ms(3000), false), None);
     d.claim(claim_of(&["10.0.0.3".parse().unwrap()]), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, Judgement::Accepted(7, Some(held())), now + ms(3000));
+    d.judged(&claim, version, ClaimResult::Accepted(7, Some(held())), now + ms(3000));
     assert_eq!(next_claim(&mut d, now + ms(3000)).0.ips.len(), 1);
 }
 
@@ -268,7 +271,7 @@ fn a_claim_that_is_put_off_ages_and_gives_way_to_a_later_one() {
         let now = start + ms(500 * n);
         let (claim, version) = next_claim(&mut d, now);
         fresh.push(claim.heard);
-        assert_eq!(d.judged(&claim, version, Judgement::Later(now + ms(500)), now + ms(3000)), None);
+        assert_eq!(d.judged(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000)), None);
     }
     assert_eq!(fresh, [true, true, true, true, false, false]);
     // Another host has got the node meanwhile: it received it later.
@@ -276,7 +279,7 @@ fn a_claim_that_is_put_off_ages_and_gives_way_to_a_later_one() {
     d.claim(heard("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
     assert!(claim.heard);
-    d.judged(&claim, version, Judgement::Later(now + ms(500)), now + ms(3000));
+    d.judged(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000));
     let Claim { vni, mac, .. } = claim;
     assert!(!d.elsewhere(vni, mac, 9, now + ms(100)));
     assert!(!next_claim(&mut d, now + ms(500)).0.heard);

@@ -1,4 +1,4 @@
-"""What nodes on the move cost: one worker while none and while a hundred nodes are locked by a migration and copies of
+"""What migrating nodes cost: one worker while none and while a hundred nodes are locked by a migration and copies of
 their frames are held; and what the frames of the others cost beside them.
 
 Decapsulation goes to a segment with a thousand stations, a hundred of which move: a port that cannot tell what it
@@ -60,7 +60,7 @@ class Holder(Gateway):
         return sum(self.sent_on.values())
 
     def look(self):
-        """The nodes on the move. A node that has gone is told of for some 100 ms more."""
+        """The migrating nodes. A node that has gone is told of for some 100 ms more."""
         nodes = self.ask("/v1/migrations")["nodes"]
         self.sent_on.update((n["mac"], n["replayed"]) for n in nodes)
         return nodes
@@ -77,7 +77,7 @@ class Holder(Gateway):
                 return
             self.process.check()
             if time.monotonic() > end:
-                raise Failure(f"{self.name}: {now} nodes on the move, {leaving} expected; {held} frames held; {board}")
+                raise Failure(f"{self.name}: {now} migrating nodes, {leaving} expected; {held} frames held; {board}")
             time.sleep(0.02)
 
     def drops(self):
@@ -85,7 +85,7 @@ class Holder(Gateway):
 
     def copied(self):
         """Frames that were put into the hold; nothing else is copied here."""
-        return self.ask("/v1/fwd")["books"]["copied"]
+        return self.ask("/v1/fwd")["accounting"]["copied"]
 
     def counters(self):
         """Copies that were not needed are no loss."""
@@ -136,7 +136,7 @@ def at_vif(lab, bench, name, number):
 
 
 def measure(holders, rounds):
-    """{name: ([turns without], [turns with nodes on the move])}, A B B A."""
+    """{name: ([turns without], [turns with migrating nodes])}, A B B A."""
     turns = {h.name: ([], []) for h in holders}
     for n in range(rounds):
         for h in holders:
@@ -178,7 +178,7 @@ def body(lab, rounds):
     try:
         for h in holders:
             h.start()
-        say(f"measuring {len(holders)} appliances without and with {MOVERS} nodes on the move in {rounds} rounds, "
+        say(f"measuring {len(holders)} appliances without and with {MOVERS} migrating nodes in {rounds} rounds, "
             f"{SECONDS} s each")
         turns = measure(holders, rounds)
         held, dropped, missing = settle(holders)
@@ -190,7 +190,7 @@ def body(lab, rounds):
 
 def report(turns, held, dropped, missing):
     figures = {"lost": 0, "held": held, "hold_dropped": dropped, "hold_missing": missing}
-    table, paths = ["| Frames for nodes that move | nodes on the move | Mpps | interval | cycles/frame | interval "
+    table, paths = ["| Frames for nodes that move | migrating nodes | Mpps | interval | cycles/frame | interval "
                     "| cost | cycles per frame held |", "|---|---:|---:|---|---:|---|---:|---:|"], {}
     what = {"silent": "none", "rare": "one in 64", "fair": "one in 10", "remote": "one in 10, sent to them"}
     for name, (without, with_) in turns.items():
@@ -215,9 +215,9 @@ def report(turns, held, dropped, missing):
         say(why)
     figures["floors_missed"] = len(missed)
     groups = {f"frames for nodes that move: {what[case]}": [
-        (f"{number} on the move", s["cycles"], *s["cycles_interval"]) for number in (0, MOVERS)
+        (f"{number} migrating", s["cycles"], *s["cycles_interval"]) for number in (0, MOVERS)
         for s in [paths[f"{case}-{number}"]]] for case in what}
-    chart = charts.bars(f"Cycles per frame without and with {MOVERS} nodes on the move", "cycles, one worker, frames of "
+    chart = charts.bars(f"Cycles per frame without and with {MOVERS} migrating nodes", "cycles, one worker, frames of "
                         "64 bytes; median of turns with its interval", groups)
     say(result_files.save("\n".join(table), {"paths": paths, "figures": figures}, "holding", chart))
     return figures

@@ -156,19 +156,19 @@ impl World {
         let (clock, host) = (self.clock, &mut self.hosts[n]);
         host.desired.answered();
         for ((claim, version), i) in batch.iter().zip(0..) {
-            let judgement = if let Some((_, why)) = refused.iter().find(|(at, _)| *at == i) {
-                Judgement::Refused(why.clone())
+            let claim_result = if let Some((_, why)) = refused.iter().find(|(at, _)| *at == i) {
+                ClaimResult::Refused(why.clone())
             } else if let Some((_, ms)) = later.iter().find(|(at, _)| *at == i) {
-                Judgement::Later(clock + Duration::from_millis(*ms))
+                ClaimResult::Later(clock + Duration::from_millis(*ms))
             } else {
                 let addresses = partial.iter().find(|(at, _)| *at == i).map(|(_, a)| a.clone());
-                Judgement::Accepted(revision, addresses)
+                ClaimResult::Accepted(revision, addresses)
             };
-            let verdict = host.desired.judged(claim, *version, judgement, clock + Duration::from_secs(3));
-            host.desired.verdicts.extend(verdict);
+            let verdict = host.desired.judged(claim, *version, claim_result, clock + Duration::from_secs(3));
+            host.desired.events.extend(verdict);
             host.desired.catch_up(claim.vni, claim.mac);
         }
-        self.take_verdicts(n);
+        self.take_events(n);
         self.work(n);
     }
 
@@ -192,15 +192,15 @@ impl World {
                 _ => {}
             }
         }
-        self.take_verdicts(n);
+        self.take_events(n);
         self.work(n);
     }
 
-    fn take_verdicts(&mut self, n: usize) {
-        while let Some(verdict) = self.hosts[n].desired.verdicts.pop_front() {
+    fn take_events(&mut self, n: usize) {
+        while let Some(verdict) = self.hosts[n].desired.events.pop_front() {
             let host = &mut self.hosts[n];
             match verdict {
-                Verdict::Accepted { mac, addresses, .. } => {
+                ClaimEvent::Accepted { mac, addresses, .. } => {
                     if let Some(ips) = host.doubtful.remove(&mac) {
                         host.here.insert(mac, ips);
                     }
@@ -208,23 +208,23 @@ impl World {
                         *here = accepted.ips.into_iter().collect();
                     }
                 }
-                Verdict::Refused { claim, .. } => {
+                ClaimEvent::Refused { claim, .. } => {
                     host.doubtful.remove(&claim.mac);
                     host.here.remove(&claim.mac);
                     host.desired.withdraw(net(), claim.mac);
                 }
-                Verdict::NodeMoved { mac, .. } => {
+                ClaimEvent::NodeMoved { mac, .. } => {
                     host.here.remove(&mac);
                     if !host.doubtful.contains_key(&mac) {
                         host.desired.withdraw(net(), mac);
                     }
                 }
-                Verdict::AddressesMoved { mac, ips, .. } => {
+                ClaimEvent::AddressesMoved { mac, ips, .. } => {
                     if let Some(here) = host.here.get_mut(&mac) {
                         here.retain(|ip| !ips.contains(ip));
                     }
                 }
-                Verdict::Deferred { .. } => panic!("nothing migrates"),
+                ClaimEvent::Deferred { .. } => panic!("nothing migrates"),
             }
         }
     }

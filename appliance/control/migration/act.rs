@@ -1,11 +1,11 @@
 //! What the machine of a node wants, done: in the tables, at the outlets, at the board.
 
 use super::{Control, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
-use crate::control::stations::Wish;
-use crate::lcore::keeper::Mode;
+use crate::control::stations::ClaimUpdate;
+use crate::lcore::tx_hold::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
 use crate::pipeline::Learn;
-use crate::tables::moving::{Arrival, Heading, Moving, Stage};
+use crate::tables::migration_record::{EndMarkerBarrier, Heading, MigrationRecord, Stage};
 use dpdk::cycles;
 use std::sync::Arc;
 use stopover_bbs::client::BeginMigration;
@@ -31,16 +31,16 @@ impl Control {
             Action::Depart { host: _ } => self.depart(now_ms, key),
             Action::Claim => {
                 // What the board has here without our claim is claimed to be withdrawn.
-                let wish = self.stations.claim(key.0, key.1).or_else(|| {
-                    let node = self.moves.nodes.get(&key)?;
+                let claim_update = self.stations.claim(key.0, key.1).or_else(|| {
+                    let node = self.migrations.nodes.get(&key)?;
                     let is_away = *node.machine.state() == State::Away;
-                    is_away.then(|| Wish::Claim { vni: node.vni, mac: key.1, ips: Vec::new() })
+                    is_away.then(|| ClaimUpdate::Claim { vni: node.vni, mac: key.1, ips: Vec::new() })
                 });
-                self.tell(wish.into_iter().collect());
+                self.tell(claim_update.into_iter().collect());
             }
             Action::Withdraw => {
-                let wish = self.stations.let_go(key.0, key.1);
-                self.tell(wish.into_iter().collect());
+                let claim_update = self.stations.let_go(key.0, key.1);
+                self.tell(claim_update.into_iter().collect());
             }
             Action::Lock => self.lock(key),
             Action::Complete { migration, generation } => {
@@ -61,36 +61,36 @@ impl Control {
             Action::StartArrival { port, from } => self.start_arrival(now_ms, key, port, from),
             Action::EndArrival => self.end_arrival(key),
             Action::Announce { to, generation } => {
-                if let Some(node) = self.moves.nodes.get_mut(&key) {
+                if let Some(node) = self.migrations.nodes.get_mut(&key) {
                     node.announcing = Some(Announcing::new(to, generation, now_ms));
                 }
             }
             Action::StandIn(on) => self.stand_in(now_ms, key, on),
             Action::Report => {
-                if let Some(node) = self.moves.nodes.get_mut(&key) {
-                    node.marks.end();
+                if let Some(node) = self.migrations.nodes.get_mut(&key) {
+                    node.milestones.end();
                 }
             }
         }
     }
 
-    fn show_local(&mut self, now_ms: u64, (net, mac): Key, port: u16) {
+    fn show_local(&mut self, now_ms: u64, (bd, mac): Key, port: u16) {
         self.replica.port(port, true);
-        let heard = self.moves.nodes.get(&(net, mac)).and_then(|node| node.heard.clone());
-        let wish = match heard {
+        let heard = self.migrations.nodes.get(&(bd, mac)).and_then(|node| node.heard.clone());
+        let claim_update = match heard {
             Some(heard) => self.stations.come_heard(&mut self.tables, now_ms, &heard),
-            None => self.stations.come(&mut self.tables, now_ms, net, mac, port),
+            None => self.stations.come(&mut self.tables, now_ms, bd, mac, port),
         };
-        self.tell(wish.into_iter().collect());
+        self.tell(claim_update.into_iter().collect());
     }
 
-    fn forget_node(&mut self, (net, mac): Key) {
-        for port in self.vif_ports((net, mac)) {
+    fn forget_node(&mut self, (bd, mac): Key) {
+        for port in self.vif_ports((bd, mac)) {
             self.replica.port(port, false);
         }
-        let wish = self.stations.leave(&mut self.tables, net, mac);
-        self.end_record((net, mac));
-        self.tell(wish.into_iter().collect());
+        let claim_update = self.stations.leave(&mut self.tables, bd, mac);
+        self.end_record((bd, mac));
+        self.tell(claim_update.into_iter().collect());
     }
 
     /// The node is at another host for good; stragglers for it are sent on from here.
@@ -98,23 +98,25 @@ impl Control {
         // Flagged before it is shown: a straggler must not meet the one without the other.
         self.tables.set_departed(key.0, key.1);
         self.forget_node(key);
-        let vni = self.moves.nodes.get(&key).map(|node| node.vni);
+        let vni = self.migrations.nodes.get(&key).map(|node| node.vni);
         let Some((vni, own)) = vni.zip(self.replica.own_id()) else { return };
         for port in self.vif_ports(key) {
-            let Some(vif) = self.moves.ports.get(&port).filter(|vif| vif.moves.is_on()) else { continue };
+            let Some(vif) = self.migrations.ports.get(&port).filter(|vif| vif.migrations.is_on()) else {
+                continue;
+            };
             // What our lcores send there from now on waits there until this has come: as any other host's.
-            vif.moves.count_ends(own);
-            let lanes = self.end_own_way(vni, key, port);
-            self.free_port(key, port, Some((lanes, now_ms + ENDED_AFTER_MS)));
+            vif.migrations.count_ends(own);
+            let sender_queues = self.end_own_path(vni, key, port);
+            self.free_port(key, port, Some((sender_queues, now_ms + ENDED_AFTER_MS)));
         }
     }
 
     fn vif_ports(&self, key: Key) -> Vec<u16> {
-        self.moves.ports.iter().filter(|(_, vif)| vif.key == key).map(|(port, _)| *port).collect()
+        self.migrations.ports.iter().filter(|(_, vif)| vif.key == key).map(|(port, _)| *port).collect()
     }
 
-    fn lock(&mut self, (net, mac): Key) {
-        let Some(vni) = self.moves.nodes.get(&(net, mac)).map(|node| node.vni) else { return };
+    fn lock(&mut self, (bd, mac): Key) {
+        let Some(vni) = self.migrations.nodes.get(&(bd, mac)).map(|node| node.vni) else { return };
         if let Some(session) = &self.session {
             session.begin_migration(BeginMigration {
                 nodes: vec![(vni, mac)],
@@ -127,36 +129,36 @@ impl Control {
     }
 
     fn is_exact(&self, port: u16) -> bool {
-        self.moves.ports.get(&port).is_some_and(|vif| vif.exact)
+        self.migrations.ports.get(&port).is_some_and(|vif| vif.exact)
     }
 
     fn set_mode(&mut self, key: Key, port: u16, mode: Mode) {
-        if let Some(node) = self.moves.nodes.get_mut(&key) {
+        if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.releasing.retain(|release| release.port != port);
         }
-        if let Some(vif) = self.moves.ports.get(&port) {
-            vif.moves.set(mode);
+        if let Some(vif) = self.migrations.ports.get(&port) {
+            vif.migrations.set(mode);
         }
     }
 
     /// The port's outlets are normal again as soon as they keep nothing, and so many end markers of ours have come through
     /// or the time is over.
     fn free_port(&mut self, key: Key, port: u16, ends: Option<(u32, u64)>) {
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let known = node.releasing.iter().any(|release| release.port == port);
-        if !known && self.moves.ports.get(&port).is_some_and(|vif| vif.moves.is_on()) {
+        if !known && self.migrations.ports.get(&port).is_some_and(|vif| vif.migrations.is_on()) {
             node.releasing.push(Release::new(port, ends));
         }
     }
 
     fn keep(&mut self, now_ms: u64, key: Key, port: u16) {
-        if let Some(node) = self.moves.nodes.get_mut(&key) {
-            node.marks.begin(now_ms, &node.tally);
+        if let Some(node) = self.migrations.nodes.get_mut(&key) {
+            node.milestones.begin(now_ms, &node.counters);
         }
         if self.is_exact(port) {
             return self.set_mode(key, port, Mode::Keep);
         }
-        let cycles = cycles::tsc_hz() / 1000 * self.moves.window_ms;
+        let cycles = cycles::tsc_hz() / 1000 * self.migrations.window_ms;
         self.set_record(key, port, Stage::Window { cycles });
     }
 
@@ -169,17 +171,17 @@ impl Control {
             return;
         }
         // Its stand-in is understood for a while; the record goes with it.
-        if self.moves.nodes.get(&key).is_some_and(|node| node.stand_in.is_some()) {
+        if self.migrations.nodes.get(&key).is_some_and(|node| node.stand_in.is_some()) {
             return self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
         }
         self.end_record(key);
     }
 
-    fn end_record(&mut self, (net, mac): Key) {
-        if let Some(node) = self.moves.nodes.get_mut(&(net, mac)) {
+    fn end_record(&mut self, (bd, mac): Key) {
+        if let Some(node) = self.migrations.nodes.get_mut(&(bd, mac)) {
             node.stage = None;
         }
-        self.tables.end_moving(net, mac);
+        self.tables.end_migrating(bd, mac);
     }
 
     fn discard(&mut self, key: Key, port: u16) {
@@ -207,12 +209,13 @@ impl Control {
 
     /// From now on it is seen which hosts have ended the way by here.
     fn follow_leavers(&mut self, key: Key, to: Target) {
-        let (own, lock) = (self.replica.own_id(), self.moves.locks.get(&key));
+        let (own, lock) = (self.replica.own_id(), self.migrations.locks.get(&key));
         let generation = lock.map_or(0, |lock| lock.generation);
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         node.leavers = match (to, own) {
             (Target::Host(_), Some(own)) => {
-                let leavers = Arrival::new(own, generation, None, self.replica.appliances_in(node.vni));
+                let leavers =
+                    EndMarkerBarrier::new(own, generation, None, self.replica.appliances_in(node.vni));
                 leavers.open(own);
                 Some(leavers)
             }
@@ -221,38 +224,38 @@ impl Control {
     }
 
     /// Publishes what happens to a node's frames.
-    fn set_record(&mut self, (net, mac): Key, port: u16, stage: Stage) {
-        let Some(node) = self.moves.nodes.get_mut(&(net, mac)) else { return };
+    fn set_record(&mut self, (bd, mac): Key, port: u16, stage: Stage) {
+        let Some(node) = self.migrations.nodes.get_mut(&(bd, mac)) else { return };
         node.stage = Some((port, stage.clone()));
         if !matches!(stage, Stage::Arriving(_)) {
             (node.arrival, node.closing) = (None, None);
         }
-        let record = Moving {
-            net,
+        let record = MigrationRecord {
+            bd,
             vni: node.vni,
             mac,
             port,
-            vlan: vlan_of(node, self.stations.get(net, mac).map_or(0, |station| station.vlan)),
+            vlan: vlan_of(node, self.stations.get(bd, mac).map_or(0, |station| station.vlan)),
             stand_in: node.stand_in.as_ref().map(|stand_in| stand_in.mac),
             stage,
-            tally: Arc::clone(&node.tally),
+            counters: Arc::clone(&node.counters),
         };
-        if let Err(full) = self.tables.set_moving(record) {
+        if let Err(full) = self.tables.set_migrating(record) {
             log::error!("{full}; its frames are delivered as any other's");
         }
     }
 
     fn start_arrival(&mut self, now_ms: u64, key: Key, port: u16, from: Option<u32>) {
         let own = self.replica.own_id().unwrap_or(UNNUMBERED);
-        let lock = self.moves.locks.get(&key).filter(|lock| lock.source != own);
+        let lock = self.migrations.locks.get(&key).filter(|lock| lock.source != own);
         let generation = lock.map_or(0, |lock| lock.generation);
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let senders = self.replica.appliances_in(node.vni).filter(|host| Some(*host) != from);
-        let arrival = Arc::new(Arrival::new(own, generation, from, senders));
+        let arrival = Arc::new(EndMarkerBarrier::new(own, generation, from, senders));
         node.arrival = Some(Arc::clone(&arrival));
         node.closing = None;
-        node.marks.begin(now_ms, &node.tally);
-        node.marks.arrives(node.exact);
+        node.milestones.begin(now_ms, &node.counters);
+        node.milestones.arrives(node.exact);
         if self.is_exact(port) {
             self.set_mode(key, port, Mode::Keep);
         }
@@ -260,10 +263,10 @@ impl Control {
     }
 
     fn end_arrival(&mut self, key: Key) {
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         node.announcing = None;
         let Some(arrival) = &node.arrival else { return };
-        node.marks.settled(arrival);
+        node.milestones.settled(arrival);
         arrival.open_all();
         node.closing = Some(self.tables.publish());
         let exact_port = match node.machine.state() {
@@ -282,7 +285,7 @@ impl Control {
             return self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
         }
         self.begin_stand_in(now_ms, key);
-        let stage = self.moves.nodes.get(&key).and_then(|node| node.stage.clone());
+        let stage = self.migrations.nodes.get(&key).and_then(|node| node.stage.clone());
         if let Some((port, stage)) = stage {
             self.set_record(key, port, stage);
         }

@@ -1,37 +1,37 @@
-//! Nodes on the move: ties the state machine of each node to what happens. Enters: what vhost ports show (rings,
+//! Migrating nodes: ties the state machine of each node to what happens. Enters: what vhost ports show (rings,
 //! dirty logging), what segments hear, what the board says, what other appliances say in-band, the passing of
 //! time. Leaves: modes of outlets, records in the tables, words to the board, end markers. `act` does what a
-//! machine wants, `news` hears the board, `segment` is about stations that are only heard, `announce` speaks to other
+//! machine wants, `event` hears the board, `segment` is about stations that are only heard, `announce` speaks to other
 //! appliances and segments, `endings` says which old ways are still to be ended, `release` ends what a port kept,
 //! `report` counts.
 
 mod act;
 mod announce;
+mod board_events;
 mod endings;
-mod news;
 mod release;
 mod report;
 mod segment;
 
 use super::{Control, plan::Facts};
-use crate::lcore::keeper::{Mode, PortMove};
+use crate::lcore::tx_hold::{Mode, PortMigration};
 use crate::migration::machine::{Event, Machine, NodeConfig, State};
 use crate::pipeline::{
     Learn,
     ports::{Port, Role},
 };
-use crate::tables::moving::Stage;
+use crate::tables::migration_record::Stage;
 use crate::tables::{
-    moving::{Arrival, Tally},
-    words::Net,
+    migration_record::{EndMarkerBarrier, MigrationCounters},
+    packed::Bd,
 };
 use announce::{Announcing, StandIn};
+pub use board_events::BoardEvent;
 use dpdk::cycles;
 use endings::Endings;
 use hashbrown::{HashMap, HashSet};
-pub use news::News;
 use release::Release;
-use report::{Counted, Marks};
+use report::{Counted, Milestones};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_bbs::model::Lock;
 use stopover_config::appliance::Appliance;
@@ -57,7 +57,7 @@ const APART_ELSEWHERE_MS: u64 = 10_000;
 const STAND_IN_AFTER_MS: u64 = 3_000;
 
 /// A node's key.
-pub type Key = (Net, Mac);
+pub type Key = (Bd, Mac);
 
 /// A vif's port and the one node behind it.
 #[derive(Debug)]
@@ -65,12 +65,12 @@ struct VifPort {
     key: Key,
     exact: bool,
     logging: bool,
-    moves: Arc<PortMove>,
+    migrations: Arc<PortMigration>,
 }
 
-/// All nodes that are or may come to be on the move.
+/// All nodes that are or may come to be migrating.
 #[derive(Debug)]
-pub struct Moves {
+pub struct Migrations {
     ports: HashMap<u16, VifPort>,
     nodes: HashMap<Key, Node>,
     /// Nodes whose lock has ended, and until when they are sent group frames as if it had not.
@@ -80,7 +80,7 @@ pub struct Moves {
     /// Locks that the board has told of, of all nodes.
     locks: HashMap<Key, Lock>,
     /// Nodes and locks that the snapshot under way has not named yet.
-    unnamed: Option<(HashSet<Key>, HashSet<Key>)>,
+    stale: Option<(HashSet<Key>, HashSet<Key>)>,
     hold_ms: u64,
     window_ms: u64,
     /// Of nodes that are followed no longer.
@@ -97,48 +97,50 @@ struct Node {
     is_station: bool,
     /// Where it was heard, if it is behind a segment.
     heard: Option<Learn>,
-    arrival: Option<Arc<Arrival>>,
+    arrival: Option<Arc<EndMarkerBarrier>>,
     /// The arrival is over, and its record goes when nothing waits any more; since which epoch every lcore knows that
     /// nothing is to wait.
     closing: Option<Epoch>,
     announcing: Option<Announcing>,
     stand_in: Option<StandIn>,
     /// Whose end markers have gone to the node's new host from here.
-    leavers: Option<Arrival>,
+    leavers: Option<EndMarkerBarrier>,
     /// Ports whose outlets go back to normal.
     releasing: Vec<Release>,
     forward_since_ms: Option<u64>,
     /// What its record in the tables says, and for which port.
     stage: Option<(u16, Stage)>,
-    tally: Arc<Tally>,
-    marks: Marks,
+    counters: Arc<MigrationCounters>,
+    milestones: Milestones,
 }
 
-impl Moves {
+impl Migrations {
     /// `facts` and `ports` are in the order of the configuration's ports.
     #[must_use]
     pub fn new(config: &Appliance, facts: &[Facts], ports: &[Port]) -> Self {
-        let mut moves = Self {
+        let mut migrations = Self {
             ports: HashMap::new(),
             nodes: HashMap::new(),
             unlocked: HashMap::new(),
             endings: Endings::default(),
             locks: HashMap::new(),
-            unnamed: None,
+            stale: None,
             hold_ms: config.migration.hold_ms,
             window_ms: config.migration.window_ms,
             past: Counted::default(),
         };
         for ((number, port), facts) in (0..).zip(ports).zip(facts) {
             let Role::Vif(vif) = &port.role else { continue };
-            let key = (vif.network.net, vif.mac);
-            let config = moves.node_config(facts.exact, facts.exact.then_some(number));
+            let key = (vif.network.bd, vif.mac);
+            let config = migrations.node_config(facts.exact, facts.exact.then_some(number));
             let new = || Node::new(vif.network.vni, config, Arc::default());
-            let node = moves.nodes.entry(key).or_insert_with(new);
-            let shared = Arc::new(PortMove::new(Arc::clone(&node.tally)));
-            moves.ports.insert(number, VifPort { key, exact: facts.exact, logging: false, moves: shared });
+            let node = migrations.nodes.entry(key).or_insert_with(new);
+            let shared = Arc::new(PortMigration::new(Arc::clone(&node.counters)));
+            migrations
+                .ports
+                .insert(number, VifPort { key, exact: facts.exact, logging: false, migrations: shared });
         }
-        moves
+        migrations
     }
 
     fn node_config(&self, exact: bool, declared: Option<u16>) -> NodeConfig {
@@ -153,8 +155,8 @@ impl Moves {
 
     /// The shared part of a vif's port; `None` for other ports.
     #[must_use]
-    pub fn port(&self, port: u16) -> Option<Arc<PortMove>> {
-        self.ports.get(&port).map(|vif| Arc::clone(&vif.moves))
+    pub fn port(&self, port: u16) -> Option<Arc<PortMigration>> {
+        self.ports.get(&port).map(|vif| Arc::clone(&vif.migrations))
     }
 
     /// Whether a node's comings and goings at this port are followed here.
@@ -165,7 +167,7 @@ impl Moves {
 }
 
 impl Node {
-    fn new(vni: Vni, config: NodeConfig, tally: Arc<Tally>) -> Self {
+    fn new(vni: Vni, config: NodeConfig, counters: Arc<MigrationCounters>) -> Self {
         Self {
             vni,
             exact: config.exact,
@@ -180,8 +182,8 @@ impl Node {
             releasing: Vec::new(),
             forward_since_ms: None,
             stage: None,
-            tally,
-            marks: Marks::default(),
+            counters,
+            milestones: Milestones::default(),
         }
     }
 }
@@ -205,7 +207,7 @@ impl Control {
     pub(crate) fn watch_vifs(&mut self, now_ms: u64) {
         for number in 0..self.ports.len() {
             let port = number as u16;
-            let Some(vif) = self.moves.ports.get_mut(&port) else { continue };
+            let Some(vif) = self.migrations.ports.get_mut(&port) else { continue };
             let key = vif.key;
             let handle = &self.ports[number];
             let logs = handle.vhost.as_ref().is_some_and(|vhost| vhost.state().logs_dirty);
@@ -217,14 +219,14 @@ impl Control {
                 vif.logging = logs;
             }
             if let Some(logs) = logging {
-                self.move_event(now_ms, key, Event::Logging(port, logs));
+                self.migration_event(now_ms, key, Event::Logging(port, logs));
             }
             if changed == Some(true) {
                 self.vif_event(now_ms, key, port, Event::PortUp(port));
             }
             if changed == Some(false) {
                 self.vif_event(now_ms, key, port, Event::PortDown(port));
-                if let Some(vif) = self.moves.ports.get_mut(&port) {
+                if let Some(vif) = self.migrations.ports.get_mut(&port) {
                     vif.logging = false;
                 }
             }
@@ -234,16 +236,16 @@ impl Control {
     fn vif_event(&mut self, now_ms: u64, key: Key, port: u16, event: Event) {
         let up = matches!(event, Event::PortUp(_));
         log::info!("port {}: link {}", self.ports[usize::from(port)].name, if up { "up" } else { "down" });
-        if let Some(node) = self.moves.nodes.get_mut(&key) {
-            node.marks.port(up, &node.tally);
+        if let Some(node) = self.migrations.nodes.get_mut(&key) {
+            node.milestones.port(up, &node.counters);
         }
-        self.move_event(now_ms, key, event);
+        self.migration_event(now_ms, key, event);
     }
 
     /// Something has happened to a node: lets its machine decide, and does what that wants.
-    pub(crate) fn move_event(&mut self, now_ms: u64, key: Key, event: Event) {
+    pub(crate) fn migration_event(&mut self, now_ms: u64, key: Key, event: Event) {
         let own = self.replica.own_id();
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         if let Some(own) = own {
             node.machine.set_own(own);
         }
@@ -260,24 +262,25 @@ impl Control {
         }
     }
 
-    /// Lets a node that is on the move be heard where it is not yet or is no more: by the board's word or our own.
+    /// Lets a node that is migrating be heard where it is not yet or is no more: by the board's word or our own.
     fn flag(&mut self, key: Key) {
-        let moves = self
-            .moves
+        let migrations = self
+            .migrations
             .nodes
             .get(&key)
             .is_some_and(|node| !matches!(node.machine.state(), State::Away | State::Here { .. }));
-        self.tables.set_on_the_move(key.0, key.1, moves || self.moves.locks.contains_key(&key));
+        self.tables.set_migrating_flag(key.0, key.1, migrations || self.migrations.locks.contains_key(&key));
     }
 
     /// A node says, by the underlay, that it has arrived at another host.
-    pub(crate) fn heard_arrived(&mut self, now_ms: u64, net: Net, mac: Mac, from: u32, generation: u64) {
-        self.move_event(now_ms, (net, mac), Event::Arrived { from, generation });
+    pub(crate) fn on_arrived(&mut self, now_ms: u64, bd: Bd, mac: Mac, from: u32, generation: u64) {
+        self.migration_event(now_ms, (bd, mac), Event::Arrived { from, generation });
     }
 
     /// A host has ended the way by here: its end marker has gone to the node's new host.
-    pub(crate) fn heard_end(&mut self, net: Net, said: &Marker) {
-        if let Some(leavers) = self.moves.nodes.get(&(net, said.node)).and_then(|node| node.leavers.as_ref())
+    pub(crate) fn on_end(&mut self, bd: Bd, said: &Marker) {
+        if let Some(leavers) =
+            self.migrations.nodes.get(&(bd, said.node)).and_then(|node| node.leavers.as_ref())
         {
             leavers.mark(said);
         }
@@ -290,9 +293,9 @@ impl Control {
             return false;
         };
         let wait = cycles::tsc_hz() / 1000 * self.config.migration.marker_wait_ms;
-        let last = arrival.old_way_tsc.load(Relaxed);
+        let last = arrival.old_path_tsc.load(Relaxed);
         let lately = last != 0 && cycles::tsc().saturating_sub(last) < wait;
-        lately && now_ms < since + self.moves.hold_ms
+        lately && now_ms < since + self.migrations.hold_ms
     }
 
     /// What time brings: deadlines, holds that have drained, senders that have ended, announcements, reports.
@@ -302,24 +305,24 @@ impl Control {
         self.end_apart(now_ms);
         let due = |node: &Node| node.is_due(now_ms) || node.is_over();
         let keys: Vec<Key> =
-            self.moves.nodes.iter().filter(|(_, node)| due(node)).map(|(key, _)| *key).collect();
+            self.migrations.nodes.iter().filter(|(_, node)| due(node)).map(|(key, _)| *key).collect();
         for key in keys {
             self.move_node(now_ms, key);
         }
     }
 
     fn move_node(&mut self, now_ms: u64, key: Key) {
-        let Some(node) = self.moves.nodes.get(&key) else { return };
+        let Some(node) = self.migrations.nodes.get(&key) else { return };
         if node.machine.next_deadline().is_some_and(|due| due <= now_ms) && !self.still_comes(now_ms, node) {
-            self.move_event(now_ms, key, Event::Tick);
+            self.migration_event(now_ms, key, Event::Tick);
         }
         if self.is_drained(now_ms, key) {
-            self.move_event(now_ms, key, Event::Drained);
+            self.migration_event(now_ms, key, Event::Drained);
         }
-        let Some(node) = self.moves.nodes.get(&key) else { return };
+        let Some(node) = self.migrations.nodes.get(&key) else { return };
         let arriving = matches!(node.machine.state(), State::Arriving { .. });
         if arriving && node.arrival.as_ref().is_some_and(|arrival| arrival.is_settled()) {
-            self.move_event(now_ms, key, Event::Settled);
+            self.migration_event(now_ms, key, Event::Settled);
         }
         self.close_arrival(key);
         self.release_ports(now_ms, key);
@@ -330,12 +333,12 @@ impl Control {
 
     /// Nodes whose lock ended a while ago are flooded to as all others.
     fn end_apart(&mut self, now_ms: u64) {
-        let (replica, locks) = (&mut self.replica, &self.moves.locks);
-        self.moves.unlocked.retain(|(vni, mac), until| {
+        let (replica, locks) = (&mut self.replica, &self.migrations.locks);
+        self.migrations.unlocked.retain(|(vni, mac), until| {
             if now_ms < *until {
                 return true;
             }
-            if replica.net_of(*vni).is_some_and(|net| locks.contains_key(&(net, *mac))) {
+            if replica.bd_of(*vni).is_some_and(|bd| locks.contains_key(&(bd, *mac))) {
                 return false;
             }
             replica.serve_apart(*vni, *mac, false);
@@ -349,49 +352,50 @@ impl Control {
 
     /// Whether everything that was kept of a node that has gone has been sent on.
     fn is_drained(&self, now_ms: u64, key: Key) -> bool {
-        let Some(node) = self.moves.nodes.get(&key) else { return false };
+        let Some(node) = self.migrations.nodes.get(&key) else { return false };
         let Some(since) = node.forward_since_ms else { return false };
-        let ended = node.leavers.as_ref().is_none_or(Arrival::is_settled);
+        let ended = node.leavers.as_ref().is_none_or(EndMarkerBarrier::is_settled);
         let patience = match (&node.stand_in, ended) {
             (Some(_), _) => STAND_IN_AFTER_MS,
             (None, true) => DRAINED_AFTER_MS,
             (None, false) => ENDED_AFTER_MS,
         };
-        let of_ports = |key: Key| self.moves.ports.values().filter(move |vif| vif.key == key);
+        let of_ports = |key: Key| self.migrations.ports.values().filter(move |vif| vif.key == key);
         let is_empty = || {
-            node.tally.kept.load(Relaxed) == 0
-                && of_ports(key)
-                    .all(|vif| !matches!(vif.moves.mode(), Mode::Forward(_)) || vif.moves.is_empty())
+            node.counters.kept.load(Relaxed) == 0
+                && of_ports(key).all(|vif| {
+                    !matches!(vif.migrations.mode(), Mode::Forward(_)) || vif.migrations.is_empty()
+                })
         };
         // What has no way to the new host does not keep the node here for ever.
         let enough = since + patience;
-        now_ms >= enough && (is_empty() || now_ms >= enough + self.moves.hold_ms)
+        now_ms >= enough && (is_empty() || now_ms >= enough + self.migrations.hold_ms)
     }
 
     /// Takes an arrival's record back once nothing waits for it.
-    fn close_arrival(&mut self, (net, mac): Key) {
-        let Some(node) = self.moves.nodes.get_mut(&(net, mac)) else { return };
+    fn close_arrival(&mut self, (bd, mac): Key) {
+        let Some(node) = self.migrations.nodes.get_mut(&(bd, mac)) else { return };
         let Some(known) = node.closing else { return };
         // An lcore that had found a sender waited for may have been about to hold a frame.
         if self.tables.passed(known) && node.arrival.as_ref().is_none_or(|arrival| arrival.is_settled()) {
             node.closing = None;
             node.arrival = None;
             node.stage = None;
-            self.tables.end_moving(net, mac);
+            self.tables.end_migrating(bd, mac);
         }
     }
 
     /// Lets outlets that keep nothing any more, or whose VM takes nothing, be as any other's.
     fn release_ports(&mut self, now_ms: u64, key: Key) {
-        let hold_ms = self.moves.hold_ms;
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
-        let ports = &self.moves.ports;
-        let taken = node.tally.taken();
+        let hold_ms = self.migrations.hold_ms;
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
+        let ports = &self.migrations.ports;
+        let taken = node.counters.taken();
         node.releasing.retain_mut(|release| {
             let Some(vif) = ports.get(&release.port) else { return false };
-            let moves = &vif.moves;
-            let is_empty = moves.is_empty() && !release.awaits_ends(now_ms, moves.ends());
-            let next = release.look(now_ms, moves.mode(), is_empty, taken, hold_ms);
+            let migrations = &vif.migrations;
+            let is_empty = migrations.is_empty() && !release.awaits_ends(now_ms, migrations.ends());
+            let next = release.look(now_ms, migrations.mode(), is_empty, taken, hold_ms);
             if next == Some(Mode::Discard) {
                 log::warn!(
                     "of the frames held for {} none has gone for {hold_ms} ms: they are dropped",
@@ -399,7 +403,7 @@ impl Control {
                 );
             }
             if let Some(mode) = next {
-                moves.set(mode);
+                migrations.set(mode);
             }
             next != Some(Mode::Off)
         });
@@ -424,6 +428,6 @@ impl Node {
             || self.announcing.is_some()
             || self.stand_in.is_some()
             || !self.releasing.is_empty()
-            || self.marks.is_due()
+            || self.milestones.is_due()
     }
 }

@@ -1,15 +1,15 @@
-//! The records of nodes on the move: what the packet path must do with a frame for such a node. The control
+//! The records of migrating nodes: what the packet path must do with a frame for such a node. The control
 //! thread publishes and replaces them; lcores read them, mark end markers in them and count in them. Their
 //! counters are shared by all lcores: frames of moving nodes are few, and only they pay for it.
 
-use super::words::Net;
+use super::packed::Bd;
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use stopover_net::marker::{MAX_LANES, Marker};
+use stopover_net::marker::{MAX_SENDER_QUEUES, Marker};
 use stopover_net::{Mac, Vni};
 
 /// Where the frames of a node that has left go.
@@ -21,11 +21,11 @@ pub enum Heading {
     Port(u16),
 }
 
-/// A node on the move.
+/// A migrating node.
 #[derive(Debug)]
-pub struct Moving {
+pub struct MigrationRecord {
     /// Its network, as numbered here.
-    pub net: Net,
+    pub bd: Bd,
     /// Its network, as numbered on the wire.
     pub vni: Vni,
     /// Its MAC.
@@ -39,14 +39,14 @@ pub struct Moving {
     /// What happens to its frames.
     pub stage: Stage,
     /// What came of its frames.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<MigrationCounters>,
 }
 
-/// What happens to the frames of a node on the move.
+/// What happens to the frames of a migrating node.
 #[derive(Debug, Clone)]
 pub enum Stage {
     /// It has come here: a sender's frames wait until what it sent by the old host has come.
-    Arriving(Arc<Arrival>),
+    Arriving(Arc<EndMarkerBarrier>),
     /// It is behind a port that cannot tell what it delivered: deliver, and keep copies for this many TSC cycles.
     Window {
         /// How long a copy is kept.
@@ -56,9 +56,9 @@ pub enum Stage {
     Forward(Heading),
 }
 
-/// What came of the frames of a node on the move, in frames. Any lcore adds.
+/// What came of the frames of a migrating node, in frames. Any lcore adds.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct MigrationCounters {
     /// Put into a hold.
     pub held: CachePadded<AtomicU64>,
     /// Taken from a hold and sent on or delivered.
@@ -86,7 +86,7 @@ pub struct Tally {
     pub longest_gap: AtomicU64,
 }
 
-impl Tally {
+impl MigrationCounters {
     /// Adds to one of the counters.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Relaxed);
@@ -138,7 +138,7 @@ fn all_are_set(bits: &AtomicU64, at: u8, of: u8) -> bool {
 
 /// Who must still be waited for when a node has arrived.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct EndMarkerBarrier {
     /// This host's index: its own senders are waited for as any other host's.
     pub own: u32,
     /// By index, every host that will send end markers.
@@ -148,9 +148,9 @@ pub struct Arrival {
     /// For how many microseconds the old host's port had not taken a frame when it relayed our own marker.
     pub paused_us: AtomicU32,
     /// TSC when our own marker was back; 0 = not yet.
-    pub own_back_tsc: AtomicU64,
+    pub own_marker_returned_tsc: AtomicU64,
     /// TSC when a frame last came by the old host; 0 = never.
-    pub old_way_tsc: AtomicU64,
+    pub old_path_tsc: AtomicU64,
     /// Of the lock under which it came; 0 if none is known.
     generation: u64,
     /// The host that it came from. It is waited for only once it has said that it will end its way.
@@ -162,7 +162,7 @@ pub struct Arrival {
 struct Sender {
     host: u32,
     /// One bit for each lane whose end markers have all come.
-    lanes: AtomicU64,
+    sender_queues: AtomicU64,
     /// By lane, one bit for each of its source ports whose end marker has come.
     ports: Box<[AtomicU64]>,
     open: AtomicBool,
@@ -170,7 +170,7 @@ struct Sender {
     expected: AtomicBool,
 }
 
-impl Arrival {
+impl EndMarkerBarrier {
     /// An arrival at host `own` under the lock of this generation (0: not known), with these hosts to be waited for;
     /// `own` is added. `source`: where it came from.
     #[must_use]
@@ -180,8 +180,8 @@ impl Arrival {
         hosts.dedup();
         let sender = |host| Sender {
             host,
-            lanes: AtomicU64::new(0),
-            ports: (0..MAX_LANES).map(|_| AtomicU64::new(0)).collect(),
+            sender_queues: AtomicU64::new(0),
+            ports: (0..MAX_SENDER_QUEUES).map(|_| AtomicU64::new(0)).collect(),
             open: AtomicBool::new(Some(host) == source),
             expected: AtomicBool::new(false),
         };
@@ -190,8 +190,8 @@ impl Arrival {
             senders: hosts.into_iter().map(sender).collect(),
             waiting: AtomicU32::new(0),
             paused_us: AtomicU32::new(0),
-            own_back_tsc: AtomicU64::new(0),
-            old_way_tsc: AtomicU64::new(0),
+            own_marker_returned_tsc: AtomicU64::new(0),
+            old_path_tsc: AtomicU64::new(0),
             generation,
             source,
             over: AtomicBool::new(false),
@@ -215,11 +215,11 @@ impl Arrival {
         if said.generation != 0 && self.generation != 0 && said.generation != self.generation {
             return false;
         }
-        let Some(ports) = sender.ports.get(usize::from(said.lane)) else { return false };
+        let Some(ports) = sender.ports.get(usize::from(said.sender_queue)) else { return false };
         if !all_are_set(ports, said.port, said.ports) {
             return false;
         }
-        let done = all_are_set(&sender.lanes, said.lane, said.lanes);
+        let done = all_are_set(&sender.sender_queues, said.sender_queue, said.sender_queues);
         if done {
             sender.open.store(true, Release);
         }
@@ -229,7 +229,7 @@ impl Arrival {
     /// The old host will end its own way: what it sends directly waits until then.
     pub fn expect_source(&self) {
         let Some(sender) = self.source.and_then(|host| self.sender(host)) else { return };
-        if !sender.expected.swap(true, AcqRel) && sender.lanes.load(Acquire) == 0 {
+        if !sender.expected.swap(true, AcqRel) && sender.sender_queues.load(Acquire) == 0 {
             sender.open.store(self.over.load(Acquire), Release);
         }
     }
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
     use stopover_net::marker::Kind;
 
-    fn end(host: u32, lane: u8, lanes: u8) -> Marker {
+    fn end(host: u32, sender_queue: u8, sender_queues: u8) -> Marker {
         let node = Mac::new([2; 6]);
         Marker {
             kind: Kind::End,
@@ -271,8 +271,8 @@ mod tests {
             port: 0,
             ports: 1,
             source_port: 0,
-            lane,
-            lanes,
+            sender_queue,
+            sender_queues,
             host,
             generation: 5,
             node,
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_sender_is_open_when_every_lane_has_ended() {
-        let arrival = Arrival::new(2, 5, None, [7, 9, 7]);
+        let arrival = EndMarkerBarrier::new(2, 5, None, [7, 9, 7]);
         assert!(arrival.is_open(1), "nobody waits for host 1");
         assert!(!arrival.is_open(2) && !arrival.is_open(7) && !arrival.is_open(9));
         assert!(!arrival.mark(&end(7, 0, 2)));
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_old_host_is_waited_for_once_it_has_promised_to_end() {
-        let arrival = Arrival::new(2, 5, Some(3), []);
+        let arrival = EndMarkerBarrier::new(2, 5, Some(3), []);
         assert!(arrival.mark(&end(2, 0, 1)) && arrival.is_settled(), "an old version does not");
         arrival.expect_source();
         assert!(!arrival.is_open(3) && !arrival.is_settled());
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_source_port_of_a_lane_must_have_ended() {
-        let arrival = Arrival::new(2, 5, None, [7]);
+        let arrival = EndMarkerBarrier::new(2, 5, None, [7]);
         assert!(arrival.mark(&end(2, 0, 1)));
         assert!(!arrival.mark(&Marker { port: 1, ports: 2, ..end(7, 0, 2) }));
         assert!(!arrival.mark(&end(7, 1, 2)));
@@ -323,19 +323,19 @@ mod tests {
 
     #[test]
     fn sixty_four_lanes_fit() {
-        let arrival = Arrival::new(1, 0, None, []);
-        for lane in 0..63 {
-            assert!(!arrival.mark(&end(1, lane, 64)));
+        let arrival = EndMarkerBarrier::new(1, 0, None, []);
+        for sender_queue in 0..63 {
+            assert!(!arrival.mark(&end(1, sender_queue, 64)));
         }
         assert!(arrival.mark(&end(1, 63, 64)));
     }
 
     #[test]
     fn the_longest_gap_is_kept() {
-        let tally = Tally::default();
+        let counters = MigrationCounters::default();
         for now in [100, 110, 150, 160] {
-            tally.delivered(now);
+            counters.delivered(now);
         }
-        assert_eq!(tally.longest_gap.load(Relaxed), 40);
+        assert_eq!(counters.longest_gap.load(Relaxed), 40);
     }
 }

@@ -1,14 +1,14 @@
-//! What one lcore holds for nodes on the move, beside its outlets: frames of senders whose earlier frames are still
+//! What one lcore holds for migrating nodes, beside its outlets: frames of senders whose earlier frames are still
 //! on their way by the old host, and copies of what was delivered to a port that cannot tell. Everything here was
 //! allocated when the lcore started.
 
-use super::keeper::{keep, take};
+use super::tx_hold::{keep, take};
 use crate::migration::hold::{HoldPool, HoldQueue};
-use crate::pipeline::moving::{Class, WINDOW};
+use crate::pipeline::migration::{Class, WINDOW};
 use crate::tables::{
     View,
-    moving::{Arrival, Heading, Moving, Stage, Tally},
-    words::Net,
+    migration_record::{EndMarkerBarrier, Heading, MigrationCounters, MigrationRecord, Stage},
+    packed::Bd,
 };
 use dpdk::{Mbuf, Mempool, cycles};
 use std::sync::{
@@ -30,10 +30,10 @@ pub struct Waiting {
     sender: u32,
     queue: HoldQueue,
     since: u64,
-    arrival: Option<Arc<Arrival>>,
-    tally: Arc<Tally>,
+    arrival: Option<Arc<EndMarkerBarrier>>,
+    counters: Arc<MigrationCounters>,
     /// The node's network, as numbered here.
-    pub net: Net,
+    pub bd: Bd,
     /// The node's network, as numbered on the wire.
     pub vni: Vni,
     /// The node.
@@ -46,7 +46,7 @@ pub struct Waiting {
 
 /// What is to be done with a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum QueueAction {
     /// Go on waiting.
     Wait,
     /// To the node's port.
@@ -57,7 +57,7 @@ pub enum Verdict {
 
 /// All queues of an lcore.
 #[derive(Debug)]
-pub struct Held {
+pub struct ReorderBuffer {
     pool: Arc<HoldPool>,
     spare: Vec<HoldQueue>,
     waiting: Vec<Waiting>,
@@ -69,7 +69,7 @@ pub struct Held {
     look_at: u64,
 }
 
-impl Held {
+impl ReorderBuffer {
     /// `node_bytes`: the budget of one node; `marker_wait`: how long a sender's end marker is waited for, in TSC
     /// cycles; `longest_wait`: the same while frames go on coming by the old host.
     #[must_use]
@@ -119,15 +119,15 @@ impl Held {
     }
 
     /// The queue of a sender. Records are used again for other nodes, maybe before the queue of the last one is empty.
-    fn find(&self, record: &Moving, index: u32, sender: u32) -> Option<usize> {
+    fn find(&self, record: &MigrationRecord, index: u32, sender: u32) -> Option<usize> {
         let same = |w: &Waiting| w.index == index && w.sender == sender;
-        self.waiting.iter().position(|w| same(w) && w.mac == record.mac && w.net == record.net)
+        self.waiting.iter().position(|w| same(w) && w.mac == record.mac && w.bd == record.bd)
     }
 
     /// Holds a frame. False when there is no room.
     pub fn keep(
         &mut self,
-        record: &Moving,
+        record: &MigrationRecord,
         index: u32,
         sender: u32,
         class: Class,
@@ -151,8 +151,8 @@ impl Held {
                     queue,
                     since: now,
                     arrival,
-                    tally: Arc::clone(&record.tally),
-                    net: record.net,
+                    counters: Arc::clone(&record.counters),
+                    bd: record.bd,
                     vni: record.vni,
                     mac: record.mac,
                     port: record.port,
@@ -162,7 +162,7 @@ impl Held {
             }
         };
         let Some(w) = self.waiting.get_mut(at) else { return false };
-        let kept = keep(&mut w.queue, &self.pool, packet, class, now, &w.tally, self.node_bytes);
+        let kept = keep(&mut w.queue, &self.pool, packet, class, now, &w.counters, self.node_bytes);
         if !kept {
             self.end_if_empty(at);
         }
@@ -170,53 +170,53 @@ impl Held {
     }
 
     /// What is to be done with queue `at` now. Copies that are too old for a window go; `expired` is told how many.
-    pub fn verdict(&mut self, at: usize, view: &View, now: u64, expired: &mut u64) -> Verdict {
-        let Some(w) = self.waiting.get_mut(at) else { return Verdict::Wait };
-        let record = view.moving(w.index).filter(|record| record.mac == w.mac && record.net == w.net);
+    pub fn verdict(&mut self, at: usize, view: &View, now: u64, expired: &mut u64) -> QueueAction {
+        let Some(w) = self.waiting.get_mut(at) else { return QueueAction::Wait };
+        let record = view.migrating(w.index).filter(|record| record.mac == w.mac && record.bd == w.bd);
         match (record.map(|record| &record.stage), w.sender) {
             (Some(Stage::Window { cycles }), WINDOW) => {
                 let before = w.queue.bytes();
                 let gone = w.queue.expire_before(&self.pool, now.saturating_sub(*cycles)) as u64;
-                w.tally.unkeep(gone, (before - w.queue.bytes()) as u64);
+                w.counters.unkeep(gone, (before - w.queue.bytes()) as u64);
                 *expired += gone;
-                Verdict::Wait
+                QueueAction::Wait
             }
-            (Some(Stage::Forward(heading)), WINDOW) => Verdict::Forward(*heading),
+            (Some(Stage::Forward(heading)), WINDOW) => QueueAction::Forward(*heading),
             // The migration was cancelled: every copy was delivered.
             (_, WINDOW) => {
                 let (frames, bytes) = (w.queue.len() as u64, w.queue.bytes() as u64);
                 w.queue.clear(&self.pool);
-                w.tally.unkeep(frames, bytes);
+                w.counters.unkeep(frames, bytes);
                 *expired += frames;
-                Verdict::Wait
+                QueueAction::Wait
             }
             (Some(Stage::Arriving(arrival)), sender) => {
                 // As long as frames come by the old host, the marker is still to come behind them.
-                let heard = arrival.old_way_tsc.load(Relaxed).max(w.since);
+                let heard = arrival.old_path_tsc.load(Relaxed).max(w.since);
                 let waits = now.saturating_sub(heard) < self.marker_wait
                     && now.saturating_sub(w.since) < self.longest_wait;
                 if !arrival.is_open(sender) && waits {
-                    return Verdict::Wait;
+                    return QueueAction::Wait;
                 }
                 if !arrival.is_open(sender) {
-                    Tally::add(&w.tally.reordered, w.queue.len() as u64);
+                    MigrationCounters::add(&w.counters.reordered, w.queue.len() as u64);
                     arrival.open(sender);
                 }
-                Verdict::Deliver
+                QueueAction::Deliver
             }
-            (Some(Stage::Forward(heading)), _) => Verdict::Forward(*heading),
-            (Some(Stage::Window { .. }) | None, _) => Verdict::Deliver,
+            (Some(Stage::Forward(heading)), _) => QueueAction::Forward(*heading),
+            (Some(Stage::Window { .. }) | None, _) => QueueAction::Deliver,
         }
     }
 
     /// Takes the oldest frame of queue `at` into a buffer of `mempool`.
     pub fn take(&mut self, at: usize, mempool: &Mempool) -> Option<(Mbuf, Class)> {
         let w = self.waiting.get_mut(at)?;
-        let taken = take(&mut w.queue, &self.pool, mempool, &w.tally)?;
+        let taken = take(&mut w.queue, &self.pool, mempool, &w.counters)?;
         if taken.1 == Class::Frame {
-            Tally::add(&w.tally.replayed, 1);
+            MigrationCounters::add(&w.counters.replayed, 1);
             if w.sender == WINDOW {
-                Tally::add(&w.tally.duplicated, 1);
+                MigrationCounters::add(&w.counters.duplicated, 1);
             }
         }
         Some(taken)
@@ -240,8 +240,8 @@ impl Held {
         let mut frames = 0;
         while let Some(w) = self.waiting.first_mut() {
             frames += w.queue.len() as u64;
-            w.tally.unkeep(w.queue.len() as u64, w.queue.bytes() as u64);
-            w.tally.dropped.fetch_add(w.queue.len() as u64, Relaxed);
+            w.counters.unkeep(w.queue.len() as u64, w.queue.bytes() as u64);
+            w.counters.dropped.fetch_add(w.queue.len() as u64, Relaxed);
             w.queue.clear(&self.pool);
             self.end_if_empty(0);
         }

@@ -1,8 +1,8 @@
-//! What is said to other appliances and to segments while a node is on the move: end markers down its old way, and,
+//! What is said to other appliances and to segments while a node is migrating: end markers down its old way, and,
 //! on its own segment, under which MAC it is reached (A7).
 
 use super::{Control, Key, endings::Given};
-use crate::lcore::io::Order;
+use crate::lcore::egress::Order;
 use crate::migration::machine::State;
 use crate::pipeline::{
     ports::{Network, Role},
@@ -56,62 +56,62 @@ const STAND_IN_PREFIX: [u8; 3] = [0x02, 0x53, 0x54];
 
 impl Control {
     /// A node has moved between two other hosts: ends what we sent by the old one.
-    pub(crate) fn end_old_way(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
+    pub(crate) fn end_old_path(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
         if self.replica.host(from).is_some_and(|record| record.is_appliance()) {
             let generation = self.generation(vni, mac);
-            let given = self.end_way(Kind::End, vni, mac, from, generation);
-            self.moves.endings.begin(now_ms, vni, mac, (from, generation), given);
+            let given = self.end_path(Kind::End, vni, mac, from, generation);
+            self.migrations.endings.begin(now_ms, vni, mac, (from, generation), given);
         }
     }
 
     /// Sends the end markers that are due. To repeat one does no harm.
     pub(super) fn send_endings(&mut self, now_ms: u64) {
-        let mut endings = std::mem::take(&mut self.moves.endings);
+        let mut endings = std::mem::take(&mut self.migrations.endings);
         endings.send(now_ms, |vni, mac, ending| {
-            self.end_way(Kind::End, vni, mac, ending.from, ending.generation)
+            self.end_path(Kind::End, vni, mac, ending.from, ending.generation)
         });
-        self.moves.endings = endings;
+        self.migrations.endings = endings;
     }
 
     fn generation(&self, vni: Vni, mac: Mac) -> u64 {
-        let key = self.replica.net_of(vni).map(|net| (net, mac));
-        key.and_then(|key| self.moves.locks.get(&key)).map_or(0, |lock| lock.generation)
+        let key = self.replica.bd_of(vni).map(|bd| (bd, mac));
+        key.and_then(|key| self.migrations.locks.get(&key)).map_or(0, |lock| lock.generation)
     }
 
     /// Has every lcore send end markers to host `to`, behind all that it has sent there for the node.
-    fn end_way(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> Given {
+    fn end_path(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> Given {
         let appliance =
-            self.replica.host(to).is_some_and(|record| record.is_appliance() && record.way.is_some());
-        let net = self.replica.net_of(vni).filter(|_| appliance);
-        let Some(network) = net.map(|net| Network { net, vni }) else { return Given::NoWay };
+            self.replica.host(to).is_some_and(|record| record.is_appliance() && record.path.is_some());
+        let bd = self.replica.bd_of(vni).filter(|_| appliance);
+        let Some(network) = bd.map(|bd| Network { bd, vni }) else { return Given::NoWay };
         let given = self.order_markers(kind, node, generation, |packet| Order::EndWay(to, network, packet));
-        if given < u32::from(self.lanes()) { Given::Exhausted } else { Given::All }
+        if given < u32::from(self.sender_queues()) { Given::Exhausted } else { Given::All }
     }
 
     /// Has every lcore send an end marker of ours after all that it has sent to a local port, whose frames go on to
     /// where the node is now. Says how many will.
-    pub(super) fn end_own_way(&self, vni: Vni, (net, node): Key, port: u16) -> u32 {
+    pub(super) fn end_own_path(&self, vni: Vni, (bd, node): Key, port: u16) -> u32 {
         let generation = self.generation(vni, node);
-        let network = Network { net, vni };
+        let network = Network { bd, vni };
         self.order_markers(Kind::End, node, generation, |packet| Order::Behind(port, network, packet))
     }
 
     /// How many lcores send markers.
-    fn lanes(&self) -> u8 {
-        self.lcores.len().min(usize::from(marker::MAX_LANES)) as u8
+    fn sender_queues(&self) -> u8 {
+        self.lcores.len().min(usize::from(marker::MAX_SENDER_QUEUES)) as u8
     }
 
     fn order_markers(&self, kind: Kind, node: Mac, generation: u64, order: impl Fn(Mbuf) -> Order) -> u32 {
         let Some(host) = self.replica.own_id() else { return 0 };
-        let lanes = self.lanes();
+        let sender_queues = self.sender_queues();
         let mut given = 0;
-        for (lane, lcore) in (0..lanes).zip(&self.lcores) {
+        for (sender_queue, lcore) in (0..sender_queues).zip(&self.lcores) {
             let said = Marker {
                 kind,
                 relayed: false,
                 ends: false,
-                lane,
-                lanes,
+                sender_queue,
+                sender_queues,
                 port: 0,
                 ports: 1,
                 source_port: 0,
@@ -135,15 +135,16 @@ impl Control {
     }
 
     fn announce_arrival(&mut self, now_ms: u64, key: Key) {
-        let Some(node) = self.moves.nodes.get(&key) else { return };
+        let Some(node) = self.migrations.nodes.get(&key) else { return };
         let Some(due) = node.announcing.filter(|a| a.next_ms <= now_ms) else { return };
-        let heard = node.arrival.as_ref().is_some_and(|arrival| arrival.own_back_tsc.load(Relaxed) != 0);
+        let heard =
+            node.arrival.as_ref().is_some_and(|arrival| arrival.own_marker_returned_tsc.load(Relaxed) != 0);
         let vni = node.vni;
         let goes_on = !heard && now_ms < due.until_ms;
         if goes_on {
-            self.end_way(Kind::Arrived, vni, key.1, due.to, due.generation);
+            self.end_path(Kind::Arrived, vni, key.1, due.to, due.generation);
         }
-        if let Some(node) = self.moves.nodes.get_mut(&key) {
+        if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.announcing = goes_on.then_some(Announcing { next_ms: now_ms + REPEAT_MS, ..due });
         }
     }
@@ -154,19 +155,19 @@ impl Control {
         let [x, y, z] = STAND_IN_PREFIX;
         let mac = Mac::new([x, y, z, a, b, c]);
         let is_segment = self.segment_port(key).is_some();
-        let in_use = self.moves.nodes.get(&key).is_some_and(|node| node.stand_in.is_some());
+        let in_use = self.migrations.nodes.get(&key).is_some_and(|node| node.stand_in.is_some());
         // Somebody's own MAC must not be taken away.
         if !is_segment || mac == key.1 || (!in_use && self.tables.place(key.0, mac).is_some()) {
             return;
         }
-        if let Some(node) = self.moves.nodes.get_mut(&key) {
+        if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.stand_in = Some(StandIn { mac, ends_ms: None, told: 0, next_ms: now_ms });
         }
     }
 
     /// The segment is to send to the real MAC again; the stand-in is understood for `after_ms`.
     pub(super) fn end_stand_in(&mut self, now_ms: u64, key: Key, after_ms: u64) {
-        if let Some(node) = self.moves.nodes.get_mut(&key)
+        if let Some(node) = self.migrations.nodes.get_mut(&key)
             && let Some(stand_in) = &mut node.stand_in
             && stand_in.ends_ms.is_none()
         {
@@ -181,12 +182,12 @@ impl Control {
     }
 
     fn tell_segment(&mut self, now_ms: u64, key: Key) {
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let Some(stand_in) = &mut node.stand_in else { return };
         if stand_in.ends_ms.is_some_and(|ends| ends <= now_ms) {
             node.stand_in = None;
             if matches!(node.machine.state(), State::Here { .. } | State::Away) {
-                self.tables.end_moving(key.0, key.1);
+                self.tables.end_migrating(key.0, key.1);
             }
             return;
         }

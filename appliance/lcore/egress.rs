@@ -3,24 +3,24 @@
 
 use super::{
     counters::LcoreCounters,
-    events::{EventRings, Events, Heard},
-    held::Held,
+    events::{DataplaneEvent, EventRings, Events},
     markers::Markers,
-    outlet::Outlet,
     packet::MbufPool,
+    reorder::ReorderBuffer,
     repeats::Repeats,
     source_ports::SourcePorts,
+    tx_port::TxPort,
 };
 use crate::pipeline::{
-    Handing, Io, Learn, MAX_BURST, RouterSeen, UsedPorts,
-    fate::{Drop, add},
-    moving::Class,
+    Egress, Handing, Learn, MAX_BURST, RouterSeen, UsedPorts,
+    drop_reason::{DropReason, add},
+    migration::Class,
     packet::Pool,
     ports::Network,
 };
 use crate::tables::{
-    moving::{Arrival, Moving},
-    words::{Net, node_key},
+    migration_record::{EndMarkerBarrier, MigrationRecord},
+    packed::{Bd, node_key},
 };
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
@@ -96,18 +96,18 @@ impl Rings {
 
 /// See the module.
 #[derive(Debug)]
-pub struct LcoreIo {
+pub struct LcoreEgress {
     /// By port number.
-    pub outlets: Vec<Outlet>,
+    pub tx_ports: Vec<TxPort>,
     /// To and from the control thread.
     pub rings: Rings,
     /// Where copies and answers come from.
     pub pool: MbufPool,
     /// Whose counters are counted on.
     pub counters: Arc<LcoreCounters>,
-    /// What it holds for nodes on the move, beside its outlets.
-    pub held: Held,
-    /// Which source ports it uses for nodes on the move.
+    /// What it holds for migrating nodes, beside its outlets.
+    pub held: ReorderBuffer,
+    /// Which source ports it uses for migrating nodes.
     pub source_ports: SourcePorts,
     /// End markers that wait for their turn.
     pub markers: Markers,
@@ -118,22 +118,22 @@ pub struct LcoreIo {
     repeats: Repeats,
 }
 
-impl LcoreIo {
+impl LcoreEgress {
     /// An lcore's way out.
     #[must_use]
     pub fn new(
-        outlets: Vec<Outlet>,
+        tx_ports: Vec<TxPort>,
         rings: Rings,
         pool: Mempool,
         counters: Arc<LcoreCounters>,
-        held: Held,
+        held: ReorderBuffer,
         markers: Markers,
     ) -> Self {
         let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
         let events = Events::new(rings.events.clone(), cycles::tsc_hz());
         let repeats = Repeats::new(cycles::tsc_hz());
         Self {
-            outlets,
+            tx_ports,
             rings,
             pool: MbufPool(pool),
             counters,
@@ -147,27 +147,27 @@ impl LcoreIo {
         }
     }
 
-    fn tell(&mut self, heard: Heard, urgent: bool) {
+    fn tell(&mut self, heard: DataplaneEvent, urgent: bool) {
         self.events.tell(heard, urgent, self.now, &self.counters.events);
     }
 
-    /// Queues a frame for a port; see [`Io::send`].
+    /// Queues a frame for a port; see [`Egress::send`].
     #[inline]
     pub fn put(&mut self, port: u16, packet: Mbuf) {
         let at = usize::from(port);
-        let (Some(outlet), Some(counters)) = (self.outlets.get_mut(at), self.counters.ports.get(at)) else {
+        let (Some(tx_port), Some(counters)) = (self.tx_ports.get_mut(at), self.counters.ports.get(at)) else {
             drop(packet);
-            return self.counters.books.drop(Drop::PortDown, 1);
+            return self.counters.packets.drop(DropReason::PortDown, 1);
         };
-        let reason = match outlet {
-            Outlet::Own(queue) => return queue.put(packet, &self.counters.books, counters, self.now),
-            Outlet::Other(other) => return other.put(packet, &self.counters.books, counters, self.now),
-            Outlet::Closed => {
+        let reason = match tx_port {
+            TxPort::Own(queue) => return queue.put(packet, &self.counters.packets, counters, self.now),
+            TxPort::Other(other) => return other.put(packet, &self.counters.packets, counters, self.now),
+            TxPort::Closed => {
                 drop(packet);
-                Drop::PortDown
+                DropReason::PortDown
             }
         };
-        self.counters.books.drop(reason, 1);
+        self.counters.packets.drop(reason, 1);
         add(&counters.tx_dropped, 1);
     }
 
@@ -175,28 +175,28 @@ impl LcoreIo {
     pub fn finish_round(&mut self) -> usize {
         let mut work = 0;
         let markers = &mut self.markers;
-        for ((outlet, counters), port) in self.outlets.iter_mut().zip(&self.counters.ports).zip(0..) {
-            let queue = match outlet {
-                Outlet::Own(queue) => queue,
-                Outlet::Other(other) if other.waits() => {
-                    work += other.flush(&self.pool.0, &self.counters.books, counters);
+        for ((tx_port, counters), port) in self.tx_ports.iter_mut().zip(&self.counters.ports).zip(0..) {
+            let queue = match tx_port {
+                TxPort::Own(queue) => queue,
+                TxPort::Other(other) if other.waits() => {
+                    work += other.flush(&self.pool.0, &self.counters.packets, counters);
                     continue;
                 }
-                Outlet::Other(_) | Outlet::Closed => continue,
+                TxPort::Other(_) | TxPort::Closed => continue,
             };
             if queue.handoff.is_some() {
                 let marker = |network, packet| {
                     if let Err(packet) = markers.handed(port, network, packet) {
                         drop(packet);
-                        self.counters.books.drop(Drop::EndMarker, 1);
+                        self.counters.packets.drop(DropReason::EndMarker, 1);
                     }
                 };
-                work += queue.take_handoff(&self.counters.books, counters, self.now, marker);
+                work += queue.take_handoff(&self.counters.packets, counters, self.now, marker);
             }
-            let sent = self.counters.books.sent.load(Relaxed);
-            queue.flush(&self.counters.books, counters, self.now);
+            let sent = self.counters.packets.sent.load(Relaxed);
+            queue.flush(&self.counters.packets, counters, self.now);
             // A device that takes nothing is no work: it may be a guest that needs this CPU.
-            work += usize::from(queue.waits() && self.counters.books.sent.load(Relaxed) != sent);
+            work += usize::from(queue.waits() && self.counters.packets.sent.load(Relaxed) != sent);
         }
         work
     }
@@ -204,29 +204,29 @@ impl LcoreIo {
     /// Whether frames wait for a port's device: no time to send it more than it is given anyway.
     #[must_use]
     pub fn is_congested(&self, port: u16) -> bool {
-        match self.outlets.get(usize::from(port)) {
-            Some(Outlet::Own(queue)) => queue.waits(),
-            Some(Outlet::Other(other)) => other.is_congested(),
-            Some(Outlet::Closed) | None => false,
+        match self.tx_ports.get(usize::from(port)) {
+            Some(TxPort::Own(queue)) => queue.waits(),
+            Some(TxPort::Other(other)) => other.is_congested(),
+            Some(TxPort::Closed) | None => false,
         }
     }
 
     /// Drops what waits, in every outlet and in the hold.
-    pub fn discard(&mut self, reason: Drop) {
+    pub fn discard(&mut self, reason: DropReason) {
         let frames = self.held.discard() + self.markers.discard();
-        self.counters.books.release(frames);
-        self.counters.books.drop(reason, frames);
-        for (outlet, counters) in self.outlets.iter_mut().zip(&self.counters.ports) {
-            match outlet {
-                Outlet::Own(queue) => queue.discard(reason, &self.counters.books, counters),
-                Outlet::Other(other) => other.discard(reason, &self.counters.books, counters),
-                Outlet::Closed => {}
+        self.counters.packets.release(frames);
+        self.counters.packets.drop(reason, frames);
+        for (tx_port, counters) in self.tx_ports.iter_mut().zip(&self.counters.ports) {
+            match tx_port {
+                TxPort::Own(queue) => queue.discard(reason, &self.counters.packets, counters),
+                TxPort::Other(other) => other.discard(reason, &self.counters.packets, counters),
+                TxPort::Closed => {}
             }
         }
     }
 }
 
-impl Io for LcoreIo {
+impl Egress for LcoreEgress {
     type P = Mbuf;
 
     #[inline]
@@ -236,10 +236,10 @@ impl Io for LcoreIo {
 
     fn send_all(&mut self, port: u16, packets: &mut ArrayVec<Mbuf, MAX_BURST>) {
         let at = usize::from(port);
-        if let (Some(Outlet::Own(queue)), Some(counters)) =
-            (self.outlets.get_mut(at), self.counters.ports.get(at))
+        if let (Some(TxPort::Own(queue)), Some(counters)) =
+            (self.tx_ports.get_mut(at), self.counters.ports.get(at))
         {
-            return queue.put_all(packets, &self.counters.books, counters, self.now);
+            return queue.put_all(packets, &self.counters.packets, counters, self.now);
         }
         for packet in packets.drain(..) {
             self.put(port, packet);
@@ -254,31 +254,38 @@ impl Io for LcoreIo {
         self.rings.probes.push((port, packet)).map_err(|(_, packet)| packet)
     }
 
-    fn repeats(&mut self, port: u16, vlan: u16, net: Net, packet: &Mbuf) -> bool {
-        let too_often = self.repeats.too_often(port, net, packet.head(), packet.len(), self.now);
+    fn repeats(&mut self, port: u16, vlan: u16, bd: Bd, packet: &Mbuf) -> bool {
+        let too_often = self.repeats.too_often(port, bd, packet.head(), packet.len(), self.now);
         if too_often {
-            self.tell(Heard::Loop { port, vlan }, false);
+            self.tell(DataplaneEvent::Loop { port, vlan }, false);
         }
         too_often
     }
 
     fn learn(&mut self, learn: Learn) {
-        self.tell(Heard::Station(learn), false);
+        self.tell(DataplaneEvent::Station(learn), false);
     }
 
     fn learn_migrating(&mut self, learn: Learn) {
-        self.tell(Heard::Station(learn), true);
+        self.tell(DataplaneEvent::Station(learn), true);
     }
 
     fn router(&mut self, router: RouterSeen) {
-        self.tell(Heard::Router(router), false);
+        self.tell(DataplaneEvent::Router(router), false);
     }
 
     fn waits(&self, index: u32, sender: u32) -> bool {
         self.held.waits(index, sender)
     }
 
-    fn keep(&mut self, record: &Moving, index: u32, sender: u32, class: Class, packet: &Mbuf) -> bool {
+    fn keep(
+        &mut self,
+        record: &MigrationRecord,
+        index: u32,
+        sender: u32,
+        class: Class,
+        packet: &Mbuf,
+    ) -> bool {
         self.held.keep(record, index, sender, class, packet, self.now)
     }
 
@@ -287,9 +294,9 @@ impl Io for LcoreIo {
     }
 
     fn hand_marker(&mut self, port: u16, packet: Mbuf, network: Network) -> Handing<Mbuf> {
-        match self.outlets.get_mut(usize::from(port)) {
-            Some(Outlet::Other(other)) => {
-                match other.marker(packet, network, &self.counters.books, self.now) {
+        match self.tx_ports.get_mut(usize::from(port)) {
+            Some(TxPort::Other(other)) => {
+                match other.marker(packet, network, &self.counters.packets, self.now) {
                     Ok(()) => Handing::Handed,
                     Err(packet) => Handing::Full(packet),
                 }
@@ -299,45 +306,45 @@ impl Io for LcoreIo {
     }
 
     fn relay(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
-        match self.outlets.get_mut(usize::from(port)) {
-            Some(Outlet::Own(queue)) => queue.relay(packet, self.now),
+        match self.tx_ports.get_mut(usize::from(port)) {
+            Some(TxPort::Own(queue)) => queue.relay(packet, self.now),
             _ => Err(packet),
         }
     }
 
     fn follow(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
         let at = usize::from(port);
-        match (self.outlets.get_mut(at), self.counters.ports.get(at)) {
-            (Some(Outlet::Own(queue)), Some(counters)) => {
-                queue.follow(packet, &self.counters.books, counters, self.now)
+        match (self.tx_ports.get_mut(at), self.counters.ports.get(at)) {
+            (Some(TxPort::Own(queue)), Some(counters)) => {
+                queue.follow(packet, &self.counters.packets, counters, self.now)
             }
             _ => Err(packet),
         }
     }
 
-    fn by_old_way(&mut self, arrival: &Arrival) {
-        arrival.old_way_tsc.store(self.now, Relaxed);
+    fn by_old_path(&mut self, arrival: &EndMarkerBarrier) {
+        arrival.old_path_tsc.store(self.now, Relaxed);
     }
 
-    fn bounded_port(&mut self, net: Net, node: Mac, of_flow: u16) -> u16 {
-        self.source_ports.port(node_key(net, node), of_flow, self.now)
+    fn bounded_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16 {
+        self.source_ports.port(node_key(bd, node), of_flow, self.now)
     }
 
-    fn used_ports(&self, net: Net, node: Mac) -> UsedPorts {
-        self.source_ports.used(node_key(net, node))
+    fn used_ports(&self, bd: Bd, node: Mac) -> UsedPorts {
+        self.source_ports.used(node_key(bd, node))
     }
 
-    fn ended(&mut self, net: Net, said: Marker) {
-        self.tell(Heard::Ended { net, said }, true);
+    fn ended(&mut self, bd: Bd, said: Marker) {
+        self.tell(DataplaneEvent::Ended { bd, said }, true);
     }
 
-    fn arrived(&mut self, net: Net, node: Mac, host: u32, generation: u64) {
-        self.tell(Heard::Arrived { net, node, host, generation }, true);
+    fn arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
+        self.tell(DataplaneEvent::Arrived { bd, node, host, generation }, true);
     }
 
-    fn own_back(&mut self, arrival: &Arrival, paused_us: u32) {
+    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {
         arrival.paused_us.store(paused_us, Relaxed);
-        arrival.own_back_tsc.store(self.now, Relaxed);
+        arrival.own_marker_returned_tsc.store(self.now, Relaxed);
     }
 
     fn may_err(&mut self) -> bool {
@@ -345,7 +352,7 @@ impl Io for LcoreIo {
     }
 }
 
-impl Pool<Mbuf> for LcoreIo {
+impl Pool<Mbuf> for LcoreEgress {
     fn copy(&mut self, packet: &Mbuf) -> Option<Mbuf> {
         self.pool.copy(packet)
     }

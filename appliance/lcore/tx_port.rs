@@ -5,14 +5,14 @@
 use super::{
     counters::PortCounters,
     handover::Handover,
-    keeper::{Keeper, Mode},
+    tx_hold::{Mode, TxHold},
 };
 use crate::pipeline::{
-    fate::{Counters, Drop, add},
-    moving::Class,
+    drop_reason::{DropReason, PacketCounters, add},
+    migration::Class,
     ports::Network,
 };
-use crate::tables::words::Net;
+use crate::tables::packed::Bd;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
@@ -48,7 +48,7 @@ pub enum Handed {
     /// tenant could send as well.
     Marker {
         /// Its network, as numbered here.
-        net: Net,
+        bd: Bd,
         /// Its network, as numbered on the wire.
         vni: Vni,
         /// Its frame.
@@ -67,7 +67,7 @@ pub const MARKERS: usize = 4096;
 
 /// The way out of one port.
 #[derive(Debug)]
-pub enum Outlet {
+pub enum TxPort {
     /// This lcore owns a queue.
     Own(Box<OwnQueue>),
     /// Another lcore owns the queue.
@@ -83,9 +83,9 @@ struct Waiting(u64);
 impl Waiting {
     /// `now` frames wait. They are neither sent nor dropped, so they are held.
     #[cold]
-    fn count(&mut self, now: usize, books: &Counters) {
+    fn count(&mut self, now: usize, packets: &PacketCounters) {
         let now = now as u64;
-        add(&books.held, now.wrapping_sub(self.0));
+        add(&packets.held, now.wrapping_sub(self.0));
         self.0 = now;
     }
 }
@@ -105,8 +105,8 @@ pub struct OwnQueue {
     pub handoff: Option<Handoff>,
     /// How much was taken from there since the start.
     pub taken: u64,
-    /// What is done for the node behind a vif while that is on the move.
-    pub keeper: Option<Box<Keeper>>,
+    /// What is done for the node behind a vif while that is migrating.
+    pub tx_hold: Option<Box<TxHold>>,
 }
 
 impl OwnQueue {
@@ -116,7 +116,7 @@ impl OwnQueue {
         queue: TxQueue,
         up: Arc<AtomicBool>,
         handoff: Option<Handoff>,
-        keeper: Option<Box<Keeper>>,
+        tx_hold: Option<Box<TxHold>>,
         hz: u64,
     ) -> Self {
         Self {
@@ -129,23 +129,23 @@ impl OwnQueue {
             stuck_cycles: hz / 1000 * STUCK_MS,
             handoff,
             taken: 0,
-            keeper,
+            tx_hold,
         }
     }
 
     /// Queues a frame; sends when a burst is complete.
     #[inline]
-    pub fn put(&mut self, packet: Mbuf, books: &Counters, port: &PortCounters, now: u64) {
-        if self.keeper.as_ref().is_some_and(|keeper| keeper.is_on()) {
-            return self.put_moving(packet, books, port, now);
+    pub fn put(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
+        if self.tx_hold.as_ref().is_some_and(|tx_hold| tx_hold.is_on()) {
+            return self.put_migrating(packet, packets, port, now);
         }
         if !self.up.load(Relaxed) {
-            return refuse(packet, Drop::PortDown, books, port);
+            return refuse(packet, DropReason::PortDown, packets, port);
         }
         if let Err(packet) = self.staged.push(packet) {
-            self.flush(books, port, now);
+            self.flush(packets, port, now);
             if let Err(packet) = self.staged.push(packet) {
-                refuse(packet, Drop::TxFull, books, port);
+                refuse(packet, DropReason::TxFull, packets, port);
             }
         }
     }
@@ -154,27 +154,27 @@ impl OwnQueue {
     #[inline]
     pub fn put_all(
         &mut self,
-        packets: &mut ArrayVec<Mbuf, BURST_MAX>,
-        books: &Counters,
+        frames: &mut ArrayVec<Mbuf, BURST_MAX>,
+        packets: &PacketCounters,
         port: &PortCounters,
         now: u64,
     ) {
-        let ordinary = self.up.load(Relaxed) && self.keeper.as_ref().is_none_or(|keeper| !keeper.is_on());
-        if ordinary && self.staged.room() < packets.len() {
-            self.flush(books, port, now);
+        let ordinary = self.up.load(Relaxed) && self.tx_hold.as_ref().is_none_or(|tx_hold| !tx_hold.is_on());
+        if ordinary && self.staged.room() < frames.len() {
+            self.flush(packets, port, now);
         }
-        if ordinary && self.staged.append(packets) {
+        if ordinary && self.staged.append(frames) {
             return;
         }
-        for packet in packets.drain(..) {
-            self.put(packet, books, port, now);
+        for packet in frames.drain(..) {
+            self.put(packet, packets, port, now);
         }
     }
 
     /// Takes over what other lcores have for this queue; `marker` is given the end markers among that.
     pub fn take_handoff(
         &mut self,
-        books: &Counters,
+        packets: &PacketCounters,
         port: &PortCounters,
         now: u64,
         mut marker: impl FnMut(Network, Mbuf),
@@ -184,8 +184,8 @@ impl OwnQueue {
             && let Some(handed) = self.handoff.as_ref().and_then(|ring| popped(ring))
         {
             match handed {
-                Handed::Frame(packet) => self.put(packet, books, port, now),
-                Handed::Marker { net, vni, packet } => marker(Network { net, vni }, packet),
+                Handed::Frame(packet) => self.put(packet, packets, port, now),
+                Handed::Marker { bd, vni, packet } => marker(Network { bd, vni }, packet),
             }
             taken += 1;
         }
@@ -195,27 +195,27 @@ impl OwnQueue {
 
     /// Gives the device all it takes. What it does not take waits, within the backlog's bounds.
     #[inline]
-    pub fn flush(&mut self, books: &Counters, port: &PortCounters, now: u64) {
-        if self.keeper.as_ref().is_some_and(|keeper| keeper.is_on()) {
-            return self.flush_moving(books, port, now);
+    pub fn flush(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
+        if self.tx_hold.as_ref().is_some_and(|tx_hold| tx_hold.is_on()) {
+            return self.flush_migrating(packets, port, now);
         }
-        self.flush_ordinary(books, port, now);
+        self.flush_ordinary(packets, port, now);
     }
 
     #[inline]
-    fn flush_ordinary(&mut self, books: &Counters, port: &PortCounters, now: u64) {
+    fn flush_ordinary(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         if self.backlog.is_empty() {
             if self.staged.is_empty() {
                 return;
             }
             let refused = self.queue.refused();
             let sent = self.queue.burst(&mut self.staged);
-            count_sent(sent, books, port);
-            count_refused(self.queue.refused() - refused, books, port);
+            count_sent(sent, packets, port);
+            count_refused(self.queue.refused() - refused, packets, port);
             self.moved_at = now;
         } else {
-            self.flush_backlog(books, port, now);
-            self.give_up(books, port, now);
+            self.flush_backlog(packets, port, now);
+            self.give_up(packets, port, now);
         }
         if self.staged.is_empty() && self.backlog.is_empty() && self.waiting.0 == 0 {
             return;
@@ -224,14 +224,14 @@ impl OwnQueue {
             if self.backlog.len() < BACKLOG {
                 self.backlog.push_back(packet);
             } else {
-                refuse(packet, Drop::TxFull, books, port);
+                refuse(packet, DropReason::TxFull, packets, port);
             }
         }
-        self.waiting.count(self.backlog.len(), books);
+        self.waiting.count(self.backlog.len(), packets);
     }
 
     #[cold]
-    fn flush_backlog(&mut self, books: &Counters, port: &PortCounters, now: u64) {
+    fn flush_backlog(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         let mut burst = Burst::new();
         while !self.backlog.is_empty() {
             while let Some(packet) = self.backlog.pop_front() {
@@ -242,8 +242,8 @@ impl OwnQueue {
             }
             let refused = self.queue.refused();
             let sent = self.queue.burst(&mut burst);
-            count_sent(sent, books, port);
-            count_refused(self.queue.refused() - refused, books, port);
+            count_sent(sent, packets, port);
+            count_refused(self.queue.refused() - refused, packets, port);
             if sent > 0 {
                 self.moved_at = now;
             }
@@ -258,49 +258,53 @@ impl OwnQueue {
 
     /// Drops a backlog that does not move.
     #[cold]
-    fn give_up(&mut self, books: &Counters, port: &PortCounters, now: u64) {
+    fn give_up(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         if self.backlog.is_empty() {
             return;
         }
         let down = !self.up.load(Relaxed);
         if down || now.wrapping_sub(self.moved_at) > self.stuck_cycles {
-            let reason = if down { Drop::PortDown } else { Drop::TxFull };
-            self.discard(reason, books, port);
+            let reason = if down { DropReason::PortDown } else { DropReason::TxFull };
+            self.discard(reason, packets, port);
         }
     }
 
-    /// Queues a frame for a node on the move. The order is backlog, staged, hold; the device's or, when the node has
+    /// Queues a frame for a migrating node. The order is backlog, staged, hold; the device's or, when the node has
     /// gone, that in which they are sent on.
     #[cold]
-    fn put_moving(&mut self, mut packet: Mbuf, books: &Counters, port: &PortCounters, now: u64) {
-        let Some(keeper) = &mut self.keeper else { return refuse(packet, Drop::PortDown, books, port) };
-        if keeper.draining {
+    fn put_migrating(&mut self, mut packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
+        let Some(tx_hold) = &mut self.tx_hold else {
+            return refuse(packet, DropReason::PortDown, packets, port);
+        };
+        if tx_hold.draining {
             if self.backlog.len() < BACKLOG {
                 return self.backlog.push_back(packet);
             }
-            return refuse(packet, Drop::TxFull, books, port);
+            return refuse(packet, DropReason::TxFull, packets, port);
         }
-        let class = match keeper.moves.mode() {
+        let class = match tx_hold.moves.mode() {
             Mode::Off | Mode::Keep => Class::Frame,
             Mode::Forward(_) => Class::Straggler,
-            Mode::Discard => return refuse(packet, Drop::HoldExpired, books, port),
+            Mode::Discard => return refuse(packet, DropReason::HoldExpired, packets, port),
         };
-        if class == Class::Frame && keeper.is_empty() {
+        if class == Class::Frame && tx_hold.is_empty() {
             packet = match self.staged.push(packet) {
                 Ok(()) => return,
                 Err(packet) => packet,
             };
-            self.flush_moving(books, port, now);
+            self.flush_migrating(packets, port, now);
             packet = match self.staged.push(packet) {
                 Ok(()) => return,
                 Err(packet) => packet,
             };
         }
-        let Some(keeper) = &mut self.keeper else { return refuse(packet, Drop::PortDown, books, port) };
-        if keeper.keep(&packet, class, now) {
-            add(&books.held, 1);
+        let Some(tx_hold) = &mut self.tx_hold else {
+            return refuse(packet, DropReason::PortDown, packets, port);
+        };
+        if tx_hold.keep(&packet, class, now) {
+            add(&packets.held, 1);
         } else {
-            refuse(packet, Drop::HoldFull, books, port);
+            refuse(packet, DropReason::HoldFull, packets, port);
         }
     }
 
@@ -309,15 +313,17 @@ impl OwnQueue {
     pub fn follow(
         &mut self,
         packet: Mbuf,
-        books: &Counters,
+        packets: &PacketCounters,
         port: &PortCounters,
         now: u64,
     ) -> Result<(), Mbuf> {
-        self.flush(books, port, now);
+        self.flush(packets, port, now);
         let waits = !self.may_drain();
-        let keeper =
-            self.keeper.as_mut().filter(|keeper| marker_waits(keeper.moves.mode(), waits, keeper.is_empty()));
-        if keeper.is_some_and(|keeper| keeper.keep(&packet, Class::Marker, now)) {
+        let tx_hold = self
+            .tx_hold
+            .as_mut()
+            .filter(|tx_hold| marker_waits(tx_hold.moves.mode(), waits, tx_hold.is_empty()));
+        if tx_hold.is_some_and(|tx_hold| tx_hold.keep(&packet, Class::Marker, now)) {
             Ok(())
         } else {
             Err(packet)
@@ -326,8 +332,8 @@ impl OwnQueue {
 
     /// Queues an end marker behind what is kept; gives it back if nothing is kept here.
     pub fn relay(&mut self, packet: Mbuf, now: u64) -> Result<(), Mbuf> {
-        let keeper = self.keeper.as_mut().filter(|keeper| keeper.moves.is_on());
-        if keeper.is_some_and(|keeper| keeper.keep(&packet, Class::Marker, now)) {
+        let tx_hold = self.tx_hold.as_mut().filter(|tx_hold| tx_hold.moves.is_on());
+        if tx_hold.is_some_and(|tx_hold| tx_hold.keep(&packet, Class::Marker, now)) {
             Ok(())
         } else {
             Err(packet)
@@ -336,38 +342,38 @@ impl OwnQueue {
 
     /// Gives the device what waits before the hold; what it refuses stays.
     #[cold]
-    fn flush_moving(&mut self, books: &Counters, port: &PortCounters, now: u64) {
-        let before = books.sent.load(Relaxed);
-        let mode = self.keeper.as_ref().map_or(Mode::Off, |keeper| keeper.moves.mode());
+    fn flush_migrating(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
+        let before = packets.sent.load(Relaxed);
+        let mode = self.tx_hold.as_ref().map_or(Mode::Off, |tx_hold| tx_hold.moves.mode());
         match mode {
             // The hold has something of before. What is in front of it waits no longer than any other port's.
-            Mode::Off => self.flush_ordinary(books, port, now),
+            Mode::Off => self.flush_ordinary(packets, port, now),
             Mode::Keep => {
                 if !self.backlog.is_empty() {
-                    self.flush_backlog(books, port, now);
+                    self.flush_backlog(packets, port, now);
                 }
                 if self.backlog.is_empty() && !self.staged.is_empty() {
                     let refused = self.queue.refused();
                     let sent = self.queue.burst(&mut self.staged);
-                    count_sent(sent, books, port);
-                    count_refused(self.queue.refused() - refused, books, port);
+                    count_sent(sent, packets, port);
+                    count_refused(self.queue.refused() - refused, packets, port);
                 }
             }
             Mode::Forward(_) => self.backlog.extend(self.staged.drain()),
             Mode::Discard => {
-                self.discard(Drop::HoldExpired, books, port);
+                self.discard(DropReason::HoldExpired, packets, port);
             }
         }
         if mode != Mode::Off {
             self.moved_at = now;
         }
         let loose = self.backlog.len() + self.staged.len();
-        self.waiting.count(loose, books);
-        if let Some(keeper) = &mut self.keeper {
-            if books.sent.load(Relaxed) != before {
-                keeper.moves.tally.delivered(now);
+        self.waiting.count(loose, packets);
+        if let Some(tx_hold) = &mut self.tx_hold {
+            if packets.sent.load(Relaxed) != before {
+                tx_hold.moves.counters.delivered(now);
             }
-            keeper.publish(loose as u64);
+            tx_hold.publish(loose as u64);
         }
     }
 
@@ -379,9 +385,9 @@ impl OwnQueue {
 
     /// The next frame that waits for a node that has gone, or, from the hold only, for a device that takes frames
     /// again.
-    pub fn take_kept(&mut self, mempool: &Mempool, books: &Counters) -> Option<(Mbuf, Class)> {
-        let keeper = self.keeper.as_mut()?;
-        let forward = matches!(keeper.moves.mode(), Mode::Forward(_));
+    pub fn take_kept(&mut self, mempool: &Mempool, packets: &PacketCounters) -> Option<(Mbuf, Class)> {
+        let tx_hold = self.tx_hold.as_mut()?;
+        let forward = matches!(tx_hold.moves.mode(), Mode::Forward(_));
         if forward && self.backlog.is_empty() {
             self.backlog.extend(self.staged.drain());
         }
@@ -390,31 +396,31 @@ impl OwnQueue {
             if let Some(unfinished) = packet.unfinished() {
                 packet.mark_unfinished(unfinished);
             }
-            keeper.moves.tally.held.fetch_add(1, Relaxed);
-            keeper.moves.tally.replayed.fetch_add(1, Relaxed);
-            self.waiting.count(self.backlog.len(), books);
+            tx_hold.moves.counters.held.fetch_add(1, Relaxed);
+            tx_hold.moves.counters.replayed.fetch_add(1, Relaxed);
+            self.waiting.count(self.backlog.len(), packets);
             return Some((packet, Class::Frame));
         }
-        let taken = keeper.take(mempool)?;
-        books.release(1);
+        let taken = tx_hold.take(mempool)?;
+        packets.release(1);
         Some(taken)
     }
 
     /// Drops everything that waits.
-    pub fn discard(&mut self, reason: Drop, books: &Counters, port: &PortCounters) {
+    pub fn discard(&mut self, reason: DropReason, packets: &PacketCounters, port: &PortCounters) {
         for packet in self.backlog.drain(..) {
-            refuse(packet, reason, books, port);
+            refuse(packet, reason, packets, port);
         }
         for packet in self.staged.drain() {
-            refuse(packet, reason, books, port);
+            refuse(packet, reason, packets, port);
         }
-        self.waiting.count(0, books);
-        if let Some(keeper) = &mut self.keeper
-            && !keeper.is_empty()
+        self.waiting.count(0, packets);
+        if let Some(tx_hold) = &mut self.tx_hold
+            && !tx_hold.is_empty()
         {
-            let frames = keeper.discard();
-            books.release(frames);
-            books.drop(reason, frames);
+            let frames = tx_hold.discard();
+            packets.release(frames);
+            packets.drop(reason, frames);
             add(&port.tx_dropped, frames);
         }
     }
@@ -434,31 +440,31 @@ fn marker_waits(mode: Mode, device_waits: bool, hold_is_empty: bool) -> bool {
 }
 
 #[inline]
-fn count_sent(n: usize, books: &Counters, port: &PortCounters) {
-    add(&books.sent, n as u64);
+fn count_sent(n: usize, packets: &PacketCounters, port: &PortCounters) {
+    add(&packets.sent, n as u64);
     add(&port.sent, n as u64);
 }
 
 /// Frames that the driver freed because it cannot do what they ask of it.
 #[inline]
-fn count_refused(n: u64, books: &Counters, port: &PortCounters) {
+fn count_refused(n: u64, packets: &PacketCounters, port: &PortCounters) {
     if n > 0 {
-        books.drop(Drop::TxRefused, n);
+        packets.drop(DropReason::TxRefused, n);
         add(&port.tx_dropped, n);
     }
 }
 
 #[cold]
-fn refuse(packet: Mbuf, reason: Drop, books: &Counters, port: &PortCounters) {
+fn refuse(packet: Mbuf, reason: DropReason, packets: &PacketCounters, port: &PortCounters) {
     drop(packet);
-    books.drop(reason, 1);
+    packets.drop(reason, 1);
     add(&port.tx_dropped, 1);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::moving::Heading;
+    use crate::tables::migration_record::Heading;
 
     #[test]
     fn a_marker_waits_at_a_port_that_keeps_frames_and_never_begins_a_hold_at_another() {
@@ -471,15 +477,15 @@ mod tests {
 
     #[test]
     fn frames_that_wait_for_a_device_are_held_until_they_are_sent_or_dropped() {
-        let (books, mut waiting) = (Counters::default(), Waiting::default());
-        add(&books.received, 100);
+        let (packets, mut waiting) = (PacketCounters::default(), Waiting::default());
+        add(&packets.received, 100);
         for (waits, sent) in [(100, 0), (64, 36), (64, 0), (25, 39)] {
-            add(&books.sent, sent);
-            waiting.count(waits, &books);
-            assert_eq!((books.read().held, books.read().unaccounted()), (waits as u64, 0));
+            add(&packets.sent, sent);
+            waiting.count(waits, &packets);
+            assert_eq!((packets.read().held, packets.read().unaccounted()), (waits as u64, 0));
         }
-        books.drop(Drop::HoldExpired, 25);
-        waiting.count(0, &books);
-        assert_eq!((books.read().held, books.read().unaccounted()), (0, 0));
+        packets.drop(DropReason::HoldExpired, 25);
+        waiting.count(0, &packets);
+        assert_eq!((packets.read().held, packets.read().unaccounted()), (0, 0));
     }
 }

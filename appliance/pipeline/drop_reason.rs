@@ -1,4 +1,4 @@
-//! The fates a frame can have, and the counters that keep the books: on every lcore, at any quiet moment,
+//! The fates a frame can have, and the counters that count packets: on every lcore, at any quiet moment,
 //! `received + copied + originated = sent + to_control + held + Σ dropped`.
 //! Every reason to drop a frame is in this one list, with the words an operator reads.
 
@@ -10,9 +10,9 @@ macro_rules! drop_reasons {
         /// Why a frame was dropped.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(usize)]
-        pub enum Drop { $( #[doc = $explanation] $variant, )* }
+        pub enum DropReason { $( #[doc = $explanation] $variant, )* }
 
-        impl Drop {
+        impl DropReason {
             /// Every reason, in the order of their counters.
             pub const ALL: &[Self] = &[ $( Self::$variant, )* ];
 
@@ -47,7 +47,7 @@ drop_reasons! {
     SourceIsRemote = "source_is_remote", "a segment sent from the MAC of a node that is registered at another host: a loop, a spoof, or a move that the board has not decided yet";
     SourceIsLocal = "source_is_local", "the underlay, or a segment, brought a frame from the MAC of a node that is elsewhere on this host: a loop or a spoof";
     StationLimit = "station_limit", "a segment sent from a MAC that is not learned, because the port or the network has all the stations it may have, or they come too fast (`max_stations`, `max_network_stations`, `new_stations_per_s`)";
-    SegmentBlocked = "segment_blocked", "a segment port that is blocked for the network, because another port forwards for the same LAN (`show ports` says which)";
+    SegmentBlocked = "segment_blocked", "a segment port that is blocked for the network, because another port forwards for the same LAN (`show port info all` says which)";
     SegmentLoop = "segment_loop", "a segment brought the same flooded frame again and again: it goes round in a loop";
     SameSegment = "same_segment", "source and destination are behind the same port and reach each other without us";
     UnknownUnicast = "unknown_unicast", "nobody has registered the destination MAC and the network's flood policy sends it nowhere";
@@ -60,7 +60,7 @@ drop_reasons! {
     TxFull = "tx_full", "the sending port's queue stayed full";
     TxRefused = "tx_refused", "the sending device cannot do what the frame asks of it";
     PortDown = "port_down", "the sending port has no link, or no VM is connected";
-    ServedApart = "served_apart", "no loss: a copy of a group frame that a node on the move, or its segment, gets another way";
+    ServedApart = "served_apart", "no loss: a copy of a group frame that a migrating node, or its segment, gets another way";
     HandoffFull = "handoff_full", "the ring to the lcore that owns the sending queue is full";
     ControlFull = "control_full", "the ring to the control thread is full";
     OuterNotOurs = "outer_not_ours", "an underlay frame for another station's MAC, or for a VLAN that is not the underlay's";
@@ -73,8 +73,8 @@ drop_reasons! {
     UnknownVni = "unknown_vni", "a VNI of which this host has no member";
     EcnViolation = "ecn_violation", "congestion experienced on the underlay, and the inner packet cannot carry the mark (RFC 6040 section 4.2)";
     NotHere = "not_here", "the underlay brought a frame for a node that is not at this host; sending it on could loop";
-    HoldFull = "hold_full", "the frame's node is on the move, and the hold has no room within its budget of bytes";
-    HoldExpired = "hold_expired", "the frame's node was on the move, and appeared nowhere, or took no frame, within the hold's budget of time";
+    HoldFull = "hold_full", "the frame's node is migrating, and the hold has no room within its budget of bytes";
+    HoldExpired = "hold_expired", "the frame's node was migrating, and appeared nowhere, or took no frame, within the hold's budget of time";
     WindowOver = "window_over", "a copy of a delivered frame, kept in case its node had left, and not needed";
     EndMarker = "end_marker", "not a frame but an end marker between appliances, which did its work here or came too late";
     BadMarker = "bad_marker", "an end marker that is malformed";
@@ -83,7 +83,7 @@ drop_reasons! {
     Shutdown = "shutdown", "still queued when the appliance was told to stop";
 }
 
-impl From<BadFrame> for Drop {
+impl From<BadFrame> for DropReason {
     fn from(bad: BadFrame) -> Self {
         match bad {
             BadFrame::HeadersSplit => Self::HeadersSplit,
@@ -92,7 +92,7 @@ impl From<BadFrame> for Drop {
     }
 }
 
-impl From<BadOuter> for Drop {
+impl From<BadOuter> for DropReason {
     fn from(bad: BadOuter) -> Self {
         match bad {
             BadOuter::HeadersSplit => Self::HeadersSplit,
@@ -112,7 +112,7 @@ impl From<BadOuter> for Drop {
 /// instruction. Padded so that two lcores never share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Counters {
+pub struct PacketCounters {
     /// Frames taken from receive queues.
     pub received: AtomicU64,
     /// Frames made from others: replicas, segments beyond the first, ICMP errors.
@@ -123,15 +123,15 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Frames handed to the control thread.
     pub to_control: AtomicU64,
-    /// Frames that wait now, in the hold of a node on the move or for a full device: goes down again as they are
+    /// Frames that wait now, in the hold of a migrating node or for a full device: goes down again as they are
     /// sent or dropped.
     pub held: AtomicU64,
     /// Of the frames sent: those sent on because their node has left from here.
     pub redirected: AtomicU64,
-    dropped: [AtomicU64; Drop::ALL.len()],
+    dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
-impl Default for Counters {
+impl Default for PacketCounters {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
         Self {
@@ -153,7 +153,7 @@ pub fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
-impl Counters {
+impl PacketCounters {
     /// `n` frames are held no longer.
     pub fn release(&self, n: u64) {
         self.held.store(self.held.load(Relaxed).wrapping_sub(n), Relaxed);
@@ -161,20 +161,20 @@ impl Counters {
 
     /// Counts `n` frames dropped for `reason`.
     #[inline]
-    pub fn drop(&self, reason: Drop, n: u64) {
+    pub fn drop(&self, reason: DropReason, n: u64) {
         add(&self.dropped[reason as usize], n);
     }
 
     /// How many were dropped for `reason`.
     #[must_use]
-    pub fn dropped(&self, reason: Drop) -> u64 {
+    pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize].load(Relaxed)
     }
 
     /// A reading of all counters.
     #[must_use]
-    pub fn read(&self) -> Books {
-        Books {
+    pub fn read(&self) -> PacketReading {
+        PacketReading {
             received: self.received.load(Relaxed),
             copied: self.copied.load(Relaxed),
             originated: self.originated.load(Relaxed),
@@ -189,26 +189,26 @@ impl Counters {
 
 /// A reading of one lcore's counters, or a sum of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Books {
-    /// See [`Counters::received`].
+pub struct PacketReading {
+    /// See [`PacketCounters::received`].
     pub received: u64,
-    /// See [`Counters::copied`].
+    /// See [`PacketCounters::copied`].
     pub copied: u64,
-    /// See [`Counters::originated`].
+    /// See [`PacketCounters::originated`].
     pub originated: u64,
-    /// See [`Counters::sent`].
+    /// See [`PacketCounters::sent`].
     pub sent: u64,
-    /// See [`Counters::to_control`].
+    /// See [`PacketCounters::to_control`].
     pub to_control: u64,
-    /// See [`Counters::held`].
+    /// See [`PacketCounters::held`].
     pub held: u64,
-    /// See [`Counters::redirected`].
+    /// See [`PacketCounters::redirected`].
     pub redirected: u64,
-    /// By reason, in the order of [`Drop::ALL`].
+    /// By reason, in the order of [`DropReason::ALL`].
     pub dropped: Vec<u64>,
 }
 
-impl Default for Books {
+impl Default for PacketReading {
     fn default() -> Self {
         Self {
             received: 0,
@@ -218,12 +218,12 @@ impl Default for Books {
             to_control: 0,
             held: 0,
             redirected: 0,
-            dropped: vec![0; Drop::ALL.len()],
+            dropped: vec![0; DropReason::ALL.len()],
         }
     }
 }
 
-impl Books {
+impl PacketReading {
     /// Adds another reading to this one.
     pub fn add(&mut self, other: &Self) {
         self.combine(other, u64::wrapping_add);
@@ -268,25 +268,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn books_balance_when_every_frame_has_a_fate() {
-        let c = Counters::default();
+    fn accounting_holds_when_every_frame_has_a_fate() {
+        let c = PacketCounters::default();
         add(&c.received, 10);
         add(&c.copied, 2);
         add(&c.sent, 8);
         add(&c.to_control, 1);
         assert_eq!(c.read().unaccounted(), 3);
-        c.drop(Drop::TooBig, 3);
-        let books = c.read();
-        assert_eq!(books.unaccounted(), 0);
-        assert_eq!(books.dropped[Drop::TooBig as usize], 3);
-        assert_eq!(books.since(&books), Books::default());
+        c.drop(DropReason::TooBig, 3);
+        let packets = c.read();
+        assert_eq!(packets.unaccounted(), 0);
+        assert_eq!(packets.dropped[DropReason::TooBig as usize], 3);
+        assert_eq!(packets.since(&packets), PacketReading::default());
     }
 
     #[test]
     fn reason_names_are_unique() {
-        let mut names: Vec<_> = Drop::ALL.iter().map(|d| d.name()).collect();
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|d| d.name()).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Drop::ALL.len());
+        assert_eq!(names.len(), DropReason::ALL.len());
     }
 }

@@ -1,11 +1,11 @@
 //! How migrations end: completed or aborted, by someone's word or because they cannot go on. What follows a completed
 //! one is in `barriers`.
 //!
-//! Whatever happens, [`Board::settle`] runs after it and ends every migration that cannot go on: nothing else has
+//! Whatever happens, [`Board::expire_migrations`] runs after it and ends every migration that cannot go on: nothing else has
 //! to remember that locks exist for locks not to be left behind.
 
 use super::{
-    Board, Ips, Now, Outcome, Party, Refusal, Ticket,
+    Board, Ips, Now, Outcome, Principal, Refusal, Ticket,
     barriers::BARRIER_MS,
     contest::hold,
     migrations::{list, stands},
@@ -21,8 +21,8 @@ pub const MIGRATIONS_KEPT: usize = 512;
 impl Board {
     /// The source and the target may end a migration. While no target is named, so may a host that claims all of its
     /// nodes: there the VM has come up. A claim of one of them shows nothing.
-    fn may_end(&self, m: &Migration, speaker: Option<u32>) -> Result<(), Refusal> {
-        let Some(id) = speaker else { return Ok(()) };
+    fn may_end(&self, m: &Migration, claimant: Option<u32>) -> Result<(), Refusal> {
+        let Some(id) = claimant else { return Ok(()) };
         let claimed = m.nodes.iter().filter(|n| m.claimed(id, n.vni, n.mac)).count();
         let arrived = m.target.is_none() && claimed == m.nodes.len();
         if id == m.source.id || m.target.as_ref().is_some_and(|t| t.id == id) || arrived {
@@ -60,21 +60,21 @@ impl Board {
     pub(super) fn complete_migration(
         &mut self,
         now: Now,
-        by: &Party,
+        by: &Principal,
         ticket: Ticket,
         at: Option<&HostName>,
         cause: &str,
     ) -> Result<Outcome, Refusal> {
-        let speaker = self.party(now, by)?;
+        let claimant = self.principal(now, by)?;
         let m = self.ticketed(ticket)?;
         let at = at.map(|at| self.host_ref(at)).transpose()?;
-        self.may_end(&m, speaker)?;
+        self.may_end(&m, claimant)?;
         match m.state {
             MigrationState::Completed if at.is_none() || at == m.target => Ok(stands(&m, m.revision)),
             MigrationState::Completed | MigrationState::Aborted => Err(self.ended(&m)),
             MigrationState::Locked => {
-                let to = self.destination(&m, at, speaker)?;
-                if let Some(id) = speaker {
+                let to = self.destination(&m, at, claimant)?;
+                if let Some(id) = claimant {
                     self.has_claimed(&m, &to)?;
                     if id != m.source.id && id != to.id {
                         return Err(Refusal::Conflict(format!(
@@ -106,16 +106,16 @@ impl Board {
         &self,
         m: &Migration,
         at: Option<HostRef>,
-        speaker: Option<u32>,
+        claimant: Option<u32>,
     ) -> Result<HostRef, Refusal> {
         match (at, &m.target) {
             (None, Some(target)) => return Ok(target.clone()),
             (Some(at), None) => return Ok(at),
             (Some(at), Some(target)) if at.id == target.id => return Ok(at),
             (Some(at), Some(target)) => {
-                let mend = if at.id == m.source.id { "abort it" } else { "abort it and begin another" };
+                let hint = if at.id == m.source.id { "abort it" } else { "abort it and begin another" };
                 return Err(Refusal::Conflict(format!(
-                    "migration {} goes to host {}, not to {}: {mend}",
+                    "migration {} goes to host {}, not to {}: {hint}",
                     m.id, target.name, at.name
                 )));
             }
@@ -124,7 +124,7 @@ impl Board {
         let mut hosts: Vec<_> = m.deferred.iter().map(|d| d.host.clone()).collect();
         hosts.sort_unstable();
         hosts.dedup();
-        if let Some(own) = hosts.iter().find(|h| Some(h.id) == speaker) {
+        if let Some(own) = hosts.iter().find(|h| Some(h.id) == claimant) {
             return Ok(own.clone());
         }
         match &hosts[..] {
@@ -162,7 +162,7 @@ impl Board {
             m.source.name,
             to.name
         );
-        self.say(EventKind::Migration, text);
+        self.push_event(EventKind::Migration, text);
         m.waiting = self.interested(&m);
         m.target = Some(to);
         let id = m.id;
@@ -183,12 +183,12 @@ impl Board {
         let generation = self.state.coming();
         let session = self.state.hosts.get(&to.id).map_or(EARLIER, |h| h.session);
         let mut facts = old.facts();
-        if let Some(claim) = claim.filter(|_| old.speaker != OPERATOR) {
+        if let Some(claim) = claim.filter(|_| old.claimant != OPERATOR) {
             facts = NodeFacts { kind: claim.facts.kind, router: claim.facts.router.or(facts.router) };
         }
-        let (ips, speaker) = match claim {
-            _ if old.speaker == OPERATOR => (old.ips, OPERATOR),
-            None if old.host == to.id => (old.ips, old.speaker),
+        let (ips, claimant) = match claim {
+            _ if old.claimant == OPERATOR => (old.ips, OPERATOR),
+            None if old.host == to.id => (old.ips, old.claimant),
             None => (old.ips, session),
             Some(claim) => {
                 let ips: Ips = claim.ips.iter().copied().collect();
@@ -200,13 +200,13 @@ impl Board {
                     .collect();
                 for (ip, other) in &taken {
                     let text = format!("{ip} in VNI {vni} stays with node {other}: {mac} came without it");
-                    self.say(EventKind::Conflict, text);
+                    self.push_event(EventKind::Conflict, text);
                 }
                 let free = ips.filtered(|ip| taken.iter().all(|(held, _)| *held != ip));
                 (free, session)
             }
         };
-        self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, (to.id, speaker))));
+        self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, (to.id, claimant))));
     }
 
     /// Appliances that forward in the migration's networks.
@@ -244,13 +244,13 @@ impl Board {
     pub(super) fn abort_migration(
         &mut self,
         now: Now,
-        by: &Party,
+        by: &Principal,
         ticket: Ticket,
         cause: &str,
     ) -> Result<Outcome, Refusal> {
-        let speaker = self.party(now, by)?;
+        let claimant = self.principal(now, by)?;
         let m = self.ticketed(ticket)?;
-        self.may_end(&m, speaker)?;
+        self.may_end(&m, claimant)?;
         match m.state {
             MigrationState::Aborted => Ok(stands(&m, m.revision)),
             MigrationState::Completed => Err(self.ended(&m)),
@@ -262,7 +262,7 @@ impl Board {
     fn abort(&mut self, now: Now, m: Migration, cause: &str) -> Outcome {
         let gone: Vec<_> = m.nodes.iter().filter(|n| n.let_go).map(|n| (n.vni, n.mac)).collect();
         let text = format!("migration {} of {} from {} is aborted: {cause}", m.id, list(&m), m.source.name);
-        self.say(EventKind::Migration, text);
+        self.push_event(EventKind::Migration, text);
         let outcome = self.end(now, m, MigrationState::Aborted, cause);
         for (vni, mac) in gone {
             self.state.put_node(vni, mac, None);
@@ -282,7 +282,7 @@ impl Board {
 
     /// Ends what cannot go on. After every command; looks only at what can have changed: migrations that the command
     /// touched, those whose lease is over, and all of them if a host has come up or gone down.
-    pub(super) fn settle(&mut self, now: Now) {
+    pub(super) fn expire_migrations(&mut self, now: Now) {
         let mut ids = std::mem::take(&mut self.state.touched);
         if std::mem::take(&mut self.state.turned) {
             ids.extend(&self.state.active);
@@ -320,7 +320,7 @@ impl Board {
                 None => self.abort(now, m, why),
             };
         }
-        self.settle_barriers(now);
+        self.expire_barriers(now);
     }
 
     /// A host that is up and claims a node of the migration; the target before others, later claims before earlier.

@@ -11,7 +11,7 @@ use stopover_net::Mac;
 
 /// One trap for all lcores.
 #[derive(Debug)]
-pub struct Trap {
+pub struct Capture {
     /// Port number plus one; 0 while disarmed.
     armed: AtomicU64,
     /// Source MAC to match, as a number; 0 for any.
@@ -21,7 +21,7 @@ pub struct Trap {
     caught: ArrayQueue<Mbuf>,
 }
 
-impl Default for Trap {
+impl Default for Capture {
     fn default() -> Self {
         Self {
             armed: AtomicU64::new(0),
@@ -37,7 +37,7 @@ impl Default for Trap {
 const INNER_IPV4: usize = 50;
 const INNER_IPV6: usize = 70;
 
-impl Trap {
+impl Capture {
     /// Waits for a frame of this port, with these MACs if given.
     pub fn arm(&self, port: u16, source: Option<Mac>, destination: Option<Mac>) {
         while self.caught.pop().is_some() {}

@@ -2,7 +2,7 @@
 
 /// Sequence numbers that arrived, and how.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct Sequences {
     seen: Vec<u64>,
     /// One past the highest number that arrived.
     pub end: u64,
@@ -17,8 +17,8 @@ pub struct Books {
 /// Beyond this a number is not believed: the bits would not fit into a guest.
 const MOST: u64 = 1 << 28;
 
-impl Books {
-    /// Empty books that have room for so many numbers already: no arrival waits for memory to be copied.
+impl Sequences {
+    /// Empty sequences that have room for so many numbers already: no arrival waits for memory to be copied.
     pub fn with_room(numbers: usize) -> Self {
         Self { seen: vec![0; numbers.min(MOST as usize).div_ceil(64)], ..Self::default() }
     }
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn tells_lost_doubled_and_late_apart() {
-        let mut b = Books::default();
+        let mut b = Sequences::default();
         for n in [0, 1, 3, 2, 3, 70, 70, 70] {
             assert!(b.note(n));
         }
@@ -72,7 +72,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_set(numbers in prop::collection::vec(0u64..300, 0..400)) {
-            let (mut b, mut set, mut late) = (Books::default(), BTreeSet::new(), 0);
+            let (mut b, mut set, mut late) = (Sequences::default(), BTreeSet::new(), 0);
             for &n in &numbers {
                 let highest = set.last().copied();
                 if set.insert(n) && highest.is_some_and(|h| n < h) {

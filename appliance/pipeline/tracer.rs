@@ -43,12 +43,12 @@ pub enum Stage {
     Decap,
     /// Copied to every member.
     Replicate,
-    /// Its node is on the move.
-    Moving,
+    /// Its node is migrating.
+    Migrating,
     /// Handed to the control thread.
     Control,
     /// Dropped.
-    Drop,
+    DropReason,
 }
 
 impl Stage {
@@ -64,15 +64,15 @@ impl Stage {
             Self::Encap => "encap",
             Self::Decap => "decap",
             Self::Replicate => "replicate",
-            Self::Moving => "moving",
+            Self::Migrating => "moving",
             Self::Control => "control",
-            Self::Drop => "drop",
+            Self::DropReason => "drop",
         }
     }
 }
 
 /// Is told what each stage decides.
-pub trait Witness {
+pub trait Tracer {
     /// Whether it records anything.
     const WATCHES: bool;
     /// `says` is only called by a witness that records.
@@ -81,9 +81,9 @@ pub trait Witness {
 
 /// Sees nothing and costs nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Nobody;
+pub struct NoTrace;
 
-impl Witness for Nobody {
+impl Tracer for NoTrace {
     const WATCHES: bool = false;
 
     #[inline(always)]
@@ -92,12 +92,12 @@ impl Witness for Nobody {
 
 /// Writes everything down, in order.
 #[derive(Debug, Clone, Default)]
-pub struct Recorder {
+pub struct TraceLog {
     /// Stage and what it said.
     pub notes: Vec<(Stage, String)>,
 }
 
-impl Witness for Recorder {
+impl Tracer for TraceLog {
     const WATCHES: bool = true;
 
     fn note(&mut self, stage: Stage, says: impl FnOnce() -> String) {

@@ -19,7 +19,7 @@ pub struct Removals(Arc<AtomicU64>);
 
 /// One reader's half.
 #[derive(Debug)]
-pub struct Known {
+pub struct VtepCache {
     removals: Arc<AtomicU64>,
     /// How many removals there had been when `keys` were found.
     as_of: Cell<u64>,
@@ -36,9 +36,9 @@ impl Removals {
 
     /// For one reader more.
     #[must_use]
-    pub fn known(&self) -> Known {
+    pub fn cache(&self) -> VtepCache {
         let keys = Box::new([const { Cell::new(0) }; PLACES]);
-        Known { removals: Arc::clone(&self.0), as_of: Cell::new(0), keys }
+        VtepCache { removals: Arc::clone(&self.0), as_of: Cell::new(0), keys }
     }
 
     /// A key has just been removed.
@@ -54,7 +54,7 @@ impl Default for Removals {
     }
 }
 
-impl Known {
+impl VtepCache {
     /// Once per burst, before anything is asked: forgets all if something was removed since.
     #[inline(always)]
     pub fn refresh(&self) {
@@ -78,7 +78,7 @@ impl Known {
         self.keys[place(key)].get() == key
     }
 
-    /// This key was found in the table after the last [`Known::refresh`].
+    /// This key was found in the table after the last [`VtepCache::refresh`].
     pub fn remember(&self, key: u64) {
         self.keys[place(key)].set(key);
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn what_was_found_is_known_until_anything_is_removed() {
         let removals = Removals::new();
-        let (one, other) = (removals.known(), removals.known());
+        let (one, other) = (removals.cache(), removals.cache());
         let keys: Vec<u64> = (0..100).map(|n| 1 << 32 | 0x0a00_0100 | n).collect();
         for key in &keys {
             assert!(!one.has(*key));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_key_in_the_place_of_another_takes_it() {
-        let known = Removals::new().known();
+        let known = Removals::new().cache();
         let key = 1 << 32 | 5;
         let rival = (key + 1..).find(|rival| place(*rival) == place(key)).unwrap();
         known.remember(key);

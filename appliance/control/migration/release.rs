@@ -2,7 +2,7 @@
 //! cannot take yet is kept for a while longer; but not for ever: a VM that takes nothing gets what any VM gets that
 //! takes nothing. Enters: what waits and what was delivered, as read now. Leaves: the mode to set. Pure.
 
-use crate::lcore::keeper::Mode;
+use crate::lcore::tx_hold::Mode;
 
 /// How long a vif's ring must have taken everything before it is treated as any other's again, in milliseconds.
 const RELEASE_AFTER_MS: u64 = 2_000;
@@ -64,7 +64,7 @@ impl Release {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::moving::Heading;
+    use crate::tables::migration_record::Heading;
 
     const HOLD_MS: u64 = 10_000;
 

@@ -12,40 +12,40 @@ use stopover_net::Vni;
 
 impl Control {
     /// A station was heard, on a segment or, with an address that it chose, behind a vif.
-    pub(crate) fn heard_station(&mut self, now_ms: u64, heard: &Learn) {
+    pub(crate) fn on_station(&mut self, now_ms: u64, heard: &Learn) {
         if !self.stations.has_link(heard.port) {
             return;
         }
-        let key = (heard.net, heard.mac);
-        if self.moves.has_vif(heard.port) {
-            let wishes = self.stations.learn(&mut self.tables, now_ms, heard);
-            return self.tell(wishes);
+        let key = (heard.bd, heard.mac);
+        if self.migrations.has_vif(heard.port) {
+            let claim_updates = self.stations.learn(&mut self.tables, now_ms, heard);
+            return self.tell(claim_updates);
         }
-        let state = self.moves.nodes.get(&key).filter(|n| n.is_station).map(|n| *n.machine.state());
+        let state = self.migrations.nodes.get(&key).filter(|n| n.is_station).map(|n| *n.machine.state());
         match state {
-            _ if self.is_coming(heard) => return self.heard_coming(now_ms, heard),
+            _ if self.is_coming(heard) => return self.on_coming(now_ms, heard),
             // Its port had lost its link, or its frames were held: it is still here.
-            Some(State::Paused { .. } | State::Expected { .. }) => return self.heard_coming(now_ms, heard),
+            Some(State::Paused { .. } | State::Expected { .. }) => return self.on_coming(now_ms, heard),
             // It has left. Were it back, it would be heard again when that is known to all.
             Some(State::Forwarding { .. }) => return,
             Some(State::Away | State::Here { .. } | State::Leaving { .. } | State::Arriving { .. })
             | None => {}
         }
-        let wishes = self.stations.learn(&mut self.tables, now_ms, heard);
-        self.tell(wishes);
+        let claim_updates = self.stations.learn(&mut self.tables, now_ms, heard);
+        self.tell(claim_updates);
         self.station_is_here(now_ms, key);
     }
 
     /// Whether a station that was heard on a segment is expected: it is locked for a migration that may bring it
     /// here, and not here yet; or the board has it here, and it was not heard since.
     pub(super) fn is_coming(&self, heard: &Learn) -> bool {
-        let key = (heard.net, heard.mac);
-        let may_come = self.moves.locks.get(&key).is_some_and(|lock| self.may_bring(lock));
-        let node = self.moves.nodes.get(&key).map(|node| &node.machine);
+        let key = (heard.bd, heard.mac);
+        let may_come = self.migrations.locks.get(&key).is_some_and(|lock| self.may_bring(lock));
+        let node = self.migrations.nodes.get(&key).map(|node| &node.machine);
         let has_left = node.is_some_and(|machine| matches!(machine.state(), State::Forwarding { .. }));
         let is_away = node.is_some_and(|machine| *machine.state() == State::Away);
         let is_ours = node.is_some_and(|machine| machine.record() == Record::Here);
-        let elsewhere = || self.tables.recorded_host(heard.net, heard.mac).is_some();
+        let elsewhere = || self.tables.recorded_host(heard.bd, heard.mac).is_some();
         (has_left && (may_come || is_ours)) || (is_away && is_ours) || (may_come && elsewhere())
     }
 
@@ -56,28 +56,28 @@ impl Control {
     }
 
     /// A station that moves has been heard here.
-    pub(super) fn heard_coming(&mut self, now_ms: u64, heard: &Learn) {
-        let key = (heard.net, heard.mac);
-        let Some(vni) = self.replica.vni_of(heard.net) else { return };
+    pub(super) fn on_coming(&mut self, now_ms: u64, heard: &Learn) {
+        let key = (heard.bd, heard.mac);
+        let Some(vni) = self.replica.vni_of(heard.bd) else { return };
         self.follow_station(now_ms, key, vni);
-        if let Some(node) = self.moves.nodes.get_mut(&key) {
+        if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.heard = Some(heard.clone());
         }
-        self.move_event(now_ms, key, Event::PortUp(heard.port));
+        self.migration_event(now_ms, key, Event::PortUp(heard.port));
     }
 
     /// Gives a station a machine, unless it has one.
     pub(super) fn follow_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
-        if self.moves.nodes.contains_key(&key) {
+        if self.migrations.nodes.contains_key(&key) {
             return;
         }
-        let config = self.moves.node_config(false, None);
+        let config = self.migrations.node_config(false, None);
         // As long as it may be silent where it was heard.
         let silent_ms = config.silent_ms.max(self.stations.longest_ageing_ms());
         let config = NodeConfig { silent_ms, ..config };
         let mut node = Node::new(vni, config, Default::default());
         node.is_station = true;
-        self.moves.nodes.insert(key, node);
+        self.migrations.nodes.insert(key, node);
         self.stations.follow(key.0, key.1);
         self.introduce(now_ms, key);
     }
@@ -85,31 +85,31 @@ impl Control {
     /// Tells the machine of a station that is here where it is, if that does not know yet.
     pub(crate) fn station_is_here(&mut self, now_ms: u64, key: Key) {
         let Some(station) = self.stations.get(key.0, key.1) else { return };
-        let Some(node) = self.moves.nodes.get_mut(&key).filter(|node| node.is_station) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key).filter(|node| node.is_station) else { return };
         let (port, vlan) = (station.port, station.vlan);
         let is_known = node.machine.port() == Some(port);
         if is_known || matches!(node.machine.state(), State::Forwarding { .. }) {
             return;
         }
-        node.heard = Some(Learn { port, net: key.0, vlan, mac: key.1, ip: None });
-        self.move_event(now_ms, key, Event::PortUp(port));
+        node.heard = Some(Learn { port, bd: key.0, vlan, mac: key.1, ip: None });
+        self.migration_event(now_ms, key, Event::PortUp(port));
     }
 
     /// Tells machines what would have made their stations go.
     pub(crate) fn stations_gone(&mut self, now_ms: u64) {
-        for (net, mac, why) in self.stations.take_gone() {
-            let key = (net, mac);
-            let Some(node) = self.moves.nodes.get(&key).filter(|node| node.is_station) else { continue };
+        for (bd, mac, why) in self.stations.take_gone() {
+            let key = (bd, mac);
+            let Some(node) = self.migrations.nodes.get(&key).filter(|node| node.is_station) else { continue };
             match (why, *node.machine.state()) {
-                // One that is on the move has deadlines of its own.
+                // One that is migrating has deadlines of its own.
                 (Gone::Silent, State::Here { port })
                 | (
                     Gone::PortDown,
                     State::Here { port } | State::Leaving { port } | State::Arriving { port, .. },
-                ) => self.move_event(now_ms, key, Event::PortDown(port)),
+                ) => self.migration_event(now_ms, key, Event::PortDown(port)),
                 (Gone::Refused, State::Here { .. } | State::Arriving { .. }) => {
                     let heard = node.heard.clone();
-                    self.move_event(now_ms, key, Event::Refused);
+                    self.migration_event(now_ms, key, Event::Refused);
                     if let Some(heard) = heard {
                         self.stations.doubt(now_ms, heard);
                     }
@@ -121,14 +121,14 @@ impl Control {
 
     /// A station that has no part in a migration any more is as any other.
     pub(super) fn end_if_over(&mut self, key: Key) {
-        if !self.moves.nodes.get(&key).is_some_and(Node::is_over) {
+        if !self.migrations.nodes.get(&key).is_some_and(Node::is_over) {
             return;
         }
-        let Some(node) = self.moves.nodes.remove(&key) else { return };
+        let Some(node) = self.migrations.nodes.remove(&key) else { return };
         if node.stage.is_some() {
-            self.tables.end_moving(key.0, key.1);
+            self.tables.end_migrating(key.0, key.1);
         }
         self.stations.unfollow(key.0, key.1);
-        self.moves.past.add(super::Counted::read(&node.tally));
+        self.migrations.past.add(super::Counted::read(&node.counters));
     }
 }

@@ -1,7 +1,7 @@
-//! What the board says of nodes on the move: where a node is, that it is locked or unlocked, and what it answers to
+//! What the board says of migrating nodes: where a node is, that it is locked or unlocked, and what it answers to
 //! what we said. A snapshot is compared with what was known: what it does not name is gone.
 
-use super::{Control, Key, Moves};
+use super::{Control, Key, Migrations};
 use crate::migration::machine::{Event, Record};
 use hashbrown::HashSet;
 use stopover_bbs::{
@@ -12,7 +12,7 @@ use stopover_net::{Mac, Vni};
 
 /// A change that concerns where a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct News {
+pub struct BoardEvent {
     vni: Vni,
     mac: Mac,
     what: What,
@@ -26,7 +26,7 @@ enum What {
     Unlocked(Unlocked),
 }
 
-impl News {
+impl BoardEvent {
     /// A node is at a host.
     #[must_use]
     pub const fn at(vni: Vni, mac: Mac, host: u32) -> Self {
@@ -54,28 +54,28 @@ impl News {
     }
 }
 
-impl Moves {
+impl Migrations {
     /// Whether news of where a node is matter here.
     #[must_use]
     pub fn heeds(&self, key: Key) -> bool {
-        self.nodes.contains_key(&key) || self.unnamed.as_ref().is_some_and(|(nodes, _)| nodes.contains(&key))
+        self.nodes.contains_key(&key) || self.stale.as_ref().is_some_and(|(nodes, _)| nodes.contains(&key))
     }
 
     /// A snapshot begins: what it does not name until its end is gone.
     pub fn begin_snapshot(&mut self) {
         let nodes: HashSet<Key> = self.nodes.keys().copied().collect();
         let locks: HashSet<Key> = self.locks.keys().copied().collect();
-        self.unnamed = Some((nodes, locks));
+        self.stale = Some((nodes, locks));
     }
 }
 
 impl Control {
     /// Takes a change that the tables know already.
-    pub(crate) fn move_news(&mut self, now_ms: u64, news: News) {
-        let News { vni, mac, what } = news;
-        let Some(net) = self.replica.net_of(vni) else { return };
-        let key = (net, mac);
-        if let Some((nodes, locks)) = &mut self.moves.unnamed {
+    pub(crate) fn on_board_event(&mut self, now_ms: u64, event: BoardEvent) {
+        let BoardEvent { vni, mac, what } = event;
+        let Some(bd) = self.replica.bd_of(vni) else { return };
+        let key = (bd, mac);
+        if let Some((nodes, locks)) = &mut self.migrations.stale {
             match what {
                 What::At(_) => nodes.remove(&key),
                 What::Locked(_) => locks.remove(&key),
@@ -90,21 +90,21 @@ impl Control {
                 Event::Record(self.record_of(host))
             }
             What::Gone => {
-                self.stations.is_free(now_ms, net, mac);
+                self.stations.is_free(now_ms, bd, mac);
                 Event::Record(Record::Nowhere)
             }
             What::Locked(lock) => {
-                self.moves.locks.insert(key, lock);
+                self.migrations.locks.insert(key, lock);
                 self.meet_station(now_ms, key, vni);
                 Event::Locked(lock)
             }
             What::Unlocked(how) => {
-                self.moves.locks.remove(&key);
+                self.migrations.locks.remove(&key);
                 Event::Unlocked(how)
             }
         };
-        if self.moves.nodes.contains_key(&key) {
-            self.move_event(now_ms, key, event);
+        if self.migrations.nodes.contains_key(&key) {
+            self.migration_event(now_ms, key, event);
             self.flag(key);
         }
     }
@@ -117,14 +117,14 @@ impl Control {
     /// target it gets one when it is heard: what was heard before its lock says nothing of where it is now.
     fn meet_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
         let from_here = |lock: &Lock| self.replica.own_id() == Some(lock.source);
-        if self.moves.nodes.contains_key(&key)
+        if self.migrations.nodes.contains_key(&key)
             || self.stations.get(key.0, key.1).is_none()
-            || !self.moves.locks.get(&key).is_some_and(from_here)
+            || !self.migrations.locks.get(&key).is_some_and(from_here)
         {
             return;
         }
         self.follow_station(now_ms, key, vni);
-        self.move_event(now_ms, key, Event::Record(Record::Here));
+        self.migration_event(now_ms, key, Event::Record(Record::Here));
         self.station_is_here(now_ms, key);
     }
 
@@ -132,7 +132,7 @@ impl Control {
     /// silent.
     fn await_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
         if self.stations.get(key.0, key.1).is_none()
-            && self.moves.locks.get(&key).is_some_and(|lock| self.may_bring(lock))
+            && self.migrations.locks.get(&key).is_some_and(|lock| self.may_bring(lock))
         {
             self.follow_station(now_ms, key, vni);
         }
@@ -141,51 +141,51 @@ impl Control {
     /// Tells a new machine what is known already.
     pub(super) fn introduce(&mut self, now_ms: u64, key: Key) {
         if let Some(host) = self.tables.recorded_host(key.0, key.1) {
-            self.move_event(now_ms, key, Event::Record(Record::Other(host)));
+            self.migration_event(now_ms, key, Event::Record(Record::Other(host)));
         }
-        if let Some(lock) = self.moves.locks.get(&key).copied() {
-            self.move_event(now_ms, key, Event::Locked(lock));
+        if let Some(lock) = self.migrations.locks.get(&key).copied() {
+            self.migration_event(now_ms, key, Event::Locked(lock));
         }
     }
 
     /// A snapshot is complete.
-    pub(crate) fn end_moves_snapshot(&mut self, now_ms: u64) {
-        let Some((nodes, locks)) = self.moves.unnamed.take() else { return };
+    pub(crate) fn end_migrations_snapshot(&mut self, now_ms: u64) {
+        let Some((nodes, locks)) = self.migrations.stale.take() else { return };
         for key in nodes {
-            self.move_event(now_ms, key, Event::Record(Record::Nowhere));
+            self.migration_event(now_ms, key, Event::Record(Record::Nowhere));
         }
         for key in locks {
-            let Some(lock) = self.moves.locks.remove(&key) else { continue };
-            let record = self.moves.nodes.get(&key).map(|node| node.machine.record());
+            let Some(lock) = self.migrations.locks.remove(&key) else { continue };
+            let record = self.migrations.nodes.get(&key).map(|node| node.machine.record());
             let source = self.record_of(lock.source);
             let how =
                 if record.is_none_or(|now| now == source) { Unlocked::Aborted } else { Unlocked::Completed };
-            self.tables.set_on_the_move(key.0, key.1, false);
-            let vni = self.replica.networks().find(|(_, record)| record.net == key.0).map(|(vni, _)| vni);
+            self.tables.set_migrating_flag(key.0, key.1, false);
+            let vni = self.replica.networks().find(|(_, record)| record.bd == key.0).map(|(vni, _)| vni);
             if let Some(vni) = vni {
-                self.moves.unlocked(now_ms, vni, key.1);
+                self.migrations.unlocked(now_ms, vni, key.1);
             }
-            self.move_event(now_ms, key, Event::Unlocked(how));
+            self.migration_event(now_ms, key, Event::Unlocked(how));
         }
     }
 
     /// Hears what the board answers.
     pub(super) fn hear_board(&mut self, now_ms: u64) {
-        while let Ok(update) = self.told.try_recv() {
+        while let Ok(update) = self.migration_events.try_recv() {
             match update {
                 MigrationUpdate::Begun { nodes, ticket } => {
                     let begun = Event::Begun { migration: ticket.migration, generation: ticket.generation };
                     for (vni, mac) in nodes {
-                        if let Some(net) = self.replica.net_of(vni) {
-                            self.move_event(now_ms, (net, mac), begun);
+                        if let Some(bd) = self.replica.bd_of(vni) {
+                            self.migration_event(now_ms, (bd, mac), begun);
                         }
                     }
                 }
                 MigrationUpdate::Deferred { vni, mac, .. } => {
-                    let net = self.replica.net_of(vni);
-                    let heard = net.and_then(|net| self.stations.doubtful(net, mac));
+                    let bd = self.replica.bd_of(vni);
+                    let heard = bd.and_then(|bd| self.stations.doubtful(bd, mac));
                     if let Some(heard) = heard.filter(|heard| self.is_coming(heard)) {
-                        self.heard_coming(now_ms, &heard);
+                        self.on_coming(now_ms, &heard);
                     }
                 }
                 MigrationUpdate::Ended { .. } => {}

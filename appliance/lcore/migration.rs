@@ -1,16 +1,16 @@
-//! What an lcore does each round for nodes on the move: gives what is held to a device that takes frames again, or
+//! What an lcore does each round for migrating nodes: gives what is held to a device that takes frames again, or
 //! to the host where the node is now, or lets it go to a node that has arrived. A few dozen frames a round, so that
 //! other nodes' frames never wait long.
 
-use super::{Worker, held::Verdict, io::LcoreIo, keeper::Mode, outlet::Outlet};
+use super::{Worker, egress::LcoreEgress, reorder::QueueAction, tx_hold::Mode, tx_port::TxPort};
 use crate::pipeline::{
-    Pipeline, Slot,
-    fate::Drop,
-    moving::Class,
+    PacketCtx, Pipeline,
+    drop_reason::DropReason,
+    migration::Class,
     ports::{Origin, Role},
-    witness::Nobody,
+    tracer::NoTrace,
 };
-use crate::tables::moving::Heading;
+use crate::tables::migration_record::Heading;
 use dpdk::{Mbuf, cycles};
 use stopover_lockfree::barrier::Ring;
 use stopover_net::Mac;
@@ -39,15 +39,15 @@ impl Worker {
         let mut work = 0;
         for at in 0..self.vifs.len() {
             let port = self.vifs[at];
-            if let Some(Outlet::Own(queue)) = self.io.outlets.get(usize::from(port))
-                && let Some(keeper) = &queue.keeper
-                && keeper.is_on()
+            if let Some(TxPort::Own(queue)) = self.egress.tx_ports.get(usize::from(port))
+                && let Some(tx_hold) = &queue.tx_hold
+                && tx_hold.is_on()
             {
-                let mode = keeper.moves.mode();
+                let mode = tx_hold.moves.mode();
                 work += self.drain_port(port, mode);
             }
         }
-        if self.io.held.is_due(self.io.now) {
+        if self.egress.held.is_due(self.egress.now) {
             work += self.drain_held();
         }
         work
@@ -65,7 +65,7 @@ impl Worker {
     }
 
     fn drain_to_device(&mut self, port: u16, node: Node) -> usize {
-        let Some(Outlet::Own(queue)) = self.io.outlets.get_mut(usize::from(port)) else { return 0 };
+        let Some(TxPort::Own(queue)) = self.egress.tx_ports.get_mut(usize::from(port)) else { return 0 };
         if !queue.may_drain() {
             return 0;
         }
@@ -82,16 +82,16 @@ impl Worker {
     }
 
     fn set_draining(&mut self, port: u16, on: bool) {
-        if let Some(Outlet::Own(queue)) = self.io.outlets.get_mut(usize::from(port))
-            && let Some(keeper) = &mut queue.keeper
+        if let Some(TxPort::Own(queue)) = self.egress.tx_ports.get_mut(usize::from(port))
+            && let Some(tx_hold) = &mut queue.tx_hold
         {
-            keeper.draining = on;
+            tx_hold.draining = on;
         }
     }
 
     fn take_kept(&mut self, port: u16) -> Option<(Mbuf, Class)> {
-        match self.io.outlets.get_mut(usize::from(port)) {
-            Some(Outlet::Own(queue)) => queue.take_kept(&self.io.pool.0, &self.counters.books),
+        match self.egress.tx_ports.get_mut(usize::from(port)) {
+            Some(TxPort::Own(queue)) => queue.take_kept(&self.egress.pool.0, &self.counters.packets),
             _ => None,
         }
     }
@@ -103,12 +103,12 @@ impl Worker {
             && let Some((packet, class)) = self.take_kept(port)
         {
             moved += 1;
-            let Some(Outlet::Own(queue)) = self.io.outlets.get(usize::from(port)) else { continue };
+            let Some(TxPort::Own(queue)) = self.egress.tx_ports.get(usize::from(port)) else { continue };
             if class == Class::Marker
-                && let Some(keeper) = &queue.keeper
+                && let Some(tx_hold) = &queue.tx_hold
                 && let Ok(said) = marker::parse(packet.head())
             {
-                keeper.moves.marker_passed(said.host);
+                tx_hold.moves.marker_passed(said.host);
             }
             self.release(packet, class, node, Some(heading), port);
         }
@@ -119,46 +119,46 @@ impl Worker {
     fn is_clear(&self, heading: Heading) -> bool {
         let port = match heading {
             Heading::Port(port) => port,
-            Heading::Host(host) => match self.view.host(host).and_then(|entry| entry.way.as_ref()) {
-                Some(way) => way.port,
+            Heading::Host(host) => match self.view.host(host).and_then(|entry| entry.path.as_ref()) {
+                Some(path) => path.port,
                 None => return false,
             },
         };
-        !self.io.is_congested(port)
+        !self.egress.is_congested(port)
     }
 
     #[cold]
     fn drain_held(&mut self) -> usize {
         let (mut moved, mut expired, mut at, mut all_wait) = (0, 0, 0, true);
-        while at < self.io.held.len() {
-            let verdict = self.io.held.verdict(at, &self.view, self.io.now, &mut expired);
-            all_wait &= verdict == Verdict::Wait;
+        while at < self.egress.held.len() {
+            let verdict = self.egress.held.verdict(at, &self.view, self.egress.now, &mut expired);
+            all_wait &= verdict == QueueAction::Wait;
             moved += self.drain_queue(at, verdict);
-            if !self.io.held.end_if_empty(at) {
+            if !self.egress.held.end_if_empty(at) {
                 at += 1;
             }
         }
-        self.io.held.looked(self.io.now, all_wait);
-        self.counters.books.release(expired);
-        self.counters.books.drop(Drop::WindowOver, expired);
+        self.egress.held.looked(self.egress.now, all_wait);
+        self.counters.packets.release(expired);
+        self.counters.packets.drop(DropReason::WindowOver, expired);
         moved
     }
 
-    fn drain_queue(&mut self, at: usize, verdict: Verdict) -> usize {
+    fn drain_queue(&mut self, at: usize, verdict: QueueAction) -> usize {
         let heading = match verdict {
-            Verdict::Wait => return 0,
-            Verdict::Deliver => None,
-            Verdict::Forward(heading) => Some(heading),
+            QueueAction::Wait => return 0,
+            QueueAction::Deliver => None,
+            QueueAction::Forward(heading) => Some(heading),
         };
-        let Some(w) = self.io.held.get(at) else { return 0 };
-        let network = crate::pipeline::ports::Network { net: w.net, vni: w.vni };
+        let Some(w) = self.egress.held.get(at) else { return 0 };
+        let network = crate::pipeline::ports::Network { bd: w.bd, vni: w.vni };
         let (node, port) = (Node { network, mac: w.mac, vlan: w.vlan }, w.port);
         let mut moved = 0;
         while moved < AT_ONCE
             && heading.is_none_or(|heading| self.is_clear(heading))
-            && let Some((packet, class)) = self.io.held.take(at, &self.io.pool.0)
+            && let Some((packet, class)) = self.egress.held.take(at, &self.egress.pool.0)
         {
-            self.counters.books.release(1);
+            self.counters.packets.release(1);
             moved += 1;
             self.release(packet, class, node, heading, port);
         }
@@ -169,46 +169,46 @@ impl Worker {
     #[cold]
     pub(super) fn end_markers(&mut self) -> usize {
         let mut moved = 0;
-        while let Some((port, network, packet)) = self.io.markers.next_handed() {
+        while let Some((port, network, packet)) = self.egress.markers.next_handed() {
             moved += 1;
-            self.path(&mut Nobody).marker_at_port(packet, network, port);
+            self.path(&mut NoTrace).marker_at_port(packet, network, port);
         }
-        let outlets = &self.io.outlets;
-        let ring = |port| match outlets.get(port) {
-            Some(Outlet::Own(queue)) => {
+        let tx_ports = &self.egress.tx_ports;
+        let ring = |port| match tx_ports.get(port) {
+            Some(TxPort::Own(queue)) => {
                 let len = queue.handoff.as_ref().map_or(0, |ring| ring.len());
                 Ring { taken: queue.taken, len }
             }
             _ => Ring::default(),
         };
-        let waits = |port| match outlets.get(port) {
-            Some(Outlet::Other(other)) => other.waiting(),
+        let waits = |port| match tx_ports.get(port) {
+            Some(TxPort::Other(other)) => other.waiting(),
             _ => Ring::default(),
         };
-        self.io.markers.barrier.end_round(ring, waits);
-        self.io.markers.ask();
-        while let Some((network, packet)) = self.io.markers.next_parked() {
+        self.egress.markers.barrier.end_round(ring, waits);
+        self.egress.markers.ask();
+        while let Some((network, packet)) = self.egress.markers.next_parked() {
             moved += 1;
-            self.counters.books.release(1);
-            self.path(&mut Nobody).marker_in_turn(packet, network);
+            self.counters.packets.release(1);
+            self.path(&mut NoTrace).marker_in_turn(packet, network);
         }
         moved
     }
 
-    pub(super) fn path<'w>(&'w mut self, nobody: &'w mut Nobody) -> Pipeline<'w, LcoreIo, Nobody> {
+    pub(super) fn path<'w>(&'w mut self, nobody: &'w mut NoTrace) -> Pipeline<'w, LcoreEgress, NoTrace> {
         Pipeline {
             view: &self.view,
             ports: &self.ports,
-            counters: &self.counters.books,
-            io: &mut self.io,
-            witness: nobody,
+            counters: &self.counters.packets,
+            egress: &mut self.egress,
+            tracer: nobody,
         }
     }
 
     /// Sends a frame that was held to its node's new place, or delivers it.
     fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<Heading>, port: u16) {
         let relay = Relay { paused_us: self.paused_us(port), ends: self.keeps(port) };
-        let mut nobody = Nobody;
+        let mut nobody = NoTrace;
         let mut path = self.path(&mut nobody);
         let Node { network, mac, vlan } = node;
         match (class, to) {
@@ -222,23 +222,24 @@ impl Worker {
             Ok(frame) => frame,
             Err(bad) => return path.drop(packet, bad.into()),
         };
-        let slot = Slot { packet, frame, net: network.net, vni: network.vni, origin: FROM_HOLD, priority: 0 };
+        let ctx =
+            PacketCtx { packet, frame, bd: network.bd, vni: network.vni, origin: FROM_HOLD, priority: 0 };
         match to {
-            Some(heading) => path.send_on(slot, mac, heading, vlan),
-            None => path.deliver(slot, port, vlan),
+            Some(heading) => path.send_on(ctx, mac, heading, vlan),
+            None => path.deliver(ctx, port, vlan),
         }
     }
 
     /// Whether a port's frames wait at its outlet: then its host ends its own way when the node has gone.
     fn keeps(&self, port: u16) -> bool {
-        matches!(self.io.outlets.get(usize::from(port)), Some(Outlet::Own(q)) if q.keeper.as_ref().is_some_and(|k| k.is_on()))
+        matches!(self.egress.tx_ports.get(usize::from(port)), Some(TxPort::Own(q)) if q.tx_hold.as_ref().is_some_and(|k| k.is_on()))
     }
 
     /// For how long a vif's ring has taken nothing.
     fn paused_us(&self, port: u16) -> u32 {
-        let Some(Outlet::Own(queue)) = self.io.outlets.get(usize::from(port)) else { return 0 };
-        let Some(keeper) = &queue.keeper else { return 0 };
-        match keeper.moves.tally.delivered_tsc.load(std::sync::atomic::Ordering::Relaxed) {
+        let Some(TxPort::Own(queue)) = self.egress.tx_ports.get(usize::from(port)) else { return 0 };
+        let Some(tx_hold) = &queue.tx_hold else { return 0 };
+        match tx_hold.moves.counters.delivered_tsc.load(std::sync::atomic::Ordering::Relaxed) {
             0 => 0,
             delivered => {
                 let us = cycles::tsc().saturating_sub(delivered) / (cycles::tsc_hz() / 1_000_000).max(1);

@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    replica::{Effect, HostRecord, Replica, Surroundings},
+    replica::{Effect, HostRecord, Replica, ReplicaCtx},
 };
 use crate::tables::{Full, LAST_HOST};
 use hashbrown::HashMap;
@@ -36,77 +36,72 @@ impl Replica {
 
     /// A snapshot is complete: forgets what it did not name. Not if it is of another branch of the board's history:
     /// then that stays until [`Replica::forget_stale`].
-    pub fn end_snapshot(&mut self, around: &mut Surroundings) -> Result<Vec<Effect>, Full> {
+    pub fn end_snapshot(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
         if !std::mem::take(&mut self.under_way) || self.branch.is_some() {
             return Ok(Vec::new());
         }
-        self.forget_stale(around)
+        self.forget_stale(ctx)
     }
 
     /// Forgets what the newest snapshot did not name, and no change since.
-    pub fn forget_stale(&mut self, around: &mut Surroundings) -> Result<Vec<Effect>, Full> {
+    pub fn forget_stale(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
         self.branch = None;
-        let Some(unnamed) = self.unnamed.take() else { return Ok(Vec::new()) };
-        around.tables.sweep();
+        let Some(stale) = self.stale.take() else { return Ok(Vec::new()) };
+        ctx.tables.sweep();
         let mut changes: Vec<Change> =
-            unnamed.networks.into_iter().map(|vni| Change::NetworkGone { vni }).collect();
-        changes.extend(unnamed.members.into_iter().map(|(vni, host_id)| Change::MemberGone { vni, host_id }));
-        changes.extend(unnamed.hosts.into_iter().map(|id| Change::HostGone { id }));
+            stale.networks.into_iter().map(|vni| Change::NetworkGone { vni }).collect();
+        changes.extend(stale.members.into_iter().map(|(vni, host_id)| Change::MemberGone { vni, host_id }));
+        changes.extend(stale.hosts.into_iter().map(|id| Change::HostGone { id }));
         let mut effects = Vec::new();
         for change in changes {
-            effects.extend(self.apply(around, change)?);
+            effects.extend(self.apply(ctx, change)?);
         }
         Ok(effects)
     }
 
     /// A host is told of. On another branch the number may have been another host's, which keeps what it has under a
     /// number that no board gives; and the host may have had another one, whose nodes are now at this.
-    pub(super) fn renumber(
-        &mut self,
-        around: &mut Surroundings,
-        id: u32,
-        name: &HostName,
-    ) -> Result<(), Full> {
+    pub(super) fn renumber(&mut self, ctx: &mut ReplicaCtx, id: u32, name: &HostName) -> Result<(), Full> {
         if self.hosts.get(&id).is_some_and(|other| other.host.name != *name)
             && let Some(free) = (0..=LAST_HOST).rev().find(|number| !self.hosts.contains_key(number))
         {
-            self.give_number(around, id, free)?;
+            self.give_number(ctx, id, free)?;
         }
         let before = self.branch.as_mut().and_then(|branch| branch.numbers.remove(name));
         match before {
-            Some(before) if before != id => self.give_number(around, before, id),
+            Some(before) if before != id => self.give_number(ctx, before, id),
             _ => Ok(()),
         }
     }
 
     /// Host `from` has the number `to`, which is nobody's, from now on.
-    fn give_number(&mut self, around: &mut Surroundings, from: u32, to: u32) -> Result<(), Full> {
+    fn give_number(&mut self, ctx: &mut ReplicaCtx, from: u32, to: u32) -> Result<(), Full> {
         let Some(mut record) = self.take_host(from) else { return Ok(()) };
         record.host.id = to;
         let own = record.host.name == self.own;
         for ip in record.host.vteps.iter().filter(|_| !own) {
-            around.tables.put_vtep(*ip, to)?;
+            ctx.tables.put_vtep(*ip, to)?;
         }
-        around.tables.put_host(to, record.entry())?;
-        around.tables.rehome(from, to);
-        around.tables.remove_host(from);
+        ctx.tables.put_host(to, record.entry())?;
+        ctx.tables.rehome(from, to);
+        ctx.tables.remove_host(from);
         if let Some(number) = self.branch.as_mut().and_then(|b| b.numbers.get_mut(&record.host.name)) {
             *number = to;
         }
         self.keep_host(to, record);
-        let mut unnamed = self.unnamed.take().unwrap_or_default();
-        if unnamed.hosts.remove(&from) {
-            unnamed.hosts.insert(to);
+        let mut stale = self.stale.take().unwrap_or_default();
+        if stale.hosts.remove(&from) {
+            stale.hosts.insert(to);
         }
         for (vni, network) in &mut self.networks {
             let Some(segment) = network.members.remove(&from) else { continue };
             network.members.insert(to, segment);
-            if unnamed.members.remove(&(*vni, from)) {
-                unnamed.members.insert((*vni, to));
+            if stale.members.remove(&(*vni, from)) {
+                stale.members.insert((*vni, to));
             }
             self.dirty.insert(*vni);
         }
-        self.unnamed = Some(unnamed);
+        self.stale = Some(stale);
         Ok(())
     }
 }

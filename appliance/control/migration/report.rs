@@ -1,15 +1,15 @@
 //! What is counted and timed of a migration, told to the board and to the operator.
 
-use super::{Control, Key, Moves};
+use super::{Control, Key, Migrations};
 use crate::migration::machine::{State, Target};
-use crate::tables::moving::{Arrival, Tally};
+use crate::tables::migration_record::{EndMarkerBarrier, MigrationCounters};
 use dpdk::cycles;
 use std::{
     sync::atomic::Ordering::Relaxed,
     time::{SystemTime, UNIX_EPOCH},
 };
 use stopover_bbs::model::Report;
-use stopover_ctl::{LocalMigration, MigrationBudget, Migrations};
+use stopover_ctl::{self as ctl, LocalMigration, MigrationBudget};
 
 /// How often a migration under way is reported, in milliseconds.
 const REPORT_MS: u64 = 500;
@@ -18,7 +18,7 @@ const FIRST_FRAME_MS: u64 = 10_000;
 
 /// When what happened, and what the counters were before it.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct Milestones {
     before: Counted,
     began: bool,
     report_due_ms: Option<u64>,
@@ -35,7 +35,7 @@ pub(super) struct Marks {
     last_dirty_unix_us: u64,
 }
 
-/// A reading of a [`Tally`].
+/// A reading of a [`MigrationCounters`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counted {
     held: u64,
@@ -48,15 +48,15 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub fn read(tally: &Tally) -> Self {
+    pub fn read(counters: &MigrationCounters) -> Self {
         Self {
-            held: tally.held.load(Relaxed),
-            replayed: tally.replayed.load(Relaxed),
-            redirected: tally.redirected.load(Relaxed),
-            dropped: tally.dropped.load(Relaxed),
-            uncopied: tally.uncopied.load(Relaxed),
-            reordered: tally.reordered.load(Relaxed),
-            duplicated: tally.duplicated.load(Relaxed),
+            held: counters.held.load(Relaxed),
+            replayed: counters.replayed.load(Relaxed),
+            redirected: counters.redirected.load(Relaxed),
+            dropped: counters.dropped.load(Relaxed),
+            uncopied: counters.uncopied.load(Relaxed),
+            reordered: counters.reordered.load(Relaxed),
+            duplicated: counters.duplicated.load(Relaxed),
         }
     }
 
@@ -92,21 +92,21 @@ fn us(cycles: u64) -> u64 {
     cycles / (cycles::tsc_hz() / 1_000_000).max(1)
 }
 
-impl Marks {
+impl Milestones {
     /// A migration begins here, unless one is under way already.
-    pub fn begin(&mut self, now_ms: u64, tally: &Tally) {
+    pub fn begin(&mut self, now_ms: u64, counters: &MigrationCounters) {
         if std::mem::replace(&mut self.began, true) {
             return;
         }
         let target_up_unix_us = self.target_up_unix_us;
         *self = Self {
-            before: Counted::read(tally),
+            before: Counted::read(counters),
             began: true,
             since_ms: now_ms,
             target_up_unix_us,
             ..Self::default()
         };
-        tally.restart();
+        counters.restart();
     }
 
     /// The node has come here; whether its port is exact.
@@ -115,7 +115,7 @@ impl Marks {
     }
 
     /// The node's port has come up or gone down.
-    pub fn port(&mut self, up: bool, tally: &Tally) {
+    pub fn port(&mut self, up: bool, counters: &MigrationCounters) {
         let now = unix_us();
         if up {
             self.target_up_unix_us = now;
@@ -123,20 +123,21 @@ impl Marks {
         }
         self.source_stopped_unix_us = now;
         // Every frame that the ring took was written into the guest's memory: that was its last dirty page of ours.
-        let delivered = tally.delivered_tsc.load(Relaxed);
+        let delivered = counters.delivered_tsc.load(Relaxed);
         if delivered != 0 {
             self.last_dirty_unix_us = now.saturating_sub(us(cycles::tsc().saturating_sub(delivered)));
         }
     }
 
     /// Nothing is waited for any more where the node has arrived.
-    pub fn settled(&mut self, arrival: &Arrival) {
-        self.back = (arrival.own_back_tsc.load(Relaxed), u64::from(arrival.paused_us.load(Relaxed)));
+    pub fn settled(&mut self, arrival: &EndMarkerBarrier) {
+        self.back =
+            (arrival.own_marker_returned_tsc.load(Relaxed), u64::from(arrival.paused_us.load(Relaxed)));
     }
 
     /// The time between the last frame that the old host's ring took and the first that ours did; 0 = not known.
-    fn gap_us(&self, tally: &Tally) -> u64 {
-        let ((back, paused), first) = (self.back, tally.first_tsc.load(Relaxed));
+    fn gap_us(&self, counters: &MigrationCounters) -> u64 {
+        let ((back, paused), first) = (self.back, counters.first_tsc.load(Relaxed));
         if back == 0 || first == 0 || paused == 0 {
             0
         } else if first > back {
@@ -147,10 +148,10 @@ impl Marks {
     }
 
     /// Whether the node has arrived and its ring, full of what came with it, has taken nothing yet.
-    fn waits_for_ring(&self, now_ms: u64, tally: &Tally) -> bool {
+    fn waits_for_ring(&self, now_ms: u64, counters: &MigrationCounters) -> bool {
         self.exact
             && self.arrived
-            && tally.first_tsc.load(Relaxed) == 0
+            && counters.first_tsc.load(Relaxed) == 0
             && now_ms < self.since_ms + FIRST_FRAME_MS
     }
 
@@ -170,8 +171,8 @@ impl Marks {
         self.report_due_ms.is_some()
     }
 
-    fn report(&self, tally: &Tally) -> Report {
-        let counted = Counted::read(tally).since(self.before);
+    fn report(&self, counters: &MigrationCounters) -> Report {
+        let counted = Counted::read(counters).since(self.before);
         let arrived = |at: u64| if self.arrived { at } else { 0 };
         let left = |at: u64| if self.arrived { 0 } else { at };
         Report {
@@ -181,7 +182,7 @@ impl Marks {
             dropped: counted.dropped,
             reordered: counted.reordered,
             duplicated: counted.duplicated,
-            longest_gap_us: self.gap_us(tally).max(us(tally.longest_gap.load(Relaxed))),
+            longest_gap_us: self.gap_us(counters).max(us(counters.longest_gap.load(Relaxed))),
             last_dirty_unix_us: left(self.last_dirty_unix_us),
             source_stopped_unix_us: left(self.source_stopped_unix_us),
             target_up_unix_us: arrived(self.target_up_unix_us),
@@ -190,12 +191,12 @@ impl Marks {
     }
 }
 
-impl Moves {
+impl Migrations {
     /// The counters of all migrations since the start: metric, what it means, count.
     pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 7] {
         let mut sum = self.past;
         for node in self.nodes.values() {
-            sum.add(Counted::read(&node.tally));
+            sum.add(Counted::read(&node.counters));
         }
         [
             ("migration_held", "Frames put into the hold", sum.held),
@@ -212,20 +213,20 @@ impl Moves {
 impl Control {
     /// Tells the board of a migration that is under way, now and then, and of one that has ended.
     pub(super) fn report_again(&mut self, now_ms: u64, key: Key) {
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let Some(lock) = node.machine.migration() else { return };
         let active = !matches!(node.machine.state(), State::Here { .. } | State::Away);
-        match node.marks.report_due_ms {
+        match node.milestones.report_due_ms {
             Some(due) if due <= now_ms => {}
             None if active => {
-                node.marks.report_due_ms = Some(now_ms + REPORT_MS);
+                node.milestones.report_due_ms = Some(now_ms + REPORT_MS);
                 return;
             }
             _ => return,
         }
-        let goes_on = active || node.marks.waits_for_ring(now_ms, &node.tally);
-        node.marks.report_due_ms = goes_on.then_some(now_ms + REPORT_MS);
-        let report = node.marks.report(&node.tally);
+        let goes_on = active || node.milestones.waits_for_ring(now_ms, &node.counters);
+        node.milestones.report_due_ms = goes_on.then_some(now_ms + REPORT_MS);
+        let report = node.milestones.report(&node.counters);
         if let Some(session) = &self.session {
             session.report_migration(lock.migration, lock.generation, report);
         }
@@ -233,10 +234,10 @@ impl Control {
 
     /// One line for what an operator would want to know of a node's state.
     pub(super) fn tell_state(&mut self, key: Key, before: State, after: State) {
-        let Some(node) = self.moves.nodes.get_mut(&key) else { return };
-        let counted = Counted::read(&node.tally).since(node.marks.before);
+        let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
+        let counted = Counted::read(&node.counters).since(node.milestones.before);
         if matches!(before, State::Forwarding { .. }) {
-            node.marks.drained();
+            node.milestones.drained();
         }
         let what = format!("node {} in VNI {}", key.1, node.vni);
         let port = |port: u16| self.ports.get(usize::from(port)).map_or("?", |port| port.name.as_str());
@@ -267,8 +268,8 @@ impl Control {
         }
     }
 
-    /// What the operator sees of all nodes on the move.
-    pub(crate) fn migrations(&self) -> Migrations {
+    /// What the operator sees of all migrating nodes.
+    pub(crate) fn migrations(&self) -> ctl::Migrations {
         let config = &self.config.migration;
         let budget = MigrationBudget {
             hold_bytes: self.hold.total_bytes() as u64,
@@ -279,20 +280,20 @@ impl Control {
             marker_wait_ms: config.marker_wait_ms,
         };
         let mut nodes: Vec<_> =
-            self.moves.nodes.keys().filter_map(|key| self.local_migration(*key)).collect();
+            self.migrations.nodes.keys().filter_map(|key| self.local_migration(*key)).collect();
         nodes.sort_by_key(|node| (node.vni, node.mac));
-        Migrations { budget, nodes }
+        ctl::Migrations { budget, nodes }
     }
 
     fn local_migration(&self, key: Key) -> Option<LocalMigration> {
-        let node = self.moves.nodes.get(&key)?;
+        let node = self.migrations.nodes.get(&key)?;
         let state = *node.machine.state();
         let lock = node.machine.migration();
         let quiet = matches!(state, State::Here { .. } | State::Away);
-        if quiet && lock.is_none() && node.marks.since_ms == 0 {
+        if quiet && lock.is_none() && node.milestones.since_ms == 0 {
             return None;
         }
-        let report = node.marks.report(&node.tally);
+        let report = node.milestones.report(&node.counters);
         let (to, word) = match state {
             State::Away => (None, "away"),
             State::Here { .. } => (None, "here"),
@@ -313,8 +314,8 @@ impl Control {
             generation: lock.map(|lock| lock.generation),
             exact: node.exact,
             to: to.map(|record| record.host.name.to_string()),
-            held_now_frames: node.tally.kept.load(Relaxed),
-            held_now_bytes: node.tally.kept_bytes.load(Relaxed),
+            held_now_frames: node.counters.kept.load(Relaxed),
+            held_now_bytes: node.counters.kept_bytes.load(Relaxed),
             held: report.held,
             replayed: report.replayed,
             redirected: report.redirected,
@@ -323,7 +324,7 @@ impl Control {
             duplicated: report.duplicated,
             longest_gap_us: report.longest_gap_us,
             hold_limit_bytes: self.config.migration.hold_node_bytes as u64,
-            since_ms: self.now_ms().saturating_sub(node.marks.since_ms),
+            since_ms: self.now_ms().saturating_sub(node.milestones.since_ms),
         })
     }
 }

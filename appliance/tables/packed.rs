@@ -6,9 +6,9 @@ use stopover_net::Mac;
 
 /// A network as this appliance numbers it: dense, from 1, so that network and MAC fit one word together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Net(u16);
+pub struct Bd(u16);
 
-impl Net {
+impl Bd {
     /// `None` for 0, which stands for "no network" in packed tables.
     #[must_use]
     pub const fn new(index: u16) -> Option<Self> {
@@ -30,15 +30,15 @@ impl Net {
 /// never 0; never all ones, because callers look up unicast MACs only.
 #[inline]
 #[must_use]
-pub const fn node_key(net: Net, mac: Mac) -> u64 {
-    (net.0 as u64) << 48 | mac.to_u64()
+pub const fn node_key(bd: Bd, mac: Mac) -> u64 {
+    (bd.0 as u64) << 48 | mac.to_u64()
 }
 
 /// The reverse of [`node_key`].
 #[must_use]
-pub const fn node_key_parts(key: u64) -> Option<(Net, Mac)> {
-    match Net::new((key >> 48) as u16) {
-        Some(net) => Some((net, Mac::from_u64(key))),
+pub const fn node_key_parts(key: u64) -> Option<(Bd, Mac)> {
+    match Bd::new((key >> 48) as u16) {
+        Some(bd) => Some((bd, Mac::from_u64(key))),
         None => None,
     }
 }
@@ -46,8 +46,8 @@ pub const fn node_key_parts(key: u64) -> Option<(Net, Mac)> {
 /// Key of the IPv4 address table: network in bits 32 to 47, address in the lower 32, bit 48 always set.
 #[inline]
 #[must_use]
-pub const fn ipv4_key(net: Net, ip: Ipv4Addr) -> u64 {
-    1 << 48 | (net.0 as u64) << 32 | ip.to_bits() as u64
+pub const fn ipv4_key(bd: Bd, ip: Ipv4Addr) -> u64 {
+    1 << 48 | (bd.0 as u64) << 32 | ip.to_bits() as u64
 }
 
 /// Where a frame for a node goes: the value of the node table.
@@ -59,28 +59,28 @@ pub const fn ipv4_key(net: Net, ip: Ipv4Addr) -> u64 {
 /// | 36-47 | port             | 0          |
 /// | 48-59 | 0                | mark of the last snapshot that named it (see `Tables::sweep`) |
 /// | 60-61 | 1                | 2          |
-/// | 62    | on the move: may be heard elsewhere (in the table of local stations only) | on the move: may be heard here |
+/// | 62    | migrating: may be heard elsewhere (in the table of local stations only) | migrating: may be heard here |
 /// | 63    | 0                | departed: it was here, and stragglers for it are sent on |
 ///
-/// Kind 3 is a node on the move that this appliance has a part in: as local, with the index of its
-/// [`Moving`](super::moving::Moving) record in place of the station.
+/// Kind 3 is a migrating node that this appliance has a part in: as local, with the index of its
+/// [`Migrating`](super::moving::Moving) record in place of the station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PlaceWord(pub u64);
+pub struct PackedFdbEntry(pub u64);
 
-const ON_THE_MOVE: u64 = 1 << 62;
+const MIGRATING: u64 = 1 << 62;
 const DEPARTED: u64 = 1 << 63;
 const KIND_SHIFT: u32 = 60;
-const MARK_SHIFT: u32 = 48;
+const SYNC_GENERATION_SHIFT: u32 = 48;
 /// Largest mark; the next is 0 again.
-pub const MAX_MARK: u16 = 0xfff;
+pub const MAX_SYNC_GENERATION: u16 = 0xfff;
 const INDEX_MASK: u64 = 0x00ff_ffff;
 
 /// Largest station or host index that a place can name.
 pub const MAX_INDEX: u32 = INDEX_MASK as u32;
 
-/// A [`PlaceWord`], opened.
+/// A [`PackedFdbEntry`], opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum FdbEntry {
     /// Behind a port of this appliance.
     Local {
         /// The port.
@@ -96,7 +96,7 @@ pub enum Place {
         host: u32,
     },
     /// Leaving a port of this appliance, or arriving there.
-    Moving {
+    Migrating {
         /// The port.
         port: u16,
         /// The VLAN tag to send with on a trunk; 0 for none.
@@ -106,13 +106,13 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl FdbEntry {
     /// Packs; indices above [`MAX_INDEX`], ports and VLANs above 4095 lose their upper bits.
     #[must_use]
-    pub const fn pack(self) -> PlaceWord {
-        PlaceWord(match self {
+    pub const fn pack(self) -> PackedFdbEntry {
+        PackedFdbEntry(match self {
             Self::Local { port, vlan, station } => 1 << KIND_SHIFT | behind(port, vlan, station),
-            Self::Moving { port, vlan, index } => 3 << KIND_SHIFT | behind(port, vlan, index),
+            Self::Migrating { port, vlan, index } => 3 << KIND_SHIFT | behind(port, vlan, index),
             Self::Remote { host } => 2 << KIND_SHIFT | host as u64 & INDEX_MASK,
         })
     }
@@ -123,17 +123,17 @@ const fn behind(port: u16, vlan: u16, index: u32) -> u64 {
     (port as u64 & 0xfff) << 36 | (vlan as u64 & 0xfff) << 24 | index as u64 & INDEX_MASK
 }
 
-impl PlaceWord {
+impl PackedFdbEntry {
     /// Opens the word; `None` for 0 (nobody) or an unknown kind.
     #[inline]
     #[must_use]
-    pub const fn open(self) -> Option<Place> {
+    pub const fn open(self) -> Option<FdbEntry> {
         let index = (self.0 & INDEX_MASK) as u32;
         let (port, vlan) = ((self.0 >> 36) as u16 & 0xfff, (self.0 >> 24) as u16 & 0xfff);
         match (self.0 >> KIND_SHIFT) & 3 {
-            1 => Some(Place::Local { port, vlan, station: index }),
-            2 => Some(Place::Remote { host: index }),
-            3 => Some(Place::Moving { port, vlan, index }),
+            1 => Some(FdbEntry::Local { port, vlan, station: index }),
+            2 => Some(FdbEntry::Remote { host: index }),
+            3 => Some(FdbEntry::Migrating { port, vlan, index }),
             _ => None,
         }
     }
@@ -154,7 +154,7 @@ impl PlaceWord {
     #[must_use]
     pub const fn host(self) -> Option<u32> {
         match self.open() {
-            Some(Place::Remote { host }) => Some(host),
+            Some(FdbEntry::Remote { host }) => Some(host),
             _ => None,
         }
     }
@@ -162,8 +162,8 @@ impl PlaceWord {
     /// Whether the node is locked for a migration.
     #[inline]
     #[must_use]
-    pub const fn on_the_move(self) -> bool {
-        self.0 & ON_THE_MOVE != 0
+    pub const fn is_migrating(self) -> bool {
+        self.0 & MIGRATING != 0
     }
 
     /// Whether the node was here before it was at another host.
@@ -173,10 +173,10 @@ impl PlaceWord {
         self.0 & DEPARTED != 0
     }
 
-    /// The same place, on the move or not.
+    /// The same place, migrating or not.
     #[must_use]
-    pub const fn set_on_the_move(self, on: bool) -> Self {
-        Self(if on { self.0 | ON_THE_MOVE } else { self.0 & !ON_THE_MOVE })
+    pub const fn set_migrating_flag(self, on: bool) -> Self {
+        Self(if on { self.0 | MIGRATING } else { self.0 & !MIGRATING })
     }
 
     /// The same place, of a node that was here.
@@ -188,34 +188,34 @@ impl PlaceWord {
     /// The same place with what is flagged in `other`.
     #[must_use]
     pub const fn with_flags_of(self, other: Self) -> Self {
-        Self(self.0 | other.0 & (ON_THE_MOVE | DEPARTED))
+        Self(self.0 | other.0 & (MIGRATING | DEPARTED))
     }
 
     /// The same place with this mark, of which 12 bits count.
     #[must_use]
-    pub const fn marked(self, mark: u16) -> Self {
-        Self(self.0 & !((MAX_MARK as u64) << MARK_SHIFT) | mark_bits(mark))
+    pub const fn with_sync_generation(self, sync_generation: u16) -> Self {
+        Self(self.0 & !((MAX_SYNC_GENERATION as u64) << SYNC_GENERATION_SHIFT) | mark_bits(sync_generation))
     }
 
     /// Its mark.
     #[must_use]
-    pub const fn mark(self) -> u16 {
+    pub const fn sync_generation(self) -> u16 {
         mark_of(self.0)
     }
 }
 
-const fn mark_bits(mark: u16) -> u64 {
-    ((mark & MAX_MARK) as u64) << MARK_SHIFT
+const fn mark_bits(sync_generation: u16) -> u64 {
+    ((sync_generation & MAX_SYNC_GENERATION) as u64) << SYNC_GENERATION_SHIFT
 }
 
 const fn mark_of(word: u64) -> u16 {
-    (word >> MARK_SHIFT) as u16 & MAX_MARK
+    (word >> SYNC_GENERATION_SHIFT) as u16 & MAX_SYNC_GENERATION
 }
 
-/// Value of the address tables: the MAC that owns the address, and the mark as in [`PlaceWord`].
+/// Value of the address tables: the MAC that owns the address, and the mark as in [`PackedFdbEntry`].
 #[must_use]
-pub const fn owner_word(mac: Mac, mark: u16) -> u64 {
-    mac.to_u64() | mark_bits(mark)
+pub const fn owner_word(mac: Mac, sync_generation: u16) -> u64 {
+    mac.to_u64() | mark_bits(sync_generation)
 }
 
 /// Set in an [`owner_word`]: the owner is an IPv6 router.
@@ -253,7 +253,7 @@ pub const fn owner_mac(word: u64) -> Mac {
 
 /// The mark of an [`owner_word`].
 #[must_use]
-pub const fn owner_mark(word: u64) -> u16 {
+pub const fn owner_sync_generation(word: u64) -> u16 {
     mark_of(word)
 }
 
@@ -264,48 +264,48 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, mark in 0..=MAX_MARK) {
+        fn places_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, sync_generation in 0..=MAX_SYNC_GENERATION) {
             let places = [
-                Place::Local { port, vlan, station: index },
-                Place::Remote { host: index },
-                Place::Moving { port, vlan, index },
+                FdbEntry::Local { port, vlan, station: index },
+                FdbEntry::Remote { host: index },
+                FdbEntry::Migrating { port, vlan, index },
             ];
             for place in places {
-                let word = place.pack().marked(mark);
+                let word = place.pack().with_sync_generation(sync_generation);
                 prop_assert_eq!(word.open(), Some(place));
                 prop_assert_eq!(word.host_at_rest(), word.host());
                 prop_assert_eq!(word.set_departed().host_at_rest(), word.host());
-                prop_assert_eq!(word.set_on_the_move(true).host_at_rest(), None);
-                prop_assert_eq!(word.mark(), mark);
-                prop_assert!(!word.on_the_move() && !word.departed());
-                let flagged = word.set_on_the_move(true).set_departed();
-                prop_assert!(flagged.on_the_move() && flagged.departed());
+                prop_assert_eq!(word.set_migrating_flag(true).host_at_rest(), None);
+                prop_assert_eq!(word.sync_generation(), sync_generation);
+                prop_assert!(!word.is_migrating() && !word.departed());
+                let flagged = word.set_migrating_flag(true).set_departed();
+                prop_assert!(flagged.is_migrating() && flagged.departed());
                 prop_assert_eq!(flagged.open(), Some(place));
-                prop_assert_eq!(flagged.mark(), mark);
+                prop_assert_eq!(flagged.sync_generation(), sync_generation);
                 prop_assert_eq!(word.with_flags_of(flagged), flagged);
-                prop_assert!(!flagged.set_on_the_move(false).on_the_move());
+                prop_assert!(!flagged.set_migrating_flag(false).is_migrating());
             }
         }
 
         #[test]
-        fn keys_round_trip_and_never_take_reserved_values(net in 1u16.., mac: [u8; 6]) {
-            let (net, mac) = (Net::new(net).unwrap(), Mac::new(mac));
-            let key = node_key(net, mac);
-            prop_assert_eq!(node_key_parts(key), Some((net, mac)));
+        fn keys_round_trip_and_never_take_reserved_values(bd in 1u16.., mac: [u8; 6]) {
+            let (bd, mac) = (Bd::new(bd).unwrap(), Mac::new(mac));
+            let key = node_key(bd, mac);
+            prop_assert_eq!(node_key_parts(key), Some((bd, mac)));
             prop_assert_ne!(key, 0);
             prop_assert!(key != u64::MAX || mac.is_group());
-            prop_assert_eq!(owner_mac(owner_word(mac, MAX_MARK)), mac);
-            prop_assert_eq!(owner_mark(owner_word(mac, 7)), 7);
+            prop_assert_eq!(owner_mac(owner_word(mac, MAX_SYNC_GENERATION)), mac);
+            prop_assert_eq!(owner_sync_generation(owner_word(mac, 7)), 7);
             for router in [None, Some(true), Some(false)] {
                 let word = with_router(with_router(owner_word(mac, 7), Some(true)), router);
-                prop_assert_eq!((owner_router(word), owner_mac(word), owner_mark(word)), (router, mac, 7));
+                prop_assert_eq!((owner_router(word), owner_mac(word), owner_sync_generation(word)), (router, mac, 7));
             }
         }
     }
 
     #[test]
     fn nobody_is_no_place() {
-        assert_eq!(PlaceWord(0).open(), None);
-        assert_ne!(ipv4_key(Net(1), Ipv4Addr::UNSPECIFIED), 0);
+        assert_eq!(PackedFdbEntry(0).open(), None);
+        assert_ne!(ipv4_key(Bd(1), Ipv4Addr::UNSPECIFIED), 0);
     }
 }

@@ -90,13 +90,13 @@ impl Call {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Moves {
+pub(super) struct Migrations {
     calls: VecDeque<(Uuid, Call)>,
     /// Locks to keep alive, by migration, and when to renew each.
     kept: BTreeMap<u64, (Instant, BeginMigration)>,
 }
 
-impl Moves {
+impl Migrations {
     /// A later report replaces one of the same migration that has not been told yet.
     pub fn push(&mut self, call: Call) {
         if let Call::Complete { migration, .. } | Call::Abort { migration, .. } = &call {
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_lock_is_renewed_until_it_is_ended_and_a_key_lives_until_its_answer() {
         let now = Instant::now();
-        let mut moves = Moves::default();
+        let mut moves = Migrations::default();
         let begin = BeginMigration {
             nodes: vec![(Vni::new(1).unwrap(), Mac::new([2, 0, 0, 0, 0, 1]))],
             source: HostName::new("gw-a").unwrap(),

@@ -1,11 +1,11 @@
-//! The keeper: what an outlet does with frames for a vif whose node is on the move. The ring tells exactly what it
+//! The keeper: what an outlet does with frames for a vif whose node is migrating. The ring tells exactly what it
 //! accepted, so what it refuses was not delivered, and stays here in order until the ring takes frames again or the
 //! control thread says where the node has gone. The control thread sets the mode; the lcore that owns the transmit
 //! queue does everything else.
 
 use crate::migration::hold::{HoldPool, HoldQueue, Meta};
-use crate::pipeline::moving::Class;
-use crate::tables::moving::{Heading, Tally};
+use crate::pipeline::migration::Class;
+use crate::tables::migration_record::{Heading, MigrationCounters};
 use dpdk::{Mbuf, Mempool, Unfinished};
 use std::sync::{
     Arc,
@@ -52,21 +52,21 @@ impl Mode {
 
 /// A port's part in a migration, shared by the control thread and the lcores that send from it.
 #[derive(Debug, Default)]
-pub struct PortMove {
+pub struct PortMigration {
     mode: AtomicU64,
     /// What came of the frames.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<MigrationCounters>,
     /// Frames that wait outside the hold, in the outlets' own buffers.
     pub loose: AtomicU64,
     /// Whose end markers are counted, and how many have been passed on: the host's number in the upper half.
     ends: AtomicU64,
 }
 
-impl PortMove {
+impl PortMigration {
     /// A port that has no part in a migration; several ports of one node share its tally.
     #[must_use]
-    pub fn new(tally: Arc<Tally>) -> Self {
-        Self { tally, ..Self::default() }
+    pub fn new(counters: Arc<MigrationCounters>) -> Self {
+        Self { counters, ..Self::default() }
     }
 
     /// Says what is to be done from now on.
@@ -100,7 +100,7 @@ impl PortMove {
         }
     }
 
-    /// How many have been, since [`PortMove::count_ends`].
+    /// How many have been, since [`PortMigration::count_ends`].
     #[must_use]
     pub fn ends(&self) -> u32 {
         self.ends.load(Acquire) as u32
@@ -109,15 +109,15 @@ impl PortMove {
     /// Whether nothing waits, in the hold or before it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tally.kept.load(Relaxed) == 0 && self.loose.load(Relaxed) == 0
+        self.counters.kept.load(Relaxed) == 0 && self.loose.load(Relaxed) == 0
     }
 }
 
 /// One outlet's share of a port's hold.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct TxHold {
     /// What the control thread says.
-    pub moves: Arc<PortMove>,
+    pub moves: Arc<PortMigration>,
     pool: Arc<HoldPool>,
     queue: HoldQueue,
     node_bytes: u64,
@@ -126,10 +126,10 @@ pub struct Keeper {
     pub draining: bool,
 }
 
-impl Keeper {
+impl TxHold {
     /// `queue`: empty, of `pool`; `node_bytes`: the budget of one node.
     #[must_use]
-    pub fn new(moves: Arc<PortMove>, pool: Arc<HoldPool>, queue: HoldQueue, node_bytes: u64) -> Self {
+    pub fn new(moves: Arc<PortMigration>, pool: Arc<HoldPool>, queue: HoldQueue, node_bytes: u64) -> Self {
         Self { moves, pool, queue, node_bytes, published: 0, draining: false }
     }
 
@@ -154,12 +154,12 @@ impl Keeper {
 
     /// Copies a frame into the hold. False when there is no room.
     pub fn keep(&mut self, packet: &Mbuf, class: Class, now: u64) -> bool {
-        let tally = &self.moves.tally;
-        let kept = keep(&mut self.queue, &self.pool, packet, class, now, tally, self.node_bytes);
+        let counters = &self.moves.counters;
+        let kept = keep(&mut self.queue, &self.pool, packet, class, now, counters, self.node_bytes);
         match (kept, class) {
-            (false, _) => Tally::add(&tally.dropped, 1),
-            (true, Class::Frame) => Tally::add(&tally.held, 1),
-            (true, Class::Straggler) => Tally::add(&tally.redirected, 1),
+            (false, _) => MigrationCounters::add(&counters.dropped, 1),
+            (true, Class::Frame) => MigrationCounters::add(&counters.held, 1),
+            (true, Class::Straggler) => MigrationCounters::add(&counters.redirected, 1),
             (true, Class::Marker) => {}
         }
         kept
@@ -167,9 +167,9 @@ impl Keeper {
 
     /// Takes the oldest frame out of the hold, into a buffer of `mempool`. `None` if there is none, or no buffer.
     pub fn take(&mut self, mempool: &Mempool) -> Option<(Mbuf, Class)> {
-        let taken = take(&mut self.queue, &self.pool, mempool, &self.moves.tally)?;
+        let taken = take(&mut self.queue, &self.pool, mempool, &self.moves.counters)?;
         if taken.1 == Class::Frame {
-            Tally::add(&self.moves.tally.replayed, 1);
+            MigrationCounters::add(&self.moves.counters.replayed, 1);
         }
         Some(taken)
     }
@@ -178,8 +178,8 @@ impl Keeper {
     pub fn discard(&mut self) -> u64 {
         let (frames, bytes) = (self.queue.len() as u64, self.queue.bytes() as u64);
         self.queue.clear(&self.pool);
-        self.moves.tally.unkeep(frames, bytes);
-        Tally::add(&self.moves.tally.dropped, frames);
+        self.moves.counters.unkeep(frames, bytes);
+        MigrationCounters::add(&self.moves.counters.dropped, frames);
         frames
     }
 
@@ -199,10 +199,10 @@ pub fn keep(
     packet: &Mbuf,
     class: Class,
     now: u64,
-    tally: &Tally,
+    counters: &MigrationCounters,
     node_bytes: u64,
 ) -> bool {
-    if tally.kept_bytes.load(Relaxed) + packet.len() as u64 > node_bytes {
+    if counters.kept_bytes.load(Relaxed) + packet.len() as u64 > node_bytes {
         return false;
     }
     let unfinished = packet.unfinished();
@@ -215,7 +215,7 @@ pub fn keep(
     let before = queue.bytes();
     let fits = queue.push(pool, meta, packet.segment_slices(), packet.len()).is_ok();
     if fits {
-        tally.keep((queue.bytes() - before) as u64);
+        counters.keep((queue.bytes() - before) as u64);
     }
     fits
 }
@@ -225,7 +225,7 @@ pub fn take(
     queue: &mut HoldQueue,
     pool: &HoldPool,
     mempool: &Mempool,
-    tally: &Tally,
+    counters: &MigrationCounters,
 ) -> Option<(Mbuf, Class)> {
     let meta = queue.front()?;
     let mut packet = Mbuf::from_chunks(mempool, queue.front_chunks(), queue.front_len())?;
@@ -234,7 +234,7 @@ pub fn take(
     }
     let before = queue.bytes();
     queue.pop_front(pool);
-    tally.unkeep(1, (before - queue.bytes()) as u64);
+    counters.unkeep(1, (before - queue.bytes()) as u64);
     Some((packet, Class::of(meta.kind)))
 }
 
@@ -252,7 +252,7 @@ mod tests {
             Mode::Forward(Heading::Port(7)),
             Mode::Discard,
         ];
-        let shared = PortMove::default();
+        let shared = PortMigration::default();
         assert!(!shared.is_on());
         for mode in modes {
             shared.set(mode);

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::pipeline::ports::{Port, Role};
-use crate::tables::entries::Way;
+use crate::tables::entries::Path;
 use crate::underlay::Resolution;
 use std::net::IpAddr;
 use stopover_config::appliance::{self as config, Dscp};
@@ -24,7 +24,7 @@ pub fn has_family(ports: &[Port], ip: IpAddr) -> bool {
 }
 
 /// The way to a VTEP: `None` if the two addresses are not of one family.
-fn way(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution) -> Option<Way> {
+fn path(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution) -> Option<Path> {
     let spec = OuterSpec {
         src_mac: found.src_mac,
         dst_mac: found.dst_mac,
@@ -36,7 +36,7 @@ fn way(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution)
     };
     let outer = OuterHeader::new(&spec).ok()?;
     let outer_layer3 = outer.len() as u16 - if found.vlan.is_some() { 18 } else { 14 };
-    Some(Way {
+    Some(Path {
         outer,
         port: found.port as u16,
         inner_mtu: found.mtu.saturating_sub(outer_layer3 + INNER_ETHERNET),
@@ -55,13 +55,13 @@ impl Control {
         let found = self.underlay.resolved(vtep);
         let hosts: Vec<_> = self.replica.hosts_behind(vtep).collect();
         for (host, udp_port) in hosts {
-            let way = found.as_ref().and_then(|found| {
+            let path = found.as_ref().and_then(|found| {
                 match self.config.ports.get(found.port).map(|port| &port.role) {
-                    Some(config::Role::Underlay(config)) => way(config, vtep, udp_port, found),
+                    Some(config::Role::Underlay(config)) => path(config, vtep, udp_port, found),
                     _ => None,
                 }
             });
-            if let Err(full) = self.replica.set_way(&mut self.tables, host, way) {
+            if let Err(full) = self.replica.set_path(&mut self.tables, host, path) {
                 log::error!("{full}");
             }
         }

@@ -1,4 +1,4 @@
-//! Nodes on the move: what is delivered, held, sent on, and in which order.
+//! Migrating nodes: what is delivered, held, sent on, and in which order.
 
 use super::{
     Lab, OUR_4, R1, R2, SEGMENT, UNDERLAY, VM_A, VM_B,
@@ -6,12 +6,12 @@ use super::{
     {A, B, S},
 };
 use crate::pipeline::{
-    fate::Drop,
-    moving::{Class, WINDOW},
+    drop_reason::DropReason,
+    migration::{Class, WINDOW},
     packet::VecPacket,
     ports::Network,
 };
-use crate::tables::moving::{Arrival, Heading, Moving, Stage};
+use crate::tables::migration_record::{EndMarkerBarrier, Heading, MigrationRecord, Stage};
 use std::sync::Arc;
 use stopover_net::marker::{self, Kind, Marker, Relay};
 use stopover_net::{Mac, Vni};
@@ -20,9 +20,18 @@ const HOP: u8 = 1;
 const CONTROL: u8 = 2;
 const NODE: u8 = 4;
 
-fn record(lab: &Lab, mac: Mac, port: u16, stage: Stage) -> Moving {
+fn record(lab: &Lab, mac: Mac, port: u16, stage: Stage) -> MigrationRecord {
     let vni = Vni::new(100).unwrap();
-    Moving { net: lab.net100, vni, mac, port, vlan: 0, stand_in: None, stage, tally: Arc::default() }
+    MigrationRecord {
+        bd: lab.net100,
+        vni,
+        mac,
+        port,
+        vlan: 0,
+        stand_in: None,
+        stage,
+        counters: Arc::default(),
+    }
 }
 
 fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
@@ -34,8 +43,8 @@ fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
         port: 0,
         ports: 1,
         source_port: 0,
-        lane: 0,
-        lanes: 1,
+        sender_queue: 0,
+        sender_queues: 1,
         host,
         generation: 0,
         node,
@@ -49,11 +58,11 @@ fn marked(tunnel: Tunnel, flags: u8, inner: &[u8]) -> VecPacket {
 }
 
 /// A has come to us from host 1; host 2 must still end what it sent there.
-fn arriving(lab: &mut Lab) -> Arc<Arrival> {
-    let arrival = Arc::new(Arrival::new(9, 0, Some(1), [2]));
+fn arriving(lab: &mut Lab) -> Arc<EndMarkerBarrier> {
+    let arrival = Arc::new(EndMarkerBarrier::new(9, 0, Some(1), [2]));
     let stage = Stage::Arriving(Arc::clone(&arrival));
     let record = record(lab, A.mac, VM_A, stage);
-    lab.tables.set_moving(record).unwrap();
+    lab.tables.set_migrating(record).unwrap();
     lab.publish();
     arrival
 }
@@ -70,7 +79,7 @@ fn a_senders_frames_wait_for_its_end_marker_and_no_others() {
     let of_the_old_host = udp4(R1, A, 3);
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &of_the_old_host)]).only(VM_A), of_the_old_host);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, HOP | CONTROL, &end_marker(A.mac, 2, true))]);
-    assert_eq!(out.dropped, [Drop::EndMarker]);
+    assert_eq!(out.dropped, [DropReason::EndMarker]);
     assert!(arrival.is_open(2));
     lab.exits.held.clear();
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &direct)]).only(VM_A), direct);
@@ -93,30 +102,30 @@ fn a_full_hold_is_a_named_drop() {
     let mut lab = Lab::new();
     arriving(&mut lab);
     lab.exits.hold_full = true;
-    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &udp4(R2, A, 1))]).dropped, [Drop::HoldFull]);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &udp4(R2, A, 1))]).dropped, [DropReason::HoldFull]);
 }
 
 #[test]
 fn a_copy_without_room_is_no_loss() {
     use std::sync::atomic::Ordering::Relaxed;
     let mut lab = Lab::new();
-    let tally = std::sync::Arc::<crate::tables::moving::Tally>::default();
-    let record = Moving {
-        net: lab.net100,
+    let counters = std::sync::Arc::<crate::tables::migration_record::MigrationCounters>::default();
+    let record = MigrationRecord {
+        bd: lab.net100,
         vni: super::vni(100),
         mac: S.mac,
         port: SEGMENT,
         vlan: 0,
         stand_in: None,
         stage: Stage::Window { cycles: 1000 },
-        tally: tally.clone(),
+        counters: counters.clone(),
     };
-    lab.tables.set_moving(record).unwrap();
+    lab.tables.set_migrating(record).unwrap();
     lab.publish();
     lab.exits.hold_full = true;
     let frame = udp4(A, S, 1);
     assert_eq!(lab.one(VM_A, &frame).only(SEGMENT), frame);
-    assert_eq!((tally.dropped.load(Relaxed), tally.uncopied.load(Relaxed)), (0, 1));
+    assert_eq!((counters.dropped.load(Relaxed), counters.uncopied.load(Relaxed)), (0, 1));
 }
 
 #[test]
@@ -137,14 +146,14 @@ fn an_end_marker_overtakes_nothing_in_its_burst() {
 fn a_straggler_goes_on_once_and_only_from_where_its_node_was() {
     let mut lab = Lab::new();
     let frame = udp4(R2, R1, 1);
-    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &frame)]).dropped, [Drop::NotHere]);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &frame)]).dropped, [DropReason::NotHere]);
     lab.tables.set_departed(lab.net100, R1.mac);
     lab.publish();
     let out = lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &frame)]);
     let (port, sent) = &out.sent[0];
     assert_eq!((*port, sent[49], &sent[50..]), (UNDERLAY, HOP, &frame[..]));
     assert_eq!(sent[26..30], OUR_4.octets(), "from us, not from the first sender");
-    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, HOP, &frame)]).dropped, [Drop::NotHere]);
+    assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, HOP, &frame)]).dropped, [DropReason::NotHere]);
 }
 
 #[test]
@@ -162,7 +171,7 @@ fn an_end_marker_queues_behind_what_the_port_keeps() {
     let mut lab = Lab::new();
     let marker = end_marker(A.mac, 1, false);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, CONTROL, &marker)]);
-    assert_eq!(out.dropped, [Drop::EndMarker], "nothing is kept: nothing to be behind");
+    assert_eq!(out.dropped, [DropReason::EndMarker], "nothing is kept: nothing to be behind");
     lab.exits.keeps = Some(VM_A);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, CONTROL, &marker)]);
     assert_eq!((out.sent, out.dropped), (vec![], vec![]));
@@ -175,8 +184,8 @@ fn a_window_delivers_and_keeps_and_the_stand_in_comes_back_through_us() {
     let stand_in = Mac::new([2, 0x53, 0x54, 0, 0, 50]);
     let mut record = record(&lab, S.mac, SEGMENT, Stage::Window { cycles: 1000 });
     record.stand_in = Some(stand_in);
-    let tally = Arc::clone(&record.tally);
-    lab.tables.set_moving(record).unwrap();
+    let counters = Arc::clone(&record.counters);
+    lab.tables.set_migrating(record).unwrap();
     lab.publish();
     let frame = udp4(R1, S, 1);
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &frame)]).only(SEGMENT), frame);
@@ -184,14 +193,14 @@ fn a_window_delivers_and_keeps_and_the_stand_in_comes_back_through_us() {
     let to_stand_in = [&stand_in.octets()[..], &frame[6..]].concat();
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &to_stand_in)]);
     assert_eq!(out.only(SEGMENT), frame, "with its real MAC");
-    assert_eq!(tally.held.load(std::sync::atomic::Ordering::Relaxed), 2);
+    assert_eq!(counters.held.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
 
 #[test]
 fn what_has_left_a_window_is_sent_on_and_what_comes_back_marked_is_delivered() {
     let mut lab = Lab::new();
     let record = record(&lab, S.mac, SEGMENT, Stage::Forward(Heading::Host(2)));
-    lab.tables.set_moving(record).unwrap();
+    lab.tables.set_migrating(record).unwrap();
     lab.publish();
     let frame = udp4(R1, S, 1);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &frame)]);
@@ -221,7 +230,7 @@ fn an_end_marker_waits_for_other_queues_and_goes_behind_its_nodes_frames() {
     let (_, bytes) = lab.exits.relayed.pop().unwrap();
     lab.counters.release(1);
     let out = lab.books_of(0, |path| path.marker_has_come(VecPacket::new(&bytes), network));
-    assert_eq!(out.dropped, [Drop::EndMarker]);
+    assert_eq!(out.dropped, [DropReason::EndMarker]);
     assert!(arrival.is_open(2));
 }
 
@@ -237,13 +246,13 @@ fn what_looks_like_a_marker_and_is_not_marked_is_a_tenants_frame() {
 #[test]
 fn a_marker_that_was_relayed_is_not_relayed_again() {
     let mut lab = Lab::new();
-    let network = Network { net: lab.net100, vni: Vni::new(100).unwrap() };
+    let network = Network { bd: lab.net100, vni: Vni::new(100).unwrap() };
     let marker = |relayed| VecPacket::new(&end_marker(A.mac, 2, relayed));
     let one = marker(false);
     assert_eq!(lab.books_of(1, |path| path.relay(one, network, 1, Relay::default())).ports(), [UNDERLAY]);
     let again = marker(true);
     assert_eq!(
         lab.books_of(1, |path| path.relay(again, network, 1, Relay::default())).dropped,
-        [Drop::EndMarker]
+        [DropReason::EndMarker]
     );
 }

@@ -3,26 +3,27 @@
 //! all of them: read, look up, send; so that the memory that one of them waits for comes while others are worked
 //! on. What a pass leaves for the next are a few bytes in arrays.
 //!
-//! Whatever is not ordinary, or goes somewhere special, goes the long way ([`Pipeline::tenant_long`],
-//! [`Pipeline::underlay_long`]) instead, untouched, and through every check from the beginning. No frame overtakes
+//! Whatever is not ordinary, or goes somewhere special, goes the long way ([`Pipeline::tenant_slow`],
+//! [`Pipeline::underlay_slow`]) instead, untouched, and through every check from the beginning. No frame overtakes
 //! another of its burst by that: frames that go one way wait for those before them that went the other.
 //!
 //! The short way checks all that the long way checks, and does to a frame what that would do: the golden captures
 //! and `tests/properties.rs` see to it.
 
 use super::{
-    Io, MAX_BURST, Pipeline, deliver,
+    Egress, MAX_BURST, Pipeline, deliver,
+    drop_reason::DropReason,
     encap::{self, Flow},
-    fate::Drop,
     packet::Packet,
     ports::{Network, Port, Role, Underlay, Vif},
-    tenant, underlay, vlan,
-    witness::{Stage, Witness, describe},
+    tenant,
+    tracer::{Stage, Tracer, describe},
+    underlay, vlan,
 };
 use crate::tables::{
     entries::HostEntry,
+    packed::{Bd, FdbEntry, PackedFdbEntry, node_key},
     vtep4_key,
-    words::{Net, Place, PlaceWord, node_key},
 };
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
@@ -44,7 +45,7 @@ type Frames<P> = ArrayVec<P, MAX_BURST>;
 /// every pass writes all that a later one reads of its frames.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Destinations: one each, or in [`Pipeline::inward_short`] those that differ from the one before.
+    /// Destinations: one each, or in [`Pipeline::inward_fast`] those that differ from the one before.
     keys: [u64; MAX_BURST],
     /// What is known of these.
     words: [u64; MAX_BURST],
@@ -55,7 +56,7 @@ pub struct Scratch {
     places: [u8; MAX_BURST],
     /// Of the inner frame, in bytes.
     lens: [u16; MAX_BURST],
-    /// The port that a frame goes out of, [`LONG`] or [`NO_ROOM`].
+    /// The port that a frame goes out of, [`SLOW_PATH`] or [`NO_ROOM`].
     outs: [u16; MAX_BURST],
 }
 
@@ -68,26 +69,26 @@ impl Default for Scratch {
             sources: [0; MAX_BURST],
             places: [0; MAX_BURST],
             lens: [0; MAX_BURST],
-            outs: [LONG; MAX_BURST],
+            outs: [SLOW_PATH; MAX_BURST],
         }
     }
 }
 
 /// Number in its burst, and key of its VTEP, of each frame from who is not known to be a host.
-type Strangers = ArrayVec<(u8, u64), MAX_BURST>;
+type UncachedVteps = ArrayVec<(u8, u64), MAX_BURST>;
 
 /// Stands where a frame's port is expected: the frame goes the long way.
-const LONG: u16 = u16::MAX;
-/// As [`LONG`]: there was no room for its headers.
+const SLOW_PATH: u16 = u16::MAX;
+/// As [`SLOW_PATH`]: there was no room for its headers.
 const NO_ROOM: u16 = u16::MAX - 1;
 
-impl<I: Io, W: Witness> Pipeline<'_, I, W> {
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Takes a burst received from tenant port `port`.
     pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Vif(vif)) => self.outward_short(port, vif, burst, scratch),
-            _ => self.tenant_long(port, burst.drain(..)),
+            Some(Role::Vif(vif)) => self.outward_fast(port, vif, burst, scratch),
+            _ => self.tenant_slow(port, burst.drain(..)),
         }
     }
 
@@ -95,13 +96,13 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Underlay(own)) if own.vlan.is_none() => self.inward_short(port, own, burst, scratch),
-            _ => self.underlay_long(port, burst.drain(..)),
+            Some(Role::Underlay(own)) if own.vlan.is_none() => self.inward_fast(port, own, burst, scratch),
+            _ => self.underlay_slow(port, burst.drain(..)),
         }
     }
 
-    fn outward_short(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
-        let Network { net, vni } = vif.network;
+    fn outward_fast(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
+        let Network { bd, vni } = vif.network;
         let n = burst.len();
         let sender = sender(vif);
         let view = self.view;
@@ -110,28 +111,28 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         places.keys_of(burst.iter().zip(&mut *flows), keys, |(packet, flow)| {
             let Some(sent) = read_sent(vif, &sender, packet) else { return 0 };
             *flow = (flow::source_port(sent.flow), sent.tos);
-            node_key(net, sent.dst)
+            node_key(bd, sent.dst)
         });
 
         places.finish(keys.get(..n).unwrap_or_default(), words);
         let hosts = view.hosts();
-        // The source ports for a node on the move are bounded, which is the long way's.
+        // The source ports for a migrating node are bounded, which is the long way's.
         let entry = |word: &u64| {
-            let host = PlaceWord(*word).host_at_rest()?;
+            let host = PackedFdbEntry(*word).host_at_rest()?;
             hosts.get(host).inspect(|entry| stopover_lockfree::prefetch(*entry))
         };
         let entries: ArrayVec<_, MAX_BURST> = words.iter().take(n).map(entry).collect();
 
         let found = words.iter().zip(&entries).zip(flows).zip(&mut *outs);
         for (packet, (((word, entry), (source_port, tos)), out)) in burst.iter_mut().zip(found) {
-            let word = PlaceWord(*word);
+            let word = PackedFdbEntry(*word);
             let flow = Flow { vni, source_port: *source_port, tos: *tos, priority: 0 };
             *out = match entry {
                 Some(entry) => self.ready_for_host(port, packet, vif.network, (entry, word), flow),
                 None => self.ready_for_port(port, packet, vif.network, word),
             };
         }
-        self.hand_out(burst, outs, |path, frames| path.tenant_long(port, frames.drain(..)));
+        self.hand_out(burst, outs, |path, frames| path.tenant_slow(port, frames.drain(..)));
     }
 
     /// Puts a frame of a vif into the tunnel to a host, if it fits. Says by which port it goes.
@@ -141,54 +142,60 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         from: u16,
         packet: &mut I::P,
         network: Network,
-        (entry, word): (&HostEntry, PlaceWord),
+        (entry, word): (&HostEntry, PackedFdbEntry),
         flow: Flow,
     ) -> u16 {
-        let Some(way) = entry.way.as_ref().filter(|way| fits(packet.len(), way.inner_mtu)) else {
-            return LONG;
+        let Some(path) = entry.path.as_ref().filter(|path| fits(packet.len(), path.inner_mtu)) else {
+            return SLOW_PATH;
         };
         if W::WATCHES {
-            self.tell_sent(from, packet, network.net, word.open());
+            self.tell_sent(from, packet, network.bd, word.open());
         }
-        let pushed = encap::push_plain(packet, way, flow);
+        let pushed = encap::push_plain(packet, path, flow);
         if W::WATCHES
-            && let Some(Place::Remote { host }) = word.open()
+            && let Some(FdbEntry::Remote { host }) = word.open()
         {
-            self.witness.note(Stage::Encap, || flow.describe(way, host));
+            self.tracer.note(Stage::Encap, || flow.describe(path, host));
         }
-        if pushed { way.port } else { NO_ROOM }
+        if pushed { path.port } else { NO_ROOM }
     }
 
     /// Readies a frame of a vif for another port here, if it is for one and fits. Says by which port it goes.
     #[inline(always)]
-    fn ready_for_port(&mut self, from: u16, packet: &mut I::P, network: Network, word: PlaceWord) -> u16 {
-        let Some(Place::Local { port, vlan, .. }) = word.open() else { return LONG };
+    fn ready_for_port(
+        &mut self,
+        from: u16,
+        packet: &mut I::P,
+        network: Network,
+        word: PackedFdbEntry,
+    ) -> u16 {
+        let Some(FdbEntry::Local { port, vlan, .. }) = word.open() else { return SLOW_PATH };
         let takes = |to: &Port| port != from && fits(packet.len(), to.mtu);
         if !self.ports.get(usize::from(port)).is_some_and(takes) {
-            return LONG;
+            return SLOW_PATH;
         }
         if W::WATCHES {
-            self.tell_sent(from, packet, network.net, word.open());
+            self.tell_sent(from, packet, network.bd, word.open());
         }
-        self.dress(packet, port, vlan)
+        self.push_vlan(packet, port, vlan)
     }
 
-    fn inward_short(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
+    fn inward_fast(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
         let Scratch { keys, words, sources, places, lens, outs, .. } = scratch;
-        let mut strangers = Strangers::new();
+        let mut uncached_vteps = UncachedVteps::new();
         let mut known = 0u64;
         let mut destinations = Trains::new(keys);
         let mut may_be_local = false;
-        let (mut ours, mut nets) = (Last::default(), Last::default());
+        let (mut ours, mut bds) = (Last::default(), Last::default());
         self.view.begin_vteps4();
         let left = sources.iter_mut().zip(&mut *places).zip(&mut *lens);
         for (n, (packet, ((source, place), len))) in burst.iter().zip(left).enumerate() {
             let read = read_received(own, packet).and_then(|(tunnel, inner)| {
                 ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
-                let net = nets.get(tunnel.vni, || self.view.net_of(tunnel.vni))?;
-                Some((tunnel, net, inner))
+                let bd = bds.get(tunnel.vni, || self.view.bd_of(tunnel.vni))?;
+                Some((tunnel, bd, inner))
             });
-            let Some((tunnel, net, inner)) = read else {
+            let Some((tunnel, bd, inner)) = read else {
                 *source = 0;
                 *place = destinations.push(0);
                 continue;
@@ -197,16 +204,16 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             if self.view.knows_vtep4(vtep) {
                 known |= 1 << n;
             } else if !martian_v4(tunnel.src) {
-                strangers.push((n as u8, vtep));
+                uncached_vteps.push((n as u8, vtep));
             }
-            *place = destinations.push(node_key(net, inner.dst));
+            *place = destinations.push(node_key(bd, inner.dst));
             *len = tunnel.inner_len as u16; // what one IPv4 packet holds
-            *source = node_key(net, inner.src);
+            *source = node_key(bd, inner.src);
             may_be_local |= self.view.may_be_local(*source);
         }
 
-        if !strangers.is_empty() {
-            known |= self.hosts_among(&strangers);
+        if !uncached_vteps.is_empty() {
+            known |= self.hosts_among(&uncached_vteps);
         }
         self.view.places(destinations.distinct(), words);
         let stations = if may_be_local { self.own_stations(sources, burst.len()) } else { 0 };
@@ -214,8 +221,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let welcome = known & !stations;
         let found = places.iter().zip(lens).zip(&mut *outs).enumerate();
         for (packet, (n, ((place, len), out))) in burst.iter_mut().zip(found) {
-            *out = LONG;
-            let word = PlaceWord(words[usize::from(*place) % MAX_BURST]);
+            *out = SLOW_PATH;
+            let word = PackedFdbEntry(words[usize::from(*place) % MAX_BURST]);
             let welcome = welcome >> n & 1 != 0;
             let len = usize::from(*len);
             let Some((to, vlan)) = self.way_in(welcome, word, len) else { continue };
@@ -228,18 +235,18 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
             // It was seen to have these bytes when it was read.
             if packet.cut(fast_parse::TUNNEL_LEN, len) {
                 packet.clear_offload();
-                *out = self.dress(packet, to, vlan);
+                *out = self.push_vlan(packet, to, vlan);
             }
         }
-        self.hand_out(burst, outs, |path, frames| path.underlay_long(port, frames.drain(..)));
+        self.hand_out(burst, outs, |path, frames| path.underlay_slow(port, frames.drain(..)));
     }
 
     /// Which frames of a burst are from hosts after all. By frame, as bits.
     #[inline(never)]
-    fn hosts_among(&self, strangers: &Strangers) -> u64 {
-        let vteps: ArrayVec<u64, MAX_BURST> = strangers.iter().map(|(_, vtep)| *vtep).collect();
+    fn hosts_among(&self, uncached_vteps: &UncachedVteps) -> u64 {
+        let vteps: ArrayVec<u64, MAX_BURST> = uncached_vteps.iter().map(|(_, vtep)| *vtep).collect();
         let found = self.view.vteps4(&vteps);
-        let hosts = strangers.iter().enumerate().filter(|(i, _)| found >> i & 1 != 0);
+        let hosts = uncached_vteps.iter().enumerate().filter(|(i, _)| found >> i & 1 != 0);
         hosts.fold(0, |known, (_, (n, _))| known | 1 << n)
     }
 
@@ -252,9 +259,9 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     /// The port and VLAN that a frame from the underlay goes to, if it is one of a known host and not of a station of
     /// ours, and fits.
     #[inline(always)]
-    fn way_in(&self, welcome: bool, word: PlaceWord, inner_len: usize) -> Option<(u16, u16)> {
+    fn way_in(&self, welcome: bool, word: PackedFdbEntry, inner_len: usize) -> Option<(u16, u16)> {
         match word.open() {
-            Some(Place::Local { port, vlan, .. }) if welcome => {
+            Some(FdbEntry::Local { port, vlan, .. }) if welcome => {
                 fits(inner_len, self.ports.get(usize::from(port))?.mtu).then_some((port, vlan))
             }
             _ => None,
@@ -263,8 +270,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     /// Makes a frame what stations behind a port expect. Says by which port it goes.
     #[inline(always)]
-    fn dress(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
-        self.witness.note(Stage::Deliver, || deliver::say(port, vlan));
+    fn push_vlan(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
+        self.tracer.note(Stage::Deliver, || deliver::say(port, vlan));
         if vlan == 0 || vlan::tag(packet, vlan, 0) { port } else { NO_ROOM }
     }
 
@@ -279,7 +286,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
         let first = outs[0];
         let same = outs.iter().take(burst.len()).fold(0, |differ, out| differ | (out ^ first)) == 0;
         if same && first < NO_ROOM {
-            self.io.send_all(first, burst);
+            self.egress.send_all(first, burst);
         } else {
             self.hand_out_mixed(burst, outs, long);
         }
@@ -295,7 +302,7 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
     ) {
         let mut waiting = Frames::new();
         for (packet, out) in burst.drain(..).zip(outs) {
-            if *out == LONG {
+            if *out == SLOW_PATH {
                 waiting.push(packet);
                 continue;
             }
@@ -303,8 +310,8 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
                 long(self, &mut waiting);
             }
             match *out {
-                NO_ROOM => self.drop(packet, Drop::NoHeadroom),
-                port => self.io.send(port, packet),
+                NO_ROOM => self.drop(packet, DropReason::NoHeadroom),
+                port => self.egress.send(port, packet),
             }
         }
         if !waiting.is_empty() {
@@ -314,26 +321,26 @@ impl<I: Io, W: Witness> Pipeline<'_, I, W> {
 
     /// Tells what the long way would tell.
     #[cold]
-    fn tell_sent(&mut self, port: u16, packet: &I::P, net: Net, place: Option<Place>) {
+    fn tell_sent(&mut self, port: u16, packet: &I::P, bd: Bd, place: Option<FdbEntry>) {
         if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
-            self.witness.note(Stage::Parse, || describe(&frame));
-            self.witness.note(Stage::Guard, || format!("port {port} may send this"));
-            self.witness.note(Stage::Lookup, || tenant::say_lookup(frame.dst, net, place));
+            self.tracer.note(Stage::Parse, || describe(&frame));
+            self.tracer.note(Stage::Guard, || format!("port {port} may send this"));
+            self.tracer.note(Stage::Lookup, || tenant::say_lookup(frame.dst, bd, place));
         }
     }
 
     /// Tells what the long way would tell.
     #[cold]
-    fn tell_received(&mut self, own: &Underlay, packet: &I::P, place: Option<Place>) {
+    fn tell_received(&mut self, own: &Underlay, packet: &I::P, place: Option<FdbEntry>) {
         let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = read_received(own, packet) else {
             return;
         };
-        let Some(net) = self.view.net_of(vni) else { return };
+        let Some(bd) = self.view.bd_of(vni) else { return };
         let inner = packet.head().get(fast_parse::TUNNEL_LEN..).unwrap_or_default();
         if let Ok(frame) = frame::parse(inner, inner_len) {
-            self.witness.note(Stage::Decap, || underlay::say_decap(src.into(), vni, inner_len));
-            self.witness.note(Stage::Parse, || describe(&frame));
-            self.witness.note(Stage::Lookup, || tenant::say_lookup(frame.dst, net, place));
+            self.tracer.note(Stage::Decap, || underlay::say_decap(src.into(), vni, inner_len));
+            self.tracer.note(Stage::Parse, || describe(&frame));
+            self.tracer.note(Stage::Lookup, || tenant::say_lookup(frame.dst, bd, place));
         }
     }
 }

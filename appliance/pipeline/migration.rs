@@ -1,0 +1,395 @@
+//! Moving: frames for nodes that are leaving this host or arriving here. Enters: a frame whose destination is on
+//! the move, an end marker, a straggler for a node that has left. Leaves: the frame delivered, held, or sent on,
+//! once, to where the node is now.
+//!
+//! What a vhost port's ring refuses is not decided here but at its outlet, which alone knows.
+
+use super::{
+    Egress, Handing, PacketCtx, Pipeline,
+    drop_reason::{DropReason, add},
+    encap::{EncapMeta, SourcePort},
+    packet::Packet,
+    ports::{Network, Origin},
+    tracer::{Stage as Seen, Tracer},
+};
+use crate::tables::{
+    migration_record::{Heading, MigrationCounters, MigrationRecord, Stage},
+    packed::{Bd, FdbEntry, PackedFdbEntry},
+};
+use stopover_net::Mac;
+use stopover_net::{
+    frame,
+    marker::{self, Kind, Marker, Relay},
+    vxlan::OverlayFlags,
+};
+
+/// Stands for "copies of what was delivered" where a sender's host index is expected; no host has it.
+pub const WINDOW: u32 = u32::MAX;
+
+/// What a held record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// A frame that waits.
+    Frame,
+    /// A frame that came when others were being sent on already, and only queues behind them.
+    Straggler,
+    /// An end marker.
+    Marker,
+}
+
+impl Class {
+    /// The reverse of `as u8`; what is unknown is a frame.
+    #[must_use]
+    pub const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Straggler,
+            2 => Self::Marker,
+            _ => Self::Frame,
+        }
+    }
+}
+
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
+    /// A frame for a migrating node, whose record has this index.
+    #[cold]
+    pub fn migrating_node(&mut self, mut ctx: PacketCtx<I::P>, index: u32) {
+        let view = self.view;
+        let Some(record) = view.migrating(index) else { return self.no_more(ctx) };
+        let to_stand_in = record.stand_in == Some(ctx.frame.dst);
+        if to_stand_in {
+            rewrite_dst_mac(&mut ctx, record.mac);
+        }
+        match &record.stage {
+            Stage::Arriving(arrival) => {
+                let sender = match ctx.origin {
+                    Origin::Underlay { hop: true, .. } => None,
+                    Origin::Underlay { host, .. } => Some(host),
+                    Origin::Port { .. } => Some(arrival.own),
+                };
+                match sender {
+                    Some(host) if self.egress.waits(index, host) || !arrival.is_open(host) => {
+                        self.tracer.note(Seen::Migrating, || {
+                            format!("held until the end marker of host {host} has come")
+                        });
+                        self.keep(ctx.packet, record, index, host, Class::Frame);
+                    }
+                    Some(_) => self.deliver(ctx, record.port, record.vlan),
+                    None => {
+                        self.egress.by_old_path(arrival);
+                        self.deliver(ctx, record.port, record.vlan);
+                    }
+                }
+            }
+            Stage::Window { .. } => {
+                let own_segment = matches!(ctx.origin, Origin::Port { port, .. } if port == record.port);
+                if own_segment && !to_stand_in {
+                    // A bridge floods what it knows no port for: the node may have gone.
+                    self.keep_copy(&ctx, record, index);
+                    return self.drop(ctx.packet, DropReason::SameSegment);
+                }
+                self.tracer.note(Seen::Migrating, || "delivered, and a copy kept".into());
+                self.keep_copy(&ctx, record, index);
+                self.deliver(ctx, record.port, record.vlan);
+            }
+            // Whoever sent it on knows that the node is here again, which the control thread will hear in a moment.
+            Stage::Forward(Heading::Host(_)) if matches!(ctx.origin, Origin::Underlay { hop: true, .. }) => {
+                self.deliver(ctx, record.port, record.vlan);
+            }
+            Stage::Forward(heading) => {
+                if self.egress.waits(index, WINDOW) {
+                    return self.keep(ctx.packet, record, index, WINDOW, Class::Straggler);
+                }
+                MigrationCounters::add(&record.counters.redirected, 1);
+                self.send_on(ctx, record.mac, *heading, record.vlan);
+            }
+        }
+    }
+
+    /// A frame whose node was migrating when its burst was looked up, and is no longer.
+    fn no_more(&mut self, ctx: PacketCtx<I::P>) {
+        let word = self.view.place_word(ctx.bd, ctx.frame.dst);
+        match (word.open(), ctx.origin) {
+            (Some(FdbEntry::Local { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
+            (Some(FdbEntry::Remote { host }), Origin::Port { .. }) => self.encap(ctx, host),
+            (Some(FdbEntry::Remote { host }), Origin::Underlay { .. }) => self.straggler(ctx, host, word),
+            // Migrating again already, within one burst.
+            (Some(FdbEntry::Migrating { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
+            (None, _) => self.drop(ctx.packet, DropReason::NotHere),
+        }
+    }
+
+    /// Holds a frame.
+    fn keep(&mut self, packet: I::P, record: &MigrationRecord, index: u32, sender: u32, class: Class) {
+        if self.egress.keep(record, index, sender, class, &packet) {
+            add(&self.counters.held, 1);
+            if class == Class::Frame {
+                MigrationCounters::add(&record.counters.held, 1);
+            }
+            std::mem::drop(packet);
+        } else {
+            MigrationCounters::add(&record.counters.dropped, 1);
+            self.drop(packet, DropReason::HoldFull);
+        }
+    }
+
+    /// Holds a copy of a frame that is delivered as well. One that does not fit is no loss, unless the node has left.
+    fn keep_copy(&mut self, ctx: &PacketCtx<I::P>, record: &MigrationRecord, index: u32) {
+        if self.egress.keep(record, index, WINDOW, Class::Frame, &ctx.packet) {
+            add(&self.counters.copied, 1);
+            add(&self.counters.held, 1);
+            MigrationCounters::add(&record.counters.held, 1);
+        } else {
+            MigrationCounters::add(&record.counters.uncopied, 1);
+        }
+    }
+
+    /// Sends a frame to the place that its node has gone to.
+    pub fn send_on(&mut self, ctx: PacketCtx<I::P>, node: Mac, heading: Heading, vlan: u16) {
+        match heading {
+            Heading::Host(host) => {
+                // What was flooded to the node's port must not be flooded again where the node is.
+                let only = (ctx.frame.dst != node).then_some(node);
+                let flags = if only.is_some() {
+                    OverlayFlags::HOP.with(OverlayFlags::NODE)
+                } else {
+                    OverlayFlags::HOP
+                };
+                self.tracer.note(Seen::Migrating, || format!("sent on to host {host}"));
+                self.encap_marked(ctx, host, EncapMeta { flags, node: only, ..EncapMeta::PLAIN });
+            }
+            Heading::Port(port) => self.deliver(ctx, port, vlan),
+        }
+    }
+
+    /// A frame from the underlay for a node at another host. If the node has left from here, its sender does not
+    /// know yet: the frame goes on, once.
+    pub fn straggler(&mut self, ctx: PacketCtx<I::P>, host: u32, word: PackedFdbEntry) {
+        let again = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
+        if again || !word.departed() {
+            return self.drop(ctx.packet, DropReason::NotHere);
+        }
+        self.tracer.note(Seen::Migrating, || format!("its node has left from here: sent on to host {host}"));
+        add(&self.counters.redirected, 1);
+        self.encap_marked(ctx, host, EncapMeta { flags: OverlayFlags::HOP, ..EncapMeta::PLAIN });
+    }
+
+    /// A frame that is for one node only, whatever its destination says: it was held for that node elsewhere.
+    #[cold]
+    pub fn for_node(&mut self, ctx: PacketCtx<I::P>, node: Mac) {
+        self.tracer.note(Seen::Migrating, || format!("for {node} only"));
+        let again = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
+        let is_apart = matches!(ctx.origin, Origin::Underlay { apart, .. } if apart != 0);
+        let word = self.view.place_word(ctx.bd, node);
+        match word.open() {
+            // All stations of a segment hear the copy that it gets as any other port.
+            Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. })
+                if is_apart && !self.is_vif(port) =>
+            {
+                self.drop(ctx.packet, DropReason::ServedApart);
+            }
+            Some(FdbEntry::Local { port, vlan, .. }) => self.deliver(ctx, port, vlan),
+            Some(FdbEntry::Migrating { index, .. }) => self.migrating_node(ctx, index),
+            Some(FdbEntry::Remote { host }) if word.departed() && !again => {
+                add(&self.counters.redirected, 1);
+                let flags = OverlayFlags::HOP.with(OverlayFlags::NODE);
+                self.encap_marked(ctx, host, EncapMeta { flags, node: Some(node), ..EncapMeta::PLAIN });
+            }
+            Some(FdbEntry::Remote { .. }) | None => self.drop(ctx.packet, DropReason::NotHere),
+        }
+    }
+
+    /// An end marker from the underlay, its outer headers taken off. What it says of the node's arrival is told at once;
+    /// the marker itself waits until every lcore has taken what its queues held when it came: a frame that was sent
+    /// before it may be in another queue.
+    #[cold]
+    pub fn end_marker(&mut self, packet: I::P, network: Network) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
+        self.tracer.note(Seen::Migrating, || format!("{said:?}"));
+        let word = self.view.place_word(network.bd, said.node);
+        match word.open() {
+            Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) if !said.relayed => {
+                self.tell_arrived(network.bd, &said);
+            }
+            Some(FdbEntry::Migrating { .. }) => {}
+            Some(FdbEntry::Remote { .. }) if word.departed() && !said.relayed => {}
+            Some(FdbEntry::Local { .. } | FdbEntry::Remote { .. }) | None => {
+                return self.drop(packet, DropReason::EndMarker);
+            }
+        }
+        match self.egress.park(packet, network) {
+            Ok(()) => add(&self.counters.held, 1),
+            Err(packet) => self.marker_in_turn(packet, network),
+        }
+    }
+
+    /// An end marker that need not wait for other queues any more: it goes where its node's frames go.
+    #[cold]
+    pub fn marker_in_turn(&mut self, packet: I::P, network: Network) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
+        let view = self.view;
+        let word = view.place_word(network.bd, said.node);
+        match word.open() {
+            Some(FdbEntry::Local { port, .. }) if !said.relayed => self.marker_behind(packet, network, port),
+            Some(FdbEntry::Migrating { index, .. }) => match view.migrating(index) {
+                Some(MigrationRecord { stage: Stage::Arriving(_), port, .. }) => {
+                    self.marker_behind(packet, network, *port);
+                }
+                Some(record) => self.marker_for_migrating(packet, &said, record, index),
+                None => self.drop(packet, DropReason::EndMarker),
+            },
+            Some(FdbEntry::Remote { host }) if word.departed() && !said.relayed => {
+                self.relay(packet, network, host, Relay::default());
+            }
+            Some(FdbEntry::Local { .. } | FdbEntry::Remote { .. }) | None => {
+                self.drop(packet, DropReason::EndMarker)
+            }
+        }
+    }
+
+    /// An end marker goes behind all frames that this lcore has sent by a port.
+    pub fn marker_behind(&mut self, packet: I::P, network: Network, port: u16) {
+        match self.egress.hand_marker(port, packet, network) {
+            Handing::Own(packet) => self.marker_at_port(packet, network, port),
+            Handing::Handed => {}
+            Handing::Full(packet) => self.drop(packet, DropReason::HandoffFull),
+        }
+    }
+
+    /// An end marker has come to the lcore that sends from the port that its node leaves or has come to.
+    #[cold]
+    pub fn marker_at_port(&mut self, packet: I::P, network: Network, port: u16) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
+        let waits =
+            if said.relayed { self.egress.follow(port, packet) } else { self.egress.relay(port, packet) };
+        let packet = match waits {
+            Ok(()) => return add(&self.counters.held, 1),
+            Err(packet) => packet,
+        };
+        let word = self.view.place_word(network.bd, said.node);
+        match word.open() {
+            Some(FdbEntry::Remote { host }) if word.departed() && !said.relayed => {
+                self.relay(packet, network, host, Relay::default());
+            }
+            _ => self.marker_has_come(packet, network),
+        }
+    }
+
+    /// An end marker that comes from a node's old host: all that its sender had sent by there has been delivered.
+    #[cold]
+    pub fn marker_has_come(&mut self, packet: I::P, network: Network) {
+        let view = self.view;
+        if let Ok(said) = marker::parse(packet.head())
+            && said.relayed
+            && let Some(FdbEntry::Migrating { index, .. }) = view.place(network.bd, said.node)
+            && let Some(MigrationRecord { stage: Stage::Arriving(arrival), .. }) = view.migrating(index)
+        {
+            if said.ends {
+                arrival.expect_source();
+            }
+            if arrival.mark(&said) && said.host == arrival.own {
+                self.egress.own_marker_returned(arrival, said.paused_us);
+            }
+        }
+        self.drop(packet, DropReason::EndMarker);
+    }
+
+    /// An end marker for a node that leaves a port of which each lcore keeps or sends on the frames that it gets itself.
+    fn marker_for_migrating(&mut self, packet: I::P, said: &Marker, record: &MigrationRecord, index: u32) {
+        match &record.stage {
+            Stage::Forward(Heading::Host(host)) if !said.relayed => {
+                if self.egress.waits(index, WINDOW) {
+                    self.keep(packet, record, index, WINDOW, Class::Marker);
+                } else {
+                    let network = Network { bd: record.bd, vni: record.vni };
+                    self.relay(packet, network, *host, Relay::default());
+                }
+            }
+            Stage::Window { .. } if !said.relayed => {
+                self.keep(packet, record, index, WINDOW, Class::Marker);
+            }
+            Stage::Arriving(_) | Stage::Window { .. } | Stage::Forward(_) => {
+                self.drop(packet, DropReason::EndMarker);
+            }
+        }
+    }
+
+    fn tell_arrived(&mut self, bd: Bd, said: &Marker) {
+        if said.kind == Kind::Arrived {
+            self.egress.arrived(bd, said.node, said.host, said.generation);
+        }
+    }
+
+    /// Sends an end marker to a host, in so many copies as source ports are in use here for its node.
+    pub fn end_path(&mut self, mut packet: I::P, network: Network, host: u32) {
+        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
+        let used = self.egress.used_ports(network.bd, said.node);
+        let ports = (used.len() as u8).max(1);
+        for (port, source_port) in (1..).zip(used.iter().skip(1)) {
+            add(&self.counters.copied, 1);
+            let bytes = marker::build(&Marker { port, ports, source_port: *source_port, ..said });
+            match self.egress.make(&bytes) {
+                Some(copy) => self.send_marker(copy, network, host, *source_port),
+                None => self.counters.drop(DropReason::PoolEmpty, 1),
+            }
+        }
+        let source_port = used.first().copied().unwrap_or(0);
+        let bytes = marker::build(&Marker { port: 0, ports, source_port, ..said });
+        if packet.replace(&bytes) {
+            self.send_marker(packet, network, host, source_port);
+        } else {
+            self.drop(packet, DropReason::NoHeadroom);
+        }
+    }
+
+    fn send_marker(&mut self, packet: I::P, network: Network, host: u32, source_port: u16) {
+        let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
+            return self.drop(packet, DropReason::BadMarker);
+        };
+        let Network { bd, vni } = network;
+        let port = if source_port == 0 { SourcePort::OfFlow } else { SourcePort::Is(source_port) };
+        let origin = Origin::Underlay { host, hop: true, apart: 0 };
+        let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
+        self.encap_marked(ctx, host, EncapMeta { flags: OverlayFlags::CONTROL, node: None, port });
+    }
+
+    /// Passes an end marker on to the node's new host, behind everything that was sent there before.
+    pub fn relay(&mut self, mut packet: I::P, network: Network, host: u32, relay: Relay) {
+        let said = match marker::parse(packet.head()) {
+            Ok(said) if !said.relayed => said,
+            // One that was waited for here, of the move before.
+            Ok(_) | Err(_) => return self.drop(packet, DropReason::EndMarker),
+        };
+        self.egress.ended(network.bd, said);
+        marker::relay_in_place(packet.head_mut(), relay);
+        let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
+            return self.drop(packet, DropReason::BadMarker);
+        };
+        let origin = Origin::Underlay { host, hop: true, apart: 0 };
+        let flags = OverlayFlags::HOP.with(OverlayFlags::CONTROL);
+        let Network { bd, vni } = network;
+        // A foreign VTEP has no use for it.
+        if self.view.host(host).is_some_and(|entry| entry.is_appliance) {
+            // Frames of a flow leave here with the source port with which they came.
+            let port = match said.source_port {
+                0 => SourcePort::OfFlow,
+                port => SourcePort::Is(port),
+            };
+            self.encap_marked(
+                PacketCtx { packet, frame, bd, vni, origin, priority: 0 },
+                host,
+                EncapMeta { flags, node: None, port },
+            );
+        } else {
+            self.drop(packet, DropReason::EndMarker);
+        }
+    }
+}
+
+/// Writes the node's real MAC in place of its stand-in.
+fn rewrite_dst_mac<P: Packet>(ctx: &mut PacketCtx<P>, mac: Mac) {
+    if let Some(dst) = ctx.packet.head_mut().get_mut(..6) {
+        dst.copy_from_slice(&mac.octets());
+    }
+    ctx.frame.dst = mac;
+}

@@ -1,0 +1,115 @@
+//! The writer's side of migrating nodes: their records, the words that lead to them, and the flags that let them
+//! be heard where they are not yet, or are no more.
+
+use super::{
+    Full, MAX_MIGRATING, Tables,
+    migration_record::MigrationRecord,
+    packed::{Bd, FdbEntry, PackedFdbEntry, node_key},
+};
+use stopover_net::Mac;
+
+impl Tables {
+    /// What is said of a node at another host, whether or not a station of this host hides it.
+    pub(super) fn remote_word(&self, key: u64) -> Option<PackedFdbEntry> {
+        let shown = || self.nodes.get(key).map(PackedFdbEntry).filter(|word| word.host().is_some());
+        self.shadowed.get(&key).copied().or_else(shown)
+    }
+
+    /// The host that a node is said to be at, even if a station of this host hides it.
+    #[must_use]
+    pub fn recorded_host(&self, bd: Bd, mac: Mac) -> Option<u32> {
+        self.remote_word(node_key(bd, mac))?.host()
+    }
+
+    /// A node is locked for a migration, or no longer: while it is, it may be heard where it is not yet, or is no
+    /// more.
+    pub fn set_migrating_flag(&mut self, bd: Bd, mac: Mac, on: bool) {
+        let key = node_key(bd, mac);
+        if let Some(word) = self.shadowed.get_mut(&key) {
+            *word = word.set_migrating_flag(on);
+        }
+        let other = |word: u64| {
+            let word = PackedFdbEntry(word);
+            let migrating = matches!(word.open(), Some(FdbEntry::Migrating { .. }));
+            (!migrating && word.is_migrating() != on).then(|| word.set_migrating_flag(on).0)
+        };
+        // Replacing a value needs no room.
+        if let Some(word) = self.locals.get(key).and_then(other) {
+            let _ = self.locals.insert(&mut self.writer, key, word);
+        }
+        if let Some(word) = self.nodes.get(key).and_then(other) {
+            let _ = self.nodes.insert(&mut self.writer, key, word);
+        }
+    }
+
+    /// Stragglers for a node that has left for another host are sent on from here.
+    pub fn set_departed(&mut self, bd: Bd, mac: Mac) {
+        let key = node_key(bd, mac);
+        if let Some(word) = self.shadowed.get_mut(&key) {
+            *word = word.set_departed();
+        }
+        let Some(word) = self.nodes.get(key).map(PackedFdbEntry) else { return };
+        if matches!(word.open(), Some(FdbEntry::Remote { .. })) {
+            let _ = self.nodes.insert(&mut self.writer, key, word.set_departed().0);
+        }
+    }
+
+    /// A node is migrating, and its frames are treated as `record` says; replaces what was said before. If the
+    /// node is local it is shown so at once, otherwise when it becomes so.
+    pub fn set_migrating(&mut self, record: MigrationRecord) -> Result<(), Full> {
+        let what = format!("migration of {}", record.mac);
+        let key = node_key(record.bd, record.mac);
+        let known = self.migrating.get(&key).copied();
+        let index = match known.or_else(|| self.free_migrating()) {
+            Some(index) => index,
+            None if self.next_migrating < MAX_MIGRATING => {
+                self.next_migrating += 1;
+                self.next_migrating - 1
+            }
+            None => return Err(Full::new(what, format!("{MAX_MIGRATING} nodes are migrating already"))),
+        };
+        let (port, vlan) = (record.port, record.vlan);
+        let stand_in = record.stand_in.map(|mac| node_key(record.bd, mac));
+        let before = known.and_then(|index| self.shared.migrating.get(&self.writer, index)?.stand_in);
+        if let Some(before) = before.map(|mac| node_key(record.bd, mac)).filter(|key| Some(*key) != stand_in)
+        {
+            self.nodes.remove(&mut self.writer, before);
+        }
+        let stored = self.shared.migrating.set(&mut self.writer, index, record);
+        stored.map_err(|why| Full::new(what, why))?;
+        self.migrating.insert(key, index);
+        let word = FdbEntry::Migrating { port, vlan, index }.pack().0;
+        let local = self.locals.get(key).is_some().then_some(key);
+        for key in local.into_iter().chain(stand_in) {
+            let stored = self.nodes.insert(&mut self.writer, key, word);
+            stored.map_err(|why| Full::new("a migrating node", why))?;
+        }
+        if let Some(word) = self.locals.get(key).map(PackedFdbEntry) {
+            let _ = self.locals.insert(&mut self.writer, key, word.set_migrating_flag(true).0);
+        }
+        Ok(())
+    }
+
+    fn free_migrating(&mut self) -> Option<u32> {
+        let writer = &mut self.writer;
+        let at = self.resting_migrating.iter().position(|(after, _)| writer.passed(*after))?;
+        Some(self.resting_migrating.swap_remove(at).1)
+    }
+
+    /// A node is migrating no longer. If it is local its frames are delivered as any other's.
+    pub fn end_migrating(&mut self, bd: Bd, mac: Mac) {
+        let key = node_key(bd, mac);
+        let Some(index) = self.migrating.remove(&key) else { return };
+        let stand_in = self.shared.migrating.get(&self.writer, index).and_then(|record| record.stand_in);
+        if let Some(word) = self.locals.get(key).map(|word| PackedFdbEntry(word).set_migrating_flag(false)) {
+            let _ = self.locals.insert(&mut self.writer, key, word.0);
+            let _ = self.nodes.insert(&mut self.writer, key, word.0);
+        }
+        if let Some(stand_in) = stand_in {
+            self.nodes.remove(&mut self.writer, node_key(bd, stand_in));
+        }
+        self.shared.migrating.clear(&mut self.writer, index);
+        let after = self.writer.grace();
+        self.resting_migrating.push((after, index));
+    }
+}
