@@ -54,7 +54,8 @@ check:
 
 unit:
 	$(CARGO) test --locked --workspace --no-fail-fast
-	python3 -m doctest testbed/lib/bench/rate_search.py testbed/lib/bench/callgrind.py
+	cd testbed && python3 -B -c 'import doctest, sys; from lib.bench import callgrind, charts, limits, rate_search; \
+		sys.exit(any(doctest.testmod(m).failed for m in (callgrind, charts, limits, rate_search)))'
 
 scenarios: build
 	$(TESTBED) testbed/run all

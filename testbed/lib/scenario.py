@@ -1,5 +1,4 @@
-"""What every scenario has in common: a run of its own, a story in plain words, one line of JSON at the end, and
-an exit status that says whether it passed."""
+"""The frame of every scenario: a run of its own, one line of JSON at the end, and an exit status."""
 
 import json
 import os
@@ -10,16 +9,16 @@ import traceback
 
 from .lab import Failure, Lab, say
 
-# Among all scenarios, as `make test` runs them, each is short and figures about time are not judged; a scenario run by
-# its name is judged on all its figures.
+# `testbed/run all` sets it, as `make test` does: scenarios are shorter and figures about time are not judged. A
+# scenario that is run by its name is judged by all its figures.
 SHORT = os.environ.get("STOPOVER_TIMES") == "told"
 
 
 def main(name, body, must_be_zero, must_be_positive=(), must_be_zero_alone=()):
-    """Runs `body(lab)`, which returns the figures. The scenario passes if nothing was raised, every figure of
-    `must_be_zero` is 0, every one of `must_be_positive` above 0, and all processes ended well when asked to.
-    `must_be_zero_alone` are figures about time. They are judged too, but not among all scenarios (STOPOVER_TIMES=told,
-    as `testbed/run all` sets it): `make test` says whether the programs are right on any machine, however busy."""
+    """Runs `body(lab)`, which returns the figures. The scenario passes if nothing was raised, all figures of
+    `must_be_zero` are 0, all of `must_be_positive` are above 0, and all processes ended in order. The figures of
+    `must_be_zero_alone` depend on time; they must be 0, too, but are not judged among all scenarios: `make test` must
+    pass on a busy machine."""
     began, figures, why = time.monotonic(), {}, []
     try:
         with Lab(name) as lab:
@@ -34,7 +33,7 @@ def main(name, body, must_be_zero, must_be_positive=(), must_be_zero_alone=()):
         why.append(str(e))
     except (subprocess.TimeoutExpired, RuntimeError, OSError) as e:
         why.append(f"{type(e).__name__}: {e}")
-    except Exception:  # a mistake in the scenario itself: show where
+    except Exception:  # an error in the scenario itself
         why.append(traceback.format_exc())
     except SystemExit as e:
         why.append(str(e))
@@ -42,7 +41,7 @@ def main(name, body, must_be_zero, must_be_positive=(), must_be_zero_alone=()):
         late = [k for k in must_be_zero_alone if figures.get(k) != 0]
         if SHORT and figures:
             for k in late:
-                say(f"told, not judged among all scenarios: {k} is {figures.get(k, 'not known')}, not 0")
+                say(f"not judged among all scenarios: {k} is {figures.get(k, 'not known')}, not 0")
             late = []
         why += [f"{k} is {figures.get(k, 'not known')}, 0 was expected" for k in must_be_zero if figures.get(k) != 0]
         why += [f"{k} is {figures.get(k, 'not known')}, 0 was expected" for k in late]

@@ -1,22 +1,23 @@
 #!/usr/bin/python3
-"""Packets per second and cycles per frame of the appliance, beside testpmd and OVS-DPDK, on the same ports, flows
-and core, and of the kernel; and what becomes of it with more nodes, under changes, with larger frames, with a second
-worker, and while nodes are migrating.
+"""Packets per second and cycles per frame of the appliance, beside testpmd and OVS-DPDK on the same ports, flows and
+core, and beside the kernel; also with more nodes, during changes, with larger frames, with a second worker, and during
+migrations.
 
-    testbed/run bench --quick           64-byte frames, a thousand nodes; in under a minute
+    testbed/run bench --quick           64-byte frames, a thousand nodes; takes less than a minute
     testbed/run bench --quick --against DIR
-                                        the same paths with another build as well: instructions and cycles per frame of
-                                        both, of five starts each; in three minutes. DIR has that build's binaries, or
-                                        is a checkout with target/release; only its stopover-appliance is used. Fails if
-                                        a frame takes more than 1.02 times its instructions or 1.05 times its cycles
-    testbed/run bench                   all parts, the first with more rounds; some twenty minutes and 12 GiB
+                                        the same paths with two builds: instructions and cycles per frame of five starts
+                                        each; takes three minutes. DIR has the binaries of the other build, or is a
+                                        checkout with target/release; only its stopover-appliance and stopover are used.
+                                        Fails if a frame takes more than 1.02 times the instructions or 1.05 times the
+                                        cycles
+    testbed/run bench                   all parts, the first with more rounds; takes some twenty minutes and 12 GiB
     testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kernel, holding,
                                         throughput, latency
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
-docs/performance.md tells how it is measured. Results stay in target/bench/: of each part a table, a chart and all
-figures, and summary.md of the last run of every part. It wants the machine for itself.
+docs/performance.md describes the method. Results are in target/bench/: for each part a table, a chart and all figures,
+and summary.md of the last run of every part. The bench needs the machine for itself.
 """
 
 import argparse
@@ -54,17 +55,17 @@ o.add_argument("--most", type=int, default=max(scale.SIZES))
 chosen = o.parse_args()
 if chosen.against:
     if not chosen.quick:
-        o.error("--against compares the paths of --quick: say --quick --against DIR")
+        o.error("--against needs --quick; hint: --quick --against DIR")
     PARTS = {"against": lambda lab: against.body(lab, chosen.against)}
 parts = list(PARTS) if chosen.against else ["quick"] if chosen.quick else chosen.only.split(",")
 if unknown := [p for p in parts if p not in PARTS]:
     o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
-looks = {"quick", "kernel", "updates"} & set(parts)  # at what is in the frames
+checks = {"quick", "kernel", "updates"} & set(parts)  # the parts that check the frames
 complete = not chosen.against and set(parts) == set(PARTS) and chosen.most == max(scale.SIZES)
 
 
 def body(lab):
-    """All parts one after another, each as if it were the only one."""
+    """Runs the parts one after another, each in a clean lab."""
     figures = dict.fromkeys(SUMMED, 0)
     for part in parts:
         say(f"part {part}")
@@ -76,7 +77,7 @@ def body(lab):
         for k in SUMMED:
             more[k] = figures[k] + more.get(k, 0)
         figures.update(more)
-    if not looks:
+    if not checks:
         del figures["wrong_frames"]
     if complete:
         missing = result_files.missing(figures)
@@ -86,5 +87,5 @@ def body(lab):
     return figures
 
 
-not_known = {"wrong_frames": not looks, "figures_missing": not complete}
+not_known = {"wrong_frames": not checks, "figures_missing": not complete}
 scenario.main("bench", body, must_be_zero=[k for k in (*SUMMED, "figures_missing") if not not_known.get(k)])

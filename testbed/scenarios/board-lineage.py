@@ -1,36 +1,34 @@
 #!/usr/bin/python3
-"""The board goes and comes back in every way there is, and three appliances must be in step with it again: after kill
--9 and an orderly restart under churn, with an emptied store, with an older store, after a cut longer than its history.
+"""The board goes away and comes back in every way there is, and three appliances must be in step with it again.
 
-Three real appliances without NICs forward by the board; a host without a packet path claims nodes, some for ever and
-some by turns, and declares and deletes others all the while. Each way is tried with a large and a small number of
-declared nodes, again and again:
+Three appliances without NICs forward by the board. A host without a packet path claims nodes, some for good and some by
+turns, and declares and deletes others all the time. Each kind of case is tried with a large and a small number of
+declared nodes, several times:
 
     kill      the board is killed and started again
     restart   it ends in order and is started again
-    older     an older copy of its store is put in place of the store: it lacks a host with its nodes, what is declared
-              since then, and where nodes are since then
-    emptied   the store is gone. The board must refuse to start; a new one is made; the appliances must go on with what
-              they have until the operator says `stopover board accept`
-    returned  the store is back after that: another board again, and an older store
+    older     an older copy of the store replaces the store: it lacks a host with its nodes, later declarations, and
+              later places of nodes
+    emptied   the store is missing. The board must refuse to start; a new board is made; the appliances must keep what
+              they have until the operator runs `stopover board accept`
+    returned  the first store is back after that: again another board, and an older store
     cut       the appliances' connections are cut for longer than the board's history reaches
     away      an appliance starts while the board is away
-    refused   an appliance starts whose registration the board refuses
+    refused   an appliance starts and the board refuses its registration
 
-`cases`: how many of these. `in_step_s_max`: the longest time, from the moment when the board's process is started (or
-when the operator accepts it, or the cable is whole again), until the board has of each appliance an acknowledgement of
-the revision that the board had when it first answered. `late`: cases of more than 5 s.
+`cases`: the number of these. `in_step_s_max`: the longest time from the start of the board's process (or the operator's
+acceptance, or the repair of the connection) until each appliance has acknowledged the revision that the board had when
+it first answered. `late`: cases that took more than 5 s.
 
-`swept_wrongly`: how often a node was not in the tables of an appliance though its host was alive and claimed it all the
-time; and how often tables had fewer declared nodes than the board has and had throughout. All tables are looked at
-every 0.3 s, `looks` times, from the first case to the last. A node that is declared, and that the board in force does
-not know (an older store, a new board), may go: nobody claims it.
+All tables are looked at every 0.3 s, `looks` times, from the first case to the last. `swept_wrongly`: how often a node
+was missing at an appliance though its host was up and claimed it all the time, and how often tables had fewer declared
+nodes than the board had throughout. A declared node that the board in force does not know (an older store, a new board)
+may go: no host claims it.
 
-`diverged`: how many nodes, hosts and memberships an appliance has otherwise than the board, or has and the board has
-not, at the end of a case, when nothing changes any more and nothing stale is kept. `compared` tells how many were
-compared. `forwarded_early`: how often an appliance that had no snapshot ran its ports. `unsaid`: how often one did not
-say in `show board`, its metrics or the board's events what it must: that another board answers, that it has no
-snapshot, that its history is another.
+`diverged`: nodes, hosts and memberships in which an appliance differs from the board at the end of a case, when nothing
+changes and nothing stale is kept; `compared` is how many were compared. `forwarded_early`: how often an appliance
+without a snapshot ran its ports. `unsaid`: how often one did not report in `show board`, its metrics or the board's
+events that another board answers, that it has no snapshot, or that its history is another.
 
 Options: --sizes 300000,3 --rounds 3 --kinds kill,older,...
 """
@@ -50,52 +48,52 @@ from lib.lab import Failure, say
 from lib.lab.netns import Namespace
 from lib.lab.process import Process
 from lib.product import ron, stopover
+from lib.product.board_churn import BoardChurn
 
 TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
-BULK, LIVE = 100, 200  # networks: of what is declared, and of what hosts claim
+BULK, LIVE = 100, 200  # networks: of declared nodes, and of claimed ones
 DECLARED_HOSTS = 8
 STEADY, TURNS = 40, 20
-HISTORY = 200 if scenario.SHORT else 1000  # changes; a load or a second of churn in a cut is more
-STALE_S = 5 if scenario.SHORT else 7  # longer than hosts pause between attempts to reach a board
+HISTORY = 200 if scenario.SHORT else 1000  # changes; a load, or a second of churn during a cut, has more
+STALE_S = 5 if scenario.SHORT else 7  # longer than hosts wait between attempts to reach a board
 EVERY_S = 0.3
 WITHIN_S = 5
 PATIENCE_S = 60
-WAIT_S = 3 if scenario.SHORT else 12  # an earlier version gave up, or forwarded by nothing, after 10 s
+WAIT_S = 3 if scenario.SHORT else 12  # an earlier version gave up, or forwarded without a snapshot, after 10 s
 KINDS = ["kill", "restart", "older", "cut", "emptied"]
 
 
 class Gateway(stopover.Appliance):
-    """An appliance on devices that receive nothing: one to the underlay, one vif in each network."""
+    """An appliance on devices that receive nothing: one for the underlay, one vif in each network."""
 
-    def __init__(self, run, number, vtep=None):
+    def __init__(self, run, number):
         super().__init__(run.lab, f"gw-{number}", run.ns)
         self.number, self.board = number, run.board
         self.relay_socket, self.relay = run.lab.dir / f"r{number}.sock", None
         self.steady = {(LIVE, f"02:aa:00:00:00:{number:02x}"), (BULK, f"02:ab:00:00:00:{number:02x}")}
         self.config.update({
-            "eal": ["--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64",
-                    "--lcores", "0@(0-1),1@(0-1)"],
+            "eal": ["--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64", "--lcores", "0@(0-1),1@(0-1)"],
             "mbufs": 4096, "mbcache": 32, "board": [f"unix:{self.relay_socket}"],
             "metrics": f"127.0.0.1:{9480 + number}", "stale_ms": STALE_S * 1000,
             "idle": ron.tagged("adaptive", cap_us=2000, poll_us=10),
         })
-        self.port("ul0", "net_null0,no-rx=1", ron.tagged("underlay", addresses=[f"{vtep or f'10.0.0.{number}'}/24"]))
+        self.port("ul0", "net_null0,no-rx=1", ron.tagged("underlay", addresses=[f"10.0.0.{number}/24"]))
         for n, (vni, mac) in enumerate(sorted(self.steady), 1):
             self.port(f"vm{n}", f"net_null{n},no-rx=1", ron.tagged("vif", vni=vni, mac=mac,
                                                                    addresses=[f"192.168.{vni}.{number}"]))
 
     def connect(self):
-        """Lays the cable to the board."""
+        """Connects it to the board, by a relay."""
         self.relay = Process(self.lab, f"relay-{self.number}", ["/usr/bin/python3", TOOLS / "relay.py",
                                                                self.relay_socket, self.board.socket], ns=self.ns)
         self.relay.wait_socket(self.relay_socket)
 
     def cut(self):
-        """Cuts it."""
+        """Cuts the connection."""
         self.relay.kill()
 
     def start(self, **more):
-        """With its cable, if that is not there."""
+        """Starts it, and connects it if it is not."""
         if self.relay is None or not self.relay.alive():
             self.connect()
         return super().start(**more)
@@ -104,47 +102,22 @@ class Gateway(stopover.Appliance):
         return self.json("show", "board")
 
     def nodes(self, vni):
-        """What its tables have of a network: host and addresses by MAC."""
+        """The nodes of a network in its tables: host and addresses by MAC."""
         rows = self.json("show", "nodes", "--vni", vni)
         return {r["mac"]: (r["host"], tuple(sorted(r["ips"]))) for r in rows}
 
 
-class Churn:
-    """The host that claims, and the operator who declares."""
-
-    def __init__(self, run):
-        # Not the relay of an appliance: what is cut off is the appliances.
-        self.process = Process(run.lab, "board-churn", [
-            stopover.program("board-churn"), "--board", run.board.endpoint, "--host", "churn", "--vtep",
-            "10.0.9.1", "--vni", LIVE, "--steady", STEADY, "--turns", TURNS, "--every-ms", 10, "--declare-vni", BULK,
-            "--declare-host", "lx-0"], ns=run.ns, env={"RUST_LOG": "info"}, pipes=True)
-        self.steady = {(LIVE, f"02:c0:00:00:00:{n:02x}") for n in range(STEADY)}
-
-    def order(self, word, answer=None):
-        self.process.popen.stdin.write(f"{word}\n")
-        self.process.popen.stdin.flush()
-        said = self.process.popen.stdout.readline().strip() if answer else None
-        if said != answer:
-            raise Failure(f"board-churn answered `{word}` with `{said}`; `{answer}` was expected")
-
-    def pause(self):
-        self.order("pause", "paused")
-
-    def go(self):
-        self.order("go")
-
-
 class Look:
-    """Looks at all tables again and again, for what must be there whatever happens to the board."""
+    """Looks at all tables again and again for what must be there whatever happens to the board."""
 
-    def __init__(self, run):
-        self.run, self.looks, self.swept, self.ended, self.why = run, 0, 0, False, None
-        self.watched, self.steady, self.bulk, self.told = [], {}, 0, set()
+    def __init__(self):
+        self.looks, self.swept, self.ended, self.why = 0, 0, False, None
+        self.watched, self.steady, self.bulk = [], {}, 0
         self.lock = threading.Lock()
-        self.thread = threading.Thread(target=self.go_on, daemon=True)
+        self.thread = threading.Thread(target=self.loop, daemon=True)
 
     def expect(self, watched, steady, bulk):
-        """Which appliances to look at, which nodes must be there and at which host, and how many declared ones."""
+        """Sets the appliances to look at, the nodes that each must have, by host, and the number of declared ones."""
         with self.lock:
             self.watched, self.steady, self.bulk = list(watched), dict(steady), bulk
 
@@ -152,14 +125,14 @@ class Look:
         with self.lock:
             self.bulk = nodes
 
-    def go_on(self):
+    def loop(self):
         while not self.ended:
             began = time.monotonic()
             try:
                 with self.lock:
                     for a in self.watched:
                         self.look(a)
-            except Exception as e:  # told by `end`: a thread has nobody to tell
+            except Exception as e:  # `end` raises it
                 self.why = e
                 return
             time.sleep(max(0, EVERY_S - (time.monotonic() - began)))
@@ -177,11 +150,11 @@ class Look:
         self.ended = True
         self.thread.join(30)
         if self.why:
-            raise Failure(f"the looks ended: {self.why}")
+            raise Failure(f"looking at the tables failed: {self.why}")
 
 
 class Run:
-    """The lab, and what has been counted in it."""
+    """The board, the appliances, and what has been counted."""
 
     def __init__(self, lab, options):
         self.lab, self.options, self.ns = lab, options, Namespace(lab, "lineage")
@@ -194,13 +167,13 @@ class Run:
         config = {"listen": [self.board.endpoint], "store": str(self.store), "history": HISTORY}
         self.board.config.write_text(ron.dumps(config) + "\n")
         self.gateways = [Gateway(self, n) for n in (1, 2, 3)]
-        self.look = Look(self)
+        self.look = Look()
         self.turn = 0
 
-    # ---- The world -------------------------------------------------------------------------------------------
+    # ---- Setting up ------------------------------------------------------------------------------------------
 
     def build(self, size):
-        """A board with so many declared nodes, of which a copy is kept; then the hosts."""
+        """Makes a board with `size` declared nodes, and a copy of its store; then starts the hosts."""
         self.size = size
         self.board.init()
         self.board.start()
@@ -211,11 +184,12 @@ class Run:
         self.board.start()
         for a in self.gateways:
             a.start()
-        self.churn = Churn(self)
-        steady = {key: "churn" for key in self.churn.steady}
+        # Not through a relay: only the appliances are cut off.
+        self.churn = BoardChurn(self.lab, self.ns, self.board, LIVE, STEADY, TURNS, BULK, "lx-0")
+        steady = {key: self.churn.host for key in self.churn.steady}
         steady |= {key: a.name for a in self.gateways for key in a.steady}
         live = {mac: host for (vni, mac), host in steady.items() if vni == LIVE}
-        self.until("all know all", lambda: all(
+        self.until("all appliances have all nodes", lambda: all(
             live.items() <= {mac: host for mac, (host, _) in a.nodes(LIVE).items()}.items() for a in self.gateways))
         self.steady = steady
         self.changes_since_backup(0)
@@ -233,16 +207,17 @@ class Run:
         self.board.cli("node", "load", nodes)
 
     def changes_since_backup(self, turn):
-        """What an older store does not know: a host, a node of it, another place of a node, a node that is gone."""
+        """Makes changes that the copy of the store lacks: a host, a node of it, two nodes deleted and declared
+        elsewhere."""
         self.board.cli("host", "add", f"late-{turn}", "--vtep", f"10.0.7.{turn + 1}")
         self.board.cli("node", "add", BULK, f"02:dd:00:00:00:{turn:02x}", f"late-{turn}")
         self.board.cli("member", "add", BULK, f"late-{turn}")
-        # A declared node is moved by being deleted first; the vifs in this network make up for it meanwhile.
+        # A declared node is deleted before it is declared elsewhere; the vifs of this network keep the number up.
         for n, host in ((0, f"lx-{1 + turn % 7}"), (1, "lx-2")):
             self.board.cli("node", "delete", BULK, f"06:00:00:00:00:{n:02x}")
             self.board.cli("node", "add", BULK, f"06:00:00:00:00:{n:02x}", host)
 
-    # ---- Waiting, and what is judged -------------------------------------------------------------------------
+    # ---- Waiting and judging -----------------------------------------------------------------------------------
 
     def until(self, what, true, timeout=PATIENCE_S):
         end = time.monotonic() + timeout
@@ -262,12 +237,12 @@ class Run:
             return str(e)
 
     def in_step(self, kind, since, gateways=None):
-        """Waits until the board has the acknowledgements of what it had when it first answered."""
+        """Waits until all have acknowledged the revision that the board had when it first answered. Counts a case."""
         names = {a.name for a in gateways or self.gateways}
         first = None
         while first is None:
             try:
-                # Of a new board 0, which nobody has to acknowledge: the first registration at least.
+                # A new board has revision 0, which needs no acknowledgement: wait for the first registration at least.
                 first = max(1, self.board.json("show", "board")["revision"])
             except Failure:
                 time.sleep(0.02)
@@ -284,13 +259,13 @@ class Run:
         self.figures["late"] += took > WITHIN_S
         return took
 
-    def says(self, what, true):
+    def reports(self, what, true):
         if not true:
-            say(f"unsaid: {what}")
+            say(f"not reported: {what}")
             self.figures["unsaid"] += 1
 
     def compare(self, everything=True):
-        """With nothing on its way, all tables are the board's."""
+        """Compares all tables with the board while nothing changes."""
         self.churn.pause()
         self.until("nothing stale is kept", lambda: all(a.state()["stale_ms"] is None for a in self.gateways))
         self.in_step_now()
@@ -328,7 +303,7 @@ class Run:
             return all(acked.get(a.name) == view["revision"] for a in self.gateways)
         self.until("all have acknowledged the last revision", still)
 
-    # ---- The ways ----------------------------------------------------------------------------------------------
+    # ---- The cases ---------------------------------------------------------------------------------------------
 
     def case_kill(self, n):
         self.board.process.kill()
@@ -356,12 +331,13 @@ class Run:
         self.board.start()
         say(f"older: in step after {self.in_step('older', since):.2f} s")
         after = [a.state()["other_branches"] for a in self.gateways]
-        self.says(f"that the history is another: {branches}, then {after}", all(x < y for x, y in zip(branches, after)))
-        self.says("an event at the board", '"lineage"' in self.board.cli("events", "--json"))
+        self.reports(f"that the history is another: {branches}, then {after}",
+                     all(x < y for x, y in zip(branches, after)))
+        self.reports("an event at the board", '"lineage"' in self.board.cli("events", "--json"))
         self.compare()
 
     def in_step_now_or_churning(self):
-        """That all have what was declared last, though other things change."""
+        """Waits until all have the last declaration, though other changes go on."""
         revision = self.board.json("show", "board")["revision"]
         self.until("all have what was declared",
                    lambda: all(a.state()["acknowledged"] >= revision for a in self.gateways))
@@ -387,7 +363,7 @@ class Run:
             self.store.touch()
         refused = Process(self.lab, "bbs-refused", [stopover.program("stopover-bbs"), self.board.config], ns=self.ns)
         status = refused.wait_end(20)
-        self.says("that the store is missing", status == 1 and "stopover-bbs init" in refused.tail(3))
+        self.reports("that the store is missing", status == 1 and "stopover-bbs init" in refused.tail(3))
         self.store.unlink(missing_ok=True)
         self.board.init()
         self.board.start()
@@ -402,16 +378,16 @@ class Run:
         self.compare()
 
     def accept(self, kind):
-        """Another board answers. Nothing changes until the operator says so."""
+        """Another board answers. Nothing changes until the operator accepts it."""
         self.until("all see that it is another board", lambda: all(a.state()["other_board"] for a in self.gateways))
-        self.says("by its metric", all("stopover_board_other 1" in self.metrics(a) for a in self.gateways))
-        self.says("an event at the board", self.lineage_events() > self.known_events)
+        self.reports("by its metric", all("stopover_board_other 1" in self.metrics(a) for a in self.gateways))
+        self.reports("an event at the board", self.lineage_events() > self.known_events)
         if any(r["name"].startswith("gw-") for r in self.board.json("show", "hosts") if r["up"]) and kind == "emptied":
             raise Failure("a host registered at a board that it does not follow")
-        time.sleep(1)  # to be looked at
-        # From here on what the board in force does not know may go, in time, if it is declared.
+        time.sleep(1)  # for some looks
+        # From here on, declared nodes that the board in force does not know may go.
         self.look.bulk_at_least(0)
-        self.until("churn sees that it is another board", self.churn_accepts)
+        self.until("board-churn sees that it is another board", self.churn.accept)
         since = time.monotonic()
         for a in self.gateways:
             a.cli("board", "accept")
@@ -419,11 +395,6 @@ class Run:
 
     def lineage_events(self):
         return self.board.cli("events", "--json").count('"lineage"')
-
-    def churn_accepts(self):
-        self.churn.process.popen.stdin.write("accept\n")
-        self.churn.process.popen.stdin.flush()
-        return self.churn.process.popen.stdout.readline().strip() == "accepted"
 
     def metrics(self, a):
         return self.ns.run("curl", "-s", f"http://{a.config['metrics']}/metrics")
@@ -451,7 +422,7 @@ class Run:
         self.board.cli("host", "add", "squatter", "--vtep", f"10.0.0.{a.number}")
         a.start(forwards=False)
         self.waits(a, WAIT_S)
-        self.says("why it waits", "squatter" in (a.state()["last_error"] or ""))
+        self.reports("why it waits", "squatter" in (a.state()["last_error"] or ""))
         self.board.cli("host", "delete", "squatter")
         since = time.monotonic()
         say(f"refused: in step after {self.in_step('refused', since):.2f} s")
@@ -460,7 +431,7 @@ class Run:
         self.look.expect(self.gateways, self.steady, self.size)
 
     def waits(self, a, seconds):
-        """It lives, answers, and forwards nothing."""
+        """Checks that it runs, answers, and forwards nothing."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             a.process.check()
@@ -468,7 +439,7 @@ class Run:
             early = state["forwarding"] or a.json("show", "lcores") or a.json("show", "port", "info", "all")
             self.figures["forwarded_early"] += bool(early)
             time.sleep(0.2)
-        self.says("that it waits", "nothing is forwarded" in a.process.log.read_text(errors="replace")
+        self.reports("that it waits", "nothing is forwarded" in a.process.log.read_text(errors="replace")
                   and "nothing is forwarded" in a.cli("show", "board"))
 
     def cases(self):
@@ -483,7 +454,7 @@ class Run:
                 getattr(self, f"case_{kind}")(0)
 
     def end(self):
-        """Ends all processes of this world."""
+        """Ends all processes."""
         complaints = []
         self.look.expect([], {}, 0)
         self.churn.process.stop()

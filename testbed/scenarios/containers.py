@@ -1,42 +1,31 @@
 #!/usr/bin/python3
-"""Board and two gateways as containers of the image built from `Dockerfile`, and two tenant containers whose ports
-are virtio-user: they reach each other through the gateways.
+"""The board and two gateways as containers of the image of `Dockerfile`: two tenant containers with virtio-user ports
+reach each other through them.
 
-The gateways' underlay is a veth laid into each container; a tenant reaches its gateway by a vhost-user socket in
-a folder both have mounted. In the tenant, testpmd opens the virtio-user port, as an application on DPDK would,
-and passes its frames to a tap, so that ping, UDP streams and TCP can be used.
+The underlay of a gateway is a veth in its container. A tenant is connected to its gateway by a vhost-user socket in a
+folder that both mount. In the tenant, testpmd opens the virtio-user port, as a DPDK application would, and forwards its
+frames to a tap, for ping, UDP streams and TCP.
 """
 
 import pathlib
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import Failure, containers, fabric, say
+from lib.lab import containers, fabric, say
 from lib.lab.netns import wire_to_bridge
 from lib.product import ron, stopover
 from lib.traffic import capture, mesh
 
 VNI = 100
 TENANT_MIB = 64
-# testpmd knows no idle: both tenants poll on one CPU, and leave the other to everybody else.
+# testpmd always polls: both tenants use one CPU and leave the other to the rest.
 POLLED_CPU = 1
 
 
-def wait(what, true, who, timeout=20):
-    """Waits until `true()` while container `who` lives."""
-    end = time.monotonic() + timeout
-    while not true():
-        who.check()
-        if time.monotonic() > end:
-            raise Failure(f"{who.name}: {what} did not come within {timeout} s; last words:\n    {who.said()}")
-        time.sleep(0.1)
-
-
 def gateway(lab, net, number, image):
-    """A gateway container. Its program waits for the underlay cable, which can only be laid once it exists."""
+    """A gateway container. Its program waits for the underlay cable, which needs the container's namespace."""
     name = f"gw-{number}"
     a = stopover.Appliance(lab, name, None, net.board)
     a.number = number
@@ -46,17 +35,17 @@ def gateway(lab, net, number, image):
                       addresses=[f"192.168.0.{number}", f"fd01::{number}"], guard=True)
     a.vhost("tenant", lab.dir / f"t{number}.sock", role)
     a.config["eal"][-1] = "0@(0-1),1@0"
-    a.config["eal"].append("--iova-mode=va")  # a container may not look up physical addresses
+    a.config["eal"].append("--iova-mode=va")  # a container has no access to physical addresses
     start = f"until [ -e /sys/class/net/ul0/operstate ]; do sleep 0.05; done; exec stopover-appliance {a.write()}"
     a.process = containers.Container(lab, name, image, ["sh", "-c", start])
     a.ns = a.process.ns
     wire_to_bridge(a.ns, "ul0", net.switch, "br0", f"port{number}", mtu=net.mtu)
-    wait("its control socket", a.socket.exists, a.process)
+    a.process.wait_for("its control socket", a.socket.exists)
     return a
 
 
 def tenant(lab, number, image):
-    """A tenant container, on the socket of gateway `number`."""
+    """A tenant container on the socket of gateway `number`."""
     mac = f"02:00:00:00:00:{number:02x}"
     pmd = ["dpdk-testpmd", "--no-pci", "--in-memory", "--iova-mode=va", "--single-file-segments",
            "--file-prefix", f"so{lab.pid}t{number}", "-m", str(TENANT_MIB), "--lcores", f"0@(0-1),1@{POLLED_CPU}",
@@ -64,7 +53,7 @@ def tenant(lab, number, image):
            f"--vdev=net_tap0,iface=eth0,mac={mac}",
            "--", "--total-num-mbufs=8192", "--forward-mode=io", "--auto-start", "--stats-period", "1"]
     c = containers.Container(lab, f"tenant-{number}", image, pmd, "--device", "/dev/net/tun")
-    wait("its tap", lambda: "eth0" in c.ns.run("ip", "-o", "link"), c)
+    c.wait_for("its tap", lambda: "eth0" in c.ns.run("ip", "-o", "link"))
     c.ns.quiet("eth0")
     c.ns.ip("link", "set", "eth0", "up")
     c.ns.address("eth0", f"192.168.0.{number}/24", f"fd01::{number}/64")
@@ -82,25 +71,14 @@ def body(lab):
     net.board = stopover.Board.configure(lab)
     net.board.init()
     c = containers.Container(lab, "board", image, ["stopover-bbs", net.board.config])
-    wait("its socket", net.board.socket.exists, c)
+    c.wait_for("its socket", net.board.socket.exists)
     gateways = [gateway(lab, net, n, image) for n in (1, 2)]
     tenants = [tenant(lab, n, tenant_image) for n in (1, 2)]
     stopover.wait_nodes(gateways, 2)
-    say("both gateways know both tenants")
+    say("both gateways have both tenants")
 
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
-    pinged, bad_pings = mesh.pings(tenants, count=50)
-    say(f"ping: {dict(pinged)}")
-    udp = mesh.streams(lab, tenants, count=300, rate=500)
-    say(f"UDP streams: {dict(udp)}")
-    iperf = mesh.Iperf(lab, tenants)
-    tcp, bad_tcp = iperf.all_pairs(amount="2M")
-    iperf.stop()
-    say(f"iperf3: {dict(tcp)}")
-    for line in bad_pings + bad_tcp:
-        say(line)
-    if bad_tcp:
-        raise Failure(f"{len(bad_tcp)} TCP transfers failed")
+    pinged, udp, tcp = mesh.everything(lab, tenants, 50, 300, 500, "2M")
     wire.stop()
     accounting = stopover.accounting(gateways)
     seen = capture.Reading(wire.path)

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""What README, docs and examples tell a reader to type works: every command and configuration is taken by the
-programs, what can be run is run, samples are what the programs print, links lead somewhere.
+"""Commands, configurations, samples and links in README, docs and examples are correct: the programs accept them, what
+can be run is run, and samples are what the programs print.
 
-README's own two configurations are started, with the NIC replaced by a cable and the VM by a tap; what the documents
-show of them is compared in shape (numbers and column widths apart). `--write` puts the present output into the
-documents instead.
+README's two configurations are started, with a cable instead of the NIC and a tap instead of the VM. The samples of the
+documents are compared in shape, without numbers and column widths. `--write` puts the present output into the documents
+instead.
 """
 
 import http.client
@@ -29,9 +29,7 @@ from lib.product.doc_samples import FAR_VM, VM, VNI
 
 WRITE = "--write" in sys.argv
 MEMORY_MIB = 512
-README = REPO / "README.md"
-OURS = ("stopover", "stopover-bbs", "stopover-appliance")
-# What a reader may run at any time, and which succeeds.
+# Commands that can be run at any time and succeed.
 HARMLESS = re.compile(r"(show|clear) |events(?! .*--follow)|(host|network|node|member) (add|list|load|delete) |"
                       r"(host|network|node|member) list$|migration list|trace .*--hex")
 
@@ -57,7 +55,8 @@ class Docs:
             self.figures["links"] += path.read_text().count("](")
 
     def configurations(self):
-        """README's files, by the names their first comments give, and all examples, are valid."""
+        """README's configurations, named in their first comments, and all examples are valid. Returns README's by name.
+        """
         named = {}
         for block in (b for b in self.blocks if b.kind == "ron"):
             name = re.match(r"// (\S+\.ron)\b", block.lines[0])
@@ -79,13 +78,13 @@ class Docs:
         return named
 
     def command(self, words, ns=None, timeout=20, **env):
-        """Runs one of our programs in the reader's folder."""
+        """Runs one of our programs in the folder of the reader."""
         argv = (ns or self.nowhere).command(doc_samples.programs_of([str(w) for w in words]))
         base = {k: v for k, v in os.environ.items() if not k.startswith("STOPOVER_")}
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, cwd=self.folder, env=base | env)
 
     def commands(self):
-        """Every command is one; of our own programs the arguments are parsed by the program itself."""
+        """Every command exists; our own programs parse their arguments. Returns {command: place}."""
         makefile = (REPO / "Makefile").read_text()
         scenarios = {p.stem for p in (REPO / "testbed" / "scenarios").glob("*.py")}
         found = {}
@@ -112,7 +111,7 @@ class Docs:
             elif name == "stopover":
                 for words in markdown.spelled_out(text):
                     done = self.command(words, STOPOVER_BOARD="unix:/nonexistent", STOPOVER_CTL="/nonexistent")
-                    # Prose may name a command without what it needs.
+                    # Prose may name a command without its arguments.
                     lacks = "required arguments were not" in done.stderr or "\nCommands:\n" in done.stderr
                     named_only = lacks and "[" not in text and " -" not in text
                     if done.returncode == 2 and not named_only:
@@ -120,17 +119,17 @@ class Docs:
         return found
 
     def program_line(self, place, text):
-        """A line that starts a program: its words but the file are options it has."""
+        """A line that starts a program: all words but the file are its options."""
         words = [markdown.PLACEHOLDERS.get(w, w) for w in text.split()]
         files = [w for w in words if w.endswith(".ron")]
         known = {p.name for p in [*self.folder.glob("*.ron"), *REPO.glob("examples/**/*.ron")]}
         help_text = self.command([words[0], "--help"]).stdout
         odd = [w for w in words[1:] if w not in files and not re.search(rf"(^|\s){re.escape(w)}\b", help_text)]
         if odd or any(pathlib.Path(f).name not in known for f in files):
-            self.wrong("bad_commands", f"{place}: `{text}`: what is {odd or files}?")
+            self.wrong("bad_commands", f"{place}: `{text}`: unknown words {odd or files}")
 
     def start(self, named):
-        """README's board and appliance, where the sockets are this run's."""
+        """Starts README's board and appliance, with sockets of this run. Returns the EAL file prefix."""
         self.lab.hugepages(MEMORY_MIB)
         self.host, self.far = Namespace(self.lab, "host"), Namespace(self.lab, "far")
         self.host.sysctl("ipv6.conf.default.disable_ipv6", 1)
@@ -141,10 +140,10 @@ class Docs:
         for path in named.values():
             text = path.read_text().replace("/run/stopover", str(self.run_dir))
             text = text.replace("/var/lib/stopover", str(self.lab.dir / "store"))
-            for ours, theirs in (("--file-prefix=hv-a\"", f"--file-prefix={prefix}\", \"--no-pci\""),
+            for shown, used in (("--file-prefix=hv-a\"", f"--file-prefix={prefix}\", \"--no-pci\""),
                                  ('name: "hv-a",', f'name: "hv-a", ctl: "{self.run_dir}/hv-a.sock",'), ('"0000:03:00.0"', '"net_af_packet0"'),
                                  ('"net_vhost0"', '"net_tap0"')):
-                text = text.replace(ours, theirs)
+                text = text.replace(shown, used)
             text = re.sub(r'"net_vhost0,[^"]*"', '"net_af_packet0,iface=ul0", "net_tap0,iface=vm1"', text)
             path.write_text(text)
         done = self.command(["stopover-bbs", "init", named["bbs.ron"]])
@@ -162,7 +161,7 @@ class Docs:
         end = time.monotonic() + 10
         while not self.reachable():
             if time.monotonic() > end:
-                raise Failure("hv-a does not find the way to hv-b")
+                raise Failure("hv-a does not find a path to hv-b")
             time.sleep(0.1)
         return prefix
 
@@ -177,13 +176,13 @@ class Docs:
             raise Failure(f"`{text}` ended with status {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
-    def said(self, text):
-        """What a command prints, wherever and however it ends."""
+    def output(self, text):
+        """The output of a command, of both streams, even if it fails."""
         done = self.command(shlex.split(text), ns=self.host, **self.env)
         return done.stdout + done.stderr
 
     def samples(self):
-        maker = doc_samples.Samples(self.lab, self.said, self.folder, self.folder / "hv-a.ron", self.far)
+        maker = doc_samples.Samples(self.lab, self.output, self.folder, self.folder / "hv-a.ron", self.far)
         anew = []
         for block in (b for b in self.blocks if b.kind == "sample"):
             self.figures["samples"] += 1
@@ -196,13 +195,13 @@ class Docs:
                 self.wrong("samples_differ", f"{block.place}: the sample {block.hint.split()[1]} is not what is printed (run "
                            f"`testbed/run docs --write`). Shown:\n{shown}\nPrinted:\n{made}")
 
-        for block, made in reversed(anew):  # from the end: what stands before stays where it is
+        for block, made in reversed(anew):  # from the end, so that the blocks before keep their lines
             markdown.rewrite(block, made)
-            say(f"{block.place}: written anew")
+            say(f"{block.place}: rewritten")
 
     def harmless(self, found):
-        """What can be run is run, each on tables that have what it names."""
-        self.said("stopover host delete hv-b --cascade")
+        """Runs what can be run, on tables that have what it names."""
+        self.output("stopover host delete hv-b --cascade")
         for kind, rows in (("host", "name,vteps\nfar,10.0.0.2\n"), ("network", "vni,name\n100,shop\n"),
                            ("node", f"vni,mac,host,ips\n100,{FAR_VM},far,192.168.0.2\n"), ("member", "vni,host\n100,far\n")):
             (self.folder / f"{kind}s.csv").write_text(rows)
@@ -212,11 +211,11 @@ class Docs:
             for words in markdown.spelled_out(text):
                 if "--follow" in words or "--board" in words or "--ctl" in words:
                     continue
-                self.said("stopover host delete far --cascade")
-                self.said("stopover host add far --vtep 10.0.0.2")
+                self.output("stopover host delete far --cascade")
+                self.output("stopover host add far --vtep 10.0.0.2")
                 if words[1:3] != ["host", "delete"]:
                     for line in (f"network add {VNI}", f"node add {VNI} {FAR_VM} far", f"member add {VNI} far"):
-                        self.said(f"stopover {line}")
+                        self.output(f"stopover {line}")
                 words = [f"{words[1]}s.csv" if w.endswith(".csv") else w for w in words]
                 done = self.command(words, ns=self.host, **self.env)
                 self.figures["commands_run"] += 1
@@ -224,7 +223,7 @@ class Docs:
                     self.wrong("failed", f"{place}: `{shlex.join(words)}` failed: {done.stderr.strip()}")
 
     def api(self):
-        """Every path of the control API that the documents name answers."""
+        """Every path of the control API in the documents answers."""
         names = {m for path in markdown.files() for m in re.findall(r"(?<=GET )/v1/[a-z/]+|(?<=, `)/v1/[a-z/]+", path.read_text())}
         for name in sorted(names):
             c = http.client.HTTPConnection("x")
@@ -237,7 +236,7 @@ class Docs:
                 self.wrong("failed", f"GET {name} answers {status}")
 
     def telemetry(self, prefix):
-        """DPDK's telemetry, of which README tells, answers with README's EAL arguments."""
+        """DPDK's telemetry, which README describes, answers with README's EAL arguments."""
         path = f"/var/run/dpdk/{prefix}/dpdk_telemetry.v2"
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -251,8 +250,8 @@ class Docs:
             self.wrong("failed", f"telemetry has the ports {ports}; 2 were expected")
 
     def hook(self):
-        """The libvirt hook, at the target and back: the board has the lock, and none when the VM did not arrive."""
-        self.said("stopover host delete far --cascade")
+        """The libvirt hook at the target: the board has the lock, and no lock after the VM has not arrived."""
+        self.output("stopover host delete far --cascade")
         self.must("stopover host add hv-b --vtep 10.0.0.3")
         conf = self.folder / "libvirt.conf"
         conf.write_text(f"STOPOVER_BOARD={self.env['STOPOVER_BOARD']}\nSTOPOVER_HOST=hv-b\n"
@@ -264,19 +263,19 @@ class Docs:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=os.environ | env)
             found = json.loads(self.must("stopover migration list --active --json"))
             if done.returncode or done.stdout or len(found) != active:
-                self.wrong("failed", f"the hook at {' '.join(words)} left {len(found)} migrations, {active} expected; status "
-                           f"{done.returncode}: {done.stdout}{done.stderr}")
+                self.wrong("failed", f"after the hook {' '.join(words)} there are {len(found)} migrations, {active} expected; "
+                           f"status {done.returncode}: {done.stdout}{done.stderr}")
 
     def default_socket(self):
-        """The command finds the only control socket beside those of vhost-user ports."""
-        # /run/stopover is the machine's own: another's appliance may be there. Only the mode is looked at here.
+        """The control socket has the right mode."""
+        # The default folder /run/stopover belongs to the machine, so only the mode is checked.
         mode = self.ctl.stat().st_mode & 0o777
         if mode != 0o660 or not listens(self.ctl):
             self.wrong("failed", f"the control socket has mode {mode:o}")
 
 
 def names_of(words):
-    """The names before the first option."""
+    """The words before the first option."""
     for w in words:
         if w.startswith("-"):
             return

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Two QEMU guests on vhost-user sockets of two appliances, and a station without virtio beside one of them: ping
-and TCP between all, with the checksum and segmentation offloads that virtio-net negotiates.
+"""Two QEMU guests on vhost-user sockets of two appliances, and a station without virtio beside one of them: ping and
+TCP between all, with the offloads that virtio-net negotiates.
 
-A guest that negotiated them hands over TCP frames of up to 64 KiB without checksums. On the underlay, and at the
-station, tshark must see ordinary frames with right checksums.
+A guest that negotiated checksum and segmentation offload hands over TCP frames of up to 64 KiB without checksums. On
+the underlay, and at the station, tshark must see ordinary frames with correct checksums.
 """
 
 import pathlib
@@ -14,50 +14,49 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import scenario
 from lib.guests import guest
 from lib.lab import Failure, fabric, say
+from lib.lab.fabric import cidrs, ips
 from lib.product import ron, stopover
 from lib.traffic import capture
 
 VNI = 100
-LONGEST = 14 + 40 + 8 + 8 + 14 + 1500  # an inner frame of MTU 1500 in VXLAN over IPv6
+LONGEST = 14 + 40 + 8 + 8 + 14 + 1500  # an inner frame at MTU 1500 in VXLAN over IPv6
 
 
-def body(lab):
-    guest.images()
-    say("building two hosts with an appliance and a guest each, and a station beside the first guest")
+def build(lab):
+    """The fabric with a guest on each of its two hosts, and the station."""
     lab.hugepages(2 * stopover.MEMORY_MIB + 64)
     board = stopover.Board(lab)
     net = fabric.Fabric(lab)
-    a, b = net.host("gw-a", board), net.host("gw-b", board)
+    hosts = [net.host("gw-a", board), net.host("gw-b", board)]
     macs = ["52:54:00:00:00:01", "52:54:00:00:00:02"]
-    for n, (host, mac) in enumerate(zip((a, b), macs), 1):
-        role = ron.tagged("vif", vni=VNI, mac=mac, addresses=[f"192.168.0.{n}", f"fd01::{n}"], guard=True)
+    for n, (host, mac) in enumerate(zip(hosts, macs), 1):
+        role = ron.tagged("vif", vni=VNI, mac=mac, addresses=ips(n), guard=True)
         host.vhost(f"vm{n}", lab.dir / f"vm{n}.sock", role, tso=True)
-    station = fabric.Tenant(lab, "station", 3, VNI, "02:00:00:00:00:03", ["192.168.0.3/24", "fd01::3/64"]).plug_vif(a)
-    for host in net.hosts:
+    station = fabric.Tenant.numbered(lab, "station", VNI, 3).plug_vif(hosts[0])
+    for host in hosts:
         host.start()
     guests = [guest.Guest(lab, f"vm{n}", lab.dir / f"vm{n}.sock", mac, ns=host.ns)
-              for n, (host, mac) in enumerate(zip((a, b), macs), 1)]
-    for g in guests:
-        g.booted()
-    vm1, vm2 = guests
-    negotiated = vm1.features()
-    say(f"guests booted; their drivers negotiated {', '.join(k for k, v in negotiated.items() if v) or 'nothing'}")
+              for n, (host, mac) in enumerate(zip(hosts, macs), 1)]
     for n, g in enumerate(guests, 1):
-        g.address(f"192.168.0.{n}/24", f"fd01::{n}/64")
-    stopover.wait_nodes(net.hosts, 3)
+        g.booted()
+        g.address(*cidrs(n))
+    stopover.wait_nodes(hosts, 3)
+    return net, guests, station
 
-    wire = capture.Capture(lab, net.switch, "br0", "underlay")
-    # What the station itself sends has yet to be finished by its interface.
-    at_station = capture.Capture(lab, station.ns, "eth0", "station", f"not ether src {station.mac}")
-    sent = lost = duplicated = 0
+
+def pings(vm1, vm2):
+    """Pings between all. Returns how many were lost, and how many answers came twice."""
+    lost = duplicated = 0
     for g, ip in ((vm1, "192.168.0.2"), (vm2, "fd01::1"), (vm1, "fd01::3"), (vm2, "192.168.0.3")):
         r = g.ping(ip, count=20)
         say(f"{g.name} pings {ip}: {r['received']} of {r['sent']} answered")
-        sent, lost, duplicated = sent + r["sent"], lost + r["lost"], duplicated + r["duplicated"]
+        lost, duplicated = lost + r["lost"], duplicated + r["duplicated"]
     large = vm1.ping("192.168.0.2", count=5, size=1472)
-    lost += large["lost"]
+    return lost + large["lost"], duplicated
 
-    shell = guest.Shell(lab, station.ns)
+
+def transfers(vm1, vm2, shell):
+    """TCP between all. Returns the bytes that arrived intact, and the seconds that took."""
     total, seconds = 0, 0.0
     for frm, to, ip in ((vm1, vm2, "192.168.0.2"), (vm2, vm1, "fd01::1"), (vm1, shell, "192.168.0.3"),
                         (shell, vm1, "fd01::1"), (vm2, shell, "fd01::3"), (shell, vm2, "192.168.0.2")):
@@ -66,6 +65,20 @@ def body(lab):
         if why:
             raise Failure(f"TCP from {frm.name} to {to.name}: {why}")
         total, seconds = total + size, seconds + took
+    return total, seconds
+
+
+def body(lab):
+    guest.images()
+    say("building two hosts with an appliance and a guest each, and a station beside the first guest")
+    net, (vm1, vm2), station = build(lab)
+    negotiated = vm1.features()
+    say(f"the guests run; their drivers negotiated {', '.join(k for k, v in negotiated.items() if v) or 'nothing'}")
+    wire = capture.Capture(lab, net.switch, "br0", "underlay")
+    # Without the station's own frames, which its interface has yet to complete.
+    at_station = capture.Capture(lab, station.ns, "eth0", "station", f"not ether src {station.mac}")
+    lost, duplicated = pings(vm1, vm2)
+    total, seconds = transfers(vm1, vm2, guest.Shell(lab, station.ns))
     wire.stop()
     at_station.stop()
 

@@ -1,10 +1,9 @@
 #!/usr/bin/python3
-"""The far end is Linux's own vxlan device and bridge, declared by the operator, over an IPv4 and over an IPv6
-underlay: both understand each other, both ways.
+"""Interoperation with Linux's own vxlan device and bridge, over an IPv4 and an IPv6 underlay, in both directions.
 
-Two Linux hosts, one by IPv4 with UDP checksums off (Linux's default there) and one by IPv6, each with two
-stations on a bridge. One station is declared with its addresses, the other is not, so that it is reached by
-flooding only.
+One host has an appliance. Two Linux hosts, declared by the operator, have two stations each on a bridge: one host uses
+IPv4 without UDP checksums (Linux's default there), the other IPv6. One station of each is declared with its addresses;
+the other is not, so it is reached by flooding only.
 """
 
 import pathlib
@@ -13,88 +12,54 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import Failure, fabric, say
-from lib.lab.netns import Namespace, veth
+from lib.lab import fabric, say
+from lib.peers.linux_vxlan import LinuxHost
 from lib.product import stopover
 from lib.traffic import capture, mesh
 
 
-class LinuxHost:
-    """A VTEP made of Linux's own parts: underlay interface, vxlan device, bridge."""
-
-    def __init__(self, lab, net, name, vni, vtep, remote):
-        self.name, self.vni, self.vtep = name, vni, vtep
-        self.ns = Namespace(lab, name)
-        veth(self.ns, "ul0", net.switch, f"port-{name}", mtu=net.mtu)
-        net.switch.no_ipv6(f"port-{name}")
-        net.switch.ip("link", "set", f"port-{name}", "master", "br0")
-        self.ns.address("ul0", f"{vtep}/{64 if ':' in vtep else 24}")
-        self.ns.bridge("br0", mtu=1500)
-        # Whatever the far end does not know it sends to `remote`; what it sees from there it learns.
-        self.ns.ip("link", "add", "vx0", "mtu", 1500, "type", "vxlan", "id", vni, "local", vtep, "remote", remote,
-                   "dstport", 4789, "dev", "ul0", "ttl", 64)
-        self.ns.no_ipv6("vx0")
-        self.ns.ip("link", "set", "vx0", "master", "br0")
-        self.ns.ip("link", "set", "vx0", "up")
-
-    def plug(self, tenant):
-        """Connects a tenant to the bridge."""
-        dev = f"st{tenant.id}"
-        veth(tenant.ns, "eth0", self.ns, dev, a_mac=tenant.mac)
-        self.ns.no_ipv6(dev)
-        self.ns.ip("link", "set", dev, "master", "br0")
-        tenant.ns.address("eth0", *tenant.cidrs)
-
-
-def body(lab):
-    say("building one host with an appliance, and two Linux hosts with vxlan devices")
+def build(lab):
+    """The appliance, the Linux hosts and all stations."""
     lab.hugepages(stopover.MEMORY_MIB + 64)
     board = stopover.Board(lab)
     net = fabric.Fabric(lab)
-    a = net.host("gw-a", board)
-    far = [LinuxHost(lab, net, "linux4", 100, "10.0.0.11", a.vteps[0]),
-           LinuxHost(lab, net, "linux6", 200, "fd00::12", a.vteps[1])]
-
+    gateway = net.host("gw-a", board)
+    linux_hosts = [LinuxHost(lab, net, "linux4", 100, "10.0.0.11", gateway.vteps[0]),
+                   LinuxHost(lab, net, "linux6", 200, "fd00::12", gateway.vteps[1])]
     stations, known = [], 0
-    for host in far:
+    for host in linux_hosts:
         board.add_host(host.name, [host.vtep])
         board.add_member(host.vni, host.name, segment=True)
         for n in (1, 2, 3):
-            t = fabric.Tenant(lab, f"{host.name}-{n}" if n > 1 else f"vm-{host.vni}", host.vni + n, host.vni,
-                              f"02:00:00:00:00:{n:02x}", [f"192.168.0.{n}/24", f"fd01::{n}/64"])
+            name = f"{host.name}-{n}" if n > 1 else f"vm-{host.vni}"
+            t = fabric.Tenant.numbered(lab, name, host.vni, n, host.vni + n)
             stations.append(t)
             if n == 1:
-                t.plug_vif(a)
+                t.plug_vif(gateway)
             else:
                 host.plug(t)
             if n == 2:
                 board.add_node(host.vni, t.mac, host.name, t.ips)
             known += n < 3
-    a.start()
-    stopover.wait_nodes([a], known)
-    say(f"the appliance knows {known} nodes, of which the operator declared {known // 2}")
+    gateway.start()
+    stopover.wait_nodes([gateway], known)
+    say(f"the appliance knows {known} nodes; the operator declared {known // 2} of them")
+    return net, gateway, linux_hosts, stations
 
+
+def body(lab):
+    say("building one host with an appliance, and two Linux hosts with vxlan devices")
+    net, gateway, linux_hosts, stations = build(lab)
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     lost = 0
-    for host, vtep in zip(far, a.vteps):
+    for host, vtep in zip(linux_hosts, gateway.vteps):
         r = mesh.ping(host.ns, vtep, count=10, dev="ul0")
         say(f"{host.name} pings the appliance's VTEP {vtep}: {r['received']} of {r['sent']} answered")
         lost += r["lost"]
-    pinged, bad_pings = mesh.pings(stations, count=10)
-    say(f"ping: {dict(pinged)}")
-    udp = mesh.streams(lab, stations, count=200, rate=500)
-    say(f"UDP streams: {dict(udp)}")
-    iperf = mesh.Iperf(lab, stations)
-    tcp, bad_tcp = iperf.all_pairs(amount="2M")
-    iperf.stop()
-    say(f"iperf3: {dict(tcp)}")
-    for line in bad_pings + bad_tcp:
-        say(line)
-    if bad_tcp:
-        raise Failure(f"{len(bad_tcp)} TCP transfers failed")
+    pinged, udp, tcp = mesh.everything(lab, stations, 10, 200, 500, "2M")
     wire.stop()
 
-    accounting = stopover.accounting([a])
+    accounting = stopover.accounting([gateway])
     say("reading the capture of the underlay with tshark")
     seen = capture.Reading(wire.path)
     bad, warned = seen.bad_checksums(), seen.warnings()

@@ -1,15 +1,18 @@
 #!/usr/bin/python3
-"""Everything that can die while a VM is being moved, dies: in each phase of a live migration of a real QEMU guest each
-process is killed by SIGKILL and started again, a VMM is killed, the migration is cancelled, operators say things that
-are not so, the board is away, markers are lost, the hold is too small. After every such case the guest must be
-reachable where it runs, no lock may be left, the accounting must balance, and no process of ours may have ended by itself.
+"""Faults in each phase of a live migration of a QEMU guest: the guest must be reachable afterwards, and nothing of the
+migration may be left.
 
-Two hosts, gw-a and gw-b, have a port for each of two guests, X and Y. A station at gw-c pings. Each case is a
-migration of X from where the last one left it to the other host, as `lib/guests/stepwise.py` describes it; the fault
-strikes in the phase that the case names. When fault and migration are over, and QEMU has found its appliance again
-(it looks once a second), X has one second to answer by IPv4 and IPv6.
+Each process is killed by SIGKILL and started again, a VMM is killed, the migration is cancelled, operators report what
+is not true, the board is away, end markers are lost, the hold is too small. After every case the guest must be
+reachable where it runs, no lock may be left, packet accounting must hold, and no process of ours may have ended by
+itself.
 
-STOPOVER_CASES: only cases in whose name one of these words occurs, separated by semicolons.
+Two hosts, gw-a and gw-b, have a port for each of two guests, X and Y. A station at gw-c pings. Each case is a migration
+of X to the other host (see `lib/guests/stepwise.py`), with a fault in the phase that the case names. When the fault and
+the migration are over, and QEMU has reconnected to its appliance (it tries once per second), X has one second to answer
+over IPv4 and IPv6.
+
+STOPOVER_CASES: only cases with one of these words in their name; separated by semicolons.
 """
 
 import dataclasses
@@ -24,38 +27,36 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.guests import guest
-from lib.guests.migration import VNI, cidrs, ips, mac, port
+from lib.guests.migration import VNI, mac, port
 from lib.guests.stepwise import PHASES, Place, Stepwise, until
 from lib.lab import Failure, fabric, say
+from lib.lab.fabric import cidrs, ips
 from lib.product import stopover
 from lib.traffic import mesh
 
 ONLY = [w for w in os.environ.get("STOPOVER_CASES", "").split(";") if w]
 X, Y, STATION = 1, 2, 3
 WITHIN = 1.0  # seconds from a fault's end until X answers
-LOCK_ENDS = 8  # seconds after which no lock may be left: the lease of an appliance is 6
-HUNG = 3  # seconds for which a process does nothing
+LOCK_ENDS = 8  # seconds after which no lock may be left; an appliance has a lease of 6
+HUNG = 3  # seconds for which a process is stopped
 HOLD_MIB = 1
 FLOOD = 3_000  # datagrams of 1,400 bytes, several times HOLD_MIB
 
 
 class Run:
-    """The lab, and what happened in it."""
+    """The hosts and guests, and what has been counted."""
 
     def __init__(self, lab):
         self.lab = lab
         guest.images()
-        lab.hugepages(3 * stopover.MEMORY_MIB + 64)
-        self.board = stopover.Board(lab)
-        self.net = fabric.Fabric(lab)
-        self.hosts = [self.net.host(f"gw-{n}", self.board) for n in "abc"]
+        self.board, self.net, self.hosts = fabric.three_hosts(lab)
         for host in self.hosts:
             host.config["migration"] = {"hold_mib": 4 * HOLD_MIB, "hold_node_mib": HOLD_MIB}
         self.third = self.hosts[2]
         self.places = {n: [self.place(host, n) for host in self.hosts[:2]] for n in (X, Y)}
         self.station = fabric.Tenant(lab, "station", STATION, VNI, mac(STATION), cidrs(STATION))
         self.station.plug_vif(self.third)
-        for family in ("ipv4", "ipv6"):  # its kernel asks again soon when nobody has answered
+        for family in ("ipv4", "ipv6"):  # its kernel repeats an unanswered request soon
             self.station.ns.sysctl(f"{family}.neigh.eth0.retrans_time_ms", 100)
         for host in self.hosts:
             host.start()
@@ -71,7 +72,7 @@ class Run:
         return Place(host, port(host, number, f"vm{number}-{host.name}"))
 
     def power_on(self, number):
-        """A new machine for guest `number`, where it was last."""
+        """Starts a new machine for guest `number`, where it was last."""
         self.booted += 1
         at = self.at[number]
         until("the appliance takes a VMM", lambda: at.socket.exists())
@@ -92,12 +93,12 @@ class Run:
         return Stepwise(self.guests[number], self.board, at, self.other(at))
 
     def reach(self, number=X, within=WITHIN):
-        """Whether the station reaches a guest in time. Waits some more if not, to tell how long it takes."""
+        """Whether the station reaches a guest in time. If not, waits longer, to report the time."""
         began = time.monotonic()
         for ip in ips(number):
             while mesh.ping(self.station.ns, ip, count=1, wait=0.15)["lost"]:
                 if time.monotonic() - began > 15:
-                    raise Failure(f"{ip} is not reached at all")
+                    raise Failure(f"{ip} is never reached")
         took = time.monotonic() - began
         self.slowest = max(self.slowest, took)
         if took > within:
@@ -105,17 +106,17 @@ class Run:
             say(f"    UNREACHABLE for {took:.1f} s")
         return took <= within
 
-    def settle(self, move):
-        """Ends a migration and waits until the guest's VMM has its appliance."""
+    def finish(self, move):
+        """Ends a migration and waits until the guest's VMM is connected to its appliance."""
         number = next(n for n, g in self.guests.items() if g is move.guest)
         place = move.finish()
         for p in (move.old.process, move.new.process):
             if not p.alive() and p.popen.returncode < 0 and not p.ended_by_us:
                 self.figures["vmm_crashes"] += 1
                 say(f"    a VMM was ended by signal {-p.popen.returncode}: {p.tail(2)}")
-            p.ended_by_us = not p.alive()  # QEMU ends by itself when the migration it waits for fails
+            p.ended_by_us = not p.alive()  # QEMU ends by itself when its incoming migration fails
         if place is None:
-            say("    the guest runs nowhere: it is powered on again")
+            say("    the guest does not run: it is powered on again")
             self.figures["powered_on"] += 1
             self.guests[number] = self.power_on(number)
         else:
@@ -123,22 +124,22 @@ class Run:
         until("the VMM finds its appliance", self.guests[number].machine.connected)
 
     def case(self, case):
-        """One fault in one migration."""
+        """One migration with its fault."""
         began = time.monotonic()
         move = self.migration()
         say(f"{case.name}: X at {move.source.appliance.name}")
         move.to(case.phase)
         case.strike(self, move)
-        self.settle(move)
+        self.finish(move)
         ended = time.monotonic()
         self.reach()
         self.afterwards()
         self.figures["cases"] += 1
-        say(f"    over after {ended - began:.1f} s, X answers at {self.at[X].appliance.name} "
-            f"and all is settled {time.monotonic() - ended:.1f} s later")
+        say(f"    over after {ended - began:.1f} s, X answers at {self.at[X].appliance.name}, all checks passed "
+            f"{time.monotonic() - ended:.1f} s later")
 
     def afterwards(self):
-        """What must be so after every case."""
+        """Checks after every case."""
         for p in (self.board.process, *(h.process for h in self.hosts)):
             if not p.alive():
                 self.figures["crashes"] += 1
@@ -151,7 +152,7 @@ class Run:
         self.figures["locks_left"] += len(left)
         for number, at in self.at.items():
             try:
-                until("known where it is", lambda: self.known_at(number) == at.appliance.name, timeout=3, every=0.1)
+                until("the board has its host", lambda: self.known_at(number) == at.appliance.name, timeout=3, every=0.1)
             except Failure:
                 self.figures["misplaced"] += 1
                 say(f"    MISPLACED: guest {number} runs at {at.appliance.name}, the board says {self.known_at(number)}")
@@ -161,22 +162,22 @@ class Run:
                 self.figures["unaccounted"] += n
 
     def known_at(self, number):
-        """Where the board says a guest is."""
+        """The host of a guest at the board."""
         rows = self.board.json("show", "nodes")
         return next((row["host"] for row in rows if row["mac"] == mac(number)), None)
 
 
-# What strikes.
+# The faults.
 
 def kill(*whom):
-    """Processes end by SIGKILL and are started again; a guest that runs must be reachable then."""
+    """Processes end by SIGKILL and are started again. A guest that runs must be reachable then."""
     def strike(run, move):
         for process in [one(run, move) for one in whom]:
             process.process.kill()
         for process in [one(run, move) for one in whom]:
             process.start()
-        # Also a VMM in which no guest runs yet: QEMU 7.2 forgets the NIC's features if it takes the guest's state while
-        # it has no appliance, and then cuts every frame two bytes too early.
+        # Also a VMM without a running guest: QEMU 7.2 loses the features of the NIC if it loads the guest's state
+        # without an appliance, and then cuts the last two bytes of every frame.
         machines = [m for m in (move.old, move.new) if m is not None and m.process.alive()]
         for machine in machines:
             until("the VMM finds its appliance", machine.connected)
@@ -209,7 +210,7 @@ def kill_vmm(old):
 
 
 def hang(one):
-    """A process does nothing for a while."""
+    """A process is stopped for a while."""
     def strike(run, move):
         pid = one(run, move).process.pid
         os.kill(pid, signal.SIGSTOP)
@@ -219,22 +220,22 @@ def hang(one):
 
 
 def cancel(_, move):
-    """The migration is called off."""
+    """The migration is cancelled."""
     move.cancel()
 
 
 def told_complete(run, move):
-    """The operator says that X runs at its target, where it does not yet."""
+    """The operator reports X at its target, where it does not run yet."""
     run.board.cli("migration", "complete", "--node", f"{VNI}/{mac(X)}", "--at", move.target.appliance.name)
 
 
 def told_abort(run, _):
-    """The operator says that X stays, though it moves."""
+    """The operator aborts the migration of X, which goes on."""
     run.board.cli("migration", "abort", "--node", f"{VNI}/{mac(X)}")
 
 
 def forgotten_begin(run, move):
-    """An orchestrator locks X, and is never heard of again."""
+    """An orchestrator locks X and does nothing more."""
     run.board.cli("migration", "begin", "--node", f"{VNI}/{mac(X)}", "--from", move.source.appliance.name,
                   "--to", move.target.appliance.name, "--lease", 1)
     run.reach()
@@ -242,7 +243,7 @@ def forgotten_begin(run, move):
 
 
 def in_turn(*strikes):
-    """One after the other."""
+    """Several faults, one after the other."""
     def strike(run, move):
         for one in strikes:
             one(run, move)
@@ -250,7 +251,7 @@ def in_turn(*strikes):
 
 
 def board_away(until_phase=None, then=lambda _, __: None):
-    """The board is away until the migration has got so far; X must be reachable without it."""
+    """The board is away until the migration has reached a phase. X must be reachable without it."""
     def strike(run, move):
         run.board.process.kill()
         if until_phase:
@@ -275,7 +276,7 @@ def lost_markers(run, move):
 
 
 def cut_off(run, move):
-    """The source's cable to the underlay is pulled while the guest moves, and plugged in again."""
+    """The source's cable to the underlay is unplugged during the migration, and plugged in again."""
     port = f"port{move.source.appliance.number}"
     run.net.switch.ip("link", "set", port, "down")
     move.to("running")
@@ -284,7 +285,7 @@ def cut_off(run, move):
 
 
 def flood(run, move):
-    """More frames come for the paused guest than may be held."""
+    """More frames come for the paused guest than can be held."""
     run.station.ns.run("python3", "-c", f"""
 import socket, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -299,20 +300,20 @@ for n in range({FLOOD}):
 
 
 def back_at_once(run, move):
-    """It has just arrived, and is moved back."""
-    run.settle(move)
+    """The guest has just arrived, and migrates back."""
+    run.finish(move)
     again = run.migration()
     again.to("running")
-    run.settle(again)
+    run.finish(again)
     move.finish = lambda: again.target
 
 
 def crossing(run, move):
-    """Y goes the other way at the same time."""
+    """Y migrates in the other direction at the same time."""
     if run.at[Y].appliance is not move.target.appliance:
         there = run.migration(Y)
         there.to("running")
-        run.settle(there)
+        run.finish(there)
         run.afterwards()
     other = run.migration(Y)
     other.to("copying")
@@ -321,12 +322,12 @@ def crossing(run, move):
     move.to("loaded")
     other.to("running")
     move.to("running")
-    run.settle(other)
+    run.finish(other)
     run.reach(Y)
 
 
 def host_dies(run, move):
-    """The source, VMM and appliance, is gone; the guest is powered on at the target."""
+    """VMM and appliance of the source die; the guest is powered on at the target."""
     move.source.appliance.process.kill()
     move.old.kill()
     move.new.kill()
@@ -339,7 +340,7 @@ def host_dies(run, move):
 
 @dataclasses.dataclass
 class Case:
-    """A fault, and the phase of the migration in which it strikes."""
+    """A fault, and the phase of the migration in which it occurs."""
     name: str
     phase: str
     strike: Callable
@@ -375,7 +376,7 @@ CASES = [
 
 def body(lab):
     cases = [c for c in CASES if not ONLY or any(word in c.name for word in ONLY)]
-    say(f"building three hosts, two guests and a station; then {len(cases)} migrations in which something goes wrong")
+    say(f"building three hosts, two guests and a station; then {len(cases)} migrations with a fault")
     run = Run(lab)
     stopover.wait_nodes(run.hosts, 3)
     for number in (X, Y):
@@ -385,7 +386,7 @@ def body(lab):
         run.case(case)
     panics = [p.log.name for p in lab.processes if "panicked at" in p.log.read_text(errors="replace")]
     for name in panics:
-        say(f"a panic stands in {name}")
+        say(f"{name} has a panic")
     run.figures["crashes"] += len(panics)
     return {**run.figures, "slowest_ms": round(run.slowest * 1e3), "few_cases": int(not ONLY and run.figures["cases"] < 40)}
 

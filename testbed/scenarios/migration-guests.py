@@ -1,20 +1,20 @@
 #!/usr/bin/python3
-"""A QEMU guest is live-migrated between two appliances a hundred times, fifty there and fifty back, while it
-receives UDP streams and pings and holds TCP connections; nobody tells Stopover of it.
+"""A QEMU guest is live-migrated between two appliances a hundred times, while it receives UDP streams and pings and has
+TCP connections; no orchestrator reports the migrations.
 
-Three hosts. The moving guest has a port on two of them, gw-a and gw-b; where its QEMU is connected, there it is.
-A guest on each of the three sends it a stream: so one sender is on the host it leaves, one on the host it goes
-to, one on a third, which also holds an idle and a busy TCP connection to it and pings it by IPv4 and IPv6.
+Three hosts. The migrating guest has a port on two of them, gw-a and gw-b, and is where its QEMU is connected. A guest
+on each of the three hosts sends it a stream, so one sender is at the source, one at the target and one at a third host.
+The third also has an idle and a busy TCP connection to it and pings it over IPv4 and IPv6.
 
-Two gaps of a migration are measured. `added_gap_ms` is what Stopover adds: the longest time that the guest's NIC
-took no frame (its virtio ring, at the source and then at the target, as `stopover migration show` reports it), less
-QEMU's own reported downtime. `guest_gap_ms` is the longest time that any stream was silent for the program inside
-the guest, as seen by an observer, a namespace at gw-c to which the guest echoes what it gets (the guest's own clock
-stands still while it is being moved). It is longer by what the emulated guest itself needs: QEMU without KVM stalls
-it when the migration begins, and at the target must translate its whole code anew, about a tenth of a second here,
-with any switch (migration-peer shows the same on OVS-DPDK). It is reported, and not held against us.
+Two gaps of a migration are measured. `added_gap_ms` is what Stopover adds: the longest time in which the guest's NIC
+took no frame (its virtio ring, at the source or the target, as `stopover migration show` reports it), less the downtime
+that QEMU reports. `guest_gap_ms` is the longest time without a datagram of a stream for the program in the guest, by
+the clock of an observer: a namespace at gw-c to which the guest echoes what it receives (the guest's clock stands still
+during the migration). It includes the time that the emulated guest needs: QEMU without KVM stalls it at the beginning
+of the migration, and translates all its code again at the target, which takes about a tenth of a second here with any
+switch (migration-peer has the same on OVS-DPDK). It is reported, not judged.
 
-STOPOVER_MIGRATIONS: how often; 30 times among all scenarios. STOPOVER_RATE: datagrams per second of each of the three.
+STOPOVER_MIGRATIONS: number of migrations; 30 among all scenarios. STOPOVER_RATE: datagrams per second of each sender.
 """
 
 import os
@@ -27,31 +27,29 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.guests import guest
-from lib.guests.migration import VNI, cidrs, ips, locks_left, mac, percentile, port, reported
+from lib.guests.migration import VNI, locks_left, mac, percentile, port, reported
 from lib.lab import Failure, fabric, say
+from lib.lab.fabric import cidrs, ips
 from lib.product import ron, stopover
 from lib.traffic import stream
 
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 30 if scenario.SHORT else 100))
 RATE = int(os.environ.get("STOPOVER_RATE", 1800))
-# What wakes an emulated guest costs more than what it does then: bursts every 4 ms, 50 pings a second of each kind,
-# and appliances that sleep up to 250 us leave a third of two cores for starting and copying virtual machines.
+# Waking an emulated guest costs more than its work: with bursts every 4 ms, 50 pings per second of each kind, and
+# appliances that sleep up to 250 us, a third of two cores is left for starting and copying virtual machines.
 TICK_US, PINGS_PER_S, IDLE_CAP_US = 4_000, 50, 250
-FRAMES_PER_S = 5_000  # what the guest must get, all in all, for the rest to mean something
+FRAMES_PER_S = 5_000  # the least rate at the guest for a meaningful result
 AFTER = 0.4  # seconds after each migration, until the next one begins
-ADDED_P50_MS, ADDED_P99_MS = 5, 30  # what we may add to QEMU's downtime, on two cores that emulate the guests too
+ADDED_P50_MS, ADDED_P99_MS = 5, 30  # limits, on two cores that also emulate the guests
 
 
 class Run:
-    """The lab, and what happened in it."""
+    """The hosts and guests, and what has been measured."""
 
     def __init__(self, lab):
         self.lab = lab
         guest.images()
-        lab.hugepages(3 * stopover.MEMORY_MIB + 64)
-        self.board = stopover.Board(lab)
-        net = fabric.Fabric(lab)
-        self.hosts = [net.host(f"gw-{n}", self.board) for n in "abc"]
+        self.board, _, self.hosts = fabric.three_hosts(lab)
         for host in self.hosts:
             host.config["idle"] = ron.tagged("adaptive", cap_us=IDLE_CAP_US, poll_us=stopover.POLL_US)
         self.sockets = [port(host, 1, f"x-{host.name}", tso=True) for host in self.hosts[:2]]
@@ -72,7 +70,7 @@ class Run:
         self.added, self.guest_added, self.late = [], [], []
 
     def begin(self):
-        """All that talks to the moving guest."""
+        """Starts all traffic to the migrating guest."""
         for g in self.senders:
             for ip in ips(1):
                 if g.ping(ip, count=3)["received"] == 0:
@@ -91,38 +89,39 @@ class Run:
         self.watched.mark()
 
     def migrate(self, number):
-        """Once, to the other host."""
+        """Migrates it to the other host."""
         to = number % 2
         began = time.monotonic()
-        told = self.x.migrate(self.sockets[to], ns=self.hosts[to].ns)
+        report = self.x.migrate(self.sockets[to], ns=self.hosts[to].ns)
         time.sleep(AFTER)
         seen, watched = self.receiver.mark(), self.watched.mark()
         self.took.append(time.monotonic() - began)
         gap = max(s["gap_us"] for s in watched.values()) / 1e3
         self.gaps.append(gap)
         self.own_gaps.append(max(s["gap_us"] for s in seen.values()) / 1e3)
-        self.downtimes.append(told["downtime_ms"])
-        self.guest_added.append(max(0.0, gap - told["downtime_ms"]))
+        downtime = report["downtime_ms"]
+        self.downtimes.append(downtime)
+        self.guest_added.append(max(0.0, gap - downtime))
         nic_gap, early = reported(self.board, number, self.hosts[to])
-        self.added.append(max(0.0, nic_gap - told["downtime_ms"]))
-        self.late.append(max(0.0, max(s["late_us"] for s in watched.values()) / 1e3 - told["downtime_ms"]))
+        self.added.append(max(0.0, nic_gap - downtime))
+        self.late.append(max(0.0, max(s["late_us"] for s in watched.values()) / 1e3 - downtime))
         counts = ", ".join(f"{k} {sum(s[k] for s in seen.values())}" for k in ("missing", "duplicated", "reordered"))
-        say(f"migration {number} to {self.hosts[to].name}: {told['total_ms']} ms, QEMU's downtime "
-            f"{told['downtime_ms']} ms (stopped {told['paused_ms']} ms), longest gap {nic_gap:.1f} ms at its NIC, "
-            f"{gap:.1f} ms at the program in it ({self.own_gaps[-1]:.1f} by its own clock); so far {counts}; reordered by stream "
-            f"{[s['reordered'] for s in seen.values()]}, let go without their end marker {early}")
+        say(f"migration {number} to {self.hosts[to].name}: {report['total_ms']} ms, QEMU's downtime "
+            f"{downtime} ms (stopped {report['paused_ms']} ms), longest gap {nic_gap:.1f} ms at its NIC, {gap:.1f} ms at the "
+            f"program in it ({self.own_gaps[-1]:.1f} by its own clock); so far {counts}; reordered by stream "
+            f"{[s['reordered'] for s in seen.values()]}, released without their end marker {early}")
 
     def end(self):
-        """Stops all and counts."""
+        """Ends the traffic; returns the figures."""
         seconds = time.monotonic() - self.began
         sent = {n: s.stop() for n, s in enumerate(self.streams, 1)}
         pings = [p.stop() for p in self.pingers]
         tcp = stream.tcp_tally(self.client, self.server)
         got = self.receiver.tally({n: s["sent"] for n, s in sent.items()})
         for n, s in sent.items():
-            say(f"stream {n}: {s['sent']} sent, {s['sent'] / s['us'] * 1e6:.0f} a second, {s['skipped']} left out, "
+            say(f"stream {n}: {s['sent']} sent, {s['sent'] / s['us'] * 1e6:.0f} per second, {s['skipped']} skipped, "
                 f"{got['lost_of'][n]} lost")
-        say(f"a migration with all that belongs to it took {statistics.mean(self.took):.1f} s")
+        say(f"a migration with its pauses took {statistics.mean(self.took):.1f} s")
         say(f"TCP: {tcp}")
         say(f"pings: {pings}")
         return {
@@ -143,7 +142,7 @@ class Run:
             "added_gap_ms_p99": round(percentile(self.added, 99), 1),
             "guest_added_gap_ms_p50": round(percentile(self.guest_added, 50), 1),
             "guest_added_gap_ms_p99": round(percentile(self.guest_added, 99), 1),
-            # The same, less what of each gap its sender made itself, by not sending.
+            # The same, without the time in which the sender itself did not send.
             "guest_added_late_ms_p50": round(percentile(self.late, 50), 1),
             "guest_added_late_ms_p99": round(percentile(self.late, 99), 1),
             "locks_left": locks_left(self.board),
@@ -151,9 +150,9 @@ class Run:
 
 
 def body(lab):
-    say("building three hosts with an appliance and a guest each, and a fourth guest that will move")
+    say("building three hosts with an appliance and a guest each, and a fourth guest that migrates")
     run = Run(lab)
-    say("guests booted; beginning the streams, connections and pings")
+    say("the guests run; starting the streams, connections and pings")
     run.begin()
     for number in range(1, MIGRATIONS + 1):
         run.migrate(number)

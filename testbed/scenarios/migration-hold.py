@@ -1,22 +1,23 @@
 #!/usr/bin/python3
-"""A thousand frames a millisecond and more come for a node that is locked for a migration and takes none for 300 ms:
-all are kept, within the budget, and delivered in order when it goes on; other nodes' frames, through the same
-lcore, lose nothing and hardly slow down.
+"""More than a thousand frames per millisecond arrive for a node that is locked for a migration and takes none for 300
+ms: all are held within the budget and delivered in order; other nodes on the same lcore lose nothing and hardly slow
+down.
 
-One appliance with one forwarding lcore. Its traffic is a pcap file served for ever (`infinite_rx`), as fast as the
-lcore takes it; one frame in so many is for X, the rest for 64 stations behind a null device. How many is found out
-first: the faster the machine, the smaller X's share, or the test would offer the hold more than it says. X is a
-vhost-user port with testpmd on virtio-user as its VM, which writes what it gets to a file; the frames for X are
-numbered round and round, so the file shows every gap.
+One appliance with one forwarding lcore. Its traffic is a pcap file that is served endlessly (`infinite_rx`), as fast as
+the lcore takes it. One frame in so many is for X, the rest for 64 stations behind a null device. That number is
+measured first: the faster the machine, the smaller X's share, or the hold would get more than intended. X is a
+vhost-user port with testpmd on virtio-user as its VM, which writes its frames to a file. The frames for X have numbers
+modulo NUMBERED, so the file shows every gap.
 
-Each round: X is locked by `stopover migration begin`; testpmd stops its port, so that its ring takes nothing more
-(DPDK's virtio-user does not tell the back end so: the ring is full within a millisecond); 300 ms later it starts
-it again, as a cancelled migration does, and `stopover migration abort` ends the lock. The traffic goes on all the
-time, so testpmd must take more than still comes for X, or the hold would never be empty; with most of a CPU it does.
-What the file lacks between lock and empty hold, or was dropped at X's port meanwhile, is lost. Whether the others
-slowed down is judged by the time that the lcore had a CPU, since this machine is shared; by the clock it is told too.
+Each round: `stopover migration begin` locks X. testpmd stops its port, so its ring takes no more frames (DPDK's
+virtio-user does not report that to the back end: the ring is full within a millisecond). 300 ms later it starts the
+port again, as after a cancelled migration, and `stopover migration abort` ends the lock. The traffic goes on all the
+time, so testpmd must take frames faster than they arrive for X, or the hold would never be empty; with most of a CPU it
+does. Frames that are not in the file between lock and empty hold, or that were dropped at X's port in that time, are
+lost. Whether the others slow down is judged by the CPU time of the lcore, since the machine is shared; the rate by the
+clock is reported, too.
 
-STOPOVER_ROUNDS: how often. STOPOVER_SHARE: one frame in so many is for X, instead of what was found out.
+STOPOVER_ROUNDS: number of rounds. STOPOVER_SHARE: one frame in so many is for X, instead of the measured number.
 """
 
 import math
@@ -33,8 +34,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import scenario
 from lib.lab import Failure, say
 from lib.lab.netns import Namespace
-from lib.lab.process import Process
+from lib.peers import testpmd
 from lib.product import ron, stopover
+from lib.traffic.frames import FCS, mac_text, udp_frame, write_pcap
 
 VNI = 100
 ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 3))
@@ -44,7 +46,7 @@ OTHERS = 64
 HOLD_MS = 300
 BUDGET_MIB = 96
 FRAMES_PER_MS = 1000
-OFFERED_PER_MS = 1600  # for X: so much more than is asked for, since the machine is not equally fast all the time
+OFFERED_PER_MS = 1600  # for X: more than required, since the speed of the machine varies
 SLOWED_PERCENT = 10
 FRAME = 60
 
@@ -53,33 +55,20 @@ def mac(number):
     return bytes([2, 0, 0, 0, number >> 8, number & 0xFF])
 
 
-def text(octets):
-    return ":".join(f"{b:02x}" for b in octets)
-
-
 def frame(dst, flow, number):
-    """A UDP datagram over IPv4 of 60 bytes; its number is at offset 42."""
+    """A UDP datagram over IPv4; its number is at offset 42."""
     src_ip, dst_ip = bytes([10, 1, 0, 1]), bytes([10, 1, 1 + dst[4], dst[5]])
-    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, FRAME - 14, 0, 0, 64, 17, 0, src_ip, dst_ip)
-    total = sum(struct.unpack("!10H", ip))
-    total = (total & 0xFFFF) + (total >> 16)
-    ip = ip[:10] + struct.pack("!H", ~total & 0xFFFF) + ip[12:]
-    udp = struct.pack("!HHHH", 1024 + flow, 7, FRAME - 34, 0)
-    return (dst + mac(1) + b"\x08\x00" + ip + udp + struct.pack("!I", number)).ljust(FRAME, b"\0")
+    return udp_frame(dst, mac(1), dst_ip, src_ip, 1024 + flow, FRAME + FCS, struct.pack("!I", number))
 
 
 def traffic(path, share):
     """The file that the generator serves: one frame in `share` is for X."""
-    with open(path, "wb") as f:
-        f.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-        for n in range(NUMBERED * share):
-            one = (frame(mac(2), n // share % 64, n // share) if n % share == 0
-                   else frame(mac(256 + n % OTHERS), n % 512, n))
-            f.write(struct.pack("<IIII", 0, n, FRAME, FRAME) + one)
+    write_pcap(path, (frame(mac(2), n // share % 64, n // share) if n % share == 0
+                      else frame(mac(256 + n % OTHERS), n % 512, n) for n in range(NUMBERED * share)))
 
 
 def numbers(path):
-    """Yields (time in seconds, number) of every frame for X in a file that testpmd wrote."""
+    """Yields (time in seconds, number) of every frame for X in the file of testpmd."""
     x, head, tag = mac(2), struct.Struct("<IIII"), struct.Struct("!I")
     with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
         fraction = 1e-9 if struct.unpack_from("<I", data)[0] == 0xA1B23C4D else 1e-6
@@ -96,50 +85,31 @@ def median(points, which):
     return statistics.median(p[which] for p in points)
 
 
-class Vm:
-    """testpmd as X: what comes to its virtio-user port goes to a file."""
+class Vm(testpmd.Console):
+    """testpmd as X: it writes the frames of its virtio-user port to a file."""
 
     def __init__(self, lab, socket):
         self.got = pathlib.Path(f"/dev/shm/so{lab.pid}-got.pcap")
-        argv = ["dpdk-testpmd", "--no-pci", "--in-memory", "--single-file-segments", "--file-prefix",
-                f"so{lab.pid}vm", "-m", "64", "--lcores", "0@0,1@0",
-                f"--vdev=net_virtio_user0,path={socket},mac={text(mac(2))},queue_size=1024",
-                f"--vdev=net_pcap0,tx_pcap={self.got}",
-                "--", "-i", "--total-num-mbufs=8192", "--forward-mode=io", "--rxd=1024",
-                "--no-flush-rx"]  # else `start` throws away what waits in the ring
-        self.process = Process(lab, "vm", argv, pipes=True)
-        self.out = open(lab.logs / "vm-console.log", "w")
-        self.read()
+        super().__init__(lab, "vm", [
+            "--single-file-segments", "--file-prefix", f"so{lab.pid}vm", "-m", "64", "--lcores", "0@0,1@0",
+            f"--vdev=net_virtio_user0,path={socket},mac={mac_text(mac(2))},queue_size=1024",
+            f"--vdev=net_pcap0,tx_pcap={self.got}",
+            "--", "-i", "--total-num-mbufs=8192", "--forward-mode=io", "--rxd=1024",
+            "--no-flush-rx"])  # else `start` drops the frames in the ring
         self.tell("start")
 
-    def read(self, timeout=30):
-        """What it says, up to its prompt."""
-        said, end = "", time.monotonic() + timeout
-        while not said.endswith("testpmd> "):
-            part = os.read(self.process.popen.stdout.fileno(), 65536).decode(errors="replace")
-            if not part or time.monotonic() > end:
-                self.process.check()
-                raise Failure(f"testpmd said: {said}")
-            said += part
-        self.out.write(said)
-        self.out.flush()
-        return said
+    def stop_port(self):
+        """From now on it takes no frames from its ring."""
+        self.tell("stop")
+        self.tell("port stop 0")
 
-    def tell(self, *words):
-        """Types lines, one after another."""
-        for word in words:
-            self.process.popen.stdin.write(word + "\n")
-            self.process.popen.stdin.flush()
-            self.read()
-
-    def quit(self):
-        self.process.popen.stdin.write("quit\n")
-        self.process.popen.stdin.flush()
-        self.process.wait_end(10)
+    def start_port(self):
+        self.tell("port start 0")
+        self.tell("start")
 
 
 class Run:
-    """The lab, and what happened in it."""
+    """The appliance and its VM, and what has been counted."""
 
     def __init__(self, lab):
         self.lab = lab
@@ -149,12 +119,12 @@ class Run:
         gw.config["eal"][-1] = "0@0,1@1"
         gw.config["migration"] = {"hold_mib": BUDGET_MIB, "hold_node_mib": BUDGET_MIB}
         gw.port("source", f"net_pcap0,rx_pcap={lab.dir}/in.pcap,infinite_rx=1",
-                ron.tagged("vif", vni=VNI, mac=text(mac(1)), guard=False))
+                ron.tagged("vif", vni=VNI, mac=mac_text(mac(1)), guard=False))
         self.socket = lab.dir / "x.sock"
-        gw.vhost("x", self.socket, ron.tagged("vif", vni=VNI, mac=text(mac(2)), guard=False))
-        stations = [{"mac": text(mac(256 + n)), "addresses": []} for n in range(OTHERS)]
+        gw.vhost("x", self.socket, ron.tagged("vif", vni=VNI, mac=mac_text(mac(2)), guard=False))
+        stations = [{"mac": mac_text(mac(256 + n)), "addresses": []} for n in range(OTHERS)]
         gw.port("others", "net_null0,no-rx=1", ron.tagged("segment", vni=VNI, stations=stations))
-        gw.port("ul0", "net_null1,no-rx=1", ron.tagged("underlay", addresses=["10.0.0.1/24"]))  # the board asks for one
+        gw.port("ul0", "net_null1,no-rx=1", ron.tagged("underlay", addresses=["10.0.0.1/24"]))  # the board requires one
         self.share = SHARE or self.fitting_share()
         self.forward(self.share)
         self.vm = Vm(lab, self.socket)
@@ -163,7 +133,7 @@ class Run:
         stopover.wait_nodes([gw], OTHERS + 2)
         self.before, self.during, self.rates, self.held, self.held_ms, self.bytes = [], [], [], [], [], []
         self.lost = self.other_lost = self.undrained = 0
-        self.watched = []  # of each round, the time from lock to empty hold
+        self.watched = []  # of each round, the times of lock and empty hold
 
     def forward(self, share):
         """Starts the appliance, with one frame in `share` for X."""
@@ -172,7 +142,7 @@ class Run:
         self.gw.process.wait_for("its lcore's thread", self.find_lcore, 10)
 
     def fitting_share(self, begin_with=16):
-        """The share by which X gets OFFERED_PER_MS, by what the others get while X has no VM."""
+        """The share with which X gets OFFERED_PER_MS, computed from the rate of the others while X has no VM."""
         self.forward(begin_with)
         self.prefer(self.gw.process)
         stopover.wait_nodes([self.gw], OTHERS + 1)
@@ -180,11 +150,11 @@ class Run:
         if why := self.gw.process.stop():
             raise Failure(why)
         share = min(max(round(total / OFFERED_PER_MS), 2), 64)
-        say(f"{total:.0f} frames a millisecond, so one in {share} is for X")
+        say(f"{total:.0f} frames per millisecond, so one in {share} is for X")
         return share
 
     def prefer(self, process):
-        """Whoever else works on this machine is not to take the CPU away that an lcore would have for itself."""
+        """Raises its priority, since an lcore would have a CPU of its own."""
         for task in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
             os.setpriority(os.PRIO_PROCESS, int(task.name), -15)
 
@@ -195,25 +165,25 @@ class Run:
         return self.lcore is not None
 
     def node(self):
-        """What the appliance says of X's migration, and when."""
+        """(time, X's migration at the appliance or None)."""
         began = time.monotonic()
-        told = self.gw.json("show", "migrations")
+        migrations = self.gw.json("show", "migrations")
         at = (began + time.monotonic()) / 2
-        return at, next((n for n in told["nodes"] if n["mac"] == text(mac(2))), None)
+        return at, next((n for n in migrations["nodes"] if n["mac"] == mac_text(mac(2))), None)
 
     def forwarded(self):
-        """Frames that went to the other nodes, when, and for how long the lcore had run."""
+        """(frames sent to the other nodes, time, CPU time of the lcore)."""
         began, ran = time.monotonic(), self.ran()
         ports = self.gw.json("show", "fwd", "stats", "all")["ports"]
         at, ran = (began + time.monotonic()) / 2, (ran + self.ran()) / 2
         return next(p["tx_packets"] for p in ports if p["name"] == "others"), at, ran
 
     def ran(self):
-        """Seconds for which the forwarding lcore has had a CPU."""
+        """The CPU time of the forwarding lcore in seconds."""
         return int((self.lcore / "schedstat").read_text().split()[0]) / 1e9
 
     def rate(self, seconds=HOLD_MS / 1e3):
-        """Frames a millisecond to the others over several intervals: (by the clock, by the lcore's own time)."""
+        """Frames per millisecond to the others in several intervals: (by the clock, by the CPU time of the lcore)."""
         points, end = [self.forwarded()], time.monotonic() + seconds
         while len(points) < 3 or time.monotonic() < end:
             time.sleep(0.02)
@@ -222,28 +192,28 @@ class Run:
                 for a, b in zip(points, points[1:])]
 
     def drops(self):
-        """By reason, and at X's port."""
+        """Drops by reason, and transmit drops by port."""
         reasons = {d["reason"]: d["count"] for d in self.gw.json("show", "drops")}
         ports = {p["name"]: p["tx_dropped"] for p in self.gw.json("show", "fwd", "stats", "all")["ports"]}
         return reasons, ports
 
     def round(self, number):
         before = self.rate()
-        node = f"{VNI}/{text(mac(2))}"
+        node = f"{VNI}/{mac_text(mac(2))}"
         self.board.cli("migration", "begin", "--node", node, "--from", "gw")
         end = time.monotonic() + 5
         while (now := self.node()[1]) is None or now["state"] != "leaving":
             if time.monotonic() > end:
-                raise Failure(f"gw does not take X for locked: {now}")
+                raise Failure(f"gw does not have the lock of X: {now}")
         reasons, ports = self.drops()
         locked = time.time()
         held_before = now["held"]
-        self.vm.tell("stop", "port stop 0")
+        self.vm.stop_port()
         stopped = time.monotonic()
         first = self.node()
         during = self.rate()
         last = self.node()
-        self.vm.tell("port start 0", "start")
+        self.vm.start_port()
         started = time.monotonic()
         state = last[1]["state"]
         while (now := self.node()[1])["held_now_frames"] and time.monotonic() < started + 5:
@@ -251,7 +221,7 @@ class Run:
         drained = time.time()
         if now["held_now_frames"]:
             self.undrained += now["held_now_frames"]
-            say(f"five seconds after it goes on, {now['held_now_frames']} frames are still held")
+            say(f"five seconds after the port is started, {now['held_now_frames']} frames are still held")
         reasons_after, ports_after = self.drops()
         self.board.cli("migration", "abort", "--node", node)
         rate = (last[1]["held"] - first[1]["held"]) / (last[0] - first[0]) / 1e3
@@ -266,14 +236,14 @@ class Run:
         self.bytes.append(last[1]["held_now_bytes"])
         self.lost += at_port.get("x", 0)
         self.other_lost += sum(dropped.values()) - at_port.get("x", 0)
-        say(f"round {number}: {state}, {rate:.0f} frames a millisecond for X, {last[1]['held_now_bytes'] >> 20} MiB held "
-            f"after {self.held_ms[-1]:.0f} ms, empty {(drained - locked) * 1e3 - self.held_ms[-1]:.0f} ms later; others "
-            f"{median(before, 0):.0f} frames a millisecond before, {median(during, 0):.0f} meanwhile (by the lcore's "
-            f"own time {median(before, 1):.0f} and {median(during, 1):.0f}); "
+        say(f"round {number}: {state}, {rate:.0f} frames per millisecond for X, "
+            f"{last[1]['held_now_bytes'] >> 20} MiB held after {self.held_ms[-1]:.0f} ms, empty "
+            f"{(drained - locked) * 1e3 - self.held_ms[-1]:.0f} ms later; others {median(before, 0):.0f} frames per millisecond before, {median(during, 0):.0f} during that (by CPU time "
+            f"{median(before, 1):.0f} and {median(during, 1):.0f}); "
             f"dropped {dropped or 'nothing'}")
 
     def missing(self):
-        """Frames that the file lacks, or has in another order, while they were watched."""
+        """(frames missing or not in order, frames), between lock and empty hold."""
         missing = frames = 0
         previous, watched = None, iter(self.watched)
         begin, end = next(watched)
@@ -289,7 +259,7 @@ class Run:
 
 
 def body(lab):
-    say("building an appliance and its traffic for ever")
+    say("building an appliance and its endless traffic")
     run = Run(lab)
     try:
         for number in range(1, ROUNDS + 1):

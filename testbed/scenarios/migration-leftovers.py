@@ -1,21 +1,21 @@
 #!/usr/bin/python3
-"""Thousands of stations and VMs moved there and back, aged out, silent on arrival, begun and completed in every order:
-the node is never lost, and nothing of it stays behind.
+"""Thousands of migrations of stations and VMs, complete and incomplete, in every order: no node is lost, and nothing of
+a migration stays behind.
 
-Behind gw-a and gw-b lies a site each, and in each site all stations have a mouth: a packet socket, from which one
-frame a second goes out for every station that is there and speaks. gw-c has a vif, to which they speak, and sees of
-them what other hosts see. A round gives every station, alone or in a group of up to 64, one of the ORDERS: what an
-orchestrator says (`stopover migration begin`, `complete`, `abort`) and what the station does, some of it wrong or
-late. When all have been carried out, the board and gw-c must have every station where it really speaks within
-SETTLES seconds (`lost_nodes`, `misplaced`), and the appliances must follow no station any more. Every round has the
-same orders, dealt to other stations, so memory must not grow from round to round. At the end all fall silent:
-when they have aged out there is no node, no lock, no machine and nothing in a hold (`left_over`).
+Behind gw-a and gw-b there is a site each with a packet socket, from which every station of the site sends one frame per
+second, unless it is silent. They send to a vif of gw-c, which sees what any other host sees. In a round every station,
+alone or in a group of up to 64, gets one of the ORDERS: the calls of an orchestrator (`stopover migration begin`,
+`complete`, `abort`) and what the station does; some are wrong or late. Within SETTLES seconds after a round the board
+and gw-c must have every station where it sends (`lost_nodes`, `misplaced`), and no appliance may have a migration of
+one. Every round has the same orders for other stations, so memory must not grow from round to round. At the end all
+stations fall silent. When they have aged out, there must be no node, no lock, no migration and no held frame
+(`left_over`).
 
-Then a VM, testpmd behind virtio-user, moves between vhost ports of gw-a and gw-b under traffic, and at every other
-arrival takes no frame: after `hold_ms` nothing is held for it, and the counters add up all the time (`unaccounted`).
+Then a VM (testpmd on virtio-user) moves between vhost ports of gw-a and gw-b under traffic. At every other arrival it
+takes no frames: after `hold_ms` none may be held for it, and packet accounting holds all the time (`unaccounted`).
 
-Among all scenarios it is shorter, and so is the least number of moves. STOPOVER_STATIONS: how many.
-STOPOVER_ROUNDS: how many rounds. STOPOVER_VM_MOVES: how many moves of the VM. STOPOVER_SEED: how orders are dealt.
+Among all scenarios it is shorter, with fewer moves. STOPOVER_STATIONS: number of stations. STOPOVER_ROUNDS: number of
+rounds. STOPOVER_VM_MOVES: number of moves of the VM. STOPOVER_SEED: seed of the distribution of orders.
 """
 
 import heapq
@@ -23,7 +23,6 @@ import itertools
 import os
 import pathlib
 import random
-import struct
 import sys
 import threading
 import time
@@ -32,8 +31,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.lab import Failure, fabric, say
-from lib.lab.process import Process
+from lib.peers import testpmd
 from lib.product import ron, stopover
+from lib.traffic import crowd
+from lib.traffic.frames import mac_text
 
 VNI = 100
 SHORT = scenario.SHORT
@@ -42,96 +43,22 @@ ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 1 if SHORT else 4))
 VM_MOVES = int(os.environ.get("STOPOVER_VM_MOVES", 1 if SHORT else 4))
 LEAST_MOVES = 150 if SHORT else 5000
 SEED = int(os.environ.get("STOPOVER_SEED", 1))
-GROUPS = (64, 4, 1)  # stations of one migration
+GROUPS = (64, 4, 1)  # stations in one migration
 SHARES = (0.7, 0.2, 0.1)  # of all stations, in groups of each size
 AGEING = 4  # seconds
 HOLD_MS = 2000
 SETTLES = 40
-GROWN_PER_MOVE = 256  # bytes: a machine that stays takes four times that
-VM_RATE = 500  # frames a second
-
-
-def station_mac(number):
-    return bytes([2, 0x10, 0, 0, number >> 8, number & 0xFF])
-
-
-def text(octets):
-    return ":".join(f"{b:02x}" for b in octets)
-
-
-def garp(mac, ip):
-    """A gratuitous ARP."""
-    arp = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, ip, bytes(6), ip)
-    return (b"\xff" * 6 + mac + b"\x08\x06" + arp).ljust(60, b"\0")
-
-
-def data(src, dst):
-    """A frame of an Ethernet type that nobody listens to."""
-    return (dst + src + b"\x88\xb5").ljust(60, b"\0")
-
-
-class Station:
-    """One of the many."""
-
-    def __init__(self, number, site):
-        self.number, self.site, self.mac = number, site, station_mac(number)
-        self.name, self.node = text(self.mac), f"{VNI}/{text(self.mac)}"
-        self.quiet_until = 0.0
-        self.hello = garp(self.mac, bytes([10, 1, number >> 8, number & 0xFF]))
-        self.voice = data(self.mac, PEER)
-
-
+GROWN_PER_MOVE = 256  # bytes; a migration's state that is never freed takes four times that
+VM_RATE = 500  # frames per second
 PEER = bytes([2, 0, 0, 0, 0, 3])
 X = bytes([2, 0, 0, 0, 0, 9])
 
 
-class Herd(threading.Thread):
-    """All stations, and what they say: each that is not silent one frame a second at its site."""
-
-    def __init__(self, mouths, number):
-        super().__init__(daemon=True)
-        self.mouths = mouths
-        self.stations = [Station(n, n % 2) for n in range(number)]
-        self.ended = False
-
-    def run(self):
-        began, said = time.monotonic(), 0
-        while not self.ended:
-            now = time.monotonic()
-            due = int((now - began) * len(self.stations))
-            for n in range(said, min(due, said + len(self.stations))):
-                station = self.stations[n % len(self.stations)]
-                if station.quiet_until <= now:
-                    self.say(station, station.voice)
-            said = due
-            time.sleep(0.005)
-
-    def say(self, station, frame):
-        try:
-            self.mouths[station.site].send(frame)
-        except OSError:
-            pass  # the queue is full: a frame may be lost
-
-    def move(self, group, silent=0.0):
-        """To the other site; from then on silent for so long, or heard there at once."""
-        now = time.monotonic()
-        for station in group:
-            station.quiet_until = now + silent
-            station.site = 1 - station.site
-            if not silent:
-                self.say(station, station.hello)
-
-    def hush(self, group, seconds):
-        now = time.monotonic()
-        for station in group:
-            station.quiet_until = now + seconds
-
-
 class Orders:
-    """Each is a generator that yields how long to wait before it goes on."""
+    """Each order is a generator that yields how many seconds to wait before its next step."""
 
     def __init__(self, run):
-        self.run, self.herd = run, run.herd
+        self.run, self.crowd = run, run.crowd
         self.begun = set()
 
     def begin(self, group, lease=60, named=True):
@@ -143,71 +70,74 @@ class Orders:
             self.begun.add(id(group))
 
     def move(self, group, silent=0.0):
-        """To the other site, which counts if a migration was begun before."""
+        """Moves a group to the other site. That counts as a move if a migration was begun before."""
         if id(group) in self.begun:
             self.begun.remove(id(group))
             self.run.moves += len(group)
-        self.herd.move(group, silent)
+        self.crowd.move(group, silent)
 
     def end(self, how, group):
         self.run.call(how, "--node", group[0].node)
 
     def heard(self, group):
+        """The target learns it."""
         self.begin(group)
         yield 0.3
         self.move(group)
 
     def unnamed(self, group):
-        """Nobody has said where to."""
+        """The migration names no target."""
         self.begin(group, named=False)
         yield 0.3
         self.move(group)
 
     def told(self, group):
+        """It is completed when it has sent at its target."""
         self.begin(group)
         yield 0.3
         self.move(group)
         self.end("complete", group)
 
     def early(self, group):
-        """Completed before anybody has heard it at its target."""
+        """It is completed before it has sent at its target."""
         self.begin(group)
         yield 0.3
         self.move(group, silent=1.5)
         self.end("complete", group)
 
     def too_early(self, group):
-        """Completed while it still speaks where it was."""
+        """It is completed while it still sends at its source."""
         self.begin(group)
         self.end("complete", group)
         yield 1.5
         self.move(group)
 
     def not_at_all(self, group):
-        """Completed, but it never goes."""
+        """It is completed, but never moves."""
         self.begin(group)
         self.end("complete", group)
         yield 0
 
     def aborted(self, group):
-        """Aborted when it is there already."""
+        """It is aborted after it has moved."""
         self.begin(group)
         yield 0.2
         self.move(group)
         self.end("abort", group)
 
     def cancelled(self, group):
+        """It is aborted before it has moved."""
         self.begin(group)
         yield 0.3
         self.end("abort", group)
 
     def forgotten(self, group):
-        """Begun, and that was all."""
+        """It is begun and never ended."""
         self.begin(group, lease=2)
         yield 0
 
     def twice(self, group):
-        """Everything twice, and the wrong way round."""
+        """All calls come twice and in the wrong order."""
         self.end("complete", group)
         self.begin(group)
         self.begin(group)
@@ -218,7 +148,7 @@ class Orders:
             self.end(how, group)
 
     def there_and_back(self, group):
-        """Back at once, and completed before anybody has heard it there."""
+        """It moves back at once, and that is completed before it has sent there."""
         self.begin(group)
         self.move(group)
         yield 0.7
@@ -227,6 +157,7 @@ class Orders:
         self.move(group, silent=1.2)
 
     def back_heard(self, group):
+        """It moves back, and sends there at once."""
         self.begin(group)
         self.move(group)
         yield 0.7
@@ -235,18 +166,18 @@ class Orders:
         self.move(group)
 
     def silent(self, group):
-        """Silent at its target until it has aged out where it was."""
+        """It is silent at its target until it has aged out at its source."""
         self.begin(group)
         self.move(group, silent=AGEING + 3)
         yield 0.5
         self.end("complete", group)
 
     def left_silently(self, group):
-        """Ages out at its target, speaks where it was, and is to go there again."""
+        """It ages out at its target, sends at its source again, and then migrates to the target again."""
         self.begin(group)
         self.move(group)
         yield 0.7
-        self.herd.hush(group, AGEING + 2)
+        self.crowd.silence(group, AGEING + 2)
         yield 0.1
         self.move(group, silent=AGEING + 2)
         yield AGEING + 4
@@ -255,7 +186,7 @@ class Orders:
         self.move(group)
 
     def left_and_stays(self, group):
-        """As before, but it does not go again after all."""
+        """As `left_silently`, but the second migration is aborted."""
         self.begin(group)
         self.move(group)
         yield 0.7
@@ -266,7 +197,7 @@ class Orders:
         self.end("abort", group)
 
     def unannounced(self, group):
-        """Nobody was told."""
+        """It moves without a migration."""
         self.move(group)
         yield 0
 
@@ -275,32 +206,19 @@ ORDERS = ("heard", "unnamed", "told", "early", "too_early", "not_at_all", "abort
           "twice", "there_and_back", "back_heard", "silent", "left_silently", "left_and_stays", "unannounced")
 
 
-class Vm:
-    """testpmd behind a vhost port; it takes frames once it is told to."""
+class Vm(testpmd.Console):
+    """testpmd behind a vhost port. It takes no frames before `takes_frames`."""
 
     count = itertools.count()
 
     def __init__(self, lab, socket):
-        argv = ["dpdk-testpmd", "--no-pci", "--in-memory", "--single-file-segments", "--file-prefix",
-                f"so{lab.pid}vm{next(self.count)}", "-m", "48", "--lcores", "0@(0-1),1@(0-1)",
-                f"--vdev=net_virtio_user0,path={socket},mac={text(X)},queue_size=256",
-                "--", "-i", "--total-num-mbufs=4096", "--forward-mode=rxonly", "--rxd=256", "--no-flush-rx"]
-        self.process = Process(lab, "vm", argv, pipes=True)
-        self.read()
-
-    def read(self, timeout=30):
-        said, end = "", time.monotonic() + timeout
-        while not said.endswith("testpmd> "):
-            part = os.read(self.process.popen.stdout.fileno(), 65536).decode(errors="replace")
-            if not part or time.monotonic() > end:
-                self.process.check()
-                raise Failure(f"testpmd said: {said}")
-            said += part
+        super().__init__(lab, "vm", [
+            "--single-file-segments", "--file-prefix", f"so{lab.pid}vm{next(self.count)}", "-m", "48",
+            "--lcores", "0@(0-1),1@(0-1)", f"--vdev=net_virtio_user0,path={socket},mac={mac_text(X)},queue_size=256",
+            "--", "-i", "--total-num-mbufs=4096", "--forward-mode=rxonly", "--rxd=256", "--no-flush-rx"])
 
     def takes_frames(self):
-        self.process.popen.stdin.write("start\n")
-        self.process.popen.stdin.flush()
-        self.read()
+        self.tell("start")
 
     def power_off(self):
         self.process.kill()
@@ -309,53 +227,50 @@ class Vm:
 class Flow(threading.Thread):
     """Frames for the VM, from the station behind gw-c."""
 
-    def __init__(self, mouth):
+    def __init__(self, socket):
         super().__init__(daemon=True)
-        self.mouth, self.frame, self.on, self.ended = mouth, data(PEER, X), False, False
+        self.socket, self.frame, self.on, self.ended = socket, crowd.data(PEER, X), False, False
 
     def run(self):
         while not self.ended:
             time.sleep(10 / VM_RATE)
             for _ in range(10 if self.on else 0):
                 try:
-                    self.mouth.send(self.frame)
+                    self.socket.send(self.frame)
                 except OSError:
                     pass
 
 
 class Run:
-    """The lab, and what happened in it."""
+    """The hosts, sites and stations, and what has been counted."""
 
     def __init__(self, lab):
         self.lab = lab
-        lab.hugepages(3 * stopover.MEMORY_MIB + 2 * 64 + 64)
-        self.board = stopover.Board(lab)
-        net = fabric.Fabric(lab)
-        self.hosts = [net.host(f"gw-{n}", self.board, v6=False) for n in "abc"]
-        mouths, self.sockets = [], []
+        self.board, _, self.hosts = fabric.three_hosts(lab, spare_mib=3 * 64, v6=False)
+        sockets, self.vhost_sockets = [], []
         for host in self.hosts[:2]:
             host.config["migration"] = {"hold_ms": HOLD_MS}
             site = fabric.Site(lab, host, f"site-{host.name[-1]}", vni=VNI)
             host.config["ports"][-1]["role"].fields["ageing_s"] = AGEING
-            mouth = fabric.Tenant(lab, f"m-{host.name[-1]}", len(mouths) + 1, VNI,
-                                  text(bytes([2, 0, 0, 0, 0, len(mouths) + 1])), [])
-            mouths.append(mouth.plug_site(site).ns.packet_socket("eth0"))
-            self.sockets.append(lab.dir / f"x-{host.name[-1]}.sock")
-            host.vhost("x", self.sockets[-1], ron.tagged("vif", vni=VNI, mac=text(X), guard=False))
-        peer = fabric.Tenant(lab, "peer", 3, VNI, text(PEER), ["10.1.255.3/16"]).plug_vif(self.hosts[2])
+            number = len(sockets) + 1
+            sender = fabric.Tenant(lab, f"m-{host.name[-1]}", number, VNI, fabric.mac(number), [])
+            sockets.append(sender.plug_site(site).ns.packet_socket("eth0"))
+            self.vhost_sockets.append(lab.dir / f"x-{host.name[-1]}.sock")
+            host.vhost("x", self.vhost_sockets[-1], ron.tagged("vif", vni=VNI, mac=mac_text(X), guard=False))
+        peer = fabric.Tenant(lab, "peer", 3, VNI, mac_text(PEER), ["10.1.255.3/16"]).plug_vif(self.hosts[2])
         self.flow = Flow(peer.ns.packet_socket("eth0"))
         for host in self.hosts:
             host.start()
         stopover.wait_nodes(self.hosts, 1, or_more=True)
-        self.herd = Herd(mouths, STATIONS)
-        self.herd.start()
+        self.crowd = crowd.Crowd(sockets, STATIONS, VNI, PEER)
+        self.crowd.start()
         self.flow.start()
         self.moves = self.calls = self.refused = self.lost = self.misplaced = self.machines = self.unaccounted = 0
-        self.memory, self.vm_moves, self.not_settled = [], 0, []
+        self.memory, self.vm_moves = [], 0
         self.random = random.Random(SEED)
 
     def call(self, *argv):
-        """What an orchestrator says, which may be refused."""
+        """A call of an orchestrator. Returns whether the board took it."""
         self.calls += 1
         try:
             self.board.cli("migration", *argv)
@@ -364,10 +279,9 @@ class Run:
             self.refused += 1
             return False
 
-    def deal(self):
-        """Groups, each with one of the orders."""
-        stations = self.herd.stations[:]
-        # Groups are of one site.
+    def distribute(self):
+        """(order, group) of all stations. The stations of a group are at one site."""
+        stations = self.crowd.stations[:]
         self.random.shuffle(stations)
         groups = []
         for size, share in zip(GROUPS, SHARES):
@@ -379,8 +293,8 @@ class Run:
         return [(ORDERS[n % len(ORDERS)], group) for n, group in enumerate(groups)]
 
     def round(self, number):
-        """All orders once, side by side."""
-        dealt, orders = self.deal(), Orders(self)
+        """Executes all orders, in parallel."""
+        dealt, orders = self.distribute(), Orders(self)
         began, calls, refused, moves = time.monotonic(), self.calls, self.refused, self.moves
         heap = [(began, n, getattr(orders, name)(group)) for n, (name, group) in enumerate(dealt)]
         while heap:
@@ -389,11 +303,11 @@ class Run:
             wait = next(steps, None)
             if wait is not None:
                 heapq.heappush(heap, (time.monotonic() + wait, n, steps))
-        time.sleep(max(0, max(s.quiet_until for s in self.herd.stations) - time.monotonic()))
+        time.sleep(max(0, max(s.silent_until for s in self.crowd.stations) - time.monotonic()))
         took, ended = time.monotonic() - began, time.monotonic()
         order_of = {s.name: name for name, group in dealt for s in group}
         while True:
-            lost, misplaced, machines = self.wrong(), self.wrong(lost=False), self.followed()
+            lost, misplaced, machines = self.wrong(), self.wrong(lost=False), self.migrations()
             locks = len(self.board.json("migration", "list", "--active"))
             if not (lost or misplaced or machines or locks) or time.monotonic() - ended > SETTLES:
                 break
@@ -406,27 +320,27 @@ class Run:
         for name in lost | misplaced:
             bad.setdefault(order_of[name], []).append(name)
         say(f"round {number}: {self.moves - moves} moves in {len(dealt)} groups, {self.calls - calls} calls of which "
-            f"{self.refused - refused} refused, {took:.0f} s; settled {time.monotonic() - ended:.1f} s later: "
+            f"{self.refused - refused} were refused, {took:.0f} s; settled {time.monotonic() - ended:.1f} s later: "
             f"{len(lost)} lost, {len(misplaced)} misplaced {({k: (len(v), v[0]) for k, v in bad.items()}) or ''}, "
-            f"{machines} followed, {locks} locks, memory {self.memory[-1] >> 10} KiB")
+            f"{machines} migrations, {locks} locks, memory {self.memory[-1] >> 10} KiB")
 
     def wrong(self, lost=True):
-        """MACs of stations that the board, or gw-c, has nowhere; or elsewhere than where they speak."""
+        """MACs of the stations that the board or gw-c does not have (`lost`), or has at another host than theirs."""
         names = [h.name for h in self.hosts]
-        real = {s.name: names[s.site] for s in self.herd.stations}
+        real = {s.name: names[s.site] for s in self.crowd.stations}
         bad = set()
         for rows in (self.board.json("show", "nodes"), self.hosts[2].json("show", "nodes")):
             told = {r["mac"]: r["host"] for r in rows}
             bad |= {mac for mac, host in real.items() if (told.get(mac) is None if lost else told.get(mac, host) != host)}
         return bad
 
-    def followed(self):
-        """Stations that an appliance follows as if they had a part in a migration."""
-        ours = {s.name for s in self.herd.stations}
+    def migrations(self):
+        """How many stations the appliances have migration records for."""
+        ours = {s.name for s in self.crowd.stations}
         return sum(n["mac"] in ours for h in self.hosts for n in h.json("show", "migrations")["nodes"])
 
     def resident(self):
-        """Memory of all appliances that is theirs alone, in bytes."""
+        """Anonymous memory of all appliances, in bytes."""
         total = 0
         for host in self.hosts:
             for line in pathlib.Path(f"/proc/{host.process.pid}/status").read_text().splitlines():
@@ -435,58 +349,50 @@ class Run:
         return total
 
     def left_over(self):
-        """All fall silent. What is left when they have aged out, by kind."""
-        self.herd.hush(self.herd.stations, 1e9)
+        """Silences all stations. Returns what is left when they have aged out, by kind."""
+        self.crowd.silence(self.crowd.stations, 1e9)
         end = time.monotonic() + AGEING + SETTLES
         while True:
-            ours = {s.name for s in self.herd.stations}
+            ours = {s.name for s in self.crowd.stations}
             left = {
                 "nodes": len({r["mac"] for r in self.board.json("show", "nodes")} & ours)
                 + sum(len({r["mac"] for r in h.json("show", "nodes")} & ours) for h in self.hosts),
-                "machines": self.followed(),
+                "machines": self.migrations(),
                 "locks": len(self.board.json("migration", "list", "--active")),
                 "hold_bytes": sum(b["hold_bytes"] - b["hold_free_bytes"]
                                   for b in (h.json("show", "migrations")["budget"] for h in self.hosts)),
             }
             if not any(left.values()) or time.monotonic() > end:
-                say(f"all are silent, and this is left of them: {left}")
+                say(f"all stations are silent; left of them: {left}")
                 return left
             time.sleep(0.5)
 
-    def held(self, host):
-        return int(stopover._find(host.json("show", "fwd", "stats", "all"), "held"))
-
     def move_vm(self):
-        """There and back, at every other arrival to a VM that takes nothing. What is left in a hold."""
+        """Moves the VM there and back; at every other arrival it takes nothing. Returns how many frames are still held
+        at the end of each move."""
         at, left = 0, 0
-        vm = Vm(self.lab, self.sockets[at])
+        vm = Vm(self.lab, self.vhost_sockets[at])
         vm.takes_frames()
         self.flow.on = True
         time.sleep(1)
-        node = f"{VNI}/{text(X)}"
+        node, names = f"{VNI}/{mac_text(X)}", [h.name for h in self.hosts]
         for move in range(1, VM_MOVES + 1):
             silent = move % 2 == 1
-            names = [h.name for h in self.hosts]
             self.call("begin", "--node", node, "--from", names[at], "--to", names[1 - at], "--lease", 60)
             time.sleep(0.2)
             vm.power_off()
             at = 1 - at
-            vm = Vm(self.lab, self.sockets[at])
+            vm = Vm(self.lab, self.vhost_sockets[at])
             self.vm_moves += 1
-            arrived = time.monotonic()
             if not silent:
                 vm.takes_frames()
-            most = unaccounted = 0
-            while time.monotonic() < arrived + (2 * HOLD_MS / 1e3 + 4 if silent else 4):
-                time.sleep(0.2)
-                unaccounted = max(unaccounted, self.hosts[at].unaccounted(patience=1))
-                most = max(most, self.held(self.hosts[at]))
+            most, unaccounted = self.watch_vm(self.hosts[at], 2 * HOLD_MS / 1e3 + 4 if silent else 4)
             self.flow.on = False
             time.sleep(1)
-            held = self.held(self.hosts[at])
-            where = {r["host"] for r in self.board.json("show", "nodes") if r["mac"] == text(X)}
-            say(f"VM's move {move} to {names[at]}, {'where it takes nothing' if silent else 'where it takes frames'}: "
-                f"at most {most} held, {held} at the end, at most {unaccounted} unaccounted for; the board has it at {where}")
+            held = self.hosts[at].counter("held")
+            where = {r["host"] for r in self.board.json("show", "nodes") if r["mac"] == mac_text(X)}
+            say(f"move {move} of the VM to {names[at]}, where it takes {'nothing' if silent else 'frames'}: at most "
+                f"{most} held, {held} at the end, at most {unaccounted} unaccounted for; the board has it at {where}")
             left += held
             self.unaccounted += unaccounted
             self.lost += not where
@@ -498,6 +404,17 @@ class Run:
         self.flow.on = False
         vm.power_off()
         return left
+
+    @staticmethod
+    def watch_vm(host, seconds):
+        """The most frames that were held and that were unaccounted for at a host, for some seconds."""
+        most = unaccounted = 0
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.2)
+            unaccounted = max(unaccounted, host.unaccounted(patience=1))
+            most = max(most, host.counter("held"))
+        return most, unaccounted
 
 
 def body(lab):
@@ -512,7 +429,7 @@ def body(lab):
         run.round(number)
     left = run.left_over()
     left["hold_frames"] = run.move_vm()
-    # The first round makes room that later ones use again.
+    # The first round allocates memory that later ones use again.
     grown = max(0, run.memory[-1] - run.memory[1]) if ROUNDS > 2 else 0
     moved_since = max(1, run.moves * (ROUNDS - 2) // ROUNDS)
     left["grown_memory"] = int(grown // moved_since > GROWN_PER_MOVE)

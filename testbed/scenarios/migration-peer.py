@@ -1,22 +1,23 @@
 #!/usr/bin/python3
-"""The same guest, receiving the same stream, is live-migrated on OVS-DPDK and on Stopover: what becomes of its frames.
+"""The same guest with the same stream is live-migrated on OVS-DPDK and on Stopover, and the frames that it loses are
+counted.
 
-Three hosts, first with Open vSwitch and DPDK, then with appliances, with the same cables, guests, QEMU and counting.
-The moving guest has a port on two of the hosts; a guest on the third sends it a UDP stream with sequence numbers.
+Three hosts, first with Open vSwitch and DPDK, then with appliances; cables, guests, QEMU and counting are the same. The
+migrating guest has a port on two of the hosts; a guest on the third sends it a UDP stream with sequence numbers.
 
-On Open vSwitch every host has a static flow for each MAC. When QEMU reports the migration as completed, the flows for
-the moved MAC are pointed at the new host, on all hosts at once: what an operator's automation does, at its best, since
-here nothing lies between QEMU's event and the flows but this script. Stopover is told nothing.
+On Open vSwitch every host has a static flow for each MAC. When QEMU reports that the migration is completed, the flows
+for the MAC are changed to the new host, on all hosts at once. An operator's automation cannot do better: only this
+script is between QEMU's event and the flows. Nothing is reported to Stopover.
 
-Open vSwitch 3.1 polls without pause: three of its threads and the emulated guests share the machine's CPUs, the threads
-at a lower priority. What it loses when nothing moves is reported as `ovs_lost_at_rest`.
+Open vSwitch 3.1 always polls: three of its threads, at a lower priority, and the emulated guests share the CPUs of the
+machine. What it loses without a migration is `ovs_lost_at_rest`.
 
-The moved guest's clock stands still meanwhile: it echoes what it gets to an observer, a namespace at the third host,
-by whose clock gaps are measured.
+The clock of the guest stands still during its migration. It echoes its datagrams to an observer, a namespace at the
+third host, whose clock measures the gaps.
 
-The picture target/testbed/migration-peer.svg shows which frame arrived when, for the migration of each side whose gap
-was the median. `--plot PATH`, or STOPOVER_PLOT=PATH, writes it there too.
-STOPOVER_MIGRATIONS: how often on each side. STOPOVER_RATE: datagrams per second.
+The plot target/testbed/migration-peer.svg has the arrivals of the migration with the median gap, for each data path.
+`--plot PATH`, or STOPOVER_PLOT=PATH, writes it there, too. STOPOVER_MIGRATIONS: number of migrations on each data path.
+STOPOVER_RATE: datagrams per second.
 """
 
 import argparse
@@ -40,9 +41,9 @@ from lib.traffic import stream
 VNI = 100
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 3 if scenario.SHORT else 5))
 RATE = int(os.environ.get("STOPOVER_RATE", 1000))
-REST = 2.0  # seconds of stream before anything moves
+AT_REST = 2.0  # seconds of stream before the first migration
 AROUND = 0.6  # seconds of stream before and after each migration
-MOVER, SENDER, OBSERVER = 1, 2, 3
+GUEST, SENDER, OBSERVER = 1, 2, 3
 STREAM = 1
 
 
@@ -55,13 +56,13 @@ def ip(number):
 
 
 def observer(lab, prefix):
-    """The station that the moving guest echoes to."""
+    """The station that the migrating guest echoes to."""
     return fabric.Tenant(lab, f"{prefix}observer", OBSERVER, VNI, mac(OBSERVER), [f"{ip(OBSERVER)}/24"])
 
 
 def in_real_time(arrivals, echoes):
-    """Arrivals, told by a clock that stood still for a while, by the clock of the observer: both know some frames,
-    the newest of each batch; the others of a batch came just before it. Microseconds and numbers."""
+    """Converts arrivals by the clock of the guest, which stood still for a while, to the clock of the observer. Both
+    have the newest frame of each batch; the others of the batch came just before it. Microseconds and numbers."""
     echoed, out, ahead = {n: t for t, n in echoes}, [], None
     for t, n in reversed(arrivals):
         if n in echoed:
@@ -72,84 +73,84 @@ def in_real_time(arrivals, echoes):
 
 
 class Side:
-    """One data path with its guests: `sockets` are those of the moving guest's two ports, on the first two hosts;
-    `completed(host)` is done as soon as QEMU reports that the guest has moved there."""
+    """A data path with its guests. `sockets` are those of the migrating guest's ports on the first two hosts;
+    `completed(host)` is called as soon as QEMU reports that the guest has migrated there."""
 
     def __init__(self, lab, prefix, hosts, sockets, sender_socket, station, completed=None):
         self.prefix, self.hosts, self.sockets, self.completed = prefix, hosts, sockets, completed
         self.station = guest.Shell(lab, station.ns)
-        self.mover = guest.Guest(lab, f"{prefix}x", sockets[0], mac(MOVER), ns=hosts[0].ns)
+        self.guest = guest.Guest(lab, f"{prefix}x", sockets[0], mac(GUEST), ns=hosts[0].ns)
         self.sender = guest.Guest(lab, f"{prefix}s", sender_socket, mac(SENDER), ns=hosts[2].ns)
-        for number, g in ((MOVER, self.mover), (SENDER, self.sender)):
+        for number, g in ((GUEST, self.guest), (SENDER, self.sender)):
             g.booted(timeout=120)
             g.address(f"{ip(number)}/24")
-        self.moves = []  # (gap in ms, frames lost, QEMU's downtime in ms, arrivals)
+        self.migrations = []  # (gap in ms, frames lost, QEMU's downtime in ms, arrivals)
 
     def measure(self):
-        """Streams, migrates, counts; returns the figures."""
-        if self.sender.ping(ip(MOVER), count=5)["received"] == 0:
-            raise Failure(f"{self.sender.name} does not reach {ip(MOVER)}")
+        """Migrates the guest under its stream; returns the figures."""
+        if self.sender.ping(ip(GUEST), count=5)["received"] == 0:
+            raise Failure(f"{self.sender.name} does not reach {ip(GUEST)}")
         watched = stream.Receiver(self.station)
-        receiver = stream.Receiver(self.mover, observer=ip(OBSERVER))
-        sender = stream.Sender(self.sender, ip(MOVER), stream=STREAM, rate=RATE)
-        time.sleep(REST)
+        receiver = stream.Receiver(self.guest, observer=ip(OBSERVER))
+        sender = stream.Sender(self.sender, ip(GUEST), stream=STREAM, rate=RATE)
+        time.sleep(AT_REST)
         at_rest = missing = receiver.stats()["streams"][str(STREAM)]["missing"]
         for number in range(1, MIGRATIONS + 1):
             to = number % 2
-            target = self.mover.target(self.sockets[to], ns=self.hosts[to].ns)
+            target = self.guest.target(self.sockets[to], ns=self.hosts[to].ns)
             for r in (receiver, watched):
                 r.mark()
             time.sleep(AROUND)
-            told = self.migrate(target, self.hosts[to])
+            report = self.migrate(target, self.hosts[to])
             time.sleep(AROUND)
             arrivals = in_real_time(receiver.trace(STREAM), watched.trace(STREAM))
             seen, gap = receiver.mark()[STREAM], watched.mark()[STREAM]["gap_us"] / 1e3
             lost, missing = seen["missing"] - missing, seen["missing"]
-            self.moves.append((gap, lost, told["downtime_ms"], arrivals))
-            say(f"migration {number} to {self.hosts[to].name}: QEMU's downtime {told['downtime_ms']} ms, "
+            self.migrations.append((gap, lost, report["downtime_ms"], arrivals))
+            say(f"migration {number} to {self.hosts[to].name}: QEMU's downtime {report['downtime_ms']} ms, "
                 f"longest gap {gap:.1f} ms, {lost} frames lost, {seen['in_period']} received around it")
         sent = sender.stop()
         got = receiver.tally({STREAM: sent["sent"]})
-        sides = [self._sides(arrivals) for *_, arrivals in self.moves]
-        say(f"{sent['sent']} sent, {sent['skipped']} left out for want of CPU; {got['received']} received, "
-            f"{got['lost']} lost, {at_rest} of them before anything moved")
+        sides = [self._sides(arrivals) for *_, arrivals in self.migrations]
+        say(f"{sent['sent']} sent, {sent['skipped']} skipped for lack of CPU; {got['received']} received, "
+            f"{got['lost']} lost, {at_rest} of them before the first migration")
         figures = {
             "lost": got["lost"], "lost_at_rest": at_rest,
-            "lost_per_migration": round(statistics.median(lost for _, lost, *_ in self.moves)),
+            "lost_per_migration": round(statistics.median(lost for _, lost, *_ in self.migrations)),
             "duplicated": got["duplicated"], "reordered": got["reordered"],
             "receiver_overflown": got["overflown"],
             "sent": sent["sent"], "frames_per_s": round(sent["sent"] / sent["us"] * 1e6),
             "received_before": min(before for before, _ in sides), "received_after": min(after for _, after in sides),
-            "longest_gap_ms": round(max(gap for gap, *_ in self.moves), 1),
-            "median_gap_ms": round(statistics.median(gap for gap, *_ in self.moves), 1),
-            "vmm_downtime_ms": statistics.median(downtime for _, _, downtime, _ in self.moves),
-            "migrations": len(self.moves),
+            "longest_gap_ms": round(max(gap for gap, *_ in self.migrations), 1),
+            "median_gap_ms": round(statistics.median(gap for gap, *_ in self.migrations), 1),
+            "vmm_downtime_ms": statistics.median(downtime for _, _, downtime, _ in self.migrations),
+            "migrations": len(self.migrations),
         }
         return {self.prefix + k: v for k, v in figures.items()}
 
     def migrate(self, target, host):
-        """Once, to a machine that waits on one of the two hosts."""
-        self.mover.begin(target)
+        """Migrates it to a machine that waits on one of the two hosts."""
+        self.guest.begin(target)
         if self.completed:
-            self.mover.machine.qmp.ended()
+            self.guest.machine.qmp.ended()
             self.completed(host)
-        return self.mover.complete(target)
+        return self.guest.complete(target)
 
     def picture(self, title):
-        """The migration whose gap was the median, for `arrival_plot`."""
-        gap, lost, _, arrivals = sorted(self.moves)[len(self.moves) // 2]
+        """The migration with the median gap, for `arrival_plot`."""
+        gap, lost, _, arrivals = sorted(self.migrations)[len(self.migrations) // 2]
         begun = self._begun(arrivals)
         return arrival_plot.Run(title, f"{lost or 'no'} frame{'s' * (lost != 1)} lost", gap,
                         [((t - begun) / 1e3, n) for t, n in arrivals])
 
     @staticmethod
     def _begun(arrivals):
-        """When the longest gap began."""
+        """The time at which the longest gap began."""
         times = [t for t, _ in arrivals]
         return max(zip(times, times[1:]), key=lambda p: p[1] - p[0], default=(0, 0))[0]
 
     def _sides(self, arrivals):
-        """How many of these frames arrived before the longest gap, and how many after it."""
+        """How many of the frames arrived before the longest gap, and how many after it."""
         before = sum(t <= self._begun(arrivals) for t, _ in arrivals)
         return before, len(arrivals) - before
 
@@ -167,26 +168,26 @@ def on_ovs(lab, net):
     sender_socket = hosts[2].vhost("s")
     station = observer(lab, "ovs-")
     hosts[2].tenant(station)
-    nodes = [(mac(MOVER), hosts[0], "x"), (mac(SENDER), hosts[2], "s"), (mac(OBSERVER), hosts[2], station.name)]
+    nodes = [(mac(GUEST), hosts[0], "x"), (mac(SENDER), hosts[2], "s"), (mac(OBSERVER), hosts[2], station.name)]
     for h in hosts:
         h.flows(nodes, hosts)
     took = []
 
     def repoint(host):
         began = time.monotonic()
-        ovs.everywhere(hosts, lambda h: h.point(mac(MOVER), host, "x"))
+        ovs.everywhere(hosts, lambda h: h.point(mac(GUEST), host, "x"))
         took.append((time.monotonic() - began) * 1e3)
 
     side = Side(lab, "ovs_", hosts, sockets, sender_socket, station, repoint)
     figures = side.measure()
     for h in hosts:
-        h.save_books()
-    say(f"pointing the flows elsewhere took {statistics.median(took):.0f} ms (median)")
+        h.save_counters()
+    say(f"changing the flows took {statistics.median(took):.0f} ms (median)")
     return side, {**figures, "ovs_repoint_ms": round(statistics.median(took), 1)}
 
 
 def on_stopover(lab, net):
-    """Measures us."""
+    """Measures Stopover."""
     say("building three hosts with appliances, and the same guests")
     board = stopover.Board(lab)
     hosts = [net.host(f"gw-{n}", board) for n in "abc"]
@@ -197,7 +198,7 @@ def on_stopover(lab, net):
         host.vhost(name, socket, role, tso=True)
         return socket
 
-    sockets = [port(h, MOVER, f"x-{h.name}") for h in hosts[:2]]
+    sockets = [port(h, GUEST, f"x-{h.name}") for h in hosts[:2]]
     sender_socket = port(hosts[2], SENDER, f"s-{hosts[2].name}")
     station = observer(lab, "").plug_vif(hosts[2])
     for h in hosts:
@@ -208,7 +209,7 @@ def on_stopover(lab, net):
 
 
 def draw(theirs, ours):
-    """Both, side by side."""
+    """Plots both side by side."""
     runs = [theirs.picture("OVS-DPDK, flows re-pointed at completion"), ours.picture("Stopover")]
     longest = max(end - start for start, end in (r.gap(-math.inf, math.inf) for r in runs))
     reach = 100 + 50 * round(longest * 1.5 / 50)
@@ -216,7 +217,7 @@ def draw(theirs, ours):
     for path in paths:
         arrival_plot.write(path, "Frames received during a live migration, with OVS-DPDK and with Stopover", runs,
                    -reach / 3, reach)
-        say(f"drawn: {path}")
+        say(f"plot: {path}")
 
 
 def body(lab):

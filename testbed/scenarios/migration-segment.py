@@ -1,21 +1,21 @@
 #!/usr/bin/python3
-"""A station moves between the Linux bridges of two sites, there and back, while stations on both bridges and a
-remote one send it streams with sequence numbers over IPv4 and IPv6: every frame arrives.
+"""A station moves between the Linux bridges of two sites, there and back, while stations on both bridges and a remote
+one send it streams with sequence numbers over IPv4 and IPv6: every frame arrives.
 
-Behind gw-a and gw-b lies a site each, a namespace with a Linux bridge and a station that sends; a third sender is a
-vif at gw-c. What moves, X, is a namespace; its cable is pulled from one bridge and plugged into the other. A
-segment cannot tell what was delivered: so the board is told before (`stopover migration begin`, as an
-orchestrator would), from then on copies of the last `window_ms` are kept, and the sender on X's own bridge is
-drawn to a stand-in MAC, which its neighbour table must show, and must show no more when X has left.
+Behind gw-a and gw-b there is a site each: a namespace with a Linux bridge and a station that sends. A third sender is a
+vif at gw-c. The station that moves, X, is a namespace; its cable is unplugged from one bridge and plugged into the
+other. A segment port cannot tell what was delivered, so an orchestrator calls `stopover migration begin` before. From
+then on copies of the last `window_ms` are held, and the sender on X's own bridge sends to a stand-in MAC. Its neighbour
+table must have this MAC, and must not have it any more when X has left.
 
-X announces itself at its new place by gratuitous ARP and NA, and the gateway there completes the migration by itself
-(`heard`), or `stopover migration complete` is called besides (`told`). A third way of ending is not among the
-default ones: completed before X has said a word (`early`), when no bridge knows where it is. While the cable is in
-neither bridge nobody can deliver; what was sent meanwhile is in the window. Frames from the beginning of the window
-may come twice: `duplicated` and `reordered` are reported.
+X announces itself at its new site by gratuitous ARP and NA. The gateway there completes the migration by itself
+(`heard`), or `stopover migration complete` is called as well (`told`). A third ending is not among the default ones:
+completed before X has sent (`early`), when no bridge has learned it. While the cable is in no bridge, nothing can be
+delivered; the frames of that time are in the window. Frames from the beginning of the window may arrive twice:
+`duplicated` and `reordered` are reported.
 
-STOPOVER_MIGRATIONS: how often. STOPOVER_RATE: datagrams per second of each of the six streams.
-STOPOVER_ENDINGS: by default `heard,told`, each in turn for a way there and back.
+STOPOVER_MIGRATIONS: number of migrations. STOPOVER_RATE: datagrams per second of each of the six streams.
+STOPOVER_ENDINGS: by default `heard,told`, each in turn for a move there and back.
 """
 
 import os
@@ -31,6 +31,7 @@ from scapy.all import ARP, Ether, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6, RawPc
 from lib import scenario
 from lib.guests import guest
 from lib.lab import fabric, say
+from lib.lab.fabric import ips, mac
 from lib.product import stopover
 from lib.traffic import capture, stream
 
@@ -38,60 +39,49 @@ VNI = 100
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 10))
 RATE = int(os.environ.get("STOPOVER_RATE", 200))
 ENDINGS = os.environ.get("STOPOVER_ENDINGS", "heard,told").split(",")
-UNPLUGGED = 0.15  # seconds in which X's cable is in neither bridge, beside what moving it takes
-SILENT = 0.05  # seconds between the call that completes and X's first word
+UNPLUGGED = 0.15  # seconds in which X's cable is in no bridge, besides the time of moving it
+SILENT = 0.05  # seconds between the completing call and X's first frame
 STAND_IN = "02:53:54:00:00:01"
 X = 1
 
 
-def mac(number):
-    return f"02:00:00:00:00:{number:02x}"
-
-
-def ips(number):
-    return [f"192.168.0.{number}", f"fd01::{number}"]
-
-
 class Run:
-    """The lab, and what happened in it."""
+    """The hosts, sites and stations, and what has been counted."""
 
     def __init__(self, lab):
         self.lab = lab
-        lab.hugepages(3 * stopover.MEMORY_MIB + 64)
-        self.board = stopover.Board(lab)
-        net = fabric.Fabric(lab)
-        self.hosts = [net.host(f"gw-{n}", self.board) for n in "abc"]
+        self.board, _, self.hosts = fabric.three_hosts(lab)
         self.sites = [fabric.Site(lab, host, f"site-{host.name[-1]}", vni=VNI) for host in self.hosts[:2]]
-        self.x, *self.senders = [fabric.Tenant(lab, name, n, VNI, mac(n), [f"{ips(n)[0]}/24", f"{ips(n)[1]}/64"])
+        self.x, *self.senders = [fabric.Tenant.numbered(lab, name, VNI, n)
                                  for n, name in enumerate(("x", "s-a", "s-b", "s-c"), 1)]
         self.at = 0
         self.x.plug_site(self.sites[0])
         for sender, site in zip(self.senders, self.sites):
             sender.plug_site(site)
         self.senders[2].plug_vif(self.hosts[2])
-        self.voice = self.x.ns.packet_socket("eth0")
+        self.socket = self.x.ns.packet_socket("eth0")
         for host in self.hosts:
             host.start()
         stopover.wait_nodes(self.hosts, 1, or_more=True)
-        for station in (self.senders[0], self.senders[1]):  # the undeclared stations are found once they speak
+        for station in (self.senders[0], self.senders[1]):  # undeclared stations are learned when they send
             for ip in ips(4):
                 station.ns.run("ping", "-c", 2, "-i", 0.2, ip, check=False)
         self.announce()
         stopover.wait_nodes(self.hosts, 4)
         self.wire = [capture.Capture(lab, s.ns, "eth0", f"{s.name}-stand-in", f"ether dst {STAND_IN}")
                      for s in self.senders]
-        self.gaps, self.unplugged, self.seen_stand_ins, self.untaken, self.returned = [], [], 0, 0, 0
+        self.gaps, self.unplugged, self.seen_stand_ins, self.stand_ins_left = [], [], 0, 0
 
     def announce(self):
-        """X says where it is, as a VM does that has come."""
+        """X announces itself, as a VM does after its migration."""
         v4, v6 = ips(X)
-        self.voice.send(bytes(Ether(src=mac(X), dst="ff:ff:ff:ff:ff:ff")
+        self.socket.send(bytes(Ether(src=mac(X), dst="ff:ff:ff:ff:ff:ff")
                               / ARP(op=1, hwsrc=mac(X), psrc=v4, pdst=v4)))
-        self.voice.send(bytes(Ether(src=mac(X), dst="33:33:00:00:00:01") / IPv6(src=v6, dst="ff02::1", hlim=255)
+        self.socket.send(bytes(Ether(src=mac(X), dst="33:33:00:00:00:01") / IPv6(src=v6, dst="ff02::1", hlim=255)
                               / ICMPv6ND_NA(tgt=v6, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=mac(X))))
 
     def begin(self):
-        """All that talks to X."""
+        """Starts all traffic to X."""
         for s in self.senders:
             for ip in ips(X):
                 s.ns.run("ping", "-c", 2, "-i", 0.1, ip)
@@ -104,12 +94,12 @@ class Run:
         self.receiver.mark()
 
     def neighbour(self, station):
-        """Under which MACs a station has X."""
+        """The MACs that a station has for X."""
         return {word for ip in ips(X) for line in station.ns.ip("neigh", "show", ip).splitlines()
                 for word in line.split() if word.count(":") == 5}
 
     def wait(self, true, timeout):
-        """Whether it came true in time."""
+        """Waits; returns whether it became true in time."""
         end = time.monotonic() + timeout
         while not true():
             if time.monotonic() > end:
@@ -121,7 +111,7 @@ class Run:
         return self.board.json("migration", "list", "--active")
 
     def migrate(self, number):
-        """Once, to the other site."""
+        """Moves X to the other site."""
         source, target = self.at, 1 - self.at
         node, ending = f"{VNI}/{mac(X)}", ENDINGS[(number - 1) // 2 % len(ENDINGS)]
         near = self.senders[source]
@@ -146,13 +136,11 @@ class Run:
         if ending == "told":
             self.board.cli("migration", "complete", "--node", node)
         if not self.wait(lambda: not self.active(), 5):
-            say(f"the migration is still under way: {self.active()}")
+            say(f"the migration is still active: {self.active()}")
         ended = time.monotonic()
-        if self.wait(lambda: self.neighbour(near) == {mac(X)}, 6):
-            self.returned += 1
-        else:
+        if not self.wait(lambda: self.neighbour(near) == {mac(X)}, 6):
             say(f"{near.name} still has X as {self.neighbour(near)}")
-            self.untaken += 1
+            self.stand_ins_left += 1
         time.sleep(0.8)
         seen = self.receiver.mark()
         gap = max(s["gap_us"] for s in seen.values()) / 1e3
@@ -164,7 +152,7 @@ class Run:
             f"so far {counts} {lacking or ''}")
 
     def end(self):
-        """Stops all and counts."""
+        """Ends the traffic; returns the figures."""
         seconds = time.monotonic() - self.began
         sent = {n: s.stop() for n, s in self.streams.items()}
         got = self.receiver.tally({n: s["sent"] for n, s in sent.items()}, patience=2)
@@ -186,7 +174,7 @@ class Run:
             "longest_gap_ms": round(max(self.gaps), 1),
             "unplugged_ms": round(statistics.median(self.unplugged), 1),
             "stand_ins_missing": len(self.gaps) - self.seen_stand_ins,
-            "stand_ins_left": self.untaken,
+            "stand_ins_left": self.stand_ins_left,
             "frames_to_stand_in": sum(drawn[:2]),
             "remote_to_stand_in": drawn[2],
             "locks_left": len(self.active()),
@@ -194,7 +182,7 @@ class Run:
 
 
 def body(lab):
-    say("building three hosts, two sites with a bridge, and the station that will move")
+    say("building three hosts, two sites with a bridge, and the station that moves")
     run = Run(lab)
     run.begin()
     for number in range(1, MIGRATIONS + 1):

@@ -1,25 +1,27 @@
 #!/usr/bin/python3
-"""A QEMU guest is live-migrated to and fro while its appliances forward with three workers, its NIC's queue served by
-one worker and the underlay's by another, then by two others: no frame lost, doubled or out of its flow's order.
+"""A QEMU guest is live-migrated repeatedly while its appliances forward with three workers: no frame is lost,
+duplicated or out of order within its flow.
 
-Three hosts. The moving guest X has a port on gw-a and on gw-b; a guest on each of the three sends it UDP streams of
-several flows, so one sender is on the host it leaves, one on the host it goes to, one on a third, which also pings it by
-IPv4 and IPv6. The parts, for each of which all appliances are started anew with another `lcores` while the guests run on:
+One worker serves the queue of the guest's NIC and another one or two the underlay's. Three hosts: the migrating guest X
+has a port on gw-a and on gw-b. A guest on each of the three sends it UDP streams of several flows, so one sender is at
+the source, one at the target and one at a third host, which also pings it over IPv4 and IPv6. For each part all
+appliances are restarted with another `lcores` while the guests run on:
 
-    one     one worker serves all: what the added gap is measured against
+    one     one worker serves all: the reference for the added gap
     apart   X's queue on worker 1, the underlay's on 2, the other guest's on 3
-    two     the underlay has two receive queues, on workers 1 and 2, and the guests' are on 3; each queue must receive
-    busy    as `two`, with a busy process on each CPU (gaps may grow, frames may not be lost), at a third of the rate
+    two     the underlay has two receive queues, on workers 1 and 2, and each must receive; the guests' are on 3
+    busy    as `two`, with a busy process on each CPU (gaps may grow, but no frame may be lost), at a third of the rate
 
-Frames that the kernel lost in a cable (`wire_lost`) are no fault of an appliance: they are taken off `lost`, and named
-place by place. Named as well, but not taken off, are frames that a sender's guest counted as sent and its appliance never
-received (`sender_lost`: its vhost port lost them), those that found the receive ring of an underlay port full (`ring_lost`: its worker did not come in time, though it has RING frames' worth of it), and those that found X's
-own ring full (`ring_full`: X did not come to take them).
+Frames that the kernel lost in a cable (`wire_lost`) are no fault of an appliance: they are subtracted from `lost`, and
+printed by place. Other losses outside the packet path are printed, too, but not subtracted: frames that the guest of a
+sender counted as sent and its appliance never received (`sender_lost`: its vhost port lost them); frames that found the
+receive ring of an underlay port full (`ring_lost`: its worker did not come in time, though the ring has room for RING
+frames); and frames that found X's own ring full (`ring_full`: X did not take them).
 
-`added_gap_ms_p50` is, over the moves of `apart` and `two`, the longest time that X's NIC took no frame, less QEMU's own
+`added_gap_ms_p50` is, over the moves of `apart` and `two`, the longest time in which X's NIC took no frame, less QEMU's
 downtime (see migration-guests).
 
-STOPOVER_PARTS: only these parts, separated by commas. STOPOVER_MIGRATIONS: how many moves in each. STOPOVER_RATE:
+STOPOVER_PARTS: only these parts, separated by commas. STOPOVER_MIGRATIONS: number of moves in each. STOPOVER_RATE:
 datagrams per second of each of the three senders.
 """
 
@@ -33,8 +35,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.guests import guest
-from lib.guests.migration import cidrs, ips, locks_left, mac, percentile, port, reported
+from lib.guests.migration import locks_left, mac, percentile, port, reported
 from lib.lab import Failure, fabric, frame_loss, say
+from lib.lab.fabric import cidrs, ips
 from lib.lab.process import Process
 from lib.product import ron, stopover
 from lib.traffic import stream
@@ -43,30 +46,27 @@ PARTS = {"one": 12, "apart": 16, "two": 16, "busy": 10} if not scenario.SHORT el
 PARTS = {p: n for p, n in PARTS.items() if p in os.environ.get("STOPOVER_PARTS", ",".join(PARTS)).split(",")}
 MOVES = int(os.environ.get("STOPOVER_MIGRATIONS", 0))
 RATE = int(os.environ.get("STOPOVER_RATE", 1_700))
-BUSY = 3  # by this the rate is divided while the CPUs are busy: X must come to take frames before its ring is full
-FLOWS = 8  # of each sender: enough that each of two underlay queues gets some of every sender's
-TICK_US, PINGS_PER_S, IDLE_CAP_US = 4_000, 25, 500  # twelve lcores that wake up take CPU time from the guests
+BUSY = 3  # the rate is divided by this while the CPUs are busy: X must take frames before its ring is full
+FLOWS = 8  # of each sender: enough that both underlay queues get some of every sender
+TICK_US, PINGS_PER_S, IDLE_CAP_US = 4_000, 25, 500  # twelve lcores that wake up cost CPU time of the guests
 AFTER = 0.4  # seconds after each migration, until the next one begins
 WORKERS = 3
 RING = 8_192
 SEVERAL = ("apart", "two")
-LEAST_MOVES, LEAST_FRAMES = 30, 1_000_000  # of these together, when run by name
-MOST_MOVES = 140  # of one part, on a machine that is too slow for so many frames
+LEAST_MOVES, LEAST_FRAMES = 30, 1_000_000  # of these parts together, when run by name
+MOST_MOVES = 140  # of a part, on a slow machine
 GAP_MS = 3  # what several workers may add to one worker's gap
 WHOLE = not scenario.SHORT and not MOVES and len(PARTS) == 4
 SETTLED = ("lost", "duplicated", "reordered")
 
 
 class Run:
-    """The lab, and what happened in it."""
+    """The hosts and guests, and what has been counted."""
 
     def __init__(self, lab):
         self.lab = lab
         guest.images()
-        lab.hugepages(3 * stopover.MEMORY_MIB + 64)
-        self.board = stopover.Board(lab)
-        net = fabric.Fabric(lab)
-        self.hosts = [net.host(f"gw-{n}", self.board, lcores=WORKERS + 1) for n in "abc"]
+        self.board, net, self.hosts = fabric.three_hosts(lab, lcores=WORKERS + 1)
         for host in self.hosts:
             host.config["idle"] = ron.tagged("adaptive", cap_us=IDLE_CAP_US, poll_us=stopover.POLL_US)
         self.sockets = [port(host, 1, f"x-{host.name}") for host in self.hosts[:2]]
@@ -87,7 +87,7 @@ class Run:
         self.accounting = {"unaccounted": 0, "faulty_drops": 0}
 
     def lay_out(self, part):
-        """Deals the queues to workers as this part says, and starts the appliances anew if that is another way."""
+        """Assigns the queues to workers for a part, and restarts the appliances if the layout is another."""
         layout = {"busy": "two"}.get(part, part)
         if layout == self.layout:
             return
@@ -107,7 +107,7 @@ class Run:
         self.layout = layout
 
     def connected(self):
-        """Waits until all guests have found their appliances, and those know of all four."""
+        """Waits until all guests are connected to their appliances, and these have all four nodes."""
         for g in [self.x, *self.senders]:
             g.process.wait_for("its appliance", g.machine.connected, 10)
         stopover.wait_nodes(self.hosts, 4)
@@ -117,7 +117,7 @@ class Run:
                     raise Failure(f"{g.name} does not reach {ip}")
 
     def part(self, name):
-        """Some moves with this layout; returns their figures."""
+        """Runs the moves of a part; returns their figures."""
         self.lay_out(name)
         self.connected()
         say(f"part {name}: {dict(self.hosts[0].config['lcores'])}")
@@ -131,7 +131,7 @@ class Run:
                 process.kill()
 
     def _part(self, name):
-        cables = frame_loss.Wires(self.wired)
+        cables = frame_loss.Cables(self.wired)
         self.received = 0
         for host in self.hosts:
             frame_loss.rings(host)
@@ -158,10 +158,10 @@ class Run:
             "duplicated": got["duplicated"], "reordered": got["reordered"], "receiver_overflown": got["overflown"],
             "ping_sent": sum(p["sent"] for p in pings), "ping_lost": sum(p["lost"] for p in pings), "added": known,
         }
-        said, skipped = (sum(s[k] for s in sent) for k in ("sent", "skipped"))
-        say(f"part {name}: {said} sent ({skipped} left out by senders that had no CPU), "
-            f"{figures['frames'] / seconds:.0f} received a second, " + ", ".join(f"{k} {figures[k]}" for k in (*SETTLED, "ping_lost"))
-            + f", added gap {percentile(known, 50):.1f} ms (p50), {max(known):.1f} ms at most")
+        count, skipped = (sum(s[k] for s in sent) for k in ("sent", "skipped"))
+        say(f"part {name}: {count} sent ({skipped} skipped by senders without CPU), "
+            f"{figures['frames'] / seconds:.0f} received per second, "
+            + ", ".join(f"{k} {figures[k]}" for k in (*SETTLED, "ping_lost")) + f", added gap {percentile(known, 50):.1f} ms (p50), {max(known):.1f} ms at most")
         for host in self.hosts:
             drops = {d["reason"]: d["count"] for d in host.json("show", "drops") if d["count"]}
             say(f"    {host.name} dropped {drops or 'nothing'} since its start")
@@ -169,38 +169,38 @@ class Run:
         return figures
 
     def move(self, receiver):
-        """X to the other host. Returns what was added to QEMU's downtime, in milliseconds."""
+        """Migrates X to the other host. Returns the gap that was added to QEMU's downtime, in milliseconds."""
         self.at = 1 - self.at
         self.moves += 1
         to = self.hosts[self.at]
-        told = self.x.migrate(self.sockets[self.at], ns=to.ns)
+        report = self.x.migrate(self.sockets[self.at], ns=to.ns)
         time.sleep(AFTER)
         try:
             gap, early = reported(self.board, self.moves, to)
-        except Failure as e:  # told, and counted; what comes after may tell more
+        except Failure as e:  # counted; later moves may show more
             say(str(e))
             self.unreported += 1
             gap, early = math.inf, "not known"
         seen = receiver.mark()
         self.received = sum(s["received"] for s in seen.values())
         counts = ", ".join(f"{k} {sum(s[k] for s in seen.values())}" for k in ("missing", "duplicated", "reordered"))
-        say(f"move {self.moves} to {to.name}: {told['total_ms']} ms, QEMU's downtime {told['downtime_ms']} ms, longest gap "
-            f"{gap:.1f} ms; so far {counts}; let go without their end marker {early}")
-        return max(0.0, gap - told["downtime_ms"])
+        say(f"move {self.moves} to {to.name}: {report['total_ms']} ms, QEMU's downtime {report['downtime_ms']} ms, longest "
+            f"gap {gap:.1f} ms; so far {counts}; released without their end marker {early}")
+        return max(0.0, gap - report["downtime_ms"])
 
     def passed(self, g, host):
-        """Frames that a sender's NIC has sent, and that its appliance has received from it."""
+        """(frames that a sender's NIC has sent, frames that its appliance has received from it)."""
         nic = int(g.run("cat /sys/class/net/eth0/statistics/tx_packets"))
         ports = host.json("show", "fwd", "stats", "all")["ports"]
         return nic, next(p["rx_packets"] for p in ports if p["name"] == f"s-{host.name}")
 
     def ring_full(self):
-        """Frames that found X's ring full since the appliances' start."""
+        """Frames that found X's ring full, since the appliances were started."""
         ports = [p for host in self.hosts[:2] for p in host.json("show", "fwd", "stats", "all")["ports"]]
         return sum(p["tx_dropped"] for p in ports if p["name"].startswith("x-"))
 
     def lost_outside(self, cables, before, got):
-        """Frames that cables lost; says where else frames were lost outside the packet path."""
+        """Frames lost in cables. Prints where else frames were lost outside the packet path."""
         at_senders, in_rings, on_cables = {}, {}, cables.lost()
         for g, host, then in zip(self.senders, self.hosts, before):
             now = self.passed(g, host)
@@ -209,7 +209,7 @@ class Run:
         for host in self.hosts:
             rings = [(received, lost) for dev, received, lost in frame_loss.rings(host) if dev == "ul0"]
             in_rings |= {f"{host.name} queue {n}": lost for n, (_, lost) in enumerate(rings) if lost}
-            if host is not self.hosts[2]:  # where the streams end
+            if host is not self.hosts[2]:  # the streams end at the other two
                 self.shares += [received / max(sum(r for r, _ in rings), 1) for received, _ in rings]
             say(f"    {host.name} received by underlay queue {[received for received, _ in rings]}")
         for key, places in zip(self.outside, (at_senders, on_cables, in_rings)):
@@ -218,21 +218,21 @@ class Run:
                 say(f"    {key}: {places}; lost by flow {[n for n in got['lost_of'].values() if n]}")
         return sum(on_cables.values())
 
-    def close_accounting(self):
-        """Of the appliances that run now."""
+    def add_accounting(self):
+        """Adds the accounting of the running appliances."""
         for key, n in stopover.accounting(self.hosts).items():
             self.accounting[key] += n
 
 
 def body(lab):
-    say(f"building three hosts with an appliance of {WORKERS} workers and a guest each, and a guest that will move")
+    say(f"building three hosts with an appliance of {WORKERS} workers and a guest each, and a guest that migrates")
     run = Run(lab)
     parts = {}
     for name in PARTS:
         if parts and {"busy": "two"}.get(name, name) != run.layout:
-            run.close_accounting()
+            run.add_accounting()
         parts[name] = run.part(name)
-    run.close_accounting()
+    run.add_accounting()
     calm = [figures for name, figures in parts.items() if name != "busy"]
     several = [figures for name, figures in parts.items() if name in SEVERAL]
     busy = parts.get("busy")

@@ -1,17 +1,17 @@
 #!/usr/bin/python3
-"""Two gateways on one LAN: a broadcast arrives once, nothing goes round, and when the cable between their LANs is
-pulled both forward again.
+"""Two gateways on one LAN: a broadcast arrives once, no frame loops, and when the cable between their LANs is unplugged
+both gateways forward again.
 
-Behind gw-a lies a LAN with two stations, behind gw-b another with one, behind gw-c one on which gw-c has two ports of
-the same network, and a VM. First the LANs are apart. Then a cable joins those of gw-a and gw-b, with broadcasts in
-the air: while the gateways find each other a frame may come a few times, but must not go round. Then one broadcast
-and streams between all; then the cable is pulled, and the same again.
+gw-a has a LAN with two stations, gw-b a LAN with one. gw-c has two ports of the same network on one LAN with two
+stations, and a VM. First the LANs are apart. Then a cable joins those of gw-a and gw-b, while broadcasts are sent:
+until the gateways find each other a frame may arrive a few times, but must not loop. Then come broadcasts and streams
+between all stations; then the cable is unplugged, and the same is repeated.
 
-Broadcasts of our own EtherType with a number are counted where they arrive. `looped` are copies of them beyond the
-first when the gateways have found each other, on `looped_tried` broadcasts; `multiplied` are copies beyond
-MOST_COPIES of one broadcast before that.
+Numbered broadcasts of a local EtherType are counted where they arrive. `looped` are the copies beyond the first after
+the gateways have found each other, of `looped_tried` expected arrivals; `multiplied` are the copies beyond MOST_COPIES
+of one broadcast before that.
 
-STOPOVER_TIMES=told (set by `testbed/run all`): the short form, with fewer broadcasts.
+Among all scenarios it sends fewer broadcasts. STOPOVER_BROADCASTS: how many.
 """
 
 import os
@@ -31,21 +31,20 @@ from lib.product import ron, stopover
 from lib.traffic import capture, mesh
 
 VNI = 100
-SHORT = os.environ.get("STOPOVER_TIMES") == "told"
-BROADCASTS = int(os.environ.get("STOPOVER_BROADCASTS", 20 if SHORT else 200))
+BROADCASTS = int(os.environ.get("STOPOVER_BROADCASTS", 20 if scenario.SHORT else 200))
 ETHERTYPE = 0x88B5  # local experimental
-MOST_COPIES = 12  # of one broadcast at one station while nobody knows of the loop
-FIND = 3  # seconds that gateways have to find each other
-FORGET = 8  # and to notice that they are alone again
+MOST_COPIES = 12  # of a broadcast at a station before the loop is detected
+FIND = 3  # seconds in which gateways must find each other
+FORGET = 8  # seconds in which they must notice that they are alone again
 
 
 class Counter:
-    """Captures at stations, and how often each numbered broadcast arrived there."""
+    """Captures at stations; counts the copies of each numbered broadcast."""
 
     def __init__(self, lab, stations, name):
         only = f"ether proto {ETHERTYPE:#x}"
         self.captures = {s.name: capture.Capture(lab, s.ns, "eth0", f"{name}-{s.name}", only) for s in stations}
-        # tcpdump of an earlier phase has said in the same log that it listens.
+        # The log may have the line of an earlier tcpdump, so wait for the files.
         end = time.monotonic() + 10
         while not all(c.path.exists() and c.path.stat().st_size for c in self.captures.values()):
             if time.monotonic() > end:
@@ -54,7 +53,7 @@ class Counter:
         time.sleep(0.3)
 
     def stop(self):
-        """By station, by (sender, number): copies."""
+        """{station: {(sender, number): copies}}."""
         found = {}
         for name, running in self.captures.items():
             running.stop()
@@ -70,26 +69,24 @@ class Run:
     def __init__(self, lab):
         self.lab = lab
         say("building three gateways, three LANs with five stations, and a VM")
-        lab.hugepages(3 * stopover.MEMORY_MIB + 64)
-        self.board = stopover.Board(lab)
-        net = fabric.Fabric(lab)
-        self.hosts = self.a, self.b, self.c = [net.host(f"gw-{n}", self.board) for n in "abc"]
+        self.board, _, self.hosts = fabric.three_hosts(lab)
+        self.a, self.b, self.c = self.hosts
         self.lans = [fabric.Site(lab, host, f"lan-{host.name[-1]}", vni=VNI) for host in self.hosts]
         self.stations = [
-            fabric.Tenant(lab, name, n, VNI, f"02:00:00:00:00:{n:02x}", [f"192.168.0.{n}/24", f"fd01::{n}/64"])
+            fabric.Tenant.numbered(lab, name, VNI, n)
             for n, name in enumerate(("a1", "a2", "b1", "c1", "c2", "vm"), 1)]
         a1, a2, b1, c1, c2, vm = self.stations
         for station, lan in ((a1, 0), (a2, 0), (b1, 1), (c1, 2), (c2, 2)):
             station.plug_site(self.lans[lan])
         vm.plug_vif(self.c)
         self.second_port()
-        self.voices = {s.name: s.ns.packet_socket("eth0") for s in self.stations}
+        self.sockets = {s.name: s.ns.packet_socket("eth0") for s in self.stations}
         self.number = 0
         for host in self.hosts:
             host.start()
 
     def second_port(self):
-        """Another port of gw-c on the LAN it is on already."""
+        """Adds another port of gw-c on its LAN."""
         lan = self.lans[2]
         veth(lan.ns, "up1", self.c.ns, "lan-c2", plain=False)
         lan.ns.no_ipv6("up1")
@@ -97,7 +94,7 @@ class Run:
         self.c.cabled("lan-c2", "lan-c2", ron.tagged("segment", vni=VNI))
 
     def join(self):
-        """A cable between the LANs of gw-a and gw-b."""
+        """Joins the LANs of gw-a and gw-b by a cable."""
         a, b = self.lans[0].ns, self.lans[1].ns
         veth(a, "joint", b, "joint", plain=False)
         for ns in (a, b):
@@ -108,15 +105,15 @@ class Run:
         self.lans[0].ns.ip("link", "del", "joint")
 
     def broadcast(self, station):
-        """One broadcast of a station, with a number of its own."""
+        """Sends a broadcast with a number; returns (sender, number)."""
         self.number += 1
         src = bytes.fromhex(station.mac.replace(":", ""))
         frame = b"\xff" * 6 + src + struct.pack("!HI", ETHERTYPE, self.number) + bytes(40)
-        self.voices[station.name].send(frame)
+        self.sockets[station.name].send(frame)
         return station.mac, self.number
 
     def blocked(self, host):
-        """Ports of a host that are blocked for our network."""
+        """The ports of a host that are blocked for the network."""
         return [p["name"] for p in host.json("show", "port", "info", "all")
                 if any(int(b["vni"]) == VNI for b in p["role"].get("blocked", []))]
 
@@ -131,8 +128,8 @@ class Run:
                 raise Failure(f"after {timeout} s blocked ports are {now}; expected {expected}")
             time.sleep(0.1)
 
-    def everybody_speaks(self):
-        """Each station is heard, so that nobody is where they were before."""
+    def all_send(self):
+        """Each station sends, so that its place is learned again."""
         for s in self.stations:
             for other in self.stations:
                 if other is not s:
@@ -140,8 +137,9 @@ class Run:
                     break
         time.sleep(0.5)
 
-    def quiet_broadcasts(self, name):
-        """Broadcasts when all is settled: each arrives exactly once at everybody. Returns (lost, looped, tried)."""
+    def settled_broadcasts(self, name):
+        """Broadcasts when the topology is stable: each must arrive exactly once at every other station. Returns (lost,
+        looped, tried)."""
         counter = Counter(self.lab, self.stations, name)
         sent = []
         for n in range(BROADCASTS):
@@ -153,7 +151,7 @@ class Run:
         for station in self.stations:
             for key in sent:
                 if key[0] == station.mac:
-                    # It hears itself once, in its own capture of what it sends; more came back.
+                    # Its own capture has the frame that it sent; more copies have come back.
                     copies = found[station.name].get(key, 1) - 1
                     looped += copies
                     continue
@@ -165,7 +163,7 @@ class Run:
         return lost, looped, tried
 
     def joining(self):
-        """The cable is plugged in while broadcasts are in the air. Returns (multiplied, most copies of one)."""
+        """Plugs the cable in while broadcasts are sent. Returns (multiplied, the most copies of one)."""
         counter = Counter(self.lab, self.stations, "joining")
         self.broadcast(self.stations[0])
         self.join()
@@ -176,7 +174,7 @@ class Run:
             time.sleep(0.05)
         counts = [n for station in counter.stop().values() for n in station.values()]
         most = max(counts, default=0)
-        say(f"joining: {len(counts)} arrivals of broadcasts, at most {most} of one, {sum(counts)} in all")
+        say(f"joining: {sum(counts)} arrivals of broadcasts, at most {most} copies of one")
         return sum(max(0, n - MOST_COPIES) for n in counts), most
 
 
@@ -186,24 +184,24 @@ def body(lab):
     run.expect_blocked(second, FIND + 5)
     say("two ports of gw-c are on one LAN: the second is blocked")
     stopover.wait_nodes(run.hosts, 1, or_more=True)
-    run.everybody_speaks()
-    results = [run.quiet_broadcasts("apart")]
+    run.all_send()
+    results = [run.settled_broadcasts("apart")]
     udp = [mesh.streams(lab, run.stations, count=50, rate=200)]
 
     multiplied, most = run.joining()
     run.expect_blocked({**second, "gw-b": ["lan-b"]}, FIND)
     say("gw-a and gw-b are on one LAN: gw-b is blocked")
-    run.everybody_speaks()
-    results.append(run.quiet_broadcasts("joined"))
+    run.all_send()
+    results.append(run.settled_broadcasts("joined"))
     udp.append(mesh.streams(lab, run.stations, count=50, rate=200))
 
     run.part()
     began = time.monotonic()
     run.expect_blocked(second, FORGET)
     recovered = time.monotonic() - began
-    say(f"the cable is pulled: gw-b forwards again after {recovered:.1f} s")
-    run.everybody_speaks()
-    results.append(run.quiet_broadcasts("apart-again"))
+    say(f"the cable is unplugged: gw-b forwards again after {recovered:.1f} s")
+    run.all_send()
+    results.append(run.settled_broadcasts("apart-again"))
     udp.append(mesh.streams(lab, run.stations, count=50, rate=200))
 
     drops = {h.name: {d["reason"]: d["count"] for d in h.json("show", "drops") if d["count"]} for h in run.hosts}

@@ -1,27 +1,28 @@
 #!/usr/bin/python3
-"""Stations and their addresses move without anybody being told, and everybody finds them where they are: virtual
-addresses of keepalived, every form of gratuitous announcement, cables pulled and plugged in elsewhere, probes for
-duplicate addresses, routers and their advertisements, two gateways on one LAN.
+"""Stations and addresses move without an orchestrator, and all others find them where they are.
 
-Three hosts with a site each (a bridge in a namespace), nobody declared but three VMs. At each site and at the VM an
-observer asks by ARP and ND, IPv4 and IPv6, as stacks do.
+Virtual addresses of keepalived, every form of gratuitous announcement, cables moved from site to site, probes for
+duplicate addresses, routers and their advertisements, two gateways on one LAN. Three hosts with a site each (a bridge
+in a namespace); only three VMs are declared. At each site and at the VM an observer asks by ARP and ND as stacks do.
 
-- A station that talks all the time, only unicast to neighbours it has pinned, moves from site to site: it must answer
-  each observer again. Half of the moves are made by a raw station whose only word is a RARP, as hypervisors send it.
-- Two keepalived processes pass virtual addresses to and fro; the old master lives on as backup.
-- Two stations pass an address to and fro by each form of announcement; two guarded VMs that declare it shared, too.
-- Probes for duplicates: of an address in use, a free one, one that its station has changed for another, one of a
-  station that is gone.
-- A router's advertisement is heard once; then appliances, its own too, are restarted, and it moves, by itself and by
-  a migration. Nobody may lose the default route.
+- A station that sends unicast all the time, to neighbours with static entries, moves from site to site; each observer
+  must get its answers again. Other moves are announced by one RARP only, as hypervisors send it, or by a VRRP router's
+  announcement with its virtual MAC.
+- Two keepalived processes pass virtual addresses to each other; the old master goes on as backup.
+- Two stations pass an address to each other by each form of announcement; so do two guarded VMs that declare it shared.
+- Probes for duplicates: of an address in use, of a free one, of one that its station has changed for another, and of
+  one whose station is gone.
+- A router advertises itself once. Then appliances, its own too, are restarted, and it moves, by itself and by a
+  migration. No station may lose its default route.
 - The LANs of two sites are joined, and parted again.
 
-A case is one event and one address family. `wrong_answers`: MACs that an address was answered with, later than a second
-after the event, other than the one that is right; and answers that did not come. `unreachable_ms_p99`: from the event
-until an observer had its first right answer. `looped`: copies of a broadcast beyond one at an observer, on joined LANs
-after the first seconds, and whatever exceeds STORM copies in them. `routes_lost`: default routes that are gone.
+A case is an event and an address family. `wrong_answers`: MACs other than the right one in answers later than a second
+after the event, and missing answers. `never_reached`: observers without a right answer. `unreachable_ms_p99`: from the
+event until an observer has its first right answer. `looped`: copies of a broadcast at an observer beyond one, on joined
+LANs after the first seconds, or beyond STORM in these. `routes_lost`: lost default routes.
 
-STOPOVER_ROUNDS: how often each kind is done; 1 among all scenarios.
+STOPOVER_ROUNDS: how often each kind is repeated; 1 among all scenarios. STOPOVER_PARTS: only these parts, separated by
+commas.
 """
 
 import concurrent.futures
@@ -36,7 +37,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from scapy.all import Ether, ICMPv6ND_RA, ICMPv6NDOptSrcLLAddr, IPv6, Raw
 
 from lib import scenario
-from lib.lab import Failure, fabric, say
+from lib.lab import fabric, say, until
 from lib.lab.netns import veth
 from lib.lab.process import Process
 from lib.peers import vrrp
@@ -46,36 +47,20 @@ from lib.traffic.mesh import Tally
 
 VNI = 100
 ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 1 if scenario.SHORT else 3))
-SETTLED = 1.0  # seconds after an event from which on every answer must be right
+SETTLED = 1.0  # seconds after an event; from then on every answer must be right
 VIP4, VIP6 = "192.168.0.100", "fd01::100"
 SHARED = ["192.168.0.90", "fd01::90"]
 FREE4, FREE6 = "192.168.0.99", "fd01::99"
-STORM = 20  # copies of one broadcast at one observer, at most, before the gateways have seen that they share a LAN
+STORM = 20  # the most copies of a broadcast at an observer before the gateways detect the joined LAN
 BROADCASTS = 20
 
 
-def mac(number):
-    return f"02:00:00:00:00:{number:02x}"
-
-
-def until(what, true, timeout=20):
-    """Waits until `true()`."""
-    end = time.monotonic() + timeout
-    while not true():
-        if time.monotonic() > end:
-            raise Failure(f"{what}: not within {timeout} s")
-        time.sleep(0.05)
-
-
 class Run:
-    """The lab, and what happened in it."""
+    """The hosts, sites and stations, and what has been counted."""
 
     def __init__(self, lab):
         self.lab = lab
-        lab.hugepages(3 * stopover.MEMORY_MIB + 64)
-        self.board = stopover.Board(lab)
-        net = fabric.Fabric(lab)
-        self.hosts = [net.host(f"gw-{n}", self.board) for n in "abc"]
+        self.board, _, self.hosts = fabric.three_hosts(lab)
         self.sites = [fabric.Site(lab, host, f"site-{host.name[-1]}", vni=VNI) for host in self.hosts]
         self.number = 0
         at_site = [self.tenant(f"o-{n}", site) for n, site in zip("abc", self.sites)]
@@ -88,29 +73,28 @@ class Run:
             host.start()
         self.observers = [observer.Observer(t) for t in [*at_site, self.vm]]
         for s in [*at_site, *self.stations.values()]:
-            self.speak(s)
+            self.let_send(s)
         stopover.wait_nodes(self.hosts, 6 + len(self.stations))
         self.count, self.kinds, self.times = Tally(), Tally(), []
 
     def tenant(self, name, site):
         self.number += 1
-        n = self.number
-        t = fabric.Tenant(self.lab, name, n, VNI, mac(n), [f"192.168.0.{n}/24", f"fd01::{n}/64"])
+        t = fabric.Tenant.numbered(self.lab, name, VNI, self.number)
         return t.plug_site(site) if site else t
 
-    def speak(self, station):
-        """A station is found once it speaks, with the addresses it speaks of."""
+    def let_send(self, station):
+        """Lets a station send, so that it is learned with its addresses."""
         for ip in self.vm.ips:
             station.ns.run("ping", "-c", 2, "-i", 0.2, "-W", 1, ip, check=False)
 
     def at_once(self, what, observers=None):
-        """What each observer says, all at the same time."""
+        """{observer: what(observer)}, for all observers in parallel."""
         observers = observers or self.observers
         with concurrent.futures.ThreadPoolExecutor(len(observers)) as pool:
             return dict(zip((o.name for o in observers), pool.map(what, observers)))
 
     def case(self, kind, found, right, times=None):
-        """One case: what each observer `found` must be `right`."""
+        """Counts a case: what each observer has `found` must be `right`."""
         self.kinds.add({kind: 1})
         wrong = {n: got for n, got in found.items() if got != right}
         self.count.add({"cases": 1, "wrong_answers": len(wrong)})
@@ -118,11 +102,11 @@ class Run:
             self.times += times.values()
         late = {n: round(t) for n, t in (times or {}).items() if t > 1000}
         if wrong or late:
-            say(f"{kind}: right is {right or 'no answer'}; wrong {wrong}; late, in ms, {late}")
+            say(f"{kind}: expected {right or 'no answer'}; wrong {wrong}; late, in ms, {late}")
 
     def holds(self, kind, since, station_mac, old=None):
-        """Addresses have come to this MAC, each at the time that `since` says: every observer finds them, and then
-        nobody is told otherwise. `old`: a station that had them, and must not be spoken for."""
+        """Addresses have moved to this MAC at the times of `since`: every observer reaches them, and later answers have
+        this MAC only. `old` had the addresses before and must not be in answers."""
         times = observer.Reach(self.observers, station_mac, since).times()
         time.sleep(max(0, max(since.values()) + SETTLED - time.monotonic()))
         for ip in since:
@@ -134,7 +118,7 @@ class Run:
 
 
 def moves(run):
-    """A station talks and moves without announcing itself."""
+    """A station sends all the time and moves without an announcement."""
     x, at = run.stations["x"], 0
     for o in run.observers:
         for ip in o.tenant.ips:
@@ -155,42 +139,43 @@ def moves(run):
     return at
 
 
-def ghosts(run):
-    """A MAC appears elsewhere with one frame: a RARP, as hypervisors send it; the announcement of a VRRP router with its
-    virtual MAC (RFC 5798 section 7.3), which brings its address along. Frames for it must arrive there."""
+def single_frames(run):
+    """A MAC appears at another site with one frame: a RARP, as hypervisors send it, or the announcement of a VRRP
+    router with its virtual MAC (RFC 5798 section 7.3) and its address. Frames to the MAC must arrive there."""
     asker, ends = run.observers[3], run.observers[:2]
-    for kind, ghost, ip in (("rarp", "02:00:00:00:07:01", None), ("virtual mac", "00:00:5e:00:01:33", "192.168.0.98")):
-        six = bytes.fromhex(ghost.replace(":", ""))
-        frame = (observer.gratuitous("request", ghost, ip) if ip else
-                 Ether(src=ghost, dst=observer.BROADCAST, type=0x8035)
+    for kind, station_mac, ip in (("rarp", "02:00:00:00:07:01", None),
+                                  ("virtual mac", "00:00:5e:00:01:33", "192.168.0.98")):
+        six = bytes.fromhex(station_mac.replace(":", ""))
+        frame = (observer.gratuitous("request", station_mac, ip) if ip else
+                 Ether(src=station_mac, dst=observer.BROADCAST, type=0x8035)
                  / Raw(bytes.fromhex("0001080006040003") + (six + bytes(4)) * 2 + bytes(18)))
         for turn in range(2 * ROUNDS):
             here = ends[turn % 2]
             ms = arrival(asker, here, frame, six)
-            found = asker.ask(ip) if ip else {ghost}
-            run.case(kind, {asker.name: found}, {ghost}, {asker.name: ms})
+            found = asker.ask(ip) if ip else {station_mac}
+            run.case(kind, {asker.name: found}, {station_mac}, {asker.name: ms})
             time.sleep(0.5)
 
 
 def arrival(asker, here, frame, six):
-    """The milliseconds from this frame, which says that a MAC is here, until what is sent to the MAC arrives."""
-    heard = here.tenant.ns.packet_socket("eth0", receive=True)
-    heard.settimeout(0.02)
+    """The milliseconds from this frame, which announces a MAC here, until a frame to the MAC arrives."""
+    receiver = here.tenant.ns.packet_socket("eth0", receive=True)
+    receiver.settimeout(0.02)
     here.send(frame)
     since = time.monotonic()
-    with contextlib.closing(heard):
+    with contextlib.closing(receiver):
         while time.monotonic() < since + observer.PATIENCE:
             asker.send(Ether(src=asker.mac, dst=observer.mac_text(six), type=0x88b6) / Raw(bytes(46)))
             with contextlib.suppress(TimeoutError):
                 while True:
-                    got, source = heard.recvfrom(2048)
+                    got, source = receiver.recvfrom(2048)
                     if source[2] != observer.OUTGOING and got[:6] == six:
                         return (time.monotonic() - since) * 1e3
     return 1e3 * observer.PATIENCE
 
 
 def keepalived(run):
-    """Virtual addresses fail over, by priority, by an orderly end, and by a cable."""
+    """Virtual addresses fail over: by priority, by an orderly end, and by a broken cable."""
     daemons = [vrrp.Keepalived(run.lab, run.stations[n], VIP4, VIP6) for n in ("m1", "m2")]
     near = run.observers[:2]  # on the LAN of each
     master = 0
@@ -198,13 +183,13 @@ def keepalived(run):
     wait_announced(near[0], daemons[0].tenant.mac, 0)
     time.sleep(1)
     how = (["priority", "priority", "end", "priority", "cable", "priority"] * ROUNDS)[:max(2, 2 * ROUNDS)]
-    for way in how:
+    for cause in how:
         old, new = daemons[master], daemons[1 - master]
         began = time.monotonic()
-        if way == "priority":
+        if cause == "priority":
             old.rank(vrrp.BEHIND)
             new.rank(vrrp.AHEAD)
-        elif way == "end":
+        elif cause == "end":
             new.rank(vrrp.AHEAD)
             old.rank(vrrp.BEHIND)
             old.resign()
@@ -213,11 +198,11 @@ def keepalived(run):
             old.rank(vrrp.BEHIND)
             old.tenant.ns.ip("link", "set", "eth0", "down")
         at = wait_announced(near[1 - master], new.tenant.mac, began)
-        run.holds(f"vrrp by {way}", at, new.tenant.mac, old=old.tenant.mac if way == "priority" else None)
-        if way == "end":
+        run.holds(f"vrrp by {cause}", at, new.tenant.mac, old=old.tenant.mac if cause == "priority" else None)
+        if cause == "end":
             old.process.wait_end(10)
             old.start()
-        elif way == "cable":
+        elif cause == "cable":
             old.tenant.ns.ip("link", "set", "eth0", "up")
             old.tenant.ns.address("eth0", *[c for c in old.tenant.cidrs if ":" in c])
         master = 1 - master
@@ -227,10 +212,11 @@ def keepalived(run):
 
 
 def wait_announced(near, station_mac, since):
-    """When an observer on the new master's own LAN heard it announce each virtual address."""
+    """{address: time at which an observer on the new master's LAN received its announcement}."""
     def first(ip):
         return next((a.at for a in list(near.announced) if (a.ip, a.mac) == (ip, station_mac) and a.at >= since), None)
-    until(f"{near.name} hears {station_mac} announce {VIP4} and {VIP6}", lambda: first(VIP4) and first(VIP6), 10)
+    until(f"{near.name} receives {station_mac}'s announcements of {VIP4} and {VIP6}",
+          lambda: first(VIP4) and first(VIP6), 10)
     return {ip: first(ip) for ip in (VIP4, VIP6)}
 
 
@@ -251,7 +237,7 @@ def announcements(run):
 
 
 def shared(run):
-    """Two guarded VMs that declare the same addresses pass them to and fro."""
+    """Two guarded VMs that declare the same addresses pass them to each other."""
     for turn in range(2 * ROUNDS):
         new, old = run.sharers[turn % 2], run.sharers[1 - turn % 2]
         if turn:
@@ -289,7 +275,7 @@ def duplicates(run):
 
 
 def routers(run):
-    """A router says once that it is one."""
+    """A router advertises itself once."""
     r, guests = run.stations["r"], [o.tenant for o in run.observers]
     r.ns.sysctl("ipv6.conf.all.forwarding", 1)
     low = link_local(r)
@@ -300,7 +286,7 @@ def routers(run):
                       / ICMPv6ND_RA(routerlifetime=9000) / ICMPv6NDOptSrcLLAddr(lladdr=r.mac)))
 
     def check(what):
-        """Every guest verifies its router, as it does when it has not heard of it for a while."""
+        """Every guest verifies its router, as it does when the neighbour entry is stale."""
         for g in guests:
             if has_route(g):
                 g.ns.ip("-6", "neigh", "replace", low, "lladdr", r.mac, "dev", "eth0", "router", "nud", "probe")
@@ -314,8 +300,8 @@ def routers(run):
                 if g.name in lost:
                     g.ns.ip("-6", "route", "replace", "default", "via", low, "dev", "eth0")
 
-    until("every guest has heard the router", lambda: all(has_route(g) for g in guests), 5)
-    check("heard a moment ago")
+    until("every guest has the route", lambda: all(has_route(g) for g in guests), 5)
+    check("after its advertisement")
     for host in ([run.hosts[1]] if scenario.SHORT else [run.hosts[1], run.hosts[2], run.hosts[0]]):
         restart(run, host)
         check(f"after a restart of {host.name}")
@@ -331,7 +317,7 @@ def routers(run):
     check("moved to site-c unannounced")
     run.board.cli("migration", "begin", "--node", f"{VNI}/{r.mac}", "--from", "gw-c", "--to", "gw-a")
     time.sleep(1)
-    check("while it is about to move")
+    check("while it is locked for a migration")
     run.sites[2].unplug(r, run.sites[0])
     run.sites[0].replug(r)
     until("the migration ends", lambda: not run.board.json("migration", "list", "--active"), 10)
@@ -349,7 +335,7 @@ def has_route(tenant):
 
 
 def restart(run, host):
-    """Ends an appliance in order and starts it again; its stations speak again only when they are asked."""
+    """Ends an appliance in order and starts it again. Its stations send only when they are asked."""
     host.process.stop()
     host.start()
     until(f"{host.name} follows the board", lambda: host.json("show", "board")["connected"])
@@ -368,7 +354,7 @@ def joined(run):
     for _ in range(max(1, ROUNDS // 2)):
         a.ns.ip("link", "set", "join", "master", "br0", "up")
         b.ns.ip("link", "set", "join", "master", "br0", "up")
-        number = broadcasts(run, number, STORM, "the LANs were joined just now")
+        number = broadcasts(run, number, STORM, "just joined LANs")
         time.sleep(3)
         number = broadcasts(run, number, 1, "joined LANs")
         reach(run, pairs, "joined LANs")
@@ -379,7 +365,7 @@ def joined(run):
 
 
 def broadcasts(run, number, most, when, least=0):
-    """Numbered broadcasts of every observer; each must reach the others at most `most` times."""
+    """Every observer sends numbered broadcasts; each must reach the others at most `most` times."""
     sent = {}
     for o in run.observers:
         for _ in range(BROADCASTS):
@@ -417,13 +403,13 @@ def p99(times):
     return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0
 
 
-PARTS = {f.__name__: f for f in (moves, ghosts, keepalived, announcements, shared, duplicates, routers, joined)}
+PARTS = {f.__name__: f for f in (moves, single_frames, keepalived, announcements, shared, duplicates, routers, joined)}
 
 
 def body(lab):
-    say("building three hosts with a site each, observers, and the stations that will move")
+    say("building three hosts with a site each, observers, and the stations that move")
     run = Run(lab)
-    chosen = [p for p in PARTS if not (scenario.SHORT and p == "joined")]  # among all, segment-loop joins LANs
+    chosen = [p for p in PARTS if not (scenario.SHORT and p == "joined")]  # segment-loop joins LANs, too
     for name in os.environ.get("STOPOVER_PARTS", ",".join(chosen)).split(","):
         before = run.count["cases"]
         PARTS[name](run)
@@ -433,11 +419,12 @@ def body(lab):
     return {**{k: run.count[k] for k in ("cases", "wrong_answers", "looped", "routes_lost", "broadcasts_missing")},
             "unreachable_ms_p99": round(slowest, 1), "unreachable_ms_max": round(max(run.times, default=0), 1),
             "too_slow": int(slowest > 1000),
-            "never_reached": sum(ms >= 1e3 * observer.PATIENCE for ms in run.times), "too_few_cases": int(run.count["cases"] < least),
+            "never_reached": sum(ms >= 1e3 * observer.PATIENCE for ms in run.times),
+            "too_few_cases": int(run.count["cases"] < least),
             "kinds": dict(run.kinds), **stopover.accounting(run.hosts)}
 
 
 scenario.main("stations", body,
-              must_be_zero=["wrong_answers", "never_reached", "looped", "routes_lost", "broadcasts_missing", "too_few_cases", "unaccounted",
-                            "faulty_drops"],
+              must_be_zero=["wrong_answers", "never_reached", "looped", "routes_lost", "broadcasts_missing",
+                            "too_few_cases", "unaccounted", "faulty_drops"],
               must_be_zero_alone=["too_slow"], must_be_positive=["cases"])

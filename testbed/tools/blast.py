@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Sends raw frames out of an interface as they are: `blast.py DEV RATE FILE`. The file holds frames, each after its
-length in two bytes, big-endian. Prints how many the kernel took and how many it refused (longer than the MTU)."""
+"""Sends raw frames from an interface: `blast.py DEV RATE FILE`. Each frame in the file follows its length in two bytes,
+big-endian. Prints how many frames the kernel took and how many it refused (longer than the MTU)."""
 
 import socket
 import struct

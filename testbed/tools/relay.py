@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Hands a unix socket's connections on to another, until it is killed: a cable that can be cut.
+"""Relays the connections of a unix socket to another one until it is killed, so that they can be cut.
 
     relay.py LISTEN TARGET
 """
@@ -10,7 +10,7 @@ import pathlib
 import sys
 
 
-async def pour(reader, writer):
+async def copy(reader, writer):
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 18):
             writer.write(data)
@@ -24,7 +24,7 @@ async def connection(reader, writer):
     except OSError:
         writer.close()
         return
-    await asyncio.gather(pour(reader, far_writer), pour(far_reader, writer))
+    await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
 
 
 async def main():

@@ -1,13 +1,13 @@
 #!/usr/bin/python3
-"""UDP streams with sequence numbers, from one station to many and back: sends what it was told to, counts what
-arrives, and tells lost, doubled, late and foreign datagrams apart. Runs inside a tenant's namespace.
+"""UDP streams with sequence numbers from one station to many others: sends them, and counts lost, duplicated, late and
+foreign datagrams that arrive. Runs in the namespace of a tenant.
 
     streams.py '{"id": 1, "network": 100, "dev": "eth0", "rate": 500, "count": 200, "groups": ["239.1.1.1"],
                  "to": [[2, "192.168.0.2"], [0, "255.255.255.255"], ...]}'
 
-Each destination gets `count` datagrams of changing size; id 0 stands for everybody. `rate` is the station's
-total per second. Protocol on stdin/stdout, one line each: prints `ready`; on `go` sends all and prints `sent`;
-on `stop` prints what it counted as JSON and ends. Meanwhile it receives.
+Each destination gets `count` datagrams of varying size; id 0 is all stations. `rate` is the total of the station per
+second. It prints `ready`; on the line `go` it sends all and prints `sent`; on `stop` it prints its counters as JSON and
+ends. It receives all the time.
 
 A datagram: magic, network, sender id, receiver id, stream number, sequence number, padding.
 """
@@ -70,7 +70,7 @@ class Station:
         self.leaked = self.astray = self.damaged = 0
 
     def send(self, n):
-        """The n-th datagram overall: destinations in turn."""
+        """Sends the n-th datagram of all; the destinations take turns."""
         sock, where, peer, stream = self.to[n % len(self.to)]
         seq = n // len(self.to)
         body = HEAD.pack(MAGIC, self.job["network"], self.me, peer, stream, seq)
@@ -97,7 +97,7 @@ class Station:
             elif dst not in (self.me, 0):
                 self.astray += 1
             elif src == self.me:
-                continue  # our own broadcast, looped back by our own kernel
+                continue  # its own broadcast, looped back by the kernel
             elif len(data) != SIZES[seq % len(SIZES)] or data[HEAD.size:].strip(bytes([seq & 0xFF])):
                 self.damaged += 1
             else:
@@ -109,7 +109,7 @@ class Station:
 
     def run(self):
         total = len(self.to) * self.job["count"]
-        began, done, said = None, 0, False
+        began, done, reported = None, 0, False
         print("ready", flush=True)
         while True:
             if began is not None and done < total:
@@ -117,10 +117,10 @@ class Station:
                 while done < due:
                     self.send(done)
                     done += 1
-            if done == total and began is not None and not said:
+            if done == total and began is not None and not reported:
                 print("sent", flush=True)
-                said = True
-            ready, _, _ = select.select([self.v4, self.v6, sys.stdin], [], [], 0.5 if said or not began else 0.004)
+                reported = True
+            ready, _, _ = select.select([self.v4, self.v6, sys.stdin], [], [], 0.5 if reported or not began else 0.004)
             for r in ready:
                 if r is not sys.stdin:
                     self.receive(r)

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""A small VLAN switch in user space, for kernels without 802.1Q: one trunk, any number of access ports, learning
-by VLAN. Runs inside the namespace that has the ports.
+"""A VLAN switch in user space, for kernels without 802.1Q: one trunk and any number of access ports; it learns by VLAN.
+Runs in the namespace of the ports.
 
     vlan_switch.py '{"trunk": "up0", "access": {"st4": 10, "st5": 20}}'
 
-Prints `ready` when it switches.
+Prints `ready` when it forwards.
 """
 
 import json
@@ -31,7 +31,7 @@ def port(dev):
 
 
 def receive(sock):
-    """One frame and the VLAN the kernel took out of it, or (None, None)."""
+    """A frame and the VLAN tag that the kernel removed from it, or (None, None)."""
     try:
         frame, extra, _, _ = sock.recvmsg(9216, 64)
     except BlockingIOError:

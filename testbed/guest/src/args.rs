@@ -1,10 +1,10 @@
-//! `--key value` pairs. Every key must be known to somebody: what nobody took is an error.
+//! `--key value` pairs. A key that nothing takes is an error.
 
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// The pairs not yet taken.
+/// The pairs that are not taken yet.
 #[derive(Debug)]
 pub struct Args(BTreeMap<String, String>);
 
@@ -41,10 +41,10 @@ impl Args {
         self.optional(key)?.with_context(|| format!("--{key} is missing"))
     }
 
-    /// Refuses what nobody took.
+    /// Returns an error if a pair is not taken.
     pub fn finish(self) -> anyhow::Result<()> {
         match self.0.keys().next() {
-            Some(key) => bail!("--{key} means nothing here"),
+            Some(key) => bail!("--{key} is unknown"),
             None => Ok(()),
         }
     }
@@ -59,17 +59,17 @@ mod tests {
     }
 
     #[test]
-    fn takes_what_is_known_and_refuses_the_rest() {
+    fn takes_known_keys_and_refuses_the_rest() {
         let mut a = args("--rate 5000 --to 10.0.0.1:7 --odd 1").unwrap();
         assert_eq!(a.needed::<u64>("rate").unwrap(), 5000);
         assert_eq!(a.needed::<std::net::SocketAddr>("to").unwrap().port(), 7);
         assert_eq!(a.optional::<u64>("size").unwrap(), None);
         assert_eq!(a.needed::<u64>("size").unwrap_err().to_string(), "--size is missing");
-        assert_eq!(a.finish().unwrap_err().to_string(), "--odd means nothing here");
+        assert_eq!(a.finish().unwrap_err().to_string(), "--odd is unknown");
     }
 
     #[test]
-    fn refuses_what_is_no_pair() {
+    fn refuses_words_that_are_no_pairs() {
         assert!(args("--rate").is_err());
         assert!(args("rate 1").is_err());
         assert!(args("--rate 1 --rate 2").is_err());

@@ -1,5 +1,5 @@
-//! How a scenario talks to a program that runs in the background: a line to its unix socket, an answer back.
-//! The work is done by other threads; this one answers, and ends them when asked to `stop`.
+//! The control socket of a program in the background: a scenario sends a line and gets an answer. Other threads do the
+//! work; this one answers, and ends them on `stop`.
 
 use anyhow::{Context, anyhow};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,25 +8,25 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Answers a word; `None` to one it does not know.
+/// Answers a word; `None` if it is unknown.
 pub type Answer = Box<dyn Fn(&str) -> Option<String>>;
 
-/// A worker that counts, and what it answers to a word.
+/// A worker that counts, and its answers.
 pub struct Job {
-    /// Tells the worker to end.
+    /// Ends the worker.
     pub stop: Arc<AtomicBool>,
-    /// The worker. It ends by itself when it has nothing left to do.
+    /// The worker. It ends by itself when its work is done.
     pub worker: JoinHandle<anyhow::Result<()>>,
-    /// Answers `stats` and the job's own words.
+    /// Answers `stats` and the words of this job.
     pub answer: Answer,
 }
 
-/// Locks; a panic elsewhere does not make counters unreadable.
+/// Locks, even after a panic in another thread.
 pub fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves at `ctl` until asked to stop; without a socket, prints the counters once the worker has ended.
+/// Serves at `ctl` until `stop`. Without a socket, prints the counters after the worker has ended.
 pub fn run(ctl: Option<String>, job: Job) -> anyhow::Result<()> {
     let Job { stop, worker, answer } = job;
     let mut last = None;
@@ -42,8 +42,8 @@ pub fn run(ctl: Option<String>, job: Job) -> anyhow::Result<()> {
                 last = Some(stream);
                 break;
             }
-            let text = answer(word).unwrap_or_else(|| format!("\"`{word}` means nothing here\""));
-            // Whoever asked may have gone.
+            let text = answer(word).unwrap_or_else(|| format!("\"`{word}` is unknown\""));
+            // An error means that the asking side has gone.
             let _ = stream.write_all(text.as_bytes());
         }
         let _ = std::fs::remove_file(&path);
@@ -67,7 +67,7 @@ pub fn run(ctl: Option<String>, job: Job) -> anyhow::Result<()> {
 
 /// Asks a program that serves at `path`.
 pub fn ask(path: &str, word: &str) -> anyhow::Result<String> {
-    let mut stream = UnixStream::connect(path).with_context(|| format!("nobody serves at {path}"))?;
+    let mut stream = UnixStream::connect(path).with_context(|| format!("no program serves at {path}"))?;
     stream.write_all(format!("{word}\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,29 +1,29 @@
-//! The stream datagram's layout, integers in network byte order, padded with zeros to the size asked for:
+//! The layout of a stream's datagram. Integers are in network byte order; zeros pad it to its size.
 //!
 //! | bytes | field |
 //! |---|---|
 //! | 0..4 | `STOG` |
 //! | 4..8 | stream |
 //! | 8..16 | sequence number, from 0 |
-//! | 16..24 | when it was sent, microseconds by the sender's clock |
+//! | 16..24 | time of sending, in microseconds by the sender's clock |
 
 const MAGIC: [u8; 4] = *b"STOG";
-/// Bytes that every datagram has.
+/// The least length of a datagram.
 pub const LEN: usize = 24;
 
-/// One datagram's head.
+/// The header of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Which stream.
+    /// The number of the stream.
     pub stream: u32,
-    /// Its number in the stream.
+    /// The sequence number.
     pub sequence: u64,
-    /// When it was sent.
+    /// The time of sending.
     pub sent_us: u64,
 }
 
 impl Head {
-    /// Writes it at the beginning of `out`, which must have room.
+    /// Writes it to `out`.
     pub fn write(&self, out: &mut [u8; LEN]) {
         out[..4].copy_from_slice(&MAGIC);
         out[4..8].copy_from_slice(&self.stream.to_be_bytes());
@@ -31,7 +31,7 @@ impl Head {
         out[16..].copy_from_slice(&self.sent_us.to_be_bytes());
     }
 
-    /// Reads it; `None` if this is no stream datagram.
+    /// Reads it; `None` if this is no datagram of a stream.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let head: &[u8; LEN] = bytes.first_chunk()?;
         let (magic, rest) = head.split_first_chunk::<4>()?;
@@ -51,7 +51,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn stands_in_network_byte_order() {
+    fn is_in_network_byte_order() {
         let mut out = [0; LEN];
         Head { stream: 1, sequence: 2, sent_us: 3 }.write(&mut out);
         assert_eq!(&out, b"STOG\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03");

@@ -1,4 +1,4 @@
-//! What the kernel counts for all TCP connections of this machine together; in a guest there are only ours.
+//! The kernel's counters of all TCP connections of this machine.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Counters {
         Self(found)
     }
 
-    /// How much one has grown since `before`.
+    /// The growth of a counter since `before`.
     pub fn grown(&self, before: &Self, name: &str) -> u64 {
         let of = |c: &Self| c.0.get(name).copied().unwrap_or(0);
         of(self).saturating_sub(of(before))

@@ -1,3 +1,3 @@
-//! What other tools of the testbed use of the guests' tools: the sequences on a stream.
+//! The part of the guests' tools that other tools of the testbed use.
 
-pub mod sequences;
+pub mod sequence;

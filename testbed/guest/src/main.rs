@@ -1,8 +1,8 @@
-//! What the testbed runs inside its guests, which have busybox and nothing else: one static program that sends
-//! and receives UDP streams with sequence numbers, holds TCP connections and verifies what comes through them,
-//! and pings. Everything counts; nothing here knows Stopover, QEMU or the scenario.
+//! The program that the testbed runs in its guests, which have only busybox besides. It is static. It sends and
+//! receives UDP streams with sequence numbers, verifies the data of TCP connections, and pings; and it has counters for
+//! all that. It does not depend on Stopover, QEMU or a scenario.
 //!
-//! A guest's clock stands still while the guest is being moved, its peers' clocks do not: see `receive`.
+//! The clock of a guest stands still during its migration, unlike those of its peers: see `receive`.
 
 mod args;
 mod clock;
@@ -25,8 +25,8 @@ const USAGE: &str = "usage:
   guest-tools tcp-hold --to IP:PORT [--kib-s RATE]
   guest-tools ping     --to IP [--rate PER_S]
   guest-tools ask      SOCKET WORD...
-Each but `ask` takes --ctl SOCKET and then serves there, until asked to `stop`, what it has counted: `stats`;
-`receive` also `mark` (a period ends, a new one begins) and `trace STREAM` (arrivals of the present period).";
+Each but `ask` takes --ctl SOCKET and answers there until `stop`: its counters for `stats`; `receive` also has `mark`
+(ends a period and begins a new one) and `trace STREAM` (the arrivals of the present period).";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {

@@ -1,5 +1,5 @@
-//! Pings at a steady rate and counts answers: missing, doubled, late. Uses the kernel's ICMP datagram sockets,
-//! which fill in identifier and checksum (RFC 792, RFC 4443 section 4).
+//! Pings at a constant rate and counts answers: missing, duplicated, late. The kernel's ICMP datagram sockets fill in
+//! identifier and checksum (RFC 792, RFC 4443 section 4).
 
 use crate::args::Args;
 use crate::clock::Clock;
@@ -11,18 +11,18 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stopover_guest_tools::sequences::Sequences;
+use stopover_guest_tools::sequence::SequenceTracker;
 
-/// ICMP header, then the full number and the time of sending.
+/// The ICMP header, the whole number and the time of sending.
 const LEN: usize = 24;
-/// How long the last answers may take.
+/// The time to wait for the last answers.
 const PATIENCE_US: u64 = 2_000_000;
 
 #[derive(Debug, Default)]
 struct Pinged {
     sent: u64,
     errors: u64,
-    sequences: Sequences,
+    sequences: SequenceTracker,
     longest_us: u64,
 }
 
@@ -30,13 +30,22 @@ impl Pinged {
     fn answered(&self) -> bool {
         self.sequences.received >= self.sent
     }
+
+    fn report(&self) -> String {
+        json!({
+            "sent": self.sent, "errors": self.errors, "received": self.sequences.received,
+            "lost": self.sent.saturating_sub(self.sequences.received), "duplicated": self.sequences.duplicated,
+            "reordered": self.sequences.reordered, "longest_ms": self.longest_us / 1_000,
+        })
+        .to_string()
+    }
 }
 
 /// `ping`.
 pub fn job(args: &mut Args) -> anyhow::Result<Job> {
     let to: IpAddr = args.needed("to")?;
     let rate: u64 = args.optional("rate")?.unwrap_or(100).max(1);
-    // A kernel lets nobody use these sockets until told otherwise; it may have been told, or not let us.
+    // These sockets need this setting. It may be set already, or not be writable.
     let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0");
     let (family, protocol, request, reply) = match to {
         IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8, 0),
@@ -82,17 +91,7 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
             }
         }
     });
-    let answer = move |word: &str| {
-        let n = lock(&pinged);
-        (word == "stats").then(|| {
-            json!({
-                "sent": n.sent, "errors": n.errors, "received": n.sequences.received,
-                "lost": n.sent.saturating_sub(n.sequences.received), "duplicated": n.sequences.duplicated,
-                "reordered": n.sequences.reordered, "longest_ms": n.longest_us / 1_000,
-            })
-            .to_string()
-        })
-    };
+    let answer = move |word: &str| (word == "stats").then(|| lock(&pinged).report());
     Ok(Job { stop, worker, answer: Box::new(answer) })
 }
 
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_tells_which_request_it_answers() {
+    fn a_reply_has_the_number_of_its_request() {
         let mut bytes = echo_request(8, 70_000, 5);
         assert_eq!(bytes[6..8], (70_000u32 as u16).to_be_bytes());
         assert_eq!(read_reply(&bytes, 0), None);

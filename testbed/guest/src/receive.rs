@@ -1,9 +1,8 @@
-//! Receives any number of streams at one port and keeps sequences of each. Its socket's buffer is so large that
-//! nothing is lost there; should the kernel have to drop something all the same, it is reported as `overflown`.
+//! Receives any number of streams at a port, with counters for each. The buffer of its socket is large enough not to
+//! lose datagrams; drops of the kernel there are reported as `overflown`.
 //!
-//! While a guest is being moved its own clock stands still, so that by this clock hardly anything was missing.
-//! Therefore it can echo what it gets to an observer whose clock goes on: another receiver, elsewhere. The
-//! observer's gaps are the guest's, in the time of the world outside.
+//! The clock of a guest stands still during its migration, so gaps are shorter by this clock. Therefore it can echo its
+//! datagrams to an observer: a receiver that does not migrate, whose gaps are those of the guest in real time.
 
 use crate::args::Args;
 use crate::clock::Clock;
@@ -16,34 +15,33 @@ use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stopover_guest_tools::sequences::Sequences;
+use stopover_guest_tools::sequence::SequenceTracker;
 
 const BUFFER_BYTES: usize = 16 << 20;
-/// Arrivals remembered of each stream's present period; older ones are forgotten.
+/// The most arrivals that are kept of a stream's present period.
 const REMEMBERED: usize = 1 << 16;
-/// Datagrams taken between two looks at the clock, and between two echoes of a stream.
+/// Datagrams received with one reading of the clock and one echo per stream.
 const BATCH: usize = 32;
-/// Arrivals that `trace` prints at most, evenly chosen.
+/// The most arrivals that `trace` prints, evenly chosen.
 const TRACED: usize = 4_000;
 
-/// The longest time between two arrivals, and when it began.
+/// The longest time between two arrivals, and its beginning.
 #[derive(Debug, Default, Clone, Copy)]
 struct Gap {
     us: u64,
     began_us: u64,
-    /// The most by which such a time exceeded that between their sendings: what the sender's own pauses do not
-    /// explain.
+    /// The most by which such a time exceeded the time between their sendings: pauses of the sender do not count.
     late_us: u64,
 }
 
 #[derive(Default)]
 struct Stream {
-    sequences: Sequences,
-    /// When the last datagram arrived, and when it was sent.
+    sequences: SequenceTracker,
+    /// The times of arrival and of sending of the last datagram.
     last_us: Option<(u64, u64)>,
     gap: Gap,
     longest_us: u64,
-    /// When and which number, of the present period.
+    /// (time, number) of the arrivals in the present period.
     period: VecDeque<(u64, u64)>,
 }
 
@@ -67,7 +65,7 @@ impl Stream {
         true
     }
 
-    /// Ends the period. A gap that lasts beyond it counts in the next one.
+    /// Ends the period. A gap that goes on counts in the next one.
     fn mark(&mut self) {
         self.longest_us = self.longest_us.max(self.gap.us);
         self.gap = Gap::default();
@@ -109,7 +107,7 @@ impl Received {
     }
 }
 
-/// Datagrams for this port that found its socket full, by the last column of `/proc/net/udp6`.
+/// Datagrams that found the socket full: the last column of `/proc/net/udp6`.
 fn overflown(port: u16) -> u64 {
     let table = std::fs::read_to_string("/proc/net/udp6").unwrap_or_default();
     let ends = format!(":{port:04X}");
@@ -167,7 +165,7 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
     Ok(Job { stop, worker, answer: Box::new(answer) })
 }
 
-/// Tells the observer of each stream's newest datagram.
+/// Sends the header of each stream's newest datagram to the observer.
 struct Echo(UdpSocket);
 
 impl Echo {
@@ -184,7 +182,7 @@ impl Echo {
     fn send(&self, head: &Head) {
         let mut datagram = [0; LEN];
         head.write(&mut datagram);
-        // One that is missing is a gap at the observer: there it shows.
+        // A lost one appears as a gap at the observer.
         let _ = self.0.send(&datagram);
     }
 }
@@ -200,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_streams_apart_and_counts_across_marks() {
+    fn counts_each_stream_across_marks() {
         let mut r = Received::default();
         for n in [0, 1, 2] {
             r.note(&datagram(1, n), n * 1_000 + 5);
@@ -227,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_old_arrivals_but_not_what_was_counted() {
+    fn drops_old_arrivals_but_keeps_the_counters() {
         let mut s = Stream::default();
         for n in 0..REMEMBERED as u64 + 10 {
             assert!(s.note(Head { stream: 1, sequence: n, sent_us: n }, n));

@@ -1,9 +1,9 @@
-//! Sends one stream at a steady rate: a small burst every tick, since a timer per datagram would cost an
-//! emulated guest more than the datagram. What a stalled sender could not send in time is left out, not made up
-//! for: a burst is never longer than `MOST_TICKS` ticks' worth.
+//! Sends a stream at a constant rate: a small burst every tick, since a timer for each datagram would cost an emulated
+//! guest more than the datagram. Datagrams that a stalled sender could not send in time are skipped: a burst has at
+//! most the datagrams of `MOST_TICKS` ticks.
 //!
-//! With `--flows N` it sends N streams in turn, numbered upwards from `--stream`, each from a port of its own: as many
-//! flows for switches and NICs that deal frames to queues by flow, at the price of one program. The rate is that of all.
+//! With `--flows N` it sends N streams in turn, numbered upwards from `--stream`, each from a port of its own, so that
+//! switches and NICs spread them over queues. The rate is that of all streams together.
 
 use crate::args::Args;
 use crate::clock::Clock;
@@ -19,11 +19,21 @@ const MOST_TICKS: u64 = 25;
 
 #[derive(Debug, Default, Clone)]
 struct Sent {
-    /// Of each flow.
+    /// By flow.
     sent: Vec<u64>,
     skipped: u64,
     errors: u64,
     us: u64,
+}
+
+impl Sent {
+    fn report(&self) -> String {
+        let sent: u64 = self.sent.iter().sum();
+        json!({
+            "sent": sent, "sent_of": self.sent, "skipped": self.skipped, "errors": self.errors, "us": self.us,
+        })
+        .to_string()
+    }
 }
 
 /// `send`.
@@ -82,13 +92,6 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         }
         Ok(())
     });
-    let answer = move |word: &str| {
-        let n = lock(&counted);
-        (word == "stats").then(|| {
-            let sent: u64 = n.sent.iter().sum();
-            json!({"sent": sent, "sent_of": n.sent, "skipped": n.skipped, "errors": n.errors, "us": n.us})
-                .to_string()
-        })
-    };
+    let answer = move |word: &str| (word == "stats").then(|| lock(&counted).report());
     Ok(Job { stop, worker, answer: Box::new(answer) })
 }

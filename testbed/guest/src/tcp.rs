@@ -1,6 +1,5 @@
-//! Two TCP connections between two machines: one nearly idle, one busy. The server sends back what it gets; both
-//! sides compare every byte with what must stand there. Nobody connects again: a connection that breaks is what we
-//! look for.
+//! Two TCP connections between two machines: one nearly idle, one busy. The server sends back what it receives; both
+//! sides compare every byte with the expected pattern. A broken connection is an error, so nothing reconnects.
 
 use crate::args::Args;
 use crate::clock::Clock;
@@ -14,16 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Length of the pattern: a prime, so that it falls differently into segments and pages.
+/// The length of the pattern: a prime, so that its position in segments and pages varies.
 const PATTERN: usize = 65_521;
-/// How often a busy connection writes.
+/// The interval at which a busy connection writes.
 const TICK_US: u64 = 40_000;
-/// How often an idle one does.
+/// The same of an idle connection.
 const IDLE_US: u64 = 1_000_000;
-/// How long what was sent last may take to come back.
+/// The time to wait until the last data is back.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pattern twice, so that any window of its length stands in one piece.
+/// The pattern twice, so that any window of its length is contiguous.
 fn pattern() -> Vec<u8> {
     let mut state = 1u32;
     let mut once: Vec<u8> = (0..PATTERN)
@@ -36,7 +35,7 @@ fn pattern() -> Vec<u8> {
     once
 }
 
-/// What one connection has seen.
+/// The counters of a connection.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
     connections: u64,
@@ -68,11 +67,11 @@ impl Seen {
     }
 }
 
-/// Counts bytes of `got`, the next ones of the stream, that are not what they should be.
+/// Counts the wrong bytes of `got`, the bytes at `offset` of the stream.
 fn compare(got: &[u8], offset: u64, pattern: &[u8]) -> u64 {
     let at = (offset % PATTERN as u64) as usize;
-    let want = &pattern[at..at + got.len()];
-    if got == want { 0 } else { got.iter().zip(want).filter(|(a, b)| a != b).count() as u64 }
+    let expected = &pattern[at..at + got.len()];
+    if got == expected { 0 } else { got.iter().zip(expected).filter(|(a, b)| a != b).count() as u64 }
 }
 
 fn report(parts: &[(&str, &Arc<Mutex<Seen>>)], before: &Counters) -> String {
@@ -120,7 +119,7 @@ pub fn serve(args: &mut Args) -> anyhow::Result<Job> {
     Ok(Job { stop, worker, answer: Box::new(answer) })
 }
 
-/// Sends back, to its end, what comes.
+/// Sends back what it receives, until the end of the stream.
 fn echo(mut stream: TcpStream, counts: &Mutex<Seen>, pattern: &[u8]) -> io::Result<()> {
     stream.set_nodelay(true)?;
     lock(counts).connections += 1;
@@ -169,7 +168,7 @@ pub fn hold(args: &mut Args) -> anyhow::Result<Job> {
     Ok(Job { stop, worker, answer: Box::new(answer) })
 }
 
-/// Writes so many bytes every tick, while another thread reads what comes back.
+/// Writes so many bytes every tick. Another thread reads what comes back.
 fn talk(
     stream: TcpStream,
     bytes: usize,
@@ -194,12 +193,12 @@ fn talk(
         offset += bytes.min(PATTERN);
         lock(counts).sent = offset as u64;
         tick = (tick + 1).max(clock.us() / tick_us);
-        // In short steps, so that an idle connection does not keep its owner from ending.
+        // In short steps, so that an idle connection ends soon after `stop`.
         while clock.us() < tick * tick_us && !stop.load(Relaxed) {
             clock.sleep_until((tick * tick_us).min(clock.us() + 100_000));
         }
     }
-    stream.set_read_timeout(Some(PATIENCE))?; // of the socket, thus the reader's too
+    stream.set_read_timeout(Some(PATIENCE))?; // of the socket, so also of the reader
     let _ = stream.shutdown(Shutdown::Write);
     let _ = reader.join();
     Ok(())
@@ -234,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_damage_at_any_offset() {
+    fn counts_damage_at_any_offset() {
         let p = pattern();
         for offset in [0, 1, PATTERN as u64 - 1, 7 * PATTERN as u64 + 3] {
             let at = (offset % PATTERN as u64) as usize;
@@ -257,15 +256,15 @@ mod tests {
         std::thread::sleep(Duration::from_millis(200));
         client.stop.store(true, Relaxed);
         client.worker.join().unwrap().unwrap();
-        let told: Value = serde_json::from_str(&(client.answer)("stats").unwrap()).unwrap();
+        let stats: Value = serde_json::from_str(&(client.answer)("stats").unwrap()).unwrap();
         for kind in ["idle", "busy"] {
-            assert_eq!(told[kind]["sent"], told[kind]["received"]);
-            assert!(told[kind]["sent"].as_u64().unwrap() > 0);
-            assert_eq!((&told[kind]["damaged"], &told[kind]["resets"]), (&json!(0), &json!(0)));
+            assert_eq!(stats[kind]["sent"], stats[kind]["received"]);
+            assert!(stats[kind]["sent"].as_u64().unwrap() > 0);
+            assert_eq!((&stats[kind]["damaged"], &stats[kind]["resets"]), (&json!(0), &json!(0)));
         }
         server.stop.store(true, Relaxed);
         server.worker.join().unwrap().unwrap();
-        let told: Value = serde_json::from_str(&(server.answer)("stats").unwrap()).unwrap();
-        assert_eq!((&told["served"]["connections"], &told["served"]["damaged"]), (&json!(2), &json!(0)));
+        let stats: Value = serde_json::from_str(&(server.answer)("stats").unwrap()).unwrap();
+        assert_eq!((&stats["served"]["connections"], &stats["served"]["damaged"]), (&json!(2), &json!(0)));
     }
 }

@@ -1,9 +1,8 @@
-"""A picture of a migration as its guest saw it: which frame of a numbered stream arrived when. Writes one small SVG
-with a panel for each run, all on the same scale, without any library.
+"""A plot of the frames of a numbered stream that a guest received around its migration. Writes a small SVG with a panel
+for each run, all on the same scale, without a library.
 
-Time runs to the right in milliseconds around the move, sequence numbers upwards, so a healthy stream is a straight
-line. A pause is a shaded band; a jump up at the end of one means that frames are missing, a steep line that they came
-late but came.
+The x axis is time in milliseconds, the y axis is the sequence number, so an undisturbed stream is a straight line. A
+pause is a shaded band. A step at its end means that frames were lost; a steep line means that they arrived late.
 """
 
 import dataclasses
@@ -11,16 +10,17 @@ import html
 import math
 import statistics
 
+from .charts import step
+
 PANEL, HEIGHT, LEFT, TOP, BOTTOM, GUTTER = 380, 300, 64, 74, 86, 34
 INK, GRID, SEEN, MISSING, PAUSE = "#1f2933", "#e4e7eb", "#0b6bcb", "#d64545", "#f6e7c1"
-CELL = 0.5  # pixels: marks closer than this are drawn once, or thousands would lie on each other
+CELL = 0.5  # pixels: marks closer than this are drawn once
 
 
 @dataclasses.dataclass
 class Run:
-    """One measurement: `arrivals` are (milliseconds, sequence number) in order of arrival, all of the stream around
-    the move or every so manieth of it; `caption` is what to say below the title, `gap_ms` what was measured as the
-    longest time without a frame."""
+    """A measurement. `arrivals` are (milliseconds, sequence number) in order of arrival: all of the stream around the
+    migration, or every n-th of it. `caption` is the line below the title, `gap_ms` the longest time without a frame."""
 
     title: str
     caption: str
@@ -28,13 +28,12 @@ class Run:
     arrivals: list
 
     def gap(self, start, end):
-        """The longest time without a frame within a window, as (from, to) in ms; (0, 0) if fewer than two arrived."""
+        """The longest time without a frame in a window, as (from, to) in ms; (0, 0) if fewer than two arrived."""
         times = [t for t, _ in self.arrivals if start <= t <= end]
         return max(zip(times, times[1:]), key=lambda p: p[1] - p[0], default=(0, 0))
 
     def missing(self):
-        """What never arrived between the first and the last number, as (ms, first, ms, last): a line along which a
-        stretch of lost frames would have come, had they come evenly."""
+        """The lost frames between the first and the last number, as lines (ms, first, ms, last)."""
         first_seen = {}
         for t, n in self.arrivals:
             first_seen.setdefault(n, t)
@@ -44,11 +43,9 @@ class Run:
         return [(first_seen[a], a + 1, first_seen[b], b - 1) for a, b in pairs if b - a > step]
 
 
-def _steps(low, high, about=5):
-    """Round numbers that divide a range."""
-    raw = max(high - low, 1) / about
-    size = next(s for e in [10 ** math.floor(math.log10(raw))] for s in (e, 2 * e, 5 * e, 10 * e) if s >= raw)
-    size = max(size, 1)
+def _steps(low, high):
+    """Round whole numbers within a range."""
+    size = max(step(max(high - low, 1)), 1)
     return [n * size for n in range(math.ceil(low / size), math.floor(high / size) + 1)]
 
 
@@ -58,7 +55,7 @@ def _text(x, y, words, size=12, anchor="start", colour=INK, more=""):
 
 
 def _panel(run, x0, start, end, low, high, labelled):
-    """The marks of one run; `low` and `high` bound the sequence numbers shown, counted from the panel's first."""
+    """The marks of a run. `low` and `high` bound the sequence numbers, relative to the first in the panel."""
     shown = [(t, n) for t, n in run.arrivals if start <= t <= end]
     base = min((n for _, n in shown), default=0)
 
@@ -94,7 +91,7 @@ def _panel(run, x0, start, end, low, high, labelled):
 
 
 def write(path, title, runs, start, end):
-    """Writes the picture of `runs`, from `start` to `end` in ms, to a file."""
+    """Writes the plot of `runs`, from `start` to `end` in ms, to a file."""
     spans = []
     for r in runs:
         numbers = [n for t, n in r.arrivals if start <= t <= end]

@@ -1,9 +1,8 @@
-"""What a profile of callgrind says: how many instructions a thread executed, and how many frames it sent meanwhile.
+"""Reads a profile of callgrind: how many instructions a thread executed, and how many frames it sent in that time.
 
-The frames are counted by the profile itself, so that both figures are of the same span: the bench's sink, DPDK's null
-driver, frees every frame that it is given, and asks for its thread's variables once for each of them. Frames are the
-calls of `__tls_get_addr` out of that driver. Pure; the format is told in valgrind's manual, "Callgrind Format
-Specification".
+The profile itself has the number of frames, so both figures are of the same time: the sink of the bench, DPDK's null
+driver, frees every frame and calls `__tls_get_addr` once for each. For the format see "Callgrind Format Specification"
+in the manual of valgrind.
 """
 
 import re
@@ -61,28 +60,17 @@ def counted(lines):
 
 
 def per_frame(profiles):
-    """Instructions per frame of the thread that sent frames, of a dump of all threads; None if none did.
+    """Instructions per frame of the thread that sent frames; None if no thread did.
 
     >>> per_frame([["totals: 5"], ["ob=(1) librte_net_null.so", "cfn=(2) __tls_get_addr", "calls=10 0", "totals: 4000"]])
-    400.0
-    """
+    400.0"""
     found = [counted(p) for p in profiles]
     instructions, frames = max(found, key=lambda f: f[1], default=(0, 0))
     return instructions / frames if frames else None
 
 
-def dearer(figures, limits):
-    """What is dearer than its limit, in words.
-
-    >>> dearer({"encap_cycles_ratio": 1.06, "decap_cycles_ratio": 1.05}, {"cycles": 1.05})
-    ['encap_cycles_ratio is 1.06, at most 1.05 is wanted']
-    """
-    return [f"{name} is {figures[name]}, at most {limit} is wanted" for what, limit in limits.items()
-            for name in (f"{d}_{what}_ratio" for d in ("encap", "decap")) if figures[name] > limit]
-
-
 def order(starts):
-    """Who goes first, A or B, in so many starts of each: A B, B A, A B, ...
+    """The order of A and B in so many starts of each: A B, B A, A B, ...
 
     >>> [''.join(pair) for pair in order(3)]
     ['AB', 'BA', 'AB']

@@ -1,8 +1,8 @@
-"""Charts of figures: bars with intervals, and lines. Small SVGs without any library, that follow the reader's light or
-dark colours where the viewer tells them, and are light elsewhere.
+"""Charts of figures: bars with intervals, and lines. Small SVGs without a library. They follow the light or dark colour
+scheme of the viewer.
 
-A title says what is measured, the line below it the unit and the conditions. Colours belong to names: the same data
-path has the same in all charts.
+The title says what is measured, the line below it the unit and the conditions. A data path has the same colour in all
+charts.
 """
 
 import html
@@ -21,12 +21,12 @@ INK, PAPER, GRID, QUIET = ("#1f2933", "#e4e7eb"), ("#ffffff", "#14181d"), ("#e4e
 
 
 def _colour(name, number):
-    """(light, dark) for a series: by the word that its name begins with, else by its place among the series."""
+    """(light, dark) for a series: by the first word of its name, else by its number."""
     return COLOURS.get(name.split("-")[0].split(" ")[0], OTHERS[number % len(OTHERS)])
 
 
 def _style(names):
-    """The style sheet: class s0, s1, ... for the series of these names."""
+    """The style sheet, with classes s0, s1, ... for the series of these names."""
     pairs = [(".paper{fill:%s}", PAPER), (".ink{fill:%s}", INK), (".quiet{fill:%s}", QUIET),
              (".grid{stroke:%s}", GRID), (".whisker{stroke:%s;fill:none}", INK), (".wanted{stroke:%s}", INK)]
     for n, name in enumerate(names):
@@ -41,16 +41,25 @@ def _text(x, y, words, size=12, anchor="start", kind="ink", more=""):
 
 
 def _number(value):
-    """A number as short as it can be read."""
+    """A number in short form."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}".rstrip("0").rstrip(".")
 
 
-def _ticks(high, about=5):
+def step(span, about=5):
+    """A round number that fits some `about` times into a span.
+
+    >>> [step(span) for span in (6, 11, 30, 160)]
+    [2, 5, 10, 50]
+    """
+    raw = span / about
+    return next(s for e in [10 ** math.floor(math.log10(raw))] for s in (e, 2 * e, 5 * e, 10 * e) if s >= raw)
+
+
+def _ticks(high):
     """Round numbers from 0 to `high`."""
-    raw = high / about
-    size = next(s for e in [10 ** math.floor(math.log10(raw))] for s in (e, 2 * e, 5 * e, 10 * e) if s >= raw)
+    size = step(high)
     return [n * size for n in range(math.floor(high / size + 1e-9) + 1)]
 
 
@@ -63,8 +72,8 @@ def _page(height, title, below, names, body):
 
 
 def bars(title, below, groups, wanted=None):
-    """One horizontal bar for each (name, value, low, high) of {heading: [...]}; low and high may be None. `wanted` has
-    limits by (heading, name), drawn as a dashed mark."""
+    """A horizontal bar for each (name, value, low, high) of {heading: [...]}; low and high may be None. `wanted` has
+    limits by (heading, name), drawn as dashed marks."""
     rows = [row for group in groups.values() for row in group]
     names = list(dict.fromkeys(name for name, *_ in rows))
     wanted = wanted or {}
@@ -100,7 +109,7 @@ def bars(title, below, groups, wanted=None):
 
 
 class _Axis:
-    """Values to places: of words evenly, of numbers by value or by logarithm."""
+    """Maps values to positions: words evenly, numbers by value or by logarithm."""
 
     def __init__(self, values, start, end, log=False, from_zero=False):
         self.words = next((list(dict.fromkeys(values)) for v in values if isinstance(v, str)), None)
@@ -111,7 +120,8 @@ class _Axis:
             positive = [v for v in values if v > 0]
             self.low, self.high = min(positive), max(positive)
             if from_zero:  # whole decades
-                self.low, self.high = (10.0 ** f(math.log10(v)) for f, v in ((math.floor, self.low), (math.ceil, self.high)))
+                self.low, self.high = (10.0 ** f(math.log10(v))
+                                       for f, v in ((math.floor, self.low), (math.ceil, self.high)))
             self.high = max(self.high, self.low * 10)
             decades = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
             self.ticks = [10.0 ** e for e in decades]
@@ -132,7 +142,7 @@ class _Axis:
 
 def lines(title, below, x_title, y_title, series, log_x=False, log_y=False, wanted=None):
     """A line for each {name: [(x, y, low, high)]}; low and high may be None, x may be words. A line is dashed if one
-    before it has the same colour. `wanted` has limits by what they are called."""
+    before it has the same colour. `wanted` has limits by name."""
     names, points = list(series), [p for s in series.values() for p in s]
     wanted = wanted or {}
     bottom, right = TOP + 22 + HEIGHT, WIDTH - 30

@@ -1,6 +1,5 @@
-"""Work for the CPU beside the worker's whenever that has no other: it computes, and shares nothing with anybody. Two
-CPUs of a virtual machine may be halves of one core, and then each is slower while the other works: what is compared
-must find the other CPU equally busy."""
+"""Load for the CPU beside the worker's. Two CPUs of a virtual machine may be the two threads of a core, and then each
+is slower while the other works. For a fair comparison the other CPU must be equally busy."""
 
 import os
 import pathlib
@@ -11,14 +10,14 @@ from ..lab.process import Process
 from .dut import WORKER_CPU
 
 
-class Companion:
-    """A process that computes for ever between `resume` and `pause`, and gives way to every other."""
+class CpuLoad:
+    """A process that computes between `resume` and `pause`, at the lowest priority."""
 
     def __init__(self, lab):
         cpu = min(set(range(os.cpu_count())) - {WORKER_CPU})
-        self.process = Process(lab, "companion", ["taskset", "-c", cpu, "chrt", "--idle", "0", sys.executable, "-c",
+        self.process = Process(lab, "cpu-load", ["taskset", "-c", cpu, "chrt", "--idle", "0", sys.executable, "-c",
                                                   "while True: pass"])
-        # The scheduler weighs sessions against each other, where it does that at all, before it looks at processes.
+        # With autogroups the scheduler weighs sessions before processes.
         group = pathlib.Path(f"/proc/{self.process.pid}/autogroup")
         if group.exists():
             group.write_text("19")

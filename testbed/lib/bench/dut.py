@@ -1,9 +1,9 @@
-"""The data paths that the bench compares, all alike to whoever measures them: started once, standing still until it
-is their turn on the worker's CPU, and asked for their counters while they work.
+"""The devices under test (DUTs) of the bench, with the same interface for all. A DUT is started once and stopped until
+its turn on the worker's CPU; during its turn it is asked for its counters.
 
-CPU 1 is the worker's. Every contender has exactly one thread there, which polls; whatever else it consists of (a second
-worker where there are two), and this script, is on CPU 0. A contender whose turn it is not is stopped by SIGSTOP as a
-whole. Its ports are a pcap file served for ever (`source`) and a port that frees what it is given (`sink`).
+CPU 1 is the worker's: every DUT has exactly one thread there, which polls. The rest of it (a second worker, if there
+are two) and this script are on CPU 0. A DUT whose turn it is not is stopped as a whole by SIGSTOP. Its ports are a pcap
+file that is served endlessly (`source`) and a port that frees all frames (`sink`).
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import re
-import select
 import signal
 import socket
 import time
@@ -22,20 +21,22 @@ from ..lab import Failure
 from ..lab.netns import Namespace
 from ..lab.process import Process
 from ..peers.ovs import SCHEMA, TUNNEL, VSWITCHD
+from ..peers.testpmd import Console
 from ..product import ron, stopover
-from .workload import PCAP_MAC, VNI, own, text
+from ..traffic.frames import mac_text
+from .workload import PCAP_MAC, VNI, own
 
 WORKER_CPU = 1
 SINK = "net_null0,no-rx=1"
 TSC_HZ = round(float(re.search(r"cpu MHz\s*: ([\d.]+)", pathlib.Path("/proc/cpuinfo").read_text())[1]) * 1e6)
-MBUFS = 16384  # beyond those that a preloaded file keeps
+MBUFS = 16384  # besides those that a preloaded file takes
 PATIENCE_S = 20
 
 
 @dataclasses.dataclass
 class Reading:
-    """Counters at a moment. `at_s` is on the monotonic clock, `waited_s` how long the polling threads have been
-    kept from running since they were born, summed over them."""
+    """Counters at one time. `at_s` is on the monotonic clock; `waited_s` is the time in which the polling threads have
+    been runnable without a CPU since their start, summed over them."""
 
     at_s: float
     received: int
@@ -45,39 +46,39 @@ class Reading:
 
 
 def source(flows):
-    """The vdev that serves a file for ever, or several, each by a receive queue of its own."""
+    """The vdev that serves a file endlessly, or several files, each on a receive queue of its own."""
     files = flows if isinstance(flows, (list, tuple)) else [flows]
     return ",".join(["net_pcap0", *(f"rx_pcap={f}" for f in files), "infinite_rx=1"])
 
 
 def lcores(workers):
-    """What EAL is told: the first worker has a CPU to itself, a second one shares CPU 0 with the main lcore."""
+    """EAL's lcores: the first worker has a CPU to itself, the second one shares CPU 0 with the main lcore."""
     return ",".join(["0@0", f"1@{WORKER_CPU}", "2@0"][:1 + workers])
 
 
 def pin_this_process():
-    """Leaves the worker's CPU to the contenders, for this process and all that it starts."""
+    """Keeps this process, and all that it starts, off the worker's CPU."""
     os.sched_setaffinity(0, set(range(os.cpu_count())) - {WORKER_CPU})
 
 
-class Contender:
-    """What all of them can do. `direction` is "encap" or "decap"."""
+class Dut:
+    """What all DUTs have in common. `direction` is "encap" or "decap"."""
 
-    worker_name = None  # of its polling threads, a pattern
+    worker_name = None  # a pattern for the names of its polling threads
     workers = 1
-    options = {}  # that a tester's trials with it need
+    options = {}  # for the trials of a tester
 
     def __init__(self, lab, ns, name, direction):
         self.lab, self.ns, self.name, self.direction = lab, ns, name, direction
         self.process, self.tasks = None, []
 
-    def settle(self):
-        """After the start: finds the threads that poll, prefers them, and stops it all until it is wanted."""
+    def stop_until_turn(self):
+        """After the start: finds the polling threads, raises their priority, and stops the process until its turn."""
         home = pathlib.Path(f"/proc/{self.process.pid}/task")
         self.tasks = [t for t in home.iterdir() if re.fullmatch(self.worker_name, (t / "comm").read_text().strip())]
         if len(self.tasks) != self.workers:
             raise Failure(f"{self.name} has {len(self.tasks)} threads called {self.worker_name}, not {self.workers}")
-        # A worker beside the main thread must not keep that from answering.
+        # The main thread must answer, even if a worker shares its CPU.
         alone = [t.name for t in self.tasks if WORKER_CPU in os.sched_getaffinity(int(t.name))]
         for t in alone if self.workers == 1 else [*alone, self.process.pid]:
             os.setpriority(os.PRIO_PROCESS, int(t), -20)
@@ -91,24 +92,23 @@ class Contender:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def wake(self):
-        """Lets its signals reach it, so that it can be ended: its main thread must not keep a worker beside it from
-        hearing of that."""
+        """Lets it run, so that it can be ended. A worker on the CPU of its main thread must run, too, to end."""
         if self.process:
             if self.workers > 1:
                 os.setpriority(os.PRIO_PROCESS, self.process.pid, 0)
             os.kill(self.process.pid, signal.SIGCONT)
 
     def quit(self):
-        """Ends it for good."""
+        """Ends it."""
         self.resume()
         self.process.stop()
 
     def waited(self):
-        """Seconds that its polling threads stood in the run queue."""
+        """Seconds in which its polling threads were runnable without a CPU."""
         return sum(int((t / "schedstat").read_text().split()[1]) for t in self.tasks) / 1e9
 
     def ran(self):
-        """Seconds that its polling threads have had a CPU."""
+        """Seconds in which its polling threads had a CPU."""
         return sum(int((t / "schedstat").read_text().split()[0]) for t in self.tasks) / 1e9
 
     def read(self):
@@ -117,7 +117,7 @@ class Contender:
         return Reading((began + time.monotonic()) / 2, received, sent, dropped, self.waited())
 
     def wait_traffic(self, patience=15):
-        """Until frames come out and none is dropped: links must have been seen, neighbours and routes found."""
+        """Waits until frames come out and none is dropped: links are up, neighbours and routes are known."""
         end, before = time.monotonic() + patience, self.counters()
         while True:
             time.sleep(0.03)
@@ -130,12 +130,12 @@ class Contender:
             before = now
 
     def counters(self):
-        """(received at the source, sent by the sink, dropped anywhere)."""
+        """(frames received at the source, sent to the sink, dropped anywhere)."""
         raise NotImplementedError
 
 
-class Testpmd(Contender):
-    """testpmd between the two ports: what the ports themselves cost."""
+class Testpmd(Dut):
+    """testpmd between the two ports: the cost of the ports."""
 
     worker_name = r"(rte|lcore)-worker-\d+"
 
@@ -144,60 +144,42 @@ class Testpmd(Contender):
         self.flows, self.frames, self.mode, self.sink, self.workers = flows, frames, mode, sink, workers
         self.working = False
 
-    def start(self):
+    def argv(self):
         mbufs = self.frames + MBUFS
         queues = len(self.flows) if isinstance(self.flows, (list, tuple)) else 1
-        # Its prompt is written at once, all else by stdio, which must not keep it.
-        argv = ["stdbuf", "-oL", "dpdk-testpmd", "--no-pci", "--in-memory",
-                f"--file-prefix=so{self.lab.pid}{self.name}",
+        return [f"--file-prefix=so{self.lab.pid}{self.name}",
                 "-m", str(64 + mbufs * 2600 // 2 ** 20), "--lcores", lcores(self.workers),
                 f"--vdev={source(self.flows)}", f"--vdev={self.sink}",
                 "--", "-i", f"--total-num-mbufs={mbufs}", f"--forward-mode={self.mode}", "--no-flush-rx",
                 f"--nb-cores={self.workers}", f"--rxq={queues}", f"--txq={queues}"]
-        self.process = Process(self.lab, self.name, argv, ns=self.ns, pipes=True)
-        self._answer()
-        return self.settle()
+
+    def start(self):
+        self.console = Console(self.lab, self.name, self.argv(), ns=self.ns)
+        self.process = self.console.process
+        return self.stop_until_turn()
 
     def pause(self):
-        """By its own command: its command line does not survive SIGSTOP."""
+        """By its own command: its prompt does not work after SIGSTOP."""
         if self.working:
-            self.tell("stop", "Done")
+            self.console.tell("stop", "Done")
         self.working = False
 
     def resume(self):
         if not self.working:
-            self.tell("start", "packet forwarding")
+            self.console.tell("start", "packet forwarding")
         self.working = True
 
-    def _answer(self, expected=""):
-        """What it says, up to a prompt after what is expected of it."""
-        said, end = "", time.monotonic() + PATIENCE_S
-        while not (re.search(expected, said, re.S) and said.rstrip("\n").endswith("testpmd> ")):
-            pipe = self.process.popen.stdout.fileno()
-            ready, _, _ = select.select([pipe], [], [], max(0, end - time.monotonic()))
-            part = os.read(pipe, 1 << 16).decode(errors="replace") if ready else ""
-            if not part:
-                self.process.check()
-                raise Failure(f"{self.name} said: {said[-2000:]}")
-            said += part
-        return said
-
-    def tell(self, line, expected=""):
-        """Types a line, returns the answer."""
-        self.process.popen.stdin.write(line + "\n")
-        self.process.popen.stdin.flush()
-        return self._answer(expected)
-
     def counters(self):
-        said = self.tell("show port stats all", "NIC statistics for port 1.*Tx-pps.*####")
-        received = sum(int(n) for n in re.findall(r"RX-packets: (\d+)", said))
-        sent = sum(int(n) for n in re.findall(r"TX-packets: (\d+)", said))
-        bad = sum(int(n) for n in re.findall(r"(?:RX-missed|RX-errors|RX-nombuf|TX-errors): +(\d+)", said))
+        output = self.console.tell("show port stats all", "NIC statistics for port 1.*Tx-pps.*####")
+        received = sum(int(n) for n in re.findall(r"RX-packets: (\d+)", output))
+        sent = sum(int(n) for n in re.findall(r"TX-packets: (\d+)", output))
+        bad = sum(int(n) for n in re.findall(r"(?:RX-missed|RX-errors|RX-nombuf|TX-errors): +(\d+)", output))
         return received, sent, bad
 
 
-class Gateway(Contender):
-    """Our appliance. As it comes: guard, ARP and ND, accounting and the look at migrating nodes are on."""
+class Gateway(Dut):
+    """Our appliance with its defaults: guard, ARP and ND, packet accounting and the check for migrating nodes are on.
+    """
 
     worker_name = r"stopover-\d+"
 
@@ -205,7 +187,7 @@ class Gateway(Contender):
                  mbuf_size=None, workers=1, binary=None):
         super().__init__(lab, ns, name, direction)
         self.number, self.world, self.board, self.workers = number, world, board, workers
-        self.binary = binary  # of another build than the one that is tested
+        self.binary = binary  # the appliance of another build
         mbufs = frames + MBUFS
         self.appliance = a = stopover.Appliance(lab, name, ns, board)
         a.command = binary and binary.with_name("stopover")
@@ -216,7 +198,7 @@ class Gateway(Contender):
         if mbuf_size:
             a.config["mbuf_size"] = mbuf_size
         mac, ip, vtep = own(number)
-        vif = ron.tagged("vif", vni=VNI, mac=text(mac), addresses=[ip])
+        vif = ron.tagged("vif", vni=VNI, mac=mac_text(mac), addresses=[ip])
         underlay = ron.tagged("underlay", addresses=[f"{vtep}/16"], neighbours=world.neighbours())
         more = {"mtu": mtu} if mtu else {}
         self.names = ("vm1", "ul0") if direction == "encap" else ("ul0", "vm1")
@@ -226,7 +208,7 @@ class Gateway(Contender):
         self.add_ports(roles, source(flows), sink)
 
     def add_ports(self, roles, from_, to):
-        """The source first: that gives it the MAC that the frames are for."""
+        """Adds the source first, which gives it the MAC that the frames are for."""
         for name, vdev in zip(self.names, (from_, to)):
             role, more = roles[name]
             self.appliance.port(name, vdev, role, **more)
@@ -235,34 +217,34 @@ class Gateway(Contender):
         self.appliance.start(self.binary)
 
     def start(self):
-        """Starts it and waits until it forwards by the board's tables."""
+        """Starts it and waits until it forwards."""
         self.launch()
         self.process = self.appliance.process
         self.wait_nodes(self.world.nodes, PATIENCE_S + self.world.nodes / 2e5)
         self.wait_traffic()
-        return self.settle()
+        return self.stop_until_turn()
 
     def wait_nodes(self, nodes, patience=PATIENCE_S):
-        """Until it has so many nodes at least, and every lcore has passed the revision that brought them."""
+        """Waits until it has at least so many nodes, and has acknowledged the board's last revision."""
         end = time.monotonic() + patience
         while True:
             networks = self.ask("/v1/networks")
-            networks = networks["rows"] if isinstance(networks, dict) else networks  # of a build before pages: a list
+            networks = networks["rows"] if isinstance(networks, dict) else networks  # a list in builds before pagination
             known = sum({n["vni"]: n["nodes"] for n in networks}.values())
             board = self.ask("/v1/board")
             if known >= nodes and board["acknowledged"] == board["revision"] > 0:
                 return
             self.process.check()
             if time.monotonic() > end:
-                raise Failure(f"{self.name} knows of {known} nodes after {patience} s, {nodes} were expected; {board}")
+                raise Failure(f"{self.name} has {known} nodes after {patience} s, {nodes} were expected; {board}")
             time.sleep(0.02)
 
     def quit(self):
         super().quit()
-        self.board.cli("host", "delete", self.name, "--cascade")  # the next one is to have its addresses
+        self.board.cli("host", "delete", self.name, "--cascade")  # frees its addresses for the next one
 
     def ask(self, path):
-        """An answer of its control socket."""
+        """Asks its control API."""
         c = http.client.HTTPConnection("stopover", timeout=30)
         c.sock = socket.socket(socket.AF_UNIX)
         c.sock.settimeout(30)
@@ -278,8 +260,8 @@ class Gateway(Contender):
         return source["rx_packets"], sink["tx_packets"], bad + self.ask("/v1/fwd")["accounting"]["dropped"]
 
 
-class Ovs(Contender):
-    """Open vSwitch with DPDK and its VXLAN port: one flow per MAC, static neighbours, all in its exact-match cache."""
+class Ovs(Dut):
+    """Open vSwitch with DPDK and its VXLAN port: a flow per MAC, static neighbours, all in its exact-match cache."""
 
     worker_name = r"pmd-c\d+.*"
     underlay_mac = PCAP_MAC
@@ -295,7 +277,7 @@ class Ovs(Contender):
         self.dir.mkdir()
         self.env = {f"OVS_{k}DIR": str(self.dir) for k in ("RUN", "DB", "LOG", "SYSCONF")}
         self.env["RUNTIME_DIRECTORY"] = str(self.dir)
-        self.ns = Namespace(lab, name)  # bridges are interfaces there, also for a moment after the process's end
+        self.ns = Namespace(lab, name)  # of its own: its bridges stay for a moment after its end
         self.phy, self.int = "phy", "int"
 
     def start(self):
@@ -316,7 +298,7 @@ class Ovs(Contender):
         mtu = [f"mtu_request={self.mtu}"] if self.mtu else []
         self._vsctl(
             "add-br", self.phy, "--", "set", "Bridge", self.phy, "datapath_type=netdev", "fail_mode=secure",
-            f'other_config:hwaddr="{text(self.underlay_mac)}"', "--",
+            f'other_config:hwaddr="{mac_text(self.underlay_mac)}"', "--",
             "add-port", self.phy, "ul0", "--", "set", "Interface", "ul0", *ul, *mtu, "ofport_request=1", "--",
             "add-br", self.int, "--", "set", "Bridge", self.int, "datapath_type=netdev", "fail_mode=secure", "--",
             "add-port", self.int, "vx0", "--", "set", "Interface", "vx0", "type=vxlan", "options:remote_ip=flow",
@@ -327,17 +309,17 @@ class Ovs(Contender):
         self.ns.ip("link", "set", self.phy, "up")
         w = self.world
         for h in range(w.hosts):
-            self.ask("tnl/neigh/set", self.phy, w.vtep(h), text(w.host_mac(h)))
+            self.ask("tnl/neigh/set", self.phy, w.vtep(h), mac_text(w.host_mac(h)))
         self._flows(self.phy, ["in_port=1,actions=LOCAL", "in_port=LOCAL,actions=output:1"])
         mac, _, _ = own(self.number)
-        self._flows(self.int, [f"dl_dst={text(mac)},actions=output:2"] + [
-            f"dl_dst={text(w.mac(n))},actions=set_field:{w.vtep(w.host(n))}->tun_dst,output:{TUNNEL}"
+        self._flows(self.int, [f"dl_dst={mac_text(mac)},actions=output:2"] + [
+            f"dl_dst={mac_text(w.mac(n))},actions=set_field:{w.vtep(w.host(n))}->tun_dst,output:{TUNNEL}"
             for n in range(w.nodes)])
         self.wait_traffic()
-        return self.settle()
+        return self.stop_until_turn()
 
     def interfaces(self):
-        """What makes the station's port and the underlay's."""
+        """The types of the station's port and of the underlay's."""
         ends = [["type=dpdk", f"options:dpdk-devargs={v}"] for v in (source(self.flows), self.sink)]
         return ends if self.direction == "encap" else reversed(ends)
 
@@ -352,7 +334,7 @@ class Ovs(Contender):
         return self._call("ovs-vsctl", f"--db=unix:{self.dir}/db.sock", "--timeout=30", *argv)
 
     def ask(self, command, *words):
-        """What `ovs-appctl` would ask and be told, without a process for it: JSON-RPC 1.0."""
+        """As `ovs-appctl`, without a process: JSON-RPC 1.0."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(30)
             s.connect(str(self.ctl))
@@ -368,13 +350,13 @@ class Ovs(Contender):
         return answer["result"]
 
     def counters(self):
-        said = self.ask("dpctl/show", "-s")
+        output = self.ask("dpctl/show", "-s")
         found = {}
-        for m in re.finditer(r"port \d+: (\S+) .*((?:\n    .*)*)", said):
+        for m in re.finditer(r"port \d+: (\S+) .*((?:\n    .*)*)", output):
             rx = re.search(r"RX packets:(\d+) errors:(\d+) dropped:(\d+)", m[2])
             tx = re.search(r"TX packets:(\d+) errors:(\d+) dropped:(\d+)", m[2])
             found[m[1]] = [int(n) for r in (rx, tx) for n in (r.groups() if r else (0, 0, 0))]
         source, sink = ("vm1", "ul0") if self.direction == "encap" else ("ul0", "vm1")
-        lost = int(re.search(r"lost:(\d+)", said)[1])
+        lost = int(re.search(r"lost:(\d+)", output)[1])
         return (found[source][0], found[sink][3],
                 lost + found[source][1] + found[source][2] + found[sink][4] + found[sink][5])

@@ -1,10 +1,10 @@
-"""The search for the highest rate at which a device keeps a goal. Pure: a generator that yields rates to try and is sent
-the tester's reports, so that the searches of several devices can go in step.
+"""The search for the highest rate at which a DUT keeps a goal: a generator that yields rates to try and receives the
+tester's reports, so that the searches of several DUTs can go in step.
 
-As the MLRsearch draft of the IETF (draft-ietf-bmwg-mlrsearch) has it, a goal is a loss ratio and the part of the trials
-at a load that may exceed it: here half, so that one pause of the machine does not speak for the device. A load is kept
-if the first trial keeps it or the second does. With a loss ratio of 0 this is the throughput of RFC 2544 section 26.1,
-but for the length of the trials.
+As in the MLRsearch draft of the IETF (draft-ietf-bmwg-mlrsearch), a goal is a loss ratio and the part of the trials at
+a load that may exceed it: here half, so that one pause of the machine does not decide. A DUT keeps a load if it keeps
+it in the first trial or in the second. With a loss ratio of 0 this is the throughput of RFC 2544 section 26.1, except
+for the length of the trials.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ TRIALS, VOID_AGAIN = 2, 2
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The highest rate that kept the goal, the lowest that did not, and whether that was the tester's fault."""
+    """The highest rate that kept the goal, the lowest that did not, and whether the tester was the limit."""
 
     pps: float
     above: float
@@ -23,26 +23,26 @@ class Found:
 
 
 def verdict(report, goal=0.0):
-    """What one trial says, or None if it says nothing: frames were lost, but the tester was not there to take them."""
+    """The result of a trial, or None if it is void: frames were lost while the tester had no CPU to take them."""
     if report["lost"] > goal * report["offered"]:
         return None if report["away"] else LOSES
     return UNABLE if report["limited"] else KEEPS
 
 
 def judge(pps, goal=0.0):
-    """Whether a load keeps the goal. Void trials are repeated some times, then count as losing.
+    """Whether a load keeps the goal. Void trials are repeated a few times, then they count as losing.
 
-    >>> def told(*reports):  # (lost, whether the tester was away) of 1000 frames
+    >>> def trials(*reports):  # (lost, whether the tester was away) of 1000 frames
     ...     return [{"offered": 1000, "lost": lost, "away": away, "limited": False} for lost, away in reports]
-    >>> play(judge(1), told((0, False)))
+    >>> play(judge(1), trials((0, False)))
     'keeps'
-    >>> play(judge(1), told((5, False), (0, False)))
+    >>> play(judge(1), trials((5, False), (0, False)))
     'keeps'
-    >>> play(judge(1), told((5, True), (5, False), (5, False)))
+    >>> play(judge(1), trials((5, True), (5, False), (5, False)))
     'loses'
-    >>> play(judge(1), told((5, True), (5, True), (5, True), (5, True)))
+    >>> play(judge(1), trials((5, True), (5, True), (5, True), (5, True)))
     'loses'
-    >>> play(judge(1, goal=0.005), told((5, False)))
+    >>> play(judge(1, goal=0.005), trials((5, False)))
     'keeps'
     """
     void, what = 0, LOSES
@@ -55,8 +55,8 @@ def judge(pps, goal=0.0):
 
 
 def search(low, high, width=0.03, goal=0.0):
-    """The highest rate that keeps the goal, to a part of `width`. `low` and `high` are where it is thought to be: the
-    search goes beyond them if it is not. A device that keeps nothing has 0.
+    """The highest rate that keeps the goal, to a relative width of `width`. It is expected between `low` and `high`;
+    the search goes beyond them if needed. A DUT that keeps no rate has 0.
 
     >>> def device(capacity, tester=99e6):
     ...     def trial(pps):
@@ -72,8 +72,7 @@ def search(low, high, width=0.03, goal=0.0):
     >>> run(search(1e6, 16e6), device(9e6, tester=5e6)).tester_limited
     True
     >>> run(search(1e6, 16e6), device(0)).pps
-    0.0
-    """
+    0.0"""
     least, below, above, why = low / 1024, 0.0, None, LOSES
     pps = low
     while above is None or (below < above / (1 + width) and above > least):
@@ -92,14 +91,13 @@ def search(low, high, width=0.03, goal=0.0):
 
 
 def in_step(searches):
-    """{name: what its search found} of {name: (search, trial)}: a trial of each, again and again, so that what drifts
-    meets all alike. `trial` is a function of a rate.
+    """Runs the searches of {name: (search, trial)}, a trial of each in turn, so that drift affects all alike. `trial`
+    is a function of a rate. Returns {name: result}.
 
     >>> def echo(n):
     ...     return [(yield n), (yield n + 1)]
     >>> in_step({"a": (echo(1), lambda pps: pps), "b": (echo(5), lambda pps: -pps)})
-    {'a': [1, 2], 'b': [-5, -6]}
-    """
+    {'a': [1, 2], 'b': [-5, -6]}"""
     found, wanted = {}, {name: next(search) for name, (search, _) in searches.items()}
     while wanted:
         for name in list(wanted):
@@ -113,11 +111,11 @@ def in_step(searches):
 
 
 def run(search, trial):
-    """What one search finds."""
+    """The result of one search."""
     return in_step({None: (search, trial)})[None]
 
 
 def play(search, reports):
-    """The same, from reports given beforehand."""
+    """The same, with given reports."""
     reports = iter(reports)
     return run(search, lambda _: next(reports))

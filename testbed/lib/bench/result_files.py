@@ -1,8 +1,8 @@
-"""What the bench leaves in target/bench/: of each part all figures as JSON, a table in Markdown and a chart as SVG, and
-of all parts a summary.
+"""The files of the bench in target/bench/: for each part all figures as JSON, a table in Markdown and a chart as SVG;
+and a summary of all parts.
 
-The summary has the last run of each part, with the time and the program that was measured, so that parts may be
-run one by one; what was never measured it names.
+The summary has the last run of each part, with its time and the measured program, so parts can be run one by one. It
+names what was never measured.
 """
 
 import json
@@ -14,7 +14,7 @@ from . import charts
 from .dut import TSC_HZ
 
 OUTPUT = REPO / "target" / "bench"
-# Figure, part that gives it, what is wanted of it. Those by which the fast path is judged, then others.
+# (figure, its part, what is wanted of it): first those by which the fast path is judged.
 FIGURES = [
     ("encap_vs_ovs", "quick", "≥ 3"), ("decap_vs_ovs", "quick", "≥ 3.5"), ("encap_vs_testpmd", "quick", "≥ 0.35"),
     ("decap_vs_testpmd", "quick", "≥ 0.3"), ("encap_cycles", "quick", ""), ("decap_cycles", "quick", ""),
@@ -30,7 +30,7 @@ FIGURES = [
 
 
 def save(text, data, name, chart=None):
-    """Writes a table, its figures and its chart (of `charts`) to files of this name, returns the table."""
+    """Writes a table, its figures and its chart (see `charts`) to files of this name; returns the table."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / f"{name}.md").write_text(text + "\n")
     (OUTPUT / f"{name}.json").write_text(json.dumps({"tsc_hz": TSC_HZ, **data}, indent=1) + "\n")
@@ -40,7 +40,7 @@ def save(text, data, name, chart=None):
 
 
 def write(table, figures, name="quick", chart=None):
-    """The same from `table`, which has a summary of `sampling` for each data path."""
+    """The same, for `table`: a summary of `sampling` for each data path."""
     lines = ["| Data path | Mpps | interval | cycles/frame | interval | turns | kept from running |",
              "|---|---:|---|---:|---|---:|---:|"]
     for path, s in table.items():
@@ -53,8 +53,8 @@ def write(table, figures, name="quick", chart=None):
 
 
 def by_direction(table, title, key="mpps", below=None, wanted=None):
-    """A chart of the same table: a bar for each data path, those of encap and those of decap together. `wanted`: limits
-    by (direction, name without it)."""
+    """A chart of such a table: a bar for each data path, grouped by encap and decap. `wanted`: limits by (direction,
+    name without it)."""
     groups = {}
     for path, s in table.items():
         words = path.split("-")
@@ -66,7 +66,7 @@ def by_direction(table, title, key="mpps", below=None, wanted=None):
 
 
 def summarise(part, figures):
-    """Puts what a part gave into the summary, in place of what it gave before."""
+    """Puts the figures of a part into the summary, instead of those of its run before."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     path = OUTPUT / "summary.json"
     known = json.loads(path.read_text()) if path.exists() else {}
@@ -77,7 +77,7 @@ def summarise(part, figures):
 
 
 def missing(figures):
-    """Those of FIGURES that a run did not give."""
+    """The FIGURES that a run did not have."""
     return [name for name, _, _ in FIGURES if name not in figures]
 
 
@@ -95,7 +95,7 @@ def _summary(known):
         interval = "" if low is None else f"{low:g} to {high:g}"
         lines.append(f"| `{name}` | {value:g} | {interval} | {wanted} | `{part}` | {run['measured']} |")
     programs = sorted({run["program"] for run in known.values()})
-    lines += ["", f"Measured was {' and '.join(programs)}."]
+    lines += ["", f"Measured program: {' and '.join(programs)}."]
     if absent:
         lines.append(f"Not measured: {', '.join(absent)}.")
     return "\n".join(lines) + "\n"

@@ -1,21 +1,21 @@
-"""The bench's data paths on vhost-user ports, with a tester on the other side of them.
+"""The DUTs of the bench on vhost-user ports, with a tester on the other side.
 
-Rings that a virtual machine has, on both sides of the device: what is sent faster than it is fetched is lost, and no
-port serves a file. A device has the station's port, `vm1`, and the underlay's, `ul0`; both directions go through one
-process of it, one after the other. All devices are the same to the tester: its virtio-user ports, its flows, its rings.
+Both ports of a DUT are rings, as a virtual machine has them: a frame that finds the ring full is lost. A DUT has the
+port of the station, `vm1`, and that of the underlay, `ul0`; both directions are measured with one process, one after
+the other. The tester has the same virtio-user ports, flows and rings for all DUTs.
 """
 
 import time
 
 from ..lab import Failure
-from ..lab.process import Process
+from ..traffic.frames import write_pcap
 from . import workload
 from .dut import MBUFS, WORKER_CPU, Gateway, Ovs, Testpmd
 from .setup import FRAMES, Bench
 from .tester import DESCRIPTORS, Tester, preferred
 from .workload import IMIX, VHOST_MAC
 
-NUMBER = 1  # of the station and VTEP that every device serves
+NUMBER = 1  # of the station and VTEP of every DUT
 MTU = 1600  # of the underlay: room for IMIX in a tunnel
 SIZES = {"64": (64,), "imix": IMIX}
 DIRECTIONS = ("encap", "decap")
@@ -25,30 +25,30 @@ PATIENCE_S = 15
 
 
 class RingTestpmd(Testpmd):
-    """testpmd io between the two rings: what rings and tester allow at all."""
+    """testpmd io between the two rings: the most that rings and tester allow."""
 
     def __init__(self, lab, ns):
         super().__init__(lab, ns, "testpmd-rings", "both", None, 0)
         self.vm, self.underlay = lab.dir / f"{self.name}-vm1", lab.dir / f"{self.name}-ul0"
 
-    def start(self):
-        argv = ["stdbuf", "-oL", "dpdk-testpmd", "--no-pci", "--in-memory", f"--file-prefix=so{self.lab.pid}{self.name}",
+    def argv(self):
+        return [f"--file-prefix=so{self.lab.pid}{self.name}",
                 "-m", str(64 + MBUFS * 2600 // 2 ** 20), "--lcores", f"0@0,1@{WORKER_CPU}",
                 f"--vdev=net_vhost0,iface={self.underlay}", f"--vdev=net_vhost1,iface={self.vm}",
                 "--", "-i", f"--total-num-mbufs={MBUFS}", "--forward-mode=io", "--no-flush-rx"]
-        self.process = Process(self.lab, self.name, argv, ns=self.ns, pipes=True)
-        self._answer()
+
+    def stop_until_turn(self):
         self.resume()
-        return self.settle()
+        return super().stop_until_turn()
 
     def quit(self):
-        """Without a word to it: what it says of its links may fall into its prompt."""
+        """Without a command: messages about its links may appear in its prompt."""
         self.process.stop()
 
 
 class RingGateway(Gateway):
-    """Our appliance, as it comes but for `idle` if that is given. `underlay` is the vhost-user socket of another one to
-    connect to; otherwise it makes its own."""
+    """Our appliance with its defaults, except for `idle` if that is given. It connects to the vhost-user socket
+    `underlay` of another one, or makes a socket of its own."""
 
     def __init__(self, lab, ns, world, board, name="stopover-rings", idle=None, number=NUMBER, cpu=WORKER_CPU,
                  underlay=None):
@@ -57,7 +57,7 @@ class RingGateway(Gateway):
         eal = self.appliance.config["eal"]
         eal[-1] = f"0@0,1@{cpu}"
         if underlay:
-            eal.append("--single-file-segments")  # a virtio-user port has no room for more files
+            eal.append("--single-file-segments")  # a virtio-user port cannot have more files
         if idle:
             self.appliance.config["idle"] = idle
 
@@ -72,14 +72,14 @@ class RingGateway(Gateway):
         self.appliance.vhost("vm1", self.vm, role, **more)
 
     def wait_traffic(self, patience=0):
-        """There is none before the tester sends."""
+        """Nothing to wait for: there is no traffic before the tester sends."""
 
 
 class RingOvs(Ovs):
     """Open vSwitch with its own vhost-user ports."""
 
     underlay_mac = VHOST_MAC
-    settings = {"per-port-memory": "true"}  # else mbufs fill all the memory it has, and its rings find none
+    settings = {"per-port-memory": "true"}  # else mbufs take all memory, and none is left for rings
 
     def __init__(self, lab, world):
         super().__init__(lab, "ovs-rings", "both", NUMBER, world, None, FRAMES, mtu=MTU)
@@ -89,11 +89,11 @@ class RingOvs(Ovs):
         return [["type=dpdkvhostuser"]] * 2
 
     def wait_traffic(self, patience=0):
-        """There is none before the tester sends."""
+        """Nothing to wait for: there is no traffic before the tester sends."""
 
 
 class RingBench(Bench):
-    """A board with a world, and files of flows for the tester, both directions and all of SIZES."""
+    """A Bench with files of flows for the tester: both directions, all of SIZES."""
 
     def write_flows(self):
         self.flows = self.flows_of(NUMBER)
@@ -107,16 +107,16 @@ class RingBench(Bench):
                                                                           VHOST_MAC)]}
             for d in DIRECTIONS:
                 paths[f"{d}-{name}"] = self.lab.dir / f"{d}-{name}-{number}.pcap"
-                workload.write_pcap(paths[f"{d}-{name}"], frames[d])
+                write_pcap(paths[f"{d}-{name}"], frames[d])
         return paths
 
     def devices(self):
-        """All three, not started."""
+        """All three DUTs, not started."""
         return [RingTestpmd(self.lab, self.ns), RingOvs(self.lab, self.world),
                 RingGateway(self.lab, self.ns, self.world, self.board)]
 
     def connect(self, device, flows=None):
-        """Starts a device and a tester of its own, sees that frames get through, and leaves both standing still."""
+        """Starts a DUT and a tester for it, waits until frames pass, and stops both until their turn."""
         return Rig(self.lab, device.start(), flows or self.flows, self.ns)
 
     def rigs(self):
@@ -125,7 +125,7 @@ class RingBench(Bench):
 
 
 class Rig:
-    """A device with its tester."""
+    """A DUT with its tester."""
 
     def __init__(self, lab, device, flows, ns):
         self.device, self.name = device, device.name.split("-")[0]
@@ -140,7 +140,7 @@ class Rig:
         device.pause()
 
     def trial(self, direction, flows, pps, seconds=SECONDS, **more):
-        """One trial, and a rest: see `preferred`. The report gets how much of its CPU the device had."""
+        """A trial, and a pause after it (see `preferred`). Adds to the report how much of its CPU the DUT had."""
         with preferred([self.tester.process.pid, *(int(t.name) for t in self.device.tasks)]):
             self.device.resume()
             try:

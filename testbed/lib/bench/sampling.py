@@ -1,9 +1,8 @@
-"""Measuring in turns, and what may be concluded from it.
+"""Measuring in turns, and the statistics of it.
 
-Contenders take turns A B C, C B A, A B C, ... so that whatever drifts (the clock, the neighbours on the physical
-machine) meets all alike. Each turn gives one figure; the median of a contender's figures is its result, with a
-nonparametric confidence interval from order statistics, and the ratio of two contenders has one from a bootstrap.
-Nothing is assumed of the distribution.
+DUTs take turns A B C, C B A, A B C, ... so that drift (of the clock, of the neighbours on the physical machine) affects
+all alike. Each turn gives a figure. The result of a DUT is the median of its figures, with a nonparametric confidence
+interval from order statistics; the ratio of two DUTs has an interval from a bootstrap. No distribution is assumed.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ from .dut import TSC_HZ
 WARM_S = 0.06
 CONFIDENCE = 0.95
 BOOTSTRAP = 2000
-IN_FLIGHT = 4096  # frames that may lie between two counters which are not read in quite the same instant
+IN_FLIGHT = 4096  # frames that may pass between the readings of two counters
 
 
 @dataclasses.dataclass
@@ -29,7 +28,7 @@ class Turn:
     busy_s: float
     clock_s: float
     dropped: int
-    behind: tuple  # by how many frames the sink was behind the source since the start, at both readings
+    behind: tuple  # the frames by which the sink was behind the source, at both readings
 
     @property
     def mpps(self):
@@ -40,48 +39,48 @@ class Turn:
         return TSC_HZ * self.busy_s / self.frames
 
 
-def turn(contender, seconds, during=None):
-    """Lets a contender work and counts. Busy time is what the clock says less what its threads had to wait for the CPU
-    while others had it; a loop under more load than it can take is busy all the time that it runs. `during(seconds)`,
-    if given, is what to do meanwhile."""
-    contender.resume()
+def turn(dut, seconds, during=None):
+    """Lets a DUT work for a turn and counts. Busy time is the time by the clock less the time in which its threads
+    waited for a CPU; a loop with more load than it can take is busy all the time that it runs. `during(seconds)`, if
+    given, is called instead of a pause of that length."""
+    dut.resume()
     try:
         time.sleep(WARM_S)
-        a = contender.read()
+        a = dut.read()
         (during or time.sleep)(seconds)
-        b = contender.read()
+        b = dut.read()
     finally:
-        contender.pause()
-    contender.process.check()
+        dut.pause()
+    dut.process.check()
     frames, clock = b.sent - a.sent, b.at_s - a.at_s
-    waited = (b.waited_s - a.waited_s) / contender.workers
+    waited = (b.waited_s - a.waited_s) / dut.workers
     if frames <= 0 or waited >= clock:
-        raise Failure(f"{contender.name} sent {frames} frames in {clock:.3f} s, of which it waited {waited:.3f} s")
+        raise Failure(f"{dut.name} sent {frames} frames in {clock:.3f} s, of which it waited {waited:.3f} s for a CPU")
     return Turn(frames, clock - waited, clock, b.dropped - a.dropped, (a.received - a.sent, b.received - b.sent))
 
 
 def lost(turns):
-    """Frames that a contender dropped by its own counters, and those that went in and did not come out without being
-    counted. Source and sink are not read in one instant, so single readings are apart by what came between; what is
-    really lost sets all later readings apart from all earlier ones."""
+    """Frames that a DUT dropped by its own counters, and frames that it received and neither sent nor counted. Source
+    and sink are not read at the same time, so a single reading has frames between them; a real loss makes all later
+    readings differ from all earlier ones."""
     behind = [n for t in turns for n in t.behind]
     half = len(behind) // 2
     vanished = min(abs(b - a) for a in behind[:half] for b in behind[half:])
     return sum(t.dropped for t in turns) + (vanished if vanished > IN_FLIGHT else 0)
 
 
-def in_turns(contenders, seconds, rounds):
-    """{name: [Turn]} of so many rounds, every second of them backwards."""
-    turns = {c.name: [] for c in contenders}
+def in_turns(duts, seconds, rounds):
+    """{name: [Turn]} of so many rounds, every second of them in reverse order."""
+    turns = {c.name: [] for c in duts}
     for n in range(rounds):
-        for c in contenders if n % 2 == 0 else reversed(contenders):
+        for c in duts if n % 2 == 0 else reversed(duts):
             turns[c.name].append(turn(c, seconds))
     return turns
 
 
 def interval(values):
-    """(low, high, confidence): the narrowest symmetric interval of order statistics that holds the median with at
-    least CONFIDENCE, or the whole range with the confidence that it has."""
+    """(low, high, confidence): the narrowest symmetric interval of order statistics that has the median with at least
+    CONFIDENCE, or the whole range with its confidence."""
     ordered, n = sorted(values), len(values)
     outside, k = 0.0, 0
     while k < n // 2:
@@ -94,7 +93,7 @@ def interval(values):
 
 
 def ratio(above, below):
-    """(ratio of medians, low, high) of two lists."""
+    """(ratio of the medians, low, high) of two lists."""
     dice = random.Random(1)
 
     def again(values):
@@ -105,8 +104,14 @@ def ratio(above, below):
     return statistics.median(above) / statistics.median(below), many[edge], many[-1 - edge]
 
 
+def put_ratio(figures, name, above, below, digits=3):
+    """Adds the ratio of two lists' medians, and its interval, to figures."""
+    value, low, high = ratio(above, below)
+    figures[name], figures[f"{name}_interval"] = round(value, digits), [round(low, digits), round(high, digits)]
+
+
 def summary(turns):
-    """What a table has of a contender's turns: rate, cycles and their intervals."""
+    """The turns of a DUT for a table: rate, cycles and their intervals."""
     rates, cycles = [t.mpps for t in turns], [t.cycles for t in turns]
     return {
         "mpps": statistics.median(rates), "mpps_interval": interval(rates)[:2],

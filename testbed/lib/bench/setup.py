@@ -1,9 +1,9 @@
-"""What the parts of the bench share: a board, a world of nodes loaded into it, the files of flows, and the data paths on
-them."""
+"""What the parts of the bench share: a board with nodes, files of frames, and the DUTs that use them."""
 
 from ..lab import sh
 from ..lab.netns import Namespace
 from ..product import ron, stopover
+from ..traffic.frames import write_pcap
 from . import workload
 from .dut import Gateway, Ovs, Testpmd, pin_this_process
 
@@ -12,8 +12,8 @@ NUMBERS = {"encap": 1, "decap": 2}
 
 
 class Board(stopover.Board):
-    """A board whose appliances may stand still for minutes, and whose tables may take long to load. `tag` tells
-    several apart."""
+    """A board whose appliances may be stopped for minutes, and whose tables may take long to load. `tag` distinguishes
+    several boards."""
 
     def __init__(self, lab, ns, tag=""):
         self.tag = tag
@@ -31,8 +31,8 @@ class Board(stopover.Board):
 
 
 class Bench:
-    """What all parts share: the namespace, the board, a world loaded into it, the files of flows. `tag` tells several
-    worlds of one run apart."""
+    """A namespace, a board with the nodes of a World, and the files of frames. `tag` distinguishes several of one run.
+    """
 
     def __init__(self, lab, nodes=NODES, hosts=HOSTS, frames=FRAMES, sizes=(64,), tag=""):
         pin_this_process()
@@ -45,9 +45,9 @@ class Bench:
 
     def write_flows(self):
         self.flows = {d: self.lab.dir / f"{d}{self.tag}.pcap" for d in NUMBERS}
-        workload.write_pcap(self.flows["encap"], (f for _, f in workload.encap_frames(
+        write_pcap(self.flows["encap"], (f for _, f in workload.encap_frames(
             self.world, NUMBERS["encap"], self.frames, self.sizes)))
-        workload.write_pcap(self.flows["decap"], (f for _, f, _ in workload.decap_frames(
+        write_pcap(self.flows["decap"], (f for _, f, _ in workload.decap_frames(
             self.world, NUMBERS["decap"], self.frames, self.sizes)))
 
     def testpmd(self, direction, mode="io"):

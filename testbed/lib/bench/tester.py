@@ -1,5 +1,5 @@
-"""The bench's tester (testbed/tester): a process with two virtio-user ports to vhost-user sockets of a device, which sends
-at a constant rate on CPU 0 and knows what became of every frame."""
+"""The tester of the bench (testbed/tester): a process on CPU 0 with virtio-user ports to the two vhost-user sockets of
+a DUT. It sends at a constant rate and accounts for every frame."""
 
 import contextlib
 import json
@@ -19,9 +19,10 @@ PATIENCE_S = 20
 
 @contextlib.contextmanager
 def preferred(threads):
-    """In here no ordinary thread keeps these from their CPUs. The kernel takes the CPU from them for the rest of any
-    second of which they have had 0.95 s (sched_rt_runtime_us): it is for less, and a rest is to follow. Nobody polls
-    like this who is not in a trial: what shares his CPU would not even come to its end."""
+    """Gives these threads real-time priority in its context. The kernel takes the CPU from them for the rest of any
+    second of which they have had 0.95 s (sched_rt_runtime_us), so a trial must be shorter and a pause must follow. A
+    thread that is not in a trial must not poll with this priority: the other threads of its CPU would not run, not even
+    to end."""
     for t in threads:
         os.sched_setscheduler(t, os.SCHED_FIFO, os.sched_param(1))
     try:
@@ -33,10 +34,10 @@ def preferred(threads):
 
 
 class Tester:
-    """Connected to the sockets `vm` and `underlay` of a device that runs already. `flows` are {name: pcap file}."""
+    """Connects to the sockets `vm` and `underlay` of a running DUT. `flows` are {name: pcap file}."""
 
     def __init__(self, lab, name, vm, underlay, flows, ns=None):
-        self.name, self.totals = name, {}
+        self.name = name
         ports = [f"net_virtio_user{n},path={path},queues=1,queue_size={DESCRIPTORS},mrg_rxbuf=0,in_order=1"
                  for n, path in enumerate((vm, underlay))]
         argv = [stopover.program("tester", "tools"), "--descriptors", DESCRIPTORS,
@@ -53,13 +54,13 @@ class Tester:
         if not line:
             time.sleep(0.1)
             self.process.check()
-            raise Failure(f"{self.name} does not answer; its last words:\n    {self.process.tail()}")
+            raise Failure(f"{self.name} does not answer; the end of its log:\n    {self.process.tail()}")
         return json.loads(line)
 
     def trial(self, direction, flows, pps, seconds, warm_seconds=0.01, **more):
-        """One trial of so many frames a second towards the device, whose report comes back."""
-        wants = {"from": 0 if direction == "encap" else 1, "flows": flows, "pps": pps, "seconds": seconds,
+        """A trial with so many frames per second towards the DUT. Returns its report."""
+        request = {"from": 0 if direction == "encap" else 1, "flows": flows, "pps": pps, "seconds": seconds,
                  "warm_seconds": warm_seconds, **more}
-        self.process.popen.stdin.write(json.dumps(wants) + "\n")
+        self.process.popen.stdin.write(json.dumps(request) + "\n")
         self.process.popen.stdin.flush()
         return self._answer(PATIENCE_S + seconds)

@@ -1,12 +1,11 @@
-"""Real guests: Debian's kernel and busybox in an initramfs of a few megabytes, run by QEMU without KVM, their
-NIC on a vhost-user socket that an appliance listens on.
+"""Virtual machines: Debian's kernel and busybox in an initramfs of a few megabytes, in QEMU without KVM. Their NIC is
+on a vhost-user socket of an appliance.
 
-The kernel package is downloaded once into target/testbed/cache/ and not installed. A guest's serial console
-is logged; on a virtio port (which, unlike a serial line, loses no byte) it runs command lines that we send and
-answers with their output and status.
+The kernel package is downloaded once into target/testbed/cache/ and not installed. The serial console of a guest is
+logged. On a virtio port, which loses no byte, the guest runs command lines and answers with their output and status.
 
-A guest can be migrated to another appliance's socket, also while a command runs in it: the `Guest` stays the same,
-the QEMU behind it (a `Machine`) is another.
+A guest can be migrated to the socket of another appliance, also while a command runs in it: the `Guest` stays the same,
+but its QEMU process (a `Machine`) is another.
 """
 
 import os
@@ -24,14 +23,14 @@ from ..product.stopover import program
 from .qmp import Qmp
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover",
-           "net_failover", "virtio_net", "virtio_console"]  # in the order in which they must be loaded
-# A guest's memory. It must not be a multiple of 256 KiB: for such blocks QEMU before 9.0 reads the dirty bitmap by
-# 64 pages at a time, and then forgets to tell the emulated CPU's TLB, whose next stores to these pages are missing
-# after a migration ("physmem: Fix migration dirty bitmap coherency with TCG memory access"). Guests crashed by it.
+           "net_failover", "virtio_net", "virtio_console"]  # in loading order
+# The memory of a guest. It must not be a multiple of 256 KiB: for such blocks QEMU before 9.0 reads the dirty bitmap 64
+# pages at a time and does not update the emulated CPU's TLB; its next stores to these pages are missing after a
+# migration, and guests crashed ("physmem: Fix migration dirty bitmap coherency with TCG memory access").
 MEMORY_KIB = 128 * 1024 + 8
-QUEUE = 1024  # frames in a ring of the NIC: as many as QEMU allows, to bridge moments when the guest gets no CPU
+QUEUE = 1024  # frames in a ring of the NIC, the most that QEMU allows: the guest may get no CPU for a while
 TOOL = "guest-tools"  # testbed/guest
-# Bits of the virtio feature word, virtio 1.2 section 5.1.3: what a guest may leave for us to finish.
+# Bits of the virtio feature word (virtio 1.2 section 5.1.3): offloads.
 FEATURES = {"csum": 0, "guest_csum": 1, "guest_tso4": 7, "guest_tso6": 8, "host_tso4": 11, "host_tso6": 12}
 
 INIT = """#!/bin/busybox sh
@@ -72,8 +71,7 @@ def _cpio(entries):
 
 
 def images():
-    """The guests' kernel, and the archive of what every guest has of Debian; made on first use. Returns both
-    paths."""
+    """The kernel of the guests, and the archive of Debian's files for them; made on first use. Returns both paths."""
     kernel, base, made_from = CACHE / "vmlinuz", CACHE / "base.cpio", CACHE / "base.modules"
     modules = " ".join(MODULES)
     if kernel.exists() and base.exists() and made_from.exists() and made_from.read_text() == modules:
@@ -101,7 +99,7 @@ def images():
 
 
 def _initramfs(lab):
-    """The kernel and this run's initramfs: two archives in one file, which a kernel unpacks one after the other."""
+    """The kernel and this run's initramfs: two archives in one file; the kernel unpacks both."""
     kernel, base = images()
     path = lab.dir / "initramfs.cpio"
     if not path.exists():
@@ -112,7 +110,7 @@ def _initramfs(lab):
 
 
 def _download(folder):
-    """Puts the .deb of Debian's present cloud kernel into `folder`, without installing it."""
+    """Downloads the .deb of Debian's present cloud kernel into `folder`."""
     for attempt in (1, 2):
         depends = sh("apt-cache", "depends", "linux-image-cloud-amd64", check=False)
         package = re.search(r"Depends: (linux-image-\d\S*)", depends)
@@ -123,20 +121,21 @@ def _download(folder):
         except Failure:
             if attempt == 2:
                 raise
-        if attempt == 1:  # apt's lists are missing, or too old to name what the mirror has
+        if attempt == 1:  # apt's lists are missing or too old
             sh("apt-get", "update", "-q", timeout=300)
-    raise Failure("apt knows no linux-image-cloud-amd64, from which guests take their kernel")
+    raise Failure("apt does not have linux-image-cloud-amd64, the kernel of the guests")
 
 
 class Machine:
-    """One QEMU process and its two sockets: `line`, the guest's command channel, and `qmp`. An `incoming` one waits
-    for a guest that is migrated to it; a `paused` one does not let it run until told `cont`. `number` tells the
-    machines of one guest apart. With `reconnect` it tries each second to reach an appliance that went away."""
+    """One QEMU process and its two sockets: `line`, the command channel of the guest, and `qmp`. An `incoming` machine
+    waits for a guest that migrates to it; a `paused` one does not let the guest run before `cont`. `number`
+    distinguishes the machines of a guest. With `reconnect` it tries every second to reach an appliance that has gone
+    away."""
 
     def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False):
         kernel, initramfs = _initramfs(lab)
         cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
-        # `vectors=0` and TCG: see the lab notes on QEMU 7.2 (vhost-user and MSI-X), and on KVM in a nested VM.
+        # Without MSI-X (`vectors=0`): QEMU 7.2 with TCG crashes when vhost-user uses it.
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_KIB}K",
                 "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-object", f"memory-backend-memfd,id=mem,size={MEMORY_KIB}K,share=on", "-numa", "node,memdev=mem",
@@ -161,34 +160,34 @@ class Machine:
             self.qmp.listen(self.incoming)
 
     def quit(self):
-        """Ends it in good order, and frees the appliance's socket."""
+        """Ends it in order, which frees the appliance's socket."""
         self.process.ended_by_us = True
         self.line.close()
         self.qmp.quit()
         self.process.wait_end(10)
 
     def kill(self):
-        """Ends it by SIGKILL, and frees the appliance's socket."""
+        """Ends it by SIGKILL, which frees the appliance's socket."""
         self.process.kill()
         self.line.close()
         self.qmp.close()
 
     def state(self):
-        """What QEMU says it does, such as `running`, `paused`, `inmigrate`, `postmigrate`; `dead` if it has ended."""
+        """QEMU's status, such as `running`, `paused`, `inmigrate`, `postmigrate`; `dead` if it has ended."""
         try:
             return self.qmp.run("query-status")["status"] if self.process.alive() else "dead"
-        except Failure:  # it ends at this moment
+        except Failure:  # it is ending
             self.process.wait_end(5)
             return "dead"
 
     def connected(self):
-        """True if its NIC has its appliance."""
+        """Whether its NIC is connected to an appliance."""
         devices = {d["label"]: d["filename"] for d in self.qmp.run("query-chardev")}
         return not devices["c0"].startswith("disconnected")
 
 
 class Guest:
-    """One virtual machine. `vhost` is the socket of the appliance's port, which must be listening."""
+    """A virtual machine. `vhost` is the socket of the appliance's port, which must listen."""
 
     tool = f"/bin/{TOOL}"
     tmp = "/tmp"
@@ -197,7 +196,7 @@ class Guest:
         self.lab, self.name, self.mac, self.reconnect = lab, name, mac, reconnect
         self.machines = 1
         self.machine = Machine(lab, name, 1, vhost, mac, ns, reconnect=reconnect)
-        self.heard = b""
+        self.received = b""
 
     @property
     def process(self):
@@ -205,41 +204,30 @@ class Guest:
         return self.machine.process
 
     def target(self, vhost, ns=None, paused=False):
-        """A machine at another socket, waiting for this guest."""
+        """A machine at another socket that waits for this guest."""
         self.machines += 1
         return Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True, paused=paused,
                        reconnect=self.reconnect)
 
     def begin(self, target, **limits):
-        """Begins to migrate to it. `complete` or `cancelled` must follow. For `limits` see Qmp.prepare."""
+        """Begins to migrate to it. `complete` must follow. For `limits` see Qmp.prepare."""
         self.machine.qmp.prepare(**limits)
         self.machine.qmp.migrate(target.incoming)
 
     def complete(self, target, timeout=30):
-        """Waits until the guest runs in `target`, ends the machine it came from. Returns milliseconds: what QEMU
-        reports as the downtime and as the whole migration, and the time between its events STOP and RESUME."""
+        """Waits until the guest runs in `target`, and ends the source machine. Returns milliseconds: the downtime and
+        the total time that QEMU reports, and the time between its events STOP and RESUME."""
         source = self.machine
-        told = source.qmp.ended(timeout)
-        if told["status"] != "completed":
-            why = told.get("error-desc", "no reason given")
-            raise Failure(f"migration of guest {self.name} {told['status']}: {why}")
+        report = source.qmp.ended(timeout)
+        if report["status"] != "completed":
+            why = report.get("error-desc", "no reason given")
+            raise Failure(f"migration of guest {self.name} {report['status']}: {why}")
         _, _, resumed = target.qmp.wait("the guest's start", lambda n, _: n == "RESUME", timeout)
         stopped = source.qmp.seen("STOP")
         self.moved(target)
         source.quit()
-        return {"downtime_ms": told["downtime"], "total_ms": told["total-time"],
+        return {"downtime_ms": report["downtime"], "total_ms": report["total-time"],
                 "paused_ms": round((resumed - stopped) * 1e3, 1)}
-
-    def cancelled(self, target, timeout=30):
-        """Calls the migration off; ends the target. Returns how it ended: `completed` if it was too late, and then
-        the guest is in `target`."""
-        self.machine.qmp.cancel()
-        status = self.machine.qmp.ended(timeout)["status"]
-        if status == "completed":
-            self.complete(target, timeout)
-        else:
-            target.quit()
-        return status
 
     def migrate(self, vhost, ns=None, timeout=30, **limits):
         """Migrates it to another socket; see `complete`."""
@@ -248,38 +236,38 @@ class Guest:
         return self.complete(target, timeout)
 
     def moved(self, machine):
-        """From now on it is in this machine. Takes what the guest had said before it left the one it was in."""
+        """From now on the guest is in this machine. Reads the rest of the output of the machine that it left."""
         if self.machine.process.alive():
             self.machine.line.settimeout(0)
             try:
                 while more := self.machine.line.recv(65536):
-                    self.heard += more
+                    self.received += more
             except BlockingIOError:
                 pass
         self.machine = machine
 
-    def _hear(self, pattern, timeout):
+    def _wait(self, pattern, timeout):
         end = time.monotonic() + timeout
-        while not (m := re.search(pattern, self.heard)):
+        while not (m := re.search(pattern, self.received)):
             self.process.check()
             left = end - time.monotonic()
             if left <= 0:
                 raise Failure(f"guest {self.name} did not answer within {timeout} s; "
-                              f"heard so far: {self.heard[-300:]!r}")
+                              f"output so far: {self.received[-300:]!r}")
             self.machine.line.settimeout(min(left, 0.5))
             try:
-                self.heard += self.machine.line.recv(65536)
+                self.received += self.machine.line.recv(65536)
             except TimeoutError:
                 pass
-        before, self.heard = self.heard[:m.start()], self.heard[m.end():]
+        before, self.received = self.received[:m.start()], self.received[m.end():]
         return before.decode(errors="replace"), m
 
     def booted(self, timeout=60):
         """Waits until the guest takes commands."""
-        self._hear(rb"##guest ready##\r?\n", timeout)
+        self._wait(rb"##guest ready##\r?\n", timeout)
 
     def run(self, command, timeout=30, check=True):
-        """Runs one command line in the guest; returns its output, or (status, output) with check=False."""
+        """Runs a command line in the guest; returns its output, or (status, output) with check=False."""
         self.start(command)
         return self.finish(command, timeout, check)
 
@@ -292,8 +280,8 @@ class Guest:
             raise Failure(f"guest {self.name} takes no commands: {e}") from None
 
     def finish(self, command="", timeout=30, check=True):
-        """Waits for the command sent last."""
-        text, m = self._hear(rb"\n##(\d+)##\r?\n", timeout)
+        """Waits for the end of the last command."""
+        text, m = self._wait(rb"\n##(\d+)##\r?\n", timeout)
         status = int(m[1])
         if not check:
             return status, text
@@ -302,12 +290,12 @@ class Guest:
         return text
 
     def features(self):
-        """Which of FEATURES the guest's driver negotiated."""
+        """Which of FEATURES the driver of the guest negotiated."""
         bits = self.run("cat /sys/class/net/eth0/device/features").strip()
         return {name: bits[bit] == "1" for name, bit in FEATURES.items()}
 
     def address(self, *addresses):
-        """Brings the NIC up with these addresses (with prefix length)."""
+        """Adds addresses (with prefix length) and sets the NIC up."""
         for a in addresses:
             self.run(f"ip addr add {a} dev eth0")
         self.run("ip link set eth0 up")
@@ -318,12 +306,12 @@ class Guest:
                            check=False)
         m = re.search(r"(\d+) packets transmitted, (\d+) packets received(?:, (\d+) duplicates)?", text)
         if not m:
-            raise Failure(f"ping in guest {self.name} said: {text.strip()}")
+            raise Failure(f"ping in guest {self.name} printed: {text.strip()}")
         return {"sent": int(m[1]), "received": int(m[2]), "lost": int(m[1]) - int(m[2]), "duplicated": int(m[3] or 0)}
 
 
 class Shell:
-    """Runs command lines in a namespace with busybox, as a Guest does in a virtual machine."""
+    """Runs command lines with busybox in a namespace, as a Guest does in a virtual machine."""
 
     def __init__(self, lab, ns):
         self.tool = program(TOOL)
@@ -331,7 +319,7 @@ class Shell:
         self.tmp.mkdir()
 
     def run(self, command, timeout=30, check=True):
-        """Runs one command line to its end."""
+        """As `Guest.run`."""
         done = subprocess.run(self.ns.command(["busybox", "sh", "-c", command]), stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, timeout=timeout)
         if not check:
@@ -342,12 +330,12 @@ class Shell:
 
 
 def tcp(sender, receiver, ip, mebibytes=4, port=5000, timeout=90):
-    """Sends random bytes from one guest (or Shell) to another over TCP and compares what arrived. Returns the
-    number of bytes that arrived intact (0 if the digests differ), the seconds it took, and what went wrong."""
+    """Sends random bytes from one Guest (or Shell) to another over TCP and compares them. Returns the number of bytes
+    that arrived intact (0 if the digests differ), the seconds that took, and what went wrong."""
     data, got, end, never = f"{sender.tmp}/data", f"{receiver.tmp}/got", f"{receiver.tmp}/end", f"{receiver.tmp}/never"
     sender.run(f"dd if=/dev/urandom of={data} bs=1M count={mebibytes} 2>/dev/null", timeout=timeout)
     want = sender.run(f"md5sum < {data}", timeout=timeout).split()[0]
-    # The receiver's nc must not see the end of its own input, or it hangs up: a pipe nobody writes to.
+    # The receiver's nc would close the connection at the end of its input; a pipe without a writer has no end.
     receiver.run(f"rm -f {got} {end}; [ -p {never} ] || mkfifo {never}")
     receiver.run(f"(nc -l -p {port} <> {never} > {got} 2>/dev/null; touch {end}) > /dev/null 2>&1 &")
     time.sleep(0.3)

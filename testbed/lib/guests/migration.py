@@ -1,12 +1,12 @@
-"""What scenarios in which guests are live-migrated have in common: how their guests are numbered, and what the board
-says of a migration.
+"""What scenarios with live migrations share: the numbering of guests, and the board's report of a migration.
 
-Guest N has the MAC 52:54:00:00:00:N (in hexadecimal) and the addresses 192.168.0.N and fd01::N, in network VNI.
+Guest N is in network VNI and has the MAC 52:54:00:00:00:N (in hexadecimal) and the addresses 192.168.0.N and fd01::N.
 """
 
 import time
 
 from ..lab import Failure
+from ..lab.fabric import ips
 from ..product import ron
 
 VNI = 100
@@ -14,16 +14,6 @@ VNI = 100
 
 def mac(number):
     return f"52:54:00:00:00:{number:02x}"
-
-
-def ips(number):
-    return [f"192.168.0.{number}", f"fd01::{number}"]
-
-
-def cidrs(number):
-    """The same with prefix length."""
-    v4, v6 = ips(number)
-    return [f"{v4}/24", f"{v6}/64"]
 
 
 def port(host, number, name, **more):
@@ -35,14 +25,15 @@ def port(host, number, name, **more):
 
 
 def percentile(values, p):
-    """The smallest value that at least p percent of all are not above."""
+    """The nearest-rank percentile."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * p // 100) - 1)]
 
 
 def reported(board, number, target):
-    """Of migration `number`, once its target has reported it: the longest time in milliseconds for which the guest's
-    NIC took no frame, at the source and then at the target; and how many frames were let go without their end marker."""
+    """The report of migration `number`, when its target has sent it: the longest time in milliseconds in which the
+    guest's NIC took no frame, at the source or the target; and how many frames were released without their end marker.
+    """
     end = time.monotonic() + 3
     while time.monotonic() < end:
         last = board.json("migration", "show", str(number))
@@ -50,11 +41,11 @@ def reported(board, number, target):
         if last["state"] == "completed" and gaps.get(target.name, 0) > 0:
             return max(gaps.values()) / 1e3, sum(r["reordered"] for r in last["reports"])
         time.sleep(0.05)
-    raise Failure(f"migration {number} was not reported by its target: {last}")
+    raise Failure(f"the target has not reported migration {number}: {last}")
 
 
 def locks_left(board, patience=5):
-    """Migrations that are still under way at the board, though nobody migrates."""
+    """How many migrations are still active at the board after the last has ended."""
     end = time.monotonic() + patience
     while (left := len(board.json("migration", "list", "--active"))) and time.monotonic() < end:
         time.sleep(0.2)

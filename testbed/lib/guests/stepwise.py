@@ -1,24 +1,26 @@
-"""A live migration that goes from phase to phase as told, so that something can go wrong in each of them; and that is
-brought to an end whatever went wrong, as an orchestrator would.
+"""A live migration that advances phase by phase, so that a fault can be made in each of them. `finish` brings it to an
+end after any fault, as an orchestrator would.
 
-    move = Stepwise(guest, source, target)
+    move = Stepwise(guest, board, source, target)
     move.to("stopped")
-    target.process.kill()      ... and start it again
-    move.finish()              the machine in which the guest runs now, if any
+    target.process.kill()      and start it again
+    move.finish()              the place where the guest runs now, if any
 
-The phases, as the source, the target and the board see them:
+The phases:
 
     before      nothing has begun
-    copying     QEMU copies slowly while the guest runs; the source has locked it (or would, had it a board)
+    copying     QEMU copies slowly while the guest runs; the source has locked it (if it has a board)
     stopped     the guest does not run: QEMU waits before the switchover; the source holds its frames
-    loaded      the target has all of it and does not let it run yet
-    running     the target has just let it run
-    committed   the board says that it is there
-    forgotten   the source has sent on what it held, and knows it no more
+    loaded      the target has the whole guest, which does not run yet
+    running     the guest has just started at the target
+    committed   the board has the guest at the target
+    forgotten   the source has sent on the held frames and has no migration record any more
 """
 
+import functools
 import time
 
+from .. import lab
 from ..lab import Failure
 from .qmp import OVER, PRE_SWITCHOVER
 
@@ -27,14 +29,7 @@ SLOW = 1 << 20  # bytes per second while copying: minutes for a guest of some 30
 PATIENCE = 10
 
 
-def until(what, true, timeout=PATIENCE, every=0.005):
-    """Waits until `true()`; returns the seconds that took."""
-    began = time.monotonic()
-    while not true():
-        if time.monotonic() - began > timeout:
-            raise Failure(f"{what}: not within {timeout} s")
-        time.sleep(every)
-    return time.monotonic() - began
+until = functools.partial(lab.until, timeout=PATIENCE, every=0.005)
 
 
 class Place:
@@ -44,13 +39,13 @@ class Place:
         self.appliance, self.socket = appliance, socket
 
     def state(self, mac):
-        """What the appliance says of this MAC: a state of migration, or None."""
+        """The state of this MAC's migration at the appliance, or None."""
         nodes = self.appliance.json("show", "migrations")["nodes"]
         return next((n["state"] for n in nodes if n["mac"] == mac), None)
 
 
 class Stepwise:
-    """One migration of `guest` from the place it is in to another."""
+    """One migration of `guest` from its present place to another."""
 
     def __init__(self, guest, board, source, target):
         self.guest, self.board, self.source, self.target = guest, board, source, target
@@ -59,13 +54,13 @@ class Stepwise:
         self.phase = "before"
 
     def to(self, phase):
-        """On to a phase, one after the other."""
+        """Advances to a phase, through all phases before it."""
         for name in PHASES[PHASES.index(self.phase) + 1:PHASES.index(phase) + 1]:
             getattr(self, f"_{name}")()
             self.phase = name
 
     def _prepare(self):
-        """The machine at the target, which must have an appliance by now."""
+        """Starts the machine at the target, whose appliance must run."""
         if self.new is None:
             self.new = self.guest.target(self.target.socket, self.target.appliance.ns, paused=True)
 
@@ -101,17 +96,17 @@ class Stepwise:
         until("the source forgets the guest", lambda: self.source.state(self.guest.mac) in ("away", None))
 
     def locks(self):
-        """Migrations that are under way at the board."""
+        """The active migrations at the board."""
         return self.board.json("migration", "list", "--active")
 
     def cancel(self):
-        """Calls it off. QEMU lets the guest run at the source again."""
+        """Cancels it. QEMU lets the guest run at the source again."""
         self.old.qmp.cancel()
         until("QEMU cancels", lambda: self.old.qmp.status() in OVER)
 
     def finish(self):
-        """Brings it to an end: completes it if QEMU still can, else has the guest go on at the source. Returns the
-        place where the guest runs; None if both machines are dead. The other machine is ended."""
+        """Completes it if QEMU still can; else the guest goes on at the source. Ends the other machine. Returns the
+        place where the guest runs, or None if both machines are dead."""
         if not self.began and self.old.process.alive():
             self._begin(0)
         whole_at_target = PHASES.index(self.phase) >= PHASES.index("loaded")
@@ -132,7 +127,7 @@ class Stepwise:
         return place
 
     def _end(self, timeout=30):
-        """Drives QEMU's migration to an end; returns which."""
+        """Lets QEMU's migration end; returns its status."""
         end = time.monotonic() + timeout
         if self.old.qmp.status() not in OVER:
             self.old.qmp.limit()
@@ -145,18 +140,18 @@ class Stepwise:
         return status
 
     def _run(self, machine):
-        """Lets the guest run there, unless it does."""
+        """Lets the guest run there, if it does not."""
         end = time.monotonic() + PATIENCE
         while (state := machine.state()) not in ("running", "dead"):
             if state != "inmigrate":
                 machine.qmp.run("cont")
             if time.monotonic() > end:
-                raise Failure(f"guest {self.guest.name} does not run, but is `{state}`")
+                raise Failure(f"guest {self.guest.name} does not run: it is `{state}`")
             time.sleep(0.005)
 
     def _where(self):
-        """The place where the guest runs."""
+        """The place where the guest runs, or None."""
         runs = [p for p, m in ((self.source, self.old), (self.target, self.new)) if m and m.state() == "running"]
         if len(runs) > 1:
-            raise Failure(f"guest {self.guest.name} runs twice")
+            raise Failure(f"guest {self.guest.name} runs at both hosts")
         return runs[0] if runs else None

@@ -1,8 +1,7 @@
-"""Containers, by docker or podman, on ordinary machines and on one that reaches no registry and whose cgroups are
-the old hybrid kind. All differences are in this file.
+"""Containers, by docker or podman; also on a machine that reaches no registry or has hybrid cgroups.
 
-Docker is taken if its daemon answers, else podman; STOPOVER_ENGINE=docker|podman decides otherwise. Podman
-keeps images in its usual place, or, where it needs special treatment, in target/testbed/cache/.
+Docker is used if its daemon answers, else podman. STOPOVER_ENGINE=docker|podman overrides that. With hybrid cgroups
+podman's images are in target/testbed/cache/.
 """
 
 import functools
@@ -13,16 +12,17 @@ import subprocess
 
 from .netns import Namespace
 from .run import CACHE, REPO, RUNS, Failure, say, sh
+from .wait import until
 
 DEBIAN = "docker.io/library/debian:bookworm-slim"
 LABEL = "stopover-testbed"
-# What an appliance or a tenant on DPDK needs, and no more: not --privileged.
+# What an appliance or a tenant on DPDK needs; --privileged is not.
 RIGHTS = ["--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW", "--cap-add", "IPC_LOCK",
           "-v", "/dev/hugepages:/dev/hugepages"]
 
 
 class Engine:
-    """How to call docker or podman here: words before the verb, and extra words for `build` and `run`."""
+    """How docker or podman is called here: words before the verb, and extra words for `build` and `run`."""
 
     def __init__(self, argv, build=(), run=()):
         self.argv, self.build_words, self.run_words = list(argv), list(build), list(run)
@@ -35,22 +35,22 @@ class Engine:
 @functools.cache
 def engine():
     """The engine of this machine."""
-    wish = os.environ.get("STOPOVER_ENGINE")
-    if wish in (None, "docker") and shutil.which("docker"):
+    wanted = os.environ.get("STOPOVER_ENGINE")
+    if wanted in (None, "docker") and shutil.which("docker"):
         if subprocess.run(["docker", "info"], capture_output=True, timeout=20).returncode == 0:
             return Engine(["docker"])
-    if wish in (None, "podman") and shutil.which("podman"):
+    if wanted in (None, "podman") and shutil.which("podman"):
         if pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists():
             return Engine(["podman"])
-        # Hybrid cgroups: crun refuses them, runc does not; limits on processes cannot be raised; the overlay
-        # filesystem may be missing.
+        # Hybrid cgroups: crun does not work with them, runc does; process limits cannot be raised; the overlay file
+        # system may be missing.
         driver = "overlay" if "\toverlay\n" in pathlib.Path("/proc/filesystems").read_text() else "vfs"
         store = CACHE / f"images-{driver}"
         limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
         return Engine(["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", driver,
                        "--root", store, "--runroot", RUNS / f"podman-{driver}"],
                       build=["--isolation=chroot", "--network=host", *limits], run=limits)
-    raise Failure(f"no container engine ({wish or 'docker or podman'}): `make deps` installs podman")
+    raise Failure(f"no container engine ({wanted or 'docker or podman'}): `make deps` installs podman")
 
 
 def _has(image):
@@ -58,7 +58,7 @@ def _has(image):
 
 
 def base_image():
-    """Debian bookworm: pulled, or where no registry can be reached, made by debootstrap."""
+    """Debian bookworm: pulled, or made by debootstrap if no registry can be reached."""
     e, local = engine(), "localhost/stopover-debian:bookworm"
     if _has(DEBIAN):
         return DEBIAN
@@ -82,7 +82,7 @@ def base_image():
 
 
 def build(tag, dockerfile, context, log, *words):
-    """Builds an image; `log` keeps what the engine said."""
+    """Builds an image; the engine's output goes to `log`."""
     e = engine()
     argv = [*e.argv, "build", *e.build_words, "-t", tag, "-f", dockerfile, "--build-arg", f"BASE={base_image()}",
             *words, context]
@@ -90,11 +90,11 @@ def build(tag, dockerfile, context, log, *words):
         done = subprocess.run([str(a) for a in argv], stdout=out, stderr=out, timeout=1800)
     if done.returncode:
         tail = "\n    ".join(log.read_text(errors="replace").splitlines()[-8:])
-        raise Failure(f"building {tag} failed; last words:\n    {tail}")
+        raise Failure(f"building {tag} failed; the end of the output:\n    {tail}")
 
 
 def images(lab, binaries):
-    """The image of Stopover from binaries built already, and the tenant's. Returns both tags."""
+    """Builds the image of Stopover from existing binaries, and the tenant's. Returns both tags."""
     context = lab.dir / "image"
     context.mkdir()
     for b in binaries:
@@ -107,7 +107,7 @@ def images(lab, binaries):
 
 
 class Container:
-    """A running container without network; `ns` is its network namespace, into which cables can be laid."""
+    """A running container without network; `ns` is its network namespace, for cables."""
 
     def __init__(self, lab, name, image, command, *words):
         self.lab, self.name, self.full = lab, name, f"so{lab.pid}-{name}"
@@ -118,11 +118,11 @@ class Container:
           *RIGHTS, "-v", f"{lab.dir}:{lab.dir}", *words, image, *command, timeout=120)
         pid = e("inspect", "-f", "{{.State.Pid}}", self.full).strip()
         if pid == "0":
-            raise Failure(f"container {name} ended at once; it said:\n    {self.said()}")
+            raise Failure(f"container {name} ended at once; its output:\n    {self.output()}")
         self.ns = Namespace(lab, name, pid=pid)
         lab.processes.append(self)
 
-    def said(self, lines=8):
+    def output(self, lines=8):
         """The last lines of its output."""
         e = engine()
         done = subprocess.run([str(a) for a in [*e.argv, "logs", self.full]], stdout=subprocess.PIPE,
@@ -131,23 +131,30 @@ class Container:
         return "\n    ".join(done.stdout.rstrip().splitlines()[-lines:])
 
     def alive(self):
-        """True while its first process runs."""
+        """Whether its first process runs."""
         return engine()("inspect", "-f", "{{.State.Running}}", self.full).strip() == "true"
 
     def check(self):
         """Raises if it has ended."""
         if not self.alive():
-            raise Failure(f"container {self.name} ended by itself; its last words:\n    {self.said()}")
+            raise Failure(f"container {self.name} ended by itself; its last output:\n    {self.output()}")
+
+    def wait_for(self, what, true, timeout=20):
+        """Waits until `true()`; the container must stay alive meanwhile."""
+        try:
+            until(f"{self.name}: {what}", true, timeout, every=0.1, check=self.check)
+        except Failure as e:
+            raise Failure(f"{e}; its last output:\n    {self.output()}") from None
 
     def run(self, *argv, **kw):
         """Runs a command inside."""
         return engine()("exec", self.full, *argv, **kw)
 
     def stop(self):
-        """Ends it as `docker stop` does; returns a complaint if its program did not end well."""
+        """Ends it as `docker stop` does. Returns a complaint if its program did not end in order, else None."""
         alive = self.alive()
         engine()("stop", "-t", "10", self.full, timeout=60)
-        self.said()
+        self.output()
         status = int(engine()("inspect", "-f", "{{.State.ExitCode}}", self.full).strip())
         engine()("rm", self.full, timeout=60)
         if not alive:

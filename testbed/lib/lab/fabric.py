@@ -1,5 +1,5 @@
-"""The lab's shape: hosts, each a namespace with an appliance in it, joined by an underlay switch; tenants, each a
-namespace with one interface `eth0`, cabled to a host or to the switch of a site behind one.
+"""The topology of the lab. A host is a namespace with an appliance; an underlay switch joins the hosts. A tenant is a
+namespace with one interface, `eth0`, cabled to a host or to the switch of a site behind a host.
 
     tenant eth0 ── vm0 [host: appliance] ul0 ── port [switch: br0] ── ... other hosts
 """
@@ -7,7 +7,7 @@ namespace with one interface `eth0`, cabled to a host or to the switch of a site
 import json
 
 from ..product import ron
-from ..product.stopover import Appliance
+from ..product.stopover import MEMORY_MIB, Appliance, Board
 from ..traffic.mesh import Station
 from .netns import Namespace, veth, wire_to_bridge
 from .process import Process
@@ -17,8 +17,24 @@ TOOL = REPO / "testbed" / "tools" / "vlan_switch.py"
 VTEP4, VTEP6, MAC = "10.0.0.{}", "fd00::{}", "02:0a:00:00:00:{:02x}"
 
 
+def mac(n):
+    """The MAC of station n."""
+    return f"02:00:00:00:00:{n:02x}"
+
+
+def ips(n):
+    """The addresses of station n, in every network."""
+    return [f"192.168.0.{n}", f"fd01::{n}"]
+
+
+def cidrs(n):
+    """The same with prefix length."""
+    v4, v6 = ips(n)
+    return [f"{v4}/24", f"{v6}/64"]
+
+
 class Fabric:
-    """The underlay switch and the numbering of hosts."""
+    """The underlay switch and the hosts on it."""
 
     def __init__(self, lab, mtu=1600):
         self.lab, self.mtu = lab, mtu
@@ -27,11 +43,11 @@ class Fabric:
         self.hosts = []
 
     def host(self, name, board, v4=True, v6=True, mtu=None, lcores=2, queues=1, **underlay):
-        """A host with an appliance whose underlay port `ul0` owns VTEP addresses 10.0.0.N and fd00::N and has
-        the MAC 02:0a:00:00:00:N and `queues` queues. Of its lcores all but one forward."""
+        """A host with an appliance. Its underlay port `ul0` has the VTEP addresses 10.0.0.N and fd00::N, the MAC
+        02:0a:00:00:00:N and `queues` queues. All its lcores but one forward."""
         number = len(self.hosts) + 1
         ns = Namespace(self.lab, f"host-{name}")
-        ns.sysctl("ipv6.conf.default.disable_ipv6", 1)  # on taps, too, which the appliance will make
+        ns.sysctl("ipv6.conf.default.disable_ipv6", 1)  # also on the taps that the appliance will make
         wire_to_bridge(ns, "ul0", self.switch, "br0", f"port{number}", mtu=self.mtu, mac=MAC.format(number))
         a = Appliance(self.lab, name, ns, board, lcores=lcores)
         a.number = number
@@ -43,15 +59,27 @@ class Fabric:
         return a
 
 
+def three_hosts(lab, spare_mib=64, **options):
+    """A board, a fabric and the three hosts gw-a, gw-b and gw-c on it, not started. `options` as of `Fabric.host`."""
+    lab.hugepages(3 * MEMORY_MIB + spare_mib)
+    board, fabric = Board(lab), Fabric(lab)
+    return board, fabric, [fabric.host(f"gw-{n}", board, **options) for n in "abc"]
+
+
 class Tenant(Station):
     """A station in a namespace of its own; `ips` with prefix length."""
+
+    @classmethod
+    def numbered(cls, lab, name, vni, n, number=None):
+        """Station n of a network. `number`, which is n if not given, must be unique among all stations of the run."""
+        return cls(lab, name, number or n, vni, mac(n), cidrs(n))
 
     def __init__(self, lab, name, number, vni, mac, ips):
         super().__init__(Namespace(lab, name), number, vni, [ip.split("/")[0] for ip in ips])
         self.vni, self.mac, self.cidrs = vni, mac, ips
 
     def plug_vif(self, appliance, guard=True, shared=(), **more):
-        """A vif port of the appliance, cabled to this tenant."""
+        """Connects it to a new vif port of the appliance."""
         dev = f"vm{self.id}"
         veth(self.ns, "eth0", appliance.ns, dev, a_mac=self.mac, plain=False)
         role = ron.tagged("vif", vni=self.vni, mac=self.mac, addresses=self.ips, guard=guard,
@@ -60,7 +88,7 @@ class Tenant(Station):
         return self._up()
 
     def plug_site(self, site):
-        """A port of a site's switch."""
+        """Connects it to the switch of a site."""
         self.dev_at_site = f"st{self.id}"
         veth(self.ns, "eth0", site.ns, self.dev_at_site, a_mac=self.mac, plain=site.plain)
         site.ns.no_ipv6(self.dev_at_site)
@@ -73,15 +101,15 @@ class Tenant(Station):
 
 
 class Site:
-    """A site behind one segment port of an appliance: a namespace with a switch and stations. Without `vlans` the
-    switch is a Linux bridge and the port belongs to network `vni`; with `vlans` (VLAN to VNI) the port is a
-    trunk and the switch our own tool, since not every kernel has 802.1Q. `declared` stations stand in the
-    appliance's configuration, others it must learn."""
+    """A site behind a segment port of an appliance: a namespace with a switch, for stations. Without `vlans` the switch
+    is a Linux bridge and the port belongs to network `vni`. With `vlans` (VLAN to VNI) the port is a trunk and the
+    switch is the tool `vlan_switch.py`, since not every kernel has 802.1Q. The appliance's configuration has the
+    `declared` stations; the appliance must learn the others."""
 
     def __init__(self, lab, appliance, name, vni=None, vlans=None, declared=()):
         self.lab, self.name, self.vlans, self.access = lab, name, vlans, {}
         self.ns = Namespace(lab, name)
-        self.plain = bool(vlans)  # our switch passes frames as it reads them from packet sockets
+        self.plain = bool(vlans)  # the tool sends frames as it receives them
         veth(self.ns, "up0", appliance.ns, name, plain=self.plain)
         self.ns.no_ipv6("up0")
         role = {"vlans": ron.Map(vlans)} if vlans else {"vni": vni}
@@ -100,16 +128,16 @@ class Site:
             self.ns.ip("link", "set", tenant.dev_at_site, "master", "br0")
 
     def unplug(self, tenant, other):
-        """Pulls a tenant's cable out of this site's bridge; its loose end hangs at `other`, in no bridge."""
+        """Unplugs a tenant from this site's bridge. The end of its cable is then at site `other`, in no bridge."""
         self.ns.ip("link", "set", tenant.dev_at_site, "netns", other.ns.full)
 
     def replug(self, tenant):
-        """Puts a cable that hangs here loose into the bridge."""
+        """Plugs a tenant that `unplug` brought here into the bridge."""
         self.ns.no_ipv6(tenant.dev_at_site)
         self.ns.ip("link", "set", tenant.dev_at_site, "master", "br0", "up")
 
     def start(self):
-        """Starts a trunk's switch, once all its stations are attached."""
+        """Starts the switch of a trunk, after all stations are attached."""
         if self.vlans:
             job = json.dumps({"trunk": "up0", "access": self.access})
             Process(self.lab, f"switch-{self.name}", ["/usr/bin/python3", TOOL, job], ns=self.ns).wait_line("ready")

@@ -1,10 +1,10 @@
-"""Frames that the lab itself lost, outside of the programs under test: in the kernel's queue between the two ends of a
-cable, and in the receive ring of a port on a network interface, which is the kernel's until the appliance takes a
-frame from it. Neither shows in an appliance's accounting.
+"""Frames that the lab itself lost, outside of the programs under test. The kernel loses frames in its queue between the
+two ends of a cable, and in the receive ring of a port on a network interface, before the appliance takes them. Packet
+accounting shows neither.
 
-    wires = Wires([host.ns, switch])
-    wires.lost()            since it was made
-    rings(appliance)        of each receive ring of an appliance: interface, frames received, frames lost
+    cables = Cables([host.ns, switch])
+    cables.lost()           frames lost since then, by place
+    rings(appliance)        of each receive ring: interface, frames received, frames lost
 """
 
 import ctypes
@@ -17,7 +17,7 @@ SOL_PACKET, PACKET_STATISTICS = 263, 6
 PIDFD_GETFD = 438  # the system call's number, the same on every architecture
 
 
-class Wires:
+class Cables:
     """The cables of some namespaces."""
 
     def __init__(self, namespaces):
@@ -40,8 +40,8 @@ class Wires:
 
 
 def rings(appliance):
-    """Each ring's interface, how many frames the kernel put into it, and how many found it full; since it was last
-    asked. The kernel keeps these counts for whoever holds the socket, so we borrow it."""
+    """Of each ring: its interface, how many frames the kernel put into it, and how many found it full, since the last
+    call. The kernel gives these counts to the owner of the socket, so the socket is duplicated into this process."""
     pid = appliance.process.pid
     names = {line.split(":")[0].strip(): line.split(":")[1].strip()
              for line in appliance.ns.run("ip", "-o", "link").splitlines()}
@@ -63,7 +63,7 @@ def _statistics(pidfd, fd):
     """(received, lost) of a packet socket in another process."""
     copy = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, pidfd, fd, 0)
     if copy < 0:
-        raise OSError(ctypes.get_errno(), "borrowing a packet socket")
+        raise OSError(ctypes.get_errno(), "duplicating a packet socket")
     with socket.socket(fileno=copy) as s:
         packets, drops = struct.unpack_from("II", s.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))
     return packets - drops, drops

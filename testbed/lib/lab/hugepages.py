@@ -1,6 +1,5 @@
-"""Hugepages for the appliances: mounts hugetlbfs where it is missing, raises the kernel's reservation by what
-is missing, and gives back what the testbed added when its last run ends. A reservation somebody else made,
-or changed since, is left alone."""
+"""Hugepages for the appliances: mounts hugetlbfs if it is missing, raises the kernel's reservation as needed, and gives
+back the added pages when the last run ends. A reservation that others made, or changed since, stays."""
 
 import fcntl
 import os
@@ -35,12 +34,12 @@ def reserve(runs, mebibytes):
         free = int(FREE.read_text())
         if free < need:
             raise RuntimeError(
-                f"{free} hugepages of 2 MiB are free, {need} are needed, and the kernel found no room for more: "
-                "free some memory, or reserve them at boot with hugepages=N")
+                f"{free} hugepages of 2 MiB are free, {need} are needed, and the kernel found no memory for more; "
+                "hint: free some memory, or reserve them at boot with hugepages=N")
 
 
 def give_back(runs):
-    """Undoes `reserve`, once nobody runs, unless the number was changed by others meanwhile."""
+    """Undoes `reserve` when no run is alive, unless others have changed the number."""
     note = runs / "hugepages"
     if not note.exists():
         return

@@ -1,5 +1,5 @@
-"""Processes of a run: started inside a namespace, watched, logged to target/testbed/<scenario>/NAME.log, and
-ended by SIGTERM, then SIGKILL."""
+"""Processes of a run: started in a namespace, logged to target/testbed/<scenario>/NAME.log, and ended by SIGTERM, then
+by SIGKILL."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from .run import Failure
 
 
 def listens(path):
-    """True if a unix socket takes connections."""
+    """Whether a unix socket takes connections."""
     with socket.socket(socket.AF_UNIX) as s:
         try:
             s.connect(str(path))
@@ -22,7 +22,7 @@ def listens(path):
 
 
 class Process:
-    """One supervised process. `ns` is a netns.Namespace or None for the caller's."""
+    """A process. `ns` is a netns.Namespace, or None for the caller's namespace."""
 
     def __init__(self, lab, name, argv, ns=None, env=None, pipes=False):
         self.name = name
@@ -45,20 +45,20 @@ class Process:
         lab.processes.append(self)
 
     def tail(self, lines=8):
-        """The last lines it wrote, for an error message."""
+        """The last lines of its log, for an error message."""
         text = self.log.read_text(errors="replace").rstrip().splitlines()
         return "\n    ".join(text[-lines:])
 
     def alive(self):
-        """True while it runs."""
+        """Whether it runs."""
         return self.popen.poll() is None
 
     def check(self):
-        """Raises if it has ended though nobody asked it to."""
+        """Raises if it has ended by itself."""
         if not self.alive() and not self.ended_by_us:
             status = self.popen.returncode
             how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise Failure(f"{self.name} {how}; its last words:\n    {self.tail()}")
+            raise Failure(f"{self.name} {how}; the end of its log:\n    {self.tail()}")
 
     def wait_for(self, what, true, timeout):
         """Waits until `true()`; the process must stay alive meanwhile."""
@@ -67,24 +67,20 @@ class Process:
             self.check()
             if time.monotonic() > end:
                 raise Failure(f"{self.name}: {what} did not come within {timeout} s; "
-                              f"its last words:\n    {self.tail()}")
+                              f"the end of its log:\n    {self.tail()}")
             time.sleep(0.02)
 
     def wait_line(self, pattern, timeout=15):
-        """Waits for a line of its log that matches."""
+        """Waits for a line in its log that matches."""
         found = re.compile(pattern, re.M)
         self.wait_for(f"a line like /{pattern}/", lambda: found.search(self.log.read_text(errors="replace")), timeout)
 
-    def wait_path(self, path, timeout=15):
-        """Waits until it has made a file or socket."""
-        self.wait_for(f"`{path}`", lambda: os.path.exists(path), timeout)
-
     def wait_socket(self, path, timeout=15):
-        """Waits until somebody listens at a unix socket, which may be there from an earlier run."""
+        """Waits until a process listens at a unix socket, whose file may be left from before."""
         self.wait_for(f"a listener at `{path}`", lambda: listens(path), timeout)
 
     def wait_end(self, timeout):
-        """Waits for its own end; returns the exit status."""
+        """Waits until it ends by itself; returns the exit status."""
         self.ended_by_us = True
         try:
             return self.popen.wait(timeout)
@@ -98,7 +94,8 @@ class Process:
         self.popen.wait()
 
     def stop(self, grace=10):
-        """Asks it to end, then makes it. Returns a complaint if it had died or had to be killed, else None."""
+        """Ends it by SIGTERM, or by SIGKILL after `grace` seconds. Returns a complaint if it did not end in order, else
+        None."""
         died = None if self.alive() or self.ended_by_us else self.popen.returncode
         self.ended_by_us = True
         if died is not None:
@@ -106,7 +103,7 @@ class Process:
         if not self.alive():
             return None
         self.popen.terminate()
-        self.popen.send_signal(signal.SIGCONT)  # should it stand still
+        self.popen.send_signal(signal.SIGCONT)  # it may be stopped
         try:
             self.popen.wait(grace)
         except subprocess.TimeoutExpired:

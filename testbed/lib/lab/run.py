@@ -1,13 +1,12 @@
-"""One run of a scenario: its name prefix, its directories, its namespaces, its processes, and the promise
-that nothing of it is left behind.
+"""A run of a scenario: its directories, namespaces and processes, and their removal.
 
-Everything a run creates carries its process id: network namespaces are called `so<pid>-NAME`, sockets and
-configurations lie in /run/stopover-testbed/<pid>/, large files are /dev/shm/so<pid>-NAME, memory is /dev/hugepages/so<pid>..., containers are labelled
-with it. So whoever comes later can tell whose leftovers they are looking at, and whether that owner still lives.
-Three things clean up: the run itself when it ends; a watchdog process, when the run was killed (it notices by the
-closing of a pipe); and the start of every later run, should both have died.
+Everything that a run creates carries its process id: network namespaces are called `so<pid>-NAME`; sockets and
+configurations are in /run/stopover-testbed/<pid>/, large files in /dev/shm/so<pid>-NAME, memory in
+/dev/hugepages/so<pid>...; containers have it as a label. So it is known whose leftovers they are and whether that run
+is still alive. They are removed by the run itself at its end; by a watchdog process if the run was killed (it notices
+that a pipe is closed); and at the start of every later run.
 
-Logs and captures are not leftovers: they stay in target/testbed/<scenario>/ until the scenario's next run.
+Logs and captures stay in target/testbed/<scenario>/ until the scenario's next run.
 """
 
 import atexit
@@ -28,28 +27,28 @@ REPO = pathlib.Path(__file__).resolve().parents[3]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"))
 RUNS = pathlib.Path("/run/stopover-testbed")
 SHM = pathlib.Path("/dev/shm")
-HUGE = pathlib.Path(hugepages.MOUNT)  # where a process without --in-memory leaves its memory
-DPDK = pathlib.Path("/run/dpdk")  # a folder of each process's file prefix, which DPDK leaves there
+HUGE = pathlib.Path(hugepages.MOUNT)  # a process without --in-memory leaves files here
+DPDK = pathlib.Path("/run/dpdk")  # DPDK leaves a folder for each file prefix here
 OUTPUT = REPO / "target" / "testbed"
 CACHE = OUTPUT / "cache"
 
 
 class Failure(Exception):
-    """The scenario cannot pass; the message says why in words a reader of the log understands."""
+    """The scenario cannot pass; the message says why."""
 
 
 def sh(*argv, check=True, timeout=60, text=True, stdin=None):
-    """Runs a command, returns its standard output; a failing one raises with what it said."""
+    """Runs a command, returns its standard output. If it fails, raises with its output."""
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=text, timeout=timeout, input=stdin)
     if check and done.returncode != 0:
-        said = (done.stderr or done.stdout)
-        said = said if text else said.decode(errors="replace")
-        raise Failure(f"`{' '.join(map(str, argv))}` ended with status {done.returncode}: {said.strip()}")
+        output = (done.stderr or done.stdout)
+        output = output if text else output.decode(errors="replace")
+        raise Failure(f"`{' '.join(map(str, argv))}` ended with status {done.returncode}: {output.strip()}")
     return done.stdout
 
 
 def say(text):
-    """One line of the story, with the seconds since the run began."""
+    """Prints a line with the seconds since the run began."""
     print(f"[{time.monotonic() - say.start:6.1f}] {text}", flush=True)
 
 
@@ -57,7 +56,7 @@ say.start = time.monotonic()
 
 
 def _started(pid):
-    """When a process started, in clock ticks since boot: tells a living owner from a recycled id."""
+    """When a process started, in clock ticks since boot: distinguishes a running owner from a reused process id."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -69,8 +68,8 @@ def _namespaces():
     return [line.split()[0] for line in sh("ip", "netns", "list").splitlines() if line.strip()]
 
 
-def _erase(pid, containers=True):
-    """Removes all that run `pid` may have created, however far it came."""
+def _erase(pid):
+    """Removes all that run `pid` may have created, even if it did not get far."""
     run_dir = RUNS / str(pid)
     mine = [ns for ns in _namespaces() if ns.startswith(f"so{pid}-")]
     for _ in range(50):
@@ -81,9 +80,9 @@ def _erase(pid, containers=True):
             with contextlib.suppress(OSError):
                 os.kill(int(p), signal.SIGKILL)
         time.sleep(0.05)
-    if containers and (run_dir / "engine").exists():
-        from . import containers as engine
-        engine.erase(pid)
+    if (run_dir / "engine").exists():
+        from . import containers
+        containers.erase(pid)
     for ns in mine:
         sh("ip", "netns", "del", ns, check=False)
     _sweep(pid)
@@ -91,7 +90,7 @@ def _erase(pid, containers=True):
 
 
 def _sweep(pid):
-    """Removes the files of a run that has no process any more."""
+    """Removes the files of a run whose processes have ended."""
     for left in [*SHM.glob(f"so{pid}-*"), *(f for d in (DPDK, HUGE) for f in d.glob(f"so{pid}[!0-9]*"))]:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -100,7 +99,7 @@ def _sweep(pid):
 
 
 def runs_alive():
-    """Process ids of the runs whose owner still lives."""
+    """Process ids of the runs whose owner is alive."""
     alive = []
     for d in RUNS.glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -110,7 +109,7 @@ def runs_alive():
 
 
 def reap():
-    """Clears away what dead runs left. Safe beside living ones."""
+    """Removes what dead runs left. Safe while others run."""
     RUNS.mkdir(parents=True, exist_ok=True)
     alive = set(runs_alive())
     dead = {int(d.name) for d in RUNS.glob("[0-9]*")} - alive
@@ -127,7 +126,7 @@ def reap():
 
 
 class Lab:
-    """The run in progress. Use as a context manager; leaving it removes everything."""
+    """The run in progress, as a context manager: leaving it removes everything."""
 
     def __init__(self, scenario):
         if os.geteuid() != 0:
@@ -137,7 +136,7 @@ class Lab:
         self.dir = RUNS / str(self.pid)
         self.namespaces = []
         self.processes = []
-        self.post_mortem = []  # what to record before everything is stopped, if the run failed
+        self.post_mortem = []  # functions that record state before everything is stopped, if the run failed
         reap()
         self.dir.mkdir(parents=True)
         (self.dir / "owner").write_text(_started(self.pid))
@@ -148,7 +147,7 @@ class Lab:
             signal.signal(s, self._interrupted)
 
     def _claim_logs(self):
-        """target/testbed/<scenario>, or beside it if another run of the same scenario holds that."""
+        """target/testbed/<scenario>, or a folder beside it if another run of the scenario has that."""
         OUTPUT.mkdir(parents=True, exist_ok=True)
         self._lock = open(OUTPUT / f".{self.scenario}.lock", "w")
         try:
@@ -161,7 +160,7 @@ class Lab:
         return logs
 
     def _watch(self):
-        """Starts the watchdog: it outlives us by the moment it takes to clean up after us."""
+        """Starts the watchdog, which cleans up when this process is gone."""
         read, self._lifeline = os.pipe()
         sys.stdout.flush()
         if os.fork() == 0:
@@ -193,7 +192,7 @@ class Lab:
         self.close()
 
     def stop(self):
-        """Ends all processes, last started first. Returns complaints about those that did not end well."""
+        """Ends all processes, the last started first. Returns complaints about those that did not end in order."""
         complaints = []
         for p in reversed(self.processes):
             why = p.stop()
@@ -203,8 +202,7 @@ class Lab:
         return complaints
 
     def restart(self):
-        """Leaves of this run what there was at its start: no process, no namespace, no file but logs. Returns what
-        `stop` does."""
+        """Back to the start of the run: no process, no namespace, no file except logs. Returns what `stop` does."""
         complaints = self.stop()
         self.post_mortem.clear()
         for ns in self.namespaces:
@@ -219,7 +217,7 @@ class Lab:
         return complaints
 
     def close(self):
-        """Idempotent."""
+        """Stops and removes everything. Idempotent."""
         if self.pid != os.getpid() or self._lifeline is None:
             return
         try:
@@ -233,5 +231,5 @@ class Lab:
                 hugepages.give_back(RUNS)
 
     def hugepages(self, mebibytes):
-        """Sees to it that so much hugepage memory is free for this run."""
+        """Makes so much hugepage memory free for this run."""
         hugepages.reserve(RUNS, mebibytes)

@@ -1,16 +1,13 @@
-"""Open vSwitch with DPDK, Debian's own, as the data path that others use today: to measure beside ours, never a
-part of Stopover.
+"""Debian's Open vSwitch with DPDK, to measure beside ours. It is not a part of Stopover.
 
-Any number of hosts, each an `ovsdb-server` and an `ovs-vswitchd-dpdk` in the namespace of the host, with database,
-sockets and pid files in a folder of the run and hugepages without files. The service that Debian's package brings is
-not needed; where its installation has started it and it has no bridge, it is stopped. A service with bridges is
-somebody's, and left alone.
+Each host has an `ovsdb-server` and an `ovs-vswitchd-dpdk` in its namespace; database, sockets and pid files are in a
+folder of the run, and hugepages have no files. The service of Debian's package is not needed: it is stopped if it runs
+without bridges. A service with bridges stays.
 
     guest ── vhost-user ── [br-int] ── VXLAN ── [br-phy, which owns the VTEP] ── ul0 ── the fabric's switch
 
-Every frame follows a static flow: one per MAC on each host, to a local port or to the VTEP where the MAC lives.
-The af_packet driver announces a largest frame of 1518 bytes and Open vSwitch holds it to that: guests' frames end
-at 1464 bytes.
+Each host has a static flow per MAC, to a local port or to the VTEP of the MAC's host. The af_packet driver reports a
+largest frame of 1518 bytes and Open vSwitch enforces it, so the frames of guests have at most 1464 bytes.
 """
 
 import concurrent.futures
@@ -27,12 +24,12 @@ from ..lab.process import Process
 VSWITCHD = pathlib.Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 MEMORY_MIB = 192  # hugepage memory of one instance: room for 32768 mbufs of 3 KiB, and the sockets' rings
-TUNNEL = 1  # OpenFlow number of the VXLAN port; guests' ports follow
-NICE = 5  # of threads that poll without pause, so that guests on the same two CPUs still get to work
+TUNNEL = 1  # OpenFlow number of the VXLAN port; those of guests follow
+NICE = 5  # of the threads that always poll, for the sake of guests on the same two CPUs
 
 
 class Ovs:
-    """One host's Open vSwitch. Its underlay port `ul0` owns VTEP 10.0.0.N, as an appliance's would on the fabric."""
+    """The Open vSwitch of a host. Its underlay port `ul0` has VTEP 10.0.0.N, as the port of an appliance would."""
 
     def __init__(self, lab, fabric, name):
         if not VSWITCHD.exists():
@@ -45,13 +42,13 @@ class Ovs:
         self.dir = lab.dir / name
         self.dir.mkdir()
         self.env = {f"OVS_{k}DIR": str(self.dir) for k in ("RUN", "DB", "LOG", "SYSCONF")}
-        self.env["RUNTIME_DIRECTORY"] = str(self.dir)  # DPDK's own, which otherwise leaves a folder in /var/run/dpdk
+        self.env["RUNTIME_DIRECTORY"] = str(self.dir)  # else DPDK leaves a folder in /var/run/dpdk
         self.db = f"unix:{self.dir}/db.sock"
         self.ports, self.process = {}, None
-        lab.post_mortem.append(self.save_books)
+        lab.post_mortem.append(self.save_counters)
 
     def start(self, vni):
-        """Starts database and switch, and builds both bridges. `vni` is the only network."""
+        """Starts database and switch, and makes both bridges. `vni` is the only network."""
         self._call("ovsdb-tool", "create", self.dir / "conf.db", SCHEMA)
         self.database = Process(self.lab, f"{self.name}-db", [
             "ovsdb-server", self.dir / "conf.db", f"--remote=p{self.db}", "--pidfile", "--no-chdir"], self.ns, self.env)
@@ -79,13 +76,13 @@ class Ovs:
         return self
 
     def neighbours(self, hosts):
-        """Tells it the other VTEPs' MACs, so that no frame waits for ARP on the underlay."""
+        """Sets the MACs of the other VTEPs, so that no frame waits for ARP on the underlay."""
         for h in hosts:
             if h is not self:
                 self._appctl("tnl/neigh/set", "br-phy", h.vtep, h.mac)
 
     def vhost(self, name):
-        """Adds a vhost-user port for a guest; returns the socket on which it listens for QEMU."""
+        """Adds a vhost-user port for a guest; returns its socket."""
         self._port(name, "type=dpdkvhostuser")
         path = self.dir / name
         self.process.wait_socket(path)
@@ -93,7 +90,7 @@ class Ovs:
         return path
 
     def tenant(self, tenant):
-        """Adds a port for a station in a namespace, a fabric.Tenant, by a cable as the underlay's."""
+        """Adds a port for a fabric.Tenant."""
         dev = f"vm{tenant.id}"
         veth(tenant.ns, "eth0", self.ns, dev, a_mac=tenant.mac)
         self.ns.no_ipv6(dev)
@@ -106,7 +103,7 @@ class Ovs:
                     f"ofport_request={self.ports[name]}")
 
     def flows(self, nodes, hosts):
-        """Replaces all flows. `nodes` are (mac, host, port name); frames to groups go to every port of every host."""
+        """Replaces all flows. `nodes` are (mac, host, port name); group frames go to every port of every host."""
         local = [f"output:{p}" for p in self.ports.values()]
         remote = [f"set_field:{h.vtep}->tun_dst,output:{TUNNEL}" for h in hosts if h is not self]
         lines = [f"priority=20,in_port={TUNNEL},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,"
@@ -117,7 +114,7 @@ class Ovs:
         self._call("ovs-ofctl", "replace-flows", self._bridge(), "-", stdin="\n".join(lines) + "\n")
 
     def point(self, mac, host, port):
-        """Sends frames for one MAC to another place from now on: what an operator's automation does after a move."""
+        """Changes the flow of one MAC to another host, as an operator's automation does after a migration."""
         self._call("ovs-ofctl", "add-flow", self._bridge(), self._flow(mac, host, port))
 
     def _flow(self, mac, host, port):
@@ -128,8 +125,8 @@ class Ovs:
         return f"unix:{self.dir}/br-int.mgmt"
 
     def _gentle(self):
-        """Lets the polling threads, which Open vSwitch pins and never lets sleep (3.1 knows no pmd-maxsleep), use
-        any CPU that is free, at a lower priority."""
+        """Lets the polling threads use any CPU, at a lower priority. Open vSwitch pins them, and 3.1 cannot let them
+        sleep."""
         for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
             if re.match(r"pmd-", (task / "comm").read_text()):
                 os.sched_setaffinity(int(task.name), range(os.cpu_count()))
@@ -144,11 +141,11 @@ class Ovs:
     def _appctl(self, *argv):
         return self._call("ovs-appctl", "-t", self.dir / f"ovs-vswitchd-dpdk.{self.process.pid}.ctl", *argv)
 
-    def save_books(self):
-        """Keeps its counters and flows beside the logs, for whoever must explain a figure."""
+    def save_counters(self):
+        """Saves its counters and flows beside the logs."""
         if not self.process or not self.process.alive():
             return
-        with open(self.lab.logs / f"{self.name}-accounting.txt", "w") as f:
+        with open(self.lab.logs / f"{self.name}-counters.txt", "w") as f:
             for argv in (["ovs-vsctl", f"--db={self.db}", "show"],
                          ["ovs-vsctl", f"--db={self.db}", "--columns=name,ofport,error,link_state,statistics", "list",
                           "Interface"],
@@ -161,21 +158,21 @@ class Ovs:
 
 
 def quiet_service():
-    """Stops the machine's own Open vSwitch if it runs and has nothing to do; see above."""
+    """Stops the machine's own Open vSwitch service if it has no bridges."""
     service = "openvswitch-switch"
     if not shutil.which("systemctl") or sh("systemctl", "is-active", service, check=False).strip() != "active":
         return
     try:
         bridges = sh("ovs-vsctl", "--timeout=5", "list-br").strip()
     except Failure:
-        return  # it does not answer: whatever it is busy with, it is not ours to end
+        return  # it does not answer, so it may have bridges
     if not bridges:
-        say("stopping the Open vSwitch service of this machine, which has no bridges")
+        say("stopping the Open vSwitch service of this machine: it has no bridges")
         sh("systemctl", "stop", service)
 
 
 def everywhere(hosts, act):
-    """`act(host)` on all hosts at once."""
+    """Calls `act(host)` for all hosts at once."""
     with concurrent.futures.ThreadPoolExecutor(len(hosts)) as pool:
         for _ in pool.map(act, hosts):
             pass

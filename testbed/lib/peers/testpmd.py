@@ -1,4 +1,4 @@
-"""DPDK's testpmd, driven by its command line: a virtual machine without an operating system, or a data path to measure
+"""DPDK's testpmd, controlled by its prompt: a virtual machine without an operating system, or a data path to measure
 beside ours."""
 
 import os
@@ -13,11 +13,11 @@ PATIENCE_S = 30
 
 
 class Console:
-    """A running testpmd and its prompt. `argv` follows the options that every testpmd here has; it ends with `-i`'s own."""
+    """A running testpmd. `argv` has the rest of its options, among them `-i`."""
 
     def __init__(self, lab, name, argv, ns=None):
         self.name = name
-        # testpmd writes its prompt unbuffered and the rest by stdio, which must not hold it back.
+        # testpmd writes its prompt unbuffered, and the rest by stdio, which must not buffer it for longer.
         self.process = Process(lab, name, ["stdbuf", "-oL", "dpdk-testpmd", "--no-pci", "--in-memory", *argv], ns=ns,
                                pipes=True)
         self.log = open(lab.logs / f"{name}-console.log", "a")
@@ -25,18 +25,18 @@ class Console:
 
     def answer(self, expected=""):
         """What it prints, up to the prompt after `expected`."""
-        said, end = "", time.monotonic() + PATIENCE_S
-        while not (re.search(expected, said, re.S) and said.rstrip("\n").endswith("testpmd> ")):
+        text, end = "", time.monotonic() + PATIENCE_S
+        while not (re.search(expected, text, re.S) and text.rstrip("\n").endswith("testpmd> ")):
             pipe = self.process.popen.stdout.fileno()
             ready, _, _ = select.select([pipe], [], [], max(0, end - time.monotonic()))
             part = os.read(pipe, 1 << 16).decode(errors="replace") if ready else ""
             if not part:
                 self.process.check()
-                raise Failure(f"{self.name}: no answer within {PATIENCE_S} s; so far: {said[-2000:]}")
-            said += part
-        self.log.write(said)
+                raise Failure(f"{self.name}: no answer within {PATIENCE_S} s; so far: {text[-2000:]}")
+            text += part
+        self.log.write(text)
         self.log.flush()
-        return said
+        return text
 
     def tell(self, line, expected=""):
         """Types a line, returns the answer."""

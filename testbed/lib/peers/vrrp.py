@@ -1,4 +1,4 @@
-"""Real keepalived processes that share virtual addresses: which of them is master is decided by a file each."""
+"""keepalived processes that share virtual addresses. A file of each sets its priority."""
 
 import signal
 
@@ -34,13 +34,14 @@ BEHIND, AHEAD = 0, 50  # added to the priority
 
 
 class Keepalived:
-    """One daemon in a tenant's namespace with an instance for each family. `v4`, `v6`: the virtual addresses."""
+    """A daemon in the namespace of a tenant, with a VRRP instance for each family. `v4`, `v6`: the virtual addresses.
+    """
 
     def __init__(self, lab, tenant, v4, v6):
         self.lab, self.tenant = lab, tenant
         self.file = lab.dir / f"{tenant.name}.priority"
         self.rank(BEHIND)
-        # VRRP over IPv6 wants a link-local address first (RFC 5798 section 5.2.9).
+        # VRRP over IPv6 needs a link-local address first (RFC 5798 section 5.2.9).
         lists = ((4, 51, [f"{v4}/24"]), (6, 52, ["fe80::100/64", f"{v6}/64"]))
         instances = "".join(INSTANCE.format(family=f, vrid=vrid, addresses="\n        ".join(ips))
                             for f, vrid, ips in lists)
@@ -49,18 +50,18 @@ class Keepalived:
         self.start()
 
     def start(self):
-        """Starts it, also again after its end."""
+        """Starts it, or starts it again."""
         pids = [self.lab.dir / f"{self.tenant.name}.{kind}.pid" for kind in ("parent", "vrrp")]
         self.process = Process(self.lab, f"keepalived-{self.tenant.name}",
                                ["keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", self.config,
                                 "--pid", pids[0], "--vrrp_pid", pids[1]], ns=self.tenant.ns)
 
     def rank(self, added):
-        """Sets what is added to its priority; it takes notice at once."""
+        """Sets what is added to its priority, at once."""
         self.file.write_text(f"{added}\n")
 
     def resign(self):
-        """Asks it to end in order: it gives its addresses away at once, and takes a second to end."""
+        """Begins an orderly end: it releases its addresses at once and ends within a second."""
         self.process.popen.send_signal(signal.SIGTERM)
 
     def stop(self):

@@ -1,4 +1,5 @@
-"""What the documents show a program to print: made here by the programs, with the states the documents tell of."""
+"""The output of programs that the documents show, made anew by the programs in the state that the documents describe.
+"""
 
 import pathlib
 import re
@@ -11,12 +12,12 @@ from .stopover import program
 
 VM, FAR_VM, VNI = "52:54:00:00:00:01", "52:54:00:00:00:02", 100
 WIDTH = 110
-# The programs print these in one line, which the documents wrap.
+# The programs print these as one line; the documents wrap it.
 MESSAGES = ("bad-ron", "bad-csv")
 
 
 def shape(text):
-    """A text without what differs from run to run: numbers, MACs, the width of columns, names of folders."""
+    """The lines of a text without what differs from run to run: numbers, MACs, column widths, names of folders."""
     text = re.sub(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", text)
     text = re.sub(r"/\S*/", "", text)
     text = re.sub(r"0x[0-9a-f]+|\d+(?:\.\d+)?", "N", text)
@@ -24,29 +25,30 @@ def shape(text):
 
 
 def same(name, shown, made):
-    """Whether a sample has the shape of what was made."""
+    """Whether a sample has the shape of the output."""
     if name in MESSAGES:
         shown, made = " ".join(shown.split()), " ".join(made.split())
     return shape(shown) == shape(made)
 
 
 class Samples:
-    """`run(words)` runs a command as the reader would, and returns what it printed, on either stream."""
+    """`run(command)` runs a command as the reader would, and returns its output of both streams."""
 
     def __init__(self, lab, run, folder, appliance_file, far):
         self.lab, self.run, self.folder, self.file, self.far = lab, run, folder, appliance_file, far
 
     def make(self, block):
-        """The lines of a sample block, made anew."""
+        """The text of a sample block, made anew."""
         name = block.hint.split()[1]
         maker = getattr(self, name.replace("-", "_"), None)
         if maker is None:
-            raise Failure(f"{block.place}: no sample is called {name}; expected a maker in testbed/lib/product/doc_samples.py")
+            raise Failure(f"{block.place}: no sample is called {name}; expected a method in "
+                          "testbed/lib/product/doc_samples.py")
         typed = [line[2:] for line in block.lines if line.startswith("$ ")]
-        said = maker(*typed)
+        output = maker(*typed)
         if name in MESSAGES:
-            said = textwrap.fill(" ".join(said.split()), WIDTH, break_long_words=False, break_on_hyphens=False)
-        return "\n".join([*(f"$ {line}" for line in typed), said.rstrip("\n")])
+            output = textwrap.fill(" ".join(output.split()), WIDTH, break_long_words=False, break_on_hyphens=False)
+        return "\n".join([*(f"$ {line}" for line in typed), output.rstrip("\n")])
 
     def port_stats(self, command):
         self.to_vm(20)
@@ -84,7 +86,7 @@ class Samples:
         return self.run("stopover node load nodes.csv").removeprefix("stopover: ")
 
     def to_vm(self, count):
-        """The far host sends the VM frames."""
+        """The far host sends frames to the VM."""
         inner = bytes.fromhex((VM + FAR_VM).replace(":", "")) + b"\x88\xb5" + bytes(986)
         packet = struct.pack("!II", 0x0800_0000, VNI << 8) + inner
         path = pathlib.Path(self.lab.dir / "vxlan.bin")
@@ -98,5 +100,5 @@ class Samples:
 
 
 def programs_of(words):
-    """The words of a command with our binaries in the place of their names."""
+    """The words of a command, with the path of our binary instead of its name."""
     return [str(program(words[0])), *words[1:]]

@@ -1,8 +1,8 @@
-"""Reads the Markdown files: code blocks with what each is, commands in blocks and in prose, links. Knows nothing of what
+"""Reads the Markdown files: code blocks and their kinds, commands in blocks and in prose, links. It does not know what
 the commands do.
 
-A block is indented by four spaces or fenced. What it is shows in its text, or stands in a comment before it:
-`<!-- docs: sample NAME -->`, `<!-- docs: text -->`. A block of which neither is true is a Failure.
+A block is indented by four spaces or fenced. Its kind follows from its text, or from a comment before it: `<!-- docs:
+sample NAME -->`, `<!-- docs: text -->`. A block of no known kind is a Failure.
 """
 
 import itertools
@@ -17,7 +17,7 @@ PROGRAMS = ("stopover", "stopover-bbs", "stopover-appliance", "make", "testbed/r
             "qemu-system-x86_64", "install", "git")
 HINT = re.compile(r"^\s*<!-- docs: (.*?) -->$")
 DRAWING = re.compile("[─│┌┐└┘├┤▶◀▼▲]")
-# What a reader replaces, with something that fits.
+# Words that a reader replaces, with a fitting value.
 PLACEHOLDERS = {"ID": "7", "N": "7", "TEXT": "why", "NAME": "vm1", "FILE.csv": "nodes.csv", "NUMBER": "7", "DIR": "/tmp",
                 "PATH": "/run/stopover/hv-a.sock", "URL": "http://192.0.2.10:7480", "FILE": "hv-a.ron",
                 "FRAME": "ffffffffffff5254000000000188b5"}
@@ -25,7 +25,7 @@ PLACEHOLDERS = {"ID": "7", "N": "7", "TEXT": "why", "NAME": "vm1", "FILE.csv": "
 
 @dataclass
 class Block:
-    """A code block: `first` is the number of its first line, from 1; `indent` what stands before each."""
+    """A code block. `first` is the number of its first line, from 1; `indent` the text before each line."""
     path: pathlib.Path
     first: int
     lines: list
@@ -51,8 +51,8 @@ class Block:
             return "drawing"
         if all(is_command(line) for line in joined(self.lines)):
             return "commands"
-        raise Failure(f"{self.place}: a block of which nobody knows what it is; expected commands, ```ron, a drawing, or "
-                      "a comment before it; hint: <!-- docs: sample NAME --> or <!-- docs: text -->")
+        raise Failure(f"{self.place}: a block of unknown kind; expected commands, ```ron, a drawing, or a comment "
+                      "before it; hint: <!-- docs: sample NAME --> or <!-- docs: text -->")
 
 
 def files():
@@ -83,7 +83,7 @@ def blocks(path):
 
 
 def rewrite(block, text):
-    """Puts other lines in the place of a block's."""
+    """Replaces the lines of a block."""
     lines = block.path.read_text().splitlines()
     new = [f"{block.indent}{line}".rstrip() for line in text.rstrip("\n").split("\n")]
     lines[block.first - 1:block.first - 1 + len(block.lines)] = new
@@ -91,7 +91,7 @@ def rewrite(block, text):
 
 
 def joined(lines):
-    """Lines with their continuations, and without those that are only a comment."""
+    """Lines joined with their continuations, without comment lines."""
     whole = re.sub(r"\\\n\s*", "", "\n".join(lines)).split("\n")
     return [line.strip() for line in whole if line.strip() and not line.strip().startswith("#")]
 
@@ -101,7 +101,7 @@ def is_command(line):
 
 
 def without_fences(path):
-    """A file's text with its blocks blanked out, line by line."""
+    """The lines of a file, with those of blocks empty."""
     lines = path.read_text().splitlines()
     for block in blocks(path):
         for n in range(block.first - 1, block.first - 1 + len(block.lines)):
@@ -110,7 +110,7 @@ def without_fences(path):
 
 
 def commands(path):
-    """(place, command) of every command in a file's blocks and code spans; several may stand in one line."""
+    """(place, command) of every command in the blocks and code spans of a file. A line may have several."""
     for block in blocks(path):
         lines = block.lines
         if block.kind == "sample":
@@ -131,14 +131,14 @@ def commands(path):
 
 
 def spelled_out(command):
-    """The words of each command that a line with [optional parts], alternatives a|b and placeholders stands for: with
-    all options and with none, each alternative once."""
+    """The words of the commands that a line with [optional parts], alternatives a|b and placeholders stands for: with
+    all options and with none, and each alternative once."""
     full = re.sub(r"\[([^\[\]]*)\]", r"\1", re.sub(r"\[[^\[\]]*…[^\[\]]*\]", "", command))
     bare = re.sub(r"\[[^\[\]]*\]", "", command)
     out = []
     for text in dict.fromkeys((full, bare)):
         words = [PLACEHOLDERS.get(w, w) for w in shlex.split(text)]
-        # `complete ID|--node X`: an alternative whose second half has a value of its own.
+        # In `complete ID|--node X` the second alternative has a value of its own.
         texts = [[]]
         for word in words:
             options = word.split("|") if "|" in word and "/" not in word else [word]
@@ -148,7 +148,7 @@ def spelled_out(command):
 
 
 def _without_stray(words):
-    """`complete 7 100/MAC`: of the alternative `ID|--node NODE` the value is left when the number was taken."""
+    """Removes the value of `--node` from `complete 7 100/MAC`, which the alternative `ID|--node NODE` leaves there."""
     if words[1:3] in (["migration", "complete"], ["migration", "abort"]) and len(words) > 4 and words[3].isdigit() \
             and "/" in words[4]:
         return words[:4] + words[5:]
@@ -156,7 +156,7 @@ def _without_stray(words):
 
 
 def slug(heading):
-    """The anchor that a heading gets on the usual sites."""
+    """The anchor of a heading, as GitHub makes it."""
     text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
@@ -166,7 +166,7 @@ def anchors(path):
 
 
 def broken_links(path):
-    """What is wrong with a file's links to other files and headings."""
+    """The broken links of a file to other files and headings, in words."""
     wrong = []
     for n, line in enumerate(without_fences(path), 1):
         for target in re.findall(r"\]\(([^)\s]+)\)", line):

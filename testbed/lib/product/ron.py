@@ -1,5 +1,5 @@
-"""Writes RON, the notation of the configuration files. A dict is a struct `(key: value)`, a list a list, a
-string a string; what Python has no literal for is made with `word`, `tagged` and `Map`."""
+"""Writes RON, the notation of the configuration files. A dict is a struct `(key: value)`, a list a list, a string a
+string. `word`, `tagged` and `Map` are for what Python has no literal for."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""The programs under test: where they are, how they are configured and started, and what they say of themselves.
-The one place that knows their command lines and the shape of their JSON."""
+"""The programs under test: where they are, how they are configured and started, and what they report. Only this module
+has their command lines and the shape of their JSON."""
 
 import json
 import os
@@ -13,11 +13,10 @@ from . import ron
 
 BIN = pathlib.Path(os.environ.get("STOPOVER_BIN", TARGET / "release"))
 MEMORY_MIB = 160  # hugepage memory of one appliance; 16384 mbufs of 2176 bytes and their headers need 40
-RING = 2048  # frames a port's kernel side keeps: they bridge the moments when a busy machine runs others
-POLL_US = 10  # before the first sleep: lcores share two CPUs with guests, and who polls for longer takes the time from them
+RING = 2048  # frames that the kernel keeps for a port while a busy machine runs other processes
+POLL_US = 10  # polling before the first sleep; longer polling takes time from the guests on the same two CPUs
 
-
-# Reasons of drops by which an appliance would accuse itself, when all that it was given is in order.
+# Drop reasons that point to an error of the appliance, if all frames that it receives are well-formed.
 FAULTS = {"malformed", "headers_split", "no_headroom", "pool_empty", "tx_refused", "control_full", "outer_malformed",
           "outer_fragment", "outer_checksum", "bad_vxlan", "ecn_violation", "bad_checksum_offload", "inner_vlan"}
 
@@ -31,7 +30,7 @@ def program(name, target="build"):
 
 
 class Board:
-    """A board process, listening on a unix socket that all namespaces of the run can reach."""
+    """A board process. It listens on a unix socket, which all namespaces of the run can reach."""
 
     def __init__(self, lab, ns=None):
         self._configure(lab)
@@ -40,18 +39,18 @@ class Board:
         self.start()
 
     def init(self):
-        """Makes a new, empty board, where there is none."""
+        """Makes a new, empty store."""
         sh(program("stopover-bbs"), "init", self.config)
 
     def start(self):
-        """Starts it, also again after its end, and waits until it listens."""
+        """Starts it, or starts it again, and waits until it listens."""
         self.process = Process(self.lab, "bbs", [program("stopover-bbs"), self.config], ns=self.ns,
                                env={"RUST_BACKTRACE": "1"})
         self.process.wait_socket(self.socket)
 
     @classmethod
     def configure(cls, lab):
-        """Only the configuration of one: somebody else starts it."""
+        """A board that is configured but not started."""
         board = cls.__new__(cls)
         board._configure(lab)
         return board
@@ -63,7 +62,7 @@ class Board:
         self.config.write_text(ron.dumps({"listen": [self.endpoint], "store": f"{lab.dir}/bbs.redb"}) + "\n")
 
     def cli(self, *argv):
-        """`stopover ARGV` as the operator of the board types it."""
+        """`stopover ARGV` towards this board."""
         return sh(program("stopover"), "--board", self.endpoint, *argv)
 
     def json(self, *argv):
@@ -75,23 +74,23 @@ class Board:
         self.cli("host", "add", name, *[w for v in vteps for w in ("--vtep", v)])
 
     def add_member(self, vni, host, segment):
-        """Declares that a host wants a network's flooded frames."""
+        """Declares that a host receives a network's flooded frames."""
         self.cli("member", "add", vni, host, *(["--segment"] if segment else []))
 
     def add_node(self, vni, mac, host, ips):
-        """Declares a station behind such a host."""
+        """Declares a station at such a host."""
         self.cli("node", "add", vni, mac, host, *[w for ip in ips for w in ("--ip", ip)])
 
 
 class Appliance:
-    """An appliance: collects its ports, writes its configuration, then runs in namespace `ns`."""
+    """An appliance in namespace `ns`. Ports are added first; `start` writes the configuration and starts it."""
 
     def __init__(self, lab, name, ns, board=None, memory=MEMORY_MIB, lcores=2):
         self.lab, self.name, self.ns = lab, name, ns
         self.socket = lab.dir / f"{name}.sock"
         self.config = {
             "name": name,
-            # Lcore 0 runs the control thread, the others the ports; all may use either CPU of a small machine.
+            # Lcore 0 runs the control thread, the others forward; all may use both CPUs of a small machine.
             "eal": ["--no-pci", "--in-memory", "--file-prefix", f"so{lab.pid}{name}", "-m", str(memory),
                     "--lcores", ",".join(f"{n}@(0-1)" for n in range(lcores))],
             "vdevs": [],
@@ -101,37 +100,37 @@ class Appliance:
         }
         if board is not None:
             self.config["board"] = [board.endpoint]
-        self.command = None  # the `stopover` of another build, if the appliance is of one
+        self.command = None  # the `stopover` of another build, if the appliance is of that build
         self.process = None
-        self.cables = []  # interfaces that cables end at, each with the tap behind it
-        lab.post_mortem.append(self.save_books)
+        self.cables = []  # (interface at the end of a cable, the tap joined to it)
+        lab.post_mortem.append(self.save_counters)
 
     def port(self, name, vdev, role, **more):
-        """Adds a port on a vdev string; the device is what precedes its first comma."""
+        """Adds a port on a vdev string; its device is the part before the first comma."""
         self.config["vdevs"].append(vdev)
         self.config["ports"].append({"name": name, "device": vdev.split(",")[0], **more, "role": role})
 
     def tap(self, name, iface, role, mac=None, **more):
-        """Adds a port on a tap, the interface `iface` that the appliance makes in its namespace as it starts."""
+        """Adds a port on a tap: the appliance makes the interface `iface` in its namespace when it starts."""
         n = sum(v.startswith("net_tap") for v in self.config["vdevs"])
         self.port(name, f"net_tap{n},iface={iface}{f',mac={mac}' if mac else ''}", role, **more)
 
     def cabled(self, name, iface, role, **more):
-        """Adds a port on a cable that ends at `iface`: a tap of its own, with which the kernel exchanges all frames of
-        `iface`. It completes checksums and cuts segments on the way, and passes fragments, which a packet socket of
-        DPDK's would not."""
+        """Adds a port on a cable that ends at `iface`: a tap, to which the kernel hands all frames of `iface` and back.
+        On the way the kernel completes checksums, cuts segments and passes fragments; DPDK's packet socket does not."""
         tap = f"t-{iface}"
         self.cables.append((iface, tap))
         self.tap(name, tap, role, **more)
 
     def af_packet(self, name, iface, role, queues=1, **more):
-        """Adds an underlay port on a network interface of the namespace, with so many receive and transmit queues."""
+        """Adds an underlay port on a network interface of the namespace."""
         n = sum(v.startswith("net_af_packet") for v in self.config["vdevs"])
         self.port(name, f"net_af_packet{n},iface={iface}", role, **more)
         self.queues(name, queues)
 
     def queues(self, name, count, ring=RING):
-        """Gives an af_packet port so many receive and transmit queues, each with room for so many frames."""
+        """Sets the number of receive and transmit queues of an af_packet port, and the frames that each has room for.
+        """
         port = next(p for p in self.config["ports"] if p["name"] == name)
         at = next(n for n, v in enumerate(self.config["vdevs"]) if v.split(",")[0] == port["device"])
         vdev = ",".join([*self.config["vdevs"][at].split(",")[:2], f"framecnt={ring}"])
@@ -155,8 +154,8 @@ class Appliance:
         return path
 
     def start(self, binary=None, pipes=False, forwards=True):
-        """Starts it, also again after its end, and waits until it answers the CLI and, unless told not to, forwards.
-        `binary`: what to start instead."""
+        """Starts it, or starts it again, and waits until it answers the CLI and, with `forwards`, forwards. `binary` is
+        started instead, if given."""
         self.process = Process(self.lab, self.name, [binary or program("stopover-appliance"), self.write()],
                                ns=self.ns, env={"RUST_BACKTRACE": "1"}, pipes=pipes)
         self.process.wait_socket(self.socket, timeout=30)
@@ -168,9 +167,9 @@ class Appliance:
         return self
 
     def wait_forwarding(self, timeout=60):
-        """Waits until it has a snapshot to forward by."""
+        """Waits until it has a snapshot and forwards."""
         end = time.monotonic() + timeout
-        # A build to compare with may be older than this word of its.
+        # An older build, started to compare with, may not report this.
         while not self.json("show", "board").get("forwarding", True):
             self.process.check()
             if time.monotonic() > end:
@@ -185,17 +184,21 @@ class Appliance:
         """The same, decoded."""
         return json.loads(self.cli(*argv, "--json"))
 
+    def counter(self, name):
+        """A total of `show fwd stats all`."""
+        return int(_find(self.json("show", "fwd", "stats", "all"), name))
+
     def unaccounted(self, patience=3):
-        """Frames its accounting cannot explain, once they stand still: |received - sent - held - dropped|."""
+        """Frames that packet accounting cannot explain: |received - sent - held - dropped|. Waits for 0."""
         end, last = time.monotonic() + patience, None
         while True:
-            last = abs(int(_find(self.json("show", "fwd", "stats", "all"), "unaccounted")))
+            last = abs(self.counter("unaccounted"))
             if last == 0 or time.monotonic() > end:
                 return last
             time.sleep(0.2)
 
     def faulty_drops(self):
-        """Frames dropped for reasons that well-formed traffic cannot give."""
+        """Frames dropped for reasons that well-formed traffic does not have."""
         total = 0
         for d in self.json("show", "drops"):
             if d["reason"] in FAULTS and d["count"]:
@@ -203,9 +206,9 @@ class Appliance:
                 total += d["count"]
         return total
 
-    def save_books(self):
-        """Keeps what it says of itself beside the logs, for whoever must explain a failure."""
-        with open(self.lab.logs / f"{self.name}-accounting.txt", "w") as f:
+    def save_counters(self):
+        """Saves its counters and tables beside the logs."""
+        with open(self.lab.logs / f"{self.name}-counters.txt", "w") as f:
             for words in ("fwd stats all", "port stats all", "port info all", "drops", "lcores", "nodes", "hosts",
                           "networks", "board"):
                 try:
@@ -235,15 +238,15 @@ def addresses(node_rows):
 
 
 def accounting(appliances, hostile=False):
-    """Figures over all appliances: frames `unaccounted` for and, unless the traffic was hostile, `faulty_drops`.
-    Their tables and counters are kept beside the logs."""
+    """Figures over all appliances: `unaccounted` frames and, unless the traffic was hostile, `faulty_drops`. Saves
+    their tables and counters beside the logs."""
     figures = {"unaccounted": 0} if hostile else {"unaccounted": 0, "faulty_drops": 0}
     for a in appliances:
         a.process.check()
         n = a.unaccounted()
         if n:
             say(f"{a.name} cannot account for {n} frames")
-        a.save_books()
+        a.save_counters()
         figures["unaccounted"] += n
         if not hostile:
             figures["faulty_drops"] += a.faulty_drops()
@@ -251,7 +254,7 @@ def accounting(appliances, hostile=False):
 
 
 def wait_nodes(appliances, expected, timeout=20, or_more=False):
-    """Waits until every appliance knows of exactly so many nodes (or more)."""
+    """Waits until every appliance has exactly so many nodes (or more)."""
     end = time.monotonic() + timeout
     while True:
         known = {a.name: len(a.json("show", "nodes")) for a in appliances}
@@ -260,6 +263,5 @@ def wait_nodes(appliances, expected, timeout=20, or_more=False):
         for a in appliances:
             a.process.check()
         if time.monotonic() > end:
-            raise Failure(f"after {timeout} s the appliances know of {known} nodes; "
-                          f"{expected} were expected everywhere")
+            raise Failure(f"after {timeout} s the appliances have {known} nodes; {expected} were expected at each")
         time.sleep(0.1)

@@ -1,5 +1,5 @@
-"""Captures (tcpdump to pcap) and what tshark finds in them: wrong checksums, warnings of the dissectors,
-address requests that crossed the underlay. tshark knows nothing of our code; that is the point."""
+"""Captures (by tcpdump), and what tshark finds in them: wrong checksums, warnings of its dissectors, address requests
+on the underlay. tshark shares no code with ours, so it is an independent check."""
 
 import re
 import time
@@ -9,23 +9,23 @@ from ..lab.process import Process
 
 OPTIONS = ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
            "tcp.analyze_sequence_numbers:FALSE", "tcp.desegment_tcp_streams:FALSE"]
-OPAQUE = ["tcp.port==5000", "tcp.port==5201", "udp.port==7007"]  # our payload: no protocol to be guessed from it
+OPAQUE = ["tcp.port==5000", "tcp.port==5201", "udp.port==7007"]  # our payload has no protocol that tshark could know
 STATUS = ("ip.checksum.status", "udp.checksum.status", "tcp.checksum.status", "icmp.checksum.status",
           "icmpv6.checksum.status")
 BAD = "0"
-# Zero has two forms in ones' complement. Linux (skb_checksum_help) sends 0xffff for a TCP checksum of zero too,
-# and receivers cannot tell the difference; tshark can.
+# Zero has two forms in ones' complement. Linux (skb_checksum_help) sends 0xffff for a TCP checksum of zero, which is
+# correct for a receiver; tshark reports it.
 OTHER_ZERO = "0xffff instead of 0x0000"
 EXPERT = ("_ws.expert.severity", "_ws.expert.group", "_ws.expert.message")
 WARNING = 0x600000  # tshark's PI_WARN; PI_ERROR is above
-SEQUENCE = 0x2000000  # tshark's PI_SEQUENCE: what TCP's peers did to each other, resets and the like
+SEQUENCE = 0x2000000  # tshark's PI_SEQUENCE: the course of a TCP connection, such as resets
 FIELDS = ("frame.number", "frame.len", "ip.src", "ipv6.src", "udp.dstport", "vxlan.vni", "arp.opcode",
           "arp.isgratuitous", "arp.src.proto_ipv4", "arp.dst.proto_ipv4", "icmp.type", "icmpv6.type",
           "icmpv6.nd.ns.target_address", *STATUS, *EXPERT)
 
 
 class Capture:
-    """tcpdump on one interface, running until `stop`."""
+    """tcpdump on an interface, until `stop`."""
 
     def __init__(self, lab, ns, dev, name=None, only=""):
         self.path = lab.logs / f"{name or ns.name + '-' + dev}.pcap"
@@ -36,7 +36,7 @@ class Capture:
         self.process.wait_line("listening on")
 
     def stop(self):
-        """Ends the capture; raises if the kernel had to drop frames, since then nothing could be concluded."""
+        """Ends the capture; raises if the kernel dropped frames of it."""
         time.sleep(0.3)
         self.process.stop()
         m = re.search(r"(\d+) packets? dropped by kernel", self.process.log.read_text())
@@ -46,19 +46,19 @@ class Capture:
 
 
 class Frame(dict):
-    """What tshark says of one frame: field name to the list of its values, the outermost first."""
+    """A frame as tshark reads it: the values of each field, the outermost first."""
 
     def __missing__(self, key):
         return []
 
     @property
     def vni(self):
-        """The VXLAN network identifier, None if tshark does not take the frame for VXLAN."""
+        """The VNI, or None if the frame is not VXLAN for tshark."""
         return int(self["vxlan.vni"][0]) if self["vxlan.vni"] else None
 
     @property
     def bad_checksum(self):
-        """The first layer, outer or inner, whose checksum is wrong."""
+        """The first layer, outer or inner, with a wrong checksum."""
         for s in STATUS:
             if BAD in self[s] and not (s.startswith("tcp") and any(OTHER_ZERO in m for m in self[EXPERT[2]])):
                 return s.split(".")[0]
@@ -66,7 +66,7 @@ class Frame(dict):
 
     @property
     def warning(self):
-        """The first warning or error of a dissector, those about TCP's course aside."""
+        """The first warning or error of a dissector, without those about the course of a TCP connection."""
         for severity, group, message in zip(*(self[e] for e in EXPERT)):
             if int(severity) >= WARNING and int(group) != SEQUENCE and OTHER_ZERO not in message:
                 return message
@@ -74,8 +74,8 @@ class Frame(dict):
 
     @property
     def asked(self):
-        """(VNI, IP) that an ARP request or neighbour solicitation inside VXLAN asks for. Probes and announcements
-        (no sender address, or sender and target the same) ask for nobody."""
+        """(VNI, IP) that an ARP request or neighbour solicitation in VXLAN asks for. Probes and announcements (no
+        sender address, or sender and target the same) do not count."""
         if self.vni is None:
             return None
         if "1" in self["arp.opcode"] and self["arp.src.proto_ipv4"] != ["0.0.0.0"]:
@@ -87,7 +87,7 @@ class Frame(dict):
 
 
 class Reading:
-    """A capture as tshark reads it, in one pass."""
+    """A capture as tshark reads it."""
 
     def __init__(self, path):
         argv = ["tshark", "-n", "-r", path, "-T", "fields", "-E", "aggregator=|"]
@@ -120,17 +120,17 @@ class Reading:
         return self._rows(lambda f: f.vni is not None and f.warning)
 
     def not_vxlan(self, port="4789"):
-        """Frames to the VXLAN port that tshark does not take for VXLAN."""
+        """Frames to the VXLAN port that are not VXLAN for tshark."""
         return self._rows(lambda f: f.vni is None and f["udp.dstport"][:1] == [port] and not f["icmp.type"]
                           and not f["icmpv6.type"] and "no VXLAN")
 
     def address_requests(self, known):
-        """Requests inside VXLAN for one of `known`, a set of (VNI, IP): whom the tables know, nobody needs to ask
-        across the underlay."""
+        """Requests in VXLAN for one of `known`, a set of (VNI, IP): the appliances must answer these from their tables.
+        """
         return self._rows(lambda f: f.asked in known and f"asks for {f.asked}")
 
     def vxlan(self, vni=None, outer=""):
-        """How many VXLAN frames there are, of one network, from outer source addresses that begin so."""
+        """How many VXLAN frames there are, of a network, from outer source addresses with this beginning."""
         sources = "ipv6.src" if ":" in outer else "ip.src"
         return sum(f.vni is not None and vni in (None, f.vni) and "".join(f[sources][:1]).startswith(outer)
                    for f in self.frames)
@@ -141,7 +141,7 @@ class Reading:
 
 
 def tell(*findings):
-    """Prints the first few rows of each (what, rows)."""
+    """Prints the first rows of each (what, rows)."""
     for what, rows in findings:
         for row in rows[:5]:
             say(f"{what}: {row}")

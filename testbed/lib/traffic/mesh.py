@@ -1,4 +1,4 @@
-"""Traffic between stations, and what became of it: UDP streams with sequence numbers, pings, iperf3."""
+"""Traffic between all pairs of stations, and what arrived: UDP streams with sequence numbers, pings, iperf3."""
 
 import concurrent.futures
 import json
@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 
-from ..lab import REPO, Failure
+from ..lab import REPO, Failure, say
 from ..lab.process import Process
 
 TOOL = REPO / "testbed" / "tools" / "streams.py"
@@ -15,8 +15,8 @@ GROUPS = ["239.77.1.1", "ff15::7701"]
 
 
 class Station:
-    """A namespace that sends and receives: `id` is unique among all stations of a run, `network` names the
-    network it belongs to, `ips` are its addresses without prefix length."""
+    """A namespace that sends and receives. `id` is unique among all stations of a run, `network` is the network of the
+    station, `ips` are its addresses without prefix length."""
 
     def __init__(self, ns, number, network, ips, dev="eth0"):
         self.ns, self.id, self.network, self.ips, self.dev = ns, number, network, list(ips), dev
@@ -27,13 +27,13 @@ def _pairs(stations):
     return [(a, b) for a in stations for b in stations if a is not b and a.network == b.network]
 
 
-# What a client is told when it meets an iperf3 server that closes its listening socket after one test and has not
-# yet opened that of the next.
+# Errors of a client that connects when the iperf3 server has closed its listening socket after a test and has not yet
+# opened the next one.
 BETWEEN_TESTS = ("busy", "reset by peer", "refused")
 
 
 class Tally(dict):
-    """Counts that add up; missing ones are 0."""
+    """Counts; missing ones are 0."""
 
     def __missing__(self, key):
         return 0
@@ -44,8 +44,8 @@ class Tally(dict):
 
 
 class Streams:
-    """UDP streams that run while the scenario does other things: all pairs of each network, every address, `count`
-    datagrams each, plus broadcast and multicast to all. `rate` is datagrams per second and station."""
+    """UDP streams that run while the scenario does other things: between all pairs of each network, to every address,
+    `count` datagrams each, and broadcast and multicast to all. `rate` is datagrams per second and station."""
 
     def __init__(self, lab, stations, count=100, rate=400, broadcast=True, multicast=True):
         self.lab, self.procs = lab, {}
@@ -65,8 +65,8 @@ class Streams:
             _tell(p, "go")
 
     def finish(self, linger=1.0):
-        """Waits until all is sent. Returns lost, duplicated, reordered, leaked_between_networks, astray, damaged,
-        sent, expected."""
+        """Waits until all is sent. Returns lost, duplicated, reordered, leaked_between_networks, astray, damaged, sent
+        and expected."""
         for _, _, p in self.procs.values():
             _expect(p, "sent")
         time.sleep(linger)
@@ -79,7 +79,7 @@ class Streams:
 
 
 def streams(lab, stations, count=100, rate=400, broadcast=True, multicast=True, linger=1.0):
-    """`Streams` from beginning to end."""
+    """Runs `Streams` to their end."""
     return Streams(lab, stations, count, rate, broadcast, multicast).finish(linger)
 
 
@@ -91,7 +91,7 @@ def _tell(p, word):
 def _expect(p, word):
     line = p.popen.stdout.readline().strip()
     if line != word:
-        raise Failure(f"{p.name} said `{line}`, `{word}` was expected; its last words:\n    {p.tail()}")
+        raise Failure(f"{p.name} printed `{line}`, `{word}` was expected; the end of its log:\n    {p.tail()}")
 
 
 def _judge(lab, procs, reports):
@@ -120,7 +120,7 @@ def _judge(lab, procs, reports):
         total["damaged"] += r["damaged"]
         if r["send_errors"]:
             total["lost"] += r["send_errors"]
-            detail.append(f"{s.name}: its own kernel refused {r['send_errors']} datagrams")
+            detail.append(f"{s.name}: the kernel refused {r['send_errors']} datagrams")
     if detail:
         with open(lab.logs / "streams-differences.txt", "a") as f:
             f.write("\n".join(detail) + "\n")
@@ -128,7 +128,7 @@ def _judge(lab, procs, reports):
 
 
 def ping(ns, ip, count=5, interval=0.02, wait=2, size=56, dont_fragment=False, dev="eth0"):
-    """Pings from a namespace. Returns sent, received, lost, duplicated and the ICMP errors seen."""
+    """Pings from a namespace. Returns sent, received, lost, duplicated and ICMP errors."""
     argv = ["ping", "-n", "-c", count, "-i", interval, "-W", wait, "-s", size, "-I", dev]
     if dont_fragment:
         argv += ["-M", "do"]
@@ -144,8 +144,8 @@ def ping(ns, ip, count=5, interval=0.02, wait=2, size=56, dont_fragment=False, d
 
 
 def pings(stations, count=5, **kw):
-    """Pings between all pairs, every address; each station asks its peers one after another, all stations at
-    once. Returns sent, lost, duplicated, and the pairs that lost."""
+    """Pings between all pairs, every address. A station pings its peers one after another; all stations do so at once.
+    Returns sent, lost, duplicated, and a line for each pair that lost."""
     total, bad = Tally(sent=0, lost=0, duplicated=0), []
 
     def one(s):
@@ -160,12 +160,13 @@ def pings(stations, count=5, **kw):
             for what, r in results:
                 total.add({k: r[k] for k in ("sent", "lost", "duplicated")})
                 if r["lost"] or r["duplicated"]:
-                    bad.append(f"{what}: lost {r['lost']} of {r['sent']}, doubled {r['duplicated']} {r['errors'][:1]}")
+                    bad.append(f"{what}: lost {r['lost']} of {r['sent']}, duplicated {r['duplicated']} "
+                               f"{r['errors'][:1]}")
     return total, bad
 
 
 class Iperf:
-    """iperf3 servers on a set of stations, and measurements between them."""
+    """iperf3 servers on stations, and transfers between them."""
 
     PORT = 5201
 
@@ -177,7 +178,7 @@ class Iperf:
             p.wait_line("Server listening")
 
     def transfer(self, a, ip, amount="2M", timeout=30, rate="100M"):
-        """One TCP transfer. Returns iperf3's own JSON result."""
+        """One TCP transfer. Returns the JSON of iperf3."""
         argv = ["iperf3", "-c", ip, "-p", self.PORT, "-n", amount, "-b", rate, "--json", "--connect-timeout", 5000]
         done = subprocess.run(a.ns.command(argv), capture_output=True, text=True, timeout=timeout)
         try:
@@ -187,9 +188,8 @@ class Iperf:
         return result
 
     def all_pairs(self, amount="1M"):
-        """TCP between all pairs, every address family. In each round every station of a network talks to
-        another one, so that no server is asked twice at once. Returns bytes received, transfers, and what
-        failed."""
+        """TCP between all pairs, over every address family. In each round every station of a network has another peer,
+        so no server has two tests at once. Returns bytes, transfers and retransmits, and a line for each failure."""
         by_network = {}
         for s in self.stations:
             by_network.setdefault(s.network, []).append(s)
@@ -224,3 +224,21 @@ class Iperf:
         """Ends the servers."""
         for p in self.servers:
             p.stop()
+
+
+def everything(lab, stations, pings_each, datagrams, datagrams_per_s, amount):
+    """Pings, UDP streams and TCP between all pairs. Prints and returns the totals of each. A failed TCP transfer ends
+    the scenario."""
+    pinged, bad_pings = pings(stations, count=pings_each)
+    say(f"ping: {dict(pinged)}")
+    udp = streams(lab, stations, count=datagrams, rate=datagrams_per_s)
+    say(f"UDP streams: {dict(udp)}")
+    iperf = Iperf(lab, stations)
+    tcp, bad_tcp = iperf.all_pairs(amount)
+    iperf.stop()
+    say(f"iperf3: {dict(tcp)}")
+    for line in bad_pings + bad_tcp:
+        say(line)
+    if bad_tcp:
+        raise Failure(f"{len(bad_tcp)} TCP transfers failed")
+    return pinged, udp, tcp

@@ -1,5 +1,5 @@
-"""A station that asks and listens on its raw interface: ARP and ND questions as any stack sends them, duplicate
-address probes, echo requests to a known MAC, and broadcasts with a number. It keeps what came back, with the time."""
+"""A station on a packet socket. It sends ARP requests and neighbour solicitations as a stack does, probes for duplicate
+addresses, echo requests to a known MAC, and numbered broadcasts; and it records what it receives, with the time."""
 
 import collections
 import socket
@@ -10,9 +10,12 @@ import time
 from scapy.all import ARP, ICMP, IP, UDP, Ether, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr
 from scapy.all import ICMPv6NDOptSrcLLAddr, IPv6, Raw, inet_pton
 
+from .frames import mac_text
+
 ALL_NODES, ALL_NODES_MAC, BROADCAST = "ff02::1", "33:33:00:00:00:01", "ff:ff:ff:ff:ff:ff"
-MARK = b"stopover-observer"  # begins the payload of a numbered broadcast
+MARK = b"stopover-observer"  # the beginning of the payload of a numbered broadcast
 OUTGOING = 4  # PACKET_OUTGOING of Linux: a frame that this side sent
+PATIENCE = 5  # seconds after which a station counts as never reached
 
 Answer = collections.namedtuple("Answer", "at ip mac")
 
@@ -28,7 +31,7 @@ def solicited(ip):
 
 
 def gratuitous(form, mac, ip, sha=None):
-    """One announcement of an address, in one of the FORMS_V4 or FORMS_V6."""
+    """An announcement of an address, in one of FORMS_V4 or FORMS_V6."""
     sha = sha or mac
     if form == "request":
         return Ether(src=mac, dst=BROADCAST) / ARP(op=1, hwsrc=sha, psrc=ip, pdst=ip)
@@ -51,7 +54,7 @@ FORMS_V6 = ("na",)
 
 
 class Observer:
-    """Asks from a tenant's `eth0` under its own MAC and addresses; a thread collects what comes in."""
+    """Sends from the `eth0` of a tenant with the tenant's MAC and addresses; a thread receives."""
 
     def __init__(self, tenant, dev="eth0"):
         self.tenant, self.mac, self.dev = tenant, tenant.mac, dev
@@ -69,22 +72,23 @@ class Observer:
         self.socket.send(bytes(frame))
 
     def ask(self, ip, seconds=0.3):
-        """Asks for an address as a stack does that has never heard of it. Returns the MACs it was answered with."""
+        """Asks for an address as a stack without a neighbour entry does. Returns the MACs of the answers."""
         return self._ask(self._question(ip), ip, seconds)
 
     def ask_at(self, ip, mac, seconds=0.3):
-        """Asks one station alone, as a stack does that checks what it knows."""
+        """Asks one station alone, as a stack does that verifies a neighbour entry."""
         return self._ask(self._question(ip, to=mac), ip, seconds)
 
     def probe(self, ip, times=3, pause=0.3):
-        """A probe for duplicates (RFC 5227 section 2.1.1, RFC 4862 section 5.4). Returns the MACs that answered."""
+        """Probes for a duplicate address (RFC 5227 section 2.1.1, RFC 4862 section 5.4). Returns the MACs that
+        answered."""
         if is_v6(ip):
             group, group_mac = solicited(ip)
             frame = (Ether(src=self.mac, dst=group_mac) / IPv6(src="::", dst=group, hlim=255)
                      / ICMPv6ND_NS(tgt=ip))
         else:
             frame = Ether(src=self.mac, dst=BROADCAST) / ARP(op=1, hwsrc=self.mac, psrc="0.0.0.0", pdst=ip)
-        # A station that defends its address says so to all (RFC 4862 section 5.4.4).
+        # A station defends its address with a multicast (RFC 4862 section 5.4.4).
         return self._ask(frame, ip, pause, times, self.announced)
 
     def _question(self, ip, to=None):
@@ -102,13 +106,13 @@ class Observer:
         return {a.mac for a in [*self.answers, *also] if a.at >= began and a.ip == ip}
 
     def echo(self, ip, mac):
-        """An echo request to this MAC, without asking anybody for it."""
+        """An echo request to this MAC, without address resolution."""
         if is_v6(ip):
             return bytes(Ether(src=self.mac, dst=mac) / IPv6(src=self.v6, dst=ip) / ICMPv6EchoRequest(id=7))
         return bytes(Ether(src=self.mac, dst=mac) / IP(src=self.v4, dst=ip) / ICMP(id=7))
 
     def broadcast(self, number):
-        """A numbered broadcast; who hears it counts its copies."""
+        """Sends a numbered broadcast. The others count its copies."""
         self.send(Ether(src=self.mac, dst=BROADCAST) / IP(src=self.v4, dst="255.255.255.255") / UDP(sport=9, dport=9)
                   / Raw(MARK + struct.pack("!I", number)))
 
@@ -146,17 +150,9 @@ class Observer:
                 (self.announced if frame[:1] == b"\x33" else self.answers).append(answer)
 
 
-def mac_text(six):
-    return ":".join(f"{b:02x}" for b in six)
-
-
-PATIENCE = 5
-"""Seconds after which a station counts as never reached."""
-
-
 class Reach:
-    """Observers that ask a station for an echo from each of its addresses every few milliseconds, until each was
-    answered. `since`: by address, the time of the event."""
+    """Observers that send echo requests to each address of a station every few milliseconds, until each has an answer.
+    `since`: the time of the event, by address."""
 
     PAUSE = 0.01
 
@@ -165,7 +161,7 @@ class Reach:
         self.frames = {(o, ip): o.echo(ip, mac) for o in observers for ip in since}
 
     def times(self, patience=PATIENCE):
-        """By address and observer's name, milliseconds until the first answer; `patience` where there was none."""
+        """Milliseconds until the first answer, by address and name of the observer; `patience` where there was none."""
         found, end = {ip: {} for ip in self.since}, max(self.since.values()) + patience
         waiting = dict(self.frames)
         while waiting and time.monotonic() < end:

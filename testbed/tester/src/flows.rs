@@ -1,14 +1,14 @@
-//! The frames of a pcap file, which are sent again and again.
+//! The frames of a pcap file, which are sent repeatedly.
 
 use anyhow::bail;
 use std::path::Path;
 
 use crate::stamp;
 
-/// Bytes of the file's header, and of that of each frame.
+/// The lengths of the file header and of the header of each frame.
 const FILE_HEADER: usize = 24;
 const FRAME_HEADER: usize = 16;
-/// Little-endian, microseconds: as the bench writes them.
+/// Little-endian with microseconds, as the bench writes it.
 const MAGIC: [u8; 4] = 0xA1B2_C3D4_u32.to_le_bytes();
 
 /// All frames of a file, each long enough for a stamp.
@@ -32,7 +32,7 @@ fn parse(data: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
         rest = after;
     }
     if !rest.is_empty() || frames.is_empty() {
-        bail!("{} whole frames, then {} bytes more", frames.len(), rest.len());
+        bail!("{} whole frames and {} bytes after them", frames.len(), rest.len());
     }
     Ok(frames)
 }

@@ -1,11 +1,11 @@
-//! The bench's tester: sends frames at a constant rate into one port of a device under test and receives them at
-//! another. Each frame carries a sequence number and the time at which it was sent, so that what was lost, doubled,
-//! overtaken or late is known exactly. It knows nothing of the device, nor of tunnels: it looks at the last bytes of
-//! frames alone.
+//! The tester of the bench: it sends frames at a constant rate to one port of a device under test (DUT) and receives
+//! them at the other. Each frame has a sequence number and its time of sending, so lost, duplicated, reordered and late
+//! frames are counted exactly. It reads only the last bytes of frames, so it depends neither on the DUT nor on the
+//! tunnel.
 //!
-//! One thread does all, pinned to the CPU that EAL's `--lcores` names. It reads trials from standard input, one line
-//! of JSON each ([`trial::Trial`]), and answers each by a line ([`report::Report`]). TRex and MoonGen, which others use
-//! for this, are not in Debian.
+//! One thread does all, pinned to the CPU of EAL's `--lcores`. It reads trials from standard input, a line of JSON each
+//! ([`trial::Trial`]), and answers each with a line ([`report::Report`]). The usual testers, TRex and MoonGen, are not
+//! in Debian.
 
 #![deny(unsafe_code)]
 
@@ -22,13 +22,13 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
-/// Sends and receives at a constant rate; trials come as lines of JSON on standard input, reports go out so.
+/// Sends and receives at a constant rate. Reads trials and writes reports as lines of JSON.
 #[derive(Parser)]
 struct Args {
-    /// A port, as a DPDK vdev; given twice. Trials call the first 0 and the second 1.
+    /// A port, as a DPDK vdev; to be given twice. In trials the first is 0 and the second is 1.
     #[arg(long = "port", value_name = "VDEV", required = true)]
     ports: Vec<String>,
-    /// Frames to send, by a name for the trials.
+    /// Frames to send, with their name in trials.
     #[arg(long = "flows", value_name = "NAME=PCAP", required = true, value_parser = named)]
     flows: Vec<(String, PathBuf)>,
     /// Descriptors of each ring.
@@ -59,11 +59,11 @@ fn main() -> anyhow::Result<()> {
     writeln!(out, "{}", serde_json::json!({ "ready": args.ports }))?;
     for (number, line) in std::io::stdin().lock().lines().enumerate() {
         let line = line?;
-        let wants: trial::Trial =
+        let trial: trial::Trial =
             serde_json::from_str(&line).with_context(|| format!("not a trial: {line}"))?;
         let frames =
-            flows.get(&wants.flows).with_context(|| format!("no flows are called {}", wants.flows))?;
-        let report = trial::run(&wants, number as u16, frames, &mut lab)?;
+            flows.get(&trial.flows).with_context(|| format!("no flows are called {}", trial.flows))?;
+        let report = trial::run(&trial, number as u16, frames, &mut lab)?;
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
     }
     Ok(())

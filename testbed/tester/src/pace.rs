@@ -1,10 +1,10 @@
-//! The pace of a trial: how many frames are due at a time, by the time stamp counter. Pure.
+//! The pace of a trial: how many frames are due at a time, by the time stamp counter.
 //!
-//! A frame that could not be sent when it was due, because the tester was busy receiving, is sent a moment later. Were
-//! it much later, because the tester was away, a burst would come of it that nobody asked for, and losses would be the
-//! tester's: so whatever goes beyond a backlog is skipped, and counted.
+//! A frame that is due while the tester receives is sent a moment later. If the tester had no CPU for a while, sending
+//! all due frames would make a burst that the trial does not ask for, and the tester would cause losses. So frames
+//! beyond a backlog are skipped and counted.
 
-/// Bursts that may be late.
+/// The backlog, in bursts.
 const BACKLOG: u64 = 8;
 
 /// A constant rate.
@@ -14,17 +14,17 @@ pub struct Pace {
     ticks_per_frame: f64,
     most: u64,
     settled: u64,
-    /// Frames that were due when nobody was there to send them.
+    /// Frames that were due while the tester had no CPU.
     pub skipped: u64,
 }
 
 impl Pace {
-    /// `pps` frames a second from `now` on, on a counter with `hz` ticks a second; at most `most` at a time.
+    /// `pps` frames per second from `now` on, on a counter with `hz` ticks per second; at most `most` at a time.
     pub fn new(now: u64, hz: u64, pps: f64, most: usize) -> Self {
         Self { began: now, ticks_per_frame: hz as f64 / pps, most: most as u64, settled: 0, skipped: 0 }
     }
 
-    /// How many are to be sent now. They count as sent.
+    /// How many frames are to be sent now. They count as sent.
     #[inline]
     pub fn due(&mut self, now: u64) -> usize {
         let all = (now.saturating_sub(self.began) as f64 / self.ticks_per_frame) as u64 + 1;
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_little_is_made_up_for_and_much_is_skipped() {
+    fn a_small_backlog_is_sent_and_the_rest_is_skipped() {
         let mut pace = Pace::new(0, 1000, 1000.0, 8);
         assert_eq!(pace.due(0), 1);
         assert_eq!([10, 10, 10].map(|now| pace.due(now)), [8, 2, 0]);

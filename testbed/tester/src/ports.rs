@@ -1,4 +1,4 @@
-//! The tester's two ports on DPDK, and the buffers that frames are sent from and received into.
+//! The two DPDK ports of the tester, and their buffers.
 
 use anyhow::Context;
 use dpdk::{Device, Eal, LinkState, Mempool, Offloads, Port, PortConfig, RxQueue, TxQueue};
@@ -9,25 +9,23 @@ const MTU: u16 = 1600;
 const BUFFER: u16 = 2176;
 const BUFFERS: u32 = 16_384;
 const CACHE: u32 = 512;
-/// How long a device may take until its ports are there.
+/// The time to wait for the ports of a DUT.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One end: what frames go out by, and come in by.
+/// One end: a port with its queues.
 pub struct End {
-    /// Receives.
     pub rx: RxQueue,
-    /// Sends.
     pub tx: TxQueue,
     port: Port,
 }
 
-/// Both ends and the pool. The EAL lives as long.
+/// Both ends and the pool. It owns the EAL.
 pub struct Lab {
-    /// By their numbers in trials.
+    /// By their number in trials.
     pub ends: [End; 2],
-    /// Where frames to send come from.
+    /// The pool of the frames to send.
     pub pool: Mempool,
-    /// Descriptors of the rings as the driver granted them, the smaller of both ends.
+    /// The descriptors of the rings that the driver granted, the smaller number of both ends.
     pub descriptors: u16,
     _eal: Eal,
 }
@@ -57,7 +55,7 @@ impl Lab {
 
 fn open(eal: &Eal, pool: &Mempool, vdev: &str, descriptors: u16) -> anyhow::Result<End> {
     let name = vdev.split(',').next().unwrap_or(vdev);
-    let wants = PortConfig {
+    let config = PortConfig {
         rxd: descriptors,
         txd: descriptors,
         mtu: Some(MTU),
@@ -65,7 +63,7 @@ fn open(eal: &Eal, pool: &Mempool, vdev: &str, descriptors: u16) -> anyhow::Resu
         offloads: Offloads::default(),
         ..PortConfig::default()
     };
-    let port = Device::find(eal, name)?.configure(&wants, pool)?;
+    let port = Device::find(eal, name)?.configure(&config, pool)?;
     let mut queues = port.start()?;
     let (rx, tx) = queues.rx.pop().zip(queues.tx.pop()).context("it has no queues")?;
     Ok(End { rx, tx, port })

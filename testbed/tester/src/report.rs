@@ -1,21 +1,21 @@
-//! What a trial is answered by, and who is to blame for what.
+//! The report of a trial, which tells losses of the DUT from limits of the tester.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::trial::{Arrivals, Trial};
 
-/// The tester itself could not keep the rate if it sent less than this part of what was asked.
+/// The tester did not keep the rate if it sent less than this part of it.
 const KEPT: f64 = 0.995;
 
-/// What the sending side counts while frames count.
+/// The counters of the sending side, without the warm-up.
 #[derive(Debug, Default)]
-pub struct MigrationCounters {
-    /// Frames given to the device's ring, whether it took them or not.
+pub struct TrialCounters {
+    /// Frames offered to the ring of the DUT, taken or not.
     pub offered: u64,
-    /// Of these, not taken: the ring was full.
+    /// Of these, frames that found the ring full.
     pub refused: u64,
-    /// Not offered, for want of buffers: they are stuck in the device's rings.
+    /// Frames not offered for lack of buffers: all are in the rings of the DUT.
     pub no_buffers: u64,
     skipped_before: u64,
     longest: u64,
@@ -23,13 +23,13 @@ pub struct MigrationCounters {
     all: u64,
 }
 
-impl MigrationCounters {
-    /// Nothing counted yet, when the pace had skipped so many.
+impl TrialCounters {
+    /// Starts at 0, after the pace has skipped so many frames.
     pub fn from_now(skipped_before: u64) -> Self {
         Self { skipped_before, ..Self::default() }
     }
 
-    /// A round took so many ticks, and moved so many frames.
+    /// Adds a round of so many ticks, which moved so many frames.
     #[inline]
     pub fn gap(&mut self, ticks: u64, moved: usize) {
         self.longest = self.longest.max(ticks);
@@ -40,23 +40,23 @@ impl MigrationCounters {
     }
 }
 
-/// Times on the way, in ticks, to three digits.
+/// Latencies in ticks, to three digits.
 #[derive(Debug)]
 pub struct Latency(Histogram<u64>);
 
 impl Latency {
-    /// None yet.
+    /// No latency yet.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self(Histogram::new_with_bounds(1, MOST_TICKS, 3)?))
     }
 
-    /// One.
+    /// Adds a latency.
     #[inline]
     pub fn note(&mut self, ticks: u64) {
         self.0.saturating_record(ticks);
     }
 
-    /// How many.
+    /// The number of latencies.
     #[cfg(test)]
     pub fn count(&self) -> u64 {
         self.0.len()
@@ -77,10 +77,10 @@ impl Latency {
     }
 }
 
-/// Some ten seconds.
+/// About ten seconds.
 const MOST_TICKS: u64 = 1 << 35;
 
-/// Microseconds from the sending of a frame until the tester had it back.
+/// Microseconds from the sending of a frame until the tester has received it.
 #[derive(Debug, Serialize)]
 struct Micros {
     frames: u64,
@@ -92,27 +92,27 @@ struct Micros {
     max: f64,
 }
 
-/// The answer to a trial.
+/// The report of a trial.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pps: f64,
-    /// What was really offered.
+    /// The rate that was offered.
     offered_pps: f64,
     offered: u64,
     received: u64,
-    /// Offered, and not come back.
+    /// Offered and not received.
     lost: u64,
     refused: u64,
     duplicated: u64,
     reordered: u64,
     strange: u64,
     skipped: u64,
-    /// The tester did not offer what was asked: the trial says nothing of the device at that rate.
+    /// The tester did not offer the rate, so the trial has no result for it.
     limited: bool,
-    /// The tester was away for so long that its receiving ring may have overflown: losses may be its own.
+    /// The tester had no CPU for so long that its receive ring may have overflown: it may have caused losses.
     away: bool,
     longest_round_us: f64,
-    /// Time in rounds in which nothing was to do: what the tester has to spare.
+    /// The part of the time in rounds without work: the reserve of the tester.
     spare_percent: f64,
     descriptors: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,10 +120,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Draws the sum.
+    /// Of a trial that has ended.
     pub fn new(
-        wants: &Trial,
-        tally: &MigrationCounters,
+        trial: &Trial,
+        tally: &TrialCounters,
         skipped: u64,
         arrivals: &Arrivals,
         descriptors: u16,
@@ -131,9 +131,9 @@ impl Report {
     ) -> Self {
         let received = arrivals.sequences.received;
         let longest_s = tally.longest as f64 / hz as f64;
-        let offered_pps = tally.offered as f64 / wants.seconds;
+        let offered_pps = tally.offered as f64 / trial.seconds;
         Self {
-            pps: wants.pps,
+            pps: trial.pps,
             offered_pps,
             offered: tally.offered,
             received,
@@ -143,8 +143,8 @@ impl Report {
             reordered: arrivals.sequences.reordered,
             strange: arrivals.strange,
             skipped: skipped - tally.skipped_before + tally.no_buffers,
-            limited: (tally.offered as f64) < (wants.pps * wants.seconds * KEPT).floor(),
-            away: longest_s * wants.pps > f64::from(descriptors) / 2.0,
+            limited: (tally.offered as f64) < (trial.pps * trial.seconds * KEPT).floor(),
+            away: longest_s * trial.pps > f64::from(descriptors) / 2.0,
             longest_round_us: (longest_s * 1e7).round() / 10.0,
             spare_percent: (1000.0 * tally.idle as f64 / tally.all.max(1) as f64).round() / 10.0,
             descriptors,
@@ -159,36 +159,34 @@ mod tests {
 
     const HZ: u64 = 2_000_000_000;
 
-    /// Of a trial of 1000 frames in a second, of which so many were offered and arrived; 256 descriptors.
-    fn report(tally: MigrationCounters, arrived: u64) -> Report {
-        let wants: Trial =
+    /// Of a trial with 1000 frames in a second, of which so many were offered and arrived; 256 descriptors.
+    fn report(tally: TrialCounters, arrived: u64) -> Report {
+        let trial: Trial =
             serde_json::from_str(r#"{"from": 0, "flows": "x", "pps": 1000, "seconds": 1}"#).unwrap();
         let mut arrivals = Arrivals::new(0, 1000, true).unwrap();
         for n in 0..arrived {
             arrivals.sequences.note(n);
         }
-        Report::new(&wants, &tally, 0, &arrivals, 256, HZ)
+        Report::new(&trial, &tally, 0, &arrivals, 256, HZ)
     }
 
     #[test]
-    fn what_did_not_come_back_is_lost_and_refused_is_part_of_it() {
-        let r = report(MigrationCounters { offered: 1000, refused: 3, ..MigrationCounters::default() }, 990);
+    fn frames_not_received_are_lost_and_include_the_refused() {
+        let r = report(TrialCounters { offered: 1000, refused: 3, ..TrialCounters::default() }, 990);
         assert_eq!((r.offered, r.received, r.lost, r.refused), (1000, 990, 10, 3));
         assert!(!r.limited && !r.away);
     }
 
     #[test]
-    fn what_was_not_offered_is_the_testers_fault_and_no_loss() {
-        assert!(!report(MigrationCounters { offered: 995, ..MigrationCounters::default() }, 995).limited);
-        let r =
-            report(MigrationCounters { offered: 994, no_buffers: 6, ..MigrationCounters::default() }, 994);
+    fn frames_not_offered_limit_the_tester_and_are_not_lost() {
+        assert!(!report(TrialCounters { offered: 995, ..TrialCounters::default() }, 995).limited);
+        let r = report(TrialCounters { offered: 994, no_buffers: 6, ..TrialCounters::default() }, 994);
         assert_eq!((r.limited, r.lost, r.skipped), (true, 0, 6));
     }
 
     #[test]
-    fn an_absence_as_long_as_half_a_ring_is_named() {
-        let absent =
-            |frames: u64| MigrationCounters { longest: frames * HZ / 1000, ..MigrationCounters::default() };
+    fn an_absence_of_more_than_half_a_ring_is_reported() {
+        let absent = |frames: u64| TrialCounters { longest: frames * HZ / 1000, ..TrialCounters::default() };
         assert!(!report(absent(128), 0).away);
         assert!(report(absent(129), 0).away);
     }

@@ -1,25 +1,25 @@
-//! The stamp: the last 16 bytes of every frame sent. Whatever a device puts before a frame, or takes off there, the
-//! stamp stays the end of it.
+//! The stamp: the last 16 bytes of every frame. A DUT adds and removes headers at the beginning of a frame, so the
+//! stamp stays at its end.
 
 /// Bytes of a stamp.
 pub const LEN: usize = 16;
 
-/// Tells stamped frames from a device's own, such as its ARP.
+/// Distinguishes stamped frames from frames of the DUT itself, such as ARP.
 const MAGIC: u16 = 0x5709;
 
-/// What a frame carries.
+/// The stamp of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// The time stamp counter when it was sent.
+    /// The time stamp counter at its sending.
     pub tsc: u64,
-    /// Its number within the trial.
+    /// The sequence number in the trial.
     pub sequence: u32,
-    /// The number of the trial, by which late frames of earlier ones are told.
+    /// The number of the trial; late frames of earlier trials have another one.
     pub trial: u16,
 }
 
 impl Stamp {
-    /// Writes it over the end of a frame that is long enough.
+    /// Writes it over the end of a frame, if that is long enough.
     #[inline]
     pub fn write(self, frame: &mut [u8]) {
         if let Some(tail) = frame.last_chunk_mut::<LEN>() {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comes_back_from_the_end_of_any_frame_and_touches_nothing_else() {
+    fn is_read_from_the_end_of_any_frame_and_changes_nothing_else() {
         let stamp = Stamp { tsc: 0x0123_4567_89AB_CDEF, sequence: 0xDEAD_BEEF, trial: 0x1234 };
         for len in [LEN, 60, 1514] {
             let mut frame = vec![7; len];
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_seen_where_it_is_not() {
+    fn is_not_read_from_frames_without_it() {
         assert_eq!(Stamp::read(&[0; 60]), None);
         assert_eq!(Stamp::read(&[0x57; LEN - 1]), None);
         let mut short = [7; LEN - 1];

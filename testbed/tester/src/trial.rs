@@ -1,41 +1,40 @@
-//! One trial: frames at a constant rate for a stated time from one end to the other, and the sequences on them.
+//! A trial: frames at a constant rate for a given time from one end to the other, and their counters.
 //!
-//! A trial may open with a while whose frames are sent like the others but not counted: caches warm up then, and
-//! a device that slept wakes. What the device's ring does not take at once is lost, as on a wire: nothing is sent twice
-//! or later.
+//! A trial may begin with a warm-up, whose frames are sent but not counted: caches warm up, and a sleeping DUT wakes
+//! up. A frame that finds the ring of the DUT full is lost, as on a wire: it is not sent again.
 
 use anyhow::bail;
 use dpdk::{BURST_MAX, Burst, cycles};
 use serde::Deserialize;
-use stopover_guest_tools::sequences::Sequences;
+use stopover_guest_tools::sequence::SequenceTracker;
 
 use crate::pace::Pace;
 use crate::ports::{End, Lab};
-use crate::report::{Latency, MigrationCounters, Report};
+use crate::report::{Latency, Report, TrialCounters};
 use crate::stamp::{self, Stamp};
 
-/// What is asked for.
+/// A trial, as it is read.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
     /// The end that sends, 0 or 1. The other receives.
     pub from: usize,
-    /// Which frames.
+    /// The name of the frames.
     pub flows: String,
-    /// Frames a second.
+    /// Frames per second.
     pub pps: f64,
-    /// How long, counted.
+    /// The time in which frames are counted.
     pub seconds: f64,
-    /// How long before that, not counted.
+    /// The time of the warm-up.
     #[serde(default)]
     pub warm_seconds: f64,
-    /// Most frames at a time.
+    /// The most frames at a time.
     #[serde(default = "burst")]
     pub burst: usize,
-    /// Whether another process shares the tester's CPU: then it gives way when it is not behind.
+    /// Whether another process shares the CPU of the tester. Then the tester yields when it is not late.
     #[serde(default)]
     pub give_way: bool,
-    /// Whether latencies are wanted, which cost the tester some of its rate.
+    /// Whether to measure latencies, which lowers the rate that the tester can send.
     #[serde(default)]
     pub latency: bool,
 }
@@ -44,25 +43,25 @@ fn burst() -> usize {
     32
 }
 
-/// How long after the last frame others may still arrive.
+/// The time to wait for more frames after the last one.
 const TAIL_S: f64 = 0.02;
-/// Rounds between two looks at what comes to the sending end: the device's own frames, which must not fill its ring.
+/// Rounds between two receptions at the sending end: frames of the DUT itself must not fill that ring.
 const LOOK_BACK: u32 = 256;
-/// Sequence numbers that the sequences take.
+/// The sequence numbers that a tracker takes.
 const MOST_FRAMES: f64 = (1u64 << 28) as f64;
 
-/// Carries a trial out. `number` tells it from others.
-pub fn run(wants: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> anyhow::Result<Report> {
-    let frames_wanted = wants.pps * (wants.seconds + wants.warm_seconds);
-    if wants.from > 1 || !(1..=BURST_MAX).contains(&wants.burst) || wants.pps <= 0.0 {
-        bail!("not to be done: {wants:?}");
+/// Executes a trial; `number` distinguishes it from others.
+pub fn run(trial: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> anyhow::Result<Report> {
+    let frames_wanted = trial.pps * (trial.seconds + trial.warm_seconds);
+    if trial.from > 1 || !(1..=BURST_MAX).contains(&trial.burst) || trial.pps <= 0.0 {
+        bail!("invalid trial: {trial:?}");
     }
     if !(1.0..MOST_FRAMES).contains(&frames_wanted) {
-        bail!("{frames_wanted} frames are none, or too many: {wants:?}");
+        bail!("invalid number of frames, {frames_wanted}: {trial:?}");
     }
     let [zero, one] = &mut lab.ends;
-    let (sender, receiver) = if wants.from == 0 { (zero, one) } else { (one, zero) };
-    let mut arrivals = Arrivals::new(number, frames_wanted as usize, wants.latency)?;
+    let (sender, receiver) = if trial.from == 0 { (zero, one) } else { (one, zero) };
+    let mut arrivals = Arrivals::new(number, frames_wanted as usize, trial.latency)?;
     let mut burst = Burst::new();
     while receiver.rx.burst(&mut burst, BURST_MAX) + sender.rx.burst(&mut burst, BURST_MAX) > 0 {
         burst.clear();
@@ -71,11 +70,11 @@ pub fn run(wants: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
     let hz = cycles::tsc_hz();
     let ticks = |seconds: f64| (seconds * hz as f64) as u64;
     let began = cycles::tsc();
-    let count_from = began + ticks(wants.warm_seconds);
-    let end = count_from + ticks(wants.seconds);
-    let mut pace = Pace::new(began, hz, wants.pps, wants.burst);
+    let count_from = began + ticks(trial.warm_seconds);
+    let end = count_from + ticks(trial.seconds);
+    let mut pace = Pace::new(began, hz, trial.pps, trial.burst);
     let mut source = Source { frames, at: 0, sequence: 0, trial: number };
-    let mut tally = MigrationCounters::default();
+    let mut tally = TrialCounters::default();
     let (mut last, mut round, mut counting) = (began, 0u32, false);
     loop {
         let now = cycles::tsc();
@@ -85,7 +84,7 @@ pub fn run(wants: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
         if !counting && now >= count_from {
             counting = true;
             arrivals.count_from = source.sequence;
-            tally = MigrationCounters::from_now(pace.skipped);
+            tally = TrialCounters::from_now(pace.skipped);
         }
         let got = arrivals.take(receiver, &mut burst, now);
         let due = pace.due(now);
@@ -99,25 +98,15 @@ pub fn run(wants: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
             sender.rx.burst(&mut burst, BURST_MAX);
             burst.clear();
         }
-        if wants.give_way && due < wants.burst && got < BURST_MAX {
+        if trial.give_way && due < trial.burst && got < BURST_MAX {
             std::thread::yield_now();
         }
     }
-    let tail = ticks(TAIL_S);
-    let mut heard = cycles::tsc();
-    while cycles::tsc() - heard < tail {
-        let now = cycles::tsc();
-        if arrivals.take(receiver, &mut burst, now) > 0 {
-            heard = now;
-        }
-        if wants.give_way {
-            std::thread::yield_now();
-        }
-    }
-    Ok(Report::new(wants, &tally, pace.skipped, &arrivals, lab.descriptors, hz))
+    arrivals.take_rest(receiver, &mut burst, ticks(TAIL_S), trial.give_way);
+    Ok(Report::new(trial, &tally, pace.skipped, &arrivals, lab.descriptors, hz))
 }
 
-/// Frames to send, in order, again and again.
+/// The frames to send, in order, repeatedly.
 struct Source<'a> {
     frames: &'a [Vec<u8>],
     at: usize,
@@ -133,7 +122,7 @@ impl Source<'_> {
         tx: &mut dpdk::TxQueue,
         pool: &dpdk::Mempool,
         burst: &mut Burst,
-        tally: &mut MigrationCounters,
+        tally: &mut TrialCounters,
     ) {
         if !pool.alloc_bulk(burst, due) {
             tally.no_buffers += due as u64;
@@ -159,35 +148,35 @@ impl Source<'_> {
     }
 }
 
-/// What has come out of the device.
+/// The frames that came out of the DUT.
 pub struct Arrivals {
     trial: u16,
     /// The first sequence number that counts.
     pub count_from: u32,
-    /// Of those that count.
-    pub sequences: Sequences,
-    /// Frames sent before the counting began.
+    /// Of the counted frames.
+    pub sequences: SequenceTracker,
+    /// Frames of the warm-up.
     pub warm: u64,
     /// Frames without a stamp of this trial.
     pub strange: u64,
-    /// Times on the way, in ticks.
+    /// In ticks.
     pub latency: Option<Latency>,
 }
 
 impl Arrivals {
-    /// None yet, of so many frames of a trial.
+    /// For a trial of so many frames.
     pub fn new(trial: u16, frames: usize, latency: bool) -> anyhow::Result<Self> {
         Ok(Self {
             trial,
             count_from: u32::MAX,
-            sequences: Sequences::with_room(frames),
+            sequences: SequenceTracker::with_room(frames),
             warm: 0,
             strange: 0,
             latency: if latency { Some(Latency::new()?) } else { None },
         })
     }
 
-    /// Takes what has arrived, says how many.
+    /// Receives a burst; returns its number of frames.
     #[inline]
     fn take(&mut self, end: &mut End, burst: &mut Burst, now: u64) -> usize {
         let n = end.rx.burst(burst, BURST_MAX);
@@ -199,6 +188,20 @@ impl Arrivals {
         }
         burst.clear();
         n
+    }
+
+    /// Receives until no frame has come for `tail` ticks.
+    fn take_rest(&mut self, end: &mut End, burst: &mut Burst, tail: u64, give_way: bool) {
+        let mut last_arrival = cycles::tsc();
+        while cycles::tsc() - last_arrival < tail {
+            let now = cycles::tsc();
+            if self.take(end, burst, now) > 0 {
+                last_arrival = now;
+            }
+            if give_way {
+                std::thread::yield_now();
+            }
+        }
     }
 
     #[inline]
@@ -224,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_only_its_own_frames_from_the_first_that_counts() {
+    fn counts_its_own_frames_after_the_warm_up() {
         let mut a = Arrivals::new(3, 100, true).unwrap();
         let stamp = |sequence, trial| Some(Stamp { tsc: 1000, sequence, trial });
         a.note(stamp(0, 3), 1100);

@@ -1,10 +1,9 @@
-"""The quick bench's paths with two builds of the appliance: what a frame costs now and in another build, in instructions
-and in cycles.
+"""The paths of the quick bench with two builds of the appliance: instructions and cycles per frame, now and before.
 
-Five starts of each build, A B B A and so on. A start gives a figure of each kind and direction: cycles are the median of
-some turns, in which both builds' appliances alternate; instructions are counted by valgrind, which runs the same appliance
-with the same ports and frames and counts what its worker executes, driver and all. Valgrind offers programs no AVX-512, so
-the C library and DPDK choose their AVX2 variants there, in both builds alike.
+Each build is started five times, in the order A B B A and so on. A start gives a figure of each kind and direction.
+Cycles are the median of some turns, in which the appliances of both builds alternate. Instructions are counted by
+valgrind: it runs the same appliance with the same ports and frames and counts what its worker executes, with the
+driver. Valgrind has no AVX-512, so the C library and DPDK choose their AVX2 variants there, in both builds.
 """
 
 import pathlib
@@ -14,22 +13,21 @@ import time
 from ...lab import Failure, say, sh
 from ...lab.process import Process
 from ...product import stopover
-from .. import callgrind, result_files, sampling
+from .. import callgrind, limits, result_files, sampling
 from ..dut import TSC_HZ, Gateway
 from ..setup import NUMBERS, Bench, Board
 from .quick import SECONDS
 
 STARTS, TURNS = 5, 6  # of each build; of each start
 COUNTED_S = 1.0
-LEAST_FRAMES_PER_S = 1_000  # under valgrind; else it counts something else
 LIMITS = {"instructions": 1.02, "cycles": 1.05}
 NAMES = {"A": "now", "B": "before"}
 NAME = "stopover-appliance"
 
 
 def other_build(folder):
-    """The appliance of another build: in the folder itself, or in `target/release` of a checkout. Its `stopover` lies
-    beside it."""
+    """The appliance of another build: in the folder, or in `target/release` of a checkout. Its `stopover` is beside it.
+    """
     places = [pathlib.Path(folder).resolve() / place / NAME for place in (".", "target/release")]
     found = next((p for p in places if p.is_file()), None)
     if found is None:
@@ -38,7 +36,7 @@ def other_build(folder):
 
 
 class Counted(Gateway):
-    """An appliance that runs under valgrind. It does without hugepages, which valgrind has no room for."""
+    """An appliance under valgrind. It has no hugepages: valgrind has no address space for them."""
 
     def launch(self):
         a = self.appliance
@@ -64,7 +62,7 @@ class Counted(Gateway):
         dump = sorted(self.profile.parent.glob(f"{self.profile.name}.1-*"))
         value = callgrind.per_frame(p.read_text().splitlines() for p in dump)
         if value is None:
-            raise Failure(f"{self.name}: {len(dump)} profiles show no frame that the null driver was given")
+            raise Failure(f"{self.name}: {len(dump)} profiles have no frame for the null driver")
         return value
 
     def quit(self):
@@ -74,7 +72,7 @@ class Counted(Gateway):
 
 
 class Build:
-    """One of the two: its program, and a board of its own, since both serve the same station."""
+    """One of the two builds: its program, and a board of its own, since both serve the same station."""
 
     def __init__(self, bench, letter, binary):
         self.bench, self.letter, self.binary = bench, letter, binary
@@ -103,7 +101,7 @@ def count(builds, letters, got):
 
 
 def measure(builds, letters, got):
-    """One start of each build and direction, at the same time; turns to and fro. Returns how many frames were lost."""
+    """One start of each build and direction, all at once, and their turns. Returns how many frames were lost."""
     gateways = [(d, letter, builds[letter].gateway(Gateway, d)) for d in NUMBERS for letter in letters]
     try:
         for _, _, gateway in gateways:
@@ -142,12 +140,10 @@ def body(lab, folder):
                 figures[name] = round(statistics.median(values), 1)
                 figures[f"{name}_interval"] = [round(low, 1), round(high, 1)]
                 row += [f"{figures[name]:.1f}", f"{low:.1f} to {high:.1f}"]
-            value, low, high = (round(v, 4) for v in sampling.ratio(now, before))
-            figures |= {f"{key}_ratio": value, f"{key}_ratio_interval": [low, high]}
-            lines.append(f"| {' | '.join(row)} | {value:.3f} | {low:.3f} to {high:.3f} |")
-    missed = callgrind.dearer(figures, LIMITS)
-    for why in missed:
-        say(why)
-    figures["floors_missed"] = len(missed)
+            sampling.put_ratio(figures, f"{key}_ratio", now, before, digits=4)
+            low, high = figures[f"{key}_ratio_interval"]
+            lines.append(f"| {' | '.join(row)} | {figures[f'{key}_ratio']:.3f} | {low:.3f} to {high:.3f} |")
+    limits.record(figures, limits.above(figures, {f"{d}_{what}_ratio": most for what, most in LIMITS.items()
+                                                  for d in NUMBERS}))
     say(result_files.save("\n".join(lines), {"figures": figures}, "against"))
     return figures

@@ -1,7 +1,7 @@
-"""How soon a change at the board is in force: until every lcore of three appliances that hold a million nodes forwards
-by it, and until a thousand watchers have it. The tool `change-latency` declares the nodes and measures.
+"""How soon a change at the board is in force: until every lcore of three appliances with a million nodes forwards by
+it, and until a thousand watchers have it. The tool `change-latency` declares the nodes and measures.
 
-The appliances' ports are null ports, so their lcores are idle and sleep between polls, as `idle: adaptive` has them.
+The ports of the appliances are null ports, so their lcores are idle and sleep between polls (`idle: adaptive`).
 """
 
 import json
@@ -12,7 +12,7 @@ import resource
 from ...lab import Failure, say, sh
 from ...lab.netns import Namespace
 from ...product import ron, stopover
-from .. import charts, result_files
+from .. import charts, limits, result_files
 from ..setup import Board
 from ..workload import VNI, World, own
 
@@ -24,14 +24,14 @@ MOST = {"converge_ms_p99": 10, "watchers_ms_p99": 100}
 
 
 def change_latency(board, **options):
-    """Runs the tool with these options, returns the figures that it prints."""
+    """Runs the tool with these options; returns its figures."""
     path = stopover.program("change-latency", "tools")
     words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v)]
     return json.loads(sh(path, "--board", board.endpoint, *words, timeout=90).splitlines()[-1])
 
 
 def appliance(lab, ns, board, name):
-    """One that follows the network of the million nodes, with a station there, and has nothing to forward."""
+    """An appliance that follows the network of the million nodes, and has nothing to forward."""
     _, ip, vtep = own(APPLIANCES[name])
     a = stopover.Appliance(lab, name, ns, board)
     a.port("ul0", "net_null0,no-rx=1", ron.tagged("underlay", addresses=[f"{vtep}/16"]))
@@ -40,20 +40,20 @@ def appliance(lab, ns, board, name):
 
 
 def body(lab):
-    os.sched_setaffinity(0, range(os.cpu_count()))  # another part may have left a CPU to its worker
+    os.sched_setaffinity(0, range(os.cpu_count()))  # a part before this one may have restricted it
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a connection for each watcher, at both ends
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # each watcher has a connection, at both ends
     lab.hugepages(len(APPLIANCES) * stopover.MEMORY_MIB)
     ns = Namespace(lab, "converge")
     board = Board(lab, ns, "-converge")
     say(f"loading {NODES} nodes on {HOSTS} hosts")
     World(NODES, HOSTS).load(lab.dir, board)
     appliances = [appliance(lab, ns, board, name) for name in APPLIANCES]
-    said = r"in step with the board at revision \d+: (\d{7,}) nodes, (\d+) ms after"
+    line = r"in step with the board at revision \d+: (\d{7,}) nodes, (\d+) ms after"
     for a in appliances:
-        a.process.wait_line(said, SYNCHRONISED_S)
-    together = max(int(re.search(said, a.process.log.read_text(errors="replace"))[2]) for a in appliances)
-    say(f"{len(appliances)} appliances, started one after another, had all nodes within {together} ms each")
+        a.process.wait_line(line, SYNCHRONISED_S)
+    together = max(int(re.search(line, a.process.log.read_text(errors="replace"))[2]) for a in appliances)
+    say(f"{len(appliances)} appliances, started one after another, had all nodes within {together} ms")
     options = {"vni": VNI, "updates": 300, "every_ms": 30, "appliances": ",".join(APPLIANCES)}
     force = change_latency(board, **options)["in_force"]
     say(f"in force on all lcores of all appliances: {force}")
@@ -65,10 +65,7 @@ def body(lab):
     say(f"at {WATCHERS} watchers: {watch}")
     figures = {"converge_ms_p50": force["p50"], "converge_ms_p99": force["p99"], "converge_ms_max": force["max"],
                "watchers_ms_p50": watch["p50"], "watchers_ms_p99": watch["p99"], "watchers_ms_max": watch["max"]}
-    missed = [f"{k} is {figures[k]}, at most {v} is wanted" for k, v in MOST.items() if figures[k] > v]
-    for why in missed:
-        say(why)
-    figures["floors_missed"] = len(missed)
+    limits.record(figures, limits.above(figures, MOST))
     lines = ["| Change known to | times | p50 ms | p99 ms | max ms |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {who} | {f['count']} | {f['p50']:.1f} | {f['p99']:.1f} | {f['max']:.1f} |" for who, f in
               ((f"every lcore of {len(APPLIANCES)} appliances", force), (f"{WATCHERS} watchers, each pair", watch))]

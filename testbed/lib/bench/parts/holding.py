@@ -1,30 +1,31 @@
-"""What migrating nodes cost: one worker while none and while a hundred nodes are locked by a migration and copies of
-their frames are held; and what the frames of the others cost beside them.
+"""The cost of migrating nodes: cycles per frame of one worker while no node and while a hundred nodes are locked for a
+migration and copies of their frames are held.
 
-Decapsulation goes to a segment with a thousand stations, a hundred of which move: a port that cannot tell what it
-delivered, so from the lock on each of their frames is delivered and a copy of the last `WINDOW_MS` kept. How many of
-the frames are for those that move is the file's: none (`silent`), one in 64 (`rare`), or as many as for others
-(`fair`). Encapsulation (`remote`) is to a thousand nodes elsewhere, a hundred of which are locked there. The same
+Decapsulation goes to a segment with a thousand stations, of which a hundred migrate. A segment port cannot tell what it
+delivered, so from the lock on each of their frames is delivered and a copy of it is held for `WINDOW_MS`. The file
+decides how many frames are for migrating nodes: none (`silent`), one in 64 (`rare`), or as many as for the others
+(`fair`). Encapsulation (`remote`) goes to a thousand nodes elsewhere, of which a hundred are locked there. The same
 appliance with the same file is measured without and with the locks, in turns: A B B A.
 
-In the end all is counted: what was held was let go when its time or its migration was over, or sent on to where the
-node has gone (`rare` completes its last migrations), and nothing was dropped.
+At the end all held frames are accounted for: they were released when their time or their migration was over, or sent on
+to the new host (`rare` completes its last migrations), and none was dropped.
 """
 
 import time
 
 from ...lab import Failure, say
 from ...product import ron
-from .. import charts, result_files, sampling, workload
+from ...traffic.frames import mac_text, write_pcap
+from .. import charts, limits, result_files, sampling, workload
 from ..dut import Gateway
 from ..setup import FRAMES, Bench
-from ..workload import VNI, text
+from ..workload import VNI
 
-STATIONS, MOVERS = 1000, 100
+STATIONS, MIGRATING = 1000, 100
 AT_ONCE = 50  # nodes of one migration; the board allows 64
-FILE = 6400  # frames: at one in 64, one for each node that moves
-SHARES = {"silent": None, "rare": 64, "fair": STATIONS // MOVERS}  # one frame in so many is for a node that moves
-WINDOW_MS = 100  # less than a turn, so that copies end while it is measured
+FILE = 6400  # frames: at one in 64, one for each migrating node
+SHARES = {"silent": None, "rare": 64, "fair": STATIONS // MIGRATING}  # one frame in so many is for a migrating node
+WINDOW_MS = 100  # less than a turn, so that copies are released during it
 HOLD_MIB = 256
 SECONDS = 0.25
 PATIENCE_S = 10
@@ -34,19 +35,20 @@ WAITS = ("leaving", "paused", "forwarding")
 
 
 class Holder(Gateway):
-    """An appliance, and nodes that can be told to move: {host: their MACs}."""
+    """An appliance, and the nodes that migrate: {host: their MACs}."""
 
     here, begun, sent_on = False, (), {}
     held_dropped = 0
 
     def begin(self):
-        """Locks the nodes, and waits until the appliance knows."""
-        parts = [(host, macs[n:n + AT_ONCE]) for host, macs in self.moving.items() for n in range(0, len(macs), AT_ONCE)]
+        """Locks the nodes, and waits until the appliance has the locks."""
+        parts = [(host, macs[n:n + AT_ONCE]) for host, macs in self.migrating.items()
+                 for n in range(0, len(macs), AT_ONCE)]
         for host, macs in parts:
-            nodes = [w for mac in macs for w in ("--node", f"{VNI}/{text(mac)}")]
+            nodes = [w for mac in macs for w in ("--node", f"{VNI}/{mac_text(mac)}")]
             self.board.cli("migration", "begin", *nodes, "--from", host, "--to", "far-0")
-        self.begun = [f"{VNI}/{text(macs[0])}" for _, macs in parts]
-        self.wait_moves(MOVERS if self.here else 0)
+        self.begun = [f"{VNI}/{mac_text(macs[0])}" for _, macs in parts]
+        self.wait_migrations(MIGRATING if self.here else 0)
 
     def end(self, how="abort"):
         """Ends the migrations. Returns how many frames were sent on."""
@@ -56,17 +58,17 @@ class Holder(Gateway):
             self.board.cli("migration", how, "--node", node)
             self.look()
         self.begun = ()
-        self.wait_moves(0)
+        self.wait_migrations(0)
         return sum(self.sent_on.values())
 
     def look(self):
-        """The migrating nodes. A node that has gone is told of for some 100 ms more."""
+        """The migrating nodes. The appliance reports a node for some 100 ms after it has gone."""
         nodes = self.ask("/v1/migrations")["nodes"]
         self.sent_on.update((n["mac"], n["replayed"]) for n in nodes)
         return nodes
 
-    def wait_moves(self, leaving):
-        """Until so many nodes are leaving and, if none is, nothing is held."""
+    def wait_migrations(self, leaving):
+        """Waits until so many nodes are leaving and, if none is, no frame is held."""
         end = time.monotonic() + PATIENCE_S
         while True:
             nodes = self.look()
@@ -84,11 +86,11 @@ class Holder(Gateway):
         return {d["reason"]: d["count"] for d in self.ask("/v1/drops")}
 
     def copied(self):
-        """Frames that were put into the hold; nothing else is copied here."""
+        """Frames that were put into the hold; no other frames are copied here."""
         return self.ask("/v1/fwd")["accounting"]["copied"]
 
     def counters(self):
-        """Copies that were not needed are no loss."""
+        """Copies that were not needed are not lost."""
         stats = {p["name"]: p for p in self.ask("/v1/ports/stats")}
         source, sink = (stats[n] for n in self.names)
         lost = sum(n for reason, n in self.drops().items() if reason != "window_over")
@@ -101,11 +103,11 @@ def station(number, n):
 
 
 def frames(world, number, share):
-    """Datagrams from nodes all over the world to the stations of appliance `number`, those that move being the first
-    of them and at their turn in one frame of `share`."""
+    """Datagrams from the nodes to the stations of appliance `number`. The first stations migrate; they are the
+    destination of one frame in `share`."""
     for i, (_, datagram, inner) in enumerate(workload.decap_frames(world, number, FILE)):
-        moves = share and i % share == 0
-        n = i // share % MOVERS if moves else MOVERS + i * 7919 % (STATIONS - MOVERS)
+        migrates = share and i % share == 0
+        n = i // share % MIGRATING if migrates else MIGRATING + i * 7919 % (STATIONS - MIGRATING)
         mac = station(number, n)
         yield datagram[:len(datagram) - len(inner)] + mac + inner[6:]
 
@@ -113,25 +115,25 @@ def frames(world, number, share):
 def at_segment(lab, bench, name, number, share):
     """An appliance whose stations are behind a segment."""
     path = lab.dir / f"holding-{name}.pcap"
-    workload.write_pcap(path, frames(bench.world, number, share))
+    write_pcap(path, frames(bench.world, number, share))
     h = Holder(lab, bench.ns, f"stopover-{name}", "decap", number, bench.world, bench.board, path, FILE)
-    stations = [{"mac": text(station(number, n)), "addresses": []} for n in range(STATIONS)]
+    stations = [{"mac": mac_text(station(number, n)), "addresses": []} for n in range(STATIONS)]
     port = next(p for p in h.appliance.config["ports"] if p["name"] == "vm1")
     port["role"] = ron.tagged("segment", vni=VNI, stations=stations)
     h.appliance.config["migration"] = {"hold_mib": HOLD_MIB, "window_ms": WINDOW_MS}
-    h.here, h.moving = True, {h.name: [station(number, n) for n in range(MOVERS)]}
+    h.here, h.migrating = True, {h.name: [station(number, n) for n in range(MIGRATING)]}
     return h
 
 
 def at_vif(lab, bench, name, number):
-    """An appliance that sends to nodes elsewhere, some of which are locked there."""
+    """An appliance that sends to nodes elsewhere, of which some are locked there."""
     path = lab.dir / f"holding-{name}.pcap"
     w = bench.world
-    workload.write_pcap(path, (f for _, f in workload.encap_frames(w, number, FRAMES)))
+    write_pcap(path, (f for _, f in workload.encap_frames(w, number, FRAMES)))
     h = Holder(lab, bench.ns, f"stopover-{name}", "encap", number, w, bench.board, path, FRAMES)
-    h.moving = {}
-    for n in range(MOVERS):
-        h.moving.setdefault(f"far-{w.host(n)}", []).append(w.mac(n))
+    h.migrating = {}
+    for n in range(MIGRATING):
+        h.migrating.setdefault(f"far-{w.host(n)}", []).append(w.mac(n))
     return h
 
 
@@ -140,18 +142,18 @@ def measure(holders, rounds):
     turns = {h.name: ([], []) for h in holders}
     for n in range(rounds):
         for h in holders:
-            for moves in (False, True) if n % 2 == 0 else (True, False):
+            for locked in (False, True) if n % 2 == 0 else (True, False):
                 h.resume()
-                if moves and not h.begun:
+                if locked and not h.begun:
                     h.begin()
-                elif not moves and h.begun:
+                elif not locked and h.begun:
                     h.end()
-                turns[h.name][moves].append(sampling.turn(h, SECONDS))
+                turns[h.name][locked].append(sampling.turn(h, SECONDS))
     return turns
 
 
-def settle(holders):
-    """Ends all migrations. Returns (held, dropped, not accounted for), each over all appliances."""
+def end_all(holders):
+    """Ends all migrations. Returns (held, dropped, unaccounted), each over all appliances."""
     held = dropped = missing = 0
     for h in holders:
         h.resume()
@@ -162,9 +164,9 @@ def settle(holders):
         reasons = h.drops()
         lost = h.held_dropped + sum(reasons.get(k, 0) for k in ("hold_full", "hold_expired"))
         over, copied = reasons.get("window_over", 0), h.copied()
-        say(f"{h.name}: {copied} frames held, {over} let go, {on} sent on, {lost} dropped")
+        say(f"{h.name}: {copied} frames held, {over} released, {on} sent on, {lost} dropped")
         if h.name.endswith("rare") and not on:
-            raise Failure(f"{h.name}: nothing was sent on when its migrations were completed")
+            raise Failure(f"{h.name}: no frame was sent on when its migrations were completed")
         held, dropped, missing = held + copied, dropped + lost, missing + abs(copied - over - on)
         h.pause()
     return held, dropped, missing
@@ -178,10 +180,10 @@ def body(lab, rounds):
     try:
         for h in holders:
             h.start()
-        say(f"measuring {len(holders)} appliances without and with {MOVERS} migrating nodes in {rounds} rounds, "
+        say(f"measuring {len(holders)} appliances without and with {MIGRATING} migrating nodes in {rounds} rounds, "
             f"{SECONDS} s each")
         turns = measure(holders, rounds)
-        held, dropped, missing = settle(holders)
+        held, dropped, missing = end_all(holders)
     finally:
         for h in holders:
             h.wake()
@@ -190,34 +192,31 @@ def body(lab, rounds):
 
 def report(turns, held, dropped, missing):
     figures = {"lost": 0, "held": held, "hold_dropped": dropped, "hold_missing": missing}
-    table, paths = ["| Frames for nodes that move | migrating nodes | Mpps | interval | cycles/frame | interval "
+    table, paths = ["| Frames for migrating nodes | migrating nodes | Mpps | interval | cycles/frame | interval "
                     "| cost | cycles per frame held |", "|---|---:|---:|---|---:|---|---:|---:|"], {}
     what = {"silent": "none", "rare": "one in 64", "fair": "one in 10", "remote": "one in 10, sent to them"}
     for name, (without, with_) in turns.items():
         case = name.removeprefix("stopover-")
-        cost, low, high = sampling.ratio([t.cycles for t in with_], [t.cycles for t in without])
-        figures[f"holding_{case}_cost"] = round(cost, 3)
-        figures[f"holding_{case}_cost_interval"] = [round(low, 3), round(high, 3)]
-        for number, some in ((0, without), (MOVERS, with_)):
+        name = f"holding_{case}_cost"
+        sampling.put_ratio(figures, name, [t.cycles for t in with_], [t.cycles for t in without])
+        for number, some in ((0, without), (MIGRATING, with_)):
             s = paths[f"{case}-{number}"] = sampling.summary(some)
             figures["lost"] += s["lost"]
             a, b, c, d = *s["mpps_interval"], *s["cycles_interval"]
             table.append(f"| {what[case]} | {number} | {s['mpps']:.2f} | {a:.2f} to {b:.2f} | {s['cycles']:.0f} "
-                         f"| {c:.0f} to {d:.0f} |" + (" | |" if number == 0 else f" {cost:.3f} | " + (
+                         f"| {c:.0f} to {d:.0f} |" + (" | |" if number == 0 else f" {figures[name]:.3f} | " + (
                              f"{(s['cycles'] - paths[f'{case}-0']['cycles']) * SHARES[case]:.0f} |"
                              if SHARES.get(case) else "|")))
     for end in ("", "_interval"):
         figures[f"holding_100_cost{end}"] = figures[f"holding_rare_cost{end}"]
-    missed = [f"{k} is {figures[k]}, at most {v} is wanted" for k, v in MOST.items() if figures[k] > v]
+    missed = limits.above(figures, MOST)
     missed += [f"{figures[k]} frames: {k}" for k in ("hold_dropped", "hold_missing") if figures[k]]
     missed += [] if held else ["nothing was held"]
-    for why in missed:
-        say(why)
-    figures["floors_missed"] = len(missed)
-    groups = {f"frames for nodes that move: {what[case]}": [
-        (f"{number} migrating", s["cycles"], *s["cycles_interval"]) for number in (0, MOVERS)
+    limits.record(figures, missed)
+    groups = {f"frames for migrating nodes: {what[case]}": [
+        (f"{number} migrating", s["cycles"], *s["cycles_interval"]) for number in (0, MIGRATING)
         for s in [paths[f"{case}-{number}"]]] for case in what}
-    chart = charts.bars(f"Cycles per frame without and with {MOVERS} migrating nodes", "cycles, one worker, frames of "
+    chart = charts.bars(f"Cycles per frame without and with {MIGRATING} migrating nodes", "cycles, one worker, frames of "
                         "64 bytes; median of turns with its interval", groups)
     say(result_files.save("\n".join(table), {"paths": paths, "figures": figures}, "holding", chart))
     return figures

@@ -1,9 +1,9 @@
-"""How long frames are on their way through one appliance and through two, at parts of the rate that goes through without
-loss, beside testpmd and Open vSwitch at the same rates; and what the sleep of an idle lcore costs and saves.
+"""The latency of frames through one appliance and through two, at parts of the loss-free rate, beside testpmd and Open
+vSwitch at the same rates; and the cost and gain of sleep on an idle lcore.
 
-One appliance has CPU 1 and the tester CPU 0, as in `throughput`. Of the chain tester, A and B, which all poll, two
-share a CPU: the tester gives way to A when it is not behind, and goes on when A sleeps. Its latencies have the turns of
-both in them, which hosts with CPUs of their own would not.
+One appliance has CPU 1 and the tester CPU 0, as in `throughput`. In the chain of tester, appliance A and appliance B
+all three poll, and two share a CPU: the tester yields to A when it is not late, and goes on when A sleeps. The
+latencies of the chain include these turns, which hosts with CPUs of their own do not have.
 """
 
 import socket
@@ -11,8 +11,9 @@ import statistics
 
 from ...lab import say
 from ...product import ron
-from .. import charts, result_files, workload
-from ..dut import WORKER_CPU, Contender
+from ...traffic.frames import udp_frame, write_pcap
+from .. import charts, result_files
+from ..dut import WORKER_CPU, Dut
 from ..rate_search import run, search
 from ..rings import DIRECTIONS, NUMBER, RingBench, RingGateway
 from ..tester import CPU
@@ -22,7 +23,7 @@ from .throughput import HIGH_PPS, LOW_PPS, trials
 PARTS = (0.1, 0.5, 0.9)
 SECONDS, TRIALS = 0.3, 5
 SEARCHES = 5
-SLOW = {10: (0.85, 7), 1000: (0.4, 3)}  # frames a second: seconds of a trial, how many
+SLOW = {10: (0.85, 7), 1000: (0.4, 3)}  # frames per second: (seconds of a trial, number of trials)
 QUANTILES = ("p50", "p99", "p99_9", "max")
 CHAIN_LOW_PPS, CHAIN_HIGH_PPS = 0.2e6, 2e6
 FAR = 2  # the number of the second appliance of a chain
@@ -30,8 +31,8 @@ POLL = ron.word("poll")
 FIGURES = {"latency": ("stopover", "50%"), "chain_latency": ("chain", "50%"), "idle_latency": ("stopover", "1000/s")}
 
 
-class Chain(Contender):
-    """Two appliances, from a station at one to a station at the other."""
+class Chain(Dut):
+    """Two appliances, between a station at one and a station at the other."""
 
     options = {"give_way": True}
 
@@ -44,14 +45,13 @@ class Chain(Contender):
         self.vm, self.underlay = self.near.vm, self.far.vm
 
     def flows(self):
-        """Frames of one station for the other, of as many UDP flows as elsewhere."""
+        """Frames of each station for the other, of as many UDP flows as elsewhere."""
         paths = {}
         for direction, (src, dst) in zip(DIRECTIONS, ((NUMBER, FAR), (FAR, NUMBER))):
             (mac, ip, _), (to_mac, to_ip, _) = own(src), own(dst)
             ips = socket.inet_aton(to_ip), socket.inet_aton(ip)
             paths[f"{direction}-64"] = self.lab.dir / f"chain-{direction}.pcap"
-            workload.write_pcap(paths[f"{direction}-64"],
-                                   (workload.udp_frame(to_mac, mac, *ips, 1024 + i, 64) for i in range(1024)))
+            write_pcap(paths[f"{direction}-64"], (udp_frame(to_mac, mac, *ips, 1024 + i, 64) for i in range(1024)))
         return paths
 
     def start(self):
@@ -75,7 +75,7 @@ class Chain(Contender):
 
 
 def measure(rig, pps, seconds=SECONDS, count=TRIALS):
-    """Medians over some trials of each quantile, in microseconds; losses; how much of its CPU the device had."""
+    """The median of each quantile over some trials, in microseconds; losses; how much of its CPU the DUT had."""
     done = [rig.trial("encap", "encap-64", pps, seconds, latency=True) for _ in range(count)]
     return {q: statistics.median(r["latency_us"][q] for r in done) for q in QUANTILES} | {
         "pps": pps, "frames": sum(r["latency_us"]["frames"] for r in done), "offered": sum(r["offered"] for r in done),
@@ -83,12 +83,12 @@ def measure(rig, pps, seconds=SECONDS, count=TRIALS):
 
 
 def best(rig, low, high):
-    """Its loss-free rate: the median of some searches."""
+    """The loss-free rate: the median of some searches."""
     return statistics.median(run(search(low, high), trials(rig, "encap", "encap-64")).pps for _ in range(SEARCHES))
 
 
 def levels(rigs, pps, name):
-    """{(name, level): measured} at parts of a rate and at the slow ones."""
+    """{(name, level): measurement} at parts of a rate and at the slow rates."""
     found = {}
     for part in PARTS:
         for rig in rigs:
@@ -108,7 +108,7 @@ def body(lab):
     rigs = bench.rigs()
     ours = rigs[-1]
     highest = best(ours, LOW_PPS, HIGH_PPS)
-    say(f"one appliance passes {highest / 1e6:.2f} Mpps without loss")
+    say(f"the loss-free rate of one appliance is {highest / 1e6:.2f} Mpps")
     polling = RingGateway(lab, bench.ns, bench.world, bench.board, "polling-rings", POLL, number=FAR + 1)
     rigs.append(bench.connect(polling, bench.flows_of(FAR + 1)))
     found = levels(rigs, highest, "one")
@@ -117,14 +117,14 @@ def body(lab):
     chain = Chain(lab, bench)
     rig = bench.connect(chain, chain.flows())
     through = best(rig, CHAIN_LOW_PPS, CHAIN_HIGH_PPS)
-    say(f"a chain of two passes {through / 1e6:.2f} Mpps without loss")
+    say(f"the loss-free rate of a chain of two is {through / 1e6:.2f} Mpps")
     found |= levels([rig], through, "chain")
     rig.quit()
     return report(found, highest, through)
 
 
 def report(found, highest, through):
-    """Writes it all down, returns the figures."""
+    """Writes the result files; returns the figures."""
     lines = ["| Path | Rate | Mpps | p50 us | p99 us | p99.9 us | max us | lost | of its CPU |",
              "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     figures = {"latency_mpps": round(highest / 1e6, 2), "chain_mpps": round(through / 1e6, 2), "floors_missed": 0}
@@ -139,7 +139,7 @@ def report(found, highest, through):
     series = {}
     for (who, level), m in found.items():
         series.setdefault(who, []).append((level, m["p99"], m["p50"], m["p99_9"]))
-    chart = charts.lines("Time on the way, by rate", "us: p99, from p50 to p99.9; rates are parts of the loss-free one",
+    chart = charts.lines("Latency by rate", "us: p99, from p50 to p99.9; rates are parts of the loss-free rate",
                          "rate", "us", series, log_y=True)
     data = {"measured": {f"{who} {level}": m for (who, level), m in found.items()}, "figures": figures}
     say(result_files.save("\n".join(lines), data, "latency", chart))

@@ -1,10 +1,10 @@
-"""Encapsulation and decapsulation of 64-byte frames beside testpmd and OVS-DPDK: the figures by which the fast path is
+"""Encapsulation and decapsulation of 64-byte frames, beside testpmd and OVS-DPDK: the figures by which the fast path is
 judged."""
 
 import pathlib
 
 from ...lab import say
-from .. import frame_check, result_files, sampling, workload
+from .. import frame_check, limits, result_files, sampling, workload
 from ..dut import TSC_HZ
 from ..setup import HOSTS, NODES, NUMBERS, Bench
 
@@ -13,22 +13,22 @@ FLOORS = {"encap_vs_ovs": 3, "decap_vs_ovs": 3.5, "encap_vs_testpmd": 0.35, "dec
 
 
 def check(bench):
-    """How many wrong frames come out of ours and of Open vSwitch."""
+    """How many wrong frames come out of our appliance and of Open vSwitch."""
     wrong, path = 0, pathlib.Path(f"/dev/shm/so{bench.lab.pid}-sink.pcap")
     encap = {f: n for n, f in workload.encap_frames(bench.world, NUMBERS["encap"], bench.frames, bench.sizes)}
     decap = {i for _, _, i in workload.decap_frames(bench.world, NUMBERS["decap"], bench.frames, bench.sizes)}
     try:
         for direction, expected in (("encap", encap), ("decap", decap)):
             for make in (bench.gateway, bench.ovs):
-                contender = make(direction, "-check", sink=frame_check.sink(path))
-                wrong += frame_check.check(contender, path, bench.world, expected)
+                dut = make(direction, "-check", sink=frame_check.sink(path))
+                wrong += frame_check.check(dut, path, bench.world, expected)
     finally:
         path.unlink(missing_ok=True)
     return wrong
 
 
 def chart(table):
-    """Its marks are the floors."""
+    """A chart with the floors as marks."""
     mpps = {path: s["mpps"] for path, s in table.items()}
     floors = {(d, "stopover"): max(mpps[f"{peer}-{d}"] * FLOORS[f"{d}_vs_{name}"]
                                    for peer, name in (("ovs", "ovs"), ("io", "testpmd"))) for d in NUMBERS}
@@ -43,31 +43,26 @@ def body(lab, rounds):
     bench = Bench(lab)
     wrong = check(bench)
     say(f"of {4 * frame_check.SAMPLE} frames decoded {wrong} are wrong")
-    contenders = [make(d) for d in NUMBERS for make in (bench.testpmd, bench.ovs, bench.gateway)]
-    contenders += [bench.testpmd(d, "macswap") for d in NUMBERS]
+    duts = [make(d) for d in NUMBERS for make in (bench.testpmd, bench.ovs, bench.gateway)]
+    duts += [bench.testpmd(d, "macswap") for d in NUMBERS]
     try:
-        for c in contenders:
+        for c in duts:
             c.start()
-        say(f"measuring {len(contenders)} data paths in {rounds} rounds, to and fro, {SECONDS} s each")
-        turns = sampling.in_turns(contenders, SECONDS, rounds)
+        say(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
+        turns = sampling.in_turns(duts, SECONDS, rounds)
     finally:
-        for c in contenders:
+        for c in duts:
             c.wake()
     table = {name: sampling.summary(t) for name, t in turns.items()}
     figures = {"wrong_frames": wrong, "lost": sum(s["lost"] for s in table.values())}
     for d in NUMBERS:
         ours = [t.mpps for t in turns[f"stopover-{d}"]]
         for peer, name in (("ovs", f"ovs-{d}"), ("testpmd", f"io-{d}")):
-            value, low, high = sampling.ratio(ours, [t.mpps for t in turns[name]])
-            figures[f"{d}_vs_{peer}"] = round(value, 3)
-            figures[f"{d}_vs_{peer}_interval"] = [round(low, 3), round(high, 3)]
+            sampling.put_ratio(figures, f"{d}_vs_{peer}", ours, [t.mpps for t in turns[name]])
     for d in NUMBERS:
         figures[f"{d}_cycles"] = round(table[f"stopover-{d}"]["cycles"], 1)
         figures[f"{d}_cycles_interval"] = [round(c, 1) for c in table[f"stopover-{d}"]["cycles_interval"]]
     figures["mpps"] = {name: round(s["mpps"], 2) for name, s in table.items()}
-    missed = [f"{k} is {figures[k]}, the floor is {v}" for k, v in FLOORS.items() if figures[k] < v]
-    for why in missed:
-        say(why)
-    figures["floors_missed"] = len(missed)
+    limits.record(figures, [f"{k} is {figures[k]}, the floor is {v}" for k, v in FLOORS.items() if figures[k] < v])
     say(result_files.write(table, figures, chart=chart(table)))
     return figures

@@ -1,17 +1,17 @@
-"""The same path with a thousand, a million and ten million nodes: what a frame costs when hardly a lookup finds its line
-in a cache, what a node takes of memory, and how long a fresh appliance needs to have them all.
+"""The same path with a thousand, a million and ten million nodes: cycles per frame when most lookups miss the caches,
+memory per node, and the time in which a new appliance has all nodes.
 
-Each size has a board, appliances and files of its own. All files have as many frames: a file that does not fit the
-caches costs by itself, and is to cost all alike.
+Each size has a board, appliances and files of its own. All files have the same number of frames: a file that does not
+fit into the caches has a cost of its own, which must be the same for all sizes.
 """
 
 import re
 
 from ...lab import Failure, say
-from .. import charts, result_files, sampling
+from .. import charts, limits, result_files, sampling
 from ..setup import NUMBERS, Bench
 
-FRAMES = 1 << 17  # for nodes at random out of all; with more nodes than that, each for another
+FRAMES = 1 << 17  # for random nodes; if there are more nodes than frames, each frame is for another node
 SECONDS = 0.4
 SIZES = {1_000: 100, 100_000: 100, 1_000_000: 100, 10_000_000: 10_000}  # nodes: hosts
 SHORT = {1_000: "1e3", 100_000: "1e5", 1_000_000: "1e6", 10_000_000: "1e7"}
@@ -19,22 +19,22 @@ MOST = {"scale_1e6": 1.35, "scale_1e7": 1.6, "bytes_per_node": 64, "sync_1e6_ms"
 
 
 def memory(pid):
-    """Bytes of memory that a process has, without its hugepages: those are of ports and buffers only."""
+    """The resident memory of a process in bytes, without hugepages, which have only ports and buffers."""
     with open(f"/proc/{pid}/status") as f:
         return int(re.search(r"VmRSS:\s+(\d+) kB", f.read())[1]) * 1024
 
 
 def synchronised_ms(gateway):
-    """How long after its connection to the board it had all nodes in force, by its log."""
-    said = gateway.process.log.read_text(errors="replace")
-    found = re.search(r"in step with the board at revision \d+: (\d+) nodes, (\d+) ms after", said)
+    """The time from the connection to the board until all nodes were in force, by its log."""
+    log = gateway.process.log.read_text(errors="replace")
+    found = re.search(r"in step with the board at revision \d+: (\d+) nodes, (\d+) ms after", log)
     if not found or int(found[1]) < gateway.world.nodes:
-        raise Failure(f"{gateway.name} did not say when it had {gateway.world.nodes} nodes")
+        raise Failure(f"the log of {gateway.name} does not say when it had {gateway.world.nodes} nodes")
     return int(found[2])
 
 
 def body(lab, rounds, most):
-    """`most`: no size above it is measured."""
+    """`most` is the largest size to measure."""
     lab.hugepages(4096)
     sizes = [n for n in SIZES if n <= most]
     gateways = []
@@ -43,7 +43,7 @@ def body(lab, rounds, most):
             say(f"loading {nodes} nodes on {SIZES[nodes]} hosts")
             bench = Bench(lab, nodes, SIZES[nodes], FRAMES, tag=f"-{SHORT[nodes]}")
             gateways += [bench.gateway(d).start() for d in NUMBERS]
-        say(f"measuring {len(gateways)} data paths in {rounds} rounds, to and fro, {SECONDS} s each")
+        say(f"measuring {len(gateways)} data paths in {rounds} rounds, {SECONDS} s each")
         turns = sampling.in_turns(gateways, SECONDS, rounds)
         used = {g.world.nodes: memory(g.process.pid) for g in gateways if g.direction == "encap"}
         synced = {g.world.nodes: synchronised_ms(g) for g in gateways if g.direction == "encap"}
@@ -57,20 +57,15 @@ def body(lab, rounds, most):
         size = SHORT[nodes]
         for d in NUMBERS:
             cycles = [[t.cycles for t in turns[f"stopover-{d}-{SHORT[n]}"]] for n in (nodes, base)]
-            value, low, high = sampling.ratio(*cycles)
-            figures[f"{d}_scale_{size}"] = round(value, 3)
-            figures[f"{d}_scale_{size}_interval"] = [round(low, 3), round(high, 3)]
+            sampling.put_ratio(figures, f"{d}_scale_{size}", *cycles)
         worse = max(NUMBERS, key=lambda d: figures[f"{d}_scale_{size}"])
         for end in ("", "_interval"):
             figures[f"scale_{size}{end}"] = figures[f"{worse}_scale_{size}{end}"]
         figures[f"bytes_per_node_{size}"] = round((used[nodes] - used[base]) / (nodes - base), 1)
         figures[f"sync_{size}_ms"] = synced[nodes]
-    if "bytes_per_node_1e7" in figures:  # of fewer nodes it says less: tables grow in steps, and may be half empty
+    if "bytes_per_node_1e7" in figures:  # with fewer nodes it is less exact: tables grow in steps
         figures["bytes_per_node"] = figures["bytes_per_node_1e7"]
-    missed = [f"{k} is {figures[k]}, at most {v} is wanted" for k, v in MOST.items() if figures.get(k, 0) > v]
-    for why in missed:
-        say(why)
-    figures["floors_missed"] = len(missed)
+    limits.record(figures, limits.above(figures, MOST))
     series = {d: [(nodes, table[path]["cycles"], *table[path]["cycles_interval"]) for nodes in sizes
                   for path in [f"stopover-{d}-{SHORT[nodes]}"]] for d in NUMBERS}
     chart = charts.lines("Cycles per frame with more nodes", "frames of 64 bytes at random to all nodes, one worker; "

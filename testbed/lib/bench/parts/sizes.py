@@ -1,5 +1,5 @@
-"""What each data path moves of frames of 64, 128, 512 and 1518 bytes and of IMIX. Bits are those
-of the tenants' frames with FCS, without preamble and without what tunnels add."""
+"""The rate of each data path for frames of 64, 128, 512 and 1518 bytes and for IMIX. Bits are those of the tenants'
+frames with FCS, without preamble and tunnel headers."""
 
 import statistics
 
@@ -10,27 +10,27 @@ from ..workload import IMIX
 
 SIZES = {"64": (64,), "128": (128,), "512": (512,), "1518": (1518,), "imix": IMIX}
 SECONDS = 0.2
-UNDERLAY_MTU = 1600  # room for 1518 bytes and what the tunnel adds
+UNDERLAY_MTU = 1600  # for 1518 bytes and the tunnel headers
 
 
 def measure(lab, name, rounds):
-    """{data path: its turns} for frames of one entry of SIZES. Ends all processes of it."""
+    """{data path: its turns} for frames of an entry of SIZES. Ends all processes."""
     bench = Bench(lab, NODES, HOSTS, FRAMES, SIZES[name], tag=f"-{name}")
-    # The sink's MTU counts; the pcap port has none, and takes what its file has.
+    # Only the MTU of the sink matters: a pcap port has none.
     more = {"encap": {"mtu": UNDERLAY_MTU}, "decap": {}}
-    contenders = [c for d in NUMBERS for c in
+    duts = [c for d in NUMBERS for c in
                   (bench.testpmd(d), bench.ovs(d, f"-{name}", **more[d]), bench.gateway(d, **more[d]))]
     try:
-        for c in contenders:
+        for c in duts:
             c.start()
-        turns = sampling.in_turns(contenders, SECONDS, rounds)
+        turns = sampling.in_turns(duts, SECONDS, rounds)
     finally:
-        for c in contenders:
+        for c in duts:
             c.wake()
     complaints = lab.stop()
     if complaints:
         raise Failure("; ".join(complaints))
-    return {f"{c.name.split('-')[0]}-{c.direction}": turns[c.name] for c in contenders}
+    return {f"{c.name.split('-')[0]}-{c.direction}": turns[c.name] for c in duts}
 
 
 def body(lab, rounds):
@@ -38,7 +38,7 @@ def body(lab, rounds):
     paths, lost, rates = {}, 0, {}
     lines = ["| Frames | Data path | Mpps | interval | Gb/s | ours by it |", "|---|---|---:|---|---:|---:|"]
     for name, sizes in SIZES.items():
-        say(f"measuring frames of {name} bytes in {rounds} rounds, to and fro, {SECONDS} s each")
+        say(f"measuring frames of {name} bytes in {rounds} rounds, {SECONDS} s each")
         found = measure(lab, name, rounds)
         for path, turns in found.items():
             s = sampling.summary(turns)

@@ -1,8 +1,8 @@
-"""Loss-free throughput, as RFC 2544 section 26.1 and the MLRsearch draft mean it, on vhost-user ports: the highest rate
-that goes through without the loss of a frame. testpmd io between the same ports is the ceiling.
+"""Loss-free throughput on vhost-user ports (RFC 2544 section 26.1 and the MLRsearch draft): the highest rate without a
+lost frame. testpmd io between the same ports is the upper bound.
 
-The devices' searches go in step, a trial of each in turn, so that what drifts meets all alike; several in a row. The
-median of a device's searches is then confirmed by longer trials, and lowered until half of them lose nothing.
+The searches of the DUTs go in step, a trial of each in turn, so that drift affects all alike; each DUT has several. The
+median of a DUT's searches is then confirmed by longer trials, and lowered until more than half of them lose nothing.
 """
 
 import statistics
@@ -15,33 +15,33 @@ from ..tester import DESCRIPTORS
 
 SECONDS = 0.1  # of a trial in a search
 ROUNDS = {"64": 7, "imix": 3}
-LOW_PPS, HIGH_PPS = 3e6, 9e6  # where the first search begins
-NEAR = 1.1  # later ones begin so near to the median of those before
+LOW_PPS, HIGH_PPS = 3e6, 9e6  # of the first search
+NEAR = 1.1  # later searches begin within this factor of the median of those before
 CONFIRM_SECONDS, CONFIRM_TRIALS = 0.4, 5
 STEP = 0.95
 FEW = 1e-5  # a loss ratio of 0.001 %
 
 
 def trials(rig, direction, flows, seconds=SECONDS):
-    """A function of a rate, for a search."""
+    """A function of a rate that runs a trial, for a search."""
     return lambda pps: rig.trial(direction, flows, pps, seconds)
 
 
 def middle(found):
-    """The median of what searches found."""
+    """The median result of searches."""
     return statistics.median(f.pps for f in found)
 
 
 def confirm(rigs, direction, flows, rates):
-    """{name: (rate, its trials)}: from `rates` downwards in steps, until most of CONFIRM_TRIALS lose nothing."""
+    """{name: (rate, its trials)}: lowers `rates` in steps until most of CONFIRM_TRIALS lose nothing."""
     done, rates = {}, dict(rates)
     while len(done) < len(rigs):
         open_ = [r for r in rigs if r.name not in done]
-        said = {r.name: [] for r in open_}
+        reports_of = {r.name: [] for r in open_}
         for _ in range(CONFIRM_TRIALS):
             for r in open_:
-                said[r.name].append(r.trial(direction, flows, rates[r.name], CONFIRM_SECONDS))
-        for name, reports in said.items():
+                reports_of[r.name].append(r.trial(direction, flows, rates[r.name], CONFIRM_SECONDS))
+        for name, reports in reports_of.items():
             if 2 * sum(verdict(r) == KEEPS for r in reports) > CONFIRM_TRIALS or rates[name] < LOW_PPS / 100:
                 done[name] = rates[name], reports
             else:
@@ -50,7 +50,7 @@ def confirm(rigs, direction, flows, rates):
 
 
 def measure(rigs, direction, size):
-    """{name: result} of all devices for one direction and frame size."""
+    """{name: result} of all DUTs for a direction and frame size."""
     flows, found = f"{direction}-{size}", {r.name: [] for r in rigs}
     for n in range(ROUNDS[size]):
         edges = {name: (middle(f) / NEAR, middle(f) * NEAR) if f else (LOW_PPS, HIGH_PPS) for name, f in found.items()}
@@ -71,7 +71,7 @@ def measure(rigs, direction, size):
             "duplicated": sum(r["duplicated"] for r in done), "reordered": sum(r["reordered"] for r in done),
         }
         say(f"{name} {flows}: {r['mpps']:.2f} Mpps, of searches {r['searched']}, lost {r['lost_confirming']}"
-            + (", the tester could not do more" if r["tester_limited"] else ""))
+            + (", limited by the tester" if r["tester_limited"] else ""))
     return results
 
 
@@ -79,7 +79,7 @@ def body(lab):
     lab.hugepages(2048)
     bench = RingBench(lab)
     rigs = bench.rigs()
-    say(f"searching for what {', '.join(r.name for r in rigs)} pass without loss; rings of {DESCRIPTORS}")
+    say(f"searching for the loss-free rates of {', '.join(r.name for r in rigs)}; rings of {DESCRIPTORS}")
     results = {f"{d}-{size}": measure(rigs, d, size) for size in SIZES for d in DIRECTIONS}
     for rig in rigs:
         rig.quit()

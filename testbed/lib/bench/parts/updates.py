@@ -1,9 +1,9 @@
-"""What the whole path costs while the tables change: cycles per frame with nodes that move to other hosts, a thousand,
-a hundred thousand and a million times a second, by those with none.
+"""The cost of the whole path while the tables change: cycles per frame while nodes move to other hosts, a thousand, a
+hundred thousand and a million times per second, relative to none.
 
-A board does not commit a million durable changes a second, least of all on the CPU that it shares with the rest. So the
-appliances are the tool `table-churn`: the real one, whose control thread is told of moves as if by the board, and applies
-and publishes them as always. The real board, as fast as it goes, comes after it: at that, nodes come and go.
+A board cannot commit a million durable changes per second, certainly not on a CPU that it shares. So the appliances are
+the tool `table-churn`: the real appliance, whose control thread gets the moves as from a board, and applies and
+publishes them as usual. After that the real board makes as many changes as it can: nodes are added and deleted.
 """
 
 import contextlib
@@ -14,61 +14,62 @@ import time
 
 from ...lab import say
 from ...product import stopover
-from .. import charts, frame_check, result_files, sampling, workload
-from ..cpu_load import Companion
+from ...traffic.frames import mac_text
+from .. import charts, frame_check, limits, result_files, sampling, workload
+from ..cpu_load import CpuLoad
 from ..dut import Gateway
 from ..setup import NUMBERS, Bench
-from ..workload import VNI, text
+from ..workload import VNI
 
 HOSTS = 100
 SIZES = {"1e3": (1_000, 1 << 10), "1e6": (1_000_000, 1 << 16)}  # nodes, frames in the file
-RATES = {"idle": None, "0": 0, "1e3": 1_000, "1e5": 100_000, "1e6": 1_000_000}  # None: the other CPU idles as well
+RATES = {"idle": None, "0": 0, "1e3": 1_000, "1e5": 100_000, "1e6": 1_000_000}  # None: the other CPU is idle, too
 SECONDS = 0.4
-REACHED = 0.95  # of a rate, at least
+REACHED = 0.95  # the least part of a rate that must be reached
 MOST = {"update_1e5_cost": 1.05, "update_1e6_cost": 1.15}
-ROWS = 100_000  # nodes that come to the real board and go, at a time
+ROWS = 100_000  # nodes that are added to the real board and deleted at a time
 
 
 class Moved(Gateway):
-    """An appliance that is measured while nodes move; the other CPU is busy meanwhile, with that or without."""
+    """An appliance that is measured while nodes move. The other CPU is busy, even if no nodes move."""
 
-    companion = None  # whoever keeps it busy; None leaves it idle
+    load = None  # a CpuLoad for the other CPU; None leaves it idle
 
     def resume(self):
-        if self.companion:
-            self.companion.resume()
+        if self.load:
+            self.load.resume()
         super().resume()
 
     def pause(self):
         super().pause()
-        if self.companion:
-            self.companion.pause()
+        if self.load:
+            self.load.pause()
 
 
 class TableChurn(Moved):
-    """One whose nodes move `rate` times a second while it works."""
+    """One whose nodes move `rate` times per second during its turns."""
 
-    rate = told = 0
+    rate = current_rate = 0
 
     def launch(self):
         self.appliance.start(stopover.program("table-churn", "tools"), pipes=True)
 
     def resume(self):
-        if self.told != self.rate:
+        if self.current_rate != self.rate:
             self.process.popen.stdin.write(f"{self.rate}\n")
             self.process.popen.stdin.flush()
-            self.told = self.rate
+            self.current_rate = self.rate
         super().resume()
 
     def moved(self):
-        """(when, how many moves have come into force on all lcores)."""
+        """(time, number of moves in force on all lcores)."""
         began = time.monotonic()
         moves = self.ask("/v1/board")["acknowledged"]
         return (began + time.monotonic()) / 2, moves
 
-    def turn(self, rate, companion):
-        """(a turn of `sampling` at this rate, the rate that was reached)."""
-        self.rate, self.companion = rate or 0, companion if rate is not None else None
+    def turn(self, rate, load):
+        """(a turn at this rate, the rate that was reached)."""
+        self.rate, self.load = rate or 0, load if rate is not None else None
         readings = []
 
         def during(seconds):
@@ -87,7 +88,7 @@ def make(bench, kind, direction, name, **more):
 
 
 def check(bench):
-    """How many of the frames are wrong that come out while a million nodes move each second."""
+    """How many of the frames that come out while a million nodes move per second are wrong."""
     wrong, path = 0, pathlib.Path(f"/dev/shm/so{bench.lab.pid}-sink.pcap")
     encap = {f: n for n, f in workload.encap_frames(bench.world, NUMBERS["encap"], bench.frames)}
     decap = {i for _, _, i in workload.decap_frames(bench.world, NUMBERS["decap"], bench.frames)}
@@ -101,18 +102,18 @@ def check(bench):
     return wrong
 
 
-def by_table_churn(benches, companion, rounds):
-    """({path: its turns}, {path: the rates that were reached}) for paths called DIRECTION-NODES-RATE."""
+def by_table_churn(benches, load, rounds):
+    """({path: its turns}, {path: the reached rates}) of the paths DIRECTION-NODES-RATE."""
     turns, reached = {}, {}
     kept = [make(b, TableChurn, d, f"churn-{d}{b.tag}") for b in benches for d in NUMBERS]
     try:
         for s in kept:
             s.start()
-        say(f"measuring {len(kept)} data paths at {len(RATES)} rates in {rounds} rounds, to and fro, {SECONDS} s each")
+        say(f"measuring {len(kept)} data paths at {len(RATES)} rates in {rounds} rounds, {SECONDS} s each")
         for n in range(rounds):
             for s in kept if n % 2 == 0 else reversed(kept):
                 for name, rate in RATES.items() if n % 2 == 0 else reversed(RATES.items()):
-                    turn, got = s.turn(rate, companion)
+                    turn, got = s.turn(rate, load)
                     path = f"{s.name.removeprefix('churn-')}-{name}"
                     turns.setdefault(path, []).append(turn)
                     reached.setdefault(path, []).append(got)
@@ -125,23 +126,23 @@ def by_table_churn(benches, companion, rounds):
 
 
 def write_guests(bench):
-    """A file of ROWS nodes more, all on one host, for the board."""
+    """Writes a file of ROWS more nodes, all on one host."""
     path = bench.lab.dir / "guests.csv"
     with open(path, "w") as f:
         f.write("vni,mac,host,ips\n")
         for n in range(ROWS):
             mac, ip = bytes([2, 3]) + n.to_bytes(4, "big"), (0x0D000001 + n).to_bytes(4, "big")
-            f.write(f"{VNI},{text(mac)},hotel,{socket.inet_ntoa(ip)}\n")
+            f.write(f"{VNI},{mac_text(mac)},hotel,{socket.inet_ntoa(ip)}\n")
     return path
 
 
-def by_board(bench, companion, rounds):
-    """Under the real board, at which ROWS nodes more come to a host and go with it: ({path: its turns}, changes a
-    second). No frame is for them, but all tables must have them."""
+def by_board(bench, load, rounds):
+    """With the real board, where ROWS more nodes of a host are added and deleted: ({path: its turns}, changes per
+    second). No frame is for these nodes, but all tables have them."""
     board, guests = bench.board, write_guests(bench)
     turns, rates = {}, []
 
-    def come_and_go(_):
+    def add_and_delete(_):
         began = time.monotonic()
         board.add_host("hotel", ["10.0.255.1"])
         board.cli("node", "load", guests)
@@ -150,26 +151,26 @@ def by_board(bench, companion, rounds):
 
     kept = [make(bench, Moved, d, f"board-{d}{bench.tag}") for d in NUMBERS]
     for g in kept:
-        g.companion = companion
+        g.load = load
     with contextlib.ExitStack() as stack:
         for g in kept:
             g.start()
             stack.callback(g.wake)
         for n in range(rounds):
             for g in kept if n % 2 == 0 else reversed(kept):
-                for name, during in [("0", None), ("board", come_and_go)][::1 if n % 2 == 0 else -1]:
+                for name, during in [("0", None), ("board", add_and_delete)][::1 if n % 2 == 0 else -1]:
                     turns.setdefault(f"{g.direction}{bench.tag}-{name}", []).append(
                         sampling.turn(g, SECONDS, during))
     return turns, rates
 
 
 def cost(turns, path, by):
-    """(cycles of one path by those of another, low, high), rounded."""
+    """(ratio of the cycles of two paths, low, high), rounded."""
     return [round(v, 3) for v in sampling.ratio(*([t.cycles for t in turns[p]] for p in (path, by)))]
 
 
 def costs(turns):
-    """For each number of nodes and each rate: of both directions, and the worse of them."""
+    """The costs for each number of nodes and each rate: of each direction, and of the worse one."""
     figures = {}
     for size in SIZES:
         for name in (n for n in RATES if n != "0"):
@@ -208,32 +209,32 @@ def draw(turns):
 
 
 def judge(figures, reached):
-    """What is missed, in words."""
-    missed = [f"{k} is {figures[k]}, at most {v} is wanted" for k, v in MOST.items() if figures[k] > v]
+    """The missed limits, in words."""
+    missed = limits.above(figures, MOST)
     for path, got in reached.items():
         wanted, made = RATES[path.split("-")[-1]] or 0, statistics.median(got)
         if made < REACHED * wanted:
-            missed.append(f"{path}: of {wanted} moves a second {made:.0f} were made in the median turn")
+            missed.append(f"{path}: the median turn had {made:.0f} of {wanted} moves per second")
     return missed
 
 
 def body(lab, rounds):
     lab.hugepages(3072)
-    companion = Companion(lab)
+    load = CpuLoad(lab)
     try:
-        return measure(lab, companion, rounds)
+        return measure(lab, load, rounds)
     finally:
-        companion.resume()  # so that it hears that it is to end
+        load.resume()  # so that it can be ended
 
 
-def measure(lab, companion, rounds):
+def measure(lab, load, rounds):
     say("loading nodes")
     benches = [Bench(lab, nodes, HOSTS, frames, tag=f"-{size}") for size, (nodes, frames) in SIZES.items()]
     wrong = check(benches[0])
     say(f"of {2 * frame_check.SAMPLE} frames decoded while nodes moved {wrong} are wrong")
-    turns, reached = by_table_churn(benches, companion, rounds)
+    turns, reached = by_table_churn(benches, load, rounds)
     say("\n" + table(turns, reached))
-    real, rates = by_board(benches[-1], companion, max(rounds // 3, 2))
+    real, rates = by_board(benches[-1], load, max(rounds // 3, 2))
     lost = sum(sampling.lost(t) for t in [*turns.values(), *real.values()])
     figures = {"wrong_frames": wrong, "lost": lost, **costs(turns), "board_changes_per_s": [round(min(rates)),
                                                                                             round(max(rates))]}
@@ -241,11 +242,8 @@ def measure(lab, companion, rounds):
     for d in NUMBERS:
         value, *interval = cost(real, f"{d}{tag}-board", f"{d}{tag}-0")
         figures[f"{d}_board_cost"], figures[f"{d}_board_cost_interval"] = value, interval
-    missed = judge(figures, reached)
-    for why in missed:
-        say(why)
-    figures["floors_missed"] = len(missed)
-    say(f"under the real board, {figures['board_changes_per_s']} changes a second: "
+    limits.record(figures, judge(figures, reached))
+    say(f"with the real board, {figures['board_changes_per_s']} changes per second: "
         + ", ".join(f"{d} costs {figures[f'{d}_board_cost']}" for d in NUMBERS))
     paths = {path: sampling.summary(t) for path, t in turns.items()}
     paths |= {f"{path}-real": sampling.summary(t) for path, t in real.items()}

@@ -1,39 +1,40 @@
-"""What a second worker adds: the rate of two by that of one, of the appliance and, for what the machine itself gives to
-two, of testpmd on the same ports.
+"""The gain of a second worker: the rate of two workers relative to one, of the appliance and, as a measure of the
+machine, of testpmd on the same ports.
 
-The source serves two files by two receive queues, and the sink has two transmit queues; one worker serves both of them,
-two have one each. The second worker is on CPU 0, with the control thread, the board and this script: rates are by the
-time that workers had their CPU.
+The source serves two files on two receive queues, and the sink has two transmit queues. One worker serves both; two
+workers have one each. The second worker is on CPU 0, with the control thread, the board and this script, so rates are
+by the time in which the workers had a CPU.
 """
 
 from ...lab import say
-from .. import result_files, sampling, workload
-from ..cpu_load import Companion
+from ...traffic.frames import write_pcap
+from .. import limits, result_files, sampling, workload
+from ..cpu_load import CpuLoad
 from ..dut import Gateway, Testpmd
 from ..setup import FRAMES, HOSTS, NODES, NUMBERS, Bench
 
 QUEUES = 2
 SECONDS = 0.3
-FLOOR = 1.8  # where testpmd reaches it as well
+FLOOR = 1.8  # judged only if testpmd reaches it
 KINDS = {"stopover": "workers2", "io": "testpmd_workers2"}
 
 
 def number(direction, workers):
-    """That of the appliance which takes this direction with so many workers."""
+    """The number of the appliance for this direction with so many workers."""
     return NUMBERS[direction] + len(NUMBERS) * (workers - 1)
 
 
 def write_flows(bench, direction, workers):
-    """Frames for this appliance, dealt to a file for each queue."""
+    """Writes the frames for this appliance, in a file for each queue."""
     made = {"encap": workload.encap_frames, "decap": workload.decap_frames}[direction]
     frames = [row[1] for row in made(bench.world, number(direction, workers), bench.frames)]
     paths = [bench.lab.dir / f"{direction}-{workers}-{q}.pcap" for q in range(QUEUES)]
     for q, path in enumerate(paths):
-        workload.write_pcap(path, frames[q::QUEUES])
+        write_pcap(path, frames[q::QUEUES])
     return paths
 
 
-def contender(bench, kind, direction, workers):
+def dut(bench, kind, direction, workers):
     name, flows = f"{kind}-{direction}-{workers}", write_flows(bench, direction, workers)
     if kind == "io":
         return Testpmd(bench.lab, bench.ns, name, direction, flows, bench.frames, workers=workers)
@@ -41,24 +42,24 @@ def contender(bench, kind, direction, workers):
                    bench.frames, workers=workers)
 
 
-def measure(contenders, companion, rounds):
-    """{path: its turns}; those of one worker twice, with the other CPU idle and (-busy) with the companion on it."""
+def measure(duts, load, rounds):
+    """{path: its turns}; paths with one worker twice, with the other CPU idle and (-busy) loaded."""
     turns = {}
-    plan = [(c, with_it) for c in contenders for with_it in ([False, True] if c.workers == 1 else [False])]
+    plan = [(c, with_it) for c in duts for with_it in ([False, True] if c.workers == 1 else [False])]
     for n in range(rounds):
         for c, with_it in plan if n % 2 == 0 else reversed(plan):
             if with_it:
-                companion.resume()
+                load.resume()
             try:
                 turn = sampling.turn(c, SECONDS)
             finally:
-                companion.pause()
+                load.pause()
             turns.setdefault(c.name + ("-busy" if with_it else ""), []).append(turn)
     return turns
 
 
 def ratios(turns):
-    """Two workers by one, for each kind the worse of both directions, and each direction."""
+    """The ratios of two workers to one: of each direction, and for each kind the worse one."""
     figures = {}
     for kind, key in KINDS.items():
         for suffix, base in (("", "1"), ("_busy_sibling", "1-busy")):
@@ -72,39 +73,36 @@ def ratios(turns):
 
 
 def judge(figures):
-    """What is missed, in words; says what the figures mean."""
+    """The missed limits, in words; prints what the figures mean."""
     ours, machine = figures["workers2"], figures["testpmd_workers2"]
     if ours >= FLOOR:
         return []
     if machine >= FLOOR:
         return [f"workers2 is {ours}, the floor is {FLOOR}, and testpmd reaches {machine}"]
-    say(f"this machine has no two free cores: two workers of testpmd, too, make only {machine} times one, ours {ours}; "
-        f"and {figures['testpmd_workers2_busy_sibling']} and {figures['workers2_busy_sibling']} times one whose other "
-        "CPU is busy")
+    say(f"this machine has no two free cores: two workers of testpmd have only {machine} times the rate of one, ours "
+        f"{ours}; relative to one whose other CPU is busy it is {figures['testpmd_workers2_busy_sibling']} and "
+        f"{figures['workers2_busy_sibling']}")
     return []
 
 
 def body(lab, rounds):
     lab.hugepages(2048)
-    companion = Companion(lab)
-    contenders = []
+    load = CpuLoad(lab)
+    duts = []
     try:
         bench = Bench(lab, NODES, HOSTS, FRAMES, tag="-workers")
-        contenders = [contender(bench, kind, d, n) for d in NUMBERS for kind in KINDS for n in (1, 2)]
-        for c in contenders:
+        duts = [dut(bench, kind, d, n) for d in NUMBERS for kind in KINDS for n in (1, 2)]
+        for c in duts:
             c.start()
-        say(f"measuring {len(contenders)} data paths in {rounds} rounds, to and fro, {SECONDS} s each")
-        turns = measure(contenders, companion, rounds)
+        say(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
+        turns = measure(duts, load, rounds)
     finally:
-        companion.resume()  # so that it hears that it is to end
-        for c in contenders:
+        load.resume()  # so that it can be ended
+        for c in duts:
             c.wake()
     table = {name: sampling.summary(t) for name, t in turns.items()}
     figures = {"lost": sum(s["lost"] for s in table.values()), **ratios(turns)}
-    missed = judge(figures)
-    for why in missed:
-        say(why)
-    figures["floors_missed"] = len(missed)
+    limits.record(figures, judge(figures))
     chart = result_files.by_direction(
         table, "Frames per second of one worker and of two", below="Mpps, median of turns with its interval; busy: the "
         "other CPU computes; io: testpmd on the same ports")

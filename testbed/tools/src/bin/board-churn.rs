@@ -6,8 +6,8 @@
 //!     board-churn --board unix:/run/bbs.sock --host churn --vtep 10.9.0.1 --vni 200 --steady 40 --turns 20 \
 //!                 --every-ms 20 --declare-vni 100 --declare-host lx-0
 //!
-//! The second byte of a MAC names its kind: c0 claimed for good, c1 claimed by turns, c2 declared. The last bytes number
-//! the nodes. Lines on standard input:
+//! The second byte of a MAC names its kind: c0 claimed for good, c1 claimed by turns, c2 declared. The last bytes
+//! number the nodes. Lines on standard input:
 //!
 //! - `pause` stops all changes (the steady claims stay) and answers `paused` once no call is under way
 //! - `go` goes on

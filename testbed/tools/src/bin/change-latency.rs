@@ -1,7 +1,8 @@
 //! Measures how soon a change at a board is known; used by `testbed/run bench --only converge`.
 //!
-//! It declares nodes, one after another, and measures how long each takes to reach every one of many watchers (each with
-//! a connection of its own, as appliances have), and how long until the named appliances have it in force on every lcore.
+//! It declares nodes, one after another, and measures how long each takes to reach every one of many watchers (each
+//! with a connection of its own, as appliances have), and how long until the named appliances have it in force on every
+//! lcore.
 //!
 //!     change-latency --board unix:/run/bbs.sock --watchers 1000 --vni 200 --updates 200 --every-ms 50
 //!     change-latency --board unix:/run/bbs.sock --vni 100 --updates 200 --appliances gw-a,gw-b,gw-c

@@ -8,8 +8,8 @@
 //!     100000
 //!
 //! All nodes move in turn, each to the next host of the list, and keep their addresses. A delta raises the revision by
-//! the number of its moves, so the acknowledged revision (`stopover show board`) tells how many moves are in force. Moves
-//! that cannot be applied in time are not made up for.
+//! the number of its moves, so the acknowledged revision (`stopover show board`) tells how many moves are in force.
+//! Moves that cannot be applied in time are not made up for.
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;

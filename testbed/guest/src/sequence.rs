@@ -1,10 +1,10 @@
-//! What has arrived of one stream. Exact over its whole life: one bit per sequence number.
+//! The sequence numbers of a stream that have arrived. Exact: one bit per number.
 
-/// Sequence numbers that arrived, and how.
+/// Counts the sequence numbers that arrive.
 #[derive(Debug, Default)]
-pub struct Sequences {
+pub struct SequenceTracker {
     seen: Vec<u64>,
-    /// One past the highest number that arrived.
+    /// One more than the highest number that arrived.
     pub end: u64,
     /// Numbers that arrived.
     pub received: u64,
@@ -14,16 +14,16 @@ pub struct Sequences {
     pub reordered: u64,
 }
 
-/// Beyond this a number is not believed: the bits would not fit into a guest.
+/// Higher numbers are refused: the bits would not fit into a guest.
 const MOST: u64 = 1 << 28;
 
-impl Sequences {
-    /// Empty sequences that have room for so many numbers already: no arrival waits for memory to be copied.
+impl SequenceTracker {
+    /// Allocates room for so many numbers in advance, so that no arrival waits for a reallocation.
     pub fn with_room(numbers: usize) -> Self {
         Self { seen: vec![0; numbers.min(MOST as usize).div_ceil(64)], ..Self::default() }
     }
 
-    /// Notes an arrival. False if the number cannot be one of this stream's.
+    /// Counts an arrival. Returns false if the number is refused.
     pub fn note(&mut self, sequence: u64) -> bool {
         if sequence >= MOST {
             return false;
@@ -46,7 +46,7 @@ impl Sequences {
         true
     }
 
-    /// Numbers below the highest that have not arrived.
+    /// How many numbers below the highest have not arrived.
     pub fn missing(&self) -> u64 {
         self.end - self.received
     }
@@ -59,8 +59,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn tells_lost_doubled_and_late_apart() {
-        let mut b = Sequences::default();
+    fn counts_lost_duplicated_and_late_numbers() {
+        let mut b = SequenceTracker::default();
         for n in [0, 1, 3, 2, 3, 70, 70, 70] {
             assert!(b.note(n));
         }
@@ -72,7 +72,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_set(numbers in prop::collection::vec(0u64..300, 0..400)) {
-            let (mut b, mut set, mut late) = (Sequences::default(), BTreeSet::new(), 0);
+            let (mut b, mut set, mut late) = (SequenceTracker::default(), BTreeSet::new(), 0);
             for &n in &numbers {
                 let highest = set.last().copied();
                 if set.insert(n) && highest.is_some_and(|h| n < h) {
