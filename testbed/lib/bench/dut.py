@@ -253,11 +253,16 @@ class Gateway(Dut):
             c.request("GET", path)
             return json.loads(c.getresponse().read())
 
+    def accounting(self):
+        """The appliance's packet accounting. Builds before December 2026 call it `books`."""
+        forwarded = self.ask("/v1/fwd")
+        return forwarded["accounting"] if "accounting" in forwarded else forwarded["books"]
+
     def counters(self):
         stats = {p["name"]: p for p in self.ask("/v1/ports/stats")}
         source, sink = (stats[n] for n in self.names)
         bad = source["rx_missed"] + source["rx_errors"] + source["rx_nombuf"] + sink["tx_errors"]
-        return source["rx_packets"], sink["tx_packets"], bad + self.ask("/v1/fwd")["accounting"]["dropped"]
+        return source["rx_packets"], sink["tx_packets"], bad + self.accounting()["dropped"]
 
 
 class Ovs(Dut):
