@@ -12,6 +12,7 @@ use std::{
     },
 };
 use stopover::control::start;
+use stopover_logging::Format;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The Stopover appliance: an L2 overlay gateway for virtual machines, on DPDK.
@@ -24,16 +25,21 @@ struct Args {
     /// Only check the configuration file, and say what is wrong with it.
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    log: stopover_logging::Options,
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format_timestamp_millis()
-        .init();
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    let format = args.log.log_format;
+    stopover_logging::init(format);
+    if format == Format::Json {
+        dpdk::log::to_logger();
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("stopover-appliance: {e:#}");
+            stopover_logging::fatal(format, "stopover-appliance", &e);
             ExitCode::FAILURE
         }
     }

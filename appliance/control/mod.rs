@@ -264,7 +264,8 @@ impl Control {
             }
             let Some(up) = self.ports[number].link_changed() else { continue };
             let port = number as u16;
-            log::info!("port {}: link {}", self.ports[number].name, if up { "up" } else { "down" });
+            let name = &self.ports[number].name;
+            log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
             self.replica.port(port, up);
             self.segment_link(now_ms, port, up);
             let claim_updates = self.stations.port(&mut self.tables, now_ms, port, up);

@@ -20,6 +20,8 @@ struct Args {
     command: Option<Action>,
     #[command(flatten)]
     serve: Serve,
+    #[command(flatten)]
+    log: stopover_logging::Options,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,13 +105,13 @@ impl Serve {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format_timestamp_millis()
-        .init();
-    match run(Args::parse()) {
+    let args = Args::parse();
+    let format = args.log.log_format;
+    stopover_logging::init(format);
+    match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("stopover-bbs: {e:#}");
+            stopover_logging::fatal(format, "stopover-bbs", &e);
             ExitCode::FAILURE
         }
     }

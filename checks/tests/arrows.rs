@@ -12,10 +12,11 @@ const CRATES: &[crates::Rule] = &[
             "stopover-config",
             "stopover-ctl",
             "stopover-lockfree",
+            "stopover-logging",
             "stopover-net",
         ],
     },
-    crates::Rule { package: "stopover-bbs", uses: &["stopover-config", "stopover-net"] },
+    crates::Rule { package: "stopover-bbs", uses: &["stopover-config", "stopover-logging", "stopover-net"] },
     crates::Rule {
         package: "stopover-cli",
         uses: &["stopover-bbs", "stopover-config", "stopover-ctl", "stopover-net"],
@@ -25,6 +26,7 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "dpdk", uses: &["dpdk-sys"] },
     crates::Rule { package: "dpdk-sys", uses: &[] },
     crates::Rule { package: "stopover-lockfree", uses: &[] },
+    crates::Rule { package: "stopover-logging", uses: &[] },
     crates::Rule { package: "stopover-net", uses: &[] },
     // Tools and tests, which nothing else uses.
     crates::Rule { package: "stopover-checks", uses: &[] },

@@ -27,7 +27,7 @@ impl Eal {
     /// Starts EAL with the given arguments (without a program name). Once per process, even after a failure.
     ///
     /// The calling thread becomes the main lcore and is pinned to its CPU; threads it starts later inherit
-    /// that pinning. EAL's log goes to stderr; `--log-level` among the arguments decides how much of it.
+    /// that pinning. EAL's log goes to stderr, or where [`crate::log`] says; `--log-level` among the arguments decides how much of it.
     pub fn init(args: &[String]) -> Result<Self, Error> {
         let mut argv = vec![c"stopover".to_owned()];
         for arg in args {

@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 mod layout;
 pub mod lcore;
+pub mod log;
 pub mod mbuf;
 pub mod mempool;
 pub mod pdump;

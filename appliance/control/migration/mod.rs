@@ -235,7 +235,8 @@ impl Control {
 
     fn vif_event(&mut self, now_ms: u64, key: Key, port: u16, event: Event) {
         let up = matches!(event, Event::PortUp(_));
-        log::info!("port {}: link {}", self.ports[usize::from(port)].name, if up { "up" } else { "down" });
+        let name = &self.ports[usize::from(port)].name;
+        log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.milestones.port(up, &node.counters);
         }

@@ -239,26 +239,31 @@ impl Control {
         if matches!(before, State::Forwarding { .. }) {
             node.milestones.drained();
         }
-        let what = format!("node {} in VNI {}", key.1, node.vni);
+        let (vni, mac) = (node.vni.get(), key.1);
+        let what = format!("node {mac} in VNI {vni}");
         let port = |port: u16| self.ports.get(usize::from(port)).map_or("?", |port| port.name.as_str());
         let host =
             |host: u32| self.replica.host(host).map_or_else(|| host.to_string(), |r| r.host.name.to_string());
         match after {
-            State::Leaving { port: at } => log::info!("{what} is about to leave {}", port(at)),
-            State::Paused { .. } => log::info!("{what} has stopped: its frames are held"),
+            State::Leaving { port: at } => log::info!(vni, mac:%; "{what} is about to leave {}", port(at)),
+            State::Paused { .. } => log::info!(vni, mac:%; "{what} has stopped: its frames are held"),
             State::Forwarding { to: Target::Host(to), .. } => {
-                log::info!("{what} runs at {}: what was held for it goes there", host(to));
+                log::info!(vni, mac:%; "{what} runs at {}: what was held for it goes there", host(to));
             }
-            State::Forwarding { to: Target::Port(to), .. } => log::info!("{what} runs behind {}", port(to)),
+            State::Forwarding { to: Target::Port(to), .. } => {
+                log::info!(vni, mac:%; "{what} runs behind {}", port(to))
+            }
             State::Arriving { port: at, from, .. } => {
                 let from = from.map_or_else(|| "elsewhere".to_owned(), host);
-                log::info!("{what} has come to {} from {from}", port(at));
+                log::info!(vni, mac:%; "{what} has come to {} from {from}", port(at));
             }
-            State::Expected { port: at, .. } => log::info!("{what} is expected behind {}", port(at)),
+            State::Expected { port: at, .. } => {
+                log::info!(vni, mac:%; "{what} is expected behind {}", port(at))
+            }
             State::Here { .. } | State::Away => match before {
                 State::Here { .. } | State::Away => {}
                 _ => log::info!(
-                    "{what}: migration over here; held {}, sent on {}, dropped {}, possibly reordered {}",
+                    vni, mac:%; "{what}: migration over here; held {}, sent on {}, dropped {}, possibly reordered {}",
                     counted.held,
                     counted.replayed + counted.redirected,
                     counted.dropped,

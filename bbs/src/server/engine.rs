@@ -11,6 +11,7 @@ use crate::{
     model::{Event, EventKind},
     store::{CommitHeader, Store, StoreError, View},
 };
+use log::Level;
 use std::{
     sync::{
         Arc,
@@ -300,12 +301,12 @@ impl Worker {
             self.history.publish(commits);
         }
         for event in events {
-            match event.kind {
-                EventKind::HostUp | EventKind::Operator | EventKind::Migration => {
-                    log::info!("{} [by {}]", event.text, event.actor)
-                }
-                _ => log::warn!("{} [by {}]", event.text, event.actor),
-            }
+            let level = match event.kind {
+                EventKind::HostUp | EventKind::Operator | EventKind::Migration => Level::Info,
+                _ => Level::Warn,
+            };
+            let Event { number, revision, kind, text, actor, .. } = &event;
+            log::log!(level, number, revision, kind:%, actor; "{text} [by {actor}]");
             // An error only means that nobody listens.
             let _ = self.events.send(event);
         }

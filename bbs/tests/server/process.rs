@@ -154,6 +154,40 @@ fn a_mistake_is_one_message() {
     assert!(!output.status.success() && said.contains("bbs.ron:1:"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_log_is_json_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("board.redb");
+    let (store, at) = (store.to_str().unwrap(), socket(dir.path()));
+    assert!(output(&["init", "--store", store]).status.success());
+    let child = Command::new(PROGRAM)
+        .args(["--log-format", "json", "--store", store, "--listen", &at.to_string()])
+        .env("RUST_LOG", "info")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut op = operator(&at).await;
+    let lx = HostRow { name: name("lx"), vteps: vec![ip("172.16.0.1")], udp_port: 4789 };
+    op.declare(&lx.into()).await.unwrap();
+    drop(op);
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let said = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap().stderr).await.unwrap();
+    let lines: Vec<serde_json::Value> = said
+        .split(|b| *b == b'\n')
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap())
+        .collect();
+    for key in ["time", "level", "target", "message"] {
+        assert!(lines.iter().all(|line| line[key].is_string()), "{key} in {lines:#?}");
+    }
+    let event = lines.iter().find(|line| line["fields"]["kind"] == "operator");
+    let event = event.unwrap_or_else(|| panic!("{lines:#?}"));
+    assert_eq!((&event["fields"]["revision"], &event["fields"]["number"]), (&1.into(), &1.into()), "{event}");
+    let wrong = output(&["--log-format", "json", "--store", store]);
+    let why: serde_json::Value = serde_json::from_slice(&wrong.stderr).unwrap();
+    assert!(why["message"].as_str().unwrap().contains("nowhere to listen"), "{why}");
+}
+
 /// A board that has lost its file must not begin anew by itself.
 #[test]
 fn a_board_is_made_by_an_explicit_command_and_once() {

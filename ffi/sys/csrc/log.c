@@ -1,5 +1,5 @@
 /*
- * DPDK's log goes to stderr as it is, and what of it are errors is kept until asked for: a driver says there why it
+ * DPDK's log goes to stderr as it is, or to where shim_log_to says, and what of it are errors is kept until asked for: a driver says there why it
  * refuses, and returns no more than an errno.
  */
 #define _GNU_SOURCE
@@ -14,11 +14,15 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char kept[2048];
 static size_t kept_len;
+static shim_log_sink sink;
 
 static ssize_t log_write(void *cookie, const char *text, size_t len)
 {
 	(void)cookie;
-	fwrite(text, 1, len, stderr);
+	if (sink != NULL)
+		sink((uint32_t)rte_log_cur_msg_loglevel(), text, len);
+	else
+		fwrite(text, 1, len, stderr);
 	if (rte_log_cur_msg_loglevel() > (int)RTE_LOG_ERR)
 		return (ssize_t)len;
 	pthread_mutex_lock(&lock);
@@ -29,6 +33,11 @@ static ssize_t log_write(void *cookie, const char *text, size_t len)
 	}
 	pthread_mutex_unlock(&lock);
 	return (ssize_t)len;
+}
+
+void shim_log_to(shim_log_sink to)
+{
+	sink = to;
 }
 
 size_t shim_log_take_errors(char *out, size_t size)
@@ -46,16 +55,16 @@ size_t shim_log_take_errors(char *out, size_t size)
 int shim_eal_init(int argc, char **argv)
 {
 	cookie_io_functions_t io = {.write = log_write};
-	FILE *out = stdout, *sink = fopen("/dev/null", "w"), *log = fopencookie(NULL, "w", io);
+	FILE *out = stdout, *null = fopen("/dev/null", "w"), *log = fopencookie(NULL, "w", io);
 	int rc;
 
 	rte_openlog_stream(log != NULL ? log : stderr);
 	/* A wrong argument makes EAL print a hundred lines of usage, which would bury the message that matters. */
-	if (sink != NULL)
-		stdout = sink;
+	if (null != NULL)
+		stdout = null;
 	rc = rte_eal_init(argc, argv);
 	stdout = out;
-	if (sink != NULL)
-		fclose(sink);
+	if (null != NULL)
+		fclose(null);
 	return rc;
 }

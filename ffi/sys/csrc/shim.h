@@ -17,6 +17,7 @@
 #include <rte_ethdev.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_pdump.h>
@@ -92,6 +93,9 @@ static const uint64_t SHIM_RSS_WANTED =
 
 static const int SHIM_SOCKET_ANY = SOCKET_ID_ANY;
 static const uint32_t SHIM_LCORE_NONE = LCORE_ID_ANY;
+static const uint32_t SHIM_LOG_ERR = RTE_LOG_ERR;
+static const uint32_t SHIM_LOG_WARNING = RTE_LOG_WARNING;
+static const uint32_t SHIM_LOG_INFO = RTE_LOG_INFO;
 static const size_t SHIM_NAME_MAX = RTE_ETH_NAME_MAX_LEN;
 
 struct shim_dev_info {
@@ -131,6 +135,10 @@ int shim_eal_init(int argc, char **argv);
 
 /* The last errors DPDK logged (what fits of them, newline-terminated lines), which are forgotten then. */
 size_t shim_log_take_errors(char *out, size_t size);
+
+/* Has what DPDK logs given to `sink` instead of stderr. Before EAL starts; `sink` may be called from any thread. */
+typedef void (*shim_log_sink)(uint32_t level, const char *text, size_t len);
+void shim_log_to(shim_log_sink sink);
 uint64_t shim_tsc(void);
 
 int shim_set_thread_name(const char *name);
