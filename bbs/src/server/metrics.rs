@@ -21,18 +21,18 @@ use std::{
 /// A count that may fall.
 type Number = Gauge<u64, AtomicU64>;
 /// One label.
-type Label = [(&'static str, &'static str); 1];
+type LabelSet = [(&'static str, &'static str); 1];
 
 /// The counters and gauges that the board's parts change. Each is a statistic by itself; nothing is decided by them.
 #[derive(Debug)]
 pub struct Metrics {
     revision: Number,
-    hosts: Family<Label, Number>,
+    hosts: Family<LabelSet, Number>,
     networks: Number,
     nodes: Number,
     members: Number,
     commands: Counter,
-    refused: Family<Label, Counter>,
+    refused: Family<LabelSet, Counter>,
     transaction_seconds: Histogram,
     /// Snapshots sent because a watcher was too slow.
     pub resyncs: Counter,
@@ -46,7 +46,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let refused = Family::<Label, Counter>::default();
+        let refused = Family::<LabelSet, Counter>::default();
         for reason in ["conflict", "session", "malformed", "other"] {
             let _from_zero = refused.get_or_create(&[("reason", reason)]);
         }
