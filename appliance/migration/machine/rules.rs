@@ -294,7 +294,12 @@ impl Machine {
             Here { .. } | Leaving { .. } | Arriving { .. } => {
                 self.facts.arrived = Some((from, now + self.config.hold_ms));
             }
-            Forwarding { to: known, .. } if known == to => {}
+            // It runs there although the board gave it back to us meanwhile: that host's claim must not find us in its way.
+            Forwarding { to: known, .. } if known == to => {
+                if record == Record::Here {
+                    self.disclaim();
+                }
+            }
             Paused { port, .. } | Expected { port, .. } | Forwarding { port, to: Target::Host(_) } => {
                 self.forward(now, port, to);
             }

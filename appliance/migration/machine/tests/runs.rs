@@ -124,6 +124,29 @@ fn there_and_back_at_once() {
     }
 }
 
+/// The board gives the node back to a host that still forwards for it, and it comes up where it was forwarded to.
+#[test]
+fn a_host_that_still_forwards_leaves_the_node_to_where_it_runs() {
+    let mut world = World::new(Kind::Exact);
+    world.step(Op::Links(true));
+    world.step(Op::On(0));
+    world.run(20);
+    let (first, second) = (PLACES[0].0, PLACES[2].0);
+    migrate(&mut world, 2);
+    world.run_undrained(20);
+    assert!(world.is_at(second), "{}", world.show());
+    world.step(Op::Begin(0));
+    world.run_undrained(3);
+    world.step(Op::OperatorBegin(Some(first)));
+    world.step(Op::OperatorComplete);
+    world.run_undrained(3);
+    assert!(world.is_at(first), "{}", world.show());
+    world.step(Op::Cancel);
+    world.run_undrained(100);
+    assert!(world.is_at(second), "{}", world.show());
+    world.settles_within(1_000);
+}
+
 /// A station that has settled at its first place, and what happens next.
 fn station(ops: &[Op]) -> World {
     let mut world = World::new(Kind::Station);
