@@ -149,8 +149,9 @@ class Docs:
         done = self.command(["stopover-bbs", "init", named["bbs.ron"]])
         if done.returncode:
             raise Failure(f"README's board cannot be made: {done.stderr}")
-        argv = doc_samples.programs_of(["stopover-bbs", str(named["bbs.ron"])])
-        Process(self.lab, "bbs", argv, ns=self.host).wait_socket(self.run_dir / "bbs.sock")
+        argv = doc_samples.programs_of(["stopover-bbs", str(named["bbs.ron"]), "--log-format", "json"])
+        self.board = Process(self.lab, "bbs", argv, ns=self.host)
+        self.board.wait_socket(self.run_dir / "bbs.sock")
         argv = doc_samples.programs_of(["stopover-appliance", str(named["hv-a.ron"])])
         self.appliance = Process(self.lab, "hv-a", argv, ns=self.host)
         self.ctl = self.run_dir / "hv-a.sock"
@@ -182,7 +183,7 @@ class Docs:
         return done.stdout + done.stderr
 
     def samples(self):
-        maker = doc_samples.Samples(self.lab, self.output, self.folder, self.folder / "hv-a.ron", self.far)
+        maker = doc_samples.Samples(self.lab, self.output, self.folder, self.folder / "hv-a.ron", self.far, self.board)
         anew = []
         for block in (b for b in self.blocks if b.kind == "sample"):
             self.figures["samples"] += 1

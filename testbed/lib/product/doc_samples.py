@@ -1,6 +1,7 @@
 """The output of programs that the documents show, made anew by the programs in the state that the documents describe.
 """
 
+import json
 import pathlib
 import re
 import struct
@@ -32,10 +33,11 @@ def same(name, shown, made):
 
 
 class Samples:
-    """`run(command)` runs a command as the reader would, and returns its output of both streams."""
+    """`run(command)` runs a command as the reader would, and returns its output of both streams. `board` is the board's
+    process, which logs JSON lines."""
 
-    def __init__(self, lab, run, folder, appliance_file, far):
-        self.lab, self.run, self.folder, self.file, self.far = lab, run, folder, appliance_file, far
+    def __init__(self, lab, run, folder, appliance_file, far, board):
+        self.lab, self.run, self.folder, self.file, self.far, self.board = lab, run, folder, appliance_file, far, board
 
     def make(self, block):
         """The text of a sample block, made anew."""
@@ -74,6 +76,13 @@ class Samples:
             return self.run(command)
         finally:
             self.run(f"stopover migration abort --node {node}")
+
+    def json_log(self):
+        self.board.wait_line("declared host hv-b")
+        lines = self.board.log.read_text().splitlines()
+        for line in lines:
+            json.loads(line)
+        return next(line for line in lines if "declared host hv-b" in line)
 
     def bad_ron(self):
         path = self.folder / "gw.ron"
