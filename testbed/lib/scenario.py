@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 
-from .lab import Failure, Lab, say
+from .lab import Failure, Lab, info
 
 # `testbed/run all` sets it, as `make test` does: scenarios are shorter and figures about time are not judged. A
 # scenario that is run by its name is judged by all its figures.
@@ -41,14 +41,14 @@ def main(name, body, must_be_zero, must_be_positive=(), must_be_zero_alone=()):
         late = [k for k in must_be_zero_alone if figures.get(k) != 0]
         if SHORT and figures:
             for k in late:
-                say(f"not judged among all scenarios: {k} is {figures.get(k, 'not known')}, not 0")
+                info(f"not judged among all scenarios: {k} is {figures.get(k, 'not known')}, not 0")
             late = []
         why += [f"{k} is {figures.get(k, 'not known')}, 0 was expected" for k in must_be_zero if figures.get(k) != 0]
         why += [f"{k} is {figures.get(k, 'not known')}, 0 was expected" for k in late]
         why += [f"{k} is {figures.get(k, 'not known')}, more than 0 was expected"
                 for k in must_be_positive if not figures.get(k, 0) > 0]
     for w in why:
-        say(f"FAILED: {w}")
+        info(f"FAILED: {w}")
     print(json.dumps({"scenario": name, "pass": not why, **figures,
                       "seconds": round(time.monotonic() - began, 1)}), flush=True)
     sys.exit(1 if why else 0)

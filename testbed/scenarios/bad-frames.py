@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from scapy.utils import PcapWriter, RawPcapReader
 
 from lib import scenario
-from lib.lab import Failure, fabric, say
+from lib.lab import Failure, fabric, info
 from lib.lab.netns import Namespace, veth, wire_to_bridge
 from lib.lab.process import Process
 from lib.product import ron, stopover
@@ -66,7 +66,7 @@ def pcap(path, cases, runt):
     return len(cases) + len(extra)
 
 
-def who(n):
+def addresses_of(n):
     """(MAC, IPv4, IPv6) of station n."""
     return fabric.mac(n), *fabric.ips(n)
 
@@ -93,9 +93,11 @@ class Run:
         self.add_attackers()
         self.vtep_a = (fabric.MAC.format(1), *self.a.vteps)
         self.vtep_b = ("02:66:00:00:00:02", *self.b.vteps)
-        self.by_vif = bad_frames.from_vif(who(3), who(2), OTHERS4, OTHERS6)
-        self.by_trunk = bad_frames.from_trunk([10, 30], "192.168.0.50", "fd01::50", [s.mac for s in self.red], who(2))
-        self.by_wire = bad_frames.from_underlay(self.vtep_a, self.vtep_b, who(1), who(2), RED, NO_SUCH_VNI)
+        self.by_vif = bad_frames.from_vif(addresses_of(3), addresses_of(2), OTHERS4, OTHERS6)
+        self.by_trunk = bad_frames.from_trunk([10, 30], "192.168.0.50", "fd01::50", [s.mac for s in self.red],
+                                              addresses_of(2))
+        self.by_wire = bad_frames.from_underlay(self.vtep_a, self.vtep_b, addresses_of(1), addresses_of(2), RED,
+                                                NO_SUCH_VNI)
         self.figures = {"cases": 0, "crashes": 0, "unaccounted": 0}
 
     def station(self, name, vni, n, host):
@@ -120,16 +122,16 @@ class Run:
         lab = self.lab
         p = stopover.Appliance(lab, "gw-p", self.a.ns, self.board)
         vtep = "02:70:63:61:70:00", "10.0.0.3", "fd00::3"  # the MAC that net_pcap gives its first device
-        wire_cases = bad_frames.from_underlay(vtep, self.vtep_b, who(4), who(2), RED, NO_SUCH_VNI)
-        vif_cases = bad_frames.from_vif(who(4), who(2), OTHERS4, OTHERS6)
+        wire_cases = bad_frames.from_underlay(vtep, self.vtep_b, addresses_of(4), addresses_of(2), RED, NO_SUCH_VNI)
+        vif_cases = bad_frames.from_vif(addresses_of(4), addresses_of(2), OTHERS4, OTHERS6)
         frames = pcap(lab.dir / "wire.pcap", wire_cases, wire_cases[-1][1])
         frames += pcap(lab.dir / "vif.pcap", vif_cases, vif_cases[0][1])
         p.port("ul0", f"net_pcap0,rx_pcap={lab.dir}/wire.pcap,tx_pcap={lab.dir}/wire-out.pcap",
                ron.tagged("underlay", addresses=["10.0.0.3/24", "fd00::3/64"]))
         p.port("vm4", f"net_pcap1,rx_pcap={lab.dir}/vif.pcap,tx_pcap={lab.dir}/vif-out.pcap",
-               ron.tagged("vif", vni=RED, mac=who(4)[0], addresses=list(who(4)[1:]), guard=True))
+               ron.tagged("vif", vni=RED, mac=addresses_of(4)[0], addresses=list(addresses_of(4)[1:]), guard=True))
         self.figures["cases"] += frames
-        say(f"a third appliance receives {frames} frames from pcap files")
+        info(f"a third appliance receives {frames} frames from pcap files")
         return p
 
     def start(self):
@@ -144,8 +146,8 @@ class Run:
     def hand_made(self):
         """Sends the frames made by hand, and looks for them where they must not be."""
         storm = bad_frames.arp_storm(self.mallory.mac, self.mallory.ips[0])
-        say(f"sending the frames made by hand: {len(self.by_vif)} and an ARP storm of {len(storm)} from a VM, "
-            f"{len(self.by_trunk)} from a trunk, {len(self.by_wire)} from the underlay")
+        info(f"sending the frames made by hand: {len(self.by_vif)} and an ARP storm of {len(storm)} from a VM, "
+             f"{len(self.by_trunk)} from a trunk, {len(self.by_wire)} from the underlay")
         taps = {s.name: capture.Capture(self.lab, s.ns, "eth0", s.name) for s in self.ordinary}
         wire = capture.Capture(self.lab, self.net.switch, "br0", "underlay")
         self.figures["cases"] += blast(self.lab, [(self.mallory.ns, self.by_vif + storm), (self.trunk, self.by_trunk),
@@ -161,13 +163,13 @@ class Run:
             "valid_lost": valid - arrived,
             "invalid_delivered": marked(taps["red1"].path, "noflag"),
         }
-        say(f"of these, {found['spoofed_delivered']} spoofed ones arrived, {found['leaked_between_networks']} crossed "
-            f"to another network, {found['reflected']} went back to the underlay; of {valid} odd but valid ones {arrived} "
-            "arrived")
+        info(f"of these, {found['spoofed_delivered']} spoofed ones arrived, {found['leaked_between_networks']} crossed "
+             f"to another network, {found['reflected']} went back to the underlay; of {valid} odd but valid ones {arrived} "
+             "arrived")
         self.figures |= found
 
     def generated(self):
-        say(f"sending {GENERATED} generated frames (seed {SEED})")
+        info(f"sending {GENERATED} generated frames (seed {SEED})")
         share = GENERATED // 3 + 1
         made = [(self.mallory.ns, bad_frames.generated(self.by_vif, share, SEED, 12)),
                 (self.trunk, bad_frames.generated(self.by_trunk, share, SEED + 1, 12)),
@@ -181,7 +183,7 @@ class Run:
             text = process.log.read_text(errors="replace")
             if not process.alive() or "panicked at" in text:
                 self.figures["crashes"] += 1
-                say(f"{process.name} did not survive; its last output:\n    {process.tail()}")
+                info(f"{process.name} did not survive; its last output:\n    {process.tail()}")
         return self.figures["crashes"]
 
     def ordinary_traffic(self):
@@ -191,8 +193,8 @@ class Run:
         pinged, bad_pings = mesh.pings(self.ordinary, count=5)
         udp = mesh.streams(self.lab, self.ordinary, count=200, rate=400)
         for line in bad_pings:
-            say(line)
-        say(f"ordinary traffic afterwards: ping {dict(pinged)}, UDP {dict(udp)}")
+            info(line)
+        info(f"ordinary traffic afterwards: ping {dict(pinged)}, UDP {dict(udp)}")
         f["unaccounted"] += stopover.accounting(self.appliances, hostile=True)["unaccounted"]
         f["leaked_between_networks"] += udp["leaked_between_networks"]
         f["lost"] = pinged["lost"] + udp["lost"]
@@ -200,12 +202,12 @@ class Run:
 
 
 def body(lab):
-    say("building two hosts, ordinary stations, and attackers at a VM's port, a trunk and the underlay")
+    info("building two hosts, ordinary stations, and attackers at a VM's port, a trunk and the underlay")
     run = Run(lab)
     run.start()
     run.hand_made()
     run.generated()
-    say("the attack is over; checking the programs and ordinary traffic")
+    info("the attack is over; checking the programs and ordinary traffic")
     if not run.crashes():
         run.ordinary_traffic()
     return run.figures

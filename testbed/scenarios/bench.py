@@ -30,7 +30,7 @@ from lib import scenario
 from lib.bench import result_files
 from lib.bench.parts import (against, converge, holding, kernel, latency, quick, scale, sizes, throughput, updates,
                              workers)
-from lib.lab import Failure, say
+from lib.lab import Failure, info
 
 PARTS = {
     "quick": lambda lab: quick.body(lab, chosen.rounds or (6 if chosen.quick else 30)),
@@ -68,7 +68,7 @@ def body(lab):
     """Runs the parts one after another, each in a clean lab."""
     figures = dict.fromkeys(SUMMED, 0)
     for part in parts:
-        say(f"part {part}")
+        info(f"part {part}")
         more = PARTS[part](lab)
         complaints = lab.restart()
         if complaints:
@@ -82,7 +82,7 @@ def body(lab):
     if complete:
         missing = result_files.missing(figures)
         if missing:
-            say(f"no part gave {', '.join(missing)}")
+            info(f"no part gave {', '.join(missing)}")
         figures["figures_missing"] = len(missing)
     return figures
 

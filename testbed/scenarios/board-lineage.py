@@ -44,7 +44,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import Failure, say
+from lib.lab import Failure, info
 from lib.lab.netns import Namespace
 from lib.lab.process import Process
 from lib.product import ron, stopover
@@ -143,7 +143,7 @@ class Look:
         lost = [key for key, host in self.steady.items() if key[0] == LIVE and live.get(key[1], ("",))[0] != host]
         few = max(0, self.bulk - counts[BULK])
         if lost or few:
-            say(f"{a.name} lacks {len(lost)} live nodes such as {lost[:2]}, and {few} of {self.bulk} declared ones")
+            info(f"{a.name} lacks {len(lost)} live nodes such as {lost[:2]}, and {few} of {self.bulk} declared ones")
             self.swept += len(lost) + few
 
     def end(self):
@@ -261,7 +261,7 @@ class Run:
 
     def reports(self, what, true):
         if not true:
-            say(f"not reported: {what}")
+            info(f"not reported: {what}")
             self.figures["unsaid"] += 1
 
     def compare(self, everything=True):
@@ -291,7 +291,7 @@ class Run:
                 wrong += [f"member {h} of {r['vni']}" for h in {m["host"] for m in r["members"]} ^ members[r["vni"]]]
                 compared += len(members[r["vni"]])
             if wrong:
-                say(f"{a.name} differs from the board in {len(wrong)}: {wrong[:4]}")
+                info(f"{a.name} differs from the board in {len(wrong)}: {wrong[:4]}")
             self.figures["diverged"] += len(wrong)
             self.figures["compared"] += compared
         self.churn.go()
@@ -318,7 +318,7 @@ class Run:
     def back(self, kind):
         since = time.monotonic()
         self.board.start()
-        say(f"{kind}: in step after {self.in_step(kind, since):.2f} s")
+        info(f"{kind}: in step after {self.in_step(kind, since):.2f} s")
         self.compare(everything=False)
 
     def case_older(self, n):
@@ -329,7 +329,7 @@ class Run:
         shutil.copyfile(self.backup, self.store)
         since = time.monotonic()
         self.board.start()
-        say(f"older: in step after {self.in_step('older', since):.2f} s")
+        info(f"older: in step after {self.in_step('older', since):.2f} s")
         after = [a.state()["other_branches"] for a in self.gateways]
         self.reports(f"that the history is another: {branches}, then {after}",
                      all(x < y for x, y in zip(branches, after)))
@@ -351,7 +351,7 @@ class Run:
         since = time.monotonic()
         for a in self.gateways:
             a.connect()
-        say(f"cut: in step after {self.in_step('cut', since):.2f} s")
+        info(f"cut: in step after {self.in_step('cut', since):.2f} s")
         self.compare(everything=n == 0)
 
     def case_emptied(self, n):
@@ -391,7 +391,7 @@ class Run:
         since = time.monotonic()
         for a in self.gateways:
             a.cli("board", "accept")
-        say(f"{kind}: in step after {self.in_step(kind, since):.2f} s")
+        info(f"{kind}: in step after {self.in_step(kind, since):.2f} s")
 
     def lineage_events(self):
         return self.board.cli("events", "--json").count('"lineage"')
@@ -408,7 +408,7 @@ class Run:
         self.waits(a, WAIT_S)
         since = time.monotonic()
         self.board.start()
-        say(f"away: in step after {self.in_step('away', since):.2f} s")
+        info(f"away: in step after {self.in_step('away', since):.2f} s")
         a.wait_forwarding()
         self.compare()
         self.look.expect(self.gateways, self.steady, self.size)
@@ -425,7 +425,7 @@ class Run:
         self.reports("why it waits", "squatter" in (a.state()["last_error"] or ""))
         self.board.cli("host", "delete", "squatter")
         since = time.monotonic()
-        say(f"refused: in step after {self.in_step('refused', since):.2f} s")
+        info(f"refused: in step after {self.in_step('refused', since):.2f} s")
         a.wait_forwarding()
         self.compare()
         self.look.expect(self.gateways, self.steady, self.size)
@@ -445,12 +445,12 @@ class Run:
     def cases(self):
         for n in range(self.options.rounds):
             for kind in self.options.kinds:
-                say(f"-- {kind}, {self.size} nodes, round {n + 1}")
+                info(f"-- {kind}, {self.size} nodes, round {n + 1}")
                 time.sleep(0.5)  # of churn
                 getattr(self, f"case_{kind}")(n)
         if self.options.waits:
             for kind in ("away", "refused"):
-                say(f"-- {kind}, {self.size} nodes")
+                info(f"-- {kind}, {self.size} nodes")
                 getattr(self, f"case_{kind}")(0)
 
     def end(self):
@@ -484,12 +484,12 @@ def body(lab):
     run = Run(lab, read)
     run.look.thread.start()
     for size in read.sizes:
-        say(f"building a board with {size} declared nodes, three appliances and a host that claims {STEADY + TURNS}")
+        info(f"building a board with {size} declared nodes, three appliances and a host that claims {STEADY + TURNS}")
         run.build(size)
         run.cases()
         run.end()
     run.look.end()
-    say(f"longest times until in step: {run.by_kind}")
+    info(f"longest times until in step: {run.by_kind}")
     return {**run.figures, "in_step_s_max": round(run.in_step_s, 2), "swept_wrongly": run.look.swept,
             "looks": run.look.looks, "too_few_cases": max(0, (12 if scenario.SHORT else 40) - run.figures["cases"])}
 

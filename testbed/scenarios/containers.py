@@ -13,7 +13,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import containers, fabric, say
+from lib.lab import containers, fabric, info
 from lib.lab.netns import wire_to_bridge
 from lib.product import ron, stopover
 from lib.traffic import capture, mesh
@@ -61,12 +61,12 @@ def tenant(lab, number, image):
 
 
 def body(lab):
-    say(f"building the images with {containers.engine().name}")
+    info(f"building the images with {containers.engine().name}")
     binaries = [stopover.program(n) for n in ("stopover-appliance", "stopover-bbs", "stopover")]
     image, tenant_image = containers.images(lab, binaries)
     lab.hugepages(2 * stopover.MEMORY_MIB + 2 * TENANT_MIB + 64)
 
-    say("starting the board, two gateways and two tenants, each in a container")
+    info("starting the board, two gateways and two tenants, each in a container")
     net = fabric.Fabric(lab)
     net.board = stopover.Board.configure(lab)
     net.board.init()
@@ -75,7 +75,7 @@ def body(lab):
     gateways = [gateway(lab, net, n, image) for n in (1, 2)]
     tenants = [tenant(lab, n, tenant_image) for n in (1, 2)]
     stopover.wait_nodes(gateways, 2)
-    say("both gateways have both tenants")
+    info("both gateways have both tenants")
 
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     pinged, udp, tcp = mesh.everything(lab, tenants, 50, 300, 500, "2M")
@@ -83,7 +83,7 @@ def body(lab):
     accounting = stopover.accounting(gateways)
     seen = capture.Reading(wire.path)
     bad = seen.bad_checksums()
-    capture.tell(("bad checksum", bad))
+    capture.print_findings(("bad checksum", bad))
     return {
         "lost": pinged["lost"] + udp["lost"],
         "duplicated": pinged["duplicated"] + udp["duplicated"],

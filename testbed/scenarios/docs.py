@@ -21,7 +21,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import REPO, Failure, say
+from lib.lab import REPO, Failure, info
 from lib.lab.netns import Namespace, veth
 from lib.lab.process import Process, listens
 from lib.product import doc_samples, markdown
@@ -46,7 +46,7 @@ class Docs:
 
     def wrong(self, figure, text):
         self.figures[figure] += 1
-        say(text)
+        info(text)
 
     def links(self):
         for path in markdown.files():
@@ -158,7 +158,7 @@ class Docs:
         self.appliance.wait_line("hv-a is running", timeout=30)
         self.env = {"STOPOVER_CTL": str(self.ctl), "STOPOVER_BOARD": "http://192.0.2.10:7480"}
         for line in ("host add hv-b --vtep 10.0.0.3", f"node add {VNI} {FAR_VM} hv-b --ip 192.168.0.2"):
-            self.must(f"stopover {line}")
+            self.run_checked(f"stopover {line}")
         end = time.monotonic() + 10
         while not self.reachable():
             if time.monotonic() > end:
@@ -167,11 +167,11 @@ class Docs:
         return prefix
 
     def reachable(self):
-        nodes = json.loads(self.must("stopover show nodes --json"))
-        hosts = self.must("stopover show hosts")
+        nodes = json.loads(self.run_checked("stopover show nodes --json"))
+        hosts = self.run_checked("stopover show hosts")
         return len(nodes) == 2 and "reachable" in hosts
 
-    def must(self, text):
+    def run_checked(self, text):
         done = self.command(shlex.split(text), ns=self.host, **self.env)
         if done.returncode:
             raise Failure(f"`{text}` ended with status {done.returncode}: {done.stderr.strip()}")
@@ -198,9 +198,9 @@ class Docs:
 
         for block, made in reversed(anew):  # from the end, so that the blocks before keep their lines
             markdown.rewrite(block, made)
-            say(f"{block.place}: rewritten")
+            info(f"{block.place}: rewritten")
 
-    def harmless(self, found):
+    def run_harmless(self, found):
         """Runs what can be run, on tables that have what it names."""
         self.output("stopover host delete hv-b --cascade")
         for kind, rows in (("host", "name,vteps\nfar,10.0.0.2\n"), ("network", "vni,name\n100,shop\n"),
@@ -253,7 +253,7 @@ class Docs:
     def hook(self):
         """The libvirt hook at the target: the board has the lock, and no lock after the VM has not arrived."""
         self.output("stopover host delete far --cascade")
-        self.must("stopover host add hv-b --vtep 10.0.0.3")
+        self.run_checked("stopover host add hv-b --vtep 10.0.0.3")
         conf = self.folder / "libvirt.conf"
         conf.write_text(f"STOPOVER_BOARD={self.env['STOPOVER_BOARD']}\nSTOPOVER_HOST=hv-b\n"
                         f"stopover_nodes() {{ echo {VNI}/{VM}; }}\n")
@@ -262,7 +262,7 @@ class Docs:
         for words, active in ((("migrate", "begin", "-"), 1), (("release", "end", "-"), 0)):
             argv = self.host.command([str(REPO / "examples/libvirt/qemu"), "web", *words])
             done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=os.environ | env)
-            found = json.loads(self.must("stopover migration list --active --json"))
+            found = json.loads(self.run_checked("stopover migration list --active --json"))
             if done.returncode or done.stdout or len(found) != active:
                 self.wrong("failed", f"after the hook {' '.join(words)} there are {len(found)} migrations, {active} expected; "
                            f"status {done.returncode}: {done.stdout}{done.stderr}")
@@ -288,15 +288,15 @@ def body(lab):
     docs.links()
     named = docs.configurations()
     found = docs.commands()
-    say(f"{docs.figures['blocks']} blocks, {docs.figures['links']} links, {docs.figures['commands']} different commands, "
-        f"{docs.figures['configurations']} configurations")
+    info(f"{docs.figures['blocks']} blocks, {docs.figures['links']} links, {docs.figures['commands']} different commands, "
+         f"{docs.figures['configurations']} configurations")
     prefix = docs.start(named)
-    say("README's board and appliance run")
+    info("README's board and appliance run")
     docs.samples()
     docs.api()
     docs.telemetry(prefix)
     docs.default_socket()
-    docs.harmless(found)
+    docs.run_harmless(found)
     docs.hook()
     return docs.figures
 

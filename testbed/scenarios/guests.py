@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.guests import guest
-from lib.lab import Failure, fabric, say
+from lib.lab import Failure, fabric, info
 from lib.lab.fabric import cidrs, ips
 from lib.product import ron, stopover
 from lib.traffic import capture
@@ -49,7 +49,7 @@ def pings(vm1, vm2):
     lost = duplicated = 0
     for g, ip in ((vm1, "192.168.0.2"), (vm2, "fd01::1"), (vm1, "fd01::3"), (vm2, "192.168.0.3")):
         r = g.ping(ip, count=20)
-        say(f"{g.name} pings {ip}: {r['received']} of {r['sent']} answered")
+        info(f"{g.name} pings {ip}: {r['received']} of {r['sent']} answered")
         lost, duplicated = lost + r["lost"], duplicated + r["duplicated"]
     large = vm1.ping("192.168.0.2", count=5, size=1472)
     return lost + large["lost"], duplicated
@@ -61,7 +61,7 @@ def transfers(vm1, vm2, shell):
     for frm, to, ip in ((vm1, vm2, "192.168.0.2"), (vm2, vm1, "fd01::1"), (vm1, shell, "192.168.0.3"),
                         (shell, vm1, "fd01::1"), (vm2, shell, "fd01::3"), (shell, vm2, "192.168.0.2")):
         size, took, why = guest.tcp(frm, to, ip)
-        say(f"TCP {frm.name} -> {to.name} {ip}: {size} bytes intact in {took:.1f} s {why}")
+        info(f"TCP {frm.name} -> {to.name} {ip}: {size} bytes intact in {took:.1f} s {why}")
         if why:
             raise Failure(f"TCP from {frm.name} to {to.name}: {why}")
         total, seconds = total + size, seconds + took
@@ -70,10 +70,10 @@ def transfers(vm1, vm2, shell):
 
 def body(lab):
     guest.images()
-    say("building two hosts with an appliance and a guest each, and a station beside the first guest")
+    info("building two hosts with an appliance and a guest each, and a station beside the first guest")
     net, (vm1, vm2), station = build(lab)
     negotiated = vm1.features()
-    say(f"the guests run; their drivers negotiated {', '.join(k for k, v in negotiated.items() if v) or 'nothing'}")
+    info(f"the guests run; their drivers negotiated {', '.join(k for k, v in negotiated.items() if v) or 'nothing'}")
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     # Without the station's own frames, which its interface has yet to complete.
     at_station = capture.Capture(lab, station.ns, "eth0", "station", f"not ether src {station.mac}")
@@ -83,10 +83,10 @@ def body(lab):
     at_station.stop()
 
     accounting = stopover.accounting(net.hosts)
-    say("reading the captures with tshark")
+    info("reading the captures with tshark")
     seen, delivered = capture.Reading(wire.path), capture.Reading(at_station.path)
     bad, warned = seen.bad_checksums() + delivered.bad_checksums(), seen.warnings()
-    capture.tell(("bad checksum", bad), ("tshark warns", warned))
+    capture.print_findings(("bad checksum", bad), ("tshark warns", warned))
     return {
         "lost": lost,
         "duplicated": duplicated,

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import fabric, say
+from lib.lab import fabric, info
 from lib.peers.linux_vxlan import LinuxHost
 from lib.product import stopover
 from lib.traffic import capture, mesh
@@ -43,27 +43,27 @@ def build(lab):
             known += n < 3
     gateway.start()
     stopover.wait_nodes([gateway], known)
-    say(f"the appliance knows {known} nodes; the operator declared {known // 2} of them")
+    info(f"the appliance knows {known} nodes; the operator declared {known // 2} of them")
     return net, gateway, linux_hosts, stations
 
 
 def body(lab):
-    say("building one host with an appliance, and two Linux hosts with vxlan devices")
+    info("building one host with an appliance, and two Linux hosts with vxlan devices")
     net, gateway, linux_hosts, stations = build(lab)
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     lost = 0
     for host, vtep in zip(linux_hosts, gateway.vteps):
         r = mesh.ping(host.ns, vtep, count=10, dev="ul0")
-        say(f"{host.name} pings the appliance's VTEP {vtep}: {r['received']} of {r['sent']} answered")
+        info(f"{host.name} pings the appliance's VTEP {vtep}: {r['received']} of {r['sent']} answered")
         lost += r["lost"]
     pinged, udp, tcp = mesh.everything(lab, stations, 10, 200, 500, "2M")
     wire.stop()
 
     accounting = stopover.accounting([gateway])
-    say("reading the capture of the underlay with tshark")
+    info("reading the capture of the underlay with tshark")
     seen = capture.Reading(wire.path)
     bad, warned = seen.bad_checksums(), seen.warnings()
-    capture.tell(("bad checksum", bad), ("tshark warns", warned))
+    capture.print_findings(("bad checksum", bad), ("tshark warns", warned))
     return {
         "lost": lost + udp["lost"] + pinged["lost"],
         "duplicated": udp["duplicated"] + pinged["duplicated"],

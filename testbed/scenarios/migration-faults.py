@@ -29,7 +29,7 @@ from lib import scenario
 from lib.guests import guest
 from lib.guests.migration import VNI, mac, port
 from lib.guests.stepwise import PHASES, Place, Stepwise, until
-from lib.lab import Failure, fabric, say
+from lib.lab import Failure, fabric, info
 from lib.lab.fabric import cidrs, ips
 from lib.product import stopover
 from lib.traffic import mesh
@@ -92,7 +92,7 @@ class Run:
         at = self.at[number]
         return Stepwise(self.guests[number], self.board, at, self.other(at))
 
-    def reach(self, number=X, within=WITHIN):
+    def wait_reachable(self, number=X, within=WITHIN):
         """Whether the station reaches a guest in time. If not, waits longer, to report the time."""
         began = time.monotonic()
         for ip in ips(number):
@@ -103,7 +103,7 @@ class Run:
         self.slowest = max(self.slowest, took)
         if took > within:
             self.figures["unreachable_after"] += 1
-            say(f"    UNREACHABLE for {took:.1f} s")
+            info(f"    UNREACHABLE for {took:.1f} s")
         return took <= within
 
     def finish(self, move):
@@ -113,10 +113,10 @@ class Run:
         for p in (move.old.process, move.new.process):
             if not p.alive() and p.popen.returncode < 0 and not p.ended_by_us:
                 self.figures["vmm_crashes"] += 1
-                say(f"    a VMM was ended by signal {-p.popen.returncode}: {p.tail(2)}")
+                info(f"    a VMM was ended by signal {-p.popen.returncode}: {p.tail(2)}")
             p.ended_by_us = not p.alive()  # QEMU ends by itself when its incoming migration fails
         if place is None:
-            say("    the guest does not run: it is powered on again")
+            info("    the guest does not run: it is powered on again")
             self.figures["powered_on"] += 1
             self.guests[number] = self.power_on(number)
         else:
@@ -127,18 +127,18 @@ class Run:
         """One migration with its fault."""
         began = time.monotonic()
         move = self.migration()
-        say(f"{case.name}: X at {move.source.appliance.name}")
+        info(f"{case.name}: X at {move.source.appliance.name}")
         move.to(case.phase)
         case.strike(self, move)
         self.finish(move)
         ended = time.monotonic()
-        self.reach()
-        self.afterwards()
+        self.wait_reachable()
+        self.check_all()
         self.figures["cases"] += 1
-        say(f"    over after {ended - began:.1f} s, X answers at {self.at[X].appliance.name}, all checks passed "
+        info(f"    over after {ended - began:.1f} s, X answers at {self.at[X].appliance.name}, all checks passed "
             f"{time.monotonic() - ended:.1f} s later")
 
-    def afterwards(self):
+    def check_all(self):
         """Checks after every case."""
         for p in (self.board.process, *(h.process for h in self.hosts)):
             if not p.alive():
@@ -148,20 +148,22 @@ class Run:
         while (left := self.board.json("migration", "list", "--active")) and time.monotonic() < end:
             time.sleep(0.1)
         for lock in left:
-            say(f"    LOCK LEFT: {lock}")
+            info(f"    LOCK LEFT: {lock}")
         self.figures["locks_left"] += len(left)
         for number, at in self.at.items():
             try:
-                until("the board has its host", lambda: self.known_at(number) == at.appliance.name, timeout=3, every=0.1)
+                until("the board has its host", lambda: self.host_at_board(number) == at.appliance.name, timeout=3,
+                      every=0.1)
             except Failure:
                 self.figures["misplaced"] += 1
-                say(f"    MISPLACED: guest {number} runs at {at.appliance.name}, the board says {self.known_at(number)}")
+                info(f"    MISPLACED: guest {number} runs at {at.appliance.name}, the board has it at "
+                     f"{self.host_at_board(number)}")
         for host in self.hosts:
             if n := host.unaccounted():
-                say(f"    {host.name} CANNOT ACCOUNT for {n} frames")
+                info(f"    {host.name} CANNOT ACCOUNT for {n} frames")
                 self.figures["unaccounted"] += n
 
-    def known_at(self, number):
+    def host_at_board(self, number):
         """The host of a guest at the board."""
         rows = self.board.json("show", "nodes")
         return next((row["host"] for row in rows if row["mac"] == mac(number)), None)
@@ -182,7 +184,7 @@ def kill(*whom):
         for machine in machines:
             until("the VMM finds its appliance", machine.connected)
         if any(m.state() == "running" for m in machines):
-            run.reach()
+            run.wait_reachable()
     return strike
 
 
@@ -224,21 +226,21 @@ def cancel(_, move):
     move.cancel()
 
 
-def told_complete(run, move):
+def report_complete(run, move):
     """The operator reports X at its target, where it does not run yet."""
     run.board.cli("migration", "complete", "--node", f"{VNI}/{mac(X)}", "--at", move.target.appliance.name)
 
 
-def told_abort(run, _):
+def report_abort(run, _):
     """The operator aborts the migration of X, which goes on."""
     run.board.cli("migration", "abort", "--node", f"{VNI}/{mac(X)}")
 
 
-def forgotten_begin(run, move):
+def unfinished_begin(run, move):
     """An orchestrator locks X and does nothing more."""
     run.board.cli("migration", "begin", "--node", f"{VNI}/{mac(X)}", "--from", move.source.appliance.name,
                   "--to", move.target.appliance.name, "--lease", 1)
-    run.reach()
+    run.wait_reachable()
     until("the lease ends", lambda: not move.locks(), timeout=3)
 
 
@@ -250,14 +252,14 @@ def in_turn(*strikes):
     return strike
 
 
-def board_away(until_phase=None, then=lambda _, __: None):
+def stop_board(until_phase=None, then=lambda _, __: None):
     """The board is away until the migration has reached a phase. X must be reachable without it."""
     def strike(run, move):
         run.board.process.kill()
         if until_phase:
             move.to(until_phase)
         then(run, move)
-        run.reach()
+        run.wait_reachable()
         run.board.start()
     return strike
 
@@ -268,14 +270,14 @@ def lost_markers(run, move):
     switch.run("nft", "add table bridge lossy; add chain bridge lossy marks { type filter hook forward priority 0; }; "
                       "add rule bridge lossy marks udp dport 4789 @th,120,8 & 0x02 == 0x02 counter drop")
     move.to("committed")
-    run.reach()
+    run.wait_reachable()
     lost = switch.run("nft", "list", "table", "bridge", "lossy")
     switch.run("nft", "delete", "table", "bridge", "lossy")
     if "packets 0 " in lost:
         raise Failure("no end marker crossed the underlay")
 
 
-def cut_off(run, move):
+def unplug_source(run, move):
     """The source's cable to the underlay is unplugged during the migration, and plugged in again."""
     port = f"port{move.source.appliance.number}"
     run.net.switch.ip("link", "set", port, "down")
@@ -299,7 +301,7 @@ for n in range({FLOOD}):
         raise Failure(f"{FLOOD} frames of 1,400 bytes did not fill {HOLD_MIB} MiB")
 
 
-def back_at_once(run, move):
+def migrate_back(run, move):
     """The guest has just arrived, and migrates back."""
     run.finish(move)
     again = run.migration()
@@ -308,13 +310,13 @@ def back_at_once(run, move):
     move.finish = lambda: again.target
 
 
-def crossing(run, move):
+def opposite_migration(run, move):
     """Y migrates in the other direction at the same time."""
     if run.at[Y].appliance is not move.target.appliance:
         there = run.migration(Y)
         there.to("running")
         run.finish(there)
-        run.afterwards()
+        run.check_all()
     other = run.migration(Y)
     other.to("copying")
     move.to("stopped")
@@ -323,7 +325,7 @@ def crossing(run, move):
     other.to("running")
     move.to("running")
     run.finish(other)
-    run.reach(Y)
+    run.wait_reachable(Y)
 
 
 def host_dies(run, move):
@@ -333,7 +335,7 @@ def host_dies(run, move):
     move.new.kill()
     run.at[X] = move.target
     run.guests[X] = move.guest = run.power_on(X)
-    run.reach()
+    run.wait_reachable()
     move.source.appliance.start()
     move.finish = lambda: move.target
 
@@ -359,34 +361,34 @@ CASES = [
     *[Case(f"cancelled, {phase}", phase, cancel) for phase in ("copying", "stopped")],
     *[Case(f"{who} hangs, {phase}", phase, hang(one))
       for who, one in KILLED.items() if who != "third" for phase in ("copying", "stopped")],
-    Case("begin never ended, before", "before", forgotten_begin),
-    Case("told complete too early, copying", "copying", told_complete),
-    Case("told complete, then cancelled, copying", "copying", in_turn(told_complete, cancel)),
-    *[Case(f"told abort, {phase}", phase, told_abort) for phase in ("copying", "stopped")],
-    *[Case(f"board away from here until it runs, {phase}", phase, board_away("running"))
+    Case("begin never ended, before", "before", unfinished_begin),
+    Case("told complete too early, copying", "copying", report_complete),
+    Case("told complete, then cancelled, copying", "copying", in_turn(report_complete, cancel)),
+    *[Case(f"told abort, {phase}", phase, report_abort) for phase in ("copying", "stopped")],
+    *[Case(f"board away from here until it runs, {phase}", phase, stop_board("running"))
       for phase in ("before", "copying", "stopped")],
-    *[Case(f"board away, then cancelled, {phase}", phase, board_away(then=cancel)) for phase in ("copying", "stopped")],
+    *[Case(f"board away, then cancelled, {phase}", phase, stop_board(then=cancel)) for phase in ("copying", "stopped")],
     Case("end markers lost, before", "before", lost_markers),
-    Case("source cut off, stopped", "stopped", cut_off),
+    Case("source cut off, stopped", "stopped", unplug_source),
     Case("hold too small, stopped", "stopped", flood),
-    Case("there and back at once, running", "running", back_at_once),
-    Case("two cross, before", "before", crossing),
+    Case("there and back at once, running", "running", migrate_back),
+    Case("two cross, before", "before", opposite_migration),
 ]
 
 
 def body(lab):
     cases = [c for c in CASES if not ONLY or any(word in c.name for word in ONLY)]
-    say(f"building three hosts, two guests and a station; then {len(cases)} migrations with a fault")
+    info(f"building three hosts, two guests and a station; then {len(cases)} migrations with a fault")
     run = Run(lab)
     stopover.wait_nodes(run.hosts, 3)
     for number in (X, Y):
-        run.reach(number, within=15)
+        run.wait_reachable(number, within=15)
     run.slowest = 0.0
     for case in cases:
         run.case(case)
     panics = [p.log.name for p in lab.processes if "panicked at" in p.log.read_text(errors="replace")]
     for name in panics:
-        say(f"{name} has a panic")
+        info(f"{name} has a panic")
     run.figures["crashes"] += len(panics)
     return {**run.figures, "slowest_ms": round(run.slowest * 1e3), "few_cases": int(not ONLY and run.figures["cases"] < 40)}
 

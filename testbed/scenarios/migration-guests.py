@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import scenario
 from lib.guests import guest
 from lib.guests.migration import VNI, locks_left, mac, percentile, port, reported
-from lib.lab import Failure, fabric, say
+from lib.lab import Failure, fabric, info
 from lib.lab.fabric import cidrs, ips
 from lib.product import ron, stopover
 from lib.traffic import stream
@@ -106,10 +106,10 @@ class Run:
         self.added.append(max(0.0, nic_gap - downtime))
         self.late.append(max(0.0, max(s["late_us"] for s in watched.values()) / 1e3 - downtime))
         counts = ", ".join(f"{k} {sum(s[k] for s in seen.values())}" for k in ("missing", "duplicated", "reordered"))
-        say(f"migration {number} to {self.hosts[to].name}: {report['total_ms']} ms, QEMU's downtime "
-            f"{downtime} ms (stopped {report['paused_ms']} ms), longest gap {nic_gap:.1f} ms at its NIC, {gap:.1f} ms at the "
-            f"program in it ({self.own_gaps[-1]:.1f} by its own clock); so far {counts}; reordered by stream "
-            f"{[s['reordered'] for s in seen.values()]}, released without their end marker {early}")
+        info(f"migration {number} to {self.hosts[to].name}: {report['total_ms']} ms, QEMU's downtime "
+             f"{downtime} ms (stopped {report['paused_ms']} ms), longest gap {nic_gap:.1f} ms at its NIC, {gap:.1f} ms at the "
+             f"program in it ({self.own_gaps[-1]:.1f} by its own clock); so far {counts}; reordered by stream "
+             f"{[s['reordered'] for s in seen.values()]}, released without their end marker {early}")
 
     def end(self):
         """Ends the traffic; returns the figures."""
@@ -119,11 +119,11 @@ class Run:
         tcp = stream.tcp_tally(self.client, self.server)
         got = self.receiver.tally({n: s["sent"] for n, s in sent.items()})
         for n, s in sent.items():
-            say(f"stream {n}: {s['sent']} sent, {s['sent'] / s['us'] * 1e6:.0f} per second, {s['skipped']} skipped, "
-                f"{got['lost_of'][n]} lost")
-        say(f"a migration with its pauses took {statistics.mean(self.took):.1f} s")
-        say(f"TCP: {tcp}")
-        say(f"pings: {pings}")
+            info(f"stream {n}: {s['sent']} sent, {s['sent'] / s['us'] * 1e6:.0f} per second, {s['skipped']} skipped, "
+                 f"{got['lost_of'][n]} lost")
+        info(f"a migration with its pauses took {statistics.mean(self.took):.1f} s")
+        info(f"TCP: {tcp}")
+        info(f"pings: {pings}")
         return {
             "migrations": len(self.downtimes),
             "frames_per_s": round(got["received"] / seconds),
@@ -150,9 +150,9 @@ class Run:
 
 
 def body(lab):
-    say("building three hosts with an appliance and a guest each, and a fourth guest that migrates")
+    info("building three hosts with an appliance and a guest each, and a fourth guest that migrates")
     run = Run(lab)
-    say("the guests run; starting the streams, connections and pings")
+    info("the guests run; starting the streams, connections and pings")
     run.begin()
     for number in range(1, MIGRATIONS + 1):
         run.migrate(number)

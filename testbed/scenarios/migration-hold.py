@@ -32,7 +32,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import Failure, say
+from lib.lab import Failure, info
 from lib.lab.netns import Namespace
 from lib.peers import testpmd
 from lib.product import ron, stopover
@@ -96,16 +96,16 @@ class Vm(testpmd.Console):
             f"--vdev=net_pcap0,tx_pcap={self.got}",
             "--", "-i", "--total-num-mbufs=8192", "--forward-mode=io", "--rxd=1024",
             "--no-flush-rx"])  # else `start` drops the frames in the ring
-        self.tell("start")
+        self.command("start")
 
     def stop_port(self):
         """From now on it takes no frames from its ring."""
-        self.tell("stop")
-        self.tell("port stop 0")
+        self.command("stop")
+        self.command("port stop 0")
 
     def start_port(self):
-        self.tell("port start 0")
-        self.tell("start")
+        self.command("port start 0")
+        self.command("start")
 
 
 class Run:
@@ -150,7 +150,7 @@ class Run:
         if why := self.gw.process.stop():
             raise Failure(why)
         share = min(max(round(total / OFFERED_PER_MS), 2), 64)
-        say(f"{total:.0f} frames per millisecond, so one in {share} is for X")
+        info(f"{total:.0f} frames per millisecond, so one in {share} is for X")
         return share
 
     def prefer(self, process):
@@ -221,7 +221,7 @@ class Run:
         drained = time.time()
         if now["held_now_frames"]:
             self.undrained += now["held_now_frames"]
-            say(f"five seconds after the port is started, {now['held_now_frames']} frames are still held")
+            info(f"five seconds after the port is started, {now['held_now_frames']} frames are still held")
         reasons_after, ports_after = self.drops()
         self.board.cli("migration", "abort", "--node", node)
         rate = (last[1]["held"] - first[1]["held"]) / (last[0] - first[0]) / 1e3
@@ -236,11 +236,11 @@ class Run:
         self.bytes.append(last[1]["held_now_bytes"])
         self.lost += at_port.get("x", 0)
         self.other_lost += sum(dropped.values()) - at_port.get("x", 0)
-        say(f"round {number}: {state}, {rate:.0f} frames per millisecond for X, "
-            f"{last[1]['held_now_bytes'] >> 20} MiB held after {self.held_ms[-1]:.0f} ms, empty "
-            f"{(drained - locked) * 1e3 - self.held_ms[-1]:.0f} ms later; others {median(before, 0):.0f} frames per millisecond before, {median(during, 0):.0f} during that (by CPU time "
-            f"{median(before, 1):.0f} and {median(during, 1):.0f}); "
-            f"dropped {dropped or 'nothing'}")
+        info(f"round {number}: {state}, {rate:.0f} frames per millisecond for X, "
+             f"{last[1]['held_now_bytes'] >> 20} MiB held after {self.held_ms[-1]:.0f} ms, empty "
+             f"{(drained - locked) * 1e3 - self.held_ms[-1]:.0f} ms later; others {median(before, 0):.0f} frames per millisecond before, {median(during, 0):.0f} during that (by CPU time "
+             f"{median(before, 1):.0f} and {median(during, 1):.0f}); "
+             f"dropped {dropped or 'nothing'}")
 
     def missing(self):
         """(frames missing or not in order, frames), between lock and empty hold."""
@@ -254,12 +254,12 @@ class Run:
                 missing += (number - previous - 1) % NUMBERED
                 frames += 1
             previous = number
-        say(f"of {frames} frames for X between lock and empty hold {missing} are missing or not in order")
+        info(f"of {frames} frames for X between lock and empty hold {missing} are missing or not in order")
         return missing, frames
 
 
 def body(lab):
-    say("building an appliance and its endless traffic")
+    info("building an appliance and its endless traffic")
     run = Run(lab)
     try:
         for number in range(1, ROUNDS + 1):

@@ -30,7 +30,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import Failure, fabric, say
+from lib.lab import Failure, fabric, info
 from lib.peers import testpmd
 from lib.product import ron, stopover
 from lib.traffic import crowd
@@ -79,7 +79,7 @@ class Orders:
     def end(self, how, group):
         self.run.call(how, "--node", group[0].node)
 
-    def heard(self, group):
+    def learned(self, group):
         """The target learns it."""
         self.begin(group)
         yield 0.3
@@ -91,7 +91,7 @@ class Orders:
         yield 0.3
         self.move(group)
 
-    def told(self, group):
+    def completed(self, group):
         """It is completed when it has sent at its target."""
         self.begin(group)
         yield 0.3
@@ -105,14 +105,14 @@ class Orders:
         self.move(group, silent=1.5)
         self.end("complete", group)
 
-    def too_early(self, group):
+    def completed_before_move(self, group):
         """It is completed while it still sends at its source."""
         self.begin(group)
         self.end("complete", group)
         yield 1.5
         self.move(group)
 
-    def not_at_all(self, group):
+    def never_moved(self, group):
         """It is completed, but never moves."""
         self.begin(group)
         self.end("complete", group)
@@ -131,7 +131,7 @@ class Orders:
         yield 0.3
         self.end("abort", group)
 
-    def forgotten(self, group):
+    def never_ended(self, group):
         """It is begun and never ended."""
         self.begin(group, lease=2)
         yield 0
@@ -147,7 +147,7 @@ class Orders:
         for how in ("complete", "complete", "abort"):
             self.end(how, group)
 
-    def there_and_back(self, group):
+    def moved_back_silently(self, group):
         """It moves back at once, and that is completed before it has sent there."""
         self.begin(group)
         self.move(group)
@@ -156,7 +156,7 @@ class Orders:
         self.end("complete", group)
         self.move(group, silent=1.2)
 
-    def back_heard(self, group):
+    def moved_back(self, group):
         """It moves back, and sends there at once."""
         self.begin(group)
         self.move(group)
@@ -172,7 +172,7 @@ class Orders:
         yield 0.5
         self.end("complete", group)
 
-    def left_silently(self, group):
+    def aged_out_at_target(self, group):
         """It ages out at its target, sends at its source again, and then migrates to the target again."""
         self.begin(group)
         self.move(group)
@@ -185,8 +185,8 @@ class Orders:
         yield 0.5
         self.move(group)
 
-    def left_and_stays(self, group):
-        """As `left_silently`, but the second migration is aborted."""
+    def aged_out_then_aborted(self, group):
+        """As `aged_out_at_target`, but the second migration is aborted."""
         self.begin(group)
         self.move(group)
         yield 0.7
@@ -196,14 +196,15 @@ class Orders:
         yield 1
         self.end("abort", group)
 
-    def unannounced(self, group):
+    def without_migration(self, group):
         """It moves without a migration."""
         self.move(group)
         yield 0
 
 
-ORDERS = ("heard", "unnamed", "told", "early", "too_early", "not_at_all", "aborted", "cancelled", "forgotten",
-          "twice", "there_and_back", "back_heard", "silent", "left_silently", "left_and_stays", "unannounced")
+ORDERS = ("learned", "unnamed", "completed", "early", "completed_before_move", "never_moved", "aborted", "cancelled",
+          "never_ended", "twice", "moved_back_silently", "moved_back", "silent", "aged_out_at_target",
+          "aged_out_then_aborted", "without_migration")
 
 
 class Vm(testpmd.Console):
@@ -218,7 +219,7 @@ class Vm(testpmd.Console):
             "--", "-i", "--total-num-mbufs=4096", "--forward-mode=rxonly", "--rxd=256", "--no-flush-rx"])
 
     def takes_frames(self):
-        self.tell("start")
+        self.command("start")
 
     def power_off(self):
         self.process.kill()
@@ -319,7 +320,7 @@ class Run:
         bad = {}
         for name in lost | misplaced:
             bad.setdefault(order_of[name], []).append(name)
-        say(f"round {number}: {self.moves - moves} moves in {len(dealt)} groups, {self.calls - calls} calls of which "
+        info(f"round {number}: {self.moves - moves} moves in {len(dealt)} groups, {self.calls - calls} calls of which "
             f"{self.refused - refused} were refused, {took:.0f} s; settled {time.monotonic() - ended:.1f} s later: "
             f"{len(lost)} lost, {len(misplaced)} misplaced {({k: (len(v), v[0]) for k, v in bad.items()}) or ''}, "
             f"{machines} migrations, {locks} locks, memory {self.memory[-1] >> 10} KiB")
@@ -363,7 +364,7 @@ class Run:
                                   for b in (h.json("show", "migrations")["budget"] for h in self.hosts)),
             }
             if not any(left.values()) or time.monotonic() > end:
-                say(f"all stations are silent; left of them: {left}")
+                info(f"all stations are silent; left of them: {left}")
                 return left
             time.sleep(0.5)
 
@@ -391,7 +392,7 @@ class Run:
             time.sleep(1)
             held = self.hosts[at].counter("held")
             where = {r["host"] for r in self.board.json("show", "nodes") if r["mac"] == mac_text(X)}
-            say(f"move {move} of the VM to {names[at]}, where it takes {'nothing' if silent else 'frames'}: at most "
+            info(f"move {move} of the VM to {names[at]}, where it takes {'nothing' if silent else 'frames'}: at most "
                 f"{most} held, {held} at the end, at most {unaccounted} unaccounted for; the board has it at {where}")
             left += held
             self.unaccounted += unaccounted
@@ -418,7 +419,7 @@ class Run:
 
 
 def body(lab):
-    say(f"building three hosts, two sites with {STATIONS} stations, and a VM's ports")
+    info(f"building three hosts, two sites with {STATIONS} stations, and a VM's ports")
     run = Run(lab)
     end = time.monotonic() + 30
     while run.wrong() or run.wrong(lost=False):

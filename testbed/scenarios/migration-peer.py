@@ -33,7 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import scenario
 from lib.bench import arrival_plot
 from lib.guests import guest
-from lib.lab import OUTPUT, Failure, fabric, say
+from lib.lab import OUTPUT, Failure, fabric, info
 from lib.peers import ovs
 from lib.product import ron, stopover
 from lib.traffic import stream
@@ -107,13 +107,13 @@ class Side:
             seen, gap = receiver.mark()[STREAM], watched.mark()[STREAM]["gap_us"] / 1e3
             lost, missing = seen["missing"] - missing, seen["missing"]
             self.migrations.append((gap, lost, report["downtime_ms"], arrivals))
-            say(f"migration {number} to {self.hosts[to].name}: QEMU's downtime {report['downtime_ms']} ms, "
-                f"longest gap {gap:.1f} ms, {lost} frames lost, {seen['in_period']} received around it")
+            info(f"migration {number} to {self.hosts[to].name}: QEMU's downtime {report['downtime_ms']} ms, "
+                 f"longest gap {gap:.1f} ms, {lost} frames lost, {seen['in_period']} received around it")
         sent = sender.stop()
         got = receiver.tally({STREAM: sent["sent"]})
         sides = [self._sides(arrivals) for *_, arrivals in self.migrations]
-        say(f"{sent['sent']} sent, {sent['skipped']} skipped for lack of CPU; {got['received']} received, "
-            f"{got['lost']} lost, {at_rest} of them before the first migration")
+        info(f"{sent['sent']} sent, {sent['skipped']} skipped for lack of CPU; {got['received']} received, "
+             f"{got['lost']} lost, {at_rest} of them before the first migration")
         figures = {
             "lost": got["lost"], "lost_at_rest": at_rest,
             "lost_per_migration": round(statistics.median(lost for _, lost, *_ in self.migrations)),
@@ -158,7 +158,7 @@ class Side:
 def on_ovs(lab, net):
     """Measures Open vSwitch with DPDK."""
     ovs.quiet_service()
-    say("building three hosts with Open vSwitch and DPDK, a guest on the first and one that sends on the third")
+    info("building three hosts with Open vSwitch and DPDK, a guest on the first and one that sends on the third")
     hosts = [ovs.Ovs(lab, net, f"ovs-{n}") for n in "abc"]
     for h in hosts:
         h.start(VNI)
@@ -182,13 +182,13 @@ def on_ovs(lab, net):
     figures = side.measure()
     for h in hosts:
         h.save_counters()
-    say(f"changing the flows took {statistics.median(took):.0f} ms (median)")
+    info(f"changing the flows took {statistics.median(took):.0f} ms (median)")
     return side, {**figures, "ovs_repoint_ms": round(statistics.median(took), 1)}
 
 
 def on_stopover(lab, net):
     """Measures Stopover."""
-    say("building three hosts with appliances, and the same guests")
+    info("building three hosts with appliances, and the same guests")
     board = stopover.Board(lab)
     hosts = [net.host(f"gw-{n}", board) for n in "abc"]
 
@@ -217,7 +217,7 @@ def draw(theirs, ours):
     for path in paths:
         arrival_plot.write(path, "Frames received during a live migration, with OVS-DPDK and with Stopover", runs,
                    -reach / 3, reach)
-        say(f"plot: {path}")
+        info(f"plot: {path}")
 
 
 def body(lab):

@@ -30,7 +30,7 @@ from scapy.all import ARP, Ether, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6, RawPc
 
 from lib import scenario
 from lib.guests import guest
-from lib.lab import fabric, say
+from lib.lab import fabric, info
 from lib.lab.fabric import ips, mac
 from lib.product import stopover
 from lib.traffic import capture, stream
@@ -121,7 +121,7 @@ class Run:
         if self.wait(lambda: self.neighbour(near) == {STAND_IN}, 3):
             self.seen_stand_ins += 1
         else:
-            say(f"{near.name} has X as {self.neighbour(near)}, {STAND_IN} was expected")
+            info(f"{near.name} has X as {self.neighbour(near)}, {STAND_IN} was expected")
         time.sleep(0.2)
         pulled = time.monotonic()
         self.sites[source].unplug(self.x, self.sites[target])
@@ -136,10 +136,10 @@ class Run:
         if ending == "told":
             self.board.cli("migration", "complete", "--node", node)
         if not self.wait(lambda: not self.active(), 5):
-            say(f"the migration is still active: {self.active()}")
+            info(f"the migration is still active: {self.active()}")
         ended = time.monotonic()
         if not self.wait(lambda: self.neighbour(near) == {mac(X)}, 6):
-            say(f"{near.name} still has X as {self.neighbour(near)}")
+            info(f"{near.name} still has X as {self.neighbour(near)}")
             self.stand_ins_left += 1
         time.sleep(0.8)
         seen = self.receiver.mark()
@@ -147,9 +147,9 @@ class Run:
         self.gaps.append(gap)
         counts = ", ".join(f"{k} {sum(s[k] for s in seen.values())}" for k in ("missing", "duplicated", "reordered"))
         lacking = {s: v["missing"] for s, v in seen.items() if v["missing"]}
-        say(f"migration {number} to {self.sites[target].name} ({ending}): locked {pulled - began:.1f} s, unplugged "
-            f"{self.unplugged[-1]:.0f} ms, ended {(ended - pulled) * 1e3:.0f} ms after, longest gap {gap:.0f} ms; "
-            f"so far {counts} {lacking or ''}")
+        info(f"migration {number} to {self.sites[target].name} ({ending}): locked {pulled - began:.1f} s, unplugged "
+             f"{self.unplugged[-1]:.0f} ms, ended {(ended - pulled) * 1e3:.0f} ms after, longest gap {gap:.0f} ms; "
+             f"so far {counts} {lacking or ''}")
 
     def end(self):
         """Ends the traffic; returns the figures."""
@@ -158,12 +158,12 @@ class Run:
         got = self.receiver.tally({n: s["sent"] for n, s in sent.items()}, patience=2)
         for n, s in sent.items():
             if got["lost_of"][n] or s["errors"]:
-                say(f"stream {n}, {self.senders[n // 2].name} to {ips(X)[n % 2]}: {s['sent']} sent, "
-                    f"{s['errors']} errors, {got['lost_of'][n]} lost")
+                info(f"stream {n}, {self.senders[n // 2].name} to {ips(X)[n % 2]}: {s['sent']} sent, "
+                     f"{s['errors']} errors, {got['lost_of'][n]} lost")
         for c in self.wire:
             c.stop()
         drawn = [sum(1 for _ in RawPcapReader(str(c.path))) for c in self.wire]
-        say(f"frames sent to the stand-in by {', '.join(s.name for s in self.senders)}: {drawn}")
+        info(f"frames sent to the stand-in by {', '.join(s.name for s in self.senders)}: {drawn}")
         self.wait(lambda: not self.active(), 5)
         return {
             "migrations": len(self.gaps),
@@ -182,7 +182,7 @@ class Run:
 
 
 def body(lab):
-    say("building three hosts, two sites with a bridge, and the station that moves")
+    info("building three hosts, two sites with a bridge, and the station that moves")
     run = Run(lab)
     run.begin()
     for number in range(1, MIGRATIONS + 1):

@@ -36,7 +36,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import scenario
 from lib.guests import guest
 from lib.guests.migration import locks_left, mac, percentile, port, reported
-from lib.lab import Failure, fabric, frame_loss, say
+from lib.lab import Failure, fabric, frame_loss, info
 from lib.lab.fabric import cidrs, ips
 from lib.lab.process import Process
 from lib.product import ron, stopover
@@ -120,7 +120,7 @@ class Run:
         """Runs the moves of a part; returns their figures."""
         self.lay_out(name)
         self.connected()
-        say(f"part {name}: {dict(self.hosts[0].config['lcores'])}")
+        info(f"part {name}: {dict(self.hosts[0].config['lcores'])}")
         loops = [] if name != "busy" else [
             Process(self.lab, f"busy-{cpu}", ["taskset", "-c", cpu, "busybox", "sh", "-c", "while :; do :; done"])
             for cpu in sorted(os.sched_getaffinity(0))]
@@ -159,12 +159,12 @@ class Run:
             "ping_sent": sum(p["sent"] for p in pings), "ping_lost": sum(p["lost"] for p in pings), "added": known,
         }
         count, skipped = (sum(s[k] for s in sent) for k in ("sent", "skipped"))
-        say(f"part {name}: {count} sent ({skipped} skipped by senders without CPU), "
-            f"{figures['frames'] / seconds:.0f} received per second, "
-            + ", ".join(f"{k} {figures[k]}" for k in (*SETTLED, "ping_lost")) + f", added gap {percentile(known, 50):.1f} ms (p50), {max(known):.1f} ms at most")
+        info(f"part {name}: {count} sent ({skipped} skipped by senders without CPU), "
+             f"{figures['frames'] / seconds:.0f} received per second, "
+             + ", ".join(f"{k} {figures[k]}" for k in (*SETTLED, "ping_lost")) + f", added gap {percentile(known, 50):.1f} ms (p50), {max(known):.1f} ms at most")
         for host in self.hosts:
             drops = {d["reason"]: d["count"] for d in host.json("show", "drops") if d["count"]}
-            say(f"    {host.name} dropped {drops or 'nothing'} since its start")
+            info(f"    {host.name} dropped {drops or 'nothing'} since its start")
         self.outside["ring_full"] += self.ring_full() - full_before
         return figures
 
@@ -178,14 +178,14 @@ class Run:
         try:
             gap, early = reported(self.board, self.moves, to)
         except Failure as e:  # counted; later moves may show more
-            say(str(e))
+            info(str(e))
             self.unreported += 1
             gap, early = math.inf, "not known"
         seen = receiver.mark()
         self.received = sum(s["received"] for s in seen.values())
         counts = ", ".join(f"{k} {sum(s[k] for s in seen.values())}" for k in ("missing", "duplicated", "reordered"))
-        say(f"move {self.moves} to {to.name}: {report['total_ms']} ms, QEMU's downtime {report['downtime_ms']} ms, longest "
-            f"gap {gap:.1f} ms; so far {counts}; released without their end marker {early}")
+        info(f"move {self.moves} to {to.name}: {report['total_ms']} ms, QEMU's downtime {report['downtime_ms']} ms, longest "
+             f"gap {gap:.1f} ms; so far {counts}; released without their end marker {early}")
         return max(0.0, gap - report["downtime_ms"])
 
     def passed(self, g, host):
@@ -211,11 +211,11 @@ class Run:
             in_rings |= {f"{host.name} queue {n}": lost for n, (_, lost) in enumerate(rings) if lost}
             if host is not self.hosts[2]:  # the streams end at the other two
                 self.shares += [received / max(sum(r for r, _ in rings), 1) for received, _ in rings]
-            say(f"    {host.name} received by underlay queue {[received for received, _ in rings]}")
+            info(f"    {host.name} received by underlay queue {[received for received, _ in rings]}")
         for key, places in zip(self.outside, (at_senders, on_cables, in_rings)):
             self.outside[key] += sum(places.values())
             if places:
-                say(f"    {key}: {places}; lost by flow {[n for n in got['lost_of'].values() if n]}")
+                info(f"    {key}: {places}; lost by flow {[n for n in got['lost_of'].values() if n]}")
         return sum(on_cables.values())
 
     def add_accounting(self):
@@ -225,7 +225,7 @@ class Run:
 
 
 def body(lab):
-    say(f"building three hosts with an appliance of {WORKERS} workers and a guest each, and a guest that migrates")
+    info(f"building three hosts with an appliance of {WORKERS} workers and a guest each, and a guest that migrates")
     run = Run(lab)
     parts = {}
     for name in PARTS:

@@ -18,7 +18,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import fabric, say
+from lib.lab import fabric, info
 from lib.product import stopover
 from lib.traffic import capture, mesh
 
@@ -57,30 +57,30 @@ def start(net, stations):
         mesh.ping(stations[vni, 6].ns, stations[vni, 1].ips[1], count=2)
     stopover.wait_nodes(net.hosts, len(stations))
     known = stopover.addresses(net.hosts[0].json("show", "nodes"))
-    say(f"the board and three appliances run; each knows {len(stations)} nodes with {len(known)} addresses")
+    info(f"the board and three appliances run; each knows {len(stations)} nodes with {len(known)} addresses")
     return known
 
 
 def body(lab):
-    say("building three hosts, an underlay switch, and two networks with six stations each")
+    info("building three hosts, an underlay switch, and two networks with six stations each")
     net, stations = build(lab)
     known = start(net, stations)
     stations = list(stations.values())
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
     pinged, udp, tcp = mesh.everything(lab, stations, 5, 100, 400, "512K")
     fragments, bad_fragments = mesh.pings(stations, count=2, size=FRAGMENTED)
-    say(f"ping of {FRAGMENTED} bytes: {dict(fragments)}")
+    info(f"ping of {FRAGMENTED} bytes: {dict(fragments)}")
     for line in bad_fragments:
-        say(line)
+        info(line)
     wire.stop()
 
     accounting = stopover.accounting(net.hosts)
-    say("reading the capture of the underlay with tshark")
+    info("reading the capture of the underlay with tshark")
     seen = capture.Reading(wire.path)
     requests, bad, warned, strange = (seen.address_requests(known), seen.bad_checksums(), seen.warnings(),
                                       seen.not_vxlan())
-    capture.tell(("needless request on the underlay", requests), ("bad checksum", bad), ("tshark warns", warned),
-                 ("not VXLAN", strange))
+    capture.print_findings(("needless request on the underlay", requests), ("bad checksum", bad),
+                           ("tshark warns", warned), ("not VXLAN", strange))
     return {
         "lost": udp["lost"] + pinged["lost"],
         "fragmented_lost": fragments["lost"],

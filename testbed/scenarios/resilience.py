@@ -19,7 +19,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
-from lib.lab import Failure, fabric, say, until
+from lib.lab import Failure, fabric, info, until
 from lib.lab.process import Process
 from lib.product import ron, stopover
 from lib.traffic import mesh
@@ -95,11 +95,11 @@ class Run:
     def count(self, streams):
         """Waits for the end of streams and adds their losses."""
         udp = streams.finish()
-        say(f"UDP streams: {dict(udp)}")
+        info(f"UDP streams: {dict(udp)}")
         self.total.add({k: udp[k] for k in ("lost", "duplicated", "sent")})
         self.total.add({"lost": udp["damaged"] + udp["astray"] + udp["leaked_between_networks"]})
 
-    def talk(self):
+    def wait_reachable(self):
         """Waits until the stations reach each other. Undeclared stations are learned by this."""
         for one, other in ((self.red1, self.red4), (self.red4, self.red1), (self.blue1, self.blue4),
                            (self.blue4, self.blue1)):
@@ -117,18 +117,18 @@ class Run:
             host.start()
         self.late.address()
         self.late.switch("down")
-        self.talk()
+        self.wait_reachable()
         here = {(t.vni, t.mac) for t in (*self.streaming, self.leaver)}
         for host in self.hosts:
             until(f"{host.name} has {len(here)} nodes", lambda: macs(host) == here)
         lcores = self.a.json("show", "lcores")
-        say(f"two appliances run; lcores of gw-a: {[(row['lcore'], row['queues']) for row in lcores]}")
+        info(f"two appliances run; lcores of gw-a: {[(row['lcore'], row['queues']) for row in lcores]}")
 
-    def lose_board(self):
+    def restart_board(self):
         """The board dies and comes back under traffic; nodes come and go while it is away."""
         streams = self.streams(10)
         time.sleep(3)  # a new session has claimed all its nodes after 2 s
-        say("killing the board")
+        info("killing the board")
         self.board.process.kill()
         for host in self.hosts:
             until(f"{host.name} notices that the board is gone", lambda: not connected(host))
@@ -142,11 +142,11 @@ class Run:
         until("gw-a does not have the node that left", lambda: left not in macs(self.a))
         if came & macs(self.b) or left not in macs(self.b):
             raise Failure("gw-b has changes that it cannot know without the board")
-        say("starting the board again")
+        info("starting the board again")
         self.board.start()
         for host in self.hosts:
             took = until(f"{host.name} returns to the board", lambda: connected(host))
-            say(f"{host.name} was connected again after {took:.1f} s")
+            info(f"{host.name} was connected again after {took:.1f} s")
         for asked in (self.b, self.board):
             until("the new nodes are known", lambda: came < macs(asked))
             until("the node that left is gone", lambda: left not in macs(asked))
@@ -162,7 +162,7 @@ class Run:
                          ns=self.a.ns)
         status = second.wait_end(20)
         last = second.tail(1)
-        say(f"the second copy ended with status {status}: {last}")
+        info(f"the second copy ended with status {status}: {last}")
         if status != 1 or "another appliance listens at" not in last or "EAL:" in second.log.read_text():
             raise Failure(f"the second copy ended with status {status} and `{last}`; status 1 and a message that "
                           "another appliance listens were expected, before any device is opened")
@@ -178,7 +178,7 @@ class Run:
         flooded = unknown(self.b)
         streams = self.streams(7)
         time.sleep(0.5)
-        say(f"gw-a: {how}")
+        info(f"gw-a: {how}")
         if how == "SIGTERM":
             why = self.a.process.stop()
             if why:
@@ -197,10 +197,10 @@ class Run:
         # Losses during the restart are expected; duplicates are not.
         udp = streams.finish()
         self.total.add({"duplicated": udp["duplicated"]})
-        say(f"UDP streams across the restart: {dict(udp)}")
-        self.talk()
+        info(f"UDP streams across the restart: {dict(udp)}")
+        self.wait_reachable()
         fresh, other = unknown(self.a), unknown(self.b) - flooded
-        say(f"frames to unknown destinations: {fresh} at gw-a since it started again, {other} at gw-b meanwhile")
+        info(f"frames to unknown destinations: {fresh} at gw-a since it started again, {other} at gw-b meanwhile")
         # At gw-a, destinations at its own vifs are unknown until their links are up.
         self.figures["flooded_unknown"] += other
         self.figures["unknown_at_start"] += fresh
@@ -212,10 +212,10 @@ class Run:
 
 
 def body(lab):
-    say("building two hosts, two networks, and a site with undeclared stations")
+    info("building two hosts, two networks, and a site with undeclared stations")
     run = Run(lab)
     run.start()
-    run.lose_board()
+    run.restart_board()
     run.try_second_copy()
     run.restart("SIGTERM")
     run.restart("SIGKILL")
@@ -224,7 +224,7 @@ def body(lab):
     accounting["unaccounted"] += run.figures.pop("unaccounted")
     panics = [p.log.name for p in lab.processes if "panicked at" in p.log.read_text(errors="replace")]
     for name in panics:
-        say(f"{name} has a panic")
+        info(f"{name} has a panic")
     return {**run.total, **run.figures, **accounting, "crashes": len(panics)}
 
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from scapy.all import RawPcapReader
 
 from lib import scenario
-from lib.lab import Failure, fabric, say
+from lib.lab import Failure, fabric, info
 from lib.lab.netns import veth
 from lib.product import ron, stopover
 from lib.traffic import capture, mesh
@@ -68,7 +68,7 @@ class Counter:
 class Run:
     def __init__(self, lab):
         self.lab = lab
-        say("building three gateways, three LANs with five stations, and a VM")
+        info("building three gateways, three LANs with five stations, and a VM")
         self.board, _, self.hosts = fabric.three_hosts(lab)
         self.a, self.b, self.c = self.hosts
         self.lans = [fabric.Site(lab, host, f"lan-{host.name[-1]}", vni=VNI) for host in self.hosts]
@@ -159,7 +159,7 @@ class Run:
                 tried += 1
                 lost += copies == 0
                 looped += max(0, copies - 1)
-        say(f"{name}: {len(sent)} broadcasts, {tried} arrivals expected, {lost} lost, {looped} copies too many")
+        info(f"{name}: {len(sent)} broadcasts, {tried} arrivals expected, {lost} lost, {looped} copies too many")
         return lost, looped, tried
 
     def joining(self):
@@ -174,7 +174,7 @@ class Run:
             time.sleep(0.05)
         counts = [n for station in counter.stop().values() for n in station.values()]
         most = max(counts, default=0)
-        say(f"joining: {sum(counts)} arrivals of broadcasts, at most {most} copies of one")
+        info(f"joining: {sum(counts)} arrivals of broadcasts, at most {most} copies of one")
         return sum(max(0, n - MOST_COPIES) for n in counts), most
 
 
@@ -182,7 +182,7 @@ def body(lab):
     run = Run(lab)
     second = {"gw-a": [], "gw-b": [], "gw-c": ["lan-c2"]}
     run.expect_blocked(second, FIND + 5)
-    say("two ports of gw-c are on one LAN: the second is blocked")
+    info("two ports of gw-c are on one LAN: the second is blocked")
     stopover.wait_nodes(run.hosts, 1, or_more=True)
     run.all_send()
     results = [run.settled_broadcasts("apart")]
@@ -190,7 +190,7 @@ def body(lab):
 
     multiplied, most = run.joining()
     run.expect_blocked({**second, "gw-b": ["lan-b"]}, FIND)
-    say("gw-a and gw-b are on one LAN: gw-b is blocked")
+    info("gw-a and gw-b are on one LAN: gw-b is blocked")
     run.all_send()
     results.append(run.settled_broadcasts("joined"))
     udp.append(mesh.streams(lab, run.stations, count=50, rate=200))
@@ -199,13 +199,13 @@ def body(lab):
     began = time.monotonic()
     run.expect_blocked(second, FORGET)
     recovered = time.monotonic() - began
-    say(f"the cable is unplugged: gw-b forwards again after {recovered:.1f} s")
+    info(f"the cable is unplugged: gw-b forwards again after {recovered:.1f} s")
     run.all_send()
     results.append(run.settled_broadcasts("apart-again"))
     udp.append(mesh.streams(lab, run.stations, count=50, rate=200))
 
     drops = {h.name: {d["reason"]: d["count"] for d in h.json("show", "drops") if d["count"]} for h in run.hosts}
-    say(f"dropped: {drops}")
+    info(f"dropped: {drops}")
     lost, looped, tried = (sum(column) for column in zip(*results))
     return {
         "looped": looped,

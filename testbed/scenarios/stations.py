@@ -37,7 +37,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from scapy.all import Ether, ICMPv6ND_RA, ICMPv6NDOptSrcLLAddr, IPv6, Raw
 
 from lib import scenario
-from lib.lab import fabric, say, until
+from lib.lab import fabric, info, until
 from lib.lab.netns import veth
 from lib.lab.process import Process
 from lib.peers import vrrp
@@ -73,7 +73,7 @@ class Run:
             host.start()
         self.observers = [observer.Observer(t) for t in [*at_site, self.vm]]
         for s in [*at_site, *self.stations.values()]:
-            self.let_send(s)
+            self.send_pings(s)
         stopover.wait_nodes(self.hosts, 6 + len(self.stations))
         self.count, self.kinds, self.times = Tally(), Tally(), []
 
@@ -82,7 +82,7 @@ class Run:
         t = fabric.Tenant.numbered(self.lab, name, VNI, self.number)
         return t.plug_site(site) if site else t
 
-    def let_send(self, station):
+    def send_pings(self, station):
         """Lets a station send, so that it is learned with its addresses."""
         for ip in self.vm.ips:
             station.ns.run("ping", "-c", 2, "-i", 0.2, "-W", 1, ip, check=False)
@@ -102,7 +102,7 @@ class Run:
             self.times += times.values()
         late = {n: round(t) for n, t in (times or {}).items() if t > 1000}
         if wrong or late:
-            say(f"{kind}: expected {right or 'no answer'}; wrong {wrong}; late, in ms, {late}")
+            info(f"{kind}: expected {right or 'no answer'}; wrong {wrong}; late, in ms, {late}")
 
     def holds(self, kind, since, station_mac, old=None):
         """Addresses have moved to this MAC at the times of `since`: every observer reaches them, and later answers have
@@ -110,9 +110,9 @@ class Run:
         times = observer.Reach(self.observers, station_mac, since).times()
         time.sleep(max(0, max(since.values()) + SETTLED - time.monotonic()))
         for ip in since:
-            found = self.at_once(lambda o: o.ask(ip))
+            found = self.at_once(lambda o: o.resolve(ip))
             for asked in (station_mac, old):
-                for name, got in self.at_once(lambda o: o.ask_at(ip, asked)).items() if asked else ():
+                for name, got in self.at_once(lambda o: o.resolve_at(ip, asked)).items() if asked else ():
                     found[name] |= got
             self.case(kind, found, {station_mac}, times[ip])
 
@@ -152,7 +152,7 @@ def single_frames(run):
         for turn in range(2 * ROUNDS):
             here = ends[turn % 2]
             ms = arrival(asker, here, frame, six)
-            found = asker.ask(ip) if ip else {station_mac}
+            found = asker.resolve(ip) if ip else {station_mac}
             run.case(kind, {asker.name: found}, {station_mac}, {asker.name: ms})
             time.sleep(0.5)
 
@@ -295,7 +295,7 @@ def routers(run):
         run.kinds.add({"router": 1})
         run.count.add({"cases": 1, "routes_lost": len(lost)})
         if lost:
-            say(f"router, {what}: {', '.join(lost)} lost the route")
+            info(f"router, {what}: {', '.join(lost)} lost the route")
             for g in guests:
                 if g.name in lost:
                     g.ns.ip("-6", "route", "replace", "default", "via", low, "dev", "eth0")
@@ -383,7 +383,7 @@ def broadcasts(run, number, most, when, least=0):
     run.kinds.add({"loop": 1})
     run.count.add({"cases": 1, "looped": looped, "broadcasts_missing": missing})
     if looped or missing:
-        say(f"{when}: {looped} copies too many, {missing} broadcasts missing, of {len(sent)} sent to {len(run.observers)}")
+        info(f"{when}: {looped} copies too many, {missing} broadcasts missing, of {len(sent)} sent to {len(run.observers)}")
     return number
 
 
@@ -393,7 +393,7 @@ def reach(run, pairs, when):
         for one, other in pairs:
             ip = other.tenant.ips[family]
             one.tenant.ns.ip("neigh", "flush", "dev", "eth0")
-            found[f"{one.name} to {other.name}"] = one.ask(ip)
+            found[f"{one.name} to {other.name}"] = one.resolve(ip)
             found[f"{one.name} to {other.name}"] = found[f"{one.name} to {other.name}"] == {other.mac}
         run.case(when, found, True)
 
@@ -407,13 +407,13 @@ PARTS = {f.__name__: f for f in (moves, single_frames, keepalived, announcements
 
 
 def body(lab):
-    say("building three hosts with a site each, observers, and the stations that move")
+    info("building three hosts with a site each, observers, and the stations that move")
     run = Run(lab)
     chosen = [p for p in PARTS if not (scenario.SHORT and p == "joined")]  # segment-loop joins LANs, too
     for name in os.environ.get("STOPOVER_PARTS", ",".join(chosen)).split(","):
         before = run.count["cases"]
         PARTS[name](run)
-        say(f"{name}: {run.count['cases'] - before} cases; so far {dict(run.count)}")
+        info(f"{name}: {run.count['cases'] - before} cases; so far {dict(run.count)}")
     slowest = p99(run.times)
     least = 20 if scenario.SHORT else 60
     return {**{k: run.count[k] for k in ("cases", "wrong_answers", "looped", "routes_lost", "broadcasts_missing")},

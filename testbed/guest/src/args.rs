@@ -34,7 +34,7 @@ impl Args {
     }
 
     /// Takes the value of a key.
-    pub fn needed<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    pub fn required<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
         &mut self,
         key: &str,
     ) -> anyhow::Result<T> {
@@ -61,10 +61,10 @@ mod tests {
     #[test]
     fn takes_known_keys_and_refuses_the_rest() {
         let mut a = args("--rate 5000 --to 10.0.0.1:7 --odd 1").unwrap();
-        assert_eq!(a.needed::<u64>("rate").unwrap(), 5000);
-        assert_eq!(a.needed::<std::net::SocketAddr>("to").unwrap().port(), 7);
+        assert_eq!(a.required::<u64>("rate").unwrap(), 5000);
+        assert_eq!(a.required::<std::net::SocketAddr>("to").unwrap().port(), 7);
         assert_eq!(a.optional::<u64>("size").unwrap(), None);
-        assert_eq!(a.needed::<u64>("size").unwrap_err().to_string(), "--size is missing");
+        assert_eq!(a.required::<u64>("size").unwrap_err().to_string(), "--size is missing");
         assert_eq!(a.finish().unwrap_err().to_string(), "--odd is unknown");
     }
 
@@ -73,6 +73,6 @@ mod tests {
         assert!(args("--rate").is_err());
         assert!(args("rate 1").is_err());
         assert!(args("--rate 1 --rate 2").is_err());
-        assert!(args("--rate x").unwrap().needed::<u64>("rate").is_err());
+        assert!(args("--rate x").unwrap().required::<u64>("rate").is_err());
     }
 }

@@ -14,13 +14,13 @@ impl Clock {
     }
 
     /// The time.
-    pub fn us(self) -> u64 {
+    pub fn as_micros(self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Sleeps until the time is `us`.
     pub fn sleep_until(self, us: u64) {
-        let left = us.saturating_sub(self.us());
+        let left = us.saturating_sub(self.as_micros());
         if left > 0 {
             std::thread::sleep(Duration::from_micros(left));
         }

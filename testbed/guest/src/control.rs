@@ -66,7 +66,7 @@ pub fn run(ctl: Option<String>, job: Job) -> anyhow::Result<()> {
 }
 
 /// Asks a program that serves at `path`.
-pub fn ask(path: &str, word: &str) -> anyhow::Result<String> {
+pub fn request(path: &str, word: &str) -> anyhow::Result<String> {
     let mut stream = UnixStream::connect(path).with_context(|| format!("no program serves at {path}"))?;
     stream.write_all(format!("{word}\n").as_bytes())?;
     let mut answer = String::new();

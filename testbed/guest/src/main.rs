@@ -42,7 +42,7 @@ fn run(words: Vec<String>) -> anyhow::Result<()> {
     let Some((what, rest)) = words.split_first() else { bail!("{USAGE}") };
     if what == "ask" {
         let Some((socket, words)) = rest.split_first() else { bail!("{USAGE}") };
-        println!("{}", control::ask(socket, &words.join(" "))?);
+        println!("{}", control::request(socket, &words.join(" "))?);
         return Ok(());
     }
     let mut args = args::Args::parse(rest)?;

@@ -27,7 +27,7 @@ struct Pinged {
 }
 
 impl Pinged {
-    fn answered(&self) -> bool {
+    fn is_answered(&self) -> bool {
         self.sequences.received >= self.sent
     }
 
@@ -43,7 +43,7 @@ impl Pinged {
 
 /// `ping`.
 pub fn job(args: &mut Args) -> anyhow::Result<Job> {
-    let to: IpAddr = args.needed("to")?;
+    let to: IpAddr = args.required("to")?;
     let rate: u64 = args.optional("rate")?.unwrap_or(100).max(1);
     // These sockets need this setting. It may be set already, or not be writable.
     let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0");
@@ -63,7 +63,7 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         let clock = Clock::new();
         let (mut tick, mut end) = (0, None);
         loop {
-            let now = clock.us();
+            let now = clock.as_micros();
             if stopped.load(Relaxed) && end.is_none() {
                 end = Some(now + PATIENCE_US);
             }
@@ -76,18 +76,18 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
                         Err(_) => counts.errors += 1,
                     }
                 }
-                Some(end) if now >= end || lock(&counts).answered() => return Ok(()),
+                Some(end) if now >= end || lock(&counts).is_answered() => return Ok(()),
                 _ => {}
             }
-            let next = end.unwrap_or(tick * 1_000_000 / rate).saturating_sub(clock.us()).max(1_000);
+            let next = end.unwrap_or(tick * 1_000_000 / rate).saturating_sub(clock.as_micros()).max(1_000);
             socket.set_read_timeout(Some(Duration::from_micros(next)))?;
             let mut answer = [0; 256];
             if let Ok(n) = socket.recv(&mut answer)
                 && let Some((number, sent_us)) = read_reply(&answer[..n], reply)
             {
                 let mut counts = lock(&counts);
-                counts.sequences.note(number);
-                counts.longest_us = counts.longest_us.max(clock.us().saturating_sub(sent_us));
+                counts.sequences.record(number);
+                counts.longest_us = counts.longest_us.max(clock.as_micros().saturating_sub(sent_us));
             }
         }
     });

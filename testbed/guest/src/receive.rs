@@ -46,8 +46,8 @@ struct Stream {
 }
 
 impl Stream {
-    fn note(&mut self, Head { sequence, sent_us, .. }: Head, at_us: u64) -> bool {
-        if !self.sequences.note(sequence) {
+    fn record(&mut self, Head { sequence, sent_us, .. }: Head, at_us: u64) -> bool {
+        if !self.sequences.record(sequence) {
             return false;
         }
         if let Some((began_us, sent_before_us)) = self.last_us.replace((at_us, sent_us)) {
@@ -94,8 +94,9 @@ struct Received {
 }
 
 impl Received {
-    fn note(&mut self, datagram: &[u8], at_us: u64) -> Option<Head> {
-        let head = Head::read(datagram).filter(|h| self.streams.entry(h.stream).or_default().note(*h, at_us));
+    fn record(&mut self, datagram: &[u8], at_us: u64) -> Option<Head> {
+        let head =
+            Head::read(datagram).filter(|h| self.streams.entry(h.stream).or_default().record(*h, at_us));
         self.foreign += u64::from(head.is_none());
         head
     }
@@ -103,12 +104,12 @@ impl Received {
     fn report(&self, port: u16) -> Value {
         let streams: Map<String, Value> =
             self.streams.iter().map(|(id, s)| (id.to_string(), s.report())).collect();
-        json!({"streams": streams, "foreign": self.foreign, "overflown": overflown(port)})
+        json!({"streams": streams, "foreign": self.foreign, "overflown": socket_drops(port)})
     }
 }
 
 /// Datagrams that found the socket full: the last column of `/proc/net/udp6`.
-fn overflown(port: u16) -> u64 {
+fn socket_drops(port: u16) -> u64 {
     let table = std::fs::read_to_string("/proc/net/udp6").unwrap_or_default();
     let ends = format!(":{port:04X}");
     let ours = |line: &&str| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&ends));
@@ -117,7 +118,7 @@ fn overflown(port: u16) -> u64 {
 
 /// `receive`.
 pub fn job(args: &mut Args) -> anyhow::Result<Job> {
-    let port: u16 = args.needed("port")?;
+    let port: u16 = args.required("port")?;
     let observer: Option<SocketAddr> = args.optional("echo-to")?;
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?; // and IPv4, by mapped addresses
     sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES)?;
@@ -133,12 +134,12 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         let mut newest = BTreeMap::new();
         while !stopped.load(Relaxed) {
             let Ok(bytes) = socket.recv(&mut datagram) else { continue };
-            let now = clock.us();
+            let now = clock.as_micros();
             let mut counts = lock(&counts);
-            newest.extend(counts.note(&datagram[..bytes], now).map(|h| (h.stream, h)));
+            newest.extend(counts.record(&datagram[..bytes], now).map(|h| (h.stream, h)));
             for _ in 1..BATCH {
                 let Ok((_, bytes)) = recv(&socket, &mut datagram[..], RecvFlags::DONTWAIT) else { break };
-                newest.extend(counts.note(&datagram[..bytes], now).map(|h| (h.stream, h)));
+                newest.extend(counts.record(&datagram[..bytes], now).map(|h| (h.stream, h)));
             }
             drop(counts);
             if let Some(echo) = &echo {
@@ -201,10 +202,10 @@ mod tests {
     fn counts_each_stream_across_marks() {
         let mut r = Received::default();
         for n in [0, 1, 2] {
-            r.note(&datagram(1, n), n * 1_000 + 5);
+            r.record(&datagram(1, n), n * 1_000 + 5);
         }
-        r.note(&datagram(2, 1), 50);
-        assert_eq!(r.note(b"something else", 60), None);
+        r.record(&datagram(2, 1), 50);
+        assert_eq!(r.record(b"something else", 60), None);
         let report = r.report(9);
         assert_eq!(report["foreign"], 1);
         assert_eq!(report["streams"]["1"]["received"], 3);
@@ -212,10 +213,10 @@ mod tests {
         assert_eq!(report["streams"]["1"]["late_us"], 300);
         assert_eq!(report["streams"]["2"]["missing"], 1);
         r.streams.values_mut().for_each(Stream::mark);
-        r.note(&datagram(1, 3), 30_005);
-        r.note(&datagram(1, 3), 30_006);
+        r.record(&datagram(1, 3), 30_005);
+        r.record(&datagram(1, 3), 30_006);
         r.streams.values_mut().for_each(Stream::mark);
-        r.note(&datagram(1, 4), 30_106);
+        r.record(&datagram(1, 4), 30_106);
         let report = &r.report(9)["streams"]["1"];
         assert_eq!((&report["gap_us"], &report["gap_began_us"]), (&json!(100), &json!(30_006)));
         // From the last arrival before the first mark to the first after it.
@@ -228,7 +229,7 @@ mod tests {
     fn drops_old_arrivals_but_keeps_the_counters() {
         let mut s = Stream::default();
         for n in 0..REMEMBERED as u64 + 10 {
-            assert!(s.note(Head { stream: 1, sequence: n, sent_us: n }, n));
+            assert!(s.record(Head { stream: 1, sequence: n, sent_us: n }, n));
         }
         assert_eq!(s.period.len(), REMEMBERED);
         assert_eq!(s.sequences.received, REMEMBERED as u64 + 10);

@@ -38,9 +38,9 @@ impl Sent {
 
 /// `send`.
 pub fn job(args: &mut Args) -> anyhow::Result<Job> {
-    let to: SocketAddr = args.needed("to")?;
-    let stream: u32 = args.needed("stream")?;
-    let rate: u64 = args.needed("rate")?;
+    let to: SocketAddr = args.required("to")?;
+    let stream: u32 = args.required("stream")?;
+    let rate: u64 = args.required("rate")?;
     let size: usize = args.optional("size")?.unwrap_or(64).max(LEN);
     let tick_us: u64 = args.optional("tick-us")?.unwrap_or(2_000).max(1);
     let seconds: Option<u64> = args.optional("seconds")?;
@@ -65,12 +65,12 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         let mut now = Sent { sent: vec![0; sockets.len()], ..Sent::default() };
         let mut turns = (0..sockets.len()).cycle();
         while !stopped.load(Relaxed) && seconds.is_none_or(|s| tick * tick_us < s * 1_000_000) {
-            let due = rate * clock.us() / 1_000_000;
+            let due = rate * clock.as_micros() / 1_000_000;
             if due - offered > most {
                 now.skipped += due - offered - most;
                 offered = due - most;
             }
-            let at = clock.us();
+            let at = clock.as_micros();
             while offered < due {
                 offered += 1;
                 let turn = turns.next().unwrap_or_default();
@@ -85,7 +85,7 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
                     Err(_) => now.errors += 1,
                 }
             }
-            now.us = clock.us();
+            now.us = clock.as_micros();
             lock(&counts).clone_from(&now);
             tick = (tick + 1).max(now.us / tick_us);
             clock.sleep_until(tick * tick_us);

@@ -24,7 +24,7 @@ impl SequenceTracker {
     }
 
     /// Counts an arrival. Returns false if the number is refused.
-    pub fn note(&mut self, sequence: u64) -> bool {
+    pub fn record(&mut self, sequence: u64) -> bool {
         if sequence >= MOST {
             return false;
         }
@@ -62,11 +62,11 @@ mod tests {
     fn counts_lost_duplicated_and_late_numbers() {
         let mut b = SequenceTracker::default();
         for n in [0, 1, 3, 2, 3, 70, 70, 70] {
-            assert!(b.note(n));
+            assert!(b.record(n));
         }
         assert_eq!((b.received, b.end, b.missing()), (5, 71, 66));
         assert_eq!((b.duplicated, b.reordered), (3, 1));
-        assert!(!b.note(MOST));
+        assert!(!b.record(MOST));
     }
 
     proptest! {
@@ -78,7 +78,7 @@ mod tests {
                 if set.insert(n) && highest.is_some_and(|h| n < h) {
                     late += 1;
                 }
-                b.note(n);
+                b.record(n);
             }
             prop_assert_eq!(b.received, set.len() as u64);
             prop_assert_eq!(b.duplicated, (numbers.len() - set.len()) as u64);

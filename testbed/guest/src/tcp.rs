@@ -90,7 +90,7 @@ fn report(parts: &[(&str, &Arc<Mutex<Seen>>)], before: &Counters) -> String {
 
 /// `tcp-serve`.
 pub fn serve(args: &mut Args) -> anyhow::Result<Job> {
-    let port: u16 = args.needed("port")?;
+    let port: u16 = args.required("port")?;
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
     listener.set_nonblocking(true)?;
     let before = Counters::now()?;
@@ -141,7 +141,7 @@ fn echo(mut stream: TcpStream, counts: &Mutex<Seen>, pattern: &[u8]) -> io::Resu
 
 /// `tcp-hold`.
 pub fn hold(args: &mut Args) -> anyhow::Result<Job> {
-    let to: SocketAddr = args.needed("to")?;
+    let to: SocketAddr = args.required("to")?;
     let kib_s: u64 = args.optional("kib-s")?.unwrap_or(256);
     let before = Counters::now()?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -192,10 +192,10 @@ fn talk(
         }
         offset += bytes.min(PATTERN);
         lock(counts).sent = offset as u64;
-        tick = (tick + 1).max(clock.us() / tick_us);
+        tick = (tick + 1).max(clock.as_micros() / tick_us);
         // In short steps, so that an idle connection ends soon after `stop`.
-        while clock.us() < tick * tick_us && !stop.load(Relaxed) {
-            clock.sleep_until((tick * tick_us).min(clock.us() + 100_000));
+        while clock.as_micros() < tick * tick_us && !stop.load(Relaxed) {
+            clock.sleep_until((tick * tick_us).min(clock.as_micros() + 100_000));
         }
     }
     stream.set_read_timeout(Some(PATIENCE))?; // of the socket, so also of the reader
@@ -205,14 +205,14 @@ fn talk(
 }
 
 fn read_back(mut stream: TcpStream, clock: Clock, counts: &Mutex<Seen>, pattern: &[u8]) {
-    let (mut buffer, mut offset, mut last) = (vec![0; 32 << 10], 0, clock.us());
+    let (mut buffer, mut offset, mut last) = (vec![0; 32 << 10], 0, clock.as_micros());
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return,
             Ok(n) => {
                 let damaged = compare(&buffer[..n], offset, pattern);
                 offset += n as u64;
-                let now = clock.us();
+                let now = clock.as_micros();
                 let mut seen = lock(counts);
                 seen.damaged += damaged;
                 seen.received = offset;

@@ -161,16 +161,16 @@ class Testpmd(Dut):
     def pause(self):
         """By its own command: its prompt does not work after SIGSTOP."""
         if self.working:
-            self.console.tell("stop", "Done")
+            self.console.command("stop", "Done")
         self.working = False
 
     def resume(self):
         if not self.working:
-            self.console.tell("start", "packet forwarding")
+            self.console.command("start", "packet forwarding")
         self.working = True
 
     def counters(self):
-        output = self.console.tell("show port stats all", "NIC statistics for port 1.*Tx-pps.*####")
+        output = self.console.command("show port stats all", "NIC statistics for port 1.*Tx-pps.*####")
         received = sum(int(n) for n in re.findall(r"RX-packets: (\d+)", output))
         sent = sum(int(n) for n in re.findall(r"TX-packets: (\d+)", output))
         bad = sum(int(n) for n in re.findall(r"(?:RX-missed|RX-errors|RX-nombuf|TX-errors): +(\d+)", output))
@@ -228,10 +228,10 @@ class Gateway(Dut):
         """Waits until it has at least so many nodes, and has acknowledged the board's last revision."""
         end = time.monotonic() + patience
         while True:
-            networks = self.ask("/v1/networks")
+            networks = self.request("/v1/networks")
             networks = networks["rows"] if isinstance(networks, dict) else networks  # a list in builds before pagination
             known = sum({n["vni"]: n["nodes"] for n in networks}.values())
-            board = self.ask("/v1/board")
+            board = self.request("/v1/board")
             if known >= nodes and board["acknowledged"] == board["revision"] > 0:
                 return
             self.process.check()
@@ -243,7 +243,7 @@ class Gateway(Dut):
         super().quit()
         self.board.cli("host", "delete", self.name, "--cascade")  # frees its addresses for the next one
 
-    def ask(self, path):
+    def request(self, path):
         """Asks its control API."""
         c = http.client.HTTPConnection("stopover", timeout=30)
         c.sock = socket.socket(socket.AF_UNIX)
@@ -255,11 +255,11 @@ class Gateway(Dut):
 
     def accounting(self):
         """The appliance's packet accounting. Builds before December 2026 call it `books`."""
-        forwarded = self.ask("/v1/fwd")
+        forwarded = self.request("/v1/fwd")
         return forwarded["accounting"] if "accounting" in forwarded else forwarded["books"]
 
     def counters(self):
-        stats = {p["name"]: p for p in self.ask("/v1/ports/stats")}
+        stats = {p["name"]: p for p in self.request("/v1/ports/stats")}
         source, sink = (stats[n] for n in self.names)
         bad = source["rx_missed"] + source["rx_errors"] + source["rx_nombuf"] + sink["tx_errors"]
         return source["rx_packets"], sink["tx_packets"], bad + self.accounting()["dropped"]
@@ -314,7 +314,7 @@ class Ovs(Dut):
         self.ns.ip("link", "set", self.phy, "up")
         w = self.world
         for h in range(w.hosts):
-            self.ask("tnl/neigh/set", self.phy, w.vtep(h), mac_text(w.host_mac(h)))
+            self.request("tnl/neigh/set", self.phy, w.vtep(h), mac_text(w.host_mac(h)))
         self._flows(self.phy, ["in_port=1,actions=LOCAL", "in_port=LOCAL,actions=output:1"])
         mac, _, _ = own(self.number)
         self._flows(self.int, [f"dl_dst={mac_text(mac)},actions=output:2"] + [
@@ -338,7 +338,7 @@ class Ovs(Dut):
     def _vsctl(self, *argv):
         return self._call("ovs-vsctl", f"--db=unix:{self.dir}/db.sock", "--timeout=30", *argv)
 
-    def ask(self, command, *words):
+    def request(self, command, *words):
         """As `ovs-appctl`, without a process: JSON-RPC 1.0."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(30)
@@ -355,7 +355,7 @@ class Ovs(Dut):
         return answer["result"]
 
     def counters(self):
-        output = self.ask("dpctl/show", "-s")
+        output = self.request("dpctl/show", "-s")
         found = {}
         for m in re.finditer(r"port \d+: (\S+) .*((?:\n    .*)*)", output):
             rx = re.search(r"RX packets:(\d+) errors:(\d+) dropped:(\d+)", m[2])

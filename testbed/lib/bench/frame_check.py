@@ -5,7 +5,7 @@ import ipaddress
 import random
 import time
 
-from ..lab import Failure, say
+from ..lab import Failure, info
 from ..traffic.frames import checksum, mac_text, read_pcap
 from .workload import SEED, VNI, VXLAN_PORT, own
 
@@ -47,7 +47,7 @@ def wrong(dut, frames, world, expected, moving=False):
         if len(ports) < SAMPLE // 4:
             bad.append(f"only {len(ports)} UDP source ports in {SAMPLE} frames: they must differ by flow")
     for why in bad[:3]:
-        say(f"{dut.name}: {why}")
+        info(f"{dut.name}: {why}")
     return len(bad)
 
 

@@ -1,6 +1,6 @@
 """The limits of figures."""
 
-from ..lab import say
+from ..lab import info
 
 
 def above(figures, most):
@@ -15,5 +15,5 @@ def above(figures, most):
 def record(figures, missed):
     """Prints the missed limits, and adds their number to the figures."""
     for why in missed:
-        say(why)
+        info(why)
     figures["floors_missed"] = len(missed)

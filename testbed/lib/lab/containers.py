@@ -11,7 +11,7 @@ import shutil
 import subprocess
 
 from .netns import Namespace
-from .run import CACHE, REPO, RUNS, Failure, say, sh
+from .run import CACHE, REPO, RUNS, Failure, info, sh
 from .wait import until
 
 DEBIAN = "docker.io/library/debian:bookworm-slim"
@@ -66,7 +66,7 @@ def base_image():
         return local
     if subprocess.run([*e.argv, "pull", "-q", DEBIAN], capture_output=True, timeout=300).returncode == 0:
         return DEBIAN
-    say("no registry answers: making Debian's base image with debootstrap")
+    info("no registry answers: making Debian's base image with debootstrap")
     work = CACHE / f"debian.{os.getpid()}"
     CACHE.mkdir(parents=True, exist_ok=True)
     try:

@@ -38,7 +38,7 @@ def reserve(runs, mebibytes):
                 "hint: free some memory, or reserve them at boot with hugepages=N")
 
 
-def give_back(runs):
+def release(runs):
     """Undoes `reserve` when no run is alive, unless others have changed the number."""
     note = runs / "hugepages"
     if not note.exists():

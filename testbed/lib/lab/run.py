@@ -47,12 +47,12 @@ def sh(*argv, check=True, timeout=60, text=True, stdin=None):
     return done.stdout
 
 
-def say(text):
+def info(text):
     """Prints a line with the seconds since the run began."""
-    print(f"[{time.monotonic() - say.start:6.1f}] {text}", flush=True)
+    print(f"[{time.monotonic() - info.start:6.1f}] {text}", flush=True)
 
 
-say.start = time.monotonic()
+info.start = time.monotonic()
 
 
 def _started(pid):
@@ -122,7 +122,7 @@ def reap():
         if _started(pid) is None:
             _sweep(pid)
     if not alive:
-        hugepages.give_back(RUNS)
+        hugepages.release(RUNS)
 
 
 class Lab:
@@ -176,7 +176,7 @@ class Lab:
                 with contextlib.suppress(Exception):
                     _erase(self.pid)
                     if not runs_alive():
-                        hugepages.give_back(RUNS)
+                        hugepages.release(RUNS)
             os._exit(0)
         os.close(read)
 
@@ -228,7 +228,7 @@ class Lab:
             os.close(self._lifeline)
             self._lifeline = None
             if not runs_alive():
-                hugepages.give_back(RUNS)
+                hugepages.release(RUNS)
 
     def hugepages(self, mebibytes):
         """Makes so much hugepage memory free for this run."""

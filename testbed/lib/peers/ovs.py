@@ -16,7 +16,7 @@ import pathlib
 import re
 import shutil
 
-from ..lab import Failure, say, sh
+from ..lab import Failure, info, sh
 from ..lab.fabric import MAC, VTEP4
 from ..lab.netns import Namespace, veth, wire_to_bridge
 from ..lab.process import Process
@@ -167,7 +167,7 @@ def quiet_service():
     except Failure:
         return  # it does not answer, so it may have bridges
     if not bridges:
-        say("stopping the Open vSwitch service of this machine: it has no bridges")
+        info("stopping the Open vSwitch service of this machine: it has no bridges")
         sh("systemctl", "stop", service)
 
 

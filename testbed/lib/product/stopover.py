@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import time
 
-from ..lab import TARGET, Failure, say, sh
+from ..lab import TARGET, Failure, info, sh
 from ..lab.process import Process
 from . import ron
 
@@ -202,7 +202,7 @@ class Appliance:
         total = 0
         for d in self.json("show", "drops"):
             if d["reason"] in FAULTS and d["count"]:
-                say(f"{self.name} dropped {d['count']} frames as {d['reason']}: {d['explanation']}")
+                info(f"{self.name} dropped {d['count']} frames as {d['reason']}: {d['explanation']}")
                 total += d["count"]
         return total
 
@@ -245,7 +245,7 @@ def accounting(appliances, hostile=False):
         a.process.check()
         n = a.unaccounted()
         if n:
-            say(f"{a.name} cannot account for {n} frames")
+            info(f"{a.name} cannot account for {n} frames")
         a.save_counters()
         figures["unaccounted"] += n
         if not hostile:

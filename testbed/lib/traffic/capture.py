@@ -4,7 +4,7 @@ on the underlay. tshark shares no code with ours, so it is an independent check.
 import re
 import time
 
-from ..lab import Failure, say, sh
+from ..lab import Failure, info, sh
 from ..lab.process import Process
 
 OPTIONS = ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
@@ -73,7 +73,7 @@ class Frame(dict):
         return None
 
     @property
-    def asked(self):
+    def requested(self):
         """(VNI, IP) that an ARP request or neighbour solicitation in VXLAN asks for. Probes and announcements (no
         sender address, or sender and target the same) do not count."""
         if self.vni is None:
@@ -127,7 +127,7 @@ class Reading:
     def address_requests(self, known):
         """Requests in VXLAN for one of `known`, a set of (VNI, IP): the appliances must answer these from their tables.
         """
-        return self._rows(lambda f: f.asked in known and f"asks for {f.asked}")
+        return self._rows(lambda f: f.requested in known and f"asks for {f.requested}")
 
     def vxlan(self, vni=None, outer=""):
         """How many VXLAN frames there are, of a network, from outer source addresses with this beginning."""
@@ -140,10 +140,10 @@ class Reading:
         return max((int(f["frame.len"][0]) for f in self.frames), default=0)
 
 
-def tell(*findings):
+def print_findings(*findings):
     """Prints the first rows of each (what, rows)."""
     for what, rows in findings:
         for row in rows[:5]:
-            say(f"{what}: {row}")
+            info(f"{what}: {row}")
         if len(rows) > 5:
-            say(f"{what}: {len(rows) - 5} more")
+            info(f"{what}: {len(rows) - 5} more")

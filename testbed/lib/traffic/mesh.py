@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 
-from ..lab import REPO, Failure, say
+from ..lab import REPO, Failure, info
 from ..lab.process import Process
 
 TOOL = REPO / "testbed" / "tools" / "streams.py"
@@ -60,19 +60,19 @@ class Streams:
             self.procs[s.id] = (s, to, Process(lab, f"streams-{s.name}", ["/usr/bin/python3", TOOL, json.dumps(job)],
                                                ns=s.ns, pipes=True))
         for _, _, p in self.procs.values():
-            _expect(p, "ready")
+            _read_line(p, "ready")
         for _, _, p in self.procs.values():
-            _tell(p, "go")
+            _write_line(p, "go")
 
     def finish(self, linger=1.0):
         """Waits until all is sent. Returns lost, duplicated, reordered, leaked_between_networks, astray, damaged, sent
         and expected."""
         for _, _, p in self.procs.values():
-            _expect(p, "sent")
+            _read_line(p, "sent")
         time.sleep(linger)
         reports = {}
         for number, (_, _, p) in self.procs.items():
-            _tell(p, "stop")
+            _write_line(p, "stop")
             reports[number] = json.loads(p.popen.stdout.readline())
             p.wait_end(5)
         return _judge(self.lab, self.procs, reports)
@@ -83,12 +83,12 @@ def streams(lab, stations, count=100, rate=400, broadcast=True, multicast=True, 
     return Streams(lab, stations, count, rate, broadcast, multicast).finish(linger)
 
 
-def _tell(p, word):
+def _write_line(p, word):
     p.popen.stdin.write(word + "\n")
     p.popen.stdin.flush()
 
 
-def _expect(p, word):
+def _read_line(p, word):
     line = p.popen.stdout.readline().strip()
     if line != word:
         raise Failure(f"{p.name} printed `{line}`, `{word}` was expected; the end of its log:\n    {p.tail()}")
@@ -230,15 +230,15 @@ def everything(lab, stations, pings_each, datagrams, datagrams_per_s, amount):
     """Pings, UDP streams and TCP between all pairs. Prints and returns the totals of each. A failed TCP transfer ends
     the scenario."""
     pinged, bad_pings = pings(stations, count=pings_each)
-    say(f"ping: {dict(pinged)}")
+    info(f"ping: {dict(pinged)}")
     udp = streams(lab, stations, count=datagrams, rate=datagrams_per_s)
-    say(f"UDP streams: {dict(udp)}")
+    info(f"UDP streams: {dict(udp)}")
     iperf = Iperf(lab, stations)
     tcp, bad_tcp = iperf.all_pairs(amount)
     iperf.stop()
-    say(f"iperf3: {dict(tcp)}")
+    info(f"iperf3: {dict(tcp)}")
     for line in bad_pings + bad_tcp:
-        say(line)
+        info(line)
     if bad_tcp:
         raise Failure(f"{len(bad_tcp)} TCP transfers failed")
     return pinged, udp, tcp

@@ -71,13 +71,13 @@ class Observer:
     def send(self, frame):
         self.socket.send(bytes(frame))
 
-    def ask(self, ip, seconds=0.3):
+    def resolve(self, ip, seconds=0.3):
         """Asks for an address as a stack without a neighbour entry does. Returns the MACs of the answers."""
-        return self._ask(self._question(ip), ip, seconds)
+        return self._request(self._request_frame(ip), ip, seconds)
 
-    def ask_at(self, ip, mac, seconds=0.3):
+    def resolve_at(self, ip, mac, seconds=0.3):
         """Asks one station alone, as a stack does that verifies a neighbour entry."""
-        return self._ask(self._question(ip, to=mac), ip, seconds)
+        return self._request(self._request_frame(ip, to=mac), ip, seconds)
 
     def probe(self, ip, times=3, pause=0.3):
         """Probes for a duplicate address (RFC 5227 section 2.1.1, RFC 4862 section 5.4). Returns the MACs that
@@ -89,16 +89,16 @@ class Observer:
         else:
             frame = Ether(src=self.mac, dst=BROADCAST) / ARP(op=1, hwsrc=self.mac, psrc="0.0.0.0", pdst=ip)
         # A station defends its address with a multicast (RFC 4862 section 5.4.4).
-        return self._ask(frame, ip, pause, times, self.announced)
+        return self._request(frame, ip, pause, times, self.announced)
 
-    def _question(self, ip, to=None):
+    def _request_frame(self, ip, to=None):
         if is_v6(ip):
             group, group_mac = (ip, to) if to else solicited(ip)
             return (Ether(src=self.mac, dst=group_mac) / IPv6(src=self.v6, dst=group, hlim=255)
                     / ICMPv6ND_NS(tgt=ip) / ICMPv6NDOptSrcLLAddr(lladdr=self.mac))
         return Ether(src=self.mac, dst=to or BROADCAST) / ARP(op=1, hwsrc=self.mac, psrc=self.v4, pdst=ip)
 
-    def _ask(self, frame, ip, seconds, times=1, also=()):
+    def _request(self, frame, ip, seconds, times=1, also=()):
         began, frame = time.monotonic(), bytes(frame)
         for _ in range(times):
             self.socket.send(frame)
@@ -124,9 +124,9 @@ class Observer:
                 return
             now = time.monotonic()
             if source[2] != OUTGOING:
-                self._take(frame, now)
+                self._handle(frame, now)
 
-    def _take(self, frame, now):
+    def _handle(self, frame, now):
         ethertype = frame[12:14]
         if ethertype == b"\x08\x06" and len(frame) >= 42:
             ip, mac = socket.inet_ntop(socket.AF_INET, frame[28:32]), mac_text(frame[22:28])

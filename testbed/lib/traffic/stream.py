@@ -36,7 +36,7 @@ class Tool:
         if status:
             raise Failure(f"`{what} {words}` in {where.name} did not start: {output.strip()}")
 
-    def ask(self, word, timeout=20):
+    def request(self, word, timeout=20):
         """The answer to a word, decoded."""
         output = self.where.run(f"{self.where.tool} ask {self.ctl} {word}", timeout=timeout).strip()
         try:
@@ -49,11 +49,11 @@ class Tool:
 
     def stats(self):
         """Its counters."""
-        return self.ask("stats")
+        return self.request("stats")
 
     def stop(self):
         """Ends it; returns its counters."""
-        return self.ask("stop")
+        return self.request("stop")
 
 
 class Sender(Tool):
@@ -81,11 +81,11 @@ class Receiver(Tool):
 
     def mark(self):
         """Ends a period; returns the streams' counts."""
-        return {int(k): v for k, v in self.ask("mark")["streams"].items()}
+        return {int(k): v for k, v in self.request("mark")["streams"].items()}
 
     def trace(self, stream):
         """The arrivals of this period: (microseconds, sequence number)."""
-        return [tuple(point) for point in self.ask(f"trace {stream}")]
+        return [tuple(point) for point in self.request(f"trace {stream}")]
 
     def tally(self, sent, patience=5):
         """Ends it when everything has arrived, or nothing more comes. `sent` is the number of datagrams of each stream.

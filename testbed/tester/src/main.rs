@@ -29,7 +29,7 @@ struct Args {
     #[arg(long = "port", value_name = "VDEV", required = true)]
     ports: Vec<String>,
     /// Frames to send, with their name in trials.
-    #[arg(long = "flows", value_name = "NAME=PCAP", required = true, value_parser = named)]
+    #[arg(long = "flows", value_name = "NAME=PCAP", required = true, value_parser = parse_named)]
     flows: Vec<(String, PathBuf)>,
     /// Descriptors of each ring.
     #[arg(long, default_value_t = 1024)]
@@ -39,7 +39,7 @@ struct Args {
     eal: Vec<String>,
 }
 
-fn named(text: &str) -> Result<(String, PathBuf), String> {
+fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
     let (name, path) = text.split_once('=').ok_or("NAME=PCAP was expected")?;
     Ok((name.to_owned(), path.into()))
 }

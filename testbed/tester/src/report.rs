@@ -25,13 +25,13 @@ pub struct TrialCounters {
 
 impl TrialCounters {
     /// Starts at 0, after the pace has skipped so many frames.
-    pub fn from_now(skipped_before: u64) -> Self {
+    pub fn started_now(skipped_before: u64) -> Self {
         Self { skipped_before, ..Self::default() }
     }
 
     /// Adds a round of so many ticks, which moved so many frames.
     #[inline]
-    pub fn gap(&mut self, ticks: u64, moved: usize) {
+    pub fn record_gap(&mut self, ticks: u64, moved: usize) {
         self.longest = self.longest.max(ticks);
         self.all += ticks;
         if moved == 0 {
@@ -52,7 +52,7 @@ impl Latency {
 
     /// Adds a latency.
     #[inline]
-    pub fn note(&mut self, ticks: u64) {
+    pub fn record(&mut self, ticks: u64) {
         self.0.saturating_record(ticks);
     }
 
@@ -165,7 +165,7 @@ mod tests {
             serde_json::from_str(r#"{"from": 0, "flows": "x", "pps": 1000, "seconds": 1}"#).unwrap();
         let mut arrivals = Arrivals::new(0, 1000, true).unwrap();
         for n in 0..arrived {
-            arrivals.sequences.note(n);
+            arrivals.sequences.record(n);
         }
         Report::new(&trial, &tally, 0, &arrivals, 256, HZ)
     }
@@ -195,7 +195,7 @@ mod tests {
     fn latencies_are_microseconds() {
         let mut latency = Latency::new().unwrap();
         for ticks in [2000, 2000, 2000, 20_000] {
-            latency.note(ticks);
+            latency.record(ticks);
         }
         let us = latency.micros(HZ);
         assert_eq!((us.frames, us.min, us.p50), (4, 1.0, 1.0));

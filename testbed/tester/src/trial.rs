@@ -84,14 +84,14 @@ pub fn run(trial: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
         if !counting && now >= count_from {
             counting = true;
             arrivals.count_from = source.sequence;
-            tally = TrialCounters::from_now(pace.skipped);
+            tally = TrialCounters::started_now(pace.skipped);
         }
         let got = arrivals.take(receiver, &mut burst, now);
         let due = pace.due(now);
         if due > 0 {
             source.send(due, &mut sender.tx, &lab.pool, &mut burst, &mut tally);
         }
-        tally.gap(now - last, got + due);
+        tally.record_gap(now - last, got + due);
         last = now;
         round = round.wrapping_add(1);
         if round.is_multiple_of(LOOK_BACK) {
@@ -184,7 +184,7 @@ impl Arrivals {
             packet.prefetch_head(packet.len() as isize - stamp::LEN as isize);
         }
         for packet in burst.iter() {
-            self.note(Stamp::read(packet.head()), now);
+            self.record(Stamp::read(packet.head()), now);
         }
         burst.clear();
         n
@@ -205,7 +205,7 @@ impl Arrivals {
     }
 
     #[inline]
-    fn note(&mut self, stamp: Option<Stamp>, now: u64) {
+    fn record(&mut self, stamp: Option<Stamp>, now: u64) {
         let Some(stamp) = stamp.filter(|s| s.trial == self.trial) else {
             self.strange += 1;
             return;
@@ -214,10 +214,10 @@ impl Arrivals {
             self.warm += 1;
             return;
         };
-        if self.sequences.note(u64::from(sequence))
+        if self.sequences.record(u64::from(sequence))
             && let Some(latency) = &mut self.latency
         {
-            latency.note(now.saturating_sub(stamp.tsc));
+            latency.record(now.saturating_sub(stamp.tsc));
         }
     }
 }
@@ -230,10 +230,10 @@ mod tests {
     fn counts_its_own_frames_after_the_warm_up() {
         let mut a = Arrivals::new(3, 100, true).unwrap();
         let stamp = |sequence, trial| Some(Stamp { tsc: 1000, sequence, trial });
-        a.note(stamp(0, 3), 1100);
+        a.record(stamp(0, 3), 1100);
         a.count_from = 2;
         for s in [stamp(1, 3), stamp(2, 3), stamp(4, 3), stamp(3, 3), stamp(4, 3), stamp(5, 2), None] {
-            a.note(s, 1500);
+            a.record(s, 1500);
         }
         assert_eq!((a.warm, a.strange), (2, 2));
         assert_eq!((a.sequences.received, a.sequences.duplicated, a.sequences.reordered), (3, 1, 1));

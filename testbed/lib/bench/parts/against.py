@@ -10,7 +10,7 @@ import pathlib
 import statistics
 import time
 
-from ...lab import Failure, say, sh
+from ...lab import Failure, info, sh
 from ...lab.process import Process
 from ...product import stopover
 from .. import callgrind, limits, result_files, sampling
@@ -119,7 +119,7 @@ def measure(builds, letters, got):
 def body(lab, folder):
     lab.hugepages(2048)
     other = other_build(folder)
-    say(f"now {stopover.program(NAME)}, before {other}; TSC at {TSC_HZ / 1e6:.0f} MHz")
+    info(f"now {stopover.program(NAME)}, before {other}; TSC at {TSC_HZ / 1e6:.0f} MHz")
     bench = Bench(lab)
     builds = {"A": Build(bench, "A", None), "B": Build(bench, "B", other)}
     got = {(f"{d}_{what}", letter): [] for d in NUMBERS for what in LIMITS for letter in builds}
@@ -127,7 +127,7 @@ def body(lab, folder):
     for number, letters in enumerate(callgrind.order(STARTS), 1):
         lost += measure(builds, letters, got)
         count(builds, letters, got)
-        say(f"start {number} of {STARTS}: " + ", ".join(f"{k} {NAMES[x]} {v[-1]:.1f}" for (k, x), v in got.items()))
+        info(f"start {number} of {STARTS}: " + ", ".join(f"{k} {NAMES[x]} {v[-1]:.1f}" for (k, x), v in got.items()))
     figures = {"lost": lost}
     lines = ["| | now | interval | before | interval | now by before | interval |", "|---|---:|---|---:|---|---:|---|"]
     for d in NUMBERS:
@@ -145,5 +145,5 @@ def body(lab, folder):
             lines.append(f"| {' | '.join(row)} | {figures[f'{key}_ratio']:.3f} | {low:.3f} to {high:.3f} |")
     limits.record(figures, limits.above(figures, {f"{d}_{what}_ratio": most for what, most in LIMITS.items()
                                                   for d in NUMBERS}))
-    say(result_files.save("\n".join(lines), {"figures": figures}, "against"))
+    info(result_files.save("\n".join(lines), {"figures": figures}, "against"))
     return figures

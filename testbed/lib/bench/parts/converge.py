@@ -9,7 +9,7 @@ import os
 import re
 import resource
 
-from ...lab import Failure, say, sh
+from ...lab import Failure, info, sh
 from ...lab.netns import Namespace
 from ...product import ron, stopover
 from .. import charts, limits, result_files
@@ -46,23 +46,23 @@ def body(lab):
     lab.hugepages(len(APPLIANCES) * stopover.MEMORY_MIB)
     ns = Namespace(lab, "converge")
     board = Board(lab, ns, "-converge")
-    say(f"loading {NODES} nodes on {HOSTS} hosts")
+    info(f"loading {NODES} nodes on {HOSTS} hosts")
     World(NODES, HOSTS).load(lab.dir, board)
     appliances = [appliance(lab, ns, board, name) for name in APPLIANCES]
     line = r"in step with the board at revision \d+: (\d{7,}) nodes, (\d+) ms after"
     for a in appliances:
         a.process.wait_line(line, SYNCHRONISED_S)
     together = max(int(re.search(line, a.process.log.read_text(errors="replace"))[2]) for a in appliances)
-    say(f"{len(appliances)} appliances, started one after another, had all nodes within {together} ms")
+    info(f"{len(appliances)} appliances, started one after another, had all nodes within {together} ms")
     options = {"vni": VNI, "updates": 300, "every_ms": 30, "appliances": ",".join(APPLIANCES)}
     force = change_latency(board, **options)["in_force"]
-    say(f"in force on all lcores of all appliances: {force}")
+    info(f"in force on all lcores of all appliances: {force}")
     for a in appliances:
         why = a.process.stop()
         if why:
             raise Failure(why)
     watch = change_latency(board, vni=WATCHED_VNI, watchers=WATCHERS, updates=100, every_ms=50)["watch"]
-    say(f"at {WATCHERS} watchers: {watch}")
+    info(f"at {WATCHERS} watchers: {watch}")
     figures = {"converge_ms_p50": force["p50"], "converge_ms_p99": force["p99"], "converge_ms_max": force["max"],
                "watchers_ms_p50": watch["p50"], "watchers_ms_p99": watch["p99"], "watchers_ms_max": watch["max"]}
     limits.record(figures, limits.above(figures, MOST))
@@ -73,5 +73,5 @@ def body(lab):
               ((f"every lcore of {len(APPLIANCES)} appliances", force), (f"{WATCHERS} watchers", watch))}
     chart = charts.lines("From a change at the board until it is known", f"ms; {NODES:,} nodes at the appliances",
                          "", "ms", series, log_y=True, wanted={f"wanted of p99: {v} ms": v for v in MOST.values()})
-    say(result_files.save("\n".join(lines), {"in_force": force, "watch": watch, "figures": figures}, "converge", chart))
+    info(result_files.save("\n".join(lines), {"in_force": force, "watch": watch, "figures": figures}, "converge", chart))
     return figures

@@ -13,7 +13,7 @@ to the new host (`rare` completes its last migrations), and none was dropped.
 
 import time
 
-from ...lab import Failure, say
+from ...lab import Failure, info
 from ...product import ron
 from ...traffic.frames import mac_text, write_pcap
 from .. import charts, limits, result_files, sampling, workload
@@ -52,7 +52,7 @@ class Holder(Gateway):
 
     def end(self, how="abort"):
         """Ends the migrations. Returns how many frames were sent on."""
-        self.held_dropped += sum(n["dropped"] for n in self.ask("/v1/migrations")["nodes"])
+        self.held_dropped += sum(n["dropped"] for n in self.request("/v1/migrations")["nodes"])
         self.sent_on = {}
         for node in self.begun:
             self.board.cli("migration", how, "--node", node)
@@ -63,7 +63,7 @@ class Holder(Gateway):
 
     def look(self):
         """The migrating nodes. The appliance reports a node for some 100 ms after it has gone."""
-        nodes = self.ask("/v1/migrations")["nodes"]
+        nodes = self.request("/v1/migrations")["nodes"]
         self.sent_on.update((n["mac"], n["replayed"]) for n in nodes)
         return nodes
 
@@ -74,7 +74,7 @@ class Holder(Gateway):
             nodes = self.look()
             now = sum(n["state"] in WAITS for n in nodes)
             held = sum(n["held_now_frames"] for n in nodes)
-            board = self.ask("/v1/board")
+            board = self.request("/v1/board")
             if now == leaving and (leaving or not held) and board["acknowledged"] == board["revision"]:
                 return
             self.process.check()
@@ -83,15 +83,15 @@ class Holder(Gateway):
             time.sleep(0.02)
 
     def drops(self):
-        return {d["reason"]: d["count"] for d in self.ask("/v1/drops")}
+        return {d["reason"]: d["count"] for d in self.request("/v1/drops")}
 
     def copied(self):
         """Frames that were put into the hold; no other frames are copied here."""
-        return self.ask("/v1/fwd")["accounting"]["copied"]
+        return self.request("/v1/fwd")["accounting"]["copied"]
 
     def counters(self):
         """Copies that were not needed are not lost."""
-        stats = {p["name"]: p for p in self.ask("/v1/ports/stats")}
+        stats = {p["name"]: p for p in self.request("/v1/ports/stats")}
         source, sink = (stats[n] for n in self.names)
         lost = sum(n for reason, n in self.drops().items() if reason != "window_over")
         return source["rx_packets"], sink["tx_packets"], lost + sum(source[k] for k in BAD) + sink["tx_errors"]
@@ -164,7 +164,7 @@ def end_all(holders):
         reasons = h.drops()
         lost = h.held_dropped + sum(reasons.get(k, 0) for k in ("hold_full", "hold_expired"))
         over, copied = reasons.get("window_over", 0), h.copied()
-        say(f"{h.name}: {copied} frames held, {over} released, {on} sent on, {lost} dropped")
+        info(f"{h.name}: {copied} frames held, {over} released, {on} sent on, {lost} dropped")
         if h.name.endswith("rare") and not on:
             raise Failure(f"{h.name}: no frame was sent on when its migrations were completed")
         held, dropped, missing = held + copied, dropped + lost, missing + abs(copied - over - on)
@@ -180,8 +180,8 @@ def body(lab, rounds):
     try:
         for h in holders:
             h.start()
-        say(f"measuring {len(holders)} appliances without and with {MIGRATING} migrating nodes in {rounds} rounds, "
-            f"{SECONDS} s each")
+        info(f"measuring {len(holders)} appliances without and with {MIGRATING} migrating nodes in {rounds} rounds, "
+             f"{SECONDS} s each")
         turns = measure(holders, rounds)
         held, dropped, missing = end_all(holders)
     finally:
@@ -218,5 +218,5 @@ def report(turns, held, dropped, missing):
         for s in [paths[f"{case}-{number}"]]] for case in what}
     chart = charts.bars(f"Cycles per frame without and with {MIGRATING} migrating nodes", "cycles, one worker, frames of "
                         "64 bytes; median of turns with its interval", groups)
-    say(result_files.save("\n".join(table), {"paths": paths, "figures": figures}, "holding", chart))
+    info(result_files.save("\n".join(table), {"paths": paths, "figures": figures}, "holding", chart))
     return figures

@@ -15,7 +15,7 @@ The frames that the last veth but one sent are counted.
 import pathlib
 import re
 
-from ...lab import say
+from ...lab import info
 from ...lab.netns import Namespace
 from ...traffic.frames import mac_text, read_pcap
 from .. import frame_check, result_files, sampling, workload
@@ -173,7 +173,7 @@ def body(lab, rounds):
             c.start()
             join(c)
         wrong = sum(check(bench, c) for c in duts[:len(NUMBERS)])
-        say(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
+        info(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
         before = received_by_cpu()
         turns = sampling.in_turns(duts, SECONDS, rounds)
         done = [b - a for a, b in zip(before, received_by_cpu())]
@@ -217,5 +217,5 @@ def report(turns, wrong, on_worker):
     chart = result_files.by_direction(table, "The kernel's VXLAN and bridge, and the appliance, by a kernel port and a veth",
                                       "cycles", "cycles per frame of 64 bytes, median of turns with its interval; "
                                       "bare, bridged: no tunnel")
-    say(result_files.write(table, figures, "kernel", chart))
+    info(result_files.write(table, figures, "kernel", chart))
     return figures

@@ -9,7 +9,7 @@ latencies of the chain include these turns, which hosts with CPUs of their own d
 import socket
 import statistics
 
-from ...lab import say
+from ...lab import info
 from ...product import ron
 from ...traffic.frames import udp_frame, write_pcap
 from .. import charts, result_files
@@ -97,8 +97,8 @@ def levels(rigs, pps, name):
         for rig in rigs:
             found[rig.name, f"{slow}/s"] = measure(rig, slow, seconds, count)
     for (who, level), m in found.items():
-        say(f"{name}: {who} at {level}, {m['pps'] / 1e6:.3g} Mpps: " + ", ".join(f"{q} {m[q]:.1f}" for q in QUANTILES)
-            + f" us, lost {m['lost']} of {m['offered']}, {m['cpu_percent']:.0f} % of its CPU")
+        info(f"{name}: {who} at {level}, {m['pps'] / 1e6:.3g} Mpps: " + ", ".join(f"{q} {m[q]:.1f}" for q in QUANTILES)
+             + f" us, lost {m['lost']} of {m['offered']}, {m['cpu_percent']:.0f} % of its CPU")
     return found
 
 
@@ -108,7 +108,7 @@ def body(lab):
     rigs = bench.rigs()
     ours = rigs[-1]
     highest = best(ours, LOW_PPS, HIGH_PPS)
-    say(f"the loss-free rate of one appliance is {highest / 1e6:.2f} Mpps")
+    info(f"the loss-free rate of one appliance is {highest / 1e6:.2f} Mpps")
     polling = RingGateway(lab, bench.ns, bench.world, bench.board, "polling-rings", POLL, number=FAR + 1)
     rigs.append(bench.connect(polling, bench.flows_of(FAR + 1)))
     found = levels(rigs, highest, "one")
@@ -117,7 +117,7 @@ def body(lab):
     chain = Chain(lab, bench)
     rig = bench.connect(chain, chain.flows())
     through = best(rig, CHAIN_LOW_PPS, CHAIN_HIGH_PPS)
-    say(f"the loss-free rate of a chain of two is {through / 1e6:.2f} Mpps")
+    info(f"the loss-free rate of a chain of two is {through / 1e6:.2f} Mpps")
     found |= levels([rig], through, "chain")
     rig.quit()
     return report(found, highest, through)
@@ -142,5 +142,5 @@ def report(found, highest, through):
     chart = charts.lines("Latency by rate", "us: p99, from p50 to p99.9; rates are parts of the loss-free rate",
                          "rate", "us", series, log_y=True)
     data = {"measured": {f"{who} {level}": m for (who, level), m in found.items()}, "figures": figures}
-    say(result_files.save("\n".join(lines), data, "latency", chart))
+    info(result_files.save("\n".join(lines), data, "latency", chart))
     return figures

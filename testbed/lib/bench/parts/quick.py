@@ -3,7 +3,7 @@ judged."""
 
 import pathlib
 
-from ...lab import say
+from ...lab import info
 from .. import frame_check, limits, result_files, sampling, workload
 from ..dut import TSC_HZ
 from ..setup import HOSTS, NODES, NUMBERS, Bench
@@ -39,16 +39,16 @@ def chart(table):
 
 def body(lab, rounds):
     lab.hugepages(2048)
-    say(f"loading {NODES} nodes on {HOSTS} hosts; TSC at {TSC_HZ / 1e6:.0f} MHz")
+    info(f"loading {NODES} nodes on {HOSTS} hosts; TSC at {TSC_HZ / 1e6:.0f} MHz")
     bench = Bench(lab)
     wrong = check(bench)
-    say(f"of {4 * frame_check.SAMPLE} frames decoded {wrong} are wrong")
+    info(f"of {4 * frame_check.SAMPLE} frames decoded {wrong} are wrong")
     duts = [make(d) for d in NUMBERS for make in (bench.testpmd, bench.ovs, bench.gateway)]
     duts += [bench.testpmd(d, "macswap") for d in NUMBERS]
     try:
         for c in duts:
             c.start()
-        say(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
+        info(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
         turns = sampling.in_turns(duts, SECONDS, rounds)
     finally:
         for c in duts:
@@ -64,5 +64,5 @@ def body(lab, rounds):
         figures[f"{d}_cycles_interval"] = [round(c, 1) for c in table[f"stopover-{d}"]["cycles_interval"]]
     figures["mpps"] = {name: round(s["mpps"], 2) for name, s in table.items()}
     limits.record(figures, [f"{k} is {figures[k]}, the floor is {v}" for k, v in FLOORS.items() if figures[k] < v])
-    say(result_files.write(table, figures, chart=chart(table)))
+    info(result_files.write(table, figures, chart=chart(table)))
     return figures

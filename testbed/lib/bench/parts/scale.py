@@ -7,7 +7,7 @@ fit into the caches has a cost of its own, which must be the same for all sizes.
 
 import re
 
-from ...lab import Failure, say
+from ...lab import Failure, info
 from .. import charts, limits, result_files, sampling
 from ..setup import NUMBERS, Bench
 
@@ -40,10 +40,10 @@ def body(lab, rounds, most):
     gateways = []
     try:
         for nodes in sizes:
-            say(f"loading {nodes} nodes on {SIZES[nodes]} hosts")
+            info(f"loading {nodes} nodes on {SIZES[nodes]} hosts")
             bench = Bench(lab, nodes, SIZES[nodes], FRAMES, tag=f"-{SHORT[nodes]}")
             gateways += [bench.gateway(d).start() for d in NUMBERS]
-        say(f"measuring {len(gateways)} data paths in {rounds} rounds, {SECONDS} s each")
+        info(f"measuring {len(gateways)} data paths in {rounds} rounds, {SECONDS} s each")
         turns = sampling.in_turns(gateways, SECONDS, rounds)
         used = {g.world.nodes: memory(g.process.pid) for g in gateways if g.direction == "encap"}
         synced = {g.world.nodes: synchronised_ms(g) for g in gateways if g.direction == "encap"}
@@ -70,5 +70,5 @@ def body(lab, rounds, most):
                   for path in [f"stopover-{d}-{SHORT[nodes]}"]] for d in NUMBERS}
     chart = charts.lines("Cycles per frame with more nodes", "frames of 64 bytes at random to all nodes, one worker; "
                          "median of turns with its interval", "nodes", "cycles per frame", series, log_x=True)
-    say(result_files.write(table, figures, "scale", chart))
+    info(result_files.write(table, figures, "scale", chart))
     return figures

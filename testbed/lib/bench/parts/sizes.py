@@ -3,7 +3,7 @@ frames with FCS, without preamble and tunnel headers."""
 
 import statistics
 
-from ...lab import Failure, say
+from ...lab import Failure, info
 from .. import charts, result_files, sampling
 from ..setup import FRAMES, HOSTS, NODES, NUMBERS, Bench
 from ..workload import IMIX
@@ -38,7 +38,7 @@ def body(lab, rounds):
     paths, lost, rates = {}, 0, {}
     lines = ["| Frames | Data path | Mpps | interval | Gb/s | ours by it |", "|---|---|---:|---|---:|---:|"]
     for name, sizes in SIZES.items():
-        say(f"measuring frames of {name} bytes in {rounds} rounds, {SECONDS} s each")
+        info(f"measuring frames of {name} bytes in {rounds} rounds, {SECONDS} s each")
         found = measure(lab, name, rounds)
         for path, turns in found.items():
             s = sampling.summary(turns)
@@ -56,5 +56,5 @@ def body(lab, rounds):
               for d in NUMBERS for peer in ("io", "stopover", "ovs")}
     chart = charts.lines("Frames per second of one worker, by frame size", "Mpps, median of turns with its interval; io: "
                          "testpmd on the same ports", "bytes with FCS", "Mpps", series)
-    say(result_files.save("\n".join(lines), {"paths": paths, "figures": figures}, "sizes", chart))
+    info(result_files.save("\n".join(lines), {"paths": paths, "figures": figures}, "sizes", chart))
     return figures

@@ -7,7 +7,7 @@ median of a DUT's searches is then confirmed by longer trials, and lowered until
 
 import statistics
 
-from ...lab import say
+from ...lab import info
 from .. import charts, result_files, sampling
 from ..rate_search import KEEPS, in_step, search, verdict
 from ..rings import DIRECTIONS, SIZES, RingBench
@@ -70,8 +70,8 @@ def measure(rigs, direction, size):
             "spare_percent": statistics.median(r["spare_percent"] for r in done),
             "duplicated": sum(r["duplicated"] for r in done), "reordered": sum(r["reordered"] for r in done),
         }
-        say(f"{name} {flows}: {r['mpps']:.2f} Mpps, of searches {r['searched']}, lost {r['lost_confirming']}"
-            + (", limited by the tester" if r["tester_limited"] else ""))
+        info(f"{name} {flows}: {r['mpps']:.2f} Mpps, of searches {r['searched']}, lost {r['lost_confirming']}"
+             + (", limited by the tester" if r["tester_limited"] else ""))
     return results
 
 
@@ -79,7 +79,7 @@ def body(lab):
     lab.hugepages(2048)
     bench = RingBench(lab)
     rigs = bench.rigs()
-    say(f"searching for the loss-free rates of {', '.join(r.name for r in rigs)}; rings of {DESCRIPTORS}")
+    info(f"searching for the loss-free rates of {', '.join(r.name for r in rigs)}; rings of {DESCRIPTORS}")
     results = {f"{d}-{size}": measure(rigs, d, size) for size in SIZES for d in DIRECTIONS}
     for rig in rigs:
         rig.quit()
@@ -105,5 +105,5 @@ def body(lab):
     chart = charts.bars("Loss-free throughput between vhost-user rings, one worker",
                         f"Mpps, confirmed; range of the searches; rings of {DESCRIPTORS} descriptors", groups)
     data = {"descriptors": DESCRIPTORS, "results": results, "figures": figures}
-    say(result_files.save("\n".join(lines), data, "throughput", chart))
+    info(result_files.save("\n".join(lines), data, "throughput", chart))
     return figures

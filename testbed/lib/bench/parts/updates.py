@@ -12,7 +12,7 @@ import socket
 import statistics
 import time
 
-from ...lab import say
+from ...lab import info
 from ...product import stopover
 from ...traffic.frames import mac_text
 from .. import charts, frame_check, limits, result_files, sampling, workload
@@ -64,7 +64,7 @@ class TableChurn(Moved):
     def moved(self):
         """(time, number of moves in force on all lcores)."""
         began = time.monotonic()
-        moves = self.ask("/v1/board")["acknowledged"]
+        moves = self.request("/v1/board")["acknowledged"]
         return (began + time.monotonic()) / 2, moves
 
     def turn(self, rate, load):
@@ -109,7 +109,7 @@ def by_table_churn(benches, load, rounds):
     try:
         for s in kept:
             s.start()
-        say(f"measuring {len(kept)} data paths at {len(RATES)} rates in {rounds} rounds, {SECONDS} s each")
+        info(f"measuring {len(kept)} data paths at {len(RATES)} rates in {rounds} rounds, {SECONDS} s each")
         for n in range(rounds):
             for s in kept if n % 2 == 0 else reversed(kept):
                 for name, rate in RATES.items() if n % 2 == 0 else reversed(RATES.items()):
@@ -228,12 +228,12 @@ def body(lab, rounds):
 
 
 def measure(lab, load, rounds):
-    say("loading nodes")
+    info("loading nodes")
     benches = [Bench(lab, nodes, HOSTS, frames, tag=f"-{size}") for size, (nodes, frames) in SIZES.items()]
     wrong = check(benches[0])
-    say(f"of {2 * frame_check.SAMPLE} frames decoded while nodes moved {wrong} are wrong")
+    info(f"of {2 * frame_check.SAMPLE} frames decoded while nodes moved {wrong} are wrong")
     turns, reached = by_table_churn(benches, load, rounds)
-    say("\n" + table(turns, reached))
+    info("\n" + table(turns, reached))
     real, rates = by_board(benches[-1], load, max(rounds // 3, 2))
     lost = sum(sampling.lost(t) for t in [*turns.values(), *real.values()])
     figures = {"wrong_frames": wrong, "lost": lost, **costs(turns), "board_changes_per_s": [round(min(rates)),
@@ -243,8 +243,8 @@ def measure(lab, load, rounds):
         value, *interval = cost(real, f"{d}{tag}-board", f"{d}{tag}-0")
         figures[f"{d}_board_cost"], figures[f"{d}_board_cost_interval"] = value, interval
     limits.record(figures, judge(figures, reached))
-    say(f"with the real board, {figures['board_changes_per_s']} changes per second: "
-        + ", ".join(f"{d} costs {figures[f'{d}_board_cost']}" for d in NUMBERS))
+    info(f"with the real board, {figures['board_changes_per_s']} changes per second: "
+         + ", ".join(f"{d} costs {figures[f'{d}_board_cost']}" for d in NUMBERS))
     paths = {path: sampling.summary(t) for path, t in turns.items()}
     paths |= {f"{path}-real": sampling.summary(t) for path, t in real.items()}
     result_files.save(table(turns, reached), {"paths": paths, "reached": reached, "figures": figures}, "updates",

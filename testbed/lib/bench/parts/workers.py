@@ -6,7 +6,7 @@ workers have one each. The second worker is on CPU 0, with the control thread, t
 by the time in which the workers had a CPU.
 """
 
-from ...lab import say
+from ...lab import info
 from ...traffic.frames import write_pcap
 from .. import limits, result_files, sampling, workload
 from ..cpu_load import CpuLoad
@@ -79,9 +79,9 @@ def judge(figures):
         return []
     if machine >= FLOOR:
         return [f"workers2 is {ours}, the floor is {FLOOR}, and testpmd reaches {machine}"]
-    say(f"this machine has no two free cores: two workers of testpmd have only {machine} times the rate of one, ours "
-        f"{ours}; relative to one whose other CPU is busy it is {figures['testpmd_workers2_busy_sibling']} and "
-        f"{figures['workers2_busy_sibling']}")
+    info(f"this machine has no two free cores: two workers of testpmd have only {machine} times the rate of one, ours "
+         f"{ours}; relative to one whose other CPU is busy it is {figures['testpmd_workers2_busy_sibling']} and "
+         f"{figures['workers2_busy_sibling']}")
     return []
 
 
@@ -94,7 +94,7 @@ def body(lab, rounds):
         duts = [dut(bench, kind, d, n) for d in NUMBERS for kind in KINDS for n in (1, 2)]
         for c in duts:
             c.start()
-        say(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
+        info(f"measuring {len(duts)} data paths in {rounds} rounds, {SECONDS} s each")
         turns = measure(duts, load, rounds)
     finally:
         load.resume()  # so that it can be ended
@@ -106,5 +106,5 @@ def body(lab, rounds):
     chart = result_files.by_direction(
         table, "Frames per second of one worker and of two", below="Mpps, median of turns with its interval; busy: the "
         "other CPU computes; io: testpmd on the same ports")
-    say(result_files.write(table, figures, "workers", chart))
+    info(result_files.write(table, figures, "workers", chart))
     return figures
