@@ -27,7 +27,7 @@ fn parse(c: &mut Criterion) {
             });
         });
     }
-    let sender = Sender::only(common::A);
+    let sender = Sender::from_mac(common::A);
     for name in ["tcp4", "udp4"] {
         let frame = golden(name);
         let mut arena = Arena::new(|_| frame.clone());

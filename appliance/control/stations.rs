@@ -341,7 +341,7 @@ impl Stations {
     pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<ClaimUpdate> {
         let Learn { port, bd, vlan, mac, ip } = *heard;
         let mut claim_updates = Vec::new();
-        if !self.has_link(port) || self.blocked.contains(&(port, vlan)) || prober::is_one(mac) {
+        if !self.has_link(port) || self.blocked.contains(&(port, vlan)) || prober::is_prober_mac(mac) {
             return claim_updates;
         }
         match self.here.get(&(bd, mac)).map(|s| (s.kind, s.port, s.vlan)) {

@@ -49,7 +49,7 @@ impl Markers {
         if !std::mem::take(&mut self.fresh) {
             return;
         }
-        let ticket = self.barrier.ask();
+        let ticket = self.barrier.request();
         for (of, ..) in self.parked.iter_mut().rev().take_while(|(of, ..)| of.is_none()) {
             *of = Some(ticket);
         }
@@ -58,7 +58,7 @@ impl Markers {
     /// The next marker for which the barrier is over.
     pub fn next_parked(&mut self) -> Option<(Network, Mbuf)> {
         let (ticket, ..) = self.parked.front()?;
-        if !ticket.is_some_and(|ticket| self.barrier.is_over(ticket)) {
+        if !ticket.is_some_and(|ticket| self.barrier.is_complete(ticket)) {
             return None;
         }
         self.parked.pop_front().map(|(_, network, packet)| (network, packet))

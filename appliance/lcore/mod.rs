@@ -90,7 +90,7 @@ impl Worker {
             round_began = now;
             if let Some(pause) = self.idle.after(work, now) {
                 self.asleep.store(true, Relaxed);
-                self.view.parked_while(|| std::thread::sleep(pause));
+                self.view.park_during(|| std::thread::sleep(pause));
                 self.asleep.store(false, Relaxed);
                 let woke = cycles::tsc();
                 add(&self.counters.time.sleeps, 1);

@@ -424,8 +424,8 @@ impl<K: PartialEq + Copy, V: Copy> Last<K, V> {
 fn sender(vif: &Vif) -> Sender {
     match vif.guard {
         // The address of a vif with one is compared without a loop.
-        true if vif.addressed => Sender::only(vif.mac).expecting(vif.ipv4.first().copied()),
-        true => Sender::only(vif.mac),
+        true if vif.addressed => Sender::from_mac(vif.mac).with_expected_ip(vif.ipv4.first().copied()),
+        true => Sender::from_mac(vif.mac),
         false => Sender::any(),
     }
 }

@@ -252,7 +252,7 @@ pub enum Origin {
         host: u32,
         /// The frame was sent on by the node's old host.
         hop: bool,
-        /// Which nodes the host has sent copies of their own ([`stopover_net::vxlan::apart`]).
+        /// Which nodes the host has sent copies of their own ([`stopover_net::vxlan::OverlayFlags::separate_copies`]).
         apart: u32,
     },
 }

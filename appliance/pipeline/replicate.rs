@@ -128,7 +128,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let mut apart = 0;
         for node in &network.migrating {
             if *node == ctx.frame.src || self.send_apart(ctx, *node) {
-                apart |= vxlan::apart(*node);
+                apart |= vxlan::separate_copy_bit(*node);
             }
         }
         apart
@@ -146,7 +146,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 if super::offload::layer3_len(ctx).is_some_and(|size| size > room) {
                     return false;
                 }
-                let flags = OverlayFlags::NODE.with_apart(vxlan::apart(node));
+                let flags = OverlayFlags::NODE.with_separate_copies(vxlan::separate_copy_bit(node));
                 let label = EncapMeta { flags, node: Some(node), port: SourcePort::Bounded(node) };
                 if let Some(copy) = self.copy_of(ctx) {
                     self.encap_marked(copy, host, label);
@@ -170,7 +170,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A copy of a unicast frame that nobody registered tells that it is one: where its node has left, another copy
     /// reaches the node's new place, and this one must not be sent on.
     fn encap_copy(&mut self, ctx: PacketCtx<I::P>, host: u32, (group, apart): (bool, u32)) {
-        let flags = if group { OverlayFlags::NONE.with_apart(apart) } else { OverlayFlags::HOP };
+        let flags = if group { OverlayFlags::NONE.with_separate_copies(apart) } else { OverlayFlags::HOP };
         self.encap_marked(ctx, host, EncapMeta { flags, ..EncapMeta::PLAIN });
     }
 
@@ -212,7 +212,8 @@ fn has_own(
     member: &Member,
     apart: u32,
 ) -> bool {
-    let Some(node) = vif_mac(ports, member).filter(|node| vxlan::apart(*node) & apart != 0) else {
+    let Some(node) = vif_mac(ports, member).filter(|node| vxlan::separate_copy_bit(*node) & apart != 0)
+    else {
         return false;
     };
     match origin {

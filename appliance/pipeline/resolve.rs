@@ -72,7 +72,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 return None;
             }
         };
-        let to_us = prober::is_one(ctx.frame.dst);
+        let to_us = prober::is_prober_mac(ctx.frame.dst);
         if let Some((mac, ip)) = heard.owner {
             self.learn_address(&ctx, (port, vlan), (mac, ip), to_us);
         }

@@ -26,7 +26,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let mut ctxs = Slots::new();
         let is_segment = matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Segment(_)));
         for packet in burst {
-            if is_segment && loop_probe::is_for_us(packet.head()) {
+            if is_segment && loop_probe::is_probe(packet.head()) {
                 self.probe(port, packet);
                 continue;
             }

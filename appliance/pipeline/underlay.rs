@@ -159,7 +159,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 ecn::Decap::Drop => return Err((packet, DropReason::EcnViolation)),
             }
         }
-        let (hop, apart) = (d.flags.contains(OverlayFlags::HOP), d.flags.apart());
+        let (hop, apart) = (d.flags.contains(OverlayFlags::HOP), d.flags.separate_copies());
         let origin = Origin::Underlay { host, hop, apart };
         let priority = if own.pcp { ecn::pcp_of(d.tos) << 1 } else { 0 };
         let ctx = PacketCtx { packet, frame, bd, vni: d.vni, origin, priority };

@@ -283,5 +283,5 @@ fn an_epoch_is_passed_when_the_view_was_quiescent_or_parked() {
     let epoch = lab.tables.publish();
     assert!(!lab.tables.passed(epoch));
     let tables = &mut lab.tables;
-    assert!(view.parked_while(|| tables.passed(epoch)));
+    assert!(view.park_during(|| tables.passed(epoch)));
 }

@@ -92,8 +92,8 @@ impl View {
     }
 
     /// Runs `sleep` without holding up the writer.
-    pub fn parked_while<R>(&mut self, sleep: impl FnOnce() -> R) -> R {
-        self.reader.parked_while(sleep)
+    pub fn park_during<R>(&mut self, sleep: impl FnOnce() -> R) -> R {
+        self.reader.park_during(sleep)
     }
 
     /// Takes this view out of use.
@@ -153,7 +153,7 @@ impl View {
     #[inline]
     #[must_use]
     pub fn may_be_local(&self, key: u64) -> bool {
-        self.local_filter.may_have(key)
+        self.local_filter.may_contain(key)
     }
 
     /// Where one node is.

@@ -12,11 +12,11 @@ use stopover_ctl::{AcceptBoard, CaptureFilter, ClearRequest, Client, TraceReques
 pub async fn show(client: &Client, show: &Show, out: Output) -> Result<(), Failure> {
     match show {
         Show::Port(ShowPort::Stats(which)) => {
-            let rows = only(client.port_stats().await?, which.one(), |p| &p.name)?;
+            let rows = select_port(client.port_stats().await?, which.name(), |p| &p.name)?;
             out.print(&rows, |r| render::port_stats(r))
         }
         Show::Port(ShowPort::Info(which)) => {
-            let rows = only(client.ports().await?, which.one(), |p| &p.name)?;
+            let rows = select_port(client.ports().await?, which.name(), |p| &p.name)?;
             out.print(&rows, |r| render::port_info(r))
         }
         Show::Fwd(_) => out.print(&client.fwd().await?, render::fwd_stats),
@@ -36,7 +36,11 @@ pub async fn show(client: &Client, show: &Show, out: Output) -> Result<(), Failu
 }
 
 /// The rows of all ports, or of the one named.
-fn only<T>(rows: Vec<T>, name: Option<&str>, name_of: impl Fn(&T) -> &String) -> Result<Vec<T>, Failure> {
+fn select_port<T>(
+    rows: Vec<T>,
+    name: Option<&str>,
+    name_of: impl Fn(&T) -> &String,
+) -> Result<Vec<T>, Failure> {
     let Some(name) = name else { return Ok(rows) };
     let names = rows.iter().map(&name_of).cloned().collect::<Vec<_>>().join(", ");
     match rows.into_iter().find(|r| name_of(r) == name) {
@@ -57,7 +61,7 @@ pub async fn accept_board(client: &Client, id: Option<String>, out: Output) -> R
 pub async fn clear(client: &Client, clear: &Clear) -> Result<(), Failure> {
     let request = match clear {
         Clear::Port(ClearPort::Stats(which)) => {
-            ClearRequest::PortStats { port: which.one().map(str::to_owned) }
+            ClearRequest::PortStats { port: which.name().map(str::to_owned) }
         }
         Clear::Fwd(_) => ClearRequest::FwdStats,
     };

@@ -135,7 +135,7 @@ pub struct PortName {
 
 impl PortName {
     /// The name; `None` for all.
-    pub fn one(&self) -> Option<&str> {
+    pub fn name(&self) -> Option<&str> {
         (self.port != "all").then_some(self.port.as_str())
     }
 }
@@ -439,11 +439,11 @@ mod tests {
     #[test]
     fn testpmds_words() {
         let cli = parse("stopover show port stats all").unwrap();
-        assert!(matches!(cli.command, Command::Show(Show::Port(ShowPort::Stats(p))) if p.one().is_none()));
+        assert!(matches!(cli.command, Command::Show(Show::Port(ShowPort::Stats(p))) if p.name().is_none()));
         let cli = parse("stopover show port info vm1 --json --ctl /x.sock").unwrap();
         assert!(cli.json && cli.ctl == Some("/x.sock".into()));
         assert!(
-            matches!(cli.command, Command::Show(Show::Port(ShowPort::Info(p))) if p.one() == Some("vm1"))
+            matches!(cli.command, Command::Show(Show::Port(ShowPort::Info(p))) if p.name() == Some("vm1"))
         );
         for line in [
             "show fwd stats all",

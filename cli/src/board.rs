@@ -84,7 +84,7 @@ pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(),
             committed(board.delete(&Target::Host { name, cascade }).await?, out)
         }
         Host::Forget { name } => {
-            if let Some(why) = board.hosts(Some(&name)).await?.first().and_then(not_to_forget) {
+            if let Some(why) = board.hosts(Some(&name)).await?.first().and_then(forget_refusal) {
                 return Err(why.into());
             }
             committed(board.delete(&Target::Host { name, cascade: true }).await?, out)
@@ -94,7 +94,7 @@ pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(),
 }
 
 /// Why a host is not forgotten.
-fn not_to_forget(entry: &HostEntry) -> Option<String> {
+fn forget_refusal(entry: &HostEntry) -> Option<String> {
     let HostRecord { name, declared_by, up, .. } = &entry.host;
     match declared_by {
         DeclaredBy::Operator => {

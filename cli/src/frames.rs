@@ -62,7 +62,7 @@ pub fn from_pcap(spec: &str) -> Result<Vec<u8>, String> {
 
 /// Frame `number` of a pcap or pcapng file, counted from one over all its interfaces.
 fn nth_frame(file: impl Read + Send, number: u64) -> Result<Vec<u8>, String> {
-    let mut reader = create_reader(BUFFER_BYTES, file).map_err(|e| refusal(&e))?;
+    let mut reader = create_reader(BUFFER_BYTES, file).map_err(|e| pcap_error(&e))?;
     // Of each interface of the section; a pcap file is one section with one interface.
     let mut links: Vec<Linktype> = Vec::new();
     let mut seen = 0;
@@ -70,7 +70,7 @@ fn nth_frame(file: impl Read + Send, number: u64) -> Result<Vec<u8>, String> {
         let (length, block) = match reader.next() {
             Ok(next) => next,
             Err(PcapError::Incomplete(_)) => {
-                reader.refill().map_err(|e| refusal(&e))?;
+                reader.refill().map_err(|e| pcap_error(&e))?;
                 continue;
             }
             Err(PcapError::Eof) if seen == 0 => {
@@ -81,7 +81,7 @@ fn nth_frame(file: impl Read + Send, number: u64) -> Result<Vec<u8>, String> {
                     "found {seen} frames; expected frame {number}; hint: choose a smaller number"
                 ));
             }
-            Err(e) => return Err(refusal(&e)),
+            Err(e) => return Err(pcap_error(&e)),
         };
         let packet = match &block {
             PcapBlockOwned::LegacyHeader(header) => {
@@ -126,7 +126,7 @@ fn ethernet(link: Option<&Linktype>) -> Result<(), String> {
 }
 
 /// What is wrong with a file that cannot be read on.
-fn refusal<I>(e: &PcapError<I>) -> String {
+fn pcap_error<I>(e: &PcapError<I>) -> String {
     match e {
         PcapError::Eof | PcapError::Incomplete(_) | PcapError::UnexpectedEof => {
             "found the end inside a record; expected a complete pcap file; hint: capture it again".to_owned()

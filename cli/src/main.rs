@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(run(cli, &Environment::of_process()));
+    let result = runtime.block_on(run(cli, &Environment::from_process()));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever closed the pipe has seen enough (`stopover show nodes | head`).
@@ -48,7 +48,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
                 show,
                 Show::Nodes(_) | Show::Hosts | Show::Networks(_) | Show::Migrations | Show::Board
             );
-            match target::side(cli.ctl.as_deref(), cli.board.as_ref(), env, both)? {
+            match target::choose_side(cli.ctl.as_deref(), cli.board.as_ref(), env, both)? {
                 Side::Appliance(client) => appliance::show(&client, &show, out).await,
                 Side::Board(endpoint) => board::show(&endpoint, &show, out).await,
             }

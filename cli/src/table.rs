@@ -73,7 +73,7 @@ pub fn opt<T: ToString>(value: Option<T>) -> String {
 }
 
 /// `yes` or `no`.
-pub fn yes(b: bool) -> String {
+pub fn yes_no(b: bool) -> String {
     if b { "yes" } else { "no" }.to_owned()
 }
 

@@ -22,7 +22,7 @@ pub struct Environment {
 
 impl Environment {
     /// Of this process.
-    pub fn of_process() -> Self {
+    pub fn from_process() -> Self {
         let var = |name| std::env::var_os(name).filter(|v| !v.is_empty());
         Self { ctl: var("STOPOVER_CTL"), board: var("STOPOVER_BOARD"), run: "/run/stopover".into() }
     }
@@ -38,7 +38,7 @@ pub enum Side {
 }
 
 /// Whom a `show` asks; `both` when a board could answer it too.
-pub fn side(
+pub fn choose_side(
     ctl: Option<&Path>,
     board: Option<&Endpoint>,
     env: &Environment,
@@ -142,20 +142,27 @@ mod tests {
         let board: Endpoint = "http://b:1".parse().unwrap();
         let both = env("/env.sock", "http://env:1");
         let ctl = Path::new("/x.sock");
-        assert!(matches!(side(Some(ctl), None, &both, true), Ok(Side::Appliance(c)) if c.socket() == ctl));
-        assert!(matches!(side(None, Some(&board), &both, true), Ok(Side::Board(b)) if b == board));
         assert!(
-            matches!(side(None, None, &both, true), Ok(Side::Appliance(c)) if c.socket() == Path::new("/env.sock"))
+            matches!(choose_side(Some(ctl), None, &both, true), Ok(Side::Appliance(c)) if c.socket() == ctl)
+        );
+        assert!(matches!(choose_side(None, Some(&board), &both, true), Ok(Side::Board(b)) if b == board));
+        assert!(
+            matches!(choose_side(None, None, &both, true), Ok(Side::Appliance(c)) if c.socket() == Path::new("/env.sock"))
         );
         let only_board = env("", "http://env:1");
         assert!(
-            matches!(side(None, None, &only_board, true), Ok(Side::Board(b)) if b.to_string() == "http://env:1")
+            matches!(choose_side(None, None, &only_board, true), Ok(Side::Board(b)) if b.to_string() == "http://env:1")
         );
         assert!(
-            message(side(None, None, &only_board, false)).contains("no appliance has a socket in /absent")
+            message(choose_side(None, None, &only_board, false))
+                .contains("no appliance has a socket in /absent")
         );
-        assert!(message(side(Some(ctl), Some(&board), &both, true)).contains("both --ctl and --board"));
-        assert!(message(side(None, Some(&board), &both, false)).contains("the board does not know it"));
+        assert!(
+            message(choose_side(Some(ctl), Some(&board), &both, true)).contains("both --ctl and --board")
+        );
+        assert!(
+            message(choose_side(None, Some(&board), &both, false)).contains("the board does not know it")
+        );
         assert!(message(super::board(None, &env("", ""))).contains("--board http://"));
         assert!(message(super::board(None, &env("", "b:1"))).starts_with("STOPOVER_BOARD: found `b:1`"));
     }

@@ -87,11 +87,19 @@ impl Row for NodeRow {
     fn remember(&self, seen: &mut Seen, line: u64) -> Result<(), Refusal> {
         let key = (u128::from(self.vni.get()) << 48) | u128::from(self.mac.to_u64());
         if let Some(first) = seen.numbers.insert(key, line) {
-            return Err(Refusal::again("mac", format!("MAC {} in network {}", self.mac, self.vni), first));
+            return Err(Refusal::duplicate(
+                "mac",
+                format!("MAC {} in network {}", self.mac, self.vni),
+                first,
+            ));
         }
         for ip in &self.ips {
             if let Some(first) = seen.addresses.insert((self.vni.get(), *ip), line) {
-                return Err(Refusal::again("ips", format!("address {ip} in network {}", self.vni), first));
+                return Err(Refusal::duplicate(
+                    "ips",
+                    format!("address {ip} in network {}", self.vni),
+                    first,
+                ));
             }
         }
         Ok(())
@@ -111,12 +119,12 @@ impl Row for HostRow {
 
     fn remember(&self, seen: &mut Seen, line: u64) -> Result<(), Refusal> {
         if let Some(first) = seen.names.insert((0, self.name.to_string()), line) {
-            return Err(Refusal::again("name", format!("host {}", self.name), first));
+            return Err(Refusal::duplicate("name", format!("host {}", self.name), first));
         }
         for vtep in &self.vteps {
             if let Some(first) = seen.addresses.insert((u32::from(self.udp_port), *vtep), line) {
                 let what = format!("VTEP {vtep} with UDP port {}", self.udp_port);
-                return Err(Refusal::again("vteps", what, first));
+                return Err(Refusal::duplicate("vteps", what, first));
             }
         }
         Ok(())
@@ -143,7 +151,7 @@ impl Row for NetworkRow {
 
     fn remember(&self, seen: &mut Seen, line: u64) -> Result<(), Refusal> {
         match seen.numbers.insert(self.vni.get().into(), line) {
-            Some(first) => Err(Refusal::again("vni", format!("network {}", self.vni), first)),
+            Some(first) => Err(Refusal::duplicate("vni", format!("network {}", self.vni), first)),
             None => Ok(()),
         }
     }
@@ -169,7 +177,7 @@ impl Row for MemberRow {
     fn remember(&self, seen: &mut Seen, line: u64) -> Result<(), Refusal> {
         match seen.names.insert((self.vni.get(), self.host.to_string()), line) {
             Some(first) => {
-                Err(Refusal::again("host", format!("host {} in network {}", self.host, self.vni), first))
+                Err(Refusal::duplicate("host", format!("host {} in network {}", self.host, self.vni), first))
             }
             None => Ok(()),
         }

@@ -42,9 +42,9 @@ impl ConfigError {
             path: path.to_owned(),
             position: None,
             field: String::new(),
-            found: one_line(found.into()),
-            expected: one_line(expected.into()),
-            hint: one_line(hint.into()),
+            found: escape_controls(found.into()),
+            expected: escape_controls(expected.into()),
+            hint: escape_controls(hint.into()),
         }))
     }
 
@@ -58,7 +58,7 @@ impl ConfigError {
     /// The same error, naming the field (`ports[1].role.mac`) or column (`column mac`) it is about.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.0.field = one_line(field.into());
+        self.0.field = escape_controls(field.into());
         self
     }
 
@@ -112,7 +112,7 @@ impl ConfigError {
 }
 
 /// What a file says is quoted in messages, whatever it is: line breaks and the like as RON would escape them.
-fn one_line(text: String) -> String {
+fn escape_controls(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;
     }

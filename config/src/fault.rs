@@ -41,14 +41,14 @@ impl Fault {
             Self::Elsewhere(e) => e,
             Self::Here { field, found, expected, hint } => {
                 let position = locate::find(text, &field);
-                ConfigError::new(path, found, expected, hint).at(position).field(shown(&field))
+                ConfigError::new(path, found, expected, hint).at(position).field(display_path(&field))
             }
         }
     }
 }
 
 /// The path as shown to people: the marks that only tell a map's key from its value are left out.
-fn shown(field: &str) -> String {
+fn display_path(field: &str) -> String {
     field.replace(['{', '<'], "[").replace(['}', '>'], "]")
 }
 

@@ -46,7 +46,7 @@ impl Walk<'_> {
         self.text.get(self.at).copied()
     }
 
-    fn rest_starts(&self, s: &[u8]) -> bool {
+    fn starts_with_at(&self, s: &[u8]) -> bool {
         self.text.get(self.at..).is_some_and(|r| r.starts_with(s))
     }
 
@@ -55,16 +55,16 @@ impl Walk<'_> {
         loop {
             match self.peek() {
                 Some(b) if b.is_ascii_whitespace() => self.at += 1,
-                Some(b'/') if self.rest_starts(b"//") => self.skip_until(b"\n"),
-                Some(b'/') if self.rest_starts(b"/*") => self.skip_block_comment(),
-                Some(b'#') if self.rest_starts(b"#!") => self.skip_until(b"]"),
+                Some(b'/') if self.starts_with_at(b"//") => self.skip_until(b"\n"),
+                Some(b'/') if self.starts_with_at(b"/*") => self.skip_block_comment(),
+                Some(b'#') if self.starts_with_at(b"#!") => self.skip_until(b"]"),
                 _ => return,
             }
         }
     }
 
     fn skip_until(&mut self, end: &[u8]) {
-        while self.at < self.text.len() && !self.rest_starts(end) {
+        while self.at < self.text.len() && !self.starts_with_at(end) {
             self.at += 1;
         }
         self.at = (self.at + end.len()).min(self.text.len());
@@ -74,10 +74,10 @@ impl Walk<'_> {
     fn skip_block_comment(&mut self) {
         let mut depth = 0usize;
         while self.at < self.text.len() {
-            if self.rest_starts(b"/*") {
+            if self.starts_with_at(b"/*") {
                 depth += 1;
                 self.at += 2;
-            } else if self.rest_starts(b"*/") {
+            } else if self.starts_with_at(b"*/") {
                 depth -= 1;
                 self.at += 2;
                 if depth == 0 {
@@ -102,7 +102,7 @@ impl Walk<'_> {
             Some(b'[') => self.list(path, depth),
             Some(b'{') => self.map(path, depth),
             Some(b'(') => self.body(path, depth),
-            Some(b'r') if self.rest_starts(b"r\"") || self.rest_starts(b"r#") => self.raw_string(),
+            Some(b'r') if self.starts_with_at(b"r\"") || self.starts_with_at(b"r#") => self.raw_string(),
             Some(b'\'') => self.character(),
             Some(_) => {
                 self.word();
@@ -192,7 +192,7 @@ impl Walk<'_> {
         while self.more(b'}') {
             let before = self.at;
             self.value(&format!("{path}{{{i}}}"), depth + 1);
-            self.colon();
+            self.skip_colon();
             self.value(&format!("{path}[{i}]"), depth + 1);
             i += 1;
             if self.at == before {
@@ -201,7 +201,7 @@ impl Walk<'_> {
         }
     }
 
-    fn colon(&mut self) -> bool {
+    fn skip_colon(&mut self) -> bool {
         self.skip_space();
         let yes = self.peek() == Some(b':');
         self.at += usize::from(yes);
@@ -218,7 +218,7 @@ impl Walk<'_> {
             self.word();
             let name = self.text.get(start..self.at).map(String::from_utf8_lossy).unwrap_or_default();
             let field = if path.is_empty() { name.clone().into_owned() } else { format!("{path}.{name}") };
-            if self.at > start && self.colon() {
+            if self.at > start && self.skip_colon() {
                 self.value(&field, depth + 1);
             } else {
                 self.at = start;

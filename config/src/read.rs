@@ -56,12 +56,12 @@ fn translate(e: &SpannedError, text: &str, origin: &Path) -> ConfigError {
         Error::NoSuchStructField { expected, found, outer } => {
             place = &e.span.start;
             let found_key = format!("unknown key `{found}`{}", inside(outer));
-            (found_key, format!("one of {}", list(expected)), nearest(found, expected, "keys"))
+            (found_key, format!("one of {}", list(expected)), spelling_hint(found, expected, "keys"))
         }
         Error::NoSuchEnumVariant { expected, found, outer } => {
             place = &e.span.start;
             let found_word = format!("`{found}`{}", inside(outer));
-            (found_word, format!("one of {}", list(expected)), nearest(found, expected, "choices"))
+            (found_word, format!("one of {}", list(expected)), spelling_hint(found, expected, "choices"))
         }
         Error::MissingStructField { field, outer } => (
             format!("no key `{field}`{}", inside(outer)),
@@ -134,7 +134,7 @@ fn word_at(text: &str, line: usize, column: usize) -> String {
 }
 
 /// How to mend an unknown word: the known one that is nearly spelled like it.
-fn nearest(found: &str, names: &[&str], what: &str) -> String {
+fn spelling_hint(found: &str, names: &[&str], what: &str) -> String {
     let near =
         names.iter().map(|n| (strsim::levenshtein(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);
     near.map_or_else(

@@ -97,7 +97,7 @@ impl Burst {
         // SAFETY: the first n pointers are owned mbufs. They are freed here and forgotten right after, by moving
         // the rest over them; nothing between can panic.
         unsafe {
-            self.forget_front(n, |mbufs| sys::rte_pktmbuf_free_bulk(mbufs, n as u32));
+            self.hand_off_front(n, |mbufs| sys::rte_pktmbuf_free_bulk(mbufs, n as u32));
         }
     }
 
@@ -106,7 +106,7 @@ impl Burst {
     /// # Safety
     /// `n <= len`; when `give` returns the first `n` mbufs are someone else's (or freed), and the others untouched.
     #[inline]
-    unsafe fn forget_front(&mut self, n: usize, give: impl FnOnce(*mut *mut sys::rte_mbuf)) {
+    unsafe fn hand_off_front(&mut self, n: usize, give: impl FnOnce(*mut *mut sys::rte_mbuf)) {
         let rest = self.0.len() - n;
         let slots = self.0.as_mut_ptr();
         // Empty first: should `give` unwind after all, mbufs leak, which is safe; a double free is not.
@@ -133,7 +133,7 @@ impl Burst {
         let len = self.0.len();
         let given = usize::from(send(self.0.as_mut_ptr().cast(), len as u16)).min(len);
         // SAFETY: the first `given` were taken over by `send` already.
-        unsafe { self.forget_front(given, |_| ()) };
+        unsafe { self.hand_off_front(given, |_| ()) };
         given
     }
 

@@ -119,7 +119,7 @@ impl Device {
         if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } != 0 {
             let error = Error::new(ErrorKind::NoSuchDevice, format!("DPDK has no device {name}")).with_log();
             return Err(error.hint(match pci {
-                Some(address) => why_no_pci(&address, Path::new("/sys/bus/pci/devices")),
+                Some(address) => explain_missing_pci(&address, Path::new("/sys/bus/pci/devices")),
                 None => format!(
                     "create it with the EAL argument --vdev={name},…; the devices here are [{}]",
                     names(eal).join(", ")
@@ -253,7 +253,7 @@ fn pci_address(name: &str) -> Option<String> {
 }
 
 /// Why DPDK does not see a PCI device, told from sysfs.
-fn why_no_pci(address: &str, sysfs: &Path) -> String {
+fn explain_missing_pci(address: &str, sysfs: &Path) -> String {
     let device = sysfs.join(address);
     if !device.exists() {
         return "no such PCI device on this machine (lspci -D lists them)".to_owned();
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_missing_pci_device_is_explained() {
         let sysfs = tempfile::tempdir().expect("a directory");
-        let of = |address: &str| why_no_pci(address, sysfs.path());
+        let of = |address: &str| explain_missing_pci(address, sysfs.path());
         let bound = |address: &str, driver: &str| {
             let device = sysfs.path().join(address);
             std::fs::create_dir(&device).expect("a device");

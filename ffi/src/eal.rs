@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    fn hinted(args: &[&str], machine: &Machine) -> String {
+    fn hint_for(args: &[&str], machine: &Machine) -> String {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         hint(&args, machine).unwrap_or_default()
     }
@@ -250,23 +250,24 @@ mod tests {
     #[test]
     fn missing_hugepages_are_named_with_their_remedy() {
         assert!(
-            hinted(&["--no-pci"], &machine(0, 0, MOUNTED)).contains("echo 1024 > /proc/sys/vm/nr_hugepages")
+            hint_for(&["--no-pci"], &machine(0, 0, MOUNTED))
+                .contains("echo 1024 > /proc/sys/vm/nr_hugepages")
         );
-        assert!(hinted(&["--no-pci"], &machine(512, 0, MOUNTED)).contains("all 512 hugepages are in use"));
+        assert!(hint_for(&["--no-pci"], &machine(512, 0, MOUNTED)).contains("all 512 hugepages are in use"));
         assert!(
-            hinted(&["--no-pci"], &machine(512, 9, "proc /proc proc rw 0 0\n"))
+            hint_for(&["--no-pci"], &machine(512, 9, "proc /proc proc rw 0 0\n"))
                 .contains("mount -t hugetlbfs")
         );
-        assert_eq!(hinted(&["--in-memory"], &machine(512, 9, "")), "");
+        assert_eq!(hint_for(&["--in-memory"], &machine(512, 9, "")), "");
     }
 
     #[test]
     fn without_huge_pages_they_are_not_blamed() {
-        assert_eq!(hinted(&["--no-huge"], &machine(0, 0, "")), "");
-        assert!(hinted(&["--no-huge", "--in-memory"], &machine(0, 0, "")).contains("--no-shconf"));
-        assert!(hinted(&["--no-huge", "-l", "0-9"], &machine(0, 0, "")).contains("the CPUs here are 0-1"));
+        assert_eq!(hint_for(&["--no-huge"], &machine(0, 0, "")), "");
+        assert!(hint_for(&["--no-huge", "--in-memory"], &machine(0, 0, "")).contains("--no-shconf"));
+        assert!(hint_for(&["--no-huge", "-l", "0-9"], &machine(0, 0, "")).contains("the CPUs here are 0-1"));
         assert!(
-            hinted(&["--no-huge", "--vdev=net_nul0"], &machine(0, 0, "")).contains("each --vdev must name")
+            hint_for(&["--no-huge", "--vdev=net_nul0"], &machine(0, 0, "")).contains("each --vdev must name")
         );
     }
 }

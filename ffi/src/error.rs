@@ -1,4 +1,4 @@
-//! Errors of this crate: what was being done, what DPDK said, and how to mend it.
+//! Errors of this crate: what was being done, what DPDK log, and how to mend it.
 //! Enters: return codes and `rte_errno`. Leaves: one sentence for the operator. Not for drops in the data path,
 //! which are counts, not errors.
 
@@ -32,13 +32,13 @@ pub struct Error {
     kind: ErrorKind,
     what: String,
     errno: Option<i32>,
-    said: Vec<String>,
+    log: Vec<String>,
     hint: Option<String>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), errno: None, said: Vec::new(), hint: None }
+        Self { kind, what: what.into(), errno: None, log: Vec::new(), hint: None }
     }
 
     /// From a DPDK return code: negative errno, or -1 with the reason in `rte_errno`.
@@ -58,9 +58,9 @@ impl Error {
         self
     }
 
-    /// Adds the errors DPDK logged since [`forget_log`] or the last error.
+    /// Adds the errors DPDK logged since [`clear_log`] or the last error.
     pub(crate) fn with_log(mut self) -> Self {
-        self.said = take_log();
+        self.log = take_log();
         self
     }
 
@@ -80,7 +80,7 @@ impl Error {
     }
 
     /// How to mend it, where that is known.
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 }
@@ -91,8 +91,8 @@ impl fmt::Display for Error {
         if let Some(errno) = self.errno {
             write!(f, ": {} (errno {errno})", errno_text(errno))?;
         }
-        if !self.said.is_empty() {
-            write!(f, "; DPDK says: {}", self.said.join(" / "))?;
+        if !self.log.is_empty() {
+            write!(f, "; DPDK says: {}", self.log.join(" / "))?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "; hint: {hint}")?;
@@ -109,7 +109,7 @@ fn last_errno() -> i32 {
 }
 
 /// Forgets errors logged so far, so that those of the next call can be told from them.
-pub(crate) fn forget_log() {
+pub(crate) fn clear_log() {
     take_log();
 }
 
@@ -118,11 +118,11 @@ fn take_log() -> Vec<String> {
     // SAFETY: at most as many bytes are written as the vector has.
     let len = unsafe { sys::shim_log_take_errors(bytes.as_mut_ptr().cast(), bytes.len()) };
     bytes.truncate(len);
-    said(&String::from_utf8_lossy(&bytes))
+    log_lines(&String::from_utf8_lossy(&bytes))
 }
 
 /// The lines worth repeating: each once, without the alarm that EAL raises at the end of every failure.
-fn said(log: &str) -> Vec<String> {
+fn log_lines(log: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in log.lines().map(|l| l.trim().trim_start_matches("EAL: ").trim_start_matches("FATAL: ")) {
         if !line.is_empty() && line != "Invalid 'command line' arguments." && !lines.iter().any(|l| l == line)
@@ -163,7 +163,7 @@ mod tests {
             "port vm1: start: Cannot allocate memory (errno 12); hint: give it more memory"
         );
         assert_eq!(
-            (e.kind(), e.errno(), e.remedy()),
+            (e.kind(), e.errno(), e.hint_text()),
             (ErrorKind::Refused, Some(12), Some("give it more memory"))
         );
     }
@@ -171,8 +171,8 @@ mod tests {
     #[test]
     fn repeats_what_dpdk_said_once() {
         let log = "EAL: lcore 7 unavailable\nEAL: FATAL: Cannot x\nEAL: Cannot x\nEAL: Invalid 'command line' arguments.\n\n";
-        assert_eq!(said(log), ["lcore 7 unavailable", "Cannot x"]);
-        let error = Error { said: said(log), ..Error::new(ErrorKind::Eal, "no EAL") };
+        assert_eq!(log_lines(log), ["lcore 7 unavailable", "Cannot x"]);
+        let error = Error { log: log_lines(log), ..Error::new(ErrorKind::Eal, "no EAL") };
         assert_eq!(error.to_string(), "no EAL; DPDK says: lcore 7 unavailable / Cannot x");
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::device::{Device, DeviceInfo, KernelMtu, Offloads};
 use crate::eal::Runtime;
-use crate::error::{Error, ErrorKind, forget_log, text};
+use crate::error::{Error, ErrorKind, clear_log, text};
 use crate::event::{EventHandler, PortEvent};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
@@ -160,7 +160,7 @@ impl Device {
             rss: if offloads.rss { info.rss_hash_functions } else { 0 },
             link_interrupt: c_int::from(info.link_interrupt),
         };
-        forget_log();
+        clear_log();
         let (id, name, runtime) = self.into_parts();
         let inner = Arc::new(PortInner {
             id,
@@ -227,7 +227,7 @@ impl Port {
         if *started {
             return Err(Error::new(ErrorKind::Busy, format!("port {} is started already", self.name())));
         }
-        forget_log();
+        clear_log();
         let id = self.inner.id;
         // SAFETY: configured, with all queues set up. No queue handle exists: `stop` and this see to it.
         self.inner.check("start", unsafe { sys::rte_eth_dev_start(id) })?;

@@ -59,10 +59,10 @@ impl VhostPort {
     ///
     /// While it runs [`Port::stop`](crate::Port::stop) may find the port busy: do both on one thread.
     pub fn state(&self) -> VhostState {
-        self.look().unwrap_or_default()
+        self.read_state().unwrap_or_default()
     }
 
-    fn look(&self) -> Option<VhostState> {
+    fn read_state(&self) -> Option<VhostState> {
         let inner = self.inner.upgrade()?;
         let watch = inner.vhost().get()?.as_ref()?;
         // Before its start the driver's queues name device 0, whose ever that is.

@@ -60,15 +60,15 @@ impl FrontEnd {
         memory.set_len(MEMORY).unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         let end = Self { line, memory, signals: vec![reader.into(), writer.into()], given: 0 };
-        end.say(SET_OWNER, &[], None);
-        assert_eq!(end.ask(GET_FEATURES, &[], 8) & (FEATURES | LOG_ALL), FEATURES | LOG_ALL);
+        end.send(SET_OWNER, &[], None);
+        assert_eq!(end.request(GET_FEATURES, &[], 8) & (FEATURES | LOG_ALL), FEATURES | LOG_ALL);
         end.features(FEATURES);
         let words = [1, 0, MEMORY, USER, 0];
-        end.say(SET_MEM_TABLE, &words.map(u64::to_ne_bytes).concat(), Some(end.memory.as_raw_fd()));
+        end.send(SET_MEM_TABLE, &words.map(u64::to_ne_bytes).concat(), Some(end.memory.as_raw_fd()));
         end
     }
 
-    fn say(&self, request: u32, payload: &[u8], fd: Option<RawFd>) {
+    fn send(&self, request: u32, payload: &[u8], fd: Option<RawFd>) {
         let head = [request, 1, payload.len() as u32].map(u32::to_ne_bytes).concat();
         let mut bytes = [&head[..], payload].concat();
         let Some(fd) = fd else { return (&self.line).write_all(&bytes).unwrap() };
@@ -93,8 +93,8 @@ impl FrontEnd {
     }
 
     /// Says it and waits for the answer, of 8 bytes: everything said before has been done by then.
-    fn ask(&self, request: u32, payload: &[u8], size: usize) -> u64 {
-        self.say(request, payload, None);
+    fn request(&self, request: u32, payload: &[u8], size: usize) -> u64 {
+        self.send(request, payload, None);
         let mut answer = vec![0; 12 + size];
         (&self.line).read_exact(&mut answer).unwrap();
         assert_eq!(answer[0], request as u8);
@@ -102,12 +102,12 @@ impl FrontEnd {
     }
 
     fn features(&self, features: u64) {
-        self.say(SET_FEATURES, &features.to_ne_bytes(), None);
-        self.settle();
+        self.send(SET_FEATURES, &features.to_ne_bytes(), None);
+        self.sync();
     }
 
-    fn settle(&self) {
-        self.ask(GET_FEATURES, &[], 8);
+    fn sync(&self) {
+        self.request(GET_FEATURES, &[], 8);
     }
 
     /// Starts both rings: 0 is the one the guest receives from.
@@ -115,20 +115,20 @@ impl FrontEnd {
         for ring in 0..2_u32 {
             let state = |n: u32| [ring, n].map(u32::to_ne_bytes).concat();
             let at = USER + RING * u64::from(ring);
-            self.say(SET_VRING_NUM, &state(RING_SIZE), None);
-            self.say(SET_VRING_BASE, &state(u32::from(if ring == 0 { self.used() } else { 0 })), None);
+            self.send(SET_VRING_NUM, &state(RING_SIZE), None);
+            self.send(SET_VRING_BASE, &state(u32::from(if ring == 0 { self.used() } else { 0 })), None);
             let places = [u64::from(ring), at, at + 0x2000, at + 0x1000, 0];
-            self.say(SET_VRING_ADDR, &places.map(u64::to_ne_bytes).concat(), None);
+            self.send(SET_VRING_ADDR, &places.map(u64::to_ne_bytes).concat(), None);
             let ring = u64::from(ring).to_ne_bytes();
-            self.say(SET_VRING_CALL, &ring, Some(self.signals[1].as_raw_fd()));
-            self.say(SET_VRING_KICK, &ring, Some(self.signals[0].as_raw_fd()));
+            self.send(SET_VRING_CALL, &ring, Some(self.signals[1].as_raw_fd()));
+            self.send(SET_VRING_KICK, &ring, Some(self.signals[0].as_raw_fd()));
         }
-        self.settle();
+        self.sync();
     }
 
     /// Stops the ring that the guest receives from.
     fn stop(&self) -> u32 {
-        let state = self.ask(GET_VRING_BASE, &[0_u32, 0].map(u32::to_ne_bytes).concat(), 8);
+        let state = self.request(GET_VRING_BASE, &[0_u32, 0].map(u32::to_ne_bytes).concat(), 8);
         (state >> 32) as u32
     }
 
@@ -158,7 +158,7 @@ impl FrontEnd {
 }
 
 /// Waits until the port has told of a link change.
-fn told(events: &Receiver<PortEvent>) {
+fn wait_for_link_event(events: &Receiver<PortEvent>) {
     loop {
         if events.recv_timeout(Duration::from_secs(10)).expect("an event") == PortEvent::Link {
             return;
@@ -166,7 +166,7 @@ fn told(events: &Receiver<PortEvent>) {
     }
 }
 
-fn told_nothing(events: &Receiver<PortEvent>) {
+fn assert_no_link_event(events: &Receiver<PortEvent>) {
     assert!(events.try_iter().all(|event| event != PortEvent::Link));
 }
 
@@ -175,7 +175,7 @@ const THERE: VhostState = VhostState { attached: true, logs_dirty: false };
 const MOVES: VhostState = VhostState { attached: true, logs_dirty: true };
 
 #[test]
-fn a_front_end_comes_is_migrated_and_goes() {
+fn attach_migrate_and_detach() {
     let dir = tempfile::tempdir().unwrap();
     let sockets = [dir.path().join("0"), dir.path().join("1")];
     let mut args: Vec<String> =
@@ -206,16 +206,16 @@ fn a_front_end_comes_is_migrated_and_goes() {
     port.on_event(move |event| _ = tell.send(event)).unwrap();
     let second = FrontEnd::connect(&sockets[1]);
     second.start();
-    told(&events);
+    wait_for_link_event(&events);
     assert_eq!((other_vhost.state(), vhost.state(), port.link().up), (MOVES, NOBODY, true));
     let mut queues = port.start().unwrap();
     assert_eq!(vhost.state(), THERE);
     drop(second);
-    told(&events);
+    wait_for_link_event(&events);
     first.features(FEATURES);
     assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
 
-    comes_and_is_migrated(&sockets[1], &port, &vhost, &events, &mut queues, &pool);
+    attach_and_migrate(&sockets[1], &port, &vhost, &events, &mut queues, &pool);
     assert_eq!(other_vhost.state(), THERE, "nothing of this was the other port's");
     first.features(FEATURES | LOG_ALL);
     assert_eq!((other_vhost.state(), vhost.state()), (MOVES, NOBODY));
@@ -230,7 +230,7 @@ fn a_front_end_comes_is_migrated_and_goes() {
         (NOBODY, NOBODY, NOBODY)
     );
 
-    comes_and_goes_while_asked(&sockets[1], &vhost, &events);
+    attach_and_detach_while_polled(&sockets[1], &vhost, &events);
 
     assert_eq!(format!("{vhost:?}"), "VhostPort(net_vhost1)");
     drop((queues, port));
@@ -241,7 +241,7 @@ fn a_front_end_comes_is_migrated_and_goes() {
     assert_eq!(pool.in_use(), 0);
 }
 
-fn comes_and_is_migrated(
+fn attach_and_migrate(
     socket: &Path,
     port: &Port,
     vhost: &VhostPort,
@@ -261,9 +261,9 @@ fn comes_and_is_migrated(
 
     let mut guest = FrontEnd::connect(socket);
     assert_eq!(vhost.state(), NOBODY, "no rings yet");
-    told_nothing(events);
+    assert_no_link_event(events);
     guest.start();
-    told(events);
+    wait_for_link_event(events);
     assert_eq!((vhost.state(), port.link().up), (THERE, true));
 
     refused_by_a_guest_without_checksums(&mut queues.tx[0], pool);
@@ -278,31 +278,31 @@ fn comes_and_is_migrated(
     }
 
     // A migration: what is written is logged; then the rings stop. The state is new when the answer is there.
-    told_nothing(events);
+    assert_no_link_event(events);
     guest.features(FEATURES | LOG_ALL);
     assert_eq!(vhost.state(), MOVES);
-    told_nothing(events);
+    assert_no_link_event(events);
     guest.give();
     guest.give();
     assert_eq!((queues.tx[0].burst(&mut burst), burst.len(), guest.used()), (2, 1, 3), "it still receives");
     guest.give();
     assert_eq!(guest.stop(), 3, "what was taken is what was delivered");
-    told(events);
+    wait_for_link_event(events);
     assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
     assert_eq!((queues.tx[0].burst(&mut burst), guest.used()), (0, 3), "a stopped ring takes nothing");
 
     // It failed: the rings start again, and what waited is delivered.
     guest.start();
-    told(events);
+    wait_for_link_event(events);
     assert_eq!((vhost.state(), port.link().up), (MOVES, true));
     guest.features(FEATURES);
     assert_eq!(vhost.state(), THERE);
     assert_eq!((queues.tx[0].burst(&mut burst), guest.used()), (1, 4));
     assert_eq!(guest.received(3, 60), [3; 60]);
 
-    told_nothing(events);
+    assert_no_link_event(events);
     drop(guest);
-    told(events);
+    wait_for_link_event(events);
     assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
 }
 
@@ -346,7 +346,7 @@ fn refused_by_a_guest_without_checksums(tx: &mut TxQueue, pool: &Mempool) {
 }
 
 /// Asking must not meet a device that is being freed. It says nothing but what can be true: never "logs" here.
-fn comes_and_goes_while_asked(socket: &Path, vhost: &VhostPort, events: &Receiver<PortEvent>) {
+fn attach_and_detach_while_polled(socket: &Path, vhost: &VhostPort, events: &Receiver<PortEvent>) {
     let done = Arc::new(AtomicBool::new(false));
     let asking = std::thread::spawn({
         let (vhost, done) = (vhost.clone(), done.clone());
@@ -365,12 +365,12 @@ fn comes_and_goes_while_asked(socket: &Path, vhost: &VhostPort, events: &Receive
     for _ in 0..50 {
         let guest = FrontEnd::connect(socket);
         guest.start();
-        told(events);
+        wait_for_link_event(events);
         while vhost.state() != THERE {
             std::thread::yield_now();
         }
         drop(guest);
-        told(events);
+        wait_for_link_event(events);
     }
     done.store(true, Ordering::Relaxed);
     let (there, nobody) = asking.join().unwrap();

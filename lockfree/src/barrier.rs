@@ -15,14 +15,14 @@ use crate::sync::{
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
 
-/// A moment that someone asked about.
+/// A moment that someone requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
 /// What the lcores share.
 #[derive(Debug)]
 pub struct Barrier {
-    asked: CachePadded<AtomicU64>,
+    requested: CachePadded<AtomicU64>,
     lcores: Box<[CachePadded<Progress>]>,
 }
 
@@ -40,19 +40,19 @@ impl Barrier {
         let progress =
             || CachePadded::new(Progress { polled: AtomicU64::new(0), drained: AtomicU64::new(0) });
         Arc::new(Self {
-            asked: CachePadded::new(AtomicU64::new(0)),
+            requested: CachePadded::new(AtomicU64::new(0)),
             lcores: (0..lcores).map(|_| progress()).collect(),
         })
     }
 
     /// Asks all lcores to take what their queues and rings hold now.
-    pub fn ask(&self) -> Ticket {
-        Ticket(self.asked.fetch_add(1, AcqRel) + 1)
+    pub fn request(&self) -> Ticket {
+        Ticket(self.requested.fetch_add(1, AcqRel) + 1)
     }
 
     /// Whether all have.
     #[must_use]
-    pub fn is_over(&self, ticket: Ticket) -> bool {
+    pub fn is_complete(&self, ticket: Ticket) -> bool {
         self.lcores.iter().all(|lcore| lcore.drained.load(Acquire) >= ticket.0)
     }
 
@@ -103,33 +103,33 @@ impl Member {
         Self { barrier, number, step: Step::Rest, goal: 0, depths, left, targets: vec![0; rings] }
     }
 
-    /// See [`Barrier::ask`].
-    pub fn ask(&self) -> Ticket {
-        self.barrier.ask()
+    /// See [`Barrier::request`].
+    pub fn request(&self) -> Ticket {
+        self.barrier.request()
     }
 
-    /// See [`Barrier::is_over`].
+    /// See [`Barrier::is_complete`].
     #[must_use]
-    pub fn is_over(&self, ticket: Ticket) -> bool {
-        self.barrier.is_over(ticket)
+    pub fn is_complete(&self, ticket: Ticket) -> bool {
+        self.barrier.is_complete(ticket)
     }
 
     /// A round begins. Says whether the other calls are wanted in it.
     #[inline]
     pub fn begin_round(&mut self) -> bool {
         if self.step == Step::Rest {
-            let asked = self.barrier.asked.load(Acquire);
-            if asked == self.goal {
+            let requested = self.barrier.requested.load(Acquire);
+            if requested == self.goal {
                 return false;
             }
-            self.begin(asked);
+            self.begin(requested);
         }
         true
     }
 
     #[cold]
-    fn begin(&mut self, asked: u64) {
-        self.goal = asked;
+    fn begin(&mut self, requested: u64) {
+        self.goal = requested;
         self.step = Step::Poll;
         self.left.copy_from_slice(&self.depths);
     }
@@ -148,32 +148,32 @@ impl Member {
         let barrier = Arc::clone(&self.barrier);
         let Some(own) = barrier.lcores.get(self.number) else { return };
         if self.step == Step::Poll && self.left.iter().all(|left| *left == 0) {
-            self.aim(&waits);
+            self.set_targets(&waits);
             self.step = Step::HandOver;
         }
-        if self.step == Step::HandOver && self.is_reached(&waits) {
+        if self.step == Step::HandOver && self.targets_reached(&waits) {
             own.polled.store(self.goal, Release);
             self.step = Step::Gather;
         }
         if self.step == Step::Gather && self.barrier.all_polled(self.goal) {
-            self.aim(&ring);
+            self.set_targets(&ring);
             self.step = Step::Drain;
         }
-        if self.step == Step::Drain && self.is_reached(&ring) {
+        if self.step == Step::Drain && self.targets_reached(&ring) {
             own.drained.store(self.goal, Release);
             self.step = Step::Rest;
         }
     }
 
     /// All that is there now must be taken.
-    fn aim(&mut self, ring: impl Fn(usize) -> Ring) {
+    fn set_targets(&mut self, ring: impl Fn(usize) -> Ring) {
         for (at, target) in self.targets.iter_mut().enumerate() {
             let Ring { taken, len } = ring(at);
             *target = taken + len as u64;
         }
     }
 
-    fn is_reached(&self, ring: impl Fn(usize) -> Ring) -> bool {
+    fn targets_reached(&self, ring: impl Fn(usize) -> Ring) -> bool {
         self.targets.iter().enumerate().all(|(at, target)| {
             let Ring { taken, len } = ring(at);
             taken >= *target || len == 0

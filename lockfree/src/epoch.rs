@@ -126,13 +126,13 @@ impl Reader {
     /// The epoch this reader published last.
     #[inline]
     #[must_use]
-    pub fn seen(&self) -> Epoch {
+    pub fn epoch(&self) -> Epoch {
         Epoch(self.seen)
     }
 
     /// Runs `sleep` parked, so that a sleeping lcore delays neither frees nor barriers. A panic in `sleep`
     /// leaves the reader taking part.
-    pub fn parked_while<R>(&mut self, sleep: impl FnOnce() -> R) -> R {
+    pub fn park_during<R>(&mut self, sleep: impl FnOnce() -> R) -> R {
         struct Back<'a>(&'a mut Reader);
         impl Drop for Back<'_> {
             fn drop(&mut self) {
@@ -283,7 +283,7 @@ impl Writer {
 
     /// Objects retired and not yet freed.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn pending(&self) -> usize {
         self.garbage.len()
     }
 }

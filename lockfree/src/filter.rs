@@ -39,7 +39,7 @@ impl FilterReader {
     /// Whether the table may have this key. If not, it has not.
     #[inline]
     #[must_use]
-    pub fn may_have(&self, key: u64) -> bool {
+    pub fn may_contain(&self, key: u64) -> bool {
         let bit = self.0.bit(key);
         self.0.words[bit / 64 % WORDS].load(Ordering::Relaxed) >> (bit % 64) & 1 != 0
     }

@@ -232,10 +232,10 @@ impl WideWriter {
     /// If `writer` is of another domain.
     #[must_use]
     pub fn piece(&self, writer: &Writer, from: u64, at_most: usize) -> Piece<(WideKey, u64)> {
-        let Piece { rows, next, looked } = self.heads.piece(from, at_most, |_| true);
+        let Piece { rows, next, scanned } = self.heads.piece(from, at_most, |_| true);
         let records =
             rows.into_iter().flat_map(|(_, head)| chain(head, |n| self.shared.records.get(writer, n)));
-        Piece { rows: records.map(|r| (r.key, r.value.load(Ordering::Acquire))).collect(), next, looked }
+        Piece { rows: records.map(|r| (r.key, r.value.load(Ordering::Acquire))).collect(), next, scanned }
     }
 
     /// Entries.

@@ -131,13 +131,13 @@ proptest! {
                 Step::Arrive { lcore, queue, hand_over } => world.arrive(lcore, queue, hand_over),
                 Step::Round(lcore) => world.round(lcore),
                 Step::Ask(lcore) => {
-                    let ticket = world.lcores[lcore % lcores].member.ask();
+                    let ticket = world.lcores[lcore % lcores].member.request();
                     asked.push((ticket, world.inside()));
                 }
             }
             let inside = world.inside();
             for (ticket, then) in &asked {
-                if world.lcores[0].member.is_over(*ticket) {
+                if world.lcores[0].member.is_complete(*ticket) {
                     prop_assert!(then.iter().all(|frame| !inside.contains(frame)));
                 }
             }
@@ -149,7 +149,7 @@ proptest! {
                 world.round(lcore);
             }
         }
-        prop_assert!(asked.iter().all(|(ticket, _)| world.lcores[0].member.is_over(*ticket)));
+        prop_assert!(asked.iter().all(|(ticket, _)| world.lcores[0].member.is_complete(*ticket)));
     }
 }
 
@@ -157,11 +157,11 @@ proptest! {
 fn what_found_no_room_in_a_ring_is_waited_for() {
     let mut world = World::new(2, 1);
     (0..DEPTH).for_each(|_| world.arrive(0, 0, true));
-    let ticket = world.lcores[0].member.ask();
+    let ticket = world.lcores[0].member.request();
     (0..DEPTH).for_each(|_| world.round(0));
     assert_eq!((world.lcores[1].ring.len(), world.lcores[0].waits.len()), (RING, DEPTH - RING));
     let mut rounds = 0;
-    while !world.lcores[0].member.is_over(ticket) {
+    while !world.lcores[0].member.is_complete(ticket) {
         world.round(1);
         world.round(0);
         rounds += 1;
@@ -173,18 +173,18 @@ fn what_found_no_room_in_a_ring_is_waited_for() {
 #[test]
 fn one_lcore_that_does_not_run_holds_all_up() {
     let mut world = World::new(2, 1);
-    let ticket = world.lcores[0].member.ask();
+    let ticket = world.lcores[0].member.request();
     (0..10).for_each(|_| world.round(0));
-    assert!(!world.lcores[0].member.is_over(ticket));
+    assert!(!world.lcores[0].member.is_complete(ticket));
     (0..2).for_each(|_| world.round(1));
     world.round(0);
-    assert!(world.lcores[0].member.is_over(ticket));
+    assert!(world.lcores[0].member.is_complete(ticket));
 }
 
 #[test]
 fn nothing_is_to_be_done_when_nobody_asks() {
     let mut world = World::new(2, 1);
     assert!(!world.lcores[0].member.begin_round());
-    world.lcores[1].member.ask();
+    world.lcores[1].member.request();
     assert!(world.lcores[0].member.begin_round());
 }

@@ -6,14 +6,14 @@ use stopover_lockfree::filter;
 fn what_was_added_may_be_there_until_it_is_removed() {
     let (mut writer, reader) = filter::new();
     let keys: Vec<u64> = (0..5000).map(|n| 1 << 48 | 0x5254_0000_0000 | n).collect();
-    assert!(!keys.iter().any(|key| reader.may_have(*key)));
+    assert!(!keys.iter().any(|key| reader.may_contain(*key)));
     keys.iter().for_each(|key| writer.add(*key));
-    assert!(keys.iter().all(|key| reader.may_have(*key)));
+    assert!(keys.iter().all(|key| reader.may_contain(*key)));
     // Those whose bit they do not share with one that stays are gone; the others stay.
     keys.iter().skip(1000).for_each(|key| writer.remove(*key));
-    assert!(keys.iter().take(1000).all(|key| reader.may_have(*key)));
-    let still = keys.iter().skip(1000).filter(|key| reader.may_have(**key)).count();
+    assert!(keys.iter().take(1000).all(|key| reader.may_contain(*key)));
+    let still = keys.iter().skip(1000).filter(|key| reader.may_contain(**key)).count();
     assert!(still < 120, "{still} of 4000 share a bit with one of 1000");
     keys.iter().take(1000).for_each(|key| writer.remove(*key));
-    assert!(!keys.iter().any(|key| reader.may_have(*key)));
+    assert!(!keys.iter().any(|key| reader.may_contain(*key)));
 }

@@ -94,7 +94,7 @@ fn pieces_list_what_stays_once() {
     let (mut found, mut from, mut grown) = (Vec::new(), Some(0), 40_000);
     while let Some(at) = from {
         let piece = bench.map.piece(at, 500, |_| true);
-        assert!(piece.rows.len() <= 501 && piece.looked < 1 << 16);
+        assert!(piece.rows.len() <= 501 && piece.scanned < 1 << 16);
         assert!(piece.rows.iter().all(|(key, value)| bench.model.get(key) == Some(value)));
         found.extend(piece.rows);
         from = piece.next;

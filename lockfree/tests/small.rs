@@ -55,7 +55,7 @@ fn an_epoch_is_passed_when_every_reader_has_been_quiescent() {
     let second = writer.advance();
     assert!(second > first && !writer.passed(second) && writer.min_passed() == first);
     a.quiescent();
-    b.parked_while(|| assert!(writer.passed(second), "nor does one that sleeps"));
+    b.park_during(|| assert!(writer.passed(second), "nor does one that sleeps"));
     let third = writer.advance();
     a.quiescent();
     assert!(!writer.passed(third), "awake again");
@@ -74,7 +74,7 @@ fn an_epoch_is_passed_when_every_reader_has_been_quiescent() {
 fn a_panic_while_parked_leaves_the_reader_taking_part() {
     let (mut writer, mut reader) = one();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        reader.parked_while(|| panic!("in the sleep"));
+        reader.park_during(|| panic!("in the sleep"));
     }));
     assert!(panicked.is_err());
     let next = writer.advance();

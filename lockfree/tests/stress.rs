@@ -54,7 +54,7 @@ fn contend<S: Send>(
                     read(&reader, &mut state, &mut dice);
                     rounds.fetch_add(1, Ordering::Relaxed);
                     if dice.roll().is_multiple_of(64) {
-                        reader.parked_while(thread::yield_now);
+                        reader.park_during(thread::yield_now);
                     } else {
                         reader.quiescent();
                     }
@@ -182,7 +182,7 @@ fn readers_of_the_wide_map_follow_chains_that_change() {
     assert!(rounds > 0, "the readers never ran");
 }
 
-/// Says so if it is looked at after its end.
+/// Says so if it is scanned at after its end.
 struct Canary {
     alive: AtomicBool,
     number: u64,

@@ -35,12 +35,12 @@ fn fast_parse_frame(head: &[u8], whole: &[u8]) {
     if let Some(sent) = fast_parse::sent(head, whole.len(), &Sender::any()) {
         let frame = frame::parse(head, whole.len()).expect(accepts);
         assert!(!frame.src.is_group() && !frame.dst.is_group());
-        assert_eq!(fast_parse::sent(head, whole.len(), &Sender::only(frame.src)), Some(sent));
+        assert_eq!(fast_parse::sent(head, whole.len(), &Sender::from_mac(frame.src)), Some(sent));
         let other = Mac::from_u64(frame.src.to_u64() ^ 1);
-        assert_eq!(fast_parse::sent(head, whole.len(), &Sender::only(other)), None);
+        assert_eq!(fast_parse::sent(head, whole.len(), &Sender::from_mac(other)), None);
         let Kind::Ipv4(ip) = frame.kind else { panic!("{frame:?}") };
         let expected = |ip| {
-            let sender = Sender::only(frame.src).expecting(ip);
+            let sender = Sender::from_mac(frame.src).with_expected_ip(ip);
             fast_parse::sent(head, whole.len(), &sender).map(|sent| sent.expected)
         };
         assert!(sent.expected && expected(Some(ip.src)) == Some(true));
@@ -76,7 +76,7 @@ fn fast_parse_tunnel(head: &[u8], len: usize, expect: &Expect) {
             (vxlan.dst_mac, vxlan.src, vxlan.dst)
         );
         assert_eq!(
-            (tunnel.tos, tunnel.vni, vxlan.flags.with_apart(0), vxlan.node),
+            (tunnel.tos, tunnel.vni, vxlan.flags.with_separate_copies(0), vxlan.node),
             (vxlan.tos, vxlan.vni, OverlayFlags::NONE, None)
         );
         assert_eq!((vxlan.checksum, vxlan.l3_off), (UdpChecksum::Absent, 14));

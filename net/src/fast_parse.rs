@@ -61,7 +61,7 @@ pub struct Sender {
 impl Sender {
     /// This station, with any IPv4 address.
     #[must_use]
-    pub fn only(mac: Mac) -> Self {
+    pub fn from_mac(mac: Mac) -> Self {
         Self { header: Self::header(mac), mask: u64::MAX, ip: 0, ip_mask: 0 }
     }
 
@@ -75,7 +75,7 @@ impl Sender {
 
     /// The same, and this address is expected of it; none if there is none.
     #[must_use]
-    pub fn expecting(self, ip: Option<Ipv4Addr>) -> Self {
+    pub fn with_expected_ip(self, ip: Option<Ipv4Addr>) -> Self {
         const NO_ADDRESS: u64 = 1 << 32;
         Self { ip: ip.map_or(NO_ADDRESS, |ip| u64::from(ip.to_bits())), ip_mask: u64::MAX, ..self }
     }

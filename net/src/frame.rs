@@ -235,7 +235,7 @@ impl Frame {
     #[must_use]
     pub const fn retagged(mut self, tag: Option<Tag>) -> Self {
         if self.vlan.is_some() {
-            self = self.moved_up();
+            self = self.without_tag();
         }
         if tag.is_some() {
             self.l3_off += ethernet::TAG_LEN as u16;
@@ -249,7 +249,7 @@ impl Frame {
     }
 
     #[inline]
-    const fn moved_up(mut self) -> Self {
+    const fn without_tag(mut self) -> Self {
         self.l3_off = self.l3_off.saturating_sub(ethernet::TAG_LEN as u16);
         self.len = self.len.saturating_sub(ethernet::TAG_LEN as u32);
         if let Some(off) = self.l4_off {
@@ -278,9 +278,9 @@ pub fn parse(head: &[u8], total_len: usize) -> Result<Frame, BadFrame> {
     match link.ethertype {
         ethertype::IPV4 => parse_ipv4(link, head),
         ethertype::IPV6 => parse_ipv6(link, head),
-        ethertype::ARP => Ok(link.carrying(Kind::Arp, NO_L4)),
-        ethertype::RARP => Ok(link.carrying(Kind::Rarp, NO_L4)),
-        _ => Ok(link.carrying(Kind::Other, NO_L4)),
+        ethertype::ARP => Ok(link.into_frame(Kind::Arp, NO_L4)),
+        ethertype::RARP => Ok(link.into_frame(Kind::Rarp, NO_L4)),
+        _ => Ok(link.into_frame(Kind::Other, NO_L4)),
     }
 }
 
@@ -297,7 +297,7 @@ struct Link<'a> {
 
 impl Link<'_> {
     #[inline(always)]
-    fn carrying(self, kind: Kind, (l4_off, l4): (Option<u16>, L4)) -> Frame {
+    fn into_frame(self, kind: Kind, (l4_off, l4): (Option<u16>, L4)) -> Frame {
         Frame {
             dst: self.eth.dst(),
             src: self.eth.src(),
@@ -362,7 +362,7 @@ fn parse_ipv4(link: Link<'_>, head: &[u8]) -> Result<Frame, BadFrame> {
     // ICMPv6 belongs to IPv6 alone; over IPv4 it is just another protocol.
     let proto = if ip.protocol() == protocol::ICMPV6 { u8::MAX } else { ip.protocol() };
     let l4 = parse_l4(head, l3 + hdr_len, l3 + total_len, proto, fragment)?;
-    Ok(link.carrying(Kind::Ipv4(facts), l4))
+    Ok(link.into_frame(Kind::Ipv4(facts), l4))
 }
 
 #[inline(always)]
@@ -396,7 +396,7 @@ fn parse_ipv6(link: Link<'_>, head: &[u8]) -> Result<Frame, BadFrame> {
     };
     let proto = if walk.proto == protocol::ICMP { u8::MAX } else { walk.proto };
     let l4 = parse_l4(head, walk.off, end, proto, walk.fragment)?;
-    Ok(link.carrying(Kind::Ipv6(facts), l4))
+    Ok(link.into_frame(Kind::Ipv6(facts), l4))
 }
 
 /// Where a walk over extension headers ended.

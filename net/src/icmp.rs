@@ -46,8 +46,8 @@ pub fn build_frag_needed(head: &[u8], frame: &Frame, mtu: u16) -> Option<FragNee
         || ip.fragment == Fragment::Later
         || frame.dst.is_group()
         || frame.src.is_group()
-        || !is_one_host_v4(ip.src)
-        || !is_one_host_v4(ip.dst)
+        || !is_unicast_v4(ip.src)
+        || !is_unicast_v4(ip.dst)
     {
         return None;
     }
@@ -90,8 +90,8 @@ pub fn build_packet_too_big(head: &[u8], frame: &Frame, mtu: u32) -> Option<Pack
     if about_error
         || frame.dst.is_group()
         || frame.src.is_group()
-        || !is_one_host_v6(ip.src)
-        || !is_one_host_v6(ip.dst)
+        || !is_unicast_v6(ip.src)
+        || !is_unicast_v6(ip.dst)
     {
         return None;
     }
@@ -135,11 +135,11 @@ fn assemble<const N: usize>(head: &[u8], frame: &Frame, parts: &[&[u8]]) -> Opti
     Some(out)
 }
 
-const fn is_one_host_v4(ip: Ipv4Addr) -> bool {
+const fn is_unicast_v4(ip: Ipv4Addr) -> bool {
     !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast())
 }
 
-const fn is_one_host_v6(ip: Ipv6Addr) -> bool {
+const fn is_unicast_v6(ip: Ipv6Addr) -> bool {
     !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast())
 }
 
@@ -155,7 +155,7 @@ pub fn echo_reply(frame: &Frame, head: &mut [u8]) -> bool {
     let l3 = usize::from(frame.l3_off);
     match (&frame.kind, frame.l4) {
         (Kind::Ipv4(ip), L4::Icmp { kind: icmpv4::kind::ECHO_REQUEST, code: 0 })
-            if ip.fragment == Fragment::Whole && is_one_host_v4(ip.src) && is_one_host_v4(ip.dst) =>
+            if ip.fragment == Fragment::Whole && is_unicast_v4(ip.src) && is_unicast_v4(ip.dst) =>
         {
             let Some(header) = at_mut::<{ ipv4::HEADER_LEN }>(head, l3) else { return false };
             let old = be16::<{ ipv4::TTL_AT }, _>(header);
@@ -168,7 +168,7 @@ pub fn echo_reply(frame: &Frame, head: &mut [u8]) -> bool {
             retype(head, l4, icmpv4::kind::ECHO_REPLY);
         }
         (Kind::Ipv6(ip), L4::Icmpv6 { kind: icmpv6::kind::ECHO_REQUEST, code: 0 })
-            if ip.fragment == Fragment::Whole && is_one_host_v6(ip.src) && is_one_host_v6(ip.dst) =>
+            if ip.fragment == Fragment::Whole && is_unicast_v6(ip.src) && is_unicast_v6(ip.dst) =>
         {
             let Some(header) = at_mut::<{ ipv6::HEADER_LEN }>(head, l3) else { return false };
             put::<7, 1, _>(header, [TTL]);

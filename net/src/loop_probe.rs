@@ -44,7 +44,7 @@ pub struct Probe {
 /// Whether a frame with these first bytes is for [`DESTINATION`].
 #[inline]
 #[must_use]
-pub fn is_for_us(head: &[u8]) -> bool {
+pub fn is_probe(head: &[u8]) -> bool {
     at(head, 0).is_some_and(|dst: &[u8; 6]| *dst == DESTINATION.octets())
 }
 
@@ -124,7 +124,7 @@ mod tests {
         .concat();
         assert_eq!(&frame[..said.len()], said);
         assert!(frame.len() == 60 && frame[said.len()..].iter().all(|byte| *byte == 0));
-        assert!(is_for_us(&frame) && DESTINATION.is_group());
+        assert!(is_probe(&frame) && DESTINATION.is_group());
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl OuterHeader {
     #[inline]
     pub fn set_flags(&self, out: &mut [u8], flags: vxlan::OverlayFlags) {
         if let Some(tunnel) = out.get_mut(..self.len()).and_then(|o| o.last_chunk_mut::<TUNNEL_LEN>()) {
-            let [_, apart @ ..] = flags.apart().to_be_bytes();
+            let [_, apart @ ..] = flags.separate_copies().to_be_bytes();
             put::<{ udp::HEADER_LEN + 1 }, 3, _>(tunnel, apart);
             put::<{ udp::HEADER_LEN + vxlan::OVERLAY_FLAGS_AT }, 1, _>(tunnel, [flags.bits()]);
         }

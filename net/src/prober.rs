@@ -19,7 +19,7 @@ pub fn mac(host: &HostName) -> Mac {
 /// Whether a MAC is one of these.
 #[inline]
 #[must_use]
-pub fn is_one(mac: Mac) -> bool {
+pub fn is_prober_mac(mac: Mac) -> bool {
     let [x, y, z, ..] = mac.octets();
     [x, y, z] == PREFIX
 }
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn hosts_are_told_apart() {
         let [a, b] = ["gw-a", "gw-b"].map(|name| mac(&HostName::new(name).unwrap()));
-        assert!(a != b && is_one(a) && is_one(b) && !a.is_group());
-        assert!(!is_one(Mac::new([2, 0x53, 0x54, 1, 2, 3])));
+        assert!(a != b && is_prober_mac(a) && is_prober_mac(b) && !a.is_group());
+        assert!(!is_prober_mac(Mac::new([2, 0x53, 0x54, 1, 2, 3])));
     }
 }

@@ -25,7 +25,7 @@ mod field {
 }
 
 /// What one appliance tells another about a frame, in the reserved bytes of the header: bits in the last, and in the
-/// first three, of a group frame, which nodes have been sent a copy of their own ([`OverlayFlags::apart`]). To anyone else they
+/// first three, of a group frame, which nodes have been sent a copy of their own ([`OverlayFlags::separate_copies`]). To anyone else they
 /// mean nothing ("ignored on receipt", RFC 7348 section 5), and only appliances are sent any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct OverlayFlags(u32);
@@ -56,17 +56,17 @@ impl OverlayFlags {
         self.0 as u8
     }
 
-    /// These, and the set of nodes that are served apart ([`apart`]), of which 24 bits count.
+    /// These, and the set of nodes that are served apart ([`separate_copy_bit`]), of which 24 bits count.
     #[inline]
     #[must_use]
-    pub const fn with_apart(self, set: u32) -> Self {
+    pub const fn with_separate_copies(self, set: u32) -> Self {
         Self(self.0 & 0xff | set << 8)
     }
 
-    /// The set of nodes that have been sent a copy of this group frame of their own: 24 bits, one for each ([`apart`]).
+    /// The set of nodes that have been sent a copy of this group frame of their own: 24 bits, one for each ([`separate_copy_bit`]).
     #[inline]
     #[must_use]
-    pub const fn apart(self) -> u32 {
+    pub const fn separate_copies(self) -> u32 {
         self.0 >> 8
     }
 
@@ -89,7 +89,7 @@ impl OverlayFlags {
 /// ones that are migrating, or were until just now, have been sent a copy of their own.
 #[inline]
 #[must_use]
-pub const fn apart(node: Mac) -> u32 {
+pub const fn separate_copy_bit(node: Mac) -> u32 {
     1 << (node.to_u64() % 23)
 }
 
@@ -139,7 +139,7 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub fn all_overlay_flags(self) -> OverlayFlags {
-        self.overlay_flags().with_apart(be32::<{ field::FLAGS }, _>(self.0) & 0x00ff_ffff)
+        self.overlay_flags().with_separate_copies(be32::<{ field::FLAGS }, _>(self.0) & 0x00ff_ffff)
     }
 }
 

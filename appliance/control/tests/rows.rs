@@ -124,13 +124,13 @@ fn a_turn_looks_at_a_bounded_part_of_the_tables() {
     // Even when nothing of what it looks at is wanted.
     while let Some(at) = from {
         let piece = lab.tables.nodes_from(at, AT_ONCE, Some(nothing));
-        assert!(piece.rows.is_empty() && piece.looked < 1 << 16, "{} slots in one turn", piece.looked);
-        (from, turns, looked) = (piece.next, turns + 1, looked + piece.looked);
+        assert!(piece.rows.is_empty() && piece.scanned < 1 << 16, "{} slots in one turn", piece.scanned);
+        (from, turns, looked) = (piece.next, turns + 1, looked + piece.scanned);
     }
     assert!(turns > 2 && looked >= STAY as usize, "{looked} slots in {turns} turns");
     for from in [0, u64::MAX / 3, u64::MAX] {
         let pieces = [lab.tables.owners4_from(from, 10, None), lab.tables.owners6_from(from, 10, None)];
-        assert!(pieces.iter().all(|p| p.rows.len() <= 11 && p.looked < 1 << 16));
+        assert!(pieces.iter().all(|p| p.rows.len() <= 11 && p.scanned < 1 << 16));
     }
 }
 

@@ -198,7 +198,7 @@ fn migrating(lab: &mut Lab, node: Station) -> u32 {
         .unwrap();
     lab.tables.set_migrating_flag(lab.net100, node.mac, true);
     lab.publish();
-    stopover_net::vxlan::apart(node.mac)
+    stopover_net::vxlan::separate_copy_bit(node.mac)
 }
 
 /// A datagram around a group frame that tells who has a copy of his own.
@@ -247,7 +247,7 @@ fn a_node_at_rest_is_flooded_to_although_one_with_its_bit_moves() {
     let mut lab = Lab::new();
     lab.tables.set_remote(lab.net100, LIKE_B.mac, 1).unwrap();
     let set = migrating(&mut lab, LIKE_B);
-    assert_eq!(set, stopover_net::vxlan::apart(B.mac));
+    assert_eq!(set, stopover_net::vxlan::separate_copy_bit(B.mac));
     let frame = other(A.mac, Mac::BROADCAST, 50);
     let out = lab.one(VM_A, &frame);
     assert!(out.sent.contains(&(VM_B, frame)), "at the sender's host");
@@ -259,7 +259,7 @@ fn a_node_at_rest_is_flooded_to_although_one_with_its_bit_moves() {
 #[test]
 fn a_receiving_host_heeds_a_lock_and_one_that_it_heard_has_ended() {
     let frame = other(R1.mac, Mac::BROADCAST, 50);
-    let set = stopover_net::vxlan::apart(B.mac);
+    let set = stopover_net::vxlan::separate_copy_bit(B.mac);
     let hears = |lab: &mut Lab| lab.one(UNDERLAY, &apart(FROM_1, set, &frame)).ports().contains(&VM_B);
     let mut lab = Lab::new();
     assert!(hears(&mut lab));

@@ -138,11 +138,11 @@ impl Gateway {
             self.lcores[at].member.end_round(|_| Ring { taken, len }, |_| waits);
         }
         if fresh {
-            let ticket = self.lcores[at].member.ask();
+            let ticket = self.lcores[at].member.request();
             self.lcores[at].parked.iter_mut().filter(|p| p.0.is_none()).for_each(|p| p.0 = Some(ticket));
         }
         while let Some((Some(ticket), ..)) = self.lcores[at].parked.front()
-            && self.lcores[at].member.is_over(*ticket)
+            && self.lcores[at].member.is_complete(*ticket)
             && let Some((_, packet, network)) = self.lcores[at].parked.pop_front()
         {
             self.lab.counters.release(1);

@@ -2,7 +2,7 @@
 
 use crate::{
     board::BoardView,
-    table::{Table, join, opt, yes},
+    table::{Table, join, opt, yes_no},
 };
 use jiff::Timestamp;
 use stopover_bbs::client::{DeclaredBy, Event, HostEntry, MemberEntry, NetworkEntry, NodeEntry};
@@ -55,11 +55,11 @@ pub fn board_hosts(rows: &[HostEntry]) -> String {
             e.host.id.to_string(),
             join(&e.host.vteps),
             e.host.udp_port.to_string(),
-            yes(e.host.up),
+            yes_no(e.host.up),
             by(e.host.declared_by),
             e.nodes.to_string(),
             e.networks.to_string(),
-            yes(e.watching),
+            yes_no(e.watching),
             opt(Some(e.acked_revision).filter(|&r| r != 0)),
         ]);
     }
@@ -76,7 +76,7 @@ pub fn board_networks(rows: &[NetworkEntry]) -> String {
             e.network.name.clone(),
             e.network.flood.to_string(),
             opt(Some(e.network.mtu).filter(|&m| m != 0)),
-            yes(e.declared),
+            yes_no(e.declared),
             e.nodes.to_string(),
             e.members.to_string(),
         ]);
@@ -106,7 +106,7 @@ pub fn board_members(rows: &[MemberEntry]) -> String {
     for e in rows {
         let reasons = [(e.joined, "joined"), (e.declared, "declared"), (e.has_nodes, "has-nodes")];
         let because = join(reasons.iter().filter(|(holds, _)| *holds).map(|(_, word)| word));
-        t.row([e.member.vni.to_string(), e.host.clone(), yes(e.member.segment), because]);
+        t.row([e.member.vni.to_string(), e.host.clone(), yes_no(e.member.segment), because]);
     }
     t.to_string()
 }

@@ -1,6 +1,6 @@
 //! Ports, counters, lcores and drops.
 
-use crate::table::{Table, join, opt, yes};
+use crate::table::{Table, join, opt, yes_no};
 use std::fmt::Write as _;
 use stopover_ctl::{Drop, FwdStats, LcoreState, LcoreStats, PortInfo, PortRole, PortStats, Version};
 use stopover_net::IPV6_MIN_MTU;
@@ -60,7 +60,7 @@ pub fn port_info(rows: &[PortInfo]) -> String {
             ("MAC", p.mac.to_string()),
             ("link", link),
             ("MTU", mtu(p)),
-            ("promiscuous", yes(p.promiscuous)),
+            ("promiscuous", yes_no(p.promiscuous)),
             ("RX queues", format!("{} of {} descriptors: {rxq}", p.rxq_lcores.len(), p.rxd)),
             ("TX queues", format!("{} of {} descriptors", p.txq, p.txd)),
             ("RX offloads", join(&p.rx_offloads)),

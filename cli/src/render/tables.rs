@@ -1,6 +1,6 @@
 //! The appliance's tables.
 
-use crate::table::{Table, join, opt, yes};
+use crate::table::{Table, join, opt, yes_no};
 use std::fmt::Write as _;
 use stopover_ctl::{BoardState, HostRow, NetworkRow, NextHopState, NodeOrigin, NodeRow};
 
@@ -60,7 +60,7 @@ pub fn hosts(rows: &[HostRow]) -> String {
             h.id.to_string(),
             join(&h.vteps),
             h.udp_port.to_string(),
-            yes(h.up),
+            yes_no(h.up),
             h.nodes.to_string(),
             path.and_then(|p| p.port.clone()).unwrap_or_default(),
             opt(path.and_then(|p| p.source)),

@@ -35,14 +35,16 @@ pub(super) fn check(raw: raw::Declared, own: &HostName, locals: &Locals, origin:
         let row = host(&at, h)?;
         table.host(row, |column| Place::Key(format!("{at}.{column}")))?;
     }
-    each(file("hosts_file", raw.hosts_file)?, |row: HostRow, rows| table.host(row, |c| Place::Row(rows, c)))?;
+    for_each_row(file("hosts_file", raw.hosts_file)?, |row: HostRow, rows| {
+        table.host(row, |c| Place::Row(rows, c))
+    })?;
 
     for (i, n) in raw.networks.into_iter().enumerate() {
         let at = format!("declared.networks[{i}]");
         let row = network(&at, n)?;
         table.network(row, |column| Place::Key(format!("{at}.{column}")))?;
     }
-    each(file("networks_file", raw.networks_file)?, |row: NetworkRow, rows| {
+    for_each_row(file("networks_file", raw.networks_file)?, |row: NetworkRow, rows| {
         table.network(row, |c| Place::Row(rows, c))
     })?;
 
@@ -51,7 +53,9 @@ pub(super) fn check(raw: raw::Declared, own: &HostName, locals: &Locals, origin:
         let row = node(&at, n)?;
         table.node(row, |column| Place::Key(format!("{at}.{column}")))?;
     }
-    each(file("nodes_file", raw.nodes_file)?, |row: NodeRow, rows| table.node(row, |c| Place::Row(rows, c)))?;
+    for_each_row(file("nodes_file", raw.nodes_file)?, |row: NodeRow, rows| {
+        table.node(row, |c| Place::Row(rows, c))
+    })?;
 
     for (i, m) in raw.members.into_iter().enumerate() {
         let at = format!("declared.members[{i}]");
@@ -62,14 +66,14 @@ pub(super) fn check(raw: raw::Declared, own: &HostName, locals: &Locals, origin:
         };
         table.member(row, |column| Place::Key(format!("{at}.{column}")))?;
     }
-    each(file("members_file", raw.members_file)?, |row: MemberRow, rows| {
+    for_each_row(file("members_file", raw.members_file)?, |row: MemberRow, rows| {
         table.member(row, |c| Place::Row(rows, c))
     })?;
     Ok(table.rows)
 }
 
 /// Feeds the rows of a CSV file to `take`, which may complain about the row it was just given.
-fn each<T: Row>(
+fn for_each_row<T: Row>(
     path: Option<PathBuf>,
     mut take: impl FnMut(T, &Rows<File, T>) -> Checked<()>,
 ) -> Checked<()> {
@@ -253,24 +257,24 @@ impl<'a> Table<'a> {
     }
 }
 
-fn at_value(at: String, found: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
+fn value_fault(at: String, found: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
     let found = format!("`{found}`");
     move |w| fault(at, found, w.expected, w.hint)
 }
 
 fn vni(at: &str, n: i64) -> Checked<Vni> {
-    text::vni(n).map_err(at_value(format!("{at}.vni"), n))
+    text::vni(n).map_err(value_fault(format!("{at}.vni"), n))
 }
 
 fn host_name(at: String, s: &str) -> Checked<HostName> {
-    text::host_name(s).map_err(at_value(at, s.escape_debug()))
+    text::host_name(s).map_err(value_fault(at, s.escape_debug()))
 }
 
 fn addresses(at: &str, list: &[String], min: usize, max: usize) -> Checked<Vec<IpAddr>> {
     let mut ips = Vec::with_capacity(list.len());
     for (i, s) in list.iter().enumerate() {
         let at = format!("{at}[{i}]");
-        let ip = text::unicast_ip(s).map_err(at_value(at.clone(), s.escape_debug()))?;
+        let ip = text::unicast_ip(s).map_err(value_fault(at.clone(), s.escape_debug()))?;
         if ips.contains(&ip) {
             return Err(fault(at, format!("{ip} again"), "each address once", "remove the repetition"));
         }
@@ -293,7 +297,7 @@ fn host(at: &str, raw: raw::Host) -> Checked<HostRow> {
         vteps: addresses(&format!("{at}.vteps"), &raw.vteps, 1, text::MAX_VTEPS)?,
         udp_port: match raw.udp_port {
             None => text::VXLAN_UDP_PORT,
-            Some(n) => text::udp_port(n).map_err(at_value(format!("{at}.udp_port"), n))?,
+            Some(n) => text::udp_port(n).map_err(value_fault(format!("{at}.udp_port"), n))?,
         },
     })
 }
@@ -301,7 +305,7 @@ fn host(at: &str, raw: raw::Host) -> Checked<HostRow> {
 fn network(at: &str, raw: raw::Network) -> Checked<NetworkRow> {
     let name = raw.name.unwrap_or_default();
     let name =
-        text::network_name(&name).map_err(at_value(format!("{at}.name"), name.escape_debug()))?.to_owned();
+        text::network_name(&name).map_err(value_fault(format!("{at}.name"), name.escape_debug()))?.to_owned();
     Ok(NetworkRow {
         vni: vni(at, raw.vni)?,
         name: Some(name).filter(|n| !n.is_empty()),
@@ -318,7 +322,7 @@ fn network(at: &str, raw: raw::Network) -> Checked<NetworkRow> {
         },
         mtu: match raw.mtu {
             None => 0,
-            Some(n) => text::network_mtu(n).map_err(at_value(format!("{at}.mtu"), n))?,
+            Some(n) => text::network_mtu(n).map_err(value_fault(format!("{at}.mtu"), n))?,
         },
     })
 }
@@ -326,7 +330,7 @@ fn network(at: &str, raw: raw::Network) -> Checked<NetworkRow> {
 fn node(at: &str, raw: raw::Node) -> Checked<NodeRow> {
     Ok(NodeRow {
         vni: vni(at, raw.vni)?,
-        mac: text::station_mac(&raw.mac).map_err(at_value(format!("{at}.mac"), raw.mac.escape_debug()))?,
+        mac: text::station_mac(&raw.mac).map_err(value_fault(format!("{at}.mac"), raw.mac.escape_debug()))?,
         host: host_name(format!("{at}.host"), &raw.host)?,
         ips: addresses(&format!("{at}.ips"), &raw.ips, 0, text::MAX_NODE_IPS)?,
         shared_ips: Vec::new(),

@@ -5,7 +5,7 @@ use super::{
     AllowedPair,
     prefix::addresses,
     raw,
-    roles::{of, refuse},
+    roles::{of, refusal},
 };
 use crate::{
     fault::{Checked, fault},
@@ -44,7 +44,7 @@ pub(super) fn check(at: &str, port: &str, mac: Mac, on: bool, keys: Keys) -> Che
         let prefix = addresses(&format!("{at}.ip"), port, &raw.ip)?;
         let mac = match raw.mac {
             None => mac,
-            Some(s) => text::station_mac(&s).map_err(refuse(
+            Some(s) => text::station_mac(&s).map_err(refusal(
                 format!("{at}.mac"),
                 &of("MAC", port),
                 s.escape_debug(),

@@ -31,7 +31,7 @@ impl EalLcores {
 const MAX_LCORE: u32 = 1023;
 
 /// Reads the options; `None` when no option chooses lcores.
-pub(super) fn of_eal(eal: &[String]) -> Checked<Option<EalLcores>> {
+pub(super) fn parse_eal(eal: &[String]) -> Checked<Option<EalLcores>> {
     let mut chosen: Option<(usize, BTreeSet<u32>)> = None;
     let mut service = BTreeSet::new();
     let mut main = None;
@@ -96,7 +96,7 @@ pub(super) fn of_eal(eal: &[String]) -> Checked<Option<EalLcores>> {
         return Err(fault(
             format!("eal[{i}]"),
             format!("main lcore {m}"),
-            format!("one of the EAL's lcores {}", shown(&all)),
+            format!("one of the EAL's lcores {}", join_numbers(&all)),
             "add it to -l, or choose another",
         ));
     }
@@ -183,7 +183,7 @@ fn group(s: &str) -> Option<(BTreeSet<u32>, &str)> {
     Some((list(&s[..end])?, &s[end..]))
 }
 
-fn shown(set: &BTreeSet<u32>) -> String {
+fn join_numbers(set: &BTreeSet<u32>) -> String {
     set.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
@@ -192,7 +192,7 @@ const TWO_ON_ONE: &str = "give EAL another lcore, for example [\"-l\", \"0-1\"],
                           [\"--lcores\", \"0@0,1@0\"]";
 
 /// Without a `lcores` key: there must be a worker to spread over.
-pub(super) fn some_worker(eal: Option<&EalLcores>) -> Checked<()> {
+pub(super) fn require_worker(eal: Option<&EalLcores>) -> Checked<()> {
     match eal {
         Some(e) if e.workers().is_empty() => Err(fault(
             "eal",
@@ -282,7 +282,7 @@ fn worker(key: &str, lcore: i64, eal: Option<&EalLcores>) -> Checked<u32> {
             (
                 format!(
                     "one of the worker lcores {} that the EAL arguments give",
-                    shown(&workers.into_iter().collect())
+                    join_numbers(&workers.into_iter().collect())
                 ),
                 "add it to -l or --lcores in `eal`, or move its queues to another lcore",
             )
@@ -343,12 +343,12 @@ mod tests {
 
     fn set(s: &str) -> EalLcores {
         let args: Vec<String> = s.split(' ').map(str::to_owned).collect();
-        of_eal(&args).unwrap_or_else(|f| panic!("{f:?}")).unwrap()
+        parse_eal(&args).unwrap_or_else(|f| panic!("{f:?}")).unwrap()
     }
 
     fn refused(s: &str) -> bool {
         let args: Vec<String> = s.split(' ').map(str::to_owned).collect();
-        of_eal(&args).is_err()
+        parse_eal(&args).is_err()
     }
 
     #[test]
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn no_choice_is_no_set() {
-        assert_eq!(of_eal(&["--no-pci".to_owned()]).ok().flatten(), None);
+        assert_eq!(parse_eal(&["--no-pci".to_owned()]).ok().flatten(), None);
     }
 
     #[test]

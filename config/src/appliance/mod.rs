@@ -332,6 +332,6 @@ impl Appliance {
     /// The lcores the EAL arguments ask for; `None` when they leave the choice to the machine.
     #[must_use]
     pub fn eal_lcores(&self) -> Option<EalLcores> {
-        lcores::of_eal(&self.eal).ok().flatten()
+        lcores::parse_eal(&self.eal).ok().flatten()
     }
 }

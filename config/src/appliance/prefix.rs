@@ -1,7 +1,7 @@
 //! Addresses with prefix lengths: the checks of what an underlay port calls its own, its routes and its next
 //! hops.
 
-use super::roles::{of, refuse};
+use super::roles::{of, refusal};
 use crate::{
     fault::{Checked, fault},
     text,
@@ -67,7 +67,7 @@ fn whole(at: &str, port: &str, what: &str, s: &str, found: IpNet) -> Checked<IpN
 
 /// An address on link of one of the port's subnets (or IPv6 link-local), not the port's own.
 pub(super) fn next_hop(at: &str, port: &str, what: &str, s: &str, own: &[IpNet]) -> Checked<IpAddr> {
-    let ip = text::unicast_ip(s).map_err(refuse(at.to_owned(), &of(what, port), s.escape_debug()))?;
+    let ip = text::unicast_ip(s).map_err(refusal(at.to_owned(), &of(what, port), s.escape_debug()))?;
     if own.iter().any(|net| net.addr() == ip) {
         return Err(fault(
             at,

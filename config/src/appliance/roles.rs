@@ -20,7 +20,7 @@ use std::{
 use stopover_net::{IPV6_MIN_MTU, Mac, VlanId, Vni};
 
 /// Adds place and spelling to a refusal.
-pub(super) fn refuse(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
+pub(super) fn refusal(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
     let found = format!("{what} `{s}`");
     move |w| fault(at, found, w.expected, w.hint)
 }
@@ -42,9 +42,12 @@ fn vif(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     else {
         return Err(fault(at, "another role", "vif", "correct the role"));
     };
-    let vni = text::vni(vni).map_err(refuse(format!("{at}.vni"), &of("VNI", port), vni))?;
-    let mac =
-        text::station_mac(&mac).map_err(refuse(format!("{at}.mac"), &of("MAC", port), mac.escape_debug()))?;
+    let vni = text::vni(vni).map_err(refusal(format!("{at}.vni"), &of("VNI", port), vni))?;
+    let mac = text::station_mac(&mac).map_err(refusal(
+        format!("{at}.mac"),
+        &of("MAC", port),
+        mac.escape_debug(),
+    ))?;
     let shared_addresses = shared(at, port, &addresses, &shared_addresses)?;
     let addresses = station_addresses(&format!("{at}.addresses"), port, &addresses)?;
     let guard = guard.unwrap_or(true);
@@ -65,7 +68,7 @@ fn station_addresses(at: &str, port: &str, list: &[String]) -> Checked<Vec<IpAdd
     let mut ips = Vec::with_capacity(list.len());
     for (i, s) in list.iter().enumerate() {
         let at = format!("{at}[{i}]");
-        let ip = text::unicast_ip(s).map_err(refuse(at.clone(), &of("address", port), s.escape_debug()))?;
+        let ip = text::unicast_ip(s).map_err(refusal(at.clone(), &of("address", port), s.escape_debug()))?;
         if ips.contains(&ip) {
             return Err(fault(
                 at,
@@ -116,7 +119,7 @@ fn segment(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     let vni = match vni {
         None => None,
         Some(n) => {
-            let vni = text::vni(n).map_err(refuse(format!("{at}.vni"), &of("VNI", port), n))?;
+            let vni = text::vni(n).map_err(refusal(format!("{at}.vni"), &of("VNI", port), n))?;
             owner.insert(vni, "untagged frames".to_owned());
             Some(vni)
         }
@@ -126,7 +129,7 @@ fn segment(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         let key = format!("{at}.vlans{{{i}}}");
         let vlan = vlan(&key, port, tag)?;
         let at = format!("{at}.vlans[{i}]");
-        let vni = text::vni(n).map_err(refuse(at.clone(), &of("VNI", port), n))?;
+        let vni = text::vni(n).map_err(refusal(at.clone(), &of("VNI", port), n))?;
         if map.insert(vlan, vni).is_some() {
             return Err(fault(
                 key,
@@ -179,7 +182,7 @@ fn vlan(at: &str, port: &str, n: i64) -> Checked<VlanId> {
 
 fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String>) -> Checked<Station> {
     let vni = match (raw.vni, owner.first_key_value()) {
-        (Some(n), _) => text::vni(n).map_err(refuse(format!("{at}.vni"), &of("VNI", port), n))?,
+        (Some(n), _) => text::vni(n).map_err(refusal(format!("{at}.vni"), &of("VNI", port), n))?,
         (None, Some((only, _))) if owner.len() == 1 => *only,
         (None, _) => {
             return Err(fault(
@@ -201,7 +204,7 @@ fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String
     }
     Ok(Station {
         vni,
-        mac: text::station_mac(&raw.mac).map_err(refuse(
+        mac: text::station_mac(&raw.mac).map_err(refusal(
             format!("{at}.mac"),
             &of("MAC", port),
             raw.mac.escape_debug(),
@@ -279,7 +282,7 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     for (i, n) in raw_neighbours.iter().enumerate() {
         let at = format!("{at}.neighbours[{i}]");
         let ip = next_hop(&format!("{at}.ip"), port, "neighbour", &n.ip, &addresses)?;
-        let mac = text::station_mac(&n.mac).map_err(refuse(
+        let mac = text::station_mac(&n.mac).map_err(refusal(
             format!("{at}.mac"),
             &of("MAC", port),
             n.mac.escape_debug(),
@@ -303,7 +306,7 @@ fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         udp_port: match udp_port {
             None => text::VXLAN_UDP_PORT,
             Some(n) => {
-                text::udp_port(n).map_err(refuse(format!("{at}.udp_port"), &of("UDP port", port), n))?
+                text::udp_port(n).map_err(refusal(format!("{at}.udp_port"), &of("UDP port", port), n))?
             }
         },
         ttl: read::number(&format!("{at}.ttl"), ttl, 64, 1..=255, "hops")?,
@@ -409,9 +412,9 @@ impl Locals {
                 format!("{at}.addresses"),
                 format!(
                     "{} of MAC {} on port `{port}`, but {} on port `{other}`",
-                    listed(&ips),
+                    join_ips(&ips),
                     vif.mac,
-                    listed(others)
+                    join_ips(others)
                 ),
                 "the same addresses on every port of a VM",
                 "correct one of the two, or give one of the VMs another MAC or vni",
@@ -447,7 +450,7 @@ impl Locals {
     }
 }
 
-fn listed(ips: &BTreeSet<IpAddr>) -> String {
+fn join_ips(ips: &BTreeSet<IpAddr>) -> String {
     match ips.iter().map(IpAddr::to_string).collect::<Vec<_>>() {
         none if none.is_empty() => "no address".to_owned(),
         some => some.join(", "),

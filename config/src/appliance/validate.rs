@@ -23,7 +23,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
     let name =
         text::host_name(&raw.name).map_err(|w| fault("name", quoted(&raw.name), w.expected, w.hint))?;
     let created = created_vdevs(&raw.eal, &raw.vdevs)?;
-    let eal_lcores = lcores::of_eal(&raw.eal)?;
+    let eal_lcores = lcores::parse_eal(&raw.eal)?;
 
     if raw.ports.is_empty() {
         return Err(fault("ports", "no port", "at least one", "add one, see examples/"));
@@ -39,7 +39,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
     let lcores = match raw.lcores {
         Some(entries) => Some(lcores::check(entries, eal_lcores.as_ref(), &ports)?),
         None => {
-            lcores::some_worker(eal_lcores.as_ref())?;
+            lcores::require_worker(eal_lcores.as_ref())?;
             None
         }
     };
@@ -187,7 +187,7 @@ fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
 /// hands over frames whose checksum a local sender left to hardware as if they were complete; that of `net_af_packet`
 /// joins IPv4 fragments besides (`PACKET_FANOUT_FLAG_DEFRAG`), to packets larger than any MTU on their way. Frames
 /// between VTEPs are never fragments, so an underlay may use them.
-fn takes_guests(at: &str, port: &str, device: &Device, created: &Vdevs, role: &Role) -> Checked<()> {
+fn check_guest_driver(at: &str, port: &str, device: &Device, created: &Vdevs, role: &Role) -> Checked<()> {
     let word = match role {
         Role::Underlay(_) => return Ok(()),
         Role::Vif(_) => "vif",
@@ -273,7 +273,7 @@ fn port(at: &str, raw: raw::Port, before: &[Port], created: &Vdevs, no_pci: bool
         ));
     }
     let role = roles::role(&format!("{at}.role"), &name, raw.role)?;
-    takes_guests(&format!("{at}.device"), &name, &device, created, &role)?;
+    check_guest_driver(&format!("{at}.device"), &name, &device, created, &role)?;
     let mtu = match raw.mtu {
         None => None,
         given => Some(read::number(&format!("{at}.mtu"), given, 0, text::MIN_MTU..=u16::MAX, "bytes")?),

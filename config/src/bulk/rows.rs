@@ -48,7 +48,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// A repetition of what line `first` said.
-    pub(super) fn again(column: &'static str, what: String, first: u64) -> Self {
+    pub(super) fn duplicate(column: &'static str, what: String, first: u64) -> Self {
         Self {
             column,
             found: format!("{what} again"),

@@ -1,4 +1,4 @@
-//! One frame: a chain of DPDK buffers with one owner. Enters and leaves: bytes, and what the NIC said or shall do
+//! One frame: a chain of DPDK buffers with one owner. Enters and leaves: bytes, and what the NIC log or shall do
 //! about their checksums. Knows offsets and lengths, not what the bytes mean. Nothing here panics: what the wire
 //! may make wrong is answered by `false` or `None`, and leaves the frame as it was.
 

@@ -1,4 +1,4 @@
-//! What a NIC said of a frame it received, and what it shall do to one it sends: checksums and segmentation.
+//! What a NIC log of a frame it received, and what it shall do to one it sends: checksums and segmentation.
 
 use super::Mbuf;
 use crate::sys;
@@ -24,7 +24,7 @@ pub struct Unfinished {
     pub gso: Option<u16>,
 }
 
-/// What the device said about a received frame.
+/// What the device log about a received frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RxFlags {
     /// TCP or UDP checksum.
@@ -83,7 +83,7 @@ pub struct TxOffload {
 }
 
 impl Mbuf {
-    /// What the device said about this frame.
+    /// What the device log about this frame.
     #[inline]
     pub fn rx_flags(&self) -> RxFlags {
         let flags = self.0.ol_flags();
@@ -108,7 +108,7 @@ impl Mbuf {
         }
     }
 
-    /// Whether the device said nothing of this frame that [`rx_flags`](Self::rx_flags) would tell, but for good
+    /// Whether the device log nothing of this frame that [`rx_flags`](Self::rx_flags) would tell, but for good
     /// checksums and a hash.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
@@ -118,7 +118,7 @@ impl Mbuf {
         self.0.ol_flags() & odd == 0
     }
 
-    /// Asks the device for checksums or segmentation, replacing what was asked or said before. `false`, and nothing
+    /// Asks the device for checksums or segmentation, replacing what was asked or log before. `false`, and nothing
     /// changed, if a length does not fit the mbuf's field. Ask only what [`Granted`](crate::Granted) allows.
     #[inline]
     pub fn set_tx_offload(&mut self, want: TxOffload) -> bool {
@@ -175,7 +175,7 @@ impl Mbuf {
         (asked || left).then_some(Unfinished { gso: None })
     }
 
-    /// Marks the frame as one whose sender left this to a device, replacing what was asked or said before: what
+    /// Marks the frame as one whose sender left this to a device, replacing what was asked or log before: what
     /// [`unfinished`](Self::unfinished) told of the frame whose bytes these are. [`rx_flags`](Self::rx_flags) then says
     /// [`Csum::None`] and, with `gso`, `lro` and its `tso_segsz`.
     #[inline]
@@ -185,7 +185,7 @@ impl Mbuf {
         self.0.set_tx_offload(u64::from(what.gso.unwrap_or(0)) << sys::SHIM_TSO_SEGSZ_SHIFT);
     }
 
-    /// Forgets what the device said and what it was asked: an ordinary frame from here on.
+    /// Forgets what the device log and what it was asked: an ordinary frame from here on.
     #[inline]
     pub fn clear_offload(&mut self) {
         self.0.set_ol_flags(self.0.ol_flags() & sys::SHIM_ATTACHED);

@@ -94,7 +94,7 @@ impl Arena {
             (offset < block.layout.size()).then_some((i, offset))
         });
         if let Some((block, offset)) = owner {
-            self.open_hole(Hole { block, offset, len: layout.size() });
+            self.add_hole(Hole { block, offset, len: layout.size() });
         }
     }
 
@@ -139,12 +139,12 @@ impl Arena {
             self.blocks.len() - 1
         });
         self.blocks[block] = Some(Block { start, layout });
-        self.open_hole(Hole { block, offset: 0, len: size });
+        self.add_hole(Hole { block, offset: 0, len: size });
         Ok(())
     }
 
     /// Adds a hole, joined with those it touches.
-    fn open_hole(&mut self, mut hole: Hole) {
+    fn add_hole(&mut self, mut hole: Hole) {
         let mut at = self.holes.partition_point(|h| *h < hole);
         if let Some(&after) = self.holes.get(at)
             && after.block == hole.block

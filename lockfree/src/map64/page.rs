@@ -13,14 +13,18 @@ pub struct Piece<T> {
     pub rows: Vec<T>,
     /// Where the next piece begins; `None` when this was the last.
     pub next: Option<u64>,
-    /// Slots that were looked at.
-    pub looked: usize,
+    /// Slots that were scanned at.
+    pub scanned: usize,
 }
 
 impl<T> Piece<T> {
     /// The same piece with its rows made into others, or left out.
     pub fn filter_map<R>(self, make: impl FnMut(T) -> Option<R>) -> Piece<R> {
-        Piece { rows: self.rows.into_iter().filter_map(make).collect(), next: self.next, looked: self.looked }
+        Piece {
+            rows: self.rows.into_iter().filter_map(make).collect(),
+            next: self.next,
+            scanned: self.scanned,
+        }
     }
 }
 
@@ -29,8 +33,8 @@ impl MapWriter {
     /// and fewer if few are wanted. The first piece begins at 0. Its time is bounded, however large the map is.
     pub fn piece(&self, from: u64, at_most: usize, wanted: impl Fn(u64) -> bool) -> Piece<(u64, u64)> {
         let mut found: Vec<(u64, u64, u64)> = Vec::new();
-        let (mut at, mut looked) = (Some(from), 0);
-        while let Some(hash) = at.filter(|_| found.len() < at_most && looked < AT_ONCE) {
+        let (mut at, mut scanned) = (Some(from), 0);
+        while let Some(hash) = at.filter(|_| found.len() < at_most && scanned < AT_ONCE) {
             let number = self.directory[(hash >> (64 - self.directory.len().ilog2())) as usize];
             let Some(segment) = &self.segments[number as usize] else { break };
             for (_, key, value) in segment.buckets().iter().flat_map(|bucket| bucket.entries()) {
@@ -39,7 +43,7 @@ impl MapWriter {
                     found.push((hash, key, value));
                 }
             }
-            looked += segment.buckets().len() * SLOTS;
+            scanned += segment.buckets().len() * SLOTS;
             at = match segment.depth {
                 0 => None,
                 depth => (segment.prefix as u64 + 1).checked_shl(64 - depth).filter(|end| *end != 0),
@@ -51,6 +55,6 @@ impl MapWriter {
             let upto = *last;
             found.retain(|(hash, ..)| *hash <= upto);
         }
-        Piece { rows: found.into_iter().map(|(_, key, value)| (key, value)).collect(), next: at, looked }
+        Piece { rows: found.into_iter().map(|(_, key, value)| (key, value)).collect(), next: at, scanned }
     }
 }

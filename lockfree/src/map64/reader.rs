@@ -61,7 +61,7 @@ impl MapReader {
         );
         let mut burst = self.begin_burst(reader);
         for (place, &key) in burst.places.iter_mut().zip(keys) {
-            place.write(look(burst.hasher, burst.directory, key));
+            place.write(locate(burst.hasher, burst.directory, key));
         }
         burst.len = keys.len();
         burst.finish(keys, values)
@@ -91,7 +91,7 @@ impl MapReader {
 
 /// The first bucket of a key, asked for, and the segment it is in. Both live for as long as the directory is borrowed.
 #[inline(always)]
-fn look(hasher: Hasher, directory: Entries<'_>, key: u64) -> (&Bucket, SegmentRef) {
+fn locate(hasher: Hasher, directory: Entries<'_>, key: u64) -> (&Bucket, SegmentRef) {
     let hash = hasher.hash(key);
     let segment = directory.segment(hash);
     // SAFETY: a directory is only borrowed by who has no quiescent point meanwhile, see `MapReader::begin_burst`, so
@@ -125,7 +125,7 @@ impl Burst<'_> {
         let mut len = 0;
         for ((item, key), place) in items.zip(keys).zip(&mut self.places) {
             *key = key_of(item);
-            place.write(look(hasher, directory, *key));
+            place.write(locate(hasher, directory, *key));
             len += 1;
         }
         self.len = len;
@@ -154,7 +154,7 @@ impl Burst<'_> {
             // SAFETY: `i` is below `len`, as above.
             let (first, segment) = unsafe { self.places[i].assume_init_mut() };
             // The same segment as before: in a newer one the key could be in the bucket not looked at there.
-            // SAFETY: it lives, see `look`, and `second` is below its length.
+            // SAFETY: it lives, see `locate`, and `second` is below its length.
             *first = unsafe { segment.bucket(self.hasher.hash(keys[i]).second(segment.len())) };
             prefetch(&raw const **first);
         }

@@ -18,7 +18,7 @@ use std::mem;
 const MAX_DEPTH: u32 = 24;
 
 /// The size at which so many entries leave room for some more.
-fn fitting(entries: usize) -> usize {
+fn units_for(entries: usize) -> usize {
     let wanted = entries + entries / 16 + 1;
     round_units(wanted.div_ceil(full(SegmentRef::buckets_in(1))))
 }
@@ -62,7 +62,7 @@ impl MapWriter {
         if now >= 8 && segment.live < full(segment.memory.len()) / 8 {
             return Err(MapError::Crowded);
         }
-        let mut units = fitting(segment.live + 1).max(now);
+        let mut units = units_for(segment.live + 1).max(now);
         if units == now && segment.tombs == 0 {
             units = next_units(now);
         }
@@ -86,7 +86,7 @@ impl MapWriter {
             return false;
         }
         let buddy = self.buddy(segment);
-        let units = fitting((segment.live + buddy.map_or(0, |(_, live)| live)) * 5 / 4);
+        let units = units_for((segment.live + buddy.map_or(0, |(_, live)| live)) * 5 / 4);
         let worthwhile = match buddy {
             Some(_) => units <= SPLIT_UNITS,
             None => units < segment.memory.units(),
@@ -162,8 +162,8 @@ impl MapWriter {
         let (low, high) = entries.split_at(entries.partition_point(|e| !upper(e)));
         let hasher = self.shared.hasher;
         let (a, b) = self.shared.arena(|arena| {
-            let a = build(arena, hasher, low, fitting(low.len()))?.ok_or(MapError::Crowded)?;
-            let b = match build(arena, hasher, high, fitting(high.len())) {
+            let a = build(arena, hasher, low, units_for(low.len()))?.ok_or(MapError::Crowded)?;
+            let b = match build(arena, hasher, high, units_for(high.len())) {
                 Ok(Some(b)) => b,
                 failed => {
                     // SAFETY: built just now, and seen by nobody else.

@@ -146,7 +146,7 @@ impl Directory {
 
     #[inline]
     fn at(&self, index: usize) -> SegmentRef {
-        opened(&self.entries[index])
+        load_segment(&self.entries[index])
     }
 
     pub(super) fn set(&self, index: usize, segment: SegmentRef) {
@@ -168,12 +168,12 @@ impl Entries<'_> {
     pub(super) fn segment(self, hash: Hash) -> SegmentRef {
         // SAFETY: `Directory::new` makes 2^(64 − `shift`) entries and `doubled` twice as many for a shift of one
         // less, nobody else makes or changes either, and `upper` gives the upper 64 − `shift` bits of a hash.
-        opened(unsafe { self.entries.get_unchecked(hash.upper(self.shift)) })
+        load_segment(unsafe { self.entries.get_unchecked(hash.upper(self.shift)) })
     }
 }
 
 #[inline(always)]
-fn opened(entry: &AtomicPtr<Bucket>) -> SegmentRef {
+fn load_segment(entry: &AtomicPtr<Bucket>) -> SegmentRef {
     // SAFETY: entries are only ever made from a `SegmentRef`, which is not null.
     SegmentRef(unsafe { NonNull::new_unchecked(entry.load(Ordering::Acquire)) })
 }

@@ -127,7 +127,7 @@ impl MapWriter {
         if self.len >= self.limit {
             return Err(MapError::Limit(self.limit));
         }
-        self.maintain_sometimes(writer);
+        self.maintain_periodically(writer);
         let entry = Entry { hash: self.shared.hasher.hash(key), key, value };
         loop {
             let number = self.number(&entry);
@@ -163,7 +163,7 @@ impl MapWriter {
         let old = segment.buckets()[place.bucket].value(place.slot);
         let number = self.directory[self.index(key)];
         self.empty(writer, number, place);
-        self.maintain_sometimes(writer);
+        self.maintain_periodically(writer);
         self.shrink(writer, number);
         Some(old)
     }
@@ -301,7 +301,7 @@ impl MapWriter {
     }
 
     #[inline]
-    fn maintain_sometimes(&mut self, writer: &mut Writer) {
+    fn maintain_periodically(&mut self, writer: &mut Writer) {
         self.untended += 1;
         if self.untended >= TEND_EVERY {
             self.maintain(writer);

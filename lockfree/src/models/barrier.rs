@@ -31,11 +31,11 @@ fn what_was_in_a_queue_has_left_it() {
             }
         });
         queue.store(1, Relaxed);
-        let ticket = asker.ask();
+        let ticket = asker.request();
         let nothing = AtomicU64::new(0);
         for _ in 0..2 {
             round(&mut asker, &nothing, &nothing);
-            if asker.is_over(ticket) {
+            if asker.is_complete(ticket) {
                 assert_eq!((queue.load(Relaxed), ring.load(Relaxed)), (0, 1));
             }
         }

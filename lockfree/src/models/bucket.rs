@@ -12,7 +12,7 @@ const VALUE_OF_X: u64 = 0xaaaa;
 const VALUE_OF_Y: u64 = 0xbbbb;
 
 /// What a lookup does.
-fn look(first: &Bucket, second: &Bucket, key: u64) -> Option<u64> {
+fn find_value(first: &Bucket, second: &Bucket, key: u64) -> Option<u64> {
     let (value, found) = first.probe(key);
     let (value, found) = if found { (value, true) } else { second.probe(key) };
     found.then_some(value)
@@ -26,8 +26,8 @@ fn a_moved_key_is_found_and_its_refilled_slot_does_not_deceive() {
         let reading = thread::spawn({
             let pair = Arc::clone(&pair);
             move || {
-                assert_eq!(look(&pair.0, &pair.1, X), Some(VALUE_OF_X));
-                assert!([None, Some(VALUE_OF_Y)].contains(&look(&pair.0, &pair.1, Y)));
+                assert_eq!(find_value(&pair.0, &pair.1, X), Some(VALUE_OF_X));
+                assert!([None, Some(VALUE_OF_Y)].contains(&find_value(&pair.0, &pair.1, Y)));
             }
         });
         pair.1.fill(2, X, VALUE_OF_X);
@@ -47,7 +47,7 @@ fn a_slot_is_not_reused_under_a_reader() {
             let pair = Arc::clone(&pair);
             move || {
                 for _ in 0..2 {
-                    let x = look(&pair.0, &pair.1, X);
+                    let x = find_value(&pair.0, &pair.1, X);
                     assert!([None, Some(VALUE_OF_X), Some(VALUE_OF_X + 1)].contains(&x), "{x:x?}");
                     reader.quiescent();
                 }
@@ -74,8 +74,8 @@ fn a_value_is_updated_in_place() {
         let reading = thread::spawn({
             let pair = Arc::clone(&pair);
             move || {
-                let first = look(&pair.0, &pair.1, X).unwrap();
-                let second = look(&pair.0, &pair.1, X).unwrap();
+                let first = find_value(&pair.0, &pair.1, X).unwrap();
+                let second = find_value(&pair.0, &pair.1, X).unwrap();
                 assert!((1..=2).contains(&first) && second >= first, "{first} then {second}");
             }
         });
@@ -94,7 +94,7 @@ fn the_checker_finds_a_move_in_the_wrong_order() {
         pair.0.fill(0, X, VALUE_OF_X);
         let reading = thread::spawn({
             let pair = Arc::clone(&pair);
-            move || assert!(look(&pair.0, &pair.1, X).is_some(), "lost on the way")
+            move || assert!(find_value(&pair.0, &pair.1, X).is_some(), "lost on the way")
         });
         pair.0.empty(0);
         pair.1.fill(0, X, VALUE_OF_X);

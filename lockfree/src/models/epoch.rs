@@ -59,7 +59,7 @@ fn a_replaced_value_outlives_its_readers() {
         writer.reclaim();
         reading.join().unwrap();
         writer.reclaim();
-        assert_eq!(writer.waiting(), 0, "a reader that is gone holds nothing up");
+        assert_eq!(writer.pending(), 0, "a reader that is gone holds nothing up");
     });
 }
 
@@ -73,7 +73,7 @@ fn coming_online_is_seen_or_sees() {
             move || {
                 let mut reader = one(parked).online();
                 assert!((1..=2).contains(&cell.read(&reader).read()));
-                reader.parked_while(|| ());
+                reader.park_during(|| ());
                 assert!((1..=2).contains(&cell.read(&reader).read()));
             }
         });
@@ -96,7 +96,7 @@ fn a_passed_epoch_means_the_reader_sees_what_came_before() {
             let (cell, used) = (Arc::clone(&cell), Arc::clone(&used_old_after));
             move || {
                 reader.quiescent();
-                let passed = reader.seen();
+                let passed = reader.epoch();
                 let value = cell.read(&reader).read();
                 if passed.get() >= 1 && value == 1 {
                     used.store(true, loom::sync::atomic::Ordering::SeqCst);

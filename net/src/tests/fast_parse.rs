@@ -24,7 +24,7 @@ fn exercise(frame: &[u8], first_segment: usize) {
 }
 
 fn sent(head: &[u8], len: usize) -> Option<fast_parse::Sent> {
-    fast_parse::sent(head, len, &fast_parse::Sender::only(A))
+    fast_parse::sent(head, len, &fast_parse::Sender::from_mac(A))
 }
 
 #[test]
