@@ -51,13 +51,22 @@ pub struct Scratch {
     words: [u64; MAX_BURST],
     /// Source port and type of service of the outer header.
     flows: [(u16, u8); MAX_BURST],
-    sources: [u64; MAX_BURST],
-    /// Which of the keys is a frame's.
-    places: [u8; MAX_BURST],
-    /// Of the inner frame, in bytes.
-    lens: [u16; MAX_BURST],
+    /// What [`Pipeline::inward_fast`] has read.
+    inner: [Inner; MAX_BURST],
     /// The port that a frame goes out of, [`SLOW_PATH`] or [`NO_ROOM`].
     outs: [u16; MAX_BURST],
+}
+
+/// The inner frame of a received one. One array of these takes one pointer in the loops; an array for each field takes
+/// three, which are then kept on the stack.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inner {
+    /// Key of its source, 0 if the frame is not ordinary.
+    source: u64,
+    /// In bytes.
+    len: u16,
+    /// Place of the key of its destination.
+    place: u8,
 }
 
 impl Default for Scratch {
@@ -66,9 +75,7 @@ impl Default for Scratch {
             keys: [0; MAX_BURST],
             words: [0; MAX_BURST],
             flows: [(0, 0); MAX_BURST],
-            sources: [0; MAX_BURST],
-            places: [0; MAX_BURST],
-            lens: [0; MAX_BURST],
+            inner: [Inner::default(); MAX_BURST],
             outs: [SLOW_PATH; MAX_BURST],
         }
     }
@@ -101,6 +108,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
+    #[inline(never)]
     fn outward_fast(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
         let Network { bd, vni } = vif.network;
         let n = burst.len();
@@ -180,24 +188,24 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.push_vlan(packet, port, vlan)
     }
 
+    #[inline(never)]
     fn inward_fast(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
-        let Scratch { keys, words, sources, places, lens, outs, .. } = scratch;
+        let Scratch { keys, words, inner, outs, .. } = scratch;
         let mut uncached_vteps = UncachedVteps::new();
         let mut known = 0u64;
         let mut destinations = Trains::new(keys);
         let mut may_be_local = false;
         let (mut ours, mut bds) = (Last::default(), Last::default());
         self.view.begin_vteps4();
-        let left = sources.iter_mut().zip(&mut *places).zip(&mut *lens);
-        for (n, (packet, ((source, place), len))) in burst.iter().zip(left).enumerate() {
+        for (n, (packet, left)) in burst.iter().zip(inner.iter_mut()).enumerate() {
             let read = read_received(own, packet).and_then(|(tunnel, inner)| {
                 ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
                 let bd = bds.get(tunnel.vni, || self.view.bd_of(tunnel.vni))?;
                 Some((tunnel, bd, inner))
             });
             let Some((tunnel, bd, inner)) = read else {
-                *source = 0;
-                *place = destinations.push(0);
+                left.source = 0;
+                left.place = destinations.push(0);
                 continue;
             };
             let vtep = vtep4_key(tunnel.src);
@@ -206,25 +214,25 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             } else if !martian_v4(tunnel.src) {
                 uncached_vteps.push((n as u8, vtep));
             }
-            *place = destinations.push(node_key(bd, inner.dst));
-            *len = tunnel.inner_len as u16; // what one IPv4 packet holds
-            *source = node_key(bd, inner.src);
-            may_be_local |= self.view.may_be_local(*source);
+            left.place = destinations.push(node_key(bd, inner.dst));
+            left.len = tunnel.inner_len as u16; // what one IPv4 packet holds
+            left.source = node_key(bd, inner.src);
+            may_be_local |= self.view.may_be_local(left.source);
         }
 
         if !uncached_vteps.is_empty() {
             known |= self.hosts_among(&uncached_vteps);
         }
         self.view.places(destinations.distinct(), words);
-        let stations = if may_be_local { self.own_stations(sources, burst.len()) } else { 0 };
+        let stations = if may_be_local { self.own_stations(inner, burst.len()) } else { 0 };
 
         let welcome = known & !stations;
-        let found = places.iter().zip(lens).zip(&mut *outs).enumerate();
-        for (packet, (n, ((place, len), out))) in burst.iter_mut().zip(found) {
+        let found = inner.iter().zip(&mut *outs).enumerate();
+        for (packet, (n, (inner, out))) in burst.iter_mut().zip(found) {
             *out = SLOW_PATH;
-            let word = PackedFdbEntry(words[usize::from(*place) % MAX_BURST]);
+            let word = PackedFdbEntry(words[usize::from(inner.place) % MAX_BURST]);
             let welcome = welcome >> n & 1 != 0;
-            let len = usize::from(*len);
+            let len = usize::from(inner.len);
             let Some((to, vlan)) = self.way_in(welcome, word, len) else { continue };
             if vlan != 0 && own.pcp {
                 continue;
@@ -252,7 +260,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Which of these nodes are stations of ours; nearly never asked.
     #[cold]
-    fn own_stations(&self, keys: &[u64; MAX_BURST], n: usize) -> u64 {
+    fn own_stations(&self, inner: &[Inner; MAX_BURST], n: usize) -> u64 {
+        let keys = inner.map(|inner| inner.source);
         self.view.locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
     }
 
