@@ -119,14 +119,14 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> anyhow::Result<()> {
     if let Some(Action::Init(init)) = args.command {
-        return make(init);
+        return init_store(init);
     }
     let (config, store) = args.serve.resolve()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     runtime.block_on(serve(config, store))
 }
 
-fn make(init: Init) -> anyhow::Result<()> {
+fn init_store(init: Init) -> anyhow::Result<()> {
     // As the file says, so that a mistake in it is found before the first start.
     let file = init.config.as_deref().map(stopover_config::bbs::load).transpose()?;
     let Some(path) = init.store.or(file.map(|file| file.store)) else {

@@ -9,7 +9,7 @@ mod point;
 pub use batch::{BATCH_NODES, NodeBatch, PackedNode};
 pub use facts::{NodeFacts, StationKind};
 pub use migration::{
-    Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING,
+    Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MIGRATING,
     MAX_REPORTS, MigratingNode, Migration, MigrationState, Report, Unlocked,
 };
 pub use point::Point;
@@ -225,7 +225,8 @@ pub struct Claim {
     pub facts: NodeFacts,
     /// Of a learned node: it has just been received here, and not only before. Of a declared one: it goes before
     /// learned ones.
-    pub heard: bool,
+    #[serde(rename = "heard")]
+    pub received: bool,
     /// Of `ips`: those it has just announced.
     pub announced: Vec<IpAddr>,
     /// Of `ips`: those that other declared nodes may have as well.
@@ -239,38 +240,38 @@ impl Claim {
     #[must_use]
     pub fn declared(vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Self {
         let facts = NodeFacts::default();
-        Self { vni, mac, ips, facts, heard: false, announced: vec![], shared: vec![], used: vec![] }
+        Self { vni, mac, ips, facts, received: false, announced: vec![], shared: vec![], used: vec![] }
     }
 
     /// A learned node that has just been received, and has just announced these addresses.
     #[must_use]
     pub fn learned(vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Self {
         let facts = NodeFacts { kind: StationKind::Learned, router: None };
-        Self { vni, mac, announced: ips.clone(), ips, facts, heard: true, shared: vec![], used: vec![] }
+        Self { vni, mac, announced: ips.clone(), ips, facts, received: true, shared: vec![], used: vec![] }
     }
 
     /// Whether it takes over what others learned because of what was just received.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.heard && self.facts.is_learned() || !self.announced.is_empty()
+        self.received && self.facts.is_learned() || !self.announced.is_empty()
     }
 
     /// The same claim some time later: it takes over nothing for what was received then.
     #[must_use]
     pub fn stale(mut self) -> Self {
-        self.heard &= !self.facts.is_learned();
+        self.received &= !self.facts.is_learned();
         self.announced.clear();
         self
     }
 
     /// Whether this address goes to whoever announces it next.
     #[must_use]
-    pub fn gives_up(&self, ip: IpAddr) -> bool {
+    pub fn is_contestable(&self, ip: IpAddr) -> bool {
         self.facts.is_learned() || self.shared.contains(&ip) || self.used.contains(&ip)
     }
 
     /// Without these addresses.
-    pub fn drop_ips(&mut self, gone: impl Fn(IpAddr) -> bool) {
+    pub fn remove_ips(&mut self, gone: impl Fn(IpAddr) -> bool) {
         for list in [&mut self.ips, &mut self.announced, &mut self.shared, &mut self.used] {
             list.retain(|ip| !gone(*ip));
         }

@@ -39,12 +39,12 @@ impl Model {
             // Deferred, if it goes there.
             return lock.target.is_none_or(|target| target == host);
         }
-        let gives_way = |h: u32, by: Option<u64>| match by {
+        let yields = |h: u32, by: Option<u64>| match by {
             None => false,
             Some(by) if h == host => by != session,
             Some(_) => !rig.state().hosts[&h].up,
         };
-        let in_the_way: Vec<_> = self
+        let holders: Vec<_> = self
             .nodes
             .iter()
             .filter(|((v, m), (h, ips, _))| {
@@ -54,14 +54,14 @@ impl Model {
             })
             .map(|(k, (h, _, by))| (*k, *h, *by))
             .collect();
-        if in_the_way.iter().any(|(k, h, by)| *k == key && !gives_way(*h, *by)) {
+        if holders.iter().any(|(k, h, by)| *k == key && !yields(*h, *by)) {
             return false;
         }
         let mut mine: BTreeSet<_> = claim.ips.iter().copied().collect();
-        for (k, h, by) in in_the_way.into_iter().filter(|(k, ..)| *k != key) {
+        for (k, h, by) in holders.into_iter().filter(|(k, ..)| *k != key) {
             if let Some((_, ips, _)) = self.nodes.get_mut(&k) {
                 // Address by address: one that stays does not cost the claimant its node.
-                if gives_way(h, by) {
+                if yields(h, by) {
                     ips.retain(|ip| !claim.ips.contains(ip));
                 } else {
                     mine.retain(|ip| !ips.contains(ip));
@@ -79,12 +79,12 @@ impl Model {
             let Change::NodeUnlocked { vni, mac, migration, generation, outcome } = change else { continue };
             let key = (*vni, *mac);
             let m = migrations.iter().find(|m| m.id == *migration).unwrap();
-            let let_go = m.nodes.iter().any(|n| (n.vni, n.mac) == key && n.let_go);
+            let released = m.nodes.iter().any(|n| (n.vni, n.mac) == key && n.released);
             let now = rig.state().nodes.get(&key);
             let Some((host, ips, by)) = self.nodes.get_mut(&key) else { continue };
             match (outcome, now) {
                 (_, None) => {
-                    assert!(let_go, "a node nobody let go of is gone");
+                    assert!(released, "a node nobody let go of is gone");
                     self.nodes.remove(&key);
                 }
                 (Unlocked::Aborted, Some(now)) => assert_eq!(now.host_id, m.source.id),
@@ -111,7 +111,7 @@ impl Model {
         }
     }
 
-    fn agrees(&self, rig: &Rig) {
+    fn check(&self, rig: &Rig) {
         let model: BTreeMap<_, _> =
             self.nodes.iter().map(|(k, (h, ips, _))| (*k, (*h, ips.clone()))).collect();
         let board: BTreeMap<_, _> = rig
@@ -151,7 +151,7 @@ proptest! {
                 }
                 continue;
             };
-            let Ok(outcome) = &applied.result else { model.unlock(&rig, &applied); model.agrees(&rig); continue };
+            let Ok(outcome) = &applied.result else { model.unlock(&rig, &applied); model.check(&rig); continue };
             match step {
                 Step::Claim(h, claims) => {
                     let Outcome::Claimed { refused, deferred, .. } = outcome else { panic!("{outcome:?}") };
@@ -209,11 +209,11 @@ proptest! {
                 _ => {}
             }
             model.unlock(&rig, &applied);
-            model.agrees(&rig);
+            model.check(&rig);
         }
         // Whatever is locked now is not locked for ever.
         rig.step(&Step::Pass(10_000));
-        prop_assert_eq!(rig.board.locked(), 0);
+        prop_assert_eq!(rig.board.active_migrations(), 0);
         // Nothing but the store is needed to go on.
         let state = rig.state().clone();
         rig.restart();
@@ -470,7 +470,7 @@ fn vteps_belong_to_one_host() {
 }
 
 /// Hosts 0, 1 and 2 in network 1, and `count` nodes that have moved from 0 to 1.
-fn moved(rig: &mut Rig, count: u8) -> Vec<Ticket> {
+fn completed_migrations(rig: &mut Rig, count: u8) -> Vec<Ticket> {
     let a = register(rig, 0);
     for h in [1, 2] {
         let session = register(rig, h);
@@ -490,18 +490,18 @@ fn moved(rig: &mut Rig, count: u8) -> Vec<Ticket> {
 fn the_work_of_a_command_does_not_grow_with_barriers_and_locks() {
     let spent = |barriers: u8| {
         let mut rig = Rig::new(1000);
-        let tickets = moved(&mut rig, barriers);
+        let tickets = completed_migrations(&mut rig, barriers);
         for h in [0, 1] {
             rig.step(&Step::Acked(h));
         }
-        assert_eq!(rig.board.barriers(), usize::from(barriers), "gw-2 never acknowledges");
+        assert_eq!(rig.board.open_barriers(), usize::from(barriers), "gw-2 never acknowledges");
         assert!(tickets.iter().all(|t| migration(&rig, *t).waiting.len() == 1));
         let a = Session { host: host_name(0), number: rig.sessions[&0] };
         for m in 100..100 + barriers {
             claims(&mut rig, &a, claim(1, m, &[]));
             begin(&mut rig, "gw-0", Some("gw-1"), &[m]).unwrap();
         }
-        assert_eq!(rig.board.locked(), usize::from(barriers));
+        assert_eq!(rig.board.active_migrations(), usize::from(barriers));
         let before = rig.board.steps();
         for _ in 0..10 {
             for h in [0, 1, 2] {
@@ -520,13 +520,13 @@ fn the_work_of_a_command_does_not_grow_with_barriers_and_locks() {
 #[test]
 fn a_host_that_never_acknowledges_is_waited_for_no_longer_than_the_deadline() {
     let mut rig = Rig::new(1000);
-    let tickets = moved(&mut rig, 12);
+    let tickets = completed_migrations(&mut rig, 12);
     for h in [0, 1] {
         rig.step(&Step::Acked(h));
     }
     let began = rig.now.lease_ms;
     let mut events = Vec::new();
-    while rig.board.barriers() > 0 {
+    while rig.board.open_barriers() > 0 {
         assert!(rig.now.lease_ms < began + 2 * BARRIER_MS);
         (0..3).for_each(|h| drop(rig.step(&Step::Heartbeat(h))));
         rig.now.unix_ms = 55;
@@ -544,39 +544,39 @@ fn a_host_that_never_acknowledges_is_waited_for_no_longer_than_the_deadline() {
     }
     // Nor is one that goes down, at once.
     let mut rig = Rig::new(1000);
-    let tickets = moved(&mut rig, 2);
+    let tickets = completed_migrations(&mut rig, 2);
     rig.step(&Step::Deregister(2, false));
     for h in [0, 1] {
         rig.step(&Step::Acked(h));
     }
-    assert_eq!(rig.board.barriers(), 0);
+    assert_eq!(rig.board.open_barriers(), 0);
     assert_eq!(migration(&rig, tickets[0]).missed.len(), 1);
     // A barrier and its deadline outlive the board.
     let mut rig = Rig::new(1000);
-    moved(&mut rig, 1);
+    completed_migrations(&mut rig, 1);
     rig.restart();
-    assert_eq!(rig.board.barriers(), 1);
+    assert_eq!(rig.board.open_barriers(), 1);
     register(&mut rig, 2);
     while rig.now.lease_ms < BARRIER_MS {
         rig.step(&Step::Heartbeat(2));
         rig.step(&Step::Pass(LEASE / 2));
     }
-    assert_eq!(rig.board.barriers(), 0);
+    assert_eq!(rig.board.open_barriers(), 0);
 }
 
 /// Time passes while these hosts live. The events of it.
 fn pass(rig: &mut Rig, ms: u64, living: &[u8]) -> Vec<String> {
     let until = rig.now.lease_ms + ms;
-    let mut said = Vec::new();
+    let mut events = Vec::new();
     while rig.now.lease_ms < until {
         living.iter().for_each(|h| drop(rig.step(&Step::Heartbeat(*h)).unwrap().result.unwrap()));
         let step = (until - rig.now.lease_ms).min(LEASE / 2);
         rig.now.unix_ms += step;
         let applied = rig.step(&Step::Pass(step)).unwrap();
         assert!(applied.events.iter().all(|e| e.actor == "board"), "{:?}", applied.events);
-        said.extend(applied.events.into_iter().map(|e| e.text));
+        events.extend(applied.events.into_iter().map(|e| e.text));
     }
-    said
+    events
 }
 
 #[test]
@@ -592,9 +592,9 @@ fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
     let host = |rig: &Rig| rig.state().hosts.get(&1).cloned();
     assert_eq!(host(&rig).map(|h| (h.up, h.no_flood, h.down_unix_ms)), Some((false, false, 1_000_000)));
     assert!(pass(&mut rig, flood_grace_ms - 100, &[1]).is_empty());
-    let said = pass(&mut rig, 100, &[1]);
+    let events = pass(&mut rig, 100, &[1]);
     assert_eq!(
-        said,
+        events,
         ["host gw-0 has been down for 2 s: flooded frames are sent to it no longer; its 1 nodes stay"]
     );
     assert!(host(&rig).unwrap().no_flood);
@@ -606,8 +606,8 @@ fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
     rig.apply(None, Command::Deregister { session: a, withdraw_all: false });
     pass(&mut rig, forget_after_ms - 100, &[1]);
     assert_eq!(rig.state().nodes.len(), 1);
-    let said = pass(&mut rig, 100, &[1]);
-    assert_eq!(said, ["host gw-0 has been down for 9 s and is forgotten with its 1 nodes"]);
+    let events = pass(&mut rig, 100, &[1]);
+    assert_eq!(events, ["host gw-0 has been down for 9 s and is forgotten with its 1 nodes"]);
     assert!(host(&rig).is_none() && rig.state().nodes.is_empty());
 
     // What the operator has declared there is hers.
@@ -879,8 +879,8 @@ fn an_appliance_completes_only_to_a_host_that_claims_and_the_operator_to_any() {
     complete(&mut rig, Principal::Host(a), named, Some("gw-0")).unwrap();
     assert_eq!(at(&rig, 1), host_id(&rig, 0).unwrap());
 
-    let told = begin(&mut rig, "gw-0", Some("gw-1"), &[1]).unwrap();
-    complete(&mut rig, Principal::Operator, told, None).unwrap();
+    let by_operator = begin(&mut rig, "gw-0", Some("gw-1"), &[1]).unwrap();
+    complete(&mut rig, Principal::Operator, by_operator, None).unwrap();
     assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
     assert_eq!(
         rig.state().nodes[&(vni(1), mac(1))].ips,
@@ -1001,9 +1001,9 @@ fn a_lock_outlives_the_board_and_then_expires() {
     claims(&mut rig, &a, claim(1, 1, &[]));
     let ticket = begin(&mut rig, "gw-0", None, &[1]).unwrap();
     rig.restart();
-    assert_eq!(rig.board.locked(), 1);
+    assert_eq!(rig.board.active_migrations(), 1);
     rig.step(&Step::Pass(4999));
-    assert_eq!(rig.board.locked(), 1);
+    assert_eq!(rig.board.active_migrations(), 1);
     rig.step(&Step::Pass(1));
-    assert_eq!((rig.board.locked(), migration(&rig, ticket).state), (0, MigrationState::Aborted));
+    assert_eq!((rig.board.active_migrations(), migration(&rig, ticket).state), (0, MigrationState::Aborted));
 }

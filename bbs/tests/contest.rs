@@ -26,7 +26,7 @@ fn learned(last: u8, ips: &[&str]) -> Claim {
 }
 
 fn declared(last: u8, ips: &[&str]) -> Claim {
-    Claim { heard: true, ..claim(1, last, ips) }
+    Claim { received: true, ..claim(1, last, ips) }
 }
 
 /// Where a node is, and its addresses.
@@ -36,24 +36,24 @@ fn node(rig: &Rig, last: u8) -> (u32, Vec<std::net::IpAddr>) {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
+struct Answer {
     refused: bool,
     accepted: Option<Accepted>,
     retry_ms: u64,
 }
 
-fn apply(rig: &mut Rig, session: &Session, claim: Claim) -> (Said, Applied) {
+fn apply(rig: &mut Rig, session: &Session, claim: Claim) -> (Answer, Applied) {
     let applied = rig.apply(None, Command::Claim { session: session.clone(), claims: vec![claim] });
     let Ok(Outcome::Claimed { refused, partial, later, .. }) = &applied.result else { panic!("{applied:?}") };
-    let said = Said {
+    let answer = Answer {
         refused: !refused.is_empty(),
         accepted: partial.first().map(|(_, accepted)| accepted.clone()),
         retry_ms: later.first().map_or(0, |(_, ms)| *ms),
     };
-    (said, applied)
+    (answer, applied)
 }
 
-fn said(rig: &mut Rig, session: &Session, claim: Claim) -> Said {
+fn submit(rig: &mut Rig, session: &Session, claim: Claim) -> Answer {
     apply(rig, session, claim).0
 }
 
@@ -61,16 +61,16 @@ fn said(rig: &mut Rig, session: &Session, claim: Claim) -> Said {
 fn a_learned_station_moves_to_where_it_was_received_last() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
-    assert_eq!(said(&mut rig, &a, learned(1, &["192.168.0.1", "fd00::1"])), Said::default());
+    assert_eq!(submit(&mut rig, &a, learned(1, &["192.168.0.1", "fd00::1"])), Answer::default());
     let generation = rig.state().nodes[&(vni(1), mac(1))].generation;
     // Its addresses come with it: it need not say them again.
     let ips = vec![ip("192.168.0.1"), ip("fd00::1")];
     let accepted = Some(Accepted { ips: ips.clone(), refused: vec![] });
-    assert_eq!(said(&mut rig, &b, learned(1, &[])), Said { accepted, ..Said::default() });
+    assert_eq!(submit(&mut rig, &b, learned(1, &[])), Answer { accepted, ..Answer::default() });
     assert_eq!(node(&rig, 1), (2, ips));
     assert!(rig.state().nodes[&(vni(1), mac(1))].generation > generation);
     // What the first host still has of it from before takes nothing back.
-    assert!(said(&mut rig, &a, learned(1, &["192.168.0.1"]).stale()).refused);
+    assert!(submit(&mut rig, &a, learned(1, &["192.168.0.1"]).stale()).refused);
     assert_eq!(node(&rig, 1).0, 2);
 }
 
@@ -78,22 +78,22 @@ fn a_learned_station_moves_to_where_it_was_received_last() {
 fn declared_stations_never_give_way_to_learned_ones_and_take_over_from_them() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
-    said(&mut rig, &a, declared(1, &["192.168.0.1"]));
-    assert!(said(&mut rig, &b, learned(1, &[])).refused);
-    let two = said(&mut rig, &b, learned(2, &["192.168.0.1", "192.168.0.2"]));
+    submit(&mut rig, &a, declared(1, &["192.168.0.1"]));
+    assert!(submit(&mut rig, &b, learned(1, &[])).refused);
+    let two = submit(&mut rig, &b, learned(2, &["192.168.0.1", "192.168.0.2"]));
     let accepted = two.accepted.unwrap();
     assert_eq!((accepted.ips, accepted.refused.len()), (vec![ip("192.168.0.2")], 1));
-    assert!(said(&mut rig, &b, declared(1, &[])).refused, "the first of two declared ones stays");
+    assert!(submit(&mut rig, &b, declared(1, &[])).refused, "the first of two declared ones stays");
     // And the other way round.
-    assert_eq!(said(&mut rig, &a, declared(3, &["192.168.0.2"])), Said::default());
+    assert_eq!(submit(&mut rig, &a, declared(3, &["192.168.0.2"])), Answer::default());
     assert_eq!((node(&rig, 2), node(&rig, 3)), ((2, vec![]), (1, vec![ip("192.168.0.2")])));
-    assert_eq!(said(&mut rig, &a, declared(2, &[])), Said::default());
+    assert_eq!(submit(&mut rig, &a, declared(2, &[])), Answer::default());
     assert_eq!(node(&rig, 2).0, 1);
     // What the operator declared stays even with its host down, and so do its addresses.
     rig.apply(None, by_operator(9, &["192.168.0.9"], &[])).result.unwrap();
-    assert!(said(&mut rig, &b, learned(9, &[])).refused);
-    assert!(said(&mut rig, &b, declared(9, &[])).refused);
-    assert_eq!(said(&mut rig, &b, declared(4, &["192.168.0.9"])).accepted.unwrap().refused.len(), 1);
+    assert!(submit(&mut rig, &b, learned(9, &[])).refused);
+    assert!(submit(&mut rig, &b, declared(9, &[])).refused);
+    assert_eq!(submit(&mut rig, &b, declared(4, &["192.168.0.9"])).accepted.unwrap().refused.len(), 1);
 }
 
 fn by_operator(last: u8, ips: &[&str], shared: &[&str]) -> Command {
@@ -121,20 +121,20 @@ fn an_operator_declares_an_address_that_nodes_share() {
         assert!(node(&rig, 2).1.contains(&vip[0]));
         // Whoever shares and announces it takes it over; a claim without announcement does not.
         let silent = Claim { shared: vip.to_vec(), ..declared(3, &[shared]) };
-        assert_eq!(said(&mut rig, &a, silent.clone()).accepted.unwrap().refused.len(), 1);
+        assert_eq!(submit(&mut rig, &a, silent.clone()).accepted.unwrap().refused.len(), 1);
         let announced = Claim { announced: vip.to_vec(), ..silent };
-        assert_eq!(said(&mut rig, &a, announced), Said::default());
+        assert_eq!(submit(&mut rig, &a, announced), Answer::default());
         assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vip.to_vec()));
         // The same declaration again takes it from nobody who announced it.
         rig.apply(None, by_operator(2, &["192.168.0.2"], &[shared])).result.unwrap();
         assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vip.to_vec()));
         // A learned station gives it up, as all that is learned.
-        said(&mut rig, &a, Claim { shared: vec![], ..declared(3, &[]) });
-        said(&mut rig, &a, learned(4, &[shared]));
+        submit(&mut rig, &a, Claim { shared: vec![], ..declared(3, &[]) });
+        submit(&mut rig, &a, learned(4, &[shared]));
         rig.apply(None, by_operator(1, &["192.168.0.1"], &[shared])).result.unwrap();
         assert_eq!((node(&rig, 1).1.len(), node(&rig, 4).1.len()), (2, 0));
         // The appliance that claims a node of the operator's hears which addresses it has.
-        let accepted = said(&mut rig, &a, declared(2, &[shared])).accepted.unwrap();
+        let accepted = submit(&mut rig, &a, declared(2, &[shared])).accepted.unwrap();
         assert_eq!(accepted, Accepted { ips: vec![ip("192.168.0.2")], refused: vec![] });
         // What one node has as its own is nobody's to share, and the other way round.
         let other = rig.apply(None, by_operator(5, &[], &["192.168.0.2"])).result;
@@ -150,27 +150,27 @@ fn an_operator_declares_an_address_that_nodes_share() {
 fn old_clients_neither_take_nor_give() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
-    said(&mut rig, &a, learned(1, &["192.168.0.1"]));
-    assert!(said(&mut rig, &b, claim(1, 1, &[])).refused);
-    assert_eq!(said(&mut rig, &b, claim(1, 2, &["192.168.0.1"])).accepted.unwrap().refused.len(), 1);
-    assert!(said(&mut rig, &a, learned(2, &[])).refused);
+    submit(&mut rig, &a, learned(1, &["192.168.0.1"]));
+    assert!(submit(&mut rig, &b, claim(1, 1, &[])).refused);
+    assert_eq!(submit(&mut rig, &b, claim(1, 2, &["192.168.0.1"])).accepted.unwrap().refused.len(), 1);
+    assert!(submit(&mut rig, &a, learned(2, &[])).refused);
 }
 
 #[test]
 fn an_address_goes_to_its_newest_announcer_and_nobody_loses_its_node() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
-    said(&mut rig, &a, learned(1, &["192.168.0.1", "192.168.0.100"]));
-    assert_eq!(said(&mut rig, &b, learned(2, &["192.168.0.2", "192.168.0.100"])), Said::default());
+    submit(&mut rig, &a, learned(1, &["192.168.0.1", "192.168.0.100"]));
+    assert_eq!(submit(&mut rig, &b, learned(2, &["192.168.0.2", "192.168.0.100"])), Answer::default());
     assert_eq!(node(&rig, 1), (1, vec![ip("192.168.0.1")]));
     assert_eq!(node(&rig, 2), (2, vec![ip("192.168.0.2"), ip("192.168.0.100")]));
     // Only what was announced just now: the old master's other claims do not bring it back.
     let mut again = learned(1, &["192.168.0.1", "192.168.0.100"]);
     again.announced = vec![ip("192.168.0.1")];
-    let refused = said(&mut rig, &a, again).accepted.unwrap();
+    let refused = submit(&mut rig, &a, again).accepted.unwrap();
     assert_eq!((refused.ips, refused.refused.len()), (vec![ip("192.168.0.1")], 1));
     // So between stations of one host.
-    assert_eq!(said(&mut rig, &b, learned(3, &["192.168.0.100"])), Said::default());
+    assert_eq!(submit(&mut rig, &b, learned(3, &["192.168.0.100"])), Answer::default());
     assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vec![ip("192.168.0.100")]));
 }
 
@@ -184,16 +184,16 @@ fn a_shared_address_follows_its_announcements_among_those_that_share_it() {
         announced: vec![vip],
         ..declared(last, &[own, "192.168.0.100"])
     };
-    assert_eq!(said(&mut rig, &a, share(1, "192.168.0.1")), Said::default());
-    assert_eq!(said(&mut rig, &b, share(2, "192.168.0.2")), Said::default());
+    assert_eq!(submit(&mut rig, &a, share(1, "192.168.0.1")), Answer::default());
+    assert_eq!(submit(&mut rig, &b, share(2, "192.168.0.2")), Answer::default());
     assert_eq!((node(&rig, 1).1, node(&rig, 2).1.contains(&vip)), (vec![ip("192.168.0.1")], true));
     // Not without an announcement, and not for who does not share it.
-    assert_eq!(said(&mut rig, &a, share(1, "192.168.0.1").stale()).accepted.unwrap().refused.len(), 1);
-    assert_eq!(said(&mut rig, &a, learned(3, &["192.168.0.100"])).accepted.unwrap().refused.len(), 1);
+    assert_eq!(submit(&mut rig, &a, share(1, "192.168.0.1").stale()).accepted.unwrap().refused.len(), 1);
+    assert_eq!(submit(&mut rig, &a, learned(3, &["192.168.0.100"])).accepted.unwrap().refused.len(), 1);
     // It stays shared over a restart of the board.
     rig.restart();
     let [a, _] = hosts(&mut rig);
-    assert_eq!(said(&mut rig, &a, share(1, "192.168.0.1")), Said::default());
+    assert_eq!(submit(&mut rig, &a, share(1, "192.168.0.1")), Answer::default());
     assert!(node(&rig, 1).1.contains(&vip));
 }
 
@@ -206,19 +206,19 @@ fn what_is_known_of_a_router_stays_known() {
         let claim = learned(1, &["fe80::1"]);
         Claim { facts: NodeFacts { kind: StationKind::Learned, router }, ..claim }
     };
-    said(&mut rig, &a, with(Some(true)));
+    submit(&mut rig, &a, with(Some(true)));
     assert_eq!(facts(&rig).router, Some(true));
     // Its appliance restarts and has not heard it yet; it moves; the board restarts.
-    said(&mut rig, &a, with(None));
-    said(&mut rig, &b, with(None));
+    submit(&mut rig, &a, with(None));
+    submit(&mut rig, &b, with(None));
     rig.restart();
     let [a, b] = hosts(&mut rig);
-    said(&mut rig, &b, with(None));
+    submit(&mut rig, &b, with(None));
     assert_eq!(facts(&rig), NodeFacts { kind: StationKind::Learned, router: Some(true) });
-    said(&mut rig, &b, with(Some(false)));
+    submit(&mut rig, &b, with(Some(false)));
     assert_eq!(facts(&rig).router, Some(false));
     // A migration takes it along too.
-    said(&mut rig, &b, with(Some(true)));
+    submit(&mut rig, &b, with(Some(true)));
     let begin = Command::BeginMigration {
         by: Principal::Operator,
         nodes: vec![(vni(1), mac(1))],
@@ -229,7 +229,7 @@ fn what_is_known_of_a_router_stays_known() {
         renew: None,
     };
     let Ok(Outcome::Migration { id, generation, .. }) = rig.apply(None, begin).result else { panic!() };
-    said(&mut rig, &a, with(None));
+    submit(&mut rig, &a, with(None));
     let ticket = stopover_bbs::board::Ticket { migration: id, generation };
     let complete =
         Command::CompleteMigration { by: Principal::Operator, ticket, at: None, cause: "test".into() };
@@ -241,30 +241,30 @@ fn what_is_known_of_a_router_stays_known() {
 fn what_moves_too_often_is_slowed_down_reported_and_never_refused() {
     let mut rig = Rig::new(1000);
     let sessions = hosts(&mut rig);
-    said(&mut rig, &sessions[0], learned(1, &["192.168.0.1"]));
+    submit(&mut rig, &sessions[0], learned(1, &["192.168.0.1"]));
     let mut events = Vec::new();
     for n in 1..=50 {
         rig.now.lease_ms += 600;
         let (answer, applied) = apply(&mut rig, &sessions[n % 2], learned(1, &["192.168.0.1"]));
-        assert_eq!(answer, Said::default(), "move {n}, at a moderate pace");
+        assert_eq!(answer, Answer::default(), "move {n}, at a moderate pace");
         assert_eq!(node(&rig, 1).0, n as u32 % 2 + 1);
         events.extend(applied.events);
         // Whoever flaps faster waits.
         if n >= 5 {
-            let back = said(&mut rig, &sessions[(n + 1) % 2], learned(1, &[]));
-            assert_eq!(back, Said { retry_ms: 500, ..Said::default() });
+            let back = submit(&mut rig, &sessions[(n + 1) % 2], learned(1, &[]));
+            assert_eq!(back, Answer { retry_ms: 500, ..Answer::default() });
         }
         assert_eq!(node(&rig, 1).0, n as u32 % 2 + 1);
     }
-    let said: Vec<_> = events.iter().filter(|e| e.kind == EventKind::Conflict).collect();
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].text.contains("has moved 5 times in 2400 ms"), "{}", said[0].text);
+    let conflicts: Vec<_> = events.iter().filter(|e| e.kind == EventKind::Conflict).collect();
+    assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+    assert!(conflicts[0].text.contains("has moved 5 times in 2400 ms"), "{}", conflicts[0].text);
 }
 
 #[derive(Debug, Clone)]
-enum Step2 {
+enum Event {
     /// A station is received at a host, and announces an address, perhaps.
-    Hear(usize, u8, Option<u8>),
+    Receive(usize, u8, Option<u8>),
     Pass(u64),
 }
 
@@ -274,28 +274,28 @@ proptest! {
     #[test]
     fn the_newest_wins(steps in prop::collection::vec(
         prop_oneof![
-            4 => (0..2usize, 1..5u8, prop::option::of(1..4u8)).prop_map(|(h, m, i)| Step2::Hear(h, m, i)),
-            1 => (1..2000u64).prop_map(Step2::Pass),
+            4 => (0..2usize, 1..5u8, prop::option::of(1..4u8)).prop_map(|(h, m, i)| Event::Receive(h, m, i)),
+            1 => (1..2000u64).prop_map(Event::Pass),
         ], 1..60)) {
         let mut rig = Rig::new(1000);
         let sessions = hosts(&mut rig);
         let (mut places, mut owners) = (BTreeMap::new(), BTreeMap::new());
         for step in steps {
             match step {
-                Step2::Pass(ms) => rig.now.lease_ms += ms.min(LEASE / 2),
-                Step2::Hear(h, m, i) => {
+                Event::Pass(ms) => rig.now.lease_ms += ms.min(LEASE / 2),
+                Event::Receive(h, m, i) => {
                     let address = i.map(|i| std::net::IpAddr::from([10, 0, 0, i]));
                     let before = rig.state().nodes.get(&(vni(1), mac(m))).map(|n| n.ips.clone()).unwrap_or_default();
                     let mut claim = Claim::learned(vni(1), mac(m), address.into_iter().collect());
                     claim.ips.extend(before.into_iter().filter(|ip| Some(*ip) != address));
-                    let mut answer = said(&mut rig, &sessions[h], claim.clone());
+                    let mut answer = submit(&mut rig, &sessions[h], claim.clone());
                     while answer.retry_ms > 0 {
                         // Both are alive.
                         rig.now.lease_ms += answer.retry_ms;
                         for session in &sessions {
                             rig.apply(None, Command::Heartbeat(session.clone()));
                         }
-                        answer = said(&mut rig, &sessions[h], claim.clone());
+                        answer = submit(&mut rig, &sessions[h], claim.clone());
                     }
                     prop_assert!(!answer.refused);
                     places.insert(m, h as u32 + 1);
@@ -325,10 +325,10 @@ fn an_address_that_a_declared_station_was_heard_to_use_moves() {
     let vip = ip("192.168.0.100");
     let uses =
         Claim { used: vec![vip], announced: vec![vip], ..declared(1, &["192.168.0.1", "192.168.0.100"]) };
-    assert_eq!(said(&mut rig, &a, uses.clone()), Said::default());
-    assert_eq!(said(&mut rig, &b, learned(2, &["192.168.0.100"])), Said::default());
+    assert_eq!(submit(&mut rig, &a, uses.clone()), Answer::default());
+    assert_eq!(submit(&mut rig, &b, learned(2, &["192.168.0.100"])), Answer::default());
     assert_eq!(node(&rig, 1).1, [ip("192.168.0.1")]);
-    assert_eq!(said(&mut rig, &a, uses), Said::default());
+    assert_eq!(submit(&mut rig, &a, uses), Answer::default());
     assert!(node(&rig, 2).1.is_empty());
-    assert_eq!(said(&mut rig, &b, learned(2, &["192.168.0.1"])).accepted.unwrap().refused.len(), 1);
+    assert_eq!(submit(&mut rig, &b, learned(2, &["192.168.0.1"])).accepted.unwrap().refused.len(), 1);
 }

@@ -49,7 +49,7 @@ struct Reader {
     at: Option<u64>,
     /// The run that told it.
     run: Option<Uuid>,
-    told_by: Option<Uuid>,
+    stream_run: Option<Uuid>,
     /// The last revision seen in any frame.
     seen: u64,
     held: Option<BTreeSet<Vni>>,
@@ -72,7 +72,7 @@ impl Reader {
             building: None,
             at: None,
             run: None,
-            told_by: rig.lineage.run(),
+            stream_run: rig.lineage.run(),
             seen: 0,
             wanted: held.clone(),
             held,
@@ -86,7 +86,7 @@ impl Reader {
             return;
         }
         let resume = self.at.map(|revision| Point { board: self.board, run: self.run, revision });
-        self.told_by = rig.lineage.run();
+        self.stream_run = rig.lineage.run();
         self.follower = Self::follower(rig, backlog, self.held.as_ref(), resume);
         self.building = None;
         if let (Some(held), Some(wanted)) = (&self.held, &self.wanted) {
@@ -165,7 +165,7 @@ impl Reader {
         assert!(revision >= self.seen);
         self.seen = revision;
         self.at = Some(revision);
-        self.run = self.told_by;
+        self.run = self.stream_run;
         let truth = rig.states.get(revision as usize).expect("a revision from the future");
         let truth = self.held.as_ref().map_or_else(|| truth.clone(), |held| truth.scoped(held));
         assert_eq!(self.replica, truth, "at revision {revision}");

@@ -158,9 +158,9 @@ impl Stations {
                 None => Vec::new(),
             };
             let announced = of(&std::mem::take(&mut station.announced));
-            let heard = std::mem::take(&mut station.fresh) || !learned;
+            let received = std::mem::take(&mut station.fresh) || !learned;
             let facts = NodeFacts { kind, router: station.router };
-            return Claim { vni, mac, ips, facts, heard, announced, shared, used };
+            return Claim { vni, mac, ips, facts, received, announced, shared, used };
         }
         let claim = Claim::learned(vni, mac, ips);
         if key.is_some_and(|key| self.doubtful.contains_key(&key)) { claim } else { claim.stale() }

@@ -211,7 +211,7 @@ fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_
     lab.now_ms += 1;
     assert_eq!(lab.hear(SEGMENT, mac(50), None), [claim(mac(50), &[])]);
     let said = lab.stations.to_claim(vni(100), mac(50), vec![]);
-    assert!(said.heard && said.facts.is_learned());
+    assert!(said.received && said.facts.is_learned());
     // The board gives it back with the addresses it has.
     let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec![] };
     lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
@@ -232,7 +232,7 @@ fn the_board_is_told_what_was_just_heard_and_once() {
     let mut lab = lab();
     let told = |lab: &mut Lab, ips: &[&str]| {
         let claim = lab.stations.to_claim(vni(100), mac(50), ips.iter().map(|s| ip(s)).collect());
-        (claim.heard, claim.announced)
+        (claim.received, claim.announced)
     };
     lab.hear(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     assert_eq!(told(&mut lab, &["192.168.0.50"]), (true, vec![ip("192.168.0.50")]));
@@ -246,7 +246,7 @@ fn the_board_is_told_what_was_just_heard_and_once() {
     lab.hear(SEGMENT, mac(2), Some(ip("192.168.0.200")));
     let ips = vec![ip("192.168.0.2"), ip("192.168.0.200")];
     let claim = lab.stations.to_claim(vni(100), mac(2), ips);
-    assert!(claim.heard && !claim.facts.is_learned());
+    assert!(claim.received && !claim.facts.is_learned());
     assert_eq!((claim.used, claim.announced), (vec![ip("192.168.0.200")], vec![ip("192.168.0.200")]));
 }
 

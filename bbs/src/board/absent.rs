@@ -37,10 +37,10 @@ impl HostState {
 impl Board {
     /// Time has passed; leases have been looked at.
     pub(super) fn tick_absent(&mut self, now: Now) {
-        let mut anyone = false;
+        let mut any_up = false;
         let mut absent = Vec::new();
         for (id, host) in &mut self.state.hosts {
-            anyone |= host.record.up && host.record.declared_by == DeclaredBy::Appliance;
+            any_up |= host.record.up && host.record.declared_by == DeclaredBy::Appliance;
             if host.is_absent() {
                 // Of a host that was down when the board started, or went down before version 0.2.
                 let since = host.record.down_unix_ms;
@@ -49,28 +49,28 @@ impl Board {
                 absent.push(*id);
             }
         }
-        if !anyone {
-            self.heard_since = None;
+        if !any_up {
+            self.any_up_since = None;
             return;
         }
-        let heard_since = *self.heard_since.get_or_insert(now.lease_ms);
+        let any_up_since = *self.any_up_since.get_or_insert(now.lease_ms);
         // The order of a hash map is nobody's business.
         absent.sort_unstable();
         for id in absent {
             let Some(host) = self.state.hosts.get(&id) else { continue };
-            let here = now.lease_ms.saturating_sub(host.down_since);
-            let unheard = now.lease_ms.saturating_sub(host.down_since.max(heard_since));
-            let whole = here + host.absent_before_ms.unwrap_or(0);
+            let down_this_run_ms = now.lease_ms.saturating_sub(host.down_since);
+            let observed_down_ms = now.lease_ms.saturating_sub(host.down_since.max(any_up_since));
+            let total_down_ms = down_this_run_ms + host.absent_before_ms.unwrap_or(0);
             let Absence { flood_grace_ms, forget_after_ms } = self.settings.absence;
-            let may_forget = forget_after_ms != 0 && unheard >= forget_after_ms.min(LISTEN_MS);
-            if may_forget && whole >= forget_after_ms && !self.has_declarations(id) {
-                self.forget_absent(now, id, whole);
-            } else if unheard >= flood_grace_ms && !host.record.no_flood {
+            let may_remove = forget_after_ms != 0 && observed_down_ms >= forget_after_ms.min(LISTEN_MS);
+            if may_remove && total_down_ms >= forget_after_ms && !self.has_declarations(id) {
+                self.remove_absent(now, id, total_down_ms);
+            } else if observed_down_ms >= flood_grace_ms && !host.record.no_flood {
                 let record = HostRecord { no_flood: true, ..host.record.clone() };
                 let text = format!(
                     "host {} has been down for {} s: flooded frames are sent to it no longer; its {} nodes stay",
                     record.name,
-                    whole / 1000,
+                    total_down_ms / 1000,
                     host.nodes
                 );
                 self.state.put_host(id, Some(record));
@@ -89,7 +89,7 @@ impl Board {
                 .any(|vni| self.state.member(*vni, id).is_some_and(|m| m.declared.is_some()))
     }
 
-    fn forget_absent(&mut self, now: Now, id: u32, absent_ms: u64) {
+    fn remove_absent(&mut self, now: Now, id: u32, absent_ms: u64) {
         let Some(host) = self.state.hosts.get(&id) else { return };
         let text = format!(
             "host {} has been down for {} s and is forgotten with its {} nodes",

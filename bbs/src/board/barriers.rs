@@ -25,7 +25,7 @@ pub(super) struct Barriers {
 
 impl Barriers {
     /// Follows a migration's record.
-    pub fn follow(&mut self, id: u64, old: Option<&Migration>, new: Option<&Migration>) {
+    pub fn update(&mut self, id: u64, old: Option<&Migration>, new: Option<&Migration>) {
         for (host, revision) in old.iter().flat_map(|m| m.waiting.iter().map(|h| (h.id, m.revision))) {
             if let Some(waiting) = self.by_host.get_mut(&host) {
                 waiting.remove(&(revision, id));
@@ -54,14 +54,14 @@ impl Barriers {
 
 impl State {
     /// The host is waited for no longer by these; `missed` says that it has not acknowledged.
-    fn pass_barriers(&mut self, now: Now, host: u32, migrations: Vec<u64>, missed: bool) {
+    fn clear_waiting(&mut self, now: Now, host: u32, migrations: Vec<u64>, missed: bool) {
         for id in migrations {
             self.steps += 1;
             let Some(mut m) = self.migrations.get(&id).cloned() else { continue };
-            let (gone, waiting) = m.waiting.into_iter().partition::<Vec<HostRef>, _>(|h| h.id == host);
+            let (removed, waiting) = m.waiting.into_iter().partition::<Vec<HostRef>, _>(|h| h.id == host);
             m.waiting = waiting;
             if missed {
-                m.missed.extend(gone);
+                m.missed.extend(removed);
             }
             if m.waiting.is_empty() {
                 m.switched_unix_ms = now.unix_ms;
@@ -72,20 +72,20 @@ impl State {
 }
 
 impl Board {
-    pub(super) fn acked(&mut self, now: Now, acks: &[(Session, u64)]) {
+    pub(super) fn handle_acks(&mut self, now: Now, acks: &[(Session, u64)]) {
         for (session, revision) in acks {
             let Some(host) = self.current(session) else { continue };
             let passed = self.state.barriers.waiting_for(host, *revision);
-            self.state.pass_barriers(now, host, passed, false);
+            self.state.clear_waiting(now, host, passed, false);
         }
     }
 
     /// After every command: hosts that went down are waited for no longer, nor are those whose time is over.
     pub(super) fn expire_barriers(&mut self, now: Now) {
-        for host in std::mem::take(&mut self.state.fallen) {
+        for host in std::mem::take(&mut self.state.hosts_down) {
             if !self.is_up(host) {
                 let missed = self.state.barriers.waiting_for(host, u64::MAX);
-                self.state.pass_barriers(now, host, missed, true);
+                self.state.clear_waiting(now, host, missed, true);
             }
         }
         let mut late: BTreeMap<HostRef, Vec<u64>> = BTreeMap::new();
@@ -107,7 +107,7 @@ impl Board {
                 if more > 0 { format!(" and {more} more") } else { String::new() },
             );
             self.push_event(EventKind::Migration, text);
-            self.state.pass_barriers(now, host.id, migrations, true);
+            self.state.clear_waiting(now, host.id, migrations, true);
         }
     }
 }

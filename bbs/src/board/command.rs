@@ -116,7 +116,7 @@ pub enum Command {
     BeginMigration {
         /// Who.
         by: Principal,
-        /// 1 to [`crate::model::MAX_MOVING`], none twice.
+        /// 1 to [`crate::model::MAX_MIGRATING`], none twice.
         nodes: Vec<(Vni, Mac)>,
         /// Where they are.
         source: HostName,

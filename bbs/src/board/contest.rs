@@ -99,7 +99,7 @@ impl RecentMoves {
     }
 
     /// Counts a move. In how many milliseconds [`MOVES`] were made, if with this one there are just so many.
-    fn moved(&mut self, now_ms: u64, key: (Vni, Contested)) -> Option<u64> {
+    fn record_move(&mut self, now_ms: u64, key: (Vni, Contested)) -> Option<u64> {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
             self.0.retain(|_, m| now_ms < m.last_ms + WINDOW_MS);
             if self.0.len() >= REMEMBERED {
@@ -128,7 +128,7 @@ impl Board {
             return Contest::Yields;
         }
         match (holder.facts().is_learned(), claim.facts.is_learned()) {
-            _ if !claim.heard => Contest::Keeps,
+            _ if !claim.received => Contest::Keeps,
             (false, _) => Contest::Keeps,
             (true, false) => Contest::Yields,
             (true, true) => self.recent_moves.contest(now.lease_ms, (claim.vni, Contested::Node(claim.mac))),
@@ -151,7 +151,7 @@ impl Board {
         let theirs = Rank::of(holder.facts().is_learned(), holder.ips.hold(ip));
         let mine = Rank::of(claim.facts.is_learned(), hold(claim, ip));
         let announced = claim.announced.contains(&ip);
-        if mine > theirs && (announced || claim.heard) {
+        if mine > theirs && (announced || claim.received) {
             Contest::Yields
         } else if mine == theirs && mine != Rank::Declared && announced {
             self.recent_moves.contest(now.lease_ms, (claim.vni, Contested::Address(ip)))
@@ -162,7 +162,7 @@ impl Board {
 
     /// Something learned has moved between living hosts.
     pub(super) fn count_move(&mut self, now: Now, vni: Vni, contested: Contested, (from, to): (u32, u32)) {
-        if let Some(ms) = self.recent_moves.moved(now.lease_ms, (vni, contested)) {
+        if let Some(ms) = self.recent_moves.record_move(now.lease_ms, (vni, contested)) {
             let why = match contested {
                 Contested::Node(_) => "is there a loop between segments, or do two stations have this MAC?",
                 Contested::Address(_) => "do two stations have this address?",
@@ -185,13 +185,13 @@ mod tests {
     fn what_moves_too_often_is_slowed_down_and_never_stopped() {
         let mut recent_moves = RecentMoves::default();
         let key = (Vni::new(1).unwrap(), Contested::Node(Mac::new([2, 0, 0, 0, 0, 1])));
-        let told: Vec<_> = (0..50).map(|n| recent_moves.moved(n * 100, key)).collect();
-        assert_eq!(told[4], Some(400));
-        assert_eq!(told.iter().flatten().count(), 1, "said once");
+        let reported: Vec<_> = (0..50).map(|n| recent_moves.record_move(n * 100, key)).collect();
+        assert_eq!(reported[4], Some(400));
+        assert_eq!(reported.iter().flatten().count(), 1, "said once");
         assert_eq!(recent_moves.contest(4901, key), Contest::Later(499));
         assert_eq!(recent_moves.contest(4900 + SPACING_MS, key), Contest::Yields);
         // After a calm time it begins anew.
-        assert_eq!(recent_moves.moved(5000 + WINDOW_MS, key), None);
+        assert_eq!(recent_moves.record_move(5000 + WINDOW_MS, key), None);
         assert_eq!(recent_moves.contest(5001 + WINDOW_MS, key), Contest::Yields);
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let mut recent_moves = RecentMoves::default();
         let key = (Vni::new(1).unwrap(), Contested::Address(IpAddr::from([10, 0, 0, 1])));
         for n in 0..100 {
-            assert_eq!(recent_moves.moved(n * 60_000, key), None);
+            assert_eq!(recent_moves.record_move(n * 60_000, key), None);
             assert_eq!(recent_moves.contest(n * 60_000, key), Contest::Yields);
         }
     }
@@ -209,7 +209,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut recent_moves = RecentMoves::default();
         for n in 0..3 * REMEMBERED as u64 {
-            recent_moves.moved(n, (Vni::new(1).unwrap(), Contested::Node(Mac::from_u64(n))));
+            recent_moves.record_move(n, (Vni::new(1).unwrap(), Contested::Node(Mac::from_u64(n))));
             assert!(recent_moves.0.len() <= REMEMBERED);
         }
     }

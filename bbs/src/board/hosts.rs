@@ -33,7 +33,7 @@ impl Board {
             let Registration { host, instance, .. } = &r;
             let text =
                 format!("registration of host {host} by instance {} refused: {refusal}", instance.simple());
-            self.say_once(EventKind::Conflict, text);
+            self.push_event_once(EventKind::Conflict, text);
             return Err(refusal);
         }
         let id = known.unwrap_or_else(|| self.new_host_id());
@@ -82,7 +82,7 @@ impl Board {
             _ => self.push_event(EventKind::HostUp, format!("host {} has registered", r.host)),
         }
         if let Some(text) = forked {
-            self.say_once(EventKind::Lineage, text);
+            self.push_event_once(EventKind::Lineage, text);
         }
         let number = u64::from(self.settings.run) << 32 | u64::from(session);
         Ok(Outcome::Registered { host_id: id, session: number, revision: 0 })
@@ -111,8 +111,8 @@ impl Board {
         let own = host.session != 0 && host.instance == r.instance;
         // Of a session that has not opened its watch yet nobody can tell whether it is gone; nor, after a restart of
         // the board, of the process that spoke for the host before, if the VTEPs are others.
-        let gone = host.session == 0 || (host.watched && host.watches == 0);
-        if own || !alive || (same && gone) {
+        let previous_closed = host.session == 0 || (host.watched && host.watches == 0);
+        if own || !alive || (same && previous_closed) {
             return Ok(());
         }
         let vteps = list_vteps(&record.vteps, record.udp_port);
@@ -191,14 +191,14 @@ impl Board {
                     held.board.simple(),
                     lineage.board().simple()
                 );
-                self.say_once(EventKind::Lineage, why.clone());
+                self.push_event_once(EventKind::Lineage, why.clone());
                 Err(Refusal::OtherBoard(why))
             }
         }
     }
 
     /// A host that is refused tries for ever: one event says it.
-    fn say_once(&mut self, kind: EventKind, text: String) {
+    fn push_event_once(&mut self, kind: EventKind, text: String) {
         if self.host_conflicts.len() >= CONFLICTS_REMEMBERED {
             self.host_conflicts.clear();
         }
@@ -258,7 +258,7 @@ impl Board {
         }
         host.lease_until = now.lease_ms + self.settings.lease_ms;
         if !host.record.up {
-            let record = host.record.risen();
+            let record = host.record.brought_up();
             self.state.put_host(id, Some(record));
             self.push_event(EventKind::HostUp, format!("host {name} is back"));
         }
@@ -312,28 +312,29 @@ impl Board {
     }
 
     /// Deletes a host's nodes and joins whose claimant is to go. How many nodes.
-    pub(super) fn sweep(&mut self, id: u32, mut goes: impl FnMut(u32) -> bool) -> u64 {
+    pub(super) fn sweep(&mut self, id: u32, mut matches: impl FnMut(u32) -> bool) -> u64 {
         let Some(host) = self.state.hosts.get(&id) else { return 0 };
         let networks: Vec<_> = host.networks.iter().copied().collect();
         let mut deleted = 0;
         for vni in networks {
             let Some(network) = self.state.networks.get(&vni) else { continue };
-            let leaves = network.members.get(&id).is_some_and(|m| m.joined.is_some() && goes(m.join_session));
+            let remove_join =
+                network.members.get(&id).is_some_and(|m| m.joined.is_some() && matches(m.join_session));
             let mut macs: Vec<_> = network
                 .nodes
                 .iter()
-                .filter(|(_, n)| n.host == id && goes(n.claimant))
+                .filter(|(_, n)| n.host == id && matches(n.claimant))
                 .map(|(mac, _)| *mac)
                 .collect();
             // The order of a hash map is nobody's business.
             macs.sort_unstable();
             deleted += macs.len() as u64;
             for mac in macs {
-                if !self.held(vni, mac, true) {
+                if !self.set_released(vni, mac, true) {
                     self.state.put_node(vni, mac, None);
                 }
             }
-            if leaves {
+            if remove_join {
                 self.state.set_member(vni, id, |m| (m.joined, m.join_session) = (None, EARLIER));
             }
         }

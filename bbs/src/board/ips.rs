@@ -64,7 +64,7 @@ impl Ips {
 
     /// The same, held so.
     #[must_use]
-    pub fn held(self, hold: impl Fn(IpAddr) -> Hold) -> Self {
+    pub fn with_holds(self, hold: impl Fn(IpAddr) -> Hold) -> Self {
         let holds: Box<[Hold]> = self.iter().map(hold).collect();
         if holds.iter().all(|hold| *hold == Hold::Own) {
             return self;
@@ -83,7 +83,7 @@ impl Ips {
     /// Those that `keep` picks, held as they are.
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(IpAddr) -> bool) -> Self {
-        self.iter().filter(|ip| keep(*ip)).collect::<Self>().held(|ip| self.hold(ip))
+        self.iter().filter(|ip| keep(*ip)).collect::<Self>().with_holds(|ip| self.hold(ip))
     }
 
     /// As a list.
@@ -132,7 +132,7 @@ mod tests {
                 prop_assert!(ips.contains(ip));
             }
             let hold = |ip: IpAddr| if ip.is_ipv4() { Hold::Shared } else { Hold::Own };
-            let mixed = ips.clone().held(hold);
+            let mixed = ips.clone().with_holds(hold);
             prop_assert_eq!(mixed.to_vec(), ips.to_vec());
             prop_assert!(ips.iter().all(|ip| mixed.hold(ip) == hold(ip) && ips.hold(ip) == Hold::Own));
             prop_assert!(mixed.filtered(|ip| ip.is_ipv6()) == ips.filtered(|ip| ip.is_ipv6()));

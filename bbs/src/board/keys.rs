@@ -21,7 +21,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// What was answered to this request before, if it was.
-    pub fn look(&self, key: &Key) -> Option<Result<Outcome, Refusal>> {
+    pub fn lookup(&self, key: &Key) -> Option<Result<Outcome, Refusal>> {
         let (fingerprint, outcome) = self.by_id.get(&key.id)?;
         Some(if *fingerprint == key.fingerprint { Ok(outcome.clone()) } else { Err(Refusal::KeyReused) })
     }

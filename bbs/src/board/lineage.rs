@@ -134,7 +134,7 @@ mod tests {
             let (mut states, mut runs) = (vec![0u32], vec![run(0, 0)]);
             let (mut next_state, mut next_run) = (1u32, 1u8);
             let mut copies = Vec::new();
-            let mut told: Vec<(Point, Vec<u32>)> = Vec::new();
+            let mut points: Vec<(Point, Vec<u32>)> = Vec::new();
             for act in acts {
                 match act {
                     Act::Commit(n) => for _ in 0..n {
@@ -155,7 +155,7 @@ mod tests {
                 }
                 let lineage = Lineage::new(BOARD, runs.clone());
                 let now = states.len() as u64 - 1;
-                for (point, history) in &told {
+                for (point, history) in &points {
                     let had = states.get(..history.len()) == Some(history.as_slice());
                     let relation = lineage.relation(point, now);
                     // A run that this store does not know may have told what it had: a snapshot too many.
@@ -163,7 +163,7 @@ mod tests {
                     let known = runs.iter().any(|run| Some(run.id) == point.run);
                     prop_assert!(!(had && known) || relation == Relation::Same, "{point:?}");
                 }
-                told.push((Point { board: BOARD, run: lineage.run(), revision: now }, states.clone()));
+                points.push((Point { board: BOARD, run: lineage.run(), revision: now }, states.clone()));
             }
         }
     }

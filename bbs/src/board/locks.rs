@@ -20,11 +20,11 @@ impl Migration {
     }
 
     /// Whether a host has claimed one of its nodes, and the claim waits.
-    pub(super) fn claimed(&self, host: u32, vni: Vni, mac: Mac) -> bool {
+    pub(super) fn has_claim(&self, host: u32, vni: Vni, mac: Mac) -> bool {
         self.deferred.iter().any(|d| d.host.id == host && (d.claim.vni, d.claim.mac) == (vni, mac))
     }
 
-    pub(super) fn moves(&self, vni: Vni, mac: Mac) -> bool {
+    pub(super) fn has_node(&self, vni: Vni, mac: Mac) -> bool {
         self.nodes.iter().any(|n| (n.vni, n.mac) == (vni, mac))
     }
 }
@@ -47,9 +47,10 @@ impl State {
         };
         for node in old.iter().flat_map(|m| &m.nodes) {
             let key = (node.vni, node.mac);
-            let stays = after.is_some() && new.as_deref().is_some_and(|m| m.moves(node.vni, node.mac));
+            let still_locked =
+                after.is_some() && new.as_deref().is_some_and(|m| m.has_node(node.vni, node.mac));
             if let Some(lock) = before
-                && !stays
+                && !still_locked
             {
                 self.locks.remove(&key);
                 self.write(|| Write::Lock(node.vni, node.mac, None));
@@ -61,13 +62,13 @@ impl State {
                     outcome,
                 });
             }
-            if self.moved.get(&key) == Some(&id) {
-                self.moved.remove(&key);
+            if self.last_migration.get(&key) == Some(&id) {
+                self.last_migration.remove(&key);
             }
         }
         for node in new.iter().flat_map(|m| &m.nodes) {
             let key = (node.vni, node.mac);
-            let had = before.filter(|_| old.as_ref().is_some_and(|m| m.moves(node.vni, node.mac)));
+            let had = before.filter(|_| old.as_ref().is_some_and(|m| m.has_node(node.vni, node.mac)));
             if let Some(lock) = after
                 && had != after
             {
@@ -83,9 +84,9 @@ impl State {
                 });
             }
             if new.as_deref().is_some_and(|m| m.state == MigrationState::Completed)
-                && self.moved.get(&key).is_none_or(|other| *other < id)
+                && self.last_migration.get(&key).is_none_or(|other| *other < id)
             {
-                self.moved.insert(key, id);
+                self.last_migration.insert(key, id);
             }
         }
         if after.is_some() {
@@ -95,9 +96,9 @@ impl State {
             self.active.remove(&id);
             self.touched.remove(&id);
         }
-        self.barriers.follow(id, old.as_ref(), new.as_deref());
+        self.barriers.update(id, old.as_ref(), new.as_deref());
         self.write(|| Write::Migration(id, new));
-        self.undo_by(|| Undo::Migration(id, old.map(Box::new)));
+        self.push_undo(|| Undo::Migration(id, old.map(Box::new)));
     }
 
     /// The migration that locks a node.

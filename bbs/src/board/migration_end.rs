@@ -8,11 +8,13 @@ use super::{
     Board, Ips, Now, Outcome, Principal, Refusal, Ticket,
     barriers::BARRIER_MS,
     contest::hold,
-    migrations::{list, stands},
+    migrations::{list_nodes, migration_outcome},
     nodes::Holder,
     state::{EARLIER, NodeState, OPERATOR},
 };
-use crate::model::{Claim, DeclaredBy, EventKind, HostRef, MAX_MOVING, Migration, MigrationState, NodeFacts};
+use crate::model::{
+    Claim, DeclaredBy, EventKind, HostRef, MAX_MIGRATING, Migration, MigrationState, NodeFacts,
+};
 use stopover_net::{HostName, Mac, Vni};
 
 /// Ended migrations kept.
@@ -23,7 +25,7 @@ impl Board {
     /// nodes: there the VM has come up. A claim of one of them shows nothing.
     fn may_end(&self, m: &Migration, claimant: Option<u32>) -> Result<(), Refusal> {
         let Some(id) = claimant else { return Ok(()) };
-        let claimed = m.nodes.iter().filter(|n| m.claimed(id, n.vni, n.mac)).count();
+        let claimed = m.nodes.iter().filter(|n| m.has_claim(id, n.vni, n.mac)).count();
         let arrived = m.target.is_none() && claimed == m.nodes.len();
         if id == m.source.id || m.target.as_ref().is_some_and(|t| t.id == id) || arrived {
             return Ok(());
@@ -40,7 +42,7 @@ impl Board {
     }
 
     /// Of an attempt to end what has ended the other way.
-    pub(super) fn ended(&self, m: &Migration) -> Refusal {
+    pub(super) fn already_ended(&self, m: &Migration) -> Refusal {
         let how = match m.state {
             MigrationState::Completed => {
                 format!("completed to host {}", m.target.as_ref().map_or("?", |t| t.name.as_str()))
@@ -65,17 +67,19 @@ impl Board {
         at: Option<&HostName>,
         cause: &str,
     ) -> Result<Outcome, Refusal> {
-        let claimant = self.principal(now, by)?;
-        let m = self.ticketed(ticket)?;
+        let claimant = self.principal_host(now, by)?;
+        let m = self.migration_by_ticket(ticket)?;
         let at = at.map(|at| self.host_ref(at)).transpose()?;
         self.may_end(&m, claimant)?;
         match m.state {
-            MigrationState::Completed if at.is_none() || at == m.target => Ok(stands(&m, m.revision)),
-            MigrationState::Completed | MigrationState::Aborted => Err(self.ended(&m)),
+            MigrationState::Completed if at.is_none() || at == m.target => {
+                Ok(migration_outcome(&m, m.revision))
+            }
+            MigrationState::Completed | MigrationState::Aborted => Err(self.already_ended(&m)),
             MigrationState::Locked => {
                 let to = self.destination(&m, at, claimant)?;
                 if let Some(id) = claimant {
-                    self.has_claimed(&m, &to)?;
+                    self.check_claimed_by(&m, &to)?;
                     if id != m.source.id && id != to.id {
                         return Err(Refusal::Conflict(format!(
                             "host {} may complete migration {} only to itself, not to {}",
@@ -92,7 +96,7 @@ impl Board {
 
     /// An appliance's word that the nodes are at a host counts only beside that host's own claim: it may be of a
     /// time before.
-    fn has_claimed(&self, m: &Migration, to: &HostRef) -> Result<(), Refusal> {
+    fn check_claimed_by(&self, m: &Migration, to: &HostRef) -> Result<(), Refusal> {
         if to.id == m.source.id || m.deferred.iter().any(|d| d.host.id == to.id) {
             return Ok(());
         }
@@ -143,14 +147,14 @@ impl Board {
 
     /// Every node goes to `to`, with what that host claims of it if it has claimed it already.
     fn complete(&mut self, now: Now, mut m: Migration, to: HostRef, cause: &str) -> Outcome {
-        let mut gone = Vec::new();
+        let mut released_nodes = Vec::new();
         for node in &m.nodes {
             let deferred = m
                 .deferred
                 .iter()
                 .find(|d| d.host.id == to.id && (d.claim.vni, d.claim.mac) == (node.vni, node.mac));
-            if to.id == m.source.id && node.let_go && deferred.is_none() {
-                gone.push((node.vni, node.mac));
+            if to.id == m.source.id && node.released && deferred.is_none() {
+                released_nodes.push((node.vni, node.mac));
             } else {
                 self.move_node(node.vni, node.mac, &to, deferred.map(|d| &d.claim));
             }
@@ -158,19 +162,19 @@ impl Board {
         let text = format!(
             "migration {} of {} from {} to {} is complete: {cause}",
             m.id,
-            list(&m),
+            list_nodes(&m),
             m.source.name,
             to.name
         );
         self.push_event(EventKind::Migration, text);
-        m.waiting = self.interested(&m);
+        m.waiting = self.hosts_to_wait_for(&m);
         m.target = Some(to);
         let id = m.id;
         let outcome = self.end(now, m, MigrationState::Completed, cause);
         if self.state.barriers.open.contains(&id) {
             self.state.barriers.deadlines.set(id, now.lease_ms + BARRIER_MS);
         }
-        for (vni, mac) in gone {
+        for (vni, mac) in released_nodes {
             self.state.put_node(vni, mac, None);
         }
         outcome
@@ -180,7 +184,7 @@ impl Board {
         let Some(old) = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)).cloned() else {
             return;
         };
-        let generation = self.state.coming();
+        let generation = self.state.next_revision();
         let session = self.state.hosts.get(&to.id).map_or(EARLIER, |h| h.session);
         let mut facts = old.facts();
         if let Some(claim) = claim.filter(|_| old.claimant != OPERATOR) {
@@ -192,7 +196,7 @@ impl Board {
             None => (old.ips, session),
             Some(claim) => {
                 let ips: Ips = claim.ips.iter().copied().collect();
-                let ips = ips.held(|ip| hold(claim, ip));
+                let ips = ips.with_holds(|ip| hold(claim, ip));
                 let taken: Vec<_> = self
                     .holders(vni, mac, &ips, to.id)
                     .into_iter()
@@ -210,7 +214,7 @@ impl Board {
     }
 
     /// Appliances that forward in the migration's networks.
-    fn interested(&self, m: &Migration) -> Vec<HostRef> {
+    fn hosts_to_wait_for(&self, m: &Migration) -> Vec<HostRef> {
         let mut hosts: Vec<HostRef> = m
             .nodes
             .iter()
@@ -229,8 +233,8 @@ impl Board {
         m.state = state;
         reason.clone_into(&mut m.reason);
         m.ended_unix_ms = now.unix_ms;
-        m.revision = self.state.coming();
-        let outcome = stands(&m, m.revision);
+        m.revision = self.state.next_revision();
+        let outcome = migration_outcome(&m, m.revision);
         self.leases.remove(m.id);
         self.state.put_migration(m.id, Some(Box::new(m)));
         while self.state.migrations.len() - self.state.active.len() > MIGRATIONS_KEPT {
@@ -248,33 +252,34 @@ impl Board {
         ticket: Ticket,
         cause: &str,
     ) -> Result<Outcome, Refusal> {
-        let claimant = self.principal(now, by)?;
-        let m = self.ticketed(ticket)?;
+        let claimant = self.principal_host(now, by)?;
+        let m = self.migration_by_ticket(ticket)?;
         self.may_end(&m, claimant)?;
         match m.state {
-            MigrationState::Aborted => Ok(stands(&m, m.revision)),
-            MigrationState::Completed => Err(self.ended(&m)),
+            MigrationState::Aborted => Ok(migration_outcome(&m, m.revision)),
+            MigrationState::Completed => Err(self.already_ended(&m)),
             MigrationState::Locked => Ok(self.abort(now, m, cause)),
         }
     }
 
     /// The nodes stay where they are; those the source has let go of are deleted.
     fn abort(&mut self, now: Now, m: Migration, cause: &str) -> Outcome {
-        let gone: Vec<_> = m.nodes.iter().filter(|n| n.let_go).map(|n| (n.vni, n.mac)).collect();
-        let text = format!("migration {} of {} from {} is aborted: {cause}", m.id, list(&m), m.source.name);
+        let released_nodes: Vec<_> = m.nodes.iter().filter(|n| n.released).map(|n| (n.vni, n.mac)).collect();
+        let text =
+            format!("migration {} of {} from {} is aborted: {cause}", m.id, list_nodes(&m), m.source.name);
         self.push_event(EventKind::Migration, text);
         let outcome = self.end(now, m, MigrationState::Aborted, cause);
-        for (vni, mac) in gone {
+        for (vni, mac) in released_nodes {
             self.state.put_node(vni, mac, None);
         }
         outcome
     }
 
     /// Aborts those that a deletion makes meaningless.
-    pub(super) fn abort_where(&mut self, now: Now, cause: &str, meant: impl Fn(&Migration) -> bool) {
+    pub(super) fn abort_where(&mut self, now: Now, cause: &str, matches: impl Fn(&Migration) -> bool) {
         let ids: Vec<_> = self.state.active.iter().copied().collect();
         for id in ids {
-            if let Some(m) = self.state.migrations.get(&id).filter(|m| meant(m)).cloned() {
+            if let Some(m) = self.state.migrations.get(&id).filter(|m| matches(m)).cloned() {
                 self.abort(now, m, cause);
             }
         }
@@ -284,7 +289,7 @@ impl Board {
     /// touched, those whose lease is over, and all of them if a host has come up or gone down.
     pub(super) fn expire_migrations(&mut self, now: Now) {
         let mut ids = std::mem::take(&mut self.state.touched);
-        if std::mem::take(&mut self.state.turned) {
+        if std::mem::take(&mut self.state.host_state_changed) {
             ids.extend(&self.state.active);
         }
         ids.extend(self.leases.due(now.lease_ms));
@@ -294,7 +299,7 @@ impl Board {
             let source_down = !self.is_up(m.source.id);
             let expired = self.leases.get(id).is_none_or(|until| until <= now.lease_ms);
             let owner_down = m.owner.as_ref().is_some_and(|o| !self.is_up(o.id));
-            let let_go = m.nodes.iter().filter(|n| n.let_go).count();
+            let released = m.nodes.iter().filter(|n| n.released).count();
             let target = self.live_claimant(m);
             let claimed = |host: u32| {
                 let by = m.deferred.iter().filter(|d| d.host.id == host);
@@ -302,10 +307,10 @@ impl Board {
             };
             let (to, why) = match target {
                 Some(to) if source_down => (Some(to), "the source host is down, and the target claims"),
-                Some(to) if let_go == m.nodes.len() && claimed(to.id) => {
+                Some(to) if released == m.nodes.len() && claimed(to.id) => {
                     (Some(to), "the source has let go, and the target claims")
                 }
-                Some(to) if (expired || owner_down) && let_go > 0 => {
+                Some(to) if (expired || owner_down) && released > 0 => {
                     (Some(to), "its lease ended after the source had let go, and the target claims")
                 }
                 _ if expired => (None, "its lease has run out"),
@@ -314,7 +319,7 @@ impl Board {
             };
             let m = m.clone();
             // At most five changes a node: membership there, node, lock, and membership here.
-            self.state.make_room(MAX_MOVING * 5);
+            self.state.make_room(MAX_MIGRATING * 5);
             match to {
                 Some(to) => self.complete(now, m, to, why),
                 None => self.abort(now, m, why),

@@ -5,7 +5,7 @@ use super::{
     Board, Now, Outcome, Principal, Refusal, Ticket, migration_end::MIGRATIONS_KEPT, state::OPERATOR,
 };
 use crate::model::{
-    Claim, Deferred, EventKind, HostRef, HostReport, MAX_CAUSES, MAX_DEFERRED, MAX_MOVING, MAX_REPORTS,
+    Claim, Deferred, EventKind, HostRef, HostReport, MAX_CAUSES, MAX_DEFERRED, MAX_MIGRATING, MAX_REPORTS,
     MigratingNode, Migration, MigrationState, Report,
 };
 use stopover_net::{HostName, Mac, Vni};
@@ -20,17 +20,17 @@ pub(super) struct Begin {
     pub renew: Option<u64>,
 }
 
-pub(super) fn stands(m: &Migration, revision: u64) -> Outcome {
+pub(super) fn migration_outcome(m: &Migration, revision: u64) -> Outcome {
     Outcome::Migration { id: m.id, generation: m.generation, state: m.state, revision }
 }
 
 /// Its nodes, for messages.
-pub(super) fn list(m: &Migration) -> String {
+pub(super) fn list_nodes(m: &Migration) -> String {
     m.nodes.iter().map(|n| format!("{} in VNI {}", n.mac, n.vni)).collect::<Vec<_>>().join(", ")
 }
 
 impl Board {
-    pub(super) fn principal(&mut self, now: Now, by: &Principal) -> Result<Option<u32>, Refusal> {
+    pub(super) fn principal_host(&mut self, now: Now, by: &Principal) -> Result<Option<u32>, Refusal> {
         match by {
             Principal::Host(session) => self.check_session(now, session).map(Some),
             Principal::Operator => Ok(None),
@@ -51,11 +51,11 @@ impl Board {
         by: &Principal,
         begin: Begin,
     ) -> Result<Outcome, Refusal> {
-        let claimant = self.principal(now, by)?;
+        let claimant = self.principal_host(now, by)?;
         if let Some(id) = begin.renew {
             match self.state.migrations.get(&id) {
                 None => return Err(Refusal::NotFound(format!("there is no migration {id} to renew"))),
-                Some(m) if m.state != MigrationState::Locked => return Err(self.ended(m)),
+                Some(m) if m.state != MigrationState::Locked => return Err(self.already_ended(m)),
                 Some(_) => {}
             }
         }
@@ -116,7 +116,7 @@ impl Board {
 
     /// Of a claim or lock by a host from which a migration has taken the node.
     pub(super) fn moved_note(&self, vni: Vni, mac: Mac, from: u32) -> String {
-        let moved = self.state.moved.get(&(vni, mac)).and_then(|id| self.state.migrations.get(id));
+        let moved = self.state.last_migration.get(&(vni, mac)).and_then(|id| self.state.migrations.get(id));
         match moved.filter(|m| m.source.id == from) {
             Some(m) => format!(
                 "; migration {} moved it from {} to {} at revision {}: if it runs on {} after all, begin a \
@@ -143,14 +143,14 @@ impl Board {
         let mut nodes: Vec<_> = begin
             .nodes
             .iter()
-            .map(|(vni, mac)| MigratingNode { vni: *vni, mac: *mac, let_go: false })
+            .map(|(vni, mac)| MigratingNode { vni: *vni, mac: *mac, released: false })
             .collect();
         nodes.sort_unstable_by_key(|n| (n.vni, n.mac));
         let owner = claimant
             .and_then(|id| Some(HostRef { id, name: self.state.hosts.get(&id)?.record.name.clone() }));
         let m = Migration {
             id,
-            generation: self.state.coming(),
+            generation: self.state.next_revision(),
             nodes,
             source,
             target,
@@ -170,11 +170,15 @@ impl Board {
             reports: Vec::new(),
         };
         let to = m.target.as_ref().map_or(String::new(), |t| format!(" to {}", t.name));
-        let text =
-            format!("migration {id} of {} from {}{to} has begun ({})", list(&m), m.source.name, begin.cause);
+        let text = format!(
+            "migration {id} of {} from {}{to} has begun ({})",
+            list_nodes(&m),
+            m.source.name,
+            begin.cause
+        );
         self.push_event(EventKind::Migration, text);
         self.leases.set(id, now.lease_ms + begin.lease_ms);
-        let outcome = stands(&m, 0);
+        let outcome = migration_outcome(&m, 0);
         self.state.put_migration(id, Some(Box::new(m)));
         outcome
     }
@@ -194,7 +198,7 @@ impl Board {
             (Some(known), Some(other)) if known.id != other.id => {
                 return Err(Refusal::Conflict(format!(
                     "{} is locked by migration {id} to host {}, not to {}: abort that one first",
-                    list(&m),
+                    list_nodes(&m),
                     known.name,
                     other.name
                 )));
@@ -206,12 +210,14 @@ impl Board {
             _ => {}
         }
         for (vni, mac) in &begin.nodes {
-            if !m.moves(*vni, *mac) {
-                m.nodes.push(MigratingNode { vni: *vni, mac: *mac, let_go: false });
+            if !m.has_node(*vni, *mac) {
+                m.nodes.push(MigratingNode { vni: *vni, mac: *mac, released: false });
             }
         }
-        if m.nodes.len() > MAX_MOVING {
-            return Err(Refusal::Conflict(format!("migration {id} would have more than {MAX_MOVING} nodes")));
+        if m.nodes.len() > MAX_MIGRATING {
+            return Err(Refusal::Conflict(format!(
+                "migration {id} would have more than {MAX_MIGRATING} nodes"
+            )));
         }
         m.nodes.sort_unstable_by_key(|n| (n.vni, n.mac));
         if !m.causes.contains(&begin.cause) && m.causes.len() < MAX_CAUSES {
@@ -222,12 +228,12 @@ impl Board {
             self.leases.set(id, until);
             m.lease_ms = begin.lease_ms;
         }
-        let outcome = stands(&m, 0);
+        let outcome = migration_outcome(&m, 0);
         self.state.put_migration(id, Some(Box::new(m)));
         Ok(outcome)
     }
 
-    pub(super) fn ticketed(&self, ticket: Ticket) -> Result<Migration, Refusal> {
+    pub(super) fn migration_by_ticket(&self, ticket: Ticket) -> Result<Migration, Refusal> {
         let Ticket { migration: id, generation } = ticket;
         let Some(m) = self.state.migrations.get(&id) else {
             return Err(Refusal::NotFound(format!(
@@ -274,23 +280,23 @@ impl Board {
         Ok(id)
     }
 
-    /// The holder of a locked node says that it has it (or, `let_go`, has it no more). False if it is not locked.
-    pub(super) fn held(&mut self, vni: Vni, mac: Mac, let_go: bool) -> bool {
+    /// The holder of a locked node says that it has it (or, `released`, has it no more). False if it is not locked.
+    pub(super) fn set_released(&mut self, vni: Vni, mac: Mac, released: bool) -> bool {
         let Some(mut m) = self.state.locked_by(vni, mac).cloned() else { return false };
         for node in m.nodes.iter_mut().filter(|n| (n.vni, n.mac) == (vni, mac)) {
-            node.let_go = let_go;
+            node.released = released;
         }
         self.state.put_migration(m.id, Some(Box::new(m)));
         true
     }
 
     /// A host takes back claims that were deferred.
-    pub(super) fn drop_deferred(&mut self, host: u32, meant: impl Fn(&Claim) -> bool) {
+    pub(super) fn drop_deferred(&mut self, host: u32, matches: impl Fn(&Claim) -> bool) {
         let ids: Vec<_> = self.state.active.iter().copied().collect();
         for id in ids {
-            let deferred = |m: &&Migration| m.deferred.iter().any(|d| d.host.id == host && meant(&d.claim));
+            let deferred = |m: &&Migration| m.deferred.iter().any(|d| d.host.id == host && matches(&d.claim));
             let Some(mut m) = self.state.migrations.get(&id).filter(deferred).cloned() else { continue };
-            m.deferred.retain(|d| d.host.id != host || !meant(&d.claim));
+            m.deferred.retain(|d| d.host.id != host || !matches(&d.claim));
             self.state.put_migration(id, Some(Box::new(m)));
         }
     }
@@ -301,11 +307,11 @@ impl Board {
         ticket: Ticket,
         report: Report,
     ) -> Result<Outcome, Refusal> {
-        let mut m = self.ticketed(ticket)?;
+        let mut m = self.migration_by_ticket(ticket)?;
         let Some(name) = self.state.hosts.get(&host).map(|h| h.record.name.clone()) else {
             return Err(Refusal::NotFound(format!("there is no host #{host}")));
         };
-        let outcome = stands(&m, self.state.revision);
+        let outcome = migration_outcome(&m, self.state.revision);
         match m.reports.iter().position(|r| r.host >= name) {
             Some(i) if m.reports[i].host == name => m.reports[i].report = report,
             _ if m.reports.len() >= MAX_REPORTS => {

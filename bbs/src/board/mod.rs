@@ -114,7 +114,7 @@ pub struct Board {
     /// The history of the store, once it is known.
     lineage: Option<Arc<Lineage>>,
     /// Since when, on the lease clock, the board hears any host at all.
-    heard_since: Option<u64>,
+    any_up_since: Option<u64>,
     /// Whose command is under way.
     actor: Actor,
     /// Events of it, each with who did it.
@@ -123,7 +123,7 @@ pub struct Board {
 
 impl Board {
     /// An empty board. Records of an earlier run follow by the `restore_` methods, hosts first, then
-    /// [`Board::restored`].
+    /// [`Board::finish_restore`].
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -136,7 +136,7 @@ impl Board {
             recent_moves: contest::RecentMoves::default(),
             conflicts: HashMap::new(),
             host_conflicts: HashSet::new(),
-            heard_since: None,
+            any_up_since: None,
             actor: Actor::Board,
             lineage: None,
             pending_events: Vec::new(),
@@ -185,7 +185,7 @@ impl Board {
 
     /// All records are back. Hosts that were up have a whole lease from now to register again, and locks one of
     /// theirs.
-    pub fn restored(&mut self, revision: u64, next_host: u32, last_event: u64, now: Now) {
+    pub fn finish_restore(&mut self, revision: u64, next_host: u32, last_event: u64, now: Now) {
         self.state.revision = revision;
         self.state.next_host = next_host;
         self.events = last_event;
@@ -201,7 +201,7 @@ impl Board {
         for id in self.state.barriers.open.clone() {
             self.state.barriers.deadlines.set(id, now.lease_ms + BARRIER_MS);
         }
-        self.state.record(true);
+        self.state.set_journal(true);
     }
 
     /// Of the last command that changed anything.
@@ -230,13 +230,13 @@ impl Board {
 
     /// Migrations under way.
     #[must_use]
-    pub fn locked(&self) -> usize {
+    pub fn active_migrations(&self) -> usize {
         self.state.active.len()
     }
 
     /// Completed migrations that are not yet in force everywhere.
     #[must_use]
-    pub fn barriers(&self) -> usize {
+    pub fn open_barriers(&self) -> usize {
         self.state.barriers.open.len()
     }
 
@@ -267,7 +267,7 @@ impl Board {
 
     /// Does one command. A refused one changes nothing (a heartbeat it may have carried still counts).
     pub fn apply(&mut self, now: Now, key: Option<Key>, command: Command) -> Applied {
-        if let Some(result) = key.as_ref().and_then(|key| self.keys.look(key)) {
+        if let Some(result) = key.as_ref().and_then(|key| self.keys.lookup(key)) {
             return Applied { result, commits: Vec::new(), writes: Vec::new(), events: Vec::new() };
         }
         // A session ends with the process: a registration repeated after a restart must be done again.
@@ -281,7 +281,7 @@ impl Board {
         self.expire_migrations(now);
         let (commits, mut writes) = self.state.finish();
         // A refused command may still have let an overdue lock be settled: its own part stays undone.
-        let result = result.map(|outcome| outcome.at(self.state.revision));
+        let result = result.map(|outcome| outcome.with_revision(self.state.revision));
         if let (Ok(outcome), Some(key)) = (&result, key) {
             let durable = durable_key && !writes.is_empty();
             self.keys.remember(key, outcome, durable, &mut writes);
@@ -319,7 +319,7 @@ impl Board {
                 self.report_migration(host, ticket, report)
             }
             Command::Acked(acks) => {
-                self.acked(now, &acks);
+                self.handle_acks(now, &acks);
                 Ok(DONE)
             }
             Command::Load(rows) => self.load(rows),
@@ -351,11 +351,11 @@ impl Board {
     }
 }
 
-/// To be given its revision by [`Outcome::at`].
+/// To be given its revision by [`Outcome::with_revision`].
 const DONE: Outcome = Outcome::Done { revision: 0 };
 
 impl Outcome {
-    fn at(mut self, now: u64) -> Self {
+    fn with_revision(mut self, now: u64) -> Self {
         match &mut self {
             Self::Done { revision }
             | Self::Registered { revision, .. }

@@ -26,7 +26,7 @@ enum Refused {
 }
 
 /// What came of a claim that was not refused.
-enum Judged {
+enum ClaimOutcome {
     Accepted,
     /// It waits for the end of this migration.
     Deferred(u64),
@@ -57,15 +57,15 @@ impl Board {
         let judged = claims.len() as u32;
         let (mut refused, mut deferred) = (Vec::new(), Vec::new());
         let (mut partial, mut later) = (Vec::new(), Vec::new());
-        let mut given = Vec::new();
+        let mut accepted_claims = Vec::new();
         for (i, claim) in (0..).zip(claims) {
             let Claim { vni, mac, .. } = claim;
             let result = self.claim_one(now, (host, claimant), claim);
-            if matches!(result, Ok(Judged::Accepted | Judged::Partial(..))) {
-                given.push((i, vni, mac, self.addresses(vni, mac)));
+            if matches!(result, Ok(ClaimOutcome::Accepted | ClaimOutcome::Partial(..))) {
+                accepted_claims.push((i, vni, mac, self.addresses(vni, mac)));
             }
             match result {
-                Ok(Judged::Partial(accepted, retry_ms)) => {
+                Ok(ClaimOutcome::Partial(accepted, retry_ms)) => {
                     match accepted.refused[..] {
                         [] => drop(self.conflicts.remove(&(vni, mac, host))),
                         _ => {
@@ -75,10 +75,10 @@ impl Board {
                     partial.push((i, accepted));
                     later.extend(Some((i, retry_ms)).filter(|(_, ms)| *ms > 0));
                 }
-                Ok(Judged::Later(retry_ms)) => later.push((i, retry_ms)),
+                Ok(ClaimOutcome::Later(retry_ms)) => later.push((i, retry_ms)),
                 Ok(other) => {
                     self.conflicts.remove(&(vni, mac, host));
-                    if let Judged::Deferred(migration) = other {
+                    if let ClaimOutcome::Deferred(migration) = other {
                         deferred.push((i, migration));
                     }
                 }
@@ -89,7 +89,7 @@ impl Board {
             }
         }
         // The answer is of the state after all of them: a later claim may have taken an address from an earlier.
-        for (i, vni, mac, had) in given {
+        for (i, vni, mac, had) in accepted_claims {
             let ips = self.addresses(vni, mac);
             if ips == had {
                 continue;
@@ -107,7 +107,7 @@ impl Board {
         node.map_or_else(Vec::new, |node| node.ips.to_vec())
     }
 
-    fn claim_one(&mut self, now: Now, by: (u32, u32), claim: Claim) -> Result<Judged, String> {
+    fn claim_one(&mut self, now: Now, by: (u32, u32), claim: Claim) -> Result<ClaimOutcome, String> {
         let Claim { vni, mac, .. } = claim;
         let (host, _) = by;
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)).cloned();
@@ -119,29 +119,29 @@ impl Board {
             let ips = old.ips.to_vec();
             let same = ips.len() == claim.ips.len() && claim.ips.iter().all(|ip| ips.contains(ip));
             return Ok(if same {
-                Judged::Accepted
+                ClaimOutcome::Accepted
             } else {
-                Judged::Partial(Accepted { ips, refused: vec![] }, 0)
+                ClaimOutcome::Partial(Accepted { ips, refused: vec![] }, 0)
             });
         }
         if self.state.locks.contains_key(&(vni, mac)) {
             if old.as_ref().is_some_and(|old| old.host != host) {
-                return self.defer(now, host, claim).map(Judged::Deferred);
+                return self.defer(now, host, claim).map(ClaimOutcome::Deferred);
             }
-            self.held(vni, mac, false);
+            self.set_released(vni, mac, false);
         }
         let elsewhere = old.as_ref().filter(|old| old.host != host);
         if let Some(holder) = elsewhere {
             match self.contest_node(now, holder, &claim) {
-                Contest::Yields => self.push_taken(now, vni, mac, (holder.host, host)),
-                Contest::Later(ms) => return Ok(Judged::Later(ms)),
+                Contest::Yields => self.push_node_move(now, vni, mac, (holder.host, host)),
+                Contest::Later(ms) => return Ok(ClaimOutcome::Later(ms)),
                 Contest::Keeps => {
                     let why = self.describe(&Holder::Mac(holder.host), vni, mac);
                     return Err(why + &self.moved_note(vni, mac, host));
                 }
             }
         }
-        let Addresses { taken, refused, retry_ms } = self.judge_addresses(now, by, &claim);
+        let Addresses { taken, refused, retry_ms } = self.resolve_addresses(now, by, &claim);
         for (ip, other, from) in taken {
             self.take_address(vni, other, ip);
             if !self.is_up(from) {
@@ -163,18 +163,18 @@ impl Board {
         }
         let complete = ips.len() == claim.ips.len() && refused.is_empty();
         let accepted = Accepted { ips, refused: refused.into_iter().map(|(_, why)| why).collect() };
-        let ips = accepted.ips.iter().copied().collect::<Ips>().held(|ip| hold(&claim, ip));
+        let ips = accepted.ips.iter().copied().collect::<Ips>().with_holds(|ip| hold(&claim, ip));
         let generation = match &old {
             Some(old) if old.host == host => old.generation(),
-            _ => self.state.coming(),
+            _ => self.state.next_revision(),
         };
         let router = claim.facts.router.or(old.and_then(|old| old.facts().router));
         let facts = NodeFacts { router, ..claim.facts };
         self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, by)));
-        Ok(if complete { Judged::Accepted } else { Judged::Partial(accepted, retry_ms) })
+        Ok(if complete { ClaimOutcome::Accepted } else { ClaimOutcome::Partial(accepted, retry_ms) })
     }
 
-    fn push_taken(&mut self, now: Now, vni: Vni, mac: Mac, (from, to): (u32, u32)) {
+    fn push_node_move(&mut self, now: Now, vni: Vni, mac: Mac, (from, to): (u32, u32)) {
         if self.is_up(from) {
             return self.count_move(now, vni, Contested::Node(mac), (from, to));
         }
@@ -184,7 +184,7 @@ impl Board {
     }
 
     /// Each address by itself: one that another keeps does not cost the claimant its node.
-    fn judge_addresses(&self, now: Now, by: (u32, u32), claim: &Claim) -> Addresses {
+    fn resolve_addresses(&self, now: Now, by: (u32, u32), claim: &Claim) -> Addresses {
         let mut judged = Addresses::default();
         let Some(network) = self.state.networks.get(&claim.vni) else { return judged };
         for ip in &claim.ips {
@@ -276,7 +276,7 @@ impl Board {
             let (own, declared) = node.map_or((false, false), |n| (n.host == host, n.claimant == OPERATOR));
             if !own {
                 self.drop_deferred(host, |claim| (claim.vni, claim.mac) == (*vni, *mac));
-            } else if !declared && !self.held(*vni, *mac, true) {
+            } else if !declared && !self.set_released(*vni, *mac, true) {
                 self.state.put_node(*vni, *mac, None);
             }
             self.conflicts.remove(&(*vni, *mac, host));
@@ -321,13 +321,13 @@ impl Board {
         let nodes_deleted = if stale_nodes {
             self.sweep(id, |claimant| claimant != OPERATOR && claimant != number)
         } else {
-            self.leave_stale(id, number);
+            self.remove_stale_joins(id, number);
             0
         };
         Ok(Outcome::Synced { revision: 0, nodes_deleted })
     }
 
-    fn leave_stale(&mut self, id: u32, number: u32) {
+    fn remove_stale_joins(&mut self, id: u32, number: u32) {
         let Some(host) = self.state.hosts.get(&id) else { return };
         let networks: Vec<_> = host.networks.iter().copied().collect();
         for vni in networks {

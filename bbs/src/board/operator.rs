@@ -88,7 +88,7 @@ impl Board {
         let NodeRow { vni, mac, host, ips, shared_ips } = row;
         let host = self.known_host(&host)?;
         let hold = |ip: IpAddr| if shared_ips.contains(&ip) { Hold::Shared } else { Hold::Own };
-        let ips = ips.into_iter().chain(shared_ips.iter().copied()).collect::<Ips>().held(hold);
+        let ips = ips.into_iter().chain(shared_ips.iter().copied()).collect::<Ips>().with_holds(hold);
         let (taken, kept): (Vec<_>, Vec<_>) =
             self.holders(vni, mac, &ips, host).into_iter().partition(|holder| match holder {
                 Holder::Ip(ip, node, _) => shared_ips.contains(ip) && self.is_shared(vni, *node, *ip),
@@ -109,7 +109,7 @@ impl Board {
             }
         }
         let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
-        let generation = old.map_or(self.state.coming(), NodeState::generation);
+        let generation = old.map_or(self.state.next_revision(), NodeState::generation);
         let facts = NodeFacts { kind: StationKind::Declared, router: old.and_then(|n| n.facts().router) };
         let node = NodeState::new(ips, generation, facts, (host, OPERATOR));
         self.state.put_node(vni, mac, Some(node));
@@ -148,7 +148,7 @@ impl Board {
             return Err(Refusal::NotFound(format!("there is no node {mac} in VNI {vni}")));
         };
         let text = format!("node {mac} in VNI {vni} of host {}", self.state.name(node.host));
-        self.abort_where(now, "the operator deleted a node of it", |m| m.moves(vni, mac));
+        self.abort_where(now, "the operator deleted a node of it", |m| m.has_node(vni, mac));
         self.state.put_node(vni, mac, None);
         Ok(text)
     }

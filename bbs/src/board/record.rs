@@ -28,7 +28,7 @@ pub struct HostRecord {
 impl HostRecord {
     /// The same host, up.
     #[must_use]
-    pub fn risen(&self) -> Self {
+    pub fn brought_up(&self) -> Self {
         Self { up: true, no_flood: false, down_unix_ms: 0, ..self.clone() }
     }
 

@@ -145,15 +145,15 @@ pub(super) struct State {
     /// Of those that are complete, what is not yet in force everywhere.
     pub barriers: Barriers,
     /// A host has come up or gone down since migrations were last looked at.
-    pub turned: bool,
+    pub host_state_changed: bool,
     /// Hosts that have gone down or been deleted since.
-    pub fallen: BTreeSet<u32>,
+    pub hosts_down: BTreeSet<u32>,
     /// Migrations and barriers looked at since the start: what all commands together have spent on them.
     pub steps: u64,
     /// Which migration locks a node.
     pub locks: HashMap<(Vni, Mac), u64>,
     /// Which migration moved a node last.
-    pub moved: HashMap<(Vni, Mac), u64>,
+    pub last_migration: HashMap<(Vni, Mac), u64>,
     pub next_host: u32,
     pub nodes: u64,
     pub members: u64,
@@ -175,11 +175,11 @@ impl State {
             active: BTreeSet::new(),
             touched: BTreeSet::new(),
             barriers: Barriers::default(),
-            turned: false,
-            fallen: BTreeSet::new(),
+            host_state_changed: false,
+            hosts_down: BTreeSet::new(),
             steps: 0,
             locks: HashMap::new(),
-            moved: HashMap::new(),
+            last_migration: HashMap::new(),
             next_host: 1,
             nodes: 0,
             members: 0,
@@ -189,12 +189,12 @@ impl State {
         }
     }
 
-    pub fn record(&mut self, on: bool) {
+    pub fn set_journal(&mut self, on: bool) {
         self.journal.on = on;
     }
 
     /// Revision of the change that is made next.
-    pub fn coming(&self) -> u64 {
+    pub fn next_revision(&self) -> u64 {
         self.journal.closed.back().map_or(self.revision, |c| c.revision) + 1
     }
 
@@ -263,7 +263,7 @@ impl State {
         }
     }
 
-    pub(super) fn undo_by(&mut self, step: impl FnOnce() -> Undo) {
+    pub(super) fn push_undo(&mut self, step: impl FnOnce() -> Undo) {
         if self.journal.on {
             self.journal.undo.push(step());
         }
@@ -278,9 +278,9 @@ impl State {
         }
         let up = |record: &Option<HostRecord>| record.as_ref().is_some_and(|r| r.up);
         if up(&old) != up(&new) {
-            self.turned = true;
+            self.host_state_changed = true;
             if up(&old) {
-                self.fallen.insert(id);
+                self.hosts_down.insert(id);
             }
         }
         if let Some(old) = &old {
@@ -309,7 +309,7 @@ impl State {
             }
         }
         self.write(|| Write::Host(id, new));
-        self.undo_by(|| Undo::Host(id, old));
+        self.push_undo(|| Undo::Host(id, old));
     }
 
     /// Sets or removes a network's declaration.
@@ -319,15 +319,15 @@ impl State {
             let old = std::mem::replace(&mut network.declared, new.clone());
             self.emit(|| new.clone().map_or(Change::NetworkGone { vni }, Change::NetworkPut));
             self.write(|| Write::Network(vni, new));
-            self.undo_by(|| Undo::Network(vni, old));
+            self.push_undo(|| Undo::Network(vni, old));
         }
-        self.forget_empty(vni);
+        self.remove_if_empty(vni);
     }
 
     /// Changes the reasons of a membership (not its count of nodes).
     pub fn set_member(&mut self, vni: Vni, host: u32, change: impl FnOnce(&mut MemberState)) {
         let old = self.member(vni, host).unwrap_or_default();
-        self.undo_by(|| Undo::Member(vni, host, old));
+        self.push_undo(|| Undo::Member(vni, host, old));
         self.change_member(vni, host, change);
     }
 
@@ -365,7 +365,7 @@ impl State {
         if before != after {
             self.write(|| Write::Member(vni, host_id, after.visible().map(|_| after)));
         }
-        self.forget_empty(vni);
+        self.remove_if_empty(vni);
     }
 
     /// Sets or removes a node. Its addresses are nobody else's in the network.
@@ -376,7 +376,7 @@ impl State {
             None => network.nodes.remove(&mac),
         };
         if old == new {
-            self.forget_empty(vni);
+            self.remove_if_empty(vni);
             return;
         }
         let mut gone = Vec::new();
@@ -389,8 +389,8 @@ impl State {
         for ip in new.iter().flat_map(|n| n.ips.iter()) {
             network.addresses.insert(ip, mac);
         }
-        self.count(old.as_ref(), false);
-        self.count(new.as_ref(), true);
+        self.update_counts(old.as_ref(), false);
+        self.update_counts(new.as_ref(), true);
 
         // Membership comes before the node and goes after it.
         let (from, to) = (old.as_ref().map(|n| n.host), new.as_ref().map(|n| n.host));
@@ -416,11 +416,11 @@ impl State {
         {
             self.change_member(vni, host, |m| m.nodes -= 1);
         }
-        self.undo_by(|| Undo::Node(vni, mac, old));
-        self.forget_empty(vni);
+        self.push_undo(|| Undo::Node(vni, mac, old));
+        self.remove_if_empty(vni);
     }
 
-    fn count(&mut self, node: Option<&NodeState>, add: bool) {
+    fn update_counts(&mut self, node: Option<&NodeState>, add: bool) {
         let Some(node) = node else { return };
         let step = |n: &mut u64| *n = if add { *n + 1 } else { *n - 1 };
         step(&mut self.nodes);
@@ -435,7 +435,7 @@ impl State {
         }
     }
 
-    fn forget_empty(&mut self, vni: Vni) {
+    fn remove_if_empty(&mut self, vni: Vni) {
         if self
             .networks
             .get(&vni)

@@ -36,16 +36,16 @@ enum ClaimState {
         retry_at: Instant,
     },
     /// The board puts it off until then. The claim counts as fresh once more, unless another host got the node meanwhile.
-    PutOff {
+    Postponed {
         retry_at: Instant,
     },
     /// Another host has received it later. Not claimed any more, unless the board is new to us.
-    Gone,
+    TakenOver,
 }
 
 /// What the consumer was last told of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
+enum Reported {
     Nothing,
     Accepted(Option<Accepted>),
     Refused(String),
@@ -57,9 +57,9 @@ struct DesiredNode {
     claim: Claim,
     version: u64,
     state: ClaimState,
-    told: Told,
+    reported: Reported,
     /// When it was claimed last.
-    heard_at: Instant,
+    claimed_at: Instant,
     /// Until when what was received is fresh.
     fresh_until: Instant,
     /// The board's revision when it accepted the claim. What it says of an earlier one has been superseded by the claim.
@@ -118,7 +118,7 @@ pub(super) struct Desired {
     locked: HashSet<Key>,
     withdrawn: HashSet<Key>,
     joins: BTreeMap<Vni, Joined>,
-    left: BTreeSet<Vni>,
+    left_networks: BTreeSet<Vni>,
     /// When the first claim that the board put off is to be repeated.
     repeat_at: Option<Instant>,
     /// What the consumer is yet to hear.
@@ -128,7 +128,7 @@ pub(super) struct Desired {
     synced: bool,
     /// How many entries `queue` was given, how many were taken from it, and through which of them the board has answered.
     queued: u64,
-    taken: u64,
+    dequeued: u64,
     answered: u64,
     /// A call with claims is under way.
     claiming: bool,
@@ -172,7 +172,7 @@ impl Desired {
             self.nodes.get(&key).filter(|w| w.state == ClaimState::Pending && now < w.fresh_until)
         {
             // What was just received counts, though more has been since.
-            claim.heard |= node.claim.heard;
+            claim.received |= node.claim.received;
             let before = &node.claim.announced;
             let still = before.iter().filter(|ip| claim.ips.contains(ip) && !claim.announced.contains(ip));
             let still: Vec<_> = still.copied().collect();
@@ -183,17 +183,17 @@ impl Desired {
         let version = self.versions;
         let new = match self.nodes.get_mut(&key) {
             Some(node) if node.claim == claim && !(claim.is_fresh() && node.state != ClaimState::Pending) => {
-                (node.heard_at, node.fresh_until) = (now, fresh_until);
+                (node.claimed_at, node.fresh_until) = (now, fresh_until);
                 return false;
             }
             Some(node) => {
                 if claim.is_fresh() {
-                    node.told = Told::Nothing;
+                    node.reported = Reported::Nothing;
                 }
                 node.claim = claim;
                 node.version = version;
                 node.state = ClaimState::Pending;
-                (node.heard_at, node.fresh_until) = (now, fresh_until);
+                (node.claimed_at, node.fresh_until) = (now, fresh_until);
                 false
             }
             None => {
@@ -201,8 +201,8 @@ impl Desired {
                     claim,
                     version,
                     state: ClaimState::Pending,
-                    told: Told::Nothing,
-                    heard_at: now,
+                    reported: Reported::Nothing,
+                    claimed_at: now,
                     fresh_until,
                     accepted_at: 0,
                     taken: Vec::new(),
@@ -226,7 +226,7 @@ impl Desired {
     }
 
     pub fn join(&mut self, vni: Vni, segment: bool) -> bool {
-        self.left.remove(&vni);
+        self.left_networks.remove(&vni);
         match self.joins.get_mut(&vni) {
             Some(joined) if joined.segment == segment => false,
             Some(joined) => {
@@ -244,25 +244,25 @@ impl Desired {
         if self.joins.remove(&vni).is_none() {
             return false;
         }
-        self.left.insert(vni);
+        self.left_networks.insert(vni);
         self.unfollow(vni)
     }
 
     /// A new registration: nothing has been told in it yet. What was withdrawn while the board was away still has
     /// to be told: the board may have kept it across its own restart.
-    pub fn registered(&mut self) {
+    pub fn handle_registered(&mut self) {
         self.synced = false;
         for joined in self.joins.values_mut() {
             joined.pending = true;
         }
-        self.requeue();
+        self.requeue_claims();
     }
 
     /// All claims are to be told again.
-    pub fn requeue(&mut self) {
+    pub fn requeue_claims(&mut self) {
         self.refused.clear();
         self.queue.clear();
-        self.taken = self.queued;
+        self.dequeued = self.queued;
         self.answered = self.queued;
         self.claiming = false;
         for (key, node) in &mut self.nodes {
@@ -281,7 +281,7 @@ impl Desired {
     }
 
     /// The board says that the node is at another host in this revision. True if it is to be claimed at once.
-    pub fn elsewhere(&mut self, vni: Vni, mac: Mac, revision: u64, retry_at: Instant) -> bool {
+    pub fn handle_elsewhere(&mut self, vni: Vni, mac: Mac, revision: u64, retry_at: Instant) -> bool {
         let migrated = self.locked.contains(&(vni, mac));
         match self.nodes.get_mut(&(vni, mac)).map(|node| (node.state.clone(), node)) {
             Some((ClaimState::Accepted | ClaimState::Pending, node)) if migrated => {
@@ -293,10 +293,10 @@ impl Desired {
             }
             Some((ClaimState::Accepted, node)) if node.claim.facts.is_learned() => {
                 node.taken.push((None, revision));
-                self.hand_over(vni, mac)
+                self.yield_taken(vni, mac)
             }
-            Some((ClaimState::Accepted, _)) => self.again(vni, mac),
-            Some((ClaimState::PutOff { .. }, node)) => {
+            Some((ClaimState::Accepted, _)) => self.claim_again(vni, mac),
+            Some((ClaimState::Postponed { .. }, node)) => {
                 node.claim = node.claim.clone().stale();
                 false
             }
@@ -309,23 +309,23 @@ impl Desired {
     }
 
     /// The board says that our node has lost these addresses in this revision. True if they are to be claimed at once.
-    pub fn lost(&mut self, vni: Vni, mac: Mac, ips: &[IpAddr], revision: u64) -> bool {
+    pub fn handle_lost(&mut self, vni: Vni, mac: Mac, ips: &[IpAddr], revision: u64) -> bool {
         let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
         // Not only those of our claim: the answer that is under way may give it others, which it had elsewhere.
         node.taken.extend(ips.iter().map(|ip| (Some(*ip), revision)));
-        node.state == ClaimState::Accepted && self.hand_over(vni, mac)
+        node.state == ClaimState::Accepted && self.yield_taken(vni, mac)
     }
 
     /// After the verdict on a claim: what others took over while it was under way is theirs, if it was after.
-    pub fn catch_up(&mut self, vni: Vni, mac: Mac) {
+    pub fn apply_taken(&mut self, vni: Vni, mac: Mac) {
         if self.nodes.get(&(vni, mac)).is_some_and(|node| node.state == ClaimState::Accepted) {
-            self.hand_over(vni, mac);
+            self.yield_taken(vni, mac);
         }
     }
 
     /// Leaves to others what they took over after the board accepted our claim. True if some of it, being declared, is
     /// to be claimed again at once.
-    fn hand_over(&mut self, vni: Vni, mac: Mac) -> bool {
+    fn yield_taken(&mut self, vni: Vni, mac: Mac) -> bool {
         let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
         let mut taken = std::mem::take(&mut node.taken);
         let ours = |ip: &IpAddr| node.claim.ips.contains(ip);
@@ -333,50 +333,50 @@ impl Desired {
         let learned = node.claim.facts.is_learned();
         if learned && taken.iter().any(|(ip, _)| ip.is_none()) {
             // Until the consumer, who hears of it, withdraws the claim.
-            node.state = ClaimState::Gone;
+            node.state = ClaimState::TakenOver;
             self.events.push_back(ClaimEvent::NodeMoved { vni, mac });
             return false;
         }
         let mut ips: Vec<_> = taken.iter().filter_map(|(ip, _)| *ip).collect();
-        ips.retain(|ip| node.claim.gives_up(*ip));
-        let stays = taken.len() > ips.len();
+        ips.retain(|ip| node.claim.is_contestable(*ip));
+        let claim_rest = taken.len() > ips.len();
         if !ips.is_empty() {
-            node.claim.drop_ips(|ip| ips.contains(&ip));
+            node.claim.remove_ips(|ip| ips.contains(&ip));
             self.events.push_back(ClaimEvent::AddressesMoved { vni, mac, ips });
         }
-        stays && self.again(vni, mac)
+        claim_rest && self.claim_again(vni, mac)
     }
 
     /// The board says that nobody has the node. True if it is to be claimed at once.
-    pub fn gone(&mut self, vni: Vni, mac: Mac) -> bool {
+    pub fn handle_removed(&mut self, vni: Vni, mac: Mac) -> bool {
         self.locked.remove(&(vni, mac));
-        self.again(vni, mac)
+        self.claim_again(vni, mac)
     }
 
     /// A migration has locked a node of this host.
-    pub fn locked(&mut self, vni: Vni, mac: Mac) {
+    pub fn handle_locked(&mut self, vni: Vni, mac: Mac) {
         self.locked.insert((vni, mac));
     }
 
     /// The locks are about to be told anew.
-    pub fn forget_locks(&mut self) {
+    pub fn clear_locks(&mut self) {
         self.locked.clear();
     }
 
     /// The lock on a node has ended. If it deferred a claim, there is no need to wait for the next try. True if
     /// the node is to be claimed at once.
-    pub fn unlocked(&mut self, vni: Vni, mac: Mac) -> bool {
+    pub fn handle_unlocked(&mut self, vni: Vni, mac: Mac) -> bool {
         self.locked.remove(&(vni, mac));
         match self.nodes.get(&(vni, mac)).map(|node| &node.state) {
-            Some(ClaimState::Pending | ClaimState::Refused { .. } | ClaimState::PutOff { .. }) => {
-                self.again(vni, mac)
+            Some(ClaimState::Pending | ClaimState::Refused { .. } | ClaimState::Postponed { .. }) => {
+                self.claim_again(vni, mac)
             }
-            Some(ClaimState::Accepted | ClaimState::Moved { .. } | ClaimState::Gone) | None => false,
+            Some(ClaimState::Accepted | ClaimState::Moved { .. } | ClaimState::TakenOver) | None => false,
         }
     }
 
     /// Claims it anew. The answer to a claim that is under way may be of a time before; it counts for nothing.
-    fn again(&mut self, vni: Vni, mac: Mac) -> bool {
+    fn claim_again(&mut self, vni: Vni, mac: Mac) -> bool {
         let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
         self.versions += 1;
         node.version = self.versions;
@@ -386,12 +386,12 @@ impl Desired {
     }
 
     /// The next call, if any. Withdrawals first: an address may have moved from one node to another.
-    pub fn next(&mut self, now: Instant, may_sync: bool) -> Option<Work> {
+    pub fn next_work(&mut self, now: Instant, may_sync: bool) -> Option<Work> {
         if !self.withdrawn.is_empty() {
             return Some(Work::Withdraw(self.withdrawn.iter().copied().take(BATCH).collect()));
         }
-        if !self.left.is_empty() {
-            return Some(Work::Leave(self.left.iter().copied().take(BATCH).collect()));
+        if !self.left_networks.is_empty() {
+            return Some(Work::Leave(self.left_networks.iter().copied().take(BATCH).collect()));
         }
         let joins: Vec<_> =
             self.joins.iter().filter(|(_, j)| j.pending).map(|(v, j)| (*v, j.segment)).take(BATCH).collect();
@@ -405,7 +405,7 @@ impl Desired {
         while batch.len() < BATCH
             && let Some(key) = self.queue.pop_front()
         {
-            self.taken += 1;
+            self.dequeued += 1;
             if let Some(node) = self.nodes.get(&key)
                 && node.state == ClaimState::Pending
                 && seen.insert(key)
@@ -420,7 +420,7 @@ impl Desired {
         }
         if !self.claiming {
             // What was left in the queue was withdrawn or answered already.
-            self.answered = self.taken;
+            self.answered = self.dequeued;
         }
         (may_sync && !self.synced).then_some(Work::Sync)
     }
@@ -436,9 +436,9 @@ impl Desired {
     }
 
     /// The board has answered all claims of a call.
-    pub fn answered(&mut self) {
+    pub fn mark_answered(&mut self) {
         self.claiming = false;
-        self.answered = self.taken;
+        self.answered = self.dequeued;
     }
 
     fn retry_refused(&mut self, now: Instant) {
@@ -446,7 +446,7 @@ impl Desired {
         refused.retain(|key| match nodes.get_mut(key) {
             Some(node) => match node.state {
                 ClaimState::Refused { retry_at }
-                | ClaimState::PutOff { retry_at }
+                | ClaimState::Postponed { retry_at }
                 | ClaimState::Moved { retry_at }
                     if retry_at <= now =>
                 {
@@ -455,7 +455,7 @@ impl Desired {
                     *queued += 1;
                     false
                 }
-                ClaimState::Refused { .. } | ClaimState::PutOff { .. } | ClaimState::Moved { .. } => true,
+                ClaimState::Refused { .. } | ClaimState::Postponed { .. } | ClaimState::Moved { .. } => true,
                 _ => false,
             },
             None => false,
@@ -463,13 +463,13 @@ impl Desired {
     }
 
     /// A call other than a claim succeeded.
-    pub fn told(&mut self, work: &Work) {
+    pub fn mark_sent(&mut self, work: &Work) {
         match work {
             Work::Withdraw(keys) => keys.iter().for_each(|key| {
                 self.withdrawn.remove(key);
             }),
             Work::Leave(vnis) => vnis.iter().for_each(|vni| {
-                self.left.remove(vni);
+                self.left_networks.remove(vni);
             }),
             Work::Join(joins) => {
                 for (vni, segment) in joins {
@@ -486,7 +486,7 @@ impl Desired {
     }
 
     /// A claim was judged. What the consumer should hear of it, if anything.
-    pub fn judged(
+    pub fn handle_result(
         &mut self,
         claim: &Claim,
         version: u64,
@@ -495,7 +495,7 @@ impl Desired {
     ) -> Option<ClaimEvent> {
         let key = (claim.vni, claim.mac);
         let node = self.nodes.get_mut(&key).filter(|node| node.version == version)?;
-        let told = match claim_result {
+        let reported = match claim_result {
             ClaimResult::Accepted(revision, addresses) => {
                 node.state = ClaimState::Accepted;
                 node.accepted_at = revision;
@@ -507,10 +507,10 @@ impl Desired {
                         node.claim.ips.sort_unstable();
                     } else {
                         let moved: Vec<_> =
-                            node.claim.ips.iter().filter(|ip| node.claim.gives_up(**ip)).collect();
+                            node.claim.ips.iter().filter(|ip| node.claim.is_contestable(**ip)).collect();
                         let moved: Vec<_> =
                             moved.into_iter().filter(|ip| !ips.contains(ip)).copied().collect();
-                        node.claim.drop_ips(|ip| moved.contains(&ip));
+                        node.claim.remove_ips(|ip| moved.contains(&ip));
                     }
                     if node.claim.ips.iter().any(|ip| !ips.contains(ip)) {
                         // What is declared is tried again.
@@ -518,12 +518,12 @@ impl Desired {
                         self.refused.insert(key);
                     }
                 }
-                Told::Accepted(addresses)
+                Reported::Accepted(addresses)
             }
             ClaimResult::Later(at) => {
-                node.state = ClaimState::PutOff { retry_at: at };
+                node.state = ClaimState::Postponed { retry_at: at };
                 // Only as long as what was received is recent: others contend with what they receive now.
-                node.fresh_until = node.fresh_until.max((at + FRESH / 4).min(node.heard_at + 2 * FRESH));
+                node.fresh_until = node.fresh_until.max((at + FRESH / 4).min(node.claimed_at + 2 * FRESH));
                 self.refused.insert(key);
                 self.repeat_at = Some(self.repeat_at.map_or(at, |other| other.min(at)));
                 return None;
@@ -531,28 +531,28 @@ impl Desired {
             ClaimResult::Refused(why) => {
                 node.state = ClaimState::Refused { retry_at };
                 self.refused.insert(key);
-                Told::Refused(why)
+                Reported::Refused(why)
             }
             ClaimResult::Deferred(migration) => {
                 node.state = ClaimState::Refused { retry_at };
                 self.refused.insert(key);
-                Told::Deferred(migration)
+                Reported::Deferred(migration)
             }
         };
-        if node.told == told {
+        if node.reported == reported {
             return None;
         }
-        node.told = told.clone();
-        match told {
-            Told::Nothing => None,
-            Told::Accepted(addresses) => Some(ClaimEvent::Accepted { vni: key.0, mac: key.1, addresses }),
-            Told::Refused(why) => Some(ClaimEvent::Refused { claim: node.claim.clone(), why }),
-            Told::Deferred(migration) => Some(ClaimEvent::Deferred { vni: key.0, mac: key.1, migration }),
+        node.reported = reported.clone();
+        match reported {
+            Reported::Nothing => None,
+            Reported::Accepted(addresses) => Some(ClaimEvent::Accepted { vni: key.0, mac: key.1, addresses }),
+            Reported::Refused(why) => Some(ClaimEvent::Refused { claim: node.claim.clone(), why }),
+            Reported::Deferred(migration) => Some(ClaimEvent::Deferred { vni: key.0, mac: key.1, migration }),
         }
     }
 
     /// When there may be work again without anyone asking for it.
-    pub fn idle(&self, now: Instant, retry: Duration) -> Option<Duration> {
+    pub fn retry_delay(&self, now: Instant, retry: Duration) -> Option<Duration> {
         let until = self.repeat_at.map_or(retry, |at| at.saturating_duration_since(now).min(retry));
         (!self.refused.is_empty()).then_some(until)
     }

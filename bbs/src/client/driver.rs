@@ -31,7 +31,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// A call the board does not answer for this long has failed. Longer than the largest load takes it.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a board may put a claim off, in milliseconds.
 const MAX_RETRY_MS: u64 = 10_000;
 
@@ -71,19 +71,19 @@ pub(super) async fn run(
     }
     let how = tokio::select! {
         how = stop.wait_for(|stop| *stop != Stop::No) => how.map_or(Stop::No, |how| *how),
-        () = keep_going(&shared, &cfg, &out) => Stop::No,
+        () = run_attempts(&shared, &cfg, &out) => Stop::No,
     };
     let live = lock(&shared.live).take();
     if let (Some((client, session)), Stop::Keep | Stop::WithdrawAll) = (live, how) {
-        goodbye(client, &cfg, session, how == Stop::WithdrawAll).await;
+        deregister(client, &cfg, session, how == Stop::WithdrawAll).await;
     }
     let _ = done.send(());
 }
 
 /// Returns only when nobody reads the updates any more.
-async fn keep_going(shared: &Shared, cfg: &SessionConfig, out: &Out) {
+async fn run_attempts(shared: &Shared, cfg: &SessionConfig, out: &Out) {
     let instance = Uuid::new_v4();
-    let born = Instant::now();
+    let started_at = Instant::now();
     let mut position = Position::default();
     let mut backoff = BACKOFF.0;
     loop {
@@ -91,7 +91,7 @@ async fn keep_going(shared: &Shared, cfg: &SessionConfig, out: &Out) {
             lock(&shared.state).endpoint = Some(endpoint.clone());
             let started = Instant::now();
             let (was_connected, error) =
-                match attempt(shared, cfg, endpoint, instance, born, &mut position, out).await {
+                match attempt(shared, cfg, endpoint, instance, started_at, &mut position, out).await {
                     Ok(never) => match never {},
                     Err((was_connected, error)) => (was_connected, error),
                 };
@@ -135,21 +135,21 @@ async fn attempt(
     cfg: &SessionConfig,
     endpoint: &Endpoint,
     instance: Uuid,
-    born: Instant,
+    started_at: Instant,
     position: &mut Position,
     out: &Out,
 ) -> Result<std::convert::Infallible, (bool, Error)> {
     let client = connect(endpoint).await.map_err(|e| (false, e))?;
-    let holds = holds(shared, position);
+    let holds = held_point(shared, position);
     let live = match register(client.clone(), cfg, instance, holds).await {
         Ok(live) => live,
         Err(e) if e.reason() == Some(Reason::OtherBoard) => {
-            lock(&shared.state).other_board = board_at(client).await;
+            lock(&shared.state).other_board = query_board_id(client).await;
             return Err((false, e));
         }
         Err(e) => return Err((false, e)),
     };
-    lock(&shared.desired).registered();
+    lock(&shared.desired).handle_registered();
     *lock(&shared.live) = Some((live.client.clone(), live.session));
     let number = lock(&shared.state).stream + 1;
     let stream = follow::open(&live, cfg, shared, position, number).await.map_err(|e| (false, e))?;
@@ -163,13 +163,13 @@ async fn attempt(
         state.other_board = None;
     }
     log::info!("board: registered at {endpoint} as {} (host {})", cfg.host, live.host_id);
-    let gone = || (true, Error::Unreachable("nobody reads the updates".into()));
-    out.send(Update::Connected { stream: number }).await.map_err(|_| gone())?;
+    let closed = || (true, Error::Unreachable("nobody reads the updates".into()));
+    out.send(Update::Connected { stream: number }).await.map_err(|_| closed())?;
     // Each of the four ends only in an error, and then so do the others.
     let error = tokio::select! {
         e = keep_lease(&live, cfg) => e,
-        e = reconcile(&live, cfg, shared, born, out) => e,
-        e = migrate(&live, cfg, shared) => e,
+        e = reconcile(&live, cfg, shared, started_at, out) => e,
+        e = send_migration_calls(&live, cfg, shared) => e,
         e = follow::follow(stream, &live, shared, position, out) => e,
     };
     Err((true, error))
@@ -177,7 +177,7 @@ async fn attempt(
 
 /// What to tell a board that we hold: the state of the one we follow, or, once we were told to follow another,
 /// nothing but that.
-fn holds(shared: &Shared, position: &Position) -> Option<Point> {
+fn held_point(shared: &Shared, position: &Position) -> Option<Point> {
     let mut accepted = lock(&shared.accepted);
     let point = position.point();
     // It has been done: from now on this board is the one that we follow.
@@ -186,7 +186,7 @@ fn holds(shared: &Shared, position: &Position) -> Option<Point> {
 }
 
 /// Which board answers there.
-async fn board_at(mut client: Client) -> Option<Uuid> {
+async fn query_board_id(mut client: Client) -> Option<Uuid> {
     let info = call(client.info(v1::InfoRequest {}), CALL_TIMEOUT).await.ok()?;
     parse::id("board_id", &info.board_id).ok()
 }
@@ -246,20 +246,30 @@ async fn keep_lease(live: &Live, cfg: &SessionConfig) -> Error {
     }
 }
 
-async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Instant, out: &Out) -> Error {
+async fn reconcile(
+    live: &Live,
+    cfg: &SessionConfig,
+    shared: &Shared,
+    started_at: Instant,
+    out: &Out,
+) -> Error {
     let mut was_idle = false;
     loop {
-        let may_sync = born.elapsed() >= cfg.settle;
+        let may_sync = started_at.elapsed() >= cfg.settle;
         let (work, idle) = {
             let mut desired = lock(&shared.desired);
-            (desired.next(Instant::now(), may_sync), desired.idle(Instant::now(), cfg.retry_refused / 4))
+            (
+                desired.next_work(Instant::now(), may_sync),
+                desired.retry_delay(Instant::now(), cfg.retry_refused / 4),
+            )
         };
         let Some(work) = work else {
             // What a completion waits for may have been withdrawn: then no answer wakes it.
             if !std::mem::replace(&mut was_idle, true) {
-                shared.moved.notify_one();
+                shared.migration_work.notify_one();
             }
-            let until_sync = if may_sync { Duration::MAX } else { cfg.settle.saturating_sub(born.elapsed()) };
+            let until_sync =
+                if may_sync { Duration::MAX } else { cfg.settle.saturating_sub(started_at.elapsed()) };
             let pause = idle.unwrap_or(Duration::MAX).min(until_sync).max(Duration::from_millis(1));
             tokio::select! {
                 () = shared.work.notified() => {}
@@ -268,10 +278,10 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
             continue;
         };
         was_idle = false;
-        if let Err(e) = tell(live, cfg, shared, &work).await {
+        if let Err(e) = send_work(live, cfg, shared, &work).await {
             return e;
         }
-        if let Err(e) = hand_out(shared, out).await {
+        if let Err(e) = deliver_events(shared, out).await {
             return e;
         }
     }
@@ -279,12 +289,12 @@ async fn reconcile(live: &Live, cfg: &SessionConfig, shared: &Shared, born: Inst
 
 /// Tells the consumer what became of its claims. May be dropped at any time: a verdict leaves the queue only for the
 /// consumer.
-pub(super) async fn hand_out(shared: &Shared, out: &Out) -> Result<(), Error> {
+pub(super) async fn deliver_events(shared: &Shared, out: &Out) -> Result<(), Error> {
     while !lock(&shared.desired).events.is_empty() {
         let room = out.reserve().await;
         let room = room.map_err(|_| Error::Unreachable("nobody reads the updates".into()))?;
-        let Some(verdict) = lock(&shared.desired).events.pop_front() else { break };
-        let update = match verdict {
+        let Some(event) = lock(&shared.desired).events.pop_front() else { break };
+        let update = match event {
             ClaimEvent::Accepted { vni, mac, addresses } => {
                 for why in addresses.iter().flat_map(|accepted| &accepted.refused) {
                     log::warn!("board refuses an address of {mac} in VNI {vni}: {why}");
@@ -309,7 +319,7 @@ pub(super) async fn hand_out(shared: &Shared, out: &Out) -> Result<(), Error> {
 }
 
 /// Makes one call and records what came of it.
-async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) -> Result<(), Error> {
+async fn send_work(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) -> Result<(), Error> {
     let mut client = live.client.clone();
     let session_ref = session_ref(live, cfg);
     match work {
@@ -344,22 +354,22 @@ async fn tell(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) ->
                 )));
             }
             let now = Instant::now();
-            let mut judged = Vec::with_capacity(batch.len());
+            let mut results = Vec::with_capacity(batch.len());
             for result in answer.results {
-                judged.push(claim_result(now, answer.revision, result)?);
+                results.push(claim_result(now, answer.revision, result)?);
             }
             let mut desired = lock(&shared.desired);
-            desired.answered();
+            desired.mark_answered();
             // A completion may wait for this.
-            shared.moved.notify_one();
-            for ((claim, version), claim_result) in batch.iter().zip(judged) {
-                let verdict = desired.judged(claim, *version, claim_result, now + cfg.retry_refused);
-                desired.events.extend(verdict);
-                desired.catch_up(claim.vni, claim.mac);
+            shared.migration_work.notify_one();
+            for ((claim, version), claim_result) in batch.iter().zip(results) {
+                let event = desired.handle_result(claim, *version, claim_result, now + cfg.retry_refused);
+                desired.events.extend(event);
+                desired.apply_taken(claim.vni, claim.mac);
             }
         }
     }
-    lock(&shared.desired).told(work);
+    lock(&shared.desired).mark_sent(work);
     Ok(())
 }
 
@@ -374,38 +384,43 @@ fn claim_result(now: Instant, revision: u64, result: v1::ClaimResult) -> Result<
 }
 
 /// Tells of migrations. A refusal is an answer; only what breaks the session ends this.
-async fn migrate(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
+async fn send_migration_calls(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
     // All claims are told anew in this session, and a completion waits for those as well.
-    let told_anew = lock(&shared.desired).last_claim();
+    let all_claims = lock(&shared.desired).last_claim();
     loop {
         let through = lock(&shared.desired).answered_claim();
-        let answered = |claim: u64| through >= claim.max(told_anew);
+        let answered = |claim: u64| through >= claim.max(all_claims);
         let (next, due) = {
-            let mut moves = lock(&shared.moves);
-            (moves.next(Instant::now(), answered), moves.due())
+            let mut migrations = lock(&shared.migration_calls);
+            (migrations.next_call(Instant::now(), answered), migrations.due())
         };
         let Some((key, what)) = next else {
             let pause = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
             tokio::select! {
-                () = shared.moved.notified() => {}
+                () = shared.migration_work.notified() => {}
                 () = sleep(pause) => {}
             }
             continue;
         };
-        let answer = match make(live, cfg, key, what).await {
+        let answer = match call_migration(live, cfg, key, what).await {
             Ok(ticket) => Ok(ticket),
             Err(e @ (Error::Unreachable(_) | Error::Protocol(_))) => return e,
             Err(e) if matches!(e.reason(), Some(Reason::Fenced | Reason::Unregistered)) => return e,
             Err(e) => Err(e.to_string()),
         };
-        if let Some(update) = lock(&shared.moves).answered(key, Instant::now(), answer) {
+        if let Some(update) = lock(&shared.migration_calls).handle_answer(key, Instant::now(), answer) {
             // As above.
             let _ = shared.migrations.send(update);
         }
     }
 }
 
-async fn make(live: &Live, cfg: &SessionConfig, key: Uuid, what: Call) -> Result<MigrationTicket, Error> {
+async fn call_migration(
+    live: &Live,
+    cfg: &SessionConfig,
+    key: Uuid,
+    what: Call,
+) -> Result<MigrationTicket, Error> {
     let mut client = live.client.clone();
     let host = cfg.host.as_str().to_owned();
     let session_ref = Some(v1::SessionRef { host, session: live.session, key: key.into() });
@@ -433,11 +448,11 @@ async fn make(live: &Live, cfg: &SessionConfig, key: Uuid, what: Call) -> Result
     answer?.try_into()
 }
 
-async fn goodbye(mut client: Client, cfg: &SessionConfig, session: u64, withdraw_all: bool) {
+async fn deregister(mut client: Client, cfg: &SessionConfig, session: u64, withdraw_all: bool) {
     let session_ref =
         v1::SessionRef { host: cfg.host.as_str().to_owned(), session, key: Uuid::new_v4().into() };
     let request = v1::DeregisterRequest { session_ref: Some(session_ref), withdraw_all };
-    if let Err(e) = call(client.deregister(request), GOODBYE_TIMEOUT).await {
+    if let Err(e) = call(client.deregister(request), DEREGISTER_TIMEOUT).await {
         log::warn!("board: could not say goodbye: {e}");
     }
 }

@@ -1,7 +1,7 @@
 //! The watch of a session: from the board's stream to [`Update`]s, with the position from which to resume.
 
 use super::{
-    driver::{CALL_TIMEOUT, Live, Out, call, hand_out},
+    driver::{CALL_TIMEOUT, Live, Out, call, deliver_events},
     error::Error,
     session::{SessionConfig, Shared, Update, lock},
 };
@@ -45,7 +45,7 @@ pub(super) struct Stream {
     requests: mpsc::Sender<v1::WatchRequest>,
     responses: Streaming<v1::WatchResponse>,
     /// The scope as last asked for.
-    asked: BTreeSet<Vni>,
+    requested: BTreeSet<Vni>,
     /// The number of this watch in the session.
     number: u64,
     /// The run that tells all this; `None` = the board knows nothing of runs.
@@ -68,7 +68,7 @@ impl Stream {
     }
 
     /// Who tells: must be whom we are registered at, on the same connection or not.
-    fn told_by(&mut self, board_id: &[u8], run_id: &[u8]) -> Result<(), Error> {
+    fn check_sender(&mut self, board_id: &[u8], run_id: &[u8]) -> Result<(), Error> {
         let board = parse::id("board_id", board_id)?;
         if board != self.board {
             let (board, ours) = (board.simple(), self.board.simple());
@@ -89,7 +89,7 @@ impl Stream {
     }
 }
 
-fn numbers<'a>(vnis: impl IntoIterator<Item = &'a Vni>) -> Vec<u32> {
+fn vni_numbers<'a>(vnis: impl IntoIterator<Item = &'a Vni>) -> Vec<u32> {
     vnis.into_iter().map(|vni| vni.get()).collect()
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn open(
     }
     let start = v1::WatchStart {
         name: cfg.host.as_str().to_owned(),
-        vnis: numbers(&position.held),
+        vnis: vni_numbers(&position.held),
         everything: false,
         resume: position.point.map(Into::into),
         partial: !position.exact,
@@ -120,7 +120,7 @@ pub(super) async fn open(
     Ok(Stream {
         requests,
         responses,
-        asked: position.held.clone(),
+        requested: position.held.clone(),
         number,
         run: None,
         board: live.board,
@@ -141,7 +141,7 @@ pub(super) async fn follow(
 ) -> Error {
     let mut acks = shared.ack.subscribe();
     loop {
-        if let Err(e) = ask(&mut stream, shared).await {
+        if let Err(e) = send_interest(&mut stream, shared).await {
             return e;
         }
         let response = tokio::select! {
@@ -161,7 +161,7 @@ pub(super) async fn follow(
         let before = position.point;
         let update = match response {
             Ok(Some(v1::WatchResponse { response: Some(response) })) => {
-                match take(response, &mut stream, live, shared, position) {
+                match handle_response(response, &mut stream, live, shared, position) {
                     Ok(update) => update,
                     Err(e) => return e,
                 }
@@ -183,7 +183,7 @@ pub(super) async fn follow(
                 return Error::Unreachable("nobody reads the updates".into());
             }
             (position.point, position.exact) = reached;
-            if let Err(e) = hand_out(shared, out).await {
+            if let Err(e) = deliver_events(shared, out).await {
                 return e;
             }
         }
@@ -191,22 +191,22 @@ pub(super) async fn follow(
 }
 
 /// Tells the board what has changed in the wanted scope.
-async fn ask(stream: &mut Stream, shared: &Shared) -> Result<(), Error> {
+async fn send_interest(stream: &mut Stream, shared: &Shared) -> Result<(), Error> {
     let wanted = lock(&shared.desired).interest();
-    if wanted == stream.asked {
+    if wanted == stream.requested {
         return Ok(());
     }
     let interest = v1::WatchInterest {
-        add: numbers(wanted.difference(&stream.asked)),
-        remove: numbers(stream.asked.difference(&wanted)),
+        add: vni_numbers(wanted.difference(&stream.requested)),
+        remove: vni_numbers(stream.requested.difference(&wanted)),
     };
-    stream.asked = wanted;
+    stream.requested = wanted;
     let request = v1::WatchRequest { request: Some(Request::Interest(interest)) };
     stream.requests.send(request).await.map_err(|_| Error::Unreachable("the watch closed".into()))
 }
 
 /// Turns one response into an update, and moves the position.
-fn take(
+fn handle_response(
     response: Response,
     stream: &mut Stream,
     live: &Live,
@@ -215,15 +215,15 @@ fn take(
 ) -> Result<Option<Update>, Error> {
     Ok(Some(match response {
         Response::SnapshotBegin(begin) => {
-            stream.told_by(&begin.board_id, &begin.run_id)?;
+            stream.check_sender(&begin.board_id, &begin.run_id)?;
             position.exact = false;
-            lock(&shared.desired).forget_locks();
+            lock(&shared.desired).clear_locks();
             stream.snapshot_revision = begin.revision;
             Update::SnapshotBegin { revision: begin.revision, other_branch: begin.other_branch }
         }
         Response::SnapshotChunk(list) => {
             let changes = parse::changes(list.changes)?;
-            note_locks(&changes, live, shared);
+            record_locks(&changes, live, shared);
             Update::Apply { revision: stream.snapshot_revision, changes }
         }
         Response::SnapshotNodes(list) => {
@@ -235,13 +235,13 @@ fn take(
             stream.snapshots += 1;
             // A snapshot in mid-watch does not name what vanished; claiming again is harmless and finds out.
             if stream.snapshots > 1 {
-                lock(&shared.desired).requeue();
+                lock(&shared.desired).requeue_claims();
                 shared.work.notify_one();
             }
             Update::SnapshotEnd { revision }
         }
         Response::Resumed(resumed) => {
-            stream.told_by(&resumed.board_id, &resumed.run_id)?;
+            stream.check_sender(&resumed.board_id, &resumed.run_id)?;
             // Told to the consumer, so that it acknowledges on this stream what it has in force.
             position.reached(stream.point(resumed.revision));
             stream.received = resumed.revision;
@@ -251,7 +251,7 @@ fn take(
             position.reached(stream.point(delta.revision));
             stream.received = delta.revision;
             let changes = parse::changes(delta.changes)?;
-            note_locks(&changes, live, shared);
+            record_locks(&changes, live, shared);
             reclaim(&changes, delta.revision, live, shared, Instant::now() + stream.retry_refused);
             Update::Apply { revision: delta.revision, changes }
         }
@@ -269,7 +269,7 @@ fn take(
             }
             stream.received = scope.revision;
             let changes = parse::changes(scope.changes)?;
-            note_locks(&changes, live, shared);
+            record_locks(&changes, live, shared);
             Update::Apply { revision: scope.revision, changes }
         }
         Response::Progress(revision) => {
@@ -283,12 +283,12 @@ fn take(
 }
 
 /// Which of our nodes migrations have locked.
-fn note_locks(changes: &[Change], live: &Live, shared: &Shared) {
+fn record_locks(changes: &[Change], live: &Live, shared: &Shared) {
     for change in changes {
         if let Change::NodeLocked { vni, mac, source, .. } = change
             && *source == live.host_id
         {
-            lock(&shared.desired).locked(*vni, *mac);
+            lock(&shared.desired).handle_locked(*vni, *mac);
         }
     }
 }
@@ -302,12 +302,12 @@ fn reclaim(changes: &[Change], revision: u64, live: &Live, shared: &Shared, retr
     let mut again = false;
     for change in changes {
         again |= match change {
-            Change::NodeGone { vni, mac, .. } => desired.gone(*vni, *mac),
-            Change::NodeUnlocked { vni, mac, .. } => desired.unlocked(*vni, *mac),
+            Change::NodeGone { vni, mac, .. } => desired.handle_removed(*vni, *mac),
+            Change::NodeUnlocked { vni, mac, .. } => desired.handle_unlocked(*vni, *mac),
             Change::NodePut { node, .. } if node.host_id != live.host_id => {
-                desired.elsewhere(node.vni, node.mac, revision, retry_at)
+                desired.handle_elsewhere(node.vni, node.mac, revision, retry_at)
             }
-            Change::NodePut { node, gone_ips } => desired.lost(node.vni, node.mac, gone_ips, revision),
+            Change::NodePut { node, gone_ips } => desired.handle_lost(node.vni, node.mac, gone_ips, revision),
             _ => false,
         };
     }

@@ -70,7 +70,7 @@ pub(super) enum Call {
 }
 
 impl Call {
-    pub fn word(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Begin(..) => "begin",
             Self::Complete { .. } => "complete",
@@ -93,14 +93,14 @@ impl Call {
 pub(super) struct Migrations {
     calls: VecDeque<(Uuid, Call)>,
     /// Locks to keep alive, by migration, and when to renew each.
-    kept: BTreeMap<u64, (Instant, BeginMigration)>,
+    leases: BTreeMap<u64, (Instant, BeginMigration)>,
 }
 
 impl Migrations {
     /// A later report replaces one of the same migration that has not been told yet.
     pub fn push(&mut self, call: Call) {
         if let Call::Complete { migration, .. } | Call::Abort { migration, .. } = &call {
-            self.kept.remove(migration);
+            self.leases.remove(migration);
         }
         if let Call::Report { migration: new, .. } = &call {
             self.calls.retain(|(_, c)| !matches!(c, Call::Report { migration, .. } if migration == new));
@@ -110,10 +110,10 @@ impl Migrations {
 
     /// The next call, which stays the next until it is answered. A completion is believed only beside its claims: it
     /// waits until `answered` says so of the last claim before it, and calls of other migrations go first.
-    pub fn next(&mut self, now: Instant, answered: impl Fn(u64) -> bool) -> Option<(Uuid, Call)> {
-        for (id, (due, begin)) in &mut self.kept {
+    pub fn next_call(&mut self, now: Instant, answered: impl Fn(u64) -> bool) -> Option<(Uuid, Call)> {
+        for (id, (due, begin)) in &mut self.leases {
             if *due <= now {
-                *due = now + pace(begin);
+                *due = now + renew_interval(begin);
                 self.calls.push_back((Uuid::new_v4(), Call::Begin(begin.clone(), Some(*id))));
             }
         }
@@ -133,11 +133,11 @@ impl Migrations {
 
     /// When there will be something to do without anyone asking.
     pub fn due(&self) -> Option<Instant> {
-        self.kept.values().map(|(due, _)| *due).min()
+        self.leases.values().map(|(due, _)| *due).min()
     }
 
     /// The board answered. What the consumer should hear of it.
-    pub fn answered(
+    pub fn handle_answer(
         &mut self,
         key: Uuid,
         now: Instant,
@@ -151,7 +151,7 @@ impl Migrations {
                 // One that was ended meanwhile is not to be renewed.
                 let ends = |c: &Call| !matches!(c, Call::Begin(..) | Call::Report { .. });
                 if !self.calls.iter().any(|(_, c)| ends(c) && c.migration() == Some(ticket.migration)) {
-                    self.kept.insert(ticket.migration, (now + pace(&begin), begin));
+                    self.leases.insert(ticket.migration, (now + renew_interval(&begin), begin));
                 }
                 renews.is_none().then_some(MigrationUpdate::Begun { nodes, ticket })
             }
@@ -161,16 +161,16 @@ impl Migrations {
                 let migration = call.migration();
                 if let Call::Begin(_, Some(id)) = &call {
                     // It has ended by another's hand; the watch has said so.
-                    self.kept.remove(id);
+                    self.leases.remove(id);
                     return None;
                 }
-                Some(MigrationUpdate::Refused { call: call.word(), migration, why })
+                Some(MigrationUpdate::Refused { call: call.name(), migration, why })
             }
         }
     }
 }
 
-fn pace(begin: &BeginMigration) -> Duration {
+fn renew_interval(begin: &BeginMigration) -> Duration {
     Duration::from_millis(begin.lease_ms / 3)
 }
 
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_lock_is_renewed_until_it_is_ended_and_a_key_lives_until_its_answer() {
         let now = Instant::now();
-        let mut moves = Migrations::default();
+        let mut migrations = Migrations::default();
         let begin = BeginMigration {
             nodes: vec![(Vni::new(1).unwrap(), Mac::new([2, 0, 0, 0, 0, 1]))],
             source: HostName::new("gw-a").unwrap(),
@@ -189,35 +189,38 @@ mod tests {
             cause: "test".into(),
             lease_ms: 3000,
         };
-        moves.push(Call::Begin(begin, None));
-        let (key, _) = moves.next(now, |_| true).unwrap();
-        assert_eq!(moves.next(now, |_| true).unwrap().0, key, "repeated with its key");
+        migrations.push(Call::Begin(begin, None));
+        let (key, _) = migrations.next_call(now, |_| true).unwrap();
+        assert_eq!(migrations.next_call(now, |_| true).unwrap().0, key, "repeated with its key");
         let ticket = MigrationTicket {
             migration: 4,
             generation: 9,
             state: crate::model::MigrationState::Locked,
             revision: 9,
         };
-        assert!(matches!(moves.answered(key, now, Ok(ticket)), Some(MigrationUpdate::Begun { .. })));
-        assert!(moves.next(now, |_| true).is_none());
+        assert!(matches!(
+            migrations.handle_answer(key, now, Ok(ticket)),
+            Some(MigrationUpdate::Begun { .. })
+        ));
+        assert!(migrations.next_call(now, |_| true).is_none());
         let later = now + Duration::from_secs(1);
         // A completion that waits for its claims delays no other migration.
         let complete =
             Call::Complete { migration: 7, generation: 1, at: None, cause: "test".into(), last_claim: 3 };
-        moves.push(complete.clone());
-        moves.push(Call::Report { migration: 7, generation: 1, report: Report::default() });
-        let (renewal, call) = moves.next(later, |claim| claim < 3).unwrap();
+        migrations.push(complete.clone());
+        migrations.push(Call::Report { migration: 7, generation: 1, report: Report::default() });
+        let (renewal, call) = migrations.next_call(later, |claim| claim < 3).unwrap();
         assert_eq!(call.migration(), Some(4));
-        assert_eq!(moves.next(later, |_| true).unwrap().1, complete);
-        moves.calls.retain(|(_, call)| call.migration() != Some(7));
-        assert_eq!(renewal, moves.next(later, |_| true).unwrap().0);
-        let (renewal, call) = moves.next(later, |_| true).unwrap();
+        assert_eq!(migrations.next_call(later, |_| true).unwrap().1, complete);
+        migrations.calls.retain(|(_, call)| call.migration() != Some(7));
+        assert_eq!(renewal, migrations.next_call(later, |_| true).unwrap().0);
+        let (renewal, call) = migrations.next_call(later, |_| true).unwrap();
         assert!(renewal != key && call.migration() == Some(4));
-        moves.push(Call::Abort { migration: 4, generation: 9, cause: "test".into() });
-        assert_eq!(moves.answered(renewal, later, Ok(ticket)), None);
-        assert_eq!(moves.due(), None, "not renewed after its end");
-        let (key, _) = moves.next(later, |_| true).unwrap();
-        let refused = moves.answered(key, later, Err("no".into()));
+        migrations.push(Call::Abort { migration: 4, generation: 9, cause: "test".into() });
+        assert_eq!(migrations.handle_answer(renewal, later, Ok(ticket)), None);
+        assert_eq!(migrations.due(), None, "not renewed after its end");
+        let (key, _) = migrations.next_call(later, |_| true).unwrap();
+        let refused = migrations.handle_answer(key, later, Err("no".into()));
         assert!(matches!(refused, Some(MigrationUpdate::Refused { call: "abort", migration: Some(4), .. })));
     }
 }

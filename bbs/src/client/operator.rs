@@ -150,7 +150,7 @@ pub struct NodeFilter {
 /// What to lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BeginMigration {
-    /// 1 to [`crate::model::MAX_MOVING`], none twice: all VIFs of the VM.
+    /// 1 to [`crate::model::MAX_MIGRATING`], none twice: all VIFs of the VM.
     pub nodes: Vec<(Vni, Mac)>,
     /// Where they are.
     pub source: HostName,
@@ -448,7 +448,7 @@ impl Operator {
     {
         let (tx, outgoing) = mpsc::channel(4);
         let rows = rows.into_iter();
-        let producer = tokio::task::spawn_blocking(move || produce(rows, &tx));
+        let producer = tokio::task::spawn_blocking(move || send_rows(rows, &tx));
         let answer = call(self.client.load(ReceiverStream::new(outgoing)), CALL_TIMEOUT).await;
         let result = match answer {
             Ok(steps) => watch_load(steps, &mut progress).await,
@@ -464,7 +464,7 @@ impl Operator {
 
 /// Sends the rows; stops early when the board has closed the stream. A bad row ends the stream without the
 /// closing empty message, by which the board knows that all rows have come.
-fn produce<E: std::fmt::Display>(
+fn send_rows<E: std::fmt::Display>(
     mut rows: impl Iterator<Item = Result<(u64, Row), E>>,
     tx: &mpsc::Sender<v1::LoadRequest>,
 ) -> Option<String> {

@@ -179,9 +179,9 @@ pub(super) struct Shared {
     pub work: Notify,
     /// The set of followed networks has changed.
     pub interest: Notify,
-    pub moves: Mutex<Migrations>,
-    /// Something in `moves` is to be told.
-    pub moved: Notify,
+    pub migration_calls: Mutex<Migrations>,
+    /// Something in `migration_calls` is to be told.
+    pub migration_work: Notify,
     /// What the board says of migrations; unbounded, since at most one for each call and each deferral.
     pub migrations: crossbeam::channel::Sender<MigrationUpdate>,
     /// Number of the watch, and the revision acknowledged to it.
@@ -218,8 +218,8 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
         desired: Mutex::new(Desired::new(cfg.interest.iter().copied())),
         work: Notify::new(),
         interest: Notify::new(),
-        moves: Mutex::default(),
-        moved: Notify::new(),
+        migration_calls: Mutex::default(),
+        migration_work: Notify::new(),
         migrations: migrations_tx,
         ack,
         accepted: Mutex::new(None),
@@ -272,23 +272,23 @@ impl Session {
     /// next three, returns at once and is told until the board has answered, over lost connections too; the
     /// answer comes by [`Session::migrations`].
     pub fn begin_migration(&self, begin: BeginMigration) {
-        self.push(Call::Begin(begin, None));
+        self.push_call(Call::Begin(begin, None));
     }
 
     /// The VM runs at `at`; `None` = the target, or this host if it claims the nodes.
     pub fn complete_migration(&self, migration: u64, generation: u64, at: Option<HostName>, cause: &str) {
         let last_claim = lock(&self.shared.desired).last_claim();
-        self.push(Call::Complete { migration, generation, at, cause: cause.to_owned(), last_claim });
+        self.push_call(Call::Complete { migration, generation, at, cause: cause.to_owned(), last_claim });
     }
 
     /// The VM stays at the source.
     pub fn abort_migration(&self, migration: u64, generation: u64, cause: &str) {
-        self.push(Call::Abort { migration, generation, cause: cause.to_owned() });
+        self.push_call(Call::Abort { migration, generation, cause: cause.to_owned() });
     }
 
     /// What this host has counted of a migration so far.
     pub fn report_migration(&self, migration: u64, generation: u64, report: Report) {
-        self.push(Call::Report { migration, generation, report });
+        self.push_call(Call::Report { migration, generation, report });
     }
 
     /// Answers to these, and claims that were deferred. One queue: clones share it.
@@ -297,9 +297,9 @@ impl Session {
         self.migrations.clone()
     }
 
-    fn push(&self, call: Call) {
-        lock(&self.shared.moves).push(call);
-        self.shared.moved.notify_one();
+    fn push_call(&self, call: Call) {
+        lock(&self.shared.migration_calls).push(call);
+        self.shared.migration_work.notify_one();
     }
 
     /// Every lcore forwards now by `revision`, received on the watch of this number. One of an earlier watch is told

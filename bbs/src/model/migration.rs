@@ -6,7 +6,7 @@ use serde::Serialize;
 use stopover_net::{HostName, Mac, Vni};
 
 /// Most nodes of one migration: the VIFs of one VM.
-pub const MAX_MOVING: usize = 64;
+pub const MAX_MIGRATING: usize = 64;
 /// Bounds of a lock's lease, in milliseconds.
 pub const LEASE_MS: (u64, u64) = (100, 3_600_000);
 /// Longest cause, in bytes.
@@ -35,7 +35,8 @@ pub struct MigratingNode {
     /// Its MAC.
     pub mac: Mac,
     /// The source has withdrawn it while it was locked.
-    pub let_go: bool,
+    #[serde(rename = "let_go")]
+    pub released: bool,
 }
 
 /// A claim that waits for the migration's end.

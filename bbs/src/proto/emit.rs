@@ -158,7 +158,7 @@ impl From<&Claim> for v1::NodeClaim {
             ips: ips(&c.ips),
             kind: kind(c.facts.kind),
             router: router(c.facts.router),
-            heard: c.heard,
+            heard: c.received,
             announced: ips(&c.announced),
             shared: ips(&c.shared),
             used: ips(&c.used),

@@ -2,11 +2,11 @@
 
 use super::{
     emit,
-    parse::{BadField, Checked, bounded, host_name, missing, node_keys},
+    parse::{BadField, Checked, bounded, host_name, node_keys, required},
     v1,
 };
 use crate::model::{
-    Claim, Deferred, HostRef, HostReport, LEASE_MS, MAX_CAUSE, MAX_MOVING, MigratingNode, Migration,
+    Claim, Deferred, HostRef, HostReport, LEASE_MS, MAX_CAUSE, MAX_MIGRATING, MigratingNode, Migration,
     MigrationState, Report,
 };
 use stopover_net::{HostName, Mac, Vni};
@@ -32,14 +32,14 @@ pub fn state(n: i32) -> Checked<MigrationState> {
 }
 
 /// The nodes of a lock: some, not too many, none twice.
-pub fn moving(list: Vec<v1::NodeKey>) -> Checked<Vec<(Vni, Mac)>> {
+pub fn node_list(list: Vec<v1::NodeKey>) -> Checked<Vec<(Vni, Mac)>> {
     let mut nodes = node_keys(list)?;
     nodes.sort_unstable();
     let count = nodes.len();
     nodes.dedup();
-    if nodes.is_empty() || count > MAX_MOVING || nodes.len() != count {
+    if nodes.is_empty() || count > MAX_MIGRATING || nodes.len() != count {
         let found = format!("{count} nodes, {} different", nodes.len());
-        return Err(BadField::new("nodes", found, format_args!("1 to {MAX_MOVING}, each once")));
+        return Err(BadField::new("nodes", found, format_args!("1 to {MAX_MIGRATING}, each once")));
     }
     Ok(nodes)
 }
@@ -62,7 +62,7 @@ pub fn lease_ms(n: u64) -> Checked<u64> {
 }
 
 /// A host name that may be absent.
-pub fn some_host(field: &str, name: String) -> Checked<Option<HostName>> {
+pub fn optional_host(field: &str, name: String) -> Checked<Option<HostName>> {
     if name.is_empty() { Ok(None) } else { host_name(field, name).map(Some) }
 }
 
@@ -119,7 +119,7 @@ impl From<&Migration> for v1::Migration {
             nodes: m
                 .nodes
                 .iter()
-                .map(|n| v1::MigratingNode { node: Some(emit::node_key(n.vni, n.mac)), let_go: n.let_go })
+                .map(|n| v1::MigratingNode { node: Some(emit::node_key(n.vni, n.mac)), let_go: n.released })
                 .collect(),
             source: Some(host_ref(&m.source)),
             target: m.target.as_ref().map(host_ref),
@@ -159,24 +159,24 @@ impl TryFrom<v1::Migration> for Migration {
             list.into_iter().map(|h| read_ref(field, h)).collect()
         };
         let nodes = bounded("nodes", m.nodes)?.into_iter().map(|n| {
-            let (vni, mac) = super::parse::node_key(&missing("node", n.node)?)?;
-            Ok(MigratingNode { vni, mac, let_go: n.let_go })
+            let (vni, mac) = super::parse::node_key(&required("node", n.node)?)?;
+            Ok(MigratingNode { vni, mac, released: n.let_go })
         });
         let deferred = m.deferred.into_iter().map(|d| {
             Ok(Deferred {
-                host: read_ref("host", missing("host", d.host)?)?,
-                claim: Claim::try_from(&missing("claim", d.claim)?)?,
+                host: read_ref("host", required("host", d.host)?)?,
+                claim: Claim::try_from(&required("claim", d.claim)?)?,
             })
         });
         let reports = m.reports.into_iter().map(|r| {
-            let report = missing("report", r.report)?.into();
+            let report = required("report", r.report)?.into();
             Ok(HostReport { host: host_name("host", r.host)?, report })
         });
         Ok(Self {
             id: m.id,
             generation: m.generation,
             nodes: nodes.collect::<Checked<_>>()?,
-            source: read_ref("source", missing("source", m.source)?)?,
+            source: read_ref("source", required("source", m.source)?)?,
             target: m.target.map(|h| read_ref("target", h)).transpose()?,
             owner: m.owner.map(|h| read_ref("owner", h)).transpose()?,
             causes: m.causes,

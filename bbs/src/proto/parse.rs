@@ -37,7 +37,7 @@ impl BadField {
         Self { path: path.into(), what: format!("found {found}; expected {expected}") }
     }
 
-    fn said(path: impl Into<String>, what: impl Display) -> Self {
+    fn with_text(path: impl Into<String>, what: impl Display) -> Self {
         Self { path: path.into(), what: what.to_string() }
     }
 
@@ -66,12 +66,12 @@ pub type Checked<T> = Result<T, BadField>;
 
 /// A VNI in range.
 pub fn vni(field: &str, n: u32) -> Checked<Vni> {
-    Vni::new(n).map_err(|e| BadField::said(field, e))
+    Vni::new(n).map_err(|e| BadField::with_text(field, e))
 }
 
 /// A host name.
 pub fn host_name(field: &str, s: String) -> Checked<HostName> {
-    HostName::new(s).map_err(|e| BadField::said(field, e))
+    HostName::new(s).map_err(|e| BadField::with_text(field, e))
 }
 
 /// Six bytes that may belong to a station.
@@ -83,7 +83,7 @@ pub fn mac(field: &str, bytes: &[u8]) -> Checked<Mac> {
             "a MAC address of 6 bytes, as on the wire",
         )
     })?;
-    Mac::new(six).station().map_err(|e| BadField::said(field, e))
+    Mac::new(six).station().map_err(|e| BadField::with_text(field, e))
 }
 
 /// Four or sixteen bytes: an address that one station may own.
@@ -165,7 +165,7 @@ pub(super) fn bounded<T>(field: &str, items: Vec<T>) -> Checked<Vec<T>> {
 }
 
 /// A message that must be there.
-pub fn missing<T>(field: &str, value: Option<T>) -> Checked<T> {
+pub fn required<T>(field: &str, value: Option<T>) -> Checked<T> {
     value.ok_or_else(|| BadField::new(field, "nothing", "this message to be set"))
 }
 
@@ -183,7 +183,7 @@ pub struct SessionRef {
 impl SessionRef {
     /// Takes the message apart.
     pub fn parse(session_ref: Option<v1::SessionRef>) -> Checked<Self> {
-        let s = missing("session_ref", session_ref)?;
+        let s = required("session_ref", session_ref)?;
         Ok(Self { host: host_name("session_ref.host", s.host)?, session: s.session, key: s.key })
     }
 
@@ -227,7 +227,7 @@ impl TryFrom<&v1::NodeClaim> for Claim {
             vni: vni("vni", m.vni)?,
             mac: mac("mac", &m.mac)?,
             facts: facts(m.kind, m.router),
-            heard: m.heard,
+            received: m.heard,
             announced: among("announced", &m.announced)?,
             shared: among("shared", &m.shared)?,
             used: among("used", &m.used)?,
@@ -340,7 +340,7 @@ impl TryFrom<v1::Row> for Row {
     type Error = BadField;
     fn try_from(m: v1::Row) -> Checked<Self> {
         use v1::row::Row as R;
-        match missing("row", m.row)? {
+        match required("row", m.row)? {
             R::Host(h) => host_row(h).map(Row::Host).map_err(|e| e.within("host")),
             R::Network(n) => {
                 let n = Network::try_from(n).map_err(|e| e.within("network"))?;
@@ -381,7 +381,7 @@ impl TryFrom<v1::DeleteRequest> for Target {
     type Error = BadField;
     fn try_from(m: v1::DeleteRequest) -> Checked<Self> {
         use v1::delete_request::Target as T;
-        let target = missing("target", m.target)?;
+        let target = required("target", m.target)?;
         if m.cascade && !matches!(target, T::Host(_)) {
             return Err(BadField::new("cascade", "true", "false, or `host` as target"));
         }
@@ -454,7 +454,7 @@ impl TryFrom<v1::Change> for Change {
     type Error = BadField;
     fn try_from(m: v1::Change) -> Checked<Self> {
         use v1::change::Change as C;
-        Ok(match missing("change", m.change)? {
+        Ok(match required("change", m.change)? {
             C::HostPut(h) => Self::HostPut(h.try_into()?),
             C::HostGone(id) => Self::HostGone { id },
             C::NetworkPut(n) => {
@@ -469,7 +469,7 @@ impl TryFrom<v1::Change> for Change {
             }
             C::MemberGone(m) => Self::MemberGone { vni: vni("vni", m.vni)?, host_id: m.host_id },
             C::NodePut(p) => Self::NodePut {
-                node: missing("node", p.node)?.try_into()?,
+                node: required("node", p.node)?.try_into()?,
                 gone_ips: ip_list("gone_ips", &p.gone_ips, MAX_IPS)?,
             },
             C::NodeLocked(l) => Self::NodeLocked {

@@ -1,4 +1,4 @@
-//! A walk through a view, in pieces: the state of some networks, or all, as puts (a snapshot) or as gones (a
+//! A walk through a view, in pieces: the state of some networks, or all, as puts (a snapshot) or as removals (a
 //! network that leaves a watcher's scope).
 
 use crate::{
@@ -29,14 +29,14 @@ pub(super) enum Piece {
 
 /// What of a network is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tell {
+pub(super) enum Emit {
     Puts,
-    Gones,
+    Removals,
 }
 
 pub(super) struct Cursor {
     /// Networks still to do; `None` = all at once.
-    scopes: VecDeque<(Option<Vni>, Tell)>,
+    scopes: VecDeque<(Option<Vni>, Emit)>,
     stage: Stage,
     /// Records of one piece. A step tells at most so many more, and never all of a kind at once.
     limit: usize,
@@ -46,17 +46,17 @@ impl Cursor {
     /// Hosts, then the networks of interest (`None` = all).
     pub fn snapshot<'a>(interest: Option<impl IntoIterator<Item = &'a Vni>>) -> Self {
         let scopes = match interest {
-            None => [(None, Tell::Puts)].into(),
-            Some(vnis) => vnis.into_iter().map(|vni| (Some(*vni), Tell::Puts)).collect(),
+            None => [(None, Emit::Puts)].into(),
+            Some(vnis) => vnis.into_iter().map(|vni| (Some(*vni), Emit::Puts)).collect(),
         };
         Self { scopes, stage: Stage::Hosts(None), limit: COMMIT_CHANGES }
     }
 
     /// Networks that come into scope, and those that go.
     pub fn scope(add: &[Vni], remove: &[Vni]) -> Self {
-        let gones = remove.iter().map(|vni| (Some(*vni), Tell::Gones));
-        let puts = add.iter().map(|vni| (Some(*vni), Tell::Puts));
-        Self { scopes: gones.chain(puts).collect(), stage: Stage::Network(None), limit: COMMIT_CHANGES }
+        let removals = remove.iter().map(|vni| (Some(*vni), Emit::Removals));
+        let puts = add.iter().map(|vni| (Some(*vni), Emit::Puts));
+        Self { scopes: removals.chain(puts).collect(), stage: Stage::Network(None), limit: COMMIT_CHANGES }
     }
 
     /// Nothing is left.
@@ -87,7 +87,11 @@ impl Cursor {
             }
             let scope = self.scopes.front().and_then(|(scope, _)| *scope);
             let nodes = view.nodes(scope, after, BATCH_NODES)?;
-            self.nodes_told(nodes.len() == BATCH_NODES, nodes.last().map(|(vni, mac, _)| (*vni, *mac)), true);
+            self.nodes_emitted(
+                nodes.len() == BATCH_NODES,
+                nodes.last().map(|(vni, mac, _)| (*vni, *mac)),
+                true,
+            );
             if !nodes.is_empty() {
                 let mut batches: Vec<NodeBatch> = Vec::new();
                 for (vni, mac, record) in &nodes {
@@ -115,8 +119,8 @@ impl Cursor {
             }
             return Ok(());
         }
-        let Some(&(scope, tell)) = self.scopes.front() else { return Ok(()) };
-        let puts = tell == Tell::Puts;
+        let Some(&(scope, emit)) = self.scopes.front() else { return Ok(()) };
+        let puts = emit == Emit::Puts;
         match &mut self.stage {
             Stage::Hosts(_) => {}
             Stage::Network(after) => {
@@ -164,7 +168,7 @@ impl Cursor {
                         Change::NodeGone { vni, mac, ips: record.ips.to_vec() }
                     }
                 }));
-                self.nodes_told(full, last, puts);
+                self.nodes_emitted(full, last, puts);
             }
             Stage::Locks(after) => {
                 let locks = view.locks(scope, *after, limit)?;
@@ -187,7 +191,7 @@ impl Cursor {
     }
 
     /// Nodes up to `last` were told; there may be more if the piece was `full`.
-    fn nodes_told(&mut self, full: bool, last: Option<(Vni, Mac)>, puts: bool) {
+    fn nodes_emitted(&mut self, full: bool, last: Option<(Vni, Mac)>, puts: bool) {
         self.stage = match (full, puts) {
             (true, _) => Stage::Nodes(last),
             (false, true) => Stage::Locks(None),
@@ -255,7 +259,7 @@ mod tests {
         for limit in [1, 7, 64, COUNT as usize, 5_000] {
             let mut cursor = Cursor::snapshot(None::<&std::collections::BTreeSet<Vni>>);
             cursor.limit = limit;
-            let mut told = [const { Vec::<u32>::new() }; 4];
+            let mut seen = [const { Vec::<u32>::new() }; 4];
             let mut nodes = 0;
             while !cursor.done() {
                 match cursor.next_piece(&*view).unwrap() {
@@ -272,13 +276,13 @@ mod tests {
                                 Change::NodeLocked { source, .. } => (3, source),
                                 other => panic!("{other:?}"),
                             };
-                            told[kind].push(n);
+                            seen[kind].push(n);
                         }
                     }
                 }
             }
             assert_eq!(nodes, COUNT as usize);
-            for kind in told {
+            for kind in seen {
                 assert!(kind.iter().copied().eq(1..=COUNT), "{limit}: each once, in order");
             }
         }

@@ -29,7 +29,7 @@ const BATCH: usize = 1024;
 const RESTORE: usize = 8192;
 
 type Answer = Result<Outcome, Refusal>;
-type Question = Box<dyn FnOnce(&Board) + Send>;
+type Query = Box<dyn FnOnce(&Board) + Send>;
 
 enum Job {
     Apply {
@@ -38,7 +38,7 @@ enum Job {
         answer: oneshot::Sender<Answer>,
         progress: Option<mpsc::UnboundedSender<u64>>,
     },
-    Ask(Question),
+    Query(Query),
     Tick,
 }
 
@@ -92,12 +92,12 @@ pub fn start(
         counts.networks,
         counts.nodes
     );
-    metrics.counted(counts, board.revision());
+    metrics.set_counts(counts, board.revision());
     let history = Arc::new(History::new(board.revision(), keep_changes));
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (events, _) = broadcast::channel(1024);
     let (failed_tx, failed) = watch::channel(None);
-    let barriers = Arc::new(AtomicUsize::new(board.barriers()));
+    let barriers = Arc::new(AtomicUsize::new(board.open_barriers()));
     let worker = Worker {
         barriers: barriers.clone(),
         board,
@@ -148,16 +148,16 @@ impl Engine {
     }
 
     /// Asks the board something, between transactions: all it tells is durable.
-    pub async fn ask<T: Send + 'static>(
+    pub async fn query<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Board) -> T + Send + 'static,
+        query: impl FnOnce(&Board) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let (tx, rx) = oneshot::channel();
-        let ask = Box::new(move |board: &Board| {
+        let job = Box::new(move |board: &Board| {
             // The asker may have gone.
-            let _ = tx.send(question(board));
+            let _ = tx.send(query(board));
         });
-        self.jobs.send(Job::Ask(ask)).await.map_err(|_| Stopped)?;
+        self.jobs.send(Job::Query(job)).await.map_err(|_| Stopped)?;
         rx.await.map_err(|_| Stopped)
     }
 }
@@ -197,7 +197,7 @@ pub fn restore(view: &dyn View, settings: Settings) -> Result<Board, StoreError>
     }
     let last_event = view.events(0)?.last().map_or(0, |e| e.number);
     let header = view.header();
-    board.restored(header.revision, header.next_host, last_event, Now::default());
+    board.finish_restore(header.revision, header.next_host, last_event, Now::default());
     Ok(board)
 }
 
@@ -239,7 +239,7 @@ struct Worker {
 #[derive(Default)]
 struct Batch {
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-    questions: Vec<Question>,
+    queries: Vec<Query>,
     commits: Vec<Commit>,
     writes: Vec<Write>,
     events: Vec<Event>,
@@ -256,7 +256,7 @@ impl Worker {
             for job in jobs.drain(..) {
                 match job {
                     Job::Tick => tick = true,
-                    Job::Ask(question) => batch.questions.push(question),
+                    Job::Query(query) => batch.queries.push(query),
                     Job::Apply { key, command, answer, progress } => {
                         let result = self.apply(now, key, command, &mut batch);
                         batch.answers.push((answer, result));
@@ -281,12 +281,12 @@ impl Worker {
         batch.commits.extend(commits);
         batch.writes.extend(writes);
         batch.events.extend(events);
-        self.metrics.applied(result.as_ref().err());
+        self.metrics.count_command(result.as_ref().err());
         result
     }
 
     fn finish(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { answers, questions, commits, writes, events, progress } = batch;
+        let Batch { answers, queries, commits, writes, events, progress } = batch;
         if !writes.is_empty() || !commits.is_empty() {
             let began = Instant::now();
             let header = CommitHeader { revision: self.board.revision(), next_host: self.board.next_host() };
@@ -295,9 +295,9 @@ impl Worker {
                     let _ = listener.send(n);
                 }
             })?;
-            self.metrics.committed(began.elapsed());
-            self.metrics.counted(self.board.counts(), self.board.revision());
-            self.barriers.store(self.board.barriers(), Relaxed);
+            self.metrics.observe_commit(began.elapsed());
+            self.metrics.set_counts(self.board.counts(), self.board.revision());
+            self.barriers.store(self.board.open_barriers(), Relaxed);
             self.history.publish(commits);
         }
         for event in events {
@@ -314,8 +314,8 @@ impl Worker {
             // The caller may have gone; the change stands.
             let _ = answer.send(result);
         }
-        for question in questions {
-            question(&self.board);
+        for query in queries {
+            query(&self.board);
         }
         Ok(())
     }

@@ -97,11 +97,11 @@ pub struct Follower {
     backlog: u64,
     interest: Interest,
     /// Changes of scope asked for, in order.
-    wishes: VecDeque<InterestChange>,
+    scope_changes: VecDeque<InterestChange>,
     phase: Phase,
     position: u64,
     /// Last revision told.
-    told: u64,
+    reported: u64,
     fetched: VecDeque<Arc<Commit>>,
     /// Snapshots after the first.
     pub resyncs: u64,
@@ -149,14 +149,25 @@ impl Follower {
                 if why.is_empty() { Phase::Resume } else { Phase::Begin { why, other_branch } }
             }
         };
-        let told = position;
-        let (wishes, fetched) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { history, store, backlog, interest, wishes, phase, position, told, fetched, resyncs: 0 })
+        let reported = position;
+        let (scope_changes, fetched) = (VecDeque::new(), VecDeque::new());
+        Ok(Self {
+            history,
+            store,
+            backlog,
+            interest,
+            scope_changes,
+            phase,
+            position,
+            reported,
+            fetched,
+            resyncs: 0,
+        })
     }
 
     /// Asks for a change of scope; it comes in order with everything else.
     pub fn interest(&mut self, add: Vec<Vni>, remove: Vec<Vni>) {
-        self.wishes.push_back((add, remove));
+        self.scope_changes.push_back((add, remove));
     }
 
     /// Networks followed; `None` = all.
@@ -170,14 +181,14 @@ impl Follower {
 
     /// The board has moved on without a change in scope, and the watcher has not been told.
     #[must_use]
-    pub fn owes_progress(&self) -> bool {
-        self.position > self.told
+    pub fn progress_pending(&self) -> bool {
+        self.position > self.reported
     }
 
     /// The next frame will need the store, and so a moment.
     #[must_use]
     pub fn needs_store(&self) -> bool {
-        !matches!(self.phase, Phase::Resume | Phase::Follow) || !self.wishes.is_empty()
+        !matches!(self.phase, Phase::Resume | Phase::Follow) || !self.scope_changes.is_empty()
     }
 
     /// The next frame; `None` = nothing to send until the history grows or a wish comes. With `progress`, a
@@ -189,7 +200,7 @@ impl Follower {
                 Phase::Begin { why, other_branch } => return self.begin(why, other_branch).map(Some),
                 Phase::Snapshot { view, mut cursor } => {
                     if cursor.done() {
-                        self.told = self.position;
+                        self.reported = self.position;
                         return Ok(Some(Frame::SnapshotEnd(self.position)));
                     }
                     let piece = cursor.next_piece(&*view)?;
@@ -207,7 +218,7 @@ impl Follower {
                         let frame = self.delta(revision);
                         if matches!(self.phase, Phase::Begin { .. }) {
                             // The snapshot has the old scope; the change comes after it.
-                            self.wishes.push_front((add, remove));
+                            self.scope_changes.push_front((add, remove));
                             continue;
                         }
                         self.phase = Phase::Scope { view, cursor, add, remove };
@@ -218,7 +229,7 @@ impl Follower {
                         continue;
                     }
                     let changes = cursor.next(&*view)?;
-                    self.told = revision;
+                    self.reported = revision;
                     if !cursor.done() {
                         self.phase = Phase::Scope { view, cursor, add, remove };
                         return Ok(Some(Frame::Scope { revision, changes, added: vec![], removed: vec![] }));
@@ -239,9 +250,9 @@ impl Follower {
                     if matches!(self.phase, Phase::Begin { .. }) {
                         continue;
                     }
-                    let tell = progress && self.position > self.told;
-                    self.told = if tell { self.position } else { self.told };
-                    return Ok(tell.then_some(Frame::Progress(self.position)));
+                    let report = progress && self.position > self.reported;
+                    self.reported = if report { self.position } else { self.reported };
+                    return Ok(report.then_some(Frame::Progress(self.position)));
                 }
             }
         }
@@ -260,15 +271,15 @@ impl Follower {
         Ok(Frame::SnapshotBegin { revision, why, other_branch })
     }
 
-    /// Turns the wishes, if any, into a change of scope.
+    /// Turns the scope_changes, if any, into a change of scope.
     fn change_scope(&mut self) -> Result<bool, StoreError> {
-        let wishes = std::mem::take(&mut self.wishes);
+        let scope_changes = std::mem::take(&mut self.scope_changes);
         let Interest::Networks(now) = &self.interest else { return Ok(false) };
-        if wishes.is_empty() {
+        if scope_changes.is_empty() {
             return Ok(false);
         }
         let mut wanted = now.clone();
-        for (add, remove) in wishes {
+        for (add, remove) in scope_changes {
             wanted.extend(add);
             for vni in remove {
                 wanted.remove(&vni);
@@ -303,9 +314,9 @@ impl Follower {
                 continue;
             };
             self.position = commit.revision;
-            let changes: Vec<_> = commit.changes.iter().filter(|c| self.wants(c)).cloned().collect();
+            let changes: Vec<_> = commit.changes.iter().filter(|c| self.in_scope(c)).cloned().collect();
             if !changes.is_empty() {
-                self.told = commit.revision;
+                self.reported = commit.revision;
                 return Some(Frame::Delta { revision: commit.revision, changes });
             }
         }
@@ -317,7 +328,7 @@ impl Follower {
         self.phase = Phase::Begin { why, other_branch: false };
     }
 
-    fn wants(&self, change: &Change) -> bool {
+    fn in_scope(&self, change: &Change) -> bool {
         match (&self.interest, change.vni()) {
             (Interest::Everything, _) | (_, None) => true,
             (Interest::Networks(vnis), Some(vni)) => vnis.contains(&vni),

@@ -9,7 +9,7 @@ use tonic::{Extensions, Status};
 pub struct Proven(pub HostName);
 
 /// A host may write only what belongs to it.
-pub fn may_speak_for(extensions: &Extensions, host: &HostName) -> Result<(), Status> {
+pub fn authorize_host(extensions: &Extensions, host: &HostName) -> Result<(), Status> {
     match extensions.get::<Proven>() {
         Some(Proven(name)) if name != host => {
             let why = format!("the connection is that of host {name}, which may not speak for {host}");
@@ -27,10 +27,10 @@ mod tests {
     fn a_proven_name_speaks_only_for_itself() {
         let (a, b) = (HostName::new("a").unwrap(), HostName::new("b").unwrap());
         let mut extensions = Extensions::new();
-        assert!(may_speak_for(&extensions, &a).is_ok(), "nothing proven on a plain connection");
+        assert!(authorize_host(&extensions, &a).is_ok(), "nothing proven on a plain connection");
         extensions.insert(Proven(a.clone()));
-        assert!(may_speak_for(&extensions, &a).is_ok());
-        let status = may_speak_for(&extensions, &b).unwrap_err();
+        assert!(authorize_host(&extensions, &a).is_ok());
+        let status = authorize_host(&extensions, &b).unwrap_err();
         assert_eq!(status.code(), tonic::Code::PermissionDenied);
     }
 }

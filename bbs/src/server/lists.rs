@@ -3,7 +3,7 @@
 
 use super::{
     rpc::{Answers, Rpc},
-    until,
+    wait_for_stop,
     watchers::Watchers,
 };
 use crate::{
@@ -53,7 +53,7 @@ fn send<T>(out: &Out<T>, message: T) -> bool {
 }
 
 /// 0 = all.
-pub(super) fn some_vni(n: u32) -> Checked<Option<Vni>> {
+pub(super) fn optional_vni(n: u32) -> Checked<Option<Vni>> {
     if n == 0 { Ok(None) } else { parse::vni("vni", n).map(Some) }
 }
 
@@ -165,7 +165,7 @@ impl TryFrom<v1::ListNodesRequest> for NodeFilter {
     type Error = BadField;
     fn try_from(m: v1::ListNodesRequest) -> Checked<Self> {
         Ok(Self {
-            vni: some_vni(m.vni)?,
+            vni: optional_vni(m.vni)?,
             host: if m.host.is_empty() { None } else { Some(parse::host_name("host", m.host)?) },
             mac: if m.mac.is_empty() { None } else { Some(parse::mac("mac", &m.mac)?) },
             ip: if m.ip.is_empty() { None } else { Some(parse::ip("ip", &m.ip)?) },
@@ -271,7 +271,7 @@ pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::Event
             tokio::select! {
                 event = live.recv() => if matches!(event, Err(RecvError::Closed)) { return },
                 () = out.closed() => return,
-                () = until(rpc.stopping.clone()) => return,
+                () = wait_for_stop(rpc.stopping.clone()) => return,
             }
         }
     });
@@ -286,17 +286,17 @@ mod tests {
     fn watchers_are_told_in_pages() {
         let all = Arc::new(Watchers::default());
         let open: Vec<_> = (0..25).map(|n| all.open(format!("w{n}"), "unix".into(), true, None, 0)).collect();
-        let (mut after, mut told) = (0, Vec::new());
+        let (mut after, mut names_seen) = (0, Vec::new());
         loop {
             let page = watchers(&all, after, 10);
             assert!(page.watchers.len() <= 10);
             after = page.watchers.last().map_or(after, |w| w.id);
-            told.extend(page.watchers.into_iter().map(|w| w.name));
+            names_seen.extend(page.watchers.into_iter().map(|w| w.name));
             if !page.more {
                 break;
             }
         }
-        assert_eq!(told, (0..25).map(|n| format!("w{n}")).collect::<Vec<_>>());
+        assert_eq!(names_seen, (0..25).map(|n| format!("w{n}")).collect::<Vec<_>>());
         drop(open);
         assert!(watchers(&all, 0, 10).watchers.is_empty());
     }

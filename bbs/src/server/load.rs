@@ -33,7 +33,7 @@ pub(super) fn load(rpc: Rpc, requests: Streaming<v1::LoadRequest>) -> Answers<v1
     Box::pin(ReceiverStream::new(answers))
 }
 
-async fn say(out: &Out, step: Step) {
+async fn send_step(out: &Out, step: Step) {
     // Progress that nobody reads is no reason to stop.
     let _ = out.send(Ok(v1::LoadProgress { step: Some(step) })).await;
 }
@@ -48,24 +48,26 @@ struct Received {
 async fn run(rpc: &Rpc, requests: Streaming<v1::LoadRequest>, out: &Out) -> Result<(), Status> {
     let Received { key, rows, errors, wrong } = receive(rpc, requests, out).await?;
     if wrong > 0 {
-        say(out, refused(errors, wrong)).await;
+        send_step(out, refused(errors, wrong)).await;
         return Ok(());
     }
     let count = rows.len() as u64;
-    say(out, Step::Checking(count)).await;
+    send_step(out, Step::Checking(count)).await;
     let (progress, mut written) = mpsc::unbounded_channel();
     let apply = rpc.engine.apply_with_progress(Some(key), Command::Load(rows), Some(progress));
     let mut apply = std::pin::pin!(apply);
     let result = loop {
         tokio::select! {
-            Some(n) = written.recv() => say(out, Step::Written(n)).await,
+            Some(n) = written.recv() => send_step(out, Step::Written(n)).await,
             result = &mut apply => break result?,
         }
     };
     match result {
-        Ok(Outcome::Done { revision }) => say(out, Step::Done(v1::LoadDone { revision, rows: count })).await,
+        Ok(Outcome::Done { revision }) => {
+            send_step(out, Step::Done(v1::LoadDone { revision, rows: count })).await
+        }
         Ok(other) => return Err(Status::internal(format!("unexpected outcome {other:?}"))),
-        Err(Refusal::Rows { errors, total }) => say(out, refused(errors, total)).await,
+        Err(Refusal::Rows { errors, total }) => send_step(out, refused(errors, total)).await,
         Err(refusal) => return Err(refusal.into()),
     }
     Ok(())
@@ -105,7 +107,7 @@ async fn receive(rpc: &Rpc, mut requests: Streaming<v1::LoadRequest>, out: &Out)
                 }
             }
             if place % REPORT_EVERY == 0 {
-                say(out, Step::Received(place)).await;
+                send_step(out, Step::Received(place)).await;
             }
             if place > MAX_ROWS {
                 return Err(Status::resource_exhausted(format!(
@@ -114,7 +116,7 @@ async fn receive(rpc: &Rpc, mut requests: Streaming<v1::LoadRequest>, out: &Out)
             }
         }
         if message.complete {
-            say(out, Step::Received(place)).await;
+            send_step(out, Step::Received(place)).await;
             let key = Key { id, fingerprint: fingerprint.0 };
             return Ok(Received { key, rows, errors, wrong });
         }

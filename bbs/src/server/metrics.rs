@@ -69,7 +69,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub(super) fn counted(&self, c: Counts, revision: u64) {
+    pub(super) fn set_counts(&self, c: Counts, revision: u64) {
         self.revision.set(revision);
         self.hosts.get_or_create(&[("state", "up")]).set(c.hosts_up);
         self.hosts.get_or_create(&[("state", "down")]).set(c.hosts.saturating_sub(c.hosts_up));
@@ -78,26 +78,26 @@ impl Metrics {
         self.members.set(c.members);
     }
 
-    pub(super) fn applied(&self, refused: Option<&Refusal>) {
+    pub(super) fn count_command(&self, refused: Option<&Refusal>) {
         self.commands.inc();
         match refused {
             None => {}
-            Some(Refusal::Conflict(_) | Refusal::Rows { .. }) => self.refused("conflict"),
-            Some(Refusal::Fenced(_) | Refusal::Unregistered(_)) => self.refused("session"),
-            Some(_) => self.refused("other"),
+            Some(Refusal::Conflict(_) | Refusal::Rows { .. }) => self.count_refused("conflict"),
+            Some(Refusal::Fenced(_) | Refusal::Unregistered(_)) => self.count_refused("session"),
+            Some(_) => self.count_refused("other"),
         }
     }
 
     /// A message refused before it reached the board.
-    pub(super) fn malformed(&self) {
-        self.refused("malformed");
+    pub(super) fn count_malformed(&self) {
+        self.count_refused("malformed");
     }
 
-    fn refused(&self, reason: &'static str) {
+    fn count_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 
-    pub(super) fn committed(&self, took: Duration) {
+    pub(super) fn observe_commit(&self, took: Duration) {
         self.transaction_seconds.observe(took.as_secs_f64());
     }
 

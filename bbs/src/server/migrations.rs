@@ -4,7 +4,7 @@
 use super::{
     engine::Engine,
     rpc::{Answers, Fingerprint, Rpc},
-    until,
+    wait_for_stop,
     watchers::Watchers,
 };
 use crate::{
@@ -33,7 +33,7 @@ type Answer = Result<Response<v1::MigrationResponse>, Status>;
 
 impl Rpc {
     /// A host if it names a session, otherwise the operator.
-    fn asking<M: Message>(
+    fn principal_with_key<M: Message>(
         &self,
         extensions: &tonic::Extensions,
         session_ref: Option<v1::SessionRef>,
@@ -42,14 +42,14 @@ impl Rpc {
     ) -> Result<(Principal, Key), Status> {
         // `whole` is without its session: the same request repeated in a later session is the same.
         if session_ref.is_some() {
-            let (session, key) = self.speaker_with_key(extensions, session_ref, whole)?;
+            let (session, key) = self.session_with_key(extensions, session_ref, whole)?;
             return Ok((Principal::Host(session), key));
         }
         let id = self.checked(parse::id("key", key))?;
         Ok((Principal::Operator, Key { id, fingerprint: Fingerprint::of(whole) }))
     }
 
-    async fn migrate(&self, key: Key, command: Command) -> Answer {
+    async fn apply_migration(&self, key: Key, command: Command) -> Answer {
         match self.apply(Some(key), command).await? {
             Outcome::Migration { id, generation, state, revision } => {
                 Ok(Response::new(v1::MigrationResponse {
@@ -66,45 +66,45 @@ impl Rpc {
     pub(super) async fn begin(&self, request: Request<v1::BeginMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.asking(&extensions, session_ref, &m.key, &m)?;
+        let (by, key) = self.principal_with_key(&extensions, session_ref, &m.key, &m)?;
         let command = Command::BeginMigration {
             by,
-            nodes: self.checked(migration::moving(m.nodes))?,
+            nodes: self.checked(migration::node_list(m.nodes))?,
             source: self.checked(parse::host_name("source", m.source))?,
-            target: self.checked(migration::some_host("target", m.target))?,
+            target: self.checked(migration::optional_host("target", m.target))?,
             cause: self.checked(migration::cause(m.cause))?,
             lease_ms: self.checked(migration::lease_ms(m.lease_ms))?,
             renew: Some(m.renew).filter(|id| *id != 0),
         };
-        self.migrate(key, command).await
+        self.apply_migration(key, command).await
     }
 
     pub(super) async fn complete(&self, request: Request<v1::CompleteMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.asking(&extensions, session_ref, &m.key, &m)?;
+        let (by, key) = self.principal_with_key(&extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
-        let at = self.checked(migration::some_host("at", m.at))?;
+        let at = self.checked(migration::optional_host("at", m.at))?;
         let cause = self.checked(migration::cause(m.cause))?;
-        self.migrate(key, Command::CompleteMigration { by, ticket, at, cause }).await
+        self.apply_migration(key, Command::CompleteMigration { by, ticket, at, cause }).await
     }
 
     pub(super) async fn abort(&self, request: Request<v1::AbortMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.asking(&extensions, session_ref, &m.key, &m)?;
+        let (by, key) = self.principal_with_key(&extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let cause = self.checked(migration::cause(m.cause))?;
-        self.migrate(key, Command::AbortMigration { by, ticket, cause }).await
+        self.apply_migration(key, Command::AbortMigration { by, ticket, cause }).await
     }
 
     pub(super) async fn report(&self, request: Request<v1::ReportMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (session, key) = self.speaker_with_key(&extensions, session_ref, &m)?;
+        let (session, key) = self.session_with_key(&extensions, session_ref, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
-        let report = self.checked(parse::missing("report", m.report))?.into();
-        self.migrate(key, Command::ReportMigration { session, ticket, report }).await
+        let report = self.checked(parse::required("report", m.report))?.into();
+        self.apply_migration(key, Command::ReportMigration { session, ticket, report }).await
     }
 
     pub(super) async fn list_all(
@@ -135,13 +135,13 @@ impl Rpc {
 }
 
 /// Carries acknowledgements to the board while `pending` says that a migration waits for some.
-pub(super) async fn barrier(
+pub(super) async fn forward_acks(
     engine: Engine,
     watchers: Arc<Watchers>,
     pending: Arc<AtomicUsize>,
     stopping: signal::Receiver<bool>,
 ) {
-    let stop = until(stopping);
+    let stop = wait_for_stop(stopping);
     tokio::pin!(stop);
     loop {
         tokio::select! {

@@ -119,7 +119,7 @@ impl Server {
         let started =
             engine::start(store.clone(), config.lease, config.history, config.absence, metrics.clone())?;
         let (stop, stopping) = signal::channel(false);
-        tokio::spawn(migrations::barrier(
+        tokio::spawn(migrations::forward_acks(
             started.engine.clone(),
             watchers.clone(),
             started.barriers.clone(),
@@ -149,7 +149,7 @@ impl Server {
                 .http2_keepalive_interval(Some(KEEPALIVE))
                 .http2_keepalive_timeout(Some(KEEPALIVE))
                 .add_service(service.clone());
-            let stopped = until(stopping.clone());
+            let stopped = wait_for_stop(stopping.clone());
             match listener {
                 Listener::Tcp(l) => tasks.spawn(async move {
                     let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(l), |stream| {
@@ -171,7 +171,7 @@ impl Server {
         }
         let metrics_address = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
         if let Some(listener) = metrics_listener {
-            let stopped = until(stopping.clone());
+            let stopped = wait_for_stop(stopping.clone());
             tasks.spawn(async move { Ok(metrics::serve(listener, metrics, watchers, stopped).await?) });
         }
         for endpoint in &endpoints {
@@ -237,7 +237,7 @@ impl Server {
 }
 
 /// Resolves when the board is to stop.
-async fn until(mut stopping: signal::Receiver<bool>) {
+async fn wait_for_stop(mut stopping: signal::Receiver<bool>) {
     // An error means that the server is gone altogether.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -78,7 +78,7 @@ impl Rpc {
     /// Counts malformed messages on their way out.
     pub(super) fn checked<T>(&self, result: Result<T, parse::BadField>) -> Result<T, Status> {
         result.map_err(|bad| {
-            self.metrics.malformed();
+            self.metrics.count_malformed();
             bad.into()
         })
     }
@@ -90,12 +90,12 @@ impl Rpc {
         session_ref: Option<v1::SessionRef>,
     ) -> Result<(SessionRef, Session), Status> {
         let session_ref = self.checked(SessionRef::parse(session_ref))?;
-        identity::may_speak_for(extensions, &session_ref.host)?;
+        identity::authorize_host(extensions, &session_ref.host)?;
         let session = Session { host: session_ref.host.clone(), number: session_ref.session };
         Ok((session_ref, session))
     }
 
-    pub(super) fn speaker_with_key<M: Message>(
+    pub(super) fn session_with_key<M: Message>(
         &self,
         extensions: &tonic::Extensions,
         session_ref: Option<v1::SessionRef>,
@@ -119,7 +119,7 @@ impl v1::board_server::Board for Rpc {
     type WatchStream = Answers<v1::WatchResponse>;
 
     async fn info(&self, _: Request<v1::InfoRequest>) -> Result<Response<v1::InfoResponse>, Status> {
-        let (counts, revision) = self.engine.ask(|board| (board.counts(), board.revision())).await?;
+        let (counts, revision) = self.engine.query(|board| (board.counts(), board.revision())).await?;
         Ok(Response::new(v1::InfoResponse {
             board_id: self.store.board_id().into(),
             revision,
@@ -141,7 +141,7 @@ impl v1::board_server::Board for Rpc {
     ) -> Result<Response<v1::RegisterResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
         let registration = self.checked(Registration::try_from(&m))?;
-        identity::may_speak_for(&extensions, &registration.host)?;
+        identity::authorize_host(&extensions, &registration.host)?;
         let id = self.checked(parse::id("key", &m.key))?;
         let key = Key { id, fingerprint: Fingerprint::of(&m) };
         match self.apply(Some(key), Command::Register(registration)).await? {
@@ -172,13 +172,13 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::DeregisterRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
         self.commit(key, Command::Deregister { session, withdraw_all: m.withdraw_all }).await
     }
 
     async fn claim(&self, request: Request<v1::ClaimRequest>) -> Result<Response<v1::ClaimResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
         let claims = self.checked(parse::claims(m.claims))?;
         match self.apply(Some(key), Command::Claim { session, claims }).await? {
             Outcome::Claimed { revision, judged, refused, deferred, partial, later } => {
@@ -214,14 +214,14 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::WithdrawRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
         let nodes = self.checked(parse::node_keys(m.nodes))?;
         self.commit(key, Command::Withdraw { session, nodes }).await
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
         let networks = self.checked(parse::joins(m.joins))?;
         self.commit(key, Command::Join { session, networks }).await
     }
@@ -231,7 +231,7 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
         let networks = self.checked(parse::vnis("vnis", m.vnis))?;
         self.commit(key, Command::Leave { session, networks }).await
     }
@@ -241,7 +241,7 @@ impl v1::board_server::Board for Rpc {
         request: Request<v1::SyncClaimsRequest>,
     ) -> Result<Response<v1::SyncClaimsResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.speaker_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
         match self.apply(Some(key), Command::SyncClaims(session)).await? {
             Outcome::Synced { revision, nodes_deleted } => {
                 Ok(Response::new(v1::SyncClaimsResponse { revision, nodes_deleted }))
@@ -286,7 +286,7 @@ impl v1::board_server::Board for Rpc {
     ) -> Result<Response<Self::ListHostsStream>, Status> {
         let name = request.into_inner().name;
         let name = if name.is_empty() { None } else { Some(self.checked(parse::host_name("name", name))?) };
-        let counts = self.engine.ask(|board| board.host_counts()).await?;
+        let counts = self.engine.query(|board| board.host_counts()).await?;
         Ok(Response::new(lists::hosts(self.store.clone(), name, counts, self.watchers.by_host())))
     }
 
@@ -294,7 +294,7 @@ impl v1::board_server::Board for Rpc {
         &self,
         _: Request<v1::ListNetworksRequest>,
     ) -> Result<Response<Self::ListNetworksStream>, Status> {
-        let counts = self.engine.ask(|board| board.network_counts()).await?;
+        let counts = self.engine.query(|board| board.network_counts()).await?;
         Ok(Response::new(lists::networks(self.store.clone(), counts)))
     }
 
@@ -302,7 +302,7 @@ impl v1::board_server::Board for Rpc {
         &self,
         request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<Self::ListMembersStream>, Status> {
-        let vni = self.checked(lists::some_vni(request.into_inner().vni))?;
+        let vni = self.checked(lists::optional_vni(request.into_inner().vni))?;
         Ok(Response::new(lists::members(self.store.clone(), vni)))
     }
 

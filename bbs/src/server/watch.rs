@@ -5,7 +5,7 @@ use super::{
     follower::{Follower, Frame, Held, Interest},
     identity,
     rpc::{Answers, Rpc},
-    until,
+    wait_for_stop,
     watchers::Entry,
 };
 use crate::{
@@ -27,11 +27,11 @@ use tonic::{Extensions, Status, Streaming};
 use v1::{watch_request::Request, watch_response::Response};
 
 /// Frames under way to a watcher, beside what HTTP/2 holds.
-const UNDER_WAY: usize = 8;
+const FRAMES_IN_FLIGHT: usize = 8;
 /// How soon a watcher learns that the board has moved on without it.
 const PROGRESS: Duration = Duration::from_millis(50);
 /// A watcher that takes nothing for this long is cut off; it can resume.
-const STUCK: Duration = Duration::from_secs(120);
+const STUCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest name of a watcher.
 const MAX_NAME: usize = 64;
 
@@ -64,12 +64,12 @@ impl TryFrom<v1::WatchStart> for Start {
     }
 }
 
-type Wishes = Mutex<Vec<(Vec<Vni>, Vec<Vni>)>>;
+type ScopeChanges = Mutex<Vec<(Vec<Vni>, Vec<Vni>)>>;
 type Out = mpsc::Sender<Result<v1::WatchResponse, Status>>;
 
 /// What the two tasks share.
 struct Inbox {
-    wishes: Wishes,
+    scope_changes: ScopeChanges,
     arrived: Notify,
 }
 
@@ -87,10 +87,10 @@ async fn session(
         Err(_) if number == 0 => return Ok(None),
         Err(e) => return Err(Status::invalid_argument(format!("start.name: {e}"))),
     };
-    let may = identity::may_speak_for(extensions, &host);
+    let may = identity::authorize_host(extensions, &host);
     let number = if number == 0 {
         let asked = host.clone();
-        let found = rpc.engine.ask(move |board| board.unwatched_session(&asked)).await?;
+        let found = rpc.engine.query(move |board| board.unwatched_session(&asked)).await?;
         let Some(number) = found.filter(|_| may.is_ok()) else { return Ok(None) };
         log::info!("the watch {name} from {peer} names no session; its name makes it that of host {host}");
         number
@@ -114,8 +114,8 @@ pub(super) fn watch(
     let Start { name, interest, held, session: number } = start;
     let (history, store) = (rpc.history.clone(), rpc.store.clone());
     let follower = Follower::new(history, store, &rpc.lineage, rpc.backlog, interest, held)?;
-    let (out, answers) = mpsc::channel(UNDER_WAY);
-    let inbox = Arc::new(Inbox { wishes: Mutex::default(), arrived: Notify::new() });
+    let (out, answers) = mpsc::channel(FRAMES_IN_FLIGHT);
+    let inbox = Arc::new(Inbox { scope_changes: Mutex::default(), arrived: Notify::new() });
     tokio::spawn(async move {
         // Here, since this task runs to its end whatever becomes of the call: what opens, closes.
         let session = match session(&rpc, &extensions, &name, number, &peer).await {
@@ -128,12 +128,12 @@ pub(super) fn watch(
         };
         let latest = rpc.history.latest();
         let entry = rpc.watchers.open(name, peer, everything, session.clone(), latest);
-        let listening = listen(&rpc, &entry, requests, &inbox);
+        let receiving = receive(&rpc, &entry, requests, &inbox);
         let sending = send(&rpc, &entry, follower, &inbox, &out);
         let end = tokio::select! {
-            end = listening => end,
+            end = receiving => end,
             end = sending => end,
-            () = until(rpc.stopping.clone()) => Err(Status::unavailable("the board is stopping")),
+            () = wait_for_stop(rpc.stopping.clone()) => Err(Status::unavailable("the board is stopping")),
         };
         drop(entry);
         if let Err(status) = end {
@@ -149,7 +149,7 @@ pub(super) fn watch(
 }
 
 /// Takes the watcher's requests until it goes or says something malformed.
-async fn listen(
+async fn receive(
     rpc: &Rpc,
     entry: &Entry,
     mut requests: Streaming<v1::WatchRequest>,
@@ -167,7 +167,7 @@ async fn listen(
             Some(Request::Interest(interest)) => {
                 let add = rpc.checked(parse::vnis_unbounded("interest.add", interest.add))?;
                 let remove = rpc.checked(parse::vnis_unbounded("interest.remove", interest.remove))?;
-                inbox.wishes.lock().unwrap_or_else(PoisonError::into_inner).push((add, remove));
+                inbox.scope_changes.lock().unwrap_or_else(PoisonError::into_inner).push((add, remove));
                 inbox.arrived.notify_one();
             }
             Some(Request::Start(_)) => {
@@ -215,26 +215,26 @@ async fn send(
     let mut latest = rpc.history.subscribe();
     let mut progress = tokio::time::interval(PROGRESS);
     progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut tell_progress = false;
+    let mut report_progress = false;
     loop {
-        for (add, remove) in inbox.wishes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for (add, remove) in inbox.scope_changes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             follower.interest(add, remove);
         }
         // Whatever is published from here on wakes us.
         latest.borrow_and_update();
         let frame;
-        (follower, frame) = step(follower, tell_progress).await?;
-        tell_progress = false;
+        (follower, frame) = step(follower, report_progress).await?;
+        report_progress = false;
         if let Some(frame) = frame {
-            note(rpc, entry, &follower, &frame);
-            match tokio::time::timeout(STUCK, out.send(Ok(message(rpc, frame)))).await {
+            record_frame(rpc, entry, &follower, &frame);
+            match tokio::time::timeout(STUCK_TIMEOUT, out.send(Ok(response(rpc, frame)))).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(_)) => return Ok(()),
                 Err(_) => {
                     log::warn!(
                         "watcher {} has taken nothing for {} s: cut off",
                         entry.watcher.name,
-                        STUCK.as_secs()
+                        STUCK_TIMEOUT.as_secs()
                     );
                     return Err(Status::deadline_exceeded("the watcher took nothing for too long"));
                 }
@@ -244,7 +244,7 @@ async fn send(
             changed = latest.changed() => if changed.is_err() { return Ok(()) },
             () = inbox.arrived.notified() => {}
             // A thousand idle watchers must not wake twenty times a second each.
-            _ = progress.tick(), if follower.owes_progress() => tell_progress = true,
+            _ = progress.tick(), if follower.progress_pending() => report_progress = true,
             () = out.closed() => return Ok(()),
         }
     }
@@ -265,7 +265,7 @@ async fn step(mut follower: Follower, progress: bool) -> Result<(Follower, Optio
 }
 
 /// For the operator's eyes.
-fn note(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
+fn record_frame(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
     let watcher = &entry.watcher;
     match frame {
         Frame::SnapshotBegin { why, revision, other_branch } => {
@@ -297,7 +297,7 @@ fn list(changes: &[Change]) -> Vec<v1::Change> {
     changes.iter().map(v1::Change::from).collect()
 }
 
-fn message(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
+fn response(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
     let board_id = || rpc.lineage.board().into();
     let run_id = || rpc.lineage.run().map_or_else(Vec::new, |run| run.into());
     let numbers = |vnis: Vec<Vni>| vnis.into_iter().map(Vni::get).collect();

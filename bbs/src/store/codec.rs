@@ -110,7 +110,7 @@ pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
         _ => return Err(Unreadable("node")),
     };
     let hold = |ip| holds.iter().find(|(held, _)| *held == ip).map_or(Hold::Own, |(_, hold)| *hold);
-    let ips = if holds.is_empty() { ips } else { ips.held(hold) };
+    let ips = if holds.is_empty() { ips } else { ips.with_holds(hold) };
     let declared_by = if flags & OPERATOR_BIT != 0 { DeclaredBy::Operator } else { DeclaredBy::Appliance };
     Ok(NodeRecord { host, generation, declared_by, ips, facts })
 }
@@ -347,7 +347,7 @@ mod tests {
             let declared_by = if operator { DeclaredBy::Operator } else { DeclaredBy::Appliance };
             let kinds = [Hold::Shared, Hold::Used, Hold::Own];
             let hold = |ip: IpAddr| if share { kinds[usize::from(ip.is_ipv4())] } else { Hold::Own };
-            let ips = ips.into_iter().collect::<Ips>().held(hold);
+            let ips = ips.into_iter().collect::<Ips>().with_holds(hold);
             let record = NodeRecord { host, generation, declared_by, ips, facts: NodeFacts::of_bits(bits) };
             prop_assert_eq!(read_node(&node(&record)).unwrap(), record);
             let vni = Vni::new(vni).unwrap();

@@ -75,7 +75,7 @@ impl Redb {
                 "opening {shown}: {e}; expected a file of this program's in a directory it may write, and no other board using it"
             ))
         })?;
-        Self::with(db, None)
+        Self::prepare(db, None)
     }
 
     /// Makes a new board: a file that must not exist yet, and its folder if that does not.
@@ -101,7 +101,7 @@ impl Redb {
     }
 
     fn new(db: Database) -> Result<Self, StoreError> {
-        Self::with(db, Some(Uuid::new_v4()))
+        Self::prepare(db, Some(Uuid::new_v4()))
     }
 
     /// A store that lives as long as the process, for tests.
@@ -113,7 +113,7 @@ impl Redb {
     }
 
     /// `new`: the id of a board whose store this is to become.
-    fn with(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
+    fn prepare(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
         for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS, RUNS] {
@@ -121,7 +121,7 @@ impl Redb {
         }
         let board_id = {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
-            let format = number(&meta, "format")?;
+            let format = read_number(&meta, "format")?;
             if let Some(format) = format.filter(|format| *format > FORMAT) {
                 let why = format!(
                     "found format {format}; expected {FORMAT} or older; hint: use the program that wrote it"
@@ -150,7 +150,7 @@ impl Redb {
     }
 }
 
-fn number(
+fn read_number(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
     name: &str,
 ) -> Result<Option<u64>, StoreError> {
@@ -184,9 +184,9 @@ impl Store for Redb {
         let tx = self.db.begin_write().map_err(failed(doing))?;
         let run = {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
-            let run = number(&meta, "run")?.unwrap_or(0) + 1;
+            let run = read_number(&meta, "run")?.unwrap_or(0) + 1;
             put_number(&mut meta, "run", run)?;
-            let first = number(&meta, "revision")?.unwrap_or(0);
+            let first = read_number(&meta, "revision")?.unwrap_or(0);
             let mut runs = tx.open_table(RUNS).map_err(failed(doing))?;
             put(&mut runs, &run.to_be_bytes(), Some(&codec::run(&Run { id: Uuid::new_v4(), first })))?;
             if let Some(old) = run.checked_sub(RUNS_KEPT as u64) {
@@ -274,8 +274,8 @@ impl Store for Redb {
         let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
         let meta = open(&tx, META)?;
         let header = CommitHeader {
-            revision: number(&meta, "revision")?.unwrap_or(0),
-            next_host: number(&meta, "next_host")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            revision: read_number(&meta, "revision")?.unwrap_or(0),
+            next_host: read_number(&meta, "next_host")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         };
         Ok(Box::new(RedbView { tx, header }))
     }
@@ -314,7 +314,7 @@ impl RedbView {
             .collect()
     }
 
-    fn one<T>(
+    fn get<T>(
         &self,
         table: Def,
         key: &[u8],
@@ -363,7 +363,7 @@ impl View for RedbView {
     }
 
     fn host(&self, id: u32) -> Result<Option<HostRecord>, StoreError> {
-        self.one(HOSTS, &id.to_be_bytes(), codec::read_host)
+        self.get(HOSTS, &id.to_be_bytes(), codec::read_host)
     }
 
     fn networks_after(&self, after: Option<Vni>, limit: usize) -> Result<Vec<Network>, StoreError> {
@@ -373,7 +373,7 @@ impl View for RedbView {
     }
 
     fn network(&self, vni: Vni) -> Result<Option<Network>, StoreError> {
-        self.one(NETWORKS, &vni.get().to_be_bytes(), codec::read_network)
+        self.get(NETWORKS, &vni.get().to_be_bytes(), codec::read_network)
     }
 
     fn members(
@@ -407,7 +407,7 @@ impl View for RedbView {
     }
 
     fn node(&self, vni: Vni, mac: Mac) -> Result<Option<NodeRecord>, StoreError> {
-        self.one(NODES, &codec::node_key(vni, mac), codec::read_node)
+        self.get(NODES, &codec::node_key(vni, mac), codec::read_node)
     }
 
     fn keys(&self) -> Result<Vec<(u64, KeyRecord)>, StoreError> {
@@ -422,7 +422,7 @@ impl View for RedbView {
     }
 
     fn migration(&self, id: u64) -> Result<Option<Migration>, StoreError> {
-        self.one(MIGRATIONS, &id.to_be_bytes(), codec::read_migration)
+        self.get(MIGRATIONS, &id.to_be_bytes(), codec::read_migration)
     }
 
     fn locks(

@@ -39,7 +39,7 @@ fn at_host(update: &Update, host: u32) -> bool {
         |c| matches!(c, Change::NodePut { node, .. } if node.host_id == host)))
 }
 
-fn the_disk_itself(dir: &Path) {
+fn measure_disk(dir: &Path) {
     let mut file = std::fs::File::create(dir.join("probe")).unwrap();
     file.write_all(&vec![0; 1 << 20]).unwrap();
     file.sync_all().unwrap();
@@ -55,7 +55,7 @@ fn the_disk_itself(dir: &Path) {
 }
 
 /// Moves a node to and fro between two hosts; the third hears of it.
-async fn moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn: bool) {
+async fn measure_moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn: bool) {
     let at = socket(dir);
     let server = board(&at, store, LONG).await;
     let mut hosts = [
@@ -65,7 +65,7 @@ async fn moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn: bool) {
     ];
     for host in &mut hosts {
         host.session().join(vni(1), false);
-        host.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
+        host.wait_for("Connected", |u| matches!(u, Update::Connected { .. })).await;
     }
     let names = ["gw-a", "gw-b"];
     let ids = [0, 1].map(|i: usize| hosts[i].session().state().host_id.unwrap());
@@ -118,9 +118,9 @@ async fn moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn: bool) {
 #[ignore = "a measurement"]
 async fn latency() {
     let dir = directory();
-    the_disk_itself(dir.path());
+    measure_disk(dir.path());
     let file = |name: &str| -> Arc<dyn Store> { store_file(&dir.path().join(name)) };
-    moves("complete to NodePut elsewhere, disk", file("a.redb"), dir.path(), false).await;
-    moves("claim of what was let go to NodePut, disk", file("b.redb"), dir.path(), true).await;
-    moves("complete to NodePut elsewhere, memory", memory(), dir.path(), false).await;
+    measure_moves("complete to NodePut elsewhere, disk", file("a.redb"), dir.path(), false).await;
+    measure_moves("claim of what was let go to NodePut, disk", file("b.redb"), dir.path(), true).await;
+    measure_moves("complete to NodePut elsewhere, memory", memory(), dir.path(), false).await;
 }

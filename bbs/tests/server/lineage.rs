@@ -28,20 +28,20 @@ impl Watch {
         Self { requests, responses: client.watch(outgoing).await.unwrap().into_inner() }
     }
 
-    async fn says(&self, request: Request) {
+    async fn send(&self, request: Request) {
         self.requests.send(v1::WatchRequest { request: Some(request) }).await.unwrap();
     }
 
-    async fn hears(&mut self) -> Response {
+    async fn receive(&mut self) -> Response {
         let message = tokio::time::timeout(PATIENCE, self.responses.message()).await.unwrap();
         message.unwrap().expect("the watch goes on").response.unwrap()
     }
 
     /// The begin and the end of a snapshot.
     async fn snapshot(&mut self) -> (v1::SnapshotBegin, u64) {
-        let Response::SnapshotBegin(begin) = self.hears().await else { panic!("no snapshot") };
+        let Response::SnapshotBegin(begin) = self.receive().await else { panic!("no snapshot") };
         loop {
-            if let Response::SnapshotEnd(revision) = self.hears().await {
+            if let Response::SnapshotEnd(revision) = self.receive().await {
                 return (begin, revision);
             }
         }
@@ -74,22 +74,22 @@ async fn an_acknowledgement_of_another_stream_is_not_counted_and_ends_nothing() 
     op.declare(&host_row("lx", "172.16.0.1")).await.unwrap();
     let mut watch = Watch::open(&at, None).await;
     // As clients of earlier versions begin every watch.
-    watch.says(Request::AckRevision(1_000_000)).await;
+    watch.send(Request::AckRevision(1_000_000)).await;
     let (begin, revision) = watch.snapshot().await;
     let point = |board_id: &[u8], run_id: &[u8], revision| {
         Request::Ack(v1::Point { board_id: board_id.into(), run_id: run_id.into(), revision })
     };
-    watch.says(point(&begin.board_id, &[9; 16], revision)).await;
-    watch.says(point(&[9; 16], &begin.run_id, revision)).await;
-    watch.says(point(&begin.board_id, &begin.run_id, revision + 1_000_000)).await;
+    watch.send(point(&begin.board_id, &[9; 16], revision)).await;
+    watch.send(point(&[9; 16], &begin.run_id, revision)).await;
+    watch.send(point(&begin.board_id, &begin.run_id, revision + 1_000_000)).await;
     op.declare(&node_row(1)).await.unwrap();
-    let Response::Delta(delta) = watch.hears().await else { panic!("no delta") };
+    let Response::Delta(delta) = watch.receive().await else { panic!("no delta") };
     assert_eq!((delta.revision, acked(&at).await), (revision + 1, 0), "none of these counted");
     for (request, counts) in [
         (point(&begin.board_id, &begin.run_id, revision), revision),
         (Request::AckRevision(revision + 1), revision + 1),
     ] {
-        watch.says(request).await;
+        watch.send(request).await;
         let began = Instant::now();
         while acked(&at).await != counts {
             assert!(began.elapsed() < PATIENCE);
@@ -107,16 +107,16 @@ async fn a_resumed_session_acknowledges_what_it_resumed_from() {
     let server = board(&at, store.clone(), LONG).await;
     let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
     a.session().claim(claim(1, 1, &[]));
-    a.hears_change("its own", |c| matches!(c, Change::NodePut { .. })).await;
-    a.catches_up(&at).await;
+    a.wait_for_change("its own", |c| matches!(c, Change::NodePut { .. })).await;
+    a.wait_caught_up(&at).await;
     let state = a.session().state();
     assert_eq!(state.stream, 1);
     a.session().ack(1, state.revision);
     server.stop().await;
-    a.hears("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
+    a.wait_for("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
     let server = board(&at, store, LONG).await;
-    a.hears("Connected again", |u| *u == Update::Connected { stream: 2 }).await;
-    let first = a.hears("what it resumed from", |u| matches!(u, Update::Apply { .. })).await;
+    a.wait_for("Connected again", |u| *u == Update::Connected { stream: 2 }).await;
+    let first = a.wait_for("what it resumed from", |u| matches!(u, Update::Apply { .. })).await;
     assert_eq!(first, Update::Apply { revision: state.revision, changes: vec![] });
     // Late, from a consumer that has not seen yet that the watch is another.
     a.session().ack(1, state.revision + 5);
@@ -160,11 +160,11 @@ async fn a_restored_backup_is_another_branch() {
     let mut op = operator(&at).await;
     let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
     b.session().claim(claim(1, 2, &["192.168.0.2"]));
-    b.hears_change("its own", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
+    b.wait_for_change("its own", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
     op.declare(&node_row(3)).await.unwrap();
     op.delete(&Target::Node { vni: vni(1), mac: mac(1) }).await.unwrap();
-    b.hears_change("it gone", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1))).await;
-    b.catches_up(&at).await;
+    b.wait_for_change("it gone", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1))).await;
+    b.wait_caught_up(&at).await;
     let mut watch = Watch::open(&at, None).await;
     let (begin, ahead) = watch.snapshot().await;
     let held =
@@ -186,27 +186,28 @@ async fn a_restored_backup_is_another_branch() {
         assert!(begin.other_branch && begin.why.contains("another branch"), "{begin:?}");
     }
     let begin =
-        b.hears("a snapshot", |u| matches!(u, Update::SnapshotBegin { other_branch: true, .. })).await;
+        b.wait_for("a snapshot", |u| matches!(u, Update::SnapshotBegin { other_branch: true, .. })).await;
     drop(begin);
     // It claims again what it has; what was declared after the backup is gone, as its board's events say.
-    b.hears_change("its own", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
-    b.catches_up(&at).await;
-    while b.updates.try_recv().map(|update| b.heard.push(update)).is_ok() {}
+    b.wait_for_change("its own", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
+    b.wait_caught_up(&at).await;
+    while b.updates.try_recv().map(|update| b.received.push(update)).is_ok() {}
     let nodes = op.nodes(&NodeFilter::default()).await.unwrap();
     let truth: session::Nodes =
         nodes.into_iter().map(|entry| ((entry.node.vni, entry.node.mac), entry.node.ips)).collect();
     assert_eq!(truth.keys().map(|(_, m)| *m).collect::<Vec<_>>(), [mac(1), mac(2)]);
-    assert_eq!(replica(&b.heard).1, truth);
+    assert_eq!(replica(&b.received).1, truth);
     let events = events(&mut op).await;
     let said = events.iter().find(|e| e.kind == EventKind::Lineage).expect("an event");
     assert!(said.text.contains("gw-b") && said.text.contains("restored from a backup"), "{}", said.text);
     // Within the branch a restart is no reason for a snapshot.
-    let count = |host: &Host| host.heard.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
+    let count =
+        |host: &Host| host.received.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
     let before = count(&b);
     server.stop().await;
     let server = board(&at, reopen(&path).await, LONG).await;
-    b.hears("Connected again", |u| *u == Update::Connected { stream: 3 }).await;
-    b.hears("what it resumed from", |u| matches!(u, Update::Apply { .. })).await;
+    b.wait_for("Connected again", |u| *u == Update::Connected { stream: 3 }).await;
+    b.wait_for("what it resumed from", |u| matches!(u, Update::Apply { .. })).await;
     assert_eq!(count(&b), before);
     drop(b);
     server.stop().await;
@@ -221,8 +222,8 @@ async fn another_board_is_followed_only_when_told_and_then_filled_again() {
     for m in 1..50 {
         a.session().claim(claim(1, m, &[]));
     }
-    a.hears_change("the last", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(49))).await;
-    a.catches_up(&at).await;
+    a.wait_for_change("the last", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(49))).await;
+    a.wait_caught_up(&at).await;
     let first = a.session().state().board.unwrap();
     server.stop().await;
 
@@ -230,7 +231,7 @@ async fn another_board_is_followed_only_when_told_and_then_filled_again() {
     let other = store.board_id();
     let server = board(&at, store, LONG).await;
     let mut op = operator(&at).await;
-    a.heard.clear();
+    a.received.clear();
     let began = Instant::now();
     while a.session().state().other_board.is_none() {
         assert!(began.elapsed() < PATIENCE, "{:?}", a.session().state());
@@ -243,11 +244,11 @@ async fn another_board_is_followed_only_when_told_and_then_filled_again() {
     let events = events(&mut op).await;
     assert_eq!(events.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::Lineage], "{events:?}");
     assert!(op.hosts(None).await.unwrap().is_empty(), "it told that board nothing of itself");
-    while a.updates.try_recv().map(|update| a.heard.push(update)).is_ok() {}
-    assert!(!a.heard.iter().any(|u| matches!(u, Update::SnapshotBegin { .. })), "{:?}", a.heard);
+    while a.updates.try_recv().map(|update| a.received.push(update)).is_ok() {}
+    assert!(!a.received.iter().any(|u| matches!(u, Update::SnapshotBegin { .. })), "{:?}", a.received);
 
     a.session().accept_board(other);
-    a.hears("a snapshot", |u| matches!(u, Update::SnapshotBegin { other_branch: true, .. })).await;
+    a.wait_for("a snapshot", |u| matches!(u, Update::SnapshotBegin { other_branch: true, .. })).await;
     let began = Instant::now();
     while op.nodes(&NodeFilter::default()).await.unwrap().len() != 49 {
         assert!(began.elapsed() < PATIENCE);

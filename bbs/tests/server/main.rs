@@ -81,7 +81,7 @@ async fn operator(endpoint: &Endpoint) -> Operator {
 struct Host {
     session: Option<Session>,
     updates: crossbeam::channel::Receiver<Update>,
-    heard: Vec<Update>,
+    received: Vec<Update>,
 }
 
 fn config(endpoint: &Endpoint, host: &str, vtep: &str) -> SessionConfig {
@@ -94,7 +94,7 @@ fn config(endpoint: &Endpoint, host: &str, vtep: &str) -> SessionConfig {
 impl Host {
     fn start(cfg: SessionConfig) -> Self {
         let (session, updates) = start(&tokio::runtime::Handle::current(), cfg);
-        Self { session: Some(session), updates, heard: Vec::new() }
+        Self { session: Some(session), updates, received: Vec::new() }
     }
 
     fn session(&self) -> &Session {
@@ -102,22 +102,22 @@ impl Host {
     }
 
     /// Listens until it has heard such a thing since it last heard what it waited for.
-    async fn hears(&mut self, what: &str, mut wanted: impl FnMut(&Update) -> bool) -> Update {
+    async fn wait_for(&mut self, what: &str, mut wanted: impl FnMut(&Update) -> bool) -> Update {
         let began = Instant::now();
         loop {
             while let Ok(update) = self.updates.try_recv() {
-                self.heard.push(update.clone());
+                self.received.push(update.clone());
                 if wanted(&update) {
                     return update;
                 }
             }
-            assert!(began.elapsed() < PATIENCE, "never heard {what}; heard {:#?}", self.heard);
+            assert!(began.elapsed() < PATIENCE, "never heard {what}; heard {:#?}", self.received);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
     /// Waits until it has been handed everything that the board has decided.
-    async fn catches_up(&self, endpoint: &Endpoint) {
+    async fn wait_caught_up(&self, endpoint: &Endpoint) {
         let mut op = operator(endpoint).await;
         let began = Instant::now();
         loop {
@@ -131,8 +131,8 @@ impl Host {
         }
     }
 
-    async fn hears_change(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
-        self.hears(what, |u| match u {
+    async fn wait_for_change(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
+        self.wait_for(what, |u| match u {
             Update::Apply { changes, .. } => changes.iter().any(&wanted),
             Update::Nodes { batches, .. } => {
                 let nodes = batches.iter().flat_map(|batch| batch.to_nodes());

@@ -208,7 +208,7 @@ async fn random_bytes_change_nothing() {
 
     let mut host = Host::start(config(&at, "gw-a", "10.0.0.1"));
     host.session().claim(claim(1, 1, &["10.0.0.1"]));
-    host.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    host.wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
     let whole =
         v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim(); 3] }.encode_to_vec();
     let bytes = prop_oneof![

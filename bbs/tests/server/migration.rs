@@ -16,7 +16,7 @@ pub(super) fn begin(from: &str, to: Option<&str>, lease_ms: u64) -> BeginMigrati
     }
 }
 
-async fn told(host: &Host, wanted: impl Fn(&MigrationUpdate) -> bool) -> MigrationUpdate {
+async fn wait_for_answer(host: &Host, wanted: impl Fn(&MigrationUpdate) -> bool) -> MigrationUpdate {
     let began = Instant::now();
     loop {
         while let Ok(update) = host.session().migrations().try_recv() {
@@ -37,15 +37,15 @@ async fn a_node_moves_and_every_watcher_is_waited_for() {
     let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
     let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
     a.session().claim(claim(1, 1, &["192.168.0.1"]));
-    a.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    a.wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
     b.session().join(vni(1), false);
-    b.hears_change("the node", |c| matches!(c, Change::NodePut { .. })).await;
+    b.wait_for_change("the node", |c| matches!(c, Change::NodePut { .. })).await;
     a.session().begin_migration(begin("gw-a", None, 300));
-    let begun = told(&a, |u| matches!(u, MigrationUpdate::Begun { .. })).await;
+    let begun = wait_for_answer(&a, |u| matches!(u, MigrationUpdate::Begun { .. })).await;
     let MigrationUpdate::Begun { ticket, .. } = begun else { unreachable!() };
-    b.hears_change("the lock", |c| matches!(c, Change::NodeLocked { .. })).await;
+    b.wait_for_change("the lock", |c| matches!(c, Change::NodeLocked { .. })).await;
     b.session().claim(claim(1, 1, &["192.168.0.1"]));
-    told(&b, |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
+    wait_for_answer(&b, |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
     // Longer than the lease: the session renews it.
     tokio::time::sleep(Duration::from_millis(700)).await;
     let mut op = operator(&at).await;
@@ -55,18 +55,18 @@ async fn a_node_moves_and_every_watcher_is_waited_for() {
     assert_eq!(stale.reason(), Some(Reason::Stale));
 
     a.session().complete_migration(ticket.migration, ticket.generation, None, "rings stopped");
-    told(&a, |u| matches!(u, MigrationUpdate::Ended { .. })).await;
+    wait_for_answer(&a, |u| matches!(u, MigrationUpdate::Ended { .. })).await;
     let done = op
         .complete_migration(ticket.migration, ticket.generation, Some(&name("gw-b")), "hook")
         .await
         .unwrap();
     assert_eq!(done.state, MigrationState::Completed);
-    b.hears_change("the end", |c| matches!(c, Change::NodeUnlocked { outcome: Unlocked::Completed, .. }))
+    b.wait_for_change("the end", |c| matches!(c, Change::NodeUnlocked { outcome: Unlocked::Completed, .. }))
         .await;
-    b.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    b.wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
     let node = op.nodes(&NodeFilter::default()).await.unwrap().remove(0);
     assert_eq!(node.host, "gw-b");
-    assert!(!b.heard.iter().any(|u| matches!(u, Update::Refused { .. })), "deferred is not refused");
+    assert!(!b.received.iter().any(|u| matches!(u, Update::Refused { .. })), "deferred is not refused");
 
     let report = Report { held: 5, replayed: 5, longest_gap_us: 1234, ..Report::default() };
     a.session().report_migration(ticket.migration, ticket.generation, report);
@@ -102,7 +102,7 @@ async fn pair(dir: &Path) -> (stopover_bbs::server::Server, [Host; 2], stopover_
     });
     for host in &mut hosts {
         host.session().join(vni(1), false);
-        host.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
+        host.wait_for("Connected", |u| matches!(u, Update::Connected { .. })).await;
     }
     (server, hosts, operator(&at).await)
 }
@@ -118,11 +118,11 @@ async fn to_and_fro_nobody_is_refused() {
     let names = ["gw-a", "gw-b"];
     let ids = [0, 1].map(|i: usize| hosts[i].session().state().host_id.unwrap());
     hosts[0].session().claim(claim(1, 1, &["192.168.0.1"]));
-    hosts[0].hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    hosts[0].wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
     for round in 0..12 {
         let (from, to) = (round % 2, (round + 1) % 2);
         hosts[from].session().begin_migration(begin(names[from], None, 60_000));
-        let begun = told(&hosts[from], |u| matches!(u, MigrationUpdate::Begun { .. })).await;
+        let begun = wait_for_answer(&hosts[from], |u| matches!(u, MigrationUpdate::Begun { .. })).await;
         let MigrationUpdate::Begun { ticket, .. } = begun else { unreachable!() };
         let complete = |host: &Host| {
             let at = Some(name(names[to]));
@@ -137,16 +137,16 @@ async fn to_and_fro_nobody_is_refused() {
             }
             1 => {
                 hosts[to].session().claim(claim(1, 1, &["192.168.0.1"]));
-                told(&hosts[to], |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
+                wait_for_answer(&hosts[to], |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
                 hosts[from].session().withdraw(vni(1), mac(1));
             }
             // It ends while the source still claims, as with a port that does not see when its VM has gone.
             _ => {
                 hosts[to].session().claim(claim(1, 1, &["192.168.0.1"]));
-                told(&hosts[to], |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
+                wait_for_answer(&hosts[to], |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
                 complete(&hosts[to]);
                 hosts[from]
-                    .hears_change(
+                    .wait_for_change(
                         "the move",
                         |c| matches!(c, Change::NodePut { node, .. } if node.host_id == ids[to]),
                     )
@@ -155,11 +155,11 @@ async fn to_and_fro_nobody_is_refused() {
                 hosts[from].session().withdraw(vni(1), mac(1));
             }
         }
-        hosts[to].hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+        hosts[to].wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
         assert_eq!(at(&mut op).await, names[to], "round {round}");
     }
     for host in &hosts {
-        let refused = host.heard.iter().find(|u| matches!(u, Update::Refused { .. }));
+        let refused = host.received.iter().find(|u| matches!(u, Update::Refused { .. }));
         assert_eq!(refused, None);
         let refused =
             host.session().migrations().try_iter().find(|u| matches!(u, MigrationUpdate::Refused { .. }));
@@ -179,12 +179,12 @@ async fn a_refused_claim_is_accepted_when_the_holder_lets_go() {
     let dir = tempfile::tempdir().unwrap();
     let (server, mut hosts, mut op) = pair(dir.path()).await;
     hosts[1].session().claim(claim(1, 1, &["192.168.0.1"]));
-    hosts[1].hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    hosts[1].wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
     // No lock: the VM is started here before it is stopped there.
     hosts[0].session().claim(claim(1, 1, &["192.168.0.1"]));
-    hosts[0].hears("Refused", |u| matches!(u, Update::Refused { .. })).await;
+    hosts[0].wait_for("Refused", |u| matches!(u, Update::Refused { .. })).await;
     hosts[1].session().withdraw(vni(1), mac(1));
-    hosts[0].hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    hosts[0].wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
     assert_eq!(at(&mut op).await, "gw-a");
     drop(hosts);
     server.stop().await;

@@ -199,7 +199,7 @@ async fn a_million_nodes() {
     let mut cfg = config(&at, "gw-all", "10.0.0.1");
     cfg.interest = (1..=100).map(vni).collect();
     let mut all = Host::start(cfg);
-    all.hears("the snapshot", |u| matches!(u, Update::SnapshotEnd { .. })).await;
+    all.wait_for("the snapshot", |u| matches!(u, Update::SnapshotEnd { .. })).await;
     println!("{:6.2} s snapshot of everything at a session", began.elapsed().as_secs_f64());
     drop(all);
     server.stop().await;

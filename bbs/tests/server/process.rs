@@ -117,7 +117,7 @@ async fn sigterm_ends_it_in_order() {
     let mut op = operator(&at).await;
     op.info().await.unwrap();
     let mut watcher = Host::start(config(&at, "gw-w", "10.0.0.9"));
-    watcher.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
+    watcher.wait_for("Connected", |u| matches!(u, Update::Connected { .. })).await;
     let pid = board.0.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let status = tokio::task::spawn_blocking(move || board.0.wait().unwrap()).await.unwrap();

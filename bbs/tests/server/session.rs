@@ -8,11 +8,11 @@ use stopover_config::bulk::{HostRow, NodeRow};
 pub(super) type Nodes = BTreeMap<(Vni, Mac), Vec<IpAddr>>;
 
 /// What a consumer of all these updates holds. Panics on anything out of order.
-pub(super) fn replica(heard: &[Update]) -> (BTreeMap<u32, BoardHost>, Nodes) {
+pub(super) fn replica(received: &[Update]) -> (BTreeMap<u32, BoardHost>, Nodes) {
     let (mut hosts, mut nodes) = (BTreeMap::new(), Nodes::new());
     let mut before: Option<(BTreeMap<u32, BoardHost>, Nodes)> = None;
     let mut last = 0;
-    for update in heard {
+    for update in received {
         match update {
             Update::SnapshotBegin { revision, other_branch } => {
                 assert!(*revision >= last || *other_branch);
@@ -68,22 +68,25 @@ async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
     b.session().claim(claim(200, 2, &["192.168.0.1"]));
     a.session().join(vni(100), true);
     let put = |m: Mac| move |c: &Change| matches!(c, Change::NodePut { node, .. } if node.mac == m);
-    a.hears_change("b's node", put(mac(2))).await;
-    b.hears_change("a's node", put(mac(1))).await;
+    a.wait_for_change("b's node", put(mac(2))).await;
+    b.wait_for_change("a's node", put(mac(1))).await;
     // The join was told before the claim.
     let segment =
         Change::MemberPut { vni: vni(100), host_id: a.session().state().host_id.unwrap(), segment: true };
-    assert!(b.heard.iter().any(|u| matches!(u, Update::Apply { changes, .. } if changes.contains(&segment))));
-    assert!(!replica(&a.heard).1.contains_key(&(vni(200), mac(2))), "a does not follow network 200");
+    assert!(
+        b.received.iter().any(|u| matches!(u, Update::Apply { changes, .. } if changes.contains(&segment)))
+    );
+    assert!(!replica(&a.received).1.contains_key(&(vni(200), mac(2))), "a does not follow network 200");
 
     // The interest grows and shrinks with what the appliance has.
     a.session().join(vni(200), false);
-    a.hears_change("network 200", |c| c.vni() == Some(vni(200)) && matches!(c, Change::NodePut { .. })).await;
+    a.wait_for_change("network 200", |c| c.vni() == Some(vni(200)) && matches!(c, Change::NodePut { .. }))
+        .await;
     a.session().leave(vni(200));
-    a.hears_change("its end", |c| matches!(c, Change::NodeGone { vni: v, .. } if *v == vni(200))).await;
+    a.wait_for_change("its end", |c| matches!(c, Change::NodeGone { vni: v, .. } if *v == vni(200))).await;
     b.session().claim(claim(200, 3, &[]));
     a.session().withdraw(vni(100), mac(1));
-    b.hears_change("the withdrawal", |c| {
+    b.wait_for_change("the withdrawal", |c| {
         matches!(c, Change::NodeGone { vni: v, mac: m, ips } if *v == vni(100) && *m == mac(1) && ips.len() == 2)
     })
     .await;
@@ -108,7 +111,7 @@ async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
 
     // Goodbye marks the host down at once; the nodes stay.
     b.session.take().unwrap().stop();
-    a.hears_change("goodbye", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-b" && !h.up))
+    a.wait_for_change("goodbye", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-b" && !h.up))
         .await;
     assert_eq!(op.nodes(&NodeFilter { host: Some(name_b), ..NodeFilter::default() }).await.unwrap().len(), 3);
     a.session.take().unwrap().stop_and_withdraw();
@@ -127,16 +130,16 @@ async fn a_refused_claim_is_accepted_when_the_holder_lets_go() {
     let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
     let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
     a.session().claim(claim(1, 1, &["192.168.0.1"]));
-    a.hears("Accepted", |u| *u == Update::Accepted { vni: vni(1), mac: mac(1), addresses: None }).await;
+    a.wait_for("Accepted", |u| *u == Update::Accepted { vni: vni(1), mac: mac(1), addresses: None }).await;
     b.session().claim(claim(1, 1, &["192.168.0.7"]));
     b.session().claim(claim(1, 2, &["192.168.0.1"]));
     let refused =
-        b.hears("Refused", |u| matches!(u, Update::Refused { claim, .. } if claim.mac == mac(1))).await;
+        b.wait_for("Refused", |u| matches!(u, Update::Refused { claim, .. } if claim.mac == mac(1))).await;
     let Update::Refused { why, .. } = refused else { unreachable!() };
     assert!(why.contains("held by") && why.contains("gw-a"), "{why}");
     // An address that another holds does not cost the node.
     let accepted =
-        b.hears("Accepted", |u| matches!(u, Update::Accepted { mac: m, .. } if *m == mac(2))).await;
+        b.wait_for("Accepted", |u| matches!(u, Update::Accepted { mac: m, .. } if *m == mac(2))).await;
     let Update::Accepted { addresses: Some(Accepted { ips, refused }), .. } = accepted else {
         panic!("all of it")
     };
@@ -146,14 +149,14 @@ async fn a_refused_claim_is_accepted_when_the_holder_lets_go() {
     );
     a.session().withdraw(vni(1), mac(1));
     let mut left: BTreeSet<_> = [mac(1), mac(2)].into();
-    b.hears("both accepted", |u| {
+    b.wait_for("both accepted", |u| {
         if let Update::Accepted { mac, addresses: None, .. } = u {
             left.remove(mac);
         }
         left.is_empty()
     })
     .await;
-    let refusals = b.heard.iter().filter(|u| matches!(u, Update::Refused { .. })).count();
+    let refusals = b.received.iter().filter(|u| matches!(u, Update::Refused { .. })).count();
     assert_eq!(refusals, 1, "each refusal is told once, however often it is tried");
     drop((a, b));
     server.stop().await;
@@ -169,11 +172,11 @@ async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
     let mut b = Host::start(config(&at, "gw-b", "10.0.0.2"));
     b.session().join(vni(1), false);
     a.session().claim(claim(1, 1, &["192.168.0.1"]));
-    b.hears_change("the claim", |c| matches!(c, Change::NodePut { .. })).await;
+    b.wait_for_change("the claim", |c| matches!(c, Change::NodePut { .. })).await;
     // What it heard may have been half a snapshot, from which nobody can resume.
-    b.catches_up(&at).await;
+    b.wait_caught_up(&at).await;
     server.stop().await;
-    b.hears("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
+    b.wait_for("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
     assert!(!b.session().state().connected);
 
     // Wishes made meanwhile come true later.
@@ -181,7 +184,7 @@ async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
     a.session().withdraw(vni(1), mac(1));
     let server = board(&at, store, LONG).await;
     let (mut came, mut gone) = (false, false);
-    b.hears("the new claim and the withdrawal", |u| {
+    b.wait_for("the new claim and the withdrawal", |u| {
         if let Update::Apply { changes, .. } = u {
             came |= changes.iter().any(|c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2)));
             gone |= changes.iter().any(|c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1)));
@@ -189,9 +192,9 @@ async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
         came && gone
     })
     .await;
-    let snapshots = b.heard.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
+    let snapshots = b.received.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
     assert_eq!(snapshots, 1, "it resumed");
-    assert_eq!(replica(&b.heard).1, [((vni(1), mac(2)), vec![ip("192.168.0.2")])].into());
+    assert_eq!(replica(&b.received).1, [((vni(1), mac(2)), vec![ip("192.168.0.2")])].into());
     drop((a, b));
     server.stop().await;
 }
@@ -206,19 +209,21 @@ async fn a_new_process_leaves_nothing_stale_and_a_silent_one_goes_down() {
     let a = Host::start(config(&at, "gw-a", "10.0.0.1"));
     a.session().claim(claim(1, 1, &[]));
     a.session().claim(claim(1, 2, &[]));
-    watcher.hears_change("both", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
+    watcher
+        .wait_for_change("both", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2)))
+        .await;
     drop(a);
     watcher
-        .hears_change("down", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-a" && !h.up))
+        .wait_for_change("down", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-a" && !h.up))
         .await;
-    assert_eq!(replica(&watcher.heard).1.len(), 2, "fail static");
+    assert_eq!(replica(&watcher.received).1.len(), 2, "fail static");
 
     let again = Host::start(config(&at, "gw-a", "10.0.0.1"));
     again.session().claim(claim(1, 1, &[]));
-    watcher.hears_change("swept", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(2))).await;
-    assert_eq!(replica(&watcher.heard).1.len(), 1);
+    watcher.wait_for_change("swept", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(2))).await;
+    assert_eq!(replica(&watcher.received).1.len(), 1);
     assert!(
-        !watcher.heard.iter().any(|u| matches!(u, Update::Apply { changes, .. }
+        !watcher.received.iter().any(|u| matches!(u, Update::Apply { changes, .. }
             if changes.iter().any(|c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1))))),
         "what was claimed again never went away"
     );
@@ -233,11 +238,11 @@ async fn what_the_operator_deletes_of_a_live_host_comes_back() {
     let server = board(&at, memory(), LONG).await;
     let mut a = Host::start(config(&at, "gw-a", "10.0.0.1"));
     a.session().claim(claim(1, 1, &["192.168.0.1"]));
-    a.hears_change("it", |c| matches!(c, Change::NodePut { .. })).await;
+    a.wait_for_change("it", |c| matches!(c, Change::NodePut { .. })).await;
     let mut op = operator(&at).await;
     op.delete(&Target::Node { vni: vni(1), mac: mac(1) }).await.unwrap();
-    a.hears_change("it gone", |c| matches!(c, Change::NodeGone { .. })).await;
-    a.hears_change("it back", |c| matches!(c, Change::NodePut { .. })).await;
+    a.wait_for_change("it gone", |c| matches!(c, Change::NodeGone { .. })).await;
+    a.wait_for_change("it back", |c| matches!(c, Change::NodePut { .. })).await;
     drop(a);
     server.stop().await;
 }
@@ -249,7 +254,7 @@ async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
     let server = board(&at, memory(), Duration::from_millis(600)).await;
     let mut first = Host::start(config(&at, "gw-a", "10.0.0.1"));
     first.session().claim(claim(1, 1, &[]));
-    first.hears("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
+    first.wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
     let seconds = ["10.0.0.1", "10.0.0.2"].map(|vtep| Host::start(config(&at, "gw-a", vtep)));
     for second in &seconds {
         second.session().claim(claim(1, 2, &[]));
@@ -265,7 +270,7 @@ async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
         assert!(why.contains("host gw-a is held by another appliance, which is alive (instance "), "{why}");
         assert!(why.contains("VTEP 10.0.0.1 port 4789"), "{why}");
     }
-    assert!(!first.heard.iter().any(|u| matches!(u, Update::Disconnected { .. })));
+    assert!(!first.received.iter().any(|u| matches!(u, Update::Disconnected { .. })));
     let mut op = operator(&at).await;
     let macs =
         |nodes: Vec<stopover_bbs::client::NodeEntry>| nodes.iter().map(|n| n.node.mac).collect::<Vec<_>>();
@@ -275,10 +280,10 @@ async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
     let [mut same, mut other] = seconds;
     drop(other.session.take());
     drop(first);
-    same.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
+    same.wait_for("Connected", |u| matches!(u, Update::Connected { .. })).await;
     same.session.take().unwrap().stop();
     other = Host::start(config(&at, "gw-a", "10.0.0.2"));
-    other.hears("Connected", |u| matches!(u, Update::Connected { .. })).await;
+    other.wait_for("Connected", |u| matches!(u, Update::Connected { .. })).await;
     drop(other);
     server.stop().await;
 }
@@ -294,7 +299,7 @@ async fn a_watch_counts_for_a_host_by_its_session() {
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
     let a = Host::start(config(&at, "gw-a", "10.0.0.1"));
-    a.catches_up(&at).await;
+    a.wait_caught_up(&at).await;
     let mut op = operator(&at).await;
     let watch = async |name: &str, session: u64| {
         let start =
@@ -390,7 +395,7 @@ async fn a_slow_consumer_loses_nothing() {
     let revision = op.declare(&node(9999, vec![ip("10.9.9.9")])).await.unwrap();
     // A piece of a snapshot of that revision is not the end.
     let mut whole = true;
-    slow.hears("the end", |u| {
+    slow.wait_for("the end", |u| {
         whole = match u {
             Update::SnapshotBegin { .. } => false,
             Update::SnapshotEnd { .. } => true,
@@ -408,7 +413,7 @@ async fn a_slow_consumer_loses_nothing() {
         .into_iter()
         .map(|e| ((e.node.vni, e.node.mac), e.node.ips))
         .collect();
-    assert_eq!(replica(&slow.heard).1, truth);
+    assert_eq!(replica(&slow.received).1, truth);
     assert_eq!(truth.len(), 3001);
     drop(slow);
     server.stop().await;

@@ -64,8 +64,8 @@ pub fn migration(m: &Migration) -> String {
         out.push_str(&format!("ended at revision {}: {}\n", m.revision, m.reason));
     }
     for n in &m.nodes {
-        let let_go = if n.let_go { " (withdrawn by the source)" } else { "" };
-        out.push_str(&format!("node {} in VNI {}{let_go}\n", n.mac, n.vni));
+        let released = if n.released { " (withdrawn by the source)" } else { "" };
+        out.push_str(&format!("node {} in VNI {}{released}\n", n.mac, n.vni));
     }
 
     let mut phases = vec![
@@ -136,7 +136,7 @@ mod tests {
             nodes: vec![MigratingNode {
                 vni: Vni::new(100).unwrap(),
                 mac: Mac::new([2, 0, 0, 0, 0, 1]),
-                let_go: false,
+                released: false,
             }],
             source: host(1, "a"),
             target: Some(host(2, "b")),

@@ -18,30 +18,30 @@ fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
     let mut d = Desired::new([].into_iter());
     assert!(d.claim(claim(1, 1, "10.0.0.1"), now));
     assert!(!d.claim(claim(1, 2, "10.0.0.2"), now), "interest is there already");
-    let Some(Work::Claim(batch)) = d.next(now, true) else { panic!() };
+    let Some(Work::Claim(batch)) = d.next_work(now, true) else { panic!() };
     assert_eq!(batch.len(), 2);
     for (c, v) in &batch {
         assert!(matches!(
-            d.judged(c, *v, ClaimResult::Accepted(1, None), now),
+            d.handle_result(c, *v, ClaimResult::Accepted(1, None), now),
             Some(ClaimEvent::Accepted { .. })
         ));
     }
-    assert_eq!(d.next(now, true), Some(Work::Sync));
-    d.told(&Work::Sync);
-    assert_eq!(d.next(now, true), None);
+    assert_eq!(d.next_work(now, true), Some(Work::Sync));
+    d.mark_sent(&Work::Sync);
+    assert_eq!(d.next_work(now, true), None);
 
     let last = d.last_claim();
     assert!(d.answered_claim() < last, "not before the answers have been taken");
-    d.answered();
+    d.mark_answered();
     assert!(d.answered_claim() >= last);
 
     d.claim(claim(1, 2, "10.0.0.1"), now);
     assert!(d.answered_claim() < d.last_claim());
     d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
-    let first = d.next(now, true).unwrap();
+    let first = d.next_work(now, true).unwrap();
     assert_eq!(first, Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]));
-    d.told(&first);
-    assert!(matches!(d.next(now, true), Some(Work::Claim(b)) if b.len() == 1));
+    d.mark_sent(&first);
+    assert!(matches!(d.next_work(now, true), Some(Work::Claim(b)) if b.len() == 1));
 }
 
 #[test]
@@ -52,20 +52,20 @@ fn later_claims_and_withdrawn_ones_do_not_delay_what_waits_for_earlier_ones() {
     let first = d.last_claim();
     // There is always one more claim by the time the answer comes.
     for n in 2..50 {
-        let Some(Work::Claim(_)) = d.next(now, false) else { panic!() };
+        let Some(Work::Claim(_)) = d.next_work(now, false) else { panic!() };
         d.claim(claim(1, n, "10.0.0.2"), now);
-        d.answered();
+        d.mark_answered();
         assert!(d.answered_claim() >= first && d.answered_claim() < d.last_claim());
     }
     // What is withdrawn before it was sent needs no answer.
     let last = d.last_claim();
     d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 49]));
-    let Some(withdrawn) = d.next(now, false) else { panic!() };
-    d.told(&withdrawn);
-    assert_eq!(d.next(now, false), None);
+    let Some(withdrawn) = d.next_work(now, false) else { panic!() };
+    d.mark_sent(&withdrawn);
+    assert_eq!(d.next_work(now, false), None);
     assert!(d.answered_claim() >= last);
     // A new registration tells all of them again.
-    d.registered();
+    d.handle_registered();
     assert!(d.answered_claim() < d.last_claim());
 }
 
@@ -74,10 +74,10 @@ fn a_verdict_on_an_older_version_counts_for_nothing() {
     let now = Instant::now();
     let mut d = Desired::new([].into_iter());
     d.claim(claim(1, 1, "10.0.0.1"), now);
-    let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
+    let Some(Work::Claim(old)) = d.next_work(now, false) else { panic!() };
     d.claim(claim(1, 1, "10.0.0.9"), now);
-    assert_eq!(d.judged(&old[0].0, old[0].1, ClaimResult::Accepted(1, None), now), None);
-    let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
+    assert_eq!(d.handle_result(&old[0].0, old[0].1, ClaimResult::Accepted(1, None), now), None);
+    let Some(Work::Claim(new)) = d.next_work(now, false) else { panic!() };
     assert_eq!(new[0].0.ips, claim(1, 1, "10.0.0.9").ips);
 }
 
@@ -87,17 +87,21 @@ fn refusal_is_told_once_and_retried() {
     let later = now + Duration::from_secs(3);
     let mut d = Desired::new([].into_iter());
     d.claim(claim(1, 1, "10.0.0.1"), now);
-    let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
+    let Some(Work::Claim(b)) = d.next_work(now, false) else { panic!() };
     assert!(matches!(
-        d.judged(&b[0].0, b[0].1, ClaimResult::Refused("held".into()), later),
+        d.handle_result(&b[0].0, b[0].1, ClaimResult::Refused("held".into()), later),
         Some(ClaimEvent::Refused { why, .. }) if why == "held"
     ));
-    assert_eq!(d.next(now, false), None, "not before its time");
-    let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
-    assert_eq!(d.judged(&b[0].0, b[0].1, ClaimResult::Refused("held".into()), later), None, "said already");
-    let Some(Work::Claim(b)) = d.next(later, false) else { panic!() };
+    assert_eq!(d.next_work(now, false), None, "not before its time");
+    let Some(Work::Claim(b)) = d.next_work(later, false) else { panic!() };
+    assert_eq!(
+        d.handle_result(&b[0].0, b[0].1, ClaimResult::Refused("held".into()), later),
+        None,
+        "said already"
+    );
+    let Some(Work::Claim(b)) = d.next_work(later, false) else { panic!() };
     assert!(matches!(
-        d.judged(&b[0].0, b[0].1, ClaimResult::Accepted(1, None), later),
+        d.handle_result(&b[0].0, b[0].1, ClaimResult::Accepted(1, None), later),
         Some(ClaimEvent::Accepted { .. })
     ));
 }
@@ -108,29 +112,29 @@ fn what_a_migration_took_is_left_to_its_claimant_to_withdraw() {
     let later = now + Duration::from_secs(3);
     let (one, key) = (claim(1, 1, "10.0.0.1"), Mac::new([2, 0, 0, 0, 0, 1]));
     let accepted = |d: &mut Desired| {
-        let Some(Work::Claim(b)) = d.next(now, false) else { panic!() };
-        d.judged(&b[0].0, b[0].1, ClaimResult::Accepted(1, None), later);
+        let Some(Work::Claim(b)) = d.next_work(now, false) else { panic!() };
+        d.handle_result(&b[0].0, b[0].1, ClaimResult::Accepted(1, None), later);
     };
     let mut d = Desired::new([].into_iter());
     d.claim(one.clone(), now);
     accepted(&mut d);
-    assert!(d.elsewhere(vni(1), key, 2, later), "without a migration it is claimed at once");
+    assert!(d.handle_elsewhere(vni(1), key, 2, later), "without a migration it is claimed at once");
     accepted(&mut d);
-    d.locked(vni(1), key);
-    assert!(!d.elsewhere(vni(1), key, 2, later) && !d.unlocked(vni(1), key));
-    assert_eq!(d.next(now, false), None);
-    assert!(matches!(d.next(later, false), Some(Work::Claim(_))), "still here, then");
+    d.handle_locked(vni(1), key);
+    assert!(!d.handle_elsewhere(vni(1), key, 2, later) && !d.handle_unlocked(vni(1), key));
+    assert_eq!(d.next_work(now, false), None);
+    assert!(matches!(d.next_work(later, false), Some(Work::Claim(_))), "still here, then");
 
     // Withdrawn, and claimed when the VM comes back: nothing of the old claim is left.
     d.withdraw(vni(1), key);
-    let Some(work @ Work::Withdraw(_)) = d.next(now, false) else { panic!() };
-    d.told(&work);
-    assert!(!d.gone(vni(1), key), "nobody claims it here");
+    let Some(work @ Work::Withdraw(_)) = d.next_work(now, false) else { panic!() };
+    d.mark_sent(&work);
+    assert!(!d.handle_removed(vni(1), key), "nobody claims it here");
     d.claim(one, now);
     accepted(&mut d);
-    d.locked(vni(1), key);
-    assert!(!d.elsewhere(vni(1), key, 2, later));
-    assert!(d.gone(vni(1), key), "nobody has it, so we may");
+    d.handle_locked(vni(1), key);
+    assert!(!d.handle_elsewhere(vni(1), key, 2, later));
+    assert!(d.handle_removed(vni(1), key), "nobody has it, so we may");
     accepted(&mut d);
 }
 
@@ -139,26 +143,26 @@ fn an_answer_from_before_the_node_was_free_counts_for_nothing() {
     let now = Instant::now();
     let later = now + Duration::from_secs(3);
     let key = Mac::new([2, 0, 0, 0, 0, 1]);
-    for free in [Desired::gone, Desired::unlocked] {
+    for free in [Desired::handle_removed, Desired::handle_unlocked] {
         let mut d = Desired::new([].into_iter());
         d.claim(claim(1, 1, "10.0.0.1"), now);
-        let Some(Work::Claim(old)) = d.next(now, false) else { panic!() };
+        let Some(Work::Claim(old)) = d.next_work(now, false) else { panic!() };
         assert!(free(&mut d, vni(1), key), "while the answer is under way");
-        assert_eq!(d.judged(&old[0].0, old[0].1, ClaimResult::Deferred(7), later), None);
-        let Some(Work::Claim(new)) = d.next(now, false) else { panic!() };
-        assert!(d.judged(&new[0].0, new[0].1, ClaimResult::Refused("held".into()), later).is_some());
+        assert_eq!(d.handle_result(&old[0].0, old[0].1, ClaimResult::Deferred(7), later), None);
+        let Some(Work::Claim(new)) = d.next_work(now, false) else { panic!() };
+        assert!(d.handle_result(&new[0].0, new[0].1, ClaimResult::Refused("held".into()), later).is_some());
         assert!(free(&mut d, vni(1), key), "and after it");
-        assert!(matches!(d.next(now, false), Some(Work::Claim(_))), "without waiting");
+        assert!(matches!(d.next_work(now, false), Some(Work::Claim(_))), "without waiting");
     }
 }
 
 /// A learned station, received just now with an address.
-fn heard(ip: &str) -> Claim {
+fn learned(ip: &str) -> Claim {
     Claim::learned(vni(1), Mac::new([2, 0, 0, 0, 0, 1]), vec![ip.parse().unwrap()])
 }
 
 fn next_claim(d: &mut Desired, now: Instant) -> (Claim, u64) {
-    let Some(Work::Claim(mut batch)) = d.next(now, false) else { panic!() };
+    let Some(Work::Claim(mut batch)) = d.next_work(now, false) else { panic!() };
     batch.remove(0)
 }
 
@@ -166,22 +170,22 @@ fn next_claim(d: &mut Desired, now: Instant) -> (Claim, u64) {
 fn what_was_received_long_ago_takes_nothing_over() {
     let now = Instant::now();
     let mut d = Desired::new([].into_iter());
-    d.claim(heard("10.0.0.1"), now);
+    d.claim(learned("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    assert!(claim.heard && claim.announced == claim.ips);
-    assert!(d.judged(&claim, version, ClaimResult::Accepted(5, None), now).is_some());
-    d.requeue();
-    assert_eq!(next_claim(&mut d, now).0, heard("10.0.0.1").stale(), "told again, it is nothing new");
-    d.claim(heard("10.0.0.2"), now);
-    assert_eq!(next_claim(&mut d, now + FRESH).0, heard("10.0.0.2").stale(), "the board was away");
+    assert!(claim.received && claim.announced == claim.ips);
+    assert!(d.handle_result(&claim, version, ClaimResult::Accepted(5, None), now).is_some());
+    d.requeue_claims();
+    assert_eq!(next_claim(&mut d, now).0, learned("10.0.0.1").stale(), "told again, it is nothing new");
+    d.claim(learned("10.0.0.2"), now);
+    assert_eq!(next_claim(&mut d, now + FRESH).0, learned("10.0.0.2").stale(), "the board was away");
     // More that is received before the first is told.
-    d.claim(heard("10.0.0.1"), now);
-    let mut more = heard("10.0.0.1").stale();
+    d.claim(learned("10.0.0.1"), now);
+    let mut more = learned("10.0.0.1").stale();
     more.ips.push("10.0.0.9".parse().unwrap());
     more.announced = vec!["10.0.0.9".parse().unwrap()];
     d.claim(more.clone(), now);
-    let told = next_claim(&mut d, now).0;
-    assert!(told.heard && told.announced.len() == 2, "{told:?}");
+    let sent = next_claim(&mut d, now).0;
+    assert!(sent.received && sent.announced.len() == 2, "{sent:?}");
 }
 
 #[test]
@@ -190,20 +194,20 @@ fn a_learned_node_is_left_to_the_host_that_received_it_later() {
     let (net, mac) = (vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
     let moved = ClaimEvent::NodeMoved { vni: net, mac };
     let mut d = Desired::new([].into_iter());
-    d.claim(heard("10.0.0.1"), now);
+    d.claim(learned("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, ClaimResult::Accepted(5, None), now);
-    assert!(!d.elsewhere(net, mac, 5, now) && d.events.is_empty(), "our claim was later");
-    assert!(!d.elsewhere(net, mac, 6, now));
+    d.handle_result(&claim, version, ClaimResult::Accepted(5, None), now);
+    assert!(!d.handle_elsewhere(net, mac, 5, now) && d.events.is_empty(), "our claim was later");
+    assert!(!d.handle_elsewhere(net, mac, 6, now));
     assert_eq!(d.events.pop_front(), Some(moved.clone()));
-    assert_eq!(d.next(now + FRESH * 9, false), None, "it is not claimed back");
+    assert_eq!(d.next_work(now + FRESH * 9, false), None, "it is not claimed back");
     // It is received here again, and there too while the answer is under way.
     for (accepted_at, theirs_at, stays) in [(9, 8, true), (9, 10, false)] {
-        d.claim(heard("10.0.0.1"), now);
+        d.claim(learned("10.0.0.1"), now);
         let (claim, version) = next_claim(&mut d, now);
-        assert!(!d.elsewhere(net, mac, theirs_at, now) && d.events.is_empty());
-        d.judged(&claim, version, ClaimResult::Accepted(accepted_at, None), now);
-        d.catch_up(net, mac);
+        assert!(!d.handle_elsewhere(net, mac, theirs_at, now) && d.events.is_empty());
+        d.handle_result(&claim, version, ClaimResult::Accepted(accepted_at, None), now);
+        d.apply_taken(net, mac);
         assert_eq!(d.events.pop_front(), (!stays).then_some(moved.clone()));
     }
 }
@@ -214,19 +218,19 @@ fn an_address_is_left_to_its_newest_announcer_and_declared_ones_are_claimed_agai
     let (net, mac) = (vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
     let ip: IpAddr = "10.0.0.1".parse().unwrap();
     let mut d = Desired::new([].into_iter());
-    d.claim(heard("10.0.0.1"), now);
+    d.claim(learned("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, ClaimResult::Accepted(5, None), now);
-    assert!(!d.lost(net, mac, &[ip], 5) && d.events.is_empty());
-    assert!(!d.lost(net, mac, &[ip], 6));
+    d.handle_result(&claim, version, ClaimResult::Accepted(5, None), now);
+    assert!(!d.handle_lost(net, mac, &[ip], 5) && d.events.is_empty());
+    assert!(!d.handle_lost(net, mac, &[ip], 6));
     assert_eq!(d.events.pop_front(), Some(ClaimEvent::AddressesMoved { vni: net, mac, ips: vec![ip] }));
-    d.requeue();
+    d.requeue_claims();
     assert!(next_claim(&mut d, now).0.ips.is_empty());
     // Declared: for ever.
     d.claim(claim_of(&[ip]), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, ClaimResult::Accepted(7, None), now);
-    assert!(d.lost(net, mac, &[ip], 8));
+    d.handle_result(&claim, version, ClaimResult::Accepted(7, None), now);
+    assert!(d.handle_lost(net, mac, &[ip], 8));
     assert_eq!(next_claim(&mut d, now).0.ips, [ip]);
 }
 
@@ -239,23 +243,23 @@ fn what_the_board_puts_off_is_repeated_in_time_and_still_fresh() {
     let now = Instant::now();
     let ms = Duration::from_millis;
     let mut d = Desired::new([].into_iter());
-    d.claim(heard("10.0.0.1"), now);
+    d.claim(learned("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    assert_eq!(d.judged(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000)), None);
-    assert_eq!(d.idle(now, ms(750)), Some(ms(500)));
-    assert_eq!(d.next(now + ms(499), false), None);
+    assert_eq!(d.handle_result(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000)), None);
+    assert_eq!(d.retry_delay(now, ms(750)), Some(ms(500)));
+    assert_eq!(d.next_work(now + ms(499), false), None);
     let (again, version) = next_claim(&mut d, now + ms(500));
-    assert!(again.heard);
-    assert!(d.judged(&again, version, ClaimResult::Accepted(5, None), now).is_some());
+    assert!(again.received);
+    assert!(d.handle_result(&again, version, ClaimResult::Accepted(5, None), now).is_some());
     // A claim that is accepted without an address of a declared node is repeated; of a learned one it is not.
     let held = || Accepted { ips: vec![], refused: vec!["held".into()] };
-    d.claim(heard("10.0.0.2"), now);
+    d.claim(learned("10.0.0.2"), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, ClaimResult::Accepted(6, Some(held())), now + ms(3000));
-    assert_eq!(d.next(now + ms(3000), false), None);
+    d.handle_result(&claim, version, ClaimResult::Accepted(6, Some(held())), now + ms(3000));
+    assert_eq!(d.next_work(now + ms(3000), false), None);
     d.claim(claim_of(&["10.0.0.3".parse().unwrap()]), now);
     let (claim, version) = next_claim(&mut d, now);
-    d.judged(&claim, version, ClaimResult::Accepted(7, Some(held())), now + ms(3000));
+    d.handle_result(&claim, version, ClaimResult::Accepted(7, Some(held())), now + ms(3000));
     assert_eq!(next_claim(&mut d, now + ms(3000)).0.ips.len(), 1);
 }
 
@@ -264,25 +268,25 @@ fn a_claim_that_is_put_off_ages_and_gives_way_to_a_later_one() {
     let start = Instant::now();
     let ms = Duration::from_millis;
     let mut d = Desired::new([].into_iter());
-    d.claim(heard("10.0.0.1"), start);
+    d.claim(learned("10.0.0.1"), start);
     // Put off again and again: after two seconds what was received counts no more.
     let mut fresh = vec![];
     for n in 0..6 {
         let now = start + ms(500 * n);
         let (claim, version) = next_claim(&mut d, now);
-        fresh.push(claim.heard);
-        assert_eq!(d.judged(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000)), None);
+        fresh.push(claim.received);
+        assert_eq!(d.handle_result(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000)), None);
     }
     assert_eq!(fresh, [true, true, true, true, false, false]);
     // Another host has got the node meanwhile: it received it later.
     let now = start + ms(10_000);
-    d.claim(heard("10.0.0.1"), now);
+    d.claim(learned("10.0.0.1"), now);
     let (claim, version) = next_claim(&mut d, now);
-    assert!(claim.heard);
-    d.judged(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000));
+    assert!(claim.received);
+    d.handle_result(&claim, version, ClaimResult::Later(now + ms(500)), now + ms(3000));
     let Claim { vni, mac, .. } = claim;
-    assert!(!d.elsewhere(vni, mac, 9, now + ms(100)));
-    assert!(!next_claim(&mut d, now + ms(500)).0.heard);
+    assert!(!d.handle_elsewhere(vni, mac, 9, now + ms(100)));
+    assert!(!next_claim(&mut d, now + ms(500)).0.received);
 }
 
 #[test]
@@ -295,13 +299,13 @@ fn registration_tells_everything_again_and_interest_is_counted() {
     assert!(d.withdraw(vni(1), Mac::new([2, 0, 0, 0, 0, 1])));
     assert_eq!(d.interest(), [vni(9)].into());
     d.join(vni(2), false);
-    d.registered();
+    d.handle_registered();
     // What went while nobody could be told is told first: the board may have kept it.
     for work in [Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]), Work::Leave(vec![vni(1)])] {
-        assert_eq!(d.next(now, true).as_ref(), Some(&work));
-        d.told(&work);
+        assert_eq!(d.next_work(now, true).as_ref(), Some(&work));
+        d.mark_sent(&work);
     }
-    assert_eq!(d.next(now, true), Some(Work::Join(vec![(vni(2), false)])));
-    d.told(&Work::Join(vec![(vni(2), false)]));
-    assert_eq!(d.next(now, true), Some(Work::Sync));
+    assert_eq!(d.next_work(now, true), Some(Work::Join(vec![(vni(2), false)])));
+    d.mark_sent(&Work::Join(vec![(vni(2), false)]));
+    assert_eq!(d.next_work(now, true), Some(Work::Sync));
 }

@@ -39,7 +39,7 @@ struct World {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Hear(usize, u8, Option<u8>),
+    Receive(usize, u8, Option<u8>),
     Answer(usize),
     Changes(usize),
     Pass(u64),
@@ -61,7 +61,7 @@ impl World {
     fn new() -> Self {
         let absence = Absence::default();
         let mut board = Board::new(Settings { run: 1, lease_ms: 1_000_000, keep_changes: 1000, absence });
-        board.restored(0, 1, 0, Now::default());
+        board.finish_restore(0, 1, 0, Now::default());
         let mut hosts: Vec<Host> = (0..HOSTS).map(|_| Host::default()).collect();
         for (n, host) in hosts.iter_mut().enumerate() {
             let vteps = vec![IpAddr::from([10, 0, 0, n as u8 + 1])];
@@ -80,17 +80,17 @@ impl World {
         Self { board, nodes: BTreeMap::new(), hosts, now: Now::default(), clock: Instant::now() }
     }
 
-    fn claim(&mut self, n: usize, mac: Mac, heard: bool, announced: Option<IpAddr>) {
+    fn claim(&mut self, n: usize, mac: Mac, received: bool, announced: Option<IpAddr>) {
         let clock = self.clock;
         let host = &mut self.hosts[n];
         let ips = host.here.get(&mac).or(host.doubtful.get(&mac)).cloned().unwrap_or_default();
         let mut claim = Claim::learned(net(), mac, ips.into_iter().collect());
-        claim.heard = heard;
+        claim.received = received;
         claim.announced = announced.into_iter().collect();
         host.desired.claim(claim, clock);
     }
 
-    fn hear(&mut self, n: usize, mac: Mac, ip: Option<IpAddr>) {
+    fn receive(&mut self, n: usize, mac: Mac, ip: Option<IpAddr>) {
         let host = &mut self.hosts[n];
         if host.doubtful.contains_key(&mac) {
             return;
@@ -118,7 +118,7 @@ impl World {
     /// Makes the next call, if none is under way: the board does it at once, its answer takes its time.
     fn work(&mut self, n: usize) {
         while self.hosts[n].answer.is_none() {
-            let Some(work) = self.hosts[n].desired.next(self.clock, false) else { return };
+            let Some(work) = self.hosts[n].desired.next_work(self.clock, false) else { return };
             let session = Session { host: name(n), number: self.hosts[n].session };
             let command = match &work {
                 Work::Claim(batch) => {
@@ -144,7 +144,7 @@ impl World {
             }
             match work {
                 Work::Claim(batch) => self.hosts[n].answer = Some((batch, applied.result.unwrap())),
-                other => self.hosts[n].desired.told(&other),
+                other => self.hosts[n].desired.mark_sent(&other),
             }
         }
     }
@@ -154,7 +154,7 @@ impl World {
         let Outcome::Claimed { revision, refused, deferred, partial, later, .. } = outcome else { panic!() };
         assert!(deferred.is_empty());
         let (clock, host) = (self.clock, &mut self.hosts[n]);
-        host.desired.answered();
+        host.desired.mark_answered();
         for ((claim, version), i) in batch.iter().zip(0..) {
             let claim_result = if let Some((_, why)) = refused.iter().find(|(at, _)| *at == i) {
                 ClaimResult::Refused(why.clone())
@@ -164,9 +164,10 @@ impl World {
                 let addresses = partial.iter().find(|(at, _)| *at == i).map(|(_, a)| a.clone());
                 ClaimResult::Accepted(revision, addresses)
             };
-            let verdict = host.desired.judged(claim, *version, claim_result, clock + Duration::from_secs(3));
-            host.desired.events.extend(verdict);
-            host.desired.catch_up(claim.vni, claim.mac);
+            let event =
+                host.desired.handle_result(claim, *version, claim_result, clock + Duration::from_secs(3));
+            host.desired.events.extend(event);
+            host.desired.apply_taken(claim.vni, claim.mac);
         }
         self.take_events(n);
         self.work(n);
@@ -180,14 +181,14 @@ impl World {
                 Change::NodePut { node, gone_ips } => {
                     host.replica.insert(node.mac, node.host_id);
                     if node.host_id == id(n) {
-                        host.desired.lost(net(), node.mac, &gone_ips, revision);
+                        host.desired.handle_lost(net(), node.mac, &gone_ips, revision);
                     } else {
-                        host.desired.elsewhere(net(), node.mac, revision, clock);
+                        host.desired.handle_elsewhere(net(), node.mac, revision, clock);
                     }
                 }
                 Change::NodeGone { mac, .. } => {
                     host.replica.remove(&mac);
-                    host.desired.gone(net(), mac);
+                    host.desired.handle_removed(net(), mac);
                 }
                 _ => {}
             }
@@ -197,9 +198,9 @@ impl World {
     }
 
     fn take_events(&mut self, n: usize) {
-        while let Some(verdict) = self.hosts[n].desired.events.pop_front() {
+        while let Some(event) = self.hosts[n].desired.events.pop_front() {
             let host = &mut self.hosts[n];
-            match verdict {
+            match event {
                 ClaimEvent::Accepted { mac, addresses, .. } => {
                     if let Some(ips) = host.doubtful.remove(&mac) {
                         host.here.insert(mac, ips);
@@ -230,7 +231,7 @@ impl World {
     }
 
     /// Until nothing is under way.
-    fn rest(&mut self) {
+    fn run_to_rest(&mut self) {
         for _ in 0..1000 {
             for n in 0..HOSTS {
                 self.work(n);
@@ -250,19 +251,19 @@ proptest! {
 
     #[test]
     fn at_rest_all_agree_and_no_station_is_lost(steps in vec(prop_oneof![
-        4 => (0..HOSTS, 1..4u8, prop::option::of(1..4u8)).prop_map(|(h, m, i)| Step::Hear(h, m, i)),
+        4 => (0..HOSTS, 1..4u8, prop::option::of(1..4u8)).prop_map(|(h, m, i)| Step::Receive(h, m, i)),
         2 => (0..HOSTS).prop_map(Step::Answer),
         2 => (0..HOSTS).prop_map(Step::Changes),
         1 => (1..1500u64).prop_map(Step::Pass),
     ], 1..60)) {
         let mut world = World::new();
-        let mut heard = BTreeSet::new();
+        let mut received = BTreeSet::new();
         let mac = |m: u8| Mac::new([2, 0, 0, 0, 0, m]);
         for step in steps {
             match step {
-                Step::Hear(h, m, i) => {
-                    heard.insert(mac(m));
-                    world.hear(h, mac(m), i.map(|i| IpAddr::from([192, 168, 0, i])));
+                Step::Receive(h, m, i) => {
+                    received.insert(mac(m));
+                    world.receive(h, mac(m), i.map(|i| IpAddr::from([192, 168, 0, i])));
                 }
                 Step::Answer(h) => world.answer(h),
                 Step::Changes(h) => world.changes(h),
@@ -272,9 +273,9 @@ proptest! {
                 }
             }
         }
-        world.rest();
+        world.run_to_rest();
         let nodes = &world.nodes;
-        prop_assert_eq!(nodes.keys().copied().collect::<BTreeSet<_>>(), heard);
+        prop_assert_eq!(nodes.keys().copied().collect::<BTreeSet<_>>(), received);
         for (n, host) in world.hosts.iter().enumerate() {
             let ours = nodes.iter().filter(|(_, (at, _))| *at == id(n));
             let ours: BTreeMap<_, _> = ours.map(|(mac, (_, ips))| (*mac, ips.clone())).collect();
