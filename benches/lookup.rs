@@ -49,7 +49,7 @@ fn lookup(c: &mut Criterion) {
                 for key in &mut keys {
                     *key = node_key(bd, station(random.next()));
                 }
-                view.places(&keys, &mut words);
+                view.lookup_nodes(&keys, &mut words);
                 black_box(&words);
             });
         });
@@ -59,13 +59,13 @@ fn lookup(c: &mut Criterion) {
                 for key in &mut keys {
                     *key = node_key(bd, station(work(&mut random)));
                 }
-                view.places(&keys, &mut words);
+                view.lookup_nodes(&keys, &mut words);
                 black_box(&words);
             });
         });
         group.bench_function(BenchmarkId::new("burst_at_work", nodes), |b| {
             b.iter(|| {
-                let mut places = view.begin_places();
+                let mut places = view.begin_lookup();
                 places.keys_of(0..BURST, &mut keys, |_| node_key(bd, station(work(&mut random))));
                 places.finish(&keys, &mut words);
                 black_box(&words);
@@ -76,7 +76,7 @@ fn lookup(c: &mut Criterion) {
                 for key in &mut keys {
                     *key = node_key(bd, station(random.next())) ^ 1 << 36;
                 }
-                view.places(&keys, &mut words);
+                view.lookup_nodes(&keys, &mut words);
                 black_box(&words);
             });
         });

@@ -22,7 +22,7 @@ use std::{
 };
 use stopover::pipeline::{PacketCtx, Slots, encap::EncapMeta, packet::Packet, ports::Origin};
 use stopover::tables::{
-    migration_record::{EndMarkerBarrier, Heading, MigrationCounters, MigrationRecord, Stage},
+    migration_record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::{FdbEntry, PackedFdbEntry, node_key},
 };
 use stopover_net::{Mac, Vni};
@@ -143,7 +143,7 @@ fn lookup(group: &mut Group<'_>) {
             *key = node_key(ctx.bd, ctx.frame.dst);
         }
         let mut words = [0; BURST];
-        path.view.places(&keys, &mut words);
+        path.view.lookup_nodes(&keys, &mut words);
         let hosts = path.view.hosts();
         for word in words {
             let Some(FdbEntry::Remote { host }) = PackedFdbEntry(word).open() else {
@@ -281,7 +281,7 @@ fn migrating(group: &mut Group<'_>) {
         world.tables.set_migrating(record).unwrap();
         world.tables.publish();
         world.view.quiescent();
-        let Some(FdbEntry::Migrating { index, .. }) = world.view.place(world.bd, A) else {
+        let Some(FdbEntry::Migrating { index, .. }) = world.view.fdb_entry(world.bd, A) else {
             panic!("migrating")
         };
         (world, index)
@@ -300,7 +300,7 @@ fn migrating(group: &mut Group<'_>) {
         path.egress.replay();
     });
 
-    let (left, index) = world(Stage::Forward(Heading::Host(1)));
+    let (left, index) = world(Stage::Forward(RedirectTarget::Host(1)));
     let step = each(move |path, ctx| path.migrating_node(ctx, index));
     let setting = Setting::new(left, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "moving/sent_on", (ALL_SENT, long(len + 50)), step);

@@ -10,7 +10,7 @@ use crate::pipeline::{
     ports::{Origin, Role},
     tracer::NoTrace,
 };
-use crate::tables::migration_record::Heading;
+use crate::tables::migration_record::RedirectTarget;
 use dpdk::{Mbuf, cycles};
 use stopover_lockfree::barrier::Ring;
 use stopover_net::Mac;
@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    fn drain_elsewhere(&mut self, port: u16, node: Node, heading: Heading) -> usize {
+    fn drain_elsewhere(&mut self, port: u16, node: Node, heading: RedirectTarget) -> usize {
         let mut moved = 0;
         while moved < AT_ONCE
             && self.is_clear(heading)
@@ -116,10 +116,10 @@ impl Worker {
     }
 
     /// Whether frames can be sent there now; what is held can wait, and would be lost if not.
-    fn is_clear(&self, heading: Heading) -> bool {
+    fn is_clear(&self, heading: RedirectTarget) -> bool {
         let port = match heading {
-            Heading::Port(port) => port,
-            Heading::Host(host) => match self.view.host(host).and_then(|entry| entry.path.as_ref()) {
+            RedirectTarget::Port(port) => port,
+            RedirectTarget::Host(host) => match self.view.host(host).and_then(|entry| entry.path.as_ref()) {
                 Some(path) => path.port,
                 None => return false,
             },
@@ -206,13 +206,13 @@ impl Worker {
     }
 
     /// Sends a frame that was held to its node's new place, or delivers it.
-    fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<Heading>, port: u16) {
+    fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<RedirectTarget>, port: u16) {
         let relay = Relay { paused_us: self.paused_us(port), ends: self.keeps(port) };
         let mut nobody = NoTrace;
         let mut path = self.path(&mut nobody);
         let Node { network, mac, vlan } = node;
         match (class, to) {
-            (Class::Marker, Some(Heading::Host(host))) => {
+            (Class::Marker, Some(RedirectTarget::Host(host))) => {
                 return path.relay(packet, network, host, relay);
             }
             (Class::Marker, _) => return path.marker_has_come(packet, network),

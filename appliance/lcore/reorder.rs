@@ -7,7 +7,7 @@ use crate::migration::hold::{HoldPool, HoldQueue};
 use crate::pipeline::migration::{Class, WINDOW};
 use crate::tables::{
     View,
-    migration_record::{EndMarkerBarrier, Heading, MigrationCounters, MigrationRecord, Stage},
+    migration_record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::Bd,
 };
 use dpdk::{Mbuf, Mempool, cycles};
@@ -52,7 +52,7 @@ pub enum QueueAction {
     /// To the node's port.
     Deliver,
     /// To the node's new place.
-    Forward(Heading),
+    Forward(RedirectTarget),
 }
 
 /// All queues of an lcore.
@@ -177,7 +177,7 @@ impl ReorderBuffer {
             (Some(Stage::Window { cycles }), WINDOW) => {
                 let before = w.queue.bytes();
                 let gone = w.queue.expire_before(&self.pool, now.saturating_sub(*cycles)) as u64;
-                w.counters.unkeep(gone, (before - w.queue.bytes()) as u64);
+                w.counters.hold_removed(gone, (before - w.queue.bytes()) as u64);
                 *expired += gone;
                 QueueAction::Wait
             }
@@ -186,7 +186,7 @@ impl ReorderBuffer {
             (_, WINDOW) => {
                 let (frames, bytes) = (w.queue.len() as u64, w.queue.bytes() as u64);
                 w.queue.clear(&self.pool);
-                w.counters.unkeep(frames, bytes);
+                w.counters.hold_removed(frames, bytes);
                 *expired += frames;
                 QueueAction::Wait
             }
@@ -240,7 +240,7 @@ impl ReorderBuffer {
         let mut frames = 0;
         while let Some(w) = self.waiting.first_mut() {
             frames += w.queue.len() as u64;
-            w.counters.unkeep(w.queue.len() as u64, w.queue.bytes() as u64);
+            w.counters.hold_removed(w.queue.len() as u64, w.queue.bytes() as u64);
             w.counters.dropped.fetch_add(w.queue.len() as u64, Relaxed);
             w.queue.clear(&self.pool);
             self.end_if_empty(0);

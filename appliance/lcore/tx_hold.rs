@@ -5,7 +5,7 @@
 
 use crate::migration::hold::{HoldPool, HoldQueue, Meta};
 use crate::pipeline::migration::Class;
-use crate::tables::migration_record::{Heading, MigrationCounters};
+use crate::tables::migration_record::{MigrationCounters, RedirectTarget};
 use dpdk::{Mbuf, Mempool, Unfinished};
 use std::sync::{
     Arc,
@@ -23,7 +23,7 @@ pub enum Mode {
     /// Keep it.
     Keep,
     /// Nothing goes to the device: what is kept and what comes goes elsewhere.
-    Forward(Heading),
+    Forward(RedirectTarget),
     /// Drop what is kept and what comes: the hold's time is over.
     Discard,
 }
@@ -33,8 +33,8 @@ impl Mode {
         match self {
             Self::Off => 0,
             Self::Keep => 1 << 32,
-            Self::Forward(Heading::Host(host)) => 2 << 32 | host as u64,
-            Self::Forward(Heading::Port(port)) => 3 << 32 | port as u64,
+            Self::Forward(RedirectTarget::Host(host)) => 2 << 32 | host as u64,
+            Self::Forward(RedirectTarget::Port(port)) => 3 << 32 | port as u64,
             Self::Discard => 4 << 32,
         }
     }
@@ -42,8 +42,8 @@ impl Mode {
     const fn unpack(word: u64) -> Self {
         match word >> 32 {
             1 => Self::Keep,
-            2 => Self::Forward(Heading::Host(word as u32)),
-            3 => Self::Forward(Heading::Port(word as u16)),
+            2 => Self::Forward(RedirectTarget::Host(word as u32)),
+            3 => Self::Forward(RedirectTarget::Port(word as u16)),
             4 => Self::Discard,
             _ => Self::Off,
         }
@@ -109,7 +109,7 @@ impl PortMigration {
     /// Whether nothing waits, in the hold or before it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counters.kept.load(Relaxed) == 0 && self.loose.load(Relaxed) == 0
+        self.counters.held_now.load(Relaxed) == 0 && self.loose.load(Relaxed) == 0
     }
 }
 
@@ -178,7 +178,7 @@ impl TxHold {
     pub fn discard(&mut self) -> u64 {
         let (frames, bytes) = (self.queue.len() as u64, self.queue.bytes() as u64);
         self.queue.clear(&self.pool);
-        self.moves.counters.unkeep(frames, bytes);
+        self.moves.counters.hold_removed(frames, bytes);
         MigrationCounters::add(&self.moves.counters.dropped, frames);
         frames
     }
@@ -202,7 +202,7 @@ pub fn keep(
     counters: &MigrationCounters,
     node_bytes: u64,
 ) -> bool {
-    if counters.kept_bytes.load(Relaxed) + packet.len() as u64 > node_bytes {
+    if counters.held_now_bytes.load(Relaxed) + packet.len() as u64 > node_bytes {
         return false;
     }
     let unfinished = packet.unfinished();
@@ -215,7 +215,7 @@ pub fn keep(
     let before = queue.bytes();
     let fits = queue.push(pool, meta, packet.segment_slices(), packet.len()).is_ok();
     if fits {
-        counters.keep((queue.bytes() - before) as u64);
+        counters.hold_added((queue.bytes() - before) as u64);
     }
     fits
 }
@@ -234,7 +234,7 @@ pub fn take(
     }
     let before = queue.bytes();
     queue.pop_front(pool);
-    counters.unkeep(1, (before - queue.bytes()) as u64);
+    counters.hold_removed(1, (before - queue.bytes()) as u64);
     Some((packet, Class::of(meta.kind)))
 }
 
@@ -247,9 +247,9 @@ mod tests {
         let modes = [
             Mode::Off,
             Mode::Keep,
-            Mode::Forward(Heading::Host(0)),
-            Mode::Forward(Heading::Host(u32::MAX)),
-            Mode::Forward(Heading::Port(7)),
+            Mode::Forward(RedirectTarget::Host(0)),
+            Mode::Forward(RedirectTarget::Host(u32::MAX)),
+            Mode::Forward(RedirectTarget::Port(7)),
             Mode::Discard,
         ];
         let shared = PortMigration::default();

@@ -464,11 +464,11 @@ fn refuse(packet: Mbuf, reason: DropReason, packets: &PacketCounters, port: &Por
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::migration_record::Heading;
+    use crate::tables::migration_record::RedirectTarget;
 
     #[test]
     fn a_marker_waits_at_a_port_that_keeps_frames_and_never_begins_a_hold_at_another() {
-        for mode in [Mode::Keep, Mode::Discard, Mode::Forward(Heading::Port(1))] {
+        for mode in [Mode::Keep, Mode::Discard, Mode::Forward(RedirectTarget::Port(1))] {
             assert!(marker_waits(mode, true, true) && !marker_waits(mode, false, true));
         }
         assert!(!marker_waits(Mode::Off, true, true), "the hold would keep all that comes, without a limit");

@@ -115,7 +115,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let sender = sender(vif);
         let view = self.view;
         let Scratch { keys, words, flows, outs, .. } = scratch;
-        let mut places = view.begin_places();
+        let mut places = view.begin_lookup();
         places.keys_of(burst.iter().zip(&mut *flows), keys, |(packet, flow)| {
             let Some(sent) = read_sent(vif, &sender, packet) else { return 0 };
             *flow = (flow::source_port(sent.flow), sent.tos);
@@ -223,7 +223,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if !uncached_vteps.is_empty() {
             known |= self.hosts_among(&uncached_vteps);
         }
-        self.view.places(destinations.distinct(), words);
+        self.view.lookup_nodes(destinations.distinct(), words);
         let stations = if may_be_local { self.own_stations(inner, burst.len()) } else { 0 };
 
         let welcome = known & !stations;
@@ -262,7 +262,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[cold]
     fn own_stations(&self, inner: &[Inner; MAX_BURST], n: usize) -> u64 {
         let keys = inner.map(|inner| inner.source);
-        self.view.locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
+        self.view.lookup_locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
     }
 
     /// The port and VLAN that a frame from the underlay goes to, if it is one of a known host and not of a station of

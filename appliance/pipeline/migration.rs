@@ -13,7 +13,7 @@ use super::{
     tracer::{Stage as Seen, Tracer},
 };
 use crate::tables::{
-    migration_record::{Heading, MigrationCounters, MigrationRecord, Stage},
+    migration_record::{MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::{Bd, FdbEntry, PackedFdbEntry},
 };
 use stopover_net::Mac;
@@ -93,22 +93,24 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 self.deliver(ctx, record.port, record.vlan);
             }
             // Whoever sent it on knows that the node is here again, which the control thread will hear in a moment.
-            Stage::Forward(Heading::Host(_)) if matches!(ctx.origin, Origin::Underlay { hop: true, .. }) => {
+            Stage::Forward(RedirectTarget::Host(_))
+                if matches!(ctx.origin, Origin::Underlay { hop: true, .. }) =>
+            {
                 self.deliver(ctx, record.port, record.vlan);
             }
-            Stage::Forward(heading) => {
+            Stage::Forward(target) => {
                 if self.egress.waits(index, WINDOW) {
                     return self.keep(ctx.packet, record, index, WINDOW, Class::Straggler);
                 }
                 MigrationCounters::add(&record.counters.redirected, 1);
-                self.send_on(ctx, record.mac, *heading, record.vlan);
+                self.send_on(ctx, record.mac, *target, record.vlan);
             }
         }
     }
 
     /// A frame whose node was migrating when its burst was looked up, and is no longer.
     fn no_more(&mut self, ctx: PacketCtx<I::P>) {
-        let word = self.view.place_word(ctx.bd, ctx.frame.dst);
+        let word = self.view.packed_fdb_entry(ctx.bd, ctx.frame.dst);
         match (word.open(), ctx.origin) {
             (Some(FdbEntry::Local { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
             (Some(FdbEntry::Remote { host }), Origin::Port { .. }) => self.encap(ctx, host),
@@ -145,9 +147,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Sends a frame to the place that its node has gone to.
-    pub fn send_on(&mut self, ctx: PacketCtx<I::P>, node: Mac, heading: Heading, vlan: u16) {
-        match heading {
-            Heading::Host(host) => {
+    pub fn send_on(&mut self, ctx: PacketCtx<I::P>, node: Mac, target: RedirectTarget, vlan: u16) {
+        match target {
+            RedirectTarget::Host(host) => {
                 // What was flooded to the node's port must not be flooded again where the node is.
                 let only = (ctx.frame.dst != node).then_some(node);
                 let flags = if only.is_some() {
@@ -158,7 +160,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 self.tracer.note(Seen::Migrating, || format!("sent on to host {host}"));
                 self.encap_marked(ctx, host, EncapMeta { flags, node: only, ..EncapMeta::PLAIN });
             }
-            Heading::Port(port) => self.deliver(ctx, port, vlan),
+            RedirectTarget::Port(port) => self.deliver(ctx, port, vlan),
         }
     }
 
@@ -180,7 +182,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.tracer.note(Seen::Migrating, || format!("for {node} only"));
         let again = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         let is_apart = matches!(ctx.origin, Origin::Underlay { apart, .. } if apart != 0);
-        let word = self.view.place_word(ctx.bd, node);
+        let word = self.view.packed_fdb_entry(ctx.bd, node);
         match word.open() {
             // All stations of a segment hear the copy that it gets as any other port.
             Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. })
@@ -206,7 +208,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     pub fn end_marker(&mut self, packet: I::P, network: Network) {
         let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
         self.tracer.note(Seen::Migrating, || format!("{said:?}"));
-        let word = self.view.place_word(network.bd, said.node);
+        let word = self.view.packed_fdb_entry(network.bd, said.node);
         match word.open() {
             Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) if !said.relayed => {
                 self.tell_arrived(network.bd, &said);
@@ -228,7 +230,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     pub fn marker_in_turn(&mut self, packet: I::P, network: Network) {
         let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
         let view = self.view;
-        let word = view.place_word(network.bd, said.node);
+        let word = view.packed_fdb_entry(network.bd, said.node);
         match word.open() {
             Some(FdbEntry::Local { port, .. }) if !said.relayed => self.marker_behind(packet, network, port),
             Some(FdbEntry::Migrating { index, .. }) => match view.migrating(index) {
@@ -266,7 +268,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Ok(()) => return add(&self.counters.held, 1),
             Err(packet) => packet,
         };
-        let word = self.view.place_word(network.bd, said.node);
+        let word = self.view.packed_fdb_entry(network.bd, said.node);
         match word.open() {
             Some(FdbEntry::Remote { host }) if word.departed() && !said.relayed => {
                 self.relay(packet, network, host, Relay::default());
@@ -281,13 +283,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let view = self.view;
         if let Ok(said) = marker::parse(packet.head())
             && said.relayed
-            && let Some(FdbEntry::Migrating { index, .. }) = view.place(network.bd, said.node)
+            && let Some(FdbEntry::Migrating { index, .. }) = view.fdb_entry(network.bd, said.node)
             && let Some(MigrationRecord { stage: Stage::Arriving(arrival), .. }) = view.migrating(index)
         {
             if said.ends {
                 arrival.expect_source();
             }
-            if arrival.mark(&said) && said.host == arrival.own {
+            if arrival.record_marker(&said) && said.host == arrival.own {
                 self.egress.own_marker_returned(arrival, said.paused_us);
             }
         }
@@ -297,7 +299,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// An end marker for a node that leaves a port of which each lcore keeps or sends on the frames that it gets itself.
     fn marker_for_migrating(&mut self, packet: I::P, said: &Marker, record: &MigrationRecord, index: u32) {
         match &record.stage {
-            Stage::Forward(Heading::Host(host)) if !said.relayed => {
+            Stage::Forward(RedirectTarget::Host(host)) if !said.relayed => {
                 if self.egress.waits(index, WINDOW) {
                     self.keep(packet, record, index, WINDOW, Class::Marker);
                 } else {

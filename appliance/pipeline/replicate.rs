@@ -114,7 +114,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn deliver_copy(&mut self, ctx: PacketCtx<I::P>, member: &Member, group: bool) {
         if group
             && let Some(node) = vif_mac(self.ports, member)
-            && let Some(FdbEntry::Migrating { index, .. }) = self.view.place(ctx.bd, node)
+            && let Some(FdbEntry::Migrating { index, .. }) = self.view.fdb_entry(ctx.bd, node)
         {
             return self.migrating_node(ctx, index);
         }
@@ -138,7 +138,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn send_apart(&mut self, ctx: &PacketCtx<I::P>, node: Mac) -> bool {
         let (view, ports) = (self.view, self.ports);
         let is_vif = |port: u16| matches!(ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)));
-        match view.place(ctx.bd, node) {
+        match view.fdb_entry(ctx.bd, node) {
             Some(FdbEntry::Remote { host }) => {
                 let Some(entry) = view.host(host).filter(|entry| entry.is_appliance) else { return false };
                 let room =
@@ -219,7 +219,7 @@ fn has_own(
     match origin {
         Origin::Port { .. } => network.migrating.contains(&node),
         Origin::Underlay { .. } => {
-            network.moved.binary_search(&node).is_ok() || view.is_on_the_move(network.bd, node)
+            network.moved.binary_search(&node).is_ok() || view.is_migrating(network.bd, node)
         }
     }
 }

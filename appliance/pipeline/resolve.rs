@@ -149,7 +149,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             // An announcement is for everybody's caches; a probe or question for one's own address is not.
             return Plan::End(DropReason::Answered);
         }
-        let place = self.view.place(ctx.bd, owner);
+        let place = self.view.fdb_entry(ctx.bd, owner);
         if let Some(FdbEntry::Migrating { index, .. }) = place
             && self
                 .view
@@ -202,7 +202,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         !asked.is_group()
             && asked != owner
             && matches!(
-                self.view.place(ctx.bd, asked),
+                self.view.fdb_entry(ctx.bd, asked),
                 Some(FdbEntry::Local { .. } | FdbEntry::Remote { .. })
             )
     }

@@ -148,7 +148,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let view = self.view;
         let mut places = [0; MAX_BURST];
         let keys: ArrayVec<u64, MAX_BURST> = ctxs.iter().map(|s| node_key(s.bd, s.frame.src)).collect();
-        view.locals(&keys, &mut places);
+        view.lookup_locals(&keys, &mut places);
         let mut kept = Slots::new();
         for (ctx, word) in ctxs.drain(..).zip(places) {
             let Origin::Port { port, vlan } = ctx.origin else { continue };
@@ -162,7 +162,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     }
                 }
                 known => {
-                    let there = view.place_word(ctx.bd, ctx.frame.src);
+                    let there = view.packed_fdb_entry(ctx.bd, ctx.frame.src);
                     // A node that is locked for a migration may turn up here before the board has moved it.
                     let remote =
                         matches!(there.open(), Some(FdbEntry::Remote { .. })) && !there.is_migrating();
@@ -212,7 +212,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn forward(&mut self, ctxs: &mut Slots<I::P>) {
         let mut places = [0; MAX_BURST];
         let keys: ArrayVec<u64, MAX_BURST> = ctxs.iter().map(|s| node_key(s.bd, s.frame.dst)).collect();
-        self.view.places(&keys, &mut places);
+        self.view.lookup_nodes(&keys, &mut places);
         for (ctx, word) in ctxs.drain(..).zip(places) {
             let ctx = if resolve::concerns(&ctx.frame) {
                 match self.resolve(ctx) {
@@ -227,11 +227,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     #[inline]
-    fn forward_one(&mut self, ctx: PacketCtx<I::P>, place_word: PackedFdbEntry) {
-        let place = if ctx.frame.dst.is_group() { None } else { place_word.open() };
+    fn forward_one(&mut self, ctx: PacketCtx<I::P>, packed_fdb_entry: PackedFdbEntry) {
+        let place = if ctx.frame.dst.is_group() { None } else { packed_fdb_entry.open() };
         self.tracer.note(Stage::Lookup, || say_lookup(ctx.frame.dst, ctx.bd, place));
         match place {
-            Some(FdbEntry::Remote { host }) if place_word.is_migrating() => {
+            Some(FdbEntry::Remote { host }) if packed_fdb_entry.is_migrating() => {
                 let port = SourcePort::Bounded(ctx.frame.dst);
                 self.encap_marked(ctx, host, EncapMeta { port, ..EncapMeta::PLAIN });
             }

@@ -47,7 +47,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A local sender is answered at its port. One at another host is answered through the tunnel, if it is
     /// registered: an answer is no replica, and being about an error it cannot cause another.
     fn tell(&mut self, to: &PacketCtx<I::P>, answer: &[u8]) {
-        let host = match (to.origin, self.view.place(to.bd, to.frame.src)) {
+        let host = match (to.origin, self.view.fdb_entry(to.bd, to.frame.src)) {
             (Origin::Port { .. }, _) => None,
             (Origin::Underlay { .. }, Some(FdbEntry::Remote { host })) => Some(host),
             (Origin::Underlay { .. }, _) => return,

@@ -176,8 +176,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let keys = |f: fn(&PacketCtx<I::P>) -> (Bd, Mac)| -> ArrayVec<u64, MAX_BURST> {
             ctxs.iter().map(f).map(|(bd, mac)| node_key(bd, mac)).collect()
         };
-        self.view.locals(&keys(|s| (s.bd, s.frame.src)), &mut sources);
-        self.view.places(&keys(|s| (s.bd, s.frame.dst)), &mut places);
+        self.view.lookup_locals(&keys(|s| (s.bd, s.frame.src)), &mut sources);
+        self.view.lookup_nodes(&keys(|s| (s.bd, s.frame.dst)), &mut places);
         for ((ctx, source), place) in ctxs.drain(..).zip(sources).zip(places) {
             // What one of our own sent by a node's old host comes back marked.
             let ours_again = matches!(ctx.origin, Origin::Underlay { hop: true, .. });

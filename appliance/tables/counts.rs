@@ -47,18 +47,18 @@ impl Counts {
     }
 
     /// An address of network number `bd` has got an owner.
-    pub(super) fn address_came(&mut self, bd: u16) {
+    pub(super) fn address_added(&mut self, bd: u16) {
         slot(&mut self.networks, bd.into()).addresses += 1;
     }
 
     /// An address of network number `bd` has none any more.
-    pub(super) fn address_went(&mut self, bd: u16) {
+    pub(super) fn address_removed(&mut self, bd: u16) {
         let addresses = &mut slot(&mut self.networks, bd.into()).addresses;
         *addresses = addresses.saturating_sub(1);
     }
 
     /// The entry of a node was this word and is that one.
-    fn node(&mut self, key: u64, before: Option<u64>, after: Option<u64>) {
+    fn node_changed(&mut self, key: u64, before: Option<u64>, after: Option<u64>) {
         let place = |word: Option<u64>| PackedFdbEntry(word?).open();
         let (before, after) = (place(before), place(after));
         if before.is_some() != after.is_some()
@@ -66,10 +66,10 @@ impl Counts {
         {
             count(&mut slot(&mut self.networks, bd.get().into()).nodes, after.is_some());
         }
-        for (place, came) in [(before, false), (after, true)] {
+        for (place, added) in [(before, false), (after, true)] {
             match place {
-                Some(FdbEntry::Remote { host }) => count(slot(&mut self.hosts, host as usize), came),
-                Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) => count(&mut self.local, came),
+                Some(FdbEntry::Remote { host }) => count(slot(&mut self.hosts, host as usize), added),
+                Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) => count(&mut self.local, added),
                 None => {}
             }
         }
@@ -129,14 +129,14 @@ impl NodeMap {
             after = word(before);
             after
         })?;
-        self.counts.node(key, before, Some(after));
+        self.counts.node_changed(key, before, Some(after));
         Ok(before)
     }
 
     /// See [`MapWriter::remove`].
     pub(super) fn remove(&mut self, writer: &mut Writer, key: u64) -> Option<u64> {
         let before = self.map.remove(writer, key)?;
-        self.counts.node(key, Some(before), None);
+        self.counts.node_changed(key, Some(before), None);
         Some(before)
     }
 
@@ -146,7 +146,7 @@ impl NodeMap {
         self.map.retain(writer, |key, word| {
             let kept = keep(key, word);
             if !kept {
-                counts.node(key, Some(word), None);
+                counts.node_changed(key, Some(word), None);
             }
             kept
         })

@@ -10,7 +10,7 @@ use stopover_net::Mac;
 
 impl Tables {
     /// What is said of a node at another host, whether or not a station of this host hides it.
-    pub(super) fn remote_word(&self, key: u64) -> Option<PackedFdbEntry> {
+    pub(super) fn remote_entry(&self, key: u64) -> Option<PackedFdbEntry> {
         let shown = || self.nodes.get(key).map(PackedFdbEntry).filter(|word| word.host().is_some());
         self.shadowed.get(&key).copied().or_else(shown)
     }
@@ -18,7 +18,7 @@ impl Tables {
     /// The host that a node is said to be at, even if a station of this host hides it.
     #[must_use]
     pub fn recorded_host(&self, bd: Bd, mac: Mac) -> Option<u32> {
-        self.remote_word(node_key(bd, mac))?.host()
+        self.remote_entry(node_key(bd, mac))?.host()
     }
 
     /// A node is locked for a migration, or no longer: while it is, it may be heard where it is not yet, or is no
@@ -92,8 +92,8 @@ impl Tables {
 
     fn free_migrating(&mut self) -> Option<u32> {
         let writer = &mut self.writer;
-        let at = self.resting_migrating.iter().position(|(after, _)| writer.passed(*after))?;
-        Some(self.resting_migrating.swap_remove(at).1)
+        let at = self.deferred_migrating.iter().position(|(after, _)| writer.passed(*after))?;
+        Some(self.deferred_migrating.swap_remove(at).1)
     }
 
     /// A node is migrating no longer. If it is local its frames are delivered as any other's.
@@ -110,6 +110,6 @@ impl Tables {
         }
         self.shared.migrating.clear(&mut self.writer, index);
         let after = self.writer.grace();
-        self.resting_migrating.push((after, index));
+        self.deferred_migrating.push((after, index));
     }
 }

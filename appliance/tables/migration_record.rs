@@ -14,7 +14,7 @@ use stopover_net::{Mac, Vni};
 
 /// Where the frames of a node that has left go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heading {
+pub enum RedirectTarget {
     /// To another host, by its index.
     Host(u32),
     /// To another port of this appliance: both ends of the migration are here.
@@ -53,7 +53,7 @@ pub enum Stage {
         cycles: u64,
     },
     /// It was behind such a port and has gone.
-    Forward(Heading),
+    Forward(RedirectTarget),
 }
 
 /// What came of the frames of a migrating node, in frames. Any lcore adds.
@@ -75,9 +75,9 @@ pub struct MigrationCounters {
     /// Replayed although a port may have delivered them already.
     pub duplicated: AtomicU64,
     /// In a hold now.
-    pub kept: AtomicU64,
+    pub held_now: AtomicU64,
     /// Bytes of memory that they take.
-    pub kept_bytes: AtomicU64,
+    pub held_now_bytes: AtomicU64,
     /// TSC when its port last took a frame; 0 = never.
     pub delivered_tsc: AtomicU64,
     /// TSC when it first took one since the migration began; 0 = not yet.
@@ -116,15 +116,15 @@ impl MigrationCounters {
     }
 
     /// A record of `bytes` went into a hold.
-    pub fn keep(&self, bytes: u64) {
-        self.kept.fetch_add(1, Relaxed);
-        self.kept_bytes.fetch_add(bytes, Relaxed);
+    pub fn hold_added(&self, bytes: u64) {
+        self.held_now.fetch_add(1, Relaxed);
+        self.held_now_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Records went out of a hold.
-    pub fn unkeep(&self, frames: u64, bytes: u64) {
-        self.kept.fetch_sub(frames, Release);
-        self.kept_bytes.fetch_sub(bytes, Relaxed);
+    pub fn hold_removed(&self, frames: u64, bytes: u64) {
+        self.held_now.fetch_sub(frames, Release);
+        self.held_now_bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -155,7 +155,7 @@ pub struct EndMarkerBarrier {
     generation: u64,
     /// The host that it came from. It is waited for only once it has said that it will end its way.
     source: Option<u32>,
-    over: AtomicBool,
+    all_open: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -194,7 +194,7 @@ impl EndMarkerBarrier {
             old_path_tsc: AtomicU64::new(0),
             generation,
             source,
-            over: AtomicBool::new(false),
+            all_open: AtomicBool::new(false),
         }
     }
 
@@ -206,20 +206,20 @@ impl EndMarkerBarrier {
     /// Whether a host's frames need not wait (any more).
     #[must_use]
     pub fn is_open(&self, host: u32) -> bool {
-        self.over.load(Acquire) || self.sender(host).is_none_or(|sender| sender.open.load(Acquire))
+        self.all_open.load(Acquire) || self.sender(host).is_none_or(|sender| sender.open.load(Acquire))
     }
 
     /// An end marker has come. Says whether that was its host's last. One of an earlier move says nothing of this one.
-    pub fn mark(&self, said: &Marker) -> bool {
-        let Some(sender) = self.sender(said.host) else { return false };
-        if said.generation != 0 && self.generation != 0 && said.generation != self.generation {
+    pub fn record_marker(&self, marker: &Marker) -> bool {
+        let Some(sender) = self.sender(marker.host) else { return false };
+        if marker.generation != 0 && self.generation != 0 && marker.generation != self.generation {
             return false;
         }
-        let Some(ports) = sender.ports.get(usize::from(said.sender_queue)) else { return false };
-        if !all_are_set(ports, said.port, said.ports) {
+        let Some(ports) = sender.ports.get(usize::from(marker.sender_queue)) else { return false };
+        if !all_are_set(ports, marker.port, marker.ports) {
             return false;
         }
-        let done = all_are_set(&sender.sender_queues, said.sender_queue, said.sender_queues);
+        let done = all_are_set(&sender.sender_queues, marker.sender_queue, marker.sender_queues);
         if done {
             sender.open.store(true, Release);
         }
@@ -230,7 +230,7 @@ impl EndMarkerBarrier {
     pub fn expect_source(&self) {
         let Some(sender) = self.source.and_then(|host| self.sender(host)) else { return };
         if !sender.expected.swap(true, AcqRel) && sender.sender_queues.load(Acquire) == 0 {
-            sender.open.store(self.over.load(Acquire), Release);
+            sender.open.store(self.all_open.load(Acquire), Release);
         }
     }
 
@@ -244,13 +244,14 @@ impl EndMarkerBarrier {
     /// Whether nobody is waited for and nothing waits.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let ended = self.over.load(Acquire) || self.senders.iter().all(|sender| sender.open.load(Acquire));
+        let ended =
+            self.all_open.load(Acquire) || self.senders.iter().all(|sender| sender.open.load(Acquire));
         ended && self.waiting.load(Acquire) == 0
     }
 
     /// Opens all; what waits will be let go.
     pub fn open_all(&self) {
-        self.over.store(true, Release);
+        self.all_open.store(true, Release);
         for sender in &self.senders {
             sender.open.store(true, Release);
         }
@@ -285,13 +286,13 @@ mod tests {
         let arrival = EndMarkerBarrier::new(2, 5, None, [7, 9, 7]);
         assert!(arrival.is_open(1), "nobody waits for host 1");
         assert!(!arrival.is_open(2) && !arrival.is_open(7) && !arrival.is_open(9));
-        assert!(!arrival.mark(&end(7, 0, 2)));
-        assert!(!arrival.mark(&end(7, 0, 2)), "the same lane again");
-        assert!(!arrival.mark(&Marker { generation: 4, ..end(7, 1, 2) }), "of the move before");
+        assert!(!arrival.record_marker(&end(7, 0, 2)));
+        assert!(!arrival.record_marker(&end(7, 0, 2)), "the same lane again");
+        assert!(!arrival.record_marker(&Marker { generation: 4, ..end(7, 1, 2) }), "of the move before");
         assert!(!arrival.is_open(7));
-        assert!(arrival.mark(&end(7, 1, 2)));
+        assert!(arrival.record_marker(&end(7, 1, 2)));
         assert!(arrival.is_open(7));
-        assert!(arrival.mark(&end(2, 0, 1)));
+        assert!(arrival.record_marker(&end(2, 0, 1)));
         assert!(!arrival.is_settled());
         arrival.open(9);
         assert!(arrival.is_settled());
@@ -302,10 +303,10 @@ mod tests {
     #[test]
     fn the_old_host_is_waited_for_once_it_has_promised_to_end() {
         let arrival = EndMarkerBarrier::new(2, 5, Some(3), []);
-        assert!(arrival.mark(&end(2, 0, 1)) && arrival.is_settled(), "an old version does not");
+        assert!(arrival.record_marker(&end(2, 0, 1)) && arrival.is_settled(), "an old version does not");
         arrival.expect_source();
         assert!(!arrival.is_open(3) && !arrival.is_settled());
-        assert!(arrival.mark(&end(3, 0, 1)));
+        assert!(arrival.record_marker(&end(3, 0, 1)));
         arrival.expect_source();
         assert!(arrival.is_open(3) && arrival.is_settled());
     }
@@ -313,11 +314,11 @@ mod tests {
     #[test]
     fn every_source_port_of_a_lane_must_have_ended() {
         let arrival = EndMarkerBarrier::new(2, 5, None, [7]);
-        assert!(arrival.mark(&end(2, 0, 1)));
-        assert!(!arrival.mark(&Marker { port: 1, ports: 2, ..end(7, 0, 2) }));
-        assert!(!arrival.mark(&end(7, 1, 2)));
+        assert!(arrival.record_marker(&end(2, 0, 1)));
+        assert!(!arrival.record_marker(&Marker { port: 1, ports: 2, ..end(7, 0, 2) }));
+        assert!(!arrival.record_marker(&end(7, 1, 2)));
         assert!(!arrival.is_open(7), "port 0 of lane 0 is late");
-        assert!(arrival.mark(&Marker { port: 0, ports: 2, ..end(7, 0, 2) }));
+        assert!(arrival.record_marker(&Marker { port: 0, ports: 2, ..end(7, 0, 2) }));
         assert!(arrival.is_open(7));
     }
 
@@ -325,9 +326,9 @@ mod tests {
     fn sixty_four_lanes_fit() {
         let arrival = EndMarkerBarrier::new(1, 0, None, []);
         for sender_queue in 0..63 {
-            assert!(!arrival.mark(&end(1, sender_queue, 64)));
+            assert!(!arrival.record_marker(&end(1, sender_queue, 64)));
         }
-        assert!(arrival.mark(&end(1, 63, 64)));
+        assert!(arrival.record_marker(&end(1, 63, 64)));
     }
 
     #[test]

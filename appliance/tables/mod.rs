@@ -41,7 +41,7 @@ use stopover_lockfree::{
     map64, slots,
 };
 use stopover_net::{Mac, Vni};
-pub use view::{ParkedView, Places, View};
+pub use view::{NodeLookup, ParkedView, View};
 
 /// Most nodes that one appliance can know.
 pub const MAX_NODES: usize = 32 << 20;
@@ -83,7 +83,7 @@ pub const fn vtep4_key(ip: std::net::Ipv4Addr) -> u64 {
     1 << 32 | ip.to_bits() as u64
 }
 
-fn wide(bd: u16, ip: Ipv6Addr) -> WideKey {
+fn wide_key(bd: u16, ip: Ipv6Addr) -> WideKey {
     let bits = ip.to_bits();
     [u64::from(bd), (bits >> 64) as u64, bits as u64]
 }
@@ -108,14 +108,14 @@ pub struct Tables {
     migrating: HashMap<u64, u32>,
     next_migrating: u32,
     /// Indices of records given back, and when they may be used again.
-    resting_migrating: Vec<(Epoch, u32)>,
+    deferred_migrating: Vec<(Epoch, u32)>,
     /// The mark that entries of the newest snapshot carry. A number rather than a flag: a snapshot that
     /// breaks off and begins again must not make the entries of the one before it look new.
     sync_generation: u16,
     free_stations: Vec<u32>,
     next_station: u32,
     /// Stations given back, and when their number may be used again.
-    deferred: Vec<(Epoch, u32)>,
+    deferred_stations: Vec<(Epoch, u32)>,
 }
 
 impl Tables {
@@ -169,11 +169,11 @@ impl Tables {
             shadowed: HashMap::new(),
             migrating: HashMap::new(),
             next_migrating: 0,
-            resting_migrating: Vec::new(),
+            deferred_migrating: Vec::new(),
             sync_generation: 0,
             free_stations: Vec::new(),
             next_station: 0,
-            deferred: Vec::new(),
+            deferred_stations: Vec::new(),
         };
         Ok((tables, views))
     }
@@ -190,7 +190,7 @@ impl Tables {
             map.maintain(&mut self.writer);
         }
         let (writer, free) = (&mut self.writer, &mut self.free_stations);
-        self.deferred.retain(|(after, station)| {
+        self.deferred_stations.retain(|(after, station)| {
             let done = writer.passed(*after);
             if done {
                 free.push(*station);
@@ -280,7 +280,7 @@ impl Tables {
     /// An lcore may still touch a station that was just removed: its number rests until they have passed.
     fn deferred_free(&mut self, station: u32) {
         let after = self.writer.grace();
-        self.deferred.push((after, station));
+        self.deferred_stations.push((after, station));
     }
 
     /// Whether a station has sent since the last call.
@@ -309,7 +309,7 @@ impl Tables {
         let with_sync_generation =
             FdbEntry::Remote { host }.pack().with_sync_generation(self.sync_generation);
         if self.locals.get(key).is_some() {
-            let before = self.remote_word(key);
+            let before = self.remote_entry(key);
             self.shadowed.insert(
                 key,
                 before.map_or(with_sync_generation, |before| with_sync_generation.with_flags_of(before)),
@@ -327,12 +327,12 @@ impl Tables {
     /// Whether the tables say that a node is at another host.
     #[must_use]
     pub fn is_remote(&self, bd: Bd, mac: Mac) -> bool {
-        matches!(self.place(bd, mac), Some(FdbEntry::Remote { .. }))
+        matches!(self.fdb_entry(bd, mac), Some(FdbEntry::Remote { .. }))
     }
 
     /// Where a node is.
     #[must_use]
-    pub fn place(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
+    pub fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
         self.nodes.get(node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
     }
 
@@ -350,7 +350,7 @@ impl Tables {
         let stored = match ip {
             IpAddr::V4(ip) => self.ipv4.insert(&mut self.writer, ipv4_key(bd, ip), word),
             IpAddr::V6(ip) => {
-                let key = wide(bd.get(), ip);
+                let key = wide_key(bd.get(), ip);
                 let known = self.ipv6.get(&self.writer, &key).filter(|known| owner_mac(*known) == mac);
                 let router = known.and_then(owner_router);
                 self.ipv6.insert(&mut self.writer, &key, with_router(word, router))
@@ -358,14 +358,14 @@ impl Tables {
         };
         let before = stored.map_err(|why| Full::new(format!("address {ip}"), why))?;
         if before.is_none() {
-            self.nodes.counts.address_came(bd.get());
+            self.nodes.counts.address_added(bd.get());
         }
         Ok(())
     }
 
     /// A node is an IPv6 router, or none; noted where it owns this address.
     pub fn set_router(&mut self, bd: Bd, ip: Ipv6Addr, mac: Mac, router: bool) {
-        let key = wide(bd.get(), ip);
+        let key = wide_key(bd.get(), ip);
         if let Some(word) = self.ipv6.get(&self.writer, &key).filter(|word| owner_mac(*word) == mac) {
             self.ipv6.update(&mut self.writer, &key, with_router(word, Some(router)));
         }
@@ -374,7 +374,7 @@ impl Tables {
     /// Whether the owner of an address is an IPv6 router, if that is known.
     #[must_use]
     pub fn router(&self, bd: Bd, ip: Ipv6Addr) -> Option<bool> {
-        self.ipv6.get(&self.writer, &wide(bd.get(), ip)).and_then(owner_router)
+        self.ipv6.get(&self.writer, &wide_key(bd.get(), ip)).and_then(owner_router)
     }
 
     /// An address belongs to this node no more. Left alone if it belongs to another by now.
@@ -384,10 +384,10 @@ impl Tables {
         }
         let gone = match ip {
             IpAddr::V4(ip) => self.ipv4.remove(&mut self.writer, ipv4_key(bd, ip)),
-            IpAddr::V6(ip) => self.ipv6.remove(&mut self.writer, &wide(bd.get(), ip)),
+            IpAddr::V6(ip) => self.ipv6.remove(&mut self.writer, &wide_key(bd.get(), ip)),
         };
         if gone.is_some() {
-            self.nodes.counts.address_went(bd.get());
+            self.nodes.counts.address_removed(bd.get());
         }
     }
 
@@ -396,7 +396,7 @@ impl Tables {
     pub fn owner(&self, bd: Bd, ip: IpAddr) -> Option<Mac> {
         let word = match ip {
             IpAddr::V4(ip) => self.ipv4.get(ipv4_key(bd, ip)),
-            IpAddr::V6(ip) => self.ipv6.get(&self.writer, &wide(bd.get(), ip)),
+            IpAddr::V6(ip) => self.ipv6.get(&self.writer, &wide_key(bd.get(), ip)),
         };
         word.map(owner_mac)
     }
@@ -406,7 +406,7 @@ impl Tables {
         let word = u64::from(host);
         let stored = match ip {
             IpAddr::V4(ip) => self.vteps4.insert(&mut self.writer, vtep4_key(ip), word),
-            IpAddr::V6(ip) => self.vteps6.insert(&mut self.writer, &wide(0, ip), word),
+            IpAddr::V6(ip) => self.vteps6.insert(&mut self.writer, &wide_key(0, ip), word),
         };
         stored.map(drop).map_err(|why| Full::new(format!("VTEP {ip}"), why))
     }
@@ -419,8 +419,8 @@ impl Tables {
                 self.vteps4.remove(&mut self.writer, vtep4_key(ip));
                 self.removed_vteps4.count();
             }
-            IpAddr::V6(ip) if self.vteps6.get(&self.writer, &wide(0, ip)) == Some(host) => {
-                self.vteps6.remove(&mut self.writer, &wide(0, ip));
+            IpAddr::V6(ip) if self.vteps6.get(&self.writer, &wide_key(0, ip)) == Some(host) => {
+                self.vteps6.remove(&mut self.writer, &wide_key(0, ip));
             }
             _ => {}
         }
@@ -465,7 +465,7 @@ impl Tables {
         let mut kept = |bd: u16, word: u64| {
             let kept = owner_sync_generation(word) == sync_generation || local(Bd::new(bd), owner_mac(word));
             if !kept {
-                counts.address_went(bd);
+                counts.address_removed(bd);
             }
             kept
         };

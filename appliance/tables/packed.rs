@@ -111,15 +111,15 @@ impl FdbEntry {
     #[must_use]
     pub const fn pack(self) -> PackedFdbEntry {
         PackedFdbEntry(match self {
-            Self::Local { port, vlan, station } => 1 << KIND_SHIFT | behind(port, vlan, station),
-            Self::Migrating { port, vlan, index } => 3 << KIND_SHIFT | behind(port, vlan, index),
+            Self::Local { port, vlan, station } => 1 << KIND_SHIFT | pack_local(port, vlan, station),
+            Self::Migrating { port, vlan, index } => 3 << KIND_SHIFT | pack_local(port, vlan, index),
             Self::Remote { host } => 2 << KIND_SHIFT | host as u64 & INDEX_MASK,
         })
     }
 }
 
 /// Port, VLAN and index in their places.
-const fn behind(port: u16, vlan: u16, index: u32) -> u64 {
+const fn pack_local(port: u16, vlan: u16, index: u32) -> u64 {
     (port as u64 & 0xfff) << 36 | (vlan as u64 & 0xfff) << 24 | index as u64 & INDEX_MASK
 }
 
@@ -194,28 +194,31 @@ impl PackedFdbEntry {
     /// The same place with this mark, of which 12 bits count.
     #[must_use]
     pub const fn with_sync_generation(self, sync_generation: u16) -> Self {
-        Self(self.0 & !((MAX_SYNC_GENERATION as u64) << SYNC_GENERATION_SHIFT) | mark_bits(sync_generation))
+        Self(
+            self.0 & !((MAX_SYNC_GENERATION as u64) << SYNC_GENERATION_SHIFT)
+                | sync_generation_bits(sync_generation),
+        )
     }
 
     /// Its mark.
     #[must_use]
     pub const fn sync_generation(self) -> u16 {
-        mark_of(self.0)
+        sync_generation_of(self.0)
     }
 }
 
-const fn mark_bits(sync_generation: u16) -> u64 {
+const fn sync_generation_bits(sync_generation: u16) -> u64 {
     ((sync_generation & MAX_SYNC_GENERATION) as u64) << SYNC_GENERATION_SHIFT
 }
 
-const fn mark_of(word: u64) -> u16 {
+const fn sync_generation_of(word: u64) -> u16 {
     (word >> SYNC_GENERATION_SHIFT) as u16 & MAX_SYNC_GENERATION
 }
 
 /// Value of the address tables: the MAC that owns the address, and the mark as in [`PackedFdbEntry`].
 #[must_use]
 pub const fn owner_word(mac: Mac, sync_generation: u16) -> u64 {
-    mac.to_u64() | mark_bits(sync_generation)
+    mac.to_u64() | sync_generation_bits(sync_generation)
 }
 
 /// Set in an [`owner_word`]: the owner is an IPv6 router.
@@ -254,7 +257,7 @@ pub const fn owner_mac(word: u64) -> Mac {
 /// The mark of an [`owner_word`].
 #[must_use]
 pub const fn owner_sync_generation(word: u64) -> u16 {
-    mark_of(word)
+    sync_generation_of(word)
 }
 
 #[cfg(test)]

@@ -35,13 +35,13 @@ fn remote(host: u32) -> Option<FdbEntry> {
 impl Lab {
     /// Where a node is, which every way of asking must agree on.
     #[track_caller]
-    fn place(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
-        let place = self.view.place(bd, mac);
+    fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
+        let place = self.view.fdb_entry(bd, mac);
         self.tables.check_counts();
-        assert_eq!(self.tables.place(bd, mac), place);
+        assert_eq!(self.tables.fdb_entry(bd, mac), place);
         let (key, mut all, mut own) = ([node_key(bd, mac)], [0], [0]);
-        self.view.places(&key, &mut all);
-        self.view.locals(&key, &mut own);
+        self.view.lookup_nodes(&key, &mut all);
+        self.view.lookup_locals(&key, &mut own);
         assert_eq!(PackedFdbEntry(all[0]).open(), place);
         let is_local = matches!(place, Some(FdbEntry::Local { .. }));
         assert_eq!(PackedFdbEntry(own[0]).open(), place.filter(|_| is_local));
@@ -60,15 +60,15 @@ impl Lab {
 #[test]
 fn nodes_of_two_networks_are_apart() {
     let mut lab = lab();
-    assert_eq!(lab.place(lab.bd, M1), None);
+    assert_eq!(lab.fdb_entry(lab.bd, M1), None);
     lab.tables.set_remote(lab.bd, M1, 7).unwrap();
     let id = lab.tables.set_local(lab.other, M1, 3, 0, None).unwrap();
-    assert_eq!(lab.place(lab.bd, M1), remote(7));
-    assert_eq!(lab.place(lab.other, M1), at(3, id));
+    assert_eq!(lab.fdb_entry(lab.bd, M1), remote(7));
+    assert_eq!(lab.fdb_entry(lab.other, M1), at(3, id));
     lab.tables.remove_remote(lab.other, M1);
-    assert_eq!(lab.place(lab.other, M1), at(3, id), "a station of ours is no remote node");
+    assert_eq!(lab.fdb_entry(lab.other, M1), at(3, id), "a station of ours is no remote node");
     lab.tables.remove_remote(lab.bd, M1);
-    assert_eq!(lab.place(lab.bd, M1), None);
+    assert_eq!(lab.fdb_entry(lab.bd, M1), None);
     assert_eq!(lab.tables.nodes().collect::<Vec<_>>(), [(lab.other, M1, at(3, id).unwrap())]);
 }
 
@@ -108,13 +108,13 @@ fn a_snapshot_keeps_what_it_names_and_what_is_ours() {
     lab.tables.set_owner(lab.bd, ip6(3), ours).unwrap();
 
     lab.tables.next_sync_generation();
-    assert_eq!(lab.place(lab.bd, stale), remote(7), "until its end a snapshot takes nothing away");
+    assert_eq!(lab.fdb_entry(lab.bd, stale), remote(7), "until its end a snapshot takes nothing away");
     lab.tables.set_remote(lab.bd, named, 8).unwrap();
     lab.tables.set_owner(lab.bd, ip(1), named).unwrap();
     lab.tables.sweep();
-    assert_eq!(lab.place(lab.bd, named), remote(8));
-    assert_eq!(lab.place(lab.bd, stale), None);
-    assert_eq!(lab.place(lab.bd, ours), at(3, id));
+    assert_eq!(lab.fdb_entry(lab.bd, named), remote(8));
+    assert_eq!(lab.fdb_entry(lab.bd, stale), None);
+    assert_eq!(lab.fdb_entry(lab.bd, ours), at(3, id));
     let left: Vec<_> = [1, 2, 3].map(|n| (lab.owner(lab.bd, ip(n)), lab.owner(lab.bd, ip6(n.into())))).into();
     assert_eq!(left, [(Some(named), None), (None, None), (Some(ours), Some(ours))]);
 }
@@ -143,20 +143,20 @@ fn a_station_hides_a_node_elsewhere_until_it_goes() {
     let mut lab = lab();
     lab.tables.set_remote(lab.bd, M1, 7).unwrap();
     let id = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
-    assert_eq!(lab.place(lab.bd, M1), at(3, id));
+    assert_eq!(lab.fdb_entry(lab.bd, M1), at(3, id));
     // What is said of the node meanwhile is not lost.
     lab.tables.set_remote(lab.bd, M1, 8).unwrap();
-    assert_eq!(lab.place(lab.bd, M1), at(3, id));
+    assert_eq!(lab.fdb_entry(lab.bd, M1), at(3, id));
     lab.tables.remove_local(lab.bd, M1, id);
-    assert_eq!(lab.place(lab.bd, M1), remote(8));
+    assert_eq!(lab.fdb_entry(lab.bd, M1), remote(8));
 
     let id = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
     // Moving behind another port is not going.
     assert_eq!(lab.tables.set_local(lab.bd, M1, 4, 0, Some(id)), Ok(id));
     lab.tables.remove_remote(lab.bd, M1);
-    assert_eq!(lab.place(lab.bd, M1), at(4, id));
+    assert_eq!(lab.fdb_entry(lab.bd, M1), at(4, id));
     lab.tables.remove_local(lab.bd, M1, id);
-    assert_eq!(lab.place(lab.bd, M1), None);
+    assert_eq!(lab.fdb_entry(lab.bd, M1), None);
 }
 
 #[test]
@@ -170,9 +170,9 @@ fn a_snapshot_takes_hidden_nodes_away_too() {
             lab.tables.set_remote(lab.bd, mac, 9).unwrap();
         }
         lab.tables.sweep();
-        assert_eq!(lab.place(lab.bd, mac), at(3, id));
+        assert_eq!(lab.fdb_entry(lab.bd, mac), at(3, id));
         lab.tables.remove_local(lab.bd, mac, id);
-        assert_eq!(lab.place(lab.bd, mac), remote(9).filter(|_| named));
+        assert_eq!(lab.fdb_entry(lab.bd, mac), remote(9).filter(|_| named));
     }
 }
 
@@ -263,7 +263,7 @@ fn numbers_beyond_what_a_word_holds_are_refused() {
         full.to_string(),
         "node 02:00:00:00:00:01 cannot be stored: its host's number 16777216 is beyond 16777215"
     );
-    assert_eq!(lab.place(lab.bd, M1), None);
+    assert_eq!(lab.fdb_entry(lab.bd, M1), None);
     assert!(lab.tables.put_host(MAX_HOSTS, HostEntry { path: None, is_appliance: true }).is_err());
 }
 

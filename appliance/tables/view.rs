@@ -6,7 +6,7 @@ use super::{
     entries::{HostEntry, NetworkEntry},
     migration_record::MigrationRecord,
     packed::{Bd, FdbEntry, PackedFdbEntry, ipv4_key, node_key, owner_mac, owner_router},
-    vni_index, vtep_cache, vtep4_key, wide,
+    vni_index, vtep_cache, vtep4_key, wide_key,
 };
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -129,27 +129,27 @@ impl View {
 
     /// Where the nodes with these keys are, as [`PackedFdbEntry`]s; 0 for nobody.
     #[inline]
-    pub fn places(&self, keys: &[u64], words: &mut [u64]) {
+    pub fn lookup_nodes(&self, keys: &[u64], words: &mut [u64]) {
         let found = self.nodes.lookup_burst(&self.reader, keys, words);
-        forget_missed(found, keys.len(), words);
+        clear_missed(found, keys.len(), words);
     }
 
-    /// As [`View::places`], of nodes whose keys become known one after another: see [`Places::keys_of`].
+    /// As [`View::lookup_nodes`], of nodes whose keys become known one after another: see [`NodeLookup::keys_of`].
     #[inline]
     #[must_use]
-    pub fn begin_places(&self) -> Places<'_> {
-        Places(self.nodes.begin_burst(&self.reader))
+    pub fn begin_lookup(&self) -> NodeLookup<'_> {
+        NodeLookup(self.nodes.begin_burst(&self.reader))
     }
 
-    /// As [`View::places`], but of the stations of this host only. Bit i of the result: `keys[i]` is one.
+    /// As [`View::lookup_nodes`], but of the stations of this host only. Bit i of the result: `keys[i]` is one.
     #[inline]
-    pub fn locals(&self, keys: &[u64], words: &mut [u64]) -> u64 {
+    pub fn lookup_locals(&self, keys: &[u64], words: &mut [u64]) -> u64 {
         let found = self.locals.lookup_burst(&self.reader, keys, words);
-        forget_missed(found, keys.len(), words);
+        clear_missed(found, keys.len(), words);
         found
     }
 
-    /// Whether [`View::locals`] may know this key; if not, it does not.
+    /// Whether [`View::lookup_locals`] may know this key; if not, it does not.
     #[inline]
     #[must_use]
     pub fn may_be_local(&self, key: u64) -> bool {
@@ -158,7 +158,7 @@ impl View {
 
     /// Where one node is.
     #[must_use]
-    pub fn place(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
+    pub fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
         self.nodes.get(&self.reader, node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
     }
 
@@ -167,7 +167,7 @@ impl View {
     pub fn owner(&self, bd: Bd, ip: IpAddr) -> Option<Mac> {
         let word = match ip {
             IpAddr::V4(ip) => self.ipv4.get(&self.reader, ipv4_key(bd, ip)),
-            IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide(bd.get(), ip)),
+            IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide_key(bd.get(), ip)),
         };
         word.map(owner_mac)
     }
@@ -175,7 +175,7 @@ impl View {
     /// Whether the owner of an address is an IPv6 router, if that is known.
     #[must_use]
     pub fn router(&self, bd: Bd, ip: Ipv6Addr) -> Option<bool> {
-        self.ipv6.get(&self.reader, &wide(bd.get(), ip)).and_then(owner_router)
+        self.ipv6.get(&self.reader, &wide_key(bd.get(), ip)).and_then(owner_router)
     }
 
     /// A host by its index.
@@ -234,14 +234,14 @@ impl View {
 
     /// Where one node is, with its flags.
     #[must_use]
-    pub fn place_word(&self, bd: Bd, mac: Mac) -> PackedFdbEntry {
+    pub fn packed_fdb_entry(&self, bd: Bd, mac: Mac) -> PackedFdbEntry {
         PackedFdbEntry(self.nodes.get(&self.reader, node_key(bd, mac)).unwrap_or(0))
     }
 
     /// Whether a node is locked for a migration, or this appliance has a part in one of it.
     #[must_use]
-    pub fn is_on_the_move(&self, bd: Bd, mac: Mac) -> bool {
-        let word = self.place_word(bd, mac);
+    pub fn is_migrating(&self, bd: Bd, mac: Mac) -> bool {
+        let word = self.packed_fdb_entry(bd, mac);
         let local = || self.locals.get(&self.reader, node_key(bd, mac)).map(PackedFdbEntry);
         matches!(word.open(), Some(FdbEntry::Migrating { .. }))
             || word.is_migrating()
@@ -254,7 +254,7 @@ impl View {
     pub fn vtep(&self, ip: IpAddr) -> Option<u32> {
         let word = match ip {
             IpAddr::V4(ip) => self.vteps4.get(&self.reader, vtep4_key(ip)),
-            IpAddr::V6(ip) => self.vteps6.get(&self.reader, &wide(0, ip)),
+            IpAddr::V6(ip) => self.vteps6.get(&self.reader, &wide_key(0, ip)),
         };
         word.map(|host| host as u32)
     }
@@ -279,9 +279,9 @@ impl View {
 
 /// Up to [`map64::BURST`] nodes that are being looked up.
 #[derive(Debug)]
-pub struct Places<'v>(map64::Burst<'v>);
+pub struct NodeLookup<'v>(map64::Burst<'v>);
 
-impl Places<'_> {
+impl NodeLookup<'_> {
     /// Looks up the keys that `key_of` makes of the items, as many as [`map64::BURST`] and `keys` have room for, and
     /// leaves them in `keys`; 0 is nobody's. What `key_of` does for one runs while the memory for those before is on its way.
     #[inline(always)]
@@ -294,20 +294,20 @@ impl Places<'_> {
         self.0.keys_of(items, keys, key_of);
     }
 
-    /// Where they are, as [`PackedFdbEntry`]s; 0 for nobody. `keys`: those that [`Places::keys_of`] left.
+    /// Where they are, as [`PackedFdbEntry`]s; 0 for nobody. `keys`: those that [`NodeLookup::keys_of`] left.
     ///
     /// # Panics
     /// If there are not as many `keys`, or fewer `words`.
     #[inline(always)]
     pub fn finish(&mut self, keys: &[u64], words: &mut [u64]) {
         let found = self.0.finish(keys, words);
-        forget_missed(found, keys.len(), words);
+        clear_missed(found, keys.len(), words);
     }
 }
 
 /// Zeroes the words of keys that were not found; the map leaves there what it happened to see.
 #[inline]
-fn forget_missed(found: u64, keys: usize, words: &mut [u64]) {
+fn clear_missed(found: u64, keys: usize, words: &mut [u64]) {
     let mut missed = !found & u64::MAX.checked_shr(64 - keys as u32).unwrap_or(0);
     while missed != 0 {
         if let Some(word) = words.get_mut(missed.trailing_zeros() as usize) {

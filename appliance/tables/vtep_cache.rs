@@ -11,7 +11,7 @@ use std::{
 };
 
 /// 512 keys are 4 KiB: they stay in the nearest cache.
-const PLACES: usize = 512;
+const SLOTS: usize = 512;
 
 /// The writer's half: how many keys were removed from the table.
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub struct Removals(Arc<AtomicU64>);
 pub struct VtepCache {
     removals: Arc<AtomicU64>,
     /// How many removals there had been when `keys` were found.
-    as_of: Cell<u64>,
+    removals_seen: Cell<u64>,
     /// A key each, 0 for none.
-    keys: Box<[Cell<u64>; PLACES]>,
+    keys: Box<[Cell<u64>; SLOTS]>,
 }
 
 impl Removals {
@@ -37,8 +37,8 @@ impl Removals {
     /// For one reader more.
     #[must_use]
     pub fn cache(&self) -> VtepCache {
-        let keys = Box::new([const { Cell::new(0) }; PLACES]);
-        VtepCache { removals: Arc::clone(&self.0), as_of: Cell::new(0), keys }
+        let keys = Box::new([const { Cell::new(0) }; SLOTS]);
+        VtepCache { removals: Arc::clone(&self.0), removals_seen: Cell::new(0), keys }
     }
 
     /// A key has just been removed.
@@ -60,14 +60,14 @@ impl VtepCache {
     pub fn refresh(&self) {
         // Acquire: what is found in the table from now on was found without the keys whose removal was counted.
         let removals = self.removals.load(Ordering::Acquire);
-        if removals != self.as_of.get() {
-            self.forget(removals);
+        if removals != self.removals_seen.get() {
+            self.clear(removals);
         }
     }
 
     #[cold]
-    fn forget(&self, removals: u64) {
-        self.as_of.set(removals);
+    fn clear(&self, removals: u64) {
+        self.removals_seen.set(removals);
         self.keys.iter().for_each(|key| key.set(0));
     }
 
@@ -75,19 +75,19 @@ impl VtepCache {
     #[inline(always)]
     #[must_use]
     pub fn has(&self, key: u64) -> bool {
-        self.keys[place(key)].get() == key
+        self.keys[slot(key)].get() == key
     }
 
     /// This key was found in the table after the last [`VtepCache::refresh`].
     pub fn remember(&self, key: u64) {
-        self.keys[place(key)].set(key);
+        self.keys[slot(key)].set(key);
     }
 }
 
 /// Neighbouring keys, as VTEP addresses often are, have places of their own.
 #[inline(always)]
-const fn place(key: u64) -> usize {
-    (key ^ key >> 9) as usize % PLACES
+const fn slot(key: u64) -> usize {
+    (key ^ key >> 9) as usize % SLOTS
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
     fn a_key_in_the_place_of_another_takes_it() {
         let known = Removals::new().cache();
         let key = 1 << 32 | 5;
-        let rival = (key + 1..).find(|rival| place(*rival) == place(key)).unwrap();
+        let rival = (key + 1..).find(|rival| slot(*rival) == slot(key)).unwrap();
         known.remember(key);
         known.remember(rival);
         assert!(known.has(rival) && !known.has(key));

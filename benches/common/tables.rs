@@ -67,7 +67,7 @@ impl Keys {
     #[inline]
     pub fn run(&mut self, view: &mut View) {
         self.draw();
-        view.places(&self.keys, &mut self.words);
+        view.lookup_nodes(&self.keys, &mut self.words);
         view.quiescent();
         black_box(&self.words);
     }

@@ -5,7 +5,7 @@ use crate::control::stations::ClaimUpdate;
 use crate::lcore::tx_hold::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
 use crate::pipeline::Learn;
-use crate::tables::migration_record::{EndMarkerBarrier, Heading, MigrationRecord, Stage};
+use crate::tables::migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
 use dpdk::cycles;
 use std::sync::Arc;
 use stopover_bbs::client::BeginMigration;
@@ -194,8 +194,8 @@ impl Control {
 
     fn forward(&mut self, now_ms: u64, key: Key, port: u16, to: Target) {
         let heading = match to {
-            Target::Host(host) => Heading::Host(host),
-            Target::Port(port) => Heading::Port(port),
+            Target::Host(host) => RedirectTarget::Host(host),
+            Target::Port(port) => RedirectTarget::Port(port),
         };
         self.follow_leavers(key, to);
         if self.is_exact(port) {

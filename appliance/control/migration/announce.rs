@@ -157,7 +157,7 @@ impl Control {
         let is_segment = self.segment_port(key).is_some();
         let in_use = self.migrations.nodes.get(&key).is_some_and(|node| node.stand_in.is_some());
         // Somebody's own MAC must not be taken away.
-        if !is_segment || mac == key.1 || (!in_use && self.tables.place(key.0, mac).is_some()) {
+        if !is_segment || mac == key.1 || (!in_use && self.tables.fdb_entry(key.0, mac).is_some()) {
             return;
         }
         if let Some(node) = self.migrations.nodes.get_mut(&key) {

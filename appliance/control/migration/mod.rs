@@ -283,7 +283,7 @@ impl Control {
         if let Some(leavers) =
             self.migrations.nodes.get(&(bd, said.node)).and_then(|node| node.leavers.as_ref())
         {
-            leavers.mark(said);
+            leavers.record_marker(said);
         }
     }
 
@@ -363,7 +363,7 @@ impl Control {
         };
         let of_ports = |key: Key| self.migrations.ports.values().filter(move |vif| vif.key == key);
         let is_empty = || {
-            node.counters.kept.load(Relaxed) == 0
+            node.counters.held_now.load(Relaxed) == 0
                 && of_ports(key).all(|vif| {
                     !matches!(vif.migrations.mode(), Mode::Forward(_)) || vif.migrations.is_empty()
                 })

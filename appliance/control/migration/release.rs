@@ -64,7 +64,7 @@ impl Release {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::migration_record::Heading;
+    use crate::tables::migration_record::RedirectTarget;
 
     const HOLD_MS: u64 = 10_000;
 
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(look(&mut release, 1_500, Mode::Keep, true, 9), None);
         assert_eq!(look(&mut release, 3_499, Mode::Keep, true, 9), None);
         assert_eq!(look(&mut release, 3_500, Mode::Keep, true, 9), Some(Mode::Off));
-        let to = Mode::Forward(Heading::Port(2));
+        let to = Mode::Forward(RedirectTarget::Port(2));
         assert_eq!(look(&mut Release::new(1, None), 0, to, true, 9), Some(Mode::Off), "it has all gone on");
     }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_does_not_go_is_given_up_after_the_holds_time() {
-        for mode in [Mode::Keep, Mode::Forward(Heading::Host(2))] {
+        for mode in [Mode::Keep, Mode::Forward(RedirectTarget::Host(2))] {
             let mut release = Release::new(1, None);
             assert_eq!(look(&mut release, 0, mode, false, 0), None);
             assert_eq!(look(&mut release, 5_000, mode, false, 42), None, "it took one");

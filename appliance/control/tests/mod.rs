@@ -160,7 +160,7 @@ impl Lab {
 
     /// Where a node of network 100 is: the port of a station of ours, or the number of its host.
     fn place(&self, mac: Mac) -> Where {
-        Where::from(self.view.place(self.bds[0], mac))
+        Where::from(self.view.fdb_entry(self.bds[0], mac))
     }
 
     fn owner(&self, address: &str) -> Option<Mac> {

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::pipeline::MAX_BURST;
-use crate::tables::migration_record::{Heading, Stage};
+use crate::tables::migration_record::{RedirectTarget, Stage};
 use std::fmt::Write;
 use stopover_net::marker::{self, Kind, Marker};
 
@@ -153,7 +153,7 @@ fn is_migrating(lab: &mut Lab) {
         stage,
         counters: std::sync::Arc::default(),
     };
-    lab.tables.set_migrating(record(A.mac, VM_A, Stage::Forward(Heading::Host(2)))).unwrap();
+    lab.tables.set_migrating(record(A.mac, VM_A, Stage::Forward(RedirectTarget::Host(2)))).unwrap();
     lab.tables.set_migrating(record(B.mac, VM_B, Stage::Window { cycles: 1000 })).unwrap();
     let arrival = std::sync::Arc::new(EndMarkerBarrier::new(9, 0, Some(1), [2]));
     lab.tables.set_migrating(record(S.mac, SEGMENT, Stage::Arriving(arrival))).unwrap();

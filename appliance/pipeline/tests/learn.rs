@@ -21,7 +21,8 @@ fn a_new_station_is_told_of_and_its_frame_goes_on() {
 #[test]
 fn a_known_station_is_touched_and_not_told_of() {
     let mut lab = Lab::new();
-    let Some(crate::tables::packed::FdbEntry::Local { station, .. }) = lab.tables.place(lab.net100, S.mac)
+    let Some(crate::tables::packed::FdbEntry::Local { station, .. }) =
+        lab.tables.fdb_entry(lab.net100, S.mac)
     else {
         panic!("not local");
     };

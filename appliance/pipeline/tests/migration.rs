@@ -11,7 +11,7 @@ use crate::pipeline::{
     packet::VecPacket,
     ports::Network,
 };
-use crate::tables::migration_record::{EndMarkerBarrier, Heading, MigrationRecord, Stage};
+use crate::tables::migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
 use std::sync::Arc;
 use stopover_net::marker::{self, Kind, Marker, Relay};
 use stopover_net::{Mac, Vni};
@@ -199,7 +199,7 @@ fn a_window_delivers_and_keeps_and_the_stand_in_comes_back_through_us() {
 #[test]
 fn what_has_left_a_window_is_sent_on_and_what_comes_back_marked_is_delivered() {
     let mut lab = Lab::new();
-    let record = record(&lab, S.mac, SEGMENT, Stage::Forward(Heading::Host(2)));
+    let record = record(&lab, S.mac, SEGMENT, Stage::Forward(RedirectTarget::Host(2)));
     lab.tables.set_migrating(record).unwrap();
     lab.publish();
     let frame = udp4(R1, S, 1);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::lcore::source_ports::SourcePorts;
 use crate::pipeline::{PacketCtx, migration::Class, packet::VecPacket, ports::Network, ports::Origin};
-use crate::tables::migration_record::{EndMarkerBarrier, Heading, MigrationRecord, Stage};
+use crate::tables::migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -194,7 +194,7 @@ impl Gateway {
         let frame = frame::parse(&bytes, bytes.len()).unwrap();
         let origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
         let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
-        let sent = self.lab.books_of(1, |path| path.send_on(ctx, A.mac, Heading::Host(1), 0)).sent;
+        let sent = self.lab.books_of(1, |path| path.send_on(ctx, A.mac, RedirectTarget::Host(1), 0)).sent;
         self.leave(0, sent, out);
     }
 
