@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use stopover::pipeline::{PacketCtx, Slots, encap::EncapMeta, packet::Packet, ports::Origin};
+use stopover::pipeline::{PacketBurst, PacketCtx, encap::EncapMeta, packet::Packet, ports::Origin};
 use stopover::tables::{
     migration_record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::{FdbEntry, PackedFdbEntry, node_key},
@@ -65,7 +65,7 @@ impl Setting {
     /// One burst: how long the stage took, and what came of it. `look` sees what was sent.
     fn burst(
         &mut self,
-        stage: &impl Fn(&mut BenchPipeline<'_>, &mut Slots<Buffer>),
+        stage: &impl Fn(&mut BenchPipeline<'_>, &mut PacketBurst<Buffer>),
         look: impl FnOnce(&[Buffer]),
     ) -> (Duration, Outcome) {
         let before = self.world.dropped();
@@ -88,7 +88,7 @@ impl Setting {
         group: &mut Group<'_>,
         name: &str,
         (expected, right): (Outcome, impl Fn(&[u8]) -> bool),
-        stage: impl Fn(&mut BenchPipeline<'_>, &mut Slots<Buffer>),
+        stage: impl Fn(&mut BenchPipeline<'_>, &mut PacketBurst<Buffer>),
     ) {
         let look = |sent: &[Buffer]| assert!(sent.iter().all(|frame| right(frame.head())), "{name}");
         for _ in 0..2 {
@@ -112,7 +112,7 @@ impl Setting {
 /// A stage that takes one frame after another.
 fn each(
     stage: impl Fn(&mut BenchPipeline<'_>, PacketCtx<Buffer>),
-) -> impl Fn(&mut BenchPipeline<'_>, &mut Slots<Buffer>) {
+) -> impl Fn(&mut BenchPipeline<'_>, &mut PacketBurst<Buffer>) {
     move |path, ctxs| ctxs.drain(..).for_each(|ctx| stage(path, ctx))
 }
 
@@ -220,7 +220,7 @@ fn encap(group: &mut Group<'_>) {
         ..EncapMeta::PLAIN
     };
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
-    let marked = each(move |path, ctx| path.encap_marked(ctx, 1, label));
+    let marked = each(move |path, ctx| path.encap_with(ctx, 1, label));
     setting.measure(group, "encap/ipv4_marked", (ALL_SENT, |frame: &[u8]| frame.len() > len + 50), marked);
 }
 

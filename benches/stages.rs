@@ -25,7 +25,10 @@ fn stages(c: &mut Criterion) {
             b.iter(|| {
                 let bytes = arena.peek();
                 let frame = frame::parse(bytes, bytes.len()).unwrap();
-                black_box(guard::station(&frame).and_then(|()| guard::vif(vif, &frame, bytes).map(|_| ())))
+                black_box(
+                    guard::check_addresses(&frame)
+                        .and_then(|()| guard::check_vif(vif, &frame, bytes).map(|_| ())),
+                )
             });
         });
     }
@@ -35,7 +38,7 @@ fn stages(c: &mut Criterion) {
     group.bench_function("tag_and_untag", |b| {
         b.iter(|| {
             let mut buffer = arena.take();
-            assert!(vlan::tag(&mut buffer, TRUNK, 0) && vlan::untag(&mut buffer));
+            assert!(vlan::push(&mut buffer, TRUNK, 0) && vlan::pop(&mut buffer));
             arena.give(buffer);
         });
     });

@@ -156,7 +156,7 @@ impl Census {
             let Some(limits) = self.limits.ports.get(port) else { continue };
             bucket.fill(u64::from(limits.new_per_s), now_ms);
             if bucket.tokens >= PER_STATION {
-                limits.gate.set_rate(false);
+                limits.gate.set_rate_exceeded(false);
             }
         }
     }
@@ -171,7 +171,7 @@ impl Census {
         let per_s = u64::from(limits.new_per_s);
         let bucket = self.buckets.entry(port).or_insert(Bucket::full(per_s, now_ms));
         let had = bucket.take(per_s, now_ms);
-        if bucket.tokens < PER_STATION && !limits.gate.set_rate(true) {
+        if bucket.tokens < PER_STATION && !limits.gate.set_rate_exceeded(true) {
             self.full.push(Full::Rate(port));
         }
         had
@@ -180,12 +180,12 @@ impl Census {
     /// Sets the gates that depend on how many stations a port and a network have.
     fn refresh(&self, port: u16, bd: Bd) {
         if let Some(limits) = self.limits.ports.get(&port) {
-            limits.gate.set_port(self.of_port(port) >= limits.max_stations);
+            limits.gate.set_port_full(self.of_port(port) >= limits.max_stations);
         }
         let full = self.is_bd_full(bd);
         for limits in self.limits.ports.values() {
             for (vlan, _) in limits.networks.iter().filter(|(_, of)| *of == bd) {
-                limits.gate.set_vlan(*vlan, full);
+                limits.gate.set_vlan_full(*vlan, full);
             }
         }
     }

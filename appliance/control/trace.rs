@@ -7,7 +7,7 @@ use super::{
     server::{Answer, Reply},
 };
 use crate::pipeline::{
-    Egress, Handing, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
+    Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch, UsedPorts,
     drop_reason::PacketCounters,
     migration::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -67,37 +67,37 @@ impl Egress for Exits {
     fn learn(&mut self, learn: Learn) {
         self.list.push(Exit::Learned(learn));
     }
-    fn router(&mut self, _: RouterSeen) {}
-    fn waits(&self, _: u32, _: u32) -> bool {
+    fn report_router(&mut self, _: RouterSeen) {}
+    fn has_held(&self, _: u32, _: u32) -> bool {
         false
     }
-    fn keep(&mut self, _: &MigrationRecord, _: u32, _: u32, _: Class, packet: &VecPacket) -> bool {
+    fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, _: Class, packet: &VecPacket) -> bool {
         self.list.push(Exit::Held(packet.clone()));
         true
     }
     fn park(&mut self, packet: VecPacket, _: Network) -> Result<(), VecPacket> {
         Err(packet)
     }
-    fn hand_marker(&mut self, _: u16, packet: VecPacket, _: Network) -> Handing<VecPacket> {
-        Handing::Own(packet)
+    fn hand_off_marker(&mut self, _: u16, packet: VecPacket, _: Network) -> MarkerHandoff<VecPacket> {
+        MarkerHandoff::Own(packet)
     }
-    fn follow(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
+    fn queue_behind_device(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
         Err(packet)
     }
-    fn by_old_path(&mut self, _: &EndMarkerBarrier) {}
-    fn relay(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
+    fn note_old_path_frame(&mut self, _: &EndMarkerBarrier) {}
+    fn queue_behind_hold(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
         Err(packet)
     }
-    fn ended(&mut self, _: Bd, _: Marker) {}
-    fn bounded_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
+    fn report_relayed(&mut self, _: Bd, _: Marker) {}
+    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
         of_flow
     }
-    fn used_ports(&self, _: Bd, _: Mac) -> UsedPorts {
+    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
         UsedPorts::new()
     }
-    fn arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
+    fn report_arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
     fn own_marker_returned(&mut self, _: &EndMarkerBarrier, _: u32) {}
-    fn may_err(&mut self) -> bool {
+    fn may_send_icmp_error(&mut self) -> bool {
         true
     }
 }
@@ -179,14 +179,14 @@ impl Control {
             .into_iter()
             .map(|(stage, why)| TraceStep {
                 stage: stage.name().to_owned(),
-                verdict: if stage == Stage::DropReason { "dropped" } else { "passed" }.to_owned(),
+                verdict: if stage == Stage::Drop { "dropped" } else { "passed" }.to_owned(),
                 why: self.with_names(&why),
                 summary: None,
                 frame_hex: None,
             })
             .collect();
         let dropped =
-            steps.iter().find(|s| s.stage == Stage::DropReason.name()).map(|s| format!("dropped: {}", s.why));
+            steps.iter().find(|s| s.stage == Stage::Drop.name()).map(|s| format!("dropped: {}", s.why));
         let mut sent = Vec::new();
         for exit in exits {
             match exit {

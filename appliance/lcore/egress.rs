@@ -12,7 +12,7 @@ use super::{
     tx_port::TxPort,
 };
 use crate::pipeline::{
-    Egress, Handing, Learn, MAX_BURST, RouterSeen, UsedPorts,
+    Egress, Learn, MAX_BURST, MarkerHandoff, RouterSeen, UsedPorts,
     drop_reason::{DropReason, add},
     migration::Class,
     packet::Pool,
@@ -250,11 +250,11 @@ impl Egress for LcoreEgress {
         self.rings.to_control.push((port, packet)).map_err(|(_, packet)| packet)
     }
 
-    fn probe(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
+    fn punt_loop_probe(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
         self.rings.probes.push((port, packet)).map_err(|(_, packet)| packet)
     }
 
-    fn repeats(&mut self, port: u16, vlan: u16, bd: Bd, packet: &Mbuf) -> bool {
+    fn is_repeated(&mut self, port: u16, vlan: u16, bd: Bd, packet: &Mbuf) -> bool {
         let too_often = self.repeats.too_often(port, bd, packet.head(), packet.len(), self.now);
         if too_often {
             self.tell(DataplaneEvent::Loop { port, vlan }, false);
@@ -270,15 +270,15 @@ impl Egress for LcoreEgress {
         self.tell(DataplaneEvent::Station(learn), true);
     }
 
-    fn router(&mut self, router: RouterSeen) {
+    fn report_router(&mut self, router: RouterSeen) {
         self.tell(DataplaneEvent::Router(router), false);
     }
 
-    fn waits(&self, index: u32, sender: u32) -> bool {
+    fn has_held(&self, index: u32, sender: u32) -> bool {
         self.held.waits(index, sender)
     }
 
-    fn keep(
+    fn hold(
         &mut self,
         record: &MigrationRecord,
         index: u32,
@@ -293,26 +293,26 @@ impl Egress for LcoreEgress {
         self.markers.park(packet, network)
     }
 
-    fn hand_marker(&mut self, port: u16, packet: Mbuf, network: Network) -> Handing<Mbuf> {
+    fn hand_off_marker(&mut self, port: u16, packet: Mbuf, network: Network) -> MarkerHandoff<Mbuf> {
         match self.tx_ports.get_mut(usize::from(port)) {
             Some(TxPort::Other(other)) => {
                 match other.marker(packet, network, &self.counters.packets, self.now) {
-                    Ok(()) => Handing::Handed,
-                    Err(packet) => Handing::Full(packet),
+                    Ok(()) => MarkerHandoff::Handed,
+                    Err(packet) => MarkerHandoff::Full(packet),
                 }
             }
-            _ => Handing::Own(packet),
+            _ => MarkerHandoff::Own(packet),
         }
     }
 
-    fn relay(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
+    fn queue_behind_hold(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
         match self.tx_ports.get_mut(usize::from(port)) {
             Some(TxPort::Own(queue)) => queue.relay(packet, self.now),
             _ => Err(packet),
         }
     }
 
-    fn follow(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
+    fn queue_behind_device(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
         let at = usize::from(port);
         match (self.tx_ports.get_mut(at), self.counters.ports.get(at)) {
             (Some(TxPort::Own(queue)), Some(counters)) => {
@@ -322,23 +322,23 @@ impl Egress for LcoreEgress {
         }
     }
 
-    fn by_old_path(&mut self, arrival: &EndMarkerBarrier) {
+    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier) {
         arrival.old_path_tsc.store(self.now, Relaxed);
     }
 
-    fn bounded_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16 {
+    fn bounded_source_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16 {
         self.source_ports.port(node_key(bd, node), of_flow, self.now)
     }
 
-    fn used_ports(&self, bd: Bd, node: Mac) -> UsedPorts {
+    fn used_source_ports(&self, bd: Bd, node: Mac) -> UsedPorts {
         self.source_ports.used(node_key(bd, node))
     }
 
-    fn ended(&mut self, bd: Bd, said: Marker) {
+    fn report_relayed(&mut self, bd: Bd, said: Marker) {
         self.tell(DataplaneEvent::Ended { bd, said }, true);
     }
 
-    fn arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
+    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
         self.tell(DataplaneEvent::Arrived { bd, node, host, generation }, true);
     }
 
@@ -347,7 +347,7 @@ impl Egress for LcoreEgress {
         arrival.own_marker_returned_tsc.store(self.now, Relaxed);
     }
 
-    fn may_err(&mut self) -> bool {
+    fn may_send_icmp_error(&mut self) -> bool {
         self.errors.take(self.now)
     }
 }

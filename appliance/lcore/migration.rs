@@ -171,7 +171,7 @@ impl Worker {
         let mut moved = 0;
         while let Some((port, network, packet)) = self.egress.markers.next_handed() {
             moved += 1;
-            self.path(&mut NoTrace).marker_at_port(packet, network, port);
+            self.path(&mut NoTrace).handle_marker_at_port(packet, network, port);
         }
         let tx_ports = &self.egress.tx_ports;
         let ring = |port| match tx_ports.get(port) {
@@ -190,7 +190,7 @@ impl Worker {
         while let Some((network, packet)) = self.egress.markers.next_parked() {
             moved += 1;
             self.counters.packets.release(1);
-            self.path(&mut NoTrace).marker_in_turn(packet, network);
+            self.path(&mut NoTrace).forward_marker(packet, network);
         }
         moved
     }
@@ -213,9 +213,9 @@ impl Worker {
         let Node { network, mac, vlan } = node;
         match (class, to) {
             (Class::Marker, Some(RedirectTarget::Host(host))) => {
-                return path.relay(packet, network, host, relay);
+                return path.relay_marker(packet, network, host, relay);
             }
-            (Class::Marker, _) => return path.marker_has_come(packet, network),
+            (Class::Marker, _) => return path.record_marker(packet, network),
             (Class::Frame | Class::Straggler, _) => {}
         }
         let frame = match frame::parse(packet.head(), packet.len()) {
@@ -225,7 +225,7 @@ impl Worker {
         let ctx =
             PacketCtx { packet, frame, bd: network.bd, vni: network.vni, origin: FROM_HOLD, priority: 0 };
         match to {
-            Some(heading) => path.send_on(ctx, mac, heading, vlan),
+            Some(heading) => path.redirect(ctx, mac, heading, vlan),
             None => path.deliver(ctx, port, vlan),
         }
     }

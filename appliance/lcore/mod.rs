@@ -156,10 +156,10 @@ impl Worker {
             match order {
                 Order::Frame(port, packet) => self.egress.put(port, packet),
                 Order::Behind(port, network, packet) => {
-                    self.path(&mut NoTrace).marker_behind(packet, network, port);
+                    self.path(&mut NoTrace).queue_marker(packet, network, port);
                 }
                 Order::EndWay(host, network, packet) => {
-                    self.path(&mut NoTrace).end_path(packet, network, host);
+                    self.path(&mut NoTrace).send_end_markers(packet, network, host);
                 }
             }
             n += 1;

@@ -235,7 +235,7 @@ pub fn take(
     let before = queue.bytes();
     queue.pop_front(pool);
     counters.hold_removed(1, (before - queue.bytes()) as u64);
-    Some((packet, Class::of(meta.kind)))
+    Some((packet, Class::from_u8(meta.kind)))
 }
 
 #[cfg(test)]

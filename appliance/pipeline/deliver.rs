@@ -18,7 +18,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         {
             return self.too_big(ctx, out.mtu);
         }
-        self.tracer.note(Stage::Deliver, || say(port, vlan));
+        self.tracer.note(Stage::Deliver, || describe(port, vlan));
         if super::offload::unfinished(&ctx.packet) {
             // A tag shifts the headers, and few devices finish a checksum behind one: do it here.
             let by_device = vlan == 0
@@ -33,7 +33,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     fn tag_and_send(&mut self, mut ctx: PacketCtx<I::P>, port: u16, vlan: u16) {
-        if vlan != 0 && !vlan::tag(&mut ctx.packet, vlan, ctx.priority) {
+        if vlan != 0 && !vlan::push(&mut ctx.packet, vlan, ctx.priority) {
             return self.drop(ctx.packet, DropReason::NoHeadroom);
         }
         self.egress.send(port, ctx.packet);
@@ -44,7 +44,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Origin::Port { port, vlan } = origin else {
             return self.drop(packet, DropReason::HostUnresolved);
         };
-        if vlan != 0 && !vlan::tag(&mut packet, vlan, 0) {
+        if vlan != 0 && !vlan::push(&mut packet, vlan, 0) {
             return self.drop(packet, DropReason::NoHeadroom);
         }
         self.egress.send(port, packet);
@@ -53,7 +53,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
 /// A delivery in words, for a trace.
 #[must_use]
-pub(super) fn say(port: u16, vlan: u16) -> String {
+pub(super) fn describe(port: u16, vlan: u16) -> String {
     match vlan {
         0 => format!("to port {port}"),
         tag => format!("to port {port} with VLAN tag {tag}"),

@@ -26,69 +26,68 @@ pub struct EncapMeta {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourcePort {
     /// From the flow alone.
-    OfFlow,
+    FromFlow,
     /// From the flow, but one of the few that this lcore uses for this node, which is migrating: each of them is ended
     /// by a marker of its own when the node has moved.
     Bounded(Mac),
     /// It is this one.
-    Is(u16),
+    Fixed(u16),
 }
 
 impl EncapMeta {
     /// Nothing to tell.
-    pub const PLAIN: Self = Self { flags: OverlayFlags::NONE, node: None, port: SourcePort::OfFlow };
+    pub const PLAIN: Self = Self { flags: OverlayFlags::NONE, node: None, port: SourcePort::FromFlow };
 }
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Sends a frame to host number `host`.
     #[inline]
     pub fn encap(&mut self, ctx: PacketCtx<I::P>, host: u32) {
-        self.encap_marked(ctx, host, EncapMeta::PLAIN);
+        self.encap_with(ctx, host, EncapMeta::PLAIN);
     }
 
     /// Sends a frame to host number `host` with a label. A foreign VTEP gets it without: it may drop what it does
     /// not understand.
     #[inline]
-    pub fn encap_marked(&mut self, ctx: PacketCtx<I::P>, host: u32, label: EncapMeta) {
+    pub fn encap_with(&mut self, ctx: PacketCtx<I::P>, host: u32, meta: EncapMeta) {
         let view = self.view;
         let Some(entry) = view.host(host) else { return self.drop(ctx.packet, DropReason::HostUnresolved) };
         let Some(path) = entry.path.as_ref() else {
             return self.drop(ctx.packet, DropReason::HostUnresolved);
         };
-        let label =
-            if entry.is_appliance { label } else { EncapMeta { port: label.port, ..EncapMeta::PLAIN } };
-        let room = path.inner_mtu - if label.node.is_some() { vxlan::SHIM_LEN as u16 } else { 0 };
+        let meta = if entry.is_appliance { meta } else { EncapMeta { port: meta.port, ..EncapMeta::PLAIN } };
+        let inner_mtu = path.inner_mtu - if meta.node.is_some() { vxlan::SHIM_LEN as u16 } else { 0 };
         if let Some(size) = super::offload::layer3_len(&ctx)
-            && size > usize::from(room)
+            && size > usize::from(inner_mtu)
         {
-            return self.too_big(ctx, room);
+            return self.too_big(ctx, inner_mtu);
         }
         if super::offload::unfinished(&ctx.packet) {
-            return self.finish(ctx, |pipeline, ctx| pipeline.wrap(ctx, path, host, label));
+            return self.finish(ctx, |pipeline, ctx| pipeline.push_headers_and_send(ctx, path, host, meta));
         }
-        self.wrap(ctx, path, host, label);
+        self.push_headers_and_send(ctx, path, host, meta);
     }
 
     #[inline]
-    fn wrap(&mut self, mut ctx: PacketCtx<I::P>, path: &Path, host: u32, label: EncapMeta) {
-        let of_flow = flow::source_port(flow::hash(&ctx.frame));
+    fn push_headers_and_send(&mut self, mut ctx: PacketCtx<I::P>, path: &Path, host: u32, meta: EncapMeta) {
+        let flow_port = flow::source_port(flow::hash(&ctx.frame));
         let flow = Flow {
             vni: ctx.vni,
-            source_port: match label.port {
-                SourcePort::OfFlow => of_flow,
-                SourcePort::Bounded(node) => self.egress.bounded_port(ctx.bd, node, of_flow),
-                SourcePort::Is(port) => port,
+            source_port: match meta.port {
+                SourcePort::FromFlow => flow_port,
+                SourcePort::Bounded(node) => self.egress.bounded_source_port(ctx.bd, node, flow_port),
+                SourcePort::Fixed(port) => port,
             },
             tos: ctx.frame.tos().unwrap_or(0),
             priority: ctx.priority,
         };
-        if let Some(node) = label.node {
+        if let Some(node) = meta.node {
             let Some(room) = ctx.packet.push(vxlan::SHIM_LEN) else {
                 return self.drop(ctx.packet, DropReason::NoHeadroom);
             };
             room.copy_from_slice(&vxlan::shim(node));
         }
-        if !push_outer(&mut ctx.packet, path, flow, label.flags) {
+        if !push_outer(&mut ctx.packet, path, flow, meta.flags) {
             return self.drop(ctx.packet, DropReason::NoHeadroom);
         }
         self.tracer.note(Stage::Encap, || flow.describe(path, host));

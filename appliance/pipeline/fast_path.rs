@@ -53,8 +53,8 @@ pub struct Scratch {
     flows: [(u16, u8); MAX_BURST],
     /// What [`Pipeline::inward_fast`] has read.
     inner: [Inner; MAX_BURST],
-    /// The port that a frame goes out of, [`SLOW_PATH`] or [`NO_ROOM`].
-    outs: [u16; MAX_BURST],
+    /// The port that a frame goes out of, [`SLOW_PATH`] or [`NO_HEADROOM`].
+    egress_ports: [u16; MAX_BURST],
 }
 
 /// The inner frame of a received one. One array of these takes one pointer in the loops; an array for each field takes
@@ -66,7 +66,7 @@ struct Inner {
     /// In bytes.
     len: u16,
     /// Place of the key of its destination.
-    place: u8,
+    key_index: u8,
 }
 
 impl Default for Scratch {
@@ -76,7 +76,7 @@ impl Default for Scratch {
             words: [0; MAX_BURST],
             flows: [(0, 0); MAX_BURST],
             inner: [Inner::default(); MAX_BURST],
-            outs: [SLOW_PATH; MAX_BURST],
+            egress_ports: [SLOW_PATH; MAX_BURST],
         }
     }
 }
@@ -87,7 +87,7 @@ type UncachedVteps = ArrayVec<(u8, u64), MAX_BURST>;
 /// Stands where a frame's port is expected: the frame goes the long way.
 const SLOW_PATH: u16 = u16::MAX;
 /// As [`SLOW_PATH`]: there was no room for its headers.
-const NO_ROOM: u16 = u16::MAX - 1;
+const NO_HEADROOM: u16 = u16::MAX - 1;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Takes a burst received from tenant port `port`.
@@ -114,15 +114,15 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let n = burst.len();
         let sender = sender(vif);
         let view = self.view;
-        let Scratch { keys, words, flows, outs, .. } = scratch;
-        let mut places = view.begin_lookup();
-        places.keys_of(burst.iter().zip(&mut *flows), keys, |(packet, flow)| {
-            let Some(sent) = read_sent(vif, &sender, packet) else { return 0 };
+        let Scratch { keys, words, flows, egress_ports, .. } = scratch;
+        let mut lookup = view.begin_lookup();
+        lookup.keys_of(burst.iter().zip(&mut *flows), keys, |(packet, flow)| {
+            let Some(sent) = parse_sent(vif, &sender, packet) else { return 0 };
             *flow = (flow::source_port(sent.flow), sent.tos);
             node_key(bd, sent.dst)
         });
 
-        places.finish(keys.get(..n).unwrap_or_default(), words);
+        lookup.finish(keys.get(..n).unwrap_or_default(), words);
         let hosts = view.hosts();
         // The source ports for a migrating node are bounded, which is the long way's.
         let entry = |word: &u64| {
@@ -131,21 +131,21 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         let entries: ArrayVec<_, MAX_BURST> = words.iter().take(n).map(entry).collect();
 
-        let found = words.iter().zip(&entries).zip(flows).zip(&mut *outs);
-        for (packet, (((word, entry), (source_port, tos)), out)) in burst.iter_mut().zip(found) {
+        let found = words.iter().zip(&entries).zip(flows).zip(&mut *egress_ports);
+        for (packet, (((word, entry), (source_port, tos)), egress_port)) in burst.iter_mut().zip(found) {
             let word = PackedFdbEntry(*word);
             let flow = Flow { vni, source_port: *source_port, tos: *tos, priority: 0 };
-            *out = match entry {
-                Some(entry) => self.ready_for_host(port, packet, vif.network, (entry, word), flow),
-                None => self.ready_for_port(port, packet, vif.network, word),
+            *egress_port = match entry {
+                Some(entry) => self.prepare_for_host(port, packet, vif.network, (entry, word), flow),
+                None => self.prepare_for_port(port, packet, vif.network, word),
             };
         }
-        self.hand_out(burst, outs, |path, frames| path.tenant_slow(port, frames.drain(..)));
+        self.send_out(burst, egress_ports, |path, frames| path.tenant_slow(port, frames.drain(..)));
     }
 
     /// Puts a frame of a vif into the tunnel to a host, if it fits. Says by which port it goes.
     #[inline(always)]
-    fn ready_for_host(
+    fn prepare_for_host(
         &mut self,
         from: u16,
         packet: &mut I::P,
@@ -156,21 +156,21 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Some(path) = entry.path.as_ref().filter(|path| fits(packet.len(), path.inner_mtu)) else {
             return SLOW_PATH;
         };
-        if W::WATCHES {
-            self.tell_sent(from, packet, network.bd, word.open());
+        if W::RECORDS {
+            self.trace_sent(from, packet, network.bd, word.open());
         }
         let pushed = encap::push_plain(packet, path, flow);
-        if W::WATCHES
+        if W::RECORDS
             && let Some(FdbEntry::Remote { host }) = word.open()
         {
             self.tracer.note(Stage::Encap, || flow.describe(path, host));
         }
-        if pushed { path.port } else { NO_ROOM }
+        if pushed { path.port } else { NO_HEADROOM }
     }
 
     /// Readies a frame of a vif for another port here, if it is for one and fits. Says by which port it goes.
     #[inline(always)]
-    fn ready_for_port(
+    fn prepare_for_port(
         &mut self,
         from: u16,
         packet: &mut I::P,
@@ -182,30 +182,30 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if !self.ports.get(usize::from(port)).is_some_and(takes) {
             return SLOW_PATH;
         }
-        if W::WATCHES {
-            self.tell_sent(from, packet, network.bd, word.open());
+        if W::RECORDS {
+            self.trace_sent(from, packet, network.bd, word.open());
         }
         self.push_vlan(packet, port, vlan)
     }
 
     #[inline(never)]
     fn inward_fast(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
-        let Scratch { keys, words, inner, outs, .. } = scratch;
+        let Scratch { keys, words, inner, egress_ports, .. } = scratch;
         let mut uncached_vteps = UncachedVteps::new();
         let mut known = 0u64;
         let mut destinations = Trains::new(keys);
         let mut may_be_local = false;
         let (mut ours, mut bds) = (Last::default(), Last::default());
         self.view.begin_vteps4();
-        for (n, (packet, left)) in burst.iter().zip(inner.iter_mut()).enumerate() {
-            let read = read_received(own, packet).and_then(|(tunnel, inner)| {
+        for (n, (packet, slot)) in burst.iter().zip(inner.iter_mut()).enumerate() {
+            let read = parse_received(own, packet).and_then(|(tunnel, inner)| {
                 ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
                 let bd = bds.get(tunnel.vni, || self.view.bd_of(tunnel.vni))?;
                 Some((tunnel, bd, inner))
             });
             let Some((tunnel, bd, inner)) = read else {
-                left.source = 0;
-                left.place = destinations.push(0);
+                slot.source = 0;
+                slot.key_index = destinations.push(0);
                 continue;
             };
             let vtep = vtep4_key(tunnel.src);
@@ -214,44 +214,44 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             } else if !martian_v4(tunnel.src) {
                 uncached_vteps.push((n as u8, vtep));
             }
-            left.place = destinations.push(node_key(bd, inner.dst));
-            left.len = tunnel.inner_len as u16; // what one IPv4 packet holds
-            left.source = node_key(bd, inner.src);
-            may_be_local |= self.view.may_be_local(left.source);
+            slot.key_index = destinations.push(node_key(bd, inner.dst));
+            slot.len = tunnel.inner_len as u16; // what one IPv4 packet holds
+            slot.source = node_key(bd, inner.src);
+            may_be_local |= self.view.may_be_local(slot.source);
         }
 
         if !uncached_vteps.is_empty() {
-            known |= self.hosts_among(&uncached_vteps);
+            known |= self.find_hosts(&uncached_vteps);
         }
         self.view.lookup_nodes(destinations.distinct(), words);
-        let stations = if may_be_local { self.own_stations(inner, burst.len()) } else { 0 };
+        let stations = if may_be_local { self.local_sources(inner, burst.len()) } else { 0 };
 
-        let welcome = known & !stations;
-        let found = inner.iter().zip(&mut *outs).enumerate();
-        for (packet, (n, (inner, out))) in burst.iter_mut().zip(found) {
-            *out = SLOW_PATH;
-            let word = PackedFdbEntry(words[usize::from(inner.place) % MAX_BURST]);
-            let welcome = welcome >> n & 1 != 0;
+        let accepted = known & !stations;
+        let found = inner.iter().zip(&mut *egress_ports).enumerate();
+        for (packet, (n, (inner, egress_port))) in burst.iter_mut().zip(found) {
+            *egress_port = SLOW_PATH;
+            let word = PackedFdbEntry(words[usize::from(inner.key_index) % MAX_BURST]);
+            let accepted = accepted >> n & 1 != 0;
             let len = usize::from(inner.len);
-            let Some((to, vlan)) = self.way_in(welcome, word, len) else { continue };
+            let Some((to, vlan)) = self.local_destination(accepted, word, len) else { continue };
             if vlan != 0 && own.pcp {
                 continue;
             }
-            if W::WATCHES {
-                self.tell_received(own, packet, word.open());
+            if W::RECORDS {
+                self.trace_received(own, packet, word.open());
             }
             // It was seen to have these bytes when it was read.
             if packet.cut(fast_parse::TUNNEL_LEN, len) {
                 packet.clear_offload();
-                *out = self.push_vlan(packet, to, vlan);
+                *egress_port = self.push_vlan(packet, to, vlan);
             }
         }
-        self.hand_out(burst, outs, |path, frames| path.underlay_slow(port, frames.drain(..)));
+        self.send_out(burst, egress_ports, |path, frames| path.underlay_slow(port, frames.drain(..)));
     }
 
     /// Which frames of a burst are from hosts after all. By frame, as bits.
     #[inline(never)]
-    fn hosts_among(&self, uncached_vteps: &UncachedVteps) -> u64 {
+    fn find_hosts(&self, uncached_vteps: &UncachedVteps) -> u64 {
         let vteps: ArrayVec<u64, MAX_BURST> = uncached_vteps.iter().map(|(_, vtep)| *vtep).collect();
         let found = self.view.vteps4(&vteps);
         let hosts = uncached_vteps.iter().enumerate().filter(|(i, _)| found >> i & 1 != 0);
@@ -260,7 +260,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Which of these nodes are stations of ours; nearly never asked.
     #[cold]
-    fn own_stations(&self, inner: &[Inner; MAX_BURST], n: usize) -> u64 {
+    fn local_sources(&self, inner: &[Inner; MAX_BURST], n: usize) -> u64 {
         let keys = inner.map(|inner| inner.source);
         self.view.lookup_locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
     }
@@ -268,9 +268,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// The port and VLAN that a frame from the underlay goes to, if it is one of a known host and not of a station of
     /// ours, and fits.
     #[inline(always)]
-    fn way_in(&self, welcome: bool, word: PackedFdbEntry, inner_len: usize) -> Option<(u16, u16)> {
+    fn local_destination(
+        &self,
+        accepted: bool,
+        word: PackedFdbEntry,
+        inner_len: usize,
+    ) -> Option<(u16, u16)> {
         match word.open() {
-            Some(FdbEntry::Local { port, vlan, .. }) if welcome => {
+            Some(FdbEntry::Local { port, vlan, .. }) if accepted => {
                 fits(inner_len, self.ports.get(usize::from(port))?.mtu).then_some((port, vlan))
             }
             _ => None,
@@ -280,76 +285,80 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Makes a frame what stations behind a port expect. Says by which port it goes.
     #[inline(always)]
     fn push_vlan(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
-        self.tracer.note(Stage::Deliver, || deliver::say(port, vlan));
-        if vlan == 0 || vlan::tag(packet, vlan, 0) { port } else { NO_ROOM }
+        self.tracer.note(Stage::Deliver, || deliver::describe(port, vlan));
+        if vlan == 0 || vlan::push(packet, vlan, 0) { port } else { NO_HEADROOM }
     }
 
     /// Sends every frame out of its port, or the long way, in order. Nearly always all go one way.
     #[inline(always)]
-    fn hand_out(
+    fn send_out(
         &mut self,
         burst: &mut Frames<I::P>,
-        outs: &[u16; MAX_BURST],
-        long: impl FnMut(&mut Self, &mut Frames<I::P>),
+        egress_ports: &[u16; MAX_BURST],
+        slow_path: impl FnMut(&mut Self, &mut Frames<I::P>),
     ) {
-        let first = outs[0];
-        let same = outs.iter().take(burst.len()).fold(0, |differ, out| differ | (out ^ first)) == 0;
-        if same && first < NO_ROOM {
+        let first = egress_ports[0];
+        let same = egress_ports
+            .iter()
+            .take(burst.len())
+            .fold(0, |differ, egress_port| differ | (egress_port ^ first))
+            == 0;
+        if same && first < NO_HEADROOM {
             self.egress.send_all(first, burst);
         } else {
-            self.hand_out_mixed(burst, outs, long);
+            self.send_out_mixed(burst, egress_ports, slow_path);
         }
     }
 
     /// Frames that go different ways leave one by one. Those that go the long way do so together, but not behind a later
     /// one that does not.
-    fn hand_out_mixed(
+    fn send_out_mixed(
         &mut self,
         burst: &mut Frames<I::P>,
-        outs: &[u16; MAX_BURST],
-        mut long: impl FnMut(&mut Self, &mut Frames<I::P>),
+        egress_ports: &[u16; MAX_BURST],
+        mut slow_path: impl FnMut(&mut Self, &mut Frames<I::P>),
     ) {
-        let mut waiting = Frames::new();
-        for (packet, out) in burst.drain(..).zip(outs) {
-            if *out == SLOW_PATH {
-                waiting.push(packet);
+        let mut slow = Frames::new();
+        for (packet, egress_port) in burst.drain(..).zip(egress_ports) {
+            if *egress_port == SLOW_PATH {
+                slow.push(packet);
                 continue;
             }
-            if !waiting.is_empty() {
-                long(self, &mut waiting);
+            if !slow.is_empty() {
+                slow_path(self, &mut slow);
             }
-            match *out {
-                NO_ROOM => self.drop(packet, DropReason::NoHeadroom),
+            match *egress_port {
+                NO_HEADROOM => self.drop(packet, DropReason::NoHeadroom),
                 port => self.egress.send(port, packet),
             }
         }
-        if !waiting.is_empty() {
-            long(self, &mut waiting);
+        if !slow.is_empty() {
+            slow_path(self, &mut slow);
         }
     }
 
     /// Tells what the long way would tell.
     #[cold]
-    fn tell_sent(&mut self, port: u16, packet: &I::P, bd: Bd, place: Option<FdbEntry>) {
+    fn trace_sent(&mut self, port: u16, packet: &I::P, bd: Bd, entry: Option<FdbEntry>) {
         if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
             self.tracer.note(Stage::Parse, || describe(&frame));
             self.tracer.note(Stage::Guard, || format!("port {port} may send this"));
-            self.tracer.note(Stage::Lookup, || tenant::say_lookup(frame.dst, bd, place));
+            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(frame.dst, bd, entry));
         }
     }
 
     /// Tells what the long way would tell.
     #[cold]
-    fn tell_received(&mut self, own: &Underlay, packet: &I::P, place: Option<FdbEntry>) {
-        let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = read_received(own, packet) else {
+    fn trace_received(&mut self, own: &Underlay, packet: &I::P, entry: Option<FdbEntry>) {
+        let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = parse_received(own, packet) else {
             return;
         };
         let Some(bd) = self.view.bd_of(vni) else { return };
         let inner = packet.head().get(fast_parse::TUNNEL_LEN..).unwrap_or_default();
         if let Ok(frame) = frame::parse(inner, inner_len) {
-            self.tracer.note(Stage::Decap, || underlay::say_decap(src.into(), vni, inner_len));
+            self.tracer.note(Stage::Decap, || underlay::describe_decap(src.into(), vni, inner_len));
             self.tracer.note(Stage::Parse, || describe(&frame));
-            self.tracer.note(Stage::Lookup, || tenant::say_lookup(frame.dst, bd, place));
+            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(frame.dst, bd, entry));
         }
     }
 }
@@ -364,7 +373,7 @@ struct Trains<'s> {
 
 impl<'s> Trains<'s> {
     fn new(keys: &'s mut [u64; MAX_BURST]) -> Self {
-        Self { keys, last: NONE_YET, len: 0 }
+        Self { keys, last: NO_KEY, len: 0 }
     }
 
     /// Adds the key of the next frame and tells its place; the first [`MAX_BURST`] count. Without branches: whether a
@@ -373,9 +382,9 @@ impl<'s> Trains<'s> {
     fn push(&mut self, key: u64) -> u8 {
         self.len += usize::from(key != self.last);
         self.last = key;
-        let place = self.len.wrapping_sub(1) % MAX_BURST;
-        self.keys[place] = key;
-        place as u8
+        let index = self.len.wrapping_sub(1) % MAX_BURST;
+        self.keys[index] = key;
+        index as u8
     }
 
     fn distinct(&self) -> &[u64] {
@@ -384,7 +393,7 @@ impl<'s> Trains<'s> {
 }
 
 /// No node's key: those of groups are not looked up.
-const NONE_YET: u64 = u64::MAX;
+const NO_KEY: u64 = u64::MAX;
 
 /// Whether an untagged frame of `len` bytes has no more layer 3 bytes than `mtu`.
 #[inline(always)]
@@ -394,7 +403,7 @@ fn fits(len: usize, mtu: u16) -> bool {
 
 /// An ordinary tunnel datagram for our MAC, with an ordinary frame between two stations.
 #[inline(always)]
-fn read_received<P: Packet>(
+fn parse_received<P: Packet>(
     own: &Underlay,
     packet: &P,
 ) -> Option<(fast_parse::Tunnel, fast_parse::Received)> {
@@ -417,11 +426,11 @@ impl<K, V> Default for Last<K, V> {
 
 impl<K: PartialEq + Copy, V: Copy> Last<K, V> {
     #[inline(always)]
-    fn get(&mut self, key: K, ask: impl FnOnce() -> Option<V>) -> Option<V> {
+    fn get(&mut self, key: K, lookup: impl FnOnce() -> Option<V>) -> Option<V> {
         match self.0 {
             Some((last, value)) if last == key => Some(value),
             _ => {
-                let value = ask()?;
+                let value = lookup()?;
                 self.0 = Some((key, value));
                 Some(value)
             }
@@ -441,7 +450,7 @@ fn sender(vif: &Vif) -> Sender {
 
 /// An ordinary frame that the vif may send.
 #[inline(always)]
-fn read_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<fast_parse::Sent> {
+fn parse_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<fast_parse::Sent> {
     let sent = fast_parse::sent(packet.head(), packet.len(), sender)?;
     let may = sent.expected
         || vif.ipv4.contains(&sent.src_ip)

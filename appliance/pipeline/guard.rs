@@ -14,7 +14,7 @@ use stopover_net::{
 
 /// What every tenant frame must obey, whatever port it comes from.
 #[inline]
-pub fn station(frame: &Frame) -> Result<(), DropReason> {
+pub fn check_addresses(frame: &Frame) -> Result<(), DropReason> {
     if frame.src.is_group() || frame.src.is_zero() {
         return Err(DropReason::BadSourceMac);
     }
@@ -74,15 +74,15 @@ pub enum Passed {
 
 /// Checks a frame of a guarded vif, but for the link-local addresses that it claims: those are in the tables.
 #[inline]
-pub fn vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
+pub fn check_vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
     if frame.src != vif.mac && !vif.allowed.has_mac(frame.src) {
         return Err(DropReason::GuardMac);
     }
-    serves(vif, frame)?;
+    check_services(vif, frame)?;
     match &frame.kind {
-        Kind::Ipv4(ip) => ipv4(vif, ip.src, frame).map(|()| Passed::Own),
-        Kind::Ipv6(ip) => ipv6(vif, ip.src, frame, head),
-        Kind::Arp => arp_message(vif, frame, head).map(|()| Passed::Own),
+        Kind::Ipv4(ip) => check_ipv4(vif, ip.src, frame).map(|()| Passed::Own),
+        Kind::Ipv6(ip) => check_ipv6(vif, ip.src, frame, head),
+        Kind::Arp => check_arp(vif, frame, head).map(|()| Passed::Own),
         Kind::Rarp | Kind::Other => Ok(Passed::Own),
     }
 }
@@ -93,7 +93,7 @@ const DHCPV6_SERVER: u16 = 547;
 
 /// Whether the vif may give others routes and addresses, if that is what the frame does (RFC 6105, RFC 7610).
 #[inline]
-fn serves(vif: &Vif, frame: &Frame) -> Result<(), DropReason> {
+fn check_services(vif: &Vif, frame: &Frame) -> Result<(), DropReason> {
     match (frame.l4, &frame.kind) {
         (L4::Icmpv6 { kind: icmpv6::kind::ROUTER_ADVERT | icmpv6::kind::REDIRECT, .. }, _)
         | (L4::Icmp { kind: icmpv4::kind::REDIRECT | icmpv4::kind::ROUTER_ADVERT, .. }, _)
@@ -132,20 +132,20 @@ fn owns6(vif: &Vif, mac: Mac, ip: Ipv6Addr) -> bool {
 }
 
 #[inline]
-fn ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), DropReason> {
-    let asks_dhcp = || matches!(frame.l4, L4::Udp { src_port: 68, dst_port: DHCP_SERVER, .. });
-    let may = owns4(vif, frame.src, src) || (src.is_unspecified() && asks_dhcp());
-    if may { Ok(()) } else { Err(DropReason::GuardIp) }
+fn check_ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), DropReason> {
+    let requests_dhcp = || matches!(frame.l4, L4::Udp { src_port: 68, dst_port: DHCP_SERVER, .. });
+    let allowed = owns4(vif, frame.src, src) || (src.is_unspecified() && requests_dhcp());
+    if allowed { Ok(()) } else { Err(DropReason::GuardIp) }
 }
 
 /// What an unspecified source is right for: multicast listener reports (RFC 3590; types 131, 132, 143),
 /// looking for a router and duplicate address detection (RFC 4861 section 4.1, RFC 4862 section 5.4.2).
-const UNSPECIFIED_MAY: [u8; 5] =
+const UNSPECIFIED_SOURCE_KINDS: [u8; 5] =
     [131, 132, 143, icmpv6::kind::ROUTER_SOLICIT, icmpv6::kind::NEIGHBOUR_SOLICIT];
 
 /// An ordinary packet is from an address of the vif's own, and nothing else is to be asked.
 #[inline]
-fn ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
+fn check_ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
     if !matches!(frame.l4, L4::Icmpv6 { .. }) && owns6(vif, frame.src, src) {
         return Ok(Passed::Own);
     }
@@ -174,8 +174,9 @@ fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<C
         L4::Icmpv6 { kind, .. } => Some(kind),
         _ => None,
     };
-    let from_nowhere = src.is_unspecified() && kind.is_some_and(|kind| UNSPECIFIED_MAY.contains(&kind));
-    if !owns(src) && !chosen(src) && !from_nowhere {
+    let unspecified_allowed =
+        src.is_unspecified() && kind.is_some_and(|kind| UNSPECIFIED_SOURCE_KINDS.contains(&kind));
+    if !owns(src) && !chosen(src) && !unspecified_allowed {
         return Err(DropReason::GuardIp);
     }
     if kind.is_none() || (!vif.addressed && frame.src == vif.mac) {
@@ -186,8 +187,8 @@ fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<C
             Err(DropReason::GuardArp)
         }
         Ok(nd::Nd::Advert(na)) => {
-            let another = na.target_mac.is_some_and(|mac| mac != frame.src);
-            if another || !owns(na.target) && !chosen(na.target) {
+            let other_mac = na.target_mac.is_some_and(|mac| mac != frame.src);
+            if other_mac || !owns(na.target) && !chosen(na.target) {
                 return Err(DropReason::GuardArp);
             }
             claims.target = claimed(na.target).filter(|target| claims.source != Some(*target));
@@ -197,8 +198,8 @@ fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<C
     }
 }
 
-fn arp_message(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), DropReason> {
+fn check_arp(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<(), DropReason> {
     let arp = arp::parse(frame, head).map_err(|_| DropReason::Malformed)?;
-    let ip_is_its_own = arp.sender_ip.is_unspecified() || owns4(vif, frame.src, arp.sender_ip);
-    if arp.sender_mac == frame.src && ip_is_its_own { Ok(()) } else { Err(DropReason::GuardArp) }
+    let owns_ip = arp.sender_ip.is_unspecified() || owns4(vif, frame.src, arp.sender_ip);
+    if arp.sender_mac == frame.src && owns_ip { Ok(()) } else { Err(DropReason::GuardArp) }
 }

@@ -5,7 +5,7 @@
 //! What a vhost port's ring refuses is not decided here but at its outlet, which alone knows.
 
 use super::{
-    Egress, Handing, PacketCtx, Pipeline,
+    Egress, MarkerHandoff, PacketCtx, Pipeline,
     drop_reason::{DropReason, add},
     encap::{EncapMeta, SourcePort},
     packet::Packet,
@@ -41,7 +41,7 @@ pub enum Class {
 impl Class {
     /// The reverse of `as u8`; what is unknown is a frame.
     #[must_use]
-    pub const fn of(number: u8) -> Self {
+    pub const fn from_u8(number: u8) -> Self {
         match number {
             1 => Self::Straggler,
             2 => Self::Marker,
@@ -55,7 +55,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[cold]
     pub fn migrating_node(&mut self, mut ctx: PacketCtx<I::P>, index: u32) {
         let view = self.view;
-        let Some(record) = view.migrating(index) else { return self.no_more(ctx) };
+        let Some(record) = view.migrating(index) else { return self.after_migration(ctx) };
         let to_stand_in = record.stand_in == Some(ctx.frame.dst);
         if to_stand_in {
             rewrite_dst_mac(&mut ctx, record.mac);
@@ -68,28 +68,28 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     Origin::Port { .. } => Some(arrival.own),
                 };
                 match sender {
-                    Some(host) if self.egress.waits(index, host) || !arrival.is_open(host) => {
+                    Some(host) if self.egress.has_held(index, host) || !arrival.is_open(host) => {
                         self.tracer.note(Seen::Migrating, || {
                             format!("held until the end marker of host {host} has come")
                         });
-                        self.keep(ctx.packet, record, index, host, Class::Frame);
+                        self.hold(ctx.packet, record, index, host, Class::Frame);
                     }
                     Some(_) => self.deliver(ctx, record.port, record.vlan),
                     None => {
-                        self.egress.by_old_path(arrival);
+                        self.egress.note_old_path_frame(arrival);
                         self.deliver(ctx, record.port, record.vlan);
                     }
                 }
             }
             Stage::Window { .. } => {
-                let own_segment = matches!(ctx.origin, Origin::Port { port, .. } if port == record.port);
-                if own_segment && !to_stand_in {
+                let from_own_segment = matches!(ctx.origin, Origin::Port { port, .. } if port == record.port);
+                if from_own_segment && !to_stand_in {
                     // A bridge floods what it knows no port for: the node may have gone.
-                    self.keep_copy(&ctx, record, index);
+                    self.hold_copy(&ctx, record, index);
                     return self.drop(ctx.packet, DropReason::SameSegment);
                 }
                 self.tracer.note(Seen::Migrating, || "delivered, and a copy kept".into());
-                self.keep_copy(&ctx, record, index);
+                self.hold_copy(&ctx, record, index);
                 self.deliver(ctx, record.port, record.vlan);
             }
             // Whoever sent it on knows that the node is here again, which the control thread will hear in a moment.
@@ -99,22 +99,24 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 self.deliver(ctx, record.port, record.vlan);
             }
             Stage::Forward(target) => {
-                if self.egress.waits(index, WINDOW) {
-                    return self.keep(ctx.packet, record, index, WINDOW, Class::Straggler);
+                if self.egress.has_held(index, WINDOW) {
+                    return self.hold(ctx.packet, record, index, WINDOW, Class::Straggler);
                 }
                 MigrationCounters::add(&record.counters.redirected, 1);
-                self.send_on(ctx, record.mac, *target, record.vlan);
+                self.redirect(ctx, record.mac, *target, record.vlan);
             }
         }
     }
 
     /// A frame whose node was migrating when its burst was looked up, and is no longer.
-    fn no_more(&mut self, ctx: PacketCtx<I::P>) {
+    fn after_migration(&mut self, ctx: PacketCtx<I::P>) {
         let word = self.view.packed_fdb_entry(ctx.bd, ctx.frame.dst);
         match (word.open(), ctx.origin) {
             (Some(FdbEntry::Local { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
             (Some(FdbEntry::Remote { host }), Origin::Port { .. }) => self.encap(ctx, host),
-            (Some(FdbEntry::Remote { host }), Origin::Underlay { .. }) => self.straggler(ctx, host, word),
+            (Some(FdbEntry::Remote { host }), Origin::Underlay { .. }) => {
+                self.redirect_straggler(ctx, host, word)
+            }
             // Migrating again already, within one burst.
             (Some(FdbEntry::Migrating { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
             (None, _) => self.drop(ctx.packet, DropReason::NotHere),
@@ -122,8 +124,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Holds a frame.
-    fn keep(&mut self, packet: I::P, record: &MigrationRecord, index: u32, sender: u32, class: Class) {
-        if self.egress.keep(record, index, sender, class, &packet) {
+    fn hold(&mut self, packet: I::P, record: &MigrationRecord, index: u32, sender: u32, class: Class) {
+        if self.egress.hold(record, index, sender, class, &packet) {
             add(&self.counters.held, 1);
             if class == Class::Frame {
                 MigrationCounters::add(&record.counters.held, 1);
@@ -136,8 +138,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Holds a copy of a frame that is delivered as well. One that does not fit is no loss, unless the node has left.
-    fn keep_copy(&mut self, ctx: &PacketCtx<I::P>, record: &MigrationRecord, index: u32) {
-        if self.egress.keep(record, index, WINDOW, Class::Frame, &ctx.packet) {
+    fn hold_copy(&mut self, ctx: &PacketCtx<I::P>, record: &MigrationRecord, index: u32) {
+        if self.egress.hold(record, index, WINDOW, Class::Frame, &ctx.packet) {
             add(&self.counters.copied, 1);
             add(&self.counters.held, 1);
             MigrationCounters::add(&record.counters.held, 1);
@@ -147,18 +149,18 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Sends a frame to the place that its node has gone to.
-    pub fn send_on(&mut self, ctx: PacketCtx<I::P>, node: Mac, target: RedirectTarget, vlan: u16) {
+    pub fn redirect(&mut self, ctx: PacketCtx<I::P>, node: Mac, target: RedirectTarget, vlan: u16) {
         match target {
             RedirectTarget::Host(host) => {
                 // What was flooded to the node's port must not be flooded again where the node is.
-                let only = (ctx.frame.dst != node).then_some(node);
-                let flags = if only.is_some() {
+                let only_node = (ctx.frame.dst != node).then_some(node);
+                let flags = if only_node.is_some() {
                     OverlayFlags::HOP.with(OverlayFlags::NODE)
                 } else {
                     OverlayFlags::HOP
                 };
                 self.tracer.note(Seen::Migrating, || format!("sent on to host {host}"));
-                self.encap_marked(ctx, host, EncapMeta { flags, node: only, ..EncapMeta::PLAIN });
+                self.encap_with(ctx, host, EncapMeta { flags, node: only_node, ..EncapMeta::PLAIN });
             }
             RedirectTarget::Port(port) => self.deliver(ctx, port, vlan),
         }
@@ -166,21 +168,21 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// A frame from the underlay for a node at another host. If the node has left from here, its sender does not
     /// know yet: the frame goes on, once.
-    pub fn straggler(&mut self, ctx: PacketCtx<I::P>, host: u32, word: PackedFdbEntry) {
-        let again = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
-        if again || !word.departed() {
+    pub fn redirect_straggler(&mut self, ctx: PacketCtx<I::P>, host: u32, word: PackedFdbEntry) {
+        let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
+        if redirected_before || !word.departed() {
             return self.drop(ctx.packet, DropReason::NotHere);
         }
         self.tracer.note(Seen::Migrating, || format!("its node has left from here: sent on to host {host}"));
         add(&self.counters.redirected, 1);
-        self.encap_marked(ctx, host, EncapMeta { flags: OverlayFlags::HOP, ..EncapMeta::PLAIN });
+        self.encap_with(ctx, host, EncapMeta { flags: OverlayFlags::HOP, ..EncapMeta::PLAIN });
     }
 
     /// A frame that is for one node only, whatever its destination says: it was held for that node elsewhere.
     #[cold]
-    pub fn for_node(&mut self, ctx: PacketCtx<I::P>, node: Mac) {
+    pub fn deliver_to_node(&mut self, ctx: PacketCtx<I::P>, node: Mac) {
         self.tracer.note(Seen::Migrating, || format!("for {node} only"));
-        let again = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
+        let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         let is_apart = matches!(ctx.origin, Origin::Underlay { apart, .. } if apart != 0);
         let word = self.view.packed_fdb_entry(ctx.bd, node);
         match word.open() {
@@ -192,10 +194,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
             Some(FdbEntry::Local { port, vlan, .. }) => self.deliver(ctx, port, vlan),
             Some(FdbEntry::Migrating { index, .. }) => self.migrating_node(ctx, index),
-            Some(FdbEntry::Remote { host }) if word.departed() && !again => {
+            Some(FdbEntry::Remote { host }) if word.departed() && !redirected_before => {
                 add(&self.counters.redirected, 1);
                 let flags = OverlayFlags::HOP.with(OverlayFlags::NODE);
-                self.encap_marked(ctx, host, EncapMeta { flags, node: Some(node), ..EncapMeta::PLAIN });
+                self.encap_with(ctx, host, EncapMeta { flags, node: Some(node), ..EncapMeta::PLAIN });
             }
             Some(FdbEntry::Remote { .. }) | None => self.drop(ctx.packet, DropReason::NotHere),
         }
@@ -205,43 +207,47 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// the marker itself waits until every lcore has taken what its queues held when it came: a frame that was sent
     /// before it may be in another queue.
     #[cold]
-    pub fn end_marker(&mut self, packet: I::P, network: Network) {
-        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
-        self.tracer.note(Seen::Migrating, || format!("{said:?}"));
-        let word = self.view.packed_fdb_entry(network.bd, said.node);
+    pub fn handle_end_marker(&mut self, packet: I::P, network: Network) {
+        let Ok(marker) = marker::parse(packet.head()) else {
+            return self.drop(packet, DropReason::BadMarker);
+        };
+        self.tracer.note(Seen::Migrating, || format!("{marker:?}"));
+        let word = self.view.packed_fdb_entry(network.bd, marker.node);
         match word.open() {
-            Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) if !said.relayed => {
-                self.tell_arrived(network.bd, &said);
+            Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) if !marker.relayed => {
+                self.report_arrived(network.bd, &marker);
             }
             Some(FdbEntry::Migrating { .. }) => {}
-            Some(FdbEntry::Remote { .. }) if word.departed() && !said.relayed => {}
+            Some(FdbEntry::Remote { .. }) if word.departed() && !marker.relayed => {}
             Some(FdbEntry::Local { .. } | FdbEntry::Remote { .. }) | None => {
                 return self.drop(packet, DropReason::EndMarker);
             }
         }
         match self.egress.park(packet, network) {
             Ok(()) => add(&self.counters.held, 1),
-            Err(packet) => self.marker_in_turn(packet, network),
+            Err(packet) => self.forward_marker(packet, network),
         }
     }
 
     /// An end marker that need not wait for other queues any more: it goes where its node's frames go.
     #[cold]
-    pub fn marker_in_turn(&mut self, packet: I::P, network: Network) {
-        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
+    pub fn forward_marker(&mut self, packet: I::P, network: Network) {
+        let Ok(marker) = marker::parse(packet.head()) else {
+            return self.drop(packet, DropReason::BadMarker);
+        };
         let view = self.view;
-        let word = view.packed_fdb_entry(network.bd, said.node);
+        let word = view.packed_fdb_entry(network.bd, marker.node);
         match word.open() {
-            Some(FdbEntry::Local { port, .. }) if !said.relayed => self.marker_behind(packet, network, port),
+            Some(FdbEntry::Local { port, .. }) if !marker.relayed => self.queue_marker(packet, network, port),
             Some(FdbEntry::Migrating { index, .. }) => match view.migrating(index) {
                 Some(MigrationRecord { stage: Stage::Arriving(_), port, .. }) => {
-                    self.marker_behind(packet, network, *port);
+                    self.queue_marker(packet, network, *port);
                 }
-                Some(record) => self.marker_for_migrating(packet, &said, record, index),
+                Some(record) => self.hold_or_relay_marker(packet, &marker, record, index),
                 None => self.drop(packet, DropReason::EndMarker),
             },
-            Some(FdbEntry::Remote { host }) if word.departed() && !said.relayed => {
-                self.relay(packet, network, host, Relay::default());
+            Some(FdbEntry::Remote { host }) if word.departed() && !marker.relayed => {
+                self.relay_marker(packet, network, host, Relay::default());
             }
             Some(FdbEntry::Local { .. } | FdbEntry::Remote { .. }) | None => {
                 self.drop(packet, DropReason::EndMarker)
@@ -250,65 +256,70 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// An end marker goes behind all frames that this lcore has sent by a port.
-    pub fn marker_behind(&mut self, packet: I::P, network: Network, port: u16) {
-        match self.egress.hand_marker(port, packet, network) {
-            Handing::Own(packet) => self.marker_at_port(packet, network, port),
-            Handing::Handed => {}
-            Handing::Full(packet) => self.drop(packet, DropReason::HandoffFull),
+    pub fn queue_marker(&mut self, packet: I::P, network: Network, port: u16) {
+        match self.egress.hand_off_marker(port, packet, network) {
+            MarkerHandoff::Own(packet) => self.handle_marker_at_port(packet, network, port),
+            MarkerHandoff::Handed => {}
+            MarkerHandoff::Full(packet) => self.drop(packet, DropReason::HandoffFull),
         }
     }
 
     /// An end marker has come to the lcore that sends from the port that its node leaves or has come to.
     #[cold]
-    pub fn marker_at_port(&mut self, packet: I::P, network: Network, port: u16) {
-        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
-        let waits =
-            if said.relayed { self.egress.follow(port, packet) } else { self.egress.relay(port, packet) };
+    pub fn handle_marker_at_port(&mut self, packet: I::P, network: Network, port: u16) {
+        let Ok(marker) = marker::parse(packet.head()) else {
+            return self.drop(packet, DropReason::BadMarker);
+        };
+        let waits = if marker.relayed {
+            self.egress.queue_behind_device(port, packet)
+        } else {
+            self.egress.queue_behind_hold(port, packet)
+        };
         let packet = match waits {
             Ok(()) => return add(&self.counters.held, 1),
             Err(packet) => packet,
         };
-        let word = self.view.packed_fdb_entry(network.bd, said.node);
+        let word = self.view.packed_fdb_entry(network.bd, marker.node);
         match word.open() {
-            Some(FdbEntry::Remote { host }) if word.departed() && !said.relayed => {
-                self.relay(packet, network, host, Relay::default());
+            Some(FdbEntry::Remote { host }) if word.departed() && !marker.relayed => {
+                self.relay_marker(packet, network, host, Relay::default());
             }
-            _ => self.marker_has_come(packet, network),
+            _ => self.record_marker(packet, network),
         }
     }
 
     /// An end marker that comes from a node's old host: all that its sender had sent by there has been delivered.
     #[cold]
-    pub fn marker_has_come(&mut self, packet: I::P, network: Network) {
+    pub fn record_marker(&mut self, packet: I::P, network: Network) {
         let view = self.view;
-        if let Ok(said) = marker::parse(packet.head())
-            && said.relayed
-            && let Some(FdbEntry::Migrating { index, .. }) = view.fdb_entry(network.bd, said.node)
+        if let Ok(marker) = marker::parse(packet.head())
+            && marker.relayed
+            && let Some(FdbEntry::Migrating { index, .. }) = view.fdb_entry(network.bd, marker.node)
             && let Some(MigrationRecord { stage: Stage::Arriving(arrival), .. }) = view.migrating(index)
         {
-            if said.ends {
+            if marker.ends {
                 arrival.expect_source();
             }
-            if arrival.record_marker(&said) && said.host == arrival.own {
-                self.egress.own_marker_returned(arrival, said.paused_us);
+            if arrival.record_marker(&marker) && marker.host == arrival.own {
+                self.egress.own_marker_returned(arrival, marker.paused_us);
             }
         }
         self.drop(packet, DropReason::EndMarker);
     }
 
     /// An end marker for a node that leaves a port of which each lcore keeps or sends on the frames that it gets itself.
-    fn marker_for_migrating(&mut self, packet: I::P, said: &Marker, record: &MigrationRecord, index: u32) {
+    fn hold_or_relay_marker(&mut self, packet: I::P, marker: &Marker, record: &MigrationRecord, index: u32) {
         match &record.stage {
-            Stage::Forward(RedirectTarget::Host(host)) if !said.relayed => {
-                if self.egress.waits(index, WINDOW) {
-                    self.keep(packet, record, index, WINDOW, Class::Marker);
+            Stage::Forward(RedirectTarget::Host(host)) if !marker.relayed => {
+                if self.egress.has_held(index, WINDOW) {
+                    self.hold(packet, record, index, WINDOW, Class::Marker);
                 } else {
                     let network = Network { bd: record.bd, vni: record.vni };
-                    self.relay(packet, network, *host, Relay::default());
+                    self.relay_marker(packet, network, *host, Relay::default());
                 }
             }
-            Stage::Window { .. } if !said.relayed => {
-                self.keep(packet, record, index, WINDOW, Class::Marker);
+            Stage::Window { .. } if !marker.relayed => {
+                self.hold(packet, record, index, WINDOW, Class::Marker);
             }
             Stage::Arriving(_) | Stage::Window { .. } | Stage::Forward(_) => {
                 self.drop(packet, DropReason::EndMarker);
@@ -316,27 +327,29 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    fn tell_arrived(&mut self, bd: Bd, said: &Marker) {
-        if said.kind == Kind::Arrived {
-            self.egress.arrived(bd, said.node, said.host, said.generation);
+    fn report_arrived(&mut self, bd: Bd, marker: &Marker) {
+        if marker.kind == Kind::Arrived {
+            self.egress.report_arrived(bd, marker.node, marker.host, marker.generation);
         }
     }
 
     /// Sends an end marker to a host, in so many copies as source ports are in use here for its node.
-    pub fn end_path(&mut self, mut packet: I::P, network: Network, host: u32) {
-        let Ok(said) = marker::parse(packet.head()) else { return self.drop(packet, DropReason::BadMarker) };
-        let used = self.egress.used_ports(network.bd, said.node);
-        let ports = (used.len() as u8).max(1);
-        for (port, source_port) in (1..).zip(used.iter().skip(1)) {
+    pub fn send_end_markers(&mut self, mut packet: I::P, network: Network, host: u32) {
+        let Ok(marker) = marker::parse(packet.head()) else {
+            return self.drop(packet, DropReason::BadMarker);
+        };
+        let source_ports = self.egress.used_source_ports(network.bd, marker.node);
+        let ports = (source_ports.len() as u8).max(1);
+        for (port, source_port) in (1..).zip(source_ports.iter().skip(1)) {
             add(&self.counters.copied, 1);
-            let bytes = marker::build(&Marker { port, ports, source_port: *source_port, ..said });
+            let bytes = marker::build(&Marker { port, ports, source_port: *source_port, ..marker });
             match self.egress.make(&bytes) {
                 Some(copy) => self.send_marker(copy, network, host, *source_port),
                 None => self.counters.drop(DropReason::PoolEmpty, 1),
             }
         }
-        let source_port = used.first().copied().unwrap_or(0);
-        let bytes = marker::build(&Marker { port: 0, ports, source_port, ..said });
+        let source_port = source_ports.first().copied().unwrap_or(0);
+        let bytes = marker::build(&Marker { port: 0, ports, source_port, ..marker });
         if packet.replace(&bytes) {
             self.send_marker(packet, network, host, source_port);
         } else {
@@ -349,20 +362,20 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             return self.drop(packet, DropReason::BadMarker);
         };
         let Network { bd, vni } = network;
-        let port = if source_port == 0 { SourcePort::OfFlow } else { SourcePort::Is(source_port) };
+        let port = if source_port == 0 { SourcePort::FromFlow } else { SourcePort::Fixed(source_port) };
         let origin = Origin::Underlay { host, hop: true, apart: 0 };
         let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
-        self.encap_marked(ctx, host, EncapMeta { flags: OverlayFlags::CONTROL, node: None, port });
+        self.encap_with(ctx, host, EncapMeta { flags: OverlayFlags::CONTROL, node: None, port });
     }
 
     /// Passes an end marker on to the node's new host, behind everything that was sent there before.
-    pub fn relay(&mut self, mut packet: I::P, network: Network, host: u32, relay: Relay) {
-        let said = match marker::parse(packet.head()) {
-            Ok(said) if !said.relayed => said,
+    pub fn relay_marker(&mut self, mut packet: I::P, network: Network, host: u32, relay: Relay) {
+        let marker = match marker::parse(packet.head()) {
+            Ok(marker) if !marker.relayed => marker,
             // One that was waited for here, of the move before.
             Ok(_) | Err(_) => return self.drop(packet, DropReason::EndMarker),
         };
-        self.egress.ended(network.bd, said);
+        self.egress.report_relayed(network.bd, marker);
         marker::relay_in_place(packet.head_mut(), relay);
         let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
             return self.drop(packet, DropReason::BadMarker);
@@ -373,11 +386,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         // A foreign VTEP has no use for it.
         if self.view.host(host).is_some_and(|entry| entry.is_appliance) {
             // Frames of a flow leave here with the source port with which they came.
-            let port = match said.source_port {
-                0 => SourcePort::OfFlow,
-                port => SourcePort::Is(port),
+            let port = match marker.source_port {
+                0 => SourcePort::FromFlow,
+                port => SourcePort::Fixed(port),
             };
-            self.encap_marked(
+            self.encap_with(
                 PacketCtx { packet, frame, bd, vni, origin, priority: 0 },
                 host,
                 EncapMeta { flags, node: None, port },

@@ -3,7 +3,7 @@
 //!
 //! `tenant` and `underlay` are the two ways in; they call `guard`, `resolve`, `deliver`, `encap`,
 //! `replicate`, `too_big` and, for migrating nodes, `migrating`. Every frame that enters leaves by exactly one of:
-//! [`Egress::send`], [`Egress::punt`], [`Egress::keep`], [`Egress::relay`], [`Pipeline::drop`].
+//! [`Egress::send`], [`Egress::punt`], [`Egress::hold`], [`Egress::queue_behind_hold`], [`Pipeline::drop`].
 
 pub mod deliver;
 pub mod drop_reason;
@@ -79,7 +79,7 @@ pub struct RouterSeen {
 
 /// What became of an end marker for the lcore that sends from a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Handing<P> {
+pub enum MarkerHandoff<P> {
     /// That is this lcore itself.
     Own(P),
     /// The other has it, or will.
@@ -109,20 +109,20 @@ pub trait Egress: Pool<Self::P> {
         self.learn(learn);
     }
     /// Hands a loop probe that came to a segment port to the control thread; gives it back when the ring is full.
-    fn probe(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P> {
+    fn punt_loop_probe(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P> {
         self.punt(port, packet)
     }
     /// Notes a frame that is flooded from a segment. Whether it comes again and again: then the control thread is told.
-    fn repeats(&mut self, _port: u16, _vlan: u16, _net: Bd, _packet: &Self::P) -> bool {
+    fn is_repeated(&mut self, _port: u16, _vlan: u16, _net: Bd, _packet: &Self::P) -> bool {
         false
     }
     /// Tells the control thread whether a node is an IPv6 router, if that is not known. May be lost: it says so again.
-    fn router(&mut self, router: RouterSeen);
+    fn report_router(&mut self, router: RouterSeen);
     /// Whether frames of host `sender` (or copies, [`migration::WINDOW`]) are held for the migrating node with this
     /// index.
-    fn waits(&self, index: u32, sender: u32) -> bool;
+    fn has_held(&self, index: u32, sender: u32) -> bool;
     /// Holds what a frame says, behind what is held already. False when the hold is full.
-    fn keep(
+    fn hold(
         &mut self,
         record: &MigrationRecord,
         index: u32,
@@ -131,29 +131,29 @@ pub trait Egress: Pool<Self::P> {
         packet: &Self::P,
     ) -> bool;
     /// Holds an end marker back until every lcore has taken what its queues and rings hold now, and gives it to
-    /// [`Pipeline::marker_in_turn`] then; gives it back if that is not to be waited for.
+    /// [`Pipeline::forward_marker`] then; gives it back if that is not to be waited for.
     fn park(&mut self, packet: Self::P, network: Network) -> Result<(), Self::P>;
     /// Hands an end marker to the lcore that sends from a port, behind all frames that went there from here.
-    fn hand_marker(&mut self, port: u16, packet: Self::P, network: Network) -> Handing<Self::P>;
+    fn hand_off_marker(&mut self, port: u16, packet: Self::P, network: Network) -> MarkerHandoff<Self::P>;
     /// Holds an end marker behind the frames that wait for a port's device; gives it back if none does.
-    fn follow(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
+    fn queue_behind_device(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// A frame for a node that has arrived here has come by its old host.
-    fn by_old_path(&mut self, arrival: &EndMarkerBarrier);
+    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier);
     /// Holds an end marker behind what is held for a port whose node has left; gives it back if nothing is.
-    fn relay(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
+    fn queue_behind_hold(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// Tells the control thread that an end marker was passed on to the node's new host. May be lost.
-    fn ended(&mut self, bd: Bd, said: Marker);
+    fn report_relayed(&mut self, bd: Bd, marker: Marker);
     /// Tells the control thread that a node says to have arrived at another host. May be lost: it says so again.
-    fn arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64);
+    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64);
     /// Our own end marker is back from the old host, whose port had not taken a frame for `paused_us`.
     fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32);
     /// The source port for a frame to a migrating node: `of_flow` if that is in use for it already or few are, otherwise
     /// one that is.
-    fn bounded_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16;
+    fn bounded_source_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16;
     /// The source ports that this lcore has used for a node since it was locked.
-    fn used_ports(&self, bd: Bd, node: Mac) -> UsedPorts;
+    fn used_source_ports(&self, bd: Bd, node: Mac) -> UsedPorts;
     /// Whether an ICMP error may be made now (RFC 4443 section 2.4(f) wants them limited).
-    fn may_err(&mut self) -> bool;
+    fn may_send_icmp_error(&mut self) -> bool;
 }
 
 /// A frame between stages.
@@ -175,7 +175,7 @@ pub struct PacketCtx<P> {
 }
 
 /// A burst between stages.
-pub type Slots<P> = ArrayVec<PacketCtx<P>, MAX_BURST>;
+pub type PacketBurst<P> = ArrayVec<PacketCtx<P>, MAX_BURST>;
 
 /// One lcore's path, or a traced one.
 pub struct Pipeline<'a, I: Egress, W: Tracer> {
@@ -196,7 +196,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[inline]
     pub fn drop(&mut self, packet: I::P, reason: DropReason) {
         self.counters.drop(reason, 1);
-        self.tracer.note(Stage::DropReason, || format!("{}: {}", reason.name(), reason.explanation()));
+        self.tracer.note(Stage::Drop, || format!("{}: {}", reason.name(), reason.explanation()));
         std::mem::drop(packet);
     }
 }

@@ -175,7 +175,7 @@ pub struct VecPool {
 }
 
 impl VecPool {
-    fn take(&mut self) -> Option<()> {
+    fn take_one(&mut self) -> Option<()> {
         self.left = self.left.checked_sub(1)?;
         Some(())
     }
@@ -183,17 +183,17 @@ impl VecPool {
 
 impl Pool<VecPacket> for VecPool {
     fn copy(&mut self, packet: &VecPacket) -> Option<VecPacket> {
-        self.take()?;
+        self.take_one()?;
         Some(packet.clone())
     }
     fn copy_range(&mut self, head: &[u8], packet: &VecPacket, from: usize, len: usize) -> Option<VecPacket> {
-        self.take()?;
+        self.take_one()?;
         let mut bytes = head.to_vec();
         bytes.extend_from_slice(packet.head().get(from..from.checked_add(len)?)?);
         Some(VecPacket::new(&bytes))
     }
     fn make(&mut self, bytes: &[u8]) -> Option<VecPacket> {
-        self.take()?;
+        self.take_one()?;
         Some(VecPacket::new(bytes))
     }
 }

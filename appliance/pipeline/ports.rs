@@ -154,10 +154,10 @@ impl VlanSet {
 /// What a segment port may do now. Set by the control thread.
 #[derive(Debug, Default)]
 pub struct Gate {
-    port: AtomicBool,
-    rate: AtomicBool,
-    full: VlanSet,
-    blocked: VlanSet,
+    port_full: AtomicBool,
+    rate_exceeded: AtomicBool,
+    vlan_full: VlanSet,
+    vlan_blocked: VlanSet,
 }
 
 impl Gate {
@@ -165,7 +165,7 @@ impl Gate {
     /// those only.
     #[must_use]
     pub fn is_closed(&self, vlan: u16) -> bool {
-        self.port.load(Relaxed) || self.rate.load(Relaxed) || self.full.has(vlan)
+        self.port_full.load(Relaxed) || self.rate_exceeded.load(Relaxed) || self.vlan_full.has(vlan)
     }
 
     /// Whether the port is blocked for the network of this VLAN: nothing is taken from it and nothing flooded to it,
@@ -173,27 +173,27 @@ impl Gate {
     #[inline]
     #[must_use]
     pub fn is_blocked(&self, vlan: u16) -> bool {
-        self.blocked.has(vlan)
+        self.vlan_blocked.has(vlan)
     }
 
     /// Blocks the port for the network of this VLAN, or lets it forward.
     pub fn set_blocked(&self, vlan: u16, on: bool) {
-        self.blocked.set(vlan, on);
+        self.vlan_blocked.set(vlan, on);
     }
 
     /// The port has all the stations that it may have.
-    pub fn set_port(&self, full: bool) {
-        self.port.store(full, Relaxed);
+    pub fn set_port_full(&self, full: bool) {
+        self.port_full.store(full, Relaxed);
     }
 
     /// The port brings new stations faster than it may. Says what was set before.
-    pub fn set_rate(&self, exceeded: bool) -> bool {
-        self.rate.swap(exceeded, Relaxed)
+    pub fn set_rate_exceeded(&self, exceeded: bool) -> bool {
+        self.rate_exceeded.swap(exceeded, Relaxed)
     }
 
     /// The network of this VLAN has all the stations that it may have.
-    pub fn set_vlan(&self, vlan: u16, full: bool) {
-        self.full.set(vlan, full);
+    pub fn set_vlan_full(&self, vlan: u16, full: bool) {
+        self.vlan_full.set(vlan, full);
     }
 }
 

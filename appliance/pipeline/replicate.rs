@@ -47,31 +47,31 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         if let Origin::Port { port, vlan } = ctx.origin
             && gate(self.ports, port).is_some()
-            && self.egress.repeats(port, vlan, ctx.bd, &ctx.packet)
+            && self.egress.is_repeated(port, vlan, ctx.bd, &ctx.packet)
         {
             return self.drop(ctx.packet, DropReason::SegmentLoop);
         }
         self.tracer.note(Stage::Replicate, || describe(network, reach, ctx.origin));
-        self.copies(ctx, network, reach, group);
+        self.send_copies(ctx, network, reach, group);
     }
 
     /// One copy per receiver; the last receiver gets the frame itself.
-    fn copies(&mut self, ctx: PacketCtx<I::P>, network: &NetworkEntry, reach: Reach, group: bool) {
+    fn send_copies(&mut self, ctx: PacketCtx<I::P>, network: &NetworkEntry, reach: Reach, group: bool) {
         let segments_only = reach == Reach::SegmentsOnly;
         let apart = match ctx.origin {
             _ if !group => 0,
             Origin::Underlay { apart, .. } => apart,
             Origin::Port { .. } if network.migrating.is_empty() => 0,
-            Origin::Port { .. } => self.serve_apart(&ctx, network),
+            Origin::Port { .. } => self.send_own_copies(&ctx, network),
         };
         let (view, ports) = (self.view, self.ports);
         let blocked = |member: &Member| {
             member.segment && gate(ports, member.port).is_some_and(|gate| gate.is_blocked(member.vlan))
         };
         let wants = |member: &&Member| {
-            let came_from = matches!(ctx.origin, Origin::Port { port, .. } if port == member.port);
-            let served = || apart != 0 && has_own(view, ports, network, ctx.origin, member, apart);
-            !came_from && (!segments_only || member.segment) && !served()
+            let is_origin = matches!(ctx.origin, Origin::Port { port, .. } if port == member.port);
+            let has_own = || apart != 0 && has_own_copy(view, ports, network, ctx.origin, member, apart);
+            !is_origin && (!segments_only || member.segment) && !has_own()
         };
         let mut ports = network.ports.iter().filter(|member| wants(member) && !blocked(member));
         let hosts: &[u32] = match (ctx.origin, reach) {
@@ -124,10 +124,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Sends each node that is migrating in this network a copy of its own, the way of its other frames: so it gets each
     /// frame once and in order, whichever of its hosts are members. Says for which nodes the other copies are not.
     #[cold]
-    fn serve_apart(&mut self, ctx: &PacketCtx<I::P>, network: &NetworkEntry) -> u32 {
+    fn send_own_copies(&mut self, ctx: &PacketCtx<I::P>, network: &NetworkEntry) -> u32 {
         let mut apart = 0;
         for node in &network.migrating {
-            if *node == ctx.frame.src || self.send_apart(ctx, *node) {
+            if *node == ctx.frame.src || self.send_own_copy(ctx, *node) {
                 apart |= vxlan::separate_copy_bit(*node);
             }
         }
@@ -135,7 +135,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Sends a node its own copy. False if it cannot have one, and is to get it as any other.
-    fn send_apart(&mut self, ctx: &PacketCtx<I::P>, node: Mac) -> bool {
+    fn send_own_copy(&mut self, ctx: &PacketCtx<I::P>, node: Mac) -> bool {
         let (view, ports) = (self.view, self.ports);
         let is_vif = |port: u16| matches!(ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)));
         match view.fdb_entry(ctx.bd, node) {
@@ -147,9 +147,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     return false;
                 }
                 let flags = OverlayFlags::NODE.with_separate_copies(vxlan::separate_copy_bit(node));
-                let label = EncapMeta { flags, node: Some(node), port: SourcePort::Bounded(node) };
+                let meta = EncapMeta { flags, node: Some(node), port: SourcePort::Bounded(node) };
                 if let Some(copy) = self.copy_of(ctx) {
-                    self.encap_marked(copy, host, label);
+                    self.encap_with(copy, host, meta);
                 }
             }
             Some(FdbEntry::Local { port, vlan, .. }) if is_vif(port) => {
@@ -171,7 +171,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// reaches the node's new place, and this one must not be sent on.
     fn encap_copy(&mut self, ctx: PacketCtx<I::P>, host: u32, (group, apart): (bool, u32)) {
         let flags = if group { OverlayFlags::NONE.with_separate_copies(apart) } else { OverlayFlags::HOP };
-        self.encap_marked(ctx, host, EncapMeta { flags, ..EncapMeta::PLAIN });
+        self.encap_with(ctx, host, EncapMeta { flags, ..EncapMeta::PLAIN });
     }
 
     /// A copy with its own entry in the books; a copy that cannot be had is a drop of its own.
@@ -204,7 +204,7 @@ fn vif_mac(ports: &[Port], member: &Member) -> Option<Mac> {
 
 /// Whether the node behind a port gets a copy of its own, and not this one. The bit of the node is not enough: it may be
 /// that of another node, and then nobody has sent this one a copy.
-fn has_own(
+fn has_own_copy(
     view: &View,
     ports: &[Port],
     network: &NetworkEntry,

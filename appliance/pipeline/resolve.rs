@@ -23,7 +23,7 @@ use stopover_net::{
 struct AddressQuery {
     target: IpAddr,
     /// MAC of the asker.
-    asker: Mac,
+    requester: Mac,
     /// It asks whether anybody uses the address (RFC 5227 section 2.1.1, RFC 4862 section 5.4.2).
     probe: bool,
     message: Message,
@@ -38,21 +38,21 @@ enum Message {
 /// What is to be done with a frame.
 enum Plan {
     /// Nothing special: go on to the lookup of its destination MAC.
-    GoOn,
+    Forward,
     /// Answer in the name of this MAC.
     Answer(Mac),
     /// Its receiver is behind this local port and answers itself.
-    Only { port: u16, vlan: u16 },
+    Deliver { port: u16, vlan: u16 },
     /// Its receiver is this node at this host and answers itself.
-    Pass { host: u32, owner: Mac },
+    SendToOwner { host: u32, owner: Mac },
     /// End here.
-    End(DropReason),
+    Drop(DropReason),
 }
 
 /// Whether this frame is for this stage; decided from the parsed headers alone.
 #[inline]
 #[must_use]
-pub fn concerns(frame: &Frame) -> bool {
+pub fn is_arp_or_nd(frame: &Frame) -> bool {
     match frame.l4 {
         L4::None => matches!(frame.kind, Kind::Arp),
         L4::Icmpv6 { kind, .. } => icmpv6::is_nd(kind),
@@ -65,50 +65,50 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[cold]
     pub fn resolve(&mut self, ctx: PacketCtx<I::P>) -> Option<PacketCtx<I::P>> {
         let Origin::Port { port, vlan } = ctx.origin else { return Some(ctx) };
-        let heard = match self.hear(&ctx) {
-            Ok(heard) => heard,
+        let content = match self.parse_content(&ctx) {
+            Ok(content) => content,
             Err(reason) => {
                 self.drop(ctx.packet, reason);
                 return None;
             }
         };
         let to_us = prober::is_prober_mac(ctx.frame.dst);
-        if let Some((mac, ip)) = heard.owner {
+        if let Some((mac, ip)) = content.owner {
             self.learn_address(&ctx, (port, vlan), (mac, ip), to_us);
         }
-        if let Some((ip, router)) = heard.router
+        if let Some((ip, router)) = content.router
             && self.view.router(ctx.bd, ip) != Some(router)
         {
-            self.egress.router(RouterSeen { bd: ctx.bd, mac: ctx.frame.src, ip, router });
+            self.egress.report_router(RouterSeen { bd: ctx.bd, mac: ctx.frame.src, ip, router });
         }
         if to_us {
             self.tracer.note(Stage::Resolve, || "an answer to the question of a host: it ends here".into());
             self.drop(ctx.packet, DropReason::Answered);
             return None;
         }
-        let Some(query) = heard.query else {
+        let Some(query) = content.query else {
             self.tracer.note(Stage::Resolve, || "no question: forwarded as it is".into());
             return Some(ctx);
         };
         match self.plan(&ctx, &query, port) {
-            Plan::GoOn => Some(ctx),
+            Plan::Forward => Some(ctx),
             Plan::Answer(mac) => {
                 self.answer(ctx, &query, mac);
                 None
             }
-            Plan::Only { port, vlan } => {
+            Plan::Deliver { port, vlan } => {
                 self.deliver(ctx, port, vlan);
                 None
             }
-            Plan::Pass { host, owner } => {
-                self.encap_marked(
+            Plan::SendToOwner { host, owner } => {
+                self.encap_with(
                     ctx,
                     host,
                     EncapMeta { flags: OverlayFlags::NODE, node: Some(owner), ..EncapMeta::PLAIN },
                 );
                 None
             }
-            Plan::End(reason) => {
+            Plan::Drop(reason) => {
                 self.drop(ctx.packet, reason);
                 None
             }
@@ -116,14 +116,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// What the frame says: who owns an address, and what it asks.
-    fn hear(&self, ctx: &PacketCtx<I::P>) -> Result<Content, DropReason> {
+    fn parse_content(&self, ctx: &PacketCtx<I::P>) -> Result<Content, DropReason> {
         let head = ctx.packet.head();
         if matches!(ctx.frame.kind, Kind::Arp) {
             let arp = arp::parse(&ctx.frame, head).map_err(|_| DropReason::Malformed)?;
-            return Ok(hear_arp(&arp));
+            return Ok(arp_content(&arp));
         }
         Ok(match nd::parse(&ctx.frame, head) {
-            Ok(nd::Nd::Solicit(ns)) => hear_solicit(&ctx.frame, &ns),
+            Ok(nd::Nd::Solicit(ns)) => solicit_content(&ctx.frame, &ns),
             Ok(nd::Nd::Advert(na)) => Content {
                 owner: Some((na.target_mac.unwrap_or(ctx.frame.src), IpAddr::V6(na.target))),
                 router: na
@@ -132,22 +132,22 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     .then_some((na.target, na.router)),
                 query: None,
             },
-            Ok(nd::Nd::RouterAdvert) => hear_router(&ctx.frame),
+            Ok(nd::Nd::RouterAdvert) => router_content(&ctx.frame),
             Ok(_) => Content::default(),
             Err(_) => return Err(DropReason::Malformed),
         })
     }
 
-    fn plan(&mut self, ctx: &PacketCtx<I::P>, query: &AddressQuery, asked_at: u16) -> Plan {
+    fn plan(&mut self, ctx: &PacketCtx<I::P>, query: &AddressQuery, ingress_port: u16) -> Plan {
         let Some(owner) = self.view.owner(ctx.bd, query.target) else {
             self.tracer
                 .note(Stage::Resolve, || format!("who has {}? nobody has registered it", query.target));
-            return Plan::GoOn;
+            return Plan::Forward;
         };
-        if owner == query.asker {
+        if owner == query.requester {
             self.tracer.note(Stage::Resolve, || format!("{} belongs to the asker itself", query.target));
             // An announcement is for everybody's caches; a probe or question for one's own address is not.
-            return Plan::End(DropReason::Answered);
+            return Plan::Drop(DropReason::Answered);
         }
         let place = self.view.fdb_entry(ctx.bd, owner);
         if let Some(FdbEntry::Migrating { index, .. }) = place
@@ -161,30 +161,30 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             });
             return Plan::Answer(owner);
         }
-        if self.is_for_another(ctx, owner) {
+        if self.targets_another_node(ctx, owner) {
             self.tracer.note(Stage::Resolve, || {
                 format!("{} is {owner} as far as is known; {} is asked itself", query.target, ctx.frame.dst)
             });
-            return Plan::GoOn;
+            return Plan::Forward;
         }
         match place {
-            Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) if port == asked_at => {
+            Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) if port == ingress_port => {
                 self.tracer.note(Stage::Resolve, || {
                     format!("{} is {owner} on the asker's own segment and answers itself", query.target)
                 });
-                Plan::End(DropReason::SameSegment)
+                Plan::Drop(DropReason::SameSegment)
             }
             Some(FdbEntry::Local { port, vlan, .. } | FdbEntry::Migrating { port, vlan, .. }) => {
                 self.tracer
                     .note(Stage::Resolve, || format!("{} is {owner} at local port {port}", query.target));
-                Plan::Only { port, vlan }
+                Plan::Deliver { port, vlan }
             }
             // An answer in the owner's name would keep an address taken that its owner no longer uses.
             Some(FdbEntry::Remote { host }) if query.probe => {
                 self.tracer.note(Stage::Resolve, || {
                     format!("{} is {owner} at host {host}: the probe is passed on to it", query.target)
                 });
-                Plan::Pass { host, owner }
+                Plan::SendToOwner { host, owner }
             }
             Some(FdbEntry::Remote { host }) => {
                 self.tracer.note(Stage::Resolve, || {
@@ -192,12 +192,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 });
                 Plan::Answer(owner)
             }
-            None => Plan::GoOn,
+            None => Plan::Forward,
         }
     }
 
     /// Whether a question is for one node only, which is not the owner but is known: it may have the address by now.
-    fn is_for_another(&self, ctx: &PacketCtx<I::P>, owner: Mac) -> bool {
+    fn targets_another_node(&self, ctx: &PacketCtx<I::P>, owner: Mac) -> bool {
         let asked = ctx.frame.dst;
         !asked.is_group()
             && asked != owner
@@ -211,7 +211,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let fits = match &query.message {
             Message::Arp(asked) => ctx.packet.replace(&arp::build_reply(asked, owner)),
             Message::Nd(asked) => {
-                let router = says_router(self.view.router(ctx.bd, asked.target), asked.target);
+                let router = router_flag(self.view.router(ctx.bd, asked.target), asked.target);
                 ctx.packet.replace(&nd::build_answer(asked, &ctx.frame, owner, router))
             }
         };
@@ -229,14 +229,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         (mac, ip): (Mac, IpAddr),
         asked: bool,
     ) {
-        let teaches = match self.ports.get(usize::from(port)).map(|p| &p.role) {
+        let may_learn = match self.ports.get(usize::from(port)).map(|p| &p.role) {
             Some(Role::Segment(_)) => true,
             // Its own addresses are declared; one that it shares is its own while it says so last.
             Some(Role::Vif(vif)) => vif.shared.contains(&ip),
             Some(Role::Underlay(_)) | None => false,
         };
         // Someone else's MAC inside the message is a proxy's business, not a station of ours.
-        if teaches && mac == ctx.frame.src && (asked || self.view.owner(ctx.bd, ip) != Some(mac)) {
+        if may_learn && mac == ctx.frame.src && (asked || self.view.owner(ctx.bd, ip) != Some(mac)) {
             self.egress.learn(Learn { port, bd: ctx.bd, vlan, mac, ip: Some(ip) });
         }
     }
@@ -246,7 +246,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 /// route (RFC 4861 section 7.2.5); one that makes a router of a host changes nothing. So in doubt it is one, if the
 /// address is of the kind that default routes have.
 #[must_use]
-pub fn says_router(known: Option<bool>, target: Ipv6Addr) -> bool {
+pub fn router_flag(known: Option<bool>, target: Ipv6Addr) -> bool {
     known.unwrap_or(target.is_unicast_link_local())
 }
 
@@ -259,30 +259,30 @@ struct Content {
     query: Option<AddressQuery>,
 }
 
-fn hear_arp(arp: &ArpFacts) -> Content {
+fn arp_content(arp: &ArpFacts) -> Content {
     let owner = (!arp.sender_ip.is_unspecified()).then_some((arp.sender_mac, IpAddr::V4(arp.sender_ip)));
-    let asks = matches!(arp.kind, ArpKind::Request | ArpKind::Probe);
-    let query = asks.then_some(AddressQuery {
+    let is_request = matches!(arp.kind, ArpKind::Request | ArpKind::Probe);
+    let query = is_request.then_some(AddressQuery {
         target: IpAddr::V4(arp.target_ip),
-        asker: arp.sender_mac,
+        requester: arp.sender_mac,
         probe: arp.kind == ArpKind::Probe,
         message: Message::Arp(*arp),
     });
     Content { owner, router: None, query }
 }
 
-fn hear_router(frame: &Frame) -> Content {
+fn router_content(frame: &Frame) -> Content {
     let Kind::Ipv6(ip) = &frame.kind else { return Content::default() };
     Content { owner: Some((frame.src, IpAddr::V6(ip.src))), router: Some((ip.src, true)), query: None }
 }
 
-fn hear_solicit(frame: &Frame, ns: &nd::Solicit) -> Content {
+fn solicit_content(frame: &Frame, ns: &nd::Solicit) -> Content {
     Content {
         owner: ns.source_mac.filter(|_| !ns.dad).map(|mac| (mac, IpAddr::V6(ns.src))),
         router: None,
         query: Some(AddressQuery {
             target: IpAddr::V6(ns.target),
-            asker: frame.src,
+            requester: frame.src,
             probe: ns.dad,
             message: Message::Nd(*ns),
         }),

@@ -2,7 +2,7 @@
 //! guard), look up all destinations at once, send each on its way.
 
 use super::{
-    Egress, Learn, MAX_BURST, PacketCtx, Pipeline, Slots,
+    Egress, Learn, MAX_BURST, PacketBurst, PacketCtx, Pipeline,
     drop_reason::{DropReason, add},
     encap::{EncapMeta, SourcePort},
     guard,
@@ -23,11 +23,11 @@ use stopover_net::loop_probe;
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].
     pub(super) fn tenant_slow(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
-        let mut ctxs = Slots::new();
+        let mut ctxs = PacketBurst::new();
         let is_segment = matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Segment(_)));
         for packet in burst {
             if is_segment && loop_probe::is_probe(packet.head()) {
-                self.probe(port, packet);
+                self.handle_loop_probe(port, packet);
                 continue;
             }
             match self.admit(port, packet) {
@@ -36,21 +36,21 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
         }
         if is_segment {
-            self.stations(&mut ctxs);
+            self.learn_stations(&mut ctxs);
         }
         self.forward(&mut ctxs);
     }
 
     /// Hands a loop probe to the control thread, with the tag it came with.
     #[cold]
-    fn probe(&mut self, port: u16, mut packet: I::P) {
+    fn handle_loop_probe(&mut self, port: u16, mut packet: I::P) {
         if let Some(vlan) = packet.stripped_vlan()
-            && !vlan::tag(&mut packet, vlan.get(), 0)
+            && !vlan::push(&mut packet, vlan.get(), 0)
         {
             return self.drop(packet, DropReason::NoHeadroom);
         }
         self.tracer.note(Stage::Control, || "a loop probe: to the control thread".into());
-        match self.egress.probe(port, packet) {
+        match self.egress.punt_loop_probe(port, packet) {
             Ok(()) => add(&self.counters.to_control, 1),
             Err(packet) => self.drop(packet, DropReason::ControlFull),
         }
@@ -64,29 +64,31 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Err(bad) => return Err((packet, bad.into())),
         };
         self.tracer.note(Stage::Parse, || describe(&frame));
-        let (network, vlan) = match self.network(port, &packet, &frame) {
+        let (network, vlan) = match self.ingress_network(port, &packet, &frame) {
             Ok(found) => found,
             Err(reason) => return Err((packet, reason)),
         };
         let priority = frame.vlan.map_or(0, Tag::pcp_and_dei);
         if frame.vlan.is_some() {
-            if frame.double_tagged || !vlan::untag(&mut packet) {
+            if frame.double_tagged || !vlan::pop(&mut packet) {
                 return Err((packet, DropReason::InnerVlan));
             }
             frame = frame.retagged(None);
         }
-        if let Err(reason) = guard::station(&frame) {
+        if let Err(reason) = guard::check_addresses(&frame) {
             return Err((packet, reason));
         }
         if let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role)
             && vif.guard
         {
-            let may = match guard::vif(vif, &frame, packet.head()) {
+            let allowed = match guard::check_vif(vif, &frame, packet.head()) {
                 Ok(guard::Passed::Own) => Ok(()),
-                Ok(guard::Passed::Claims) => self.claim(port, vif, guard::claims(vif, &frame, packet.head())),
+                Ok(guard::Passed::Claims) => {
+                    self.claim_link_local(port, vif, guard::claims(vif, &frame, packet.head()))
+                }
                 Err(reason) => Err(reason),
             };
-            if let Err(reason) = may {
+            if let Err(reason) = allowed {
                 return Err((packet, reason));
             }
         }
@@ -98,7 +100,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Link-local addresses are whose they were first (as in RFC 6620): one that another node has is refused, one that
     /// nobody has is the vif's from now on.
     #[cold]
-    fn claim(&mut self, port: u16, vif: &Vif, claims: guard::Claims) -> Result<(), DropReason> {
+    fn claim_link_local(&mut self, port: u16, vif: &Vif, claims: guard::Claims) -> Result<(), DropReason> {
         for (ip, reason) in [(claims.source, DropReason::GuardIp), (claims.target, DropReason::GuardArp)] {
             let Some(ip) = ip.map(IpAddr::V6) else { continue };
             match self.view.owner(vif.network.bd, ip) {
@@ -115,7 +117,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// The network of a frame, and the VLAN tag with which it came (0 for none).
     #[inline]
-    fn network(&self, port: u16, packet: &I::P, frame: &Frame) -> Result<(Network, u16), DropReason> {
+    fn ingress_network(&self, port: u16, packet: &I::P, frame: &Frame) -> Result<(Network, u16), DropReason> {
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
             Some(Role::Vif(vif)) => {
                 // VLAN 0 is no VLAN but a priority (IEEE 802.1Q clause 6.9), which some guests send.
@@ -144,16 +146,18 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Notes which stations live behind a segment, and drops what only a loop or a spoof can bring.
-    fn stations(&mut self, ctxs: &mut Slots<I::P>) {
+    fn learn_stations(&mut self, ctxs: &mut PacketBurst<I::P>) {
         let view = self.view;
-        let mut places = [0; MAX_BURST];
+        let mut entries = [0; MAX_BURST];
         let keys: ArrayVec<u64, MAX_BURST> = ctxs.iter().map(|s| node_key(s.bd, s.frame.src)).collect();
-        view.lookup_locals(&keys, &mut places);
-        let mut kept = Slots::new();
-        for (ctx, word) in ctxs.drain(..).zip(places) {
+        view.lookup_locals(&keys, &mut entries);
+        let mut kept = PacketBurst::new();
+        for (ctx, word) in ctxs.drain(..).zip(entries) {
             let Origin::Port { port, vlan } = ctx.origin else { continue };
             match PackedFdbEntry(word).open() {
-                Some(FdbEntry::Local { port: at, vlan: tag, station }) if at == port && tag == vlan => {
+                Some(FdbEntry::Local { port: known_port, vlan: known_vlan, station })
+                    if known_port == port && known_vlan == vlan =>
+                {
                     view.touch(station);
                     // One that has left, as far as is known here, may be back.
                     if PackedFdbEntry(word).is_migrating() {
@@ -162,14 +166,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     }
                 }
                 known => {
-                    let there = view.packed_fdb_entry(ctx.bd, ctx.frame.src);
+                    let known_node = view.packed_fdb_entry(ctx.bd, ctx.frame.src);
                     // A node that is locked for a migration may turn up here before the board has moved it.
-                    let remote =
-                        matches!(there.open(), Some(FdbEntry::Remote { .. })) && !there.is_migrating();
+                    let remote = matches!(known_node.open(), Some(FdbEntry::Remote { .. }))
+                        && !known_node.is_migrating();
                     let mac = ctx.frame.src;
                     let learn = Learn { port, bd: ctx.bd, vlan, mac, ip: None };
                     let at_vif = matches!(known, Some(FdbEntry::Local { port, .. }) if self.is_vif(port));
-                    if there.is_migrating() || PackedFdbEntry(word).is_migrating() {
+                    if known_node.is_migrating() || PackedFdbEntry(word).is_migrating() {
                         self.egress.learn_migrating(learn);
                     } else if !at_vif && self.is_closed(port, vlan) {
                         self.drop(ctx.packet, DropReason::StationLimit);
@@ -209,12 +213,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Looks all destinations up at once and sends each frame on.
-    fn forward(&mut self, ctxs: &mut Slots<I::P>) {
-        let mut places = [0; MAX_BURST];
+    fn forward(&mut self, ctxs: &mut PacketBurst<I::P>) {
+        let mut entries = [0; MAX_BURST];
         let keys: ArrayVec<u64, MAX_BURST> = ctxs.iter().map(|s| node_key(s.bd, s.frame.dst)).collect();
-        self.view.lookup_nodes(&keys, &mut places);
-        for (ctx, word) in ctxs.drain(..).zip(places) {
-            let ctx = if resolve::concerns(&ctx.frame) {
+        self.view.lookup_nodes(&keys, &mut entries);
+        for (ctx, word) in ctxs.drain(..).zip(entries) {
+            let ctx = if resolve::is_arp_or_nd(&ctx.frame) {
                 match self.resolve(ctx) {
                     Some(ctx) => ctx,
                     None => continue,
@@ -228,12 +232,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     #[inline]
     fn forward_one(&mut self, ctx: PacketCtx<I::P>, packed_fdb_entry: PackedFdbEntry) {
-        let place = if ctx.frame.dst.is_group() { None } else { packed_fdb_entry.open() };
-        self.tracer.note(Stage::Lookup, || say_lookup(ctx.frame.dst, ctx.bd, place));
-        match place {
+        let entry = if ctx.frame.dst.is_group() { None } else { packed_fdb_entry.open() };
+        self.tracer.note(Stage::Lookup, || describe_lookup(ctx.frame.dst, ctx.bd, entry));
+        match entry {
             Some(FdbEntry::Remote { host }) if packed_fdb_entry.is_migrating() => {
                 let port = SourcePort::Bounded(ctx.frame.dst);
-                self.encap_marked(ctx, host, EncapMeta { port, ..EncapMeta::PLAIN });
+                self.encap_with(ctx, host, EncapMeta { port, ..EncapMeta::PLAIN });
             }
             Some(FdbEntry::Remote { host }) => self.encap(ctx, host),
             Some(FdbEntry::Local { port, vlan, .. }) => match ctx.origin {
@@ -254,14 +258,14 @@ fn is_priority(tag: Tag) -> bool {
 
 /// A lookup in words, for a trace.
 #[must_use]
-pub(super) fn say_lookup(dst: Mac, bd: Bd, place: Option<FdbEntry>) -> String {
-    format!("{dst} in network {} is {}", bd.get(), say(place))
+pub(super) fn describe_lookup(dst: Mac, bd: Bd, entry: Option<FdbEntry>) -> String {
+    format!("{dst} in network {} is {}", bd.get(), describe_entry(entry))
 }
 
 /// A place in words, for a trace.
 #[must_use]
-pub fn say(place: Option<FdbEntry>) -> String {
-    match place {
+pub fn describe_entry(entry: Option<FdbEntry>) -> String {
+    match entry {
         Some(FdbEntry::Local { port, vlan: 0, .. }) => format!("at local port {port}"),
         Some(FdbEntry::Local { port, vlan, .. }) => format!("at local port {port}, VLAN {vlan}"),
         Some(FdbEntry::Remote { host }) => format!("at host {host}"),

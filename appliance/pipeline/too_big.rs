@@ -31,12 +31,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         match ctx.frame.kind {
             Kind::Ipv4(_) => {
                 if let Some(answer) = icmp::build_frag_needed(head, &ctx.frame, mtu) {
-                    self.tell(&ctx, &answer);
+                    self.send_icmp_error(&ctx, &answer);
                 }
             }
             Kind::Ipv6(_) => {
                 if let Some(answer) = icmp::build_packet_too_big(head, &ctx.frame, u32::from(mtu)) {
-                    self.tell(&ctx, &answer);
+                    self.send_icmp_error(&ctx, &answer);
                 }
             }
             _ => {}
@@ -46,14 +46,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// A local sender is answered at its port. One at another host is answered through the tunnel, if it is
     /// registered: an answer is no replica, and being about an error it cannot cause another.
-    fn tell(&mut self, to: &PacketCtx<I::P>, answer: &[u8]) {
+    fn send_icmp_error(&mut self, to: &PacketCtx<I::P>, answer: &[u8]) {
         let host = match (to.origin, self.view.fdb_entry(to.bd, to.frame.src)) {
             (Origin::Port { .. }, _) => None,
             (Origin::Underlay { .. }, Some(FdbEntry::Remote { host })) => Some(host),
             (Origin::Underlay { .. }, _) => return,
         };
         let Ok(frame) = frame::parse(answer, answer.len()) else { return };
-        if !self.egress.may_err() {
+        if !self.egress.may_send_icmp_error() {
             return;
         }
         add(&self.counters.copied, 1);

@@ -48,7 +48,7 @@ pub enum Stage {
     /// Handed to the control thread.
     Control,
     /// Dropped.
-    DropReason,
+    Drop,
 }
 
 impl Stage {
@@ -66,7 +66,7 @@ impl Stage {
             Self::Replicate => "replicate",
             Self::Migrating => "moving",
             Self::Control => "control",
-            Self::DropReason => "drop",
+            Self::Drop => "drop",
         }
     }
 }
@@ -74,9 +74,9 @@ impl Stage {
 /// Is told what each stage decides.
 pub trait Tracer {
     /// Whether it records anything.
-    const WATCHES: bool;
-    /// `says` is only called by a witness that records.
-    fn note(&mut self, stage: Stage, says: impl FnOnce() -> String);
+    const RECORDS: bool;
+    /// `text` is only called by a witness that records.
+    fn note(&mut self, stage: Stage, text: impl FnOnce() -> String);
 }
 
 /// Sees nothing and costs nothing.
@@ -84,7 +84,7 @@ pub trait Tracer {
 pub struct NoTrace;
 
 impl Tracer for NoTrace {
-    const WATCHES: bool = false;
+    const RECORDS: bool = false;
 
     #[inline(always)]
     fn note(&mut self, _: Stage, _: impl FnOnce() -> String) {}
@@ -98,9 +98,9 @@ pub struct TraceLog {
 }
 
 impl Tracer for TraceLog {
-    const WATCHES: bool = true;
+    const RECORDS: bool = true;
 
-    fn note(&mut self, stage: Stage, says: impl FnOnce() -> String) {
-        self.notes.push((stage, says()));
+    fn note(&mut self, stage: Stage, text: impl FnOnce() -> String) {
+        self.notes.push((stage, text()));
     }
 }

@@ -2,7 +2,7 @@
 //! and delivered; ARP, ND and ICMP for the VTEP go to the control thread; all else is dropped by name.
 
 use super::{
-    Egress, MAX_BURST, PacketCtx, Pipeline, RouterSeen, Slots,
+    Egress, MAX_BURST, PacketBurst, PacketCtx, Pipeline, RouterSeen,
     drop_reason::{DropReason, add},
     packet::Packet,
     ports::{Network, Origin, Role, Underlay},
@@ -11,9 +11,7 @@ use super::{
 use crate::tables::packed::{Bd, FdbEntry, PackedFdbEntry, node_key};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
-use stopover_net::underlay::{
-    self as outer, BadOuter, Expect, UdpChecksum, Underlay as EndMarkerBarrier, Vxlan,
-};
+use stopover_net::underlay::{self as outer, BadOuter, Expect, UdpChecksum, Underlay as Outer, Vxlan};
 use stopover_net::{Mac, Vni};
 use stopover_net::{
     ecn,
@@ -31,7 +29,7 @@ enum Opened<P> {
     /// An end marker, and its network.
     Marker(P, Network),
     /// The frame went to the control thread.
-    HandedOver,
+    Punted,
 }
 
 /// If nothing came of it: the frame and the reason.
@@ -47,19 +45,19 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
             return;
         };
-        let mut ctxs = Slots::new();
+        let mut ctxs = PacketBurst::new();
         for packet in burst {
             match self.open(own, port, packet) {
                 Ok(Opened::Frame(ctx)) => ctxs.push(ctx),
-                Ok(Opened::HandedOver) => {}
+                Ok(Opened::Punted) => {}
                 // These must not overtake what came before them in the burst.
                 Ok(Opened::ForNode(ctx, node)) => {
                     self.inward(&mut ctxs);
-                    self.for_node(ctx, node);
+                    self.deliver_to_node(ctx, node);
                 }
                 Ok(Opened::Marker(packet, network)) => {
                     self.inward(&mut ctxs);
-                    self.end_marker(packet, network);
+                    self.handle_end_marker(packet, network);
                 }
                 Err((packet, reason)) => self.drop(packet, reason),
             }
@@ -72,24 +70,21 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         // Nothing here acts on overlay flags, so every sender is as good as foreign.
-        let arrival = match outer::parse(packet.head(), packet.len(), &expect) {
-            Ok(arrival) => arrival,
+        let packet_kind = match outer::parse(packet.head(), packet.len(), &expect) {
+            Ok(packet_kind) => packet_kind,
             Err(BadOuter::BadShim) => return self.open_foreign(own, packet),
             Err(bad) => return Err((packet, bad.into())),
         };
-        match arrival {
-            EndMarkerBarrier::Vxlan(datagram) => self.decap(own, packet, &datagram),
-            EndMarkerBarrier::Arp(f)
-            | EndMarkerBarrier::Icmp(f)
-            | EndMarkerBarrier::Nd(f)
-            | EndMarkerBarrier::Icmpv6(f) => {
+        match packet_kind {
+            Outer::Vxlan(datagram) => self.decap(own, packet, &datagram),
+            Outer::Arp(f) | Outer::Icmp(f) | Outer::Nd(f) | Outer::Icmpv6(f) => {
                 if f.dst != own.mac && !f.dst.is_group() {
                     return Err((packet, DropReason::OuterNotOurs));
                 }
-                self.hand_over(port, packet);
-                Ok(Opened::HandedOver)
+                self.punt(port, packet);
+                Ok(Opened::Punted)
             }
-            EndMarkerBarrier::Other(_) => Err((packet, DropReason::OuterUnexpected)),
+            Outer::Other(_) => Err((packet, DropReason::OuterUnexpected)),
         }
     }
 
@@ -98,7 +93,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn open_foreign(&mut self, own: &Underlay, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         match outer::parse_foreign(packet.head(), packet.len(), &expect) {
-            Ok(EndMarkerBarrier::Vxlan(datagram)) => {
+            Ok(Outer::Vxlan(datagram)) => {
                 let appliance = self.view.vtep(datagram.src).and_then(|host| self.view.host(host));
                 if appliance.is_some_and(|entry| entry.is_appliance) {
                     return Err((packet, DropReason::BadVxlan));
@@ -110,7 +105,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    fn hand_over(&mut self, port: u16, packet: I::P) {
+    fn punt(&mut self, port: u16, packet: I::P) {
         self.tracer.note(Stage::Control, || "for the VTEP itself: to the control thread".into());
         match self.egress.punt(port, packet) {
             Ok(()) => add(&self.counters.to_control, 1),
@@ -138,7 +133,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if d.flags.contains(OverlayFlags::CONTROL) {
             return Ok(Opened::Marker(packet, Network { bd, vni: d.vni }));
         }
-        self.tracer.note(Stage::Decap, || say_decap(d.src, d.vni, usize::from(d.inner_len)));
+        self.tracer.note(Stage::Decap, || describe_decap(d.src, d.vni, usize::from(d.inner_len)));
         let frame = match frame::parse(packet.head(), packet.len()) {
             Ok(frame) => frame,
             Err(bad) => return Err((packet, bad.into())),
@@ -147,7 +142,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if frame.vlan.is_some() {
             return Err((packet, DropReason::InnerVlan));
         }
-        if let Err(reason) = super::guard::station(&frame) {
+        if let Err(reason) = super::guard::check_addresses(&frame) {
             return Err((packet, reason));
         }
         if let Some(tos) = frame.tos() {
@@ -170,7 +165,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Looks up all sources among our own stations and all destinations, and sends each frame on.
-    fn inward(&mut self, ctxs: &mut Slots<I::P>) {
+    fn inward(&mut self, ctxs: &mut PacketBurst<I::P>) {
         let mut sources = [0; MAX_BURST];
         let mut places = [0; MAX_BURST];
         let keys = |f: fn(&PacketCtx<I::P>) -> (Bd, Mac)| -> ArrayVec<u64, MAX_BURST> {
@@ -180,8 +175,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.view.lookup_nodes(&keys(|s| (s.bd, s.frame.dst)), &mut places);
         for ((ctx, source), place) in ctxs.drain(..).zip(sources).zip(places) {
             // What one of our own sent by a node's old host comes back marked.
-            let ours_again = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
-            if source != 0 && !ours_again && !PackedFdbEntry(source).is_migrating() {
+            let redirected_back = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
+            if source != 0 && !redirected_back && !PackedFdbEntry(source).is_migrating() {
                 self.drop(ctx.packet, DropReason::SourceIsLocal);
             } else {
                 self.inward_one(ctx, PackedFdbEntry(place));
@@ -195,14 +190,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             && self.view.router(ctx.bd, ip.src) != Some(true)
         {
             let (bd, mac) = (ctx.bd, ctx.frame.src);
-            self.egress.router(RouterSeen { bd, mac, ip: ip.src, router: true });
+            self.egress.report_router(RouterSeen { bd, mac, ip: ip.src, router: true });
         }
-        let place = if ctx.frame.dst.is_group() { None } else { word.open() };
-        self.tracer.note(Stage::Lookup, || super::tenant::say_lookup(ctx.frame.dst, ctx.bd, place));
-        match place {
+        let entry = if ctx.frame.dst.is_group() { None } else { word.open() };
+        self.tracer.note(Stage::Lookup, || super::tenant::describe_lookup(ctx.frame.dst, ctx.bd, entry));
+        match entry {
             Some(FdbEntry::Local { port, vlan, .. }) => self.deliver(ctx, port, vlan),
             Some(FdbEntry::Migrating { index, .. }) => self.migrating_node(ctx, index),
-            Some(FdbEntry::Remote { host }) => self.straggler(ctx, host, word),
+            Some(FdbEntry::Remote { host }) => self.redirect_straggler(ctx, host, word),
             None => self.replicate(ctx),
         }
     }
@@ -212,17 +207,17 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 /// RFC 6935: over IPv6 zero is accepted only where it was configured.
 #[inline]
 fn check_udp<P: Packet>(own: &Underlay, packet: &P, d: &Vxlan) -> Result<(), DropReason> {
-    let fine = match d.checksum {
+    let valid = match d.checksum {
         UdpChecksum::Absent => true,
         UdpChecksum::AbsentV6 => own.udp6_zero_checksum,
         // A sender on this machine may leave it to the device: then there is nothing to verify yet.
         UdpChecksum::Present => packet.checksum_unfilled() || d.udp_checksum_ok(packet.segments()),
     };
-    if fine { Ok(()) } else { Err(DropReason::OuterChecksum) }
+    if valid { Ok(()) } else { Err(DropReason::OuterChecksum) }
 }
 
 /// The opening of a datagram in words, for a trace.
 #[must_use]
-pub(super) fn say_decap(src: IpAddr, vni: Vni, inner_len: usize) -> String {
+pub(super) fn describe_decap(src: IpAddr, vni: Vni, inner_len: usize) -> String {
     format!("from VTEP {src}, VNI {vni}, {inner_len} inner bytes")
 }

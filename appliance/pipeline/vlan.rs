@@ -12,14 +12,14 @@ const TPID: [u8; 2] = [0x81, 0x00];
 
 /// Takes the outermost tag off. The frame must begin with 12 bytes of MACs and the tag; false and unchanged
 /// if it is shorter.
-pub fn untag<P: Packet>(packet: &mut P) -> bool {
+pub fn pop<P: Packet>(packet: &mut P) -> bool {
     let Some(start) = packet.head_mut().get_mut(..MACS + TAG) else { return false };
     start.copy_within(..MACS, TAG);
     packet.pull(TAG)
 }
 
 /// Puts a tag on with this priority (PCP and DEI, four bits). False if there is no headroom, or the frame has no MACs.
-pub fn tag<P: Packet>(packet: &mut P, vlan: u16, priority: u8) -> bool {
+pub fn push<P: Packet>(packet: &mut P, vlan: u16, priority: u8) -> bool {
     if packet.head().len() < MACS || packet.push(TAG).is_none() {
         return false;
     }
@@ -39,18 +39,18 @@ mod tests {
     fn a_tag_goes_between_macs_and_ethertype_and_comes_off_again() {
         let plain: Vec<u8> = (0..14).chain([0x45; 20]).collect();
         let mut p = VecPacket::new(&plain);
-        assert!(tag(&mut p, 0x123, 0xd));
+        assert!(push(&mut p, 0x123, 0xd));
         assert_eq!(&p.head()[..12], &plain[..12]);
         assert_eq!(&p.head()[12..18], &[0x81, 0x00, 0xd1, 0x23, 12, 13]);
-        assert!(untag(&mut p));
+        assert!(pop(&mut p));
         assert_eq!(p.head(), plain);
     }
 
     #[test]
     fn short_frames_stay_as_they_are() {
         let mut p = VecPacket::new(&[0; 11]);
-        assert!(!tag(&mut p, 1, 0));
-        assert!(!untag(&mut p));
+        assert!(!push(&mut p, 1, 0));
+        assert!(!pop(&mut p));
         assert_eq!(p.len(), 11);
     }
 }

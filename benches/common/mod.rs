@@ -14,7 +14,7 @@ use arrayvec::ArrayVec;
 pub use sink::Sink;
 use std::{net::IpAddr, time::Duration};
 use stopover::pipeline::{
-    MAX_BURST, PacketCtx, Pipeline, Scratch, Slots,
+    MAX_BURST, PacketBurst, PacketCtx, Pipeline, Scratch,
     drop_reason::{DropReason, PacketCounters},
     packet::Packet,
     ports::{Allowed, Network, Origin, Port, Role, Segment, Underlay, Vif},
@@ -225,7 +225,7 @@ impl World {
         arena: &mut Arena,
         origin: Origin,
         mut change: impl FnMut(&mut Buffer),
-    ) -> Slots<Buffer> {
+    ) -> PacketBurst<Buffer> {
         let ctx = |_| {
             let mut packet = arena.take();
             change(&mut packet);

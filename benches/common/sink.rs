@@ -4,7 +4,7 @@ use super::arena::{Arena, Buffer};
 use std::sync::Arc;
 use stopover::migration::hold::{HoldPool, HoldQueue, Meta};
 use stopover::pipeline::{
-    Egress, Handing, Learn, UsedPorts,
+    Egress, Learn, MarkerHandoff, UsedPorts,
     migration::Class,
     packet::{Packet, Pool},
     ports::Network,
@@ -87,38 +87,38 @@ impl Egress for Sink {
         Err(packet)
     }
     fn learn(&mut self, _: Learn) {}
-    fn router(&mut self, _: stopover::pipeline::RouterSeen) {}
-    fn waits(&self, _: u32, _: u32) -> bool {
+    fn report_router(&mut self, _: stopover::pipeline::RouterSeen) {}
+    fn has_held(&self, _: u32, _: u32) -> bool {
         false
     }
-    fn keep(&mut self, _: &MigrationRecord, _: u32, _: u32, class: Class, packet: &Buffer) -> bool {
+    fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, class: Class, packet: &Buffer) -> bool {
         let Some((pool, queue)) = &mut self.hold else { return false };
         let meta = Meta { kind: class as u8, unfinished: packet.unfilled, gso: packet.gso, at: 0 };
         queue.push(pool, meta, packet.segments(), packet.len()).is_ok()
     }
-    fn relay(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
+    fn queue_behind_hold(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
         Err(packet)
     }
     fn park(&mut self, packet: Buffer, _: Network) -> Result<(), Buffer> {
         Err(packet)
     }
-    fn hand_marker(&mut self, _: u16, packet: Buffer, _: Network) -> Handing<Buffer> {
-        Handing::Own(packet)
+    fn hand_off_marker(&mut self, _: u16, packet: Buffer, _: Network) -> MarkerHandoff<Buffer> {
+        MarkerHandoff::Own(packet)
     }
-    fn follow(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
+    fn queue_behind_device(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
         Err(packet)
     }
-    fn by_old_path(&mut self, _: &EndMarkerBarrier) {}
-    fn ended(&mut self, _: Bd, _: Marker) {}
-    fn bounded_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
+    fn note_old_path_frame(&mut self, _: &EndMarkerBarrier) {}
+    fn report_relayed(&mut self, _: Bd, _: Marker) {}
+    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
         of_flow
     }
-    fn used_ports(&self, _: Bd, _: Mac) -> UsedPorts {
+    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
         UsedPorts::new()
     }
-    fn arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
+    fn report_arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
     fn own_marker_returned(&mut self, _: &EndMarkerBarrier, _: u32) {}
-    fn may_err(&mut self) -> bool {
+    fn may_send_icmp_error(&mut self) -> bool {
         true
     }
 }

@@ -6,7 +6,7 @@ use crate::lcore::egress::Order;
 use crate::migration::machine::State;
 use crate::pipeline::{
     ports::{Network, Role},
-    resolve::says_router,
+    resolve::router_flag,
 };
 use dpdk::Mbuf;
 use std::net::IpAddr;
@@ -59,7 +59,7 @@ impl Control {
     pub(crate) fn end_old_path(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
         if self.replica.host(from).is_some_and(|record| record.is_appliance()) {
             let generation = self.generation(vni, mac);
-            let given = self.end_path(Kind::End, vni, mac, from, generation);
+            let given = self.send_end_markers(Kind::End, vni, mac, from, generation);
             self.migrations.endings.begin(now_ms, vni, mac, (from, generation), given);
         }
     }
@@ -68,7 +68,7 @@ impl Control {
     pub(super) fn send_endings(&mut self, now_ms: u64) {
         let mut endings = std::mem::take(&mut self.migrations.endings);
         endings.send(now_ms, |vni, mac, ending| {
-            self.end_path(Kind::End, vni, mac, ending.from, ending.generation)
+            self.send_end_markers(Kind::End, vni, mac, ending.from, ending.generation)
         });
         self.migrations.endings = endings;
     }
@@ -79,7 +79,7 @@ impl Control {
     }
 
     /// Has every lcore send end markers to host `to`, behind all that it has sent there for the node.
-    fn end_path(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> Given {
+    fn send_end_markers(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> Given {
         let appliance =
             self.replica.host(to).is_some_and(|record| record.is_appliance() && record.path.is_some());
         let bd = self.replica.bd_of(vni).filter(|_| appliance);
@@ -142,7 +142,7 @@ impl Control {
         let vni = node.vni;
         let goes_on = !heard && now_ms < due.until_ms;
         if goes_on {
-            self.end_path(Kind::Arrived, vni, key.1, due.to, due.generation);
+            self.send_end_markers(Kind::Arrived, vni, key.1, due.to, due.generation);
         }
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.announcing = goes_on.then_some(Announcing { next_ms: now_ms + REPEAT_MS, ..due });
@@ -221,7 +221,7 @@ impl Control {
             let mut frame = match *ip {
                 IpAddr::V4(ip) => arp::build_announcement(owner, ip).to_vec(),
                 IpAddr::V6(ip) => {
-                    let router = says_router(self.tables.router(key.0, ip), ip);
+                    let router = router_flag(self.tables.router(key.0, ip), ip);
                     nd::build_announcement(owner, ip, router).to_vec()
                 }
             };

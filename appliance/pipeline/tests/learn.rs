@@ -114,7 +114,7 @@ fn a_full_port_learns_nobody_new_and_keeps_who_it_has() {
     let mut lab = Lab::new();
     let Role::Segment(trunk) = &lab.ports[usize::from(TRUNK)].role else { panic!("a segment") };
     let gate = std::sync::Arc::clone(&trunk.gate);
-    gate.set_vlan(10, true);
+    gate.set_vlan_full(10, true);
     let new = tagged(&udp4(NOBODY, A, 5), 0x8100, 10);
     let out = lab.one(TRUNK, &new);
     assert_eq!(out.learned, []);
@@ -131,6 +131,6 @@ fn a_full_port_learns_nobody_new_and_keeps_who_it_has() {
     lab.tables.set_migrating_flag(lab.net100, R1.mac, true);
     lab.publish();
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).learned.len(), 1);
-    gate.set_vlan(10, false);
+    gate.set_vlan_full(10, false);
     assert_eq!(lab.one(TRUNK, &new).learned, [learn(&lab, TRUNK, 10, NOBODY.mac, None)]);
 }

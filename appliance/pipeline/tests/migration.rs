@@ -220,16 +220,16 @@ fn an_end_marker_waits_for_other_queues_and_goes_behind_its_nodes_frames() {
     assert!(!arrival.is_open(2));
     let (packet, network) = lab.exits.parked.pop().unwrap();
     lab.counters.release(1);
-    let out = lab.books_of(0, |path| path.marker_in_turn(packet, network));
+    let out = lab.books_of(0, |path| path.forward_marker(packet, network));
     assert_eq!(out.sent, [(VM_A, marker)], "to the lcore that sends from the port");
     assert!(!arrival.is_open(2), "that lcore has yet to come to it");
     let packet = out.packets.into_iter().next().unwrap();
     lab.exits.keeps = Some(VM_A);
-    assert_eq!(lab.books_of(1, |path| path.marker_at_port(packet, network, VM_A)).dropped, []);
+    assert_eq!(lab.books_of(1, |path| path.handle_marker_at_port(packet, network, VM_A)).dropped, []);
     assert!(!arrival.is_open(2), "frames before it still wait for the device");
     let (_, bytes) = lab.exits.relayed.pop().unwrap();
     lab.counters.release(1);
-    let out = lab.books_of(0, |path| path.marker_has_come(VecPacket::new(&bytes), network));
+    let out = lab.books_of(0, |path| path.record_marker(VecPacket::new(&bytes), network));
     assert_eq!(out.dropped, [DropReason::EndMarker]);
     assert!(arrival.is_open(2));
 }
@@ -249,10 +249,13 @@ fn a_marker_that_was_relayed_is_not_relayed_again() {
     let network = Network { bd: lab.net100, vni: Vni::new(100).unwrap() };
     let marker = |relayed| VecPacket::new(&end_marker(A.mac, 2, relayed));
     let one = marker(false);
-    assert_eq!(lab.books_of(1, |path| path.relay(one, network, 1, Relay::default())).ports(), [UNDERLAY]);
+    assert_eq!(
+        lab.books_of(1, |path| path.relay_marker(one, network, 1, Relay::default())).ports(),
+        [UNDERLAY]
+    );
     let again = marker(true);
     assert_eq!(
-        lab.books_of(1, |path| path.relay(again, network, 1, Relay::default())).dropped,
+        lab.books_of(1, |path| path.relay_marker(again, network, 1, Relay::default())).dropped,
         [DropReason::EndMarker]
     );
 }

@@ -20,7 +20,7 @@ mod vlan;
 mod workers;
 
 use super::{
-    Egress, Handing, Learn, Pipeline, RouterSeen, Scratch, UsedPorts,
+    Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch, UsedPorts,
     drop_reason::{DropReason, PacketCounters, PacketReading, add},
     migration::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -140,13 +140,13 @@ impl Egress for Exits {
     fn learn(&mut self, learn: Learn) {
         self.learned.push(learn);
     }
-    fn router(&mut self, router: RouterSeen) {
+    fn report_router(&mut self, router: RouterSeen) {
         self.routers.push(router);
     }
-    fn waits(&self, index: u32, sender: u32) -> bool {
+    fn has_held(&self, index: u32, sender: u32) -> bool {
         self.held.iter().any(|(at, from, ..)| (*at, *from) == (index, sender))
     }
-    fn keep(
+    fn hold(
         &mut self,
         _: &MigrationRecord,
         index: u32,
@@ -167,46 +167,46 @@ impl Egress for Exits {
         self.parked.push((packet, network));
         Ok(())
     }
-    fn hand_marker(&mut self, port: u16, packet: VecPacket, _: Network) -> Handing<VecPacket> {
+    fn hand_off_marker(&mut self, port: u16, packet: VecPacket, _: Network) -> MarkerHandoff<VecPacket> {
         if self.hands_over != Some(port) {
-            return Handing::Own(packet);
+            return MarkerHandoff::Own(packet);
         }
         self.sent.push((port, packet));
-        Handing::Handed
+        MarkerHandoff::Handed
     }
-    fn follow(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        self.relay(port, packet)
+    fn queue_behind_device(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        self.queue_behind_hold(port, packet)
     }
-    fn by_old_path(&mut self, arrival: &EndMarkerBarrier) {
+    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier) {
         arrival.old_path_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
-    fn relay(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+    fn queue_behind_hold(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
         if self.keeps != Some(port) {
             return Err(packet);
         }
         self.relayed.push((port, packet.head().to_vec()));
         Ok(())
     }
-    fn ended(&mut self, _: Bd, _: Marker) {}
-    fn bounded_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
+    fn report_relayed(&mut self, _: Bd, _: Marker) {}
+    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
         if !self.used.contains(&of_flow) && self.used.try_push(of_flow).is_err() {
             return self.used[0];
         }
         of_flow
     }
-    fn used_ports(&self, _: Bd, _: Mac) -> UsedPorts {
+    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
         self.used.clone()
     }
-    fn arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
+    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
         self.arrived.push((bd, node, host, generation));
     }
     fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {
         arrival.paused_us.store(paused_us, std::sync::atomic::Ordering::Relaxed);
     }
-    fn may_err(&mut self) -> bool {
+    fn may_send_icmp_error(&mut self) -> bool {
         !self.errors_spent
     }
-    fn repeats(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
+    fn is_repeated(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
         self.loops
     }
 }

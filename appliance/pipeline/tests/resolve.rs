@@ -257,7 +257,7 @@ fn an_answer_in_a_routers_name_says_that_it_is_one() {
 }
 
 /// Whether the last advertisement sent to A says that its sender is a router.
-fn says_router(lab: &mut Lab, target: Ipv6Addr) -> bool {
+fn router_flag(lab: &mut Lab, target: Ipv6Addr) -> bool {
     let out = lab.one(VM_A, &solicit(A.mac, A.ip6, target));
     out.only(VM_A)[58] & 0x80 != 0
 }
@@ -269,17 +269,17 @@ fn an_answer_for_a_link_local_address_never_denies_a_router_that_may_be_one() {
     lab.tables.set_owner(lab.net100, default_route.into(), R1.mac).unwrap();
     lab.publish();
     assert!(
-        says_router(&mut lab, default_route),
+        router_flag(&mut lab, default_route),
         "nothing is known of it: it may be somebody's default route"
     );
-    assert!(!says_router(&mut lab, R1.ip6), "no default route goes to a global address");
+    assert!(!router_flag(&mut lab, R1.ip6), "no default route goes to a global address");
     lab.tables.set_router(lab.net100, default_route, R1.mac, false);
-    assert!(!says_router(&mut lab, default_route), "it has said that it is none");
+    assert!(!router_flag(&mut lab, default_route), "it has said that it is none");
     // What another node says does not matter.
     lab.tables.set_router(lab.net100, default_route, R2.mac, true);
-    assert!(!says_router(&mut lab, default_route));
+    assert!(!router_flag(&mut lab, default_route));
     lab.tables.set_router(lab.net100, default_route, R1.mac, true);
-    assert!(says_router(&mut lab, default_route));
+    assert!(router_flag(&mut lab, default_route));
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Gateway {
             && let Some((_, packet, network)) = self.lcores[at].parked.pop_front()
         {
             self.lab.counters.release(1);
-            let sent = self.lab.books_of(0, |path| path.marker_in_turn(packet, network)).sent;
+            let sent = self.lab.books_of(0, |path| path.forward_marker(packet, network)).sent;
             self.leave(at, sent, &mut out);
         }
         self.relayed(&mut out);
@@ -183,7 +183,7 @@ impl Gateway {
     fn at_port(&mut self, bytes: Vec<u8>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         let (network, packet) = (self.network, VecPacket::new(&bytes));
         if marker::parse(&bytes).is_ok() {
-            let sent = self.lab.books_of(1, |path| path.marker_at_port(packet, network, VM_A)).sent;
+            let sent = self.lab.books_of(1, |path| path.handle_marker_at_port(packet, network, VM_A)).sent;
             self.leave(0, sent, out);
             return self.relayed(out);
         }
@@ -194,7 +194,7 @@ impl Gateway {
         let frame = frame::parse(&bytes, bytes.len()).unwrap();
         let origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
         let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
-        let sent = self.lab.books_of(1, |path| path.send_on(ctx, A.mac, RedirectTarget::Host(1), 0)).sent;
+        let sent = self.lab.books_of(1, |path| path.redirect(ctx, A.mac, RedirectTarget::Host(1), 0)).sent;
         self.leave(0, sent, out);
     }
 
@@ -203,7 +203,8 @@ impl Gateway {
         for (_, bytes) in std::mem::take(&mut self.lab.exits.relayed) {
             self.lab.counters.release(1);
             let (network, packet) = (self.network, VecPacket::new(&bytes));
-            let sent = self.lab.books_of(0, |path| path.relay(packet, network, 1, Relay::default())).sent;
+            let sent =
+                self.lab.books_of(0, |path| path.relay_marker(packet, network, 1, Relay::default())).sent;
             self.leave(0, sent, out);
         }
     }
