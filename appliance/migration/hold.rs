@@ -73,12 +73,12 @@ impl HoldPool {
         self.blocks * BLOCK
     }
 
-    fn take(&self) -> Option<Box<Block>> {
+    fn take_block(&self) -> Option<Box<Block>> {
         self.free.pop()
     }
 
     /// There is always room: no block comes from elsewhere.
-    fn give(&self, block: Box<Block>) {
+    fn return_block(&self, block: Box<Block>) {
         let _ = self.free.push(block);
     }
 }
@@ -150,15 +150,15 @@ impl HoldQueue {
         if needed > self.max_blocks {
             return false;
         }
-        let had = self.blocks.len();
+        let before = self.blocks.len();
         while self.blocks.len() < needed {
-            match pool.take() {
+            match pool.take_block() {
                 Some(block) => self.blocks.push_back(block),
                 None => {
-                    while self.blocks.len() > had
+                    while self.blocks.len() > before
                         && let Some(block) = self.blocks.pop_back()
                     {
-                        pool.give(block);
+                        pool.return_block(block);
                     }
                     return false;
                 }
@@ -236,13 +236,13 @@ impl HoldQueue {
         while self.head >= BLOCK
             && let Some(block) = self.blocks.pop_front()
         {
-            pool.give(block);
+            pool.return_block(block);
             self.head -= BLOCK;
         }
         if self.frames == 0 {
             self.head = 0;
             while let Some(block) = self.blocks.pop_front() {
-                pool.give(block);
+                pool.return_block(block);
             }
         }
         true
@@ -250,11 +250,11 @@ impl HoldQueue {
 
     /// Removes the first frames that came before `at`. How many that were.
     pub fn expire_before(&mut self, pool: &HoldPool, at: u64) -> usize {
-        let mut gone = 0;
+        let mut removed = 0;
         while self.front().is_some_and(|meta| meta.at < at) && self.pop_front(pool) {
-            gone += 1;
+            removed += 1;
         }
-        gone
+        removed
     }
 
     /// Removes all frames.

@@ -239,25 +239,25 @@ struct Facts {
     own: Option<u32>,
     record: Record,
     /// The record has changed since the VM last came up here. Until then, `Other` is where it came from.
-    news: bool,
+    record_changed: bool,
     /// Where it was when the board gave it to us.
-    whence: Option<u32>,
+    previous_host: Option<u32>,
     lock: Option<Lock>,
     /// The latest lock, also after its end.
-    latest: Option<Lock>,
+    last_lock: Option<Lock>,
     /// A migration that our session keeps alive, and that we must therefore end.
-    ours: Option<(u64, u64)>,
+    own_migration: Option<(u64, u64)>,
     /// The migration that we have asked the board to end.
     ending: Option<u64>,
-    up: Vec<u16>,
+    ports_up: Vec<u16>,
     logging: Vec<u16>,
     /// A host that announced the VM while it still seemed to run here, and until when that is of use.
-    arrived: Option<(u32, u64)>,
+    announced_by: Option<(u32, u64)>,
     /// Generation of the lock under which the VM came: announcements of it, and older ones, are late.
-    born: u64,
+    arrival_generation: u64,
     claimed: bool,
     /// It was claimed here and has been withdrawn.
-    let_go: bool,
+    withdrawn: bool,
     stand_in: bool,
     /// Where it was last.
     last_port: Option<u16>,
@@ -327,7 +327,7 @@ impl Machine {
     /// The latest lock, also after its end: whom a [`Action::Report`] concerns.
     #[must_use]
     pub fn migration(&self) -> Option<Lock> {
-        self.facts.latest
+        self.facts.last_lock
     }
 
     /// The port the state is about.
@@ -354,13 +354,16 @@ impl Machine {
     /// station whose migration is over, which is here as one that never moved.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let Facts { record, whence, lock, ours, ending, up, logging, .. } = &self.facts;
+        let Facts { record, previous_host, lock, own_migration, ending, ports_up, logging, .. } = &self.facts;
         let over = match self.state {
             // That the board has it here is our claim's doing, or the operator's.
-            State::Away => up.is_empty() && whence.is_none(),
+            State::Away => ports_up.is_empty() && previous_host.is_none(),
             State::Here { .. } => !self.config.exact && *record == Record::Here && ending.is_none(),
             _ => false,
         };
-        over && lock.is_none() && ours.is_none() && self.next_deadline().is_none() && logging.is_empty()
+        over && lock.is_none()
+            && own_migration.is_none()
+            && self.next_deadline().is_none()
+            && logging.is_empty()
     }
 }

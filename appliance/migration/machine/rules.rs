@@ -11,108 +11,110 @@ use stopover_bbs::model::{Lock, Unlocked};
 impl Machine {
     pub(super) fn apply(&mut self, now: u64, event: Event) {
         match event {
-            Event::PortUp(port) => self.port_up(now, port),
-            Event::PortDown(port) => self.port_down(now, port),
-            Event::Logging(port, on) => self.logging_is(now, port, on),
-            Event::Record(record) => self.recorded(now, record),
-            Event::Locked(lock) => self.locked(lock),
-            Event::Unlocked(outcome) => self.unlocked(now, outcome),
-            Event::Begun { migration, generation } => self.begun(migration, generation),
-            Event::Arrived { from, generation } => self.arrived(now, from, generation),
-            Event::Drained => self.drained(now),
-            Event::Settled => self.settled(),
-            Event::Refused => self.refused(),
-            Event::Tick => self.tick(now),
+            Event::PortUp(port) => self.on_port_up(now, port),
+            Event::PortDown(port) => self.on_port_down(now, port),
+            Event::Logging(port, on) => self.on_logging(now, port, on),
+            Event::Record(record) => self.on_record(now, record),
+            Event::Locked(lock) => self.on_locked(lock),
+            Event::Unlocked(outcome) => self.on_unlocked(now, outcome),
+            Event::Begun { migration, generation } => self.on_begun(migration, generation),
+            Event::Arrived { from, generation } => self.on_arrived(now, from, generation),
+            Event::Drained => self.on_drained(now),
+            Event::Settled => self.on_settled(),
+            Event::Refused => self.on_refused(),
+            Event::Tick => self.on_tick(now),
         }
-        self.always();
+        self.enforce_invariants();
     }
 
-    fn port_up(&mut self, now: u64, port: u16) {
+    fn on_port_up(&mut self, now: u64, port: u16) {
         let exact = self.config.exact;
-        if !self.facts.up.contains(&port) {
-            self.facts.up.push(port);
+        if !self.facts.ports_up.contains(&port) {
+            self.facts.ports_up.push(port);
         }
         match self.state {
-            Away => self.start(now, port),
+            Away => self.start_here(now, port),
             // Windowed: its link is up, or its station was heard, where it was not before.
-            Here { port: at } if at != port && !exact => self.stay(port),
-            Leaving { port: at } if at != port && !exact => self.forward(now, at, Target::Port(port)),
+            Here { port: at } if at != port && !exact => self.enter_here(port),
+            Leaving { port: at } if at != port && !exact => {
+                self.enter_forwarding(now, at, Target::Port(port))
+            }
             Arriving { port: at, .. } if at != port && !exact => {
-                self.act(Action::EndArrival);
-                self.start(now, port);
+                self.push_action(Action::EndArrival);
+                self.start_here(now, port);
             }
             // Two exact ports: the VM runs on the second when the first stops.
             Here { .. } | Leaving { .. } | Arriving { .. } => {}
             Paused { port: at, .. } if at == port => self.resume(now, port),
             Forwarding { port: at, to } if at == port => {
-                self.act(Action::Release { port });
+                self.push_action(Action::Release { port });
                 match to {
-                    Target::Host(host) => self.come_from(host),
+                    Target::Host(host) => self.set_previous_host(host),
                     Target::Port(_) => {}
                 }
-                self.start(now, port);
+                self.start_here(now, port);
             }
             Forwarding { to: Target::Port(at), .. } if at == port => {}
             Expected { port: at, .. } if at == port => {
-                self.act(Action::Release { port });
-                self.start(now, port);
+                self.push_action(Action::Release { port });
+                self.start_here(now, port);
             }
             Forwarding { port: at, to: Target::Host(host) } => {
-                self.come_from(host);
-                self.forward(now, at, Target::Port(port));
+                self.set_previous_host(host);
+                self.enter_forwarding(now, at, Target::Port(port));
             }
             Paused { port: at, .. } | Forwarding { port: at, .. } | Expected { port: at, .. } => {
-                self.forward(now, at, Target::Port(port));
+                self.enter_forwarding(now, at, Target::Port(port));
             }
         }
     }
 
-    fn port_down(&mut self, now: u64, port: u16) {
-        self.facts.up.retain(|up| *up != port);
+    fn on_port_down(&mut self, now: u64, port: u16) {
+        self.facts.ports_up.retain(|up| *up != port);
         // Whoever starts the rings again says anew whether its pages are logged.
         self.facts.logging.retain(|logging| *logging != port);
-        let other = self.facts.up.last().copied();
-        let arrived = self.facts.arrived.filter(|(_, until)| now < *until).map(|(host, _)| host);
+        let other = self.facts.ports_up.last().copied();
+        let arrived = self.facts.announced_by.filter(|(_, until)| now < *until).map(|(host, _)| host);
         let moved = match self.facts.record {
-            Record::Other(host) if self.facts.news => Some(host),
+            Record::Other(host) if self.facts.record_changed => Some(host),
             _ => None,
         };
         match self.state {
             Here { port: at } if at == port => match (other, arrived, moved) {
-                (Some(other), ..) => self.stay(other),
-                (None, Some(host), _) => self.forward(now, port, Target::Host(host)),
+                (Some(other), ..) => self.enter_here(other),
+                (None, Some(host), _) => self.enter_forwarding(now, port, Target::Host(host)),
                 (None, None, Some(host)) => {
                     self.disclaim();
-                    self.act(Action::Depart { host });
-                    self.away();
+                    self.push_action(Action::Depart { host });
+                    self.enter_away();
                 }
                 (None, None, None) => {
                     self.disclaim();
-                    self.act(Action::Forget);
-                    self.away();
+                    self.push_action(Action::Forget);
+                    self.enter_away();
                 }
             },
             Leaving { port: at } if at == port => match (other, arrived.or(moved)) {
-                (Some(other), _) => self.forward(now, port, Target::Port(other)),
-                (None, Some(host)) => self.forward(now, port, Target::Host(host)),
-                (None, None) => self.pause(now, port),
+                (Some(other), _) => self.enter_forwarding(now, port, Target::Port(other)),
+                (None, Some(host)) => self.enter_forwarding(now, port, Target::Host(host)),
+                (None, None) => self.enter_paused(now, port),
             },
             Arriving { port: at, .. } if at == port => {
-                self.act(Action::EndArrival);
+                self.push_action(Action::EndArrival);
                 match (other, arrived) {
-                    (Some(other), _) => self.start(now, other),
-                    (None, Some(host)) => self.forward(now, port, Target::Host(host)),
+                    (Some(other), _) => self.start_here(now, other),
+                    (None, Some(host)) => self.enter_forwarding(now, port, Target::Host(host)),
                     (None, None) => {
-                        self.act(Action::Keep { port });
-                        self.pause(now, port);
+                        self.push_action(Action::Keep { port });
+                        self.enter_paused(now, port);
                     }
                 }
             }
             Forwarding { port: at, to: Target::Port(to) } if to == port => match other {
-                Some(other) => self.forward(now, at, Target::Port(other)),
+                Some(other) => self.enter_forwarding(now, at, Target::Port(other)),
                 None => {
-                    self.act(Action::Keep { port: at });
-                    self.pause(now, at);
+                    self.push_action(Action::Keep { port: at });
+                    self.enter_paused(now, at);
                 }
             },
             Away
@@ -125,21 +127,21 @@ impl Machine {
         }
     }
 
-    fn logging_is(&mut self, now: u64, port: u16, on: bool) {
+    fn on_logging(&mut self, now: u64, port: u16, on: bool) {
         let was = self.facts.logging.contains(&port);
         self.facts.logging.retain(|logging| *logging != port);
         if on {
             self.facts.logging.push(port);
         }
         match self.state {
-            Here { port: at } if at == port && on => self.leave(port),
+            Here { port: at } if at == port && on => self.enter_leaving(port),
             Arriving { port: at, .. } if at == port && on => {
-                self.act(Action::EndArrival);
-                self.leave(port);
+                self.push_action(Action::EndArrival);
+                self.enter_leaving(port);
             }
             Leaving { port: at } if at == port && on && !was => {
                 self.deadline = None;
-                self.lock_it();
+                self.request_lock();
             }
             // The rings may be about to stop, which is then no cancellation.
             Leaving { port: at } if at == port && was && !on => self.deadline = Some(now + CANCEL_MS),
@@ -153,22 +155,22 @@ impl Machine {
         }
     }
 
-    fn recorded(&mut self, now: u64, record: Record) {
+    fn on_record(&mut self, now: u64, record: Record) {
         let before = std::mem::replace(&mut self.facts.record, record);
         if before == record {
             return;
         }
-        self.facts.news = true;
+        self.facts.record_changed = true;
         // What was withdrawn before the board said this was withdrawn of something else.
-        self.facts.let_go = false;
-        self.facts.whence = match (record, before) {
+        self.facts.withdrawn = false;
+        self.facts.previous_host = match (record, before) {
             (Record::Here, Record::Other(host)) => Some(host),
             (Record::Here, _) => self.lock_from_elsewhere().map(|lock| lock.source),
             (Record::Other(_) | Record::Nowhere, _) => None,
         };
         match (self.state, record) {
-            (Away, Record::Here) if self.facts.whence.is_some() => match self.config.declared {
-                Some(port) => self.expect(now, port),
+            (Away, Record::Here) if self.facts.previous_host.is_some() => match self.config.declared {
+                Some(port) => self.enter_expected(now, port),
                 // The board believes in a node that may never show up.
                 None => self.deadline = Some(now + self.config.silent_ms),
             },
@@ -176,8 +178,8 @@ impl Machine {
             (Away, Record::Here) => {}
             // The board's first word of it: its record, not our claim, is the older.
             (Here { port }, Record::Other(host)) if before == Record::Nowhere => {
-                self.come_from(host);
-                self.start(now, port);
+                self.set_previous_host(host);
+                self.start_here(now, port);
             }
             // The VM is here, or the news that it is not is on its way.
             (Here { .. }, Record::Other(host)) if self.config.exact => {
@@ -186,24 +188,26 @@ impl Machine {
             }
             (Here { .. }, Record::Other(host)) => {
                 self.disclaim();
-                self.act(Action::Depart { host });
-                self.away();
+                self.push_action(Action::Depart { host });
+                self.enter_away();
             }
             (Here { .. } | Leaving { .. } | Arriving { .. }, Record::Here) => self.announcing = None,
             (Here { .. } | Leaving { .. } | Arriving { .. }, Record::Nowhere) => {}
             (Leaving { port }, Record::Other(host)) if !self.config.exact => {
-                self.forward(now, port, Target::Host(host));
+                self.enter_forwarding(now, port, Target::Host(host));
             }
-            (Leaving { .. }, Record::Other(_)) => self.doubt(now),
+            (Leaving { .. }, Record::Other(_)) => self.start_doubt_timer(now),
             (Paused { .. }, Record::Here | Record::Nowhere) => {}
             (Paused { port, .. } | Expected { port, .. }, Record::Other(host)) => {
-                self.forward(now, port, Target::Host(host));
+                self.enter_forwarding(now, port, Target::Host(host));
             }
             (Forwarding { to: Target::Port(_), .. }, _) => {}
             (Forwarding { to: Target::Host(to), .. }, Record::Other(host)) if to == host => {
                 self.deadline = None;
             }
-            (Forwarding { port, .. }, Record::Other(host)) => self.forward(now, port, Target::Host(host)),
+            (Forwarding { port, .. }, Record::Other(host)) => {
+                self.enter_forwarding(now, port, Target::Host(host))
+            }
             (Forwarding { .. }, Record::Here | Record::Nowhere) => {
                 self.deadline = Some(now + self.config.hold_ms);
             }
@@ -212,41 +216,41 @@ impl Machine {
                 self.announce(now, host);
             }
             (Expected { .. }, Record::Here) => {}
-            (Expected { port, .. }, Record::Nowhere) => self.expire(port),
+            (Expected { port, .. }, Record::Nowhere) => self.expire_hold(port),
         }
     }
 
-    fn locked(&mut self, lock: Lock) {
+    fn on_locked(&mut self, lock: Lock) {
         self.facts.ending = self.facts.ending.filter(|ending| *ending == lock.migration);
         let leaves = self.facts.ending.is_none();
         self.facts.lock = Some(lock);
-        self.facts.latest = Some(lock);
+        self.facts.last_lock = Some(lock);
         let elsewhere = self.lock_from_elsewhere().is_some();
         match self.state {
-            Here { .. } if elsewhere => self.born(),
+            Here { .. } if elsewhere => self.note_arrival_generation(),
             Arriving { port, .. } if leaves && self.lock_from_here().is_some() => {
-                self.act(Action::EndArrival);
-                self.leave(port);
+                self.push_action(Action::EndArrival);
+                self.enter_leaving(port);
             }
-            Arriving { .. } => self.born(),
+            Arriving { .. } => self.note_arrival_generation(),
             // Let go: the board may give it to whoever claims it.
             Paused { .. } => self.withdraw(),
             Away | Here { .. } | Leaving { .. } | Forwarding { .. } | Expected { .. } => {}
         }
     }
 
-    fn unlocked(&mut self, now: u64, outcome: Unlocked) {
+    fn on_unlocked(&mut self, now: u64, outcome: Unlocked) {
         if outcome == Unlocked::Completed {
-            self.born();
+            self.note_arrival_generation();
         }
         let ended = self.facts.lock.take().map(|lock| lock.migration);
         // The board's answer about a later one may be here before the watch tells of the earlier's end.
-        self.facts.ours = self.facts.ours.filter(|(ours, _)| Some(*ours) != ended);
+        self.facts.own_migration = self.facts.own_migration.filter(|(ours, _)| Some(*ours) != ended);
         self.facts.ending = self.facts.ending.filter(|ending| Some(*ending) != ended);
         match self.state {
             Leaving { port } if !self.logging() && self.deadline.is_none() => match self.facts.record {
-                Record::Other(_) if self.facts.news => self.doubt(now),
-                _ => self.stay_after_all(now, port),
+                Record::Other(_) if self.facts.record_changed => self.start_doubt_timer(now),
+                _ => self.cancel_departure(now, port),
             },
             Away
             | Here { .. }
@@ -258,12 +262,12 @@ impl Machine {
         }
     }
 
-    fn begun(&mut self, migration: u64, generation: u64) {
-        if self.facts.lock.is_none() && self.facts.latest.is_some_and(|lock| lock.migration == migration) {
+    fn on_begun(&mut self, migration: u64, generation: u64) {
+        if self.facts.lock.is_none() && self.facts.last_lock.is_some_and(|lock| lock.migration == migration) {
             // The watch has told of its end before.
             return;
         }
-        self.facts.ours = Some((migration, generation));
+        self.facts.own_migration = Some((migration, generation));
         let wanted = match self.state {
             Leaving { .. } => self.logging() || self.deadline.is_some(),
             Paused { .. } | Forwarding { .. } => true,
@@ -274,10 +278,10 @@ impl Machine {
         }
     }
 
-    fn arrived(&mut self, now: u64, from: u32, generation: u64) {
-        let Facts { own, born, record, .. } = self.facts;
-        let older = self.lock_from_here().is_some_and(|lock| generation < lock.generation);
-        if own == Some(from) || (generation != 0 && (generation <= born || older)) {
+    fn on_arrived(&mut self, now: u64, from: u32, generation: u64) {
+        let Facts { own, arrival_generation, record, .. } = self.facts;
+        let is_older = self.lock_from_here().is_some_and(|lock| generation < lock.generation);
+        if own == Some(from) || (generation != 0 && (generation <= arrival_generation || is_older)) {
             return;
         }
         let to = Target::Host(from);
@@ -285,14 +289,14 @@ impl Machine {
             // It had expired, and the board does not know yet.
             Away if record == Record::Here => match self.facts.last_port.or(self.config.declared) {
                 Some(port) => {
-                    self.act(Action::ShowLocal { port });
-                    self.forward(now, port, to);
+                    self.push_action(Action::ShowLocal { port });
+                    self.enter_forwarding(now, port, to);
                 }
                 None => self.disclaim(),
             },
-            Leaving { port } if !self.config.exact => self.forward(now, port, to),
+            Leaving { port } if !self.config.exact => self.enter_forwarding(now, port, to),
             Here { .. } | Leaving { .. } | Arriving { .. } => {
-                self.facts.arrived = Some((from, now + self.config.hold_ms));
+                self.facts.announced_by = Some((from, now + self.config.hold_ms));
             }
             // It runs there although the board gave it back to us meanwhile: that host's claim must not find us in its way.
             Forwarding { to: known, .. } if known == to => {
@@ -301,25 +305,25 @@ impl Machine {
                 }
             }
             Paused { port, .. } | Expected { port, .. } | Forwarding { port, to: Target::Host(_) } => {
-                self.forward(now, port, to);
+                self.enter_forwarding(now, port, to);
             }
             Away | Forwarding { to: Target::Port(_), .. } => {}
         }
     }
 
-    fn drained(&mut self, now: u64) {
+    fn on_drained(&mut self, now: u64) {
         match (self.state, self.facts.record) {
             (Forwarding { to: Target::Host(to), .. }, Record::Other(host))
-                if self.facts.news || host == to =>
+                if self.facts.record_changed || host == to =>
             {
                 self.depart(host);
             }
             (Forwarding { to: Target::Port(port), .. }, _) => {
-                self.act(Action::ShowLocal { port });
-                self.act(Action::Release { port });
-                self.complete_here();
-                self.start(now, port);
-                self.act(Action::Report);
+                self.push_action(Action::ShowLocal { port });
+                self.push_action(Action::Release { port });
+                self.complete_local_move();
+                self.start_here(now, port);
+                self.push_action(Action::Report);
             }
             (
                 Away
@@ -334,30 +338,30 @@ impl Machine {
         }
     }
 
-    fn settled(&mut self) {
+    fn on_settled(&mut self) {
         match self.state {
             Arriving { port, .. } => {
-                self.act(Action::EndArrival);
+                self.push_action(Action::EndArrival);
                 self.state = Here { port };
                 self.deadline = None;
-                self.act(Action::Report);
+                self.push_action(Action::Report);
             }
             Away | Here { .. } | Leaving { .. } | Paused { .. } | Forwarding { .. } | Expected { .. } => {}
         }
     }
 
-    fn refused(&mut self) {
+    fn on_refused(&mut self) {
         match self.state {
             Here { .. } | Arriving { .. } if !self.config.exact => {
                 if matches!(self.state, Arriving { .. }) {
-                    self.act(Action::EndArrival);
+                    self.push_action(Action::EndArrival);
                 }
                 self.withdraw();
                 match self.facts.record {
-                    Record::Other(host) => self.act(Action::Depart { host }),
-                    Record::Here | Record::Nowhere => self.act(Action::Forget),
+                    Record::Other(host) => self.push_action(Action::Depart { host }),
+                    Record::Here | Record::Nowhere => self.push_action(Action::Forget),
                 }
-                self.away();
+                self.enter_away();
             }
             // Kept frames are not left behind: what is waited for comes, or its time ends.
             Away
@@ -370,20 +374,20 @@ impl Machine {
         }
     }
 
-    fn tick(&mut self, now: u64) {
+    fn on_tick(&mut self, now: u64) {
         if self.deadline.is_some_and(|at| at <= now) {
             self.deadline = None;
             match self.state {
                 Away if self.facts.record == Record::Here => {
-                    self.facts.whence = None;
+                    self.facts.previous_host = None;
                     self.disclaim();
                 }
                 // Another's lock goes on without logging.
-                Leaving { .. } if self.lock_from_here().is_some() && self.facts.ours.is_none() => {}
-                Leaving { port } => self.stay_after_all(now, port),
-                Paused { port, .. } | Expected { port, .. } => self.expire(port),
+                Leaving { .. } if self.lock_from_here().is_some() && self.facts.own_migration.is_none() => {}
+                Leaving { port } => self.cancel_departure(now, port),
+                Paused { port, .. } | Expected { port, .. } => self.expire_hold(port),
                 Forwarding { port, .. } => match self.facts.record {
-                    Record::Nowhere if self.facts.lock.is_none() => self.expire(port),
+                    Record::Nowhere if self.facts.lock.is_none() => self.expire_hold(port),
                     // An old record, but it has stood the test of time.
                     Record::Other(host) => self.depart(host),
                     _ => {
@@ -393,14 +397,14 @@ impl Machine {
                         self.deadline = Some(now + self.config.hold_ms);
                     }
                 },
-                Arriving { .. } => self.settled(),
+                Arriving { .. } => self.on_settled(),
                 Away | Here { .. } => {}
             }
         }
         if let Some(Announcing { to, at, pause }) = self.announcing
             && at <= now
         {
-            self.act(Action::Announce { to, generation: self.generation() });
+            self.push_action(Action::Announce { to, generation: self.generation() });
             let pause = (2 * pause).clamp(1, ANNOUNCE_MAX_MS);
             self.announcing = Some(Announcing { to, at: now + pause, pause });
         }

@@ -28,7 +28,7 @@ struct Held {
     /// Host and process; none for the operator.
     owner: Option<(usize, u32)>,
     until: u64,
-    let_go: bool,
+    withdrawn_by_source: bool,
     deferred: Vec<usize>,
 }
 
@@ -46,7 +46,7 @@ pub struct Board {
     held: Option<Held>,
     revision: u64,
     migrations: u64,
-    heard: [u64; HOSTS],
+    last_heartbeat_ms: [u64; HOSTS],
     process: [u32; HOSTS],
     up: [bool; HOSTS],
     pub log: Vec<Change>,
@@ -62,7 +62,7 @@ impl Board {
         })
     }
 
-    fn say(&mut self, change: Change) {
+    fn log_change(&mut self, change: Change) {
         self.revision += 1;
         self.log.push(change);
     }
@@ -70,18 +70,18 @@ impl Board {
     fn put(&mut self, record: Option<usize>) {
         if self.record != record {
             self.record = record;
-            self.say(Change::Record(record));
+            self.log_change(Change::Record(record));
         }
     }
 
-    pub fn hear(&mut self, now: u64, host: usize, process: u32, keeps: Option<u64>) {
+    pub fn heartbeat(&mut self, now: u64, host: usize, process: u32, keeps: Option<u64>) {
         if self.process[host] != process
             && let Some(h) = &mut self.held
         {
             h.deferred.retain(|d| *d != host);
         }
         self.process[host] = process;
-        self.heard[host] = now;
+        self.last_heartbeat_ms[host] = now;
         self.up[host] = true;
         if let Some(h) = self.held.as_mut().filter(|h| keeps == Some(h.migration)) {
             h.until = now + LEASE_MS;
@@ -98,7 +98,7 @@ impl Board {
                 }
             },
             Some(h) if h.source == host => {
-                h.let_go = false;
+                h.withdrawn_by_source = false;
                 Answer::Done
             }
             Some(h) if h.target.is_none_or(|target| target == host) => {
@@ -114,7 +114,7 @@ impl Board {
 
     pub fn withdraw(&mut self, now: u64, host: usize) {
         match &mut self.held {
-            Some(h) if h.source == host => h.let_go = true,
+            Some(h) if h.source == host => h.withdrawn_by_source = true,
             Some(h) => h.deferred.retain(|d| *d != host),
             None if self.record == Some(host) => self.put(None),
             None => {}
@@ -148,14 +148,14 @@ impl Board {
                     target,
                     owner,
                     until: now + LEASE_MS,
-                    let_go: false,
+                    withdrawn_by_source: false,
                     deferred: Vec::new(),
                 });
             }
         }
         let Some(lock) = self.lock() else { return Answer::Refused };
         if self.log.last() != Some(&Change::Locked(lock)) {
-            self.say(Change::Locked(lock));
+            self.log_change(Change::Locked(lock));
         }
         Answer::Begun { migration: lock.migration, generation: lock.generation }
     }
@@ -163,12 +163,12 @@ impl Board {
     fn finish(&mut self, to: Option<usize>) {
         let Some(h) = self.held.take() else { return };
         match to {
-            Some(to) if !(to == h.source && h.let_go) => self.put(Some(to)),
+            Some(to) if !(to == h.source && h.withdrawn_by_source) => self.put(Some(to)),
             Some(_) => self.put(None),
             None => {}
         }
-        self.say(Change::Unlocked(if to.is_some() { Unlocked::Completed } else { Unlocked::Aborted }));
-        if to.is_none() && h.let_go {
+        self.log_change(Change::Unlocked(if to.is_some() { Unlocked::Completed } else { Unlocked::Aborted }));
+        if to.is_none() && h.withdrawn_by_source {
             self.put(None);
         }
     }
@@ -214,14 +214,14 @@ impl Board {
     /// Hosts fall silent, leases end, and what can be completed or must be aborted is.
     pub fn settle(&mut self, now: u64) {
         for host in 0..HOSTS {
-            self.up[host] &= now < self.heard[host] + SILENT_MS;
+            self.up[host] &= now < self.last_heartbeat_ms[host] + SILENT_MS;
         }
         let Some(h) = &self.held else { return };
         let live: Vec<usize> = h.deferred.iter().copied().filter(|d| self.up[*d]).collect();
         let orphan = now >= h.until
             || h.owner.is_some_and(|(host, process)| !self.up[host] || self.process[host] != process);
         match live[..] {
-            [first, ..] if !self.up[h.source] || (h.let_go && (live.len() == 1 || orphan)) => {
+            [first, ..] if !self.up[h.source] || (h.withdrawn_by_source && (live.len() == 1 || orphan)) => {
                 self.finish(Some(first));
             }
             _ if orphan => self.finish(None),
@@ -351,7 +351,7 @@ impl Session {
     }
 
     /// What the session itself makes of a change.
-    pub fn sees(&mut self, now: u64, host: usize, change: Change) {
+    pub fn apply_change(&mut self, now: u64, host: usize, change: Change) {
         match (change, self.claim) {
             (Change::Locked(lock), _) => self.locked = lock.source == id(host),
             (Change::Record(None), Some(_)) => self.claim = Some(ClaimState::Pending),
@@ -372,7 +372,7 @@ impl Session {
     }
 
     /// Its renewal is refused once the migration has ended.
-    pub fn renews(&mut self, board: &Board) {
+    pub fn renew(&mut self, board: &Board) {
         self.keeps = self.keeps.filter(|kept| board.lock().is_some_and(|lock| lock.migration == *kept));
     }
 }

@@ -19,7 +19,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    pub fn take(&mut self, action: Action) {
+    pub fn apply(&mut self, action: Action) {
         match action {
             Action::ShowLocal { port } => self.local = Some(port),
             Action::Forget => {
@@ -65,7 +65,7 @@ impl Plane {
         }
     }
 
-    pub fn agrees(&self, state: &State, claims: bool, exact: bool) {
+    pub fn assert_agrees(&self, state: &State, claims: bool, exact: bool) {
         let (local, hold, arrival, claimed) = match *state {
             State::Away => (None, Hold::Off, false, Some(false)),
             State::Here { port } => (Some(port), Hold::Off, false, Some(true)),

@@ -16,8 +16,8 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => proptest::option::of(host.clone()).prop_map(Op::OperatorBegin),
         1 => Just(Op::OperatorComplete),
         1 => Just(Op::OperatorAbort),
-        2 => Just(Op::Speak),
-        2 => host.clone().prop_map(Op::Anew),
+        2 => Just(Op::SendFromVm),
+        2 => host.clone().prop_map(Op::RestartMachine),
         12 => host.clone().prop_map(Op::Ports),
         8 => host.clone().prop_map(Op::Claims),
         8 => host.clone().prop_map(Op::Calls),
@@ -53,7 +53,7 @@ proptest! {
         world.is_settled().unwrap();
         ops.into_iter().for_each(|op| world.step(op));
         world.heal();
-        world.settles_within(WELL_MS);
+        world.assert_settles_within(WELL_MS);
     }
 
     /// Nobody dies and the board stays away: frames still reach the VM, through the host the board last knew.
@@ -75,10 +75,10 @@ proptest! {
             }
             world.step(if cancelled { Op::Cancel } else { Op::Start });
             world.run(10);
-            prop_assert!(world.is_reached(), "{}", world.show());
+            prop_assert!(world.vm_is_reachable(), "{}", world.show());
         }
         world.heal();
-        world.settles_within(WELL_MS);
+        world.assert_settles_within(WELL_MS);
     }
 }
 
@@ -100,7 +100,7 @@ fn fifty_moves_in_a_row_each_settle_at_once() {
         world.run(20);
         for to in (1..PLACES.len()).cycle().take(50) {
             migrate(&mut world, to);
-            world.settles_within(1_000);
+            world.assert_settles_within(1_000);
             assert_eq!(world.vm, Vm::Runs(to, None));
         }
     }
@@ -119,7 +119,7 @@ fn there_and_back_at_once() {
             world.step(Op::Start);
             world.run(late);
         }
-        world.settles_within(4_000);
+        world.assert_settles_within(4_000);
         assert_eq!(world.vm, Vm::Runs(0, None));
     }
 }
@@ -144,7 +144,7 @@ fn a_host_that_still_forwards_leaves_the_node_to_where_it_runs() {
     world.step(Op::Cancel);
     world.run_undrained(100);
     assert!(world.is_at(second), "{}", world.show());
-    world.settles_within(1_000);
+    world.assert_settles_within(1_000);
 }
 
 /// A station that has settled at its first place, and what happens next.
@@ -165,17 +165,17 @@ fn station(ops: &[Op]) -> World {
 fn a_station_that_ages_out_at_its_target_leaves_nothing_and_may_speak_where_it_was() {
     let there = [Op::OperatorBegin(Some(1)), Op::Begin(2), Op::Stop(false), Op::Start];
     let mut world = station(&there);
-    world.settles_within(1_000);
+    world.assert_settles_within(1_000);
     world.step(Op::Off);
-    world.settles_within(5_000);
+    world.assert_settles_within(5_000);
     // Back, unannounced; it is locked to go there again and does not.
     world.step(Op::On(0));
-    world.settles_within(5_000);
+    world.assert_settles_within(5_000);
     world.step(Op::OperatorBegin(Some(1)));
     world.run(50);
     assert!(world.is_at(0) && world.is_locked(), "nobody completes what has not come: {}", world.show());
     world.step(Op::OperatorAbort);
-    world.settles_within(1_000);
+    world.assert_settles_within(1_000);
 }
 
 #[test]
@@ -192,6 +192,6 @@ fn the_order_of_an_orchestrators_calls_costs_time_and_never_the_station() {
         [&begin[..], &go, &come, &[Op::OperatorBegin(Some(0))], &complete].concat(),
         [&go[..], &come, &begin, &complete].concat(),
     ] {
-        station(&calls).settles_within(WELL_MS);
+        station(&calls).assert_settles_within(WELL_MS);
     }
 }

@@ -240,7 +240,7 @@ fn the_table_has_every_state_and_every_event() {
         })
         .collect();
     assert_eq!(states, (0..8).collect());
-    let told: BTreeSet<_> = events()
+    let event_rows: BTreeSet<_> = events()
         .iter()
         .map(|(_, event)| match event {
             Event::PortUp(_) => 0,
@@ -257,7 +257,7 @@ fn the_table_has_every_state_and_every_event() {
             Event::Tick => 11,
         })
         .collect();
-    assert_eq!(told, (0..12).collect());
+    assert_eq!(event_rows, (0..12).collect());
 }
 
 #[test]
@@ -280,9 +280,9 @@ fn an_announcement_of_an_earlier_move_is_known_by_its_generation() {
     let lock =
         |generation, source| Event::Locked(Lock { migration: generation, generation, source, target: None });
     // It came from B under generation 50, and leaves under 60.
-    let came = [AT_B, lock(50, B), Event::PortUp(P), HERE, Event::Unlocked(Unlocked::Completed)];
+    let arrival_events = [AT_B, lock(50, B), Event::PortUp(P), HERE, Event::Unlocked(Unlocked::Completed)];
     let leaves = [Event::Settled, Event::Logging(P, true), lock(60, OWN), Event::PortDown(P)];
-    let (paused, now) = machine(true, &[&came[..], &leaves[..]].concat());
+    let (paused, now) = machine(true, &[&arrival_events[..], &leaves[..]].concat());
     for (generation, taken) in [(40, false), (50, false), (59, false), (60, true), (61, true), (0, true)] {
         let mut m = paused.clone();
         let actions = m.on(now, Event::Arrived { from: C, generation });

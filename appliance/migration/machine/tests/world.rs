@@ -24,7 +24,7 @@ struct Appliance {
     ports: VecDeque<Event>,
     linked: bool,
     /// When the station was last heard.
-    heard_ms: u64,
+    last_seen_ms: u64,
     quiet_until_ms: u64,
     /// Heard although the board has it elsewhere: behind which port, and until when it is claimed.
     doubt: Option<(u16, u64)>,
@@ -69,9 +69,9 @@ pub enum Op {
     Lose(usize),
     Drained(usize),
     Settled(usize),
-    Speak,
+    SendFromVm,
     /// A machine that may be dropped is, and made anew when there is something to be told.
-    Anew(usize),
+    RestartMachine(usize),
     Pass(u64),
     Kill(usize),
     Restart(usize),
@@ -87,7 +87,7 @@ pub struct World {
     pub vm: Vm,
     hosts: [Option<Appliance>; HOSTS],
     processes: [u32; HOSTS],
-    flying: VecDeque<(u32, usize, u64)>,
+    in_flight: VecDeque<(u32, usize, u64)>,
     /// Actions since time last passed: an endless exchange would not end.
     busy: usize,
 }
@@ -102,7 +102,7 @@ impl World {
             vm: Vm::Off,
             hosts: [const { None }; HOSTS],
             processes: [0; HOSTS],
-            flying: VecDeque::new(),
+            in_flight: VecDeque::new(),
             busy: 0,
         };
         (0..HOSTS).for_each(|host| world.restart(host));
@@ -117,14 +117,14 @@ impl World {
         let machine = self.machine(host);
         let plane = Plane { local: None, hold: Hold::Off, arrival: false, stand_in: false };
         let (session, ports) = (Session::default(), VecDeque::new());
-        let (heard_ms, quiet_until_ms, doubt) = (0, 0, None);
+        let (last_seen_ms, quiet_until_ms, doubt) = (0, 0, None);
         let linked = false;
         self.hosts[host] =
-            Some(Appliance { machine, plane, session, ports, linked, heard_ms, quiet_until_ms, doubt });
+            Some(Appliance { machine, plane, session, ports, linked, last_seen_ms, quiet_until_ms, doubt });
         if let Vm::Runs(at, going) = self.vm
             && PLACES[at].0 == host
         {
-            self.rings(at, true, going.is_some());
+            self.set_rings(at, true, going.is_some());
         }
     }
 
@@ -142,21 +142,21 @@ impl World {
     }
 
     /// Drops a machine that may be dropped. The next one is told what is known without it.
-    fn anew(&mut self, host: usize) {
+    fn restart_machine(&mut self, host: usize) {
         let mut new = self.machine(host);
         let Some(a) = self.hosts[host].as_mut().filter(|a| a.machine.is_idle()) else { return };
         assert_eq!(new.on(self.now, Event::Record(a.machine.record())), []);
         let old = std::mem::replace(&mut a.machine, new);
         if let State::Here { port } = *old.state() {
-            self.tell(host, Event::PortUp(port));
+            self.apply_event(host, Event::PortUp(port));
         }
     }
 
     /// The station was heard; as the control thread takes that.
-    fn heard(&mut self, host: usize, port: u16) {
+    fn station_seen(&mut self, host: usize, port: u16) {
         let now = self.now;
         let Some(a) = &mut self.hosts[host] else { return };
-        a.heard_ms = now;
+        a.last_seen_ms = now;
         let may_come = a.machine.lock().is_some_and(|lock| {
             lock.source != id(host) && lock.target.is_none_or(|target| target == id(host))
         });
@@ -171,17 +171,17 @@ impl World {
             }
             _ => a.doubt = None,
         }
-        self.tell(host, Event::PortUp(port));
+        self.apply_event(host, Event::PortUp(port));
     }
 
     /// What the board has said of a claim.
-    fn answered(&mut self, host: usize, answer: Answer) {
+    fn apply_answer(&mut self, host: usize, answer: Answer) {
         let quiet_until_ms = self.now + QUIET_MS;
         let Some(a) = self.hosts[host].as_mut().filter(|_| self.station) else { return };
         match (answer, a.doubt, *a.machine.state()) {
             (Answer::Done, Some((port, _)), _) => {
                 a.doubt = None;
-                self.tell(host, Event::PortUp(port));
+                self.apply_event(host, Event::PortUp(port));
             }
             (Answer::Refused, Some(_), _) => {
                 (a.doubt, a.quiet_until_ms) = (None, quiet_until_ms);
@@ -189,14 +189,14 @@ impl World {
             }
             (Answer::Refused, None, State::Here { .. } | State::Arriving { .. }) => {
                 a.quiet_until_ms = quiet_until_ms;
-                self.tell(host, Event::Refused);
+                self.apply_event(host, Event::Refused);
             }
             _ => {}
         }
     }
 
     /// What has been silent for long enough is here no more.
-    fn age(&mut self, host: usize) {
+    fn age_stations(&mut self, host: usize) {
         let now = self.now;
         let Some(a) = self.hosts[host].as_mut().filter(|_| self.station) else { return };
         if a.doubt.is_some_and(|(_, until)| until <= now) {
@@ -204,17 +204,17 @@ impl World {
             a.session.withdraw();
         }
         if let State::Here { port } = *a.machine.state()
-            && now >= a.heard_ms + AGEING_MS
+            && now >= a.last_seen_ms + AGEING_MS
         {
-            self.tell(host, Event::PortDown(port));
+            self.apply_event(host, Event::PortDown(port));
         }
     }
 
-    fn tell(&mut self, host: usize, event: Event) {
+    fn apply_event(&mut self, host: usize, event: Event) {
         let Some(a) = &mut self.hosts[host] else { return };
         for action in a.machine.on(self.now, event) {
             self.busy += 1;
-            a.plane.take(action);
+            a.plane.apply(action);
             match action {
                 Action::Claim => a.session.claim(),
                 Action::Withdraw => a.session.withdraw(),
@@ -227,16 +227,16 @@ impl World {
                 }
                 Action::Announce { to, generation } => {
                     assert_ne!(to, id(host), "announces to itself");
-                    self.flying.push_back((id(host), to as usize - 1, generation));
+                    self.in_flight.push_back((id(host), to as usize - 1, generation));
                 }
                 _ => {}
             }
         }
         assert!(self.busy < 2_000, "they talk for ever");
-        a.plane.agrees(a.machine.state(), a.session.claims() && a.doubt.is_none(), self.exact);
+        a.plane.assert_agrees(a.machine.state(), a.session.claims() && a.doubt.is_none(), self.exact);
     }
 
-    fn rings(&mut self, place: usize, up: bool, logging: bool) {
+    fn set_rings(&mut self, place: usize, up: bool, logging: bool) {
         let (host, port) = PLACES[place];
         let exact = self.exact;
         if self.station && !up {
@@ -251,7 +251,7 @@ impl World {
         a.ports.push_back(if up { Event::PortUp(port) } else { Event::PortDown(port) });
     }
 
-    fn logs(&mut self, place: usize, on: bool) {
+    fn set_logging(&mut self, place: usize, on: bool) {
         let (host, port) = PLACES[place];
         if self.exact
             && let Some(a) = &mut self.hosts[host]
@@ -261,7 +261,7 @@ impl World {
     }
 
     /// A VM behind a port with a window speaks, and is heard.
-    fn speak(&mut self) {
+    fn send_from_vm(&mut self) {
         if let Vm::Runs(at, _) = self.vm
             && !self.exact
             && let Some(a) = &mut self.hosts[PLACES[at].0]
@@ -277,20 +277,20 @@ impl World {
         a.session.reconnected();
         let (known, lock) = (a.machine.lock(), self.board.lock());
         let outcome = if a.machine.record() == at { Unlocked::Aborted } else { Unlocked::Completed };
-        self.tell(host, Event::Record(at));
+        self.apply_event(host, Event::Record(at));
         if known.is_some() && known.map(|l| l.migration) != lock.map(|l| l.migration) {
-            self.tell(host, Event::Unlocked(outcome));
+            self.apply_event(host, Event::Unlocked(outcome));
         }
         if let Some(lock) = lock {
-            self.see(host, Change::Locked(lock));
+            self.apply_change(host, Change::Locked(lock));
         }
     }
 
-    fn see(&mut self, host: usize, change: Change) {
+    fn apply_change(&mut self, host: usize, change: Change) {
         if let Some(a) = &mut self.hosts[host] {
-            a.session.sees(self.now, host, change);
+            a.session.apply_change(self.now, host, change);
         }
-        self.tell(
+        self.apply_event(
             host,
             match change {
                 Change::Record(at) => Event::Record(record(at, host)),
@@ -303,14 +303,14 @@ impl World {
     fn heartbeat(&mut self) {
         for host in 0..HOSTS {
             if let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) {
-                a.session.renews(&self.board);
-                self.board.hear(self.now, host, self.processes[host], a.session.keeps);
+                a.session.renew(&self.board);
+                self.board.heartbeat(self.now, host, self.processes[host], a.session.keeps);
             }
         }
         self.board.settle(self.now);
     }
 
-    fn link(&mut self, host: usize, on: bool) {
+    fn set_link(&mut self, host: usize, on: bool) {
         let Some(a) = &mut self.hosts[host] else { return };
         if std::mem::replace(&mut a.linked, on) != on && on {
             self.heartbeat();
@@ -318,17 +318,17 @@ impl World {
         }
     }
 
-    fn pass(&mut self, ms: u64) {
+    fn advance(&mut self, ms: u64) {
         self.busy = 0;
         let end = self.now + ms;
         while self.now < end {
             self.now = end.min(self.now + 50);
             self.heartbeat();
             for host in 0..HOSTS {
-                self.age(host);
+                self.age_stations(host);
                 let due = self.hosts[host].as_ref().and_then(|a| a.machine.next_deadline());
                 if due.is_some_and(|at| at <= self.now) {
-                    self.tell(host, Event::Tick);
+                    self.apply_event(host, Event::Tick);
                     let next = self.hosts[host].as_ref().and_then(|a| a.machine.next_deadline());
                     assert!(next.is_none_or(|at| at > self.now), "a deadline that does not pass");
                 }
@@ -340,11 +340,11 @@ impl World {
         match op {
             Op::On(place) if self.vm == Vm::Off => {
                 self.vm = Vm::Runs(place, None);
-                self.rings(place, true, false);
+                self.set_rings(place, true, false);
             }
             Op::Off => {
                 if let Vm::Runs(at, _) = self.vm {
-                    self.rings(at, false, false);
+                    self.set_rings(at, false, false);
                 }
                 self.vm = Vm::Off;
             }
@@ -353,33 +353,33 @@ impl World {
                     && at != to
                 {
                     self.vm = Vm::Runs(at, Some(to));
-                    self.logs(at, true);
+                    self.set_logging(at, true);
                 }
             }
             Op::Stop(quietly) => {
                 if let Vm::Runs(at, Some(to)) = self.vm {
                     self.vm = Vm::Transit(at, to);
                     if quietly {
-                        self.logs(at, false);
+                        self.set_logging(at, false);
                     }
-                    self.rings(at, false, false);
+                    self.set_rings(at, false, false);
                 }
             }
             Op::Start => {
                 if let Vm::Transit(_, to) = self.vm {
                     self.vm = Vm::Runs(to, None);
-                    self.rings(to, true, false);
+                    self.set_rings(to, true, false);
                 }
             }
             Op::Cancel => match self.vm {
                 Vm::Runs(at, Some(_)) => {
                     self.vm = Vm::Runs(at, None);
-                    self.logs(at, false);
+                    self.set_logging(at, false);
                 }
                 Vm::Transit(at, _) => {
                     self.vm = Vm::Runs(at, None);
-                    self.rings(at, true, true);
-                    self.logs(at, false);
+                    self.set_rings(at, true, true);
+                    self.set_logging(at, false);
                 }
                 _ => {}
             },
@@ -393,51 +393,51 @@ impl World {
                 self.board.abort(None);
             }
             Op::Ports(host) => match self.hosts[host].as_mut().and_then(|a| a.ports.pop_front()) {
-                Some(Event::PortUp(port)) if self.station => self.heard(host, port),
-                Some(event) => self.tell(host, event),
+                Some(Event::PortUp(port)) if self.station => self.station_seen(host, port),
+                Some(event) => self.apply_event(host, event),
                 None => {}
             },
             Op::Claims(host) => {
                 if let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked)
                     && let Some(answer) = a.session.claim_step(&mut self.board, self.now, host)
                 {
-                    self.answered(host, answer);
+                    self.apply_answer(host, answer);
                 }
             }
             Op::Calls(host) => {
                 let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) else { return };
                 let begun = a.session.call_step(&mut self.board, self.now, host, self.processes[host]);
                 if let Some((migration, generation)) = begun {
-                    self.tell(host, Event::Begun { migration, generation });
+                    self.apply_event(host, Event::Begun { migration, generation });
                 }
             }
             Op::Watch(host) => {
                 let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) else { return };
                 if let Some(change) = self.board.log.get(a.session.seen).copied() {
                     a.session.seen += 1;
-                    self.see(host, change);
+                    self.apply_change(host, change);
                 }
             }
             Op::Deliver(nth) => {
-                let nth = nth % self.flying.len().max(1);
-                if let Some((from, to, generation)) = self.flying.remove(nth) {
-                    self.tell(to, Event::Arrived { from, generation });
+                let nth = nth % self.in_flight.len().max(1);
+                if let Some((from, to, generation)) = self.in_flight.remove(nth) {
+                    self.apply_event(to, Event::Arrived { from, generation });
                 }
             }
             Op::Lose(nth) => {
-                let nth = nth % self.flying.len().max(1);
-                self.flying.remove(nth);
+                let nth = nth % self.in_flight.len().max(1);
+                self.in_flight.remove(nth);
             }
-            Op::Drained(host) => self.tell(host, Event::Drained),
-            Op::Settled(host) => self.tell(host, Event::Settled),
-            Op::Speak => self.speak(),
-            Op::Anew(host) if self.station => self.anew(host),
-            Op::Pass(ms) => self.pass(ms),
+            Op::Drained(host) => self.apply_event(host, Event::Drained),
+            Op::Settled(host) => self.apply_event(host, Event::Settled),
+            Op::SendFromVm => self.send_from_vm(),
+            Op::RestartMachine(host) if self.station => self.restart_machine(host),
+            Op::Pass(ms) => self.advance(ms),
             Op::Kill(host) => self.hosts[host] = None,
             Op::Restart(host) => self.restart(host),
-            Op::Link(host, on) => self.link(host, on),
-            Op::Links(on) => (0..HOSTS).for_each(|host| self.link(host, on)),
-            Op::On(_) | Op::Anew(_) => {}
+            Op::Link(host, on) => self.set_link(host, on),
+            Op::Links(on) => (0..HOSTS).for_each(|host| self.set_link(host, on)),
+            Op::On(_) | Op::RestartMachine(_) => {}
         }
     }
 
@@ -454,7 +454,7 @@ impl World {
     fn rounds(&mut self, rounds: usize, drained: bool) {
         for round in 0..rounds {
             if round % 4 == 0 {
-                self.speak();
+                self.send_from_vm();
             }
             for host in 0..HOSTS {
                 while self.hosts[host].as_ref().is_some_and(|a| !a.ports.is_empty()) {
@@ -470,10 +470,10 @@ impl World {
                     (0..8).for_each(|_| self.step(Op::Watch(host)));
                 }
             }
-            while !self.flying.is_empty() {
+            while !self.in_flight.is_empty() {
                 self.step(Op::Deliver(0));
             }
-            self.pass(10);
+            self.advance(10);
         }
     }
 
@@ -488,13 +488,13 @@ impl World {
             Vm::Off | Vm::Transit(..) => None,
         };
         let check = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
-        check(self.flying.is_empty(), "announcements are under way")?;
+        check(self.in_flight.is_empty(), "announcements are under way")?;
         check(self.board.lock().is_none(), "a lock is left")?;
         check(self.board.record == place.map(|(host, _)| host), "the board has it elsewhere")?;
         for (host, a) in self.hosts.iter().enumerate() {
             let Some(a) = a else { continue };
-            let told = a.session.seen == self.board.log.len() && a.ports.is_empty();
-            check(told, &format!("host {host} has not been told everything"))?;
+            let up_to_date = a.session.seen == self.board.log.len() && a.ports.is_empty();
+            check(up_to_date, &format!("host {host} has not been told everything"))?;
             let wanted = match place {
                 Some((at, port)) if at == host => State::Here { port },
                 _ => State::Away,
@@ -529,7 +529,7 @@ impl World {
     }
 
     /// How long it takes until all is well.
-    pub fn settles_within(&mut self, limit_ms: u64) {
+    pub fn assert_settles_within(&mut self, limit_ms: u64) {
         let start = self.now;
         self.run(1);
         while let Err(why) = self.is_settled() {
@@ -546,7 +546,7 @@ impl World {
     }
 
     /// A frame for the VM that a host with the board's record sends reaches it by at most one redirection.
-    pub fn is_reached(&self) -> bool {
+    pub fn vm_is_reachable(&self) -> bool {
         let (Vm::Runs(at, _), Some(holder)) = (self.vm, self.board.record) else { return true };
         let (host, port) = PLACES[at];
         match self.state(holder) {
