@@ -26,14 +26,14 @@ impl Underlay {
         let mut out = Actions::default();
         let Some(slot) = self.ports.iter().position(|p| p.config.index == port) else { return out };
         let outcome = match frames::parse(&self.ports[slot].config, frame) {
-            Ok((facts, packet)) => self.take(now_ms, slot, (&facts, frame), packet, &mut out),
+            Ok((facts, packet)) => self.handle_packet(now_ms, slot, (&facts, frame), packet, &mut out),
             Err(why) => why,
         };
         self.ports[slot].counters.count(outcome);
         out
     }
 
-    fn take(
+    fn handle_packet(
         &mut self,
         now_ms: u64,
         slot: usize,
@@ -42,25 +42,25 @@ impl Underlay {
         out: &mut Actions,
     ) -> Outcome {
         match packet {
-            Packet::Arp(arp) => self.arp(now_ms, slot, facts, &arp, out),
-            Packet::Solicit(solicit) => self.solicit(now_ms, slot, facts.src, &solicit, out),
-            Packet::Advert(advert) => self.advert(now_ms, slot, facts.src, &advert, out),
+            Packet::Arp(arp) => self.handle_arp(now_ms, slot, facts, &arp, out),
+            Packet::Solicit(solicit) => self.handle_solicit(now_ms, slot, facts.src, &solicit, out),
+            Packet::Advert(advert) => self.handle_advert(now_ms, slot, facts.src, &advert, out),
             Packet::Echo => match frames::echo_reply(facts, bytes) {
-                Some(reply) => self.answer(now_ms, slot, reply, Outcome::EchoAnswered, out),
+                Some(reply) => self.send_answer(now_ms, slot, reply, Outcome::EchoAnswered, out),
                 None => Outcome::Malformed,
             },
             Packet::MldQuery => {
                 let config = &self.ports[slot].config;
                 let Some(own) = config.link_local() else { return Outcome::OtherAddress };
                 let report = frames::mld_report(config, own, &config.groups());
-                self.answer(now_ms, slot, report, Outcome::MldAnswered, out)
+                self.send_answer(now_ms, slot, report, Outcome::MldAnswered, out)
             }
-            Packet::TooBig { to, quoted, mtu } => self.too_big(now_ms, to, quoted, mtu, out),
+            Packet::TooBig { to, quoted, mtu } => self.handle_too_big(now_ms, to, quoted, mtu, out),
         }
     }
 
     /// Sends an answer if the port's budget allows it.
-    fn answer(
+    fn send_answer(
         &mut self,
         now_ms: u64,
         slot: usize,
@@ -76,11 +76,18 @@ impl Underlay {
         outcome
     }
 
-    fn arp(&mut self, now_ms: u64, slot: usize, frame: &Frame, arp: &ArpFacts, out: &mut Actions) -> Outcome {
+    fn handle_arp(
+        &mut self,
+        now_ms: u64,
+        slot: usize,
+        frame: &Frame,
+        arp: &ArpFacts,
+        out: &mut Actions,
+    ) -> Outcome {
         let config = &self.ports[slot].config;
         let (index, sender) = (config.index, IpAddr::V4(arp.sender_ip));
         if config.owns(sender) {
-            return self.conflict(now_ms, slot, sender, arp.sender_mac, out);
+            return self.handle_conflict(now_ms, slot, sender, arp.sender_mac, out);
         }
         if config.subnet_broadcast(sender) {
             return Outcome::BadSource;
@@ -92,21 +99,21 @@ impl Underlay {
             if !to_us {
                 return Outcome::NotForUs;
             }
-            self.conflict(now_ms, slot, arp.target_ip.into(), arp.sender_mac, out);
-            return self.answer(now_ms, slot, reply, Outcome::ArpAnswered, out);
+            self.handle_conflict(now_ms, slot, arp.target_ip.into(), arp.sender_mac, out);
+            return self.send_answer(now_ms, slot, reply, Outcome::ArpAnswered, out);
         }
         let known = self.cache.get(index, sender).map(|n| n.age_ms(now_ms));
         let gratuitous = arp.sender_ip == arp.target_ip;
-        let heard = NeighbourMessage {
+        let message = NeighbourMessage {
             mac: Some(arp.sender_mac),
             solicited: arp.is_reply && to_us && !frame.dst.is_group(),
             overrides: gratuitous || known.is_none_or(|age_ms| age_ms >= ARP_LOCK_MS),
         };
-        self.hear(now_ms, index, sender, heard, out);
+        self.update_neighbour(now_ms, index, sender, message, out);
         if arp.is_reply || !to_us {
-            return if known.is_some() { Outcome::ArpHeard } else { Outcome::NotForUs };
+            return if known.is_some() { Outcome::ArpUpdated } else { Outcome::NotForUs };
         }
-        let outcome = self.answer(now_ms, slot, reply, Outcome::ArpAnswered, out);
+        let outcome = self.send_answer(now_ms, slot, reply, Outcome::ArpAnswered, out);
         if known.is_none() && on_link && outcome == Outcome::ArpAnswered {
             self.learn(now_ms, slot, sender, arp.sender_mac);
         }
@@ -114,7 +121,7 @@ impl Underlay {
     }
 
     /// RFC 4861 section 7.2.3.
-    fn solicit(
+    fn handle_solicit(
         &mut self,
         now_ms: u64,
         slot: usize,
@@ -127,20 +134,20 @@ impl Underlay {
             return Outcome::NotForUs;
         }
         if config.owns(src.into()) {
-            return self.conflict(now_ms, slot, src.into(), from, out);
+            return self.handle_conflict(now_ms, slot, src.into(), from, out);
         }
         if dad {
             // Duplicate address detection by another station: all must hear that the address is taken
             // (RFC 4862 section 5.4.3).
             let defence = frames::announcement(config, target.into());
-            self.conflict(now_ms, slot, target.into(), from, out);
-            return self.answer(now_ms, slot, defence, Outcome::NdAnswered, out);
+            self.handle_conflict(now_ms, slot, target.into(), from, out);
+            return self.send_answer(now_ms, slot, defence, Outcome::NdAnswered, out);
         }
         let (index, on_link) = (config.index, config.on_link(src.into()));
         let reply = frames::advert(config, target, (mac.unwrap_or(from), src));
         let known = self.cache.get(index, src.into()).is_some();
         if mac.is_some() {
-            self.hear(
+            self.update_neighbour(
                 now_ms,
                 index,
                 src.into(),
@@ -148,7 +155,7 @@ impl Underlay {
                 out,
             );
         }
-        let outcome = self.answer(now_ms, slot, reply, Outcome::NdAnswered, out);
+        let outcome = self.send_answer(now_ms, slot, reply, Outcome::NdAnswered, out);
         if let Some(mac) = mac
             && !known
             && on_link
@@ -160,28 +167,42 @@ impl Underlay {
     }
 
     /// RFC 4861 section 7.2.5.
-    fn advert(&mut self, now_ms: u64, slot: usize, from: Mac, advert: &Advert, out: &mut Actions) -> Outcome {
+    fn handle_advert(
+        &mut self,
+        now_ms: u64,
+        slot: usize,
+        from: Mac,
+        advert: &Advert,
+        out: &mut Actions,
+    ) -> Outcome {
         let config = &self.ports[slot].config;
         let (index, target) = (config.index, IpAddr::V6(advert.target));
         if config.owns(target) {
-            return self.conflict(now_ms, slot, target, advert.target_mac.unwrap_or(from), out);
+            return self.handle_conflict(now_ms, slot, target, advert.target_mac.unwrap_or(from), out);
         }
         if self.cache.get(index, target).is_none() {
             return Outcome::NotForUs;
         }
-        let heard = NeighbourMessage {
+        let message = NeighbourMessage {
             mac: advert.target_mac,
             solicited: advert.solicited,
             overrides: advert.overrides,
         };
-        self.hear(now_ms, index, target, heard, out);
-        Outcome::NdHeard
+        self.update_neighbour(now_ms, index, target, message, out);
+        Outcome::NdUpdated
     }
 
     /// Lets the neighbour cache hear it, and carries what it learned to the destinations.
-    fn hear(&mut self, now_ms: u64, port: usize, ip: IpAddr, heard: NeighbourMessage, out: &mut Actions) {
+    fn update_neighbour(
+        &mut self,
+        now_ms: u64,
+        port: usize,
+        ip: IpAddr,
+        message: NeighbourMessage,
+        out: &mut Actions,
+    ) {
         let before = self.cache.get(port, ip).map(|n| n.state());
-        let learned = self.cache.hear(port, ip, heard, now_ms);
+        let learned = self.cache.update(port, ip, message, now_ms);
         let Some(n) = self.cache.get(port, ip) else { return };
         let (mac, router, users) = (n.mac(), n.is_router(), n.users());
         let wanted = router || !users.is_empty();
@@ -197,14 +218,14 @@ impl Underlay {
         };
         match (learned, mac) {
             (Learned::Moved(old), Some(new)) if wanted => {
-                self.event(now_ms, Event::Moved { port, ip, old, new }, out);
+                self.push_event(now_ms, Event::Moved { port, ip, old, new }, out);
             }
             (Learned::Resolved, Some(mac)) if wanted && had_failed => {
-                self.event(now_ms, Event::Reachable { port, ip, mac }, out);
+                self.push_event(now_ms, Event::Reachable { port, ip, mac }, out);
             }
             _ => {}
         }
-        self.settle(now_ms, touched, out);
+        self.update_destinations(now_ms, touched, out);
     }
 
     fn learn(&mut self, now_ms: u64, slot: usize, ip: IpAddr, mac: Mac) {
@@ -216,20 +237,27 @@ impl Underlay {
 
     /// Another station uses our address: say so, and say on the link whose it is. We do not give it up
     /// (RFC 5227 section 2.4 (c)): the whole overlay hangs on it.
-    fn conflict(&mut self, now_ms: u64, slot: usize, ip: IpAddr, mac: Mac, out: &mut Actions) -> Outcome {
+    fn handle_conflict(
+        &mut self,
+        now_ms: u64,
+        slot: usize,
+        ip: IpAddr,
+        mac: Mac,
+        out: &mut Actions,
+    ) -> Outcome {
         // Two underlay ports on one link hear each other.
         if self.ports.iter().any(|p| p.config.mac == mac) {
             return Outcome::OwnFrame;
         }
         let port = &mut self.ports[slot];
-        let quiet =
+        let defended_lately =
             port.defended_ms.get(&ip).is_some_and(|at| now_ms < at.saturating_add(DEFEND_INTERVAL_MS));
-        if port.up && !quiet {
+        if port.up && !defended_lately {
             port.defended_ms.insert(ip, now_ms);
             let defence = frames::announcement(&port.config, ip);
             port.send(defence, out);
             let index = port.config.index;
-            self.event(now_ms, Event::Conflict { port: index, ip, mac }, out);
+            self.push_event(now_ms, Event::Conflict { port: index, ip, mac }, out);
         }
         Outcome::Conflict
     }

@@ -15,9 +15,9 @@ pub enum Outcome {
     /// A multicast listener query, answered with our groups.
     MldAnswered,
     /// An ARP packet from which a neighbour entry was confirmed or corrected.
-    ArpHeard,
+    ArpUpdated,
     /// A neighbour advertisement from which a neighbour entry was confirmed or corrected.
-    NdHeard,
+    NdUpdated,
     /// Fragmentation needed / packet too big that lowered a path MTU or kept it low.
     PathMtuLowered,
     /// Another station uses an address of ours.
@@ -65,8 +65,8 @@ impl Outcome {
         (Self::NdAnswered, "nd_answered"),
         (Self::EchoAnswered, "echo_answered"),
         (Self::MldAnswered, "mld_answered"),
-        (Self::ArpHeard, "arp_heard"),
-        (Self::NdHeard, "nd_heard"),
+        (Self::ArpUpdated, "arp_heard"),
+        (Self::NdUpdated, "nd_heard"),
         (Self::PathMtuLowered, "path_mtu_lowered"),
         (Self::Conflict, "address_conflict"),
         (Self::RateLimited, "rate_limited"),

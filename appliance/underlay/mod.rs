@@ -139,7 +139,7 @@ impl Underlay {
         }
         let all = self.destinations.keys().copied().collect();
         self.announce(now_ms, &mut out);
-        self.settle(now_ms, all, &mut out);
+        self.update_destinations(now_ms, all, &mut out);
         out
     }
 
@@ -151,9 +151,9 @@ impl Underlay {
         self.destinations.entry(dst).or_default().udp_ports.insert(udp_port);
         if is_new {
             if self.routes.resolve(dst, |_| true, |_| Confidence::Unknown).is_none() {
-                self.event(now_ms, Event::NoRoute { dst }, &mut out);
+                self.push_event(now_ms, Event::NoRoute { dst }, &mut out);
             }
-            self.settle(now_ms, BTreeSet::from([dst]), &mut out);
+            self.update_destinations(now_ms, BTreeSet::from([dst]), &mut out);
         }
         out
     }
@@ -174,8 +174,8 @@ impl Underlay {
     pub fn tick(&mut self, now_ms: u64) -> Actions {
         let mut out = Actions::default();
         self.announce(now_ms, &mut out);
-        let touched = self.age_path_mtus(now_ms);
-        self.settle(now_ms, touched, &mut out);
+        let touched = self.expire_path_mtus(now_ms);
+        self.update_destinations(now_ms, touched, &mut out);
         out
     }
 
@@ -206,7 +206,7 @@ impl Underlay {
         self.ports.iter().find(|p| p.config.index == port).map(|p| &p.counters)
     }
 
-    fn event(&mut self, now_ms: u64, event: Event, out: &mut Actions) {
+    fn push_event(&mut self, now_ms: u64, event: Event, out: &mut Actions) {
         if self.events.take(now_ms) {
             out.events.push(event);
         } else {
@@ -222,11 +222,11 @@ impl Underlay {
     /// duplicate address detection does, but does not wait: a VTEP has no other address to turn to.
     fn announce(&mut self, now_ms: u64, out: &mut Actions) {
         for port in &mut self.ports {
-            let Some((made, due_ms)) = port.announce else { continue };
+            let Some((announced, due_ms)) = port.announce else { continue };
             if now_ms < due_ms {
                 continue;
             }
-            let next = made + 1;
+            let next = announced + 1;
             port.announce =
                 (next < ANNOUNCEMENTS).then_some((next, now_ms.saturating_add(ANNOUNCE_INTERVAL_MS)));
             let config = port.config.clone();
@@ -235,7 +235,7 @@ impl Underlay {
             }
             let link_local = config.link_local().map(IpAddr::V6);
             for own in config.addresses.iter().map(IpNet::addr).chain(link_local) {
-                if made == 0 {
+                if announced == 0 {
                     let probe = match own {
                         IpAddr::V4(own) => frames::arp_request(&config, None, Ipv4Addr::UNSPECIFIED, own),
                         IpAddr::V6(own) => frames::solicit(&config, None, Ipv6Addr::UNSPECIFIED, own),
@@ -249,18 +249,18 @@ impl Underlay {
 
     /// Finds out anew where the `touched` destinations go, lets the neighbour cache ask what it has to, and
     /// reports what changed.
-    fn settle(&mut self, now_ms: u64, mut touched: BTreeSet<IpAddr>, out: &mut Actions) {
-        self.route(now_ms, &touched);
-        let failed = self.ask(now_ms, out);
-        self.route(now_ms, &failed);
+    fn update_destinations(&mut self, now_ms: u64, mut touched: BTreeSet<IpAddr>, out: &mut Actions) {
+        self.update_routes(now_ms, &touched);
+        let failed = self.send_due_requests(now_ms, out);
+        self.update_routes(now_ms, &failed);
         touched.extend(failed);
         // Rerouting may have made new entries, which are asked for in the same go.
-        touched.extend(self.ask(now_ms, out));
-        self.report(&touched, out);
+        touched.extend(self.send_due_requests(now_ms, out));
+        self.report_changes(&touched, out);
     }
 
     /// Sends the requests that are due. Returns the destinations whose next hop failed.
-    fn ask(&mut self, now_ms: u64, out: &mut Actions) -> BTreeSet<IpAddr> {
+    fn send_due_requests(&mut self, now_ms: u64, out: &mut Actions) -> BTreeSet<IpAddr> {
         let mut failed = BTreeSet::new();
         if now_ms < self.cache.due_ms() {
             return failed;
@@ -276,9 +276,9 @@ impl Underlay {
         );
         for (port, ip, due) in due {
             match due {
-                Due::Solicit(ask) => {
+                Due::Solicit(solicitation) => {
                     let Some(p) = self.ports.iter_mut().find(|p| p.config.index == port) else { continue };
-                    let to = match ask {
+                    let to = match solicitation {
                         Solicitation::All => None,
                         Solicitation::One(mac) => Some(mac),
                     };
@@ -296,7 +296,7 @@ impl Underlay {
                     let Some(n) = self.cache.get(port, ip) else { continue };
                     failed.extend(n.users());
                     if n.is_router() || !n.users().is_empty() {
-                        self.event(now_ms, Event::Unreachable { port, ip }, out);
+                        self.push_event(now_ms, Event::Unreachable { port, ip }, out);
                     }
                 }
             }

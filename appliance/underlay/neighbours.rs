@@ -117,7 +117,7 @@ pub enum Due {
 pub struct Neighbour {
     state: State,
     mac: Option<Mac>,
-    heard_ms: u64,
+    updated_ms: u64,
     due_ms: u64,
     tries: u32,
     router: bool,
@@ -127,7 +127,7 @@ pub struct Neighbour {
 impl Neighbour {
     fn new(state: State, mac: Option<Mac>, now_ms: u64) -> Self {
         let users = BTreeSet::new();
-        let mut n = Self { state, mac, heard_ms: now_ms, due_ms: now_ms, tries: 0, router: false, users };
+        let mut n = Self { state, mac, updated_ms: now_ms, due_ms: now_ms, tries: 0, router: false, users };
         n.enter(state, now_ms);
         n
     }
@@ -147,7 +147,7 @@ impl Neighbour {
     /// Milliseconds in which nothing was heard of the station.
     #[must_use]
     pub const fn age_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.heard_ms)
+        now_ms.saturating_sub(self.updated_ms)
     }
 
     /// The destinations that are sent through this neighbour.
@@ -173,7 +173,7 @@ impl Neighbour {
             State::Incomplete | State::Probe => now_ms,
             State::Reachable => now_ms.saturating_add(REACHABLE_MS),
             State::Stale if self.wanted() => now_ms.saturating_add(DELAY_MS),
-            State::Stale => self.heard_ms.saturating_add(UNUSED_MS),
+            State::Stale => self.updated_ms.saturating_add(UNUSED_MS),
             State::Failed if self.wanted() => now_ms.saturating_add(RETRY_MIN_MS),
             State::Failed => now_ms.saturating_add(UNUSED_FAILED_MS),
             State::Static => u64::MAX,
@@ -181,31 +181,31 @@ impl Neighbour {
     }
 
     /// RFC 4861 section 7.2.5 and appendix C; ARP's rules are put into the same terms by the caller.
-    fn hear(&mut self, now_ms: u64, heard: NeighbourMessage) -> Learned {
-        let next = if heard.solicited { State::Reachable } else { State::Stale };
-        match (self.state, self.mac, heard.mac) {
+    fn update(&mut self, now_ms: u64, message: NeighbourMessage) -> Learned {
+        let next = if message.solicited { State::Reachable } else { State::Stale };
+        match (self.state, self.mac, message.mac) {
             (State::Static, ..) | (_, None, None) => Learned::Nothing,
             (_, None, Some(mac)) => {
-                self.heard_ms = now_ms;
+                self.updated_ms = now_ms;
                 self.mac = Some(mac);
                 self.enter(next, now_ms);
                 Learned::Resolved
             }
             (state, Some(old), Some(mac)) if mac != old => {
-                if !heard.overrides {
+                if !message.overrides {
                     if state == State::Reachable {
                         self.enter(State::Stale, now_ms);
                     }
                     return Learned::Nothing;
                 }
-                self.heard_ms = now_ms;
+                self.updated_ms = now_ms;
                 self.mac = Some(mac);
                 self.enter(next, now_ms);
                 Learned::Moved(old)
             }
             (_, Some(_), _) => {
-                self.heard_ms = now_ms;
-                if heard.solicited {
+                self.updated_ms = now_ms;
+                if message.solicited {
                     self.enter(State::Reachable, now_ms);
                 }
                 Learned::Nothing
@@ -213,8 +213,8 @@ impl Neighbour {
         }
     }
 
-    /// The timer fired. `None` with a later `due_ms`, or `None` and [`Neighbour::forgotten`].
-    fn fire(&mut self, now_ms: u64, take: impl FnOnce() -> bool) -> Option<Due> {
+    /// The timer fired. `None` with a later `due_ms`, or `None` and [`Neighbour::is_expired`].
+    fn on_timer(&mut self, now_ms: u64, take_request: impl FnOnce() -> bool) -> Option<Due> {
         match self.state {
             State::Static => {
                 self.due_ms = u64::MAX;
@@ -231,7 +231,7 @@ impl Neighbour {
             State::Failed if !self.wanted() => return None,
             State::Incomplete | State::Probe | State::Failed => {}
         }
-        if !take() {
+        if !take_request() {
             self.due_ms = now_ms.saturating_add(BUDGET_WAIT_MS);
             return None;
         }
@@ -240,13 +240,13 @@ impl Neighbour {
             State::Incomplete if self.tries < QUICK_TRIES => QUICK_RETRANS_MS,
             _ => RETRANS_MS,
         };
-        let ask = match (self.state, self.mac) {
+        let solicitation = match (self.state, self.mac) {
             (State::Probe, Some(mac)) if self.tries < UNICAST_PROBES => Solicitation::One(mac),
             _ => Solicitation::All,
         };
         self.tries = self.tries.saturating_add(1);
         self.due_ms = now_ms.saturating_add(pause_ms);
-        Some(Due::Solicit(ask))
+        Some(Due::Solicit(solicitation))
     }
 
     fn fail(&mut self, now_ms: u64) -> Due {
@@ -256,7 +256,7 @@ impl Neighbour {
     }
 
     /// The timer of an entry nobody uses has run out.
-    fn forgotten(&self, now_ms: u64) -> bool {
+    fn is_expired(&self, now_ms: u64) -> bool {
         !self.wanted() && self.due_ms <= now_ms && matches!(self.state, State::Stale | State::Failed)
     }
 }
@@ -328,9 +328,9 @@ impl Cache {
     }
 
     /// Takes in a message about an entry there is already.
-    pub fn hear(&mut self, port: usize, ip: IpAddr, heard: NeighbourMessage, now_ms: u64) -> Learned {
+    pub fn update(&mut self, port: usize, ip: IpAddr, message: NeighbourMessage, now_ms: u64) -> Learned {
         let Some(n) = self.table.get_mut(&(port, ip)) else { return Learned::Nothing };
-        let learned = n.hear(now_ms, heard);
+        let learned = n.update(now_ms, message);
         self.due_ms = self.due_ms.min(n.due_ms);
         learned
     }
@@ -342,7 +342,7 @@ impl Cache {
         if self.table.len() >= LEARNED_MAX {
             let learned = || self.table.iter().filter(|(_, n)| !n.wanted() && n.state != State::Static);
             if learned().count() >= LEARNED_MAX
-                && let Some(oldest) = learned().min_by_key(|(_, n)| n.heard_ms).map(|(key, _)| *key)
+                && let Some(oldest) = learned().min_by_key(|(_, n)| n.updated_ms).map(|(key, _)| *key)
             {
                 self.table.remove(&oldest);
                 evicted = true;
@@ -369,12 +369,12 @@ impl Cache {
         self.due_ms = self.due_ms.min(now_ms);
     }
 
-    /// Runs all timers that are due. `take(port)` takes one request from the port's budget if there is one left.
+    /// Runs all timers that are due. `take_request(port)` takes one request from the port's budget if there is one left.
     pub fn expire(
         &mut self,
         now_ms: u64,
         up: impl Fn(usize) -> bool,
-        mut take: impl FnMut(usize) -> bool,
+        mut take_request: impl FnMut(usize) -> bool,
     ) -> Vec<(usize, IpAddr, Due)> {
         let mut out = Vec::new();
         if now_ms < self.due_ms {
@@ -386,11 +386,11 @@ impl Cache {
                 // Silence proves nothing while the link is down; `link_up` starts over.
                 n.due_ms = u64::MAX;
             } else if n.due_ms <= now_ms
-                && let Some(due) = n.fire(now_ms, || take(port))
+                && let Some(due) = n.on_timer(now_ms, || take_request(port))
             {
                 out.push((port, ip, due));
             }
-            let keep = !n.forgotten(now_ms);
+            let keep = !n.is_expired(now_ms);
             if keep {
                 self.due_ms = self.due_ms.min(n.due_ms);
             }

@@ -38,7 +38,7 @@ pub(super) struct Destination {
 
 impl Underlay {
     /// Looks up the next hop of each destination anew, and moves it from neighbour to neighbour where it changed.
-    pub(super) fn route(&mut self, now_ms: u64, destinations: &BTreeSet<IpAddr>) {
+    pub(super) fn update_routes(&mut self, now_ms: u64, destinations: &BTreeSet<IpAddr>) {
         for &dst in destinations {
             let current = self.destinations.get(&dst).and_then(|d| d.hop);
             let hop = self.routes.resolve(
@@ -71,19 +71,19 @@ impl Underlay {
     }
 
     /// Tells the caller what is different from what it was told last.
-    pub(super) fn report(&mut self, destinations: &BTreeSet<IpAddr>, out: &mut Actions) {
+    pub(super) fn report_changes(&mut self, destinations: &BTreeSet<IpAddr>, out: &mut Actions) {
         for &dst in destinations {
             let Some(destination) = self.destinations.get(&dst) else { continue };
-            let now = self.resolution(destination);
-            if now == destination.reported {
+            let current = self.resolution(destination);
+            if current == destination.reported {
                 continue;
             }
-            match now {
+            match current {
                 Some(resolution) => out.resolved.push((dst, resolution)),
                 None => out.lost.push(dst),
             }
             if let Some(destination) = self.destinations.get_mut(&dst) {
-                destination.reported = now;
+                destination.reported = current;
             }
         }
     }
@@ -106,7 +106,7 @@ impl Underlay {
     /// A router says that a packet of ours was too big. Believed only if the quote is a VXLAN packet from the
     /// address the message came back to, for a destination and port we send to, of a length that we may have
     /// sent and that does not fit the MTU it claims (RFC 5927 section 7.2, RFC 8201 section 4).
-    pub(super) fn too_big(
+    pub(super) fn handle_too_big(
         &mut self,
         now_ms: u64,
         to: IpAddr,
@@ -122,41 +122,41 @@ impl Underlay {
         let claimed = u16::try_from(mtu).unwrap_or(u16::MAX).max(floor);
         let port_mtu =
             self.ports.iter().find(|p| p.config.index == reported.port).map_or(0, |p| p.config.mtu);
-        let ours = quoted.src == to
+        let is_ours = quoted.src == to
             && quoted.src == reported.src_ip
             && destination.udp_ports.contains(&quoted.udp_dst)
             && quoted.len > u32::from(claimed)
             && quoted.len <= u32::from(port_mtu);
-        if !ours || claimed > reported.mtu {
+        if !is_ours || claimed > reported.mtu {
             return Outcome::PathMtuRefused;
         }
         let until_ms = now_ms.saturating_add(PATH_MTU_AGE_MS);
         destination.path_mtu = Some(PathMtu { mtu: claimed, until_ms });
         self.path_mtu_due_ms = self.path_mtu_due_ms.min(until_ms);
         if claimed < reported.mtu {
-            self.event(now_ms, Event::PathMtu { dst: quoted.dst, mtu: claimed }, out);
-            self.report(&BTreeSet::from([quoted.dst]), out);
+            self.push_event(now_ms, Event::PathMtu { dst: quoted.dst, mtu: claimed }, out);
+            self.report_changes(&BTreeSet::from([quoted.dst]), out);
         }
         Outcome::PathMtuLowered
     }
 
     /// Forgets path MTUs that are too old to be true. Returns the destinations concerned.
-    pub(super) fn age_path_mtus(&mut self, now_ms: u64) -> BTreeSet<IpAddr> {
-        let mut aged = BTreeSet::new();
+    pub(super) fn expire_path_mtus(&mut self, now_ms: u64) -> BTreeSet<IpAddr> {
+        let mut expired = BTreeSet::new();
         if now_ms < self.path_mtu_due_ms {
-            return aged;
+            return expired;
         }
         self.path_mtu_due_ms = u64::MAX;
         for (&dst, destination) in &mut self.destinations {
             match destination.path_mtu {
                 Some(path) if path.until_ms <= now_ms => {
                     destination.path_mtu = None;
-                    aged.insert(dst);
+                    expired.insert(dst);
                 }
                 Some(path) => self.path_mtu_due_ms = self.path_mtu_due_ms.min(path.until_ms),
                 None => {}
             }
         }
-        aged
+        expired
     }
 }

@@ -75,7 +75,7 @@ impl Routes {
                 through(route.to, Origin::Static, route.via);
             }
             for &via in &port.gateways {
-                through(everything(via), Origin::Gateway, via);
+                through(default_prefix(via), Origin::Gateway, via);
             }
         }
         entries.sort_by_key(|e| (std::cmp::Reverse(e.to.prefix_len()), e.origin));
@@ -120,7 +120,7 @@ impl Routes {
 }
 
 /// All addresses of a family.
-fn everything(of_family: IpAddr) -> IpNet {
+fn default_prefix(of_family: IpAddr) -> IpNet {
     match of_family {
         IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
         IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
@@ -205,7 +205,9 @@ mod tests {
         let r = Routes::new(&[port(0, &[("10.0.0.1", 24)], &["10.0.0.253", "10.0.0.254"], &[])]);
         let dst = ip("198.51.100.1");
         let first = |trust| {
-            move |h: &NextHop| if h.next_hop_ip == ip("10.0.0.253") { trust } else { Confidence::Known }
+            move |h: &NextHop| {
+                if h.next_hop_ip == ip("10.0.0.253") { trust } else { Confidence::Known }
+            }
         };
         for (trust, expected) in [
             (Confidence::Failed, "10.0.0.254"),

@@ -145,7 +145,7 @@ proptest! {
     fn any_order_of_events(steps in prop::collection::vec((0..3_000u64, step()), 1..120)) {
         let mut u = Underlay::new(ports());
         let mut now_ms = 0;
-        let mut told = std::collections::BTreeMap::new();
+        let mut reported = std::collections::BTreeMap::new();
         let mut frames = 0;
         for (pause_ms, step) in steps {
             now_ms += pause_ms;
@@ -158,24 +158,24 @@ proptest! {
                 Step::Link(port, up) => u.link(now_ms, port, up),
                 Step::Want(n, six) => u.track(now_ms, destination(n, six), 4789),
                 Step::Unwant(n, six) => {
-                    told.remove(&destination(n, six));
+                    reported.remove(&destination(n, six));
                     u.untrack(now_ms, destination(n, six), 4789);
                     Actions::default()
                 }
             };
             check(&u, &actions)?;
             for dst in &actions.lost {
-                prop_assert!(told.remove(dst).is_some(), "{dst} lost that was never resolved");
+                prop_assert!(reported.remove(dst).is_some(), "{dst} lost that was never resolved");
             }
             for (dst, resolution) in actions.resolved {
-                prop_assert_ne!(told.insert(dst, resolution), Some(resolution), "told twice");
+                prop_assert_ne!(reported.insert(dst, resolution), Some(resolution), "told twice");
             }
             prop_assert!(u.next_tick(now_ms) >= now_ms);
         }
         // What the caller was told, put together, is what the module believes.
         let believed: std::collections::BTreeMap<_, _> =
             u.show_destinations(now_ms).into_iter().filter_map(|row| Some((row.dst, row.resolution?))).collect();
-        prop_assert_eq!(told, believed);
+        prop_assert_eq!(reported, believed);
         // And every destination hangs on exactly the neighbour that its route names.
         let rows = u.show(now_ms);
         for row in u.show_destinations(now_ms) {

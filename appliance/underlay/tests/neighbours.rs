@@ -245,6 +245,6 @@ fn a_start_with_a_thousand_vteps_is_spread_over_time() {
     assert!(log.iter().all(|(_, a)| a.send.len() <= 256));
     assert_eq!(sent + sends(&log).len(), 256 + 190);
     run(&mut u, 10_200, 12_000);
-    let asked = u.show(12_000).iter().filter(|r| r.state == State::Incomplete).count();
-    assert_eq!(asked, 1_000);
+    let incomplete = u.show(12_000).iter().filter(|r| r.state == State::Incomplete).count();
+    assert_eq!(incomplete, 1_000);
 }
