@@ -74,7 +74,7 @@ impl Setting {
         stage(&mut self.world.path(), &mut ctxs);
         let took = began.elapsed();
         look(&self.world.sink.sent);
-        ctxs.drain(..).for_each(|ctx| self.arena.give(ctx.packet));
+        ctxs.drain(..).for_each(|ctx| self.arena.put_back(ctx.packet));
         let sent = self.world.sink.empty(&mut self.arena);
         let outcome =
             Outcome { sent, held: self.world.sink.release(), dropped: self.world.dropped() - before };
@@ -267,7 +267,7 @@ fn too_big(group: &mut Group<'_>) {
 fn migrating(group: &mut Group<'_>) {
     let world = |stage: Stage| {
         let mut world = World::new(false);
-        world.sink.with_hold();
+        world.sink.enable_hold();
         let record = MigrationRecord {
             bd: world.bd,
             vni: Vni::new(100).unwrap(),

@@ -39,7 +39,7 @@ fn stages(c: &mut Criterion) {
         b.iter(|| {
             let mut buffer = arena.take();
             assert!(vlan::push(&mut buffer, TRUNK, 0) && vlan::pop(&mut buffer));
-            arena.give(buffer);
+            arena.put_back(buffer);
         });
     });
     let vni = Vni::new(100).unwrap();
@@ -74,7 +74,7 @@ fn stages(c: &mut Criterion) {
         b.iter(|| {
             let buffer = arena.take();
             black_box(buffer.head()[0]);
-            arena.give(buffer);
+            arena.put_back(buffer);
         });
     });
     group.finish();

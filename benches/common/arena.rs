@@ -187,7 +187,7 @@ impl Arena {
 
     /// Takes a frame back.
     #[inline]
-    pub fn give(&mut self, mut buffer: Buffer) {
+    pub fn put_back(&mut self, mut buffer: Buffer) {
         self.buffers[buffer.ctx] = Some(mem::take(&mut buffer.bytes));
     }
 

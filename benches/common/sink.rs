@@ -39,14 +39,14 @@ impl Sink {
             if buffer.is_copy() {
                 self.spare.extend(buffer.spare());
             } else {
-                arena.give(buffer);
+                arena.put_back(buffer);
             }
         }
         sent
     }
 
     /// A hold larger than the caches. Its blocks are used in turn.
-    pub fn with_hold(&mut self) {
+    pub fn enable_hold(&mut self) {
         let bytes = 64 << 20;
         self.hold = Some((HoldPool::new(bytes), HoldQueue::new(HoldPool::blocks_for(bytes))));
     }

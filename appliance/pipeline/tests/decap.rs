@@ -265,9 +265,9 @@ fn what_is_for_the_vtep_goes_to_the_control_thread() {
         frames::IPV6,
         &frames::ip6(theirs.ip6, ours.ip6, 58, 0, 64, &frames::icmp6(theirs.ip6, ours.ip6, 128, &[0; 12])),
     );
-    let asks =
+    let requests =
         [frames::arp_request(theirs, OUR_4), frames::solicit(theirs.mac, theirs.ip6, OUR_6), ping4, ping6];
-    for frame in &asks {
+    for frame in &requests {
         let out = lab.one(UNDERLAY, frame);
         assert_eq!((out.punted, out.sent, out.dropped), (vec![(UNDERLAY, frame.clone())], vec![], vec![]));
         let mut to_another = frame.clone();
@@ -276,5 +276,5 @@ fn what_is_for_the_vtep_goes_to_the_control_thread() {
     }
     assert_eq!(lab.counters.read().to_control, 4);
     lab.exits.control_full = true;
-    lab.one(UNDERLAY, &asks[0]).is_dropped(DropReason::ControlFull);
+    lab.one(UNDERLAY, &requests[0]).is_dropped(DropReason::ControlFull);
 }

@@ -51,7 +51,7 @@ impl Digest {
 
 /// Frames that others do not have among their seeds: what appliances tell one another, and what is ordinary.
 fn frames() -> Vec<Vec<u8>> {
-    let said = |relayed, host| Marker {
+    let marker = |relayed, host| Marker {
         kind: Kind::End,
         relayed,
         ends: false,
@@ -92,8 +92,9 @@ fn frames() -> Vec<Vec<u8>> {
     });
     let tunnelled: Vec<_> =
         marked.flat_map(|tunnel| plain.iter().map(move |inner| tunnel.around(inner))).collect();
-    let markers = [said(false, 1), said(true, 2)]
-        .map(|said| Tunnel { flags: 2 | u8::from(said.relayed), ..FROM_1 }.around(&marker::build(&said)));
+    let markers = [marker(false, 1), marker(true, 2)].map(|marker| {
+        Tunnel { flags: 2 | u8::from(marker.relayed), ..FROM_1 }.around(&marker::build(&marker))
+    });
     // As many of each kind, although there are more of some.
     let often = tunnelled.len() / plain.len();
     let plain: Vec<_> = (0..often).flat_map(|_| plain.clone()).collect();
@@ -162,7 +163,7 @@ fn is_migrating(lab: &mut Lab) {
 }
 
 /// The digests are older than some names in what they were made of.
-fn as_first_named(text: String) -> Vec<u8> {
+fn with_original_names(text: String) -> Vec<u8> {
     text.replace("bd: Bd(", "net: Net(").replace("Bd(", "Net(").into_bytes()
 }
 
@@ -200,14 +201,14 @@ fn run() -> String {
                             format!("{} {:?} {:?}", packet.unfilled, packet.gso, packet.requested).as_bytes(),
                         );
                     }
-                    digest.add(&as_first_named(format!(
+                    digest.add(&with_original_names(format!(
                         "{:?} {:?} {:x?}",
                         out.dropped, out.learned, out.punted
                     )));
                     let exits = &mut lab.exits;
                     let events = format!("{:?} {:x?} {:x?}", exits.routers, exits.held, exits.relayed);
-                    digest.add(&as_first_named(events));
-                    digest.add(&as_first_named(format!("{:?}", exits.arrived)));
+                    digest.add(&with_original_names(events));
+                    digest.add(&with_original_names(format!("{:?}", exits.arrived)));
                     exits.routers.clear();
                     exits.held.clear();
                     exits.relayed.clear();

@@ -36,7 +36,7 @@ fn record(lab: &Lab, mac: Mac, port: u16, stage: Stage) -> MigrationRecord {
 
 fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
     let kind = Kind::End;
-    let said = Marker {
+    let marker = Marker {
         kind,
         relayed,
         ends: false,
@@ -50,7 +50,7 @@ fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
         node,
         paused_us: 0,
     };
-    marker::build(&said).to_vec()
+    marker::build(&marker).to_vec()
 }
 
 fn marked(tunnel: Tunnel, flags: u8, inner: &[u8]) -> VecPacket {
@@ -220,16 +220,16 @@ fn an_end_marker_waits_for_other_queues_and_goes_behind_its_nodes_frames() {
     assert!(!arrival.is_open(2));
     let (packet, network) = lab.exits.parked.pop().unwrap();
     lab.counters.release(1);
-    let out = lab.books_of(0, |path| path.forward_marker(packet, network));
+    let out = lab.packets_of(0, |path| path.forward_marker(packet, network));
     assert_eq!(out.sent, [(VM_A, marker)], "to the lcore that sends from the port");
     assert!(!arrival.is_open(2), "that lcore has yet to come to it");
     let packet = out.packets.into_iter().next().unwrap();
     lab.exits.keeps = Some(VM_A);
-    assert_eq!(lab.books_of(1, |path| path.handle_marker_at_port(packet, network, VM_A)).dropped, []);
+    assert_eq!(lab.packets_of(1, |path| path.handle_marker_at_port(packet, network, VM_A)).dropped, []);
     assert!(!arrival.is_open(2), "frames before it still wait for the device");
     let (_, bytes) = lab.exits.relayed.pop().unwrap();
     lab.counters.release(1);
-    let out = lab.books_of(0, |path| path.record_marker(VecPacket::new(&bytes), network));
+    let out = lab.packets_of(0, |path| path.record_marker(VecPacket::new(&bytes), network));
     assert_eq!(out.dropped, [DropReason::EndMarker]);
     assert!(arrival.is_open(2));
 }
@@ -250,12 +250,12 @@ fn a_marker_that_was_relayed_is_not_relayed_again() {
     let marker = |relayed| VecPacket::new(&end_marker(A.mac, 2, relayed));
     let one = marker(false);
     assert_eq!(
-        lab.books_of(1, |path| path.relay_marker(one, network, 1, Relay::default())).ports(),
+        lab.packets_of(1, |path| path.relay_marker(one, network, 1, Relay::default())).ports(),
         [UNDERLAY]
     );
     let again = marker(true);
     assert_eq!(
-        lab.books_of(1, |path| path.relay_marker(again, network, 1, Relay::default())).dropped,
+        lab.packets_of(1, |path| path.relay_marker(again, network, 1, Relay::default())).dropped,
         [DropReason::EndMarker]
     );
 }

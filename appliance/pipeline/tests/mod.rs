@@ -457,7 +457,7 @@ impl Lab {
         let is_underlay = matches!(self.ports[usize::from(port)].role, Role::Underlay(_));
         let mut burst = burst.into_iter().collect();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let out = self.books_of(received, |path| {
+        let out = self.packets_of(received, |path| {
             if is_underlay {
                 path.underlay(port, &mut burst, &mut scratch);
             } else {
@@ -470,7 +470,7 @@ impl Lab {
 
     /// What a call of the path makes of frames, of which so many had not been received before.
     #[track_caller]
-    fn books_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, TraceLog>)) -> Out {
+    fn packets_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, TraceLog>)) -> Out {
         let before = self.counters.read();
         add(&self.counters.received, received);
         self.notes.notes.clear();
@@ -483,7 +483,7 @@ impl Lab {
         });
         add(&self.counters.sent, self.exits.sent.len() as u64);
         self.sent_before += self.exits.sent.len() as u64;
-        self.balances();
+        self.assert_accounted();
         let packets = self.counters.read().since(&before);
         let dropped = DropReason::ALL
             .iter()
@@ -500,7 +500,7 @@ impl Lab {
     }
 
     #[track_caller]
-    fn balances(&self) {
+    fn assert_accounted(&self) {
         let packets: PacketReading = self.counters.read();
         assert_eq!(packets.unaccounted(), 0, "{packets:?}");
         assert_eq!(packets.sent, self.sent_before);
@@ -515,7 +515,7 @@ impl Lab {
 impl std::ops::Drop for Lab {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.balances();
+            self.assert_accounted();
         }
     }
 }

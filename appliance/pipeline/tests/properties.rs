@@ -83,9 +83,9 @@ fn check(lab: &mut Lab, port: u16, burst: Vec<VecPacket>) {
     let before = lab.counters.read().dropped[DropReason::TooBig as usize];
     let out = lab.burst(port, burst);
     // Split horizon: only a word about a packet too big may go back.
-    let told = (lab.counters.read().dropped[DropReason::TooBig as usize] - before) as usize;
+    let too_big = (lab.counters.read().dropped[DropReason::TooBig as usize] - before) as usize;
     let to_underlay = out.ports().iter().filter(|p| UNDERLAYS.contains(p)).count();
-    assert!(!came_from_underlay || to_underlay <= told, "{out:?}");
+    assert!(!came_from_underlay || to_underlay <= too_big, "{out:?}");
     for ((to, frame), packet) in out.sent.iter().zip(&out.packets) {
         let finished = !packet.unfilled && packet.gso.is_none();
         assert!(finished || (*to == VM_B && packet.requested.is_some()), "port {to}: {frame:02x?}");

@@ -99,7 +99,7 @@ fn networks_do_not_answer_for_each_other() {
 }
 
 /// A frame for one node only, as it is in the tunnel to another appliance: the mark NODE and the shim.
-fn passed_on(out: &Out, owner: Mac) -> Vec<u8> {
+fn sent_to_owner(out: &Out, owner: Mac) -> Vec<u8> {
     let sent = out.only(UNDERLAY);
     assert_eq!(sent[49], NODE);
     assert_eq!(sent[50..56], owner.octets());
@@ -113,7 +113,7 @@ fn a_probe_for_a_taken_address_is_passed_on_to_its_owner_and_to_nobody_else() {
     // Only a living owner may say that the address is taken, also where broadcasts are not flooded.
     for policy in [FloodPolicy::Flood, FloodPolicy::Drop] {
         lab.flood(policy);
-        assert_eq!(passed_on(&lab.one(VM_A, &probe(R1.ip4)), R1.mac), probe(R1.ip4));
+        assert_eq!(sent_to_owner(&lab.one(VM_A, &probe(R1.ip4)), R1.mac), probe(R1.ip4));
     }
     lab.flood(FloodPolicy::Flood);
     assert_eq!(lab.one(VM_A, &probe(NOBODY.ip4)).sent.len(), 5);
@@ -137,7 +137,7 @@ fn a_probe_that_was_passed_on_reaches_its_node_alone() {
 fn duplicate_address_detection_of_ipv6() {
     let mut lab = Lab::new();
     let probe = |target| solicit(A.mac, ANY6, target);
-    assert_eq!(passed_on(&lab.one(VM_A, &probe(R1.ip6)), R1.mac), probe(R1.ip6));
+    assert_eq!(sent_to_owner(&lab.one(VM_A, &probe(R1.ip6)), R1.mac), probe(R1.ip6));
     assert_eq!(lab.one(VM_A, &probe(NOBODY.ip6)).sent.len(), 5);
     assert_eq!(lab.one(VM_A, &probe(S.ip6)).ports(), [SEGMENT]);
     lab.one(VM_A, &probe(A.ip6)).is_dropped(DropReason::Answered);
@@ -285,18 +285,18 @@ fn an_answer_for_a_link_local_address_never_denies_a_router_that_may_be_one() {
 #[test]
 fn a_stations_own_words_tell_whether_it_is_a_router() {
     let mut lab = Lab::new();
-    let seen = |router| RouterSeen { bd: lab.net100, mac: S.mac, ip: S.ip6, router };
-    let (yes, no) = (seen(true), seen(false));
+    let expected = |router| RouterSeen { bd: lab.net100, mac: S.mac, ip: S.ip6, router };
+    let (yes, no) = (expected(true), expected(false));
     let advertise = |flags| advert((ALL_NODES_MAC, ALL_NODES), S.mac, S.ip6, flags);
     let body = frames::icmp6(S.ip6, ALL_NODES, 134, &[0; 12]);
     let l3 = frames::ip6(S.ip6, ALL_NODES, frames::ICMPV6, 0, 255, &body);
     let router_advert = frames::eth(ALL_NODES_MAC, S.mac, frames::IPV6, &l3);
-    let said =
+    let messages =
         [(advertise(0x20), &no), (advertise(0xa0), &yes), (advertise(0x20), &no), (router_advert, &yes)];
-    for (frame, seen) in said {
+    for (frame, expected) in messages {
         assert_eq!(lab.one(SEGMENT, &frame).sent.len(), 5, "and it goes on");
-        assert_eq!(std::mem::take(&mut lab.exits.routers), std::slice::from_ref(seen));
-        lab.tables.set_router(lab.net100, S.ip6, S.mac, seen.router);
+        assert_eq!(std::mem::take(&mut lab.exits.routers), std::slice::from_ref(expected));
+        lab.tables.set_router(lab.net100, S.ip6, S.mac, expected.router);
         lab.one(SEGMENT, &frame);
         assert_eq!(lab.exits.routers, [], "known");
     }

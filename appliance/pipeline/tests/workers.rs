@@ -119,7 +119,7 @@ impl Gateway {
         let burst: Vec<_> = burst.collect();
         if n > 0 {
             let sent = self.lab.burst(UNDERLAY, burst).sent;
-            self.leave(at, sent, &mut out);
+            self.deliver_out(at, sent, &mut out);
         }
         self.lcores[at].member.polled(0, n);
         let parked = std::mem::take(&mut self.lab.exits.parked);
@@ -130,7 +130,7 @@ impl Gateway {
             self.lcores[at].taken += 1;
             self.at_port(handed, &mut out);
         }
-        self.let_go(at, &mut out);
+        self.release_held(at, &mut out);
         self.hand_over(at);
         let waits = Ring { taken: self.lcores[at].flushed, len: self.lcores[at].waits.len() };
         let (taken, len) = (self.lcores[at].taken, self.lcores[at].ring.len());
@@ -146,8 +146,8 @@ impl Gateway {
             && let Some((_, packet, network)) = self.lcores[at].parked.pop_front()
         {
             self.lab.counters.release(1);
-            let sent = self.lab.books_of(0, |path| path.forward_marker(packet, network)).sent;
-            self.leave(at, sent, &mut out);
+            let sent = self.lab.packets_of(0, |path| path.forward_marker(packet, network)).sent;
+            self.deliver_out(at, sent, &mut out);
         }
         self.relayed(&mut out);
         self.lcores[at].held = std::mem::take(&mut self.lab.exits.held);
@@ -155,7 +155,7 @@ impl Gateway {
     }
 
     /// What a stage has sent: to the port's owner, or onto the underlay.
-    fn leave(&mut self, at: usize, sent: Vec<(u16, Vec<u8>)>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
+    fn deliver_out(&mut self, at: usize, sent: Vec<(u16, Vec<u8>)>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         for (port, bytes) in sent {
             match (port, at) {
                 (UNDERLAY, _) => out.1.push(Datagram {
@@ -183,8 +183,8 @@ impl Gateway {
     fn at_port(&mut self, bytes: Vec<u8>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         let (network, packet) = (self.network, VecPacket::new(&bytes));
         if marker::parse(&bytes).is_ok() {
-            let sent = self.lab.books_of(1, |path| path.handle_marker_at_port(packet, network, VM_A)).sent;
-            self.leave(0, sent, out);
+            let sent = self.lab.packets_of(1, |path| path.handle_marker_at_port(packet, network, VM_A)).sent;
+            self.deliver_out(0, sent, out);
             return self.relayed(out);
         }
         if self.arrival.is_some() {
@@ -194,8 +194,8 @@ impl Gateway {
         let frame = frame::parse(&bytes, bytes.len()).unwrap();
         let origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
         let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
-        let sent = self.lab.books_of(1, |path| path.redirect(ctx, A.mac, RedirectTarget::Host(1), 0)).sent;
-        self.leave(0, sent, out);
+        let sent = self.lab.packets_of(1, |path| path.redirect(ctx, A.mac, RedirectTarget::Host(1), 0)).sent;
+        self.deliver_out(0, sent, out);
     }
 
     /// Markers behind what the port had, which has gone on.
@@ -204,13 +204,13 @@ impl Gateway {
             self.lab.counters.release(1);
             let (network, packet) = (self.network, VecPacket::new(&bytes));
             let sent =
-                self.lab.books_of(0, |path| path.relay_marker(packet, network, 1, Relay::default())).sent;
-            self.leave(0, sent, out);
+                self.lab.packets_of(0, |path| path.relay_marker(packet, network, 1, Relay::default())).sent;
+            self.deliver_out(0, sent, out);
         }
     }
 
     /// What was held for the sender's marker.
-    fn let_go(&mut self, at: usize, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
+    fn release_held(&mut self, at: usize, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         if !self.arrival.as_ref().is_some_and(|arrival| arrival.is_open(SENDER)) {
             return;
         }
@@ -219,8 +219,8 @@ impl Gateway {
             let packet = VecPacket::new(&bytes);
             let hand_over =
                 |path: &mut crate::pipeline::Pipeline<'_, Exits, _>| path.egress.sent.push((VM_A, packet));
-            let sent = self.lab.books_of(0, hand_over).sent;
-            self.leave(at, sent, out);
+            let sent = self.lab.packets_of(0, hand_over).sent;
+            self.deliver_out(at, sent, out);
         }
     }
 }
@@ -287,7 +287,7 @@ impl World {
     }
 
     /// The sender hears that the node has moved: from now on it sends to the new host.
-    fn moves(&mut self) {
+    fn migrate(&mut self) {
         if std::mem::replace(&mut self.moved, true) {
             return;
         }
@@ -298,7 +298,7 @@ impl World {
             }
             used.truncate(if self.rules.ports { used.len() } else { 1 });
             for (port, source_port) in (0..).zip(&used) {
-                let said = Marker {
+                let marker = Marker {
                     kind: Kind::End,
                     relayed: false,
                     ends: false,
@@ -312,7 +312,7 @@ impl World {
                     node: A.mac,
                     paused_us: 0,
                 };
-                let inner = marker::build(&said).to_vec();
+                let inner = marker::build(&marker).to_vec();
                 self.carry(Leg::ToOld, Datagram { source_port: *source_port, flags: CONTROL, inner });
             }
         }
@@ -395,7 +395,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Send(flow) => world.send(flow),
-                Step::Migrates => world.moves(),
+                Step::Migrates => world.migrate(),
                 Step::Bring(path) => {
                     let paths = world.paths();
                     if !paths.is_empty() {
@@ -405,7 +405,7 @@ proptest! {
                 Step::Round(old, at) => world.round(old, at),
             }
         }
-        world.moves();
+        world.migrate();
         world.is_exact();
     }
 }
@@ -417,7 +417,7 @@ fn with_a_queue_delayed(rules: Rules) -> World {
     for path in world.paths() {
         while world.bring(path) {}
     }
-    world.moves();
+    world.migrate();
     (0..FLOWS).for_each(|flow| world.send(flow));
     world.settle(&ALL.into_iter().filter(|lcore| *lcore != (true, 1)).collect::<Vec<_>>(), |_| false);
     world
@@ -427,7 +427,7 @@ fn with_a_queue_delayed(rules: Rules) -> World {
 fn with_a_port_delayed(rules: Rules) -> World {
     let mut world = World::new(rules);
     (0..FLOWS).for_each(|flow| world.send(flow));
-    world.moves();
+    world.migrate();
     (0..FLOWS).for_each(|flow| world.send(flow));
     world.settle(&ALL, |path| path == (Leg::ToOld, World::port_of(4)));
     world
