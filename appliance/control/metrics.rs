@@ -181,9 +181,6 @@ impl Reading {
     }
 
     fn segments(&self, page: &mut Page<'_>) -> fmt::Result {
-        if self.segments.is_empty() {
-            return Ok(());
-        }
         let labelled = |s: &SegmentReading| [("port", s.port.clone())];
         let stations = self.segments.iter().map(|s| (labelled(s), s.stations));
         page.gauges("segment_stations", "Stations learned at a segment port", stations)?;

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Commands, configurations, samples and links in README, docs and examples are correct: the programs accept them, what
-can be run is run, and samples are what the programs print.
+can be run is run, samples are what the programs print, and metrics are those that they serve.
 
 README's two configurations are started, with a cable instead of the NIC and a tap instead of the VM. The samples of the
 documents are compared in shape, without numbers and column widths. `--write` puts the present output into the documents
@@ -29,6 +29,8 @@ from lib.product.doc_samples import FAR_VM, VM, VNI
 
 WRITE = "--write" in sys.argv
 MEMORY_MIB = 512
+# Where the two programs of README serve their metrics.
+METRICS = {"bbs.ron": "127.0.0.1:9480", "hv-a.ron": "127.0.0.1:9481"}
 # Commands that can be run at any time and succeed.
 HARMLESS = re.compile(r"(show|clear) |events(?! .*--follow)|(host|network|node|member) (add|list|load|delete) |"
                       r"(host|network|node|member) list$|migration list|trace .*--hex")
@@ -38,8 +40,9 @@ class Docs:
     def __init__(self, lab):
         self.lab, self.folder, self.run_dir = lab, lab.dir / "docs", lab.dir / "run"
         self.folder.mkdir()
-        self.figures = dict(blocks=0, commands=0, commands_run=0, configurations=0, samples=0, links=0, bad_commands=0,
-                            bad_configurations=0, samples_differ=0, broken_links=0, failed=0)
+        self.figures = dict(blocks=0, commands=0, commands_run=0, configurations=0, samples=0, links=0, metrics=0,
+                            bad_commands=0, bad_configurations=0, samples_differ=0, broken_links=0, bad_metrics=0,
+                            failed=0)
         self.blocks = [b for path in markdown.files() for b in markdown.blocks(path)]
         self.figures["blocks"] = len(self.blocks)
         self.nowhere = Namespace(lab, "nowhere")
@@ -141,8 +144,10 @@ class Docs:
             text = path.read_text().replace("/run/stopover", str(self.run_dir))
             text = text.replace("/var/lib/stopover", str(self.lab.dir / "store"))
             for shown, used in (("--file-prefix=hv-a\"", f"--file-prefix={prefix}\", \"--no-pci\""),
-                                 ('name: "hv-a",', f'name: "hv-a", ctl: "{self.run_dir}/hv-a.sock",'), ('"0000:03:00.0"', '"net_af_packet0"'),
-                                 ('"net_vhost0"', '"net_tap0"')):
+                                 ('name: "hv-a",', f'name: "hv-a", ctl: "{self.run_dir}/hv-a.sock", '
+                                                   f'metrics: "{METRICS["hv-a.ron"]}",'),
+                                 ("    store:", f'    metrics: "{METRICS["bbs.ron"]}",\n    store:'),
+                                 ('"0000:03:00.0"', '"net_af_packet0"'), ('"net_vhost0"', '"net_tap0"')):
                 text = text.replace(shown, used)
             text = re.sub(r'"net_vhost0,[^"]*"', '"net_af_packet0,iface=ul0", "net_tap0,iface=vm1"', text)
             path.write_text(text)
@@ -236,6 +241,19 @@ class Docs:
             if status != 200:
                 self.wrong("failed", f"GET {name} answers {status}")
 
+    def metrics(self):
+        """The tables of metrics in operating.md have those that the programs serve, and each with its type."""
+        served = {}
+        for address in METRICS.values():
+            page = self.host.run("curl", "-sS", f"http://{address}/metrics")
+            served |= dict(re.findall(r"^# TYPE (\S+) (\S+)", page, re.M))
+        documented = dict(markdown.metrics(REPO / "docs" / "operating.md"))
+        self.figures["metrics"] = len(served)
+        for name in sorted(served.keys() | documented.keys()):
+            if served.get(name) != documented.get(name):
+                self.wrong("bad_metrics", f"docs/operating.md: {name} is documented as {documented.get(name)}, and served as "
+                           f"{served.get(name)}")
+
     def telemetry(self, prefix):
         """DPDK's telemetry, which README describes, answers with README's EAL arguments."""
         path = f"/var/run/dpdk/{prefix}/dpdk_telemetry.v2"
@@ -294,6 +312,7 @@ def body(lab):
     info("README's board and appliance run")
     docs.samples()
     docs.api()
+    docs.metrics()
     docs.telemetry(prefix)
     docs.default_socket()
     docs.run_harmless(found)
@@ -302,5 +321,6 @@ def body(lab):
 
 
 scenario.main("docs", body,
-              must_be_zero=["bad_commands", "bad_configurations", "samples_differ", "broken_links", "failed"],
-              must_be_positive=["blocks", "commands", "commands_run", "configurations", "samples", "links"])
+              must_be_zero=["bad_commands", "bad_configurations", "samples_differ", "broken_links", "bad_metrics",
+                            "failed"],
+              must_be_positive=["blocks", "commands", "commands_run", "configurations", "samples", "links", "metrics"])

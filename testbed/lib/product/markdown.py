@@ -130,6 +130,13 @@ def commands(path):
                 yield f"{path.relative_to(REPO)}:{n}", span
 
 
+def metrics(path):
+    """(name, type) of every metric that a table of metrics in a file has: `| `NAME{label}` | TYPE: text |`."""
+    for line in path.read_text().splitlines():
+        if m := re.match(r"\| `(stopover_\w+)(?:\{[^}]*\})?` \| (counter|gauge|histogram): ", line):
+            yield m[1], m[2]
+
+
 def spelled_out(command):
     """The words of the commands that a line with [optional parts], alternatives a|b and placeholders stands for: with
     all options and with none, and each alternative once."""
