@@ -32,7 +32,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// The station uses this address; it is asked for after `ageing_ms` without another sign.
-    pub fn heard(&mut self, now_ms: u64, ip: IpAddr, ageing_ms: u64) {
+    pub fn confirm(&mut self, now_ms: u64, ip: IpAddr, ageing_ms: u64) {
         let next_ms = now_ms.saturating_add(ageing_ms);
         match self.entries.iter_mut().find(|entry| entry.ip == ip) {
             Some(entry) => (entry.next_ms, entry.probes) = (next_ms, 0),
@@ -41,20 +41,20 @@ impl Addresses {
     }
 
     /// Another address was announced, maybe in the place of these.
-    pub fn suspect(&mut self, now_ms: u64, which: impl Fn(IpAddr) -> bool) {
+    pub fn probe_soon(&mut self, now_ms: u64, which: impl Fn(IpAddr) -> bool) {
         for entry in self.entries.iter_mut().filter(|entry| which(entry.ip)) {
             entry.next_ms = entry.next_ms.min(now_ms + ANSWER_MS);
         }
     }
 
     /// The station has this address no more.
-    pub fn forget(&mut self, ip: IpAddr) {
+    pub fn remove(&mut self, ip: IpAddr) {
         self.entries.retain(|entry| entry.ip != ip);
     }
 
-    /// As [`Addresses::forget`]; what was under way does not bring it back.
-    pub fn taken(&mut self, now_ms: u64, ip: IpAddr) {
-        self.forget(ip);
+    /// As [`Addresses::remove`]; what was under way does not bring it back.
+    pub fn mark_moved(&mut self, now_ms: u64, ip: IpAddr) {
+        self.remove(ip);
         self.quiet.retain(|(_, until)| now_ms < *until);
         self.quiet.push((ip, now_ms + QUIET_MS));
     }
@@ -102,7 +102,7 @@ mod tests {
             if addresses.probe(now, &mut silent).contains(&IP) {
                 asked.push(now);
                 if answers(now) {
-                    addresses.heard(now, IP, 20_000);
+                    addresses.confirm(now, IP, 20_000);
                 }
             }
             if silent.contains(&IP) {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_silent_address_is_given_up_after_three_probes_and_a_quiet_one_stays() {
         let mut addresses = Addresses::default();
-        addresses.heard(0, IP, 20_000);
+        addresses.confirm(0, IP, 20_000);
         assert_eq!(run(&mut addresses.clone(), |_| false), (vec![20_000, 21_000, 22_000], Some(23_000)));
         assert_eq!(run(&mut addresses.clone(), |_| true), (vec![20_000, 40_000], None));
         let late = |now| now == 22_000;
@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn an_address_in_whose_place_another_was_announced_is_asked_for_at_once() {
         let mut addresses = Addresses::default();
-        addresses.heard(0, IP, 300_000);
-        addresses.heard(0, OTHER, 300_000);
-        addresses.suspect(0, |ip| ip == IP);
+        addresses.confirm(0, IP, 300_000);
+        addresses.confirm(0, OTHER, 300_000);
+        addresses.probe_soon(0, |ip| ip == IP);
         assert_eq!(run(&mut addresses.clone(), |_| false), (vec![1_000, 2_000, 3_000], Some(4_000)));
         assert_eq!(run(&mut addresses, |_| true).1, None, "several addresses are no fault");
     }
@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn what_was_taken_is_quiet_for_a_moment() {
         let mut addresses = Addresses::default();
-        addresses.heard(0, IP, 1_000);
-        addresses.taken(0, IP);
+        addresses.confirm(0, IP, 1_000);
+        addresses.mark_moved(0, IP);
         assert!(!addresses.is_due(10_000));
         assert!(addresses.is_quiet(QUIET_MS - 1, IP) && !addresses.is_quiet(QUIET_MS, IP));
     }

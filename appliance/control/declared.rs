@@ -55,9 +55,9 @@ impl Control {
     pub(crate) fn declare(&mut self) {
         let Truth::Declared(declared) = &self.config.truth else { return };
         for change in changes(declared) {
-            self.judge_mtu(&change);
+            self.check_mtu(&change);
             let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
-            self.effects(0, effects);
+            self.apply_effects(0, effects);
         }
     }
 }

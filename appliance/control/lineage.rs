@@ -30,21 +30,21 @@ impl Branch {
 impl Replica {
     /// Whether something is kept that the newest snapshot did not name.
     #[must_use]
-    pub fn keeps_stale(&self) -> bool {
-        self.branch.is_some() && !self.under_way
+    pub fn has_stale(&self) -> bool {
+        self.branch.is_some() && !self.in_snapshot
     }
 
     /// A snapshot is complete: forgets what it did not name. Not if it is of another branch of the board's history:
-    /// then that stays until [`Replica::forget_stale`].
+    /// then that stays until [`Replica::remove_stale`].
     pub fn end_snapshot(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
-        if !std::mem::take(&mut self.under_way) || self.branch.is_some() {
+        if !std::mem::take(&mut self.in_snapshot) || self.branch.is_some() {
             return Ok(Vec::new());
         }
-        self.forget_stale(ctx)
+        self.remove_stale(ctx)
     }
 
     /// Forgets what the newest snapshot did not name, and no change since.
-    pub fn forget_stale(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
+    pub fn remove_stale(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
         self.branch = None;
         let Some(stale) = self.stale.take() else { return Ok(Vec::new()) };
         ctx.tables.sweep();
@@ -65,17 +65,17 @@ impl Replica {
         if self.hosts.get(&id).is_some_and(|other| other.host.name != *name)
             && let Some(free) = (0..=LAST_HOST).rev().find(|number| !self.hosts.contains_key(number))
         {
-            self.give_number(ctx, id, free)?;
+            self.set_number(ctx, id, free)?;
         }
         let before = self.branch.as_mut().and_then(|branch| branch.numbers.remove(name));
         match before {
-            Some(before) if before != id => self.give_number(ctx, before, id),
+            Some(before) if before != id => self.set_number(ctx, before, id),
             _ => Ok(()),
         }
     }
 
     /// Host `from` has the number `to`, which is nobody's, from now on.
-    fn give_number(&mut self, ctx: &mut ReplicaCtx, from: u32, to: u32) -> Result<(), Full> {
+    fn set_number(&mut self, ctx: &mut ReplicaCtx, from: u32, to: u32) -> Result<(), Full> {
         let Some(mut record) = self.take_host(from) else { return Ok(()) };
         record.host.id = to;
         let own = record.host.name == self.own;
@@ -88,7 +88,7 @@ impl Replica {
         if let Some(number) = self.branch.as_mut().and_then(|b| b.numbers.get_mut(&record.host.name)) {
             *number = to;
         }
-        self.keep_host(to, record);
+        self.insert_host(to, record);
         let mut stale = self.stale.take().unwrap_or_default();
         if stale.hosts.remove(&from) {
             stale.hosts.insert(to);
@@ -108,7 +108,7 @@ impl Replica {
 
 impl Control {
     /// A snapshot of another branch begins.
-    pub(crate) fn meet_branch(&mut self, revision: u64) {
+    pub(crate) fn on_other_branch(&mut self, revision: u64) {
         self.other_branches += 1;
         self.stale_until_ms = None;
         log::warn!(
@@ -121,8 +121,8 @@ impl Control {
     }
 
     /// Forgets, when the time has come, what a snapshot of another branch did not name and no host has claimed since.
-    pub(crate) fn forget_stale(&mut self, now_ms: u64) {
-        if !self.replica.keeps_stale() {
+    pub(crate) fn remove_stale(&mut self, now_ms: u64) {
+        if !self.replica.has_stale() {
             return;
         }
         let until = *self.stale_until_ms.get_or_insert(now_ms + self.config.stale_ms);
@@ -131,8 +131,8 @@ impl Control {
         }
         self.stale_until_ms = None;
         let before = self.tables.len();
-        let effects = self.with_replica(Replica::forget_stale);
-        self.effects(now_ms, effects);
+        let effects = self.with_replica(Replica::remove_stale);
+        self.apply_effects(now_ms, effects);
         let gone = before.saturating_sub(self.tables.len());
         log::warn!("{gone} nodes are forgotten that the board does not know: no host has claimed them again");
     }

@@ -3,8 +3,8 @@
 //! waiting harms nobody; what a row is made of is the business of `rows`.
 
 use super::{
-    rows::{AT_ONCE, Cursor, Part, Turn},
-    server::{List, PendingRequest, Reply, Request, ask, refuse},
+    rows::{Cursor, MAX_TURN_ROWS, Part, Turn},
+    server::{List, PendingRequest, Reply, Request, refuse, send_request},
 };
 use axum::{
     Json,
@@ -19,7 +19,7 @@ use stopover_ctl::{ApiError, ListQuery, MOST_ROWS, Page};
 use uuid::Uuid;
 
 /// Most turns for one page: where hardly any row is wanted, a page ends with what was found, and the next goes on.
-const TURNS: usize = 256;
+const MAX_TURNS: usize = 256;
 
 /// Tells cursors of this process from those of one before it, whose tables had another order.
 static PROCESS: LazyLock<u32> = LazyLock::new(|| Uuid::new_v4().as_fields().0);
@@ -37,31 +37,31 @@ pub(super) async fn page(
         Ok(checked) => checked,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
-    let turn = |part| ask(&requests, Request::List(list, part));
+    let turn = |part| send_request(&requests, Request::List(list, part));
     match list {
-        List::Nodes => answer(
-            gather(part, limit, turn, |told| match told {
+        List::Nodes => respond(
+            gather(part, limit, turn, |reply| match reply {
                 Reply::Nodes(turn) => Some(turn),
                 _ => None,
             })
             .await,
         ),
-        List::Addresses => answer(
-            gather(part, limit, turn, |told| match told {
+        List::Addresses => respond(
+            gather(part, limit, turn, |reply| match reply {
                 Reply::Addresses(turn) => Some(turn),
                 _ => None,
             })
             .await,
         ),
-        List::Hosts => answer(
-            gather(part, limit, turn, |told| match told {
+        List::Hosts => respond(
+            gather(part, limit, turn, |reply| match reply {
                 Reply::Hosts(turn) => Some(turn),
                 _ => None,
             })
             .await,
         ),
-        List::Networks => answer(
-            gather(part, limit, turn, |told| match told {
+        List::Networks => respond(
+            gather(part, limit, turn, |reply| match reply {
                 Reply::Networks(turn) => Some(turn),
                 _ => None,
             })
@@ -70,7 +70,7 @@ pub(super) async fn page(
     }
 }
 
-fn answer<T: Serialize>(page: Result<Page<T>, ApiError>) -> Response {
+fn respond<T: Serialize>(page: Result<Page<T>, ApiError>) -> Response {
     match page {
         Ok(page) => Json(page).into_response(),
         Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
@@ -92,7 +92,7 @@ fn check(list: List, query: ListQuery) -> Result<(Part, usize), ApiError> {
         return Err(ApiError::new(format!("limit={limit}"), expected, "ask for more pages instead"));
     }
     let from = query.after.as_deref().map_or(Ok(Cursor::default()), read)?;
-    Ok((Part { vni: query.vni, from, at_most: AT_ONCE }, limit))
+    Ok((Part { vni: query.vni, from, at_most: MAX_TURN_ROWS }, limit))
 }
 
 /// A cursor as clients get it.
@@ -125,13 +125,13 @@ async fn gather<T, F: Future<Output = Result<Reply, ApiError>>>(
     mut part: Part,
     limit: usize,
     turn: impl Fn(Part) -> F,
-    open: impl Fn(Reply) -> Option<Turn<T>>,
+    extract: impl Fn(Reply) -> Option<Turn<T>>,
 ) -> Result<Page<T>, ApiError> {
     let mut rows = Vec::new();
-    for _ in 0..TURNS {
+    for _ in 0..MAX_TURNS {
         part.at_most = limit - rows.len();
-        let told = turn(part).await?;
-        let turn = open(told)
+        let reply = turn(part).await?;
+        let turn = extract(reply)
             .ok_or_else(|| ApiError::new("rows of another list", "those asked for", "tell the developers"))?;
         rows.extend(turn.rows);
         let Some(next) = turn.next else { return Ok(Page { rows, next: None }) };
@@ -159,11 +159,11 @@ mod tests {
         let (part, limit) = check(List::Nodes, query(Some(&write(cursor)), None)).unwrap();
         assert_eq!((part.from, limit), (cursor, MOST_ROWS));
         let other = format!("{:08x}.7.7", !*PROCESS);
-        let said = check(List::Nodes, query(Some(&other), None)).unwrap_err().to_string();
-        assert!(said.contains("started anew since") && said.contains("begin again"), "{said}");
+        let error = check(List::Nodes, query(Some(&other), None)).unwrap_err().to_string();
+        assert!(error.contains("started anew since") && error.contains("begin again"), "{error}");
         for wrong in ["", "7", "x.7.7", "1.2.3.4"] {
-            let said = check(List::Nodes, query(Some(wrong), None)).unwrap_err().to_string();
-            assert!(said.contains("no cursor"), "{said}");
+            let error = check(List::Nodes, query(Some(wrong), None)).unwrap_err().to_string();
+            assert!(error.contains("no cursor"), "{error}");
         }
         for limit in [0, MOST_ROWS + 1] {
             assert!(check(List::Nodes, query(None, Some(limit))).is_err(), "{limit}");
@@ -185,23 +185,23 @@ mod tests {
             let next = Some(Cursor(0, part.from.1 + count)).filter(|next| next.1 < 10);
             std::future::ready(Ok(Reply::Addresses(Turn { rows: vec![row.clone(); count as usize], next })))
         };
-        let open = |told| match told {
+        let extract = |reply| match reply {
             Reply::Addresses(turn) => Some(turn),
             _ => None,
         };
-        let part = Part { vni: None, from: Cursor::default(), at_most: AT_ONCE };
-        let page = gather(part, 7, turn, open).await.unwrap();
+        let part = Part { vni: None, from: Cursor::default(), at_most: MAX_TURN_ROWS };
+        let page = gather(part, 7, turn, extract).await.unwrap();
         assert_eq!((page.rows.len(), page.next), (7, Some(write(Cursor(0, 7)))));
         let asked: Vec<_> = parts.take().iter().map(|p| (p.from.1, p.at_most)).collect();
         assert_eq!(asked, [(0, 7), (3, 4), (6, 1)]);
-        let rest = gather(Part { from: Cursor(0, 7), ..part }, 7, turn, open).await.unwrap();
+        let rest = gather(Part { from: Cursor(0, 7), ..part }, 7, turn, extract).await.unwrap();
         assert_eq!((rest.rows.len(), rest.next), (3, None));
         // Turns that find nothing end a page as well.
         let nothing = |part: Part| {
             let next = Some(Cursor(0, part.from.1 + 1));
             std::future::ready(Ok(Reply::Addresses(Turn { rows: Vec::new(), next })))
         };
-        let page = gather(part, 7, nothing, open).await.unwrap();
-        assert_eq!((page.rows.len(), page.next), (0, Some(write(Cursor(0, TURNS as u64)))));
+        let page = gather(part, 7, nothing, extract).await.unwrap();
+        assert_eq!((page.rows.len(), page.next), (0, Some(write(Cursor(0, MAX_TURNS as u64)))));
     }
 }

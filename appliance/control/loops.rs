@@ -5,7 +5,7 @@
 //! The rule: of all segment ports that hear each other's probes for a network, the one with the lowest rank (host name,
 //! instance, port, VLAN) forwards; the others are blocked. So is one that hears its own probe: its LAN sends back what
 //! it is sent. A port begins blocked and listens for a moment, and one that has not heard a better one for
-//! [`FORGET_MS`] forwards again. Pure: no clock, no device.
+//! [`EXPIRE_MS`] forwards again. Pure: no clock, no device.
 
 #[cfg(test)]
 mod tests;
@@ -21,15 +21,15 @@ const FAST_PROBE_MS: u64 = 100;
 /// How long a port listens before it forwards. Who forwards already answers a probe at once.
 const LISTEN_MS: u64 = 300;
 /// Three probes may be lost.
-const FORGET_MS: u64 = 3500;
+const EXPIRE_MS: u64 = 3500;
 /// No two probes of one place within this time, however many are heard.
-const APART_MS: u64 = 20;
+const MIN_GAP_MS: u64 = 20;
 /// How often the operator hears of a suspicion.
-const TELL_MS: u64 = 10_000;
+const REPORT_INTERVAL_MS: u64 = 10_000;
 /// Better ones that a place remembers.
-const MOST_HEARD: usize = 16;
+const MAX_BETTER: usize = 16;
 /// Probes sent in one round, so that a trunk of four thousand VLANs does not fill the ring.
-const AT_ONCE: usize = 128;
+const PROBES_PER_TICK: usize = 128;
 
 /// A port in one of its networks.
 #[derive(Debug, Clone)]
@@ -80,12 +80,12 @@ struct Location {
     segment: Segment,
     state: State,
     /// Better ones and until when they are believed; `None`: ourselves, reflected.
-    heard: Vec<(Option<Rank>, u64)>,
+    better: Vec<(Option<Rank>, u64)>,
     sent_ms: Option<u64>,
     due_ms: u64,
     fast_until_ms: u64,
     /// When a suspicion was last told.
-    told_ms: Option<u64>,
+    reported_ms: Option<u64>,
 }
 
 /// What is to be done.
@@ -134,11 +134,11 @@ impl Loops {
         let location = |segment| Location {
             segment,
             state: State::Down,
-            heard: Vec::new(),
+            better: Vec::new(),
             sent_ms: None,
             due_ms: u64::MAX,
             fast_until_ms: 0,
-            told_ms: None,
+            reported_ms: None,
         };
         (Self { host, instance, locations: segments.into_iter().map(location).collect(), index }, blocked)
     }
@@ -148,7 +148,7 @@ impl Loops {
         let mut actions = Vec::new();
         for location in self.locations.iter_mut().filter(|location| location.segment.port == port) {
             let Segment { port, vlan, .. } = location.segment;
-            location.heard.clear();
+            location.better.clear();
             if up {
                 location.state = State::Listening(now_ms + LISTEN_MS);
                 (location.due_ms, location.fast_until_ms) = (now_ms, now_ms + LISTEN_MS);
@@ -164,7 +164,7 @@ impl Loops {
 
     /// A frame for [`loop_probe::DESTINATION`] came to a port. `knows`: whether a host is one that this host exchanges
     /// floods with; another's probes are of another overlay, with which there is no loop.
-    pub fn heard(
+    pub fn on_probe(
         &mut self,
         now_ms: u64,
         port: u16,
@@ -183,15 +183,15 @@ impl Loops {
         let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
         if rank > ours {
             // One that waits to hear who forwards here.
-            let answers = location.sent_ms.is_none_or(|sent| now_ms >= sent + APART_MS);
+            let answers = location.sent_ms.is_none_or(|sent| now_ms >= sent + MIN_GAP_MS);
             return if answers { location.send(&ours, now_ms).into_iter().collect() } else { Vec::new() };
         }
         let who = (rank != ours).then_some(rank);
-        let until_ms = now_ms + FORGET_MS;
-        if let Some((_, until)) = location.heard.iter_mut().find(|(known, _)| *known == who) {
+        let until_ms = now_ms + EXPIRE_MS;
+        if let Some((_, until)) = location.better.iter_mut().find(|(known, _)| *known == who) {
             *until = until_ms;
-        } else if location.heard.len() < MOST_HEARD {
-            location.heard.push((who, until_ms));
+        } else if location.better.len() < MAX_BETTER {
+            location.better.push((who, until_ms));
         }
         location.decide(now_ms)
     }
@@ -208,9 +208,9 @@ impl Loops {
             location.due_ms = now_ms;
         }
         location.fast_until_ms = now_ms + LISTEN_MS;
-        let quiet = location.told_ms.is_some_and(|told| now_ms < told + TELL_MS);
+        let quiet = location.reported_ms.is_some_and(|reported| now_ms < reported + REPORT_INTERVAL_MS);
         if !quiet {
-            location.told_ms = Some(now_ms);
+            location.reported_ms = Some(now_ms);
         }
         !quiet
     }
@@ -220,7 +220,7 @@ impl Loops {
         let mut actions = Vec::new();
         let mut sent = 0;
         for location in &mut self.locations {
-            if location.due_ms <= now_ms && sent < AT_ONCE {
+            if location.due_ms <= now_ms && sent < PROBES_PER_TICK {
                 sent += 1;
                 let Segment { port, vlan, .. } = location.segment;
                 let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
@@ -258,14 +258,14 @@ impl Location {
     fn is_due(&self, now_ms: u64) -> bool {
         match self.state {
             State::Listening(until) => until <= now_ms,
-            State::Blocked(_) => self.heard.iter().any(|(_, until)| *until <= now_ms),
+            State::Blocked(_) => self.better.iter().any(|(_, until)| *until <= now_ms),
             State::Down | State::Forwarding => false,
         }
     }
 
     fn decide(&mut self, now_ms: u64) -> Vec<Action> {
-        self.heard.retain(|(_, until)| *until > now_ms);
-        let best = self.heard.iter().map(|(who, _)| who).min();
+        self.better.retain(|(_, until)| *until > now_ms);
+        let best = self.better.iter().map(|(who, _)| who).min();
         let next = match (best, &self.state) {
             (Some(Some(rank)), _) => State::Blocked(Reason::Forwards(rank.host.clone())),
             (Some(None), _) => State::Blocked(Reason::Reflected),

@@ -63,16 +63,16 @@ const TICK: Duration = Duration::from_millis(1);
 /// How soon it is looked again whether every lcore has passed what was published, and how often before that is left
 /// to the millisecond: a lcore at work passes within a few microseconds, one that the system does not let run may
 /// take long.
-const PASSING: Duration = Duration::from_micros(50);
-const PASSING_LOOKS: u32 = 20;
+const EPOCH_POLL: Duration = Duration::from_micros(50);
+const MAX_EPOCH_POLLS: u32 = 20;
 /// How often devices are asked for their link.
 const LINK_EVERY_MS: u64 = 20;
 /// How often silent stations are looked for.
 const AGE_EVERY_MS: u64 = 500;
 /// A start that takes longer is worth a line in the log.
-const UNREMARKABLE: Duration = Duration::from_secs(1);
+const SLOW_START: Duration = Duration::from_secs(1);
 /// Updates of the board that are applied before the next look at everything else.
-const UPDATES_AT_ONCE: usize = 64;
+const UPDATES_PER_ROUND: usize = 64;
 
 /// The way from a connection to tables that are in step with the board.
 pub(crate) struct Syncing {
@@ -126,13 +126,13 @@ pub struct Control {
     /// A snapshot is wanted or under way.
     pub(crate) syncing: Option<Syncing>,
     /// How often it was looked for whether they have, since the last pause of a whole [`TICK`].
-    pub(crate) looks: u32,
+    pub(crate) epoch_polls: u32,
     /// The watch that updates come from.
     pub(crate) stream: u64,
     pub(crate) applied: Received,
     pub(crate) acked: Received,
     /// A whole state of the board has been received: there is something to forward by.
-    pub(crate) stands: bool,
+    pub(crate) has_snapshot: bool,
     /// When what a snapshot of another branch did not name is forgotten.
     pub(crate) stale_until_ms: Option<u64>,
     /// Such snapshots so far.
@@ -159,20 +159,20 @@ impl Control {
         select.recv(&self.requests);
         select.recv(&self.wakes);
         select.recv(&self.updates);
-        let looking = !self.pending_epochs.is_empty() && self.looks < PASSING_LOOKS;
-        self.looks = if looking { self.looks + 1 } else { 0 };
+        let polling = !self.pending_epochs.is_empty() && self.epoch_polls < MAX_EPOCH_POLLS;
+        self.epoch_polls = if polling { self.epoch_polls + 1 } else { 0 };
         // An error means that the time is over.
-        let _ = select.ready_timeout(if looking { PASSING } else { TICK });
+        let _ = select.ready_timeout(if polling { EPOCH_POLL } else { TICK });
         drop(select);
         let _ = self.wakes.try_recv();
-        if let Ok(ask) = self.requests.try_recv() {
-            self.answer(ask);
+        if let Ok(pending) = self.requests.try_recv() {
+            self.answer(pending);
         }
     }
 
     fn round(&mut self) {
         let now_ms = self.now_ms();
-        self.hear_lcores(now_ms);
+        self.drain_lcore_events(now_ms);
         self.watch_vifs(now_ms);
         if now_ms >= self.link_due_ms {
             self.link_due_ms = now_ms + LINK_EVERY_MS;
@@ -181,8 +181,8 @@ impl Control {
         if now_ms >= self.age_due_ms {
             self.age_due_ms = now_ms + AGE_EVERY_MS;
             let claim_updates = self.stations.age(&mut self.tables, now_ms);
-            self.tell(claim_updates);
-            self.stations_gone(now_ms);
+            self.send_claims(claim_updates);
+            self.on_station_removals(now_ms);
             self.report_full(now_ms);
             self.ask_for_addresses();
         }
@@ -190,11 +190,11 @@ impl Control {
         self.watch_loops(now_ms);
         if self.underlay.next_tick(now_ms) <= now_ms {
             let actions = self.underlay.tick(now_ms);
-            self.act(actions);
+            self.run_underlay_actions(actions);
         }
-        self.follow(now_ms);
-        self.forget_stale(now_ms);
-        self.move_on(now_ms);
+        self.apply_updates(now_ms);
+        self.remove_stale(now_ms);
+        self.advance_migrations(now_ms);
         self.publish();
         self.finish_trace(now_ms);
     }
@@ -204,16 +204,16 @@ impl Control {
     }
 
     /// Empties the rings of the lcores.
-    fn hear_lcores(&mut self, now_ms: u64) {
+    fn drain_lcore_events(&mut self, now_ms: u64) {
         for at in 0..self.lcores.len() {
             let rings = self.lcores[at].rings.clone();
             for _ in 0..rings.events.capacity() {
-                let Some(heard) = rings.events.pop() else { break };
-                match heard {
+                let Some(event) = rings.events.pop() else { break };
+                match event {
                     DataplaneEvent::Station(learn) => self.on_station(now_ms, &learn),
                     DataplaneEvent::Loop { port, vlan } => self.on_loop(now_ms, port, vlan),
                     DataplaneEvent::Router(seen) => self.on_router(&seen),
-                    DataplaneEvent::Ended { bd, said } => self.on_end(bd, &said),
+                    DataplaneEvent::Ended { bd, marker } => self.on_end(bd, &marker),
                     DataplaneEvent::Arrived { bd, node, host, generation } => {
                         self.on_arrived(now_ms, bd, node, host, generation);
                     }
@@ -223,7 +223,7 @@ impl Control {
                 let Some((port, packet)) = rings.to_control.pop() else { break };
                 let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
                 let actions = self.underlay.input(now_ms, usize::from(port), &bytes);
-                self.act(actions);
+                self.run_underlay_actions(actions);
             }
             for _ in 0..rings.probes.capacity() {
                 let Some((port, packet)) = rings.probes.pop() else { break };
@@ -269,11 +269,11 @@ impl Control {
             self.replica.port(port, up);
             self.segment_link(now_ms, port, up);
             let claim_updates = self.stations.port(&mut self.tables, now_ms, port, up);
-            self.tell(claim_updates);
-            self.stations_gone(now_ms);
+            self.send_claims(claim_updates);
+            self.on_station_removals(now_ms);
             if self.ports[number].is_underlay {
                 let actions = self.underlay.link(now_ms, number, up);
-                self.act(actions);
+                self.run_underlay_actions(actions);
             }
         }
     }
@@ -288,27 +288,27 @@ impl Control {
     /// to stop.
     pub(crate) fn await_snapshot(&mut self) -> bool {
         let began = Instant::now();
-        let mut said = false;
-        while !self.stands {
+        let mut warned = false;
+        while !self.has_snapshot {
             if self.stop.load(Relaxed) {
                 return false;
             }
-            if !said && began.elapsed() > UNREMARKABLE {
+            if !warned && began.elapsed() > SLOW_START {
                 log::warn!("the board's first snapshot is not here: nothing is forwarded before it is");
-                said = true;
+                warned = true;
             }
             self.wait();
-            self.follow(self.now_ms());
+            self.apply_updates(self.now_ms());
             self.publish();
         }
-        if said {
+        if warned {
             log::info!("the board's first snapshot is here, {} s after the start", began.elapsed().as_secs());
         }
         true
     }
 
     /// Leaves the board, and takes what comes here as if that had sent it.
-    pub fn follow_instead(&mut self, updates: Receiver<Update>) {
+    pub fn replace_board(&mut self, updates: Receiver<Update>) {
         if let Some(session) = self.session.take() {
             session.stop();
         }
@@ -316,8 +316,8 @@ impl Control {
     }
 
     /// Takes what the board has sent.
-    fn follow(&mut self, now_ms: u64) {
-        for _ in 0..UPDATES_AT_ONCE {
+    fn apply_updates(&mut self, now_ms: u64) {
+        for _ in 0..UPDATES_PER_ROUND {
             let Ok(update) = self.updates.try_recv() else { return };
             self.apply_update(now_ms, update);
         }
@@ -336,14 +336,14 @@ impl Control {
                 self.migrations.begin_snapshot();
                 self.replica.begin_snapshot(&mut self.tables, other_branch);
                 if other_branch {
-                    self.meet_branch(revision);
+                    self.on_other_branch(revision);
                 }
             }
             Update::SnapshotEnd { revision } => {
                 let effects = self.with_replica(Replica::end_snapshot);
-                self.effects(now_ms, effects);
+                self.apply_effects(now_ms, effects);
                 self.end_migrations_snapshot(now_ms);
-                self.stands = true;
+                self.has_snapshot = true;
                 self.applied = Received { stream: self.stream, revision };
                 if let Some(syncing) = &mut self.syncing {
                     syncing.until = Some(self.applied);
@@ -351,10 +351,10 @@ impl Control {
             }
             Update::Apply { revision, changes } => {
                 for change in changes {
-                    self.judge_mtu(&change);
+                    self.check_mtu(&change);
                     let event = migration::BoardEvent::of(&change);
                     let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
-                    self.effects(now_ms, effects);
+                    self.apply_effects(now_ms, effects);
                     if let Some(event) = event {
                         self.on_board_event(now_ms, event);
                     }
@@ -370,13 +370,13 @@ impl Control {
             Update::Refused { claim, why } => {
                 let Claim { vni, mac, .. } = claim;
                 let claim_updates = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
-                self.tell(claim_updates);
-                self.stations_gone(now_ms);
+                self.send_claims(claim_updates);
+                self.on_station_removals(now_ms);
             }
             Update::Accepted { vni, mac, addresses } => {
                 self.stations.accepted(&mut self.tables, now_ms, vni, mac, addresses);
                 if let Some(bd) = self.replica.bd_of(vni) {
-                    self.station_is_here(now_ms, (bd, mac));
+                    self.on_local_station(now_ms, (bd, mac));
                 }
             }
             Update::NodeMoved { vni, mac } => self.station_moved(now_ms, vni, mac),
@@ -387,7 +387,7 @@ impl Control {
     }
 
     /// Warns of a network whose declared MTU does not fit an underlay port, when that is news.
-    pub(crate) fn judge_mtu(&self, change: &Change) {
+    pub(crate) fn check_mtu(&self, change: &Change) {
         let Change::NetworkPut(network) = change else { return };
         if self.replica.mtu_of(network.vni).is_none_or(|known| known == network.mtu) {
             return;
@@ -402,14 +402,14 @@ impl Control {
 
     /// Applies nodes of a snapshot.
     fn apply_nodes(&mut self, now_ms: u64, batch: &NodeBatch) {
-        let said = |full: Full| log::error!("{full}; frames for it are treated as for an unknown node");
-        let effects = self.with_replica(|replica, ctx| replica.put_nodes(ctx, batch, said));
-        self.effects(now_ms, Ok(effects));
+        let on_full = |full: Full| log::error!("{full}; frames for it are treated as for an unknown node");
+        let effects = self.with_replica(|replica, ctx| replica.put_nodes(ctx, batch, on_full));
+        self.apply_effects(now_ms, Ok(effects));
         let Some(bd) = self.replica.bd_of(batch.vni) else { return };
         for node in
-            batch.nodes.iter().filter(|node| self.migrations.heeds((bd, node.mac))).collect::<Vec<_>>()
+            batch.nodes.iter().filter(|node| self.migrations.concerns((bd, node.mac))).collect::<Vec<_>>()
         {
-            self.on_board_event(now_ms, migration::BoardEvent::at(batch.vni, node.mac, node.host_id));
+            self.on_board_event(now_ms, migration::BoardEvent::node_at(batch.vni, node.mac, node.host_id));
         }
     }
 
@@ -420,19 +420,19 @@ impl Control {
         f(&mut self.replica, &mut ctx)
     }
 
-    pub(crate) fn effects(&mut self, now_ms: u64, effects: Result<Vec<Effect>, Full>) {
+    pub(crate) fn apply_effects(&mut self, now_ms: u64, effects: Result<Vec<Effect>, Full>) {
         let effects = match effects {
             Ok(effects) => effects,
             Err(full) => return log::error!("{full}; frames for it are treated as for an unknown node"),
         };
         for effect in effects {
             match effect {
-                Effect::Want(ip, udp_port) => {
+                Effect::Track(ip, udp_port) => {
                     let actions = self.underlay.track(now_ms, ip, udp_port);
-                    self.act(actions);
+                    self.run_underlay_actions(actions);
                     self.refresh(ip);
                 }
-                Effect::Unwant(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
+                Effect::Untrack(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
                 Effect::Unlocked { vni, mac } => self.migrations.unlocked(now_ms, vni, mac),
                 Effect::Moved { vni, mac, from } => self.end_old_path(now_ms, vni, mac, from),
             }
@@ -440,7 +440,7 @@ impl Control {
     }
 
     /// Tells the board what this host wishes.
-    pub(crate) fn tell(&mut self, claim_updates: Vec<ClaimUpdate>) {
+    pub(crate) fn send_claims(&mut self, claim_updates: Vec<ClaimUpdate>) {
         for claim_update in claim_updates {
             match claim_update {
                 ClaimUpdate::Claim { vni, mac, ips } => {
@@ -459,7 +459,7 @@ impl Control {
     }
 
     /// Does what the underlay asks for.
-    pub(crate) fn act(&mut self, actions: Actions) {
+    pub(crate) fn run_underlay_actions(&mut self, actions: Actions) {
         for event in actions.events {
             log::warn!("underlay: {event}");
         }
@@ -498,7 +498,7 @@ impl Control {
             }
             self.pending_epochs.pop_front();
             self.acked = received;
-            self.synchronised();
+            self.log_synchronised();
             if let Some(session) = &self.session {
                 session.ack(received.stream, received.revision);
             }
@@ -506,7 +506,7 @@ impl Control {
     }
 
     /// Says when a snapshot has come into force.
-    fn synchronised(&mut self) {
+    fn log_synchronised(&mut self) {
         let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|until| self.acked >= until);
         if let Some(syncing) = self.syncing.take_if(in_force) {
             log::info!(

@@ -18,11 +18,11 @@ use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 /// How many nodes of a batch ahead memory is asked for: enough to hide its latency, few enough for the first-level
 /// cache to keep.
-const AHEAD: usize = 12;
+const PREFETCH_AHEAD: usize = 12;
 
 /// Migrating nodes in one network that get group frames by copies of their own. Each costs a copy of every such frame;
 /// further ones are flooded to as if they rested.
-const SERVED_APART: usize = 8;
+const MAX_NODES_WITH_COPIES: usize = 8;
 
 /// A host, as the control thread and the operator see it.
 #[derive(Debug, Clone)]
@@ -77,9 +77,9 @@ pub struct NetworkRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Resolve the next hop to this VTEP address and UDP port, and keep it resolved.
-    Want(IpAddr, u16),
+    Track(IpAddr, u16),
     /// Nobody needs this VTEP address and UDP port any more.
-    Unwant(IpAddr, u16),
+    Untrack(IpAddr, u16),
     /// A node's lock has ended.
     Unlocked {
         /// Its network.
@@ -119,7 +119,7 @@ pub struct Replica {
     /// What the newest snapshot has not named yet, and no change since then.
     pub(super) stale: Option<Stale>,
     /// A snapshot is under way.
-    pub(super) under_way: bool,
+    pub(super) in_snapshot: bool,
     /// That snapshot, or one before it whose leftovers are still here, was of another branch of the board's history.
     pub(super) branch: Option<Branch>,
 }
@@ -174,7 +174,7 @@ impl Replica {
             up: HashSet::new(),
             dirty,
             stale: None,
-            under_way: false,
+            in_snapshot: false,
             branch: None,
         }
     }
@@ -215,7 +215,7 @@ impl Replica {
 
     /// The largest inner layer 3 packet that fits the paths to all these hosts, as far as they are known.
     #[must_use]
-    pub fn fits(&self, hosts: impl Iterator<Item = u32>) -> Option<u16> {
+    pub fn min_inner_mtu(&self, hosts: impl Iterator<Item = u32>) -> Option<u16> {
         hosts.filter_map(|id| Some(self.hosts.get(&id)?.path.as_ref()?.inner_mtu)).min()
     }
 
@@ -231,13 +231,13 @@ impl Replica {
     /// Whether the tables hold one revision's state: not so in the middle of a snapshot.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        !self.under_way
+        !self.in_snapshot
     }
 
     /// A snapshot begins: what it does not name until its end is gone. One that was under way broke off.
     pub fn begin_snapshot(&mut self, tables: &mut Tables, other_branch: bool) {
         tables.next_sync_generation();
-        self.under_way = true;
+        self.in_snapshot = true;
         if other_branch {
             self.branch = Some(Branch::of(&self.hosts));
         }
@@ -287,7 +287,7 @@ impl Replica {
             Change::NodeGone { vni, mac, ips } => self.remove_node(ctx, vni, mac, &ips),
             Change::NodeLocked { vni, mac, .. } => {
                 self.lock_node(ctx, vni, mac, true);
-                self.serve_apart(vni, mac, true);
+                self.set_own_copies(vni, mac, true);
             }
             Change::NodeUnlocked { vni, mac, .. } => {
                 self.lock_node(ctx, vni, mac, false);
@@ -328,7 +328,7 @@ impl Replica {
                 hosts: others(false),
                 segment_hosts: others(true),
                 ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),
-                migrating: record.migrating.iter().take(SERVED_APART).copied().collect(),
+                migrating: record.migrating.iter().take(MAX_NODES_WITH_COPIES).copied().collect(),
                 moved: record.moved.iter().copied().collect(),
             })?;
         }
@@ -361,24 +361,24 @@ impl Replica {
         let path = old.filter(|_| before == target).and_then(|old| old.path);
         let record = HostRecord { host, vtep, path };
         ctx.tables.put_host(id, record.entry())?;
-        self.keep_host(id, record);
-        let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Want(ip, port)).into_iter().collect();
-        let unwanted = before.filter(|old| Some(*old) != target && !self.wanted(*old));
-        effects.extend(unwanted.map(|(ip, port)| Effect::Unwant(ip, port)));
+        self.insert_host(id, record);
+        let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Track(ip, port)).into_iter().collect();
+        let untracked = before.filter(|old| Some(*old) != target && !self.is_tracked(*old));
+        effects.extend(untracked.map(|(ip, port)| Effect::Untrack(ip, port)));
         Ok(effects)
     }
 
     /// Host `id`, which is not in `hosts` now, sends from `ip` no more; another may, with another UDP port.
     fn drop_vtep(&self, ctx: &mut ReplicaCtx, ip: IpAddr, id: u32) -> Result<(), Full> {
         ctx.tables.remove_vtep(ip, id);
-        match self.having(ip).find(|(other, _)| Some(*other) != self.own_id) {
+        match self.with_vtep(ip).find(|(other, _)| Some(*other) != self.own_id) {
             Some((other, _)) => ctx.tables.put_vtep(ip, other),
             None => Ok(()),
         }
     }
 
     /// Keeps the record of a host that is not in `hosts`.
-    pub(super) fn keep_host(&mut self, id: u32, record: HostRecord) {
+    pub(super) fn insert_host(&mut self, id: u32, record: HostRecord) {
         if record.host.name == self.own {
             self.own_id = Some(id);
         }
@@ -394,9 +394,9 @@ impl Replica {
         self.host_ids.remove(&id);
         self.own_id = self.own_id.filter(|own| *own != id);
         for ip in &record.host.vteps {
-            if let Some(having) = self.by_vtep.get_mut(ip) {
-                having.retain(|other| *other != id);
-                if having.is_empty() {
+            if let Some(ids) = self.by_vtep.get_mut(ip) {
+                ids.retain(|other| *other != id);
+                if ids.is_empty() {
                     self.by_vtep.remove(ip);
                 }
             }
@@ -405,7 +405,7 @@ impl Replica {
     }
 
     /// Hosts with this VTEP address.
-    fn having(&self, ip: IpAddr) -> impl Iterator<Item = (u32, &HostRecord)> {
+    fn with_vtep(&self, ip: IpAddr) -> impl Iterator<Item = (u32, &HostRecord)> {
         let ids = self.by_vtep.get(&ip).into_iter().flatten();
         ids.filter_map(|id| Some((*id, self.hosts.get(id)?)))
     }
@@ -421,17 +421,17 @@ impl Replica {
                 self.dirty.insert(*vni);
             }
         }
-        let target = old.target().filter(|target| !self.wanted(*target));
-        Ok(target.map(|(ip, port)| Effect::Unwant(ip, port)).into_iter().collect())
+        let target = old.target().filter(|target| !self.is_tracked(*target));
+        Ok(target.map(|(ip, port)| Effect::Untrack(ip, port)).into_iter().collect())
     }
 
-    fn wanted(&self, target: (IpAddr, u16)) -> bool {
-        self.having(target.0).any(|(_, record)| record.target() == Some(target))
+    fn is_tracked(&self, target: (IpAddr, u16)) -> bool {
+        self.with_vtep(target.0).any(|(_, record)| record.target() == Some(target))
     }
 
     /// Hosts that are reached through this VTEP address, with the UDP port each listens on.
     pub fn hosts_behind(&self, vtep: IpAddr) -> impl Iterator<Item = (u32, u16)> {
-        self.having(vtep)
+        self.with_vtep(vtep)
             .filter(move |(_, record)| record.vtep == Some(vtep))
             .map(|(id, record)| (id, record.host.udp_port))
     }
@@ -465,7 +465,7 @@ impl Replica {
     }
 
     /// From now on group frames go to a migrating node by copies of its own, or no longer.
-    pub fn serve_apart(&mut self, vni: Vni, mac: Mac, on: bool) {
+    pub fn set_own_copies(&mut self, vni: Vni, mac: Mac, on: bool) {
         let Some(record) = self.networks.get_mut(&vni) else { return };
         let changed = if on {
             let is_new = record.moved.insert(mac);
@@ -479,10 +479,10 @@ impl Replica {
     }
 
     /// No host sends a node copies of its own any more.
-    pub fn end_apart(&mut self, vni: Vni, mac: Mac) {
+    pub fn end_own_copies(&mut self, vni: Vni, mac: Mac) {
         let Some(record) = self.networks.get_mut(&vni) else { return };
-        let was_served = record.migrating.remove(&mac);
-        if record.moved.remove(&mac) || was_served {
+        let had_copies = record.migrating.remove(&mac);
+        if record.moved.remove(&mac) || had_copies {
             self.dirty.insert(vni);
         }
     }
@@ -500,16 +500,16 @@ impl Replica {
             ctx.tables.clear_owner(bd, *ip, node.mac);
         }
         let (vni, mac, router) = (node.vni, node.mac, node.facts.router);
-        let moved = self.place(ctx, (vni, bd), (mac, router), node.host_id, node.ips.iter().copied())?;
+        let moved = self.apply_node(ctx, (vni, bd), (mac, router), node.host_id, node.ips.iter().copied())?;
         Ok(moved.into_iter().collect())
     }
 
-    /// Applies many nodes of a snapshot. All that can be stored are, even if others cannot; `said` hears why.
+    /// Applies many nodes of a snapshot. All that can be stored are, even if others cannot; `on_full` hears why.
     pub fn put_nodes(
         &self,
         ctx: &mut ReplicaCtx,
         batch: &NodeBatch,
-        mut said: impl FnMut(Full),
+        mut on_full: impl FnMut(Full),
     ) -> Vec<Effect> {
         let Some(bd) = self.bd_of(batch.vni) else { return Vec::new() };
         let mut effects = Vec::new();
@@ -519,14 +519,14 @@ impl Replica {
                 tables.prefetch(bd, node.mac, node.ipv4);
             }
         };
-        prefetch(ctx.tables, AHEAD);
+        prefetch(ctx.tables, PREFETCH_AHEAD);
         for (node, more) in batch.iter() {
             prefetch(ctx.tables, 1);
             let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(more.iter().copied());
             let known = (node.mac, node.facts.router);
-            match self.place(ctx, (batch.vni, bd), known, node.host_id, ips) {
+            match self.apply_node(ctx, (batch.vni, bd), known, node.host_id, ips) {
                 Ok(moved) => effects.extend(moved),
-                Err(full) => said(full),
+                Err(full) => on_full(full),
             }
         }
         effects
@@ -534,7 +534,7 @@ impl Replica {
 
     /// A node is at a host and has these addresses.
     #[inline]
-    fn place(
+    fn apply_node(
         &self,
         ctx: &mut ReplicaCtx,
         (vni, bd): (Vni, Bd),

@@ -17,7 +17,7 @@ use stopover_lockfree::map64::Piece;
 use stopover_net::{HostName, Vni};
 
 /// Most rows of one turn; members of a network count as rows.
-pub const AT_ONCE: usize = 2_048;
+pub const MAX_TURN_ROWS: usize = 2_048;
 
 /// A place in the order of a list. The default is its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,13 +30,13 @@ pub struct Part {
     pub vni: Option<Vni>,
     /// Where to go on.
     pub from: Cursor,
-    /// At most so many rows, or [`AT_ONCE`].
+    /// At most so many rows, or [`MAX_TURN_ROWS`].
     pub at_most: usize,
 }
 
 impl Part {
     fn at_most(&self) -> usize {
-        self.at_most.clamp(1, AT_ONCE)
+        self.at_most.clamp(1, MAX_TURN_ROWS)
     }
 }
 
@@ -50,7 +50,7 @@ pub struct Turn<T> {
 }
 
 impl<T> Turn<T> {
-    fn nothing() -> Self {
+    fn empty() -> Self {
         Self { rows: Vec::new(), next: None }
     }
 }
@@ -60,7 +60,7 @@ pub struct Rows<'a> {
     /// This host's name.
     pub own: &'a HostName,
     /// What nodes of other hosts come from.
-    pub elsewhere: ctl::NodeOrigin,
+    pub remote_origin: ctl::NodeOrigin,
     /// The name of a port.
     pub port: &'a dyn Fn(u16) -> String,
     /// The packet path's tables.
@@ -78,7 +78,7 @@ impl Rows<'_> {
     pub fn nodes(&self, part: &Part) -> Turn<ctl::NodeEntry> {
         let only = part.vni.map(|vni| self.replica.bd_of(vni));
         if only == Some(None) {
-            return Turn::nothing();
+            return Turn::empty();
         }
         let Piece { rows, next, .. } = self.tables.nodes_from(part.from.1, part.at_most(), only.flatten());
         let rows = rows.into_iter().filter_map(|(bd, mac, place)| {
@@ -89,7 +89,7 @@ impl Rows<'_> {
                 }
                 FdbEntry::Remote { host } => {
                     let name = self.replica.host(host).map_or_else(String::new, |h| h.host.name.to_string());
-                    (name, None, self.elsewhere)
+                    (name, None, self.remote_origin)
                 }
             };
             Some(ctl::NodeEntry { vni: self.replica.vni_of(bd)?, mac, host, port, origin })
@@ -101,7 +101,7 @@ impl Rows<'_> {
     pub fn addresses(&self, part: &Part) -> Turn<ctl::AddressEntry> {
         let only = part.vni.map(|vni| self.replica.bd_of(vni));
         if only == Some(None) {
-            return Turn::nothing();
+            return Turn::empty();
         }
         let (Cursor(family, from), at_most, only) = (part.from, part.at_most(), only.flatten());
         let (Piece { rows, next, .. }, after) = match family {
@@ -181,7 +181,7 @@ impl Rows<'_> {
 
     fn network(&self, vni: Vni, record: &NetworkRecord, members: &[(&u32, &bool)]) -> ctl::NetworkRow {
         let count = self.tables.counts().network(record.bd);
-        let fits = self.replica.fits(members.iter().map(|(id, _)| **id));
+        let fits = self.replica.min_inner_mtu(members.iter().map(|(id, _)| **id));
         let members = members.iter().filter_map(|(id, segment)| {
             let host = self.replica.host(**id)?.host.name.to_string();
             Some(ctl::MemberHost { host, segment: **segment })

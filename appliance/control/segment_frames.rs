@@ -34,7 +34,7 @@ impl Control {
     /// A station of ours has been received at another host. Its own segment is to send what is for it to us.
     pub(super) fn station_moved(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
         let station = self.stations.node_moved(&mut self.tables, now_ms, vni, mac);
-        self.stations_gone(now_ms);
+        self.on_station_removals(now_ms);
         let bd = self.replica.bd_of(vni);
         if let Some(session) = &self.session
             && bd.is_none_or(|bd| self.stations.get(bd, mac).is_none())
@@ -54,6 +54,6 @@ impl Control {
             return self.tables.set_router(seen.bd, seen.ip, seen.mac, seen.router);
         }
         let claim_update = self.stations.router(&mut self.tables, seen);
-        self.tell(claim_update.into_iter().collect());
+        self.send_claims(claim_update.into_iter().collect());
     }
 }

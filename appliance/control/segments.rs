@@ -12,7 +12,7 @@ impl Control {
     pub(super) fn on_probe(&mut self, now_ms: u64, port: u16, frame: &[u8]) {
         let replica = &self.replica;
         let knows = |name: &_| replica.hosts_from(0).any(|(_, record)| record.host.name == *name);
-        let actions = self.loops.heard(now_ms, port, frame, knows);
+        let actions = self.loops.on_probe(now_ms, port, frame, knows);
         self.act_on_loops(now_ms, actions);
     }
 
@@ -61,8 +61,8 @@ impl Control {
             segment.gate.set_blocked(vlan, on);
         }
         let claim_updates = self.stations.block(&mut self.tables, now_ms, port, vlan, on);
-        self.tell(claim_updates);
-        self.stations_gone(now_ms);
+        self.send_claims(claim_updates);
+        self.on_station_removals(now_ms);
     }
 
     /// Why a port is blocked, for the operator.

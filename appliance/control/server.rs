@@ -146,7 +146,7 @@ pub fn serve(
 ///
 /// # Errors
 /// The path is taken, or cannot be written.
-pub fn claim_place(path: &Path) -> Result<()> {
+pub fn prepare_socket_path(path: &Path) -> Result<()> {
     let shown = path.display();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("ctl: cannot make the folder of {shown}"))?;
@@ -167,7 +167,7 @@ pub fn claim_place(path: &Path) -> Result<()> {
 
 /// Binds the control socket, for root and its group only.
 fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
-    claim_place(path)?;
+    prepare_socket_path(path)?;
     let shown = path.display();
     let listener = UnixListener::bind(path).with_context(|| {
         format!("ctl: cannot make the socket {shown}; expected a path that we may write; hint: give `ctl` another path")
@@ -180,7 +180,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
 fn api(requests: Sender<PendingRequest>) -> Router {
     let plain = |request: Request| {
         get(move |State(requests): State<Sender<PendingRequest>>| async move {
-            json(ask(&requests, request).await)
+            json(send_request(&requests, request).await)
         })
     };
     Router::new()
@@ -209,27 +209,27 @@ fn api(requests: Sender<PendingRequest>) -> Router {
 
 async fn accept_board(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(request) => json(ask(&requests, Request::AcceptBoard(request)).await),
+        Ok(request) => json(send_request(&requests, Request::AcceptBoard(request)).await),
         Err(e) => unreadable(&e),
     }
 }
 
 async fn clear(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(request) => json(ask(&requests, Request::Clear(request)).await),
+        Ok(request) => json(send_request(&requests, Request::Clear(request)).await),
         Err(e) => unreadable(&e),
     }
 }
 
 async fn trace(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(request) => json(ask(&requests, Request::Trace(request)).await),
+        Ok(request) => json(send_request(&requests, Request::Trace(request)).await),
         Err(e) => unreadable(&e),
     }
 }
 
 async fn metrics(State(requests): State<Sender<PendingRequest>>) -> Response {
-    match ask(&requests, Request::Metrics).await {
+    match send_request(&requests, Request::Metrics).await {
         Ok(Reply::Json(serde_json::Value::String(text))) => {
             ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
         }
@@ -237,7 +237,7 @@ async fn metrics(State(requests): State<Sender<PendingRequest>>) -> Response {
     }
 }
 
-pub(super) async fn ask(requests: &Sender<PendingRequest>, request: Request) -> Answer {
+pub(super) async fn send_request(requests: &Sender<PendingRequest>, request: Request) -> Answer {
     let (reply, answer) = oneshot::channel();
     let busy = || {
         ApiError::new(

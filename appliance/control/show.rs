@@ -20,10 +20,10 @@ pub(crate) type Readings = Vec<(u32, LcoreReading)>;
 
 impl Control {
     /// Answers a question.
-    pub(crate) fn answer(&mut self, ask: PendingRequest) {
-        let answer = match ask.request {
-            Request::Trace(_) if !self.forwards() => Err(not_yet()),
-            Request::Trace(request) => return self.trace(request, ask.reply),
+    pub(crate) fn answer(&mut self, pending: PendingRequest) {
+        let answer = match pending.request {
+            Request::Trace(_) if !self.forwards() => Err(not_forwarding()),
+            Request::Trace(request) => return self.trace(request, pending.reply),
             Request::Version => to_json(&self.show_version()),
             Request::Ports => self.show_ports().and_then(|rows| to_json(&rows)),
             Request::PortStats => self.show_port_stats().and_then(|rows| to_json(&rows)),
@@ -42,13 +42,13 @@ impl Control {
             }
             Request::Board => to_json(&self.show_board()),
             Request::Migrations => to_json(&self.migrations()),
-            Request::Clear(_) if !self.forwards() => Err(not_yet()),
+            Request::Clear(_) if !self.forwards() => Err(not_forwarding()),
             Request::Clear(request) => self.clear(&request),
             Request::AcceptBoard(request) => self.accept_board(&request),
             Request::Metrics => Ok(Reply::Json(serde_json::Value::String(self.metrics()))),
         };
         // Whoever asked may have gone.
-        let _ = ask.reply.send(answer);
+        let _ = pending.reply.send(answer);
     }
 
     fn show_version(&self) -> ctl::Version {
@@ -243,7 +243,7 @@ impl Control {
     fn rows<'a>(&'a self, port: &'a dyn Fn(u16) -> String) -> Rows<'a> {
         Rows {
             own: &self.config.name,
-            elsewhere: match self.config.truth {
+            remote_origin: match self.config.truth {
                 Truth::Board(_) => ctl::NodeOrigin::Board,
                 Truth::Declared(_) => ctl::NodeOrigin::Declared,
             },
@@ -330,7 +330,7 @@ fn to_json<T: Serialize>(value: &T) -> Answer {
 }
 
 /// Before the board's first snapshot.
-fn not_yet() -> ApiError {
+fn not_forwarding() -> ApiError {
     ApiError::new(
         "nothing is forwarded yet",
         "an appliance that has the board's first snapshot",

@@ -68,8 +68,8 @@ pub fn start(
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<(Control, Eal)> {
-    server::claim_place(&config.ctl)?;
-    vhost_sockets::make_way(&config)?;
+    server::prepare_socket_path(&config.ctl)?;
+    vhost_sockets::prepare_sockets(&config)?;
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.vdevs.iter().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;
@@ -130,11 +130,11 @@ pub fn start(
         migration_events: channel::never(),
         pending_epochs: VecDeque::new(),
         syncing: None,
-        looks: 0,
+        epoch_polls: 0,
         stream: 0,
         applied: Received::default(),
         acked: Received::default(),
-        stands: false,
+        has_snapshot: false,
         stale_until_ms: None,
         other_branches: 0,
         stop,
@@ -160,7 +160,7 @@ pub fn start(
     match running {
         Ok(running) => {
             (control.ports, control.lcores) = running;
-            control.listen_to_ports(&wake);
+            control.subscribe_port_events(&wake);
         }
         Err(e) => {
             if let Some(session) = control.session.take() {
@@ -329,7 +329,9 @@ fn launch(
             Some(Role::Vif(vif)) => Some(vif.network),
             _ => None,
         };
-        share_out(started.queues.tx, &up, &mut tx_ports, network, || tx_hold(control, migrations.clone()));
+        distribute_tx_queues(started.queues.tx, &up, &mut tx_ports, network, || {
+            tx_hold(control, migrations.clone())
+        });
         rx.push(started.queues.rx.into_iter().map(Some).collect());
         ports.push(PortHandle {
             name: port.name.clone(),
@@ -356,12 +358,12 @@ fn launch(
                 Some(PortRxQueue { port: q.port as u16, queue })
             })
             .collect();
-        let vifs = own_vifs(&tx_ports);
-        let held = held(control);
-        let depths = rx_queues.iter().map(|rx_queue| depth(control, rx_queue.port)).collect();
+        let vifs = vifs_with_hold(&tx_ports);
+        let reorder = reorder_buffer(control);
+        let depths = rx_queues.iter().map(|rx_queue| max_queued_frames(control, rx_queue.port)).collect();
         let markers = Markers::new(Member::new(Arc::clone(&barrier), number, depths, tx_ports.len()));
         let egress =
-            LcoreEgress::new(tx_ports, rings.clone(), pool.clone(), Arc::clone(&counters), held, markers);
+            LcoreEgress::new(tx_ports, rings.clone(), pool.clone(), Arc::clone(&counters), reorder, markers);
         let (stage_ports, capture) = (Arc::clone(stage_ports), Arc::clone(capture));
         let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
         let (cap_us, poll_us) = match config.idle {
@@ -409,7 +411,7 @@ fn tx_hold(control: &Control, migrations: Option<Arc<PortMigration>>) -> Option<
 
 /// The most frames that a queue of the underlay can hold; 0 for other ports, where nothing arrives behind which an end
 /// marker must stay. Some drivers have rings of their own size, which nobody tells.
-fn depth(control: &Control, port: u16) -> usize {
+fn max_queued_frames(control: &Control, port: u16) -> usize {
     let role = control.stage_ports.get(usize::from(port)).map(|port| &port.role);
     if matches!(role, Some(Role::Underlay(_))) {
         MOST_DESCRIPTORS.max(control.config.rxd as usize)
@@ -419,7 +421,7 @@ fn depth(control: &Control, port: u16) -> usize {
 }
 
 /// One lcore's share of the hold.
-fn held(control: &Control) -> ReorderBuffer {
+fn reorder_buffer(control: &Control) -> ReorderBuffer {
     let config = &control.config.migration;
     let cycles = |ms: u64| cycles::tsc_hz() / 1000 * ms;
     let (wait, longest) = (cycles(config.marker_wait_ms), cycles(config.hold_ms));
@@ -427,14 +429,14 @@ fn held(control: &Control) -> ReorderBuffer {
 }
 
 /// The ports with a hold whose transmit queue is this lcore's.
-fn own_vifs(tx_ports: &[TxPort]) -> Vec<u16> {
+fn vifs_with_hold(tx_ports: &[TxPort]) -> Vec<u16> {
     let keeps = |tx_port: &TxPort| matches!(tx_port, TxPort::Own(queue) if queue.tx_hold.is_some());
     (0..).zip(tx_ports).filter(|(_, tx_port)| keeps(tx_port)).map(|(port, _)| port).collect()
 }
 
 /// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares: lcores without a queue of
 /// their own hand their frames to one that has.
-fn share_out(
+fn distribute_tx_queues(
     tx: Vec<TxQueue>,
     up: &Arc<AtomicBool>,
     tx_ports: &mut [Vec<TxPort>],

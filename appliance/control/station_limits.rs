@@ -38,16 +38,16 @@ struct Bucket {
 
 const PER_STATION: u64 = 1000;
 /// New addresses for each new station that a port may bring: IPv4 and IPv6.
-const ADDRESSES_EACH: u64 = 2;
+const ADDRESSES_PER_STATION: u64 = 2;
 /// How often the same is told at most, in milliseconds: a flood reaches a limit a thousand times a second.
-const TELL_EVERY_MS: u64 = 10_000;
+const REPORT_INTERVAL_MS: u64 = 10_000;
 
 /// The learned stations, counted.
 #[derive(Debug, Default)]
 pub struct Census {
     limits: Limits,
     by_port: HashMap<u16, u32>,
-    by_net: HashMap<Bd, u32>,
+    by_bd: HashMap<Bd, u32>,
     buckets: HashMap<u16, Bucket>,
     /// By port, for new addresses of stations.
     addresses: HashMap<u16, Bucket>,
@@ -56,7 +56,7 @@ pub struct Census {
     /// Ports and networks that have become full and nobody has been told of yet.
     full: Vec<Full>,
     /// What was told, and when.
-    told: HashMap<Full, u64>,
+    reported: HashMap<Full, u64>,
 }
 
 /// What has become full.
@@ -81,17 +81,18 @@ impl Census {
 
     /// Learned stations of a port.
     #[must_use]
-    pub fn of_port(&self, port: u16) -> u32 {
+    pub fn count_at(&self, port: u16) -> u32 {
         self.by_port.get(&port).copied().unwrap_or(0)
     }
 
-    /// What has become full since this was last asked, each at most once in [`TELL_EVERY_MS`].
+    /// What has become full since this was last asked, each at most once in [`REPORT_INTERVAL_MS`].
     pub fn take_full(&mut self, now_ms: u64) -> Vec<Full> {
         let mut full = std::mem::take(&mut self.full);
         full.retain(|full| {
-            let is_due = self.told.get(full).is_none_or(|told| told + TELL_EVERY_MS <= now_ms);
+            let is_due =
+                self.reported.get(full).is_none_or(|reported| reported + REPORT_INTERVAL_MS <= now_ms);
             if is_due {
-                self.told.insert(*full, now_ms);
+                self.reported.insert(*full, now_ms);
             }
             is_due
         });
@@ -101,7 +102,7 @@ impl Census {
     /// Whether a station that is not at this port yet may be learned there. `new`: nor in this network.
     pub fn admits(&mut self, now_ms: u64, port: u16, bd: Bd, new: bool) -> bool {
         let Some(limits) = self.limits.ports.get(&port) else { return true };
-        let fits = self.of_port(port) < limits.max_stations && !(new && self.is_bd_full(bd));
+        let fits = self.count_at(port) < limits.max_stations && !(new && self.is_bd_full(bd));
         fits && self.take_token(now_ms, port)
     }
 
@@ -109,17 +110,17 @@ impl Census {
     /// known already, and each new address is work for the board and all hosts.
     pub fn admits_address(&mut self, now_ms: u64, port: u16) -> bool {
         let Some(limits) = self.limits.ports.get(&port) else { return true };
-        let per_s = u64::from(limits.new_per_s) * ADDRESSES_EACH;
+        let per_s = u64::from(limits.new_per_s) * ADDRESSES_PER_STATION;
         let bucket = self.addresses.entry(port).or_insert(Bucket::full(per_s, now_ms));
-        let had = bucket.take(per_s, now_ms);
-        if !had {
+        let granted = bucket.take(per_s, now_ms);
+        if !granted {
             *self.refused_addresses.entry(port).or_default() += 1;
             // One is enough until that is asked.
             if self.full.last() != Some(&Full::Addresses(port)) {
                 self.full.push(Full::Addresses(port));
             }
         }
-        had
+        granted
     }
 
     /// How many new addresses of a port's stations were not learned because they came too fast.
@@ -129,22 +130,22 @@ impl Census {
     }
 
     /// A station has been learned.
-    pub fn enter(&mut self, port: u16, bd: Bd) {
+    pub fn add(&mut self, port: u16, bd: Bd) {
         *self.by_port.entry(port).or_default() += 1;
-        *self.by_net.entry(bd).or_default() += 1;
+        *self.by_bd.entry(bd).or_default() += 1;
         let max = self.limits.ports.get(&port).map(|limits| limits.max_stations);
-        if max == Some(self.of_port(port)) {
+        if max == Some(self.count_at(port)) {
             self.full.push(Full::Port(port));
         }
-        if self.limits.per_network != 0 && self.by_net.get(&bd) == Some(&self.limits.per_network) {
+        if self.limits.per_network != 0 && self.by_bd.get(&bd) == Some(&self.limits.per_network) {
             self.full.push(Full::Bd(bd));
         }
         self.refresh(port, bd);
     }
 
     /// A learned station has gone.
-    pub fn leave(&mut self, port: u16, bd: Bd) {
-        for count in [self.by_port.get_mut(&port), self.by_net.get_mut(&bd)].into_iter().flatten() {
+    pub fn remove(&mut self, port: u16, bd: Bd) {
+        for count in [self.by_port.get_mut(&port), self.by_bd.get_mut(&bd)].into_iter().flatten() {
             *count = count.saturating_sub(1);
         }
         self.refresh(port, bd);
@@ -163,24 +164,24 @@ impl Census {
 
     fn is_bd_full(&self, bd: Bd) -> bool {
         let max = self.limits.per_network;
-        max != 0 && self.by_net.get(&bd).copied().unwrap_or(0) >= max
+        max != 0 && self.by_bd.get(&bd).copied().unwrap_or(0) >= max
     }
 
     fn take_token(&mut self, now_ms: u64, port: u16) -> bool {
         let Some(limits) = self.limits.ports.get(&port) else { return true };
         let per_s = u64::from(limits.new_per_s);
         let bucket = self.buckets.entry(port).or_insert(Bucket::full(per_s, now_ms));
-        let had = bucket.take(per_s, now_ms);
+        let granted = bucket.take(per_s, now_ms);
         if bucket.tokens < PER_STATION && !limits.gate.set_rate_exceeded(true) {
             self.full.push(Full::Rate(port));
         }
-        had
+        granted
     }
 
     /// Sets the gates that depend on how many stations a port and a network have.
     fn refresh(&self, port: u16, bd: Bd) {
         if let Some(limits) = self.limits.ports.get(&port) {
-            limits.gate.set_port_full(self.of_port(port) >= limits.max_stations);
+            limits.gate.set_port_full(self.count_at(port) >= limits.max_stations);
         }
         let full = self.is_bd_full(bd);
         for limits in self.limits.ports.values() {
@@ -198,15 +199,15 @@ impl Bucket {
 
     fn take(&mut self, per_s: u64, now_ms: u64) -> bool {
         self.fill(per_s, now_ms);
-        let had = self.tokens >= PER_STATION;
+        let granted = self.tokens >= PER_STATION;
         self.tokens = self.tokens.saturating_sub(PER_STATION);
-        had
+        granted
     }
 
     fn fill(&mut self, per_s: u64, now_ms: u64) {
         // A thousandth of a station per millisecond for each station per second.
-        let came = now_ms.saturating_sub(self.at_ms).saturating_mul(per_s);
-        self.tokens = self.tokens.saturating_add(came).min(per_s * PER_STATION);
+        let earned = now_ms.saturating_sub(self.at_ms).saturating_mul(per_s);
+        self.tokens = self.tokens.saturating_add(earned).min(per_s * PER_STATION);
         self.at_ms = self.at_ms.max(now_ms);
     }
 }
@@ -236,72 +237,76 @@ mod tests {
         (census, first, second)
     }
 
-    fn come(census: &mut Census, now_ms: u64, port: u16, of: u16, n: u32) -> u32 {
-        let mut came = 0;
+    fn admit_many(census: &mut Census, now_ms: u64, port: u16, of: u16, n: u32) -> u32 {
+        let mut admitted = 0;
         for _ in 0..n {
             if census.admits(now_ms, port, bd(of), true) {
-                census.enter(port, bd(of));
-                came += 1;
+                census.add(port, bd(of));
+                admitted += 1;
             }
         }
-        came
+        admitted
     }
 
     #[test]
     fn a_port_takes_no_more_than_it_may() {
         let (mut census, gate, other) = census(10, 1000, 0);
-        assert_eq!(come(&mut census, 0, 3, 1, 100), 10);
+        assert_eq!(admit_many(&mut census, 0, 3, 1, 100), 10);
         assert!(gate.is_closed(0) && gate.is_closed(7) && !other.is_closed(10));
         assert_eq!(census.take_full(0), [Full::Port(3)]);
-        assert_eq!(come(&mut census, 0, 4, 1, 5), 5, "another port has room");
-        census.leave(3, bd(1));
+        assert_eq!(admit_many(&mut census, 0, 4, 1, 5), 5, "another port has room");
+        census.remove(3, bd(1));
         assert!(!gate.is_closed(0));
-        assert_eq!((come(&mut census, 0, 3, 1, 5), census.of_port(3)), (1, 10));
+        assert_eq!((admit_many(&mut census, 0, 3, 1, 5), census.count_at(3)), (1, 10));
     }
 
     #[test]
     fn a_network_takes_no_more_than_it_may() {
         let (mut census, gate, other) = census(100, 1000, 10);
-        assert_eq!((come(&mut census, 0, 3, 1, 6), come(&mut census, 0, 4, 1, 6)), (6, 4));
+        assert_eq!((admit_many(&mut census, 0, 3, 1, 6), admit_many(&mut census, 0, 4, 1, 6)), (6, 4));
         assert_eq!(census.take_full(0), [Full::Bd(bd(1))]);
         // The port's other network has room.
         assert!(gate.is_closed(0) && other.is_closed(10) && !other.is_closed(20));
-        assert_eq!(come(&mut census, 0, 4, 2, 6), 6);
+        assert_eq!(admit_many(&mut census, 0, 4, 2, 6), 6);
         // One that is in the network already may come to another port.
         assert!(census.admits(0, 4, bd(1), false));
-        census.leave(4, bd(1));
+        census.remove(4, bd(1));
         assert!(!gate.is_closed(0) && !other.is_closed(10));
     }
 
     #[test]
     fn a_limit_that_a_flood_reaches_again_and_again_is_told_once_in_10_s() {
         let (mut census, ..) = census(10, 1000, 0);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for now in 0..25_000 {
             census.tick(now);
-            (0..10).for_each(|_| census.enter(3, bd(1)));
-            (0..10).for_each(|_| census.leave(3, bd(1)));
-            let came = come(&mut census, now, 4, 1, 50);
-            (0..came).for_each(|_| census.leave(4, bd(1)));
-            told.extend(census.take_full(now).into_iter().map(|full| (now / 1000, full)));
+            (0..10).for_each(|_| census.add(3, bd(1)));
+            (0..10).for_each(|_| census.remove(3, bd(1)));
+            let admitted = admit_many(&mut census, now, 4, 1, 50);
+            (0..admitted).for_each(|_| census.remove(4, bd(1)));
+            reported.extend(census.take_full(now).into_iter().map(|full| (now / 1000, full)));
         }
-        let of = |kind| told.iter().filter(|(_, full)| *full == kind).map(|(s, _)| *s).collect::<Vec<_>>();
+        let of =
+            |kind| reported.iter().filter(|(_, full)| *full == kind).map(|(s, _)| *s).collect::<Vec<_>>();
         assert_eq!(of(Full::Port(3)), [0, 10, 20]);
-        assert_eq!(of(Full::Rate(4)).len(), 3, "{told:?}");
+        assert_eq!(of(Full::Rate(4)).len(), 3, "{reported:?}");
     }
 
     #[test]
     fn new_stations_come_at_a_rate() {
         let (mut census, gate, other) = census(u32::MAX, 50, 0);
-        assert_eq!(come(&mut census, 1000, 3, 1, 200), 50, "as many as in a second at once");
+        assert_eq!(admit_many(&mut census, 1000, 3, 1, 200), 50, "as many as in a second at once");
         assert!(gate.is_closed(0) && !other.is_closed(10));
         assert_eq!(census.take_full(1000), [Full::Rate(3)]);
         census.tick(1010);
         assert!(gate.is_closed(0));
         census.tick(1020);
         assert!(!gate.is_closed(0));
-        assert_eq!((come(&mut census, 1020, 3, 1, 9), come(&mut census, 2020, 3, 1, 99)), (1, 50));
+        assert_eq!(
+            (admit_many(&mut census, 1020, 3, 1, 9), admit_many(&mut census, 2020, 3, 1, 99)),
+            (1, 50)
+        );
         census.tick(1_000_000);
-        assert_eq!(come(&mut census, 1_000_000, 3, 1, 99), 50);
+        assert_eq!(admit_many(&mut census, 1_000_000, 3, 1, 99), 50);
     }
 }

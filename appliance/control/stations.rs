@@ -118,10 +118,10 @@ pub struct Declared {
 /// All stations of this host.
 #[derive(Debug, Default)]
 pub struct Stations {
-    here: HashMap<(Bd, Mac), Station>,
+    local: HashMap<(Bd, Mac), Station>,
     declared: Vec<Declared>,
     /// Heard here although the board says, or may say, that they are elsewhere: not ours until it accepts.
-    doubtful: HashMap<(Bd, Mac), Doubt>,
+    unconfirmed: HashMap<(Bd, Mac), Unconfirmed>,
     vnis: HashMap<Bd, Vni>,
     ageing_ms: HashMap<u16, u64>,
     /// Ports with a link: what is heard of another was heard before it went down.
@@ -133,7 +133,7 @@ pub struct Stations {
     /// Stations that have a part in a migration: whether they go is decided there.
     followed: HashSet<(Bd, Mac)>,
     /// What would have made stations go that are followed.
-    gone: Vec<(Bd, Mac, Gone)>,
+    removals: Vec<(Bd, Mac, Removal)>,
     probes: Vec<Probe>,
     /// What is known of nodes as routers that are not stations of ours yet.
     routers: HashMap<(Bd, Mac), bool>,
@@ -141,7 +141,7 @@ pub struct Stations {
 
 /// Why a station is here no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum Removal {
     /// It was silent for its segment's ageing time.
     Silent,
     /// Its port has lost its link.
@@ -151,8 +151,8 @@ pub enum Gone {
 }
 
 #[derive(Debug)]
-struct Doubt {
-    heard: Learn,
+struct Unconfirmed {
+    learn: Learn,
     quiet_until_ms: u64,
     /// How often the board has refused it.
     refusals: u32,
@@ -185,7 +185,7 @@ impl Stations {
     /// Learned stations of a port.
     #[must_use]
     pub fn learned_at(&self, port: u16) -> u32 {
-        self.census.of_port(port)
+        self.census.count_at(port)
     }
 
     /// New addresses of a port's stations that were not learned because they came too fast.
@@ -203,12 +203,12 @@ impl Stations {
     /// The station with this MAC, if it is here.
     #[must_use]
     pub fn get(&self, bd: Bd, mac: Mac) -> Option<&Station> {
-        self.here.get(&(bd, mac))
+        self.local.get(&(bd, mac))
     }
 
     /// All stations, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Bd, Mac, &Station)> {
-        self.here.iter().map(|((bd, mac), station)| (*bd, *mac, station))
+        self.local.iter().map(|((bd, mac), station)| (*bd, *mac, station))
     }
 
     /// Whether this segment has a link: what is heard of another was heard before it went down.
@@ -218,7 +218,7 @@ impl Stations {
     }
 
     /// From now on a migration decides whether this station goes: what would make it go is told by
-    /// [`Stations::take_gone`] instead.
+    /// [`Stations::take_removals`] instead.
     pub fn follow(&mut self, bd: Bd, mac: Mac) {
         self.followed.insert((bd, mac));
     }
@@ -229,8 +229,8 @@ impl Stations {
     }
 
     /// What has happened to stations that are followed, since the last call.
-    pub fn take_gone(&mut self) -> Vec<(Bd, Mac, Gone)> {
-        std::mem::take(&mut self.gone)
+    pub fn take_removals(&mut self) -> Vec<(Bd, Mac, Removal)> {
+        std::mem::take(&mut self.removals)
     }
 
     /// After how long at most a silent station is forgotten, in milliseconds.
@@ -240,22 +240,22 @@ impl Stations {
     }
 
     /// A segment has gained or lost its link: its declared stations come or go, and the learned ones behind a lost
-    /// link are forgotten. Vifs come and go by [`Stations::come`] and [`Stations::leave`].
+    /// link are forgotten. Vifs come and go by [`Stations::add_vif`] and [`Stations::remove_local`].
     pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<ClaimUpdate> {
         if !up {
             self.up.remove(&port);
             let gone: Vec<_> =
-                self.here.iter().filter(|(_, s)| s.port == port).map(|(key, _)| *key).collect();
-            let gone = self.without_followed(gone, Gone::PortDown);
+                self.local.iter().filter(|(_, s)| s.port == port).map(|(key, _)| *key).collect();
+            let gone = self.defer_followed(gone, Removal::PortDown);
             let mut claim_updates: Vec<_> =
-                gone.into_iter().filter_map(|(bd, mac)| self.forget(tables, bd, mac)).collect();
-            claim_updates.extend(self.give_up(|doubt| doubt.heard.port == port));
+                gone.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)).collect();
+            claim_updates.extend(self.drop_unconfirmed(|entry| entry.learn.port == port));
             return claim_updates;
         }
         self.up.insert(port);
         let behind = |d: &&Declared| d.port == port && !self.blocked.contains(&(port, d.vlan));
         let come: Vec<_> = self.declared.iter().filter(behind).cloned().collect();
-        come.into_iter().filter_map(|d| self.settle(tables, now_ms, d)).collect()
+        come.into_iter().filter_map(|d| self.insert(tables, now_ms, d)).collect()
     }
 
     /// A segment port is blocked for the network of a VLAN: the stations there are reached by another port, which makes
@@ -273,20 +273,21 @@ impl Stations {
             let up = self.up.contains(&port);
             let behind = |d: &&Declared| up && (d.port, d.vlan) == (port, vlan);
             let come: Vec<_> = self.declared.iter().filter(behind).cloned().collect();
-            return come.into_iter().filter_map(|d| self.settle(tables, now_ms, d)).collect();
+            return come.into_iter().filter_map(|d| self.insert(tables, now_ms, d)).collect();
         }
         self.blocked.insert((port, vlan));
         let there = |s: &Station| (s.port, s.vlan) == (port, vlan);
-        let gone: Vec<_> = self.here.iter().filter(|(_, s)| there(s)).map(|(key, _)| *key).collect();
-        let gone = self.without_followed(gone, Gone::PortDown);
+        let gone: Vec<_> = self.local.iter().filter(|(_, s)| there(s)).map(|(key, _)| *key).collect();
+        let gone = self.defer_followed(gone, Removal::PortDown);
         let mut claim_updates: Vec<_> =
-            gone.into_iter().filter_map(|(bd, mac)| self.forget(tables, bd, mac)).collect();
-        claim_updates.extend(self.give_up(|doubt| (doubt.heard.port, doubt.heard.vlan) == (port, vlan)));
+            gone.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)).collect();
+        claim_updates
+            .extend(self.drop_unconfirmed(|entry| (entry.learn.port, entry.learn.vlan) == (port, vlan)));
         claim_updates
     }
 
     /// The station of a vif has come to (or come back to) this port.
-    pub fn come(
+    pub fn add_vif(
         &mut self,
         tables: &mut Tables,
         now_ms: u64,
@@ -296,55 +297,55 @@ impl Stations {
     ) -> Option<ClaimUpdate> {
         self.up.insert(port);
         let declared = self.declared.iter().find(|d| (d.bd, d.mac, d.port) == (bd, mac, port)).cloned()?;
-        self.settle(tables, now_ms, declared)
+        self.insert(tables, now_ms, declared)
     }
 
     /// A station that moves here has been heard at a segment, or is made known at the port where it was heard.
-    pub fn come_heard(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Option<ClaimUpdate> {
-        let Learn { port, bd, vlan, mac, ip } = *heard;
+    pub fn add_learned(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Option<ClaimUpdate> {
+        let Learn { port, bd, vlan, mac, ip } = *learn;
         // It keeps the addresses that it is known by: it need not say them again.
-        let known = self.here.get(&(bd, mac)).map(|s| s.ips.clone());
+        let known = self.local.get(&(bd, mac)).map(|s| s.ips.clone());
         let of_tables =
             || tables.owners().filter(|(n, _, m)| (*n, *m) == (bd, mac)).map(|(_, ip, _)| ip).collect();
         let mut ips: Vec<IpAddr> = known.filter(|ips| !ips.is_empty()).unwrap_or_else(of_tables);
-        ips.extend(ip.filter(|ip| usable(*ip) && !ips.contains(ip)));
+        ips.extend(ip.filter(|ip| is_usable(*ip) && !ips.contains(ip)));
         ips.truncate(MAX_IPS);
-        self.settle(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips))
+        self.insert(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips))
     }
 
     /// How a station was heard that is not ours until the board says so.
     #[must_use]
-    pub fn doubtful(&self, bd: Bd, mac: Mac) -> Option<Learn> {
-        self.doubtful.get(&(bd, mac)).map(|doubt| doubt.heard.clone())
+    pub fn unconfirmed(&self, bd: Bd, mac: Mac) -> Option<Learn> {
+        self.unconfirmed.get(&(bd, mac)).map(|entry| entry.learn.clone())
     }
 
     /// What is claimed of a station that is here.
     #[must_use]
     pub fn claim(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
-        let station = self.here.get(&(bd, mac))?;
+        let station = self.local.get(&(bd, mac))?;
         Some(ClaimUpdate::Claim { vni: *self.vnis.get(&bd)?, mac, ips: station.ips.clone() })
     }
 
     /// Lets go of a station at the board, while its frames are still looked after here.
     #[must_use]
-    pub fn let_go(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+    pub fn withdraw(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
         Some(ClaimUpdate::Withdraw { vni: *self.vnis.get(&bd)?, mac })
     }
 
     /// The station of a vif has gone.
-    pub fn leave(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
-        self.forget(tables, bd, mac)
+    pub fn remove_local(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+        self.remove(tables, bd, mac)
     }
 
     /// The packet path heard a station on a segment. Nothing is changed for a MAC that the tables know to be
     /// at another host: only the board can move it, by accepting the claim.
-    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, heard: &Learn) -> Vec<ClaimUpdate> {
-        let Learn { port, bd, vlan, mac, ip } = *heard;
+    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Vec<ClaimUpdate> {
+        let Learn { port, bd, vlan, mac, ip } = *learn;
         let mut claim_updates = Vec::new();
         if !self.has_link(port) || self.blocked.contains(&(port, vlan)) || prober::is_prober_mac(mac) {
             return claim_updates;
         }
-        match self.here.get(&(bd, mac)).map(|s| (s.kind, s.port, s.vlan)) {
+        match self.local.get(&(bd, mac)).map(|s| (s.kind, s.port, s.vlan)) {
             // A vif has one station; only that one's addresses can be new.
             known if !self.ageing_ms.contains_key(&port) && known != Some((Kind::Vif, port, vlan)) => {
                 return claim_updates;
@@ -352,11 +353,11 @@ impl Stations {
             // A declared station that is heard elsewhere is a spoof or an operator's mistake: keep the word.
             Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return claim_updates,
             Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
-            None if self.is_doubtful(now_ms, heard) => return claim_updates,
+            None if self.is_unconfirmed(now_ms, learn) => return claim_updates,
             at if !self.census.admits(now_ms, port, bd, at.is_none()) => return claim_updates,
             None if tables.is_remote(bd, mac) => {
-                self.doubt_for(now_ms, heard.clone(), QUIET_MS);
-                let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
+                self.mark_unconfirmed_for(now_ms, learn.clone(), QUIET_MS);
+                let ips = ip.into_iter().filter(|ip| is_usable(*ip)).collect();
                 claim_updates.extend(self.vnis.get(&bd).map(|vni| ClaimUpdate::Claim {
                     vni: *vni,
                     mac,
@@ -365,25 +366,25 @@ impl Stations {
                 return claim_updates;
             }
             _ => {
-                let ips = self.here.get(&(bd, mac)).map(|s| s.ips.clone()).unwrap_or_default();
+                let ips = self.local.get(&(bd, mac)).map(|s| s.ips.clone()).unwrap_or_default();
                 let d = Declared::learned((bd, mac), (port, vlan), ips);
-                claim_updates.extend(self.settle(tables, now_ms, d));
+                claim_updates.extend(self.insert(tables, now_ms, d));
             }
         }
-        let is_known = |ip: &IpAddr| self.here.get(&(bd, mac)).is_some_and(|s| s.ips.contains(ip));
-        if let Some(ip) = ip.filter(|ip| usable(*ip))
+        let is_known = |ip: &IpAddr| self.local.get(&(bd, mac)).is_some_and(|s| s.ips.contains(ip));
+        if let Some(ip) = ip.filter(|ip| is_usable(*ip))
             && (is_known(&ip) || self.census.admits_address(now_ms, port))
         {
-            let adopted = self.adopt(tables, now_ms, (bd, mac), ip);
-            if !adopted.is_empty() {
-                claim_updates = adopted;
+            let updates = self.learn_address(tables, now_ms, (bd, mac), ip);
+            if !updates.is_empty() {
+                claim_updates = updates;
             }
         }
         claim_updates
     }
 
     /// A station was heard to use an address.
-    fn adopt(
+    fn learn_address(
         &mut self,
         tables: &mut Tables,
         now_ms: u64,
@@ -392,10 +393,10 @@ impl Stations {
     ) -> Vec<ClaimUpdate> {
         let mut claim_updates = Vec::new();
         let Some(vni) = self.vnis.get(&bd).copied() else { return claim_updates };
-        let Some(station) = self.here.get_mut(&(bd, mac)) else { return claim_updates };
+        let Some(station) = self.local.get_mut(&(bd, mac)) else { return claim_updates };
         let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
         if station.ips.contains(&ip) {
-            station.addresses.heard(now_ms, ip, ageing_ms);
+            station.addresses.confirm(now_ms, ip, ageing_ms);
             return claim_updates;
         }
         if station.addresses.is_quiet(now_ms, ip) {
@@ -403,23 +404,23 @@ impl Stations {
         }
         let shares = station.shared.contains(&ip);
         let owner = tables.owner(bd, ip).filter(|owner| *owner != mac);
-        if let Some((other, station)) = owner.and_then(|o| Some((o, self.here.get_mut(&(bd, o))?))) {
+        if let Some((other, station)) = owner.and_then(|o| Some((o, self.local.get_mut(&(bd, o))?))) {
             // What is declared is not taken away by hearsay; between learned stations an address may move, and between
             // those that share it.
             if station.kind != Kind::Learned && !(shares && station.shared.contains(&ip)) {
                 return claim_updates;
             }
             station.ips.retain(|known| *known != ip);
-            station.addresses.forget(ip);
+            station.addresses.remove(ip);
             claim_updates.push(ClaimUpdate::Claim { vni, mac: other, ips: station.ips.clone() });
         }
-        let Some(station) = self.here.get_mut(&(bd, mac)) else { return claim_updates };
+        let Some(station) = self.local.get_mut(&(bd, mac)) else { return claim_updates };
         if station.ips.len() == MAX_IPS && station.kind != Kind::Learned {
             return claim_updates;
         }
         if station.ips.len() == MAX_IPS {
             let oldest = station.ips.remove(0);
-            station.addresses.forget(oldest);
+            station.addresses.remove(oldest);
             tables.clear_owner(bd, oldest, mac);
         }
         // An address of a node at another host stays with that, unless the board gives it to us.
@@ -431,30 +432,30 @@ impl Stations {
         }
         if ip.is_ipv4() {
             // It may be the successor of another (DHCP).
-            station.addresses.suspect(now_ms, |known| known.is_ipv4());
+            station.addresses.probe_soon(now_ms, |known| known.is_ipv4());
         }
         station.ips.push(ip);
         station.announced.push(ip);
-        station.addresses.heard(now_ms, ip, ageing_ms);
+        station.addresses.confirm(now_ms, ip, ageing_ms);
         claim_updates.push(ClaimUpdate::Claim { vni, mac, ips: station.ips.clone() });
         claim_updates
     }
 
-    fn is_doubtful(&self, now_ms: u64, heard: &Learn) -> bool {
-        self.doubtful.get(&(heard.bd, heard.mac)).is_some_and(|doubt| now_ms < doubt.quiet_until_ms)
+    fn is_unconfirmed(&self, now_ms: u64, learn: &Learn) -> bool {
+        self.unconfirmed.get(&(learn.bd, learn.mac)).is_some_and(|entry| now_ms < entry.quiet_until_ms)
     }
 
-    fn without_followed(&mut self, keys: Vec<(Bd, Mac)>, why: Gone) -> Vec<(Bd, Mac)> {
+    fn defer_followed(&mut self, keys: Vec<(Bd, Mac)>, why: Removal) -> Vec<(Bd, Mac)> {
         let (followed, others): (Vec<_>, _) = keys.into_iter().partition(|key| self.followed.contains(key));
-        self.gone.extend(followed.into_iter().map(|(bd, mac)| (bd, mac, why)));
+        self.removals.extend(followed.into_iter().map(|(bd, mac)| (bd, mac, why)));
         others
     }
 
     /// Forgets doubtful stations; what was claimed for them is claimed no more.
-    fn give_up(&mut self, which: impl Fn(&Doubt) -> bool) -> Vec<ClaimUpdate> {
+    fn drop_unconfirmed(&mut self, which: impl Fn(&Unconfirmed) -> bool) -> Vec<ClaimUpdate> {
         let vnis = &self.vnis;
-        self.doubtful
-            .extract_if(|_, doubt| which(doubt))
+        self.unconfirmed
+            .extract_if(|_, entry| which(entry))
             .filter_map(|((bd, mac), _)| Some(ClaimUpdate::Withdraw { vni: *vnis.get(&bd)?, mac }))
             .collect()
     }
@@ -463,10 +464,10 @@ impl Stations {
         self.vnis.iter().find(|(_, v)| **v == vni).map(|(bd, _)| *bd)
     }
 
-    fn settle(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<ClaimUpdate> {
+    fn insert(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<ClaimUpdate> {
         let vni = *self.vnis.get(&d.bd)?;
-        self.doubtful.remove(&(d.bd, d.mac));
-        let before = self.here.get(&(d.bd, d.mac)).cloned();
+        self.unconfirmed.remove(&(d.bd, d.mac));
+        let before = self.local.get(&(d.bd, d.mac)).cloned();
         let known = before.as_ref().map(|s| s.id);
         for ip in before.iter().flat_map(|s| &s.ips).filter(|ip| !d.ips.contains(ip)) {
             tables.clear_owner(d.bd, *ip, d.mac);
@@ -497,23 +498,23 @@ impl Stations {
         };
         let learned = d.kind == Kind::Learned;
         if learned {
-            self.census.enter(d.port, d.bd);
+            self.census.add(d.port, d.bd);
         }
         if let Some(before) = before.filter(|before| before.kind == Kind::Learned) {
-            self.census.leave(before.port, d.bd);
+            self.census.remove(before.port, d.bd);
         }
-        let station = self.here.entry((d.bd, d.mac)).insert(station).into_mut();
+        let station = self.local.entry((d.bd, d.mac)).insert(station).into_mut();
         if learned {
             let ageing_ms = self.ageing_ms.get(&d.port).copied().unwrap_or(u64::MAX);
-            d.ips.iter().for_each(|ip| station.addresses.heard(now_ms, *ip, ageing_ms));
+            d.ips.iter().for_each(|ip| station.addresses.confirm(now_ms, *ip, ageing_ms));
         }
         Some(ClaimUpdate::Claim { vni, mac: d.mac, ips: d.ips })
     }
 
-    fn forget(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
-        let station = self.here.remove(&(bd, mac))?;
+    fn remove(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+        let station = self.local.remove(&(bd, mac))?;
         if station.kind == Kind::Learned {
-            self.census.leave(station.port, bd);
+            self.census.remove(station.port, bd);
         }
         tables.remove_local(bd, mac, station.id);
         // If the board knows it at another host, its addresses are needed on.
@@ -534,7 +535,7 @@ impl Declared {
 }
 
 /// Addresses that can identify one station.
-fn usable(ip: IpAddr) -> bool {
+fn is_usable(ip: IpAddr) -> bool {
     let special = match ip {
         IpAddr::V4(ip) => ip.is_broadcast() || ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_loopback(),

@@ -27,9 +27,9 @@ use tokio::sync::oneshot;
 /// Copies that one traced frame may make.
 const COPIES: usize = 64;
 /// Bytes of a frame that a report shows.
-const SHOWN: usize = 256;
+const MAX_SHOWN_BYTES: usize = 256;
 /// Longest frame that is taken.
-const LONGEST: usize = 65_549;
+const MAX_FRAME_BYTES: usize = 65_549;
 
 /// A capture that waits for its frame.
 #[derive(Debug)]
@@ -145,8 +145,8 @@ impl Control {
     /// Ends a capture whose frame has come, or whose time is up.
     pub(crate) fn finish_trace(&mut self, now_ms: u64) {
         let Some(waiting) = self.waiting_trace.take() else { return };
-        if let Some(caught) = self.capture.take() {
-            let bytes: Vec<u8> = caught.segment_slices().flatten().copied().collect();
+        if let Some(captured_frame) = self.capture.take() {
+            let bytes: Vec<u8> = captured_frame.segment_slices().flatten().copied().collect();
             let _ = waiting.reply.send(self.walk(waiting.port, &bytes, true));
         } else if now_ms >= waiting.until_ms || waiting.reply.is_closed() {
             self.capture.disarm();
@@ -291,7 +291,7 @@ fn summary(bytes: &[u8]) -> Option<String> {
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    let cut = bytes.get(..SHOWN).unwrap_or(bytes);
+    let cut = bytes.get(..MAX_SHOWN_BYTES).unwrap_or(bytes);
     cut.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -304,7 +304,7 @@ fn from_hex(text: &str) -> Result<Vec<u8>, ApiError> {
         )
     };
     let digits = text.trim().as_bytes();
-    if !digits.len().is_multiple_of(2) || digits.len() / 2 > LONGEST {
+    if !digits.len().is_multiple_of(2) || digits.len() / 2 > MAX_FRAME_BYTES {
         return Err(bad());
     }
     let value = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);

@@ -15,9 +15,9 @@ use stopover_config::appliance::Appliance;
 ///
 /// # Errors
 /// A folder cannot be made, another process listens at a path, or a file there is no socket.
-pub fn make_way(config: &Appliance) -> Result<()> {
+pub fn prepare_sockets(config: &Appliance) -> Result<()> {
     let vdevs = vdevs(config);
-    for folder in vdevs.iter().filter_map(|vdev| socket_of(vdev)?.parent()) {
+    for folder in vdevs.iter().filter_map(|vdev| socket_path(vdev)?.parent()) {
         std::fs::create_dir_all(folder).with_context(|| {
             format!(
                 "vdevs: cannot make the folder {}; expected one that exists or can be made; hint: correct the path",
@@ -25,7 +25,7 @@ pub fn make_way(config: &Appliance) -> Result<()> {
             )
         })?;
     }
-    vdevs.into_iter().filter_map(listens_at).try_for_each(remove_if_dead)
+    vdevs.into_iter().filter_map(listening_path).try_for_each(remove_if_dead)
 }
 
 /// All vdev strings of the file.
@@ -43,7 +43,7 @@ fn vdevs(config: &Appliance) -> Vec<&str> {
 }
 
 /// The socket of this vdev string, whoever listens at it: a VMM that is to make it needs the folder, too.
-fn socket_of(vdev: &str) -> Option<&Path> {
+fn socket_path(vdev: &str) -> Option<&Path> {
     let (name, arguments) = vdev.split_once(',')?;
     let key = [("net_vhost", "iface="), ("net_virtio_user", "path="), ("net_memif", "socket=")]
         .into_iter()
@@ -52,7 +52,7 @@ fn socket_of(vdev: &str) -> Option<&Path> {
 }
 
 /// Where the port of this vdev string will listen: `iface` of a `net_vhost`, unless the VMM does the listening.
-fn listens_at(vdev: &str) -> Option<&Path> {
+fn listening_path(vdev: &str) -> Option<&Path> {
     let (name, arguments) = vdev.split_once(',')?;
     let client = arguments.split(',').any(|a| a == "client=1");
     if client || !name.trim().starts_with("net_vhost") {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn only_a_listening_vhost_port_has_a_socket() {
-        let at = |vdev| listens_at(vdev).map(|p| p.to_str().unwrap());
+        let at = |vdev| listening_path(vdev).map(|p| p.to_str().unwrap());
         assert_eq!(at("net_vhost0,iface=/run/vm.sock,tso=1"), Some("/run/vm.sock"));
         assert_eq!(at("net_vhost1,queues=2,iface=/run/vm.sock"), Some("/run/vm.sock"));
         assert_eq!(at("net_vhost0,iface=/run/vm.sock,client=1"), None);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_folder_of_every_socket_is_known() {
-        let of = |vdev| socket_of(vdev).and_then(Path::parent).map(|p| p.to_str().unwrap());
+        let of = |vdev| socket_path(vdev).and_then(Path::parent).map(|p| p.to_str().unwrap());
         assert_eq!(of("net_vhost0,iface=/run/stopover/vhost/vm.sock,client=1"), Some("/run/stopover/vhost"));
         assert_eq!(of("net_memif0,id=1,socket=/run/memif/a.sock"), Some("/run/memif"));
         assert_eq!(of("net_virtio_user0,path=/run/other/b.sock"), Some("/run/other"));

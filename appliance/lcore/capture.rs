@@ -18,7 +18,7 @@ pub struct Capture {
     source: AtomicU64,
     /// Destination MAC to match, as a number; 0 for any.
     destination: AtomicU64,
-    caught: ArrayQueue<Mbuf>,
+    captured: ArrayQueue<Mbuf>,
 }
 
 impl Default for Capture {
@@ -27,7 +27,7 @@ impl Default for Capture {
             armed: AtomicU64::new(0),
             source: AtomicU64::new(0),
             destination: AtomicU64::new(0),
-            caught: ArrayQueue::new(1),
+            captured: ArrayQueue::new(1),
         }
     }
 }
@@ -40,7 +40,7 @@ const INNER_IPV6: usize = 70;
 impl Capture {
     /// Waits for a frame of this port, with these MACs if given.
     pub fn arm(&self, port: u16, source: Option<Mac>, destination: Option<Mac>) {
-        while self.caught.pop().is_some() {}
+        while self.captured.pop().is_some() {}
         self.source.store(source.map_or(0, Mac::to_u64), Ordering::Relaxed);
         self.destination.store(destination.map_or(0, Mac::to_u64), Ordering::Relaxed);
         self.armed.store(u64::from(port) + 1, Ordering::Release);
@@ -49,17 +49,17 @@ impl Capture {
     /// Stops waiting.
     pub fn disarm(&self) {
         self.armed.store(0, Ordering::Release);
-        while self.caught.pop().is_some() {}
+        while self.captured.pop().is_some() {}
     }
 
     /// The frame that was caught, once.
     pub fn take(&self) -> Option<Mbuf> {
-        self.caught.pop()
+        self.captured.pop()
     }
 
     /// Looks a burst over, if it is waited for.
     #[inline]
-    pub fn look(&self, port: u16, burst: &Burst, pool: &mut MbufPool) {
+    pub fn inspect(&self, port: u16, burst: &Burst, pool: &mut MbufPool) {
         if self.armed.load(Ordering::Relaxed) == u64::from(port) + 1 {
             self.search(port, burst, pool);
         }
@@ -71,7 +71,7 @@ impl Capture {
         let waited = u64::from(port) + 1;
         let first = self.armed.compare_exchange(waited, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if first && let Some(copy) = pool.copy(found) {
-            let _ = self.caught.push(copy);
+            let _ = self.captured.push(copy);
         }
     }
 

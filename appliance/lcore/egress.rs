@@ -38,9 +38,9 @@ pub enum Order {
     /// A frame from a port.
     Frame(u16, Mbuf),
     /// An end marker, behind all that this lcore has sent from a port.
-    Behind(u16, Network, Mbuf),
+    MarkerBehind(u16, Network, Mbuf),
     /// End markers like this one to a host, behind all that this lcore has sent there for their node.
-    EndWay(u32, Network, Mbuf),
+    EndPath(u32, Network, Mbuf),
 }
 
 /// ICMP errors that one lcore may make: so many a second, and that many at once.
@@ -106,7 +106,7 @@ pub struct LcoreEgress {
     /// Whose counters are counted on.
     pub counters: Arc<LcoreCounters>,
     /// What it holds for migrating nodes, beside its outlets.
-    pub held: ReorderBuffer,
+    pub reorder: ReorderBuffer,
     /// Which source ports it uses for migrating nodes.
     pub source_ports: SourcePorts,
     /// End markers that wait for their turn.
@@ -126,7 +126,7 @@ impl LcoreEgress {
         rings: Rings,
         pool: Mempool,
         counters: Arc<LcoreCounters>,
-        held: ReorderBuffer,
+        reorder: ReorderBuffer,
         markers: Markers,
     ) -> Self {
         let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
@@ -137,7 +137,7 @@ impl LcoreEgress {
             rings,
             pool: MbufPool(pool),
             counters,
-            held,
+            reorder,
             source_ports: SourcePorts::new(cycles::tsc_hz()),
             markers,
             now: 0,
@@ -147,8 +147,8 @@ impl LcoreEgress {
         }
     }
 
-    fn tell(&mut self, heard: DataplaneEvent, urgent: bool) {
-        self.events.tell(heard, urgent, self.now, &self.counters.events);
+    fn notify(&mut self, event: DataplaneEvent, urgent: bool) {
+        self.events.notify(event, urgent, self.now, &self.counters.events);
     }
 
     /// Queues a frame for a port; see [`Egress::send`].
@@ -186,7 +186,7 @@ impl LcoreEgress {
             };
             if queue.handoff.is_some() {
                 let marker = |network, packet| {
-                    if let Err(packet) = markers.handed(port, network, packet) {
+                    if let Err(packet) = markers.push_handed(port, network, packet) {
                         drop(packet);
                         self.counters.packets.drop(DropReason::EndMarker, 1);
                     }
@@ -213,7 +213,7 @@ impl LcoreEgress {
 
     /// Drops what waits, in every outlet and in the hold.
     pub fn discard(&mut self, reason: DropReason) {
-        let frames = self.held.discard() + self.markers.discard();
+        let frames = self.reorder.discard() + self.markers.discard();
         self.counters.packets.release(frames);
         self.counters.packets.drop(reason, frames);
         for (tx_port, counters) in self.tx_ports.iter_mut().zip(&self.counters.ports) {
@@ -255,27 +255,27 @@ impl Egress for LcoreEgress {
     }
 
     fn is_repeated(&mut self, port: u16, vlan: u16, bd: Bd, packet: &Mbuf) -> bool {
-        let too_often = self.repeats.too_often(port, bd, packet.head(), packet.len(), self.now);
-        if too_often {
-            self.tell(DataplaneEvent::Loop { port, vlan }, false);
+        let is_repeat = self.repeats.is_repeat(port, bd, packet.head(), packet.len(), self.now);
+        if is_repeat {
+            self.notify(DataplaneEvent::Loop { port, vlan }, false);
         }
-        too_often
+        is_repeat
     }
 
     fn learn(&mut self, learn: Learn) {
-        self.tell(DataplaneEvent::Station(learn), false);
+        self.notify(DataplaneEvent::Station(learn), false);
     }
 
     fn learn_migrating(&mut self, learn: Learn) {
-        self.tell(DataplaneEvent::Station(learn), true);
+        self.notify(DataplaneEvent::Station(learn), true);
     }
 
     fn report_router(&mut self, router: RouterSeen) {
-        self.tell(DataplaneEvent::Router(router), false);
+        self.notify(DataplaneEvent::Router(router), false);
     }
 
     fn has_held(&self, index: u32, sender: u32) -> bool {
-        self.held.waits(index, sender)
+        self.reorder.waits(index, sender)
     }
 
     fn hold(
@@ -286,7 +286,7 @@ impl Egress for LcoreEgress {
         class: Class,
         packet: &Mbuf,
     ) -> bool {
-        self.held.keep(record, index, sender, class, packet, self.now)
+        self.reorder.hold(record, index, sender, class, packet, self.now)
     }
 
     fn park(&mut self, packet: Mbuf, network: Network) -> Result<(), Mbuf> {
@@ -334,12 +334,12 @@ impl Egress for LcoreEgress {
         self.source_ports.used(node_key(bd, node))
     }
 
-    fn report_relayed(&mut self, bd: Bd, said: Marker) {
-        self.tell(DataplaneEvent::Ended { bd, said }, true);
+    fn report_relayed(&mut self, bd: Bd, marker: Marker) {
+        self.notify(DataplaneEvent::Ended { bd, marker }, true);
     }
 
     fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
-        self.tell(DataplaneEvent::Arrived { bd, node, host, generation }, true);
+        self.notify(DataplaneEvent::Arrived { bd, node, host, generation }, true);
     }
 
     fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {

@@ -34,7 +34,7 @@ pub enum DataplaneEvent {
         /// Its network.
         bd: Bd,
         /// What it says.
-        said: Marker,
+        marker: Marker,
     },
     /// A node says that it has arrived at another host.
     Arrived {
@@ -80,20 +80,20 @@ impl EventRings {
 
 /// How often a second an event is told again that is noticed all the time. What is not accepted (a refused station) is
 /// noticed with every frame.
-const TELLS_PER_SECOND: u64 = 100;
+const REPEATS_PER_SECOND: u64 = 100;
 /// The same of what belongs to a migration, which waits for it.
-const URGENT_TELLS_PER_SECOND: u64 = 1000;
+const URGENT_REPEATS_PER_SECOND: u64 = 1000;
 /// Events that are remembered, each in the one place that its hash names.
 const REMEMBERED: usize = 1024;
 
 /// An event, and the TSC until which it need not be told again.
-type Told = Option<(DataplaneEvent, u64)>;
+type Reported = Option<(DataplaneEvent, u64)>;
 
 /// One lcore's side of its rings.
 #[derive(Debug)]
 pub struct Events {
     rings: EventRings,
-    told: Box<[Told]>,
+    reported: Box<[Reported]>,
     hasher: DefaultHashBuilder,
     /// TSC cycles in a second.
     hz: u64,
@@ -103,14 +103,14 @@ impl Events {
     /// `hz`: the TSC's frequency.
     #[must_use]
     pub fn new(rings: EventRings, hz: u64) -> Self {
-        Self { rings, told: vec![None; REMEMBERED].into(), hasher: DefaultHashBuilder::default(), hz }
+        Self { rings, reported: vec![None; REMEMBERED].into(), hasher: DefaultHashBuilder::default(), hz }
     }
 
     /// Tells of an event at TSC `now`, unless that was done a moment ago. `urgent`: a migration waits for it.
-    pub fn tell(&mut self, event: DataplaneEvent, urgent: bool, now: u64, counters: &EventCounters) {
+    pub fn notify(&mut self, event: DataplaneEvent, urgent: bool, now: u64, counters: &EventCounters) {
         let at = self.hasher.hash_one(&event) as usize % REMEMBERED;
-        let Some(place) = self.told.get_mut(at) else { return };
-        if place.as_ref().is_some_and(|(told, until)| now < *until && *told == event) {
+        let Some(place) = self.reported.get_mut(at) else { return };
+        if place.as_ref().is_some_and(|(reported, until)| now < *until && *reported == event) {
             return;
         }
         let (ring, lost): (_, &AtomicU64) = match event {
@@ -124,7 +124,7 @@ impl Events {
             DataplaneEvent::Station(_) => (&self.rings.stations, &counters.stations_lost),
         };
         let urgent = urgent || matches!(event, DataplaneEvent::Arrived { .. });
-        let again = self.hz / if urgent { URGENT_TELLS_PER_SECOND } else { TELLS_PER_SECOND };
+        let again = self.hz / if urgent { URGENT_REPEATS_PER_SECOND } else { REPEATS_PER_SECOND };
         match ring.push(event.clone()) {
             Ok(()) => *place = Some((event, now.wrapping_add(again))),
             Err(_) => add(lost, 1),
@@ -171,24 +171,24 @@ mod tests {
         let (rings, counters) = (EventRings::new(64), EventCounters::default());
         let mut events = Events::new(rings.clone(), HZ);
         for n in 0..100_000 {
-            events.tell(station(n), false, n, &counters);
+            events.notify(station(n), false, n, &counters);
         }
         for n in 0..64 {
-            events.tell(arrived(n), false, 100_000, &counters);
-            events.tell(router(n as u16), false, 100_000, &counters);
+            events.notify(arrived(n), false, 100_000, &counters);
+            events.notify(router(n as u16), false, 100_000, &counters);
         }
         assert_eq!(counters.stations_lost.load(Relaxed), 100_000 - 64);
         assert_eq!((counters.arrivals_lost.load(Relaxed), counters.routers_lost.load(Relaxed)), (0, 0));
-        let told = drain(&rings);
-        assert_eq!(told.len(), 3 * 64);
+        let reported = drain(&rings);
+        assert_eq!(reported.len(), 3 * 64);
         // And the control thread learns of them first.
-        assert!(told[..64].iter().all(|event| matches!(event, DataplaneEvent::Arrived { .. })));
-        assert!(told[64..128].iter().all(|event| matches!(event, DataplaneEvent::Router(_))));
+        assert!(reported[..64].iter().all(|event| matches!(event, DataplaneEvent::Arrived { .. })));
+        assert!(reported[64..128].iter().all(|event| matches!(event, DataplaneEvent::Router(_))));
         // A station that a migration waits for is no ordinary one.
         for n in 0..1000 {
-            events.tell(station(n), false, 200_000, &counters);
+            events.notify(station(n), false, 200_000, &counters);
         }
-        events.tell(station(7777), true, 200_000, &counters);
+        events.notify(station(7777), true, 200_000, &counters);
         assert_eq!(rings.pop(), Some(station(7777)));
     }
 
@@ -198,18 +198,18 @@ mod tests {
         let mut events = Events::new(rings.clone(), HZ);
         // A refused station sends for a second, a million frames.
         for now in 0..HZ {
-            events.tell(station(1), false, now, &counters);
+            events.notify(station(1), false, now, &counters);
             if now % 1000 == 0 {
-                let told = drain(&rings).len();
-                assert!(told <= 1);
+                let reported = drain(&rings).len();
+                assert!(reported <= 1);
             }
         }
         assert_eq!(counters.stations_lost.load(Relaxed), 0);
         // The first is told at once, and another thing of the same station too.
-        events.tell(station(2), false, HZ, &counters);
+        events.notify(station(2), false, HZ, &counters);
         let DataplaneEvent::Station(learn) = station(2) else { unreachable!() };
         let with_ip = DataplaneEvent::Station(Learn { ip: Some([10, 0, 0, 1].into()), ..learn });
-        events.tell(with_ip.clone(), false, HZ, &counters);
+        events.notify(with_ip.clone(), false, HZ, &counters);
         assert_eq!(drain(&rings), [station(2), with_ip]);
     }
 
@@ -217,11 +217,11 @@ mod tests {
     fn what_was_lost_is_told_when_there_is_room() {
         let (rings, counters) = (EventRings::new(1), EventCounters::default());
         let mut events = Events::new(rings.clone(), HZ);
-        events.tell(arrived(1), false, 0, &counters);
-        events.tell(arrived(2), false, 0, &counters);
+        events.notify(arrived(1), false, 0, &counters);
+        events.notify(arrived(2), false, 0, &counters);
         assert_eq!(counters.arrivals_lost.load(Relaxed), 1);
         assert_eq!(drain(&rings), [arrived(1)]);
-        events.tell(arrived(2), false, 0, &counters);
+        events.notify(arrived(2), false, 0, &counters);
         assert_eq!(drain(&rings), [arrived(2)]);
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     counters::PortCounters,
     tx_hold::TxHold,
-    tx_port::{Handed, Handoff},
+    tx_port::{Handoff, HandoffItem},
 };
 use crate::pipeline::{
     drop_reason::{DropReason, PacketCounters, add},
@@ -41,12 +41,12 @@ impl Handover {
     #[inline]
     pub fn put(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
         if self.waits() {
-            return self.keep(packet, packets, port, now);
+            return self.hold(packet, packets, port, now);
         }
-        if let Err(Handed::Frame(packet) | Handed::Marker { packet, .. }) =
-            self.ring.push(Handed::Frame(packet))
+        if let Err(HandoffItem::Frame(packet) | HandoffItem::Marker { packet, .. }) =
+            self.ring.push(HandoffItem::Frame(packet))
         {
-            self.keep(packet, packets, port, now);
+            self.hold(packet, packets, port, now);
         }
     }
 
@@ -65,13 +65,13 @@ impl Handover {
     }
 
     #[cold]
-    fn keep(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
-        let kept = match &mut self.tx_hold {
-            Some((tx_hold, _)) if tx_hold.is_on() => tx_hold.keep(&packet, Class::Frame, now),
+    fn hold(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
+        let held = match &mut self.tx_hold {
+            Some((tx_hold, _)) if tx_hold.is_on() => tx_hold.hold(&packet, Class::Frame, now),
             _ => false,
         };
         drop(packet);
-        if kept {
+        if held {
             return add(&packets.held, 1);
         }
         packets.drop(DropReason::HandoffFull, 1);
@@ -90,13 +90,13 @@ impl Handover {
         let packet = if self.waits() {
             packet
         } else {
-            match self.ring.push(Handed::Marker { bd, vni, packet }) {
+            match self.ring.push(HandoffItem::Marker { bd, vni, packet }) {
                 Ok(()) => return Ok(()),
-                Err(Handed::Marker { packet, .. } | Handed::Frame(packet)) => packet,
+                Err(HandoffItem::Marker { packet, .. } | HandoffItem::Frame(packet)) => packet,
             }
         };
         let tx_hold = self.tx_hold.as_mut().filter(|(tx_hold, _)| tx_hold.is_on());
-        if tx_hold.is_some_and(|(tx_hold, _)| tx_hold.keep(&packet, Class::Marker, now)) {
+        if tx_hold.is_some_and(|(tx_hold, _)| tx_hold.hold(&packet, Class::Marker, now)) {
             add(&packets.held, 1);
             return Ok(());
         }
@@ -117,8 +117,8 @@ impl Handover {
             moved += 1;
             self.flushed += 1;
             let handed = match class {
-                Class::Marker => Handed::Marker { bd, vni, packet },
-                Class::Frame | Class::Straggler => Handed::Frame(packet),
+                Class::Marker => HandoffItem::Marker { bd, vni, packet },
+                Class::Frame | Class::Straggler => HandoffItem::Frame(packet),
             };
             // So many lcores cannot have come in between.
             if self.ring.push(handed).is_err() {

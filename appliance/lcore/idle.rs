@@ -12,30 +12,30 @@ const FIRST_US: u32 = 1;
 pub struct Idle {
     cap_us: Option<u32>,
     /// In TSC cycles.
-    patience: u64,
+    poll_cycles: u64,
     /// TSC of the last work.
-    worked: u64,
+    last_work_tsc: u64,
     next_us: u32,
 }
 
 impl Idle {
-    /// `cap_us`: the longest sleep; `None` to poll without end. `patience`: TSC cycles without work before the first
+    /// `cap_us`: the longest sleep; `None` to poll without end. `poll_cycles`: TSC cycles without work before the first
     /// sleep. A sender that pauses for less never meets one; a sleep, however short, may take 20 µs.
     #[must_use]
-    pub const fn new(cap_us: Option<u32>, patience: u64) -> Self {
-        Self { cap_us, patience, worked: 0, next_us: FIRST_US }
+    pub const fn new(cap_us: Option<u32>, poll_cycles: u64) -> Self {
+        Self { cap_us, poll_cycles, last_work_tsc: 0, next_us: FIRST_US }
     }
 
     /// How long to sleep after a round that moved `work` frames and ended at TSC `now`.
     #[inline]
     pub fn after(&mut self, work: usize, now: u64) -> Option<Duration> {
         if work > 0 {
-            self.worked = now;
+            self.last_work_tsc = now;
             self.next_us = FIRST_US;
             return None;
         }
         let cap = self.cap_us?;
-        if now.saturating_sub(self.worked) <= self.patience {
+        if now.saturating_sub(self.last_work_tsc) <= self.poll_cycles {
             return None;
         }
         let pause = self.next_us.min(cap);

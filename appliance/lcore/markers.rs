@@ -16,7 +16,7 @@ pub struct Markers {
     parked: VecDeque<(Option<Ticket>, Network, Mbuf)>,
     handed: VecDeque<(u16, Network, Mbuf)>,
     /// Some have no ticket yet.
-    fresh: bool,
+    unticketed: bool,
 }
 
 impl Markers {
@@ -24,7 +24,7 @@ impl Markers {
     #[must_use]
     pub fn new(barrier: Member) -> Self {
         let (parked, handed) = (VecDeque::with_capacity(MARKERS), VecDeque::with_capacity(MARKERS));
-        Self { barrier, parked, handed, fresh: false }
+        Self { barrier, parked, handed, unticketed: false }
     }
 
     /// Whether none waits.
@@ -39,14 +39,14 @@ impl Markers {
         if self.parked.len() >= MARKERS {
             return Err(packet);
         }
-        self.fresh = true;
+        self.unticketed = true;
         self.parked.push_back((None, network, packet));
         Ok(())
     }
 
     /// Asks for the barrier for those that have come since the last time.
-    pub fn ask(&mut self) {
-        if !std::mem::take(&mut self.fresh) {
+    pub fn request_ticket(&mut self) {
+        if !std::mem::take(&mut self.unticketed) {
             return;
         }
         let ticket = self.barrier.request();
@@ -56,7 +56,7 @@ impl Markers {
     }
 
     /// The next marker for which the barrier is over.
-    pub fn next_parked(&mut self) -> Option<(Network, Mbuf)> {
+    pub fn pop_parked(&mut self) -> Option<(Network, Mbuf)> {
         let (ticket, ..) = self.parked.front()?;
         if !ticket.is_some_and(|ticket| self.barrier.is_complete(ticket)) {
             return None;
@@ -65,7 +65,7 @@ impl Markers {
     }
 
     /// Another lcore has handed over a marker for a port; gives it back if there is no room.
-    pub fn handed(&mut self, port: u16, network: Network, packet: Mbuf) -> Result<(), Mbuf> {
+    pub fn push_handed(&mut self, port: u16, network: Network, packet: Mbuf) -> Result<(), Mbuf> {
         if self.handed.len() >= MARKERS {
             return Err(packet);
         }
@@ -74,7 +74,7 @@ impl Markers {
     }
 
     /// The next marker that was handed over.
-    pub fn next_handed(&mut self) -> Option<(u16, Network, Mbuf)> {
+    pub fn pop_handed(&mut self) -> Option<(u16, Network, Mbuf)> {
         self.handed.pop_front()
     }
 

@@ -20,7 +20,7 @@ use stopover_net::{
 };
 
 /// Frames taken from one hold in one round, at most.
-const AT_ONCE: usize = 64;
+const FRAMES_PER_ROUND: usize = 64;
 /// What is held is no host's any more: it is sent on at most once, and never answered.
 const FROM_HOLD: Origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
 
@@ -35,7 +35,7 @@ struct Node {
 impl Worker {
     /// One round. Says how many frames were moved.
     #[inline]
-    pub(super) fn move_on(&mut self) -> usize {
+    pub(super) fn drain_holds(&mut self) -> usize {
         let mut work = 0;
         for at in 0..self.vifs.len() {
             let port = self.vifs[at];
@@ -43,12 +43,12 @@ impl Worker {
                 && let Some(tx_hold) = &queue.tx_hold
                 && tx_hold.is_on()
             {
-                let mode = tx_hold.moves.mode();
+                let mode = tx_hold.migration.mode();
                 work += self.drain_port(port, mode);
             }
         }
-        if self.egress.held.is_due(self.egress.now) {
-            work += self.drain_held();
+        if self.egress.reorder.is_due(self.egress.now) {
+            work += self.drain_reorder();
         }
         work
     }
@@ -60,7 +60,7 @@ impl Worker {
         match mode {
             Mode::Discard => 0,
             Mode::Off | Mode::Keep => self.drain_to_device(port, node),
-            Mode::Forward(heading) => self.drain_elsewhere(port, node, heading),
+            Mode::Forward(target) => self.drain_to_target(port, node, target),
         }
     }
 
@@ -70,8 +70,8 @@ impl Worker {
             return 0;
         }
         let mut moved = 0;
-        while moved < AT_ONCE
-            && let Some((packet, class)) = self.take_kept(port)
+        while moved < FRAMES_PER_ROUND
+            && let Some((packet, class)) = self.take_held(port)
         {
             moved += 1;
             self.set_draining(port, true);
@@ -89,35 +89,35 @@ impl Worker {
         }
     }
 
-    fn take_kept(&mut self, port: u16) -> Option<(Mbuf, Class)> {
+    fn take_held(&mut self, port: u16) -> Option<(Mbuf, Class)> {
         match self.egress.tx_ports.get_mut(usize::from(port)) {
-            Some(TxPort::Own(queue)) => queue.take_kept(&self.egress.pool.0, &self.counters.packets),
+            Some(TxPort::Own(queue)) => queue.take_held(&self.egress.pool.0, &self.counters.packets),
             _ => None,
         }
     }
 
-    fn drain_elsewhere(&mut self, port: u16, node: Node, heading: RedirectTarget) -> usize {
+    fn drain_to_target(&mut self, port: u16, node: Node, target: RedirectTarget) -> usize {
         let mut moved = 0;
-        while moved < AT_ONCE
-            && self.is_clear(heading)
-            && let Some((packet, class)) = self.take_kept(port)
+        while moved < FRAMES_PER_ROUND
+            && self.can_send(target)
+            && let Some((packet, class)) = self.take_held(port)
         {
             moved += 1;
             let Some(TxPort::Own(queue)) = self.egress.tx_ports.get(usize::from(port)) else { continue };
             if class == Class::Marker
                 && let Some(tx_hold) = &queue.tx_hold
-                && let Ok(said) = marker::parse(packet.head())
+                && let Ok(marker) = marker::parse(packet.head())
             {
-                tx_hold.moves.marker_passed(said.host);
+                tx_hold.migration.marker_passed(marker.host);
             }
-            self.release(packet, class, node, Some(heading), port);
+            self.release(packet, class, node, Some(target), port);
         }
         moved
     }
 
     /// Whether frames can be sent there now; what is held can wait, and would be lost if not.
-    fn is_clear(&self, heading: RedirectTarget) -> bool {
-        let port = match heading {
+    fn can_send(&self, target: RedirectTarget) -> bool {
+        let port = match target {
             RedirectTarget::Port(port) => port,
             RedirectTarget::Host(host) => match self.view.host(host).and_then(|entry| entry.path.as_ref()) {
                 Some(path) => path.port,
@@ -128,39 +128,39 @@ impl Worker {
     }
 
     #[cold]
-    fn drain_held(&mut self) -> usize {
+    fn drain_reorder(&mut self) -> usize {
         let (mut moved, mut expired, mut at, mut all_wait) = (0, 0, 0, true);
-        while at < self.egress.held.len() {
-            let verdict = self.egress.held.verdict(at, &self.view, self.egress.now, &mut expired);
-            all_wait &= verdict == QueueAction::Wait;
-            moved += self.drain_queue(at, verdict);
-            if !self.egress.held.end_if_empty(at) {
+        while at < self.egress.reorder.len() {
+            let action = self.egress.reorder.next_action(at, &self.view, self.egress.now, &mut expired);
+            all_wait &= action == QueueAction::Wait;
+            moved += self.drain_queue(at, action);
+            if !self.egress.reorder.end_if_empty(at) {
                 at += 1;
             }
         }
-        self.egress.held.looked(self.egress.now, all_wait);
+        self.egress.reorder.schedule_check(self.egress.now, all_wait);
         self.counters.packets.release(expired);
         self.counters.packets.drop(DropReason::WindowOver, expired);
         moved
     }
 
-    fn drain_queue(&mut self, at: usize, verdict: QueueAction) -> usize {
-        let heading = match verdict {
+    fn drain_queue(&mut self, at: usize, action: QueueAction) -> usize {
+        let target = match action {
             QueueAction::Wait => return 0,
             QueueAction::Deliver => None,
-            QueueAction::Forward(heading) => Some(heading),
+            QueueAction::Forward(target) => Some(target),
         };
-        let Some(w) = self.egress.held.get(at) else { return 0 };
+        let Some(w) = self.egress.reorder.get(at) else { return 0 };
         let network = crate::pipeline::ports::Network { bd: w.bd, vni: w.vni };
         let (node, port) = (Node { network, mac: w.mac, vlan: w.vlan }, w.port);
         let mut moved = 0;
-        while moved < AT_ONCE
-            && heading.is_none_or(|heading| self.is_clear(heading))
-            && let Some((packet, class)) = self.egress.held.take(at, &self.egress.pool.0)
+        while moved < FRAMES_PER_ROUND
+            && target.is_none_or(|target| self.can_send(target))
+            && let Some((packet, class)) = self.egress.reorder.take(at, &self.egress.pool.0)
         {
             self.counters.packets.release(1);
             moved += 1;
-            self.release(packet, class, node, heading, port);
+            self.release(packet, class, node, target, port);
         }
         moved
     }
@@ -169,9 +169,9 @@ impl Worker {
     #[cold]
     pub(super) fn end_markers(&mut self) -> usize {
         let mut moved = 0;
-        while let Some((port, network, packet)) = self.egress.markers.next_handed() {
+        while let Some((port, network, packet)) = self.egress.markers.pop_handed() {
             moved += 1;
-            self.path(&mut NoTrace).handle_marker_at_port(packet, network, port);
+            self.pipeline(&mut NoTrace).handle_marker_at_port(packet, network, port);
         }
         let tx_ports = &self.egress.tx_ports;
         let ring = |port| match tx_ports.get(port) {
@@ -186,52 +186,55 @@ impl Worker {
             _ => Ring::default(),
         };
         self.egress.markers.barrier.end_round(ring, waits);
-        self.egress.markers.ask();
-        while let Some((network, packet)) = self.egress.markers.next_parked() {
+        self.egress.markers.request_ticket();
+        while let Some((network, packet)) = self.egress.markers.pop_parked() {
             moved += 1;
             self.counters.packets.release(1);
-            self.path(&mut NoTrace).forward_marker(packet, network);
+            self.pipeline(&mut NoTrace).forward_marker(packet, network);
         }
         moved
     }
 
-    pub(super) fn path<'w>(&'w mut self, nobody: &'w mut NoTrace) -> Pipeline<'w, LcoreEgress, NoTrace> {
+    pub(super) fn pipeline<'w>(
+        &'w mut self,
+        no_trace: &'w mut NoTrace,
+    ) -> Pipeline<'w, LcoreEgress, NoTrace> {
         Pipeline {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters.packets,
             egress: &mut self.egress,
-            tracer: nobody,
+            tracer: no_trace,
         }
     }
 
     /// Sends a frame that was held to its node's new place, or delivers it.
     fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<RedirectTarget>, port: u16) {
-        let relay = Relay { paused_us: self.paused_us(port), ends: self.keeps(port) };
-        let mut nobody = NoTrace;
-        let mut path = self.path(&mut nobody);
+        let relay = Relay { paused_us: self.paused_us(port), ends: self.has_hold(port) };
+        let mut no_trace = NoTrace;
+        let mut pipeline = self.pipeline(&mut no_trace);
         let Node { network, mac, vlan } = node;
         match (class, to) {
             (Class::Marker, Some(RedirectTarget::Host(host))) => {
-                return path.relay_marker(packet, network, host, relay);
+                return pipeline.relay_marker(packet, network, host, relay);
             }
-            (Class::Marker, _) => return path.record_marker(packet, network),
+            (Class::Marker, _) => return pipeline.record_marker(packet, network),
             (Class::Frame | Class::Straggler, _) => {}
         }
         let frame = match frame::parse(packet.head(), packet.len()) {
             Ok(frame) => frame,
-            Err(bad) => return path.drop(packet, bad.into()),
+            Err(bad) => return pipeline.drop(packet, bad.into()),
         };
         let ctx =
             PacketCtx { packet, frame, bd: network.bd, vni: network.vni, origin: FROM_HOLD, priority: 0 };
         match to {
-            Some(heading) => path.redirect(ctx, mac, heading, vlan),
-            None => path.deliver(ctx, port, vlan),
+            Some(target) => pipeline.redirect(ctx, mac, target, vlan),
+            None => pipeline.deliver(ctx, port, vlan),
         }
     }
 
     /// Whether a port's frames wait at its outlet: then its host ends its own way when the node has gone.
-    fn keeps(&self, port: u16) -> bool {
+    fn has_hold(&self, port: u16) -> bool {
         matches!(self.egress.tx_ports.get(usize::from(port)), Some(TxPort::Own(q)) if q.tx_hold.as_ref().is_some_and(|k| k.is_on()))
     }
 
@@ -239,7 +242,7 @@ impl Worker {
     fn paused_us(&self, port: u16) -> u32 {
         let Some(TxPort::Own(queue)) = self.egress.tx_ports.get(usize::from(port)) else { return 0 };
         let Some(tx_hold) = &queue.tx_hold else { return 0 };
-        match tx_hold.moves.counters.delivered_tsc.load(std::sync::atomic::Ordering::Relaxed) {
+        match tx_hold.migration.counters.delivered_tsc.load(std::sync::atomic::Ordering::Relaxed) {
             0 => 0,
             delivered => {
                 let us = cycles::tsc().saturating_sub(delivered) / (cycles::tsc_hz() / 1_000_000).max(1);

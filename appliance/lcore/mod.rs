@@ -98,7 +98,7 @@ impl Worker {
                 round_began = woke;
             }
         }
-        self.wind_down();
+        self.shut_down();
     }
 
     /// One round over all queues and rings. Says how many frames were moved or still wait.
@@ -120,11 +120,11 @@ impl Worker {
             add(&self.counters.packets.received, n as u64);
             add(&self.counters.ports[usize::from(port)].received, n as u64);
             prefetch_heads(burst, self.ports.get(usize::from(port)).map(|port| &port.role));
-            self.capture.look(port, burst, &mut self.egress.pool);
-            self.pass(port, burst);
+            self.capture.inspect(port, burst, &mut self.egress.pool);
+            self.process(port, burst);
         }
         work += self.originate();
-        work += self.move_on();
+        work += self.drain_holds();
         work += self.egress.finish_round();
         if is_asked || !self.egress.markers.is_empty() {
             work += self.end_markers();
@@ -133,8 +133,8 @@ impl Worker {
     }
 
     #[inline]
-    fn pass(&mut self, port: u16, burst: &mut Burst) {
-        let mut path = Pipeline {
+    fn process(&mut self, port: u16, burst: &mut Burst) {
+        let mut pipeline = Pipeline {
             view: &self.view,
             ports: &self.ports,
             counters: &self.counters.packets,
@@ -142,24 +142,24 @@ impl Worker {
             tracer: &mut NoTrace,
         };
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
-            Some(Role::Underlay(_)) => path.underlay(port, burst.frames(), &mut self.scratch),
-            _ => path.tenant(port, burst.frames(), &mut self.scratch),
+            Some(Role::Underlay(_)) => pipeline.underlay(port, burst.frames(), &mut self.scratch),
+            _ => pipeline.tenant(port, burst.frames(), &mut self.scratch),
         }
     }
 
     fn originate(&mut self) -> usize {
         let mut n = 0;
         while n < dpdk::BURST_MAX
-            && let Some(order) = tx_port::popped(&self.egress.rings.from_control)
+            && let Some(order) = tx_port::try_pop(&self.egress.rings.from_control)
         {
             add(&self.counters.packets.originated, 1);
             match order {
                 Order::Frame(port, packet) => self.egress.put(port, packet),
-                Order::Behind(port, network, packet) => {
-                    self.path(&mut NoTrace).queue_marker(packet, network, port);
+                Order::MarkerBehind(port, network, packet) => {
+                    self.pipeline(&mut NoTrace).queue_marker(packet, network, port);
                 }
-                Order::EndWay(host, network, packet) => {
-                    self.path(&mut NoTrace).send_end_markers(packet, network, host);
+                Order::EndPath(host, network, packet) => {
+                    self.pipeline(&mut NoTrace).send_end_markers(packet, network, host);
                 }
             }
             n += 1;
@@ -167,7 +167,7 @@ impl Worker {
         n
     }
 
-    fn wind_down(&mut self) {
+    fn shut_down(&mut self) {
         self.egress.finish_round();
         while let Some(order) = self.egress.rings.from_control.pop() {
             drop::<Order>(order);

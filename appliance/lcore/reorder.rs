@@ -2,7 +2,7 @@
 //! on their way by the old host, and copies of what was delivered to a port that cannot tell. Everything here was
 //! allocated when the lcore started.
 
-use super::tx_hold::{keep, take};
+use super::tx_hold::{hold, take};
 use crate::migration::hold::{HoldPool, HoldQueue};
 use crate::pipeline::migration::{Class, WINDOW};
 use crate::tables::{
@@ -21,11 +21,11 @@ use stopover_net::{Mac, Vni};
 const QUEUES: usize = 256;
 /// How often queues are looked at of which nothing may go. A look costs some 60 cycles a queue, so with a hundred of
 /// them one in every round would cost the frames of all other nodes more than their whole way.
-const LOOKS_PER_SECOND: u64 = 10_000;
+const CHECKS_PER_SECOND: u64 = 10_000;
 
 /// One queue in use.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct SenderQueue {
     index: u32,
     sender: u32,
     queue: HoldQueue,
@@ -60,13 +60,13 @@ pub enum QueueAction {
 pub struct ReorderBuffer {
     pool: Arc<HoldPool>,
     spare: Vec<HoldQueue>,
-    waiting: Vec<Waiting>,
+    queues: Vec<SenderQueue>,
     node_bytes: u64,
     marker_wait: u64,
     longest_wait: u64,
-    look_every: u64,
+    check_interval: u64,
     /// TSC from which on the queues are looked at again.
-    look_at: u64,
+    next_check: u64,
 }
 
 impl ReorderBuffer {
@@ -76,56 +76,56 @@ impl ReorderBuffer {
     pub fn new(pool: Arc<HoldPool>, node_bytes: u64, marker_wait: u64, longest_wait: u64) -> Self {
         let blocks = HoldPool::blocks_for(node_bytes as usize);
         let spare = (0..QUEUES).map(|_| HoldQueue::new(blocks)).collect();
-        let look_every = cycles::tsc_hz() / LOOKS_PER_SECOND;
-        let waiting = Vec::with_capacity(QUEUES);
-        Self { pool, spare, waiting, node_bytes, marker_wait, longest_wait, look_every, look_at: 0 }
+        let check_interval = cycles::tsc_hz() / CHECKS_PER_SECOND;
+        let queues = Vec::with_capacity(QUEUES);
+        Self { pool, spare, queues, node_bytes, marker_wait, longest_wait, check_interval, next_check: 0 }
     }
 
     /// Whether no queue is in use.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.queues.is_empty()
     }
 
     /// Whether there is something to look after now.
     #[inline]
     #[must_use]
     pub fn is_due(&self, now: u64) -> bool {
-        !self.is_empty() && now >= self.look_at
+        !self.is_empty() && now >= self.next_check
     }
 
     /// All queues were looked at: `all_wait` if nothing may go from any of them.
-    pub fn looked(&mut self, now: u64, all_wait: bool) {
-        self.look_at = if all_wait { now + self.look_every } else { now };
+    pub fn schedule_check(&mut self, now: u64, all_wait: bool) {
+        self.next_check = if all_wait { now + self.check_interval } else { now };
     }
 
     /// How many queues are in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.queues.len()
     }
 
     /// A queue in use.
     #[must_use]
-    pub fn get(&self, at: usize) -> Option<&Waiting> {
-        self.waiting.get(at)
+    pub fn get(&self, at: usize) -> Option<&SenderQueue> {
+        self.queues.get(at)
     }
 
     /// Whether something of this sender waits.
     #[must_use]
     pub fn waits(&self, index: u32, sender: u32) -> bool {
-        self.waiting.iter().any(|w| w.index == index && w.sender == sender)
+        self.queues.iter().any(|w| w.index == index && w.sender == sender)
     }
 
     /// The queue of a sender. Records are used again for other nodes, maybe before the queue of the last one is empty.
     fn find(&self, record: &MigrationRecord, index: u32, sender: u32) -> Option<usize> {
-        let same = |w: &Waiting| w.index == index && w.sender == sender;
-        self.waiting.iter().position(|w| same(w) && w.mac == record.mac && w.bd == record.bd)
+        let same = |w: &SenderQueue| w.index == index && w.sender == sender;
+        self.queues.iter().position(|w| same(w) && w.mac == record.mac && w.bd == record.bd)
     }
 
     /// Holds a frame. False when there is no room.
-    pub fn keep(
+    pub fn hold(
         &mut self,
         record: &MigrationRecord,
         index: u32,
@@ -145,7 +145,7 @@ impl ReorderBuffer {
                 if let Some(arrival) = &arrival {
                     arrival.waiting.fetch_add(1, AcqRel);
                 }
-                self.waiting.push(Waiting {
+                self.queues.push(SenderQueue {
                     index,
                     sender,
                     queue,
@@ -158,20 +158,20 @@ impl ReorderBuffer {
                     port: record.port,
                     vlan: record.vlan,
                 });
-                self.waiting.len() - 1
+                self.queues.len() - 1
             }
         };
-        let Some(w) = self.waiting.get_mut(at) else { return false };
-        let kept = keep(&mut w.queue, &self.pool, packet, class, now, &w.counters, self.node_bytes);
-        if !kept {
+        let Some(w) = self.queues.get_mut(at) else { return false };
+        let held = hold(&mut w.queue, &self.pool, packet, class, now, &w.counters, self.node_bytes);
+        if !held {
             self.end_if_empty(at);
         }
-        kept
+        held
     }
 
     /// What is to be done with queue `at` now. Copies that are too old for a window go; `expired` is told how many.
-    pub fn verdict(&mut self, at: usize, view: &View, now: u64, expired: &mut u64) -> QueueAction {
-        let Some(w) = self.waiting.get_mut(at) else { return QueueAction::Wait };
+    pub fn next_action(&mut self, at: usize, view: &View, now: u64, expired: &mut u64) -> QueueAction {
+        let Some(w) = self.queues.get_mut(at) else { return QueueAction::Wait };
         let record = view.migrating(w.index).filter(|record| record.mac == w.mac && record.bd == w.bd);
         match (record.map(|record| &record.stage), w.sender) {
             (Some(Stage::Window { cycles }), WINDOW) => {
@@ -192,8 +192,8 @@ impl ReorderBuffer {
             }
             (Some(Stage::Arriving(arrival)), sender) => {
                 // As long as frames come by the old host, the marker is still to come behind them.
-                let heard = arrival.old_path_tsc.load(Relaxed).max(w.since);
-                let waits = now.saturating_sub(heard) < self.marker_wait
+                let last_seen = arrival.old_path_tsc.load(Relaxed).max(w.since);
+                let waits = now.saturating_sub(last_seen) < self.marker_wait
                     && now.saturating_sub(w.since) < self.longest_wait;
                 if !arrival.is_open(sender) && waits {
                     return QueueAction::Wait;
@@ -211,7 +211,7 @@ impl ReorderBuffer {
 
     /// Takes the oldest frame of queue `at` into a buffer of `mempool`.
     pub fn take(&mut self, at: usize, mempool: &Mempool) -> Option<(Mbuf, Class)> {
-        let w = self.waiting.get_mut(at)?;
+        let w = self.queues.get_mut(at)?;
         let taken = take(&mut w.queue, &self.pool, mempool, &w.counters)?;
         if taken.1 == Class::Frame {
             MigrationCounters::add(&w.counters.replayed, 1);
@@ -224,10 +224,10 @@ impl ReorderBuffer {
 
     /// Ends queue `at` if it is empty. Says whether it did; then another queue is at that place.
     pub fn end_if_empty(&mut self, at: usize) -> bool {
-        if self.waiting.get(at).is_none_or(|w| !w.queue.is_empty()) {
+        if self.queues.get(at).is_none_or(|w| !w.queue.is_empty()) {
             return false;
         }
-        let w = self.waiting.swap_remove(at);
+        let w = self.queues.swap_remove(at);
         if let Some(arrival) = &w.arrival {
             arrival.waiting.fetch_sub(1, AcqRel);
         }
@@ -238,7 +238,7 @@ impl ReorderBuffer {
     /// Empties everything. Says how many frames that were.
     pub fn discard(&mut self) -> u64 {
         let mut frames = 0;
-        while let Some(w) = self.waiting.first_mut() {
+        while let Some(w) = self.queues.first_mut() {
             frames += w.queue.len() as u64;
             w.counters.hold_removed(w.queue.len() as u64, w.queue.bytes() as u64);
             w.counters.dropped.fetch_add(w.queue.len() as u64, Relaxed);

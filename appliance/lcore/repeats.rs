@@ -6,13 +6,13 @@ use crate::tables::packed::Bd;
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, Hasher};
 
-/// How often the same frame may come within [`PER_SECOND`]'s part of a second. Stations that announce themselves repeat
+/// How often the same frame may come within [`WINDOWS_PER_SECOND`]'s part of a second. Stations that announce themselves repeat
 /// a frame: keepalived five times at once, QEMU five times in 400 ms.
-const MOST: u32 = 8;
+const MAX_REPEATS: u32 = 8;
 /// The time in which they are counted is a second divided by this: 100 ms.
-const PER_SECOND: u64 = 10;
+const WINDOWS_PER_SECOND: u64 = 10;
 /// Bytes of a frame that tell it from others: headers with identification, checksums and sequence numbers.
-const TELLING: usize = 256;
+const HASHED_BYTES: usize = 256;
 /// Frames that are remembered, each in the one place that its hash names.
 const REMEMBERED: usize = 1024;
 
@@ -37,21 +37,21 @@ impl Repeats {
     #[must_use]
     pub fn new(hz: u64) -> Self {
         let seen = vec![Seen::default(); REMEMBERED].into();
-        Self { seen, hasher: DefaultHashBuilder::default(), window: hz / PER_SECOND }
+        Self { seen, hasher: DefaultHashBuilder::default(), window: hz / WINDOWS_PER_SECOND }
     }
 
     /// Notes a frame of `len` bytes that begins with `head`, at TSC `now`. Whether it has come too often.
-    pub fn too_often(&mut self, port: u16, bd: Bd, head: &[u8], len: usize, now: u64) -> bool {
+    pub fn is_repeat(&mut self, port: u16, bd: Bd, head: &[u8], len: usize, now: u64) -> bool {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u64(u64::from(port) << 48 | u64::from(bd.get()) << 32 | len as u64);
-        hasher.write(head.get(..TELLING).unwrap_or(head));
+        hasher.write(head.get(..HASHED_BYTES).unwrap_or(head));
         let hash = hasher.finish();
         let Some(seen) = self.seen.get_mut(hash as usize % REMEMBERED) else { return false };
         if seen.hash != hash || now.wrapping_sub(seen.since) > self.window {
             *seen = Seen { hash, since: now, times: 0 };
         }
         seen.times = seen.times.saturating_add(1);
-        seen.times > MOST
+        seen.times > MAX_REPEATS
     }
 }
 
@@ -66,17 +66,17 @@ mod tests {
         let mut repeats = Repeats::new(HZ);
         let bd = Bd::new(1).unwrap();
         let looping = [7u8; 100];
-        let came = (0..50_000).filter(|now| !repeats.too_often(3, bd, &looping, 100, *now)).count();
-        assert_eq!(came, MOST as usize);
+        let passed = (0..50_000).filter(|now| !repeats.is_repeat(3, bd, &looping, 100, *now)).count();
+        assert_eq!(passed, MAX_REPEATS as usize);
         // Frames that differ in one byte, as a stream with sequence numbers does; and the same in another place.
         for n in 0..5000u32 {
             let mut frame = looping;
             frame[60..64].copy_from_slice(&n.to_be_bytes());
-            assert!(!repeats.too_often(3, bd, &frame, 100, 50_000 + u64::from(n)));
+            assert!(!repeats.is_repeat(3, bd, &frame, 100, 50_000 + u64::from(n)));
         }
-        assert!(!repeats.too_often(4, bd, &looping, 100, 56_000));
-        assert!(!repeats.too_often(3, Bd::new(2).unwrap(), &looping, 100, 56_000));
-        assert!(!repeats.too_often(3, bd, &looping, 101, 56_000));
+        assert!(!repeats.is_repeat(4, bd, &looping, 100, 56_000));
+        assert!(!repeats.is_repeat(3, Bd::new(2).unwrap(), &looping, 100, 56_000));
+        assert!(!repeats.is_repeat(3, bd, &looping, 101, 56_000));
     }
 
     #[test]
@@ -85,9 +85,9 @@ mod tests {
         let bd = Bd::new(1).unwrap();
         // The same ARP request every second; the same announcement five times every half second.
         for second in 0..100 {
-            assert!(!repeats.too_often(3, bd, &[1; 60], 60, second * HZ));
+            assert!(!repeats.is_repeat(3, bd, &[1; 60], 60, second * HZ));
             for n in 0..10 {
-                assert!(!repeats.too_often(3, bd, &[2; 60], 60, second * HZ + n / 5 * HZ / 2));
+                assert!(!repeats.is_repeat(3, bd, &[2; 60], 60, second * HZ + n / 5 * HZ / 2));
             }
         }
     }

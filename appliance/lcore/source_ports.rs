@@ -9,7 +9,7 @@ use stopover_net::marker::MAX_PORTS;
 /// Nodes whose ports are remembered; the one that was silent for longest makes room for another.
 const NODES: usize = 256;
 /// A lock that has ended without a move is noticed by this many seconds of silence.
-const FORGET_S: u64 = 10;
+const EXPIRE_S: u64 = 10;
 
 #[derive(Debug)]
 struct Used {
@@ -22,21 +22,21 @@ struct Used {
 #[derive(Debug)]
 pub struct SourcePorts {
     nodes: Vec<Used>,
-    forget: u64,
+    expire_after: u64,
 }
 
 impl SourcePorts {
     /// None in use; `hz`: ticks per second of the clock that is used.
     #[must_use]
     pub fn new(hz: u64) -> Self {
-        Self { nodes: Vec::with_capacity(NODES), forget: hz.saturating_mul(FORGET_S) }
+        Self { nodes: Vec::with_capacity(NODES), expire_after: hz.saturating_mul(EXPIRE_S) }
     }
 
     /// The port for a frame to the node with this key, whose flow has port `of_flow`.
     pub fn port(&mut self, key: u64, of_flow: u16, now: u64) -> u16 {
-        let at = self.nodes.iter().position(|used| used.key == key).unwrap_or_else(|| self.begin(key));
+        let at = self.nodes.iter().position(|used| used.key == key).unwrap_or_else(|| self.insert(key));
         let Some(used) = self.nodes.get_mut(at) else { return of_flow };
-        if now.saturating_sub(used.last) > self.forget {
+        if now.saturating_sub(used.last) > self.expire_after {
             used.ports.clear();
         }
         used.last = now;
@@ -46,7 +46,7 @@ impl SourcePorts {
         used.ports.get(usize::from(of_flow) % usize::from(MAX_PORTS)).copied().unwrap_or(of_flow)
     }
 
-    fn begin(&mut self, key: u64) -> usize {
+    fn insert(&mut self, key: u64) -> usize {
         let new = Used { key, last: 0, ports: UsedPorts::new() };
         if self.nodes.len() < NODES {
             self.nodes.push(new);
@@ -108,8 +108,8 @@ mod tests {
     fn what_was_used_under_an_earlier_lock_is_forgotten() {
         let mut ports = SourcePorts::new(1);
         ports.port(1, 50_000, 1);
-        ports.port(1, 50_001, 1 + FORGET_S);
-        ports.port(1, 50_002, 3 + 2 * FORGET_S);
+        ports.port(1, 50_001, 1 + EXPIRE_S);
+        ports.port(1, 50_002, 3 + 2 * EXPIRE_S);
         assert_eq!(ports.used(1).as_slice(), [50_002]);
     }
 }

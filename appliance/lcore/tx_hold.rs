@@ -57,7 +57,7 @@ pub struct PortMigration {
     /// What came of the frames.
     pub counters: Arc<MigrationCounters>,
     /// Frames that wait outside the hold, in the outlets' own buffers.
-    pub loose: AtomicU64,
+    pub buffered: AtomicU64,
     /// Whose end markers are counted, and how many have been passed on: the host's number in the upper half.
     ends: AtomicU64,
 }
@@ -109,7 +109,7 @@ impl PortMigration {
     /// Whether nothing waits, in the hold or before it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counters.held_now.load(Relaxed) == 0 && self.loose.load(Relaxed) == 0
+        self.counters.held_now.load(Relaxed) == 0 && self.buffered.load(Relaxed) == 0
     }
 }
 
@@ -117,7 +117,7 @@ impl PortMigration {
 #[derive(Debug)]
 pub struct TxHold {
     /// What the control thread says.
-    pub moves: Arc<PortMigration>,
+    pub migration: Arc<PortMigration>,
     pool: Arc<HoldPool>,
     queue: HoldQueue,
     node_bytes: u64,
@@ -129,15 +129,20 @@ pub struct TxHold {
 impl TxHold {
     /// `queue`: empty, of `pool`; `node_bytes`: the budget of one node.
     #[must_use]
-    pub fn new(moves: Arc<PortMigration>, pool: Arc<HoldPool>, queue: HoldQueue, node_bytes: u64) -> Self {
-        Self { moves, pool, queue, node_bytes, published: 0, draining: false }
+    pub fn new(
+        migration: Arc<PortMigration>,
+        pool: Arc<HoldPool>,
+        queue: HoldQueue,
+        node_bytes: u64,
+    ) -> Self {
+        Self { migration, pool, queue, node_bytes, published: 0, draining: false }
     }
 
     /// Whether anything special is to be done. The control thread may have ended it just when a frame was kept.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.moves.is_on() || !self.queue.is_empty()
+        self.migration.is_on() || !self.queue.is_empty()
     }
 
     /// Whether the hold has nothing.
@@ -153,23 +158,23 @@ impl TxHold {
     }
 
     /// Copies a frame into the hold. False when there is no room.
-    pub fn keep(&mut self, packet: &Mbuf, class: Class, now: u64) -> bool {
-        let counters = &self.moves.counters;
-        let kept = keep(&mut self.queue, &self.pool, packet, class, now, counters, self.node_bytes);
-        match (kept, class) {
+    pub fn hold(&mut self, packet: &Mbuf, class: Class, now: u64) -> bool {
+        let counters = &self.migration.counters;
+        let held = hold(&mut self.queue, &self.pool, packet, class, now, counters, self.node_bytes);
+        match (held, class) {
             (false, _) => MigrationCounters::add(&counters.dropped, 1),
             (true, Class::Frame) => MigrationCounters::add(&counters.held, 1),
             (true, Class::Straggler) => MigrationCounters::add(&counters.redirected, 1),
             (true, Class::Marker) => {}
         }
-        kept
+        held
     }
 
     /// Takes the oldest frame out of the hold, into a buffer of `mempool`. `None` if there is none, or no buffer.
     pub fn take(&mut self, mempool: &Mempool) -> Option<(Mbuf, Class)> {
-        let taken = take(&mut self.queue, &self.pool, mempool, &self.moves.counters)?;
+        let taken = take(&mut self.queue, &self.pool, mempool, &self.migration.counters)?;
         if taken.1 == Class::Frame {
-            MigrationCounters::add(&self.moves.counters.replayed, 1);
+            MigrationCounters::add(&self.migration.counters.replayed, 1);
         }
         Some(taken)
     }
@@ -178,22 +183,22 @@ impl TxHold {
     pub fn discard(&mut self) -> u64 {
         let (frames, bytes) = (self.queue.len() as u64, self.queue.bytes() as u64);
         self.queue.clear(&self.pool);
-        self.moves.counters.hold_removed(frames, bytes);
-        MigrationCounters::add(&self.moves.counters.dropped, frames);
+        self.migration.counters.hold_removed(frames, bytes);
+        MigrationCounters::add(&self.migration.counters.dropped, frames);
         frames
     }
 
     /// Publishes how many frames wait outside the hold.
-    pub fn publish(&mut self, loose: u64) {
-        if loose != self.published {
-            self.moves.loose.fetch_add(loose.wrapping_sub(self.published), Relaxed);
-            self.published = loose;
+    pub fn publish(&mut self, buffered: u64) {
+        if buffered != self.published {
+            self.migration.buffered.fetch_add(buffered.wrapping_sub(self.published), Relaxed);
+            self.published = buffered;
         }
     }
 }
 
 /// Copies a frame to the end of a hold. False when there is no room within the node's budget or the pool.
-pub fn keep(
+pub fn hold(
     queue: &mut HoldQueue,
     pool: &HoldPool,
     packet: &Mbuf,

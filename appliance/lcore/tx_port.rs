@@ -35,13 +35,13 @@ const STUCK_MS: u64 = 100;
 /// Takes from a ring that is nearly always empty. To pop from an empty one waits until all that this lcore has stored
 /// is seen by others, which costs more than a few frames; to look costs two loads.
 #[inline]
-pub fn popped<T>(ring: &ArrayQueue<T>) -> Option<T> {
+pub fn try_pop<T>(ring: &ArrayQueue<T>) -> Option<T> {
     if ring.is_empty() { None } else { ring.pop() }
 }
 
 /// What one lcore hands to another that owns a transmit queue.
 #[derive(Debug)]
-pub enum Handed {
+pub enum HandoffItem {
     /// A frame to be sent.
     Frame(Mbuf),
     /// An end marker, behind the frames that went this way. That it is one is said here, and not by its bytes, which a
@@ -57,10 +57,10 @@ pub enum Handed {
 }
 
 // The ring is on the way of ordinary frames.
-const _: () = assert!(size_of::<Handed>() == 16);
+const _: () = assert!(size_of::<HandoffItem>() == 16);
 
 /// A ring towards the lcore that owns a transmit queue.
-pub type Handoff = Arc<ArrayQueue<Handed>>;
+pub type Handoff = Arc<ArrayQueue<HandoffItem>>;
 
 /// End markers that may wait in one place of an lcore. A move brings one for each lcore of each host.
 pub const MARKERS: usize = 4096;
@@ -78,9 +78,9 @@ pub enum TxPort {
 
 /// How many frames in an outlet's own buffers its lcore's counters have as held.
 #[derive(Debug, Default)]
-struct Waiting(u64);
+struct HeldCount(u64);
 
-impl Waiting {
+impl HeldCount {
     /// `now` frames wait. They are neither sent nor dropped, so they are held.
     #[cold]
     fn count(&mut self, now: usize, packets: &PacketCounters) {
@@ -100,7 +100,7 @@ pub struct OwnQueue {
     backlog: VecDeque<Mbuf>,
     moved_at: u64,
     stuck_cycles: u64,
-    waiting: Waiting,
+    held_count: HeldCount,
     /// What other lcores have for this queue.
     pub handoff: Option<Handoff>,
     /// How much was taken from there since the start.
@@ -125,7 +125,7 @@ impl OwnQueue {
             staged: Burst::new(),
             backlog: VecDeque::with_capacity(BACKLOG + BURST_MAX),
             moved_at: 0,
-            waiting: Waiting::default(),
+            held_count: HeldCount::default(),
             stuck_cycles: hz / 1000 * STUCK_MS,
             handoff,
             taken: 0,
@@ -181,11 +181,11 @@ impl OwnQueue {
     ) -> usize {
         let mut taken = 0;
         while taken < BURST_MAX
-            && let Some(handed) = self.handoff.as_ref().and_then(|ring| popped(ring))
+            && let Some(handed) = self.handoff.as_ref().and_then(|ring| try_pop(ring))
         {
             match handed {
-                Handed::Frame(packet) => self.put(packet, packets, port, now),
-                Handed::Marker { bd, vni, packet } => marker(Network { bd, vni }, packet),
+                HandoffItem::Frame(packet) => self.put(packet, packets, port, now),
+                HandoffItem::Marker { bd, vni, packet } => marker(Network { bd, vni }, packet),
             }
             taken += 1;
         }
@@ -215,9 +215,9 @@ impl OwnQueue {
             self.moved_at = now;
         } else {
             self.flush_backlog(packets, port, now);
-            self.give_up(packets, port, now);
+            self.drop_stuck(packets, port, now);
         }
-        if self.staged.is_empty() && self.backlog.is_empty() && self.waiting.0 == 0 {
+        if self.staged.is_empty() && self.backlog.is_empty() && self.held_count.0 == 0 {
             return;
         }
         for packet in self.staged.drain() {
@@ -227,7 +227,7 @@ impl OwnQueue {
                 refuse(packet, DropReason::TxFull, packets, port);
             }
         }
-        self.waiting.count(self.backlog.len(), packets);
+        self.held_count.count(self.backlog.len(), packets);
     }
 
     #[cold]
@@ -258,7 +258,7 @@ impl OwnQueue {
 
     /// Drops a backlog that does not move.
     #[cold]
-    fn give_up(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
+    fn drop_stuck(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         if self.backlog.is_empty() {
             return;
         }
@@ -282,7 +282,7 @@ impl OwnQueue {
             }
             return refuse(packet, DropReason::TxFull, packets, port);
         }
-        let class = match tx_hold.moves.mode() {
+        let class = match tx_hold.migration.mode() {
             Mode::Off | Mode::Keep => Class::Frame,
             Mode::Forward(_) => Class::Straggler,
             Mode::Discard => return refuse(packet, DropReason::HoldExpired, packets, port),
@@ -301,7 +301,7 @@ impl OwnQueue {
         let Some(tx_hold) = &mut self.tx_hold else {
             return refuse(packet, DropReason::PortDown, packets, port);
         };
-        if tx_hold.keep(&packet, class, now) {
+        if tx_hold.hold(&packet, class, now) {
             add(&packets.held, 1);
         } else {
             refuse(packet, DropReason::HoldFull, packets, port);
@@ -322,8 +322,8 @@ impl OwnQueue {
         let tx_hold = self
             .tx_hold
             .as_mut()
-            .filter(|tx_hold| marker_waits(tx_hold.moves.mode(), waits, tx_hold.is_empty()));
-        if tx_hold.is_some_and(|tx_hold| tx_hold.keep(&packet, Class::Marker, now)) {
+            .filter(|tx_hold| marker_waits(tx_hold.migration.mode(), waits, tx_hold.is_empty()));
+        if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, Class::Marker, now)) {
             Ok(())
         } else {
             Err(packet)
@@ -332,8 +332,8 @@ impl OwnQueue {
 
     /// Queues an end marker behind what is kept; gives it back if nothing is kept here.
     pub fn relay(&mut self, packet: Mbuf, now: u64) -> Result<(), Mbuf> {
-        let tx_hold = self.tx_hold.as_mut().filter(|tx_hold| tx_hold.moves.is_on());
-        if tx_hold.is_some_and(|tx_hold| tx_hold.keep(&packet, Class::Marker, now)) {
+        let tx_hold = self.tx_hold.as_mut().filter(|tx_hold| tx_hold.migration.is_on());
+        if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, Class::Marker, now)) {
             Ok(())
         } else {
             Err(packet)
@@ -344,7 +344,7 @@ impl OwnQueue {
     #[cold]
     fn flush_migrating(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         let before = packets.sent.load(Relaxed);
-        let mode = self.tx_hold.as_ref().map_or(Mode::Off, |tx_hold| tx_hold.moves.mode());
+        let mode = self.tx_hold.as_ref().map_or(Mode::Off, |tx_hold| tx_hold.migration.mode());
         match mode {
             // The hold has something of before. What is in front of it waits no longer than any other port's.
             Mode::Off => self.flush_ordinary(packets, port, now),
@@ -367,13 +367,13 @@ impl OwnQueue {
         if mode != Mode::Off {
             self.moved_at = now;
         }
-        let loose = self.backlog.len() + self.staged.len();
-        self.waiting.count(loose, packets);
+        let buffered = self.backlog.len() + self.staged.len();
+        self.held_count.count(buffered, packets);
         if let Some(tx_hold) = &mut self.tx_hold {
             if packets.sent.load(Relaxed) != before {
-                tx_hold.moves.counters.delivered(now);
+                tx_hold.migration.counters.delivered(now);
             }
-            tx_hold.publish(loose as u64);
+            tx_hold.publish(buffered as u64);
         }
     }
 
@@ -385,9 +385,9 @@ impl OwnQueue {
 
     /// The next frame that waits for a node that has gone, or, from the hold only, for a device that takes frames
     /// again.
-    pub fn take_kept(&mut self, mempool: &Mempool, packets: &PacketCounters) -> Option<(Mbuf, Class)> {
+    pub fn take_held(&mut self, mempool: &Mempool, packets: &PacketCounters) -> Option<(Mbuf, Class)> {
         let tx_hold = self.tx_hold.as_mut()?;
-        let forward = matches!(tx_hold.moves.mode(), Mode::Forward(_));
+        let forward = matches!(tx_hold.migration.mode(), Mode::Forward(_));
         if forward && self.backlog.is_empty() {
             self.backlog.extend(self.staged.drain());
         }
@@ -396,9 +396,9 @@ impl OwnQueue {
             if let Some(unfinished) = packet.unfinished() {
                 packet.mark_unfinished(unfinished);
             }
-            tx_hold.moves.counters.held.fetch_add(1, Relaxed);
-            tx_hold.moves.counters.replayed.fetch_add(1, Relaxed);
-            self.waiting.count(self.backlog.len(), packets);
+            tx_hold.migration.counters.held.fetch_add(1, Relaxed);
+            tx_hold.migration.counters.replayed.fetch_add(1, Relaxed);
+            self.held_count.count(self.backlog.len(), packets);
             return Some((packet, Class::Frame));
         }
         let taken = tx_hold.take(mempool)?;
@@ -414,7 +414,7 @@ impl OwnQueue {
         for packet in self.staged.drain() {
             refuse(packet, reason, packets, port);
         }
-        self.waiting.count(0, packets);
+        self.held_count.count(0, packets);
         if let Some(tx_hold) = &mut self.tx_hold
             && !tx_hold.is_empty()
         {
@@ -477,15 +477,15 @@ mod tests {
 
     #[test]
     fn frames_that_wait_for_a_device_are_held_until_they_are_sent_or_dropped() {
-        let (packets, mut waiting) = (PacketCounters::default(), Waiting::default());
+        let (packets, mut held_count) = (PacketCounters::default(), HeldCount::default());
         add(&packets.received, 100);
         for (waits, sent) in [(100, 0), (64, 36), (64, 0), (25, 39)] {
             add(&packets.sent, sent);
-            waiting.count(waits, &packets);
+            held_count.count(waits, &packets);
             assert_eq!((packets.read().held, packets.read().unaccounted()), (waits as u64, 0));
         }
         packets.drop(DropReason::HoldExpired, 25);
-        waiting.count(0, &packets);
+        held_count.count(0, &packets);
         assert_eq!((packets.read().held, packets.read().unaccounted()), (0, 0));
     }
 }

@@ -68,7 +68,7 @@ impl World {
             .collect();
         for (to, at) in others {
             let knows = self.knows;
-            let actions = self.hosts[to].heard(self.now_ms, at, frame, |_| knows);
+            let actions = self.hosts[to].on_probe(self.now_ms, at, frame, |_| knows);
             self.act(to, actions);
         }
     }
@@ -122,7 +122,7 @@ fn one_of_two_gateways_on_a_lan_forwards() {
     assert_eq!(world.hosts[0].blocked().count(), 1);
     // It goes: the other one takes over within seconds.
     world.plug(1, PORT, None);
-    world.run(FORGET_MS + PROBE_MS);
+    world.run(EXPIRE_MS + PROBE_MS);
     assert_eq!(world.forwarding(2), [true, false]);
     assert_eq!((world.reports.last(), world.hosts[0].blocked().count()), (Some(&(0, None)), 0));
 }
@@ -155,7 +155,7 @@ fn two_lans_that_are_joined_later_are_noticed_within_a_probe() {
     world.run(PROBE_MS);
     assert_eq!(world.forwarding(2), [true, false]);
     world.cables.insert((1, PORT), 2);
-    world.run(FORGET_MS);
+    world.run(EXPIRE_MS);
     assert_eq!(world.forwarding(2), [true, true]);
     // The packet path has a suspicion, and it does not take that long.
     world.run(PROBE_MS / 2);
@@ -177,7 +177,7 @@ fn two_ports_of_one_host_and_the_vlans_of_a_trunk() {
         [(PORT, 10), (PORT, 20), (4, 10), (4, 30)].map(|(port, vlan)| world.forwards(0, port, vlan));
     assert_eq!(forwarding, [true, true, false, true], "only the network that both are in");
     world.plug(0, PORT, None);
-    world.run(FORGET_MS);
+    world.run(EXPIRE_MS);
     assert!(world.forwards(0, 4, 10) && !world.forwards(0, PORT, 20));
 }
 
@@ -193,7 +193,7 @@ fn a_lan_that_sends_back_what_it_is_sent_is_left_alone() {
     world.run(20_000);
     assert_eq!(world.forwarding(1), [false], "as long as it does so");
     world.mirrors.clear();
-    world.run(FORGET_MS);
+    world.run(EXPIRE_MS);
     assert_eq!(world.forwarding(1), [true]);
 }
 
@@ -213,5 +213,5 @@ fn other_networks_and_other_overlays_are_no_loop() {
     // Nor is anything else that is sent to the same address.
     let mut frame = loop_probe::DESTINATION.octets().to_vec();
     frame.resize(60, 7);
-    assert_eq!(world.hosts[0].heard(5000, PORT, &frame, |_| true), []);
+    assert_eq!(world.hosts[0].on_probe(5000, PORT, &frame, |_| true), []);
 }

@@ -27,7 +27,7 @@ impl Control {
     fn act_one(&mut self, now_ms: u64, key: Key, action: Action) {
         match action {
             Action::ShowLocal { port } => self.show_local(now_ms, key, port),
-            Action::Forget => self.forget_node(key),
+            Action::Forget => self.remove_node(key),
             Action::Depart { host: _ } => self.depart(now_ms, key),
             Action::Claim => {
                 // What the board has here without our claim is claimed to be withdrawn.
@@ -36,11 +36,11 @@ impl Control {
                     let is_away = *node.machine.state() == State::Away;
                     is_away.then(|| ClaimUpdate::Claim { vni: node.vni, mac: key.1, ips: Vec::new() })
                 });
-                self.tell(claim_update.into_iter().collect());
+                self.send_claims(claim_update.into_iter().collect());
             }
             Action::Withdraw => {
-                let claim_update = self.stations.let_go(key.0, key.1);
-                self.tell(claim_update.into_iter().collect());
+                let claim_update = self.stations.withdraw(key.0, key.1);
+                self.send_claims(claim_update.into_iter().collect());
             }
             Action::Lock => self.lock(key),
             Action::Complete { migration, generation } => {
@@ -76,36 +76,36 @@ impl Control {
 
     fn show_local(&mut self, now_ms: u64, (bd, mac): Key, port: u16) {
         self.replica.port(port, true);
-        let heard = self.migrations.nodes.get(&(bd, mac)).and_then(|node| node.heard.clone());
-        let claim_update = match heard {
-            Some(heard) => self.stations.come_heard(&mut self.tables, now_ms, &heard),
-            None => self.stations.come(&mut self.tables, now_ms, bd, mac, port),
+        let learn = self.migrations.nodes.get(&(bd, mac)).and_then(|node| node.learn.clone());
+        let claim_update = match learn {
+            Some(learn) => self.stations.add_learned(&mut self.tables, now_ms, &learn),
+            None => self.stations.add_vif(&mut self.tables, now_ms, bd, mac, port),
         };
-        self.tell(claim_update.into_iter().collect());
+        self.send_claims(claim_update.into_iter().collect());
     }
 
-    fn forget_node(&mut self, (bd, mac): Key) {
+    fn remove_node(&mut self, (bd, mac): Key) {
         for port in self.vif_ports((bd, mac)) {
             self.replica.port(port, false);
         }
-        let claim_update = self.stations.leave(&mut self.tables, bd, mac);
+        let claim_update = self.stations.remove_local(&mut self.tables, bd, mac);
         self.end_record((bd, mac));
-        self.tell(claim_update.into_iter().collect());
+        self.send_claims(claim_update.into_iter().collect());
     }
 
     /// The node is at another host for good; stragglers for it are sent on from here.
     fn depart(&mut self, now_ms: u64, key: Key) {
         // Flagged before it is shown: a straggler must not meet the one without the other.
         self.tables.set_departed(key.0, key.1);
-        self.forget_node(key);
+        self.remove_node(key);
         let vni = self.migrations.nodes.get(&key).map(|node| node.vni);
         let Some((vni, own)) = vni.zip(self.replica.own_id()) else { return };
         for port in self.vif_ports(key) {
-            let Some(vif) = self.migrations.ports.get(&port).filter(|vif| vif.migrations.is_on()) else {
+            let Some(vif) = self.migrations.ports.get(&port).filter(|vif| vif.migration.is_on()) else {
                 continue;
             };
             // What our lcores send there from now on waits there until this has come: as any other host's.
-            vif.migrations.count_ends(own);
+            vif.migration.count_ends(own);
             let sender_queues = self.end_own_path(vni, key, port);
             self.free_port(key, port, Some((sender_queues, now_ms + ENDED_AFTER_MS)));
         }
@@ -137,7 +137,7 @@ impl Control {
             node.releasing.retain(|release| release.port != port);
         }
         if let Some(vif) = self.migrations.ports.get(&port) {
-            vif.migrations.set(mode);
+            vif.migration.set(mode);
         }
     }
 
@@ -146,7 +146,7 @@ impl Control {
     fn free_port(&mut self, key: Key, port: u16, ends: Option<(u32, u64)>) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let known = node.releasing.iter().any(|release| release.port == port);
-        if !known && self.migrations.ports.get(&port).is_some_and(|vif| vif.migrations.is_on()) {
+        if !known && self.migrations.ports.get(&port).is_some_and(|vif| vif.migration.is_on()) {
             node.releasing.push(Release::new(port, ends));
         }
     }
@@ -193,31 +193,31 @@ impl Control {
     }
 
     fn forward(&mut self, now_ms: u64, key: Key, port: u16, to: Target) {
-        let heading = match to {
+        let target = match to {
             Target::Host(host) => RedirectTarget::Host(host),
             Target::Port(port) => RedirectTarget::Port(port),
         };
-        self.follow_leavers(key, to);
+        self.track_old_path_ends(key, to);
         if self.is_exact(port) {
             // Flooded frames go on with the others: senders that know of the lock send the node copies of its own, and one
             // that does not believes it here.
-            return self.set_mode(key, port, Mode::Forward(heading));
+            return self.set_mode(key, port, Mode::Forward(target));
         }
-        self.set_record(key, port, Stage::Forward(heading));
+        self.set_record(key, port, Stage::Forward(target));
         self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
     }
 
     /// From now on it is seen which hosts have ended the way by here.
-    fn follow_leavers(&mut self, key: Key, to: Target) {
+    fn track_old_path_ends(&mut self, key: Key, to: Target) {
         let (own, lock) = (self.replica.own_id(), self.migrations.locks.get(&key));
         let generation = lock.map_or(0, |lock| lock.generation);
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
-        node.leavers = match (to, own) {
+        node.old_path_ends = match (to, own) {
             (Target::Host(_), Some(own)) => {
-                let leavers =
+                let old_path_ends =
                     EndMarkerBarrier::new(own, generation, None, self.replica.appliances_in(node.vni));
-                leavers.open(own);
-                Some(leavers)
+                old_path_ends.open(own);
+                Some(old_path_ends)
             }
             _ => None,
         };
@@ -255,7 +255,7 @@ impl Control {
         node.arrival = Some(Arc::clone(&arrival));
         node.closing = None;
         node.milestones.begin(now_ms, &node.counters);
-        node.milestones.arrives(node.exact);
+        node.milestones.set_arrived(node.exact);
         if self.is_exact(port) {
             self.set_mode(key, port, Mode::Keep);
         }
@@ -266,7 +266,7 @@ impl Control {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         node.announcing = None;
         let Some(arrival) = &node.arrival else { return };
-        node.milestones.settled(arrival);
+        node.milestones.record_settled(arrival);
         arrival.open_all();
         node.closing = Some(self.tables.publish());
         let exact_port = match node.machine.state() {
@@ -307,7 +307,7 @@ fn arrival_first(mut actions: Actions) -> Actions {
 }
 
 fn vlan_of(node: &Node, of_station: u16) -> u16 {
-    node.heard.as_ref().map_or(of_station, |Learn { vlan, .. }| *vlan)
+    node.learn.as_ref().map_or(of_station, |Learn { vlan, .. }| *vlan)
 }
 
 #[cfg(test)]
@@ -319,8 +319,8 @@ mod tests {
         let (release, show) = (Action::Release { port: 1 }, Action::ShowLocal { port: 1 });
         let (start, announce) =
             (Action::StartArrival { port: 1, from: Some(2) }, Action::Announce { to: 2, generation: 0 });
-        let said = vec![release, show, Action::Claim, start, announce];
-        assert_eq!(arrival_first(said), [release, start, show, Action::Claim, announce]);
+        let actions = vec![release, show, Action::Claim, start, announce];
+        assert_eq!(arrival_first(actions), [release, start, show, Action::Claim, announce]);
         assert_eq!(arrival_first(vec![show, Action::Claim]), [show, Action::Claim]);
     }
 }

@@ -1,7 +1,7 @@
 //! What is said to other appliances and to segments while a node is migrating: end markers down its old way, and,
 //! on its own segment, under which MAC it is reached (A7).
 
-use super::{Control, Key, endings::Given};
+use super::{Control, Key, endings::OrderOutcome};
 use crate::lcore::egress::Order;
 use crate::migration::machine::State;
 use crate::pipeline::{
@@ -23,7 +23,7 @@ const REPEAT_MS: u64 = 5;
 /// See [`REPEAT_MS`].
 const REPEAT_FOR_MS: u64 = 500;
 /// When a segment is told which MAC a node has, in milliseconds after that changed; the last interval goes on.
-const TELL_AT_MS: [u64; 4] = [0, 50, 200, 500];
+const ANNOUNCE_AT_MS: [u64; 4] = [0, 50, 200, 500];
 
 /// "It has arrived here", said to the old host until that answers.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ pub(super) struct StandIn {
     pub mac: Mac,
     /// The node is to be reached by its real MAC again; the stand-in is understood until then.
     ends_ms: Option<u64>,
-    told: usize,
+    announced: usize,
     next_ms: u64,
 }
 
@@ -79,13 +79,13 @@ impl Control {
     }
 
     /// Has every lcore send end markers to host `to`, behind all that it has sent there for the node.
-    fn send_end_markers(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> Given {
+    fn send_end_markers(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> OrderOutcome {
         let appliance =
             self.replica.host(to).is_some_and(|record| record.is_appliance() && record.path.is_some());
         let bd = self.replica.bd_of(vni).filter(|_| appliance);
-        let Some(network) = bd.map(|bd| Network { bd, vni }) else { return Given::NoWay };
-        let given = self.order_markers(kind, node, generation, |packet| Order::EndWay(to, network, packet));
-        if given < u32::from(self.sender_queues()) { Given::Exhausted } else { Given::All }
+        let Some(network) = bd.map(|bd| Network { bd, vni }) else { return OrderOutcome::NoPath };
+        let given = self.order_markers(kind, node, generation, |packet| Order::EndPath(to, network, packet));
+        if given < u32::from(self.sender_queues()) { OrderOutcome::Exhausted } else { OrderOutcome::All }
     }
 
     /// Has every lcore send an end marker of ours after all that it has sent to a local port, whose frames go on to
@@ -93,7 +93,7 @@ impl Control {
     pub(super) fn end_own_path(&self, vni: Vni, (bd, node): Key, port: u16) -> u32 {
         let generation = self.generation(vni, node);
         let network = Network { bd, vni };
-        self.order_markers(Kind::End, node, generation, |packet| Order::Behind(port, network, packet))
+        self.order_markers(Kind::End, node, generation, |packet| Order::MarkerBehind(port, network, packet))
     }
 
     /// How many lcores send markers.
@@ -106,7 +106,7 @@ impl Control {
         let sender_queues = self.sender_queues();
         let mut given = 0;
         for (sender_queue, lcore) in (0..sender_queues).zip(&self.lcores) {
-            let said = Marker {
+            let marker = Marker {
                 kind,
                 relayed: false,
                 ends: false,
@@ -121,7 +121,7 @@ impl Control {
                 paused_us: 0,
             };
             // Lost when the ring or the pool is exhausted, as a marker may be: it is repeated, and waits end.
-            if let Some(packet) = Mbuf::from_slice(&self.pool, &marker::build(&said)) {
+            if let Some(packet) = Mbuf::from_slice(&self.pool, &marker::build(&marker)) {
                 given += u32::from(lcore.rings.from_control.push(order(packet)).is_ok());
             }
         }
@@ -129,23 +129,23 @@ impl Control {
     }
 
     /// Repeats what must be said until it is heard.
-    pub(super) fn announce_again(&mut self, now_ms: u64, key: Key) {
+    pub(super) fn repeat_announcements(&mut self, now_ms: u64, key: Key) {
         self.announce_arrival(now_ms, key);
-        self.tell_segment(now_ms, key);
+        self.announce_to_segment(now_ms, key);
     }
 
     fn announce_arrival(&mut self, now_ms: u64, key: Key) {
         let Some(node) = self.migrations.nodes.get(&key) else { return };
         let Some(due) = node.announcing.filter(|a| a.next_ms <= now_ms) else { return };
-        let heard =
+        let answered =
             node.arrival.as_ref().is_some_and(|arrival| arrival.own_marker_returned_tsc.load(Relaxed) != 0);
         let vni = node.vni;
-        let goes_on = !heard && now_ms < due.until_ms;
-        if goes_on {
+        let continues = !answered && now_ms < due.until_ms;
+        if continues {
             self.send_end_markers(Kind::Arrived, vni, key.1, due.to, due.generation);
         }
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
-            node.announcing = goes_on.then_some(Announcing { next_ms: now_ms + REPEAT_MS, ..due });
+            node.announcing = continues.then_some(Announcing { next_ms: now_ms + REPEAT_MS, ..due });
         }
     }
 
@@ -161,7 +161,7 @@ impl Control {
             return;
         }
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
-            node.stand_in = Some(StandIn { mac, ends_ms: None, told: 0, next_ms: now_ms });
+            node.stand_in = Some(StandIn { mac, ends_ms: None, announced: 0, next_ms: now_ms });
         }
     }
 
@@ -171,7 +171,8 @@ impl Control {
             && let Some(stand_in) = &mut node.stand_in
             && stand_in.ends_ms.is_none()
         {
-            *stand_in = StandIn { ends_ms: Some(now_ms + after_ms), told: 0, next_ms: now_ms, ..*stand_in };
+            *stand_in =
+                StandIn { ends_ms: Some(now_ms + after_ms), announced: 0, next_ms: now_ms, ..*stand_in };
         }
     }
 
@@ -181,7 +182,7 @@ impl Control {
         matches!(port.role, Role::Segment(_)).then_some(station.port)
     }
 
-    fn tell_segment(&mut self, now_ms: u64, key: Key) {
+    fn announce_to_segment(&mut self, now_ms: u64, key: Key) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let Some(stand_in) = &mut node.stand_in else { return };
         if stand_in.ends_ms.is_some_and(|ends| ends <= now_ms) {
@@ -195,12 +196,12 @@ impl Control {
             return;
         }
         let gone = matches!(node.machine.state(), State::Forwarding { .. });
-        let step = |at: usize| TELL_AT_MS.get(at).copied();
-        let pause = match (step(stand_in.told), step(stand_in.told + 1)) {
+        let step = |at: usize| ANNOUNCE_AT_MS.get(at).copied();
+        let pause = match (step(stand_in.announced), step(stand_in.announced + 1)) {
             (Some(now), Some(next)) => next - now,
             _ => 500,
         };
-        stand_in.told += 1;
+        stand_in.announced += 1;
         stand_in.next_ms = now_ms + pause;
         let StandIn { mac: stand_in, ends_ms, .. } = *stand_in;
         // What the bridge learns of an announcement is its Ethernet source: a node that has left is behind our port,

@@ -21,7 +21,7 @@ pub struct BoardEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     At(u32),
-    Gone,
+    Removed,
     Locked(Lock),
     Unlocked(Unlocked),
 }
@@ -29,7 +29,7 @@ enum What {
 impl BoardEvent {
     /// A node is at a host.
     #[must_use]
-    pub const fn at(vni: Vni, mac: Mac, host: u32) -> Self {
+    pub const fn node_at(vni: Vni, mac: Mac, host: u32) -> Self {
         Self { vni, mac, what: What::At(host) }
     }
 
@@ -38,7 +38,7 @@ impl BoardEvent {
     pub fn of(change: &Change) -> Option<Self> {
         let (vni, mac, what) = match *change {
             Change::NodePut { ref node, .. } => (node.vni, node.mac, What::At(node.host_id)),
-            Change::NodeGone { vni, mac, .. } => (vni, mac, What::Gone),
+            Change::NodeGone { vni, mac, .. } => (vni, mac, What::Removed),
             Change::NodeLocked { vni, mac, migration, generation, source, target } => {
                 (vni, mac, What::Locked(Lock { migration, generation, source, target }))
             }
@@ -57,7 +57,7 @@ impl BoardEvent {
 impl Migrations {
     /// Whether news of where a node is matter here.
     #[must_use]
-    pub fn heeds(&self, key: Key) -> bool {
+    pub fn concerns(&self, key: Key) -> bool {
         self.nodes.contains_key(&key) || self.stale.as_ref().is_some_and(|(nodes, _)| nodes.contains(&key))
     }
 
@@ -79,23 +79,23 @@ impl Control {
             match what {
                 What::At(_) => nodes.remove(&key),
                 What::Locked(_) => locks.remove(&key),
-                What::Gone | What::Unlocked(_) => false,
+                What::Removed | What::Unlocked(_) => false,
             };
         }
         let event = match what {
             What::At(host) => {
                 if self.replica.own_id() == Some(host) {
-                    self.await_station(now_ms, key, vni);
+                    self.expect_station(now_ms, key, vni);
                 }
                 Event::Record(self.record_of(host))
             }
-            What::Gone => {
-                self.stations.is_free(now_ms, bd, mac);
+            What::Removed => {
+                self.stations.allow_claim(now_ms, bd, mac);
                 Event::Record(Record::Nowhere)
             }
             What::Locked(lock) => {
                 self.migrations.locks.insert(key, lock);
-                self.meet_station(now_ms, key, vni);
+                self.track_locked_station(now_ms, key, vni);
                 Event::Locked(lock)
             }
             What::Unlocked(how) => {
@@ -115,7 +115,7 @@ impl Control {
 
     /// A station of a segment that is locked here gets a machine: from now on its frames matter one by one. At its
     /// target it gets one when it is heard: what was heard before its lock says nothing of where it is now.
-    fn meet_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
+    fn track_locked_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
         let from_here = |lock: &Lock| self.replica.own_id() == Some(lock.source);
         if self.migrations.nodes.contains_key(&key)
             || self.stations.get(key.0, key.1).is_none()
@@ -125,21 +125,21 @@ impl Control {
         }
         self.follow_station(now_ms, key, vni);
         self.migration_event(now_ms, key, Event::Record(Record::Here));
-        self.station_is_here(now_ms, key);
+        self.on_local_station(now_ms, key);
     }
 
     /// A migration has brought a node here that nobody has heard yet: it is waited for, and given back if it stays
     /// silent.
-    fn await_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
+    fn expect_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
         if self.stations.get(key.0, key.1).is_none()
-            && self.migrations.locks.get(&key).is_some_and(|lock| self.may_bring(lock))
+            && self.migrations.locks.get(&key).is_some_and(|lock| self.may_move_here(lock))
         {
             self.follow_station(now_ms, key, vni);
         }
     }
 
     /// Tells a new machine what is known already.
-    pub(super) fn introduce(&mut self, now_ms: u64, key: Key) {
+    pub(super) fn init_machine(&mut self, now_ms: u64, key: Key) {
         if let Some(host) = self.tables.recorded_host(key.0, key.1) {
             self.migration_event(now_ms, key, Event::Record(Record::Other(host)));
         }
@@ -170,7 +170,7 @@ impl Control {
     }
 
     /// Hears what the board answers.
-    pub(super) fn hear_board(&mut self, now_ms: u64) {
+    pub(super) fn drain_board_replies(&mut self, now_ms: u64) {
         while let Ok(update) = self.migration_events.try_recv() {
             match update {
                 MigrationUpdate::Begun { nodes, ticket } => {
@@ -183,9 +183,9 @@ impl Control {
                 }
                 MigrationUpdate::Deferred { vni, mac, .. } => {
                     let bd = self.replica.bd_of(vni);
-                    let heard = bd.and_then(|bd| self.stations.doubtful(bd, mac));
-                    if let Some(heard) = heard.filter(|heard| self.is_coming(heard)) {
-                        self.on_coming(now_ms, &heard);
+                    let learn = bd.and_then(|bd| self.stations.unconfirmed(bd, mac));
+                    if let Some(learn) = learn.filter(|learn| self.is_expected(learn)) {
+                        self.on_expected_station(now_ms, &learn);
                     }
                 }
                 MigrationUpdate::Ended { .. } => {}

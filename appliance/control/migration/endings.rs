@@ -20,16 +20,16 @@ pub(super) struct Ending {
     /// When it began, then when its markers were sent first.
     since_ms: u64,
     /// How often every lcore has had the order.
-    given: usize,
+    orders: usize,
 }
 
 /// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Given {
+pub(super) enum OrderOutcome {
     /// Every lcore has the order.
     All,
     /// There is no way to the host now.
-    NoWay,
+    NoPath,
     /// Rings or the pool are exhausted: nor would the next be given.
     Exhausted,
 }
@@ -40,33 +40,40 @@ pub(super) struct Endings(HashMap<(Vni, Mac), Ending>);
 
 impl Endings {
     /// A node has left a host, for which `given` came of the first attempt.
-    pub fn begin(&mut self, now_ms: u64, vni: Vni, mac: Mac, (from, generation): (u32, u64), given: Given) {
-        let given = usize::from(given == Given::All);
-        self.0.insert((vni, mac), Ending { from, generation, since_ms: now_ms, given });
+    pub fn begin(
+        &mut self,
+        now_ms: u64,
+        vni: Vni,
+        mac: Mac,
+        (from, generation): (u32, u64),
+        outcome: OrderOutcome,
+    ) {
+        let orders = usize::from(outcome == OrderOutcome::All);
+        self.0.insert((vni, mac), Ending { from, generation, since_ms: now_ms, orders });
     }
 
-    /// Has `give` send what is due.
-    pub fn send(&mut self, now_ms: u64, mut give: impl FnMut(Vni, Mac, Ending) -> Given) {
+    /// Has `send` send what is due.
+    pub fn send(&mut self, now_ms: u64, mut send: impl FnMut(Vni, Mac, Ending) -> OrderOutcome) {
         let mut exhausted = false;
         self.0.retain(|(vni, mac), ending| {
             if !exhausted && ending.is_due(now_ms) {
-                match give(*vni, *mac, *ending) {
-                    Given::All if ending.given == 0 => {
-                        (ending.given, ending.since_ms) = (1, now_ms);
+                match send(*vni, *mac, *ending) {
+                    OrderOutcome::All if ending.orders == 0 => {
+                        (ending.orders, ending.since_ms) = (1, now_ms);
                     }
-                    Given::All => ending.given += 1,
-                    Given::NoWay => {}
-                    Given::Exhausted => exhausted = true,
+                    OrderOutcome::All => ending.orders += 1,
+                    OrderOutcome::NoPath => {}
+                    OrderOutcome::Exhausted => exhausted = true,
                 }
             }
-            ending.given <= AGAIN_MS.len() && now_ms < ending.since_ms + TRY_FOR_MS
+            ending.orders <= AGAIN_MS.len() && now_ms < ending.since_ms + TRY_FOR_MS
         });
     }
 }
 
 impl Ending {
     fn is_due(&self, now_ms: u64) -> bool {
-        let after = self.given.checked_sub(1).map_or(Some(0), |at| AGAIN_MS.get(at).copied());
+        let after = self.orders.checked_sub(1).map_or(Some(0), |at| AGAIN_MS.get(at).copied());
         after.is_some_and(|after| self.since_ms + after <= now_ms)
     }
 }
@@ -79,19 +86,19 @@ mod tests {
         Vni::new(100).unwrap()
     }
 
-    fn begun(n: u64, given: Given) -> Endings {
+    fn begun(n: u64, outcome: OrderOutcome) -> Endings {
         let mut endings = Endings::default();
-        (0..n).for_each(|n| endings.begin(0, vni(), Mac::from_u64(n), (7, 1), given));
+        (0..n).for_each(|n| endings.begin(0, vni(), Mac::from_u64(n), (7, 1), outcome));
         endings
     }
 
     #[test]
     fn an_old_way_is_ended_and_again_three_times() {
-        let (mut endings, mut sent) = (begun(1, Given::All), Vec::new());
+        let (mut endings, mut sent) = (begun(1, OrderOutcome::All), Vec::new());
         for now in 0..3_000 {
             endings.send(now, |_, _, ending| {
                 sent.push((now, ending.from));
-                Given::All
+                OrderOutcome::All
             });
         }
         assert_eq!(sent, [(10, 7), (50, 7), (200, 7)]);
@@ -100,34 +107,34 @@ mod tests {
 
     #[test]
     fn what_could_not_be_sent_at_first_is_sent_when_there_is_a_way() {
-        let (mut endings, mut sent) = (begun(1, Given::NoWay), Vec::new());
+        let (mut endings, mut sent) = (begun(1, OrderOutcome::NoPath), Vec::new());
         for now in 0..1_000 {
             endings.send(now, |_, _, _| {
                 if now < 100 {
-                    return Given::NoWay;
+                    return OrderOutcome::NoPath;
                 }
                 sent.push(now);
-                Given::All
+                OrderOutcome::All
             });
         }
         assert_eq!(sent, [100, 110, 150, 300]);
-        let mut endings = begun(1, Given::NoWay);
-        (0..=TRY_FOR_MS).for_each(|now| endings.send(now, |_, _, _| Given::NoWay));
+        let mut endings = begun(1, OrderOutcome::NoPath);
+        (0..=TRY_FOR_MS).for_each(|now| endings.send(now, |_, _, _| OrderOutcome::NoPath));
         assert!(endings.0.is_empty(), "not for ever");
     }
 
     #[test]
     fn more_nodes_at_once_than_a_ring_has_room_for_are_all_ended_four_times() {
-        let (mut endings, mut sent) = (begun(5_000, Given::Exhausted), HashMap::<Mac, u32>::new());
+        let (mut endings, mut sent) = (begun(5_000, OrderOutcome::Exhausted), HashMap::<Mac, u32>::new());
         for now in 0..400 {
             let mut room = 1_024;
             endings.send(now, |_, mac, _| {
                 if room == 0 {
-                    return Given::Exhausted;
+                    return OrderOutcome::Exhausted;
                 }
                 room -= 1;
                 *sent.entry(mac).or_default() += 1;
-                Given::All
+                OrderOutcome::All
             });
         }
         assert_eq!((sent.len(), sent.values().filter(|n| **n != 4).count()), (5_000, 0));

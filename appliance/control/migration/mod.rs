@@ -31,7 +31,7 @@ use dpdk::cycles;
 use endings::Endings;
 use hashbrown::{HashMap, HashSet};
 use release::Release;
-use report::{Counted, Milestones};
+use report::{CounterReading, Milestones};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_bbs::model::Lock;
 use stopover_config::appliance::Appliance;
@@ -49,9 +49,9 @@ const DRAINED_AFTER_MS: u64 = 100;
 const ENDED_AFTER_MS: u64 = 1_500;
 /// For how long a node gets copies of its own of group frames after its lock has ended, in milliseconds: longer than its
 /// new host waits for end markers, and its old one forwards.
-const APART_AFTER_MS: u64 = 3_000;
+const OWN_COPIES_MS: u64 = 3_000;
 /// For how long after that other hosts may still do so, in milliseconds: they may hear later that the lock has ended.
-const APART_ELSEWHERE_MS: u64 = 10_000;
+const OWN_COPIES_ELSEWHERE_MS: u64 = 10_000;
 /// How long a stand-in MAC is still understood after its node has gone, in milliseconds: longer than the last
 /// announcement of the real one needs.
 const STAND_IN_AFTER_MS: u64 = 3_000;
@@ -65,7 +65,7 @@ struct VifPort {
     key: Key,
     exact: bool,
     logging: bool,
-    migrations: Arc<PortMigration>,
+    migration: Arc<PortMigration>,
 }
 
 /// All nodes that are or may come to be migrating.
@@ -84,7 +84,7 @@ pub struct Migrations {
     hold_ms: u64,
     window_ms: u64,
     /// Of nodes that are followed no longer.
-    past: Counted,
+    past: CounterReading,
 }
 
 /// One node.
@@ -96,7 +96,7 @@ struct Node {
     /// It is behind a segment, and followed only while it has a part in a migration.
     is_station: bool,
     /// Where it was heard, if it is behind a segment.
-    heard: Option<Learn>,
+    learn: Option<Learn>,
     arrival: Option<Arc<EndMarkerBarrier>>,
     /// The arrival is over, and its record goes when nothing waits any more; since which epoch every lcore knows that
     /// nothing is to wait.
@@ -104,7 +104,7 @@ struct Node {
     announcing: Option<Announcing>,
     stand_in: Option<StandIn>,
     /// Whose end markers have gone to the node's new host from here.
-    leavers: Option<EndMarkerBarrier>,
+    old_path_ends: Option<EndMarkerBarrier>,
     /// Ports whose outlets go back to normal.
     releasing: Vec<Release>,
     forward_since_ms: Option<u64>,
@@ -127,7 +127,7 @@ impl Migrations {
             stale: None,
             hold_ms: config.migration.hold_ms,
             window_ms: config.migration.window_ms,
-            past: Counted::default(),
+            past: CounterReading::default(),
         };
         for ((number, port), facts) in (0..).zip(ports).zip(facts) {
             let Role::Vif(vif) = &port.role else { continue };
@@ -138,7 +138,7 @@ impl Migrations {
             let shared = Arc::new(PortMigration::new(Arc::clone(&node.counters)));
             migrations
                 .ports
-                .insert(number, VifPort { key, exact: facts.exact, logging: false, migrations: shared });
+                .insert(number, VifPort { key, exact: facts.exact, logging: false, migration: shared });
         }
         migrations
     }
@@ -150,13 +150,13 @@ impl Migrations {
     /// A node's lock has ended. Group frames go to it as they did for a while: other hosts may not know yet, and its new
     /// one may still wait for end markers.
     pub fn unlocked(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
-        self.unlocked.insert((vni, mac), now_ms + APART_AFTER_MS);
+        self.unlocked.insert((vni, mac), now_ms + OWN_COPIES_MS);
     }
 
     /// The shared part of a vif's port; `None` for other ports.
     #[must_use]
     pub fn port(&self, port: u16) -> Option<Arc<PortMigration>> {
-        self.ports.get(&port).map(|vif| Arc::clone(&vif.migrations))
+        self.ports.get(&port).map(|vif| Arc::clone(&vif.migration))
     }
 
     /// Whether a node's comings and goings at this port are followed here.
@@ -173,12 +173,12 @@ impl Node {
             exact: config.exact,
             machine: Machine::new(config),
             is_station: false,
-            heard: None,
+            learn: None,
             arrival: None,
             closing: None,
             announcing: None,
             stand_in: None,
-            leavers: None,
+            old_path_ends: None,
             releasing: Vec::new(),
             forward_since_ms: None,
             stage: None,
@@ -190,14 +190,14 @@ impl Node {
 
 impl Control {
     /// Has every port wake this thread when its link changes.
-    pub(crate) fn listen_to_ports(&self, wake: &crossbeam::channel::Sender<()>) {
+    pub(crate) fn subscribe_port_events(&self, wake: &crossbeam::channel::Sender<()>) {
         for port in &self.ports {
             let wake = wake.clone();
             // A full channel wakes as well as another message would.
-            let heard = port.device.on_event(move |_| {
+            let subscribed = port.device.on_event(move |_| {
                 let _ = wake.try_send(());
             });
-            if let Err(e) = heard {
+            if let Err(e) = subscribed {
                 log::warn!("port {}: {e}; its link is still looked at every millisecond", port.name);
             }
         }
@@ -259,7 +259,7 @@ impl Control {
         self.act_on(now_ms, key, actions);
         if before != after {
             self.flag(key);
-            self.tell_state(key, before, after);
+            self.log_state(key, before, after);
         }
     }
 
@@ -279,17 +279,17 @@ impl Control {
     }
 
     /// A host has ended the way by here: its end marker has gone to the node's new host.
-    pub(crate) fn on_end(&mut self, bd: Bd, said: &Marker) {
-        if let Some(leavers) =
-            self.migrations.nodes.get(&(bd, said.node)).and_then(|node| node.leavers.as_ref())
+    pub(crate) fn on_end(&mut self, bd: Bd, marker: &Marker) {
+        if let Some(old_path_ends) =
+            self.migrations.nodes.get(&(bd, marker.node)).and_then(|node| node.old_path_ends.as_ref())
         {
-            leavers.record_marker(said);
+            old_path_ends.record_marker(marker);
         }
     }
 
     /// Whether a node has arrived and its frames have come by its old host until just now: then end markers are still
     /// under way behind them, and the arrival is not over, whatever the clock says.
-    fn still_comes(&self, now_ms: u64, node: &Node) -> bool {
+    fn receives_by_old_path(&self, now_ms: u64, node: &Node) -> bool {
         let (State::Arriving { since, .. }, Some(arrival)) = (node.machine.state(), &node.arrival) else {
             return false;
         };
@@ -300,21 +300,23 @@ impl Control {
     }
 
     /// What time brings: deadlines, holds that have drained, senders that have ended, announcements, reports.
-    pub(crate) fn move_on(&mut self, now_ms: u64) {
-        self.hear_board(now_ms);
+    pub(crate) fn advance_migrations(&mut self, now_ms: u64) {
+        self.drain_board_replies(now_ms);
         self.send_endings(now_ms);
-        self.end_apart(now_ms);
-        let due = |node: &Node| node.is_due(now_ms) || node.is_over();
+        self.expire_own_copies(now_ms);
+        let due = |node: &Node| node.is_due(now_ms) || node.is_finished();
         let keys: Vec<Key> =
             self.migrations.nodes.iter().filter(|(_, node)| due(node)).map(|(key, _)| *key).collect();
         for key in keys {
-            self.move_node(now_ms, key);
+            self.advance_node(now_ms, key);
         }
     }
 
-    fn move_node(&mut self, now_ms: u64, key: Key) {
+    fn advance_node(&mut self, now_ms: u64, key: Key) {
         let Some(node) = self.migrations.nodes.get(&key) else { return };
-        if node.machine.next_deadline().is_some_and(|due| due <= now_ms) && !self.still_comes(now_ms, node) {
+        if node.machine.next_deadline().is_some_and(|due| due <= now_ms)
+            && !self.receives_by_old_path(now_ms, node)
+        {
             self.migration_event(now_ms, key, Event::Tick);
         }
         if self.is_drained(now_ms, key) {
@@ -327,13 +329,13 @@ impl Control {
         }
         self.close_arrival(key);
         self.release_ports(now_ms, key);
-        self.announce_again(now_ms, key);
-        self.report_again(now_ms, key);
-        self.end_if_over(key);
+        self.repeat_announcements(now_ms, key);
+        self.send_report(now_ms, key);
+        self.end_if_finished(key);
     }
 
     /// Nodes whose lock ended a while ago are flooded to as all others.
-    fn end_apart(&mut self, now_ms: u64) {
+    fn expire_own_copies(&mut self, now_ms: u64) {
         let (replica, locks) = (&mut self.replica, &self.migrations.locks);
         self.migrations.unlocked.retain(|(vni, mac), until| {
             if now_ms < *until {
@@ -342,12 +344,12 @@ impl Control {
             if replica.bd_of(*vni).is_some_and(|bd| locks.contains_key(&(bd, *mac))) {
                 return false;
             }
-            replica.serve_apart(*vni, *mac, false);
-            let goes_on = now_ms < *until + APART_ELSEWHERE_MS;
-            if !goes_on {
-                replica.end_apart(*vni, *mac);
+            replica.set_own_copies(*vni, *mac, false);
+            let continues = now_ms < *until + OWN_COPIES_ELSEWHERE_MS;
+            if !continues {
+                replica.end_own_copies(*vni, *mac);
             }
-            goes_on
+            continues
         });
     }
 
@@ -355,8 +357,8 @@ impl Control {
     fn is_drained(&self, now_ms: u64, key: Key) -> bool {
         let Some(node) = self.migrations.nodes.get(&key) else { return false };
         let Some(since) = node.forward_since_ms else { return false };
-        let ended = node.leavers.as_ref().is_none_or(EndMarkerBarrier::is_settled);
-        let patience = match (&node.stand_in, ended) {
+        let ended = node.old_path_ends.as_ref().is_none_or(EndMarkerBarrier::is_settled);
+        let wait_ms = match (&node.stand_in, ended) {
             (Some(_), _) => STAND_IN_AFTER_MS,
             (None, true) => DRAINED_AFTER_MS,
             (None, false) => ENDED_AFTER_MS,
@@ -364,13 +366,12 @@ impl Control {
         let of_ports = |key: Key| self.migrations.ports.values().filter(move |vif| vif.key == key);
         let is_empty = || {
             node.counters.held_now.load(Relaxed) == 0
-                && of_ports(key).all(|vif| {
-                    !matches!(vif.migrations.mode(), Mode::Forward(_)) || vif.migrations.is_empty()
-                })
+                && of_ports(key)
+                    .all(|vif| !matches!(vif.migration.mode(), Mode::Forward(_)) || vif.migration.is_empty())
         };
         // What has no way to the new host does not keep the node here for ever.
-        let enough = since + patience;
-        now_ms >= enough && (is_empty() || now_ms >= enough + self.migrations.hold_ms)
+        let deadline = since + wait_ms;
+        now_ms >= deadline && (is_empty() || now_ms >= deadline + self.migrations.hold_ms)
     }
 
     /// Takes an arrival's record back once nothing waits for it.
@@ -394,9 +395,9 @@ impl Control {
         let taken = node.counters.taken();
         node.releasing.retain_mut(|release| {
             let Some(vif) = ports.get(&release.port) else { return false };
-            let migrations = &vif.migrations;
-            let is_empty = migrations.is_empty() && !release.awaits_ends(now_ms, migrations.ends());
-            let next = release.look(now_ms, migrations.mode(), is_empty, taken, hold_ms);
+            let migrations = &vif.migration;
+            let is_empty = migrations.is_empty() && !release.awaits_markers(now_ms, migrations.ends());
+            let next = release.next_mode(now_ms, migrations.mode(), is_empty, taken, hold_ms);
             if next == Some(Mode::Discard) {
                 log::warn!(
                     "of the frames held for {} none has gone for {hold_ms} ms: they are dropped",
@@ -413,7 +414,7 @@ impl Control {
 
 impl Node {
     /// Whether it is a station that has no part in a migration any more. An idle machine has no deadline.
-    fn is_over(&self) -> bool {
+    fn is_finished(&self) -> bool {
         self.is_station && self.machine.is_idle() && !self.is_busy()
     }
 

@@ -14,7 +14,7 @@ pub(super) struct Release {
     pub port: u16,
     /// How many end markers of our own lcores are still to come through, and until when that is waited for: frames that
     /// they looked up while the node was here are in front of them, in bursts and hand-over rings.
-    pub ends: Option<(u32, u64)>,
+    pub markers: Option<(u32, u64)>,
     /// Since when nothing has waited.
     empty_since_ms: Option<u64>,
     /// What had gone when that last changed, and when that was.
@@ -22,20 +22,20 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// Of this port; `ends` as in [`Release::ends`].
-    pub const fn new(port: u16, ends: Option<(u32, u64)>) -> Self {
-        Self { port, ends, empty_since_ms: None, taken: None }
+    /// Of this port; `markers` as in [`Release::markers`].
+    pub const fn new(port: u16, markers: Option<(u32, u64)>) -> Self {
+        Self { port, markers, empty_since_ms: None, taken: None }
     }
 
-    /// Whether our own end markers, of which `ends` have come through, are waited for.
+    /// Whether our own end markers, of which `markers` have come through, are waited for.
     #[must_use]
-    pub fn awaits_ends(&self, now_ms: u64, ends: u32) -> bool {
-        self.ends.is_some_and(|(all, until_ms)| ends < all && now_ms < until_ms)
+    pub fn awaits_markers(&self, now_ms: u64, markers: u32) -> bool {
+        self.markers.is_some_and(|(all, until_ms)| markers < all && now_ms < until_ms)
     }
 
     /// The mode to set now, if another. `Mode::Off` ends it. `is_empty`: nothing waits; `taken`: changes when anything
     /// of it goes; `hold_ms`: how long frames wait when nothing does.
-    pub fn look(
+    pub fn next_mode(
         &mut self,
         now_ms: u64,
         mode: Mode,
@@ -69,7 +69,7 @@ mod tests {
     const HOLD_MS: u64 = 10_000;
 
     fn look(release: &mut Release, now_ms: u64, mode: Mode, is_empty: bool, taken: u64) -> Option<Mode> {
-        release.look(now_ms, mode, is_empty, (taken, 0), HOLD_MS)
+        release.next_mode(now_ms, mode, is_empty, (taken, 0), HOLD_MS)
     }
 
     #[test]
@@ -87,9 +87,9 @@ mod tests {
     #[test]
     fn our_own_end_markers_are_waited_for_but_not_for_ever() {
         let release = Release::new(1, Some((3, 1_500)));
-        assert!(release.awaits_ends(0, 2) && release.awaits_ends(1_499, 2));
-        assert!(!release.awaits_ends(0, 3) && !release.awaits_ends(1_500, 2));
-        assert!(!Release::new(1, None).awaits_ends(0, 0));
+        assert!(release.awaits_markers(0, 2) && release.awaits_markers(1_499, 2));
+        assert!(!release.awaits_markers(0, 3) && !release.awaits_markers(1_500, 2));
+        assert!(!Release::new(1, None).awaits_markers(0, 0));
     }
 
     #[test]

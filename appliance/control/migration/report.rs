@@ -19,7 +19,7 @@ const FIRST_FRAME_MS: u64 = 10_000;
 /// When what happened, and what the counters were before it.
 #[derive(Debug, Default)]
 pub(super) struct Milestones {
-    before: Counted,
+    before: CounterReading,
     began: bool,
     report_due_ms: Option<u64>,
     since_ms: u64,
@@ -28,7 +28,7 @@ pub(super) struct Milestones {
     exact: bool,
     /// Our own end marker: TSC when it was back, and for how long the old host's ring had taken nothing when it
     /// passed there, in microseconds. Zero = not back.
-    back: (u64, u64),
+    own_marker: (u64, u64),
     source_stopped_unix_us: u64,
     target_up_unix_us: u64,
     hold_drained_unix_us: u64,
@@ -37,7 +37,7 @@ pub(super) struct Milestones {
 
 /// A reading of a [`MigrationCounters`].
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counted {
+pub(super) struct CounterReading {
     held: u64,
     replayed: u64,
     redirected: u64,
@@ -47,7 +47,7 @@ pub(super) struct Counted {
     duplicated: u64,
 }
 
-impl Counted {
+impl CounterReading {
     pub fn read(counters: &MigrationCounters) -> Self {
         Self {
             held: counters.held.load(Relaxed),
@@ -100,7 +100,7 @@ impl Milestones {
         }
         let target_up_unix_us = self.target_up_unix_us;
         *self = Self {
-            before: Counted::read(counters),
+            before: CounterReading::read(counters),
             began: true,
             since_ms: now_ms,
             target_up_unix_us,
@@ -110,7 +110,7 @@ impl Milestones {
     }
 
     /// The node has come here; whether its port is exact.
-    pub fn arrives(&mut self, exact: bool) {
+    pub fn set_arrived(&mut self, exact: bool) {
         (self.arrived, self.exact) = (true, exact);
     }
 
@@ -130,20 +130,20 @@ impl Milestones {
     }
 
     /// Nothing is waited for any more where the node has arrived.
-    pub fn settled(&mut self, arrival: &EndMarkerBarrier) {
-        self.back =
+    pub fn record_settled(&mut self, arrival: &EndMarkerBarrier) {
+        self.own_marker =
             (arrival.own_marker_returned_tsc.load(Relaxed), u64::from(arrival.paused_us.load(Relaxed)));
     }
 
     /// The time between the last frame that the old host's ring took and the first that ours did; 0 = not known.
     fn gap_us(&self, counters: &MigrationCounters) -> u64 {
-        let ((back, paused), first) = (self.back, counters.first_tsc.load(Relaxed));
-        if back == 0 || first == 0 || paused == 0 {
+        let ((own_marker, paused), first) = (self.own_marker, counters.first_tsc.load(Relaxed));
+        if own_marker == 0 || first == 0 || paused == 0 {
             0
-        } else if first > back {
-            paused + us(first - back)
+        } else if first > own_marker {
+            paused + us(first - own_marker)
         } else {
-            paused.saturating_sub(us(back - first))
+            paused.saturating_sub(us(own_marker - first))
         }
     }
 
@@ -156,7 +156,7 @@ impl Milestones {
     }
 
     /// Everything that was kept has been sent on.
-    pub fn drained(&mut self) {
+    pub fn set_drained(&mut self) {
         self.hold_drained_unix_us = unix_us();
     }
 
@@ -172,7 +172,7 @@ impl Milestones {
     }
 
     fn report(&self, counters: &MigrationCounters) -> Report {
-        let counted = Counted::read(counters).since(self.before);
+        let counted = CounterReading::read(counters).since(self.before);
         let arrived = |at: u64| if self.arrived { at } else { 0 };
         let left = |at: u64| if self.arrived { 0 } else { at };
         Report {
@@ -196,7 +196,7 @@ impl Migrations {
     pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 7] {
         let mut sum = self.past;
         for node in self.nodes.values() {
-            sum.add(Counted::read(&node.counters));
+            sum.add(CounterReading::read(&node.counters));
         }
         [
             ("migration_held", "Frames put into the hold", sum.held),
@@ -212,7 +212,7 @@ impl Migrations {
 
 impl Control {
     /// Tells the board of a migration that is under way, now and then, and of one that has ended.
-    pub(super) fn report_again(&mut self, now_ms: u64, key: Key) {
+    pub(super) fn send_report(&mut self, now_ms: u64, key: Key) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let Some(lock) = node.machine.migration() else { return };
         let active = !matches!(node.machine.state(), State::Here { .. } | State::Away);
@@ -224,8 +224,8 @@ impl Control {
             }
             _ => return,
         }
-        let goes_on = active || node.milestones.waits_for_ring(now_ms, &node.counters);
-        node.milestones.report_due_ms = goes_on.then_some(now_ms + REPORT_MS);
+        let continues = active || node.milestones.waits_for_ring(now_ms, &node.counters);
+        node.milestones.report_due_ms = continues.then_some(now_ms + REPORT_MS);
         let report = node.milestones.report(&node.counters);
         if let Some(session) = &self.session {
             session.report_migration(lock.migration, lock.generation, report);
@@ -233,11 +233,11 @@ impl Control {
     }
 
     /// One line for what an operator would want to know of a node's state.
-    pub(super) fn tell_state(&mut self, key: Key, before: State, after: State) {
+    pub(super) fn log_state(&mut self, key: Key, before: State, after: State) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
-        let counted = Counted::read(&node.counters).since(node.milestones.before);
+        let counted = CounterReading::read(&node.counters).since(node.milestones.before);
         if matches!(before, State::Forwarding { .. }) {
-            node.milestones.drained();
+            node.milestones.set_drained();
         }
         let (vni, mac) = (node.vni.get(), key.1);
         let what = format!("node {mac} in VNI {vni}");

@@ -4,7 +4,7 @@
 //! Enters: what segments hear, what `stations` says of those that are followed. Leaves: events for their machines.
 
 use super::{Control, Key, Node};
-use crate::control::stations::Gone;
+use crate::control::stations::Removal;
 use crate::migration::machine::{Event, NodeConfig, Record, State};
 use crate::pipeline::Learn;
 use stopover_bbs::model::Lock;
@@ -12,58 +12,60 @@ use stopover_net::Vni;
 
 impl Control {
     /// A station was heard, on a segment or, with an address that it chose, behind a vif.
-    pub(crate) fn on_station(&mut self, now_ms: u64, heard: &Learn) {
-        if !self.stations.has_link(heard.port) {
+    pub(crate) fn on_station(&mut self, now_ms: u64, learn: &Learn) {
+        if !self.stations.has_link(learn.port) {
             return;
         }
-        let key = (heard.bd, heard.mac);
-        if self.migrations.has_vif(heard.port) {
-            let claim_updates = self.stations.learn(&mut self.tables, now_ms, heard);
-            return self.tell(claim_updates);
+        let key = (learn.bd, learn.mac);
+        if self.migrations.has_vif(learn.port) {
+            let claim_updates = self.stations.learn(&mut self.tables, now_ms, learn);
+            return self.send_claims(claim_updates);
         }
         let state = self.migrations.nodes.get(&key).filter(|n| n.is_station).map(|n| *n.machine.state());
         match state {
-            _ if self.is_coming(heard) => return self.on_coming(now_ms, heard),
+            _ if self.is_expected(learn) => return self.on_expected_station(now_ms, learn),
             // Its port had lost its link, or its frames were held: it is still here.
-            Some(State::Paused { .. } | State::Expected { .. }) => return self.on_coming(now_ms, heard),
+            Some(State::Paused { .. } | State::Expected { .. }) => {
+                return self.on_expected_station(now_ms, learn);
+            }
             // It has left. Were it back, it would be heard again when that is known to all.
             Some(State::Forwarding { .. }) => return,
             Some(State::Away | State::Here { .. } | State::Leaving { .. } | State::Arriving { .. })
             | None => {}
         }
-        let claim_updates = self.stations.learn(&mut self.tables, now_ms, heard);
-        self.tell(claim_updates);
-        self.station_is_here(now_ms, key);
+        let claim_updates = self.stations.learn(&mut self.tables, now_ms, learn);
+        self.send_claims(claim_updates);
+        self.on_local_station(now_ms, key);
     }
 
     /// Whether a station that was heard on a segment is expected: it is locked for a migration that may bring it
     /// here, and not here yet; or the board has it here, and it was not heard since.
-    pub(super) fn is_coming(&self, heard: &Learn) -> bool {
-        let key = (heard.bd, heard.mac);
-        let may_come = self.migrations.locks.get(&key).is_some_and(|lock| self.may_bring(lock));
+    pub(super) fn is_expected(&self, learn: &Learn) -> bool {
+        let key = (learn.bd, learn.mac);
+        let may_come = self.migrations.locks.get(&key).is_some_and(|lock| self.may_move_here(lock));
         let node = self.migrations.nodes.get(&key).map(|node| &node.machine);
         let has_left = node.is_some_and(|machine| matches!(machine.state(), State::Forwarding { .. }));
         let is_away = node.is_some_and(|machine| *machine.state() == State::Away);
         let is_ours = node.is_some_and(|machine| machine.record() == Record::Here);
-        let elsewhere = || self.tables.recorded_host(heard.bd, heard.mac).is_some();
+        let elsewhere = || self.tables.recorded_host(learn.bd, learn.mac).is_some();
         (has_left && (may_come || is_ours)) || (is_away && is_ours) || (may_come && elsewhere())
     }
 
     /// Whether the migration that has this lock may bring its node here.
-    pub(super) fn may_bring(&self, lock: &Lock) -> bool {
+    pub(super) fn may_move_here(&self, lock: &Lock) -> bool {
         let own = self.replica.own_id();
         own != Some(lock.source) && (lock.target.is_none() || lock.target == own)
     }
 
     /// A station that moves has been heard here.
-    pub(super) fn on_coming(&mut self, now_ms: u64, heard: &Learn) {
-        let key = (heard.bd, heard.mac);
-        let Some(vni) = self.replica.vni_of(heard.bd) else { return };
+    pub(super) fn on_expected_station(&mut self, now_ms: u64, learn: &Learn) {
+        let key = (learn.bd, learn.mac);
+        let Some(vni) = self.replica.vni_of(learn.bd) else { return };
         self.follow_station(now_ms, key, vni);
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
-            node.heard = Some(heard.clone());
+            node.learn = Some(learn.clone());
         }
-        self.migration_event(now_ms, key, Event::PortUp(heard.port));
+        self.migration_event(now_ms, key, Event::PortUp(learn.port));
     }
 
     /// Gives a station a machine, unless it has one.
@@ -79,11 +81,11 @@ impl Control {
         node.is_station = true;
         self.migrations.nodes.insert(key, node);
         self.stations.follow(key.0, key.1);
-        self.introduce(now_ms, key);
+        self.init_machine(now_ms, key);
     }
 
     /// Tells the machine of a station that is here where it is, if that does not know yet.
-    pub(crate) fn station_is_here(&mut self, now_ms: u64, key: Key) {
+    pub(crate) fn on_local_station(&mut self, now_ms: u64, key: Key) {
         let Some(station) = self.stations.get(key.0, key.1) else { return };
         let Some(node) = self.migrations.nodes.get_mut(&key).filter(|node| node.is_station) else { return };
         let (port, vlan) = (station.port, station.vlan);
@@ -91,27 +93,27 @@ impl Control {
         if is_known || matches!(node.machine.state(), State::Forwarding { .. }) {
             return;
         }
-        node.heard = Some(Learn { port, bd: key.0, vlan, mac: key.1, ip: None });
+        node.learn = Some(Learn { port, bd: key.0, vlan, mac: key.1, ip: None });
         self.migration_event(now_ms, key, Event::PortUp(port));
     }
 
     /// Tells machines what would have made their stations go.
-    pub(crate) fn stations_gone(&mut self, now_ms: u64) {
-        for (bd, mac, why) in self.stations.take_gone() {
+    pub(crate) fn on_station_removals(&mut self, now_ms: u64) {
+        for (bd, mac, why) in self.stations.take_removals() {
             let key = (bd, mac);
             let Some(node) = self.migrations.nodes.get(&key).filter(|node| node.is_station) else { continue };
             match (why, *node.machine.state()) {
                 // One that is migrating has deadlines of its own.
-                (Gone::Silent, State::Here { port })
+                (Removal::Silent, State::Here { port })
                 | (
-                    Gone::PortDown,
+                    Removal::PortDown,
                     State::Here { port } | State::Leaving { port } | State::Arriving { port, .. },
                 ) => self.migration_event(now_ms, key, Event::PortDown(port)),
-                (Gone::Refused, State::Here { .. } | State::Arriving { .. }) => {
-                    let heard = node.heard.clone();
+                (Removal::Refused, State::Here { .. } | State::Arriving { .. }) => {
+                    let learn = node.learn.clone();
                     self.migration_event(now_ms, key, Event::Refused);
-                    if let Some(heard) = heard {
-                        self.stations.doubt(now_ms, heard);
+                    if let Some(learn) = learn {
+                        self.stations.mark_unconfirmed(now_ms, learn);
                     }
                 }
                 _ => {}
@@ -120,8 +122,8 @@ impl Control {
     }
 
     /// A station that has no part in a migration any more is as any other.
-    pub(super) fn end_if_over(&mut self, key: Key) {
-        if !self.migrations.nodes.get(&key).is_some_and(Node::is_over) {
+    pub(super) fn end_if_finished(&mut self, key: Key) {
+        if !self.migrations.nodes.get(&key).is_some_and(Node::is_finished) {
             return;
         }
         let Some(node) = self.migrations.nodes.remove(&key) else { return };
@@ -129,6 +131,6 @@ impl Control {
             self.tables.end_migrating(key.0, key.1);
         }
         self.stations.unfollow(key.0, key.1);
-        self.migrations.past.add(super::Counted::read(&node.counters));
+        self.migrations.past.add(super::CounterReading::read(&node.counters));
     }
 }

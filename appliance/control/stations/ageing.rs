@@ -1,7 +1,7 @@
 //! What is known of stations by time and by their own words: silent ones are forgotten, addresses are asked for, routers
 //! say that they are some. Enters: the time, what was heard. Leaves: wishes for the board, probes.
 
-use super::{ClaimUpdate, Gone, Kind, Probe, QUIET_MS, Stations};
+use super::{ClaimUpdate, Kind, Probe, QUIET_MS, Removal, Stations};
 use crate::pipeline::RouterSeen;
 use crate::tables::Tables;
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ impl Stations {
     /// Forgets learned stations that have been silent for their segment's ageing time, and addresses that their
     /// stations do not answer for.
     pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<ClaimUpdate> {
-        let mut claim_updates = self.give_up(|doubt| now_ms >= doubt.quiet_until_ms + QUIET_MS);
+        let mut claim_updates = self.drop_unconfirmed(|entry| now_ms >= entry.quiet_until_ms + QUIET_MS);
         let mut silent = Vec::new();
-        for ((bd, mac), station) in &mut self.here {
+        for ((bd, mac), station) in &mut self.local {
             if tables.take_seen(station.id) {
                 station.seen_ms = now_ms;
             }
@@ -46,15 +46,15 @@ impl Stations {
                 }));
             }
         }
-        let silent = self.without_followed(silent, Gone::Silent);
-        claim_updates.extend(silent.into_iter().filter_map(|(bd, mac)| self.forget(tables, bd, mac)));
+        let silent = self.defer_followed(silent, Removal::Silent);
+        claim_updates.extend(silent.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)));
         claim_updates
     }
 
     /// A node of ours has said that it is an IPv6 router, or none.
     pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<ClaimUpdate> {
         let key = (seen.bd, seen.mac);
-        let Some(station) = self.here.get_mut(&key) else {
+        let Some(station) = self.local.get_mut(&key) else {
             if self.routers.len() >= MAX_ROUTERS {
                 self.routers.clear();
             }

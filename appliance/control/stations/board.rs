@@ -1,9 +1,9 @@
 //! The stations of this host and the board: what it is told of them, and what becomes of them by its answers. A station
 //! or an address that another host or node announced later is theirs; what is declared stays.
 
-use super::{ClaimUpdate, Doubt, Gone, Kind, QUIET_MS, Station, Stations};
+use super::{ClaimUpdate, Kind, QUIET_MS, Removal, Station, Stations, Unconfirmed};
 use crate::control::addresses::QUIET_MS as TAKEN_MS;
-use crate::control::stations::{Declared, usable};
+use crate::control::stations::{Declared, is_usable};
 use crate::pipeline::Learn;
 use crate::tables::{Tables, packed::Bd};
 use std::net::IpAddr;
@@ -25,42 +25,42 @@ impl Stations {
         why: &str,
     ) -> Vec<ClaimUpdate> {
         let Some(bd) = self.bd_of(vni) else { return Vec::new() };
-        if let Some(doubt) = self.doubtful.get_mut(&(bd, mac)) {
-            doubt.quiet_until_ms = now_ms + (REFUSED_MS << doubt.refusals.min(8)).min(QUIET_MS);
-            doubt.refusals += 1;
+        if let Some(entry) = self.unconfirmed.get_mut(&(bd, mac)) {
+            entry.quiet_until_ms = now_ms + (REFUSED_MS << entry.refusals.min(8)).min(QUIET_MS);
+            entry.refusals += 1;
             return vec![ClaimUpdate::Withdraw { vni, mac }];
         }
-        let Some(station) = self.here.get_mut(&(bd, mac)) else { return Vec::new() };
+        let Some(station) = self.local.get_mut(&(bd, mac)) else { return Vec::new() };
         if station.kind != Kind::Learned {
             station.refused = Some(why.to_owned());
             return Vec::new();
         }
         if self.followed.contains(&(bd, mac)) {
-            self.gone.push((bd, mac, Gone::Refused));
+            self.removals.push((bd, mac, Removal::Refused));
             return Vec::new();
         }
-        let heard = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
-        let claim_update = self.forget(tables, bd, mac);
-        self.doubt(now_ms, heard);
+        let learn = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
+        let claim_update = self.remove(tables, bd, mac);
+        self.mark_unconfirmed(now_ms, learn);
         claim_update.into_iter().collect()
     }
 
     /// A station is not ours although it is heard here, and is not claimed for a while.
-    pub fn doubt(&mut self, now_ms: u64, heard: Learn) {
-        self.doubt_for(now_ms, heard, REFUSED_MS);
+    pub fn mark_unconfirmed(&mut self, now_ms: u64, learn: Learn) {
+        self.mark_unconfirmed_for(now_ms, learn, REFUSED_MS);
     }
 
-    pub(super) fn doubt_for(&mut self, now_ms: u64, heard: Learn, quiet_ms: u64) {
-        let refusals = self.doubtful.get(&(heard.bd, heard.mac)).map_or(0, |doubt| doubt.refusals);
-        let doubt = Doubt { heard, quiet_until_ms: now_ms + quiet_ms, refusals };
-        self.doubtful.insert((doubt.heard.bd, doubt.heard.mac), doubt);
+    pub(super) fn mark_unconfirmed_for(&mut self, now_ms: u64, learn: Learn, quiet_ms: u64) {
+        let refusals = self.unconfirmed.get(&(learn.bd, learn.mac)).map_or(0, |entry| entry.refusals);
+        let entry = Unconfirmed { learn, quiet_until_ms: now_ms + quiet_ms, refusals };
+        self.unconfirmed.insert((entry.learn.bd, entry.learn.mac), entry);
     }
 
     /// The board knows a node elsewhere now, or not at all: who is heard may be claimed at once.
-    pub fn is_free(&mut self, now_ms: u64, bd: Bd, mac: Mac) {
-        if let Some(doubt) = self.doubtful.get_mut(&(bd, mac)) {
-            doubt.quiet_until_ms = doubt.quiet_until_ms.min(now_ms);
-            doubt.refusals = 0;
+    pub fn allow_claim(&mut self, now_ms: u64, bd: Bd, mac: Mac) {
+        if let Some(entry) = self.unconfirmed.get_mut(&(bd, mac)) {
+            entry.quiet_until_ms = entry.quiet_until_ms.min(now_ms);
+            entry.refusals = 0;
         }
     }
 
@@ -75,14 +75,16 @@ impl Stations {
         addresses: Option<Accepted>,
     ) {
         let Some(bd) = self.bd_of(vni) else { return };
-        if let Some(Doubt { heard: Learn { port, vlan, ip, .. }, .. }) = self.doubtful.remove(&(bd, mac)) {
-            let ips = ip.into_iter().filter(|ip| usable(*ip)).collect();
-            self.settle(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips));
-            if let Some(station) = self.here.get_mut(&(bd, mac)) {
+        if let Some(Unconfirmed { learn: Learn { port, vlan, ip, .. }, .. }) =
+            self.unconfirmed.remove(&(bd, mac))
+        {
+            let ips = ip.into_iter().filter(|ip| is_usable(*ip)).collect();
+            self.insert(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips));
+            if let Some(station) = self.local.get_mut(&(bd, mac)) {
                 station.fresh = false;
             }
         }
-        let Some(station) = self.here.get_mut(&(bd, mac)) else { return };
+        let Some(station) = self.local.get_mut(&(bd, mac)) else { return };
         station.refused = None;
         let Some(Accepted { ips, refused }) = addresses else { return };
         if station.kind != Kind::Learned && !refused.is_empty() {
@@ -91,8 +93,8 @@ impl Stations {
         let (learned, shared) = (station.kind == Kind::Learned, station.shared.clone());
         let lost = |ip: &IpAddr| !ips.contains(ip) && (learned || shared.contains(ip));
         let lost: Vec<_> = station.ips.iter().copied().filter(lost).collect();
-        self.give_up_addresses(tables, now_ms, (bd, mac), &lost);
-        let Some(station) = self.here.get_mut(&(bd, mac)).filter(|_| learned) else { return };
+        self.remove_addresses(tables, now_ms, (bd, mac), &lost);
+        let Some(station) = self.local.get_mut(&(bd, mac)).filter(|_| learned) else { return };
         let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
         // What it had where it was before, it need not say again.
         let kept: Vec<_> = ips.into_iter().filter(|ip| !station.ips.contains(ip)).collect();
@@ -102,9 +104,9 @@ impl Stations {
                 continue;
             }
             station.ips.push(ip);
-            station.addresses.heard(now_ms, ip, ageing_ms);
+            station.addresses.confirm(now_ms, ip, ageing_ms);
             // Whether it still has it, it is to say itself.
-            station.addresses.suspect(now_ms, |known| known == ip);
+            station.addresses.probe_soon(now_ms, |known| known == ip);
         }
     }
 
@@ -112,30 +114,30 @@ impl Stations {
     /// it back.
     pub fn node_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) -> Option<Station> {
         let bd = self.bd_of(vni)?;
-        let station = self.here.get(&(bd, mac)).filter(|station| station.kind == Kind::Learned)?.clone();
+        let station = self.local.get(&(bd, mac)).filter(|station| station.kind == Kind::Learned)?.clone();
         if self.followed.contains(&(bd, mac)) {
-            self.gone.push((bd, mac, Gone::Refused));
+            self.removals.push((bd, mac, Removal::Refused));
             return None;
         }
-        let heard = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
-        self.doubt_for(now_ms, heard, TAKEN_MS);
-        self.forget(tables, bd, mac);
+        let learn = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
+        self.mark_unconfirmed_for(now_ms, learn, TAKEN_MS);
+        self.remove(tables, bd, mac);
         Some(station)
     }
 
     /// Other nodes have announced addresses of a station later: they are theirs now.
     pub fn addresses_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, ips: &[IpAddr]) {
         if let Some(bd) = self.bd_of(vni) {
-            self.give_up_addresses(tables, now_ms, (bd, mac), ips);
+            self.remove_addresses(tables, now_ms, (bd, mac), ips);
         }
     }
 
-    fn give_up_addresses(&mut self, tables: &mut Tables, now_ms: u64, (bd, mac): (Bd, Mac), ips: &[IpAddr]) {
-        let Some(station) = self.here.get_mut(&(bd, mac)) else { return };
+    fn remove_addresses(&mut self, tables: &mut Tables, now_ms: u64, (bd, mac): (Bd, Mac), ips: &[IpAddr]) {
+        let Some(station) = self.local.get_mut(&(bd, mac)) else { return };
         station.ips.retain(|ip| !ips.contains(ip));
         station.announced.retain(|ip| !ips.contains(ip));
         for ip in ips {
-            station.addresses.taken(now_ms, *ip);
+            station.addresses.mark_moved(now_ms, *ip);
             tables.clear_owner(bd, *ip, mac);
         }
     }
@@ -144,7 +146,7 @@ impl Stations {
     pub fn to_claim(&mut self, vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Claim {
         let bd = self.bd_of(vni);
         let key = bd.map(|bd| (bd, mac));
-        if let Some(station) = key.and_then(|key| self.here.get_mut(&key)) {
+        if let Some(station) = key.and_then(|key| self.local.get_mut(&key)) {
             let declared = self.declared.iter().find(|d| (Some(d.bd), d.mac) == (bd, mac));
             let learned = station.kind == Kind::Learned;
             let kind = if learned { StationKind::Learned } else { StationKind::Declared };
@@ -163,6 +165,6 @@ impl Stations {
             return Claim { vni, mac, ips, facts, received, announced, shared, used };
         }
         let claim = Claim::learned(vni, mac, ips);
-        if key.is_some_and(|key| self.doubtful.contains_key(&key)) { claim } else { claim.stale() }
+        if key.is_some_and(|key| self.unconfirmed.contains_key(&key)) { claim } else { claim.stale() }
     }
 }

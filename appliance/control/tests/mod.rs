@@ -8,7 +8,7 @@ mod rows;
 mod stations;
 
 use super::replica::{Effect, Replica, ReplicaCtx};
-use super::stations::{ClaimUpdate, Declared, Gone, Kind, Stations};
+use super::stations::{ClaimUpdate, Declared, Kind, Removal, Stations};
 use crate::pipeline::Learn;
 use crate::tables::{
     Full, Tables, View,
@@ -133,9 +133,9 @@ impl Lab {
     }
 
     /// A station of network 100 is heard.
-    fn hear(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<ClaimUpdate> {
-        let heard = Learn { port, bd: self.bds[0], vlan: 0, mac, ip };
-        self.stations.learn(&mut self.tables, self.now_ms, &heard)
+    fn learn(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<ClaimUpdate> {
+        let learn = Learn { port, bd: self.bds[0], vlan: 0, mac, ip };
+        self.stations.learn(&mut self.tables, self.now_ms, &learn)
     }
 
     fn refuse(&mut self, mac: Mac) -> Vec<ClaimUpdate> {
@@ -159,7 +159,7 @@ impl Lab {
     }
 
     /// Where a node of network 100 is: the port of a station of ours, or the number of its host.
-    fn place(&self, mac: Mac) -> Where {
+    fn location(&self, mac: Mac) -> Where {
         Where::from(self.view.fdb_entry(self.bds[0], mac))
     }
 

@@ -95,7 +95,7 @@ struct Truth {
     networks: BTreeMap<u32, Network>,
     members: BTreeMap<(u32, u32), bool>,
     nodes: BTreeMap<(u32, u8), Node>,
-    here: BTreeSet<usize>,
+    local: BTreeSet<usize>,
 }
 
 impl Truth {
@@ -192,10 +192,10 @@ impl Truth {
 
     fn station(&self, n: u32, m: u8) -> Option<u16> {
         let at = |which: &usize| OURS[*which].0 == m && n == 100;
-        self.here.iter().find(|which| at(which)).map(|which| OURS[*which].1)
+        self.local.iter().find(|which| at(which)).map(|which| OURS[*which].1)
     }
 
-    fn is_elsewhere(&self, n: u32, m: u8) -> Option<u32> {
+    fn remote_host(&self, n: u32, m: u8) -> Option<u32> {
         self.nodes.get(&(n, m)).map(|node| node.host_id).filter(|id| *id != OWN)
     }
 }
@@ -242,7 +242,7 @@ fn expected(truth: &Truth) -> Seen {
     let mut owners = BTreeMap::new();
     for n in VNIS {
         for m in 1..7 {
-            let (port, elsewhere) = (truth.station(n, m), truth.is_elsewhere(n, m));
+            let (port, elsewhere) = (truth.station(n, m), truth.remote_host(n, m));
             if let Some(place) = port.map(Where::Port).or(elsewhere.map(Where::Host)) {
                 places.insert((n, m), place);
             }
@@ -267,7 +267,7 @@ fn expected(truth: &Truth) -> Seen {
             .iter()
             .map(|n| {
                 let flood = truth.networks.get(n).map(|w| w.flood).unwrap_or_default();
-                let ours = truth.here.iter().filter(|_| *n == 100).map(|which| OURS[*which].1);
+                let ours = truth.local.iter().filter(|_| *n == 100).map(|which| OURS[*which].1);
                 (*n, (flood, members(*n, false), members(*n, true), ours.collect()))
             })
             .collect(),
@@ -275,7 +275,7 @@ fn expected(truth: &Truth) -> Seen {
 }
 
 /// What must be resolved: the first IPv4 address of every other host.
-fn wanted(truth: &Truth) -> BTreeSet<(IpAddr, u16)> {
+fn tracked_targets(truth: &Truth) -> BTreeSet<(IpAddr, u16)> {
     let target = |h: &Host| h.vteps.iter().find(|v| v.is_ipv4()).map(|v| (*v, h.udp_port));
     truth.hosts.values().filter(|h| h.id != OWN).filter_map(target).collect()
 }
@@ -290,11 +290,11 @@ fn new_lab() -> Lab {
     Lab::new(&declared)
 }
 
-fn note(effects: Vec<Effect>, wants: &mut BTreeSet<(IpAddr, u16)>) {
+fn record_effects(effects: Vec<Effect>, tracked: &mut BTreeSet<(IpAddr, u16)>) {
     for effect in effects {
         match effect {
-            Effect::Want(ip, port) => wants.insert((ip, port)),
-            Effect::Unwant(ip, port) => wants.remove(&(ip, port)),
+            Effect::Track(ip, port) => tracked.insert((ip, port)),
+            Effect::Untrack(ip, port) => tracked.remove(&(ip, port)),
             Effect::Moved { .. } | Effect::Unlocked { .. } => false,
         };
     }
@@ -304,7 +304,7 @@ fn take_snapshot(
     lab: &mut Lab,
     truth: &Truth,
     broken_off_after: Option<usize>,
-    wants: &mut BTreeSet<(IpAddr, u16)>,
+    tracked: &mut BTreeSet<(IpAddr, u16)>,
 ) {
     for whole in [false, true] {
         if !whole && broken_off_after.is_none() {
@@ -314,10 +314,10 @@ fn take_snapshot(
         let changes = truth.snapshot();
         let len = if whole { changes.len() } else { broken_off_after.unwrap_or(0).min(changes.len()) };
         for change in changes.into_iter().take(len) {
-            note(lab.apply(change), wants);
+            record_effects(lab.apply(change), tracked);
         }
     }
-    note(lab.end_snapshot(), wants);
+    record_effects(lab.end_snapshot(), tracked);
 }
 
 proptest! {
@@ -327,18 +327,18 @@ proptest! {
     fn tables_follow_the_board(steps in vec(step(), 1..60)) {
         let mut lab = new_lab();
         let mut truth = Truth::default();
-        let mut wants = BTreeSet::new();
+        let mut tracked = BTreeSet::new();
         for step in &steps {
             for change in truth.change(step) {
-                note(lab.apply(change), &mut wants);
+                record_effects(lab.apply(change), &mut tracked);
             }
             match *step {
-                Step::Link { which, up } if up != truth.here.contains(&which) => {
+                Step::Link { which, up } if up != truth.local.contains(&which) => {
                     lab.link(OURS[which].1, up);
-                    if up { truth.here.insert(which) } else { truth.here.remove(&which) };
+                    if up { truth.local.insert(which) } else { truth.local.remove(&which) };
                 }
                 Step::Snapshot { broken_off_after } => {
-                    take_snapshot(&mut lab, &truth, broken_off_after, &mut wants);
+                    take_snapshot(&mut lab, &truth, broken_off_after, &mut tracked);
                 }
                 _ => {}
             }
@@ -351,14 +351,14 @@ proptest! {
             }
             seen.owners.retain(|key, _| expected.owners.contains_key(key));
             prop_assert_eq!(&seen, &expected, "after {:?}", step);
-            prop_assert_eq!(&wants, &wanted(&truth), "after {:?}", step);
+            prop_assert_eq!(&tracked, &tracked_targets(&truth), "after {:?}", step);
         }
 
         // A snapshot leaves what a replica has that never knew anything else.
-        take_snapshot(&mut lab, &truth, None, &mut wants);
+        take_snapshot(&mut lab, &truth, None, &mut tracked);
         lab.publish().unwrap();
         let mut fresh = new_lab();
-        for which in &truth.here {
+        for which in &truth.local {
             fresh.link(OURS[*which].1, true);
         }
         take_snapshot(&mut fresh, &truth, None, &mut BTreeSet::new());

@@ -83,7 +83,7 @@ fn declarations_become_what_a_board_would_say() {
         lab.apply(change);
     }
     lab.publish().unwrap();
-    assert_eq!((lab.place(mac(9)), lab.owner("192.168.0.9")), (Where::Host(1), Some(mac(9))));
+    assert_eq!((lab.location(mac(9)), lab.owner("192.168.0.9")), (Where::Host(1), Some(mac(9))));
     assert_eq!(lab.network(0).flood, FloodPolicy::Drop);
     assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (&[1][..], &[1][..]));
     // A host with a node in a network is a member of it, declared or not.

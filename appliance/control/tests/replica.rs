@@ -7,11 +7,11 @@ fn lab() -> Lab {
 }
 
 fn track(text: &str, port: u16) -> Effect {
-    Effect::Want(ip(text), port)
+    Effect::Track(ip(text), port)
 }
 
 fn untrack(text: &str, port: u16) -> Effect {
-    Effect::Unwant(ip(text), port)
+    Effect::Untrack(ip(text), port)
 }
 
 fn member(host_id: u32, segment: bool) -> Change {
@@ -115,7 +115,7 @@ fn a_host_that_stays_away_gets_no_floods_and_what_is_meant_for_its_nodes() {
         lab.publish().unwrap();
         let flooded: &[u32] = if away { &[] } else { &[2] };
         assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (flooded, flooded));
-        assert_eq!(lab.place(mac(9)), Where::Host(2));
+        assert_eq!(lab.location(mac(9)), Where::Host(2));
     }
 }
 
@@ -158,17 +158,17 @@ fn nodes_move_between_hosts_and_lose_addresses() {
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(host(3, &["10.0.0.3"], 4789));
     lab.apply(node(mac(9), 2, &["192.168.0.9", "fd00::9"], &[]));
-    assert_eq!((lab.place(mac(9)), lab.owner("fd00::9")), (Where::Host(2), Some(mac(9))));
+    assert_eq!((lab.location(mac(9)), lab.owner("fd00::9")), (Where::Host(2), Some(mac(9))));
     lab.apply(node(mac(9), 3, &["192.168.0.9"], &["fd00::9"]));
-    assert_eq!((lab.place(mac(9)), lab.owner("fd00::9")), (Where::Host(3), None));
+    assert_eq!((lab.location(mac(9)), lab.owner("fd00::9")), (Where::Host(3), None));
     // The address went to another node before the first one's loss of it was told.
     lab.apply(node(mac(8), 2, &["192.168.0.9"], &[]));
     lab.apply(node(mac(9), 3, &[], &["192.168.0.9"]));
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(8)));
     lab.apply(Change::NodeGone { vni: vni(100), mac: mac(9), ips: vec![] });
-    assert_eq!(lab.place(mac(9)), Where::Nowhere);
+    assert_eq!(lab.location(mac(9)), Where::Nowhere);
     lab.apply(Change::NodeGone { vni: vni(100), mac: mac(8), ips: vec![ip("192.168.0.9")] });
-    assert_eq!((lab.place(mac(8)), lab.owner("192.168.0.9")), (Where::Nowhere, None));
+    assert_eq!((lab.location(mac(8)), lab.owner("192.168.0.9")), (Where::Nowhere, None));
 }
 
 #[test]
@@ -179,15 +179,15 @@ fn what_the_board_says_of_our_own_stations_changes_nothing() {
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(node(mac(1), OWN, &["192.168.0.1"], &[]));
     lab.apply(node(mac(1), 2, &["192.168.0.1"], &[]));
-    assert_eq!(lab.place(mac(1)), Where::Port(1));
+    assert_eq!(lab.location(mac(1)), Where::Port(1));
     lab.apply(node(mac(1), 2, &[], &["192.168.0.1"]));
     assert_eq!(lab.owner("192.168.0.1"), Some(mac(1)));
     lab.apply(Change::NodeGone { vni: vni(100), mac: mac(1), ips: vec![ip("192.168.0.1")] });
-    assert_eq!((lab.place(mac(1)), lab.owner("192.168.0.1")), (Where::Port(1), Some(mac(1))));
+    assert_eq!((lab.location(mac(1)), lab.owner("192.168.0.1")), (Where::Port(1), Some(mac(1))));
     // A claim of ours whose station has gone is nobody, here or there.
     lab.apply(node(mac(7), 2, &["192.168.0.7"], &[]));
     lab.apply(node(mac(7), OWN, &["192.168.0.7"], &[]));
-    assert_eq!(lab.place(mac(7)), Where::Nowhere);
+    assert_eq!(lab.location(mac(7)), Where::Nowhere);
 }
 
 #[test]
@@ -206,11 +206,11 @@ fn a_snapshot_takes_away_what_it_does_not_name() {
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(member(2, false));
     lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
-    assert_eq!(lab.place(mac(9)), Where::Host(3), "fail static: until its end all stays");
+    assert_eq!(lab.location(mac(9)), Where::Host(3), "fail static: until its end all stays");
     assert_eq!(lab.end_snapshot(), [untrack("10.0.0.3", 4789)]);
     assert!(lab.replica.is_whole());
     lab.publish().unwrap();
-    assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Host(2), Where::Nowhere]);
+    assert_eq!([8, 9].map(|n| lab.location(mac(n))), [Where::Host(2), Where::Nowhere]);
     assert_eq!([lab.owner("192.168.0.8"), lab.owner("192.168.0.9")], [Some(mac(8)), None]);
     assert_eq!((lab.network(0).flood, &*lab.network(0).hosts), (FloodPolicy::default(), &[2][..]));
     assert!(lab.network(0).segment_hosts.is_empty());
@@ -229,7 +229,7 @@ fn a_snapshot_that_breaks_off_is_begun_again() {
     lab.replica.begin_snapshot(&mut lab.tables, false);
     assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [track("10.0.0.2", 4789)]);
     assert_eq!(lab.end_snapshot(), [untrack("10.0.0.3", 4789)]);
-    assert_eq!([8, 9].map(|n| lab.place(mac(n))), [Where::Nowhere; 2]);
+    assert_eq!([8, 9].map(|n| lab.location(mac(n))), [Where::Nowhere; 2]);
     assert_eq!(lab.owner("192.168.0.8"), None);
 }
 
@@ -252,9 +252,9 @@ fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
     };
     lab.apply(renamed(3, 4));
     assert_eq!(lab.end_snapshot(), []);
-    assert!(lab.replica.is_whole() && lab.replica.keeps_stale());
+    assert!(lab.replica.is_whole() && lab.replica.has_stale());
     lab.publish().unwrap();
-    let host_of = |lab: &Lab, n: u32| match lab.place(mac(n as u8)) {
+    let host_of = |lab: &Lab, n: u32| match lab.location(mac(n as u8)) {
         Where::Host(id) => lab.replica.host(id).unwrap().host.name.clone(),
         other => panic!("{n}: {other:?}"),
     };
@@ -262,7 +262,7 @@ fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
         assert_eq!(host_of(&lab, id), name(id), "what was there before stays, at the host that has it");
         assert_eq!(lab.owner(&format!("192.168.0.{id}")), Some(mac(id as u8)));
     }
-    assert_eq!((lab.place(mac(2)), lab.place(mac(4))), (Where::Host(2), Where::Host(3)));
+    assert_eq!((lab.location(mac(2)), lab.location(mac(4))), (Where::Host(2), Where::Host(3)));
     let floods = |lab: &Lab| {
         let mut names: Vec<_> =
             lab.network(0).hosts.iter().map(|id| lab.replica.host(*id).unwrap().host.name.clone()).collect();
@@ -273,16 +273,16 @@ fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
     assert_eq!(lab.view.vtep(ip("10.0.0.4")), Some(3));
     // Host 3 registers, as number 4, and claims again; host 4 has lost its node meanwhile.
     lab.apply(renamed(4, 3));
-    assert_eq!(lab.place(mac(3)), Where::Host(4));
+    assert_eq!(lab.location(mac(3)), Where::Host(4));
     lab.apply(Change::MemberPut { vni: vni(100), host_id: 4, segment: false });
     lab.apply(node(mac(3), 4, &["192.168.0.3"], &[]));
     lab.apply(node(mac(2), 2, &[], &["192.168.0.2"]));
     lab.publish().unwrap();
     assert_eq!(floods(&lab), [2, 3, 4].map(name));
-    lab.with(Replica::forget_stale).unwrap();
+    lab.with(Replica::remove_stale).unwrap();
     lab.publish().unwrap();
-    assert!(!lab.replica.keeps_stale());
-    assert_eq!([2, 3, 4].map(|n| lab.place(mac(n))), [Where::Host(2), Where::Host(4), Where::Nowhere]);
+    assert!(!lab.replica.has_stale());
+    assert_eq!([2, 3, 4].map(|n| lab.location(mac(n))), [Where::Host(2), Where::Host(4), Where::Nowhere]);
     assert_eq!((lab.owner("192.168.0.3"), lab.owner("192.168.0.4")), (Some(mac(3)), None));
     assert_eq!(floods(&lab), [2, 3].map(name));
     let mut known: Vec<_> =
@@ -319,12 +319,12 @@ fn a_batch_of_nodes_says_what_one_by_one_would() {
     ]);
     let effects = lab.with(|replica, ctx| replica.put_nodes(ctx, &nodes, |full| panic!("{full}")));
     assert_eq!(effects, [Effect::Moved { vni: vni(100), mac: mac(9), from: 2 }]);
-    assert_eq!(lab.place(mac(8)), Where::Host(2), "fail static: until its end all stays");
+    assert_eq!(lab.location(mac(8)), Where::Host(2), "fail static: until its end all stays");
     for id in [OWN, 2, 3] {
         lab.apply(host(id, &["10.0.0.9"], 4789 + id as u16));
     }
     lab.end_snapshot();
-    let places = [1, 5, 6, 7, 8, 9].map(|n| lab.place(mac(n)));
+    let places = [1, 5, 6, 7, 8, 9].map(|n| lab.location(mac(n)));
     let (here, two, three) = (Where::Port(1), Where::Host(2), Where::Host(3));
     assert_eq!(places, [here, two, Where::Nowhere, two, Where::Nowhere, three]);
     let owners = ["192.168.0.1", "192.168.0.5", "fd00::5", "192.168.0.6", "192.168.0.8", "192.168.0.9"];
@@ -340,7 +340,7 @@ fn a_batch_longer_than_what_is_asked_for_ahead_is_taken_whole() {
     let nodes: Vec<(Mac, u32, &[&str])> = macs.iter().map(|mac| (*mac, 2, &[][..])).collect();
     let effects = lab.with(|replica, ctx| replica.put_nodes(ctx, &batch(&nodes), |full| panic!("{full}")));
     assert_eq!(effects, []);
-    assert!(macs.iter().all(|mac| lab.place(*mac) == Where::Host(2)));
+    assert!(macs.iter().all(|mac| lab.location(*mac) == Where::Host(2)));
     assert_eq!(lab.tables.len(), macs.len());
 }
 

@@ -1,7 +1,7 @@
 //! Long lists made in turns: each bounded, and together each row once that was there all the while.
 
 use super::*;
-use crate::control::rows::{AT_ONCE, Cursor, Part, Rows, Turn};
+use crate::control::rows::{Cursor, MAX_TURN_ROWS, Part, Rows, Turn};
 use crate::underlay::Underlay;
 use std::collections::{BTreeMap, BTreeSet};
 use stopover_ctl as ctl;
@@ -35,7 +35,7 @@ fn put(lab: &mut Lab, n: u32) {
     lab.apply(Change::NodePut { node, gone_ips: Vec::new() });
 }
 
-fn gone(lab: &mut Lab, n: u32) {
+fn remove(lab: &mut Lab, n: u32) {
     lab.apply(Change::NodeGone { vni: vni(100), mac: far(n), ips: vec![address(n)] });
 }
 
@@ -54,7 +54,7 @@ fn large() -> Lab {
 fn rows<R>(lab: &Lab, f: impl FnOnce(&Rows) -> R) -> R {
     f(&Rows {
         own: &name(OWN),
-        elsewhere: ctl::NodeOrigin::Board,
+        remote_origin: ctl::NodeOrigin::Board,
         port: &|port| format!("port-{port}"),
         tables: &lab.tables,
         replica: &lab.replica,
@@ -77,7 +77,7 @@ fn whole<T>(
     let (mut all, mut from) = (Vec::new(), Some(Cursor::default()));
     while let Some(cursor) = from {
         let turn = rows(lab, |rows| turn(rows, &part(cursor, only)));
-        assert!(turn.rows.len() <= AT_ONCE + 1, "{} rows in one turn", turn.rows.len());
+        assert!(turn.rows.len() <= MAX_TURN_ROWS + 1, "{} rows in one turn", turn.rows.len());
         assert_ne!(turn.next, from, "the list does not get on");
         from = turn.next;
         all.extend(turn.rows);
@@ -96,7 +96,7 @@ fn what_stays_is_listed_once_whatever_comes_and_goes() {
             (next..next + 3_000).for_each(|n| put(lab, n));
             next += 3_000;
         } else if last < next {
-            (last..last + 6_000).for_each(|n| gone(lab, n));
+            (last..last + 6_000).for_each(|n| remove(lab, n));
             last += 6_000;
         }
         lab.view.quiescent();
@@ -123,7 +123,7 @@ fn a_turn_looks_at_a_bounded_part_of_the_tables() {
     let (mut from, mut turns, mut looked) = (Some(0), 0, 0);
     // Even when nothing of what it looks at is wanted.
     while let Some(at) = from {
-        let piece = lab.tables.nodes_from(at, AT_ONCE, Some(nothing));
+        let piece = lab.tables.nodes_from(at, MAX_TURN_ROWS, Some(nothing));
         assert!(piece.rows.is_empty() && piece.scanned < 1 << 16, "{} slots in one turn", piece.scanned);
         (from, turns, looked) = (piece.next, turns + 1, looked + piece.scanned);
     }
@@ -190,7 +190,7 @@ fn hosts_come_in_turns_with_their_counts() {
 fn a_network_of_many_members_comes_in_several_rows() {
     let mut lab = large();
     let networks = whole(&mut lab, None, |rows, part| rows.networks(part), |_| {});
-    assert!(networks.len() == 3 && networks.iter().all(|row| row.members.len() <= AT_ONCE));
+    assert!(networks.len() == 3 && networks.iter().all(|row| row.members.len() <= MAX_TURN_ROWS));
     assert_eq!(networks[0].nodes, u64::from(STAY));
     let whole = ctl::whole_networks(networks);
     assert_eq!(whole.iter().map(|row| row.vni).collect::<Vec<_>>(), VNIS.map(vni));

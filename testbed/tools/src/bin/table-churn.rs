@@ -137,7 +137,7 @@ fn main() -> Result<()> {
 
     let per_second = Arc::new(AtomicU64::new(0));
     let (sender, updates) = channel::bounded(QUEUE_LEN);
-    control.follow_instead(updates);
+    control.replace_board(updates);
     let rate = Arc::clone(&per_second);
     thread::spawn(move || read_rates(&rate));
     thread::spawn(move || churn.run(&per_second, &sender));
