@@ -1,8 +1,6 @@
 //! Who keeps a node or an address that two claim: declared before learned, and among learned ones the newest.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
-mod support;
-
+use super::support::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use stopover_bbs::{
@@ -10,7 +8,6 @@ use stopover_bbs::{
     model::{Accepted, Claim, EventKind, NodeFacts, Row, StationKind},
 };
 use stopover_config::bulk::NodeRow;
-use support::*;
 
 fn register(rig: &mut Rig, h: u8) -> Session {
     rig.step(&Step::Register(h, false)).unwrap().result.unwrap();

@@ -1,9 +1,7 @@
 //! Watchers that join, resume, change scope and dawdle while random commands run and the board restarts: each
 //! rebuilds exactly the board's state, and at every revision it is told of, the state of that revision.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
-mod support;
-
+use super::support::*;
 use proptest::prelude::*;
 use std::{collections::BTreeSet, sync::Arc};
 use stopover_bbs::{
@@ -12,7 +10,6 @@ use stopover_bbs::{
     store::Store,
 };
 use stopover_net::Vni;
-use support::*;
 
 /// What can happen between two commands.
 #[derive(Debug, Clone)]
