@@ -5,7 +5,7 @@ use super::{
     record::HostRecord,
     state::{EARLIER, OPERATOR},
 };
-use crate::model::{DeclaredBy, EventKind, Registration};
+use crate::model::{DeclaredBy, EventKind, Registration, Uuid};
 use std::net::IpAddr;
 use stopover_net::HostName;
 
@@ -61,31 +61,40 @@ impl Board {
             // What an earlier process saw, this one may not; it claims again what it sees.
             self.drop_deferred(id, |_| true);
         }
-        match before {
-            _ if declared => {
-                let text = format!(
-                    "host {}, which the operator declared with the same VTEPs, is spoken for by its own appliance now",
-                    r.host
-                );
-                self.push_event(EventKind::TakenOver, text);
-            }
-            Some((true, old, instance)) if old != 0 && instance != r.instance => {
-                let text = format!(
-                    "host {}: instance {} has registered and replaces {}, whose connection is gone",
-                    r.host,
-                    r.instance.simple(),
-                    instance.simple()
-                );
-                self.push_event(EventKind::HostReplaced, text);
-            }
-            Some((true, ..)) => {}
-            _ => self.push_event(EventKind::HostUp, format!("host {} has registered", r.host)),
-        }
+        self.push_registered(&r.host, r.instance, before, declared);
         if let Some(text) = forked {
             self.push_event_once(EventKind::Lineage, text);
         }
         let number = u64::from(self.settings.run) << 32 | u64::from(session);
         Ok(Outcome::Registered { host_id: id, session: number, revision: 0 })
+    }
+
+    /// The event of a registration. `before`: whether the host was up, its session and its process.
+    fn push_registered(
+        &mut self,
+        host: &HostName,
+        new: Uuid,
+        before: Option<(bool, u32, Uuid)>,
+        declared: bool,
+    ) {
+        match before {
+            _ if declared => {
+                let text = format!(
+                    "host {host}, which the operator declared with the same VTEPs, is spoken for by its own appliance now"
+                );
+                self.push_event(EventKind::TakenOver, text);
+            }
+            Some((true, old, instance)) if old != 0 && instance != new => {
+                let text = format!(
+                    "host {host}: instance {} has registered and replaces {}, whose connection is gone",
+                    new.simple(),
+                    instance.simple()
+                );
+                self.push_event(EventKind::HostReplaced, text);
+            }
+            Some((true, ..)) => {}
+            _ => self.push_event(EventKind::HostUp, format!("host {host} has registered")),
+        }
     }
 
     /// Whether a process may speak for a host of this name. The process that does already may, over any connection.

@@ -39,57 +39,13 @@ impl State {
         if old.as_ref() == new.as_deref() {
             return;
         }
-        let before = old.as_ref().and_then(Migration::lock);
-        let after = new.as_deref().and_then(Migration::lock);
-        let outcome = match new.as_deref().map(|m| m.state) {
-            Some(MigrationState::Completed) => Unlocked::Completed,
-            _ => Unlocked::Aborted,
-        };
         for node in old.iter().flat_map(|m| &m.nodes) {
-            let key = (node.vni, node.mac);
-            let still_locked =
-                after.is_some() && new.as_deref().is_some_and(|m| m.has_node(node.vni, node.mac));
-            if let Some(lock) = before
-                && !still_locked
-            {
-                self.locks.remove(&key);
-                self.write(|| Write::Lock(node.vni, node.mac, None));
-                self.emit(|| Change::NodeUnlocked {
-                    vni: node.vni,
-                    mac: node.mac,
-                    migration: id,
-                    generation: lock.generation,
-                    outcome,
-                });
-            }
-            if self.last_migration.get(&key) == Some(&id) {
-                self.last_migration.remove(&key);
-            }
+            self.unlock((node.vni, node.mac), old.as_ref(), new.as_deref());
         }
         for node in new.iter().flat_map(|m| &m.nodes) {
-            let key = (node.vni, node.mac);
-            let had = before.filter(|_| old.as_ref().is_some_and(|m| m.has_node(node.vni, node.mac)));
-            if let Some(lock) = after
-                && had != after
-            {
-                self.locks.insert(key, id);
-                self.write(|| Write::Lock(node.vni, node.mac, Some(lock)));
-                self.emit(|| Change::NodeLocked {
-                    vni: node.vni,
-                    mac: node.mac,
-                    migration: id,
-                    generation: lock.generation,
-                    source: lock.source,
-                    target: lock.target,
-                });
-            }
-            if new.as_deref().is_some_and(|m| m.state == MigrationState::Completed)
-                && self.last_migration.get(&key).is_none_or(|other| *other < id)
-            {
-                self.last_migration.insert(key, id);
-            }
+            self.lock((node.vni, node.mac), old.as_ref(), new.as_deref());
         }
-        if after.is_some() {
+        if new.as_deref().is_some_and(|m| m.lock().is_some()) {
             self.active.insert(id);
             self.touched.insert(id);
         } else {
@@ -99,6 +55,55 @@ impl State {
         self.barriers.update(id, old.as_ref(), new.as_deref());
         self.write(|| Write::Migration(id, new));
         self.push_undo(|| Undo::Migration(id, old.map(Box::new)));
+    }
+
+    /// Takes the old record's lock off a node that the new record does not lock.
+    fn unlock(&mut self, key: (Vni, Mac), old: Option<&Migration>, new: Option<&Migration>) {
+        let Some(old) = old else { return };
+        let (vni, mac) = key;
+        let still_locked = new.is_some_and(|m| m.lock().is_some() && m.has_node(vni, mac));
+        if let Some(lock) = old.lock().filter(|_| !still_locked) {
+            let outcome = match new.map(|m| m.state) {
+                Some(MigrationState::Completed) => Unlocked::Completed,
+                _ => Unlocked::Aborted,
+            };
+            self.locks.remove(&key);
+            self.write(|| Write::Lock(vni, mac, None));
+            self.emit(|| Change::NodeUnlocked {
+                vni,
+                mac,
+                migration: old.id,
+                generation: lock.generation,
+                outcome,
+            });
+        }
+        if self.last_migration.get(&key) == Some(&old.id) {
+            self.last_migration.remove(&key);
+        }
+    }
+
+    /// Puts the new record's lock on a node, if it is new or has changed; or notes that the migration moved the node.
+    fn lock(&mut self, key: (Vni, Mac), old: Option<&Migration>, new: Option<&Migration>) {
+        let Some(new) = new else { return };
+        let (vni, mac) = key;
+        let before = old.filter(|m| m.has_node(vni, mac)).and_then(Migration::lock);
+        if let Some(lock) = new.lock().filter(|lock| before != Some(*lock)) {
+            self.locks.insert(key, new.id);
+            self.write(|| Write::Lock(vni, mac, Some(lock)));
+            self.emit(|| Change::NodeLocked {
+                vni,
+                mac,
+                migration: new.id,
+                generation: lock.generation,
+                source: lock.source,
+                target: lock.target,
+            });
+        }
+        if new.state == MigrationState::Completed
+            && self.last_migration.get(&key).is_none_or(|other| *other < new.id)
+        {
+            self.last_migration.insert(key, new.id);
+        }
     }
 
     /// The migration that locks a node.

@@ -115,14 +115,7 @@ impl Board {
             && old.host == host
             && old.claimant == OPERATOR
         {
-            // The operator's word stands, and the host is told what it is.
-            let ips = old.ips.to_vec();
-            let same = ips.len() == claim.ips.len() && claim.ips.iter().all(|ip| ips.contains(ip));
-            return Ok(if same {
-                ClaimOutcome::Accepted
-            } else {
-                ClaimOutcome::Partial(Accepted { ips, refused: vec![] }, 0)
-            });
+            return Ok(claim_of_declared(old, &claim));
         }
         if self.state.locks.contains_key(&(vni, mac)) {
             if old.as_ref().is_some_and(|old| old.host != host) {
@@ -142,18 +135,7 @@ impl Board {
             }
         }
         let Addresses { taken, refused, retry_ms } = self.resolve_addresses(now, by, &claim);
-        for (ip, other, from) in taken {
-            self.take_address(vni, other, ip);
-            if !self.is_up(from) {
-                let (from, name) = (self.state.name(from), self.state.name(host));
-                let text = format!(
-                    "{ip} in VNI {vni} taken over from node {other} on host {from}, which is down, by {mac} on {name}"
-                );
-                self.push_event(EventKind::TakenOver, text);
-            } else {
-                self.count_move(now, vni, Contested::Address(ip), (from, host));
-            }
-        }
+        self.take_addresses(now, (vni, mac, host), taken);
         let mut ips: Vec<_> =
             claim.ips.iter().copied().filter(|ip| refused.iter().all(|(no, _)| no != ip)).collect();
         if let Some(from) = elsewhere.filter(|from| from.facts().is_learned() && claim.facts.is_learned()) {
@@ -172,6 +154,27 @@ impl Board {
         let facts = NodeFacts { router, ..claim.facts };
         self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, by)));
         Ok(if complete { ClaimOutcome::Accepted } else { ClaimOutcome::Partial(accepted, retry_ms) })
+    }
+
+    /// Gives addresses of other nodes to a node of `host`.
+    fn take_addresses(
+        &mut self,
+        now: Now,
+        (vni, mac, host): (Vni, Mac, u32),
+        taken: Vec<(IpAddr, Mac, u32)>,
+    ) {
+        for (ip, other, from) in taken {
+            self.take_address(vni, other, ip);
+            if !self.is_up(from) {
+                let (from, name) = (self.state.name(from), self.state.name(host));
+                let text = format!(
+                    "{ip} in VNI {vni} taken over from node {other} on host {from}, which is down, by {mac} on {name}"
+                );
+                self.push_event(EventKind::TakenOver, text);
+            } else {
+                self.count_move(now, vni, Contested::Address(ip), (from, host));
+            }
+        }
     }
 
     fn push_node_move(&mut self, now: Now, vni: Vni, mac: Mac, (from, to): (u32, u32)) {
@@ -335,5 +338,16 @@ impl Board {
                 self.state.set_member(vni, id, |m| (m.joined, m.join_session) = (None, EARLIER));
             }
         }
+    }
+}
+
+/// A claim of a node that the operator declared on the claiming host: the declaration stands, and the answer has its
+/// addresses.
+fn claim_of_declared(declared: &NodeState, claim: &Claim) -> ClaimOutcome {
+    let ips = declared.ips.to_vec();
+    if ips.len() == claim.ips.len() && claim.ips.iter().all(|ip| ips.contains(ip)) {
+        ClaimOutcome::Accepted
+    } else {
+        ClaimOutcome::Partial(Accepted { ips, refused: vec![] }, 0)
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     model::{Change, Point, Uuid},
-    proto::{batch, parse, v1},
+    proto::{batch, board, parse, v1},
 };
 use std::{
     collections::BTreeSet,
@@ -222,7 +222,7 @@ fn handle_response(
             Update::SnapshotBegin { revision: begin.revision, other_branch: begin.other_branch }
         }
         Response::SnapshotChunk(list) => {
-            let changes = parse::changes(list.changes)?;
+            let changes = board::changes(list.changes)?;
             record_locks(&changes, live, shared);
             Update::Apply { revision: stream.snapshot_revision, changes }
         }
@@ -250,28 +250,12 @@ fn handle_response(
         Response::Delta(delta) => {
             position.reached(stream.point(delta.revision));
             stream.received = delta.revision;
-            let changes = parse::changes(delta.changes)?;
+            let changes = board::changes(delta.changes)?;
             record_locks(&changes, live, shared);
             reclaim(&changes, delta.revision, live, shared, Instant::now() + stream.retry_refused);
             Update::Apply { revision: delta.revision, changes }
         }
-        Response::Scope(scope) => {
-            for vni in parse::vnis_unbounded("added", scope.added.clone())? {
-                position.held.insert(vni);
-            }
-            for vni in parse::vnis_unbounded("removed", scope.removed.clone())? {
-                position.held.remove(&vni);
-            }
-            let complete = !(scope.added.is_empty() && scope.removed.is_empty());
-            position.exact = false;
-            if complete {
-                position.reached(stream.point(scope.revision));
-            }
-            stream.received = scope.revision;
-            let changes = parse::changes(scope.changes)?;
-            record_locks(&changes, live, shared);
-            Update::Apply { revision: scope.revision, changes }
-        }
+        Response::Scope(scope) => handle_scope(scope, stream, live, shared, position)?,
         Response::Progress(revision) => {
             if position.exact {
                 position.reached(stream.point(revision));
@@ -280,6 +264,31 @@ fn handle_response(
             Update::Apply { revision, changes: Vec::new() }
         }
     }))
+}
+
+/// A piece of a change of scope. Only with the last piece the consumer holds a state that can be resumed from.
+fn handle_scope(
+    scope: v1::Scope,
+    stream: &mut Stream,
+    live: &Live,
+    shared: &Shared,
+    position: &mut Position,
+) -> Result<Update, Error> {
+    for vni in parse::vnis_unbounded("added", scope.added.clone())? {
+        position.held.insert(vni);
+    }
+    for vni in parse::vnis_unbounded("removed", scope.removed.clone())? {
+        position.held.remove(&vni);
+    }
+    let complete = !(scope.added.is_empty() && scope.removed.is_empty());
+    position.exact = false;
+    if complete {
+        position.reached(stream.point(scope.revision));
+    }
+    stream.received = scope.revision;
+    let changes = board::changes(scope.changes)?;
+    record_locks(&changes, live, shared);
+    Ok(Update::Apply { revision: scope.revision, changes })
 }
 
 /// Which of our nodes migrations have locked.

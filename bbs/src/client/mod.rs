@@ -4,6 +4,7 @@
 mod connect;
 mod desired;
 mod driver;
+mod entries;
 mod error;
 mod follow;
 mod migrations;
@@ -15,10 +16,8 @@ pub use crate::model::{
     Node, NodeBatch, NodeFacts, PackedNode, Report, Row, RowError, StationKind, Target, Unlocked,
 };
 pub use connect::connect;
+pub use entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry};
 pub use error::{Error, Reason};
 pub use migrations::MigrationUpdate;
-pub use operator::{
-    BeginMigration, BoardInfo, HostEntry, LoadStep, MemberEntry, MigrationTicket, NetworkEntry, NodeEntry,
-    NodeFilter, Operator, WatcherEntry,
-};
+pub use operator::{BeginMigration, LoadStep, MigrationTicket, Operator};
 pub use session::{Session, SessionConfig, SessionState, Update, start};

@@ -2,6 +2,7 @@
 //! [`crate::model`]: [`parse`] (in: everything checked, errors name the field) and [`emit`] (out: cannot fail).
 
 pub mod batch;
+pub mod board;
 pub mod emit;
 pub mod migration;
 pub mod parse;

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use stopover_net::{Mac, Vni};
 
 /// Each with the key of the last record told.
+#[derive(Clone, Copy)]
 enum Stage {
     Hosts(Option<u32>),
     Network(Option<Vni>),
@@ -108,85 +109,125 @@ impl Cursor {
     }
 
     fn step(&mut self, view: &dyn View, out: &mut Vec<Change>) -> Result<(), StoreError> {
-        let limit = self.limit;
-        if let Stage::Hosts(after) = &mut self.stage {
-            let hosts = view.hosts_after(*after, limit)?;
-            let full = hosts.len() == limit;
-            *after = hosts.last().map(|(id, _)| *id);
-            out.extend(hosts.into_iter().map(|(id, h)| Change::HostPut(h.to_host(id))));
-            if !full {
-                self.stage = Stage::Network(None);
-            }
-            return Ok(());
-        }
+        let stage = match self.stage {
+            Stage::Hosts(after) => return self.hosts(view, after, out),
+            stage => stage,
+        };
         let Some(&(scope, emit)) = self.scopes.front() else { return Ok(()) };
         let puts = emit == Emit::Puts;
-        match &mut self.stage {
-            Stage::Hosts(_) => {}
-            Stage::Network(after) => {
-                let networks = match scope {
-                    None => view.networks_after(*after, limit)?,
-                    Some(vni) => view.network(vni)?.into_iter().collect(),
-                };
-                let full = scope.is_none() && networks.len() == limit;
-                *after = networks.last().map(|n| n.vni);
-                out.extend(
-                    networks.into_iter().map(|n| {
-                        if puts { Change::NetworkPut(n) } else { Change::NetworkGone { vni: n.vni } }
-                    }),
-                );
-                if !full {
-                    // Memberships come before nodes, and go after them.
-                    self.stage = if puts { Stage::Members(None) } else { Stage::Nodes(None) };
-                }
-            }
-            Stage::Members(after) => {
-                let members = view.members(scope, *after, limit)?;
-                let full = members.len() == limit;
-                *after = members.last().map(|(vni, host, _)| (*vni, *host));
-                out.extend(members.into_iter().filter_map(|(vni, host_id, record)| {
-                    let segment = record.visible()?;
-                    Some(if puts {
-                        Change::MemberPut { vni, host_id, segment }
-                    } else {
-                        Change::MemberGone { vni, host_id }
-                    })
-                }));
-                match (full, puts) {
-                    (true, _) => {}
-                    (false, true) => self.stage = Stage::Nodes(None),
-                    (false, false) => self.next_scope(),
-                }
-            }
-            &mut Stage::Nodes(after) => {
-                let nodes = view.nodes(scope, after, limit)?;
-                let (full, last) = (nodes.len() == limit, nodes.last().map(|(vni, mac, _)| (*vni, *mac)));
-                out.extend(nodes.into_iter().map(|(vni, mac, record)| {
-                    if puts {
-                        Change::NodePut { node: record.to_node(vni, mac), gone_ips: Vec::new() }
-                    } else {
-                        Change::NodeGone { vni, mac, ips: record.ips.to_vec() }
-                    }
-                }));
-                self.nodes_emitted(full, last, puts);
-            }
-            Stage::Locks(after) => {
-                let locks = view.locks(scope, *after, limit)?;
-                let full = locks.len() == limit;
-                *after = locks.last().map(|(vni, mac, _)| (*vni, *mac));
-                out.extend(locks.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
-                    vni,
-                    mac,
-                    migration: l.migration,
-                    generation: l.generation,
-                    source: l.source,
-                    target: l.target,
-                }));
-                if !full {
-                    self.next_scope();
-                }
-            }
+        match stage {
+            Stage::Hosts(_) => Ok(()),
+            Stage::Network(after) => self.networks(view, (scope, after), puts, out),
+            Stage::Members(after) => self.members(view, (scope, after), puts, out),
+            Stage::Nodes(after) => self.nodes(view, (scope, after), puts, out),
+            Stage::Locks(after) => self.locks(view, (scope, after), out),
         }
+    }
+
+    fn hosts(
+        &mut self,
+        view: &dyn View,
+        after: Option<u32>,
+        out: &mut Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let hosts = view.hosts_after(after, self.limit)?;
+        self.stage = if hosts.len() == self.limit {
+            Stage::Hosts(hosts.last().map(|(id, _)| *id))
+        } else {
+            Stage::Network(None)
+        };
+        out.extend(hosts.into_iter().map(|(id, h)| Change::HostPut(h.to_host(id))));
+        Ok(())
+    }
+
+    fn networks(
+        &mut self,
+        view: &dyn View,
+        (scope, after): (Option<Vni>, Option<Vni>),
+        puts: bool,
+        out: &mut Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let networks = match scope {
+            None => view.networks_after(after, self.limit)?,
+            Some(vni) => view.network(vni)?.into_iter().collect(),
+        };
+        // Memberships come before nodes, and are removed after them.
+        self.stage = match (scope.is_none() && networks.len() == self.limit, puts) {
+            (true, _) => Stage::Network(networks.last().map(|n| n.vni)),
+            (false, true) => Stage::Members(None),
+            (false, false) => Stage::Nodes(None),
+        };
+        out.extend(
+            networks
+                .into_iter()
+                .map(|n| if puts { Change::NetworkPut(n) } else { Change::NetworkGone { vni: n.vni } }),
+        );
+        Ok(())
+    }
+
+    fn members(
+        &mut self,
+        view: &dyn View,
+        (scope, after): (Option<Vni>, Option<(Vni, u32)>),
+        puts: bool,
+        out: &mut Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let members = view.members(scope, after, self.limit)?;
+        match (members.len() == self.limit, puts) {
+            (true, _) => self.stage = Stage::Members(members.last().map(|(vni, host, _)| (*vni, *host))),
+            (false, true) => self.stage = Stage::Nodes(None),
+            (false, false) => self.next_scope(),
+        }
+        out.extend(members.into_iter().filter_map(|(vni, host_id, record)| {
+            let segment = record.visible()?;
+            Some(if puts {
+                Change::MemberPut { vni, host_id, segment }
+            } else {
+                Change::MemberGone { vni, host_id }
+            })
+        }));
+        Ok(())
+    }
+
+    fn nodes(
+        &mut self,
+        view: &dyn View,
+        (scope, after): (Option<Vni>, Option<(Vni, Mac)>),
+        puts: bool,
+        out: &mut Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let nodes = view.nodes(scope, after, self.limit)?;
+        self.nodes_emitted(nodes.len() == self.limit, nodes.last().map(|(vni, mac, _)| (*vni, *mac)), puts);
+        out.extend(nodes.into_iter().map(|(vni, mac, record)| {
+            if puts {
+                Change::NodePut { node: record.to_node(vni, mac), gone_ips: Vec::new() }
+            } else {
+                Change::NodeGone { vni, mac, ips: record.ips.to_vec() }
+            }
+        }));
+        Ok(())
+    }
+
+    fn locks(
+        &mut self,
+        view: &dyn View,
+        (scope, after): (Option<Vni>, Option<(Vni, Mac)>),
+        out: &mut Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let locks = view.locks(scope, after, self.limit)?;
+        if locks.len() == self.limit {
+            self.stage = Stage::Locks(locks.last().map(|(vni, mac, _)| (*vni, *mac)));
+        } else {
+            self.next_scope();
+        }
+        out.extend(locks.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
+            vni,
+            mac,
+            migration: l.migration,
+            generation: l.generation,
+            source: l.source,
+            target: l.target,
+        }));
         Ok(())
     }
 

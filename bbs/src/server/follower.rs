@@ -211,34 +211,10 @@ impl Follower {
                         Piece::Nodes(batches) => return Ok(Some(Frame::SnapshotNodes(batches))),
                     }
                 }
-                Phase::Scope { view, mut cursor, add, remove } => {
-                    let revision = view.header().revision;
-                    if self.position < revision {
-                        // First up to the view's state, in the old scope.
-                        let frame = self.delta(revision);
-                        if matches!(self.phase, Phase::Begin { .. }) {
-                            // The snapshot has the old scope; the change comes after it.
-                            self.scope_changes.push_front((add, remove));
-                            continue;
-                        }
-                        self.phase = Phase::Scope { view, cursor, add, remove };
-                        // No frame and not there: committed, but not published yet.
-                        if frame.is_some() || self.position < revision {
-                            return Ok(frame);
-                        }
-                        continue;
+                Phase::Scope { view, cursor, add, remove } => {
+                    if let Some(sent) = self.next_of_scope(view, cursor, add, remove)? {
+                        return Ok(sent);
                     }
-                    let changes = cursor.next(&*view)?;
-                    self.reported = revision;
-                    if !cursor.done() {
-                        self.phase = Phase::Scope { view, cursor, add, remove };
-                        return Ok(Some(Frame::Scope { revision, changes, added: vec![], removed: vec![] }));
-                    }
-                    if let Interest::Networks(vnis) = &mut self.interest {
-                        vnis.extend(&add);
-                        vnis.retain(|vni| !remove.contains(vni));
-                    }
-                    return Ok(Some(Frame::Scope { revision, changes, added: add, removed: remove }));
                 }
                 Phase::Follow => {
                     if self.change_scope()? {
@@ -256,6 +232,40 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// The next step of a change of scope: `Some(None)` = nothing to send yet, `None` = look at the phase again.
+    fn next_of_scope(
+        &mut self,
+        view: Box<dyn View>,
+        mut cursor: Cursor,
+        add: Vec<Vni>,
+        remove: Vec<Vni>,
+    ) -> Result<Option<Option<Frame>>, StoreError> {
+        let revision = view.header().revision;
+        if self.position < revision {
+            // First up to the view's state, in the old scope.
+            let frame = self.delta(revision);
+            if matches!(self.phase, Phase::Begin { .. }) {
+                // The snapshot has the old scope; the change comes after it.
+                self.scope_changes.push_front((add, remove));
+                return Ok(None);
+            }
+            self.phase = Phase::Scope { view, cursor, add, remove };
+            // No frame and not there: committed, but not published yet.
+            return Ok((frame.is_some() || self.position < revision).then_some(frame));
+        }
+        let changes = cursor.next(&*view)?;
+        self.reported = revision;
+        if !cursor.done() {
+            self.phase = Phase::Scope { view, cursor, add, remove };
+            return Ok(Some(Some(Frame::Scope { revision, changes, added: vec![], removed: vec![] })));
+        }
+        if let Interest::Networks(vnis) = &mut self.interest {
+            vnis.extend(&add);
+            vnis.retain(|vni| !remove.contains(vni));
+        }
+        Ok(Some(Some(Frame::Scope { revision, changes, added: add, removed: remove })))
     }
 
     fn begin(&mut self, why: String, other_branch: bool) -> Result<Frame, StoreError> {

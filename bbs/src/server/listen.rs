@@ -17,6 +17,16 @@ pub(super) enum Listener {
     Unix(UnixListener, PathBuf),
 }
 
+impl Listener {
+    /// The socket's file, to be removed at the end.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(_, path) => Some(path.clone()),
+        }
+    }
+}
+
 /// Opens the socket. The endpoint comes back with the port that was really taken.
 pub(super) async fn listen(endpoint: &Endpoint) -> anyhow::Result<(Listener, Endpoint)> {
     match endpoint {

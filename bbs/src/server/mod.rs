@@ -118,19 +118,15 @@ impl Server {
         let watchers = Arc::new(Watchers::default());
         let started =
             engine::start(store.clone(), config.lease, config.history, config.absence, metrics.clone())?;
+        let Started { engine, history, lineage, events, barriers, failed, thread } = started;
         let (stop, stopping) = signal::channel(false);
-        tokio::spawn(migrations::forward_acks(
-            started.engine.clone(),
-            watchers.clone(),
-            started.barriers.clone(),
-            stopping.clone(),
-        ));
+        tokio::spawn(migrations::forward_acks(engine.clone(), watchers.clone(), barriers, stopping.clone()));
         let service = rpc::Rpc {
-            engine: started.engine,
-            history: started.history,
-            lineage: started.lineage,
+            engine,
+            history,
+            lineage,
             store,
-            events: started.events,
+            events,
             watchers: watchers.clone(),
             metrics: metrics.clone(),
             lease: config.lease,
@@ -138,54 +134,20 @@ impl Server {
             backlog: config.watcher_backlog as u64,
             stopping: stopping.clone(),
         };
-        let service = BoardServer::new(service)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let mut tasks = JoinSet::new();
-        let mut sockets = Vec::new();
+        let sockets = listeners.iter().filter_map(Listener::path).collect();
         for listener in listeners {
-            let router = tonic::transport::Server::builder()
-                .tcp_nodelay(true)
-                .http2_keepalive_interval(Some(KEEPALIVE))
-                .http2_keepalive_timeout(Some(KEEPALIVE))
-                .add_service(service.clone());
-            let stopped = wait_for_stop(stopping.clone());
-            match listener {
-                Listener::Tcp(l) => tasks.spawn(async move {
-                    let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(l), |stream| {
-                        stream.inspect(|s| {
-                            // Latency, not correctness.
-                            let _ = s.set_nodelay(true);
-                        })
-                    });
-                    Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
-                }),
-                Listener::Unix(l, path) => {
-                    sockets.push(path);
-                    tasks.spawn(async move {
-                        let incoming = UnixListenerStream::new(l);
-                        Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
-                    })
-                }
-            };
+            serve(&mut tasks, listener, service.clone(), stopping.clone());
         }
         let metrics_address = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
         if let Some(listener) = metrics_listener {
-            let stopped = wait_for_stop(stopping.clone());
+            let stopped = wait_for_stop(stopping);
             tasks.spawn(async move { Ok(metrics::serve(listener, metrics, watchers, stopped).await?) });
         }
         for endpoint in &endpoints {
             log::info!("listening on {endpoint}");
         }
-        Ok(Self {
-            endpoints,
-            metrics: metrics_address,
-            stop,
-            failed: started.failed,
-            tasks,
-            sockets,
-            thread: started.thread,
-        })
+        Ok(Self { endpoints, metrics: metrics_address, stop, failed, tasks, sockets, thread })
     }
 
     /// Where it listens, with the ports really taken.
@@ -234,6 +196,39 @@ impl Server {
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
+}
+
+/// Serves gRPC on one socket, as one of `tasks`.
+fn serve(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    listener: Listener,
+    service: rpc::Rpc,
+    stopping: signal::Receiver<bool>,
+) {
+    let service = BoardServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let router = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(service);
+    let stopped = wait_for_stop(stopping);
+    match listener {
+        Listener::Tcp(l) => tasks.spawn(async move {
+            let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(l), |stream| {
+                stream.inspect(|s| {
+                    // Latency, not correctness.
+                    let _ = s.set_nodelay(true);
+                })
+            });
+            Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
+        }),
+        Listener::Unix(l, _) => tasks.spawn(async move {
+            let incoming = UnixListenerStream::new(l);
+            Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
+        }),
+    };
 }
 
 /// Resolves when the board is to stop.

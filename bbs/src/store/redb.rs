@@ -11,7 +11,7 @@ use crate::{
 };
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    TableDefinition, backends::InMemoryBackend,
+    TableDefinition, WriteTransaction, backends::InMemoryBackend,
 };
 use std::{ops::Bound, path::Path};
 use stopover_net::{Mac, Vni};
@@ -174,6 +174,61 @@ fn put(table: &mut Table<'_, &[u8], &[u8]>, key: &[u8], value: Option<&[u8]>) ->
     Ok(())
 }
 
+/// Everything of a commit, into its transaction.
+fn write_all(
+    tx: &WriteTransaction,
+    header: CommitHeader,
+    writes: Vec<Write>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), StoreError> {
+    let open = |table| tx.open_table(table).map_err(failed("writing a transaction"));
+    let mut meta = open(META)?;
+    put_number(&mut meta, "revision", header.revision)?;
+    put_number(&mut meta, "next_host", header.next_host.into())?;
+    let (mut hosts, mut networks, mut members) = (open(HOSTS)?, open(NETWORKS)?, open(MEMBERS)?);
+    let (mut keys, mut events) = (open(KEYS)?, open(EVENTS)?);
+    let (mut migrations, mut locks) = (open(MIGRATIONS)?, open(LOCKS)?);
+    let mut nodes_in_order = Vec::new();
+    for write in writes {
+        match write {
+            Write::Host(id, r) => {
+                put(&mut hosts, &id.to_be_bytes(), r.map(|r| codec::host(id, &r)).as_deref())?;
+            }
+            Write::Network(vni, n) => {
+                put(&mut networks, &vni.get().to_be_bytes(), n.map(|n| codec::network(&n)).as_deref())?;
+            }
+            Write::Member(vni, host, r) => {
+                let value = r.map(|r| codec::member(&r));
+                put(&mut members, &codec::member_key(vni, host), value.as_ref().map(<[u8; 1]>::as_slice))?;
+            }
+            Write::Node(vni, mac, r) => nodes_in_order.push((vni, mac, r)),
+            Write::Key(place, r) => {
+                put(&mut keys, &place.to_be_bytes(), r.map(|r| codec::key(&r)).as_deref())?;
+            }
+            Write::Migration(id, m) => {
+                put(&mut migrations, &id.to_be_bytes(), m.map(|m| codec::migration(&m)).as_deref())?;
+            }
+            Write::Lock(vni, mac, l) => {
+                let value = l.map(|l| codec::lock(&l));
+                put(&mut locks, &codec::node_key(vni, mac), value.as_ref().map(<[u8; 24]>::as_slice))?;
+            }
+            Write::Event(n, e) => {
+                put(&mut events, &n.to_be_bytes(), e.map(|e| codec::event(&e)).as_deref())?;
+            }
+        }
+    }
+    // A B-tree likes keys in order; the sort is stable, so the last write of a key still wins.
+    nodes_in_order.sort_by_key(|(vni, mac, _)| (*vni, *mac));
+    let mut nodes = open(NODES)?;
+    for (done, (vni, mac, r)) in nodes_in_order.into_iter().enumerate() {
+        put(&mut nodes, &codec::node_key(vni, mac), r.map(|r| codec::node(&r)).as_deref())?;
+        if (done as u64 + 1).is_multiple_of(REPORT_EVERY) {
+            progress(done as u64 + 1);
+        }
+    }
+    Ok(())
+}
+
 impl Store for Redb {
     fn board_id(&self) -> Uuid {
         self.board_id
@@ -213,60 +268,7 @@ impl Store for Redb {
     ) -> Result<(), StoreError> {
         let doing = "writing a transaction";
         let tx = self.db.begin_write().map_err(failed(doing))?;
-        {
-            let open = |table| tx.open_table(table).map_err(failed(doing));
-            let mut meta = open(META)?;
-            put_number(&mut meta, "revision", header.revision)?;
-            put_number(&mut meta, "next_host", header.next_host.into())?;
-            let (mut hosts, mut networks, mut members) = (open(HOSTS)?, open(NETWORKS)?, open(MEMBERS)?);
-            let (mut keys, mut events) = (open(KEYS)?, open(EVENTS)?);
-            let (mut migrations, mut locks) = (open(MIGRATIONS)?, open(LOCKS)?);
-            let mut nodes_in_order = Vec::new();
-            for write in writes {
-                match write {
-                    Write::Host(id, r) => {
-                        put(&mut hosts, &id.to_be_bytes(), r.map(|r| codec::host(id, &r)).as_deref())?;
-                    }
-                    Write::Network(vni, n) => {
-                        let value = n.map(|n| codec::network(&n));
-                        put(&mut networks, &vni.get().to_be_bytes(), value.as_deref())?;
-                    }
-                    Write::Member(vni, host, r) => {
-                        let value = r.map(|r| codec::member(&r));
-                        let value = value.as_ref().map(<[u8; 1]>::as_slice);
-                        put(&mut members, &codec::member_key(vni, host), value)?;
-                    }
-                    Write::Node(vni, mac, r) => nodes_in_order.push((vni, mac, r)),
-                    Write::Key(place, r) => {
-                        put(&mut keys, &place.to_be_bytes(), r.map(|r| codec::key(&r)).as_deref())?;
-                    }
-                    Write::Migration(id, m) => {
-                        let value = m.map(|m| codec::migration(&m));
-                        put(&mut migrations, &id.to_be_bytes(), value.as_deref())?;
-                    }
-                    Write::Lock(vni, mac, l) => {
-                        let value = l.map(|l| codec::lock(&l));
-                        put(
-                            &mut locks,
-                            &codec::node_key(vni, mac),
-                            value.as_ref().map(<[u8; 24]>::as_slice),
-                        )?;
-                    }
-                    Write::Event(n, e) => {
-                        put(&mut events, &n.to_be_bytes(), e.map(|e| codec::event(&e)).as_deref())?;
-                    }
-                }
-            }
-            // A B-tree likes keys in order; the sort is stable, so the last write of a key still wins.
-            nodes_in_order.sort_by_key(|(vni, mac, _)| (*vni, *mac));
-            let mut nodes = open(NODES)?;
-            for (done, (vni, mac, r)) in nodes_in_order.into_iter().enumerate() {
-                put(&mut nodes, &codec::node_key(vni, mac), r.map(|r| codec::node(&r)).as_deref())?;
-                if (done as u64 + 1).is_multiple_of(REPORT_EVERY) {
-                    progress(done as u64 + 1);
-                }
-            }
-        }
+        write_all(&tx, header, writes, progress)?;
         tx.commit().map_err(failed(doing))
     }
 

@@ -8,8 +8,11 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use prost::bytes::{Buf, BufMut};
-use stopover_bbs::{client::connect, proto::v1};
-use tonic::{Code, Request, Status, codec};
+use stopover_bbs::{
+    client::connect,
+    proto::v1::{self, board_client::BoardClient},
+};
+use tonic::{Code, Request, Response, Status, codec, transport::Channel};
 
 fn session_ref() -> Option<v1::SessionRef> {
     Some(v1::SessionRef { host: "gw-a".into(), session: 1, key: vec![1; 16] })
@@ -33,106 +36,128 @@ fn register() -> v1::RegisterRequest {
     }
 }
 
+/// A board, and the calls that it has to refuse. Nothing may change by them.
+struct Refusals {
+    _dir: tempfile::TempDir,
+    server: Server,
+    client: BoardClient<Channel>,
+}
+
+impl Refusals {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = socket(dir.path());
+        let server = board(&at, memory(), LONG).await;
+        Self { _dir: dir, server, client: connect(&at).await.unwrap() }
+    }
+
+    async fn end(mut self) {
+        assert_eq!(self.client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision, 0);
+        self.server.stop().await;
+    }
+}
+
+/// The answer names the field, and contains `text`.
+fn assert_refused<T>(answer: Result<Response<T>, Status>, path: &str, text: &str) {
+    let status = answer.err().unwrap_or_else(|| panic!("{path} accepted"));
+    assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status:?}");
+    assert!(status.message().starts_with(&format!("{path}: ")), "{}", status.message());
+    assert!(status.message().contains(text), "{}", status.message());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_broken_field_is_named_and_nothing_changes() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = socket(dir.path());
-    let server = board(&at, memory(), LONG).await;
-    let mut client = connect(&at).await.unwrap();
+async fn each_broken_field_of_a_registration_is_named() {
+    type Break = fn(&mut v1::RegisterRequest);
+    let cases: [(&str, &str, Break); 9] = [
+        ("host", "expected 1 to 63", |m| m.host = "-".into()),
+        ("vteps", "1 to 4", |m| m.vteps.clear()),
+        ("vteps", "at most 4", |m| m.vteps = (0..5).map(|i| vec![10, 0, 0, i]).collect()),
+        ("vteps[0]", "found 3 bytes", |m| m.vteps = vec![vec![1; 3]]),
+        ("vteps[0]", "unicast", |m| m.vteps = vec![vec![224, 0, 0, 1]]),
+        ("vteps[1]", "each address once", |m| m.vteps = vec![vec![10, 0, 0, 1]; 2]),
+        ("udp_port", "1 to 65535", |m| m.udp_port = 65536),
+        ("key", "16 bytes", |m| m.key.clear()),
+        ("instance", "16 bytes", |m| m.instance = vec![1; 17]),
+    ];
+    let mut board = Refusals::start().await;
+    for (path, text, change) in cases {
+        let mut m = register();
+        change(&mut m);
+        assert_refused(board.client.register(m).await, path, text);
+    }
+    board.end().await;
+}
 
-    let mut seen = Vec::new();
-    macro_rules! refused {
-        ($call:ident, $message:expr, $path:expr, $says:expr) => {{
-            let status = client.$call($message).await.err().unwrap_or_else(|| panic!("{} accepted", $path));
-            assert_eq!(status.code(), Code::InvalidArgument, "{}: {status:?}", $path);
-            assert!(status.message().starts_with(concat!($path, ": ")), "{}", status.message());
-            assert!(status.message().contains($says), "{}", status.message());
-            seen.push($path);
-        }};
-    }
-    macro_rules! registration {
-        ($path:expr, $says:expr, $change:expr) => {{
-            let mut m = register();
-            #[allow(clippy::redundant_closure_call, reason = "the closure is the macro's argument")]
-            ($change)(&mut m);
-            refused!(register, m, $path, $says);
-        }};
-    }
-    type R = v1::RegisterRequest;
-    registration!("host", "expected 1 to 63", |m: &mut R| m.host = "-".into());
-    registration!("vteps", "1 to 4", |m: &mut R| m.vteps.clear());
-    registration!("vteps", "at most 4", |m: &mut R| m.vteps = (0..5).map(|i| vec![10, 0, 0, i]).collect());
-    registration!("vteps[0]", "found 3 bytes", |m: &mut R| m.vteps = vec![vec![1; 3]]);
-    registration!("vteps[0]", "unicast", |m: &mut R| m.vteps = vec![vec![224, 0, 0, 1]]);
-    registration!("vteps[1]", "each address once", |m: &mut R| m.vteps = vec![vec![10, 0, 0, 1]; 2]);
-    registration!("udp_port", "1 to 65535", |m: &mut R| m.udp_port = 65536);
-    registration!("key", "16 bytes", |m: &mut R| m.key.clear());
-    registration!("instance", "16 bytes", |m: &mut R| m.instance = vec![1; 17]);
-
-    macro_rules! claims {
-        ($path:expr, $says:expr, $claims:expr) => {
-            refused!(claim, v1::ClaimRequest { session_ref: session_ref(), claims: $claims }, $path, $says)
-        };
-    }
-    let with = |change: fn(&mut v1::NodeClaim)| {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_broken_field_of_a_claim_is_named() {
+    type Break = fn(&mut v1::NodeClaim);
+    let cases: [(&str, &str, Break); 7] = [
+        ("claims[1].vni", "expected 1 to 16777215", |c| c.vni = 0),
+        ("claims[1].vni", "expected 1 to 16777215", |c| c.vni = 1 << 24),
+        ("claims[1].mac", "found 5 bytes", |c| c.mac.truncate(5)),
+        ("claims[1].mac", "cannot belong to a station", |c| c.mac = vec![0xff; 6]),
+        ("claims[1].mac", "a second time", |c| c.mac[5] = 1),
+        ("claims[1].ips", "at most 16", |c| c.ips = (0..17).map(|i| vec![10, 0, 1, i]).collect()),
+        ("claims[1].ips[0]", "found 0 bytes", |c| c.ips = vec![vec![]]),
+    ];
+    let mut board = Refusals::start().await;
+    for (path, text, change) in cases {
         let mut broken = node_claim();
         broken.mac[5] = 2;
         change(&mut broken);
-        vec![node_claim(), broken]
-    };
-    claims!("claims[1].vni", "expected 1 to 16777215", with(|c| c.vni = 0));
-    claims!("claims[1].vni", "expected 1 to 16777215", with(|c| c.vni = 1 << 24));
-    claims!("claims[1].mac", "found 5 bytes", with(|c| c.mac.truncate(5)));
-    claims!("claims[1].mac", "cannot belong to a station", with(|c| c.mac = vec![0xff; 6]));
-    claims!("claims[1].mac", "a second time", with(|c| c.mac[5] = 1));
-    claims!("claims[1].ips", "at most 16", with(|c| c.ips = (0..17).map(|i| vec![10, 0, 1, i]).collect()));
-    claims!("claims[1].ips[0]", "found 0 bytes", with(|c| c.ips = vec![vec![]]));
-    claims!("claims", "at most 4096", vec![node_claim(); 4097]);
-    let nobody = v1::ClaimRequest { session_ref: None, claims: vec![node_claim()] };
-    refused!(claim, nobody, "session_ref", "expected this message");
+        let m = v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim(), broken] };
+        assert_refused(board.client.claim(m).await, path, text);
+    }
+    let many = v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim(); 4097] };
+    assert_refused(board.client.claim(many).await, "claims", "at most 4096");
+    let no_session = v1::ClaimRequest { session_ref: None, claims: vec![node_claim()] };
+    assert_refused(board.client.claim(no_session).await, "session_ref", "expected this message");
+    // Not malformed, but no host has registered.
+    let unregistered = v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim()] };
+    let status = board.client.claim(unregistered).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    board.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_broken_field_of_a_sessions_calls_is_named() {
+    let mut board = Refusals::start().await;
+    let client = &mut board.client;
     let mut keyless = session_ref();
     keyless.as_mut().unwrap().key.clear();
-    refused!(
-        sync_claims,
-        v1::SyncClaimsRequest { session_ref: keyless.clone() },
-        "session_ref.key",
-        "16 bytes"
-    );
-    refused!(
-        leave,
-        v1::LeaveRequest { session_ref: session_ref(), vnis: vec![1, 0] },
-        "vnis[1]",
-        "out of range"
-    );
+    let sync = v1::SyncClaimsRequest { session_ref: keyless };
+    assert_refused(client.sync_claims(sync).await, "session_ref.key", "16 bytes");
+    let leave = v1::LeaveRequest { session_ref: session_ref(), vnis: vec![1, 0] };
+    assert_refused(client.leave(leave).await, "vnis[1]", "out of range");
     let joins = vec![v1::Join { vni: 1 << 25, segment: true }];
-    refused!(join, v1::JoinRequest { session_ref: session_ref(), joins }, "joins[0].vni", "out of range");
+    let join = v1::JoinRequest { session_ref: session_ref(), joins };
+    assert_refused(client.join(join).await, "joins[0].vni", "out of range");
     let nodes = vec![v1::NodeKey { vni: 1, mac: vec![1, 2] }];
-    refused!(
-        withdraw,
-        v1::WithdrawRequest { session_ref: session_ref(), nodes },
-        "nodes[0].mac",
-        "found 2 bytes"
-    );
+    let withdraw = v1::WithdrawRequest { session_ref: session_ref(), nodes };
+    assert_refused(client.withdraw(withdraw).await, "nodes[0].mac", "found 2 bytes");
+    board.end().await;
+}
 
-    let declare = |row| v1::DeclareRequest { key: vec![3; 16], row: Some(v1::Row { row, number: 0 }) };
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_broken_field_of_the_operators_calls_is_named() {
     use v1::row::Row;
-    let net = |mtu, flood| Some(Row::Network(v1::Network { vni: 1, name: String::new(), flood, mtu }));
-    refused!(declare, declare(None), "row.row", "expected");
-    refused!(declare, v1::DeclareRequest { key: vec![3; 16], row: None }, "row", "expected");
-    refused!(declare, declare(net(575, 1)), "row.network.mtu", "576");
-    refused!(declare, declare(net(65_536, 1)), "row.network.mtu", "65535");
-    refused!(declare, declare(net(0, 9)), "row.network.flood", "TO_SEGMENTS");
+    let mut board = Refusals::start().await;
+    let client = &mut board.client;
+    let row = |row| v1::DeclareRequest { key: vec![3; 16], row: Some(v1::Row { row, number: 0 }) };
+    let network =
+        |mtu, flood| row(Some(Row::Network(v1::Network { vni: 1, name: String::new(), flood, mtu })));
+    assert_refused(client.declare(row(None)).await, "row.row", "expected");
+    let no_row = v1::DeclareRequest { key: vec![3; 16], row: None };
+    assert_refused(client.declare(no_row).await, "row", "expected");
+    assert_refused(client.declare(network(575, 1)).await, "row.network.mtu", "576");
+    assert_refused(client.declare(network(65_536, 1)).await, "row.network.mtu", "65535");
+    assert_refused(client.declare(network(0, 9)).await, "row.network.flood", "TO_SEGMENTS");
     let delete = v1::DeleteRequest { key: vec![3; 16], target: None, cascade: false };
-    refused!(delete, delete.clone(), "target", "expected");
+    assert_refused(client.delete(delete.clone()).await, "target", "expected");
     let target = Some(v1::delete_request::Target::Network(1));
-    refused!(delete, v1::DeleteRequest { target, cascade: true, ..delete }, "cascade", "false");
-
-    assert_eq!(client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision, 0);
-    // Not malformed, but nobody has registered.
-    let unregistered =
-        client.claim(v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim()] }).await;
-    assert_eq!(unregistered.unwrap_err().code(), Code::FailedPrecondition);
-    server.stop().await;
+    let cascade = v1::DeleteRequest { target, cascade: true, ..delete };
+    assert_refused(client.delete(cascade).await, "cascade", "false");
+    board.end().await;
 }
 
 /// Bytes as they are.

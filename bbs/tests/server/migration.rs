@@ -158,7 +158,14 @@ async fn to_and_fro_nobody_is_refused() {
         hosts[to].wait_for("Accepted", |u| matches!(u, Update::Accepted { .. })).await;
         assert_eq!(at(&mut op).await, names[to], "round {round}");
     }
-    for host in &hosts {
+    assert_no_refusals(&hosts, &mut op).await;
+    assert_eq!(op.migrations(None, false).await.unwrap().len(), 12);
+    drop(hosts);
+    server.stop().await;
+}
+
+async fn assert_no_refusals(hosts: &[Host], op: &mut Operator) {
+    for host in hosts {
         let refused = host.received.iter().find(|u| matches!(u, Update::Refused { .. }));
         assert_eq!(refused, None);
         let refused =
@@ -169,9 +176,6 @@ async fn to_and_fro_nobody_is_refused() {
     while let Some(chunk) = events.next().await {
         assert_eq!(chunk.unwrap().into_iter().find(|e| e.kind == EventKind::Conflict), None);
     }
-    assert_eq!(op.migrations(None, false).await.unwrap().len(), 12);
-    drop(hosts);
-    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

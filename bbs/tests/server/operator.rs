@@ -37,28 +37,7 @@ async fn declare_list_and_delete_over_tcp() {
     let revision =
         op.declare(&MemberRow { vni: vni(9), host: name("lx"), segment: true }.into()).await.unwrap();
 
-    let info = op.info().await.unwrap();
-    assert_eq!((info.hosts, info.networks, info.nodes, info.members), (1, 3, 2, 3));
-    assert_eq!(info.revision, revision);
-    let networks = op.networks().await.unwrap();
-    let seen: Vec<_> = networks
-        .iter()
-        .map(|n| (n.network.vni.get(), n.declared, n.nodes, n.members, n.network.mtu))
-        .collect();
-    assert_eq!(seen, [(7, true, 1, 1, 1450), (8, false, 1, 1, 0), (9, false, 0, 1, 0)]);
-    assert_eq!(networks[0].network.name, "blue");
-    let members = op.members(Some(vni(9))).await.unwrap();
-    assert!(members[0].declared && !members[0].has_nodes && members[0].member.segment);
-    assert_eq!(members[0].host, "lx");
-    let find = async |op: &mut Operator, filter: NodeFilter| op.nodes(&filter).await.unwrap().len();
-    assert_eq!(find(&mut op, NodeFilter { mac: Some(mac(1)), ..NodeFilter::default() }).await, 2);
-    assert_eq!(
-        find(&mut op, NodeFilter { vni: Some(vni(7)), mac: Some(mac(1)), ..NodeFilter::default() }).await,
-        1
-    );
-    assert_eq!(find(&mut op, NodeFilter { ip: Some(ip("fd00::1")), ..NodeFilter::default() }).await, 1);
-    assert_eq!(find(&mut op, NodeFilter { limit: Some(1), ..NodeFilter::default() }).await, 1);
-    assert_eq!(find(&mut op, NodeFilter { host: Some(name("other")), ..NodeFilter::default() }).await, 0);
+    check_lists(&mut op, revision).await;
 
     let refused = op.declare(&node(7, 2, "lx", &["10.1.0.1"])).await.unwrap_err();
     assert_eq!(refused.reason(), Some(Reason::Conflict));
@@ -79,8 +58,39 @@ async fn declare_list_and_delete_over_tcp() {
     let expected = (1..=8).map(|n| (n, if n == 6 { EventKind::Conflict } else { EventKind::Operator }));
     assert_eq!(kinds, expected.collect::<Vec<_>>());
 
-    let page = metrics(server.metrics().unwrap()).await;
-    assert!(page.contains(&format!("stopover_bbs_revision {}", info.revision)), "{page}");
+    check_metrics(server.metrics().unwrap(), info.revision).await;
+    server.stop().await;
+}
+
+/// After the declarations of the test above, of which `revision` is the last.
+async fn check_lists(op: &mut Operator, revision: u64) {
+    let info = op.info().await.unwrap();
+    assert_eq!((info.hosts, info.networks, info.nodes, info.members), (1, 3, 2, 3));
+    assert_eq!(info.revision, revision);
+    let networks = op.networks().await.unwrap();
+    let seen: Vec<_> = networks
+        .iter()
+        .map(|n| (n.network.vni.get(), n.declared, n.nodes, n.members, n.network.mtu))
+        .collect();
+    assert_eq!(seen, [(7, true, 1, 1, 1450), (8, false, 1, 1, 0), (9, false, 0, 1, 0)]);
+    assert_eq!(networks[0].network.name, "blue");
+    let members = op.members(Some(vni(9))).await.unwrap();
+    assert!(members[0].declared && !members[0].has_nodes && members[0].member.segment);
+    assert_eq!(members[0].host, "lx");
+    let find = async |op: &mut Operator, filter: NodeFilter| op.nodes(&filter).await.unwrap().len();
+    assert_eq!(find(op, NodeFilter { mac: Some(mac(1)), ..NodeFilter::default() }).await, 2);
+    assert_eq!(
+        find(op, NodeFilter { vni: Some(vni(7)), mac: Some(mac(1)), ..NodeFilter::default() }).await,
+        1
+    );
+    assert_eq!(find(op, NodeFilter { ip: Some(ip("fd00::1")), ..NodeFilter::default() }).await, 1);
+    assert_eq!(find(op, NodeFilter { limit: Some(1), ..NodeFilter::default() }).await, 1);
+    assert_eq!(find(op, NodeFilter { host: Some(name("other")), ..NodeFilter::default() }).await, 0);
+}
+
+async fn check_metrics(address: std::net::SocketAddr, revision: u64) {
+    let page = metrics(address).await;
+    assert!(page.contains(&format!("stopover_bbs_revision {revision}")), "{page}");
     for line in [
         "stopover_bbs_refused_total{reason=\"conflict\"} 1",
         "stopover_bbs_refused_total{reason=\"malformed\"} 0",
@@ -90,7 +100,6 @@ async fn declare_list_and_delete_over_tcp() {
     ] {
         assert!(page.lines().any(|l| l == line), "{line} in {page}");
     }
-    server.stop().await;
 }
 
 async fn metrics(address: std::net::SocketAddr) -> String {

@@ -2,7 +2,10 @@
 
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
-use stopover_bbs::client::{Accepted, Host as BoardHost, NodeBatch, NodeFilter, Row, Target};
+use stopover_bbs::{
+    client::{Accepted, Host as BoardHost, NodeBatch, NodeFilter, Row, Target, connect},
+    proto::v1::{self, watch_request::Request, watch_response::Response},
+};
 use stopover_config::bulk::{HostRow, NodeRow};
 
 pub(super) type Nodes = BTreeMap<(Vni, Mac), Vec<IpAddr>>;
@@ -91,21 +94,8 @@ async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
     })
     .await;
 
-    // Acknowledgements are seen.
-    let (stream, revision) = (b.session().state().stream, b.session().state().revision);
-    b.session().ack(stream, revision);
     let mut op = operator(&at).await;
-    let name_b = name("gw-b");
-    let began = Instant::now();
-    loop {
-        let entry = op.hosts(Some(&name_b)).await.unwrap().remove(0);
-        assert!(entry.host.up && entry.watching);
-        if entry.acked_revision == revision {
-            assert_eq!((entry.nodes, entry.networks), (3, 2));
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE);
-    }
+    check_acknowledgement(&b, &mut op).await;
     let state = b.session().state();
     assert!(state.connected && state.last_error.is_none() && state.host_id.is_some(), "{state:?}");
 
@@ -113,13 +103,33 @@ async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
     b.session.take().unwrap().stop();
     a.wait_for_change("goodbye", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-b" && !h.up))
         .await;
-    assert_eq!(op.nodes(&NodeFilter { host: Some(name_b), ..NodeFilter::default() }).await.unwrap().len(), 3);
+    assert_eq!(
+        op.nodes(&NodeFilter { host: Some(name("gw-b")), ..NodeFilter::default() }).await.unwrap().len(),
+        3
+    );
     a.session.take().unwrap().stop_and_withdraw();
     assert_eq!(
         op.nodes(&NodeFilter { host: Some(name("gw-a")), ..NodeFilter::default() }).await.unwrap().len(),
         0
     );
     server.stop().await;
+}
+
+/// The list of hosts shows what host gw-b acknowledges.
+async fn check_acknowledgement(host: &Host, op: &mut Operator) {
+    let (stream, revision) = (host.session().state().stream, host.session().state().revision);
+    host.session().ack(stream, revision);
+    let gw_b = name("gw-b");
+    let began = Instant::now();
+    loop {
+        let entry = op.hosts(Some(&gw_b)).await.unwrap().remove(0);
+        assert!(entry.host.up && entry.watching);
+        if entry.acked_revision == revision {
+            assert_eq!((entry.nodes, entry.networks), (3, 2));
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -288,37 +298,36 @@ async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
     server.stop().await;
 }
 
+type RawWatch = (tokio::sync::mpsc::Sender<v1::WatchRequest>, tonic::Streaming<v1::WatchResponse>);
+
+/// Opens a watch of everything, and acknowledges its snapshot.
+async fn watch(at: &Endpoint, name: &str, session: u64) -> Result<RawWatch, tonic::Status> {
+    let start = v1::WatchStart { name: name.into(), everything: true, session, ..v1::WatchStart::default() };
+    let (requests, outgoing) = tokio::sync::mpsc::channel(4);
+    requests.send(v1::WatchRequest { request: Some(Request::Start(start)) }).await.unwrap();
+    let mut client = connect(at).await.unwrap();
+    let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
+    let mut stream = client.watch(outgoing).await?.into_inner();
+    loop {
+        if let Some(Response::SnapshotEnd(revision)) = stream.message().await?.unwrap().response {
+            let ack = v1::WatchRequest { request: Some(Request::AckRevision(revision)) };
+            requests.send(ack).await.unwrap();
+            return Ok((requests, stream));
+        }
+    }
+}
+
 /// Only the watch of a host's own session acknowledges for it, and one that names no session only while it is alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_counts_for_a_host_by_its_session() {
-    use stopover_bbs::{
-        client::connect,
-        proto::v1::{self, watch_request::Request, watch_response::Response},
-    };
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
     let a = Host::start(config(&at, "gw-a", "10.0.0.1"));
     a.wait_caught_up(&at).await;
     let mut op = operator(&at).await;
-    let watch = async |name: &str, session: u64| {
-        let start =
-            v1::WatchStart { name: name.into(), everything: true, session, ..v1::WatchStart::default() };
-        let (requests, outgoing) = tokio::sync::mpsc::channel(4);
-        requests.send(v1::WatchRequest { request: Some(Request::Start(start)) }).await.unwrap();
-        let mut client = connect(&at).await.unwrap();
-        let mut stream =
-            client.watch(tokio_stream::wrappers::ReceiverStream::new(outgoing)).await?.into_inner();
-        loop {
-            if let Some(Response::SnapshotEnd(revision)) = stream.message().await?.unwrap().response {
-                let ack = v1::WatchRequest { request: Some(Request::AckRevision(revision)) };
-                requests.send(ack).await.unwrap();
-                return Ok::<_, tonic::Status>((requests, stream));
-            }
-        }
-    };
-    let _pretender = watch("gw-a", 0).await.unwrap();
-    let _tool = watch("some tool", 0).await.unwrap();
+    let _pretender = watch(&at, "gw-a", 0).await.unwrap();
+    let _tool = watch(&at, "some tool", 0).await.unwrap();
     let began = Instant::now();
     loop {
         let watchers = op.watchers().await.unwrap();
@@ -334,7 +343,7 @@ async fn a_watch_counts_for_a_host_by_its_session() {
         entry.watching && entry.acked_revision == 0,
         "another's acknowledgement is not its own: {entry:?}"
     );
-    let status = watch("gw-a", 77).await.err().unwrap();
+    let status = watch(&at, "gw-a", 77).await.err().unwrap();
     assert!(status.message().contains("no session 0x4d"), "{status}");
 
     // A host whose appliance cannot name its session is known by its name.
@@ -348,7 +357,7 @@ async fn a_watch_counts_for_a_host_by_its_session() {
         holds: None,
     };
     client.register(request).await.unwrap();
-    let _old = watch("gw-old", 0).await.unwrap();
+    let _old = watch(&at, "gw-old", 0).await.unwrap();
     let began = Instant::now();
     while op.hosts(Some(&name("gw-old"))).await.unwrap()[0].acked_revision == 0 {
         assert!(began.elapsed() < PATIENCE);
