@@ -168,7 +168,7 @@ impl Packet for VecPacket {
 }
 
 /// The heap as a [`Pool`]; `left` frames can still be had, so that tests can run it dry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct VecPool {
     /// How many frames may still be taken.
     pub left: usize,

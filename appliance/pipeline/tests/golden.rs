@@ -167,6 +167,44 @@ fn with_original_names(text: String) -> Vec<u8> {
     text.replace("bd: Bd(", "net: Net(").replace("Bd(", "Net(").into_bytes()
 }
 
+/// What came out of one block of bursts.
+struct Block {
+    digest: Digest,
+    sent: usize,
+    dropped: usize,
+    punted: usize,
+    learned: usize,
+}
+
+impl Block {
+    fn new() -> Self {
+        Self { digest: Digest(0xcbf2_9ce4_8422_2325), sent: 0, dropped: 0, punted: 0, learned: 0 }
+    }
+
+    /// Adds what came out of a burst, and takes the events that it left.
+    fn add(&mut self, out: &Out, exits: &mut Exits) {
+        for ((port, frame), packet) in out.sent.iter().zip(&out.packets) {
+            self.digest.add(&port.to_be_bytes());
+            self.digest.add(frame);
+            let offload = format!("{} {:?} {:?}", packet.unfilled, packet.gso, packet.requested);
+            self.digest.add(offload.as_bytes());
+        }
+        let results = format!("{:?} {:?} {:x?}", out.dropped, out.learned, out.punted);
+        self.digest.add(&with_original_names(results));
+        let events = format!("{:?} {:x?} {:x?}", exits.routers, exits.held, exits.relayed);
+        self.digest.add(&with_original_names(events));
+        self.digest.add(&with_original_names(format!("{:?}", exits.arrived)));
+        exits.routers.clear();
+        exits.held.clear();
+        exits.relayed.clear();
+        exits.arrived.clear();
+        self.sent += out.sent.len();
+        self.dropped += out.dropped.len();
+        self.punted += out.punted.len();
+        self.learned += out.learned.len();
+    }
+}
+
 /// A line for each block: appliance, port, digest, frames by fate.
 fn run() -> String {
     let all = frames();
@@ -179,10 +217,9 @@ fn run() -> String {
         if state == "moving" {
             is_migrating(&mut lab);
         }
-        for block in 0..BLOCKS {
+        for number in 0..BLOCKS {
             for port in 0..lab.ports.len() as u16 {
-                let mut digest = Digest(0xcbf2_9ce4_8422_2325);
-                let (mut sent, mut dropped, mut punted, mut learned) = (0, 0, 0, 0);
+                let mut block = Block::new();
                 for _ in 0..BURSTS_PER_BLOCK {
                     lab.exits.pool.left = 100;
                     let len =
@@ -194,33 +231,12 @@ fn run() -> String {
                         })
                         .collect();
                     let out = lab.burst(port, burst);
-                    for ((port, frame), packet) in out.sent.iter().zip(&out.packets) {
-                        digest.add(&port.to_be_bytes());
-                        digest.add(frame);
-                        digest.add(
-                            format!("{} {:?} {:?}", packet.unfilled, packet.gso, packet.requested).as_bytes(),
-                        );
-                    }
-                    digest.add(&with_original_names(format!(
-                        "{:?} {:?} {:x?}",
-                        out.dropped, out.learned, out.punted
-                    )));
-                    let exits = &mut lab.exits;
-                    let events = format!("{:?} {:x?} {:x?}", exits.routers, exits.held, exits.relayed);
-                    digest.add(&with_original_names(events));
-                    digest.add(&with_original_names(format!("{:?}", exits.arrived)));
-                    exits.routers.clear();
-                    exits.held.clear();
-                    exits.relayed.clear();
-                    exits.arrived.clear();
-                    sent += out.sent.len();
-                    dropped += out.dropped.len();
-                    punted += out.punted.len();
-                    learned += out.learned.len();
+                    block.add(&out, &mut lab.exits);
                 }
+                let Block { digest, sent, dropped, punted, learned } = block;
                 writeln!(
                     text,
-                    "{state} {block} port {port}: {:016x} sent {sent} dropped {dropped} punted {punted} learned {learned}",
+                    "{state} {number} port {port}: {:016x} sent {sent} dropped {dropped} punted {punted} learned {learned}",
                     digest.0
                 )
                 .unwrap();

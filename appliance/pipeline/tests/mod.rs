@@ -4,6 +4,7 @@
 
 mod decap;
 mod encap;
+mod exits;
 mod frames;
 mod golden;
 mod guard;
@@ -33,6 +34,7 @@ use crate::tables::{
     migration_record::{EndMarkerBarrier, MigrationRecord},
     packed::Bd,
 };
+use exits::Exits;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
 use stopover_net::{
@@ -98,130 +100,6 @@ const VXLAN_PORT: u16 = 4789;
 /// What fits the underlay of 1500 bytes behind IPv4 and IPv6 outer headers.
 const INNER_MTU_4: u16 = 1450;
 const INNER_MTU_6: u16 = 1430;
-
-/// The way out, written down.
-struct Exits {
-    pool: VecPool,
-    sent: Vec<(u16, VecPacket)>,
-    punted: Vec<(u16, Vec<u8>)>,
-    learned: Vec<Learn>,
-    routers: Vec<RouterSeen>,
-    held: Vec<(u32, u32, Class, Vec<u8>)>,
-    relayed: Vec<(u16, Vec<u8>)>,
-    arrived: Vec<(Bd, Mac, u32, u64)>,
-    /// The port whose outlet keeps what it is given.
-    keeps: Option<u16>,
-    /// The port whose queue is another lcore's: what it is handed is among `sent`.
-    hands_over: Option<u16>,
-    /// Source ports of migrating nodes.
-    used: UsedPorts,
-    /// End markers wait for the barrier.
-    parks: bool,
-    parked: Vec<(VecPacket, Network)>,
-    hold_full: bool,
-    control_full: bool,
-    errors_spent: bool,
-    /// Every flooded frame has come too often.
-    loops: bool,
-}
-
-impl Egress for Exits {
-    type P = VecPacket;
-    fn send(&mut self, port: u16, packet: VecPacket) {
-        self.sent.push((port, packet));
-    }
-    fn punt(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        if self.control_full {
-            return Err(packet);
-        }
-        self.punted.push((port, packet.head().to_vec()));
-        Ok(())
-    }
-    fn learn(&mut self, learn: Learn) {
-        self.learned.push(learn);
-    }
-    fn report_router(&mut self, router: RouterSeen) {
-        self.routers.push(router);
-    }
-    fn has_held(&self, index: u32, sender: u32) -> bool {
-        self.held.iter().any(|(at, from, ..)| (*at, *from) == (index, sender))
-    }
-    fn hold(
-        &mut self,
-        _: &MigrationRecord,
-        index: u32,
-        sender: u32,
-        class: Class,
-        packet: &VecPacket,
-    ) -> bool {
-        if self.hold_full {
-            return false;
-        }
-        self.held.push((index, sender, class, packet.head().to_vec()));
-        true
-    }
-    fn park(&mut self, packet: VecPacket, network: Network) -> Result<(), VecPacket> {
-        if !self.parks {
-            return Err(packet);
-        }
-        self.parked.push((packet, network));
-        Ok(())
-    }
-    fn hand_off_marker(&mut self, port: u16, packet: VecPacket, _: Network) -> MarkerHandoff<VecPacket> {
-        if self.hands_over != Some(port) {
-            return MarkerHandoff::Own(packet);
-        }
-        self.sent.push((port, packet));
-        MarkerHandoff::Handed
-    }
-    fn queue_behind_device(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        self.queue_behind_hold(port, packet)
-    }
-    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier) {
-        arrival.old_path_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-    fn queue_behind_hold(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        if self.keeps != Some(port) {
-            return Err(packet);
-        }
-        self.relayed.push((port, packet.head().to_vec()));
-        Ok(())
-    }
-    fn report_relayed(&mut self, _: Bd, _: Marker) {}
-    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
-        if !self.used.contains(&of_flow) && self.used.try_push(of_flow).is_err() {
-            return self.used[0];
-        }
-        of_flow
-    }
-    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
-        self.used.clone()
-    }
-    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
-        self.arrived.push((bd, node, host, generation));
-    }
-    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {
-        arrival.paused_us.store(paused_us, std::sync::atomic::Ordering::Relaxed);
-    }
-    fn may_send_icmp_error(&mut self) -> bool {
-        !self.errors_spent
-    }
-    fn is_repeated(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
-        self.loops
-    }
-}
-
-impl Pool<VecPacket> for Exits {
-    fn copy(&mut self, packet: &VecPacket) -> Option<VecPacket> {
-        self.pool.copy(packet)
-    }
-    fn copy_range(&mut self, head: &[u8], packet: &VecPacket, from: usize, len: usize) -> Option<VecPacket> {
-        self.pool.copy_range(head, packet, from, len)
-    }
-    fn make(&mut self, bytes: &[u8]) -> Option<VecPacket> {
-        self.pool.make(bytes)
-    }
-}
 
 /// What became of one burst.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -368,25 +246,7 @@ impl Lab {
             ports,
             counters: PacketCounters::default(),
             scratch: Scratch::default(),
-            exits: Exits {
-                pool: VecPool { left: 1000 },
-                sent: Vec::new(),
-                punted: Vec::new(),
-                learned: Vec::new(),
-                routers: vec![],
-                held: Vec::new(),
-                relayed: Vec::new(),
-                arrived: Vec::new(),
-                keeps: None,
-                hands_over: None,
-                used: UsedPorts::new(),
-                parks: false,
-                parked: Vec::new(),
-                hold_full: false,
-                control_full: false,
-                errors_spent: false,
-                loops: false,
-            },
+            exits: Exits { pool: VecPool { left: 1000 }, ..Exits::default() },
             sent_before: 0,
             notes: TraceLog::default(),
             net100,

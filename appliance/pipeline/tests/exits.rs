@@ -1,0 +1,129 @@
+//! The egress of the appliance under test. Enters: what the stages send, hold or report. Leaves: the same in lists,
+//! for a test to compare; switches let a test fill a queue or a ring.
+
+use super::*;
+
+/// An egress that records each call.
+#[derive(Default)]
+pub(super) struct Exits {
+    pub pool: VecPool,
+    pub sent: Vec<(u16, VecPacket)>,
+    pub punted: Vec<(u16, Vec<u8>)>,
+    pub learned: Vec<Learn>,
+    pub routers: Vec<RouterSeen>,
+    pub held: Vec<(u32, u32, Class, Vec<u8>)>,
+    pub relayed: Vec<(u16, Vec<u8>)>,
+    pub arrived: Vec<(Bd, Mac, u32, u64)>,
+    /// The port whose outlet keeps what it is given.
+    pub keeps: Option<u16>,
+    /// The port whose queue is another lcore's: what it is handed is among `sent`.
+    pub hands_over: Option<u16>,
+    /// Source ports of migrating nodes.
+    pub used: UsedPorts,
+    /// End markers wait for the barrier.
+    pub parks: bool,
+    pub parked: Vec<(VecPacket, Network)>,
+    pub hold_full: bool,
+    pub control_full: bool,
+    pub errors_spent: bool,
+    /// Every flooded frame has come too often.
+    pub loops: bool,
+}
+
+impl Egress for Exits {
+    type P = VecPacket;
+    fn send(&mut self, port: u16, packet: VecPacket) {
+        self.sent.push((port, packet));
+    }
+    fn punt(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        if self.control_full {
+            return Err(packet);
+        }
+        self.punted.push((port, packet.head().to_vec()));
+        Ok(())
+    }
+    fn learn(&mut self, learn: Learn) {
+        self.learned.push(learn);
+    }
+    fn report_router(&mut self, router: RouterSeen) {
+        self.routers.push(router);
+    }
+    fn has_held(&self, index: u32, sender: u32) -> bool {
+        self.held.iter().any(|(at, from, ..)| (*at, *from) == (index, sender))
+    }
+    fn hold(
+        &mut self,
+        _: &MigrationRecord,
+        index: u32,
+        sender: u32,
+        class: Class,
+        packet: &VecPacket,
+    ) -> bool {
+        if self.hold_full {
+            return false;
+        }
+        self.held.push((index, sender, class, packet.head().to_vec()));
+        true
+    }
+    fn park(&mut self, packet: VecPacket, network: Network) -> Result<(), VecPacket> {
+        if !self.parks {
+            return Err(packet);
+        }
+        self.parked.push((packet, network));
+        Ok(())
+    }
+    fn hand_off_marker(&mut self, port: u16, packet: VecPacket, _: Network) -> MarkerHandoff<VecPacket> {
+        if self.hands_over != Some(port) {
+            return MarkerHandoff::Own(packet);
+        }
+        self.sent.push((port, packet));
+        MarkerHandoff::Handed
+    }
+    fn queue_behind_device(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        self.queue_behind_hold(port, packet)
+    }
+    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier) {
+        arrival.old_path_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn queue_behind_hold(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
+        if self.keeps != Some(port) {
+            return Err(packet);
+        }
+        self.relayed.push((port, packet.head().to_vec()));
+        Ok(())
+    }
+    fn report_relayed(&mut self, _: Bd, _: Marker) {}
+    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
+        if !self.used.contains(&of_flow) && self.used.try_push(of_flow).is_err() {
+            return self.used[0];
+        }
+        of_flow
+    }
+    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
+        self.used.clone()
+    }
+    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
+        self.arrived.push((bd, node, host, generation));
+    }
+    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {
+        arrival.paused_us.store(paused_us, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn may_send_icmp_error(&mut self) -> bool {
+        !self.errors_spent
+    }
+    fn is_repeated(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
+        self.loops
+    }
+}
+
+impl Pool<VecPacket> for Exits {
+    fn copy(&mut self, packet: &VecPacket) -> Option<VecPacket> {
+        self.pool.copy(packet)
+    }
+    fn copy_range(&mut self, head: &[u8], packet: &VecPacket, from: usize, len: usize) -> Option<VecPacket> {
+        self.pool.copy_range(head, packet, from, len)
+    }
+    fn make(&mut self, bytes: &[u8]) -> Option<VecPacket> {
+        self.pool.make(bytes)
+    }
+}
