@@ -168,6 +168,11 @@ impl Machine {
             (Record::Here, _) => self.lock_from_elsewhere().map(|lock| lock.source),
             (Record::Other(_) | Record::Nowhere, _) => None,
         };
+        self.follow_record(now, before, record);
+    }
+
+    /// What a record that is not the one before leads to.
+    fn follow_record(&mut self, now: u64, before: Record, record: Record) {
         match (self.state, record) {
             (Away, Record::Here) if self.facts.previous_host.is_some() => match self.config.declared {
                 Some(port) => self.enter_expected(now, port),

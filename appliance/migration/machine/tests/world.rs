@@ -2,9 +2,14 @@
 //! any order: rings and the watch told late, announcements lost, appliances killed, the board out of reach. Or it is a
 //! station of a segment, which goes unnoticed, is heard or silent, ages out, and whose machine is dropped when it may be.
 
+mod checks;
+mod steps;
+
+pub use steps::Op;
+
 use super::board::{Answer, Board, Call, Change, HOSTS, Session, id, record};
 use super::plane::{Hold, Plane};
-use crate::migration::machine::{Action, Event, Machine, NodeConfig, Record, State, Target};
+use crate::migration::machine::{Action, Event, Machine, NodeConfig, Record, State};
 use std::collections::VecDeque;
 use stopover_bbs::model::Unlocked;
 
@@ -47,36 +52,6 @@ pub enum Vm {
     /// Where it runs, and where it is being migrated to.
     Runs(usize, Option<usize>),
     Transit(usize, usize),
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum Op {
-    On(usize),
-    Off,
-    Begin(usize),
-    /// Stops at the source; logging is switched off before, or not.
-    Stop(bool),
-    Start,
-    Cancel,
-    OperatorBegin(Option<usize>),
-    OperatorComplete,
-    OperatorAbort,
-    Ports(usize),
-    Claims(usize),
-    Calls(usize),
-    Watch(usize),
-    Deliver(usize),
-    Lose(usize),
-    Drained(usize),
-    Settled(usize),
-    SendFromVm,
-    /// A machine that may be dropped is, and made anew when there is something to be told.
-    RestartMachine(usize),
-    Pass(u64),
-    Kill(usize),
-    Restart(usize),
-    Link(usize, bool),
-    Links(bool),
 }
 
 pub struct World {
@@ -333,236 +308,6 @@ impl World {
                     assert!(next.is_none_or(|at| at > self.now), "a deadline that does not pass");
                 }
             }
-        }
-    }
-
-    pub fn step(&mut self, op: Op) {
-        match op {
-            Op::On(place) if self.vm == Vm::Off => {
-                self.vm = Vm::Runs(place, None);
-                self.set_rings(place, true, false);
-            }
-            Op::Off => {
-                if let Vm::Runs(at, _) = self.vm {
-                    self.set_rings(at, false, false);
-                }
-                self.vm = Vm::Off;
-            }
-            Op::Begin(to) => {
-                if let Vm::Runs(at, None) = self.vm
-                    && at != to
-                {
-                    self.vm = Vm::Runs(at, Some(to));
-                    self.set_logging(at, true);
-                }
-            }
-            Op::Stop(quietly) => {
-                if let Vm::Runs(at, Some(to)) = self.vm {
-                    self.vm = Vm::Transit(at, to);
-                    if quietly {
-                        self.set_logging(at, false);
-                    }
-                    self.set_rings(at, false, false);
-                }
-            }
-            Op::Start => {
-                if let Vm::Transit(_, to) = self.vm {
-                    self.vm = Vm::Runs(to, None);
-                    self.set_rings(to, true, false);
-                }
-            }
-            Op::Cancel => match self.vm {
-                Vm::Runs(at, Some(_)) => {
-                    self.vm = Vm::Runs(at, None);
-                    self.set_logging(at, false);
-                }
-                Vm::Transit(at, _) => {
-                    self.vm = Vm::Runs(at, None);
-                    self.set_rings(at, true, true);
-                    self.set_logging(at, false);
-                }
-                _ => {}
-            },
-            Op::OperatorBegin(target) => {
-                self.board.begin(self.now, None, target);
-            }
-            Op::OperatorComplete => {
-                self.board.complete(self.now, None, None);
-            }
-            Op::OperatorAbort => {
-                self.board.abort(None);
-            }
-            Op::Ports(host) => match self.hosts[host].as_mut().and_then(|a| a.ports.pop_front()) {
-                Some(Event::PortUp(port)) if self.station => self.station_seen(host, port),
-                Some(event) => self.apply_event(host, event),
-                None => {}
-            },
-            Op::Claims(host) => {
-                if let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked)
-                    && let Some(answer) = a.session.claim_step(&mut self.board, self.now, host)
-                {
-                    self.apply_answer(host, answer);
-                }
-            }
-            Op::Calls(host) => {
-                let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) else { return };
-                let begun = a.session.call_step(&mut self.board, self.now, host, self.processes[host]);
-                if let Some((migration, generation)) = begun {
-                    self.apply_event(host, Event::Begun { migration, generation });
-                }
-            }
-            Op::Watch(host) => {
-                let Some(a) = self.hosts[host].as_mut().filter(|a| a.linked) else { return };
-                if let Some(change) = self.board.log.get(a.session.seen).copied() {
-                    a.session.seen += 1;
-                    self.apply_change(host, change);
-                }
-            }
-            Op::Deliver(nth) => {
-                let nth = nth % self.in_flight.len().max(1);
-                if let Some((from, to, generation)) = self.in_flight.remove(nth) {
-                    self.apply_event(to, Event::Arrived { from, generation });
-                }
-            }
-            Op::Lose(nth) => {
-                let nth = nth % self.in_flight.len().max(1);
-                self.in_flight.remove(nth);
-            }
-            Op::Drained(host) => self.apply_event(host, Event::Drained),
-            Op::Settled(host) => self.apply_event(host, Event::Settled),
-            Op::SendFromVm => self.send_from_vm(),
-            Op::RestartMachine(host) if self.station => self.restart_machine(host),
-            Op::Pass(ms) => self.advance(ms),
-            Op::Kill(host) => self.hosts[host] = None,
-            Op::Restart(host) => self.restart(host),
-            Op::Link(host, on) => self.set_link(host, on),
-            Op::Links(on) => (0..HOSTS).for_each(|host| self.set_link(host, on)),
-            Op::On(_) | Op::RestartMachine(_) => {}
-        }
-    }
-
-    /// Everything that is under way happens, in a fair order.
-    pub fn run(&mut self, rounds: usize) {
-        self.rounds(rounds, true);
-    }
-
-    /// As [`World::run`], but no host that forwards comes to an end: it waits for end markers.
-    pub fn run_undrained(&mut self, rounds: usize) {
-        self.rounds(rounds, false);
-    }
-
-    fn rounds(&mut self, rounds: usize, drained: bool) {
-        for round in 0..rounds {
-            if round % 4 == 0 {
-                self.send_from_vm();
-            }
-            for host in 0..HOSTS {
-                while self.hosts[host].as_ref().is_some_and(|a| !a.ports.is_empty()) {
-                    self.step(Op::Ports(host));
-                }
-                for op in [Op::Claims(host), Op::Calls(host), Op::Settled(host)] {
-                    self.step(op);
-                }
-                if drained {
-                    self.step(Op::Drained(host));
-                }
-                for host in 0..HOSTS {
-                    (0..8).for_each(|_| self.step(Op::Watch(host)));
-                }
-            }
-            while !self.in_flight.is_empty() {
-                self.step(Op::Deliver(0));
-            }
-            self.advance(10);
-        }
-    }
-
-    fn state(&self, host: usize) -> State {
-        *self.hosts[host].as_ref().unwrap().machine.state()
-    }
-
-    /// After quiet: the node is where its port is up, here and at the board, and nothing else is left.
-    pub fn is_settled(&self) -> Result<(), String> {
-        let place = match self.vm {
-            Vm::Runs(at, _) => Some(PLACES[at]),
-            Vm::Off | Vm::Transit(..) => None,
-        };
-        let check = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
-        check(self.in_flight.is_empty(), "announcements are under way")?;
-        check(self.board.lock().is_none(), "a lock is left")?;
-        check(self.board.record == place.map(|(host, _)| host), "the board has it elsewhere")?;
-        for (host, a) in self.hosts.iter().enumerate() {
-            let Some(a) = a else { continue };
-            let up_to_date = a.session.seen == self.board.log.len() && a.ports.is_empty();
-            check(up_to_date, &format!("host {host} has not been told everything"))?;
-            let wanted = match place {
-                Some((at, port)) if at == host => State::Here { port },
-                _ => State::Away,
-            };
-            check(*a.machine.state() == wanted, &format!("host {host} is {:?}", a.machine.state()))?;
-            check(a.machine.next_deadline().is_none(), &format!("host {host} waits for something"))?;
-            check(a.machine.lock().is_none() && a.session.is_quiet(), "host {host} wants something")?;
-            let over = wanted == State::Away || self.station;
-            check(!over || a.machine.is_idle(), &format!("host {host} is not idle"))?;
-        }
-        Ok(())
-    }
-
-    pub fn heal(&mut self) {
-        for host in 0..HOSTS {
-            self.restart(host);
-        }
-        self.step(Op::Links(true));
-        match self.vm {
-            Vm::Transit(..) => self.step(Op::Start),
-            Vm::Runs(_, Some(_)) => self.step(Op::Cancel),
-            _ => {}
-        }
-    }
-
-    pub fn is_at(&self, host: usize) -> bool {
-        self.board.record == Some(host)
-    }
-
-    pub fn is_locked(&self) -> bool {
-        self.board.lock().is_some()
-    }
-
-    /// How long it takes until all is well.
-    pub fn assert_settles_within(&mut self, limit_ms: u64) {
-        let start = self.now;
-        self.run(1);
-        while let Err(why) = self.is_settled() {
-            assert!(self.now - start < limit_ms, "{why}; {}", self.show());
-            self.run(1);
-        }
-        self.run(50);
-        assert_eq!(self.is_settled(), Ok(()), "it did not last; {}", self.show());
-    }
-
-    pub fn show(&self) -> String {
-        let hosts: Vec<_> = self.hosts.iter().flatten().map(|a| (&a.machine, &a.session)).collect();
-        format!("{:?} {:?} {hosts:?}", self.vm, self.board)
-    }
-
-    /// A frame for the VM that a host with the board's record sends reaches it by at most one redirection.
-    pub fn vm_is_reachable(&self) -> bool {
-        let (Vm::Runs(at, _), Some(holder)) = (self.vm, self.board.record) else { return true };
-        let (host, port) = PLACES[at];
-        match self.state(holder) {
-            State::Here { port: p } | State::Leaving { port: p } | State::Arriving { port: p, .. } => {
-                (holder, p) == (host, port)
-            }
-            State::Forwarding { to: Target::Host(to), .. } => {
-                to == id(host)
-                    && matches!(
-                        self.state(host),
-                        State::Here { port: p } | State::Leaving { port: p } | State::Arriving { port: p, .. }
-                            if p == port
-                    )
-            }
-            State::Forwarding { to: Target::Port(p), .. } => (holder, p) == (host, port),
-            State::Away | State::Paused { .. } | State::Expected { .. } => false,
         }
     }
 }
