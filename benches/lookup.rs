@@ -11,9 +11,15 @@ use common::{
     BURST, address,
     tables::{Filled, Keys, Random, filled, station},
 };
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
+};
 use std::hint::black_box;
-use stopover::tables::{Tables, packed::node_key};
+use stopover::tables::{
+    Tables, View,
+    packed::{Bd, node_key},
+};
 
 /// A number that takes some 30 cycles to make.
 fn work(random: &mut Random) -> u32 {
@@ -21,6 +27,62 @@ fn work(random: &mut Random) -> u32 {
         black_box(random.next());
     }
     random.next()
+}
+
+/// Bursts of lookups: keys alone, keys that are looked up, before or while other work is done, and keys of no node.
+fn bursts(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    (nodes, bd): (u32, Bd),
+    view: &View,
+    random: &mut Random,
+) {
+    let mut keys = [0; BURST];
+    let mut words = [0; BURST];
+    group.throughput(Throughput::Elements(BURST as u64));
+    group.bench_function(BenchmarkId::new("keys_only", nodes), |b| {
+        b.iter(|| {
+            for key in &mut keys {
+                *key = node_key(bd, station(random.next()));
+            }
+            black_box(&keys);
+        });
+    });
+    group.bench_function(BenchmarkId::new("burst", nodes), |b| {
+        b.iter(|| {
+            for key in &mut keys {
+                *key = node_key(bd, station(random.next()));
+            }
+            view.lookup_nodes(&keys, &mut words);
+            black_box(&words);
+        });
+    });
+    // With other work between the keys, as the reading of frames is: done before the lookup, and meanwhile.
+    group.bench_function(BenchmarkId::new("work_then_burst", nodes), |b| {
+        b.iter(|| {
+            for key in &mut keys {
+                *key = node_key(bd, station(work(random)));
+            }
+            view.lookup_nodes(&keys, &mut words);
+            black_box(&words);
+        });
+    });
+    group.bench_function(BenchmarkId::new("burst_at_work", nodes), |b| {
+        b.iter(|| {
+            let mut places = view.begin_lookup();
+            places.keys_of(0..BURST, &mut keys, |_| node_key(bd, station(work(random))));
+            places.finish(&keys, &mut words);
+            black_box(&words);
+        });
+    });
+    group.bench_function(BenchmarkId::new("burst_missing", nodes), |b| {
+        b.iter(|| {
+            for key in &mut keys {
+                *key = node_key(bd, station(random.next())) ^ 1 << 36;
+            }
+            view.lookup_nodes(&keys, &mut words);
+            black_box(&words);
+        });
+    });
 }
 
 fn lookup(c: &mut Criterion) {
@@ -33,53 +95,7 @@ fn lookup(c: &mut Criterion) {
         let Filled { mut tables, bd } = table.with_addresses(nodes);
         Keys::new(bd, nodes).check(&mut view);
         let mut random = Random::new(nodes);
-        let mut keys = [0; BURST];
-        let mut words = [0; BURST];
-        group.throughput(Throughput::Elements(BURST as u64));
-        group.bench_function(BenchmarkId::new("keys_only", nodes), |b| {
-            b.iter(|| {
-                for key in &mut keys {
-                    *key = node_key(bd, station(random.next()));
-                }
-                black_box(&keys);
-            });
-        });
-        group.bench_function(BenchmarkId::new("burst", nodes), |b| {
-            b.iter(|| {
-                for key in &mut keys {
-                    *key = node_key(bd, station(random.next()));
-                }
-                view.lookup_nodes(&keys, &mut words);
-                black_box(&words);
-            });
-        });
-        // With other work between the keys, as the reading of frames is: done before the lookup, and meanwhile.
-        group.bench_function(BenchmarkId::new("work_then_burst", nodes), |b| {
-            b.iter(|| {
-                for key in &mut keys {
-                    *key = node_key(bd, station(work(&mut random)));
-                }
-                view.lookup_nodes(&keys, &mut words);
-                black_box(&words);
-            });
-        });
-        group.bench_function(BenchmarkId::new("burst_at_work", nodes), |b| {
-            b.iter(|| {
-                let mut places = view.begin_lookup();
-                places.keys_of(0..BURST, &mut keys, |_| node_key(bd, station(work(&mut random))));
-                places.finish(&keys, &mut words);
-                black_box(&words);
-            });
-        });
-        group.bench_function(BenchmarkId::new("burst_missing", nodes), |b| {
-            b.iter(|| {
-                for key in &mut keys {
-                    *key = node_key(bd, station(random.next())) ^ 1 << 36;
-                }
-                view.lookup_nodes(&keys, &mut words);
-                black_box(&words);
-            });
-        });
+        bursts(&mut group, (nodes, bd), &view, &mut random);
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new("owner", nodes), |b| {
             b.iter(|| black_box(view.owner(bd, address(random.next()))));

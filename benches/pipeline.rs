@@ -256,7 +256,7 @@ fn offload(group: &mut Group<'_>) {
 /// Dropped, and the sender told by ICMP.
 fn too_big(group: &mut Group<'_>) {
     for (name, frame, v6) in [("too_big/ipv4", "tcp4", false), ("too_big/ipv6", "tcp6", true)] {
-        let setting = Setting::new(World::with_room(false, 80), AT_VM, to(frame, everywhere));
+        let setting = Setting::new(World::with_inner_mtu(false, 80), AT_VM, to(frame, everywhere));
         let expected = Outcome { sent: BURST, held: 0, dropped: BURST as u64 };
         let error = move |frame: &[u8]| frame[..6] == A.octets() && frame[12] == if v6 { 0x86 } else { 0x08 };
         setting.measure(group, name, (expected, error), each(|path, ctx| path.encap(ctx, 1)));

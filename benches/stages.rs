@@ -7,15 +7,37 @@
 mod common;
 
 use common::{Arena, TRUNK, VM, World, golden, remote};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 use std::hint::black_box;
 use stopover::pipeline::{guard, packet::Packet, ports::Role, vlan};
 use stopover_net::Vni;
 use stopover_net::{checksum, frame};
 
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
 fn stages(c: &mut Criterion) {
     let mut group = c.benchmark_group("stages");
     group.throughput(Throughput::Elements(1));
+    guards(&mut group);
+    headers(&mut group);
+    let mut arena = Arena::new(|n| {
+        let mut frame = golden("tcp4");
+        frame[..6].copy_from_slice(&remote(n % common::NODES).octets());
+        frame
+    });
+    group.bench_function("touch_only", |b| {
+        b.iter(|| {
+            let buffer = arena.take();
+            black_box(buffer.head()[0]);
+            arena.put_back(buffer);
+        });
+    });
+    group.finish();
+}
+
+fn guards(group: &mut Group<'_>) {
     let world = World::new(false);
     let Role::Vif(vif) = &world.ports[usize::from(VM)].role else { panic!("a vif") };
     for name in ["tcp4", "tcp6", "arp_request"] {
@@ -32,7 +54,10 @@ fn stages(c: &mut Criterion) {
             });
         });
     }
+}
 
+/// Tags, outer headers and checksums.
+fn headers(group: &mut Group<'_>) {
     let frame = golden("tcp4");
     let mut arena = Arena::new(|_| frame.clone());
     group.bench_function("tag_and_untag", |b| {
@@ -65,19 +90,6 @@ fn stages(c: &mut Criterion) {
             black_box(checksum::finish_l4(&frame, std::iter::once(bytes)))
         });
     });
-    let mut arena = Arena::new(|n| {
-        let mut frame = golden("tcp4");
-        frame[..6].copy_from_slice(&remote(n % common::NODES).octets());
-        frame
-    });
-    group.bench_function("touch_only", |b| {
-        b.iter(|| {
-            let buffer = arena.take();
-            black_box(buffer.head()[0]);
-            arena.put_back(buffer);
-        });
-    });
-    group.finish();
 }
 
 criterion_group! { name = benches; config = common::criterion(); targets = stages }

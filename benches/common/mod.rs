@@ -93,7 +93,7 @@ pub struct World {
     pub ports: Vec<Port>,
     pub counters: PacketCounters,
     pub sink: Sink,
-    nobody: NoTrace,
+    tracer: NoTrace,
     scratch: Scratch,
 }
 
@@ -101,46 +101,50 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// The ports in the order of their numbers: underlay, two vifs, segment, trunk.
+fn roles(network: Network) -> [Role; 5] {
+    let vif = |mac: Mac, address: [u8; 4]| {
+        let ipv4 = [address.into()].into_iter().collect();
+        let ipv6 = [mac.link_local(), ip_v6(address[3])].into_iter().collect();
+        Role::Vif(Vif {
+            network,
+            mac,
+            ipv4,
+            ipv6,
+            addressed: true,
+            guard: true,
+            allowed: Allowed::default(),
+            shared: [].into(),
+        })
+    };
+    let underlay = Role::Underlay(Underlay {
+        mac: OUR_MAC,
+        vlan: None,
+        udp_port: 4789,
+        addresses: [ip("10.0.0.2"), ip("fd00::2")].into_iter().collect(),
+        pcp: false,
+        udp6_zero_checksum: false,
+    });
+    [
+        underlay,
+        vif(A, [192, 168, 0, 10]),
+        vif(B, [192, 168, 0, 11]),
+        Role::Segment(Segment::new(Some(network), [])),
+        Role::Segment(Segment::new(None, [(VlanId::new(10).unwrap(), network)])),
+    ]
+}
+
 impl World {
     pub fn new(v6: bool) -> Self {
-        Self::with_room(v6, 1430)
+        Self::with_inner_mtu(v6, 1430)
     }
 
     /// `inner_mtu`: the largest layer 3 packet that fits on its way to the host, in bytes.
-    pub fn with_room(v6: bool, inner_mtu: u16) -> Self {
+    pub fn with_inner_mtu(v6: bool, inner_mtu: u16) -> Self {
         let (mut tables, views) = Tables::new(1).unwrap();
         let vni = Vni::new(VNI).unwrap();
         let bd = tables.bd(vni).unwrap();
         let network = Network { bd, vni };
-        let vif = |mac: Mac, address: [u8; 4]| {
-            let ipv4 = [address.into()].into_iter().collect();
-            let ipv6 = [mac.link_local(), ip_v6(address[3])].into_iter().collect();
-            Role::Vif(Vif {
-                network,
-                mac,
-                ipv4,
-                ipv6,
-                addressed: true,
-                guard: true,
-                allowed: Allowed::default(),
-                shared: [].into(),
-            })
-        };
-        let underlay = Role::Underlay(Underlay {
-            mac: OUR_MAC,
-            vlan: None,
-            udp_port: 4789,
-            addresses: [ip("10.0.0.2"), ip("fd00::2")].into_iter().collect(),
-            pcp: false,
-            udp6_zero_checksum: false,
-        });
-        let roles = [
-            underlay,
-            vif(A, [192, 168, 0, 10]),
-            vif(B, [192, 168, 0, 11]),
-            Role::Segment(Segment::new(Some(network), [])),
-            Role::Segment(Segment::new(None, [(VlanId::new(10).unwrap(), network)])),
-        ];
         let port = |role| Port { mtu: 1500, fills_checksums: false, segments_tcp: false, role };
         for (mac, at) in [(A, VM), (B, OTHER_VM), (C, SEGMENT)] {
             tables.set_local(bd, mac, at, 0, None).unwrap();
@@ -161,10 +165,10 @@ impl World {
             tables,
             view: views.into_iter().next().unwrap().online(),
             bd,
-            ports: roles.map(port).into(),
+            ports: roles(network).map(port).into(),
             counters: PacketCounters::default(),
             sink: Sink::default(),
-            nobody: NoTrace,
+            tracer: NoTrace,
             scratch: Scratch::default(),
         }
     }
@@ -198,7 +202,7 @@ impl World {
             ports: &self.ports,
             counters: &self.counters,
             egress: &mut self.sink,
-            tracer: &mut self.nobody,
+            tracer: &mut self.tracer,
         };
         if port == UNDERLAY {
             path.underlay(port, burst, &mut self.scratch);
@@ -215,7 +219,7 @@ impl World {
             ports: &self.ports,
             counters: &self.counters,
             egress: &mut self.sink,
-            tracer: &mut self.nobody,
+            tracer: &mut self.tracer,
         }
     }
 
