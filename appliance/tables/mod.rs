@@ -138,22 +138,20 @@ impl Tables {
             migrating: slots::Slots::new(&writer, MAX_MIGRATING),
             seen: (0..MAX_STATIONS).map(|_| AtomicU8::new(0)).collect(),
         });
-        let views = parked
-            .into_iter()
-            .map(|parked| ParkedView {
-                parked,
-                nodes: nodes_reader.clone(),
-                locals: locals_reader.clone(),
-                local_filter: filter_reader.clone(),
-                ipv4: ipv4_reader.clone(),
-                ipv6: ipv6_reader.clone(),
-                vteps4: vteps4_reader.clone(),
-                vtep_cache4: removed_vteps4.cache(),
-                vteps6: vteps6_reader.clone(),
-                vnis: vnis_reader.clone(),
-                shared: Arc::clone(&shared),
-            })
-            .collect();
+        let readers = view::Readers {
+            nodes: nodes_reader,
+            locals: locals_reader,
+            local_filter: filter_reader,
+            ipv4: ipv4_reader,
+            ipv6: ipv6_reader,
+            vteps4: vteps4_reader,
+            vteps6: vteps6_reader,
+            vnis: vnis_reader,
+            shared: Arc::clone(&shared),
+        };
+        let view =
+            |parked| ParkedView { parked, vtep_cache4: removed_vteps4.cache(), tables: readers.clone() };
+        let views = parked.into_iter().map(view).collect();
         let tables = Self {
             writer,
             nodes: NodeMap::new(nodes),

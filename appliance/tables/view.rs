@@ -19,73 +19,47 @@ use stopover_lockfree::{
 };
 use stopover_net::{Mac, Vni};
 
+/// The read sides of all tables that readers share; a clone for each reader.
+#[derive(Debug, Clone)]
+pub(super) struct Readers {
+    pub nodes: map64::MapReader,
+    pub locals: map64::MapReader,
+    pub local_filter: filter::FilterReader,
+    pub ipv4: map64::MapReader,
+    pub ipv6: map_wide::WideReader,
+    pub vteps4: map64::MapReader,
+    pub vteps6: map_wide::WideReader,
+    pub vnis: vni_index::VniReader,
+    pub shared: Arc<Shared>,
+}
+
 /// One reader's view. What it returns is valid until its next quiescent point.
 #[derive(Debug)]
 pub struct View {
     reader: Reader,
-    nodes: map64::MapReader,
-    locals: map64::MapReader,
-    local_filter: filter::FilterReader,
-    ipv4: map64::MapReader,
-    ipv6: map_wide::WideReader,
-    vteps4: map64::MapReader,
     vtep_cache4: vtep_cache::VtepCache,
-    vteps6: map_wide::WideReader,
-    vnis: vni_index::VniReader,
-    shared: Arc<Shared>,
+    tables: Readers,
 }
 
-/// A view that nobody has taken up: hand it to the thread that will read.
+/// A view that no thread uses yet: give it to the thread that will read.
 #[derive(Debug)]
 pub struct ParkedView {
     pub(super) parked: Parked,
-    pub(super) nodes: map64::MapReader,
-    pub(super) locals: map64::MapReader,
-    pub(super) local_filter: filter::FilterReader,
-    pub(super) ipv4: map64::MapReader,
-    pub(super) ipv6: map_wide::WideReader,
-    pub(super) vteps4: map64::MapReader,
     pub(super) vtep_cache4: vtep_cache::VtepCache,
-    pub(super) vteps6: map_wide::WideReader,
-    pub(super) vnis: vni_index::VniReader,
-    pub(super) shared: Arc<Shared>,
+    pub(super) tables: Readers,
 }
 
 impl ParkedView {
-    /// Takes part from now on.
+    /// Makes the view usable. From now on the writer waits for its quiescent points.
     #[must_use]
     pub fn online(self) -> View {
-        let Self {
-            parked,
-            nodes,
-            locals,
-            local_filter,
-            ipv4,
-            ipv6,
-            vteps4,
-            vtep_cache4,
-            vteps6,
-            vnis,
-            shared,
-        } = self;
-        View {
-            reader: parked.online(),
-            nodes,
-            locals,
-            local_filter,
-            ipv4,
-            ipv6,
-            vteps4,
-            vtep_cache4,
-            vteps6,
-            vnis,
-            shared,
-        }
+        let Self { parked, vtep_cache4, tables } = self;
+        View { reader: parked.online(), vtep_cache4, tables }
     }
 }
 
 impl View {
-    /// Says that nothing from any table is held any more. Once per loop.
+    /// Declares that the reader holds no reference into any table. Once per loop.
     #[inline]
     pub fn quiescent(&mut self) {
         self.reader.quiescent();
@@ -99,38 +73,14 @@ impl View {
     /// Takes this view out of use.
     #[must_use]
     pub fn park(self) -> ParkedView {
-        let Self {
-            reader,
-            nodes,
-            locals,
-            local_filter,
-            ipv4,
-            ipv6,
-            vteps4,
-            vtep_cache4,
-            vteps6,
-            vnis,
-            shared,
-        } = self;
-        ParkedView {
-            parked: reader.park(),
-            nodes,
-            locals,
-            local_filter,
-            ipv4,
-            ipv6,
-            vteps4,
-            vtep_cache4,
-            vteps6,
-            vnis,
-            shared,
-        }
+        let Self { reader, vtep_cache4, tables } = self;
+        ParkedView { parked: reader.park(), vtep_cache4, tables }
     }
 
     /// Where the nodes with these keys are, as [`PackedFdbEntry`]s; 0 for nobody.
     #[inline]
     pub fn lookup_nodes(&self, keys: &[u64], words: &mut [u64]) {
-        let found = self.nodes.lookup_burst(&self.reader, keys, words);
+        let found = self.tables.nodes.lookup_burst(&self.reader, keys, words);
         clear_missed(found, keys.len(), words);
     }
 
@@ -138,13 +88,13 @@ impl View {
     #[inline]
     #[must_use]
     pub fn begin_lookup(&self) -> NodeLookup<'_> {
-        NodeLookup(self.nodes.begin_burst(&self.reader))
+        NodeLookup(self.tables.nodes.begin_burst(&self.reader))
     }
 
     /// As [`View::lookup_nodes`], but of the stations of this host only. Bit i of the result: `keys[i]` is one.
     #[inline]
     pub fn lookup_locals(&self, keys: &[u64], words: &mut [u64]) -> u64 {
-        let found = self.locals.lookup_burst(&self.reader, keys, words);
+        let found = self.tables.locals.lookup_burst(&self.reader, keys, words);
         clear_missed(found, keys.len(), words);
         found
     }
@@ -153,21 +103,21 @@ impl View {
     #[inline]
     #[must_use]
     pub fn may_be_local(&self, key: u64) -> bool {
-        self.local_filter.may_contain(key)
+        self.tables.local_filter.may_contain(key)
     }
 
     /// Where one node is.
     #[must_use]
     pub fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
-        self.nodes.get(&self.reader, node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
+        self.tables.nodes.get(&self.reader, node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
     }
 
     /// Who owns an address.
     #[must_use]
     pub fn owner(&self, bd: Bd, ip: IpAddr) -> Option<Mac> {
         let word = match ip {
-            IpAddr::V4(ip) => self.ipv4.get(&self.reader, ipv4_key(bd, ip)),
-            IpAddr::V6(ip) => self.ipv6.get(&self.reader, &wide_key(bd.get(), ip)),
+            IpAddr::V4(ip) => self.tables.ipv4.get(&self.reader, ipv4_key(bd, ip)),
+            IpAddr::V6(ip) => self.tables.ipv6.get(&self.reader, &wide_key(bd.get(), ip)),
         };
         word.map(owner_mac)
     }
@@ -175,21 +125,21 @@ impl View {
     /// Whether the owner of an address is an IPv6 router, if that is known.
     #[must_use]
     pub fn router(&self, bd: Bd, ip: Ipv6Addr) -> Option<bool> {
-        self.ipv6.get(&self.reader, &wide_key(bd.get(), ip)).and_then(owner_router)
+        self.tables.ipv6.get(&self.reader, &wide_key(bd.get(), ip)).and_then(owner_router)
     }
 
     /// A host by its index.
     #[inline]
     #[must_use]
     pub fn host(&self, index: u32) -> Option<&HostEntry> {
-        self.shared.hosts.view(&self.reader).get(index)
+        self.tables.shared.hosts.view(&self.reader).get(index)
     }
 
     /// All hosts, for a burst.
     #[inline]
     #[must_use]
     pub fn hosts(&self) -> slots::View<'_, HostEntry> {
-        self.shared.hosts.view(&self.reader)
+        self.tables.shared.hosts.view(&self.reader)
     }
 
     /// Begins the lookups of a burst's VTEP addresses, see [`View::knows_vtep4`].
@@ -210,7 +160,7 @@ impl View {
     /// [`map64::BURST`] keys.
     #[must_use]
     pub fn vteps4(&self, keys: &[u64]) -> u64 {
-        let found = self.vteps4.lookup_burst(&self.reader, keys, &mut [0; map64::BURST]);
+        let found = self.tables.vteps4.lookup_burst(&self.reader, keys, &mut [0; map64::BURST]);
         for (i, key) in keys.iter().enumerate() {
             if found >> i & 1 != 0 {
                 self.vtep_cache4.remember(*key);
@@ -223,26 +173,26 @@ impl View {
     #[inline]
     #[must_use]
     pub fn network(&self, bd: Bd) -> Option<&NetworkEntry> {
-        self.shared.networks.view(&self.reader).get(u32::from(bd.get()))
+        self.tables.shared.networks.view(&self.reader).get(u32::from(bd.get()))
     }
 
     /// A migrating node by the index of its record.
     #[must_use]
     pub fn migrating(&self, index: u32) -> Option<&MigrationRecord> {
-        self.shared.migrating.view(&self.reader).get(index)
+        self.tables.shared.migrating.view(&self.reader).get(index)
     }
 
     /// Where one node is, with its flags.
     #[must_use]
     pub fn packed_fdb_entry(&self, bd: Bd, mac: Mac) -> PackedFdbEntry {
-        PackedFdbEntry(self.nodes.get(&self.reader, node_key(bd, mac)).unwrap_or(0))
+        PackedFdbEntry(self.tables.nodes.get(&self.reader, node_key(bd, mac)).unwrap_or(0))
     }
 
     /// Whether a node is locked for a migration, or this appliance has a part in one of it.
     #[must_use]
     pub fn is_migrating(&self, bd: Bd, mac: Mac) -> bool {
         let word = self.packed_fdb_entry(bd, mac);
-        let local = || self.locals.get(&self.reader, node_key(bd, mac)).map(PackedFdbEntry);
+        let local = || self.tables.locals.get(&self.reader, node_key(bd, mac)).map(PackedFdbEntry);
         matches!(word.open(), Some(FdbEntry::Migrating { .. }))
             || word.is_migrating()
             || local().is_some_and(PackedFdbEntry::is_migrating)
@@ -253,8 +203,8 @@ impl View {
     #[must_use]
     pub fn vtep(&self, ip: IpAddr) -> Option<u32> {
         let word = match ip {
-            IpAddr::V4(ip) => self.vteps4.get(&self.reader, vtep4_key(ip)),
-            IpAddr::V6(ip) => self.vteps6.get(&self.reader, &wide_key(0, ip)),
+            IpAddr::V4(ip) => self.tables.vteps4.get(&self.reader, vtep4_key(ip)),
+            IpAddr::V6(ip) => self.tables.vteps6.get(&self.reader, &wide_key(0, ip)),
         };
         word.map(|host| host as u32)
     }
@@ -263,13 +213,13 @@ impl View {
     #[inline]
     #[must_use]
     pub fn bd_of(&self, vni: Vni) -> Option<Bd> {
-        self.vnis.get(&self.reader, vni.get()).and_then(|index| Bd::new(index.get()))
+        self.tables.vnis.get(&self.reader, vni.get()).and_then(|index| Bd::new(index.get()))
     }
 
     /// Notes that a station has just sent.
     #[inline]
     pub fn touch(&self, station: u32) {
-        if let Some(seen) = self.shared.seen.get(station as usize)
+        if let Some(seen) = self.tables.shared.seen.get(station as usize)
             && seen.load(Relaxed) == 0
         {
             seen.store(1, Relaxed);
