@@ -109,13 +109,13 @@ impl Replica {
 impl Control {
     /// A snapshot of another branch begins.
     pub(crate) fn on_other_branch(&mut self, revision: u64) {
-        self.other_branches += 1;
-        self.stale_until_ms = None;
+        self.sync.other_branches += 1;
+        self.sync.stale_until_ms = None;
         log::warn!(
             "the board's snapshot at revision {revision} is not of the history of what is forwarded by (revision {} \
              was the last): its store was restored from a backup, or it is another board. What it does not name is \
              kept for {} ms, for hosts to claim it again",
-            self.applied.revision,
+            self.sync.applied.revision,
             self.config.stale_ms
         );
     }
@@ -125,11 +125,11 @@ impl Control {
         if !self.replica.has_stale() {
             return;
         }
-        let until = *self.stale_until_ms.get_or_insert(now_ms + self.config.stale_ms);
+        let until = *self.sync.stale_until_ms.get_or_insert(now_ms + self.config.stale_ms);
         if now_ms < until {
             return;
         }
-        self.stale_until_ms = None;
+        self.sync.stale_until_ms = None;
         let before = self.tables.len();
         let effects = self.with_replica(Replica::remove_stale);
         self.apply_effects(now_ms, effects);

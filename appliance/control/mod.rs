@@ -6,6 +6,7 @@
 //! answer what `server` and `lists` were asked.
 
 mod addresses;
+mod board_updates;
 pub mod declared;
 pub mod lineage;
 pub mod lists;
@@ -33,29 +34,27 @@ mod vhost_sockets;
 use crate::lcore::{capture::Capture, counters::LcoreReading, egress::Order, events::DataplaneEvent};
 use crate::migration::hold::HoldPool;
 use crate::pipeline::ports::Port;
-use crate::tables::{Full, ParkedView, Tables};
+use crate::tables::{ParkedView, Tables};
 use crate::underlay::{Actions, Underlay};
 use crossbeam::channel::{Receiver, Select};
 use dpdk::{Mbuf, Mempool};
-use stopover_lockfree::epoch::Epoch;
 
+use board_updates::BoardSync;
 use loops::Loops;
 use migration::Migrations;
 use ports::{LcoreHandle, PortHandle};
-use replica::{Effect, Replica, ReplicaCtx};
+use replica::Replica;
 use server::PendingRequest;
 use station_limits::Full as LimitReached;
-use stations::{ClaimUpdate, Stations};
+use stations::Stations;
 use std::{
-    collections::VecDeque,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{Change, Claim, MigrationUpdate, NodeBatch, Session, Update};
+use stopover_bbs::client::{MigrationUpdate, Session, Update};
 use stopover_config::appliance::Appliance;
 
 /// How often rings are emptied when nothing else wakes the thread: the delay of a ping of the VTEP.
@@ -69,30 +68,6 @@ const MAX_EPOCH_POLLS: u32 = 20;
 const LINK_EVERY_MS: u64 = 20;
 /// How often silent stations are looked for.
 const AGE_EVERY_MS: u64 = 500;
-/// A start that takes longer is worth a line in the log.
-const SLOW_START: Duration = Duration::from_secs(1);
-/// Updates of the board that are applied before the next look at everything else.
-const UPDATES_PER_ROUND: usize = 64;
-
-/// The way from a connection to tables that are in step with the board.
-pub(crate) struct Syncing {
-    since: Instant,
-    /// The snapshot's revision, once it is complete.
-    until: Option<Received>,
-}
-
-impl Syncing {
-    fn begin() -> Self {
-        Self { since: Instant::now(), until: None }
-    }
-}
-
-/// A revision of the board, and the number of the watch that it was received on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Received {
-    stream: u64,
-    revision: u64,
-}
 
 /// Everything the control thread owns. Built by [`start`].
 pub struct Control {
@@ -121,27 +96,13 @@ pub struct Control {
     pub(crate) capture: Arc<Capture>,
     pub(crate) trace_view: Option<ParkedView>,
     pub(crate) waiting_trace: Option<trace::Waiting>,
-    /// Revisions whose tables are published, oldest first, until every lcore has passed them.
-    pub(crate) pending_epochs: VecDeque<(Epoch, Received)>,
-    /// A snapshot is wanted or under way.
-    pub(crate) syncing: Option<Syncing>,
-    /// How often it was looked for whether they have, since the last pause of a whole [`TICK`].
-    pub(crate) epoch_polls: u32,
-    /// The watch that updates come from.
-    pub(crate) stream: u64,
-    pub(crate) applied: Received,
-    pub(crate) acked: Received,
-    /// A whole state of the board has been received: there is something to forward by.
-    pub(crate) has_snapshot: bool,
-    /// When what a snapshot of another branch did not name is forgotten.
-    pub(crate) stale_until_ms: Option<u64>,
-    /// Such snapshots so far.
-    pub(crate) other_branches: u64,
     /// Each lcore's counters when they were last cleared.
     pub(crate) cleared: Vec<LcoreReading>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) link_due_ms: u64,
     pub(crate) age_due_ms: u64,
+    /// How far the tables are in step with the board.
+    pub(crate) sync: BoardSync,
 }
 
 impl Control {
@@ -159,8 +120,8 @@ impl Control {
         select.recv(&self.requests);
         select.recv(&self.wakes);
         select.recv(&self.updates);
-        let polling = !self.pending_epochs.is_empty() && self.epoch_polls < MAX_EPOCH_POLLS;
-        self.epoch_polls = if polling { self.epoch_polls + 1 } else { 0 };
+        let polling = !self.sync.pending_epochs.is_empty() && self.sync.epoch_polls < MAX_EPOCH_POLLS;
+        self.sync.epoch_polls = if polling { self.sync.epoch_polls + 1 } else { 0 };
         // An error means that the time is over.
         let _ = select.ready_timeout(if polling { EPOCH_POLL } else { TICK });
         drop(select);
@@ -284,180 +245,6 @@ impl Control {
         !self.lcores.is_empty()
     }
 
-    /// Waits for the board's first snapshot, for as long as it takes, and answers the operator meanwhile. False: told
-    /// to stop.
-    pub(crate) fn await_snapshot(&mut self) -> bool {
-        let began = Instant::now();
-        let mut warned = false;
-        while !self.has_snapshot {
-            if self.stop.load(Relaxed) {
-                return false;
-            }
-            if !warned && began.elapsed() > SLOW_START {
-                log::warn!("the board's first snapshot is not here: nothing is forwarded before it is");
-                warned = true;
-            }
-            self.wait();
-            self.apply_updates(self.now_ms());
-            self.publish();
-        }
-        if warned {
-            log::info!("the board's first snapshot is here, {} s after the start", began.elapsed().as_secs());
-        }
-        true
-    }
-
-    /// Leaves the board, and takes what comes here as if that had sent it.
-    pub fn replace_board(&mut self, updates: Receiver<Update>) {
-        if let Some(session) = self.session.take() {
-            session.stop();
-        }
-        self.updates = updates;
-    }
-
-    /// Takes what the board has sent.
-    fn apply_updates(&mut self, now_ms: u64) {
-        for _ in 0..UPDATES_PER_ROUND {
-            let Ok(update) = self.updates.try_recv() else { return };
-            self.apply_update(now_ms, update);
-        }
-    }
-
-    pub(crate) fn apply_update(&mut self, now_ms: u64, update: Update) {
-        match update {
-            Update::Connected { stream } => {
-                self.stream = stream;
-                self.syncing = Some(Syncing::begin());
-            }
-            // The session has logged why.
-            Update::Disconnected { .. } => log::info!("forwarding goes on as it is without the board"),
-            Update::SnapshotBegin { revision, other_branch } => {
-                self.syncing.get_or_insert_with(Syncing::begin);
-                self.migrations.begin_snapshot();
-                self.replica.begin_snapshot(&mut self.tables, other_branch);
-                if other_branch {
-                    self.on_other_branch(revision);
-                }
-            }
-            Update::SnapshotEnd { revision } => {
-                let effects = self.with_replica(Replica::end_snapshot);
-                self.apply_effects(now_ms, effects);
-                self.end_migrations_snapshot(now_ms);
-                self.has_snapshot = true;
-                self.applied = Received { stream: self.stream, revision };
-                if let Some(syncing) = &mut self.syncing {
-                    syncing.until = Some(self.applied);
-                }
-            }
-            Update::Apply { revision, changes } => {
-                for change in changes {
-                    self.check_mtu(&change);
-                    let event = migration::BoardEvent::of(&change);
-                    let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
-                    self.apply_effects(now_ms, effects);
-                    if let Some(event) = event {
-                        self.on_board_event(now_ms, event);
-                    }
-                }
-                // Part of a snapshot is no revision that could be acknowledged.
-                if self.replica.is_whole() {
-                    self.applied = Received { stream: self.stream, revision };
-                    // No snapshot was needed.
-                    self.syncing.take_if(|syncing| syncing.until.is_none());
-                }
-            }
-            Update::Nodes { batches, .. } => batches.iter().for_each(|batch| self.apply_nodes(now_ms, batch)),
-            Update::Refused { claim, why } => {
-                let Claim { vni, mac, .. } = claim;
-                let claim_updates = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
-                self.send_claims(claim_updates);
-                self.on_station_removals(now_ms);
-            }
-            Update::Accepted { vni, mac, addresses } => {
-                self.stations.accepted(&mut self.tables, now_ms, vni, mac, addresses);
-                if let Some(bd) = self.replica.bd_of(vni) {
-                    self.on_local_station(now_ms, (bd, mac));
-                }
-            }
-            Update::NodeMoved { vni, mac } => self.station_moved(now_ms, vni, mac),
-            Update::AddressesMoved { vni, mac, ips } => {
-                self.stations.addresses_moved(&mut self.tables, now_ms, vni, mac, &ips);
-            }
-        }
-    }
-
-    /// Warns of a network whose declared MTU does not fit an underlay port, when that is news.
-    pub(crate) fn check_mtu(&self, change: &Change) {
-        let Change::NetworkPut(network) = change else { return };
-        if self.replica.mtu_of(network.vni).is_none_or(|known| known == network.mtu) {
-            return;
-        }
-        for (port, at) in self.config.ports.iter().zip(&*self.stage_ports) {
-            let inside = mtu::inside(&port.role, at.mtu);
-            if let Some(why) = mtu::does_not_fit(network.vni, network.mtu, &port.name, &inside) {
-                log::warn!("{why}");
-            }
-        }
-    }
-
-    /// Applies nodes of a snapshot.
-    fn apply_nodes(&mut self, now_ms: u64, batch: &NodeBatch) {
-        let on_full = |full: Full| log::error!("{full}; frames for it are treated as for an unknown node");
-        let effects = self.with_replica(|replica, ctx| replica.put_nodes(ctx, batch, on_full));
-        self.apply_effects(now_ms, Ok(effects));
-        let Some(bd) = self.replica.bd_of(batch.vni) else { return };
-        for node in
-            batch.nodes.iter().filter(|node| self.migrations.concerns((bd, node.mac))).collect::<Vec<_>>()
-        {
-            self.on_board_event(now_ms, migration::BoardEvent::node_at(batch.vni, node.mac, node.host_id));
-        }
-    }
-
-    pub(crate) fn with_replica<R>(&mut self, f: impl FnOnce(&mut Replica, &mut ReplicaCtx) -> R) -> R {
-        let stage_ports = &self.stage_ports;
-        let routable = |ip: IpAddr| paths::has_family(stage_ports, ip);
-        let mut ctx = ReplicaCtx { tables: &mut self.tables, stations: &self.stations, routable: &routable };
-        f(&mut self.replica, &mut ctx)
-    }
-
-    pub(crate) fn apply_effects(&mut self, now_ms: u64, effects: Result<Vec<Effect>, Full>) {
-        let effects = match effects {
-            Ok(effects) => effects,
-            Err(full) => return log::error!("{full}; frames for it are treated as for an unknown node"),
-        };
-        for effect in effects {
-            match effect {
-                Effect::Track(ip, udp_port) => {
-                    let actions = self.underlay.track(now_ms, ip, udp_port);
-                    self.run_underlay_actions(actions);
-                    self.refresh(ip);
-                }
-                Effect::Untrack(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
-                Effect::Unlocked { vni, mac } => self.migrations.unlocked(now_ms, vni, mac),
-                Effect::Moved { vni, mac, from } => self.end_old_path(now_ms, vni, mac, from),
-            }
-        }
-    }
-
-    /// Tells the board what this host wishes.
-    pub(crate) fn send_claims(&mut self, claim_updates: Vec<ClaimUpdate>) {
-        for claim_update in claim_updates {
-            match claim_update {
-                ClaimUpdate::Claim { vni, mac, ips } => {
-                    let claim = self.stations.to_claim(vni, mac, ips);
-                    if let Some(session) = &self.session {
-                        session.claim(claim);
-                    }
-                }
-                ClaimUpdate::Withdraw { vni, mac } => {
-                    if let Some(session) = &self.session {
-                        session.withdraw(vni, mac);
-                    }
-                }
-            }
-        }
-    }
-
     /// Does what the underlay asks for.
     pub(crate) fn run_underlay_actions(&mut self, actions: Actions) {
         for event in actions.events {
@@ -480,41 +267,6 @@ impl Control {
         let Some(lcore) = self.ports.get(port).and_then(|p| self.lcores.get(p.sender)) else { return };
         if let Some(packet) = Mbuf::from_slice(&self.pool, frame) {
             let _ = lcore.rings.from_control.push(Order::Frame(port as u16, packet));
-        }
-    }
-
-    /// Publishes what has changed, and tells the board when every lcore forwards by it.
-    pub(crate) fn publish(&mut self) {
-        if let Err(full) = self.replica.publish(&mut self.tables) {
-            log::error!("{full}");
-        }
-        let epoch = self.tables.publish();
-        if self.pending_epochs.back().map_or(self.acked, |(_, received)| *received) != self.applied {
-            self.pending_epochs.push_back((epoch, self.applied));
-        }
-        while let Some((epoch, received)) = self.pending_epochs.front().copied() {
-            if !self.tables.passed(epoch) {
-                break;
-            }
-            self.pending_epochs.pop_front();
-            self.acked = received;
-            self.log_synchronised();
-            if let Some(session) = &self.session {
-                session.ack(received.stream, received.revision);
-            }
-        }
-    }
-
-    /// Says when a snapshot has come into force.
-    fn log_synchronised(&mut self) {
-        let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|until| self.acked >= until);
-        if let Some(syncing) = self.syncing.take_if(in_force) {
-            log::info!(
-                "in step with the board at revision {}: {} nodes, {} ms after the connection",
-                self.acked.revision,
-                self.tables.len(),
-                syncing.since.elapsed().as_millis()
-            );
         }
     }
 

@@ -2,6 +2,9 @@
 //! the board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved.
 //! Pure but for the tables it writes. The replica outlives the board: nothing here expires.
 
+mod hosts;
+mod nodes;
+
 use super::{lineage::Branch, stations::Stations};
 use crate::tables::{
     Full, Tables,
@@ -13,12 +16,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
-use stopover_bbs::model::{Change, DeclaredBy, Host, Node, NodeBatch};
+use stopover_bbs::model::{Change, DeclaredBy, Host};
 use stopover_net::{FloodPolicy, HostName, Mac, Vni};
-
-/// How many nodes of a batch ahead memory is asked for: enough to hide its latency, few enough for the first-level
-/// cache to keep.
-const PREFETCH_AHEAD: usize = 12;
 
 /// Migrating nodes in one network that get group frames by copies of their own. Each costs a copy of every such frame;
 /// further ones are flooded to as if they rested.
@@ -179,17 +178,6 @@ impl Replica {
         }
     }
 
-    /// The known hosts from this number on, in order.
-    pub fn hosts_from(&self, id: u32) -> impl Iterator<Item = (u32, &HostRecord)> {
-        self.host_ids.range(id..).filter_map(|id| Some((*id, self.hosts.get(id)?)))
-    }
-
-    /// A host by the board's number.
-    #[must_use]
-    pub fn host(&self, id: u32) -> Option<&HostRecord> {
-        self.hosts.get(&id)
-    }
-
     /// All networks with local ports, in order.
     pub fn networks(&self) -> impl Iterator<Item = (Vni, &NetworkRecord)> {
         self.networks.iter().map(|(vni, record)| (*vni, record))
@@ -211,12 +199,6 @@ impl Replica {
     #[must_use]
     pub fn mtu_of(&self, vni: Vni) -> Option<u16> {
         self.networks.get(&vni).map(|record| record.mtu)
-    }
-
-    /// The largest inner layer 3 packet that fits the paths to all these hosts, as far as they are known.
-    #[must_use]
-    pub fn min_inner_mtu(&self, hosts: impl Iterator<Item = u32>) -> Option<u16> {
-        hosts.filter_map(|id| Some(self.hosts.get(&id)?.path.as_ref()?.inner_mtu)).min()
     }
 
     /// A local port has gained or lost its link.
@@ -335,129 +317,6 @@ impl Replica {
         Ok(())
     }
 
-    fn put_host(&mut self, ctx: &mut ReplicaCtx, host: Host) -> Result<Vec<Effect>, Full> {
-        if self.branch.is_some() {
-            self.renumber(ctx, host.id, &host.name)?;
-        }
-        if let Some(stale) = &mut self.stale {
-            stale.hosts.remove(&host.id);
-        }
-        let (id, own) = (host.id, host.name == self.own);
-        let vtep = host.vteps.iter().copied().find(|ip| !own && (ctx.routable)(*ip));
-        let old = self.take_host(id);
-        for ip in old.iter().flat_map(|old| &old.host.vteps).filter(|ip| !host.vteps.contains(ip)) {
-            self.drop_vtep(ctx, *ip, id)?;
-        }
-        for ip in host.vteps.iter().filter(|_| !own) {
-            ctx.tables.put_vtep(*ip, id)?;
-        }
-        if old.as_ref().is_none_or(|old| old.host.no_flood != host.no_flood) {
-            // Memberships that came before their host count only now.
-            let named = self.networks.iter().filter(|(_, n)| n.members.contains_key(&id));
-            self.dirty.extend(named.map(|(vni, _)| *vni));
-        }
-        let (target, before) =
-            (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
-        let path = old.filter(|_| before == target).and_then(|old| old.path);
-        let record = HostRecord { host, vtep, path };
-        ctx.tables.put_host(id, record.entry())?;
-        self.insert_host(id, record);
-        let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Track(ip, port)).into_iter().collect();
-        let untracked = before.filter(|old| Some(*old) != target && !self.is_tracked(*old));
-        effects.extend(untracked.map(|(ip, port)| Effect::Untrack(ip, port)));
-        Ok(effects)
-    }
-
-    /// Host `id`, which is not in `hosts` now, sends from `ip` no more; another may, with another UDP port.
-    fn drop_vtep(&self, ctx: &mut ReplicaCtx, ip: IpAddr, id: u32) -> Result<(), Full> {
-        ctx.tables.remove_vtep(ip, id);
-        match self.with_vtep(ip).find(|(other, _)| Some(*other) != self.own_id) {
-            Some((other, _)) => ctx.tables.put_vtep(ip, other),
-            None => Ok(()),
-        }
-    }
-
-    /// Keeps the record of a host that is not in `hosts`.
-    pub(super) fn insert_host(&mut self, id: u32, record: HostRecord) {
-        if record.host.name == self.own {
-            self.own_id = Some(id);
-        }
-        for ip in &record.host.vteps {
-            self.by_vtep.entry(*ip).or_default().push(id);
-        }
-        self.host_ids.insert(id);
-        self.hosts.insert(id, record);
-    }
-
-    pub(super) fn take_host(&mut self, id: u32) -> Option<HostRecord> {
-        let record = self.hosts.remove(&id)?;
-        self.host_ids.remove(&id);
-        self.own_id = self.own_id.filter(|own| *own != id);
-        for ip in &record.host.vteps {
-            if let Some(ids) = self.by_vtep.get_mut(ip) {
-                ids.retain(|other| *other != id);
-                if ids.is_empty() {
-                    self.by_vtep.remove(ip);
-                }
-            }
-        }
-        Some(record)
-    }
-
-    /// Hosts with this VTEP address.
-    fn with_vtep(&self, ip: IpAddr) -> impl Iterator<Item = (u32, &HostRecord)> {
-        let ids = self.by_vtep.get(&ip).into_iter().flatten();
-        ids.filter_map(|id| Some((*id, self.hosts.get(id)?)))
-    }
-
-    fn remove_host(&mut self, ctx: &mut ReplicaCtx, id: u32) -> Result<Vec<Effect>, Full> {
-        let Some(old) = self.take_host(id) else { return Ok(Vec::new()) };
-        for ip in &old.host.vteps {
-            self.drop_vtep(ctx, *ip, id)?;
-        }
-        ctx.tables.remove_host(id);
-        for (vni, record) in &mut self.networks {
-            if record.members.remove(&id).is_some() {
-                self.dirty.insert(*vni);
-            }
-        }
-        let target = old.target().filter(|target| !self.is_tracked(*target));
-        Ok(target.map(|(ip, port)| Effect::Untrack(ip, port)).into_iter().collect())
-    }
-
-    fn is_tracked(&self, target: (IpAddr, u16)) -> bool {
-        self.with_vtep(target.0).any(|(_, record)| record.target() == Some(target))
-    }
-
-    /// Hosts that are reached through this VTEP address, with the UDP port each listens on.
-    pub fn hosts_behind(&self, vtep: IpAddr) -> impl Iterator<Item = (u32, u16)> {
-        self.with_vtep(vtep)
-            .filter(move |(_, record)| record.vtep == Some(vtep))
-            .map(|(id, record)| (id, record.host.udp_port))
-    }
-
-    /// The way to a host is known now, or (`None`) lost.
-    pub fn set_path(&mut self, tables: &mut Tables, id: u32, path: Option<Path>) -> Result<(), Full> {
-        let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
-        record.path = path;
-        tables.put_host(id, record.entry())
-    }
-
-    /// Our own number at the board, once it is known.
-    #[must_use]
-    pub fn own_id(&self) -> Option<u32> {
-        self.own_id
-    }
-
-    /// The appliances, other than this one, that send frames of a network.
-    pub fn appliances_in(&self, vni: Vni) -> impl Iterator<Item = u32> + '_ {
-        let members = self.networks.get(&vni).into_iter().flat_map(|network| network.members.keys().copied());
-        members.filter(|id| {
-            let other = |record: &HostRecord| record.host.name != self.own && record.host.up;
-            self.hosts.get(id).is_some_and(|record| other(record) && record.is_appliance())
-        })
-    }
-
     /// The network with this number here.
     #[must_use]
     pub fn bd_of(&self, vni: Vni) -> Option<Bd> {
@@ -484,92 +343,6 @@ impl Replica {
         let had_copies = record.migrating.remove(&mac);
         if record.moved.remove(&mac) || had_copies {
             self.dirty.insert(vni);
-        }
-    }
-
-    fn lock_node(&self, ctx: &mut ReplicaCtx, vni: Vni, mac: Mac, on: bool) {
-        if let Some(bd) = self.bd_of(vni) {
-            ctx.tables.set_migrating_flag(bd, mac, on);
-        }
-    }
-
-    fn put_node(&self, ctx: &mut ReplicaCtx, node: &Node, gone_ips: &[IpAddr]) -> Result<Vec<Effect>, Full> {
-        let Some(bd) = self.bd_of(node.vni) else { return Ok(Vec::new()) };
-        let station = ctx.stations.get(bd, node.mac);
-        for ip in gone_ips.iter().filter(|ip| !station.is_some_and(|station| station.ips.contains(ip))) {
-            ctx.tables.clear_owner(bd, *ip, node.mac);
-        }
-        let (vni, mac, router) = (node.vni, node.mac, node.facts.router);
-        let moved = self.apply_node(ctx, (vni, bd), (mac, router), node.host_id, node.ips.iter().copied())?;
-        Ok(moved.into_iter().collect())
-    }
-
-    /// Applies many nodes of a snapshot. All that can be stored are, even if others cannot; `on_full` hears why.
-    pub fn put_nodes(
-        &self,
-        ctx: &mut ReplicaCtx,
-        batch: &NodeBatch,
-        mut on_full: impl FnMut(Full),
-    ) -> Vec<Effect> {
-        let Some(bd) = self.bd_of(batch.vni) else { return Vec::new() };
-        let mut effects = Vec::new();
-        let mut ahead = batch.nodes.iter();
-        let mut prefetch = |tables: &Tables, nodes: usize| {
-            for node in ahead.by_ref().take(nodes) {
-                tables.prefetch(bd, node.mac, node.ipv4);
-            }
-        };
-        prefetch(ctx.tables, PREFETCH_AHEAD);
-        for (node, more) in batch.iter() {
-            prefetch(ctx.tables, 1);
-            let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(more.iter().copied());
-            let known = (node.mac, node.facts.router);
-            match self.apply_node(ctx, (batch.vni, bd), known, node.host_id, ips) {
-                Ok(moved) => effects.extend(moved),
-                Err(full) => on_full(full),
-            }
-        }
-        effects
-    }
-
-    /// A node is at a host and has these addresses.
-    #[inline]
-    fn apply_node(
-        &self,
-        ctx: &mut ReplicaCtx,
-        (vni, bd): (Vni, Bd),
-        (mac, router): (Mac, Option<bool>),
-        host_id: u32,
-        ips: impl Iterator<Item = IpAddr>,
-    ) -> Result<Option<Effect>, Full> {
-        let station = ctx.stations.get(bd, mac);
-        // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
-        let ours = self.own_id == Some(host_id) || !self.hosts.contains_key(&host_id);
-        let mut effect = None;
-        if ours {
-            ctx.tables.remove_remote(bd, mac);
-        } else {
-            // A station here with this MAC hides it until the board has settled whose it is.
-            let left = ctx.tables.set_remote(bd, mac, host_id)?.filter(|from| *from != host_id);
-            effect = left.filter(|_| station.is_none()).map(|from| Effect::Moved { vni, mac, from });
-        }
-        for ip in ips {
-            if !ours || station.is_some_and(|station| station.ips.contains(&ip)) {
-                ctx.tables.set_owner(bd, ip, mac)?;
-                if let (IpAddr::V6(ip), Some(router)) = (ip, router) {
-                    ctx.tables.set_router(bd, ip, mac, router);
-                }
-            }
-        }
-        Ok(effect)
-    }
-
-    fn remove_node(&self, ctx: &mut ReplicaCtx, vni: Vni, mac: Mac, ips: &[IpAddr]) {
-        let Some(bd) = self.networks.get(&vni).map(|n| n.bd) else { return };
-        let station = ctx.stations.get(bd, mac);
-        ctx.tables.remove_remote(bd, mac);
-        for ip in ips.iter().filter(|ip| station.is_none_or(|station| !station.ips.contains(ip))) {
-            ctx.tables.clear_owner(bd, *ip, mac);
         }
     }
 }

@@ -12,10 +12,11 @@ use axum::{
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use crossbeam::channel::Sender;
 use prometheus_client::encoding::prometheus_text;
+use serde::de::DeserializeOwned;
 use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -196,9 +197,9 @@ fn api(requests: Sender<PendingRequest>) -> Router {
         .route(path::ADDRESSES, get(|requests, query| lists::page(List::Addresses, requests, query)))
         .route(path::HOSTS, get(|requests, query| lists::page(List::Hosts, requests, query)))
         .route(path::NETWORKS, get(|requests, query| lists::page(List::Networks, requests, query)))
-        .route(path::ACCEPT_BOARD, post(accept_board))
-        .route(path::CLEAR, post(clear))
-        .route(path::TRACE, post(trace))
+        .route(path::ACCEPT_BOARD, command(Request::AcceptBoard))
+        .route(path::CLEAR, command(Request::Clear))
+        .route(path::TRACE, command(Request::Trace))
         .fallback(|| async {
             let error =
                 ApiError::new("no such path", "a path under /v1", "see docs/operating.md for the list");
@@ -207,25 +208,14 @@ fn api(requests: Sender<PendingRequest>) -> Router {
         .with_state(requests)
 }
 
-async fn accept_board(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
-    match serde_json::from_slice(&body) {
-        Ok(request) => json(send_request(&requests, Request::AcceptBoard(request)).await),
-        Err(e) => unreadable(&e),
-    }
-}
-
-async fn clear(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
-    match serde_json::from_slice(&body) {
-        Ok(request) => json(send_request(&requests, Request::Clear(request)).await),
-        Err(e) => unreadable(&e),
-    }
-}
-
-async fn trace(State(requests): State<Sender<PendingRequest>>, body: Bytes) -> Response {
-    match serde_json::from_slice(&body) {
-        Ok(request) => json(send_request(&requests, Request::Trace(request)).await),
-        Err(e) => unreadable(&e),
-    }
+/// A command: its arguments are the JSON of the body.
+fn command<T: DeserializeOwned + 'static>(request: fn(T) -> Request) -> MethodRouter<Sender<PendingRequest>> {
+    post(move |State(requests): State<Sender<PendingRequest>>, body: Bytes| async move {
+        match serde_json::from_slice(&body).map(request) {
+            Ok(request) => json(send_request(&requests, request).await),
+            Err(e) => unreadable(&e),
+        }
+    })
 }
 
 async fn metrics(State(requests): State<Sender<PendingRequest>>) -> Response {

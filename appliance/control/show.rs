@@ -215,7 +215,7 @@ impl Control {
                 idle_cycles: time.idle_cycles,
                 cycles_per_frame: (packets.received > 0)
                     .then(|| time.busy_cycles as f64 / packets.received as f64),
-                revision: self.acked.revision,
+                revision: self.sync.acked.revision,
             })
             .collect()
     }
@@ -265,13 +265,13 @@ impl Control {
             configured: state.is_some(),
             connected: state.as_ref().is_some_and(|s| s.connected),
             endpoint: state.as_ref().and_then(|s| s.endpoint.as_ref()).map(ToString::to_string),
-            revision: self.applied.revision,
-            acknowledged: self.acked.revision,
+            revision: self.sync.applied.revision,
+            acknowledged: self.sync.acked.revision,
             forwarding: self.forwards(),
             board: state.as_ref().and_then(|s| s.board).map(|board| board.simple().to_string()),
             other_board: state.as_ref().and_then(|s| s.other_board).map(|board| board.simple().to_string()),
-            other_branches: self.other_branches,
-            stale_ms: self.stale_until_ms.map(|until| until.saturating_sub(self.now_ms())),
+            other_branches: self.sync.other_branches,
+            stale_ms: self.sync.stale_until_ms.map(|until| until.saturating_sub(self.now_ms())),
             since_s: state.as_ref().and_then(|s| s.since.elapsed().ok()).map_or(0, |d| d.as_secs()),
             last_error: state.and_then(|s| s.last_error),
             refused: refused.collect(),

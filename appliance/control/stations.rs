@@ -4,6 +4,7 @@
 
 mod ageing;
 mod board;
+mod learning;
 
 use super::{
     addresses::Addresses,
@@ -13,15 +14,11 @@ use crate::pipeline::Learn;
 use crate::tables::{Tables, packed::Bd};
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
-use stopover_net::prober;
 use stopover_net::{Mac, Vni};
 
 /// How long the board may take for an answer, in milliseconds: what it has not accepted by then is claimed anew when
 /// it is heard. Also the longest time that a refused station is not claimed again.
 const QUIET_MS: u64 = 10_000;
-
-/// Most addresses that are kept of one learned station; the board takes no more either.
-const MAX_IPS: usize = 16;
 
 /// What is to be told to the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +237,7 @@ impl Stations {
     }
 
     /// A segment has gained or lost its link: its declared stations come or go, and the learned ones behind a lost
-    /// link are forgotten. Vifs come and go by [`Stations::add_vif`] and [`Stations::remove_local`].
+    /// link are forgotten. Vifs come and go by [`Stations::add_vif`] and [`Stations::remove`].
     pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<ClaimUpdate> {
         if !up {
             self.up.remove(&port);
@@ -300,19 +297,6 @@ impl Stations {
         self.insert(tables, now_ms, declared)
     }
 
-    /// A station that moves here has been heard at a segment, or is made known at the port where it was heard.
-    pub fn add_learned(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Option<ClaimUpdate> {
-        let Learn { port, bd, vlan, mac, ip } = *learn;
-        // It keeps the addresses that it is known by: it need not say them again.
-        let known = self.local.get(&(bd, mac)).map(|s| s.ips.clone());
-        let of_tables =
-            || tables.owners().filter(|(n, _, m)| (*n, *m) == (bd, mac)).map(|(_, ip, _)| ip).collect();
-        let mut ips: Vec<IpAddr> = known.filter(|ips| !ips.is_empty()).unwrap_or_else(of_tables);
-        ips.extend(ip.filter(|ip| is_usable(*ip) && !ips.contains(ip)));
-        ips.truncate(MAX_IPS);
-        self.insert(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips))
-    }
-
     /// How a station was heard that is not ours until the board says so.
     #[must_use]
     pub fn unconfirmed(&self, bd: Bd, mac: Mac) -> Option<Learn> {
@@ -330,119 +314,6 @@ impl Stations {
     #[must_use]
     pub fn withdraw(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
         Some(ClaimUpdate::Withdraw { vni: *self.vnis.get(&bd)?, mac })
-    }
-
-    /// The station of a vif has gone.
-    pub fn remove_local(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
-        self.remove(tables, bd, mac)
-    }
-
-    /// The packet path heard a station on a segment. Nothing is changed for a MAC that the tables know to be
-    /// at another host: only the board can move it, by accepting the claim.
-    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Vec<ClaimUpdate> {
-        let Learn { port, bd, vlan, mac, ip } = *learn;
-        let mut claim_updates = Vec::new();
-        if !self.has_link(port) || self.blocked.contains(&(port, vlan)) || prober::is_prober_mac(mac) {
-            return claim_updates;
-        }
-        match self.local.get(&(bd, mac)).map(|s| (s.kind, s.port, s.vlan)) {
-            // A vif has one station; only that one's addresses can be new.
-            known if !self.ageing_ms.contains_key(&port) && known != Some((Kind::Vif, port, vlan)) => {
-                return claim_updates;
-            }
-            // A declared station that is heard elsewhere is a spoof or an operator's mistake: keep the word.
-            Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return claim_updates,
-            Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
-            None if self.is_unconfirmed(now_ms, learn) => return claim_updates,
-            at if !self.census.admits(now_ms, port, bd, at.is_none()) => return claim_updates,
-            None if tables.is_remote(bd, mac) => {
-                self.mark_unconfirmed_for(now_ms, learn.clone(), QUIET_MS);
-                let ips = ip.into_iter().filter(|ip| is_usable(*ip)).collect();
-                claim_updates.extend(self.vnis.get(&bd).map(|vni| ClaimUpdate::Claim {
-                    vni: *vni,
-                    mac,
-                    ips,
-                }));
-                return claim_updates;
-            }
-            _ => {
-                let ips = self.local.get(&(bd, mac)).map(|s| s.ips.clone()).unwrap_or_default();
-                let d = Declared::learned((bd, mac), (port, vlan), ips);
-                claim_updates.extend(self.insert(tables, now_ms, d));
-            }
-        }
-        let is_known = |ip: &IpAddr| self.local.get(&(bd, mac)).is_some_and(|s| s.ips.contains(ip));
-        if let Some(ip) = ip.filter(|ip| is_usable(*ip))
-            && (is_known(&ip) || self.census.admits_address(now_ms, port))
-        {
-            let updates = self.learn_address(tables, now_ms, (bd, mac), ip);
-            if !updates.is_empty() {
-                claim_updates = updates;
-            }
-        }
-        claim_updates
-    }
-
-    /// A station was heard to use an address.
-    fn learn_address(
-        &mut self,
-        tables: &mut Tables,
-        now_ms: u64,
-        (bd, mac): (Bd, Mac),
-        ip: IpAddr,
-    ) -> Vec<ClaimUpdate> {
-        let mut claim_updates = Vec::new();
-        let Some(vni) = self.vnis.get(&bd).copied() else { return claim_updates };
-        let Some(station) = self.local.get_mut(&(bd, mac)) else { return claim_updates };
-        let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
-        if station.ips.contains(&ip) {
-            station.addresses.confirm(now_ms, ip, ageing_ms);
-            return claim_updates;
-        }
-        if station.addresses.is_quiet(now_ms, ip) {
-            return claim_updates;
-        }
-        let shares = station.shared.contains(&ip);
-        let owner = tables.owner(bd, ip).filter(|owner| *owner != mac);
-        if let Some((other, station)) = owner.and_then(|o| Some((o, self.local.get_mut(&(bd, o))?))) {
-            // What is declared is not taken away by hearsay; between learned stations an address may move, and between
-            // those that share it.
-            if station.kind != Kind::Learned && !(shares && station.shared.contains(&ip)) {
-                return claim_updates;
-            }
-            station.ips.retain(|known| *known != ip);
-            station.addresses.remove(ip);
-            claim_updates.push(ClaimUpdate::Claim { vni, mac: other, ips: station.ips.clone() });
-        }
-        let Some(station) = self.local.get_mut(&(bd, mac)) else { return claim_updates };
-        if station.ips.len() == MAX_IPS && station.kind != Kind::Learned {
-            return claim_updates;
-        }
-        if station.ips.len() == MAX_IPS {
-            let oldest = station.ips.remove(0);
-            station.addresses.remove(oldest);
-            tables.clear_owner(bd, oldest, mac);
-        }
-        // An address of a node at another host stays with that, unless the board gives it to us.
-        if owner.is_none_or(|owner| !tables.is_remote(bd, owner))
-            && let Err(full) = tables.set_owner(bd, ip, mac)
-        {
-            log::error!("{full}");
-            return claim_updates;
-        }
-        if ip.is_ipv4() {
-            // It may be the successor of another (DHCP).
-            station.addresses.probe_soon(now_ms, |known| known.is_ipv4());
-        }
-        station.ips.push(ip);
-        station.announced.push(ip);
-        station.addresses.confirm(now_ms, ip, ageing_ms);
-        claim_updates.push(ClaimUpdate::Claim { vni, mac, ips: station.ips.clone() });
-        claim_updates
-    }
-
-    fn is_unconfirmed(&self, now_ms: u64, learn: &Learn) -> bool {
-        self.unconfirmed.get(&(learn.bd, learn.mac)).is_some_and(|entry| now_ms < entry.quiet_until_ms)
     }
 
     fn defer_followed(&mut self, keys: Vec<(Bd, Mac)>, why: Removal) -> Vec<(Bd, Mac)> {
@@ -511,7 +382,8 @@ impl Stations {
         Some(ClaimUpdate::Claim { vni, mac: d.mac, ips: d.ips })
     }
 
-    fn remove(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+    /// The station of a vif has gone.
+    pub fn remove(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
         let station = self.local.remove(&(bd, mac))?;
         if station.kind == Kind::Learned {
             self.census.remove(station.port, bd);
@@ -532,13 +404,4 @@ impl Declared {
     fn learned((bd, mac): (Bd, Mac), (port, vlan): (u16, u16), ips: Vec<IpAddr>) -> Self {
         Self { bd, mac, port, vlan, ips, shared: Vec::new(), kind: Kind::Learned }
     }
-}
-
-/// Addresses that can identify one station.
-fn is_usable(ip: IpAddr) -> bool {
-    let special = match ip {
-        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback(),
-    };
-    !(special || ip.is_unspecified() || ip.is_multicast())
 }

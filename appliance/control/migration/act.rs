@@ -88,7 +88,7 @@ impl Control {
         for port in self.vif_ports((bd, mac)) {
             self.replica.port(port, false);
         }
-        let claim_update = self.stations.remove_local(&mut self.tables, bd, mac);
+        let claim_update = self.stations.remove(&mut self.tables, bd, mac);
         self.end_record((bd, mac));
         self.send_claims(claim_update.into_iter().collect());
     }

@@ -1,9 +1,10 @@
 //! The stations of this host and the board: what it is told of them, and what becomes of them by its answers. A station
 //! or an address that another host or node announced later is theirs; what is declared stays.
 
+use super::learning::is_usable;
 use super::{ClaimUpdate, Kind, QUIET_MS, Removal, Station, Stations, Unconfirmed};
 use crate::control::addresses::QUIET_MS as TAKEN_MS;
-use crate::control::stations::{Declared, is_usable};
+use crate::control::stations::Declared;
 use crate::pipeline::Learn;
 use crate::tables::{Tables, packed::Bd};
 use std::net::IpAddr;

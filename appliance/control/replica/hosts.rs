@@ -1,0 +1,150 @@
+//! Hosts of the replica: their records, their VTEP addresses, and how they are reached. Enters: hosts of the board, paths
+//! from the underlay. Leaves: host and VTEP entries in the tables, and which VTEP addresses are to be resolved.
+
+use super::{Effect, HostRecord, Replica, ReplicaCtx};
+use crate::tables::{Full, Tables, entries::Path};
+use std::net::IpAddr;
+use stopover_bbs::model::Host;
+use stopover_net::Vni;
+
+impl Replica {
+    /// The known hosts from this number on, in order.
+    pub fn hosts_from(&self, id: u32) -> impl Iterator<Item = (u32, &HostRecord)> {
+        self.host_ids.range(id..).filter_map(|id| Some((*id, self.hosts.get(id)?)))
+    }
+
+    /// A host by the board's number.
+    #[must_use]
+    pub fn host(&self, id: u32) -> Option<&HostRecord> {
+        self.hosts.get(&id)
+    }
+
+    /// The largest inner layer 3 packet that fits the paths to all these hosts, as far as they are known.
+    #[must_use]
+    pub fn min_inner_mtu(&self, hosts: impl Iterator<Item = u32>) -> Option<u16> {
+        hosts.filter_map(|id| Some(self.hosts.get(&id)?.path.as_ref()?.inner_mtu)).min()
+    }
+
+    pub(super) fn put_host(&mut self, ctx: &mut ReplicaCtx, host: Host) -> Result<Vec<Effect>, Full> {
+        if self.branch.is_some() {
+            self.renumber(ctx, host.id, &host.name)?;
+        }
+        if let Some(stale) = &mut self.stale {
+            stale.hosts.remove(&host.id);
+        }
+        let (id, own) = (host.id, host.name == self.own);
+        let vtep = host.vteps.iter().copied().find(|ip| !own && (ctx.routable)(*ip));
+        let old = self.take_host(id);
+        for ip in old.iter().flat_map(|old| &old.host.vteps).filter(|ip| !host.vteps.contains(ip)) {
+            self.drop_vtep(ctx, *ip, id)?;
+        }
+        for ip in host.vteps.iter().filter(|_| !own) {
+            ctx.tables.put_vtep(*ip, id)?;
+        }
+        if old.as_ref().is_none_or(|old| old.host.no_flood != host.no_flood) {
+            // Memberships that came before their host count only now.
+            let named = self.networks.iter().filter(|(_, n)| n.members.contains_key(&id));
+            self.dirty.extend(named.map(|(vni, _)| *vni));
+        }
+        let (target, before) =
+            (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
+        let path = old.filter(|_| before == target).and_then(|old| old.path);
+        let record = HostRecord { host, vtep, path };
+        ctx.tables.put_host(id, record.entry())?;
+        self.insert_host(id, record);
+        let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Track(ip, port)).into_iter().collect();
+        let untracked = before.filter(|old| Some(*old) != target && !self.is_tracked(*old));
+        effects.extend(untracked.map(|(ip, port)| Effect::Untrack(ip, port)));
+        Ok(effects)
+    }
+
+    /// Host `id`, which is not in `hosts` now, sends from `ip` no more; another may, with another UDP port.
+    fn drop_vtep(&self, ctx: &mut ReplicaCtx, ip: IpAddr, id: u32) -> Result<(), Full> {
+        ctx.tables.remove_vtep(ip, id);
+        match self.with_vtep(ip).find(|(other, _)| Some(*other) != self.own_id) {
+            Some((other, _)) => ctx.tables.put_vtep(ip, other),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the record of a host that is not in `hosts`.
+    pub(in crate::control) fn insert_host(&mut self, id: u32, record: HostRecord) {
+        if record.host.name == self.own {
+            self.own_id = Some(id);
+        }
+        for ip in &record.host.vteps {
+            self.by_vtep.entry(*ip).or_default().push(id);
+        }
+        self.host_ids.insert(id);
+        self.hosts.insert(id, record);
+    }
+
+    pub(in crate::control) fn take_host(&mut self, id: u32) -> Option<HostRecord> {
+        let record = self.hosts.remove(&id)?;
+        self.host_ids.remove(&id);
+        self.own_id = self.own_id.filter(|own| *own != id);
+        for ip in &record.host.vteps {
+            if let Some(ids) = self.by_vtep.get_mut(ip) {
+                ids.retain(|other| *other != id);
+                if ids.is_empty() {
+                    self.by_vtep.remove(ip);
+                }
+            }
+        }
+        Some(record)
+    }
+
+    /// Hosts with this VTEP address.
+    fn with_vtep(&self, ip: IpAddr) -> impl Iterator<Item = (u32, &HostRecord)> {
+        let ids = self.by_vtep.get(&ip).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.hosts.get(id)?)))
+    }
+
+    pub(super) fn remove_host(&mut self, ctx: &mut ReplicaCtx, id: u32) -> Result<Vec<Effect>, Full> {
+        let Some(old) = self.take_host(id) else { return Ok(Vec::new()) };
+        for ip in &old.host.vteps {
+            self.drop_vtep(ctx, *ip, id)?;
+        }
+        ctx.tables.remove_host(id);
+        for (vni, record) in &mut self.networks {
+            if record.members.remove(&id).is_some() {
+                self.dirty.insert(*vni);
+            }
+        }
+        let target = old.target().filter(|target| !self.is_tracked(*target));
+        Ok(target.map(|(ip, port)| Effect::Untrack(ip, port)).into_iter().collect())
+    }
+
+    fn is_tracked(&self, target: (IpAddr, u16)) -> bool {
+        self.with_vtep(target.0).any(|(_, record)| record.target() == Some(target))
+    }
+
+    /// Hosts that are reached through this VTEP address, with the UDP port each listens on.
+    pub fn hosts_behind(&self, vtep: IpAddr) -> impl Iterator<Item = (u32, u16)> {
+        self.with_vtep(vtep)
+            .filter(move |(_, record)| record.vtep == Some(vtep))
+            .map(|(id, record)| (id, record.host.udp_port))
+    }
+
+    /// The way to a host is known now, or (`None`) lost.
+    pub fn set_path(&mut self, tables: &mut Tables, id: u32, path: Option<Path>) -> Result<(), Full> {
+        let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
+        record.path = path;
+        tables.put_host(id, record.entry())
+    }
+
+    /// Our own number at the board, once it is known.
+    #[must_use]
+    pub fn own_id(&self) -> Option<u32> {
+        self.own_id
+    }
+
+    /// The appliances, other than this one, that send frames of a network.
+    pub fn appliances_in(&self, vni: Vni) -> impl Iterator<Item = u32> + '_ {
+        let members = self.networks.get(&vni).into_iter().flat_map(|network| network.members.keys().copied());
+        members.filter(|id| {
+            let other = |record: &HostRecord| record.host.name != self.own && record.host.up;
+            self.hosts.get(id).is_some_and(|record| other(record) && record.is_appliance())
+        })
+    }
+}

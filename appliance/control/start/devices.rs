@@ -1,0 +1,166 @@
+//! Devices of the ports: finds and configures them, checks that lcores and buffers suffice, and starts them. Enters: the
+//! configuration. Leaves: the mbuf pool, configured devices with what they report, then running ports with their queues.
+
+use crate::control::{mtu, plan::Facts};
+use anyhow::{Context, Result, bail};
+use dpdk::{Device, DeviceInfo, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues};
+use std::collections::BTreeMap;
+use stopover_config::appliance::{self as config, Appliance, QueueRef};
+use stopover_net::Mac;
+
+/// The devices before they start, and the lcores that receive from them.
+pub(super) struct Devices {
+    pub pool: Mempool,
+    /// By lcore, the receive queues that it polls.
+    pub assigned: BTreeMap<u32, Vec<QueueRef>>,
+    pub ready: Vec<Ready>,
+}
+
+/// A device that is configured but not started.
+pub(super) struct Ready {
+    port: Port,
+    pub facts: Facts,
+}
+
+/// A port that runs, with its queues not yet assigned to lcores.
+pub(super) struct Started {
+    pub port: Port,
+    pub queues: Queues,
+}
+
+impl Devices {
+    /// Configures the devices of all ports.
+    pub fn configure(eal: &Eal, config: &Appliance) -> Result<Self> {
+        let pool = Mempool::create(eal, "stopover", config.mbufs, config.mbcache, config.mbuf_size, None)?;
+        let workers: Vec<u32> = eal.worker_lcores().into_iter().map(LcoreId::get).collect();
+        let assigned = config.queues_by_lcore(&workers);
+        check_lcores(&assigned, &workers, eal)?;
+        let ready = config
+            .ports
+            .iter()
+            .map(|port| configure(eal, config, port, assigned.len(), &pool))
+            .collect::<Result<Vec<_>>>()?;
+        check_pool(config, &ready, assigned.len())?;
+        Ok(Self { pool, assigned, ready })
+    }
+}
+
+fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &Eal) -> Result<()> {
+    if workers.is_empty() {
+        bail!(
+            "EAL has no worker lcore beside the main lcore {}; expected at least two lcores; hint: name two in `eal`, for example `\"-l\", \"0-1\"`, or `\"--lcores\", \"0@0,1@0\"` on a single core",
+            eal.main_lcore()
+        );
+    }
+    for lcore in assigned.keys() {
+        if !workers.contains(lcore) {
+            bail!(
+                "lcore {lcore} is not a worker lcore of EAL; expected one of {workers:?}; hint: correct `lcores` or the EAL arguments"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every descriptor and every lcore's cache can hold a buffer; one more burst each must be left to work with.
+fn check_pool(config: &Appliance, ready: &[Ready], lcores: usize) -> Result<()> {
+    let descriptors: u32 = ready
+        .iter()
+        .map(|r| r.port.granted())
+        .map(|g| u32::from(g.rxq) * u32::from(g.rxd) + u32::from(g.txq) * u32::from(g.txd))
+        .sum();
+    let needed = descriptors + lcores as u32 * (config.mbcache + u32::from(config.burst));
+    if config.mbufs < needed {
+        bail!(
+            "mbufs: found {}; expected at least {needed}: {descriptors} for the queues' descriptors, the rest for {lcores} lcores' caches and bursts; hint: raise `mbufs`, or lower `rxd`, `txd` or the number of queues",
+            config.mbufs
+        );
+    }
+    Ok(())
+}
+
+/// Finds and configures the device of a port.
+fn configure(
+    eal: &Eal,
+    config: &Appliance,
+    port: &config::Port,
+    lcores: usize,
+    pool: &Mempool,
+) -> Result<Ready> {
+    let context = || format!("port {}", port.name);
+    let device = Device::find(eal, port.device.as_str()).with_context(context)?;
+    let info = device.info().with_context(context)?;
+    if info.max_rxq < port.rxq {
+        bail!(
+            "port {}: {} receive queues wanted, {} has at most {}; hint: lower `rxq`, or give the vdev more queues",
+            port.name,
+            port.rxq,
+            port.device.as_str(),
+            info.max_rxq
+        );
+    }
+    let requested = port_config(config, port, &info, lcores);
+    let ready = device.configure(&requested, pool).with_context(context)?;
+    let granted = ready.granted();
+    if port.mtu.is_some_and(|mtu| mtu != granted.mtu) {
+        log::warn!(
+            "port {}: MTU {} instead of {:?}: the device takes no other",
+            port.name,
+            granted.mtu,
+            port.mtu
+        );
+    }
+    let mac = Mac::new(ready.mac().with_context(context)?);
+    let mtu = port.mtu.map_or(granted.mtu, |mtu| mtu.min(granted.mtu));
+    if let Some(why) = mtu::too_small(&port.name, mtu, &mtu::inside(&port.role, mtu)) {
+        log::warn!("{why}");
+    }
+    let facts = Facts {
+        mac,
+        mtu,
+        fills_checksums: granted.offloads.tx_l4_csum,
+        segments_tcp: granted.offloads.tso,
+        exact: is_vhost(&info),
+    };
+    Ok(Ready { port: ready, facts })
+}
+
+/// What is requested of a port's device.
+fn port_config(config: &Appliance, port: &config::Port, info: &DeviceInfo, lcores: usize) -> PortConfig {
+    PortConfig {
+        rxq: port.rxq,
+        txq: match port.txq {
+            // A tap has one file per pair of queues.
+            0 if info.driver == "net_tap" => port.rxq,
+            0 => (lcores as u16).min(info.max_txq).max(1),
+            txq => txq,
+        },
+        rxd: config.rxd as u16,
+        txd: config.txd as u16,
+        mtu: port.mtu,
+        promiscuous: port.promiscuous,
+        all_multicast: true,
+        offloads: Offloads {
+            rx_l4_csum: !matches!(port.role, config::Role::Underlay(_)),
+            tx_l4_csum: is_vhost(info),
+            tso: is_vhost(info),
+            multi_segs: true,
+            scatter: true,
+            rss: true,
+            ..Offloads::default()
+        },
+    }
+}
+
+fn is_vhost(info: &DeviceInfo) -> bool {
+    info.driver == "net_vhost"
+}
+
+pub(super) fn start_ports(config: &Appliance, ready: Vec<Ready>) -> Result<Vec<Started>> {
+    let mut started = Vec::new();
+    for (port, ready) in config.ports.iter().zip(ready) {
+        let queues = ready.port.start().with_context(|| format!("port {}", port.name))?;
+        started.push(Started { port: ready.port, queues });
+    }
+    Ok(started)
+}

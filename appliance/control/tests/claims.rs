@@ -1,0 +1,227 @@
+//! Claims of stations: what is sent to the board, and what follows when the board accepts or refuses it.
+
+use super::{
+    stations::{OTHER_SEGMENT, SEGMENT, VIF, lab},
+    *,
+};
+use stopover_bbs::model::Accepted;
+
+#[test]
+fn an_address_of_a_node_elsewhere_stays_with_it_until_the_board_gives_it_away() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
+    let claim_updates = lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.9")));
+    assert_eq!(claim_updates, [claim(mac(50), &["192.168.0.9"])]);
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)), "no spoof of ours answers for it");
+    assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)));
+
+    // The holder's host is down: the board gives the address to us, and says so.
+    lab.age(501);
+    lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.9")));
+    lab.apply(host(OWN, &["10.0.0.1"], 4789));
+    lab.apply(node(mac(9), 2, &[], &["192.168.0.9"]));
+    lab.apply(node(mac(50), OWN, &["192.168.0.9"], &[]));
+    lab.accept(mac(50));
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(50)));
+}
+
+#[test]
+fn a_node_elsewhere_is_claimed_and_not_believed_before_the_board_agrees() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
+    assert_eq!(lab.learn(SEGMENT, mac(9), Some(ip("192.168.0.9"))), [claim(mac(9), &["192.168.0.9"])]);
+    assert_eq!(lab.location(mac(9)), Where::Host(2));
+    assert_eq!(lab.learn(SEGMENT, mac(9), None), [], "once is enough");
+    lab.accept(mac(9));
+    assert_eq!((lab.location(mac(9)), lab.owner("192.168.0.9")), (Where::Port(SEGMENT), Some(mac(9))));
+    // The board says the same in its own words.
+    lab.apply(host(OWN, &["10.0.0.1"], 4789));
+    lab.apply(node(mac(9), OWN, &["192.168.0.9"], &[]));
+    assert_eq!(lab.location(mac(9)), Where::Port(SEGMENT));
+    assert_eq!(lab.age(300_000), [withdraw(mac(9))]);
+    assert_eq!(lab.location(mac(9)), Where::Nowhere, "nothing is left of where it was before");
+}
+
+#[test]
+fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.learn(SEGMENT, mac(9), None);
+    assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
+    assert_eq!(lab.location(mac(9)), Where::Host(2));
+    // Soon, and then ever more rarely.
+    for quiet_ms in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+        lab.now_ms += quiet_ms - 1;
+        assert_eq!(lab.learn(SEGMENT, mac(9), None), []);
+        lab.now_ms += 1;
+        assert_eq!(lab.learn(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
+        assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
+    }
+    // At once, if the board says that nobody has it.
+    lab.stations.allow_claim(lab.now_ms, lab.bds[0], mac(9));
+    assert_eq!(lab.learn(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
+}
+
+#[test]
+fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_it_says_then() {
+    let mut lab = lab();
+    lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.apply(node(mac(50), 2, &["192.168.0.50"], &[]));
+    let gone = lab.stations.node_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50)).unwrap();
+    assert_eq!((gone.port, lab.location(mac(50))), (SEGMENT, Where::Host(2)));
+    assert_eq!(lab.owner("192.168.0.50"), Some(mac(50)));
+    // Frames that were under way when it left.
+    lab.now_ms += 99;
+    assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50"))), []);
+    // It is really back.
+    lab.now_ms += 1;
+    assert_eq!(lab.learn(SEGMENT, mac(50), None), [claim(mac(50), &[])]);
+    let sent = lab.stations.to_claim(vni(100), mac(50), vec![]);
+    assert!(sent.received && sent.facts.is_learned());
+    // The board gives it back with the addresses it has.
+    let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec![] };
+    lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
+    assert_eq!((lab.location(mac(50)), lab.owner("192.168.0.50")), (Where::Port(SEGMENT), Some(mac(50))));
+    assert_eq!(lab.stations.get(lab.bds[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
+}
+
+#[test]
+fn the_board_is_told_what_was_just_heard_and_once() {
+    let mut lab = lab();
+    let next_claim = |lab: &mut Lab, ips: &[&str]| {
+        let claim = lab.stations.to_claim(vni(100), mac(50), ips.iter().map(|s| ip(s)).collect());
+        (claim.received, claim.announced)
+    };
+    lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    assert_eq!(next_claim(&mut lab, &["192.168.0.50"]), (true, vec![ip("192.168.0.50")]));
+    assert_eq!(next_claim(&mut lab, &["192.168.0.50"]), (false, vec![]));
+    lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.51")));
+    assert_eq!(next_claim(&mut lab, &["192.168.0.50", "192.168.0.51"]), (false, vec![ip("192.168.0.51")]));
+    // It moves to another segment.
+    lab.learn(OTHER_SEGMENT, mac(50), None);
+    assert!(next_claim(&mut lab, &["192.168.0.50"]).0);
+    // Declared ones go before what is learned, and what they were heard to use is not declared.
+    lab.learn(SEGMENT, mac(2), Some(ip("192.168.0.200")));
+    let ips = vec![ip("192.168.0.2"), ip("192.168.0.200")];
+    let claim = lab.stations.to_claim(vni(100), mac(2), ips);
+    assert!(claim.received && !claim.facts.is_learned());
+    assert_eq!((claim.used, claim.announced), (vec![ip("192.168.0.200")], vec![ip("192.168.0.200")]));
+}
+
+#[test]
+fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays() {
+    let mut lab = lab();
+    lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100")));
+    lab.apply(node(mac(9), 2, &["192.168.0.100"], &[]));
+    lab.stations.addresses_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50), &[ip("192.168.0.100")]);
+    assert_eq!((lab.location(mac(50)), lab.owner("192.168.0.100")), (Where::Port(SEGMENT), Some(mac(9))));
+    assert_eq!(lab.stations.get(lab.bds[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
+    // What was under way does not bring it back; what it says then does.
+    assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100"))), []);
+    lab.now_ms += 100;
+    let claim_update = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
+    assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100"))), [claim_update]);
+    assert_eq!(lab.owner("192.168.0.100"), Some(mac(9)), "until the board agrees");
+    // If it does not, the node is still here.
+    let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec!["held".into()] };
+    lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
+    assert_eq!((lab.location(mac(50)), lab.owner("192.168.0.100")), (Where::Port(SEGMENT), Some(mac(9))));
+}
+
+#[test]
+fn a_learned_station_that_the_board_refuses_gives_way_to_the_registered_one() {
+    let mut lab = lab();
+    // Two appliances heard it at once; the other's claim was first, and its node reaches us before the refusal.
+    lab.learn(SEGMENT, mac(9), Some(ip("192.168.0.9")));
+    lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
+    assert_eq!(lab.location(mac(9)), Where::Port(SEGMENT));
+    assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
+    assert_eq!((lab.location(mac(9)), lab.owner("192.168.0.9")), (Where::Host(2), Some(mac(9))));
+}
+
+#[test]
+fn a_declared_station_stays_when_refused_and_the_operator_is_told() {
+    let mut lab = lab();
+    lab.apply(node(mac(1), 2, &["192.168.0.1"], &[]));
+    lab.link(VIF, true);
+    assert_eq!(lab.refuse(mac(1)), []);
+    assert_eq!(lab.location(mac(1)), Where::Port(VIF));
+    let bd = lab.bds[0];
+    assert_eq!(lab.stations.get(bd, mac(1)).unwrap().refused.as_deref(), Some("elsewhere"));
+    lab.accept(mac(1));
+    assert_eq!(lab.stations.get(bd, mac(1)).unwrap().refused, None);
+    // If it goes, it is where the board says, and is found there.
+    lab.link(VIF, false);
+    assert_eq!((lab.location(mac(1)), lab.owner("192.168.0.1")), (Where::Host(2), Some(mac(1))));
+}
+
+#[test]
+fn a_claim_that_is_never_answered_is_given_up() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.learn(SEGMENT, mac(9), None);
+    assert_eq!(lab.age(19_999), []);
+    assert_eq!(lab.age(1), [withdraw(mac(9))]);
+    assert_eq!(lab.age(100_000), []);
+    lab.accept(mac(9));
+    assert_eq!(lab.location(mac(9)), Where::Host(2), "too late");
+}
+
+#[test]
+fn an_old_doubt_says_nothing_about_a_station_that_is_here() {
+    let mut lab = lab();
+    lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
+    assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
+    // It is heard again after the quiet time, at another port, and accepted this time.
+    lab.now_ms += 10_000;
+    lab.learn(OTHER_SEGMENT, mac(50), Some(ip("192.168.0.51")));
+    lab.accept(mac(50));
+    assert_eq!(lab.location(mac(50)), Where::Port(OTHER_SEGMENT));
+    let station = lab.stations.get(lab.bds[0], mac(50)).unwrap();
+    assert_eq!(station.ips, [ip("192.168.0.51")]);
+}
+
+#[test]
+fn answers_about_nobody_change_nothing() {
+    let mut lab = lab();
+    assert_eq!(lab.refuse(mac(77)), []);
+    lab.accept(mac(77));
+    let tables = &mut lab.tables;
+    assert_eq!(lab.stations.refused(tables, 0, vni(999), mac(1), "no such network"), []);
+    lab.stations.accepted(tables, 0, vni(999), mac(1), None);
+    assert_eq!(lab.tables.nodes().count(), 1);
+}
+
+#[test]
+fn a_refused_station_is_claimed_at_once_when_nobody_has_it() {
+    let mut lab = lab();
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.learn(SEGMENT, mac(9), None);
+    lab.refuse(mac(9));
+    lab.apply(Change::NodeGone { vni: vni(100), mac: mac(9), ips: vec![] });
+    assert_eq!(lab.learn(SEGMENT, mac(9), None), [], "it has not been told");
+    let bd = lab.bds[0];
+    lab.stations.allow_claim(lab.now_ms, bd, mac(9));
+    assert_eq!(lab.learn(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
+    assert_eq!(lab.location(mac(9)), Where::Port(SEGMENT));
+}
+
+#[test]
+fn whether_a_followed_station_goes_is_decided_elsewhere() {
+    let mut lab = lab();
+    let (bd, station) = (lab.bds[0], mac(50));
+    lab.learn(SEGMENT, station, Some(ip("192.168.0.50")));
+    lab.stations.follow(bd, station);
+    assert_eq!(lab.refuse(station), []);
+    assert_eq!(lab.age(300_000), []);
+    assert_eq!(lab.link(SEGMENT, false), [withdraw(mac(2))]);
+    let gone = [Removal::Refused, Removal::Silent, Removal::PortDown].map(|why| (bd, station, why));
+    assert_eq!(lab.stations.take_removals(), gone);
+    assert_eq!((lab.location(station), lab.stations.take_removals()), (Where::Port(SEGMENT), vec![]));
+    // It was not doubted either: it is claimed as it was.
+    lab.stations.unfollow(bd, station);
+    assert_eq!(lab.age(300_000), [withdraw(station)]);
+    assert_eq!(lab.location(station), Where::Nowhere);
+}
