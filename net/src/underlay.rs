@@ -205,16 +205,10 @@ fn read<const OVERLAY_FLAGS: bool>(
 ) -> Result<Underlay, BadOuter> {
     let head = head.get(..total_len).unwrap_or(head);
     let frame = frame::parse(head, total_len)?;
-    let vlan_ok = match (expect.vlan, frame.vlan) {
-        (None, None) => true,
-        (None, Some(tag)) => tag.vid() == 0,
-        (Some(_), None) => false,
-        (Some(vlan), Some(tag)) => tag.vid() == vlan.get() && tag.tpid == ethernet::ethertype::VLAN,
-    };
-    if !vlan_ok {
+    if !is_in_vlan(&frame, expect.vlan) {
         return Err(BadOuter::WrongVlan);
     }
-    let (src, dst, tos, ttl, proto, fragment) = match &frame.kind {
+    let (ip, proto, fragment) = match &frame.kind {
         Kind::Ipv4(ip) => {
             let l3 = usize::from(frame.l3_off);
             if !checksum::is_valid(head.get(l3..l3 + usize::from(ip.hdr_len)).unwrap_or_default()) {
@@ -223,10 +217,12 @@ fn read<const OVERLAY_FLAGS: bool>(
             if martian_v4(ip.src) {
                 return Err(BadOuter::MartianSource);
             }
-            (IpAddr::V4(ip.src), IpAddr::V4(ip.dst), ip.tos, ip.ttl, ip.proto, ip.fragment)
+            let (src, dst) = (IpAddr::V4(ip.src), IpAddr::V4(ip.dst));
+            (OuterIp { src, dst, tos: ip.tos, ttl: ip.ttl }, ip.proto, ip.fragment)
         }
         Kind::Ipv6(ip) => {
-            (IpAddr::V6(ip.src), IpAddr::V6(ip.dst), ip.tclass, ip.hop_limit, ip.proto, ip.fragment)
+            let (src, dst) = (IpAddr::V6(ip.src), IpAddr::V6(ip.dst));
+            (OuterIp { src, dst, tos: ip.tclass, ttl: ip.hop_limit }, ip.proto, ip.fragment)
         }
         Kind::Arp => return Ok(Underlay::Arp(frame)),
         Kind::Rarp | Kind::Other => return Ok(Underlay::Other(frame)),
@@ -242,11 +238,45 @@ fn read<const OVERLAY_FLAGS: bool>(
         L4::Malformed if proto == protocol::UDP => return Err(BadOuter::UdpLength),
         _ => return Ok(Underlay::Other(frame)),
     };
-    if let IpAddr::V6(src) = src
+    if let IpAddr::V6(src) = ip.src
         && martian_v6(src)
     {
         return Err(BadOuter::MartianSource);
     }
+    read_vxlan::<OVERLAY_FLAGS>(head, &frame, ip, udp_src, udp_len)
+}
+
+/// Whether a frame has the tag that the underlay port expects.
+#[inline(always)]
+const fn is_in_vlan(frame: &Frame, vlan: Option<VlanId>) -> bool {
+    match (vlan, frame.vlan) {
+        (None, None) => true,
+        (None, Some(tag)) => tag.vid() == 0,
+        (Some(_), None) => false,
+        (Some(vlan), Some(tag)) => tag.vid() == vlan.get() && tag.tpid == ethernet::ethertype::VLAN,
+    }
+}
+
+/// What [`Vxlan`] takes from the outer IP header of either version.
+#[derive(Clone, Copy)]
+struct OuterIp {
+    src: IpAddr,
+    dst: IpAddr,
+    tos: u8,
+    ttl: u8,
+}
+
+/// Reads the VXLAN header, the shim if there is one, and the position of the inner frame. `udp_len` is the length of
+/// the UDP datagram, whose header is complete in `head`.
+// A part of `read` alone: a call would store the facts of the frame (see `frame::parse`).
+#[inline(always)]
+fn read_vxlan<const OVERLAY_FLAGS: bool>(
+    head: &[u8],
+    frame: &Frame,
+    ip: OuterIp,
+    udp_src: u16,
+    udp_len: usize,
+) -> Result<Underlay, BadOuter> {
     let udp_off = frame.l4_off.unwrap_or_default();
     let vxlan_off = usize::from(udp_off) + udp::HEADER_LEN;
     let mut inner_off = vxlan_off + vxlan::HEADER_LEN;
@@ -272,7 +302,7 @@ fn read<const OVERLAY_FLAGS: bool>(
         return Err(BadOuter::InnerRunt);
     }
     let field = udp::Header::of(at(head, usize::from(udp_off)).ok_or(BadOuter::HeadersSplit)?).checksum();
-    let checksum = match (field, src) {
+    let checksum = match (field, ip.src) {
         (0, IpAddr::V4(_)) => UdpChecksum::Absent,
         (0, IpAddr::V6(_)) => UdpChecksum::AbsentV6,
         _ => UdpChecksum::Present,
@@ -280,10 +310,10 @@ fn read<const OVERLAY_FLAGS: bool>(
     Ok(Underlay::Vxlan(Vxlan {
         dst_mac: frame.dst,
         src_mac: frame.src,
-        src,
-        dst,
-        tos,
-        ttl,
+        src: ip.src,
+        dst: ip.dst,
+        tos: ip.tos,
+        ttl: ip.ttl,
         udp_src,
         vni,
         flags,
