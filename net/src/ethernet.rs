@@ -3,6 +3,7 @@
 use crate::Mac;
 use crate::bytes::{array, at, be16, put};
 use crate::reason::Truncated;
+use crate::view::view;
 
 /// Length of an untagged header in bytes.
 pub const HEADER_LEN: usize = 14;
@@ -37,18 +38,12 @@ mod field {
     pub const TAGGED_TYPE: usize = 2;
 }
 
-/// View of an untagged Ethernet header, or of the first 14 bytes of a tagged one.
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
+view! {
+    /// View of an untagged Ethernet header, or of the first 14 bytes of a tagged one.
+    pub struct Header[HEADER_LEN];
+}
 
 impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 14.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
     /// The header at the start of `bytes`.
     #[inline]
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, Truncated> {
@@ -124,18 +119,12 @@ impl Tag {
     }
 }
 
-/// View of the four bytes that follow a tag's EtherType: control information and the next EtherType.
-#[derive(Debug, Clone, Copy)]
-pub struct Vlan<'a>(&'a [u8; TAG_LEN]);
+view! {
+    /// View of the four bytes that follow a tag's EtherType: control information and the next EtherType.
+    pub struct Vlan[TAG_LEN];
+}
 
 impl<'a> Vlan<'a> {
-    /// Looks at bytes already known to be 4.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; TAG_LEN]) -> Self {
-        Self(bytes)
-    }
-
     /// The tag at the start of `bytes`.
     #[inline]
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, Truncated> {

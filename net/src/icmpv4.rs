@@ -1,12 +1,6 @@
-//! ICMP header (RFC 792) as a view over bytes.
+//! Message types of ICMP (RFC 792), and the header.
 
-use crate::bytes::{at, be16, byte};
-use crate::reason::Truncated;
-
-/// Length of the header in bytes.
-pub const HEADER_LEN: usize = 8;
-/// Byte position of the checksum.
-pub const CHECKSUM_AT: usize = field::CHECKSUM;
+pub use crate::icmp_header::{CHECKSUM_AT, HEADER_LEN, Header};
 
 /// Message types.
 pub mod kind {
@@ -28,13 +22,6 @@ pub mod kind {
     pub const PARAMETER_PROBLEM: u8 = 12;
 }
 
-mod field {
-    pub const KIND: usize = 0;
-    pub const CODE: usize = 1;
-    pub const CHECKSUM: usize = 2;
-    pub const MTU: usize = 6;
-}
-
 /// Whether a message type reports an error; no error may be sent about one (RFC 1122 section 3.2.2).
 #[inline]
 #[must_use]
@@ -47,53 +34,6 @@ pub const fn is_error(kind: u8) -> bool {
             | kind::TIME_EXCEEDED
             | kind::PARAMETER_PROBLEM
     )
-}
-
-/// View of the 8 bytes of a header.
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
-
-impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 8.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
-    /// The header at the start of `message`.
-    #[inline]
-    pub fn new_checked(message: &'a [u8]) -> Result<Self, Truncated> {
-        at(message, 0).map(Self).ok_or(Truncated)
-    }
-
-    /// Message type.
-    #[inline]
-    #[must_use]
-    pub const fn kind(self) -> u8 {
-        byte::<{ field::KIND }, _>(self.0)
-    }
-
-    /// Message code.
-    #[inline]
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        byte::<{ field::CODE }, _>(self.0)
-    }
-
-    /// Checksum as it stands in the header.
-    #[inline]
-    #[must_use]
-    pub const fn checksum(self) -> u16 {
-        be16::<{ field::CHECKSUM }, _>(self.0)
-    }
-
-    /// Next-hop MTU of "fragmentation needed" (RFC 1191 section 4).
-    #[inline]
-    #[must_use]
-    pub const fn next_hop_mtu(self) -> u16 {
-        be16::<{ field::MTU }, _>(self.0)
-    }
 }
 
 #[cfg(test)]

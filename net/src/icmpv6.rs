@@ -1,12 +1,6 @@
-//! ICMPv6 header (RFC 4443 section 2.1) as a view over bytes, with the type numbers of ND (RFC 4861).
+//! Message types of ICMPv6 (RFC 4443, ND in RFC 4861), and the header.
 
-use crate::bytes::{at, be16, be32, byte};
-use crate::reason::Truncated;
-
-/// Length of the header with the four bytes that every message of interest has after it.
-pub const HEADER_LEN: usize = 8;
-/// Byte position of the checksum.
-pub const CHECKSUM_AT: usize = field::CHECKSUM;
+pub use crate::icmp_header::{CHECKSUM_AT, HEADER_LEN, Header};
 
 /// Message types.
 pub mod kind {
@@ -28,13 +22,6 @@ pub mod kind {
     pub const REDIRECT: u8 = 137;
 }
 
-mod field {
-    pub const KIND: usize = 0;
-    pub const CODE: usize = 1;
-    pub const CHECKSUM: usize = 2;
-    pub const WORD: usize = 4;
-}
-
 /// Whether no error may be sent about a message of this type (RFC 4443 section 2.4 e.1 and e.2): all
 /// error messages (types below 128) and redirects.
 #[inline]
@@ -48,53 +35,6 @@ pub const fn forbids_error(kind: u8) -> bool {
 #[must_use]
 pub const fn is_nd(kind: u8) -> bool {
     matches!(kind, kind::ROUTER_SOLICIT..=kind::REDIRECT)
-}
-
-/// View of the first 8 bytes of a message.
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
-
-impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 8.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
-    /// The header at the start of `message`.
-    #[inline]
-    pub fn new_checked(message: &'a [u8]) -> Result<Self, Truncated> {
-        at(message, 0).map(Self).ok_or(Truncated)
-    }
-
-    /// Message type.
-    #[inline]
-    #[must_use]
-    pub const fn kind(self) -> u8 {
-        byte::<{ field::KIND }, _>(self.0)
-    }
-
-    /// Message code.
-    #[inline]
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        byte::<{ field::CODE }, _>(self.0)
-    }
-
-    /// Checksum as it stands in the header.
-    #[inline]
-    #[must_use]
-    pub const fn checksum(self) -> u16 {
-        be16::<{ field::CHECKSUM }, _>(self.0)
-    }
-
-    /// The 32 bits after the checksum: MTU of "packet too big", flags of an advertisement.
-    #[inline]
-    #[must_use]
-    pub fn word(self) -> u32 {
-        be32::<{ field::WORD }, _>(self.0)
-    }
 }
 
 #[cfg(test)]

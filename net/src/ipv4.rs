@@ -3,6 +3,7 @@
 use crate::bytes::{array, at, be16, byte, put};
 use crate::checksum;
 use crate::reason::Truncated;
+use crate::view::view;
 use std::net::Ipv4Addr;
 
 /// Length of a header without options, in bytes.
@@ -41,18 +42,12 @@ mod field {
     pub const DST: usize = 16;
 }
 
-/// View of the fixed 20 bytes of a header.
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
+view! {
+    /// View of the fixed 20 bytes of a header.
+    pub struct Header[HEADER_LEN];
+}
 
 impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 20, without any check of their content.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
     /// The header at the start of `packet`: version 4, header length in bounds, total length within `packet`.
     #[inline]
     pub fn new_checked(packet: &'a [u8]) -> Result<Self, Truncated> {

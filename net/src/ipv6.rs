@@ -3,6 +3,7 @@
 use crate::Mac;
 use crate::bytes::{array, at, be16, be32, byte, put};
 use crate::reason::Truncated;
+use crate::view::view;
 use std::net::Ipv6Addr;
 
 /// Length of the fixed header in bytes.
@@ -41,18 +42,12 @@ mod field {
     pub const DST: usize = 24;
 }
 
-/// View of the fixed 40 bytes of a header.
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
+view! {
+    /// View of the fixed 40 bytes of a header.
+    pub struct Header[HEADER_LEN];
+}
 
 impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 40, without any check of their content.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
     /// The header at the start of `packet`: version 6, payload length within `packet`.
     #[inline]
     pub fn new_checked(packet: &'a [u8]) -> Result<Self, Truncated> {

@@ -24,6 +24,7 @@ pub mod flow;
 pub mod frame;
 pub mod gso;
 pub mod icmp;
+mod icmp_header;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
@@ -37,6 +38,7 @@ mod reason;
 pub mod tcp;
 pub mod udp;
 pub mod underlay;
+mod view;
 pub mod vxlan;
 
 pub use address::{FloodPolicy, HostName, IPV6_MIN_MTU, Invalid, Mac, VlanId, Vni};

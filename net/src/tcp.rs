@@ -2,6 +2,7 @@
 
 use crate::bytes::{at, be16, be32, byte};
 use crate::reason::Truncated;
+use crate::view::view;
 
 /// Length of a header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
@@ -42,18 +43,12 @@ mod field {
     pub const CHECKSUM: usize = 16;
 }
 
-/// View of the fixed 20 bytes of a header.
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
+view! {
+    /// View of the fixed 20 bytes of a header.
+    pub struct Header[HEADER_LEN];
+}
 
 impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 20, without any check of their content.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
     /// The header at the start of `segment`; its options lie within `segment`.
     #[inline]
     pub fn new_checked(segment: &'a [u8]) -> Result<Self, Truncated> {

@@ -2,6 +2,7 @@
 
 use crate::bytes::{at, be16};
 use crate::reason::Truncated;
+use crate::view::view;
 
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -15,18 +16,12 @@ mod field {
     pub const CHECKSUM: usize = 6;
 }
 
-/// View of the 8 bytes of a header.
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
+view! {
+    /// View of the 8 bytes of a header.
+    pub struct Header[HEADER_LEN];
+}
 
 impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 8, without any check of their content.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
     /// The header at the start of `datagram`; its length field lies within `datagram`.
     #[inline]
     pub fn new_checked(datagram: &'a [u8]) -> Result<Self, Truncated> {

@@ -5,6 +5,7 @@
 
 use crate::bytes::{array, at, be32, byte, put};
 use crate::reason::Truncated;
+use crate::view::view;
 use crate::{Mac, Vni};
 
 /// Length of the header in bytes.
@@ -93,20 +94,14 @@ pub const fn separate_copy_bit(node: Mac) -> u32 {
     1 << (node.to_u64() % 23)
 }
 
-/// View of the 8 bytes of a header. Of the reserved bits only the three of [`OverlayFlags`] can be read, and none
-/// decides whether a header is valid: "MUST be set to zero on transmission and ignored on receipt" (RFC 7348
-/// section 5).
-#[derive(Debug, Clone, Copy)]
-pub struct Header<'a>(&'a [u8; HEADER_LEN]);
+view! {
+    /// View of the 8 bytes of a header. Of the reserved bits only the three of [`OverlayFlags`] can be read, and none
+    /// decides whether a header is valid: "MUST be set to zero on transmission and ignored on receipt" (RFC 7348
+    /// section 5).
+    pub struct Header[HEADER_LEN];
+}
 
 impl<'a> Header<'a> {
-    /// Looks at bytes already known to be 8, without any check of their content.
-    #[inline]
-    #[must_use]
-    pub const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
-        Self(bytes)
-    }
-
     /// The header at the start of `bytes`; the I flag is set.
     #[inline]
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, Truncated> {
