@@ -12,6 +12,7 @@ mod migration;
 mod prefix;
 mod raw;
 mod roles;
+mod underlay;
 mod validate;
 
 pub use lcores::EalLcores;

@@ -1,12 +1,7 @@
 //! Checks of the three roles, one port at a time, and then across ports: addresses and stations that two
 //! ports claim.
 
-use super::{
-    Dscp, Port, Role, Route, Segment, Station, Underlay, Vif, guard,
-    prefix::{interface, next_hop, prefix},
-    raw,
-    validate::Owners,
-};
+use super::{Port, Role, Segment, Station, Vif, guard, raw, underlay, validate::Owners};
 use crate::{
     fault::{Checked, Fault, fault},
     read,
@@ -17,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
-use stopover_net::{IPV6_MIN_MTU, Mac, VlanId, Vni};
+use stopover_net::{Mac, VlanId, Vni};
 
 /// Adds place and spelling to a refusal.
 pub(super) fn refusal(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
@@ -27,7 +22,7 @@ pub(super) fn refusal(at: String, what: &str, s: impl std::fmt::Display) -> impl
 
 pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     match raw {
-        raw::Role::Underlay { .. } => underlay(at, port, raw),
+        raw::Role::Underlay { .. } => underlay::check(at, port, raw),
         raw::Role::Vif { .. } => vif(at, port, raw),
         raw::Role::Segment { .. } => segment(at, port, raw),
     }
@@ -169,7 +164,7 @@ fn segment(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     Ok(Role::Segment(Segment { vni, vlans: map, ageing_s, max_stations, new_stations_per_s, stations }))
 }
 
-fn vlan(at: &str, port: &str, n: i64) -> Checked<VlanId> {
+pub(super) fn vlan(at: &str, port: &str, n: i64) -> Checked<VlanId> {
     u16::try_from(n).ok().and_then(|n| VlanId::new(n).ok()).ok_or_else(|| {
         fault(
             at,
@@ -212,129 +207,6 @@ fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String
         addresses: station_addresses(&format!("{at}.addresses"), port, &raw.addresses)?,
         shared_addresses: shared(at, port, &raw.addresses, &raw.shared_addresses)?,
     })
-}
-
-fn underlay(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
-    let raw::Role::Underlay {
-        addresses: raw_addresses,
-        vlan: raw_vlan,
-        gateways: raw_gateways,
-        routes: raw_routes,
-        neighbours: raw_neighbours,
-        udp_port,
-        ttl,
-        dscp,
-        udp6_zero_checksum,
-    } = raw
-    else {
-        return Err(fault(at, "another role", "underlay", "correct the role"));
-    };
-    let mut addresses: Vec<IpNet> = Vec::new();
-    for (i, s) in raw_addresses.iter().enumerate() {
-        addresses.push(interface(&format!("{at}.addresses[{i}]"), port, s)?);
-    }
-    if addresses.is_empty() {
-        return Err(fault(
-            format!("{at}.addresses"),
-            format!("underlay port `{port}` without an address"),
-            "at least one VTEP address with prefix length",
-            "add for example \"10.0.0.1/24\"",
-        ));
-    }
-    let mut gateways: Vec<IpAddr> = Vec::new();
-    for (i, s) in raw_gateways.iter().enumerate() {
-        let at = format!("{at}.gateways[{i}]");
-        let ip = next_hop(&at, port, "gateway", s, &addresses)?;
-        if gateways.iter().any(|g| g.is_ipv4() == ip.is_ipv4()) {
-            return Err(fault(
-                at,
-                of(&format!("gateway {ip} besides another of its family"), port),
-                "one gateway per family",
-                "remove one, or make it a route: routes: [(to: \"…\", via: \"…\")]",
-            ));
-        }
-        gateways.push(ip);
-    }
-    let mut routes: Vec<Route> = Vec::new();
-    for (i, r) in raw_routes.iter().enumerate() {
-        let at = format!("{at}.routes[{i}]");
-        let to = prefix(&format!("{at}.to"), port, &r.to)?;
-        let via = next_hop(&format!("{at}.via"), port, "next hop", &r.via, &addresses)?;
-        if to.addr().is_ipv4() != via.is_ipv4() {
-            return Err(fault(
-                format!("{at}.via"),
-                of(&format!("next hop {via} for {to}"), port),
-                "a next hop of the destination's family",
-                "correct one of the two",
-            ));
-        }
-        if routes.iter().any(|other| other.to == to) {
-            return Err(fault(
-                format!("{at}.to"),
-                of(&format!("route to {to} again"), port),
-                "each destination once",
-                "remove one of the two",
-            ));
-        }
-        routes.push(Route { to, via });
-    }
-    let mut neighbours: Vec<(IpAddr, Mac)> = Vec::new();
-    for (i, n) in raw_neighbours.iter().enumerate() {
-        let at = format!("{at}.neighbours[{i}]");
-        let ip = next_hop(&format!("{at}.ip"), port, "neighbour", &n.ip, &addresses)?;
-        let mac = text::station_mac(&n.mac).map_err(refusal(
-            format!("{at}.mac"),
-            &of("MAC", port),
-            n.mac.escape_debug(),
-        ))?;
-        if neighbours.iter().any(|(other, _)| *other == ip) {
-            return Err(fault(
-                at,
-                of(&format!("neighbour {ip} again"), port),
-                "each neighbour once",
-                "remove one of the two",
-            ));
-        }
-        neighbours.push((ip, mac));
-    }
-    Ok(Role::Underlay(Underlay {
-        addresses,
-        vlan: raw_vlan.map(|n| vlan(&format!("{at}.vlan"), port, n)).transpose()?,
-        gateways,
-        routes,
-        neighbours,
-        udp_port: match udp_port {
-            None => text::VXLAN_UDP_PORT,
-            Some(n) => {
-                text::udp_port(n).map_err(refusal(format!("{at}.udp_port"), &of("UDP port", port), n))?
-            }
-        },
-        ttl: read::number(&format!("{at}.ttl"), ttl, 64, 1..=255, "hops")?,
-        dscp: match dscp {
-            // Tenants do not choose the underlay's class of service unless the operator lets them.
-            None => Dscp::Fixed(0),
-            Some(raw::Dscp::Copy) => Dscp::Copy,
-            Some(raw::Dscp::Pcp) => Dscp::Pcp,
-            Some(raw::Dscp::Fixed(n)) => {
-                Dscp::Fixed(read::number(&format!("{at}.dscp"), Some(n), 0, 0..=63, "")?)
-            }
-        },
-        udp6_zero_checksum,
-    }))
-}
-
-/// IPv6 needs that much of the underlay, too.
-pub(super) fn mtu_fits(at: &str, port: &str, mtu: Option<u16>, role: &Role) -> Checked<()> {
-    let (Some(mtu), Role::Underlay(u)) = (mtu, role) else { return Ok(()) };
-    if mtu < IPV6_MIN_MTU && u.addresses.iter().any(|net| net.addr().is_ipv6()) {
-        return Err(fault(
-            at,
-            format!("MTU {mtu} on port `{port}`, which has an IPv6 address"),
-            format!("at least {IPV6_MIN_MTU} bytes (RFC 8200)"),
-            "raise the MTU, or remove the IPv6 address",
-        ));
-    }
-    Ok(())
 }
 
 /// What the ports of this appliance own, each with the words that name it.

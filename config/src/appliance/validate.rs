@@ -1,7 +1,9 @@
 //! From the raw file to [`Appliance`]: single values, names and devices; the rooms beside it check roles,
 //! lcores and declarations. The first finding ends it.
 
-use super::{Appliance, Device, Idle, Port, Role, Truth, declared, lcores, migration, raw, roles};
+use super::{
+    Appliance, Declared, Device, Idle, Port, Role, Truth, declared, lcores, migration, raw, roles, underlay,
+};
 use crate::{
     fault::{Checked, fault},
     read, text,
@@ -43,36 +45,8 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
             None
         }
     };
-    let truth = match (raw.board, raw.declared) {
-        (Some(board), None) => Truth::Board(endpoints(&board)?),
-        (None, Some(d)) => Truth::Declared(declared::check(d, &name, &locals, origin)?),
-        (Some(_), Some(_)) => {
-            return Err(fault(
-                "declared",
-                "both `board` and `declared`",
-                "one of the two",
-                "remove one; what an operator declares beside a board she declares at the board",
-            ));
-        }
-        (None, None) => {
-            return Err(fault(
-                "",
-                "neither `board` nor `declared`",
-                "one of the two",
-                "add board: [\"http://host:7480\"], or declared: () to work without a board",
-            ));
-        }
-    };
-    let mbufs: u32 = read::number("mbufs", raw.mbufs, 16_384, 512..=1 << 26, "mbufs")?;
-    let mbcache: u32 = read::number("mbcache", raw.mbcache, 256, 0..=MAX_MBCACHE, "mbufs")?;
-    if mbcache.saturating_mul(3) > mbufs.saturating_mul(2) {
-        return Err(fault(
-            "mbcache",
-            format!("{mbcache} with a pool of {mbufs} mbufs"),
-            "one and a half times mbcache to fit the pool",
-            "lower mbcache or raise mbufs",
-        ));
-    }
+    let truth = truth(raw.board, raw.declared, |d| declared::check(d, &name, &locals, origin))?;
+    let (mbufs, mbcache) = pool(raw.mbufs, raw.mbcache)?;
     Ok(Appliance {
         ctl: match raw.ctl {
             Some(s) => read::socket_path("ctl", &s)?,
@@ -106,6 +80,45 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         ports,
         lcores,
     })
+}
+
+/// Where the appliance takes hosts, networks and nodes from: a board, or its own configuration.
+fn truth(
+    board: Option<Vec<String>>,
+    declared: Option<raw::Declared>,
+    check: impl FnOnce(raw::Declared) -> Checked<Declared>,
+) -> Checked<Truth> {
+    match (board, declared) {
+        (Some(board), None) => Ok(Truth::Board(endpoints(&board)?)),
+        (None, Some(d)) => Ok(Truth::Declared(check(d)?)),
+        (Some(_), Some(_)) => Err(fault(
+            "declared",
+            "both `board` and `declared`",
+            "one of the two",
+            "remove one; what an operator declares beside a board she declares at the board",
+        )),
+        (None, None) => Err(fault(
+            "",
+            "neither `board` nor `declared`",
+            "one of the two",
+            "add board: [\"http://host:7480\"], or declared: () to work without a board",
+        )),
+    }
+}
+
+/// Size of the pool of mbufs, and of each lcore's cache of it.
+fn pool(mbufs: Option<i64>, mbcache: Option<i64>) -> Checked<(u32, u32)> {
+    let mbufs: u32 = read::number("mbufs", mbufs, 16_384, 512..=1 << 26, "mbufs")?;
+    let mbcache: u32 = read::number("mbcache", mbcache, 256, 0..=MAX_MBCACHE, "mbufs")?;
+    if mbcache.saturating_mul(3) > mbufs.saturating_mul(2) {
+        return Err(fault(
+            "mbcache",
+            format!("{mbcache} with a pool of {mbufs} mbufs"),
+            "one and a half times mbcache to fit the pool",
+            "lower mbcache or raise mbufs",
+        ));
+    }
+    Ok((mbufs, mbcache))
 }
 
 /// Polling for 50 µs outlasts the pauses of senders under load, and costs 5 % of a core at a thousand frames a second.
@@ -278,7 +291,7 @@ fn port(at: &str, raw: raw::Port, before: &[Port], created: &Vdevs, no_pci: bool
         None => None,
         given => Some(read::number(&format!("{at}.mtu"), given, 0, text::MIN_MTU..=u16::MAX, "bytes")?),
     };
-    roles::mtu_fits(&format!("{at}.mtu"), &name, mtu, &role)?;
+    underlay::mtu_fits(&format!("{at}.mtu"), &name, mtu, &role)?;
     Ok(Port {
         rxq: read::number(&format!("{at}.rxq"), raw.rxq, 1, 1..=64, "queues")?,
         txq: read::number(&format!("{at}.txq"), raw.txq, 0, 0..=64, "queues")?,
