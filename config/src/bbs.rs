@@ -77,9 +77,35 @@ pub fn parse(text: &str, origin: &Path) -> Result<Bbs, ConfigError> {
 }
 
 fn validate(raw: RawBbs) -> Checked<Bbs> {
+    let listen = listen(&raw.listen)?;
+    let (heartbeat_ms, host_timeout_ms) = timeouts(raw.heartbeat_ms, raw.host_timeout_ms)?;
+    let forget_after_s =
+        read::number("forget_after_s", raw.forget_after_s, 7 * 86_400, 0..=10 * 366 * 86_400, "seconds")?;
+    let flood_grace_s = read::number("flood_grace_s", raw.flood_grace_s, 60, 0..=86_400, "seconds")?;
+    Ok(Bbs {
+        listen,
+        store: read::absolute("store", &raw.store)?,
+        metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
+        heartbeat: Duration::from_millis(heartbeat_ms),
+        host_timeout: Duration::from_millis(host_timeout_ms),
+        flood_grace: Duration::from_secs(flood_grace_s),
+        forget_after: Some(Duration::from_secs(forget_after_s)).filter(|d| !d.is_zero()),
+        history: read::number("history", raw.history, defaults::HISTORY, 0..=100_000_000, "changes")?,
+        watcher_backlog: read::number(
+            "watcher_backlog",
+            raw.watcher_backlog,
+            defaults::WATCHER_BACKLOG,
+            16..=100_000_000,
+            "changes",
+        )?,
+    })
+}
+
+/// Where the board listens: at least one endpoint, each once, a TCP host as an address.
+fn listen(raw: &[String]) -> Checked<Vec<Endpoint>> {
     let mut listen = Vec::new();
     let mut seen = BTreeSet::new();
-    for (i, s) in raw.listen.iter().enumerate() {
+    for (i, s) in raw.iter().enumerate() {
         let at = format!("listen[{i}]");
         let endpoint = read::endpoint(&at, s)?;
         if let Endpoint::Tcp { host, .. } = &endpoint
@@ -110,11 +136,16 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
             "add for example \"unix:/run/stopover/bbs.sock\"",
         ));
     }
+    Ok(listen)
+}
+
+/// Heartbeat interval and host timeout in milliseconds; the timeout is at least two heartbeats.
+fn timeouts(heartbeat_ms: Option<i64>, host_timeout_ms: Option<i64>) -> Checked<(u64, u64)> {
     let heartbeat_ms =
-        read::number("heartbeat_ms", raw.heartbeat_ms, defaults::HEARTBEAT_MS, 10..=60_000, "milliseconds")?;
+        read::number("heartbeat_ms", heartbeat_ms, defaults::HEARTBEAT_MS, 10..=60_000, "milliseconds")?;
     let host_timeout_ms = read::number(
         "host_timeout_ms",
-        raw.host_timeout_ms,
+        host_timeout_ms,
         heartbeat_ms * defaults::MISSED,
         20..=600_000,
         "milliseconds",
@@ -127,26 +158,7 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
             "raise host_timeout_ms, so that one late heartbeat does not count as a dead host",
         ));
     }
-    let forget_after_s =
-        read::number("forget_after_s", raw.forget_after_s, 7 * 86_400, 0..=10 * 366 * 86_400, "seconds")?;
-    let flood_grace_s = read::number("flood_grace_s", raw.flood_grace_s, 60, 0..=86_400, "seconds")?;
-    Ok(Bbs {
-        listen,
-        store: read::absolute("store", &raw.store)?,
-        metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
-        heartbeat: Duration::from_millis(heartbeat_ms),
-        host_timeout: Duration::from_millis(host_timeout_ms),
-        flood_grace: Duration::from_secs(flood_grace_s),
-        forget_after: Some(Duration::from_secs(forget_after_s)).filter(|d| !d.is_zero()),
-        history: read::number("history", raw.history, defaults::HISTORY, 0..=100_000_000, "changes")?,
-        watcher_backlog: read::number(
-            "watcher_backlog",
-            raw.watcher_backlog,
-            defaults::WATCHER_BACKLOG,
-            16..=100_000_000,
-            "changes",
-        )?,
-    })
+    Ok((heartbeat_ms, host_timeout_ms))
 }
 
 #[cfg(test)]

@@ -70,11 +70,8 @@ fn translate(e: &SpannedError, text: &str, origin: &Path) -> ConfigError {
         ),
         Error::DuplicateStructField { field, outer } => {
             place = &e.span.start;
-            (
-                format!("key `{field}` twice{}", inside(outer)),
-                "it once".into(),
-                "remove one of the two".into(),
-            )
+            let found = format!("key `{field}` twice{}", inside(outer));
+            (found, "it once".into(), "remove one of the two".into())
         }
         Error::InvalidValueForType { expected, found } => {
             place = &e.span.start;
@@ -98,23 +95,28 @@ fn translate(e: &SpannedError, text: &str, origin: &Path) -> ConfigError {
             "nothing".into(),
             "remove it, or see whether a bracket closes too early".into(),
         ),
-        other => {
-            let words = other.to_string();
-            let expected = match other {
-                Error::ExpectedInteger => "a whole number".into(),
-                Error::ExpectedBoolean => "true or false".into(),
-                Error::ExpectedString => "a text in quotes".into(),
-                Error::ExpectedComma => "a comma or the closing bracket".into(),
-                _ => words
-                    .strip_prefix("Expected ")
-                    .map_or_else(|| format!("RON syntax ({words})"), str::to_owned),
-            };
-            let hint = "texts stand in quotes, structures in ( ), lists in [ ], maps in { }, commas between";
-            (word_at(text, place.line, place.col), expected, hint.into())
-        }
+        other => (
+            word_at(text, place.line, place.col),
+            expected_syntax(other),
+            "texts stand in quotes, structures in ( ), lists in [ ], maps in { }, commas between".into(),
+        ),
     };
     ConfigError::new(origin, found, expected, hint)
         .at(Position { line: place.line as u64, column: Some(place.col as u64) })
+}
+
+/// What the parser expected instead of a word or sign.
+fn expected_syntax(e: &Error) -> String {
+    match e {
+        Error::ExpectedInteger => "a whole number".into(),
+        Error::ExpectedBoolean => "true or false".into(),
+        Error::ExpectedString => "a text in quotes".into(),
+        Error::ExpectedComma => "a comma or the closing bracket".into(),
+        other => {
+            let words = other.to_string();
+            words.strip_prefix("Expected ").map_or_else(|| format!("RON syntax ({words})"), str::to_owned)
+        }
+    }
 }
 
 /// The word or sign at a position, quoted, for "found".

@@ -62,59 +62,62 @@ fn defaults_of_the_other_tables() {
     assert!(!members[0].segment && members[1].segment);
 }
 
+/// A node table with one mistake, and its message.
+const BAD_NODES: &[(&str, &str)] = &[
+    (
+        "vni,mac,host,ips\n100,52:54:00:00:01,a,\n",
+        "t.csv:2: column mac: found `52:54:00:00:01`; expected a MAC address of six hexadecimal bytes such as 52:54:00:12:34:56; hint: write all six bytes, two digits each, separated by colons",
+    ),
+    (
+        "vni,mac,host,ips\n\n# c\n16777216,52:54:00:00:00:01,a,\n",
+        "t.csv:4: column vni: found `16777216`; expected a VNI from 1 to 16777215 (24 bits, RFC 7348); hint: choose a network identifier within the range",
+    ),
+    (
+        "vni,mac,host,ips\n1,52:54:00:00:00:01,a,10.0.0.1 10.0.0.300\n",
+        "t.csv:2: column ips: found `10.0.0.300`; expected an IPv4 or IPv6 address without prefix length; hint: write it as 192.0.2.1 or 2001:db8::1",
+    ),
+    (
+        "vni,mac,host,ips\n1,52:54:00:00:00:01,a,\n1,52:54:00:00:00:02,,\n",
+        "t.csv:3: column host: found nothing; expected a host name of 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit; hint: rename the host; the name appears in certificates, file names and metrics",
+    ),
+    (
+        "vni,mac,host,ips\n1,52:54:00:00:00:01,a,\n2,52:54:00:00:00:01,a,\n1,52:54:00:00:00:01,b,\n",
+        "t.csv:4: column mac: found MAC 52:54:00:00:00:01 in network 1 again; expected it once in the file (it stands in line 2 already); hint: remove one of the two rows",
+    ),
+    (
+        "vni,mac,host,ips\n1,52:54:00:00:00:01,a,10.0.0.1\n1,52:54:00:00:00:02,a,10.0.0.1\n",
+        "t.csv:3: column ips: found address 10.0.0.1 in network 1 again; expected it once in the file (it stands in line 2 already); hint: remove one of the two rows",
+    ),
+    (
+        "vni,mac,host,ips,shared_ips\n1,52:54:00:00:00:01,a,10.0.0.1,10.0.0.9 10.0.0.1\n",
+        "t.csv:2: column shared_ips: found 10.0.0.1 twice in one row; expected each address once; hint: remove the repetition",
+    ),
+    (
+        "vni,mac,host,ips\n1,52:54:00:00:00:01,a\n",
+        "t.csv:2: found 3 fields; expected 4 as in the header; hint: add or remove commas; quote a field that contains one",
+    ),
+    (
+        "1,52:54:00:00:00:01,a,\n",
+        "t.csv:1: found `1` in the header; expected the header `vni,mac,host,ips,shared_ips`; hint: the first line names the columns; add it, or correct the name",
+    ),
+    (
+        "vni,mac,vni\n",
+        "t.csv:1: found column `vni` twice in the header; expected the header `vni,mac,host,ips,shared_ips`; hint: remove one of the two",
+    ),
+    (
+        "vni,mac\n",
+        "t.csv:1: found a header without column `host`; expected the header `vni,mac,host,ips,shared_ips`; hint: add the column",
+    ),
+    (
+        "",
+        "t.csv:1: found an empty table; expected the header `vni,mac,host,ips,shared_ips`; hint: write the header as first line",
+    ),
+];
+
 #[test]
 fn bad_rows_name_line_and_column() {
-    for (text, message) in [
-        (
-            "vni,mac,host,ips\n100,52:54:00:00:01,a,\n",
-            "t.csv:2: column mac: found `52:54:00:00:01`; expected a MAC address of six hexadecimal bytes such as 52:54:00:12:34:56; hint: write all six bytes, two digits each, separated by colons",
-        ),
-        (
-            "vni,mac,host,ips\n\n# c\n16777216,52:54:00:00:00:01,a,\n",
-            "t.csv:4: column vni: found `16777216`; expected a VNI from 1 to 16777215 (24 bits, RFC 7348); hint: choose a network identifier within the range",
-        ),
-        (
-            "vni,mac,host,ips\n1,52:54:00:00:00:01,a,10.0.0.1 10.0.0.300\n",
-            "t.csv:2: column ips: found `10.0.0.300`; expected an IPv4 or IPv6 address without prefix length; hint: write it as 192.0.2.1 or 2001:db8::1",
-        ),
-        (
-            "vni,mac,host,ips\n1,52:54:00:00:00:01,a,\n1,52:54:00:00:00:02,,\n",
-            "t.csv:3: column host: found nothing; expected a host name of 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit; hint: rename the host; the name appears in certificates, file names and metrics",
-        ),
-        (
-            "vni,mac,host,ips\n1,52:54:00:00:00:01,a,\n2,52:54:00:00:00:01,a,\n1,52:54:00:00:00:01,b,\n",
-            "t.csv:4: column mac: found MAC 52:54:00:00:00:01 in network 1 again; expected it once in the file (it stands in line 2 already); hint: remove one of the two rows",
-        ),
-        (
-            "vni,mac,host,ips\n1,52:54:00:00:00:01,a,10.0.0.1\n1,52:54:00:00:00:02,a,10.0.0.1\n",
-            "t.csv:3: column ips: found address 10.0.0.1 in network 1 again; expected it once in the file (it stands in line 2 already); hint: remove one of the two rows",
-        ),
-        (
-            "vni,mac,host,ips,shared_ips\n1,52:54:00:00:00:01,a,10.0.0.1,10.0.0.9 10.0.0.1\n",
-            "t.csv:2: column shared_ips: found 10.0.0.1 twice in one row; expected each address once; hint: remove the repetition",
-        ),
-        (
-            "vni,mac,host,ips\n1,52:54:00:00:00:01,a\n",
-            "t.csv:2: found 3 fields; expected 4 as in the header; hint: add or remove commas; quote a field that contains one",
-        ),
-        (
-            "1,52:54:00:00:00:01,a,\n",
-            "t.csv:1: found `1` in the header; expected the header `vni,mac,host,ips,shared_ips`; hint: the first line names the columns; add it, or correct the name",
-        ),
-        (
-            "vni,mac,vni\n",
-            "t.csv:1: found column `vni` twice in the header; expected the header `vni,mac,host,ips,shared_ips`; hint: remove one of the two",
-        ),
-        (
-            "vni,mac\n",
-            "t.csv:1: found a header without column `host`; expected the header `vni,mac,host,ips,shared_ips`; hint: add the column",
-        ),
-        (
-            "",
-            "t.csv:1: found an empty table; expected the header `vni,mac,host,ips,shared_ips`; hint: write the header as first line",
-        ),
-    ] {
-        assert_eq!(refusal::<NodeRow>(text), message);
+    for (text, message) in BAD_NODES {
+        assert_eq!(refusal::<NodeRow>(text), *message);
     }
     assert!(
         refusal::<HostRow>("name,vteps\na,\n")

@@ -81,7 +81,18 @@ pub(super) fn parse_eal(eal: &[String]) -> Checked<Option<EalLcores>> {
         i += used;
     }
     let Some((at, all)) = chosen else { return Ok(None) };
-    let all: BTreeSet<u32> = all.difference(&service).copied().collect();
+    without_service(at, &all, &service, main).map(Some)
+}
+
+/// The lcores that are left without those for service. `at`: the argument that chose them; `main`: the main lcore, with
+/// its argument.
+fn without_service(
+    at: usize,
+    all: &BTreeSet<u32>,
+    service: &BTreeSet<u32>,
+    main: Option<(usize, u32)>,
+) -> Checked<EalLcores> {
+    let all: BTreeSet<u32> = all.difference(service).copied().collect();
     let Some(&first) = all.first() else {
         return Err(fault(
             format!("eal[{at}]"),
@@ -100,7 +111,7 @@ pub(super) fn parse_eal(eal: &[String]) -> Checked<Option<EalLcores>> {
             "add it to -l, or choose another",
         ));
     }
-    Ok(Some(EalLcores { all, main: main.map_or(first, |(_, m)| m) }))
+    Ok(EalLcores { all, main: main.map_or(first, |(_, m)| m) })
 }
 
 /// The lcore option at `eal[i]`: its canonical name, its value and how many arguments both take.
