@@ -9,6 +9,23 @@ fn mib(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / f64::from(1 << 20))
 }
 
+const NODE_HEADERS: [&str; 12] = [
+    ">VNI",
+    "MAC",
+    "PORT",
+    "KIND",
+    "STATE",
+    ">FOR-MS",
+    "TO",
+    ">MIGRATION",
+    ">GENERATION",
+    ">HOLDS",
+    ">MIB",
+    ">OF",
+];
+const COUNT_HEADERS: [&str; 9] =
+    [">VNI", "MAC", ">HELD", ">REPLAYED", ">REDIRECTED", ">DROPPED", ">REORDERED", ">DUPLICATED", ">GAP-MS"];
+
 /// `show migrations`
 pub fn local_migrations(m: &Migrations) -> String {
     let b = &m.budget;
@@ -21,33 +38,8 @@ pub fn local_migrations(m: &Migrations) -> String {
         b.hold_ms
     );
     let _ = writeln!(s, "window {} ms, end markers within {} ms\n", b.window_ms, b.marker_wait_ms);
-    let headers = [
-        ">VNI",
-        "MAC",
-        "PORT",
-        "KIND",
-        "STATE",
-        ">FOR-MS",
-        "TO",
-        ">MIGRATION",
-        ">GENERATION",
-        ">HOLDS",
-        ">MIB",
-        ">OF",
-    ];
-    let mut nodes = Table::new(&headers, "no node is migrating");
-    let headers = [
-        ">VNI",
-        "MAC",
-        ">HELD",
-        ">REPLAYED",
-        ">REDIRECTED",
-        ">DROPPED",
-        ">REORDERED",
-        ">DUPLICATED",
-        ">GAP-MS",
-    ];
-    let mut counts = Table::new(&headers, "");
+    let mut nodes = Table::new(&NODE_HEADERS, "no node is migrating");
+    let mut counts = Table::new(&COUNT_HEADERS, "");
     for n in &m.nodes {
         nodes.row([
             n.vni.to_string(),
@@ -88,17 +80,8 @@ mod tests {
     use stopover_ctl::{LocalMigration, MigrationBudget};
     use stopover_net::{Mac, Vni};
 
-    #[test]
-    fn budget_states_and_counters() {
-        let budget = MigrationBudget {
-            hold_bytes: 64 << 20,
-            hold_free_bytes: 61 << 20,
-            hold_node_bytes: 32 << 20,
-            hold_ms: 10_000,
-            window_ms: 1000,
-            marker_wait_ms: 80,
-        };
-        let paused = LocalMigration {
+    fn paused() -> LocalMigration {
+        LocalMigration {
             vni: Vni::new(100).unwrap(),
             mac: Mac::new([0x52, 0x54, 0, 0, 0, 1]),
             port: "vm1".into(),
@@ -118,8 +101,11 @@ mod tests {
             longest_gap_us: 0,
             hold_limit_bytes: 32 << 20,
             since_ms: 120,
-        };
-        let forwarding = LocalMigration {
+        }
+    }
+
+    fn forwarding() -> LocalMigration {
+        LocalMigration {
             vni: Vni::new(7).unwrap(),
             mac: Mac::new([2, 0, 0, 0, 0, 9]),
             port: "br0".into(),
@@ -138,10 +124,23 @@ mod tests {
             duplicated: 850,
             longest_gap_us: 12_340,
             since_ms: 5,
-            ..paused.clone()
+            ..paused()
+        }
+    }
+
+    #[test]
+    fn budget_states_and_counters() {
+        let budget = MigrationBudget {
+            hold_bytes: 64 << 20,
+            hold_free_bytes: 61 << 20,
+            hold_node_bytes: 32 << 20,
+            hold_ms: 10_000,
+            window_ms: 1000,
+            marker_wait_ms: 80,
         };
+        let nodes = vec![paused(), forwarding()];
         assert_eq!(
-            local_migrations(&Migrations { budget, nodes: vec![paused, forwarding] }),
+            local_migrations(&Migrations { budget, nodes }),
             "\
 hold: 61.0 of 64.0 MiB free, at most 32.0 MiB a node for 10000 ms
 window 1000 ms, end markers within 80 ms

@@ -68,6 +68,18 @@ pub fn migration(m: &Migration) -> String {
         out.push_str(&format!("node {} in VNI {}{released}\n", n.mac, n.vni));
     }
 
+    out.push_str(&format!("\n{}", phases(m)));
+    for (what, hosts) in [("waiting for", &m.waiting), ("went down before switching", &m.missed)] {
+        if !hosts.is_empty() {
+            out.push_str(&format!("{what}: {}\n", join(hosts.iter().map(|h| h.name.to_string()))));
+        }
+    }
+    out.push_str(&format!("\n{}", reports(m)));
+    out
+}
+
+/// The phases that were reached, in their order, with the clock that each time is of.
+fn phases(m: &Migration) -> Table {
     let mut phases = vec![
         (m.locked_unix_ms * 1000, "locked", "board".to_owned()),
         (m.deferred_unix_ms * 1000, "claim deferred", "board".to_owned()),
@@ -88,12 +100,11 @@ pub fn migration(m: &Migration) -> String {
         let since = (i128::from(at) - i128::from(m.locked_unix_ms) * 1000) as f64 / 1000.0;
         t.row([phase.to_owned(), utc(at / 1000), format!("{since:.1}"), by]);
     }
-    out.push_str(&format!("\n{t}"));
-    for (what, hosts) in [("waiting for", &m.waiting), ("went down before switching", &m.missed)] {
-        if !hosts.is_empty() {
-            out.push_str(&format!("{what}: {}\n", join(hosts.iter().map(|h| h.name.to_string()))));
-        }
-    }
+    t
+}
+
+/// What each appliance counted.
+fn reports(m: &Migration) -> Table {
     let headers =
         ["HOST", ">HELD", ">REPLAYED", ">REDIRECTED", ">DROPPED", ">REORDERED", ">DUPLICATED", ">GAP-MS"];
     let mut t = Table::new(&headers, "no appliance has reported");
@@ -110,8 +121,7 @@ pub fn migration(m: &Migration) -> String {
             format!("{:.1}", c.longest_gap_us as f64 / 1000.0),
         ]);
     }
-    out.push_str(&format!("\n{t}"));
-    out
+    t
 }
 
 #[cfg(test)]

@@ -218,9 +218,8 @@ ul0      1000000  64000000          0          0          0           7       44
         );
     }
 
-    #[test]
-    fn information_about_ports() {
-        let mut p = PortInfo {
+    fn vif() -> PortInfo {
+        PortInfo {
             name: "vm1".into(),
             device: "net_vhost0".into(),
             port_id: 1,
@@ -245,7 +244,12 @@ ul0      1000000  64000000          0          0          0           7       44
             txq: 2,
             rx_offloads: vec![],
             tx_offloads: vec!["MULTI_SEGS".into(), "TCP_CKSUM".into()],
-        };
+        }
+    }
+
+    #[test]
+    fn information_about_ports() {
+        let mut p = vif();
         assert_eq!(
             port_info(std::slice::from_ref(&p)),
             "\
