@@ -1,10 +1,12 @@
 //! Ports: configured devices. Enters: what the operator wants of a device. Leaves: what was granted, its queues,
 //! its link, its counters. The port is stopped and closed when it and all its queues are gone, and not before.
 
+mod configure;
+
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::device::{Device, DeviceInfo, KernelMtu, Offloads};
+use crate::device::{DeviceInfo, KernelMtu, Offloads};
 use crate::eal::Runtime;
 use crate::error::{Error, ErrorKind, clear_log, text};
 use crate::event::{EventHandler, PortEvent};
@@ -121,101 +123,6 @@ pub struct Port {
     wants: PortConfig,
     info: DeviceInfo,
 }
-
-impl Device {
-    /// Configures the device with its queues. Frames are received into buffers of `pool`.
-    pub fn configure(self, wants: &PortConfig, pool: &Mempool) -> Result<Port, Error> {
-        let info = self.info()?;
-        if wants.rxq == 0 || wants.txq == 0 {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("port {}: it needs a queue each way", self.name()),
-            ));
-        }
-        let (rxq, txq) = (wants.rxq.min(info.max_rxq), wants.txq.min(info.max_txq));
-        let mtu = wants.mtu.unwrap_or(DEFAULT_MTU).clamp(info.min_mtu.min(info.max_mtu), info.max_mtu);
-        let can = info.offloads;
-        let offloads = Offloads {
-            rx_ip_csum: wants.offloads.rx_ip_csum && can.rx_ip_csum,
-            rx_l4_csum: wants.offloads.rx_l4_csum && can.rx_l4_csum,
-            tx_ip_csum: wants.offloads.tx_ip_csum && can.tx_ip_csum,
-            tx_l4_csum: wants.offloads.tx_l4_csum && can.tx_l4_csum,
-            tso: wants.offloads.tso && can.tso && can.tx_l4_csum && wants.offloads.tx_l4_csum,
-            multi_segs: wants.offloads.multi_segs && can.multi_segs,
-            scatter: wants.offloads.scatter
-                && can.scatter
-                && usize::from(mtu) + FRAME_OVERHEAD_TAGGED > pool.frame_room(),
-            rss: wants.offloads.rss && can.rss && rxq > 1,
-        };
-        let (mut rx_offloads, tx_offloads) = offloads.to_bits();
-        if offloads.rss && info.rss_hash_in_mbuf {
-            rx_offloads |= sys::SHIM_RXO_RSS_HASH;
-        }
-        let conf = sys::shim_dev_conf {
-            rxq,
-            txq,
-            mtu: u32::from(mtu),
-            rx_offloads,
-            tx_offloads,
-            rss: if offloads.rss { info.rss_hash_functions } else { 0 },
-            link_interrupt: c_int::from(info.link_interrupt),
-        };
-        clear_log();
-        let (id, name, runtime) = self.into_parts();
-        let inner = Arc::new(PortInner {
-            id,
-            name,
-            started: Mutex::new(false),
-            handler: Mutex::new(None),
-            vhost: OnceLock::new(),
-            kernel_mtu: info.kernel_mtu,
-            _pool: pool.clone(),
-            _runtime: runtime,
-        });
-        let say = |what: &str, rc: c_int| inner.check(what, rc);
-
-        // SAFETY: the id is a device that only `inner` has; `conf` is read during the call.
-        say("configure", unsafe { sys::shim_dev_configure(id, &conf) })?;
-        let (mut rxd, mut txd) = (wants.rxd, wants.txd);
-        // SAFETY: as above; both counts are ours.
-        say("descriptors", unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rxd, &mut txd) })?;
-        let socket = info.socket.and_then(|s| c_int::try_from(s).ok()).unwrap_or(sys::SHIM_SOCKET_ANY);
-        for queue in 0..rxq {
-            // SAFETY: as above; `inner` keeps the pool until the device is closed.
-            let rc = unsafe { sys::shim_rx_queue_setup(id, queue, rxd, socket, rx_offloads, pool.raw()) };
-            say(&format!("receive queue {queue} of {rxq}, {rxd} descriptors"), rc).map_err(|e| {
-                match e.errno() {
-                    // What drivers say both of a frame that exceeds an mbuf and of memory that is short.
-                    Some(ENOMEM | EINVAL) => e.hint(format!(
-                        "one mbuf of this pool holds {} bytes, which must fit its frames \
-                     (mbuf_size)",
-                        pool.frame_room()
-                    )),
-                    _ => e,
-                }
-            })?;
-        }
-        for queue in 0..txq {
-            // SAFETY: as above.
-            let rc = unsafe { sys::shim_tx_queue_setup(id, queue, txd, socket, tx_offloads) };
-            say(&format!("transmit queue {queue} of {txq}, {txd} descriptors"), rc)?;
-        }
-        match (wants.mtu, info.kernel_mtu) {
-            // Some drivers hear of the MTU only now; those that cannot set it keep what they have.
-            // SAFETY: as above.
-            (Some(_), None) => _ = unsafe { sys::rte_eth_dev_set_mtu(id, mtu) },
-            (Some(wanted), Some(kernel)) => _ = kernel.set(wanted),
-            (None, _) => {}
-        }
-        let mtu = inner.mtu()?.min(wants.mtu.unwrap_or(DEFAULT_MTU));
-        let granted = Granted { rxq, txq, rxd, txd, mtu, offloads };
-        Ok(Port { inner, granted, wants: wants.clone(), info })
-    }
-}
-
-const DEFAULT_MTU: u16 = 1500;
-/// Ethernet header, two VLAN tags, frame check sequence.
-const FRAME_OVERHEAD_TAGGED: usize = 14 + 8 + 4;
 
 impl Port {
     /// Starts the port and gives out its queues. What is not yet polled waits in the device.

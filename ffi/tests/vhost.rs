@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -174,10 +174,8 @@ const NOBODY: VhostState = VhostState { attached: false, logs_dirty: false };
 const THERE: VhostState = VhostState { attached: true, logs_dirty: false };
 const MOVES: VhostState = VhostState { attached: true, logs_dirty: true };
 
-#[test]
-fn attach_migrate_and_detach() {
-    let dir = tempfile::tempdir().unwrap();
-    let sockets = [dir.path().join("0"), dir.path().join("1")];
+/// Arguments for a port at each socket, and one that is no vhost-user port.
+fn eal_args(sockets: &[PathBuf]) -> Vec<String> {
     let mut args: Vec<String> =
         ["--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry", "--lcores", "0@0"]
             .map(str::to_owned)
@@ -187,7 +185,14 @@ fn attach_migrate_and_detach() {
     for (i, socket) in sockets.iter().enumerate() {
         args.push(format!("--vdev=net_vhost{i},iface={}", socket.display()));
     }
-    let eal = Eal::init(&args).unwrap();
+    args
+}
+
+#[test]
+fn attach_migrate_and_detach() {
+    let dir = tempfile::tempdir().unwrap();
+    let sockets = [dir.path().join("0"), dir.path().join("1")];
+    let eal = Eal::init(&eal_args(&sockets)).unwrap();
     let pool = Mempool::create(&eal, "pool", 1023, 0, 2176, None).unwrap();
     let port = |name| Device::find(&eal, name).unwrap().configure(&PortConfig::default(), &pool).unwrap();
     assert!(port("net_null0").vhost().is_none());
@@ -277,19 +282,36 @@ fn attach_and_migrate(
         assert_eq!((m.head(), m.unfinished()), (&[i; 60][..], Some(Unfinished { gso: None })));
     }
 
-    // A migration: what is written is logged; then the rings stop. The state is new when the answer is there.
+    migrate_and_fail(&mut guest, port, vhost, events, &mut queues.tx[0], &mut burst);
+
+    assert_no_link_event(events);
+    drop(guest);
+    wait_for_link_event(events);
+    assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
+}
+
+/// A migration that fails, with three frames in `burst`. What is written is logged; then the rings stop. The state is new
+/// when the answer is there.
+fn migrate_and_fail(
+    guest: &mut FrontEnd,
+    port: &Port,
+    vhost: &VhostPort,
+    events: &Receiver<PortEvent>,
+    tx: &mut TxQueue,
+    burst: &mut Burst,
+) {
     assert_no_link_event(events);
     guest.features(FEATURES | LOG_ALL);
     assert_eq!(vhost.state(), MOVES);
     assert_no_link_event(events);
     guest.give();
     guest.give();
-    assert_eq!((queues.tx[0].burst(&mut burst), burst.len(), guest.used()), (2, 1, 3), "it still receives");
+    assert_eq!((tx.burst(burst), burst.len(), guest.used()), (2, 1, 3), "it still receives");
     guest.give();
     assert_eq!(guest.stop(), 3, "what was taken is what was delivered");
     wait_for_link_event(events);
     assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
-    assert_eq!((queues.tx[0].burst(&mut burst), guest.used()), (0, 3), "a stopped ring takes nothing");
+    assert_eq!((tx.burst(burst), guest.used()), (0, 3), "a stopped ring takes nothing");
 
     // It failed: the rings start again, and what waited is delivered.
     guest.start();
@@ -297,13 +319,8 @@ fn attach_and_migrate(
     assert_eq!((vhost.state(), port.link().up), (MOVES, true));
     guest.features(FEATURES);
     assert_eq!(vhost.state(), THERE);
-    assert_eq!((queues.tx[0].burst(&mut burst), guest.used()), (1, 4));
+    assert_eq!((tx.burst(burst), guest.used()), (1, 4));
     assert_eq!(guest.received(3, 60), [3; 60]);
-
-    assert_no_link_event(events);
-    drop(guest);
-    wait_for_link_event(events);
-    assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
 }
 
 /// Ones' complement sum of 16-bit words (RFC 1071); all ones over what carries its own right checksum.

@@ -46,14 +46,17 @@ pub fn heads_and_tails(pool: &Mempool) {
     assert_eq!(Mbuf::from_slice(pool, &[1; 2048]).map(|m| m.tailroom()), Some(0));
 }
 
+/// [`pattern`] of 950 bytes in ten segments.
+fn chain(large: &Mempool, small: &Mempool) -> Mbuf {
+    let data = pattern(950, 3);
+    let m = Mbuf::from_slice(large, &data).unwrap().copy(small).unwrap();
+    assert_eq!((m.segments(), m.head().len(), bytes(&m)), (10, 100, data));
+    m
+}
+
 pub fn chains(large: &Mempool, small: &Mempool) {
     let data = pattern(950, 3);
-    let one = Mbuf::from_slice(large, &data).unwrap();
-    let chain = || {
-        let m = one.copy(small).unwrap();
-        assert_eq!((m.segments(), m.head().len(), bytes(&m)), (10, 100, data.clone()));
-        m
-    };
+    let chain = || chain(large, small);
     let before = small.in_use();
 
     // Every length: the right bytes, and the segments behind are back in the pool.
@@ -85,7 +88,11 @@ pub fn chains(large: &Mempool, small: &Mempool) {
     assert!(m.truncate(250));
     assert_eq!(m.extend(50).map(|s| s.len()), Some(50), "in the last segment");
     assert_eq!((m.len(), m.segments(), m.tailroom(), &bytes(&m)[..250]), (300, 3, 0, &data[..250]));
+}
 
+pub fn chains_gathered_replaced_and_copied(large: &Mempool, small: &Mempool) {
+    let data = pattern(950, 3);
+    let chain = || chain(large, small);
     // Segments of one byte, as a hostile neighbour may build them, emptied one after the other.
     let mut m = chain();
     for _ in 0..9 {
@@ -165,8 +172,11 @@ pub fn rebuilt(large: &Mempool, small: &Mempool) {
     }
     assert!(Mbuf::from_chunks(small, [&data[..], &[], &data].into_iter(), 600).is_some(), "empty pieces too");
     assert_eq!(small.in_use(), before.1);
+}
 
-    // A pool that runs out in the middle: nothing stays out.
+/// A pool that runs out in the middle of a frame: no buffer is lost.
+pub fn rebuilt_from_an_exhausted_pool(small: &Mempool) {
+    let (before, data) = (small.in_use(), pattern(300, 1));
     let left: Vec<Mbuf> = (0..509).map(|_| small.alloc().unwrap()).collect();
     assert!(Mbuf::from_chunks(small, data.chunks(100), 300).is_none(), "three, where two are left");
     assert_eq!(small.available(), 2);
@@ -174,18 +184,22 @@ pub fn rebuilt(large: &Mempool, small: &Mempool) {
     assert_eq!((small.available(), bytes(&two)), (0, data[..200].to_vec()));
     assert!(Mbuf::from_chunks(small, data.chunks(100), 300).is_none());
     drop((left, two));
-    assert_eq!(small.in_use(), before.1);
+    assert_eq!(small.in_use(), before);
+}
 
-    // What is left to a device survives the way over bytes, whether it was said or asked.
+const TCP: TxOffload = TxOffload {
+    l2_len: 14,
+    l3_len: 20,
+    l4_len: 20,
+    ip: IpHeader::V4 { checksum: true },
+    l4: L4Offload::Tcp,
+    tso_segsz: 0,
+};
+
+/// Work that is left to a device survives the copy over bytes.
+pub fn rebuilt_with_offloads(large: &Mempool, small: &Mempool) {
+    let data = pattern(300, 1);
     let mut m = Mbuf::from_slice(large, &data).unwrap();
-    let tcp = TxOffload {
-        l2_len: 14,
-        l3_len: 20,
-        l4_len: 20,
-        ip: IpHeader::V4 { checksum: true },
-        l4: L4Offload::Tcp,
-        tso_segsz: 0,
-    };
     let rebuilt = |m: &Mbuf| {
         let mut new = Mbuf::from_chunks(small, m.segment_slices(), m.len()).unwrap();
         m.unfinished().into_iter().for_each(|what| new.mark_unfinished(what));
@@ -193,30 +207,34 @@ pub fn rebuilt(large: &Mempool, small: &Mempool) {
         (new.rx_flags().l4_csum, new.rx_flags().lro, new.rx_flags().tso_segsz)
     };
     for (ask, unfinished, said) in [
-        (tcp, Some(Unfinished { gso: None }), (Csum::None, false, 0)),
+        (TCP, Some(Unfinished { gso: None }), (Csum::None, false, 0)),
         (
-            TxOffload { tso_segsz: 1448, ..tcp },
+            TxOffload { tso_segsz: 1448, ..TCP },
             Some(Unfinished { gso: Some(1448) }),
             (Csum::None, true, 1448),
         ),
         (
-            TxOffload { ip: IpHeader::V6, tso_segsz: 65535, ..tcp },
+            TxOffload { ip: IpHeader::V6, tso_segsz: 65535, ..TCP },
             Some(Unfinished { gso: Some(65535) }),
             (Csum::None, true, 65535),
         ),
         (
-            TxOffload { l4: L4Offload::Udp, ip: IpHeader::V6, ..tcp },
+            TxOffload { l4: L4Offload::Udp, ip: IpHeader::V6, ..TCP },
             Some(Unfinished { gso: None }),
             (Csum::None, false, 0),
         ),
-        (TxOffload { l4: L4Offload::None, ..tcp }, None, (Csum::Unknown, false, 0)),
+        (TxOffload { l4: L4Offload::None, ..TCP }, None, (Csum::Unknown, false, 0)),
     ] {
         assert!(m.set_tx_offload(ask));
         assert_eq!(m.unfinished(), unfinished, "{ask:?}");
         assert_eq!(rebuilt(&m), said, "{ask:?}");
     }
+}
+
+pub fn unfinished_checksums(large: &Mempool) {
+    let mut m = Mbuf::from_slice(large, &pattern(300, 1)).unwrap();
     for gso in [None, Some(0), Some(536), Some(u16::MAX)] {
-        assert!(m.set_tx_offload(tcp));
+        assert!(m.set_tx_offload(TCP));
         m.mark_unfinished(Unfinished { gso });
         let flags = m.rx_flags();
         assert_eq!(

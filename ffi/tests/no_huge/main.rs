@@ -77,8 +77,12 @@ fn everything_on_one_eal() {
     pools(&eal, &large);
     frames::heads_and_tails(&large);
     frames::chains(&large, &small);
+    frames::chains_gathered_replaced_and_copied(&large, &small);
     frames::offload_flags(&large);
     frames::rebuilt(&large, &small);
+    frames::rebuilt_from_an_exhausted_pool(&small);
+    frames::rebuilt_with_offloads(&large, &small);
+    frames::unfinished_checksums(&large);
     bursts(&large);
     pcap_to_pcap(&eal, &small, &frames, &pcap_out);
     unsent_tail(&eal, &large);
