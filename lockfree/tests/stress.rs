@@ -13,9 +13,9 @@ use std::{
 };
 use stopover_lockfree::{
     cell::Cell,
-    epoch::{Reader, domain},
+    epoch::{Reader, Writer, domain},
     map_wide,
-    map64::{self, BURST},
+    map64::{self, BURST, MapWriter},
     slots::Slots,
 };
 
@@ -78,6 +78,36 @@ fn contend<S: Send>(
 const STAY: u64 = 3000;
 const COME_AND_GO: u64 = 60_000;
 
+/// Waves: growth through all sizes, churn at each, and back to nearly nothing.
+fn churn(writer: &mut Writer, map: &mut MapWriter) {
+    let mut dice = Dice(1);
+    let mut version = 0;
+    let end = Instant::now() + TIME;
+    for wave in (1..).take_while(|_| Instant::now() < end) {
+        for _ in 0..60_000 {
+            let key = dice.roll() % COME_AND_GO + STAY + 1;
+            version += 1;
+            if dice.roll() % 4 < if wave % 4 < 2 { 3 } else { 1 } {
+                map.insert(writer, key, key << 32 | version & 0xffff_ffff).unwrap();
+            } else {
+                map.remove(writer, key);
+            }
+            if version % 4 == 0 {
+                let stays = dice.roll() % STAY + 1;
+                map.update(writer, stays, stays << 32 | version).unwrap();
+            }
+            if version % 32 == 0 {
+                writer.advance();
+                writer.reclaim();
+            }
+        }
+        if wave % 4 == 3 {
+            map.retain(writer, |key, _| key <= STAY);
+            assert_eq!(map.len(), STAY as usize);
+        }
+    }
+}
+
 #[test]
 fn readers_of_the_map_always_find_what_stays() {
     let (mut writer, parked) = domain(READERS);
@@ -109,35 +139,7 @@ fn readers_of_the_map_always_find_what_stays() {
             let key = dice.roll() % STAY + 1;
             assert_eq!(lookups.get(reader, key).map(|v| v >> 32), Some(key));
         },
-        || {
-            let mut dice = Dice(1);
-            let mut version = 0;
-            let end = Instant::now() + TIME;
-            // Waves: growth through all sizes, churn at each, and back to nearly nothing.
-            for wave in (1..).take_while(|_| Instant::now() < end) {
-                for _ in 0..60_000 {
-                    let key = dice.roll() % COME_AND_GO + STAY + 1;
-                    version += 1;
-                    if dice.roll() % 4 < if wave % 4 < 2 { 3 } else { 1 } {
-                        map.insert(&mut writer, key, key << 32 | version & 0xffff_ffff).unwrap();
-                    } else {
-                        map.remove(&mut writer, key);
-                    }
-                    if version % 4 == 0 {
-                        let stays = dice.roll() % STAY + 1;
-                        map.update(&mut writer, stays, stays << 32 | version).unwrap();
-                    }
-                    if version % 32 == 0 {
-                        writer.advance();
-                        writer.reclaim();
-                    }
-                }
-                if wave % 4 == 3 {
-                    map.retain(&mut writer, |key, _| key <= STAY);
-                    assert_eq!(map.len(), STAY as usize);
-                }
-            }
-        },
+        || churn(&mut writer, &mut map),
     );
     assert!(rounds > 0, "the readers never ran");
 }
