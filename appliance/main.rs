@@ -1,5 +1,5 @@
-//! `stopover-appliance`: reads its configuration, starts, works until SIGTERM or SIGINT, stops in order.
-//! Everything that it does is in the library.
+//! `stopover-appliance`: reads its configuration, starts, runs until SIGTERM or SIGINT, and shuts down. The library
+//! does all of this.
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -22,7 +22,7 @@ struct Args {
     /// The configuration file (RON); see docs/configuration.md.
     #[arg(value_name = "FILE")]
     config: PathBuf,
-    /// Only check the configuration file, and say what is wrong with it.
+    /// Only check the configuration file, and report what is wrong with it.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -51,7 +51,7 @@ fn run(args: &Args) -> Result<()> {
         println!("{} is a valid configuration", args.config.display());
         return Ok(());
     }
-    // Before EAL, which pins this thread and all that it starts afterwards.
+    // Before EAL, which pins this thread and all threads that it starts later.
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

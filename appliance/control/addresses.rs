@@ -1,29 +1,27 @@
-//! Addresses of one learned station. Each ages by itself: a station may live for years and change its addresses every
-//! day. One that was not heard for the segment's ageing time, or in whose place another was announced, is asked for by
-//! a probe to the station alone; after three without an answer it is given up. Enters: what was heard and what the
-//! board took, the time. Leaves: addresses to be asked for, addresses that are silent. Pure.
+//! Addresses of one learned station. Each ages by itself: a station may exist for years and change its addresses
+//! every day. An address that was not seen for the segment's ageing time, or that another one may have replaced, is
+//! probed with frames to the station alone; after three probes without an answer it is removed. Enters: addresses
+//! seen and accepted, the time. Leaves: addresses to be probed, addresses that are silent. Pure.
 
 use std::net::IpAddr;
 
-/// How long an answer to a probe may take, and how long after a new address the old ones are asked for, in
-/// milliseconds.
+/// How long an answer to a probe may take, and how long after a new address the old ones are probed, in milliseconds.
 const ANSWER_MS: u64 = 1_000;
-/// Probes without an answer that prove that an address is silent.
+/// Probes without an answer after which an address is silent.
 const PROBES: u8 = 3;
-/// How long an address that another took over, or that the board refused, is not claimed again, in milliseconds: what
-/// was under way then must not bring it back.
+/// How long an address that another node has taken, or that the board refused, is not claimed again, in milliseconds:
+/// frames still under way must not restore it.
 pub(super) const QUIET_MS: u64 = 100;
 
 #[derive(Debug, Clone)]
 struct Entry {
     ip: IpAddr,
-    /// When it is asked for.
+    /// When it is probed.
     next_ms: u64,
     /// Probes without an answer.
     probes: u8,
 }
 
-/// See the module.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Addresses {
     entries: Vec<Entry>,
@@ -31,7 +29,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// The station uses this address; it is asked for after `ageing_ms` without another sign.
+    /// The station uses this address; it is probed after `ageing_ms` without another sign.
     pub fn confirm(&mut self, now_ms: u64, ip: IpAddr, ageing_ms: u64) {
         let next_ms = now_ms.saturating_add(ageing_ms);
         match self.entries.iter_mut().find(|entry| entry.ip == ip) {
@@ -40,36 +38,36 @@ impl Addresses {
         }
     }
 
-    /// Another address was announced, maybe in the place of these.
+    /// Another address was announced, and may have replaced these.
     pub fn probe_soon(&mut self, now_ms: u64, which: impl Fn(IpAddr) -> bool) {
         for entry in self.entries.iter_mut().filter(|entry| which(entry.ip)) {
             entry.next_ms = entry.next_ms.min(now_ms + ANSWER_MS);
         }
     }
 
-    /// The station has this address no more.
+    /// Removes an address.
     pub fn remove(&mut self, ip: IpAddr) {
         self.entries.retain(|entry| entry.ip != ip);
     }
 
-    /// As [`Addresses::remove`]; what was under way does not bring it back.
+    /// Removes an address that another node has now; it is not claimed again for a moment.
     pub fn mark_moved(&mut self, now_ms: u64, ip: IpAddr) {
         self.remove(ip);
         self.quiet.retain(|(_, until)| now_ms < *until);
         self.quiet.push((ip, now_ms + QUIET_MS));
     }
 
-    /// Whether it is not to be claimed yet.
+    /// Whether the address is not to be claimed yet.
     pub fn is_quiet(&self, now_ms: u64, ip: IpAddr) -> bool {
         self.quiet.iter().any(|(quiet, until)| *quiet == ip && now_ms < *until)
     }
 
-    /// Whether any address is to be asked for or given up.
+    /// Whether any address is to be probed or removed.
     pub fn is_due(&self, now_ms: u64) -> bool {
         self.entries.iter().any(|entry| entry.next_ms <= now_ms)
     }
 
-    /// The addresses to be asked for now. The silent ones are forgotten, and go to `silent`.
+    /// The addresses to be probed now. The silent ones are removed, and added to `silent`.
     pub fn probe(&mut self, now_ms: u64, silent: &mut Vec<IpAddr>) -> Vec<IpAddr> {
         let mut asked = Vec::new();
         self.entries.retain_mut(|entry| {
@@ -95,7 +93,7 @@ mod tests {
     const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-    /// When it is asked for and when given up, within a minute, if `answers` says when it answers.
+    /// When it is probed and when removed, within a minute, if `answers` tells when it answers.
     fn run(addresses: &mut Addresses, answers: impl Fn(u64) -> bool) -> (Vec<u64>, Option<u64>) {
         let (mut asked, mut silent) = (Vec::new(), Vec::new());
         for now in (0..60_000).step_by(500) {

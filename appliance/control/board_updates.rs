@@ -18,12 +18,12 @@ use std::{
 use stopover_bbs::client::{Change, Claim, NodeBatch, Update};
 use stopover_lockfree::epoch::Epoch;
 
-/// A start that takes longer is worth a line in the log.
+/// A start that takes longer is logged.
 const SLOW_START: Duration = Duration::from_secs(1);
-/// Updates of the board that are applied before the next look at everything else.
+/// Most updates of the board that are applied in one round.
 const UPDATES_PER_ROUND: usize = 64;
 
-/// The way from a connection to tables that are in step with the board.
+/// From a connection to tables that are in step with the board.
 pub(crate) struct Syncing {
     since: Instant,
     /// The snapshot's revision, once it is complete.
@@ -46,27 +46,27 @@ pub(crate) struct Received {
 /// How far the tables are in step with the board.
 #[derive(Default)]
 pub(crate) struct BoardSync {
-    /// Revisions whose tables are published, oldest first, until every lcore has passed them.
+    /// Published revisions, oldest first, until every lcore has passed them.
     pub(crate) pending_epochs: VecDeque<(Epoch, Received)>,
-    /// A snapshot is wanted or under way.
+    /// A snapshot is requested or under way.
     pub(crate) syncing: Option<Syncing>,
-    /// How often it was looked for whether they have, since the last pause of a whole [`super::TICK`].
+    /// How often it was checked whether they have, since the last pause of a whole [`super::TICK`].
     pub(crate) epoch_polls: u32,
-    /// The watch that updates come from.
+    /// The number of the watch that updates arrive on.
     pub(crate) stream: u64,
     pub(crate) applied: Received,
     pub(crate) acked: Received,
-    /// A whole state of the board has been received: there is something to forward by.
+    /// A complete snapshot has been applied: the tables can be forwarded by.
     pub(crate) has_snapshot: bool,
-    /// When what a snapshot of another branch did not name is forgotten.
+    /// When the entries are removed that a snapshot of another branch did not name.
     pub(crate) stale_until_ms: Option<u64>,
-    /// Such snapshots so far.
+    /// Snapshots of other branches so far.
     pub(crate) other_branches: u64,
 }
 
 impl Control {
-    /// Waits for the board's first snapshot, for as long as it takes, and answers the operator meanwhile. False: told
-    /// to stop.
+    /// Waits for the board's first snapshot without a limit, and answers the operator meanwhile. Returns false if it
+    /// is stopped.
     pub(crate) fn await_snapshot(&mut self) -> bool {
         let began = Instant::now();
         let mut warned = false;
@@ -88,7 +88,7 @@ impl Control {
         true
     }
 
-    /// Leaves the board, and takes what comes here as if that had sent it.
+    /// Ends the session with the board, and takes updates from this channel instead.
     pub fn replace_board(&mut self, updates: Receiver<Update>) {
         if let Some(session) = self.session.take() {
             session.stop();
@@ -96,7 +96,7 @@ impl Control {
         self.updates = updates;
     }
 
-    /// Takes what the board has sent.
+    /// Applies what the board has sent.
     pub(crate) fn apply_updates(&mut self, now_ms: u64) {
         for _ in 0..UPDATES_PER_ROUND {
             let Ok(update) = self.updates.try_recv() else { return };
@@ -172,7 +172,7 @@ impl Control {
         }
     }
 
-    /// Warns of a network whose declared MTU does not fit an underlay port, when that is news.
+    /// Warns of a network whose declared MTU does not fit an underlay port, if the MTU is new.
     pub(crate) fn check_mtu(&self, change: &Change) {
         let Change::NetworkPut(network) = change else { return };
         if self.replica.mtu_of(network.vni).is_none_or(|known| known == network.mtu) {
@@ -225,7 +225,7 @@ impl Control {
         }
     }
 
-    /// Tells the board what this host wishes.
+    /// Sends claims and withdrawals to the board.
     pub(crate) fn send_claims(&mut self, claim_updates: Vec<ClaimUpdate>) {
         for claim_update in claim_updates {
             match claim_update {
@@ -244,7 +244,7 @@ impl Control {
         }
     }
 
-    /// Publishes what has changed, and tells the board when every lcore forwards by it.
+    /// Publishes changed tables, and acknowledges to the board what every lcore forwards by.
     pub(crate) fn publish(&mut self) {
         if let Err(full) = self.replica.publish(&mut self.tables) {
             log::error!("{full}");
@@ -268,7 +268,7 @@ impl Control {
         }
     }
 
-    /// Says when a snapshot has come into force.
+    /// Logs that every lcore forwards by a snapshot.
     fn log_synchronised(&mut self) {
         let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|until| self.sync.acked >= until);
         if let Some(syncing) = self.sync.syncing.take_if(in_force) {

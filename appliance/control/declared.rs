@@ -1,11 +1,11 @@
-//! Without a board: the configuration's `declared` rows become the same changes that a board would send.
+//! Without a board: the `declared` rows of the configuration become the same changes that a board would send.
 
 use super::Control;
 use hashbrown::HashMap;
 use stopover_bbs::client::{Change, DeclaredBy, Host, Network, Node, NodeFacts};
 use stopover_config::appliance::{Declared, Truth};
 
-/// The changes that make an empty replica know what is declared. Hosts are numbered from 1.
+/// The changes for an empty replica. Hosts are numbered from 1.
 #[must_use]
 pub fn changes(declared: &Declared) -> Vec<Change> {
     let mut ids = HashMap::new();
@@ -51,7 +51,7 @@ pub fn changes(declared: &Declared) -> Vec<Change> {
 }
 
 impl Control {
-    /// Takes what the configuration declares, if it does.
+    /// Applies what the configuration declares, if it does.
     pub(crate) fn declare(&mut self) {
         let Truth::Declared(declared) = &self.config.truth else { return };
         for change in changes(declared) {

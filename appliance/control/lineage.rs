@@ -1,7 +1,7 @@
-//! The end of a snapshot, and what is different when it is of another branch of the board's history: the board's
-//! store was restored from a backup, or the operator has had us follow another board. Then what the snapshot does not
-//! name may live all the same, at a host that has yet to claim it again, and is kept for a while; and the numbers of
-//! hosts may mean others than before. Pure but for the tables it writes.
+//! The end of a snapshot, and snapshots of another branch of the board's history: the board's store was restored from
+//! a backup, or the operator has accepted another board. Then a node that the snapshot does not name may still exist,
+//! at a host that has not claimed it again yet; it is kept for a while. And host numbers may stand for other hosts
+//! than before. Pure but for the tables it writes.
 
 use super::{
     Control,
@@ -12,30 +12,30 @@ use hashbrown::HashMap;
 use stopover_bbs::model::Change;
 use stopover_net::HostName;
 
-/// A snapshot of another branch is under way, or was, and not all that was there before it has been told again or
-/// forgotten.
+/// The state while a snapshot of another branch is under way, or until everything from before it has been named again
+/// or removed.
 #[derive(Debug)]
 pub struct Branch {
-    /// The numbers of hosts that have not been told of on this branch yet.
+    /// Numbers of the hosts that this branch has not named yet.
     numbers: HashMap<HostName, u32>,
 }
 
 impl Branch {
-    /// With these hosts there before.
+    /// From the hosts known before.
     pub(super) fn of(hosts: &HashMap<u32, HostRecord>) -> Self {
         Self { numbers: hosts.iter().map(|(id, record)| (record.host.name.clone(), *id)).collect() }
     }
 }
 
 impl Replica {
-    /// Whether something is kept that the newest snapshot did not name.
+    /// Whether entries are kept that the newest snapshot did not name.
     #[must_use]
     pub fn has_stale(&self) -> bool {
         self.branch.is_some() && !self.in_snapshot
     }
 
-    /// A snapshot is complete: forgets what it did not name. Not if it is of another branch of the board's history:
-    /// then that stays until [`Replica::remove_stale`].
+    /// A snapshot is complete: removes what it did not name. With a snapshot of another branch, that remains until
+    /// [`Replica::remove_stale`].
     pub fn end_snapshot(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
         if !std::mem::take(&mut self.in_snapshot) || self.branch.is_some() {
             return Ok(Vec::new());
@@ -43,7 +43,7 @@ impl Replica {
         self.remove_stale(ctx)
     }
 
-    /// Forgets what the newest snapshot did not name, and no change since.
+    /// Removes what neither the newest snapshot nor a later change named.
     pub fn remove_stale(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
         self.branch = None;
         let Some(stale) = self.stale.take() else { return Ok(Vec::new()) };
@@ -59,8 +59,8 @@ impl Replica {
         Ok(effects)
     }
 
-    /// A host is told of. On another branch the number may have been another host's, which keeps what it has under a
-    /// number that no board gives; and the host may have had another one, whose nodes are now at this.
+    /// A host is put. On another branch its number may be that of another host, which then gets a number that no
+    /// board assigns; and the host may have had another number, whose nodes now belong to this one.
     pub(super) fn renumber(&mut self, ctx: &mut ReplicaCtx, id: u32, name: &HostName) -> Result<(), Full> {
         if self.hosts.get(&id).is_some_and(|other| other.host.name != *name)
             && let Some(free) = (0..=LAST_HOST).rev().find(|number| !self.hosts.contains_key(number))
@@ -74,7 +74,7 @@ impl Replica {
         }
     }
 
-    /// Host `from` has the number `to`, which is nobody's, from now on.
+    /// Gives host `from` the free number `to`.
     fn set_number(&mut self, ctx: &mut ReplicaCtx, from: u32, to: u32) -> Result<(), Full> {
         let Some(mut record) = self.take_host(from) else { return Ok(()) };
         record.host.id = to;
@@ -120,7 +120,7 @@ impl Control {
         );
     }
 
-    /// Forgets, when the time has come, what a snapshot of another branch did not name and no host has claimed since.
+    /// Removes, after its time, what a snapshot of another branch did not name and no host has claimed since.
     pub(crate) fn remove_stale(&mut self, now_ms: u64) {
         if !self.replica.has_stale() {
             return;

@@ -1,6 +1,6 @@
-//! The control API's long lists: pages of many turns of the control thread, which makes a bounded number of rows in each
-//! and does its other work in between. Enters: the query of one page. Leaves: the page. Runs beside the server, where
-//! waiting harms nobody; what a row is made of is the business of `rows`.
+//! The control API's long lists: a page takes many turns of the control thread, which makes a bounded number of rows
+//! in each and does its other work in between. Enters: the query of one page. Leaves: the page. Runs beside the
+//! server, where waiting does no harm; `rows` makes the rows.
 
 use super::{
     rows::{Cursor, MAX_TURN_ROWS, Part, Turn},
@@ -18,10 +18,10 @@ use std::sync::LazyLock;
 use stopover_ctl::{ApiError, ListQuery, MOST_ROWS, Page};
 use uuid::Uuid;
 
-/// Most turns for one page: where hardly any row is wanted, a page ends with what was found, and the next goes on.
+/// Most turns for one page. If few rows match, a page ends with what was found, and the next one continues.
 const MAX_TURNS: usize = 256;
 
-/// Tells cursors of this process from those of one before it, whose tables had another order.
+/// Distinguishes cursors of this process from those of an earlier one, whose tables had another order.
 static PROCESS: LazyLock<u32> = LazyLock::new(|| Uuid::new_v4().as_fields().0);
 
 /// `GET` of one of the lists.
@@ -77,7 +77,7 @@ fn respond<T: Serialize>(page: Result<Page<T>, ApiError>) -> Response {
     }
 }
 
-/// Where to begin, and how many rows to give.
+/// Where to begin, and how many rows to return.
 fn check(list: List, query: ListQuery) -> Result<(Part, usize), ApiError> {
     if let Some(vni) = query.vni.filter(|_| list == List::Hosts) {
         return Err(ApiError::new(
@@ -95,7 +95,7 @@ fn check(list: List, query: ListQuery) -> Result<(Part, usize), ApiError> {
     Ok((Part { vni: query.vni, from, at_most: MAX_TURN_ROWS }, limit))
 }
 
-/// A cursor as clients get it.
+/// A cursor as text for clients.
 fn write(cursor: Cursor) -> String {
     format!("{:08x}.{:x}.{:x}", *PROCESS, cursor.0, cursor.1)
 }
@@ -120,7 +120,7 @@ fn read(text: &str) -> Result<Cursor, ApiError> {
     }
 }
 
-/// Turn after turn, until there are `limit` rows, or no more.
+/// Takes turns until there are `limit` rows, or no more.
 async fn gather<T, F: Future<Output = Result<Reply, ApiError>>>(
     mut part: Part,
     limit: usize,
@@ -178,7 +178,7 @@ mod tests {
             ip: "10.0.0.1".parse().unwrap(),
             mac: "52:54:00:00:00:01".parse().unwrap(),
         };
-        // A list of 10 rows, of which a turn gives three at most.
+        // A list of 10 rows; a turn returns three at most.
         let turn = |part: Part| {
             parts.borrow_mut().push(part);
             let count = part.at_most.min(3).min(10 - part.from.1 as usize) as u64;

@@ -1,11 +1,11 @@
-//! Loops through segments: two segment ports of one network on one LAN send each other's floods round for ever, through
-//! the overlay if they are at two hosts. Enters: ports that go up and down, loop probes heard, the time. Leaves: probes
-//! to send, and which ports are blocked for which network.
+//! Loops through segments: two segment ports of one network on one LAN send each other's floods round without end,
+//! through the overlay if they are at two hosts. Enters: ports that go up and down, received loop probes, the time.
+//! Leaves: probes to send, and which ports are blocked for which network.
 //!
-//! The rule: of all segment ports that hear each other's probes for a network, the one with the lowest rank (host name,
-//! instance, port, VLAN) forwards; the others are blocked. So is one that hears its own probe: its LAN sends back what
-//! it is sent. A port begins blocked and listens for a moment, and one that has not heard a better one for
-//! [`EXPIRE_MS`] forwards again. Pure: no clock, no device.
+//! The rule: of all segment ports that receive each other's probes for a network, the one with the lowest rank (host
+//! name, instance, port, VLAN) forwards; the others are blocked. A port that receives its own probe is blocked too:
+//! its LAN reflects frames. A port begins blocked and listens for a moment. One that has received no probe of a lower
+//! rank for [`EXPIRE_MS`] forwards again. Pure: no clock, no device.
 
 #[cfg(test)]
 mod tests;
@@ -18,15 +18,15 @@ use stopover_net::{HostName, Mac, Vni};
 const PROBE_MS: u64 = 1000;
 /// How often while a port listens or a loop is suspected.
 const FAST_PROBE_MS: u64 = 100;
-/// How long a port listens before it forwards. Who forwards already answers a probe at once.
+/// How long a port listens before it forwards. A port that forwards answers a probe at once.
 const LISTEN_MS: u64 = 300;
 /// Three probes may be lost.
 const EXPIRE_MS: u64 = 3500;
-/// No two probes of one place within this time, however many are heard.
+/// Least time between two probes of one location, however many are received.
 const MIN_GAP_MS: u64 = 20;
-/// How often the operator hears of a suspicion.
+/// How often the operator is told of a suspected loop, at most.
 const REPORT_INTERVAL_MS: u64 = 10_000;
-/// Better ones that a place remembers.
+/// Most lower ranks that a location remembers.
 const MAX_BETTER: usize = 16;
 /// Probes sent in one round, so that a trunk of four thousand VLANs does not fill the ring.
 const PROBES_PER_TICK: usize = 128;
@@ -44,7 +44,7 @@ pub struct Segment {
     pub mac: Mac,
 }
 
-/// Who sends a probe; the lowest forwards.
+/// The sender of a probe; the lowest forwards.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     host: HostName,
@@ -53,12 +53,12 @@ struct Rank {
     vlan: u16,
 }
 
-/// What a place does.
+/// What a port does in one of its networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Without a link.
     Down,
-    /// Blocked until this time, to hear who is there.
+    /// Blocked until this time, to receive the probes of others.
     Listening(u64),
     /// It forwards.
     Forwarding,
@@ -66,12 +66,12 @@ enum State {
     Blocked(Reason),
 }
 
-/// Why a place is blocked.
+/// Why a port is blocked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// This host forwards for the LAN, from another port if it is our own.
     Forwards(HostName),
-    /// The LAN sends back what it is sent.
+    /// The LAN reflects frames.
     Reflected,
 }
 
@@ -79,16 +79,16 @@ pub enum Reason {
 struct Location {
     segment: Segment,
     state: State,
-    /// Better ones and until when they are believed; `None`: ourselves, reflected.
+    /// Lower ranks and until when each is valid; `None`: our own, reflected.
     better: Vec<(Option<Rank>, u64)>,
     sent_ms: Option<u64>,
     due_ms: u64,
     fast_until_ms: u64,
-    /// When a suspicion was last told.
+    /// When a suspected loop was last reported.
     reported_ms: Option<u64>,
 }
 
-/// What is to be done.
+/// What the control thread has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Send this frame from this port.
@@ -102,7 +102,7 @@ pub enum Action {
         /// Blocked or not.
         on: bool,
     },
-    /// Tell the operator.
+    /// Log it for the operator.
     Report {
         /// The port.
         port: u16,
@@ -125,7 +125,7 @@ pub struct Loops {
 }
 
 impl Loops {
-    /// `instance`: a number that no other process has. All are blocked until their port has a link.
+    /// `instance`: a number that no other process has. All ports are blocked until they have a link.
     #[must_use]
     pub fn new(host: HostName, instance: u64, segments: Vec<Segment>) -> (Self, Vec<Action>) {
         let index = segments.iter().enumerate().map(|(at, s)| ((s.port, s.vlan), at)).collect();
@@ -162,8 +162,8 @@ impl Loops {
         actions
     }
 
-    /// A frame for [`loop_probe::DESTINATION`] came to a port. `knows`: whether a host is one that this host exchanges
-    /// floods with; another's probes are of another overlay, with which there is no loop.
+    /// A port received a frame for [`loop_probe::DESTINATION`]. `knows`: whether this host exchanges floods with a
+    /// host; the probes of others belong to another overlay, with which there is no loop.
     pub fn on_probe(
         &mut self,
         now_ms: u64,
@@ -182,7 +182,7 @@ impl Loops {
         let rank = Rank { host: probe.host, instance: probe.instance, port: probe.port, vlan: probe.vlan };
         let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
         if rank > ours {
-            // One that waits to hear who forwards here.
+            // It listens for who forwards here.
             let answers = location.sent_ms.is_none_or(|sent| now_ms >= sent + MIN_GAP_MS);
             return if answers { location.send(&ours, now_ms).into_iter().collect() } else { Vec::new() };
         }
@@ -196,8 +196,8 @@ impl Loops {
         location.decide(now_ms)
     }
 
-    /// The packet path saw the same frame come from a port again and again: look at once whether that is a loop. Says
-    /// whether the operator should hear of it.
+    /// The packet path saw the same frame arrive at a port again and again: checks at once whether that is a loop.
+    /// Returns whether the operator is to be told.
     pub fn suspect(&mut self, now_ms: u64, port: u16, vlan: u16) -> bool {
         let Some(at) = self.index.get(&(port, vlan)) else { return false };
         let Some(location) = self.locations.get_mut(*at).filter(|location| location.state != State::Down)
@@ -215,7 +215,7 @@ impl Loops {
         !quiet
     }
 
-    /// Sends the probes that are due, and lets ports forward that have heard nobody better for long enough.
+    /// Sends the probes that are due, and lets ports forward that have received no lower rank for long enough.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut sent = 0;
@@ -233,7 +233,7 @@ impl Loops {
         actions
     }
 
-    /// Ports that are blocked for longer than it takes to listen: port, VLAN, network and why.
+    /// Ports that are blocked for longer than they listen: port, VLAN, network and why.
     pub fn blocked(&self) -> impl Iterator<Item = (&Segment, &Reason)> {
         self.locations.iter().filter_map(|location| match &location.state {
             State::Blocked(reason) => Some((&location.segment, reason)),
@@ -254,7 +254,7 @@ impl Location {
         Some(Action::Send(port, loop_probe::build(mac, &probe)))
     }
 
-    /// Whether time alone may change its state.
+    /// Whether its state may change by time alone.
     fn is_due(&self, now_ms: u64) -> bool {
         match self.state {
             State::Listening(until) => until <= now_ms,
@@ -285,7 +285,7 @@ impl Location {
         if (self.state == State::Forwarding) != (before == State::Forwarding) {
             actions.push(Action::Block { port, vlan, on: blocked.is_some() });
         }
-        // That a port forwards when it has listened is nothing to tell.
+        // A port that forwards after it has listened is not reported.
         if blocked.is_some() || !matches!(before, State::Listening(_)) {
             actions.push(Action::Report { port, vlan, vni, blocked });
         }

@@ -1,5 +1,5 @@
-//! What Prometheus scrapes. Each counter is one of those that `show` tells, so that what an alert says is what
-//! `stopover show drops` explains.
+//! The page for Prometheus. Each counter is one of those of `show`, so `stopover show drops` explains what an alert
+//! reports.
 
 use super::Control;
 use crate::lcore::counters::EventReading;
@@ -17,8 +17,8 @@ use std::fmt;
 use stopover_config::appliance::Role;
 use stopover_ctl as ctl;
 
-/// What the control thread read for one scrape, since the start: a counter that an operator's `clear` set back would
-/// be a counter no more.
+/// The values of one scrape, counted since the start: a counter that an operator's `clear` reset would not be a
+/// counter.
 #[derive(Debug)]
 struct Reading {
     fwd: ctl::FwdStats,
@@ -58,7 +58,7 @@ struct SegmentReading {
 }
 
 impl Control {
-    /// The page that Prometheus scrapes.
+    /// The page for Prometheus.
     pub(crate) fn metrics(&self) -> String {
         let mut registry = Registry::with_prefix("stopover");
         registry.register_collector(Box::new(self.read_metrics()));
@@ -229,7 +229,7 @@ impl Reading {
     }
 }
 
-/// Writes families of which every sample is known.
+/// Writes metric families whose samples are all known.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {

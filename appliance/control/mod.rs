@@ -1,9 +1,9 @@
-//! The control thread: keeps the tables in step with the board, the ports with their devices, the underlay
-//! with its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
+//! The control thread: keeps the tables in step with the board, the ports with their devices, and the underlay with
+//! its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
 //!
-//! `start` builds everything and `Control::run` is the thread; `replica` holds the board's truth, `stations`
-//! this host's own, and `segment_frames` talks to them; `ports` watches devices; `show`, `rows`, `trace` and `metrics`
-//! answer what `server` and `lists` were asked.
+//! `start` builds everything and `Control::run` is the thread. `replica` is the board's state, `stations` this host's
+//! own; `board_updates` applies what the board sends. `segment_frames` sends frames to segments; `ports` are handles
+//! on devices; `show`, `rows`, `trace` and `metrics` answer the requests of `server` and `lists`.
 
 mod addresses;
 mod board_updates;
@@ -57,16 +57,16 @@ use std::{
 use stopover_bbs::client::{MigrationUpdate, Session, Update};
 use stopover_config::appliance::Appliance;
 
-/// How often rings are emptied when nothing else wakes the thread: the delay of a ping of the VTEP.
+/// How often rings are drained when nothing else wakes the thread: the delay of a ping of the VTEP.
 const TICK: Duration = Duration::from_millis(1);
-/// How soon it is looked again whether every lcore has passed what was published, and how often before that is left
-/// to the millisecond: a lcore at work passes within a few microseconds, one that the system does not let run may
-/// take long.
+/// How soon it is checked again whether every lcore has passed a published epoch, and how many such checks before the
+/// next full [`TICK`]. A busy lcore passes within a few microseconds; one that the system does not schedule may take
+/// long.
 const EPOCH_POLL: Duration = Duration::from_micros(50);
 const MAX_EPOCH_POLLS: u32 = 20;
-/// How often devices are asked for their link.
+/// How often the links of devices are read.
 const LINK_EVERY_MS: u64 = 20;
-/// How often silent stations are looked for.
+/// How often stations are checked for silence.
 const AGE_EVERY_MS: u64 = 500;
 
 /// Everything the control thread owns. Built by [`start`].
@@ -85,9 +85,9 @@ pub struct Control {
     pub(crate) pool: Mempool,
     pub(crate) session: Option<Session>,
     pub(crate) updates: Receiver<Update>,
-    /// What the board answers to what was said of migrations.
+    /// The board's replies about migrations.
     pub(crate) migration_events: Receiver<MigrationUpdate>,
-    /// A port has something to tell.
+    /// A port has an event.
     pub(crate) wakes: Receiver<()>,
     pub(crate) hold: Arc<HoldPool>,
     pub(crate) migrations: Migrations,
@@ -106,7 +106,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Works until told to stop. Leaves the lcores running; see [`Control::shut_down`].
+    /// Runs until `stop` is set. The lcores keep running; see [`Control::shut_down`].
     pub fn run(&mut self) {
         while !self.stop.load(Relaxed) {
             self.wait();
@@ -114,7 +114,7 @@ impl Control {
         }
     }
 
-    /// Waits for whatever comes first: a question, a port, the board, or a millisecond.
+    /// Waits for a request, a port, the board, or a millisecond, and answers the request.
     fn wait(&mut self) {
         let mut select = Select::new();
         select.recv(&self.requests);
@@ -122,7 +122,7 @@ impl Control {
         select.recv(&self.updates);
         let polling = !self.sync.pending_epochs.is_empty() && self.sync.epoch_polls < MAX_EPOCH_POLLS;
         self.sync.epoch_polls = if polling { self.sync.epoch_polls + 1 } else { 0 };
-        // An error means that the time is over.
+        // An error is a timeout.
         let _ = select.ready_timeout(if polling { EPOCH_POLL } else { TICK });
         drop(select);
         let _ = self.wakes.try_recv();
@@ -164,7 +164,7 @@ impl Control {
         self.began.elapsed().as_millis() as u64
     }
 
-    /// Empties the rings of the lcores.
+    /// Processes the events and frames in the lcores' rings.
     fn drain_lcore_events(&mut self, now_ms: u64) {
         for at in 0..self.lcores.len() {
             let rings = self.lcores[at].rings.clone();
@@ -194,7 +194,7 @@ impl Control {
         }
     }
 
-    /// Says which ports and networks have all the stations that they may have.
+    /// Logs which ports and networks have reached a limit of stations.
     fn report_full(&mut self, now_ms: u64) {
         for full in self.stations.take_full(now_ms) {
             match full {
@@ -239,13 +239,13 @@ impl Control {
         }
     }
 
-    /// Whether ports run.
+    /// Whether ports run: the appliance forwards.
     #[must_use]
     pub fn forwards(&self) -> bool {
         !self.lcores.is_empty()
     }
 
-    /// Does what the underlay asks for.
+    /// Sends, logs and publishes what the underlay requests.
     pub(crate) fn run_underlay_actions(&mut self, actions: Actions) {
         for event in actions.events {
             log::warn!("underlay: {event}");
@@ -261,8 +261,8 @@ impl Control {
         }
     }
 
-    /// Gives a frame to the lcore that sends for this port. Lost when its ring or the pool is exhausted, as
-    /// a frame may be: the underlay asks again.
+    /// Gives a frame to the lcore that sends for this port. It is lost if its ring or the pool is exhausted; the
+    /// underlay repeats its requests.
     fn send(&self, port: usize, frame: &[u8]) {
         let Some(lcore) = self.ports.get(port).and_then(|p| self.lcores.get(p.sender)) else { return };
         if let Some(packet) = Mbuf::from_slice(&self.pool, frame) {
@@ -270,7 +270,7 @@ impl Control {
         }
     }
 
-    /// Stops the lcores and, after them, the ports; says goodbye to the board.
+    /// Ends the session with the board, then stops the lcores, then the ports.
     pub fn shut_down(mut self) {
         log::info!("stopping");
         if let Some(session) = self.session.take() {

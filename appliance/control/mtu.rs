@@ -1,16 +1,16 @@
-//! What fits inside the underlay. Enters: a port's role and MTU, and what networks are declared to use. Leaves: how much
-//! is left for guests, and warnings where that is less than they need. Pure.
+//! What fits inside the underlay. Enters: a port's role and MTU, and the declared MTUs of networks. Leaves: how much
+//! remains for guests, and warnings where that is too little. Pure.
 
 use stopover_config::appliance::Role;
 use stopover_ctl::Inside;
 use stopover_net::outer;
 use stopover_net::{IPV6_MIN_MTU, Vni};
 
-/// The largest inner IP packet by family of a port's VTEP addresses; nothing for ports of guests.
+/// The largest inner IP packet, by family of a port's VTEP addresses; empty for ports of guests.
 #[must_use]
 pub fn inside(role: &Role, mtu: u16) -> Vec<Inside> {
     let Role::Underlay(underlay) = role else { return Vec::new() };
-    // The inner Ethernet header takes as much as the outer one, which the MTU does not count.
+    // The inner Ethernet header is as long as the outer one, which the MTU does not include.
     [(false, outer::V4_LEN), (true, outer::V6_LEN)]
         .into_iter()
         .filter(|(over_ipv6, _)| underlay.addresses.iter().any(|bd| bd.addr().is_ipv6() == *over_ipv6))
@@ -18,7 +18,7 @@ pub fn inside(role: &Role, mtu: u16) -> Vec<Inside> {
         .collect()
 }
 
-/// What is wrong with an underlay port for guests that use IPv6, if anything.
+/// A warning if guests cannot use IPv6 through an underlay port.
 #[must_use]
 pub fn too_small(port: &str, mtu: u16, inside: &[Inside]) -> Option<String> {
     let least = inside.iter().min_by_key(|i| i.mtu).filter(|i| i.mtu < IPV6_MIN_MTU)?;
@@ -30,7 +30,7 @@ pub fn too_small(port: &str, mtu: u16, inside: &[Inside]) -> Option<String> {
     ))
 }
 
-/// What is wrong with a network's declared MTU on this underlay, if anything.
+/// A warning if a network's declared MTU does not fit an underlay port.
 #[must_use]
 pub fn does_not_fit(vni: Vni, declared: u16, port: &str, inside: &[Inside]) -> Option<String> {
     let least = inside.iter().min_by_key(|i| i.mtu).filter(|i| i.mtu < declared)?;

@@ -1,4 +1,4 @@
-//! Ways: what the underlay resolved, turned into the prebuilt outer headers that the packet path uses.
+//! Paths: turns what the underlay resolved into the prebuilt outer headers that the packet path uses.
 
 use super::Control;
 use crate::pipeline::ports::{Port, Role};
@@ -23,7 +23,7 @@ pub fn has_family(ports: &[Port], ip: IpAddr) -> bool {
     })
 }
 
-/// The way to a VTEP: `None` if the two addresses are not of one family.
+/// The path to a VTEP: `None` if the two addresses are not of one family.
 fn path(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution) -> Option<Path> {
     let spec = OuterSpec {
         src_mac: found.src_mac,
@@ -50,7 +50,7 @@ fn path(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution
 }
 
 impl Control {
-    /// Publishes the way to every host behind this VTEP address as it is now.
+    /// Publishes the current path to every host behind this VTEP address.
     pub(crate) fn refresh(&mut self, vtep: IpAddr) {
         let found = self.underlay.resolved(vtep);
         let hosts: Vec<_> = self.replica.hosts_behind(vtep).collect();

@@ -1,6 +1,5 @@
-//! The plan: a checked configuration and what the devices said of themselves, turned into what the stages,
-//! the stations, the replica and the underlay start from. Pure but for the network numbers it takes from the
-//! tables.
+//! The plan: turns a checked configuration and the devices' facts into what the stages, the stations, the replica and
+//! the underlay start from. Pure but for the bridge domains it takes from the tables.
 
 use super::{
     loops,
@@ -20,7 +19,7 @@ use std::{
 use stopover_config::appliance::{self as config, Appliance};
 use stopover_net::{Mac, VlanId, Vni};
 
-/// What a device said of itself.
+/// What a device reports of itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     /// Its MAC.
@@ -31,22 +30,22 @@ pub struct Facts {
     pub fills_checksums: bool,
     /// It segments TCP on request.
     pub segments_tcp: bool,
-    /// It tells exactly which frames it delivered.
+    /// It reports exactly which frames it delivered.
     pub exact: bool,
 }
 
-/// What everything starts from.
+/// Everything that the start needs.
 #[derive(Debug)]
 pub struct Plan {
     /// The ports as the stages see them.
     pub ports: Vec<Port>,
-    /// Declared stations, here while their port is up.
+    /// Declared stations, local while their port is up.
     pub declared: Vec<stations::Declared>,
     /// Every network of a local port, with the ports that are in it.
     pub networks: BTreeMap<Vni, (Bd, Vec<Member>)>,
-    /// By segment port, after how many milliseconds a silent station is forgotten.
+    /// By segment port, after how many milliseconds a silent station is removed.
     pub ageing_ms: HashMap<u16, u64>,
-    /// How many stations segments may teach.
+    /// How many stations may be learned at segments.
     pub limits: Limits,
     /// Every segment port in each of its networks.
     pub segments: Vec<loops::Segment>,
@@ -82,7 +81,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The networks in which stations may be that nobody registered.
+    /// The networks in which stations may appear that nothing declares.
     #[must_use]
     pub fn segment_vnis(&self) -> BTreeSet<Vni> {
         let has_segment = |ports: &[Member]| ports.iter().any(|member| member.segment);
@@ -99,7 +98,7 @@ impl Plan {
         let network = self.join(vif.vni, Member { port, vlan: 0, segment: false }, tables)?;
         let link_local = vif.mac.link_local();
         let mut ips = vif.addresses.clone();
-        // The board takes 16 addresses of a node; with 16 of its own the derived one is left to flooding.
+        // The board accepts 16 addresses of a node. With 16 of its own, the derived one is left to flooding.
         let addresses = vif.own_and_shared().count();
         if !ips.contains(&IpAddr::V6(link_local)) && addresses < stopover_bbs::model::MAX_IPS {
             ips.push(IpAddr::V6(link_local));

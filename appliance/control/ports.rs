@@ -1,4 +1,4 @@
-//! Handles on what runs: a port and its device, an lcore and its rings.
+//! Handles on running parts: a port and its device, an lcore and its rings.
 
 use crate::lcore::{counters::LcoreCounters, egress::Rings};
 use dpdk::{LcoreJob, Port, VhostPort};
@@ -13,7 +13,7 @@ pub struct PortHandle {
     pub name: String,
     /// The device.
     pub device: Port,
-    /// What only a vhost-user device can tell.
+    /// What only a vhost-user device reports.
     pub vhost: Option<VhostPort>,
     /// It belongs to the underlay.
     pub is_underlay: bool,
@@ -34,7 +34,7 @@ impl std::fmt::Debug for PortHandle {
 }
 
 impl PortHandle {
-    /// Asks the device for its link. `Some` if it has changed; the lcores know it from now on.
+    /// Reads the device's link. `Some` if it has changed; the lcores see the new state from now on.
     pub fn link_changed(&self) -> Option<bool> {
         let up = self.device.link().up;
         (self.up.swap(up, Relaxed) != up).then_some(up)
@@ -42,7 +42,7 @@ impl PortHandle {
 }
 
 impl PortHandle {
-    /// Frames that the device dropped since its counters were cleared, because nobody took them in time.
+    /// Frames that the device dropped since its counters were cleared, because they were not polled in time.
     pub fn missed(&self) -> u64 {
         self.device.stats().map_or(0, |now| now.rx_missed.saturating_sub(self.cleared.rx_missed))
     }
@@ -56,13 +56,13 @@ pub struct LcoreHandle {
     pub queues: Vec<String>,
     /// Its counters.
     pub counters: Arc<LcoreCounters>,
-    /// To and from it.
+    /// Its rings.
     pub rings: Rings,
-    /// It sleeps for want of work.
+    /// It sleeps because there is no work.
     pub asleep: Arc<AtomicBool>,
-    /// Tells it to stop.
+    /// Set to stop it.
     pub stop: Arc<AtomicBool>,
-    /// It.
+    /// Its job.
     pub job: Option<LcoreJob<()>>,
 }
 
@@ -80,8 +80,8 @@ impl LcoreHandle {
 }
 
 impl Drop for LcoreHandle {
-    /// Stops the lcore and waits for it. EAL waits for every lcore when it ends: one that nobody stopped would
-    /// keep the process for ever.
+    /// Stops the lcore and waits for it. EAL waits for every lcore when it ends: a running one would keep the process
+    /// alive.
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         if let Some(Err(e)) = self.job.take().map(LcoreJob::join) {

@@ -1,6 +1,6 @@
-//! The replica: what the board says, written into the packet path's tables. Enters: snapshots and changes in
-//! the board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved.
-//! Pure but for the tables it writes. The replica outlives the board: nothing here expires.
+//! The replica: the board's state, written into the packet path's tables. Enters: snapshots and changes in the
+//! board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved. `hosts` and
+//! `nodes` are its parts. Pure but for the tables it writes. The replica outlives the board: nothing here expires.
 
 mod hosts;
 mod nodes;
@@ -19,16 +19,16 @@ use std::{
 use stopover_bbs::model::{Change, DeclaredBy, Host};
 use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
-/// Migrating nodes in one network that get group frames by copies of their own. Each costs a copy of every such frame;
-/// further ones are flooded to as if they rested.
+/// Migrating nodes in one network that get copies of their own of group frames. Each costs a copy of every such
+/// frame; further ones are flooded to as if they did not migrate.
 const MAX_NODES_WITH_COPIES: usize = 8;
 
 /// A host, as the control thread and the operator see it.
 #[derive(Debug, Clone)]
 pub struct HostRecord {
-    /// What the board says.
+    /// The board's record.
     pub host: Host,
-    /// The VTEP address that frames are sent to: the first that this host can route to.
+    /// The VTEP address that frames are sent to: the first that this host has a route to.
     pub vtep: Option<IpAddr>,
     /// How it is reached, once the next hop is resolved.
     pub path: Option<Path>,
@@ -40,7 +40,7 @@ impl HostRecord {
         self.vtep.map(|ip| (ip, self.host.udp_port))
     }
 
-    /// Whether an appliance is there, which understands overlay flags.
+    /// Whether the host is an appliance, which understands overlay flags.
     #[must_use]
     pub fn is_appliance(&self) -> bool {
         self.host.declared_by == DeclaredBy::Appliance
@@ -54,30 +54,30 @@ impl HostRecord {
 /// A network, as the control thread and the operator see it.
 #[derive(Debug, Clone)]
 pub struct NetworkRecord {
-    /// Its number here.
+    /// Its bridge domain.
     pub bd: Bd,
     /// Its name, if it has one.
     pub name: String,
     /// What happens to frames without a known receiver.
     pub flood: FloodPolicy,
-    /// The MTU that its VMs should use; 0 if nobody said.
+    /// The MTU that its VMs should use; 0 if none is declared.
     pub mtu: u16,
     /// Hosts with members, and whether they have segments.
     pub members: BTreeMap<u32, bool>,
     /// Local ports in it.
     pub ports: Vec<Member>,
-    /// Nodes that are locked, or were until a short while ago.
+    /// Nodes that are locked, or were until recently.
     pub migrating: BTreeSet<Mac>,
-    /// The same, until other hosts do so no more either.
+    /// The same, until other hosts send them no copies of their own any more.
     pub moved: BTreeSet<Mac>,
 }
 
-/// What the underlay must do now.
+/// What is to be done after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Resolve the next hop to this VTEP address and UDP port, and keep it resolved.
     Track(IpAddr, u16),
-    /// Nobody needs this VTEP address and UDP port any more.
+    /// This VTEP address and UDP port are not needed any more.
     Untrack(IpAddr, u16),
     /// A node's lock has ended.
     Unlocked {
@@ -86,7 +86,7 @@ pub enum Effect {
         /// The node.
         mac: Mac,
     },
-    /// A node has moved between two other hosts: what was sent by the old one must be known to have ended.
+    /// A node has moved between two other hosts: its old host must learn that our frames through it have ended.
     Moved {
         /// Its network.
         vni: Vni,
@@ -97,29 +97,29 @@ pub enum Effect {
     },
 }
 
-/// The board's truth, as far as this appliance needs it.
+/// The board's state, as far as this appliance needs it.
 #[derive(Debug)]
 pub struct Replica {
     pub(super) own: HostName,
-    /// Our own number at the board, once it is known.
+    /// Our number at the board, once it is known.
     own_id: Option<u32>,
     pub(super) hosts: HashMap<u32, HostRecord>,
     /// The keys of `hosts` in order, for lists.
     host_ids: BTreeSet<u32>,
-    /// The hosts with a VTEP address: a look through all of `hosts` for each of ten thousand takes seconds.
+    /// Hosts by VTEP address: a search through all of `hosts` for each of ten thousand takes seconds.
     by_vtep: HashMap<IpAddr, Vec<u32>>,
     pub(super) networks: BTreeMap<Vni, NetworkRecord>,
-    /// By their number here.
+    /// VNIs by bridge domain.
     vnis: HashMap<Bd, Vni>,
-    /// Local ports with a link: only they get flooded frames.
+    /// Local ports with a link: only they are flooded to.
     up: HashSet<u16>,
-    /// Networks whose record must be published anew.
+    /// Networks whose record has to be published again.
     pub(super) dirty: HashSet<Vni>,
-    /// What the newest snapshot has not named yet, and no change since then.
+    /// What neither the newest snapshot nor a later change has named yet.
     pub(super) stale: Option<Stale>,
     /// A snapshot is under way.
     pub(super) in_snapshot: bool,
-    /// That snapshot, or one before it whose leftovers are still here, was of another branch of the board's history.
+    /// That snapshot, or an earlier one whose leftovers remain, is of another branch of the board's history.
     pub(super) branch: Option<Branch>,
 }
 
@@ -130,11 +130,11 @@ pub(super) struct Stale {
     pub networks: HashSet<Vni>,
 }
 
-/// What a change is applied to and with.
+/// The context of a change.
 pub struct ReplicaCtx<'a> {
     /// The packet path's tables.
     pub tables: &'a mut Tables,
-    /// The stations of this host, which no board can take away.
+    /// The stations of this host, which no board can remove.
     pub stations: &'a Stations,
     /// Whether the underlay has a route to an address.
     pub routable: &'a dyn Fn(IpAddr) -> bool,
@@ -189,13 +189,13 @@ impl Replica {
         from.into_iter().flat_map(|from| self.networks.range(from..)).map(|(vni, record)| (*vni, record))
     }
 
-    /// A network's number on the wire.
+    /// A bridge domain's VNI.
     #[must_use]
     pub fn vni_of(&self, bd: Bd) -> Option<Vni> {
         self.vnis.get(&bd).copied()
     }
 
-    /// What a network with local ports is declared to use, 0 for nothing.
+    /// The declared MTU of a network with local ports; 0 if none.
     #[must_use]
     pub fn mtu_of(&self, vni: Vni) -> Option<u16> {
         self.networks.get(&vni).map(|record| record.mtu)
@@ -210,13 +210,14 @@ impl Replica {
         }
     }
 
-    /// Whether the tables hold one revision's state: not so in the middle of a snapshot.
+    /// Whether the tables hold the state of one revision. In the middle of a snapshot they do not.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.in_snapshot
     }
 
-    /// A snapshot begins: what it does not name until its end is gone. One that was under way broke off.
+    /// A snapshot begins: what it does not name until its end is removed. A snapshot that was under way was
+    /// interrupted.
     pub fn begin_snapshot(&mut self, tables: &mut Tables, other_branch: bool) {
         tables.next_sync_generation();
         self.in_snapshot = true;
@@ -295,7 +296,7 @@ impl Replica {
                     .members
                     .iter()
                     .filter(|(id, segment)| {
-                        // Unicast to a host that stays down goes on; what it may have missed for minutes does not.
+                        // Unicast to a host that is down continues; floods, which it would miss for minutes, do not.
                         let flooded = |h: &HostRecord| h.host.name != self.own && !h.host.no_flood;
                         self.hosts.get(*id).is_some_and(flooded) && (**segment || !segments_only)
                     })
@@ -317,13 +318,13 @@ impl Replica {
         Ok(())
     }
 
-    /// The network with this number here.
+    /// A network's bridge domain.
     #[must_use]
     pub fn bd_of(&self, vni: Vni) -> Option<Bd> {
         self.networks.get(&vni).map(|network| network.bd)
     }
 
-    /// From now on group frames go to a migrating node by copies of its own, or no longer.
+    /// A migrating node gets group frames by copies of its own from now on, or no longer.
     pub fn set_own_copies(&mut self, vni: Vni, mac: Mac, on: bool) {
         let Some(record) = self.networks.get_mut(&vni) else { return };
         let changed = if on {

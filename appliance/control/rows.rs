@@ -1,7 +1,7 @@
-//! The long lists that an operator may ask for, made a bounded number of rows at a time: nodes, addresses, hosts,
-//! networks. Enters: where in a list to go on. Leaves: some rows, and where to go on after them. A row that is there
-//! throughout comes exactly once in a whole list, whatever else comes and goes between two turns; see `Piece`.
-//! `lists` puts turns together; nothing here may look through a whole table.
+//! The long lists of the control API, made a bounded number of rows at a time: nodes, addresses, hosts, networks.
+//! Enters: where in a list to continue. Leaves: some rows, and where to continue after them. A row that exists
+//! throughout is listed exactly once, whatever is added or removed between two turns; see `Piece`. `lists` combines
+//! turns; nothing here may search a whole table.
 
 use super::{
     replica::{HostRecord, NetworkRecord, Replica},
@@ -19,7 +19,7 @@ use stopover_net::{HostName, Vni};
 /// Most rows of one turn; members of a network count as rows.
 pub const MAX_TURN_ROWS: usize = 2_048;
 
-/// A place in the order of a list. The default is its beginning.
+/// A position in a list. The default is its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor(pub u64, pub u64);
 
@@ -28,9 +28,9 @@ pub struct Cursor(pub u64, pub u64);
 pub struct Part {
     /// Only of this network.
     pub vni: Option<Vni>,
-    /// Where to go on.
+    /// Where to continue.
     pub from: Cursor,
-    /// At most so many rows, or [`MAX_TURN_ROWS`].
+    /// Most rows, at most [`MAX_TURN_ROWS`].
     pub at_most: usize,
 }
 
@@ -43,9 +43,9 @@ impl Part {
 /// Rows made in one turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn<T> {
-    /// The rows; few or none if few were wanted of those that were looked at.
+    /// The rows; few or none if few of the rows that were examined match.
     pub rows: Vec<T>,
-    /// Where to go on; `None` at the end of the list.
+    /// Where to continue; `None` at the end of the list.
     pub next: Option<Cursor>,
 }
 
@@ -55,17 +55,17 @@ impl<T> Turn<T> {
     }
 }
 
-/// What rows are made of.
+/// The sources of rows.
 pub struct Rows<'a> {
     /// This host's name.
     pub own: &'a HostName,
-    /// What nodes of other hosts come from.
+    /// The origin of nodes of other hosts.
     pub remote_origin: ctl::NodeOrigin,
     /// The name of a port.
     pub port: &'a dyn Fn(u16) -> String,
     /// The packet path's tables.
     pub tables: &'a Tables,
-    /// What the board said.
+    /// The board's state.
     pub replica: &'a Replica,
     /// The stations of this host.
     pub stations: &'a Stations,
@@ -153,7 +153,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Networks in the order of their VNIs. One with many members comes in several rows, one after another, each with
+    /// Networks in the order of their VNIs. One with many members is split into several consecutive rows, each with
     /// some of them.
     pub fn networks(&self, part: &Part) -> Turn<ctl::NetworkRow> {
         let Cursor(vni, member) = part.from;

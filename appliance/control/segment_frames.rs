@@ -1,6 +1,6 @@
-//! What the control thread says to stations of segments, and hears of them beside frames: addresses are asked for,
-//! stations that moved are announced to the segment that they left. Enters: what `stations` wants, the board's word.
-//! Leaves: frames for segment ports.
+//! Frames between the control thread and stations of segments: probes of addresses, announcements of stations that
+//! moved to the segment they left, routers. Enters: probes of `stations`, the board's updates. Leaves: frames for
+//! segment ports.
 
 use super::Control;
 use crate::pipeline::{RouterSeen, ports::Role};
@@ -18,12 +18,12 @@ impl Control {
         self.send(usize::from(port), &frame);
     }
 
-    /// Asks stations for the addresses of which it is not sure that they still use them.
+    /// Probes the addresses of stations that may not be in use any more.
     pub(super) fn ask_for_addresses(&mut self) {
         let own = prober::mac(&self.config.name);
         for probe in self.stations.take_probes() {
             let frame = match probe.ip {
-                // From nobody, so that nobody's cache is changed (RFC 5227 section 2.1.1).
+                // Without a sender address, so that no cache changes (RFC 5227 section 2.1.1).
                 IpAddr::V4(ip) => arp::build_request(probe.mac, (own, Ipv4Addr::UNSPECIFIED), ip).to_vec(),
                 IpAddr::V6(ip) => nd::build_solicit((own, own.link_local()), ip, Some(probe.mac)).to_vec(),
             };
@@ -31,7 +31,8 @@ impl Control {
         }
     }
 
-    /// A station of ours has been received at another host. Its own segment is to send what is for it to us.
+    /// Another host has received a station of ours. Its old segment must send frames for it to us: announces it
+    /// there.
     pub(super) fn station_moved(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
         let station = self.stations.node_moved(&mut self.tables, now_ms, vni, mac);
         self.on_station_removals(now_ms);
@@ -48,7 +49,7 @@ impl Control {
         }
     }
 
-    /// A node has said that it is an IPv6 router, or none.
+    /// A node is an IPv6 router, or is not.
     pub(super) fn on_router(&mut self, seen: &RouterSeen) {
         if self.tables.is_remote(seen.bd, seen.mac) {
             return self.tables.set_router(seen.bd, seen.ip, seen.mac, seen.router);

@@ -1,5 +1,5 @@
-//! What the control thread does about loops through segments: it carries the probes of [`super::loops`] to and from the
-//! ports, and blocks and frees what that decides.
+//! Loops through segments: carries the probes of [`super::loops`] to and from the ports, and blocks and unblocks
+//! ports as it decides.
 
 use super::{
     Control,
@@ -8,7 +8,7 @@ use super::{
 use crate::pipeline::ports::Role;
 
 impl Control {
-    /// A frame for the address of loop probes came to a segment port.
+    /// A segment port received a frame for the address of loop probes.
     pub(super) fn on_probe(&mut self, now_ms: u64, port: u16, frame: &[u8]) {
         let replica = &self.replica;
         let knows = |name: &_| replica.hosts_from(0).any(|(_, record)| record.host.name == *name);
@@ -22,7 +22,7 @@ impl Control {
         self.act_on_loops(now_ms, actions);
     }
 
-    /// An lcore saw a frame go round.
+    /// An lcore saw a frame repeat.
     pub(super) fn on_loop(&mut self, now_ms: u64, port: u16, vlan: u16) {
         if self.loops.suspect(now_ms, port, vlan) {
             log::warn!(
@@ -33,7 +33,7 @@ impl Control {
         }
     }
 
-    /// What time brings.
+    /// Lets time pass for loop detection.
     pub(super) fn watch_loops(&mut self, now_ms: u64) {
         let actions = self.loops.tick(now_ms);
         self.act_on_loops(now_ms, actions);

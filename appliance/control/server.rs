@@ -1,5 +1,5 @@
-//! The control API's server: HTTP and JSON on a Unix socket, Prometheus on TCP if configured. It only carries
-//! questions to the control thread and answers back; types and paths are in the crate `stopover-ctl`.
+//! The control API's server: HTTP and JSON on a Unix socket, Prometheus on TCP if configured. It only passes requests
+//! to the control thread and replies back; types and paths are in the crate `stopover-ctl`.
 
 use super::{
     lists,
@@ -31,7 +31,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// What can be asked of the control thread.
+/// A request to the control thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// `GET /v1/version`.
@@ -75,12 +75,12 @@ pub enum List {
     Networks,
 }
 
-/// What the control thread says.
+/// A reply of the control thread.
 #[derive(Debug)]
 pub enum Reply {
-    /// The whole answer; for metrics the text itself as a JSON string.
+    /// The whole reply; for metrics the text itself as a JSON string.
     Json(serde_json::Value),
-    /// A part of a list, not yet written as JSON: that takes longer than to make it.
+    /// A part of a list, not yet encoded as JSON, because encoding takes longer than making it.
     Nodes(Turn<NodeEntry>),
     /// The same.
     Addresses(Turn<AddressEntry>),
@@ -90,25 +90,25 @@ pub enum Reply {
     Networks(Turn<NetworkRow>),
 }
 
-/// An answer.
+/// A reply, or why there is none.
 pub type Answer = Result<Reply, ApiError>;
 
-/// A question on its way to the control thread.
+/// A request for the control thread.
 #[derive(Debug)]
 pub struct PendingRequest {
-    /// What is asked.
+    /// The request.
     pub request: Request,
-    /// Where the answer goes. May be gone: then nobody waits any more.
+    /// Where the reply is sent. May be closed: then nothing waits for it any more.
     pub reply: oneshot::Sender<Answer>,
 }
 
-/// The control socket's place in the file system: gone when this is dropped.
+/// The control socket's path; it is removed when this is dropped.
 #[derive(Debug)]
 pub struct Socket(PathBuf);
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // It may be gone already; then there is nothing to tidy.
+        // It may have been removed already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -141,12 +141,12 @@ pub fn serve(
     Ok(socket)
 }
 
-/// Sees to it that the control socket can be made: its folder is there, and no other appliance listens at it. A dead
-/// socket is removed, anything that is no socket stays. Called before any device is opened, since a second process on
-/// one configuration would take frames from the first: a tap hands its frames to all who opened it.
+/// Prepares the path of the control socket: makes its folder, and checks that no other appliance listens there.
+/// Removes a dead socket; a file that is no socket is an error. Called before any device is opened, since a second
+/// process on one configuration would receive frames of the first: a tap gives its frames to all who opened it.
 ///
 /// # Errors
-/// The path is taken, or cannot be written.
+/// The path is in use, or cannot be written.
 pub fn prepare_socket_path(path: &Path) -> Result<()> {
     let shown = path.display();
     if let Some(folder) = path.parent() {

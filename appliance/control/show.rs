@@ -1,5 +1,5 @@
-//! Answers to the operator's questions, from what runs now. Each `show_*` fills one type of the crate
-//! `stopover-ctl`, which documents its fields.
+//! Answers the operator's requests from the current state. Each `show_*` fills one type of the crate `stopover-ctl`,
+//! which documents its fields.
 
 use super::{
     Control, mtu,
@@ -19,7 +19,7 @@ use stopover_net::{Mac, VlanId};
 pub(crate) type Readings = Vec<(u32, LcoreReading)>;
 
 impl Control {
-    /// Answers a question.
+    /// Answers a request.
     pub(crate) fn answer(&mut self, pending: PendingRequest) {
         let answer = match pending.request {
             Request::Trace(_) if !self.forwards() => Err(not_forwarding()),
@@ -47,7 +47,7 @@ impl Control {
             Request::AcceptBoard(request) => self.accept_board(&request),
             Request::Metrics => Ok(Reply::Json(serde_json::Value::String(self.metrics()))),
         };
-        // Whoever asked may have gone.
+        // The client may have disconnected.
         let _ = pending.reply.send(answer);
     }
 
@@ -239,7 +239,7 @@ impl Control {
             .collect()
     }
 
-    /// What the rows of long lists are made of.
+    /// The sources of the rows of long lists.
     fn rows<'a>(&'a self, port: &'a dyn Fn(u16) -> String) -> Rows<'a> {
         Rows {
             own: &self.config.name,
@@ -278,7 +278,7 @@ impl Control {
         }
     }
 
-    /// The operator's word that the board which answers now is to be followed.
+    /// The operator accepts the board that answers now.
     fn accept_board(&self, request: &ctl::AcceptBoard) -> Answer {
         let session = self.session.as_ref();
         let Some((session, other)) = session.and_then(|s| Some((s, s.state().other_board?))) else {

@@ -51,7 +51,7 @@ struct Built {
     segments: BTreeSet<Vni>,
 }
 
-/// Builds everything and starts the lcores. If it is told to stop before the first snapshot, no lcore runs. `rt` must be
+/// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `rt` must be
 /// made before, because EAL pins this thread, and all that it starts later, to one core.
 pub fn start(
     config: Appliance,
@@ -71,7 +71,7 @@ pub fn start(
         control.migration_events = session.migrations();
         (control.session, control.updates) = (Some(session), updates);
         if !control.await_snapshot() {
-            // Told to stop: there is nothing to forward by, and so nothing to start.
+            // Stopped: there is no state to forward by, so nothing is started.
             return Ok((control, eal));
         }
     }
@@ -149,7 +149,7 @@ fn build(
         age_due_ms: 0,
     };
     control.act_on_loops(0, blocked);
-    // What is declared is in the tables before the first frame is received.
+    // Declarations are in the tables before the first frame is received.
     control.declare();
     control.publish();
     Ok(Built { control, views, segments })
@@ -160,7 +160,7 @@ fn replica_of(config: &Appliance, plan: &Plan) -> Replica {
     Replica::new(config.name.clone(), networks)
 }
 
-/// Registers at the board. From here on the session does what it can by itself.
+/// Registers at the board. From here on the session works by itself.
 fn open_session(
     config: &Appliance,
     rt: &tokio::runtime::Handle,

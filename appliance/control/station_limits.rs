@@ -1,20 +1,20 @@
-//! How many stations segments may teach, so that nobody who makes up MACs fills the tables of all. Enters: learned
-//! stations that come and go, the time. Leaves: whether one more may come, and the gates by which the packet path drops
-//! frames of those that may not. Stations that are known already are never asked. Pure but for the gates.
+//! How many stations may be learned at segments, so that a sender of random MACs cannot fill the tables. Enters:
+//! learned stations that are added and removed, the time. Leaves: whether another one may be added, and the gates by
+//! which the packet path drops frames of those that may not. Known stations are not checked. Pure but for the gates.
 
 use crate::pipeline::ports::Gate;
 use crate::tables::packed::Bd;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
-/// What one segment port may teach.
+/// The limits of one segment port.
 #[derive(Debug, Clone)]
 pub struct PortLimits {
     /// Learned stations at a time, over all its networks.
     pub max_stations: u32,
-    /// New ones per second; as many may come at once.
+    /// New stations per second; as many may appear at once.
     pub new_per_s: u32,
-    /// Closed while no more may come.
+    /// Closed while no more may be added.
     pub gate: Arc<Gate>,
     /// Its networks, by VLAN (0 for untagged).
     pub networks: Vec<(u16, Bd)>,
@@ -25,7 +25,7 @@ pub struct PortLimits {
 pub struct Limits {
     /// Learned stations at a time in one network, over all ports; 0 for any number.
     pub per_network: u32,
-    /// By port. A port that is not here may teach any number.
+    /// By port. A port without an entry has no limit.
     pub ports: HashMap<u16, PortLimits>,
 }
 
@@ -37,9 +37,9 @@ struct Bucket {
 }
 
 const PER_STATION: u64 = 1000;
-/// New addresses for each new station that a port may bring: IPv4 and IPv6.
+/// New addresses for each new station of a port: IPv4 and IPv6.
 const ADDRESSES_PER_STATION: u64 = 2;
-/// How often the same is told at most, in milliseconds: a flood reaches a limit a thousand times a second.
+/// How often the same limit is reported at most, in milliseconds: a flood reaches a limit a thousand times a second.
 const REPORT_INTERVAL_MS: u64 = 10_000;
 
 /// The learned stations, counted.
@@ -51,29 +51,29 @@ pub struct Census {
     buckets: HashMap<u16, Bucket>,
     /// By port, for new addresses of stations.
     addresses: HashMap<u16, Bucket>,
-    /// New addresses that came too fast, by port.
+    /// New addresses that arrived too fast, by port.
     refused_addresses: HashMap<u16, u64>,
-    /// Ports and networks that have become full and nobody has been told of yet.
+    /// Ports and networks that have reached a limit, not reported yet.
     full: Vec<Full>,
-    /// What was told, and when.
+    /// What was reported, and when.
     reported: HashMap<Full, u64>,
 }
 
-/// What has become full.
+/// A limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Full {
     /// A port has as many stations as it may have.
     Port(u16),
-    /// A network has.
+    /// A network has as many stations as it may have.
     Bd(Bd),
-    /// A port brought new stations faster than it may.
+    /// New stations of a port appeared faster than they may.
     Rate(u16),
     /// The stations of a port announced new addresses faster than they may.
     Addresses(u16),
 }
 
 impl Census {
-    /// Nobody yet.
+    /// No stations yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
@@ -85,7 +85,7 @@ impl Census {
         self.by_port.get(&port).copied().unwrap_or(0)
     }
 
-    /// What has become full since this was last asked, each at most once in [`REPORT_INTERVAL_MS`].
+    /// What has become full since the last call, each at most once in [`REPORT_INTERVAL_MS`].
     pub fn take_full(&mut self, now_ms: u64) -> Vec<Full> {
         let mut full = std::mem::take(&mut self.full);
         full.retain(|full| {
@@ -99,15 +99,15 @@ impl Census {
         full
     }
 
-    /// Whether a station that is not at this port yet may be learned there. `new`: nor in this network.
+    /// Whether a station that is not at this port yet may be learned there. `new`: it is not in this network either.
     pub fn admits(&mut self, now_ms: u64, port: u16, bd: Bd, new: bool) -> bool {
         let Some(limits) = self.limits.ports.get(&port) else { return true };
         let fits = self.count_at(port) < limits.max_stations && !(new && self.is_bd_full(bd));
         fits && self.take_token(now_ms, port)
     }
 
-    /// Whether a station at this port may be learned to have an address that it was not known by. It may be one that is
-    /// known already, and each new address is work for the board and all hosts.
+    /// Whether a station at this port may be learned to have a new address. Known stations are limited too: each new
+    /// address is work for the board and all hosts.
     pub fn admits_address(&mut self, now_ms: u64, port: u16) -> bool {
         let Some(limits) = self.limits.ports.get(&port) else { return true };
         let per_s = u64::from(limits.new_per_s) * ADDRESSES_PER_STATION;
@@ -115,7 +115,7 @@ impl Census {
         let granted = bucket.take(per_s, now_ms);
         if !granted {
             *self.refused_addresses.entry(port).or_default() += 1;
-            // One is enough until that is asked.
+            // One report is enough until the next call.
             if self.full.last() != Some(&Full::Addresses(port)) {
                 self.full.push(Full::Addresses(port));
             }
@@ -123,7 +123,7 @@ impl Census {
         granted
     }
 
-    /// How many new addresses of a port's stations were not learned because they came too fast.
+    /// How many new addresses of a port's stations were not learned because they arrived too fast.
     #[must_use]
     pub fn refused_addresses(&self, port: u16) -> u64 {
         self.refused_addresses.get(&port).copied().unwrap_or(0)
@@ -143,7 +143,7 @@ impl Census {
         self.refresh(port, bd);
     }
 
-    /// A learned station has gone.
+    /// A learned station has been removed.
     pub fn remove(&mut self, port: u16, bd: Bd) {
         for count in [self.by_port.get_mut(&port), self.by_bd.get_mut(&bd)].into_iter().flatten() {
             *count = count.saturating_sub(1);
@@ -151,7 +151,7 @@ impl Census {
         self.refresh(port, bd);
     }
 
-    /// Opens the gates of ports that may bring new stations again.
+    /// Opens the gates of ports where new stations may appear again.
     pub fn tick(&mut self, now_ms: u64) {
         for (port, bucket) in &mut self.buckets {
             let Some(limits) = self.limits.ports.get(port) else { continue };
@@ -268,7 +268,7 @@ mod tests {
         // The port's other network has room.
         assert!(gate.is_closed(0) && other.is_closed(10) && !other.is_closed(20));
         assert_eq!(admit_many(&mut census, 0, 4, 2, 6), 6);
-        // One that is in the network already may come to another port.
+        // A station that is in the network already may move to another port.
         assert!(census.admits(0, 4, bd(1), false));
         census.remove(4, bd(1));
         assert!(!gate.is_closed(0) && !other.is_closed(10));

@@ -1,6 +1,7 @@
-//! The stations of this host: which VMs are here, found out by ourselves. Enters: ports that go up and down,
-//! what the packet path heard on segments, the board's answers, the passing of time. Leaves: local places in
-//! the tables, and [`ClaimUpdate`]es for the board. Pure but for the tables it writes.
+//! The stations of this host: which VMs are here, found out by ourselves. Enters: ports that go up and down, what the
+//! packet path saw on segments, the board's replies, the time. Leaves: local entries in the tables, and
+//! [`ClaimUpdate`]s for the board. `learning` adds stations from frames, `board` processes replies, `ageing` removes
+//! silent ones. Pure but for the tables it writes.
 
 mod ageing;
 mod board;
@@ -16,14 +17,14 @@ use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 use stopover_net::{Mac, Vni};
 
-/// How long the board may take for an answer, in milliseconds: what it has not accepted by then is claimed anew when
-/// it is heard. Also the longest time that a refused station is not claimed again.
+/// How long a reply of the board may take, in milliseconds: what it has not accepted by then is claimed again with
+/// the next frame. Also the longest time that a refused station is not claimed again.
 const QUIET_MS: u64 = 10_000;
 
-/// What is to be told to the board.
+/// A claim to send to the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimUpdate {
-    /// This node is here, with these addresses.
+    /// This node is local, with these addresses.
     Claim {
         /// Its network.
         vni: Vni,
@@ -32,7 +33,7 @@ pub enum ClaimUpdate {
         /// Its addresses.
         ips: Vec<IpAddr>,
     },
-    /// This node is here no more.
+    /// This node is not local any more.
     Withdraw {
         /// Its network.
         vni: Vni,
@@ -41,21 +42,21 @@ pub enum ClaimUpdate {
     },
 }
 
-/// How a station came to be known.
+/// How a station is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Declared with its vif; here while the port is up.
+    /// Declared with its vif; local while the port is up.
     Vif,
-    /// Declared behind a segment; here while the port is up.
+    /// Declared behind a segment; local while the port is up.
     Static,
-    /// Heard on a segment; forgotten when silent.
+    /// Learned at a segment; removed when it is silent.
     Learned,
 }
 
 /// A station of this host.
 #[derive(Debug, Clone)]
 pub struct Station {
-    /// Its place in the packet path's tables.
+    /// Its index in the packet path's tables.
     pub id: u32,
     /// The port it is behind.
     pub port: u16,
@@ -65,22 +66,22 @@ pub struct Station {
     pub kind: Kind,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
-    /// When it was last heard, in milliseconds of the control thread's clock.
+    /// When it was last seen, in milliseconds of the control thread's clock.
     pub seen_ms: u64,
     /// The board refused it: it is somewhere else, or an address of it is.
     pub refused: Option<String>,
-    /// Whether it said that it is an IPv6 router, or none.
+    /// Whether it announced itself as an IPv6 router, or as none.
     pub router: Option<bool>,
-    /// Addresses that it may have as others may; of `ips` are those that it announced last.
+    /// Addresses that it shares with others; those in `ips` are the ones it announced last.
     pub shared: Vec<IpAddr>,
-    /// It was heard here anew, and the board has not been told.
+    /// It has appeared here, and the board does not know yet.
     fresh: bool,
-    /// Addresses that it announced, of which the board has not been told.
+    /// Addresses that it announced, and that the board does not know of yet.
     announced: Vec<IpAddr>,
     addresses: Addresses,
 }
 
-/// An address to be asked for: of the station alone.
+/// An address to be probed, at one station.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// The port it is behind.
@@ -93,7 +94,7 @@ pub struct Probe {
     pub ip: IpAddr,
 }
 
-/// A station as it is declared in the configuration.
+/// A station as declared in the configuration.
 #[derive(Debug, Clone)]
 pub struct Declared {
     /// Its network.
@@ -106,7 +107,7 @@ pub struct Declared {
     pub vlan: u16,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
-    /// Addresses that it may have as others may.
+    /// Addresses that it shares with others.
     pub shared: Vec<IpAddr>,
     /// Vif or static.
     pub kind: Kind,
@@ -117,26 +118,26 @@ pub struct Declared {
 pub struct Stations {
     local: HashMap<(Bd, Mac), Station>,
     declared: Vec<Declared>,
-    /// Heard here although the board says, or may say, that they are elsewhere: not ours until it accepts.
+    /// Seen here although the board has, or may have, them elsewhere: not ours until it accepts the claim.
     unconfirmed: HashMap<(Bd, Mac), Unconfirmed>,
     vnis: HashMap<Bd, Vni>,
     ageing_ms: HashMap<u16, u64>,
-    /// Ports with a link: what is heard of another was heard before it went down.
+    /// Ports with a link. What was seen at another port was seen before it went down.
     up: HashSet<u16>,
     /// Segment ports that are blocked, with the VLAN: nothing is behind them.
     blocked: HashSet<(u16, u16)>,
-    /// The learned ones, counted.
+    /// Counts of the learned ones.
     census: Census,
-    /// Stations that have a part in a migration: whether they go is decided there.
+    /// Stations that take part in a migration, which decides whether they are removed.
     followed: HashSet<(Bd, Mac)>,
-    /// What would have made stations go that are followed.
+    /// Why followed stations would have been removed.
     removals: Vec<(Bd, Mac, Removal)>,
     probes: Vec<Probe>,
-    /// What is known of nodes as routers that are not stations of ours yet.
+    /// Whether nodes are routers that are not stations of ours yet.
     routers: HashMap<(Bd, Mac), bool>,
 }
 
-/// Why a station is here no more.
+/// Why a station is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
     /// It was silent for its segment's ageing time.
@@ -156,25 +157,25 @@ struct Unconfirmed {
 }
 
 impl Stations {
-    /// `vnis`: the number on the wire of each network; `ageing_ms`: by segment port, after how long a silent
-    /// station is forgotten.
+    /// `vnis`: the VNI of each bridge domain; `ageing_ms`: by segment port, after how long a silent station is
+    /// removed.
     #[must_use]
     pub fn new(declared: Vec<Declared>, vnis: HashMap<Bd, Vni>, ageing_ms: HashMap<u16, u64>) -> Self {
         Self { declared, vnis, ageing_ms, ..Self::default() }
     }
 
-    /// The same, with limits for what segments may teach.
+    /// The same, with limits for learned stations.
     #[must_use]
     pub fn limited(self, limits: Limits) -> Self {
         Self { census: Census::new(limits), ..self }
     }
 
-    /// Lets new stations come again as time goes by.
+    /// Opens the gates for new stations as time passes.
     pub fn admit(&mut self, now_ms: u64) {
         self.census.tick(now_ms);
     }
 
-    /// Which limits have been reached since this was last asked.
+    /// Which limits have been reached since the last call.
     pub fn take_full(&mut self, now_ms: u64) -> Vec<station_limits::Full> {
         self.census.take_full(now_ms)
     }
@@ -185,13 +186,13 @@ impl Stations {
         self.census.count_at(port)
     }
 
-    /// New addresses of a port's stations that were not learned because they came too fast.
+    /// New addresses of a port's stations that were not learned because they arrived too fast.
     #[must_use]
     pub fn refused_addresses(&self, port: u16) -> u64 {
         self.census.refused_addresses(port)
     }
 
-    /// A network's number on the wire.
+    /// A bridge domain's VNI.
     #[must_use]
     pub fn vni(&self, bd: Bd) -> Option<Vni> {
         self.vnis.get(&bd).copied()
@@ -208,36 +209,36 @@ impl Stations {
         self.local.iter().map(|((bd, mac), station)| (*bd, *mac, station))
     }
 
-    /// Whether this segment has a link: what is heard of another was heard before it went down.
+    /// Whether this segment has a link: what was seen at a port without one was seen before its link was lost.
     #[must_use]
     pub fn has_link(&self, port: u16) -> bool {
         self.up.contains(&port)
     }
 
-    /// From now on a migration decides whether this station goes: what would make it go is told by
+    /// A migration decides from now on whether this station is removed: reasons to remove it are reported by
     /// [`Stations::take_removals`] instead.
     pub fn follow(&mut self, bd: Bd, mac: Mac) {
         self.followed.insert((bd, mac));
     }
 
-    /// The station is as any other again.
+    /// The station is like any other again.
     pub fn unfollow(&mut self, bd: Bd, mac: Mac) {
         self.followed.remove(&(bd, mac));
     }
 
-    /// What has happened to stations that are followed, since the last call.
+    /// Reasons to remove followed stations, since the last call.
     pub fn take_removals(&mut self) -> Vec<(Bd, Mac, Removal)> {
         std::mem::take(&mut self.removals)
     }
 
-    /// After how long at most a silent station is forgotten, in milliseconds.
+    /// The longest ageing time of a segment, in milliseconds.
     #[must_use]
     pub fn longest_ageing_ms(&self) -> u64 {
         self.ageing_ms.values().copied().max().unwrap_or_default()
     }
 
-    /// A segment has gained or lost its link: its declared stations come or go, and the learned ones behind a lost
-    /// link are forgotten. Vifs come and go by [`Stations::add_vif`] and [`Stations::remove`].
+    /// A segment has gained or lost its link: its declared stations are added or removed, and the learned ones behind
+    /// a lost link are removed. For vifs see [`Stations::add_vif`] and [`Stations::remove`].
     pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<ClaimUpdate> {
         if !up {
             self.up.remove(&port);
@@ -255,8 +256,8 @@ impl Stations {
         come.into_iter().filter_map(|d| self.insert(tables, now_ms, d)).collect()
     }
 
-    /// A segment port is blocked for the network of a VLAN: the stations there are reached by another port, which makes
-    /// them known. Or it is blocked no longer.
+    /// Blocks a segment port for the network of a VLAN, or unblocks it. The stations there are reached through
+    /// another port, which makes them known.
     pub fn block(
         &mut self,
         tables: &mut Tables,
@@ -283,7 +284,7 @@ impl Stations {
         claim_updates
     }
 
-    /// The station of a vif has come to (or come back to) this port.
+    /// Adds the station of a vif at this port.
     pub fn add_vif(
         &mut self,
         tables: &mut Tables,
@@ -297,20 +298,20 @@ impl Stations {
         self.insert(tables, now_ms, declared)
     }
 
-    /// How a station was heard that is not ours until the board says so.
+    /// What was learned of a station that is not ours until the board accepts it.
     #[must_use]
     pub fn unconfirmed(&self, bd: Bd, mac: Mac) -> Option<Learn> {
         self.unconfirmed.get(&(bd, mac)).map(|entry| entry.learn.clone())
     }
 
-    /// What is claimed of a station that is here.
+    /// The claim for a local station.
     #[must_use]
     pub fn claim(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
         let station = self.local.get(&(bd, mac))?;
         Some(ClaimUpdate::Claim { vni: *self.vnis.get(&bd)?, mac, ips: station.ips.clone() })
     }
 
-    /// Lets go of a station at the board, while its frames are still looked after here.
+    /// Withdraws a station at the board, while frames for it are still processed here.
     #[must_use]
     pub fn withdraw(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
         Some(ClaimUpdate::Withdraw { vni: *self.vnis.get(&bd)?, mac })
@@ -322,7 +323,7 @@ impl Stations {
         others
     }
 
-    /// Forgets doubtful stations; what was claimed for them is claimed no more.
+    /// Removes unconfirmed stations; their claims are withdrawn.
     fn drop_unconfirmed(&mut self, which: impl Fn(&Unconfirmed) -> bool) -> Vec<ClaimUpdate> {
         let vnis = &self.vnis;
         self.unconfirmed
@@ -382,14 +383,14 @@ impl Stations {
         Some(ClaimUpdate::Claim { vni, mac: d.mac, ips: d.ips })
     }
 
-    /// The station of a vif has gone.
+    /// Removes a local station.
     pub fn remove(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
         let station = self.local.remove(&(bd, mac))?;
         if station.kind == Kind::Learned {
             self.census.remove(station.port, bd);
         }
         tables.remove_local(bd, mac, station.id);
-        // If the board knows it at another host, its addresses are needed on.
+        // If the board has it at another host, its addresses are still needed.
         if !tables.is_remote(bd, mac) {
             for ip in station.ips {
                 tables.clear_owner(bd, ip, mac);
@@ -400,7 +401,7 @@ impl Stations {
 }
 
 impl Declared {
-    /// One that is learned.
+    /// A learned station.
     fn learned((bd, mac): (Bd, Mac), (port, vlan): (u16, u16), ips: Vec<IpAddr>) -> Self {
         Self { bd, mac, port, vlan, ips, shared: Vec::new(), kind: Kind::Learned }
     }

@@ -1,6 +1,6 @@
-//! `stopover trace`: one frame, given or captured, is walked through the very stages of the packet path on
-//! the tables as they are now, by a pipeline whose buffers are vectors and whose way out is a list. Nothing
-//! is sent and nothing is counted.
+//! `stopover trace`: one frame, given or captured, passes through the real stages of the packet path on the current
+//! tables, in a pipeline whose buffers are vectors and whose egress is a list. Nothing is sent and nothing is
+//! counted.
 
 use super::{
     Control,
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 const COPIES: usize = 64;
 /// Bytes of a frame that a report shows.
 const MAX_SHOWN_BYTES: usize = 256;
-/// Longest frame that is taken.
+/// Longest frame that is accepted.
 const MAX_FRAME_BYTES: usize = 65_549;
 
 /// A capture that waits for its frame.
@@ -39,7 +39,7 @@ pub struct Waiting {
     reply: oneshot::Sender<Answer>,
 }
 
-/// Where a traced frame would have gone.
+/// Where a traced frame would leave.
 #[derive(Debug)]
 enum Exit {
     Port(u16, VecPacket),
@@ -48,7 +48,7 @@ enum Exit {
     Learned(Learn),
 }
 
-/// The way out of a traced path: a list.
+/// The egress of a traced frame: a list.
 #[derive(Debug)]
 struct Exits {
     pool: VecPool,
@@ -115,7 +115,7 @@ impl Pool<VecPacket> for Exits {
 }
 
 impl Control {
-    /// Begins a trace; a given frame is answered at once, a capture when its frame has come.
+    /// Begins a trace. A given frame is answered at once, a capture when its frame has arrived.
     pub(crate) fn trace(&mut self, request: TraceRequest, reply: oneshot::Sender<Answer>) {
         let Some(port) = self.config.ports.iter().position(|p| p.name == request.port) else {
             let _ = reply.send(Err(self.no_such_port(&request.port)));
@@ -142,7 +142,7 @@ impl Control {
         }
     }
 
-    /// Ends a capture whose frame has come, or whose time is up.
+    /// Ends a capture whose frame has arrived, or whose time is over.
     pub(crate) fn finish_trace(&mut self, now_ms: u64) {
         let Some(waiting) = self.waiting_trace.take() else { return };
         if let Some(captured_frame) = self.capture.take() {
@@ -230,7 +230,7 @@ impl Control {
         }
     }
 
-    /// Stages know ports and hosts by number; the operator by name.
+    /// Replaces numbers of ports and hosts, as stages write them, by names.
     fn with_names(&self, text: &str) -> String {
         let mut named = String::new();
         let mut words = text.split(' ').peekable();

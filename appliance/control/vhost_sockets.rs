@@ -1,6 +1,6 @@
-//! Where ports have their sockets: the folders are made, and what an earlier run left is removed. A process that was killed removes nothing, and DPDK
-//! does not bind a path that is there: without this room the appliance could not start again after a crash. What
-//! somebody listens at, and what is no socket, stays.
+//! Sockets of ports: makes their folders, and removes what an earlier run left. A process that was killed removes
+//! nothing, and DPDK does not bind an existing path: without this the appliance could not start again after a crash.
+//! A socket with a listener, and a file that is no socket, remain.
 
 use anyhow::{Context, Result, bail};
 use std::{
@@ -42,7 +42,7 @@ fn vdevs(config: &Appliance) -> Vec<&str> {
     vdevs
 }
 
-/// The socket of this vdev string, whoever listens at it: a VMM that is to make it needs the folder, too.
+/// The socket of this vdev string, whoever listens there: a VMM that makes it needs the folder, too.
 fn socket_path(vdev: &str) -> Option<&Path> {
     let (name, arguments) = vdev.split_once(',')?;
     let key = [("net_vhost", "iface="), ("net_virtio_user", "path="), ("net_memif", "socket=")]
@@ -51,7 +51,7 @@ fn socket_path(vdev: &str) -> Option<&Path> {
     arguments.split(',').find_map(|a| a.strip_prefix(key)).map(Path::new).filter(|path| path.is_absolute())
 }
 
-/// Where the port of this vdev string will listen: `iface` of a `net_vhost`, unless the VMM does the listening.
+/// The path at which the port of this vdev string will listen: `iface` of a `net_vhost`, unless the VMM listens.
 fn listening_path(vdev: &str) -> Option<&Path> {
     let (name, arguments) = vdev.split_once(',')?;
     let client = arguments.split(',').any(|a| a == "client=1");
@@ -69,8 +69,8 @@ fn remove_if_dead(path: &Path) -> Result<()> {
             "vdevs: found a file at {shown} that is no socket; expected nothing or an old socket; hint: give `iface` another path"
         );
     }
-    // A stream socket that somebody listens at refuses a datagram socket because of its kind, and its owner is not
-    // disturbed; a dead one refuses everybody.
+    // A stream socket with a listener refuses a datagram socket because of its kind, and the listener does not
+    // notice; a dead one refuses every connection.
     match UnixDatagram::unbound()?.connect(path) {
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).with_context(|| format!("vdevs: cannot remove the old socket {shown}"))

@@ -1,6 +1,6 @@
-//! The trap: `stopover trace --capture` arms it, and the next frame of a port that matches is copied to the
-//! control thread. Disarmed, it costs one load per burst. Its copies are outside the books: the frame itself
-//! goes its way as if nobody had looked.
+//! The capture of `stopover trace --capture`: the command arms it, and the next frame of a port that matches is
+//! copied to the control thread. Disarmed, it costs one load per burst. Its copies are not part of packet accounting:
+//! the frame itself is processed as any other.
 
 use super::packet::MbufPool;
 use crate::pipeline::packet::Pool;
@@ -9,7 +9,7 @@ use dpdk::{Burst, Mbuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use stopover_net::Mac;
 
-/// One trap for all lcores.
+/// One capture for all lcores.
 #[derive(Debug)]
 pub struct Capture {
     /// Port number plus one; 0 while disarmed.
@@ -32,13 +32,13 @@ impl Default for Capture {
     }
 }
 
-/// Where the inner Ethernet header of a VXLAN frame begins, by IP version: enough for a filter; the stages
-/// look properly.
+/// Where the inner Ethernet header of a VXLAN frame begins, by IP version. Enough for a filter; the stages parse the
+/// headers.
 const INNER_IPV4: usize = 50;
 const INNER_IPV6: usize = 70;
 
 impl Capture {
-    /// Waits for a frame of this port, with these MACs if given.
+    /// Arms it for a frame of this port, with these MACs if given.
     pub fn arm(&self, port: u16, source: Option<Mac>, destination: Option<Mac>) {
         while self.captured.pop().is_some() {}
         self.source.store(source.map_or(0, Mac::to_u64), Ordering::Relaxed);
@@ -46,18 +46,18 @@ impl Capture {
         self.armed.store(u64::from(port) + 1, Ordering::Release);
     }
 
-    /// Stops waiting.
+    /// Disarms it.
     pub fn disarm(&self) {
         self.armed.store(0, Ordering::Release);
         while self.captured.pop().is_some() {}
     }
 
-    /// The frame that was caught, once.
+    /// The captured frame, once.
     pub fn take(&self) -> Option<Mbuf> {
         self.captured.pop()
     }
 
-    /// Looks a burst over, if it is waited for.
+    /// Searches a burst, if a frame of this port is waited for.
     #[inline]
     pub fn inspect(&self, port: u16, burst: &Burst, pool: &mut MbufPool) {
         if self.armed.load(Ordering::Relaxed) == u64::from(port) + 1 {

@@ -1,14 +1,14 @@
-//! What an lcore tells of itself: written by that lcore alone, read by the control thread.
+//! The counters of an lcore: it alone writes them, the control thread reads them.
 
 use crate::pipeline::drop_reason::{PacketCounters, PacketReading};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// An lcore's frames at one port. Padded: those of two lcores, which write them all the time, are allocated one after
-/// the other.
+/// An lcore's frames at one port. Padded: the counters of two lcores, which write them all the time, are allocated
+/// one after the other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct PortCounters {
-    /// Taken from its receive queues.
+    /// Received from its receive queues.
     pub received: AtomicU64,
     /// Accepted by its transmit queue.
     pub sent: AtomicU64,
@@ -42,18 +42,18 @@ pub struct TimeReading {
 /// A reading of all counters of one lcore.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LcoreReading {
-    /// The fates of its frames.
+    /// Its frames by outcome.
     pub packets: PacketReading,
     /// Its time.
     pub time: TimeReading,
-    /// What it could not tell the control thread.
+    /// Events for the control thread that were lost.
     pub events: EventReading,
     /// Its frames by port.
     pub ports: Vec<PortReading>,
 }
 
 impl LcoreReading {
-    /// What was counted since an earlier reading; one of nothing counts as zeros.
+    /// What was counted since an earlier reading; a port that is missing there counts as zeros.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let ports = self.ports.iter().enumerate().map(|(at, now)| {
@@ -86,7 +86,7 @@ impl LcoreReading {
     }
 }
 
-/// How an lcore spends its time.
+/// Where an lcore's time goes.
 #[derive(Debug, Default)]
 pub struct LoopCounters {
     /// Rounds of the loop.
@@ -95,7 +95,7 @@ pub struct LoopCounters {
     pub empty_polls: AtomicU64,
     /// Bursts with at least one frame.
     pub bursts: AtomicU64,
-    /// Sleeps for want of work.
+    /// Sleeps because there was no work.
     pub sleeps: AtomicU64,
     /// TSC cycles of rounds that found work.
     pub busy_cycles: AtomicU64,
@@ -127,11 +127,11 @@ pub struct EventReading {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct LcoreCounters {
-    /// The fates of its frames.
+    /// Its frames by outcome.
     pub packets: PacketCounters,
     /// Its time.
     pub time: LoopCounters,
-    /// What it could not tell the control thread.
+    /// Events for the control thread that were lost.
     pub events: EventCounters,
     /// Its frames by port.
     pub ports: Box<[PortCounters]>,

@@ -1,5 +1,4 @@
-//! One lcore's way out of the stages: outlets to every port, rings to and from the control thread, and the
-//! mempool that further frames come from.
+//! The egress of one lcore's stages: TX ports, rings to and from the control thread, and the mempool for new frames.
 
 use super::{
     counters::LcoreCounters,
@@ -32,18 +31,18 @@ use stopover_net::marker::Marker;
 /// A frame that an underlay port received for the VTEP itself, or a segment port for the control thread.
 pub type ToControl = (u16, Mbuf);
 
-/// What an lcore is to send for the control thread.
+/// What an lcore sends for the control thread.
 #[derive(Debug)]
 pub enum Order {
-    /// A frame from a port.
+    /// A frame, through a port.
     Frame(u16, Mbuf),
-    /// An end marker, behind all that this lcore has sent from a port.
+    /// An end marker, behind all that this lcore has sent to a port.
     MarkerBehind(u16, Network, Mbuf),
     /// End markers like this one to a host, behind all that this lcore has sent there for their node.
     EndPath(u32, Network, Mbuf),
 }
 
-/// ICMP errors that one lcore may make: so many a second, and that many at once.
+/// ICMP errors that one lcore may send: a rate, and a burst.
 const ERRORS_PER_SECOND: u64 = 1000;
 /// See [`ERRORS_PER_SECOND`].
 const ERRORS_AT_ONCE: u64 = 50;
@@ -75,9 +74,9 @@ pub struct Rings {
     pub to_control: Arc<ArrayQueue<ToControl>>,
     /// Loop probes that segment ports received.
     pub probes: Arc<ArrayQueue<ToControl>>,
-    /// What was noticed.
+    /// Events of the packet path.
     pub events: EventRings,
-    /// What is to be sent from a port.
+    /// Orders to send.
     pub from_control: Arc<ArrayQueue<Order>>,
 }
 
@@ -101,13 +100,13 @@ pub struct LcoreEgress {
     pub tx_ports: Vec<TxPort>,
     /// To and from the control thread.
     pub rings: Rings,
-    /// Where copies and answers come from.
+    /// The pool of copies and replies.
     pub pool: MbufPool,
-    /// Whose counters are counted on.
+    /// The lcore's counters.
     pub counters: Arc<LcoreCounters>,
-    /// What it holds for migrating nodes, beside its outlets.
+    /// Frames held for migrating nodes, beside the TX ports.
     pub reorder: ReorderBuffer,
-    /// Which source ports it uses for migrating nodes.
+    /// Source ports used for migrating nodes.
     pub source_ports: SourcePorts,
     /// End markers that wait for their turn.
     pub markers: Markers,
@@ -119,7 +118,7 @@ pub struct LcoreEgress {
 }
 
 impl LcoreEgress {
-    /// An lcore's way out.
+    /// Of one lcore, with nothing waiting.
     #[must_use]
     pub fn new(
         tx_ports: Vec<TxPort>,
@@ -171,7 +170,8 @@ impl LcoreEgress {
         add(&counters.tx_dropped, 1);
     }
 
-    /// Sends what waits. Says how many frames came from other lcores or go on to wait for a device that takes some.
+    /// Sends what waits. Returns how many frames arrived from other lcores, or still wait for a device that accepts
+    /// some.
     pub fn finish_round(&mut self) -> usize {
         let mut work = 0;
         let markers = &mut self.markers;
@@ -195,13 +195,13 @@ impl LcoreEgress {
             }
             let sent = self.counters.packets.sent.load(Relaxed);
             queue.flush(&self.counters.packets, counters, self.now);
-            // A device that takes nothing is no work: it may be a guest that needs this CPU.
+            // A device that accepts nothing is no work: it may be a guest that needs this CPU.
             work += usize::from(queue.waits() && self.counters.packets.sent.load(Relaxed) != sent);
         }
         work
     }
 
-    /// Whether frames wait for a port's device: no time to send it more than it is given anyway.
+    /// Whether frames wait for a port's device. Then held frames are not added.
     #[must_use]
     pub fn is_congested(&self, port: u16) -> bool {
         match self.tx_ports.get(usize::from(port)) {
@@ -211,7 +211,7 @@ impl LcoreEgress {
         }
     }
 
-    /// Drops what waits, in every outlet and in the hold.
+    /// Drops what waits, in every TX port and in the holds.
     pub fn discard(&mut self, reason: DropReason) {
         let frames = self.reorder.discard() + self.markers.discard();
         self.counters.packets.release(frames);

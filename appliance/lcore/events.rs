@@ -1,7 +1,7 @@
-//! Events: what an lcore tells the control thread beside frames. Enters: what the packet path noticed, as often as it
-//! notices it. Leaves: each event once in a while, on one of three rings, so that a flood of one kind cannot push out
-//! another: arrivals of migrations, routers and loops, stations. Nothing here waits; an event that finds its ring full is counted
-//! and told again when it is noticed again.
+//! Events: what an lcore reports to the control thread beside frames. Enters: what the packet path noticed, as often
+//! as it notices it. Leaves: each event once in a while, on one of three rings, so that a flood of one kind cannot
+//! displace another: arrivals of migrations, routers and loops, stations. Nothing here waits. An event that finds its
+//! ring full is counted, and reported when it is noticed again.
 
 use super::counters::EventCounters;
 use crate::pipeline::{Learn, RouterSeen, drop_reason::add};
@@ -15,28 +15,28 @@ use std::{
 use stopover_net::Mac;
 use stopover_net::marker::Marker;
 
-/// What an lcore tells the control thread of its neighbours.
+/// What an lcore reports to the control thread.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DataplaneEvent {
     /// A station on a segment.
     Station(Learn),
-    /// A node is an IPv6 router, or is none.
+    /// A node is an IPv6 router, or is not.
     Router(RouterSeen),
-    /// A segment brings the same flooded frame again and again.
+    /// A segment sends the same flooded frame again and again.
     Loop {
         /// The port.
         port: u16,
-        /// The VLAN tag it came with; 0 for none.
+        /// Its VLAN tag; 0 for none.
         vlan: u16,
     },
     /// An end marker was passed on to its node's new host.
     Ended {
         /// Its network.
         bd: Bd,
-        /// What it says.
+        /// The marker.
         marker: Marker,
     },
-    /// A node says that it has arrived at another host.
+    /// A host reports that a node has arrived there.
     Arrived {
         /// Its network.
         bd: Bd,
@@ -78,15 +78,15 @@ impl EventRings {
     }
 }
 
-/// How often a second an event is told again that is noticed all the time. What is not accepted (a refused station) is
-/// noticed with every frame.
+/// How often a second an event is reported again that is noticed all the time. What is not accepted (a refused
+/// station) is noticed with every frame.
 const REPEATS_PER_SECOND: u64 = 100;
-/// The same of what belongs to a migration, which waits for it.
+/// The same for an event that a migration waits for.
 const URGENT_REPEATS_PER_SECOND: u64 = 1000;
-/// Events that are remembered, each in the one place that its hash names.
+/// Events that are remembered, each in the one entry that its hash selects.
 const REMEMBERED: usize = 1024;
 
-/// An event, and the TSC until which it need not be told again.
+/// An event, and the TSC until which it is not reported again.
 type Reported = Option<(DataplaneEvent, u64)>;
 
 /// One lcore's side of its rings.
@@ -106,7 +106,7 @@ impl Events {
         Self { rings, reported: vec![None; REMEMBERED].into(), hasher: DefaultHashBuilder::default(), hz }
     }
 
-    /// Tells of an event at TSC `now`, unless that was done a moment ago. `urgent`: a migration waits for it.
+    /// Reports an event at TSC `now`, unless it was reported a moment ago. `urgent`: a migration waits for it.
     pub fn notify(&mut self, event: DataplaneEvent, urgent: bool, now: u64, counters: &EventCounters) {
         let at = self.hasher.hash_one(&event) as usize % REMEMBERED;
         let Some(place) = self.reported.get_mut(at) else { return };
@@ -181,10 +181,10 @@ mod tests {
         assert_eq!((counters.arrivals_lost.load(Relaxed), counters.routers_lost.load(Relaxed)), (0, 0));
         let reported = drain(&rings);
         assert_eq!(reported.len(), 3 * 64);
-        // And the control thread learns of them first.
+        // And the control thread receives them first.
         assert!(reported[..64].iter().all(|event| matches!(event, DataplaneEvent::Arrived { .. })));
         assert!(reported[64..128].iter().all(|event| matches!(event, DataplaneEvent::Router(_))));
-        // A station that a migration waits for is no ordinary one.
+        // A station that a migration waits for is urgent.
         for n in 0..1000 {
             events.notify(station(n), false, 200_000, &counters);
         }
@@ -205,7 +205,7 @@ mod tests {
             }
         }
         assert_eq!(counters.stations_lost.load(Relaxed), 0);
-        // The first is told at once, and another thing of the same station too.
+        // The first is reported at once, and so is another fact of the same station.
         events.notify(station(2), false, HZ, &counters);
         let DataplaneEvent::Station(learn) = station(2) else { unreachable!() };
         let with_ip = DataplaneEvent::Station(Learn { ip: Some([10, 0, 0, 1].into()), ..learn });

@@ -1,7 +1,7 @@
-//! The way out of a port whose transmit queue is another lcore's: a ring to that one. Enters: frames and end markers, in
-//! order. Leaves: the same in that order, or a drop. For a migrating node nothing is dropped because the ring is full:
-//! the other lcore may not run for a while, and this one have much to catch up with; so what does not fit waits here, in
-//! memory of the hold.
+//! Egress through a port whose transmit queue belongs to another lcore: a ring to that lcore. Enters: frames and end
+//! markers, in order. Leaves: the same in that order, or a drop. For a migrating node no frame is dropped because the
+//! ring is full: the other lcore may not run for a while, and then this one has a backlog. So what does not fit waits
+//! here, in memory of the hold.
 
 use super::{
     counters::PortCounters,
@@ -16,17 +16,17 @@ use crate::pipeline::{
 use dpdk::{BURST_MAX, Mbuf, Mempool};
 use stopover_lockfree::barrier::Ring;
 
-/// Places in the ring that are left to other lcores when what waited is handed over: none may find it full between a
-/// look and a push.
+/// Places in the ring that remain for other lcores when a backlog is handed over: none may find it full between a
+/// check and a push.
 const ROOM: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Handover {
     ring: Handoff,
-    /// Of a vif: what waits for room in the ring, and the vif's network.
+    /// Of a vif: frames that wait for room in the ring, and the vif's network.
     tx_hold: Option<(Box<TxHold>, Network)>,
-    /// How much of that has left since the start.
+    /// How many of these have left since the start.
     flushed: u64,
 }
 
@@ -57,7 +57,7 @@ impl Handover {
         self.tx_hold.as_ref().is_some_and(|(tx_hold, _)| !tx_hold.is_empty())
     }
 
-    /// What waits for room in the ring, and how much of it has left.
+    /// The frames that wait for room in the ring, and how many have left.
     #[must_use]
     pub fn waiting(&self) -> Ring {
         let len = self.tx_hold.as_ref().map_or(0, |(tx_hold, _)| tx_hold.len());
@@ -78,7 +78,7 @@ impl Handover {
         add(&port.tx_dropped, 1);
     }
 
-    /// Hands an end marker over; gives it back if there is no room.
+    /// Hands an end marker over; returns it if there is no room.
     pub fn marker(
         &mut self,
         packet: Mbuf,
@@ -103,7 +103,7 @@ impl Handover {
         Err(packet)
     }
 
-    /// Hands over what waits, as far as the ring has room. Says how much that was.
+    /// Hands over what waits, as far as the ring has room. Returns how many frames.
     #[cold]
     pub fn flush(&mut self, mempool: &Mempool, packets: &PacketCounters, port: &PortCounters) -> usize {
         let Some((tx_hold, network)) = &mut self.tx_hold else { return 0 };
@@ -120,7 +120,7 @@ impl Handover {
                 Class::Marker => HandoffItem::Marker { bd, vni, packet },
                 Class::Frame | Class::Straggler => HandoffItem::Frame(packet),
             };
-            // So many lcores cannot have come in between.
+            // There are not so many lcores that they could have filled it in between.
             if self.ring.push(handed).is_err() {
                 packets.drop(DropReason::HandoffFull, 1);
                 add(&port.tx_dropped, 1);
@@ -129,7 +129,7 @@ impl Handover {
         moved
     }
 
-    /// Whether the other lcore does not keep up.
+    /// Whether the other lcore falls behind.
     #[must_use]
     pub fn is_congested(&self) -> bool {
         self.waits() || self.ring.len() > self.ring.capacity() / 2

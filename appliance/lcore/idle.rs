@@ -1,17 +1,17 @@
-//! What an lcore does when there is nothing to do. Pure polling burns a core for nothing; so after some time without
-//! work it sleeps, longer each time up to a cap, and one frame wakes it fully. The cap is the latency that a first
-//! frame after silence may meet.
+//! What an lcore does when there is nothing to do. Pure polling uses a whole core for nothing. So after some time
+//! without work it sleeps, longer each time up to a cap, and one frame ends that. The cap is the latency that the
+//! first frame after a pause may see.
 
 use std::time::Duration;
 
 /// The first sleep, in microseconds; each further one is twice as long.
 const FIRST_US: u32 = 1;
 
-/// The state of an lcore's patience.
+/// How long an lcore has had no work, and its next sleep.
 #[derive(Debug)]
 pub struct Idle {
     cap_us: Option<u32>,
-    /// In TSC cycles.
+    /// Without work before the first sleep, in TSC cycles.
     poll_cycles: u64,
     /// TSC of the last work.
     last_work_tsc: u64,
@@ -19,8 +19,8 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// `cap_us`: the longest sleep; `None` to poll without end. `poll_cycles`: TSC cycles without work before the first
-    /// sleep. A sender that pauses for less never meets one; a sleep, however short, may take 20 µs.
+    /// `cap_us`: the longest sleep; `None` to poll without end. `poll_cycles`: TSC cycles without work before the
+    /// first sleep. A sender that pauses for less sees no sleep; a sleep, however short, may take 20 µs.
     #[must_use]
     pub const fn new(cap_us: Option<u32>, poll_cycles: u64) -> Self {
         Self { cap_us, poll_cycles, last_work_tsc: 0, next_us: FIRST_US }

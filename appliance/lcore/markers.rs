@@ -1,5 +1,5 @@
-//! End markers that wait on one lcore: those that came from the underlay, until the barrier is over for them, and those
-//! that other lcores have handed over. A marker that finds no room is taken at once, or lost: its sender repeats it.
+//! End markers that wait on one lcore: those from the underlay, until the barrier is over for them, and those that
+//! other lcores have handed over. A marker that finds no room is processed at once, or lost: its sender repeats it.
 
 use super::tx_port::MARKERS;
 use crate::pipeline::ports::Network;
@@ -12,7 +12,7 @@ use stopover_lockfree::barrier::{Member, Ticket};
 pub struct Markers {
     /// This lcore's part of the barrier.
     pub barrier: Member,
-    /// In the order in which they came. Those of one round have one ticket, which they get when it ends.
+    /// In the order of arrival. Those of one round share one ticket, which they get when the round ends.
     parked: VecDeque<(Option<Ticket>, Network, Mbuf)>,
     handed: VecDeque<(u16, Network, Mbuf)>,
     /// Some have no ticket yet.
@@ -20,7 +20,7 @@ pub struct Markers {
 }
 
 impl Markers {
-    /// None yet.
+    /// An empty one.
     #[must_use]
     pub fn new(barrier: Member) -> Self {
         let (parked, handed) = (VecDeque::with_capacity(MARKERS), VecDeque::with_capacity(MARKERS));
@@ -34,7 +34,7 @@ impl Markers {
         self.parked.is_empty() && self.handed.is_empty()
     }
 
-    /// Has a marker wait for the barrier; gives it back if there is no room.
+    /// Queues a marker until the barrier is over; returns it if there is no room.
     pub fn park(&mut self, packet: Mbuf, network: Network) -> Result<(), Mbuf> {
         if self.parked.len() >= MARKERS {
             return Err(packet);
@@ -44,7 +44,7 @@ impl Markers {
         Ok(())
     }
 
-    /// Asks for the barrier for those that have come since the last time.
+    /// Requests the barrier for the markers that arrived since the last call.
     pub fn request_ticket(&mut self) {
         if !std::mem::take(&mut self.unticketed) {
             return;
@@ -64,7 +64,7 @@ impl Markers {
         self.parked.pop_front().map(|(_, network, packet)| (network, packet))
     }
 
-    /// Another lcore has handed over a marker for a port; gives it back if there is no room.
+    /// Queues a marker that another lcore has handed over for a port; returns it if there is no room.
     pub fn push_handed(&mut self, port: u16, network: Network, packet: Mbuf) -> Result<(), Mbuf> {
         if self.handed.len() >= MARKERS {
             return Err(packet);
@@ -78,7 +78,7 @@ impl Markers {
         self.handed.pop_front()
     }
 
-    /// Drops all. Says how many of them were counted as held.
+    /// Drops all. Returns how many of them were counted as held.
     pub fn discard(&mut self) -> u64 {
         let parked = self.parked.len() as u64;
         self.parked.clear();

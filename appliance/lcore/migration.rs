@@ -1,6 +1,6 @@
-//! What an lcore does each round for migrating nodes: gives what is held to a device that takes frames again, or
-//! to the host where the node is now, or lets it go to a node that has arrived. A few dozen frames a round, so that
-//! other nodes' frames never wait long.
+//! What an lcore does each round for migrating nodes: sends held frames to a device that accepts frames again, to the
+//! host where the node is now, or to the node that has arrived. A few dozen frames a round, so that the frames of
+//! other nodes are not delayed.
 
 use super::{Worker, egress::LcoreEgress, reorder::QueueAction, tx_hold::Mode, tx_port::TxPort};
 use crate::pipeline::{
@@ -19,12 +19,12 @@ use stopover_net::{
     marker::{self, Relay},
 };
 
-/// Frames taken from one hold in one round, at most.
+/// Most frames taken from one hold in one round.
 const FRAMES_PER_ROUND: usize = 64;
-/// What is held is no host's any more: it is sent on at most once, and never answered.
+/// A held frame has no source host any more: it is sent on at most once, and never answered.
 const FROM_HOLD: Origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
 
-/// Whose frames these are.
+/// The node that the frames are for.
 #[derive(Clone, Copy)]
 struct Node {
     network: crate::pipeline::ports::Network,
@@ -33,7 +33,7 @@ struct Node {
 }
 
 impl Worker {
-    /// One round. Says how many frames were moved.
+    /// One round. Returns how many frames were moved.
     #[inline]
     pub(super) fn drain_holds(&mut self) -> usize {
         let mut work = 0;
@@ -115,7 +115,7 @@ impl Worker {
         moved
     }
 
-    /// Whether frames can be sent there now; what is held can wait, and would be lost if not.
+    /// Whether frames can be sent there now. Held frames can wait; sent now, they would be lost.
     fn can_send(&self, target: RedirectTarget) -> bool {
         let port = match target {
             RedirectTarget::Port(port) => port,
@@ -165,7 +165,7 @@ impl Worker {
         moved
     }
 
-    /// Does what this round brought for end markers: those that were handed over, the barrier, those that waited for it.
+    /// Processes the end markers of this round: those that were handed over, the barrier, those that waited for it.
     #[cold]
     pub(super) fn end_markers(&mut self) -> usize {
         let mut moved = 0;
@@ -208,7 +208,7 @@ impl Worker {
         }
     }
 
-    /// Sends a frame that was held to its node's new place, or delivers it.
+    /// Delivers a held frame, or sends it to where its node is now.
     fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<RedirectTarget>, port: u16) {
         let relay = Relay { paused_us: self.paused_us(port), ends: self.has_hold(port) };
         let mut no_trace = NoTrace;
@@ -233,12 +233,12 @@ impl Worker {
         }
     }
 
-    /// Whether a port's frames wait at its outlet: then its host ends its own way when the node has gone.
+    /// Whether a port has a hold in use: then its host ends its own path when the node has left.
     fn has_hold(&self, port: u16) -> bool {
         matches!(self.egress.tx_ports.get(usize::from(port)), Some(TxPort::Own(q)) if q.tx_hold.as_ref().is_some_and(|k| k.is_on()))
     }
 
-    /// For how long a vif's ring has taken nothing.
+    /// For how long a vif's ring has accepted nothing.
     fn paused_us(&self, port: u16) -> u32 {
         let Some(TxPort::Own(queue)) = self.egress.tx_ports.get(usize::from(port)) else { return 0 };
         let Some(tx_hold) = &queue.tx_hold else { return 0 };

@@ -1,6 +1,6 @@
-//! The lcore: one thread, pinned, that runs the whole path for the bursts of its queues. Enters: bursts from
-//! its receive queues, frames of the control thread, frames that other lcores have for its transmit queues.
-//! It never waits: no lock, no allocation, no system call but the sleep when there is nothing to do.
+//! The lcore: one pinned thread that runs the whole path for the bursts of its queues. Enters: bursts from its
+//! receive queues, frames of the control thread, frames that other lcores have for its transmit queues. It does not
+//! wait: no lock, no allocation, no system call but the sleep when there is nothing to do.
 
 pub mod capture;
 pub mod counters;
@@ -51,26 +51,26 @@ pub struct Worker {
     pub view: View,
     /// Its counters.
     pub counters: Arc<LcoreCounters>,
-    /// Its way out.
+    /// Where its frames leave.
     pub egress: LcoreEgress,
     /// Vifs whose transmit queue is this lcore's.
     pub vifs: Vec<u16>,
-    /// Catches frames for `stopover trace`.
+    /// Captures frames for `stopover trace`.
     pub capture: Arc<Capture>,
     /// What it does when there is nothing to do.
     pub idle: Idle,
-    /// Tells it to stop.
+    /// Set to stop it.
     pub stop: Arc<AtomicBool>,
     /// Whether it sleeps now; for `stopover show lcores`.
     pub asleep: Arc<AtomicBool>,
     /// Most frames per receive burst.
     pub burst: usize,
-    /// What the passes over a burst leave each other.
+    /// Scratch space of the passes over a burst.
     pub scratch: Box<Scratch>,
 }
 
 impl Worker {
-    /// Polls until told to stop; then drops what waits, so that packet accounting holds.
+    /// Polls until `stop` is set; then drops what waits, so that packet accounting holds.
     pub fn run(mut self) {
         let mut burst = Burst::new();
         let mut round_began = cycles::tsc();
@@ -101,7 +101,7 @@ impl Worker {
         self.shut_down();
     }
 
-    /// One round over all queues and rings. Says how many frames were moved or still wait.
+    /// One round over all queues and rings. Returns how many frames were moved or still wait.
     fn round(&mut self, burst: &mut Burst) -> usize {
         let mut work = 0;
         let is_asked = self.egress.markers.barrier.begin_round();
@@ -176,8 +176,8 @@ impl Worker {
     }
 }
 
-/// Brings the lines of every frame that will be touched into the cache while the first ones are worked on: where it
-/// begins, and what follows there (inner headers) or lies before (the room for outer ones).
+/// Prefetches the cache lines of every frame that will be touched while the first frames are processed: where the
+/// frame begins, and what follows there (inner headers) or precedes it (the room for outer ones).
 #[inline]
 fn prefetch_heads(burst: &Burst, role: Option<&Role>) {
     let other = if matches!(role, Some(Role::Underlay(_))) { CACHE_LINE } else { -CACHE_LINE };
@@ -187,5 +187,5 @@ fn prefetch_heads(burst: &Burst, role: Option<&Role>) {
     }
 }
 
-/// Bytes.
+/// In bytes.
 const CACHE_LINE: isize = 64;

@@ -1,4 +1,4 @@
-//! An mbuf as the stages see it.
+//! The mbuf as the packet type of the stages.
 
 use crate::pipeline::packet::{Packet, Pool, TxOffload};
 use dpdk::{Csum, IpHeader, L4Offload, Mbuf, Mempool};
@@ -88,8 +88,8 @@ impl Pool<Mbuf> for MbufPool {
         packet.copy(&self.0)
     }
 
-    /// The usual headroom stays free before `head`, for a tunnel header. Only what does not fit one buffer
-    /// uses it up.
+    /// The usual headroom remains free before `head`, for a tunnel header. Only a copy that does not fit one buffer
+    /// uses it.
     fn copy_range(&mut self, head: &[u8], packet: &Mbuf, from: usize, len: usize) -> Option<Mbuf> {
         let mut copy = self.0.alloc()?;
         if let Some(room) = copy.extend(head.len() + len) {

@@ -1,6 +1,6 @@
-//! What one lcore holds for migrating nodes, beside its outlets: frames of senders whose earlier frames are still
-//! on their way by the old host, and copies of what was delivered to a port that cannot tell. Everything here was
-//! allocated when the lcore started.
+//! What one lcore holds for migrating nodes, beside the TX ports: frames of senders whose earlier frames are still
+//! under way through the old host, and copies of frames delivered to a port that does not report what it delivered.
+//! Everything here is allocated when the lcore starts.
 
 use super::tx_hold::{hold, take};
 use crate::migration::hold::{HoldPool, HoldQueue};
@@ -17,10 +17,10 @@ use std::sync::{
 };
 use stopover_net::{Mac, Vni};
 
-/// Queues that one lcore can have in use: senders of arriving nodes, and windows.
+/// Most queues in use on one lcore: senders of arriving nodes, and windows.
 const QUEUES: usize = 256;
-/// How often queues are looked at of which nothing may go. A look costs some 60 cycles a queue, so with a hundred of
-/// them one in every round would cost the frames of all other nodes more than their whole way.
+/// How often queues are checked while no frame may leave any of them. A check costs some 60 cycles a queue: with a
+/// hundred queues, one in every round would cost the frames of all other nodes more than their whole path.
 const CHECKS_PER_SECOND: u64 = 10_000;
 
 /// One queue in use.
@@ -32,9 +32,9 @@ pub struct SenderQueue {
     since: u64,
     arrival: Option<Arc<EndMarkerBarrier>>,
     counters: Arc<MigrationCounters>,
-    /// The node's network, as numbered here.
+    /// The node's bridge domain.
     pub bd: Bd,
-    /// The node's network, as numbered on the wire.
+    /// The node's VNI.
     pub vni: Vni,
     /// The node.
     pub mac: Mac,
@@ -47,11 +47,11 @@ pub struct SenderQueue {
 /// What is to be done with a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueAction {
-    /// Go on waiting.
+    /// Wait.
     Wait,
-    /// To the node's port.
+    /// Deliver to the node's port.
     Deliver,
-    /// To the node's new place.
+    /// Send on to where the node is now.
     Forward(RedirectTarget),
 }
 
@@ -65,13 +65,13 @@ pub struct ReorderBuffer {
     marker_wait: u64,
     longest_wait: u64,
     check_interval: u64,
-    /// TSC from which on the queues are looked at again.
+    /// TSC of the next check.
     next_check: u64,
 }
 
 impl ReorderBuffer {
     /// `node_bytes`: the budget of one node; `marker_wait`: how long a sender's end marker is waited for, in TSC
-    /// cycles; `longest_wait`: the same while frames go on coming by the old host.
+    /// cycles; `longest_wait`: the same while frames still arrive through the old host.
     #[must_use]
     pub fn new(pool: Arc<HoldPool>, node_bytes: u64, marker_wait: u64, longest_wait: u64) -> Self {
         let blocks = HoldPool::blocks_for(node_bytes as usize);
@@ -88,14 +88,14 @@ impl ReorderBuffer {
         self.queues.is_empty()
     }
 
-    /// Whether there is something to look after now.
+    /// Whether the queues are to be checked now.
     #[inline]
     #[must_use]
     pub fn is_due(&self, now: u64) -> bool {
         !self.is_empty() && now >= self.next_check
     }
 
-    /// All queues were looked at: `all_wait` if nothing may go from any of them.
+    /// All queues were checked: `all_wait` if no frame may leave any of them.
     pub fn schedule_check(&mut self, now: u64, all_wait: bool) {
         self.next_check = if all_wait { now + self.check_interval } else { now };
     }
@@ -112,13 +112,13 @@ impl ReorderBuffer {
         self.queues.get(at)
     }
 
-    /// Whether something of this sender waits.
+    /// Whether frames of this sender wait.
     #[must_use]
     pub fn waits(&self, index: u32, sender: u32) -> bool {
         self.queues.iter().any(|w| w.index == index && w.sender == sender)
     }
 
-    /// The queue of a sender. Records are used again for other nodes, maybe before the queue of the last one is empty.
+    /// The queue of a sender. Records are reused for other nodes, maybe before the queue of the last node is empty.
     fn find(&self, record: &MigrationRecord, index: u32, sender: u32) -> Option<usize> {
         let same = |w: &SenderQueue| w.index == index && w.sender == sender;
         self.queues.iter().position(|w| same(w) && w.mac == record.mac && w.bd == record.bd)
@@ -169,7 +169,8 @@ impl ReorderBuffer {
         held
     }
 
-    /// What is to be done with queue `at` now. Copies that are too old for a window go; `expired` is told how many.
+    /// What is to be done with queue `at` now. Copies that are too old for a window are removed, and added to
+    /// `expired`.
     pub fn next_action(&mut self, at: usize, view: &View, now: u64, expired: &mut u64) -> QueueAction {
         let Some(w) = self.queues.get_mut(at) else { return QueueAction::Wait };
         let record = view.migrating(w.index).filter(|record| record.mac == w.mac && record.bd == w.bd);
@@ -191,7 +192,7 @@ impl ReorderBuffer {
                 QueueAction::Wait
             }
             (Some(Stage::Arriving(arrival)), sender) => {
-                // As long as frames come by the old host, the marker is still to come behind them.
+                // While frames arrive through the old host, the marker is still behind them.
                 let last_seen = arrival.old_path_tsc.load(Relaxed).max(w.since);
                 let waits = now.saturating_sub(last_seen) < self.marker_wait
                     && now.saturating_sub(w.since) < self.longest_wait;
@@ -222,7 +223,7 @@ impl ReorderBuffer {
         Some(taken)
     }
 
-    /// Ends queue `at` if it is empty. Says whether it did; then another queue is at that place.
+    /// Removes queue `at` if it is empty. Returns whether it did; then another queue has that index.
     pub fn end_if_empty(&mut self, at: usize) -> bool {
         if self.queues.get(at).is_none_or(|w| !w.queue.is_empty()) {
             return false;
@@ -235,7 +236,7 @@ impl ReorderBuffer {
         true
     }
 
-    /// Empties everything. Says how many frames that were.
+    /// Empties everything. Returns how many frames were dropped.
     pub fn discard(&mut self) -> u64 {
         let mut frames = 0;
         while let Some(w) = self.queues.first_mut() {

@@ -1,19 +1,20 @@
-//! Repeats: a flooded frame that comes from one segment again and again goes round in a loop. Until the control thread
-//! has found and cut it ([`crate::control::loops`]), the frame must not multiply. Enters: every frame that a segment
-//! port brings to be flooded. Leaves: whether it has come too often in a short time. One place per hash, no allocation.
+//! Repeats: a flooded frame that arrives from one segment again and again is in a loop. Until the control thread has
+//! found and cut the loop ([`crate::control::loops`]), the frame must not multiply. Enters: every frame of a segment
+//! port that is to be flooded. Leaves: whether it has arrived too often in a short time. One entry per hash, no
+//! allocation.
 
 use crate::tables::packed::Bd;
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, Hasher};
 
-/// How often the same frame may come within [`WINDOWS_PER_SECOND`]'s part of a second. Stations that announce themselves repeat
-/// a frame: keepalived five times at once, QEMU five times in 400 ms.
+/// How often the same frame may arrive within one window. Stations that announce themselves repeat a frame:
+/// keepalived five times at once, QEMU five times in 400 ms.
 const MAX_REPEATS: u32 = 8;
-/// The time in which they are counted is a second divided by this: 100 ms.
+/// The window is a second divided by this: 100 ms.
 const WINDOWS_PER_SECOND: u64 = 10;
-/// Bytes of a frame that tell it from others: headers with identification, checksums and sequence numbers.
+/// Bytes of a frame that distinguish it from others: headers with identification, checksums and sequence numbers.
 const HASHED_BYTES: usize = 256;
-/// Frames that are remembered, each in the one place that its hash names.
+/// Frames that are remembered, each in the one entry that its hash selects.
 const REMEMBERED: usize = 1024;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,7 +24,7 @@ struct Seen {
     times: u32,
 }
 
-/// What one lcore has flooded lately.
+/// What one lcore has flooded recently.
 #[derive(Debug)]
 pub struct Repeats {
     seen: Box<[Seen]>,
@@ -40,7 +41,7 @@ impl Repeats {
         Self { seen, hasher: DefaultHashBuilder::default(), window: hz / WINDOWS_PER_SECOND }
     }
 
-    /// Notes a frame of `len` bytes that begins with `head`, at TSC `now`. Whether it has come too often.
+    /// Counts a frame of `len` bytes that begins with `head`, at TSC `now`. Returns whether it has arrived too often.
     pub fn is_repeat(&mut self, port: u16, bd: Bd, head: &[u8], len: usize, now: u64) -> bool {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u64(u64::from(port) << 48 | u64::from(bd.get()) << 32 | len as u64);
@@ -68,7 +69,8 @@ mod tests {
         let looping = [7u8; 100];
         let passed = (0..50_000).filter(|now| !repeats.is_repeat(3, bd, &looping, 100, *now)).count();
         assert_eq!(passed, MAX_REPEATS as usize);
-        // Frames that differ in one byte, as a stream with sequence numbers does; and the same in another place.
+        // Frames that differ in one byte, as in a stream with sequence numbers; and the same frame at another port or
+        // in another network.
         for n in 0..5000u32 {
             let mut frame = looping;
             frame[60..64].copy_from_slice(&n.to_be_bytes());

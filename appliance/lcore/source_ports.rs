@@ -1,14 +1,14 @@
-//! Which UDP source ports an lcore uses for nodes that are locked for a migration: few, so that each can be ended by a
-//! marker of its own when the node has moved, whatever way the underlay takes for it. A flow that is seen first keeps
-//! its own port: were it given another at the lock, its frames could pass each other. Only when a node has as many
-//! ports as may be are further flows put on one of them.
+//! Which UDP source ports an lcore uses for nodes that are locked for a migration. They are few, so that each can be
+//! ended by its own marker when the node has moved, whatever path the underlay uses for it. A flow that is seen first
+//! keeps its own port: with another port from the lock on, its frames could overtake each other. Only when a node has
+//! the maximum of ports, further flows share one of them.
 
 use crate::pipeline::UsedPorts;
 use stopover_net::marker::MAX_PORTS;
 
-/// Nodes whose ports are remembered; the one that was silent for longest makes room for another.
+/// Nodes whose ports are remembered; the one that was silent longest is replaced.
 const NODES: usize = 256;
-/// A lock that has ended without a move is noticed by this many seconds of silence.
+/// A lock that has ended without a move is recognized by this many seconds of silence.
 const EXPIRE_S: u64 = 10;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct SourcePorts {
 }
 
 impl SourcePorts {
-    /// None in use; `hz`: ticks per second of the clock that is used.
+    /// Empty; `hz`: ticks per second of the clock that is used.
     #[must_use]
     pub fn new(hz: u64) -> Self {
         Self { nodes: Vec::with_capacity(NODES), expire_after: hz.saturating_mul(EXPIRE_S) }
@@ -60,7 +60,7 @@ impl SourcePorts {
         at
     }
 
-    /// Those that were used for the node with this key.
+    /// The ports that were used for the node with this key.
     #[must_use]
     pub fn used(&self, key: u64) -> UsedPorts {
         self.nodes.iter().find(|used| used.key == key).map(|used| used.ports.clone()).unwrap_or_default()

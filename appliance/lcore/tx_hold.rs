@@ -1,6 +1,6 @@
-//! The keeper: what an outlet does with frames for a vif whose node is migrating. The ring tells exactly what it
-//! accepted, so what it refuses was not delivered, and stays here in order until the ring takes frames again or the
-//! control thread says where the node has gone. The control thread sets the mode; the lcore that owns the transmit
+//! The hold of a TX port: what it does with frames for a vif whose node is migrating. The ring reports exactly what
+//! it accepted. What it refuses was not delivered, and remains here in order until the ring accepts frames again, or
+//! the control thread sets where the node is now. The control thread sets the mode; the lcore that owns the transmit
 //! queue does everything else.
 
 use crate::migration::hold::{HoldPool, HoldQueue, Meta};
@@ -15,16 +15,16 @@ use std::sync::{
     },
 };
 
-/// What an outlet does with what its device refuses.
+/// What a TX port does with frames that its device refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// As for any port: a short backlog, then a drop.
     Off,
-    /// Keep it.
+    /// Hold them.
     Keep,
-    /// Nothing goes to the device: what is kept and what comes goes elsewhere.
+    /// Send nothing to the device: held and new frames go elsewhere.
     Forward(RedirectTarget),
-    /// Drop what is kept and what comes: the hold's time is over.
+    /// Drop held and new frames: the hold's time is over.
     Discard,
 }
 
@@ -50,79 +50,79 @@ impl Mode {
     }
 }
 
-/// A port's part in a migration, shared by the control thread and the lcores that send from it.
+/// A port's part in a migration, shared by the control thread and the lcores that send from the port.
 #[derive(Debug, Default)]
 pub struct PortMigration {
     mode: AtomicU64,
-    /// What came of the frames.
+    /// Its frames by outcome.
     pub counters: Arc<MigrationCounters>,
-    /// Frames that wait outside the hold, in the outlets' own buffers.
+    /// Frames that wait outside the hold, in the TX ports' own buffers.
     pub buffered: AtomicU64,
-    /// Whose end markers are counted, and how many have been passed on: the host's number in the upper half.
+    /// The host whose end markers are counted (upper half), and how many have been sent on.
     ends: AtomicU64,
 }
 
 impl PortMigration {
-    /// A port that has no part in a migration; several ports of one node share its tally.
+    /// A port without a migration; several ports of one node share its counters.
     #[must_use]
     pub fn new(counters: Arc<MigrationCounters>) -> Self {
         Self { counters, ..Self::default() }
     }
 
-    /// Says what is to be done from now on.
+    /// Sets the mode.
     pub fn set(&self, mode: Mode) {
         self.mode.store(mode.pack(), Relaxed);
     }
 
-    /// What is to be done.
+    /// The mode.
     #[inline]
     #[must_use]
     pub fn mode(&self) -> Mode {
         Mode::unpack(self.mode.load(Relaxed))
     }
 
-    /// Whether anything special is to be done.
+    /// Whether the mode is another than `Off`.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.mode.load(Relaxed) != 0
     }
 
-    /// From now on end markers of this host are counted.
+    /// Counts end markers of this host from now on.
     pub fn count_ends(&self, host: u32) {
         self.ends.store(u64::from(host) << 32, Relaxed);
     }
 
-    /// An end marker of a host has been passed on, behind all that had been kept.
+    /// Counts an end marker of a host that was sent on, behind all held frames.
     pub fn marker_passed(&self, host: u32) {
         if (self.ends.load(Relaxed) >> 32) as u32 == host {
             self.ends.fetch_add(1, Release);
         }
     }
 
-    /// How many have been, since [`PortMigration::count_ends`].
+    /// How many were sent on since [`PortMigration::count_ends`].
     #[must_use]
     pub fn ends(&self) -> u32 {
         self.ends.load(Acquire) as u32
     }
 
-    /// Whether nothing waits, in the hold or before it.
+    /// Whether no frame waits, in the hold or before it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counters.held_now.load(Relaxed) == 0 && self.buffered.load(Relaxed) == 0
     }
 }
 
-/// One outlet's share of a port's hold.
+/// One TX port's share of a port's hold.
 #[derive(Debug)]
 pub struct TxHold {
-    /// What the control thread says.
+    /// Set by the control thread.
     pub migration: Arc<PortMigration>,
     pool: Arc<HoldPool>,
     queue: HoldQueue,
     node_bytes: u64,
     published: u64,
-    /// What is put now comes from the hold and goes to the device.
+    /// Frames that are queued now come from the hold, for the device.
     pub draining: bool,
 }
 
@@ -138,14 +138,14 @@ impl TxHold {
         Self { migration, pool, queue, node_bytes, published: 0, draining: false }
     }
 
-    /// Whether anything special is to be done. The control thread may have ended it just when a frame was kept.
+    /// Whether the hold is in use. The control thread may have ended it just when a frame was held.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.migration.is_on() || !self.queue.is_empty()
     }
 
-    /// Whether the hold has nothing.
+    /// Whether the hold is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -157,7 +157,7 @@ impl TxHold {
         self.queue.len()
     }
 
-    /// Copies a frame into the hold. False when there is no room.
+    /// Copies a frame into the hold. Returns false if there is no room.
     pub fn hold(&mut self, packet: &Mbuf, class: Class, now: u64) -> bool {
         let counters = &self.migration.counters;
         let held = hold(&mut self.queue, &self.pool, packet, class, now, counters, self.node_bytes);
@@ -179,7 +179,7 @@ impl TxHold {
         Some(taken)
     }
 
-    /// Empties the hold. Says how many frames that were.
+    /// Empties the hold. Returns how many frames were dropped.
     pub fn discard(&mut self) -> u64 {
         let (frames, bytes) = (self.queue.len() as u64, self.queue.bytes() as u64);
         self.queue.clear(&self.pool);
@@ -197,7 +197,7 @@ impl TxHold {
     }
 }
 
-/// Copies a frame to the end of a hold. False when there is no room within the node's budget or the pool.
+/// Copies a frame to the end of a hold. Returns false if there is no room within the node's budget or the pool.
 pub fn hold(
     queue: &mut HoldQueue,
     pool: &HoldPool,
@@ -225,7 +225,7 @@ pub fn hold(
     fits
 }
 
-/// Takes the first frame of a hold into a buffer of `mempool`.
+/// Takes the oldest frame of a hold into a buffer of `mempool`.
 pub fn take(
     queue: &mut HoldQueue,
     pool: &HoldPool,

@@ -1,6 +1,6 @@
-//! One lcore's way out of one port: its own transmit queue, with a short backlog for a device that is full
-//! for a moment, or the ring to the lcore that owns the queue. Every frame given to an outlet is counted
-//! here as sent or dropped; nothing waits.
+//! One lcore's egress through one port: its own transmit queue, with a short backlog for a device that is full for a
+//! moment, or the ring to the lcore that owns the queue. Every frame is counted here as sent, held or dropped;
+//! the caller does not wait.
 
 use super::{
     counters::PortCounters,
@@ -25,47 +25,47 @@ use std::{
 };
 use stopover_net::Vni;
 
-/// Frames that wait for a full device, at most. One descriptor ring's worth: enough for a guest that was not
-/// scheduled for a moment, not enough to add latency that anyone would call a queue.
+/// Most frames that wait for a full device. One descriptor ring: enough for a guest that was not scheduled for a
+/// moment, too few to add noticeable latency.
 const BACKLOG: usize = 1024;
 
 /// A backlog that has not moved for this long is dropped: the receiver has stopped.
 const STUCK_MS: u64 = 100;
 
-/// Takes from a ring that is nearly always empty. To pop from an empty one waits until all that this lcore has stored
-/// is seen by others, which costs more than a few frames; to look costs two loads.
+/// Pops from a ring that is nearly always empty. A pop from an empty ring waits until other threads see all stores of
+/// this lcore, which costs more than a few frames; a check costs two loads.
 #[inline]
 pub fn try_pop<T>(ring: &ArrayQueue<T>) -> Option<T> {
     if ring.is_empty() { None } else { ring.pop() }
 }
 
-/// What one lcore hands to another that owns a transmit queue.
+/// An item that one lcore hands to another that owns a transmit queue.
 #[derive(Debug)]
 pub enum HandoffItem {
     /// A frame to be sent.
     Frame(Mbuf),
-    /// An end marker, behind the frames that went this way. That it is one is said here, and not by its bytes, which a
-    /// tenant could send as well.
+    /// An end marker, behind the frames of this ring. A variant of its own, because a tenant could send the same
+    /// bytes.
     Marker {
-        /// Its network, as numbered here.
+        /// Its bridge domain.
         bd: Bd,
-        /// Its network, as numbered on the wire.
+        /// Its VNI.
         vni: Vni,
         /// Its frame.
         packet: Mbuf,
     },
 }
 
-// The ring is on the way of ordinary frames.
+// Ordinary frames use the ring.
 const _: () = assert!(size_of::<HandoffItem>() == 16);
 
 /// A ring towards the lcore that owns a transmit queue.
 pub type Handoff = Arc<ArrayQueue<HandoffItem>>;
 
-/// End markers that may wait in one place of an lcore. A move brings one for each lcore of each host.
+/// Most end markers that wait in one place of an lcore. A move causes one for each lcore of each host.
 pub const MARKERS: usize = 4096;
 
-/// The way out of one port.
+/// Egress through one port.
 #[derive(Debug)]
 pub enum TxPort {
     /// This lcore owns a queue.
@@ -76,12 +76,12 @@ pub enum TxPort {
     Closed,
 }
 
-/// How many frames in an outlet's own buffers its lcore's counters have as held.
+/// How many frames in a TX port's own buffers the lcore's counters have as held.
 #[derive(Debug, Default)]
 struct HeldCount(u64);
 
 impl HeldCount {
-    /// `now` frames wait. They are neither sent nor dropped, so they are held.
+    /// `now` frames wait: they are neither sent nor dropped, so they are held.
     #[cold]
     fn count(&mut self, now: usize, packets: &PacketCounters) {
         let now = now as u64;
@@ -90,7 +90,7 @@ impl HeldCount {
     }
 }
 
-/// A transmit queue and what waits for it. Padded: those of two lcores are allocated one after the other.
+/// A transmit queue and the frames that wait for it. Padded: those of two lcores are allocated one after the other.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct OwnQueue {
@@ -101,11 +101,11 @@ pub struct OwnQueue {
     moved_at: u64,
     stuck_cycles: u64,
     held_count: HeldCount,
-    /// What other lcores have for this queue.
+    /// Frames of other lcores for this queue.
     pub handoff: Option<Handoff>,
-    /// How much was taken from there since the start.
+    /// How many items were taken from there since the start.
     pub taken: u64,
-    /// What is done for the node behind a vif while that is migrating.
+    /// The hold for the node behind a vif.
     pub tx_hold: Option<Box<TxHold>>,
 }
 
@@ -171,7 +171,7 @@ impl OwnQueue {
         }
     }
 
-    /// Takes over what other lcores have for this queue; `marker` is given the end markers among that.
+    /// Queues what other lcores have for this queue; `marker` receives the end markers among that.
     pub fn take_handoff(
         &mut self,
         packets: &PacketCounters,
@@ -193,7 +193,7 @@ impl OwnQueue {
         taken
     }
 
-    /// Gives the device all it takes. What it does not take waits, within the backlog's bounds.
+    /// Gives the device all that it accepts. The rest waits, within the backlog's limit.
     #[inline]
     pub fn flush(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         if self.tx_hold.as_ref().is_some_and(|tx_hold| tx_hold.is_on()) {
@@ -269,8 +269,8 @@ impl OwnQueue {
         }
     }
 
-    /// Queues a frame for a migrating node. The order is backlog, staged, hold; the device's or, when the node has
-    /// gone, that in which they are sent on.
+    /// Queues a frame for a migrating node. The order is backlog, staged, hold. It is the device's, or, when the node
+    /// has left, the order in which frames are sent on.
     #[cold]
     fn put_migrating(&mut self, mut packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
         let Some(tx_hold) = &mut self.tx_hold else {
@@ -308,7 +308,7 @@ impl OwnQueue {
         }
     }
 
-    /// Queues an end marker behind what waits here; gives it back if nothing does.
+    /// Queues an end marker behind the frames that wait here; returns it if none do.
     #[cold]
     pub fn follow(
         &mut self,
@@ -330,7 +330,7 @@ impl OwnQueue {
         }
     }
 
-    /// Queues an end marker behind what is kept; gives it back if nothing is kept here.
+    /// Queues an end marker behind held frames; returns it if there is no hold.
     pub fn relay(&mut self, packet: Mbuf, now: u64) -> Result<(), Mbuf> {
         let tx_hold = self.tx_hold.as_mut().filter(|tx_hold| tx_hold.migration.is_on());
         if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, Class::Marker, now)) {
@@ -340,13 +340,13 @@ impl OwnQueue {
         }
     }
 
-    /// Gives the device what waits before the hold; what it refuses stays.
+    /// Gives the device the frames that wait before the hold; what it refuses remains.
     #[cold]
     fn flush_migrating(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         let before = packets.sent.load(Relaxed);
         let mode = self.tx_hold.as_ref().map_or(Mode::Off, |tx_hold| tx_hold.migration.mode());
         match mode {
-            // The hold has something of before. What is in front of it waits no longer than any other port's.
+            // The hold has older frames. What is in front of them waits no longer than at any other port.
             Mode::Off => self.flush_ordinary(packets, port, now),
             Mode::Keep => {
                 if !self.backlog.is_empty() {
@@ -383,8 +383,8 @@ impl OwnQueue {
         self.backlog.is_empty() && self.staged.is_empty()
     }
 
-    /// The next frame that waits for a node that has gone, or, from the hold only, for a device that takes frames
-    /// again.
+    /// The next frame that waits for a node that has left. For a device that accepts frames again, from the hold
+    /// only.
     pub fn take_held(&mut self, mempool: &Mempool, packets: &PacketCounters) -> Option<(Mbuf, Class)> {
         let tx_hold = self.tx_hold.as_mut()?;
         let forward = matches!(tx_hold.migration.mode(), Mode::Forward(_));
@@ -392,7 +392,7 @@ impl OwnQueue {
             self.backlog.extend(self.staged.drain());
         }
         if forward && let Some(mut packet) = self.backlog.pop_front() {
-            // The device was asked to finish it, and will not.
+            // The device will not finish it now.
             if let Some(unfinished) = packet.unfinished() {
                 packet.mark_unfinished(unfinished);
             }
@@ -432,9 +432,9 @@ impl OwnQueue {
     }
 }
 
-/// Whether an end marker for a node that has come here has to wait at its outlet: behind the hold, or behind what the
-/// device has not taken yet. At an ordinary port it does not: frames that its sender's marker releases go to the end of
-/// the same backlog, and a marker in the hold would have all frames kept behind it.
+/// Whether an end marker for a node that has arrived here has to wait at its TX port: behind the hold, or behind what
+/// the device has not accepted yet. At an ordinary port it does not wait: frames that the marker releases are queued
+/// at the end of the same backlog, and a marker in the hold would hold all frames behind it.
 fn marker_waits(mode: Mode, device_waits: bool, hold_is_empty: bool) -> bool {
     !hold_is_empty || device_waits && mode != Mode::Off
 }
@@ -445,7 +445,7 @@ fn count_sent(n: usize, packets: &PacketCounters, port: &PortCounters) {
     add(&port.sent, n as u64);
 }
 
-/// Frames that the driver freed because it cannot do what they ask of it.
+/// Frames that the driver freed because it does not support what they request.
 #[inline]
 fn count_refused(n: u64, packets: &PacketCounters, port: &PortCounters) {
     if n > 0 {

@@ -1,4 +1,4 @@
-//! Hosts on LANs, joined and parted: one of those on a LAN forwards, and never two.
+//! Hosts on LANs that are joined and separated: one host of a LAN forwards, and never two.
 
 use super::*;
 
@@ -17,7 +17,7 @@ struct World {
     hosts: Vec<Loops>,
     /// By host and port, the LAN.
     cables: HashMap<(usize, u16), u32>,
-    /// LANs that send back what they are sent.
+    /// LANs that reflect frames.
     mirrors: Vec<u32>,
     blocked: HashMap<(usize, u16, u16), bool>,
     reports: Vec<(usize, Option<Reason>)>,
@@ -111,7 +111,7 @@ fn one_of_two_gateways_on_a_lan_forwards() {
     assert_eq!(world.forwarding(2), [false, false]);
     world.run(1);
     assert_eq!((world.forwarding(2), world.reports.len()), (vec![true, false], 0));
-    // The better one comes: there is never a moment in which both forward.
+    // A lower rank arrives: at no moment do both forward.
     world.plug(1, PORT, Some(1));
     for _ in 0..5000 {
         world.run(1);
@@ -120,7 +120,7 @@ fn one_of_two_gateways_on_a_lan_forwards() {
     assert_eq!(world.forwarding(2), [false, true]);
     assert_eq!(world.reports, [(0, Some(Reason::Forwards(name("gw-a"))))]);
     assert_eq!(world.hosts[0].blocked().count(), 1);
-    // It goes: the other one takes over within seconds.
+    // It leaves: the other one forwards within seconds.
     world.plug(1, PORT, None);
     world.run(EXPIRE_MS + PROBE_MS);
     assert_eq!(world.forwarding(2), [true, false]);
@@ -157,7 +157,7 @@ fn two_lans_that_are_joined_later_are_noticed_within_a_probe() {
     world.cables.insert((1, PORT), 2);
     world.run(EXPIRE_MS);
     assert_eq!(world.forwarding(2), [true, true]);
-    // The packet path has a suspicion, and it does not take that long.
+    // The packet path suspects a loop, so it does not take that long.
     world.run(PROBE_MS / 2);
     world.cables.insert((1, PORT), 1);
     assert!(world.hosts[0].suspect(world.now_ms, PORT, 0));
@@ -210,7 +210,7 @@ fn other_networks_and_other_overlays_are_no_loop() {
     world.plug(1, PORT, Some(1));
     world.run(2000);
     assert_eq!(world.forwarding(2), [true, true]);
-    // Nor is anything else that is sent to the same address.
+    // Another frame for the same address is ignored.
     let mut frame = loop_probe::DESTINATION.octets().to_vec();
     frame.resize(60, 7);
     assert_eq!(world.hosts[0].on_probe(5000, PORT, &frame, |_| true), []);

@@ -1,4 +1,4 @@
-//! What the machine of a node wants, done: in the tables, at the outlets, at the board.
+//! Executes the actions of a node's machine: in the tables, at the TX ports, at the board.
 
 use super::{Control, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
 use crate::control::stations::ClaimUpdate;
@@ -10,14 +10,14 @@ use dpdk::cycles;
 use std::sync::Arc;
 use stopover_bbs::client::BeginMigration;
 
-/// How long a lock lives without being renewed; the session renews it every third of that.
+/// How long a lock lasts without being renewed; the session renews it every third of that.
 const LEASE_MS: u64 = 6_000;
-/// Host index of an appliance that no board has ever numbered.
+/// Host index of an appliance that no board has numbered.
 const UNNUMBERED: u32 = u32::MAX - 1;
 
 impl Control {
-    /// Does what a machine wants, in order; but an arrival is prepared before its node is shown, or a local
-    /// sender's frame could overtake those that still come by the old host.
+    /// Executes a machine's actions in order; but an arrival starts before its node is shown, or frames of a local
+    /// sender could overtake those that still arrive through the old host.
     pub(super) fn act_on(&mut self, now_ms: u64, key: Key, actions: Actions) {
         for action in arrival_first(actions) {
             self.act_one(now_ms, key, action);
@@ -30,7 +30,7 @@ impl Control {
             Action::Forget => self.remove_node(key),
             Action::Depart { host: _ } => self.depart(now_ms, key),
             Action::Claim => {
-                // What the board has here without our claim is claimed to be withdrawn.
+                // A node that only the board has here is claimed in order to be withdrawn.
                 let claim_update = self.stations.claim(key.0, key.1).or_else(|| {
                     let node = self.migrations.nodes.get(&key)?;
                     let is_away = *node.machine.state() == State::Away;
@@ -93,9 +93,9 @@ impl Control {
         self.send_claims(claim_update.into_iter().collect());
     }
 
-    /// The node is at another host for good; stragglers for it are sent on from here.
+    /// The node is at another host for good; late frames for it are sent on from here.
     fn depart(&mut self, now_ms: u64, key: Key) {
-        // Flagged before it is shown: a straggler must not meet the one without the other.
+        // Flagged before it is removed: no late frame may see the one without the other.
         self.tables.set_departed(key.0, key.1);
         self.remove_node(key);
         let vni = self.migrations.nodes.get(&key).map(|node| node.vni);
@@ -104,7 +104,8 @@ impl Control {
             let Some(vif) = self.migrations.ports.get(&port).filter(|vif| vif.migration.is_on()) else {
                 continue;
             };
-            // What our lcores send there from now on waits there until this has come: as any other host's.
+            // Frames that our lcores send there from now on wait there until this marker has arrived, as those of any
+            // other host.
             vif.migration.count_ends(own);
             let sender_queues = self.end_own_path(vni, key, port);
             self.free_port(key, port, Some((sender_queues, now_ms + ENDED_AFTER_MS)));
@@ -141,8 +142,8 @@ impl Control {
         }
     }
 
-    /// The port's outlets are normal again as soon as they keep nothing, and so many end markers of ours have come through
-    /// or the time is over.
+    /// Ends the hold of the port's TX ports as soon as it is empty, and so many end markers of ours have been sent
+    /// on, or their time is over.
     fn free_port(&mut self, key: Key, port: u16, ends: Option<(u32, u64)>) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let known = node.releasing.iter().any(|release| release.port == port);
@@ -164,13 +165,13 @@ impl Control {
 
     fn release(&mut self, now_ms: u64, key: Key, port: u16) {
         if self.is_exact(port) {
-            // Also the one from which all was sent on to this.
+            // Also the port from which all frames were sent on to this one.
             for port in self.vif_ports(key) {
                 self.free_port(key, port, None);
             }
             return;
         }
-        // Its stand-in is understood for a while; the record goes with it.
+        // Its stand-in is understood for a while; the record is removed with it.
         if self.migrations.nodes.get(&key).is_some_and(|node| node.stand_in.is_some()) {
             return self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
         }
@@ -199,15 +200,15 @@ impl Control {
         };
         self.track_old_path_ends(key, to);
         if self.is_exact(port) {
-            // Flooded frames go on with the others: senders that know of the lock send the node copies of its own, and one
-            // that does not believes it here.
+            // Flooded frames are sent on with the others: senders that know of the lock send the node copies of its
+            // own, and a sender that does not know it still has the node here.
             return self.set_mode(key, port, Mode::Forward(target));
         }
         self.set_record(key, port, Stage::Forward(target));
         self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
     }
 
-    /// From now on it is seen which hosts have ended the way by here.
+    /// Records from now on which hosts have ended their path through here.
     fn track_old_path_ends(&mut self, key: Key, to: Target) {
         let (own, lock) = (self.replica.own_id(), self.migrations.locks.get(&key));
         let generation = lock.map_or(0, |lock| lock.generation);
@@ -223,7 +224,7 @@ impl Control {
         };
     }
 
-    /// Publishes what happens to a node's frames.
+    /// Publishes the stage of a node's frames.
     fn set_record(&mut self, (bd, mac): Key, port: u16, stage: Stage) {
         let Some(node) = self.migrations.nodes.get_mut(&(bd, mac)) else { return };
         node.stage = Some((port, stage.clone()));
@@ -279,7 +280,7 @@ impl Control {
         self.close_arrival(key);
     }
 
-    /// Draws the node's own segment through us, or gives it back.
+    /// Diverts the frames of the node's own segment to us, or ends that.
     fn stand_in(&mut self, now_ms: u64, key: Key, on: bool) {
         if !on {
             return self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
@@ -292,7 +293,7 @@ impl Control {
     }
 }
 
-/// The start of an arrival goes before the node is shown; what was kept or sent on before goes before both.
+/// Moves the start of an arrival before the node is shown; the end of a hold or of forwarding precedes both.
 fn arrival_first(mut actions: Actions) -> Actions {
     let at = |is: fn(&Action) -> bool| actions.iter().position(is);
     let shown = at(|action| matches!(action, Action::ShowLocal { .. }));

@@ -1,5 +1,5 @@
-//! What is said to other appliances and to segments while a node is migrating: end markers down its old way, and,
-//! on its own segment, under which MAC it is reached (A7).
+//! What other appliances and segments are sent while a node is migrating: end markers along its old path, and, on its
+//! own segment, the MAC by which it is reached (A7).
 
 use super::{Control, Key, endings::OrderOutcome};
 use crate::lcore::egress::Order;
@@ -18,14 +18,14 @@ use stopover_net::{
     nd,
 };
 
-/// How soon an announcement that has not been answered is repeated, in milliseconds, and for how long.
+/// How soon an announcement without an answer is repeated, in milliseconds, and for how long.
 const REPEAT_MS: u64 = 5;
 /// See [`REPEAT_MS`].
 const REPEAT_FOR_MS: u64 = 500;
-/// When a segment is told which MAC a node has, in milliseconds after that changed; the last interval goes on.
+/// When a node's MAC is announced on its segment, in milliseconds after it changed; the last interval is repeated.
 const ANNOUNCE_AT_MS: [u64; 4] = [0, 50, 200, 500];
 
-/// "It has arrived here", said to the old host until that answers.
+/// An arrival that is announced to the old host until that answers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Announcing {
     to: u32,
@@ -40,12 +40,12 @@ impl Announcing {
     }
 }
 
-/// A node's MAC on its own segment while it moves.
+/// A node's stand-in MAC on its own segment while it migrates.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StandIn {
-    /// It.
+    /// The MAC.
     pub mac: Mac,
-    /// The node is to be reached by its real MAC again; the stand-in is understood until then.
+    /// When it ends: the node is to be reached by its real MAC again, and the stand-in is understood until then.
     ends_ms: Option<u64>,
     announced: usize,
     next_ms: u64,
@@ -55,7 +55,7 @@ pub(super) struct StandIn {
 const STAND_IN_PREFIX: [u8; 3] = [0x02, 0x53, 0x54];
 
 impl Control {
-    /// A node has moved between two other hosts: ends what we sent by the old one.
+    /// A node has moved between two other hosts: ends our path to the old one.
     pub(crate) fn end_old_path(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
         if self.replica.host(from).is_some_and(|record| record.is_appliance()) {
             let generation = self.generation(vni, mac);
@@ -64,7 +64,7 @@ impl Control {
         }
     }
 
-    /// Sends the end markers that are due. To repeat one does no harm.
+    /// Sends the end markers that are due. A repetition does no harm.
     pub(super) fn send_endings(&mut self, now_ms: u64) {
         let mut endings = std::mem::take(&mut self.migrations.endings);
         endings.send(now_ms, |vni, mac, ending| {
@@ -78,7 +78,7 @@ impl Control {
         key.and_then(|key| self.migrations.locks.get(&key)).map_or(0, |lock| lock.generation)
     }
 
-    /// Has every lcore send end markers to host `to`, behind all that it has sent there for the node.
+    /// Makes every lcore send end markers to host `to`, behind all that it has sent there for the node.
     fn send_end_markers(&self, kind: Kind, vni: Vni, node: Mac, to: u32, generation: u64) -> OrderOutcome {
         let appliance =
             self.replica.host(to).is_some_and(|record| record.is_appliance() && record.path.is_some());
@@ -88,8 +88,8 @@ impl Control {
         if given < u32::from(self.sender_queues()) { OrderOutcome::Exhausted } else { OrderOutcome::All }
     }
 
-    /// Has every lcore send an end marker of ours after all that it has sent to a local port, whose frames go on to
-    /// where the node is now. Says how many will.
+    /// Makes every lcore send an end marker of ours after all that it has sent to a local port whose frames are sent
+    /// on to where the node is now. Returns how many lcores will.
     pub(super) fn end_own_path(&self, vni: Vni, (bd, node): Key, port: u16) -> u32 {
         let generation = self.generation(vni, node);
         let network = Network { bd, vni };
@@ -120,7 +120,7 @@ impl Control {
                 node,
                 paused_us: 0,
             };
-            // Lost when the ring or the pool is exhausted, as a marker may be: it is repeated, and waits end.
+            // A marker is lost when the ring or the pool is exhausted: it is repeated, and waits have an end.
             if let Some(packet) = Mbuf::from_slice(&self.pool, &marker::build(&marker)) {
                 given += u32::from(lcore.rings.from_control.push(order(packet)).is_ok());
             }
@@ -128,7 +128,7 @@ impl Control {
         given
     }
 
-    /// Repeats what must be said until it is heard.
+    /// Repeats announcements that are due.
     pub(super) fn repeat_announcements(&mut self, now_ms: u64, key: Key) {
         self.announce_arrival(now_ms, key);
         self.announce_to_segment(now_ms, key);
@@ -149,14 +149,14 @@ impl Control {
         }
     }
 
-    /// From now on the node's segment is to send to its stand-in.
+    /// Starts to announce the stand-in on the node's segment.
     pub(super) fn begin_stand_in(&mut self, now_ms: u64, key: Key) {
         let [.., a, b, c] = key.1.octets();
         let [x, y, z] = STAND_IN_PREFIX;
         let mac = Mac::new([x, y, z, a, b, c]);
         let is_segment = self.segment_port(key).is_some();
         let in_use = self.migrations.nodes.get(&key).is_some_and(|node| node.stand_in.is_some());
-        // Somebody's own MAC must not be taken away.
+        // The MAC of another node must not be used.
         if !is_segment || mac == key.1 || (!in_use && self.tables.fdb_entry(key.0, mac).is_some()) {
             return;
         }
@@ -165,7 +165,7 @@ impl Control {
         }
     }
 
-    /// The segment is to send to the real MAC again; the stand-in is understood for `after_ms`.
+    /// Announces the real MAC on the segment again; the stand-in is understood for `after_ms`.
     pub(super) fn end_stand_in(&mut self, now_ms: u64, key: Key, after_ms: u64) {
         if let Some(node) = self.migrations.nodes.get_mut(&key)
             && let Some(stand_in) = &mut node.stand_in
@@ -204,8 +204,8 @@ impl Control {
         stand_in.announced += 1;
         stand_in.next_ms = now_ms + pause;
         let StandIn { mac: stand_in, ends_ms, .. } = *stand_in;
-        // What the bridge learns of an announcement is its Ethernet source: a node that has left is behind our port,
-        // one that is here is not.
+        // A bridge learns the Ethernet source of an announcement: a node that has left is behind our port, a node
+        // that is here is not.
         let (owner, source) = match (ends_ms.is_some(), gone) {
             (false, _) => (stand_in, stand_in),
             (true, true) => (key.1, key.1),

@@ -1,5 +1,5 @@
-//! What the board says of migrating nodes: where a node is, that it is locked or unlocked, and what it answers to
-//! what we said. A snapshot is compared with what was known: what it does not name is gone.
+//! Updates of the board about migrating nodes: where a node is, that it is locked or unlocked, and replies to our
+//! requests. A snapshot is compared with what was known: what it does not name is removed.
 
 use super::{Control, Key, Migrations};
 use crate::migration::machine::{Event, Record};
@@ -55,13 +55,13 @@ impl BoardEvent {
 }
 
 impl Migrations {
-    /// Whether news of where a node is matter here.
+    /// Whether updates of where a node is matter here.
     #[must_use]
     pub fn concerns(&self, key: Key) -> bool {
         self.nodes.contains_key(&key) || self.stale.as_ref().is_some_and(|(nodes, _)| nodes.contains(&key))
     }
 
-    /// A snapshot begins: what it does not name until its end is gone.
+    /// A snapshot begins: what it does not name until its end is removed.
     pub fn begin_snapshot(&mut self) {
         let nodes: HashSet<Key> = self.nodes.keys().copied().collect();
         let locks: HashSet<Key> = self.locks.keys().copied().collect();
@@ -70,7 +70,7 @@ impl Migrations {
 }
 
 impl Control {
-    /// Takes a change that the tables know already.
+    /// Processes a change that the tables have already.
     pub(crate) fn on_board_event(&mut self, now_ms: u64, event: BoardEvent) {
         let BoardEvent { vni, mac, what } = event;
         let Some(bd) = self.replica.bd_of(vni) else { return };
@@ -113,8 +113,8 @@ impl Control {
         if self.replica.own_id() == Some(host) { Record::Here } else { Record::Other(host) }
     }
 
-    /// A station of a segment that is locked here gets a machine: from now on its frames matter one by one. At its
-    /// target it gets one when it is heard: what was heard before its lock says nothing of where it is now.
+    /// Gives a machine to a station of a segment that is locked here: from now on its frames matter one by one. At
+    /// its target it gets one when it is seen: what was seen before its lock does not tell where it is now.
     fn track_locked_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
         let from_here = |lock: &Lock| self.replica.own_id() == Some(lock.source);
         if self.migrations.nodes.contains_key(&key)
@@ -128,7 +128,7 @@ impl Control {
         self.on_local_station(now_ms, key);
     }
 
-    /// A migration has brought a node here that nobody has heard yet: it is waited for, and given back if it stays
+    /// A migration has moved a node here that has not been seen yet: it is waited for, and given back if it remains
     /// silent.
     fn expect_station(&mut self, now_ms: u64, key: Key, vni: Vni) {
         if self.stations.get(key.0, key.1).is_none()
@@ -138,7 +138,7 @@ impl Control {
         }
     }
 
-    /// Tells a new machine what is known already.
+    /// Passes a new machine what is known already.
     pub(super) fn init_machine(&mut self, now_ms: u64, key: Key) {
         if let Some(host) = self.tables.recorded_host(key.0, key.1) {
             self.migration_event(now_ms, key, Event::Record(Record::Other(host)));
@@ -169,7 +169,7 @@ impl Control {
         }
     }
 
-    /// Hears what the board answers.
+    /// Processes the board's replies about migrations.
     pub(super) fn drain_board_replies(&mut self, now_ms: u64) {
         while let Ok(update) = self.migration_events.try_recv() {
             match update {

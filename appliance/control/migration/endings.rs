@@ -1,36 +1,36 @@
-//! Old ways that were ended a short while ago. Their end markers are sent again, since one may be lost on the underlay,
-//! and until every lcore has had the order, since its ring may be full, the pool empty or the way away for a moment.
-//! Enters: nodes that have moved, the time. Leaves: which markers are to be sent now. Pure.
+//! Old paths that were ended recently. Their end markers are sent again, since one may be lost on the underlay, and
+//! until every lcore has received the order, since its ring may be full, the pool empty or the path lost for a
+//! moment. Enters: nodes that have moved, the time. Leaves: which markers are to be sent now. Pure.
 
 use hashbrown::HashMap;
 use stopover_net::{Mac, Vni};
 
 /// When an end marker is repeated, in milliseconds after it was sent first.
 const AGAIN_MS: [u64; 3] = [10, 50, 200];
-/// For how long it is tried to send one at all, in milliseconds: no host waits longer for it.
+/// For how long one is tried to be sent at all, in milliseconds: no host waits longer for it.
 const TRY_FOR_MS: u64 = 2_000;
 
-/// The end of one old way.
+/// The end of one old path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ending {
     /// The host that the node has left.
     pub from: u32,
     /// Of the lock.
     pub generation: u64,
-    /// When it began, then when its markers were sent first.
+    /// When it began; once its markers were sent, when that was.
     since_ms: u64,
-    /// How often every lcore has had the order.
+    /// How often every lcore has received the order.
     orders: usize,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OrderOutcome {
     /// Every lcore has the order.
     All,
-    /// There is no way to the host now.
+    /// There is no path to the host now.
     NoPath,
-    /// Rings or the pool are exhausted: nor would the next be given.
+    /// Rings or the pool are exhausted: the next order would fail too.
     Exhausted,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum OrderOutcome {
 pub(super) struct Endings(HashMap<(Vni, Mac), Ending>);
 
 impl Endings {
-    /// A node has left a host, for which `given` came of the first attempt.
+    /// A node has left a host; `outcome` is the result of the first attempt.
     pub fn begin(
         &mut self,
         now_ms: u64,
@@ -52,7 +52,7 @@ impl Endings {
         self.0.insert((vni, mac), Ending { from, generation, since_ms: now_ms, orders });
     }
 
-    /// Has `send` send what is due.
+    /// Calls `send` for each marker that is due.
     pub fn send(&mut self, now_ms: u64, mut send: impl FnMut(Vni, Mac, Ending) -> OrderOutcome) {
         let mut exhausted = false;
         self.0.retain(|(vni, mac), ending| {

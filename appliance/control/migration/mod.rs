@@ -1,9 +1,9 @@
-//! Migrating nodes: ties the state machine of each node to what happens. Enters: what vhost ports show (rings,
-//! dirty logging), what segments hear, what the board says, what other appliances say in-band, the passing of
-//! time. Leaves: modes of outlets, records in the tables, words to the board, end markers. `act` does what a
-//! machine wants, `event` hears the board, `segment` is about stations that are only heard, `announce` speaks to other
-//! appliances and segments, `endings` says which old ways are still to be ended, `release` ends what a port kept,
-//! `report` counts.
+//! Migrating nodes: connects the state machine of each node with what happens. Enters: events of vhost ports (rings,
+//! dirty logging), stations of segments, updates of the board, in-band messages of other appliances, the time.
+//! Leaves: modes of TX ports, records in the tables, requests to the board, end markers. `act` executes a machine's
+//! actions, `board_events` processes the board's updates, `segment` handles stations without a port of their own,
+//! `announce` sends to other appliances and segments, `endings` knows which old paths are still to be ended,
+//! `release` ends the hold of a port, `report` counts.
 
 mod act;
 mod announce;
@@ -39,20 +39,21 @@ use stopover_lockfree::epoch::Epoch;
 use stopover_net::marker::Marker;
 use stopover_net::{Mac, Vni};
 
-/// How long an arrived node waits for the last sender's end markers, in milliseconds. Only senders whose markers
-/// are late wait at all, and each of their frames no longer than `marker_wait_ms`.
+/// How long an arrived node waits for the last sender's end markers, in milliseconds. Only frames of senders whose
+/// markers are late wait, and each no longer than `marker_wait_ms`.
 const ARRIVAL_MS: u64 = 2_000;
-/// How long a node's frames are sent on from here at least, in milliseconds: end markers are to meet them in one queue.
+/// How long a node's frames are sent on from here at least, in milliseconds: end markers must join them in one queue.
 const DRAINED_AFTER_MS: u64 = 100;
-/// How long it is waited for that all other hosts have ended the way by here, in milliseconds. What comes later goes on
-/// as well, but by whichever lcore receives it.
+/// How long the end markers of all other hosts are waited for, in milliseconds. Frames that arrive later are sent on
+/// too, but by any lcore that receives them.
 const ENDED_AFTER_MS: u64 = 1_500;
-/// For how long a node gets copies of its own of group frames after its lock has ended, in milliseconds: longer than its
-/// new host waits for end markers, and its old one forwards.
+/// For how long a node gets copies of its own of group frames after its lock has ended, in milliseconds: longer than
+/// its new host waits for end markers, and its old one forwards.
 const OWN_COPIES_MS: u64 = 3_000;
-/// For how long after that other hosts may still do so, in milliseconds: they may hear later that the lock has ended.
+/// For how long after that other hosts may still send such copies, in milliseconds: they may learn later that the
+/// lock has ended.
 const OWN_COPIES_ELSEWHERE_MS: u64 = 10_000;
-/// How long a stand-in MAC is still understood after its node has gone, in milliseconds: longer than the last
+/// How long a stand-in MAC is still understood after its node has left, in milliseconds: longer than the last
 /// announcement of the real one needs.
 const STAND_IN_AFTER_MS: u64 = 3_000;
 
@@ -68,22 +69,22 @@ struct VifPort {
     migration: Arc<PortMigration>,
 }
 
-/// All nodes that are or may come to be migrating.
+/// All nodes that are or may be migrating.
 #[derive(Debug)]
 pub struct Migrations {
     ports: HashMap<u16, VifPort>,
     nodes: HashMap<Key, Node>,
-    /// Nodes whose lock has ended, and until when they are sent group frames as if it had not.
+    /// Nodes whose lock has ended, and until when they get group frames as before.
     unlocked: HashMap<(Vni, Mac), u64>,
-    /// Old ways that were ended a short while ago.
+    /// Old paths that were ended recently.
     endings: Endings,
-    /// Locks that the board has told of, of all nodes.
+    /// Locks of the board, of all nodes.
     locks: HashMap<Key, Lock>,
-    /// Nodes and locks that the snapshot under way has not named yet.
+    /// Nodes and locks that the current snapshot has not named yet.
     stale: Option<(HashSet<Key>, HashSet<Key>)>,
     hold_ms: u64,
     window_ms: u64,
-    /// Of nodes that are followed no longer.
+    /// The counters of nodes that are not followed any more.
     past: CounterReading,
 }
 
@@ -93,22 +94,22 @@ struct Node {
     vni: Vni,
     machine: Machine,
     exact: bool,
-    /// It is behind a segment, and followed only while it has a part in a migration.
+    /// It is behind a segment, and followed only while it takes part in a migration.
     is_station: bool,
-    /// Where it was heard, if it is behind a segment.
+    /// Where it was seen, if it is behind a segment.
     learn: Option<Learn>,
     arrival: Option<Arc<EndMarkerBarrier>>,
-    /// The arrival is over, and its record goes when nothing waits any more; since which epoch every lcore knows that
-    /// nothing is to wait.
+    /// The arrival is over, and its record is removed when no frame waits any more. The epoch: when every lcore knows
+    /// that no frame is to wait.
     closing: Option<Epoch>,
     announcing: Option<Announcing>,
     stand_in: Option<StandIn>,
-    /// Whose end markers have gone to the node's new host from here.
+    /// Hosts whose end markers have been sent on from here to the node's new host.
     old_path_ends: Option<EndMarkerBarrier>,
-    /// Ports whose outlets go back to normal.
+    /// Ports whose hold is being ended.
     releasing: Vec<Release>,
     forward_since_ms: Option<u64>,
-    /// What its record in the tables says, and for which port.
+    /// Its stage in the tables, and for which port.
     stage: Option<(u16, Stage)>,
     counters: Arc<MigrationCounters>,
     milestones: Milestones,
@@ -147,8 +148,8 @@ impl Migrations {
         NodeConfig { exact, declared, hold_ms: self.hold_ms, arrival_ms: ARRIVAL_MS, silent_ms: self.hold_ms }
     }
 
-    /// A node's lock has ended. Group frames go to it as they did for a while: other hosts may not know yet, and its new
-    /// one may still wait for end markers.
+    /// A node's lock has ended. It gets group frames as before for a while: other hosts may not know yet, and its new
+    /// host may still wait for end markers.
     pub fn unlocked(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
         self.unlocked.insert((vni, mac), now_ms + OWN_COPIES_MS);
     }
@@ -159,7 +160,7 @@ impl Migrations {
         self.ports.get(&port).map(|vif| Arc::clone(&vif.migration))
     }
 
-    /// Whether a node's comings and goings at this port are followed here.
+    /// Whether a migration's state machine follows this port's link.
     #[must_use]
     pub fn has_vif(&self, port: u16) -> bool {
         self.ports.contains_key(&port)
@@ -189,11 +190,11 @@ impl Node {
 }
 
 impl Control {
-    /// Has every port wake this thread when its link changes.
+    /// Makes every port wake this thread when its link changes.
     pub(crate) fn subscribe_port_events(&self, wake: &crossbeam::channel::Sender<()>) {
         for port in &self.ports {
             let wake = wake.clone();
-            // A full channel wakes as well as another message would.
+            // A full channel wakes it already.
             let subscribed = port.device.on_event(move |_| {
                 let _ = wake.try_send(());
             });
@@ -203,7 +204,7 @@ impl Control {
         }
     }
 
-    /// Looks at every vif: its link, and whether its VM is being migrated.
+    /// Checks every vif: its link, and whether its VM is being migrated.
     pub(crate) fn watch_vifs(&mut self, now_ms: u64) {
         for number in 0..self.ports.len() {
             let port = number as u16;
@@ -213,7 +214,7 @@ impl Control {
             let logs = handle.vhost.as_ref().is_some_and(|vhost| vhost.state().logs_dirty);
             let changed = handle.link_changed();
             let is_up = handle.up.load(Relaxed);
-            // A device that is gone logs nothing; that is no sign that its migration was cancelled.
+            // A removed device logs nothing; that is no sign that its migration was cancelled.
             let logging = (logs != vif.logging && (is_up || logs)).then_some(logs);
             if let Some(logs) = logging {
                 vif.logging = logs;
@@ -243,7 +244,7 @@ impl Control {
         self.migration_event(now_ms, key, event);
     }
 
-    /// Something has happened to a node: lets its machine decide, and does what that wants.
+    /// Passes an event to a node's machine, and executes its actions.
     pub(crate) fn migration_event(&mut self, now_ms: u64, key: Key, event: Event) {
         let own = self.replica.own_id();
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
@@ -263,7 +264,8 @@ impl Control {
         }
     }
 
-    /// Lets a node that is migrating be heard where it is not yet or is no more: by the board's word or our own.
+    /// Marks in the tables whether a node migrates, by the board or by us, so that frames of it are reported where it
+    /// is not.
     fn flag(&mut self, key: Key) {
         let migrations = self
             .migrations
@@ -273,12 +275,12 @@ impl Control {
         self.tables.set_migrating_flag(key.0, key.1, migrations || self.migrations.locks.contains_key(&key));
     }
 
-    /// A node says, by the underlay, that it has arrived at another host.
+    /// An in-band message: a node has arrived at another host.
     pub(crate) fn on_arrived(&mut self, now_ms: u64, bd: Bd, mac: Mac, from: u32, generation: u64) {
         self.migration_event(now_ms, (bd, mac), Event::Arrived { from, generation });
     }
 
-    /// A host has ended the way by here: its end marker has gone to the node's new host.
+    /// A host has ended its path through here: its end marker was sent on to the node's new host.
     pub(crate) fn on_end(&mut self, bd: Bd, marker: &Marker) {
         if let Some(old_path_ends) =
             self.migrations.nodes.get(&(bd, marker.node)).and_then(|node| node.old_path_ends.as_ref())
@@ -287,8 +289,8 @@ impl Control {
         }
     }
 
-    /// Whether a node has arrived and its frames have come by its old host until just now: then end markers are still
-    /// under way behind them, and the arrival is not over, whatever the clock says.
+    /// Whether a node has arrived and its frames have arrived through its old host until just now: then end markers
+    /// are still under way behind them, and the arrival is not over, even after its time.
     fn receives_by_old_path(&self, now_ms: u64, node: &Node) -> bool {
         let (State::Arriving { since, .. }, Some(arrival)) = (node.machine.state(), &node.arrival) else {
             return false;
@@ -299,7 +301,7 @@ impl Control {
         lately && now_ms < since + self.migrations.hold_ms
     }
 
-    /// What time brings: deadlines, holds that have drained, senders that have ended, announcements, reports.
+    /// Processes what is due: replies of the board, deadlines, drained holds, ended senders, announcements, reports.
     pub(crate) fn advance_migrations(&mut self, now_ms: u64) {
         self.drain_board_replies(now_ms);
         self.send_endings(now_ms);
@@ -334,7 +336,7 @@ impl Control {
         self.end_if_finished(key);
     }
 
-    /// Nodes whose lock ended a while ago are flooded to as all others.
+    /// Ends the copies of group frames for nodes whose lock ended a while ago.
     fn expire_own_copies(&mut self, now_ms: u64) {
         let (replica, locks) = (&mut self.replica, &self.migrations.locks);
         self.migrations.unlocked.retain(|(vni, mac), until| {
@@ -353,7 +355,7 @@ impl Control {
         });
     }
 
-    /// Whether everything that was kept of a node that has gone has been sent on.
+    /// Whether all held frames of a node that has left have been sent on.
     fn is_drained(&self, now_ms: u64, key: Key) -> bool {
         let Some(node) = self.migrations.nodes.get(&key) else { return false };
         let Some(since) = node.forward_since_ms else { return false };
@@ -369,16 +371,16 @@ impl Control {
                 && of_ports(key)
                     .all(|vif| !matches!(vif.migration.mode(), Mode::Forward(_)) || vif.migration.is_empty())
         };
-        // What has no way to the new host does not keep the node here for ever.
+        // Frames without a path to the new host keep the node here for a limited time only.
         let deadline = since + wait_ms;
         now_ms >= deadline && (is_empty() || now_ms >= deadline + self.migrations.hold_ms)
     }
 
-    /// Takes an arrival's record back once nothing waits for it.
+    /// Removes an arrival's record once no frame waits for it.
     fn close_arrival(&mut self, (bd, mac): Key) {
         let Some(node) = self.migrations.nodes.get_mut(&(bd, mac)) else { return };
         let Some(known) = node.closing else { return };
-        // An lcore that had found a sender waited for may have been about to hold a frame.
+        // An lcore that had just seen a sender as waited for may still hold a frame.
         if self.tables.passed(known) && node.arrival.as_ref().is_none_or(|arrival| arrival.is_settled()) {
             node.closing = None;
             node.arrival = None;
@@ -387,7 +389,7 @@ impl Control {
         }
     }
 
-    /// Lets outlets that keep nothing any more, or whose VM takes nothing, be as any other's.
+    /// Ends the hold of TX ports that hold nothing any more, or whose VM accepts nothing.
     fn release_ports(&mut self, now_ms: u64, key: Key) {
         let hold_ms = self.migrations.hold_ms;
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
@@ -413,17 +415,17 @@ impl Control {
 }
 
 impl Node {
-    /// Whether it is a station that has no part in a migration any more. An idle machine has no deadline.
+    /// Whether it is a station that takes no part in a migration any more. An idle machine has no deadline.
     fn is_finished(&self) -> bool {
         self.is_station && self.machine.is_idle() && !self.is_busy()
     }
 
-    /// Whether there is something to look at now.
+    /// Whether there is something to do now.
     fn is_due(&self, now_ms: u64) -> bool {
         self.is_busy() || self.machine.next_deadline().is_some_and(|due| due <= now_ms)
     }
 
-    /// Whether anything can have happened at any time.
+    /// Whether it has to be checked in every round.
     fn is_busy(&self) -> bool {
         !matches!(self.machine.state(), State::Away | State::Here { .. })
             || self.closing.is_some()

@@ -1,40 +1,40 @@
-//! When the outlets of a vif's port go back to normal. A VM that has just come runs slowly at first, so what its ring
-//! cannot take yet is kept for a while longer; but not for ever: a VM that takes nothing gets what any VM gets that
-//! takes nothing. Enters: what waits and what was delivered, as read now. Leaves: the mode to set. Pure.
+//! When the hold of a vif's port ends. A VM that has just arrived runs slowly at first, so frames that its ring does
+//! not accept yet are held for a while longer. But not without end: a VM that accepts nothing is treated as any other
+//! such VM. Enters: what waits and what was delivered, as read now. Leaves: the mode to set. Pure.
 
 use crate::lcore::tx_hold::Mode;
 
-/// How long a vif's ring must have taken everything before it is treated as any other's again, in milliseconds.
+/// How long a vif's ring must have accepted everything before its hold ends, in milliseconds.
 const RELEASE_AFTER_MS: u64 = 2_000;
 
-/// A port whose outlets go back to normal.
+/// A port whose hold ends.
 #[derive(Debug)]
 pub(super) struct Release {
-    /// Which.
+    /// The port.
     pub port: u16,
-    /// How many end markers of our own lcores are still to come through, and until when that is waited for: frames that
-    /// they looked up while the node was here are in front of them, in bursts and hand-over rings.
+    /// How many end markers of our own lcores are still to arrive, and until when they are waited for: frames that
+    /// the lcores looked up while the node was here are in front of them, in bursts and hand-over rings.
     pub markers: Option<(u32, u64)>,
-    /// Since when nothing has waited.
+    /// Since when no frame has waited.
     empty_since_ms: Option<u64>,
-    /// What had gone when that last changed, and when that was.
+    /// What had been delivered when that last changed, and when that was.
     taken: Option<((u64, u64), u64)>,
 }
 
 impl Release {
-    /// Of this port; `markers` as in [`Release::markers`].
+    /// For this port; `markers` as in [`Release::markers`].
     pub const fn new(port: u16, markers: Option<(u32, u64)>) -> Self {
         Self { port, markers, empty_since_ms: None, taken: None }
     }
 
-    /// Whether our own end markers, of which `markers` have come through, are waited for.
+    /// Whether our own end markers, of which `markers` have arrived, are waited for.
     #[must_use]
     pub fn awaits_markers(&self, now_ms: u64, markers: u32) -> bool {
         self.markers.is_some_and(|(all, until_ms)| markers < all && now_ms < until_ms)
     }
 
-    /// The mode to set now, if another. `Mode::Off` ends it. `is_empty`: nothing waits; `taken`: changes when anything
-    /// of it goes; `hold_ms`: how long frames wait when nothing does.
+    /// The mode to set now, if another. `Mode::Off` ends it. `is_empty`: no frame waits; `taken`: changes when a
+    /// frame leaves; `hold_ms`: how long frames wait when none does.
     pub fn next_mode(
         &mut self,
         now_ms: u64,

@@ -1,4 +1,4 @@
-//! What is counted and timed of a migration, told to the board and to the operator.
+//! Counters and times of a migration, reported to the board and to the operator.
 
 use super::{Control, Key, Migrations};
 use crate::migration::machine::{State, Target};
@@ -16,7 +16,7 @@ const REPORT_MS: u64 = 500;
 /// How long an arrived node's first frame is waited for before its migration is reported for the last time.
 const FIRST_FRAME_MS: u64 = 10_000;
 
-/// When what happened, and what the counters were before it.
+/// When what happened, and the counters before it.
 #[derive(Debug, Default)]
 pub(super) struct Milestones {
     before: CounterReading,
@@ -24,10 +24,10 @@ pub(super) struct Milestones {
     report_due_ms: Option<u64>,
     since_ms: u64,
     arrived: bool,
-    /// Its ring tells what it took.
+    /// Its ring reports what it accepted.
     exact: bool,
-    /// Our own end marker: TSC when it was back, and for how long the old host's ring had taken nothing when it
-    /// passed there, in microseconds. Zero = not back.
+    /// Our own end marker: TSC when it returned, and for how long the old host's ring had accepted nothing when it
+    /// passed there, in microseconds. Zero: it has not returned.
     own_marker: (u64, u64),
     source_stopped_unix_us: u64,
     target_up_unix_us: u64,
@@ -109,12 +109,12 @@ impl Milestones {
         counters.restart();
     }
 
-    /// The node has come here; whether its port is exact.
+    /// The node has arrived here; `exact`: whether its port is exact.
     pub fn set_arrived(&mut self, exact: bool) {
         (self.arrived, self.exact) = (true, exact);
     }
 
-    /// The node's port has come up or gone down.
+    /// The node's port has gone up or down.
     pub fn port(&mut self, up: bool, counters: &MigrationCounters) {
         let now = unix_us();
         if up {
@@ -122,20 +122,21 @@ impl Milestones {
             return;
         }
         self.source_stopped_unix_us = now;
-        // Every frame that the ring took was written into the guest's memory: that was its last dirty page of ours.
+        // Every frame that the ring accepted was written into the guest's memory: the last one was our last dirty
+        // page.
         let delivered = counters.delivered_tsc.load(Relaxed);
         if delivered != 0 {
             self.last_dirty_unix_us = now.saturating_sub(us(cycles::tsc().saturating_sub(delivered)));
         }
     }
 
-    /// Nothing is waited for any more where the node has arrived.
+    /// No frame waits any more where the node has arrived.
     pub fn record_settled(&mut self, arrival: &EndMarkerBarrier) {
         self.own_marker =
             (arrival.own_marker_returned_tsc.load(Relaxed), u64::from(arrival.paused_us.load(Relaxed)));
     }
 
-    /// The time between the last frame that the old host's ring took and the first that ours did; 0 = not known.
+    /// The time between the last frame that the old host's ring accepted and the first that ours did; 0: not known.
     fn gap_us(&self, counters: &MigrationCounters) -> u64 {
         let ((own_marker, paused), first) = (self.own_marker, counters.first_tsc.load(Relaxed));
         if own_marker == 0 || first == 0 || paused == 0 {
@@ -147,7 +148,7 @@ impl Milestones {
         }
     }
 
-    /// Whether the node has arrived and its ring, full of what came with it, has taken nothing yet.
+    /// Whether the node has arrived and its ring, full of older frames, has accepted nothing yet.
     fn waits_for_ring(&self, now_ms: u64, counters: &MigrationCounters) -> bool {
         self.exact
             && self.arrived
@@ -155,7 +156,7 @@ impl Milestones {
             && now_ms < self.since_ms + FIRST_FRAME_MS
     }
 
-    /// Everything that was kept has been sent on.
+    /// All held frames have been sent on.
     pub fn set_drained(&mut self) {
         self.hold_drained_unix_us = unix_us();
     }
@@ -166,7 +167,7 @@ impl Milestones {
         self.began = false;
     }
 
-    /// Whether time will bring a report.
+    /// Whether a report will be due.
     pub const fn is_due(&self) -> bool {
         self.report_due_ms.is_some()
     }
@@ -192,7 +193,7 @@ impl Milestones {
 }
 
 impl Migrations {
-    /// The counters of all migrations since the start: metric, what it means, count.
+    /// The counters of all migrations since the start: metric, help, count.
     pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 7] {
         let mut sum = self.past;
         for node in self.nodes.values() {
@@ -211,7 +212,7 @@ impl Migrations {
 }
 
 impl Control {
-    /// Tells the board of a migration that is under way, now and then, and of one that has ended.
+    /// Reports a migration to the board: now and then while it is under way, and when it has ended.
     pub(super) fn send_report(&mut self, now_ms: u64, key: Key) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let Some(lock) = node.machine.migration() else { return };
@@ -232,7 +233,7 @@ impl Control {
         }
     }
 
-    /// One line for what an operator would want to know of a node's state.
+    /// Logs the state of a node in one line for the operator.
     pub(super) fn log_state(&mut self, key: Key, before: State, after: State) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         let counted = CounterReading::read(&node.counters).since(node.milestones.before);
@@ -273,7 +274,7 @@ impl Control {
         }
     }
 
-    /// What the operator sees of all migrating nodes.
+    /// All migrating nodes, for the operator.
     pub(crate) fn migrations(&self) -> ctl::Migrations {
         let config = &self.config.migration;
         let budget = MigrationBudget {

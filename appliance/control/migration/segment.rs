@@ -1,7 +1,7 @@
-//! Stations of segments while they have a part in a migration. They have no port that comes and goes with them: they
-//! are heard, or silent. So each has a state machine only from its lock, or from the board's word that it is here,
-//! until its migration is over here, and that machine hears of everything that would make the station come or go.
-//! Enters: what segments hear, what `stations` says of those that are followed. Leaves: events for their machines.
+//! Stations of segments while they take part in a migration. They have no port whose link tells where they are: they
+//! send, or are silent. So each has a state machine only from its lock, or from the board's record that it is here,
+//! until its migration is over here. That machine receives every reason to add or remove the station. Enters: what
+//! segments receive, removals of followed stations from `stations`. Leaves: events for their machines.
 
 use super::{Control, Key, Node};
 use crate::control::stations::Removal;
@@ -11,7 +11,7 @@ use stopover_bbs::model::Lock;
 use stopover_net::Vni;
 
 impl Control {
-    /// A station was heard, on a segment or, with an address that it chose, behind a vif.
+    /// A station was seen on a segment or, with an address that it chose, behind a vif.
     pub(crate) fn on_station(&mut self, now_ms: u64, learn: &Learn) {
         if !self.stations.has_link(learn.port) {
             return;
@@ -28,7 +28,7 @@ impl Control {
             Some(State::Paused { .. } | State::Expected { .. }) => {
                 return self.on_expected_station(now_ms, learn);
             }
-            // It has left. Were it back, it would be heard again when that is known to all.
+            // It has left. If it returns, it is seen again when all hosts know that it left.
             Some(State::Forwarding { .. }) => return,
             Some(State::Away | State::Here { .. } | State::Leaving { .. } | State::Arriving { .. })
             | None => {}
@@ -38,8 +38,8 @@ impl Control {
         self.on_local_station(now_ms, key);
     }
 
-    /// Whether a station that was heard on a segment is expected: it is locked for a migration that may bring it
-    /// here, and not here yet; or the board has it here, and it was not heard since.
+    /// Whether a station that was seen on a segment is expected: it is locked for a migration that may bring it here,
+    /// and not here yet; or the board has it here, and it was not seen since.
     pub(super) fn is_expected(&self, learn: &Learn) -> bool {
         let key = (learn.bd, learn.mac);
         let may_come = self.migrations.locks.get(&key).is_some_and(|lock| self.may_move_here(lock));
@@ -57,7 +57,7 @@ impl Control {
         own != Some(lock.source) && (lock.target.is_none() || lock.target == own)
     }
 
-    /// A station that moves has been heard here.
+    /// A migrating station has been seen here.
     pub(super) fn on_expected_station(&mut self, now_ms: u64, learn: &Learn) {
         let key = (learn.bd, learn.mac);
         let Some(vni) = self.replica.vni_of(learn.bd) else { return };
@@ -74,7 +74,7 @@ impl Control {
             return;
         }
         let config = self.migrations.node_config(false, None);
-        // As long as it may be silent where it was heard.
+        // As long as it may be silent where it was seen.
         let silent_ms = config.silent_ms.max(self.stations.longest_ageing_ms());
         let config = NodeConfig { silent_ms, ..config };
         let mut node = Node::new(vni, config, Default::default());
@@ -84,7 +84,7 @@ impl Control {
         self.init_machine(now_ms, key);
     }
 
-    /// Tells the machine of a station that is here where it is, if that does not know yet.
+    /// Passes a local station's port to its machine, if that does not know it yet.
     pub(crate) fn on_local_station(&mut self, now_ms: u64, key: Key) {
         let Some(station) = self.stations.get(key.0, key.1) else { return };
         let Some(node) = self.migrations.nodes.get_mut(&key).filter(|node| node.is_station) else { return };
@@ -97,13 +97,13 @@ impl Control {
         self.migration_event(now_ms, key, Event::PortUp(port));
     }
 
-    /// Tells machines what would have made their stations go.
+    /// Passes reasons to remove followed stations to their machines.
     pub(crate) fn on_station_removals(&mut self, now_ms: u64) {
         for (bd, mac, why) in self.stations.take_removals() {
             let key = (bd, mac);
             let Some(node) = self.migrations.nodes.get(&key).filter(|node| node.is_station) else { continue };
             match (why, *node.machine.state()) {
-                // One that is migrating has deadlines of its own.
+                // A migrating one has deadlines of its own.
                 (Removal::Silent, State::Here { port })
                 | (
                     Removal::PortDown,
@@ -121,7 +121,7 @@ impl Control {
         }
     }
 
-    /// A station that has no part in a migration any more is as any other.
+    /// Stops following a station that takes no part in a migration any more.
     pub(super) fn end_if_finished(&mut self, key: Key) {
         if !self.migrations.nodes.get(&key).is_some_and(Node::is_finished) {
             return;

@@ -42,7 +42,7 @@ impl Replica {
             ctx.tables.put_vtep(*ip, id)?;
         }
         if old.as_ref().is_none_or(|old| old.host.no_flood != host.no_flood) {
-            // Memberships that came before their host count only now.
+            // Memberships that arrived before their host count only now.
             let named = self.networks.iter().filter(|(_, n)| n.members.contains_key(&id));
             self.dirty.extend(named.map(|(vni, _)| *vni));
         }
@@ -58,7 +58,8 @@ impl Replica {
         Ok(effects)
     }
 
-    /// Host `id`, which is not in `hosts` now, sends from `ip` no more; another may, with another UDP port.
+    /// Host `id`, which is not in `hosts` now, does not send from `ip` any more; another host may, with another UDP
+    /// port.
     fn drop_vtep(&self, ctx: &mut ReplicaCtx, ip: IpAddr, id: u32) -> Result<(), Full> {
         ctx.tables.remove_vtep(ip, id);
         match self.with_vtep(ip).find(|(other, _)| Some(*other) != self.own_id) {
@@ -67,7 +68,7 @@ impl Replica {
         }
     }
 
-    /// Keeps the record of a host that is not in `hosts`.
+    /// Adds the record of a host that is not in `hosts`.
     pub(in crate::control) fn insert_host(&mut self, id: u32, record: HostRecord) {
         if record.host.name == self.own {
             self.own_id = Some(id);
@@ -126,14 +127,14 @@ impl Replica {
             .map(|(id, record)| (id, record.host.udp_port))
     }
 
-    /// The way to a host is known now, or (`None`) lost.
+    /// Sets the path to a host, or (`None`) removes it.
     pub fn set_path(&mut self, tables: &mut Tables, id: u32, path: Option<Path>) -> Result<(), Full> {
         let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
         record.path = path;
         tables.put_host(id, record.entry())
     }
 
-    /// Our own number at the board, once it is known.
+    /// Our number at the board, once it is known.
     #[must_use]
     pub fn own_id(&self) -> Option<u32> {
         self.own_id

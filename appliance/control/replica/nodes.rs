@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use stopover_bbs::model::{Node, NodeBatch};
 use stopover_net::{Mac, Vni};
 
-/// How many nodes of a batch ahead memory is asked for: enough to hide its latency, few enough for the first-level
-/// cache to keep.
+/// How many nodes of a batch are prefetched: enough to hide the latency of memory, few enough to remain in the
+/// first-level cache.
 const PREFETCH_AHEAD: usize = 12;
 
 impl Replica {
@@ -34,7 +34,7 @@ impl Replica {
         Ok(moved.into_iter().collect())
     }
 
-    /// Applies many nodes of a snapshot. All that can be stored are, even if others cannot; `on_full` hears why.
+    /// Applies many nodes of a snapshot. All are stored that can be; `on_full` is called for each that cannot.
     pub fn put_nodes(
         &self,
         ctx: &mut ReplicaCtx,
@@ -62,7 +62,7 @@ impl Replica {
         effects
     }
 
-    /// A node is at a host and has these addresses.
+    /// Stores that a node is at a host and has these addresses.
     #[inline]
     fn apply_node(
         &self,
@@ -73,13 +73,13 @@ impl Replica {
         ips: impl Iterator<Item = IpAddr>,
     ) -> Result<Option<Effect>, Full> {
         let station = ctx.stations.get(bd, mac);
-        // Our own stations are known better here; a claim of ours that is at the board only is being withdrawn.
+        // Our own stations are known better here; a claim of ours that only the board still has is being withdrawn.
         let ours = self.own_id == Some(host_id) || !self.hosts.contains_key(&host_id);
         let mut effect = None;
         if ours {
             ctx.tables.remove_remote(bd, mac);
         } else {
-            // A station here with this MAC hides it until the board has settled whose it is.
+            // A local station with this MAC shadows it until the board has decided whose it is.
             let left = ctx.tables.set_remote(bd, mac, host_id)?.filter(|from| *from != host_id);
             effect = left.filter(|_| station.is_none()).map(|from| Effect::Moved { vni, mac, from });
         }

@@ -62,7 +62,7 @@ fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &
     Ok(())
 }
 
-/// Every descriptor and every lcore's cache can hold a buffer; one more burst each must be left to work with.
+/// Every descriptor and every lcore's cache can hold a buffer, and each lcore needs one more burst to work with.
 fn check_pool(config: &Appliance, ready: &[Ready], lcores: usize) -> Result<()> {
     let descriptors: u32 = ready
         .iter()
@@ -125,7 +125,7 @@ fn configure(
     Ok(Ready { port: ready, facts })
 }
 
-/// What is requested of a port's device.
+/// The requested configuration of a port's device.
 fn port_config(config: &Appliance, port: &config::Port, info: &DeviceInfo, lcores: usize) -> PortConfig {
     PortConfig {
         rxq: port.rxq,

@@ -153,15 +153,15 @@ fn launch_lcore(
     Ok(LcoreHandle { lcore, queues: Vec::new(), counters, rings, asleep, stop, job: Some(job) })
 }
 
-/// One outlet's share of a vif's hold.
+/// One TX port's share of a vif's hold.
 fn tx_hold(control: &Control, migrations: Option<Arc<PortMigration>>) -> Option<Box<TxHold>> {
     let node_bytes = control.config.migration.hold_node_bytes;
     let queue = HoldQueue::new(HoldPool::blocks_for(node_bytes));
     Some(Box::new(TxHold::new(migrations?, Arc::clone(&control.hold), queue, node_bytes as u64)))
 }
 
-/// The most frames that a queue of the underlay can hold; 0 for other ports, where nothing arrives behind which an end
-/// marker must stay. Some drivers have rings of their own size, which nobody tells.
+/// The most frames that a queue of the underlay can hold; 0 for other ports, where no frames arrive that an end
+/// marker must wait for. Some drivers have rings of their own size, which they do not report.
 fn max_queued_frames(control: &Control, port: u16) -> usize {
     let role = control.stage_ports.get(usize::from(port)).map(|port| &port.role);
     if matches!(role, Some(Role::Underlay(_))) {
@@ -185,8 +185,8 @@ fn vifs_with_hold(tx_ports: &[TxPort]) -> Vec<u16> {
     (0..).zip(tx_ports).filter(|(_, tx_port)| keeps(tx_port)).map(|(port, _)| port).collect()
 }
 
-/// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares: lcores without a queue of
-/// their own hand their frames to one that has.
+/// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares them: lcores without a queue hand
+/// their frames to one that has it.
 fn distribute_tx_queues(
     tx: Vec<TxQueue>,
     up: &Arc<AtomicBool>,

@@ -1,5 +1,5 @@
-//! What is known of stations by time and by their own words: silent ones are forgotten, addresses are asked for, routers
-//! say that they are some. Enters: the time, what was heard. Leaves: wishes for the board, probes.
+//! Ageing of stations: silent ones are removed, addresses are probed, routers are recorded. Enters: the time, router
+//! advertisements. Leaves: claims, probes.
 
 use super::{ClaimUpdate, Kind, Probe, QUIET_MS, Removal, Stations};
 use crate::pipeline::RouterSeen;
@@ -8,12 +8,12 @@ use std::net::IpAddr;
 
 /// Most probes that are sent at once.
 const PROBES_AT_ONCE: usize = 128;
-/// Most nodes of which is remembered that they are routers before they are known as stations.
+/// Most nodes that are remembered as routers before they are known as stations.
 const MAX_ROUTERS: usize = 1024;
 
 impl Stations {
-    /// Forgets learned stations that have been silent for their segment's ageing time, and addresses that their
-    /// stations do not answer for.
+    /// Removes learned stations that have been silent for their segment's ageing time, and addresses that do not
+    /// answer probes.
     pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<ClaimUpdate> {
         let mut claim_updates = self.drop_unconfirmed(|entry| now_ms >= entry.quiet_until_ms + QUIET_MS);
         let mut silent = Vec::new();
@@ -51,7 +51,7 @@ impl Stations {
         claim_updates
     }
 
-    /// A node of ours has said that it is an IPv6 router, or none.
+    /// A node of ours is an IPv6 router, or is not.
     pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<ClaimUpdate> {
         let key = (seen.bd, seen.mac);
         let Some(station) = self.local.get_mut(&key) else {
@@ -71,7 +71,7 @@ impl Stations {
         Some(ClaimUpdate::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
     }
 
-    /// Addresses to be asked for since the last call.
+    /// Addresses to be probed since the last call.
     pub fn take_probes(&mut self) -> Vec<Probe> {
         std::mem::take(&mut self.probes)
     }

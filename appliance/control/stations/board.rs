@@ -1,5 +1,5 @@
-//! The stations of this host and the board: what it is told of them, and what becomes of them by its answers. A station
-//! or an address that another host or node announced later is theirs; what is declared stays.
+//! Stations and the board: the claims that are sent, and what follows from the replies. A station or an address that
+//! was announced later by another host or node moves there; what is declared remains.
 
 use super::learning::is_usable;
 use super::{ClaimUpdate, Kind, QUIET_MS, Removal, Station, Stations, Unconfirmed};
@@ -11,12 +11,12 @@ use std::net::IpAddr;
 use stopover_bbs::client::{Accepted, Claim, NodeFacts, StationKind};
 use stopover_net::{Mac, Vni};
 
-/// How long a station that the board refused is not claimed again, in milliseconds; twice as long each time after that.
+/// How long a refused station is not claimed again, in milliseconds; twice as long after each further refusal.
 const REFUSED_MS: u64 = 500;
 
 impl Stations {
-    /// The board will not have a claim. A learned station gives way, and is not claimed again for a while; a
-    /// declared one stays, because its port is proof that it is here, and the operator is told.
+    /// The board refuses a claim. A learned station is removed, and not claimed again for a while. A declared one
+    /// remains, because its port proves that it is here, and the operator sees the refusal.
     pub fn refused(
         &mut self,
         tables: &mut Tables,
@@ -46,7 +46,7 @@ impl Stations {
         claim_update.into_iter().collect()
     }
 
-    /// A station is not ours although it is heard here, and is not claimed for a while.
+    /// Marks a station as not ours although frames of it arrive here; it is not claimed for a while.
     pub fn mark_unconfirmed(&mut self, now_ms: u64, learn: Learn) {
         self.mark_unconfirmed_for(now_ms, learn, REFUSED_MS);
     }
@@ -57,7 +57,7 @@ impl Stations {
         self.unconfirmed.insert((entry.learn.bd, entry.learn.mac), entry);
     }
 
-    /// The board knows a node elsewhere now, or not at all: who is heard may be claimed at once.
+    /// The board has a node elsewhere now, or not at all: it may be claimed with the next frame.
     pub fn allow_claim(&mut self, now_ms: u64, bd: Bd, mac: Mac) {
         if let Some(entry) = self.unconfirmed.get_mut(&(bd, mac)) {
             entry.quiet_until_ms = entry.quiet_until_ms.min(now_ms);
@@ -65,7 +65,7 @@ impl Stations {
         }
     }
 
-    /// The board has accepted a claim: a doubtful station is ours now. `addresses`: those that the node has, if they
+    /// The board has accepted a claim: an unconfirmed station is ours now. `addresses`: the node's addresses, if they
     /// are not those claimed.
     pub fn accepted(
         &mut self,
@@ -97,7 +97,7 @@ impl Stations {
         self.remove_addresses(tables, now_ms, (bd, mac), &lost);
         let Some(station) = self.local.get_mut(&(bd, mac)).filter(|_| learned) else { return };
         let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
-        // What it had where it was before, it need not say again.
+        // It keeps the addresses that it had at its previous host.
         let kept: Vec<_> = ips.into_iter().filter(|ip| !station.ips.contains(ip)).collect();
         for ip in kept {
             if let Err(full) = tables.set_owner(bd, ip, mac) {
@@ -106,12 +106,12 @@ impl Stations {
             }
             station.ips.push(ip);
             station.addresses.confirm(now_ms, ip, ageing_ms);
-            // Whether it still has it, it is to say itself.
+            // Checks soon whether it still uses it.
             station.addresses.probe_soon(now_ms, |known| known == ip);
         }
     }
 
-    /// Another host has received a learned station later: it is there now. What is still under way here does not bring
+    /// Another host has received a learned station later: it is there now. Frames still under way here do not bring
     /// it back.
     pub fn node_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) -> Option<Station> {
         let bd = self.bd_of(vni)?;
@@ -126,7 +126,7 @@ impl Stations {
         Some(station)
     }
 
-    /// Other nodes have announced addresses of a station later: they are theirs now.
+    /// Other nodes have announced addresses of a station later: the addresses move to them.
     pub fn addresses_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac, ips: &[IpAddr]) {
         if let Some(bd) = self.bd_of(vni) {
             self.remove_addresses(tables, now_ms, (bd, mac), ips);
@@ -143,7 +143,7 @@ impl Stations {
         }
     }
 
-    /// What the board is told of a node: what is known of it, and what was just heard of it.
+    /// The claim of a node: what is known of it, and what was just seen of it.
     pub fn to_claim(&mut self, vni: Vni, mac: Mac, ips: Vec<IpAddr>) -> Claim {
         let bd = self.bd_of(vni);
         let key = bd.map(|bd| (bd, mac));
@@ -153,7 +153,7 @@ impl Stations {
             let kind = if learned { StationKind::Learned } else { StationKind::Declared };
             let of = |some: &[IpAddr]| ips.iter().copied().filter(|ip| some.contains(ip)).collect::<Vec<_>>();
             let shared = of(&station.shared);
-            // What a declared station was heard to use is not declared.
+            // Addresses that a declared station used are not declared.
             let used = match declared.filter(|_| station.kind == Kind::Static) {
                 Some(d) => {
                     ips.iter().copied().filter(|ip| !d.ips.contains(ip) && !shared.contains(ip)).collect()

@@ -1,6 +1,6 @@
-//! What frames tell about stations: their ports and their addresses. Enters: what the packet path saw of a station.
-//! Leaves: local entries in the tables, and claims. A station that the board knows elsewhere is claimed first, and added
-//! when the board has accepted the claim.
+//! Learning of stations from frames: their ports and their addresses. Enters: what the packet path saw of a station.
+//! Leaves: local entries in the tables, and claims. A station that the board has elsewhere is claimed first, and
+//! added when the board has accepted the claim.
 
 use super::{ClaimUpdate, Declared, Kind, QUIET_MS, Stations};
 use crate::pipeline::Learn;
@@ -8,14 +8,14 @@ use crate::tables::{Tables, packed::Bd};
 use std::net::IpAddr;
 use stopover_net::{Mac, prober};
 
-/// Most addresses that are kept of one learned station; the board takes no more either.
+/// Most addresses of one learned station; the board accepts no more either.
 const MAX_IPS: usize = 16;
 
 impl Stations {
-    /// A station that moves here has been heard at a segment, or is made known at the port where it was heard.
+    /// Adds a station that migrates here, at the segment port where it was seen.
     pub fn add_learned(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Option<ClaimUpdate> {
         let Learn { port, bd, vlan, mac, ip } = *learn;
-        // It keeps the addresses that it is known by: it need not say them again.
+        // It keeps its known addresses, without announcing them again.
         let known = self.local.get(&(bd, mac)).map(|s| s.ips.clone());
         let of_tables =
             || tables.owners().filter(|(n, _, m)| (*n, *m) == (bd, mac)).map(|(_, ip, _)| ip).collect();
@@ -25,8 +25,8 @@ impl Stations {
         self.insert(tables, now_ms, Declared::learned((bd, mac), (port, vlan), ips))
     }
 
-    /// The packet path heard a station on a segment. Nothing is changed for a MAC that the tables know to be
-    /// at another host: only the board can move it, by accepting the claim.
+    /// The packet path saw a station. Nothing changes for a MAC that the tables have at another host: only the board
+    /// can move it, by accepting the claim.
     pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Vec<ClaimUpdate> {
         let Learn { port, bd, vlan, mac, ip } = *learn;
         let mut claim_updates = Vec::new();
@@ -38,7 +38,7 @@ impl Stations {
             known if !self.ageing_ms.contains_key(&port) && known != Some((Kind::Vif, port, vlan)) => {
                 return claim_updates;
             }
-            // A declared station that is heard elsewhere is a spoof or an operator's mistake: keep the word.
+            // A declared station that appears elsewhere is a spoof or an operator's mistake: the declaration holds.
             Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return claim_updates,
             Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
             None if self.is_unconfirmed(now_ms, learn) => return claim_updates,
@@ -71,7 +71,7 @@ impl Stations {
         claim_updates
     }
 
-    /// A station was heard to use an address.
+    /// A station was seen to use an address.
     fn learn_address(
         &mut self,
         tables: &mut Tables,
@@ -93,8 +93,8 @@ impl Stations {
         let shares = station.shared.contains(&ip);
         let owner = tables.owner(bd, ip).filter(|owner| *owner != mac);
         if let Some((other, station)) = owner.and_then(|o| Some((o, self.local.get_mut(&(bd, o))?))) {
-            // What is declared is not taken away by hearsay; between learned stations an address may move, and between
-            // those that share it.
+            // A declared address does not move because of a frame; between learned stations it may, and between those
+            // that share it.
             if station.kind != Kind::Learned && !(shares && station.shared.contains(&ip)) {
                 return claim_updates;
             }
@@ -111,7 +111,7 @@ impl Stations {
             station.addresses.remove(oldest);
             tables.clear_owner(bd, oldest, mac);
         }
-        // An address of a node at another host stays with that, unless the board gives it to us.
+        // An address of a node at another host remains there, unless the board gives it to us.
         if owner.is_none_or(|owner| !tables.is_remote(bd, owner))
             && let Err(full) = tables.set_owner(bd, ip, mac)
         {
@@ -119,7 +119,7 @@ impl Stations {
             return claim_updates;
         }
         if ip.is_ipv4() {
-            // It may be the successor of another (DHCP).
+            // It may replace another one (DHCP).
             station.addresses.probe_soon(now_ms, |known| known.is_ipv4());
         }
         station.ips.push(ip);

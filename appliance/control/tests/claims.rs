@@ -1,4 +1,4 @@
-//! Claims of stations: what is sent to the board, and what follows when the board accepts or refuses it.
+//! Claims of stations: which are sent to the board, and what follows when it accepts or refuses them.
 
 use super::{
     stations::{OTHER_SEGMENT, SEGMENT, VIF, lab},
@@ -16,7 +16,7 @@ fn an_address_of_a_node_elsewhere_stays_with_it_until_the_board_gives_it_away() 
     assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)));
 
-    // The holder's host is down: the board gives the address to us, and says so.
+    // The owner's host is down: the board gives the address to us.
     lab.age(501);
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.9")));
     lab.apply(host(OWN, &["10.0.0.1"], 4789));
@@ -35,7 +35,7 @@ fn a_node_elsewhere_is_claimed_and_not_believed_before_the_board_agrees() {
     assert_eq!(lab.learn(SEGMENT, mac(9), None), [], "once is enough");
     lab.accept(mac(9));
     assert_eq!((lab.location(mac(9)), lab.owner("192.168.0.9")), (Where::Port(SEGMENT), Some(mac(9))));
-    // The board says the same in its own words.
+    // The board's record says the same.
     lab.apply(host(OWN, &["10.0.0.1"], 4789));
     lab.apply(node(mac(9), OWN, &["192.168.0.9"], &[]));
     assert_eq!(lab.location(mac(9)), Where::Port(SEGMENT));
@@ -50,7 +50,7 @@ fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
     lab.learn(SEGMENT, mac(9), None);
     assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
     assert_eq!(lab.location(mac(9)), Where::Host(2));
-    // Soon, and then ever more rarely.
+    // Soon, and then less and less often.
     for quiet_ms in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
         lab.now_ms += quiet_ms - 1;
         assert_eq!(lab.learn(SEGMENT, mac(9), None), []);
@@ -58,7 +58,7 @@ fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
         assert_eq!(lab.learn(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
         assert_eq!(lab.refuse(mac(9)), [withdraw(mac(9))]);
     }
-    // At once, if the board says that nobody has it.
+    // At once, if no host has it at the board.
     lab.stations.allow_claim(lab.now_ms, lab.bds[0], mac(9));
     assert_eq!(lab.learn(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
 }
@@ -71,7 +71,7 @@ fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_
     let gone = lab.stations.node_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50)).unwrap();
     assert_eq!((gone.port, lab.location(mac(50))), (SEGMENT, Where::Host(2)));
     assert_eq!(lab.owner("192.168.0.50"), Some(mac(50)));
-    // Frames that were under way when it left.
+    // Frames still under way when it left.
     lab.now_ms += 99;
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50"))), []);
     // It is really back.
@@ -79,7 +79,7 @@ fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_
     assert_eq!(lab.learn(SEGMENT, mac(50), None), [claim(mac(50), &[])]);
     let sent = lab.stations.to_claim(vni(100), mac(50), vec![]);
     assert!(sent.received && sent.facts.is_learned());
-    // The board gives it back with the addresses it has.
+    // The board returns it with its addresses.
     let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec![] };
     lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
     assert_eq!((lab.location(mac(50)), lab.owner("192.168.0.50")), (Where::Port(SEGMENT), Some(mac(50))));
@@ -101,7 +101,7 @@ fn the_board_is_told_what_was_just_heard_and_once() {
     // It moves to another segment.
     lab.learn(OTHER_SEGMENT, mac(50), None);
     assert!(next_claim(&mut lab, &["192.168.0.50"]).0);
-    // Declared ones go before what is learned, and what they were heard to use is not declared.
+    // Declared ones precede learned ones, and addresses that they used are not declared.
     lab.learn(SEGMENT, mac(2), Some(ip("192.168.0.200")));
     let ips = vec![ip("192.168.0.2"), ip("192.168.0.200")];
     let claim = lab.stations.to_claim(vni(100), mac(2), ips);
@@ -118,7 +118,7 @@ fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays()
     lab.stations.addresses_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50), &[ip("192.168.0.100")]);
     assert_eq!((lab.location(mac(50)), lab.owner("192.168.0.100")), (Where::Port(SEGMENT), Some(mac(9))));
     assert_eq!(lab.stations.get(lab.bds[0], mac(50)).unwrap().ips, [ip("192.168.0.50")]);
-    // What was under way does not bring it back; what it says then does.
+    // Frames under way do not restore it; later ones do.
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100"))), []);
     lab.now_ms += 100;
     let claim_update = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
@@ -133,7 +133,7 @@ fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays()
 #[test]
 fn a_learned_station_that_the_board_refuses_gives_way_to_the_registered_one() {
     let mut lab = lab();
-    // Two appliances heard it at once; the other's claim was first, and its node reaches us before the refusal.
+    // Two appliances learned it at once; the other's claim was first, and its node reaches us before the refusal.
     lab.learn(SEGMENT, mac(9), Some(ip("192.168.0.9")));
     lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
     assert_eq!(lab.location(mac(9)), Where::Port(SEGMENT));
@@ -152,7 +152,7 @@ fn a_declared_station_stays_when_refused_and_the_operator_is_told() {
     assert_eq!(lab.stations.get(bd, mac(1)).unwrap().refused.as_deref(), Some("elsewhere"));
     lab.accept(mac(1));
     assert_eq!(lab.stations.get(bd, mac(1)).unwrap().refused, None);
-    // If it goes, it is where the board says, and is found there.
+    // When it is down, it is at the other host, and is found there.
     lab.link(VIF, false);
     assert_eq!((lab.location(mac(1)), lab.owner("192.168.0.1")), (Where::Host(2), Some(mac(1))));
 }
@@ -174,7 +174,7 @@ fn an_old_doubt_says_nothing_about_a_station_that_is_here() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
-    // It is heard again after the quiet time, at another port, and accepted this time.
+    // It is seen again after the quiet time, at another port, and accepted this time.
     lab.now_ms += 10_000;
     lab.learn(OTHER_SEGMENT, mac(50), Some(ip("192.168.0.51")));
     lab.accept(mac(50));
@@ -220,7 +220,7 @@ fn whether_a_followed_station_goes_is_decided_elsewhere() {
     let gone = [Removal::Refused, Removal::Silent, Removal::PortDown].map(|why| (bd, station, why));
     assert_eq!(lab.stations.take_removals(), gone);
     assert_eq!((lab.location(station), lab.stations.take_removals()), (Where::Port(SEGMENT), vec![]));
-    // It was not doubted either: it is claimed as it was.
+    // It was not marked as unconfirmed: it is claimed as before.
     lab.stations.unfollow(bd, station);
     assert_eq!(lab.age(300_000), [withdraw(station)]);
     assert_eq!(lab.location(station), Where::Nowhere);

@@ -133,7 +133,7 @@ impl Lab {
         self.stations.port(&mut self.tables, self.now_ms, port, up)
     }
 
-    /// A station of network 100 is heard.
+    /// A frame of a station of network 100 arrives.
     fn learn(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<ClaimUpdate> {
         let learn = Learn { port, bd: self.bds[0], vlan: 0, mac, ip };
         self.stations.learn(&mut self.tables, self.now_ms, &learn)
@@ -198,7 +198,7 @@ fn withdraw(mac: Mac) -> ClaimUpdate {
     ClaimUpdate::Withdraw { vni: vni(100), mac }
 }
 
-/// A way over underlay port 0.
+/// A path through underlay port 0.
 fn path(dst: &str) -> Path {
     let spec = OuterSpec {
         src_mac: mac(1),

@@ -1,6 +1,6 @@
-//! Random histories of a board, with stations of ours coming and going among them, against the plainest model
-//! of what the tables must then say; and a snapshot in the middle of it all, whole or broken off, against a
-//! replica that never knew anything else.
+//! Random histories of a board, with local stations that are added and removed among them, against the plainest model
+//! of what the tables must hold; and a snapshot in the middle, whole or interrupted, against a replica that never
+//! knew anything else.
 
 use super::*;
 use proptest::{collection::vec, prelude::*};
@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 const HOSTS: std::ops::RangeInclusive<u32> = 1..=4;
 const VTEPS: [&str; 5] = ["10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::2", "fd00::3"];
 const ALL_VNIS: [u32; 3] = [100, 200, 300];
-/// Stations of ours that come and go, in network 100, on ports of their own.
+/// Local stations that are added and removed, in network 100, on ports of their own.
 const OURS: [(u8, u16); 3] = [(1, 1), (2, 2), (3, 3)];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// The sixth bit of `vteps`: it is flooded no longer.
+    /// The sixth bit of `vteps`: it is not flooded to.
     Host {
         id: u32,
         vteps: u8,
@@ -88,7 +88,7 @@ fn declared_addresses(mac: u8) -> Vec<IpAddr> {
     addresses(mac, 0b011)
 }
 
-/// The truth at the board, and which of our stations are there.
+/// The state at the board, and which local stations are up.
 #[derive(Debug, Default)]
 struct Truth {
     hosts: BTreeMap<u32, Host>,
@@ -99,7 +99,7 @@ struct Truth {
 }
 
 impl Truth {
-    /// Does what a step asks for, as far as the board would, and says it as the board would.
+    /// Applies a step as the board would, and returns the board's changes.
     fn change(&mut self, step: &Step) -> Vec<Change> {
         match *step {
             Step::Host { id, vteps, port } => self.put_host(id, vteps, port),
@@ -177,7 +177,7 @@ impl Truth {
             .collect()
     }
 
-    /// All of it, as a snapshot says it.
+    /// All of it, as in a snapshot.
     fn snapshot(&self) -> Vec<Change> {
         let hosts = self.hosts.values().cloned().map(Change::HostPut);
         let networks = self.networks.values().cloned().map(Change::NetworkPut);
@@ -344,8 +344,8 @@ proptest! {
             }
             lab.publish().unwrap();
             let (mut seen, expected) = (seen(&lab), expected(&truth));
-            // An address may outlive its station where the board knows the node elsewhere; it then leads to no
-            // other MAC than its own. Everything else is exact.
+            // An address may outlive its station where the board has the node elsewhere; it then leads to no other
+            // MAC than its own. Everything else is exact.
             for (key, owner) in &seen.owners {
                 prop_assert!(addresses(owner.octets()[5], 0xff).contains(&key.1));
             }
@@ -354,7 +354,7 @@ proptest! {
             prop_assert_eq!(&tracked, &tracked_targets(&truth), "after {:?}", step);
         }
 
-        // A snapshot leaves what a replica has that never knew anything else.
+        // A snapshot leaves the same as in a replica that never knew anything else.
         take_snapshot(&mut lab, &truth, None, &mut tracked);
         lab.publish().unwrap();
         let mut fresh = new_lab();
@@ -364,7 +364,7 @@ proptest! {
         take_snapshot(&mut fresh, &truth, None, &mut BTreeSet::new());
         fresh.publish().unwrap();
         let (mut one, mut two) = (seen(&lab), seen(&fresh));
-        // Those of stations that are here stay until they go.
+        // Addresses of local stations remain until the stations are removed.
         let elsewhere = |n: u32, owner: &Mac| truth.station(n, owner.octets()[5]).is_none();
         one.owners.retain(|(n, _), owner| elsewhere(*n, owner));
         two.owners.retain(|(n, _), owner| elsewhere(*n, owner));

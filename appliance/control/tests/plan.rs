@@ -1,4 +1,4 @@
-//! From a checked configuration to what everything starts from.
+//! The plan from a checked configuration.
 
 use super::*;
 use crate::control::declared::changes;

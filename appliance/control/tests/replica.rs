@@ -1,4 +1,4 @@
-//! Single steps of the replica, with what they ask of the underlay.
+//! Single steps of the replica, with their effects on the underlay.
 
 use super::*;
 
@@ -49,10 +49,10 @@ fn a_host_that_moves_is_resolved_anew() {
     lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.2"))).unwrap();
     let port_of = |lab: &Lab| lab.view.host(2).and_then(|h| h.path.as_ref()).map(|w| w.port);
     assert_eq!(port_of(&lab), Some(0));
-    // Nothing changed: the way stays, so that no frame is lost to a heartbeat.
+    // Nothing changed: the path remains, so that no frame is lost to a heartbeat.
     assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [track("10.0.0.2", 4789)]);
     assert_eq!(port_of(&lab), Some(0));
-    // A second address behind the first does not matter either.
+    // A second address after the first makes no difference either.
     lab.apply(host(2, &["10.0.0.2", "10.0.0.4"], 4789));
     assert_eq!(port_of(&lab), Some(0));
     assert_eq!(lab.apply(host(2, &["10.0.0.9"], 4789)), [track("10.0.0.9", 4789), untrack("10.0.0.2", 4789)]);
@@ -77,7 +77,7 @@ fn two_hosts_on_one_address_are_told_apart_by_port_and_both_known() {
     lab.apply(host(3, &["10.0.0.2"], 8472));
     lab.apply(host(3, &["10.0.0.3"], 8472));
     assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(2));
-    // An address that passes from one host to another, in either order.
+    // An address that moves from one host to another, in either order.
     lab.apply(host(2, &["10.0.0.3"], 4789));
     lab.apply(host(3, &["10.0.0.2"], 8472));
     assert_eq!(["10.0.0.2", "10.0.0.3"].map(|t| lab.view.vtep(ip(t))), [Some(3), Some(2)]);
@@ -147,7 +147,7 @@ fn a_network_nobody_declares_has_the_defaults() {
     lab.apply(Change::NetworkGone { vni: vni(100) });
     lab.publish().unwrap();
     assert_eq!(lab.network(0).flood, FloodPolicy::default());
-    // Of networks that we are not in nothing is kept.
+    // Networks without local ports are not stored.
     lab.apply(network(999, FloodPolicy::Drop, 1400));
     assert_eq!(lab.replica.networks().count(), 2);
 }
@@ -161,7 +161,7 @@ fn nodes_move_between_hosts_and_lose_addresses() {
     assert_eq!((lab.location(mac(9)), lab.owner("fd00::9")), (Where::Host(2), Some(mac(9))));
     lab.apply(node(mac(9), 3, &["192.168.0.9"], &["fd00::9"]));
     assert_eq!((lab.location(mac(9)), lab.owner("fd00::9")), (Where::Host(3), None));
-    // The address went to another node before the first one's loss of it was told.
+    // The address moved to another node before the change that removes it from the first.
     lab.apply(node(mac(8), 2, &["192.168.0.9"], &[]));
     lab.apply(node(mac(9), 3, &[], &["192.168.0.9"]));
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(8)));
@@ -184,7 +184,7 @@ fn what_the_board_says_of_our_own_stations_changes_nothing() {
     assert_eq!(lab.owner("192.168.0.1"), Some(mac(1)));
     lab.apply(Change::NodeGone { vni: vni(100), mac: mac(1), ips: vec![ip("192.168.0.1")] });
     assert_eq!((lab.location(mac(1)), lab.owner("192.168.0.1")), (Where::Port(1), Some(mac(1))));
-    // A claim of ours whose station has gone is nobody, here or there.
+    // A claim of ours whose station is gone is at no host.
     lab.apply(node(mac(7), 2, &["192.168.0.7"], &[]));
     lab.apply(node(mac(7), OWN, &["192.168.0.7"], &[]));
     assert_eq!(lab.location(mac(7)), Where::Nowhere);
@@ -233,7 +233,7 @@ fn a_snapshot_that_breaks_off_is_begun_again() {
     assert_eq!(lab.owner("192.168.0.8"), None);
 }
 
-/// On another branch of the board's history, hosts that live have yet to claim their nodes again.
+/// On another branch of the board's history, running hosts have yet to claim their nodes again.
 #[test]
 fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
     let mut lab = lab();
@@ -245,7 +245,7 @@ fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
     lab.replica.begin_snapshot(&mut lab.tables, true);
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(member(2, false));
-    // A number that another host has had.
+    // A number that another host had.
     let renamed = |id: u32, was: u32| {
         let Change::HostPut(host) = host(id, &[&format!("10.0.0.{was}")], 4789) else { unreachable!() };
         Change::HostPut(Host { name: name(was), ..host })

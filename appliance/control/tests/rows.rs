@@ -1,4 +1,4 @@
-//! Long lists made in turns: each bounded, and together each row once that was there all the while.
+//! Long lists made in turns: each is bounded, and together they have each row once that exists throughout.
 
 use super::*;
 use crate::control::rows::{Cursor, MAX_TURN_ROWS, Part, Rows, Turn};
@@ -6,7 +6,7 @@ use crate::underlay::Underlay;
 use std::collections::{BTreeMap, BTreeSet};
 use stopover_ctl as ctl;
 
-/// Nodes that stay throughout: far more than a turn may look at.
+/// Nodes that exist throughout: far more than a turn may examine.
 const STAY: u32 = 120_000;
 const HOSTS: u32 = 3_000;
 
@@ -67,7 +67,7 @@ fn part(from: Cursor, only: Option<u32>) -> Part {
     Part { vni: only.map(vni), from, at_most: usize::MAX }
 }
 
-/// A whole list; `meanwhile` changes the tables after each turn. No turn may have more rows than it may.
+/// A whole list; `meanwhile` changes the tables after each turn. No turn may have more rows than its limit.
 fn whole<T>(
     lab: &mut Lab,
     only: Option<u32>,
@@ -121,7 +121,7 @@ fn a_turn_looks_at_a_bounded_part_of_the_tables() {
     let lab = large();
     let nothing = lab.bds[1];
     let (mut from, mut turns, mut looked) = (Some(0), 0, 0);
-    // Even when nothing of what it looks at is wanted.
+    // Even when nothing that it examines matches.
     while let Some(at) = from {
         let piece = lab.tables.nodes_from(at, MAX_TURN_ROWS, Some(nothing));
         assert!(piece.rows.is_empty() && piece.scanned < 1 << 16, "{} slots in one turn", piece.scanned);

@@ -1,4 +1,4 @@
-//! Stations come, move and go; the board agrees or does not.
+//! Stations are learned, move and age; ports lose their links, limits apply.
 
 use super::*;
 use crate::control::station_limits::{self, Limits, PortLimits};
@@ -14,7 +14,7 @@ pub(super) fn lab() -> Lab {
         (0, mac(1), VIF, &addresses, Kind::Vif),
         (0, mac(2), SEGMENT, &[ip("192.168.0.2")], Kind::Static),
     ]);
-    // Host 2 is another; the segments have a link, and the static station behind one is there with it.
+    // Host 2 is another host; the segments have a link, and the static station behind one is up with it.
     lab.apply(host(2, &["10.0.0.2"], 4789));
     assert_eq!(lab.link(SEGMENT, true), [claim(mac(2), &["192.168.0.2"])]);
     assert_eq!(lab.link(OTHER_SEGMENT, true), []);
@@ -121,7 +121,7 @@ fn what_is_declared_is_not_taken_away_by_hearsay() {
     assert_eq!(lab.learn(SEGMENT, mac(1), None), []);
     assert_eq!(lab.learn(OTHER_SEGMENT, mac(2), None), []);
     assert_eq!((lab.location(mac(1)), lab.location(mac(2))), (Where::Port(VIF), Where::Port(SEGMENT)));
-    // Nor are addresses.
+    // Addresses do not move either.
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.1"))), [claim(mac(50), &[])]);
     assert_eq!(lab.owner("192.168.0.1"), Some(mac(1)));
 }
@@ -130,7 +130,7 @@ fn what_is_declared_is_not_taken_away_by_hearsay() {
 fn an_address_moves_between_learned_stations() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
-    // The board takes an address of one node only: the first gives it up before the second claims it.
+    // The board accepts an address for one node only: the first station loses it before the second claims it.
     assert_eq!(
         lab.learn(SEGMENT, mac(51), Some(ip("192.168.0.50"))),
         [claim(mac(50), &[]), claim(mac(51), &["192.168.0.50"])]
@@ -176,7 +176,7 @@ fn a_shared_address_is_its_announcers() {
     let migrations = [claim(mac(1), &[]), claim(mac(3), &["192.168.0.100"])];
     assert_eq!(lab.learn(3, mac(3), Some(vip)), migrations);
     assert_eq!(lab.owner("192.168.0.100"), Some(mac(3)));
-    // Not for who does not share it.
+    // Not for a station that does not share it.
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(vip)), [claim(mac(50), &[])]);
     assert_eq!(lab.owner("192.168.0.100"), Some(mac(3)));
 }
@@ -189,7 +189,7 @@ fn an_address_that_its_station_does_not_answer_for_is_given_up() {
     let id = lab.stations.get(lab.bds[0], mac(50)).unwrap().id;
     let mut asked = Vec::new();
     let mut claim_updates = Vec::new();
-    // The station lives, and answers for one of its addresses.
+    // The station is up, and answers for one of its addresses.
     for _ in 0..700 {
         lab.view.touch(id);
         claim_updates.extend(lab.age(500));
@@ -240,7 +240,7 @@ fn a_router_is_known_before_and_after_it_is_a_station() {
     assert_eq!(claim_update, Some(claim(mac(50), &["fe80::50"])));
     assert_eq!(lab.tables.router(bd, local), Some(false));
     assert_eq!(lab.stations.router(&mut lab.tables, &seen(false)), None, "known");
-    // Of a node elsewhere, and of one of ours that its appliance has not heard yet, the board says so.
+    // For a node elsewhere, and for one of ours that its appliance has not seen yet, the board's record counts.
     let mut change = |host_id, last: u8, router| {
         let Change::NodePut { mut node, gone_ips } = node(mac(last), host_id, &["fe80::50"], &[]) else {
             panic!()
@@ -263,7 +263,7 @@ fn nothing_is_heard_behind_a_port_without_a_link() {
     let mut claim_updates = lab.link(SEGMENT, false);
     claim_updates.sort_by_key(|claim_update| format!("{claim_update:?}"));
     assert_eq!(claim_updates, [withdraw(mac(2)), withdraw(mac(9)), withdraw(mac(50))]);
-    // What the ring still held, and an answer under way, come too late.
+    // Events in the ring, and a reply under way, arrive too late.
     assert_eq!(lab.learn(SEGMENT, mac(51), None), []);
     lab.accept(mac(9));
     assert_eq!((lab.location(mac(51)), lab.location(mac(9))), (Where::Nowhere, Where::Host(2)));
@@ -290,7 +290,7 @@ fn a_vif_keeps_what_it_is_declared_with_and_adds_what_it_chose() {
     // There is one station behind a vif.
     assert_eq!(lab.learn(VIF, mac(9), Some(ip("fe80::9"))), []);
     assert_eq!((lab.location(mac(9)), lab.owner("fe80::9")), (Where::Nowhere, None));
-    // Sixteen are the most that the board takes, and what is declared does not give way.
+    // The board accepts sixteen at most, and declared addresses are not replaced.
     for n in 0..40 {
         lab.learn(VIF, mac(1), Some(ip(&format!("fe80::1:{n}"))));
     }
@@ -320,16 +320,16 @@ fn a_tenant_with_random_macs_fills_its_own_share_only() {
     assert_eq!((claims, lab.stations.learned_at(SEGMENT)), (99, 100));
     assert!(gates[0].1.is_closed(0) && !gates[1].1.is_closed(0));
     assert_eq!(lab.learn(SEGMENT, mac(60), None), [], "nor a claim for what is at another host");
-    // Who was there before goes on as ever.
+    // Known stations are not affected.
     assert_eq!(
         lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.51"))),
         [claim(mac(50), &["192.168.0.50", "192.168.0.51"])]
     );
-    // The other port has its own share, until the network's is spent.
+    // The other port has its own share, until the network's share is used up.
     let claims: usize = (20_000..21_000).map(|n| lab.learn(OTHER_SEGMENT, random(n), None).len()).sum();
     assert_eq!((claims, lab.stations.learned_at(OTHER_SEGMENT)), (50, 50));
     assert!(gates[1].1.is_closed(0));
-    // Silence makes room.
+    // Silent stations make room.
     lab.age(299_999);
     lab.age(1);
     assert_eq!((lab.stations.learned_at(SEGMENT), lab.stations.learned_at(OTHER_SEGMENT)), (0, 0));
@@ -357,7 +357,7 @@ fn a_known_station_announces_new_addresses_at_a_rate() {
     assert_eq!(flood(&mut lab, 1), 100, "as many as in a second at once");
     assert_eq!(lab.stations.refused_addresses(SEGMENT), 900);
     assert_eq!(lab.stations.take_full(lab.now_ms), [station_limits::Full::Addresses(SEGMENT)]);
-    // What it is known by costs nothing, and others' ports have their own rate.
+    // Known addresses cost nothing, and other ports have their own rate.
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("10.0.0.100"))), []);
     assert_eq!(lab.stations.refused_addresses(SEGMENT), 900);
     assert_eq!(lab.learn(OTHER_SEGMENT, mac(51), Some(ip("10.9.0.1"))).len(), 1);
@@ -376,10 +376,10 @@ fn a_blocked_segment_has_no_stations() {
     assert_eq!(claim_updates, [withdraw(mac(2)), withdraw(mac(50))], "the declared one too");
     assert_eq!((lab.location(mac(50)), lab.location(mac(51))), (Where::Nowhere, Where::Port(OTHER_SEGMENT)));
     assert_eq!(lab.learn(SEGMENT, mac(50), None), []);
-    // Its link may go and come: it is blocked all the same.
+    // It remains blocked when its link changes.
     lab.link(SEGMENT, false);
     assert_eq!(lab.link(SEGMENT, true), []);
-    // Who forwards for the LAN makes them known.
+    // The host that forwards for the LAN makes them known.
     lab.apply(node(mac(50), 2, &[], &[]));
     assert_eq!(lab.location(mac(50)), Where::Host(2));
     assert_eq!(block(&mut lab, false), [claim(mac(2), &["192.168.0.2"])]);
