@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_address_is_given_up_after_three_probes_and_a_quiet_one_stays() {
+    fn silent_address_is_removed_after_three_probes() {
         let mut addresses = Addresses::default();
         addresses.confirm(0, IP, 20_000);
         assert_eq!(run(&mut addresses.clone(), |_| false), (vec![20_000, 21_000, 22_000], Some(23_000)));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_whose_place_another_was_announced_is_asked_for_at_once() {
+    fn possibly_replaced_address_is_probed_soon() {
         let mut addresses = Addresses::default();
         addresses.confirm(0, IP, 300_000);
         addresses.confirm(0, OTHER, 300_000);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_is_quiet_for_a_moment() {
+    fn moved_address_is_not_claimed_for_a_moment() {
         let mut addresses = Addresses::default();
         addresses.confirm(0, IP, 1_000);
         addresses.mark_moved(0, IP);

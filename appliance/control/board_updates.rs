@@ -50,7 +50,7 @@ pub(crate) struct BoardSync {
     pub(crate) pending_epochs: VecDeque<(Epoch, Received)>,
     /// A snapshot is requested or under way.
     pub(crate) syncing: Option<Syncing>,
-    /// How often it was checked whether they have, since the last pause of a whole [`super::TICK`].
+    /// How often the pending epochs were checked since the last pause of a whole [`super::TICK`].
     pub(crate) epoch_polls: u32,
     /// The number of the watch that updates arrive on.
     pub(crate) stream: u64,
@@ -75,7 +75,7 @@ impl Control {
                 return false;
             }
             if !warned && began.elapsed() > SLOW_START {
-                log::warn!("the board's first snapshot is not here: nothing is forwarded before it is");
+                log::warn!("the board's first snapshot is not in the tables: nothing is forwarded before it is");
                 warned = true;
             }
             self.wait();
@@ -83,7 +83,10 @@ impl Control {
             self.publish();
         }
         if warned {
-            log::info!("the board's first snapshot is here, {} s after the start", began.elapsed().as_secs());
+            log::info!(
+                "the board's first snapshot has arrived, {} s after the start",
+                began.elapsed().as_secs()
+            );
         }
         true
     }
@@ -111,7 +114,7 @@ impl Control {
                 self.sync.syncing = Some(Syncing::begin());
             }
             // The session has logged why.
-            Update::Disconnected { .. } => log::info!("forwarding goes on as it is without the board"),
+            Update::Disconnected { .. } => log::info!("forwarding continues unchanged without the board"),
             Update::SnapshotBegin { revision, other_branch } => {
                 self.sync.syncing.get_or_insert_with(Syncing::begin);
                 self.migrations.begin_snapshot();

@@ -112,8 +112,8 @@ impl Control {
         self.sync.other_branches += 1;
         self.sync.stale_until_ms = None;
         log::warn!(
-            "the board's snapshot at revision {revision} is not of the history of what is forwarded by (revision {} \
-             was the last): its store was restored from a backup, or it is another board. What it does not name is \
+            "the board's snapshot at revision {revision} is of another history than what is forwarded (last revision \
+             {}): its store was restored from a backup, or it is another board. What it does not name is \
              kept for {} ms, for hosts to claim it again",
             self.sync.applied.revision,
             self.config.stale_ms
@@ -133,7 +133,9 @@ impl Control {
         let before = self.tables.len();
         let effects = self.with_replica(Replica::remove_stale);
         self.apply_effects(now_ms, effects);
-        let gone = before.saturating_sub(self.tables.len());
-        log::warn!("{gone} nodes are forgotten that the board does not know: no host has claimed them again");
+        let removed = before.saturating_sub(self.tables.len());
+        log::warn!(
+            "{removed} nodes are removed that the board does not know: no host has claimed them again"
+        );
     }
 }

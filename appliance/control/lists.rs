@@ -114,7 +114,7 @@ fn read(text: &str) -> Result<Cursor, ApiError> {
             Ok(Cursor(a, b))
         }
         [Some(Some(_)), Some(Some(_)), Some(Some(_)), None] => {
-            Err(wrong("which is of an appliance that has been started anew since"))
+            Err(wrong("which is of an appliance that was restarted since"))
         }
         _ => Err(wrong("which is no cursor")),
     }
@@ -154,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_of_one_process() {
+    fn cursor_belongs_to_one_process() {
         let cursor = Cursor(7, u64::MAX);
         let (part, limit) = check(List::Nodes, query(Some(&write(cursor)), None)).unwrap();
         assert_eq!((part.from, limit), (cursor, MOST_ROWS));
         let other = format!("{:08x}.7.7", !*PROCESS);
         let error = check(List::Nodes, query(Some(&other), None)).unwrap_err().to_string();
-        assert!(error.contains("started anew since") && error.contains("begin again"), "{error}");
+        assert!(error.contains("restarted since") && error.contains("begin again"), "{error}");
         for wrong in ["", "7", "x.7.7", "1.2.3.4"] {
             let error = check(List::Nodes, query(Some(wrong), None)).unwrap_err().to_string();
             assert!(error.contains("no cursor"), "{error}");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_takes_as_many_turns_as_it_needs() {
+    async fn page_takes_as_many_turns_as_it_needs() {
         let parts = RefCell::new(Vec::new());
         let row = AddressEntry {
             vni: "100".parse().unwrap(),

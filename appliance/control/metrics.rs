@@ -139,7 +139,7 @@ impl Reading {
         let accounting = self.fwd.accounting;
         page.counters(
             "frames",
-            "Frames by what became of them or where they came from",
+            "Frames by outcome or origin",
             [
                 ("received", accounting.received),
                 ("copied", accounting.copied),
@@ -159,7 +159,7 @@ impl Reading {
         page.counters("dropped_frames", "Frames dropped, by reason", drops)?;
         page.counters(
             "events_lost",
-            "Events for the control thread that found their ring full, by kind; they are told again",
+            "Events for the control thread that found their ring full, by kind; they are reported again",
             self.events_lost.map(|(kind, count)| ([("kind", kind)], count)),
         )
     }
@@ -188,7 +188,7 @@ impl Reading {
         page.gauges("segment_stations_limit", "Most stations of a segment port", limits)?;
         page.counters(
             "segment_addresses_refused",
-            "New addresses of a segment port's stations that were not learned because they came too fast",
+            "New addresses of a segment port's stations that were not learned because they arrived too fast",
             self.segments.iter().map(|s| (labelled(s), s.refused_addresses)),
         )?;
         page.gauges(
@@ -199,7 +199,7 @@ impl Reading {
     }
 
     fn migrations(&self, page: &mut Page<'_>) -> fmt::Result {
-        page.gauge("hold_free_bytes", "Memory of the hold that nobody uses", self.hold_free)?;
+        page.gauge("hold_free_bytes", "Free memory of the hold", self.hold_free)?;
         for (name, help, count) in self.migrations {
             page.counter(name, help, count)?;
         }
@@ -211,17 +211,17 @@ impl Reading {
         page.gauge("board_connected", "1 while the watch of the board runs", u32::from(board.connected))?;
         page.gauge(
             "forwarding",
-            "1 once ports run; 0 while the board's first snapshot is waited for",
+            "1 once ports run; 0 while waiting for the board's first snapshot",
             u32::from(board.forwarding),
         )?;
         page.gauge(
             "board_other",
-            "1 while another board answers, which is not followed without the operator's word",
+            "1 while another board answers, which is not followed until the operator accepts it",
             u32::from(board.other_board.is_some()),
         )?;
         page.counter(
             "board_other_branch",
-            "Snapshots that were not of the history of what was forwarded by",
+            "Snapshots of another history than what was forwarded",
             board.other_branches,
         )?;
         page.gauge("board_revision", "Revision of the board that was received", board.revision)?;
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_every_kind() {
+    fn page_has_samples_of_every_kind() {
         let page = page();
         for line in [
             "stopover_frames_total{what=\"received\"} 0",
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_and_nothing_else_are_totals() {
+    fn only_counters_end_in_total() {
         for line in page().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();
             assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");

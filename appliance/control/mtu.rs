@@ -60,14 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_inside_by_family() {
+    fn inner_mtu_by_family() {
         let both = inside(&underlay("\"10.0.0.1/24\", \"fd00::1/64\""), 1600);
         assert_eq!(both, [Inside { over_ipv6: false, mtu: 1550 }, Inside { over_ipv6: true, mtu: 1530 }]);
         assert_eq!(inside(&underlay("\"fd00::1/64\""), 60), [Inside { over_ipv6: true, mtu: 0 }]);
     }
 
     #[test]
-    fn less_than_ipv6_needs_is_told_with_what_to_set() {
+    fn mtu_below_the_ipv6_minimum_gives_a_warning_with_the_value_to_set() {
         let role = underlay("\"10.0.0.1/24\", \"fd00::1/64\"");
         assert_eq!(too_small("ul0", 1350, &inside(&role, 1350)), None);
         let why = too_small("ul0", 1349, &inside(&role, 1349)).unwrap();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_mtu_that_does_not_fit_is_told() {
+    fn declared_mtu_that_does_not_fit_gives_a_warning() {
         let (vni, inside) = (Vni::new(100).unwrap(), inside(&underlay("\"10.0.0.1/24\""), 1500));
         assert_eq!(does_not_fit(vni, 1450, "ul0", &inside), None);
         assert_eq!(does_not_fit(vni, 0, "ul0", &inside), None);

@@ -26,7 +26,7 @@ impl Control {
     pub(super) fn on_loop(&mut self, now_ms: u64, port: u16, vlan: u16) {
         if self.loops.suspect(now_ms, port, vlan) {
             log::warn!(
-                "port {}{}: the same frames come again and again; repetitions are dropped as segment_loop",
+                "port {}{}: the same frames arrive again and again; repetitions are dropped as segment_loop",
                 self.port_name(port),
                 in_vlan(vlan)
             );

@@ -231,7 +231,7 @@ pub(super) async fn send_request(requests: &Sender<PendingRequest>, request: Req
     let (reply, answer) = oneshot::channel();
     let busy = || {
         ApiError::new(
-            "the control thread does not take questions",
+            "the control thread does not accept requests",
             "a running appliance",
             "see its log; try again in a moment",
         )

@@ -284,8 +284,8 @@ impl Control {
         let Some((session, other)) = session.and_then(|s| Some((s, s.state().other_board?))) else {
             return Err(ApiError::new(
                 "no other board answers",
-                "a board in place of the one that is followed",
-                "see `stopover show board`; the first board that an appliance meets needs no word",
+                "another board than the one that is followed",
+                "see `stopover show board`; the first board of an appliance is followed without this command",
             ));
         };
         let board = other.simple().to_string();
@@ -296,7 +296,7 @@ impl Control {
                 "give the id of the board that answers, or none",
             ));
         }
-        log::warn!("board {board} is followed from now on, by the operator's word");
+        log::warn!("board {board} is followed from now on: the operator accepted it");
         session.accept_board(other);
         to_json(&ctl::AcceptedBoard { board })
     }

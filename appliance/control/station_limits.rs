@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_takes_no_more_than_it_may() {
+    fn port_limit_is_enforced() {
         let (mut census, gate, other) = census(10, 1000, 0);
         assert_eq!(admit_many(&mut census, 0, 3, 1, 100), 10);
         assert!(gate.is_closed(0) && gate.is_closed(7) && !other.is_closed(10));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_takes_no_more_than_it_may() {
+    fn network_limit_is_enforced() {
         let (mut census, gate, other) = census(100, 1000, 10);
         assert_eq!((admit_many(&mut census, 0, 3, 1, 6), admit_many(&mut census, 0, 4, 1, 6)), (6, 4));
         assert_eq!(census.take_full(0), [Full::Bd(bd(1))]);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_a_flood_reaches_again_and_again_is_told_once_in_10_s() {
+    fn limit_reached_repeatedly_is_reported_once_in_10_s() {
         let (mut census, ..) = census(10, 1000, 0);
         let mut reported = Vec::new();
         for now in 0..25_000 {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn new_stations_come_at_a_rate() {
+    fn new_stations_are_rate_limited() {
         let (mut census, gate, other) = census(u32::MAX, 50, 0);
         assert_eq!(admit_many(&mut census, 1000, 3, 1, 200), 50, "as many as in a second at once");
         assert!(gate.is_closed(0) && !other.is_closed(10));

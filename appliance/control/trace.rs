@@ -151,7 +151,7 @@ impl Control {
         } else if now_ms >= waiting.until_ms || waiting.reply.is_closed() {
             self.capture.disarm();
             let _ = waiting.reply.send(Err(ApiError::new(
-                "no frame came that matches",
+                "no matching frame arrived",
                 "a frame within the timeout",
                 "see that the port receives (`stopover show port stats`), widen the filter, or wait longer",
             )));
@@ -215,7 +215,7 @@ impl Control {
         }
         let outcome = match (sent.is_empty(), dropped) {
             (true, Some(dropped)) => dropped,
-            (true, None) => "no fate was recorded".to_owned(),
+            (true, None) => "no outcome was recorded".to_owned(),
             (false, Some(dropped)) => format!("{}; {dropped}", sent.join(", ")),
             (false, None) => sent.join(", "),
         };
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hexadecimal_is_read_strictly() {
+    fn hexadecimal_is_parsed_strictly() {
         assert_eq!(from_hex("00ffA0"), Ok(vec![0, 255, 160]));
         for bad in ["0", "0g", "é0", "0x00"] {
             assert!(from_hex(bad).is_err(), "{bad}");

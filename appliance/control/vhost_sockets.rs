@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_of_every_socket_is_known() {
+    fn folder_of_every_socket_is_found() {
         let of = |vdev| socket_path(vdev).and_then(Path::parent).map(|p| p.to_str().unwrap());
         assert_eq!(of("net_vhost0,iface=/run/stopover/vhost/vm.sock,client=1"), Some("/run/stopover/vhost"));
         assert_eq!(of("net_memif0,id=1,socket=/run/memif/a.sock"), Some("/run/memif"));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_socket_goes_and_what_is_in_use_or_none_stays() {
+    fn only_a_dead_socket_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vm.sock");
         remove_if_dead(&path).unwrap();

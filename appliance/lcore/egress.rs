@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_limited_to_a_rate_and_a_burst() {
+    fn icmp_errors_are_limited_to_a_rate_and_a_burst() {
         let mut bucket = Bucket { cycles_each: 1000, spent_to: 0 };
         let start = 1_000_000;
         assert_eq!((0..200).filter(|_| bucket.take(start)).count() as u64, ERRORS_AT_ONCE);

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_stations_loses_no_arrival_and_no_router() {
+    fn flood_of_stations_loses_no_arrival_and_no_router() {
         let (rings, counters) = (EventRings::new(64), EventCounters::default());
         let mut events = Events::new(rings.clone(), HZ);
         for n in 0..100_000 {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_frame_says_is_told_once_in_a_while() {
+    fn repeated_event_is_reported_at_a_rate() {
         let (rings, counters) = (EventRings::new(64), EventCounters::default());
         let mut events = Events::new(rings.clone(), HZ);
         // A refused station sends for a second, a million frames.
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_told_when_there_is_room() {
+    fn lost_event_is_reported_once_there_is_room() {
         let (rings, counters) = (EventRings::new(1), EventCounters::default());
         let mut events = Events::new(rings.clone(), HZ);
         events.notify(arrived(1), false, 0, &counters);

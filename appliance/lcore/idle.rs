@@ -49,15 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sleeps_grow_to_the_cap_and_work_ends_them() {
+    fn sleeps_grow_to_the_cap_and_end_with_work() {
         let mut idle = Idle::new(Some(5), 100);
         assert_eq!(idle.after(1, 1000), None);
         assert_eq!(idle.after(0, 1001), None);
-        assert_eq!(idle.after(0, 1100), None, "as long as its patience");
+        assert_eq!(idle.after(0, 1100), None, "within its polling time");
         let sleeps: Vec<_> = (1101..1106).map(|now| idle.after(0, now).map(|d| d.as_micros())).collect();
         assert_eq!(sleeps, [Some(1), Some(2), Some(4), Some(5), Some(5)]);
         assert_eq!(idle.after(1, 2000), None);
-        assert_eq!(idle.after(0, 2100), None, "patient again");
+        assert_eq!(idle.after(0, 2100), None, "polling again");
         assert_eq!(idle.after(0, 2101), Some(Duration::from_micros(1)), "and from the shortest");
     }
 

@@ -63,7 +63,7 @@ mod tests {
     const HZ: u64 = 1_000_000;
 
     #[test]
-    fn a_frame_that_goes_round_is_stopped_and_others_are_not() {
+    fn looping_frame_is_stopped_and_others_are_not() {
         let mut repeats = Repeats::new(HZ);
         let bd = Bd::new(1).unwrap();
         let looping = [7u8; 100];
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repeated_now_and_then_passes_for_ever() {
+    fn occasional_repeats_always_pass() {
         let mut repeats = Repeats::new(HZ);
         let bd = Bd::new(1).unwrap();
         // The same ARP request every second; the same announcement five times every half second.

@@ -75,7 +75,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_flow_keeps_its_port_and_they_are_few(flows in prop::collection::vec((0u64..3, 49152u16..49300), 0..500)) {
+        fn flow_keeps_its_port_and_ports_are_few(flows in prop::collection::vec((0u64..3, 49152u16..49300), 0..500)) {
             let mut ports = SourcePorts::new(1);
             let (mut of_flow, mut of_node) = (HashMap::new(), HashMap::<u64, HashSet<u16>>::new());
             for (key, flow) in flows {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_that_was_silent_longest_makes_room() {
+    fn node_silent_longest_is_replaced() {
         let mut ports = SourcePorts::new(1);
         for key in 1..=NODES as u64 {
             ports.port(key, 50_000, key);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_under_an_earlier_lock_is_forgotten() {
+    fn ports_of_an_earlier_lock_are_removed() {
         let mut ports = SourcePorts::new(1);
         ports.port(1, 50_000, 1);
         ports.port(1, 50_001, 1 + EXPIRE_S);

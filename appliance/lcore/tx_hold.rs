@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_survive_their_word() {
+    fn modes_survive_packing() {
         let modes = [
             Mode::Off,
             Mode::Keep,

@@ -467,16 +467,16 @@ mod tests {
     use crate::tables::migration_record::RedirectTarget;
 
     #[test]
-    fn a_marker_waits_at_a_port_that_keeps_frames_and_never_begins_a_hold_at_another() {
+    fn marker_waits_only_at_a_port_with_a_hold() {
         for mode in [Mode::Keep, Mode::Discard, Mode::Forward(RedirectTarget::Port(1))] {
             assert!(marker_waits(mode, true, true) && !marker_waits(mode, false, true));
         }
-        assert!(!marker_waits(Mode::Off, true, true), "the hold would keep all that comes, without a limit");
-        assert!(marker_waits(Mode::Off, false, false), "in order behind what was kept before");
+        assert!(!marker_waits(Mode::Off, true, true), "the hold would hold all frames, without a limit");
+        assert!(marker_waits(Mode::Off, false, false), "in order behind earlier held frames");
     }
 
     #[test]
-    fn frames_that_wait_for_a_device_are_held_until_they_are_sent_or_dropped() {
+    fn frames_waiting_for_a_device_count_as_held() {
         let (packets, mut held_count) = (PacketCounters::default(), HeldCount::default());
         add(&packets.received, 100);
         for (waits, sent) in [(100, 0), (64, 36), (64, 0), (25, 39)] {

@@ -105,7 +105,7 @@ impl World {
 #[test]
 fn one_of_two_gateways_on_a_lan_forwards() {
     let mut world = World::new(&[("gw-b", &[segment(PORT, 0, 100)]), ("gw-a", &[segment(PORT, 0, 100)])]);
-    assert_eq!(world.forwarding(2), [false, false], "nobody without a link");
+    assert_eq!(world.forwarding(2), [false, false], "none without a link");
     world.plug(0, PORT, Some(1));
     world.run(LISTEN_MS - 1);
     assert_eq!(world.forwarding(2), [false, false]);
@@ -144,7 +144,7 @@ fn of_many_that_start_together_one_forwards() {
 }
 
 #[test]
-fn two_lans_that_are_joined_later_are_noticed_within_a_probe() {
+fn lans_joined_later_are_detected_within_a_probe() {
     let mut world = World::new(&[("a", &[segment(PORT, 0, 100)]), ("b", &[segment(PORT, 0, 100)])]);
     world.plug(0, PORT, Some(1));
     world.plug(1, PORT, Some(2));
@@ -167,7 +167,7 @@ fn two_lans_that_are_joined_later_are_noticed_within_a_probe() {
 }
 
 #[test]
-fn two_ports_of_one_host_and_the_vlans_of_a_trunk() {
+fn two_ports_of_one_host_on_a_trunk_are_decided_per_vlan() {
     let trunk = [segment(PORT, 10, 110), segment(PORT, 20, 120), segment(4, 10, 110), segment(4, 30, 130)];
     let mut world = World::new(&[("a", &trunk)]);
     world.plug(0, PORT, Some(1));
@@ -182,7 +182,7 @@ fn two_ports_of_one_host_and_the_vlans_of_a_trunk() {
 }
 
 #[test]
-fn a_lan_that_sends_back_what_it_is_sent_is_left_alone() {
+fn reflecting_lan_is_blocked() {
     let mut world = World::new(&[("a", &[segment(PORT, 0, 100)])]);
     world.plug(0, PORT, Some(1));
     world.run(2000);
@@ -198,7 +198,7 @@ fn a_lan_that_sends_back_what_it_is_sent_is_left_alone() {
 }
 
 #[test]
-fn other_networks_and_other_overlays_are_no_loop() {
+fn other_networks_and_overlays_are_no_loop() {
     let mut world = World::new(&[("a", &[segment(PORT, 0, 100)]), ("b", &[segment(PORT, 0, 200)])]);
     world.plug(0, PORT, Some(1));
     world.plug(1, PORT, Some(1));

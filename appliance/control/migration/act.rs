@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arrival_begins_before_its_node_is_shown_and_after_what_was_kept_is_let_go() {
+    fn arrival_starts_before_its_node_is_shown_and_after_the_hold_ends() {
         let (release, show) = (Action::Release { port: 1 }, Action::ShowLocal { port: 1 });
         let (start, announce) =
             (Action::StartArrival { port: 1, from: Some(2) }, Action::Announce { to: 2, generation: 0 });

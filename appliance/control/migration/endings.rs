@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_way_is_ended_and_again_three_times() {
+    fn old_path_is_ended_and_again_three_times() {
         let (mut endings, mut sent) = (begun(1, OrderOutcome::All), Vec::new());
         for now in 0..3_000 {
             endings.send(now, |_, _, ending| {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_sent_at_first_is_sent_when_there_is_a_way() {
+    fn marker_without_a_path_is_sent_once_there_is_one() {
         let (mut endings, mut sent) = (begun(1, OrderOutcome::NoPath), Vec::new());
         for now in 0..1_000 {
             endings.send(now, |_, _, _| {
@@ -120,11 +120,11 @@ mod tests {
         assert_eq!(sent, [100, 110, 150, 300]);
         let mut endings = begun(1, OrderOutcome::NoPath);
         (0..=TRY_FOR_MS).for_each(|now| endings.send(now, |_, _, _| OrderOutcome::NoPath));
-        assert!(endings.0.is_empty(), "not for ever");
+        assert!(endings.0.is_empty(), "not without end");
     }
 
     #[test]
-    fn more_nodes_at_once_than_a_ring_has_room_for_are_all_ended_four_times() {
+    fn more_nodes_than_ring_places_are_all_ended_four_times() {
         let (mut endings, mut sent) = (begun(5_000, OrderOutcome::Exhausted), HashMap::<Mac, u32>::new());
         for now in 0..400 {
             let mut room = 1_024;

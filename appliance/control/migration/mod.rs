@@ -199,7 +199,7 @@ impl Control {
                 let _ = wake.try_send(());
             });
             if let Err(e) = subscribed {
-                log::warn!("port {}: {e}; its link is still looked at every millisecond", port.name);
+                log::warn!("port {}: {e}; its link is still read every millisecond", port.name);
             }
         }
     }
@@ -401,10 +401,7 @@ impl Control {
             let is_empty = migrations.is_empty() && !release.awaits_markers(now_ms, migrations.ends());
             let next = release.next_mode(now_ms, migrations.mode(), is_empty, taken, hold_ms);
             if next == Some(Mode::Discard) {
-                log::warn!(
-                    "of the frames held for {} none has gone for {hold_ms} ms: they are dropped",
-                    key.1
-                );
+                log::warn!("no frame held for {} was sent for {hold_ms} ms: they are dropped", key.1);
             }
             if let Some(mode) = next {
                 migrations.set(mode);

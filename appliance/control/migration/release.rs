@@ -73,19 +73,23 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_takes_everything_is_as_any_other_after_a_while() {
+    fn hold_ends_once_the_ring_has_accepted_everything_for_a_while() {
         let mut release = Release::new(1, None);
         assert_eq!(look(&mut release, 0, Mode::Keep, true, 7), None);
-        assert_eq!(look(&mut release, 1_000, Mode::Keep, false, 8), None, "it has to begin anew");
+        assert_eq!(look(&mut release, 1_000, Mode::Keep, false, 8), None, "it has to start again");
         assert_eq!(look(&mut release, 1_500, Mode::Keep, true, 9), None);
         assert_eq!(look(&mut release, 3_499, Mode::Keep, true, 9), None);
         assert_eq!(look(&mut release, 3_500, Mode::Keep, true, 9), Some(Mode::Off));
         let to = Mode::Forward(RedirectTarget::Port(2));
-        assert_eq!(look(&mut Release::new(1, None), 0, to, true, 9), Some(Mode::Off), "it has all gone on");
+        assert_eq!(
+            look(&mut Release::new(1, None), 0, to, true, 9),
+            Some(Mode::Off),
+            "everything was sent on"
+        );
     }
 
     #[test]
-    fn our_own_end_markers_are_waited_for_but_not_for_ever() {
+    fn own_end_markers_are_waited_for_within_a_limit() {
         let release = Release::new(1, Some((3, 1_500)));
         assert!(release.awaits_markers(0, 2) && release.awaits_markers(1_499, 2));
         assert!(!release.awaits_markers(0, 3) && !release.awaits_markers(1_500, 2));
@@ -93,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_is_given_up_after_the_holds_time() {
+    fn undeliverable_frames_are_dropped_after_the_hold_time() {
         for mode in [Mode::Keep, Mode::Forward(RedirectTarget::Host(2))] {
             let mut release = Release::new(1, None);
             assert_eq!(look(&mut release, 0, mode, false, 0), None);
-            assert_eq!(look(&mut release, 5_000, mode, false, 42), None, "it took one");
+            assert_eq!(look(&mut release, 5_000, mode, false, 42), None, "it accepted one");
             assert_eq!(look(&mut release, 14_999, mode, false, 42), None);
             assert_eq!(look(&mut release, 15_000, mode, false, 42), Some(Mode::Discard));
             assert_eq!(look(&mut release, 15_001, Mode::Discard, false, 42), None, "the lcores drop it");

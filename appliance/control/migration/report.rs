@@ -204,8 +204,8 @@ impl Migrations {
             ("migration_replayed", "Held frames delivered or sent on", sum.replayed),
             ("migration_redirected", "Frames sent on without being held", sum.redirected),
             ("migration_dropped", "Frames that migrations lost", sum.dropped),
-            ("migration_uncopied", "Delivered frames not copied for want of room", sum.uncopied),
-            ("migration_reordered", "Frames let go before their end marker", sum.reordered),
+            ("migration_uncopied", "Delivered frames not copied because there was no room", sum.uncopied),
+            ("migration_reordered", "Frames released before their end marker", sum.reordered),
             ("migration_duplicated", "Copies replayed from windows", sum.duplicated),
         ]
     }
@@ -249,14 +249,14 @@ impl Control {
             State::Leaving { port: at } => log::info!(vni, mac:%; "{what} is about to leave {}", port(at)),
             State::Paused { .. } => log::info!(vni, mac:%; "{what} has stopped: its frames are held"),
             State::Forwarding { to: Target::Host(to), .. } => {
-                log::info!(vni, mac:%; "{what} runs at {}: what was held for it goes there", host(to));
+                log::info!(vni, mac:%; "{what} runs at {}: its held frames are sent there", host(to));
             }
             State::Forwarding { to: Target::Port(to), .. } => {
                 log::info!(vni, mac:%; "{what} runs behind {}", port(to))
             }
             State::Arriving { port: at, from, .. } => {
                 let from = from.map_or_else(|| "elsewhere".to_owned(), host);
-                log::info!(vni, mac:%; "{what} has come to {} from {from}", port(at));
+                log::info!(vni, mac:%; "{what} has arrived at {} from {from}", port(at));
             }
             State::Expected { port: at, .. } => {
                 log::info!(vni, mac:%; "{what} is expected behind {}", port(at))

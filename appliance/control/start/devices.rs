@@ -92,7 +92,7 @@ fn configure(
     let info = device.info().with_context(context)?;
     if info.max_rxq < port.rxq {
         bail!(
-            "port {}: {} receive queues wanted, {} has at most {}; hint: lower `rxq`, or give the vdev more queues",
+            "port {}: found {} receive queues; {} has at most {}; hint: lower `rxq`, or give the vdev more queues",
             port.name,
             port.rxq,
             port.device.as_str(),
@@ -104,7 +104,7 @@ fn configure(
     let granted = ready.granted();
     if port.mtu.is_some_and(|mtu| mtu != granted.mtu) {
         log::warn!(
-            "port {}: MTU {} instead of {:?}: the device takes no other",
+            "port {}: MTU {} instead of {:?}: the device accepts no other",
             port.name,
             granted.mtu,
             port.mtu

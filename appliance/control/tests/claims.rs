@@ -7,12 +7,12 @@ use super::{
 use stopover_bbs::model::Accepted;
 
 #[test]
-fn an_address_of_a_node_elsewhere_stays_with_it_until_the_board_gives_it_away() {
+fn address_of_a_remote_node_remains_until_the_board_moves_it() {
     let mut lab = lab();
     lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
     let claim_updates = lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.9")));
     assert_eq!(claim_updates, [claim(mac(50), &["192.168.0.9"])]);
-    assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)), "no spoof of ours answers for it");
+    assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)), "no local spoof answers for it");
     assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)));
 
@@ -27,7 +27,7 @@ fn an_address_of_a_node_elsewhere_stays_with_it_until_the_board_gives_it_away() 
 }
 
 #[test]
-fn a_node_elsewhere_is_claimed_and_not_believed_before_the_board_agrees() {
+fn remote_node_is_claimed_and_added_once_the_board_accepts() {
     let mut lab = lab();
     lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
     assert_eq!(lab.learn(SEGMENT, mac(9), Some(ip("192.168.0.9"))), [claim(mac(9), &["192.168.0.9"])]);
@@ -40,11 +40,11 @@ fn a_node_elsewhere_is_claimed_and_not_believed_before_the_board_agrees() {
     lab.apply(node(mac(9), OWN, &["192.168.0.9"], &[]));
     assert_eq!(lab.location(mac(9)), Where::Port(SEGMENT));
     assert_eq!(lab.age(300_000), [withdraw(mac(9))]);
-    assert_eq!(lab.location(mac(9)), Where::Nowhere, "nothing is left of where it was before");
+    assert_eq!(lab.location(mac(9)), Where::Nowhere, "nothing remains of its earlier location");
 }
 
 #[test]
-fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
+fn refused_move_is_withdrawn_and_retried_with_backoff() {
     let mut lab = lab();
     lab.apply(node(mac(9), 2, &[], &[]));
     lab.learn(SEGMENT, mac(9), None);
@@ -64,7 +64,7 @@ fn a_refused_move_is_withdrawn_and_tried_again_after_a_while() {
 }
 
 #[test]
-fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_it_says_then() {
+fn station_seen_later_elsewhere_returns_only_by_later_frames() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.apply(node(mac(50), 2, &["192.168.0.50"], &[]));
@@ -87,7 +87,7 @@ fn a_station_that_another_host_heard_later_is_there_and_comes_back_only_by_what_
 }
 
 #[test]
-fn the_board_is_told_what_was_just_heard_and_once() {
+fn new_facts_are_claimed_once() {
     let mut lab = lab();
     let next_claim = |lab: &mut Lab, ips: &[&str]| {
         let claim = lab.stations.to_claim(vni(100), mac(50), ips.iter().map(|s| ip(s)).collect());
@@ -110,7 +110,7 @@ fn the_board_is_told_what_was_just_heard_and_once() {
 }
 
 #[test]
-fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays() {
+fn address_announced_later_elsewhere_is_removed_and_the_node_remains() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100")));
@@ -123,7 +123,7 @@ fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays()
     lab.now_ms += 100;
     let claim_update = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100"))), [claim_update]);
-    assert_eq!(lab.owner("192.168.0.100"), Some(mac(9)), "until the board agrees");
+    assert_eq!(lab.owner("192.168.0.100"), Some(mac(9)), "until the board accepts it");
     // If it does not, the node is still here.
     let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec!["held".into()] };
     lab.stations.accepted(&mut lab.tables, lab.now_ms, vni(100), mac(50), Some(addresses));
@@ -131,7 +131,7 @@ fn an_address_that_another_node_announced_later_is_given_up_and_the_node_stays()
 }
 
 #[test]
-fn a_learned_station_that_the_board_refuses_gives_way_to_the_registered_one() {
+fn refused_learned_station_is_replaced_by_the_registered_one() {
     let mut lab = lab();
     // Two appliances learned it at once; the other's claim was first, and its node reaches us before the refusal.
     lab.learn(SEGMENT, mac(9), Some(ip("192.168.0.9")));
@@ -142,7 +142,7 @@ fn a_learned_station_that_the_board_refuses_gives_way_to_the_registered_one() {
 }
 
 #[test]
-fn a_declared_station_stays_when_refused_and_the_operator_is_told() {
+fn refused_declared_station_remains_and_is_shown() {
     let mut lab = lab();
     lab.apply(node(mac(1), 2, &["192.168.0.1"], &[]));
     lab.link(VIF, true);
@@ -158,7 +158,7 @@ fn a_declared_station_stays_when_refused_and_the_operator_is_told() {
 }
 
 #[test]
-fn a_claim_that_is_never_answered_is_given_up() {
+fn claim_without_a_reply_is_withdrawn() {
     let mut lab = lab();
     lab.apply(node(mac(9), 2, &[], &[]));
     lab.learn(SEGMENT, mac(9), None);
@@ -170,7 +170,7 @@ fn a_claim_that_is_never_answered_is_given_up() {
 }
 
 #[test]
-fn an_old_doubt_says_nothing_about_a_station_that_is_here() {
+fn old_refusal_does_not_affect_a_new_station() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
@@ -184,7 +184,7 @@ fn an_old_doubt_says_nothing_about_a_station_that_is_here() {
 }
 
 #[test]
-fn answers_about_nobody_change_nothing() {
+fn replies_about_unknown_stations_change_nothing() {
     let mut lab = lab();
     assert_eq!(lab.refuse(mac(77)), []);
     lab.accept(mac(77));
@@ -195,13 +195,13 @@ fn answers_about_nobody_change_nothing() {
 }
 
 #[test]
-fn a_refused_station_is_claimed_at_once_when_nobody_has_it() {
+fn refused_station_is_claimed_at_once_when_no_host_has_it() {
     let mut lab = lab();
     lab.apply(node(mac(9), 2, &[], &[]));
     lab.learn(SEGMENT, mac(9), None);
     lab.refuse(mac(9));
     lab.apply(Change::NodeGone { vni: vni(100), mac: mac(9), ips: vec![] });
-    assert_eq!(lab.learn(SEGMENT, mac(9), None), [], "it has not been told");
+    assert_eq!(lab.learn(SEGMENT, mac(9), None), [], "it does not know yet");
     let bd = lab.bds[0];
     lab.stations.allow_claim(lab.now_ms, bd, mac(9));
     assert_eq!(lab.learn(SEGMENT, mac(9), None), [claim(mac(9), &[])]);
@@ -209,7 +209,7 @@ fn a_refused_station_is_claimed_at_once_when_nobody_has_it() {
 }
 
 #[test]
-fn whether_a_followed_station_goes_is_decided_elsewhere() {
+fn removals_of_followed_stations_are_deferred() {
     let mut lab = lab();
     let (bd, station) = (lab.bds[0], mac(50));
     lab.learn(SEGMENT, station, Some(ip("192.168.0.50")));

@@ -324,7 +324,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn tables_follow_the_board(steps in vec(step(), 1..60)) {
+    fn tables_match_the_board(steps in vec(step(), 1..60)) {
         let mut lab = new_lab();
         let mut truth = Truth::default();
         let mut tracked = BTreeSet::new();

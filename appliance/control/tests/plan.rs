@@ -63,7 +63,7 @@ fn every_port_has_its_role_and_every_network_its_members() {
 }
 
 #[test]
-fn declared_stations_know_their_place() {
+fn declared_stations_have_their_port_and_vlan() {
     let (mut tables, _views) = Tables::new(1).unwrap();
     let plan = plan(&mut tables);
     let second = tables.bd(vni(200)).unwrap();
@@ -75,7 +75,7 @@ fn declared_stations_know_their_place() {
 }
 
 #[test]
-fn declarations_become_what_a_board_would_say() {
+fn declarations_become_changes_as_of_a_board() {
     let appliance = appliance();
     let config::Truth::Declared(declared) = &appliance.truth else { panic!("declared") };
     let mut lab = Lab::new(&[]);

@@ -19,7 +19,7 @@ fn member(host_id: u32, segment: bool) -> Change {
 }
 
 #[test]
-fn a_host_is_wanted_at_its_first_routable_address() {
+fn host_is_tracked_at_its_first_routable_address() {
     let mut lab = lab();
     assert_eq!(lab.apply(host(2, &["fd00::2", "10.0.0.2", "10.0.0.3"], 4789)), [track("10.0.0.2", 4789)]);
     // It may send from any of them.
@@ -33,17 +33,17 @@ fn a_host_is_wanted_at_its_first_routable_address() {
 }
 
 #[test]
-fn our_own_host_is_not_reached_through_a_tunnel() {
+fn own_host_is_not_reached_through_a_tunnel() {
     let mut lab = lab();
     assert_eq!(lab.apply(host(OWN, &["10.0.0.1"], 4789)), []);
-    assert_eq!(lab.view.vtep(ip("10.0.0.1")), None, "frames from ourselves are a loop");
+    assert_eq!(lab.view.vtep(ip("10.0.0.1")), None, "our own frames are a loop");
     lab.apply(member(OWN, true));
     lab.publish().unwrap();
     assert!(lab.network(0).hosts.is_empty());
 }
 
 #[test]
-fn a_host_that_moves_is_resolved_anew() {
+fn host_with_a_new_address_is_resolved_again() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.2"))).unwrap();
@@ -68,7 +68,7 @@ fn a_host_that_moves_is_resolved_anew() {
 }
 
 #[test]
-fn two_hosts_on_one_address_are_told_apart_by_port_and_both_known() {
+fn hosts_on_one_address_are_distinguished_by_port() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(host(3, &["10.0.0.2"], 8472));
@@ -84,7 +84,7 @@ fn two_hosts_on_one_address_are_told_apart_by_port_and_both_known() {
 }
 
 #[test]
-fn a_member_counts_once_its_host_is_known() {
+fn member_counts_once_its_host_is_known() {
     let mut lab = lab();
     lab.apply(member(2, true));
     lab.publish().unwrap();
@@ -101,7 +101,7 @@ fn a_member_counts_once_its_host_is_known() {
 }
 
 #[test]
-fn a_host_that_stays_away_gets_no_floods_and_what_is_meant_for_its_nodes() {
+fn host_that_is_down_gets_unicast_and_no_floods() {
     let mut lab = lab();
     let put = |no_flood: bool| match host(2, &["10.0.0.2"], 4789) {
         Change::HostPut(host) => Change::HostPut(Host { no_flood, up: !no_flood, ..host }),
@@ -135,7 +135,7 @@ fn ports_without_a_link_get_no_floods() {
 }
 
 #[test]
-fn a_network_nobody_declares_has_the_defaults() {
+fn undeclared_network_has_the_defaults() {
     let mut lab = lab();
     lab.publish().unwrap();
     assert_eq!(lab.network(0).flood, FloodPolicy::default());
@@ -172,7 +172,7 @@ fn nodes_move_between_hosts_and_lose_addresses() {
 }
 
 #[test]
-fn what_the_board_says_of_our_own_stations_changes_nothing() {
+fn board_records_of_local_stations_change_nothing() {
     let mut lab = Lab::new(&[(0, mac(1), 1, &[ip("192.168.0.1")], Kind::Vif)]);
     lab.link(1, true);
     lab.apply(host(OWN, &["10.0.0.1"], 4789));
@@ -191,7 +191,7 @@ fn what_the_board_says_of_our_own_stations_changes_nothing() {
 }
 
 #[test]
-fn a_snapshot_takes_away_what_it_does_not_name() {
+fn snapshot_removes_what_it_does_not_name() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(host(3, &["10.0.0.3"], 4789));
@@ -206,7 +206,7 @@ fn a_snapshot_takes_away_what_it_does_not_name() {
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(member(2, false));
     lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
-    assert_eq!(lab.location(mac(9)), Where::Host(3), "fail static: until its end all stays");
+    assert_eq!(lab.location(mac(9)), Where::Host(3), "fail static: everything remains until its end");
     assert_eq!(lab.end_snapshot(), [untrack("10.0.0.3", 4789)]);
     assert!(lab.replica.is_whole());
     lab.publish().unwrap();
@@ -219,7 +219,7 @@ fn a_snapshot_takes_away_what_it_does_not_name() {
 }
 
 #[test]
-fn a_snapshot_that_breaks_off_is_begun_again() {
+fn interrupted_snapshot_is_replaced_by_the_next() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(node(mac(8), 2, &["192.168.0.8"], &[]));
@@ -235,7 +235,7 @@ fn a_snapshot_that_breaks_off_is_begun_again() {
 
 /// On another branch of the board's history, running hosts have yet to claim their nodes again.
 #[test]
-fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
+fn snapshot_of_another_branch_removes_nothing_for_a_while() {
     let mut lab = lab();
     for id in [2, 3, 4] {
         lab.apply(host(id, &[&format!("10.0.0.{id}")], 4789));
@@ -259,7 +259,7 @@ fn a_snapshot_of_another_branch_takes_nothing_away_for_a_while() {
         other => panic!("{n}: {other:?}"),
     };
     for id in [2, 3, 4] {
-        assert_eq!(host_of(&lab, id), name(id), "what was there before stays, at the host that has it");
+        assert_eq!(host_of(&lab, id), name(id), "what was there before remains, at the host that has it");
         assert_eq!(lab.owner(&format!("192.168.0.{id}")), Some(mac(id as u8)));
     }
     assert_eq!((lab.location(mac(2)), lab.location(mac(4))), (Where::Host(2), Where::Host(3)));
@@ -301,7 +301,7 @@ fn batch(nodes: &[(Mac, u32, &[&str])]) -> NodeBatch {
 }
 
 #[test]
-fn a_batch_of_nodes_says_what_one_by_one_would() {
+fn batch_of_nodes_has_the_same_result_as_single_nodes() {
     let mut lab = Lab::new(&[(0, mac(1), 1, &[ip("192.168.0.1")], Kind::Vif)]);
     lab.link(1, true);
     lab.apply(host(OWN, &["10.0.0.1"], 4789));
@@ -319,7 +319,7 @@ fn a_batch_of_nodes_says_what_one_by_one_would() {
     ]);
     let effects = lab.with(|replica, ctx| replica.put_nodes(ctx, &nodes, |full| panic!("{full}")));
     assert_eq!(effects, [Effect::Moved { vni: vni(100), mac: mac(9), from: 2 }]);
-    assert_eq!(lab.location(mac(8)), Where::Host(2), "fail static: until its end all stays");
+    assert_eq!(lab.location(mac(8)), Where::Host(2), "fail static: everything remains until its end");
     for id in [OWN, 2, 3] {
         lab.apply(host(id, &["10.0.0.9"], 4789 + id as u16));
     }
@@ -333,7 +333,7 @@ fn a_batch_of_nodes_says_what_one_by_one_would() {
 }
 
 #[test]
-fn a_batch_longer_than_what_is_asked_for_ahead_is_taken_whole() {
+fn batch_longer_than_the_prefetch_is_applied_whole() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     let macs: Vec<Mac> = (10..200).map(mac).collect();
@@ -345,7 +345,7 @@ fn a_batch_longer_than_what_is_asked_for_ahead_is_taken_whole() {
 }
 
 #[test]
-fn hosts_that_share_a_vtep_are_found_by_it_as_they_come_and_go() {
+fn hosts_that_share_a_vtep_are_found_by_it() {
     let mut lab = lab();
     for (id, port) in [(2, 4789), (3, 4790), (4, 4791)] {
         lab.apply(host(id, &["10.0.0.2", "10.0.0.7"], port));

@@ -78,7 +78,7 @@ fn whole<T>(
     while let Some(cursor) = from {
         let turn = rows(lab, |rows| turn(rows, &part(cursor, only)));
         assert!(turn.rows.len() <= MAX_TURN_ROWS + 1, "{} rows in one turn", turn.rows.len());
-        assert_ne!(turn.next, from, "the list does not get on");
+        assert_ne!(turn.next, from, "the list does not advance");
         from = turn.next;
         all.extend(turn.rows);
         meanwhile(lab);
@@ -87,7 +87,7 @@ fn whole<T>(
 }
 
 #[test]
-fn what_stays_is_listed_once_whatever_comes_and_goes() {
+fn rows_that_remain_are_listed_once_despite_changes() {
     let mut lab = large();
     // The table grows by more than twice and shrinks again while it is listed: its segments split and merge.
     let (mut next, mut last) = (STAY, STAY);
@@ -105,19 +105,19 @@ fn what_stays_is_listed_once_whatever_comes_and_goes() {
     let nodes = whole(&mut lab, None, |rows, part| rows.nodes(part), &mut churn);
     let mut times: BTreeMap<Mac, u32> = BTreeMap::new();
     nodes.iter().for_each(|row| *times.entry(row.mac).or_default() += 1);
-    assert!((0..STAY).all(|n| times.get(&far(n)) == Some(&1)), "each node that stays, once");
+    assert!((0..STAY).all(|n| times.get(&far(n)) == Some(&1)), "each node that remains, once");
     assert!(times.values().all(|n| *n == 1), "and no other twice");
     assert_eq!(nodes[0].origin, ctl::NodeOrigin::Board);
 
     let addresses = whole(&mut lab, None, |rows, part| rows.addresses(part), &mut churn);
     let mut times: BTreeMap<IpAddr, u32> = BTreeMap::new();
     addresses.iter().for_each(|row| *times.entry(row.ip).or_default() += 1);
-    assert!((0..STAY).all(|n| times.get(&address(n)) == Some(&1)), "each address that stays, once");
+    assert!((0..STAY).all(|n| times.get(&address(n)) == Some(&1)), "each address that remains, once");
     lab.tables.check_counts();
 }
 
 #[test]
-fn a_turn_looks_at_a_bounded_part_of_the_tables() {
+fn turn_examines_a_bounded_part_of_the_tables() {
     let lab = large();
     let nothing = lab.bds[1];
     let (mut from, mut turns, mut looked) = (Some(0), 0, 0);
@@ -135,7 +135,7 @@ fn a_turn_looks_at_a_bounded_part_of_the_tables() {
 }
 
 #[test]
-fn a_network_is_listed_alone() {
+fn network_is_listed_alone() {
     let mut lab = large();
     let other = Node {
         vni: vni(200),
@@ -163,7 +163,7 @@ fn a_network_is_listed_alone() {
 }
 
 #[test]
-fn hosts_come_in_turns_with_their_counts() {
+fn hosts_are_listed_in_turns_with_their_counts() {
     let mut lab = large();
     lab.apply(host(OWN, &["10.0.0.1"], 4789));
     lab.link(1, true);
@@ -187,7 +187,7 @@ fn hosts_come_in_turns_with_their_counts() {
 }
 
 #[test]
-fn a_network_of_many_members_comes_in_several_rows() {
+fn network_with_many_members_has_several_rows() {
     let mut lab = large();
     let networks = whole(&mut lab, None, |rows, part| rows.networks(part), |_| {});
     assert!(networks.len() == 3 && networks.iter().all(|row| row.members.len() <= MAX_TURN_ROWS));

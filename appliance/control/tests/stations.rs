@@ -22,7 +22,7 @@ pub(super) fn lab() -> Lab {
 }
 
 #[test]
-fn a_vif_is_here_while_its_port_is_up() {
+fn vif_is_local_while_its_port_is_up() {
     let mut lab = lab();
     assert_eq!(lab.location(mac(1)), Where::Nowhere);
     assert_eq!(lab.link(VIF, true), [claim(mac(1), &["192.168.0.1", "fd00::1"])]);
@@ -35,7 +35,7 @@ fn a_vif_is_here_while_its_port_is_up() {
 }
 
 #[test]
-fn a_segments_stations_are_learned_and_forgotten() {
+fn segment_stations_are_learned_and_aged() {
     let mut lab = lab();
     assert_eq!(lab.learn(SEGMENT, mac(50), None), [claim(mac(50), &[])]);
     assert_eq!(lab.location(mac(50)), Where::Port(SEGMENT));
@@ -56,7 +56,7 @@ fn a_segments_stations_are_learned_and_forgotten() {
 }
 
 #[test]
-fn who_sends_does_not_age() {
+fn sending_station_does_not_age() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), None);
     let id = lab.stations.get(lab.bds[0], mac(50)).unwrap().id;
@@ -69,7 +69,7 @@ fn who_sends_does_not_age() {
 }
 
 #[test]
-fn a_first_frame_with_an_address_makes_one_claim() {
+fn first_frame_with_an_address_makes_one_claim() {
     let mut lab = lab();
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50"))), [claim(mac(50), &["192.168.0.50"])]);
     for useless in ["0.0.0.0", "255.255.255.255", "127.0.0.1", "224.0.0.1", "::", "::1", "ff02::1"] {
@@ -78,7 +78,7 @@ fn a_first_frame_with_an_address_makes_one_claim() {
 }
 
 #[test]
-fn the_oldest_of_too_many_addresses_gives_way() {
+fn oldest_of_too_many_addresses_is_replaced() {
     let mut lab = lab();
     for n in 0..16 {
         lab.learn(SEGMENT, mac(50), Some(IpAddr::from([10, 1, 0, n])));
@@ -90,7 +90,7 @@ fn the_oldest_of_too_many_addresses_gives_way() {
 }
 
 #[test]
-fn a_station_moves_between_ports_and_keeps_its_addresses() {
+fn station_moves_between_ports_with_its_addresses() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     assert_eq!(lab.learn(OTHER_SEGMENT, mac(50), None), [claim(mac(50), &["192.168.0.50"])]);
@@ -104,7 +104,7 @@ fn a_station_moves_between_ports_and_keeps_its_addresses() {
 }
 
 #[test]
-fn fifty_moves_in_a_row_are_all_believed() {
+fn fifty_moves_in_a_row_are_all_accepted() {
     let mut lab = lab();
     for n in 0..50 {
         let port = [SEGMENT, OTHER_SEGMENT][n % 2];
@@ -115,7 +115,7 @@ fn fifty_moves_in_a_row_are_all_believed() {
 }
 
 #[test]
-fn what_is_declared_is_not_taken_away_by_hearsay() {
+fn declared_stations_and_addresses_do_not_move_by_a_frame() {
     let mut lab = lab();
     lab.link(VIF, true);
     assert_eq!(lab.learn(SEGMENT, mac(1), None), []);
@@ -127,7 +127,7 @@ fn what_is_declared_is_not_taken_away_by_hearsay() {
 }
 
 #[test]
-fn an_address_moves_between_learned_stations() {
+fn address_moves_between_learned_stations() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     // The board accepts an address for one node only: the first station loses it before the second claims it.
@@ -142,7 +142,7 @@ fn an_address_moves_between_learned_stations() {
 }
 
 #[test]
-fn a_declared_station_is_not_moved_by_hearsay() {
+fn declared_station_does_not_move_to_another_host() {
     let mut lab = lab();
     lab.link(VIF, true);
     assert!(lab.stations.node_moved(&mut lab.tables, 0, vni(100), mac(1)).is_none());
@@ -150,7 +150,7 @@ fn a_declared_station_is_not_moved_by_hearsay() {
 }
 
 #[test]
-fn a_shared_address_is_its_announcers() {
+fn shared_address_belongs_to_its_last_announcer() {
     let vip = ip("192.168.0.100");
     let mut lab = lab();
     let bd = lab.bds[0];
@@ -169,7 +169,7 @@ fn a_shared_address_is_its_announcers() {
     for port in [1, 3, SEGMENT] {
         lab.link(port, true);
     }
-    assert_eq!(lab.owner("192.168.0.100"), None, "nobody has announced it");
+    assert_eq!(lab.owner("192.168.0.100"), None, "none has announced it");
     assert_eq!(lab.learn(1, mac(1), Some(vip)), [claim(mac(1), &["192.168.0.100"])]);
     let sent = lab.stations.to_claim(vni(100), mac(1), vec![vip]);
     assert_eq!((sent.shared, sent.announced), (vec![vip], vec![vip]));
@@ -182,7 +182,7 @@ fn a_shared_address_is_its_announcers() {
 }
 
 #[test]
-fn an_address_that_its_station_does_not_answer_for_is_given_up() {
+fn address_without_answers_is_removed() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.learn(SEGMENT, mac(50), Some(ip("fd00::50")));
@@ -208,7 +208,7 @@ fn an_address_that_its_station_does_not_answer_for_is_given_up() {
 }
 
 #[test]
-fn a_renumbered_stations_old_address_is_given_up_at_once_and_a_second_one_is_not() {
+fn old_address_of_a_renumbered_station_is_removed_soon() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.51")));
@@ -228,7 +228,7 @@ fn a_renumbered_stations_old_address_is_given_up_at_once_and_a_second_one_is_not
 }
 
 #[test]
-fn a_router_is_known_before_and_after_it_is_a_station() {
+fn router_is_known_before_and_after_it_is_a_station() {
     let mut lab = lab();
     let bd = lab.bds[0];
     let seen = |router| RouterSeen { bd, mac: mac(50), ip: "fe80::50".parse().unwrap(), router };
@@ -255,7 +255,7 @@ fn a_router_is_known_before_and_after_it_is_a_station() {
 }
 
 #[test]
-fn nothing_is_heard_behind_a_port_without_a_link() {
+fn nothing_is_learned_behind_a_port_without_a_link() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), None);
     lab.apply(node(mac(9), 2, &[], &[]));
@@ -270,7 +270,7 @@ fn nothing_is_heard_behind_a_port_without_a_link() {
 }
 
 #[test]
-fn a_declared_station_replaces_what_was_learned_of_it() {
+fn declared_station_replaces_the_learned_one() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(1), Some(ip("192.168.0.77")));
     assert_eq!(lab.location(mac(1)), Where::Port(SEGMENT));
@@ -279,7 +279,7 @@ fn a_declared_station_replaces_what_was_learned_of_it() {
 }
 
 #[test]
-fn a_vif_keeps_what_it_is_declared_with_and_adds_what_it_chose() {
+fn vif_keeps_declared_addresses_and_adds_chosen_ones() {
     let mut lab = lab();
     assert_eq!(lab.learn(VIF, mac(1), Some(ip("fe80::99"))), [], "not while its port is down");
     lab.link(VIF, true);
@@ -302,7 +302,7 @@ fn a_vif_keeps_what_it_is_declared_with_and_adds_what_it_chose() {
 }
 
 #[test]
-fn a_tenant_with_random_macs_fills_its_own_share_only() {
+fn tenant_with_random_macs_fills_only_its_own_share() {
     let mut lab = lab();
     let gates = [SEGMENT, OTHER_SEGMENT].map(|port| (port, std::sync::Arc::<Gate>::default()));
     let limits = |gate: &std::sync::Arc<Gate>| PortLimits {
@@ -338,7 +338,7 @@ fn a_tenant_with_random_macs_fills_its_own_share_only() {
 }
 
 #[test]
-fn a_known_station_announces_new_addresses_at_a_rate() {
+fn new_addresses_of_a_station_are_rate_limited() {
     let mut lab = lab();
     let limits = PortLimits {
         max_stations: 100,
@@ -366,7 +366,7 @@ fn a_known_station_announces_new_addresses_at_a_rate() {
 }
 
 #[test]
-fn a_blocked_segment_has_no_stations() {
+fn blocked_segment_has_no_stations() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.learn(OTHER_SEGMENT, mac(51), None);
