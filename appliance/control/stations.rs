@@ -240,20 +240,12 @@ impl Stations {
     /// A segment has gained or lost its link: its declared stations are added or removed, and the learned ones behind
     /// a lost link are removed. For vifs see [`Stations::add_vif`] and [`Stations::remove`].
     pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<ClaimUpdate> {
-        if !up {
-            self.up.remove(&port);
-            let gone: Vec<_> =
-                self.local.iter().filter(|(_, s)| s.port == port).map(|(key, _)| *key).collect();
-            let gone = self.defer_followed(gone, Removal::PortDown);
-            let mut claim_updates: Vec<_> =
-                gone.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)).collect();
-            claim_updates.extend(self.drop_unconfirmed(|entry| entry.learn.port == port));
-            return claim_updates;
+        if up {
+            self.up.insert(port);
+            return self.add_declared(tables, now_ms, |d| d.port == port);
         }
-        self.up.insert(port);
-        let behind = |d: &&Declared| d.port == port && !self.blocked.contains(&(port, d.vlan));
-        let come: Vec<_> = self.declared.iter().filter(behind).cloned().collect();
-        come.into_iter().filter_map(|d| self.insert(tables, now_ms, d)).collect()
+        self.up.remove(&port);
+        self.remove_at(tables, |at, _| at == port)
     }
 
     /// Blocks a segment port for the network of a VLAN, or unblocks it. The stations there are reached through
@@ -266,21 +258,36 @@ impl Stations {
         vlan: u16,
         on: bool,
     ) -> Vec<ClaimUpdate> {
-        if !on {
-            self.blocked.remove(&(port, vlan));
-            let up = self.up.contains(&port);
-            let behind = |d: &&Declared| up && (d.port, d.vlan) == (port, vlan);
-            let come: Vec<_> = self.declared.iter().filter(behind).cloned().collect();
-            return come.into_iter().filter_map(|d| self.insert(tables, now_ms, d)).collect();
+        if on {
+            self.blocked.insert((port, vlan));
+            return self.remove_at(tables, |at, tag| (at, tag) == (port, vlan));
         }
-        self.blocked.insert((port, vlan));
-        let there = |s: &Station| (s.port, s.vlan) == (port, vlan);
-        let gone: Vec<_> = self.local.iter().filter(|(_, s)| there(s)).map(|(key, _)| *key).collect();
-        let gone = self.defer_followed(gone, Removal::PortDown);
+        self.blocked.remove(&(port, vlan));
+        self.add_declared(tables, now_ms, |d| (d.port, d.vlan) == (port, vlan))
+    }
+
+    /// Adds these declared stations, if their port has a link and is not blocked.
+    fn add_declared(
+        &mut self,
+        tables: &mut Tables,
+        now_ms: u64,
+        which: impl Fn(&Declared) -> bool,
+    ) -> Vec<ClaimUpdate> {
+        let is_reachable =
+            |d: &Declared| self.up.contains(&d.port) && !self.blocked.contains(&(d.port, d.vlan));
+        let declared: Vec<_> =
+            self.declared.iter().filter(|d| which(d) && is_reachable(d)).cloned().collect();
+        declared.into_iter().filter_map(|d| self.insert(tables, now_ms, d)).collect()
+    }
+
+    /// Removes all stations at these ports and VLANs, also unconfirmed ones.
+    fn remove_at(&mut self, tables: &mut Tables, which: impl Fn(u16, u16) -> bool) -> Vec<ClaimUpdate> {
+        let stations = self.local.iter().filter(|(_, s)| which(s.port, s.vlan));
+        let keys = stations.map(|(key, _)| *key).collect();
+        let keys = self.defer_followed(keys, Removal::PortDown);
         let mut claim_updates: Vec<_> =
-            gone.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)).collect();
-        claim_updates
-            .extend(self.drop_unconfirmed(|entry| (entry.learn.port, entry.learn.vlan) == (port, vlan)));
+            keys.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)).collect();
+        claim_updates.extend(self.drop_unconfirmed(|entry| which(entry.learn.port, entry.learn.vlan)));
         claim_updates
     }
 
