@@ -69,7 +69,7 @@ impl Addresses {
 
     /// The addresses to be probed now. The silent ones are removed, and added to `silent`.
     pub fn probe(&mut self, now_ms: u64, silent: &mut Vec<IpAddr>) -> Vec<IpAddr> {
-        let mut asked = Vec::new();
+        let mut probed = Vec::new();
         self.entries.retain_mut(|entry| {
             if entry.next_ms > now_ms {
                 return true;
@@ -79,10 +79,10 @@ impl Addresses {
                 return false;
             }
             (entry.probes, entry.next_ms) = (entry.probes + 1, now_ms + ANSWER_MS);
-            asked.push(entry.ip);
+            probed.push(entry.ip);
             true
         });
-        asked
+        probed
     }
 }
 
@@ -95,19 +95,19 @@ mod tests {
 
     /// When it is probed and when removed, within a minute, if `answers` tells when it answers.
     fn run(addresses: &mut Addresses, answers: impl Fn(u64) -> bool) -> (Vec<u64>, Option<u64>) {
-        let (mut asked, mut silent) = (Vec::new(), Vec::new());
+        let (mut probed, mut silent) = (Vec::new(), Vec::new());
         for now in (0..60_000).step_by(500) {
             if addresses.probe(now, &mut silent).contains(&IP) {
-                asked.push(now);
+                probed.push(now);
                 if answers(now) {
                     addresses.confirm(now, IP, 20_000);
                 }
             }
             if silent.contains(&IP) {
-                return (asked, Some(now));
+                return (probed, Some(now));
             }
         }
-        (asked, None)
+        (probed, None)
     }
 
     #[test]

@@ -192,8 +192,8 @@ mod tests {
         let part = Part { vni: None, from: Cursor::default(), at_most: MAX_TURN_ROWS };
         let page = gather(part, 7, turn, extract).await.unwrap();
         assert_eq!((page.rows.len(), page.next), (7, Some(write(Cursor(0, 7)))));
-        let asked: Vec<_> = parts.take().iter().map(|p| (p.from.1, p.at_most)).collect();
-        assert_eq!(asked, [(0, 7), (3, 4), (6, 1)]);
+        let requested: Vec<_> = parts.take().iter().map(|p| (p.from.1, p.at_most)).collect();
+        assert_eq!(requested, [(0, 7), (3, 4), (6, 1)]);
         let rest = gather(Part { from: Cursor(0, 7), ..part }, 7, turn, extract).await.unwrap();
         assert_eq!((rest.rows.len(), rest.next), (3, None));
         // Turns that find nothing end a page as well.

@@ -104,12 +104,12 @@ impl Worker {
     /// One round over all queues and rings. Returns how many frames were moved or still wait.
     fn round(&mut self, burst: &mut Burst) -> usize {
         let mut work = 0;
-        let is_asked = self.egress.markers.barrier.begin_round();
+        let is_requested = self.egress.markers.barrier.begin_round();
         for at in 0..self.rx_queues.len() {
             let rx_queue = &mut self.rx_queues[at];
             let port = rx_queue.port;
             let n = rx_queue.queue.burst(burst, self.burst);
-            if is_asked {
+            if is_requested {
                 self.egress.markers.barrier.polled(at, n);
             }
             if n == 0 {
@@ -126,7 +126,7 @@ impl Worker {
         work += self.originate();
         work += self.drain_holds();
         work += self.egress.finish_round();
-        if is_asked || !self.egress.markers.is_empty() {
+        if is_requested || !self.egress.markers.is_empty() {
             work += self.end_markers();
         }
         work

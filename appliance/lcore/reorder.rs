@@ -177,9 +177,9 @@ impl ReorderBuffer {
         match (record.map(|record| &record.stage), w.sender) {
             (Some(Stage::Window { cycles }), WINDOW) => {
                 let before = w.queue.bytes();
-                let gone = w.queue.expire_before(&self.pool, now.saturating_sub(*cycles)) as u64;
-                w.counters.hold_removed(gone, (before - w.queue.bytes()) as u64);
-                *expired += gone;
+                let removed = w.queue.expire_before(&self.pool, now.saturating_sub(*cycles)) as u64;
+                w.counters.hold_removed(removed, (before - w.queue.bytes()) as u64);
+                *expired += removed;
                 QueueAction::Wait
             }
             (Some(Stage::Forward(heading)), WINDOW) => QueueAction::Forward(*heading),

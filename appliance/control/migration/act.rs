@@ -54,7 +54,7 @@ impl Control {
                     session.abort_migration(migration, generation, "runs on at the source");
                 }
             }
-            Action::Keep { port } => self.keep(now_ms, key, port),
+            Action::Keep { port } => self.hold_frames(now_ms, key, port),
             Action::Release { port } => self.release(now_ms, key, port),
             Action::Discard { port } => self.discard(key, port),
             Action::Forward { port, to } => self.forward(now_ms, key, port, to),
@@ -152,7 +152,7 @@ impl Control {
         }
     }
 
-    fn keep(&mut self, now_ms: u64, key: Key, port: u16) {
+    fn hold_frames(&mut self, now_ms: u64, key: Key, port: u16) {
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.milestones.begin(now_ms, &node.counters);
         }

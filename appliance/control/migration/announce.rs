@@ -195,7 +195,7 @@ impl Control {
         if stand_in.next_ms > now_ms {
             return;
         }
-        let gone = matches!(node.machine.state(), State::Forwarding { .. });
+        let has_left = matches!(node.machine.state(), State::Forwarding { .. });
         let step = |at: usize| ANNOUNCE_AT_MS.get(at).copied();
         let pause = match (step(stand_in.announced), step(stand_in.announced + 1)) {
             (Some(now), Some(next)) => next - now,
@@ -206,7 +206,7 @@ impl Control {
         let StandIn { mac: stand_in, ends_ms, .. } = *stand_in;
         // A bridge learns the Ethernet source of an announcement: a node that has left is behind our port, a node
         // that is here is not.
-        let (owner, source) = match (ends_ms.is_some(), gone) {
+        let (owner, source) = match (ends_ms.is_some(), has_left) {
             (false, _) => (stand_in, stand_in),
             (true, true) => (key.1, key.1),
             (true, false) => (key.1, stand_in),

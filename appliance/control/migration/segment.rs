@@ -42,13 +42,13 @@ impl Control {
     /// and not here yet; or the board has it here, and it was not seen since.
     pub(super) fn is_expected(&self, learn: &Learn) -> bool {
         let key = (learn.bd, learn.mac);
-        let may_come = self.migrations.locks.get(&key).is_some_and(|lock| self.may_move_here(lock));
+        let may_move = self.migrations.locks.get(&key).is_some_and(|lock| self.may_move_here(lock));
         let node = self.migrations.nodes.get(&key).map(|node| &node.machine);
         let has_left = node.is_some_and(|machine| matches!(machine.state(), State::Forwarding { .. }));
         let is_away = node.is_some_and(|machine| *machine.state() == State::Away);
         let is_ours = node.is_some_and(|machine| machine.record() == Record::Here);
         let elsewhere = || self.tables.recorded_host(learn.bd, learn.mac).is_some();
-        (has_left && (may_come || is_ours)) || (is_away && is_ours) || (may_come && elsewhere())
+        (has_left && (may_move || is_ours)) || (is_away && is_ours) || (may_move && elsewhere())
     }
 
     /// Whether the migration that has this lock may bring its node here.

@@ -181,8 +181,8 @@ fn reorder_buffer(control: &Control) -> ReorderBuffer {
 
 /// The ports with a hold whose transmit queue is this lcore's.
 fn vifs_with_hold(tx_ports: &[TxPort]) -> Vec<u16> {
-    let keeps = |tx_port: &TxPort| matches!(tx_port, TxPort::Own(queue) if queue.tx_hold.is_some());
-    (0..).zip(tx_ports).filter(|(_, tx_port)| keeps(tx_port)).map(|(port, _)| port).collect()
+    let has_hold = |tx_port: &TxPort| matches!(tx_port, TxPort::Own(queue) if queue.tx_hold.is_some());
+    (0..).zip(tx_ports).filter(|(_, tx_port)| has_hold(tx_port)).map(|(port, _)| port).collect()
 }
 
 /// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares them: lcores without a queue hand

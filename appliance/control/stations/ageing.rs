@@ -28,14 +28,14 @@ impl Stations {
             if now_ms.saturating_sub(station.seen_ms) >= limit {
                 silent.push((*bd, *mac));
             } else if station.addresses.is_due(now_ms) && self.probes.len() < PROBES_AT_ONCE {
-                let (port, vlan, mut gone) = (station.port, station.vlan, Vec::new());
-                let asked = station.addresses.probe(now_ms, &mut gone);
-                self.probes.extend(asked.into_iter().map(|ip| Probe { port, vlan, mac: *mac, ip }));
-                if gone.is_empty() {
+                let (port, vlan, mut silent_ips) = (station.port, station.vlan, Vec::new());
+                let due = station.addresses.probe(now_ms, &mut silent_ips);
+                self.probes.extend(due.into_iter().map(|ip| Probe { port, vlan, mac: *mac, ip }));
+                if silent_ips.is_empty() {
                     continue;
                 }
-                station.ips.retain(|ip| !gone.contains(ip));
-                for ip in gone {
+                station.ips.retain(|ip| !silent_ips.contains(ip));
+                for ip in silent_ips {
                     tables.clear_owner(*bd, ip, *mac);
                 }
                 let vni = self.vnis.get(bd);

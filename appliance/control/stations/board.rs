@@ -98,8 +98,8 @@ impl Stations {
         let Some(station) = self.local.get_mut(&(bd, mac)).filter(|_| learned) else { return };
         let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
         // It keeps the addresses that it had at its previous host.
-        let kept: Vec<_> = ips.into_iter().filter(|ip| !station.ips.contains(ip)).collect();
-        for ip in kept {
+        let missing: Vec<_> = ips.into_iter().filter(|ip| !station.ips.contains(ip)).collect();
+        for ip in missing {
             if let Err(full) = tables.set_owner(bd, ip, mac) {
                 log::error!("{full}");
                 continue;

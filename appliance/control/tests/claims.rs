@@ -68,8 +68,8 @@ fn station_seen_later_elsewhere_returns_only_by_later_frames() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.apply(node(mac(50), 2, &["192.168.0.50"], &[]));
-    let gone = lab.stations.node_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50)).unwrap();
-    assert_eq!((gone.port, lab.location(mac(50))), (SEGMENT, Where::Host(2)));
+    let moved = lab.stations.node_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50)).unwrap();
+    assert_eq!((moved.port, lab.location(mac(50))), (SEGMENT, Where::Host(2)));
     assert_eq!(lab.owner("192.168.0.50"), Some(mac(50)));
     // Frames still under way when it left.
     lab.now_ms += 99;
@@ -217,8 +217,8 @@ fn removals_of_followed_stations_are_deferred() {
     assert_eq!(lab.refuse(station), []);
     assert_eq!(lab.age(300_000), []);
     assert_eq!(lab.link(SEGMENT, false), [withdraw(mac(2))]);
-    let gone = [Removal::Refused, Removal::Silent, Removal::PortDown].map(|why| (bd, station, why));
-    assert_eq!(lab.stations.take_removals(), gone);
+    let removals = [Removal::Refused, Removal::Silent, Removal::PortDown].map(|why| (bd, station, why));
+    assert_eq!(lab.stations.take_removals(), removals);
     assert_eq!((lab.location(station), lab.stations.take_removals()), (Where::Port(SEGMENT), vec![]));
     // It was not marked as unconfirmed: it is claimed as before.
     lab.stations.unfollow(bd, station);

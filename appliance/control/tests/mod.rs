@@ -59,11 +59,11 @@ fn host(id: u32, vteps: &[&str], udp_port: u16) -> Change {
     })
 }
 
-fn node(mac: Mac, host_id: u32, ips: &[&str], gone: &[&str]) -> Change {
+fn node(mac: Mac, host_id: u32, ips: &[&str], gone_ips: &[&str]) -> Change {
     let ips = ips.iter().map(|text| ip(text)).collect();
     Change::NodePut {
         node: Node { vni: vni(100), mac, ips, host_id, generation: 1, facts: NodeFacts::default() },
-        gone_ips: gone.iter().map(|text| ip(text)).collect(),
+        gone_ips: gone_ips.iter().map(|text| ip(text)).collect(),
     }
 }
 

@@ -117,8 +117,8 @@ impl Truth {
                 vec![Change::MemberPut { vni: vni(n), host_id: id, segment }]
             }
             Step::MemberGone { vni: n, id } => {
-                let gone = self.members.remove(&(n, id));
-                gone.map(|_| Change::MemberGone { vni: vni(n), host_id: id }).into_iter().collect()
+                let removed = self.members.remove(&(n, id));
+                removed.map(|_| Change::MemberGone { vni: vni(n), host_id: id }).into_iter().collect()
             }
             Step::Node { vni: n, mac: m, id, ips } if self.hosts.contains_key(&id) => {
                 let ips = addresses(m, ips);
@@ -171,8 +171,9 @@ impl Truth {
     }
 
     fn remove_node(&mut self, n: u32, m: u8) -> Vec<Change> {
-        let gone = self.nodes.remove(&(n, m));
-        gone.map(|node| Change::NodeGone { vni: node.vni, mac: node.mac, ips: node.ips })
+        let removed = self.nodes.remove(&(n, m));
+        removed
+            .map(|node| Change::NodeGone { vni: node.vni, mac: node.mac, ips: node.ips })
             .into_iter()
             .collect()
     }

@@ -120,14 +120,14 @@ fn rows_that_remain_are_listed_once_despite_changes() {
 fn turn_examines_a_bounded_part_of_the_tables() {
     let lab = large();
     let nothing = lab.bds[1];
-    let (mut from, mut turns, mut looked) = (Some(0), 0, 0);
+    let (mut from, mut turns, mut scanned) = (Some(0), 0, 0);
     // Even when nothing that it examines matches.
     while let Some(at) = from {
         let piece = lab.tables.nodes_from(at, MAX_TURN_ROWS, Some(nothing));
         assert!(piece.rows.is_empty() && piece.scanned < 1 << 16, "{} slots in one turn", piece.scanned);
-        (from, turns, looked) = (piece.next, turns + 1, looked + piece.scanned);
+        (from, turns, scanned) = (piece.next, turns + 1, scanned + piece.scanned);
     }
-    assert!(turns > 2 && looked >= STAY as usize, "{looked} slots in {turns} turns");
+    assert!(turns > 2 && scanned >= STAY as usize, "{scanned} slots in {turns} turns");
     for from in [0, u64::MAX / 3, u64::MAX] {
         let pieces = [lab.tables.owners4_from(from, 10, None), lab.tables.owners6_from(from, 10, None)];
         assert!(pieces.iter().all(|p| p.rows.len() <= 11 && p.scanned < 1 << 16));

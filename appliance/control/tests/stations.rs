@@ -187,7 +187,7 @@ fn address_without_answers_is_removed() {
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.learn(SEGMENT, mac(50), Some(ip("fd00::50")));
     let id = lab.stations.get(lab.bds[0], mac(50)).unwrap().id;
-    let mut asked = Vec::new();
+    let mut probed = Vec::new();
     let mut claim_updates = Vec::new();
     // The station is up, and answers for one of its addresses.
     for _ in 0..700 {
@@ -198,11 +198,11 @@ fn address_without_answers_is_removed() {
             if probe.ip == ip("fd00::50") {
                 assert_eq!(lab.learn(SEGMENT, mac(50), Some(probe.ip)), []);
             }
-            asked.push(probe.ip);
+            probed.push(probe.ip);
         }
     }
-    assert_eq!(asked.iter().filter(|asked| **asked == ip("192.168.0.50")).count(), 3);
-    assert_eq!(asked.iter().filter(|asked| **asked == ip("fd00::50")).count(), 1);
+    assert_eq!(probed.iter().filter(|ip_probed| **ip_probed == ip("192.168.0.50")).count(), 3);
+    assert_eq!(probed.iter().filter(|ip_probed| **ip_probed == ip("fd00::50")).count(), 1);
     assert_eq!(claim_updates, [claim(mac(50), &["fd00::50"])]);
     assert_eq!((lab.owner("192.168.0.50"), lab.owner("fd00::50")), (None, Some(mac(50))));
 }
