@@ -1,6 +1,6 @@
-//! Deliver: the last stage towards a local port. Enters: an untagged frame and the port it is for. Leaves:
-//! the frame as the port's stations expect it, tagged on a trunk, its checksum and size finished here or by
-//! the device.
+//! Deliver: the last stage towards a local port. Enters: an untagged frame and its port. Leaves: the frame as the
+//! stations of the port expect it: tagged on a trunk, with its checksum and segmentation finished here or by the
+//! device.
 
 use super::{
     Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, ports::Origin, tracer::Stage,
@@ -20,7 +20,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
         self.tracer.note(Stage::Deliver, || describe(port, vlan));
         if super::offload::unfinished(&ctx.packet) {
-            // A tag shifts the headers, and few devices finish a checksum behind one: do it here.
+            // A tag shifts the headers, and few devices finish a checksum behind one.
             let by_device = vlan == 0
                 && out.fills_checksums
                 && (out.segments_tcp || ctx.packet.gso_size().is_none())
@@ -39,7 +39,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.egress.send(port, ctx.packet);
     }
 
-    /// Sends a frame that was made here back to where `origin` says.
+    /// Sends a frame that was built here back to `origin`.
     pub fn send_back(&mut self, mut packet: I::P, origin: Origin) {
         let Origin::Port { port, vlan } = origin else {
             return self.drop(packet, DropReason::HostUnresolved);
@@ -51,7 +51,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 }
 
-/// A delivery in words, for a trace.
+/// Describes a delivery for a trace.
 #[must_use]
 pub(super) fn describe(port: u16, vlan: u16) -> String {
     match vlan {

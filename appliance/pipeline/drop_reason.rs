@@ -1,6 +1,6 @@
-//! The fates a frame can have, and the counters that count packets: on every lcore, at any quiet moment,
-//! `received + copied + originated = sent + to_control + held + Σ dropped`.
-//! Every reason to drop a frame is in this one list, with the words an operator reads.
+//! The reasons to drop a frame, and the counters of packets. On every lcore, while no frame is being processed,
+//! `received + copied + originated = sent + to_control + held + Σ dropped`. This one list has all reasons, with the
+//! text that an operator reads.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use stopover_net::{frame::BadFrame, underlay::BadOuter};
@@ -16,7 +16,7 @@ macro_rules! drop_reasons {
             /// Every reason, in the order of their counters.
             pub const ALL: &[Self] = &[ $( Self::$variant, )* ];
 
-            /// The name under which it is counted and shown.
+            /// The name of its counter.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $( Self::$variant => $name, )* }
@@ -108,25 +108,25 @@ impl From<BadOuter> for DropReason {
     }
 }
 
-/// One lcore's counters. Written by that lcore alone, read by anyone: a plain load and store, never a locked
-/// instruction. Padded so that two lcores never share a cache line.
+/// The counters of one lcore. Only that lcore writes them, with a plain load and store, never a locked instruction;
+/// any thread may read. Padded so that two lcores never share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct PacketCounters {
     /// Frames taken from receive queues.
     pub received: AtomicU64,
-    /// Frames made from others: replicas, segments beyond the first, ICMP errors.
+    /// Frames copied from others: replicas, segments beyond the first, ICMP errors.
     pub copied: AtomicU64,
-    /// Frames that the control thread gave us to send.
+    /// Frames from the control thread to send.
     pub originated: AtomicU64,
     /// Frames that transmit queues accepted.
     pub sent: AtomicU64,
     /// Frames handed to the control thread.
     pub to_control: AtomicU64,
-    /// Frames that wait now, in the hold of a migrating node or for a full device: goes down again as they are
-    /// sent or dropped.
+    /// Frames that wait now, in the hold of a migrating node or for a full device. Decreases when they are sent or
+    /// dropped.
     pub held: AtomicU64,
-    /// Of the frames sent: those sent on because their node has left from here.
+    /// Of the frames sent: those redirected because their node has left.
     pub redirected: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
 }
@@ -154,7 +154,7 @@ pub fn add(counter: &AtomicU64, n: u64) {
 }
 
 impl PacketCounters {
-    /// `n` frames are held no longer.
+    /// Subtracts `n` frames from those that are held.
     pub fn release(&self, n: u64) {
         self.held.store(self.held.load(Relaxed).wrapping_sub(n), Relaxed);
     }
@@ -229,12 +229,12 @@ impl PacketReading {
         self.combine(other, u64::wrapping_add);
     }
 
-    /// What was counted since an earlier reading.
+    /// The difference to an earlier reading.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut d = self.clone();
         d.combine(earlier, u64::wrapping_sub);
-        // What was held then came in as far as the time since is concerned.
+        // Frames that were held then count as received in the time since.
         d.held = self.held;
         d.received = d.received.wrapping_add(earlier.held);
         d
@@ -253,7 +253,7 @@ impl PacketReading {
         }
     }
 
-    /// Frames without a fate yet: those on their way between queues now; 0 at any quiet moment.
+    /// Frames that are not accounted for yet, such as those between queues; 0 while no frame is being processed.
     #[must_use]
     pub fn unaccounted(&self) -> i64 {
         let ins = self.received.wrapping_add(self.copied).wrapping_add(self.originated);

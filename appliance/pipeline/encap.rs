@@ -1,5 +1,5 @@
-//! Encap: the last stage towards another host. Enters: an untagged frame and the host it is for. Leaves: the
-//! frame behind its outer headers (RFC 7348 section 5), on the underlay port towards that host.
+//! Encap: the last stage towards another host. Enters: an untagged frame and its host. Leaves: the frame behind its
+//! outer headers (RFC 7348 section 5), on the underlay port towards that host.
 
 use super::{
     Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, tracer::Stage, tracer::Tracer,
@@ -11,31 +11,31 @@ use stopover_net::{
     vxlan::{self, OverlayFlags},
 };
 
-/// What one appliance tells another of a frame, beside its network.
+/// What one appliance transmits to another with a frame, besides its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncapMeta {
     /// For the VXLAN header.
     pub flags: OverlayFlags,
     /// The only node that the frame is for, whatever its destination MAC says.
     pub node: Option<Mac>,
-    /// Where the source port comes from.
+    /// How the UDP source port is chosen.
     pub port: SourcePort,
 }
 
-/// Where the UDP source port of a tunnel datagram comes from.
+/// How the UDP source port of a tunnel datagram is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourcePort {
     /// From the flow alone.
     FromFlow,
-    /// From the flow, but one of the few that this lcore uses for this node, which is migrating: each of them is ended
-    /// by a marker of its own when the node has moved.
+    /// From the flow, but one of the few that this lcore uses for this migrating node: each of them gets an end
+    /// marker when the node has moved.
     Bounded(Mac),
-    /// It is this one.
+    /// This one.
     Fixed(u16),
 }
 
 impl EncapMeta {
-    /// Nothing to tell.
+    /// No flags, no node.
     pub const PLAIN: Self = Self { flags: OverlayFlags::NONE, node: None, port: SourcePort::FromFlow };
 }
 
@@ -46,8 +46,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.encap_with(ctx, host, EncapMeta::PLAIN);
     }
 
-    /// Sends a frame to host number `host` with a label. A foreign VTEP gets it without: it may drop what it does
-    /// not understand.
+    /// Sends a frame to host number `host` with flags or a node. A foreign VTEP gets neither: it may drop what it
+    /// does not understand.
     #[inline]
     pub fn encap_with(&mut self, ctx: PacketCtx<I::P>, host: u32, meta: EncapMeta) {
         let view = self.view;
@@ -95,7 +95,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 }
 
-/// What of a frame shows in its outer headers.
+/// The values of a frame that its outer headers contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flow {
     pub vni: Vni,
@@ -116,8 +116,8 @@ impl Flow {
     }
 }
 
-/// Puts the outer headers on an unmarked frame. False, and the frame is good for nothing, if there is no room for
-/// them.
+/// Adds the outer headers to a frame without overlay flags. False if there is no room for them; the frame is invalid
+/// then.
 #[inline(always)]
 pub(super) fn push_plain<P: Packet>(packet: &mut P, path: &Path, flow: Flow) -> bool {
     if path.outer.len() != outer::V4_LEN {
@@ -129,7 +129,7 @@ pub(super) fn push_plain<P: Packet>(packet: &mut P, path: &Path, flow: Flow) -> 
     room.and_then(|room| path.outer.fill_ipv4(room, inner_len, flow.vni, flow.source_port, tos)).is_some()
 }
 
-/// Puts the outer headers on. False, and the frame is good for nothing, if there is no room for them.
+/// Adds the outer headers. False if there is no room for them; the frame is invalid then.
 #[inline(never)]
 fn push_outer<P: Packet>(packet: &mut P, path: &Path, flow: Flow, flags: OverlayFlags) -> bool {
     let Flow { vni, source_port, tos, priority } = flow;

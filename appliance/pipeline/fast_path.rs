@@ -1,14 +1,14 @@
-//! The short way: nearly every frame is an ordinary one ([`fast_parse`]) between two nodes at rest, and needs little of
-//! what the other stages know. Enters: a burst from any port. The frames of a burst are taken in passes, each over
-//! all of them: read, look up, send; so that the memory that one of them waits for comes while others are worked
-//! on. What a pass leaves for the next are a few bytes in arrays.
+//! The fast path, for ordinary frames ([`fast_parse`]) between two nodes that are not migrating: nearly all traffic.
+//! It needs little of what the other stages know. Enters: a burst from any port. The frames of a burst are processed
+//! in passes over all of them: parse, look up, send. So the memory for one frame arrives while others are processed.
+//! A pass leaves a few bytes a frame in arrays for the next.
 //!
-//! Whatever is not ordinary, or goes somewhere special, goes the long way ([`Pipeline::tenant_slow`],
-//! [`Pipeline::underlay_slow`]) instead, untouched, and through every check from the beginning. No frame overtakes
-//! another of its burst by that: frames that go one way wait for those before them that went the other.
+//! Every other frame takes the slow path ([`Pipeline::tenant_slow`], [`Pipeline::underlay_slow`]): it is unchanged
+//! and passes every check from the beginning. Frames of a burst keep their order: a frame of one path waits for those
+//! of the other that precede it.
 //!
-//! The short way checks all that the long way checks, and does to a frame what that would do: the golden captures
-//! and `tests/properties.rs` see to it.
+//! The fast path makes all checks of the slow path and changes a frame in the same way. The golden captures and
+//! `tests/properties.rs` compare the two.
 
 use super::{
     Egress, MAX_BURST, Pipeline, deliver,
@@ -40,20 +40,20 @@ const ETHERNET: usize = 14;
 /// Frames of one kind that wait for each other.
 type Frames<P> = ArrayVec<P, MAX_BURST>;
 
-/// What one pass leaves for the next, by frame; and keys that were looked up, by place. It is the lcore's for good: to
-/// clear all this for every burst would cost as much as the lookups. What an earlier burst left is never read, since
-/// every pass writes all that a later one reads of its frames.
+/// What one pass leaves for the next, by frame, and the keys that were looked up. An lcore keeps it: clearing it for
+/// every burst would cost as much as the lookups. Data of an earlier burst is never read, since each pass writes all
+/// that a later one reads.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Destinations: one each, or in [`Pipeline::inward_fast`] those that differ from the one before.
+    /// Destinations: one for each frame, or in [`Pipeline::inward_fast`] one for each run of equal ones.
     keys: [u64; MAX_BURST],
-    /// What is known of these.
+    /// What the lookup found for `keys`.
     words: [u64; MAX_BURST],
     /// Source port and type of service of the outer header.
     flows: [(u16, u8); MAX_BURST],
-    /// What [`Pipeline::inward_fast`] has read.
+    /// What [`Pipeline::inward_fast`] has parsed.
     inner: [Inner; MAX_BURST],
-    /// The port that a frame goes out of, [`SLOW_PATH`] or [`NO_HEADROOM`].
+    /// The port to send a frame from, [`SLOW_PATH`] or [`NO_HEADROOM`].
     egress_ports: [u16; MAX_BURST],
 }
 
@@ -65,7 +65,7 @@ struct Inner {
     source: u64,
     /// In bytes.
     len: u16,
-    /// Place of the key of its destination.
+    /// Index of the key of its destination.
     key_index: u8,
 }
 
@@ -81,16 +81,16 @@ impl Default for Scratch {
     }
 }
 
-/// Number in its burst, and key of its VTEP, of each frame from who is not known to be a host.
+/// Index in the burst, and VTEP key, of each frame whose sender is not in the VTEP cache.
 type UncachedVteps = ArrayVec<(u8, u64), MAX_BURST>;
 
-/// Stands where a frame's port is expected: the frame goes the long way.
+/// In place of an egress port: the frame takes the slow path.
 const SLOW_PATH: u16 = u16::MAX;
-/// As [`SLOW_PATH`]: there was no room for its headers.
+/// In place of an egress port: there was no room for the headers.
 const NO_HEADROOM: u16 = u16::MAX - 1;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Takes a burst received from tenant port `port`.
+    /// Processes a burst received from tenant port `port`.
     pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
@@ -99,7 +99,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Takes a burst received from underlay port `port`.
+    /// Processes a burst received from underlay port `port`.
     pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
@@ -124,7 +124,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
         lookup.finish(keys.get(..n).unwrap_or_default(), words);
         let hosts = view.hosts();
-        // The source ports for a migrating node are bounded, which is the long way's.
+        // A migrating node has bounded source ports, which the slow path assigns.
         let entry = |word: &u64| {
             let host = PackedFdbEntry(*word).host_at_rest()?;
             hosts.get(host).inspect(|entry| stopover_lockfree::prefetch(*entry))
@@ -143,7 +143,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.send_out(burst, egress_ports, |path, frames| path.tenant_slow(port, frames.drain(..)));
     }
 
-    /// Puts a frame of a vif into the tunnel to a host, if it fits. Says by which port it goes.
+    /// Adds the outer headers to a frame of a vif, if it fits. Returns its egress port.
     #[inline(always)]
     fn prepare_for_host(
         &mut self,
@@ -168,7 +168,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if pushed { path.port } else { NO_HEADROOM }
     }
 
-    /// Readies a frame of a vif for another port here, if it is for one and fits. Says by which port it goes.
+    /// Prepares a frame of a vif for another local port, if it fits. Returns its egress port.
     #[inline(always)]
     fn prepare_for_port(
         &mut self,
@@ -240,7 +240,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             if W::RECORDS {
                 self.trace_received(own, packet, word.open());
             }
-            // It was seen to have these bytes when it was read.
+            // The first pass has checked that these bytes exist.
             if packet.cut(fast_parse::TUNNEL_LEN, len) {
                 packet.clear_offload();
                 *egress_port = self.push_vlan(packet, to, vlan);
@@ -249,7 +249,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.send_out(burst, egress_ports, |path, frames| path.underlay_slow(port, frames.drain(..)));
     }
 
-    /// Which frames of a burst are from hosts after all. By frame, as bits.
+    /// Looks up the VTEPs that the cache does not know. Returns bits by frame: it is from a host.
     #[inline(never)]
     fn find_hosts(&self, uncached_vteps: &UncachedVteps) -> u64 {
         let vteps: ArrayVec<u64, MAX_BURST> = uncached_vteps.iter().map(|(_, vtep)| *vtep).collect();
@@ -258,15 +258,15 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         hosts.fold(0, |known, (_, (n, _))| known | 1 << n)
     }
 
-    /// Which of these nodes are stations of ours; nearly never asked.
+    /// Returns which of these nodes are local stations, as bits. Rarely called.
     #[cold]
     fn local_sources(&self, inner: &[Inner; MAX_BURST], n: usize) -> u64 {
         let keys = inner.map(|inner| inner.source);
         self.view.lookup_locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
     }
 
-    /// The port and VLAN that a frame from the underlay goes to, if it is one of a known host and not of a station of
-    /// ours, and fits.
+    /// The port and VLAN of a frame from the underlay, if it is accepted (from a known host, not from a local
+    /// station) and fits.
     #[inline(always)]
     fn local_destination(
         &self,
@@ -282,14 +282,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Makes a frame what stations behind a port expect. Says by which port it goes.
+    /// Adds the VLAN tag of a port, if it has one. Returns the egress port.
     #[inline(always)]
     fn push_vlan(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
         self.tracer.note(Stage::Deliver, || deliver::describe(port, vlan));
         if vlan == 0 || vlan::push(packet, vlan, 0) { port } else { NO_HEADROOM }
     }
 
-    /// Sends every frame out of its port, or the long way, in order. Nearly always all go one way.
+    /// Sends each frame from its port or to the slow path, in order. Nearly always all have the same port.
     #[inline(always)]
     fn send_out(
         &mut self,
@@ -310,8 +310,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Frames that go different ways leave one by one. Those that go the long way do so together, but not behind a later
-    /// one that does not.
+    /// Sends frames of different ports one by one. Consecutive frames for the slow path go there together.
     fn send_out_mixed(
         &mut self,
         burst: &mut Frames<I::P>,
@@ -337,7 +336,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Tells what the long way would tell.
+    /// Records the same trace as the slow path.
     #[cold]
     fn trace_sent(&mut self, port: u16, packet: &I::P, bd: Bd, entry: Option<FdbEntry>) {
         if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
@@ -347,7 +346,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Tells what the long way would tell.
+    /// Records the same trace as the slow path.
     #[cold]
     fn trace_received(&mut self, own: &Underlay, packet: &I::P, entry: Option<FdbEntry>) {
         let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = parse_received(own, packet) else {
@@ -363,8 +362,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 }
 
-/// The keys of a burst to be looked up. Frames come in trains, of one flow or at least from one host, so equal keys
-/// that follow each other are looked up once.
+/// The keys of a burst to look up. Consecutive frames often have the same destination, so equal keys in a row are
+/// looked up once.
 struct Trains<'s> {
     keys: &'s mut [u64; MAX_BURST],
     last: u64,
@@ -376,8 +375,8 @@ impl<'s> Trains<'s> {
         Self { keys, last: NO_KEY, len: 0 }
     }
 
-    /// Adds the key of the next frame and tells its place; the first [`MAX_BURST`] count. Without branches: whether a
-    /// key is the one before nobody can predict.
+    /// Adds the key of the next frame and returns its index; the first [`MAX_BURST`] count. Without branches, since
+    /// whether a key repeats is unpredictable.
     #[inline(always)]
     fn push(&mut self, key: u64) -> u8 {
         self.len += usize::from(key != self.last);
@@ -392,7 +391,7 @@ impl<'s> Trains<'s> {
     }
 }
 
-/// No node's key: those of groups are not looked up.
+/// The key of no node: group addresses are not looked up.
 const NO_KEY: u64 = u64::MAX;
 
 /// Whether an untagged frame of `len` bytes has no more layer 3 bytes than `mtu`.
@@ -415,7 +414,7 @@ fn parse_received<P: Packet>(
     (tunnel.dst_mac == own.mac && stations && keeps_ecn && packet.is_plain()).then_some((tunnel, inner))
 }
 
-/// The last answer, for a question that is nearly always the same again.
+/// Remembers the last lookup, since the next is nearly always for the same key.
 struct Last<K, V>(Option<(K, V)>);
 
 impl<K, V> Default for Last<K, V> {
@@ -438,10 +437,10 @@ impl<K: PartialEq + Copy, V: Copy> Last<K, V> {
     }
 }
 
-/// Whose frames a vif takes without more questions.
+/// The source addresses that the fast path accepts from a vif.
 fn sender(vif: &Vif) -> Sender {
     match vif.guard {
-        // The address of a vif with one is compared without a loop.
+        // For a vif with one address the comparison needs no loop.
         true if vif.addressed => Sender::from_mac(vif.mac).with_expected_ip(vif.ipv4.first().copied()),
         true => Sender::from_mac(vif.mac),
         false => Sender::any(),

@@ -1,6 +1,6 @@
-//! Guard: may this port send this frame? Enters: a frame from a tenant port and what is declared of the port.
-//! Leaves: yes, or the reason why not. A vif may use its own MAC and IP addresses only, and what is allowed beside
-//! them, in every protocol that carries them; it is no router and no DHCP server unless that is allowed. A segment may
+//! Guard: may this port send this frame? Enters: a frame from a tenant port and the declaration of the port. Leaves:
+//! yes, or the reason why not. A vif may use only its own MAC and IP addresses and those that are allowed besides, in
+//! every protocol that carries addresses. It is no router and no DHCP server unless that is allowed. A segment may
 //! use any station address.
 
 use super::{drop_reason::DropReason, ports::Vif};
@@ -12,7 +12,7 @@ use stopover_net::{
     icmpv4, icmpv6, loop_probe, nd,
 };
 
-/// What every tenant frame must obey, whatever port it comes from.
+/// Checks what holds for every tenant frame, whatever its port.
 #[inline]
 pub fn check_addresses(frame: &Frame) -> Result<(), DropReason> {
     if frame.src.is_group() || frame.src.is_zero() {
@@ -24,17 +24,17 @@ pub fn check_addresses(frame: &Frame) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// Whether frames for this address are between neighbouring bridges only: 01:80:c2:00:00:00 to 0f (IEEE 802.1Q table
-/// 8-1), and [`VENDOR_CONTROL`]. 01:80:c2:00:00:20 to 2f is not among them: a bridge without the protocol in question
-/// (MVRP, MMRP) forwards them (IEEE 802.1Q table 10-1).
+/// Whether this address is for neighbouring bridges only: 01:80:c2:00:00:00 to 0f (IEEE 802.1Q table 8-1), and
+/// [`VENDOR_CONTROL`]. 01:80:c2:00:00:20 to 2f is not one of them: a bridge without the protocol in question (MVRP,
+/// MMRP) forwards them (IEEE 802.1Q table 10-1).
 #[inline]
 fn is_link_local_control(dst: Mac) -> bool {
     let dst = dst.to_u64();
     dst & 0xffff_ffff_fff0 == 0x0180_c200_0000 || is_vendor_control(dst)
 }
 
-/// What bridges of two vendors say to their neighbours, as Open vSwitch lists it too (`eth_addr_is_reserved`). Two
-/// networks that hear each other's PVST+ or EAPS become one spanning tree or ring, and block ports in both.
+/// Control protocols between bridges of two vendors; Open vSwitch has the same list (`eth_addr_is_reserved`). Two
+/// networks that receive each other's PVST+ or EAPS become one spanning tree or ring, and block ports in both.
 const VENDOR_CONTROL: [u64; 7] = [
     0x0100_0c00_0000, // Cisco ISL
     0x0100_0ccc_cccc, // Cisco CDP, VTP, DTP, PAgP, UDLD
@@ -54,25 +54,25 @@ fn is_vendor_control(dst: u64) -> bool {
     matches!(dst >> 24, CISCO | EXTREME) && (VENDOR_CONTROL.contains(&dst) || dst & !7 == CISCO_CFM)
 }
 
-/// Link-local addresses that a vif used and nobody declared: its own unless they are known to be another's.
+/// Undeclared link-local addresses that a vif used: its own unless they belong to another node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The packet's source.
+    /// The source of the packet.
     pub source: Option<Ipv6Addr>,
-    /// What a neighbour advertisement advertises, if that is another.
+    /// The target of a neighbour advertisement, if it differs.
     pub target: Option<Ipv6Addr>,
 }
 
-/// How a frame passed.
+/// Result for a frame that may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passed {
-    /// It uses nothing but what is the vif's own.
+    /// It uses addresses of the vif only.
     Own,
-    /// If nobody else in the network has what it claims: see [`claims`].
+    /// It may be sent if no other node of the network has the addresses that it claims: see [`claims`].
     Claims,
 }
 
-/// Checks a frame of a guarded vif, but for the link-local addresses that it claims: those are in the tables.
+/// Checks a frame of a guarded vif, except the link-local addresses that it claims: those are in the tables.
 #[inline]
 pub fn check_vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
     if frame.src != vif.mac && !vif.allowed.has_mac(frame.src) {
@@ -91,7 +91,7 @@ pub fn check_vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, DropRe
 const DHCP_SERVER: u16 = 67;
 const DHCPV6_SERVER: u16 = 547;
 
-/// Whether the vif may give others routes and addresses, if that is what the frame does (RFC 6105, RFC 7610).
+/// Whether the vif may advertise routes or assign addresses, if the frame does so (RFC 6105, RFC 7610).
 #[inline]
 fn check_services(vif: &Vif, frame: &Frame) -> Result<(), DropReason> {
     match (frame.l4, &frame.kind) {
@@ -107,7 +107,7 @@ fn check_services(vif: &Vif, frame: &Frame) -> Result<(), DropReason> {
         {
             Err(DropReason::GuardDhcp)
         }
-        // A first fragment without all headers hides one of the above (RFC 7113 section 3, RFC 7112).
+        // A first fragment without all headers can hide one of the above (RFC 7113 section 3, RFC 7112).
         (L4::Malformed, Kind::Ipv6(ip))
             if ip.fragment == Fragment::First && !(vif.allowed.router && vif.allowed.dhcp_server) =>
         {
@@ -138,12 +138,12 @@ fn check_ipv4(vif: &Vif, src: Ipv4Addr, frame: &Frame) -> Result<(), DropReason>
     if allowed { Ok(()) } else { Err(DropReason::GuardIp) }
 }
 
-/// What an unspecified source is right for: multicast listener reports (RFC 3590; types 131, 132, 143),
-/// looking for a router and duplicate address detection (RFC 4861 section 4.1, RFC 4862 section 5.4.2).
+/// ICMPv6 types that may have an unspecified source: multicast listener reports (RFC 3590; types 131, 132, 143),
+/// router solicitation and duplicate address detection (RFC 4861 section 4.1, RFC 4862 section 5.4.2).
 const UNSPECIFIED_SOURCE_KINDS: [u8; 5] =
     [131, 132, 143, icmpv6::kind::ROUTER_SOLICIT, icmpv6::kind::NEIGHBOUR_SOLICIT];
 
-/// An ordinary packet is from an address of the vif's own, and nothing else is to be asked.
+/// The first check is for ordinary packets: from an address of the vif, and no ICMPv6.
 #[inline]
 fn check_ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Passed, DropReason> {
     if !matches!(frame.l4, L4::Icmpv6 { .. }) && owns6(vif, frame.src, src) {
@@ -153,7 +153,7 @@ fn check_ipv6(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Pa
     Ok(if claims == Claims::default() { Passed::Own } else { Passed::Claims })
 }
 
-/// What a frame that passed with [`Passed::Claims`] claims.
+/// The addresses that a frame with [`Passed::Claims`] claims.
 #[cold]
 #[must_use]
 pub fn claims(vif: &Vif, frame: &Frame, head: &[u8]) -> Claims {
@@ -166,7 +166,7 @@ pub fn claims(vif: &Vif, frame: &Frame, head: &[u8]) -> Claims {
 #[cold]
 fn ipv6_claims(vif: &Vif, src: Ipv6Addr, frame: &Frame, head: &[u8]) -> Result<Claims, DropReason> {
     let owns = |ip| owns6(vif, frame.src, ip);
-    // A guest chooses its link-local address itself, and need not make it of its MAC (RFC 7217, RFC 8981).
+    // A guest chooses its link-local address itself, not necessarily from its MAC (RFC 7217, RFC 8981).
     let chosen = |ip: Ipv6Addr| ip.is_unicast_link_local() && frame.src == vif.mac;
     let claimed = |ip| (!owns(ip) && chosen(ip)).then_some(ip);
     let mut claims = Claims { source: claimed(src), target: None };

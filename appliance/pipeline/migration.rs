@@ -1,8 +1,9 @@
-//! Moving: frames for nodes that are leaving this host or arriving here. Enters: a frame whose destination is on
-//! the move, an end marker, a straggler for a node that has left. Leaves: the frame delivered, held, or sent on,
-//! once, to where the node is now.
+//! Migration: frames for nodes that are leaving this host or arriving here. Enters: a frame whose destination is
+//! migrating, an end marker, a straggler for a node that has left. Leaves: the frame, delivered, held, or redirected
+//! once to the new host of its node.
 //!
-//! What a vhost port's ring refuses is not decided here but at its outlet, which alone knows.
+//! Frames that the ring of a vhost port refuses are handled by the port's transmit queue, which alone knows what was
+//! refused.
 
 use super::{
     Egress, MarkerHandoff, PacketCtx, Pipeline,
@@ -23,7 +24,7 @@ use stopover_net::{
     vxlan::OverlayFlags,
 };
 
-/// Stands for "copies of what was delivered" where a sender's host index is expected; no host has it.
+/// In place of the host index of a sender: copies of delivered frames. No host has this index.
 pub const WINDOW: u32 = u32::MAX;
 
 /// What a held record is.
@@ -32,14 +33,14 @@ pub const WINDOW: u32 = u32::MAX;
 pub enum Class {
     /// A frame that waits.
     Frame,
-    /// A frame that came when others were being sent on already, and only queues behind them.
+    /// A frame that arrived during the redirection of others, and is queued behind them.
     Straggler,
     /// An end marker.
     Marker,
 }
 
 impl Class {
-    /// The reverse of `as u8`; what is unknown is a frame.
+    /// The reverse of `as u8`; an unknown number is a frame.
     #[must_use]
     pub const fn from_u8(number: u8) -> Self {
         match number {
@@ -84,7 +85,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Stage::Window { .. } => {
                 let from_own_segment = matches!(ctx.origin, Origin::Port { port, .. } if port == record.port);
                 if from_own_segment && !to_stand_in {
-                    // A bridge floods what it knows no port for: the node may have gone.
+                    // A bridge floods a frame of unknown destination: the node may have left.
                     self.hold_copy(&ctx, record, index);
                     return self.drop(ctx.packet, DropReason::SameSegment);
                 }
@@ -92,7 +93,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 self.hold_copy(&ctx, record, index);
                 self.deliver(ctx, record.port, record.vlan);
             }
-            // Whoever sent it on knows that the node is here again, which the control thread will hear in a moment.
+            // The host that redirected it knows that the node is here again. The control thread will be notified
+            // soon.
             Stage::Forward(RedirectTarget::Host(_))
                 if matches!(ctx.origin, Origin::Underlay { hop: true, .. }) =>
             {
@@ -108,7 +110,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// A frame whose node was migrating when its burst was looked up, and is no longer.
+    /// A frame whose node stopped migrating after the lookup of the burst.
     fn after_migration(&mut self, ctx: PacketCtx<I::P>) {
         let word = self.view.packed_fdb_entry(ctx.bd, ctx.frame.dst);
         match (word.open(), ctx.origin) {
@@ -137,7 +139,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Holds a copy of a frame that is delivered as well. One that does not fit is no loss, unless the node has left.
+    /// Holds a copy of a frame that is also delivered. A copy that does not fit is a loss only if the node has left.
     fn hold_copy(&mut self, ctx: &PacketCtx<I::P>, record: &MigrationRecord, index: u32) {
         if self.egress.hold(record, index, WINDOW, Class::Frame, &ctx.packet) {
             add(&self.counters.copied, 1);
@@ -148,11 +150,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Sends a frame to the place that its node has gone to.
+    /// Sends a frame to the host or port to which its node has moved.
     pub fn redirect(&mut self, ctx: PacketCtx<I::P>, node: Mac, target: RedirectTarget, vlan: u16) {
         match target {
             RedirectTarget::Host(host) => {
-                // What was flooded to the node's port must not be flooded again where the node is.
+                // A frame that was flooded to the port of the node must not be flooded again at the new host.
                 let only_node = (ctx.frame.dst != node).then_some(node);
                 let flags = if only_node.is_some() {
                     OverlayFlags::HOP.with(OverlayFlags::NODE)
@@ -166,8 +168,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// A frame from the underlay for a node at another host. If the node has left from here, its sender does not
-    /// know yet: the frame goes on, once.
+    /// A frame from the underlay for a node at another host. If the node has left from here, its sender does not know
+    /// yet: the frame is redirected, once.
     pub fn redirect_straggler(&mut self, ctx: PacketCtx<I::P>, host: u32, word: PackedFdbEntry) {
         let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         if redirected_before || !word.departed() {
@@ -178,7 +180,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.encap_with(ctx, host, EncapMeta { flags: OverlayFlags::HOP, ..EncapMeta::PLAIN });
     }
 
-    /// A frame that is for one node only, whatever its destination says: it was held for that node elsewhere.
+    /// A frame for one node only, whatever its destination MAC is: another host held it for that node.
     #[cold]
     pub fn deliver_to_node(&mut self, ctx: PacketCtx<I::P>, node: Mac) {
         self.tracer.note(Seen::Migrating, || format!("for {node} only"));
@@ -186,7 +188,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let is_apart = matches!(ctx.origin, Origin::Underlay { apart, .. } if apart != 0);
         let word = self.view.packed_fdb_entry(ctx.bd, node);
         match word.open() {
-            // All stations of a segment hear the copy that it gets as any other port.
+            // All stations of a segment receive the copy that the segment gets like any other port.
             Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. })
                 if is_apart && !self.is_vif(port) =>
             {
@@ -203,9 +205,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// An end marker from the underlay, its outer headers taken off. What it says of the node's arrival is told at once;
-    /// the marker itself waits until every lcore has taken what its queues held when it came: a frame that was sent
-    /// before it may be in another queue.
+    /// An end marker from the underlay, without its outer headers. If it announces an arrival, that is reported at
+    /// once. The marker itself waits until every lcore has processed what its queues held: an earlier frame of the
+    /// same sender may be in another queue.
     #[cold]
     pub fn handle_end_marker(&mut self, packet: I::P, network: Network) {
         let Ok(marker) = marker::parse(packet.head()) else {
@@ -229,7 +231,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// An end marker that need not wait for other queues any more: it goes where its node's frames go.
+    /// An end marker that no longer waits for other queues: it follows the frames of its node.
     #[cold]
     pub fn forward_marker(&mut self, packet: I::P, network: Network) {
         let Ok(marker) = marker::parse(packet.head()) else {
@@ -255,7 +257,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// An end marker goes behind all frames that this lcore has sent by a port.
+    /// Queues an end marker behind all frames that this lcore has sent to a port.
     pub fn queue_marker(&mut self, packet: I::P, network: Network, port: u16) {
         match self.egress.hand_off_marker(port, packet, network) {
             MarkerHandoff::Own(packet) => self.handle_marker_at_port(packet, network, port),
@@ -264,7 +266,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// An end marker has come to the lcore that sends from the port that its node leaves or has come to.
+    /// An end marker at the lcore that sends from the port of its node, which leaves or has arrived.
     #[cold]
     pub fn handle_marker_at_port(&mut self, packet: I::P, network: Network, port: u16) {
         let Ok(marker) = marker::parse(packet.head()) else {
@@ -288,7 +290,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// An end marker that comes from a node's old host: all that its sender had sent by there has been delivered.
+    /// A relayed end marker from the old host of a node: all frames that its sender had sent by the old host have
+    /// been delivered.
     #[cold]
     pub fn record_marker(&mut self, packet: I::P, network: Network) {
         let view = self.view;
@@ -307,7 +310,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.drop(packet, DropReason::EndMarker);
     }
 
-    /// An end marker for a node that leaves a port of which each lcore keeps or sends on the frames that it gets itself.
+    /// An end marker for a node that leaves a port whose frames each lcore holds or redirects itself.
     fn hold_or_relay_marker(&mut self, packet: I::P, marker: &Marker, record: &MigrationRecord, index: u32) {
         match &record.stage {
             Stage::Forward(RedirectTarget::Host(host)) if !marker.relayed => {
@@ -333,7 +336,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Sends an end marker to a host, in so many copies as source ports are in use here for its node.
+    /// Sends an end marker to a host, one copy for each source port in use for its node.
     pub fn send_end_markers(&mut self, mut packet: I::P, network: Network, host: u32) {
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
@@ -368,11 +371,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.encap_with(ctx, host, EncapMeta { flags: OverlayFlags::CONTROL, node: None, port });
     }
 
-    /// Passes an end marker on to the node's new host, behind everything that was sent there before.
+    /// Relays an end marker to the new host of its node, behind all frames sent there before.
     pub fn relay_marker(&mut self, mut packet: I::P, network: Network, host: u32, relay: Relay) {
         let marker = match marker::parse(packet.head()) {
             Ok(marker) if !marker.relayed => marker,
-            // One that was waited for here, of the move before.
+            // A marker of the previous migration, for which this host waited.
             Ok(_) | Err(_) => return self.drop(packet, DropReason::EndMarker),
         };
         self.egress.report_relayed(network.bd, marker);
@@ -383,9 +386,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let origin = Origin::Underlay { host, hop: true, apart: 0 };
         let flags = OverlayFlags::HOP.with(OverlayFlags::CONTROL);
         let Network { bd, vni } = network;
-        // A foreign VTEP has no use for it.
+        // A foreign VTEP does not understand it.
         if self.view.host(host).is_some_and(|entry| entry.is_appliance) {
-            // Frames of a flow leave here with the source port with which they came.
+            // Frames of a flow leave with the source port with which they arrived.
             let port = match marker.source_port {
                 0 => SourcePort::FromFlow,
                 port => SourcePort::Fixed(port),
@@ -401,7 +404,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 }
 
-/// Writes the node's real MAC in place of its stand-in.
+/// Replaces the stand-in MAC of a node by its real one.
 fn rewrite_dst_mac<P: Packet>(ctx: &mut PacketCtx<P>, mac: Mac) {
     if let Some(dst) = ctx.packet.head_mut().get_mut(..6) {
         dst.copy_from_slice(&mac.octets());

@@ -1,6 +1,6 @@
-//! Offload: what a sender left to the device is finished here when no device will. A guest with a
-//! paravirtual NIC sends frames without a TCP or UDP checksum, and TCP frames of many segments at once; on
-//! the wire both must be real. Enters: a frame marked so. Leaves: finished frames.
+//! Offload: finishes in software what a sender left to the device and no device will do. A guest with a paravirtual
+//! NIC sends frames without a TCP or UDP checksum, and TCP frames of many segments; on the wire neither is allowed.
+//! Enters: a frame with such a mark. Leaves: finished frames.
 
 use super::{
     Egress, PacketCtx, Pipeline,
@@ -40,12 +40,12 @@ fn header_len(frame: &Frame) -> Option<usize> {
     }
 }
 
-/// Asks the sending device to finish the frame. False if it cannot be asked.
+/// Requests the sending device to finish the frame. False if it cannot.
 pub fn request<P: Packet>(ctx: &mut PacketCtx<P>) -> bool {
     let Some(l4_off) = ctx.frame.l4_off else { return false };
     let (tcp, l4_len) = match ctx.frame.l4 {
         L4::Tcp { hdr_len, .. } => (true, hdr_len),
-        // No device is asked to segment UDP.
+        // UDP segmentation is never requested.
         L4::Udp { .. } if ctx.packet.gso_size().is_none() => (false, 8),
         _ => return false,
     };
@@ -61,7 +61,7 @@ pub fn request<P: Packet>(ctx: &mut PacketCtx<P>) -> bool {
 }
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Finishes a frame and passes what it becomes to `next`: itself with its checksum, or its segments.
+    /// Finishes a frame and passes the result to `next`: the frame with its checksum, or its segments.
     #[cold]
     pub fn finish(&mut self, mut ctx: PacketCtx<I::P>, mut next: impl FnMut(&mut Self, PacketCtx<I::P>)) {
         match ctx.packet.gso_size() {
@@ -77,7 +77,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// The original counts as the first segment in the books; the others are copies.
+    /// The original is counted as the first segment; the others are copies.
     fn segment(&mut self, ctx: PacketCtx<I::P>, size: u16, mut next: impl FnMut(&mut Self, PacketCtx<I::P>)) {
         let Ok(segmenter) = Segmenter::new(&ctx.frame, ctx.packet.head(), size) else {
             return self.drop(ctx.packet, DropReason::BadChecksumOffload);

@@ -1,5 +1,5 @@
-//! What the stages need of a frame's buffer, as a trait: an mbuf on the packet path, a plain vector in tests
-//! and in `stopover trace`. Nothing here knows DPDK or a protocol.
+//! The buffer of a frame as the stages need it, as a trait: an mbuf on the packet path, a plain vector in tests and
+//! in `stopover trace`. No DPDK and no protocol here.
 
 use stopover_net::VlanId;
 
@@ -27,24 +27,26 @@ pub trait Packet: Sized {
     fn replace(&mut self, bytes: &[u8]) -> bool;
     /// The sender left the TCP or UDP checksum for the device to fill in (data is good).
     fn checksum_unfilled(&self) -> bool;
-    /// The receiving device found the TCP or UDP checksum wrong, which is the receiver's business and no bridge's.
+    /// The receiving device found the TCP or UDP checksum wrong. The receiver drops such a frame; a bridge forwards
+    /// it.
     fn checksum_bad(&self) -> bool;
     /// Payload bytes per segment when the sender left TCP segmentation to the device.
     fn gso_size(&self) -> Option<u16>;
     /// A VLAN tag that the receiving device took out of the frame.
     fn stripped_vlan(&self) -> Option<VlanId>;
-    /// Asks the sending device to finish what the sender left: the checksum and, if set, segmentation. False
-    /// if the headers are of a shape that cannot be described to a device.
+    /// Requests the sending device to finish the frame: the checksum and, if set, segmentation. False if the headers
+    /// cannot be described to a device.
     fn request_offload(&mut self, offload: TxOffload) -> bool;
     /// Withdraws every request to the sending device.
     fn clear_offload(&mut self);
-    /// Nothing was left to a device, and the receiving device said nothing of the frame that a stage asks for.
+    /// The frame has no offload mark: nothing is left to a device, and the receiving device reported no bad checksum
+    /// and stripped no tag.
     #[inline]
     fn is_plain(&self) -> bool {
         let finished = !self.checksum_unfilled() && self.gso_size().is_none();
         finished && !self.checksum_bad() && self.stripped_vlan().is_none()
     }
-    /// Leaves `len` bytes from byte `from` on. False if they are not there, or do not begin in the first segment.
+    /// Keeps `len` bytes from byte `from` on. False if they do not exist, or do not begin in the first segment.
     #[inline]
     fn cut(&mut self, from: usize, len: usize) -> bool {
         self.pull(from) && self.truncate(len)
@@ -68,7 +70,7 @@ pub struct TxOffload {
     pub gso_size: u16,
 }
 
-/// A place to get further frames from: the lcore's mempool, or the heap.
+/// A source of new frames: the mempool of the lcore, or the heap.
 pub trait Pool<P: Packet> {
     /// A deep copy without offload marks changed; `None` when the pool is empty.
     fn copy(&mut self, packet: &P) -> Option<P>;
@@ -87,7 +89,7 @@ pub struct VecPacket {
     pub unfilled: bool,
     /// See [`Packet::gso_size`].
     pub gso: Option<u16>,
-    /// What was asked of the sending device.
+    /// What was requested of the sending device.
     pub requested: Option<TxOffload>,
     /// See [`Packet::checksum_bad`].
     pub bad_checksum: bool,
@@ -167,7 +169,7 @@ impl Packet for VecPacket {
     }
 }
 
-/// The heap as a [`Pool`]; `left` frames can still be had, so that tests can run it dry.
+/// The heap as a [`Pool`] of `left` frames, so that tests can exhaust it.
 #[derive(Debug, Clone, Default)]
 pub struct VecPool {
     /// How many frames may still be taken.

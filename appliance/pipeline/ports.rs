@@ -1,5 +1,5 @@
-//! What the stages know of each port: its role, fixed when the appliance starts. A port's number is its
-//! place in the configuration file, from 0.
+//! The ports as the stages see them: their roles are fixed at start. The number of a port is its index in the
+//! configuration file, from 0.
 
 use crate::tables::packed::Bd;
 use arrayvec::ArrayVec;
@@ -62,22 +62,22 @@ pub struct Vif {
     pub ipv6: ArrayVec<Ipv6Addr, MAX_ADDRESSES>,
     /// Addresses were declared; without any, the guard looks at MACs only.
     pub addressed: bool,
-    /// Whether it may send from these addresses only, and from what is allowed beside them.
+    /// Whether it may send only from these addresses and from those in `allowed`.
     pub guard: bool,
-    /// What the guard allows beside them.
+    /// What the guard allows besides.
     pub allowed: Allowed,
-    /// Of these, those that other stations may have as well: the last to announce one has it.
+    /// Addresses that other stations may have as well: the last to announce one owns it.
     pub shared: Box<[IpAddr]>,
 }
 
-/// What a guarded vif may do beside sending from its own addresses.
+/// What a guarded vif may do besides sending from its own addresses.
 #[derive(Debug, Clone, Default)]
 pub struct Allowed {
     /// Further addresses, with the MAC to use them with.
     pub pairs: Box<[Pair]>,
     /// Router advertisements and redirects.
     pub router: bool,
-    /// What a DHCP server answers.
+    /// Answers of a DHCP server.
     pub dhcp_server: bool,
 }
 
@@ -119,7 +119,7 @@ pub struct Segment {
     pub untagged: Option<Network>,
     /// By VLAN identifier, the network it maps to.
     vlans: Box<[Option<Network>; 4096]>,
-    /// What it may do now.
+    /// Its present restrictions.
     pub gate: Arc<Gate>,
 }
 
@@ -151,7 +151,7 @@ impl VlanSet {
     }
 }
 
-/// What a segment port may do now. Set by the control thread.
+/// The present restrictions of a segment port. Set by the control thread.
 #[derive(Debug, Default)]
 pub struct Gate {
     port_full: AtomicBool,
@@ -161,37 +161,36 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Whether no new station may come with this VLAN (0 for untagged). Asked for stations that are not known, and for
-    /// those only.
+    /// Whether no new station of this VLAN (0 for untagged) is accepted. Checked for unknown stations only.
     #[must_use]
     pub fn is_closed(&self, vlan: u16) -> bool {
         self.port_full.load(Relaxed) || self.rate_exceeded.load(Relaxed) || self.vlan_full.has(vlan)
     }
 
-    /// Whether the port is blocked for the network of this VLAN: nothing is taken from it and nothing flooded to it,
-    /// because another port does so for the same LAN.
+    /// Whether the port is blocked for the network of this VLAN: no frame is accepted from it or flooded to it,
+    /// because another port forwards for the same LAN.
     #[inline]
     #[must_use]
     pub fn is_blocked(&self, vlan: u16) -> bool {
         self.vlan_blocked.has(vlan)
     }
 
-    /// Blocks the port for the network of this VLAN, or lets it forward.
+    /// Blocks or unblocks the port for the network of this VLAN.
     pub fn set_blocked(&self, vlan: u16, on: bool) {
         self.vlan_blocked.set(vlan, on);
     }
 
-    /// The port has all the stations that it may have.
+    /// Sets whether the port has reached its limit of stations.
     pub fn set_port_full(&self, full: bool) {
         self.port_full.store(full, Relaxed);
     }
 
-    /// The port brings new stations faster than it may. Says what was set before.
+    /// Sets whether the port exceeds its rate of new stations. Returns the value before.
     pub fn set_rate_exceeded(&self, exceeded: bool) -> bool {
         self.rate_exceeded.swap(exceeded, Relaxed)
     }
 
-    /// The network of this VLAN has all the stations that it may have.
+    /// Sets whether the network of this VLAN has reached its limit of stations.
     pub fn set_vlan_full(&self, vlan: u16, full: bool) {
         self.vlan_full.set(vlan, full);
     }
@@ -226,13 +225,13 @@ pub struct Underlay {
     pub mac: Mac,
     /// The VLAN tag that underlay frames carry.
     pub vlan: Option<VlanId>,
-    /// Where VXLAN is received.
+    /// The UDP port of VXLAN.
     pub udp_port: u16,
     /// The VTEP addresses it owns.
     pub addresses: ArrayVec<IpAddr, MAX_ADDRESSES>,
     /// The outer DSCP carries the priority of a frame on trunks (IEEE 802.1Q), and not its own DSCP.
     pub pcp: bool,
-    /// Whether IPv6 datagrams may come without a UDP checksum (RFC 6935, RFC 6936).
+    /// Whether IPv6 datagrams without a UDP checksum are accepted (RFC 6935, RFC 6936).
     pub udp6_zero_checksum: bool,
 }
 
@@ -250,9 +249,9 @@ pub enum Origin {
     Underlay {
         /// Its index.
         host: u32,
-        /// The frame was sent on by the node's old host.
+        /// The old host of the node redirected the frame.
         hop: bool,
-        /// Which nodes the host has sent copies of their own ([`stopover_net::vxlan::OverlayFlags::separate_copies`]).
+        /// The nodes to which the host sent separate copies ([`stopover_net::vxlan::separate_copy_bit`]).
         apart: u32,
     },
 }

@@ -1,7 +1,7 @@
-//! Replicate: a frame without one known receiver goes to everyone who may be it, as the network's flood
-//! policy says. Enters: broadcast, multicast and unicast for an unregistered MAC. Leaves: one copy for each
-//! local port and, unless it came from the underlay (split horizon), one for each host with members; and, of a group
-//! frame, one for each migrating node, for that node alone: the copies for its host and port are not for it then.
+//! Replicate: a frame without one known receiver is copied to every possible receiver, according to the flood policy
+//! of the network. Enters: broadcast, multicast and unicast for an unregistered MAC. Leaves: one copy for each local
+//! port and, unless the frame came from the underlay (split horizon), one for each host with members. A migrating
+//! node gets a separate copy of a group frame, and the copies for its host and port are not for it.
 
 use super::{
     Egress, PacketCtx, Pipeline,
@@ -18,7 +18,7 @@ use crate::tables::{
 use stopover_net::vxlan::{self, OverlayFlags};
 use stopover_net::{FloodPolicy, Mac};
 
-/// Who may receive a frame without a known receiver.
+/// The possible receivers of a frame without a known receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     Everyone,
@@ -35,7 +35,7 @@ fn reach(policy: FloodPolicy, group: bool) -> Result<Reach, DropReason> {
 }
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Sends a frame to every receiver but the one it came from.
+    /// Sends a frame to every receiver except its own port.
     pub fn replicate(&mut self, ctx: PacketCtx<I::P>) {
         let Some(network) = self.view.network(ctx.bd) else {
             return self.drop(ctx.packet, DropReason::NoMembers);
@@ -79,7 +79,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             (Origin::Port { .. }, Reach::Everyone) => &network.hosts,
             (Origin::Port { .. }, Reach::SegmentsOnly) => &network.segment_hosts,
         };
-        // Hosts come first, so that a tag put on for a trunk cannot be in the way of a tunnel header.
+        // Hosts first: a tag that is added for a trunk must not be there when a tunnel header is added.
         let mut hosts = hosts.iter();
         let mut last_port = ports.next();
         let mut last_host = None;
@@ -102,7 +102,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             (None, None) if network.ports.iter().any(|member| wants(&member) && blocked(member)) => {
                 self.drop(ctx.packet, DropReason::SegmentBlocked);
             }
-            // Those that there are have copies of their own.
+            // All members have separate copies.
             (None, None) if apart != 0 => self.drop(ctx.packet, DropReason::ServedApart),
             (None, None) => {
                 self.drop(ctx.packet, if group { DropReason::NoMembers } else { DropReason::UnknownUnicast });
@@ -110,7 +110,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// A copy for a local port. If the one node behind it has just arrived, it waits as that node's other frames do.
+    /// A copy for a local port. If the node behind it has just arrived, the copy waits like the other frames of that
+    /// node.
     fn deliver_copy(&mut self, ctx: PacketCtx<I::P>, member: &Member, group: bool) {
         if group
             && let Some(node) = vif_mac(self.ports, member)
@@ -121,8 +122,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.deliver(ctx, member.port, member.vlan);
     }
 
-    /// Sends each node that is migrating in this network a copy of its own, the way of its other frames: so it gets each
-    /// frame once and in order, whichever of its hosts are members. Says for which nodes the other copies are not.
+    /// Sends each migrating node of this network a separate copy by the path of its other frames: it gets each frame
+    /// once and in order, whichever of its hosts are members. Returns the nodes that the other copies are not for.
     #[cold]
     fn send_own_copies(&mut self, ctx: &PacketCtx<I::P>, network: &NetworkEntry) -> u32 {
         let mut apart = 0;
@@ -134,7 +135,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         apart
     }
 
-    /// Sends a node its own copy. False if it cannot have one, and is to get it as any other.
+    /// Sends a node its own copy. False if that is not possible, and it gets a copy like any other node.
     fn send_own_copy(&mut self, ctx: &PacketCtx<I::P>, node: Mac) -> bool {
         let (view, ports) = (self.view, self.ports);
         let is_vif = |port: u16| matches!(ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)));
@@ -167,14 +168,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         true
     }
 
-    /// A copy of a unicast frame that nobody registered tells that it is one: where its node has left, another copy
-    /// reaches the node's new place, and this one must not be sent on.
+    /// A copy of a unicast frame of unknown destination is flagged: the old host of its node must not redirect it,
+    /// since the new host gets another copy.
     fn encap_copy(&mut self, ctx: PacketCtx<I::P>, host: u32, (group, apart): (bool, u32)) {
         let flags = if group { OverlayFlags::NONE.with_separate_copies(apart) } else { OverlayFlags::HOP };
         self.encap_with(ctx, host, EncapMeta { flags, ..EncapMeta::PLAIN });
     }
 
-    /// A copy with its own entry in the books; a copy that cannot be had is a drop of its own.
+    /// Copies a frame and counts the copy. If the pool is empty, that is counted as a drop.
     fn copy_of(&mut self, ctx: &PacketCtx<I::P>) -> Option<PacketCtx<I::P>> {
         add(&self.counters.copied, 1);
         let Some(packet) = self.egress.copy(&ctx.packet) else {
@@ -186,7 +187,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 }
 
-/// What a port may do now, if it is a segment.
+/// The restrictions of a port, if it is a segment.
 fn gate(ports: &[Port], port: u16) -> Option<&Gate> {
     match ports.get(usize::from(port)).map(|port| &port.role) {
         Some(Role::Segment(segment)) => Some(&segment.gate),
@@ -202,8 +203,8 @@ fn vif_mac(ports: &[Port], member: &Member) -> Option<Mac> {
     }
 }
 
-/// Whether the node behind a port gets a copy of its own, and not this one. The bit of the node is not enough: it may be
-/// that of another node, and then nobody has sent this one a copy.
+/// Whether the node behind a port gets a separate copy, and not this one. Its bit is not enough: another node may
+/// have the same, and then no separate copy was sent to this one.
 fn has_own_copy(
     view: &View,
     ports: &[Port],

@@ -1,8 +1,8 @@
-//! Resolve: ARP (RFC 826) and neighbour discovery (RFC 4861) are answered here from the address tables, for
-//! nodes at other hosts, so that these questions do not cross the underlay. Two kinds do: a probe for a duplicate
-//! address, which only a living owner may answer, and a unicast question for a node that is not the known owner, which
-//! may know better. Enters: an ARP or ND frame from a tenant port. Leaves: the answer, or word where the frame itself
-//! must go.
+//! Resolve: ARP (RFC 826) and neighbour discovery (RFC 4861) requests for nodes at other hosts are answered here from
+//! the address tables, so that they do not cross the underlay. Two kinds do: a probe for a duplicate address, which
+//! only the owner itself may answer, and a unicast request for a node that is not the known owner, which may have
+//! newer knowledge. Enters: an ARP or ND frame from a tenant port. Leaves: the answer, or where the frame itself is
+//! sent.
 
 use super::encap::EncapMeta;
 use super::{
@@ -19,37 +19,37 @@ use stopover_net::{
     vxlan::OverlayFlags,
 };
 
-/// Someone asks who owns an address.
+/// A request for the owner of an address.
 struct AddressQuery {
     target: IpAddr,
-    /// MAC of the asker.
+    /// MAC of the requester.
     requester: Mac,
-    /// It asks whether anybody uses the address (RFC 5227 section 2.1.1, RFC 4862 section 5.4.2).
+    /// It checks whether the address is in use (RFC 5227 section 2.1.1, RFC 4862 section 5.4.2).
     probe: bool,
     message: Message,
 }
 
-/// The message that a question came in, for its answer.
+/// The message of the request, for its answer.
 enum Message {
     Arp(ArpFacts),
     Nd(nd::Solicit),
 }
 
-/// What is to be done with a frame.
+/// What to do with a frame.
 enum Plan {
-    /// Nothing special: go on to the lookup of its destination MAC.
+    /// Look up its destination MAC, as for any frame.
     Forward,
-    /// Answer in the name of this MAC.
+    /// Answer for this MAC.
     Answer(Mac),
     /// Its receiver is behind this local port and answers itself.
     Deliver { port: u16, vlan: u16 },
     /// Its receiver is this node at this host and answers itself.
     SendToOwner { host: u32, owner: Mac },
-    /// End here.
+    /// Drop it.
     Drop(DropReason),
 }
 
-/// Whether this frame is for this stage; decided from the parsed headers alone.
+/// Whether this frame is for this stage. Only the parsed headers decide.
 #[inline]
 #[must_use]
 pub fn is_arp_or_nd(frame: &Frame) -> bool {
@@ -61,7 +61,7 @@ pub fn is_arp_or_nd(frame: &Frame) -> bool {
 }
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Takes an ARP or ND frame; gives it back if it is to be forwarded like any other.
+    /// Processes an ARP or ND frame. Returns it if it is to be forwarded like any other.
     #[cold]
     pub fn resolve(&mut self, ctx: PacketCtx<I::P>) -> Option<PacketCtx<I::P>> {
         let Origin::Port { port, vlan } = ctx.origin else { return Some(ctx) };
@@ -115,7 +115,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// What the frame says: who owns an address, and what it asks.
+    /// Parses the message: the owner of an address, and the request.
     fn parse_content(&self, ctx: &PacketCtx<I::P>) -> Result<Content, DropReason> {
         let head = ctx.packet.head();
         if matches!(ctx.frame.kind, Kind::Arp) {
@@ -146,7 +146,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         if owner == query.requester {
             self.tracer.note(Stage::Resolve, || format!("{} belongs to the asker itself", query.target));
-            // An announcement is for everybody's caches; a probe or question for one's own address is not.
+            // An announcement is for the caches of all stations; a probe or request for one's own address is not.
             return Plan::Drop(DropReason::Answered);
         }
         let place = self.view.fdb_entry(ctx.bd, owner);
@@ -179,7 +179,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     .note(Stage::Resolve, || format!("{} is {owner} at local port {port}", query.target));
                 Plan::Deliver { port, vlan }
             }
-            // An answer in the owner's name would keep an address taken that its owner no longer uses.
+            // An answer from here would keep an address taken that its owner no longer uses.
             Some(FdbEntry::Remote { host }) if query.probe => {
                 self.tracer.note(Stage::Resolve, || {
                     format!("{} is {owner} at host {host}: the probe is passed on to it", query.target)
@@ -196,7 +196,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Whether a question is for one node only, which is not the owner but is known: it may have the address by now.
+    /// Whether a request is for one known node that is not the owner: that node may have the address by now.
     fn targets_another_node(&self, ctx: &PacketCtx<I::P>, owner: Mac) -> bool {
         let asked = ctx.frame.dst;
         !asked.is_group()
@@ -231,30 +231,30 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     ) {
         let may_learn = match self.ports.get(usize::from(port)).map(|p| &p.role) {
             Some(Role::Segment(_)) => true,
-            // Its own addresses are declared; one that it shares is its own while it says so last.
+            // The addresses of a vif are declared. A shared one belongs to the last that announced it.
             Some(Role::Vif(vif)) => vif.shared.contains(&ip),
             Some(Role::Underlay(_)) | None => false,
         };
-        // Someone else's MAC inside the message is a proxy's business, not a station of ours.
+        // Another MAC inside the message is a proxy, not a station of ours.
         if may_learn && mac == ctx.frame.src && (asked || self.view.owner(ctx.bd, ip) != Some(mac)) {
             self.egress.learn(Learn { port, bd: ctx.bd, vlan, mac, ip: Some(ip) });
         }
     }
 }
 
-/// The router flag of an answer in a node's name. An answer that denied a router would make the asker forget its default
-/// route (RFC 4861 section 7.2.5); one that makes a router of a host changes nothing. So in doubt it is one, if the
-/// address is of the kind that default routes have.
+/// The router flag of an answer for a node. An answer without the flag for a router makes the requester remove its
+/// default route (RFC 4861 section 7.2.5); a flag for a host changes nothing. So an unknown node is a router if its
+/// address is link-local, as in default routes.
 #[must_use]
 pub fn router_flag(known: Option<bool>, target: Ipv6Addr) -> bool {
     known.unwrap_or(target.is_unicast_link_local())
 }
 
-/// The content of an ARP or ND message, as far as it matters here.
+/// The content of an ARP or ND message, as far as this stage needs it.
 #[derive(Default)]
 struct Content {
     owner: Option<(Mac, IpAddr)>,
-    /// Whether the sender is an IPv6 router, and the address that says so.
+    /// The address of the sender, and whether it is an IPv6 router.
     router: Option<(Ipv6Addr, bool)>,
     query: Option<AddressQuery>,
 }

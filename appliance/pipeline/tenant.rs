@@ -1,5 +1,5 @@
-//! Tenant ingress: bursts from vif and segment ports. Three passes over the burst: admit (headers, VLAN,
-//! guard), look up all destinations at once, send each on its way.
+//! Tenant ingress: bursts from vif and segment ports. Three passes over the burst: admit (headers, VLAN, guard), look
+//! up all destinations at once, forward each frame.
 
 use super::{
     Egress, Learn, MAX_BURST, PacketBurst, PacketCtx, Pipeline,
@@ -21,7 +21,7 @@ use stopover_net::frame::{self, Frame};
 use stopover_net::loop_probe;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].
+    /// Processes frames, at most [`MAX_BURST`], that [`super::fast_path`] does not handle.
     pub(super) fn tenant_slow(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
         let mut ctxs = PacketBurst::new();
         let is_segment = matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Segment(_)));
@@ -41,7 +41,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.forward(&mut ctxs);
     }
 
-    /// Hands a loop probe to the control thread, with the tag it came with.
+    /// Hands a loop probe to the control thread, with the tag that it had.
     #[cold]
     fn handle_loop_probe(&mut self, port: u16, mut packet: I::P) {
         if let Some(vlan) = packet.stripped_vlan()
@@ -97,8 +97,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         Ok(PacketCtx { packet, frame, bd, vni, origin: Origin::Port { port, vlan }, priority })
     }
 
-    /// Link-local addresses are whose they were first (as in RFC 6620): one that another node has is refused, one that
-    /// nobody has is the vif's from now on.
+    /// A link-local address belongs to the first node that uses it (as in RFC 6620). An address of another node is
+    /// refused; a free one is registered for the vif.
     #[cold]
     fn claim_link_local(&mut self, port: u16, vif: &Vif, claims: guard::Claims) -> Result<(), DropReason> {
         for (ip, reason) in [(claims.source, DropReason::GuardIp), (claims.target, DropReason::GuardArp)] {
@@ -115,12 +115,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         Ok(())
     }
 
-    /// The network of a frame, and the VLAN tag with which it came (0 for none).
+    /// The network of a frame, and its VLAN tag (0 for none).
     #[inline]
     fn ingress_network(&self, port: u16, packet: &I::P, frame: &Frame) -> Result<(Network, u16), DropReason> {
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
             Some(Role::Vif(vif)) => {
-                // VLAN 0 is no VLAN but a priority (IEEE 802.1Q clause 6.9), which some guests send.
+                // VLAN 0 only carries a priority (IEEE 802.1Q clause 6.9). Some guests send it.
                 if frame.vlan.is_some_and(|tag| !is_priority(tag)) || packet.stripped_vlan().is_some() {
                     return Err(DropReason::VlanOnVif);
                 }
@@ -129,7 +129,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Some(Role::Segment(segment)) => {
                 let vid = match (frame.vlan, packet.stripped_vlan()) {
                     (Some(_), Some(_)) => return Err(DropReason::InnerVlan),
-                    // A service tag (IEEE 802.1ad) numbers other VLANs than those of the configuration.
+                    // A service tag (IEEE 802.1ad) has a VLAN space of its own, which the configuration does not map.
                     (Some(tag), None) if tag.tpid != ethertype::VLAN => return Err(DropReason::UnknownVlan),
                     (Some(tag), None) => tag.vid(),
                     (None, stripped) => stripped.map_or(0, |vlan| vlan.get()),
@@ -145,7 +145,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// Notes which stations live behind a segment, and drops what only a loop or a spoof can bring.
+    /// Learns the stations behind a segment, and drops frames that only a loop or a spoof can cause.
     fn learn_stations(&mut self, ctxs: &mut PacketBurst<I::P>) {
         let view = self.view;
         let mut entries = [0; MAX_BURST];
@@ -159,7 +159,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     if known_port == port && known_vlan == vlan =>
                 {
                     view.touch(station);
-                    // One that has left, as far as is known here, may be back.
+                    // A station that has left may be back.
                     if PackedFdbEntry(word).is_migrating() {
                         let mac = ctx.frame.src;
                         self.egress.learn_migrating(Learn { port, bd: ctx.bd, vlan, mac, ip: None });
@@ -167,7 +167,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 }
                 known => {
                     let known_node = view.packed_fdb_entry(ctx.bd, ctx.frame.src);
-                    // A node that is locked for a migration may turn up here before the board has moved it.
+                    // A node that is locked for a migration may appear here before the board has moved it.
                     let remote = matches!(known_node.open(), Some(FdbEntry::Remote { .. }))
                         && !known_node.is_migrating();
                     let mac = ctx.frame.src;
@@ -199,7 +199,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         *ctxs = kept;
     }
 
-    /// Whether no new stations may come from a segment.
+    /// Whether the segment accepts no new stations.
     #[cold]
     fn is_closed(&self, port: u16, vlan: u16) -> bool {
         match self.ports.get(usize::from(port)).map(|p| &p.role) {
@@ -212,7 +212,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)))
     }
 
-    /// Looks all destinations up at once and sends each frame on.
+    /// Looks up all destinations at once and forwards each frame.
     fn forward(&mut self, ctxs: &mut PacketBurst<I::P>) {
         let mut entries = [0; MAX_BURST];
         let keys: ArrayVec<u64, MAX_BURST> = ctxs.iter().map(|s| node_key(s.bd, s.frame.dst)).collect();
@@ -256,13 +256,13 @@ fn is_priority(tag: Tag) -> bool {
     tag.vid() == 0 && tag.tpid == ethertype::VLAN
 }
 
-/// A lookup in words, for a trace.
+/// Describes a lookup for a trace.
 #[must_use]
 pub(super) fn describe_lookup(dst: Mac, bd: Bd, entry: Option<FdbEntry>) -> String {
     format!("{dst} in network {} is {}", bd.get(), describe_entry(entry))
 }
 
-/// A place in words, for a trace.
+/// Describes an FDB entry for a trace.
 #[must_use]
 pub fn describe_entry(entry: Option<FdbEntry>) -> String {
     match entry {

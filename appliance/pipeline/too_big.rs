@@ -1,6 +1,6 @@
-//! Too big: a packet that does not fit where it must go. The overlay never fragments (RFC 7348 section 4.3),
-//! so the frame is dropped, and its sender is told what fits, as a router would (RFC 1191, RFC 4443 section
-//! 3.2): no silent black hole.
+//! Too big: a packet that exceeds the MTU of its path. The overlay never fragments (RFC 7348 section 4.3), so the
+//! frame is dropped, and its sender gets the MTU in an ICMP error, as from a router (RFC 1191, RFC 4443 section 3.2).
+//! There is no silent black hole.
 
 use super::{
     Egress, PacketCtx, Pipeline, drop_reason::DropReason, drop_reason::add, packet::Packet, ports::Origin,
@@ -14,15 +14,15 @@ use stopover_net::{
 };
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Drops the frame and answers its sender with the largest layer 3 packet, in bytes, that fits, `mtu`, or with what
-    /// the network is declared to use, if that is less: then packets to its other stations fit as well.
+    /// Drops the frame and sends its sender the largest layer 3 packet, in bytes, that fits: `mtu`, or the declared
+    /// MTU of the network, if that is less. Then packets to its other stations fit as well.
     #[cold]
     pub fn too_big(&mut self, ctx: PacketCtx<I::P>, mtu: u16) {
         let declared = self.view.network(ctx.bd).map_or(0, |network| network.mtu);
         let ipv6 = matches!(ctx.frame.kind, Kind::Ipv6(_));
         let declared = match declared {
             0 => mtu,
-            // No IPv6 node goes lower.
+            // No IPv6 node uses less.
             _ if ipv6 => declared.max(IPV6_MIN_MTU),
             _ => declared,
         };
@@ -44,8 +44,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.drop(ctx.packet, DropReason::TooBig);
     }
 
-    /// A local sender is answered at its port. One at another host is answered through the tunnel, if it is
-    /// registered: an answer is no replica, and being about an error it cannot cause another.
+    /// A local sender gets the error at its port. A sender at another host gets it through the tunnel, if it is
+    /// registered. The error is no replica, and cannot cause another error.
     fn send_icmp_error(&mut self, to: &PacketCtx<I::P>, answer: &[u8]) {
         let host = match (to.origin, self.view.fdb_entry(to.bd, to.frame.src)) {
             (Origin::Port { .. }, _) => None,

@@ -1,9 +1,9 @@
-//! Who watches a frame pass: nobody on the packet path (compiled away), a recorder for `stopover trace`.
-//! Stages tell what they decided and why; they never behave differently when watched.
+//! Records the path of a frame: nothing on the packet path (compiled away), a log for `stopover trace`. Stages record
+//! what they decide and why; recording never changes what they do.
 
 use stopover_net::frame::{Frame, Kind, L4};
 
-/// A frame in words.
+/// Describes a frame.
 #[must_use]
 pub fn describe(frame: &Frame) -> String {
     let what = match &frame.kind {
@@ -24,7 +24,7 @@ pub fn describe(frame: &Frame) -> String {
     format!("{} bytes from {} to {}{tag}: {what}{ports}", frame.len, frame.src, frame.dst)
 }
 
-/// The stages of the path, in the words of docs/path-of-a-frame.md.
+/// The stages of the path, named as in docs/path-of-a-frame.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Headers read and checked.
@@ -52,7 +52,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The stage's name as shown.
+    /// The name in a trace.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -71,15 +71,15 @@ impl Stage {
     }
 }
 
-/// Is told what each stage decides.
+/// Receives the decision of each stage.
 pub trait Tracer {
     /// Whether it records anything.
     const RECORDS: bool;
-    /// `text` is only called by a witness that records.
+    /// Records a decision. `text` is only called if this tracer records.
     fn note(&mut self, stage: Stage, text: impl FnOnce() -> String);
 }
 
-/// Sees nothing and costs nothing.
+/// Records nothing, at no cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoTrace;
 
@@ -90,10 +90,10 @@ impl Tracer for NoTrace {
     fn note(&mut self, _: Stage, _: impl FnOnce() -> String) {}
 }
 
-/// Writes everything down, in order.
+/// Records all decisions, in order.
 #[derive(Debug, Clone, Default)]
 pub struct TraceLog {
-    /// Stage and what it said.
+    /// Stage and its decision.
     pub notes: Vec<(Stage, String)>,
 }
 

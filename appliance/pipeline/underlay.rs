@@ -1,5 +1,6 @@
-//! Underlay ingress: bursts from the wire. Enters: anything. VXLAN datagrams to our VTEP are checked, opened
-//! and delivered; ARP, ND and ICMP for the VTEP go to the control thread; all else is dropped by name.
+//! Underlay ingress: bursts from the wire. Enters: any frame. Leaves: the inner frames of VXLAN datagrams to our
+//! VTEP, checked and forwarded. ARP, ND and ICMP for the VTEP go to the control thread; any other frame is dropped
+//! with a reason.
 
 use super::{
     Egress, MAX_BURST, PacketBurst, PacketCtx, Pipeline, RouterSeen,
@@ -20,7 +21,7 @@ use stopover_net::{
     vxlan::OverlayFlags,
 };
 
-/// What came of opening a frame.
+/// Result of processing the outer headers.
 enum Opened<P> {
     /// An inner frame.
     Frame(PacketCtx<P>),
@@ -32,11 +33,11 @@ enum Opened<P> {
     Punted,
 }
 
-/// If nothing came of it: the frame and the reason.
+/// Or the frame and the reason to drop it.
 type Opening<P> = Result<Opened<P>, (P, DropReason)>;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Takes frames, at most [`MAX_BURST`], that are not ordinary, or whose way is not; see [`super::short`].
+    /// Processes frames, at most [`MAX_BURST`], that [`super::fast_path`] does not handle.
     pub(super) fn underlay_slow(&mut self, port: u16, burst: impl IntoIterator<Item = I::P>) {
         let ports = self.ports;
         let Some(Role::Underlay(own)) = ports.get(usize::from(port)).map(|p| &p.role) else {
@@ -50,7 +51,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             match self.open(own, port, packet) {
                 Ok(Opened::Frame(ctx)) => ctxs.push(ctx),
                 Ok(Opened::Punted) => {}
-                // These must not overtake what came before them in the burst.
+                // These must not overtake earlier frames of the burst.
                 Ok(Opened::ForNode(ctx, node)) => {
                     self.inward(&mut ctxs);
                     self.deliver_to_node(ctx, node);
@@ -65,11 +66,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.inward(&mut ctxs);
     }
 
-    /// Checks the outer headers and takes them off.
+    /// Checks and removes the outer headers.
     #[inline]
     fn open(&mut self, own: &Underlay, port: u16, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
-        // Nothing here acts on overlay flags, so every sender is as good as foreign.
+        // No overlay flag is acted on here, so a foreign sender needs no other treatment.
         let packet_kind = match outer::parse(packet.head(), packet.len(), &expect) {
             Ok(packet_kind) => packet_kind,
             Err(BadOuter::BadShim) => return self.open_foreign(own, packet),
@@ -88,7 +89,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    /// A VXLAN datagram with reserved bits set, from a VTEP that means nothing by them.
+    /// A VXLAN datagram with reserved bits set, from a VTEP that gives them no meaning.
     #[cold]
     fn open_foreign(&mut self, own: &Underlay, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
@@ -164,7 +165,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         })
     }
 
-    /// Looks up all sources among our own stations and all destinations, and sends each frame on.
+    /// Looks up all sources in the table of local stations and all destinations, and forwards each frame.
     fn inward(&mut self, ctxs: &mut PacketBurst<I::P>) {
         let mut sources = [0; MAX_BURST];
         let mut places = [0; MAX_BURST];
@@ -174,7 +175,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.view.lookup_locals(&keys(|s| (s.bd, s.frame.src)), &mut sources);
         self.view.lookup_nodes(&keys(|s| (s.bd, s.frame.dst)), &mut places);
         for ((ctx, source), place) in ctxs.drain(..).zip(sources).zip(places) {
-            // What one of our own sent by a node's old host comes back marked.
+            // A frame of a local station that went by the old host of its destination returns with the HOP flag.
             let redirected_back = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
             if source != 0 && !redirected_back && !PackedFdbEntry(source).is_migrating() {
                 self.drop(ctx.packet, DropReason::SourceIsLocal);
@@ -210,13 +211,13 @@ fn check_udp<P: Packet>(own: &Underlay, packet: &P, d: &Vxlan) -> Result<(), Dro
     let valid = match d.checksum {
         UdpChecksum::Absent => true,
         UdpChecksum::AbsentV6 => own.udp6_zero_checksum,
-        // A sender on this machine may leave it to the device: then there is nothing to verify yet.
+        // A sender on this machine may leave the checksum to the device: there is nothing to verify yet.
         UdpChecksum::Present => packet.checksum_unfilled() || d.udp_checksum_ok(packet.segments()),
     };
     if valid { Ok(()) } else { Err(DropReason::OuterChecksum) }
 }
 
-/// The opening of a datagram in words, for a trace.
+/// Describes a decapsulation for a trace.
 #[must_use]
 pub(super) fn describe_decap(src: IpAddr, vni: Vni, inner_len: usize) -> String {
     format!("from VTEP {src}, VNI {vni}, {inner_len} inner bytes")

@@ -1,5 +1,5 @@
-//! Putting on and taking off one 802.1Q tag, at the edge between a trunk and the overlay. Inside the overlay
-//! frames are untagged (RFC 7348 section 6.1).
+//! Adds and removes one 802.1Q tag, at the edge between a trunk and the overlay. Inside the overlay frames are
+//! untagged (RFC 7348 section 6.1).
 
 use super::packet::Packet;
 
@@ -10,15 +10,15 @@ pub const TAG: usize = 4;
 /// Tag protocol identifier of a customer VLAN tag (IEEE 802.1Q table 9-1).
 const TPID: [u8; 2] = [0x81, 0x00];
 
-/// Takes the outermost tag off. The frame must begin with 12 bytes of MACs and the tag; false and unchanged
-/// if it is shorter.
+/// Removes the outermost tag. The frame must begin with 12 bytes of MACs and the tag. False, and nothing changed, if
+/// it is shorter.
 pub fn pop<P: Packet>(packet: &mut P) -> bool {
     let Some(start) = packet.head_mut().get_mut(..MACS + TAG) else { return false };
     start.copy_within(..MACS, TAG);
     packet.pull(TAG)
 }
 
-/// Puts a tag on with this priority (PCP and DEI, four bits). False if there is no headroom, or the frame has no MACs.
+/// Adds a tag with this priority (PCP and DEI, four bits). False if there is no headroom, or the frame has no MACs.
 pub fn push<P: Packet>(packet: &mut P, vlan: u16, priority: u8) -> bool {
     if packet.head().len() < MACS || packet.push(TAG).is_none() {
         return false;
