@@ -1,5 +1,5 @@
-//! How many nodes and addresses there are, kept as the tables change, so that nobody must look through a table for a
-//! number. Enters: each change of the node table and of the address tables. Leaves: counts by network and by host.
+//! Counts of nodes and addresses, updated with the tables, so that no table must be scanned for a number. Enters:
+//! each change of the node table and of the address tables. Leaves: counts by network and by host.
 
 use super::packed::{Bd, FdbEntry, PackedFdbEntry, node_key_parts};
 use std::ops::Deref;
@@ -46,18 +46,18 @@ impl Counts {
         self.local
     }
 
-    /// An address of network number `bd` has got an owner.
+    /// An address of network number `bd` has an owner now.
     pub(super) fn address_added(&mut self, bd: u16) {
         slot(&mut self.networks, bd.into()).addresses += 1;
     }
 
-    /// An address of network number `bd` has none any more.
+    /// An address of network number `bd` no longer has an owner.
     pub(super) fn address_removed(&mut self, bd: u16) {
         let addresses = &mut slot(&mut self.networks, bd.into()).addresses;
         *addresses = addresses.saturating_sub(1);
     }
 
-    /// The entry of a node was this word and is that one.
+    /// The entry of a node changed from `before` to `after`.
     fn node_changed(&mut self, key: u64, before: Option<u64>, after: Option<u64>) {
         let place = |word: Option<u64>| PackedFdbEntry(word?).open();
         let (before, after) = (place(before), place(after));
@@ -87,7 +87,7 @@ fn slot<T: Default + Clone>(slots: &mut Vec<T>, index: usize) -> &mut T {
     &mut slots[index]
 }
 
-/// The node table with its counts. Read as the map that it is; changed only here.
+/// The node table with its counts. Reads use the map directly; changes update the counts.
 #[derive(Debug)]
 pub(super) struct NodeMap {
     map: MapWriter,

@@ -6,18 +6,18 @@ use std::mem::offset_of;
 use stopover_net::{FloodPolicy, Mac, Vni};
 use stopover_net::{ecn::OuterTos, outer::OuterHeader};
 
-/// A remote host as the packet path needs it. Laid out so that an untagged IPv4 way is read from its first cache line
-/// alone: with ten thousand hosts every line counts.
+/// A remote host as the packet path needs it. An untagged IPv4 path is read from the first cache line alone: with ten
+/// thousand hosts every line counts.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub struct HostEntry {
-    /// How to reach it; `None` while the next hop is not resolved.
+    /// Its path; `None` while the next hop is not resolved.
     pub path: Option<Path>,
     /// It is an appliance: it understands overlay flags and end markers, which a foreign VTEP may drop.
     pub is_appliance: bool,
 }
 
-/// A resolved way to a host.
+/// A resolved path to a host.
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct Path {
@@ -43,9 +43,9 @@ pub struct NetworkEntry {
     pub bd: Bd,
     /// Its number on the wire.
     pub vni: Vni,
-    /// What happens to frames without a known receiver.
+    /// The policy for frames without a known receiver.
     pub flood: FloodPolicy,
-    /// The largest layer 3 packet, in bytes, that its stations are to use; 0 if nobody said.
+    /// The declared MTU of its stations, in bytes; 0 if none is declared.
     pub mtu: u16,
     /// Indices of other hosts with members.
     pub hosts: Box<[u32]>,
@@ -53,11 +53,11 @@ pub struct NetworkEntry {
     pub segment_hosts: Box<[u32]>,
     /// Local ports in the network.
     pub ports: Box<[Member]>,
-    /// Nodes that are locked for a migration, or were until just now: each gets a copy of its own of a group frame, which
-    /// goes where its other frames go.
+    /// Nodes that are locked for a migration, or were until just now. Each gets a separate copy of a group frame, by
+    /// the path of its other frames.
     pub migrating: Box<[Mac]>,
-    /// The same for a while longer: another host, which hears later that a lock has ended, may still send copies of their
-    /// own to these. In order.
+    /// The same for some time longer, sorted: another host, which learns later that a lock has ended, may still send
+    /// them separate copies.
     pub moved: Box<[Mac]>,
 }
 
@@ -68,6 +68,6 @@ pub struct Member {
     pub port: u16,
     /// The VLAN tag to send with; 0 for none.
     pub vlan: u16,
-    /// Stations may be behind it that nobody registered.
+    /// Unregistered stations may be behind it.
     pub segment: bool,
 }

@@ -1,5 +1,5 @@
-//! What the tables hold, piece by piece, for whoever must not take long over it; see [`Piece`]. Nothing here changes
-//! anything.
+//! The contents of the tables, piece by piece, for callers that must not take long; see [`Piece`]. Nothing here
+//! changes a table.
 
 use super::{
     Tables,
@@ -12,11 +12,11 @@ use std::net::IpAddr;
 use stopover_lockfree::map64::Piece;
 use stopover_net::Mac;
 
-/// An address, and the node that has it.
+/// An address and its owner.
 pub type Owned = (Bd, IpAddr, Mac);
 
 impl Tables {
-    /// Some nodes of one network or of all, from a place in their order on.
+    /// Some nodes of one network or of all, from a position in the table on.
     #[must_use]
     pub fn nodes_from(&self, from: u64, at_most: usize, only: Option<Bd>) -> Piece<(Bd, Mac, FdbEntry)> {
         let wanted = |key: u64| only.is_none_or(|only| node_key_parts(key).is_some_and(|(bd, _)| bd == only));
@@ -26,7 +26,7 @@ impl Tables {
         })
     }
 
-    /// The same of IPv4 addresses.
+    /// The same for IPv4 addresses.
     #[must_use]
     pub fn owners4_from(&self, from: u64, at_most: usize, only: Option<Bd>) -> Piece<Owned> {
         let bd_of = |key: u64| Bd::new((key >> 32) as u16);
@@ -35,7 +35,7 @@ impl Tables {
         )
     }
 
-    /// The same of IPv6 addresses. Those that are not wanted count towards `at_most` as well.
+    /// The same for IPv6 addresses. Unwanted ones count towards `at_most` as well.
     #[must_use]
     pub fn owners6_from(&self, from: u64, at_most: usize, only: Option<Bd>) -> Piece<Owned> {
         self.ipv6.piece(&self.writer, from, at_most).filter_map(|(key, word)| {
@@ -60,7 +60,7 @@ impl Tables {
         })
     }
 
-    /// All addresses with their owners, in no order. Takes as long as there are many of them.
+    /// All addresses with their owners, in no order. Scans the whole tables.
     pub fn owners(&self) -> impl Iterator<Item = (Bd, IpAddr, Mac)> + '_ {
         let ipv4 = self.ipv4.iter().filter_map(|(key, word)| {
             Some((Bd::new((key >> 32) as u16)?, IpAddr::from((key as u32).to_be_bytes()), owner_mac(word)))
@@ -72,7 +72,7 @@ impl Tables {
         ipv4.chain(ipv6)
     }
 
-    /// The counts are those that a look through all tables gives.
+    /// Checks the counts against a scan of all tables.
     #[cfg(test)]
     #[track_caller]
     pub fn check_counts(&self) {

@@ -1,5 +1,5 @@
-//! The writer's side of migrating nodes: their records, the words that lead to them, and the flags that let them
-//! be heard where they are not yet, or are no more.
+//! The writer's side of migrating nodes: their records, the entries that point to them, and the flags that accept
+//! them where they are not yet, or are no longer.
 
 use super::{
     Full, MAX_MIGRATING, Tables,
@@ -9,20 +9,20 @@ use super::{
 use stopover_net::Mac;
 
 impl Tables {
-    /// What is said of a node at another host, whether or not a station of this host hides it.
+    /// The entry of a node at another host, also if a local station shadows it.
     pub(super) fn remote_entry(&self, key: u64) -> Option<PackedFdbEntry> {
         let shown = || self.nodes.get(key).map(PackedFdbEntry).filter(|word| word.host().is_some());
         self.shadowed.get(&key).copied().or_else(shown)
     }
 
-    /// The host that a node is said to be at, even if a station of this host hides it.
+    /// The host of a node at another host, also if a local station shadows it.
     #[must_use]
     pub fn recorded_host(&self, bd: Bd, mac: Mac) -> Option<u32> {
         self.remote_entry(node_key(bd, mac))?.host()
     }
 
-    /// A node is locked for a migration, or no longer: while it is, it may be heard where it is not yet, or is no
-    /// more.
+    /// Sets whether a node is locked for a migration. While it is, its frames may come from where it is not yet, or
+    /// is no longer.
     pub fn set_migrating_flag(&mut self, bd: Bd, mac: Mac, on: bool) {
         let key = node_key(bd, mac);
         if let Some(word) = self.shadowed.get_mut(&key) {
@@ -42,7 +42,7 @@ impl Tables {
         }
     }
 
-    /// Stragglers for a node that has left for another host are sent on from here.
+    /// Marks that a node has left for another host: stragglers for it are redirected.
     pub fn set_departed(&mut self, bd: Bd, mac: Mac) {
         let key = node_key(bd, mac);
         if let Some(word) = self.shadowed.get_mut(&key) {
@@ -54,8 +54,8 @@ impl Tables {
         }
     }
 
-    /// A node is migrating, and its frames are treated as `record` says; replaces what was said before. If the
-    /// node is local it is shown so at once, otherwise when it becomes so.
+    /// Sets the record of a migrating node, which replaces an earlier one. A local node becomes migrating at once,
+    /// any other when it becomes local.
     pub fn set_migrating(&mut self, record: MigrationRecord) -> Result<(), Full> {
         let what = format!("migration of {}", record.mac);
         let key = node_key(record.bd, record.mac);
@@ -96,7 +96,7 @@ impl Tables {
         Some(self.deferred_migrating.swap_remove(at).1)
     }
 
-    /// A node is migrating no longer. If it is local its frames are delivered as any other's.
+    /// Ends the migration of a node. If it is local, its frames are delivered as usual.
     pub fn end_migrating(&mut self, bd: Bd, mac: Mac) {
         let key = node_key(bd, mac);
         let Some(index) = self.migrating.remove(&key) else { return };

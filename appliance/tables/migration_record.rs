@@ -1,6 +1,6 @@
-//! The records of migrating nodes: what the packet path must do with a frame for such a node. The control
-//! thread publishes and replaces them; lcores read them, mark end markers in them and count in them. Their
-//! counters are shared by all lcores: frames of moving nodes are few, and only they pay for it.
+//! The records of migrating nodes: what the packet path does with a frame for such a node. The control thread
+//! publishes and replaces them; lcores read them, record end markers in them and count in them. All lcores share the
+//! counters: frames for migrating nodes are few, and only they pay for it.
 
 use super::packed::Bd;
 use crossbeam::utils::CachePadded;
@@ -30,53 +30,53 @@ pub struct MigrationRecord {
     pub vni: Vni,
     /// Its MAC.
     pub mac: Mac,
-    /// The local port that it leaves or has come to.
+    /// The local port that it leaves or at which it has arrived.
     pub port: u16,
     /// The VLAN tag to send with there; 0 for none.
     pub vlan: u16,
-    /// The MAC under which its own segment was told to reach it meanwhile.
+    /// The stand-in MAC that its own segment uses for it meanwhile.
     pub stand_in: Option<Mac>,
     /// What happens to its frames.
     pub stage: Stage,
-    /// What came of its frames.
+    /// Counts of its frames.
     pub counters: Arc<MigrationCounters>,
 }
 
 /// What happens to the frames of a migrating node.
 #[derive(Debug, Clone)]
 pub enum Stage {
-    /// It has come here: a sender's frames wait until what it sent by the old host has come.
+    /// It has arrived here: the frames of a sender wait until those that it sent by the old host have arrived.
     Arriving(Arc<EndMarkerBarrier>),
-    /// It is behind a port that cannot tell what it delivered: deliver, and keep copies for this many TSC cycles.
+    /// It is behind a port that does not report what it delivered: deliver, and hold copies for this many TSC cycles.
     Window {
-        /// How long a copy is kept.
+        /// How long a copy is held.
         cycles: u64,
     },
-    /// It was behind such a port and has gone.
+    /// It was behind such a port and has left.
     Forward(RedirectTarget),
 }
 
-/// What came of the frames of a migrating node, in frames. Any lcore adds.
+/// Counts of the frames of a migrating node. Any lcore adds.
 #[derive(Debug, Default)]
 pub struct MigrationCounters {
     /// Put into a hold.
     pub held: CachePadded<AtomicU64>,
-    /// Taken from a hold and sent on or delivered.
+    /// Released from a hold: redirected or delivered.
     pub replayed: AtomicU64,
-    /// Sent on to the node's new place without having waited for it.
+    /// Redirected to the new host or port of the node without having been held.
     pub redirected: AtomicU64,
-    /// Lost: the hold was full, or its time was over.
+    /// Lost: the hold was full, or its time had expired.
     pub dropped: AtomicU64,
-    /// Delivered by a port that cannot tell, and not copied because the hold was full: not lost, unless the node left
-    /// without them.
+    /// Delivered by a port that does not report it, and not copied because the hold was full: lost only if the node
+    /// left without them.
     pub uncopied: AtomicU64,
-    /// Let go before what the same sender had sent earlier was known to have come.
+    /// Released before it was known that earlier frames of the same sender had arrived.
     pub reordered: AtomicU64,
     /// Replayed although a port may have delivered them already.
     pub duplicated: AtomicU64,
     /// In a hold now.
     pub held_now: AtomicU64,
-    /// Bytes of memory that they take.
+    /// Bytes of memory of the frames in a hold.
     pub held_now_bytes: AtomicU64,
     /// TSC when its port last took a frame; 0 = never.
     pub delivered_tsc: AtomicU64,
@@ -92,7 +92,7 @@ impl MigrationCounters {
         counter.fetch_add(n, Relaxed);
     }
 
-    /// Notes that the node's port took frames at this TSC.
+    /// Records that the port of the node accepted frames at this TSC.
     pub fn delivered(&self, now: u64) {
         let before = self.delivered_tsc.swap(now, Relaxed);
         if before == 0 {
@@ -102,33 +102,33 @@ impl MigrationCounters {
         }
     }
 
-    /// Changes whenever its port takes a frame, or one that was held is sent on.
+    /// A value that changes whenever its port accepts a frame, or a held frame is redirected.
     #[must_use]
     pub fn taken(&self) -> (u64, u64) {
         (self.delivered_tsc.load(Relaxed), self.replayed.load(Relaxed))
     }
 
-    /// A migration begins: its gaps are counted from now on.
+    /// Begins a migration: gaps are measured from now on.
     pub fn restart(&self) {
         for time in [&self.delivered_tsc, &self.first_tsc, &self.longest_gap] {
             time.store(0, Relaxed);
         }
     }
 
-    /// A record of `bytes` went into a hold.
+    /// Counts a record of `bytes` that entered a hold.
     pub fn hold_added(&self, bytes: u64) {
         self.held_now.fetch_add(1, Relaxed);
         self.held_now_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Records went out of a hold.
+    /// Counts records that left a hold.
     pub fn hold_removed(&self, frames: u64, bytes: u64) {
         self.held_now.fetch_sub(frames, Release);
         self.held_now_bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
-/// Sets bit `at`. Says whether the lowest `of` are set then.
+/// Sets bit `at`. Returns whether the lowest `of` bits are set then.
 fn all_are_set(bits: &AtomicU64, at: u8, of: u8) -> bool {
     let bit = 1u64.checked_shl(u32::from(at)).unwrap_or(0);
     let seen = bits.fetch_or(bit, AcqRel) | bit;
@@ -136,10 +136,10 @@ fn all_are_set(bits: &AtomicU64, at: u8, of: u8) -> bool {
     seen & all == all
 }
 
-/// Who must still be waited for when a node has arrived.
+/// The senders whose end markers an arrived node still waits for.
 #[derive(Debug)]
 pub struct EndMarkerBarrier {
-    /// This host's index: its own senders are waited for as any other host's.
+    /// The index of this host: its own senders are waited for like those of any other host.
     pub own: u32,
     /// By index, every host that will send end markers.
     senders: Box<[Sender]>,
@@ -147,13 +147,13 @@ pub struct EndMarkerBarrier {
     pub waiting: AtomicU32,
     /// For how many microseconds the old host's port had not taken a frame when it relayed our own marker.
     pub paused_us: AtomicU32,
-    /// TSC when our own marker was back; 0 = not yet.
+    /// TSC when our own marker returned; 0 = not yet.
     pub own_marker_returned_tsc: AtomicU64,
-    /// TSC when a frame last came by the old host; 0 = never.
+    /// TSC of the last frame by the old host; 0 = never.
     pub old_path_tsc: AtomicU64,
-    /// Of the lock under which it came; 0 if none is known.
+    /// Generation of the lock of this migration; 0 if unknown.
     generation: u64,
-    /// The host that it came from. It is waited for only once it has said that it will end its way.
+    /// The old host. It is waited for only once it has announced that it will send end markers itself.
     source: Option<u32>,
     all_open: AtomicBool,
 }
@@ -161,18 +161,18 @@ pub struct EndMarkerBarrier {
 #[derive(Debug)]
 struct Sender {
     host: u32,
-    /// One bit for each lane whose end markers have all come.
+    /// One bit for each sender queue whose end markers have all arrived.
     sender_queues: AtomicU64,
-    /// By lane, one bit for each of its source ports whose end marker has come.
+    /// By sender queue, one bit for each of its source ports whose end marker has arrived.
     ports: Box<[AtomicU64]>,
     open: AtomicBool,
-    /// It was the source of the move, and will end its way too.
+    /// It is the old host, and will send end markers too.
     expected: AtomicBool,
 }
 
 impl EndMarkerBarrier {
-    /// An arrival at host `own` under the lock of this generation (0: not known), with these hosts to be waited for;
-    /// `own` is added. `source`: where it came from.
+    /// An arrival at host `own` under the lock of this generation (0: unknown). `hosts` and `own` are waited for.
+    /// `source`: the old host.
     #[must_use]
     pub fn new(own: u32, generation: u64, source: Option<u32>, hosts: impl IntoIterator<Item = u32>) -> Self {
         let mut hosts: Vec<u32> = hosts.into_iter().chain([own]).chain(source).collect();
@@ -203,13 +203,14 @@ impl EndMarkerBarrier {
         self.senders.get(at)
     }
 
-    /// Whether a host's frames need not wait (any more).
+    /// Whether the frames of a host do not wait, or no longer wait.
     #[must_use]
     pub fn is_open(&self, host: u32) -> bool {
         self.all_open.load(Acquire) || self.sender(host).is_none_or(|sender| sender.open.load(Acquire))
     }
 
-    /// An end marker has come. Says whether that was its host's last. One of an earlier move says nothing of this one.
+    /// Records an end marker. Returns whether it was the last of its host. A marker of an earlier migration does not
+    /// count.
     pub fn record_marker(&self, marker: &Marker) -> bool {
         let Some(sender) = self.sender(marker.host) else { return false };
         if marker.generation != 0 && self.generation != 0 && marker.generation != self.generation {
@@ -226,7 +227,7 @@ impl EndMarkerBarrier {
         done
     }
 
-    /// The old host will end its own way: what it sends directly waits until then.
+    /// The old host will send end markers itself: its direct frames wait until they have arrived.
     pub fn expect_source(&self) {
         let Some(sender) = self.source.and_then(|host| self.sender(host)) else { return };
         if !sender.expected.swap(true, AcqRel) && sender.sender_queues.load(Acquire) == 0 {
@@ -234,14 +235,14 @@ impl EndMarkerBarrier {
         }
     }
 
-    /// A host is not waited for any longer.
+    /// Stops waiting for a host.
     pub fn open(&self, host: u32) {
         if let Some(sender) = self.sender(host) {
             sender.open.store(true, Release);
         }
     }
 
-    /// Whether nobody is waited for and nothing waits.
+    /// Whether no host is waited for and no frame is held.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let ended =
@@ -249,7 +250,7 @@ impl EndMarkerBarrier {
         ended && self.waiting.load(Acquire) == 0
     }
 
-    /// Opens all; what waits will be let go.
+    /// Stops waiting for all hosts: the held frames will be released.
     pub fn open_all(&self) {
         self.all_open.store(true, Release);
         for sender in &self.senders {

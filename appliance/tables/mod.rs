@@ -1,8 +1,8 @@
-//! The tables of the packet path: who is where, and how to get there. One writer (the control thread, through
+//! The tables of the packet path: where each node is, and the path to it. One writer (the control thread, through
 //! [`Tables`]), any number of lcores that read through a [`View`] and never wait.
 //!
-//! The maps and arrays are those of the crate `stopover-lockfree`. `words` packs what is looked up into 64 bits;
-//! `entries` are the records that indices lead to.
+//! The maps and arrays are those of the crate `stopover-lockfree`. `packed` packs lookup keys and values into 64
+//! bits; `entries` has the records that indices refer to.
 
 mod counts;
 pub mod entries;
@@ -43,16 +43,16 @@ use stopover_lockfree::{
 use stopover_net::{Mac, Vni};
 pub use view::{NodeLookup, ParkedView, View};
 
-/// Most nodes that one appliance can know.
+/// Maximum number of nodes.
 pub const MAX_NODES: usize = 32 << 20;
-/// Most hosts.
+/// Maximum number of hosts.
 const MAX_HOSTS: u32 = 1 << 20;
-/// Most migrating nodes that one appliance has a part in at once.
+/// Maximum number of migrating nodes that this appliance takes part in at once.
 const MAX_MIGRATING: u32 = 1 << 12;
-/// Most stations behind this appliance's own ports.
+/// Maximum number of stations behind ports of this appliance.
 const MAX_STATIONS: usize = 1 << 20;
 
-/// A table is full, or a number is beyond what it can hold. Nothing was changed.
+/// A table is full, or a number exceeds its range. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} cannot be stored: {why}")]
 pub struct Full {
@@ -72,7 +72,7 @@ struct Shared {
     hosts: slots::Slots<HostEntry>,
     networks: slots::Slots<NetworkEntry>,
     migrating: slots::Slots<MigrationRecord>,
-    /// By station: 1 if it has sent since the control thread last looked.
+    /// By station: 1 if it has sent since the control thread last checked.
     seen: Box<[AtomicU8]>,
 }
 
@@ -102,19 +102,20 @@ pub struct Tables {
     vteps6: map_wide::WideWriter,
     vnis: vni_index::VniWriter,
     shared: Arc<Shared>,
-    /// What is said of nodes elsewhere that a station of this host hides, by key: used when that goes.
+    /// Entries, by key, of nodes elsewhere that a local station shadows. They apply again when the station is
+    /// removed.
     shadowed: HashMap<u64, PackedFdbEntry>,
     /// Migrating nodes by key, with the indices of their records.
     migrating: HashMap<u64, u32>,
     next_migrating: u32,
-    /// Indices of records given back, and when they may be used again.
+    /// Indices of freed records, and the epoch after which they may be used again.
     deferred_migrating: Vec<(Epoch, u32)>,
-    /// The mark that entries of the newest snapshot carry. A number rather than a flag: a snapshot that
-    /// breaks off and begins again must not make the entries of the one before it look new.
+    /// The generation of entries of the newest snapshot. A number, not a flag: a snapshot that is interrupted and
+    /// begins again must not make entries of the one before look new.
     sync_generation: u16,
     free_stations: Vec<u32>,
     next_station: u32,
-    /// Stations given back, and when their number may be used again.
+    /// Freed station numbers, and the epoch after which they may be used again.
     deferred_stations: Vec<(Epoch, u32)>,
 }
 
@@ -176,7 +177,7 @@ impl Tables {
         Ok((tables, views))
     }
 
-    /// Makes everything written so far the newest epoch, and frees what no reader can see any more.
+    /// Makes everything written so far the newest epoch, and frees what no reader can reach any more.
     pub fn publish(&mut self) -> Epoch {
         let epoch = self.writer.advance();
         self.writer.reclaim();
@@ -198,20 +199,19 @@ impl Tables {
         epoch
     }
 
-    /// Whether every reader forwards by what was written before `epoch` was published.
+    /// Whether every reader uses what was written before `epoch` was published.
     pub fn passed(&mut self, epoch: Epoch) -> bool {
         self.writer.passed(epoch)
     }
 
-    /// The number of a network, assigned when first asked for.
+    /// The number of a network, assigned at the first call.
     pub fn bd(&mut self, vni: Vni) -> Result<Bd, Full> {
         let index =
             self.vnis.assign(&mut self.writer, vni).map_err(|e| Full::new(format!("network {vni}"), e))?;
         Bd::new(index.get()).ok_or_else(|| Full::new(format!("network {vni}"), "index 0"))
     }
 
-    /// A station is behind a port of this host. `known`: its number, if it has one already. Returns its
-    /// number.
+    /// Sets a station behind a port of this host. `known`: its number, if it has one already. Returns its number.
     pub fn set_local(
         &mut self,
         bd: Bd,
@@ -261,21 +261,21 @@ impl Tables {
         }
     }
 
-    /// A station has gone from this host. If it hid a node at another host, that is found again.
+    /// Removes a station of this host. A node at another host that it shadowed is found again.
     pub fn remove_local(&mut self, bd: Bd, mac: Mac, station: u32) {
         let key = node_key(bd, mac);
         if self.locals.remove(&mut self.writer, key).is_some() {
             self.local_filter.remove(key);
         }
         let shown = self.shadowed.remove(&key).map(|word| self.nodes.insert(&mut self.writer, key, word.0));
-        // Replacing a value needs no room; were it refused all the same, nobody is better than a wrong place.
+        // Replacing a value needs no room. If it fails all the same, no entry is better than a wrong one.
         if !matches!(shown, Some(Ok(_))) {
             self.nodes.remove(&mut self.writer, key);
         }
         self.deferred_free(station);
     }
 
-    /// An lcore may still touch a station that was just removed: its number rests until they have passed.
+    /// An lcore may still touch a removed station: its number is reused only after all lcores have passed this epoch.
     fn deferred_free(&mut self, station: u32) {
         let after = self.writer.grace();
         self.deferred_stations.push((after, station));
@@ -286,8 +286,7 @@ impl Tables {
         self.shared.seen.get(station as usize).is_some_and(|seen| seen.swap(0, Relaxed) == 1)
     }
 
-    /// Asks for the memory that the next change of a node with this address will touch. For batches: some nodes
-    /// ahead.
+    /// Prefetches the memory that the next change of a node with this address touches. For batches: some nodes ahead.
     #[inline]
     pub fn prefetch(&self, bd: Bd, mac: Mac, ip: Option<Ipv4Addr>) {
         self.nodes.prefetch(node_key(bd, mac));
@@ -296,8 +295,8 @@ impl Tables {
         }
     }
 
-    /// A node is at another host. A station of this host with the same MAC hides it. Returns the host that it was
-    /// said to be at before.
+    /// Sets a node at another host. A local station with the same MAC shadows it. Returns the host of the entry
+    /// before.
     pub fn set_remote(&mut self, bd: Bd, mac: Mac, host: u32) -> Result<Option<u32>, Full> {
         let what = || format!("node {mac}");
         if host > MAX_INDEX {
@@ -322,19 +321,19 @@ impl Tables {
         Ok(before.and_then(|word| PackedFdbEntry(word).host()))
     }
 
-    /// Whether the tables say that a node is at another host.
+    /// Whether a node is at another host.
     #[must_use]
     pub fn is_remote(&self, bd: Bd, mac: Mac) -> bool {
         matches!(self.fdb_entry(bd, mac), Some(FdbEntry::Remote { .. }))
     }
 
-    /// Where a node is.
+    /// The entry of a node.
     #[must_use]
     pub fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
         self.nodes.get(node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
     }
 
-    /// A node of another host is no more.
+    /// Removes a node of another host.
     pub fn remove_remote(&mut self, bd: Bd, mac: Mac) {
         self.shadowed.remove(&node_key(bd, mac));
         if self.is_remote(bd, mac) {
@@ -342,7 +341,7 @@ impl Tables {
         }
     }
 
-    /// An address belongs to a node.
+    /// Sets the owner of an address.
     pub fn set_owner(&mut self, bd: Bd, ip: IpAddr, mac: Mac) -> Result<(), Full> {
         let word = owner_word(mac, self.sync_generation);
         let stored = match ip {
@@ -361,7 +360,7 @@ impl Tables {
         Ok(())
     }
 
-    /// A node is an IPv6 router, or none; noted where it owns this address.
+    /// Sets whether a node is an IPv6 router, at this address if the node owns it.
     pub fn set_router(&mut self, bd: Bd, ip: Ipv6Addr, mac: Mac, router: bool) {
         let key = wide_key(bd.get(), ip);
         if let Some(word) = self.ipv6.get(&self.writer, &key).filter(|word| owner_mac(*word) == mac) {
@@ -375,7 +374,7 @@ impl Tables {
         self.ipv6.get(&self.writer, &wide_key(bd.get(), ip)).and_then(owner_router)
     }
 
-    /// An address belongs to this node no more. Left alone if it belongs to another by now.
+    /// Removes the owner of an address, unless it is another node by now.
     pub fn clear_owner(&mut self, bd: Bd, ip: IpAddr, mac: Mac) {
         if self.owner(bd, ip) != Some(mac) {
             return;
@@ -389,7 +388,7 @@ impl Tables {
         }
     }
 
-    /// Who owns an address.
+    /// The owner of an address.
     #[must_use]
     pub fn owner(&self, bd: Bd, ip: IpAddr) -> Option<Mac> {
         let word = match ip {
@@ -399,7 +398,7 @@ impl Tables {
         word.map(owner_mac)
     }
 
-    /// A host sends from this address.
+    /// Sets the host that sends from this address.
     pub fn put_vtep(&mut self, ip: IpAddr, host: u32) -> Result<(), Full> {
         let word = u64::from(host);
         let stored = match ip {
@@ -409,7 +408,7 @@ impl Tables {
         stored.map(drop).map_err(|why| Full::new(format!("VTEP {ip}"), why))
     }
 
-    /// A host sends from this address no more. Left alone if another does by now.
+    /// Removes the host that sends from this address, unless it is another host by now.
     pub fn remove_vtep(&mut self, ip: IpAddr, host: u32) {
         let host = u64::from(host);
         match ip {
@@ -424,18 +423,18 @@ impl Tables {
         }
     }
 
-    /// Publishes how a host is reached.
+    /// Publishes the record of a host.
     pub fn put_host(&mut self, index: u32, entry: HostEntry) -> Result<(), Full> {
         let stored = self.shared.hosts.set(&mut self.writer, index, entry);
         stored.map(drop).map_err(|why| Full::new(format!("host {index}"), why))
     }
 
-    /// A host is no more.
+    /// Removes a host.
     pub fn remove_host(&mut self, index: u32) {
         self.shared.hosts.clear(&mut self.writer, index);
     }
 
-    /// Publishes a network's record.
+    /// Publishes the record of a network.
     pub fn put_network(&mut self, entry: NetworkEntry) -> Result<(), Full> {
         let what = format!("network {}", entry.vni);
         let index = u32::from(entry.bd.get());
@@ -443,13 +442,13 @@ impl Tables {
         stored.map(drop).map_err(|why| Full::new(what, why))
     }
 
-    /// Begins a new mark: what is not written again before [`Tables::sweep`] is old.
+    /// Begins a new sync generation: entries that are not written again before [`Tables::sweep`] are stale.
     pub fn next_sync_generation(&mut self) {
         self.sync_generation = (self.sync_generation + 1) & MAX_SYNC_GENERATION;
     }
 
-    /// Removes every remote node, and every address of one, that was not written since the mark was flipped.
-    /// Local stations and their addresses stay.
+    /// Removes every remote node, and every address of one, that was not written in this sync generation. Local
+    /// stations and their addresses remain.
     pub fn sweep(&mut self) {
         let sync_generation = self.sync_generation;
         self.shadowed.retain(|_, word| word.sync_generation() == sync_generation);

@@ -1,5 +1,5 @@
-//! The keys and values of the fast tables, each packed into one 64-bit word so that a lookup is one compare
-//! and an update one store. Here and nowhere else is known which bits mean what.
+//! The keys and values of the fast tables, each packed into one 64-bit word so that a lookup is one compare and an
+//! update one store. Only this module knows the bits.
 
 use std::net::Ipv4Addr;
 use stopover_net::Mac;
@@ -50,20 +50,20 @@ pub const fn ipv4_key(bd: Bd, ip: Ipv4Addr) -> u64 {
     1 << 48 | (bd.0 as u64) << 32 | ip.to_bits() as u64
 }
 
-/// Where a frame for a node goes: the value of the node table.
+/// Where a node is: the value of the node table.
 ///
 /// | bits  | local            | remote     |
 /// |-------|------------------|------------|
 /// | 0-23  | station          | host       |
 /// | 24-35 | VLAN (0 = none)  | 0          |
 /// | 36-47 | port             | 0          |
-/// | 48-59 | 0                | mark of the last snapshot that named it (see `Tables::sweep`) |
+/// | 48-59 | 0                | sync generation (see `Tables::sweep`) |
 /// | 60-61 | 1                | 2          |
-/// | 62    | migrating: may be heard elsewhere (in the table of local stations only) | migrating: may be heard here |
-/// | 63    | 0                | departed: it was here, and stragglers for it are sent on |
+/// | 62    | migrating: may send elsewhere (in the table of local stations only) | migrating: may send here |
+/// | 63    | 0                | departed: it was here, and stragglers for it are redirected |
 ///
-/// Kind 3 is a migrating node that this appliance has a part in: as local, with the index of its
-/// [`Migrating`](super::moving::Moving) record in place of the station.
+/// Kind 3 is a migrating node that this appliance takes part in: as local, with the index of its
+/// [`MigrationRecord`](super::migration_record::MigrationRecord) in place of the station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedFdbEntry(pub u64);
 
@@ -71,14 +71,14 @@ const MIGRATING: u64 = 1 << 62;
 const DEPARTED: u64 = 1 << 63;
 const KIND_SHIFT: u32 = 60;
 const SYNC_GENERATION_SHIFT: u32 = 48;
-/// Largest mark; the next is 0 again.
+/// Largest sync generation; the next is 0 again.
 pub const MAX_SYNC_GENERATION: u16 = 0xfff;
 const INDEX_MASK: u64 = 0x00ff_ffff;
 
-/// Largest station or host index that a place can name.
+/// Largest station or host index that an entry can have.
 pub const MAX_INDEX: u32 = INDEX_MASK as u32;
 
-/// A [`PackedFdbEntry`], opened.
+/// An unpacked [`PackedFdbEntry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FdbEntry {
     /// Behind a port of this appliance.
@@ -118,13 +118,13 @@ impl FdbEntry {
     }
 }
 
-/// Port, VLAN and index in their places.
+/// Packs port, VLAN and index.
 const fn pack_local(port: u16, vlan: u16, index: u32) -> u64 {
     (port as u64 & 0xfff) << 36 | (vlan as u64 & 0xfff) << 24 | index as u64 & INDEX_MASK
 }
 
 impl PackedFdbEntry {
-    /// Opens the word; `None` for 0 (nobody) or an unknown kind.
+    /// Unpacks the word; `None` for 0 (no entry) or an unknown kind.
     #[inline]
     #[must_use]
     pub const fn open(self) -> Option<FdbEntry> {
@@ -138,8 +138,8 @@ impl PackedFdbEntry {
         }
     }
 
-    /// The host that the node is at, if that is another than this and the node is not locked for a migration. It costs no
-    /// more than to open the word.
+    /// The host of the node, if that is another host and the node is not locked for a migration. It costs no more
+    /// than to unpack the word.
     #[inline]
     #[must_use]
     pub const fn host_at_rest(self) -> Option<u32> {
@@ -149,7 +149,7 @@ impl PackedFdbEntry {
         }
     }
 
-    /// The host that the node is at, if that is another than this.
+    /// The host of the node, if that is another host.
     #[inline]
     #[must_use]
     pub const fn host(self) -> Option<u32> {
@@ -173,25 +173,25 @@ impl PackedFdbEntry {
         self.0 & DEPARTED != 0
     }
 
-    /// The same place, migrating or not.
+    /// The same entry, with the migrating flag set or cleared.
     #[must_use]
     pub const fn set_migrating_flag(self, on: bool) -> Self {
         Self(if on { self.0 | MIGRATING } else { self.0 & !MIGRATING })
     }
 
-    /// The same place, of a node that was here.
+    /// The same entry, of a node that was here.
     #[must_use]
     pub const fn set_departed(self) -> Self {
         Self(self.0 | DEPARTED)
     }
 
-    /// The same place with what is flagged in `other`.
+    /// The same entry with the flags of `other` added.
     #[must_use]
     pub const fn with_flags_of(self, other: Self) -> Self {
         Self(self.0 | other.0 & (MIGRATING | DEPARTED))
     }
 
-    /// The same place with this mark, of which 12 bits count.
+    /// The same entry with this sync generation, of which 12 bits count.
     #[must_use]
     pub const fn with_sync_generation(self, sync_generation: u16) -> Self {
         Self(
@@ -200,7 +200,7 @@ impl PackedFdbEntry {
         )
     }
 
-    /// Its mark.
+    /// Its sync generation.
     #[must_use]
     pub const fn sync_generation(self) -> u16 {
         sync_generation_of(self.0)
@@ -215,7 +215,7 @@ const fn sync_generation_of(word: u64) -> u16 {
     (word >> SYNC_GENERATION_SHIFT) as u16 & MAX_SYNC_GENERATION
 }
 
-/// Value of the address tables: the MAC that owns the address, and the mark as in [`PackedFdbEntry`].
+/// Value of the address tables: the MAC of the owner, and the sync generation as in [`PackedFdbEntry`].
 #[must_use]
 pub const fn owner_word(mac: Mac, sync_generation: u16) -> u64 {
     mac.to_u64() | sync_generation_bits(sync_generation)
@@ -223,7 +223,7 @@ pub const fn owner_word(mac: Mac, sync_generation: u16) -> u64 {
 
 /// Set in an [`owner_word`]: the owner is an IPv6 router.
 const OWNER_IS_ROUTER: u64 = 1 << 60;
-/// Set in an [`owner_word`]: the owner is known to be none.
+/// Set in an [`owner_word`]: the owner is known to be no router.
 const OWNER_IS_NO_ROUTER: u64 = 1 << 61;
 
 /// Whether the owner of an [`owner_word`] is an IPv6 router, if that is known.
@@ -236,7 +236,7 @@ pub const fn owner_router(word: u64) -> Option<bool> {
     }
 }
 
-/// The same [`owner_word`] with that known.
+/// The same [`owner_word`] with this state of the router flag.
 #[must_use]
 pub const fn with_router(word: u64, router: Option<bool>) -> u64 {
     let plain = word & !(OWNER_IS_ROUTER | OWNER_IS_NO_ROUTER);
@@ -254,7 +254,7 @@ pub const fn owner_mac(word: u64) -> Mac {
     Mac::from_u64(word)
 }
 
-/// The mark of an [`owner_word`].
+/// The sync generation of an [`owner_word`].
 #[must_use]
 pub const fn owner_sync_generation(word: u64) -> u16 {
     sync_generation_of(word)

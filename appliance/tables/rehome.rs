@@ -1,15 +1,15 @@
-//! A host gets another number: the one it had means another host now. Only where the board's history has forked.
+//! Renumbers a host whose number means another host now. Only needed if the history of the board has forked.
 
 use super::{
     MAX_HOSTS, Tables,
     packed::{FdbEntry, PackedFdbEntry},
 };
 
-/// The highest number a host may have.
+/// The highest number of a host.
 pub const LAST_HOST: u32 = MAX_HOSTS - 1;
 
 impl Tables {
-    /// All nodes at host `from` are at `to`. They stay as old as they were: a sweep takes them all the same.
+    /// Moves all nodes of host `from` to `to`. They keep their sync generation: a sweep removes them as before.
     pub fn rehome(&mut self, from: u32, to: u32) {
         let moved = |word: PackedFdbEntry| {
             let there = word.host() == Some(from);

@@ -1,5 +1,5 @@
-//! The readers' half of all tables: one [`View`] for each lcore, which asks and never waits. Nothing is changed here but
-//! what a view remembers for itself.
+//! The readers' half of all tables: one [`View`] for each lcore, which reads and never waits. A reader changes
+//! nothing but its own cache.
 
 use super::{
     Shared,
@@ -77,21 +77,21 @@ impl View {
         ParkedView { parked: reader.park(), vtep_cache4, tables }
     }
 
-    /// Where the nodes with these keys are, as [`PackedFdbEntry`]s; 0 for nobody.
+    /// Looks up the nodes with these keys, as [`PackedFdbEntry`]s; 0 for none.
     #[inline]
     pub fn lookup_nodes(&self, keys: &[u64], words: &mut [u64]) {
         let found = self.tables.nodes.lookup_burst(&self.reader, keys, words);
         clear_missed(found, keys.len(), words);
     }
 
-    /// As [`View::lookup_nodes`], of nodes whose keys become known one after another: see [`NodeLookup::keys_of`].
+    /// As [`View::lookup_nodes`], for keys that become known one after another: see [`NodeLookup::keys_of`].
     #[inline]
     #[must_use]
     pub fn begin_lookup(&self) -> NodeLookup<'_> {
         NodeLookup(self.tables.nodes.begin_burst(&self.reader))
     }
 
-    /// As [`View::lookup_nodes`], but of the stations of this host only. Bit i of the result: `keys[i]` is one.
+    /// As [`View::lookup_nodes`], but for the stations of this host only. Bit i of the result: `keys[i]` is one.
     #[inline]
     pub fn lookup_locals(&self, keys: &[u64], words: &mut [u64]) -> u64 {
         let found = self.tables.locals.lookup_burst(&self.reader, keys, words);
@@ -99,20 +99,20 @@ impl View {
         found
     }
 
-    /// Whether [`View::lookup_locals`] may know this key; if not, it does not.
+    /// Whether [`View::lookup_locals`] may find this key. If not, it does not.
     #[inline]
     #[must_use]
     pub fn may_be_local(&self, key: u64) -> bool {
         self.tables.local_filter.may_contain(key)
     }
 
-    /// Where one node is.
+    /// The entry of a node.
     #[must_use]
     pub fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
         self.tables.nodes.get(&self.reader, node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
     }
 
-    /// Who owns an address.
+    /// The owner of an address.
     #[must_use]
     pub fn owner(&self, bd: Bd, ip: IpAddr) -> Option<Mac> {
         let word = match ip {
@@ -148,15 +148,15 @@ impl View {
         self.vtep_cache4.refresh();
     }
 
-    /// Whether a host is known to send from the VTEP address with this key ([`vtep4_key`]). If not, it may do so all
-    /// the same: [`View::vteps4`] tells. Only after [`View::begin_vteps4`] since the last quiescent point.
+    /// Whether the cache has the VTEP address with this key ([`vtep4_key`]). If not, a host may send from it all the
+    /// same: see [`View::vteps4`]. Only valid after [`View::begin_vteps4`] since the last quiescent point.
     #[inline(always)]
     #[must_use]
     pub fn knows_vtep4(&self, key: u64) -> bool {
         self.vtep_cache4.has(key)
     }
 
-    /// Whether hosts send from the VTEP addresses with these keys: bit i of the result tells of `keys[i]`. At most
+    /// Whether hosts send from the VTEP addresses with these keys: bit i of the result is for `keys[i]`. At most
     /// [`map64::BURST`] keys.
     #[must_use]
     pub fn vteps4(&self, keys: &[u64]) -> u64 {
@@ -182,13 +182,13 @@ impl View {
         self.tables.shared.migrating.view(&self.reader).get(index)
     }
 
-    /// Where one node is, with its flags.
+    /// The entry of a node, with its flags; 0 for none.
     #[must_use]
     pub fn packed_fdb_entry(&self, bd: Bd, mac: Mac) -> PackedFdbEntry {
         PackedFdbEntry(self.tables.nodes.get(&self.reader, node_key(bd, mac)).unwrap_or(0))
     }
 
-    /// Whether a node is locked for a migration, or this appliance has a part in one of it.
+    /// Whether a node is locked for a migration, or this appliance takes part in a migration of it.
     #[must_use]
     pub fn is_migrating(&self, bd: Bd, mac: Mac) -> bool {
         let word = self.packed_fdb_entry(bd, mac);
@@ -216,7 +216,7 @@ impl View {
         self.tables.vnis.get(&self.reader, vni.get()).and_then(|index| Bd::new(index.get()))
     }
 
-    /// Notes that a station has just sent.
+    /// Marks that a station has sent.
     #[inline]
     pub fn touch(&self, station: u32) {
         if let Some(seen) = self.tables.shared.seen.get(station as usize)
@@ -227,13 +227,14 @@ impl View {
     }
 }
 
-/// Up to [`map64::BURST`] nodes that are being looked up.
+/// A lookup of up to [`map64::BURST`] nodes in progress.
 #[derive(Debug)]
 pub struct NodeLookup<'v>(map64::Burst<'v>);
 
 impl NodeLookup<'_> {
-    /// Looks up the keys that `key_of` makes of the items, as many as [`map64::BURST`] and `keys` have room for, and
-    /// leaves them in `keys`; 0 is nobody's. What `key_of` does for one runs while the memory for those before is on its way.
+    /// Begins the lookups of the keys that `key_of` makes of the items, as many as [`map64::BURST`] and `keys` have
+    /// room for, and stores them in `keys`; 0 is no node. The work of `key_of` for one runs while the memory for
+    /// earlier ones is fetched.
     #[inline(always)]
     pub fn keys_of<T>(
         &mut self,
@@ -244,7 +245,7 @@ impl NodeLookup<'_> {
         self.0.keys_of(items, keys, key_of);
     }
 
-    /// Where they are, as [`PackedFdbEntry`]s; 0 for nobody. `keys`: those that [`NodeLookup::keys_of`] left.
+    /// The entries, as [`PackedFdbEntry`]s; 0 for none. `keys`: those that [`NodeLookup::keys_of`] stored.
     ///
     /// # Panics
     /// If there are not as many `keys`, or fewer `words`.
@@ -255,7 +256,7 @@ impl NodeLookup<'_> {
     }
 }
 
-/// Zeroes the words of keys that were not found; the map leaves there what it happened to see.
+/// Zeroes the words of keys that were not found, which the map leaves undefined.
 #[inline]
 fn clear_missed(found: u64, keys: usize, words: &mut [u64]) {
     let mut missed = !found & u64::MAX.checked_shr(64 - keys as u32).unwrap_or(0);

@@ -1,9 +1,9 @@
 //! VNI (24 bits, sparse) to network index (16 bits, dense), so that a lookup key of network and MAC fits one
 //! 64-bit word. A page table of 4096 pages of 4096 entries: two cache lines for a reader, 8 KiB per page in use.
 //!
-//! An index is handed out again only after every lcore has passed its release, so that no lcore takes a frame
-//! of an old network for one of the new. Clearing the old network's entries out of other tables before
-//! releasing its index is the caller's duty.
+//! An index is assigned again only after every lcore has passed its release, so that no lcore assigns a frame of
+//! an old network to the new one. The caller must remove the entries of the old network from other tables before
+//! it releases the index.
 
 use std::{
     collections::VecDeque,
@@ -157,7 +157,7 @@ impl VniWriter {
         size_of_val(&*self.shared.pages) + pages * size_of::<Page>()
     }
 
-    /// A fresh index if there is one, so that released ones rest as long as possible.
+    /// A new index if there is one, so that released ones are reused as late as possible.
     fn take(&mut self, writer: &mut Writer) -> Option<NetworkIndex> {
         if self.next <= MAX_NETWORKS as u32 {
             let index = NonZeroU16::new(self.next as u16);

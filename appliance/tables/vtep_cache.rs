@@ -1,6 +1,6 @@
-//! Keys that one reader has found in a table before, so that it need not search for them again: nearly every frame from
-//! the underlay comes from a VTEP that sent another a moment ago. Direct-mapped, a few KiB for each reader. It only
-//! ever says yes of what the table has said yes of, and forgets all whenever anything was removed from the table.
+//! A cache of keys that one reader has found in a table: nearly every frame from the underlay comes from a VTEP that
+//! has just sent another. Direct-mapped, a few KiB for each reader. It has only keys that were found in the table,
+//! and is cleared when any key is removed from the table.
 
 use std::{
     cell::Cell,
@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-/// 512 keys are 4 KiB: they stay in the nearest cache.
+/// 512 keys are 4 KiB: they remain in the L1 cache.
 const SLOTS: usize = 512;
 
 /// The writer's half: how many keys were removed from the table.
@@ -21,29 +21,29 @@ pub struct Removals(Arc<AtomicU64>);
 #[derive(Debug)]
 pub struct VtepCache {
     removals: Arc<AtomicU64>,
-    /// How many removals there had been when `keys` were found.
+    /// The number of removals when `keys` were found.
     removals_seen: Cell<u64>,
     /// A key each, 0 for none.
     keys: Box<[Cell<u64>; SLOTS]>,
 }
 
 impl Removals {
-    /// Of a table from which nothing was removed yet.
+    /// For a table from which nothing was removed yet.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(AtomicU64::new(0)))
     }
 
-    /// For one reader more.
+    /// A cache for another reader.
     #[must_use]
     pub fn cache(&self) -> VtepCache {
         let keys = Box::new([const { Cell::new(0) }; SLOTS]);
         VtepCache { removals: Arc::clone(&self.0), removals_seen: Cell::new(0), keys }
     }
 
-    /// A key has just been removed.
+    /// Counts the removal of a key.
     pub fn count(&self) {
-        // Release: who sees the count sees the table without the key.
+        // Release: a reader of the count sees the table without the key.
         self.0.fetch_add(1, Ordering::Release);
     }
 }
@@ -55,10 +55,10 @@ impl Default for Removals {
 }
 
 impl VtepCache {
-    /// Once per burst, before anything is asked: forgets all if something was removed since.
+    /// Clears the cache if a key was removed since. Once per burst, before any lookup.
     #[inline(always)]
     pub fn refresh(&self) {
-        // Acquire: what is found in the table from now on was found without the keys whose removal was counted.
+        // Acquire: later lookups in the table do not find the keys whose removal was counted.
         let removals = self.removals.load(Ordering::Acquire);
         if removals != self.removals_seen.get() {
             self.clear(removals);
@@ -71,20 +71,20 @@ impl VtepCache {
         self.keys.iter().for_each(|key| key.set(0));
     }
 
-    /// Whether this key, which is not 0, is known to be in the table.
+    /// Whether this key, which is not 0, is in the cache.
     #[inline(always)]
     #[must_use]
     pub fn has(&self, key: u64) -> bool {
         self.keys[slot(key)].get() == key
     }
 
-    /// This key was found in the table after the last [`VtepCache::refresh`].
+    /// Adds a key that was found in the table after the last [`VtepCache::refresh`].
     pub fn remember(&self, key: u64) {
         self.keys[slot(key)].set(key);
     }
 }
 
-/// Neighbouring keys, as VTEP addresses often are, have places of their own.
+/// Adjacent keys, as VTEP addresses often are, have different slots.
 #[inline(always)]
 const fn slot(key: u64) -> usize {
     (key ^ key >> 9) as usize % SLOTS
