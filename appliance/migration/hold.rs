@@ -1,16 +1,16 @@
-//! The hold: memory of its own in which frames wait while their node is migrating, so that holding can never
-//! starve the pools that receive. Enters: bytes of frames, in order. Leaves: the same bytes, in that order. All
-//! memory is taken and touched when the appliance starts; nothing here allocates, locks or waits afterwards.
-//! Knows nothing of DPDK, headers or migrations.
+//! The hold: separate memory in which frames wait while their node is migrating, so that a hold never exhausts the
+//! pools that receive. Enters: bytes of frames, in order. Leaves: the same bytes, in that order. All memory is
+//! allocated and touched at start; later nothing here allocates, locks or waits. It knows nothing of DPDK, headers or
+//! migrations.
 
 use crossbeam::queue::ArrayQueue;
 use std::{collections::VecDeque, iter, sync::Arc};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 16 * 1024;
-/// Bytes that a record takes beside its frame.
+/// Bytes of a record besides its frame.
 pub const HEADER: usize = 16;
-/// Longest frame: what a guest may hand over unsegmented, with its headers.
+/// Longest frame: an unsegmented one of a guest, with its headers.
 pub const MAX_FRAME: usize = 0x1_ffff;
 
 const UNFINISHED: u8 = 1;
@@ -18,24 +18,24 @@ const GSO: u8 = 2;
 
 type Block = [u8; BLOCK];
 
-/// No room: within the queue's limit, or in the pool. Nothing was changed.
+/// The limit of the queue is reached, or the pool is empty. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// What is remembered of a frame beside its bytes.
+/// Stored with a frame besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
-    /// What kind of record it is; the holder's to define.
+    /// The kind of the record, defined by the caller.
     pub kind: u8,
     /// Its sender left the checksum to the device.
     pub unfinished: bool,
     /// Its sender left segmentation to the device: payload bytes per segment.
     pub gso: Option<u16>,
-    /// When it came; any clock that does not go back. (The TSC passes 48 bits within about 30 hours.)
+    /// Its time of arrival, of any clock that does not go back. (The TSC exceeds 48 bits within about 30 hours.)
     pub at: u64,
 }
 
-/// Blocks that nobody uses, shared by all lcores.
+/// Free blocks, shared by all lcores.
 #[derive(Debug)]
 pub struct HoldPool {
     free: ArrayQueue<Box<Block>>,
@@ -55,13 +55,13 @@ impl HoldPool {
         Arc::new(Self { free, blocks })
     }
 
-    /// Blocks that a queue needs for this many bytes.
+    /// The number of blocks that a queue needs for this many bytes.
     #[must_use]
     pub const fn blocks_for(bytes: usize) -> usize {
         bytes.div_ceil(BLOCK) + 1
     }
 
-    /// Bytes that nobody uses.
+    /// Free bytes.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.free.len() * BLOCK
@@ -77,18 +77,18 @@ impl HoldPool {
         self.free.pop()
     }
 
-    /// There is always room: no block comes from elsewhere.
+    /// There is always room: all blocks are from this pool.
     fn return_block(&self, block: Box<Block>) {
         let _ = self.free.push(block);
     }
 }
 
-/// Frames in order. Always to be used with the same pool.
+/// A queue of frames. Always used with the same pool.
 #[derive(Debug)]
 pub struct HoldQueue {
     blocks: VecDeque<Box<Block>>,
     max_blocks: usize,
-    /// Where in the first block the first record begins.
+    /// Offset of the first record in the first block.
     head: usize,
     /// Bytes of all records.
     bytes: usize,
@@ -102,25 +102,25 @@ impl HoldQueue {
         Self { blocks: VecDeque::with_capacity(max_blocks), max_blocks, head: 0, bytes: 0, frames: 0 }
     }
 
-    /// How many frames wait.
+    /// The number of frames.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.frames
     }
 
-    /// Whether none does.
+    /// Whether there is no frame.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.frames == 0
     }
 
-    /// Bytes that they take, with [`HEADER`] for each.
+    /// Bytes of all frames, with [`HEADER`] for each.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Puts a frame at the end. `len`: the length of all `segments` together.
+    /// Appends a frame. `len`: the length of all `segments` together.
     pub fn push<'a>(
         &mut self,
         pool: &HoldPool,
@@ -144,7 +144,7 @@ impl HoldQueue {
         Ok(())
     }
 
-    /// Has blocks for `more` bytes. False, and nothing changed, if there are not enough.
+    /// Takes blocks for `more` bytes. False, and nothing changed, if there are not enough.
     fn grow(&mut self, pool: &HoldPool, more: usize) -> bool {
         let needed = (self.head + self.bytes + more).div_ceil(BLOCK);
         if needed > self.max_blocks {
@@ -167,7 +167,7 @@ impl HoldQueue {
         true
     }
 
-    /// Writes at an offset from the start of the first block. Says where the next byte goes.
+    /// Writes at an offset from the start of the first block. Returns the offset of the next byte.
     fn write(&mut self, mut at: usize, mut bytes: &[u8]) -> usize {
         while !bytes.is_empty() {
             let Some(room) = self.blocks.get_mut(at / BLOCK).and_then(|block| block.get_mut(at % BLOCK..))
@@ -210,7 +210,7 @@ impl HoldQueue {
         Some(unpack(u128::from_le_bytes(header)))
     }
 
-    /// What is remembered of the first frame.
+    /// The metadata of the first frame.
     #[must_use]
     pub fn front(&self) -> Option<Meta> {
         self.header().map(|(meta, _)| meta)
@@ -248,7 +248,7 @@ impl HoldQueue {
         true
     }
 
-    /// Removes the first frames that came before `at`. How many that were.
+    /// Removes the first frames that arrived before `at`. Returns how many.
     pub fn expire_before(&mut self, pool: &HoldPool, at: u64) -> usize {
         let mut removed = 0;
         while self.front().is_some_and(|meta| meta.at < at) && self.pop_front(pool) {

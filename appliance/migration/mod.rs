@@ -1,6 +1,6 @@
-//! Live migration, as far as it is pure: what one node on one appliance goes through (`machine`), and the memory in
-//! which its frames wait (`hold`). The stages that deliver, hold and send on are in `pipeline::migration`, what an outlet
-//! does when its ring refuses in `lcore::keeper`; `control::migration` ties these to ports and board. End markers wait for
+//! Live migration, the pure part: the states of one node on one appliance (`machine`), and the memory in which its
+//! frames wait (`hold`). The stages that deliver, hold and redirect are in `pipeline::migration`; `lcore::tx_hold`
+//! handles what a ring refuses; `control::migration` connects these with ports and board. End markers wait for
 //! `stopover_lockfree::barrier`.
 
 pub mod hold;

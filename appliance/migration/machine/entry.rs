@@ -1,4 +1,4 @@
-//! What it means to enter a state, what holds whatever has happened, and what the facts say.
+//! Entering a state, the invariants of all states, and queries of the facts.
 
 use super::{
     Action, Announcing, Machine, Record,
@@ -8,7 +8,7 @@ use super::{
 use stopover_bbs::model::Lock;
 
 impl Machine {
-    /// What holds whatever has happened.
+    /// Enforces what holds after any event.
     pub(super) fn enforce_invariants(&mut self) {
         let held = matches!(self.state, Here { .. } | Leaving { .. } | Arriving { .. });
         if let Some(lock) = self.facts.lock
@@ -16,7 +16,7 @@ impl Machine {
             && held
         {
             match self.state {
-                // The VM runs here, which is where it was to go.
+                // The VM runs here, at the target of the lock.
                 _ if self.lock_to_here() => self.complete(lock),
                 Here { port } if self.lock_from_here().is_some() => self.enter_leaving(port),
                 _ => {}
@@ -35,7 +35,7 @@ impl Machine {
         }
     }
 
-    /// The VM runs behind this port, and nothing is kept any more.
+    /// The VM runs behind this port, and no frame is held any more.
     pub(super) fn start_here(&mut self, now: u64, port: u16) {
         let from = match (self.facts.previous_host, self.facts.record) {
             (Some(host), _) | (None, Record::Other(host)) => Some(host),
@@ -62,7 +62,7 @@ impl Machine {
         }
     }
 
-    /// It is here and has not come from anywhere.
+    /// It is here, not by a migration.
     pub(super) fn enter_here(&mut self, port: u16) {
         self.push_action(Action::ShowLocal { port });
         self.claim();
@@ -85,7 +85,7 @@ impl Machine {
         }
     }
 
-    /// The migration was cancelled, or the VM did not go where the board believes it.
+    /// The migration was cancelled, or the VM did not move to the host that the board has.
     pub(super) fn cancel_departure(&mut self, now: u64, port: u16) {
         self.push_action(Action::Release { port });
         self.abort();
@@ -103,7 +103,7 @@ impl Machine {
         }
     }
 
-    /// The board believes it elsewhere, though its port is up. That may be early, or wrong.
+    /// The board has it elsewhere, but its port is up. That record may be early, or wrong.
     pub(super) fn start_doubt_timer(&mut self, now: u64) {
         if !self.logging() && self.facts.lock.is_none() && self.deadline.is_none() {
             self.deadline = Some(now + self.config.hold_ms);
@@ -113,13 +113,13 @@ impl Machine {
     pub(super) fn enter_paused(&mut self, now: u64, port: u16) {
         self.state = Paused { port, since: now };
         self.deadline = Some(now + self.config.hold_ms);
-        // Without a lock the node would vanish from the board, and its senders would lose sight of it.
+        // Without a lock the node would be removed from the board, and its senders would lose it.
         if self.facts.lock.is_some() || self.facts.record != Record::Here {
             self.withdraw();
         }
     }
 
-    /// Its rings run again where they stopped.
+    /// Its rings run again at the same port.
     pub(super) fn resume(&mut self, now: u64, port: u16) {
         if let Record::Other(host) = self.facts.record {
             self.set_previous_host(host);
@@ -162,7 +162,7 @@ impl Machine {
         self.push_action(Action::Forward { port, to });
     }
 
-    /// The node was moved here, and frames for it come before its VM does.
+    /// The board has moved the node here, and frames for it arrive before its VM starts.
     pub(super) fn enter_expected(&mut self, now: u64, port: u16) {
         self.state = Expected { port, since: now };
         self.deadline = Some(now + self.config.hold_ms);
@@ -171,14 +171,14 @@ impl Machine {
         self.push_action(Action::Keep { port });
     }
 
-    /// Its way there is known to all.
+    /// All hosts know its new host.
     pub(super) fn depart(&mut self, host: u32) {
         self.push_action(Action::Depart { host });
         self.enter_away();
         self.push_action(Action::Report);
     }
 
-    /// Nobody has taken it over in time.
+    /// No host has claimed it in time.
     pub(super) fn expire_hold(&mut self, port: u16) {
         self.push_action(Action::Discard { port });
         self.push_action(Action::Forget);
@@ -201,7 +201,7 @@ impl Machine {
         self.abort();
     }
 
-    /// The VM was at this host before it came up here, whatever the board's record says.
+    /// Sets the host that the VM was at before, whatever the board's record is.
     pub(super) fn set_previous_host(&mut self, host: u32) {
         self.facts.previous_host = Some(host);
     }
@@ -213,7 +213,7 @@ impl Machine {
             (self.facts.record != Record::Here).then_some(Announcing { to, at: now + pause, pause });
     }
 
-    /// Of the lock under which the VM came here, if the board knows where it was to go.
+    /// The generation of the lock of the migration to here, if its target is known.
     pub(super) fn generation(&self) -> u64 {
         self.facts.lock.filter(|_| self.lock_to_here()).map_or(0, |lock| lock.generation)
     }
@@ -241,7 +241,7 @@ impl Machine {
         }
     }
 
-    /// Ends the migration that our session keeps alive, if there is one.
+    /// Aborts the migration that our session keeps alive, if there is one.
     pub(super) fn abort(&mut self) {
         if let Some((migration, generation)) = self.facts.own_migration.take() {
             self.facts.ending = Some(migration);
@@ -255,7 +255,7 @@ impl Machine {
         self.push_action(Action::Complete { migration, generation });
     }
 
-    /// It went from one port of this host to another.
+    /// It moved from one port of this host to another.
     pub(super) fn complete_local_move(&mut self) {
         if let Some(lock) = self.lock_from_here()
             && lock.target.is_none_or(|target| target == lock.source)
@@ -278,7 +278,7 @@ impl Machine {
         }
     }
 
-    /// Withdraws it also when the board has it here without our claim: a session withdraws what it claimed.
+    /// Withdraws the claim, also if the board has the node here without one: a session withdraws what it has claimed.
     pub(super) fn disclaim(&mut self) {
         if self.facts.record == Record::Here && !self.facts.claimed && !self.facts.withdrawn {
             self.claim();

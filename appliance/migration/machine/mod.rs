@@ -1,7 +1,7 @@
-//! One node on one appliance: where its VM is, what is to be done with its frames, and what the board is to be
-//! told. Enters: what its ports, the board, the packet path and other hosts say, and the passing of time as
-//! numbers. Leaves: [`Action`]s, to be done in their order. No clock, no table, no I/O. The rules are in
-//! `rules`; docs/migration-states.md has them as a table, which the tests compare with the code.
+//! The state machine of one node on one appliance: where its VM is, what happens to its frames, and what the board is
+//! told. Enters: events of its ports, the board, the packet path and other hosts, and the time as a number. Leaves:
+//! [`Action`]s, to be executed in order. No clock, no table, no I/O. The rules are in `rules`;
+//! docs/migration-states.md has them as a table, which the tests compare with the code.
 
 mod entry;
 mod rules;
@@ -10,34 +10,34 @@ mod tests;
 
 use stopover_bbs::model::{Lock, Unlocked};
 
-/// How long after dirty logging was switched off the VM is taken to stay, in milliseconds. A migration that
-/// succeeds switches it off about when the rings stop, and either may be told first.
+/// How long after the end of dirty logging the migration counts as cancelled, in milliseconds. A successful migration
+/// ends the logging at about the time when the rings stop, and either event may arrive first.
 pub const CANCEL_MS: u64 = 200;
 
-/// Longest pause between two announcements of one arrival, in milliseconds. They are repeated because one may
-/// be lost while the board is away; each pause is twice the one before, from `arrival_ms`.
+/// Longest pause between two announcements of one arrival, in milliseconds. They are repeated because one may be lost
+/// while the board is unreachable. Each pause is twice the one before, from `arrival_ms`.
 pub const ANNOUNCE_MAX_MS: u64 = 10_000;
 
-/// What does not change while the machine lives.
+/// The constant configuration of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The node's ports tell what they accepted (vhost-user), and are up only while its VM runs on them. False
-    /// for ports with a window (A6).
+    /// The node's ports report what they accepted (vhost-user), and are up only while its VM runs on them. False for
+    /// ports with a window (A6).
     pub exact: bool,
     /// An exact port that is declared for this node. The first, if it has two.
     pub declared: Option<u16>,
-    /// How long frames are kept for a VM that runs nowhere.
+    /// How long frames are held for a VM that runs nowhere.
     pub hold_ms: u64,
     /// Longest time that an arrival waits for end markers.
     pub arrival_ms: u64,
-    /// How long the board's word that the node is here stands without the node, where no exact port is declared.
+    /// How long the board's record that the node is here is accepted without the node, if no exact port is declared.
     pub silent_ms: u64,
 }
 
 /// Where the board says the node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Record {
-    /// It knows no such node, or has told us nothing yet.
+    /// It has no such node, or has not sent its record yet.
     #[default]
     Nowhere,
     /// At this host.
@@ -46,7 +46,7 @@ pub enum Record {
     Other(u32),
 }
 
-/// Where kept frames go.
+/// The destination of held frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// To the host with this id, with the HOP mark.
@@ -65,26 +65,26 @@ pub enum State {
         /// Which.
         port: u16,
     },
-    /// It runs here and is about to leave: what the port does not take is kept.
+    /// It runs here and is about to leave: frames that the port refuses are held.
     Leaving {
         /// Behind which port.
         port: u16,
     },
-    /// Its rings have stopped and nobody has said where it runs: everything is kept.
+    /// Its rings have stopped and it is unknown where it runs: all frames are held.
     Paused {
         /// Where it ran.
         port: u16,
         /// Since when, milliseconds.
         since: u64,
     },
-    /// It runs elsewhere: what was kept goes there, and what still comes goes behind it.
+    /// It runs elsewhere: held frames are redirected there, and later ones follow them.
     Forwarding {
         /// Where it ran.
         port: u16,
         /// Where it runs.
         to: Target,
     },
-    /// It runs here, and frames that came by its old host go first.
+    /// It runs here, and frames by its old host are delivered first.
     Arriving {
         /// Behind which port.
         port: u16,
@@ -93,7 +93,7 @@ pub enum State {
         /// Since when, milliseconds.
         since: u64,
     },
-    /// The board says that it is here, but its port is not up yet: everything is kept.
+    /// The board has it here, but its port is not up yet: all frames are held.
     Expected {
         /// Where it will be.
         port: u16,
@@ -102,21 +102,21 @@ pub enum State {
     },
 }
 
-/// What the machine is told.
+/// An event for the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The port's rings run; its link is up; the station was heard there. May be repeated.
+    /// The rings of the port run; its link is up; the station was seen there. May be repeated.
     PortUp(u16),
-    /// No more so.
+    /// The rings, the link or the station are no longer there.
     PortDown(u16),
-    /// Dirty logging as the port's features say, on each change. It counts as off after a [`Event::PortDown`]; if
-    /// it is on when the rings start, say so before the [`Event::PortUp`].
+    /// Dirty logging as the features of the port state it, on each change. It counts as off after a
+    /// [`Event::PortDown`]. If it is on when the rings start, this event comes before the [`Event::PortUp`].
     Logging(u16, bool),
     /// Where the board says the node is. May be repeated.
     Record(Record),
-    /// The node is locked. May be repeated, and said anew when the lock changes.
+    /// The node is locked. May be repeated, and is sent again when the lock changes.
     Locked(Lock),
-    /// Its lock has ended. If it did while the watch was broken: `Aborted`, unless the record has changed.
+    /// Its lock has ended. If it ended while the watch was interrupted: `Aborted`, unless the record has changed.
     Unlocked(Unlocked),
     /// The board's answer to [`Action::Lock`]. From then on our session keeps the lock alive.
     Begun {
@@ -129,20 +129,20 @@ pub enum Event {
     Arrived {
         /// Which host.
         from: u32,
-        /// The lock's generation as that host knows it; 0 = none.
+        /// The generation of the lock as that host knows it; 0 = none.
         generation: u64,
     },
-    /// All that was kept is on its way. May be repeated while that is so.
+    /// All held frames have been sent. May be repeated while that holds.
     Drained,
-    /// Every sender's end markers have passed.
+    /// The end markers of all senders have arrived.
     Settled,
-    /// The board gives the node to another than us, and a station that is only heard gives way.
+    /// The board refuses our claim of the node; a learned station is given up.
     Refused,
-    /// [`Machine::next_deadline`] has come, or [`Machine::set_own`] was called.
+    /// [`Machine::next_deadline`] has passed, or [`Machine::set_own`] was called.
     Tick,
 }
 
-/// What is to be done, in this order.
+/// An action, to be executed in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// The tables show the node behind this port. May already be so.
@@ -150,16 +150,16 @@ pub enum Action {
         /// Which.
         port: u16,
     },
-    /// The tables show it here no more, but where the board says.
+    /// The tables no longer show it here, but where the board has it.
     Forget,
-    /// As `Forget`, and what comes for it by mistake is redirected to this host. What is kept goes there first.
+    /// As `Forget`, and stragglers for it are redirected to this host. Held frames go there first.
     Depart {
         /// Which.
         host: u32,
     },
     /// Claim it at the board, until withdrawn. May already be claimed.
     Claim,
-    /// Claim it no more.
+    /// Withdraw the claim.
     Withdraw,
     /// Begin a migration of it from here, with the target unnamed. The answer is [`Event::Begun`].
     Lock,
@@ -177,55 +177,55 @@ pub enum Action {
         /// Its generation.
         generation: u64,
     },
-    /// From now on keep, in order, what the port does not take. It still gets what it takes.
+    /// From now on hold, in order, the frames that the port refuses. It still gets those that it accepts.
     Keep {
         /// Which.
         port: u16,
     },
-    /// What is kept goes to this port, in order and before anything newer; then nothing is kept any more.
+    /// Deliver the held frames to this port, in order and before any newer one; then stop holding.
     Release {
-        /// Which: the one it was kept for, or another of this appliance.
+        /// Which: the one that they were held for, or another of this appliance.
         port: u16,
     },
-    /// What is kept has expired, and nothing is kept any more.
+    /// Drop the held frames, which have expired, and stop holding.
     Discard {
         /// For which port it was kept.
         port: u16,
     },
-    /// What is kept for this port, and everything that still comes, goes elsewhere in order. Replaces an earlier
-    /// `Forward`; ended by `Keep`, `Release`, `Discard` or `Depart`.
+    /// Redirect the frames held for this port and all later ones, in order. Replaces an earlier `Forward`; ended by
+    /// `Keep`, `Release`, `Discard` or `Depart`.
     Forward {
         /// For which port it was kept.
         port: u16,
         /// Where it goes.
         to: Target,
     },
-    /// Hold direct frames of each sender until its end markers have passed.
+    /// Hold direct frames of each sender until its end markers have arrived.
     StartArrival {
         /// Where the VM runs.
         port: u16,
         /// The old host, if that is known.
         from: Option<u32>,
     },
-    /// No more so; what is held goes to the port.
+    /// Stop that; deliver the held frames to the port.
     EndArrival,
     /// Send `Arrived` markers to this host.
     Announce {
         /// Which.
         to: u32,
-        /// To be put into them; 0 = none known.
+        /// The generation in them; 0 = none known.
         generation: u64,
     },
     /// On its own segment the node has its stand-in MAC (A7), or its real one again.
     StandIn(bool),
-    /// A migration has ended here: tell the board what was counted, of [`Machine::migration`].
+    /// A migration has ended here: report the counts of [`Machine::migration`] to the board.
     Report,
 }
 
-/// What one event leads to.
+/// The actions of one event.
 pub type Actions = Vec<Action>;
 
-/// Announcements until the board accepts our claim.
+/// Announcements, repeated until the board accepts our claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Announcing {
     to: u32,
@@ -233,33 +233,33 @@ struct Announcing {
     pause: u64,
 }
 
-/// What is known besides the state.
+/// The facts that the machine keeps besides its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Facts {
     own: Option<u32>,
     record: Record,
-    /// The record has changed since the VM last came up here. Until then, `Other` is where it came from.
+    /// The record has changed since the VM last started here. Until then, `Other` is where it came from.
     record_changed: bool,
-    /// Where it was when the board gave it to us.
+    /// The host that had it when the board assigned it to us.
     previous_host: Option<u32>,
     lock: Option<Lock>,
     /// The latest lock, also after its end.
     last_lock: Option<Lock>,
-    /// A migration that our session keeps alive, and that we must therefore end.
+    /// A migration that our session keeps alive, and that we must end.
     own_migration: Option<(u64, u64)>,
     /// The migration that we have asked the board to end.
     ending: Option<u64>,
     ports_up: Vec<u16>,
     logging: Vec<u16>,
-    /// A host that announced the VM while it still seemed to run here, and until when that is of use.
+    /// A host that announced the VM while it still appeared to run here, and until when that counts.
     announced_by: Option<(u32, u64)>,
-    /// Generation of the lock under which the VM came: announcements of it, and older ones, are late.
+    /// Generation of the lock of the migration to here. Announcements of this and older generations are late.
     arrival_generation: u64,
     claimed: bool,
-    /// It was claimed here and has been withdrawn.
+    /// The claim has been withdrawn.
     withdrawn: bool,
     stand_in: bool,
-    /// Where it was last.
+    /// Its last port here.
     last_port: Option<u16>,
 }
 
@@ -275,8 +275,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A node of which nothing is known. Tell it `set_own`, [`Event::Record`] and [`Event::Locked`] as they are,
-    /// before anything else.
+    /// A node of which nothing is known. Pass `set_own`, [`Event::Record`] and [`Event::Locked`] as they are, before
+    /// any other event.
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
         Self {
@@ -294,13 +294,13 @@ impl Machine {
         self.facts.own = Some(own);
     }
 
-    /// Takes one event at `now_ms`, which must not go back.
+    /// Handles one event at `now_ms`, which must not go back.
     pub fn on(&mut self, now_ms: u64, event: Event) -> Actions {
         self.apply(now_ms, event);
         std::mem::take(&mut self.actions)
     }
 
-    /// When [`Event::Tick`] is wanted.
+    /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         self.deadline.into_iter().chain(self.announcing.map(|a| a.at)).min()
@@ -318,19 +318,19 @@ impl Machine {
         self.facts.record
     }
 
-    /// The lock on it, as the board tells.
+    /// The lock on it, as the board has it.
     #[must_use]
     pub fn lock(&self) -> Option<Lock> {
         self.facts.lock
     }
 
-    /// The latest lock, also after its end: whom a [`Action::Report`] concerns.
+    /// The latest lock, also after its end: the migration of a [`Action::Report`].
     #[must_use]
     pub fn migration(&self) -> Option<Lock> {
         self.facts.last_lock
     }
 
-    /// The port the state is about.
+    /// The port of the state.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         match self.state {
@@ -344,19 +344,19 @@ impl Machine {
         }
     }
 
-    /// Its VM's dirty pages are being logged.
+    /// Whether dirty pages of its VM are logged.
     #[must_use]
     pub fn logging(&self) -> bool {
         self.port().is_some_and(|port| self.facts.logging.contains(&port))
     }
 
-    /// The machine knows nothing that a new one would not be told, and may be dropped: the node is away, or it is a
-    /// station whose migration is over, which is here as one that never moved.
+    /// The machine knows nothing that a new one would not learn, and may be dropped: the node is away, or it is a
+    /// station whose migration is over and which is here like one that never migrated.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let Facts { record, previous_host, lock, own_migration, ending, ports_up, logging, .. } = &self.facts;
         let over = match self.state {
-            // That the board has it here is our claim's doing, or the operator's.
+            // The record here is due to our claim or to the operator.
             State::Away => ports_up.is_empty() && previous_host.is_none(),
             State::Here { .. } => !self.config.exact && *record == Record::Here && ending.is_none(),
             _ => false,

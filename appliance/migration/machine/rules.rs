@@ -1,5 +1,5 @@
 //! The rules of the state machine: what each event does in each state. One function an event, one arm a state.
-//! What it means to enter a state is in `entry`.
+//! `entry` has the functions that enter a state.
 
 use super::{
     ANNOUNCE_MAX_MS, Action, Announcing, CANCEL_MS, Event, Facts, Machine, Record,
@@ -34,7 +34,7 @@ impl Machine {
         }
         match self.state {
             Away => self.start_here(now, port),
-            // Windowed: its link is up, or its station was heard, where it was not before.
+            // Windowed: its link is up, or its station was seen, at another port than before.
             Here { port: at } if at != port && !exact => self.enter_here(port),
             Leaving { port: at } if at != port && !exact => {
                 self.enter_forwarding(now, at, Target::Port(port))
@@ -71,7 +71,7 @@ impl Machine {
 
     fn on_port_down(&mut self, now: u64, port: u16) {
         self.facts.ports_up.retain(|up| *up != port);
-        // Whoever starts the rings again says anew whether its pages are logged.
+        // The next start of the rings comes with the logging state.
         self.facts.logging.retain(|logging| *logging != port);
         let other = self.facts.ports_up.last().copied();
         let arrived = self.facts.announced_by.filter(|(_, until)| now < *until).map(|(host, _)| host);
@@ -143,7 +143,7 @@ impl Machine {
                 self.deadline = None;
                 self.request_lock();
             }
-            // The rings may be about to stop, which is then no cancellation.
+            // The rings may be about to stop; then this is no cancellation.
             Leaving { port: at } if at == port && was && !on => self.deadline = Some(now + CANCEL_MS),
             Away
             | Here { .. }
@@ -161,7 +161,7 @@ impl Machine {
             return;
         }
         self.facts.record_changed = true;
-        // What was withdrawn before the board said this was withdrawn of something else.
+        // An earlier withdrawal concerned the record before.
         self.facts.withdrawn = false;
         self.facts.previous_host = match (record, before) {
             (Record::Here, Record::Other(host)) => Some(host),
@@ -171,22 +171,22 @@ impl Machine {
         self.follow_record(now, before, record);
     }
 
-    /// What a record that is not the one before leads to.
+    /// Handles a record that has changed.
     fn follow_record(&mut self, now: u64, before: Record, record: Record) {
         match (self.state, record) {
             (Away, Record::Here) if self.facts.previous_host.is_some() => match self.config.declared {
                 Some(port) => self.enter_expected(now, port),
-                // The board believes in a node that may never show up.
+                // The board has a node that may never appear.
                 None => self.deadline = Some(now + self.config.silent_ms),
             },
             (Away, Record::Other(_) | Record::Nowhere) => self.deadline = None,
             (Away, Record::Here) => {}
-            // The board's first word of it: its record, not our claim, is the older.
+            // The first record from the board: it is older than our claim.
             (Here { port }, Record::Other(host)) if before == Record::Nowhere => {
                 self.set_previous_host(host);
                 self.start_here(now, port);
             }
-            // The VM is here, or the news that it is not is on its way.
+            // The VM is here, or the event of its end has not arrived yet.
             (Here { .. }, Record::Other(host)) if self.config.exact => {
                 let pause = self.config.arrival_ms;
                 self.announcing = Some(Announcing { to: host, at: now + pause, pause });
@@ -238,7 +238,7 @@ impl Machine {
                 self.enter_leaving(port);
             }
             Arriving { .. } => self.note_arrival_generation(),
-            // Let go: the board may give it to whoever claims it.
+            // Withdraw: the board may assign it to any host that claims it.
             Paused { .. } => self.withdraw(),
             Away | Here { .. } | Leaving { .. } | Forwarding { .. } | Expected { .. } => {}
         }
@@ -249,7 +249,7 @@ impl Machine {
             self.note_arrival_generation();
         }
         let ended = self.facts.lock.take().map(|lock| lock.migration);
-        // The board's answer about a later one may be here before the watch tells of the earlier's end.
+        // The answer to a later lock may arrive before the watch reports the end of the earlier one.
         self.facts.own_migration = self.facts.own_migration.filter(|(ours, _)| Some(*ours) != ended);
         self.facts.ending = self.facts.ending.filter(|ending| Some(*ending) != ended);
         match self.state {
@@ -269,7 +269,7 @@ impl Machine {
 
     fn on_begun(&mut self, migration: u64, generation: u64) {
         if self.facts.lock.is_none() && self.facts.last_lock.is_some_and(|lock| lock.migration == migration) {
-            // The watch has told of its end before.
+            // The watch has already reported its end.
             return;
         }
         self.facts.own_migration = Some((migration, generation));
@@ -291,7 +291,7 @@ impl Machine {
         }
         let to = Target::Host(from);
         match self.state {
-            // It had expired, and the board does not know yet.
+            // Its hold had expired, and the board does not know yet.
             Away if record == Record::Here => match self.facts.last_port.or(self.config.declared) {
                 Some(port) => {
                     self.push_action(Action::ShowLocal { port });
@@ -303,7 +303,7 @@ impl Machine {
             Here { .. } | Leaving { .. } | Arriving { .. } => {
                 self.facts.announced_by = Some((from, now + self.config.hold_ms));
             }
-            // It runs there although the board gave it back to us meanwhile: that host's claim must not find us in its way.
+            // It runs there although the board gave it back to us: our claim must not block the claim of that host.
             Forwarding { to: known, .. } if known == to => {
                 if record == Record::Here {
                     self.disclaim();
@@ -368,7 +368,7 @@ impl Machine {
                 }
                 self.enter_away();
             }
-            // Kept frames are not left behind: what is waited for comes, or its time ends.
+            // Held frames remain: the event that they wait for arrives, or their time ends.
             Away
             | Here { .. }
             | Leaving { .. }
@@ -387,16 +387,16 @@ impl Machine {
                     self.facts.previous_host = None;
                     self.disclaim();
                 }
-                // Another's lock goes on without logging.
+                // A lock of another owner continues without logging.
                 Leaving { .. } if self.lock_from_here().is_some() && self.facts.own_migration.is_none() => {}
                 Leaving { port } => self.cancel_departure(now, port),
                 Paused { port, .. } | Expected { port, .. } => self.expire_hold(port),
                 Forwarding { port, .. } => match self.facts.record {
                     Record::Nowhere if self.facts.lock.is_none() => self.expire_hold(port),
-                    // An old record, but it has stood the test of time.
+                    // An old record, but it has lasted for the whole hold time.
                     Record::Other(host) => self.depart(host),
                     _ => {
-                        // Nobody has claimed it in all this time, or the board was told to give it back.
+                        // No host has claimed it in this time, or the board was told to give it back.
                         self.disclaim();
                         self.abort();
                         self.deadline = Some(now + self.config.hold_ms);
