@@ -1,11 +1,11 @@
-//! What the underlay control plane hands back to its caller: frames to send, next hops found and lost, and what
-//! an operator should read in the log. Plain data.
+//! The results of the underlay control plane for its caller: frames to send, next hops found and lost, and events for
+//! the log. Plain data.
 
 use std::fmt;
 use std::net::IpAddr;
 use stopover_net::{Mac, VlanId};
 
-/// Everything an outer header to one VTEP needs beside TTL, DSCP and UDP ports.
+/// The values of an outer header to one VTEP, except TTL, DSCP and UDP ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution {
     /// Index of the underlay port to send from.
@@ -23,22 +23,22 @@ pub struct Resolution {
     pub mtu: u16,
 }
 
-/// Something an operator should know. [`fmt::Display`] gives the log line. `port` is the index of the underlay
-/// port, `ip` the address of a neighbour on its link unless said otherwise.
+/// An event for the operator. [`fmt::Display`] gives the log line. `port` is the index of the underlay port, `ip` the
+/// address of a neighbour on its link unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are named for what they are; the units stand above and below")]
 pub enum Event {
     /// Another station, at `mac`, uses or wants to use `ip`, an address of ours. At most once in 10 s for an address.
     Conflict { port: usize, ip: IpAddr, mac: Mac },
-    /// A wanted neighbour stopped answering or never answered.
+    /// A neighbour in use stopped answering or never answered.
     Unreachable { port: usize, ip: IpAddr },
     /// A neighbour that was unreachable answers again.
     Reachable { port: usize, ip: IpAddr, mac: Mac },
-    /// A wanted neighbour has another MAC than before.
+    /// A neighbour in use has another MAC than before.
     Moved { port: usize, ip: IpAddr, old: Mac, new: Mac },
-    /// The path to a wanted destination takes outer packets of `mtu` bytes, fewer than the port.
+    /// The path to a tracked destination has an MTU of `mtu` bytes for outer packets, less than the port.
     PathMtu { dst: IpAddr, mtu: u16 },
-    /// No connected prefix, route or gateway leads to a wanted destination, or it is none a packet can be sent to.
+    /// No connected prefix, route or gateway matches a tracked destination, or no packet can be sent to its address.
     NoRoute { dst: IpAddr },
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Event {
                 "address conflict: {mac} uses our underlay address {ip} (port {port}); we keep it: give one of the two another address"
             ),
             Self::Unreachable { port, ip } => {
-                write!(f, "underlay neighbour {ip} (port {port}) does not answer; asking on")
+                write!(f, "underlay neighbour {ip} (port {port}) does not answer; requests continue")
             }
             Self::Reachable { port, ip, mac } => {
                 write!(f, "underlay neighbour {ip} (port {port}) answers again, at {mac}")
@@ -59,7 +59,10 @@ impl fmt::Display for Event {
                 write!(f, "underlay neighbour {ip} (port {port}) moved from {old} to {new}")
             }
             Self::PathMtu { dst, mtu } => {
-                write!(f, "path to {dst} takes outer packets of at most {mtu} bytes, says a router")
+                write!(
+                    f,
+                    "a router reports that the path to {dst} takes outer packets of at most {mtu} bytes"
+                )
             }
             Self::NoRoute { dst } => write!(
                 f,
@@ -69,14 +72,14 @@ impl fmt::Display for Event {
     }
 }
 
-/// The result of one call. Within one call a destination stands at most once in `resolved` and `lost` together.
+/// The result of one call. A destination is at most once in `resolved` and `lost` together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Actions {
     /// Whole Ethernet frames, each with the index of the port to send it from. Not padded to 60 bytes.
     pub send: Vec<(usize, Vec<u8>)>,
-    /// Wanted destinations whose resolution is new or has changed.
+    /// Tracked destinations whose resolution is new or has changed.
     pub resolved: Vec<(IpAddr, Resolution)>,
-    /// Wanted destinations that were resolved and are not any more.
+    /// Tracked destinations that are no longer resolved.
     pub lost: Vec<IpAddr>,
     /// For the log.
     pub events: Vec<Event>,

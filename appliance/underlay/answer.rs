@@ -1,4 +1,4 @@
-//! What a received frame leads to: an answer for an address of ours, a neighbour learned or corrected, a conflict
+//! The handling of received frames: an answer for an address of ours, a neighbour learned or corrected, a conflict
 //! reported and our address defended, a path MTU lowered. Each frame ends in one counted [`Outcome`].
 
 use super::Underlay;
@@ -15,13 +15,13 @@ use stopover_net::nd::{Advert, Solicit};
 
 /// Between two defences of an address (DEFEND_INTERVAL, RFC 5227 section 1.1).
 const DEFEND_INTERVAL_MS: u64 = 10_000;
-/// An ARP packet does not change a MAC that was heard of so shortly before: of two that answer one request the
-/// first counts (`locktime` in Linux).
+/// An ARP packet does not change a MAC that was updated less than this time ago: if two stations answer one request,
+/// the first counts (`locktime` in Linux).
 const ARP_LOCK_MS: u64 = 1_000;
 
 impl Underlay {
-    /// Takes in a whole Ethernet frame from `port` that the packet path did not take as VXLAN. Frames for ports
-    /// that are no underlay ports are ignored.
+    /// Handles a whole Ethernet frame from `port` that the packet path did not process as VXLAN. Frames of ports that
+    /// are no underlay ports are ignored.
     pub fn input(&mut self, now_ms: u64, port: usize, frame: &[u8]) -> Actions {
         let mut out = Actions::default();
         let Some(slot) = self.ports.iter().position(|p| p.config.index == port) else { return out };
@@ -95,7 +95,7 @@ impl Underlay {
         let (to_us, on_link) = (config.owns(arp.target_ip.into()), config.on_link(sender));
         let reply = frames::arp_reply(config, arp);
         if arp.sender_ip.is_unspecified() {
-            // A probe (RFC 5227 section 2.1.1) for an address of ours: its sender must not take it.
+            // A probe (RFC 5227 section 2.1.1) for an address of ours: its sender must not use the address.
             if !to_us {
                 return Outcome::NotForUs;
             }
@@ -137,8 +137,8 @@ impl Underlay {
             return self.handle_conflict(now_ms, slot, src.into(), from, out);
         }
         if dad {
-            // Duplicate address detection by another station: all must hear that the address is taken
-            // (RFC 4862 section 5.4.3).
+            // Duplicate address detection by another station: the answer goes to all, that the address is in use (RFC
+            // 4862 section 5.4.3).
             let defence = frames::announcement(config, target.into());
             self.handle_conflict(now_ms, slot, target.into(), from, out);
             return self.send_answer(now_ms, slot, defence, Outcome::NdAnswered, out);
@@ -192,7 +192,7 @@ impl Underlay {
         Outcome::NdUpdated
     }
 
-    /// Lets the neighbour cache hear it, and carries what it learned to the destinations.
+    /// Updates the neighbour cache, and the destinations that use the neighbour.
     fn update_neighbour(
         &mut self,
         now_ms: u64,
@@ -209,7 +209,7 @@ impl Underlay {
         let had_failed = before == Some(State::Failed);
         let confirmed = n.state() == State::Reachable && before != Some(State::Reachable);
         let touched: BTreeSet<IpAddr> = if router && confirmed {
-            // A better router may be back: anyone may want to go through it.
+            // A better router may be back: any destination may use it.
             self.destinations.keys().copied().collect()
         } else if learned == Learned::Nothing {
             return;
@@ -235,8 +235,8 @@ impl Underlay {
         }
     }
 
-    /// Another station uses our address: say so, and say on the link whose it is. We do not give it up
-    /// (RFC 5227 section 2.4 (c)): the whole overlay hangs on it.
+    /// Another station uses our address: report it, and announce the address on the link. We keep the address (RFC
+    /// 5227 section 2.4 (c)), since the whole overlay depends on it.
     fn handle_conflict(
         &mut self,
         now_ms: u64,
@@ -245,7 +245,7 @@ impl Underlay {
         mac: Mac,
         out: &mut Actions,
     ) -> Outcome {
-        // Two underlay ports on one link hear each other.
+        // Two underlay ports on one link receive each other's frames.
         if self.ports.iter().any(|p| p.config.mac == mac) {
             return Outcome::OwnFrame;
         }

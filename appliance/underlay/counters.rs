@@ -1,8 +1,7 @@
-//! What the underlay control plane counts, and the token buckets that bound its work. Every frame that enters
-//! [`super::Underlay::input`] is counted under exactly one [`Outcome`], so `received = Σ outcomes` holds at any
-//! time.
+//! The counters of the underlay control plane, and the token buckets that limit its work. Every frame that enters
+//! [`super::Underlay::input`] is counted under exactly one [`Outcome`], so `received = Σ outcomes` always holds.
 
-/// What became of a frame, or why it was ignored.
+/// How a frame was handled, or why it was ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Outcome {
@@ -24,7 +23,7 @@ pub enum Outcome {
     Conflict,
     /// An answer was due, but the port's answer budget was spent.
     RateLimited,
-    /// ARP, ND or MLD between others, or of no consequence here. Normal on a shared link.
+    /// ARP, ND or MLD between other stations, or without effect here. Normal on a shared link.
     NotForUs,
     /// The frame came from our own MAC: a loop or an echoing switch.
     OwnFrame,
@@ -42,11 +41,11 @@ pub enum Outcome {
     Malformed,
     /// A wrong IPv4 header or ICMP checksum.
     Checksum,
-    /// A source MAC or IP address that no station may have, or that is not of this link.
+    /// A source MAC or IP address that is invalid, or not of this link.
     BadSource,
-    /// An IP fragment; nothing we terminate here comes in fragments.
+    /// An IP fragment; no valid packet to us is fragmented.
     Fragment,
-    /// An ICMP type we do not act upon.
+    /// An ICMP type that is not handled.
     UnexpectedIcmp,
     /// UDP to us that is not VXLAN to our port.
     UnexpectedUdp,
@@ -54,7 +53,7 @@ pub enum Outcome {
     UnexpectedTcp,
     /// Another IP protocol to us.
     UnexpectedProtocol,
-    /// Packet too big that quotes no packet of ours, or claims what cannot be.
+    /// Packet too big that quotes no packet of ours, or has an impossible MTU.
     PathMtuRefused,
 }
 
@@ -88,7 +87,7 @@ impl Outcome {
         (Self::PathMtuRefused, "path_mtu_refused"),
     ];
 
-    /// The name under which the operator sees the counter.
+    /// The name of the counter.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL[self as usize].1
@@ -101,11 +100,11 @@ pub struct Counters {
     outcomes: [u64; Outcome::ALL.len()],
     /// Frames handed to [`super::Underlay::input`].
     pub received: u64,
-    /// Frames handed back to be sent.
+    /// Frames returned to be sent.
     pub sent: u64,
     /// ARP requests and neighbour solicitations among the sent.
     pub solicitations: u64,
-    /// Learned neighbours that made room for newer ones.
+    /// Learned neighbours that were removed for newer ones.
     pub evicted: u64,
 }
 

@@ -1,6 +1,6 @@
-//! Frames of the underlay control plane, between [`stopover_net`] and the decisions. Enters: a whole Ethernet
-//! frame that the packet path did not take as VXLAN. Leaves: a [`Packet`] that concerns the port, or the
-//! [`Outcome`] that says why not. Frames to be sent get the port's MAC and VLAN tag here. It decides nothing.
+//! Parses and builds frames of the underlay control plane with [`stopover_net`]. Enters: a whole Ethernet frame that
+//! the packet path did not process as VXLAN. Leaves: a [`Packet`] for the port, or the [`Outcome`] with the reason
+//! why not. Built frames get the MAC and VLAN tag of the port here. No decisions here.
 
 use super::counters::Outcome;
 use super::port::{UnderlayPort, is_station};
@@ -29,7 +29,7 @@ const PLATEAUS: [u32; 7] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
 /// Where a tag goes: behind the two MACs.
 const TAG_AT: usize = 12;
 
-/// The packet an ICMP error quotes, as far as it is needed to recognise it.
+/// The packet that an ICMP error quotes, as far as it is needed to recognise it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quoted {
     pub src: IpAddr,
@@ -39,7 +39,7 @@ pub(super) struct Quoted {
     pub len: u32,
 }
 
-/// What a frame is about.
+/// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packet {
     Arp(ArpFacts),
@@ -57,7 +57,7 @@ pub(super) enum Packet {
     },
 }
 
-/// Reads a frame as `port` sees it.
+/// Parses a frame received by `port`.
 pub(super) fn parse(port: &UnderlayPort, bytes: &[u8]) -> Result<(Frame, Packet), Outcome> {
     let frame = frame::parse(bytes, bytes.len()).map_err(|bad| match bad {
         BadFrame::Runt
@@ -119,7 +119,7 @@ fn parse_ipv4(port: &UnderlayPort, frame: &Frame, ip: &frame::Ipv4, bytes: &[u8]
     }
     let (kind, code, rest) = message(port, frame, bytes)?;
     match (kind, code) {
-        // A reply that repeats options could be made to go elsewhere by source routing.
+        // A reply that repeats options could be diverted by source routing.
         (icmpv4::kind::ECHO_REQUEST, 0) if header.len() == ipv4::HEADER_LEN => Ok(Packet::Echo),
         (icmpv4::kind::UNREACHABLE, CODE_FRAGMENTATION_NEEDED) => {
             let icmp = icmpv4::Header::new_checked(rest).map_err(|_| Outcome::Truncated)?;
@@ -178,8 +178,8 @@ fn parse_nd(frame: &Frame, bytes: &[u8]) -> Result<Packet, Outcome> {
     }
 }
 
-/// Type, code and all bytes of the ICMP or ICMPv6 message of an IP packet, its checksum verified, sent to us
-/// alone if it is anything but a listener query.
+/// Type, code and all bytes of the ICMP or ICMPv6 message of an IP packet. The checksum is verified; only a listener
+/// query may be sent to a group.
 fn message<'a>(port: &UnderlayPort, frame: &Frame, bytes: &'a [u8]) -> Result<(u8, u8, &'a [u8]), Outcome> {
     let (kind, code) = match frame.l4 {
         L4::Icmp { kind, code } | L4::Icmpv6 { kind, code } => (kind, code),
@@ -202,7 +202,7 @@ fn message<'a>(port: &UnderlayPort, frame: &Frame, bytes: &'a [u8]) -> Result<(u
 fn quoted_ipv4(b: &[u8]) -> Option<Quoted> {
     let ip = ipv4::Header::of(b.first_chunk()?);
     let has_udp = ip.version() == 4 && ip.protocol() == protocol::UDP && ip.flags_and_offset() & 0x1fff == 0;
-    // Ours have no options, so the UDP header follows at once.
+    // Our packets have no options, so the UDP header follows directly.
     if !has_udp || ip.header_len() != ipv4::HEADER_LEN {
         return None;
     }
@@ -235,22 +235,23 @@ fn tagged(port: &UnderlayPort, frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Who has `target`? Broadcast, or to `to` alone. From 0.0.0.0 it is the probe of RFC 5227.
+/// An ARP request for `target`: broadcast, or to `to` alone. From 0.0.0.0 it is the probe of RFC 5227.
 pub(super) fn arp_request(port: &UnderlayPort, to: Option<Mac>, src: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     tagged(port, &arp::build_request(to.unwrap_or(Mac::BROADCAST), (port.mac, src), target))
 }
 
-/// The target of `request` is at our MAC, said to the asker.
+/// The ARP reply to `request`, with our MAC.
 pub(super) fn arp_reply(port: &UnderlayPort, request: &ArpFacts) -> Vec<u8> {
     tagged(port, &arp::build_reply(request, port.mac))
 }
 
-/// Who has `target`? To its solicited-node group, or to `to` alone. From `::` it is duplicate address detection.
+/// A neighbour solicitation for `target`: to its solicited-node group, or to `to` alone. From `::` it is duplicate
+/// address detection.
 pub(super) fn solicit(port: &UnderlayPort, to: Option<Mac>, src: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     tagged(port, &nd::build_solicit((port.mac, src), target, to))
 }
 
-/// `own` is at our MAC, said to the station that asked.
+/// A solicited advertisement of `own`.
 pub(super) fn advert(port: &UnderlayPort, own: Ipv6Addr, (dst_mac, dst): (Mac, Ipv6Addr)) -> Vec<u8> {
     let (owner, src, target) = (port.mac, own, own);
     let spec =
@@ -258,8 +259,8 @@ pub(super) fn advert(port: &UnderlayPort, own: Ipv6Addr, (dst_mac, dst): (Mac, I
     tagged(port, &nd::build_advert(&spec))
 }
 
-/// `own` is at our MAC, said to all: an ARP announcement (RFC 5227 section 1.1) or an unsolicited advertisement
-/// (RFC 4861 section 7.2.6).
+/// An announcement of `own` to all: an ARP announcement (RFC 5227 section 1.1) or an unsolicited advertisement (RFC
+/// 4861 section 7.2.6).
 pub(super) fn announcement(port: &UnderlayPort, own: IpAddr) -> Vec<u8> {
     match own {
         IpAddr::V4(own) => tagged(port, &arp::build_announcement(port.mac, own)),
@@ -267,14 +268,14 @@ pub(super) fn announcement(port: &UnderlayPort, own: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The answer to a ping, back to where it came from; tagged as the ping was. `None` if it is no ping.
+/// The reply to a ping, tagged as the ping was. `None` if it is no ping.
 pub(super) fn echo_reply(frame: &Frame, bytes: &[u8]) -> Option<Vec<u8>> {
     let mut reply = bytes.get(..frame.l3_end())?.to_vec();
     icmp::echo_reply(frame, &mut reply).then_some(reply)
 }
 
-/// An MLDv2 report that we listen to `groups` (RFC 3810 section 5.2), so that snooping switches let
-/// solicitations for our addresses through.
+/// An MLDv2 report of `groups` (RFC 3810 section 5.2), so that snooping switches forward solicitations for our
+/// addresses.
 pub(super) fn mld_report(port: &UnderlayPort, own: Ipv6Addr, groups: &[Ipv6Addr]) -> Vec<u8> {
     /// Listening to all sources of a group (RFC 3810 section 5.2.12).
     const MODE_IS_EXCLUDE: u8 = 2;

@@ -1,14 +1,14 @@
-//! The control plane of the underlay ports: the appliance owns its VTEP addresses there, so it answers ARP,
-//! neighbour solicitations and pings for them, finds the next hop and its MAC for every remote VTEP, and heeds
-//! path MTU messages. Pure: frames and milliseconds come in, [`Actions`] go out; no DPDK, no clock, no I/O.
-//! VXLAN packets never come here, the packet path takes them; neither do tenants' frames.
+//! The control plane of the underlay ports. The appliance owns its VTEP addresses there: it answers ARP, neighbour
+//! solicitations and pings for them, resolves the next hop and its MAC for every remote VTEP, and applies path MTU
+//! messages. Enters: frames and the time in milliseconds. Leaves: [`Actions`]. No DPDK, no clock, no I/O. The packet
+//! path processes VXLAN packets and frames of tenants.
 //!
 //! - `port.rs` configuration of a port and the addresses that follow from it
 //! - `routes.rs` longest-prefix match to port, next hop and source address
 //! - `neighbours.rs` the neighbour cache and its timers
 //! - `frames.rs` frames to and from bytes
-//! - `answer.rs` what a received frame leads to
-//! - `paths.rs` wanted destinations: route, neighbour and path MTU put together
+//! - `answer.rs` handling of received frames
+//! - `paths.rs` tracked destinations: route, neighbour and path MTU put together
 //! - `show.rs` rows for the operator
 
 mod actions;
@@ -38,24 +38,24 @@ use routes::{Confidence, Routes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// ARP, ND and ping answers a port gives per second: far above what stations that cache ask for, far below what
-/// would keep the control thread busy in a storm.
+/// ARP, ND and ping answers of a port per second: far more than stations with caches need, and far less than would
+/// occupy the control thread in a storm.
 const ANSWERS_PER_S: u64 = 1_000;
-/// ARP requests and solicitations a port sends per second, so that a start with thousands of VTEPs on one link
-/// does not flood it.
+/// ARP requests and solicitations of a port per second, so that a start with thousands of VTEPs on one link does not
+/// flood it.
 const REQUESTS_PER_S: u64 = 1_000;
-/// At most so many of them in one go.
+/// Most requests at once.
 const REQUESTS_BURST: u64 = 256;
-/// Log lines per second when much goes wrong at once.
+/// Log lines per second while many events occur.
 const EVENTS_PER_S: u64 = 10;
-/// At most so many of them in one go.
+/// Most log lines at once.
 const EVENTS_BURST: u64 = 100;
 /// Announcements after link up (ANNOUNCE_NUM of RFC 5227 is 2, MAX_NEIGHBOR_ADVERTISEMENT of RFC 4861 is 3).
 const ANNOUNCEMENTS: u8 = 3;
 /// Between announcements (RetransTimer of RFC 4861 section 7.2.6).
 const ANNOUNCE_INTERVAL_MS: u64 = 1_000;
 
-/// A port with what changes while it runs.
+/// A port and its state.
 #[derive(Debug)]
 struct Port {
     config: UnderlayPort,
@@ -76,23 +76,23 @@ impl Port {
     }
 }
 
-/// The control plane of all underlay ports of an appliance. `now_ms` in its calls is any clock that does not
-/// step back. Ports begin with the link down: nothing is sent or resolved through a port before
-/// [`Underlay::link`] says that it is up.
+/// The control plane of all underlay ports of an appliance. `now_ms` in its calls is any clock that does not go back.
+/// Ports begin with the link down: nothing is sent or resolved through a port before [`Underlay::link`] reports it
+/// up.
 #[derive(Debug)]
 pub struct Underlay {
     ports: Vec<Port>,
     routes: Routes,
     cache: Cache,
     destinations: BTreeMap<IpAddr, Destination>,
-    /// No learned path MTU ages before this.
+    /// No learned path MTU expires before this.
     path_mtu_due_ms: u64,
     events: Bucket,
     events_suppressed: u64,
 }
 
 impl Underlay {
-    /// Takes the configuration of all underlay ports; there may be none.
+    /// Creates the control plane of all underlay ports; there may be none.
     #[must_use]
     pub fn new(ports: Vec<UnderlayPort>) -> Self {
         let routes = Routes::new(&ports);
@@ -125,8 +125,8 @@ impl Underlay {
         }
     }
 
-    /// The link of `port` went up or down. Saying it again changes nothing. Up: our addresses are announced and
-    /// neighbours asked for. Down: what was reached through the port takes another route or is lost.
+    /// The link of `port` is up or down. A repeated call has no effect. Up: our addresses are announced and
+    /// neighbours requested. Down: destinations through the port take another route or are lost.
     pub fn link(&mut self, now_ms: u64, port: usize, up: bool) -> Actions {
         let mut out = Actions::default();
         let Some(p) = self.ports.iter_mut().find(|p| p.config.index == port && p.up != up) else {
@@ -143,8 +143,8 @@ impl Underlay {
         out
     }
 
-    /// A remote VTEP at `dst` and `udp_port` is to be kept resolved. Wanting the same again changes nothing.
-    /// Several UDP ports of one address share its resolution.
+    /// Keeps the remote VTEP at `dst` and `udp_port` resolved. A repeated call has no effect. Several UDP ports of
+    /// one address share its resolution.
     pub fn track(&mut self, now_ms: u64, dst: IpAddr, udp_port: u16) -> Actions {
         let mut out = Actions::default();
         let is_new = !self.destinations.contains_key(&dst);
@@ -158,7 +158,7 @@ impl Underlay {
         out
     }
 
-    /// The reverse of [`Underlay::track`]. Nothing is reported: the caller knows.
+    /// The reverse of [`Underlay::track`]. Nothing is reported.
     pub fn untrack(&mut self, now_ms: u64, dst: IpAddr, udp_port: u16) {
         let Some(destination) = self.destinations.get_mut(&dst) else { return };
         destination.udp_ports.remove(&udp_port);
@@ -170,7 +170,7 @@ impl Underlay {
         }
     }
 
-    /// Runs what is due. Call it at [`Underlay::next_tick`] or more often; early calls cost next to nothing.
+    /// Runs what is due. Call it at [`Underlay::next_tick`] or more often; early calls cost very little.
     pub fn tick(&mut self, now_ms: u64) -> Actions {
         let mut out = Actions::default();
         self.announce(now_ms, &mut out);
@@ -179,8 +179,8 @@ impl Underlay {
         out
     }
 
-    /// When [`Underlay::tick`] is due next, on the caller's clock; not before `now_ms`, `u64::MAX` for never. Every
-    /// other call may bring it nearer.
+    /// When [`Underlay::tick`] is due next, on the caller's clock; not before `now_ms`, `u64::MAX` for never. Any
+    /// other call may make it earlier.
     #[must_use]
     pub fn next_tick(&self, now_ms: u64) -> u64 {
         let announcements = self.ports.iter().filter_map(|p| p.announce).map(|(_, due_ms)| due_ms).min();
@@ -188,13 +188,13 @@ impl Underlay {
         due_ms.max(now_ms)
     }
 
-    /// Events that were not reported because too many came at once.
+    /// Events that were not reported because of the limit.
     #[must_use]
     pub const fn events_suppressed(&self) -> u64 {
         self.events_suppressed
     }
 
-    /// What a wanted destination's outer header is built from, as it was reported last; `None` while unresolved.
+    /// The resolution of a tracked destination, as last reported; `None` while unresolved.
     #[must_use]
     pub fn resolved(&self, dst: IpAddr) -> Option<Resolution> {
         self.destinations.get(&dst)?.reported
@@ -218,8 +218,8 @@ impl Underlay {
         self.ports.iter().any(|p| p.config.index == port && p.up)
     }
 
-    /// Says on every port that just came up whom our addresses belong to. The first time it also asks, as
-    /// duplicate address detection does, but does not wait: a VTEP has no other address to turn to.
+    /// Announces our addresses on every port that just came up. The first time it also sends probes, as duplicate
+    /// address detection does, but does not wait: a VTEP has no other address to use.
     fn announce(&mut self, now_ms: u64, out: &mut Actions) {
         for port in &mut self.ports {
             let Some((announced, due_ms)) = port.announce else { continue };
@@ -247,14 +247,13 @@ impl Underlay {
         }
     }
 
-    /// Finds out anew where the `touched` destinations go, lets the neighbour cache ask what it has to, and
-    /// reports what changed.
+    /// Routes the `touched` destinations again, sends the requests that are due, and reports what changed.
     fn update_destinations(&mut self, now_ms: u64, mut touched: BTreeSet<IpAddr>, out: &mut Actions) {
         self.update_routes(now_ms, &touched);
         let failed = self.send_due_requests(now_ms, out);
         self.update_routes(now_ms, &failed);
         touched.extend(failed);
-        // Rerouting may have made new entries, which are asked for in the same go.
+        // Rerouting may have created new entries, which are requested at once.
         touched.extend(self.send_due_requests(now_ms, out));
         self.report_changes(&touched, out);
     }

@@ -1,27 +1,27 @@
-//! The neighbour cache: which MAC a station on an underlay link has, and how sure we are of it. The states are
-//! those of RFC 4861 section 7.3.2 for both families, with Linux's `failed` and `static` added. Enters: what was
-//! heard (already judged by ARP or ND rules) and the time. Leaves: whom to ask, and which entries changed. It
-//! builds no frames and knows no routes.
+//! The neighbour cache: the MAC of each station on an underlay link, and its state. The states are those of RFC 4861
+//! section 7.3.2 for both families, with `failed` and `static` of Linux added. Enters: messages (already checked by
+//! ARP or ND rules) and the time. Leaves: the requests to send, and the entries that changed. It builds no frames and
+//! knows no routes.
 //!
-//! A VTEP is wanted all the time, so a used entry is never left to go stale quietly: it is probed by unicast when
-//! its 30 s are over, keeps its MAC while it is probed, and is asked for without end after it failed.
+//! A VTEP is always in use, so a used entry never becomes stale silently: it is probed by unicast when its 30 s are
+//! over, keeps its MAC meanwhile, and is requested without end after it failed.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use stopover_net::Mac;
 
-/// The first requests of a new entry follow quickly, so that a start costs tenths of a second, not seconds.
+/// Interval of the first requests for a new entry: short, so that a start takes tenths of a second, not seconds.
 const QUICK_RETRANS_MS: u64 = 200;
-/// How many of them.
+/// The number of requests at that interval.
 const QUICK_TRIES: u32 = 3;
 /// Retransmission after that (RetransTimer, RFC 4861 section 10).
 const RETRANS_MS: u64 = 1_000;
 /// Requests without an answer until a new entry counts as failed.
 const RESOLVE_TRIES: u32 = 6;
-/// An answer is trusted this long (REACHABLE_TIME, RFC 4861 section 10; not randomised: few stations, one asker).
+/// An answer is valid this long (REACHABLE_TIME, RFC 4861 section 10; not randomised: few stations, one requester).
 const REACHABLE_MS: u64 = 30_000;
-/// A used entry that somebody else's message made stale is verified after this (DELAY_FIRST_PROBE_TIME).
+/// A used entry that a message of another station made stale is verified after this (DELAY_FIRST_PROBE_TIME).
 const DELAY_MS: u64 = 5_000;
 /// Unicast probes (MAX_UNICAST_SOLICIT), then as many by multicast in case the station has a new MAC.
 const UNICAST_PROBES: u32 = 3;
@@ -31,29 +31,29 @@ const ALL_PROBES: u32 = 6;
 const RETRY_MIN_MS: u64 = 2_000;
 /// Longest pause between requests for a failed entry.
 const RETRY_MAX_MS: u64 = 30_000;
-/// An entry nobody uses is forgotten this long after its station was last heard.
+/// An unused entry is removed this long after the last message of its station.
 const UNUSED_MS: u64 = 600_000;
-/// A failed entry nobody uses is forgotten after this.
+/// A failed, unused entry is removed after this.
 const UNUSED_FAILED_MS: u64 = 60_000;
-/// When the request budget of the port is spent, look again after this.
+/// If the request budget of the port is used up, try again after this.
 const BUDGET_WAIT_MS: u64 = 10;
-/// Entries that exist only because the station talked to us; the oldest makes room for the newest.
+/// Maximum number of entries that exist only because the station sent to us; the newest replaces the oldest.
 pub const LEARNED_MAX: usize = 4_096;
 
-/// How sure we are of a neighbour's MAC.
+/// The state of a neighbour's MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Asked, never answered yet.
+    /// Requested, no answer yet.
     Incomplete,
     /// Answered within the last 30 s.
     Reachable,
-    /// Known, not confirmed lately; used as it is.
+    /// Known, not confirmed recently; used as it is.
     Stale,
-    /// Known, being asked again; used as it is.
+    /// Known, requested again; used as it is.
     Probe,
-    /// Does not answer; asked again at growing intervals.
+    /// Does not answer; requested again at growing intervals.
     Failed,
-    /// From the configuration; never asked, never changed.
+    /// From the configuration; never requested, never changed.
     Static,
 }
 
@@ -72,18 +72,18 @@ impl State {
     }
 }
 
-/// What a message says about a neighbour, in the terms of RFC 4861 section 7.2.5.
+/// The content of a message about a neighbour, in the terms of RFC 4861 section 7.2.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NeighbourMessage {
     /// The link-layer address it carries, if it carries one.
     pub mac: Option<Mac>,
-    /// It answers a question of ours, so the way to us and back works.
+    /// It answers a request of ours, so the path works in both directions.
     pub solicited: bool,
     /// It may replace an address that we have already.
     pub overrides: bool,
 }
 
-/// What hearing a message did to an entry.
+/// The change of an entry by a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
     /// No entry, or nothing new in the message.
@@ -94,21 +94,21 @@ pub enum Learned {
     Moved(Mac),
 }
 
-/// How to ask.
+/// The receiver of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Solicitation {
-    /// Everybody: ARP broadcast, NS to the solicited-node group.
+    /// All stations: ARP broadcast, NS to the solicited-node group.
     All,
     /// The station itself, at the MAC we have.
     One(Mac),
 }
 
-/// What the clock made of an entry.
+/// The result of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// Send a request.
     Solicit(Solicitation),
-    /// It stopped being usable; requests go on later.
+    /// The entry failed; requests continue later.
     Failed,
 }
 
@@ -144,7 +144,7 @@ impl Neighbour {
         self.state
     }
 
-    /// Milliseconds in which nothing was heard of the station.
+    /// Milliseconds since the last message of the station.
     #[must_use]
     pub const fn age_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.updated_ms)
@@ -180,7 +180,7 @@ impl Neighbour {
         };
     }
 
-    /// RFC 4861 section 7.2.5 and appendix C; ARP's rules are put into the same terms by the caller.
+    /// RFC 4861 section 7.2.5 and appendix C. The caller expresses the rules of ARP in the same terms.
     fn update(&mut self, now_ms: u64, message: NeighbourMessage) -> Learned {
         let next = if message.solicited { State::Reachable } else { State::Stale };
         match (self.state, self.mac, message.mac) {
@@ -255,7 +255,7 @@ impl Neighbour {
         Due::Failed
     }
 
-    /// The timer of an entry nobody uses has run out.
+    /// The timer of an unused entry has expired.
     fn is_expired(&self, now_ms: u64) -> bool {
         !self.wanted() && self.due_ms <= now_ms && matches!(self.state, State::Stale | State::Failed)
     }
@@ -265,7 +265,7 @@ impl Neighbour {
 #[derive(Debug, Default)]
 pub struct Cache {
     table: BTreeMap<(usize, IpAddr), Neighbour>,
-    /// No entry is due before this. May be too early, never too late.
+    /// No entry is due before this. May be early, never late.
     due_ms: u64,
 }
 
@@ -282,25 +282,25 @@ impl Cache {
         self.table.iter().map(|(&(port, ip), n)| (port, ip, n))
     }
 
-    /// When [`Cache::expire`] has something to do at the earliest.
+    /// The earliest time at which [`Cache::expire`] has something to do.
     #[must_use]
     pub const fn due_ms(&self) -> u64 {
         self.due_ms
     }
 
-    /// Puts a configured neighbour in.
+    /// Adds a configured neighbour.
     pub fn put_static(&mut self, port: usize, ip: IpAddr, mac: Mac) {
         self.table.insert((port, ip), Neighbour::new(State::Static, Some(mac), 0));
     }
 
-    /// Keeps the entry of a configured router asked for, from the next [`Cache::expire`] on.
+    /// Keeps the entry of a configured router resolved, from the next [`Cache::expire`] on.
     pub fn watch_router(&mut self, port: usize, ip: IpAddr, now_ms: u64) {
         self.wanted_entry(port, ip, now_ms).router = true;
         self.due_ms = 0;
     }
 
-    /// `user` is sent through this neighbour from now on. The next [`Cache::expire`] asks for a new entry and
-    /// verifies a stale one; a failed one keeps its slow pace.
+    /// Adds `user` to the destinations of this neighbour. The next [`Cache::expire`] requests a new entry and
+    /// verifies a stale one; a failed one keeps its interval.
     pub fn attach(&mut self, port: usize, ip: IpAddr, user: IpAddr, now_ms: u64) {
         let n = self.wanted_entry(port, ip, now_ms);
         let first = !n.wanted();
@@ -314,7 +314,7 @@ impl Cache {
         self.due_ms = self.due_ms.min(due_ms);
     }
 
-    /// `user` is not sent through this neighbour any more.
+    /// Removes `user` from the destinations of this neighbour.
     pub fn detach(&mut self, port: usize, ip: IpAddr, user: IpAddr, now_ms: u64) {
         let Some(n) = self.table.get_mut(&(port, ip)) else { return };
         if n.users.remove(&user) && !n.wanted() && matches!(n.state, State::Stale | State::Failed) {
@@ -327,7 +327,7 @@ impl Cache {
         self.table.entry((port, ip)).or_insert_with(|| Neighbour::new(State::Incomplete, None, now_ms))
     }
 
-    /// Takes in a message about an entry there is already.
+    /// Applies a message to an existing entry.
     pub fn update(&mut self, port: usize, ip: IpAddr, message: NeighbourMessage, now_ms: u64) -> Learned {
         let Some(n) = self.table.get_mut(&(port, ip)) else { return Learned::Nothing };
         let learned = n.update(now_ms, message);
@@ -335,8 +335,8 @@ impl Cache {
         learned
     }
 
-    /// Makes an entry for a station that spoke to us, since we are likely to speak to it. True if an older such
-    /// entry had to make room.
+    /// Adds an entry for a station that sent to us, since we will probably send to it. True if an older such entry
+    /// was removed for it.
     pub fn learn(&mut self, port: usize, ip: IpAddr, mac: Mac, now_ms: u64) -> bool {
         let mut evicted = false;
         if self.table.len() >= LEARNED_MAX {
@@ -354,8 +354,8 @@ impl Cache {
         evicted
     }
 
-    /// The link of `port` came up: who was known may have moved meanwhile, who was not is asked for at once.
-    /// Known MACs stay in use until the probes say otherwise.
+    /// The link of `port` came up: known neighbours may have moved, others are requested at once. Known MACs are used
+    /// until the probes fail.
     pub fn link_up(&mut self, port: usize, now_ms: u64) {
         for (_, n) in self.table.iter_mut().filter(|((p, _), n)| *p == port && n.state != State::Static) {
             let state = match (n.wanted(), n.mac.is_some()) {
@@ -383,7 +383,7 @@ impl Cache {
         self.due_ms = u64::MAX;
         self.table.retain(|&(port, ip), n| {
             if n.due_ms <= now_ms && !up(port) {
-                // Silence proves nothing while the link is down; `link_up` starts over.
+                // A missing answer means nothing while the link is down; `link_up` starts over.
                 n.due_ms = u64::MAX;
             } else if n.due_ms <= now_ms
                 && let Some(due) = n.on_timer(now_ms, || take_request(port))

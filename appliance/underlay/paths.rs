@@ -1,5 +1,5 @@
-//! Wanted destinations: for each remote VTEP the route, the neighbour and the path MTU put together into a
-//! [`Resolution`]. Enters: what changed. Leaves: resolutions that differ from what the caller was told last.
+//! Tracked destinations: route, neighbour and path MTU of each remote VTEP, combined into a [`Resolution`]. Enters:
+//! what changed. Leaves: resolutions that differ from those last reported.
 
 use super::Underlay;
 use super::actions::{Actions, Event, Resolution};
@@ -10,14 +10,14 @@ use super::routes::{Confidence, NextHop};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// A learned path MTU is tried anew after this (RFC 1191 section 6.3, RFC 8201 section 5.3).
+/// A learned path MTU expires after this (RFC 1191 section 6.3, RFC 8201 section 5.3).
 const PATH_MTU_AGE_MS: u64 = 600_000;
-/// Every IPv4 path takes this much that a tunnel would be run over (RFC 791's 576; 68 would be an attack).
+/// Least MTU of an IPv4 path for a tunnel (576 of RFC 791; a claim of 68 would be an attack).
 const MIN_MTU_IPV4: u16 = 576;
-/// Every IPv6 path takes this much (RFC 8200 section 5).
+/// Least MTU of an IPv6 path (RFC 8200 section 5).
 const MIN_MTU_IPV6: u16 = stopover_net::IPV6_MIN_MTU;
 
-/// A path MTU that a router told us.
+/// A path MTU that a router reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathMtu {
     pub mtu: u16,
@@ -29,15 +29,15 @@ pub(super) struct PathMtu {
 pub(super) struct Destination {
     /// The UDP ports at which VTEPs listen there.
     pub udp_ports: BTreeSet<u16>,
-    /// Where it is sent at present.
+    /// Its present next hop.
     pub hop: Option<NextHop>,
-    /// What the caller was told last.
+    /// The resolution last reported.
     pub reported: Option<Resolution>,
     pub path_mtu: Option<PathMtu>,
 }
 
 impl Underlay {
-    /// Looks up the next hop of each destination anew, and moves it from neighbour to neighbour where it changed.
+    /// Looks up the next hop of each destination again, and updates the neighbours if it changed.
     pub(super) fn update_routes(&mut self, now_ms: u64, destinations: &BTreeSet<IpAddr>) {
         for &dst in destinations {
             let current = self.destinations.get(&dst).and_then(|d| d.hop);
@@ -48,7 +48,7 @@ impl Underlay {
                     let neighbour = self.cache.get(hop.port, hop.next_hop_ip);
                     match neighbour.map(|n| (n.state(), n.mac().is_some())) {
                         Some((State::Reachable | State::Static, _)) => Confidence::Confirmed,
-                        // No way that works is left for one that may not.
+                        // A working path is not replaced by an unconfirmed one.
                         Some((_, true)) if current == Some(*hop) => Confidence::Confirmed,
                         Some((_, true)) => Confidence::Known,
                         Some((State::Failed, _)) => Confidence::Failed,
@@ -70,7 +70,7 @@ impl Underlay {
         }
     }
 
-    /// Tells the caller what is different from what it was told last.
+    /// Reports resolutions that differ from those last reported.
     pub(super) fn report_changes(&mut self, destinations: &BTreeSet<IpAddr>, out: &mut Actions) {
         for &dst in destinations {
             let Some(destination) = self.destinations.get(&dst) else { continue };
@@ -103,9 +103,9 @@ impl Underlay {
         })
     }
 
-    /// A router says that a packet of ours was too big. Believed only if the quote is a VXLAN packet from the
-    /// address the message came back to, for a destination and port we send to, of a length that we may have
-    /// sent and that does not fit the MTU it claims (RFC 5927 section 7.2, RFC 8201 section 4).
+    /// Handles a router's message that a packet of ours was too big. It is accepted only if it quotes a VXLAN packet
+    /// from the address that the message was sent to, for a tracked destination and port, of a length that we may
+    /// have sent and that exceeds the MTU in the message (RFC 5927 section 7.2, RFC 8201 section 4).
     pub(super) fn handle_too_big(
         &mut self,
         now_ms: u64,
@@ -140,7 +140,7 @@ impl Underlay {
         Outcome::PathMtuLowered
     }
 
-    /// Forgets path MTUs that are too old to be true. Returns the destinations concerned.
+    /// Removes expired path MTUs. Returns their destinations.
     pub(super) fn expire_path_mtus(&mut self, now_ms: u64) -> BTreeSet<IpAddr> {
         let mut expired = BTreeSet::new();
         if now_ms < self.path_mtu_due_ms {

@@ -1,6 +1,5 @@
-//! One underlay port: what the configuration says about it, and the addresses that follow from that.
-//! Enters: the validated configuration, turned into [`UnderlayPort`] by the caller. No state that changes with
-//! traffic lives here.
+//! One underlay port: its configuration, and the addresses that follow from it. Enters: the validated configuration,
+//! which the caller converts into [`UnderlayPort`]. No state that changes with traffic.
 
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,14 +11,14 @@ use stopover_net::{Mac, VlanId};
 pub struct Route {
     /// Destination prefix; host bits are ignored.
     pub to: IpNet,
-    /// The next hop, of the same family. Taken as on-link even when no connected prefix holds it.
+    /// The next hop, of the same family. It counts as on-link even if no connected prefix contains it.
     pub via: IpAddr,
 }
 
 /// The configuration of one underlay port as this module needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnderlayPort {
-    /// The port's index in the appliance; how callers and this module name the port to each other.
+    /// The index of the port in the appliance, used by callers and this module.
     pub index: usize,
     /// The port's own MAC address: source of every frame sent.
     pub mac: Mac,
@@ -33,7 +32,7 @@ pub struct UnderlayPort {
     pub gateways: Vec<IpAddr>,
     /// Static routes.
     pub routes: Vec<Route>,
-    /// Static neighbours: never asked for, never changed by traffic.
+    /// Static neighbours: never requested, never changed by traffic.
     pub neighbours: Vec<(IpAddr, Mac)>,
 }
 
@@ -68,7 +67,7 @@ impl UnderlayPort {
         })
     }
 
-    /// The own address a packet to the next hop `hop` leaves with: one whose prefix holds `hop`, longest first,
+    /// The source address for packets to the next hop `hop`: the one with the longest prefix that contains `hop`,
     /// else the first of that family.
     #[must_use]
     pub fn source_for(&self, hop: IpAddr) -> Option<IpAddr> {
@@ -99,8 +98,8 @@ impl UnderlayPort {
         groups
     }
 
-    /// The multicast MAC addresses the port's filter must let in for this module to hear what concerns it; empty
-    /// on an IPv4-only port.
+    /// The multicast MAC addresses that the filter of the port must accept for this module; empty on an IPv4-only
+    /// port.
     #[must_use]
     pub fn multicast_macs(&self) -> Vec<Mac> {
         let groups = self.groups();

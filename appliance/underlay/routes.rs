@@ -1,12 +1,12 @@
-//! The routing table of the underlay: connected prefixes, static routes and default gateways of all underlay
-//! ports. Enters: the ports' configuration, once. Asked: which port, next hop and source address lead to a VTEP.
-//! It knows nothing of MAC addresses; whether a link is up or a next hop answers is told to it by the caller.
+//! The routing table of the underlay: connected prefixes, static routes and default gateways of all underlay ports.
+//! Enters: the configuration of the ports, once, and a destination. Leaves: port, next hop and source address for it.
+//! It knows no MAC addresses; the caller supplies whether a link is up or a next hop answers.
 
 use super::port::{UnderlayPort, is_station};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::IpAddr;
 
-/// How a packet leaves for a destination.
+/// The next hop for a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextHop {
     /// Index of the port, as given in [`UnderlayPort::index`].
@@ -17,20 +17,20 @@ pub struct NextHop {
     pub src_ip: IpAddr,
 }
 
-/// How much speaks for a next hop, from least to most.
+/// How reliable a next hop is, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Confidence {
     /// It does not answer.
     Failed,
-    /// Nothing is known of it yet.
+    /// Its state is unknown.
     Unknown,
     /// Its MAC is known, from some time ago or from others.
     Known,
-    /// It answered lately, or is in use and nothing speaks against it.
+    /// It answered recently, or is in use and has not failed.
     Confirmed,
 }
 
-/// Where a route came from; between equally long prefixes the earlier kind wins.
+/// The origin of a route; between prefixes of equal length the earlier kind wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     Connected,
@@ -47,7 +47,7 @@ struct Entry {
     src_ip: IpAddr,
 }
 
-/// The table. Small (what an operator writes by hand), so a sorted list is searched in order.
+/// The table. It is small (an operator writes it by hand), so a sorted list is searched in order.
 #[derive(Debug, Clone)]
 pub struct Routes {
     /// Longest prefix first, then [`Origin`], then the order of the configuration.
@@ -82,9 +82,9 @@ impl Routes {
         Self { entries, ports: ports.to_vec() }
     }
 
-    /// Longest-prefix match. Links that are not `up` do not take part; among routes of the same prefix length
-    /// that match, the first of those in whose next hop there is most `confidence` is taken. `None`: no route, or
-    /// `dst` is nothing one can send a tunnel packet to (multicast, broadcast, one of our own).
+    /// Longest-prefix match. Links that are not `up` are left out. Among matching routes of the longest prefix, the
+    /// first with the most `confidence` wins. `None`: no route, or `dst` cannot be the destination of a tunnel packet
+    /// (multicast, broadcast, one of our own).
     pub fn resolve(
         &self,
         dst: IpAddr,
@@ -108,8 +108,8 @@ impl Routes {
         best.map(|(_, hop)| hop)
     }
 
-    /// The routers named by the configuration, as (port, address), each once. They are watched even while no
-    /// destination uses them, so that a better one that comes back is noticed.
+    /// The routers of the configuration, as (port, address), each once. They are watched even if no destination uses
+    /// them, so that the return of a better one is noticed.
     #[must_use]
     pub fn routers(&self) -> Vec<(usize, IpAddr)> {
         let mut routers: Vec<_> = self.entries.iter().filter_map(|e| Some((e.port, e.via?))).collect();

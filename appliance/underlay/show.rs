@@ -1,4 +1,4 @@
-//! For the operator: how a destination is reached; and for tests, all neighbours and all wanted destinations.
+//! Rows for the operator: how a destination is reached. For tests: all neighbours and all tracked destinations.
 
 #[cfg(test)]
 use super::actions::Resolution;
@@ -15,7 +15,7 @@ pub struct PathTo {
     pub hop: Option<NextHop>,
     /// Our address that it is sent from; `None` while the next hop has no MAC.
     pub source: Option<IpAddr>,
-    /// How sure we are of the next hop, and its MAC; `None` while it was not asked for.
+    /// State and MAC of the next hop; `None` if it was never requested.
     pub neighbour: Option<(State, Option<Mac>)>,
 }
 
@@ -29,9 +29,9 @@ pub struct NeighbourRow {
     pub port: usize,
     /// Its MAC, while one is known.
     pub mac: Option<Mac>,
-    /// How sure we are.
+    /// Its state.
     pub state: State,
-    /// Milliseconds since it was last heard (since it was first asked, if never); `None` for a static one.
+    /// Milliseconds since its last message (since the first request, if none); `None` for a static one.
     pub age_ms: Option<u64>,
     /// Named as a gateway or next hop by the configuration.
     pub router: bool,
@@ -39,7 +39,7 @@ pub struct NeighbourRow {
     pub used_by: Vec<IpAddr>,
 }
 
-/// One wanted destination.
+/// One tracked destination.
 #[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationRow {
@@ -49,12 +49,12 @@ pub struct DestinationRow {
     pub hop: Option<NextHop>,
     /// What its outer header is built from; `None` while the next hop has no MAC.
     pub resolution: Option<Resolution>,
-    /// A path MTU learned from a router, in bytes, and the milliseconds until it is forgotten.
+    /// A path MTU learned from a router, in bytes, and the milliseconds until it expires.
     pub path_mtu: Option<(u16, u64)>,
 }
 
 impl Underlay {
-    /// How a wanted destination is reached.
+    /// How a tracked destination is reached.
     #[must_use]
     pub fn path_to(&self, dst: IpAddr) -> Option<PathTo> {
         let destination = self.destinations.get(&dst)?;
@@ -82,7 +82,7 @@ impl Underlay {
         rows.collect()
     }
 
-    /// All wanted destinations, in order of address.
+    /// All tracked destinations, in order of address.
     #[cfg(test)]
     #[must_use]
     pub fn show_destinations(&self, now_ms: u64) -> Vec<DestinationRow> {

@@ -1,4 +1,4 @@
-//! What we answer, and what we do not.
+//! Answers to received frames, and frames without one.
 
 use super::*;
 

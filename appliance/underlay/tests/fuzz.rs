@@ -1,5 +1,5 @@
-//! Whatever comes in: no panic, packet accounting holds, nothing is said in the name of an address that is not ours,
-//! and the output is bounded.
+//! For any input: no panic, packet accounting holds, no frame is sent for an address that is not ours, and the output
+//! is bounded.
 
 use super::*;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn ports() -> Vec<UnderlayPort> {
     vec![plain, UnderlayPort { vlan, ..port(4, 7, &["10.1.0.7/16"]) }]
 }
 
-/// Says only what is true: from the port's MAC, in the port's tag, for the port's addresses.
+/// Checks that a frame is sent from the MAC of the port, with the tag of the port, for addresses of the port.
 fn check_sent(config: &UnderlayPort, bytes: &[u8]) -> Result<(), TestCaseError> {
     let f = frame::parse(bytes, bytes.len()).map_err(|e| TestCaseError::fail(e.to_string()))?;
     prop_assert_eq!(f.src, config.mac);
@@ -172,11 +172,11 @@ proptest! {
             }
             prop_assert!(u.next_tick(now_ms) >= now_ms);
         }
-        // What the caller was told, put together, is what the module believes.
+        // The reports together give the state of the module.
         let believed: std::collections::BTreeMap<_, _> =
             u.show_destinations(now_ms).into_iter().filter_map(|row| Some((row.dst, row.resolution?))).collect();
         prop_assert_eq!(reported, believed);
-        // And every destination hangs on exactly the neighbour that its route names.
+        // Every destination uses exactly the neighbour of its route.
         let rows = u.show(now_ms);
         for row in u.show_destinations(now_ms) {
             let users: Vec<_> = rows.iter().filter(|n| n.used_by.contains(&row.dst)).map(|n| (n.port, n.ip)).collect();
@@ -190,7 +190,7 @@ proptest! {
         prop_assert_eq!(counted, frames);
     }
 
-    /// Ticking at `next_tick` always makes progress: it never asks to be called again at once for ever.
+    /// Ticks at `next_tick` always make progress: the next is later.
     #[test]
     fn the_clock_advances(wanted in 1..8u8, start in 0..u64::from(u32::MAX)) {
         let mut u = Underlay::new(ports());

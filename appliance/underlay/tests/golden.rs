@@ -1,5 +1,5 @@
-//! Frames built by scapy, not by us: what others send is understood, and what we send is, byte for byte, what
-//! others would.
+//! Frames built by scapy, not by us: frames of other stations are understood, and ours are, byte for byte, the same
+//! as theirs.
 
 use super::*;
 
@@ -119,7 +119,7 @@ fn truncated_at_each_length() {
     }
 }
 
-/// One byte wrong anywhere behind the Ethernet header of what has a checksum: nothing is sent.
+/// One wrong byte anywhere behind the Ethernet header of a frame with a checksum: nothing is sent.
 #[test]
 fn damaged_in_each_byte() {
     for whole in [NS_QUESTION, PING, PING6] {
@@ -168,7 +168,7 @@ fn what_is_refused_and_why() {
     }
 }
 
-/// Header fields of a ping changed with the header checksum mended.
+/// Header fields of a ping changed, with a correct header checksum.
 #[test]
 fn pings_that_are_not_answered() {
     let cases: [(&str, usize, &[u8], Outcome); 9] = [

@@ -1,6 +1,5 @@
-//! Scripted scenarios with times. The stations of these tests are other instances of the module or frames built
-//! for a second port configuration, so both sides of every exchange are looked at; frames of a third party
-//! (scapy) stand in `golden`.
+//! Scripted scenarios with times. The other stations are instances of the module or frames built for a second port
+//! configuration, so both sides of every exchange are checked. `golden` has frames built by scapy.
 
 mod answers;
 mod fuzz;
@@ -48,7 +47,7 @@ fn us() -> Underlay {
     up(vec![port(3, 1, &["10.0.0.1/24", "fd00::1/64"])])
 }
 
-/// With all links up at time 0 and the announcements of the first 3 s over.
+/// All links up at time 0, and the announcements of the first 3 s done.
 fn up(ports: Vec<UnderlayPort>) -> Underlay {
     let indices: Vec<_> = ports.iter().map(|p| p.index).collect();
     let mut u = Underlay::new(ports);
@@ -66,7 +65,7 @@ fn peer() -> UnderlayPort {
     port(0, 2, &["10.0.0.2/24", "fd00::2/64"])
 }
 
-/// Calls `tick` whenever it is due until `until_ms`; what came out, with times.
+/// Calls `tick` whenever it is due until `until_ms`. Returns the actions with their times.
 fn run(u: &mut Underlay, from_ms: u64, until_ms: u64) -> Vec<(u64, Actions)> {
     let mut out = Vec::new();
     let mut now_ms = from_ms;
@@ -92,7 +91,7 @@ fn dst_mac(frame: &[u8]) -> Mac {
     Mac::new(frame[..6].try_into().unwrap())
 }
 
-/// `own` is at the MAC of `from`, said to the station `to`.
+/// A solicited advertisement of `own` at the MAC of `from`, to the station `to`.
 fn arp_reply(from: &UnderlayPort, own: Ipv4Addr, to: Mac, to_ip: Ipv4Addr) -> Vec<u8> {
     let (kind, sender_mac, sender_ip) = (ArpKind::Request, to, to_ip);
     let request = ArpFacts {
@@ -111,7 +110,7 @@ fn arp_reply_to_us(from: &UnderlayPort, sender: &str) -> Vec<u8> {
     arp_reply(from, v4(sender), mac(1), v4("10.0.0.1"))
 }
 
-/// A router at 10.0.0.254 says that an IPv4 VXLAN packet of `len` bytes was too big.
+/// A message of a router at 10.0.0.254 that an IPv4 VXLAN packet of `len` bytes was too big.
 fn fragmentation_needed(src: &str, dst: &str, udp_dst: u16, len: u16, mtu: u16) -> Vec<u8> {
     let spec = |total_len, protocol, src, dst| ipv4::Spec {
         tos: 0,
@@ -133,7 +132,7 @@ fn fragmentation_needed(src: &str, dst: &str, udp_dst: u16, len: u16, mtu: u16) 
     [&mac(1).octets()[..], &mac(0xfe).octets(), &[8, 0], &header, &message].concat()
 }
 
-/// A router at fd00::fe says that an IPv6 VXLAN packet of `len` bytes was too big.
+/// A message of a router at fd00::fe that an IPv6 VXLAN packet of `len` bytes was too big.
 fn packet_too_big(src: &str, dst: &str, udp_dst: u16, len: u16, mtu: u32) -> Vec<u8> {
     let spec = |payload_len, next_header, src, dst| ipv6::Spec {
         traffic_class: 0,

@@ -1,4 +1,4 @@
-//! The life of a neighbour entry.
+//! The states of a neighbour entry over time.
 
 use super::*;
 
@@ -100,7 +100,7 @@ fn gratuitous_arp_moves_an_entry_but_makes_none() {
     assert_eq!(a.resolved[0].1.dst_mac, mac(9));
     assert_eq!(a.events, [Event::Moved { port: 3, ip: ip("10.0.0.2"), old: mac(2), new: mac(9) }]);
     assert_eq!(state(&u, "10.0.0.2"), Some(State::Stale));
-    // Unasked-for news is verified at the new place.
+    // An unsolicited change is verified at the new MAC.
     assert_eq!(sends(&run(&mut u, 10_101, 15_100)), [(15_100, mac(9))]);
 }
 

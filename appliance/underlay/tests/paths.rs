@@ -1,4 +1,4 @@
-//! Destinations: routes over several ports, links and gateways that come and go, path MTU.
+//! Destinations: routes over several ports, changes of links and gateways, path MTU.
 
 use super::*;
 
