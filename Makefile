@@ -10,7 +10,7 @@ TESTBED := $(SUDO) env STOPOVER_BIN=$(TARGET)/release
 
 # To build; to run the testbed; guests and containers. Real peers only: nothing of these is part of Stopover.
 PACKAGES := build-essential git libclang-dev libdpdk-dev pkg-config protobuf-compiler \
-	dpdk dpdk-dev ethtool iperf3 iproute2 iputils-ping keepalived kmod nftables procps python3 python3-scapy tcpdump tshark util-linux \
+	dpdk dpdk-dev ethtool iperf3 iproute2 iputils-ping keepalived kmod nftables procps pylint python3 python3-scapy tcpdump tshark util-linux \
 	busybox-static debootstrap openvswitch-switch-dpdk podman qemu-system-x86 runc
 
 help:
@@ -18,7 +18,7 @@ help:
 	@echo 'make build      build the programs (target/release)'
 	@echo 'make tools      the same, and the tools that only the bench needs'
 	@echo 'make demo       two guests on two hosts talk through two appliances; shows how, then cleans up'
-	@echo 'make test       formatting, clippy, unit, property and doc tests, and all scenarios'
+	@echo 'make test       formatting, clippy, pylint, unit, property and doc tests, and all scenarios'
 	@echo 'make scenarios  only the scenarios; one of them: testbed/run NAME'
 	@echo 'make bench      packets per second beside testpmd and OVS-DPDK; wants the machine for itself'
 	@echo 'make fuzz       the fuzz targets for a minute each, and bad frames by the hundred thousand'
@@ -51,6 +51,7 @@ demo: deps build
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	cd testbed && /usr/bin/python3 -m pylint --rcfile pylintrc --score n run demo scenarios/*.py $$(find lib -name '*.py')
 
 unit:
 	$(CARGO) test --locked --workspace --no-fail-fast

@@ -38,7 +38,7 @@ class Console:
         self.log.flush()
         return text
 
-    def tell(self, line, expected=""):
+    def command(self, line, expected=""):
         """Types a line, returns the answer."""
         self.process.popen.stdin.write(line + "\n")
         self.process.popen.stdin.flush()

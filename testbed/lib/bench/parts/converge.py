@@ -32,7 +32,7 @@ def change_latency(board, **options):
 
 def appliance(lab, ns, board, name):
     """An appliance that follows the network of the million nodes, and has nothing to forward."""
-    _, ip, vtep = own(APPLIANCES[name])
+    _, _, vtep = own(APPLIANCES[name])
     a = stopover.Appliance(lab, name, ns, board)
     a.port("ul0", "net_null0,no-rx=1", ron.tagged("underlay", addresses=[f"{vtep}/16"]))
     a.port("seg0", "net_null1,no-rx=1", ron.tagged("segment", vni=VNI))
