@@ -59,7 +59,7 @@ impl Worker {
         let node = Node { network: vif.network, mac: vif.mac, vlan: 0 };
         match mode {
             Mode::Discard => 0,
-            Mode::Off | Mode::Keep => self.drain_to_device(port, node),
+            Mode::Off | Mode::Hold => self.drain_to_device(port, node),
             Mode::Forward(target) => self.drain_to_target(port, node, target),
         }
     }

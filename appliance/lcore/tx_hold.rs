@@ -21,7 +21,7 @@ pub enum Mode {
     /// As for any port: a short backlog, then a drop.
     Off,
     /// Hold them.
-    Keep,
+    Hold,
     /// Send nothing to the device: held and new frames go elsewhere.
     Forward(RedirectTarget),
     /// Drop held and new frames: the hold's time is over.
@@ -32,7 +32,7 @@ impl Mode {
     const fn pack(self) -> u64 {
         match self {
             Self::Off => 0,
-            Self::Keep => 1 << 32,
+            Self::Hold => 1 << 32,
             Self::Forward(RedirectTarget::Host(host)) => 2 << 32 | host as u64,
             Self::Forward(RedirectTarget::Port(port)) => 3 << 32 | port as u64,
             Self::Discard => 4 << 32,
@@ -41,7 +41,7 @@ impl Mode {
 
     const fn unpack(word: u64) -> Self {
         match word >> 32 {
-            1 => Self::Keep,
+            1 => Self::Hold,
             2 => Self::Forward(RedirectTarget::Host(word as u32)),
             3 => Self::Forward(RedirectTarget::Port(word as u16)),
             4 => Self::Discard,
@@ -251,7 +251,7 @@ mod tests {
     fn modes_survive_packing() {
         let modes = [
             Mode::Off,
-            Mode::Keep,
+            Mode::Hold,
             Mode::Forward(RedirectTarget::Host(0)),
             Mode::Forward(RedirectTarget::Host(u32::MAX)),
             Mode::Forward(RedirectTarget::Port(7)),

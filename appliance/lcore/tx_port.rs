@@ -283,7 +283,7 @@ impl OwnQueue {
             return refuse(packet, DropReason::TxFull, packets, port);
         }
         let class = match tx_hold.migration.mode() {
-            Mode::Off | Mode::Keep => Class::Frame,
+            Mode::Off | Mode::Hold => Class::Frame,
             Mode::Forward(_) => Class::Straggler,
             Mode::Discard => return refuse(packet, DropReason::HoldExpired, packets, port),
         };
@@ -348,7 +348,7 @@ impl OwnQueue {
         match mode {
             // The hold has older frames. What is in front of them waits no longer than at any other port.
             Mode::Off => self.flush_ordinary(packets, port, now),
-            Mode::Keep => {
+            Mode::Hold => {
                 if !self.backlog.is_empty() {
                     self.flush_backlog(packets, port, now);
                 }
@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn marker_waits_only_at_a_port_with_a_hold() {
-        for mode in [Mode::Keep, Mode::Discard, Mode::Forward(RedirectTarget::Port(1))] {
+        for mode in [Mode::Hold, Mode::Discard, Mode::Forward(RedirectTarget::Port(1))] {
             assert!(marker_waits(mode, true, true) && !marker_waits(mode, false, true));
         }
         assert!(!marker_waits(Mode::Off, true, true), "the hold would hold all frames, without a limit");

@@ -157,7 +157,7 @@ impl Control {
             node.milestones.begin(now_ms, &node.counters);
         }
         if self.is_exact(port) {
-            return self.set_mode(key, port, Mode::Keep);
+            return self.set_mode(key, port, Mode::Hold);
         }
         let cycles = cycles::tsc_hz() / 1000 * self.migrations.window_ms;
         self.set_record(key, port, Stage::Window { cycles });
@@ -258,7 +258,7 @@ impl Control {
         node.milestones.begin(now_ms, &node.counters);
         node.milestones.set_arrived(node.exact);
         if self.is_exact(port) {
-            self.set_mode(key, port, Mode::Keep);
+            self.set_mode(key, port, Mode::Hold);
         }
         self.set_record(key, port, Stage::Arriving(arrival));
     }

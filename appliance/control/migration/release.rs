@@ -46,7 +46,7 @@ impl Release {
         if is_empty {
             self.taken = None;
             let since = *self.empty_since_ms.get_or_insert(now_ms);
-            let done = mode != Mode::Keep || now_ms >= since + RELEASE_AFTER_MS;
+            let done = mode != Mode::Hold || now_ms >= since + RELEASE_AFTER_MS;
             return done.then_some(Mode::Off);
         }
         self.empty_since_ms = None;
@@ -57,7 +57,7 @@ impl Release {
                 now_ms
             }
         };
-        (matches!(mode, Mode::Keep | Mode::Forward(_)) && now_ms >= since + hold_ms).then_some(Mode::Discard)
+        (matches!(mode, Mode::Hold | Mode::Forward(_)) && now_ms >= since + hold_ms).then_some(Mode::Discard)
     }
 }
 
@@ -75,11 +75,11 @@ mod tests {
     #[test]
     fn hold_ends_once_the_ring_has_accepted_everything_for_a_while() {
         let mut release = Release::new(1, None);
-        assert_eq!(look(&mut release, 0, Mode::Keep, true, 7), None);
-        assert_eq!(look(&mut release, 1_000, Mode::Keep, false, 8), None, "it has to start again");
-        assert_eq!(look(&mut release, 1_500, Mode::Keep, true, 9), None);
-        assert_eq!(look(&mut release, 3_499, Mode::Keep, true, 9), None);
-        assert_eq!(look(&mut release, 3_500, Mode::Keep, true, 9), Some(Mode::Off));
+        assert_eq!(look(&mut release, 0, Mode::Hold, true, 7), None);
+        assert_eq!(look(&mut release, 1_000, Mode::Hold, false, 8), None, "it has to start again");
+        assert_eq!(look(&mut release, 1_500, Mode::Hold, true, 9), None);
+        assert_eq!(look(&mut release, 3_499, Mode::Hold, true, 9), None);
+        assert_eq!(look(&mut release, 3_500, Mode::Hold, true, 9), Some(Mode::Off));
         let to = Mode::Forward(RedirectTarget::Port(2));
         assert_eq!(
             look(&mut Release::new(1, None), 0, to, true, 9),
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn undeliverable_frames_are_dropped_after_the_hold_time() {
-        for mode in [Mode::Keep, Mode::Forward(RedirectTarget::Host(2))] {
+        for mode in [Mode::Hold, Mode::Forward(RedirectTarget::Host(2))] {
             let mut release = Release::new(1, None);
             assert_eq!(look(&mut release, 0, mode, false, 0), None);
             assert_eq!(look(&mut release, 5_000, mode, false, 42), None, "it accepted one");
