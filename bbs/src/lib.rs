@@ -1,12 +1,12 @@
-//! The bulletin board: truth about hosts, networks and nodes, and how everyone learns of it.
+//! The bulletin board: the records of hosts, networks and nodes, and how appliances receive them.
 //!
-//! | Room | What it holds | May not know |
+//! | Module | Contents | May not use |
 //! |---|---|---|
-//! | [`model`] | the vocabulary: host, network, member, node, change, event | anything else |
-//! | [`proto`] | the generated gRPC types, and the only doors between them and the model | sockets, state |
+//! | [`model`] | the types: host, network, member, node, change, event | anything else |
+//! | [`proto`] | the generated gRPC types, and their conversion to and from the model | sockets, state |
 //! | `board` | the pure state machine: a command in, changes and records out | clocks, files, sockets |
 //! | `store` | records on stable storage, consistent views of them | what the records mean |
-//! | `server` | gRPC, the one writing thread, watches, metrics | how state changes |
+//! | `server` | gRPC, the one writing thread, watches, metrics | rules of state changes |
 //! | [`client`] | an appliance's session and the operator's calls | the server |
 //!
 //! `board`, `store` and `server` are built with the feature `server` (default); a crate that only talks to a

@@ -1,5 +1,5 @@
-//! `stopover-bbs`: the board as a program. Reads its configuration, serves until told to stop, and ends with one
-//! message and a non-zero status if it cannot.
+//! `stopover-bbs`: the board as a program. It reads its configuration and serves until SIGTERM or SIGINT. On an error it
+//! ends with one message and a non-zero status.
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -87,7 +87,7 @@ impl Serve {
         }
         if let Some(host_timeout_ms) = self.host_timeout_ms {
             config.lease = Duration::from_millis(host_timeout_ms);
-            // A host must have a few chances to be heard.
+            // Several heartbeats must fit into a lease.
             config.heartbeat = config.heartbeat.min(config.lease / 4);
         }
         config.metrics = self.metrics.or(config.metrics);
@@ -127,7 +127,7 @@ fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn init_store(init: Init) -> anyhow::Result<()> {
-    // As the file says, so that a mistake in it is found before the first start.
+    // The whole file is read, so that a mistake in it is found before the first start.
     let file = init.config.as_deref().map(stopover_config::bbs::load).transpose()?;
     let Some(path) = init.store.or(file.map(|file| file.store)) else {
         bail!("no store; expected a configuration FILE or `--store FILE`");

@@ -1,5 +1,5 @@
-//! The vocabulary that every other room speaks. Values here are valid by construction or by the door they
-//! came through ([`crate::proto`]); nothing here does anything.
+//! The types that all other modules use. Values are valid by construction, or because [`crate::proto`] has checked them.
+//! Values only.
 
 mod batch;
 mod facts;
@@ -25,7 +25,7 @@ pub const MAX_VTEPS: usize = 4;
 /// Most addresses of one node.
 pub const MAX_IPS: usize = 16;
 
-/// Who said that something exists.
+/// Who declared something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeclaredBy {
@@ -38,7 +38,7 @@ pub enum DeclaredBy {
 /// A machine with a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Host {
-    /// Given by the board, from 1, dense, never given twice.
+    /// Assigned by the board, from 1, dense, never assigned again.
     pub id: u32,
     /// Its name, unique.
     pub name: HostName,
@@ -46,17 +46,19 @@ pub struct Host {
     pub vteps: Vec<IpAddr>,
     /// UDP port of VXLAN there, host byte order.
     pub udp_port: u16,
-    /// Who speaks for it.
+    /// Who declared it.
     pub declared_by: DeclaredBy,
-    /// Its lease is alive (always true for the operator's).
+    /// Its lease has not expired (always true for a host that the operator declared).
     pub up: bool,
-    /// It has been down for so long that flooded frames are not to be sent to it. Frames to its nodes are.
+    /// It has been down for longer than the grace period: flooded frames are not to be sent to it, but frames to its
+    /// nodes are.
     pub no_flood: bool,
-    /// When it went down, milliseconds since 1970 by the board's clock; 0 = it is up, or that is not known.
+    /// When it went down, milliseconds since 1970 by the board's clock; 0 = it is up, or the time is not
+    /// known.
     pub down_unix_ms: u64,
 }
 
-/// What an appliance registers its host with.
+/// The data with which an appliance registers its host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Registration {
     /// The host.
@@ -67,7 +69,7 @@ pub struct Registration {
     pub udp_port: u16,
     /// The process.
     pub instance: Uuid,
-    /// What it forwards by; `None` = nothing yet.
+    /// The state by which it forwards; `None` = none yet.
     pub holds: Option<Point>,
 }
 
@@ -76,7 +78,7 @@ pub struct Registration {
 pub struct Network {
     /// Its number.
     pub vni: Vni,
-    /// Free text for people; may be empty.
+    /// Free text; may be empty.
     pub name: String,
     /// What happens to broadcast, multicast and unknown unicast.
     pub flood: FloodPolicy,
@@ -95,21 +97,21 @@ pub struct Node {
     pub ips: Vec<IpAddr>,
     /// Where it is.
     pub host_id: u32,
-    /// Revision in which it came to this host.
+    /// Revision in which it moved to this host.
     pub generation: u64,
-    /// What else is known of it.
+    /// Its kind, and whether it is a router.
     #[serde(flatten)]
     pub facts: NodeFacts,
 }
 
-/// A host that wants the flooded frames of a network.
+/// A host that receives the flooded frames of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Member {
     /// Network.
     pub vni: Vni,
     /// Host.
     pub host_id: u32,
-    /// Stations that nobody registered may be behind it.
+    /// Stations that are not registered may be behind it.
     pub segment: bool,
 }
 
@@ -126,7 +128,7 @@ pub enum Change {
     },
     /// A network's declaration is new or has changed.
     NetworkPut(Network),
-    /// The declaration has gone; nodes and members may still be there, with the default policy.
+    /// The declaration was deleted; nodes and members may remain, with the default policy.
     NetworkGone {
         /// The network.
         vni: Vni,
@@ -137,7 +139,7 @@ pub enum Change {
         vni: Vni,
         /// Host.
         host_id: u32,
-        /// Stations that nobody registered may be behind it.
+        /// Stations that are not registered may be behind it.
         segment: bool,
     },
     /// A membership has ended.
@@ -151,10 +153,10 @@ pub enum Change {
     NodePut {
         /// As it is now.
         node: Node,
-        /// Addresses it had before and has no more.
+        /// Addresses that it no longer has.
         gone_ips: Vec<IpAddr>,
     },
-    /// A node has gone.
+    /// A node was removed.
     NodeGone {
         /// Network.
         vni: Vni,
@@ -163,8 +165,8 @@ pub enum Change {
         /// The addresses it had.
         ips: Vec<IpAddr>,
     },
-    /// A node is locked for a migration, or what is known of the migration has changed. Follows the node, and
-    /// ends with [`Change::NodeUnlocked`] or with the node.
+    /// A node is locked for a migration, or the data of the migration have changed. Follows the change of the node, and
+    /// is valid until [`Change::NodeUnlocked`] or the removal of the node.
     NodeLocked {
         /// Network.
         vni: Vni,
@@ -174,12 +176,12 @@ pub enum Change {
         migration: u64,
         /// Its fencing generation.
         generation: u64,
-        /// Host it leaves.
+        /// Host from which it migrates.
         source: u32,
-        /// Host it goes to, once known.
+        /// Host to which it migrates, if known.
         target: Option<u32>,
     },
-    /// The lock has ended. Where the node is, the `NodePut` before has said.
+    /// The lock has ended. The place of the node is in the `NodePut` before.
     NodeUnlocked {
         /// Network.
         vni: Vni,
@@ -195,7 +197,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The network it belongs to; `None` for hosts, which everyone follows.
+    /// The network it belongs to; `None` for hosts, which every watcher follows.
     #[must_use]
     pub fn vni(&self) -> Option<Vni> {
         match self {
@@ -212,26 +214,26 @@ impl Change {
     }
 }
 
-/// What an appliance says of a node on its own host.
+/// An appliance's claim of a node on its own host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Claim {
     /// Network.
     pub vni: Vni,
     /// Unicast address.
     pub mac: Mac,
-    /// At most [`MAX_IPS`], no two alike.
+    /// At most [`MAX_IPS`], each once.
     pub ips: Vec<IpAddr>,
-    /// What else is known of it. A router flag that is not known stays as it was at the board.
+    /// Its kind, and whether it is a router. If that is not known, the board keeps the value that it has.
     pub facts: NodeFacts,
-    /// Of a learned node: it has just been received here, and not only before. Of a declared one: it goes before
+    /// For a learned node: a frame from it has just been received here. For a declared node: it takes precedence over
     /// learned ones.
     #[serde(rename = "heard")]
     pub received: bool,
-    /// Of `ips`: those it has just announced.
+    /// Subset of `ips` that it has just announced.
     pub announced: Vec<IpAddr>,
-    /// Of `ips`: those that other declared nodes may have as well.
+    /// Subset of `ips` that other declared nodes may have as well.
     pub shared: Vec<IpAddr>,
-    /// Of `ips`: those that a declared node was heard to use and nobody declared.
+    /// Subset of `ips` that a declared node uses without a declaration.
     pub used: Vec<IpAddr>,
 }
 
@@ -250,13 +252,13 @@ impl Claim {
         Self { vni, mac, announced: ips.clone(), ips, facts, received: true, shared: vec![], used: vec![] }
     }
 
-    /// Whether it takes over what others learned because of what was just received.
+    /// Whether it takes over what others have learned, because of a frame that was just received.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.received && self.facts.is_learned() || !self.announced.is_empty()
     }
 
-    /// The same claim some time later: it takes over nothing for what was received then.
+    /// The same claim some time later: it no longer takes anything over because of a received frame.
     #[must_use]
     pub fn stale(mut self) -> Self {
         self.received &= !self.facts.is_learned();
@@ -264,7 +266,7 @@ impl Claim {
         self
     }
 
-    /// Whether this address goes to whoever announces it next.
+    /// Whether the next node that announces this address gets it.
     #[must_use]
     pub fn is_contestable(&self, ip: IpAddr) -> bool {
         self.facts.is_learned() || self.shared.contains(&ip) || self.used.contains(&ip)
@@ -283,11 +285,11 @@ impl Claim {
 pub struct Accepted {
     /// All that the node has.
     pub ips: Vec<IpAddr>,
-    /// Of each address that was refused, who holds it.
+    /// For each refused address, who holds it.
     pub refused: Vec<String>,
 }
 
-/// What the operator declares.
+/// A declaration of the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Row {
@@ -322,7 +324,7 @@ impl From<MemberRow> for Row {
     }
 }
 
-/// What the operator deletes.
+/// A deletion by the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A host. Refused while it has nodes or members, unless `cascade`.
@@ -368,11 +370,11 @@ pub struct RowError {
 pub enum EventKind {
     /// A host has registered, or is back.
     HostUp,
-    /// A lease has run out, or the host has deregistered.
+    /// A lease has expired, or the host has deregistered.
     HostDown,
     /// Another process has registered under a name whose session was alive.
     HostReplaced,
-    /// A claim or declaration met a holder.
+    /// A claim or declaration is in conflict with a holder.
     Conflict,
     /// A node or an address was taken over from a host that is down.
     TakenOver,
@@ -402,19 +404,19 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// Something an operator would want to know.
+/// An entry of the event log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// From 1, in order.
     pub number: u64,
     /// Milliseconds since 1970, UTC, by the board's clock.
     pub unix_ms: u64,
-    /// What kind.
+    /// Kind.
     pub kind: EventKind,
     /// One line.
     pub text: String,
     /// The board's revision after it.
     pub revision: u64,
-    /// Who did it: a host with its session, the operator, or the board by itself. Empty = not known.
+    /// The originator: a host with its session, the operator, or the board itself. Empty = not known.
     pub actor: String,
 }

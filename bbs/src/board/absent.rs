@@ -1,23 +1,24 @@
-//! Hosts that stay away. For a while nothing changes (fail static): a restart, or a cable, must not cost anyone a
-//! frame. After a short grace flooded frames are no longer sent to such a host; frames to its nodes still are. After
-//! a long time it is forgotten with its nodes.
+//! Hosts that remain down. At first nothing changes (fail static): a restart or a bad cable must not lose frames. After
+//! a short grace period flooded frames are no longer sent to such a host; frames to its nodes still are. After a long
+//! time the host is removed with its nodes.
 //!
-//! Both are counted on the lease clock, so that neither a pause of the board nor a step of the wall's clock makes
-//! anyone absent. And a board that hears nobody blames itself: it counts anew from when it hears the first host.
+//! Both times are counted on the lease clock, so that neither a pause of the board nor a step of the wall clock makes a
+//! host absent. If no host at all is up, the fault is probably the board's: it counts again from the first host that
+//! is up.
 
 use super::{Board, Now, record::HostRecord, state::HostState};
 use crate::model::{DeclaredBy, EventKind};
 
-/// For how long the board must have listened for a host, since its own start and since it hears anyone, before it
-/// forgets it: time enough for everyone to come back after a long outage.
+/// Time that the board must have been running, with some host up, before it removes a host: long enough for all hosts to
+/// return after a long outage.
 const LISTEN_MS: u64 = 3_600_000;
 
-/// What is done about hosts that stay down.
+/// How hosts that remain down are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Absence {
-    /// After so long flooded frames are no longer sent to a host.
+    /// Time after which flooded frames are no longer sent to a host.
     pub flood_grace_ms: u64,
-    /// After so long it is forgotten; 0 = never.
+    /// Time after which it is removed; 0 = never.
     pub forget_after_ms: u64,
 }
 
@@ -35,14 +36,14 @@ impl HostState {
 }
 
 impl Board {
-    /// Time has passed; leases have been looked at.
+    /// Called after the check of leases.
     pub(super) fn tick_absent(&mut self, now: Now) {
         let mut any_up = false;
         let mut absent = Vec::new();
         for (id, host) in &mut self.state.hosts {
             any_up |= host.record.up && host.record.declared_by == DeclaredBy::Appliance;
             if host.is_absent() {
-                // Of a host that was down when the board started, or went down before version 0.2.
+                // 0: the host was down when the board started, or went down before version 0.2.
                 let since = host.record.down_unix_ms;
                 let before = || if since == 0 { 0 } else { now.unix_ms.saturating_sub(since) };
                 host.absent_before_ms.get_or_insert_with(before);
@@ -54,7 +55,7 @@ impl Board {
             return;
         }
         let any_up_since = *self.any_up_since.get_or_insert(now.lease_ms);
-        // The order of a hash map is nobody's business.
+        // The order of a hash map must not be visible.
         absent.sort_unstable();
         for id in absent {
             let Some(host) = self.state.hosts.get(&id) else { continue };
@@ -68,7 +69,7 @@ impl Board {
             } else if observed_down_ms >= flood_grace_ms && !host.record.no_flood {
                 let record = HostRecord { no_flood: true, ..host.record.clone() };
                 let text = format!(
-                    "host {} has been down for {} s: flooded frames are sent to it no longer; its {} nodes stay",
+                    "host {} has been down for {} s: flooded frames are no longer sent to it; its {} nodes remain",
                     record.name,
                     total_down_ms / 1000,
                     host.nodes
@@ -79,7 +80,7 @@ impl Board {
         }
     }
 
-    /// The operator has declared nodes or memberships of it: that is hers to take back.
+    /// Whether the operator has declared nodes or memberships of it. Only the operator removes those.
     fn has_declarations(&self, id: u32) -> bool {
         let Some(host) = self.state.hosts.get(&id) else { return false };
         host.nodes != host.appliance_nodes
@@ -92,16 +93,16 @@ impl Board {
     fn remove_absent(&mut self, now: Now, id: u32, absent_ms: u64) {
         let Some(host) = self.state.hosts.get(&id) else { return };
         let text = format!(
-            "host {} has been down for {} s and is forgotten with its {} nodes",
+            "host {} has been down for {} s and is removed with its {} nodes",
             host.record.name,
             absent_ms / 1000,
             host.nodes
         );
-        self.remove_host(now, id, "one of its hosts was down for too long and is forgotten");
+        self.remove_host(now, id, "one of its hosts was down for too long and is removed");
         self.push_event(EventKind::HostDown, text);
     }
 
-    /// Deletes a host and all that it has.
+    /// Deletes a host with its nodes and memberships.
     pub(super) fn remove_host(&mut self, now: Now, id: u32, cause: &str) {
         let members: Vec<_> =
             self.state.hosts.get(&id).into_iter().flat_map(|h| h.networks.iter().copied()).collect();

@@ -1,30 +1,31 @@
-//! The barrier after a completed migration: until every appliance concerned forwards by it. Kept by host, so that an
-//! acknowledgement, or a host that goes down, costs only the barriers that wait for it, and everything else none. A
-//! host that is up and never acknowledges is given up after [`BARRIER_MS`], with an event that names it.
+//! The barrier after a completed migration: it is open until every appliance concerned forwards by the new place.
+//! Barriers are indexed by host, so that an acknowledgement, or a host that goes down, costs only the barriers that wait
+//! for that host. A host that is up and does not acknowledge within [`BARRIER_MS`] is no longer waited for, and an event
+//! names it.
 
 use super::{Board, Now, Session, deadlines::Deadlines, state::State};
 use crate::model::{EventKind, HostRef, Migration};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long a barrier waits for a host that is up. An appliance that works acknowledges within milliseconds, and within
-/// seconds while it takes a snapshot.
+/// How long a barrier waits for a host that is up. A working appliance acknowledges within milliseconds, and within
+/// seconds while it receives a snapshot.
 pub const BARRIER_MS: u64 = 30_000;
-/// Migrations that an event names.
+/// Most migrations that one event names.
 const NAMED: usize = 8;
 
 /// Open barriers.
 #[derive(Default)]
 pub(super) struct Barriers {
-    /// What waits for each host, by the revision to be acknowledged and the migration.
+    /// By host: what waits for it, as the revision to be acknowledged and the migration.
     by_host: HashMap<u32, BTreeSet<(u64, u64)>>,
-    /// Completed migrations that wait for somebody.
+    /// Completed migrations that wait for at least one host.
     pub open: BTreeSet<u64>,
     pub deadlines: Deadlines,
 }
 
 impl Barriers {
-    /// Follows a migration's record.
+    /// Updates the index after a change of a migration's record.
     pub fn update(&mut self, id: u64, old: Option<&Migration>, new: Option<&Migration>) {
         for (host, revision) in old.iter().flat_map(|m| m.waiting.iter().map(|h| (h.id, m.revision))) {
             if let Some(waiting) = self.by_host.get_mut(&host) {
@@ -45,7 +46,7 @@ impl Barriers {
         }
     }
 
-    /// Those that wait for this host's acknowledgement of a revision up to this.
+    /// Migrations that wait for this host's acknowledgement of this revision or an earlier one.
     fn waiting_for(&self, host: u32, revision: u64) -> Vec<u64> {
         let waiting = self.by_host.get(&host);
         waiting.into_iter().flat_map(|w| w.range(..=(revision, u64::MAX))).map(|(_, id)| *id).collect()
@@ -53,7 +54,7 @@ impl Barriers {
 }
 
 impl State {
-    /// The host is waited for no longer by these; `missed` says that it has not acknowledged.
+    /// These migrations no longer wait for the host. `missed`: it has not acknowledged.
     fn clear_waiting(&mut self, now: Now, host: u32, migrations: Vec<u64>, missed: bool) {
         for id in migrations {
             self.steps += 1;
@@ -80,7 +81,7 @@ impl Board {
         }
     }
 
-    /// After every command: hosts that went down are waited for no longer, nor are those whose time is over.
+    /// Called after every command. Hosts that went down, or whose time is over, are no longer waited for.
     pub(super) fn expire_barriers(&mut self, now: Now) {
         for host in std::mem::take(&mut self.state.hosts_down) {
             if !self.is_up(host) {
@@ -101,7 +102,7 @@ impl Board {
             let more = migrations.len().saturating_sub(NAMED);
             let text = format!(
                 "host {} is up and has not acknowledged migration {}{} within {BARRIER_MS} ms: it may still send to the \
-                 old place, and is waited for no longer; look at its watch in `stopover show board`",
+                 old place, and the barrier no longer waits for it; look at its watch in `stopover show board`",
                 host.name,
                 named.join(", "),
                 if more > 0 { format!(" and {more} more") } else { String::new() },

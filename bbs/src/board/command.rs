@@ -1,4 +1,4 @@
-//! What can be asked of the board, and what it can answer.
+//! The board's commands, outcomes and refusals. Values only.
 
 use super::record::{Commit, Write};
 use crate::model::{
@@ -7,126 +7,126 @@ use crate::model::{
 use std::fmt;
 use stopover_net::{HostName, Mac, Vni};
 
-/// The time, as an argument: the board has no clock.
+/// The time. It is an argument, since the board has no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
-    /// Milliseconds since 1970, for people.
+    /// Milliseconds since 1970, for display.
     pub unix_ms: u64,
-    /// Milliseconds of listening since some beginning, for leases. Stands still while the board does not listen,
-    /// so that no host is declared down for the board's own pauses.
+    /// Milliseconds since an arbitrary start, for leases. Only time in which the board receives calls is counted, so
+    /// that no host is down because of a pause of the board.
     pub lease_ms: u64,
 }
 
 /// The idempotency key of a request and a fingerprint of its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// From the caller.
+    /// Made by the caller.
     pub id: Uuid,
-    /// Of the contents.
+    /// Of the contents of the request.
     pub fingerprint: u64,
 }
 
-/// Which registration speaks.
+/// A registration of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// The host.
     pub host: HostName,
-    /// The number it was given.
+    /// The number that the board gave to the registration.
     pub number: u64,
 }
 
-/// Who asks for something that a host's appliance and the operator may both ask for.
+/// The caller of a command that both a host's appliance and the operator may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
     /// A host.
     Host(Session),
-    /// The operator, or an orchestrator in her place.
+    /// The operator, or an orchestrator.
     Operator,
 }
 
-/// A migration and the generation its caller knows.
+/// A migration and the generation that the caller knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     /// Which.
     pub migration: u64,
-    /// As told when it began.
+    /// From the answer to the call that began it.
     pub generation: u64,
 }
 
-/// Everything that changes the board.
+/// A command that changes the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// A host announces itself and begins a session.
+    /// A host registers and begins a session.
     Register(Registration),
-    /// It is alive.
+    /// The host is alive.
     Heartbeat(Session),
-    /// Its watch is open. While it is, no other process takes the host over.
+    /// The watch of a session is open. While it is, no other process takes the host over.
     WatchOpened {
-        /// Whose.
+        /// The session.
         session: Session,
-        /// Where it comes from, for messages.
+        /// Address of the peer, for messages.
         peer: String,
     },
-    /// Its watch has closed: its connection is gone.
+    /// The watch of a session has closed: its connection has ended.
     WatchClosed(Session),
-    /// It says goodbye.
+    /// The host deregisters.
     Deregister {
         /// Who.
         session: Session,
-        /// Delete its own nodes and joins.
+        /// Whether the appliance's nodes and joins are deleted.
         withdraw_all: bool,
     },
-    /// It has these nodes; each is judged by itself.
+    /// The host claims nodes. The board decides about each node separately.
     Claim {
         /// Who.
         session: Session,
-        /// No node twice.
+        /// Each node at most once.
         claims: Vec<Claim>,
     },
-    /// It has these no more.
+    /// The host no longer has these nodes.
     Withdraw {
         /// Who.
         session: Session,
         /// Keys.
         nodes: Vec<(Vni, Mac)>,
     },
-    /// It wants flooded frames.
+    /// The host is to receive flooded frames of these networks.
     Join {
         /// Who.
         session: Session,
         /// With `segment`.
         networks: Vec<(Vni, bool)>,
     },
-    /// It wants them no more.
+    /// Takes [`Command::Join`] back.
     Leave {
         /// Who.
         session: Session,
         /// Where.
         networks: Vec<Vni>,
     },
-    /// It has nothing but what it claimed and joined in this session.
+    /// What the host did not claim or join in this session is deleted.
     SyncClaims(Session),
-    /// The operator declares one thing.
+    /// The operator declares one row.
     Declare(Row),
-    /// The operator deletes one thing.
+    /// The operator deletes one target.
     Delete(Target),
-    /// The operator declares many things, all or nothing; with the rows' numbers.
+    /// The operator declares many rows, all or none. Each has its number.
     Load(Vec<(u64, Row)>),
-    /// Nodes are to be locked for a migration, all or none. Again for the same: renews the lease.
+    /// Locks nodes for a migration, all or none. A repetition for the same nodes renews the lease.
     BeginMigration {
         /// Who.
         by: Principal,
-        /// 1 to [`crate::model::MAX_MIGRATING`], none twice.
+        /// 1 to [`crate::model::MAX_MIGRATING`], each once.
         nodes: Vec<(Vni, Mac)>,
         /// Where they are.
         source: HostName,
-        /// Where they go, if known.
+        /// Where they migrate to, if known.
         target: Option<HostName>,
         /// Why.
         cause: String,
-        /// How long the lock shall live without being renewed.
+        /// Time after which the lock expires unless it is renewed.
         lease_ms: u64,
-        /// Only renew this one; refused if it has ended.
+        /// Renew only this migration; refused if it has ended.
         renew: Option<u64>,
     },
     /// The VM runs at the target.
@@ -140,7 +140,7 @@ pub enum Command {
         /// Why.
         cause: String,
     },
-    /// The VM stays at the source.
+    /// The VM remains at the source.
     AbortMigration {
         /// Who.
         by: Principal,
@@ -149,7 +149,7 @@ pub enum Command {
         /// Why.
         cause: String,
     },
-    /// What an appliance counted.
+    /// An appliance's counters of a migration.
     ReportMigration {
         /// Who.
         session: Session,
@@ -158,22 +158,22 @@ pub enum Command {
         /// What.
         report: Report,
     },
-    /// Revisions that hosts have on every lcore, each acknowledged in this session.
+    /// Revisions that are in force on every lcore of a host, each with the session that acknowledged it.
     Acked(Vec<(Session, u64)>),
-    /// Time has passed.
+    /// Checks leases and deadlines.
     Tick,
 }
 
-/// Who changes the board.
+/// The originator of a change, for events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Actor {
-    /// The board by itself: time has passed, or a rule follows from what has changed.
+    /// The board itself, because of a deadline or as the consequence of another change.
     Board,
-    /// The operator, or an orchestrator in her place.
+    /// The operator, or an orchestrator.
     Operator,
     /// A host.
     Host(Session),
-    /// A process that wants to speak for a host.
+    /// A process that registers a host.
     Process(HostName, Uuid),
 }
 
@@ -214,10 +214,10 @@ impl Command {
     }
 }
 
-/// What was done.
+/// The result of a command that was not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is so, at this revision.
+    /// The change is made.
     Done {
         /// The board's revision after it.
         revision: u64,
@@ -231,28 +231,28 @@ pub enum Outcome {
         /// The board's revision after it.
         revision: u64,
     },
-    /// Claims were judged.
+    /// The results of claims.
     Claimed {
         /// The board's revision after it.
         revision: u64,
-        /// How many.
+        /// How many claims.
         judged: u32,
-        /// Which of them were refused, by position, and why.
+        /// Refused claims, by position, with the reason.
         refused: Vec<(u32, String)>,
-        /// Which of them wait for the end of a migration, by position, and of which.
+        /// Claims that wait for the end of a migration, by position, with the migration.
         deferred: Vec<(u32, u64)>,
-        /// Which of them were accepted with other addresses than claimed, by position.
+        /// Claims accepted with other addresses than claimed, by position.
         partial: Vec<(u32, Accepted)>,
-        /// Which of them are to be repeated, by position, and after how many milliseconds.
+        /// Claims to repeat, by position, with the delay in milliseconds.
         later: Vec<(u32, u64)>,
     },
-    /// A migration stands so.
+    /// The state of a migration.
     Migration {
         /// Which.
         id: u64,
         /// Its generation.
         generation: u64,
-        /// Where it stands.
+        /// Its state.
         state: MigrationState,
         /// The board's revision after it; of an ended migration, the revision that ended it.
         revision: u64,
@@ -266,12 +266,12 @@ pub enum Outcome {
     },
 }
 
-/// Why nothing was done. Each carries a sentence that names holders and how to mend it.
+/// Why a command was refused. The sentence names the holder and has a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Somebody else holds the MAC, IP or VTEP.
+    /// Another host or node holds the MAC, IP or VTEP.
     Conflict(String),
-    /// No such thing.
+    /// It does not exist.
     NotFound(String),
     /// No such session since the board started.
     Unregistered(String),
@@ -279,7 +279,7 @@ pub enum Refusal {
     Fenced(String),
     /// Others depend on it.
     InUse(String),
-    /// It names a generation that is not the migration's, or a migration that has ended the other way.
+    /// The generation is not the migration's, or the migration has ended with the other outcome.
     Stale(String),
     /// The host forwards by the state of another board.
     OtherBoard(String),
@@ -289,13 +289,13 @@ pub enum Refusal {
     Rows {
         /// The first few.
         errors: Vec<RowError>,
-        /// How many were found.
+        /// How many there are in total.
         total: u64,
     },
 }
 
 impl Refusal {
-    /// The one word of the `.proto`.
+    /// The reason word of the `.proto`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -333,15 +333,15 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What came of a command.
+/// The effects of a command.
 #[derive(Debug)]
 pub struct Applied {
     /// The answer.
     pub result: Result<Outcome, Refusal>,
-    /// For watchers, in order. Of a very large load only as many of the last as a history may keep.
+    /// For watchers, in order. After a very large load only the last commits, as many as a history may keep.
     pub commits: Vec<Commit>,
-    /// For the store. Must be durable before `result` is told or `commits` are shown to anyone.
+    /// For the store. They must be durable before `result` is sent or `commits` are published.
     pub writes: Vec<Write>,
-    /// For the operator; they are among `writes` too.
+    /// For the operator. `writes` contains them too.
     pub events: Vec<Event>,
 }

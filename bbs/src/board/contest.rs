@@ -1,7 +1,7 @@
-//! Contests: two nodes claim one address, or two hosts one node. Who keeps it? Declared goes before learned; what is
-//! declared stays with its first holder; among learned ones the newest sender wins (RFC 7432 section 15, RFC 9161
-//! section 3.7). What moves too often (a loop between segments, two stations with one address) may move on, but more
-//! slowly, and the operator is told.
+//! Contests: two nodes claim one address, or two hosts claim one node. Declared takes precedence over learned. What is
+//! declared remains with its first holder. Among learned claims the newest sender wins (RFC 7432 section 15, RFC 9161
+//! section 3.7). What moves too often (a loop between segments, two stations with one address) may move further, but more
+//! slowly, and an event reports it.
 
 use super::{
     Board, Hold, Now,
@@ -12,23 +12,23 @@ use hashbrown::HashMap;
 use std::{fmt, net::IpAddr};
 use stopover_net::{Mac, Vni};
 
-/// So many moves within [`WINDOW_MS`] are too many (RFC 7432 section 15.1).
+/// Moves within [`WINDOW_MS`] that are too many (RFC 7432 section 15.1).
 const MOVES: u32 = 5;
 /// See [`MOVES`].
 const WINDOW_MS: u64 = 180_000;
-/// What has moved too often may move again after this time. A true location is never refused for longer.
+/// Time after which something that has moved too often may move again. A true location is not refused for longer.
 const SPACING_MS: u64 = 500;
 /// Most nodes and addresses whose moves are remembered.
 const REMEMBERED: usize = 8192;
 
-/// What comes of a contest.
+/// The result of a contest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contest {
-    /// The holder gives way.
+    /// The holder loses it.
     Yields,
     /// The holder keeps it.
     Keeps,
-    /// The holder gives way after so many milliseconds.
+    /// The holder loses it to a claim after this delay in milliseconds.
     Later(u64),
 }
 
@@ -50,7 +50,7 @@ impl Rank {
     }
 }
 
-/// How an address of a claim is held if it is accepted.
+/// How an address of a claim is held after it is accepted.
 pub(super) fn hold(claim: &Claim, ip: IpAddr) -> Hold {
     match (claim.shared.contains(&ip), claim.used.contains(&ip)) {
         (true, _) => Hold::Shared,
@@ -59,7 +59,7 @@ pub(super) fn hold(claim: &Claim, ip: IpAddr) -> Hold {
     }
 }
 
-/// What moves.
+/// The object of a contest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Contested {
     /// A node, between hosts.
@@ -84,7 +84,7 @@ struct MoveCount {
     last_ms: u64,
 }
 
-/// Which nodes and addresses have moved lately, on the lease clock. Not written down: a new run begins calmly.
+/// Nodes and addresses that moved recently, on the lease clock. Not stored: a new run begins without them.
 #[derive(Debug, Default)]
 pub(super) struct RecentMoves(HashMap<(Vni, Contested), MoveCount>);
 
@@ -98,7 +98,7 @@ impl RecentMoves {
         }
     }
 
-    /// Counts a move. In how many milliseconds [`MOVES`] were made, if with this one there are just so many.
+    /// Counts a move. If it is move number [`MOVES`], returns the time since the first of them in milliseconds.
     fn record_move(&mut self, now_ms: u64, key: (Vni, Contested)) -> Option<u64> {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
             self.0.retain(|_, m| now_ms < m.last_ms + WINDOW_MS);
@@ -135,7 +135,7 @@ impl Board {
         }
     }
 
-    /// A claim of an address that another node holds, maybe on the same host.
+    /// A claim of an address that another node holds, possibly on the same host.
     pub(super) fn contest_address(
         &self,
         now: Now,
@@ -160,7 +160,7 @@ impl Board {
         }
     }
 
-    /// Something learned has moved between living hosts.
+    /// A learned node or address has moved between hosts that are up.
     pub(super) fn count_move(&mut self, now: Now, vni: Vni, contested: Contested, (from, to): (u32, u32)) {
         if let Some(ms) = self.recent_moves.record_move(now.lease_ms, (vni, contested)) {
             let why = match contested {
@@ -182,21 +182,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_moves_too_often_is_slowed_down_and_never_stopped() {
+    fn frequent_moves_are_delayed_and_not_refused() {
         let mut recent_moves = RecentMoves::default();
         let key = (Vni::new(1).unwrap(), Contested::Node(Mac::new([2, 0, 0, 0, 0, 1])));
         let reported: Vec<_> = (0..50).map(|n| recent_moves.record_move(n * 100, key)).collect();
         assert_eq!(reported[4], Some(400));
-        assert_eq!(reported.iter().flatten().count(), 1, "said once");
+        assert_eq!(reported.iter().flatten().count(), 1, "reported once");
         assert_eq!(recent_moves.contest(4901, key), Contest::Later(499));
         assert_eq!(recent_moves.contest(4900 + SPACING_MS, key), Contest::Yields);
-        // After a calm time it begins anew.
+        // After a window without moves the count begins again.
         assert_eq!(recent_moves.record_move(5000 + WINDOW_MS, key), None);
         assert_eq!(recent_moves.contest(5001 + WINDOW_MS, key), Contest::Yields);
     }
 
     #[test]
-    fn rare_moves_are_nothing_to_speak_of() {
+    fn rare_moves_are_not_reported() {
         let mut recent_moves = RecentMoves::default();
         let key = (Vni::new(1).unwrap(), Contested::Address(IpAddr::from([10, 0, 0, 1])));
         for n in 0..100 {

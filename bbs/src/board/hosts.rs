@@ -1,4 +1,5 @@
-//! Hosts that speak for themselves: registration, leases, fencing.
+//! Hosts that register by their appliance: registration, leases, fencing. Enters: registrations, heartbeats, watches that
+//! open and close, time. Leaves: sessions, and hosts that are up or down.
 
 use super::{
     Board, CONFLICTS_REMEMBERED, DONE, Now, Outcome, Refusal, Relation, Session,
@@ -58,7 +59,7 @@ impl Board {
             host.lease_until = now.lease_ms + self.settings.lease_ms;
         }
         if before.is_some_and(|(_, _, instance)| instance != r.instance) {
-            // What an earlier process saw, this one may not; it claims again what it sees.
+            // Nodes that an earlier process saw may be unknown to this one. It claims again what it sees.
             self.drop_deferred(id, |_| true);
         }
         self.push_registered(&r.host, r.instance, before, declared);
@@ -80,7 +81,7 @@ impl Board {
         match before {
             _ if declared => {
                 let text = format!(
-                    "host {host}, which the operator declared with the same VTEPs, is spoken for by its own appliance now"
+                    "host {host}, which the operator declared with the same VTEPs, is registered by its own appliance now"
                 );
                 self.push_event(EventKind::TakenOver, text);
             }
@@ -97,9 +98,9 @@ impl Board {
         }
     }
 
-    /// Whether a process may speak for a host of this name. The process that does already may, over any connection.
-    /// Another may if nobody speaks for the host any more: its lease is over, or it has the same VTEPs (it is the same
-    /// machine) and the watch of the process before has closed. Two machines of one name never take turns.
+    /// Whether a process may register a host of this name. The process that is registered may, over any connection.
+    /// Another process may if the registered one is gone: its lease has expired, or the VTEPs are the same (it is the
+    /// same machine) and the watch of the earlier process has closed. So two machines of one name do not alternate.
     fn may_register(&self, now: Now, r: &Registration, id: Option<u32>) -> Result<(), Refusal> {
         let Some(host) = id.and_then(|id| self.state.hosts.get(&id)) else { return Ok(()) };
         let record = &host.record;
@@ -118,8 +119,8 @@ impl Board {
         }
         let alive = record.up && host.lease_until > now.lease_ms;
         let own = host.session != 0 && host.instance == r.instance;
-        // Of a session that has not opened its watch yet nobody can tell whether it is gone; nor, after a restart of
-        // the board, of the process that spoke for the host before, if the VTEPs are others.
+        // A session that has not opened its watch yet may still be in use. After a restart of the board the same holds
+        // for the process of before, if the VTEPs differ.
         let previous_closed = host.session == 0 || (host.watched && host.watches == 0);
         if own || !alive || (same && previous_closed) {
             return Ok(());
@@ -137,7 +138,7 @@ impl Board {
         )))
     }
 
-    /// The session's watch is open.
+    /// The session's watch is open; a sign of life.
     pub(super) fn watch_opened(
         &mut self,
         now: Now,
@@ -161,7 +162,7 @@ impl Board {
         }
     }
 
-    /// The host of a session, if the session is the host's present one.
+    /// The host of a session, if the session is the host's current one.
     pub(super) fn current(&self, session: &Session) -> Option<u32> {
         let id = *self.state.by_name.get(&session.host)?;
         (self.session_of(id)? == session.number).then_some(id)
@@ -172,15 +173,15 @@ impl Board {
         (session != 0).then(|| u64::from(self.settings.run) << 32 | u64::from(session))
     }
 
-    /// The session of this host that no watch names yet, for a watcher of an older version that cannot name one.
+    /// The session of this host, if no watch names it yet: for a watcher of an older version that cannot name one.
     #[must_use]
     pub fn unwatched_session(&self, host: &HostName) -> Option<u64> {
         let id = *self.state.by_name.get(host)?;
         self.session_of(id).filter(|_| self.state.hosts.get(&id).is_some_and(|h| h.watches == 0))
     }
 
-    /// Refuses a host that holds another board's state. What is to be said of one that holds the state of another
-    /// branch of this one's.
+    /// Refuses a host that holds another board's state. Returns the text of an event if the host holds the state of
+    /// another branch of this board's history.
     fn compare_lineage(&mut self, r: &Registration) -> Result<Option<String>, Refusal> {
         let (Some(lineage), Some(held)) = (self.lineage.clone(), &r.holds) else { return Ok(None) };
         let (host, now) = (&r.host, self.state.revision);
@@ -206,7 +207,7 @@ impl Board {
         }
     }
 
-    /// A host that is refused tries for ever: one event says it.
+    /// A refused host tries again and again; only the first refusal is an event.
     fn push_event_once(&mut self, kind: EventKind, text: String) {
         if self.host_conflicts.len() >= CONFLICTS_REMEMBERED {
             self.host_conflicts.clear();
@@ -243,7 +244,7 @@ impl Board {
         id
     }
 
-    /// The host of a session that may speak. It is alive: its lease is renewed, and it is up.
+    /// The host of a session, if the session is valid. The call is a sign of life: it renews the lease, and the host is up.
     pub(super) fn check_session(&mut self, now: Now, session: &Session) -> Result<u32, Refusal> {
         let name = &session.host;
         let unregistered = || {
@@ -262,14 +263,14 @@ impl Board {
         if number < host.session {
             return Err(Refusal::Fenced(format!(
                 "host {name} has been registered again by a later process or connection: this session is over; if \
-                 two appliances bear this name, rename one"
+                 two appliances have this name, rename one"
             )));
         }
         host.lease_until = now.lease_ms + self.settings.lease_ms;
         if !host.record.up {
             let record = host.record.brought_up();
             self.state.put_host(id, Some(record));
-            self.push_event(EventKind::HostUp, format!("host {name} is back"));
+            self.push_event(EventKind::HostUp, format!("host {name} is up again"));
         }
         Ok(id)
     }
@@ -285,7 +286,7 @@ impl Board {
             self.sweep(id, |claimant| claimant != OPERATOR);
             self.drop_deferred(id, |_| true);
         }
-        self.mark_down(now, id, "has said goodbye");
+        self.mark_down(now, id, "has deregistered");
         if let Some(host) = self.state.hosts.get_mut(&id) {
             host.begin_session(0);
         }
@@ -297,12 +298,12 @@ impl Board {
         host.down_since = now.lease_ms;
         host.absent_before_ms = Some(0);
         let record = HostRecord { up: false, down_unix_ms: now.unix_ms, ..host.record.clone() };
-        let text = format!("host {} {why}; its {} nodes stay", record.name, host.nodes);
+        let text = format!("host {} {why}; its {} nodes remain", record.name, host.nodes);
         self.state.put_host(id, Some(record));
         self.push_event(EventKind::HostDown, text);
     }
 
-    /// Hosts whose lease has run out are down. Their session lives on, so that a late heartbeat brings them back.
+    /// Marks hosts down whose lease has expired. Their session remains valid, so that a late heartbeat brings them up.
     pub(super) fn tick(&mut self, now: Now) {
         let mut late: Vec<u32> = self
             .state
@@ -320,7 +321,7 @@ impl Board {
         self.tick_absent(now);
     }
 
-    /// Deletes a host's nodes and joins whose claimant is to go. How many nodes.
+    /// Deletes a host's nodes and joins whose claimant matches. Returns the number of nodes.
     pub(super) fn sweep(&mut self, id: u32, mut matches: impl FnMut(u32) -> bool) -> u64 {
         let Some(host) = self.state.hosts.get(&id) else { return 0 };
         let networks: Vec<_> = host.networks.iter().copied().collect();
@@ -335,7 +336,7 @@ impl Board {
                 .filter(|(_, n)| n.host == id && matches(n.claimant))
                 .map(|(mac, _)| *mac)
                 .collect();
-            // The order of a hash map is nobody's business.
+            // The order of a hash map must not be visible.
             macs.sort_unstable();
             deleted += macs.len() as u64;
             for mac in macs {

@@ -1,5 +1,5 @@
-//! The addresses of one node, compactly: a board of ten million nodes keeps ten million of these, and nearly all
-//! have at most one address of each family.
+//! The addresses of one node in compact form: a board of ten million nodes has ten million of these, and nearly all have
+//! at most one address of each family.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,11 +16,11 @@ enum Repr {
     Both(Ipv4Addr, Ipv6Addr),
     /// Anything else.
     Many(Box<[IpAddr]>),
-    /// Not all of them are the node's own: all, and what each is.
+    /// Some are not the node's own: all addresses, and how each is held.
     Mixed(Box<Mixed>),
 }
 
-/// Addresses, and how each is held.
+/// Addresses, and how the node holds each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mixed {
     all: Box<[IpAddr]>,
@@ -30,16 +30,16 @@ struct Mixed {
 /// How firmly a node holds an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Hold {
-    /// As firmly as its node is known: declared, or learned with it.
+    /// Like its node: declared, or learned.
     #[default]
     Own,
-    /// A declared node that announced it, among others that may have it.
+    /// A declared node announced it; other nodes may have it as well.
     Shared,
-    /// A declared node was heard to use it.
+    /// A declared node uses it without a declaration.
     Used,
 }
 
-// What makes ten million affordable.
+// A board keeps millions of these.
 const _: () = assert!(size_of::<Ips>() == 24);
 
 impl Ips {
@@ -56,13 +56,13 @@ impl Ips {
         pair.into_iter().flatten().chain(many.iter().copied())
     }
 
-    /// Whether it is one of them.
+    /// Whether the address is in the set.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.iter().any(|mine| mine == ip)
     }
 
-    /// The same, held so.
+    /// The same addresses, held as `hold` returns.
     #[must_use]
     pub fn with_holds(self, hold: impl Fn(IpAddr) -> Hold) -> Self {
         let holds: Box<[Hold]> = self.iter().map(hold).collect();
@@ -72,7 +72,7 @@ impl Ips {
         Self(Repr::Mixed(Box::new(Mixed { all: self.iter().collect(), holds })))
     }
 
-    /// How it holds one of them.
+    /// How the node holds an address.
     #[must_use]
     pub fn hold(&self, ip: IpAddr) -> Hold {
         let Repr::Mixed(mixed) = &self.0 else { return Hold::Own };
@@ -80,7 +80,7 @@ impl Ips {
         place.and_then(|at| mixed.holds.get(at)).copied().unwrap_or_default()
     }
 
-    /// Those that `keep` picks, held as they are.
+    /// The addresses for which `keep` is true, held as before.
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(IpAddr) -> bool) -> Self {
         self.iter().filter(|ip| keep(*ip)).collect::<Self>().with_holds(|ip| self.hold(ip))

@@ -1,4 +1,4 @@
-//! The memory of idempotency keys: bounded, oldest forgotten first.
+//! The memory of idempotency keys: bounded, oldest removed first.
 
 use super::{
     command::{Key, Outcome, Refusal},
@@ -8,25 +8,25 @@ use crate::model::Uuid;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
-/// Requests remembered. A client repeats a request within a minute or not at all; this is minutes of a busy board.
+/// Requests remembered. A client repeats a request within a minute or not at all; a busy board fills this in minutes.
 pub const REMEMBERED: usize = 8192;
 
 #[derive(Default)]
 pub(super) struct Keys {
     by_id: HashMap<Uuid, (u64, Outcome)>,
-    /// In order, with the place in the store, if it is there.
+    /// In order, each with its place in the store and whether it is stored.
     order: VecDeque<(u64, Uuid, bool)>,
     next: u64,
 }
 
 impl Keys {
-    /// What was answered to this request before, if it was.
+    /// The answer to this request, if it was answered before.
     pub fn lookup(&self, key: &Key) -> Option<Result<Outcome, Refusal>> {
         let (fingerprint, outcome) = self.by_id.get(&key.id)?;
         Some(if *fingerprint == key.fingerprint { Ok(outcome.clone()) } else { Err(Refusal::KeyReused) })
     }
 
-    /// Remembers; `durable` says that the request wrote something, so that the key shall outlive the process.
+    /// Remembers an answer. `durable`: the request wrote something, so the key must survive a restart.
     pub fn remember(&mut self, key: Key, outcome: &Outcome, durable: bool, writes: &mut Vec<Write>) {
         let place = self.next;
         self.insert(place, key, outcome.clone(), durable);

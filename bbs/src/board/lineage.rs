@@ -1,10 +1,11 @@
-//! The runs of a store: each start of the board is one, with an id that nobody can guess or repeat. The list is what
-//! tells a store from a copy of it: both have the runs up to the copy, and each has its own from then on, though
-//! nothing in a file says whether it is the copy. Pure.
+//! The runs of a store. Each start of the board is a run with a random id. The list distinguishes a store from a copy of
+//! it: both have the runs up to the copy, and different runs after it, although nothing in a file marks it as the copy.
+//! Pure.
 
 use crate::model::{Point, Uuid};
 
-/// Most runs that a store remembers. A watcher that was away for longer is taken for one of another branch.
+/// Most runs that a store remembers. A watcher that was disconnected for longer counts as one of
+/// another branch.
 pub const RUNS_KEPT: usize = 4096;
 
 /// One start of the board.
@@ -16,14 +17,15 @@ pub struct Run {
     pub first: u64,
 }
 
-/// What a point is to a store.
+/// The relation of a point to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
-    /// On its history: what has followed the point followed it here.
+    /// On its history: the same changes follow the point there and here.
     Same,
     /// The point names no run.
     Unknown,
-    /// Of this board, but not on this store's history: of a later state than a backup, which this store was.
+    /// Of this board, but not on this store's history: the store was restored from a backup that is older than the
+    /// point.
     OtherBranch,
     /// Of another board.
     OtherBoard,
@@ -33,12 +35,12 @@ pub enum Relation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
     board: Uuid,
-    /// Oldest first; revisions never fall.
+    /// Oldest first; revisions do not decrease.
     runs: Vec<Run>,
 }
 
 impl Lineage {
-    /// Of a board with these runs, oldest first; the last is the one under way.
+    /// Of a board with these runs, oldest first; the last is the current one.
     #[must_use]
     pub fn new(board: Uuid, runs: Vec<Run>) -> Self {
         Self { board, runs }
@@ -50,13 +52,13 @@ impl Lineage {
         self.board
     }
 
-    /// The run under way.
+    /// The current run.
     #[must_use]
     pub fn run(&self) -> Option<Uuid> {
         self.runs.last().map(|run| run.id)
     }
 
-    /// What `point` is to this store, which is at revision `now`.
+    /// The relation of `point` to this store, which is at revision `now`.
     #[must_use]
     pub fn relation(&self, point: &Point, now: u64) -> Relation {
         if point.board != self.board {
@@ -69,7 +71,7 @@ impl Lineage {
         let Some(at) = self.runs.iter().rposition(|known| known.id == run) else {
             return Relation::OtherBranch;
         };
-        // What a run tells of times before it is the history of the runs before.
+        // Before its first revision a run has the history of the runs before it.
         let last = self.runs.get(at + 1).map_or(now, |next| next.first);
         if point.revision <= last { Relation::Same } else { Relation::OtherBranch }
     }
@@ -91,15 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_goes_on_as_another_branch() {
-        // Copied at revision 100; the original went on to 150, was started again, and went on to 200.
+    fn a_restored_backup_is_another_branch() {
+        // Copied at revision 100. The original continued to 150, was started again, and continued to 200.
         let restored = Lineage::new(BOARD, vec![run(10, 0), run(12, 100)]);
         for (point, relation) in [
             (at(10, 90), Relation::Same),
             (at(10, 100), Relation::Same),
             (at(10, 101), Relation::OtherBranch),
             (at(11, 180), Relation::OtherBranch),
-            // Told by a run that the copy does not know, of a time before it.
+            // From a run that the copy does not know, with a revision before the copy.
             (at(11, 90), Relation::OtherBranch),
             (at(12, 100), Relation::Same),
             (at(12, 110), Relation::Same),
@@ -112,8 +114,8 @@ mod tests {
         }
     }
 
-    /// A store that grows, is copied and goes on from copies, in any order: a tree. `relation` says `Same` of exactly
-    /// the points whose state this store had.
+    /// A store that grows, is copied and continues from copies, in any order: a tree. `relation` is `Same` for exactly the
+    /// points whose state this store had.
     #[derive(Debug, Clone)]
     enum Act {
         Commit(u8),
@@ -158,7 +160,7 @@ mod tests {
                 for (point, history) in &points {
                     let had = states.get(..history.len()) == Some(history.as_slice());
                     let relation = lineage.relation(point, now);
-                    // A run that this store does not know may have told what it had: a snapshot too many.
+                    // A run that this store does not know may have had the same state: then a snapshot is sent without need.
                     prop_assert!(relation != Relation::Same || had, "{point:?}");
                     let known = runs.iter().any(|run| Some(run.id) == point.run);
                     prop_assert!(!(had && known) || relation == Relation::Same, "{point:?}");

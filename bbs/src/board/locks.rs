@@ -1,5 +1,5 @@
-//! The fifth way to change the tables: a migration's record. Locks, the index of moves and what watchers hear of
-//! them follow from the record, and only from it.
+//! The last of the functions that change the tables: the one for a migration's record. Locks, the index of moved nodes
+//! and the changes for watchers are derived from the record, and from nothing else.
 
 use super::{
     record::Write,
@@ -9,7 +9,7 @@ use crate::model::{Change, Lock, Migration, MigrationState, Unlocked};
 use stopover_net::{Mac, Vni};
 
 impl Migration {
-    /// The lock it has on each of its nodes; `None` once it has ended.
+    /// The lock on each of its nodes; `None` after its end.
     pub(super) fn lock(&self) -> Option<Lock> {
         (self.state == MigrationState::Locked).then(|| Lock {
             migration: self.id,
@@ -19,7 +19,7 @@ impl Migration {
         })
     }
 
-    /// Whether a host has claimed one of its nodes, and the claim waits.
+    /// Whether a deferred claim of a host for one of its nodes exists.
     pub(super) fn has_claim(&self, host: u32, vni: Vni, mac: Mac) -> bool {
         self.deferred.iter().any(|d| d.host.id == host && (d.claim.vni, d.claim.mac) == (vni, mac))
     }
@@ -30,7 +30,7 @@ impl Migration {
 }
 
 impl State {
-    /// Sets or removes (when it is forgotten) a migration. Its nodes, while it is locked, are locked by no other.
+    /// Sets or removes a migration. While it is locked, no other migration locks its nodes.
     pub fn put_migration(&mut self, id: u64, new: Option<Box<Migration>>) {
         let old = match new.clone() {
             Some(new) => self.migrations.insert(id, *new),

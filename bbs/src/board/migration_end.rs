@@ -1,8 +1,8 @@
-//! How migrations end: completed or aborted, by someone's word or because they cannot go on. What follows a completed
-//! one is in `barriers`.
+//! The end of migrations: completed or aborted, by a call or because they cannot continue. What follows a completed
+//! migration is in `barriers`.
 //!
-//! Whatever happens, [`Board::expire_migrations`] runs after it and ends every migration that cannot go on: nothing else has
-//! to remember that locks exist for locks not to be left behind.
+//! [`Board::expire_migrations`] runs after every command and ends every migration that cannot continue. So no other code
+//! has to remember locks, and no lock is left behind.
 
 use super::{
     Board, Ips, Now, Outcome, Principal, Refusal, Ticket,
@@ -21,8 +21,8 @@ use stopover_net::{HostName, Mac, Vni};
 pub const MIGRATIONS_KEPT: usize = 512;
 
 impl Board {
-    /// The source and the target may end a migration. While no target is named, so may a host that claims all of its
-    /// nodes: there the VM has come up. A claim of one of them shows nothing.
+    /// The source and the target may end a migration. While no target is named, a host that claims all of its nodes may
+    /// end it as well: the VM runs there. A claim of only some of the nodes is no proof of that.
     fn may_end(&self, m: &Migration, claimant: Option<u32>) -> Result<(), Refusal> {
         let Some(id) = claimant else { return Ok(()) };
         let claimed = m.nodes.iter().filter(|n| m.has_claim(id, n.vni, n.mac)).count();
@@ -41,7 +41,7 @@ impl Board {
         )))
     }
 
-    /// Of an attempt to end what has ended the other way.
+    /// The refusal of an attempt to end a migration that has ended with the other outcome.
     pub(super) fn already_ended(&self, m: &Migration) -> Refusal {
         let how = match m.state {
             MigrationState::Completed => {
@@ -94,8 +94,8 @@ impl Board {
         }
     }
 
-    /// An appliance's word that the nodes are at a host counts only beside that host's own claim: it may be of a
-    /// time before.
+    /// An appliance completes a migration only to a host that claims its nodes: the statement may be older than the
+    /// claims.
     fn check_claimed_by(&self, m: &Migration, to: &HostRef) -> Result<(), Refusal> {
         if to.id == m.source.id || m.deferred.iter().any(|d| d.host.id == to.id) {
             return Ok(());
@@ -134,7 +134,7 @@ impl Board {
         match &hosts[..] {
             [one] => Ok(one.clone()),
             [] => Err(Refusal::Conflict(format!(
-                "nobody has said where migration {} goes, and no host claims its nodes yet: name the target",
+                "migration {} has no target, and no host claims its nodes yet: name the target",
                 m.id
             ))),
             many => Err(Refusal::Conflict(format!(
@@ -145,7 +145,7 @@ impl Board {
         }
     }
 
-    /// Every node goes to `to`, with what that host claims of it if it has claimed it already.
+    /// Moves every node to `to`, with the addresses and facts of that host's claim if there is one.
     fn complete(&mut self, now: Now, mut m: Migration, to: HostRef, cause: &str) -> Outcome {
         let mut released_nodes = Vec::new();
         for node in &m.nodes {
@@ -203,7 +203,7 @@ impl Board {
                     .filter_map(|h| if let Holder::Ip(ip, other, _) = h { Some((ip, other)) } else { None })
                     .collect();
                 for (ip, other) in &taken {
-                    let text = format!("{ip} in VNI {vni} stays with node {other}: {mac} came without it");
+                    let text = format!("{ip} in VNI {vni} remains with node {other}: {mac} moved without it");
                     self.push_event(EventKind::Conflict, text);
                 }
                 let free = ips.filtered(|ip| taken.iter().all(|(held, _)| *held != ip));
@@ -262,7 +262,7 @@ impl Board {
         }
     }
 
-    /// The nodes stay where they are; those the source has let go of are deleted.
+    /// The nodes remain where they are; those that the source has released are deleted.
     fn abort(&mut self, now: Now, m: Migration, cause: &str) -> Outcome {
         let released_nodes: Vec<_> = m.nodes.iter().filter(|n| n.released).map(|n| (n.vni, n.mac)).collect();
         let text =
@@ -275,7 +275,7 @@ impl Board {
         outcome
     }
 
-    /// Aborts those that a deletion makes meaningless.
+    /// Aborts migrations that a deletion makes meaningless.
     pub(super) fn abort_where(&mut self, now: Now, cause: &str, matches: impl Fn(&Migration) -> bool) {
         let ids: Vec<_> = self.state.active.iter().copied().collect();
         for id in ids {
@@ -285,8 +285,8 @@ impl Board {
         }
     }
 
-    /// Ends what cannot go on. After every command; looks only at what can have changed: migrations that the command
-    /// touched, those whose lease is over, and all of them if a host has come up or gone down.
+    /// Ends migrations that cannot continue. Called after every command. It examines only what can have changed:
+    /// migrations that the command touched, those whose lease has expired, and all of them if a host went up or down.
     pub(super) fn expire_migrations(&mut self, now: Now) {
         let mut ids = std::mem::take(&mut self.state.touched);
         if std::mem::take(&mut self.state.host_state_changed) {
@@ -308,10 +308,10 @@ impl Board {
             let (to, why) = match target {
                 Some(to) if source_down => (Some(to), "the source host is down, and the target claims"),
                 Some(to) if released == m.nodes.len() && claimed(to.id) => {
-                    (Some(to), "the source has let go, and the target claims")
+                    (Some(to), "the source has released the nodes, and the target claims")
                 }
                 Some(to) if (expired || owner_down) && released > 0 => {
-                    (Some(to), "its lease ended after the source had let go, and the target claims")
+                    (Some(to), "its lease ended after the source had released nodes, and the target claims")
                 }
                 _ if expired => (None, "its lease has run out"),
                 _ if owner_down => (None, "the host that began it is down"),
@@ -328,7 +328,7 @@ impl Board {
         self.expire_barriers(now);
     }
 
-    /// A host that is up and claims a node of the migration; the target before others, later claims before earlier.
+    /// A host that is up and claims a node of the migration; the latest claim first.
     fn live_claimant(&self, m: &Migration) -> Option<HostRef> {
         let mut live = m.deferred.iter().rev().map(|d| &d.host).filter(|h| self.is_up(h.id));
         live.next().cloned()

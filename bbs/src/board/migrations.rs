@@ -1,5 +1,5 @@
-//! Migrations begin, are joined and waited for: locks on nodes, claims deferred by them, and what appliances report.
-//! How they end is in `ending`; the transition table is in docs/migration-board.md.
+//! Migrations from their beginning on: locks on nodes, claims that the locks defer, and reports of appliances. Their end
+//! is in `migration_end`; the transition table is in docs/migration-board.md.
 
 use super::{
     Board, Now, Outcome, Principal, Refusal, Ticket, migration_end::MIGRATIONS_KEPT, state::OPERATOR,
@@ -10,7 +10,7 @@ use crate::model::{
 };
 use stopover_net::{HostName, Mac, Vni};
 
-/// What `begin` was asked for.
+/// The arguments of [`Board::begin_migration`].
 pub(super) struct Begin {
     pub nodes: Vec<(Vni, Mac)>,
     pub source: HostName,
@@ -108,13 +108,13 @@ impl Board {
         }
         if node.claimant == OPERATOR && claimant.is_some() {
             return Err(Refusal::Conflict(format!(
-                "node {mac} in VNI {vni} was declared by the operator, who alone migrates it"
+                "node {mac} in VNI {vni} was declared by the operator: only the operator migrates it"
             )));
         }
         Ok(())
     }
 
-    /// Of a claim or lock by a host from which a migration has taken the node.
+    /// For the refusal of a claim or lock by a host from which a migration has moved the node.
     pub(super) fn moved_note(&self, vni: Vni, mac: Mac, from: u32) -> String {
         let moved = self.state.last_migration.get(&(vni, mac)).and_then(|id| self.state.migrations.get(id));
         match moved.filter(|m| m.source.id == from) {
@@ -183,7 +183,7 @@ impl Board {
         outcome
     }
 
-    /// The same migration, seen by another, or its lease renewed.
+    /// Adds to a migration that another caller has begun, or renews its lease.
     fn join_migration(
         &mut self,
         now: Now,
@@ -249,20 +249,20 @@ impl Board {
         Ok(m.clone())
     }
 
-    /// A claim of a locked node by a host that does not hold it: recorded, or refused if it is not the target's.
+    /// A claim of a locked node by a host that does not hold it. It is recorded, or refused if the host is not the target.
     pub(super) fn defer(&mut self, now: Now, host: u32, claim: Claim) -> Result<u64, String> {
         let Some(m) = self.state.locked_by(claim.vni, claim.mac) else { return Err("not locked".into()) };
         let mut m = m.clone();
         let Claim { vni, mac, .. } = claim;
         if let Some(target) = m.target.as_ref().filter(|t| t.id != host) {
             return Err(format!(
-                "MAC {mac} in VNI {vni} is held by host {}, and migration {} takes it to {}: abort that one first",
+                "MAC {mac} in VNI {vni} is held by host {}, and migration {} moves it to {}: abort that one first",
                 m.source.name, m.id, target.name
             ));
         }
         let same = |d: &Deferred| d.host.id == host && (d.claim.vni, d.claim.mac) == (vni, mac);
         let Some(name) = self.state.hosts.get(&host).map(|h| h.record.name.clone()) else {
-            return Err(format!("host #{host} is gone"));
+            return Err(format!("host #{host} no longer exists"));
         };
         let deferred = Deferred { host: HostRef { id: host, name }, claim };
         match m.deferred.iter().position(same) {
@@ -280,7 +280,7 @@ impl Board {
         Ok(id)
     }
 
-    /// The holder of a locked node says that it has it (or, `released`, has it no more). False if it is not locked.
+    /// Records whether the holder of a locked node still has it. False if the node is not locked.
     pub(super) fn set_released(&mut self, vni: Vni, mac: Mac, released: bool) -> bool {
         let Some(mut m) = self.state.locked_by(vni, mac).cloned() else { return false };
         for node in m.nodes.iter_mut().filter(|n| (n.vni, n.mac) == (vni, mac)) {
@@ -290,7 +290,7 @@ impl Board {
         true
     }
 
-    /// A host takes back claims that were deferred.
+    /// Removes the deferred claims of a host.
     pub(super) fn drop_deferred(&mut self, host: u32, matches: impl Fn(&Claim) -> bool) {
         let ids: Vec<_> = self.state.active.iter().copied().collect();
         for id in ids {

@@ -1,29 +1,29 @@
-//! The board itself: a pure state machine. A [`Command`] goes in; an answer, the changes for watchers, the records
-//! for the store and the events for the operator come out. No clock, no files, no sockets, no randomness: the
-//! same commands at the same times make the same board.
+//! The board itself: a pure state machine. Enters: a [`Command`]. Leaves: an answer, the changes for watchers, the records
+//! for the store and the events for the operator. It has no clock, files, sockets or randomness: the same commands at
+//! the same times make the same board.
 //!
-//! | File | What is there |
+//! | File | Contents |
 //! |---|---|
-//! | `command` | what can be asked and answered |
-//! | `state` | the tables and the ways to change them, each of which can be taken back |
+//! | `command` | commands, outcomes, refusals |
+//! | `state` | the tables and the functions that change them, each of which can be undone |
 //! | `hosts` | registration, leases, fencing |
-//! | `absent` | hosts that stay down |
+//! | `absent` | hosts that remain down |
 //! | `nodes` | claims, joins, sync |
-//! | `contest` | who keeps a MAC or an address that two claim |
-//! | `migrations` | migrations begin; deferred claims; reports |
-//! | `ending` | migrations end |
-//! | `barriers` | until an ended one is in force everywhere |
-//! | `deadlines` | what is due, in order of time |
-//! | `locks` | the record of a migration, and what follows from it |
+//! | `contest` | which of two claims of a MAC or an address wins |
+//! | `migrations` | begin of migrations; deferred claims; reports |
+//! | `migration_end` | end of migrations |
+//! | `barriers` | until a completed migration is in force everywhere |
+//! | `deadlines` | deadlines in order of time |
+//! | `locks` | the record of a migration, and what is derived from it |
 //! | `operator` | declarations, deletions, loads |
 //! | `keys` | idempotency |
-//! | `lineage` | which states a store has had, and which are of a copy of it |
-//! | `record` | what is written down |
+//! | `lineage` | which states a store has had, and which only a copy of it |
+//! | `record` | the records that are stored |
 //!
-//! The rules of conflict: a MAC is on one host of a network, an IP on one node of a network, a VTEP address and
-//! port on one host. What is declared stays with its first holder, and goes before what is learned. Among learned nodes
-//! and addresses the newest sender wins (`contest`). A claim may take over from a host that is down, since the holder no
-//! longer speaks for it; what the operator declared is never taken over.
+//! The rules of conflict: a MAC is on one host of a network, an IP on one node of a network, a VTEP address and port on one
+//! host. What is declared remains with its first holder, and takes precedence over what is learned. Among learned nodes
+//! and addresses the newest sender wins (`contest`). A claim may take over from a host that is down. What the operator
+//! declared is never taken over.
 
 mod absent;
 mod barriers;
@@ -64,19 +64,19 @@ use stopover_net::{Mac, Vni};
 
 /// Events kept.
 pub const EVENTS_KEPT: u64 = 4096;
-/// Standing conflicts remembered, so that a claim repeated every few seconds is one event and not thousands.
+/// Most conflicts remembered, so that a claim that is repeated every few seconds causes one event.
 const CONFLICTS_REMEMBERED: usize = 8192;
 
-/// What does not change while the board runs.
+/// Settings that do not change while the board runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Which start of the board this is; grows with each. Session numbers begin with it.
+    /// Number of this start of the board; increases with each. The upper half of session numbers.
     pub run: u32,
-    /// How long a host may be silent.
+    /// Time without a sign of life after which a host is down.
     pub lease_ms: u64,
-    /// Most changes a history may keep: of a larger load, only the last are handed out.
+    /// Most changes that a history may keep: of a larger load only the last changes are returned.
     pub keep_changes: usize,
-    /// What is done about hosts that stay down.
+    /// How hosts that remain down are handled.
     pub absence: Absence,
 }
 
@@ -85,7 +85,7 @@ pub struct Settings {
 pub struct Counts {
     /// Hosts.
     pub hosts: u64,
-    /// Of them, up.
+    /// Hosts that are up.
     pub hosts_up: u64,
     /// Networks, declared or not.
     pub networks: u64,
@@ -103,26 +103,26 @@ pub struct Board {
     /// Sessions begun in this run.
     sessions: u32,
     events: u64,
-    /// When the locks of migrations run out, on the lease clock.
+    /// When the locks of migrations expire, on the lease clock.
     leases: Deadlines,
-    /// Learned nodes and addresses that moved lately.
+    /// Learned nodes and addresses that moved recently.
     recent_moves: contest::RecentMoves,
-    /// Conflicts said and not resolved: who claims what, and what was said.
+    /// Reported conflicts that are not resolved: network, node and claiming host, and the text of the event.
     conflicts: HashMap<(Vni, Mac, u32), String>,
-    /// Said of registrations.
+    /// Reported texts about registrations.
     host_conflicts: HashSet<String>,
-    /// The history of the store, once it is known.
+    /// The history of the store, after [`Board::set_lineage`].
     lineage: Option<Arc<Lineage>>,
-    /// Since when, on the lease clock, the board hears any host at all.
+    /// Since when at least one host is up, on the lease clock.
     any_up_since: Option<u64>,
-    /// Whose command is under way.
+    /// Originator of the current command.
     actor: Actor,
-    /// Events of it, each with who did it.
+    /// Events of the current command, each with its originator.
     pending_events: Vec<(EventKind, String, String)>,
 }
 
 impl Board {
-    /// An empty board. Records of an earlier run follow by the `restore_` methods, hosts first, then
+    /// An empty board. The `restore_` methods add records of an earlier run, hosts first; then call
     /// [`Board::finish_restore`].
     #[must_use]
     pub fn new(settings: Settings) -> Self {
@@ -143,7 +143,7 @@ impl Board {
         }
     }
 
-    /// What hosts say that they hold is compared with this.
+    /// The history with which the points of registering hosts are compared.
     pub fn set_lineage(&mut self, lineage: Arc<Lineage>) {
         self.lineage = Some(lineage);
     }
@@ -158,7 +158,7 @@ impl Board {
         self.state.put_network(network.vni, Some(network));
     }
 
-    /// A membership of an earlier run. Whether it has nodes is counted anew.
+    /// A membership of an earlier run. Its nodes are counted again.
     pub fn restore_member(&mut self, vni: Vni, host: u32, record: &MemberRecord) {
         self.state.set_member(vni, host, |m| {
             *m =
@@ -173,7 +173,7 @@ impl Board {
         self.state.put_node(vni, mac, Some(NodeState::new(ips, generation, facts, (host, claimant))));
     }
 
-    /// A migration of an earlier run; after its nodes. One that is under way locks them again.
+    /// A migration of an earlier run; after its nodes. An active migration locks them again.
     pub fn restore_migration(&mut self, record: Migration) {
         self.state.put_migration(record.id, Some(Box::new(record)));
     }
@@ -183,8 +183,8 @@ impl Board {
         self.keys.restore(place, record);
     }
 
-    /// All records are back. Hosts that were up have a whole lease from now to register again, and locks one of
-    /// theirs.
+    /// Called after all records are restored. Hosts that were up have a whole lease from now to register again; locks
+    /// get a whole lease of their own.
     pub fn finish_restore(&mut self, revision: u64, next_host: u32, last_event: u64, now: Now) {
         self.state.revision = revision;
         self.state.next_host = next_host;
@@ -204,13 +204,13 @@ impl Board {
         self.state.set_journal(true);
     }
 
-    /// Of the last command that changed anything.
+    /// The revision after the last command that changed anything.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.state.revision
     }
 
-    /// The id the next new host will get.
+    /// The id of the next new host.
     #[must_use]
     pub fn next_host(&self) -> u32 {
         self.state.next_host
@@ -228,25 +228,25 @@ impl Board {
         }
     }
 
-    /// Migrations under way.
+    /// How many migrations are active.
     #[must_use]
     pub fn active_migrations(&self) -> usize {
         self.state.active.len()
     }
 
-    /// Completed migrations that are not yet in force everywhere.
+    /// How many completed migrations are not yet in force everywhere.
     #[must_use]
     pub fn open_barriers(&self) -> usize {
         self.state.barriers.open.len()
     }
 
-    /// Migrations and barriers looked at since the start. Grows with what happens to them, not with how many there are.
+    /// Migrations and barriers examined since the start. Increases with changes of them, not with their number.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.state.steps
     }
 
-    /// When the lock of a migration under way runs out, on the lease clock.
+    /// When the lock of an active migration expires, on the lease clock.
     #[must_use]
     pub fn lock_until(&self, migration: u64) -> Option<u64> {
         self.leases.get(migration)
@@ -265,12 +265,12 @@ impl Board {
         self.state.networks.iter().map(|(vni, n)| (*vni, counts(n))).collect()
     }
 
-    /// Does one command. A refused one changes nothing (a heartbeat it may have carried still counts).
+    /// Executes one command. A refused command changes nothing, except that it is a sign of life of its host.
     pub fn apply(&mut self, now: Now, key: Option<Key>, command: Command) -> Applied {
         if let Some(result) = key.as_ref().and_then(|key| self.keys.lookup(key)) {
             return Applied { result, commits: Vec::new(), writes: Vec::new(), events: Vec::new() };
         }
-        // A session ends with the process: a registration repeated after a restart must be done again.
+        // A session ends with the process: a registration that is repeated after a restart must be executed again.
         let durable_key = !matches!(command, Command::Register(_));
         self.actor = command.actor();
         let result = self.run(now, command);
@@ -280,7 +280,7 @@ impl Board {
         self.actor = Actor::Board;
         self.expire_migrations(now);
         let (commits, mut writes) = self.state.finish();
-        // A refused command may still have let an overdue lock be settled: its own part stays undone.
+        // A refused command may have caused the end of an overdue lock. Only its own part is undone.
         let result = result.map(|outcome| outcome.with_revision(self.state.revision));
         if let (Ok(outcome), Some(key)) = (&result, key) {
             let durable = durable_key && !writes.is_empty();
@@ -351,7 +351,7 @@ impl Board {
     }
 }
 
-/// To be given its revision by [`Outcome::with_revision`].
+/// Gets its revision from [`Outcome::with_revision`].
 const DONE: Outcome = Outcome::Done { revision: 0 };
 
 impl Outcome {
@@ -361,7 +361,7 @@ impl Outcome {
             | Self::Registered { revision, .. }
             | Self::Claimed { revision, .. }
             | Self::Synced { revision, .. } => *revision = now,
-            // That of an ended migration stays.
+            // An ended migration keeps the revision of its end.
             Self::Migration { revision, .. } if *revision == 0 => *revision = now,
             Self::Migration { .. } => {}
         }

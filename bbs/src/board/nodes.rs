@@ -1,4 +1,5 @@
-//! What a host says of its nodes and networks, and what happens when two say the same.
+//! Claims and joins of hosts. Enters: what an appliance claims, withdraws, joins and leaves. Leaves: the answer for each
+//! claim, and events about conflicts.
 
 use super::{
     Board, CONFLICTS_REMEMBERED, DONE, Hold, Ips, Now, Outcome, Refusal, Session,
@@ -9,15 +10,15 @@ use crate::model::{Accepted, Claim, DeclaredBy, EventKind, MAX_IPS, NodeFacts};
 use std::net::IpAddr;
 use stopover_net::{Mac, Vni};
 
-/// Somebody else's that would have to give way.
+/// A holder that is in conflict with a claim.
 pub(super) enum Holder {
     /// The node itself is on this host.
     Mac(u32),
-    /// One of the addresses is this node's.
+    /// This node has one of the addresses.
     Ip(IpAddr, Mac, u32),
 }
 
-/// What of a claim was refused.
+/// The refused part of a claim.
 enum Refused {
     /// The node, and with it all addresses.
     Node,
@@ -25,21 +26,22 @@ enum Refused {
     Address,
 }
 
-/// What came of a claim that was not refused.
+/// The result of a claim that was not refused.
 enum ClaimOutcome {
     Accepted,
     /// It waits for the end of this migration.
     Deferred(u64),
-    /// Accepted with other addresses; not 0: to be repeated after so many milliseconds, for those that come later.
+    /// Accepted with other addresses. If not 0: delay in milliseconds after which the claim is to be repeated for the
+    /// rest.
     Partial(Accepted, u64),
-    /// To be repeated after so many milliseconds.
+    /// Delay in milliseconds after which the claim is to be repeated.
     Later(u64),
 }
 
-/// What comes of the addresses of a claim.
+/// The result for the addresses of a claim.
 #[derive(Default)]
 struct Addresses {
-    /// Those that others have to give up: the address, the node and its host.
+    /// Addresses taken from other nodes: the address, the node and its host.
     taken: Vec<(IpAddr, Mac, u32)>,
     refused: Vec<(IpAddr, String)>,
     retry_ms: u64,
@@ -88,7 +90,7 @@ impl Board {
                 }
             }
         }
-        // The answer is of the state after all of them: a later claim may have taken an address from an earlier.
+        // The answer describes the state after all claims: a later claim may have taken an address from an earlier one.
         for (i, vni, mac, had) in accepted_claims {
             let ips = self.addresses(vni, mac);
             if ips == had {
@@ -139,7 +141,7 @@ impl Board {
         let mut ips: Vec<_> =
             claim.ips.iter().copied().filter(|ip| refused.iter().all(|(no, _)| no != ip)).collect();
         if let Some(from) = elsewhere.filter(|from| from.facts().is_learned() && claim.facts.is_learned()) {
-            // A learned station need not announce its addresses again where it goes.
+            // A learned station need not announce its addresses again at its new host.
             let kept: Vec<_> = from.ips.iter().filter(|ip| !claim.ips.contains(ip)).collect();
             ips.extend(kept.into_iter().take(MAX_IPS - ips.len()));
         }
@@ -186,7 +188,7 @@ impl Board {
         self.push_event(EventKind::TakenOver, text);
     }
 
-    /// Each address by itself: one that another keeps does not cost the claimant its node.
+    /// Decides about each address separately: if another node keeps an address, the claim of the node is still accepted.
     fn resolve_addresses(&self, now: Now, by: (u32, u32), claim: &Claim) -> Addresses {
         let mut judged = Addresses::default();
         let Some(network) = self.state.networks.get(&claim.vni) else { return judged };
@@ -206,7 +208,7 @@ impl Board {
         judged
     }
 
-    /// Everyone else who has the MAC or one of the addresses.
+    /// All other holders of the MAC or of one of the addresses.
     pub(super) fn holders(&self, vni: Vni, mac: Mac, ips: &Ips, host: u32) -> Vec<Holder> {
         let Some(network) = self.state.networks.get(&vni) else { return Vec::new() };
         let elsewhere = network.nodes.get(&mac).filter(|n| n.host != host).map(|n| Holder::Mac(n.host));
@@ -231,13 +233,13 @@ impl Board {
         }
     }
 
-    /// Whether a node shares this address with others: it is not the node's own.
+    /// Whether a node shares this address with others, so that it is not the node's own.
     pub(super) fn is_shared(&self, vni: Vni, mac: Mac, ip: IpAddr) -> bool {
         let node = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
         node.is_some_and(|n| n.facts().is_learned() || n.ips.hold(ip) != Hold::Own)
     }
 
-    /// Whether a node of an appliance has a shared address because it announced it.
+    /// Whether a node of an appliance has a shared address because it has announced it.
     pub(super) fn has_announced(&self, vni: Vni, mac: Mac, ip: IpAddr) -> bool {
         let node = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
         node.is_some_and(|n| n.declared_by() == DeclaredBy::Appliance && n.ips.hold(ip) == Hold::Shared)
@@ -320,7 +322,7 @@ impl Board {
         let id = self.check_session(now, session)?;
         let number = session.number as u32;
         let stale_nodes = self.state.hosts.get(&id).is_some_and(|h| h.appliance_nodes != h.session_nodes);
-        // Looking through the nodes of whole networks costs; usually there is nothing to find.
+        // A search of whole networks is expensive, and usually finds nothing.
         let nodes_deleted = if stale_nodes {
             self.sweep(id, |claimant| claimant != OPERATOR && claimant != number)
         } else {

@@ -1,5 +1,5 @@
-//! What the operator declares and deletes. A declaration takes nothing over but a shared address: any other conflict
-//! is the operator's to decide.
+//! Declarations, deletions and loads of the operator. A declaration takes over only a shared address; the operator has to
+//! resolve any other conflict.
 
 use super::{
     Board, DONE, Hold, Ips, Now, Outcome, Refusal,
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
 use stopover_net::{HostName, Mac, Vni};
 
-/// Errors of a load that are named; the rest are counted.
+/// Most errors of a load that are returned; the rest are counted.
 const ERRORS_NAMED: usize = 20;
 
 impl Board {
@@ -71,7 +71,7 @@ impl Board {
         let record =
             HostRecord { name, vteps, udp_port, declared_by, up: true, no_flood: false, down_unix_ms: 0 };
         self.state.put_host(id, Some(record));
-        // An appliance of that name that still runs has to register again, and is told of the conflict then.
+        // An appliance of that name that still runs has to register again, and that registration is refused.
         if let Some(host) = self.state.hosts.get_mut(&id) {
             host.begin_session(0);
         }
@@ -101,7 +101,7 @@ impl Board {
         for holder in taken {
             if let Holder::Ip(ip, node, _) = holder {
                 if self.has_announced(vni, node, ip) {
-                    // It keeps it: a table that is loaded again must not take an address from who uses it.
+                    // That node keeps it: a table that is loaded again must not take an address from the node that uses it.
                     ips = ips.filtered(|own| own != ip);
                 } else {
                     self.take_address(vni, node, ip);
@@ -121,7 +121,7 @@ impl Board {
             Target::Host { name, cascade } => self.delete_host(now, &name, cascade)?,
             Target::Network { vni } => {
                 if self.state.networks.get(&vni).is_none_or(|n| n.declared.is_none()) {
-                    return Err(Refusal::NotFound(format!("nobody has declared network {vni}")));
+                    return Err(Refusal::NotFound(format!("network {vni} is not declared")));
                 }
                 self.state.put_network(vni, None);
                 format!("network {vni}")
@@ -131,7 +131,7 @@ impl Board {
                 let id = self.known_host(&host)?;
                 if self.state.member(vni, id).is_none_or(|m| m.declared.is_none()) {
                     return Err(Refusal::NotFound(format!(
-                        "no operator has declared host {host} a member of VNI {vni}; a membership by nodes or by \
+                        "the operator has not declared host {host} a member of VNI {vni}; a membership by nodes or by \
                          the appliance ends with them"
                     )));
                 }
@@ -173,7 +173,7 @@ impl Board {
         Ok(format!("host {name} with {nodes} nodes"))
     }
 
-    /// All rows or none. Hosts and networks come first, whatever the order, since the others name them.
+    /// Declares all rows or none. Hosts and networks are declared first, since the other rows name them.
     pub(super) fn load(&mut self, rows: Vec<(u64, Row)>) -> Result<Outcome, Refusal> {
         let count = rows.len();
         let next_host = self.state.next_host;

@@ -1,5 +1,5 @@
-//! What the board wants written down: the durable part of its state, a record at a time. A store keeps these and
-//! gives them back; it need not know what they mean.
+//! The records of the durable part of the board's state. A store writes and reads them without knowledge of their
+//! meaning.
 
 use super::{Ips, Outcome};
 use crate::model::{Change, DeclaredBy, Event, Host, Lock, Migration, Network, Node, NodeFacts, Uuid};
@@ -15,13 +15,13 @@ pub struct HostRecord {
     pub vteps: Vec<IpAddr>,
     /// VXLAN port, host byte order.
     pub udp_port: u16,
-    /// Who speaks for it.
+    /// Who declared it.
     pub declared_by: DeclaredBy,
-    /// As last seen.
+    /// Whether it is up.
     pub up: bool,
     /// Down for longer than the grace: flooded frames are not sent to it.
     pub no_flood: bool,
-    /// When it went down, milliseconds since 1970; 0 = it is up, or that is not known.
+    /// When it went down, milliseconds since 1970; 0 = it is up, or the time is not known.
     pub down_unix_ms: u64,
 }
 
@@ -73,13 +73,13 @@ impl MemberRecord {
 pub struct NodeRecord {
     /// Where it is.
     pub host: u32,
-    /// Revision in which it came there.
+    /// Revision in which it moved there.
     pub generation: u64,
-    /// Who said so.
+    /// Who declared it.
     pub declared_by: DeclaredBy,
     /// Its addresses.
     pub ips: Ips,
-    /// What else is known of it.
+    /// Its kind, and whether it is a router.
     pub facts: NodeFacts,
 }
 
@@ -99,7 +99,7 @@ pub struct KeyRecord {
     pub id: Uuid,
     /// Of the request's contents.
     pub fingerprint: u64,
-    /// What was answered.
+    /// The answer.
     pub outcome: Outcome,
 }
 

@@ -1,5 +1,5 @@
-//! The tables and the only ways to change them. Each keeps every index and count in step, notes what
-//! watchers and the store must learn, and can be taken back: a command that fails half way leaves no trace.
+//! The tables, and the only functions that change them. Each function updates every index and count, records the changes
+//! for watchers and for the store, and can be undone: a command that fails half way changes nothing.
 
 use super::{
     Ips,
@@ -14,7 +14,7 @@ use std::{
 };
 use stopover_net::{HostName, Mac, Vni};
 
-/// Most changes of one revision: what is sent to a watcher in one piece.
+/// Most changes of one revision, which is sent to a watcher in one message.
 pub const COMMIT_CHANGES: usize = 1024;
 
 /// Claimant of a node that the operator declared.
@@ -27,7 +27,7 @@ pub(super) struct HostState {
     /// Running number of its session in this run; 0 = none.
     pub session: u32,
     pub instance: Uuid,
-    /// Watches of this session: open now, whether there ever was one, and where the last came from.
+    /// Watches of this session: how many are open, whether one was ever opened, and the address of the last.
     pub watches: u32,
     pub watched: bool,
     pub peer: String,
@@ -35,7 +35,7 @@ pub(super) struct HostState {
     pub lease_until: u64,
     /// When it went down, or the board started, on the lease clock.
     pub down_since: u64,
-    /// For how long it had been down before that, as far as that is known.
+    /// How long it had been down before that, if known.
     pub absent_before_ms: Option<u64>,
     pub nodes: u64,
     /// Nodes that its appliance claimed, and those of them claimed in this session.
@@ -74,7 +74,7 @@ pub(super) struct NodeState {
     /// Generation in the upper 56 bits, facts in the lower 8: there may be ten million of these.
     packed: u64,
     pub host: u32,
-    /// Who vouches for it: [`OPERATOR`], [`EARLIER`], or the session that claimed it last.
+    /// [`OPERATOR`], [`EARLIER`], or the session that claimed it last.
     pub claimant: u32,
 }
 
@@ -120,7 +120,7 @@ pub(super) enum Undo {
     Node(Vni, Mac, Option<NodeState>),
 }
 
-/// What the command under way has done so far.
+/// What the current command has done so far.
 #[derive(Default)]
 struct Journal {
     /// False while restoring and undoing.
@@ -136,31 +136,31 @@ pub(super) struct State {
     pub by_name: HashMap<HostName, u32>,
     pub by_vtep: HashMap<(IpAddr, u16), u32>,
     pub networks: HashMap<Vni, NetworkState>,
-    /// Those under way and the last that ended, by id.
+    /// Active migrations and the last ended ones, by id.
     pub migrations: BTreeMap<u64, Migration>,
-    /// Under way, of those.
+    /// Ids of the active migrations.
     pub active: BTreeSet<u64>,
-    /// Of those under way, what has changed since they were last looked at.
+    /// Active migrations that have changed since they were last examined.
     pub touched: BTreeSet<u64>,
-    /// Of those that are complete, what is not yet in force everywhere.
+    /// Completed migrations that are not yet in force everywhere.
     pub barriers: Barriers,
-    /// A host has come up or gone down since migrations were last looked at.
+    /// A host went up or down since migrations were last examined.
     pub host_state_changed: bool,
-    /// Hosts that have gone down or been deleted since.
+    /// Hosts that went down or were deleted since then.
     pub hosts_down: BTreeSet<u32>,
-    /// Migrations and barriers looked at since the start: what all commands together have spent on them.
+    /// Migrations and barriers examined by all commands since the start.
     pub steps: u64,
-    /// Which migration locks a node.
+    /// The migration that locks a node.
     pub locks: HashMap<(Vni, Mac), u64>,
-    /// Which migration moved a node last.
+    /// The migration that moved a node last.
     pub last_migration: HashMap<(Vni, Mac), u64>,
     pub next_host: u32,
     pub nodes: u64,
     pub members: u64,
-    /// Of the last finished command.
+    /// Revision of the last finished command.
     pub revision: u64,
     journal: Journal,
-    /// Most changes worth handing out at once.
+    /// Most changes that [`State::finish`] returns.
     keep_changes: usize,
 }
 
@@ -193,12 +193,12 @@ impl State {
         self.journal.on = on;
     }
 
-    /// Revision of the change that is made next.
+    /// Revision of the next change.
     pub fn next_revision(&self) -> u64 {
         self.journal.closed.back().map_or(self.revision, |c| c.revision) + 1
     }
 
-    /// Closes the command: its commits and writes. The revision moves.
+    /// Ends the command and returns its commits and writes.
     pub fn finish(&mut self) -> (Vec<Commit>, Vec<Write>) {
         self.close_commit();
         let closed = std::mem::take(&mut self.journal.closed);
@@ -209,7 +209,7 @@ impl State {
         (closed.into(), std::mem::take(&mut self.journal.writes))
     }
 
-    /// Takes the command back.
+    /// Undoes the command.
     pub fn undo(&mut self) {
         let was_on = std::mem::replace(&mut self.journal.on, false);
         while let Some(step) = self.journal.undo.pop() {
@@ -226,7 +226,7 @@ impl State {
         self.journal = Journal { on: was_on, ..Journal::default() };
     }
 
-    /// The next so many changes are of one revision.
+    /// The next changes, this many, are in one revision.
     pub fn make_room(&mut self, changes: usize) {
         if self.journal.open.len() + changes > COMMIT_CHANGES {
             self.close_commit();
@@ -269,7 +269,7 @@ impl State {
         }
     }
 
-    /// Sets or removes a host. Its name, if new, is free, and its VTEPs are nobody else's; before removal it has
+    /// Sets or removes a host. The caller has checked that its name and VTEPs are free, or, before a removal, that it has
     /// neither nodes nor memberships.
     pub fn put_host(&mut self, id: u32, new: Option<HostRecord>) {
         let old = self.hosts.get(&id).map(|h| h.record.clone());
@@ -368,7 +368,7 @@ impl State {
         self.remove_if_empty(vni);
     }
 
-    /// Sets or removes a node. Its addresses are nobody else's in the network.
+    /// Sets or removes a node. The caller has checked that no other node of the network has its addresses.
     pub fn put_node(&mut self, vni: Vni, mac: Mac, new: Option<NodeState>) {
         let network = self.networks.entry(vni).or_default();
         let old = match new.clone() {
@@ -392,7 +392,7 @@ impl State {
         self.update_counts(old.as_ref(), false);
         self.update_counts(new.as_ref(), true);
 
-        // Membership comes before the node and goes after it.
+        // A membership is added before the node, and removed after it.
         let (from, to) = (old.as_ref().map(|n| n.host), new.as_ref().map(|n| n.host));
         if from != to
             && let Some(host) = to
@@ -452,7 +452,7 @@ impl State {
 }
 
 impl HostState {
-    /// Another session begins, or none.
+    /// Begins another session; 0 = none.
     pub fn begin_session(&mut self, session: u32) {
         self.session = session;
         self.session_nodes = 0;

@@ -1,4 +1,4 @@
-//! From an [`Endpoint`] to a gRPC channel. TLS will be put on here, and only here.
+//! From an [`Endpoint`] to a gRPC channel. The only place for TLS on the side of clients.
 
 use super::error::Error;
 use crate::proto::{MAX_MESSAGE_BYTES, v1::board_client::BoardClient};
@@ -9,13 +9,13 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How much of a stream, and of all streams together, may be under way to us: a snapshot of some hundred megabytes
-/// would wait for the round trip after every 64 KiB with HTTP/2's own default.
+/// HTTP/2 flow-control window of a stream and of the connection, in bytes. With the default of 64 KiB a snapshot of some
+/// hundred megabytes would wait for a round trip after every 64 KiB.
 const WINDOW: u32 = 4 << 20;
 /// A peer that answers no HTTP/2 ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// Connects, and fails if nobody answers.
+/// Connects; fails if the endpoint does not answer.
 pub async fn connect(endpoint: &Endpoint) -> Result<BoardClient<Channel>, Error> {
     let transport = |uri: String| -> Result<Transport, Error> {
         Ok(Transport::from_shared(uri)
@@ -32,7 +32,7 @@ pub async fn connect(endpoint: &Endpoint) -> Result<BoardClient<Channel>, Error>
         Endpoint::Tcp { .. } => transport(endpoint.to_string())?.connect().await,
         Endpoint::Unix(path) => {
             let path = path.clone();
-            // The URI is only a name for HTTP/2's :authority here.
+            // The URI is only the value of HTTP/2's :authority here.
             transport("http://stopover-bbs.invalid".into())?
                 .connect_with_connector(tower::service_fn(move |_: Uri| {
                     let path = path.clone();

@@ -1,6 +1,6 @@
-//! What an appliance wants to be true at the board, and how much of it has been told. Pure; the driver asks for
-//! the next piece of [`Work`] and reports what came of it. Anything may change between the two: each wish has a
-//! version, and a report about an older version counts for nothing.
+//! The state that an appliance wants at the board, and how much of it has been sent. Pure: the driver takes the next
+//! piece of [`Work`] and returns its result. The desired state may change between the two, so each claim has a version,
+//! and the result for an older version is ignored.
 
 mod reports;
 #[cfg(test)]
@@ -17,8 +17,8 @@ use stopover_net::{Mac, Vni};
 /// Most items of one call; far below what the board accepts, so that one call stays short.
 const BATCH: usize = 1000;
 
-/// How long what was received counts as received just now. A claim that is told later takes nothing over for it: the
-/// station may have been received elsewhere since.
+/// How long a received frame counts as new. A claim that is sent later takes nothing over because of it: another host
+/// may have received the station since.
 const FRESH: Duration = Duration::from_secs(1);
 
 type Key = (Vni, Mac);
@@ -27,24 +27,24 @@ type Key = (Vni, Mac);
 enum ClaimState {
     Pending,
     Accepted,
-    /// The same for a deferred one: it is tried again, and accepted once the migration has ended.
+    /// Refused or deferred. It is sent again; a deferred claim is accepted after the end of the migration.
     Refused {
         retry_at: Instant,
     },
-    /// A migration took the node elsewhere. Whoever claims it has yet to see that, and is given the time; who
-    /// then claims it still has it after all, and is to hear the board's refusal.
+    /// A migration moved the node to another host. The consumer has until `retry_at` to withdraw its claim. After that
+    /// the claim is sent again, and the consumer gets the board's refusal.
     Moved {
         retry_at: Instant,
     },
-    /// The board puts it off until then. The claim counts as fresh once more, unless another host got the node meanwhile.
+    /// The board postpones it. The claim counts as fresh once more, unless another host got the node meanwhile.
     Postponed {
         retry_at: Instant,
     },
-    /// Another host has received it later. Not claimed any more, unless the board is new to us.
+    /// Another host has received the station later. Not claimed again, except after a new registration or snapshot.
     TakenOver,
 }
 
-/// What the consumer was last told of a claim.
+/// The last result of a claim that was reported to the consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reported {
     Nothing,
@@ -59,13 +59,14 @@ struct DesiredNode {
     version: u64,
     state: ClaimState,
     reported: Reported,
-    /// When it was claimed last.
+    /// When the consumer claimed it last.
     claimed_at: Instant,
-    /// Until when what was received is fresh.
+    /// Until when the received frame is fresh.
     fresh_until: Instant,
-    /// The board's revision when it accepted the claim. What it says of an earlier one has been superseded by the claim.
+    /// The board's revision when it accepted the claim. Changes of earlier revisions are superseded by the claim.
     accepted_at: u64,
-    /// What others took over, and in which revision, while the answer to the claim is under way: an address, or the node.
+    /// What others have taken over, an address or the node (`None`), and in which revision. Kept while an answer to the
+    /// claim is outstanding.
     taken: Vec<(Option<IpAddr>, u64)>,
 }
 
@@ -81,24 +82,24 @@ pub(super) enum Work {
     Withdraw(Vec<Key>),
     Leave(Vec<Vni>),
     Join(Vec<(Vni, bool)>),
-    /// With the version of each wish.
+    /// Each with its version.
     Claim(Vec<(Claim, u64)>),
-    /// Everything has been told in this registration: what else the board has of us is stale.
+    /// Everything has been sent in this registration. What else the board has of this host is stale.
     Sync,
 }
 
-/// What the board said of a claim.
+/// The board's answer to a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ClaimResult {
-    /// In this revision; with other addresses, perhaps.
+    /// In this revision; with the addresses if they are others than claimed.
     Accepted(u64, Option<Accepted>),
     Refused(String),
     Deferred(u64),
-    /// To be repeated at this time.
+    /// The claim is to be repeated at this time.
     Later(Instant),
 }
 
-/// Something the consumer should hear.
+/// An event for the consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ClaimEvent {
     Accepted { vni: Vni, mac: Mac, addresses: Option<Accepted> },
@@ -111,27 +112,28 @@ pub(super) enum ClaimEvent {
 #[derive(Debug, Default)]
 pub(super) struct Desired {
     nodes: HashMap<Key, DesiredNode>,
-    /// Keys of wishes that are (or were) pending, in the order they became so.
+    /// Keys of claims that are (or were) pending, in that order.
     queue: VecDeque<Key>,
-    /// Keys of wishes that are refused, deferred or moved.
+    /// Keys of claims that are refused, deferred, postponed or moved.
     refused: HashSet<Key>,
     /// Nodes of this host that a migration has locked.
     locked: HashSet<Key>,
     withdrawn: HashSet<Key>,
     joins: BTreeMap<Vni, Joined>,
     left_networks: BTreeSet<Vni>,
-    /// When the first claim that the board put off is to be repeated.
+    /// When the first postponed claim is to be repeated.
     repeat_at: Option<Instant>,
-    /// What the consumer is yet to hear.
+    /// Events that the consumer has not received yet.
     pub events: VecDeque<ClaimEvent>,
-    /// Reasons to follow each network.
+    /// How many reasons there are to follow each network.
     interest: BTreeMap<Vni, usize>,
     synced: bool,
-    /// How many entries `queue` was given, how many were taken from it, and through which of them the board has answered.
+    /// Entries ever pushed to `queue`, entries ever popped from it, and the last entry through which the board has
+    /// answered all.
     queued: u64,
     dequeued: u64,
     answered: u64,
-    /// A call with claims is under way.
+    /// A call with claims is outstanding.
     claiming: bool,
     versions: u64,
 }
@@ -163,7 +165,7 @@ impl Desired {
         }
     }
 
-    /// True if the interest has changed. So for the next three.
+    /// Claims a node. True if the interest has changed, as for the next three.
     pub fn claim(&mut self, mut claim: Claim, now: Instant) -> bool {
         claim.ips.sort_unstable();
         claim.ips.dedup();
@@ -172,7 +174,7 @@ impl Desired {
         if let Some(node) =
             self.nodes.get(&key).filter(|w| w.state == ClaimState::Pending && now < w.fresh_until)
         {
-            // What was just received counts, though more has been since.
+            // The earlier frame still counts, although more frames have been received since.
             claim.received |= node.claim.received;
             let before = &node.claim.announced;
             let still = before.iter().filter(|ip| claim.ips.contains(ip) && !claim.announced.contains(ip));
@@ -249,8 +251,8 @@ impl Desired {
         self.unfollow(vni)
     }
 
-    /// A new registration: nothing has been told in it yet. What was withdrawn while the board was away still has
-    /// to be told: the board may have kept it across its own restart.
+    /// A new registration: nothing has been sent in it yet. Withdrawals from the time without a connection remain to
+    /// be sent: the board may have kept the nodes across its own restart.
     pub fn handle_registered(&mut self) {
         self.synced = false;
         for joined in self.joins.values_mut() {
@@ -259,7 +261,7 @@ impl Desired {
         self.requeue_claims();
     }
 
-    /// All claims are to be told again.
+    /// All claims are to be sent again.
     pub fn requeue_claims(&mut self) {
         self.refused.clear();
         self.queue.clear();
@@ -268,7 +270,7 @@ impl Desired {
         self.claiming = false;
         for (key, node) in &mut self.nodes {
             node.state = ClaimState::Pending;
-            // The revisions may be another board's from now on.
+            // From now on the revisions may be another board's.
             node.accepted_at = 0;
             node.taken.clear();
             self.queue.push_back(*key);
@@ -315,7 +317,7 @@ impl Desired {
             return Some(Work::Claim(batch));
         }
         if !self.claiming {
-            // What was left in the queue was withdrawn or answered already.
+            // The rest of the queue was withdrawn or answered already.
             self.answered = self.dequeued;
         }
         (may_sync && !self.synced).then_some(Work::Sync)
@@ -358,7 +360,7 @@ impl Desired {
         });
     }
 
-    /// A call other than a claim succeeded.
+    /// A call succeeded. Answers to claims are handled by [`Desired::handle_result`].
     pub fn mark_sent(&mut self, work: &Work) {
         match work {
             Work::Withdraw(keys) => keys.iter().for_each(|key| {
@@ -381,7 +383,7 @@ impl Desired {
         }
     }
 
-    /// When there may be work again without anyone asking for it.
+    /// Time until there may be work again without a change of the desired state.
     pub fn retry_delay(&self, now: Instant, retry: Duration) -> Option<Duration> {
         let until = self.repeat_at.map_or(retry, |at| at.saturating_duration_since(now).min(retry));
         (!self.refused.is_empty()).then_some(until)

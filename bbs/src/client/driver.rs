@@ -1,6 +1,5 @@
-//! The session's task: connect, register, keep the lease, reconcile; and again from the start when anything breaks.
-//! Every attempt to mend begins with a fresh registration, which fences whatever calls of the old one may still
-//! be under way.
+//! The session's task: connect, register, keep the lease, reconcile; after any error again from the start. Every attempt
+//! begins with a new registration, which fences outstanding calls of the old one.
 
 use super::{
     connect::connect,
@@ -28,16 +27,16 @@ use tonic::transport::Channel;
 
 /// First and longest pause between attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-/// A call the board does not answer for this long has failed. Longer than the largest load takes it.
+/// A call that the board does not answer within this time has failed. Longer than the largest load takes.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest that a board may put a claim off, in milliseconds.
+/// Longest time for which a board may postpone a claim, in milliseconds.
 const MAX_RETRY_MS: u64 = 10_000;
 
 pub(super) type Client = BoardClient<Channel>;
 
-/// Sends updates in order; waits when the consumer is behind.
+/// Sends updates in order; waits while the consumer is behind.
 pub(super) type Out = mpsc::Sender<Update>;
 
 /// Everything a connected session needs.
@@ -56,7 +55,7 @@ pub(super) async fn run(
     mut stop: watch::Receiver<Stop>,
     done: std::sync::mpsc::Sender<()>,
 ) {
-    // The bounded channel blocks its sender, which a task must not do: a thread stands between.
+    // The bounded channel blocks its sender, which a task must not do. So a thread forwards.
     let (out, mut inbox) = mpsc::channel::<Update>(1);
     let forward = std::thread::Builder::new().name("bbs-updates".into()).spawn(move || {
         while let Some(update) = inbox.blocking_recv() {
@@ -80,7 +79,7 @@ pub(super) async fn run(
     let _ = done.send(());
 }
 
-/// Returns only when nobody reads the updates any more.
+/// Connects again and again. Returns only after the consumer has dropped the receiver of updates.
 async fn run_attempts(shared: &Shared, cfg: &SessionConfig, out: &Out) {
     let instance = Uuid::new_v4();
     let started_at = Instant::now();
@@ -129,7 +128,7 @@ async fn disconnected(shared: &Shared, was_connected: bool, error: &Error, out: 
     }
 }
 
-/// One connection, from its making to its end. The flag says whether `Connected` was announced.
+/// One connection, from begin to end. The flag: whether `Connected` was sent.
 async fn attempt(
     shared: &Shared,
     cfg: &SessionConfig,
@@ -163,9 +162,9 @@ async fn attempt(
         state.other_board = None;
     }
     log::info!("board: registered at {endpoint} as {} (host {})", cfg.host, live.host_id);
-    let closed = || (true, Error::Unreachable("nobody reads the updates".into()));
+    let closed = || (true, Error::Unreachable("the receiver of updates was dropped".into()));
     out.send(Update::Connected { stream: number }).await.map_err(|_| closed())?;
-    // Each of the four ends only in an error, and then so do the others.
+    // Each of the four ends only with an error, which also ends the others.
     let error = tokio::select! {
         e = keep_lease(&live, cfg) => e,
         e = reconcile(&live, cfg, shared, started_at, out) => e,
@@ -175,17 +174,19 @@ async fn attempt(
     Err((true, error))
 }
 
-/// What to tell a board that we hold: the state of the one we follow, or, once we were told to follow another,
-/// nothing but that.
+/// The state that we hold, for the registration: that of the board we follow, or, after [`Session::accept_board`], only
+/// the id of the accepted board.
+///
+/// [`Session::accept_board`]: super::Session::accept_board
 fn held_point(shared: &Shared, position: &Position) -> Option<Point> {
     let mut accepted = lock(&shared.accepted);
     let point = position.point();
-    // It has been done: from now on this board is the one that we follow.
+    // Done: the accepted board is now the one that we follow.
     accepted.take_if(|board| point.is_some_and(|point| point.board == *board));
     accepted.map(|board| Point { board, run: None, revision: 0 }).or(point)
 }
 
-/// Which board answers there.
+/// The id of the board that answers.
 async fn query_board_id(mut client: Client) -> Option<Uuid> {
     let info = call(client.info(v1::InfoRequest {}), CALL_TIMEOUT).await.ok()?;
     parse::id("board_id", &info.board_id).ok()
@@ -210,7 +211,7 @@ async fn register(
     let heartbeat = cfg.heartbeat.map_or(asked, |node| node.min(asked));
     let board = parse::id("board_id", &answer.board_id)?;
     if let Some(held) = holds.filter(|held| held.board != board) {
-        // A board of a version that does not compare.
+        // A board of an older version does not compare by itself.
         let (held, board) = (held.board.simple(), board.simple());
         let why = format!("we forward by board {held}, and this is board {board}");
         return Err(Error::Refused { reason: Reason::OtherBoard, why });
@@ -218,7 +219,7 @@ async fn register(
     Ok(Live { client, host_id: answer.host_id, board, session: answer.session, heartbeat })
 }
 
-/// Waits for an answer, but not for ever.
+/// Waits for an answer, at most for `limit`.
 pub(super) async fn call<T>(
     answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     limit: Duration,
@@ -264,7 +265,7 @@ async fn reconcile(
             )
         };
         let Some(work) = work else {
-            // What a completion waits for may have been withdrawn: then no answer wakes it.
+            // A completion may wait for a claim that was withdrawn: then no answer wakes it.
             if !std::mem::replace(&mut was_idle, true) {
                 shared.migration_work.notify_one();
             }
@@ -287,12 +288,12 @@ async fn reconcile(
     }
 }
 
-/// Tells the consumer what became of its claims. May be dropped at any time: a verdict leaves the queue only for the
-/// consumer.
+/// Sends the events about claims to the consumer. May be dropped at any time: an event is taken from the queue only when
+/// it can be sent.
 pub(super) async fn deliver_events(shared: &Shared, out: &Out) -> Result<(), Error> {
     while !lock(&shared.desired).events.is_empty() {
         let room = out.reserve().await;
-        let room = room.map_err(|_| Error::Unreachable("nobody reads the updates".into()))?;
+        let room = room.map_err(|_| Error::Unreachable("the receiver of updates was dropped".into()))?;
         let Some(event) = lock(&shared.desired).events.pop_front() else { break };
         let update = match event {
             ClaimEvent::Accepted { vni, mac, addresses } => {
@@ -308,7 +309,7 @@ pub(super) async fn deliver_events(shared: &Shared, out: &Out) -> Result<(), Err
             ClaimEvent::NodeMoved { vni, mac } => Update::NodeMoved { vni, mac },
             ClaimEvent::AddressesMoved { vni, mac, ips } => Update::AddressesMoved { vni, mac, ips },
             ClaimEvent::Deferred { vni, mac, migration } => {
-                // An error means that nobody listens to these.
+                // An error only means that there is no receiver.
                 let _ = shared.migrations.send(MigrationUpdate::Deferred { vni, mac, migration });
                 continue;
             }
@@ -318,7 +319,7 @@ pub(super) async fn deliver_events(shared: &Shared, out: &Out) -> Result<(), Err
     Ok(())
 }
 
-/// Makes one call and records what came of it.
+/// Makes one call and records its result.
 async fn send_work(live: &Live, cfg: &SessionConfig, shared: &Shared, work: &Work) -> Result<(), Error> {
     let mut client = live.client.clone();
     let session_ref = session_ref(live, cfg);
@@ -383,9 +384,9 @@ fn claim_result(now: Instant, revision: u64, result: v1::ClaimResult) -> Result<
     })
 }
 
-/// Tells of migrations. A refusal is an answer; only what breaks the session ends this.
+/// Makes the calls about migrations. A refusal is an answer; only an error of the session ends the loop.
 async fn send_migration_calls(live: &Live, cfg: &SessionConfig, shared: &Shared) -> Error {
-    // All claims are told anew in this session, and a completion waits for those as well.
+    // All claims are sent again in this session, and a completion waits for those as well.
     let all_claims = lock(&shared.desired).last_claim();
     loop {
         let through = lock(&shared.desired).answered_claim();
@@ -453,6 +454,6 @@ async fn deregister(mut client: Client, cfg: &SessionConfig, session: u64, withd
         v1::SessionRef { host: cfg.host.as_str().to_owned(), session, key: Uuid::new_v4().into() };
     let request = v1::DeregisterRequest { session_ref: Some(session_ref), withdraw_all };
     if let Err(e) = call(client.deregister(request), DEREGISTER_TIMEOUT).await {
-        log::warn!("board: could not say goodbye: {e}");
+        log::warn!("board: could not deregister: {e}");
     }
 }

@@ -5,32 +5,32 @@ use serde::Serialize;
 use std::net::IpAddr;
 use stopover_net::{HostName, Mac, Vni};
 
-/// The board at a glance.
+/// A summary of the board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BoardInfo {
-    /// Hexadecimal; made when the store was created.
+    /// Hexadecimal; chosen when the store was created.
     pub board_id: String,
-    /// Now.
+    /// The current revision.
     pub revision: u64,
     /// Oldest revision from which a watch can resume without a snapshot.
     pub oldest_resumable: u64,
-    /// How many.
+    /// Number of hosts.
     pub hosts: u64,
-    /// How many, declared or not.
+    /// Number of networks, declared or not.
     pub networks: u64,
-    /// How many.
+    /// Number of nodes.
     pub nodes: u64,
-    /// How many.
+    /// Number of memberships.
     pub members: u64,
-    /// Connected now.
+    /// Number of open watches.
     pub watchers: u64,
-    /// How long a host may be silent.
+    /// Time without a sign of life after which a host is down.
     pub lease_ms: u64,
-    /// Of the program.
+    /// Version of the program.
     pub version: String,
 }
 
-/// A host with what the board knows around it.
+/// A host with its counts and its watch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostEntry {
     /// The host.
@@ -42,7 +42,7 @@ pub struct HostEntry {
     pub networks: u64,
     /// Its watch is connected.
     pub watching: bool,
-    /// Last revision in force on every lcore there; 0 = none said yet.
+    /// Last revision that it has acknowledged as in force on every lcore; 0 = none yet.
     pub acked_revision: u64,
 }
 
@@ -52,7 +52,7 @@ pub struct NetworkEntry {
     /// As declared, or the defaults.
     #[serde(flatten)]
     pub network: Network,
-    /// Somebody declared it.
+    /// Whether it is declared.
     pub declared: bool,
     /// Its nodes.
     pub nodes: u64,
@@ -84,11 +84,11 @@ pub struct NodeEntry {
     pub node: Node,
     /// The host's name.
     pub host: String,
-    /// Who said so.
+    /// Who declared it.
     pub declared_by: DeclaredBy,
 }
 
-/// Someone who watches.
+/// A watcher.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WatcherEntry {
     /// Unique while the board runs.
@@ -105,11 +105,11 @@ pub struct WatcherEntry {
     pub networks: Option<u64>,
     /// Snapshots after the first.
     pub resyncs: u64,
-    /// The registration it belongs to; 0 = it is no host's, and acknowledges for none.
+    /// The registration it belongs to; 0 = it belongs to no host, and acknowledges for none.
     pub session: u64,
 }
 
-/// Which nodes to list; everything unset is every node.
+/// Which nodes to list; without any field, all nodes.
 #[derive(Debug, Clone, Default)]
 pub struct NodeFilter {
     /// Of this network.
@@ -120,6 +120,6 @@ pub struct NodeFilter {
     pub mac: Option<Mac>,
     /// With this address.
     pub ip: Option<IpAddr>,
-    /// Stop after so many.
+    /// Most nodes to list.
     pub limit: Option<u64>,
 }

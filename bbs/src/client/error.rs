@@ -7,19 +7,19 @@ use tonic::Status;
 /// The board's one-word reasons, as listed in the `.proto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Somebody else holds the MAC, IP or VTEP.
+    /// Another host or node holds the MAC, IP or VTEP.
     Conflict,
-    /// No such thing.
+    /// It does not exist.
     NotFound,
     /// The board has no registration with this session since it started.
     Unregistered,
     /// A later registration of this host has replaced ours.
     Fenced,
-    /// The migration has another generation, or has ended the other way.
+    /// The migration has another generation, or has ended with the other outcome.
     Stale,
-    /// Others depend on what was to be deleted.
+    /// Other records depend on the target of the deletion.
     InUse,
-    /// The caller may not speak for this host.
+    /// The caller may not act for this host.
     Forbidden,
     /// We hold the state of another board.
     OtherBoard,
@@ -34,21 +34,21 @@ pub enum Reason {
 pub enum Error {
     /// No connection, or it broke.
     Unreachable(String),
-    /// The board answered, and said no.
+    /// The board refused the call.
     Refused {
         /// In one word.
         reason: Reason,
-        /// In one sentence, naming holders and how to mend it.
+        /// One sentence that names the holder and has a hint.
         why: String,
     },
     /// A load was refused; nothing was changed.
     Rows {
         /// The first few.
         errors: Vec<RowError>,
-        /// How many rows were found wrong before the check ended.
+        /// Number of wrong rows.
         total: u64,
     },
-    /// The board said something this version does not understand.
+    /// This version does not understand the answer of the board.
     Protocol(String),
 }
 
@@ -92,7 +92,7 @@ impl From<Status> for Error {
             (Some("forbidden"), _) => Reason::Forbidden,
             (Some("other-board"), _) => Reason::OtherBoard,
             (_, tonic::Code::InvalidArgument) => Reason::Invalid,
-            // What tonic itself says when the connection breaks under a call.
+            // tonic's own codes when the connection breaks during a call.
             (None, tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown) => {
                 return Self::Unreachable(status.message().to_owned());
             }

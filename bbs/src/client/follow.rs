@@ -19,14 +19,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use v1::{watch_request::Request, watch_response::Response};
 
-/// What the consumer holds.
+/// The state that the consumer holds.
 #[derive(Debug, Default)]
 pub(super) struct Position {
-    /// The last state that it was handed as a whole; `None` = none yet.
+    /// The last state that it received completely; `None` = none yet.
     point: Option<Point>,
-    /// It holds exactly that, of the networks in `held`, and nothing else such as half a snapshot.
+    /// It holds exactly that state, of the networks in `held`, and not for example half of a snapshot.
     exact: bool,
-    /// Networks in scope, as the board sees it.
+    /// Networks in the watch's scope at the board.
     held: BTreeSet<Vni>,
 }
 
@@ -44,21 +44,21 @@ impl Position {
 pub(super) struct Stream {
     requests: mpsc::Sender<v1::WatchRequest>,
     responses: Streaming<v1::WatchResponse>,
-    /// The scope as last asked for.
+    /// The scope that was requested last.
     requested: BTreeSet<Vni>,
     /// The number of this watch in the session.
     number: u64,
-    /// The run that tells all this; `None` = the board knows nothing of runs.
+    /// The run that sends the updates; `None` = the board is of a version without runs.
     run: Option<Uuid>,
     /// The board that we are registered at.
     board: Uuid,
-    /// The last revision handed out as a whole.
+    /// The last revision that was received completely.
     received: u64,
     /// Snapshots completed on this stream.
     snapshots: u32,
     /// Revision of the snapshot being received.
     snapshot_revision: u64,
-    /// How long after a refusal, or after a migration took a node away, it is claimed again.
+    /// Time after which a node is claimed again that was refused, or that a migration has moved.
     retry_refused: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Stream {
         Point { board: self.board, run: self.run, revision }
     }
 
-    /// Who tells: must be whom we are registered at, on the same connection or not.
+    /// Checks that the updates are from the board at which we are registered, and notes its run.
     fn check_sender(&mut self, board_id: &[u8], run_id: &[u8]) -> Result<(), Error> {
         let board = parse::id("board_id", board_id)?;
         if board != self.board {
@@ -78,7 +78,7 @@ impl Stream {
         Ok(())
     }
 
-    /// An acknowledgement of what was received on this stream; of anything else there is none to send.
+    /// The acknowledgement of a revision; `None` if it was not received on this stream.
     fn ack(&self, (stream, revision): (u64, u64)) -> Option<v1::WatchRequest> {
         let ours = stream == self.number && revision > 0 && revision <= self.received;
         let request = match self.run {
@@ -93,7 +93,7 @@ fn vni_numbers<'a>(vnis: impl IntoIterator<Item = &'a Vni>) -> Vec<u32> {
     vnis.into_iter().map(|vni| vni.get()).collect()
 }
 
-/// Asks for the watch; resumes if there is something to resume from.
+/// Opens the watch; resumes from `position` if possible.
 pub(super) async fn open(
     live: &Live,
     cfg: &SessionConfig,
@@ -148,7 +148,7 @@ pub(super) async fn follow(
             () = shared.interest.notified() => continue,
             changed = acks.changed() => {
                 if changed.is_err() {
-                    return Error::Unreachable("the session is gone".into());
+                    return Error::Unreachable("the session has ended".into());
                 }
                 let ack = stream.ack(*acks.borrow_and_update());
                 if let Some(ack) = ack && stream.requests.send(ack).await.is_err() {
@@ -166,7 +166,7 @@ pub(super) async fn follow(
                     Err(e) => return e,
                 }
             }
-            // Of a newer board, and nothing that this version has asked for.
+            // A kind of response of a newer board, which this version has not requested.
             Ok(Some(_)) => continue,
             Ok(None) => return Error::Unreachable("the board closed the watch".into()),
             Err(status) => return status.into(),
@@ -175,12 +175,12 @@ pub(super) async fn follow(
             if let Update::Apply { revision, .. } | Update::SnapshotEnd { revision } = &update {
                 lock(&shared.state).revision = *revision;
             }
-            // This future may be dropped while it waits here, and then the consumer has not got the update:
-            // until it has, there is no position to resume from.
+            // This future may be dropped while it waits here. Then the consumer does not have the update. So until it has,
+            // there is no position from which to resume.
             let reached = (position.point, position.exact);
             (position.point, position.exact) = (before, false);
             if out.send(update).await.is_err() {
-                return Error::Unreachable("nobody reads the updates".into());
+                return Error::Unreachable("the receiver of updates was dropped".into());
             }
             (position.point, position.exact) = reached;
             if let Err(e) = deliver_events(shared, out).await {
@@ -190,7 +190,7 @@ pub(super) async fn follow(
     }
 }
 
-/// Tells the board what has changed in the wanted scope.
+/// Sends changes of the scope to the board.
 async fn send_interest(stream: &mut Stream, shared: &Shared) -> Result<(), Error> {
     let wanted = lock(&shared.desired).interest();
     if wanted == stream.requested {
@@ -205,7 +205,7 @@ async fn send_interest(stream: &mut Stream, shared: &Shared) -> Result<(), Error
     stream.requests.send(request).await.map_err(|_| Error::Unreachable("the watch closed".into()))
 }
 
-/// Turns one response into an update, and moves the position.
+/// Converts one response into an update, and updates the position.
 fn handle_response(
     response: Response,
     stream: &mut Stream,
@@ -233,7 +233,7 @@ fn handle_response(
             position.reached(stream.point(revision));
             stream.received = revision;
             stream.snapshots += 1;
-            // A snapshot in mid-watch does not name what vanished; claiming again is harmless and finds out.
+            // A later snapshot does not name removed nodes. To claim again is harmless, and finds them.
             if stream.snapshots > 1 {
                 lock(&shared.desired).requeue_claims();
                 shared.work.notify_one();
@@ -242,7 +242,7 @@ fn handle_response(
         }
         Response::Resumed(resumed) => {
             stream.check_sender(&resumed.board_id, &resumed.run_id)?;
-            // Told to the consumer, so that it acknowledges on this stream what it has in force.
+            // An update for the consumer, so that it acknowledges on this stream what it has in force.
             position.reached(stream.point(resumed.revision));
             stream.received = resumed.revision;
             Update::Apply { revision: resumed.revision, changes: Vec::new() }
@@ -291,7 +291,7 @@ fn handle_scope(
     Ok(Update::Apply { revision: scope.revision, changes })
 }
 
-/// Which of our nodes migrations have locked.
+/// Records which of our nodes are locked for migrations.
 fn record_locks(changes: &[Change], live: &Live, shared: &Shared) {
     for change in changes {
         if let Change::NodeLocked { vni, mac, source, .. } = change
@@ -302,10 +302,10 @@ fn record_locks(changes: &[Change], live: &Live, shared: &Shared) {
     }
 }
 
-/// Nodes that we claim and that the board has lost, or put elsewhere, are claimed again: the operator may have
-/// deleted one, or another host taken it over while we were silent. Not at once, if it was a migration: then it is
-/// for our consumer to withdraw the claim.
-/// A learned node that another host has received later is that host's; so are addresses that others announced later.
+/// Claims nodes again that the board has removed or moved: the operator may have deleted one, or another host may have
+/// taken it over while we were disconnected. After a migration not at once: the consumer withdraws the claim first. A
+/// learned node that another host has received later is not claimed again, nor are addresses that other nodes have
+/// announced later.
 fn reclaim(changes: &[Change], revision: u64, live: &Live, shared: &Shared, retry_at: Instant) {
     let mut desired = lock(&shared.desired);
     let mut again = false;

@@ -1,5 +1,5 @@
-//! Migrations an appliance begins, ends and reports, and how much of it has been told. Pure, as `desired`; each
-//! request keeps its idempotency key until the board has answered it.
+//! Calls about migrations that an appliance begins, ends and reports, and which of them the board has answered. Pure, as
+//! `desired`. Each call keeps its idempotency key until the board has answered it.
 
 use super::operator::{BeginMigration, MigrationTicket};
 use crate::model::{Report, Uuid};
@@ -9,38 +9,38 @@ use std::{
 };
 use stopover_net::{HostName, Mac, Vni};
 
-/// What the board says of migrations and deferred claims, in the order of its answers. What becomes of nodes is
-/// in the watch, by `NodeLocked`, `NodePut` and `NodeUnlocked`.
+/// Answers of the board about migrations and deferred claims, in order. Changes of the nodes are in the watch:
+/// `NodeLocked`, `NodePut` and `NodeUnlocked`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MigrationUpdate {
-    /// A claim waits for the end of a migration. Said once for each migration.
+    /// A claim waits for the end of a migration. Sent once for each migration.
     Deferred {
         /// Network.
         vni: Vni,
         /// Node.
         mac: Mac,
-        /// For which.
+        /// The migration.
         migration: u64,
     },
     /// The nodes are locked; the session renews the lease until the migration ends.
     Begun {
-        /// As asked for.
+        /// As requested.
         nodes: Vec<(Vni, Mac)>,
-        /// By which to end it.
+        /// For the call that ends it.
         ticket: MigrationTicket,
     },
-    /// It has ended so.
+    /// It has ended.
     Ended {
-        /// With the state it ended in.
+        /// With its final state.
         ticket: MigrationTicket,
     },
-    /// The board refuses; it is not tried again.
+    /// The board refuses the call; it is not repeated.
     Refused {
         /// `begin`, `complete`, `abort` or `report`.
         call: &'static str,
-        /// Which, where one was named.
+        /// The migration, if the call names one.
         migration: Option<u64>,
-        /// One sentence.
+        /// The reason, one sentence.
         why: String,
     },
 }
@@ -54,7 +54,7 @@ pub(super) enum Call {
         generation: u64,
         at: Option<HostName>,
         cause: String,
-        /// The last claim that was made before it, which it goes beside.
+        /// The last claim that was made before it. The call waits for the answer to that claim.
         last_claim: u64,
     },
     Abort {
@@ -92,12 +92,12 @@ impl Call {
 #[derive(Debug, Default)]
 pub(super) struct Migrations {
     calls: VecDeque<(Uuid, Call)>,
-    /// Locks to keep alive, by migration, and when to renew each.
+    /// Locks to renew, by migration, and when to renew each.
     leases: BTreeMap<u64, (Instant, BeginMigration)>,
 }
 
 impl Migrations {
-    /// A later report replaces one of the same migration that has not been told yet.
+    /// Adds a call. A report replaces one of the same migration that has not been sent yet.
     pub fn push(&mut self, call: Call) {
         if let Call::Complete { migration, .. } | Call::Abort { migration, .. } = &call {
             self.leases.remove(migration);
@@ -108,8 +108,8 @@ impl Migrations {
         self.calls.push_back((Uuid::new_v4(), call));
     }
 
-    /// The next call, which stays the next until it is answered. A completion is believed only beside its claims: it
-    /// waits until `answered` says so of the last claim before it, and calls of other migrations go first.
+    /// The next call. It remains the next until it is answered. The board accepts a completion only if it has the claims:
+    /// a completion waits until `answered` is true for the last claim before it. Calls of other migrations do not wait.
     pub fn next_call(&mut self, now: Instant, answered: impl Fn(u64) -> bool) -> Option<(Uuid, Call)> {
         for (id, (due, begin)) in &mut self.leases {
             if *due <= now {
@@ -131,12 +131,12 @@ impl Migrations {
         None
     }
 
-    /// When there will be something to do without anyone asking.
+    /// When the next lock is to be renewed.
     pub fn due(&self) -> Option<Instant> {
         self.leases.values().map(|(due, _)| *due).min()
     }
 
-    /// The board answered. What the consumer should hear of it.
+    /// The answer of the board. Returns the update for the consumer, if there is one.
     pub fn handle_answer(
         &mut self,
         key: Uuid,
@@ -148,7 +148,7 @@ impl Migrations {
         match (answer, call) {
             (Ok(ticket), Call::Begin(begin, renews)) => {
                 let nodes = begin.nodes.clone();
-                // One that was ended meanwhile is not to be renewed.
+                // A migration with an outstanding end is not to be renewed.
                 let ends = |c: &Call| !matches!(c, Call::Begin(..) | Call::Report { .. });
                 if !self.calls.iter().any(|(_, c)| ends(c) && c.migration() == Some(ticket.migration)) {
                     self.leases.insert(ticket.migration, (now + renew_interval(&begin), begin));
@@ -160,7 +160,7 @@ impl Migrations {
             (Err(why), call) => {
                 let migration = call.migration();
                 if let Call::Begin(_, Some(id)) = &call {
-                    // It has ended by another's hand; the watch has said so.
+                    // Another caller has ended it; the watch has a change about that.
                     self.leases.remove(id);
                     return None;
                 }

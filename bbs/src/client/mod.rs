@@ -1,5 +1,5 @@
-//! Talking to a board: [`Session`] for an appliance (what it has goes up, what others have comes down), and
-//! [`Operator`] for people. Knows nothing of how a board works inside.
+//! The client of a board: [`Session`] for an appliance (it sends what the host has, and receives what other hosts have),
+//! and [`Operator`] for the operator's calls. It does not depend on the server.
 
 mod connect;
 mod desired;

@@ -32,24 +32,24 @@ pub struct BeginMigration {
     pub nodes: Vec<(Vni, Mac)>,
     /// Where they are.
     pub source: HostName,
-    /// Where they go, if known.
+    /// Where they migrate to, if known.
     pub target: Option<HostName>,
     /// Who saw it, 1 to [`crate::model::MAX_CAUSE`] bytes.
     pub cause: String,
-    /// How long the lock lives without being renewed; within [`crate::model::LEASE_MS`].
+    /// Time after which the lock expires unless it is renewed; within [`crate::model::LEASE_MS`].
     pub lease_ms: u64,
 }
 
-/// A migration as an answer names it.
+/// A migration in an answer of the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MigrationTicket {
     /// Which.
     pub migration: u64,
     /// Its fencing generation.
     pub generation: u64,
-    /// Where it stands.
+    /// Its state.
     pub state: MigrationState,
-    /// Of an ended one, the revision that ended it.
+    /// The revision that ended it, if it has ended.
     pub revision: u64,
 }
 
@@ -81,14 +81,14 @@ impl BeginMigration {
     }
 }
 
-/// How far a load is.
+/// The progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadStep {
-    /// So many rows are at the board and well formed.
+    /// Number of well-formed rows at the board.
     Received(u64),
-    /// All so many rows are there and being checked against the board and each other.
+    /// All rows, this many, are received and being checked against the board and each other.
     Checking(u64),
-    /// So many records are written.
+    /// Number of records written.
     Written(u64),
 }
 
@@ -102,7 +102,7 @@ impl Operator {
         Ok(Self { client: connect(endpoint).await? })
     }
 
-    /// The board at a glance.
+    /// A summary of the board.
     pub async fn info(&mut self) -> Result<BoardInfo, Error> {
         let m = call(self.client.info(v1::InfoRequest {}), CALL_TIMEOUT).await?;
         Ok(BoardInfo {
@@ -217,7 +217,7 @@ impl Operator {
         Ok(all)
     }
 
-    /// Who watches.
+    /// The open watches.
     pub async fn watchers(&mut self) -> Result<Vec<WatcherEntry>, Error> {
         let (mut all, mut after, mut more) = (Vec::new(), 0, true);
         while more {
@@ -251,7 +251,7 @@ impl Operator {
         }))
     }
 
-    /// Locks nodes for a migration; again for the same nodes: the same migration, with its lease renewed.
+    /// Locks nodes for a migration. A repetition for the same nodes renews the lease of the same migration.
     pub async fn begin_migration(&mut self, begin: &BeginMigration) -> Result<MigrationTicket, Error> {
         let request = begin.message(None, Uuid::new_v4(), None);
         call(self.client.begin_migration(request), CALL_TIMEOUT).await?.try_into()
@@ -276,7 +276,7 @@ impl Operator {
         call(self.client.complete_migration(request), CALL_TIMEOUT).await?.try_into()
     }
 
-    /// The VM stays at the source.
+    /// The VM remains at the source.
     pub async fn abort_migration(
         &mut self,
         migration: u64,
@@ -289,7 +289,7 @@ impl Operator {
         call(self.client.abort_migration(request), CALL_TIMEOUT).await?.try_into()
     }
 
-    /// Migrations, oldest first: all that are remembered, or one, or those under way.
+    /// Migrations, oldest first: all that are remembered, or one, or the active ones.
     pub async fn migrations(&mut self, one: Option<u64>, active: bool) -> Result<Vec<Migration>, Error> {
         let request = v1::ListMigrationsRequest { migration: one.unwrap_or(0), active };
         let mut stream = call(self.client.list_migrations(request), CALL_TIMEOUT).await?;
@@ -302,22 +302,22 @@ impl Operator {
         Ok(all)
     }
 
-    /// Declares one thing; the revision with it.
+    /// Declares one row. Returns the revision with it.
     pub async fn declare(&mut self, row: &Row) -> Result<u64, Error> {
         let request = v1::DeclareRequest { key: Uuid::new_v4().into(), row: Some(emit::row(row, 0)) };
         Ok(call(self.client.declare(request), CALL_TIMEOUT).await?.revision)
     }
 
-    /// Deletes one thing; the revision without it.
+    /// Deletes one target. Returns the revision without it.
     pub async fn delete(&mut self, target: &Target) -> Result<u64, Error> {
         let (target, cascade) = emit::target(target);
         let request = v1::DeleteRequest { key: Uuid::new_v4().into(), target: Some(target), cascade };
         Ok(call(self.client.delete(request), CALL_TIMEOUT).await?.revision)
     }
 
-    /// Declares many things, all or nothing. Each row comes with the number by which errors shall name it (0 =
-    /// its place from 1). An `Err` row ends the load before anything is changed, and is handed back as
-    /// [`Error::Protocol`]. Returns the revision with all of it.
+    /// Declares many rows, all or none. Each row has the number by which errors name it (0 = its place from 1). An `Err`
+    /// row ends the load before anything is changed, and is returned as [`Error::Protocol`]. Returns the revision with
+    /// all rows.
     pub async fn load<I, E>(&mut self, rows: I, mut progress: impl FnMut(LoadStep)) -> Result<u64, Error>
     where
         I: IntoIterator<Item = Result<(u64, Row), E>>,
@@ -340,8 +340,8 @@ impl Operator {
     }
 }
 
-/// Sends the rows; stops early when the board has closed the stream. A bad row ends the stream without the
-/// closing empty message, by which the board knows that all rows have come.
+/// Sends the rows; stops early if the board has closed the stream. A bad row ends the stream without the final empty
+/// message, by which the board recognizes that it has all rows.
 fn send_rows<E: std::fmt::Display>(
     mut rows: impl Iterator<Item = Result<(u64, Row), E>>,
     tx: &mpsc::Sender<v1::LoadRequest>,

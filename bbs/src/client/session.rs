@@ -1,8 +1,8 @@
-//! An appliance's standing with the board: what it wants to be true goes in, what the board says comes out.
+//! An appliance's session with the board. Enters: the desired state of the host. Leaves: updates from the board.
 //!
-//! [`Session`] holds the desired state and a task reconciles the board with it for ever: over lost connections,
-//! restarts of the board, refusals and the operator's deletions. Updates come out of a bounded channel, in
-//! order; a reader that does not keep up slows the watch down and loses nothing.
+//! [`Session`] holds the desired state, and a task reconciles the board with it until the session ends: over lost
+//! connections, restarts of the board, refusals and deletions by the operator. Updates are in a bounded channel, in order.
+//! A slow reader slows the watch down and loses nothing.
 
 use super::{
     desired::Desired,
@@ -26,10 +26,10 @@ use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
-/// What a session is started with.
+/// Configuration of a session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Where the board is; tried in turn.
+    /// Endpoints of the board, tried in turn.
     pub endpoints: Vec<Endpoint>,
     /// The name to register.
     pub host: HostName,
@@ -37,14 +37,14 @@ pub struct SessionConfig {
     pub vteps: Vec<IpAddr>,
     /// Its VXLAN port, host byte order.
     pub udp_port: u16,
-    /// Networks followed from the start; those of claims and joins are added.
+    /// Networks followed from the start. Networks of claims and joins are added.
     pub interest: BTreeSet<Vni>,
-    /// How often to say "alive"; `None` = as the board asks.
+    /// Interval of heartbeats; `None` = as the board requests.
     pub heartbeat: Option<Duration>,
-    /// How long after a refusal a claim is tried again.
+    /// Time after which a refused claim is sent again.
     pub retry_refused: Duration,
-    /// After its start the session waits this long for claims before it tells the board "that is all I have",
-    /// which deletes what an earlier process of this host had claimed and this one has not.
+    /// Time for claims after the start. Then the session calls `SyncClaims`, which deletes what an earlier process of
+    /// this host had claimed and this one has not.
     pub settle: Duration,
     /// Capacity of the update channel.
     pub queue: usize,
@@ -68,25 +68,26 @@ impl SessionConfig {
     }
 }
 
-/// What the board, or the session itself, has to say.
+/// An update from the board, or about the session itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
     /// Registered, and the watch is open.
     Connected {
-        /// The number of this watch, from 1: what follows was received on it, and is acknowledged to it.
+        /// The number of this watch, from 1. The following updates are received on it and acknowledged to it.
         stream: u64,
     },
-    /// The connection is gone; it is being retried. The state stays as it is (fail static).
+    /// The connection is lost; the session connects again. The state remains as it is (fail static).
     Disconnected {
-        /// One sentence.
+        /// The reason, one sentence.
         why: String,
     },
-    /// The `Apply`s that follow describe the whole state; what they do not mention before `SnapshotEnd` is gone.
+    /// The following `Apply`s and `Nodes` describe the whole state. What they do not contain up to `SnapshotEnd` no longer
+    /// exists.
     SnapshotBegin {
         /// The state's revision.
         revision: u64,
-        /// It is not of the history of what was handed out before: the board's store was restored from a backup, or
-        /// it is another board, which we were told to follow. Other hosts are about to claim what they have again.
+        /// The state is not of the same history as the state before: the board's store was restored from a backup, or
+        /// it is another board, which was accepted. Other hosts will claim their nodes again.
         other_branch: bool,
     },
     /// The snapshot is complete.
@@ -94,44 +95,44 @@ pub enum Update {
         /// The state's revision.
         revision: u64,
     },
-    /// Changes in order, no gap and no duplicate. May be empty: nothing in scope changed up to `revision`.
+    /// Changes in order, without gaps and duplicates. Empty if nothing in scope has changed up to `revision`.
     Apply {
         /// The board's revision with these changes.
         revision: u64,
-        /// What changed.
+        /// The changes.
         changes: Vec<Change>,
     },
-    /// Part of a snapshot: nodes, each as if by a [`Change::NodePut`] with no addresses gone.
+    /// Part of a snapshot: nodes, each like a [`Change::NodePut`] without removed addresses.
     Nodes {
         /// The snapshot's revision.
         revision: u64,
         /// The nodes, by network.
         batches: Vec<NodeBatch>,
     },
-    /// The board refuses a claim. The session goes on trying; said again only when the reason changes.
+    /// The board refuses a claim. The session sends it again; another update follows only if the reason changes.
     Refused {
         /// As claimed.
         claim: Claim,
-        /// Names the holder.
+        /// The reason, with the holder.
         why: String,
     },
-    /// The board accepted a claim: for the first time, after a refusal, or one for which something was received.
+    /// The board accepted a claim: for the first time, after a refusal, or after a claim with a new frame.
     Accepted {
         /// Network.
         vni: Vni,
         /// Node.
         mac: Mac,
-        /// If it was accepted with other addresses than claimed.
+        /// The addresses, if they are others than claimed.
         addresses: Option<Accepted>,
     },
-    /// A learned node is another host's now: it was received there later. It is claimed no more.
+    /// A learned node has moved to another host, which received it later. It is no longer claimed.
     NodeMoved {
         /// Network.
         vni: Vni,
         /// Node.
         mac: Mac,
     },
-    /// Addresses of a node are another node's now, which announced them later. They are claimed no more.
+    /// Addresses of a node have moved to another node, which announced them later. They are no longer claimed.
     AddressesMoved {
         /// Network.
         vni: Vni,
@@ -142,26 +143,26 @@ pub enum Update {
     },
 }
 
-/// How the session is doing.
+/// The state of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionState {
     /// Registered and watching.
     pub connected: bool,
-    /// The endpoint last tried.
+    /// The last endpoint that was tried.
     pub endpoint: Option<Endpoint>,
     /// Our id at the board, once registered.
     pub host_id: Option<u32>,
-    /// Last revision handed out.
+    /// Revision of the last update.
     pub revision: u64,
     /// When `connected` last changed.
     pub since: SystemTime,
     /// Why it is, or last was, not connected.
     pub last_error: Option<String>,
-    /// The number of the watch that is or was open last; see [`Update::Connected`].
+    /// The number of the last opened watch; see [`Update::Connected`].
     pub stream: u64,
     /// The board that we follow; `None` = none yet.
     pub board: Option<Uuid>,
-    /// Another board answers in its place. It is not followed before [`Session::accept_board`].
+    /// The board that answers instead, if it is another. It is not followed before [`Session::accept_board`].
     pub other_board: Option<Uuid>,
 }
 
@@ -172,35 +173,35 @@ pub(super) enum Stop {
     WithdrawAll,
 }
 
-/// What the handle and the task share.
+/// State shared by the handle and the task.
 pub(super) struct Shared {
     pub desired: Mutex<Desired>,
-    /// Something in `desired` is to be told.
+    /// Something in `desired` is to be sent.
     pub work: Notify,
     /// The set of followed networks has changed.
     pub interest: Notify,
     pub migration_calls: Mutex<Migrations>,
-    /// Something in `migration_calls` is to be told.
+    /// Something in `migration_calls` is to be sent.
     pub migration_work: Notify,
-    /// What the board says of migrations; unbounded, since at most one for each call and each deferral.
+    /// Answers about migrations. Unbounded, since there is at most one for each call and each deferral.
     pub migrations: crossbeam::channel::Sender<MigrationUpdate>,
     /// Number of the watch, and the revision acknowledged to it.
     pub ack: watch::Sender<(u64, u64)>,
     /// The board to follow, whatever was followed before.
     pub accepted: Mutex<Option<Uuid>>,
-    /// It was set.
+    /// Notified when `accepted` is set.
     pub accept: Notify,
     pub state: Mutex<SessionState>,
-    /// Where to say goodbye: the connection and session number.
+    /// The connection and session number, to deregister.
     pub live: Mutex<Option<(BoardClient<Channel>, u64)>>,
 }
 
-/// Locks; a panic elsewhere does not make these plain data unusable.
+/// Locks. The data remain usable after a panic of another holder.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The handle. Dropping it without [`Session::stop`] is what a crash would look like to the board.
+/// The handle. If it is dropped without [`Session::stop`], the host appears to the board as crashed.
 pub struct Session {
     shared: Arc<Shared>,
     migrations: Receiver<MigrationUpdate>,
@@ -208,7 +209,7 @@ pub struct Session {
     done: std::sync::mpsc::Receiver<()>,
 }
 
-/// Starts a session on `rt`. Never blocks and never fails: what goes wrong is in [`Session::state`] and in
+/// Starts a session on `rt`. It does not block and does not fail: errors are in [`Session::state`] and in
 /// [`Update::Disconnected`].
 pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Receiver<Update>) {
     let (update_tx, update_rx) = crossbeam::channel::bounded(cfg.queue.max(1));
@@ -244,19 +245,20 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
 }
 
 impl Session {
-    /// The node is here, with these addresses. Replaces what was claimed for `(vni, mac)` before.
+    /// Claims a node. Replaces an earlier claim of the same `(vni, mac)`.
     pub fn claim(&self, claim: Claim) {
         let interest = lock(&self.shared.desired).claim(claim, Instant::now());
         self.wake(interest);
     }
 
-    /// The node is no longer here.
+    /// Withdraws a claim: the node is no longer here.
     pub fn withdraw(&self, vni: Vni, mac: Mac) {
         let interest = lock(&self.shared.desired).withdraw(vni, mac);
         self.wake(interest);
     }
 
-    /// We want the network's flooded frames; `segment`: stations nobody registers may be behind us.
+    /// Joins a network: this host receives its flooded frames. `segment`: stations that are not registered may be behind
+    /// this host.
     pub fn join(&self, vni: Vni, segment: bool) {
         let interest = lock(&self.shared.desired).join(vni, segment);
         self.wake(interest);
@@ -268,9 +270,9 @@ impl Session {
         self.wake(interest);
     }
 
-    /// Locks nodes for a migration and keeps them locked (the session renews the lease) until it ends. As the
-    /// next three, returns at once and is told until the board has answered, over lost connections too; the
-    /// answer comes by [`Session::migrations`].
+    /// Locks nodes for a migration and keeps them locked (the session renews the lease) until it ends. Like the next three,
+    /// it returns at once, and the session repeats the call until the board has answered, also over lost connections.
+    /// The answer is in [`Session::migrations`].
     pub fn begin_migration(&self, begin: BeginMigration) {
         self.push_call(Call::Begin(begin, None));
     }
@@ -281,17 +283,17 @@ impl Session {
         self.push_call(Call::Complete { migration, generation, at, cause: cause.to_owned(), last_claim });
     }
 
-    /// The VM stays at the source.
+    /// The VM remains at the source.
     pub fn abort_migration(&self, migration: u64, generation: u64, cause: &str) {
         self.push_call(Call::Abort { migration, generation, cause: cause.to_owned() });
     }
 
-    /// What this host has counted of a migration so far.
+    /// Reports the counters of this host for a migration.
     pub fn report_migration(&self, migration: u64, generation: u64, report: Report) {
         self.push_call(Call::Report { migration, generation, report });
     }
 
-    /// Answers to these, and claims that were deferred. One queue: clones share it.
+    /// Answers to these calls, and claims that were deferred. Clones share one queue.
     #[must_use]
     pub fn migrations(&self) -> Receiver<MigrationUpdate> {
         self.migrations.clone()
@@ -302,8 +304,8 @@ impl Session {
         self.shared.migration_work.notify_one();
     }
 
-    /// Every lcore forwards now by `revision`, received on the watch of this number. One of an earlier watch is told
-    /// to nobody: it says nothing of this one.
+    /// Acknowledges that every lcore forwards by `revision`, which was received on the watch of this number. If that is an
+    /// earlier watch, the acknowledgement is not sent.
     pub fn ack(&self, stream: u64, revision: u64) {
         self.shared.ack.send_if_modified(|acked| {
             let newer = (stream, revision) > *acked;
@@ -312,31 +314,31 @@ impl Session {
         });
     }
 
-    /// Follows this board from now on, though we hold another one's state.
+    /// Follows this board from now on, although the session holds another board's state.
     pub fn accept_board(&self, board: Uuid) {
         *lock(&self.shared.accepted) = Some(board);
         self.shared.accept.notify_one();
     }
 
-    /// How it is doing.
+    /// The state of the session.
     #[must_use]
     pub fn state(&self) -> SessionState {
         lock(&self.shared.state).clone()
     }
 
-    /// Says goodbye: the host is marked down at once, its nodes stay. Blocks for at most three seconds.
+    /// Deregisters: the host is marked down at once, its nodes remain. Blocks for at most three seconds.
     pub fn stop(self) {
         self.finish(Stop::Keep);
     }
 
-    /// As [`Session::stop`], and deletes the host's nodes and joins.
+    /// Like [`Session::stop`], and deletes the host's nodes and joins.
     pub fn stop_and_withdraw(self) {
         self.finish(Stop::WithdrawAll);
     }
 
     fn finish(self, how: Stop) {
         self.stop.send_replace(how);
-        // An error means the task is gone already.
+        // An error means that the task has ended already.
         let _ = self.done.recv_timeout(Duration::from_secs(3));
     }
 

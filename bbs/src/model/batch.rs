@@ -1,5 +1,5 @@
-//! Many nodes of one network in one piece, without an allocation for each: how a snapshot of millions travels
-//! from the store to an appliance's tables. A list of [`Node`]s says the same, at three times the cost.
+//! Many nodes of one network in one value, without an allocation for each. Snapshots of millions of nodes use it from the
+//! store to an appliance's tables. A list of [`Node`]s has the same content at three times the cost.
 
 use super::{Node, NodeFacts};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,17 +13,17 @@ pub const BATCH_NODES: usize = 4096;
 pub struct PackedNode {
     /// Unicast address.
     pub mac: Mac,
-    /// Its only address, if that is an IPv4 address. `None`: it has none, or is listed in [`NodeBatch::more`].
+    /// Its only address, if that is an IPv4 address. `None` = it has no address, or is listed in [`NodeBatch::more`].
     pub ipv4: Option<Ipv4Addr>,
     /// Where it is.
     pub host_id: u32,
-    /// Revision in which it came to this host.
+    /// Revision in which it moved to this host.
     pub generation: u64,
-    /// What else is known of it.
+    /// Its kind, and whether it is a router.
     pub facts: NodeFacts,
 }
 
-// What makes a batch cheap to hold.
+// A snapshot has millions of these.
 const _: () = assert!(size_of::<PackedNode>() <= 32);
 
 /// Nodes of one network.
@@ -33,7 +33,7 @@ pub struct NodeBatch {
     pub vni: Vni,
     /// The nodes, each once.
     pub nodes: Vec<PackedNode>,
-    /// All addresses of the nodes that have others than one IPv4 address: the place in `nodes`, ascending.
+    /// Nodes with anything but one IPv4 address: the place in `nodes`, ascending, and all addresses.
     pub more: Vec<(u32, Vec<IpAddr>)>,
 }
 
@@ -65,7 +65,7 @@ impl NodeBatch {
         self.nodes.push(PackedNode { mac, ipv4, host_id, generation, facts });
     }
 
-    /// The nodes, each with its addresses if they are not the one in it.
+    /// The nodes, each with its addresses from `more`.
     pub fn iter(&self) -> impl Iterator<Item = (&PackedNode, &[IpAddr])> {
         let mut more = self.more.iter().peekable();
         self.nodes.iter().zip(0u32..).map(move |(node, at)| {
@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn gives_back_what_was_put_in(
+        fn returns_the_nodes_that_were_pushed(
             given in vec((any::<[u8; 6]>(), any::<u32>(), any::<(u64, u8)>(), vec(any::<IpAddr>(), 0..4)), 0..50),
         ) {
             let mut batch = NodeBatch::new(Vni::new(7).unwrap());

@@ -1,15 +1,15 @@
-//! What is known of a node beside its place and its addresses: small enough to be kept ten million times.
+//! Properties of a node other than its place and addresses. They fit in a byte, since a board keeps millions of them.
 
 use serde::Serialize;
 
-/// How a host knows of a node.
+/// How a host knows a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StationKind {
-    /// A configuration or the operator names it.
+    /// From a configuration, or from the operator.
     #[default]
     Declared,
-    /// Its host has received frames from it.
+    /// From frames that its host has received.
     Learned,
 }
 
@@ -42,7 +42,7 @@ impl NodeFacts {
         kind | router
     }
 
-    /// The reverse; unknown bits mean nothing.
+    /// The reverse; unknown bits are ignored.
     #[must_use]
     pub const fn of_bits(bits: u8) -> Self {
         let kind = if bits & LEARNED != 0 { StationKind::Learned } else { StationKind::Declared };

@@ -1,5 +1,4 @@
-//! The vocabulary of migrations: a lock on nodes, who asked for it, what came of it, and what the appliances
-//! report. Values only.
+//! The types of migrations: the lock on nodes, its owner, its outcome, and the reports of appliances. Values only.
 
 use super::Claim;
 use serde::Serialize;
@@ -18,10 +17,10 @@ pub const MAX_DEFERRED: usize = 256;
 /// Most hosts that report on one migration.
 pub const MAX_REPORTS: usize = 64;
 
-/// A host as it was when the migration met it; it may have been deleted since.
+/// A host as it was when the migration referred to it; it may have been deleted since.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct HostRef {
-    /// Given by the board.
+    /// Assigned by the board.
     pub id: u32,
     /// Its name.
     pub name: HostName,
@@ -39,36 +38,36 @@ pub struct MigratingNode {
     pub released: bool,
 }
 
-/// A claim that waits for the migration's end.
+/// A claim that waits for the end of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Deferred {
-    /// Who claims.
+    /// The host that claims.
     pub host: HostRef,
-    /// What is claimed.
+    /// The claim.
     #[serde(flatten)]
     pub claim: Claim,
 }
 
-/// Where a migration stands.
+/// The state of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MigrationState {
     /// Its nodes are locked.
     Locked,
-    /// They are at the target.
+    /// Its nodes are at the target.
     Completed,
-    /// They are at the source, or nowhere if the source has let go of them.
+    /// Its nodes are at the source, or deleted if the source has released them.
     Aborted,
 }
 
-/// What one appliance counted and saw of a migration. Cumulative: a later report replaces the one before.
+/// Counters and times of a migration at one appliance. Cumulative: a later report replaces the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// Frames held.
     pub held: u64,
-    /// Held frames sent on.
+    /// Held frames that were sent.
     pub replayed: u64,
-    /// Stragglers sent on to the target.
+    /// Late frames that were redirected to the target.
     pub redirected: u64,
     /// Frames lost, for any reason.
     pub dropped: u64,
@@ -76,25 +75,25 @@ pub struct Report {
     pub reordered: u64,
     /// Frames delivered twice.
     pub duplicated: u64,
-    /// Longest time without a delivery, in microseconds.
+    /// Longest gap between two delivered frames, in microseconds.
     pub longest_gap_us: u64,
-    /// When it saw the last dirty page logged. Microseconds since 1970 by that host's clock, as the next three;
-    /// 0 = not seen there.
+    /// When the last dirty page was logged. Microseconds since 1970 by that host's clock, as the next three;
+    /// 0 = not observed.
     pub last_dirty_unix_us: u64,
     /// The source's rings stopped.
     pub source_stopped_unix_us: u64,
     /// The target's rings started.
     pub target_up_unix_us: u64,
-    /// The last held frame was sent on.
+    /// The last held frame was sent.
     pub hold_drained_unix_us: u64,
 }
 
-/// A report and whose it is.
+/// A report and its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostReport {
     /// The host.
     pub host: HostName,
-    /// What it says.
+    /// Its report.
     #[serde(flatten)]
     pub report: Report,
 }
@@ -102,7 +101,7 @@ pub struct HostReport {
 /// A migration, as kept at the board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Migration {
-    /// From 1, in order, never given twice.
+    /// From 1, in order, never assigned again.
     pub id: u64,
     /// Fencing generation: the revision in which the lock was taken. Newer locks have greater ones.
     pub generation: u64,
@@ -110,19 +109,19 @@ pub struct Migration {
     pub nodes: Vec<MigratingNode>,
     /// Where they were.
     pub source: HostRef,
-    /// Where they go, once somebody has said so.
+    /// Where they migrate to, once known.
     pub target: Option<HostRef>,
-    /// Whose lease the lock is; `None` = the operator's.
+    /// The host whose lease the lock is; `None` = the operator.
     pub owner: Option<HostRef>,
-    /// Why, in the words of those who began it; the first was first.
+    /// The causes that its callers gave, in the order of the calls.
     pub causes: Vec<String>,
-    /// How long the lock lives without being renewed.
+    /// Time after which the lock expires unless it is renewed.
     pub lease_ms: u64,
-    /// Where it stands.
+    /// Its state.
     pub state: MigrationState,
     /// Why it ended.
     pub reason: String,
-    /// Claims that wait, or waited when it ended.
+    /// Claims that wait, or that waited when it ended.
     pub deferred: Vec<Deferred>,
     /// When the lock was taken. Milliseconds since 1970 by the board's clock, as the next three; 0 = not yet.
     pub locked_unix_ms: u64,
@@ -134,24 +133,24 @@ pub struct Migration {
     pub switched_unix_ms: u64,
     /// The revision that ended it; 0 = none yet.
     pub revision: u64,
-    /// Hosts the barrier still waits for.
+    /// Hosts for which the barrier still waits.
     pub waiting: Vec<HostRef>,
-    /// Hosts that went down or left before they acknowledged.
+    /// Hosts that did not acknowledge before they went down or the barrier expired.
     pub missed: Vec<HostRef>,
-    /// From appliances, by host.
+    /// Reports of appliances, by host.
     pub reports: Vec<HostReport>,
 }
 
-/// A lock, as stored beside its node and told to watchers.
+/// A lock, as stored and as sent to watchers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lock {
-    /// By which migration.
+    /// The migration.
     pub migration: u64,
     /// Its generation.
     pub generation: u64,
     /// Where the node is.
     pub source: u32,
-    /// Where it goes, if that is known.
+    /// Where it migrates to, if known.
     pub target: Option<u32>,
 }
 
@@ -161,6 +160,6 @@ pub struct Lock {
 pub enum Unlocked {
     /// The node is at the target.
     Completed,
-    /// It is where it was, or about to be deleted because the source has let go of it.
+    /// The node is at the source, or is deleted next because the source has released it.
     Aborted,
 }

@@ -1,4 +1,4 @@
-//! Packed nodes: the columns of `NodeBatch`, and both doors for them.
+//! Packed nodes: the columns of `NodeBatch`, model to wire and wire to model.
 
 use super::{
     emit,
@@ -56,7 +56,7 @@ impl TryFrom<v1::NodeBatch> for NodeBatch {
         let mut batch = Self::new(vni("vni", m.vni)?);
         batch.nodes.reserve_exact(count);
         for (i, six) in macs.iter().enumerate() {
-            // Most are good: only of a bad one the place is named, by the check that all other doors have.
+            // The place is formatted only for a bad address, by the check that all other messages use.
             let mac = Mac::new(*six).station().or_else(|_| mac(&format!("macs[{i}]"), six))?;
             let ipv4 = match Ipv4Addr::from(ipv4s[i]) {
                 Ipv4Addr::UNSPECIFIED => None,
@@ -98,7 +98,7 @@ mod tests {
     use std::net::IpAddr;
     use stopover_net::Vni;
 
-    /// Batches that a board may send.
+    /// Batches as a board sends them.
     fn batch() -> impl Strategy<Value = NodeBatch> {
         let ipv4 = (1u32..0xe000_0000).prop_map(Ipv4Addr::from_bits);
         let pair = (1u32..0xe000_0000, 1u128..1 << 120)
@@ -117,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_is_what_arrives(batch in batch()) {
+        fn a_batch_survives_the_wire(batch in batch()) {
             prop_assert_eq!(NodeBatch::try_from(v1::NodeBatch::from(&batch)).unwrap(), batch);
         }
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_station_can_have_is_refused_by_its_place() {
+    fn impossible_addresses_are_refused_with_their_place() {
         assert!(refused(|m| m.macs[6] = 1).starts_with("macs[1]"));
         assert!(refused(|m| m.ipv4s[..4].fill(255)).starts_with("ipv4s[0]"));
         assert!(refused(|m| m.more[0].place = 0).starts_with("more[0].place"));

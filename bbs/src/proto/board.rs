@@ -14,7 +14,7 @@ use crate::model::{Change, DeclaredBy, Event, EventKind, Host, MAX_IPS, Node, Un
 fn declared_by(field: &str, n: i32) -> Checked<DeclaredBy> {
     match v1::DeclaredBy::try_from(n) {
         Ok(v1::DeclaredBy::Appliance) => Ok(DeclaredBy::Appliance),
-        // Of a newer board's: nothing is expected of such a host.
+        // A value of a newer board: nothing is expected of such a host.
         Ok(v1::DeclaredBy::Operator) | Err(_) => Ok(DeclaredBy::Operator),
         Ok(v1::DeclaredBy::Unspecified) => Err(BadField::new(field, n, "APPLIANCE or OPERATOR")),
     }
@@ -63,7 +63,7 @@ impl TryFrom<v1::Change> for Change {
             C::HostPut(h) => Self::HostPut(h.try_into()?),
             C::HostGone(id) => Self::HostGone { id },
             C::NetworkPut(n) => {
-                // A newer board's policy: as of a network that nobody declared.
+                // A policy of a newer board: like a network without a declaration.
                 let known = v1::FloodPolicy::try_from(n.flood).is_ok();
                 let flood = if known { n.flood } else { v1::FloodPolicy::Flood.into() };
                 Self::NetworkPut(v1::Network { flood, ..n }.try_into()?)
@@ -122,7 +122,7 @@ impl TryFrom<v1::Event> for Event {
             Ok(v1::EventKind::Operator) => EventKind::Operator,
             Ok(v1::EventKind::Migration) => EventKind::Migration,
             Ok(v1::EventKind::Lineage) => EventKind::Lineage,
-            // Of a newer board: its text says what happened.
+            // A kind of a newer board: the text has the details.
             Ok(v1::EventKind::Unspecified) | Err(_) => EventKind::Other,
         };
         Ok(Self {
@@ -143,14 +143,14 @@ mod tests {
     use prost::Message;
     use stopover_net::FloodPolicy;
 
-    /// What a board of a later version may say: kinds of changes, values and fields that are not there yet.
+    /// A board of a later version may send kinds of changes, values and fields that this version does not have.
     #[test]
-    fn what_a_newer_board_says_is_understood_as_far_as_it_is_known() {
+    fn unknown_values_of_a_newer_board_are_tolerated() {
         // Field 99 of Change and of WatchResponse, a message of one byte.
         let newer = [0x9a, 0x06, 0x01, 0x00];
         let unknown = v1::Change::decode(&newer[..]).unwrap();
         let response = v1::WatchResponse::decode(&newer[..]).unwrap();
-        assert!(response.response.is_none(), "passed over");
+        assert!(response.response.is_none(), "left out");
         let host = v1::Host {
             id: 1,
             name: "gw-a".into(),
@@ -171,9 +171,9 @@ mod tests {
         assert!(matches!(&known[0], Change::HostPut(h) if h.declared_by == DeclaredBy::Operator));
         assert!(matches!(&known[1], Change::NetworkPut(n) if n.flood == FloodPolicy::Flood));
         assert_eq!(known.len(), 2);
-        let event = v1::Event { number: 1, kind: 77, text: "so it is".into(), ..v1::Event::default() };
+        let event = v1::Event { number: 1, kind: 77, text: "new".into(), ..v1::Event::default() };
         assert_eq!(Event::try_from(event).unwrap().kind, EventKind::Other);
-        // What somebody asks of this board is another matter: it must be understood whole.
+        // A request must be understood completely.
         assert!(Network::try_from(network).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Model to wire. Nothing here can fail.
+//! Model to wire. It cannot fail.
 
 use super::v1;
 use crate::model::{
@@ -172,7 +172,7 @@ impl From<&Accepted> for v1::AcceptedAddresses {
     }
 }
 
-/// A row and the number by which errors shall name it (0 = its place).
+/// A row and the number by which errors name it (0 = its place).
 #[must_use]
 pub fn row(row: &Row, number: u64) -> v1::Row {
     use v1::row::Row as R;

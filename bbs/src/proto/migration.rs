@@ -1,4 +1,4 @@
-//! Both doors for migrations, which the store uses too.
+//! Migrations: model to wire and wire to model. The store uses both, too.
 
 use super::{
     emit,
@@ -31,7 +31,7 @@ pub fn state(n: i32) -> Checked<MigrationState> {
     }
 }
 
-/// The nodes of a lock: some, not too many, none twice.
+/// The nodes of a lock: at least one, at most [`MAX_MIGRATING`], each once.
 pub fn node_list(list: Vec<v1::NodeKey>) -> Checked<Vec<(Vni, Mac)>> {
     let mut nodes = node_keys(list)?;
     nodes.sort_unstable();

@@ -1,5 +1,6 @@
-//! The wire's types, generated from `proto/stopover/v1/board.proto`, and the two doors between them and the
-//! [`crate::model`]: [`parse`] (in: everything checked, errors name the field) and [`emit`] (out: cannot fail).
+//! The types of the wire, generated from `proto/stopover/v1/board.proto`, and their conversion to and from the
+//! [`crate::model`]: [`parse`] (wire to model: everything is checked, errors name the field) and [`emit`] (model to wire:
+//! cannot fail).
 
 pub mod batch;
 pub mod board;
@@ -16,5 +17,5 @@ pub mod v1 {
 /// Largest message that either side accepts; lists and snapshots are sent in pieces far below it.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
-/// Metadata entry of a refusal's status that says why in one word; the words are listed in the `.proto`.
+/// Metadata entry of a refusal's status with the reason in one word; the words are listed in the `.proto`.
 pub const REASON: &str = "stopover-reason";

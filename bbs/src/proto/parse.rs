@@ -1,5 +1,5 @@
-//! Wire to model: the only way in. Every field is checked; the error names it, says what was found, what was
-//! expected and how to mend it. Nothing behind this door need check again.
+//! Wire to model: the only conversion of requests. Every field is checked. An error names the field, what was found, what
+//! was expected, and has a hint. Code that uses the result need not check again.
 
 use super::v1;
 use crate::model::{
@@ -32,7 +32,7 @@ pub struct BadField {
 }
 
 impl BadField {
-    /// `found` was there, `expected` should be; `hint` says what to do if that is not plain.
+    /// An error with what was found and what was expected.
     pub fn new(path: impl Into<String>, found: impl Display, expected: impl Display) -> Self {
         Self { path: path.into(), what: format!("found {found}; expected {expected}") }
     }
@@ -41,7 +41,7 @@ impl BadField {
         Self { path: path.into(), what: what.to_string() }
     }
 
-    /// The same error seen from one level further out.
+    /// The same error with `outer` in front of the path.
     #[must_use]
     pub fn within(mut self, outer: impl Display) -> Self {
         self.path = format!("{outer}.{}", self.path);
@@ -61,7 +61,7 @@ impl Display for BadField {
 
 impl std::error::Error for BadField {}
 
-/// What a checked field is, or which field is bad.
+/// A checked field, or the error.
 pub type Checked<T> = Result<T, BadField>;
 
 /// A VNI in range.
@@ -169,10 +169,10 @@ pub fn required<T>(field: &str, value: Option<T>) -> Checked<T> {
     value.ok_or_else(|| BadField::new(field, "nothing", "this message to be set"))
 }
 
-/// Who speaks, in which session; the key only where the call has one.
+/// The host and session of a caller; the key only if the call has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRef {
-    /// The host spoken for.
+    /// The host.
     pub host: HostName,
     /// Its registration.
     pub session: u64,
@@ -181,7 +181,7 @@ pub struct SessionRef {
 }
 
 impl SessionRef {
-    /// Takes the message apart.
+    /// Checks the message.
     pub fn parse(session_ref: Option<v1::SessionRef>) -> Checked<Self> {
         let s = required("session_ref", session_ref)?;
         Ok(Self { host: host_name("session_ref.host", s.host)?, session: s.session, key: s.key })
@@ -236,7 +236,7 @@ impl TryFrom<&v1::NodeClaim> for Claim {
     }
 }
 
-/// A kind or flag that only a newer program knows is as if it had not been said.
+/// An unknown kind or flag, of a newer program, counts as not set.
 pub(super) fn facts(kind: i32, router: i32) -> NodeFacts {
     let kind = match v1::StationKind::try_from(kind) {
         Ok(v1::StationKind::Learned) => StationKind::Learned,

@@ -1,5 +1,5 @@
-//! A walk through a view, in pieces: the state of some networks, or all, as puts (a snapshot) or as removals (a
-//! network that leaves a watcher's scope).
+//! Reads a view in pieces. Enters: some networks, or all. Leaves: their state as puts (for a snapshot, or a network that is
+//! added to a watcher's scope) or as removals (for a network that is removed from it).
 
 use crate::{
     board::COMMIT_CHANGES,
@@ -9,14 +9,14 @@ use crate::{
 use std::collections::VecDeque;
 use stopover_net::{Mac, Vni};
 
-/// Each with the key of the last record told.
+/// Each with the key of the last record that was read.
 #[derive(Clone, Copy)]
 enum Stage {
     Hosts(Option<u32>),
     Network(Option<Vni>),
     Members(Option<(Vni, u32)>),
     Nodes(Option<(Vni, Mac)>),
-    /// Locks come after their nodes, and go with them.
+    /// Locks follow their nodes. They are removed with them.
     Locks(Option<(Vni, Mac)>),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Piece {
     Nodes(Vec<NodeBatch>),
 }
 
-/// What of a network is told.
+/// How the records of a network are emitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Emit {
     Puts,
@@ -36,10 +36,10 @@ pub(super) enum Emit {
 }
 
 pub(super) struct Cursor {
-    /// Networks still to do; `None` = all at once.
+    /// Remaining networks; `None` = all networks together.
     scopes: VecDeque<(Option<Vni>, Emit)>,
     stage: Stage,
-    /// Records of one piece. A step tells at most so many more, and never all of a kind at once.
+    /// Records of one piece. One step adds at most this many.
     limit: usize,
 }
 
@@ -53,14 +53,14 @@ impl Cursor {
         Self { scopes, stage: Stage::Hosts(None), limit: COMMIT_CHANGES }
     }
 
-    /// Networks that come into scope, and those that go.
+    /// Networks that are added to the scope, and those that are removed.
     pub fn scope(add: &[Vni], remove: &[Vni]) -> Self {
         let removals = remove.iter().map(|vni| (Some(*vni), Emit::Removals));
         let puts = add.iter().map(|vni| (Some(*vni), Emit::Puts));
         Self { scopes: removals.chain(puts).collect(), stage: Stage::Network(None), limit: COMMIT_CHANGES }
     }
 
-    /// Nothing is left.
+    /// Whether everything has been read.
     pub fn done(&self) -> bool {
         self.scopes.is_empty() && !matches!(self.stage, Stage::Hosts(_))
     }
@@ -82,7 +82,7 @@ impl Cursor {
                 self.step(view, &mut out)?;
                 continue;
             };
-            // What was told before comes before.
+            // The changes so far are a piece of their own, before the nodes.
             if !out.is_empty() {
                 break;
             }
@@ -231,7 +231,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// Nodes up to `last` were told; there may be more if the piece was `full`.
+    /// Nodes up to `last` were read; there may be more if the piece was `full`.
     fn nodes_emitted(&mut self, full: bool, last: Option<(Vni, Mac)>, puts: bool) {
         self.stage = match (full, puts) {
             (true, _) => Stage::Nodes(last),
@@ -263,7 +263,7 @@ mod tests {
         Mac::new([2, 0, a, b, c, d])
     }
 
-    /// Hosts, networks, members, nodes and locks, so many of each.
+    /// Hosts, networks, members, nodes and locks, [`COUNT`] of each.
     fn store() -> Redb {
         let store = Redb::in_memory().unwrap();
         let mut writes = Vec::new();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_record_is_told_in_pieces_once_and_in_order() {
+    fn every_record_is_read_once_and_in_order() {
         let view = store().view().unwrap();
         for limit in [1, 7, 64, COUNT as usize, 5_000] {
             let mut cursor = Cursor::snapshot(None::<&std::collections::BTreeSet<Vni>>);

@@ -1,6 +1,6 @@
-//! The one thread that changes the board. Calls queue up; it takes what is there, applies it, writes all of it in
-//! one transaction, and only then answers and publishes. So nothing is seen or acknowledged that a crash could
-//! take back, and a busy board shares each fsync among many calls.
+//! The only thread that changes the board. It takes all queued calls, applies them, writes them in one transaction, and
+//! only then answers and publishes. So a crash cannot undo what a client has seen or what was acknowledged, and a busy
+//! board shares each fsync among many calls.
 
 use super::{history::History, metrics::Metrics};
 use crate::{
@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-/// Calls that may wait.
+/// Capacity of the queue of calls.
 const QUEUE: usize = 4096;
 /// Most calls of one transaction.
 const BATCH: usize = 1024;
@@ -42,11 +42,11 @@ enum Job {
     Tick,
 }
 
-/// The board has stopped: it is shutting down, or its store failed.
+/// The error of a call after the board has stopped: it is shutting down, or its store failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped;
 
-/// Handle to the thread. The thread ends when the last clone is gone.
+/// Handle to the thread. The thread ends after the last clone is dropped.
 #[derive(Clone)]
 pub struct Engine {
     jobs: mpsc::Sender<Job>,
@@ -54,17 +54,17 @@ pub struct Engine {
 
 /// What the rest of the server shares with the thread.
 pub struct Started {
-    /// To give it work.
+    /// The handle.
     pub engine: Engine,
-    /// What it publishes.
+    /// The published commits.
     pub history: Arc<History>,
-    /// The store's history, with this run.
+    /// The store's history, including this run.
     pub lineage: Arc<Lineage>,
-    /// Events as they happen.
+    /// New events.
     pub events: broadcast::Sender<Event>,
     /// Completed migrations that wait for acknowledgements.
     pub barriers: Arc<AtomicUsize>,
-    /// Set when the store has failed and nothing can be changed any more.
+    /// Set after the store has failed; the board cannot change any more.
     pub failed: watch::Receiver<Option<String>>,
     /// The thread.
     pub thread: std::thread::JoinHandle<()>,
@@ -124,18 +124,18 @@ async fn tick(jobs: mpsc::WeakSender<Job>, every: Duration) {
     loop {
         ticks.tick().await;
         let Some(jobs) = jobs.upgrade() else { return };
-        // A full queue wakes the thread as well as a tick would.
+        // A full queue wakes the thread, too.
         let _ = jobs.try_send(Job::Tick);
     }
 }
 
 impl Engine {
-    /// Has a command done; the answer comes when it is durable.
+    /// Executes a command. Returns when the result is durable.
     pub async fn apply(&self, key: Option<Key>, command: Command) -> Result<Answer, Stopped> {
         self.apply_with_progress(key, command, None).await
     }
 
-    /// As [`Engine::apply`]; `progress` hears how many records are written.
+    /// Like [`Engine::apply`]; `progress` receives how many records are written.
     pub async fn apply_with_progress(
         &self,
         key: Option<Key>,
@@ -147,14 +147,14 @@ impl Engine {
         result.await.map_err(|_| Stopped)
     }
 
-    /// Asks the board something, between transactions: all it tells is durable.
+    /// Reads from the board, between transactions: the result is durable.
     pub async fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Board) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let (tx, rx) = oneshot::channel();
         let job = Box::new(move |board: &Board| {
-            // The asker may have gone.
+            // The caller may have been dropped.
             let _ = tx.send(query(board));
         });
         self.jobs.send(Job::Query(job)).await.map_err(|_| Stopped)?;
@@ -162,7 +162,7 @@ impl Engine {
     }
 }
 
-/// The board as the store remembers it.
+/// The board from the records of the store.
 pub fn restore(view: &dyn View, settings: Settings) -> Result<Board, StoreError> {
     let mut board = Board::new(settings);
     for (id, record) in view.hosts()? {
@@ -201,8 +201,8 @@ pub fn restore(view: &dyn View, settings: Settings) -> Result<Board, StoreError>
     Ok(board)
 }
 
-/// Two clocks: the wall's for people, and one for leases that counts only time spent listening. A heartbeat that
-/// waits in the queue behind a large load, or while the machine is suspended, is not late.
+/// Two clocks: the wall clock for display, and the lease clock, which counts only time in which calls are received. So a
+/// heartbeat is not late that waits behind a large load, or while the machine is suspended.
 struct Clock {
     last: Instant,
     lease: Duration,
@@ -235,7 +235,7 @@ struct Worker {
     clock: Clock,
 }
 
-/// What one transaction gathers.
+/// The content of one transaction.
 #[derive(Default)]
 struct Batch {
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
@@ -264,7 +264,7 @@ impl Worker {
                     }
                 }
             }
-            // After the calls: among them may be the heartbeat of a host whose lease is about to run out.
+            // After the calls: one of them may be the heartbeat of a host whose lease is about to expire.
             if tick {
                 let _ = self.apply(now, None, Command::Tick, &mut batch);
             }
@@ -307,11 +307,11 @@ impl Worker {
             };
             let Event { number, revision, kind, text, actor, .. } = &event;
             log::log!(level, number, revision, kind:%, actor; "{text} [by {actor}]");
-            // An error only means that nobody listens.
+            // An error only means that there is no receiver.
             let _ = self.events.send(event);
         }
         for (answer, result) in answers {
-            // The caller may have gone; the change stands.
+            // The caller may have been dropped; the change is made.
             let _ = answer.send(result);
         }
         for query in queries {

@@ -1,10 +1,9 @@
-//! One watcher's place in the stream of commits, without the stream: pure over [`History`] and [`Store`], so that
-//! tests can stop it anywhere. Whoever drives it takes one [`Frame`] at a time, whenever the watcher is ready for
-//! it; nobody waits for the watcher.
+//! The position of one watcher in the sequence of commits, without the connection: pure over [`History`] and [`Store`], so
+//! that tests can stop it anywhere. The caller takes one [`Frame`] at a time, when the watcher is ready for it.
 //!
-//! Why nothing can be lost or doubled: `position` is the revision whose state the watcher has once it has taken
-//! every frame so far. A snapshot sets it to the revision of the view it is read from, and every commit after that
-//! is taken from the history in order, or, if the history no longer has it, is part of a new snapshot.
+//! Why no change is lost or sent twice: `position` is the revision whose state the watcher has after all frames so far. A
+//! snapshot sets it to the revision of the view that it is read from. Every later commit is taken from the history in
+//! order, or, if the history no longer has it, is part of a new snapshot.
 
 use super::{
     cursor::{Cursor, Piece},
@@ -21,7 +20,7 @@ use std::{
 };
 use stopover_net::Vni;
 
-/// What a watcher wants to follow; hosts always.
+/// The networks that a watcher follows. It always follows the hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interest {
     /// All networks.
@@ -30,19 +29,19 @@ pub enum Interest {
     Networks(BTreeSet<Vni>),
 }
 
-/// What a watcher says that it holds.
+/// The state that a watcher holds, from its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
     /// The state of this point.
     pub point: Point,
-    /// And pieces of something newer: nobody could resume from that.
+    /// It also holds parts of a newer state, and so cannot resume.
     pub partial: bool,
 }
 
-/// Something to send.
+/// A message to the watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// The watch goes on from the revision it asked for.
+    /// The watch resumes from the revision of the request.
     Resumed(u64),
     /// A snapshot begins.
     SnapshotBegin {
@@ -50,16 +49,16 @@ pub enum Frame {
         revision: u64,
         /// Why it is needed.
         why: String,
-        /// What the watcher holds is not of this store's history.
+        /// The state that the watcher holds is not of this store's history.
         other_branch: bool,
     },
-    /// A piece of it.
+    /// A piece of a snapshot.
     SnapshotChunk(Vec<Change>),
-    /// A piece of it that is nodes.
+    /// A piece of a snapshot that consists of nodes.
     SnapshotNodes(Vec<NodeBatch>),
-    /// It is complete.
+    /// The snapshot is complete.
     SnapshotEnd(u64),
-    /// A commit, or what of it is in scope.
+    /// A commit, or the part of it that is in scope.
     Delta {
         /// Its revision.
         revision: u64,
@@ -68,16 +67,16 @@ pub enum Frame {
     },
     /// A piece of a change of scope.
     Scope {
-        /// Of the state told.
+        /// Revision of the state.
         revision: u64,
-        /// Puts of networks added, gones of those removed.
+        /// Puts of added networks, removals of removed ones.
         changes: Vec<Change>,
-        /// Complete with this frame.
+        /// Added networks that are complete with this frame.
         added: Vec<Vni>,
-        /// Complete with this frame.
+        /// Removed networks that are complete with this frame.
         removed: Vec<Vni>,
     },
-    /// Nothing in scope has changed up to here.
+    /// Nothing in scope has changed up to this revision.
     Progress(u64),
 }
 
@@ -93,14 +92,14 @@ enum Phase {
 pub struct Follower {
     history: Arc<History>,
     store: Arc<dyn Store>,
-    /// More changes behind than this, and a snapshot is sent instead.
+    /// If the watcher is behind by more changes, it is sent a snapshot.
     backlog: u64,
     interest: Interest,
-    /// Changes of scope asked for, in order.
+    /// Requested changes of scope, in order.
     scope_changes: VecDeque<InterestChange>,
     phase: Phase,
     position: u64,
-    /// Last revision told.
+    /// Last revision that was sent.
     reported: u64,
     fetched: VecDeque<Arc<Commit>>,
     /// Snapshots after the first.
@@ -111,7 +110,7 @@ pub struct Follower {
 type InterestChange = (Vec<Vni>, Vec<Vni>);
 
 impl Follower {
-    /// Goes on from what the watcher holds if that is possible, or begins with a snapshot.
+    /// Resumes from the state that the watcher holds if possible; otherwise begins with a snapshot.
     pub fn new(
         history: Arc<History>,
         store: Arc<dyn Store>,
@@ -135,7 +134,7 @@ impl Follower {
                         (why, true)
                     }
                     Relation::Unknown => {
-                        ("the watcher does not say which run told it what it holds".into(), false)
+                        ("the watcher does not name the run of the state that it holds".into(), false)
                     }
                     Relation::Same if partial => ("the watcher holds pieces of a snapshot".into(), false),
                     Relation::Same if revision < history.oldest() => {
@@ -165,7 +164,7 @@ impl Follower {
         })
     }
 
-    /// Asks for a change of scope; it comes in order with everything else.
+    /// Requests a change of scope. It is sent in order with all other frames.
     pub fn interest(&mut self, add: Vec<Vni>, remove: Vec<Vni>) {
         self.scope_changes.push_back((add, remove));
     }
@@ -179,20 +178,20 @@ impl Follower {
         }
     }
 
-    /// The board has moved on without a change in scope, and the watcher has not been told.
+    /// Whether the revision has increased without a change in scope, and the watcher has not been sent it.
     #[must_use]
     pub fn progress_pending(&self) -> bool {
         self.position > self.reported
     }
 
-    /// The next frame will need the store, and so a moment.
+    /// Whether the next frame needs the store, which may block.
     #[must_use]
     pub fn needs_store(&self) -> bool {
         !matches!(self.phase, Phase::Resume | Phase::Follow) || !self.scope_changes.is_empty()
     }
 
-    /// The next frame; `None` = nothing to send until the history grows or a wish comes. With `progress`, a
-    /// revision that passed without changes in scope is told too.
+    /// The next frame; `None` = nothing to send before the next commit or change of scope. With `progress`, revisions
+    /// without changes in scope are sent, too.
     pub fn next(&mut self, progress: bool) -> Result<Option<Frame>, StoreError> {
         loop {
             match std::mem::replace(&mut self.phase, Phase::Follow) {
@@ -234,7 +233,7 @@ impl Follower {
         }
     }
 
-    /// The next step of a change of scope: `Some(None)` = nothing to send yet, `None` = look at the phase again.
+    /// The next step of a change of scope: `Some(None)` = nothing to send yet, `None` = continue with the new phase.
     fn next_of_scope(
         &mut self,
         view: Box<dyn View>,
@@ -244,15 +243,15 @@ impl Follower {
     ) -> Result<Option<Option<Frame>>, StoreError> {
         let revision = view.header().revision;
         if self.position < revision {
-            // First up to the view's state, in the old scope.
+            // First the changes up to the view's revision, in the old scope.
             let frame = self.delta(revision);
             if matches!(self.phase, Phase::Begin { .. }) {
-                // The snapshot has the old scope; the change comes after it.
+                // The snapshot has the old scope; the change follows it.
                 self.scope_changes.push_front((add, remove));
                 return Ok(None);
             }
             self.phase = Phase::Scope { view, cursor, add, remove };
-            // No frame and not there: committed, but not published yet.
+            // No frame, and not at that revision: it is committed, but not published yet.
             return Ok((frame.is_some() || self.position < revision).then_some(frame));
         }
         let changes = cursor.next(&*view)?;
@@ -281,7 +280,7 @@ impl Follower {
         Ok(Frame::SnapshotBegin { revision, why, other_branch })
     }
 
-    /// Turns the scope_changes, if any, into a change of scope.
+    /// Begins the requested change of scope, if there is one.
     fn change_scope(&mut self) -> Result<bool, StoreError> {
         let scope_changes = std::mem::take(&mut self.scope_changes);
         let Interest::Networks(now) = &self.interest else { return Ok(false) };
@@ -305,7 +304,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// The next commit with changes in scope, not beyond `until`. May set the phase to a new snapshot.
+    /// The next commit with changes in scope, up to `until`. May set the phase to a new snapshot.
     fn delta(&mut self, until: u64) -> Option<Frame> {
         while self.position < until {
             let Some(commit) = self.fetched.pop_front() else {

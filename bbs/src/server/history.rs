@@ -1,5 +1,5 @@
-//! The last commits, in memory, for everyone who follows. Bounded: what is older has been compacted away, and
-//! whoever still needs it takes a snapshot. One writer; readers hold the lock only to copy a few pointers.
+//! The last commits, in memory, for all followers. Bounded: older commits are compacted, and a follower that needs them
+//! gets a snapshot. One writer; readers hold the lock only to copy a few pointers.
 
 use crate::board::record::Commit;
 use std::{
@@ -8,12 +8,12 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Commits handed out at once.
+/// Most commits returned at once.
 const FETCH: usize = 64;
 
 struct Kept {
     commit: Arc<Commit>,
-    /// Changes ever published before this commit.
+    /// Number of changes published before this commit.
     before: u64,
 }
 
@@ -22,17 +22,17 @@ struct Inner {
     /// Everything after this revision is in `commits`.
     oldest: u64,
     latest: u64,
-    /// Changes ever published.
+    /// Number of changes published.
     published: u64,
 }
 
-/// What follows a revision.
+/// The commits after a revision.
 pub enum Since {
-    /// These, and perhaps more; none = nothing yet.
+    /// The next commits, possibly not all; empty = there are none yet.
     Commits(Vec<Arc<Commit>>),
-    /// Some of it has been compacted away.
+    /// Some of them are compacted.
     Compacted,
-    /// It is there, but more than the reader's backlog allows: so many changes.
+    /// They have more changes than the reader's backlog allows: this many.
     TooFar(u64),
 }
 
@@ -59,8 +59,8 @@ impl History {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Publishes what is durable. A gap before the first commit (the unkept part of a large load) compacts all
-    /// that was before it.
+    /// Publishes durable commits. A gap before the first one (the part of a large load that is not kept) compacts all
+    /// earlier commits.
     pub fn publish(&self, commits: Vec<Commit>) {
         let Some(last) = commits.last().map(|c| c.revision) else { return };
         {
@@ -92,7 +92,7 @@ impl History {
         if revision < inner.oldest {
             return Since::Compacted;
         }
-        // Revisions are consecutive, so that the place is known.
+        // Revisions are consecutive, so the place can be computed.
         let skip = usize::try_from(revision - inner.oldest).unwrap_or(usize::MAX);
         let Some(first) = inner.commits.get(skip) else { return Since::Commits(Vec::new()) };
         let behind = inner.published - first.before;
@@ -102,7 +102,7 @@ impl History {
         Since::Commits(inner.commits.range(skip..).take(FETCH).map(|k| k.commit.clone()).collect())
     }
 
-    /// Oldest revision from which one can go on without a snapshot.
+    /// Oldest revision from which a watch can resume without a snapshot.
     #[must_use]
     pub fn oldest(&self) -> u64 {
         self.read().oldest
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_it_promises_and_says_what_it_does_not() {
+    fn keeps_the_last_changes_and_reports_compaction() {
         let h = History::new(10, 5);
         h.publish(vec![commit(11, 2), commit(12, 2)]);
         assert_eq!(revisions(h.since(10, 100)), [11, 12]);

@@ -1,14 +1,14 @@
-//! Who calls. A transport that proves its peer's name (mutual TLS) puts [`Proven`] into the request's extensions;
-//! a plain connection proves nothing, and may speak for any host.
+//! The identity of callers. A transport that proves the name of its peer (mutual TLS) puts [`Proven`] into the extensions of
+//! the request. A plain connection proves nothing, and may act for any host.
 
 use stopover_net::HostName;
 use tonic::{Extensions, Status};
 
-/// The name a connection has proven to own.
+/// The host name that the connection has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven(pub HostName);
 
-/// A host may write only what belongs to it.
+/// Refuses a caller with the proven name of another host.
 pub fn authorize_host(extensions: &Extensions, host: &HostName) -> Result<(), Status> {
     match extensions.get::<Proven>() {
         Some(Proven(name)) if name != host => {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proven_name_speaks_only_for_itself() {
+    fn a_proven_name_authorizes_only_its_host() {
         let (a, b) = (HostName::new("a").unwrap(), HostName::new("b").unwrap());
         let mut extensions = Extensions::new();
         assert!(authorize_host(&extensions, &a).is_ok(), "nothing proven on a plain connection");

@@ -1,4 +1,4 @@
-//! Sockets. TLS will be put on here, and only here: whatever stream comes out is served.
+//! The listening sockets. The only place for TLS on the side of the server.
 
 use anyhow::{Context, bail};
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use stopover_config::Endpoint;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-/// Who may use the socket: owner and group.
+/// Permissions of the socket: for owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
 pub(super) enum Listener {
@@ -27,7 +27,7 @@ impl Listener {
     }
 }
 
-/// Opens the socket. The endpoint comes back with the port that was really taken.
+/// Opens the socket. Returns the endpoint with the real port.
 pub(super) async fn listen(endpoint: &Endpoint) -> anyhow::Result<(Listener, Endpoint)> {
     match endpoint {
         Endpoint::Tcp { host, port } => {
@@ -79,7 +79,7 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run/bbs.sock"); // in a folder that nobody has made
+        let path = dir.path().join("run/bbs.sock"); // in a folder that does not exist
         let endpoint = Endpoint::Unix(path.clone());
         let first = listen(&endpoint).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);

@@ -1,5 +1,5 @@
-//! Lists. Each is read from one view of the store, on a thread that may block, a chunk at a time as the reader
-//! takes them.
+//! The calls that list records. Each list is read from one view of the store, on a blocking thread, one chunk after the
+//! other as the reader takes them.
 
 use super::{
     rpc::{Answers, Rpc},
@@ -31,7 +31,7 @@ pub(super) const WATCHERS: usize = 16_384;
 
 type Out<T> = mpsc::Sender<Result<T, Status>>;
 
-/// Runs `produce` on a blocking thread; what it sends is the answer. It ends early when the reader has gone.
+/// Runs `produce` on a blocking thread; what it sends is the answer. It ends early if the reader has disconnected.
 fn stream<T: Send + 'static>(
     store: Arc<dyn Store>,
     produce: impl FnOnce(&dyn View, &Out<T>) -> Result<(), StoreError> + Send + 'static,
@@ -40,19 +40,19 @@ fn stream<T: Send + 'static>(
     tokio::task::spawn_blocking(move || {
         let result = store.view().and_then(|view| produce(&*view, &out));
         if let Err(e) = result {
-            // The reader may have gone.
+            // The reader may have disconnected.
             let _ = out.blocking_send(Err(e.into()));
         }
     });
     Box::pin(ReceiverStream::new(answers))
 }
 
-/// Sends one message; false when the reader has gone.
+/// Sends one message; false if the reader has disconnected.
 fn send<T>(out: &Out<T>, message: T) -> bool {
     out.blocking_send(Ok(message)).is_ok()
 }
 
-/// 0 = all.
+/// A network; 0 = all.
 pub(super) fn optional_vni(n: u32) -> Checked<Option<Vni>> {
     if n == 0 { Ok(None) } else { parse::vni("vni", n).map(Some) }
 }
@@ -151,7 +151,7 @@ pub(super) fn members(store: Arc<dyn Store>, vni: Option<Vni>) -> Answers<v1::Li
     })
 }
 
-/// Which nodes; everything unset is every node.
+/// Which nodes to list; without any field, all nodes.
 #[derive(Debug)]
 pub(super) struct NodeFilter {
     vni: Option<Vni>,
@@ -182,7 +182,7 @@ pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::Li
         let mut after = None;
         while left > 0 {
             let mut chunk = match (filter.vni, filter.mac) {
-                // One node: no need to look through the network.
+                // One node: no search of the network.
                 (Some(vni), Some(mac)) if after.is_none() => {
                     view.node(vni, mac)?.map(|r| (vni, mac, r)).into_iter().collect()
                 }
@@ -236,12 +236,12 @@ pub(super) fn watchers(watchers: &Watchers, after: u64, limit: usize) -> v1::Lis
     v1::ListWatchersResponse { watchers: entries.collect(), more }
 }
 
-/// The log, then, with `follow`, what comes.
+/// The event log; with `follow`, then also new events.
 pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::EventsResponse> {
     let (out, answers) = mpsc::channel(4);
     let v1::EventsRequest { mut after, follow } = *request;
     tokio::spawn(async move {
-        // Before the log is read, so that nothing falls between the two.
+        // Before the log is read, so that no event is lost between the two.
         let mut live = rpc.events.subscribe();
         loop {
             let store = rpc.store.clone();
@@ -267,7 +267,7 @@ pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::Event
             if !follow {
                 return;
             }
-            // What comes is only a sign that there is something to read: the log itself has it in order.
+            // A new event only means that there is something to read: the log has the events in order.
             tokio::select! {
                 event = live.recv() => if matches!(event, Err(RecvError::Closed)) { return },
                 () = out.closed() => return,
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watchers_are_told_in_pages() {
+    fn watchers_are_listed_in_pages() {
         let all = Arc::new(Watchers::default());
         let open: Vec<_> = (0..25).map(|n| all.open(format!("w{n}"), "unix".into(), true, None, 0)).collect();
         let (mut after, mut names_seen) = (0, Vec::new());

@@ -1,5 +1,5 @@
-//! The bulk load: rows stream in and are checked one by one for form; then all of them go to the board as one
-//! command. A stream that breaks off, or a single bad row, changes nothing.
+//! The bulk load. Enters: a stream of rows, each checked for its form. Leaves: one command with all of them. An incomplete
+//! stream, or a single bad row, changes nothing.
 
 use super::rpc::{Answers, Fingerprint, Rpc};
 use crate::{
@@ -13,11 +13,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use v1::load_progress::Step;
 
-/// Rows between two reports.
+/// Rows between two reports of progress.
 const REPORT_EVERY: u64 = 50_000;
-/// Rows of one load. Each takes about 200 bytes while it is being checked.
+/// Most rows of one load. Each needs about 200 bytes during the check.
 const MAX_ROWS: u64 = 20_000_000;
-/// Errors that are named; the rest are counted.
+/// Most errors that are returned; the rest are counted.
 const ERRORS_NAMED: usize = 20;
 
 type Out = mpsc::Sender<Result<v1::LoadProgress, Status>>;
@@ -26,7 +26,7 @@ pub(super) fn load(rpc: Rpc, requests: Streaming<v1::LoadRequest>) -> Answers<v1
     let (out, answers) = mpsc::channel(16);
     tokio::spawn(async move {
         if let Err(status) = run(&rpc, requests, &out).await {
-            // The caller may have gone.
+            // The caller may have disconnected.
             let _ = out.send(Err(status)).await;
         }
     });
@@ -34,7 +34,7 @@ pub(super) fn load(rpc: Rpc, requests: Streaming<v1::LoadRequest>) -> Answers<v1
 }
 
 async fn send_step(out: &Out, step: Step) {
-    // Progress that nobody reads is no reason to stop.
+    // The load continues even if the caller does not read the progress.
     let _ = out.send(Ok(v1::LoadProgress { step: Some(step) })).await;
 }
 

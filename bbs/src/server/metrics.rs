@@ -18,12 +18,12 @@ use std::{
     time::Duration,
 };
 
-/// A count that may fall.
+/// A gauge of a count.
 type Number = Gauge<u64, AtomicU64>;
 /// One label.
 type LabelSet = [(&'static str, &'static str); 1];
 
-/// The counters and gauges that the board's parts change. Each is a statistic by itself; nothing is decided by them.
+/// The counters and gauges of the board. For statistics only: the board does not read them.
 #[derive(Debug)]
 pub struct Metrics {
     revision: Number,
@@ -101,7 +101,7 @@ impl Metrics {
         self.transaction_seconds.observe(took.as_secs_f64());
     }
 
-    /// What is served: these figures, and those of the watches.
+    /// All metrics: these, and those of the watches.
     fn registry(&self, watchers: Arc<Watchers>) -> Registry {
         let mut registry = Registry::with_prefix("stopover_bbs");
         let r = &mut registry;
@@ -131,7 +131,7 @@ impl Metrics {
     }
 }
 
-/// Reads the open watches when the page is asked for.
+/// Reads the open watches when the page is requested.
 #[derive(Debug)]
 struct Watches {
     watchers: Arc<Watchers>,

@@ -1,5 +1,5 @@
-//! The calls about migrations, and the barrier: acknowledgements of watchers carried to the board for as long as a
-//! completed migration waits for them.
+//! The calls about migrations, and the task that forwards acknowledgements of watchers to the board while a completed
+//! migration waits for them.
 
 use super::{
     engine::Engine,
@@ -24,7 +24,7 @@ use tokio::sync::watch as signal;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-/// Acknowledgements are carried at most this often, which is also how exact the barrier's time is.
+/// Shortest interval at which acknowledgements are forwarded. It is also the precision of the barrier's time.
 const BARRIER_EVERY: Duration = Duration::from_millis(2);
 /// Migrations of one message. One may have 256 deferred claims of 16 addresses: some 100 KiB.
 const CHUNK: usize = 32;
@@ -32,7 +32,7 @@ const CHUNK: usize = 32;
 type Answer = Result<Response<v1::MigrationResponse>, Status>;
 
 impl Rpc {
-    /// A host if it names a session, otherwise the operator.
+    /// The caller: a host if the message names a session, otherwise the operator.
     fn principal_with_key<M: Message>(
         &self,
         extensions: &tonic::Extensions,
@@ -127,14 +127,14 @@ impl Rpc {
             .collect();
         let (out, answers) = tokio::sync::mpsc::channel(chunks.len().max(1));
         for chunk in chunks {
-            // There is room for all of them.
+            // The channel has room for all of them.
             let _ = out.try_send(chunk);
         }
         Ok(Box::pin(ReceiverStream::new(answers)))
     }
 }
 
-/// Carries acknowledgements to the board while `pending` says that a migration waits for some.
+/// Forwards acknowledgements to the board while `pending`, the number of open barriers, is not 0.
 pub(super) async fn forward_acks(
     engine: Engine,
     watchers: Arc<Watchers>,
@@ -148,7 +148,7 @@ pub(super) async fn forward_acks(
             () = &mut stop => return,
             () = watchers.acknowledged() => {}
         }
-        // A barrier is counted before its revision is published, and so before anyone can acknowledge it.
+        // A barrier is counted before its revision is published, and so before its first acknowledgement.
         let acks = watchers.take_acks();
         if pending.load(Relaxed) == 0 || acks.is_empty() {
             continue;

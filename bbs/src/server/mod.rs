@@ -1,15 +1,15 @@
-//! The board served: sockets, gRPC, the one writing thread, watches, metrics.
+//! The server of the board: sockets, gRPC, the only thread that writes, watches, metrics.
 //!
-//! | File | What is there |
+//! | File | Contents |
 //! |---|---|
-//! | `listen` | sockets; the seam for TLS |
-//! | `identity` | who calls, and for whom it may speak |
-//! | `rpc` | the service: messages in, checked, to the engine, answers out |
+//! | `listen` | sockets; the place for TLS |
+//! | `identity` | the identity of callers |
+//! | `rpc` | the service: messages are checked and passed to the engine |
 //! | `load`, `lists`, `watch` | its streaming calls |
-//! | `migrations` | calls about migrations, and their barrier |
-//! | `engine` | the one thread that changes the board; group commit |
-//! | `history`, `cursor`, `follower` | what a watcher is sent, and in which order |
-//! | `watchers`, `metrics` | what the operator sees of it |
+//! | `migrations` | calls about migrations, and acknowledgements for their barriers |
+//! | `engine` | the only thread that changes the board; group commit |
+//! | `history`, `cursor`, `follower` | which frames a watcher is sent, and in which order |
+//! | `watchers`, `metrics` | the open watches and figures for the operator |
 
 mod cursor;
 mod engine;
@@ -45,27 +45,27 @@ use stopover_config::{Endpoint, bbs::defaults};
 use tokio::{sync::watch as signal, task::JoinSet};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 
-/// Connections that do not end by themselves are cut after this long.
+/// Time after which remaining connections are closed.
 const GRACE: Duration = Duration::from_millis(1500);
-/// A peer that answers no HTTP/2 ping for this long is gone.
+/// A connection ends if its peer does not answer an HTTP/2 ping for this long.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// How the board is to run.
+/// Configuration of the server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Where gRPC is served.
     pub listen: Vec<Endpoint>,
     /// Where Prometheus scrapes.
     pub metrics: Option<SocketAddr>,
-    /// How often hosts are asked to show that they live.
+    /// Interval at which hosts are to send heartbeats.
     pub heartbeat: Duration,
-    /// Without a sign of life for this long a host is down.
+    /// Time without a sign of life after which a host is down.
     pub lease: Duration,
-    /// What is done about hosts that stay down.
+    /// How hosts that remain down are handled.
     pub absence: Absence,
     /// Changes kept for watchers to resume.
     pub history: usize,
-    /// More changes behind than this, and a watcher is sent a snapshot instead.
+    /// A watcher that is behind by more changes is sent a snapshot.
     pub watcher_backlog: usize,
 }
 
@@ -150,19 +150,19 @@ impl Server {
         Ok(Self { endpoints, metrics: metrics_address, stop, failed, tasks, sockets, thread })
     }
 
-    /// Where it listens, with the ports really taken.
+    /// Where it listens, with the real ports.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// Where metrics are, with the port really taken.
+    /// Where metrics are served, with the real port.
     #[must_use]
     pub fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
     }
 
-    /// Resolves when the board cannot go on, with the reason.
+    /// Resolves when the board cannot continue, with the reason.
     pub async fn failure(&mut self) -> String {
         let store_failed = async {
             match self.failed.wait_for(Option::is_some).await {
@@ -180,8 +180,8 @@ impl Server {
         }
     }
 
-    /// Takes no more calls, ends the watches, finishes what has begun. What was acknowledged is on the disk
-    /// already; this is courtesy.
+    /// Accepts no more calls, ends the watches, and finishes what has begun. What was acknowledged is on the disk
+    /// already.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let ended =
@@ -190,7 +190,7 @@ impl Server {
             self.tasks.shutdown().await;
         }
         for socket in &self.sockets {
-            // Gone already is as good.
+            // It may have been removed already.
             let _ = std::fs::remove_file(socket);
         }
         let thread = self.thread;
@@ -231,8 +231,8 @@ fn serve(
     };
 }
 
-/// Resolves when the board is to stop.
+/// Resolves when the server is to stop.
 async fn wait_for_stop(mut stopping: signal::Receiver<bool>) {
-    // An error means that the server is gone altogether.
+    // An error means that the server was dropped.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -1,4 +1,4 @@
-//! Refusals as gRPC statuses: the code, the one word, and the sentence.
+//! Refusals as gRPC statuses: the code, the reason word, and the sentence.
 
 use super::engine::Stopped;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use tonic::{Code, Status, metadata::MetadataValue};
 
-/// A status with its word.
+/// A status with its reason word.
 pub(super) fn status(code: Code, word: &'static str, why: &str) -> Status {
     let mut status = Status::new(code, why);
     status.metadata_mut().insert(REASON, MetadataValue::from_static(word));

@@ -1,5 +1,5 @@
-//! The gRPC service. Every message goes through [`crate::proto::parse`] before anything else happens to it, so
-//! that a malformed one changes nothing; every call that changes something goes to the engine.
+//! The gRPC service. Every message is checked by [`crate::proto::parse`] first, so that a malformed one changes nothing.
+//! Every call that changes something is passed to the engine.
 
 use super::{
     engine::Engine, history::History, identity, lists, load, metrics::Metrics, watch, watchers::Watchers,
@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, watch as signal};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// What a streaming call returns.
+/// The return value of a streaming call.
 pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service. Cloned for each listener.
@@ -34,12 +34,12 @@ pub(super) struct Rpc {
     pub metrics: Arc<Metrics>,
     pub lease: Duration,
     pub heartbeat: Duration,
-    /// Changes a watcher may be behind.
+    /// Changes by which a watcher may be behind.
     pub backlog: u64,
     pub stopping: signal::Receiver<bool>,
 }
 
-/// FNV-1a, 64 bits: tells requests apart, keeps no secrets, and is the same in every version.
+/// FNV-1a, 64 bits: distinguishes requests, protects nothing, and is the same in every version.
 #[derive(Clone, Copy)]
 pub(super) struct Fingerprint(pub u64);
 
@@ -75,7 +75,7 @@ impl Rpc {
         }
     }
 
-    /// Counts malformed messages on their way out.
+    /// Counts malformed messages.
     pub(super) fn checked<T>(&self, result: Result<T, parse::BadField>) -> Result<T, Status> {
         result.map_err(|bad| {
             self.metrics.count_malformed();
@@ -83,7 +83,7 @@ impl Rpc {
         })
     }
 
-    /// The door of every call in which a host speaks for itself.
+    /// The check of every call of a host.
     fn session_ref(
         &self,
         extensions: &tonic::Extensions,

@@ -1,5 +1,5 @@
-//! The watch call: one task takes the watcher's requests, another its [`Follower`]'s frames to the stream. Only
-//! this watcher's own tasks ever wait for it.
+//! The watch call. One future receives the watcher's requests, another sends the frames of its [`Follower`]. Only the task
+//! of this watcher waits for it.
 
 use super::{
     follower::{Follower, Frame, Held, Interest},
@@ -26,21 +26,21 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Extensions, Status, Streaming};
 use v1::{watch_request::Request, watch_response::Response};
 
-/// Frames under way to a watcher, beside what HTTP/2 holds.
+/// Frames queued for a watcher, in addition to those in HTTP/2.
 const FRAMES_IN_FLIGHT: usize = 8;
-/// How soon a watcher learns that the board has moved on without it.
+/// Interval at which a watcher is sent revisions without changes in its scope.
 const PROGRESS: Duration = Duration::from_millis(50);
-/// A watcher that takes nothing for this long is cut off; it can resume.
+/// A watch ends if its watcher takes no frame for this long. The watcher can resume.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest name of a watcher.
 const MAX_NAME: usize = 64;
 
-/// A checked start.
+/// The first message, checked.
 pub(super) struct Start {
     name: String,
     interest: Interest,
     held: Option<Held>,
-    /// 0 = none named.
+    /// 0 = not named.
     session: u64,
 }
 
@@ -67,14 +67,14 @@ impl TryFrom<v1::WatchStart> for Start {
 type ScopeChanges = Mutex<Vec<(Vec<Vni>, Vec<Vni>)>>;
 type Out = mpsc::Sender<Result<v1::WatchResponse, Status>>;
 
-/// What the two tasks share.
+/// State shared by the two futures.
 struct Inbox {
     scope_changes: ScopeChanges,
     arrived: Notify,
 }
 
-/// The session whose watch this is, made known to the board. A watch of an older version names none: it is taken by
-/// its name, for a host whose session has no watch.
+/// The session of the watch, which the board is notified of. A watch of an older version names no session: then it belongs
+/// to the host of its name, if the host's session has no watch.
 async fn session(
     rpc: &Rpc,
     extensions: &Extensions,
@@ -117,11 +117,11 @@ pub(super) fn watch(
     let (out, answers) = mpsc::channel(FRAMES_IN_FLIGHT);
     let inbox = Arc::new(Inbox { scope_changes: Mutex::default(), arrived: Notify::new() });
     tokio::spawn(async move {
-        // Here, since this task runs to its end whatever becomes of the call: what opens, closes.
+        // In this task, since it also runs to its end if the call is dropped: what is opened is closed.
         let session = match session(&rpc, &extensions, &name, number, &peer).await {
             Ok(session) => session,
             Err(status) => {
-                // The watcher may have gone.
+                // The watcher may have disconnected.
                 let _ = out.send(Err(status)).await;
                 return;
             }
@@ -137,7 +137,7 @@ pub(super) fn watch(
         };
         drop(entry);
         if let Err(status) = end {
-            // The watcher may have gone. It must not wait for one that is stuck.
+            // The watcher may have disconnected. The task must not wait for one that is stuck.
             let _ = out.try_send(Err(status));
         }
         if let Some(session) = session {
@@ -148,7 +148,7 @@ pub(super) fn watch(
     Ok(Box::pin(ReceiverStream::new(answers)))
 }
 
-/// Takes the watcher's requests until it goes or says something malformed.
+/// Receives the watcher's requests until it disconnects or sends a malformed one.
 async fn receive(
     rpc: &Rpc,
     entry: &Entry,
@@ -180,12 +180,12 @@ async fn receive(
             }
         }
     }
-    // Half closed: the watcher will say no more, but goes on listening.
+    // Half closed: the watcher sends nothing more, but still receives.
     std::future::pending().await
 }
 
-/// Counts an acknowledgement of what this stream has sent. Any other is of an earlier stream, perhaps of another
-/// branch: it says nothing of this one, and is no reason to end it. Older clients begin each watch with one.
+/// Counts an acknowledgement of a revision that this stream has sent. Any other is of an earlier stream, perhaps of another
+/// branch. It is ignored and does not end the watch: older clients begin each watch with one.
 fn ack(rpc: &Rpc, entry: &Entry, revision: u64, ours: bool, strays: &mut u64) {
     let watcher = &entry.watcher;
     let sent = watcher.sent.load(Relaxed);
@@ -204,7 +204,7 @@ fn ack(rpc: &Rpc, entry: &Entry, revision: u64, ours: bool, strays: &mut u64) {
     *strays += 1;
 }
 
-/// Sends frames as they come, as fast as the watcher takes them.
+/// Sends frames as fast as the watcher takes them.
 async fn send(
     rpc: &Rpc,
     entry: &Entry,
@@ -220,7 +220,7 @@ async fn send(
         for (add, remove) in inbox.scope_changes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             follower.interest(add, remove);
         }
-        // Whatever is published from here on wakes us.
+        // A commit that is published from here on wakes this task.
         latest.borrow_and_update();
         let frame;
         (follower, frame) = step(follower, report_progress).await?;
@@ -232,25 +232,25 @@ async fn send(
                 Ok(Err(_)) => return Ok(()),
                 Err(_) => {
                     log::warn!(
-                        "watcher {} has taken nothing for {} s: cut off",
+                        "watcher {} has taken no frame for {} s: its watch ends",
                         entry.watcher.name,
                         STUCK_TIMEOUT.as_secs()
                     );
-                    return Err(Status::deadline_exceeded("the watcher took nothing for too long"));
+                    return Err(Status::deadline_exceeded("the watcher took no frame for too long"));
                 }
             }
         }
         tokio::select! {
             changed = latest.changed() => if changed.is_err() { return Ok(()) },
             () = inbox.arrived.notified() => {}
-            // A thousand idle watchers must not wake twenty times a second each.
+            // Only if needed: a thousand idle watchers must not wake twenty times a second each.
             _ = progress.tick(), if follower.progress_pending() => report_progress = true,
             () = out.closed() => return Ok(()),
         }
     }
 }
 
-/// Reads of the store go to a thread that may block.
+/// The next frame. Reads of the store run on a blocking thread.
 async fn step(mut follower: Follower, progress: bool) -> Result<(Follower, Option<Frame>), Status> {
     if !follower.needs_store() {
         let frame = follower.next(progress)?;
@@ -264,7 +264,7 @@ async fn step(mut follower: Follower, progress: bool) -> Result<(Follower, Optio
     .map_err(|e| Status::internal(e.to_string()))?
 }
 
-/// For the operator's eyes.
+/// Updates the list of watchers, the metrics and the log.
 fn record_frame(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
     let watcher = &entry.watcher;
     match frame {

@@ -1,4 +1,4 @@
-//! Who watches, how far each has been sent, and what each has acknowledged.
+//! The open watches: the last revision sent to each, and the last one that each has acknowledged.
 
 use crate::board::Session;
 use std::{
@@ -11,16 +11,16 @@ use std::{
 use stopover_net::HostName;
 use tokio::sync::Notify;
 
-/// One open watch. Its own task writes, lists read.
+/// One open watch. Its own task writes it, lists read it.
 #[derive(Debug)]
 pub struct Watcher {
     /// Unique while the board runs.
     pub id: u64,
     /// Host or tool.
     pub name: String,
-    /// Where it is.
+    /// Its address, or `unix`.
     pub peer: String,
-    /// Of the host whose watch it is. Only such a watch acknowledges for a host.
+    /// The session of the host whose watch it is. Only such a watch acknowledges for a host.
     pub session: Option<Session>,
     /// The board's revision when it was opened.
     pub opened: u64,
@@ -42,11 +42,11 @@ struct Inner {
     open: BTreeMap<u64, Arc<Watcher>>,
     /// Last acknowledgement of each host, over reconnections.
     acked: HashMap<HostName, u64>,
-    /// Those that the barrier has not been told yet.
+    /// Acknowledgements that have not been forwarded to the board yet.
     fresh: HashMap<HostName, (u64, u64)>,
 }
 
-/// Hosts remembered after their watch has closed.
+/// Most hosts remembered after their watch has closed.
 const NAMES: usize = 65_536;
 
 /// All watches.
@@ -56,7 +56,7 @@ pub struct Watchers {
     acks: Notify,
 }
 
-/// Takes the watch off the list when it ends.
+/// Removes the watch from the list when it is dropped.
 pub struct Entry {
     /// The watch.
     pub watcher: Arc<Watcher>,
@@ -74,7 +74,7 @@ impl Watchers {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new watch. With `session`, the board knows it as that host's.
+    /// Adds a watch. With `session`, it is the watch of that host.
     pub fn open(
         self: &Arc<Self>,
         name: String,
@@ -102,7 +102,7 @@ impl Watchers {
         Entry { watcher, list: self.clone() }
     }
 
-    /// Everything up to `revision` is in force at the watcher.
+    /// The watcher acknowledges that everything up to `revision` is in force.
     pub fn ack(&self, watcher: &Watcher, revision: u64) {
         watcher.acked.fetch_max(revision, Relaxed);
         let Some(Session { host, number }) = watcher.session.clone() else { return };
@@ -110,32 +110,32 @@ impl Watchers {
         if inner.acked.len() >= NAMES && !inner.acked.contains_key(&host) {
             inner.acked.clear();
         }
-        // Not the maximum: after a restart an appliance begins again.
+        // Not the maximum: after a restart an appliance begins with older revisions again.
         inner.acked.insert(host.clone(), revision);
         inner.fresh.insert(host, (number, revision));
         drop(inner);
         self.acks.notify_one();
     }
 
-    /// Resolves when something has been acknowledged since the last time; for one listener.
+    /// Resolves after an acknowledgement since the last call. For one caller.
     pub async fn acknowledged(&self) {
         self.acks.notified().await;
     }
 
-    /// What hosts have acknowledged since the last time, each with its session.
+    /// Acknowledgements of hosts since the last call, each with its session.
     #[must_use]
     pub fn take_acks(&self) -> Vec<(Session, u64)> {
         let fresh = std::mem::take(&mut self.lock().fresh);
         fresh.into_iter().map(|(host, (number, revision))| (Session { host, number }, revision)).collect()
     }
 
-    /// Open watches after the one of this id.
+    /// Open watches with ids greater than `after`.
     #[must_use]
     pub fn list_after(&self, after: u64, limit: usize) -> Vec<Arc<Watcher>> {
         self.lock().open.range(after.saturating_add(1)..).take(limit).map(|(_, w)| w.clone()).collect()
     }
 
-    /// By host: is its watch open, and what did it acknowledge last.
+    /// By host: whether its watch is open, and the last revision that it acknowledged.
     #[must_use]
     pub fn by_host(&self) -> HashMap<HostName, (bool, u64)> {
         let inner = self.lock();
@@ -146,7 +146,7 @@ impl Watchers {
         all
     }
 
-    /// What the metrics say of all of them at this revision.
+    /// The figures for the metrics, at this revision.
     #[must_use]
     pub fn summary(&self, revision: u64) -> Summary {
         let inner = self.lock();
@@ -154,7 +154,7 @@ impl Watchers {
         for watcher in inner.open.values() {
             let acked = watcher.acked.load(Relaxed);
             if acked == 0 && watcher.session.is_none() {
-                // A tool that looks on; it forwards nothing.
+                // A tool, which forwards nothing.
                 continue;
             }
             summary.silent += u64::from(acked == 0);
@@ -165,13 +165,13 @@ impl Watchers {
     }
 }
 
-/// The watches at a glance.
+/// A summary of the watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
     /// Open watches.
     pub open: u64,
-    /// Of them, watches of hosts that have acknowledged nothing yet.
+    /// Watches of hosts that have acknowledged nothing yet.
     pub silent: u64,
-    /// How many revisions the slowest is behind. One that has acknowledged nothing counts from its beginning.
+    /// Revisions by which the slowest watch is behind. One that has acknowledged nothing counts from its opening.
     pub lag: u64,
 }

@@ -13,7 +13,7 @@ use prost::Message;
 use std::net::IpAddr;
 use stopover_net::{Mac, Vni};
 
-/// A record that cannot be read: another program's, a newer version's, or damage that checksums did not find.
+/// A record that cannot be read: written by another program or a newer version, or damaged without a checksum error.
 #[derive(Debug)]
 pub(super) struct Unreadable(pub &'static str);
 
@@ -41,12 +41,12 @@ pub(super) fn read_node_key(key: &[u8]) -> Read<(Vni, Mac)> {
 
 const OPERATOR_BIT: u8 = 0x80;
 
-/// In the length of an address: it is shared, or was heard.
+/// Bits in the length of an address: [`Hold::Shared`], [`Hold::Used`].
 const SHARED_BIT: u8 = 0x80;
-const HEARD_BIT: u8 = 0x40;
+const USED_BIT: u8 = 0x40;
 
 /// host, 4 bytes · generation, 8 · operator bit and number of addresses, 1 · addresses, each 4 or 16 after its length and
-/// bits · facts, 1, if there are any: no record of an earlier version has them
+/// bits · facts, 1, unless 0: records of earlier versions do not have it
 pub(super) fn node(record: &NodeRecord) -> Vec<u8> {
     let mut out = Vec::with_capacity(18);
     out.extend(record.host.to_be_bytes());
@@ -60,7 +60,7 @@ pub(super) fn node(record: &NodeRecord) -> Vec<u8> {
                 | match record.ips.hold(ip) {
                     Hold::Own => 0,
                     Hold::Shared => SHARED_BIT,
-                    Hold::Used => HEARD_BIT,
+                    Hold::Used => USED_BIT,
                 },
         );
         out.extend(bytes);
@@ -84,15 +84,15 @@ pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
     let mut holds = Vec::new();
     let mut ip = || -> Read<IpAddr> {
         let length = take(&mut bytes, 1)?[0];
-        let ip = take(&mut bytes, (length & !(SHARED_BIT | HEARD_BIT)).into())?;
+        let ip = take(&mut bytes, (length & !(SHARED_BIT | USED_BIT)).into())?;
         let ip = match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
             (Ok(v4), _) => Ok(IpAddr::from(v4)),
             (_, Ok(v6)) => Ok(IpAddr::from(v6)),
             _ => Err(Unreadable("node")),
         };
-        let hold = match length & (SHARED_BIT | HEARD_BIT) {
+        let hold = match length & (SHARED_BIT | USED_BIT) {
             SHARED_BIT => Hold::Shared,
-            HEARD_BIT => Hold::Used,
+            USED_BIT => Hold::Used,
             _ => return ip,
         };
         holds.extend(ip.as_ref().ok().map(|ip| (*ip, hold)));
@@ -100,7 +100,7 @@ pub(super) fn read_node(mut bytes: &[u8]) -> Read<NodeRecord> {
     };
     let ips = match flags & !OPERATOR_BIT {
         0 => Ips::default(),
-        // Nearly all, and read by the million: without an allocation.
+        // Most nodes have one address: without an allocation.
         1 => ip()?.into(),
         count => (0..count).map(|_| ip()).collect::<Read<Vec<IpAddr>>>()?.into_iter().collect(),
     };
@@ -149,7 +149,7 @@ pub(super) fn read_member_key(key: &[u8]) -> Read<(Vni, u32)> {
     Ok((Vni::new(u32::from_be_bytes([0, a, b, c])).map_err(|_| bad())?, u32::from_be_bytes(h)))
 }
 
-/// Two bits each for joined and declared (there; with segment), one for nodes.
+/// Two bits each for joined and declared (present; with segment), one for nodes.
 pub(super) fn member(record: &MemberRecord) -> [u8; 1] {
     let reason = |r: Option<bool>| u8::from(r.is_some()) | u8::from(r == Some(true)) << 1;
     [reason(record.joined) | reason(record.declared) << 2 | u8::from(record.has_nodes) << 4]
@@ -222,7 +222,7 @@ struct StoredKey {
     reasons: Vec<String>,
     #[prost(uint32, repeated, tag = "8")]
     deferred: Vec<u32>,
-    /// By which each was deferred; or the migration's generation.
+    /// The migration that deferred each claim; or the generation of a migration.
     #[prost(uint64, repeated, tag = "9")]
     migrations: Vec<u64>,
     /// Claims that were accepted with other addresses.
@@ -342,7 +342,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nodes_come_back(host: u32, generation: u64, operator: bool, ips in vec(any::<IpAddr>(), 0..=16),
+        fn nodes_round_trip(host: u32, generation: u64, operator: bool, ips in vec(any::<IpAddr>(), 0..=16),
                            vni in 1..=Vni::MAX, mac: [u8; 6], bits: u8, share: bool) {
             let declared_by = if operator { DeclaredBy::Operator } else { DeclaredBy::Appliance };
             let kinds = [Hold::Shared, Hold::Used, Hold::Own];
@@ -356,32 +356,32 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_an_error_and_no_panic(bytes in vec(any::<u8>(), 0..64)) {
+        fn garbage_is_an_error_without_a_panic(bytes in vec(any::<u8>(), 0..64)) {
             let _ = (read_node(&bytes), read_node_key(&bytes), read_host(&bytes), read_network(&bytes));
             let _ = (read_lock(&bytes), read_migration(&bytes), read_run(&bytes));
             let _ = (read_member(&bytes), read_member_key(&bytes), read_event(&bytes), read_key(&bytes));
         }
 
         #[test]
-        fn members_come_back(joined: Option<bool>, declared: Option<bool>, has_nodes: bool) {
+        fn members_round_trip(joined: Option<bool>, declared: Option<bool>, has_nodes: bool) {
             let record = MemberRecord { joined, declared, has_nodes };
             prop_assert_eq!(read_member(&member(&record)).unwrap(), record);
         }
 
         #[test]
-        fn runs_come_back(id: [u8; 16], first: u64) {
+        fn runs_round_trip(id: [u8; 16], first: u64) {
             let record = Run { id: Uuid::from_bytes(id), first };
             prop_assert_eq!(read_run(&run(&record)).unwrap(), record);
         }
 
         #[test]
-        fn locks_come_back(migration: u64, generation: u64, source: u32, target in 1..u32::MAX, known: bool) {
+        fn locks_round_trip(migration: u64, generation: u64, source: u32, target in 1..u32::MAX, known: bool) {
             let record = Lock { migration, generation, source, target: known.then_some(target) };
             prop_assert_eq!(read_lock(&lock(&record)).unwrap(), record);
         }
 
         #[test]
-        fn keys_come_back(id: [u8; 16], fingerprint: u64, a: u64, b: u32, refused in vec((any::<u32>(), ".*"), 0..4)) {
+        fn keys_round_trip(id: [u8; 16], fingerprint: u64, a: u64, b: u32, refused in vec((any::<u32>(), ".*"), 0..4)) {
             let held = Accepted { ips: vec!["10.0.0.1".parse().unwrap()], refused: vec!["held".into()] };
             let partial = vec![(b, held), (1, Accepted::default())];
             let later = vec![(b, a)];
@@ -405,18 +405,18 @@ mod tests {
         }
     }
 
-    /// A store that an earlier version wrote is read as it was meant: declared nodes, nothing known of routers.
+    /// Nodes in the store of an earlier version are declared, and whether they are routers is not known.
     #[test]
     fn a_node_of_an_earlier_version_is_read() {
         let bytes = [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0x81, 4, 10, 0, 0, 1];
         let record = read_node(&bytes).unwrap();
         assert_eq!((record.host, record.generation, record.facts), (7, 9, NodeFacts::default()));
         assert_eq!(record.ips, Ips::from(IpAddr::from([10, 0, 0, 1])));
-        assert_eq!(node(&record), bytes, "and written as ever");
+        assert_eq!(node(&record), bytes, "and written the same");
     }
 
     #[test]
-    fn hosts_networks_and_events_come_back() {
+    fn hosts_networks_and_events_round_trip() {
         let record = HostRecord {
             name: HostName::new("gw-a").unwrap(),
             vteps: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],

@@ -1,9 +1,7 @@
-//! Records on stable storage. A store takes the writes of many commands in one transaction, and gives consistent
-//! views of what it holds, each of one revision, that writers neither wait for nor disturb. It does not know what
-//! the records mean.
+//! Records on stable storage. A store writes the records of many commands in one transaction. It provides consistent views,
+//! each of one revision, independent of later writes. It does not know the meaning of the records.
 //!
-//! [`Store`] is the seam for others: a replicated store has transactions and reads at a revision too. [`Redb`] is
-//! the embedded one.
+//! [`Store`] is the interface for other stores, such as a replicated one. [`Redb`] is the embedded store.
 
 mod codec;
 mod redb;
@@ -20,8 +18,8 @@ use crate::{
 use std::fmt;
 use stopover_net::{Mac, Vni};
 
-/// Why a store cannot do its work. The board cannot go on after one of these from [`Store::commit`]: it does not
-/// know what is on the disk.
+/// An error of a store. After an error of [`Store::commit`] the board cannot continue: it does not know what is on the
+/// disk.
 #[derive(Debug)]
 pub struct StoreError(String);
 
@@ -45,7 +43,7 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// Where the board has got to; written with every transaction.
+/// The revision of the board and the next id; written with every transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CommitHeader {
     /// The board's revision.
@@ -54,19 +52,19 @@ pub struct CommitHeader {
     pub next_host: u32,
 }
 
-/// What is asked of a store.
+/// A store of records.
 pub trait Store: Send + Sync + 'static {
-    /// Made when the store was created; never changes.
+    /// Chosen when the store was created; does not change.
     fn board_id(&self) -> Uuid;
 
-    /// Counts the starts of the board, and gives this one an id; durable before it returns.
+    /// Counts a start of the board and adds a run with a new id; durable before it returns.
     fn begin_run(&self) -> Result<u32, StoreError>;
 
     /// The runs so far.
     fn lineage(&self) -> Result<Lineage, StoreError>;
 
-    /// Writes everything in one transaction; durable when it returns. `progress` hears, now and then, how many
-    /// records are written.
+    /// Writes everything in one transaction; durable when it returns. `progress` is called from time to time with the
+    /// number of records written.
     fn commit(
         &self,
         header: CommitHeader,
@@ -74,13 +72,13 @@ pub trait Store: Send + Sync + 'static {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), StoreError>;
 
-    /// All that is committed now.
+    /// A view of the last committed state.
     fn view(&self) -> Result<Box<dyn View>, StoreError>;
 }
 
-/// One consistent state. Ordered by key; `after` and `limit` let the caller take it in pieces.
+/// One consistent state. Ordered by key; with `after` and `limit` the caller reads it in pieces.
 pub trait View: Send {
-    /// Whose state it is.
+    /// The header of its last commit.
     fn header(&self) -> CommitHeader;
     /// Hosts, by id.
     fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError>;

@@ -1,5 +1,5 @@
 //! The embedded store: one file, B-trees with copy on write (redb). A commit is one transaction and one fsync;
-//! a crash at any point leaves the last committed transaction. Views are read transactions.
+//! after a crash at any point the last committed transaction is there. Views are read transactions.
 
 use super::{CommitHeader, Store, StoreError, View, codec};
 use crate::{
@@ -30,12 +30,12 @@ const LOCKS: Def = Def::new("locks");
 /// Runs by number: the id, then the revision at the start.
 const RUNS: Def = Def::new("runs");
 
-/// Raised when the records change in a way that older programs misread. Older formats are read, and become this one:
+/// Increased when the records change in a way that older programs misread. Older formats are read and upgraded:
 ///
-/// | Format | What is new |
+/// | Format | New |
 /// |---|---|
 /// | 1 | |
-/// | 2 | `runs`: a program that does not know them would leave its own out |
+/// | 2 | `runs`: an older program would not add its own |
 const FORMAT: u64 = 2;
 /// Pages held in memory. The tables of the board itself are in memory anyway.
 const CACHE_BYTES: usize = 128 << 20;
@@ -53,8 +53,8 @@ fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError
 }
 
 impl Redb {
-    /// Opens the file of a board. Fails if there is none: whoever lost its file must learn of it, and not get an
-    /// empty board. Fails if another process has it open.
+    /// Opens the file of a board. Fails if there is none, since a board whose file is lost must not begin empty. Fails if
+    /// another process has the file open.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let shown = path.display();
         let empty = std::fs::metadata(path).map(|file| file.len() == 0);
@@ -65,8 +65,8 @@ impl Redb {
         if missing {
             return Err(StoreError(format!(
                 "opening {shown}: found {}; expected the store of a board; hint: if this board is new, make its store \
-                 once with `stopover-bbs init`; if there was a store, bring it back (a backup will do): hosts keep \
-                 what they have and follow no other board before they are told to",
+                 once with `stopover-bbs init`; if there was a store, restore it, from a backup if necessary: hosts \
+                 keep their state, and follow another board only after `stopover board accept`",
                 if empty.is_ok() { "an empty file" } else { "no such file" }
             )));
         }
@@ -78,7 +78,7 @@ impl Redb {
         Self::prepare(db, None)
     }
 
-    /// Makes a new board: a file that must not exist yet, and its folder if that does not.
+    /// Creates the store of a new board. The file must not exist yet; its folder is made if necessary.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
         let doing = |e: &dyn std::fmt::Display| {
             StoreError(format!(
@@ -94,7 +94,7 @@ impl Redb {
         let file = file.map_err(|e| doing(&e))?;
         let made = Builder::new().create_file(file).map_err(|e| doing(&e)).and_then(Self::new);
         if made.is_err() {
-            // What is there is ours and no store.
+            // The file is our own, and not a store.
             let _ = std::fs::remove_file(path);
         }
         made
@@ -104,7 +104,7 @@ impl Redb {
         Self::prepare(db, Some(Uuid::new_v4()))
     }
 
-    /// A store that lives as long as the process, for tests.
+    /// A store in memory, for tests.
     pub fn in_memory() -> Result<Self, StoreError> {
         let db = Builder::new()
             .create_with_backend(InMemoryBackend::new())
@@ -112,7 +112,7 @@ impl Redb {
         Self::new(db)
     }
 
-    /// `new`: the id of a board whose store this is to become.
+    /// `new`: the id of a new board.
     fn prepare(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
@@ -137,7 +137,7 @@ impl Redb {
                 None => {
                     let id = new.ok_or_else(|| {
                         let why = "found no board in it; expected the store of one; hint: move the file away and \
-                                   make a store with `stopover-bbs init`, or bring the right one back";
+                                   make a store with `stopover-bbs init`, or restore the right one";
                         StoreError::new(doing, why)
                     })?;
                     meta.insert(b"board".as_slice(), id.as_bytes().as_slice()).map_err(failed(doing))?;
@@ -154,14 +154,14 @@ fn read_number(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
     name: &str,
 ) -> Result<Option<u64>, StoreError> {
-    let doing = "reading its marks";
+    let doing = "reading its header";
     let Some(value) = meta.get(name.as_bytes()).map_err(failed(doing))? else { return Ok(None) };
     let bytes = value.value().try_into().map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?;
     Ok(Some(u64::from_be_bytes(bytes)))
 }
 
 fn put_number(meta: &mut Table<'_, &[u8], &[u8]>, name: &str, n: u64) -> Result<(), StoreError> {
-    meta.insert(name.as_bytes(), n.to_be_bytes().as_slice()).map_err(failed("writing its marks"))?;
+    meta.insert(name.as_bytes(), n.to_be_bytes().as_slice()).map_err(failed("writing its header"))?;
     Ok(())
 }
 
@@ -174,7 +174,7 @@ fn put(table: &mut Table<'_, &[u8], &[u8]>, key: &[u8], value: Option<&[u8]>) ->
     Ok(())
 }
 
-/// Everything of a commit, into its transaction.
+/// Writes everything of a commit in its transaction.
 fn write_all(
     tx: &WriteTransaction,
     header: CommitHeader,
@@ -217,7 +217,7 @@ fn write_all(
             }
         }
     }
-    // A B-tree likes keys in order; the sort is stable, so the last write of a key still wins.
+    // A B-tree is faster with keys in order. The sort is stable, so the last write of a key still wins.
     nodes_in_order.sort_by_key(|(vni, mac, _)| (*vni, *mac));
     let mut nodes = open(NODES)?;
     for (done, (vni, mac, r)) in nodes_in_order.into_iter().enumerate() {
@@ -334,7 +334,7 @@ fn network_keys(vni: Vni) -> ([u8; 3], [u8; 3]) {
         let [_, a, b, c] = n.to_be_bytes();
         [a, b, c]
     };
-    // VNI 0xffffff is followed by nothing; 0 marks that.
+    // No VNI follows 0xffffff; 0 marks that.
     (key(vni.get()), key((vni.get() + 1) & Vni::MAX))
 }
 
@@ -454,7 +454,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_of_format_1_is_read_and_becomes_of_this_one() {
+    fn a_store_of_format_1_is_read_and_upgraded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("board.redb");
         let made = Redb::create(&path).unwrap();

@@ -213,7 +213,7 @@ fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
     let events = pass(&mut rig, 100, &[1]);
     assert_eq!(
         events,
-        ["host gw-0 has been down for 2 s: flooded frames are sent to it no longer; its 1 nodes stay"]
+        ["host gw-0 has been down for 2 s: flooded frames are no longer sent to it; its 1 nodes remain"]
     );
     assert!(host(&rig).unwrap().no_flood);
     assert_eq!(rig.state().nodes.len(), 1, "fail static");
@@ -225,7 +225,7 @@ fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
     pass(&mut rig, forget_after_ms - 100, &[1]);
     assert_eq!(rig.state().nodes.len(), 1);
     let events = pass(&mut rig, 100, &[1]);
-    assert_eq!(events, ["host gw-0 has been down for 9 s and is forgotten with its 1 nodes"]);
+    assert_eq!(events, ["host gw-0 has been down for 9 s and is removed with its 1 nodes"]);
     assert!(host(&rig).is_none() && rig.state().nodes.is_empty());
 
     // What the operator has declared there is hers.

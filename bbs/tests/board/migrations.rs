@@ -155,7 +155,7 @@ fn a_dead_source_gives_way_and_a_dead_lease_aborts() {
     claims(&mut rig, &b, claim(1, 1, &[]));
     let third = register(&mut rig, 2);
     let Outcome::Claimed { refused, .. } = claims(&mut rig, &third, claim(1, 2, &[])) else { panic!() };
-    assert!(refused[0].1.contains("takes it to gw-1"), "{refused:?}");
+    assert!(refused[0].1.contains("moves it to gw-1"), "{refused:?}");
     rig.apply(None, Command::Deregister { session: a.clone(), withdraw_all: false });
     assert_eq!((at(&rig, 1), at(&rig, 2)), (2, 2), "one VM, one place");
     assert_eq!(migration(&rig, ticket).state, MigrationState::Completed);

@@ -26,14 +26,14 @@ impl DesiredNode {
         if self.claim.ips.iter().all(|ip| ips.contains(ip)) {
             return false;
         }
-        // What is declared is tried again.
+        // Declared addresses are claimed again.
         self.state = ClaimState::Refused { retry_at };
         true
     }
 }
 
 impl Desired {
-    /// The board says that the node is at another host in this revision. True if it is to be claimed at once.
+    /// At the board the node is at another host in this revision. True if it is to be claimed at once.
     pub fn handle_elsewhere(&mut self, vni: Vni, mac: Mac, revision: u64, retry_at: Instant) -> bool {
         let migrated = self.locked.contains(&(vni, mac));
         match self.nodes.get_mut(&(vni, mac)).map(|node| (node.state.clone(), node)) {
@@ -61,23 +61,23 @@ impl Desired {
         }
     }
 
-    /// The board says that our node has lost these addresses in this revision. True if they are to be claimed at once.
+    /// At the board our node has lost these addresses in this revision. True if they are to be claimed at once.
     pub fn handle_lost(&mut self, vni: Vni, mac: Mac, ips: &[IpAddr], revision: u64) -> bool {
         let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
-        // Not only those of our claim: the answer that is under way may give it others, which it had elsewhere.
+        // Not only addresses of our claim: the outstanding answer may add others, which it had at another host.
         node.taken.extend(ips.iter().map(|ip| (Some(*ip), revision)));
         node.state == ClaimState::Accepted && self.yield_taken(vni, mac)
     }
 
-    /// After the verdict on a claim: what others took over while it was under way is theirs, if it was after.
+    /// After the answer to a claim: applies what others have taken over since the revision of the answer.
     pub fn apply_taken(&mut self, vni: Vni, mac: Mac) {
         if self.nodes.get(&(vni, mac)).is_some_and(|node| node.state == ClaimState::Accepted) {
             self.yield_taken(vni, mac);
         }
     }
 
-    /// Leaves to others what they took over after the board accepted our claim. True if some of it, being declared, is
-    /// to be claimed again at once.
+    /// Gives up what others have taken over after the board accepted our claim. True if some of it is declared and is to
+    /// be claimed again at once.
     fn yield_taken(&mut self, vni: Vni, mac: Mac) -> bool {
         let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
         let mut taken = std::mem::take(&mut node.taken);
@@ -85,7 +85,7 @@ impl Desired {
         taken.retain(|(ip, revision)| *revision > node.accepted_at && ip.as_ref().is_none_or(ours));
         let learned = node.claim.facts.is_learned();
         if learned && taken.iter().any(|(ip, _)| ip.is_none()) {
-            // Until the consumer, who hears of it, withdraws the claim.
+            // The consumer gets the event, and then withdraws the claim.
             node.state = ClaimState::TakenOver;
             self.events.push_back(ClaimEvent::NodeMoved { vni, mac });
             return false;
@@ -100,7 +100,7 @@ impl Desired {
         claim_rest && self.claim_again(vni, mac)
     }
 
-    /// The board says that nobody has the node. True if it is to be claimed at once.
+    /// At the board no host has the node. True if it is to be claimed at once.
     pub fn handle_removed(&mut self, vni: Vni, mac: Mac) -> bool {
         self.locked.remove(&(vni, mac));
         self.claim_again(vni, mac)
@@ -111,13 +111,13 @@ impl Desired {
         self.locked.insert((vni, mac));
     }
 
-    /// The locks are about to be told anew.
+    /// A snapshot begins: the board sends all locks again.
     pub fn clear_locks(&mut self) {
         self.locked.clear();
     }
 
-    /// The lock on a node has ended. If it deferred a claim, there is no need to wait for the next try. True if
-    /// the node is to be claimed at once.
+    /// The lock on a node has ended. A deferred claim need not wait for its next try. True if the node is to be claimed at
+    /// once.
     pub fn handle_unlocked(&mut self, vni: Vni, mac: Mac) -> bool {
         self.locked.remove(&(vni, mac));
         match self.nodes.get(&(vni, mac)).map(|node| &node.state) {
@@ -128,7 +128,7 @@ impl Desired {
         }
     }
 
-    /// Claims it anew. The answer to a claim that is under way may be of a time before; it counts for nothing.
+    /// Claims it again. An outstanding answer to an earlier claim is ignored: it may describe an earlier state.
     fn claim_again(&mut self, vni: Vni, mac: Mac) -> bool {
         let Some(node) = self.nodes.get_mut(&(vni, mac)) else { return false };
         self.versions += 1;
@@ -157,7 +157,7 @@ impl Desired {
             }
             ClaimResult::Later(at) => {
                 node.state = ClaimState::Postponed { retry_at: at };
-                // Only as long as what was received is recent: others contend with what they receive now.
+                // Not longer: other hosts claim because of frames that they receive now.
                 node.fresh_until = node.fresh_until.max((at + FRESH / 4).min(node.claimed_at + 2 * FRESH));
                 self.refused.insert(key);
                 self.repeat_at = Some(self.repeat_at.map_or(at, |other| other.min(at)));
