@@ -27,7 +27,7 @@ impl Deadlines {
         self.by_id.get(&id).copied()
     }
 
-    /// Those whose time has come, earliest first. They stay until they are removed.
+    /// Ids whose deadline has passed, earliest first. They remain until they are removed.
     pub fn due(&self, now_ms: u64) -> Vec<u64> {
         self.in_order.iter().take_while(|(at_ms, _)| *at_ms <= now_ms).map(|(_, id)| *id).collect()
     }

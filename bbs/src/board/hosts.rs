@@ -99,7 +99,7 @@ impl Board {
     }
 
     /// Whether a process may register a host of this name. The process that is registered may, over any connection.
-    /// Another process may if the registered one is gone: its lease has expired, or the VTEPs are the same (it is the
+    /// Another process may if the registered one has ended: its lease has expired, or the VTEPs are the same (it is the
     /// same machine) and the watch of the earlier process has closed. So two machines of one name do not alternate.
     fn may_register(&self, now: Now, r: &Registration, id: Option<u32>) -> Result<(), Refusal> {
         let Some(host) = id.and_then(|id| self.state.hosts.get(&id)) else { return Ok(()) };

@@ -119,7 +119,7 @@ impl Board {
             (Some(at), Some(target)) => {
                 let hint = if at.id == m.source.id { "abort it" } else { "abort it and begin another" };
                 return Err(Refusal::Conflict(format!(
-                    "migration {} goes to host {}, not to {}: {hint}",
+                    "the target of migration {} is host {}, not {}: {hint}",
                     m.id, target.name, at.name
                 )));
             }

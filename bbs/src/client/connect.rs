@@ -12,7 +12,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// HTTP/2 flow-control window of a stream and of the connection, in bytes. With the default of 64 KiB a snapshot of some
 /// hundred megabytes would wait for a round trip after every 64 KiB.
 const WINDOW: u32 = 4 << 20;
-/// A peer that answers no HTTP/2 ping for this long is gone.
+/// A connection ends if its peer does not answer an HTTP/2 ping for this long.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Connects; fails if the endpoint does not answer.

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_renewed_until_it_is_ended_and_a_key_lives_until_its_answer() {
+    fn a_lock_is_renewed_until_its_end_and_a_key_is_kept_until_its_answer() {
         let now = Instant::now();
         let mut migrations = Migrations::default();
         let begin = BeginMigration {

@@ -4,7 +4,7 @@ use super::*;
 use stopover_bbs::board::BARRIER_MS;
 
 #[test]
-fn an_acknowledgement_counts_in_its_hosts_present_session_only() {
+fn an_acknowledgement_counts_only_in_the_current_session() {
     let mut rig = Rig::new(1000);
     let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));
     claims(&mut rig, &a, claim(1, 1, &[]));
@@ -43,7 +43,7 @@ fn completed_migrations(rig: &mut Rig, count: u8) -> Vec<Ticket> {
 }
 
 #[test]
-fn the_work_of_a_command_does_not_grow_with_barriers_and_locks() {
+fn the_work_of_a_command_is_independent_of_barriers_and_locks() {
     let spent = |barriers: u8| {
         let mut rig = Rig::new(1000);
         let tickets = completed_migrations(&mut rig, barriers);
@@ -74,7 +74,7 @@ fn the_work_of_a_command_does_not_grow_with_barriers_and_locks() {
 }
 
 #[test]
-fn a_host_that_never_acknowledges_is_waited_for_no_longer_than_the_deadline() {
+fn a_barrier_waits_at_most_until_its_deadline() {
     let mut rig = Rig::new(1000);
     let tickets = completed_migrations(&mut rig, 12);
     for h in [0, 1] {
@@ -98,7 +98,7 @@ fn a_host_that_never_acknowledges_is_waited_for_no_longer_than_the_deadline() {
         assert_eq!(m.missed.iter().map(|h| h.name.as_str()).collect::<Vec<_>>(), ["gw-2"]);
         assert_eq!((m.waiting.len(), m.switched_unix_ms), (0, 55));
     }
-    // Nor is one that goes down, at once.
+    // A host that goes down is no longer waited for at once.
     let mut rig = Rig::new(1000);
     let tickets = completed_migrations(&mut rig, 2);
     rig.step(&Step::Deregister(2, false));

@@ -1,4 +1,4 @@
-//! Who keeps a node or an address that two claim: declared before learned, and among learned ones the newest.
+//! Contests for a node or an address: declared claims win over learned ones, and among learned ones the newest wins.
 
 use super::support::*;
 use proptest::prelude::*;
@@ -55,12 +55,12 @@ fn submit(rig: &mut Rig, session: &Session, claim: Claim) -> Answer {
 }
 
 #[test]
-fn a_learned_station_moves_to_where_it_was_received_last() {
+fn a_learned_station_moves_to_the_host_that_received_it_last() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
     assert_eq!(submit(&mut rig, &a, learned(1, &["192.168.0.1", "fd00::1"])), Answer::default());
     let generation = rig.state().nodes[&(vni(1), mac(1))].generation;
-    // Its addresses come with it: it need not say them again.
+    // Its addresses move with it: it need not announce them again.
     let ips = vec![ip("192.168.0.1"), ip("fd00::1")];
     let accepted = Some(Accepted { ips: ips.clone(), refused: vec![] });
     assert_eq!(submit(&mut rig, &b, learned(1, &[])), Answer { accepted, ..Answer::default() });
@@ -72,7 +72,7 @@ fn a_learned_station_moves_to_where_it_was_received_last() {
 }
 
 #[test]
-fn declared_stations_never_give_way_to_learned_ones_and_take_over_from_them() {
+fn declared_stations_win_over_learned_ones() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
     submit(&mut rig, &a, declared(1, &["192.168.0.1"]));
@@ -86,7 +86,7 @@ fn declared_stations_never_give_way_to_learned_ones_and_take_over_from_them() {
     assert_eq!((node(&rig, 2), node(&rig, 3)), ((2, vec![]), (1, vec![ip("192.168.0.2")])));
     assert_eq!(submit(&mut rig, &a, declared(2, &[])), Answer::default());
     assert_eq!(node(&rig, 2).0, 1);
-    // What the operator declared stays even with its host down, and so do its addresses.
+    // A node that the operator declared keeps its place and addresses even while its host is down.
     rig.apply(None, by_operator(9, &["192.168.0.9"], &[])).result.unwrap();
     assert!(submit(&mut rig, &b, learned(9, &[])).refused);
     assert!(submit(&mut rig, &b, declared(9, &[])).refused);
@@ -116,13 +116,13 @@ fn an_operator_declares_an_address_that_nodes_share() {
         rig.apply(None, by_operator(2, &["192.168.0.2"], &[shared])).result.unwrap();
         assert_eq!(node(&rig, 1).1, [ip("192.168.0.1")]);
         assert!(node(&rig, 2).1.contains(&vip[0]));
-        // Whoever shares and announces it takes it over; a claim without announcement does not.
+        // A node that shares and announces it takes it over; a claim without announcement does not.
         let silent = Claim { shared: vip.to_vec(), ..declared(3, &[shared]) };
         assert_eq!(submit(&mut rig, &a, silent.clone()).accepted.unwrap().refused.len(), 1);
         let announced = Claim { announced: vip.to_vec(), ..silent };
         assert_eq!(submit(&mut rig, &a, announced), Answer::default());
         assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vip.to_vec()));
-        // The same declaration again takes it from nobody who announced it.
+        // The same declaration again does not take it from a node that announced it.
         rig.apply(None, by_operator(2, &["192.168.0.2"], &[shared])).result.unwrap();
         assert_eq!((node(&rig, 2).1, node(&rig, 3).1), (vec![ip("192.168.0.2")], vip.to_vec()));
         // A learned station gives it up, as all that is learned.
@@ -130,10 +130,10 @@ fn an_operator_declares_an_address_that_nodes_share() {
         submit(&mut rig, &a, learned(4, &[shared]));
         rig.apply(None, by_operator(1, &["192.168.0.1"], &[shared])).result.unwrap();
         assert_eq!((node(&rig, 1).1.len(), node(&rig, 4).1.len()), (2, 0));
-        // The appliance that claims a node of the operator's hears which addresses it has.
+        // The answer to a claim of the operator's node has the addresses of the declaration.
         let accepted = submit(&mut rig, &a, declared(2, &[shared])).accepted.unwrap();
         assert_eq!(accepted, Accepted { ips: vec![ip("192.168.0.2")], refused: vec![] });
-        // What one node has as its own is nobody's to share, and the other way round.
+        // An address of one node cannot be shared by another, and the other way round.
         let other = rig.apply(None, by_operator(5, &[], &["192.168.0.2"])).result;
         assert!(matches!(&other, Err(Refusal::Conflict(why)) if why.contains("192.168.0.2")), "{other:?}");
         let own = rig.apply(None, by_operator(5, &[shared], &[])).result;
@@ -142,9 +142,9 @@ fn an_operator_declares_an_address_that_nodes_share() {
     }
 }
 
-/// A client that knows nothing of kinds: as ever, the first holder stays.
+/// With a client of a version without kinds the first holder keeps the node, as before.
 #[test]
-fn old_clients_neither_take_nor_give() {
+fn claims_of_old_clients_take_nothing_over() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
     submit(&mut rig, &a, learned(1, &["192.168.0.1"]));
@@ -154,7 +154,7 @@ fn old_clients_neither_take_nor_give() {
 }
 
 #[test]
-fn an_address_goes_to_its_newest_announcer_and_nobody_loses_its_node() {
+fn an_address_moves_to_its_newest_announcer_without_the_node() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
     submit(&mut rig, &a, learned(1, &["192.168.0.1", "192.168.0.100"]));
@@ -172,7 +172,7 @@ fn an_address_goes_to_its_newest_announcer_and_nobody_loses_its_node() {
 }
 
 #[test]
-fn a_shared_address_follows_its_announcements_among_those_that_share_it() {
+fn a_shared_address_moves_by_announcements_among_its_sharers() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
     let vip = ip("192.168.0.100");
@@ -187,7 +187,7 @@ fn a_shared_address_follows_its_announcements_among_those_that_share_it() {
     // Not without an announcement, and not for who does not share it.
     assert_eq!(submit(&mut rig, &a, share(1, "192.168.0.1").stale()).accepted.unwrap().refused.len(), 1);
     assert_eq!(submit(&mut rig, &a, learned(3, &["192.168.0.100"])).accepted.unwrap().refused.len(), 1);
-    // It stays shared over a restart of the board.
+    // It remains shared after a restart of the board.
     rig.restart();
     let [a, _] = hosts(&mut rig);
     assert_eq!(submit(&mut rig, &a, share(1, "192.168.0.1")), Answer::default());
@@ -195,7 +195,7 @@ fn a_shared_address_follows_its_announcements_among_those_that_share_it() {
 }
 
 #[test]
-fn what_is_known_of_a_router_stays_known() {
+fn the_router_flag_is_kept() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
     let facts = |rig: &Rig| rig.state().nodes[&(vni(1), mac(1))].facts;
@@ -205,7 +205,7 @@ fn what_is_known_of_a_router_stays_known() {
     };
     submit(&mut rig, &a, with(Some(true)));
     assert_eq!(facts(&rig).router, Some(true));
-    // Its appliance restarts and has not heard it yet; it moves; the board restarts.
+    // Its appliance restarts and has not received it yet; it moves; the board restarts.
     submit(&mut rig, &a, with(None));
     submit(&mut rig, &b, with(None));
     rig.restart();
@@ -235,7 +235,7 @@ fn what_is_known_of_a_router_stays_known() {
 }
 
 #[test]
-fn what_moves_too_often_is_slowed_down_reported_and_never_refused() {
+fn frequent_moves_are_delayed_and_reported() {
     let mut rig = Rig::new(1000);
     let sessions = hosts(&mut rig);
     submit(&mut rig, &sessions[0], learned(1, &["192.168.0.1"]));
@@ -246,7 +246,7 @@ fn what_moves_too_often_is_slowed_down_reported_and_never_refused() {
         assert_eq!(answer, Answer::default(), "move {n}, at a moderate pace");
         assert_eq!(node(&rig, 1).0, n as u32 % 2 + 1);
         events.extend(applied.events);
-        // Whoever flaps faster waits.
+        // A faster move is delayed.
         if n >= 5 {
             let back = submit(&mut rig, &sessions[(n + 1) % 2], learned(1, &[]));
             assert_eq!(back, Answer { retry_ms: 500, ..Answer::default() });
@@ -269,7 +269,7 @@ proptest! {
     /// Whatever order learned stations are received in, each is at the host, and each address at the station, that was
     /// last; and no node is lost.
     #[test]
-    fn the_newest_wins(steps in prop::collection::vec(
+    fn the_newest_claim_wins(steps in prop::collection::vec(
         prop_oneof![
             4 => (0..2usize, 1..5u8, prop::option::of(1..4u8)).prop_map(|(h, m, i)| Event::Receive(h, m, i)),
             1 => (1..2000u64).prop_map(Event::Pass),
@@ -314,9 +314,9 @@ proptest! {
     }
 }
 
-/// What a declared station was heard to use beside its own addresses is learned: it moves as learned addresses do.
+/// An address that a declared station uses without a declaration is learned: it moves like learned addresses.
 #[test]
-fn an_address_that_a_declared_station_was_heard_to_use_moves() {
+fn an_undeclared_address_of_a_declared_station_moves() {
     let mut rig = Rig::new(1000);
     let [a, b] = hosts(&mut rig);
     let vip = ip("192.168.0.100");

@@ -1,10 +1,10 @@
-//! Sessions: who may register and speak for a host, and what happens to a host that is silent.
+//! Sessions: which processes may register a host, and what happens to a host that is silent.
 
 use super::*;
 use stopover_bbs::board::Absence;
 
 #[test]
-fn conflicts_name_the_holder_and_are_one_event() {
+fn a_conflict_names_the_holder_and_is_one_event() {
     let mut rig = Rig::new(1000);
     let a = register(&mut rig, 0);
     let b = register(&mut rig, 1);
@@ -22,7 +22,7 @@ fn conflicts_name_the_holder_and_are_one_event() {
     // An address that another holds does not cost a node its place, nor its other addresses.
     let same_ip = || vec![claim(100, 2, &["192.168.0.1", "192.168.0.2"])];
     let first = rig.apply(None, Command::Claim { session: b.clone(), claims: same_ip() });
-    assert_eq!(first.events.len(), 1, "said as a conflict");
+    assert_eq!(first.events.len(), 1, "reported as a conflict");
     let Ok(Outcome::Claimed { refused, partial, .. }) = first.result else { panic!() };
     assert_eq!((refused.len(), partial.len()), (0, 1));
     let (0, Accepted { ips, refused }) = &partial[0] else { panic!("{partial:?}") };
@@ -36,11 +36,11 @@ fn conflicts_name_the_holder_and_are_one_event() {
     let again = rig.apply(None, Command::Claim { session: b.clone(), claims: same_ip() });
     assert!(again.events.is_empty(), "once");
     let elsewhere = Command::Claim { session: b, claims: vec![claim(101, 1, &["192.168.0.1"])] };
-    assert!(refusals(rig.apply(None, elsewhere).result).is_empty(), "another network is another world");
+    assert!(refusals(rig.apply(None, elsewhere).result).is_empty(), "another network is independent");
 }
 
 #[test]
-fn a_silent_host_goes_down_keeps_its_nodes_and_can_be_taken_over_from() {
+fn a_silent_host_goes_down_and_keeps_its_nodes_until_takeover() {
     let mut rig = Rig::new(1000);
     let a = register(&mut rig, 0);
     rig.apply(None, Command::Claim { session: a.clone(), claims: vec![claim(1, 1, &["192.168.0.1"])] });
@@ -59,7 +59,7 @@ fn a_silent_host_goes_down_keeps_its_nodes_and_can_be_taken_over_from() {
     assert_eq!(node.host_id, 2);
     assert!(node.generation > generation, "a move fences what was before");
 
-    // The first one comes back, and is told.
+    // The first host is up again, and its claim is refused.
     let back = rig.apply(None, Command::Claim { session: a, claims: vec![claim(1, 1, &["192.168.0.1"])] });
     assert!(rig.state().hosts[&1].up);
     assert!(refusals(back.result)[0].contains("held by host gw-1"));
@@ -85,7 +85,7 @@ fn sessions_are_fenced() {
 }
 
 #[test]
-fn a_second_machine_of_a_living_hosts_name_is_refused_and_changes_nothing() {
+fn a_second_machine_of_the_same_name_is_refused() {
     let mut rig = Rig::new(1000);
     let a = register(&mut rig, 0);
     rig.step(&Step::WatchOpened(0));
@@ -100,12 +100,12 @@ fn a_second_machine_of_a_living_hosts_name_is_refused_and_changes_nothing() {
         {
             assert!(why.to_string().contains(part), "{why}");
         }
-        assert_eq!(refused.events.len(), usize::from(other_vtep), "it tries for ever, and that is one event");
-        // The first one's session goes on; whatever the second says counts for nothing.
+        assert_eq!(refused.events.len(), usize::from(other_vtep), "repeated refusals are one event");
+        // The session of the first continues; the registration of the second has no effect.
         assert!(rig.step(&Step::Heartbeat(0)).unwrap().result.is_ok());
         assert_eq!(*rig.state(), before);
     }
-    // The second one's time comes when the first has been silent for a lease.
+    // The second may register after the first has been silent for a lease.
     rig.step(&Step::Pass(LEASE));
     assert!(rig.apply(None, Command::Register(rival(0, true))).result.is_ok());
     let late = rig.apply(None, Command::Claim { session: a, claims: vec![claim(1, 2, &[])] });
@@ -113,7 +113,7 @@ fn a_second_machine_of_a_living_hosts_name_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_restarted_process_is_let_in_as_soon_as_the_connection_before_is_gone() {
+fn a_restarted_process_registers_after_the_old_watch_has_closed() {
     let mut rig = Rig::new(1000);
     register(&mut rig, 0);
     let again = |rig: &mut Rig, other_vtep| rig.apply(None, Command::Register(rival(0, other_vtep)));
@@ -135,14 +135,14 @@ fn a_restarted_process_is_let_in_as_soon_as_the_connection_before_is_gone() {
     assert!(again(&mut rig, true).result.is_err());
     rig.step(&Step::Pass(LEASE / 2));
     assert!(again(&mut rig, false).result.is_ok());
-    // An orderly goodbye is a word, too.
+    // After a deregistration another machine may register, too.
     rig.sessions.insert(0, u64::from(rig.run) << 32 | 1);
     rig.step(&Step::Deregister(0, false)).unwrap().result.unwrap();
     assert!(again(&mut rig, true).result.is_ok());
 }
 
 #[test]
-fn a_declared_host_is_taken_over_with_its_own_vteps_only_and_that_is_an_event() {
+fn a_declared_host_registers_only_with_its_own_vteps() {
     let mut rig = Rig::new(1000);
     rig.apply(None, Command::Declare(host_row("gw-0", "10.0.0.1"))).result.unwrap();
     let refused = rig.apply(None, Command::Register(rival(0, true)));
@@ -198,7 +198,7 @@ fn pass(rig: &mut Rig, ms: u64, living: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
+fn an_absent_host_is_no_longer_flooded_and_then_removed() {
     let Absence { flood_grace_ms, forget_after_ms } = ABSENCE;
     let mut rig = Rig::new(1000);
     rig.now.unix_ms = 1_000_000;
@@ -228,7 +228,7 @@ fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
     assert_eq!(events, ["host gw-0 has been down for 9 s and is removed with its 1 nodes"]);
     assert!(host(&rig).is_none() && rig.state().nodes.is_empty());
 
-    // What the operator has declared there is hers.
+    // A declared node is not removed.
     let a = register(&mut rig, 0);
     rig.apply(None, Command::Declare(node_row(1, 2, "gw-0", &[]))).result.unwrap();
     rig.apply(None, Command::Deregister { session: a, withdraw_all: false });
@@ -240,7 +240,7 @@ fn a_host_that_stays_away_is_flooded_no_longer_and_then_forgotten() {
 }
 
 #[test]
-fn a_board_that_hears_nobody_or_was_away_blames_itself() {
+fn absence_counts_only_while_other_hosts_are_up() {
     let Absence { flood_grace_ms, forget_after_ms } = ABSENCE;
     let mut rig = Rig::new(1000);
     rig.now.unix_ms = 1_000_000;
@@ -248,7 +248,10 @@ fn a_board_that_hears_nobody_or_was_away_blames_itself() {
         register(&mut rig, h);
     }
     pass(&mut rig, 10 * flood_grace_ms, &[]);
-    assert!(rig.state().hosts.values().all(|h| !h.up && !h.no_flood), "nobody is left who could be away");
+    assert!(
+        rig.state().hosts.values().all(|h| !h.up && !h.no_flood),
+        "without any host up the grace does not run"
+    );
     register(&mut rig, 1);
     assert!(
         pass(&mut rig, flood_grace_ms - LEASE / 2, &[1]).is_empty(),

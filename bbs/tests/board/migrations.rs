@@ -46,7 +46,7 @@ fn a_claim_at_the_target_waits_and_both_sides_agree() {
 }
 
 #[test]
-fn an_appliance_completes_only_to_a_host_that_claims_and_the_operator_to_any() {
+fn an_appliance_completes_only_to_a_claimant_and_the_operator_to_any_host() {
     let mut rig = Rig::new(1000);
     let (a, b, c) = (register(&mut rig, 0), register(&mut rig, 1), register(&mut rig, 2));
     claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
@@ -63,9 +63,12 @@ fn an_appliance_completes_only_to_a_host_that_claims_and_the_operator_to_any() {
     assert_eq!(rig.state().nodes[&(vni(1), mac(1))].ips, [ip("192.168.0.2")]);
 
     let named = begin(&mut rig, "gw-1", Some("gw-0"), &[1]).unwrap();
-    assert!(complete(&mut rig, Principal::Host(c), named, Some("gw-2")).is_err(), "it goes elsewhere");
+    assert!(
+        complete(&mut rig, Principal::Host(c), named, Some("gw-2")).is_err(),
+        "the target is another host"
+    );
     let e = complete(&mut rig, Principal::Host(a.clone()), named, Some("gw-0")).unwrap_err();
-    assert!(e.to_string().contains("claims no node"), "that it was there once is no claim: {e}");
+    assert!(e.to_string().contains("claims no node"), "an earlier place is no claim: {e}");
     assert_eq!(at(&rig, 1), host_id(&rig, 1).unwrap());
     claims(&mut rig, &a, claim(1, 1, &["192.168.0.1"]));
     complete(&mut rig, Principal::Host(a), named, Some("gw-0")).unwrap();
@@ -82,7 +85,7 @@ fn an_appliance_completes_only_to_a_host_that_claims_and_the_operator_to_any() {
 }
 
 #[test]
-fn a_claimant_completes_only_what_it_claims_whole_and_only_to_itself() {
+fn a_claimant_completes_only_to_itself_and_only_if_it_claims_all_nodes() {
     let mut rig = Rig::new(1000);
     let (a, b, c) = (register(&mut rig, 0), register(&mut rig, 1), register(&mut rig, 2));
     for m in [1, 2] {
@@ -115,7 +118,7 @@ fn a_claimant_completes_only_what_it_claims_whole_and_only_to_itself() {
 }
 
 #[test]
-fn there_and_back_crossing_and_both_ends_on_one_host() {
+fn nodes_move_in_both_directions_at_once_and_on_one_host() {
     let mut rig = Rig::new(1000);
     let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));
     claims(&mut rig, &a, claim(1, 1, &[]));
@@ -144,7 +147,7 @@ fn there_and_back_crossing_and_both_ends_on_one_host() {
 }
 
 #[test]
-fn a_dead_source_gives_way_and_a_dead_lease_aborts() {
+fn a_host_or_lease_that_expires_ends_a_migration() {
     let mut rig = Rig::new(1000);
     let (a, b) = (register(&mut rig, 0), register(&mut rig, 1));
     claims(&mut rig, &a, claim(1, 1, &[]));
@@ -173,12 +176,12 @@ fn a_dead_source_gives_way_and_a_dead_lease_aborts() {
     assert_eq!(abort(&mut rig, ticket).unwrap(), abort(&mut rig, ticket).unwrap());
     assert_eq!(complete(&mut rig, Principal::Operator, ticket, Some("gw-2")).unwrap_err().word(), "stale");
 
-    // The source lets go of it while it is locked: it is deleted only when nobody has it.
+    // The source releases it while it is locked: it is deleted only if no host has it.
     let ticket = begin(&mut rig, "gw-1", Some("gw-2"), &[1]).unwrap();
     rig.apply(None, Command::Withdraw { session: b.clone(), nodes: vec![(vni(1), mac(1))] });
     assert_eq!(at(&rig, 1), 2);
     claims(&mut rig, &third, claim(1, 1, &[]));
-    assert_eq!(at(&rig, 1), 3, "let go there, claimed here");
+    assert_eq!(at(&rig, 1), 3, "released there, claimed here");
     assert_eq!(migration(&rig, ticket).state, MigrationState::Completed);
     let ticket = begin(&mut rig, "gw-1", None, &[2]).unwrap();
     rig.apply(None, Command::Withdraw { session: b, nodes: vec![(vni(1), mac(2))] });
@@ -187,7 +190,7 @@ fn a_dead_source_gives_way_and_a_dead_lease_aborts() {
 }
 
 #[test]
-fn a_lock_outlives_the_board_and_then_expires() {
+fn a_lock_survives_a_restart_and_then_expires() {
     let mut rig = Rig::new(1000);
     let a = register(&mut rig, 0);
     claims(&mut rig, &a, claim(1, 1, &[]));

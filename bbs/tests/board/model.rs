@@ -10,7 +10,7 @@ use stopover_bbs::{
 };
 use stopover_net::{Mac, Vni};
 
-/// The rules of claims in their plainest form: lists, looked through from end to end.
+/// The rules of claims in their simplest form: lists that are searched completely.
 #[derive(Default)]
 struct Model {
     nodes: BTreeMap<(Vni, Mac), Held>,
@@ -18,7 +18,7 @@ struct Model {
 
 type Locks = BTreeMap<(Vni, Mac), Lock>;
 
-/// Host, addresses, and who vouches: `None` the operator, otherwise a session.
+/// Host, addresses, and the claimant: `None` = the operator, otherwise a session.
 type Held = (u32, BTreeSet<std::net::IpAddr>, Option<u64>);
 
 impl Model {
@@ -29,7 +29,7 @@ impl Model {
             return true;
         }
         if let Some(lock) = locks.get(&key).filter(|lock| lock.source != host) {
-            // Deferred, if it goes there.
+            // Deferred, if it migrates there.
             return lock.target.is_none_or(|target| target == host);
         }
         let yields = |h: u32, by: Option<u64>| match by {
@@ -53,7 +53,7 @@ impl Model {
         let mut mine: BTreeSet<_> = claim.ips.iter().copied().collect();
         for (k, h, by) in holders.into_iter().filter(|(k, ..)| *k != key) {
             if let Some((_, ips, _)) = self.nodes.get_mut(&k) {
-                // Address by address: one that stays does not cost the claimant its node.
+                // Address by address: if another node keeps one, the claim of the node is still accepted.
                 if yields(h, by) {
                     ips.retain(|ip| !claim.ips.contains(ip));
                 } else {
@@ -134,7 +134,7 @@ impl Model {
         }
     }
 
-    /// What the end of migrations did: a node is at the target, with what was deferred, or where it was.
+    /// The effect of the end of migrations: a node is at the target, with its deferred claim, or where it was.
     fn unlock(&mut self, rig: &Rig, applied: &Applied) {
         let migrations = rig.store.view().unwrap().migrations().unwrap();
         for change in applied.commits.iter().flat_map(|c| &c.changes) {
@@ -146,7 +146,7 @@ impl Model {
             let Some((host, ips, by)) = self.nodes.get_mut(&key) else { continue };
             match (outcome, now) {
                 (_, None) => {
-                    assert!(released, "a node nobody let go of is gone");
+                    assert!(released, "a node was removed that was not released");
                     self.nodes.remove(&key);
                 }
                 (Unlocked::Aborted, Some(now)) => assert_eq!(now.host_id, m.source.id),
@@ -213,10 +213,10 @@ proptest! {
             model.unlock(&rig, &applied);
             model.check(&rig);
         }
-        // Whatever is locked now is not locked for ever.
+        // Every lock expires.
         rig.step(&Step::Pass(10_000));
         prop_assert_eq!(rig.board.active_migrations(), 0);
-        // Nothing but the store is needed to go on.
+        // The store is enough to continue.
         let state = rig.state().clone();
         rig.restart();
         prop_assert_eq!(rig.board.counts().nodes, state.nodes.len() as u64);
@@ -225,7 +225,7 @@ proptest! {
 
     /// The same request again, at once or after a restart, is answered the same and changes nothing.
     #[test]
-    fn a_key_makes_a_request_happen_once(steps in prop::collection::vec(step(), 1..30), restart: bool) {
+    fn a_key_makes_a_request_idempotent(steps in prop::collection::vec(step(), 1..30), restart: bool) {
         let mut rig = Rig::new(10_000);
         for s in &steps {
             rig.step(s);

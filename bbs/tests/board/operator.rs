@@ -4,7 +4,7 @@ use super::*;
 use stopover_net::Mac;
 
 #[test]
-fn an_event_names_who_did_it() {
+fn an_event_names_its_actor() {
     let mut rig = Rig::new(1000);
     let actors = |applied: &Applied| applied.events.iter().map(|e| e.actor.clone()).collect::<Vec<_>>();
     let up = rig.apply(None, Command::Register(rival(0, false)));
@@ -26,13 +26,13 @@ fn an_event_names_who_did_it() {
         },
     );
     assert_eq!(actors(&begun), [format!("host gw-1 (session {:#x})", a.number)]);
-    // Its goodbye is its own; what follows from it is the board's.
+    // The host deregisters; the board aborts the migration because of that.
     let bye = rig.apply(None, Command::Deregister { session: a.clone(), withdraw_all: false });
     assert_eq!(actors(&bye), [format!("host gw-1 (session {:#x})", a.number), "board".into()]);
 }
 
 #[test]
-fn a_load_is_all_or_nothing_and_names_rows() {
+fn a_load_is_atomic_and_names_bad_rows() {
     let mut rig = Rig::new(1000);
     let rows = vec![
         (2, node_row(5, 1, "lx", &["10.1.0.1"])),
@@ -56,7 +56,7 @@ fn a_load_is_all_or_nothing_and_names_rows() {
 }
 
 #[test]
-fn a_load_larger_than_the_history_keeps_only_its_end() {
+fn of_a_large_load_only_the_end_is_kept() {
     let mut rig = Rig::new(2000);
     let mut rows = vec![(1, host_row("lx", "172.16.0.1"))];
     for i in 0..9000u32 {
@@ -80,7 +80,7 @@ fn a_load_larger_than_the_history_keeps_only_its_end() {
 }
 
 #[test]
-fn deleting_a_host_asks_first() {
+fn a_host_in_use_is_deleted_only_with_cascade() {
     let mut rig = Rig::new(1000);
     let a = register(&mut rig, 0);
     rig.apply(None, Command::Claim { session: a.clone(), claims: vec![claim(1, 1, &[])] });
@@ -98,7 +98,7 @@ fn deleting_a_host_asks_first() {
 }
 
 #[test]
-fn the_operators_word_stands() {
+fn a_declared_node_is_not_taken_over() {
     let mut rig = Rig::new(1000);
     let a = register(&mut rig, 0);
     rig.apply(None, Command::Declare(node_row(1, 1, "gw-0", &["192.168.0.9"]))).result.unwrap();

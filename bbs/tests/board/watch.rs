@@ -1,5 +1,5 @@
-//! Watchers that join, resume, change scope and dawdle while random commands run and the board restarts: each
-//! rebuilds exactly the board's state, and at every revision it is told of, the state of that revision.
+//! Watchers that join, resume, change scope and fall behind while random commands run and the board restarts. Each rebuilds
+//! exactly the board's state, and at every revision that it receives, the state of that revision.
 
 use super::support::*;
 use proptest::prelude::*;
@@ -17,9 +17,9 @@ enum Act {
     Command(Step),
     /// Watcher takes so many frames.
     Read(usize, u8),
-    /// Its connection breaks; it comes back, and resumes if it can.
+    /// Its connection breaks. It connects again, and resumes if it can.
     Reconnect(usize),
-    /// It comes back with nothing.
+    /// It connects again without any state.
     Forget(usize),
     InterestChange(usize, u32, bool),
 }
@@ -36,15 +36,15 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// A watcher as strict as can be.
+/// A watcher that checks every frame.
 struct Reader {
     follower: Follower,
     replica: Replica,
-    /// During a snapshot, what it has said so far.
+    /// The received part of a snapshot.
     building: Option<Replica>,
-    /// The state held has this name; `None` in the middle of something.
+    /// The revision of the state; `None` between two states.
     at: Option<u64>,
-    /// The run that told it.
+    /// The run that sent it.
     run: Option<Uuid>,
     stream_run: Option<Uuid>,
     /// The last revision seen in any frame.
@@ -157,7 +157,7 @@ impl Reader {
         true
     }
 
-    /// The heart of it: what the watcher has now is the state of the revision it was told, of that and no other.
+    /// The watcher now has exactly the state of the revision that it has received.
     fn reached(&mut self, rig: &Rig, revision: u64) {
         assert!(revision >= self.seen);
         self.seen = revision;
@@ -204,7 +204,7 @@ proptest! {
         }
         for r in &mut readers {
             while r.read(&rig) {}
-            prop_assert_eq!(r.at, Some(rig.board.revision()), "it learns how far the board is");
+            prop_assert_eq!(r.at, Some(rig.board.revision()), "it has the last revision");
             prop_assert_eq!(&r.held, &r.wanted);
         }
     }
@@ -226,7 +226,7 @@ fn a_revision_of_another_board_or_from_the_future_means_a_snapshot() {
     let snapshot = |frame, branch| matches!(frame, Some(Frame::SnapshotBegin { revision: 1, other_branch, .. }) if other_branch == branch);
     assert_eq!(first(id, run, 1, false), Some(Frame::Resumed(1)));
     assert!(snapshot(first(id, run, 1, true), false), "pieces of a snapshot are nothing to go on from");
-    assert!(snapshot(first(id, None, 1, false), false), "told by an older program");
+    assert!(snapshot(first(id, None, 1, false), false), "sent by an older program");
     assert!(snapshot(first(Uuid::from_bytes([1; 16]), run, 1, false), true));
     assert!(
         snapshot(first(id, Some(Uuid::from_bytes([1; 16])), 1, false), true),

@@ -54,7 +54,7 @@ fn measure_disk(dir: &Path) {
     figures("write of 4 KiB and fdatasync", times);
 }
 
-/// Moves a node to and fro between two hosts; the third hears of it.
+/// Moves a node back and forth between two hosts; measured at a third one.
 async fn measure_moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn: bool) {
     let at = socket(dir);
     let server = board(&at, store, LONG).await;
@@ -86,7 +86,7 @@ async fn measure_moves(what: &str, store: Arc<dyn Store>, dir: &Path, withdrawn:
         let ticket = ticket.unwrap();
         let began;
         if withdrawn {
-            // As an exact port does it: the source lets go, and the target's claim ends the migration.
+            // Like a port with exact events: the source withdraws, and the target's claim ends the migration.
             hosts[from].session().withdraw(vni(1), mac(1));
             tokio::time::sleep(Duration::from_millis(30)).await;
             began = Instant::now();

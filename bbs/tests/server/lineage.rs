@@ -1,5 +1,5 @@
-//! Which history a watcher's state is of: acknowledgements count only on the stream that told what they acknowledge,
-//! a restored backup is another branch, and another board is followed only by the operator's word.
+//! The history of a watcher's state: acknowledgements count only on the stream that sent the revision, a restored backup is
+//! another branch, and another board is followed only after the operator has accepted it.
 
 use super::{session::replica, *};
 use stopover_bbs::{
@@ -66,7 +66,7 @@ async fn acked(at: &Endpoint) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_acknowledgement_of_another_stream_is_not_counted_and_ends_nothing() {
+async fn an_acknowledgement_of_another_stream_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -189,7 +189,7 @@ async fn a_restored_backup_is_another_branch() {
     std::fs::copy(&backup, &path).unwrap();
     let server = board(&at, reopen(&path).await, LONG).await;
     let mut op = operator(&at).await;
-    // The restored board goes on to the same revisions, of other states.
+    // The restored board reaches the same revisions, with other states.
     while op.info().await.unwrap().revision <= ahead + 3 {
         op.declare(&node_row(9)).await.unwrap();
         op.delete(&Target::Node { vni: vni(1), mac: mac(9) }).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_restored_backup_is_another_branch() {
         assert!(begin.other_branch && begin.why.contains("another branch"), "{begin:?}");
     }
     b.wait_for("a snapshot", |u| matches!(u, Update::SnapshotBegin { other_branch: true, .. })).await;
-    // It claims again what it has; what was declared after the backup is gone, as its board's events say.
+    // The host claims its nodes again. What was declared after the backup is lost, which is an event.
     b.wait_for_change("its own", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
     b.wait_caught_up(&at).await;
     check_restored(&mut op, &mut b).await;
@@ -217,7 +217,7 @@ async fn a_restored_backup_is_another_branch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_board_is_followed_only_when_told_and_then_filled_again() {
+async fn another_board_is_followed_only_after_it_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -246,7 +246,7 @@ async fn another_board_is_followed_only_when_told_and_then_filled_again() {
     assert!(why.contains(&other.simple().to_string()) && why.contains("stopover board accept"), "{why}");
     let events = events(&mut op).await;
     assert_eq!(events.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::Lineage], "{events:?}");
-    assert!(op.hosts(None).await.unwrap().is_empty(), "it told that board nothing of itself");
+    assert!(op.hosts(None).await.unwrap().is_empty(), "it has not registered there");
     while a.updates.try_recv().map(|update| a.received.push(update)).is_ok() {}
     assert!(!a.received.iter().any(|u| matches!(u, Update::SnapshotBegin { .. })), "{:?}", a.received);
 

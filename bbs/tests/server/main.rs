@@ -77,7 +77,7 @@ async fn operator(endpoint: &Endpoint) -> Operator {
     }
 }
 
-/// A session, and everything it has said.
+/// A session, and all updates received from it.
 struct Host {
     session: Option<Session>,
     updates: crossbeam::channel::Receiver<Update>,
@@ -101,7 +101,7 @@ impl Host {
         self.session.as_ref().unwrap()
     }
 
-    /// Listens until it has heard such a thing since it last heard what it waited for.
+    /// Receives updates up to the next that matches.
     async fn wait_for(&mut self, what: &str, mut wanted: impl FnMut(&Update) -> bool) -> Update {
         let began = Instant::now();
         loop {
@@ -111,12 +111,12 @@ impl Host {
                     return update;
                 }
             }
-            assert!(began.elapsed() < PATIENCE, "never heard {what}; heard {:#?}", self.received);
+            assert!(began.elapsed() < PATIENCE, "never received {what}; received {:#?}", self.received);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Waits until it has been handed everything that the board has decided.
+    /// Waits until it has received all changes of the board.
     async fn wait_caught_up(&self, endpoint: &Endpoint) {
         let mut op = operator(endpoint).await;
         let began = Instant::now();
@@ -126,7 +126,7 @@ impl Host {
             if state.connected && board > 0 && board == state.revision {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "never in step: {state:?}");
+            assert!(began.elapsed() < PATIENCE, "never caught up: {state:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -30,7 +30,7 @@ async fn wait_for_answer(host: &Host, wanted: impl Fn(&MigrationUpdate) -> bool)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_moves_and_every_watcher_is_waited_for() {
+async fn a_migration_waits_for_every_watcher() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -90,8 +90,8 @@ async fn a_node_moves_and_every_watcher_is_waited_for() {
     server.stop().await;
 }
 
-/// Two hosts between which a VM goes to and fro, and the board's word on it. Neither tries again by itself within
-/// the test, so what works, works at the first try.
+/// Two hosts between which a VM moves, and the operator. Refused claims are not repeated within the test, so what works,
+/// works at the first try.
 async fn pair(dir: &Path) -> (stopover_bbs::server::Server, [Host; 2], stopover_bbs::client::Operator) {
     let at = socket(dir);
     let server = board(&at, memory(), LONG).await;
@@ -112,7 +112,7 @@ async fn at(op: &mut stopover_bbs::client::Operator) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn to_and_fro_nobody_is_refused() {
+async fn repeated_migrations_cause_no_refusals() {
     let dir = tempfile::tempdir().unwrap();
     let (server, mut hosts, mut op) = pair(dir.path()).await;
     let names = ["gw-a", "gw-b"];
@@ -129,7 +129,7 @@ async fn to_and_fro_nobody_is_refused() {
             host.session().complete_migration(ticket.migration, ticket.generation, at, "up");
         };
         match round % 3 {
-            // Everything at once: whichever of the target's claim and its "it runs here" comes first.
+            // All at once: the target's claim and its completion in any order.
             0 => {
                 hosts[from].session().withdraw(vni(1), mac(1));
                 hosts[to].session().claim(claim(1, 1, &["192.168.0.1"]));
@@ -140,7 +140,7 @@ async fn to_and_fro_nobody_is_refused() {
                 wait_for_answer(&hosts[to], |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
                 hosts[from].session().withdraw(vni(1), mac(1));
             }
-            // It ends while the source still claims, as with a port that does not see when its VM has gone.
+            // It ends while the source still claims, as with a port that does not detect the end of its VM.
             _ => {
                 hosts[to].session().claim(claim(1, 1, &["192.168.0.1"]));
                 wait_for_answer(&hosts[to], |u| matches!(u, MigrationUpdate::Deferred { .. })).await;
@@ -179,7 +179,7 @@ async fn assert_no_refusals(hosts: &[Host], op: &mut Operator) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_claim_is_accepted_when_the_holder_lets_go() {
+async fn without_a_lock_a_claim_is_accepted_after_the_withdrawal() {
     let dir = tempfile::tempdir().unwrap();
     let (server, mut hosts, mut op) = pair(dir.path()).await;
     hosts[1].session().claim(claim(1, 1, &["192.168.0.1"]));

@@ -112,7 +112,7 @@ async fn metrics(address: std::net::SocketAddr) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_load_shows_progress_and_fails_as_a_whole() {
+async fn a_load_reports_progress_and_is_atomic() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -144,7 +144,7 @@ async fn a_load_shows_progress_and_fails_as_a_whole() {
         errors[0].why
     );
 
-    // A file that ends in a bad line, and one whose sender goes away.
+    // A file that ends with a bad line.
     let mut broken = numbered(rows.clone());
     broken.push(Err("nodes.csv:60003: not a MAC".into()));
     let e = op.load(broken, |_| {}).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! The program itself: what it acknowledged is there after `kill -9`, SIGTERM ends it in order, and a mistake on its
-//! command line ends it with one message.
+//! The program: what it acknowledged is there after `kill -9`, SIGTERM shuts it down, and a mistake on its command line is
+//! one message.
 
 use super::*;
 use std::{
@@ -22,7 +22,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Already gone is as good.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -110,7 +110,7 @@ async fn what_was_acknowledged_survives_kill_9() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_ends_it_in_order() {
+async fn sigterm_shuts_it_down() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let mut board = run(dir.path());
@@ -127,7 +127,7 @@ async fn sigterm_ends_it_in_order() {
 }
 
 #[test]
-fn a_mistake_is_one_message() {
+fn a_bad_command_line_is_one_message() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("board.redb");
     let store = store.to_str().unwrap();
@@ -155,7 +155,7 @@ fn a_mistake_is_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_log_is_json_when_asked_for() {
+async fn its_log_is_json_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("board.redb");
     let (store, at) = (store.to_str().unwrap(), socket(dir.path()));
@@ -188,9 +188,9 @@ async fn its_log_is_json_when_asked_for() {
     assert!(why["message"].as_str().unwrap().contains("nowhere to listen"), "{why}");
 }
 
-/// A board that has lost its file must not begin anew by itself.
+/// A board that has lost its file must not create a new one by itself.
 #[test]
-fn a_board_is_made_by_an_explicit_command_and_once() {
+fn a_board_is_created_only_by_init_and_only_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("folder/board.redb");
     let store = path.to_str().unwrap();

@@ -1,4 +1,4 @@
-//! An appliance's session: what it wants comes true and stays true, over conflicts, restarts and deletions.
+//! An appliance's session: the board reaches and keeps the desired state, over conflicts, restarts and deletions.
 
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ pub(super) fn replica(received: &[Update]) -> (BTreeMap<u32, BoardHost>, Nodes) 
             Update::SnapshotBegin { revision, other_branch } => {
                 assert!(*revision >= last || *other_branch);
                 last = *revision;
-                // Half a snapshot, if there was one, is dropped with what it said.
+                // An incomplete snapshot, if there was one, is dropped.
                 before.get_or_insert_with(|| (std::mem::take(&mut hosts), std::mem::take(&mut nodes)));
                 hosts.clear();
                 nodes.clear();
@@ -60,7 +60,7 @@ pub(super) fn replica(received: &[Update]) -> (BTreeMap<u32, BoardHost>, Nodes) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
+async fn hosts_receive_changes_of_the_networks_they_share() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -73,7 +73,7 @@ async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
     let put = |m: Mac| move |c: &Change| matches!(c, Change::NodePut { node, .. } if node.mac == m);
     a.wait_for_change("b's node", put(mac(2))).await;
     b.wait_for_change("a's node", put(mac(1))).await;
-    // The join was told before the claim.
+    // The join was sent before the claim.
     let segment =
         Change::MemberPut { vni: vni(100), host_id: a.session().state().host_id.unwrap(), segment: true };
     assert!(
@@ -99,10 +99,13 @@ async fn two_hosts_learn_of_each_other_in_the_networks_they_share() {
     let state = b.session().state();
     assert!(state.connected && state.last_error.is_none() && state.host_id.is_some(), "{state:?}");
 
-    // Goodbye marks the host down at once; the nodes stay.
+    // A deregistration marks the host down at once; its nodes remain.
     b.session.take().unwrap().stop();
-    a.wait_for_change("goodbye", |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-b" && !h.up))
-        .await;
+    a.wait_for_change(
+        "the deregistration",
+        |c| matches!(c, Change::HostPut(h) if h.name.as_str() == "gw-b" && !h.up),
+    )
+    .await;
     assert_eq!(
         op.nodes(&NodeFilter { host: Some(name("gw-b")), ..NodeFilter::default() }).await.unwrap().len(),
         3
@@ -133,7 +136,7 @@ async fn check_acknowledgement(host: &Host, op: &mut Operator) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_claim_is_accepted_when_the_holder_lets_go() {
+async fn a_refused_claim_is_accepted_after_the_holder_withdraws() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -167,13 +170,13 @@ async fn a_refused_claim_is_accepted_when_the_holder_lets_go() {
     })
     .await;
     let refusals = b.received.iter().filter(|u| matches!(u, Update::Refused { .. })).count();
-    assert_eq!(refusals, 1, "each refusal is told once, however often it is tried");
+    assert_eq!(refusals, 1, "each refusal is reported once");
     drop((a, b));
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
+async fn a_session_resumes_and_claims_again_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let store = memory();
@@ -183,13 +186,13 @@ async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
     b.session().join(vni(1), false);
     a.session().claim(claim(1, 1, &["192.168.0.1"]));
     b.wait_for_change("the claim", |c| matches!(c, Change::NodePut { .. })).await;
-    // What it heard may have been half a snapshot, from which nobody can resume.
+    // It may have received only a part of a snapshot, from which it cannot resume.
     b.wait_caught_up(&at).await;
     server.stop().await;
     b.wait_for("Disconnected", |u| matches!(u, Update::Disconnected { .. })).await;
     assert!(!b.session().state().connected);
 
-    // Wishes made meanwhile come true later.
+    // Claims and withdrawals without a connection are sent later.
     a.session().claim(claim(1, 2, &["192.168.0.2"]));
     a.session().withdraw(vni(1), mac(1));
     let server = board(&at, store, LONG).await;
@@ -210,7 +213,7 @@ async fn a_restarted_board_is_resumed_from_and_claims_are_told_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_process_leaves_nothing_stale_and_a_silent_one_goes_down() {
+async fn a_silent_host_goes_down_and_a_new_process_removes_stale_nodes() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), Duration::from_millis(400)).await;
@@ -242,7 +245,7 @@ async fn a_new_process_leaves_nothing_stale_and_a_silent_one_goes_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_operator_deletes_of_a_live_host_comes_back() {
+async fn a_deleted_node_of_a_live_host_is_claimed_again() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -258,7 +261,7 @@ async fn what_the_operator_deletes_of_a_live_host_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
+async fn a_second_process_of_the_same_name_waits() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), Duration::from_millis(600)).await;
@@ -270,7 +273,7 @@ async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
         second.session().claim(claim(1, 2, &[]));
     }
     let began = Instant::now();
-    // Longer than the lease, and than the time after which a session tells what it has.
+    // Longer than the lease, and than the time after which a session sends its claims.
     while began.elapsed() < Duration::from_millis(1500) {
         assert!(seconds.iter().all(|s| !s.session().state().connected));
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -286,7 +289,7 @@ async fn a_second_process_of_a_living_name_waits_and_disturbs_nothing() {
         |nodes: Vec<stopover_bbs::client::NodeEntry>| nodes.iter().map(|n| n.node.mac).collect::<Vec<_>>();
     assert_eq!(macs(op.nodes(&NodeFilter::default()).await.unwrap()), [mac(1)]);
 
-    // Each is let in when the one before is gone: as after kill -9, and after a goodbye.
+    // Each registers after the one before has ended: by a crash, or by a deregistration.
     let [mut same, mut other] = seconds;
     drop(other.session.take());
     drop(first);
@@ -319,7 +322,7 @@ async fn watch(at: &Endpoint, name: &str, session: u64) -> Result<RawWatch, toni
 
 /// Only the watch of a host's own session acknowledges for it, and one that names no session only while it is alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_counts_for_a_host_by_its_session() {
+async fn a_watch_belongs_to_the_host_of_its_session() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -367,7 +370,7 @@ async fn a_watch_counts_for_a_host_by_its_session() {
     server.stop().await;
 }
 
-/// A consumer that takes nothing while a thousand changes happen loses none of them and stops nobody.
+/// A consumer that reads nothing during thousands of changes loses none of them and blocks nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_consumer_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What an appliance wants, told to a board piece by piece, whatever that answers.
+//! The desired state of an appliance, sent to a board piece by piece, with different answers.
 
 #[cfg(feature = "server")]
 mod world;
@@ -13,7 +13,7 @@ fn claim(n: u32, last: u8, ip: &str) -> Claim {
 }
 
 #[test]
-fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
+fn withdrawals_precede_claims() {
     let now = Instant::now();
     let mut d = Desired::new([].into_iter());
     assert!(d.claim(claim(1, 1, "10.0.0.1"), now));
@@ -45,12 +45,12 @@ fn withdrawal_goes_before_the_claim_that_may_need_the_address() {
 }
 
 #[test]
-fn later_claims_and_withdrawn_ones_do_not_delay_what_waits_for_earlier_ones() {
+fn a_wait_for_answers_ignores_later_and_withdrawn_claims() {
     let now = Instant::now();
     let mut d = Desired::new([].into_iter());
     d.claim(claim(1, 1, "10.0.0.1"), now);
     let first = d.last_claim();
-    // There is always one more claim by the time the answer comes.
+    // Before each answer there is one more claim.
     for n in 2..50 {
         let Some(Work::Claim(_)) = d.next_work(now, false) else { panic!() };
         d.claim(claim(1, n, "10.0.0.2"), now);
@@ -64,13 +64,13 @@ fn later_claims_and_withdrawn_ones_do_not_delay_what_waits_for_earlier_ones() {
     d.mark_sent(&withdrawn);
     assert_eq!(d.next_work(now, false), None);
     assert!(d.answered_claim() >= last);
-    // A new registration tells all of them again.
+    // After a new registration all of them are sent again.
     d.handle_registered();
     assert!(d.answered_claim() < d.last_claim());
 }
 
 #[test]
-fn a_verdict_on_an_older_version_counts_for_nothing() {
+fn an_answer_to_an_older_version_is_ignored() {
     let now = Instant::now();
     let mut d = Desired::new([].into_iter());
     d.claim(claim(1, 1, "10.0.0.1"), now);
@@ -82,7 +82,7 @@ fn a_verdict_on_an_older_version_counts_for_nothing() {
 }
 
 #[test]
-fn refusal_is_told_once_and_retried() {
+fn a_refusal_is_reported_once_and_retried() {
     let now = Instant::now();
     let later = now + Duration::from_secs(3);
     let mut d = Desired::new([].into_iter());
@@ -97,7 +97,7 @@ fn refusal_is_told_once_and_retried() {
     assert_eq!(
         d.handle_result(&b[0].0, b[0].1, ClaimResult::Refused("held".into()), later),
         None,
-        "said already"
+        "reported already"
     );
     let Some(Work::Claim(b)) = d.next_work(later, false) else { panic!() };
     assert!(matches!(
@@ -107,7 +107,7 @@ fn refusal_is_told_once_and_retried() {
 }
 
 #[test]
-fn what_a_migration_took_is_left_to_its_claimant_to_withdraw() {
+fn a_migrated_node_is_claimed_again_only_after_a_delay() {
     let now = Instant::now();
     let later = now + Duration::from_secs(3);
     let (one, key) = (claim(1, 1, "10.0.0.1"), Mac::new([2, 0, 0, 0, 0, 1]));
@@ -125,21 +125,21 @@ fn what_a_migration_took_is_left_to_its_claimant_to_withdraw() {
     assert_eq!(d.next_work(now, false), None);
     assert!(matches!(d.next_work(later, false), Some(Work::Claim(_))), "still here, then");
 
-    // Withdrawn, and claimed when the VM comes back: nothing of the old claim is left.
+    // Withdrawn, and claimed again after the VM has returned: nothing of the old claim is left.
     d.withdraw(vni(1), key);
     let Some(work @ Work::Withdraw(_)) = d.next_work(now, false) else { panic!() };
     d.mark_sent(&work);
-    assert!(!d.handle_removed(vni(1), key), "nobody claims it here");
+    assert!(!d.handle_removed(vni(1), key), "it is not claimed here");
     d.claim(one, now);
     accepted(&mut d);
     d.handle_locked(vni(1), key);
     assert!(!d.handle_elsewhere(vni(1), key, 2, later));
-    assert!(d.handle_removed(vni(1), key), "nobody has it, so we may");
+    assert!(d.handle_removed(vni(1), key), "no host has it");
     accepted(&mut d);
 }
 
 #[test]
-fn an_answer_from_before_the_node_was_free_counts_for_nothing() {
+fn an_answer_from_before_the_release_is_ignored() {
     let now = Instant::now();
     let later = now + Duration::from_secs(3);
     let key = Mac::new([2, 0, 0, 0, 0, 1]);
@@ -167,7 +167,7 @@ fn next_claim(d: &mut Desired, now: Instant) -> (Claim, u64) {
 }
 
 #[test]
-fn what_was_received_long_ago_takes_nothing_over() {
+fn an_old_frame_takes_nothing_over() {
     let now = Instant::now();
     let mut d = Desired::new([].into_iter());
     d.claim(learned("10.0.0.1"), now);
@@ -175,10 +175,10 @@ fn what_was_received_long_ago_takes_nothing_over() {
     assert!(claim.received && claim.announced == claim.ips);
     assert!(d.handle_result(&claim, version, ClaimResult::Accepted(5, None), now).is_some());
     d.requeue_claims();
-    assert_eq!(next_claim(&mut d, now).0, learned("10.0.0.1").stale(), "told again, it is nothing new");
+    assert_eq!(next_claim(&mut d, now).0, learned("10.0.0.1").stale(), "sent again, it is not new");
     d.claim(learned("10.0.0.2"), now);
     assert_eq!(next_claim(&mut d, now + FRESH).0, learned("10.0.0.2").stale(), "the board was away");
-    // More that is received before the first is told.
+    // Another frame is received before the first claim is sent.
     d.claim(learned("10.0.0.1"), now);
     let mut more = learned("10.0.0.1").stale();
     more.ips.push("10.0.0.9".parse().unwrap());
@@ -189,7 +189,7 @@ fn what_was_received_long_ago_takes_nothing_over() {
 }
 
 #[test]
-fn a_learned_node_is_left_to_the_host_that_received_it_later() {
+fn a_learned_node_moves_to_the_host_that_received_it_later() {
     let now = Instant::now();
     let (net, mac) = (vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
     let moved = ClaimEvent::NodeMoved { vni: net, mac };
@@ -213,7 +213,7 @@ fn a_learned_node_is_left_to_the_host_that_received_it_later() {
 }
 
 #[test]
-fn an_address_is_left_to_its_newest_announcer_and_declared_ones_are_claimed_again() {
+fn a_learned_address_moves_and_a_declared_one_is_claimed_again() {
     let now = Instant::now();
     let (net, mac) = (vni(1), Mac::new([2, 0, 0, 0, 0, 1]));
     let ip: IpAddr = "10.0.0.1".parse().unwrap();
@@ -226,7 +226,7 @@ fn an_address_is_left_to_its_newest_announcer_and_declared_ones_are_claimed_agai
     assert_eq!(d.events.pop_front(), Some(ClaimEvent::AddressesMoved { vni: net, mac, ips: vec![ip] }));
     d.requeue_claims();
     assert!(next_claim(&mut d, now).0.ips.is_empty());
-    // Declared: for ever.
+    // A declared address is always claimed again.
     d.claim(claim_of(&[ip]), now);
     let (claim, version) = next_claim(&mut d, now);
     d.handle_result(&claim, version, ClaimResult::Accepted(7, None), now);
@@ -239,7 +239,7 @@ fn claim_of(ips: &[IpAddr]) -> Claim {
 }
 
 #[test]
-fn what_the_board_puts_off_is_repeated_in_time_and_still_fresh() {
+fn a_postponed_claim_is_repeated_and_still_fresh() {
     let now = Instant::now();
     let ms = Duration::from_millis;
     let mut d = Desired::new([].into_iter());
@@ -264,12 +264,12 @@ fn what_the_board_puts_off_is_repeated_in_time_and_still_fresh() {
 }
 
 #[test]
-fn a_claim_that_is_put_off_ages_and_gives_way_to_a_later_one() {
+fn a_postponed_claim_ages_and_loses_to_a_later_one() {
     let start = Instant::now();
     let ms = Duration::from_millis;
     let mut d = Desired::new([].into_iter());
     d.claim(learned("10.0.0.1"), start);
-    // Put off again and again: after two seconds what was received counts no more.
+    // Postponed again and again: after two seconds the frame is no longer new.
     let mut fresh = vec![];
     for n in 0..6 {
         let now = start + ms(500 * n);
@@ -290,7 +290,7 @@ fn a_claim_that_is_put_off_ages_and_gives_way_to_a_later_one() {
 }
 
 #[test]
-fn registration_tells_everything_again_and_interest_is_counted() {
+fn a_registration_sends_everything_again() {
     let now = Instant::now();
     let mut d = Desired::new([vni(9)].into_iter());
     assert!(d.join(vni(1), true));
@@ -300,7 +300,7 @@ fn registration_tells_everything_again_and_interest_is_counted() {
     assert_eq!(d.interest(), [vni(9)].into());
     d.join(vni(2), false);
     d.handle_registered();
-    // What went while nobody could be told is told first: the board may have kept it.
+    // What was withdrawn without a connection is sent first: the board may have kept it.
     for work in [Work::Withdraw(vec![(vni(1), Mac::new([2, 0, 0, 0, 0, 1]))]), Work::Leave(vec![vni(1)])] {
         assert_eq!(d.next_work(now, true).as_ref(), Some(&work));
         d.mark_sent(&work);

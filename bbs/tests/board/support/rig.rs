@@ -21,9 +21,9 @@ pub struct Rig {
     pub lineage: Arc<Lineage>,
     pub now: Now,
     pub sessions: BTreeMap<u8, u64>,
-    /// Whose watch was opened in its present session and has not closed; true: of the second process of that name.
+    /// Hosts with an open watch in the current session; true: the session is the second process's.
     pub watching: BTreeMap<u8, bool>,
-    /// Hosts whose present session is the second process's.
+    /// Hosts whose current session is the second process's.
     pub rivals: BTreeSet<u8>,
     /// The state at every revision, by its changes.
     pub states: Vec<Replica>,
@@ -97,7 +97,7 @@ impl Rig {
         applied
     }
 
-    /// Every lock has a living migration and lease, and the other way round; what ended stays as it ended.
+    /// Every lock has an active migration and a lease, and every active migration has its locks.
     fn check_migrations(&self, state: &Replica) {
         let mut locks = BTreeMap::new();
         let mut last = 0;

@@ -1,5 +1,5 @@
-//! Several hosts and a board, in small: stations are received at random hosts and announce random addresses, while
-//! answers and changes are under way for any time. At rest every host has exactly the stations and addresses that the
+//! Several hosts and a board: stations are received at random hosts and announce random addresses, while answers and
+//! changes are delayed at random. At rest every host has exactly the stations and addresses that the
 //! board says it has, and no station is lost.
 
 use super::super::*;
@@ -13,18 +13,18 @@ use stopover_net::HostName;
 
 const HOSTS: usize = 3;
 
-/// What an appliance makes of it: its stations, and those it waits for the board to give to it.
+/// An appliance: its stations, and those for which it waits for the answer of the board.
 #[derive(Default)]
 struct Host {
     desired: Desired,
     session: u64,
     here: BTreeMap<Mac, BTreeSet<IpAddr>>,
     doubtful: BTreeMap<Mac, BTreeSet<IpAddr>>,
-    /// Where the board says the nodes are, as far as is known here.
+    /// The place of the nodes at the board, as far as it is known here.
     replica: BTreeMap<Mac, u32>,
-    /// An answer that is under way.
+    /// The outstanding answer.
     answer: Option<(Vec<(Claim, u64)>, Outcome)>,
-    /// Changes that are under way.
+    /// Changes that have not been received yet.
     changes: VecDeque<(u64, Vec<Change>)>,
 }
 
@@ -115,7 +115,7 @@ impl World {
         self.work(n);
     }
 
-    /// Makes the next call, if none is under way: the board does it at once, its answer takes its time.
+    /// Makes the next call, if none is outstanding. The board executes it at once; its answer is delayed.
     fn work(&mut self, n: usize) {
         while self.hosts[n].answer.is_none() {
             let Some(work) = self.hosts[n].desired.next_work(self.clock, false) else { return };
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// Until nothing is under way.
+    /// Runs until nothing is outstanding.
     fn run_to_rest(&mut self) {
         for _ in 0..1000 {
             for n in 0..HOSTS {
