@@ -1,4 +1,4 @@
-//! Which of our crates depends on which: what Cargo knows of the manifests, compared with a list of what is allowed.
+//! Dependencies between our crates: the manifests as Cargo reads them, compared with a list of what is allowed.
 
 use serde_json::Value;
 use std::{path::Path, process::Command};
@@ -19,7 +19,7 @@ pub struct Dependency {
     pub name: String,
     /// With its default features.
     pub default_features: bool,
-    /// Features asked for by name.
+    /// Features requested by name.
     pub features: Vec<String>,
 }
 

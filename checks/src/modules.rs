@@ -71,7 +71,7 @@ pub fn violations(files: &[File], rules: &[Rule]) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// Every place where one of `words` stands in the code of the modules that `modules` names, by their paths such as
+/// Every place where one of `words` occurs in the code of the modules that `modules` names, by their paths such as
 /// `migration::machine`; the empty path is the whole crate.
 #[must_use]
 pub fn impurities(files: &[File], modules: &[&str], words: &[&str]) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Dependencies go one way: between our crates, and between the modules of the board and of the appliance.
+//! Dependencies have one direction: between our crates, and between the modules of the board and of the appliance.
 #![allow(clippy::expect_used, reason = "a test may fail")]
 
 use stopover_checks::{crates, modules, root};

@@ -1,5 +1,5 @@
 //! The client: one connection and one request at a time over the appliance's Unix socket, each within a
-//! time limit, every failure in words that say what to do.
+//! time limit, every failure with a hint.
 
 use crate::{
     AcceptBoard, AcceptedBoard, ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow,
@@ -44,7 +44,7 @@ pub enum ClientError {
     /// The appliance refused.
     #[error("{0}")]
     Refused(ApiError),
-    /// What came back is not this API.
+    /// The answer is not of this API.
     #[error("unexpected answer from {}: {what}; use a `stopover` of the appliance's version", .path.display())]
     Protocol {
         /// The socket.
@@ -226,7 +226,7 @@ impl Client {
         let path = self.socket.clone();
         match e.kind() {
             io::ErrorKind::PermissionDenied => ClientError::Forbidden { path },
-            // Nothing there, or the file of a process that is gone.
+            // No socket, or the file of a process that has ended.
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAppliance { path },
             _ => ClientError::Protocol { path, what: e.to_string() },
         }
@@ -237,8 +237,8 @@ impl Client {
     }
 }
 
-/// A list's path with its query. A cursor has hexadecimal digits and points, so nothing of it needs escaping; of one that
-/// had more the appliance would say so.
+/// A list's path with its query. A cursor has hexadecimal digits and points, so nothing of it needs escaping; of one
+/// that had more the appliance would say so.
 fn listed(path: &str, vni: Option<Vni>, after: Option<&str>) -> String {
     let words = [vni.map(|vni| format!("vni={vni}")), after.map(|after| format!("after={after}"))];
     let query: Vec<_> = words.into_iter().flatten().collect();

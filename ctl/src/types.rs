@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// Body of every answer whose status is not 2xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// What failed.
     pub error: ApiError,
 }
 
@@ -28,7 +28,7 @@ pub struct ApiError {
     pub what: String,
     /// What would have been right.
     pub expected: String,
-    /// How to mend it.
+    /// How to correct it.
     pub hint: String,
 }
 
@@ -68,7 +68,7 @@ pub enum ClearRequest {
     FwdStats,
 }
 
-/// Most rows of one [`Page`], and how many it has if nobody says.
+/// Most rows of one [`Page`], and the number if a request does not state one.
 pub const MOST_ROWS: usize = 10_000;
 
 /// Query of a list.
@@ -81,18 +81,18 @@ pub struct ListQuery {
     /// The [`Page::next`] of the page before; absent for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// At most so many rows, 1 to [`MOST_ROWS`]. (Rows of equal hash come together, so that one more is possible.)
+    /// At most so many rows, 1 to [`MOST_ROWS`]. (Rows of equal hash are in one page, so one more is possible.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }
 
-/// A part of a list, in no order that means anything. A row that is there all the while comes exactly once in all pages
-/// together; one that comes or goes meanwhile, once or not at all.
+/// A part of a list, in no particular order. A row that exists throughout is in exactly one of the pages. A row that is
+/// added or removed meanwhile is in one of them or in none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
     /// The rows; there may be none though more pages follow.
     pub rows: Vec<T>,
-    /// What to ask for the next page with; absent with the last.
+    /// Cursor of the next page; absent in the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

@@ -44,7 +44,7 @@ pub fn init(format: Format) {
     builder.init();
 }
 
-/// Says why `program` ends, whatever `RUST_LOG` is.
+/// Logs why `program` ends, whatever `RUST_LOG` is.
 pub fn fatal(format: Format, program: &str, why: &dyn Display) {
     match format {
         Format::Text => eprintln!("{program}: {why:#}"),
@@ -98,7 +98,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// Numbers and truth values stay what they are; all else is text.
+/// Numbers and booleans keep their type; all else is text.
 struct Field(Json);
 
 impl<'v> VisitValue<'v> for Field {

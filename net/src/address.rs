@@ -287,7 +287,7 @@ impl<'de> Deserialize<'de> for HostName {
     }
 }
 
-/// What happens in a network to broadcast, multicast and unicast for a MAC nobody has registered.
+/// What happens in a network to broadcast, multicast and unicast to a MAC that is not registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FloodPolicy {
@@ -296,8 +296,8 @@ pub enum FloodPolicy {
     Flood,
     /// Dropped. Only resolved ARP/ND and registered unicast work.
     Drop,
-    /// Broadcast and multicast are replicated as with `flood`; unknown unicast goes only where stations may
-    /// be that nobody registered: segments.
+    /// Broadcast and multicast are replicated as with `flood`; unknown unicast is sent to segments only, where
+    /// unregistered stations may be.
     ToSegments,
 }
 

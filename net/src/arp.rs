@@ -97,7 +97,7 @@ reasons! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ArpKind {
     /// A request from 0.0.0.0: "is anybody using this address?" (RFC 5227 section 2.1.1). Its sender claims
-    /// nothing, and is to be answered only if the address is in use.
+    /// nothing, and is answered only if the address is in use.
     Probe,
     /// Sender and target address are the same: the sender claims it (RFC 5227 section 2.3). Both the request
     /// form and the reply form ("gratuitous ARP") are in use.
@@ -154,7 +154,7 @@ pub fn parse(frame: &Frame, head: &[u8]) -> Result<ArpFacts, BadArp> {
     Ok(ArpFacts { kind, is_reply, sender_mac, sender_ip, target_mac: packet.target_mac(), target_ip })
 }
 
-/// The answer to `request` in the name of `owner`, who has the address asked for: unicast to the asker.
+/// The answer to `request` in the name of `owner`, who has the requested address: unicast to the requester.
 #[must_use]
 pub fn build_reply(request: &ArpFacts, owner: Mac) -> [u8; FRAME_LEN] {
     emit(request.sender_mac, REPLY, (owner, request.target_ip), (request.sender_mac, request.sender_ip))
@@ -173,8 +173,8 @@ pub fn build_announcement(mac: Mac, ip: Ipv4Addr) -> [u8; FRAME_LEN] {
     emit(Mac::BROADCAST, REQUEST, (mac, ip), (Mac::new([0; 6]), ip))
 }
 
-/// A RARP request of `mac` for itself, broadcast (RFC 903): bridges learn by its source where `mac` is, and nobody acts
-/// on it. VMMs announce a VM that has moved in the same way.
+/// A RARP request of `mac` for itself, broadcast (RFC 903): bridges learn from its source where `mac` is, and no
+/// station answers. VMMs announce a migrated VM like this.
 #[must_use]
 pub fn build_rarp(mac: Mac) -> [u8; FRAME_LEN] {
     let nowhere = (mac, Ipv4Addr::UNSPECIFIED);

@@ -20,7 +20,7 @@ pub(crate) fn be64<const AT: usize, const N: usize>(b: &[u8; N]) -> u64 {
     u64::from_be_bytes(array::<AT, 8, N>(b))
 }
 
-/// 64 bits at byte `AT` in the order of this processor, to be compared and masked only.
+/// 64 bits at byte `AT` in the order of this processor, for comparison and masks only.
 #[inline(always)]
 pub(crate) fn ne64<const AT: usize, const N: usize>(b: &[u8; N]) -> u64 {
     u64::from_ne_bytes(array::<AT, 8, N>(b))

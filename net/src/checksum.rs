@@ -182,7 +182,7 @@ struct Cover {
 }
 
 /// `None` if the frame has no checksum that one frame alone can finish: not TCP, UDP or ICMP, a fragment, or
-/// IPv6 on its way through a routing header, where the address to sum is not the one in the header
+/// IPv6 with a routing header, where the address to sum is not the one in the header
 /// (RFC 8200 section 8.1).
 #[inline]
 fn cover(frame: &Frame) -> Option<Cover> {
@@ -225,7 +225,7 @@ pub(super) fn add_range<'a>(
     let mut at = 0;
     for segment in segments {
         let (begin, end) = (from.saturating_sub(at), (to - at).min(segment.len()));
-        // The field to be skipped is a whole word, and lies in one segment as all headers do.
+        // The skipped field is a whole word, and lies in one segment as all headers do.
         let hole = skip.and_then(|s| s.checked_sub(at)).filter(|&s| s >= begin && s + 2 <= end);
         match hole {
             Some(s) => {
@@ -245,7 +245,7 @@ pub(super) fn add_range<'a>(
 /// Computes the TCP, UDP, ICMP or ICMPv6 checksum of a frame whose field holds anything at all (a pseudo
 /// header sum left by a guest with checksum offload, or zero). `segments` are the frame's bytes from the
 /// Ethernet header on. `None` if the frame has no such checksum (see [`L4`]), is a fragment, passes through
-/// an IPv6 routing header, or if `segments` hold less than the IP length says.
+/// an IPv6 routing header, or if `segments` hold less than the IP length.
 #[inline]
 #[must_use]
 pub fn finish_l4<'a>(frame: &Frame, segments: impl Iterator<Item = &'a [u8]>) -> Option<L4Checksum> {

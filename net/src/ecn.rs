@@ -1,4 +1,4 @@
-//! ECN and DSCP across the tunnel, as RFC 6040 (normal mode) and RFC 2983 (uniform or pipe model) say.
+//! ECN and DSCP across the tunnel, by RFC 6040 (normal mode) and RFC 2983 (uniform or pipe model).
 //!
 //! The two low bits of the TOS or traffic class byte are ECN: 00 Not-ECT, 01 ECT(1), 10 ECT(0), 11 CE.
 
@@ -18,13 +18,13 @@ pub const CE: u8 = 0b11;
 
 const MASK: u8 = 0b11;
 
-/// What a tunnel makes of the TOS byte or traffic class at its beginning: the ECN field is copied (RFC 6040 section
+/// How a tunnel's ingress derives the outer TOS byte or traffic class: the ECN field is copied (RFC 6040 section
 /// 4.1), and the DSCP is copied too (RFC 2983, uniform model), set (pipe model), or made of the frame's priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OuterTos {
     keep: u8,
     set: u8,
-    /// Where the priority code point goes.
+    /// Bits that the priority code point fills.
     pcp: u8,
 }
 
@@ -38,10 +38,12 @@ impl OuterTos {
         Self { keep: MASK, set: dscp << 2, pcp: 0 }
     }
 
-    /// ECN as in the inner packet, and the class selector (RFC 2474 section 4.2.2.1) of the frame's priority code point.
+    /// ECN as in the inner packet, and the class selector (RFC 2474 section 4.2.2.1) of the frame's priority code
+    /// point.
     pub const PCP: Self = Self { keep: MASK, set: 0, pcp: PCP_MASK };
 
-    /// The outer byte for an inner one, which is 0 if the inner frame is not IP, and the frame's priority (PCP and DEI).
+    /// The outer byte for an inner one, which is 0 if the inner frame is not IP, and the frame's priority (PCP and
+    /// DEI).
     #[inline(always)]
     #[must_use]
     pub const fn of(self, inner: u8, priority: u8) -> u8 {
@@ -59,14 +61,14 @@ pub const fn pcp_of(outer_tos: u8) -> u8 {
     outer_tos >> 5
 }
 
-/// What becomes of the inner frame's ECN field at the tunnel's end.
+/// The inner frame's ECN field at the tunnel's egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decap {
-    /// It stays as it is.
+    /// It is not changed.
     Keep,
-    /// It becomes this (0 to 3).
+    /// It is set to this (0 to 3).
     Set(u8),
-    /// The frame is dropped: congestion was experienced and its sender would not understand a mark.
+    /// The frame is dropped: congestion was experienced and its sender does not support ECN.
     Drop,
 }
 

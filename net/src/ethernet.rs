@@ -10,7 +10,7 @@ pub const HEADER_LEN: usize = 14;
 /// Bytes that one 802.1Q tag adds.
 pub const TAG_LEN: usize = 4;
 
-/// EtherTypes (IEEE 802 numbers, IANA) that Stopover tells apart.
+/// EtherTypes (IEEE 802 numbers, IANA) that Stopover distinguishes.
 pub mod ethertype {
     /// IPv4 (RFC 894).
     pub const IPV4: u16 = 0x0800;

@@ -16,7 +16,7 @@ use crate::{Mac, VlanId};
 use crate::{arp, ecn, fast_parse, flow, icmp, nd};
 use std::net::Ipv4Addr;
 
-/// Input format of all targets: two bytes (big-endian) say at which byte the first segment ends, the rest is
+/// Input format of all targets: two bytes (big-endian): the byte at which the first segment ends, the rest is
 /// the frame. So a fuzzer finds split headers by itself.
 #[must_use]
 pub fn split(input: &[u8]) -> (&[u8], &[u8]) {
@@ -126,7 +126,7 @@ pub fn frame_parse(input: &[u8]) {
     segment(&frame, head, whole);
 }
 
-/// Segments a frame as if a guest had asked for it; the data of all segments is the data of the frame.
+/// Segments a frame as for a guest with segmentation offload; the data of all segments is the data of the frame.
 fn segment(frame: &Frame, head: &[u8], whole: &[u8]) {
     let Ok(segmenter) = Segmenter::new(frame, head, 536) else { return };
     let (start, mut count) = (segmenter.header_len(), 0);
@@ -213,7 +213,7 @@ fn flags_hold(parsed: &Result<Underlay, BadOuter>, foreign: &Result<Underlay, Ba
         (Err(bad), Ok(Underlay::Vxlan(_))) => {
             assert!(matches!(bad, BadOuter::BadShim | BadOuter::HeadersSplit | BadOuter::InnerRunt));
         }
-        // What is too short for a frame without the shim may be refused for the shim first.
+        // A datagram too short for a frame without the shim may be refused for the shim first.
         (Err(bad), Err(BadOuter::InnerRunt)) => {
             assert!(matches!(bad, BadOuter::BadShim | BadOuter::HeadersSplit | BadOuter::InnerRunt));
         }
@@ -245,7 +245,7 @@ pub fn marker(input: &[u8]) {
     assert_eq!(relayed[16], frame[16] | 1);
 }
 
-/// Reads ARP and ND, and answers what asks to be answered.
+/// Reads ARP and ND, and answers requests.
 pub fn arp_nd(input: &[u8]) {
     let (head, whole) = split(input);
     let Ok(frame) = frame::parse(head, whole.len()) else { return };
@@ -261,7 +261,7 @@ pub fn arp_nd(input: &[u8]) {
     if let Ok(nd::Nd::Solicit(solicit)) = nd::parse(&frame, head) {
         let answer = nd::build_answer(&solicit, &frame, owner, false);
         let answer_frame = frame::parse(&answer, answer.len()).unwrap();
-        // A multicast or loopback source may have asked; what we then send need not be accepted.
+        // The requester may have a multicast or loopback source; our answer need not be accepted then.
         if !solicit.src.is_multicast() {
             match nd::parse(&answer_frame, &answer).unwrap() {
                 nd::Nd::Advert(advert) => {

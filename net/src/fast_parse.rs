@@ -1,12 +1,11 @@
-//! The fast path reads a frame: what it needs to know of an ordinary one, and nothing else, by a
-//! few loads from fixed places. Ordinary is an untagged frame with TCP or UDP over IPv4 without options or
-//! fragments, and not from a DHCP server ([`sent`]); one with IPv4 without options, or with TCP or UDP right behind an IPv6 header
-//! ([`received`]); and, around that one, an untagged IPv4 tunnel datagram without UDP checksum and without overlay flags
-//! ([`tunnel`]).
+//! The parser of the fast path: it reads only what the fast path needs of an ordinary frame, by a few loads from
+//! fixed positions. Ordinary is an untagged frame with TCP or UDP over IPv4 without options or
+//! fragments, and not from a DHCP server ([`sent`]); one with IPv4 without options, or with TCP or UDP right behind an
+//! IPv6 header ([`received`]); and, around that one, an untagged IPv4 tunnel datagram without UDP checksum and without
+//! overlay flags ([`tunnel`]).
 //!
-//! Whatever is accepted here is accepted by [`crate::frame::parse`] or [`crate::underlay::parse`], with the same
-//! facts: the tests at the end hold one against the other. What is refused here is not wrong for that: the
-//! complete parsers decide about it.
+//! A frame accepted here is accepted by [`crate::frame::parse`] or [`crate::underlay::parse`], with the same
+//! facts: the tests compare them. A frame refused here is not invalid: the complete parsers decide about it.
 
 use crate::bytes::{at, be16, be32, be64, byte, ne64};
 use crate::ipv4::protocol;
@@ -14,17 +13,17 @@ use crate::{Mac, Vni};
 use crate::{checksum, ethernet, flow, ipv4, ipv6, tcp, udp, vxlan};
 use std::net::Ipv4Addr;
 
-/// EtherType IPv4, version 4 and a header of 20 bytes: what stands before the type of service.
+/// EtherType IPv4, version 4 and a header of 20 bytes: the bits before the type of service.
 const IPV4_PLAIN: u32 = 0x08_0045;
-/// EtherType IPv6 and version 6: what stands before the traffic class.
+/// EtherType IPv6 and version 6: the bits before the traffic class.
 const IPV6_PLAIN: u32 = 0x8_6dd6;
-/// "More fragments" and the fragment offset. The reserved bit and "don't fragment" are nobody's concern.
+/// "More fragments" and the fragment offset. The reserved bit and "don't fragment" are ignored.
 const FRAGMENTED: u16 = ipv4::FLAG_MF | 0x1fff;
 /// Where the payload of an untagged frame begins.
 const L3: usize = ethernet::HEADER_LEN;
 /// Where the payload of IPv4 without options begins.
 const L4: usize = L3 + ipv4::HEADER_LEN;
-/// What a DHCP server sends from (RFC 2131 section 4.1): not every tenant may.
+/// A DHCP server's source port (RFC 2131 section 4.1): not every tenant may use it.
 const DHCP_SERVER: u16 = 67;
 const UDP_END: usize = L4 + udp::HEADER_LEN;
 /// Length of the outer headers that [`tunnel`] accepts: there the inner frame begins.
@@ -41,19 +40,19 @@ pub struct Sent {
     pub src_ip: Ipv4Addr,
     /// DSCP and ECN.
     pub tos: u8,
-    /// What [`flow::hash`] makes of it.
+    /// Its [`flow::hash`].
     pub flow: u32,
-    /// Whether the source address is the one expected of the sender, or none is. Another may be legitimate as well.
+    /// Whether the source address is the expected one, or none is expected. Another may be legitimate too.
     pub expected: bool,
 }
 
 /// Who may have sent a frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender {
-    /// Source address and EtherType as they stand in a frame, and which of their bits count.
+    /// Source address and EtherType in wire order, and which of their bits are compared.
     header: u64,
     mask: u64,
-    /// The IPv4 address that is expected, and which of its bits count.
+    /// The expected IPv4 address, and which of its bits are compared.
     ip: u64,
     ip_mask: u64,
 }
@@ -65,7 +64,7 @@ impl Sender {
         Self { header: Self::header(mac), mask: u64::MAX, ip: 0, ip_mask: 0 }
     }
 
-    /// Any station: any address that is not a group's. The zero address has to be refused otherwise.
+    /// Any station: any address that is not a group's. The caller refuses the zero address.
     #[must_use]
     pub fn any() -> Self {
         let (group, none) = (Mac::from_u64(0x0100_0000_0000), Mac::from_u64(0));
@@ -73,7 +72,7 @@ impl Sender {
         Self { header: Self::header(none), mask: ethertype | Self::header(group), ip: 0, ip_mask: 0 }
     }
 
-    /// The same, and this address is expected of it; none if there is none.
+    /// The same with this expected address; `None`: no address is the expected one.
     #[must_use]
     pub fn with_expected_ip(self, ip: Option<Ipv4Addr>) -> Self {
         const NO_ADDRESS: u64 = 1 << 32;
@@ -98,10 +97,10 @@ pub fn sent(head: &[u8], len: usize, sender: &Sender) -> Option<Sent> {
     if foreign != 0 || !is_whole_ipv4(b) || L3 + total_len > len || byte::<0, _>(b) & 1 != 0 {
         return None;
     }
-    // What is left behind the shortest header there is; less than none if even that does not fit.
+    // Bytes after the shortest header; none at all if that does not fit.
     let data = total_len.checked_sub(ipv4::HEADER_LEN + udp::HEADER_LEN)?;
     let fits = if proto == protocol::UDP {
-        // A length below 8 wraps round to more than there can be.
+        // A length below 8 wraps round to more than is possible.
         usize::from(be16::<{ L4 + 4 }, _>(b)).wrapping_sub(udp::HEADER_LEN) <= data
             && be16::<{ L4 }, _>(b) != DHCP_SERVER
     } else if proto == protocol::TCP {
@@ -121,7 +120,7 @@ pub fn sent(head: &[u8], len: usize, sender: &Sender) -> Option<Sent> {
     })
 }
 
-/// Whether version 4, a header of 20 bytes, and no fragment is what stands behind an untagged Ethernet header.
+/// Whether an untagged Ethernet header is followed by version 4, a header of 20 bytes, and no fragment.
 #[inline(always)]
 fn is_whole_ipv4<const N: usize>(b: &[u8; N]) -> bool {
     let [more, offset] = FRAGMENTED.to_be_bytes();
@@ -169,7 +168,7 @@ pub fn received(frame: &[u8]) -> Option<Received> {
 pub struct Tunnel {
     /// Outer Ethernet destination.
     pub dst_mac: Mac,
-    /// Outer source: the sending VTEP, if [`underlay::martian_v4`] does not forbid it.
+    /// Outer source: the sending VTEP, unless [`underlay::martian_v4`].
     pub src: Ipv4Addr,
     /// Outer destination.
     pub dst: Ipv4Addr,
@@ -182,7 +181,7 @@ pub struct Tunnel {
 }
 
 /// Reads an ordinary tunnel datagram to UDP port `udp_port`, in a frame of `len` bytes whose first segment is `head`.
-/// What its source may not be ([`underlay::martian_v4`]) is left to be asked when it is not known to be a host's.
+/// The source is not checked ([`underlay::martian_v4`]): the caller does so unless it is a known host's.
 #[inline(always)]
 #[must_use]
 pub fn tunnel(head: &[u8], len: usize, udp_port: u16) -> Option<Tunnel> {
@@ -194,7 +193,7 @@ pub fn tunnel(head: &[u8], len: usize, udp_port: u16) -> Option<Tunnel> {
     }
     let udp = be64::<{ L4 }, _>(b);
     let (port, udp_len, udp_sum) = ((udp >> 32) as u16, usize::from((udp >> 16) as u16), udp as u16);
-    // A checksum would have to be verified.
+    // A checksum needs verification.
     if port != udp_port || udp_sum != 0 || ipv4::HEADER_LEN + udp_len > total_len {
         return None;
     }

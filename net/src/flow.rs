@@ -1,8 +1,8 @@
-//! The flow hash of an inner frame and the VXLAN source port made of it.
+//! The flow hash of an inner frame, and the VXLAN source port derived from it.
 //!
 //! "It is recommended that the UDP source port number be calculated using a hash of fields from the inner
 //! packet ... to enable a level of entropy for the ECMP/load-balancing" in the range 49152-65535 (RFC 7348
-//! section 5). All frames of one flow, and all fragments of one datagram, get one port: nothing reorders them.
+//! section 5). All frames of one flow, and all fragments of one datagram, get one port and stay in order.
 
 use crate::frame::{Fragment, Frame, Kind, L4};
 
@@ -44,7 +44,7 @@ pub fn hash(frame: &Frame) -> u32 {
     finish(a, b, proto, ports)
 }
 
-/// What [`hash`] makes of a frame that carries all of a TCP or UDP segment over IPv4. `addresses`: source, then
+/// The [`hash`] of a frame that carries all of a TCP or UDP segment over IPv4. `addresses`: source, then
 /// destination; `ports`: likewise.
 #[inline(always)]
 #[must_use]

@@ -1,8 +1,8 @@
-//! A tenant's Ethernet frame, parsed once into facts and offsets. Every later stage asks [`Frame`] and does
-//! not look at header bytes again.
+//! A tenant's Ethernet frame, parsed once into facts and offsets. Every later stage uses [`Frame`] and does
+//! not read header bytes again.
 //!
-//! The frame may be spread over several segments; only its headers must lie in the first. What is refused is
-//! what lies about itself ([`BadFrame`]); anything unknown is `Other` and forwarded as plain Ethernet.
+//! The frame may be spread over several segments; only its headers must lie in the first. A frame whose
+//! headers contradict its length is refused ([`BadFrame`]); anything unknown is `Other` and forwarded as Ethernet.
 
 mod parser;
 
@@ -19,7 +19,7 @@ reasons! {
     pub enum BadFrame {
         /// Shorter than its Ethernet header, or ends within its VLAN tag.
         Runt = "runt",
-        /// The headers are there, but not all in the first segment.
+        /// The headers are complete, but not all in the first segment.
         HeadersSplit = "headers_split",
         /// The frame ends within the IPv4 header.
         Ipv4Truncated = "ipv4_truncated",
@@ -105,7 +105,7 @@ pub struct Ipv6 {
 /// What the frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Anything Stopover does not look into; also whatever follows a second VLAN tag.
+    /// Anything Stopover does not look into; also anything after a second VLAN tag.
     Other,
     /// ARP; see [`crate::arp::parse`].
     Arp,
@@ -158,7 +158,7 @@ pub enum L4 {
     },
     /// Another protocol.
     Other,
-    /// TCP, UDP or ICMP whose header does not fit or whose length field lies. Harmless to forward as
+    /// TCP, UDP or ICMP whose header does not fit or whose length field is wrong. It can be forwarded as
     /// Ethernet; nothing may be computed from it.
     Malformed,
 }
@@ -168,7 +168,7 @@ pub enum L4 {
 pub struct Frame {
     /// Destination address.
     pub dst: Mac,
-    /// Source address, as it is: see [`Mac::is_group`] before learning it.
+    /// Source address, not checked: see [`Mac::is_group`] before learning it.
     pub src: Mac,
     /// The outermost VLAN tag.
     pub vlan: Option<Tag>,
@@ -189,7 +189,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// End of the IP packet from the start of the frame; the end of the frame if it is not IP. Padding lies beyond.
+    /// End of the IP packet from the start of the frame; the end of the frame if it is not IP. Padding follows.
     #[inline]
     #[must_use]
     pub const fn l3_end(&self) -> usize {

@@ -2,7 +2,7 @@
 //! frames of at most `mss` bytes of data each. IPv4 and IPv6; tags, IP options, extension headers and TCP
 //! options are repeated in every segment.
 //!
-//! The caller owns the payload: [`Segmenter`] says which bytes of the original frame belong to each segment
+//! The caller owns the payload: [`Segmenter`] reports which bytes of the original frame belong to each segment
 //! and writes the header to put before them. The L4 checksum is left zero, for
 //! [`crate::checksum::finish_l4`] with the segment's own facts.
 
@@ -104,7 +104,7 @@ impl Segmenter {
         self.header.len()
     }
 
-    /// How many segments come in all.
+    /// The number of segments.
     #[inline]
     #[must_use]
     pub fn count(&self) -> usize {
@@ -148,7 +148,7 @@ impl Segmenter {
     }
 }
 
-/// The control bits of one segment out of those of the whole.
+/// The control bits of one segment, from those of the large frame.
 #[inline]
 const fn flags_of(all: u8, index: u32, last: bool) -> u8 {
     let mut flags = all;

@@ -1,8 +1,8 @@
-//! ICMP and ICMPv6 messages that Stopover sends: "your frame is too big for the tunnel", so that no sender
-//! faces a silent black hole (RFC 1191, RFC 8201), and echo replies for the VTEP's own addresses.
+//! ICMP and ICMPv6 messages that Stopover sends: "your frame is too big for the tunnel", so that path MTU
+//! discovery works (RFC 1191, RFC 8201), and echo replies for the VTEP's own addresses.
 //!
 //! On an L2 network there is no router between sender and receiver that could send such an error. It is sent
-//! in the name of the frame's destination, from its IP and MAC address, as the one source that the sender
+//! in the name of the frame's destination, from its IP and MAC address, the only source that the sender
 //! and any filter before it accept.
 
 use crate::bytes::{array, at_mut, be16, put};
@@ -24,16 +24,16 @@ pub type PacketTooBig = ArrayVec<u8, 1300>;
 const MAX_IPV4_ERROR: usize = 576;
 /// Destination unreachable, code: fragmentation needed and DF set.
 const CODE_FRAG_NEEDED: u8 = 4;
-/// Errors go with precedence 6 (RFC 1812 section 4.3.2.5).
+/// Errors have precedence 6 (RFC 1812 section 4.3.2.5).
 const ERROR_TOS: u8 = 0xc0;
 const TTL: u8 = 64;
 
-/// Tells the sender of an IPv4 frame that its packets may have at most `mtu` bytes (RFC 1191 section 4).
+/// Notifies the sender of an IPv4 frame that its packets may have at most `mtu` bytes (RFC 1191 section 4).
 /// `head` is the frame's first segment; as much of it as fits is quoted.
 ///
 /// `None` where RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2.7 forbid an error: about an ICMP error, a
 /// fragment other than the first, a multicast or broadcast destination (IP or MAC), or a source that is no
-/// single host; and if it is not IPv4. DF is not asked for: nobody fragments here, with or without it.
+/// single host; and if it is not IPv4. DF is not considered: the appliance never fragments.
 #[must_use]
 pub fn build_frag_needed(head: &[u8], frame: &Frame, mtu: u16) -> Option<FragNeeded> {
     let Kind::Ipv4(ip) = &frame.kind else { return None };
@@ -73,17 +73,17 @@ pub fn build_frag_needed(head: &[u8], frame: &Frame, mtu: u16) -> Option<FragNee
     assemble(head, frame, &[&header, &icmp, quote])
 }
 
-/// Tells the sender of an IPv6 frame that its packets may have at most `mtu` bytes (RFC 4443 section 3.2).
+/// Notifies the sender of an IPv6 frame that its packets may have at most `mtu` bytes (RFC 4443 section 3.2).
 /// `head` is the frame's first segment; it is quoted up to 1280 bytes in all.
 ///
-/// `None` where RFC 4443 section 2.4(e) forbids an error, for multicast destinations (whose name we cannot
-/// speak in), and if it is not IPv6.
+/// `None` where RFC 4443 section 2.4(e) forbids an error, for multicast destinations (no
+/// source address for the error), and if it is not IPv6.
 #[must_use]
 pub fn build_packet_too_big(head: &[u8], frame: &Frame, mtu: u32) -> Option<PacketTooBig> {
     let Kind::Ipv6(ip) = &frame.kind else { return None };
     let about_error = match frame.l4 {
         L4::Icmpv6 { kind, .. } => icmpv6::forbids_error(kind),
-        // A later fragment of a message whose type is not to be seen may be one of an error.
+        // A later fragment does not show the type: it may be part of an error.
         L4::None | L4::Malformed => ip.proto == protocol::ICMPV6,
         _ => false,
     };

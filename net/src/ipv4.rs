@@ -17,7 +17,7 @@ pub const CHECKSUM_AT: usize = field::CHECKSUM;
 /// Byte position of the time to live.
 pub const TTL_AT: usize = field::TTL;
 
-/// IP protocol numbers (IANA) that Stopover tells apart.
+/// IP protocol numbers (IANA) that Stopover distinguishes.
 pub mod protocol {
     /// ICMP (RFC 792).
     pub const ICMP: u8 = 1;
@@ -120,7 +120,7 @@ impl<'a> Header<'a> {
         byte::<{ field::PROTOCOL }, _>(self.0)
     }
 
-    /// Header checksum as it stands in the header.
+    /// Header checksum, as received.
     #[inline]
     #[must_use]
     pub const fn checksum(self) -> u16 {
@@ -142,7 +142,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// What a header written by us says; the rest is fixed: no options, no fragments.
+/// The fields of a header that we write; the rest is fixed: no options, no fragments.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// DSCP and ECN.

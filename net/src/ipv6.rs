@@ -116,7 +116,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// What a header written by us says.
+/// The fields of a header that we write.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// Traffic class: DSCP and ECN.

@@ -3,13 +3,13 @@
 //!
 //! What enters: byte slices (the first segment of an mbuf, its total length, or all its segments). What
 //! leaves: small `Copy` facts ([`frame::Frame`], [`underlay::Underlay`], ...), finished headers in caller-owned
-//! buffers or in fixed-size arrays. What may not enter: I/O, DPDK, tables, clocks, counters. Nothing here
+//! buffers or in fixed-size arrays. Not here: I/O, DPDK, tables, clocks, counters. Nothing here
 //! panics on any input: a view is validated once (`new_checked`) and its accessors then read constant
 //! positions of fixed-size arrays, whose bounds are proved by the compiler.
 //!
-//! All numbers handed in and out are in host byte order unless a name says otherwise.
+//! All numbers in arguments and results are in host byte order unless a name says otherwise.
 //!
-//! The callers are other crates: what runs once per frame is `#[inline]`.
+//! The callers are other crates: functions that run once per frame are `#[inline]`.
 
 mod address;
 pub mod arp;

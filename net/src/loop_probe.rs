@@ -1,6 +1,6 @@
-//! Loop probes: frames by which appliances find out that two of their segment ports are on one LAN, where they would
-//! send each other's floods round for ever. Enters: who sends it, from which port and VLAN, for which network. Leaves:
-//! a broadcast-like frame that every bridge of a LAN forwards, and no appliance sends on.
+//! Loop probes: frames by which appliances detect that two of their segment ports are on one LAN, where they would
+//! flood each other's frames in a loop. Enters: sender, port, VLAN and network. Leaves: a group frame that every bridge
+//! of a LAN forwards and no appliance does.
 //!
 //! Behind Ethernet header and tag, all in network byte order:
 //!
@@ -18,7 +18,7 @@ use crate::bytes::{array, at, be16, be32, be64, byte};
 use crate::ethernet::{self, ethertype};
 use crate::{HostName, Mac, Vni};
 
-/// Where probes go: a group address of nobody's (locally administered), which bridges flood.
+/// Destination of probes: a locally administered group address without members, which bridges flood.
 pub const DESTINATION: Mac = Mac::new([0x03, 0x53, 0x4c, 0x50, 0x00, 0x01]);
 
 const MAGIC: [u8; 4] = *b"SLP1";
@@ -26,7 +26,7 @@ const NAME_AT: usize = 21;
 /// The shortest Ethernet frame, without its check sequence.
 const MIN_FRAME: usize = 60;
 
-/// What a probe says.
+/// Contents of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// The network.
@@ -35,7 +35,7 @@ pub struct Probe {
     pub port: u16,
     /// The VLAN tag it was sent with; 0 for none.
     pub vlan: u16,
-    /// Tells two processes of one host's name apart.
+    /// Distinguishes two processes with one host name.
     pub instance: u64,
     /// The sending host.
     pub host: HostName,
@@ -73,7 +73,7 @@ pub fn build(src: Mac, probe: &Probe) -> Vec<u8> {
     frame
 }
 
-/// Reads a frame. Says with which VLAN tag it came (0 for none) and what it says; `None` if it is no probe of ours.
+/// Reads a frame. Returns the VLAN of its tag (0 for none) and the probe; `None` if it is not one of ours.
 #[must_use]
 pub fn parse(frame: &[u8]) -> Option<(u16, Probe)> {
     let header = ethernet::Header::new_checked(frame).ok()?;
@@ -115,15 +115,15 @@ mod tests {
     #[test]
     fn a_probe_as_it_stands_on_the_wire() {
         let frame = build(Mac::new([2, 0, 0, 0, 0, 9]), &probe(10, "gw-a"));
-        let said = [
+        let expected = [
             &[3, 0x53, 0x4c, 0x50, 0, 1, 2, 0, 0, 0, 0, 9, 0x81, 0, 0, 10, 0x88, 0xb6][..],
             b"SLP1",
             &[0, 1, 2, 3, 0, 7, 0, 10, 1, 2, 3, 4, 5, 6, 7, 8, 4],
             b"gw-a",
         ]
         .concat();
-        assert_eq!(&frame[..said.len()], said);
-        assert!(frame.len() == 60 && frame[said.len()..].iter().all(|byte| *byte == 0));
+        assert_eq!(&frame[..expected.len()], expected);
+        assert!(frame.len() == 60 && frame[expected.len()..].iter().all(|byte| *byte == 0));
         assert!(is_probe(&frame) && DESTINATION.is_group());
     }
 

@@ -1,9 +1,9 @@
 //! End markers: small frames that appliances send each other in band, inside the tunnel with the CONTROL mark
-//! ([`crate::vxlan::OverlayFlags`]), so that the receiver of a moved node knows when nothing more can come by the old
-//! way. What enters: the bytes of an inner frame that was so marked. What leaves: its facts, or the 60 bytes of
-//! one. What may not enter: frames of tenants; a frame without the mark is no marker whatever it looks like.
+//! ([`crate::vxlan::OverlayFlags`]), so that the receiver of a moved node knows when no more frames can arrive by the
+//! old path. Enters: the bytes of an inner frame with that flag. Leaves: its facts, or the 60 bytes of one. Frames of
+//! tenants do not enter: a frame without the flag is no marker, whatever its bytes.
 //!
-//! The node is the Ethernet destination: a marker goes where the node's frames go. Docs: wire-formats.md.
+//! The node is the Ethernet destination: a marker takes the path of the node's frames. Docs: wire-formats.md.
 
 use crate::Mac;
 use crate::bytes::{array, at_mut, be16, be32, byte, put};
@@ -40,7 +40,7 @@ mod field {
     pub const SOURCE_PORT: usize = HEADER_LEN + 24;
 }
 
-/// What a marker says.
+/// Contents of a marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -55,11 +55,11 @@ pub enum Kind {
 /// Facts of a marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Marker {
-    /// What it says.
+    /// The step it reports.
     pub kind: Kind,
-    /// It has been at the old host, and comes from there.
+    /// It was at the old host and returns from there.
     pub relayed: bool,
-    /// The old host will end its own way as well, when it knows the node to be elsewhere: its frames are to wait too.
+    /// The old host will also send its own marker, when it knows that the node has moved: its frames wait too.
     pub ends: bool,
     /// Which of the sender's lanes ends; below `sender_queues`.
     pub sender_queue: u8,
@@ -67,9 +67,9 @@ pub struct Marker {
     pub sender_queues: u8,
     /// Which of the source ports that the lane used ends; below `ports`.
     pub port: u8,
-    /// How many it used, 1 to [`MAX_PORTS`]; each has its own marker, which comes from that port.
+    /// How many it used, 1 to [`MAX_PORTS`]; each has its own marker, sent from that port.
     pub ports: u8,
-    /// That source port itself; 0 from versions that do not say.
+    /// That source port itself; 0 from versions without this field.
     pub source_port: u16,
     /// Who ends: the board's number of the host that sent the marker first.
     pub host: u32,
@@ -101,7 +101,8 @@ reasons! {
     }
 }
 
-/// Reads a marker from the bytes of an inner frame. Unknown flags and what follows the fields are ignored, so that they can be given a meaning later.
+/// Reads a marker from the bytes of an inner frame. Unknown flags and what follows the fields are ignored, so that they
+/// can be given a meaning later.
 pub fn parse(inner: &[u8]) -> Result<Marker, BadMarker> {
     let bytes = inner.first_chunk::<FRAME_LEN>().ok_or(BadMarker::Truncated)?;
     let eth = ethernet::Header::of(bytes.first_chunk().ok_or(BadMarker::Truncated)?);

@@ -37,7 +37,7 @@ mod field {
 }
 
 reasons! {
-    /// Why an ND message is to be discarded silently (RFC 4861 section 7.1).
+    /// Why an ND message is discarded silently (RFC 4861 section 7.1).
     pub enum BadNd {
         /// Not a whole ICMPv6 packet with an ND type.
         NotNd = "nd_not_nd",
@@ -71,11 +71,11 @@ pub struct Solicit {
     pub src: Ipv6Addr,
     /// IPv6 destination: the target, or its solicited-node address.
     pub dst: Ipv6Addr,
-    /// The address asked for.
+    /// The requested address.
     pub target: Ipv6Addr,
     /// Source link-layer address option.
     pub source_mac: Option<Mac>,
-    /// The sender asks whether the address is free (RFC 4862 section 5.4.2); it has none yet itself.
+    /// The sender probes whether the address is free (RFC 4862 section 5.4.2); it has none yet itself.
     pub dad: bool,
 }
 
@@ -188,10 +188,10 @@ fn link_layer(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, BadNd> {
     if options.is_empty() { Ok(found) } else { Err(BadNd::Option) }
 }
 
-/// What a neighbour advertisement of ours says.
+/// Contents of a neighbour advertisement that we send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdvertSpec {
-    /// Ethernet source and target link-layer address: who has the address.
+    /// Ethernet source and target link-layer address: the owner of the address.
     pub owner: Mac,
     /// Ethernet destination.
     pub dst_mac: Mac,
@@ -225,7 +225,7 @@ pub fn build_advert(spec: &AdvertSpec) -> NdFrame {
     })
 }
 
-/// The answer to `solicit`, which came in `frame`, in the name of `owner`, who has the target. To the asker,
+/// The answer to `solicit`, received in `frame`, in the name of `owner`, who has the target. To the requester,
 /// solicited and overriding; to a duplicate address probe, to all nodes and unsolicited, as the prober has no
 /// address yet (RFC 4861 section 7.2.4).
 #[must_use]

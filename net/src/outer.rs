@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Longest outer header: Ethernet 14, tag 4, IPv6 40, UDP 8, VXLAN 8.
 pub const MAX_LEN: usize = 74;
 
-/// What an outer header says, the same for all frames to one VTEP.
+/// Contents of an outer header that are the same for all frames to one VTEP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OuterSpec {
     /// The underlay port's address.
@@ -79,7 +79,7 @@ impl OuterHeader {
         match (spec.src, spec.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let mut ip = [0; ipv4::HEADER_LEN];
-                // "VTEPs MUST NOT fragment VXLAN packets" (RFC 7348 section 4.3), and nobody else shall: DF.
+                // "VTEPs MUST NOT fragment VXLAN packets" (RFC 7348 section 4.3), and no router may: DF.
                 let spec = ipv4::Spec {
                     tos: 0,
                     total_len: 0,
@@ -206,14 +206,14 @@ impl OuterHeader {
         Some(())
     }
 
-    /// OverlayFlags the frame behind a header that [`OuterHeader::fill`] has written, before [`OuterHeader::seal`]
-    /// sums it up. With [`vxlan::OverlayFlags::NODE`] the shim counts as part of the inner frame, there and here.
+    /// Sets the overlay flags in a header that [`OuterHeader::fill`] has written, before [`OuterHeader::seal`]
+    /// computes its checksum. With [`vxlan::OverlayFlags::NODE`] the shim is part of the inner frame in both calls.
     /// Does nothing if `out` is shorter than the header.
     #[inline]
     pub fn set_flags(&self, out: &mut [u8], flags: vxlan::OverlayFlags) {
         if let Some(tunnel) = out.get_mut(..self.len()).and_then(|o| o.last_chunk_mut::<TUNNEL_LEN>()) {
-            let [_, apart @ ..] = flags.separate_copies().to_be_bytes();
-            put::<{ udp::HEADER_LEN + 1 }, 3, _>(tunnel, apart);
+            let [_, copies @ ..] = flags.separate_copies().to_be_bytes();
+            put::<{ udp::HEADER_LEN + 1 }, 3, _>(tunnel, copies);
             put::<{ udp::HEADER_LEN + vxlan::OVERLAY_FLAGS_AT }, 1, _>(tunnel, [flags.bits()]);
         }
     }

@@ -1,9 +1,9 @@
-//! The MACs that hosts ask their own segments' stations from: nobody else's, and not looked up anywhere. What is sent to
-//! one is an answer to the host that asked.
+//! The source MACs of the probes that a host sends to stations of its own segments. No station has one, and no table
+//! holds one: a frame to such a MAC is an answer to the host.
 
 use crate::{HostName, Mac};
 
-/// First half of these MACs: locally administered, beside those of stand-ins and end markers.
+/// First half of these MACs: locally administered, next to those of stand-ins and end markers.
 const PREFIX: [u8; 3] = [0x02, 0x53, 0x55];
 
 /// The MAC of a host: the same on every run, and unlike that of other hosts on the same LAN.

@@ -1,5 +1,5 @@
-//! The shape of all "why not" enums of this crate: one variant per reason, one stable word per variant, so
-//! that a reason is at once a drop counter, a metric label and a line of `stopover trace`.
+//! The form of all enums of reasons in this crate: one variant per reason, one stable word per variant, so
+//! that a reason is also a drop counter, a metric label and a line of `stopover trace`.
 
 /// Defines a reason enum with `ALL`, `name()`, `Display` and `Error`.
 macro_rules! reasons {
@@ -31,7 +31,7 @@ macro_rules! reasons {
 }
 pub(crate) use reasons;
 
-/// A header view was asked for over bytes that do not hold such a header: too short, or its own length
+/// The bytes do not hold the header of a view: too short, or its own length
 /// or version fields contradict the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Truncated;

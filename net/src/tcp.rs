@@ -91,7 +91,7 @@ impl<'a> Header<'a> {
         byte::<{ field::FLAGS }, _>(self.0)
     }
 
-    /// Checksum as it stands in the header.
+    /// Checksum, as received.
     #[inline]
     #[must_use]
     pub const fn checksum(self) -> u16 {

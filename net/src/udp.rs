@@ -51,7 +51,7 @@ impl<'a> Header<'a> {
         be16::<{ field::LEN }, _>(self.0)
     }
 
-    /// Checksum as it stands in the header; 0 means "none" (IPv4) or is exceptional (IPv6, RFC 6936).
+    /// Checksum, as received; 0 means "none" (IPv4) or is exceptional (IPv6, RFC 6936).
     #[inline]
     #[must_use]
     pub const fn checksum(self) -> u16 {

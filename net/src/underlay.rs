@@ -1,8 +1,8 @@
-//! Frames from the underlay: is it VXLAN for us, intact, and where exactly lies the inner frame?
+//! Frames from the underlay: whether one is intact VXLAN for us, and where its inner frame is.
 //!
-//! Everything a decapsulating VTEP must be sure of is checked here except what needs tables: whether the
+//! All checks of a decapsulating VTEP are here, except those that need tables: whether the
 //! destination address is ours and whether the source is a known host. Other traffic to the underlay port
-//! (ARP, ND, ping) comes out with its facts, for the control path to answer.
+//! (ARP, ND, ping) leaves with its facts, for the control path to answer.
 
 use crate::bytes::at;
 use crate::checksum::{self, Sum};
@@ -20,7 +20,7 @@ reasons! {
     pub enum BadOuter {
         /// Shorter than its Ethernet header, or ends within its VLAN tag.
         Runt = "runt",
-        /// The headers are there, but not all in the first segment.
+        /// The headers are complete, but not all in the first segment.
         HeadersSplit = "headers_split",
         /// No tag, or another tag, where the underlay's is expected, or a tag where none is.
         WrongVlan = "wrong_vlan",
@@ -46,7 +46,7 @@ reasons! {
         Ipv6Extensions = "ipv6_extensions",
         /// A fragment: no reassembly here (RFC 7348 section 4.3 allows discarding).
         Fragment = "fragment",
-        /// The source address can be no host's: unspecified, loopback, multicast or broadcast.
+        /// The source address is not a host's: unspecified, loopback, multicast or broadcast.
         MartianSource = "martian_source",
         /// UDP header cut off, or its length below 8 or beyond the IP length.
         UdpLength = "udp_length",
@@ -85,13 +85,13 @@ impl From<BadFrame> for BadOuter {
 /// What the underlay port expects of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expect {
-    /// The underlay's VLAN. `None`: untagged, where a priority tag (VLAN 0) is let pass.
+    /// The underlay's VLAN. `None`: untagged, where a priority tag (VLAN 0) is accepted.
     pub vlan: Option<VlanId>,
-    /// The UDP port on which we take VXLAN.
+    /// Our UDP port for VXLAN.
     pub udp_port: u16,
 }
 
-/// What the UDP checksum field says; see [`Vxlan::udp_checksum_ok`].
+/// The UDP checksum field; see [`Vxlan::udp_checksum_ok`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UdpChecksum {
     /// Zero over IPv4: none, as usual for VXLAN.
@@ -107,11 +107,11 @@ pub enum UdpChecksum {
 pub struct Vxlan {
     /// Outer Ethernet destination.
     pub dst_mac: Mac,
-    /// Outer Ethernet source: the neighbour it came by.
+    /// Outer Ethernet source: the neighbour that forwarded it.
     pub src_mac: Mac,
     /// Outer source: the sending VTEP.
     pub src: IpAddr,
-    /// Outer destination. Whether it is ours is the caller's to check.
+    /// Outer destination. The caller checks whether it is ours.
     pub dst: IpAddr,
     /// Outer DSCP and ECN.
     pub tos: u8,
@@ -121,12 +121,12 @@ pub struct Vxlan {
     pub udp_src: u16,
     /// The network. Never 0.
     pub vni: Vni,
-    /// What the sender tells about the frame, if it is an appliance. If it is not, what it sent is what
-    /// [`parse_foreign`] finds.
+    /// Overlay flags, valid if the sender is an appliance. For other senders use
+    /// [`parse_foreign`].
     pub flags: OverlayFlags,
-    /// With [`OverlayFlags::NODE`], and only then: whose port alone the frame is for.
+    /// Present with [`OverlayFlags::NODE`] only: the node whose port alone gets the frame.
     pub node: Option<Mac>,
-    /// What the UDP checksum field says.
+    /// The UDP checksum field.
     pub checksum: UdpChecksum,
     /// Where the outer IP header begins.
     pub l3_off: u16,
@@ -134,7 +134,7 @@ pub struct Vxlan {
     pub udp_off: u16,
     /// Where the inner frame begins: behind the VXLAN header, or the shim if there is one.
     pub inner_off: u16,
-    /// Length of the inner frame, at least 14; what follows is padding to be trimmed.
+    /// Length of the inner frame, at least 14; the bytes after it are padding to trim.
     pub inner_len: u16,
 }
 
@@ -161,7 +161,7 @@ impl Vxlan {
     }
 }
 
-/// What came from the underlay. All but VXLAN carry the facts of the (outer) frame.
+/// A frame from the underlay. All but VXLAN carry the facts of the (outer) frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // lives in registers and on the stack of one burst
 pub enum Underlay {
@@ -171,7 +171,7 @@ pub enum Underlay {
     Arp(Frame),
     /// ICMP over IPv4.
     Icmp(Frame),
-    /// Neighbour discovery, of which nothing is checked yet: see [`crate::nd::parse`].
+    /// Neighbour discovery, not checked yet: see [`crate::nd::parse`].
     Nd(Frame),
     /// Other ICMPv6.
     Icmpv6(Frame),
@@ -182,16 +182,16 @@ pub enum Underlay {
 /// Parses a frame from the underlay whose first segment begins with `head` and whose segments together are
 /// `total_len` bytes long. The UDP checksum is left to [`Vxlan::udp_checksum_ok`], which needs all segments.
 ///
-/// The sender is taken for an appliance, which means something by the last reserved byte of the VXLAN header.
-/// If that byte matters (there are overlay flags, or the reason is [`BadOuter::BadShim`]) and the sender turns out to
-/// be none, [`parse_foreign`] is to be asked instead.
+/// The sender is assumed to be an appliance, which uses the last reserved byte of the VXLAN header. If that byte
+/// matters (there are overlay flags, or the reason is [`BadOuter::BadShim`]) and the sender is not an appliance, the
+/// caller uses [`parse_foreign`] instead.
 #[inline]
 pub fn parse(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay, BadOuter> {
     read::<true>(head, total_len, expect)
 }
 
-/// As [`parse`], for a sender that is no appliance: it may set reserved bits or not, they are "ignored on
-/// receipt" (RFC 7348 section 5). There are no overlay flags and there is no shim.
+/// As [`parse`], for a sender that is no appliance: its reserved bits are "ignored on receipt" (RFC 7348 section 5).
+/// There are no overlay flags and no shim.
 #[cold]
 pub fn parse_foreign(head: &[u8], total_len: usize, expect: &Expect) -> Result<Underlay, BadOuter> {
     read::<false>(head, total_len, expect)
@@ -326,8 +326,8 @@ fn read_vxlan<const OVERLAY_FLAGS: bool>(
     }))
 }
 
-/// The node named by the shim at `off`, where `len` bytes are left of the datagram. Apart, because frames with
-/// a shim are few: group frames that were held while their node moved.
+/// The node named by the shim at `off`, where `len` bytes are left of the datagram. A cold function, because frames
+/// with a shim are few: group frames that were held while their node moved.
 #[cold]
 fn named_node(head: &[u8], off: usize, len: usize, flags: OverlayFlags) -> Result<Mac, BadOuter> {
     if len < vxlan::SHIM_LEN || flags.contains(OverlayFlags::CONTROL) {
@@ -336,13 +336,13 @@ fn named_node(head: &[u8], off: usize, len: usize, flags: OverlayFlags) -> Resul
     vxlan::shim_node(at(head, off).ok_or(BadOuter::HeadersSplit)?).ok_or(BadOuter::BadShim)
 }
 
-/// Addresses that no host sends from.
+/// Addresses that are never a host's source address.
 #[inline]
 pub const fn martian_v4(ip: Ipv4Addr) -> bool {
     ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast()
 }
 
-/// The unspecified source is legal in ND (RFC 4861), so this is asked for VXLAN only.
+/// The unspecified source is legal in ND (RFC 4861), so this is checked for VXLAN only.
 #[inline]
 const fn martian_v6(ip: Ipv6Addr) -> bool {
     ip.is_unspecified() || ip.is_loopback() || ip.is_multicast()

@@ -1,7 +1,6 @@
-//! VXLAN header (RFC 7348 section 5) as a view over bytes, and its writer; with it the flags that appliances
-//! put into its last reserved byte for one another during a migration, and the shim that one of them announces
-//! (docs/wire-formats.md, "Overlay flags"). Whether the sender is an appliance, and so means anything by that byte, is
-//! not known here.
+//! VXLAN header (RFC 7348 section 5) as a view over bytes, and its writer; with the flags that appliances
+//! put into its reserved bytes during a migration, and the shim that one of them announces (docs/wire-formats.md,
+//! "Overlay flags"). The caller knows whether the sender is an appliance, and so whether these flags are valid.
 
 use crate::bytes::{array, at, be32, byte, put};
 use crate::reason::Truncated;
@@ -16,7 +15,7 @@ pub const UDP_PORT: u16 = 4789;
 pub const FLAG_I: u8 = 0x08;
 /// Byte position of the reserved byte that carries [`OverlayFlags`].
 pub const OVERLAY_FLAGS_AT: usize = field::OVERLAY_FLAGS;
-/// Length of the shim in bytes: a node's MAC address and two bytes of zero, which nobody reads.
+/// Length of the shim in bytes: a node's MAC address and two bytes of zero, which are not read.
 pub const SHIM_LEN: usize = 8;
 
 mod field {
@@ -25,20 +24,21 @@ mod field {
     pub const OVERLAY_FLAGS: usize = 7;
 }
 
-/// What one appliance tells another about a frame, in the reserved bytes of the header: bits in the last, and in the
-/// first three, of a group frame, which nodes have been sent a copy of their own ([`OverlayFlags::separate_copies`]). To anyone else they
-/// mean nothing ("ignored on receipt", RFC 7348 section 5), and only appliances are sent any.
+/// Flags about a frame between appliances, in the reserved bytes of the header: three bits in the last byte and, for a
+/// group frame, in the first three bytes the nodes that were sent a copy of their own
+/// ([`OverlayFlags::separate_copies`]). Other VTEPs ignore them ("ignored on receipt", RFC 7348 section 5), and are
+/// sent none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct OverlayFlags(u32);
 
 impl OverlayFlags {
-    /// An ordinary frame: the byte is zero, as RFC 7348 has it.
+    /// An ordinary frame: the bytes are zero, as in RFC 7348.
     pub const NONE: Self = Self(0);
-    /// Redirected once already, by the host where the node was before: never to be redirected again.
+    /// Redirected once, by the node's previous host: not to be redirected again.
     pub const HOP: Self = Self(1);
     /// The inner frame is an end marker ([`crate::marker`]).
     pub const CONTROL: Self = Self(1 << 1);
-    /// A shim lies between header and inner frame: the frame is for the port of the node it names, and no other.
+    /// A shim is between header and inner frame: the frame is for the port of the node it names only.
     pub const NODE: Self = Self(1 << 2);
 
     const KNOWN: u8 = 7;
@@ -57,14 +57,15 @@ impl OverlayFlags {
         self.0 as u8
     }
 
-    /// These, and the set of nodes that are served apart ([`separate_copy_bit`]), of which 24 bits count.
+    /// These, and the set of nodes that are sent a copy of their own ([`separate_copy_bit`]), of 24 bits.
     #[inline]
     #[must_use]
     pub const fn with_separate_copies(self, set: u32) -> Self {
         Self(self.0 & 0xff | set << 8)
     }
 
-    /// The set of nodes that have been sent a copy of this group frame of their own: 24 bits, one for each ([`separate_copy_bit`]).
+    /// The set of nodes that have been sent a copy of this group frame of their own: 24 bits, one for each
+    /// ([`separate_copy_bit`]).
     #[inline]
     #[must_use]
     pub const fn separate_copies(self) -> u32 {
@@ -86,8 +87,8 @@ impl OverlayFlags {
     }
 }
 
-/// The bit of a node in the set of those served apart. Many nodes share one: of those with a bit that is set, only the
-/// ones that are migrating, or were until just now, have been sent a copy of their own.
+/// The bit of a node in the set of those that are sent a copy of their own. Many nodes share a bit: of the nodes of a
+/// set bit, only those that are migrating, or were until just now, have been sent one.
 #[inline]
 #[must_use]
 pub const fn separate_copy_bit(node: Mac) -> u32 {
@@ -123,14 +124,14 @@ impl<'a> Header<'a> {
         be32::<{ field::VNI_RESERVED }, _>(self.0) >> 8
     }
 
-    /// What the last reserved byte says, if the sender is an appliance.
+    /// The flags in the last reserved byte, valid if the sender is an appliance.
     #[inline]
     #[must_use]
     pub const fn overlay_flags(self) -> OverlayFlags {
         OverlayFlags::of(byte::<{ field::OVERLAY_FLAGS }, _>(self.0))
     }
 
-    /// As [`Header::overlay_flags`], with the set of nodes that are served apart.
+    /// As [`Header::overlay_flags`], with the set of nodes that are sent a copy of their own.
     #[inline]
     #[must_use]
     pub fn all_overlay_flags(self) -> OverlayFlags {
@@ -145,7 +146,7 @@ pub const fn bytes(vni: Vni) -> [u8; HEADER_LEN] {
     ((FLAG_I as u64) << 56 | (vni.get() as u64) << 8).to_be_bytes()
 }
 
-/// The shim that names `node`, to be put before the inner frame of a header marked [`OverlayFlags::NODE`].
+/// The shim that names `node`, which precedes the inner frame under a header with [`OverlayFlags::NODE`].
 #[inline]
 #[must_use]
 pub fn shim(node: Mac) -> [u8; SHIM_LEN] {
@@ -204,7 +205,11 @@ mod tests {
     fn a_shim_names_a_station() {
         let node = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
         assert_eq!(shim(node), [0x52, 0x54, 0, 1, 2, 3, 0, 0]);
-        assert_eq!(shim_node(&[0x52, 0x54, 0, 1, 2, 3, 0xff, 0xff]), Some(node), "nobody reads the last two");
+        assert_eq!(
+            shim_node(&[0x52, 0x54, 0, 1, 2, 3, 0xff, 0xff]),
+            Some(node),
+            "the last two bytes are not read"
+        );
         assert_eq!(shim_node(&[0; 8]), None);
         assert_eq!(shim_node(&shim(Mac::BROADCAST)), None);
         assert_eq!(shim_node(&[1, 0, 0x5e, 0, 0, 1, 0, 0]), None);

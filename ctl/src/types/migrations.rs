@@ -1,4 +1,4 @@
-//! Migrating nodes, as this appliance sees them. What the board sees of a migration is the board's to tell.
+//! Migrating nodes, as this appliance sees them. The board reports its own view of a migration.
 
 use serde::{Deserialize, Serialize};
 use stopover_net::{Mac, Vni};
@@ -30,8 +30,8 @@ pub struct MigrationBudget {
     pub marker_wait_ms: u64,
 }
 
-/// One node, with the counters of its migration that is under way or was last. Counters are of this appliance
-/// alone: what the other end counted, the other end tells.
+/// One node, with the counters of its migration that is active or was last. Counters are of this appliance
+/// alone: the other end reports its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalMigration {
     /// Network.
@@ -42,14 +42,14 @@ pub struct LocalMigration {
     pub port: String,
     /// `here`, `leaving`, `paused`, `forwarding`, `arriving`, `expected` or `away`.
     pub state: String,
-    /// The board's number of the migration; absent when the board has not told of one.
+    /// The board's number of the migration; absent when the board has not announced one.
     pub migration: Option<u64>,
     /// Its generation.
     pub generation: Option<u64>,
     /// The port tells which frames it took, so that held and delivered frames are never the same. Otherwise a
     /// window of the past is held.
     pub exact: bool,
-    /// Host its frames go to; this appliance's own name when both ends are here; absent while nobody knows.
+    /// Host its frames go to; this appliance's own name when both ends are here; absent while it is not known.
     pub to: Option<String>,
     /// Frames held at this moment.
     pub held_now_frames: u64,
@@ -63,7 +63,7 @@ pub struct LocalMigration {
     pub redirected: u64,
     /// Frames lost: no room in the hold, or held for too long.
     pub dropped: u64,
-    /// Frames delivered before others that were sent earlier, because a marker did not come in time.
+    /// Frames delivered before others that were sent earlier, because a marker did not arrive in time.
     pub reordered: u64,
     /// Frames that may have been delivered twice: the replayed window's.
     pub duplicated: u64,

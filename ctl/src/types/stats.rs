@@ -134,8 +134,8 @@ pub struct PortFwd {
     pub name: String,
     /// Frames received and processed.
     pub rx_packets: u64,
-    /// Frames that the device dropped because nobody took them in time (`rx_missed`), as testpmd counts them; not among
-    /// `rx_packets`. What forwarding dropped is in `Accounting::dropped`.
+    /// Frames that the device dropped because they were not read in time (`rx_missed`), as testpmd counts them; not
+    /// among `rx_packets`. What forwarding dropped is in `Accounting::dropped`.
     pub rx_dropped: u64,
     /// Frames the device accepted for sending.
     pub tx_packets: u64,

@@ -107,19 +107,19 @@ pub struct HostPath {
 pub enum NextHopState {
     /// No route to any VTEP address of the host.
     NoRoute,
-    /// Asked, not yet answered.
+    /// Requested, not yet answered.
     Resolving,
     /// Known, confirmed lately.
     Reachable,
     /// Known, not confirmed lately; still used.
     Stale,
-    /// Asked several times without answer.
+    /// Requested several times without an answer.
     Failed,
     /// Configured.
     Static,
 }
 
-/// One network of the replica. One with many members may come in several rows, each with some of them.
+/// One network of the replica. One with many members may have several rows, each with some of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRow {
     /// Identifier.
@@ -153,7 +153,7 @@ pub struct MemberHost {
     pub segment: bool,
 }
 
-/// Where the appliance's tables come from.
+/// The source of the appliance's tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoardState {
     /// There is a board; false when the configuration declares everything.
@@ -184,7 +184,7 @@ pub struct BoardState {
     pub refused: Vec<RefusedClaim>,
 }
 
-/// The operator's word that another board is to be followed.
+/// The operator's request to follow another board.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptBoard {

@@ -6,7 +6,7 @@ use stopover_net::Mac;
 /// Which frame to follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceRequest {
-    /// Port the frame comes in by.
+    /// Ingress port of the frame.
     pub port: String,
     /// The frame itself, or which to wait for: key `frame_hex` or `capture`.
     #[serde(flatten)]
@@ -21,14 +21,14 @@ fn default_timeout_ms() -> u64 {
     10_000
 }
 
-/// Where the frame comes from.
+/// The source of the frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceSource {
     /// Given: hexadecimal digits from the destination MAC on, without FCS. It is walked through the stages
     /// on the present tables and nothing is sent.
     FrameHex(String),
-    /// The next frame that passes the port and matches. It goes its way; what happened to it is told.
+    /// The next frame that passes the port and matches. It is forwarded as usual, and its path is reported.
     Capture(CaptureFilter),
 }
 
@@ -47,13 +47,13 @@ pub struct CaptureFilter {
 /// What happened to the frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceReport {
-    /// Port it came in by.
+    /// Ingress port.
     pub port: String,
     /// The frame was captured, not given.
     pub captured: bool,
     /// The frame in words: addresses, types, lengths.
     pub summary: String,
-    /// The frame as it came, hexadecimal; long ones are cut.
+    /// The frame as received, hexadecimal; long ones are cut.
     pub frame_hex: String,
     /// The stages in order.
     pub steps: Vec<TraceStep>,

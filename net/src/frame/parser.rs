@@ -33,8 +33,8 @@ pub fn parse(head: &[u8], total_len: usize) -> Result<Frame, BadFrame> {
     }
 }
 
-/// Facts of the Ethernet header, on the way to a [`Frame`]. The frame is written once, when all is known:
-/// patching it field by field and then copying it costs more than all the parsing.
+/// Facts of the Ethernet header, from which the [`Frame`] is made. The frame is written once, when all is known:
+/// writing it field by field and then copying it costs more than all the parsing.
 #[derive(Clone, Copy)]
 struct Link<'a> {
     eth: ethernet::Header<'a>,
@@ -204,8 +204,8 @@ fn walk_extensions(head: &[u8], off: usize, end: usize, next: u8) -> Result<Walk
     Err(BadFrame::Ipv6Extensions)
 }
 
-/// Reads the L4 header at `off` of a packet that ends at `end`. `proto` 255 (reserved by IANA) stands for
-/// "some other".
+/// Reads the L4 header at `off` of a packet that ends at `end`. `proto` 255 (reserved by IANA) means
+/// "another".
 #[inline(always)]
 fn parse_l4(
     head: &[u8],

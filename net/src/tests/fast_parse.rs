@@ -1,4 +1,4 @@
-//! `fast_parse` takes what is ordinary, and whatever it takes the complete parsers take, with the same
+//! `fast_parse` accepts ordinary frames, and the complete parsers accept each of them, with the same
 //! facts (asserted by `exercise`), whichever byte of an ordinary frame is another, and wherever the frame ends.
 
 use super::{A, B, golden};
@@ -92,7 +92,7 @@ fn nor_does_its_end_nor_that_of_its_first_segment() {
             exercise(&frame[..end], end);
             exercise(&frame, end);
         }
-        // What it says of its length, and how long it is, both changed.
+        // Its length field and its length, both changed.
         for total_len in 0..100 {
             let mut frame = frame.clone();
             frame[16..18].copy_from_slice(&u16::to_be_bytes(total_len));

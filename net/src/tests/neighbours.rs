@@ -1,4 +1,4 @@
-//! ARP and ND against golden frames: what is read, and what is answered.
+//! ARP and ND against golden frames: messages read, and answers.
 
 use super::{A, B, assert_golden, facts, golden};
 use crate::Mac;

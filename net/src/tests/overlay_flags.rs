@@ -1,4 +1,4 @@
-//! What appliances tell each other during a migration: flags and shim of a datagram, and end markers, against
+//! Signals between appliances during a migration: flags and shim of a datagram, and end markers, against
 //! golden frames.
 
 use super::{B, assert_golden, facts, golden};
@@ -140,7 +140,7 @@ fn bad_shims_are_refused_by_name() {
     ] {
         assert_eq!(vxlan(&golden(name)), Err(bad), "{name}");
     }
-    // The two unused bytes, and the five unused bits, may say anything.
+    // The two unused bytes, and the five unused bits, may have any value.
     let mut bytes = golden("vxlan4_node");
     bytes[49] |= 0xf8;
     bytes[56..58].fill(0xff);
