@@ -1,4 +1,4 @@
-//! Commands that ask an appliance.
+//! Commands to an appliance.
 
 use crate::{
     args::{Clear, ClearPort, Show, ShowPort, Trace},

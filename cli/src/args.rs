@@ -23,7 +23,7 @@ pub struct Cli {
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -42,7 +42,7 @@ pub enum Command {
     /// Set counters of the appliance to zero.
     #[command(subcommand)]
     Clear(Clear),
-    /// Follow one frame through the appliance's stages and say what happened to it and why.
+    /// Follow one frame through the appliance's stages and print what happened to it and why.
     Trace(Trace),
     /// Hosts the operator declares at the board.
     #[command(subcommand)]
@@ -59,9 +59,9 @@ pub enum Command {
     /// Migrations of VMs: lock, complete, abort, and what became of them.
     #[command(subcommand)]
     Migration(Migration),
-    /// What happened at the board: hosts up and down, conflicts, operator's changes.
+    /// Events at the board: hosts up and down, conflicts, operator's changes.
     Events {
-        /// Wait for those to come.
+        /// Wait for further events.
         #[arg(long, short)]
         follow: bool,
         /// Only events after this number.
@@ -76,7 +76,7 @@ pub enum FollowBoard {
     /// Have the appliance follow another board, which answers in place of the one it followed. It takes that board's
     /// state over: nodes which no host claims there again within `stale_ms` are forgotten.
     Accept {
-        /// Id of that board, as `show board` says; without it, whichever answers now.
+        /// Id of that board, as `show board` prints it; without it, the board that answers now.
         #[arg(value_name = "ID")]
         id: Option<String>,
     },
@@ -144,7 +144,7 @@ impl PortName {
     }
 }
 
-/// The word testpmd wants where there is no choice.
+/// The word that testpmd's syntax has where there is no choice.
 #[derive(Debug, Args)]
 pub struct All {
     /// `all`
@@ -182,7 +182,7 @@ pub enum ClearPort {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["hex", "pcap", "capture"]))]
 pub struct Trace {
-    /// Port the frame comes in by.
+    /// Ingress port of the frame.
     #[arg(long, value_name = "NAME")]
     pub port: String,
     /// The frame in hexadecimal, from the destination MAC on, without FCS. Nothing is sent.
@@ -191,7 +191,7 @@ pub struct Trace {
     /// The first, or the Nth, frame of a pcap or pcapng file. Nothing is sent.
     #[arg(long, value_name = "FILE[:N]")]
     pub pcap: Option<String>,
-    /// The next frame that passes the port. It goes its way.
+    /// The next frame that passes the port. It is forwarded as usual.
     #[arg(long)]
     pub capture: bool,
     /// Capture only frames from this MAC.

@@ -1,4 +1,4 @@
-//! Commands that ask the board, or tell it what the operator declares.
+//! Commands to the board: queries and the operator's declarations.
 
 use crate::{
     args::{Host, Member, Network, Node, Show},
@@ -16,17 +16,17 @@ use stopover_config::{
 use stopover_net::Vni;
 use tokio_stream::StreamExt;
 
-/// The board and who watches it.
+/// The board and its watchers.
 #[derive(Debug, Serialize)]
 pub struct BoardView {
     /// The board itself.
     #[serde(flatten)]
     pub info: BoardInfo,
-    /// Who watches.
+    /// Its watchers.
     pub watching: Vec<WatcherEntry>,
 }
 
-/// What a change answers.
+/// The answer to a change.
 #[derive(Debug, Serialize)]
 struct Committed {
     revision: u64,
@@ -93,7 +93,7 @@ pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(),
     }
 }
 
-/// Why a host is not forgotten.
+/// Why a host cannot be forgotten.
 fn forget_refusal(entry: &HostEntry) -> Option<String> {
     let HostRecord { name, declared_by, up, .. } = &entry.host;
     match declared_by {

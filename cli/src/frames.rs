@@ -1,4 +1,4 @@
-//! Where the frame of `stopover trace` comes from when it is given: hexadecimal digits, or a pcap or pcapng file.
+//! The frame that is given to `stopover trace`: hexadecimal digits, or a pcap or pcapng file.
 
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader, traits::PcapNGPacketBlock};
 use std::{fs::File, io::Read, path::Path};
@@ -125,7 +125,7 @@ fn ethernet(link: Option<&Linktype>) -> Result<(), String> {
     Err(format!("found {found}; expected Ethernet (1); hint: capture on an Ethernet interface, not on `any`"))
 }
 
-/// What is wrong with a file that cannot be read on.
+/// Why a file cannot be read further.
 fn pcap_error<I>(e: &PcapError<I>) -> String {
     match e {
         PcapError::Eof | PcapError::Incomplete(_) | PcapError::UnexpectedEof => {

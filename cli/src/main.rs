@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(run(cli, &Environment::from_process()));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever closed the pipe has seen enough (`stopover show nodes | head`).
+        // The reader closed the pipe (`stopover show nodes | head`).
         Err(Failure::PipeClosed) => ExitCode::SUCCESS,
         Err(Failure::Message(message)) => {
             eprintln!("stopover: {message}");

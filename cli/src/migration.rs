@@ -1,4 +1,4 @@
-//! `stopover migration …`: locks nodes, ends migrations and tells of them, for people and for orchestrators' hooks.
+//! `stopover migration …`: locks nodes, ends migrations and shows them, for people and for orchestrators' hooks.
 
 use crate::{
     args::{Migration as Command, Which},
@@ -48,7 +48,7 @@ fn missing(what: &str) -> Failure {
     ))
 }
 
-/// By number; or the last one of these nodes, preferring one under way.
+/// By number; or the last one of these nodes, preferring an active one.
 async fn find(board: &mut Operator, which: &Which) -> Result<Migration, Failure> {
     if let Some(id) = which.id {
         let found = board.migrations(Some(id), false).await?.pop();

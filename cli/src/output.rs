@@ -1,4 +1,4 @@
-//! What goes to standard output, and what a failure is.
+//! Standard output, and failures.
 
 use serde::Serialize;
 use std::io::{self, Write};
@@ -6,12 +6,12 @@ use stopover_bbs::client::Error as BoardError;
 use stopover_config::ConfigError;
 use stopover_ctl::ClientError;
 
-/// Why the command did not do what it was told.
+/// Why the command failed.
 #[derive(Debug)]
 pub enum Failure {
     /// To be shown.
     Message(String),
-    /// Nobody reads the output any more.
+    /// The reader of the output has closed it.
     PipeClosed,
 }
 
@@ -77,7 +77,7 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
-    /// Prints one item of an endless answer; as JSON, each stands on one line.
+    /// Prints one item of an endless answer; as JSON, each is one line.
     pub fn print_item<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         if self.json {

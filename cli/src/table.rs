@@ -16,7 +16,7 @@ pub enum Align {
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
-    /// What to say when there is no row.
+    /// The text when there is no row.
     empty: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Which appliance or board is meant: options first, then the environment, then what there is.
+//! Which appliance or board a command is for: options first, then the environment, then the only one that is found.
 
 use crate::output::Failure;
 use std::{
@@ -9,14 +9,14 @@ use std::{
 use stopover_config::Endpoint;
 use stopover_ctl::Client;
 
-/// What the process was given besides its arguments.
+/// The environment of the process.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `STOPOVER_CTL`.
     pub ctl: Option<OsString>,
     /// `STOPOVER_BOARD`.
     pub board: Option<OsString>,
-    /// Where appliances have their sockets unless told otherwise.
+    /// Default directory of the appliances' sockets.
     pub run: PathBuf,
 }
 
@@ -28,7 +28,7 @@ impl Environment {
     }
 }
 
-/// Whom a `show` asks.
+/// The target of a `show`.
 #[derive(Debug)]
 pub enum Side {
     /// An appliance.
@@ -37,7 +37,7 @@ pub enum Side {
     Board(Endpoint),
 }
 
-/// Whom a `show` asks; `both` when a board could answer it too.
+/// The target of a `show`; `both` when a board could answer it too.
 pub fn choose_side(
     ctl: Option<&Path>,
     board: Option<&Endpoint>,
@@ -59,7 +59,7 @@ pub fn choose_side(
     }
 }
 
-/// The appliance meant.
+/// The appliance a command is for.
 pub fn appliance(ctl: Option<&Path>, env: &Environment) -> Result<Client, Failure> {
     if let Some(path) = ctl {
         return Ok(Client::new(path));
@@ -70,8 +70,8 @@ pub fn appliance(ctl: Option<&Path>, env: &Environment) -> Result<Client, Failur
     }
 }
 
-/// An appliance gives its control socket this mode. Whoever only binds a socket, as a vhost-user port does, leaves the
-/// bits to execute; asking by a connection would disturb a VMM that waits at its own socket for one.
+/// An appliance gives its control socket this mode. A socket that is only bound, as by a vhost-user port, keeps the
+/// bits to execute. A test by a connection would disturb a VMM that waits at its own socket for one.
 const CONTROL_MODE: u32 = 0o660;
 
 fn is_control(entry: &std::fs::DirEntry) -> bool {

@@ -15,7 +15,7 @@ use std::{
 use stopover_ctl::{ClearRequest, Drop, Migrations, PortStats, TraceReport, TraceRequest, TraceSource, path};
 use tokio::net::UnixListener;
 
-/// An appliance with two ports; it notes what it was told to clear.
+/// An appliance with two ports; it records the requests to clear.
 struct Appliance {
     dir: tempfile::TempDir,
     cleared: Arc<Mutex<Vec<ClearRequest>>>,

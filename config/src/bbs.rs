@@ -1,6 +1,6 @@
 //! The board's own file: where it listens, where it keeps its state, and how long it waits for hosts.
 //!
-//! RON text comes in, [`Bbs`] goes out; every key but `listen` and `store` has a default.
+//! RON text enters, [`Bbs`] leaves; every key but `listen` and `store` has a default.
 
 use crate::{
     ConfigError, Endpoint,
@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-/// What a board does unless told otherwise, by its file or its command line.
+/// The board's defaults, for its file and its command line.
 pub mod defaults {
-    /// How often hosts are asked to show that they live.
+    /// Interval of the hosts' heartbeats.
     pub const HEARTBEAT_MS: u64 = 1000;
     /// Heartbeats that a host may miss.
     pub const MISSED: u64 = 5;
@@ -38,17 +38,17 @@ pub struct Bbs {
     pub store: PathBuf,
     /// Where Prometheus scrapes, if anywhere.
     pub metrics: Option<SocketAddr>,
-    /// How often hosts are asked to show that they live.
+    /// Interval of the hosts' heartbeats.
     pub heartbeat: Duration,
     /// Without a heartbeat for this long a host counts as down; at least twice `heartbeat`.
     pub host_timeout: Duration,
-    /// A host that has been down for this long is sent no flooded frames; its nodes stay.
+    /// A host that has been down for this long is sent no flooded frames; its nodes remain.
     pub flood_grace: Duration,
     /// One that has been down for this long is forgotten with its nodes; `None` = never.
     pub forget_after: Option<Duration>,
     /// Changes kept so that a watcher can resume from its revision; older ones make it take a snapshot.
     pub history: usize,
-    /// Changes queued for one slow watcher before it is told to resynchronise.
+    /// Changes queued for one slow watcher before it must resynchronise.
     pub watcher_backlog: usize,
 }
 

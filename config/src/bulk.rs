@@ -2,8 +2,8 @@
 //!
 //! The first line that is neither empty nor a `#` comment names the columns, in any order; a column with a
 //! default may be left out, an unknown one is refused. Lists inside a field are separated by spaces. Every
-//! error names file, line and column, and a row that says the same thing as an earlier one is an error too,
-//! with the earlier line. Whether the hosts that rows name exist is for the reader of several files to see.
+//! error names file, line and column, and a row that repeats a key of an earlier one is an error too,
+//! with the earlier line. The reader of several files checks that the hosts that rows name exist.
 
 mod record;
 mod rows;
@@ -29,8 +29,8 @@ pub struct NodeRow {
     pub host: HostName,
     /// Its own addresses, no two alike.
     pub ips: Vec<IpAddr>,
-    /// Addresses that other nodes may be declared with as well, none of them in `ips`. They are for the node that was declared
-    /// with one last, or for a vif that shares and announces it.
+    /// Addresses that other nodes may have as well, none of them in `ips`. Each is for the node that was declared with
+    /// it last, or for a vif that shares and announces it.
     pub shared_ips: Vec<IpAddr>,
 }
 
@@ -53,7 +53,7 @@ pub struct NetworkRow {
     pub vni: Vni,
     /// Free text for people.
     pub name: Option<String>,
-    /// What happens to broadcast, multicast and unknown unicast.
+    /// Policy for broadcast, multicast and unknown unicast.
     pub flood: FloodPolicy,
     /// Largest IP packet in bytes, 0 when unset.
     pub mtu: u16,
@@ -204,5 +204,5 @@ pub fn members(path: &std::path::Path) -> Result<Rows<std::fs::File, MemberRow>,
     Rows::open(path)
 }
 
-/// What the rows so far have said, with the line each was said in.
+/// Keys of the rows so far, with the line of each.
 type FirstLines<K> = HashMap<K, u64>;

@@ -20,13 +20,13 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// What an endpoint looks like, for messages.
+/// The form of an endpoint, for messages.
 pub(crate) const EXPECTED: &str = "`http://host:port` (IPv6 in brackets) or `unix:/absolute/path`";
 
 impl FromStr for Endpoint {
     type Err = String;
 
-    /// The error says what was found, as the part of a message after "found".
+    /// The error is the part of a message after "found".
     fn from_str(s: &str) -> Result<Self, String> {
         if let Some(path) = s.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);

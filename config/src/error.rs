@@ -1,5 +1,5 @@
-//! [`ConfigError`]: the one message a wrong file ends with. It says where, what was found, what was
-//! expected, and how to mend it, on one line, so that it reads the same in a terminal, a journal and a log.
+//! [`ConfigError`]: the message for a wrong file: the position, what was found, what was
+//! expected, and a hint, on one line, so that it reads the same in a terminal, a journal and a log.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use std::{
 pub struct Position {
     /// Line, the first is 1.
     pub line: u64,
-    /// Column in characters, the first is 1. Absent for CSV rows, where the column's name stands instead.
+    /// Column in characters, the first is 1. Absent for CSV rows, which have the column's name instead.
     pub column: Option<u64>,
 }
 
@@ -92,26 +92,26 @@ impl ConfigError {
         &self.0.field
     }
 
-    /// What stood there.
+    /// What was found.
     #[must_use]
     pub fn found(&self) -> &str {
         &self.0.found
     }
 
-    /// What should have stood there.
+    /// What was expected.
     #[must_use]
     pub fn expected(&self) -> &str {
         &self.0.expected
     }
 
-    /// How to mend it.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> &str {
         &self.0.hint
     }
 }
 
-/// What a file says is quoted in messages, whatever it is: line breaks and the like as RON would escape them.
+/// Messages quote parts of the file; control characters are escaped as in RON.
 fn escape_controls(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;

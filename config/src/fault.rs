@@ -1,21 +1,21 @@
-//! A finding of the validators before it has a place in the text: the field's path stands for it, and
-//! becomes line and column only when the error is shown ([`crate::locate`]). Private to this crate.
+//! An error of the validators before it has a position in the text: it has the field's path, which
+//! becomes line and column when the error is shown ([`crate::locate`]). Private to this crate.
 
 use crate::{ConfigError, locate};
 use std::path::Path;
 
-/// What is wrong, with the path of the field it is wrong in.
+/// An error, with the path of its field.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// In the RON document itself.
     Here {
         /// Path of the field as [`locate`] spells it, for example `ports[1].role.mac`.
         field: String,
-        /// What stood there.
+        /// What was found.
         found: String,
-        /// What should have.
+        /// What was expected.
         expected: String,
-        /// How to mend it.
+        /// The hint.
         hint: String,
     },
     /// In another file the document names; complete already.
@@ -47,7 +47,7 @@ impl Fault {
     }
 }
 
-/// The path as shown to people: the marks that only tell a map's key from its value are left out.
+/// The path as shown to people, without the marks that only distinguish a map's key from its value.
 fn display_path(field: &str) -> String {
     field.replace(['{', '<'], "[").replace(['}', '>'], "]")
 }

@@ -1,15 +1,15 @@
 //! Configuration for both programs.
 //!
-//! Text comes in (RON files, CSV bulk files, command-line words) and validated types go out: whoever
-//! holds one of these types need not check it again. Nothing here knows DPDK, sockets or the board.
+//! Text enters (RON files, CSV bulk files, command-line words) and validated types leave: the users of
+//! these types need no checks. Nothing here depends on DPDK, sockets or the board.
 //!
-//! | Room | What it holds |
+//! | Module | Contents |
 //! |---|---|
 //! | [`appliance`] | the appliance's RON file |
 //! | [`bbs`] | the board's RON file |
 //! | [`bulk`] | CSV tables of nodes, hosts, networks and members |
-//! | [`Endpoint`] | where a board listens or is reached |
-//! | [`ConfigError`] | the one message everything above fails with |
+//! | [`Endpoint`] | address of a board |
+//! | [`ConfigError`] | the error of all of them |
 
 pub mod appliance;
 pub mod bbs;

@@ -1,6 +1,6 @@
-//! Finds where in a RON text a field stands, so that a finding made on parsed values can still name its
+//! Finds the position of a field in a RON text, so that an error found in parsed values has its
 //! line and column. It walks the text's brackets only; the text has been accepted by the RON parser before,
-//! and whatever this walk does not understand yields the nearest enclosing field instead.
+//! and for syntax that this walk does not know the result is the nearest enclosing field.
 //!
 //! Paths: `a.b` field, `a[3]` list element or value of the fourth map entry, `a{3}` key of that entry.
 

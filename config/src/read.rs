@@ -1,4 +1,4 @@
-//! What every RON document needs: reading the file, turning the parser's errors into [`ConfigError`], and
+//! Common parts of all RON documents: reading the file, turning the parser's errors into [`ConfigError`], and
 //! the checks of single values that the documents share. Private to this crate.
 
 use crate::{
@@ -45,7 +45,7 @@ pub(crate) fn ron<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T, C
         .map_err(|e| translate(&e, text, origin))
 }
 
-/// The parser's error in this crate's words.
+/// The parser's error as an error of this crate.
 fn translate(e: &SpannedError, text: &str, origin: &Path) -> ConfigError {
     let list = |names: &[&str]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     let inside = |outer: &Option<String>| outer.as_ref().map(|o| format!(" in `{o}`")).unwrap_or_default();
@@ -135,7 +135,7 @@ fn word_at(text: &str, line: usize, column: usize) -> String {
     }
 }
 
-/// How to mend an unknown word: the known one that is nearly spelled like it.
+/// The hint for an unknown word: the known one with a similar spelling.
 fn spelling_hint(found: &str, names: &[&str], what: &str) -> String {
     let near =
         names.iter().map(|n| (strsim::levenshtein(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);

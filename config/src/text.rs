@@ -15,8 +15,8 @@ pub(crate) const MIN_MTU: u16 = 68;
 /// Smallest MTU of a network: what every IPv4 host must be able to receive (RFC 791 section 3.1).
 const MIN_NETWORK_MTU: u16 = 576;
 
-/// The words of a refusal: what was expected, how to mend it. What was found is added by the caller, who
-/// knows how it was spelled.
+/// A refusal: what was expected, and a hint. The caller adds what was found, as it was
+/// spelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wrong {
     pub expected: String,
@@ -65,7 +65,7 @@ pub(crate) fn unicast_ip(s: &str) -> Result<IpAddr, Wrong> {
 }
 
 /// Unicast in the widest sense: not unspecified, loopback, multicast or limited broadcast. An IPv4-mapped
-/// IPv6 address never stands on a wire (RFC 4291 section 2.5.5.2) and is refused with them.
+/// IPv6 address never occurs on a wire (RFC 4291 section 2.5.5.2) and is refused with them.
 pub(crate) fn owned_by_one(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());

@@ -1,4 +1,4 @@
-//! Bulk tables: good ones come back row by row, bad ones name file, line and column, large ones stream.
+//! Bulk tables: good ones are read row by row, errors of bad ones name file, line and column, large ones stream.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 

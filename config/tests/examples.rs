@@ -1,4 +1,4 @@
-//! Every example in `examples/` is a configuration that loads, and says what its comments claim.
+//! Every example in `examples/` is a configuration that loads, with the values that its comments state.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 

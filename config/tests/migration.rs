@@ -1,4 +1,4 @@
-//! What the `migration` key gives, and which ports may name the same VM.
+//! The values of the `migration` key, and which ports may name the same VM.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 

@@ -1,5 +1,5 @@
 //! A burst: the unit in which frames travel. A fixed array of owned mbufs, filled by a receive queue or a stage
-//! and emptied by a transmit queue; what remains in it when it is dropped goes back to its pools at once.
+//! and emptied by a transmit queue; what remains in it when it is dropped returns to its pools at once.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -41,7 +41,7 @@ impl Burst {
         self.0.try_push(mbuf).map_err(|full| full.element())
     }
 
-    /// Moves all of `more` behind what is here, if it fits; if not, nothing.
+    /// Moves all of `more` to the end, if it fits; otherwise nothing.
     #[inline]
     pub fn append(&mut self, more: &mut ArrayVec<Mbuf, BURST_MAX>) -> bool {
         let (len, n) = (self.0.len(), more.len());
@@ -70,13 +70,13 @@ impl Burst {
         self.0.drain(..)
     }
 
-    /// The frames themselves, in order, to be taken out in any way.
+    /// The frames themselves, in order, for removal in any way.
     #[inline]
     pub fn frames(&mut self) -> &mut ArrayVec<Mbuf, BURST_MAX> {
         &mut self.0
     }
 
-    /// Keeps those for which `keep` says so, in order; frees the others.
+    /// Keeps those for which `keep` is true, in order; frees the others.
     #[inline]
     pub fn retain(&mut self, keep: impl FnMut(&mut Mbuf) -> bool) {
         self.0.retain(keep);
@@ -104,7 +104,8 @@ impl Burst {
     /// Shows the pointers to `give`, which takes ownership of the first `n`; the rest moves to the front.
     ///
     /// # Safety
-    /// `n <= len`; when `give` returns the first `n` mbufs are someone else's (or freed), and the others untouched.
+    /// `n <= len`; when `give` returns the first `n` mbufs have another owner (or are freed), and the others are
+    /// untouched.
     #[inline]
     unsafe fn hand_off_front(&mut self, n: usize, give: impl FnOnce(*mut *mut sys::rte_mbuf)) {
         let rest = self.0.len() - n;
@@ -120,11 +121,11 @@ impl Burst {
         }
     }
 
-    /// Lends the pointers to `send`, which tells how many of them, from the front, it took over.
+    /// Lends the pointers to `send`, which returns how many of them, from the front, it took over.
     ///
     /// # Safety
-    /// `send` gets a pointer to as many mbufs as the burst holds, and must return how many now belong to
-    /// someone else; the others it must leave alone.
+    /// `send` gets a pointer to as many mbufs as the burst holds, and must return how many now have
+    /// another owner; it must not touch the others.
     #[inline]
     pub(crate) unsafe fn give_front(
         &mut self,
@@ -137,11 +138,11 @@ impl Burst {
         given
     }
 
-    /// Lets `fill` store up to `limit` mbufs behind those that are here.
+    /// Has `fill` store up to `limit` mbufs after the present ones.
     ///
     /// # Safety
     /// `fill` gets uninitialised slots and how many they are; it must return how many it stored from the first
-    /// on, and each must be an mbuf that nobody else owns.
+    /// on, and each must be an mbuf without another owner.
     #[inline]
     pub(crate) unsafe fn append_raw(
         &mut self,

@@ -1,6 +1,6 @@
 //! Devices as DPDK found them, before they are configured. Enters: a name from the configuration, a vdev's or a
-//! PCI address. Leaves: a [`Device`] that nobody else in the process has, or an error that says why DPDK does not
-//! see it.
+//! PCI address. Leaves: a [`Device`] with one owner in the process, or an error with the reason why DPDK does
+//! not see it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Device {
     runtime: Arc<Runtime>,
 }
 
-/// What a driver says of its device.
+/// A driver's description of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// The driver, such as `net_vhost`.
@@ -35,11 +35,11 @@ pub struct DeviceInfo {
     pub min_mtu: u16,
     /// Largest MTU, in bytes: what the driver names, or what its largest frame leaves.
     pub max_mtu: u16,
-    /// What it can do, were it asked.
+    /// The offloads it supports.
     pub offloads: Offloads,
     /// NUMA node, where it has one.
     pub socket: Option<u32>,
-    /// Whether it tells of link changes by itself.
+    /// Whether it reports link changes by an interrupt.
     pub link_interrupt: bool,
     /// Kernel interface whose MTU counts instead of the driver's: see [`KernelMtu`].
     pub(crate) kernel_mtu: Option<KernelMtu>,
@@ -47,13 +47,13 @@ pub struct DeviceInfo {
     pub(crate) rss_hash_in_mbuf: bool,
 }
 
-/// Work a device takes over, as far as this program can use it.
+/// Offloads of a device that this program can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offloads {
     /// Checks the IPv4 header checksum of what it receives.
     pub rx_ip_csum: bool,
     /// Checks TCP and UDP checksums of what it receives. With `net_vhost` it also means that checksums a guest left
-    /// unfinished stay so ([`Csum::None`](crate::Csum::None)); otherwise the driver finishes them in software.
+    /// unfinished remain so ([`Csum::None`](crate::Csum::None)); otherwise the driver finishes them in software.
     pub rx_l4_csum: bool,
     /// Fills in IPv4 header checksums.
     pub tx_ip_csum: bool,
@@ -108,7 +108,7 @@ impl Device {
     /// Takes the device of this name: a vdev's (`net_vhost0`) or a PCI address (`0000:03:00.0` or `03:00.0`).
     ///
     /// # Errors
-    /// [`ErrorKind::NoSuchDevice`] with the reason, as far as the machine shows it; [`ErrorKind::Busy`] if the
+    /// [`ErrorKind::NoSuchDevice`] with the reason, if the machine shows it; [`ErrorKind::Busy`] if the
     /// program took it before.
     pub fn find(eal: &Eal, name: &str) -> Result<Self, Error> {
         let pci = pci_address(name);
@@ -146,12 +146,12 @@ impl Device {
         &self.name
     }
 
-    /// What the driver says of it.
+    /// The driver's description.
     pub fn info(&self) -> Result<DeviceInfo, Error> {
         info(self.id, &self.name)
     }
 
-    /// Makes it a port's: it stays taken for as long as the process lives.
+    /// Makes it a port's: it is in use for the rest of the process.
     pub(crate) fn into_parts(self) -> (u16, String, Arc<Runtime>) {
         let parts = (self.id, self.name.clone(), self.runtime.clone());
         TAKEN[usize::from(self.id)].store(true, Ordering::SeqCst);
@@ -191,7 +191,7 @@ pub(crate) struct KernelMtu(u32);
 
 impl KernelMtu {
     pub(crate) fn get(self) -> Option<u16> {
-        // SAFETY: an ioctl on a socket of its own, in the network namespace of this thread.
+        // SAFETY: an ioctl on a new socket, in the network namespace of this thread.
         u16::try_from(unsafe { sys::shim_kernel_mtu(self.0) }).ok()
     }
 
@@ -201,7 +201,7 @@ impl KernelMtu {
     }
 }
 
-/// Ethernet header and checksum: what a frame has beyond its MTU when the driver does not say otherwise.
+/// Ethernet header and checksum: a frame's length beyond its MTU, unless the driver states another.
 const FRAME_OVERHEAD: u32 = 18;
 
 fn info(id: u16, name: &str) -> Result<DeviceInfo, Error> {
@@ -252,7 +252,7 @@ fn pci_address(name: &str) -> Option<String> {
         .then(|| format!("{domain}:{bus}:{device}.{function}").to_ascii_lowercase())
 }
 
-/// Why DPDK does not see a PCI device, told from sysfs.
+/// Why DPDK does not see a PCI device, according to sysfs.
 fn explain_missing_pci(address: &str, sysfs: &Path) -> String {
     let device = sysfs.join(address);
     if !device.exists() {

@@ -1,5 +1,5 @@
 //! The process's one DPDK environment. Enters: EAL arguments, as the operator wrote them. Leaves: a running EAL
-//! whose log goes to stderr, or an error that says what the machine lacks. It is cleaned up when nothing made
+//! whose log goes to stderr, or an error with what the machine lacks. It is cleaned up when nothing made
 //! from it is left, and never while an mbuf is still out.
 
 use std::ffi::CString;
@@ -17,7 +17,7 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// The running environment, held by the thread that started it (DPDK's main lcore): launching and waiting for
 /// lcores is that thread's alone, so this is neither `Send` nor `Sync`.
 ///
-/// Dropping it waits for every lcore to come back.
+/// Dropping it waits for every lcore to finish.
 pub struct Eal {
     runtime: Arc<Runtime>,
     _of_the_main_thread: PhantomData<*mut ()>,
@@ -27,7 +27,8 @@ impl Eal {
     /// Starts EAL with the given arguments (without a program name). Once per process, even after a failure.
     ///
     /// The calling thread becomes the main lcore and is pinned to its CPU; threads it starts later inherit
-    /// that pinning. EAL's log goes to stderr, or where [`crate::log`] says; `--log-level` among the arguments decides how much of it.
+    /// that pinning. EAL's log goes to stderr or by [`crate::log`] to the program's log;
+    /// `--log-level` among the arguments sets its level.
     pub fn init(args: &[String]) -> Result<Self, Error> {
         let mut argv = vec![c"stopover".to_owned()];
         for arg in args {
@@ -45,7 +46,7 @@ impl Eal {
         // the only call in the process.
         if unsafe { sys::shim_eal_init(count, argv) } < 0 {
             let what = format!("EAL did not start ({})", args.join(" "));
-            // The errno of a machine without hugepages is "permission denied": what the machine shows says more.
+            // The errno of a machine without hugepages is "permission denied": the state of the machine explains more.
             return Err(match hint(args, &Machine::read()) {
                 Some(hint) => Error::new(ErrorKind::Eal, what).with_log().hint(hint),
                 None => Error::from_errno(ErrorKind::Eal, what).with_log(),
@@ -80,7 +81,7 @@ impl Eal {
         found
     }
 
-    /// Runs `f` on a worker lcore. A panic in it stays there and becomes the error of [`LcoreJob::join`].
+    /// Runs `f` on a worker lcore. A panic in it is caught and becomes the error of [`LcoreJob::join`].
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] while the lcore still runs something; [`ErrorKind::Invalid`] for one that is no worker.
@@ -123,7 +124,7 @@ impl Drop for Eal {
     }
 }
 
-/// What everything made from the EAL holds on to, so that it outlives them.
+/// Held by everything made from the EAL, so that the EAL outlives it.
 pub(crate) struct Runtime {
     pools: Mutex<Vec<Pool>>,
 }
@@ -153,16 +154,16 @@ impl Drop for Runtime {
         // SAFETY: the pools were created by this EAL and are not freed before its end.
         let out: u32 = pools.iter().map(|p| unsafe { sys::rte_mempool_in_use_count(p.0.as_ptr()) }).sum();
         if out > 0 {
-            // Cleaning up unmaps the memory under mbufs someone still owns. The end of the process frees it too.
+            // Cleaning up unmaps the memory of mbufs that still have an owner. The end of the process frees it too.
             return;
         }
         // SAFETY: no queue, port or pool handle is left (they hold an Arc of self), no lcore runs and no mbuf
-        // is out: nothing refers to the memory that goes away.
+        // is out: nothing refers to the memory that is unmapped.
         unsafe { sys::rte_eal_cleanup() };
     }
 }
 
-/// What of the machine explains most failures of EAL.
+/// The properties of the machine that explain most failures of EAL.
 struct Machine {
     meminfo: String,
     mounts: String,
@@ -185,7 +186,7 @@ impl Machine {
     }
 }
 
-/// How to mend a failed start, if the machine or the arguments show it.
+/// A hint for a failed start, if the machine or the arguments show it.
 fn hint(args: &[String], machine: &Machine) -> Option<String> {
     let given = |option: &str| args.iter().any(|a| a == option || a.starts_with(&format!("{option}=")));
     if given("--no-huge") && given("--in-memory") {

@@ -1,4 +1,4 @@
-//! Errors of this crate: what was being done, what DPDK log, and how to mend it.
+//! Errors of this crate: the action that failed, DPDK's own messages, and a hint.
 //! Enters: return codes and `rte_errno`. Leaves: one sentence for the operator. Not for drops in the data path,
 //! which are counts, not errors.
 
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::sys;
 
-/// What sort of trouble an [`Error`] is, for those who must decide rather than print.
+/// The kind of an [`Error`], for callers that decide by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// EAL did not start.
@@ -26,7 +26,7 @@ pub enum ErrorKind {
     Panicked,
 }
 
-/// An error with its cause and its remedy. Displays as `what: cause; DPDK says: …; hint: …`.
+/// An error with its cause and a hint. Displays as `what: cause; DPDK says: …; hint: …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -47,7 +47,7 @@ impl Error {
         Self { errno: (errno != 0).then_some(errno), ..Self::new(ErrorKind::Refused, what) }
     }
 
-    /// From a call that tells its reason in `rte_errno` only.
+    /// From a call that returns its reason in `rte_errno` only.
     pub(crate) fn from_errno(kind: ErrorKind, what: impl Into<String>) -> Self {
         let errno = last_errno();
         Self { errno: (errno != 0).then_some(errno), ..Self::new(kind, what) }
@@ -64,7 +64,7 @@ impl Error {
         self
     }
 
-    /// What sort of error it is.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -74,12 +74,12 @@ impl Error {
         self.errno
     }
 
-    /// What was attempted, without cause and remedy.
+    /// The action that failed, without cause and hint.
     pub fn what(&self) -> &str {
         &self.what
     }
 
-    /// How to mend it, where that is known.
+    /// How to correct it, if known.
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -108,7 +108,7 @@ fn last_errno() -> i32 {
     unsafe { sys::shim_errno() }
 }
 
-/// Forgets errors logged so far, so that those of the next call can be told from them.
+/// Clears the errors logged so far, to separate them from those of the next call.
 pub(crate) fn clear_log() {
     take_log();
 }
@@ -139,13 +139,13 @@ fn errno_text(errno: i32) -> String {
     unsafe { CStr::from_ptr(sys::rte_strerror(errno)) }.to_string_lossy().into_owned()
 }
 
-/// Text from DPDK into Rust: a C array that may lack its terminator.
+/// Text from DPDK: a C array that may lack its terminator.
 pub(crate) fn text(chars: &[core::ffi::c_char]) -> String {
     let bytes: Vec<u8> = chars.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A name on its way to C.
+/// A name for C.
 pub(crate) fn c_name(name: &str) -> Result<std::ffi::CString, Error> {
     std::ffi::CString::new(name)
         .map_err(|_| Error::new(ErrorKind::Invalid, format!("the name {name:?} contains a NUL character")))

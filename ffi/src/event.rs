@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// Something happened to a port. It says only where to look: read the state anew.
+/// Something happened to a port. It has no state: read the state again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortEvent {
     /// The link may have changed: [`Port::link`](crate::Port::link).
@@ -26,7 +26,7 @@ const EVENTS: [sys::rte_eth_event_type; 3] = [
     sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV,
 ];
 
-/// A handler at an address that DPDK may keep. Dropping it waits until DPDK has let go of it, so it must be dropped
+/// A handler at an address that DPDK may keep. Dropping it waits until DPDK has released it, so it must be dropped
 /// before its port is closed, and not by the handler itself.
 pub(crate) struct EventHandler {
     port: u16,
@@ -45,7 +45,7 @@ impl EventHandler {
     /// Has DPDK call it; gives DPDK's return code.
     pub(crate) fn register(&self) -> c_int {
         for event in EVENTS {
-            // SAFETY: `arg` points to a box of self, whose drop unregisters it before the box goes.
+            // SAFETY: `arg` points to a box of self, whose drop unregisters it before the box is freed.
             let rc =
                 unsafe { sys::rte_eth_dev_callback_register(self.port, event, Some(on_event), self.arg()) };
             if rc < 0 {
@@ -81,9 +81,9 @@ unsafe extern "C" fn on_event(
         sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV => PortEvent::Removed,
         _ => PortEvent::Link,
     };
-    // SAFETY: `arg` is a handler that EventHandler registered, and keeps until DPDK has let go of it.
+    // SAFETY: `arg` is a handler that EventHandler registered, and keeps until DPDK has released it.
     let handler = unsafe { &*arg.cast::<Handler>() };
-    // There is nobody here to tell of a panic; the panic hook has printed it.
+    // A panic cannot be reported from here; the panic hook has printed it.
     drop(catch_unwind(AssertUnwindSafe(|| handler(event))));
     0
 }

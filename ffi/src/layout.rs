@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use crate::sys;
 
-/// A pointer to one live mbuf. Making one is unsafe, using it is not: who makes it vouches that the mbuf stays
+/// A pointer to one live mbuf. Making one is unsafe, using it is not: its maker guarantees that the mbuf stays
 /// allocated, has a buffer, and is reached through its owner only, for as long as the value or a copy of it is used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -21,7 +21,7 @@ macro_rules! fields {
             #[inline(always)]
             #[allow(dead_code)]
             pub(crate) fn $get(self) -> $type {
-                // SAFETY: the mbuf is live (see the type), and the field lies inside it, aligned (asserted above).
+                // SAFETY: the mbuf is live (see the type), and the field is inside it, aligned (asserted above).
                 unsafe { self.0.as_ptr().byte_add(sys::$offset).cast::<$type>().read() }
             }
 
@@ -73,7 +73,7 @@ impl Segment {
         NonNull::new(self.next_raw()).map(Self)
     }
 
-    /// Cuts the chain behind this segment and gives what was behind. The counts are the caller's to mend.
+    /// Cuts the chain behind this segment and gives what was behind. The caller corrects the counts.
     #[inline]
     pub(crate) fn cut(self) -> Option<Self> {
         let rest = self.next();

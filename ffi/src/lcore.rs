@@ -63,7 +63,7 @@ impl<T> LcoreJob<T> {
         self.lcore
     }
 
-    /// Whether it has come to its end, so that [`join`](Self::join) would not wait.
+    /// Whether it has finished, so that [`join`](Self::join) would not wait.
     pub fn is_finished(&self) -> bool {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
@@ -136,7 +136,7 @@ pub fn set_thread_name(name: &str) {
 }
 
 /// Lets sleeps of the calling thread end when they should: the kernel may otherwise lengthen each by 50 µs
-/// (`PR_SET_TIMERSLACK`), more than an idle lcore wants to sleep at all.
+/// (`PR_SET_TIMERSLACK`), more than an idle lcore's whole sleep.
 pub fn tighten_timer_slack() {
     // SAFETY: sets a property of the calling thread.
     unsafe { sys::shim_set_timer_slack(1) };

@@ -1,10 +1,10 @@
-//! DPDK with safe owners of what it hands out, built on the bindings of `dpdk-sys`. Enters: EAL arguments, device names,
+//! Safe owners of DPDK's objects, built on the bindings of `dpdk-sys`. Enters: EAL arguments, device names,
 //! bytes. Leaves: [`Mbuf`]s, bursts, counters, and [`Error`]s with a hint for the operator. Knows no protocol and makes
 //! no forwarding decision. With `dpdk-sys`, the only home of `unsafe` in the workspace.
 //!
 //! Who owns what:
-//! - [`Eal`] is the process's one DPDK instance, and stays on the thread that started it.
-//! - [`Mempool`], [`Port`] and queues keep the EAL alive; it is cleaned up when the last of them is gone.
+//! - [`Eal`] is the process's one DPDK instance, and remains on the thread that started it.
+//! - [`Mempool`], [`Port`] and queues keep the EAL alive; it is cleaned up when the last of them is dropped.
 //! - An [`Mbuf`] owns its chain of segments, and gives it up by being sent or by being dropped: exactly once.
 //! - An [`RxQueue`] or [`TxQueue`] is one owner's: not `Clone`, not `Sync`, used through `&mut self`.
 

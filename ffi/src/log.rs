@@ -1,4 +1,4 @@
-//! DPDK's own log, given to the log of the program.
+//! DPDK's own log, forwarded to the log of the program.
 
 use std::ffi::c_char;
 use std::panic::catch_unwind;
@@ -9,14 +9,14 @@ use crate::sys;
 
 /// Has DPDK's lines logged with the target `dpdk` instead of written to stderr. Before [`Eal::init`](crate::Eal::init).
 pub fn to_logger() {
-    // SAFETY: `forward` may be called from any thread and for ever; EAL, whose threads would call it, has not started.
+    // SAFETY: `forward` may be called from any thread at any time; EAL, whose threads would call it, has not started.
     unsafe { sys::shim_log_to(Some(forward)) }
 }
 
 unsafe extern "C" fn forward(level: u32, text: *const c_char, len: usize) {
     // SAFETY: the shim lends `len` bytes for the call.
     let text = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
-    // A logger that panics must not unwind into C; there is nobody to tell.
+    // A logger that panics must not unwind into C; the error cannot be reported.
     let _ = catch_unwind(|| {
         let text = String::from_utf8_lossy(text);
         for line in text.lines().filter(|line| !line.trim().is_empty()) {

@@ -79,7 +79,7 @@ impl Mempool {
     /// An empty mbuf with the usual headroom; `None` when the pool has none.
     #[inline]
     pub fn alloc(&self) -> Option<Mbuf> {
-        // SAFETY: the pool lives; what it returns is a fresh mbuf that nobody else holds.
+        // SAFETY: the pool lives; it returns a fresh mbuf without another owner.
         unsafe {
             NonNull::new(sys::shim_pktmbuf_alloc(self.raw.as_ptr()))
                 .map(|raw| Mbuf::from_segment(Segment::new(raw)))

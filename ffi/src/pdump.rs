@@ -12,7 +12,7 @@ pub struct Pdump {
 }
 
 impl Pdump {
-    /// Lets captures attach; a failure is worth a line in the log, not the end of the program. Where EAL has no shared
+    /// Allows captures to attach; a failure is logged and does not end the program. Where EAL has no shared
     /// configuration (`--in-memory`, `--no-shconf`) it starts, but no capture can find the process.
     pub fn start(eal: &Eal) -> Result<Self, Error> {
         // SAFETY: EAL is up; this registers a message handler that lives until rte_pdump_uninit.

@@ -1,5 +1,5 @@
-//! Ports: configured devices. Enters: what the operator wants of a device. Leaves: what was granted, its queues,
-//! its link, its counters. The port is stopped and closed when it and all its queues are gone, and not before.
+//! Ports: configured devices. Enters: the operator's settings of a device. Leaves: what was granted, its queues,
+//! its link, its counters. The port is stopped and closed when it and all its queues are dropped.
 
 mod configure;
 
@@ -15,7 +15,7 @@ use crate::queue::{RxQueue, TxQueue};
 use crate::sys;
 use crate::vhost::{VhostPort, Watch};
 
-/// What is wanted of a port. The device may give less: see [`Granted`].
+/// The requested settings of a port. The device may give less: see [`Granted`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortConfig {
     /// Receive queues, at least 1.
@@ -32,7 +32,7 @@ pub struct PortConfig {
     pub promiscuous: bool,
     /// Receive frames for any multicast address (IPv6 neighbour discovery needs it where not promiscuous).
     pub all_multicast: bool,
-    /// Offloads to use as far as the device has them. `rss` is used with more than one receive queue only, and
+    /// Offloads to use if the device has them. `rss` is used with more than one receive queue only, and
     /// `scatter` where a frame may exceed a buffer.
     pub offloads: Offloads,
 }
@@ -63,7 +63,7 @@ impl Default for PortConfig {
     }
 }
 
-/// What a device granted of a [`PortConfig`].
+/// The part of a [`PortConfig`] that a device granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
     /// Receive queues.
@@ -97,10 +97,10 @@ pub struct LinkState {
 pub struct PortStats {
     pub rx_packets: u64,
     pub rx_bytes: u64,
-    /// Dropped by the device because nobody fetched them.
+    /// Dropped by the device because they were not read in time.
     pub rx_missed: u64,
     pub rx_errors: u64,
-    /// Not received for want of mbufs.
+    /// Not received for lack of mbufs.
     pub rx_nombuf: u64,
     pub tx_packets: u64,
     pub tx_bytes: u64,
@@ -125,7 +125,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Starts the port and gives out its queues. What is not yet polled waits in the device.
+    /// Starts the port and returns its queues. Frames wait in the device until they are polled.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] while it is started.
@@ -174,7 +174,7 @@ impl Port {
         }
         if *started {
             // SAFETY: no queue handle exists (only Port and the queues hold `inner`, and new queues come from
-            // `start`, which waits for this lock), so nobody polls.
+            // `start`, which waits for this lock), so no thread polls.
             self.inner.check("stop", unsafe { sys::rte_eth_dev_stop(self.inner.id) })?;
             *started = false;
         }
@@ -196,7 +196,7 @@ impl Port {
         &self.granted
     }
 
-    /// What the driver says of the device.
+    /// The driver's description of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
     }
@@ -289,19 +289,19 @@ impl Port {
         let _control = self.inner.lock();
         // SAFETY: an open device.
         unsafe {
-            // Resets the basic counters too; where the driver has none of its own it says so.
+            // Resets the basic counters too; a driver without xstats returns an error.
             sys::rte_eth_xstats_reset(self.inner.id);
             self.inner.check("reset of counters", sys::rte_eth_stats_reset(self.inner.id))
         }
     }
 
-    /// What only a vhost-user port can tell; `None` for any other, and if DPDK refuses what is needed to ask.
+    /// The state of a vhost-user port; `None` for any other, and if DPDK does not allow to read it.
     pub fn vhost(&self) -> Option<VhostPort> {
         if self.info.driver == "net_vhost" { VhostPort::new(&self.inner) } else { None }
     }
 
     /// Has `handler` called on link changes and, for vhost-user, queue changes. It runs on a thread of DPDK: it should
-    /// only wake someone, and must not call this port. Once per port.
+    /// only wake a thread, and must not call this port. Once per port.
     ///
     /// For vhost-user that is the one thread (`vhost-events`) that serves every vhost-user connection of the process:
     /// it calls while it handles the other side's message, with [`link`](Self::link) already changed, and all of them
@@ -316,7 +316,7 @@ impl Port {
     ///
     /// Between message and call there is nothing but that thread's wake-up (some 100 us; a connection that breaks: some
     /// milliseconds, measured with DPDK 22.11), and the other side's message is answered after the call: the far end
-    /// of a migration does not start before the near end was told.
+    /// of a migration does not start before the near end is notified.
     pub fn on_event(&self, handler: impl Fn(PortEvent) + Send + Sync + 'static) -> Result<(), Error> {
         let mut slot = self.inner.handler.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
@@ -383,12 +383,12 @@ impl Drop for PortInner {
     fn drop(&mut self) {
         let started = *self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
         if started {
-            // SAFETY: neither port nor queue is left: nobody polls or calls.
+            // SAFETY: neither port nor queue is left: no thread polls or calls.
             unsafe { sys::rte_eth_dev_stop(self.id) };
         }
         drop(self.handler.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.vhost.take());
-        // SAFETY: stopped, and nobody has it. Its receive buffers go back to the pool, which self still holds.
+        // SAFETY: stopped, and without owner. Its receive buffers return to the pool, which self still holds.
         unsafe { sys::rte_eth_dev_close(self.id) };
     }
 }

@@ -1,5 +1,5 @@
 //! Queues: where bursts enter and leave. A queue has one owner, who polls it through `&mut self`; it can be sent to
-//! the lcore that shall own it, but neither cloned nor shared.
+//! the lcore that will own it, but neither cloned nor shared.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -50,10 +50,10 @@ impl RxQueue {
         self.inner.name()
     }
 
-    /// Appends up to `limit` received frames to `burst`, as far as it has room, and says how many.
+    /// Appends up to `limit` received frames to `burst`, as it has room. Returns how many.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst, limit: usize) -> usize {
-        // SAFETY: the port is started and stays so while self holds it (see Port::stop); `&mut self` of the only
+        // SAFETY: the port remains started while self holds it (see Port::stop); `&mut self` of the only
         // RxQueue for this queue makes this the only poller. DPDK stores mbufs that are the caller's from then on.
         unsafe { burst.append_raw(limit, |slots, n| sys::shim_rx_burst(self.port, self.queue, slots, n)) }
     }
@@ -98,20 +98,20 @@ impl TxQueue {
         self.inner.name()
     }
 
-    /// Sends from the front of `burst` and says how many frames the device took. What it did not take stays in
+    /// Sends from the front of `burst`. Returns how many frames the device took; the others remain in
     /// `burst`, in order.
     ///
-    /// A frame that stays may have been written to: drivers put what the device wants into the layer 4 checksum field
-    /// of a frame that asks for it, each time anew from the headers, so it may be sent again, here or elsewhere; how its
-    /// bytes are to be understood until then says [`Mbuf::unfinished`](crate::Mbuf::unfinished).
+    /// A frame that remains may have changed: drivers write the value that the device needs into the layer 4 checksum
+    /// field of a frame with that offload, each time from the headers, so it may be sent again, here or elsewhere.
+    /// [`Mbuf::unfinished`](crate::Mbuf::unfinished) describes its bytes until then.
     ///
-    /// A frame that asks for an offload the driver finds impossible can never be sent: it is freed, and counted by
-    /// [`refused`](Self::refused). So: frames before = sent + refused meanwhile + frames left.
+    /// A frame with an offload that the driver refuses can never be sent: it is freed, and counted by
+    /// [`refused`](Self::refused). So frames before = sent + refused meanwhile + frames left.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst) -> usize {
         if !self.prepare {
-            // SAFETY: the port is started and stays so while self holds it (see Port::stop); `&mut self` of the
-            // only TxQueue for this queue makes this the only sender. DPDK owns what it says it sent.
+            // SAFETY: the port remains started while self holds it (see Port::stop); `&mut self` of the
+            // only TxQueue for this queue makes this the only sender. DPDK owns the frames it reports as sent.
             return unsafe {
                 burst.give_front(|slots, n| sys::shim_tx_burst(self.port, self.queue, slots, n))
             };
@@ -141,7 +141,7 @@ impl TxQueue {
         sent
     }
 
-    /// Frames freed so far because the driver refused the offload they asked for.
+    /// Frames freed so far because the driver refused their offload.
     pub fn refused(&self) -> u64 {
         self.refused
     }

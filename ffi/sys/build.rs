@@ -32,7 +32,7 @@ fn main() {
     println!("cargo:rerun-if-changed=csrc/vhost.c");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
-    // Also tells the linker which libraries to take; `--as-needed` keeps those that are used. The drivers
+    // Also passes the libraries to the linker; `--as-needed` keeps those that are used. The drivers
     // are plugins which EAL loads at run time.
     if let Err(e) = pkg_config::Config::new().atleast_version("22.11").probe("libdpdk") {
         eprintln!(

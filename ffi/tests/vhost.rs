@@ -1,6 +1,6 @@
-//! A vhost-user port as the other side sees it: a front end that speaks the protocol (QEMU's docs/interop/vhost-user.rst)
-//! sets up rings in a file, has their memory logged, stops them, starts them again and hangs up, and the port must
-//! tell of each at once. EAL starts once per process, so this is one test.
+//! A vhost-user port as the other side sees it: a front end that speaks the protocol (QEMU's
+//! docs/interop/vhost-user.rst) sets up rings in a file, has their memory logged, stops them, starts them again and
+//! hangs up, and the port must report each at once. EAL starts once per process, so this is one test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -47,7 +47,7 @@ const NET_HEADER: u64 = 12;
 struct FrontEnd {
     line: UnixStream,
     memory: File,
-    /// Ends of pipes instead of event descriptors: nobody reads either.
+    /// Ends of pipes instead of event descriptors: neither is read.
     signals: Vec<OwnedFd>,
     given: u16,
 }
@@ -92,7 +92,7 @@ impl FrontEnd {
         assert_eq!(sent as usize, bytes.len());
     }
 
-    /// Says it and waits for the answer, of 8 bytes: everything said before has been done by then.
+    /// Sends a request and waits for its answer, of 8 bytes: all earlier requests are done by then.
     fn request(&self, request: u32, payload: &[u8], size: usize) -> u64 {
         self.send(request, payload, None);
         let mut answer = vec![0; 12 + size];
@@ -157,7 +157,7 @@ impl FrontEnd {
     }
 }
 
-/// Waits until the port has told of a link change.
+/// Waits until the port reports a link change.
 fn wait_for_link_event(events: &Receiver<PortEvent>) {
     loop {
         if events.recv_timeout(Duration::from_secs(10)).expect("an event") == PortEvent::Link {
@@ -170,9 +170,9 @@ fn assert_no_link_event(events: &Receiver<PortEvent>) {
     assert!(events.try_iter().all(|event| event != PortEvent::Link));
 }
 
-const NOBODY: VhostState = VhostState { attached: false, logs_dirty: false };
-const THERE: VhostState = VhostState { attached: true, logs_dirty: false };
-const MOVES: VhostState = VhostState { attached: true, logs_dirty: true };
+const DETACHED: VhostState = VhostState { attached: false, logs_dirty: false };
+const ATTACHED: VhostState = VhostState { attached: true, logs_dirty: false };
+const MIGRATING: VhostState = VhostState { attached: true, logs_dirty: true };
 
 /// Arguments for a port at each socket, and one that is no vhost-user port.
 fn eal_args(sockets: &[PathBuf]) -> Vec<String> {
@@ -197,52 +197,52 @@ fn attach_migrate_and_detach() {
     let port = |name| Device::find(&eal, name).unwrap().configure(&PortConfig::default(), &pool).unwrap();
     assert!(port("net_null0").vhost().is_none());
 
-    // A port that was not started yet is nobody's, though somebody is there, and the driver's queues say "device 0",
-    // which another port has.
+    // A port that was not started yet is not attached although a front end is connected: the driver's queues name
+    // device 0, which is another port's.
     let (other, port) = (port("net_vhost0"), port("net_vhost1"));
     let (other_vhost, vhost) = (other.vhost().unwrap(), port.vhost().unwrap());
     let other_queues = other.start().unwrap();
     let first = FrontEnd::connect(&sockets[0]);
     first.start();
-    assert_eq!((other_vhost.state(), vhost.state()), (THERE, NOBODY));
+    assert_eq!((other_vhost.state(), vhost.state()), (ATTACHED, DETACHED));
 
     first.features(FEATURES | LOG_ALL);
-    let (tell, events) = channel();
-    port.on_event(move |event| _ = tell.send(event)).unwrap();
+    let (sender, events) = channel();
+    port.on_event(move |event| _ = sender.send(event)).unwrap();
     let second = FrontEnd::connect(&sockets[1]);
     second.start();
     wait_for_link_event(&events);
-    assert_eq!((other_vhost.state(), vhost.state(), port.link().up), (MOVES, NOBODY, true));
+    assert_eq!((other_vhost.state(), vhost.state(), port.link().up), (MIGRATING, DETACHED, true));
     let mut queues = port.start().unwrap();
-    assert_eq!(vhost.state(), THERE);
+    assert_eq!(vhost.state(), ATTACHED);
     drop(second);
     wait_for_link_event(&events);
     first.features(FEATURES);
-    assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
+    assert_eq!((vhost.state(), port.link().up), (DETACHED, false));
 
     attach_and_migrate(&sockets[1], &port, &vhost, &events, &mut queues, &pool);
-    assert_eq!(other_vhost.state(), THERE, "nothing of this was the other port's");
+    assert_eq!(other_vhost.state(), ATTACHED, "nothing of this was the other port's");
     first.features(FEATURES | LOG_ALL);
-    assert_eq!((other_vhost.state(), vhost.state()), (MOVES, NOBODY));
+    assert_eq!((other_vhost.state(), vhost.state()), (MIGRATING, DETACHED));
 
     // The handle does not keep the port from being stopped, started and closed.
     drop(queues);
     port.stop().unwrap();
-    assert_eq!(vhost.state(), NOBODY);
+    assert_eq!(vhost.state(), DETACHED);
     let queues = port.start().unwrap();
     assert_eq!(
         (vhost.state(), vhost.clone().state(), port.vhost().unwrap().state()),
-        (NOBODY, NOBODY, NOBODY)
+        (DETACHED, DETACHED, DETACHED)
     );
 
     attach_and_detach_while_polled(&sockets[1], &vhost, &events);
 
     assert_eq!(format!("{vhost:?}"), "VhostPort(net_vhost1)");
     drop((queues, port));
-    assert_eq!(vhost.state(), NOBODY, "closed");
+    assert_eq!(vhost.state(), DETACHED, "closed");
     assert_eq!(events.recv().ok(), None, "the handler went with the port");
     drop((other_queues, other));
-    assert_eq!(other_vhost.state(), NOBODY);
+    assert_eq!(other_vhost.state(), DETACHED);
     assert_eq!(pool.in_use(), 0);
 }
 
@@ -262,18 +262,18 @@ fn attach_and_migrate(
         m
     };
     (0..4).for_each(|i| burst.push(frame(i)).unwrap());
-    assert_eq!((queues.tx[0].burst(&mut burst), burst.len()), (0, 4), "nobody is there");
+    assert_eq!((queues.tx[0].burst(&mut burst), burst.len()), (0, 4), "no front end");
 
     let mut guest = FrontEnd::connect(socket);
-    assert_eq!(vhost.state(), NOBODY, "no rings yet");
+    assert_eq!(vhost.state(), DETACHED, "no rings yet");
     assert_no_link_event(events);
     guest.start();
     wait_for_link_event(events);
-    assert_eq!((vhost.state(), port.link().up), (THERE, true));
+    assert_eq!((vhost.state(), port.link().up), (ATTACHED, true));
 
     refused_by_a_guest_without_checksums(&mut queues.tx[0], pool);
 
-    // The ring takes as many as it has buffers; the rest stays as it was.
+    // The ring takes as many as it has buffers; the others do not change.
     assert_eq!(queues.tx[0].burst(&mut burst), 0, "a full ring is like none");
     guest.give();
     assert_eq!((queues.tx[0].burst(&mut burst), burst.len(), guest.used()), (1, 3, 1));
@@ -287,11 +287,11 @@ fn attach_and_migrate(
     assert_no_link_event(events);
     drop(guest);
     wait_for_link_event(events);
-    assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
+    assert_eq!((vhost.state(), port.link().up), (DETACHED, false));
 }
 
-/// A migration that fails, with three frames in `burst`. What is written is logged; then the rings stop. The state is new
-/// when the answer is there.
+/// A migration that fails, with three frames in `burst`. What is written is logged; then the rings stop. The state is
+/// new when the answer is there.
 fn migrate_and_fail(
     guest: &mut FrontEnd,
     port: &Port,
@@ -302,7 +302,7 @@ fn migrate_and_fail(
 ) {
     assert_no_link_event(events);
     guest.features(FEATURES | LOG_ALL);
-    assert_eq!(vhost.state(), MOVES);
+    assert_eq!(vhost.state(), MIGRATING);
     assert_no_link_event(events);
     guest.give();
     guest.give();
@@ -310,15 +310,15 @@ fn migrate_and_fail(
     guest.give();
     assert_eq!(guest.stop(), 3, "what was taken is what was delivered");
     wait_for_link_event(events);
-    assert_eq!((vhost.state(), port.link().up), (NOBODY, false));
+    assert_eq!((vhost.state(), port.link().up), (DETACHED, false));
     assert_eq!((tx.burst(burst), guest.used()), (0, 3), "a stopped ring takes nothing");
 
     // It failed: the rings start again, and what waited is delivered.
     guest.start();
     wait_for_link_event(events);
-    assert_eq!((vhost.state(), port.link().up), (MOVES, true));
+    assert_eq!((vhost.state(), port.link().up), (MIGRATING, true));
     guest.features(FEATURES);
-    assert_eq!(vhost.state(), THERE);
+    assert_eq!(vhost.state(), ATTACHED);
     assert_eq!((tx.burst(burst), guest.used()), (1, 4));
     assert_eq!(guest.received(3, 60), [3; 60]);
 }
@@ -333,8 +333,8 @@ fn sum(parts: &[&[u8]]) -> u16 {
     sum as u16
 }
 
-/// Our guest takes no unfinished frames. The ring is full, so the driver turns ours back; it must not come back as one
-/// whose checksum is neither there nor asked for.
+/// Our guest takes no unfinished frames. The ring is full, so the driver returns ours; it must not return as one
+/// whose checksum is neither complete nor requested.
 fn refused_by_a_guest_without_checksums(tx: &mut TxQueue, pool: &Mempool) {
     let mut frame = vec![0_u8; 14 + 20 + 20 + 10];
     frame[12..14].copy_from_slice(&[8, 0]);
@@ -362,34 +362,34 @@ fn refused_by_a_guest_without_checksums(tx: &mut TxQueue, pool: &Mempool) {
     }
 }
 
-/// Asking must not meet a device that is being freed. It says nothing but what can be true: never "logs" here.
+/// Reading the state must not touch a device that is being freed. The result is always a possible state: never "logs".
 fn attach_and_detach_while_polled(socket: &Path, vhost: &VhostPort, events: &Receiver<PortEvent>) {
     let done = Arc::new(AtomicBool::new(false));
-    let asking = std::thread::spawn({
+    let poller = std::thread::spawn({
         let (vhost, done) = (vhost.clone(), done.clone());
         move || {
-            let (mut there, mut nobody) = (0_u64, 0_u64);
+            let (mut attached, mut detached) = (0_u64, 0_u64);
             while !done.load(Ordering::Relaxed) {
                 match vhost.state() {
-                    THERE => there += 1,
-                    NOBODY => nobody += 1,
+                    ATTACHED => attached += 1,
+                    DETACHED => detached += 1,
                     other => panic!("{other:?}"),
                 }
             }
-            (there, nobody)
+            (attached, detached)
         }
     });
     for _ in 0..50 {
         let guest = FrontEnd::connect(socket);
         guest.start();
         wait_for_link_event(events);
-        while vhost.state() != THERE {
+        while vhost.state() != ATTACHED {
             std::thread::yield_now();
         }
         drop(guest);
         wait_for_link_event(events);
     }
     done.store(true, Ordering::Relaxed);
-    let (there, nobody) = asking.join().unwrap();
-    assert!(there > 0 && nobody > 0);
+    let (attached, detached) = poller.join().unwrap();
+    assert!(attached > 0 && detached > 0);
 }

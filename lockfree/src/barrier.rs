@@ -1,12 +1,12 @@
-//! The barrier: tells when every lcore has taken what its underlay queues and hand-over rings held at some moment.
-//! End markers wait for it, so that no frame that had arrived before a marker is passed by it, whichever queue the
-//! NIC gave it to. Enters: how many frames a queue gave, how far a ring, or what waits before
-//! one, was emptied. Leaves: "that moment is over".
-//! Costs a load per round while nobody asks. Knows nothing of DPDK, frames or migrations.
+//! The barrier: it is complete when every lcore has taken what its underlay queues and hand-over rings held at the time
+//! of a request. End markers wait for it, so that a marker does not overtake a frame that arrived before it on another
+//! queue of the NIC. Enters: how many frames a queue returned, and how far a ring, or the frames that wait before one,
+//! was emptied. Leaves: whether a request is complete. It costs a load per round while there is no request, and does
+//! not depend on DPDK, frames or migrations.
 //!
-//! A lcore serves in four steps: it polls each queue until that was empty once or gave as many frames as it can hold;
-//! it hands over what waits then for room in the rings of others; it waits until all others have done so, since any of
-//! them may have put frames into its rings; then it empties its rings of what they hold then.
+//! A lcore serves in four steps: it polls each queue until that was empty once or returned as many frames as it can
+//! hold; it hands over what waits then for room in the rings of others; it waits until all others have done so, since
+//! any of them may have put frames into its rings; then it empties its rings of what they hold then.
 
 use crate::sync::{
     AtomicU64,
@@ -15,7 +15,7 @@ use crate::sync::{
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
 
-/// A moment that someone requested.
+/// One request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
@@ -45,12 +45,12 @@ impl Barrier {
         })
     }
 
-    /// Asks all lcores to take what their queues and rings hold now.
+    /// Requests all lcores to take what their queues and rings hold now.
     pub fn request(&self) -> Ticket {
         Ticket(self.requested.fetch_add(1, AcqRel) + 1)
     }
 
-    /// Whether all have.
+    /// Whether all have done so.
     #[must_use]
     pub fn is_complete(&self, ticket: Ticket) -> bool {
         self.lcores.iter().all(|lcore| lcore.drained.load(Acquire) >= ticket.0)
@@ -114,7 +114,7 @@ impl Member {
         self.barrier.is_complete(ticket)
     }
 
-    /// A round begins. Says whether the other calls are wanted in it.
+    /// A round begins. Returns whether the other calls are needed in it.
     #[inline]
     pub fn begin_round(&mut self) -> bool {
         if self.step == Step::Rest {
@@ -134,15 +134,15 @@ impl Member {
         self.left.copy_from_slice(&self.depths);
     }
 
-    /// Queue `at` has given `n` frames.
+    /// Queue `at` has returned `n` frames.
     pub fn polled(&mut self, at: usize, n: usize) {
         if let Some(left) = self.left.get_mut(at) {
             *left = if n == 0 { 0 } else { left.saturating_sub(n) };
         }
     }
 
-    /// A round ends: what its queues gave is in rings, waits for room there, or has gone. `ring` tells of each ring that
-    /// this lcore empties, `waits` of what it has for each ring of others that has no room.
+    /// A round ends: the frames of its queues are in rings, wait for room there, or were sent. `ring` is the state of
+    /// each ring that this lcore empties, `waits` that of the frames which wait for room in each ring of other lcores.
     #[cold]
     pub fn end_round(&mut self, ring: impl Fn(usize) -> Ring, waits: impl Fn(usize) -> Ring) {
         let barrier = Arc::clone(&self.barrier);
@@ -165,7 +165,7 @@ impl Member {
         }
     }
 
-    /// All that is there now must be taken.
+    /// All present items must be taken.
     fn set_targets(&mut self, ring: impl Fn(usize) -> Ring) {
         for (at, target) in self.targets.iter_mut().enumerate() {
             let Ring { taken, len } = ring(at);

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::fmt;
 
-/// A replaceable value. Share it by reference or `Arc`; whoever holds the domain's [`Writer`] may publish.
+/// A replaceable value. Share it by reference or `Arc`; the holder of the domain's [`Writer`] may publish.
 pub struct Cell<T> {
     /// From `Box::into_raw`, never null.
     current: AtomicPtr<T>,
@@ -62,7 +62,7 @@ impl<T: Send + Sync + 'static> Cell<T> {
 
 impl<T> Drop for Cell<T> {
     fn drop(&mut self) {
-        // SAFETY: what `read` and `get` return borrows the cell, so that nobody holds the value now.
+        // SAFETY: what `read` and `get` return borrows the cell, so that no reader holds the value now.
         drop(unsafe { Box::from_raw(self.current.load(Ordering::Acquire)) });
     }
 }

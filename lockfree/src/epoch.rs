@@ -1,7 +1,7 @@
-//! When has every lcore let go of the old? One writer (the control thread) and a fixed number of readers
+//! Finds out when no lcore uses an old version any more. One writer (the control thread) and a fixed number of readers
 //! (the lcores) share a counter, the epoch. The writer advances it after it has changed the tables; each
-//! reader, once per loop and holding nothing it read from a table, publishes the epoch it has come to
-//! ("quiescent state based reclamation", as in rte_rcu_qsbr). Two questions are answered by it:
+//! reader publishes the epoch it has reached, once per loop, when it holds nothing it read from a table
+//! ("quiescent state based reclamation", as in rte_rcu_qsbr). It answers two questions:
 //! may this memory be freed or reused, and does every lcore forward by revision N (the barrier)?
 //!
 //! In this module: epochs and deferred frees. Not in it: any table.
@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// A reader's slot when it is parked: it holds nothing, so it delays nobody.
+/// A reader's slot when it is parked: it holds nothing, so it delays no thread.
 const PARKED: u64 = u64::MAX;
 
 /// A point in the writer's time. Later epochs compare greater.
@@ -39,12 +39,12 @@ struct Shared {
     global: CachePadded<AtomicU64>,
     /// One line per reader, so that a reader's store disturbs no other reader.
     readers: Box<[CachePadded<AtomicU64>]>,
-    /// What a dropped writer could not free yet; freed with the domain.
+    /// Memory that a dropped writer could not free yet; freed with the domain.
     orphans: Mutex<Vec<Deferred>>,
 }
 
 /// The identity of one writer and its readers. Tables keep it to refuse readers and writers of another
-/// domain, whose epochs say nothing about them.
+/// domain, whose epochs do not apply to them.
 #[derive(Debug, Clone)]
 pub struct Domain(Arc<Shared>);
 
@@ -94,7 +94,7 @@ impl Parked {
 /// Publishes that the reader in `slot` takes part again, before it reads anything.
 fn enter(shared: &Shared, slot: usize) -> u64 {
     let now = shared.global.load(Ordering::Acquire);
-    // Release, although this says only "from here on": the writer may take it, instead of the PARKED stored
+    // Release, although this means only "from here on": the writer may take it, instead of the PARKED stored
     // before, as proof that earlier reads are over.
     shared.readers[slot].store(now, Ordering::Release);
     // Pairs with the fence in `Writer::scan`: either the writer sees the store above and waits for us, or we
@@ -103,7 +103,7 @@ fn enter(shared: &Shared, slot: usize) -> u64 {
     now
 }
 
-/// One reader of the domain's tables, owned by one thread at a time. Dropping it parks it for ever.
+/// One reader of the domain's tables, owned by one thread at a time. Dropping it parks it permanently.
 #[derive(Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
@@ -112,7 +112,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Says that this reader holds nothing from any table. Call once per loop; costs one load of a line that
+    /// Publishes that this reader holds nothing from any table. Call once per loop; costs one load of a line that
     /// changes only when the writer advances, and then one store to the reader's own line.
     #[inline]
     pub fn quiescent(&mut self) {
@@ -172,7 +172,7 @@ unsafe impl Send for Deferred {}
 
 impl Deferred {
     fn run(self) {
-        // SAFETY: `free` was made for `memory` by `retire_raw`, whose caller vouched that it is unreachable
+        // SAFETY: `free` was made for `memory` by `retire_raw`, whose caller guarantees that it is unreachable
         // for new readers; the caller of `run` has established that old readers have passed `after`, or that
         // no reader exists any more.
         unsafe { (self.free)(self.memory) }
@@ -185,7 +185,7 @@ impl Deferred {
 pub struct Writer {
     shared: Arc<Shared>,
     now: u64,
-    /// An epoch known to be passed by all readers; never goes back.
+    /// An epoch known to be passed by all readers; never decreases.
     passed: u64,
     garbage: VecDeque<Deferred>,
 }
@@ -212,7 +212,7 @@ impl Writer {
         Epoch(self.now)
     }
 
-    /// The epoch that must be passed before what is unlinked now may be reused. It is in the future: it can
+    /// The epoch that must be passed before memory that is unlinked now may be reused. It is in the future: it can
     /// only be passed after the next [`Self::advance`].
     #[inline]
     #[must_use]
@@ -255,8 +255,8 @@ impl Writer {
     /// claim sole access.
     ///
     /// # Safety
-    /// `memory` came from `Box::into_raw`, is no longer reachable for readers that start now, and nobody else
-    /// frees it.
+    /// `memory` came from `Box::into_raw`, is no longer reachable for readers that start now, and is freed
+    /// nowhere else.
     pub unsafe fn retire_raw<T: Send + 'static>(&mut self, memory: *mut T) {
         unsafe fn free<T>(memory: *mut ()) {
             // SAFETY: `memory` is the `*mut T` from `Box::into_raw` that was retired; it is freed once.
@@ -290,7 +290,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Readers may still hold some of it: it goes when the last of them goes.
+        // Readers may still hold some of it: it is freed with the last of them.
         self.shared.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(self.garbage.drain(..));
     }
 }

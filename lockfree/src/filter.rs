@@ -1,7 +1,7 @@
-//! A filter in front of a table that is asked for many keys and has few of them: "is one of ours" asked of every
-//! source that a frame from the underlay names, where the answer is nearly always no. One load answers that; a yes
-//! may be wrong, and is for the table to confirm. A no is right: the writer marks a key before it enters the table,
-//! and unmarks it only after it has left, so whoever misses it could as well have looked a moment earlier or later.
+//! A filter in front of a table with few keys and many lookups, such as the lookup of the source of each frame from
+//! the underlay among local nodes, which hardly ever finds one. The filter answers by one load. "Yes" may be wrong, and
+//! the table confirms it. "No" is right: the writer adds a key before it enters the table, and removes it only after it
+//! has left, so a reader that misses it could as well have looked a moment earlier or later.
 
 use crate::sync::{AtomicU64, Ordering};
 use std::{
@@ -9,14 +9,14 @@ use std::{
     sync::Arc,
 };
 
-/// 2^16 bits are 8 KiB: they stay in the nearer caches, and a thousand keys are one false yes in sixty.
+/// 2^16 bits are 8 KiB: they remain in the nearer caches, and a thousand keys cause one false "yes" in sixty.
 const BITS: u32 = 16;
 const WORDS: usize = 1 << (BITS - 6);
 
 #[derive(Debug)]
 struct Shared {
     words: Box<[AtomicU64; WORDS]>,
-    /// Odd and secret, so that nobody can choose many keys with one bit. Two, because one leaves the pattern of
+    /// Odd and secret, so that a tenant cannot choose many keys with one bit. Two, because one leaves the pattern of
     /// consecutive MAC addresses in the bits.
     multipliers: [u64; 2],
 }
@@ -36,7 +36,7 @@ impl Shared {
 pub struct FilterReader(Arc<Shared>);
 
 impl FilterReader {
-    /// Whether the table may have this key. If not, it has not.
+    /// Whether the table may have this key. `false` is certain.
     #[inline]
     #[must_use]
     pub fn may_contain(&self, key: u64) -> bool {

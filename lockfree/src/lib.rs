@@ -1,14 +1,14 @@
-//! Structures that one thread writes and any number of others read without waiting. They know nothing of
-//! networking, DPDK or the appliance.
+//! Structures that one thread writes and any number of others read without waiting. They do not depend
+//! on networking, DPDK or the appliance.
 //!
-//! `epoch` says when every reader has let go of the old; the tables rest on it: `map64` (word to word),
+//! `epoch` finds out when no reader uses an old version; the tables depend on it: `map64` (word to word),
 //! `map_wide` (three words to word), `slots` (an array of replaceable values), `cell` (one such value).
 //! `filter` and `barrier` need no epochs.
 //!
 //! The unit tests of this crate are models: they run under loom, so this crate's atomics are loom's there
-//! (`sync`), and what is checked is the code that runs. Tests with the processor's atomics are in `tests/`.
+//! (`sync`), and the checked code is the code that runs. Tests with the processor's atomics are in `tests/`.
 //!
-//! The callers are other crates: what runs once per frame is generic or `#[inline]`.
+//! The callers are other crates: functions that run once per frame are generic or `#[inline]`.
 
 pub mod barrier;
 pub mod cell;

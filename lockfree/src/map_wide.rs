@@ -1,7 +1,7 @@
 //! A map for keys wider than a word: network index and IPv6 address to a 64-bit value. Looked up only when a
-//! neighbour solicitation is answered, so plainness goes before speed: a [`map64`](crate::map64) leads from a
+//! neighbour solicitation is answered, so it is simple rather than fast: a [`map64`](crate::map64) leads from a
 //! hash of the key to a record, the record holds the whole key, and records of equal hash are chained.
-//! No unsafe code of its own.
+//! This module has no unsafe code.
 
 use crate::{
     epoch::{Domain, Epoch, Reader, Writer},
@@ -104,7 +104,7 @@ pub struct WideWriter {
     heads: MapWriter,
     shared: Arc<Shared>,
     /// Numbers of removed records, which stay readable until the epoch beside them is passed: a reader that
-    /// stands on one finds the rest of the chain by it.
+    /// is at one finds the rest of the chain by it.
     deferred: VecDeque<(Epoch, u32)>,
     vacant: Vec<u32>,
     /// Numbers from here on were never used.
@@ -196,7 +196,7 @@ impl WideWriter {
         Some(old)
     }
 
-    /// Keeps the entries for which `keep` says so and takes out the others. Returns how many went.
+    /// Keeps the entries for which `keep` is true and removes the others. Returns how many were removed.
     ///
     /// # Panics
     /// If `writer` is of another domain.

@@ -10,7 +10,7 @@ use crate::{
 use std::{array, fmt, marker::PhantomData, ptr};
 
 /// Slots in the first tier: as many as there are hosts in a large installation, so that nearly every index is found
-/// without asking in which tier.
+/// without a search for its tier.
 const FIRST: u64 = 1 << 14;
 /// Tiers that hold every `u32` index: 2^14 · (2^19 − 1) > 2^32.
 const TIERS: usize = 19;
@@ -18,7 +18,7 @@ const TIERS: usize = 19;
 /// An index at or beyond the array's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BeyondLimit {
-    /// The index that was asked for.
+    /// The requested index.
     pub index: u32,
     /// Indices must be below this.
     pub limit: u32,
@@ -32,7 +32,7 @@ impl fmt::Display for BeyondLimit {
 
 impl std::error::Error for BeyondLimit {}
 
-/// The array. Share it by reference or `Arc`; whoever holds the domain's [`Writer`] may change it.
+/// The array. Share it by reference or `Arc`; the holder of the domain's [`Writer`] may change it.
 pub struct Slots<T> {
     /// Tier t is null or the start of `FIRST << t` slots from a boxed slice. A slot is null (empty) or a
     /// value from `Box::into_raw`.
@@ -84,7 +84,7 @@ impl<T: Send + Sync + 'static> Slots<T> {
         unsafe { value.as_ref() }
     }
 
-    /// Puts `value` into slot `index`, in place of what was there. Says whether something was.
+    /// Puts `value` into slot `index`, in place of an earlier value. Returns whether there was one.
     ///
     /// # Panics
     /// If `writer` is of another domain.
@@ -102,7 +102,7 @@ impl<T: Send + Sync + 'static> Slots<T> {
         Ok(self.slot(index).is_some_and(|slot| Self::exchange(writer, slot, Box::into_raw(Box::new(value)))))
     }
 
-    /// Empties slot `index`. Says whether it held something.
+    /// Empties slot `index`. Returns whether it held a value.
     ///
     /// # Panics
     /// If `writer` is of another domain.
@@ -194,7 +194,7 @@ impl<T> fmt::Debug for View<'_, T> {
 }
 
 impl<'a, T> View<'a, T> {
-    /// Asks for the first cache line of the value in slot `index`, if there is one.
+    /// Prefetches the first cache line of the value in slot `index`, if there is one.
     #[inline]
     pub fn prefetch(self, index: u32) {
         if let Some(slot) = self.slots.slot(index) {

@@ -74,7 +74,7 @@ fn contend<S: Send>(
     rounds.into_inner()
 }
 
-/// Keys that stay, and above them keys that come and go.
+/// Keys that remain, and above them keys that are added and removed.
 const STAY: u64 = 3000;
 const COME_AND_GO: u64 = 60_000;
 
@@ -184,7 +184,7 @@ fn readers_of_the_wide_map_follow_chains_that_change() {
     assert!(rounds > 0, "the readers never ran");
 }
 
-/// Says so if it is scanned at after its end.
+/// Panics if it is read after its end.
 struct Canary {
     alive: AtomicBool,
     number: u64,

@@ -64,7 +64,7 @@ pub enum Network {
         #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = network_mtu)]
         mtu: u16,
     },
-    /// Delete a network's declaration; its nodes stay, with the default policy.
+    /// Delete a network's declaration; its nodes remain, with the default policy.
     Delete {
         /// Its identifier.
         vni: Vni,
@@ -153,10 +153,10 @@ pub enum Migration {
         /// Host the VM is on.
         #[arg(long, value_name = "HOST")]
         from: HostName,
-        /// Host it goes to, if known.
+        /// Host it migrates to, if known.
         #[arg(long, value_name = "HOST")]
         to: Option<HostName>,
-        /// Who says so; kept with the migration.
+        /// Who begins it; kept with the migration.
         #[arg(long, default_value = "operator")]
         cause: String,
         /// The lock ends by itself after so many seconds.
@@ -175,7 +175,7 @@ pub enum Migration {
         #[arg(long, default_value = "operator")]
         cause: String,
     },
-    /// The VM stays where it was: unlock its nodes.
+    /// The VM remains on its source: unlock its nodes.
     Abort {
         /// Which one.
         #[command(flatten)]
@@ -189,9 +189,9 @@ pub enum Migration {
         /// Its number.
         id: u64,
     },
-    /// Those under way and the last that ended.
+    /// Active migrations and the last that ended.
     List {
-        /// Only those under way.
+        /// Only active ones.
         #[arg(long)]
         active: bool,
     },

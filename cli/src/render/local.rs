@@ -1,4 +1,4 @@
-//! Migrating nodes as one appliance sees them: what may be held, where each node stands, what was counted.
+//! Migrating nodes as one appliance sees them: the budget of the hold, the state of each node, and its counters.
 
 use crate::table::{Table, opt};
 use std::fmt::Write as _;

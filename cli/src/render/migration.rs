@@ -103,7 +103,7 @@ fn phases(m: &Migration) -> Table {
     t
 }
 
-/// What each appliance counted.
+/// The counters of each appliance.
 fn reports(m: &Migration) -> Table {
     let headers =
         ["HOST", ">HELD", ">REPLAYED", ">REDIRECTED", ">DROPPED", ">REORDERED", ">DUPLICATED", ">GAP-MS"];

@@ -75,7 +75,7 @@ pub fn port_info(rows: &[PortInfo]) -> String {
     if s.is_empty() { "no ports\n".to_owned() } else { s }
 }
 
-/// With what is left of it inside, on an underlay port.
+/// With the MTU inside the tunnel, on an underlay port.
 fn mtu(p: &PortInfo) -> String {
     let mut text = p.mtu.to_string();
     for inside in &p.inside {

@@ -1,4 +1,4 @@
-//! The way of one frame.
+//! The path of one frame.
 
 use std::fmt::Write as _;
 use stopover_ctl::TraceReport;

@@ -1,5 +1,5 @@
 //! The `declared` key: hosts, networks, nodes and members without a board, from the file itself and from
-//! the CSV files it names. Both go through the same checks; only the place in the message differs.
+//! the CSV files it names. Both have the same checks; only the position in the message differs.
 
 use super::{Declared, raw, roles::Locals};
 use crate::{
@@ -72,7 +72,7 @@ pub(super) fn check(raw: raw::Declared, own: &HostName, locals: &Locals, origin:
     Ok(table.rows)
 }
 
-/// Feeds the rows of a CSV file to `take`, which may complain about the row it was just given.
+/// Feeds the rows of a CSV file to `take`, which may refuse the row.
 fn for_each_row<T: Row>(
     path: Option<PathBuf>,
     mut take: impl FnMut(T, &Rows<File, T>) -> Checked<()>,
@@ -85,7 +85,7 @@ fn for_each_row<T: Row>(
     Ok(())
 }
 
-/// Where a row came from, and which of its columns is meant.
+/// The origin of a row, and one of its columns.
 enum Place<'a, T> {
     Key(String),
     Row(&'a Rows<File, T>, &'static str),
@@ -100,7 +100,7 @@ impl<T: Row> Place<'_, T> {
     }
 }
 
-/// The rows so far, and what they must not say again.
+/// The rows so far, and the keys they have, which must be unique.
 struct Table<'a> {
     own: &'a HostName,
     locals: &'a Locals,

@@ -1,5 +1,5 @@
-//! Checks of what a guarded vif may do beside sending from its own addresses. Enters: the raw keys of one vif. Leaves:
-//! pairs without repetition, and nothing at all where the guard is off and would not look at them.
+//! Checks of what a guarded vif may send besides frames from its own addresses. Enters: the raw keys of one vif.
+//! Leaves: pairs without repetition, and nothing where the guard is off and would not use them.
 
 use super::{
     AllowedPair,
@@ -13,10 +13,10 @@ use crate::{
 };
 use stopover_net::Mac;
 
-/// Most pairs of one vif: they are looked through one by one.
+/// Most pairs of one vif: they are searched one by one.
 const MAX_PAIRS: usize = 64;
 
-/// The keys as they stand in the file.
+/// The keys as in the file.
 pub(super) struct Keys {
     pub allowed: Option<Vec<raw::Allowed>>,
     pub router: Option<bool>,

@@ -1,7 +1,7 @@
-//! Which lcores the EAL arguments ask for, and whether the configured queues fit them.
+//! Which lcores the EAL arguments choose, and whether the configured queues fit them.
 //!
 //! Only the options that choose lcores are read (`-l`, `-c`, `--lcores`, `-s`, `-S`, `--main-lcore`); all
-//! others are EAL's own business.
+//! others are left to EAL.
 
 use super::{Port, QueueRef};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The lcores EAL arguments ask for.
+/// The lcores that the EAL arguments choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EalLcores {
     /// All of them but service lcores.

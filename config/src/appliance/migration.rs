@@ -13,9 +13,9 @@ pub struct Migration {
     pub hold_bytes: usize,
     /// How much of it one node may take, bytes; whole mebibytes, at least one, at most `hold_bytes`.
     pub hold_node_bytes: usize,
-    /// How long frames are kept for a node that nobody took over, 100 to 600000.
+    /// How long frames are kept for a node that no host took over, 100 to 600000.
     pub hold_ms: u64,
-    /// How much of the past is replayed for a port that cannot tell what was delivered, 10 to 60000.
+    /// How much of the past is replayed for a port that does not report what was delivered, 10 to 60000.
     pub window_ms: u64,
     /// How long the target waits for a sender's end marker, 1 to 10000.
     pub marker_wait_ms: u64,
@@ -25,12 +25,12 @@ pub struct Migration {
 const HOLD_MIB: u32 = 64;
 /// So that one node cannot take what another needs.
 const HOLD_NODE_MIB: u32 = 32;
-/// Thirty times the downtime that QEMU keeps unless told otherwise (0.3 s).
+/// Thirty times QEMU's default limit of the downtime (0.3 s).
 const HOLD_MS: u64 = 10_000;
 /// Three times the same: it has to cover the pause.
 const WINDOW_MS: u64 = 1000;
-/// A marker goes the way of frames, which takes microseconds; what it waits for is an lcore asleep or
-/// preempted at some host: up to 300 ms were seen where lcores shared two CPUs with four emulated guests. Markers are
+/// A marker takes the path of frames, which needs microseconds; it may wait for an lcore that sleeps or is
+/// preempted on some host: up to 300 ms were seen where lcores shared two CPUs with four emulated guests. Markers are
 /// repeated, so this ends a wait only when a host is stopped or cut off: its peers then miss the node for that long.
 const MARKER_WAIT_MS: u64 = 500;
 const HOLD_MS_RANGE: RangeInclusive<u64> = 100..=600_000;

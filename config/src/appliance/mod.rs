@@ -1,8 +1,8 @@
-//! The appliance's configuration: EAL arguments, ports with their roles, lcores, and where the truth comes
-//! from (a board, or a declaration).
+//! The appliance's configuration: EAL arguments, ports with their roles, lcores, and the source of
+//! hosts, networks and nodes (a board, or a declaration).
 //!
-//! RON text comes in. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `guard`, `prefix`,
-//! `lcores`, `migration`, `declared`) and only the types of this file go on: names are unique, indices exist,
+//! RON text enters. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `guard`, `prefix`,
+//! `lcores`, `migration`, `declared`) and only the types of this file leave: names are unique, indices exist,
 //! ranges hold.
 
 mod declared;
@@ -52,9 +52,9 @@ pub struct Appliance {
     pub mbufs: u32,
     /// Data room of one mbuf in bytes, headroom included.
     pub mbuf_size: u16,
-    /// What an lcore does when there is nothing to do.
+    /// Behaviour of an idle lcore.
     pub idle: Idle,
-    /// Where hosts, networks and nodes come from.
+    /// The source of hosts, networks and nodes.
     pub truth: Truth,
     /// Unix socket of the control API, absolute.
     pub ctl: PathBuf,
@@ -69,12 +69,12 @@ pub struct Appliance {
     pub migration: Migration,
     /// The ports in the order of the file; at least one.
     pub ports: Vec<Port>,
-    /// Receive queues of each worker lcore; every queue of every port stands in it exactly once. `None`:
+    /// Receive queues of each worker lcore; every queue of every port is in it exactly once. `None`:
     /// spread, see [`Appliance::queues_by_lcore`].
     pub lcores: Option<BTreeMap<u32, Vec<QueueRef>>>,
 }
 
-/// What an lcore does after empty polls.
+/// Behaviour of an lcore after empty polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Idle {
     /// Polls on.
@@ -88,7 +88,7 @@ pub enum Idle {
     },
 }
 
-/// Where hosts, networks and nodes come from.
+/// The source of hosts, networks and nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Truth {
     /// A board; several endpoints are tried in turn. At least one, no two alike.
@@ -98,7 +98,7 @@ pub enum Truth {
 }
 
 /// Hosts, networks, nodes and members of a configuration without board, rows of the file and of the CSV
-/// files it names together. What they say about this appliance itself has been left out: its ports say it.
+/// files it names together. Rows about this appliance itself are left out: its ports define it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
     /// Other hosts, names unique.
@@ -129,7 +129,7 @@ pub struct Port {
     pub device: Device,
     /// Receive queues, 1 to 64.
     pub rxq: u16,
-    /// Transmit queues, 0 to 64; 0 asks for one per lcore as far as the device has them.
+    /// Transmit queues, 0 to 64; 0 means one per lcore, if the device has as many.
     pub txq: u16,
     /// MTU to set, bytes of IP packet; `None` leaves the device's.
     pub mtu: Option<u16>,
@@ -222,9 +222,9 @@ pub struct Vif {
     pub mac: Mac,
     /// The VM's addresses; with the shared ones at most 16.
     pub addresses: Vec<IpAddr>,
-    /// Addresses that it may use as others may: whoever announced one last has it.
+    /// Addresses that it shares with others: the last one to announce an address has it.
     pub shared_addresses: Vec<IpAddr>,
-    /// Let it send only from its own MAC and addresses, and from what is allowed beside them.
+    /// It may send only from its own MAC and addresses, and from the allowed pairs.
     pub guard: bool,
     /// Pairs of MAC and addresses it may send from beside its own, at most 64; none without the guard.
     pub allowed: Vec<AllowedPair>,
@@ -276,7 +276,7 @@ pub struct Station {
     pub mac: Mac,
     /// Its addresses; with the shared ones at most 16.
     pub addresses: Vec<IpAddr>,
-    /// Addresses that it may use as others may: whoever announced one last has it.
+    /// Addresses that it shares with others: the last one to announce an address has it.
     pub shared_addresses: Vec<IpAddr>,
 }
 
@@ -285,7 +285,7 @@ pub fn load(path: &Path) -> Result<Appliance, ConfigError> {
     parse(&read::file(path)?, path)
 }
 
-/// Checks `text`. `origin` stands in messages, and relative paths of CSV files start at its folder.
+/// Checks `text`. `origin` is for messages, and relative paths of CSV files start at its folder.
 pub fn parse(text: &str, origin: &Path) -> Result<Appliance, ConfigError> {
     let raw = read::ron::<raw::Appliance>(text, origin)?;
     validate::appliance(raw, origin).map_err(|f| f.locate(text, origin))
@@ -330,7 +330,7 @@ impl Appliance {
         })
     }
 
-    /// The lcores the EAL arguments ask for; `None` when they leave the choice to the machine.
+    /// The lcores that the EAL arguments choose; `None` when EAL uses its default.
     #[must_use]
     pub fn eal_lcores(&self) -> Option<EalLcores> {
         lcores::parse_eal(&self.eal).ok().flatten()

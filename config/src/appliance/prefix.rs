@@ -1,4 +1,4 @@
-//! Addresses with prefix lengths: the checks of what an underlay port calls its own, its routes and its next
+//! Addresses with prefix lengths: the checks of an underlay port's own addresses, its routes and its next
 //! hops.
 
 use super::roles::{of, refusal};

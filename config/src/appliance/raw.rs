@@ -1,5 +1,5 @@
 //! The shapes of the RON file as serde sees them: texts, numbers and lists, nothing checked but that every
-//! key is known. `validate` consumes them; nobody else sees them.
+//! key is known. `validate` consumes them; they are not used elsewhere.
 
 use serde::{Deserialize, Deserializer, de};
 use std::{fmt, marker::PhantomData};

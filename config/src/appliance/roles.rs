@@ -14,7 +14,7 @@ use std::{
 };
 use stopover_net::{Mac, VlanId, Vni};
 
-/// Adds place and spelling to a refusal.
+/// Adds field and spelling to a refusal.
 pub(super) fn refusal(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
     let found = format!("{what} `{s}`");
     move |w| fault(at, found, w.expected, w.hint)
@@ -85,7 +85,7 @@ fn station_addresses(at: &str, port: &str, list: &[String]) -> Checked<Vec<IpAdd
     Ok(ips)
 }
 
-/// Addresses that a station shares: as its own, and none of those again.
+/// Addresses that a station shares: valid as its own are, and none of those again.
 fn shared(at: &str, port: &str, own: &[String], shared: &[String]) -> Checked<Vec<IpAddr>> {
     let ips = station_addresses(&format!("{at}.shared_addresses"), port, shared)?;
     if shared.is_empty() {
@@ -98,11 +98,11 @@ fn shared(at: &str, port: &str, own: &[String], shared: &[String]) -> Checked<Ve
 
 /// Most stations that the packet path can number.
 pub(super) const ALL_STATIONS: u32 = 1 << 20;
-/// Twice what Open vSwitch learns on a bridge unless told otherwise (`mac-table-size`).
+/// Twice Open vSwitch's default for a bridge (`mac-table-size`).
 const MAX_STATIONS: u32 = 16_384;
 /// Four full ports.
 pub(super) const MAX_NETWORK_STATIONS: u32 = 65_536;
-/// A full port is learned in 8 s, and the board has little to do with it.
+/// A full port is learned in 8 s, at little load for the board.
 const NEW_STATIONS_PER_S: u32 = 2000;
 
 fn segment(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
@@ -209,7 +209,7 @@ fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String
     })
 }
 
-/// What the ports of this appliance own, each with the words that name it.
+/// The stations and addresses of this appliance's ports, each with its description for messages.
 #[derive(Debug, Default)]
 pub(super) struct Locals {
     /// MACs of VIFs and static stations.
@@ -222,7 +222,7 @@ pub(super) struct Locals {
     vifs: BTreeMap<(Vni, Mac), (String, BTreeSet<IpAddr>)>,
 }
 
-/// Checks what only two ports together can get wrong.
+/// Checks that concern several ports together.
 pub(super) fn across_ports(ports: &[Port]) -> Checked<Locals> {
     let mut locals = Locals::default();
     let mut udp: Option<(u16, &str)> = None;
@@ -274,8 +274,8 @@ pub(super) fn across_ports(ports: &[Port]) -> Checked<Locals> {
 }
 
 impl Locals {
-    /// A VM may be migrated from one port of this host to another, so two VIFs may name one station. What it
-    /// is at one of them, it is at the other.
+    /// A VM may be migrated from one port of this host to another, so two VIFs may name one station. Its
+    /// addresses are the same at both.
     fn vif(&mut self, at: &str, port: &str, vif: &Vif) -> Checked<()> {
         let (key, ips) = ((vif.vni, vif.mac), vif.addresses.iter().copied().collect::<BTreeSet<_>>());
         match self.vifs.get(&key) {

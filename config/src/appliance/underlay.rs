@@ -1,5 +1,5 @@
-//! Checks of the underlay role. Enters: the raw keys of one underlay port. Leaves: addresses, routes and neighbours that
-//! agree with each other, and the settings of the tunnel.
+//! Checks of the underlay role. Enters: the raw keys of one underlay port. Leaves: addresses, routes and neighbours
+//! that agree with each other, and the settings of the tunnel.
 
 use super::{
     Dscp, Role, Route, Underlay,
@@ -48,7 +48,7 @@ pub(super) fn check(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         },
         ttl: read::number(&format!("{at}.ttl"), ttl, 64, 1..=255, "hops")?,
         dscp: match dscp {
-            // Tenants do not choose the underlay's class of service unless the operator lets them.
+            // Tenants do not choose the underlay's class of service unless the operator allows it.
             None => Dscp::Fixed(0),
             Some(raw::Dscp::Copy) => Dscp::Copy,
             Some(raw::Dscp::Pcp) => Dscp::Pcp,

@@ -1,5 +1,5 @@
-//! From the raw file to [`Appliance`]: single values, names and devices; the rooms beside it check roles,
-//! lcores and declarations. The first finding ends it.
+//! From the raw file to [`Appliance`]: single values, names and devices; the other modules check roles,
+//! lcores and declarations. It ends at the first error.
 
 use super::{
     Appliance, Declared, Device, Idle, Port, Role, Truth, declared, lcores, migration, raw, roles, underlay,
@@ -136,7 +136,7 @@ fn quoted(s: &str) -> String {
 /// Virtual devices that EAL will create: their names, and the arguments of each.
 type Vdevs = BTreeMap<String, String>;
 
-/// The virtual devices of the file. Also refuses strings no C program can be given.
+/// The virtual devices of the file. Also refuses strings that cannot be passed to a C program.
 fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
     let mut created = Vdevs::new();
     let mut create = |at: String, s: &str| {
@@ -196,9 +196,9 @@ fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
     Ok(created)
 }
 
-/// Refuses drivers that read an interface of the kernel by a packet socket where guests' frames come in. Such a socket
-/// hands over frames whose checksum a local sender left to hardware as if they were complete; that of `net_af_packet`
-/// joins IPv4 fragments besides (`PACKET_FANOUT_FLAG_DEFRAG`), to packets larger than any MTU on their way. Frames
+/// Refuses drivers that read a kernel interface by a packet socket, for ports of guests. Such a socket returns frames
+/// whose checksum a local sender left to hardware as if they were complete. The socket of `net_af_packet` also joins
+/// IPv4 fragments (`PACKET_FANOUT_FLAG_DEFRAG`), to packets larger than any MTU of their path. Frames
 /// between VTEPs are never fragments, so an underlay may use them.
 fn check_guest_driver(at: &str, port: &str, device: &Device, created: &Vdevs, role: &Role) -> Checked<()> {
     let word = match role {
@@ -358,7 +358,7 @@ fn pci(s: &str) -> Option<String> {
     (device < 32 && function < 8).then(|| format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
 }
 
-/// Where each local station's claim stands, for the check against declared nodes.
+/// The description of each local owner of a key, for the check against declared nodes.
 pub(super) type Owners<K> = BTreeMap<K, String>;
 
 #[cfg(test)]

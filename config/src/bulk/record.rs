@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// Longest line accepted; no table of ours comes near it, a binary file given by mistake would.
+/// Longest line accepted; far above any real table, and a limit for a binary file given by mistake.
 const MAX_LINE_BYTES: u64 = 64 << 10;
 
 /// Reads records and counts lines.

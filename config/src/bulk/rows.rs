@@ -1,5 +1,5 @@
-//! The reader under the four tables: CSV records in, [`Row`]s out, one at a time and in constant memory but
-//! for what is remembered to find repetitions.
+//! The reader under the four tables: CSV records in, [`Row`]s out, one at a time and in constant memory except
+//! for the keys that are kept to find repetitions.
 
 use super::{FirstLines, record::Records};
 use crate::{
@@ -47,7 +47,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A repetition of what line `first` said.
+    /// A repetition of a key of line `first`.
     pub(super) fn duplicate(column: &'static str, what: String, first: u64) -> Self {
         Self {
             column,
@@ -90,7 +90,7 @@ impl Fields<'_> {
     }
 
     fn number<T>(&self, column: &'static str, parse: impl Fn(i64) -> Result<T, Wrong>) -> Result<T, Refusal> {
-        // Whatever is not a number at all fails the same check as a number out of range.
+        // A text that is not a number fails the same check as a number out of range.
         self.with(column, |s| parse(s.parse().unwrap_or(-1)))
     }
 

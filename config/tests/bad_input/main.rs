@@ -1,5 +1,5 @@
 //! Every mistake the documentation names ends with one message: where, what was found, what was expected,
-//! how to mend it. Each case changes one thing in a good configuration and states the whole message.
+//! and a hint. Each case changes one thing in a good configuration and states the whole message.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 

@@ -1,4 +1,4 @@
-//! One frame: a chain of DPDK buffers with one owner. Enters and leaves: bytes, and what the NIC log or shall do
+//! One frame: a chain of DPDK buffers with one owner. Enters and leaves: bytes, and offloads of the NIC
 //! about their checksums. Knows offsets and lengths, not what the bytes mean. Nothing here panics: what the wire
 //! may make wrong is answered by `false` or `None`, and leaves the frame as it was.
 
@@ -85,7 +85,7 @@ impl Mbuf {
         usize::from(self.0.nb_segs())
     }
 
-    /// DPDK's number of the port it came from; 65535 for one that was made here.
+    /// DPDK's number of its ingress port; 65535 for one that was made here.
     #[inline(always)]
     pub fn port(&self) -> u16 {
         self.0.port()
@@ -105,7 +105,7 @@ impl Mbuf {
         unsafe { std::slice::from_raw_parts_mut(self.0.data(), usize::from(self.0.data_len())) }
     }
 
-    /// Asks the processor to bring the bytes at `at` from the frame's first byte into its cache; they may lie outside
+    /// Prefetches the bytes at offset `at` of the frame into the cache; they may be outside
     /// the frame.
     #[inline(always)]
     pub fn prefetch_head(&self, at: isize) {
@@ -151,7 +151,7 @@ impl Mbuf {
     }
 
     /// Removes `n` bytes from the front; `false` if the first segment has fewer. If it has just as many and there
-    /// are more segments, it stays, empty: [`gather`](Self::gather) fills it.
+    /// are more segments, it remains, empty: [`gather`](Self::gather) fills it.
     #[inline]
     pub fn pull(&mut self, n: usize) -> bool {
         let len = self.0.data_len();
@@ -222,7 +222,7 @@ impl Mbuf {
     }
 
     /// Moves bytes from later segments into the first until it holds `n`, so that headers can be read in one
-    /// piece. The headroom stays, unless it takes more than the buffer has without. `false` if the frame is shorter
+    /// piece. The headroom remains, unless it takes more than the buffer has without. `false` if the frame is shorter
     /// than that or the first segment's whole buffer is too small.
     #[inline]
     pub fn gather(&mut self, n: usize) -> bool {
@@ -311,7 +311,7 @@ impl Mbuf {
             return None;
         }
         // SAFETY: the chain is live and only read; the range is inside it (so it fits u32); what is returned is a
-        // fresh chain that nobody else holds.
+        // fresh chain without another owner.
         unsafe {
             let raw = sys::rte_pktmbuf_copy(self.0.raw(), pool.raw(), offset as u32, len as u32);
             std::ptr::NonNull::new(raw).map(|raw| Self(Segment::new(raw)))
@@ -330,7 +330,7 @@ fn slice<'a>(segment: Segment) -> &'a [u8] {
 impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: self owns the chain, and is gone after this.
+        // SAFETY: self owns the chain, and ends here.
         unsafe { sys::shim_pktmbuf_free(self.0.raw()) }
     }
 }

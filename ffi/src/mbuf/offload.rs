@@ -1,9 +1,10 @@
-//! What a NIC log of a frame it received, and what it shall do to one it sends: checksums and segmentation.
+//! Offloads of a NIC: what it reports about a received frame, and its work on a frame it sends; checksums and
+//! segmentation.
 
 use super::Mbuf;
 use crate::sys;
 
-/// What the device found out about a checksum.
+/// The device's result for a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Csum {
     /// It did not look.
@@ -13,18 +14,18 @@ pub enum Csum {
     /// Wrong.
     Bad,
     /// The data is good, but the field is not filled in: a local sender left that to hardware (what Linux calls
-    /// `CHECKSUM_PARTIAL`). Whoever puts the frame on a wire has to fill it in.
+    /// `CHECKSUM_PARTIAL`). It must be filled in before the frame is sent on a wire.
     None,
 }
 
-/// What a frame's sender left to a device, and nobody has done yet.
+/// Work that a frame's sender left to a device and that is not done yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfinished {
-    /// Payload bytes per TCP segment, if it is to be cut into segments. `None`: only the layer 4 checksum is missing.
+    /// Payload bytes per TCP segment, if segmentation is pending. `None`: only the layer 4 checksum is missing.
     pub gso: Option<u16>,
 }
 
-/// What the device log about a received frame.
+/// The device's report about a received frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RxFlags {
     /// TCP or UDP checksum.
@@ -41,7 +42,7 @@ pub struct RxFlags {
     pub rss_hash: Option<u32>,
 }
 
-/// The IP header the device shall expect.
+/// The IP header that the device finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IpHeader {
     /// IPv4; `checksum`: the device fills in the header checksum.
@@ -53,7 +54,7 @@ pub enum IpHeader {
     V6,
 }
 
-/// The layer 4 checksum the device shall fill in.
+/// The layer 4 checksum that the device fills in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum L4Offload {
     /// None.
@@ -64,8 +65,8 @@ pub enum L4Offload {
     Udp,
 }
 
-/// What the device shall do to a frame on its way out; lengths in bytes. The transmit queue sees to the
-/// pseudo-header sum that devices want in the checksum field.
+/// Work of the device on a frame that is sent; lengths in bytes. The transmit queue writes the
+/// pseudo-header sum that devices need in the checksum field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TxOffload {
     /// Ethernet header with tags: up to 127.
@@ -83,7 +84,7 @@ pub struct TxOffload {
 }
 
 impl Mbuf {
-    /// What the device log about this frame.
+    /// The device's report about this frame.
     #[inline]
     pub fn rx_flags(&self) -> RxFlags {
         let flags = self.0.ol_flags();
@@ -108,8 +109,7 @@ impl Mbuf {
         }
     }
 
-    /// Whether the device log nothing of this frame that [`rx_flags`](Self::rx_flags) would tell, but for good
-    /// checksums and a hash.
+    /// Whether the device reported nothing for [`rx_flags`](Self::rx_flags) except good checksums and a hash.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         // "None" is both, good and bad, so that one mask finds it as well.
@@ -118,8 +118,9 @@ impl Mbuf {
         self.0.ol_flags() & odd == 0
     }
 
-    /// Asks the device for checksums or segmentation, replacing what was asked or log before. `false`, and nothing
-    /// changed, if a length does not fit the mbuf's field. Ask only what [`Granted`](crate::Granted) allows.
+    /// Requests checksums or segmentation from the device, in place of earlier requests and reports. `false`, and
+    /// nothing changed, if a length does not fit the mbuf's field. Request only what [`Granted`](crate::Granted)
+    /// allows.
     #[inline]
     pub fn set_tx_offload(&mut self, want: TxOffload) -> bool {
         if u32::from(want.l2_len) >> sys::SHIM_L2_LEN_BITS != 0
@@ -152,17 +153,17 @@ impl Mbuf {
         true
     }
 
-    /// What of this frame is still left to a device: as its sender left it ([`Csum::None`], [`RxFlags::lro`]), or as a
-    /// device was asked for it ([`set_tx_offload`](Self::set_tx_offload)) that did not take it. `None`: the frame is
+    /// Work on this frame that is still left to a device: by its sender ([`Csum::None`], [`RxFlags::lro`]), or by a
+    /// request ([`set_tx_offload`](Self::set_tx_offload)) to a device that did not take the frame. `None`: the frame is
     /// complete.
     ///
-    /// A frame that a transmit queue turned back need not look as it did before. Its layer 4 checksum field holds one
+    /// A frame that a transmit queue returned may have changed. Its layer 4 checksum field holds one
     /// of three things: what the sender put there; the pseudo-header's sum, where the driver prepared it (see
     /// [`TxQueue::burst`](crate::TxQueue::burst)); or the whole checksum, where `net_vhost` computed it in software
-    /// because the guest takes no unfinished frames, and in that case the driver took the request off the mbuf, so that
-    /// it is complete here too. Hence the bytes and this word, kept together, describe the frame, and whoever finishes
-    /// it later must not read that field: ask a device again (which is prepared again, from the headers), or compute the
-    /// whole checksum from nothing.
+    /// because the guest takes no unfinished frames, and in that case the driver removed the request from the mbuf, so
+    /// that it is complete here too. Bytes and this value together describe the frame. Code that finishes it later must
+    /// not read that field: request it from a device again (which prepares it again, from the headers), or compute the
+    /// whole checksum.
     #[inline]
     pub fn unfinished(&self) -> Option<Unfinished> {
         let flags = self.0.ol_flags();
@@ -170,13 +171,13 @@ impl Mbuf {
         if flags & (sys::SHIM_TX_TCP_SEG | sys::SHIM_RX_LRO) != 0 {
             return Some(Unfinished { gso: Some(segment_size) });
         }
-        let asked = matches!(flags & sys::SHIM_TX_L4_MASK, sys::SHIM_TX_TCP_CSUM | sys::SHIM_TX_UDP_CSUM);
+        let requested = matches!(flags & sys::SHIM_TX_L4_MASK, sys::SHIM_TX_TCP_CSUM | sys::SHIM_TX_UDP_CSUM);
         let left = flags & sys::SHIM_RX_L4_CSUM_MASK == sys::SHIM_RX_L4_CSUM_NONE;
-        (asked || left).then_some(Unfinished { gso: None })
+        (requested || left).then_some(Unfinished { gso: None })
     }
 
-    /// Marks the frame as one whose sender left this to a device, replacing what was asked or log before: what
-    /// [`unfinished`](Self::unfinished) told of the frame whose bytes these are. [`rx_flags`](Self::rx_flags) then says
+    /// Marks the frame as one whose sender left this to a device, in place of earlier requests and reports. `what` is
+    /// the [`unfinished`](Self::unfinished) of the frame with these bytes. [`rx_flags`](Self::rx_flags) then has
     /// [`Csum::None`] and, with `gso`, `lro` and its `tso_segsz`.
     #[inline]
     pub fn mark_unfinished(&mut self, what: Unfinished) {
@@ -185,7 +186,7 @@ impl Mbuf {
         self.0.set_tx_offload(u64::from(what.gso.unwrap_or(0)) << sys::SHIM_TSO_SEGSZ_SHIFT);
     }
 
-    /// Forgets what the device log and what it was asked: an ordinary frame from here on.
+    /// Clears the device's report and requests to it: the frame is an ordinary one.
     #[inline]
     pub fn clear_offload(&mut self) {
         self.0.set_ol_flags(self.0.ol_flags() & sys::SHIM_ATTACHED);

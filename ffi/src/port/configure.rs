@@ -1,5 +1,5 @@
-//! Configuration of a port. Enters: a device and what is wanted of it. Leaves: a port with its queues set up and what
-//! was granted, or DPDK's reason.
+//! Configuration of a port. Enters: a device and its requested settings. Leaves: a port with its queues set up and
+//! what was granted, or DPDK's reason.
 
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, OnceLock};

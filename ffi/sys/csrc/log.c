@@ -1,6 +1,6 @@
 /*
- * DPDK's log goes to stderr as it is, or to where shim_log_to says, and what of it are errors is kept until asked for: a driver says there why it
- * refuses, and returns no more than an errno.
+ * DPDK's log goes to stderr unchanged, or to the function of shim_log_to. Its errors are kept until they are read: a
+ * driver logs the reason why it refuses, and returns only an errno.
  */
 #define _GNU_SOURCE
 #include "shim.h"

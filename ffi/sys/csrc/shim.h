@@ -71,10 +71,10 @@ static const uint64_t SHIM_TX_TCP_CSUM = RTE_MBUF_F_TX_TCP_CKSUM;
 static const uint64_t SHIM_TX_UDP_CSUM = RTE_MBUF_F_TX_UDP_CKSUM;
 static const uint64_t SHIM_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
 static const uint64_t SHIM_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
-/* How the data buffer is attached: says how to free it, so it must outlive any other change to ol_flags. */
+/* How the data buffer is attached, and so how it is freed: it must outlive any other change to ol_flags. */
 static const uint64_t SHIM_ATTACHED = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
 
-/* vhost-user: the front end wants to know which pages are written, as it does for a live migration. */
+/* vhost-user: the front end requests a log of written pages, as it does for a live migration. */
 static const uint64_t SHIM_VHOST_F_LOG_ALL = 1ULL << VHOST_F_LOG_ALL;
 
 /* Device offload capabilities */

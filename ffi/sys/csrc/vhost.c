@@ -1,4 +1,4 @@
-/* Where the net_vhost driver keeps its questions. EAL loads drivers as plugins, by themselves and not for everyone, so
+/* Finds the functions of the net_vhost driver. EAL loads drivers as plugins with local scope, so
  * that their symbols are neither linked nor in the global scope. */
 #include "shim.h"
 

@@ -1,5 +1,5 @@
-//! What bindgen makes of `csrc/shim.h`: DPDK as it is, and the shims for its inline functions. Use the `dpdk` crate,
-//! which gives each of these things a safe owner.
+//! The bindings that bindgen makes of `csrc/shim.h`: DPDK itself, and the shims for its inline functions. Use the
+//! `dpdk` crate, which has a safe owner for each of these.
 
 #![no_std]
 #![allow(missing_docs, non_camel_case_types, non_upper_case_globals, non_snake_case, dead_code)]

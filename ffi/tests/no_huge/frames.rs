@@ -1,4 +1,4 @@
-//! One frame: its head, its tail, its segments and what a device says of it.
+//! One frame: its head, its tail, its segments and a device's report about it.
 
 use dpdk::*;
 
@@ -151,7 +151,7 @@ pub fn offload_flags(pool: &Mempool) {
     assert_eq!(m.rx_flags(), fresh);
 }
 
-/// A frame that was kept elsewhere as bytes, and is made anew from them.
+/// A frame that was kept as bytes, and is rebuilt from them.
 pub fn rebuilt(large: &Mempool, small: &Mempool) {
     let before = (large.in_use(), small.in_use());
     for len in [0, 1, 99, 100, 101, 950, 2048, 2049, 9000] {

@@ -33,7 +33,7 @@ fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
     capture.blocks.iter().map(|block| block.data.to_vec()).collect()
 }
 
-/// Bytes that tell their place and their frame.
+/// Bytes that differ by position and frame.
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i as u8).wrapping_mul(7).wrapping_add((i >> 8) as u8).wrapping_add(seed)).collect()
 }
@@ -71,7 +71,7 @@ fn everything_on_one_eal() {
     drop(Pdump::start(&eal).unwrap());
     let capture = Pdump::start(&eal).unwrap();
 
-    // Small buffers beside large ones, so that frames come in several segments.
+    // Small buffers beside large ones, so that frames have several segments.
     let large = Mempool::create(&eal, "large", 511, 64, 2176, None).unwrap();
     let small = Mempool::create(&eal, "small", 511, 64, 128 + 100, None).unwrap();
     pools(&eal, &large);
@@ -193,7 +193,7 @@ fn pcap_to_pcap(eal: &Eal, pool: &Mempool, frames: &[Vec<u8>], out: &Path) {
     assert_eq!(port.start().err().map(|e| e.kind()), Some(ErrorKind::Busy));
     assert_eq!(port.stop().err().map(|e| e.kind()), Some(ErrorKind::Busy), "queues are out");
 
-    // On the lcore, as it is meant: the queues move there and come back.
+    // On the lcore, as intended: the queues move there and return.
     let mut burst = Burst::new();
     let (mut rxq, mut txq) = (rx.remove(0), tx.remove(0));
     let expected = frames.len();
@@ -236,7 +236,7 @@ fn pcap_to_pcap(eal: &Eal, pool: &Mempool, frames: &[Vec<u8>], out: &Path) {
     );
 }
 
-/// A ring that comes back to itself takes no more frames than it has places: the rest stays ours, in order.
+/// A ring that is connected to itself takes no more frames than it has slots: the rest remains ours, in order.
 fn unsent_tail(eal: &Eal, pool: &Mempool) {
     // Frames longer than the small pool's are not needed here; many frames are: more than net_ring's 1024 places.
     let many = Mempool::create(eal, "many", 2047, 0, 128 + 64, None).unwrap();
@@ -311,7 +311,7 @@ fn devices(eal: &Eal, pool: &Mempool) {
     drop(Device::find(eal, "net_null0").unwrap());
     let device = Device::find(eal, "net_null0").expect("an unused device is free again");
     let max = device.info().unwrap();
-    // More than the device has: it says what it gave.
+    // More than the device has: it reports what it granted.
     let greedy = PortConfig { rxq: 5000, txq: 2, rxd: 60_000, mtu: Some(9000), ..PortConfig::default() };
     let port = device.configure(&greedy, pool).unwrap();
     let granted = port.granted();

@@ -1,5 +1,5 @@
-//! Where segments live. Small ones come from the heap; large ones are carved from blocks of whole 2 MiB
-//! pages, for which the kernel is asked for huge pages: a lookup in a large table would otherwise pay a TLB
+//! Memory of segments. Small ones are from the heap; large ones are carved from blocks of whole 2 MiB
+//! pages, for which huge pages are requested: a lookup in a large table would otherwise pay a TLB
 //! miss on top of the cache miss.
 #![allow(unsafe_code)] // owns raw, aligned memory
 
@@ -16,7 +16,7 @@ use std::{
 const HUGE_PAGE: usize = 2 << 20;
 /// Blocks grow with the map, up to this: then an unused rest weighs little.
 const LARGEST_BLOCK: usize = 16 * HUGE_PAGE;
-/// From this size on a segment goes into a block.
+/// From this size on a segment is in a block.
 const LARGE: usize = 256 << 10;
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) struct Arena {
     bytes: usize,
 }
 
-// SAFETY: the block is owned memory, and says nothing about threads.
+// SAFETY: the block is owned memory, and independent of threads.
 unsafe impl Send for Block {}
 
 fn layout(buckets: usize) -> Result<Layout, MapError> {
@@ -64,7 +64,7 @@ impl Arena {
             self.carve(layout.size())?
         };
         // SAFETY: `start` is unused memory of `layout`, so of this many buckets, aligned for segments, and it
-        // stays until `release` or the arena's drop.
+        // remains until `release` or the arena's drop.
         let segment = unsafe { SegmentRef::create(start.cast(), units) };
         if layout.size() < LARGE {
             self.small.push(segment);
@@ -75,7 +75,7 @@ impl Arena {
     /// Takes a segment's memory back.
     ///
     /// # Safety
-    /// `segment` is from this arena, was not released before, and nobody looks at it any more.
+    /// `segment` is from this arena, was not released before, and is not read any more.
     pub(super) unsafe fn release(&mut self, segment: SegmentRef) {
         // SAFETY: the caller's promise.
         unsafe { segment.destroy() };
@@ -165,7 +165,7 @@ impl Arena {
         self.holes.insert(at, hole);
     }
 
-    /// Gives blocks without a segment back to the system, unless growth will soon want them.
+    /// Returns blocks without a segment to the system, unless growth will soon need them.
     pub(super) fn trim(&mut self) {
         let unused: usize = self.holes.iter().map(|h| h.len).sum();
         if unused < LARGEST_BLOCK && unused < self.bytes / 2 {
@@ -188,7 +188,7 @@ impl Drop for Arena {
     fn drop(&mut self) {
         for segment in self.small.drain(..) {
             if let Ok(layout) = layout(segment.len()) {
-                // SAFETY: as in `release`; the map and its readers are gone.
+                // SAFETY: as in `release`; the map and its readers are dropped.
                 unsafe {
                     segment.destroy();
                     dealloc(segment.start().cast().as_ptr(), layout);
@@ -196,13 +196,13 @@ impl Drop for Arena {
             }
         }
         for block in self.blocks.drain(..).flatten() {
-            // SAFETY: allocated by `add_block` with this layout; the map and its readers are gone.
+            // SAFETY: allocated by `add_block` with this layout; the map and its readers are dropped.
             unsafe { dealloc(block.start.as_ptr(), block.layout) };
         }
     }
 }
 
-/// Asks for huge pages. Refused where the kernel has none: then the table is only slower.
+/// Requests huge pages. Without them the table is only slower.
 fn advise_huge(start: NonNull<u8>, len: usize) {
     #[cfg(target_os = "linux")]
     {

@@ -1,15 +1,15 @@
-//! One cache line of four entries, and the protocol by which the writer changes it under the eyes of readers.
+//! One cache line of four entries, and the protocol by which the writer changes it while readers read.
 //!
 //! A slot's key word is `EMPTY`, `TOMB` (emptied, but a reader may still be looking) or a key. Rules, for the
 //! writer:
 //! - filling: value first, then key; in an `EMPTY` slot, which no reader has a claim on;
 //! - emptying: key to `TOMB`; to `EMPTY` only after a grace period;
 //! - moving an entry: only from its first to its second bucket, copy before emptying, because readers look in
-//!   that order; so a reader that finds it gone from the first will find it in the second;
+//!   that order; so a reader that does not find it in the first will find it in the second;
 //! - refilling the slot of a moved entry at once: allowed once per grace period and slot.
 //!
 //! The reader checks the key again after it has read the value: with at most one refill while it looks, the
-//! key word cannot have gone away and come back, so an unchanged key means that the value belongs to it.
+//! key word cannot have changed and changed back, so an unchanged key means that the value belongs to it.
 
 use crate::sync::{AtomicU64, Ordering};
 use std::array;
@@ -49,7 +49,7 @@ impl Bucket {
         let slot = matches.trailing_zeros() as usize % SLOTS;
         // Acquire: if this is the value of a refill, the key read next is not older than the refill.
         let value = self.values[slot].load(Ordering::Acquire);
-        // Acquire: if it is gone by now, the copy made before is seen in the second bucket.
+        // Acquire: if it was removed by now, the copy made before is seen in the second bucket.
         let same = self.keys[slot].load(Ordering::Acquire) == key;
         (value, same & (matches != 0))
     }
@@ -94,7 +94,7 @@ impl Bucket {
         self.keys[slot].store(key, Ordering::Release);
     }
 
-    /// Takes the entry out of `slot`. Release: a reader that sees it gone also sees the copy made before.
+    /// Removes the entry of `slot`. Release: a reader that sees this also sees the copy made before.
     #[inline]
     pub(crate) fn empty(&self, slot: usize) {
         self.keys[slot].store(TOMB, Ordering::Release);

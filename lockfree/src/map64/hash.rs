@@ -13,7 +13,7 @@ pub(super) struct Hasher {
 }
 
 impl Hasher {
-    /// With a key of its own from the operating system.
+    /// With a random key from the operating system.
     pub(super) fn random() -> Self {
         let random = RandomState::new();
         Self::keyed(random.hash_one(1), [random.hash_one(2), random.hash_one(3)])

@@ -4,12 +4,12 @@
 //! Entries sit inline in cache-line buckets of four. A key has two possible buckets and is put into the
 //! first as long as there is room, so that a lookup mostly touches one line. Buckets form segments; a segment
 //! that fills up is copied into a larger one, or into two, and the old one is freed when every lcore has
-//! passed: the map grows by about a quarter of one segment at a time, is never copied as a whole, and stays
-//! between about 65 and 90 % full. A small directory finds the segment by the upper bits of the hash.
+//! passed: the map grows by about a quarter of one segment at a time, is never copied as a whole, and is
+//! always between about 65 and 90 % full. A small directory finds the segment by the upper bits of the hash.
 //!
 //! What readers may rely on: a key that is present all the time is always found; the value is one that the
-//! key had during the lookup; two lookups of one key by one reader never go back in time. `bucket.rs` says
-//! how.
+//! key had during the lookup; two lookups of one key by one reader never return an older value after a newer one. See
+//! `bucket.rs`.
 #![allow(unsafe_code)] // the directory is an atomic pointer, kept alive by the epoch
 
 mod arena;
@@ -98,7 +98,7 @@ fn with_hasher(writer: &Writer, limit: usize, hasher: Hasher) -> Result<(MapWrit
     Ok((MapWriter::of_one_segment(shared, segment, limit), reader))
 }
 
-/// What writer and readers have in common.
+/// The part that writer and readers share.
 #[derive(Debug)]
 struct Shared {
     /// From `Box::into_raw`.
@@ -130,7 +130,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: from `Box::into_raw`; writer and readers of the map are gone.
+        // SAFETY: from `Box::into_raw`; writer and readers of the map are dropped.
         drop(unsafe { Box::from_raw(self.directory.load(Ordering::Acquire)) });
     }
 }

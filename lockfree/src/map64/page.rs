@@ -3,22 +3,22 @@
 
 use super::{MapWriter, bucket::SLOTS};
 
-/// Slots that one piece looks at, and then the rest of the segment that it has come to (at most 28,672).
+/// Slots that one piece scans; it then completes the segment it has reached (at most 28,672).
 const AT_ONCE: usize = 1 << 15;
 
 /// One piece of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece<T> {
-    /// What was found.
+    /// The entries found.
     pub rows: Vec<T>,
     /// Where the next piece begins; `None` when this was the last.
     pub next: Option<u64>,
-    /// Slots that were scanned at.
+    /// Slots that were scanned.
     pub scanned: usize,
 }
 
 impl<T> Piece<T> {
-    /// The same piece with its rows made into others, or left out.
+    /// The same piece with its rows converted, or left out.
     pub fn filter_map<R>(self, make: impl FnMut(T) -> Option<R>) -> Piece<R> {
         Piece {
             rows: self.rows.into_iter().filter_map(make).collect(),
@@ -29,7 +29,7 @@ impl<T> Piece<T> {
 }
 
 impl MapWriter {
-    /// Entries for whose keys `wanted` says so, from the hash `from` on: `at_most`, or a few more if hashes are equal,
+    /// Entries whose keys are `wanted`, from the hash `from` on: `at_most`, or a few more if hashes are equal,
     /// and fewer if few are wanted. The first piece begins at 0. Its time is bounded, however large the map is.
     pub fn piece(&self, from: u64, at_most: usize, wanted: impl Fn(u64) -> bool) -> Piece<(u64, u64)> {
         let mut found: Vec<(u64, u64, u64)> = Vec::new();

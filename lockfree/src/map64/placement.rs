@@ -1,4 +1,4 @@
-//! Where in a segment an entry goes. Writer only.
+//! The slot of an entry in a segment. Writer only.
 
 use super::{
     bucket::{Bucket, EMPTY},
@@ -56,7 +56,7 @@ struct Step {
 }
 
 /// Puts a new entry, both of whose buckets are full, into a slot made free by moving entries from their first
-/// to their second bucket. `may_refill` says whether a slot may be refilled at once, `refilled` hears of each
+/// to their second bucket. `may_refill` decides whether a slot may be refilled at once, `refilled` is called for each
 /// that was. Nothing is changed if there is no such chain of moves.
 pub(super) fn put_migrating(
     buckets: &[Bucket],
@@ -75,7 +75,7 @@ pub(super) fn put_migrating(
         for (slot, key, _) in buckets[bucket].entries() {
             let hash = hasher.hash(key);
             let to = hash.second(count);
-            // Only forward moves; and no bucket twice, lest a chain crosses itself.
+            // Only forward moves; and no bucket twice, so that no chain crosses itself.
             if hash.first(count) != bucket || steps.iter().any(|s| s.bucket == to) {
                 continue;
             }

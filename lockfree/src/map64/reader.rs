@@ -43,7 +43,7 @@ impl MapReader {
         (found && !is_reserved(key)).then_some(value)
     }
 
-    /// Looks up to [`BURST`] keys up together. Bit i of the result says that `keys[i]` was found, and then
+    /// Looks up to [`BURST`] keys up together. Bit i of the result is set if `keys[i]` was found, and then
     /// `values[i]` is its value; otherwise `values[i]` means nothing. Reserved keys are never found, so a
     /// frame without a key may stand in the burst as key 0.
     ///
@@ -68,7 +68,7 @@ impl MapReader {
     }
 
     /// Begins a burst whose keys become known one after another ([`Burst::keys_of`]): what happens between one and the
-    /// next, and before [`Burst::finish`], runs while the memory for the keys so far is on its way.
+    /// next, and before [`Burst::finish`], runs while the memory for the keys so far is being loaded.
     ///
     /// # Panics
     /// If `reader` is of another domain.
@@ -89,19 +89,19 @@ impl MapReader {
     }
 }
 
-/// The first bucket of a key, asked for, and the segment it is in. Both live for as long as the directory is borrowed.
+/// The first bucket of a key, prefetched, and the segment it is in. Both live for as long as the directory is borrowed.
 #[inline(always)]
 fn locate(hasher: Hasher, directory: Entries<'_>, key: u64) -> (&Bucket, SegmentRef) {
     let hash = hasher.hash(key);
     let segment = directory.segment(hash);
-    // SAFETY: a directory is only borrowed by who has no quiescent point meanwhile, see `MapReader::begin_burst`, so
+    // SAFETY: a directory is borrowed only between two quiescent points, see `MapReader::begin_burst`, so
     // the segment that it held just now lives; `first` is below its length.
     let first = unsafe { segment.bucket(hash.first(segment.len())) };
     prefetch(&raw const *first);
     (first, segment)
 }
 
-/// Up to [`BURST`] lookups under way together.
+/// Up to [`BURST`] lookups in progress together.
 pub struct Burst<'r> {
     hasher: Hasher,
     directory: Entries<'r>,
@@ -111,8 +111,8 @@ pub struct Burst<'r> {
 }
 
 impl Burst<'_> {
-    /// Makes this the burst of the keys that `key_of` makes of the items, as many as [`BURST`] and `keys` have room for,
-    /// and leaves them in `keys`. Each is asked for before `key_of` is called for the next.
+    /// Makes this the burst of the keys that `key_of` makes of the items, as many as [`BURST`] and `keys` have room
+    /// for, and leaves them in `keys`. Each is prefetched before `key_of` is called for the next.
     #[inline(always)]
     pub fn keys_of<T>(
         &mut self,
@@ -131,8 +131,8 @@ impl Burst<'_> {
         self.len = len;
     }
 
-    /// As [`MapReader::lookup_burst`]. `keys`: those that were added, in the same order; of another one it may be
-    /// said that it is not there.
+    /// As [`MapReader::lookup_burst`]. `keys`: those that were added, in the same order; another key may be
+    /// reported as absent.
     ///
     /// # Panics
     /// If there are not as many `keys`, or fewer `values`.

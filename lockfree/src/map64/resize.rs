@@ -1,5 +1,5 @@
 //! How the map grows and shrinks: a segment is copied into fresh memory, which readers find in the directory
-//! from then on; the old one stays as it is for those still in it, and is freed after a grace period.
+//! from then on; the old one is not changed, for readers still in it, and is freed after a grace period.
 #![allow(unsafe_code)] // segments being built, and the shared directory
 
 use super::{
@@ -47,7 +47,7 @@ fn build(
         {
             return Ok(Some(memory));
         }
-        // SAFETY: from this arena, and seen by nobody else.
+        // SAFETY: from this arena, and not published.
         unsafe { arena.release(memory) };
         units = next_units(units);
     }
@@ -78,8 +78,8 @@ impl MapWriter {
         })
     }
 
-    /// Makes segment `number` smaller, or one with its buddy, if it has become rather empty. Says whether it
-    /// did. For want of memory it just stays as it is.
+    /// Makes segment `number` smaller, or one with its buddy, if it is rather empty. Returns whether it
+    /// did. Without memory for it nothing changes.
     pub(super) fn shrink(&mut self, writer: &mut Writer, number: u32) -> bool {
         let Some(segment) = &self.segments[number as usize] else { return false };
         if segment.live >= full(segment.memory.len()) / 3 {
@@ -166,7 +166,7 @@ impl MapWriter {
             let b = match build(arena, hasher, high, units_for(high.len())) {
                 Ok(Some(b)) => b,
                 failed => {
-                    // SAFETY: built just now, and seen by nobody else.
+                    // SAFETY: built just now, and not published.
                     unsafe { arena.release(a) };
                     return Err(failed.err().unwrap_or(MapError::Crowded));
                 }
@@ -200,7 +200,7 @@ impl MapWriter {
         at as u32
     }
 
-    /// Enters a segment into the list; what was there is to be freed. The caller publishes it before it
+    /// Enters a segment into the list; the old one is freed later. The caller publishes it before it
     /// changes anything else.
     fn install(
         &mut self,
@@ -218,7 +218,7 @@ impl MapWriter {
         }
     }
 
-    /// Lets readers find segment `number` for all its hashes.
+    /// Publishes segment `number` to readers for all its hashes.
     fn publish(&mut self, number: u32) {
         let Some(segment) = &self.segments[number as usize] else { return };
         let span = self.depth() - segment.depth;

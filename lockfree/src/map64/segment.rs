@@ -50,7 +50,7 @@ impl SegmentRef {
     pub(super) unsafe fn destroy(self) {
         if mem::needs_drop::<Bucket>() {
             for i in 0..self.len() {
-                // SAFETY: `create` made this bucket, and the caller vouches that it is unused.
+                // SAFETY: `create` made this bucket, and the caller guarantees that it is unused.
                 unsafe { self.start().add(i).drop_in_place() };
             }
         }
@@ -82,7 +82,7 @@ impl SegmentRef {
     #[inline]
     pub(super) unsafe fn bucket<'a>(self, index: usize) -> &'a Bucket {
         debug_assert!(index < self.len());
-        // SAFETY: `create` made this many buckets there; the caller vouches that they live.
+        // SAFETY: `create` made this many buckets there; the caller guarantees that they live.
         unsafe { self.start().add(index).as_ref() }
     }
 
@@ -92,7 +92,7 @@ impl SegmentRef {
     /// The segment lives, and is not given back to the arena, for all of `'a`.
     #[inline]
     pub(super) unsafe fn buckets<'a>(self) -> &'a [Bucket] {
-        // SAFETY: `create` made this many buckets there; the caller vouches that they live.
+        // SAFETY: `create` made this many buckets there; the caller guarantees that they live.
         unsafe { NonNull::slice_from_raw_parts(self.start(), self.len()).as_ref() }
     }
 }
@@ -102,7 +102,7 @@ pub(super) const fn next_units(units: usize) -> usize {
     if units < 8 { units + 1 } else { units + (1 << (units.ilog2() - 2)) }
 }
 
-/// The smallest size in the row of sizes that is not below `units`.
+/// The smallest size of the series that is not below `units`.
 pub(super) const fn round_units(units: usize) -> usize {
     if units <= 8 {
         return if units == 0 { 1 } else { units };
@@ -138,7 +138,7 @@ impl Directory {
         self.entries().segment(hash)
     }
 
-    /// What a burst of lookups needs of it, by value: what lies in memory would be loaded for each.
+    /// The part that a burst of lookups needs, by value: from memory it would be loaded for each lookup.
     #[inline]
     pub(super) fn entries(&self) -> Entries<'_> {
         Entries { shift: self.shift, entries: &self.entries }
@@ -167,7 +167,7 @@ impl Entries<'_> {
     #[inline(always)]
     pub(super) fn segment(self, hash: Hash) -> SegmentRef {
         // SAFETY: `Directory::new` makes 2^(64 − `shift`) entries and `doubled` twice as many for a shift of one
-        // less, nobody else makes or changes either, and `upper` gives the upper 64 − `shift` bits of a hash.
+        // less, no other code makes or changes either, and `upper` gives the upper 64 − `shift` bits of a hash.
         load_segment(unsafe { self.entries.get_unchecked(hash.upper(self.shift)) })
     }
 }

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 /// Changes between two looks at what may be reused.
 const TEND_EVERY: u32 = 64;
-/// Slots and segments may wait this many before the writer starts an epoch of its own to free them.
+/// Slots and segments may wait this many before the writer itself starts an epoch to free them.
 const WAITING: usize = 256;
 
 /// The writer's record of a segment.
@@ -25,7 +25,7 @@ pub(super) struct Segment {
     pub(super) prefix: usize,
     pub(super) live: usize,
     pub(super) tombs: usize,
-    /// Tells this memory from an earlier one in the same place of the list.
+    /// Distinguishes this memory from an earlier one at the same position of the list.
     pub(super) serial: u64,
 }
 
@@ -168,7 +168,7 @@ impl MapWriter {
         Some(old)
     }
 
-    /// Keeps the entries for which `keep` says so and takes out the others. Returns how many went.
+    /// Keeps the entries for which `keep` is true and removes the others. Returns how many were removed.
     ///
     /// # Panics
     /// If `writer` is of another domain.
@@ -248,7 +248,7 @@ impl MapWriter {
             + self.scratch.capacity() * size_of::<Entry>()
     }
 
-    /// Asks for the cache lines of `key`, which a following change of it will touch. For batches: prefetch a
+    /// Prefetches the cache lines of `key` for a following change of it. For batches: prefetch a
     /// few keys ahead.
     #[inline]
     pub fn prefetch(&self, key: u64) {
@@ -273,7 +273,7 @@ impl MapWriter {
         }
         while self.deferred.front().is_some_and(|r| writer.passed(r.after)) {
             let Some(deferred) = self.deferred.pop_front() else { break };
-            // The slot is gone if its segment was rebuilt meanwhile.
+            // The slot no longer exists if its segment was rebuilt meanwhile.
             if let Some(segment) = &mut self.segments[deferred.segment as usize]
                 && segment.serial == deferred.serial
             {
