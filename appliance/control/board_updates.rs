@@ -75,7 +75,9 @@ impl Control {
                 return false;
             }
             if !warned && began.elapsed() > SLOW_START {
-                log::warn!("the board's first snapshot is not in the tables: nothing is forwarded before it is");
+                log::warn!(
+                    "the board's first snapshot is not in the tables: nothing is forwarded before it is"
+                );
                 warned = true;
             }
             self.wait();

@@ -38,35 +38,22 @@ pub(super) async fn page(
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
     let turn = |part| send_request(&requests, Request::List(list, part));
+    macro_rules! page_of {
+        ($rows:ident) => {
+            respond(
+                gather(part, limit, turn, |reply| match reply {
+                    Reply::$rows(turn) => Some(turn),
+                    _ => None,
+                })
+                .await,
+            )
+        };
+    }
     match list {
-        List::Nodes => respond(
-            gather(part, limit, turn, |reply| match reply {
-                Reply::Nodes(turn) => Some(turn),
-                _ => None,
-            })
-            .await,
-        ),
-        List::Addresses => respond(
-            gather(part, limit, turn, |reply| match reply {
-                Reply::Addresses(turn) => Some(turn),
-                _ => None,
-            })
-            .await,
-        ),
-        List::Hosts => respond(
-            gather(part, limit, turn, |reply| match reply {
-                Reply::Hosts(turn) => Some(turn),
-                _ => None,
-            })
-            .await,
-        ),
-        List::Networks => respond(
-            gather(part, limit, turn, |reply| match reply {
-                Reply::Networks(turn) => Some(turn),
-                _ => None,
-            })
-            .await,
-        ),
+        List::Nodes => page_of!(Nodes),
+        List::Addresses => page_of!(Addresses),
+        List::Hosts => page_of!(Hosts),
+        List::Networks => page_of!(Networks),
     }
 }
 
