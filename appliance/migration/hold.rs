@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_runs_for_days_keeps_its_windows() {
+    fn times_of_64_bits_are_kept() {
         let pool = HoldPool::new(BLOCK);
         let mut queue = HoldQueue::new(1);
         let now = 1 << 60;
@@ -372,7 +372,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_header_says_what_it_was_told(
+        fn headers_round_trip(
             kind: u8, unfinished: bool, gso: Option<u16>, at: u64, len in 0..=MAX_FRAME,
         ) {
             let meta = Meta { kind, unfinished, gso, at };
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_goes_and_no_more() {
+    fn only_expired_frames_are_removed() {
         let pool = HoldPool::new(BLOCK);
         let mut queue = HoldQueue::new(1);
         for at in 1..=5 {

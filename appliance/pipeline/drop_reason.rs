@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounting_holds_when_every_frame_has_a_fate() {
+    fn accounting_holds_when_every_frame_is_counted() {
         let c = PacketCounters::default();
         add(&c.received, 10);
         add(&c.copied, 2);

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_goes_between_macs_and_ethertype_and_comes_off_again() {
+    fn a_tag_is_pushed_between_macs_and_ethertype_and_popped_again() {
         let plain: Vec<u8> = (0..14).chain([0x45; 20]).collect();
         let mut p = VecPacket::new(&plain);
         assert!(push(&mut p, 0x123, 0xd));
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn short_frames_stay_as_they_are() {
+    fn short_frames_are_unchanged() {
         let mut p = VecPacket::new(&[0; 11]);
         assert!(!push(&mut p, 1, 0));
         assert!(!pop(&mut p));

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_is_open_when_every_lane_has_ended() {
+    fn a_sender_is_open_when_every_queue_has_ended() {
         let arrival = EndMarkerBarrier::new(2, 5, None, [7, 9, 7]);
         assert!(arrival.is_open(1), "nobody waits for host 1");
         assert!(!arrival.is_open(2) && !arrival.is_open(7) && !arrival.is_open(9));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_host_is_waited_for_once_it_has_promised_to_end() {
+    fn the_old_host_is_waited_for_once_it_announces_its_markers() {
         let arrival = EndMarkerBarrier::new(2, 5, Some(3), []);
         assert!(arrival.record_marker(&end(2, 0, 1)) && arrival.is_settled(), "an old version does not");
         arrival.expect_source();
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_source_port_of_a_lane_must_have_ended() {
+    fn every_source_port_of_a_queue_must_have_ended() {
         let arrival = EndMarkerBarrier::new(2, 5, None, [7]);
         assert!(arrival.record_marker(&end(2, 0, 1)));
         assert!(!arrival.record_marker(&Marker { port: 1, ports: 2, ..end(7, 0, 2) }));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn sixty_four_lanes_fit() {
+    fn sixty_four_queues_fit() {
         let arrival = EndMarkerBarrier::new(1, 0, None, []);
         for sender_queue in 0..63 {
             assert!(!arrival.record_marker(&end(1, sender_queue, 64)));

@@ -267,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, sync_generation in 0..=MAX_SYNC_GENERATION) {
+        fn entries_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, sync_generation in 0..=MAX_SYNC_GENERATION) {
             let places = [
                 FdbEntry::Local { port, vlan, station: index },
                 FdbEntry::Remote { host: index },
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_no_place() {
+    fn zero_is_no_entry() {
         assert_eq!(PackedFdbEntry(0).open(), None);
         assert_ne!(ipv4_key(Bd(1), Ipv4Addr::UNSPECIFIED), 0);
     }

@@ -58,7 +58,7 @@ impl Lab {
 }
 
 #[test]
-fn nodes_of_two_networks_are_apart() {
+fn nodes_of_two_networks_are_separate() {
     let mut lab = lab();
     assert_eq!(lab.fdb_entry(lab.bd, M1), None);
     lab.tables.set_remote(lab.bd, M1, 7).unwrap();
@@ -73,7 +73,7 @@ fn nodes_of_two_networks_are_apart() {
 }
 
 #[test]
-fn addresses_belong_to_one_node_and_only_it_can_give_them_up() {
+fn addresses_belong_to_one_node_and_only_it_can_release_them() {
     let mut lab = lab();
     for ip in [IP, IP6] {
         lab.tables.set_owner(lab.bd, ip, M1).unwrap();
@@ -93,7 +93,7 @@ fn addresses_belong_to_one_node_and_only_it_can_give_them_up() {
 }
 
 #[test]
-fn a_snapshot_keeps_what_it_names_and_what_is_ours() {
+fn a_snapshot_keeps_its_own_nodes_and_local_stations() {
     let mut lab = lab();
     let ip = |n: u8| IpAddr::from([192, 168, 0, n]);
     let ip6 = |n: u16| IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n));
@@ -120,7 +120,7 @@ fn a_snapshot_keeps_what_it_names_and_what_is_ours() {
 }
 
 #[test]
-fn a_snapshot_that_breaks_off_leaves_no_stale_node() {
+fn an_interrupted_snapshot_leaves_no_stale_node() {
     for broken in 1..5 {
         let mut lab = lab();
         lab.tables.set_remote(lab.bd, M1, 7).unwrap();
@@ -139,7 +139,7 @@ fn a_snapshot_that_breaks_off_leaves_no_stale_node() {
 }
 
 #[test]
-fn a_station_hides_a_node_elsewhere_until_it_goes() {
+fn a_station_shadows_a_remote_node_until_it_is_removed() {
     let mut lab = lab();
     lab.tables.set_remote(lab.bd, M1, 7).unwrap();
     let id = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
@@ -160,7 +160,7 @@ fn a_station_hides_a_node_elsewhere_until_it_goes() {
 }
 
 #[test]
-fn a_snapshot_takes_hidden_nodes_away_too() {
+fn a_snapshot_removes_shadowed_nodes_too() {
     let mut lab = lab();
     for (mac, named) in [(M1, true), (M2, false)] {
         lab.tables.set_remote(lab.bd, mac, 7).unwrap();
@@ -177,7 +177,7 @@ fn a_snapshot_takes_hidden_nodes_away_too() {
 }
 
 #[test]
-fn a_stations_number_rests_until_every_reader_has_passed() {
+fn a_station_number_is_reused_after_every_reader_has_passed() {
     let mut lab = lab();
     let first = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
     lab.tables.publish();
@@ -208,7 +208,7 @@ fn touched_stations_are_seen_once() {
 }
 
 #[test]
-fn vteps_belong_to_the_host_that_said_so_last() {
+fn a_vtep_belongs_to_the_last_host_that_registered_it() {
     let mut lab = lab();
     for ip in [IP, IP6] {
         assert_eq!(lab.view.vtep(ip), None);
@@ -256,7 +256,7 @@ fn hosts_and_networks_are_published_and_withdrawn() {
 }
 
 #[test]
-fn numbers_beyond_what_a_word_holds_are_refused() {
+fn numbers_that_do_not_fit_a_word_are_refused() {
     let mut lab = lab();
     let full = lab.tables.set_remote(lab.bd, M1, MAX_INDEX + 1).unwrap_err();
     assert_eq!(

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn network_indices_are_dense_stable_and_rest_before_reuse() {
+    fn network_indices_are_dense_stable_and_reused_after_a_grace_period() {
         let (mut writer, mut parked) = domain(1);
         let mut reader = parked.pop().unwrap().online();
         let (mut index, lookups) = new(&writer);

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_is_known_until_anything_is_removed() {
+    fn keys_are_cached_until_any_key_is_removed() {
         let removals = Removals::new();
         let (one, other) = (removals.cache(), removals.cache());
         let keys: Vec<u64> = (0..100).map(|n| 1 << 32 | 0x0a00_0100 | n).collect();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_place_of_another_takes_it() {
+    fn a_key_replaces_another_in_its_slot() {
         let known = Removals::new().cache();
         let key = 1 << 32 | 5;
         let rival = (key + 1..).find(|rival| slot(*rival) == slot(key)).unwrap();

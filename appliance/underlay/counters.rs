@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_in_declaration_order_and_are_distinct() {
+    fn names_are_in_declaration_order_and_distinct() {
         for (i, (outcome, name)) in Outcome::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, i);
             assert_eq!(outcome.name(), *name);

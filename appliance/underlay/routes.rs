@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_down_takes_no_part() {
+    fn a_link_that_is_down_is_not_used() {
         let r = two_ports();
         let up = |p| p == 0;
         assert_eq!(r.resolve(ip("10.1.2.1"), up, |_| Confidence::Known), hop(0, "10.0.0.9", "10.0.0.1"));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_destination() {
+    fn invalid_destinations_have_no_route() {
         let r = two_ports();
         for bad in [
             "10.0.0.1",

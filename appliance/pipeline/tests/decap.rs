@@ -53,7 +53,7 @@ fn padding_is_trimmed() {
 }
 
 #[test]
-fn what_is_not_for_us_is_left_alone() {
+fn frames_for_others_are_dropped() {
     let mut lab = Lab::new();
     let inner = udp4(R1, A, 33);
     let wrong_mac = Tunnel { macs: (OTHER_MAC, NEXT_HOP), ..FROM_1 };
@@ -74,7 +74,7 @@ fn what_is_not_for_us_is_left_alone() {
 }
 
 #[test]
-fn only_known_hosts_and_networks_are_let_in() {
+fn only_known_hosts_and_networks_are_accepted() {
     let mut lab = Lab::new();
     let inner = udp4(R1, A, 33);
     for tunnel in [
@@ -112,7 +112,7 @@ fn udp_checksums_are_verified_where_there_is_one() {
 }
 
 #[test]
-fn each_lie_in_the_outer_headers_is_found() {
+fn each_wrong_outer_header_field_is_found() {
     let mut lab = Lab::new();
     let good = FROM_1.around(&udp4(R1, A, 33));
     let long = (good.len() as u16 - 14 + 1).to_be_bytes();
@@ -167,7 +167,7 @@ fn every_prefix_of_a_datagram_is_refused() {
 }
 
 #[test]
-fn the_inner_frame_must_be_sound_and_untagged() {
+fn the_inner_frame_must_be_valid_and_untagged() {
     let mut lab = Lab::new();
     let inner = udp4(R1, A, 33);
     for tpid in [0x8100, 0x88a8] {
@@ -182,7 +182,7 @@ fn the_inner_frame_must_be_sound_and_untagged() {
 }
 
 #[test]
-fn congestion_marks_are_combined_as_rfc_6040_says() {
+fn congestion_marks_are_combined_as_in_rfc_6040() {
     const NOT: u8 = 0;
     const ECT1: u8 = 1;
     const ECT0: u8 = 2;
@@ -231,14 +231,14 @@ fn congestion_marks_are_combined_as_rfc_6040_says() {
 }
 
 #[test]
-fn a_frame_for_a_node_elsewhere_is_not_sent_on() {
+fn a_frame_for_a_node_elsewhere_is_not_forwarded() {
     let mut lab = Lab::new();
     lab.one(UNDERLAY, &FROM_1.around(&udp4(R1, R2, 9))).is_dropped(DropReason::NotHere);
     lab.one(UNDERLAY, &FROM_1.around(&udp4(NOBODY, R1, 9))).is_dropped(DropReason::NotHere);
 }
 
 #[test]
-fn a_station_of_ours_does_not_come_from_the_underlay() {
+fn a_local_source_from_the_underlay_is_dropped() {
     let mut lab = Lab::new();
     for from in [A, S, T] {
         lab.one(UNDERLAY, &FROM_1.around(&udp4(from, B, 9))).is_dropped(DropReason::SourceIsLocal);
@@ -249,7 +249,7 @@ fn a_station_of_ours_does_not_come_from_the_underlay() {
 }
 
 #[test]
-fn what_is_for_the_vtep_goes_to_the_control_thread() {
+fn frames_for_the_vtep_go_to_the_control_thread() {
     let mut lab = Lab::new();
     let ours = Station { mac: OUR_MAC, ip4: OUR_4, ip6: OUR_6 };
     let theirs = Station { mac: NEXT_HOP, ip4: HOST_1, ip6: HOST_2 };

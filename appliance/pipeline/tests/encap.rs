@@ -10,7 +10,7 @@ fn expected(tunnel: Tunnel, sent: &[u8], inner: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn over_ipv4_every_byte_is_right() {
+fn outer_ipv4_headers_are_correct() {
     let mut lab = Lab::new();
     for inner in [udp4(A, R1, 0), udp4(A, R1, 101), udp6(A, R1, 0, 8), other(A.mac, R1.mac, 46)] {
         let out = lab.one(VM_A, &inner);
@@ -21,7 +21,7 @@ fn over_ipv4_every_byte_is_right() {
 }
 
 #[test]
-fn over_ipv6_every_byte_is_right_and_the_checksum_covers_the_frame() {
+fn outer_ipv6_headers_are_correct_and_the_checksum_covers_the_frame() {
     let mut lab = Lab::new();
     for len in 0..64 {
         let inner = udp4(A, R2, len);
@@ -83,7 +83,7 @@ fn a_fixed_dscp_still_copies_ecn() {
 }
 
 #[test]
-fn one_flow_one_source_port_and_flows_spread() {
+fn a_flow_has_one_source_port_and_flows_have_different_ones() {
     let mut lab = Lab::new();
     let first = source_port(lab.one(VM_A, &udp4(A, R1, 5)).only(UNDERLAY));
     for len in 6..40 {
@@ -99,7 +99,7 @@ fn one_flow_one_source_port_and_flows_spread() {
 }
 
 #[test]
-fn a_host_without_a_way_is_unresolved() {
+fn a_host_without_a_path_is_unresolved() {
     let mut lab = Lab::new();
     lab.one(VM_A, &udp4(A, R3, 5)).is_dropped(DropReason::HostUnresolved);
     lab.tables.remove_host(1);

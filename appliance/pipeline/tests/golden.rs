@@ -247,7 +247,7 @@ fn run() -> String {
 }
 
 #[test]
-fn the_same_frames_come_out_as_ever() {
+fn output_matches_the_golden_digests() {
     let now = run();
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(GOLDEN, &now).unwrap();

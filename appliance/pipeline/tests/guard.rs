@@ -13,7 +13,7 @@ fn switch_off(lab: &mut Lab) {
     }
 }
 
-const fn posing_as(ip_of: Station) -> Station {
+const fn sent_with_addresses_of(ip_of: Station) -> Station {
     Station { mac: A.mac, ..ip_of }
 }
 
@@ -48,8 +48,8 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>, DropReason)> {
     vec![
         ("another MAC", udp4(Station { mac: S.mac, ..A }, B, 5), DropReason::GuardMac),
         ("another MAC, not IP", frames::other(B.mac, S.mac, 46), DropReason::GuardMac),
-        ("another IPv4 address", udp4(posing_as(B), S, 5), DropReason::GuardIp),
-        ("another IPv6 address", udp6(posing_as(B), S, 0, 5), DropReason::GuardIp),
+        ("another IPv4 address", udp4(sent_with_addresses_of(B), S, 5), DropReason::GuardIp),
+        ("another IPv6 address", udp6(sent_with_addresses_of(B), S, 0, 5), DropReason::GuardIp),
         ("IPv4 from 0.0.0.0", udp4(Station { ip4: Ipv4Addr::UNSPECIFIED, ..A }, S, 5), DropReason::GuardIp),
         ("IPv6 from ::", udp6(Station { ip6: nobody6, ..A }, S, 0, 5), DropReason::GuardIp),
         (
@@ -76,7 +76,7 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>, DropReason)> {
 }
 
 #[test]
-fn nothing_is_sent_in_another_name() {
+fn frames_with_foreign_addresses_are_dropped() {
     let mut lab = Lab::new();
     for (what, frame, reason) in forbidden() {
         let out = lab.one(VM_A, &frame);
@@ -85,7 +85,7 @@ fn nothing_is_sent_in_another_name() {
 }
 
 #[test]
-fn with_the_guard_off_all_of_it_passes() {
+fn without_the_guard_all_of_them_pass() {
     let mut lab = Lab::new();
     switch_off(&mut lab);
     for (what, frame, reason) in forbidden() {
@@ -99,7 +99,7 @@ fn with_the_guard_off_all_of_it_passes() {
 }
 
 #[test]
-fn what_a_vif_needs_to_come_to_life_passes() {
+fn address_configuration_of_a_vif_passes() {
     let mut lab = Lab::new();
     let unspecified = Ipv4Addr::UNSPECIFIED;
     let discover = frames::udp(unspecified.into(), Ipv4Addr::BROADCAST.into(), (68, 67), &frames::data(240));
@@ -160,9 +160,9 @@ fn without_declared_addresses_only_the_mac_is_guarded() {
         }
     }
     for frame in [
-        udp4(posing_as(R2), R1, 20),
-        udp6(posing_as(R2), R1, 0, 20),
-        frames::arp_request(posing_as(R2), B.ip4),
+        udp4(sent_with_addresses_of(R2), R1, 20),
+        udp6(sent_with_addresses_of(R2), R1, 0, 20),
+        frames::arp_request(sent_with_addresses_of(R2), B.ip4),
     ] {
         assert_eq!(lab.one(VM_A, &frame).dropped, []);
     }

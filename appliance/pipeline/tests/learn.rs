@@ -8,7 +8,7 @@ fn learn(lab: &Lab, port: u16, vlan: u16, mac: Mac, ip: Option<IpAddr>) -> Learn
 }
 
 #[test]
-fn a_new_station_is_told_of_and_its_frame_goes_on() {
+fn a_new_station_is_reported_and_its_frame_forwarded() {
     let mut lab = Lab::new();
     let frame = udp4(NOBODY, A, 5);
     let out = lab.one(SEGMENT, &frame);
@@ -19,7 +19,7 @@ fn a_new_station_is_told_of_and_its_frame_goes_on() {
 }
 
 #[test]
-fn a_known_station_is_touched_and_not_told_of() {
+fn a_known_station_is_touched_and_not_reported() {
     let mut lab = Lab::new();
     let Some(crate::tables::packed::FdbEntry::Local { station, .. }) =
         lab.tables.fdb_entry(lab.net100, S.mac)
@@ -43,7 +43,7 @@ fn a_station_at_another_port_or_vlan_has_moved() {
 }
 
 #[test]
-fn a_node_of_another_host_is_not_believed_until_the_board_says_so() {
+fn a_node_of_another_host_is_dropped_until_the_board_moves_it() {
     let mut lab = Lab::new();
     let out = lab.one(SEGMENT, &udp4(R1, A, 5));
     assert_eq!(out.learned, [learn(&lab, SEGMENT, 0, R1.mac, None)]);
@@ -63,7 +63,7 @@ fn a_vif_does_not_appear_behind_a_segment() {
 }
 
 #[test]
-fn vifs_and_the_underlay_teach_nothing() {
+fn nothing_is_learned_from_vifs_and_the_underlay() {
     let mut lab = Lab::new();
     assert_eq!(lab.one(VM_200, &other(NOBODY.mac, A.mac, 50)).learned, []);
     assert_eq!(lab.one(VM_A, &udp4(A, B, 50)).learned, []);
@@ -72,7 +72,7 @@ fn vifs_and_the_underlay_teach_nothing() {
 
 /// A vif's own addresses are declared. One that it shares with others is its own while it says so last.
 #[test]
-fn a_vif_that_announces_a_shared_address_is_told_of() {
+fn a_vif_that_announces_a_shared_address_is_reported() {
     let mut lab = Lab::new();
     let announce = arp(Mac::BROADCAST, 1, (A.mac, SHARED), (NO_MAC, SHARED));
     let learned = learn(&lab, VM_A, 0, A.mac, Some(SHARED.into()));
@@ -110,7 +110,7 @@ fn addresses_are_learned_from_arp_and_nd() {
 }
 
 #[test]
-fn a_full_port_learns_nobody_new_and_keeps_who_it_has() {
+fn a_full_port_learns_no_new_station_and_keeps_its_own() {
     let mut lab = Lab::new();
     let Role::Segment(trunk) = &lab.ports[usize::from(TRUNK)].role else { panic!("a segment") };
     let gate = std::sync::Arc::clone(&trunk.gate);

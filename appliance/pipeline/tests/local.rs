@@ -4,7 +4,7 @@ use super::frames::{other, udp4, udp6};
 use super::*;
 
 #[test]
-fn two_vifs_talk_and_frames_pass_unchanged() {
+fn frames_between_two_vifs_are_unchanged() {
     let mut lab = Lab::new();
     for frame in [udp4(A, B, 33), udp6(A, B, 0, 33), other(A.mac, B.mac, 60)] {
         assert_eq!(lab.one(VM_A, &frame).only(VM_B), frame);
@@ -15,7 +15,7 @@ fn two_vifs_talk_and_frames_pass_unchanged() {
 }
 
 #[test]
-fn vif_and_segment_talk_both_ways() {
+fn vif_and_segment_reach_each_other() {
     let mut lab = Lab::new();
     let there = udp4(A, S, 10);
     assert_eq!(lab.one(VM_A, &there).only(SEGMENT), there);
@@ -24,7 +24,7 @@ fn vif_and_segment_talk_both_ways() {
 }
 
 #[test]
-fn networks_with_the_same_addresses_are_apart() {
+fn networks_with_the_same_addresses_are_separate() {
     let mut lab = Lab::new();
     // B is not in network 200: its MAC there is unknown, and goes to that network's other member only.
     let out = lab.one(VM_200, &udp4(A, B, 10));
@@ -44,7 +44,7 @@ fn behind_one_port_frames_are_not_sent_back() {
 }
 
 #[test]
-fn group_addresses_between_bridges_stay_there() {
+fn group_addresses_between_bridges_are_not_forwarded() {
     let mut lab = Lab::new();
     for last in 0..=15 {
         let dst = Mac::new([1, 0x80, 0xc2, 0, 0, last]);
@@ -58,7 +58,7 @@ fn group_addresses_between_bridges_stay_there() {
 }
 
 #[test]
-fn control_frames_of_vendors_bridges_stay_on_their_segment() {
+fn control_frames_of_vendor_bridges_are_not_forwarded() {
     let mut lab = Lab::new();
     for dst in [
         0x0100_0ccc_cccc, // CDP, VTP, DTP, PAgP, UDLD
@@ -95,7 +95,7 @@ fn no_station_has_a_group_address_or_zero() {
 }
 
 #[test]
-fn every_prefix_of_a_frame_is_a_runt_or_lies() {
+fn every_prefix_of_a_frame_is_malformed() {
     let mut lab = Lab::new();
     for whole in [udp4(A, B, 33), udp6(A, B, 0, 33)] {
         for len in 0..whole.len() {
@@ -110,7 +110,7 @@ fn every_prefix_of_a_frame_is_a_runt_or_lies() {
 }
 
 #[test]
-fn a_burst_keeps_its_order_and_each_frame_its_fate() {
+fn a_burst_keeps_its_order_and_each_frame_is_counted() {
     let mut lab = Lab::new();
     let frames: Vec<_> = (0..64).map(|i| udp4(A, if i % 2 == 0 { B } else { S }, 10 + i)).collect();
     let out = lab.burst(VM_A, frames.iter().map(|f| VecPacket::new(f)).collect());
@@ -123,7 +123,7 @@ fn a_burst_keeps_its_order_and_each_frame_its_fate() {
 }
 
 #[test]
-fn a_port_that_is_none_drops_what_it_gets() {
+fn frames_of_an_unknown_port_are_dropped() {
     let mut lab = Lab::new();
     lab.tables.set_local(lab.net100, NOBODY.mac, 99, 0, None).unwrap();
     lab.publish();
@@ -131,7 +131,7 @@ fn a_port_that_is_none_drops_what_it_gets() {
 }
 
 #[test]
-fn a_wrong_transport_checksum_is_for_the_receiver_to_find() {
+fn a_wrong_transport_checksum_is_forwarded() {
     let mut lab = Lab::new();
     for (port, frame, to) in
         [(VM_A, udp4(A, B, 9), VM_B), (SEGMENT, udp4(S, B, 9), VM_B), (SEGMENT, udp4(S, R1, 9), UNDERLAY)]

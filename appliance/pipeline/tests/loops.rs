@@ -11,7 +11,7 @@ fn block(lab: &Lab, port: u16, vlan: u16, on: bool) {
 }
 
 #[test]
-fn a_blocked_segment_gives_nothing_and_gets_no_floods() {
+fn a_blocked_segment_neither_sends_nor_receives_floods() {
     let mut lab = Lab::new();
     let (broadcast, unicast) = (other(S.mac, Mac::BROADCAST, 50), udp4(S, A, 5));
     let inward = FROM_1.around(&other(R1.mac, Mac::BROADCAST, 50));
@@ -48,7 +48,7 @@ fn a_trunk_is_blocked_for_one_of_its_networks() {
 }
 
 #[test]
-fn what_comes_again_and_again_is_flooded_no_more() {
+fn repeated_frames_are_no_longer_flooded() {
     let mut lab = Lab::new();
     lab.exits.loops = true;
     lab.one(SEGMENT, &other(S.mac, Mac::BROADCAST, 50)).is_dropped(DropReason::SegmentLoop);
@@ -60,7 +60,7 @@ fn what_comes_again_and_again_is_flooded_no_more() {
 }
 
 #[test]
-fn loop_probes_go_to_the_control_thread_and_nowhere_else() {
+fn loop_probes_go_to_the_control_thread_only() {
     let mut lab = Lab::new();
     let probe = |vlan| {
         let (vni, host) = (vni(100), HostName::new("gw-b").unwrap());

@@ -68,7 +68,7 @@ fn arriving(lab: &mut Lab) -> Arc<EndMarkerBarrier> {
 }
 
 #[test]
-fn a_senders_frames_wait_for_its_end_marker_and_no_others() {
+fn only_frames_of_a_sender_wait_for_its_end_marker() {
     let mut lab = Lab::new();
     let arrival = arriving(&mut lab);
     let direct = udp4(R2, A, 1);
@@ -86,7 +86,7 @@ fn a_senders_frames_wait_for_its_end_marker_and_no_others() {
 }
 
 #[test]
-fn our_own_senders_wait_as_any_others() {
+fn local_senders_wait_like_others() {
     let mut lab = Lab::new();
     let arrival = arriving(&mut lab);
     let frame = udp4(B, A, 1);
@@ -143,7 +143,7 @@ fn an_end_marker_overtakes_nothing_in_its_burst() {
 }
 
 #[test]
-fn a_straggler_goes_on_once_and_only_from_where_its_node_was() {
+fn a_straggler_is_redirected_once_and_only_by_the_old_host() {
     let mut lab = Lab::new();
     let frame = udp4(R2, R1, 1);
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &frame)]).dropped, [DropReason::NotHere]);
@@ -157,7 +157,7 @@ fn a_straggler_goes_on_once_and_only_from_where_its_node_was() {
 }
 
 #[test]
-fn what_is_for_one_node_reaches_no_other() {
+fn a_frame_for_one_node_reaches_no_other() {
     let mut lab = Lab::new();
     let frame = udp4(R1, A, 1);
     let flooded = [&[0xff; 6][..], &frame[6..]].concat();
@@ -167,7 +167,7 @@ fn what_is_for_one_node_reaches_no_other() {
 }
 
 #[test]
-fn an_end_marker_queues_behind_what_the_port_keeps() {
+fn an_end_marker_is_queued_behind_frames_of_the_port() {
     let mut lab = Lab::new();
     let marker = end_marker(A.mac, 1, false);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, CONTROL, &marker)]);
@@ -179,7 +179,7 @@ fn an_end_marker_queues_behind_what_the_port_keeps() {
 }
 
 #[test]
-fn a_window_delivers_and_keeps_and_the_stand_in_comes_back_through_us() {
+fn a_window_delivers_and_holds_a_copy_also_for_the_stand_in() {
     let mut lab = Lab::new();
     let stand_in = Mac::new([2, 0x53, 0x54, 0, 0, 50]);
     let mut record = record(&lab, S.mac, SEGMENT, Stage::Window { cycles: 1000 });
@@ -197,7 +197,7 @@ fn a_window_delivers_and_keeps_and_the_stand_in_comes_back_through_us() {
 }
 
 #[test]
-fn what_has_left_a_window_is_sent_on_and_what_comes_back_marked_is_delivered() {
+fn frames_after_a_window_are_redirected_and_flagged_ones_delivered() {
     let mut lab = Lab::new();
     let record = record(&lab, S.mac, SEGMENT, Stage::Forward(RedirectTarget::Host(2)));
     lab.tables.set_migrating(record).unwrap();
@@ -210,7 +210,7 @@ fn what_has_left_a_window_is_sent_on_and_what_comes_back_marked_is_delivered() {
 }
 
 #[test]
-fn an_end_marker_waits_for_other_queues_and_goes_behind_its_nodes_frames() {
+fn an_end_marker_waits_for_other_queues_and_follows_the_frames_of_its_node() {
     let mut lab = Lab::new();
     let arrival = arriving(&mut lab);
     (lab.exits.parks, lab.exits.hands_over) = (true, Some(VM_A));
@@ -235,7 +235,7 @@ fn an_end_marker_waits_for_other_queues_and_goes_behind_its_nodes_frames() {
 }
 
 #[test]
-fn what_looks_like_a_marker_and_is_not_marked_is_a_tenants_frame() {
+fn a_marker_without_the_control_flag_is_a_tenant_frame() {
     let mut lab = Lab::new();
     let arrival = arriving(&mut lab);
     let forged = end_marker(A.mac, 2, true);
@@ -244,7 +244,7 @@ fn what_looks_like_a_marker_and_is_not_marked_is_a_tenants_frame() {
 }
 
 #[test]
-fn a_marker_that_was_relayed_is_not_relayed_again() {
+fn a_relayed_marker_is_not_relayed_again() {
     let mut lab = Lab::new();
     let network = Network { bd: lab.net100, vni: Vni::new(100).unwrap() };
     let marker = |relayed| VecPacket::new(&end_marker(A.mac, 2, relayed));

@@ -58,7 +58,7 @@ fn a_port_that_cannot_gets_a_finished_frame() {
 }
 
 #[test]
-fn a_port_that_can_is_asked() {
+fn a_capable_port_gets_the_request() {
     let mut lab = Lab::new();
     let request = TxOffload { l2_len: 14, l3_len: 20, l4_len: 20, ipv6: false, tcp: true, gso_size: 0 };
     for (whole, expected) in [
@@ -153,7 +153,7 @@ fn a_port_that_cannot_segment_gets_segments() {
 }
 
 #[test]
-fn a_pool_that_runs_dry_costs_the_segments_it_has_no_room_for() {
+fn an_exhausted_pool_drops_only_segments_without_a_buffer() {
     let mut lab = Lab::new();
     lab.exits.pool.left = 2;
     let out = lab.burst(VM_A, vec![unfilled(&tcp4(A, R1, 5000), Some(1000))]);
@@ -161,7 +161,7 @@ fn a_pool_that_runs_dry_costs_the_segments_it_has_no_room_for() {
 }
 
 #[test]
-fn what_cannot_be_finished_is_dropped() {
+fn frames_that_cannot_be_finished_are_dropped() {
     let mut lab = Lab::new();
     let mark = |frame: &[u8], gso| {
         let mut packet = VecPacket::new(frame);
@@ -212,7 +212,7 @@ fn replicas_of_an_unfinished_frame_are_each_finished() {
 }
 
 #[test]
-fn an_answer_made_here_carries_no_marks_of_the_question() {
+fn an_answer_has_no_offload_marks_of_the_request() {
     let mut lab = Lab::new();
     let mut ask = VecPacket::new(&frames::arp_request(A, R1.ip4));
     ask.unfilled = true;

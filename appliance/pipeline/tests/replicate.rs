@@ -96,7 +96,7 @@ fn to_segments_narrows_unknown_unicast_only() {
 }
 
 #[test]
-fn drop_sends_nothing_anywhere() {
+fn policy_drop_floods_nothing() {
     let mut lab = Lab::new();
     lab.flood(DropAll);
     for (group, frame) in kinds(A.mac) {
@@ -110,7 +110,7 @@ fn drop_sends_nothing_anywhere() {
 }
 
 #[test]
-fn a_frame_with_nobody_to_go_to() {
+fn a_frame_without_receivers() {
     let mut lab = Lab::new();
     let network = |ports: &[Member]| NetworkEntry {
         migrating: [].into(),
@@ -143,7 +143,7 @@ fn a_frame_with_nobody_to_go_to() {
 }
 
 #[test]
-fn an_exhausted_pool_costs_copies_and_they_are_counted() {
+fn copies_without_a_buffer_are_counted_as_drops() {
     let frame = other(A.mac, Mac::BROADCAST, 50);
     for left in 0..=4 {
         let mut lab = Lab::new();
@@ -156,7 +156,7 @@ fn an_exhausted_pool_costs_copies_and_they_are_counted() {
 }
 
 #[test]
-fn hosts_without_a_way_do_not_keep_others_from_theirs() {
+fn a_host_without_a_path_does_not_affect_others() {
     let mut lab = Lab::new();
     lab.tables.put_host(1, HostEntry { path: None, is_appliance: true }).unwrap();
     lab.publish();
@@ -209,7 +209,7 @@ fn apart(tunnel: Tunnel, set: u32, frame: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_node_on_the_move_at_another_host_gets_a_copy_of_its_own() {
+fn a_migrating_node_at_another_host_gets_a_separate_copy() {
     let mut lab = Lab::new();
     let set = migrating(&mut lab, R1);
     let frame = other(A.mac, Mac::BROADCAST, 50);
@@ -225,7 +225,7 @@ fn a_node_on_the_move_at_another_host_gets_a_copy_of_its_own() {
 }
 
 #[test]
-fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
+fn a_node_with_a_separate_copy_does_not_get_the_common_one() {
     let mut lab = Lab::new();
     let frame = other(R1.mac, Mac::BROADCAST, 50);
     let set = migrating(&mut lab, A);
@@ -243,7 +243,7 @@ fn a_copy_for_all_is_not_for_the_node_that_has_its_own() {
 const LIKE_B: Station = super::station(11 + 23);
 
 #[test]
-fn a_node_at_rest_is_flooded_to_although_one_with_its_bit_moves() {
+fn a_node_with_the_bit_of_a_migrating_one_gets_the_common_copy() {
     let mut lab = Lab::new();
     lab.tables.set_remote(lab.net100, LIKE_B.mac, 1).unwrap();
     let set = migrating(&mut lab, LIKE_B);
@@ -257,7 +257,7 @@ fn a_node_at_rest_is_flooded_to_although_one_with_its_bit_moves() {
 }
 
 #[test]
-fn a_receiving_host_heeds_a_lock_and_one_that_it_heard_has_ended() {
+fn a_receiving_host_applies_present_and_recent_locks() {
     let frame = other(R1.mac, Mac::BROADCAST, 50);
     let set = stopover_net::vxlan::separate_copy_bit(B.mac);
     let hears = |lab: &mut Lab| lab.one(UNDERLAY, &apart(FROM_1, set, &frame)).ports().contains(&VM_B);
@@ -274,7 +274,7 @@ fn a_receiving_host_heeds_a_lock_and_one_that_it_heard_has_ended() {
 }
 
 #[test]
-fn a_foreign_vtep_means_nothing_by_the_bits_for_it() {
+fn flags_of_a_foreign_vtep_are_ignored() {
     let mut lab = Lab::new();
     lab.tables.put_host(1, HostEntry { path: Some(path(HOST_1.into(), None)), is_appliance: false }).unwrap();
     lab.publish();
@@ -284,7 +284,7 @@ fn a_foreign_vtep_means_nothing_by_the_bits_for_it() {
 }
 
 #[test]
-fn a_node_that_floods_while_it_moves_does_not_hear_itself() {
+fn a_migrating_node_does_not_receive_its_own_floods() {
     let mut lab = Lab::new();
     let set = migrating(&mut lab, A);
     let frame = other(A.mac, Mac::BROADCAST, 50);
@@ -295,7 +295,7 @@ fn a_node_that_floods_while_it_moves_does_not_hear_itself() {
 }
 
 #[test]
-fn a_full_sized_group_frame_is_flooded_to_a_migrating_node_as_to_others() {
+fn a_full_sized_group_frame_is_flooded_to_a_migrating_node_too() {
     let mut lab = Lab::new();
     migrating(&mut lab, R1);
     let frame = other(A.mac, Mac::BROADCAST, usize::from(INNER_MTU_4));

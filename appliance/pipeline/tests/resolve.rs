@@ -30,7 +30,7 @@ fn arp_for_a_remote_node_is_answered_here() {
 }
 
 #[test]
-fn a_unicast_question_for_another_node_reaches_that_node() {
+fn a_unicast_request_for_another_node_reaches_that_node() {
     let mut lab = Lab::new();
     // R1 is known to have the address; whoever is asked may have taken it over.
     let ask = |dst| arp(dst, 1, (A.mac, A.ip4), (NO_MAC, R1.ip4));
@@ -55,7 +55,7 @@ fn the_answer_to_a_trunk_is_tagged() {
 }
 
 #[test]
-fn who_is_on_the_askers_segment_answers_himself() {
+fn a_node_on_the_same_segment_answers_itself() {
     let mut lab = Lab::new();
     lab.tables.set_local(lab.net100, NOBODY.mac, SEGMENT, 0, None).unwrap();
     lab.tables.set_owner(lab.net100, NOBODY.ip4.into(), NOBODY.mac).unwrap();
@@ -66,7 +66,7 @@ fn who_is_on_the_askers_segment_answers_himself() {
 }
 
 #[test]
-fn a_question_for_a_local_node_reaches_that_port_alone() {
+fn a_request_for_a_local_node_reaches_that_port_only() {
     let mut lab = Lab::new();
     for policy in [FloodPolicy::Flood, FloodPolicy::Drop, FloodPolicy::ToSegments] {
         lab.flood(policy);
@@ -78,7 +78,7 @@ fn a_question_for_a_local_node_reaches_that_port_alone() {
 }
 
 #[test]
-fn a_question_nobody_can_answer_is_flooded() {
+fn a_request_for_an_unknown_address_is_flooded() {
     let mut lab = Lab::new();
     for ask in [arp_request(A, NOBODY.ip4), solicit(A.mac, A.ip6, NOBODY.ip6)] {
         assert_eq!(lab.one(VM_A, &ask).sent.len(), 5);
@@ -107,7 +107,7 @@ fn sent_to_owner(out: &Out, owner: Mac) -> Vec<u8> {
 }
 
 #[test]
-fn a_probe_for_a_taken_address_is_passed_on_to_its_owner_and_to_nobody_else() {
+fn a_probe_for_a_used_address_is_sent_to_its_owner_only() {
     let mut lab = Lab::new();
     let probe = |target| arp(Mac::BROADCAST, 1, (A.mac, ANY4), (NO_MAC, target));
     // Only a living owner may say that the address is taken, also where broadcasts are not flooded.
@@ -124,7 +124,7 @@ fn a_probe_for_a_taken_address_is_passed_on_to_its_owner_and_to_nobody_else() {
 }
 
 #[test]
-fn a_probe_that_was_passed_on_reaches_its_node_alone() {
+fn a_forwarded_probe_reaches_its_node_only() {
     let mut lab = Lab::new();
     let probe = arp(Mac::BROADCAST, 1, (R1.mac, ANY4), (NO_MAC, S.ip4));
     let shim = [&S.mac.octets()[..], &[0, 0]].concat();
@@ -144,7 +144,7 @@ fn duplicate_address_detection_of_ipv6() {
 }
 
 #[test]
-fn announcements_are_for_everyone() {
+fn announcements_are_flooded() {
     let mut lab = Lab::new();
     let request_form = arp(Mac::BROADCAST, 1, (A.mac, A.ip4), (NO_MAC, A.ip4));
     let reply_form = arp(Mac::BROADCAST, 2, (A.mac, A.ip4), (A.mac, A.ip4));
@@ -157,7 +157,7 @@ fn announcements_are_for_everyone() {
 }
 
 #[test]
-fn a_question_for_ones_own_address_ends_here() {
+fn a_request_for_the_own_address_is_dropped() {
     let mut lab = Lab::new();
     lab.one(SEGMENT, &arp(Mac::BROADCAST, 1, (S.mac, NOBODY.ip4), (NO_MAC, S.ip4)))
         .is_dropped(DropReason::Answered);
@@ -165,7 +165,7 @@ fn a_question_for_ones_own_address_ends_here() {
 }
 
 #[test]
-fn answers_go_where_their_receiver_is() {
+fn answers_are_forwarded_to_their_receiver() {
     let mut lab = Lab::new();
     let reply = arp_reply(A, B);
     assert_eq!(lab.one(VM_A, &reply).only(VM_B), reply);
@@ -189,7 +189,7 @@ fn solicitations_for_a_remote_node_are_answered_here() {
 }
 
 #[test]
-fn what_neighbour_discovery_forbids_is_dropped() {
+fn invalid_neighbour_discovery_is_dropped() {
     let mut lab = Lab::new();
     let good = solicit(S.mac, S.ip6, R1.ip6);
     let mut far = good.clone();
@@ -212,7 +212,7 @@ fn what_neighbour_discovery_forbids_is_dropped() {
 }
 
 #[test]
-fn questions_from_the_underlay_are_delivered_not_answered() {
+fn requests_from_the_underlay_are_delivered_not_answered() {
     let mut lab = Lab::new();
     let ask = arp_request(NOBODY, A.ip4);
     let out = lab.one(UNDERLAY, &frames::FROM_1.around(&ask));
@@ -224,7 +224,7 @@ fn questions_from_the_underlay_are_delivered_not_answered() {
 }
 
 #[test]
-fn an_answer_in_a_routers_name_says_that_it_is_one() {
+fn an_answer_for_a_router_has_the_router_flag() {
     let mut lab = Lab::new();
     let ask = solicit(A.mac, A.ip6, R1.ip6);
     let plain = advert((A.mac, A.ip6), R1.mac, R1.ip6, 0x60);
@@ -263,7 +263,7 @@ fn router_flag(lab: &mut Lab, target: Ipv6Addr) -> bool {
 }
 
 #[test]
-fn an_answer_for_a_link_local_address_never_denies_a_router_that_may_be_one() {
+fn an_answer_for_an_unknown_link_local_address_has_the_router_flag() {
     let mut lab = Lab::new();
     let default_route = R1.mac.link_local();
     lab.tables.set_owner(lab.net100, default_route.into(), R1.mac).unwrap();
@@ -283,7 +283,7 @@ fn an_answer_for_a_link_local_address_never_denies_a_router_that_may_be_one() {
 }
 
 #[test]
-fn a_stations_own_words_tell_whether_it_is_a_router() {
+fn a_stations_advertisements_set_its_router_flag() {
     let mut lab = Lab::new();
     let expected = |router| RouterSeen { bd: lab.net100, mac: S.mac, ip: S.ip6, router };
     let (yes, no) = (expected(true), expected(false));
@@ -303,7 +303,7 @@ fn a_stations_own_words_tell_whether_it_is_a_router() {
 }
 
 #[test]
-fn an_answer_to_a_hosts_own_question_is_learned_from_and_ends_here() {
+fn an_answer_to_a_probe_of_a_host_is_learned_and_dropped() {
     let mut lab = Lab::new();
     let prober = stopover_net::prober::mac(&stopover_net::HostName::new("gw-1").unwrap());
     let reply = arp(prober, 2, (S.mac, S.ip4), (prober, ANY4));

@@ -36,7 +36,7 @@ fn assert_answered(out: &Out, port: u16, answer: &[u8]) {
 }
 
 #[test]
-fn the_largest_that_fits_passes_and_one_more_byte_is_told() {
+fn the_largest_packet_passes_and_one_more_byte_is_an_error() {
     let mut lab = Lab::new();
     assert_eq!(lab.one(VM_A, &udp4(A, R1, data4(INNER_MTU_4))).only(UNDERLAY).len(), 1514);
     let big = udp4(A, R1, data4(INNER_MTU_4 + 1));
@@ -49,7 +49,7 @@ fn the_largest_that_fits_passes_and_one_more_byte_is_told() {
 }
 
 #[test]
-fn what_the_network_is_declared_to_use_is_told_if_it_is_less() {
+fn the_declared_mtu_is_reported_if_it_is_less() {
     let mut lab = Lab::new();
     let (big4, big6) = (udp4(A, R1, data4(INNER_MTU_4 + 1)), udp6(A, R2, 0, data6(INNER_MTU_6 + 1)));
     for (declared, told4, told6) in [
@@ -83,7 +83,7 @@ fn what_the_network_is_declared_to_use_is_told_if_it_is_less() {
 }
 
 #[test]
-fn a_trunk_is_told_with_its_tag() {
+fn an_error_to_a_trunk_is_tagged() {
     let mut lab = Lab::new();
     let big = udp4(T, R1, data4(1451));
     let out = lab.one(TRUNK, &tagged(&big, 0x8100, 10));
@@ -91,7 +91,7 @@ fn a_trunk_is_told_with_its_tag() {
 }
 
 #[test]
-fn a_local_port_has_a_limit_too() {
+fn a_local_port_has_an_mtu_too() {
     let mut lab = Lab::new();
     lab.ports[usize::from(VM_B)].mtu = 1280;
     lab.ports[usize::from(TRUNK)].mtu = 1280;
@@ -104,7 +104,7 @@ fn a_local_port_has_a_limit_too() {
 }
 
 #[test]
-fn nobody_is_told_of_what_is_no_ip_or_has_no_one_sender() {
+fn no_error_without_ip_or_a_single_sender() {
     let mut lab = Lab::new();
     lab.one(VM_A, &other(A.mac, R1.mac, 1451)).is_dropped(DropReason::TooBig);
     assert_eq!(lab.one(VM_A, &other(A.mac, R1.mac, 1450)).only(UNDERLAY).len(), 1514);
@@ -119,7 +119,7 @@ fn nobody_is_told_of_what_is_no_ip_or_has_no_one_sender() {
 }
 
 #[test]
-fn an_empty_pool_costs_the_answer() {
+fn without_a_buffer_there_is_no_error() {
     let mut lab = Lab::new();
     lab.exits.pool.left = 0;
     let out = lab.one(VM_A, &udp4(A, R1, data4(1451)));
@@ -127,7 +127,7 @@ fn an_empty_pool_costs_the_answer() {
 }
 
 #[test]
-fn a_sender_at_another_host_is_told_through_the_tunnel() {
+fn an_error_to_a_sender_at_another_host_uses_the_tunnel() {
     let mut lab = Lab::new();
     lab.ports[usize::from(VM_A)].mtu = 1400;
     for (big, answer) in [
@@ -149,7 +149,7 @@ fn a_sender_at_another_host_is_told_through_the_tunnel() {
 }
 
 #[test]
-fn a_large_segmentation_frame_is_judged_by_its_segments() {
+fn a_frame_to_be_segmented_is_measured_by_its_segments() {
     let mut lab = Lab::new();
     let whole = |to: Station, len| {
         let tcp = frames::tcp(A.ip4.into(), to.ip4.into(), 1, 0x18, &frames::data(len));
@@ -168,7 +168,7 @@ fn a_large_segmentation_frame_is_judged_by_its_segments() {
 }
 
 #[test]
-fn a_spent_budget_costs_the_answer_only() {
+fn without_error_budget_the_frame_is_still_dropped() {
     let mut lab = Lab::new();
     lab.exits.errors_spent = true;
     lab.one(VM_A, &udp4(A, R1, data4(1451))).is_dropped(DropReason::TooBig);

@@ -7,7 +7,7 @@ const C_TAG: u16 = 0x8100;
 const S_TAG: u16 = 0x88a8;
 
 #[test]
-fn a_tag_is_taken_off_and_put_on() {
+fn a_tag_is_removed_and_added() {
     let mut lab = Lab::new();
     let frame = udp4(T, A, 20);
     // An untagged frame has no priority.
@@ -25,7 +25,7 @@ fn a_tagged_frame_reaches_another_host_untagged() {
 }
 
 #[test]
-fn a_tag_that_the_device_took_out_counts() {
+fn a_tag_that_the_device_stripped_counts() {
     let mut lab = Lab::new();
     let frame = udp4(T, A, 20);
     let mut packet = VecPacket::new(&frame);
@@ -91,7 +91,7 @@ fn a_frame_that_ends_in_its_tag_is_malformed() {
 }
 
 #[test]
-fn both_networks_of_a_trunk_are_reached_by_their_own_tag() {
+fn each_network_of_a_trunk_has_its_own_tag() {
     let mut lab = Lab::new();
     let out = lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50));
     let trunk = out.sent.iter().filter(|(port, _)| *port == TRUNK).map(|(_, f)| &f[12..16]);

@@ -390,7 +390,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn flows_stay_whole_in_every_order_of_events(steps in prop::collection::vec(step(), 0..150)) {
+    fn flows_are_complete_and_in_order_for_any_order_of_events(steps in prop::collection::vec(step(), 0..150)) {
         let mut world = World::new(RULES);
         for step in steps {
             match step {
@@ -454,7 +454,7 @@ fn a_delayed_queue_is_waited_for() {
 
 #[test]
 #[should_panic(expected = "flow")]
-fn the_checker_finds_a_queue_that_is_not_waited_for() {
+fn the_checker_finds_a_missing_wait_for_a_queue() {
     with_a_queue_delayed(Rules { barrier: false, ports: false }).is_exact();
 }
 
@@ -467,6 +467,6 @@ fn a_delayed_source_port_is_waited_for() {
 
 #[test]
 #[should_panic(expected = "flow")]
-fn the_checker_finds_a_source_port_that_has_no_marker() {
+fn the_checker_finds_a_missing_marker_of_a_source_port() {
     with_a_port_delayed(Rules { ports: false, ..RULES }).is_exact();
 }

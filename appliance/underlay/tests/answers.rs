@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn link_up_announces_every_address_and_asks_whether_it_is_taken() {
+fn link_up_announces_and_probes_every_address() {
     let config = port(3, 1, &["10.0.0.1/24", "fd00::1/64"]);
     let mut u = Underlay::new(vec![config.clone()]);
     let link_local = config.link_local().unwrap();
@@ -66,7 +66,7 @@ fn a_gateway_outside_our_prefix_is_answered_but_not_learned() {
 }
 
 #[test]
-fn what_is_not_for_us_is_left_to_others() {
+fn requests_for_others_are_not_answered() {
     let mut u = us();
     let others = [
         frames::arp_request(&peer(), None, v4("10.0.0.2"), v4("10.0.0.3")),
@@ -114,7 +114,7 @@ fn probes_for_our_address_are_answered_every_time() {
 }
 
 #[test]
-fn our_own_frames_coming_back_are_no_conflict() {
+fn our_own_frames_are_no_conflict() {
     let mut u = Underlay::new(vec![port(3, 1, &["10.0.0.1/24", "fd00::1/64"]), port(4, 7, &["10.0.0.7/24"])]);
     let mut echoes = u.link(0, 3, true).send;
     echoes.extend(u.link(0, 4, true).send);
@@ -149,7 +149,7 @@ fn log_lines_are_bounded() {
 }
 
 #[test]
-fn events_read_well() {
+fn events_have_readable_text() {
     let conflict = Event::Conflict { port: 3, ip: ip("10.0.0.1"), mac: mac(9) }.to_string();
     assert!(conflict.starts_with("address conflict: 52:54:00:00:00:09 uses our underlay address 10.0.0.1"));
     let no_route = Event::NoRoute { dst: ip("fd00::9") }.to_string();

@@ -62,7 +62,7 @@ fn requests() {
 }
 
 #[test]
-fn questions_and_answers() {
+fn requests_and_answers() {
     let pairs = [
         (ARP_QUESTION, ARP_ANSWER, Outcome::ArpAnswered),
         (NS_QUESTION, NA_ANSWER, Outcome::NdAnswered),
@@ -137,7 +137,7 @@ fn damaged_in_each_byte() {
 }
 
 #[test]
-fn what_is_refused_and_why() {
+fn refused_frames_and_their_outcomes() {
     let edit = |whole: &str, at: usize, bytes: &[u8]| {
         let mut frame = hex(whole);
         frame[at..at + bytes.len()].copy_from_slice(bytes);

@@ -5,7 +5,7 @@ use super::*;
 const GROUP: Mac = Mac::new([0x33, 0x33, 0xff, 0, 0, 2]);
 
 #[test]
-fn a_wanted_vtep_is_asked_for_quickly_then_slowly_for_ever() {
+fn a_tracked_vtep_is_requested_quickly_then_slowly_without_end() {
     let mut u = us();
     let start = u.track(10_000, ip("10.0.0.2"), 4789);
     let broadcast = frames::arp_request(&port(3, 1, &[]), None, v4("10.0.0.1"), v4("10.0.0.2"));
@@ -30,7 +30,7 @@ fn a_wanted_vtep_is_asked_for_quickly_then_slowly_for_ever() {
 }
 
 #[test]
-fn an_answer_resolves_at_once_and_says_everything_needed() {
+fn an_answer_resolves_at_once() {
     let mut u = us();
     u.track(10_000, ip("10.0.0.2"), 4789);
     let a = u.input(10_001, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
@@ -47,7 +47,7 @@ fn an_answer_resolves_at_once_and_says_everything_needed() {
 }
 
 #[test]
-fn the_mac_stays_in_use_while_it_is_probed_and_is_given_up_after_six_probes() {
+fn the_mac_is_used_while_probed_and_dropped_after_six_probes() {
     let mut u = us();
     u.track(10_000, ip("10.0.0.2"), 4789);
     u.input(10_000, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
@@ -105,7 +105,7 @@ fn gratuitous_arp_moves_an_entry_but_makes_none() {
 }
 
 #[test]
-fn fifty_moves_in_a_row_are_all_believed() {
+fn fifty_moves_in_a_row_are_all_applied() {
     let mut u = us();
     u.track(10_000, ip("10.0.0.2"), 4789);
     for n in 0..50u8 {
@@ -129,7 +129,7 @@ fn of_two_that_answer_one_request_the_first_counts() {
 }
 
 #[test]
-fn static_neighbours_are_neither_asked_nor_changed() {
+fn static_neighbours_are_neither_requested_nor_changed() {
     let mut config = port(3, 1, &["10.0.0.1/24"]);
     config.neighbours = vec![(ip("10.0.0.2"), mac(0x77))];
     let mut u = up(vec![config]);
@@ -187,7 +187,7 @@ fn advertisements_obey_the_override_flag() {
 }
 
 #[test]
-fn who_asks_us_is_learned_and_needs_no_broadcast_later() {
+fn a_requester_is_learned_and_needs_no_broadcast_later() {
     let mut u = us();
     u.input(10_000, 3, &frames::arp_request(&peer(), None, v4("10.0.0.2"), v4("10.0.0.1")));
     u.input(10_000, 3, &frames::solicit(&peer(), None, v6("fd00::2"), v6("fd00::1")));
@@ -204,7 +204,7 @@ fn who_asks_us_is_learned_and_needs_no_broadcast_later() {
 }
 
 #[test]
-fn what_nobody_uses_is_forgotten() {
+fn unused_entries_are_removed() {
     let mut u = us();
     u.input(10_000, 3, &frames::arp_request(&peer(), None, v4("10.0.0.2"), v4("10.0.0.1")));
     u.track(10_000, ip("10.0.0.3"), 4789);
@@ -218,7 +218,7 @@ fn what_nobody_uses_is_forgotten() {
 }
 
 #[test]
-fn a_storm_of_askers_evicts_the_oldest_strangers_and_no_wanted_vtep() {
+fn a_storm_of_requests_evicts_the_oldest_learned_and_no_tracked_vtep() {
     let mut u = up(vec![port(3, 1, &["10.0.0.1/8"])]);
     u.track(10_000, ip("10.0.0.2"), 4789);
     for n in 0..6_000u32 {

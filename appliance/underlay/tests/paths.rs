@@ -14,7 +14,7 @@ fn answer(u: &mut Underlay, now_ms: u64, sender: &str, last: u8) -> Actions {
 }
 
 #[test]
-fn gateways_are_asked_for_before_anyone_is_wanted() {
+fn gateways_are_requested_before_any_destination() {
     let config = UnderlayPort { gateways: vec![ip("10.0.0.254")], ..port(3, 1, &["10.0.0.1/24"]) };
     let mut u = Underlay::new(vec![config.clone()]);
     assert_eq!(u.tick(0), Actions::default(), "not while the link is down");
@@ -31,7 +31,7 @@ fn gateways_are_asked_for_before_anyone_is_wanted() {
 }
 
 #[test]
-fn a_dead_gateway_yields_and_gets_its_traffic_back() {
+fn a_failed_gateway_is_replaced_until_it_answers() {
     let mut u = gateways();
     answer(&mut u, 3_000, "10.0.0.253", 0xfd);
     answer(&mut u, 3_000, "10.0.0.254", 0xfe);
@@ -58,7 +58,7 @@ fn a_dead_gateway_yields_and_gets_its_traffic_back() {
 }
 
 #[test]
-fn a_link_that_goes_down_loses_and_one_that_comes_up_restores_at_once() {
+fn destinations_follow_the_link_state_at_once() {
     let mut u = us();
     u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);
@@ -97,7 +97,7 @@ fn the_other_port_takes_over() {
 }
 
 #[test]
-fn no_route_is_said_once() {
+fn no_route_is_reported_once() {
     let mut u = us();
     for dst in ["198.51.100.1", "10.0.0.1", "224.0.0.1", "::"] {
         assert_eq!(u.track(3_000, ip(dst), 4789).events, [Event::NoRoute { dst: ip(dst) }], "{dst}");
@@ -107,7 +107,7 @@ fn no_route_is_said_once() {
 }
 
 #[test]
-fn a_destination_stays_wanted_until_its_last_udp_port_goes() {
+fn a_destination_is_tracked_until_its_last_udp_port_is_removed() {
     let mut u = us();
     u.track(3_000, ip("10.0.0.2"), 4789);
     assert_eq!(u.track(3_000, ip("10.0.0.2"), 8472), Actions::default());
@@ -119,7 +119,7 @@ fn a_destination_stays_wanted_until_its_last_udp_port_goes() {
 }
 
 #[test]
-fn path_mtu_is_lowered_kept_and_forgotten() {
+fn path_mtu_is_lowered_and_expires() {
     let mut u = us();
     u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);
@@ -153,7 +153,7 @@ fn path_mtu_has_a_floor() {
 }
 
 #[test]
-fn an_old_router_names_no_mtu() {
+fn an_old_router_reports_no_mtu() {
     let mut u = us();
     u.track(3_000, ip("10.0.0.2"), 4789);
     answer(&mut u, 3_000, "10.0.0.2", 2);

@@ -317,7 +317,7 @@ impl Session {
     }
 
     /// Whether there is nothing that a completion has to wait for.
-    fn claims_are_told(&self) -> bool {
+    fn claim_was_sent(&self) -> bool {
         self.claim != Some(ClaimState::Pending)
     }
 
@@ -328,7 +328,7 @@ impl Session {
         host: usize,
         process: u32,
     ) -> Option<(u64, u64)> {
-        if matches!(self.calls.front(), Some(Call::Complete(_))) && !self.claims_are_told() {
+        if matches!(self.calls.front(), Some(Call::Complete(_))) && !self.claim_was_sent() {
             return None;
         }
         match self.calls.pop_front()? {

@@ -41,7 +41,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn after_anything_the_node_is_where_its_vm_runs(
+    fn after_any_steps_the_node_is_where_its_vm_runs(
         kind in prop::sample::select(vec![Kind::Exact, Kind::Windowed, Kind::Station]),
         first in 0..PLACES.len(),
         ops in proptest::collection::vec(ops(), 0..120),
@@ -58,7 +58,7 @@ proptest! {
 
     /// Nobody dies and the board stays away: frames still reach the VM, through the host the board last knew.
     #[test]
-    fn without_the_board_the_old_host_still_knows_the_way(
+    fn without_the_board_the_old_host_still_redirects(
         route in proptest::collection::vec((0..PLACES.len(), any::<bool>(), any::<bool>()), 1..8),
     ) {
         let mut world = World::new(Kind::Exact);
@@ -126,7 +126,7 @@ fn there_and_back_at_once() {
 
 /// The board gives the node back to a host that still forwards for it, and it comes up where it was forwarded to.
 #[test]
-fn a_host_that_still_forwards_leaves_the_node_to_where_it_runs() {
+fn a_forwarding_host_gives_up_the_node_to_the_host_that_runs_it() {
     let mut world = World::new(Kind::Exact);
     world.step(Op::Links(true));
     world.step(Op::On(0));
@@ -162,7 +162,7 @@ fn station(ops: &[Op]) -> World {
 }
 
 #[test]
-fn a_station_that_ages_out_at_its_target_leaves_nothing_and_may_speak_where_it_was() {
+fn a_station_that_ages_out_at_its_target_may_send_at_its_old_port() {
     let there = [Op::OperatorBegin(Some(1)), Op::Begin(2), Op::Stop(false), Op::Start];
     let mut world = station(&there);
     world.assert_settles_within(1_000);
@@ -179,7 +179,7 @@ fn a_station_that_ages_out_at_its_target_leaves_nothing_and_may_speak_where_it_w
 }
 
 #[test]
-fn the_order_of_an_orchestrators_calls_costs_time_and_never_the_station() {
+fn the_order_of_an_orchestrators_calls_never_loses_the_station() {
     let (go, come) = ([Op::Begin(2), Op::Stop(false)], [Op::Start]);
     let (begin, complete, abort) =
         ([Op::OperatorBegin(Some(1))], [Op::OperatorComplete], [Op::OperatorAbort]);

@@ -210,7 +210,7 @@ fn table() -> String {
 }
 
 #[test]
-fn the_table_in_the_docs_is_what_the_machine_does() {
+fn the_table_in_the_docs_matches_the_machine() {
     let doc = fs::read_to_string(DOC).unwrap();
     let (prose, written) = doc.split_once(BEGIN).expect("the marker in docs/migration-states.md");
     let table = table();
@@ -261,7 +261,7 @@ fn the_table_has_every_state_and_every_event() {
 }
 
 #[test]
-fn an_announcement_is_repeated_ever_more_slowly_until_the_board_agrees() {
+fn an_announcement_is_repeated_with_growing_pauses_until_the_claim_is_accepted() {
     let (mut m, mut now) = machine(true, &[AT_B, Event::PortUp(P), Event::Settled]);
     let mut pauses = Vec::new();
     for _ in 0..10 {
@@ -276,7 +276,7 @@ fn an_announcement_is_repeated_ever_more_slowly_until_the_board_agrees() {
 }
 
 #[test]
-fn an_announcement_of_an_earlier_move_is_known_by_its_generation() {
+fn an_announcement_of_an_earlier_migration_is_ignored() {
     let lock =
         |generation, source| Event::Locked(Lock { migration: generation, generation, source, target: None });
     // It came from B under generation 50, and leaves under 60.
@@ -296,7 +296,7 @@ fn an_announcement_of_an_earlier_move_is_known_by_its_generation() {
 }
 
 #[test]
-fn a_lock_whose_answer_comes_too_late_is_aborted() {
+fn a_lock_with_a_late_answer_is_aborted() {
     let cancelled = [Event::PortUp(P), HERE, Event::Logging(P, true), Event::Logging(P, false), Event::Tick];
     let (mut m, now) = machine(true, &cancelled);
     assert_eq!(*m.state(), State::Here { port: P });
