@@ -1,4 +1,4 @@
-//! The typed layer: what a view sees of what was written, what a snapshot leaves, what a station hides.
+//! The typed layer: what a view reads, what a snapshot keeps, what a station shadows.
 
 use super::entries::{HostEntry, NetworkEntry};
 use super::packed::{FdbEntry, MAX_SYNC_GENERATION, PackedFdbEntry, node_key};
@@ -33,7 +33,7 @@ fn remote(host: u32) -> Option<FdbEntry> {
 }
 
 impl Lab {
-    /// Where a node is, which every way of asking must agree on.
+    /// The entry of a node; all lookups must agree.
     #[track_caller]
     fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
         let place = self.view.fdb_entry(bd, mac);
@@ -127,7 +127,7 @@ fn an_interrupted_snapshot_leaves_no_stale_node() {
         lab.tables.set_owner(lab.bd, IP, M1).unwrap();
         for _ in 0..broken {
             lab.tables.next_sync_generation();
-            // Named by the part that came, and gone since.
+            // A node of the received part of the snapshot, which no longer exists.
             lab.tables.set_remote(lab.bd, M2, 7).unwrap();
         }
         lab.tables.next_sync_generation();
@@ -144,14 +144,14 @@ fn a_station_shadows_a_remote_node_until_it_is_removed() {
     lab.tables.set_remote(lab.bd, M1, 7).unwrap();
     let id = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
     assert_eq!(lab.fdb_entry(lab.bd, M1), at(3, id));
-    // What is said of the node meanwhile is not lost.
+    // Updates of the node meanwhile are kept.
     lab.tables.set_remote(lab.bd, M1, 8).unwrap();
     assert_eq!(lab.fdb_entry(lab.bd, M1), at(3, id));
     lab.tables.remove_local(lab.bd, M1, id);
     assert_eq!(lab.fdb_entry(lab.bd, M1), remote(8));
 
     let id = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
-    // Moving behind another port is not going.
+    // A move to another port does not remove the station.
     assert_eq!(lab.tables.set_local(lab.bd, M1, 4, 0, Some(id)), Ok(id));
     lab.tables.remove_remote(lab.bd, M1);
     assert_eq!(lab.fdb_entry(lab.bd, M1), at(4, id));
@@ -184,7 +184,7 @@ fn a_station_number_is_reused_after_every_reader_has_passed() {
     lab.view.quiescent();
     lab.tables.remove_local(lab.bd, M1, first);
     lab.tables.publish();
-    // The reader may still hold the old place, and touch what is no more.
+    // The reader may still have the old entry, and touch the removed station.
     let second = lab.tables.set_local(lab.bd, M2, 3, 0, None).unwrap();
     assert_ne!(second, first);
     lab.view.quiescent();

@@ -1,4 +1,4 @@
-//! From other hosts: what a tunnel datagram must be before its inner frame is let in.
+//! Decapsulation: what a tunnel datagram must fulfil before its inner frame is accepted.
 
 use super::frames::{FROM_1, FROM_2, Tunnel, ip4_is_right, other, tagged, udp4, udp4_tos, udp6};
 use super::*;
@@ -7,7 +7,7 @@ use stopover_net::Mac;
 
 const OTHER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
 
-/// The datagram with one byte changed and its IPv4 header checksum made right again.
+/// The datagram with one byte changed and a correct IPv4 header checksum.
 fn with(mut frame: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
     frame[at] = value;
     if frame[12..14] == frames::IPV4.to_be_bytes() {
@@ -69,7 +69,7 @@ fn frames_for_others_are_dropped() {
     lab.one(UNDERLAY_30, &tagged(&good, 0x8100, 31)).is_dropped(DropReason::OuterNotOurs);
     lab.one(UNDERLAY_30, &tagged(&good, 0x88a8, 30)).is_dropped(DropReason::OuterNotOurs);
     assert_eq!(lab.one(UNDERLAY_30, &tagged(&good, 0x8100, 30)).only(VM_A), inner);
-    // A tag of priority only is no VLAN.
+    // A priority tag is no VLAN.
     assert_eq!(lab.one(UNDERLAY, &tagged(&good, 0x8100, 0xe000)).only(VM_A), inner);
 }
 
@@ -98,7 +98,7 @@ fn udp_checksums_are_verified_where_there_is_one() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             lab.one(UNDERLAY, &bad).is_dropped(DropReason::OuterChecksum);
-            // A sender on this very machine has not computed it yet: nothing to verify.
+            // A sender on this machine has not computed it yet: there is nothing to verify.
             let mut unfilled = VecPacket::new(&bad);
             unfilled.unfilled = true;
             let out = lab.burst(UNDERLAY, vec![unfilled]);
@@ -225,7 +225,7 @@ fn congestion_marks_are_combined_as_in_rfc_6040() {
             }
         }
     }
-    // What is no IP cannot be marked, and is not lost for it: ARP would die on a congested underlay.
+    // A frame without IP cannot be marked and is not dropped: otherwise ARP would fail on a congested underlay.
     let arp = frames::arp(A.mac, 2, (R1.mac, R1.ip4), (A.mac, A.ip4));
     assert_eq!(lab.one(UNDERLAY, &Tunnel { tos: CE, ..FROM_1 }.around(&arp)).only(VM_A), arp);
 }
@@ -243,7 +243,7 @@ fn a_local_source_from_the_underlay_is_dropped() {
     for from in [A, S, T] {
         lab.one(UNDERLAY, &FROM_1.around(&udp4(from, B, 9))).is_dropped(DropReason::SourceIsLocal);
     }
-    // In network 200 the MAC of B is nobody's.
+    // In network 200 the MAC of B is unknown.
     let tunnel = Tunnel { vni: 200, ..FROM_1 };
     assert_eq!(lab.one(UNDERLAY, &tunnel.around(&udp4(B, A, 9))).only(VM_200), udp4(B, A, 9));
 }

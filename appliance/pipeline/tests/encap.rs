@@ -1,10 +1,10 @@
-//! Towards other hosts: outer headers byte by byte.
+//! Encapsulation: outer headers byte by byte.
 
 use super::frames::{FROM_1, FROM_2, Tunnel, other, source_port, udp4, udp4_tos, udp6};
 use super::*;
 use stopover_net::ecn::OuterTos;
 
-/// What must leave for the host of `tunnel`, given the source port that was chosen.
+/// The expected datagram to the host of `tunnel`, with this source port.
 fn expected(tunnel: Tunnel, sent: &[u8], inner: &[u8]) -> Vec<u8> {
     Tunnel { source_port: source_port(sent), ..tunnel.back() }.around(inner)
 }
@@ -78,7 +78,7 @@ fn a_fixed_dscp_still_copies_ecn() {
         assert_eq!(out.only(UNDERLAY)[15], outer);
         assert!(frames::ip4_is_right(out.only(UNDERLAY)));
     }
-    // What is no IP has no class of its own.
+    // A frame without IP has no class of its own.
     assert_eq!(lab.one(VM_A, &other(A.mac, R1.mac, 46)).only(UNDERLAY)[15], 0xb8);
 }
 
@@ -115,7 +115,7 @@ fn without_headroom_nothing_is_sent() {
     packet.head_mut()[..].copy_within(100.., 0);
     packet.truncate(udp4(A, R1, 5).len());
     lab.burst(VM_A, vec![packet.clone()]).is_dropped(DropReason::NoHeadroom);
-    // And a tag finds its four bytes in what is left.
+    // There is room for the four bytes of a tag.
     let mut to_trunk = packet;
     to_trunk.head_mut()[..6].copy_from_slice(&T.mac.octets());
     assert_eq!(lab.burst(VM_A, vec![to_trunk]).only(TRUNK)[12..16], [0x81, 0, 0, 10]);

@@ -14,9 +14,9 @@ pub(super) struct Exits {
     pub held: Vec<(u32, u32, Class, Vec<u8>)>,
     pub relayed: Vec<(u16, Vec<u8>)>,
     pub arrived: Vec<(Bd, Mac, u32, u64)>,
-    /// The port whose outlet keeps what it is given.
+    /// The port whose queue holds markers.
     pub keeps: Option<u16>,
-    /// The port whose queue is another lcore's: what it is handed is among `sent`.
+    /// The port that another lcore sends from: its markers are in `sent`.
     pub hands_over: Option<u16>,
     /// Source ports of migrating nodes.
     pub used: UsedPorts,
@@ -26,7 +26,7 @@ pub(super) struct Exits {
     pub hold_full: bool,
     pub control_full: bool,
     pub errors_spent: bool,
-    /// Every flooded frame has come too often.
+    /// Every flooded frame counts as repeated too often.
     pub loops: bool,
 }
 

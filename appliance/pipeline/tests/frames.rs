@@ -1,5 +1,5 @@
-//! Frames built by hand, with a checksum written anew in the plainest way: what the stages put on the wire is
-//! compared with these, and not with what the same code builds.
+//! Frames built by hand, with a separate, simple checksum: the output of the stages is compared with these, not with
+//! the output of the same code.
 
 use super::{HOST_1, HOST_2, NEXT_HOP, OUR_4, OUR_6, OUR_MAC, Station, VXLAN_PORT};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -46,7 +46,7 @@ pub fn eth(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&dst.octets()[..], &src.octets(), &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// The frame with a tag put between MACs and EtherType.
+/// The frame with a tag between MACs and EtherType.
 pub fn tagged(frame: &[u8], tpid: u16, tci: u16) -> Vec<u8> {
     [&frame[..12], &tpid.to_be_bytes(), &tci.to_be_bytes(), &frame[12..]].concat()
 }
@@ -136,7 +136,7 @@ pub fn arp(dst: Mac, operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4A
 
 pub const NO_MAC: Mac = Mac::new([0; 6]);
 
-/// "Who has `target`?"
+/// An ARP request for `target`.
 pub fn arp_request(from: Station, target: Ipv4Addr) -> Vec<u8> {
     arp(Mac::BROADCAST, 1, (from.mac, from.ip4), (NO_MAC, target))
 }
@@ -171,7 +171,7 @@ pub fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
     [&[8, 0, 0, 0][..], &(vni << 8).to_be_bytes(), inner].concat()
 }
 
-/// How a tunnel datagram is made; the default is a good one from host 1 to us in network 100.
+/// The fields of a tunnel datagram. The default is a valid one from host 1 to us in network 100.
 #[derive(Debug, Clone, Copy)]
 pub struct Tunnel {
     pub macs: (Mac, Mac),
@@ -218,7 +218,7 @@ impl Tunnel {
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 let mut l3 = ip6(src, dst, UDP, self.tos, 64, &l4);
                 if self.macs.1 == OUR_MAC {
-                    // What we send carries the source port as flow label (RFC 6438).
+                    // Our datagrams have the source port as flow label (RFC 6438).
                     l3[2..4].copy_from_slice(&self.source_port.to_be_bytes());
                 }
                 (IPV6, l3)
@@ -228,7 +228,7 @@ impl Tunnel {
         eth(self.macs.0, self.macs.1, ethertype, &l3)
     }
 
-    /// The same tunnel in the other direction: what we send.
+    /// The same tunnel in the other direction, from us.
     pub fn back(self) -> Self {
         Self { macs: (self.macs.1, self.macs.0), src: self.dst, dst: self.src, ..self }
     }
@@ -240,7 +240,7 @@ pub fn source_port(frame: &[u8]) -> u16 {
     u16::from_be_bytes([frame[at], frame[at + 1]])
 }
 
-/// Whether the TCP or UDP checksum of an untagged IP frame without options is right.
+/// Whether the TCP or UDP checksum of an untagged IP frame without options is correct.
 pub fn l4_is_right(frame: &[u8]) -> bool {
     let (src, dst, proto, l4): (IpAddr, IpAddr, u8, &[u8]) = if frame[12..14] == IPV4.to_be_bytes() {
         let ip = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
@@ -254,7 +254,7 @@ pub fn l4_is_right(frame: &[u8]) -> bool {
     checksum(&[&pseudo(src, dst, proto, l4.len()), l4]) == 0
 }
 
-/// Whether the IPv4 header checksum of an untagged frame is right.
+/// Whether the IPv4 header checksum of an untagged frame is correct.
 pub fn ip4_is_right(frame: &[u8]) -> bool {
     checksum(&[&frame[14..34]]) == 0
 }

@@ -1,8 +1,7 @@
-//! Golden captures: the same frames in give the same frames out, byte for byte, whatever was made faster since.
-//! A few thousand bursts of every kind of frame, good and spoiled, alone and mixed, go into every port of two
-//! appliances, one at rest and one with migrating nodes; `golden.txt` has a digest of all that came out of
-//! each block of bursts, and how many frames that was, by fate. `BLESS=1` writes the file anew: right after a
-//! change of behaviour that was meant, wrong after anything else.
+//! Golden captures: the same input gives the same output, byte for byte, whatever is optimised. A few thousand bursts
+//! of every kind of frame, valid and damaged, alone and mixed, enter every port of two appliances, one at rest and
+//! one with migrating nodes. `golden.txt` has a digest of the output of each block of bursts, and the number of
+//! frames by result. `BLESS=1` writes the file again: only after an intended change of behaviour.
 
 use super::{
     frames::{FROM_1, FROM_2, Tunnel},
@@ -49,7 +48,7 @@ impl Digest {
     }
 }
 
-/// Frames that others do not have among their seeds: what appliances tell one another, and what is ordinary.
+/// Frames that are not among the seeds: end markers, and ordinary frames.
 fn frames() -> Vec<Vec<u8>> {
     let marker = |relayed, host| Marker {
         kind: Kind::End,
@@ -95,7 +94,7 @@ fn frames() -> Vec<Vec<u8>> {
     let markers = [marker(false, 1), marker(true, 2)].map(|marker| {
         Tunnel { flags: 2 | u8::from(marker.relayed), ..FROM_1 }.around(&marker::build(&marker))
     });
-    // As many of each kind, although there are more of some.
+    // The same number of each kind.
     let often = tunnelled.len() / plain.len();
     let plain: Vec<_> = (0..often).flat_map(|_| plain.clone()).collect();
     [plain, tunnelled, markers.to_vec(), seeds()].concat()
@@ -129,7 +128,7 @@ fn packet(frames: &[Vec<u8>], numbers: &mut Numbers) -> VecPacket {
     packet
 }
 
-/// Whether a frame is one that comes by this port.
+/// Whether a frame is plausible at this port.
 fn is_for(port: u16, frame: &[u8]) -> bool {
     let mac = |at: usize, mac: Mac| frame.get(at..at + 6) == Some(&mac.octets()[..]);
     match port {
@@ -141,7 +140,7 @@ fn is_for(port: u16, frame: &[u8]) -> bool {
     }
 }
 
-/// A leaves for host 2, B is watched in case it leaves, S comes from host 1, and R1 was here before.
+/// A leaves for host 2, B has a window, S arrives from host 1, and R1 was here before.
 fn is_migrating(lab: &mut Lab) {
     let bd = lab.net100;
     let record = |mac, port, stage| MigrationRecord {
@@ -162,12 +161,12 @@ fn is_migrating(lab: &mut Lab) {
     lab.publish();
 }
 
-/// The digests are older than some names in what they were made of.
+/// The digests contain the names of some types as they were first; this restores them.
 fn with_original_names(text: String) -> Vec<u8> {
     text.replace("bd: Bd(", "net: Net(").replace("Bd(", "Net(").into_bytes()
 }
 
-/// What came out of one block of bursts.
+/// The output of one block of bursts.
 struct Block {
     digest: Digest,
     sent: usize,
@@ -181,7 +180,7 @@ impl Block {
         Self { digest: Digest(0xcbf2_9ce4_8422_2325), sent: 0, dropped: 0, punted: 0, learned: 0 }
     }
 
-    /// Adds what came out of a burst, and takes the events that it left.
+    /// Adds the output of a burst, and removes its events.
     fn add(&mut self, out: &Out, exits: &mut Exits) {
         for ((port, frame), packet) in out.sent.iter().zip(&out.packets) {
             self.digest.add(&port.to_be_bytes());
@@ -205,7 +204,7 @@ impl Block {
     }
 }
 
-/// A line for each block: appliance, port, digest, frames by fate.
+/// A line for each block: appliance, port, digest, number of frames by result.
 fn run() -> String {
     let all = frames();
     let fitting: Vec<Vec<_>> =

@@ -1,4 +1,4 @@
-//! A vif speaks for itself only.
+//! A vif may use its own addresses only.
 
 use super::frames::{
     self, ARP, ICMPV6, IPV4, IPV6, NO_MAC, UDP, advert, arp, eth, icmp6, ip4, ip6, solicit, udp4, udp6,
@@ -17,7 +17,7 @@ const fn sent_with_addresses_of(ip_of: Station) -> Station {
     Station { mac: A.mac, ..ip_of }
 }
 
-/// What a guarded vif must not send, and why.
+/// Frames that a guarded vif must not send, and the reasons.
 fn forbidden() -> Vec<(&'static str, Vec<u8>, DropReason)> {
     let all_nodes = "ff02::1".parse().unwrap();
     let all_nodes_mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
@@ -203,13 +203,13 @@ fn udp6_between(ports: (u16, u16)) -> Vec<u8> {
     eth(B.mac, A.mac, IPV6, &ip6(A.ip6, B.ip6, UDP, 0, 64, &l4))
 }
 
-/// The first fragment of an ICMPv6 message without a byte of it: what follows could be anything.
+/// The first fragment of an ICMPv6 message without a byte of it: the rest may be anything.
 fn fragment_without_header() -> Vec<u8> {
     let fragment = [ICMPV6, 0, 0, 1, 0, 0, 0, 7];
     eth(ALL_NODES, A.mac, IPV6, &ip6(A.mac.link_local(), ll("ff02::1"), 44, 0, 255, &fragment))
 }
 
-/// What only routers and DHCP servers send, and why others may not.
+/// Frames that only routers and DHCP servers may send, and the reasons.
 fn servers_frames() -> Vec<(&'static str, Vec<u8>, DropReason)> {
     vec![
         ("router advertisement", icmp6_from(A.mac.link_local(), 134), DropReason::GuardRouter),
@@ -235,7 +235,7 @@ fn a_vif_is_no_router_and_no_dhcp_server() {
             let out = lab.one(VM_A, &frame);
             assert_eq!((out.sent.len(), out.dropped), (0, vec![reason]), "{what}");
         }
-        // Asking is allowed.
+        // Requests are allowed.
         assert_eq!(lab.one(VM_A, &udp4_between((68, 67), Mac::BROADCAST)).dropped, []);
         assert_eq!(lab.one(VM_A, &icmp6_from(A.mac.link_local(), 133)).dropped, []);
     }
@@ -253,7 +253,7 @@ fn a_router_and_a_dhcp_server_may_be_allowed() {
     assert_eq!(lab.one(VM_A, &icmp6_from(A.mac.link_local(), 134)).dropped, []);
     allow(&mut lab, Allowed { dhcp_server: true, ..Allowed::default() });
     lab.one(VM_A, &icmp6_from(A.mac.link_local(), 134)).is_dropped(DropReason::GuardRouter);
-    // Without a guard nobody is asked.
+    // Without a guard the frame passes.
     switch_off(&mut lab);
     for (what, frame, _) in servers_frames() {
         assert_eq!(lab.one(VM_A, &frame).dropped, [], "{what}");
@@ -263,7 +263,7 @@ fn a_router_and_a_dhcp_server_may_be_allowed() {
 #[test]
 fn a_guest_chooses_its_link_local_address() {
     let mut lab = Lab::new();
-    // As RFC 7217 makes it: not from the MAC.
+    // An address as in RFC 7217, not from the MAC.
     let stable = ll("fe80::5b1c:9a3e:77f0:1d42");
     let learned = [Learn { port: VM_A, bd: lab.net100, vlan: 0, mac: A.mac, ip: Some(stable.into()) }];
     let all = (ALL_NODES, ll("ff02::1"));
@@ -277,10 +277,10 @@ fn a_guest_chooses_its_link_local_address() {
         let out = lab.one(VM_A, &frame);
         assert_eq!((&out.dropped[..], &out.learned[..]), (&[][..], &learned[..]), "{what}");
     }
-    // It is asked for before it is used.
+    // It is probed before it is used.
     let probe = lab.one(VM_A, &solicit(A.mac, Ipv6Addr::UNSPECIFIED, stable));
     assert_eq!((probe.dropped, probe.learned), (vec![], vec![]));
-    // Once it is known, nobody is told again, and it is nobody else's.
+    // Once registered, it is not reported again, and no other node may use it.
     lab.tables.set_owner(lab.net100, stable.into(), A.mac).unwrap();
     lab.publish();
     assert_eq!(lab.one(VM_A, &udp6(Station { ip6: stable, ..A }, B, 0, 5)).learned, []);
@@ -303,7 +303,7 @@ fn pairs_of_address_and_mac_are_allowed() {
         .map(|(mac, prefix)| Pair { mac, prefix: prefix.parse().unwrap() });
     allow(&mut lab, Allowed { pairs: pairs.into(), ..Allowed::default() });
     let from = |ip4: &str| Station { ip4: ip4.parse().unwrap(), ..A };
-    // The fast path takes what the slow path takes: to another port, and to another host.
+    // The fast path accepts the same as the slow path: to another port, and to another host.
     for ip in ["10.1.0.0", "10.1.255.255", "192.168.0.10"] {
         assert_eq!(lab.one(VM_A, &udp4(from(ip), B, 5)).only(VM_B), udp4(from(ip), B, 5));
         assert_eq!(lab.one(VM_A, &udp4(from(ip), R1, 5)).dropped, []);
@@ -315,7 +315,7 @@ fn pairs_of_address_and_mac_are_allowed() {
         let arp = arp(Mac::BROADCAST, 1, (A.mac, ip.parse().unwrap()), (NO_MAC, NOBODY.ip4));
         lab.one(VM_A, &arp).is_dropped(DropReason::GuardArp);
     }
-    // A MAC of its own for an address of its own, as VRRP wants it.
+    // A separate MAC for a separate address, as in VRRP.
     let virtual_station =
         Station { mac: virtual_mac, ip4: "192.168.0.77".parse().unwrap(), ip6: ll("fd00:1::77aa") };
     assert_eq!(lab.one(VM_A, &udp4(virtual_station, B, 5)).dropped, []);

@@ -1,4 +1,4 @@
-//! What segments teach, and what they are not believed.
+//! Learning from segments, and its limits.
 
 use super::frames::{NO_MAC, advert, arp, other, solicit, tagged, udp4};
 use super::*;
@@ -53,7 +53,7 @@ fn a_node_of_another_host_is_dropped_until_the_board_moves_it() {
 #[test]
 fn a_vif_does_not_appear_behind_a_segment() {
     let mut lab = Lab::new();
-    // A loop in the segment brings A's broadcast back; to send it round again would be a storm.
+    // A loop in the segment returns A's broadcast; to flood it again would cause a storm.
     let out = lab.one(SEGMENT, &other(A.mac, Mac::BROADCAST, 50));
     out.is_dropped(DropReason::SourceIsLocal);
     lab.one(TRUNK, &tagged(&udp4(A, B, 5), 0x8100, 10)).is_dropped(DropReason::SourceIsLocal);
@@ -70,7 +70,7 @@ fn nothing_is_learned_from_vifs_and_the_underlay() {
     assert_eq!(lab.one(UNDERLAY, &frames::FROM_1.around(&udp4(NOBODY, A, 5))).learned, []);
 }
 
-/// A vif's own addresses are declared. One that it shares with others is its own while it says so last.
+/// The addresses of a vif are declared. A shared one belongs to the last that announced it.
 #[test]
 fn a_vif_that_announces_a_shared_address_is_reported() {
     let mut lab = Lab::new();
@@ -103,7 +103,7 @@ fn addresses_are_learned_from_arp_and_nd() {
     let probe = arp(Mac::BROADCAST, 1, (S.mac, Ipv4Addr::UNSPECIFIED), (NO_MAC, new4));
     assert_eq!(lab.one(SEGMENT, &probe).learned, []);
     assert_eq!(lab.one(SEGMENT, &solicit(S.mac, Ipv6Addr::UNSPECIFIED, new6)).learned, []);
-    // Another's MAC inside is a proxy's word.
+    // Another MAC inside the message is a proxy.
     let mut proxy = arp(A.mac, 2, (NOBODY.mac, new4), (A.mac, A.ip4));
     proxy[6..12].copy_from_slice(&S.mac.octets());
     assert_eq!(lab.one(SEGMENT, &proxy).learned, []);
@@ -119,15 +119,15 @@ fn a_full_port_learns_no_new_station_and_keeps_its_own() {
     let out = lab.one(TRUNK, &new);
     assert_eq!(out.learned, []);
     out.is_dropped(DropReason::StationLimit);
-    // Nor anybody who was at another port, or claims to be from another host.
+    // Nor a station that was at another port, or belongs to another host.
     lab.one(TRUNK, &tagged(&udp4(S, A, 5), 0x8100, 10)).is_dropped(DropReason::StationLimit);
     lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).is_dropped(DropReason::StationLimit);
-    // Who is known, another network, another port and what comes by the underlay are not concerned.
+    // Known stations, other networks, other ports and frames from the underlay are not affected.
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(T, A, 5), 0x8100, 10)).ports(), [VM_A]);
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(NOBODY, A, 5), 0x8100, 20)).ports(), [VM_200]);
     assert_eq!(lab.one(SEGMENT, &udp4(NOBODY, A, 5)).ports(), [VM_A]);
     assert_eq!(lab.one(UNDERLAY, &frames::FROM_1.around(&udp4(NOBODY, T, 5))).ports(), [TRUNK]);
-    // A node that is locked for a migration has a place here before it speaks.
+    // A node that is locked for a migration has an entry here before it sends.
     lab.tables.set_migrating_flag(lab.net100, R1.mac, true);
     lab.publish();
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(R1, A, 5), 0x8100, 10)).learned.len(), 1);

@@ -1,4 +1,4 @@
-//! Between the ports of one host, and what never goes anywhere.
+//! Frames between ports of one host, and frames that are never forwarded.
 
 use super::frames::{other, udp4, udp6};
 use super::*;
@@ -26,7 +26,7 @@ fn vif_and_segment_reach_each_other() {
 #[test]
 fn networks_with_the_same_addresses_are_separate() {
     let mut lab = Lab::new();
-    // B is not in network 200: its MAC there is unknown, and goes to that network's other member only.
+    // B is not in network 200: its MAC is unknown there, and the frame goes to the other member of that network only.
     let out = lab.one(VM_200, &udp4(A, B, 10));
     assert_eq!(out.ports(), [TRUNK]);
     assert_eq!(out.sent[0].1[12..16], [0x81, 0, 0, 20]);
@@ -78,7 +78,7 @@ fn control_frames_of_vendor_bridges_are_not_forwarded() {
         let inward = frames::FROM_1.around(&other(R1.mac, dst, 46));
         lab.one(UNDERLAY, &inward).is_dropped(DropReason::LinkLocalControl);
     }
-    // Of the same vendors, but not between bridges only; and MVRP, which a bridge without it forwards.
+    // Of the same vendors, but not only between bridges; and MVRP, which a bridge without it forwards.
     for dst in [0x0100_0ccc_ccc8, 0x0100_0cdd_dddd, 0x00e0_2b00_0001, 0x0180_c200_0021] {
         assert_eq!(lab.one(SEGMENT, &other(S.mac, Mac::from_u64(dst), 46)).dropped, [], "{dst:x}");
     }
@@ -102,7 +102,7 @@ fn every_prefix_of_a_frame_is_malformed() {
             lab.one(VM_A, &whole[..len]).is_dropped(DropReason::Malformed);
         }
     }
-    // What is no IP has no length but its own.
+    // A frame without IP has no other length.
     let plain = other(A.mac, B.mac, 40);
     for len in 14..plain.len() {
         assert_eq!(lab.one(VM_A, &plain[..len]).only(VM_B), &plain[..len]);

@@ -1,4 +1,4 @@
-//! Segments that another port forwards for, and what goes round.
+//! Blocked segments, and loops.
 
 use super::frames::{FROM_1, other, tagged, udp4};
 use super::*;
@@ -23,7 +23,7 @@ fn a_blocked_segment_neither_sends_nor_receives_floods() {
         assert_eq!(out.learned, [], "who is behind it is another's to tell");
         out.is_dropped(DropReason::SegmentBlocked);
     }
-    // Others get what they got before.
+    // Other ports get the same as before.
     assert_eq!(lab.one(UNDERLAY, &inward).ports(), [VM_B, TRUNK, VM_A]);
     assert!(!lab.one(VM_A, &from_vm).ports().contains(&SEGMENT));
     assert!(
@@ -41,7 +41,7 @@ fn a_trunk_is_blocked_for_one_of_its_networks() {
     let frame = udp4(B, A, 5);
     lab.one(TRUNK, &tagged(&frame, 0x8100, 20)).is_dropped(DropReason::SegmentBlocked);
     assert_eq!(lab.one(TRUNK, &tagged(&udp4(T, A, 5), 0x8100, 10)).ports(), [VM_A]);
-    // In network 200 there is nobody else to flood to.
+    // In network 200 there is no other receiver.
     lab.one(VM_200, &other(A.mac, Mac::BROADCAST, 50)).is_dropped(DropReason::SegmentBlocked);
     block(&lab, TRUNK, 20, false);
     assert_eq!(lab.one(VM_200, &other(A.mac, Mac::BROADCAST, 50)).ports(), [TRUNK]);
@@ -53,7 +53,7 @@ fn repeated_frames_are_no_longer_flooded() {
     lab.exits.loops = true;
     lab.one(SEGMENT, &other(S.mac, Mac::BROADCAST, 50)).is_dropped(DropReason::SegmentLoop);
     lab.one(TRUNK, &tagged(&other(T.mac, NOBODY.mac, 50), 0x8100, 10)).is_dropped(DropReason::SegmentLoop);
-    // Only what a segment brings can be a loop, and only what is flooded.
+    // Only flooded frames from a segment count.
     assert_eq!(lab.one(SEGMENT, &udp4(S, A, 5)).ports(), [VM_A]);
     assert_eq!(lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50)).dropped, []);
     assert_eq!(lab.one(UNDERLAY, &FROM_1.around(&other(R1.mac, Mac::BROADCAST, 50))).dropped, []);
@@ -66,7 +66,7 @@ fn loop_probes_go_to_the_control_thread_only() {
         let (vni, host) = (vni(100), HostName::new("gw-b").unwrap());
         loop_probe::build(Mac::new([2, 0, 0, 0, 0, 7]), &Probe { vni, port: 1, vlan, instance: 5, host })
     };
-    // Also to a blocked port: how else would it hear that it is needed again?
+    // Also from a blocked port, which must learn when it is needed again.
     block(&lab, SEGMENT, 0, true);
     for (port, vlan) in [(SEGMENT, 0), (TRUNK, 10), (TRUNK, 77)] {
         let out = lab.one(port, &probe(vlan));
@@ -77,7 +77,7 @@ fn loop_probes_go_to_the_control_thread_only() {
     stripped.stripped = Some(VlanId::new(10).unwrap());
     let out = lab.burst(TRUNK, vec![stripped]);
     assert_eq!(loop_probe::parse(&out.punted[0].1).unwrap().0, 10);
-    // A VM that makes one up, and another host that sends one on, are not listened to.
+    // Probes from a VM or from another host are ignored.
     let mut from_vm = probe(0);
     from_vm[6..12].copy_from_slice(&A.mac.octets());
     lab.one(VM_A, &from_vm).is_dropped(DropReason::LinkLocalControl);

@@ -1,4 +1,4 @@
-//! Migrating nodes: what is delivered, held, sent on, and in which order.
+//! Migrating nodes: which frames are delivered, held or redirected, and in which order.
 
 use super::{
     Lab, OUR_4, R1, R2, SEGMENT, UNDERLAY, VM_A, VM_B,
@@ -57,7 +57,7 @@ fn marked(tunnel: Tunnel, flags: u8, inner: &[u8]) -> VecPacket {
     VecPacket::new(&Tunnel { flags, ..tunnel }.around(inner))
 }
 
-/// A has come to us from host 1; host 2 must still end what it sent there.
+/// A has arrived from host 1; the end markers of host 2 are still missing.
 fn arriving(lab: &mut Lab) -> Arc<EndMarkerBarrier> {
     let arrival = Arc::new(EndMarkerBarrier::new(9, 0, Some(1), [2]));
     let stage = Stage::Arriving(Arc::clone(&arrival));

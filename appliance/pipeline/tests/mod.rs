@@ -1,6 +1,5 @@
-//! Tests of the stages. One appliance with a port of each role stands here ([`Lab`]); each file tests one
-//! stage on it, by whole frames in and whole frames out. After every burst, and again when the lab goes, the
-//! books must balance.
+//! Tests of the stages. [`Lab`] is one appliance with a port of each role; each file tests one stage on it, with
+//! whole frames as input and output. After every burst, and when the lab is dropped, the packet accounting must hold.
 
 mod decap;
 mod encap;
@@ -101,7 +100,7 @@ const VXLAN_PORT: u16 = 4789;
 const INNER_MTU_4: u16 = 1450;
 const INNER_MTU_6: u16 = 1430;
 
-/// What became of one burst.
+/// The output of one burst.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Out {
     /// By port, in order.
@@ -115,7 +114,7 @@ struct Out {
 }
 
 impl Out {
-    /// The only frame that left, which did so by this port; nothing was dropped.
+    /// The only frame that was sent, from this port; nothing was dropped.
     #[track_caller]
     fn only(&self, port: u16) -> &[u8] {
         assert_eq!(self.dropped, []);
@@ -125,14 +124,14 @@ impl Out {
         }
     }
 
-    /// Nothing left, and one frame was dropped for this reason.
+    /// Checks that nothing was sent, and one frame was dropped for this reason.
     #[track_caller]
     fn is_dropped(&self, reason: DropReason) {
         assert_eq!((self.sent.as_slice(), self.dropped.as_slice()), (&[][..], &[reason][..]));
         assert_eq!(self.punted, []);
     }
 
-    /// The ports by which frames left, in order.
+    /// The ports that frames were sent from, in order.
     fn ports(&self) -> Vec<u16> {
         self.sent.iter().map(|(port, _)| *port).collect()
     }
@@ -256,7 +255,7 @@ impl Lab {
         lab
     }
 
-    /// Gives both networks this policy. Network 100: all its ports; hosts 1 and 2, of which 2 has a segment.
+    /// Sets this policy for both networks. Network 100: all its ports; hosts 1 and 2, of which 2 has a segment.
     fn flood(&mut self, flood: FloodPolicy) {
         let member = |port, vlan, segment| Member { port, vlan, segment };
         let first = NetworkEntry {
@@ -297,7 +296,7 @@ impl Lab {
         self.tables.publish();
     }
 
-    /// Changes the way to a host.
+    /// Changes the path to a host.
     fn rewrite_path(&mut self, host: u32, to: IpAddr, vlan: Option<u16>, change: impl FnOnce(&mut Path)) {
         let mut path = path(to, vlan);
         change(&mut path);
@@ -328,7 +327,7 @@ impl Lab {
         out
     }
 
-    /// What a call of the path makes of frames, of which so many had not been received before.
+    /// Runs a call on the pipeline and returns its output. `received`: how many frames it receives.
     #[track_caller]
     fn packets_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, TraceLog>)) -> Out {
         let before = self.counters.read();
@@ -366,7 +365,7 @@ impl Lab {
         assert_eq!(packets.sent, self.sent_before);
     }
 
-    /// The path in the words of the last burst's trace.
+    /// The trace of the last burst.
     fn trace(&self) -> String {
         self.notes.notes.iter().map(|(stage, says)| format!("{}: {says}\n", stage.name())).collect()
     }

@@ -1,4 +1,4 @@
-//! What a guest left to its device comes out finished.
+//! Frames that a guest left unfinished are finished.
 
 use super::frames::{TCP, data, eth, ip4, ip4_is_right, ip6, l4_is_right, udp4, udp6};
 use super::*;
@@ -18,7 +18,7 @@ fn tcp6(from: Station, to: Station, len: usize) -> Vec<u8> {
     eth(to.mac, from.mac, frames::IPV6, &ip6(from.ip6, to.ip6, TCP, 0, 64, &tcp))
 }
 
-/// The frame as a guest sends it: with rubbish where the checksum belongs, or the pseudo header's sum.
+/// The frame as a guest sends it: any value in place of the checksum, or the sum of the pseudo header.
 fn unfilled(frame: &[u8], gso: Option<u16>) -> VecPacket {
     let mut frame = frame.to_vec();
     let l4 = if frame[12..14] == frames::IPV4.to_be_bytes() { 34 } else { 54 };
@@ -78,7 +78,7 @@ fn a_capable_port_gets_the_request() {
     assert_eq!(out.packets[0].requested, Some(TxOffload { gso_size: 1448, ..request }));
 }
 
-/// Segments of `whole` as they must be: lengths, checksums, sequence numbers, flags, and all the data.
+/// Checks the segments of `whole`: lengths, checksums, sequence numbers, flags, and all the data.
 #[track_caller]
 fn assert_segments(frames: &[&[u8]], whole: &[u8], mss: usize) {
     let v4 = whole[12..14] == frames::IPV4.to_be_bytes();
@@ -144,7 +144,7 @@ fn a_port_that_cannot_segment_gets_segments() {
     let got: Vec<&[u8]> = out.sent.iter().map(|(_, f)| f.as_slice()).collect();
     assert_eq!(out.ports(), [SEGMENT; 4]);
     assert_segments(&got, &whole, 1400);
-    // Nor does one that fills in checksums only.
+    // The same for a port that only fills in checksums.
     lab.ports[usize::from(VM_B)].segments_tcp = false;
     let whole = tcp6(A, B, 5000);
     let out = lab.burst(VM_A, vec![unfilled(&whole, Some(1400))]);
@@ -172,7 +172,7 @@ fn frames_that_cannot_be_finished_are_dropped() {
         let plain = frames::other(A.mac, to.mac, 50);
         lab.burst(VM_A, vec![mark(&plain, None)]).is_dropped(DropReason::BadChecksumOffload);
         lab.burst(VM_A, vec![mark(&plain, Some(10))]).is_dropped(DropReason::BadChecksumOffload);
-        // UDP segmentation was not offered to anyone.
+        // UDP segmentation was never offered.
         lab.burst(VM_A, vec![mark(&udp4(A, to, 3000), Some(1000))])
             .is_dropped(DropReason::BadChecksumOffload);
         let mut fragment = udp4(A, to, 50);

@@ -1,4 +1,4 @@
-//! Whatever comes, nothing panics and packet accounting holds; and what leaves was asked for.
+//! For any input nothing panics, the packet accounting holds, and only expected frames are sent.
 
 use super::frames::{FROM_1, FROM_2, Tunnel, advert, arp_request, solicit, tagged, udp4, udp6};
 use super::*;
@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 const UNDERLAYS: [u16; 2] = [UNDERLAY, UNDERLAY_30];
 
-/// Good frames of every kind, to be spoiled.
+/// Valid frames of every kind, to be damaged.
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let tcp = frames::tcp(A.ip4.into(), R1.ip4.into(), 1, 0x18, &frames::data(3000));
     let tcp = frames::eth(R1.mac, A.mac, frames::IPV4, &frames::ip4(A.ip4, R1.ip4, frames::TCP, 2, &tcp));
@@ -31,7 +31,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     [all, tags].concat()
 }
 
-/// One change to a good frame: bytes set, the end cut off, or something appended.
+/// One change to a valid frame: bytes set, the end cut off, or bytes appended.
 #[derive(Debug, Clone)]
 enum Spoil {
     Set(Vec<(prop::sample::Index, u8)>),
@@ -51,7 +51,7 @@ fn spoil() -> impl Strategy<Value = Spoil> {
 fn apply(frame: &mut Vec<u8>, spoil: &Spoil) {
     match spoil {
         Spoil::Set(_) | Spoil::Cut(_) if frame.is_empty() => {}
-        // Headers are where it hurts: three of four changes hit the first 120 bytes.
+        // Most changes should hit headers: three of four are in the first 120 bytes.
         Spoil::Set(list) => list.iter().for_each(|(at, value)| {
             let reach = if value % 4 == 0 { frame.len() } else { frame.len().min(120) };
             let at = at.index(reach);
@@ -82,7 +82,7 @@ fn check(lab: &mut Lab, port: u16, burst: Vec<VecPacket>) {
     let came_from_underlay = UNDERLAYS.contains(&port);
     let before = lab.counters.read().dropped[DropReason::TooBig as usize];
     let out = lab.burst(port, burst);
-    // Split horizon: only a word about a packet too big may go back.
+    // Split horizon: only an error about a packet too big may return.
     let too_big = (lab.counters.read().dropped[DropReason::TooBig as usize] - before) as usize;
     let to_underlay = out.ports().iter().filter(|p| UNDERLAYS.contains(p)).count();
     assert!(!came_from_underlay || to_underlay <= too_big, "{out:?}");
@@ -125,7 +125,7 @@ fn spoiled_frames_into_any_port() {
             Ok(())
         })
         .unwrap();
-    // The seeds are worth spoiling: they reach every way out and most stages.
+    // The seeds are useful: they reach every exit and most stages.
     let packets = lab.borrow().counters.read();
     assert!(packets.sent > 0 && packets.copied > 0 && packets.to_control > 0);
 }

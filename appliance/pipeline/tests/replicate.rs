@@ -37,7 +37,7 @@ fn flood_goes_to_every_other_port_and_every_host_once() {
     let mut lab = Lab::new();
     for (group, frame) in kinds(A.mac) {
         let out = lab.one(VM_A, &frame);
-        // A copy of a unicast frame must not be sent on where its node has left.
+        // A copy of a unicast frame must not be redirected by the old host of its node.
         let flags = if group { 0 } else { 1 };
         let expected = [
             (VM_B, frame.clone()),
@@ -201,7 +201,7 @@ fn migrating(lab: &mut Lab, node: Station) -> u32 {
     stopover_net::vxlan::separate_copy_bit(node.mac)
 }
 
-/// A datagram around a group frame that tells who has a copy of his own.
+/// A datagram with a group frame that flags which nodes have a separate copy.
 fn apart(tunnel: Tunnel, set: u32, frame: &[u8]) -> Vec<u8> {
     let mut bytes = Tunnel { checksum: false, ..tunnel }.around(frame);
     bytes[43..46].copy_from_slice(&set.to_be_bytes()[1..]);
@@ -234,7 +234,7 @@ fn a_node_with_a_separate_copy_does_not_get_the_common_one() {
     let shim = [&A.mac.octets()[..], &[0, 0], &frame].concat();
     let own = Tunnel { flags: 4, ..FROM_1 };
     assert_eq!(lab.one(UNDERLAY, &own.around(&shim)).only(VM_A), frame);
-    // All behind a segment hear the other copy.
+    // All stations of a segment receive the other copy.
     let shim = [&S.mac.octets()[..], &[0, 0], &frame].concat();
     lab.one(UNDERLAY, &apart(own, 1, &shim)).is_dropped(DropReason::ServedApart);
 }

@@ -1,4 +1,4 @@
-//! ARP and neighbour discovery: who answers, who hears, who stays silent.
+//! ARP and neighbour discovery: which requests are answered, forwarded or dropped.
 
 use super::frames::{NO_MAC, advert, arp, arp_request, solicit, solicit_to, solicited_node};
 use super::*;
@@ -6,7 +6,7 @@ use super::*;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: Mac = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
 const ANY4: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-/// The mark of a frame with a shim.
+/// The flag of a frame with a shim.
 const NODE: u8 = 4;
 const ANY6: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 
@@ -20,7 +20,7 @@ fn arp_for_a_remote_node_is_answered_here() {
     for remote in [R1, R2, R3] {
         let out = lab.one(VM_A, &arp_request(A, remote.ip4));
         assert_eq!(out.only(VM_A), arp_reply(remote, A));
-        // Unicast, as a host does that confirms what it knows (RFC 1122 section 2.3.2.1), or knows of nobody.
+        // Unicast, as from a host that confirms an entry (RFC 1122 section 2.3.2.1), or for an unknown node.
         for dst in [remote.mac, NOBODY.mac] {
             let ask = arp(dst, 1, (A.mac, A.ip4), (NO_MAC, remote.ip4));
             assert_eq!(lab.one(VM_A, &ask).only(VM_A), arp_reply(remote, A));
@@ -32,14 +32,14 @@ fn arp_for_a_remote_node_is_answered_here() {
 #[test]
 fn a_unicast_request_for_another_node_reaches_that_node() {
     let mut lab = Lab::new();
-    // R1 is known to have the address; whoever is asked may have taken it over.
+    // R1 is the known owner; the receiver of the request may be the new one.
     let ask = |dst| arp(dst, 1, (A.mac, A.ip4), (NO_MAC, R1.ip4));
     assert_eq!(lab.one(VM_A, &ask(B.mac)).only(VM_B), ask(B.mac));
     assert_eq!(lab.one(VM_A, &ask(R2.mac)).only(UNDERLAY)[70..], ask(R2.mac));
     let ask = |dst| solicit_to(dst, R1.ip6, A.mac, A.ip6, R1.ip6);
     assert_eq!(lab.one(VM_A, &ask(S.mac)).only(SEGMENT), ask(S.mac));
     assert_eq!(lab.one(VM_A, &ask(R2.mac)).only(UNDERLAY)[70..], ask(R2.mac));
-    // So for an address of a node here.
+    // The same for an address of a local node.
     let ask = arp(S.mac, 1, (A.mac, A.ip4), (NO_MAC, B.ip4));
     assert_eq!(lab.one(VM_A, &ask).only(SEGMENT), ask);
 }
@@ -83,7 +83,7 @@ fn a_request_for_an_unknown_address_is_flooded() {
     for ask in [arp_request(A, NOBODY.ip4), solicit(A.mac, A.ip6, NOBODY.ip6)] {
         assert_eq!(lab.one(VM_A, &ask).sent.len(), 5);
     }
-    // An owner that is nowhere is nobody.
+    // An owner without an entry is unknown.
     lab.tables.set_owner(lab.net100, NOBODY.ip4.into(), NOBODY.mac).unwrap();
     lab.publish();
     assert_eq!(lab.one(VM_A, &arp_request(A, NOBODY.ip4)).sent.len(), 5);
@@ -98,7 +98,7 @@ fn networks_do_not_answer_for_each_other() {
     assert_eq!(lab.one(VM_200, &ask).only(TRUNK), frames::tagged(&ask, 0x8100, 20));
 }
 
-/// A frame for one node only, as it is in the tunnel to another appliance: the mark NODE and the shim.
+/// A frame for one node only, as it is in the tunnel to another appliance: flag NODE and shim.
 fn sent_to_owner(out: &Out, owner: Mac) -> Vec<u8> {
     let sent = out.only(UNDERLAY);
     assert_eq!(sent[49], NODE);
@@ -110,7 +110,7 @@ fn sent_to_owner(out: &Out, owner: Mac) -> Vec<u8> {
 fn a_probe_for_a_used_address_is_sent_to_its_owner_only() {
     let mut lab = Lab::new();
     let probe = |target| arp(Mac::BROADCAST, 1, (A.mac, ANY4), (NO_MAC, target));
-    // Only a living owner may say that the address is taken, also where broadcasts are not flooded.
+    // Only the owner itself may defend the address, also where broadcasts are not flooded.
     for policy in [FloodPolicy::Flood, FloodPolicy::Drop] {
         lab.flood(policy);
         assert_eq!(sent_to_owner(&lab.one(VM_A, &probe(R1.ip4)), R1.mac), probe(R1.ip4));
@@ -119,7 +119,7 @@ fn a_probe_for_a_used_address_is_sent_to_its_owner_only() {
     assert_eq!(lab.one(VM_A, &probe(NOBODY.ip4)).sent.len(), 5);
     // A local owner defends itself.
     assert_eq!(lab.one(VM_A, &probe(S.ip4)).only(SEGMENT), probe(S.ip4));
-    // An address that is registered as the prober's own is free for it.
+    // An address that is registered for the prober itself is free for it.
     lab.one(VM_A, &probe(A.ip4)).is_dropped(DropReason::Answered);
 }
 
@@ -180,7 +180,7 @@ fn solicitations_for_a_remote_node_are_answered_here() {
     let mut lab = Lab::new();
     let answer = advert((A.mac, A.ip6), R1.mac, R1.ip6, 0x60);
     assert_eq!(lab.one(VM_A, &solicit(A.mac, A.ip6, R1.ip6)).only(VM_A), answer);
-    // Unicast, to see whether the neighbour is still there (RFC 4861 section 7.3.1).
+    // Unicast, to check that the neighbour is reachable (RFC 4861 section 7.3.1).
     let unicast = solicit_to(R1.mac, R1.ip6, A.mac, A.ip6, R1.ip6);
     assert_eq!(lab.one(VM_A, &unicast).only(VM_A), answer);
     let link_local = A.mac.link_local();
@@ -229,7 +229,7 @@ fn an_answer_for_a_router_has_the_router_flag() {
     let ask = solicit(A.mac, A.ip6, R1.ip6);
     let plain = advert((A.mac, A.ip6), R1.mac, R1.ip6, 0x60);
     assert_eq!(lab.one(VM_A, &ask).only(VM_A), plain);
-    // Its advertisement comes by the underlay and is flooded to us; the control thread is told, once.
+    // Its advertisement from the underlay is flooded; the control thread is notified, once.
     let body = frames::icmp6(R1.ip6, ALL_NODES, 134, &[0; 12]);
     let ra = frames::eth(
         ALL_NODES_MAC,
@@ -246,7 +246,7 @@ fn an_answer_for_a_router_has_the_router_flag() {
     assert_eq!(lab.exits.routers.len(), 1);
     let answer = advert((A.mac, A.ip6), R1.mac, R1.ip6, 0xe0);
     assert_eq!(lab.one(VM_A, &ask).only(VM_A), answer);
-    // A fresh word of the board about the same owner does not unmake it; another owner is no router.
+    // A new record of the same owner keeps the flag; another owner is no router.
     lab.tables.set_owner(lab.net100, R1.ip6.into(), R1.mac).unwrap();
     lab.publish();
     assert_eq!(lab.one(VM_A, &ask).only(VM_A), answer);
@@ -256,7 +256,7 @@ fn an_answer_for_a_router_has_the_router_flag() {
     assert_eq!(lab.one(VM_A, &ask).only(VM_A), answer);
 }
 
-/// Whether the last advertisement sent to A says that its sender is a router.
+/// The router flag of the last advertisement sent to A.
 fn router_flag(lab: &mut Lab, target: Ipv6Addr) -> bool {
     let out = lab.one(VM_A, &solicit(A.mac, A.ip6, target));
     out.only(VM_A)[58] & 0x80 != 0
@@ -275,7 +275,7 @@ fn an_answer_for_an_unknown_link_local_address_has_the_router_flag() {
     assert!(!router_flag(&mut lab, R1.ip6), "no default route goes to a global address");
     lab.tables.set_router(lab.net100, default_route, R1.mac, false);
     assert!(!router_flag(&mut lab, default_route), "it has said that it is none");
-    // What another node says does not matter.
+    // Messages of another node have no effect.
     lab.tables.set_router(lab.net100, default_route, R2.mac, true);
     assert!(!router_flag(&mut lab, default_route));
     lab.tables.set_router(lab.net100, default_route, R1.mac, true);

@@ -1,20 +1,20 @@
-//! Packets that do not fit where they must go: dropped, and their senders told.
+//! Packets that exceed an MTU: dropped, with an ICMP error to the sender.
 
 use super::frames::{FROM_1, Tunnel, checksum, icmp4, icmp6, ip6, other, source_port, tagged, udp4, udp6};
 use super::*;
 
-/// UDP data that makes an IPv4 packet of this many bytes.
+/// UDP data for an IPv4 packet of this many bytes.
 const fn data4(packet: u16) -> usize {
     packet as usize - 28
 }
 
-/// UDP data that makes an IPv6 packet of this many bytes.
+/// UDP data for an IPv6 packet of this many bytes.
 const fn data6(packet: u16) -> usize {
     packet as usize - 48
 }
 
-/// "Fragmentation needed" about this frame, to its sender in its receiver's name (RFC 1191 section 4,
-/// RFC 1812 section 4.3.2.3).
+/// "Fragmentation needed" about this frame, to its sender, from its receiver (RFC 1191 section 4, RFC 1812 section
+/// 4.3.2.3).
 fn frag_needed(about: &[u8], from: Station, to: Station, mtu: u16) -> Vec<u8> {
     let mtu = mtu.to_be_bytes();
     let quote = &about[14..about.len().min(14 + 548)];
@@ -108,13 +108,13 @@ fn no_error_without_ip_or_a_single_sender() {
     let mut lab = Lab::new();
     lab.one(VM_A, &other(A.mac, R1.mac, 1451)).is_dropped(DropReason::TooBig);
     assert_eq!(lab.one(VM_A, &other(A.mac, R1.mac, 1450)).only(UNDERLAY).len(), 1514);
-    // Nor of an error, that it may not cause another (RFC 1122 section 3.2.2).
+    // Nor for an error, which must not cause another (RFC 1122 section 3.2.2).
     let error = icmp4(3, 4, &[0; 1500]);
     let error = frames::eth(R1.mac, A.mac, frames::IPV4, &frames::ip4(A.ip4, R1.ip4, 1, 0, &error));
     lab.one(VM_A, &error).is_dropped(DropReason::TooBig);
     let group = Station { mac: Mac::new([1, 0, 0x5e, 0, 0, 9]), ip4: Ipv4Addr::new(224, 0, 0, 9), ..R1 };
     let out = lab.one(VM_A, &udp4(A, group, data4(1451)));
-    // Ports take it, hosts do not.
+    // It fits the ports, but not the path to a host.
     assert_eq!((out.ports().len(), out.dropped), (3, vec![DropReason::TooBig; 2]));
 }
 
@@ -140,9 +140,9 @@ fn an_error_to_a_sender_at_another_host_uses_the_tunnel() {
         let expected = Tunnel { source_port, tos, ..FROM_1.back() }.around(&answer);
         assert_answered(&out, UNDERLAY, &expected);
     }
-    // Nobody knows where this one is.
+    // The host of this sender is unknown.
     lab.one(UNDERLAY, &FROM_1.around(&udp4(NOBODY, A, data4(1401)))).is_dropped(DropReason::TooBig);
-    // An answer that does not fit its tunnel is not answered in turn.
+    // An error that does not fit its tunnel causes no other.
     lab.rewrite_path(1, HOST_1.into(), None, |path| path.inner_mtu = 500);
     let out = lab.one(UNDERLAY, &FROM_1.around(&udp4(R1, A, data4(1401))));
     assert_eq!((out.sent.len(), out.dropped), (0, vec![DropReason::TooBig, DropReason::TooBig]));

@@ -31,7 +31,7 @@ fn a_tag_that_the_device_stripped_counts() {
     let mut packet = VecPacket::new(&frame);
     packet.stripped = Some(VlanId::new(10).unwrap());
     assert_eq!(lab.burst(TRUNK, vec![packet.clone()]).only(VM_A), frame);
-    // With another tag inside, it was a stack of two.
+    // With another tag inside, there were two.
     let mut inner = VecPacket::new(&tagged(&frame, C_TAG, 10));
     inner.stripped = Some(VlanId::new(20).unwrap());
     lab.burst(TRUNK, vec![inner]).is_dropped(DropReason::InnerVlan);
@@ -98,7 +98,7 @@ fn each_network_of_a_trunk_has_its_own_tag() {
     assert_eq!(trunk.collect::<Vec<_>>(), [[0x81, 0, 0, 10]]);
     let out = lab.one(VM_200, &other(A.mac, Mac::BROADCAST, 50));
     assert_eq!(out.only(TRUNK)[12..16], [0x81, 0, 0, 20]);
-    // From one VLAN of the trunk nothing crosses to the other.
+    // No frame crosses between VLANs of the trunk.
     let frame = tagged(&other(T.mac, Mac::BROADCAST, 50), C_TAG, 20);
     assert_eq!(lab.one(TRUNK, &frame).only(VM_200), other(T.mac, Mac::BROADCAST, 50));
 }
@@ -116,7 +116,7 @@ fn priority_is_kept_between_trunks() {
         let out = lab.one(TRUNK, &tagged(&frame, C_TAG, priority | 10));
         assert_eq!(out.only(SEGMENT), tagged(&frame, C_TAG, priority | 30));
     }
-    // Copies keep it too, and so does what a guest tags with a priority only.
+    // Copies keep it too, and so does a frame with a priority tag of a guest.
     let all = other(T.mac, Mac::BROADCAST, 46);
     lab.flood(FloodPolicy::Flood);
     let out = lab.one(TRUNK, &tagged(&all, C_TAG, 0xa000 | 10));
@@ -131,13 +131,13 @@ fn priority_is_kept_between_trunks() {
 fn priority_crosses_the_overlay_where_the_dscp_carries_it() {
     let mut lab = Lab::new();
     let there = tagged(&frames::udp4_tos(T, R1, 0xb9, 20), C_TAG, 0xb000 | 10);
-    // By default the tenant's word says nothing: neither DSCP nor priority.
+    // By default neither DSCP nor priority of the tenant is used.
     lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = stopover_net::ecn::OuterTos::fixed(0));
     assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0x01);
     lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = stopover_net::ecn::OuterTos::PCP);
     assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0xa1, "CS5, and the ECN of the inner packet");
     assert_eq!(lab.one(VM_A, &frames::udp4_tos(A, R1, 0xb9, 20)).only(UNDERLAY)[15], 0x01);
-    // And back: to a trunk with its priority, to a vif without a tag.
+    // In the other direction: to a trunk with its priority, to a vif without a tag.
     let back = frames::Tunnel { tos: 0xa0, ..frames::FROM_1 };
     for (pcp, tci) in [(false, 10), (true, 0xa000 | 10)] {
         let Role::Underlay(own) = &mut lab.ports[usize::from(UNDERLAY)].role else { panic!("an underlay") };

@@ -1,6 +1,6 @@
-//! A node moves while several lcores forward: host 2 sends flows to it by host A, then, once they are ended there, to
-//! host B directly. The stages and the barrier are those that run; queues, rings and the underlay are lists here, and
-//! whatever has to wait may wait for any time. No flow loses a frame, gets one twice or out of order.
+//! A node migrates while several lcores forward: host 2 sends flows to it by host A, then, after their end markers,
+//! to host B directly. Stages and barrier are the real ones; queues, rings and the underlay are lists, and any of
+//! them may be delayed for any time. No flow loses, duplicates or reorders a frame.
 
 use super::{
     A, Exits, Lab, R2, UNDERLAY, VM_A,
@@ -32,14 +32,14 @@ const CONTROL: u8 = 2;
 /// The host that sends.
 const SENDER: u32 = 2;
 
-/// What is between two hosts.
+/// A datagram between two hosts.
 struct Datagram {
     source_port: u16,
     flags: u8,
     inner: Vec<u8>,
 }
 
-/// Between which two hosts: from the sender to A or B, or from A to B.
+/// The link: from the sender to A or B, or from A to B.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Leg {
     ToOld,
@@ -52,7 +52,7 @@ struct Lcore {
     queue: VecDeque<(Leg, Datagram)>,
     ring: VecDeque<Vec<u8>>,
     taken: u64,
-    /// What waits for room in the first lcore's ring.
+    /// Frames that wait for room in the first lcore's ring.
     waits: VecDeque<Vec<u8>>,
     flushed: u64,
     parked: VecDeque<(Option<Ticket>, VecPacket, Network)>,
@@ -63,7 +63,7 @@ struct Lcore {
 struct Gateway {
     lab: Lab,
     lcores: Vec<Lcore>,
-    /// Where the node has arrived; `None` where it has left.
+    /// The arrival of the node; `None` at the old host.
     arrival: Option<Arc<EndMarkerBarrier>>,
     network: Network,
 }
@@ -105,7 +105,7 @@ impl Gateway {
         self.lcores[usize::from(datagram.source_port) % LCORES].queue.push_back((leg, datagram));
     }
 
-    /// One round of an lcore. What the node gets, and what goes to its new host.
+    /// One round of an lcore. Returns the frames for the node and the datagrams for its new host.
     fn round(&mut self, at: usize) -> (Vec<Vec<u8>>, Vec<Datagram>) {
         let mut out = (Vec::new(), Vec::new());
         self.lab.exits.hands_over = (at != 0).then_some(VM_A);
@@ -154,7 +154,7 @@ impl Gateway {
         out
     }
 
-    /// What a stage has sent: to the port's owner, or onto the underlay.
+    /// Passes sent frames to the owner of the port, or to the underlay.
     fn deliver_out(&mut self, at: usize, sent: Vec<(u16, Vec<u8>)>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         for (port, bytes) in sent {
             match (port, at) {
@@ -169,7 +169,7 @@ impl Gateway {
         }
     }
 
-    /// What an lcore has for the first one's ring goes there as far as there is room.
+    /// Moves frames of an lcore into the ring of the first one, as far as there is room.
     fn hand_over(&mut self, at: usize) {
         while self.lcores[0].ring.len() < RING
             && let Some(bytes) = self.lcores[at].waits.pop_front()
@@ -179,7 +179,7 @@ impl Gateway {
         }
     }
 
-    /// The port's owner has a frame or a marker for it.
+    /// The owner of the port processes a frame or a marker for it.
     fn at_port(&mut self, bytes: Vec<u8>, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         let (network, packet) = (self.network, VecPacket::new(&bytes));
         if marker::parse(&bytes).is_ok() {
@@ -198,7 +198,7 @@ impl Gateway {
         self.deliver_out(0, sent, out);
     }
 
-    /// Markers behind what the port had, which has gone on.
+    /// Relays markers behind the redirected frames of the port.
     fn relayed(&mut self, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         for (_, bytes) in std::mem::take(&mut self.lab.exits.relayed) {
             self.lab.counters.release(1);
@@ -209,7 +209,7 @@ impl Gateway {
         }
     }
 
-    /// What was held for the sender's marker.
+    /// Releases the frames that were held until the end marker of the sender.
     fn release_held(&mut self, at: usize, out: &mut (Vec<Vec<u8>>, Vec<Datagram>)) {
         if !self.arrival.as_ref().is_some_and(|arrival| arrival.is_open(SENDER)) {
             return;
@@ -225,10 +225,10 @@ impl Gateway {
     }
 }
 
-/// Which rules the markers keep.
+/// The rules that the markers follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rules {
-    /// A marker waits for what the queues held when it came.
+    /// A marker waits for the frames that the queues held at its arrival.
     barrier: bool,
     /// Each source port has its marker.
     ports: bool,
@@ -286,7 +286,7 @@ impl World {
         self.carry(leg, Datagram { source_port, flags: 0, inner });
     }
 
-    /// The sender hears that the node has moved: from now on it sends to the new host.
+    /// The sender learns that the node has moved: from now on it sends to the new host.
     fn migrate(&mut self) {
         if std::mem::replace(&mut self.moved, true) {
             return;
@@ -332,7 +332,7 @@ impl World {
         }
     }
 
-    /// The underlay brings one frame of what it has on one of its ways.
+    /// The underlay delivers one frame of one of its links.
     fn bring(&mut self, path: (Leg, u16)) -> bool {
         let Some(datagram) = self.underlay.get_mut(&path).and_then(VecDeque::pop_front) else { return false };
         let gateway = if path.0 == Leg::ToOld { &mut self.old } else { &mut self.new };
@@ -344,7 +344,7 @@ impl World {
         self.underlay.iter().filter(|(_, queue)| !queue.is_empty()).map(|(path, _)| *path).collect()
     }
 
-    /// Lets everything run but what is delayed, until nothing happens any more.
+    /// Runs everything except what is delayed, until nothing happens any more.
     fn settle(&mut self, lcores: &[(bool, usize)], is_delayed: impl Fn((Leg, u16)) -> bool) {
         for _ in 0..200 {
             for path in self.paths().into_iter().filter(|path| !is_delayed(*path)) {
@@ -410,7 +410,7 @@ proptest! {
     }
 }
 
-/// Every flow sends before and after the move, while an lcore of the old host does not run.
+/// Every flow sends before and after the migration, while an lcore of the old host is delayed.
 fn with_a_queue_delayed(rules: Rules) -> World {
     let mut world = World::new(rules);
     (0..FLOWS).for_each(|flow| world.send(flow));
@@ -423,7 +423,7 @@ fn with_a_queue_delayed(rules: Rules) -> World {
     world
 }
 
-/// The same, while the underlay is slow with what has one source port.
+/// The same, while the underlay delays the frames of one source port.
 fn with_a_port_delayed(rules: Rules) -> World {
     let mut world = World::new(rules);
     (0..FLOWS).for_each(|flow| world.send(flow));

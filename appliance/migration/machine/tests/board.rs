@@ -1,4 +1,4 @@
-//! A small model of the board with one node, after docs/migration-board.md, and of the sessions that speak to it.
+//! A small model of the board with one node, after docs/migration-board.md, and of its sessions.
 
 use crate::migration::machine::Record;
 use stopover_bbs::model::{Lock, Unlocked};
@@ -122,7 +122,7 @@ impl Board {
         self.settle(now);
     }
 
-    /// By a host's process, or by the operator.
+    /// Called by a process of a host, or by the operator.
     pub fn begin(&mut self, now: u64, owner: Option<(usize, u32)>, target: Option<usize>) -> Answer {
         let Some(source) = self.record else { return Answer::Refused };
         if owner.is_some_and(|(host, _)| host != source) {
@@ -173,14 +173,14 @@ impl Board {
         }
     }
 
-    /// By the host it goes to, or by the operator, who names no host.
+    /// Called by the target host, or by the operator, who names no host.
     pub fn complete(&mut self, now: u64, at: Option<usize>, ticket: Option<(u64, u64)>) -> Answer {
         let Some(h) = self.held.as_ref().filter(|h| ticket.is_none_or(|t| t == (h.migration, h.generation)))
         else {
             return Answer::Refused;
         };
         let to = match (at, h.target, &h.deferred[..]) {
-            // An appliance's word counts only beside its claim.
+            // A completion by an appliance is valid only with its claim.
             (Some(at), target, deferred)
                 if target.is_none_or(|target| target == at) && (at == h.source || deferred.contains(&at)) =>
             {
@@ -211,7 +211,7 @@ impl Board {
         }
     }
 
-    /// Hosts fall silent, leases end, and what can be completed or must be aborted is.
+    /// Expires hosts and leases, and completes or aborts the migration.
     pub fn settle(&mut self, now: u64) {
         for host in 0..HOSTS {
             self.up[host] &= now < self.last_heartbeat_ms[host] + SILENT_MS;
@@ -245,7 +245,7 @@ enum ClaimState {
     Moved(u64),
 }
 
-/// What an appliance's session wants of the board.
+/// The claims and calls of the session of an appliance.
 #[derive(Debug, Default)]
 pub struct Session {
     claim: Option<ClaimState>,
@@ -291,7 +291,7 @@ impl Session {
         self.synced = false;
     }
 
-    /// Tells the board one thing; says what it answers to a claim.
+    /// Sends one claim or withdrawal. Returns the answer to a claim.
     pub fn claim_step(&mut self, board: &mut Board, now: u64, host: usize) -> Option<Answer> {
         if std::mem::take(&mut self.withdrawn) {
             board.withdraw(now, host);
@@ -316,7 +316,7 @@ impl Session {
         None
     }
 
-    /// Whether there is nothing that a completion has to wait for.
+    /// Whether no claim is pending that a completion must follow.
     fn claim_was_sent(&self) -> bool {
         self.claim != Some(ClaimState::Pending)
     }
@@ -350,7 +350,7 @@ impl Session {
         }
     }
 
-    /// What the session itself makes of a change.
+    /// Applies a change to the session.
     pub fn apply_change(&mut self, now: u64, host: usize, change: Change) {
         match (change, self.claim) {
             (Change::Locked(lock), _) => self.locked = lock.source == id(host),

@@ -1,4 +1,4 @@
-//! Tests of the state machine: its table, and its behaviour in a world where anything may happen.
+//! Tests of the state machine: its table, and its behaviour in a world with events in any order.
 
 mod board;
 mod plane;

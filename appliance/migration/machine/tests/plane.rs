@@ -1,4 +1,5 @@
-//! What the packet path was told, and whether it makes sense: what is kept has exactly one way out.
+//! A model of the packet path. Enters: actions. Leaves: whether they are consistent: held frames have exactly one
+//! exit.
 
 use crate::migration::machine::{Action, State, Target};
 
@@ -9,7 +10,7 @@ pub enum Hold {
     Forward(u16, Target),
 }
 
-/// What the packet path was told.
+/// The state of the packet path.
 #[derive(Debug)]
 pub struct Plane {
     pub local: Option<u16>,

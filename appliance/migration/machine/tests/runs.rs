@@ -1,4 +1,4 @@
-//! Migrations in the model world: anything in any order, and a few that must go well.
+//! Migrations in the model world: random steps, and some fixed sequences that must succeed.
 
 use super::board::HOSTS;
 use super::world::{Kind, Op, PLACES, Vm, World};
@@ -34,7 +34,7 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Longest time for everything to be well again: a lock's lease, its source's hold, and a claim tried again.
+/// Longest time to settle: a lease of a lock, the hold of its source, and another claim.
 const WELL_MS: u64 = 40_000;
 
 proptest! {
@@ -56,7 +56,7 @@ proptest! {
         world.assert_settles_within(WELL_MS);
     }
 
-    /// Nobody dies and the board stays away: frames still reach the VM, through the host the board last knew.
+    /// No host is killed and the board is unreachable: frames still reach the VM by the host that the board last had.
     #[test]
     fn without_the_board_the_old_host_still_redirects(
         route in proptest::collection::vec((0..PLACES.len(), any::<bool>(), any::<bool>()), 1..8),
@@ -82,7 +82,7 @@ proptest! {
     }
 }
 
-/// A migration as QEMU does it, with all at work.
+/// A migration as by QEMU, with all hosts running.
 fn migrate(world: &mut World, to: usize) {
     world.step(Op::Begin(to));
     world.run(5);
@@ -124,7 +124,8 @@ fn there_and_back_at_once() {
     }
 }
 
-/// The board gives the node back to a host that still forwards for it, and it comes up where it was forwarded to.
+/// The board gives the node back to a host that still forwards for it, and its VM starts at the host that frames were
+/// forwarded to.
 #[test]
 fn a_forwarding_host_gives_up_the_node_to_the_host_that_runs_it() {
     let mut world = World::new(Kind::Exact);
@@ -147,7 +148,7 @@ fn a_forwarding_host_gives_up_the_node_to_the_host_that_runs_it() {
     world.assert_settles_within(1_000);
 }
 
-/// A station that has settled at its first place, and what happens next.
+/// A station that has settled at its first port, followed by these steps.
 fn station(ops: &[Op]) -> World {
     let mut world = World::new(Kind::Station);
     world.step(Op::Links(true));
@@ -168,7 +169,7 @@ fn a_station_that_ages_out_at_its_target_may_send_at_its_old_port() {
     world.assert_settles_within(1_000);
     world.step(Op::Off);
     world.assert_settles_within(5_000);
-    // Back, unannounced; it is locked to go there again and does not.
+    // It returns without an announcement; it is locked for another migration that does not happen.
     world.step(Op::On(0));
     world.assert_settles_within(5_000);
     world.step(Op::OperatorBegin(Some(1)));

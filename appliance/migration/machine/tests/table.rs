@@ -1,5 +1,5 @@
-//! The table of docs/migration-states.md, made from the machine: every event in every situation. Run with
-//! `STOPOVER_WRITE_DOCS=1` to write it anew after a change of the rules.
+//! The table of docs/migration-states.md, generated from the machine: every event in every situation.
+//! `STOPOVER_WRITE_DOCS=1` writes it again after a change of the rules.
 
 use crate::migration::machine::{Action, Event, Machine, NodeConfig, Record, State, Target};
 use std::{collections::BTreeSet, fmt::Write, fs};
@@ -23,7 +23,7 @@ const AT_B: Event = Event::Record(Record::Other(B));
 const BEGUN: Event = Event::Begun { migration: 7, generation: 70 };
 const FROM_B: Event = Event::Arrived { from: B, generation: 0 };
 
-/// What has happened in each situation, and whether its ports are exact.
+/// The events before each situation, and whether its ports are exact.
 fn situations() -> Vec<(&'static str, bool, Vec<Event>)> {
     let up = Event::PortUp(P);
     let down = Event::PortDown(P);
@@ -157,7 +157,7 @@ fn action(action: &Action) -> String {
     }
 }
 
-/// A machine to which this has happened, and when.
+/// A machine after these events, and the time.
 fn machine(exact: bool, happened: &[Event]) -> (Machine, u64) {
     let declared = exact.then_some(P);
     let mut machine =
@@ -279,7 +279,7 @@ fn an_announcement_is_repeated_with_growing_pauses_until_the_claim_is_accepted()
 fn an_announcement_of_an_earlier_migration_is_ignored() {
     let lock =
         |generation, source| Event::Locked(Lock { migration: generation, generation, source, target: None });
-    // It came from B under generation 50, and leaves under 60.
+    // It arrived from B under generation 50, and leaves under 60.
     let arrival_events = [AT_B, lock(50, B), Event::PortUp(P), HERE, Event::Unlocked(Unlocked::Completed)];
     let leaves = [Event::Settled, Event::Logging(P, true), lock(60, OWN), Event::PortDown(P)];
     let (paused, now) = machine(true, &[&arrival_events[..], &leaves[..]].concat());
@@ -288,7 +288,7 @@ fn an_announcement_of_an_earlier_migration_is_ignored() {
         let actions = m.on(now, Event::Arrived { from: C, generation });
         assert_eq!(!actions.is_empty(), taken, "generation {generation}");
     }
-    // Without its lock, what is known is that it came here under 50.
+    // Without its lock, only generation 50 of its arrival is known.
     let mut unlocked = paused;
     unlocked.on(now, Event::Unlocked(Unlocked::Aborted));
     assert_eq!(unlocked.clone().on(now, Event::Arrived { from: C, generation: 50 }), []);

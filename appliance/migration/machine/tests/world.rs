@@ -1,6 +1,6 @@
-//! A VM that migrates between three appliances, one of which has two ports for it, with everything happening in
-//! any order: rings and the watch told late, announcements lost, appliances killed, the board out of reach. Or it is a
-//! station of a segment, which goes unnoticed, is heard or silent, ages out, and whose machine is dropped when it may be.
+//! A VM that migrates between three appliances, one of which has two ports for it, with events in any order: late
+//! events of rings and watch, lost announcements, killed appliances, an unreachable board. Or it is a station of a
+//! segment, which is learned, falls silent and ages out, and whose machine is dropped when that is allowed.
 
 mod checks;
 mod steps;
@@ -15,9 +15,9 @@ use stopover_bbs::model::Unlocked;
 
 const HOLD_MS: u64 = 2_000;
 const ARRIVAL_MS: u64 = 80;
-/// A station that is silent for so long is forgotten.
+/// A silent station is removed after this.
 const AGEING_MS: u64 = 1_500;
-/// A station whose claim was refused is not claimed again for so long.
+/// A station whose claim was refused is not claimed again for this long.
 const QUIET_MS: u64 = 1_000;
 pub const PLACES: [(usize, u16); 4] = [(0, 10), (0, 11), (1, 20), (2, 30)];
 
@@ -25,24 +25,24 @@ struct Appliance {
     machine: Machine,
     plane: Plane,
     session: Session,
-    /// What its ports have said and it has not yet heard.
+    /// Events of its ports that it has not processed yet.
     ports: VecDeque<Event>,
     linked: bool,
-    /// When the station was last heard.
+    /// When the station last sent.
     last_seen_ms: u64,
     quiet_until_ms: u64,
-    /// Heard although the board has it elsewhere: behind which port, and until when it is claimed.
+    /// Seen although the board has it elsewhere: behind which port, and until when it is claimed.
     doubt: Option<(u16, u64)>,
 }
 
 /// What the node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A vif that knows what was delivered.
+    /// A vif that reports what was delivered.
     Exact,
-    /// A vif that does not.
+    /// A vif that does not report it.
     Windowed,
-    /// Heard on a segment.
+    /// A station of a segment.
     Station,
 }
 
@@ -116,7 +116,7 @@ impl World {
         machine
     }
 
-    /// Drops a machine that may be dropped. The next one is told what is known without it.
+    /// Drops an idle machine. The new one gets only the events that a new one gets.
     fn restart_machine(&mut self, host: usize) {
         let mut new = self.machine(host);
         let Some(a) = self.hosts[host].as_mut().filter(|a| a.machine.is_idle()) else { return };
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// The station was heard; as the control thread takes that.
+    /// The station has sent; handled as by the control thread.
     fn station_seen(&mut self, host: usize, port: u16) {
         let now = self.now;
         let Some(a) = &mut self.hosts[host] else { return };
@@ -149,7 +149,7 @@ impl World {
         self.apply_event(host, Event::PortUp(port));
     }
 
-    /// What the board has said of a claim.
+    /// Applies the answer of the board to a claim.
     fn apply_answer(&mut self, host: usize, answer: Answer) {
         let quiet_until_ms = self.now + QUIET_MS;
         let Some(a) = self.hosts[host].as_mut().filter(|_| self.station) else { return };
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// What has been silent for long enough is here no more.
+    /// Removes stations that are silent for too long.
     fn age_stations(&mut self, host: usize) {
         let now = self.now;
         let Some(a) = self.hosts[host].as_mut().filter(|_| self.station) else { return };
@@ -215,11 +215,11 @@ impl World {
         let (host, port) = PLACES[place];
         let exact = self.exact;
         if self.station && !up {
-            // It has gone, and nobody notices.
+            // It has left unnoticed.
             return;
         }
         let Some(a) = &mut self.hosts[host] else { return };
-        // Off after each stop, unless said otherwise.
+        // Off after each stop, unless an event states otherwise.
         if exact && logging {
             a.ports.push_back(Event::Logging(port, true));
         }
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// A VM behind a port with a window speaks, and is heard.
+    /// A VM behind a port with a window sends a frame.
     fn send_from_vm(&mut self) {
         if let Vm::Runs(at, _) = self.vm
             && !self.exact

@@ -10,7 +10,7 @@ impl World {
         *self.hosts[host].as_ref().unwrap().machine.state()
     }
 
-    /// After quiet: the node is where its port is up, here and at the board, and nothing else is left.
+    /// After a quiet time: the node is where its port is up, here and at the board, and nothing is pending.
     pub fn is_settled(&self) -> Result<(), String> {
         let place = match self.vm {
             Vm::Runs(at, _) => Some(PLACES[at]),
@@ -57,7 +57,7 @@ impl World {
         self.board.lock().is_some()
     }
 
-    /// How long it takes until all is well.
+    /// Runs the world until it has settled, at most this long.
     pub fn assert_settles_within(&mut self, limit_ms: u64) {
         let start = self.now;
         self.run(1);

@@ -1,4 +1,4 @@
-//! The steps of the world. Enters: one [`Op`], or a number of rounds in which all that is under way happens. Leaves: the
+//! The steps of the world. Enters: one [`Op`], or a number of rounds in which all pending events happen. Leaves: the
 //! world after it.
 
 use super::{HOSTS, Vm, World};
@@ -25,7 +25,7 @@ pub enum Op {
     Drained(usize),
     Settled(usize),
     SendFromVm,
-    /// A machine that may be dropped is, and made anew when there is something to be told.
+    /// Replaces an idle machine by a new one.
     RestartMachine(usize),
     Pass(u64),
     Kill(usize),
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// One queue of a host goes on by one entry.
+    /// Processes one entry of a queue of a host.
     fn step_host(&mut self, op: Op) {
         match op {
             Op::Ports(host) => match self.hosts[host].as_mut().and_then(|a| a.ports.pop_front()) {
@@ -145,12 +145,12 @@ impl World {
         }
     }
 
-    /// Everything that is under way happens, in a fair order.
+    /// All pending events happen, in a fair order.
     pub fn run(&mut self, rounds: usize) {
         self.rounds(rounds, true);
     }
 
-    /// As [`World::run`], but no host that forwards comes to an end: it waits for end markers.
+    /// As [`World::run`], but no host finishes forwarding: it waits for end markers.
     pub fn run_undrained(&mut self, rounds: usize) {
         self.rounds(rounds, false);
     }
