@@ -1,5 +1,5 @@
-//! The whole path of bursts of 32 through all stages, without a device: what a core can do at best. Divide
-//! the core's clock by the frames per second for the cycles of one frame.
+//! Bursts of 32 through all stages, without a device: the best that a core can do. Divide the clock of the core by
+//! the frames per second for the cycles of one frame.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 

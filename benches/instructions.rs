@@ -1,7 +1,7 @@
-//! Instructions per frame, counted by valgrind and told by function and source file: what the stages cost apart from
-//! memory. Whole bursts of 32 as in `burst.rs`, drivers and buffers left out.
+//! Instructions per frame, counted by valgrind, by function and by source file: the cost of the stages apart from
+//! memory. Whole bursts of 32 as in `burst.rs`, without drivers and buffers.
 //!
-//! This program runs itself under valgrind. What it leaves there, `callgrind_annotate` shows line by line.
+//! This program runs itself under valgrind. `callgrind_annotate` shows its output line by line.
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
@@ -20,7 +20,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What is counted, and the port that it comes from.
+/// A case to count, and its port.
 const CASES: [(&str, u16); 5] = [
     ("encap", VM),
     ("decap", UNDERLAY),
@@ -39,7 +39,7 @@ fn main() {
     }
 }
 
-/// As criterion does: a name or a part of it chooses.
+/// A name or a part of it selects cases, as in criterion.
 fn count_all(args: &[String]) {
     let filter = args.iter().find(|arg| !arg.starts_with('-'));
     let cases = CASES.iter().map(|(case, _)| (*case, format!("instructions/{case}")));
@@ -90,8 +90,8 @@ fn print(frames: f64, what: &str, counts: HashMap<&str, u64>) {
     }
 }
 
-/// Instructions by function and by source file: inlined ones by the function they are in, and by the file they were
-/// written in (the format is told in valgrind's manual, "Callgrind Format Specification").
+/// Instructions by function and by source file: inlined ones count for the function that they are in, and for the
+/// file that they were written in (valgrind manual, "Callgrind Format Specification").
 fn read(profile: &str) -> [HashMap<&str, u64>; 2] {
     let (mut functions, mut files) = (HashMap::new(), HashMap::new());
     let (mut function, mut file) = ("", "");
@@ -100,7 +100,7 @@ fn read(profile: &str) -> [HashMap<&str, u64>; 2] {
         match line.split_once('=') {
             Some(("fn", name)) => function = name,
             Some(("fl" | "fi" | "fe", name)) => file = shorten(name),
-            // The line after it counts what was called, which is counted where it stands.
+            // The next line counts the callee, which is counted at its own lines.
             Some(("calls", _)) => drop(lines.next()),
             Some(_) => {}
             None => {
@@ -116,14 +116,14 @@ fn read(profile: &str) -> [HashMap<&str, u64>; 2] {
     [functions, files]
 }
 
-/// A path from the folder that tells what it is.
+/// The part of a path that identifies the file.
 fn shorten(path: &str) -> &str {
     let from = ["/appliance/", "/config/", "/benches/", "/library/", "/registry/src/"];
     let at = from.iter().find_map(|folder| Some(path.rfind(folder)? + 1));
     path.get(at.unwrap_or(0)..).unwrap_or(path)
 }
 
-/// What valgrind runs: some bursts uncounted, for what is remembered from one to the next, and then [`BURSTS`].
+/// The part that valgrind runs: some bursts uncounted, to fill caches and state, and then [`BURSTS`].
 fn run(case: &str) {
     let (_, port) = *CASES.iter().find(|(name, _)| *name == case).unwrap();
     let everywhere = |n| remote(n % NODES);
@@ -146,7 +146,7 @@ fn run(case: &str) {
     }
 }
 
-/// Callgrind counts from its beginning to its end.
+/// Callgrind counts between its beginning and end.
 #[inline(never)]
 fn counted(world: &mut World, port: u16, burst: &mut Burst) {
     world.take(port, burst);

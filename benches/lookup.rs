@@ -1,6 +1,6 @@
-//! Looking up in our tables of several sizes: a burst of destinations at once, before and while other work is done,
-//! one address as ARP asks for it; and changes. Keys come in random order from the whole table, not from a few
-//! that the caches keep. It prints the memory per node, too. `storm.rs` has lookups during changes.
+//! Lookups in our tables of several sizes: a burst of destinations, before and during other work, and one address as
+//! for ARP; and changes. Keys are in random order from the whole table, so that caches do not have them. It also
+//! prints the memory per node. `storm.rs` has lookups during changes.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
@@ -21,7 +21,7 @@ use stopover::tables::{
     packed::{Bd, node_key},
 };
 
-/// A number that takes some 30 cycles to make.
+/// A number that takes about 30 cycles.
 fn work(random: &mut Random) -> u32 {
     for _ in 0..3 {
         black_box(random.next());
@@ -56,7 +56,7 @@ fn bursts(
             black_box(&words);
         });
     });
-    // With other work between the keys, as the reading of frames is: done before the lookup, and meanwhile.
+    // With other work for each key, such as parsing: before the lookup, and during it.
     group.bench_function(BenchmarkId::new("work_then_burst", nodes), |b| {
         b.iter(|| {
             for key in &mut keys {

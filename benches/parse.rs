@@ -1,5 +1,4 @@
-//! Reading headers: tenant frames, tunnel datagrams, and the hash of a flow. Per frame, in buffers that no
-//! cache holds.
+//! Parsing: tenant frames, tunnel datagrams, and the hash of a flow. Per frame, in buffers that no cache has.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 

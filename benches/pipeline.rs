@@ -1,7 +1,6 @@
-//! The stages between reading a frame and sending it, each by itself and per frame: what it does to a burst of 32
-//! whose headers have just been read, out of buffers that no cache holds. Reading them, and giving sent buffers
-//! back, is not in it; letting go of a frame that a stage drops is. What ordinary frames cost on their short way is in
-//! `burst.rs`: there no stage can be told from another.
+//! The stages between parsing and sending, each alone and per frame: a burst of 32 with parsed headers, in buffers
+//! that no cache has. Parsing, and returning sent buffers, is not included; freeing a dropped frame is. `burst.rs`
+//! has the cost of ordinary frames on the fast path, where stages cannot be separated.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot be set up ends")]
@@ -33,16 +32,16 @@ type Group<'c> = BenchmarkGroup<'c, WallTime>;
 const AT_VM: Origin = Origin::Port { port: VM, vlan: 0 };
 const FROM_HOST: Origin = Origin::Underlay { host: 1, hop: false, apart: 0 };
 
-/// What a stage is measured with.
+/// The setting of a measurement.
 struct Setting {
     world: World,
     arena: Arena,
     origin: Origin,
-    /// Makes the next buffer the frame that it is to be.
+    /// Writes the frame into the next buffer.
     change: Box<dyn FnMut(&mut Buffer)>,
 }
 
-/// What came of a burst.
+/// The result of a burst.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     sent: usize,
@@ -62,7 +61,7 @@ impl Setting {
         self
     }
 
-    /// One burst: how long the stage took, and what came of it. `look` sees what was sent.
+    /// Runs one burst. Returns the time of the stage, and the result. `look` gets the sent frames.
     fn burst(
         &mut self,
         stage: &impl Fn(&mut BenchPipeline<'_>, &mut PacketBurst<Buffer>),
@@ -81,8 +80,8 @@ impl Setting {
         (took, outcome)
     }
 
-    /// Measures a stage that takes a burst. Panics unless every burst comes out as expected, and every frame sent is
-    /// `right`: then something else was measured than meant.
+    /// Measures a stage that processes a burst. Panics unless every burst has the expected result and every sent
+    /// frame is `right`: otherwise the measurement is invalid.
     fn measure(
         mut self,
         group: &mut Group<'_>,
@@ -109,7 +108,7 @@ impl Setting {
     }
 }
 
-/// A stage that takes one frame after another.
+/// A stage that processes one frame after another.
 fn each(
     stage: impl Fn(&mut BenchPipeline<'_>, PacketCtx<Buffer>),
 ) -> impl Fn(&mut BenchPipeline<'_>, &mut PacketBurst<Buffer>) {
@@ -154,7 +153,7 @@ fn lookup(group: &mut Group<'_>) {
     });
 }
 
-/// Asked by a VM for addresses of nodes at other hosts, and answered in place.
+/// Requests of a VM for addresses of nodes at other hosts, answered in place.
 fn resolve(group: &mut Group<'_>) {
     let answer = |path: &mut BenchPipeline<'_>, ctx: PacketCtx<Buffer>| assert!(path.resolve(ctx).is_none());
     let mut n = 0;
@@ -224,7 +223,7 @@ fn encap(group: &mut Group<'_>) {
     setting.measure(group, "encap/ipv4_marked", (ALL_SENT, |frame: &[u8]| frame.len() > len + 50), marked);
 }
 
-/// Per frame that comes in: a copy to each host, the last of which is the frame itself.
+/// Per received frame: a copy to each host, the last of which is the frame itself.
 fn replicate(group: &mut Group<'_>) {
     let len = golden("tcp4").len();
     for hosts in [1, 10, 100] {
@@ -237,7 +236,7 @@ fn replicate(group: &mut Group<'_>) {
     }
 }
 
-/// Finishing what a guest left to its NIC, on the way to another host.
+/// Finishes what a guest left to its NIC, for another host.
 fn offload(group: &mut Group<'_>) {
     let encap = || each(|path: &mut BenchPipeline<'_>, ctx| path.encap(ctx, 1));
     let len = golden("tcp4").len();
@@ -253,7 +252,7 @@ fn offload(group: &mut Group<'_>) {
     setting.measure(group, "offload/3_segments_and_encap", (expected, segment), encap());
 }
 
-/// Dropped, and the sender told by ICMP.
+/// Dropped, with an ICMP error to the sender.
 fn too_big(group: &mut Group<'_>) {
     for (name, frame, v6) in [("too_big/ipv4", "tcp4", false), ("too_big/ipv6", "tcp6", true)] {
         let setting = Setting::new(World::with_inner_mtu(false, 80), AT_VM, to(frame, everywhere));
@@ -263,7 +262,8 @@ fn too_big(group: &mut Group<'_>) {
     }
 }
 
-/// Frames for a migrating node: held until its sender's earlier frames have come, or sent on to where it is now.
+/// Frames for a migrating node: held until earlier frames of their sender have arrived, or redirected to its new
+/// host.
 fn migrating(group: &mut Group<'_>) {
     let world = |stage: Stage| {
         let mut world = World::new(false);

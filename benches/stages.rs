@@ -1,5 +1,5 @@
-//! Single stages that have a cost of their own: guard, tags, outer headers, checksums. Per frame, in buffers
-//! that no cache holds.
+//! Single stages with a cost of their own: guard, tags, outer headers, checksums. Per frame, in buffers that no cache
+//! has.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot be set up ends")]

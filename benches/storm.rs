@@ -1,6 +1,6 @@
-//! Lookups while another thread moves nodes between hosts, so many times a second, and publishes every millisecond as
-//! the control thread does. Compare with one change a second: the other thread spins then as well, and its CPU may share
-//! a core with this one. Wants two CPUs.
+//! Lookups while another thread moves nodes between hosts at some rate, and publishes every millisecond as the
+//! control thread does. Compare with one change a second: the other thread spins then as well, and its CPU may share
+//! a core with this one. Needs two CPUs.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
@@ -26,7 +26,7 @@ use std::{
 const STORMS: [(&str, u64); 4] = [("1", 1), ("1e5", 100_000), ("1e6", 1_000_000), ("1_again", 1)];
 const PUBLISHED_EVERY: Duration = Duration::from_millis(1);
 
-/// Moves nodes until told to stop. Returns the tables, and how many nodes it moved each second.
+/// Moves nodes until stopped. Returns the tables, and how many nodes it moved each second.
 fn rewrite(mut table: Filled, nodes: u32, per_second: u64, stop: &AtomicBool) -> (Filled, f64) {
     let mut random = Random::other(nodes);
     let (began, mut done, mut published) = (Instant::now(), 0u64, Instant::now());

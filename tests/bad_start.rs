@@ -1,6 +1,6 @@
-//! The real program started on wrong configurations: it ends with status 1 and one message that says where,
-//! what was found and how to mend it, leaves no control socket, and touches nothing of others. No root, no
-//! hugepages and no device is needed: every EAL here is one without.
+//! The real program, started with wrong configurations. It ends with status 1 and one message with the place, what
+//! was found and a hint; it leaves no control socket and changes no other file. No root, no hugepages and no device
+//! is needed: every EAL here is without them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A configuration that starts. `CTL` stands for the control socket's path, `DIR` for the folder of the test.
+/// A valid configuration. `CTL` stands for the path of the control socket, `DIR` for the folder of the test.
 const GOOD: &str = r#"(
     name: "gw-bad",
     eal: ["--lcores", "0@0,1@0,2@0", "--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64"],
@@ -29,7 +29,7 @@ const GOOD: &str = r#"(
 )
 "#;
 
-/// Beyond it, it hangs or runs.
+/// After this time it hangs, or has started.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A start that must fail.
@@ -38,7 +38,7 @@ struct Start {
     text: String,
 }
 
-/// What is left of it.
+/// Its output.
 struct Failed {
     dir: TempDir,
     file: PathBuf,
@@ -57,7 +57,7 @@ impl Start {
         Self { dir: TempDir::new().unwrap(), text }
     }
 
-    /// Runs the program to its end and checks what holds for every failed start.
+    /// Runs the program to its end and checks what every failed start has in common.
     fn fail(self) -> Failed {
         let Self { dir, text } = self;
         let path = |name: &str| dir.path().join(name);
@@ -107,7 +107,7 @@ impl Failed {
             .unwrap_or_else(|| panic!("the last line is not the program's message: {last}"))
     }
 
-    /// The message has all these words, in this order.
+    /// Checks that the message has all these words, in this order.
     fn says(&self, words: &[&str]) -> &Self {
         let mut rest = self.message();
         for word in words {
@@ -119,7 +119,7 @@ impl Failed {
         self
     }
 
-    /// Nothing else was said, and the message begins with the file and this line of it.
+    /// Checks that there is no other output, and that the message begins with the file and this line.
     fn at_line(&self, line: usize) -> &Self {
         assert_eq!(self.said.len(), 1, "{:#?}", self.said);
         let place = format!("{}:{line}:", self.file.display());

@@ -11,7 +11,7 @@ const TOTAL: usize = 64 << 20;
 /// Bytes of a buffer, unless its frame needs more.
 const SIZE: usize = 512;
 const HEADROOM: usize = 128;
-/// Odd, and far from a power of two: visits every buffer before any again, of which there is a power of two.
+/// Odd, and far from a power of two: visits every buffer once before any again, since their number is a power of two.
 const STRIDE: usize = 40_503;
 
 /// A frame in a buffer of the arena.
@@ -26,7 +26,7 @@ pub struct Buffer {
 }
 
 thread_local! {
-    /// Where buffers go that a stage drops, as mbufs go back to their pool.
+    /// Buffers that a stage dropped, as mbufs return to their pool.
     static DROPPED: RefCell<Vec<(usize, Box<[u8]>)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -54,7 +54,7 @@ impl Buffer {
         Some(Self { bytes, start: HEADROOM, end, ctx: COPY, unfilled: false, gso: None })
     }
 
-    /// The memory of a copy, to be used for another; nothing of what the arena owns.
+    /// The memory of a copy, for another one; none of the arena.
     pub(super) fn spare(mut self) -> Option<Box<[u8]>> {
         (self.ctx == COPY).then(|| mem::take(&mut self.bytes))
     }
@@ -123,10 +123,10 @@ impl Packet for Buffer {
     }
 }
 
-/// More buffers than the caches hold, each with its frame.
+/// More buffers than the caches can hold, each with its frame.
 #[derive(Debug)]
 pub struct Arena {
-    /// `None` while a frame is under way.
+    /// `None` while the frame is in use.
     buffers: Vec<Option<Box<[u8]>>>,
     lens: Vec<usize>,
     next: usize,
@@ -138,7 +138,7 @@ impl Arena {
         Self::of(TOTAL, frame)
     }
 
-    /// As [`Arena::new`], but of this size, for what caches do not matter to.
+    /// As [`Arena::new`], but of this size, where caches do not matter.
     pub fn of(bytes: usize, frame: impl Fn(u32) -> Vec<u8>) -> Self {
         let mut arena = Self { buffers: Vec::new(), lens: Vec::new(), next: 0 };
         let size = (HEADROOM + frame(0).len()).next_power_of_two().max(SIZE);
@@ -152,7 +152,7 @@ impl Arena {
         arena
     }
 
-    /// The next frame. Stages write into headroom and headers only, so what a frame was it is again.
+    /// The next frame. Stages write only into headroom and headers, so a returned frame is valid again.
     #[inline]
     pub fn take(&mut self) -> Buffer {
         self.next = (self.next + STRIDE) % self.buffers.len();
@@ -164,7 +164,7 @@ impl Arena {
         Buffer { bytes, start: HEADROOM, end, ctx, unfilled: false, gso: None }
     }
 
-    /// The next frames, after some change to each.
+    /// The next frames, each changed.
     #[inline]
     pub fn burst(&mut self, change: impl Fn(&mut Buffer)) -> Burst {
         let next = |_| {
@@ -175,7 +175,7 @@ impl Arena {
         (0..BURST).map(next).collect()
     }
 
-    /// Takes back what stages dropped.
+    /// Takes back the buffers that stages dropped.
     #[cold]
     fn recover(&mut self) {
         for (ctx, bytes) in DROPPED.take() {

@@ -1,4 +1,4 @@
-//! Golden frames with other stations in them.
+//! Golden frames with other addresses.
 
 use super::{A, B, NODES, golden, remote};
 use stopover_net::Mac;
@@ -15,7 +15,7 @@ pub fn from(name: &str, src: Mac, dst: impl Fn(u32) -> Mac) -> impl Fn(u32) -> V
     }
 }
 
-/// A golden tunnel datagram, made as from a node at another host to a vif here.
+/// A golden tunnel datagram, changed to be from a node at another host to a local vif.
 pub fn inward(name: &str, outer_len: usize, dst: impl Fn(u32) -> Mac) -> impl Fn(u32) -> Vec<u8> {
     let golden = golden(name);
     move |n| {

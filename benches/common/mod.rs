@@ -1,5 +1,5 @@
-//! What the benchmarks share: frames in more memory than the caches hold, visited in an order that no
-//! prefetcher guesses, as mbufs come from a mempool; and an appliance whose ports take everything.
+//! The common part of the benchmarks: frames in more memory than the caches can hold, visited in an order that no
+//! prefetcher predicts, like mbufs of a mempool; and an appliance whose ports accept every frame.
 
 #![allow(dead_code, reason = "each benchmark uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot be set up ends")]
@@ -50,7 +50,7 @@ pub const B: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0b]);
 /// A station behind the segment.
 pub const C: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0c]);
 
-/// Short runs: these tell the order of magnitude and whether a change matters, not the last percent.
+/// Short runs: they show the order of magnitude and whether a change matters, not the last percent.
 pub fn criterion() -> criterion::Criterion {
     criterion::Criterion::default()
         .sample_size(20)
@@ -139,7 +139,7 @@ impl World {
         Self::with_inner_mtu(v6, 1430)
     }
 
-    /// `inner_mtu`: the largest layer 3 packet that fits on its way to the host, in bytes.
+    /// `inner_mtu`: the largest layer 3 packet, in bytes, that fits the path to the host.
     pub fn with_inner_mtu(v6: bool, inner_mtu: u16) -> Self {
         let (mut tables, views) = Tables::new(1).unwrap();
         let vni = Vni::new(VNI).unwrap();
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// The network has no local port but the one of the VM, and this many hosts.
+    /// Sets the network to one local port, that of the VM, and this many hosts.
     pub fn flood_to(&mut self, hosts: u32) {
         let network = Network { bd: self.bd, vni: Vni::new(VNI).unwrap() };
         for number in 1..=hosts {
@@ -184,8 +184,7 @@ impl World {
         self.view.quiescent();
     }
 
-    /// Runs one burst from a port through the stages. Panics if a frame is dropped: then something else was
-    /// measured than meant.
+    /// Runs one burst from a port through the stages. Panics if a frame is dropped: the measurement would be invalid.
     #[inline]
     pub fn burst(&mut self, port: u16, arena: &mut Arena, change: impl Fn(&mut Buffer)) {
         let mut burst = arena.burst(change);
@@ -239,13 +238,13 @@ impl World {
         (0..BURST).map(ctx).collect()
     }
 
-    /// How many frames were dropped, for whatever reason.
+    /// How many frames were dropped, for any reason.
     pub fn dropped(&self) -> u64 {
         DropReason::ALL.iter().map(|reason| self.counters.dropped(*reason)).sum()
     }
 }
 
-/// Host 1, or one like it, on its way over the underlay.
+/// A host with a resolved path.
 fn host(v6: bool, inner_mtu: u16) -> HostEntry {
     let (src, dst) = if v6 { ("fd00::2", "fd00::1") } else { ("10.0.0.2", "10.0.0.1") };
     let spec = OuterSpec {

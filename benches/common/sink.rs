@@ -1,4 +1,5 @@
-//! Ports that take everything, and what else a pipeline wants of its surroundings.
+//! Ports that accept every frame, and the rest of what a pipeline needs. Enters: the frames that the stages send.
+//! Leaves: their buffers, for the arena.
 
 use super::arena::{Arena, Buffer};
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use stopover::tables::{
 use stopover_net::Mac;
 use stopover_net::marker::Marker;
 
-/// Copies come from a list that is filled again when they have been sent.
+/// Copies use a list of buffers that is refilled when they have been sent.
 #[derive(Debug, Default)]
 pub struct Sink {
-    /// Sent, to be given back to the arena.
+    /// Sent buffers, to return to the arena.
     pub sent: Vec<Buffer>,
     spare: Vec<Box<[u8]>>,
-    /// Where frames wait for their nodes; without it none can.
+    /// The hold; without it no frame can be held.
     pub hold: Option<(Arc<HoldPool>, HoldQueue)>,
 }
 
@@ -31,7 +32,7 @@ impl Sink {
         Buffer::copy(self.spare.pop(), parts)
     }
 
-    /// Gives what was sent back to where it came from, and says how much it was.
+    /// Returns sent buffers to their owner. Returns how many.
     #[inline]
     pub fn empty(&mut self, arena: &mut Arena) -> usize {
         let sent = self.sent.len();
@@ -51,7 +52,7 @@ impl Sink {
         self.hold = Some((HoldPool::new(bytes), HoldQueue::new(HoldPool::blocks_for(bytes))));
     }
 
-    /// Lets go of what is held, and says how much it was.
+    /// Frees the held frames. Returns how many.
     pub fn release(&mut self) -> usize {
         let Some((pool, queue)) = &mut self.hold else { return 0 };
         let held = queue.len();
@@ -59,7 +60,7 @@ impl Sink {
         held
     }
 
-    /// What is held goes out by a port, in order.
+    /// Sends the held frames from a port, in order.
     pub fn replay(&mut self) {
         while let Some((pool, queue)) = &mut self.hold {
             if queue.is_empty() {

@@ -1,4 +1,4 @@
-//! Tables filled with stations: number `n` is at host `n % 100`. And keys at random, as frames bring them.
+//! Tables filled with stations: number `n` is at host `n % 100`. And random keys, as frames have them.
 
 use super::address;
 use std::hint::black_box;
@@ -10,12 +10,12 @@ use stopover_net::{Mac, Vni};
 
 use super::BURST;
 
-/// Station number `n`: consecutive numbers, as they are given out.
+/// Station number `n`: consecutive numbers, as usually assigned.
 pub fn station(n: u32) -> Mac {
     Mac::from_u64(0x5254_0000_0000 | u64::from(n))
 }
 
-/// Numbers from 0 to `nodes` in no guessable order, each as likely at any time (xorshift64*, Vigna 2016).
+/// Numbers from 0 to `nodes` in random order, all equally likely (xorshift64*, Vigna 2016).
 #[derive(Debug)]
 pub struct Random {
     state: u64,
@@ -41,7 +41,7 @@ impl Random {
     }
 }
 
-/// Keys of a burst, and the words they lead to.
+/// Keys of a burst, and the words that were found.
 #[derive(Debug)]
 pub struct Keys {
     pub random: Random,
@@ -88,7 +88,7 @@ fn host_word(host: u32) -> u64 {
     FdbEntry::Remote { host }.pack().0
 }
 
-/// Tables, and the network that their keys belong to.
+/// Tables, and the network of their keys.
 pub struct Filled {
     pub tables: Tables,
     pub bd: Bd,
