@@ -141,7 +141,7 @@ fn run(case: &str) {
     for _ in 0..BURSTS {
         let mut burst = arena.burst(|_| {});
         counted(&mut world, port, &mut burst);
-        assert_eq!(world.sink.empty(&mut arena), BURST);
+        assert_eq!(world.sink.recycle(&mut arena), BURST);
         world.view.quiescent();
     }
 }

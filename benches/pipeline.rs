@@ -74,7 +74,7 @@ impl Setting {
         let took = began.elapsed();
         look(&self.world.sink.sent);
         ctxs.drain(..).for_each(|ctx| self.arena.put_back(ctx.packet));
-        let sent = self.world.sink.empty(&mut self.arena);
+        let sent = self.world.sink.recycle(&mut self.arena);
         let outcome =
             Outcome { sent, held: self.world.sink.release(), dropped: self.world.dropped() - before };
         (took, outcome)

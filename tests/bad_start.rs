@@ -43,7 +43,7 @@ struct Failed {
     dir: TempDir,
     file: PathBuf,
     /// Standard error, by lines.
-    said: Vec<String>,
+    stderr: Vec<String>,
 }
 
 impl Start {
@@ -88,7 +88,7 @@ impl Start {
         let status = status.unwrap_or_else(|| panic!("it had not ended after {PATIENCE:?}; it said:\n{log}"));
         assert_eq!(status.code(), Some(1), "{status}; it said:\n{log}");
         assert!(!Path::new(&ctl).exists(), "it left its control socket; it said:\n{log}");
-        let failed = Failed { dir, file, said: log.lines().map(str::to_owned).collect() };
+        let failed = Failed { dir, file, stderr: log.lines().map(str::to_owned).collect() };
         let message = failed.message();
         assert!(message.contains("; hint: "), "how to mend it is missing in: {message}");
         assert!(
@@ -102,13 +102,13 @@ impl Start {
 impl Failed {
     /// The one message: the last line, without the program's name.
     fn message(&self) -> &str {
-        let last = self.said.last().map_or("", String::as_str);
+        let last = self.stderr.last().map_or("", String::as_str);
         last.strip_prefix("stopover-appliance: ")
             .unwrap_or_else(|| panic!("the last line is not the program's message: {last}"))
     }
 
     /// Checks that the message has all these words, in this order.
-    fn says(&self, words: &[&str]) -> &Self {
+    fn assert_contains(&self, words: &[&str]) -> &Self {
         let mut rest = self.message();
         for word in words {
             let Some((_, after)) = rest.split_once(word) else {
@@ -120,8 +120,8 @@ impl Failed {
     }
 
     /// Checks that there is no other output, and that the message begins with the file and this line.
-    fn at_line(&self, line: usize) -> &Self {
-        assert_eq!(self.said.len(), 1, "{:#?}", self.said);
+    fn assert_at_line(&self, line: usize) -> &Self {
+        assert_eq!(self.stderr.len(), 1, "{:#?}", self.stderr);
         let place = format!("{}:{line}:", self.file.display());
         assert!(self.message().starts_with(&place), "not at {place}: {}", self.message());
         self
@@ -130,7 +130,7 @@ impl Failed {
 
 #[test]
 fn an_unknown_key() {
-    Start::with(&[("mac: ", "mca: ")]).fail().at_line(10).says(&[
+    Start::with(&[("mac: ", "mca: ")]).fail().assert_at_line(10).assert_contains(&[
         "found unknown key `mca` in `vif`",
         "expected one of `vni`, `mac`",
         "did you mean `mac`?",
@@ -139,7 +139,7 @@ fn an_unknown_key() {
 
 #[test]
 fn a_mac_of_five_bytes() {
-    Start::with(&[("52:54:00:00:00:01", "52:54:00:00:01")]).fail().at_line(10).says(&[
+    Start::with(&[("52:54:00:00:00:01", "52:54:00:00:01")]).fail().assert_at_line(10).assert_contains(&[
         "ports[1].role.mac: found",
         "`52:54:00:00:01`",
         "expected a MAC address of six",
@@ -150,7 +150,7 @@ fn a_mac_of_five_bytes() {
 #[test]
 fn a_vni_out_of_range() {
     for vni in ["0", "16777216"] {
-        Start::with(&[("vni: 100", &format!("vni: {vni}"))]).fail().at_line(10).says(&[
+        Start::with(&[("vni: 100", &format!("vni: {vni}"))]).fail().assert_at_line(10).assert_contains(&[
             "ports[1].role.vni: found",
             &format!("`{vni}`"),
             "expected a VNI from 1 to 16777215",
@@ -160,41 +160,48 @@ fn a_vni_out_of_range() {
 
 #[test]
 fn two_ports_on_one_device() {
-    Start::with(&[("device: \"net_null1\"", "device: \"net_null0\"")]).fail().at_line(10).says(&[
-        "found device `net_null0` of port `vm1`, which port `ul0` has already",
-        "expected a device for each port",
-    ]);
+    Start::with(&[("device: \"net_null1\"", "device: \"net_null0\"")])
+        .fail()
+        .assert_at_line(10)
+        .assert_contains(&[
+            "found device `net_null0` of port `vm1`, which port `ul0` has already",
+            "expected a device for each port",
+        ]);
 }
 
 #[test]
 fn a_queue_on_two_lcores() {
     let lcores =
         "    lcores: {\n        1: [\"ul0:0\", \"vm1:0\"],\n        2: [\"ul0:0\"],\n    },\n    declared";
-    Start::with(&[("    declared", lcores)])
-        .fail()
-        .at_line(14)
-        .says(&["found queue ul0:0 on lcore 2 and on lcore 1", "expected each queue on exactly one lcore"]);
+    Start::with(&[("    declared", lcores)]).fail().assert_at_line(14).assert_contains(&[
+        "found queue ul0:0 on lcore 2 and on lcore 1",
+        "expected each queue on exactly one lcore",
+    ]);
 }
 
 #[test]
 fn a_queue_on_no_lcore() {
     Start::with(&[("    declared", "    lcores: {1: [\"ul0:0\"]},\n    declared")])
         .fail()
-        .at_line(12)
-        .says(&["found queue vm1:0 on no lcore", "expected every receive queue", "add \"vm1:0\""]);
+        .assert_at_line(12)
+        .assert_contains(&["found queue vm1:0 on no lcore", "expected every receive queue", "add \"vm1:0\""]);
 }
 
 #[test]
 fn an_lcore_that_eal_is_not_given() {
     Start::with(&[("    declared", "    lcores: {1: [\"ul0:0\"], 7: [\"vm1:0\"]},\n    declared")])
         .fail()
-        .at_line(12)
-        .says(&["found lcore 7", "expected one of the worker lcores 1,2", "add it to -l or --lcores"]);
+        .assert_at_line(12)
+        .assert_contains(&[
+            "found lcore 7",
+            "expected one of the worker lcores 1,2",
+            "add it to -l or --lcores",
+        ]);
 }
 
 #[test]
 fn a_cpu_that_does_not_exist() {
-    Start::with(&[("2@0\"", "2@555\"")]).fail().says(&["555", "hint: ", "CPUs here are "]);
+    Start::with(&[("2@0\"", "2@555\"")]).fail().assert_contains(&["555", "hint: ", "CPUs here are "]);
 }
 
 #[test]
@@ -205,23 +212,26 @@ fn a_pci_device_that_does_not_exist() {
         (", \"net_null1\"]", "]"),
         ("device: \"net_null1\"", "device: \"0000:ff:1f.7\""),
     ];
-    Start::with(&missing).fail().says(&["port vm1", "0000:ff:1f.7", "hint: ", "lspci"]);
+    Start::with(&missing).fail().assert_contains(&["port vm1", "0000:ff:1f.7", "hint: ", "lspci"]);
 }
 
 #[test]
 fn a_device_that_no_vdev_creates() {
-    Start::with(&[("device: \"net_null1\"", "device: \"net_nul1\"")]).fail().at_line(10).says(&[
-        "found device `net_nul1` of port `vm1`",
-        "`vdevs` creates: net_null0, net_null1",
-        "correct the name",
-    ]);
+    Start::with(&[("device: \"net_null1\"", "device: \"net_nul1\"")])
+        .fail()
+        .assert_at_line(10)
+        .assert_contains(&[
+            "found device `net_nul1` of port `vm1`",
+            "`vdevs` creates: net_null0, net_null1",
+            "correct the name",
+        ]);
 }
 
 #[test]
 fn a_vdev_of_a_driver_that_does_not_exist() {
     let mistyped =
         [(", \"net_null1\"]", ", \"net_nul1\"]"), ("device: \"net_null1\"", "device: \"net_nul1\"")];
-    Start::with(&mistyped).fail().says(&["net_nul1", "hint: ", "--vdev"]);
+    Start::with(&mistyped).fail().assert_contains(&["net_nul1", "hint: ", "--vdev"]);
 }
 
 #[test]
@@ -230,7 +240,7 @@ fn a_file_where_the_control_socket_should_be() {
     let precious = start.dir.path().join("precious");
     std::fs::write(&precious, "do not lose me").unwrap();
     let failed = start.fail();
-    failed.says(&["precious", "expected", "socket", "hint: "]);
+    failed.assert_contains(&["precious", "expected", "socket", "hint: "]);
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "do not lose me");
     assert!(failed.dir.path().join("gw.ron").exists());
 }
@@ -242,7 +252,7 @@ fn a_folder_where_the_control_socket_should_be() {
     std::fs::create_dir(start.dir.path().join("folder")).unwrap();
     std::fs::write(&inside, "").unwrap();
     let failed = start.fail();
-    failed.says(&["folder", "hint: "]);
+    failed.assert_contains(&["folder", "hint: "]);
     assert!(inside.exists());
 }
 
@@ -262,7 +272,7 @@ fn no_board() {
         .stderr(std::fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    let said = || String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    let stderr = || String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
     let ask = || -> std::io::Result<String> {
         let mut stream = UnixStream::connect(&ctl)?;
         stream.write_all(b"GET /v1/board HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
@@ -273,18 +283,18 @@ fn no_board() {
     let until = |what: &str, done: &mut dyn FnMut() -> bool| {
         let began = Instant::now();
         while !done() {
-            assert!(began.elapsed() < PATIENCE, "{what}; it said:\n{}", said());
+            assert!(began.elapsed() < PATIENCE, "{what}; it said:\n{}", stderr());
             std::thread::sleep(Duration::from_millis(20));
         }
     };
     let waits = "nothing is forwarded before it is";
-    until("it never said that it waits", &mut || said().contains(waits));
+    until("it never said that it waits", &mut || stderr().contains(waits));
     let mut answer = String::new();
     until("it never answered", &mut || ask().map(|text| answer = text).is_ok() && !answer.is_empty());
     for words in ["\"forwarding\":false", "\"connected\":false", "the board cannot be reached"] {
         assert!(answer.contains(words), "{answer}");
     }
-    assert_eq!(said().matches(waits).count(), 1, "{}", said());
+    assert_eq!(stderr().matches(waits).count(), 1, "{}", stderr());
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let mut status = None;
@@ -292,8 +302,8 @@ fn no_board() {
         status = child.try_wait().unwrap();
         status.is_some()
     });
-    assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", said());
-    assert!(!said().contains("is running"), "{}", said());
+    assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", stderr());
+    assert!(!stderr().contains("is running"), "{}", stderr());
     assert!(!ctl.exists(), "it left its control socket");
 }
 
@@ -303,8 +313,8 @@ fn no_configuration_file() {
     let missing = dir.path().join("missing.ron");
     let done = Command::new(env!("CARGO_BIN_EXE_stopover-appliance")).arg(&missing).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(said.starts_with(&format!("stopover-appliance: {}:", missing.display())), "{said}");
-    assert!(said.contains("; expected ") && said.contains("; hint: "), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(stderr.starts_with(&format!("stopover-appliance: {}:", missing.display())), "{stderr}");
+    assert!(stderr.contains("; expected ") && stderr.contains("; hint: "), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }

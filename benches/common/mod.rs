@@ -189,7 +189,7 @@ impl World {
     pub fn burst(&mut self, port: u16, arena: &mut Arena, change: impl Fn(&mut Buffer)) {
         let mut burst = arena.burst(change);
         self.take(port, &mut burst);
-        assert!(self.sink.empty(arena) >= BURST, "{:?}", self.counters);
+        assert!(self.sink.recycle(arena) >= BURST, "{:?}", self.counters);
         self.view.quiescent();
     }
 

@@ -34,7 +34,7 @@ impl Sink {
 
     /// Returns sent buffers to their owner. Returns how many.
     #[inline]
-    pub fn empty(&mut self, arena: &mut Arena) -> usize {
+    pub fn recycle(&mut self, arena: &mut Arena) -> usize {
         let sent = self.sent.len();
         for buffer in self.sent.drain(..) {
             if buffer.is_copy() {

@@ -15,19 +15,19 @@ pub(super) struct Exits {
     pub relayed: Vec<(u16, Vec<u8>)>,
     pub arrived: Vec<(Bd, Mac, u32, u64)>,
     /// The port whose queue holds markers.
-    pub keeps: Option<u16>,
+    pub holding_port: Option<u16>,
     /// The port that another lcore sends from: its markers are in `sent`.
-    pub hands_over: Option<u16>,
+    pub foreign_port: Option<u16>,
     /// Source ports of migrating nodes.
     pub used: UsedPorts,
     /// End markers wait for the barrier.
-    pub parks: bool,
+    pub barrier_on: bool,
     pub parked: Vec<(VecPacket, Network)>,
     pub hold_full: bool,
     pub control_full: bool,
     pub errors_spent: bool,
     /// Every flooded frame counts as repeated too often.
-    pub loops: bool,
+    pub all_repeated: bool,
 }
 
 impl Egress for Exits {
@@ -66,14 +66,14 @@ impl Egress for Exits {
         true
     }
     fn park(&mut self, packet: VecPacket, network: Network) -> Result<(), VecPacket> {
-        if !self.parks {
+        if !self.barrier_on {
             return Err(packet);
         }
         self.parked.push((packet, network));
         Ok(())
     }
     fn hand_off_marker(&mut self, port: u16, packet: VecPacket, _: Network) -> MarkerHandoff<VecPacket> {
-        if self.hands_over != Some(port) {
+        if self.foreign_port != Some(port) {
             return MarkerHandoff::Own(packet);
         }
         self.sent.push((port, packet));
@@ -86,7 +86,7 @@ impl Egress for Exits {
         arrival.old_path_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
     fn queue_behind_hold(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        if self.keeps != Some(port) {
+        if self.holding_port != Some(port) {
             return Err(packet);
         }
         self.relayed.push((port, packet.head().to_vec()));
@@ -112,7 +112,7 @@ impl Egress for Exits {
         !self.errors_spent
     }
     fn is_repeated(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
-        self.loops
+        self.all_repeated
     }
 }
 

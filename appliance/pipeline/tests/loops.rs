@@ -50,7 +50,7 @@ fn a_trunk_is_blocked_for_one_of_its_networks() {
 #[test]
 fn repeated_frames_are_no_longer_flooded() {
     let mut lab = Lab::new();
-    lab.exits.loops = true;
+    lab.exits.all_repeated = true;
     lab.one(SEGMENT, &other(S.mac, Mac::BROADCAST, 50)).is_dropped(DropReason::SegmentLoop);
     lab.one(TRUNK, &tagged(&other(T.mac, NOBODY.mac, 50), 0x8100, 10)).is_dropped(DropReason::SegmentLoop);
     // Only flooded frames from a segment count.

@@ -172,7 +172,7 @@ fn an_end_marker_is_queued_behind_frames_of_the_port() {
     let marker = end_marker(A.mac, 1, false);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, CONTROL, &marker)]);
     assert_eq!(out.dropped, [DropReason::EndMarker], "nothing is kept: nothing to be behind");
-    lab.exits.keeps = Some(VM_A);
+    lab.exits.holding_port = Some(VM_A);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, CONTROL, &marker)]);
     assert_eq!((out.sent, out.dropped), (vec![], vec![]));
     assert_eq!(lab.exits.relayed, [(VM_A, marker)]);
@@ -213,7 +213,7 @@ fn frames_after_a_window_are_redirected_and_flagged_ones_delivered() {
 fn an_end_marker_waits_for_other_queues_and_follows_the_frames_of_its_node() {
     let mut lab = Lab::new();
     let arrival = arriving(&mut lab);
-    (lab.exits.parks, lab.exits.hands_over) = (true, Some(VM_A));
+    (lab.exits.barrier_on, lab.exits.foreign_port) = (true, Some(VM_A));
     let marker = end_marker(A.mac, 2, true);
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, HOP | CONTROL, &marker)]);
     assert_eq!((out.sent, out.dropped), (vec![], vec![]), "held until the barrier is over");
@@ -224,7 +224,7 @@ fn an_end_marker_waits_for_other_queues_and_follows_the_frames_of_its_node() {
     assert_eq!(out.sent, [(VM_A, marker)], "to the lcore that sends from the port");
     assert!(!arrival.is_open(2), "that lcore has yet to come to it");
     let packet = out.packets.into_iter().next().unwrap();
-    lab.exits.keeps = Some(VM_A);
+    lab.exits.holding_port = Some(VM_A);
     assert_eq!(lab.packets_of(1, |path| path.handle_marker_at_port(packet, network, VM_A)).dropped, []);
     assert!(!arrival.is_open(2), "frames before it still wait for the device");
     let (_, bytes) = lab.exits.relayed.pop().unwrap();

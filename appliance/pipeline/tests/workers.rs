@@ -83,9 +83,9 @@ impl Gateway {
             lab.tables.set_migrating(record).unwrap();
             lab.publish();
         } else {
-            lab.exits.keeps = Some(VM_A);
+            lab.exits.holding_port = Some(VM_A);
         }
-        lab.exits.parks = waits_for_queues;
+        lab.exits.barrier_on = waits_for_queues;
         lab.exits.pool.left = usize::MAX;
         let barrier = Barrier::new(LCORES);
         let lcore = |number| Lcore {
@@ -108,7 +108,7 @@ impl Gateway {
     /// One round of an lcore. Returns the frames for the node and the datagrams for its new host.
     fn round(&mut self, at: usize) -> (Vec<Vec<u8>>, Vec<Datagram>) {
         let mut out = (Vec::new(), Vec::new());
-        self.lab.exits.hands_over = (at != 0).then_some(VM_A);
+        self.lab.exits.foreign_port = (at != 0).then_some(VM_A);
         self.lab.exits.held = std::mem::take(&mut self.lcores[at].held);
         let is_asked = self.lcores[at].member.begin_round();
         let n = self.lcores[at].queue.len().min(BURST);
