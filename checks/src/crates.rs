@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_rules_allow_is_no_violation() {
+    fn allowed_dependencies_pass() {
         assert_eq!(violations(&good(), &RULES, &RESERVED), [""; 0]);
     }
 

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_rules_allow_is_no_violation() {
+    fn allowed_dependencies_pass() {
         assert_eq!(
             found("tables/fdb.rs", "use super::Tables; use crate::tables::Bd; // crate::control"),
             [""; 0]
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backward_arrow_is_found_however_it_is_written() {
+    fn a_backward_dependency_is_found_in_every_spelling() {
         let expected = |place: &str| vec![format!("tables/fdb.rs:{place}: tables must not use pipeline")];
         for (place, source) in [
             ("1", "use crate::pipeline::encap;"),

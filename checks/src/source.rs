@@ -157,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_through_what_is_left_out() {
+    fn lines_are_counted_through_skipped_text() {
         let found = tokens("a\n\"b\nc\"\n/*\n*/ d");
         assert_eq!(found.iter().map(|t| (t.text, t.line)).collect::<Vec<_>>(), [("a", 1), ("d", 5)]);
     }
 
     #[test]
-    fn what_is_for_tests_is_left_out() {
+    fn code_for_tests_is_left_out() {
         let source = "use a; #[cfg(test)] use b::{c, d}; #[cfg(test)] mod e { fn f() {} } #[cfg(test)] mod g;
             #[cfg(test)] pub fn h([a]: [u8; 1]) { i() } #[cfg(not(test))] j";
         let all = tokens(source);

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn options_before_environment_before_what_there_is() {
+    fn options_precede_environment_precedes_default() {
         let board: Endpoint = "http://b:1".parse().unwrap();
         let both = env("/env.sock", "http://env:1");
         let ctl = Path::new("/x.sock");

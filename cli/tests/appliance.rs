@@ -116,7 +116,7 @@ fn text_for_people_and_json_for_machines() {
 }
 
 #[test]
-fn what_is_cleared_is_what_was_asked() {
+fn the_requested_counters_are_cleared() {
     let a = Appliance::start();
     for line in ["clear port stats all", "clear port stats vm1", "clear fwd stats all"] {
         assert_eq!(stdout(a.run(line)), "");

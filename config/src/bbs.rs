@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_says_where_and_how_to_mend() {
+    fn bad_input_has_position_and_hint() {
         for (text, message) in [
             (
                 "(listen: [], store: \"/x\")",

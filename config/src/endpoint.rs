@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_ones_round_trip() {
+    fn good_endpoints_round_trip() {
         for s in [
             "http://10.9.0.1:7480",
             "http://[fd00::1]:7480",
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_ones_say_why() {
+    fn bad_endpoints_have_a_reason() {
         for (s, why) in [
             ("10.9.0.1:7480", "begins neither"),
             ("https://h:1", "begins neither"),

@@ -270,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_falls_back_to_what_encloses_it() {
+    fn absent_fields_fall_back_to_the_enclosing_field() {
         assert_eq!(at("ports[1].role.mtu"), at("ports[1]"));
         assert_eq!(at("board[0]"), (2, 1));
     }
 
     proptest! {
         #[test]
-        fn never_panics_nor_hangs(text in "[(){}\\[\\]a-c:,\"'\\\\/*#r \n]{0,80}", path in "[a-c.\\[\\]{}0]{0,12}") {
+        fn never_panics_or_hangs(text in "[(){}\\[\\]a-c:,\"'\\\\/*#r \n]{0,80}", path in "[a-c.\\[\\]{}0]{0,12}") {
             find(&text, &path);
         }
     }

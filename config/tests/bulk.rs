@@ -197,7 +197,7 @@ fn declared(inline: &str, files: &[(&str, &str)]) -> Result<appliance::Declared,
 const HOSTS: &str = "name,vteps\ngw-a,10.0.0.1\ngw-b,10.0.0.2\n";
 
 #[test]
-fn files_add_to_the_declaration_and_rows_about_oneself_are_left_out() {
+fn files_add_to_the_declaration_and_rows_about_this_host_are_skipped() {
     let d = declared(
         "hosts: [(name: \"gw-c\", vteps: [\"10.0.0.3\"])],",
         &[
@@ -214,7 +214,7 @@ fn files_add_to_the_declaration_and_rows_about_oneself_are_left_out() {
 }
 
 #[test]
-fn what_files_and_declaration_contradict_is_refused_where_it_stands() {
+fn contradictions_between_files_and_declaration_are_refused_at_their_position() {
     let node = "vni,mac,host,ips\n100,02:00:00:00:00:02,gw-b,192.168.0.2\n";
     for (inline, files, message) in [
         (

@@ -29,7 +29,7 @@ fn migration(keys: &str) -> Migration {
 }
 
 #[test]
-fn left_out_all_have_defaults() {
+fn all_keys_have_defaults() {
     let defaults = Migration {
         hold_bytes: 64 * MIB,
         hold_node_bytes: 32 * MIB,
@@ -113,7 +113,7 @@ fn one_vm_may_have_several_ports() {
 }
 
 #[test]
-fn what_two_ports_have_nobody_else_has() {
+fn addresses_of_two_ports_are_refused_elsewhere() {
     let message = |third: &str| {
         let text = format!(
             r#"(name: "hv", vdevs: ["net_null0", "net_null1", "net_null2"], declared: (hosts: [(name: "far", vteps: ["10.0.0.9"])], nodes: [{}]), ports: [

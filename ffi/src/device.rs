@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pci_addresses_are_completed_and_told_from_vdev_names() {
+    fn pci_addresses_are_completed_and_vdev_names_are_not() {
         assert_eq!(pci_address("03:00.0").as_deref(), Some("0000:03:00.0"));
         assert_eq!(pci_address("0001:AF:1e.7").as_deref(), Some("0001:af:1e.7"));
         for name in ["net_vhost0", "03:00", "3:0.0", "00:03:00.0", "0000:03:00.0.1", "zz:00.0", ""] {
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn offloads_survive_the_way_to_dpdk_and_back() {
+    fn offloads_round_trip_through_dpdk_bits() {
         let all = Offloads::from_bits(u64::MAX, u64::MAX, 0);
         assert!(all.rx_l4_csum && all.tso && !all.rss);
         let (rx, tx) = all.to_bits();

@@ -249,7 +249,7 @@ mod tests {
     const MOUNTED: &str = "nodev /dev/hugepages hugetlbfs rw 0 0\n";
 
     #[test]
-    fn missing_hugepages_are_named_with_their_remedy() {
+    fn missing_hugepages_have_a_hint() {
         assert!(
             hint_for(&["--no-pci"], &machine(0, 0, MOUNTED))
                 .contains("echo 1024 > /proc/sys/vm/nr_hugepages")
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn without_huge_pages_they_are_not_blamed() {
+    fn no_hugepage_hint_without_hugepages() {
         assert_eq!(hint_for(&["--no-huge"], &machine(0, 0, "")), "");
         assert!(hint_for(&["--no-huge", "--in-memory"], &machine(0, 0, "")).contains("--no-shconf"));
         assert!(hint_for(&["--no-huge", "-l", "0-9"], &machine(0, 0, "")).contains("the CPUs here are 0-1"));

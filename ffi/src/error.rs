@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_why_and_how_to_mend() {
+    fn displays_action_cause_and_hint() {
         let e = Error::from_rc("port vm1: start", -12).hint("give it more memory");
         assert_eq!(
             e.to_string(),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_what_dpdk_said_once() {
+    fn quotes_each_log_line_of_dpdk_once() {
         let log = "EAL: lcore 7 unavailable\nEAL: FATAL: Cannot x\nEAL: Cannot x\nEAL: Invalid 'command line' arguments.\n\n";
         assert_eq!(log_lines(log), ["lcore 7 unavailable", "Cannot x"]);
         let error = Error { log: log_lines(log), ..Error::new(ErrorKind::Eal, "no EAL") };
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cause_is_no_cause() {
+    fn without_errno_there_is_no_cause() {
         assert_eq!(Error::new(ErrorKind::Busy, "lcore 1 is busy").to_string(), "lcore 1 is busy");
     }
 

@@ -121,7 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn nothing_that_was_there_is_left_when_a_moment_is_over(
+    fn no_earlier_frame_is_left_when_a_request_is_complete(
         lcores in 1usize..4, queues in 1usize..3, steps in prop::collection::vec(step(), 0..300),
     ) {
         let mut world = World::new(lcores, queues);
@@ -154,7 +154,7 @@ proptest! {
 }
 
 #[test]
-fn what_found_no_room_in_a_ring_is_waited_for() {
+fn frames_that_wait_for_room_in_a_ring_are_awaited() {
     let mut world = World::new(2, 1);
     (0..DEPTH).for_each(|_| world.arrive(0, 0, true));
     let ticket = world.lcores[0].member.request();
@@ -171,7 +171,7 @@ fn what_found_no_room_in_a_ring_is_waited_for() {
 }
 
 #[test]
-fn one_lcore_that_does_not_run_holds_all_up() {
+fn a_stopped_lcore_delays_the_barrier() {
     let mut world = World::new(2, 1);
     let ticket = world.lcores[0].member.request();
     (0..10).for_each(|_| world.round(0));
@@ -182,7 +182,7 @@ fn one_lcore_that_does_not_run_holds_all_up() {
 }
 
 #[test]
-fn nothing_is_to_be_done_when_nobody_asks() {
+fn without_a_request_a_round_does_nothing() {
     let mut world = World::new(2, 1);
     assert!(!world.lcores[0].member.begin_round());
     world.lcores[1].member.request();

@@ -3,7 +3,7 @@
 use stopover_lockfree::filter;
 
 #[test]
-fn what_was_added_may_be_there_until_it_is_removed() {
+fn added_keys_may_be_contained_until_removed() {
     let (mut writer, reader) = filter::new();
     let keys: Vec<u64> = (0..5000).map(|n| 1 << 48 | 0x5254_0000_0000 | n).collect();
     assert!(!keys.iter().any(|key| reader.may_contain(*key)));

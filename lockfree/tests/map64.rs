@@ -85,7 +85,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Pieces of a map that changes between them.
 #[test]
-fn pieces_list_what_stays_once() {
+fn pieces_list_each_lasting_entry_once() {
     let stays = |k: &u64| k.is_multiple_of(3);
     let mut bench = Bench::new(1 << 20);
     for key in 1..=40_000 {
@@ -245,7 +245,7 @@ fn a_reader_of_another_domain_is_refused() {
 }
 
 #[test]
-fn churn_under_a_reader_that_never_passes_stays_right() {
+fn churn_with_a_reader_that_never_passes_is_correct() {
     let mut bench = Bench::new(usize::MAX);
     for round in 0..40u64 {
         for key in 1..=500 {

@@ -71,7 +71,7 @@ fn an_epoch_is_passed_when_every_reader_has_been_quiescent() {
 }
 
 #[test]
-fn a_panic_while_parked_leaves_the_reader_taking_part() {
+fn a_panic_while_parked_leaves_the_reader_online() {
     let (mut writer, mut reader) = one();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         reader.park_during(|| panic!("in the sleep"));
@@ -82,7 +82,7 @@ fn a_panic_while_parked_leaves_the_reader_taking_part() {
 }
 
 #[test]
-fn memory_is_freed_once_and_not_before_its_time() {
+fn memory_is_freed_once_after_its_grace_period() {
     let drops = Arc::new(AtomicUsize::new(0));
     let (mut writer, mut reader) = one();
     writer.retire(Box::new(Counted(Arc::clone(&drops), 0)));

@@ -109,7 +109,7 @@ fn churn(writer: &mut Writer, map: &mut MapWriter) {
 }
 
 #[test]
-fn readers_of_the_map_always_find_what_stays() {
+fn readers_of_the_map_always_find_lasting_keys() {
     let (mut writer, parked) = domain(READERS);
     let (mut map, lookups) = map64::new(&writer, usize::MAX).unwrap();
     for key in 1..=STAY {

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_holds_breaks_no_line() {
+    fn control_characters_in_a_message_are_escaped() {
         for message in ["two\nlines", "\r\n", "quote \" and \\", "\u{0}\u{1b}[31m\u{2028}", ""] {
             let line = parsed(&Record::builder().args(format_args!("{message}")).build());
             assert_eq!(line["message"], message);

@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn group_and_zero_are_no_station() {
+    fn group_and_zero_are_refused_as_station() {
         assert!(Mac::BROADCAST.station().is_err());
         assert!(Mac::new([0; 6]).station().is_err());
         assert!(Mac::new([1, 0, 0x5e, 0, 0, 1]).station().is_err());

@@ -324,7 +324,7 @@ mod tests {
         }
 
         #[test]
-        fn cuts_do_not_matter(
+        fn the_segmentation_does_not_change_the_sum(
             bytes in proptest::collection::vec(any::<u8>(), 0..300),
             cuts in proptest::collection::vec(0usize..300, 0..6),
         ) {

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_as_it_stands_on_the_wire() {
+    fn bytes_of_a_probe() {
         let frame = build(Mac::new([2, 0, 0, 0, 0, 9]), &probe(10, "gw-a"));
         let expected = [
             &[3, 0x53, 0x4c, 0x50, 0, 1, 2, 0, 0, 0, 0, 9, 0x81, 0, 0, 10, 0x88, 0xb6][..],
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_come_back_as_they_were_built() {
+    fn probes_round_trip() {
         for (vlan, name) in [(0, "a"), (4094, "gw-b"), (0, &"x".repeat(63))] {
             let probe = probe(vlan, name);
             assert_eq!(parse(&build(Mac::new([2, 0, 0, 0, 0, 9]), &probe)), Some((vlan, probe)));
@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_read_or_refused(
+        fn arbitrary_probes_are_read_or_refused(
             cut in 0usize..80,
             changes in vec((0usize..80, any::<u8>()), 0..4),
         ) {

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_told_apart() {
+    fn hosts_have_different_macs() {
         let [a, b] = ["gw-a", "gw-b"].map(|name| mac(&HostName::new(name).unwrap()));
         assert!(a != b && is_prober_mac(a) && is_prober_mac(b) && !a.is_group());
         assert!(!is_prober_mac(Mac::new([2, 0x53, 0x54, 1, 2, 3])));

@@ -169,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn writes_what_it_reads() {
+    fn header_round_trip() {
         let b = bytes(Vni::new(0x12_3456).unwrap());
         assert_eq!(b, [0x08, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
         assert_eq!(Header::new_checked(&b).unwrap().vni(), 0x12_3456);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_three_bits_that_combine() {
+    fn flags_are_three_bits_that_combine() {
         assert_eq!(
             [OverlayFlags::NONE, OverlayFlags::HOP, OverlayFlags::CONTROL, OverlayFlags::NODE]
                 .map(OverlayFlags::bits),
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn overlay_flags_and_vni_never_meet(mut header: [u8; HEADER_LEN], vni in 1..=Vni::MAX, flags in 0u8..8) {
+        fn overlay_flags_and_vni_do_not_overlap(mut header: [u8; HEADER_LEN], vni in 1..=Vni::MAX, flags in 0u8..8) {
             let vni = Vni::new(vni).unwrap();
             let unmarked = Header::of(&header).vni();
             let theirs = Header::of(&header).overlay_flags();

@@ -200,7 +200,7 @@ VNI  MAC                IPS  HOST  DECLARED-BY  GENERATION
     }
 
     #[test]
-    fn the_board_at_a_glance() {
+    fn board_summary() {
         let info = BoardInfo {
             board_id: "00ff".into(),
             revision: 12,

@@ -131,7 +131,7 @@ mod tests {
     use stopover_net::{HostName, Mac, Vni};
 
     #[test]
-    fn phases_stand_in_order_with_the_time_since_the_lock() {
+    fn phases_are_in_order_with_the_time_since_the_lock() {
         let host = |id, name| HostRef { id, name: HostName::new(name).unwrap() };
         let report = Report {
             held: 12,

@@ -293,7 +293,7 @@ port vm1
     }
 
     #[test]
-    fn forwarding_and_the_books() {
+    fn forwarding_and_accounting() {
         let fwd = FwdStats {
             ports: vec![
                 PortFwd { name: "vm1".into(), rx_packets: 10, rx_dropped: 1, tx_packets: 0, tx_dropped: 0 },

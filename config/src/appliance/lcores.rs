@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn main_is_the_first_unless_said_otherwise_and_service_lcores_do_not_count() {
+    fn main_defaults_to_the_first_and_service_lcores_are_excluded() {
         let e = set("-l 2-4 --no-pci --main-lcore 3");
         assert_eq!((e.main, e.workers()), (3, vec![2, 4]));
         let e = set("-l 0-3 -s 0x1");
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn no_choice_is_no_set() {
+    fn without_an_lcore_option_there_is_no_set() {
         assert_eq!(parse_eal(&["--no-pci".to_owned()]).ok().flatten(), None);
     }
 

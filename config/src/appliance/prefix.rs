@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_and_last_of_a_subnet_are_no_interface() {
+    fn first_and_last_of_a_subnet_are_refused() {
         for bad in [
             "10.0.0.0/24",
             "10.0.0.255/24",

@@ -37,7 +37,7 @@ fn message(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn the_good_one_is_good() {
+fn the_good_configuration_is_accepted() {
     let a = appliance::parse(GOOD, Path::new("gw.ron")).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((a.ports.len(), a.lcores.map(|l| l.len())), (4, Some(2)));
 }

@@ -16,7 +16,7 @@ fn round(member: &mut Member, queue: &AtomicU64, ring: &AtomicU64) {
 }
 
 #[test]
-fn what_was_in_a_queue_has_left_it() {
+fn frames_of_before_the_request_have_left_the_queue() {
     explore(3, || {
         let barrier = Barrier::new(2);
         let (queue, ring) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

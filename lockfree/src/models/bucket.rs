@@ -19,7 +19,7 @@ fn find_value(first: &Bucket, second: &Bucket, key: u64) -> Option<u64> {
 }
 
 #[test]
-fn a_moved_key_is_found_and_its_refilled_slot_does_not_deceive() {
+fn a_moved_key_is_found_after_its_slot_is_refilled() {
     explore(3, || {
         let pair = Arc::new((Bucket::new(), Bucket::new()));
         pair.0.fill(1, X, VALUE_OF_X);

@@ -64,7 +64,7 @@ fn a_replaced_value_outlives_its_readers() {
 }
 
 #[test]
-fn coming_online_is_seen_or_sees() {
+fn a_reader_that_goes_online_is_seen_or_sees_the_changes() {
     explore(3, || {
         let (mut writer, parked) = domain(1);
         let cell = Arc::new(Cell::new(&writer, Watched::new(1)));
@@ -85,7 +85,7 @@ fn coming_online_is_seen_or_sees() {
 }
 
 #[test]
-fn a_passed_epoch_means_the_reader_sees_what_came_before() {
+fn a_reader_that_passed_an_epoch_sees_earlier_changes() {
     explore(3, || {
         let (mut writer, parked) = domain(1);
         let cell = Arc::new(Cell::new(&writer, Watched::new(1)));

@@ -28,7 +28,7 @@ fn sent(head: &[u8], len: usize) -> Option<fast_parse::Sent> {
 }
 
 #[test]
-fn ordinary_frames_are_taken() {
+fn ordinary_frames_are_accepted() {
     for name in ["tcp4", "udp4"] {
         let frame = golden(name);
         let facts = sent(&frame, frame.len()).unwrap();
@@ -57,7 +57,7 @@ fn ordinary_frames_are_taken() {
 }
 
 #[test]
-fn other_frames_are_left_to_others() {
+fn other_frames_are_left_to_the_complete_parsers() {
     for name in ["arp_request", "tcp4_vlan", "vxlan6", "tcp6"] {
         let frame = golden(name);
         assert_eq!(sent(&frame, frame.len()), None, "{name}");
@@ -69,7 +69,7 @@ fn other_frames_are_left_to_others() {
 }
 
 #[test]
-fn no_byte_makes_the_short_way_take_what_the_complete_parsers_refuse() {
+fn no_byte_makes_the_fast_path_accept_a_frame_that_the_complete_parsers_refuse() {
     for name in ORDINARY {
         let ordinary = golden(name);
         for at in 0..ordinary.len().min(100) {
@@ -85,7 +85,7 @@ fn no_byte_makes_the_short_way_take_what_the_complete_parsers_refuse() {
 }
 
 #[test]
-fn nor_does_its_end_nor_that_of_its_first_segment() {
+fn no_length_makes_the_fast_path_accept_a_frame_that_the_complete_parsers_refuse() {
     for name in ORDINARY {
         let frame = golden(name);
         for end in 0..=frame.len() {

@@ -87,7 +87,7 @@ fn options_and_extension_headers_are_skipped() {
 }
 
 #[test]
-fn one_tag_is_opened_and_two_are_noted() {
+fn one_tag_is_parsed_and_a_second_is_reported() {
     let frame = facts(&golden("tcp4_vlan"));
     assert_eq!(frame.vlan, Some(Tag { tpid: ethertype::VLAN, tci: 5 << 13 | 100 }));
     assert_eq!((frame.ethertype, frame.l3_off, frame.l4_off), (ethertype::IPV4, 18, Some(38)));
@@ -99,7 +99,7 @@ fn one_tag_is_opened_and_two_are_noted() {
 }
 
 #[test]
-fn retagged_facts_are_those_of_the_retagged_frame() {
+fn retagged_facts_equal_those_of_the_retagged_frame() {
     let tagged = golden("tcp4_vlan");
     let untagged = [&tagged[..12], &tagged[16..]].concat();
     let (with, without) = (facts(&tagged), facts(&untagged));
@@ -149,7 +149,7 @@ fn broken(name: &str, changes: &[(usize, u8)]) -> Result<Frame, BadFrame> {
 }
 
 #[test]
-fn lying_ip_headers_are_refused_by_name() {
+fn contradictory_ip_headers_are_refused_by_name() {
     assert_eq!(broken("tcp4", &[(14, 0x65)]), Err(BadFrame::Ipv4Version));
     assert_eq!(broken("tcp4", &[(14, 0x44)]), Err(BadFrame::Ipv4HeaderLength));
     assert_eq!(broken("tcp4", &[(16, 0), (17, 19)]), Err(BadFrame::Ipv4HeaderLength));
@@ -179,7 +179,7 @@ fn endless_extension_headers_are_refused() {
 }
 
 #[test]
-fn lying_l4_headers_are_malformed_and_still_forwardable() {
+fn contradictory_l4_headers_are_malformed_and_forwardable() {
     let l4 = |name: &str, changes: &[(usize, u8)]| broken(name, changes).unwrap().l4;
     assert_eq!(l4("tcp4", &[(46, 0x40)]), L4::Malformed, "TCP header of 16 bytes");
     assert_eq!(l4("tcp4_vlan", &[(50, 0xf0)]), L4::Malformed, "TCP options beyond the packet");
@@ -191,7 +191,7 @@ fn lying_l4_headers_are_malformed_and_still_forwardable() {
 }
 
 #[test]
-fn every_prefix_is_refused_or_keeps_its_promises() {
+fn every_prefix_is_refused_or_has_consistent_facts() {
     for (name, bytes) in all_golden() {
         for len in 0..bytes.len() {
             // The frame itself is cut: what remains must still hold all that its lengths claim.

@@ -148,7 +148,7 @@ fn bad_shims_are_refused_by_name() {
 }
 
 #[test]
-fn a_foreign_sender_marks_nothing() {
+fn flags_of_a_foreign_sender_are_ignored() {
     let plain = foreign(&golden("vxlan4")).unwrap();
     assert_eq!(Ok(plain), vxlan(&golden("vxlan4")));
     assert_eq!(foreign(&golden("vxlan4_hop")), Ok(plain));
@@ -161,7 +161,7 @@ fn a_foreign_sender_marks_nothing() {
 }
 
 #[test]
-fn no_prefix_is_taken_for_a_marked_frame() {
+fn no_prefix_parses_as_a_flagged_frame() {
     for name in ["vxlan4_hop", "vxlan4_node", "vxlan6_node", "vxlan4_marker"] {
         let bytes = golden(name);
         for len in 0..bytes.len() {
@@ -200,7 +200,7 @@ const END: Marker = Marker {
 };
 
 #[test]
-fn markers_are_those_laid_out_in_the_docs() {
+fn markers_match_the_documented_layout() {
     for (name, facts) in [("marker_arrived", ARRIVED), ("marker_end", END), ("marker_relayed", RELAYED)] {
         assert_eq!(marker::parse(&golden(name)), Ok(facts), "{name}");
         assert_golden(&marker::build(&facts), name);
@@ -258,7 +258,7 @@ fn markers_are_refused_by_name() {
 }
 
 #[test]
-fn no_prefix_is_taken_for_a_marker() {
+fn no_prefix_parses_as_a_marker() {
     let bytes = golden("marker_relayed");
     for len in 0..bytes.len() {
         let mut cut = bytes[..len].to_vec();

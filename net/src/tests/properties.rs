@@ -71,7 +71,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn what_we_encapsulate_we_decapsulate(
+    fn encapsulated_frames_are_decapsulated(
         ips in hosts(), macs in (mac(), mac()), vlan in proptest::option::of(1u16..4095),
         vni in 1u32..=Vni::MAX, src_port in flow::FIRST_PORT.., dst_port: u16, ttl: u8, tos: u8,
         inner in proptest::collection::vec(any::<u8>(), 14..200), padding in 0usize..20, cut in 0usize..300,

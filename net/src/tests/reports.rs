@@ -40,7 +40,7 @@ fn answers(name: &str, changes: &[(usize, u8)]) -> bool {
 }
 
 #[test]
-fn where_an_error_is_due() {
+fn an_error_is_sent_about_ordinary_packets() {
     for name in
         ["udp4", "tcp4", "frag4_first", "icmp4_echo", "udp6", "frag6_first", "frag6_later", "icmp6_echo"]
     {
@@ -49,7 +49,7 @@ fn where_an_error_is_due() {
 }
 
 #[test]
-fn where_an_error_is_forbidden() {
+fn no_error_is_sent_where_it_is_forbidden() {
     for name in ["frag4_later", "big4_error", "big6_error", "icmp6_unreachable", "ns", "arp_request", "rarp"]
     {
         assert!(!answers(name, &[]), "{name}");
@@ -79,7 +79,7 @@ fn echo_replies_are_those_of_scapy() {
 }
 
 #[test]
-fn what_is_no_echo_request_stays_as_it_is() {
+fn frames_other_than_echo_requests_are_not_changed() {
     for name in ["udp4", "tcp6", "ns", "arp_request", "frag4_first", "icmp6_unreachable"] {
         let mut bytes = golden(name);
         assert!(!echo_reply(&facts(&bytes), &mut bytes), "{name}");

@@ -46,7 +46,7 @@ fn one_segment_is_the_frame_itself() {
 }
 
 #[test]
-fn what_cannot_be_segmented() {
+fn frames_that_cannot_be_segmented() {
     let refuse = |name: &str, head: usize, mss: u16| {
         let bytes = golden(name);
         Segmenter::new(&facts(&bytes), &bytes[..head.min(bytes.len())], mss).map(|s| Segmenter::count(&s))

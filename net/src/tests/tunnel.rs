@@ -114,7 +114,7 @@ fn decapsulation_facts_in_full() {
 }
 
 #[test]
-fn what_rfc7348_allows_is_accepted() {
+fn everything_allowed_by_rfc7348_is_accepted() {
     let bytes = golden("vxlan4_reserved");
     let Ok(Underlay::Vxlan(v)) = parse_foreign(&bytes, bytes.len(), &PORT) else { panic!("refused") };
     assert_eq!((v.vni.get(), v.flags, v.node), (7, OverlayFlags::NONE, None), "reserved bits are ignored");
@@ -178,7 +178,7 @@ fn a_priority_tag_counts_as_untagged() {
 }
 
 #[test]
-fn the_rest_of_the_underlay_is_told_apart() {
+fn other_underlay_frames_are_classified() {
     let kind = |name: &str| {
         let bytes = golden(name);
         parse(&bytes, bytes.len(), &PORT).unwrap()
@@ -194,7 +194,7 @@ fn the_rest_of_the_underlay_is_told_apart() {
 }
 
 #[test]
-fn no_prefix_is_taken_for_vxlan() {
+fn no_prefix_parses_as_vxlan() {
     for name in ["vxlan4", "vxlan6", "vxlan4_options", "vxlan6_extension"] {
         let bytes = golden(name);
         for len in 0..bytes.len() {

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_known_keys_and_refuses_the_rest() {
+    fn accepts_known_keys_and_refuses_others() {
         let mut a = args("--rate 5000 --to 10.0.0.1:7 --odd 1").unwrap();
         assert_eq!(a.required::<u64>("rate").unwrap(), 5000);
         assert_eq!(a.required::<std::net::SocketAddr>("to").unwrap().port(), 7);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_words_that_are_no_pairs() {
+    fn refuses_arguments_that_are_not_pairs() {
         assert!(args("--rate").is_err());
         assert!(args("rate 1").is_err());
         assert!(args("--rate 1 --rate 2").is_err());

@@ -59,7 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_what_was_written(stream: u32, sequence: u64, sent_us: u64, padding in 0usize..100) {
+        fn datagram_round_trip(stream: u32, sequence: u64, sent_us: u64, padding in 0usize..100) {
             let head = Head { stream, sequence, sent_us };
             let mut out = [0; LEN];
             head.write(&mut out);

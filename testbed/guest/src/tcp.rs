@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_comes_back_and_is_verified() {
+    fn everything_is_echoed_and_verified() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let words =
             |text: String| Args::parse(&text.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();

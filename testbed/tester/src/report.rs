@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absence_of_more_than_half_a_ring_is_reported() {
+    fn a_gap_of_more_than_half_a_ring_is_reported() {
         let absent = |frames: u64| TrialCounters { longest: frames * HZ / 1000, ..TrialCounters::default() };
         assert!(!report(absent(128), 0).away);
         assert!(report(absent(129), 0).away);
