@@ -97,7 +97,7 @@ async fn silence_ends_with_the_time_limit() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_frame_is_not_silence() {
+async fn waiting_for_a_frame_does_not_time_out() {
     let (_dir, socket) = serve();
     let request = TraceRequest {
         port: "vm1".into(),
@@ -109,7 +109,7 @@ async fn waiting_for_a_frame_is_not_silence() {
 }
 
 #[tokio::test]
-async fn no_socket_or_nobody_behind_it() {
+async fn no_socket_or_no_server_at_it() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("ctl.sock");
     let message = format!("no appliance listens at {}; start it, or give --ctl", socket.display());

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The board goes away and comes back in every way there is, and three appliances must be in step with it again.
+"""The board stops and returns in all ways, and three appliances must be in step with it again.
 
 Three appliances without NICs forward by the board. A host without a packet path claims nodes, some for good and some by
 turns, and declares and deletes others all the time. Each kind of case is tried with a large and a small number of

@@ -45,7 +45,7 @@ def build(lab):
 
 
 def pings(vm1, vm2):
-    """Pings between all. Returns how many were lost, and how many answers came twice."""
+    """Pings between all. Returns how many were lost, and how many answers were duplicates."""
     lost = duplicated = 0
     for g, ip in ((vm1, "192.168.0.2"), (vm2, "fd01::1"), (vm1, "fd01::3"), (vm2, "192.168.0.3")):
         r = g.ping(ip, count=20)

@@ -232,7 +232,7 @@ def report_complete(run, move):
 
 
 def report_abort(run, _):
-    """The operator aborts the migration of X, which goes on."""
+    """The operator aborts the migration of X, which continues."""
     run.board.cli("migration", "abort", "--node", f"{VNI}/{mac(X)}")
 
 
@@ -253,7 +253,7 @@ def in_turn(*strikes):
 
 
 def stop_board(until_phase=None, then=lambda _, __: None):
-    """The board is away until the migration has reached a phase. X must be reachable without it."""
+    """The board is down until the migration has reached a phase. X must be reachable without it."""
     def strike(run, move):
         run.board.process.kill()
         if until_phase:
@@ -362,12 +362,12 @@ CASES = [
     *[Case(f"{who} hangs, {phase}", phase, hang(one))
       for who, one in KILLED.items() if who != "third" for phase in ("copying", "stopped")],
     Case("begin never ended, before", "before", unfinished_begin),
-    Case("told complete too early, copying", "copying", report_complete),
-    Case("told complete, then cancelled, copying", "copying", in_turn(report_complete, cancel)),
-    *[Case(f"told abort, {phase}", phase, report_abort) for phase in ("copying", "stopped")],
-    *[Case(f"board away from here until it runs, {phase}", phase, stop_board("running"))
+    Case("completed too early, copying", "copying", report_complete),
+    Case("completed, then cancelled, copying", "copying", in_turn(report_complete, cancel)),
+    *[Case(f"aborted, {phase}", phase, report_abort) for phase in ("copying", "stopped")],
+    *[Case(f"board down until it runs, {phase}", phase, stop_board("running"))
       for phase in ("before", "copying", "stopped")],
-    *[Case(f"board away, then cancelled, {phase}", phase, stop_board(then=cancel)) for phase in ("copying", "stopped")],
+    *[Case(f"board down, then cancelled, {phase}", phase, stop_board(then=cancel)) for phase in ("copying", "stopped")],
     Case("end markers lost, before", "before", lost_markers),
     Case("source cut off, stopped", "stopped", unplug_source),
     Case("hold too small, stopped", "stopped", flood),

@@ -62,7 +62,7 @@ def observer(lab, prefix):
 
 def in_real_time(arrivals, echoes):
     """Converts arrivals by the clock of the guest, which stood still for a while, to the clock of the observer. Both
-    have the newest frame of each batch; the others of the batch came just before it. Microseconds and numbers."""
+    have the newest frame of each batch; the others of the batch arrived just before it. Microseconds and numbers."""
     echoed, out, ahead = {n: t for t, n in echoes}, [], None
     for t, n in reversed(arrivals):
         if n in echoed:

@@ -125,7 +125,7 @@ class Run:
         info(f"two appliances run; lcores of gw-a: {[(row['lcore'], row['queues']) for row in lcores]}")
 
     def restart_board(self):
-        """The board dies and comes back under traffic; nodes come and go while it is away."""
+        """The board is killed and restarted under traffic; nodes are added and removed while it is down."""
         streams = self.streams(10)
         time.sleep(3)  # a new session has claimed all its nodes after 2 s
         info("killing the board")

@@ -335,7 +335,7 @@ def has_route(tenant):
 
 
 def restart(run, host):
-    """Ends an appliance in order and starts it again. Its stations send only when they are asked."""
+    """Shuts an appliance down and starts it again. Its stations send only answers."""
     host.process.stop()
     host.start()
     until(f"{host.name} follows the board", lambda: host.json("show", "board")["connected"])

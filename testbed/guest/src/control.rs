@@ -43,7 +43,7 @@ pub fn run(ctl: Option<String>, job: Job) -> anyhow::Result<()> {
                 break;
             }
             let text = answer(word).unwrap_or_else(|| format!("\"`{word}` is unknown\""));
-            // An error means that the asking side has gone.
+            // An error means that the client has closed the connection.
             let _ = stream.write_all(text.as_bytes());
         }
         let _ = std::fs::remove_file(&path);
@@ -65,7 +65,7 @@ pub fn run(ctl: Option<String>, job: Job) -> anyhow::Result<()> {
     }
 }
 
-/// Asks a program that serves at `path`.
+/// Sends a request to a program that serves at `path`.
 pub fn request(path: &str, word: &str) -> anyhow::Result<String> {
     let mut stream = UnixStream::connect(path).with_context(|| format!("no program serves at {path}"))?;
     stream.write_all(format!("{word}\n").as_bytes())?;

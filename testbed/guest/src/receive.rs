@@ -65,7 +65,7 @@ impl Stream {
         true
     }
 
-    /// Ends the period. A gap that goes on counts in the next one.
+    /// Ends the period. A gap that continues counts in the next one.
     fn mark(&mut self) {
         self.longest_us = self.longest_us.max(self.gap.us);
         self.gap = Gap::default();

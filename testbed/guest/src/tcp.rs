@@ -168,7 +168,7 @@ pub fn hold(args: &mut Args) -> anyhow::Result<Job> {
     Ok(Job { stop, worker, answer: Box::new(answer) })
 }
 
-/// Writes so many bytes every tick. Another thread reads what comes back.
+/// Writes so many bytes every tick. Another thread reads the echo.
 fn talk(
     stream: TcpStream,
     bytes: usize,

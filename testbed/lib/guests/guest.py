@@ -331,7 +331,7 @@ class Shell:
 
 def tcp(sender, receiver, ip, mebibytes=4, port=5000, timeout=90):
     """Sends random bytes from one Guest (or Shell) to another over TCP and compares them. Returns the number of bytes
-    that arrived intact (0 if the digests differ), the seconds that took, and what went wrong."""
+    that arrived intact (0 if the digests differ), the seconds that took, and any error."""
     data, got, end, never = f"{sender.tmp}/data", f"{receiver.tmp}/got", f"{receiver.tmp}/end", f"{receiver.tmp}/never"
     sender.run(f"dd if=/dev/urandom of={data} bs=1M count={mebibytes} 2>/dev/null", timeout=timeout)
     want = sender.run(f"md5sum < {data}", timeout=timeout).split()[0]

@@ -105,7 +105,7 @@ class Stepwise:
         until("QEMU cancels", lambda: self.old.qmp.status() in OVER)
 
     def finish(self):
-        """Completes it if QEMU still can; else the guest goes on at the source. Ends the other machine. Returns the
+        """Completes it if QEMU still can; else the guest continues at the source. Ends the other machine. Returns the
         place where the guest runs, or None if both machines are dead."""
         if not self.began and self.old.process.alive():
             self._begin(0)

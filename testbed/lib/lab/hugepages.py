@@ -1,5 +1,5 @@
 """Hugepages for the appliances: mounts hugetlbfs if it is missing, raises the kernel's reservation as needed, and gives
-back the added pages when the last run ends. A reservation that others made, or changed since, stays."""
+back the added pages when the last run ends. A reservation that others made, or changed since, remains."""
 
 import fcntl
 import os

@@ -34,7 +34,7 @@ CACHE = OUTPUT / "cache"
 
 
 class Failure(Exception):
-    """The scenario cannot pass; the message says why."""
+    """The scenario cannot pass; the message is the reason."""
 
 
 def sh(*argv, check=True, timeout=60, text=True, stdin=None):
@@ -160,7 +160,7 @@ class Lab:
         return logs
 
     def _watch(self):
-        """Starts the watchdog, which cleans up when this process is gone."""
+        """Starts the watchdog, which cleans up when this process has ended."""
         read, self._lifeline = os.pipe()
         sys.stdout.flush()
         if os.fork() == 0:

@@ -30,7 +30,7 @@ class BoardChurn:
             raise Failure(f"board-churn answered `pause` with `{answer}`")
 
     def go(self):
-        """Goes on after `pause`."""
+        """Continues after `pause`."""
         self._send("go")
 
     def accept(self):

@@ -129,8 +129,8 @@ class TcpClient(Tool):
 
 
 def tcp_tally(client, server):
-    """Ends both. Returns resets; retransmits, loss_probes and timeouts of both kernels; bytes that came back intact,
-    damaged and missing ones; and the longest time in which nothing came back on the busy connection."""
+    """Ends both. Returns resets; retransmits, loss_probes and timeouts of both kernels; bytes that were echoed intact,
+    damaged and missing ones; and the longest time without an echo on the busy connection."""
     c, s = client.stop(), server.stop()
     ways = (c["idle"], c["busy"], s["served"])
     total = {k: c[k] + s[k] for k in ("retransmits", "loss_probes", "timeouts")}

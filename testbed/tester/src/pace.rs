@@ -1,7 +1,7 @@
 //! The pace of a trial: how many frames are due at a time, by the time stamp counter.
 //!
 //! A frame that is due while the tester receives is sent a moment later. If the tester had no CPU for a while, sending
-//! all due frames would make a burst that the trial does not ask for, and the tester would cause losses. So frames
+//! all due frames would make a burst that is not part of the trial, and the tester would cause losses. So frames
 //! beyond a backlog are skipped and counted.
 
 /// The backlog, in bursts.
@@ -24,7 +24,7 @@ impl Pace {
         Self { began: now, ticks_per_frame: hz as f64 / pps, most: most as u64, settled: 0, skipped: 0 }
     }
 
-    /// How many frames are to be sent now. They count as sent.
+    /// How many frames are due now. They count as sent.
     #[inline]
     pub fn due(&mut self, now: u64) -> usize {
         let all = (now.saturating_sub(self.began) as f64 / self.ticks_per_frame) as u64 + 1;

@@ -1,4 +1,4 @@
-//! The report of a trial, which tells losses of the DUT from limits of the tester.
+//! The report of a trial, which distinguishes losses of the DUT from limits of the tester.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;

@@ -1,5 +1,5 @@
 //! The stamp: the last 16 bytes of every frame. A DUT adds and removes headers at the beginning of a frame, so the
-//! stamp stays at its end.
+//! stamp remains at its end.
 
 /// Bytes of a stamp.
 pub const LEN: usize = 16;

@@ -148,7 +148,7 @@ impl Source<'_> {
     }
 }
 
-/// The frames that came out of the DUT.
+/// The frames received from the DUT.
 pub struct Arrivals {
     trial: u16,
     /// The first sequence number that counts.
@@ -190,7 +190,7 @@ impl Arrivals {
         n
     }
 
-    /// Receives until no frame has come for `tail` ticks.
+    /// Receives until no frame has arrived for `tail` ticks.
     fn take_rest(&mut self, end: &mut End, burst: &mut Burst, tail: u64, give_way: bool) {
         let mut last_arrival = cycles::tsc();
         while cycles::tsc() - last_arrival < tail {

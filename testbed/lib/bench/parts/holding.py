@@ -62,7 +62,7 @@ class Holder(Gateway):
         return sum(self.sent_on.values())
 
     def look(self):
-        """The migrating nodes. The appliance reports a node for some 100 ms after it has gone."""
+        """The migrating nodes. The appliance reports a node for some 100 ms after it has left."""
         nodes = self.request("/v1/migrations")["nodes"]
         self.sent_on.update((n["mac"], n["replayed"]) for n in nodes)
         return nodes

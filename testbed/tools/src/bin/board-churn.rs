@@ -1,7 +1,7 @@
 //! Load for a board: a session of a host that has no packet path, and an operator.
 //!
 //! The session claims some nodes for good and others by turns. The operator declares and deletes nodes of another host.
-//! Both go on while boards go and come back.
+//! Both continue while boards stop and start.
 //!
 //!     board-churn --board unix:/run/bbs.sock --host churn --vtep 10.9.0.1 --vni 200 --steady 40 --turns 20 \
 //!                 --every-ms 20 --declare-vni 100 --declare-host lx-0
@@ -9,8 +9,8 @@
 //! The second byte of a MAC names its kind: c0 claimed for good, c1 claimed by turns, c2 declared. The last bytes
 //! number the nodes. Lines on standard input:
 //!
-//! - `pause` stops all changes (the steady claims stay) and answers `paused` once no call is under way
-//! - `go` goes on
+//! - `pause` stops all changes (the steady claims remain) and answers `paused` once no call is active
+//! - `go` continues
 //! - `accept` follows the board that answers in place of the one followed so far; answers `accepted` or `none`
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a tool of the testbed, which prints")]

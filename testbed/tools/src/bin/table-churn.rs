@@ -8,7 +8,7 @@
 //!     100000
 //!
 //! All nodes move in turn, each to the next host of the list, and keep their addresses. A delta raises the revision by
-//! the number of its moves, so the acknowledged revision (`stopover show board`) tells how many moves are in force.
+//! the number of its moves, so the acknowledged revision (`stopover show board`) is how many moves are in force.
 //! Moves that cannot be applied in time are not made up for.
 
 use anyhow::{Context, Result, bail};
@@ -94,7 +94,7 @@ impl Churn {
         Change::NodePut { node, gone_ips: Vec::new() }
     }
 
-    /// Sends `per_second` moves each second until the receiver is gone.
+    /// Sends `per_second` moves each second until the receiver is closed.
     fn run(mut self, per_second: &AtomicU64, updates: &Sender<Update>) {
         let (mut last, mut due) = (Instant::now(), 0.0);
         loop {
