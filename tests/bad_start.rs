@@ -85,9 +85,10 @@ impl Start {
             std::thread::sleep(Duration::from_millis(10));
         };
         let log = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
-        let status = status.unwrap_or_else(|| panic!("it had not ended after {PATIENCE:?}; it said:\n{log}"));
-        assert_eq!(status.code(), Some(1), "{status}; it said:\n{log}");
-        assert!(!Path::new(&ctl).exists(), "it left its control socket; it said:\n{log}");
+        let status =
+            status.unwrap_or_else(|| panic!("it had not ended after {PATIENCE:?}; its output:\n{log}"));
+        assert_eq!(status.code(), Some(1), "{status}; its output:\n{log}");
+        assert!(!Path::new(&ctl).exists(), "it left its control socket; its output:\n{log}");
         let failed = Failed { dir, file, stderr: log.lines().map(str::to_owned).collect() };
         let message = failed.message();
         assert!(message.contains("; hint: "), "how to mend it is missing in: {message}");
@@ -283,12 +284,12 @@ fn no_board() {
     let until = |what: &str, done: &mut dyn FnMut() -> bool| {
         let began = Instant::now();
         while !done() {
-            assert!(began.elapsed() < PATIENCE, "{what}; it said:\n{}", stderr());
+            assert!(began.elapsed() < PATIENCE, "{what}; its output:\n{}", stderr());
             std::thread::sleep(Duration::from_millis(20));
         }
     };
     let waits = "nothing is forwarded before it is";
-    until("it never said that it waits", &mut || stderr().contains(waits));
+    until("it never logged that it waits", &mut || stderr().contains(waits));
     let mut answer = String::new();
     until("it never answered", &mut || ask().map(|text| answer = text).is_ok() && !answer.is_empty());
     for words in ["\"forwarding\":false", "\"connected\":false", "the board cannot be reached"] {

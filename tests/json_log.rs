@@ -24,10 +24,10 @@ const CONFIG: &str = r#"(
 )
 "#;
 
-/// Beyond it, it hangs.
+/// After this time it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs the program until it ends, or until its control socket is there and SIGTERM ends it; what it said.
+/// Runs the program until it ends, or until its control socket is there and SIGTERM ends it. Returns its log lines.
 fn lines(dir: &Path, device: &str, filter: &str) -> Vec<Value> {
     let (file, log, ctl) = (dir.join("gw.ron"), dir.join("stderr"), dir.join("ctl.sock"));
     let text = CONFIG.replace("CTL", &ctl.display().to_string()).replace("DEVICE", device);
@@ -42,21 +42,21 @@ fn lines(dir: &Path, device: &str, filter: &str) -> Vec<Value> {
         .spawn()
         .unwrap();
     let began = Instant::now();
-    let mut told = false;
+    let mut signalled = false;
     while child.try_wait().unwrap().is_none() {
         if began.elapsed() > PATIENCE {
             child.kill().unwrap();
             child.wait().unwrap();
             panic!("it does not end: {}", std::fs::read_to_string(&log).unwrap());
         }
-        if !told && ctl.exists() {
-            told = Command::new("kill").arg(child.id().to_string()).status().unwrap().success();
+        if !signalled && ctl.exists() {
+            signalled = Command::new("kill").arg(child.id().to_string()).status().unwrap().success();
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    let said = std::fs::read_to_string(&log).unwrap();
+    let log_text = std::fs::read_to_string(&log).unwrap();
     let parsed = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    said.lines().map(parsed).collect()
+    log_text.lines().map(parsed).collect()
 }
 
 fn complete(line: &Value) -> bool {

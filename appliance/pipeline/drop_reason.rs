@@ -32,10 +32,10 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    Malformed = "malformed", "the frame is truncated, or a length or header field in it lies";
+    Malformed = "malformed", "the frame is truncated, or a length or header field in it is wrong";
     HeadersSplit = "headers_split", "the headers do not lie in the frame's first buffer segment";
     BadSourceMac = "bad_source_mac", "the source MAC is zero or a group address";
-    LinkLocalControl = "link_local_control", "the destination is a MAC that no bridge forwards: spanning tree, pause, LACP, LLDP (IEEE 802.1Q table 8-1), and what Cisco and Extreme bridges say to their neighbours (PVST+, CDP, VTP, DTP, UDLD, EDP, EAPS)";
+    LinkLocalControl = "link_local_control", "the destination is a MAC that no bridge forwards: spanning tree, pause, LACP, LLDP (IEEE 802.1Q table 8-1), and control protocols of Cisco and Extreme bridges (PVST+, CDP, VTP, DTP, UDLD, EDP, EAPS)";
     GuardMac = "guard_mac", "a vif sent from a MAC that is not its own";
     GuardIp = "guard_ip", "a vif sent from an IP address that is not its own";
     GuardArp = "guard_arp", "a vif sent ARP or ND that claims a MAC or IP address that is not its own";
@@ -45,42 +45,42 @@ drop_reasons! {
     UnknownVlan = "unknown_vlan", "a segment sent a VLAN that its configuration maps to no network";
     InnerVlan = "inner_vlan", "a VLAN tag inside the overlay (RFC 7348 section 6.1 wants it discarded)";
     SourceIsRemote = "source_is_remote", "a segment sent from the MAC of a node that is registered at another host: a loop, a spoof, or a move that the board has not decided yet";
-    SourceIsLocal = "source_is_local", "the underlay, or a segment, brought a frame from the MAC of a node that is elsewhere on this host: a loop or a spoof";
-    StationLimit = "station_limit", "a segment sent from a MAC that is not learned, because the port or the network has all the stations it may have, or they come too fast (`max_stations`, `max_network_stations`, `new_stations_per_s`)";
+    SourceIsLocal = "source_is_local", "the underlay, or a segment, sent a frame from the MAC of a node that is elsewhere on this host: a loop or a spoof";
+    StationLimit = "station_limit", "a segment sent from a MAC that is not learned, because the port or the network has all the stations it may have, or new ones appear too fast (`max_stations`, `max_network_stations`, `new_stations_per_s`)";
     SegmentBlocked = "segment_blocked", "a segment port that is blocked for the network, because another port forwards for the same LAN (`show port info all` says which)";
-    SegmentLoop = "segment_loop", "a segment brought the same flooded frame again and again: it goes round in a loop";
+    SegmentLoop = "segment_loop", "a segment sent the same flooded frame repeatedly: there is a loop";
     SameSegment = "same_segment", "source and destination are behind the same port and reach each other without us";
-    UnknownUnicast = "unknown_unicast", "nobody has registered the destination MAC and the network's flood policy sends it nowhere";
+    UnknownUnicast = "unknown_unicast", "the destination MAC is not registered and the network's flood policy sends it nowhere";
     FloodDisabled = "flood_disabled", "broadcast or multicast in a network whose flood policy is drop";
     NoMembers = "no_members", "a frame to be replicated, and no other port or host has members of the network";
     HostUnresolved = "host_unresolved", "the next hop towards the destination host has no known MAC yet, or there is no route";
-    TooBig = "too_big", "the frame does not fit the underlay's MTU with its outer headers; the sender was told where the protocol allows";
+    TooBig = "too_big", "the frame does not fit the underlay's MTU with its outer headers; the sender gets an ICMP error where the protocol allows";
     NoHeadroom = "no_headroom", "the buffer has no room for the outer headers";
     PoolEmpty = "pool_empty", "no buffer was free for a copy or an answer";
     TxFull = "tx_full", "the sending port's queue stayed full";
     TxRefused = "tx_refused", "the sending device cannot do what the frame asks of it";
     PortDown = "port_down", "the sending port has no link, or no VM is connected";
-    ServedApart = "served_apart", "no loss: a copy of a group frame that a migrating node, or its segment, gets another way";
+    ServedApart = "served_apart", "no loss: a copy of a group frame that a migrating node, or its segment, gets by another path";
     HandoffFull = "handoff_full", "the ring to the lcore that owns the sending queue is full";
     ControlFull = "control_full", "the ring to the control thread is full";
     OuterNotOurs = "outer_not_ours", "an underlay frame for another station's MAC, or for a VLAN that is not the underlay's";
-    OuterMalformed = "outer_malformed", "outer headers truncated, with lying lengths or a wrong header checksum";
+    OuterMalformed = "outer_malformed", "outer headers truncated, with wrong lengths or a wrong header checksum";
     OuterFragment = "outer_fragment", "an IP fragment of a tunnel datagram (RFC 7348 section 4.3 lets a VTEP discard them)";
     OuterChecksum = "outer_checksum", "a wrong UDP checksum, or none on IPv6 where it was not allowed";
-    OuterUnexpected = "outer_unexpected", "an underlay frame of a protocol or port that the VTEP does not speak";
+    OuterUnexpected = "outer_unexpected", "an underlay frame of a protocol or port that the VTEP does not handle";
     BadVxlan = "bad_vxlan", "a VXLAN header without its I flag, or too short an inner frame (RFC 7348 section 5)";
     UnknownVtep = "unknown_vtep", "the outer source address is no registered host's";
     UnknownVni = "unknown_vni", "a VNI of which this host has no member";
     EcnViolation = "ecn_violation", "congestion experienced on the underlay, and the inner packet cannot carry the mark (RFC 6040 section 4.2)";
-    NotHere = "not_here", "the underlay brought a frame for a node that is not at this host; sending it on could loop";
+    NotHere = "not_here", "a frame from the underlay for a node that is not at this host; forwarding it could loop";
     HoldFull = "hold_full", "the frame's node is migrating, and the hold has no room within its budget of bytes";
     HoldExpired = "hold_expired", "the frame's node was migrating, and appeared nowhere, or took no frame, within the hold's budget of time";
-    WindowOver = "window_over", "a copy of a delivered frame, kept in case its node had left, and not needed";
-    EndMarker = "end_marker", "not a frame but an end marker between appliances, which did its work here or came too late";
+    WindowOver = "window_over", "a copy of a delivered frame, held in case its node had left, and not needed";
+    EndMarker = "end_marker", "not a frame but an end marker between appliances, which was processed here or arrived too late";
     BadMarker = "bad_marker", "an end marker that is malformed";
     BadChecksumOffload = "bad_checksum_offload", "the sender left a checksum or segmentation unfinished that makes no sense for the frame";
-    Answered = "answered", "an ARP or ND request that needs no answer from us: a probe for the asker's own address";
-    Shutdown = "shutdown", "still queued when the appliance was told to stop";
+    Answered = "answered", "an ARP or ND request that needs no answer from us: a probe for the requester's own address";
+    Shutdown = "shutdown", "still queued when the appliance stopped";
 }
 
 impl From<BadFrame> for DropReason {

@@ -71,7 +71,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 match sender {
                     Some(host) if self.egress.has_held(index, host) || !arrival.is_open(host) => {
                         self.tracer.note(Seen::Migrating, || {
-                            format!("held until the end marker of host {host} has come")
+                            format!("held until the end marker of host {host} arrives")
                         });
                         self.hold(ctx.packet, record, index, host, Class::Frame);
                     }
@@ -89,7 +89,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     self.hold_copy(&ctx, record, index);
                     return self.drop(ctx.packet, DropReason::SameSegment);
                 }
-                self.tracer.note(Seen::Migrating, || "delivered, and a copy kept".into());
+                self.tracer.note(Seen::Migrating, || "delivered, and a copy held".into());
                 self.hold_copy(&ctx, record, index);
                 self.deliver(ctx, record.port, record.vlan);
             }
@@ -161,7 +161,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 } else {
                     OverlayFlags::HOP
                 };
-                self.tracer.note(Seen::Migrating, || format!("sent on to host {host}"));
+                self.tracer.note(Seen::Migrating, || format!("redirected to host {host}"));
                 self.encap_with(ctx, host, EncapMeta { flags, node: only_node, ..EncapMeta::PLAIN });
             }
             RedirectTarget::Port(port) => self.deliver(ctx, port, vlan),
@@ -175,7 +175,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if redirected_before || !word.departed() {
             return self.drop(ctx.packet, DropReason::NotHere);
         }
-        self.tracer.note(Seen::Migrating, || format!("its node has left from here: sent on to host {host}"));
+        self.tracer
+            .note(Seen::Migrating, || format!("its node has left from here: redirected to host {host}"));
         add(&self.counters.redirected, 1);
         self.encap_with(ctx, host, EncapMeta { flags: OverlayFlags::HOP, ..EncapMeta::PLAIN });
     }

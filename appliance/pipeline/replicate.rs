@@ -231,7 +231,7 @@ fn describe(network: &NetworkEntry, reach: Reach, origin: Origin) -> String {
         (_, Reach::Everyone) => network.hosts.len(),
         (_, Reach::SegmentsOnly) => network.segment_hosts.len(),
     };
-    let horizon = if origin.is_underlay() { " (split horizon: it came from the underlay)" } else { "" };
+    let horizon = if origin.is_underlay() { " (split horizon: the frame is from the underlay)" } else { "" };
     format!(
         "network {} has flood policy {}: to {} local members other than the sender's port and {hosts} hosts{horizon}",
         network.vni,

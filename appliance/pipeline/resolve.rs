@@ -82,12 +82,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             self.egress.report_router(RouterSeen { bd: ctx.bd, mac: ctx.frame.src, ip, router });
         }
         if to_us {
-            self.tracer.note(Stage::Resolve, || "an answer to the question of a host: it ends here".into());
+            self.tracer.note(Stage::Resolve, || "an answer to a probe of a host: dropped here".into());
             self.drop(ctx.packet, DropReason::Answered);
             return None;
         }
         let Some(query) = content.query else {
-            self.tracer.note(Stage::Resolve, || "no question: forwarded as it is".into());
+            self.tracer.note(Stage::Resolve, || "no request: forwarded as it is".into());
             return Some(ctx);
         };
         match self.plan(&ctx, &query, port) {
@@ -140,12 +140,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     fn plan(&mut self, ctx: &PacketCtx<I::P>, query: &AddressQuery, ingress_port: u16) -> Plan {
         let Some(owner) = self.view.owner(ctx.bd, query.target) else {
-            self.tracer
-                .note(Stage::Resolve, || format!("who has {}? nobody has registered it", query.target));
+            self.tracer.note(Stage::Resolve, || format!("{} is not registered", query.target));
             return Plan::Forward;
         };
         if owner == query.requester {
-            self.tracer.note(Stage::Resolve, || format!("{} belongs to the asker itself", query.target));
+            self.tracer.note(Stage::Resolve, || format!("{} belongs to the requester itself", query.target));
             // An announcement is for the caches of all stations; a probe or request for one's own address is not.
             return Plan::Drop(DropReason::Answered);
         }
@@ -163,14 +162,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
         if self.targets_another_node(ctx, owner) {
             self.tracer.note(Stage::Resolve, || {
-                format!("{} is {owner} as far as is known; {} is asked itself", query.target, ctx.frame.dst)
+                format!("{} is registered for {owner}; the request goes to {}", query.target, ctx.frame.dst)
             });
             return Plan::Forward;
         }
         match place {
             Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) if port == ingress_port => {
                 self.tracer.note(Stage::Resolve, || {
-                    format!("{} is {owner} on the asker's own segment and answers itself", query.target)
+                    format!("{} is {owner} on the requester's own segment and answers itself", query.target)
                 });
                 Plan::Drop(DropReason::SameSegment)
             }

@@ -270,6 +270,6 @@ pub fn describe_entry(entry: Option<FdbEntry>) -> String {
         Some(FdbEntry::Local { port, vlan, .. }) => format!("at local port {port}, VLAN {vlan}"),
         Some(FdbEntry::Remote { host }) => format!("at host {host}"),
         Some(FdbEntry::Migrating { port, .. }) => format!("migrating, at local port {port}"),
-        None => "not one node: a group address, or nobody registered it".into(),
+        None => "not one node: a group address, or not registered".into(),
     }
 }

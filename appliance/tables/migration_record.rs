@@ -288,7 +288,7 @@ mod tests {
         assert!(arrival.is_open(1), "nobody waits for host 1");
         assert!(!arrival.is_open(2) && !arrival.is_open(7) && !arrival.is_open(9));
         assert!(!arrival.record_marker(&end(7, 0, 2)));
-        assert!(!arrival.record_marker(&end(7, 0, 2)), "the same lane again");
+        assert!(!arrival.record_marker(&end(7, 0, 2)), "the same queue again");
         assert!(!arrival.record_marker(&Marker { generation: 4, ..end(7, 1, 2) }), "of the move before");
         assert!(!arrival.is_open(7));
         assert!(arrival.record_marker(&end(7, 1, 2)));
@@ -318,7 +318,7 @@ mod tests {
         assert!(arrival.record_marker(&end(2, 0, 1)));
         assert!(!arrival.record_marker(&Marker { port: 1, ports: 2, ..end(7, 0, 2) }));
         assert!(!arrival.record_marker(&end(7, 1, 2)));
-        assert!(!arrival.is_open(7), "port 0 of lane 0 is late");
+        assert!(!arrival.is_open(7), "port 0 of queue 0 is late");
         assert!(arrival.record_marker(&Marker { port: 0, ports: 2, ..end(7, 0, 2) }));
         assert!(arrival.is_open(7));
     }

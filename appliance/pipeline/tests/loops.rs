@@ -20,7 +20,7 @@ fn a_blocked_segment_neither_sends_nor_receives_floods() {
     block(&lab, SEGMENT, 0, true);
     for frame in [&broadcast, &unicast, &udp4(NOBODY, A, 5)] {
         let out = lab.one(SEGMENT, frame);
-        assert_eq!(out.learned, [], "who is behind it is another's to tell");
+        assert_eq!(out.learned, [], "its stations are learned by the other port");
         out.is_dropped(DropReason::SegmentBlocked);
     }
     // Other ports get the same as before.

@@ -260,17 +260,17 @@ fn a_node_with_the_bit_of_a_migrating_one_gets_the_common_copy() {
 fn a_receiving_host_applies_present_and_recent_locks() {
     let frame = other(R1.mac, Mac::BROADCAST, 50);
     let set = stopover_net::vxlan::separate_copy_bit(B.mac);
-    let hears = |lab: &mut Lab| lab.one(UNDERLAY, &apart(FROM_1, set, &frame)).ports().contains(&VM_B);
+    let is_delivered = |lab: &mut Lab| lab.one(UNDERLAY, &apart(FROM_1, set, &frame)).ports().contains(&VM_B);
     let mut lab = Lab::new();
-    assert!(hears(&mut lab));
+    assert!(is_delivered(&mut lab));
     lab.tables.set_migrating_flag(lab.net100, B.mac, true);
     lab.publish();
-    assert!(!hears(&mut lab));
+    assert!(!is_delivered(&mut lab));
     lab.tables.set_migrating_flag(lab.net100, B.mac, false);
     let network = lab.view.network(lab.net100).unwrap().clone();
     lab.tables.put_network(NetworkEntry { moved: [B.mac].into(), ..network }).unwrap();
     lab.publish();
-    assert!(!hears(&mut lab), "the sender may not have heard yet");
+    assert!(!is_delivered(&mut lab), "the sender may not know yet");
 }
 
 #[test]

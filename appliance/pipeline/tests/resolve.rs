@@ -274,7 +274,7 @@ fn an_answer_for_an_unknown_link_local_address_has_the_router_flag() {
     );
     assert!(!router_flag(&mut lab, R1.ip6), "no default route goes to a global address");
     lab.tables.set_router(lab.net100, default_route, R1.mac, false);
-    assert!(!router_flag(&mut lab, default_route), "it has said that it is none");
+    assert!(!router_flag(&mut lab, default_route), "it has advertised that it is none");
     // Messages of another node have no effect.
     lab.tables.set_router(lab.net100, default_route, R2.mac, true);
     assert!(!router_flag(&mut lab, default_route));

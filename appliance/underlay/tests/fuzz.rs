@@ -168,7 +168,7 @@ proptest! {
                 prop_assert!(reported.remove(dst).is_some(), "{dst} lost that was never resolved");
             }
             for (dst, resolution) in actions.resolved {
-                prop_assert_ne!(reported.insert(dst, resolution), Some(resolution), "told twice");
+                prop_assert_ne!(reported.insert(dst, resolution), Some(resolution), "reported twice");
             }
             prop_assert!(u.next_tick(now_ms) >= now_ms);
         }

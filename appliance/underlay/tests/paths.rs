@@ -72,7 +72,7 @@ fn destinations_follow_the_link_state_at_once() {
     assert_eq!(a.resolved[0].1.dst_mac, mac(2), "the known MAC is used while it is probed");
     let probe = frames::arp_request(&port(3, 1, &[]), Some(mac(2)), v4("10.0.0.1"), v4("10.0.0.2"));
     assert!(a.send.contains(&(3, probe)));
-    assert_eq!(u.link(100_001, 3, true), Actions::default(), "said twice");
+    assert_eq!(u.link(100_001, 3, true), Actions::default(), "reported twice");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn path_mtu_is_lowered_and_expires() {
         [(ip("10.0.0.2"), 1_400)]
     );
     assert_eq!(a.events, [Event::PathMtu { dst: ip("10.0.0.2"), mtu: 1_400 }]);
-    assert_eq!(u.input(104_000, 3, &message), Actions::default(), "said again: kept longer");
+    assert_eq!(u.input(104_000, 3, &message), Actions::default(), "repeated: kept longer");
     assert_eq!(u.show_destinations(104_000)[0].path_mtu, Some((1_400, 600_000)));
     let raised = u.tick(704_000);
     assert_eq!(raised.resolved.iter().map(|(_, r)| r.mtu).collect::<Vec<_>>(), [1_600]);

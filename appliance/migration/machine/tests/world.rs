@@ -207,7 +207,7 @@ impl World {
                 _ => {}
             }
         }
-        assert!(self.busy < 2_000, "they talk for ever");
+        assert!(self.busy < 2_000, "an endless exchange");
         a.plane.assert_agrees(a.machine.state(), a.session.claims() && a.doubt.is_none(), self.exact);
     }
 

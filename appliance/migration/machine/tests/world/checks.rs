@@ -23,7 +23,7 @@ impl World {
         for (host, a) in self.hosts.iter().enumerate() {
             let Some(a) = a else { continue };
             let up_to_date = a.session.seen == self.board.log.len() && a.ports.is_empty();
-            check(up_to_date, &format!("host {host} has not been told everything"))?;
+            check(up_to_date, &format!("host {host} has pending events"))?;
             let wanted = match place {
                 Some((at, port)) if at == host => State::Here { port },
                 _ => State::Away,
