@@ -141,7 +141,7 @@ fn pcap_error<I>(e: &PcapError<I>) -> String {
             "found an error while reading; expected a readable file; hint: check the disk".to_owned()
         }
         PcapError::NomError(..) | PcapError::OwnedNomError(..) => {
-            "found a record that says nothing; expected a pcap file; hint: the file is damaged".to_owned()
+            "found an empty record; expected a pcap file; hint: the file is damaged".to_owned()
         }
     }
 }

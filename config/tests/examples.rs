@@ -72,7 +72,7 @@ fn vlan_gateway() {
 fn live_migration() {
     let [a, b] = ["a", "b"].map(|host| load(&format!("live-migration/{host}.ron")));
     assert_eq!((a.migration.hold_bytes >> 20, a.migration.hold_node_bytes >> 20), (128, 96));
-    assert!(a.migration.hold_node_bytes > 100_000 / 2 * (1500 + 24), "as its comment says");
+    assert!(a.migration.hold_node_bytes > 100_000 / 2 * (1500 + 24), "as in its comment");
     assert_eq!(a.migration, b.migration, "either end may be the one that holds");
     assert_eq!(a.ports[1], b.ports[1], "one VM");
     assert_ne!((&a.name, a.vteps()), (&b.name, b.vteps()));

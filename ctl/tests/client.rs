@@ -115,7 +115,7 @@ async fn no_socket_or_no_server_at_it() {
     let message = format!("no appliance listens at {}; start it, or give --ctl", socket.display());
     assert_eq!(Client::new(&socket).version().await.unwrap_err().to_string(), message);
     drop(UnixListener::bind(&socket).unwrap());
-    assert!(socket.exists(), "the file of a process that is gone");
+    assert!(socket.exists(), "the file of a process that has ended");
     assert_eq!(Client::new(&socket).version().await.unwrap_err().to_string(), message);
 }
 

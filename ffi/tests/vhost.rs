@@ -240,7 +240,7 @@ fn attach_migrate_and_detach() {
     assert_eq!(format!("{vhost:?}"), "VhostPort(net_vhost1)");
     drop((queues, port));
     assert_eq!(vhost.state(), DETACHED, "closed");
-    assert_eq!(events.recv().ok(), None, "the handler went with the port");
+    assert_eq!(events.recv().ok(), None, "the handler was dropped with the port");
     drop((other_queues, other));
     assert_eq!(other_vhost.state(), DETACHED);
     assert_eq!(pool.in_use(), 0);

@@ -68,7 +68,7 @@ impl World {
             if serves {
                 self.lcores[at].member.polled(queue, n);
             }
-            // What fits goes into the ring at once.
+            // Frames that fit enter the ring at once.
             self.hand_over(at, 0);
         }
         self.hand_over(at, 1);
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// What waits goes into the next lcore's ring, as far as `spare` places are left there.
+    /// Waiting frames enter the next lcore's ring, as long as `spare` places are left there.
     fn hand_over(&mut self, at: usize, spare: usize) {
         let next = (at + 1) % self.lcores.len();
         while self.lcores[next].ring.len() + spare < RING

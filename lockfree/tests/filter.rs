@@ -9,7 +9,7 @@ fn added_keys_may_be_contained_until_removed() {
     assert!(!keys.iter().any(|key| reader.may_contain(*key)));
     keys.iter().for_each(|key| writer.add(*key));
     assert!(keys.iter().all(|key| reader.may_contain(*key)));
-    // Those whose bit they do not share with one that stays are gone; the others stay.
+    // Keys that share no bit with a remaining key are no longer contained; the others are.
     keys.iter().skip(1000).for_each(|key| writer.remove(*key));
     assert!(keys.iter().take(1000).all(|key| reader.may_contain(*key)));
     let still = keys.iter().skip(1000).filter(|key| reader.may_contain(**key)).count();

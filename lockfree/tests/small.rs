@@ -60,7 +60,7 @@ fn an_epoch_is_passed_when_every_reader_has_been_quiescent() {
     a.quiescent();
     assert!(!writer.passed(third), "awake again");
     drop(b);
-    assert!(writer.passed(third), "gone");
+    assert!(writer.passed(third), "dropped");
     let asleep = asleep.online();
     let fourth = writer.advance();
     a.quiescent();

@@ -1,4 +1,4 @@
-//! Readers that spin while the writer churns. Each value says whose it is and how new, so that a wrong, a
+//! Readers that spin while the writer churns. Each value has its key and its version, so that a wrong, a
 //! missing or an old answer shows.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
@@ -132,7 +132,7 @@ fn readers_of_the_map_always_find_lasting_keys() {
                 assert!(!hit || value >> 32 == key, "key {key} got the value of {}", value >> 32);
                 if key <= STAY {
                     let newest = &mut newest[key as usize];
-                    assert!(value >= *newest, "key {key} went back in time");
+                    assert!(value >= *newest, "key {key} is older than before");
                     *newest = value;
                 }
             }
@@ -223,7 +223,7 @@ fn readers_of_cells_and_slots_hold_only_the_living() {
                 held.look();
                 if let Some(seen) = seen {
                     let newest = newest.entry(index).or_default();
-                    assert!(seen.look() >= *newest, "slot {index} went back in time");
+                    assert!(seen.look() >= *newest, "slot {index} is older than before");
                     *newest = seen.number;
                 }
             }

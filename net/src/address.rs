@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize, de};
 use std::{fmt, str::FromStr};
 
-/// Why a text or number is not one of this module's types. The message says what was expected.
+/// Why a text or number is not one of this module's types. The message has what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(String);

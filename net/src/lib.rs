@@ -7,7 +7,7 @@
 //! panics on any input: a view is validated once (`new_checked`) and its accessors then read constant
 //! positions of fixed-size arrays, whose bounds are proved by the compiler.
 //!
-//! All numbers in arguments and results are in host byte order unless a name says otherwise.
+//! All numbers in arguments and results are in host byte order unless a name states another.
 //!
 //! The callers are other crates: functions that run once per frame are `#[inline]`.
 

@@ -11,12 +11,12 @@ from .lab import Failure, Lab, info
 
 # `testbed/run all` sets it, as `make test` does: scenarios are shorter and figures about time are not judged. A
 # scenario that is run by its name is judged by all its figures.
-SHORT = os.environ.get("STOPOVER_TIMES") == "told"
+SHORT = os.environ.get("STOPOVER_TIMES") == "reported"
 
 
 def main(name, body, must_be_zero, must_be_positive=(), must_be_zero_alone=()):
     """Runs `body(lab)`, which returns the figures. The scenario passes if nothing was raised, all figures of
-    `must_be_zero` are 0, all of `must_be_positive` are above 0, and all processes ended in order. The figures of
+    `must_be_zero` are 0, all of `must_be_positive` are above 0, and all processes ended cleanly. The figures of
     `must_be_zero_alone` depend on time; they must be 0, too, but are not judged among all scenarios: `make test` must
     pass on a busy machine."""
     began, figures, why = time.monotonic(), {}, []

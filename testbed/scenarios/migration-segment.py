@@ -9,13 +9,13 @@ then on copies of the last `window_ms` are held, and the sender on X's own bridg
 table must have this MAC, and must not have it any more when X has left.
 
 X announces itself at its new site by gratuitous ARP and NA. The gateway there completes the migration by itself
-(`heard`), or `stopover migration complete` is called as well (`told`). A third ending is not among the default ones:
-completed before X has sent (`early`), when no bridge has learned it. While the cable is in no bridge, nothing can be
+(`detected`), or `stopover migration complete` is called as well (`completed`). A third ending is not among the default
+ones: completed before X has sent (`early`), when no bridge has learned it. While the cable is in no bridge, nothing can be
 delivered; the frames of that time are in the window. Frames from the beginning of the window may arrive twice:
 `duplicated` and `reordered` are reported.
 
 STOPOVER_MIGRATIONS: number of migrations. STOPOVER_RATE: datagrams per second of each of the six streams.
-STOPOVER_ENDINGS: by default `heard,told`, each in turn for a move there and back.
+STOPOVER_ENDINGS: by default `detected,completed`, each in turn for a move there and back.
 """
 
 import os
@@ -38,7 +38,7 @@ from lib.traffic import capture, stream
 VNI = 100
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 10))
 RATE = int(os.environ.get("STOPOVER_RATE", 200))
-ENDINGS = os.environ.get("STOPOVER_ENDINGS", "heard,told").split(",")
+ENDINGS = os.environ.get("STOPOVER_ENDINGS", "detected,completed").split(",")
 UNPLUGGED = 0.15  # seconds in which X's cable is in no bridge, besides the time of moving it
 SILENT = 0.05  # seconds between the completing call and X's first frame
 STAND_IN = "02:53:54:00:00:01"
@@ -133,7 +133,7 @@ class Run:
             self.board.cli("migration", "complete", "--node", node)
             time.sleep(SILENT)
         self.announce()
-        if ending == "told":
+        if ending == "completed":
             self.board.cli("migration", "complete", "--node", node)
         if not self.wait(lambda: not self.active(), 5):
             info(f"the migration is still active: {self.active()}")

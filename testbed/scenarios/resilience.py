@@ -131,7 +131,7 @@ class Run:
         info("killing the board")
         self.board.process.kill()
         for host in self.hosts:
-            until(f"{host.name} notices that the board is gone", lambda: not connected(host))
+            until(f"{host.name} notices that the board is down", lambda: not connected(host))
         self.late.switch("up")
         self.leaver.switch("down")
         self.silent.ns.ip("link", "set", "eth0", "up")
@@ -149,7 +149,7 @@ class Run:
             info(f"{host.name} was connected again after {took:.1f} s")
         for asked in (self.b, self.board):
             until("the new nodes are known", lambda: came < macs(asked))
-            until("the node that left is gone", lambda: left not in macs(asked))
+            until("the node that left is removed", lambda: left not in macs(asked))
             self.figures["resynchronised"] += len(came) + 1
         self.count(streams)
         self.total.add({"lost": mesh.ping(self.red4.ns, self.late.ip, count=3)["lost"]})

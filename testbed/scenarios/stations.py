@@ -271,7 +271,7 @@ def duplicates(run):
     run.sites[1].unplug(d, run.sites[2])
     time.sleep(SETTLED)
     for ip in d.ips:
-        run.case("probe: station gone", run.at_once(lambda o: o.probe(ip), far), set())
+        run.case("probe: station removed", run.at_once(lambda o: o.probe(ip), far), set())
 
 
 def routers(run):

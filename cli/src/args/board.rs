@@ -171,7 +171,7 @@ pub enum Migration {
         /// Host it runs on, if it was not named when it began.
         #[arg(long, value_name = "HOST")]
         at: Option<HostName>,
-        /// Who says so.
+        /// Who ends it; kept with the migration.
         #[arg(long, default_value = "operator")]
         cause: String,
     },
@@ -180,7 +180,7 @@ pub enum Migration {
         /// Which one.
         #[command(flatten)]
         which: Which,
-        /// Who says so.
+        /// Who ends it; kept with the migration.
         #[arg(long, default_value = "operator")]
         cause: String,
     },

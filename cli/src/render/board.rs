@@ -10,8 +10,7 @@ use stopover_bbs::client::{DeclaredBy, Event, HostEntry, MemberEntry, NetworkEnt
 /// `show board --board`
 pub fn board(view: &BoardView) -> String {
     let i = &view.info;
-    let mut t =
-        Table::new(&["WATCHER", "PEER", ">SENT", ">ACKED", ">NETWORKS", ">RESYNCS"], "nobody watches");
+    let mut t = Table::new(&["WATCHER", "PEER", ">SENT", ">ACKED", ">NETWORKS", ">RESYNCS"], "no watchers");
     for w in &view.watching {
         t.row([
             w.name.clone(),

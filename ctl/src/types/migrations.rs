@@ -46,7 +46,7 @@ pub struct LocalMigration {
     pub migration: Option<u64>,
     /// Its generation.
     pub generation: Option<u64>,
-    /// The port tells which frames it took, so that held and delivered frames are never the same. Otherwise a
+    /// The port reports which frames it took, so that held and delivered frames are never the same. Otherwise a
     /// window of the past is held.
     pub exact: bool,
     /// Host its frames go to; this appliance's own name when both ends are here; absent while it is not known.

@@ -15,7 +15,7 @@ pub struct NodeEntry {
     pub host: String,
     /// Local port it is behind; absent for nodes of other hosts.
     pub port: Option<String>,
-    /// How it came to be here.
+    /// Its origin.
     pub origin: NodeOrigin,
 }
 
@@ -43,7 +43,7 @@ pub struct NodeRow {
     pub host: String,
     /// Local port it is behind; absent for nodes of other hosts.
     pub port: Option<String>,
-    /// How it came to be here.
+    /// Its origin.
     pub origin: NodeOrigin,
 }
 

@@ -145,7 +145,7 @@ pub fn offload_flags(pool: &Mempool) {
     assert!(!m.set_tx_offload(TxOffload { l2_len: 128, ..want }));
     assert!(!m.set_tx_offload(TxOffload { l3_len: 512, ..want }));
     assert!(m.set_tx_offload(want));
-    assert_eq!(m.rx_flags(), fresh, "what is asked is not what was said");
+    assert_eq!(m.rx_flags(), fresh, "requests are not reports");
     assert!(m.set_tx_offload(TxOffload { l2_len: 127, l3_len: 511, l4_len: 255, tso_segsz: 65535, ..want }));
     m.clear_offload();
     assert_eq!(m.rx_flags(), fresh);

@@ -332,5 +332,5 @@ fn devices(eal: &Eal, pool: &Mempool) {
     assert_eq!((queues.tx[0].burst(&mut burst), burst.len()), (32, 0));
     assert_eq!(queues.rx[0].burst(&mut burst, 64), 0, "no-rx=1");
     drop((queues, port));
-    assert_eq!(Arc::strong_count(&events), 1, "the handler went with the port");
+    assert_eq!(Arc::strong_count(&events), 1, "the handler was dropped with the port");
 }

@@ -1,4 +1,4 @@
-//! The keyed hash of a map. Keyed, because tenants choose MAC addresses: without the key nobody can choose
+//! The keyed hash of a map. Keyed, because tenants choose MAC addresses: without the key they cannot choose
 //! such as crowd one bucket.
 
 use std::hash::{BuildHasher, RandomState};

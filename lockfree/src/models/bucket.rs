@@ -53,7 +53,7 @@ fn a_slot_is_not_reused_under_a_reader() {
                 }
             }
         });
-        // X goes, Y takes its slot, Y goes, X comes back: only the grace periods keep a reader from taking
+        // X is removed, Y takes its slot, Y is removed, X returns: only the grace periods keep a reader from taking
         // the value of Y for that of X.
         pair.0.empty(0);
         let rested = writer.advance();
@@ -87,14 +87,14 @@ fn a_value_is_updated_in_place() {
 
 /// The checker does notice: emptying before copying loses the key for a moment.
 #[test]
-#[should_panic(expected = "lost on the way")]
+#[should_panic(expected = "lost in the move")]
 fn the_checker_finds_a_move_in_the_wrong_order() {
     explore(3, || {
         let pair = Arc::new((Bucket::new(), Bucket::new()));
         pair.0.fill(0, X, VALUE_OF_X);
         let reading = thread::spawn({
             let pair = Arc::clone(&pair);
-            move || assert!(find_value(&pair.0, &pair.1, X).is_some(), "lost on the way")
+            move || assert!(find_value(&pair.0, &pair.1, X).is_some(), "lost in the move")
         });
         pair.0.empty(0);
         pair.1.fill(0, X, VALUE_OF_X);

@@ -1,4 +1,4 @@
-//! Nothing is freed under a reader; a passed epoch means that the reader works by what came before it.
+//! Nothing is freed under a reader; a passed epoch means that the reader works by the changes before it.
 
 use super::explore;
 use crate::cell::Cell;
@@ -59,7 +59,7 @@ fn a_replaced_value_outlives_its_readers() {
         writer.reclaim();
         reading.join().unwrap();
         writer.reclaim();
-        assert_eq!(writer.pending(), 0, "a reader that is gone holds nothing up");
+        assert_eq!(writer.pending(), 0, "a dropped reader delays nothing");
     });
 }
 
@@ -121,7 +121,7 @@ fn the_checker_finds_a_free_without_grace() {
         let current = Arc::new(sync::AtomicPtr::new(Box::into_raw(Box::new(Watched::new(1)))));
         let reading = thread::spawn({
             let current = Arc::clone(&current);
-            // SAFETY: none: this is the mistake. Loom stops before the memory is really gone.
+            // SAFETY: none: this is the mistake. Loom stops before the memory is really freed.
             move || unsafe { &*current.load(sync::Ordering::Acquire) }.read()
         });
         let old = current.load(sync::Ordering::Acquire);

@@ -9,7 +9,7 @@ mod bucket;
 mod epoch;
 mod map;
 
-/// Runs `body` in every interleaving with at most `preemptions`, or as many as `LOOM_MAX_PREEMPTIONS` says.
+/// Runs `body` in every interleaving with at most `preemptions`, or as `LOOM_MAX_PREEMPTIONS` sets.
 fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));

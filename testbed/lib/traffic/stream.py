@@ -88,7 +88,7 @@ class Receiver(Tool):
         return [tuple(point) for point in self.request(f"trace {stream}")]
 
     def tally(self, sent, patience=5):
-        """Ends it when everything has arrived, or nothing more comes. `sent` is the number of datagrams of each stream.
+        """Ends it when everything has arrived, or no more arrives. `sent` is the number of datagrams of each stream.
         Returns received, lost, duplicated, reordered, overflown and the counters of each stream."""
         end, last = time.monotonic() + patience, None
         while time.monotonic() < end:

@@ -29,7 +29,7 @@ def synchronised_ms(gateway):
     log = gateway.process.log.read_text(errors="replace")
     found = re.search(r"in step with the board at revision \d+: (\d+) nodes, (\d+) ms after", log)
     if not found or int(found[1]) < gateway.world.nodes:
-        raise Failure(f"the log of {gateway.name} does not say when it had {gateway.world.nodes} nodes")
+        raise Failure(f"the log of {gateway.name} does not have the time at which it had {gateway.world.nodes} nodes")
     return int(found[2])
 
 
