@@ -273,9 +273,9 @@ impl Claim {
     }
 
     /// Without these addresses.
-    pub fn remove_ips(&mut self, gone: impl Fn(IpAddr) -> bool) {
+    pub fn remove_ips(&mut self, matches: impl Fn(IpAddr) -> bool) {
         for list in [&mut self.ips, &mut self.announced, &mut self.shared, &mut self.used] {
-            list.retain(|ip| !gone(*ip));
+            list.retain(|ip| !matches(*ip));
         }
     }
 }

@@ -87,7 +87,7 @@ impl Board {
             }
             Some((true, old, instance)) if old != 0 && instance != new => {
                 let text = format!(
-                    "host {host}: instance {} has registered and replaces {}, whose connection is gone",
+                    "host {host}: instance {} has registered and replaces {}, whose connection has ended",
                     new.simple(),
                     instance.simple()
                 );
@@ -190,7 +190,7 @@ impl Board {
             Relation::OtherBranch => Ok(Some(format!(
                 "host {host} holds revision {} of another branch of this board's history, which is at revision {now}: \
                  the store was restored from a backup. The host is sent a snapshot and claims its nodes again; what \
-                 the operator declared after the backup is gone",
+                 the operator declared after the backup is lost",
                 held.revision
             ))),
             Relation::OtherBoard => {

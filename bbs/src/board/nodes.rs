@@ -254,7 +254,7 @@ impl Board {
     }
 
     fn push_conflict(&mut self, vni: Vni, mac: Mac, host: u32, what: Refused, why: &str) {
-        if self.conflicts.get(&(vni, mac, host)).is_some_and(|said| said == why) {
+        if self.conflicts.get(&(vni, mac, host)).is_some_and(|reported| reported == why) {
             return;
         }
         if self.conflicts.len() >= CONFLICTS_REMEMBERED {

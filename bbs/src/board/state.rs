@@ -379,11 +379,11 @@ impl State {
             self.remove_if_empty(vni);
             return;
         }
-        let mut gone = Vec::new();
+        let mut removed_ips = Vec::new();
         for ip in old.iter().flat_map(|n| n.ips.iter()) {
             if !new.as_ref().is_some_and(|n| n.ips.contains(ip)) {
                 network.addresses.remove(&ip);
-                gone.push(ip);
+                removed_ips.push(ip);
             }
         }
         for ip in new.iter().flat_map(|n| n.ips.iter()) {
@@ -404,8 +404,8 @@ impl State {
         let seen = |r: &NodeRecord| r.to_node(vni, mac);
         if before.as_ref().map(seen) != after.as_ref().map(seen) {
             self.emit(|| match &after {
-                Some(record) => Change::NodePut { node: record.to_node(vni, mac), gone_ips: gone },
-                None => Change::NodeGone { vni, mac, ips: gone },
+                Some(record) => Change::NodePut { node: record.to_node(vni, mac), gone_ips: removed_ips },
+                None => Change::NodeGone { vni, mac, ips: removed_ips },
             });
         }
         if before != after {

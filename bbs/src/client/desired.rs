@@ -14,7 +14,7 @@ use std::{
 };
 use stopover_net::{Mac, Vni};
 
-/// Most items of one call; far below what the board accepts, so that one call stays short.
+/// Most items of one call; far below what the board accepts, so that one call is short.
 const BATCH: usize = 1000;
 
 /// How long a received frame counts as new. A claim that is sent later takes nothing over because of it: another host

@@ -36,7 +36,7 @@ pub enum Error {
     Unreachable(String),
     /// The board refused the call.
     Refused {
-        /// In one word.
+        /// The reason word of the board.
         reason: Reason,
         /// One sentence that names the holder and has a hint.
         why: String,

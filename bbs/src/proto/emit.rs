@@ -123,8 +123,8 @@ impl From<&Change> for v1::Change {
                 Change::NodePut { node, gone_ips } => {
                     C::NodePut(v1::NodePut { node: Some(node.into()), gone_ips: ips(gone_ips) })
                 }
-                Change::NodeGone { vni, mac: m, ips: gone } => {
-                    C::NodeGone(v1::NodeGone { vni: vni.get(), mac: mac(*m), ips: ips(gone) })
+                Change::NodeGone { vni, mac: m, ips: removed } => {
+                    C::NodeGone(v1::NodeGone { vni: vni.get(), mac: mac(*m), ips: ips(removed) })
                 }
                 Change::NodeLocked { vni, mac: m, migration, generation, source, target } => {
                     C::NodeLocked(v1::NodeLocked {

@@ -12,7 +12,7 @@ pub struct Proven(pub HostName);
 pub fn authorize_host(extensions: &Extensions, host: &HostName) -> Result<(), Status> {
     match extensions.get::<Proven>() {
         Some(Proven(name)) if name != host => {
-            let why = format!("the connection is that of host {name}, which may not speak for {host}");
+            let why = format!("the connection is that of host {name}, which may not act for {host}");
             Err(super::refuse::status(tonic::Code::PermissionDenied, "forbidden", &why))
         }
         _ => Ok(()),

@@ -83,7 +83,7 @@ impl Redb {
         let doing = |e: &dyn std::fmt::Display| {
             StoreError(format!(
                 "making {}: {e}; expected a path in a directory it may write, with nothing there; hint: a board that \
-                 exists needs no `init`; to begin anew, move its file away first",
+                 exists needs no `init`; to begin with an empty board, move its file away first",
                 path.display()
             ))
         };

@@ -80,7 +80,7 @@ fn declared_stations_win_over_learned_ones() {
     let two = submit(&mut rig, &b, learned(2, &["192.168.0.1", "192.168.0.2"]));
     let accepted = two.accepted.unwrap();
     assert_eq!((accepted.ips, accepted.refused.len()), (vec![ip("192.168.0.2")], 1));
-    assert!(submit(&mut rig, &b, declared(1, &[])).refused, "the first of two declared ones stays");
+    assert!(submit(&mut rig, &b, declared(1, &[])).refused, "the first of two declared ones wins");
     // And the other way round.
     assert_eq!(submit(&mut rig, &a, declared(3, &["192.168.0.2"])), Answer::default());
     assert_eq!((node(&rig, 2), node(&rig, 3)), ((2, vec![]), (1, vec![ip("192.168.0.2")])));

@@ -80,8 +80,8 @@ fn sessions_are_fenced() {
     assert_eq!(refused(&mut rig, &future), Some("unregistered"));
     rig.restart();
     assert_eq!(refused(&mut rig, &new), Some("unregistered"), "a session ends with the board");
-    let stranger = Session { host: name("nobody"), number: new.number };
-    assert_eq!(refused(&mut rig, &stranger), Some("unregistered"));
+    let unknown = Session { host: name("unknown"), number: new.number };
+    assert_eq!(refused(&mut rig, &unknown), Some("unregistered"));
 }
 
 #[test]
@@ -163,18 +163,18 @@ fn a_declared_host_registers_only_with_its_own_vteps() {
 fn vteps_belong_to_one_host() {
     let mut rig = Rig::new(1000);
     register(&mut rig, 0);
-    let thief = Registration {
-        host: name("thief"),
+    let other = Registration {
+        host: name("other"),
         vteps: vec![ip("10.0.0.7"), ip("10.0.0.1")],
         udp_port: 4789,
         instance: Uuid::from_bytes([7; 16]),
         holds: None,
     };
-    let refused = rig.apply(None, Command::Register(thief.clone()));
+    let refused = rig.apply(None, Command::Register(other.clone()));
     let why = refused.result.unwrap_err();
     assert_eq!(why.word(), "conflict");
     assert!(why.to_string().contains("VTEP 10.0.0.1 port 4789 is held by host gw-0 (up)"), "{why}");
-    assert!(rig.apply(None, Command::Register(Registration { udp_port: 4790, ..thief })).result.is_ok());
+    assert!(rig.apply(None, Command::Register(Registration { udp_port: 4790, ..other })).result.is_ok());
     assert_eq!(
         rig.state().hosts.keys().copied().collect::<Vec<_>>(),
         [1, 2],

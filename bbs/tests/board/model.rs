@@ -78,10 +78,10 @@ impl Model {
             }
             Step::Sync(h) => {
                 let (host, s) = (host_id(rig, *h).unwrap(), session(h));
-                let stays = |at: &u32, by: &Option<u64>| *at != host || by.is_none() || *by == Some(s);
-                let deleted = self.nodes.values().filter(|(at, _, by)| !stays(at, by)).count() as u64;
+                let is_kept = |at: &u32, by: &Option<u64>| *at != host || by.is_none() || *by == Some(s);
+                let deleted = self.nodes.values().filter(|(at, _, by)| !is_kept(at, by)).count() as u64;
                 // A locked node is released, and remains until the migration ends.
-                self.nodes.retain(|k, (at, _, by)| stays(at, by) || locks.contains_key(k));
+                self.nodes.retain(|k, (at, _, by)| is_kept(at, by) || locks.contains_key(k));
                 let Outcome::Synced { nodes_deleted, .. } = outcome else { panic!("{outcome:?}") };
                 assert_eq!(*nodes_deleted, deleted);
             }

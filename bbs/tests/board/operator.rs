@@ -50,7 +50,7 @@ fn a_load_is_atomic_and_names_bad_rows() {
     assert_eq!(rig.board.counts().hosts, 0);
 
     let good: Vec<_> = rows.into_iter().take(2).collect();
-    assert!(rig.apply(None, Command::Load(good)).result.is_ok(), "hosts come first whatever the order");
+    assert!(rig.apply(None, Command::Load(good)).result.is_ok(), "hosts are declared first");
     assert_eq!(rig.state().hosts[&1].declared_by, DeclaredBy::Operator);
     assert_eq!(rig.state().nodes.len(), 1);
 }

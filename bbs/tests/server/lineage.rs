@@ -34,7 +34,7 @@ impl Watch {
 
     async fn receive(&mut self) -> Response {
         let message = tokio::time::timeout(PATIENCE, self.responses.message()).await.unwrap();
-        message.unwrap().expect("the watch goes on").response.unwrap()
+        message.unwrap().expect("the watch has not ended").response.unwrap()
     }
 
     /// The begin and the end of a snapshot.
@@ -151,8 +151,8 @@ async fn check_restored(op: &mut Operator, host: &mut Host) {
     assert_eq!(truth.keys().map(|(_, m)| *m).collect::<Vec<_>>(), [mac(1), mac(2)]);
     assert_eq!(replica(&host.received).1, truth);
     let events = events(op).await;
-    let said = events.iter().find(|e| e.kind == EventKind::Lineage).expect("an event");
-    assert!(said.text.contains("gw-b") && said.text.contains("restored from a backup"), "{}", said.text);
+    let event = events.iter().find(|e| e.kind == EventKind::Lineage).expect("an event");
+    assert!(event.text.contains("gw-b") && event.text.contains("restored from a backup"), "{}", event.text);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,7 +176,7 @@ async fn a_restored_backup_is_another_branch() {
     b.wait_for_change("its own", |c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2))).await;
     op.declare(&node_row(3)).await.unwrap();
     op.delete(&Target::Node { vni: vni(1), mac: mac(1) }).await.unwrap();
-    b.wait_for_change("it gone", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1))).await;
+    b.wait_for_change("the deletion", |c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1))).await;
     b.wait_caught_up(&at).await;
     let mut watch = Watch::open(&at, None).await;
     let (begin, ahead) = watch.snapshot().await;

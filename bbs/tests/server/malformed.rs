@@ -288,7 +288,7 @@ async fn a_malformed_watch_ends_with_its_reason() {
         (vec![start("x", vec![]), R::Ack(v1::Point::default())], "ack.board_id: "),
         (vec![start("x", vec![]), start("x", vec![])], "request: "),
     ];
-    for (requests, says) in cases {
+    for (requests, text) in cases {
         let (tx, rx) = tokio::sync::mpsc::channel(8);
         for request in requests {
             tx.send(v1::WatchRequest { request: Some(request) }).await.unwrap();
@@ -300,14 +300,14 @@ async fn a_malformed_watch_ends_with_its_reason() {
                 loop {
                     match stream.message().await {
                         Ok(Some(_)) => {}
-                        Ok(None) => panic!("ended without a reason: {says}"),
+                        Ok(None) => panic!("ended without a reason: {text}"),
                         Err(status) => break status,
                     }
                 }
             }
         };
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert!(status.message().starts_with(says), "{}", status.message());
+        assert!(status.message().starts_with(text), "{}", status.message());
     }
     assert!(operator(&at).await.watchers().await.unwrap().is_empty());
     server.stop().await;

@@ -123,7 +123,7 @@ async fn sigterm_shuts_it_down() {
     let status = tokio::task::spawn_blocking(move || board.0.wait().unwrap()).await.unwrap();
     assert!(status.success(), "{status}");
     let Endpoint::Unix(path) = at else { unreachable!() };
-    assert!(!path.exists(), "the socket is gone");
+    assert!(!path.exists(), "the socket is removed");
 }
 
 #[test]
@@ -141,17 +141,17 @@ fn a_bad_command_line_is_one_message() {
         ),
         (&["--listen", "10.0.0.1", "--store", store], "begins neither with"),
     ];
-    for (args, says) in cases {
+    for (args, text) in cases {
         let output = output(args);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{args:?}");
-        assert!(said.contains(says), "{args:?}: {said}");
+        assert!(stderr.contains(text), "{args:?}: {stderr}");
     }
     let config = dir.path().join("bbs.ron");
     std::fs::write(&config, "(listen: [\"unix:/run/x.sock\"], stor: \"x\")").unwrap();
     let output = output(&[config.to_str().unwrap()]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("bbs.ron:1:"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && stderr.contains("bbs.ron:1:"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,8 +171,8 @@ async fn its_log_is_json_on_request() {
     op.declare(&lx.into()).await.unwrap();
     drop(op);
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    let said = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap().stderr).await.unwrap();
-    let lines: Vec<serde_json::Value> = said
+    let stderr = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap().stderr).await.unwrap();
+    let lines: Vec<serde_json::Value> = stderr
         .split(|b| *b == b'\n')
         .filter(|l| !l.is_empty())
         .map(|l| serde_json::from_slice(l).unwrap())
@@ -195,11 +195,11 @@ fn a_board_is_created_only_by_init_and_only_once() {
     let path = dir.path().join("folder/board.redb");
     let store = path.to_str().unwrap();
     let listen = socket(dir.path()).to_string();
-    let serve = |says: &str| {
+    let serve = |text: &str| {
         let output = output(&["--listen", &listen, "--store", store]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(says), "{said}");
-        assert!(said.contains("stopover-bbs init"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && stderr.contains(text), "{stderr}");
+        assert!(stderr.contains("stopover-bbs init"), "{stderr}");
     };
     serve("no such file");
     assert!(!path.exists(), "and makes none");
@@ -216,8 +216,8 @@ fn a_board_is_created_only_by_init_and_only_once() {
     assert!(String::from_utf8_lossy(&made.stdout).contains("an empty board, "), "{made:?}");
     let bytes = std::fs::read(&path).unwrap();
     let again = output(&["init", config]);
-    let said = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert!(!again.status.success() && said.contains("a board that exists needs no `init`"), "{said}");
+    let stderr = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && stderr.contains("a board that exists needs no `init`"), "{stderr}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "what was there is left alone");
 }
 
@@ -230,8 +230,8 @@ async fn a_store_has_one_board() {
     let store = dir.path().join("board.redb");
     let args = ["--listen", &format!("unix:{}", other.display()), "--store", store.to_str().unwrap()];
     let output = output(&args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("no other board using it"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && stderr.contains("no other board using it"), "{stderr}");
     assert!(!other.exists(), "nothing half started");
     drop(board);
 }

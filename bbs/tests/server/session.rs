@@ -196,13 +196,13 @@ async fn a_session_resumes_and_claims_again_after_a_restart() {
     a.session().claim(claim(1, 2, &["192.168.0.2"]));
     a.session().withdraw(vni(1), mac(1));
     let server = board(&at, store, LONG).await;
-    let (mut came, mut gone) = (false, false);
+    let (mut added, mut removed) = (false, false);
     b.wait_for("the new claim and the withdrawal", |u| {
         if let Update::Apply { changes, .. } = u {
-            came |= changes.iter().any(|c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2)));
-            gone |= changes.iter().any(|c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1)));
+            added |= changes.iter().any(|c| matches!(c, Change::NodePut { node, .. } if node.mac == mac(2)));
+            removed |= changes.iter().any(|c| matches!(c, Change::NodeGone { mac: m, .. } if *m == mac(1)));
         }
-        came && gone
+        added && removed
     })
     .await;
     let snapshots = b.received.iter().filter(|u| matches!(u, Update::SnapshotBegin { .. })).count();
@@ -254,8 +254,8 @@ async fn a_deleted_node_of_a_live_host_is_claimed_again() {
     a.wait_for_change("it", |c| matches!(c, Change::NodePut { .. })).await;
     let mut op = operator(&at).await;
     op.delete(&Target::Node { vni: vni(1), mac: mac(1) }).await.unwrap();
-    a.wait_for_change("it gone", |c| matches!(c, Change::NodeGone { .. })).await;
-    a.wait_for_change("it back", |c| matches!(c, Change::NodePut { .. })).await;
+    a.wait_for_change("the deletion", |c| matches!(c, Change::NodeGone { .. })).await;
+    a.wait_for_change("the new claim", |c| matches!(c, Change::NodePut { .. })).await;
     drop(a);
     server.stop().await;
 }

@@ -202,13 +202,13 @@ fn a_learned_node_moves_to_the_host_that_received_it_later() {
     assert_eq!(d.events.pop_front(), Some(moved.clone()));
     assert_eq!(d.next_work(now + FRESH * 9, false), None, "it is not claimed back");
     // It is received here again, and there too while the answer is under way.
-    for (accepted_at, theirs_at, stays) in [(9, 8, true), (9, 10, false)] {
+    for (accepted_at, theirs_at, ours) in [(9, 8, true), (9, 10, false)] {
         d.claim(learned("10.0.0.1"), now);
         let (claim, version) = next_claim(&mut d, now);
         assert!(!d.handle_elsewhere(net, mac, theirs_at, now) && d.events.is_empty());
         d.handle_result(&claim, version, ClaimResult::Accepted(accepted_at, None), now);
         d.apply_taken(net, mac);
-        assert_eq!(d.events.pop_front(), (!stays).then_some(moved.clone()));
+        assert_eq!(d.events.pop_front(), (!ours).then_some(moved.clone()));
     }
 }
 

@@ -25,22 +25,25 @@ impl Replica {
                 self.hosts.insert(host.id, host);
             }
             Change::HostGone { id } => {
-                assert!(self.hosts.remove(&id).is_some(), "unknown host {id} gone");
-                assert!(self.nodes.values().all(|n| n.host_id != id), "host {id} gone before its nodes");
-                assert!(self.members.keys().all(|(_, h)| *h != id), "host {id} gone before its memberships");
+                assert!(self.hosts.remove(&id).is_some(), "unknown host {id} removed");
+                assert!(self.nodes.values().all(|n| n.host_id != id), "host {id} removed before its nodes");
+                assert!(
+                    self.members.keys().all(|(_, h)| *h != id),
+                    "host {id} removed before its memberships"
+                );
             }
             Change::NetworkPut(network) => {
                 self.networks.insert(network.vni, network);
             }
             Change::NetworkGone { vni } => {
-                assert!(self.networks.remove(&vni).is_some(), "unknown network {vni} gone");
+                assert!(self.networks.remove(&vni).is_some(), "unknown network {vni} removed");
             }
             Change::MemberPut { vni, host_id, segment } => {
                 assert!(self.hosts.contains_key(&host_id), "member of unknown host {host_id}");
                 self.members.insert((vni, host_id), segment);
             }
             Change::MemberGone { vni, host_id } => {
-                assert!(self.members.remove(&(vni, host_id)).is_some(), "unknown member gone");
+                assert!(self.members.remove(&(vni, host_id)).is_some(), "unknown member removed");
             }
             Change::NodePut { node, gone_ips } => {
                 assert!(self.hosts.contains_key(&node.host_id), "node on unknown host");
@@ -48,14 +51,14 @@ impl Replica {
                 let old = self.nodes.insert((node.vni, node.mac), node.clone());
                 let had: BTreeSet<_> = old.iter().flat_map(|n| n.ips.iter().copied()).collect();
                 let has: BTreeSet<_> = node.ips.iter().copied().collect();
-                let gone: BTreeSet<_> = gone_ips.into_iter().collect();
+                let removed: BTreeSet<_> = gone_ips.into_iter().collect();
                 // In a snapshot `gone_ips` is empty, and so is what was there before.
-                assert_eq!(gone, had.difference(&has).copied().collect(), "wrong gone_ips");
+                assert_eq!(removed, had.difference(&has).copied().collect(), "wrong gone_ips");
             }
             Change::NodeGone { vni, mac, ips } => {
                 self.locks.remove(&(vni, mac));
-                let old = self.nodes.remove(&(vni, mac)).expect("unknown node gone");
-                assert_eq!(old.ips, ips, "gone with other addresses than it had");
+                let old = self.nodes.remove(&(vni, mac)).expect("unknown node removed");
+                assert_eq!(old.ips, ips, "removed with other addresses than it had");
             }
             Change::NodeLocked { vni, mac, migration, generation, source, target } => {
                 assert!(self.nodes.contains_key(&(vni, mac)), "lock on no node");

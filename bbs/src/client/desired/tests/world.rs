@@ -1,6 +1,6 @@
 //! Several hosts and a board: stations are received at random hosts and announce random addresses, while answers and
-//! changes are delayed at random. At rest every host has exactly the stations and addresses that the
-//! board says it has, and no station is lost.
+//! changes are delayed at random. At rest every host has exactly the stations and addresses that it has
+//! at the board, and no station is lost.
 
 use super::super::*;
 use crate::{
