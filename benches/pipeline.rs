@@ -145,7 +145,7 @@ fn lookup(group: &mut Group<'_>) {
         path.view.lookup_nodes(&keys, &mut words);
         let hosts = path.view.hosts();
         for word in words {
-            let Some(FdbEntry::Remote { host }) = PackedFdbEntry(word).open() else {
+            let Some(FdbEntry::Remote { host }) = PackedFdbEntry(word).unpack() else {
                 panic!("a node at a host")
             };
             black_box(hosts.get(host));

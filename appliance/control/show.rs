@@ -7,7 +7,8 @@ use super::{
     server::{Answer, List, PendingRequest, Reply, Request},
 };
 use crate::lcore::counters::{LcoreReading, PortReading};
-use crate::pipeline::drop_reason::{DropReason, PacketReading};
+use crate::pipeline::drop_reason::DropReason;
+use crate::pipeline::packet_counters::PacketReading;
 use dpdk::Offloads;
 use serde::Serialize;
 use std::sync::atomic::Ordering::Relaxed;

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::pipeline::{
     Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch, UsedPorts,
-    drop_reason::PacketCounters,
     migration::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
+    packet_counters::PacketCounters,
     ports::{Network, Port, Role},
     tracer::{Stage, TraceLog, describe},
 };

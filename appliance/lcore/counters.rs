@@ -1,6 +1,6 @@
 //! The counters of an lcore: it alone writes them, the control thread reads them.
 
-use crate::pipeline::drop_reason::{PacketCounters, PacketReading};
+use crate::pipeline::packet_counters::{PacketCounters, PacketReading};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An lcore's frames at one port. Padded: the counters of two lcores, which write them all the time, are allocated

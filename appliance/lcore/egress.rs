@@ -11,11 +11,8 @@ use super::{
     tx_port::TxPort,
 };
 use crate::pipeline::{
-    Egress, Learn, MAX_BURST, MarkerHandoff, RouterSeen, UsedPorts,
-    drop_reason::{DropReason, add},
-    migration::Class,
-    packet::Pool,
-    ports::Network,
+    Egress, Learn, MAX_BURST, MarkerHandoff, RouterSeen, UsedPorts, drop_reason::DropReason,
+    migration::Class, packet::Pool, packet_counters::add, ports::Network,
 };
 use crate::tables::{
     migration_record::{EndMarkerBarrier, MigrationRecord},

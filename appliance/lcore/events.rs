@@ -4,7 +4,7 @@
 //! ring full is counted, and reported when it is noticed again.
 
 use super::counters::EventCounters;
-use crate::pipeline::{Learn, RouterSeen, drop_reason::add};
+use crate::pipeline::{Learn, RouterSeen, packet_counters::add};
 use crate::tables::packed::Bd;
 use crossbeam::queue::ArrayQueue;
 use hashbrown::DefaultHashBuilder;

@@ -9,8 +9,9 @@ use super::{
     tx_port::{Handoff, HandoffItem},
 };
 use crate::pipeline::{
-    drop_reason::{DropReason, PacketCounters, add},
+    drop_reason::DropReason,
     migration::Class,
+    packet_counters::{PacketCounters, add},
     ports::Network,
 };
 use dpdk::{BURST_MAX, Mbuf, Mempool};

@@ -18,7 +18,8 @@ pub mod tx_hold;
 pub mod tx_port;
 
 use crate::pipeline::{
-    Pipeline, Scratch, drop_reason::DropReason, drop_reason::add, ports::Port, ports::Role, tracer::NoTrace,
+    Pipeline, Scratch, drop_reason::DropReason, packet_counters::add, ports::Port, ports::Role,
+    tracer::NoTrace,
 };
 use crate::tables::View;
 use capture::Capture;

@@ -8,8 +8,9 @@ use super::{
     tx_hold::{Mode, TxHold},
 };
 use crate::pipeline::{
-    drop_reason::{DropReason, PacketCounters, add},
+    drop_reason::DropReason,
     migration::Class,
+    packet_counters::{PacketCounters, add},
     ports::Network,
 };
 use crate::tables::packed::Bd;

@@ -45,13 +45,13 @@ type Frames<P> = ArrayVec<P, MAX_BURST>;
 /// that a later one reads.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Destinations: one for each frame, or in [`Pipeline::inward_fast`] one for each run of equal ones.
+    /// Destinations: one for each frame, or in [`Pipeline::underlay_fast`] one for each run of equal ones.
     keys: [u64; MAX_BURST],
     /// What the lookup found for `keys`.
     words: [u64; MAX_BURST],
     /// Source port and type of service of the outer header.
     flows: [(u16, u8); MAX_BURST],
-    /// What [`Pipeline::inward_fast`] has parsed.
+    /// What [`Pipeline::underlay_fast`] has parsed.
     inner: [Inner; MAX_BURST],
     /// The port to send a frame from, [`SLOW_PATH`] or [`NO_HEADROOM`].
     egress_ports: [u16; MAX_BURST],
@@ -94,7 +94,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Vif(vif)) => self.outward_fast(port, vif, burst, scratch),
+            Some(Role::Vif(vif)) => self.tenant_fast(port, vif, burst, scratch),
             _ => self.tenant_slow(port, burst.drain(..)),
         }
     }
@@ -103,13 +103,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Underlay(own)) if own.vlan.is_none() => self.inward_fast(port, own, burst, scratch),
+            Some(Role::Underlay(own)) if own.vlan.is_none() => self.underlay_fast(port, own, burst, scratch),
             _ => self.underlay_slow(port, burst.drain(..)),
         }
     }
 
     #[inline(never)]
-    fn outward_fast(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
+    fn tenant_fast(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
         let Network { bd, vni } = vif.network;
         let n = burst.len();
         let sender = sender(vif);
@@ -157,11 +157,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             return SLOW_PATH;
         };
         if W::RECORDS {
-            self.trace_sent(from, packet, network.bd, word.open());
+            self.trace_sent(from, packet, network.bd, word.unpack());
         }
         let pushed = encap::push_plain(packet, path, flow);
         if W::RECORDS
-            && let Some(FdbEntry::Remote { host }) = word.open()
+            && let Some(FdbEntry::Remote { host }) = word.unpack()
         {
             self.tracer.note(Stage::Encap, || flow.describe(path, host));
         }
@@ -177,23 +177,23 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         network: Network,
         word: PackedFdbEntry,
     ) -> u16 {
-        let Some(FdbEntry::Local { port, vlan, .. }) = word.open() else { return SLOW_PATH };
+        let Some(FdbEntry::Local { port, vlan, .. }) = word.unpack() else { return SLOW_PATH };
         let takes = |to: &Port| port != from && fits(packet.len(), to.mtu);
         if !self.ports.get(usize::from(port)).is_some_and(takes) {
             return SLOW_PATH;
         }
         if W::RECORDS {
-            self.trace_sent(from, packet, network.bd, word.open());
+            self.trace_sent(from, packet, network.bd, word.unpack());
         }
         self.push_vlan(packet, port, vlan)
     }
 
     #[inline(never)]
-    fn inward_fast(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
+    fn underlay_fast(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
         let Scratch { keys, words, inner, egress_ports, .. } = scratch;
         let mut uncached_vteps = UncachedVteps::new();
         let mut known = 0u64;
-        let mut destinations = Trains::new(keys);
+        let mut destinations = KeyRuns::new(keys);
         let mut may_be_local = false;
         let (mut ours, mut bds) = (Last::default(), Last::default());
         self.view.begin_vteps4();
@@ -238,7 +238,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 continue;
             }
             if W::RECORDS {
-                self.trace_received(own, packet, word.open());
+                self.trace_received(own, packet, word.unpack());
             }
             // The first pass has checked that these bytes exist.
             if packet.cut(fast_parse::TUNNEL_LEN, len) {
@@ -274,7 +274,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         word: PackedFdbEntry,
         inner_len: usize,
     ) -> Option<(u16, u16)> {
-        match word.open() {
+        match word.unpack() {
             Some(FdbEntry::Local { port, vlan, .. }) if accepted => {
                 fits(inner_len, self.ports.get(usize::from(port))?.mtu).then_some((port, vlan))
             }
@@ -364,13 +364,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
 /// The keys of a burst to look up. Consecutive frames often have the same destination, so equal keys in a row are
 /// looked up once.
-struct Trains<'s> {
+struct KeyRuns<'s> {
     keys: &'s mut [u64; MAX_BURST],
     last: u64,
     len: usize,
 }
 
-impl<'s> Trains<'s> {
+impl<'s> KeyRuns<'s> {
     fn new(keys: &'s mut [u64; MAX_BURST]) -> Self {
         Self { keys, last: NO_KEY, len: 0 }
     }

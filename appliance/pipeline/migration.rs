@@ -7,9 +7,10 @@
 
 use super::{
     Egress, MarkerHandoff, PacketCtx, Pipeline,
-    drop_reason::{DropReason, add},
+    drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
     packet::Packet,
+    packet_counters::add,
     ports::{Network, Origin},
     tracer::{Stage as Seen, Tracer},
 };
@@ -113,7 +114,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A frame whose node stopped migrating after the lookup of the burst.
     fn after_migration(&mut self, ctx: PacketCtx<I::P>) {
         let word = self.view.packed_fdb_entry(ctx.bd, ctx.frame.dst);
-        match (word.open(), ctx.origin) {
+        match (word.unpack(), ctx.origin) {
             (Some(FdbEntry::Local { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
             (Some(FdbEntry::Remote { host }), Origin::Port { .. }) => self.encap(ctx, host),
             (Some(FdbEntry::Remote { host }), Origin::Underlay { .. }) => {
@@ -188,7 +189,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         let is_apart = matches!(ctx.origin, Origin::Underlay { apart, .. } if apart != 0);
         let word = self.view.packed_fdb_entry(ctx.bd, node);
-        match word.open() {
+        match word.unpack() {
             // All stations of a segment receive the copy that the segment gets like any other port.
             Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. })
                 if is_apart && !self.is_vif(port) =>
@@ -216,7 +217,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         self.tracer.note(Seen::Migrating, || format!("{marker:?}"));
         let word = self.view.packed_fdb_entry(network.bd, marker.node);
-        match word.open() {
+        match word.unpack() {
             Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) if !marker.relayed => {
                 self.report_arrived(network.bd, &marker);
             }
@@ -240,7 +241,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         let view = self.view;
         let word = view.packed_fdb_entry(network.bd, marker.node);
-        match word.open() {
+        match word.unpack() {
             Some(FdbEntry::Local { port, .. }) if !marker.relayed => self.queue_marker(packet, network, port),
             Some(FdbEntry::Migrating { index, .. }) => match view.migrating(index) {
                 Some(MigrationRecord { stage: Stage::Arriving(_), port, .. }) => {
@@ -283,7 +284,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Err(packet) => packet,
         };
         let word = self.view.packed_fdb_entry(network.bd, marker.node);
-        match word.open() {
+        match word.unpack() {
             Some(FdbEntry::Remote { host }) if word.departed() && !marker.relayed => {
                 self.relay_marker(packet, network, host, Relay::default());
             }

@@ -13,6 +13,7 @@ pub mod guard;
 pub mod migration;
 pub mod offload;
 pub mod packet;
+pub mod packet_counters;
 pub mod ports;
 pub mod replicate;
 pub mod resolve;
@@ -30,10 +31,11 @@ use crate::tables::{
     packed::Bd,
 };
 use arrayvec::ArrayVec;
-use drop_reason::{DropReason, PacketCounters};
+use drop_reason::DropReason;
 pub use fast_path::Scratch;
 use migration::Class;
 use packet::{Packet, Pool};
+use packet_counters::PacketCounters;
 use ports::{Network, Origin, Port};
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::{Mac, Vni};

@@ -4,8 +4,9 @@
 
 use super::{
     Egress, PacketCtx, Pipeline,
-    drop_reason::{DropReason, add},
+    drop_reason::DropReason,
     packet::{Packet, TxOffload},
+    packet_counters::add,
     tracer::Tracer,
 };
 use stopover_net::{

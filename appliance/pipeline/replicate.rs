@@ -5,8 +5,9 @@
 
 use super::{
     Egress, PacketCtx, Pipeline,
-    drop_reason::{DropReason, add},
+    drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
+    packet_counters::add,
     ports::{Gate, Origin, Port, Role},
     tracer::{Stage, Tracer},
 };

@@ -3,10 +3,11 @@
 
 use super::{
     Egress, Learn, MAX_BURST, PacketBurst, PacketCtx, Pipeline,
-    drop_reason::{DropReason, add},
+    drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
     guard,
     packet::Packet,
+    packet_counters::add,
     ports::{Network, Origin, Role, Vif},
     resolve,
     tracer::{Stage, Tracer, describe},
@@ -154,7 +155,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let mut kept = PacketBurst::new();
         for (ctx, word) in ctxs.drain(..).zip(entries) {
             let Origin::Port { port, vlan } = ctx.origin else { continue };
-            match PackedFdbEntry(word).open() {
+            match PackedFdbEntry(word).unpack() {
                 Some(FdbEntry::Local { port: known_port, vlan: known_vlan, station })
                     if known_port == port && known_vlan == vlan =>
                 {
@@ -168,7 +169,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 known => {
                     let known_node = view.packed_fdb_entry(ctx.bd, ctx.frame.src);
                     // A node that is locked for a migration may appear here before the board has moved it.
-                    let remote = matches!(known_node.open(), Some(FdbEntry::Remote { .. }))
+                    let remote = matches!(known_node.unpack(), Some(FdbEntry::Remote { .. }))
                         && !known_node.is_migrating();
                     let mac = ctx.frame.src;
                     let learn = Learn { port, bd: ctx.bd, vlan, mac, ip: None };
@@ -232,7 +233,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     #[inline]
     fn forward_one(&mut self, ctx: PacketCtx<I::P>, packed_fdb_entry: PackedFdbEntry) {
-        let entry = if ctx.frame.dst.is_group() { None } else { packed_fdb_entry.open() };
+        let entry = if ctx.frame.dst.is_group() { None } else { packed_fdb_entry.unpack() };
         self.tracer.note(Stage::Lookup, || describe_lookup(ctx.frame.dst, ctx.bd, entry));
         match entry {
             Some(FdbEntry::Remote { host }) if packed_fdb_entry.is_migrating() => {

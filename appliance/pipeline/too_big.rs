@@ -3,8 +3,8 @@
 //! There is no silent black hole.
 
 use super::{
-    Egress, PacketCtx, Pipeline, drop_reason::DropReason, drop_reason::add, packet::Packet, ports::Origin,
-    tracer::Tracer,
+    Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, packet_counters::add,
+    ports::Origin, tracer::Tracer,
 };
 use crate::tables::packed::FdbEntry;
 use stopover_net::IPV6_MIN_MTU;

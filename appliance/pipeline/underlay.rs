@@ -4,8 +4,9 @@
 
 use super::{
     Egress, MAX_BURST, PacketBurst, PacketCtx, Pipeline, RouterSeen,
-    drop_reason::{DropReason, add},
+    drop_reason::DropReason,
     packet::Packet,
+    packet_counters::add,
     ports::{Network, Origin, Role, Underlay},
     tracer::{Stage, Tracer, describe},
 };
@@ -53,17 +54,17 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 Ok(Opened::Punted) => {}
                 // These must not overtake earlier frames of the burst.
                 Ok(Opened::ForNode(ctx, node)) => {
-                    self.inward(&mut ctxs);
+                    self.forward_inner(&mut ctxs);
                     self.deliver_to_node(ctx, node);
                 }
                 Ok(Opened::Marker(packet, network)) => {
-                    self.inward(&mut ctxs);
+                    self.forward_inner(&mut ctxs);
                     self.handle_end_marker(packet, network);
                 }
                 Err((packet, reason)) => self.drop(packet, reason),
             }
         }
-        self.inward(&mut ctxs);
+        self.forward_inner(&mut ctxs);
     }
 
     /// Checks and removes the outer headers.
@@ -166,7 +167,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Looks up all sources in the table of local stations and all destinations, and forwards each frame.
-    fn inward(&mut self, ctxs: &mut PacketBurst<I::P>) {
+    fn forward_inner(&mut self, ctxs: &mut PacketBurst<I::P>) {
         let mut sources = [0; MAX_BURST];
         let mut places = [0; MAX_BURST];
         let keys = |f: fn(&PacketCtx<I::P>) -> (Bd, Mac)| -> ArrayVec<u64, MAX_BURST> {
@@ -180,20 +181,20 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             if source != 0 && !redirected_back && !PackedFdbEntry(source).is_migrating() {
                 self.drop(ctx.packet, DropReason::SourceIsLocal);
             } else {
-                self.inward_one(ctx, PackedFdbEntry(place));
+                self.forward_inner_one(ctx, PackedFdbEntry(place));
             }
         }
     }
 
     #[inline]
-    fn inward_one(&mut self, ctx: PacketCtx<I::P>, word: PackedFdbEntry) {
+    fn forward_inner_one(&mut self, ctx: PacketCtx<I::P>, word: PackedFdbEntry) {
         if let (L4::Icmpv6 { kind: ROUTER_ADVERT, .. }, Kind::Ipv6(ip)) = (ctx.frame.l4, &ctx.frame.kind)
             && self.view.router(ctx.bd, ip.src) != Some(true)
         {
             let (bd, mac) = (ctx.bd, ctx.frame.src);
             self.egress.report_router(RouterSeen { bd, mac, ip: ip.src, router: true });
         }
-        let entry = if ctx.frame.dst.is_group() { None } else { word.open() };
+        let entry = if ctx.frame.dst.is_group() { None } else { word.unpack() };
         self.tracer.note(Stage::Lookup, || super::tenant::describe_lookup(ctx.frame.dst, ctx.bd, entry));
         match entry {
             Some(FdbEntry::Local { port, vlan, .. }) => self.deliver(ctx, port, vlan),

@@ -2,11 +2,6 @@
 //! each change of the node table and of the address tables. Leaves: counts by network and by host.
 
 use super::packed::{Bd, FdbEntry, PackedFdbEntry, node_key_parts};
-use std::ops::Deref;
-use stopover_lockfree::{
-    epoch::Writer,
-    map64::{MapError, MapWriter},
-};
 
 /// What a network has.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +53,8 @@ impl Counts {
     }
 
     /// The entry of a node changed from `before` to `after`.
-    fn node_changed(&mut self, key: u64, before: Option<u64>, after: Option<u64>) {
-        let place = |word: Option<u64>| PackedFdbEntry(word?).open();
+    pub(super) fn node_changed(&mut self, key: u64, before: Option<u64>, after: Option<u64>) {
+        let place = |word: Option<u64>| PackedFdbEntry(word?).unpack();
         let (before, after) = (place(before), place(after));
         if before.is_some() != after.is_some()
             && let Some((bd, _)) = node_key_parts(key)
@@ -85,75 +80,4 @@ fn slot<T: Default + Clone>(slots: &mut Vec<T>, index: usize) -> &mut T {
         slots.resize(index + 1, T::default());
     }
     &mut slots[index]
-}
-
-/// The node table with its counts. Reads use the map directly; changes update the counts.
-#[derive(Debug)]
-pub(super) struct NodeMap {
-    map: MapWriter,
-    pub(super) counts: Counts,
-}
-
-impl Deref for NodeMap {
-    type Target = MapWriter;
-
-    fn deref(&self) -> &MapWriter {
-        &self.map
-    }
-}
-
-impl NodeMap {
-    pub(super) fn new(map: MapWriter) -> Self {
-        Self { map, counts: Counts::default() }
-    }
-
-    /// See [`MapWriter::insert`].
-    pub(super) fn insert(
-        &mut self,
-        writer: &mut Writer,
-        key: u64,
-        word: u64,
-    ) -> Result<Option<u64>, MapError> {
-        self.upsert(writer, key, |_| word)
-    }
-
-    /// See [`MapWriter::upsert`].
-    pub(super) fn upsert(
-        &mut self,
-        writer: &mut Writer,
-        key: u64,
-        word: impl FnOnce(Option<u64>) -> u64,
-    ) -> Result<Option<u64>, MapError> {
-        let mut after = 0;
-        let before = self.map.upsert(writer, key, |before| {
-            after = word(before);
-            after
-        })?;
-        self.counts.node_changed(key, before, Some(after));
-        Ok(before)
-    }
-
-    /// See [`MapWriter::remove`].
-    pub(super) fn remove(&mut self, writer: &mut Writer, key: u64) -> Option<u64> {
-        let before = self.map.remove(writer, key)?;
-        self.counts.node_changed(key, Some(before), None);
-        Some(before)
-    }
-
-    /// See [`MapWriter::retain`].
-    pub(super) fn retain(&mut self, writer: &mut Writer, mut keep: impl FnMut(u64, u64) -> bool) -> usize {
-        let counts = &mut self.counts;
-        self.map.retain(writer, |key, word| {
-            let kept = keep(key, word);
-            if !kept {
-                counts.node_changed(key, Some(word), None);
-            }
-            kept
-        })
-    }
-
-    /// See [`MapWriter::maintain`].
-    pub(super) fn maintain(&mut self, writer: &mut Writer) {
-        self.map.maintain(writer);
-    }
 }

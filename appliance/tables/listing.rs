@@ -22,7 +22,7 @@ impl Tables {
         let wanted = |key: u64| only.is_none_or(|only| node_key_parts(key).is_some_and(|(bd, _)| bd == only));
         self.nodes.piece(from, at_most, wanted).filter_map(|(key, word)| {
             let (bd, mac) = node_key_parts(key)?;
-            Some((bd, mac, PackedFdbEntry(word).open()?))
+            Some((bd, mac, PackedFdbEntry(word).unpack()?))
         })
     }
 
@@ -56,7 +56,7 @@ impl Tables {
     pub fn nodes(&self) -> impl Iterator<Item = (Bd, Mac, FdbEntry)> + '_ {
         self.nodes.iter().filter_map(|(key, word)| {
             let (bd, mac) = node_key_parts(key)?;
-            Some((bd, mac, PackedFdbEntry(word).open()?))
+            Some((bd, mac, PackedFdbEntry(word).unpack()?))
         })
     }
 

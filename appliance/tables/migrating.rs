@@ -30,7 +30,7 @@ impl Tables {
         }
         let other = |word: u64| {
             let word = PackedFdbEntry(word);
-            let migrating = matches!(word.open(), Some(FdbEntry::Migrating { .. }));
+            let migrating = matches!(word.unpack(), Some(FdbEntry::Migrating { .. }));
             (!migrating && word.is_migrating() != on).then(|| word.set_migrating_flag(on).0)
         };
         // Replacing a value needs no room.
@@ -49,7 +49,7 @@ impl Tables {
             *word = word.set_departed();
         }
         let Some(word) = self.nodes.get(key).map(PackedFdbEntry) else { return };
-        if matches!(word.open(), Some(FdbEntry::Remote { .. })) {
+        if matches!(word.unpack(), Some(FdbEntry::Remote { .. })) {
             let _ = self.nodes.insert(&mut self.writer, key, word.set_departed().0);
         }
     }

@@ -6,6 +6,7 @@
 
 mod counts;
 pub mod entries;
+mod fdb;
 mod listing;
 mod migrating;
 pub mod migration_record;
@@ -17,8 +18,8 @@ mod view;
 pub mod vni_index;
 mod vtep_cache;
 
-use counts::NodeMap;
 use entries::{HostEntry, NetworkEntry};
+use fdb::Fdb;
 use hashbrown::HashMap;
 use migration_record::MigrationRecord;
 use packed::{
@@ -92,7 +93,7 @@ fn wide_key(bd: u16, ip: Ipv6Addr) -> WideKey {
 #[derive(Debug)]
 pub struct Tables {
     writer: Writer,
-    nodes: NodeMap,
+    nodes: Fdb,
     locals: map64::MapWriter,
     local_filter: filter::FilterWriter,
     ipv4: map64::MapWriter,
@@ -155,7 +156,7 @@ impl Tables {
         let views = parked.into_iter().map(view).collect();
         let tables = Self {
             writer,
-            nodes: NodeMap::new(nodes),
+            nodes: Fdb::new(nodes),
             locals,
             local_filter,
             ipv4,
@@ -246,7 +247,8 @@ impl Tables {
             .and_then(|_| self.nodes.insert(&mut self.writer, key, shown.0));
         match stored {
             Ok(_) => {
-                if let Some(word) = before.filter(|word| matches!(word.open(), Some(FdbEntry::Remote { .. })))
+                if let Some(word) =
+                    before.filter(|word| matches!(word.unpack(), Some(FdbEntry::Remote { .. })))
                 {
                     self.shadowed.insert(key, word);
                 }
@@ -330,7 +332,7 @@ impl Tables {
     /// The entry of a node.
     #[must_use]
     pub fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
-        self.nodes.get(node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
+        self.nodes.get(node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).unpack())
     }
 
     /// Removes a node of another host.
@@ -454,7 +456,8 @@ impl Tables {
         self.shadowed.retain(|_, word| word.sync_generation() == sync_generation);
         self.nodes.retain(&mut self.writer, |_, word| {
             let word = PackedFdbEntry(word);
-            !matches!(word.open(), Some(FdbEntry::Remote { .. })) || word.sync_generation() == sync_generation
+            !matches!(word.unpack(), Some(FdbEntry::Remote { .. }))
+                || word.sync_generation() == sync_generation
         });
         let locals = &self.locals;
         let local = |bd: Option<Bd>, mac: Mac| bd.is_some_and(|bd| locals.get(node_key(bd, mac)).is_some());

@@ -127,7 +127,7 @@ impl PackedFdbEntry {
     /// Unpacks the word; `None` for 0 (no entry) or an unknown kind.
     #[inline]
     #[must_use]
-    pub const fn open(self) -> Option<FdbEntry> {
+    pub const fn unpack(self) -> Option<FdbEntry> {
         let index = (self.0 & INDEX_MASK) as u32;
         let (port, vlan) = ((self.0 >> 36) as u16 & 0xfff, (self.0 >> 24) as u16 & 0xfff);
         match (self.0 >> KIND_SHIFT) & 3 {
@@ -153,7 +153,7 @@ impl PackedFdbEntry {
     #[inline]
     #[must_use]
     pub const fn host(self) -> Option<u32> {
-        match self.open() {
+        match self.unpack() {
             Some(FdbEntry::Remote { host }) => Some(host),
             _ => None,
         }
@@ -275,7 +275,7 @@ mod tests {
             ];
             for place in places {
                 let word = place.pack().with_sync_generation(sync_generation);
-                prop_assert_eq!(word.open(), Some(place));
+                prop_assert_eq!(word.unpack(), Some(place));
                 prop_assert_eq!(word.host_at_rest(), word.host());
                 prop_assert_eq!(word.set_departed().host_at_rest(), word.host());
                 prop_assert_eq!(word.set_migrating_flag(true).host_at_rest(), None);
@@ -283,7 +283,7 @@ mod tests {
                 prop_assert!(!word.is_migrating() && !word.departed());
                 let flagged = word.set_migrating_flag(true).set_departed();
                 prop_assert!(flagged.is_migrating() && flagged.departed());
-                prop_assert_eq!(flagged.open(), Some(place));
+                prop_assert_eq!(flagged.unpack(), Some(place));
                 prop_assert_eq!(flagged.sync_generation(), sync_generation);
                 prop_assert_eq!(word.with_flags_of(flagged), flagged);
                 prop_assert!(!flagged.set_migrating_flag(false).is_migrating());
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn zero_is_no_entry() {
-        assert_eq!(PackedFdbEntry(0).open(), None);
+        assert_eq!(PackedFdbEntry(0).unpack(), None);
         assert_ne!(ipv4_key(Bd(1), Ipv4Addr::UNSPECIFIED), 0);
     }
 }

@@ -42,9 +42,9 @@ impl Lab {
         let (key, mut all, mut own) = ([node_key(bd, mac)], [0], [0]);
         self.view.lookup_nodes(&key, &mut all);
         self.view.lookup_locals(&key, &mut own);
-        assert_eq!(PackedFdbEntry(all[0]).open(), place);
+        assert_eq!(PackedFdbEntry(all[0]).unpack(), place);
         let is_local = matches!(place, Some(FdbEntry::Local { .. }));
-        assert_eq!(PackedFdbEntry(own[0]).open(), place.filter(|_| is_local));
+        assert_eq!(PackedFdbEntry(own[0]).unpack(), place.filter(|_| is_local));
         assert_eq!(self.tables.is_remote(bd, mac), place.is_some() && !is_local);
         place
     }

@@ -109,7 +109,7 @@ impl View {
     /// The entry of a node.
     #[must_use]
     pub fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
-        self.tables.nodes.get(&self.reader, node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).open())
+        self.tables.nodes.get(&self.reader, node_key(bd, mac)).and_then(|word| PackedFdbEntry(word).unpack())
     }
 
     /// The owner of an address.
@@ -193,7 +193,7 @@ impl View {
     pub fn is_migrating(&self, bd: Bd, mac: Mac) -> bool {
         let word = self.packed_fdb_entry(bd, mac);
         let local = || self.tables.locals.get(&self.reader, node_key(bd, mac)).map(PackedFdbEntry);
-        matches!(word.open(), Some(FdbEntry::Migrating { .. }))
+        matches!(word.unpack(), Some(FdbEntry::Migrating { .. }))
             || word.is_migrating()
             || local().is_some_and(PackedFdbEntry::is_migrating)
     }

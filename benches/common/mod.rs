@@ -15,8 +15,9 @@ pub use sink::Sink;
 use std::{net::IpAddr, time::Duration};
 use stopover::pipeline::{
     MAX_BURST, PacketBurst, PacketCtx, Pipeline, Scratch,
-    drop_reason::{DropReason, PacketCounters},
+    drop_reason::DropReason,
     packet::Packet,
+    packet_counters::PacketCounters,
     ports::{Allowed, Network, Origin, Port, Role, Segment, Underlay, Vif},
     tracer::NoTrace,
 };

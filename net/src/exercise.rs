@@ -224,21 +224,21 @@ fn flags_hold(parsed: &Result<Underlay, BadOuter>, foreign: &Result<Underlay, Ba
 /// Reads an end marker, writes it again and relays it.
 pub fn marker(input: &[u8]) {
     let (_, frame) = split(input);
-    let Ok(said) = marker::parse(frame) else { return };
+    let Ok(parsed) = marker::parse(frame) else { return };
     assert!(
-        said.sender_queue < said.sender_queues
-            && said.sender_queues <= marker::MAX_SENDER_QUEUES
-            && said.node.station().is_ok()
+        parsed.sender_queue < parsed.sender_queues
+            && parsed.sender_queues <= marker::MAX_SENDER_QUEUES
+            && parsed.node.station().is_ok()
     );
-    let ours = marker::build(&said);
-    assert_eq!(marker::parse(&ours), Ok(said));
+    let ours = marker::build(&parsed);
+    assert_eq!(marker::parse(&ours), Ok(parsed));
     assert_eq!(ours[..16], frame[..16]);
     for len in 0..marker::FRAME_LEN {
         assert_eq!(marker::parse(&frame[..len]), Err(BadMarker::Truncated));
     }
     let mut relayed = frame.to_vec();
     marker::relay_in_place(&mut relayed, Relay { paused_us: 77, ends: false });
-    assert_eq!(marker::parse(&relayed), Ok(Marker { relayed: true, paused_us: 77, ..said }));
+    assert_eq!(marker::parse(&relayed), Ok(Marker { relayed: true, paused_us: 77, ..parsed }));
     // All bytes but the flags and the pause are as they were, so are flags that we do not know.
     let changed = |at: usize| relayed[at] != frame[at];
     assert!((0..frame.len()).filter(|at| changed(*at)).all(|at| at == 16 || (32..36).contains(&at)));

@@ -16,9 +16,9 @@ pub const FRAME_LEN: usize = 60;
 pub const SOURCE: Mac = Mac::new([0x02, 0x53, 0x54, 0x4f, 0x50, 0x00]);
 /// EtherType of every marker.
 pub const ETHERTYPE: u16 = ethertype::LOCAL_1;
-/// Most lanes (lcores) that one host can have.
+/// Most sender queues (lcores) of one host.
 pub const MAX_SENDER_QUEUES: u8 = 64;
-/// Most source ports that one lane uses for a migrating node.
+/// Most source ports that one sender queue uses for a migrating node.
 pub const MAX_PORTS: u8 = 64;
 
 const VERSION: u8 = 1;
@@ -61,11 +61,11 @@ pub struct Marker {
     pub relayed: bool,
     /// The old host will also send its own marker, when it knows that the node has moved: its frames wait too.
     pub ends: bool,
-    /// Which of the sender's lanes ends; below `sender_queues`.
+    /// Which of the sender queues ends; below `sender_queues`.
     pub sender_queue: u8,
-    /// How many lanes the sender has, 1 to [`MAX_SENDER_QUEUES`]; each sends its own marker.
+    /// How many sender queues the host has, 1 to [`MAX_SENDER_QUEUES`]; each sends its own marker.
     pub sender_queues: u8,
-    /// Which of the source ports that the lane used ends; below `ports`.
+    /// Which of the source ports that the queue used ends; below `ports`.
     pub port: u8,
     /// How many it used, 1 to [`MAX_PORTS`]; each has its own marker, sent from that port.
     pub ports: u8,
@@ -94,8 +94,8 @@ reasons! {
         Version = "marker_version",
         /// A kind that does not exist.
         Kind = "marker_kind",
-        /// No lanes, more than [`MAX_SENDER_QUEUES`], or a lane that is not among them.
-        Lane = "marker_lane",
+        /// No sender queue, more than [`MAX_SENDER_QUEUES`], or one that is not among them.
+        SenderQueue = "marker_sender_queue",
         /// More ports than [`MAX_PORTS`], or a port that is not among them.
         Port = "marker_port",
     }
@@ -124,9 +124,9 @@ pub fn parse(inner: &[u8]) -> Result<Marker, BadMarker> {
     let (sender_queue, sender_queues) =
         (byte::<{ field::SENDER_QUEUE }, _>(bytes), byte::<{ field::SENDER_QUEUES }, _>(bytes));
     if sender_queues > MAX_SENDER_QUEUES || sender_queue >= sender_queues {
-        return Err(BadMarker::Lane);
+        return Err(BadMarker::SenderQueue);
     }
-    // An older version has one marker for each lane, and zeros here.
+    // An older version has one marker for each sender queue, and zeros here.
     let (port, ports) = (byte::<{ field::PORT }, _>(bytes), byte::<{ field::PORTS }, _>(bytes).max(1));
     if ports > MAX_PORTS || port >= ports {
         return Err(BadMarker::Port);

@@ -157,8 +157,8 @@ put("vxlan4_node_control", oeth / o4 / udp / Raw(raw(marked(6))) / shim / inner)
 
 
 # End markers of the migration of node B.
-def marker(kind, flags, lane, lanes, host, generation, paused_us):
-    body = struct.pack("!BBBBBxIQI", 1, kind, flags, lane, lanes, host, generation, paused_us)
+def marker(kind, flags, queue, queues, host, generation, paused_us):
+    body = struct.pack("!BBBBBxIQI", 1, kind, flags, queue, queues, host, generation, paused_us)
     return Ether(src="02:53:54:4f:50:00", dst=B, type=0x88B5) / Raw(body.ljust(46, b"\0"))
 
 

@@ -3,7 +3,7 @@
 //! [`Action`]s, to be executed in order. No clock, no table, no I/O. The rules are in `rules`;
 //! docs/migration-states.md has them as a table, which the tests compare with the code.
 
-mod entry;
+mod enter;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -21,9 +21,10 @@ mod workers;
 
 use super::{
     Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch, UsedPorts,
-    drop_reason::{DropReason, PacketCounters, PacketReading, add},
+    drop_reason::DropReason,
     migration::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
+    packet_counters::{PacketCounters, PacketReading, add},
     ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif},
     tracer::TraceLog,
 };

@@ -206,7 +206,7 @@ pub fn rebuilt_with_offloads(large: &Mempool, small: &Mempool) {
         assert_eq!(new.unfinished(), m.unfinished());
         (new.rx_flags().l4_csum, new.rx_flags().lro, new.rx_flags().tso_segsz)
     };
-    for (ask, unfinished, said) in [
+    for (request, unfinished, expected) in [
         (TCP, Some(Unfinished { gso: None }), (Csum::None, false, 0)),
         (
             TxOffload { tso_segsz: 1448, ..TCP },
@@ -225,9 +225,9 @@ pub fn rebuilt_with_offloads(large: &Mempool, small: &Mempool) {
         ),
         (TxOffload { l4: L4Offload::None, ..TCP }, None, (Csum::Unknown, false, 0)),
     ] {
-        assert!(m.set_tx_offload(ask));
-        assert_eq!(m.unfinished(), unfinished, "{ask:?}");
-        assert_eq!(rebuilt(&m), said, "{ask:?}");
+        assert!(m.set_tx_offload(request));
+        assert_eq!(m.unfinished(), unfinished, "{request:?}");
+        assert_eq!(rebuilt(&m), expected, "{request:?}");
     }
 }
 

@@ -111,11 +111,11 @@ fn lcores(eal: &Eal) {
         .unwrap_err();
     assert_eq!((error.kind(), error.what()), (ErrorKind::Panicked, "lcore 3 panicked: on purpose 7"));
 
-    let (tell, wait) = std::sync::mpsc::channel::<()>();
+    let (release, wait) = std::sync::mpsc::channel::<()>();
     let job = eal.launch(worker, move || wait.recv().is_ok()).unwrap();
     assert!(!job.is_finished());
     assert_eq!(eal.launch(worker, || ()).err().map(|e| e.kind()), Some(ErrorKind::Busy));
-    tell.send(()).unwrap();
+    release.send(()).unwrap();
     assert!(job.join().unwrap());
 
     for not_a_worker in [0, 1, 4000] {

@@ -167,7 +167,7 @@ proptest! {
         let kind = if arrived { marker::Kind::Arrived } else { marker::Kind::End };
         let sender_queue = sender_queue.index(usize::from(sender_queues)) as u8;
         let port = port.index(usize::from(ports)) as u8;
-        let said = Marker {
+        let marker = Marker {
             kind,
             relayed,
             ends: false,
@@ -181,16 +181,16 @@ proptest! {
             node,
             paused_us,
         };
-        let mut bytes = marker::build(&said).to_vec();
+        let mut bytes = marker::build(&marker).to_vec();
         bytes.extend(vec![0xaa; behind]);
-        prop_assert_eq!(marker::parse(&bytes), Ok(said));
+        prop_assert_eq!(marker::parse(&bytes), Ok(marker));
         marker::relay_in_place(&mut bytes, Relay { paused_us: later, ends });
-        prop_assert_eq!(marker::parse(&bytes), Ok(Marker { relayed: true, ends, paused_us: later, ..said }));
+        prop_assert_eq!(marker::parse(&bytes), Ok(Marker { relayed: true, ends, paused_us: later, ..marker }));
         prop_assert!(bytes[marker::FRAME_LEN..].iter().all(|b| *b == 0xaa));
-        // A lane that is not among the lanes is written as it is, and refused.
-        let wrong = Marker { sender_queue: sender_queues, ..said };
-        prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::Lane));
-        let wrong = Marker { port: ports, ..said };
+        // A sender queue that is not among them is written as it is, and refused.
+        let wrong = Marker { sender_queue: sender_queues, ..marker };
+        prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::SenderQueue));
+        let wrong = Marker { port: ports, ..marker };
         prop_assert_eq!(marker::parse(&marker::build(&wrong)), Err(marker::BadMarker::Port));
     }
 
