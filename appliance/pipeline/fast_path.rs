@@ -108,7 +108,6 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    #[inline(never)]
     fn tenant_fast(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
         let Network { bd, vni } = vif.network;
         let n = burst.len();
@@ -190,17 +189,18 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     #[inline(never)]
     fn underlay_fast(&mut self, port: u16, own: &Underlay, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
+        let view = self.view;
         let Scratch { keys, words, inner, egress_ports, .. } = scratch;
         let mut uncached_vteps = UncachedVteps::new();
         let mut known = 0u64;
         let mut destinations = KeyRuns::new(keys);
         let mut may_be_local = false;
         let (mut ours, mut bds) = (Last::default(), Last::default());
-        self.view.begin_vteps4();
+        view.begin_vteps4();
         for (n, (packet, slot)) in burst.iter().zip(inner.iter_mut()).enumerate() {
             let read = parse_received(own, packet).and_then(|(tunnel, inner)| {
                 ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
-                let bd = bds.get(tunnel.vni, || self.view.bd_of(tunnel.vni))?;
+                let bd = bds.get(tunnel.vni, || view.bd_of(tunnel.vni))?;
                 Some((tunnel, bd, inner))
             });
             let Some((tunnel, bd, inner)) = read else {
@@ -209,7 +209,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 continue;
             };
             let vtep = vtep4_key(tunnel.src);
-            if self.view.knows_vtep4(vtep) {
+            if view.knows_vtep4(vtep) {
                 known |= 1 << n;
             } else if !martian_v4(tunnel.src) {
                 uncached_vteps.push((n as u8, vtep));
@@ -217,13 +217,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             slot.key_index = destinations.push(node_key(bd, inner.dst));
             slot.len = tunnel.inner_len as u16; // what one IPv4 packet holds
             slot.source = node_key(bd, inner.src);
-            may_be_local |= self.view.may_be_local(slot.source);
+            may_be_local |= view.may_be_local(slot.source);
         }
 
         if !uncached_vteps.is_empty() {
             known |= self.find_hosts(&uncached_vteps);
         }
-        self.view.lookup_nodes(destinations.distinct(), words);
+        view.lookup_nodes(destinations.distinct(), words);
         let stations = if may_be_local { self.local_sources(inner, burst.len()) } else { 0 };
 
         let accepted = known & !stations;
@@ -409,9 +409,9 @@ fn parse_received<P: Packet>(
     let head = packet.head();
     let tunnel = fast_parse::tunnel(head, packet.len(), own.udp_port)?;
     let inner = fast_parse::received(head.get(fast_parse::TUNNEL_LEN..)?.get(..tunnel.inner_len)?)?;
-    let stations = !inner.src.is_group() && !inner.src.is_zero() && !inner.dst.is_group();
     let keeps_ecn = ecn::decap(tunnel.tos, inner.tos) == ecn::Decap::Keep;
-    (tunnel.dst_mac == own.mac && stations && keeps_ecn && packet.is_plain()).then_some((tunnel, inner))
+    (tunnel.dst_mac == own.mac && !inner.src.is_zero() && keeps_ecn && packet.is_plain())
+        .then_some((tunnel, inner))
 }
 
 /// Remembers the last lookup, since the next is nearly always for the same key.

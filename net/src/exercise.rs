@@ -54,6 +54,7 @@ fn fast_parse_frame(head: &[u8], whole: &[u8]) {
         let frame = frame::parse(whole, whole.len()).expect(accepts);
         assert_eq!((received.dst, received.src, frame.vlan), (frame.dst, frame.src, None));
         assert_eq!(Some(received.tos), frame.tos());
+        assert!(!frame.dst.is_group() && !frame.src.is_group());
         assert!(!matches!(frame.l4, L4::Icmpv6 { .. }), "{frame:?}");
     }
 }

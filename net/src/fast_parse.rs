@@ -139,11 +139,14 @@ pub struct Received {
     pub tos: u8,
 }
 
-/// Reads an ordinary frame, all of which is in `frame`.
+/// Reads an ordinary frame between two stations, all of which is in `frame`.
 #[inline(always)]
 #[must_use]
 pub fn received(frame: &[u8]) -> Option<Received> {
     let b: &[u8; L4] = at(frame, 0)?;
+    if (byte::<0, _>(b) | byte::<6, _>(b)) & 1 != 0 {
+        return None;
+    }
     let kind = be32::<{ L3 - 2 }, _>(b);
     let tos = if kind >> 8 == IPV4_PLAIN {
         let total_len = usize::from(be16::<{ L3 + 2 }, _>(b));

@@ -66,6 +66,11 @@ fn other_frames_are_left_to_the_complete_parsers() {
     for name in ["arp_request", "tcp4_vlan"] {
         assert_eq!(fast_parse::received(&golden(name)), None, "{name}");
     }
+    for first_byte_of in [0, 6] {
+        let mut group = golden("udp4");
+        group[first_byte_of] |= 1;
+        assert_eq!(fast_parse::received(&group), None, "a group as destination or source");
+    }
 }
 
 #[test]
