@@ -62,11 +62,11 @@ fn string_len(text: &str) -> usize {
     text.len()
 }
 
-/// Whether `text` has the word as a word of its own.
+/// Whether `text` has the word as a word of its own. An escape such as `\n` in a string ends a word as white space does.
 fn has_word(text: &str, word: &str) -> bool {
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
-        let before = text.get(..at).and_then(|s| s.chars().next_back());
+        let before = text.get(..at).filter(|s| !s.ends_with(r"\n")).and_then(|s| s.chars().next_back());
         let after = text.get(at + word.len()..).and_then(|s| s.chars().next());
         !(before.is_some_and(in_word) || word.ends_with(in_word) && after.is_some_and(in_word))
     })
@@ -124,6 +124,7 @@ fn a_retired_word_is_found_where_it_counts() {
     assert_eq!(found("a.rs", "let a = 1;\nstruct Outlet;"), ["a.rs:2: `Outlet`: say TxPort"]);
     assert_eq!(found("a.py", "say('; mend: x')"), ["a.py:1: `mend:`: say hint:"]);
     assert_eq!(found("a.rs", "f(\"; mend: x\")").len(), 1);
+    assert_eq!(found("a.rs", r#"f("x\nmend: y")"#).len(), 1, "an escape is no part of a word");
     // Comments and strings are English, and parts of other words are other words.
     for source in
         ["// Outlet", "f(\"an Outlet\\\" Outlet\")", "struct OutletPipe;", "r#\"Outlet\"#", "amend: x"]

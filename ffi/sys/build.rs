@@ -36,7 +36,7 @@ fn main() {
     // are plugins which EAL loads at run time.
     if let Err(e) = pkg_config::Config::new().atleast_version("22.11").probe("libdpdk") {
         eprintln!(
-            "libdpdk 22.11 or newer was not found by pkg-config: {e}\nmend: apt-get install libdpdk-dev"
+            "libdpdk 22.11 or newer was not found by pkg-config: {e}\nhint: apt-get install libdpdk-dev"
         );
         std::process::exit(1);
     }
@@ -79,7 +79,7 @@ fn main() {
         .map_err(|e| e.to_string())
         .and_then(|b| b.write_to_file(&out).map_err(|e| e.to_string()))
     {
-        eprintln!("bindings to libdpdk could not be generated: {e}\nmend: apt-get install libclang-dev");
+        eprintln!("bindings to libdpdk could not be generated: {e}\nhint: apt-get install libclang-dev");
         std::process::exit(1);
     }
 }
