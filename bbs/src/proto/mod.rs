@@ -1,4 +1,4 @@
-//! The types of the wire, generated from `proto/stopover/v1/board.proto`, and their conversion to and from the
+//! The types of the wire, generated from `proto/stopover/v1/*.proto`, and their conversion to and from the
 //! [`crate::model`]: [`parse`] (wire to model: everything is checked, errors name the field) and [`emit`] (model to wire:
 //! cannot fail).
 
