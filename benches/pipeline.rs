@@ -291,11 +291,11 @@ fn migrating(group: &mut Group<'_>) {
     let held = Outcome { sent: 0, held: BURST, dropped: 0 };
     let step = each(move |path, ctx| path.migrating_node(ctx, index));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
-    setting.measure(group, "moving/held", (held, |_: &[u8]| true), step);
+    setting.measure(group, "migrating/held", (held, |_: &[u8]| true), step);
 
     let (arriving, index) = world(Stage::Arriving(Arc::new(EndMarkerBarrier::new(2, 0, None, [1]))));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
-    setting.measure(group, "moving/held_and_replayed", (ALL_SENT, long(len)), move |path, ctxs| {
+    setting.measure(group, "migrating/held_and_replayed", (ALL_SENT, long(len)), move |path, ctxs| {
         ctxs.drain(..).for_each(|ctx| path.migrating_node(ctx, index));
         path.egress.replay();
     });
@@ -303,7 +303,7 @@ fn migrating(group: &mut Group<'_>) {
     let (left, index) = world(Stage::Forward(RedirectTarget::Host(1)));
     let step = each(move |path, ctx| path.migrating_node(ctx, index));
     let setting = Setting::new(left, FROM_HOST, to("tcp4", |_| A));
-    setting.measure(group, "moving/sent_on", (ALL_SENT, long(len + 50)), step);
+    setting.measure(group, "migrating/sent_on", (ALL_SENT, long(len + 50)), step);
 }
 
 fn pipeline(c: &mut Criterion) {

@@ -64,7 +64,7 @@ impl Stage {
             Self::Encap => "encap",
             Self::Decap => "decap",
             Self::Replicate => "replicate",
-            Self::Migrating => "moving",
+            Self::Migrating => "migrating",
             Self::Control => "control",
             Self::Drop => "drop",
         }

@@ -95,7 +95,7 @@ impl Client {
         self.get(path::PORT_STATS).await
     }
 
-    /// Forwarding counters and the books.
+    /// Forwarding counters and the packet accounting.
     pub async fn fwd(&self) -> Result<FwdStats, ClientError> {
         self.get(path::FWD).await
     }

@@ -64,7 +64,7 @@ pub enum ClearRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<String>,
     },
-    /// [`FwdStats`], and with them lcore and drop counters, which are parts of the same books.
+    /// [`FwdStats`], and with them lcore and drop counters, which are parts of the same packet accounting.
     FwdStats,
 }
 

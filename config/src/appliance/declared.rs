@@ -33,28 +33,28 @@ pub(super) fn check(raw: raw::Declared, own: &HostName, locals: &Locals, origin:
     for (i, h) in raw.hosts.into_iter().enumerate() {
         let at = format!("declared.hosts[{i}]");
         let row = host(&at, h)?;
-        table.host(row, |column| Place::Key(format!("{at}.{column}")))?;
+        table.host(row, |column| Location::Key(format!("{at}.{column}")))?;
     }
     for_each_row(file("hosts_file", raw.hosts_file)?, |row: HostRow, rows| {
-        table.host(row, |c| Place::Row(rows, c))
+        table.host(row, |c| Location::Row(rows, c))
     })?;
 
     for (i, n) in raw.networks.into_iter().enumerate() {
         let at = format!("declared.networks[{i}]");
         let row = network(&at, n)?;
-        table.network(row, |column| Place::Key(format!("{at}.{column}")))?;
+        table.network(row, |column| Location::Key(format!("{at}.{column}")))?;
     }
     for_each_row(file("networks_file", raw.networks_file)?, |row: NetworkRow, rows| {
-        table.network(row, |c| Place::Row(rows, c))
+        table.network(row, |c| Location::Row(rows, c))
     })?;
 
     for (i, n) in raw.nodes.into_iter().enumerate() {
         let at = format!("declared.nodes[{i}]");
         let row = node(&at, n)?;
-        table.node(row, |column| Place::Key(format!("{at}.{column}")))?;
+        table.node(row, |column| Location::Key(format!("{at}.{column}")))?;
     }
     for_each_row(file("nodes_file", raw.nodes_file)?, |row: NodeRow, rows| {
-        table.node(row, |c| Place::Row(rows, c))
+        table.node(row, |c| Location::Row(rows, c))
     })?;
 
     for (i, m) in raw.members.into_iter().enumerate() {
@@ -64,10 +64,10 @@ pub(super) fn check(raw: raw::Declared, own: &HostName, locals: &Locals, origin:
             host: host_name(format!("{at}.host"), &m.host)?,
             segment: m.segment,
         };
-        table.member(row, |column| Place::Key(format!("{at}.{column}")))?;
+        table.member(row, |column| Location::Key(format!("{at}.{column}")))?;
     }
     for_each_row(file("members_file", raw.members_file)?, |row: MemberRow, rows| {
-        table.member(row, |c| Place::Row(rows, c))
+        table.member(row, |c| Location::Row(rows, c))
     })?;
     Ok(table.rows)
 }
@@ -86,12 +86,12 @@ fn for_each_row<T: Row>(
 }
 
 /// The origin of a row, and one of its columns.
-enum Place<'a, T> {
+enum Location<'a, T> {
     Key(String),
     Row(&'a Rows<File, T>, &'static str),
 }
 
-impl<T: Row> Place<'_, T> {
+impl<T: Row> Location<'_, T> {
     fn fault(self, found: String, expected: &str, hint: &str) -> Fault {
         match self {
             Self::Key(at) => fault(at, found, expected, hint),
@@ -132,16 +132,20 @@ impl<'a> Table<'a> {
     }
 
     /// Rows about this appliance itself are left out, so that all appliances can share the same files.
-    fn host<'p>(&mut self, row: HostRow, place: impl Fn(&'static str) -> Place<'p, HostRow>) -> Checked<()> {
+    fn host<'p>(
+        &mut self,
+        row: HostRow,
+        location: impl Fn(&'static str) -> Location<'p, HostRow>,
+    ) -> Checked<()> {
         if row.name == *self.own {
             return Ok(());
         }
         if !self.hosts.insert(row.name.clone()) {
-            return Err(place("name").fault(format!("host `{}` again", row.name), ONCE, REMOVE_ONE));
+            return Err(location("name").fault(format!("host `{}` again", row.name), ONCE, REMOVE_ONE));
         }
         for vtep in &row.vteps {
             if self.locals.vteps.contains(vtep) {
-                return Err(place("vteps").fault(
+                return Err(location("vteps").fault(
                     format!("VTEP {vtep} of host `{}`, an address of this appliance", row.name),
                     "an address of the other host",
                     "correct it, or name the host as this appliance is named",
@@ -149,7 +153,7 @@ impl<'a> Table<'a> {
             }
             if !self.vteps.insert((*vtep, row.udp_port)) {
                 let found = format!("VTEP {vtep} of host `{}`, which another host has already", row.name);
-                return Err(place("vteps").fault(
+                return Err(location("vteps").fault(
                     found,
                     "an address for each host",
                     "correct one of the two",
@@ -163,10 +167,10 @@ impl<'a> Table<'a> {
     fn network<'p>(
         &mut self,
         row: NetworkRow,
-        place: impl Fn(&'static str) -> Place<'p, NetworkRow>,
+        location: impl Fn(&'static str) -> Location<'p, NetworkRow>,
     ) -> Checked<()> {
         if !self.networks.insert(row.vni) {
-            return Err(place("vni").fault(format!("network {} again", row.vni), ONCE, REMOVE_ONE));
+            return Err(location("vni").fault(format!("network {} again", row.vni), ONCE, REMOVE_ONE));
         }
         self.rows.networks.push(row);
         Ok(())
@@ -175,21 +179,25 @@ impl<'a> Table<'a> {
     fn known_host<'p, T: Row + 'p>(
         &self,
         host: &HostName,
-        place: impl Fn(&'static str) -> Place<'p, T>,
+        location: impl Fn(&'static str) -> Location<'p, T>,
     ) -> Checked<()> {
         if self.hosts.contains(host) {
             return Ok(());
         }
-        Err(place("host").fault(
+        Err(location("host").fault(
             format!("host `{host}`"),
             "a host that `declared` names",
             "add it to hosts or hosts_file, or correct the name",
         ))
     }
 
-    fn node<'p>(&mut self, row: NodeRow, place: impl Fn(&'static str) -> Place<'p, NodeRow>) -> Checked<()> {
+    fn node<'p>(
+        &mut self,
+        row: NodeRow,
+        location: impl Fn(&'static str) -> Location<'p, NodeRow>,
+    ) -> Checked<()> {
         if let Some(ip) = row.shared_ips.first() {
-            return Err(place("shared_ips").fault(
+            return Err(location("shared_ips").fault(
                 format!("the shared address {ip}"),
                 "no shared addresses without a board, which follows who announces them",
                 "give the address to one node in `ips`, or declare the nodes at a board",
@@ -198,9 +206,9 @@ impl<'a> Table<'a> {
         if row.host == *self.own {
             return Ok(());
         }
-        self.known_host(&row.host, &place)?;
+        self.known_host(&row.host, &location)?;
         if let Some(owner) = self.locals.macs.get(&(row.vni, row.mac)) {
-            return Err(place("mac").fault(
+            return Err(location("mac").fault(
                 format!(
                     "MAC {} in network {} on host `{}`, which {owner} has here",
                     row.mac, row.vni, row.host
@@ -210,7 +218,7 @@ impl<'a> Table<'a> {
             ));
         }
         if !self.macs.insert((row.vni, row.mac)) {
-            return Err(place("mac").fault(
+            return Err(location("mac").fault(
                 format!("MAC {} in network {} again", row.mac, row.vni),
                 ONCE,
                 REMOVE_ONE,
@@ -218,7 +226,7 @@ impl<'a> Table<'a> {
         }
         for ip in &row.ips {
             if let Some(owner) = self.locals.ips.get(&(row.vni, *ip)) {
-                return Err(place("ips").fault(
+                return Err(location("ips").fault(
                     format!(
                         "address {ip} in network {} on host `{}`, which {owner} has here",
                         row.vni, row.host
@@ -228,7 +236,7 @@ impl<'a> Table<'a> {
                 ));
             }
             if !self.ips.insert((row.vni, *ip)) {
-                return Err(place("ips").fault(
+                return Err(location("ips").fault(
                     format!("address {ip} in network {} again", row.vni),
                     ONCE,
                     REMOVE_ONE,
@@ -242,15 +250,15 @@ impl<'a> Table<'a> {
     fn member<'p>(
         &mut self,
         row: MemberRow,
-        place: impl Fn(&'static str) -> Place<'p, MemberRow>,
+        location: impl Fn(&'static str) -> Location<'p, MemberRow>,
     ) -> Checked<()> {
         if row.host == *self.own {
             return Ok(());
         }
-        self.known_host(&row.host, &place)?;
+        self.known_host(&row.host, &location)?;
         if !self.members.insert((row.vni, row.host.clone())) {
             let found = format!("host `{}` in network {} again", row.host, row.vni);
-            return Err(place("host").fault(found, ONCE, REMOVE_ONE));
+            return Err(location("host").fault(found, ONCE, REMOVE_ONE));
         }
         self.rows.members.push(row);
         Ok(())

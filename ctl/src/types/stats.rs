@@ -143,7 +143,7 @@ pub struct PortFwd {
     pub tx_dropped: u64,
 }
 
-/// The books: at a quiet moment `received + copied + originated = sent + to_control + held + dropped`.
+/// Packet accounting: at a quiet moment `received + copied + originated = sent + to_control + held + dropped`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
     /// Frames taken from ports.
