@@ -5,6 +5,7 @@
 //! | [`model`] | the types: host, network, member, node, change, event | anything else |
 //! | [`proto`] | the generated gRPC types, and their conversion to and from the model | sockets, state |
 //! | `board` | the pure state machine: a command in, changes and records out | clocks, files, sockets |
+//! | `table` | records as tables, keys and bytes | what the records mean |
 //! | `store` | records on stable storage, consistent views of them | what the records mean |
 //! | `server` | gRPC, the one writing thread, watches, metrics | rules of state changes |
 //! | [`client`] | an appliance's session and the operator's calls | the server |
@@ -21,3 +22,5 @@ pub mod proto;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod table;

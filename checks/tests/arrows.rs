@@ -45,10 +45,10 @@ const SERVER: crates::Reserved = crates::Reserved { package: "stopover-bbs", fea
 const BBS: &[modules::Rule] = &[
     modules::Rule { module: "model", uses: &[] },
     modules::Rule { module: "proto", uses: &["model"] },
-    modules::Rule { module: "board", uses: &["model"] },
-    // Records are stored as messages of the protocol.
-    modules::Rule { module: "store", uses: &["board", "model", "proto"] },
-    modules::Rule { module: "server", uses: &["board", "model", "proto", "store"] },
+    modules::Rule { module: "table", uses: &[] },
+    modules::Rule { module: "board", uses: &["model", "table"] },
+    modules::Rule { module: "store", uses: &["board", "model", "table"] },
+    modules::Rule { module: "server", uses: &["board", "model", "proto", "store", "table"] },
     modules::Rule { module: "client", uses: &["model", "proto"] },
 ];
 
@@ -107,7 +107,7 @@ fn modules_of_the_appliance_depend_in_one_direction() {
 
 #[test]
 fn pure_modules_know_nothing_of_the_outside() {
-    assert_none(&modules::impurities(&files("bbs/src"), &["model", "board"], OUTSIDE));
+    assert_none(&modules::impurities(&files("bbs/src"), &["model", "table", "board"], OUTSIDE));
     let pure = ["tables", "pipeline", "migration", "underlay"];
     assert_none(&modules::impurities(&files("appliance"), &pure, OUTSIDE));
     assert_none(&modules::impurities(&files("net/src"), &[""], OUTSIDE));

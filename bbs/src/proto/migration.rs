@@ -1,4 +1,4 @@
-//! Migrations: model to wire and wire to model. The store uses both, too.
+//! Migrations: model to wire and wire to model.
 
 use super::{
     emit,

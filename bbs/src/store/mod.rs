@@ -3,7 +3,6 @@
 //!
 //! [`Store`] is the interface for other stores, such as a replicated one. [`Redb`] is the embedded store.
 
-mod codec;
 mod redb;
 
 pub use redb::Redb;

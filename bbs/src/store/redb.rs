@@ -1,13 +1,14 @@
 //! The embedded store: one file, B-trees with copy on write (redb). A commit is one transaction and one fsync;
 //! after a crash at any point the last committed transaction is there. Views are read transactions.
 
-use super::{CommitHeader, Store, StoreError, View, codec};
+use super::{CommitHeader, Store, StoreError, View};
 use crate::{
     board::{
         Lineage, RUNS_KEPT, Run,
         record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
     },
     model::{Event, Lock, Migration, Network, Uuid},
+    table::{self, Record, RecordKey, Table as RecordTable, Unreadable},
 };
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
@@ -131,9 +132,8 @@ impl Redb {
             put_number(&mut meta, "format", FORMAT)?;
             let known = meta.get(b"board".as_slice()).map_err(failed(doing))?.map(|v| v.value().to_vec());
             match known {
-                Some(bytes) => {
-                    Uuid::from_slice(&bytes).map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?
-                }
+                Some(bytes) => Uuid::from_slice(&bytes)
+                    .map_err(|_| StoreError::new(doing, Unreadable(RecordTable("meta"))))?,
                 None => {
                     let id = new.ok_or_else(|| {
                         let why = "found no board in it; expected the store of one; hint: move the file away and \
@@ -156,7 +156,8 @@ fn read_number(
 ) -> Result<Option<u64>, StoreError> {
     let doing = "reading its header";
     let Some(value) = meta.get(name.as_bytes()).map_err(failed(doing))? else { return Ok(None) };
-    let bytes = value.value().try_into().map_err(|_| StoreError::new(doing, codec::Unreadable("meta")))?;
+    let bytes =
+        value.value().try_into().map_err(|_| StoreError::new(doing, Unreadable(RecordTable("meta"))))?;
     Ok(Some(u64::from_be_bytes(bytes)))
 }
 
@@ -165,11 +166,18 @@ fn put_number(meta: &mut Table<'_, &[u8], &[u8]>, name: &str, n: u64) -> Result<
     Ok(())
 }
 
-fn put(table: &mut Table<'_, &[u8], &[u8]>, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+fn put<R: Record>(
+    table: &mut Table<'_, &[u8], &[u8]>,
+    key: R::Key,
+    record: Option<R>,
+) -> Result<(), StoreError> {
     let doing = "writing a record";
-    match value {
-        Some(value) => table.insert(key, value).map_err(failed(doing))?,
-        None => table.remove(key).map_err(failed(doing))?,
+    let bytes = key.to_bytes();
+    match record {
+        Some(record) => {
+            table.insert(bytes.as_bytes(), record.encode(key).as_slice()).map_err(failed(doing))?
+        }
+        None => table.remove(bytes.as_bytes()).map_err(failed(doing))?,
     };
     Ok(())
 }
@@ -191,37 +199,21 @@ fn write_all(
     let mut nodes_in_order = Vec::new();
     for write in writes {
         match write {
-            Write::Host(id, r) => {
-                put(&mut hosts, &id.to_be_bytes(), r.map(|r| codec::host(id, &r)).as_deref())?;
-            }
-            Write::Network(vni, n) => {
-                put(&mut networks, &vni.get().to_be_bytes(), n.map(|n| codec::network(&n)).as_deref())?;
-            }
-            Write::Member(vni, host, r) => {
-                let value = r.map(|r| codec::member(&r));
-                put(&mut members, &codec::member_key(vni, host), value.as_ref().map(<[u8; 1]>::as_slice))?;
-            }
+            Write::Host(id, r) => put(&mut hosts, id, r)?,
+            Write::Network(vni, n) => put(&mut networks, vni, n)?,
+            Write::Member(vni, host, r) => put(&mut members, (vni, host), r)?,
             Write::Node(vni, mac, r) => nodes_in_order.push((vni, mac, r)),
-            Write::Key(place, r) => {
-                put(&mut keys, &place.to_be_bytes(), r.map(|r| codec::key(&r)).as_deref())?;
-            }
-            Write::Migration(id, m) => {
-                put(&mut migrations, &id.to_be_bytes(), m.map(|m| codec::migration(&m)).as_deref())?;
-            }
-            Write::Lock(vni, mac, l) => {
-                let value = l.map(|l| codec::lock(&l));
-                put(&mut locks, &codec::node_key(vni, mac), value.as_ref().map(<[u8; 24]>::as_slice))?;
-            }
-            Write::Event(n, e) => {
-                put(&mut events, &n.to_be_bytes(), e.map(|e| codec::event(&e)).as_deref())?;
-            }
+            Write::Key(place, r) => put(&mut keys, place, r)?,
+            Write::Migration(id, m) => put(&mut migrations, id, m.map(|m| *m))?,
+            Write::Lock(vni, mac, l) => put(&mut locks, (vni, mac), l)?,
+            Write::Event(n, e) => put(&mut events, n, e)?,
         }
     }
     // A B-tree is faster with keys in order. The sort is stable, so the last write of a key still wins.
     nodes_in_order.sort_by_key(|(vni, mac, _)| (*vni, *mac));
     let mut nodes = open(NODES)?;
     for (done, (vni, mac, r)) in nodes_in_order.into_iter().enumerate() {
-        put(&mut nodes, &codec::node_key(vni, mac), r.map(|r| codec::node(&r)).as_deref())?;
+        put(&mut nodes, (vni, mac), r)?;
         if (done as u64 + 1).is_multiple_of(REPORT_EVERY) {
             progress(done as u64 + 1);
         }
@@ -243,9 +235,9 @@ impl Store for Redb {
             put_number(&mut meta, "run", run)?;
             let first = read_number(&meta, "revision")?.unwrap_or(0);
             let mut runs = tx.open_table(RUNS).map_err(failed(doing))?;
-            put(&mut runs, &run.to_be_bytes(), Some(&codec::run(&Run { id: Uuid::new_v4(), first })))?;
+            put(&mut runs, run, Some(Run { id: Uuid::new_v4(), first }))?;
             if let Some(old) = run.checked_sub(RUNS_KEPT as u64) {
-                put(&mut runs, &old.to_be_bytes(), None)?;
+                put(&mut runs, old, None::<Run>)?;
             }
             run
         };
@@ -256,8 +248,8 @@ impl Store for Redb {
     fn lineage(&self) -> Result<Lineage, StoreError> {
         let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
         let view = RedbView { tx, header: CommitHeader::default() };
-        let runs = view.list(RUNS, ALL, usize::MAX, |_, v| codec::read_run(v))?;
-        Ok(Lineage::new(self.board_id, runs))
+        let runs: Vec<(u64, Run)> = view.list(RUNS, ALL, usize::MAX)?;
+        Ok(Lineage::new(self.board_id, runs.into_iter().map(|(_, run)| run).collect()))
     }
 
     fn commit(
@@ -297,13 +289,12 @@ type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 const ALL: Bounds<'static> = (Bound::Unbounded, Bound::Unbounded);
 
 impl RedbView {
-    fn list<T>(
+    fn list<R: Record>(
         &self,
         table: Def,
         bounds: Bounds<'_>,
         limit: usize,
-        read: impl Fn(&[u8], &[u8]) -> Result<T, codec::Unreadable>,
-    ) -> Result<Vec<T>, StoreError> {
+    ) -> Result<Vec<(R::Key, R)>, StoreError> {
         let doing = "reading records";
         open(&self.tx, table)?
             .range::<&[u8]>(bounds)
@@ -311,20 +302,34 @@ impl RedbView {
             .take(limit)
             .map(|entry| {
                 let (key, value) = entry.map_err(failed(doing))?;
-                read(key.value(), value.value()).map_err(failed(doing))
+                table::read(key.value(), value.value()).map_err(failed(doing))
             })
             .collect()
     }
 
-    fn get<T>(
+    fn get<R: Record>(&self, table: Def, key: R::Key) -> Result<Option<R>, StoreError> {
+        let doing = "reading a record";
+        let bytes = key.to_bytes();
+        let found = open(&self.tx, table)?.get(bytes.as_bytes()).map_err(failed(doing))?;
+        let read = |value: &[u8]| R::decode(key, value).ok_or(Unreadable(R::TABLE)).map_err(failed(doing));
+        found.map(|value| read(value.value())).transpose()
+    }
+
+    fn values<R: Record>(&self, table: Def, bounds: Bounds<'_>, limit: usize) -> Result<Vec<R>, StoreError> {
+        Ok(self.list(table, bounds, limit)?.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// Of one network, or all, after a key.
+    fn of_network<R: Record>(
         &self,
         table: Def,
-        key: &[u8],
-        read: impl Fn(&[u8]) -> Result<T, codec::Unreadable>,
-    ) -> Result<Option<T>, StoreError> {
-        let doing = "reading a record";
-        let found = open(&self.tx, table)?.get(key).map_err(failed(doing))?;
-        found.map(|value| read(value.value()).map_err(failed(doing))).transpose()
+        vni: Option<Vni>,
+        after: Option<R::Key>,
+        limit: usize,
+    ) -> Result<Vec<(R::Key, R)>, StoreError> {
+        let keys = vni.map(network_keys);
+        let after = after.map(RecordKey::to_bytes);
+        self.list(table, bounds(&keys, after.as_ref().map(table::Key::as_bytes)), limit)
     }
 }
 
@@ -357,25 +362,20 @@ impl View for RedbView {
     }
 
     fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError> {
-        let after = after.map(u32::to_be_bytes);
-        self.list(HOSTS, bounds(&None, after.as_ref().map(<[u8; 4]>::as_slice)), limit, |k, v| {
-            let id = k.try_into().map_err(|_| codec::Unreadable("host"))?;
-            Ok((u32::from_be_bytes(id), codec::read_host(v)?))
-        })
+        self.of_network(HOSTS, None, after, limit)
     }
 
     fn host(&self, id: u32) -> Result<Option<HostRecord>, StoreError> {
-        self.get(HOSTS, &id.to_be_bytes(), codec::read_host)
+        self.get(HOSTS, id)
     }
 
     fn networks_after(&self, after: Option<Vni>, limit: usize) -> Result<Vec<Network>, StoreError> {
-        let after = after.map(|vni| vni.get().to_be_bytes());
-        let bounds = bounds(&None, after.as_ref().map(<[u8; 4]>::as_slice));
-        self.list(NETWORKS, bounds, limit, |_, v| codec::read_network(v))
+        let networks = self.of_network(NETWORKS, None, after, limit)?;
+        Ok(networks.into_iter().map(|(_, network)| network).collect())
     }
 
     fn network(&self, vni: Vni) -> Result<Option<Network>, StoreError> {
-        self.get(NETWORKS, &vni.get().to_be_bytes(), codec::read_network)
+        self.get(NETWORKS, vni)
     }
 
     fn members(
@@ -384,13 +384,8 @@ impl View for RedbView {
         after: Option<(Vni, u32)>,
         limit: usize,
     ) -> Result<Vec<(Vni, u32, MemberRecord)>, StoreError> {
-        let keys = vni.map(network_keys);
-        let after = after.map(|(vni, host)| codec::member_key(vni, host));
-        let bounds = bounds(&keys, after.as_ref().map(<[u8; 7]>::as_slice));
-        self.list(MEMBERS, bounds, limit, |k, v| {
-            let (vni, host) = codec::read_member_key(k)?;
-            Ok((vni, host, codec::read_member(v)?))
-        })
+        let members = self.of_network(MEMBERS, vni, after, limit)?;
+        Ok(members.into_iter().map(|((vni, host), member)| (vni, host, member)).collect())
     }
 
     fn nodes(
@@ -399,32 +394,24 @@ impl View for RedbView {
         after: Option<(Vni, Mac)>,
         limit: usize,
     ) -> Result<Vec<(Vni, Mac, NodeRecord)>, StoreError> {
-        let keys = vni.map(network_keys);
-        let after = after.map(|(vni, mac)| codec::node_key(vni, mac));
-        let bounds = bounds(&keys, after.as_ref().map(<[u8; 9]>::as_slice));
-        self.list(NODES, bounds, limit, |k, v| {
-            let (vni, mac) = codec::read_node_key(k)?;
-            Ok((vni, mac, codec::read_node(v)?))
-        })
+        let nodes = self.of_network(NODES, vni, after, limit)?;
+        Ok(nodes.into_iter().map(|((vni, mac), node)| (vni, mac, node)).collect())
     }
 
     fn node(&self, vni: Vni, mac: Mac) -> Result<Option<NodeRecord>, StoreError> {
-        self.get(NODES, &codec::node_key(vni, mac), codec::read_node)
+        self.get(NODES, (vni, mac))
     }
 
     fn keys(&self) -> Result<Vec<(u64, KeyRecord)>, StoreError> {
-        self.list(KEYS, ALL, usize::MAX, |k, v| {
-            let place = k.try_into().map_err(|_| codec::Unreadable("key"))?;
-            Ok((u64::from_be_bytes(place), codec::read_key(v)?))
-        })
+        self.list(KEYS, ALL, usize::MAX)
     }
 
     fn migrations(&self) -> Result<Vec<Migration>, StoreError> {
-        self.list(MIGRATIONS, ALL, usize::MAX, |_, v| codec::read_migration(v))
+        self.values(MIGRATIONS, ALL, usize::MAX)
     }
 
     fn migration(&self, id: u64) -> Result<Option<Migration>, StoreError> {
-        self.get(MIGRATIONS, &id.to_be_bytes(), codec::read_migration)
+        self.get(MIGRATIONS, id)
     }
 
     fn locks(
@@ -433,19 +420,13 @@ impl View for RedbView {
         after: Option<(Vni, Mac)>,
         limit: usize,
     ) -> Result<Vec<(Vni, Mac, Lock)>, StoreError> {
-        let keys = vni.map(network_keys);
-        let after = after.map(|(vni, mac)| codec::node_key(vni, mac));
-        let bounds = bounds(&keys, after.as_ref().map(<[u8; 9]>::as_slice));
-        self.list(LOCKS, bounds, limit, |k, v| {
-            let (vni, mac) = codec::read_node_key(k)?;
-            Ok((vni, mac, codec::read_lock(v)?))
-        })
+        let locks = self.of_network(LOCKS, vni, after, limit)?;
+        Ok(locks.into_iter().map(|((vni, mac), lock)| (vni, mac, lock)).collect())
     }
 
     fn events(&self, after: u64) -> Result<Vec<Event>, StoreError> {
         let after = after.to_be_bytes();
-        let bounds = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
-        self.list(EVENTS, bounds, usize::MAX, |_, v| codec::read_event(v))
+        self.values(EVENTS, (Bound::Excluded(after.as_slice()), Bound::Unbounded), usize::MAX)
     }
 }
 

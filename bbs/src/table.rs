@@ -1,0 +1,181 @@
+//! Records as bytes in tables: what passes between the board, which knows what records mean, and a store, which knows
+//! tables and bytes. Values only.
+//!
+//! A kind of record is one implementation of [`Record`]: its table, its key, its codec. [`crate::board::record`] has them.
+
+use std::fmt;
+use stopover_net::{Mac, Vni};
+
+/// A table of a store, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Table(pub &'static str);
+
+/// Longest key of a record.
+const KEY_BYTES: usize = 23;
+
+/// The key of a record as bytes. Their order is the order of the records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    length: u8,
+    bytes: [u8; KEY_BYTES],
+}
+
+impl Key {
+    /// A key of these bytes.
+    #[must_use]
+    pub fn new<const N: usize>(key: [u8; N]) -> Self {
+        const { assert!(N <= KEY_BYTES) };
+        let mut bytes = [0; KEY_BYTES];
+        bytes[..N].copy_from_slice(&key);
+        Self { length: N as u8, bytes }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length.into()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x?}", self.as_bytes())
+    }
+}
+
+/// A record that cannot be read: written by another program or a newer version, or damaged without a checksum error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable(pub Table);
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a record of table `{}` is unreadable; is the store of a newer version?", self.0.0)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// A kind of record.
+pub trait Record: Sized {
+    /// Where its records are. No other kind has the same keys there.
+    const TABLE: Table;
+    /// Names one record.
+    type Key: RecordKey;
+    /// As it is stored under this key. What an earlier version has stored must remain readable; a change that does not
+    /// allow this is a new format of the store.
+    fn encode(&self, key: Self::Key) -> Vec<u8>;
+    /// The reverse; `None` if the bytes are no such record.
+    fn decode(key: Self::Key, bytes: &[u8]) -> Option<Self>;
+}
+
+/// The key of a kind of record. Numbers are big-endian, so that byte order is key order.
+pub trait RecordKey: Copy {
+    /// As it is stored.
+    fn to_bytes(self) -> Key;
+    /// The reverse; `None` if the bytes are no such key.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+/// A key and record of a kind, from their bytes.
+pub fn read<R: Record>(key: &[u8], value: &[u8]) -> Result<(R::Key, R), Unreadable> {
+    let key = R::Key::from_bytes(key).ok_or(Unreadable(R::TABLE))?;
+    Ok((key, R::decode(key, value).ok_or(Unreadable(R::TABLE))?))
+}
+
+/// With these bytes begin the keys of all records of a network whose keys are pairs.
+#[must_use]
+pub fn network_prefix(vni: Vni) -> [u8; 3] {
+    let [_, a, b, c] = vni.get().to_be_bytes();
+    [a, b, c]
+}
+
+fn vni([a, b, c]: [u8; 3]) -> Option<Vni> {
+    Vni::new(u32::from_be_bytes([0, a, b, c])).ok()
+}
+
+impl RecordKey for u32 {
+    fn to_bytes(self) -> Key {
+        Key::new(self.to_be_bytes())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_be_bytes(bytes.try_into().ok()?))
+    }
+}
+
+impl RecordKey for u64 {
+    fn to_bytes(self) -> Key {
+        Key::new(self.to_be_bytes())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_be_bytes(bytes.try_into().ok()?))
+    }
+}
+
+impl RecordKey for Vni {
+    fn to_bytes(self) -> Key {
+        Key::new(self.get().to_be_bytes())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::new(u32::from_be_bytes(bytes.try_into().ok()?)).ok()
+    }
+}
+
+/// By network and host.
+impl RecordKey for (Vni, u32) {
+    fn to_bytes(self) -> Key {
+        let ([a, b, c], [d, e, f, g]) = (network_prefix(self.0), self.1.to_be_bytes());
+        Key::new([a, b, c, d, e, f, g])
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (network, host) = bytes.split_first_chunk()?;
+        Some((vni(*network)?, u32::from_be_bytes(host.try_into().ok()?)))
+    }
+}
+
+/// By network and MAC.
+impl RecordKey for (Vni, Mac) {
+    fn to_bytes(self) -> Key {
+        let ([a, b, c], [d, e, f, g, h, i]) = (network_prefix(self.0), self.1.octets());
+        Key::new([a, b, c, d, e, f, g, h, i])
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (network, mac) = bytes.split_first_chunk()?;
+        Some((vni(*network)?, Mac::new(mac.try_into().ok()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip<K: RecordKey + PartialEq>(key: K) -> bool {
+        K::from_bytes(key.to_bytes().as_bytes()) == Some(key)
+    }
+
+    proptest! {
+        #[test]
+        fn keys_round_trip_in_order(a in 1..=Vni::MAX, b in 1..=Vni::MAX, m: [u8; 6], host: u32, n: u64) {
+            let (a, b, mac) = (Vni::new(a).unwrap(), Vni::new(b).unwrap(), Mac::new(m));
+            prop_assert!(round_trip(a) && round_trip((a, mac)) && round_trip((a, host)));
+            prop_assert!(round_trip(host) && round_trip(n));
+            let order = (a, mac).to_bytes().as_bytes().cmp((b, mac).to_bytes().as_bytes());
+            prop_assert_eq!(order, a.cmp(&b));
+            prop_assert!((a, host).to_bytes().as_bytes().starts_with(&network_prefix(a)));
+        }
+
+        #[test]
+        fn garbage_is_no_key(bytes in prop::collection::vec(any::<u8>(), 0..16)) {
+            let length = bytes.len();
+            prop_assert!(length == 4 || u32::from_bytes(&bytes).is_none() && Vni::from_bytes(&bytes).is_none());
+            prop_assert!(length == 8 || u64::from_bytes(&bytes).is_none());
+            prop_assert!(length == 7 || <(Vni, u32)>::from_bytes(&bytes).is_none());
+            prop_assert!(length == 9 || <(Vni, Mac)>::from_bytes(&bytes).is_none());
+        }
+    }
+}
