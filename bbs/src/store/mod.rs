@@ -3,6 +3,7 @@
 //!
 //! [`Store`] is the interface for other stores, such as a replicated one. [`Redb`] is the embedded store.
 
+mod format;
 mod redb;
 
 pub use redb::Redb;

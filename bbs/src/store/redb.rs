@@ -1,7 +1,7 @@
 //! The embedded store: one file, B-trees with copy on write (redb). A commit is one transaction and one fsync;
 //! after a crash at any point the last committed transaction is there. Views are read transactions.
 
-use super::{CommitHeader, Store, StoreError, View};
+use super::{CommitHeader, Store, StoreError, View, format};
 use crate::{
     board::{
         Lineage, RUNS_KEPT, Run,
@@ -17,9 +17,9 @@ use redb::{
 use std::{ops::Bound, path::Path};
 use stopover_net::{Mac, Vni};
 
-type Def = TableDefinition<'static, &'static [u8], &'static [u8]>;
+pub(super) type Def = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-const META: Def = Def::new("meta");
+pub(super) const META: Def = Def::new("meta");
 const HOSTS: Def = Def::new("hosts");
 const NETWORKS: Def = Def::new("networks");
 const MEMBERS: Def = Def::new("members");
@@ -29,15 +29,8 @@ const EVENTS: Def = Def::new("events");
 const MIGRATIONS: Def = Def::new("migrations");
 const LOCKS: Def = Def::new("locks");
 /// Runs by number: the id, then the revision at the start.
-const RUNS: Def = Def::new("runs");
+pub(super) const RUNS: Def = Def::new("runs");
 
-/// Increased when the records change in a way that older programs misread. Older formats are read and upgraded:
-///
-/// | Format | New |
-/// |---|---|
-/// | 1 | |
-/// | 2 | `runs`: an older program would not add its own |
-const FORMAT: u64 = 2;
 /// Pages held in memory. The tables of the board itself are in memory anyway.
 const CACHE_BYTES: usize = 128 << 20;
 /// Records between two reports of progress.
@@ -49,7 +42,7 @@ pub struct Redb {
     board_id: Uuid,
 }
 
-fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
+pub(super) fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
     move |e| StoreError::new(doing, e)
 }
 
@@ -117,19 +110,12 @@ impl Redb {
     fn prepare(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
-        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS, RUNS] {
+        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS] {
             tx.open_table(table).map_err(failed(doing))?;
         }
+        format::upgrade(&tx)?;
         let board_id = {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
-            let format = read_number(&meta, "format")?;
-            if let Some(format) = format.filter(|format| *format > FORMAT) {
-                let why = format!(
-                    "found format {format}; expected {FORMAT} or older; hint: use the program that wrote it"
-                );
-                return Err(StoreError::new(doing, why));
-            }
-            put_number(&mut meta, "format", FORMAT)?;
             let known = meta.get(b"board".as_slice()).map_err(failed(doing))?.map(|v| v.value().to_vec());
             match known {
                 Some(bytes) => Uuid::from_slice(&bytes)
@@ -150,7 +136,7 @@ impl Redb {
     }
 }
 
-fn read_number(
+pub(super) fn read_number(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
     name: &str,
 ) -> Result<Option<u64>, StoreError> {
@@ -161,7 +147,7 @@ fn read_number(
     Ok(Some(u64::from_be_bytes(bytes)))
 }
 
-fn put_number(meta: &mut Table<'_, &[u8], &[u8]>, name: &str, n: u64) -> Result<(), StoreError> {
+pub(super) fn put_number(meta: &mut Table<'_, &[u8], &[u8]>, name: &str, n: u64) -> Result<(), StoreError> {
     meta.insert(name.as_bytes(), n.to_be_bytes().as_slice()).map_err(failed("writing its header"))?;
     Ok(())
 }
@@ -427,45 +413,5 @@ impl View for RedbView {
     fn events(&self, after: u64) -> Result<Vec<Event>, StoreError> {
         let after = after.to_be_bytes();
         self.values(EVENTS, (Bound::Excluded(after.as_slice()), Bound::Unbounded), usize::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_of_format_1_is_read_and_upgraded() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("board.redb");
-        let made = Redb::create(&path).unwrap();
-        let id = made.board_id();
-        // As format 1 has it.
-        let tx = made.db.begin_write().unwrap();
-        tx.delete_table(RUNS).unwrap();
-        {
-            let mut meta = tx.open_table(META).unwrap();
-            put_number(&mut meta, "format", 1).unwrap();
-            put_number(&mut meta, "run", 7).unwrap();
-            put_number(&mut meta, "revision", 40).unwrap();
-        }
-        tx.commit().unwrap();
-        drop(made);
-        let store = Redb::open(&path).unwrap();
-        assert_eq!(store.begin_run().unwrap(), 8);
-        let lineage = store.lineage().unwrap();
-        assert_eq!((lineage.board(), store.board_id()), (id, id));
-        assert!(lineage.run().is_some());
-        drop(store);
-        let store = Redb::open(&path).unwrap();
-        store.begin_run().unwrap();
-        assert_ne!(store.lineage().unwrap().run(), lineage.run(), "each start is another run");
-
-        let tx = store.db.begin_write().unwrap();
-        put_number(&mut tx.open_table(META).unwrap(), "format", FORMAT + 1).unwrap();
-        tx.commit().unwrap();
-        drop(store);
-        let why = Redb::open(&path).err().unwrap().to_string();
-        assert!(why.contains("found format 3; expected 2 or older"), "{why}");
     }
 }

@@ -35,3 +35,48 @@ fn records_are_written_as_before() {
     drop(store);
     assert_eq!(dump::tables(&dump::of(&path), &RECORDS), dump::tables(FORMAT_2, &RECORDS));
 }
+
+/// The content of format 2, as format 1 has it.
+fn format_1() -> String {
+    let format = |n: u64| format!("meta -666f726d6174 -{n:016x}");
+    let text: String =
+        FORMAT_2.lines().filter(|line| !line.starts_with("runs ")).flat_map(|line| [line, "\n"]).collect();
+    assert!(text.contains(&format(2)));
+    text.replace(&format(2), &format(1))
+}
+
+#[test]
+fn a_store_of_format_1_is_upgraded() {
+    let (_dir, path) = file_with(&format_1());
+    let store = Redb::open(&path).unwrap();
+    assert_eq!(read(&*store.view().unwrap()), samples::all());
+    assert_eq!(store.lineage().unwrap(), Lineage::new(samples::BOARD, vec![]));
+    drop(store);
+    let upgraded = dump::of(&path);
+    let without_runs: Vec<_> = FORMAT_2.lines().filter(|line| !line.starts_with("runs ")).collect();
+    assert_eq!(upgraded.lines().collect::<Vec<_>>(), without_runs, "nothing else changes");
+
+    let store = Redb::open(&path).unwrap();
+    assert_eq!(store.begin_run().unwrap(), 6);
+    let first = store.lineage().unwrap().run();
+    assert!(first.is_some());
+    drop(store);
+    let store = Redb::open(&path).unwrap();
+    store.begin_run().unwrap();
+    assert_ne!(store.lineage().unwrap().run(), first, "each start is another run");
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused_and_left_alone() {
+    let newer =
+        FORMAT_2.replace("meta -666f726d6174 -0000000000000002", "meta -666f726d6174 -0000000000000003");
+    assert_ne!(newer, FORMAT_2);
+    let (_dir, path) = file_with(&newer);
+    let why = Redb::open(&path).err().unwrap().to_string();
+    assert!(
+        why.contains("found format 3; expected 2 or older; hint: use the program that wrote it"),
+        "{why}"
+    );
+    assert!(why.contains("restore a backup"), "{why}");
+    assert_eq!(dump::of(&path), newer);
+}
