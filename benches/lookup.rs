@@ -9,7 +9,7 @@ mod common;
 
 use common::{
     BURST, address,
-    tables::{Filled, Keys, Random, filled, station},
+    tables::{Filled, Keys, Random, filled, slot, station},
 };
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
@@ -19,6 +19,7 @@ use std::hint::black_box;
 use stopover::tables::{
     Tables, View,
     packed::{Bd, node_key},
+    peer::IsolationClass,
 };
 
 /// A number that takes about 30 cycles.
@@ -103,7 +104,7 @@ fn lookup(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("update", nodes), |b| {
             b.iter(|| {
                 let n = random.next();
-                tables.set_remote(bd, station(n), n % 77).unwrap();
+                tables.set_remote(bd, station(n), slot(n % 77), IsolationClass::default()).unwrap();
             });
         });
         view.quiescent();

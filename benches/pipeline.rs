@@ -9,6 +9,7 @@ mod common;
 
 use common::{
     A, Arena, BURST, BenchPipeline, Buffer, NODES, OTHER_VM, TRUNK, VM, World, address, golden, remote,
+    tables::slot,
 };
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
@@ -23,6 +24,7 @@ use stopover::pipeline::{PacketBurst, PacketCtx, encap::EncapMeta, packet::Packe
 use stopover::tables::{
     migration_record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::{FdbEntry, PackedFdbEntry, node_key},
+    peer::Peer,
 };
 use stopover_net::{Mac, Vni};
 use stopover_net::{checksum::update16, vxlan::OverlayFlags};
@@ -30,7 +32,7 @@ use stopover_net::{checksum::update16, vxlan::OverlayFlags};
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
 const AT_VM: Origin = Origin::Port { port: VM, vlan: 0 };
-const FROM_HOST: Origin = Origin::Underlay { host: 1, hop: false, apart: 0 };
+const FROM_HOST: Origin = Origin::Underlay { peer: Peer::new(1), hop: false, apart: 0 };
 
 /// The setting of a measurement.
 struct Setting {
@@ -143,12 +145,12 @@ fn lookup(group: &mut Group<'_>) {
         }
         let mut words = [0; BURST];
         path.view.lookup_nodes(&keys, &mut words);
-        let hosts = path.view.hosts();
+        let slots = path.view.slots();
         for word in words {
-            let Some(FdbEntry::Remote { host }) = PackedFdbEntry(word).unpack() else {
+            let Some(FdbEntry::Remote { slot, .. }) = PackedFdbEntry(word).unpack() else {
                 panic!("a node at a host")
             };
-            black_box(hosts.get(host));
+            black_box(slots.get(slot.get()));
         }
     });
 }
@@ -210,7 +212,7 @@ fn encap(group: &mut Group<'_>) {
     let len = golden("tcp4").len();
     for (name, v6, outer) in [("encap/ipv4", false, 50), ("encap/ipv6_with_checksum", true, 70)] {
         let setting = Setting::new(World::new(v6), AT_VM, to("tcp4", everywhere));
-        let encap = each(|path, ctx| path.encap(ctx, 1));
+        let encap = each(|path, ctx| path.encap(ctx, slot(0)));
         setting.measure(group, name, (ALL_SENT, long(len + outer)), encap);
     }
     let label = EncapMeta {
@@ -219,7 +221,7 @@ fn encap(group: &mut Group<'_>) {
         ..EncapMeta::PLAIN
     };
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
-    let marked = each(move |path, ctx| path.encap_with(ctx, 1, label));
+    let marked = each(move |path, ctx| path.encap_with(ctx, slot(0), label));
     setting.measure(group, "encap/ipv4_marked", (ALL_SENT, |frame: &[u8]| frame.len() > len + 50), marked);
 }
 
@@ -238,7 +240,7 @@ fn replicate(group: &mut Group<'_>) {
 
 /// Finishes what a guest left to its NIC, for another host.
 fn offload(group: &mut Group<'_>) {
-    let encap = || each(|path: &mut BenchPipeline<'_>, ctx| path.encap(ctx, 1));
+    let encap = || each(|path: &mut BenchPipeline<'_>, ctx| path.encap(ctx, slot(0)));
     let len = golden("tcp4").len();
     let setting = Setting::new(World::new(false), AT_VM, to("tcp4", everywhere));
     let setting = setting.change(|buffer| buffer.unfilled = true);
@@ -258,7 +260,7 @@ fn too_big(group: &mut Group<'_>) {
         let setting = Setting::new(World::with_inner_mtu(false, 80), AT_VM, to(frame, everywhere));
         let expected = Outcome { sent: BURST, held: 0, dropped: BURST as u64 };
         let error = move |frame: &[u8]| frame[..6] == A.octets() && frame[12] == if v6 { 0x86 } else { 0x08 };
-        setting.measure(group, name, (expected, error), each(|path, ctx| path.encap(ctx, 1)));
+        setting.measure(group, name, (expected, error), each(|path, ctx| path.encap(ctx, slot(0))));
     }
 }
 

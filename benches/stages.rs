@@ -12,6 +12,7 @@ use criterion::{
 };
 use std::hint::black_box;
 use stopover::pipeline::{guard, packet::Packet, ports::Role, vlan};
+use stopover::tables::peer::Peer;
 use stopover_net::Vni;
 use stopover_net::{checksum, frame};
 
@@ -70,14 +71,14 @@ fn headers(group: &mut Group<'_>) {
     let vni = Vni::new(100).unwrap();
     for (name, v6) in [("outer4", false), ("outer6_with_checksum", true)] {
         let world = World::new(v6);
-        let path = world.view.host(1).and_then(|host| host.path.as_ref()).unwrap();
+        let template = &world.view.path_to(Peer::new(1)).unwrap().template;
         let mut header = [0; stopover_net::outer::MAX_LEN];
         group.bench_function(name, |b| {
             b.iter(|| {
                 let bytes = arena.peek();
-                path.outer.fill(&mut header, bytes.len(), vni, 50_000, path.tos.of(0xb8, 0)).unwrap();
+                template.outer.fill(&mut header, bytes.len(), vni, 50_000, template.tos.of(0xb8, 0)).unwrap();
                 if v6 {
-                    path.outer.seal(&mut header, std::iter::once(bytes));
+                    template.outer.seal(&mut header, std::iter::once(bytes));
                 }
                 black_box(&header);
             });

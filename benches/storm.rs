@@ -9,7 +9,7 @@ mod common;
 
 use common::{
     BURST,
-    tables::{Filled, Keys, Random, filled, station},
+    tables::{Filled, Keys, Random, filled, slot, station},
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::{
@@ -21,6 +21,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use stopover::tables::peer::IsolationClass;
 
 /// Changes a second, by name.
 const STORMS: [(&str, u64); 4] = [("1", 1), ("1e5", 100_000), ("1e6", 1_000_000), ("1_again", 1)];
@@ -35,7 +36,8 @@ fn rewrite(mut table: Filled, nodes: u32, per_second: u64, stop: &AtomicBool) ->
             hint::spin_loop();
             continue;
         }
-        table.tables.set_remote(table.bd, station(random.next()), done as u32 % 77).unwrap();
+        let slot = slot(done as u32 % 77);
+        table.tables.set_remote(table.bd, station(random.next()), slot, IsolationClass::default()).unwrap();
         done += 1;
         if published.elapsed() >= PUBLISHED_EVERY {
             published = Instant::now();

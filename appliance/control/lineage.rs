@@ -7,7 +7,7 @@ use super::{
     Control,
     replica::{Effect, HostRecord, Replica, ReplicaCtx},
 };
-use crate::tables::{Full, LAST_HOST};
+use crate::tables::{Full, LAST_HOST, entries::Path, peer::Peer};
 use hashbrown::HashMap;
 use stopover_bbs::model::Change;
 use stopover_net::HostName;
@@ -79,12 +79,12 @@ impl Replica {
         let Some(mut record) = self.take_host(from) else { return Ok(()) };
         record.host.id = to;
         let own = record.host.name == self.own;
+        let peer = Peer::new(to);
+        ctx.tables.renumber_peer(Peer::new(from), peer)?;
         for ip in record.host.vteps.iter().filter(|_| !own) {
-            ctx.tables.put_vtep(*ip, to)?;
+            ctx.tables.put_vtep(*ip, peer)?;
         }
-        ctx.tables.put_host(to, record.entry())?;
-        ctx.tables.rehome(from, to);
-        ctx.tables.remove_host(from);
+        record.path = record.path.map(|path| Path { peer, ..path });
         if let Some(number) = self.branch.as_mut().and_then(|b| b.numbers.get_mut(&record.host.name)) {
             *number = to;
         }

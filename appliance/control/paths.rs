@@ -2,7 +2,10 @@
 
 use super::Control;
 use crate::pipeline::ports::{Port, Role};
-use crate::tables::entries::Path;
+use crate::tables::{
+    entries::{EncapTemplate, Path, Seal},
+    peer::Peer,
+};
 use crate::underlay::Resolution;
 use std::net::IpAddr;
 use stopover_config::appliance::{self as config, Dscp};
@@ -24,7 +27,12 @@ pub fn has_family(ports: &[Port], ip: IpAddr) -> bool {
 }
 
 /// The path to a VTEP: `None` if the two addresses are not of one family.
-fn path(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution) -> Option<Path> {
+fn path(
+    config: &config::Underlay,
+    peer: Peer,
+    (to, udp_port): (IpAddr, u16),
+    found: &Resolution,
+) -> Option<Path> {
     let spec = OuterSpec {
         src_mac: found.src_mac,
         dst_mac: found.dst_mac,
@@ -37,15 +45,19 @@ fn path(config: &config::Underlay, to: IpAddr, udp_port: u16, found: &Resolution
     let outer = OuterHeader::new(&spec).ok()?;
     let outer_layer3 = outer.len() as u16 - if found.vlan.is_some() { 18 } else { 14 };
     Some(Path {
-        outer,
+        peer,
         port: found.port as u16,
         inner_mtu: found.mtu.saturating_sub(outer_layer3 + INNER_ETHERNET),
-        tos: match config.dscp {
-            Dscp::Copy => OuterTos::COPY,
-            Dscp::Pcp => OuterTos::PCP,
-            Dscp::Fixed(dscp) => OuterTos::fixed(dscp),
+        template: EncapTemplate {
+            tos: match config.dscp {
+                Dscp::Copy => OuterTos::COPY,
+                Dscp::Pcp => OuterTos::PCP,
+                Dscp::Fixed(dscp) => OuterTos::fixed(dscp),
+            },
+            zero_checksum: config.udp6_zero_checksum,
+            outer,
         },
-        zero_checksum: config.udp6_zero_checksum,
+        seal: Seal::None,
     })
 }
 
@@ -57,7 +69,9 @@ impl Control {
         for (host, udp_port) in hosts {
             let path = found.as_ref().and_then(|found| {
                 match self.config.ports.get(found.port).map(|port| &port.role) {
-                    Some(config::Role::Underlay(config)) => path(config, vtep, udp_port, found),
+                    Some(config::Role::Underlay(config)) => {
+                        path(config, Peer::new(host), (vtep, udp_port), found)
+                    }
                     _ => None,
                 }
             });

@@ -8,8 +8,9 @@ mod nodes;
 use super::{lineage::Branch, stations::Stations};
 use crate::tables::{
     Full, Tables,
-    entries::{HostEntry, Member, NetworkEntry, Path},
+    entries::{Member, NetworkEntry, Path},
     packed::Bd,
+    peer::Slot,
 };
 use hashbrown::{HashMap, HashSet};
 use std::{
@@ -32,6 +33,8 @@ pub struct HostRecord {
     pub vtep: Option<IpAddr>,
     /// How it is reached, once the next hop is resolved.
     pub path: Option<Path>,
+    /// What its nodes and flood lists name.
+    pub slot: Slot,
 }
 
 impl HostRecord {
@@ -44,10 +47,6 @@ impl HostRecord {
     #[must_use]
     pub fn is_appliance(&self) -> bool {
         self.host.declared_by == DeclaredBy::Appliance
-    }
-
-    pub(super) fn entry(&self) -> HostEntry {
-        HostEntry { path: self.path.clone(), is_appliance: self.is_appliance() }
     }
 }
 
@@ -291,16 +290,15 @@ impl Replica {
     pub fn publish(&mut self, tables: &mut Tables) -> Result<(), Full> {
         for vni in self.dirty.drain() {
             let Some(record) = self.networks.get(&vni) else { continue };
-            let others = |segments_only: bool| -> Box<[u32]> {
+            let others = |segments_only: bool| -> Box<[Slot]> {
                 record
                     .members
                     .iter()
-                    .filter(|(id, segment)| {
-                        // Unicast to a host that is down continues; floods, which it would miss for minutes, do not.
-                        let flooded = |h: &HostRecord| h.host.name != self.own && !h.host.no_flood;
-                        self.hosts.get(*id).is_some_and(flooded) && (**segment || !segments_only)
-                    })
-                    .map(|(id, _)| *id)
+                    .filter(|(_, segment)| **segment || !segments_only)
+                    .filter_map(|(id, _)| self.hosts.get(id))
+                    // Unicast to a host that is down continues; floods, which it would miss for minutes, do not.
+                    .filter(|record| record.host.name != self.own && !record.host.no_flood)
+                    .map(|record| record.slot)
                     .collect()
             };
             tables.put_network(NetworkEntry {
@@ -308,8 +306,8 @@ impl Replica {
                 vni,
                 flood: record.flood,
                 mtu: record.mtu,
-                hosts: others(false),
-                segment_hosts: others(true),
+                slots: others(false),
+                segment_slots: others(true),
                 ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),
                 migrating: record.migrating.iter().take(MAX_NODES_WITH_COPIES).copied().collect(),
                 moved: record.moved.iter().copied().collect(),

@@ -8,7 +8,7 @@ use super::{
     stations::{Kind, Stations},
 };
 use crate::{
-    tables::{Tables, packed::FdbEntry},
+    tables::{Tables, packed::FdbEntry, peer::Peer},
     underlay::{State, Underlay},
 };
 use std::net::IpAddr;
@@ -87,8 +87,9 @@ impl Rows<'_> {
                     let kind = self.stations.get(bd, mac).map(|s| s.kind);
                     (self.own.to_string(), Some((self.port)(port)), origin(kind))
                 }
-                FdbEntry::Remote { host } => {
-                    let name = self.replica.host(host).map_or_else(String::new, |h| h.host.name.to_string());
+                FdbEntry::Remote { slot, .. } => {
+                    let host = self.tables.peer_of(slot).and_then(|peer| self.replica.host(peer.get()));
+                    let name = host.map_or_else(String::new, |h| h.host.name.to_string());
                     (name, None, self.remote_origin)
                 }
             };
@@ -123,7 +124,7 @@ impl Rows<'_> {
 
     fn host(&self, id: u32, record: &HostRecord) -> ctl::HostRow {
         let own = record.host.name == *self.own;
-        let counts = self.tables.counts();
+        let nodes = if own { self.tables.counts().local() } else { self.tables.nodes_at(Peer::new(id)) };
         ctl::HostRow {
             name: record.host.name.to_string(),
             id,
@@ -132,7 +133,7 @@ impl Rows<'_> {
             up: record.host.up,
             own,
             path: (!own).then(|| self.path(record.vtep)),
-            nodes: if own { counts.local() } else { counts.at_host(id) }.into(),
+            nodes: nodes.into(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::pipeline::{
     ports::{Origin, Role},
     tracer::NoTrace,
 };
-use crate::tables::migration_record::RedirectTarget;
+use crate::tables::{migration_record::RedirectTarget, peer::Peer};
 use dpdk::{Mbuf, cycles};
 use stopover_lockfree::barrier::Ring;
 use stopover_net::Mac;
@@ -22,7 +22,7 @@ use stopover_net::{
 /// Most frames taken from one hold in one round.
 const FRAMES_PER_ROUND: usize = 64;
 /// A held frame has no source host any more: it is sent on at most once, and never answered.
-const FROM_HOLD: Origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
+const FROM_HOLD: Origin = Origin::Underlay { peer: Peer::new(u32::MAX), hop: true, apart: 0 };
 
 /// The node that the frames are for.
 #[derive(Clone, Copy)]
@@ -119,7 +119,7 @@ impl Worker {
     fn can_send(&self, target: RedirectTarget) -> bool {
         let port = match target {
             RedirectTarget::Port(port) => port,
-            RedirectTarget::Host(host) => match self.view.host(host).and_then(|entry| entry.path.as_ref()) {
+            RedirectTarget::Host(host) => match self.view.path_to(Peer::new(host)) {
                 Some(path) => path.port,
                 None => return false,
             },
@@ -216,7 +216,7 @@ impl Worker {
         let Node { network, mac, vlan } = node;
         match (class, to) {
             (Class::Marker, Some(RedirectTarget::Host(host))) => {
-                return pipeline.relay_marker(packet, network, host, relay);
+                return pipeline.relay_marker(packet, network, Peer::new(host), relay);
             }
             (Class::Marker, _) => return pipeline.record_marker(packet, network),
             (Class::Frame | Class::Straggler, _) => {}

@@ -21,7 +21,7 @@ use crate::pipeline::{
     Pipeline, Scratch, drop_reason::DropReason, packet_counters::add, ports::Port, ports::Role,
     tracer::NoTrace,
 };
-use crate::tables::View;
+use crate::tables::{View, peer::Peer};
 use capture::Capture;
 use counters::LcoreCounters;
 use dpdk::{Burst, RxQueue, cycles};
@@ -160,7 +160,7 @@ impl Worker {
                     self.pipeline(&mut NoTrace).queue_marker(packet, network, port);
                 }
                 Order::EndPath(host, network, packet) => {
-                    self.pipeline(&mut NoTrace).send_end_markers(packet, network, host);
+                    self.pipeline(&mut NoTrace).send_end_markers(packet, network, Peer::new(host));
                 }
             }
             n += 1;

@@ -69,6 +69,7 @@ drop_reasons! {
     OuterUnexpected = "outer_unexpected", "an underlay frame of a protocol or port that the VTEP does not handle";
     BadVxlan = "bad_vxlan", "a VXLAN header without its I flag, or too short an inner frame (RFC 7348 section 5)";
     UnknownVtep = "unknown_vtep", "the outer source address is no registered host's";
+    PlainRefused = "plain_refused", "plain VXLAN from a host of which only sealed datagrams are accepted";
     UnknownVni = "unknown_vni", "a VNI of which this host has no member";
     EcnViolation = "ecn_violation", "congestion experienced on the underlay, and the inner packet cannot carry the mark (RFC 6040 section 4.2)";
     NotHere = "not_here", "a frame from the underlay for a node that is not at this host; forwarding it could loop";

@@ -1,10 +1,13 @@
-//! Encap: the last stage towards another host. Enters: an untagged frame and its host. Leaves: the frame behind its
-//! outer headers (RFC 7348 section 5), on the underlay port towards that host.
+//! Encap: the last stage towards another host. Enters: an untagged frame and the slot of its host. Leaves: the frame
+//! behind its outer headers (RFC 7348 section 5), on the underlay port of the path in force.
 
 use super::{
     Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, tracer::Stage, tracer::Tracer,
 };
-use crate::tables::entries::Path;
+use crate::tables::{
+    entries::{EncapTemplate, Path},
+    peer::{PathClass, Peer, Slot},
+};
 use stopover_net::{Mac, Vni};
 use stopover_net::{
     flow, outer,
@@ -37,25 +40,38 @@ pub enum SourcePort {
 impl EncapMeta {
     /// No flags, no node.
     pub const PLAIN: Self = Self { flags: OverlayFlags::NONE, node: None, port: SourcePort::FromFlow };
+
+    /// Whether only an appliance understands it.
+    fn is_overlay(&self) -> bool {
+        self.flags != OverlayFlags::NONE || self.node.is_some()
+    }
 }
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// Sends a frame to host number `host`.
+    /// Sends a frame by the path of a slot.
     #[inline]
-    pub fn encap(&mut self, ctx: PacketCtx<I::P>, host: u32) {
-        self.encap_with(ctx, host, EncapMeta::PLAIN);
+    pub fn encap(&mut self, ctx: PacketCtx<I::P>, slot: Slot) {
+        self.encap_with(ctx, slot, EncapMeta::PLAIN);
     }
 
-    /// Sends a frame to host number `host` with flags or a node. A foreign VTEP gets neither: it may drop what it
-    /// does not understand.
+    /// Sends a frame to a host that is known by its number, with flags or a node.
+    pub fn encap_to_peer(&mut self, ctx: PacketCtx<I::P>, peer: Peer, meta: EncapMeta) {
+        match self.view.slot_of(peer, PathClass::Plain) {
+            Some(slot) => self.encap_with(ctx, slot, meta),
+            None => self.drop(ctx.packet, DropReason::HostUnresolved),
+        }
+    }
+
+    /// Sends a frame by the path of a slot, with flags or a node. A foreign VTEP gets neither: it may drop what it does
+    /// not understand.
     #[inline]
-    pub fn encap_with(&mut self, ctx: PacketCtx<I::P>, host: u32, meta: EncapMeta) {
+    pub fn encap_with(&mut self, ctx: PacketCtx<I::P>, slot: Slot, meta: EncapMeta) {
         let view = self.view;
-        let Some(entry) = view.host(host) else { return self.drop(ctx.packet, DropReason::HostUnresolved) };
-        let Some(path) = entry.path.as_ref() else {
+        let Some(path) = view.slot(slot).and_then(|entry| entry.path.as_ref()) else {
             return self.drop(ctx.packet, DropReason::HostUnresolved);
         };
-        let meta = if entry.is_appliance { meta } else { EncapMeta { port: meta.port, ..EncapMeta::PLAIN } };
+        let foreign = meta.is_overlay() && !view.is_appliance(path.peer);
+        let meta = if foreign { EncapMeta { port: meta.port, ..EncapMeta::PLAIN } } else { meta };
         let inner_mtu = path.inner_mtu - if meta.node.is_some() { vxlan::SHIM_LEN as u16 } else { 0 };
         if let Some(size) = super::offload::layer3_len(&ctx)
             && size > usize::from(inner_mtu)
@@ -63,13 +79,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             return self.too_big(ctx, inner_mtu);
         }
         if super::offload::unfinished(&ctx.packet) {
-            return self.finish(ctx, |pipeline, ctx| pipeline.push_headers_and_send(ctx, path, host, meta));
+            return self.finish(ctx, |pipeline, ctx| pipeline.push_headers_and_send(ctx, path, meta));
         }
-        self.push_headers_and_send(ctx, path, host, meta);
+        self.push_headers_and_send(ctx, path, meta);
     }
 
     #[inline]
-    fn push_headers_and_send(&mut self, mut ctx: PacketCtx<I::P>, path: &Path, host: u32, meta: EncapMeta) {
+    fn push_headers_and_send(&mut self, mut ctx: PacketCtx<I::P>, path: &Path, meta: EncapMeta) {
         let flow_port = flow::source_port(flow::hash(&ctx.frame));
         let flow = Flow {
             vni: ctx.vni,
@@ -90,7 +106,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if !push_outer(&mut ctx.packet, path, flow, meta.flags) {
             return self.drop(ctx.packet, DropReason::NoHeadroom);
         }
-        self.tracer.note(Stage::Encap, || flow.describe(path, host));
+        self.tracer.note(Stage::Encap, || flow.describe(path));
         self.egress.send(path.port, ctx.packet);
     }
 }
@@ -107,9 +123,11 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub fn describe(self, path: &Path, host: u32) -> String {
+    pub fn describe(self, path: &Path) -> String {
         let Self { vni, source_port, tos, priority } = self;
-        let (port, tos, outer_len) = (path.port, path.tos.of(tos, priority), path.outer.len());
+        let (port, tos, outer_len) =
+            (path.port, path.template.tos.of(tos, priority), path.template.outer.len());
+        let host = path.peer;
         format!(
             "to host {host} by port {port}: VNI {vni}, UDP source {source_port}, type of service {tos:#04x}, {outer_len} outer bytes"
         )
@@ -120,29 +138,31 @@ impl Flow {
 /// then.
 #[inline(always)]
 pub(super) fn push_plain<P: Packet>(packet: &mut P, path: &Path, flow: Flow) -> bool {
-    if path.outer.len() != outer::V4_LEN {
+    if path.template.outer.len() != outer::V4_LEN {
         return push_outer(packet, path, flow, OverlayFlags::NONE);
     }
     let inner_len = packet.len();
     let room = packet.push(outer::V4_LEN).and_then(|room| room.first_chunk_mut());
-    let tos = path.tos.of(flow.tos, flow.priority);
-    room.and_then(|room| path.outer.fill_ipv4(room, inner_len, flow.vni, flow.source_port, tos)).is_some()
+    let EncapTemplate { tos, outer, .. } = &path.template;
+    let tos = tos.of(flow.tos, flow.priority);
+    room.and_then(|room| outer.fill_ipv4(room, inner_len, flow.vni, flow.source_port, tos)).is_some()
 }
 
 /// Adds the outer headers. False if there is no room for them; the frame is invalid then.
 #[inline(never)]
 fn push_outer<P: Packet>(packet: &mut P, path: &Path, flow: Flow, flags: OverlayFlags) -> bool {
     let Flow { vni, source_port, tos, priority } = flow;
-    let tos = path.tos.of(tos, priority);
-    if path.outer.is_ipv6() {
-        return push_ipv6(packet, path, (vni, source_port, tos), flags);
+    let template = &path.template;
+    let tos = template.tos.of(tos, priority);
+    if template.outer.is_ipv6() {
+        return push_ipv6(packet, template, (vni, source_port, tos), flags);
     }
     let inner_len = packet.len();
-    let room = packet.push(path.outer.len());
+    let room = packet.push(template.outer.len());
     room.and_then(|room| {
-        path.outer.fill(room, inner_len, vni, source_port, tos)?;
+        template.outer.fill(room, inner_len, vni, source_port, tos)?;
         if flags != OverlayFlags::NONE {
-            path.outer.set_flags(room, flags);
+            template.outer.set_flags(room, flags);
         }
         Some(())
     })
@@ -152,18 +172,18 @@ fn push_outer<P: Packet>(packet: &mut P, path: &Path, flow: Flow, flags: Overlay
 /// The outer headers of IPv6, whose UDP checksum covers the inner frame (RFC 8200 section 8.1).
 fn push_ipv6<P: Packet>(
     packet: &mut P,
-    path: &Path,
+    template: &EncapTemplate,
     (vni, source_port, tos): (Vni, u16, u8),
     flags: OverlayFlags,
 ) -> bool {
     let mut header = [0; outer::MAX_LEN];
-    let Some(header) = header.get_mut(..path.outer.len()) else { return false };
-    if path.outer.fill(header, packet.len(), vni, source_port, tos).is_none() {
+    let Some(header) = header.get_mut(..template.outer.len()) else { return false };
+    if template.outer.fill(header, packet.len(), vni, source_port, tos).is_none() {
         return false;
     }
-    path.outer.set_flags(header, flags);
-    if !path.zero_checksum {
-        path.outer.seal(header, packet.segments());
+    template.outer.set_flags(header, flags);
+    if !template.zero_checksum {
+        template.outer.seal(header, packet.segments());
     }
     let Some(room) = packet.push(header.len()) else { return false };
     room.copy_from_slice(header);

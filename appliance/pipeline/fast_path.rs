@@ -21,7 +21,7 @@ use super::{
     underlay, vlan,
 };
 use crate::tables::{
-    entries::HostEntry,
+    entries::SlotEntry,
     packed::{Bd, FdbEntry, PackedFdbEntry, node_key},
     vtep4_key,
 };
@@ -122,11 +122,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         });
 
         lookup.finish(keys.get(..n).unwrap_or_default(), words);
-        let hosts = view.hosts();
+        let slots = view.slots();
         // A migrating node has bounded source ports, which the slow path assigns.
         let entry = |word: &u64| {
-            let host = PackedFdbEntry(*word).host_at_rest()?;
-            hosts.get(host).inspect(|entry| stopover_lockfree::prefetch(*entry))
+            let slot = PackedFdbEntry(*word).slot_at_rest()?;
+            slots.get(slot.get()).inspect(|entry| stopover_lockfree::prefetch(*entry))
         };
         let entries: ArrayVec<_, MAX_BURST> = words.iter().take(n).map(entry).collect();
 
@@ -149,7 +149,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         from: u16,
         packet: &mut I::P,
         network: Network,
-        (entry, word): (&HostEntry, PackedFdbEntry),
+        (entry, word): (&SlotEntry, PackedFdbEntry),
         flow: Flow,
     ) -> u16 {
         let Some(path) = entry.path.as_ref().filter(|path| fits(packet.len(), path.inner_mtu)) else {
@@ -159,11 +159,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             self.trace_sent(from, packet, network.bd, word.unpack());
         }
         let pushed = encap::push_plain(packet, path, flow);
-        if W::RECORDS
-            && let Some(FdbEntry::Remote { host }) = word.unpack()
-        {
-            self.tracer.note(Stage::Encap, || flow.describe(path, host));
-        }
+        self.tracer.note(Stage::Encap, || flow.describe(path));
         if pushed { path.port } else { NO_HEADROOM }
     }
 
@@ -176,7 +172,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         network: Network,
         word: PackedFdbEntry,
     ) -> u16 {
-        let Some(FdbEntry::Local { port, vlan, .. }) = word.unpack() else { return SLOW_PATH };
+        let Some((port, vlan)) = word.local_port() else { return SLOW_PATH };
         let takes = |to: &Port| port != from && fits(packet.len(), to.mtu);
         if !self.ports.get(usize::from(port)).is_some_and(takes) {
             return SLOW_PATH;
@@ -221,7 +217,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
 
         if !uncached_vteps.is_empty() {
-            known |= self.find_hosts(&uncached_vteps);
+            known |= self.find_senders(&uncached_vteps);
         }
         view.lookup_nodes(destinations.distinct(), words);
         let stations = if may_be_local { self.local_sources(inner, burst.len()) } else { 0 };
@@ -249,13 +245,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.send_out(burst, egress_ports, |path, frames| path.underlay_slow(port, frames.drain(..)));
     }
 
-    /// Looks up the VTEPs that the cache does not know. Returns bits by frame: it is from a host.
+    /// Looks up the VTEPs that the cache does not know. Returns bits by frame: plain VXLAN is accepted from its sender.
     #[inline(never)]
-    fn find_hosts(&self, uncached_vteps: &UncachedVteps) -> u64 {
+    fn find_senders(&self, uncached_vteps: &UncachedVteps) -> u64 {
         let vteps: ArrayVec<u64, MAX_BURST> = uncached_vteps.iter().map(|(_, vtep)| *vtep).collect();
-        let found = self.view.vteps4(&vteps);
-        let hosts = uncached_vteps.iter().enumerate().filter(|(i, _)| found >> i & 1 != 0);
-        hosts.fold(0, |known, (_, (n, _))| known | 1 << n)
+        let accepted = self.view.vteps4(&vteps);
+        let senders = uncached_vteps.iter().enumerate().filter(|(i, _)| accepted >> i & 1 != 0);
+        senders.fold(0, |known, (_, (n, _))| known | 1 << n)
     }
 
     /// Returns which of these nodes are local stations, as bits. Rarely called.
@@ -265,7 +261,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.view.lookup_locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
     }
 
-    /// The port and VLAN of a frame from the underlay, if it is accepted (from a known host, not from a local
+    /// The port and VLAN of a frame from the underlay, if it is accepted (from a known host that may send it, not from a local
     /// station) and fits.
     #[inline(always)]
     fn local_destination(
@@ -274,12 +270,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         word: PackedFdbEntry,
         inner_len: usize,
     ) -> Option<(u16, u16)> {
-        match word.unpack() {
-            Some(FdbEntry::Local { port, vlan, .. }) if accepted => {
-                fits(inner_len, self.ports.get(usize::from(port))?.mtu).then_some((port, vlan))
-            }
-            _ => None,
-        }
+        let (port, vlan) = word.local_port().filter(|_| accepted)?;
+        fits(inner_len, self.ports.get(usize::from(port))?.mtu).then_some((port, vlan))
     }
 
     /// Adds the VLAN tag of a port, if it has one. Returns the egress port.
@@ -339,10 +331,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Records the same trace as the slow path.
     #[cold]
     fn trace_sent(&mut self, port: u16, packet: &I::P, bd: Bd, entry: Option<FdbEntry>) {
+        let view = self.view;
         if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
             self.tracer.note(Stage::Parse, || describe(&frame));
             self.tracer.note(Stage::Guard, || format!("port {port} may send this"));
-            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(frame.dst, bd, entry));
+            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(view, frame.dst, bd, entry));
         }
     }
 
@@ -352,12 +345,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = parse_received(own, packet) else {
             return;
         };
-        let Some(bd) = self.view.bd_of(vni) else { return };
+        let view = self.view;
+        let Some(bd) = view.bd_of(vni) else { return };
         let inner = packet.head().get(fast_parse::TUNNEL_LEN..).unwrap_or_default();
         if let Ok(frame) = frame::parse(inner, inner_len) {
             self.tracer.note(Stage::Decap, || underlay::describe_decap(src.into(), vni, inner_len));
             self.tracer.note(Stage::Parse, || describe(&frame));
-            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(frame.dst, bd, entry));
+            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(view, frame.dst, bd, entry));
         }
     }
 }

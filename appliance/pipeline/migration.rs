@@ -17,6 +17,7 @@ use super::{
 use crate::tables::{
     migration_record::{MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::{Bd, FdbEntry, PackedFdbEntry},
+    peer::{Peer, Slot},
 };
 use stopover_net::Mac;
 use stopover_net::{
@@ -66,7 +67,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Stage::Arriving(arrival) => {
                 let sender = match ctx.origin {
                     Origin::Underlay { hop: true, .. } => None,
-                    Origin::Underlay { host, .. } => Some(host),
+                    Origin::Underlay { peer, .. } => Some(peer.get()),
                     Origin::Port { .. } => Some(arrival.own),
                 };
                 match sender {
@@ -116,9 +117,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let word = self.view.packed_fdb_entry(ctx.bd, ctx.frame.dst);
         match (word.unpack(), ctx.origin) {
             (Some(FdbEntry::Local { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
-            (Some(FdbEntry::Remote { host }), Origin::Port { .. }) => self.encap(ctx, host),
-            (Some(FdbEntry::Remote { host }), Origin::Underlay { .. }) => {
-                self.redirect_straggler(ctx, host, word)
+            (Some(FdbEntry::Remote { slot, .. }), Origin::Port { .. }) => self.encap(ctx, slot),
+            (Some(FdbEntry::Remote { slot, .. }), Origin::Underlay { .. }) => {
+                self.redirect_straggler(ctx, slot, word)
             }
             // Migrating again already, within one burst.
             (Some(FdbEntry::Migrating { port, vlan, .. }), _) => self.deliver(ctx, port, vlan),
@@ -163,7 +164,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     OverlayFlags::HOP
                 };
                 self.tracer.note(Seen::Migrating, || format!("redirected to host {host}"));
-                self.encap_with(ctx, host, EncapMeta { flags, node: only_node, ..EncapMeta::PLAIN });
+                let meta = EncapMeta { flags, node: only_node, ..EncapMeta::PLAIN };
+                self.encap_to_peer(ctx, Peer::new(host), meta);
             }
             RedirectTarget::Port(port) => self.deliver(ctx, port, vlan),
         }
@@ -171,15 +173,18 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// A frame from the underlay for a node at another host. If the node has left from here, its sender does not know
     /// yet: the frame is redirected, once.
-    pub fn redirect_straggler(&mut self, ctx: PacketCtx<I::P>, host: u32, word: PackedFdbEntry) {
+    pub fn redirect_straggler(&mut self, ctx: PacketCtx<I::P>, slot: Slot, word: PackedFdbEntry) {
         let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         if redirected_before || !word.departed() {
             return self.drop(ctx.packet, DropReason::NotHere);
         }
-        self.tracer
-            .note(Seen::Migrating, || format!("its node has left from here: redirected to host {host}"));
+        let view = self.view;
+        self.tracer.note(Seen::Migrating, || {
+            let host = view.peer_of(slot).map_or_else(String::new, |peer| format!(" to host {peer}"));
+            format!("its node has left from here: redirected{host}")
+        });
         add(&self.counters.redirected, 1);
-        self.encap_with(ctx, host, EncapMeta { flags: OverlayFlags::HOP, ..EncapMeta::PLAIN });
+        self.encap_with(ctx, slot, EncapMeta { flags: OverlayFlags::HOP, ..EncapMeta::PLAIN });
     }
 
     /// A frame for one node only, whatever its destination MAC is: another host held it for that node.
@@ -198,10 +203,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
             Some(FdbEntry::Local { port, vlan, .. }) => self.deliver(ctx, port, vlan),
             Some(FdbEntry::Migrating { index, .. }) => self.migrating_node(ctx, index),
-            Some(FdbEntry::Remote { host }) if word.departed() && !redirected_before => {
+            Some(FdbEntry::Remote { slot, .. }) if word.departed() && !redirected_before => {
                 add(&self.counters.redirected, 1);
                 let flags = OverlayFlags::HOP.with(OverlayFlags::NODE);
-                self.encap_with(ctx, host, EncapMeta { flags, node: Some(node), ..EncapMeta::PLAIN });
+                self.encap_with(ctx, slot, EncapMeta { flags, node: Some(node), ..EncapMeta::PLAIN });
             }
             Some(FdbEntry::Remote { .. }) | None => self.drop(ctx.packet, DropReason::NotHere),
         }
@@ -250,8 +255,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 Some(record) => self.hold_or_relay_marker(packet, &marker, record, index),
                 None => self.drop(packet, DropReason::EndMarker),
             },
-            Some(FdbEntry::Remote { host }) if word.departed() && !marker.relayed => {
-                self.relay_marker(packet, network, host, Relay::default());
+            Some(FdbEntry::Remote { slot, .. }) if word.departed() && !marker.relayed => {
+                self.relay_to_slot(packet, network, slot);
             }
             Some(FdbEntry::Local { .. } | FdbEntry::Remote { .. }) | None => {
                 self.drop(packet, DropReason::EndMarker)
@@ -285,8 +290,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         let word = self.view.packed_fdb_entry(network.bd, marker.node);
         match word.unpack() {
-            Some(FdbEntry::Remote { host }) if word.departed() && !marker.relayed => {
-                self.relay_marker(packet, network, host, Relay::default());
+            Some(FdbEntry::Remote { slot, .. }) if word.departed() && !marker.relayed => {
+                self.relay_to_slot(packet, network, slot);
             }
             _ => self.record_marker(packet, network),
         }
@@ -320,7 +325,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     self.hold(packet, record, index, WINDOW, Class::Marker);
                 } else {
                     let network = Network { bd: record.bd, vni: record.vni };
-                    self.relay_marker(packet, network, *host, Relay::default());
+                    self.relay_marker(packet, network, Peer::new(*host), Relay::default());
                 }
             }
             Stage::Window { .. } if !marker.relayed => {
@@ -339,7 +344,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Sends an end marker to a host, one copy for each source port in use for its node.
-    pub fn send_end_markers(&mut self, mut packet: I::P, network: Network, host: u32) {
+    pub fn send_end_markers(&mut self, mut packet: I::P, network: Network, peer: Peer) {
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
@@ -349,32 +354,40 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             add(&self.counters.copied, 1);
             let bytes = marker::build(&Marker { port, ports, source_port: *source_port, ..marker });
             match self.egress.make(&bytes) {
-                Some(copy) => self.send_marker(copy, network, host, *source_port),
+                Some(copy) => self.send_marker(copy, network, peer, *source_port),
                 None => self.counters.drop(DropReason::PoolEmpty, 1),
             }
         }
         let source_port = source_ports.first().copied().unwrap_or(0);
         let bytes = marker::build(&Marker { port: 0, ports, source_port, ..marker });
         if packet.replace(&bytes) {
-            self.send_marker(packet, network, host, source_port);
+            self.send_marker(packet, network, peer, source_port);
         } else {
             self.drop(packet, DropReason::NoHeadroom);
         }
     }
 
-    fn send_marker(&mut self, packet: I::P, network: Network, host: u32, source_port: u16) {
+    fn send_marker(&mut self, packet: I::P, network: Network, peer: Peer, source_port: u16) {
         let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
         let Network { bd, vni } = network;
         let port = if source_port == 0 { SourcePort::FromFlow } else { SourcePort::Fixed(source_port) };
-        let origin = Origin::Underlay { host, hop: true, apart: 0 };
+        let origin = Origin::Underlay { peer, hop: true, apart: 0 };
         let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
-        self.encap_with(ctx, host, EncapMeta { flags: OverlayFlags::CONTROL, node: None, port });
+        self.encap_to_peer(ctx, peer, EncapMeta { flags: OverlayFlags::CONTROL, node: None, port });
+    }
+
+    /// Relays an end marker to the host that the entry of its node names.
+    fn relay_to_slot(&mut self, packet: I::P, network: Network, slot: Slot) {
+        match self.view.peer_of(slot) {
+            Some(peer) => self.relay_marker(packet, network, peer, Relay::default()),
+            None => self.drop(packet, DropReason::EndMarker),
+        }
     }
 
     /// Relays an end marker to the new host of its node, behind all frames sent there before.
-    pub fn relay_marker(&mut self, mut packet: I::P, network: Network, host: u32, relay: Relay) {
+    pub fn relay_marker(&mut self, mut packet: I::P, network: Network, peer: Peer, relay: Relay) {
         let marker = match marker::parse(packet.head()) {
             Ok(marker) if !marker.relayed => marker,
             // A marker of the previous migration, for which this host waited.
@@ -385,19 +398,19 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
-        let origin = Origin::Underlay { host, hop: true, apart: 0 };
+        let origin = Origin::Underlay { peer, hop: true, apart: 0 };
         let flags = OverlayFlags::HOP.with(OverlayFlags::CONTROL);
         let Network { bd, vni } = network;
         // A foreign VTEP does not understand it.
-        if self.view.host(host).is_some_and(|entry| entry.is_appliance) {
+        if self.view.is_appliance(peer) {
             // Frames of a flow leave with the source port with which they arrived.
             let port = match marker.source_port {
                 0 => SourcePort::FromFlow,
                 port => SourcePort::Fixed(port),
             };
-            self.encap_with(
+            self.encap_to_peer(
                 PacketCtx { packet, frame, bd, vni, origin, priority: 0 },
-                host,
+                peer,
                 EncapMeta { flags, node: None, port },
             );
         } else {

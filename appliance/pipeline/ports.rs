@@ -1,7 +1,7 @@
 //! The ports as the stages see them: their roles are fixed at start. The number of a port is its index in the
 //! configuration file, from 0.
 
-use crate::tables::packed::Bd;
+use crate::tables::{packed::Bd, peer::Peer};
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use std::{
@@ -247,8 +247,8 @@ pub enum Origin {
     },
     /// Another host.
     Underlay {
-        /// Its index.
-        host: u32,
+        /// The sender.
+        peer: Peer,
         /// The old host of the node redirected the frame.
         hop: bool,
         /// The nodes to which the host sent separate copies ([`stopover_net::vxlan::separate_copy_bit`]).

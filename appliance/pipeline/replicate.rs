@@ -15,6 +15,7 @@ use crate::tables::{
     View,
     entries::{Member, NetworkEntry},
     packed::FdbEntry,
+    peer::Slot,
 };
 use stopover_net::vxlan::{self, OverlayFlags};
 use stopover_net::{FloodPolicy, Mac};
@@ -75,21 +76,21 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             !is_origin && (!segments_only || member.segment) && !has_own()
         };
         let mut ports = network.ports.iter().filter(|member| wants(member) && !blocked(member));
-        let hosts: &[u32] = match (ctx.origin, reach) {
+        let slots: &[Slot] = match (ctx.origin, reach) {
             (Origin::Underlay { .. }, _) => &[],
-            (Origin::Port { .. }, Reach::Everyone) => &network.hosts,
-            (Origin::Port { .. }, Reach::SegmentsOnly) => &network.segment_hosts,
+            (Origin::Port { .. }, Reach::Everyone) => &network.slots,
+            (Origin::Port { .. }, Reach::SegmentsOnly) => &network.segment_slots,
         };
         // Hosts first: a tag that is added for a trunk must not be there when a tunnel header is added.
-        let mut hosts = hosts.iter();
+        let mut slots = slots.iter();
         let mut last_port = ports.next();
-        let mut last_host = None;
+        let mut last_slot = None;
         if last_port.is_none() {
-            last_host = hosts.next();
+            last_slot = slots.next();
         }
-        for host in hosts {
+        for slot in slots {
             if let Some(copy) = self.copy_of(&ctx) {
-                self.encap_copy(copy, *host, (group, apart));
+                self.encap_copy(copy, *slot, (group, apart));
             }
         }
         for member in ports {
@@ -97,9 +98,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 self.deliver_copy(copy, member, group);
             }
         }
-        match (last_port.take(), last_host) {
+        match (last_port.take(), last_slot) {
             (Some(member), _) => self.deliver_copy(ctx, member, group),
-            (None, Some(host)) => self.encap_copy(ctx, *host, (group, apart)),
+            (None, Some(slot)) => self.encap_copy(ctx, *slot, (group, apart)),
             (None, None) if network.ports.iter().any(|member| wants(&member) && blocked(member)) => {
                 self.drop(ctx.packet, DropReason::SegmentBlocked);
             }
@@ -141,8 +142,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let (view, ports) = (self.view, self.ports);
         let is_vif = |port: u16| matches!(ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)));
         match view.fdb_entry(ctx.bd, node) {
-            Some(FdbEntry::Remote { host }) => {
-                let Some(entry) = view.host(host).filter(|entry| entry.is_appliance) else { return false };
+            Some(FdbEntry::Remote { slot, .. }) => {
+                let Some(entry) = view.slot(slot).filter(|entry| view.is_appliance(entry.peer)) else {
+                    return false;
+                };
                 let room =
                     entry.path.as_ref().map_or(0, |path| usize::from(path.inner_mtu) - vxlan::SHIM_LEN);
                 if super::offload::layer3_len(ctx).is_some_and(|size| size > room) {
@@ -151,7 +154,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 let flags = OverlayFlags::NODE.with_separate_copies(vxlan::separate_copy_bit(node));
                 let meta = EncapMeta { flags, node: Some(node), port: SourcePort::Bounded(node) };
                 if let Some(copy) = self.copy_of(ctx) {
-                    self.encap_with(copy, host, meta);
+                    self.encap_with(copy, slot, meta);
                 }
             }
             Some(FdbEntry::Local { port, vlan, .. }) if is_vif(port) => {
@@ -171,9 +174,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// A copy of a unicast frame of unknown destination is flagged: the old host of its node must not redirect it,
     /// since the new host gets another copy.
-    fn encap_copy(&mut self, ctx: PacketCtx<I::P>, host: u32, (group, apart): (bool, u32)) {
+    fn encap_copy(&mut self, ctx: PacketCtx<I::P>, slot: Slot, (group, apart): (bool, u32)) {
         let flags = if group { OverlayFlags::NONE.with_separate_copies(apart) } else { OverlayFlags::HOP };
-        self.encap_with(ctx, host, EncapMeta { flags, ..EncapMeta::PLAIN });
+        self.encap_with(ctx, slot, EncapMeta { flags, ..EncapMeta::PLAIN });
     }
 
     /// Copies a frame and counts the copy. If the pool is empty, that is counted as a drop.
@@ -229,8 +232,8 @@ fn has_own_copy(
 fn describe(network: &NetworkEntry, reach: Reach, origin: Origin) -> String {
     let hosts = match (origin, reach) {
         (Origin::Underlay { .. }, _) => 0,
-        (_, Reach::Everyone) => network.hosts.len(),
-        (_, Reach::SegmentsOnly) => network.segment_hosts.len(),
+        (_, Reach::Everyone) => network.slots.len(),
+        (_, Reach::SegmentsOnly) => network.segment_slots.len(),
     };
     let horizon = if origin.is_underlay() { " (split horizon: the frame is from the underlay)" } else { "" };
     format!(

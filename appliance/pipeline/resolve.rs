@@ -7,9 +7,9 @@
 use super::encap::EncapMeta;
 use super::{
     Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, packet::Packet, ports::Origin,
-    ports::Role, tracer::Stage, tracer::Tracer,
+    ports::Role, tenant::describe_slot, tracer::Stage, tracer::Tracer,
 };
-use crate::tables::{migration_record, packed::FdbEntry};
+use crate::tables::{migration_record, packed::FdbEntry, peer::Slot};
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::{
@@ -44,7 +44,7 @@ enum Plan {
     /// Its receiver is behind this local port and answers itself.
     Deliver { port: u16, vlan: u16 },
     /// Its receiver is this node at this host and answers itself.
-    SendToOwner { host: u32, owner: Mac },
+    SendToOwner { slot: Slot, owner: Mac },
     /// Drop it.
     Drop(DropReason),
 }
@@ -100,10 +100,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 self.deliver(ctx, port, vlan);
                 None
             }
-            Plan::SendToOwner { host, owner } => {
+            Plan::SendToOwner { slot, owner } => {
                 self.encap_with(
                     ctx,
-                    host,
+                    slot,
                     EncapMeta { flags: OverlayFlags::NODE, node: Some(owner), ..EncapMeta::PLAIN },
                 );
                 None
@@ -139,7 +139,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     fn plan(&mut self, ctx: &PacketCtx<I::P>, query: &AddressQuery, ingress_port: u16) -> Plan {
-        let Some(owner) = self.view.owner(ctx.bd, query.target) else {
+        let view = self.view;
+        let Some(owner) = view.owner(ctx.bd, query.target) else {
             self.tracer.note(Stage::Resolve, || format!("{} is not registered", query.target));
             return Plan::Forward;
         };
@@ -148,7 +149,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             // An announcement is for the caches of all stations; a probe or request for one's own address is not.
             return Plan::Drop(DropReason::Answered);
         }
-        let place = self.view.fdb_entry(ctx.bd, owner);
+        let place = view.fdb_entry(ctx.bd, owner);
         if let Some(FdbEntry::Migrating { index, .. }) = place
             && self
                 .view
@@ -179,15 +180,19 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 Plan::Deliver { port, vlan }
             }
             // An answer from here would keep an address taken that its owner no longer uses.
-            Some(FdbEntry::Remote { host }) if query.probe => {
+            Some(FdbEntry::Remote { slot, .. }) if query.probe => {
                 self.tracer.note(Stage::Resolve, || {
-                    format!("{} is {owner} at host {host}: the probe is passed on to it", query.target)
+                    format!(
+                        "{} is {owner} {}: the probe is passed on to it",
+                        query.target,
+                        describe_slot(view, slot)
+                    )
                 });
-                Plan::SendToOwner { host, owner }
+                Plan::SendToOwner { slot, owner }
             }
-            Some(FdbEntry::Remote { host }) => {
+            Some(FdbEntry::Remote { slot, .. }) => {
                 self.tracer.note(Stage::Resolve, || {
-                    format!("{} is {owner} at host {host}: answered here", query.target)
+                    format!("{} is {owner} {}: answered here", query.target, describe_slot(view, slot))
                 });
                 Plan::Answer(owner)
             }

@@ -13,7 +13,11 @@ use super::{
     tracer::{Stage, Tracer, describe},
     vlan,
 };
-use crate::tables::packed::{Bd, FdbEntry, PackedFdbEntry, node_key};
+use crate::tables::{
+    View,
+    packed::{Bd, FdbEntry, PackedFdbEntry, node_key},
+    peer::Slot,
+};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use stopover_net::Mac;
@@ -233,14 +237,15 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     #[inline]
     fn forward_one(&mut self, ctx: PacketCtx<I::P>, packed_fdb_entry: PackedFdbEntry) {
+        let view = self.view;
         let entry = if ctx.frame.dst.is_group() { None } else { packed_fdb_entry.unpack() };
-        self.tracer.note(Stage::Lookup, || describe_lookup(ctx.frame.dst, ctx.bd, entry));
+        self.tracer.note(Stage::Lookup, || describe_lookup(view, ctx.frame.dst, ctx.bd, entry));
         match entry {
-            Some(FdbEntry::Remote { host }) if packed_fdb_entry.is_migrating() => {
+            Some(FdbEntry::Remote { slot, .. }) if packed_fdb_entry.is_migrating() => {
                 let port = SourcePort::Bounded(ctx.frame.dst);
-                self.encap_with(ctx, host, EncapMeta { port, ..EncapMeta::PLAIN });
+                self.encap_with(ctx, slot, EncapMeta { port, ..EncapMeta::PLAIN });
             }
-            Some(FdbEntry::Remote { host }) => self.encap(ctx, host),
+            Some(FdbEntry::Remote { slot, .. }) => self.encap(ctx, slot),
             Some(FdbEntry::Local { port, vlan, .. }) => match ctx.origin {
                 Origin::Port { port: from, .. } if from == port => {
                     self.drop(ctx.packet, DropReason::SameSegment)
@@ -259,18 +264,24 @@ fn is_priority(tag: Tag) -> bool {
 
 /// Describes a lookup for a trace.
 #[must_use]
-pub(super) fn describe_lookup(dst: Mac, bd: Bd, entry: Option<FdbEntry>) -> String {
-    format!("{dst} in network {} is {}", bd.get(), describe_entry(entry))
+pub(super) fn describe_lookup(view: &View, dst: Mac, bd: Bd, entry: Option<FdbEntry>) -> String {
+    format!("{dst} in network {} is {}", bd.get(), describe_entry(view, entry))
 }
 
 /// Describes an FDB entry for a trace.
 #[must_use]
-pub fn describe_entry(entry: Option<FdbEntry>) -> String {
+fn describe_entry(view: &View, entry: Option<FdbEntry>) -> String {
     match entry {
         Some(FdbEntry::Local { port, vlan: 0, .. }) => format!("at local port {port}"),
         Some(FdbEntry::Local { port, vlan, .. }) => format!("at local port {port}, VLAN {vlan}"),
-        Some(FdbEntry::Remote { host }) => format!("at host {host}"),
+        Some(FdbEntry::Remote { slot, .. }) => describe_slot(view, slot),
         Some(FdbEntry::Migrating { port, .. }) => format!("migrating, at local port {port}"),
         None => "not one node: a group address, or not registered".into(),
     }
+}
+
+/// Describes a slot for a trace: a reader knows the host by its number.
+#[must_use]
+pub(super) fn describe_slot(view: &View, slot: Slot) -> String {
+    view.peer_of(slot).map_or_else(|| "at an unknown host".into(), |peer| format!("at host {peer}"))
 }

@@ -47,9 +47,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A local sender gets the error at its port. A sender at another host gets it through the tunnel, if it is
     /// registered. The error is no replica, and cannot cause another error.
     fn send_icmp_error(&mut self, to: &PacketCtx<I::P>, answer: &[u8]) {
-        let host = match (to.origin, self.view.fdb_entry(to.bd, to.frame.src)) {
+        let slot = match (to.origin, self.view.fdb_entry(to.bd, to.frame.src)) {
             (Origin::Port { .. }, _) => None,
-            (Origin::Underlay { .. }, Some(FdbEntry::Remote { host })) => Some(host),
+            (Origin::Underlay { .. }, Some(FdbEntry::Remote { slot, .. })) => Some(slot),
             (Origin::Underlay { .. }, _) => return,
         };
         let Ok(frame) = frame::parse(answer, answer.len()) else { return };
@@ -60,11 +60,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Some(packet) = self.egress.make(answer) else {
             return self.counters.drop(DropReason::PoolEmpty, 1);
         };
-        match host {
+        match slot {
             None => self.send_back(packet, to.origin),
-            Some(host) => {
+            Some(slot) => {
                 let PacketCtx { bd, vni, origin, priority, .. } = *to;
-                self.encap(PacketCtx { packet, frame, bd, vni, origin, priority }, host);
+                self.encap(PacketCtx { packet, frame, bd, vni, origin, priority }, slot);
             }
         }
     }

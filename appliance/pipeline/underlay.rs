@@ -96,8 +96,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         match outer::parse_foreign(packet.head(), packet.len(), &expect) {
             Ok(Outer::Vxlan(datagram)) => {
-                let appliance = self.view.vtep(datagram.src).and_then(|host| self.view.host(host));
-                if appliance.is_some_and(|entry| entry.is_appliance) {
+                if self.view.vtep(datagram.src).is_some_and(|vtep| self.view.is_appliance(vtep.peer())) {
                     return Err((packet, DropReason::BadVxlan));
                 }
                 self.decap(own, packet, &datagram)
@@ -123,8 +122,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if let Err(reason) = check_udp(own, &packet, d) {
             return Err((packet, reason));
         }
-        let Some(host) = self.view.vtep(d.src) else { return Err((packet, DropReason::UnknownVtep)) };
-        if d.flags != OverlayFlags::NONE && !self.view.host(host).is_some_and(|entry| entry.is_appliance) {
+        let Some(vtep) = self.view.vtep(d.src) else { return Err((packet, DropReason::UnknownVtep)) };
+        if !vtep.accepts_plain() {
+            return Err((packet, DropReason::PlainRefused));
+        }
+        let peer = vtep.peer();
+        if d.flags != OverlayFlags::NONE && !self.view.is_appliance(peer) {
             return self.open_foreign(own, packet);
         }
         let Some(bd) = self.view.bd_of(d.vni) else { return Err((packet, DropReason::UnknownVni)) };
@@ -157,7 +160,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
         }
         let (hop, apart) = (d.flags.contains(OverlayFlags::HOP), d.flags.separate_copies());
-        let origin = Origin::Underlay { host, hop, apart };
+        let origin = Origin::Underlay { peer, hop, apart };
         let priority = if own.pcp { ecn::pcp_of(d.tos) << 1 } else { 0 };
         let ctx = PacketCtx { packet, frame, bd, vni: d.vni, origin, priority };
         Ok(match d.node {
@@ -194,12 +197,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             let (bd, mac) = (ctx.bd, ctx.frame.src);
             self.egress.report_router(RouterSeen { bd, mac, ip: ip.src, router: true });
         }
+        let view = self.view;
         let entry = if ctx.frame.dst.is_group() { None } else { word.unpack() };
-        self.tracer.note(Stage::Lookup, || super::tenant::describe_lookup(ctx.frame.dst, ctx.bd, entry));
+        self.tracer
+            .note(Stage::Lookup, || super::tenant::describe_lookup(view, ctx.frame.dst, ctx.bd, entry));
         match entry {
             Some(FdbEntry::Local { port, vlan, .. }) => self.deliver(ctx, port, vlan),
             Some(FdbEntry::Migrating { index, .. }) => self.migrating_node(ctx, index),
-            Some(FdbEntry::Remote { host }) => self.redirect_straggler(ctx, host, word),
+            Some(FdbEntry::Remote { slot, .. }) => self.redirect_straggler(ctx, slot, word),
             None => self.replicate(ctx),
         }
     }

@@ -1,7 +1,10 @@
 //! Counts of nodes and addresses, updated with the tables, so that no table must be scanned for a number. Enters:
-//! each change of the node table and of the address tables. Leaves: counts by network and by host.
+//! each change of the node table and of the address tables. Leaves: counts by network and by slot.
 
-use super::packed::{Bd, FdbEntry, PackedFdbEntry, node_key_parts};
+use super::{
+    packed::{Bd, FdbEntry, PackedFdbEntry, node_key_parts},
+    peer::Slot,
+};
 
 /// What a network has.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +20,8 @@ pub struct InNetwork {
 pub struct Counts {
     /// By network index.
     networks: Vec<InNetwork>,
-    /// Nodes by host index.
-    hosts: Vec<u32>,
+    /// Nodes by slot.
+    slots: Vec<u32>,
     local: u32,
 }
 
@@ -29,10 +32,10 @@ impl Counts {
         self.networks.get(usize::from(bd.get())).copied().unwrap_or_default()
     }
 
-    /// Nodes at another host.
+    /// Nodes at another host, behind this slot.
     #[must_use]
-    pub fn at_host(&self, host: u32) -> u32 {
-        self.hosts.get(host as usize).copied().unwrap_or_default()
+    pub fn at_slot(&self, slot: Slot) -> u32 {
+        self.slots.get(slot.get() as usize).copied().unwrap_or_default()
     }
 
     /// Nodes behind this host's own ports.
@@ -43,12 +46,12 @@ impl Counts {
 
     /// An address of network number `bd` has an owner now.
     pub(super) fn address_added(&mut self, bd: u16) {
-        slot(&mut self.networks, bd.into()).addresses += 1;
+        at(&mut self.networks, bd.into()).addresses += 1;
     }
 
     /// An address of network number `bd` no longer has an owner.
     pub(super) fn address_removed(&mut self, bd: u16) {
-        let addresses = &mut slot(&mut self.networks, bd.into()).addresses;
+        let addresses = &mut at(&mut self.networks, bd.into()).addresses;
         *addresses = addresses.saturating_sub(1);
     }
 
@@ -59,11 +62,13 @@ impl Counts {
         if before.is_some() != after.is_some()
             && let Some((bd, _)) = node_key_parts(key)
         {
-            count(&mut slot(&mut self.networks, bd.get().into()).nodes, after.is_some());
+            count(&mut at(&mut self.networks, bd.get().into()).nodes, after.is_some());
         }
         for (place, added) in [(before, false), (after, true)] {
             match place {
-                Some(FdbEntry::Remote { host }) => count(slot(&mut self.hosts, host as usize), added),
+                Some(FdbEntry::Remote { slot, .. }) => {
+                    count(at(&mut self.slots, slot.get() as usize), added);
+                }
                 Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) => count(&mut self.local, added),
                 None => {}
             }
@@ -75,9 +80,9 @@ fn count(number: &mut u32, up: bool) {
     *number = if up { *number + 1 } else { number.saturating_sub(1) };
 }
 
-fn slot<T: Default + Clone>(slots: &mut Vec<T>, index: usize) -> &mut T {
-    if slots.len() <= index {
-        slots.resize(index + 1, T::default());
+fn at<T: Default + Clone>(counts: &mut Vec<T>, index: usize) -> &mut T {
+    if counts.len() <= index {
+        counts.resize(index + 1, T::default());
     }
-    &mut slots[index]
+    &mut counts[index]
 }

@@ -1,23 +1,26 @@
-//! The records that the fast tables' indices point to: one per host, one per network. Immutable once
+//! The records that the fast tables' indices point to: one per slot, per peer and per network. Immutable once
 //! published; a change publishes a new record.
 
-use super::packed::Bd;
+use super::{
+    packed::Bd,
+    peer::{Accept, PathClass, Peer, Slot},
+};
 use std::mem::offset_of;
 use stopover_net::{FloodPolicy, Mac, Vni};
 use stopover_net::{ecn::OuterTos, outer::OuterHeader};
 
-/// A remote host as the packet path needs it. An untagged IPv4 path is read from the first cache line alone: with ten
-/// thousand hosts every line counts.
+/// What a slot leads to. An untagged IPv4 path is read from the first cache line alone: with ten thousand hosts every
+/// line counts.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
-pub struct HostEntry {
-    /// Its path; `None` while the next hop is not resolved.
+pub struct SlotEntry {
+    /// The path in force; `None` while the next hop is not resolved.
     pub path: Option<Path>,
-    /// It is an appliance: it understands overlay flags and end markers, which a foreign VTEP may drop.
-    pub is_appliance: bool,
+    /// Whose slot it is.
+    pub peer: Peer,
 }
 
-/// A resolved path to a host.
+/// A way to send to a peer.
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct Path {
@@ -25,6 +28,18 @@ pub struct Path {
     pub port: u16,
     /// Largest inner layer 3 packet, in bytes, that fits the underlay with its outer headers.
     pub inner_mtu: u16,
+    /// The outer headers.
+    pub template: EncapTemplate,
+    /// Whether the datagrams are encrypted.
+    pub seal: Seal,
+    /// Where it leads.
+    pub peer: Peer,
+}
+
+/// The outer headers of a path, and how they follow from a frame.
+#[derive(Debug, Clone)]
+#[repr(C)]
+pub struct EncapTemplate {
     /// The outer traffic class or type of service.
     pub tos: OuterTos,
     /// Send IPv6 datagrams without a UDP checksum (RFC 6935).
@@ -33,8 +48,36 @@ pub struct Path {
     pub outer: OuterHeader,
 }
 
-const _: () =
-    assert!(offset_of!(HostEntry, path) == 0 && offset_of!(Path, outer) + OuterHeader::USED_BY_IPV4 <= 64);
+/// How the datagrams of a path are protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seal {
+    /// Not at all: plain VXLAN (RFC 7348).
+    None,
+}
+
+/// Where the last byte that an untagged IPv4 path needs is in a [`SlotEntry`].
+const USED_BY_IPV4: usize =
+    offset_of!(Path, template) + offset_of!(EncapTemplate, outer) + OuterHeader::USED_BY_IPV4;
+const _: () = assert!(offset_of!(SlotEntry, path) == 0 && USED_BY_IPV4 <= 64);
+
+/// Another host.
+#[derive(Debug, Clone)]
+pub struct PeerEntry {
+    /// It is an appliance: it understands overlay flags and end markers, which a foreign VTEP may drop.
+    pub is_appliance: bool,
+    /// Which datagrams are accepted from it.
+    pub accept: Accept,
+    /// Its slots, by path class.
+    pub slots: [Slot; PathClass::COUNT],
+}
+
+impl PeerEntry {
+    /// Its slot of this class.
+    #[must_use]
+    pub const fn slot(&self, class: PathClass) -> Slot {
+        self.slots[class as usize]
+    }
+}
 
 /// A network of which this appliance has members.
 #[derive(Debug, Clone)]
@@ -47,10 +90,10 @@ pub struct NetworkEntry {
     pub flood: FloodPolicy,
     /// The declared MTU of its stations, in bytes; 0 if none is declared.
     pub mtu: u16,
-    /// Indices of other hosts with members.
-    pub hosts: Box<[u32]>,
-    /// Those of `hosts` that have segments.
-    pub segment_hosts: Box<[u32]>,
+    /// The slots of other hosts with members.
+    pub slots: Box<[Slot]>,
+    /// Those of hosts that have segments.
+    pub segment_slots: Box<[Slot]>,
     /// Local ports in the network.
     pub ports: Box<[Member]>,
     /// Nodes that are locked for a migration, or were until just now. Each gets a separate copy of a group frame, by

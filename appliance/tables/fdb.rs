@@ -13,6 +13,9 @@ use stopover_lockfree::{
 pub(super) struct Fdb {
     map: MapWriter,
     pub(super) counts: Counts,
+    /// How often an entry was written or removed.
+    #[cfg(test)]
+    pub(super) writes: u64,
 }
 
 impl Deref for Fdb {
@@ -25,7 +28,12 @@ impl Deref for Fdb {
 
 impl Fdb {
     pub(super) fn new(map: MapWriter) -> Self {
-        Self { map, counts: Counts::default() }
+        Self {
+            map,
+            counts: Counts::default(),
+            #[cfg(test)]
+            writes: 0,
+        }
     }
 
     /// See [`MapWriter::insert`].
@@ -45,6 +53,10 @@ impl Fdb {
         key: u64,
         word: impl FnOnce(Option<u64>) -> u64,
     ) -> Result<Option<u64>, MapError> {
+        #[cfg(test)]
+        {
+            self.writes += 1;
+        }
         let mut after = 0;
         let before = self.map.upsert(writer, key, |before| {
             after = word(before);
@@ -56,6 +68,10 @@ impl Fdb {
 
     /// See [`MapWriter::remove`].
     pub(super) fn remove(&mut self, writer: &mut Writer, key: u64) -> Option<u64> {
+        #[cfg(test)]
+        {
+            self.writes += 1;
+        }
         let before = self.map.remove(writer, key)?;
         self.counts.node_changed(key, Some(before), None);
         Some(before)

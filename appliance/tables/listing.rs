@@ -1,6 +1,8 @@
 //! The contents of the tables, piece by piece, for callers that must not take long; see [`Piece`]. Nothing here
 //! changes a table.
 
+#[cfg(test)]
+use super::peer::Slot;
 use super::{
     Tables,
     counts::Counts,
@@ -76,11 +78,11 @@ impl Tables {
     #[cfg(test)]
     #[track_caller]
     pub fn check_counts(&self) {
-        let (mut networks, mut hosts, mut local) = (HashMap::new(), HashMap::new(), 0);
+        let (mut networks, mut slots, mut local) = (HashMap::new(), HashMap::new(), 0);
         for (bd, _, place) in self.nodes() {
             networks.entry(bd).or_insert((0, 0)).0 += 1;
             match place {
-                FdbEntry::Remote { host } => *hosts.entry(host).or_insert(0) += 1,
+                FdbEntry::Remote { slot, .. } => *slots.entry(slot).or_insert(0) += 1,
                 FdbEntry::Local { .. } | FdbEntry::Migrating { .. } => local += 1,
             }
         }
@@ -94,9 +96,9 @@ impl Tables {
             let expected = networks.get(&bd).copied().unwrap_or_default();
             assert_eq!((count.nodes, count.addresses), expected, "nodes and addresses of network {bd:?}");
         }
-        for host in (0..50).chain(hosts.keys().copied()) {
-            let expected = hosts.get(&host).copied().unwrap_or_default();
-            assert_eq!(counts.at_host(host), expected, "nodes of host {host}");
+        for slot in (0..50).filter_map(Slot::new).chain(slots.keys().copied()) {
+            let expected = slots.get(&slot).copied().unwrap_or_default();
+            assert_eq!(counts.at_slot(slot), expected, "nodes behind {slot:?}");
         }
     }
 }

@@ -5,20 +5,21 @@ use super::{
     Full, MAX_MIGRATING, Tables,
     migration_record::MigrationRecord,
     packed::{Bd, FdbEntry, PackedFdbEntry, node_key},
+    peer::Peer,
 };
 use stopover_net::Mac;
 
 impl Tables {
     /// The entry of a node at another host, also if a local station shadows it.
     pub(super) fn remote_entry(&self, key: u64) -> Option<PackedFdbEntry> {
-        let shown = || self.nodes.get(key).map(PackedFdbEntry).filter(|word| word.host().is_some());
+        let shown = || self.nodes.get(key).map(PackedFdbEntry).filter(|word| word.slot().is_some());
         self.shadowed.get(&key).copied().or_else(shown)
     }
 
     /// The host of a node at another host, also if a local station shadows it.
     #[must_use]
-    pub fn recorded_host(&self, bd: Bd, mac: Mac) -> Option<u32> {
-        self.remote_entry(node_key(bd, mac))?.host()
+    pub fn recorded_host(&self, bd: Bd, mac: Mac) -> Option<Peer> {
+        self.peer_of(self.remote_entry(node_key(bd, mac))?.slot()?)
     }
 
     /// Sets whether a node is locked for a migration. While it is, its frames may come from where it is not yet, or

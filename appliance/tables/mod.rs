@@ -11,14 +11,15 @@ mod listing;
 mod migrating;
 pub mod migration_record;
 pub mod packed;
-mod rehome;
+pub mod peer;
+mod slot_map;
 #[cfg(test)]
 mod tests;
 mod view;
 pub mod vni_index;
 mod vtep_cache;
 
-use entries::{HostEntry, NetworkEntry};
+use entries::{NetworkEntry, PeerEntry, SlotEntry};
 use fdb::Fdb;
 use hashbrown::HashMap;
 use migration_record::MigrationRecord;
@@ -26,7 +27,9 @@ use packed::{
     Bd, FdbEntry, MAX_INDEX, MAX_SYNC_GENERATION, PackedFdbEntry, ipv4_key, node_key, owner_mac,
     owner_router, owner_sync_generation, owner_word, with_router,
 };
-pub use rehome::LAST_HOST;
+use peer::{IsolationClass, Slot};
+pub use slot_map::LAST_HOST;
+use slot_map::SlotMap;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -70,7 +73,10 @@ impl Full {
 /// What readers and writer share.
 #[derive(Debug)]
 struct Shared {
-    hosts: slots::Slots<HostEntry>,
+    /// By the number of a peer.
+    peers: slots::Slots<PeerEntry>,
+    /// The path in force, by slot.
+    slots: slots::Slots<SlotEntry>,
     networks: slots::Slots<NetworkEntry>,
     migrating: slots::Slots<MigrationRecord>,
     /// By station: 1 if it has sent since the control thread last checked.
@@ -103,6 +109,7 @@ pub struct Tables {
     vteps6: map_wide::WideWriter,
     vnis: vni_index::VniWriter,
     shared: Arc<Shared>,
+    slot_map: SlotMap,
     /// Entries, by key, of nodes elsewhere that a local station shadows. They apply again when the station is
     /// removed.
     shadowed: HashMap<u64, PackedFdbEntry>,
@@ -135,7 +142,8 @@ impl Tables {
         let (vteps6, vteps6_reader) = map_wide::new(&writer, MAX_HOSTS as usize).map_err(full)?;
         let (vnis, vnis_reader) = vni_index::new(&writer);
         let shared = Arc::new(Shared {
-            hosts: slots::Slots::new(&writer, MAX_HOSTS),
+            peers: slots::Slots::new(&writer, MAX_HOSTS),
+            slots: slots::Slots::new(&writer, MAX_INDEX + 1),
             networks: slots::Slots::new(&writer, 1 << 16),
             migrating: slots::Slots::new(&writer, MAX_MIGRATING),
             seen: (0..MAX_STATIONS).map(|_| AtomicU8::new(0)).collect(),
@@ -166,6 +174,7 @@ impl Tables {
             vteps6,
             vnis,
             shared,
+            slot_map: SlotMap::default(),
             shadowed: HashMap::new(),
             migrating: HashMap::new(),
             next_migrating: 0,
@@ -180,6 +189,7 @@ impl Tables {
 
     /// Makes everything written so far the newest epoch, and frees what no reader can reach any more.
     pub fn publish(&mut self) -> Epoch {
+        self.retire_slots();
         let epoch = self.writer.advance();
         self.writer.reclaim();
         self.nodes.maintain(&mut self.writer);
@@ -197,6 +207,7 @@ impl Tables {
             }
             !done
         });
+        self.free_slots();
         epoch
     }
 
@@ -297,30 +308,33 @@ impl Tables {
         }
     }
 
-    /// Sets a node at another host. A local station with the same MAC shadows it. Returns the host of the entry
-    /// before.
-    pub fn set_remote(&mut self, bd: Bd, mac: Mac, host: u32) -> Result<Option<u32>, Full> {
-        let what = || format!("node {mac}");
-        if host > MAX_INDEX {
-            return Err(Full::new(what(), format!("its host's number {host} is beyond {MAX_INDEX}")));
-        }
+    /// Sets a node at another host, in this isolation class. A local station with the same MAC shadows it. Returns the
+    /// slot of the entry before.
+    pub fn set_remote(
+        &mut self,
+        bd: Bd,
+        mac: Mac,
+        slot: Slot,
+        isolation: IsolationClass,
+    ) -> Result<Option<Slot>, Full> {
         let key = node_key(bd, mac);
         let with_sync_generation =
-            FdbEntry::Remote { host }.pack().with_sync_generation(self.sync_generation);
+            FdbEntry::Remote { slot, isolation }.pack().with_sync_generation(self.sync_generation);
         if self.locals.get(key).is_some() {
             let before = self.remote_entry(key);
             self.shadowed.insert(
                 key,
                 before.map_or(with_sync_generation, |before| with_sync_generation.with_flags_of(before)),
             );
-            return Ok(before.and_then(PackedFdbEntry::host));
+            return Ok(before.and_then(PackedFdbEntry::slot));
         }
-        let remote = |word: u64| Some(PackedFdbEntry(word)).filter(|word| word.host().is_some());
+        let remote = |word: u64| Some(PackedFdbEntry(word)).filter(|word| word.slot().is_some());
         let word = |before: Option<u64>| {
             before.and_then(remote).map_or(with_sync_generation, |b| with_sync_generation.with_flags_of(b)).0
         };
-        let before = self.nodes.upsert(&mut self.writer, key, word).map_err(|why| Full::new(what(), why))?;
-        Ok(before.and_then(|word| PackedFdbEntry(word).host()))
+        let before = self.nodes.upsert(&mut self.writer, key, word);
+        let before = before.map_err(|why| Full::new(format!("node {mac}"), why))?;
+        Ok(before.and_then(|word| PackedFdbEntry(word).slot()))
     }
 
     /// Whether a node is at another host.
@@ -398,42 +412,6 @@ impl Tables {
             IpAddr::V6(ip) => self.ipv6.get(&self.writer, &wide_key(bd.get(), ip)),
         };
         word.map(owner_mac)
-    }
-
-    /// Sets the host that sends from this address.
-    pub fn put_vtep(&mut self, ip: IpAddr, host: u32) -> Result<(), Full> {
-        let word = u64::from(host);
-        let stored = match ip {
-            IpAddr::V4(ip) => self.vteps4.insert(&mut self.writer, vtep4_key(ip), word),
-            IpAddr::V6(ip) => self.vteps6.insert(&mut self.writer, &wide_key(0, ip), word),
-        };
-        stored.map(drop).map_err(|why| Full::new(format!("VTEP {ip}"), why))
-    }
-
-    /// Removes the host that sends from this address, unless it is another host by now.
-    pub fn remove_vtep(&mut self, ip: IpAddr, host: u32) {
-        let host = u64::from(host);
-        match ip {
-            IpAddr::V4(ip) if self.vteps4.get(vtep4_key(ip)) == Some(host) => {
-                self.vteps4.remove(&mut self.writer, vtep4_key(ip));
-                self.removed_vteps4.count();
-            }
-            IpAddr::V6(ip) if self.vteps6.get(&self.writer, &wide_key(0, ip)) == Some(host) => {
-                self.vteps6.remove(&mut self.writer, &wide_key(0, ip));
-            }
-            _ => {}
-        }
-    }
-
-    /// Publishes the record of a host.
-    pub fn put_host(&mut self, index: u32, entry: HostEntry) -> Result<(), Full> {
-        let stored = self.shared.hosts.set(&mut self.writer, index, entry);
-        stored.map(drop).map_err(|why| Full::new(format!("host {index}"), why))
-    }
-
-    /// Removes a host.
-    pub fn remove_host(&mut self, index: u32) {
-        self.shared.hosts.clear(&mut self.writer, index);
     }
 
     /// Publishes the record of a network.

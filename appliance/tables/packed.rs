@@ -1,6 +1,7 @@
 //! The keys and values of the fast tables, each packed into one 64-bit word so that a lookup is one compare and an
 //! update one store. Only this module knows the bits.
 
+use super::peer::{IsolationClass, Slot};
 use std::net::Ipv4Addr;
 use stopover_net::Mac;
 
@@ -54,9 +55,9 @@ pub const fn ipv4_key(bd: Bd, ip: Ipv4Addr) -> u64 {
 ///
 /// | bits  | local            | remote     |
 /// |-------|------------------|------------|
-/// | 0-23  | station          | host       |
-/// | 24-35 | VLAN (0 = none)  | 0          |
-/// | 36-47 | port             | 0          |
+/// | 0-23  | station          | slot       |
+/// | 24-35 | VLAN (0 = none)  | isolation class, bits 0-11 |
+/// | 36-47 | port             | isolation class, bits 12-15; then 0 |
 /// | 48-59 | 0                | sync generation (see `Tables::sweep`) |
 /// | 60-61 | 1                | 2          |
 /// | 62    | migrating: may send elsewhere (in the table of local stations only) | migrating: may send here |
@@ -73,9 +74,10 @@ const KIND_SHIFT: u32 = 60;
 const SYNC_GENERATION_SHIFT: u32 = 48;
 /// Largest sync generation; the next is 0 again.
 pub const MAX_SYNC_GENERATION: u16 = 0xfff;
+const ISOLATION_SHIFT: u32 = 24;
 const INDEX_MASK: u64 = 0x00ff_ffff;
 
-/// Largest station or host index that an entry can have.
+/// Largest station or slot number that an entry can have.
 pub const MAX_INDEX: u32 = INDEX_MASK as u32;
 
 /// An unpacked [`PackedFdbEntry`].
@@ -92,8 +94,10 @@ pub enum FdbEntry {
     },
     /// At another host.
     Remote {
-        /// Index of the host.
-        host: u32,
+        /// The slot, which leads to the path to its host.
+        slot: Slot,
+        /// Its isolation class.
+        isolation: IsolationClass,
     },
     /// Leaving a port of this appliance, or arriving there.
     Migrating {
@@ -113,7 +117,9 @@ impl FdbEntry {
         PackedFdbEntry(match self {
             Self::Local { port, vlan, station } => 1 << KIND_SHIFT | pack_local(port, vlan, station),
             Self::Migrating { port, vlan, index } => 3 << KIND_SHIFT | pack_local(port, vlan, index),
-            Self::Remote { host } => 2 << KIND_SHIFT | host as u64 & INDEX_MASK,
+            Self::Remote { slot, isolation } => {
+                2 << KIND_SHIFT | (isolation.0 as u64) << ISOLATION_SHIFT | slot.get() as u64
+            }
         })
     }
 }
@@ -132,19 +138,22 @@ impl PackedFdbEntry {
         let (port, vlan) = ((self.0 >> 36) as u16 & 0xfff, (self.0 >> 24) as u16 & 0xfff);
         match (self.0 >> KIND_SHIFT) & 3 {
             1 => Some(FdbEntry::Local { port, vlan, station: index }),
-            2 => Some(FdbEntry::Remote { host: index }),
+            2 => Some(FdbEntry::Remote {
+                slot: Slot::of_word(self.0),
+                isolation: IsolationClass((self.0 >> ISOLATION_SHIFT) as u16),
+            }),
             3 => Some(FdbEntry::Migrating { port, vlan, index }),
             _ => None,
         }
     }
 
-    /// The host of the node, if that is another host and the node is not locked for a migration. It costs no more
-    /// than to unpack the word.
+    /// The slot of the node, if it is at another host and not locked for a migration. It costs no more than to unpack
+    /// the word.
     #[inline]
     #[must_use]
-    pub const fn host_at_rest(self) -> Option<u32> {
+    pub const fn slot_at_rest(self) -> Option<Slot> {
         match (self.0 >> KIND_SHIFT) & 7 {
-            2 => Some((self.0 & INDEX_MASK) as u32),
+            2 => Some(Slot::of_word(self.0)),
             _ => None,
         }
     }
@@ -152,9 +161,20 @@ impl PackedFdbEntry {
     /// The host of the node, if that is another host.
     #[inline]
     #[must_use]
-    pub const fn host(self) -> Option<u32> {
+    pub const fn slot(self) -> Option<Slot> {
         match self.unpack() {
-            Some(FdbEntry::Remote { host }) => Some(host),
+            Some(FdbEntry::Remote { slot, .. }) => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// The port and the VLAN tag of the node, if it is behind a port of this appliance and not migrating. It costs less
+    /// than to unpack the word.
+    #[inline]
+    #[must_use]
+    pub const fn local_port(self) -> Option<(u16, u16)> {
+        match (self.0 >> KIND_SHIFT) & 3 {
+            1 => Some(((self.0 >> 36) as u16 & 0xfff, (self.0 >> 24) as u16 & 0xfff)),
             _ => None,
         }
     }
@@ -267,18 +287,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, sync_generation in 0..=MAX_SYNC_GENERATION) {
+        fn entries_round_trip(port in 0u16..4096, vlan in 0u16..4096, index in 0u32..=MAX_INDEX, class: u16, sync_generation in 0..=MAX_SYNC_GENERATION) {
             let places = [
                 FdbEntry::Local { port, vlan, station: index },
-                FdbEntry::Remote { host: index },
+                FdbEntry::Remote { slot: Slot::new(index).unwrap(), isolation: IsolationClass(class) },
                 FdbEntry::Migrating { port, vlan, index },
             ];
             for place in places {
                 let word = place.pack().with_sync_generation(sync_generation);
                 prop_assert_eq!(word.unpack(), Some(place));
-                prop_assert_eq!(word.host_at_rest(), word.host());
-                prop_assert_eq!(word.set_departed().host_at_rest(), word.host());
-                prop_assert_eq!(word.set_migrating_flag(true).host_at_rest(), None);
+                prop_assert_eq!(word.slot_at_rest(), word.slot());
+                let local = matches!(place, FdbEntry::Local { .. }).then_some((port, vlan));
+                prop_assert_eq!(word.local_port(), local);
+                prop_assert_eq!(word.set_departed().slot_at_rest(), word.slot());
+                prop_assert_eq!(word.set_migrating_flag(true).slot_at_rest(), None);
                 prop_assert_eq!(word.sync_generation(), sync_generation);
                 prop_assert!(!word.is_migrating() && !word.departed());
                 let flagged = word.set_migrating_flag(true).set_departed();

@@ -1,7 +1,10 @@
 //! The typed layer: what a view reads, what a snapshot keeps, what a station shadows.
 
-use super::entries::{HostEntry, NetworkEntry};
+mod slots;
+
+use super::entries::NetworkEntry;
 use super::packed::{FdbEntry, MAX_SYNC_GENERATION, PackedFdbEntry, node_key};
+use super::peer::{Accept, PackedVtep, PathClass, Peer};
 use super::*;
 use stopover_net::FloodPolicy;
 
@@ -28,11 +31,24 @@ fn at(port: u16, station: u32) -> Option<FdbEntry> {
     Some(FdbEntry::Local { port, vlan: 0, station })
 }
 
-fn remote(host: u32) -> Option<FdbEntry> {
-    Some(FdbEntry::Remote { host })
+/// Every host has an isolation class of its own here.
+fn isolation(host: u32) -> IsolationClass {
+    IsolationClass(host as u16 * 1000)
 }
 
 impl Lab {
+    /// Puts a host, and the entry of a node at it.
+    fn set_remote(&mut self, bd: Bd, mac: Mac, host: u32) {
+        let slot = self.tables.put_peer(Peer::new(host), true, Accept::Plain).unwrap();
+        self.tables.set_remote(bd, mac, slot, isolation(host)).unwrap();
+    }
+
+    /// The entry of a node at this host.
+    fn remote(&self, host: u32) -> Option<FdbEntry> {
+        let slot = self.tables.slot(Peer::new(host), PathClass::Plain)?;
+        Some(FdbEntry::Remote { slot, isolation: isolation(host) })
+    }
+
     /// The entry of a node; all lookups must agree.
     #[track_caller]
     fn fdb_entry(&self, bd: Bd, mac: Mac) -> Option<FdbEntry> {
@@ -61,9 +77,9 @@ impl Lab {
 fn nodes_of_two_networks_are_separate() {
     let mut lab = lab();
     assert_eq!(lab.fdb_entry(lab.bd, M1), None);
-    lab.tables.set_remote(lab.bd, M1, 7).unwrap();
+    lab.set_remote(lab.bd, M1, 7);
     let id = lab.tables.set_local(lab.other, M1, 3, 0, None).unwrap();
-    assert_eq!(lab.fdb_entry(lab.bd, M1), remote(7));
+    assert_eq!(lab.fdb_entry(lab.bd, M1), lab.remote(7));
     assert_eq!(lab.fdb_entry(lab.other, M1), at(3, id));
     lab.tables.remove_remote(lab.other, M1);
     assert_eq!(lab.fdb_entry(lab.other, M1), at(3, id), "a station of ours is no remote node");
@@ -99,7 +115,7 @@ fn a_snapshot_keeps_its_own_nodes_and_local_stations() {
     let ip6 = |n: u16| IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n));
     let (named, stale, ours) = (M1, M2, Mac::new([2, 0, 0, 0, 0, 3]));
     for (n, mac) in [(1, named), (2, stale)] {
-        lab.tables.set_remote(lab.bd, mac, 7).unwrap();
+        lab.set_remote(lab.bd, mac, 7);
         lab.tables.set_owner(lab.bd, ip(n), mac).unwrap();
         lab.tables.set_owner(lab.bd, ip6(u16::from(n)), mac).unwrap();
     }
@@ -108,11 +124,11 @@ fn a_snapshot_keeps_its_own_nodes_and_local_stations() {
     lab.tables.set_owner(lab.bd, ip6(3), ours).unwrap();
 
     lab.tables.next_sync_generation();
-    assert_eq!(lab.fdb_entry(lab.bd, stale), remote(7), "until its end a snapshot takes nothing away");
-    lab.tables.set_remote(lab.bd, named, 8).unwrap();
+    assert_eq!(lab.fdb_entry(lab.bd, stale), lab.remote(7), "until its end a snapshot takes nothing away");
+    lab.set_remote(lab.bd, named, 8);
     lab.tables.set_owner(lab.bd, ip(1), named).unwrap();
     lab.tables.sweep();
-    assert_eq!(lab.fdb_entry(lab.bd, named), remote(8));
+    assert_eq!(lab.fdb_entry(lab.bd, named), lab.remote(8));
     assert_eq!(lab.fdb_entry(lab.bd, stale), None);
     assert_eq!(lab.fdb_entry(lab.bd, ours), at(3, id));
     let left: Vec<_> = [1, 2, 3].map(|n| (lab.owner(lab.bd, ip(n)), lab.owner(lab.bd, ip6(n.into())))).into();
@@ -123,12 +139,12 @@ fn a_snapshot_keeps_its_own_nodes_and_local_stations() {
 fn an_interrupted_snapshot_leaves_no_stale_node() {
     for broken in 1..5 {
         let mut lab = lab();
-        lab.tables.set_remote(lab.bd, M1, 7).unwrap();
+        lab.set_remote(lab.bd, M1, 7);
         lab.tables.set_owner(lab.bd, IP, M1).unwrap();
         for _ in 0..broken {
             lab.tables.next_sync_generation();
             // A node of the received part of the snapshot, which no longer exists.
-            lab.tables.set_remote(lab.bd, M2, 7).unwrap();
+            lab.set_remote(lab.bd, M2, 7);
         }
         lab.tables.next_sync_generation();
         lab.tables.sweep();
@@ -141,14 +157,14 @@ fn an_interrupted_snapshot_leaves_no_stale_node() {
 #[test]
 fn a_station_shadows_a_remote_node_until_it_is_removed() {
     let mut lab = lab();
-    lab.tables.set_remote(lab.bd, M1, 7).unwrap();
+    lab.set_remote(lab.bd, M1, 7);
     let id = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
     assert_eq!(lab.fdb_entry(lab.bd, M1), at(3, id));
     // Updates of the node meanwhile are kept.
-    lab.tables.set_remote(lab.bd, M1, 8).unwrap();
+    lab.set_remote(lab.bd, M1, 8);
     assert_eq!(lab.fdb_entry(lab.bd, M1), at(3, id));
     lab.tables.remove_local(lab.bd, M1, id);
-    assert_eq!(lab.fdb_entry(lab.bd, M1), remote(8));
+    assert_eq!(lab.fdb_entry(lab.bd, M1), lab.remote(8));
 
     let id = lab.tables.set_local(lab.bd, M1, 3, 0, None).unwrap();
     // A move to another port does not remove the station.
@@ -163,16 +179,16 @@ fn a_station_shadows_a_remote_node_until_it_is_removed() {
 fn a_snapshot_removes_shadowed_nodes_too() {
     let mut lab = lab();
     for (mac, named) in [(M1, true), (M2, false)] {
-        lab.tables.set_remote(lab.bd, mac, 7).unwrap();
+        lab.set_remote(lab.bd, mac, 7);
         let id = lab.tables.set_local(lab.bd, mac, 3, 0, None).unwrap();
         lab.tables.next_sync_generation();
         if named {
-            lab.tables.set_remote(lab.bd, mac, 9).unwrap();
+            lab.set_remote(lab.bd, mac, 9);
         }
         lab.tables.sweep();
         assert_eq!(lab.fdb_entry(lab.bd, mac), at(3, id));
         lab.tables.remove_local(lab.bd, mac, id);
-        assert_eq!(lab.fdb_entry(lab.bd, mac), remote(9).filter(|_| named));
+        assert_eq!(lab.fdb_entry(lab.bd, mac), lab.remote(9).filter(|_| named));
     }
 }
 
@@ -210,17 +226,18 @@ fn touched_stations_are_seen_once() {
 #[test]
 fn a_vtep_belongs_to_the_last_host_that_registered_it() {
     let mut lab = lab();
+    let (one, two) = (Peer::new(1), Peer::new(2));
     for ip in [IP, IP6] {
         assert_eq!(lab.view.vtep(ip), None);
-        lab.tables.put_vtep(ip, 1).unwrap();
-        lab.tables.put_vtep(ip, 2).unwrap();
-        lab.tables.remove_vtep(ip, 1);
-        assert_eq!(lab.view.vtep(ip), Some(2));
-        lab.tables.remove_vtep(ip, 2);
+        lab.tables.put_vtep(ip, one).unwrap();
+        lab.tables.put_vtep(ip, two).unwrap();
+        lab.tables.remove_vtep(ip, one);
+        assert_eq!(lab.view.vtep(ip).map(PackedVtep::peer), Some(two));
+        lab.tables.remove_vtep(ip, two);
         assert_eq!(lab.view.vtep(ip), None);
     }
-    lab.tables.put_vtep("0.0.0.0".parse().unwrap(), 0).unwrap();
-    assert_eq!(lab.view.vtep("0.0.0.0".parse().unwrap()), Some(0));
+    lab.tables.put_vtep("0.0.0.0".parse().unwrap(), Peer::new(0)).unwrap();
+    assert_eq!(lab.view.vtep("0.0.0.0".parse().unwrap()).map(PackedVtep::peer), Some(Peer::new(0)));
 }
 
 #[test]
@@ -229,8 +246,8 @@ fn hosts_and_networks_are_published_and_withdrawn() {
     let vni = Vni::new(100).unwrap();
     assert_eq!((lab.view.bd_of(vni), lab.view.bd_of(Vni::new(300).unwrap())), (Some(lab.bd), None));
     assert_eq!(lab.tables.bd(vni), Ok(lab.bd));
-    assert!(lab.view.host(5).is_none() && lab.view.network(lab.bd).is_none());
-    lab.tables.put_host(5, HostEntry { path: None, is_appliance: true }).unwrap();
+    assert!(lab.view.peer(Peer::new(5)).is_none() && lab.view.network(lab.bd).is_none());
+    let slot = lab.tables.put_peer(Peer::new(5), true, Accept::Plain).unwrap();
     let entry = |flood| NetworkEntry {
         migrating: [].into(),
         moved: [].into(),
@@ -238,33 +255,31 @@ fn hosts_and_networks_are_published_and_withdrawn() {
         vni,
         flood,
         mtu: 0,
-        hosts: [5].into(),
-        segment_hosts: [].into(),
+        slots: [slot].into(),
+        segment_slots: [].into(),
         ports: [].into(),
     };
     let (before, after) = (entry(FloodPolicy::Drop), entry(FloodPolicy::Flood));
     lab.tables.put_network(before).unwrap();
-    assert!(lab.view.host(5).is_some_and(|host| host.path.is_none()));
+    assert!(lab.view.slot(slot).is_some_and(|entry| entry.path.is_none() && entry.peer == Peer::new(5)));
     assert_eq!(
-        lab.view.network(lab.bd).map(|n| (n.flood, n.hosts.to_vec())),
-        Some((FloodPolicy::Drop, vec![5]))
+        lab.view.network(lab.bd).map(|n| (n.flood, n.slots.to_vec())),
+        Some((FloodPolicy::Drop, vec![slot]))
     );
     lab.tables.put_network(after).unwrap();
     assert_eq!(lab.view.network(lab.bd).map(|n| n.flood), Some(FloodPolicy::Flood));
-    lab.tables.remove_host(5);
-    assert!(lab.view.host(5).is_none());
+    lab.tables.remove_peer(Peer::new(5));
+    assert!(lab.view.peer(Peer::new(5)).is_none() && lab.view.slot(slot).is_none());
 }
 
 #[test]
-fn numbers_that_do_not_fit_a_word_are_refused() {
+fn numbers_that_do_not_fit_are_refused() {
     let mut lab = lab();
-    let full = lab.tables.set_remote(lab.bd, M1, MAX_INDEX + 1).unwrap_err();
-    assert_eq!(
-        full.to_string(),
-        "node 02:00:00:00:00:01 cannot be stored: its host's number 16777216 is beyond 16777215"
-    );
-    assert_eq!(lab.fdb_entry(lab.bd, M1), None);
-    assert!(lab.tables.put_host(MAX_HOSTS, HostEntry { path: None, is_appliance: true }).is_err());
+    let full = lab.tables.put_peer(Peer::new(LAST_HOST + 1), true, Accept::Plain).unwrap_err();
+    assert_eq!(full.to_string(), "host 1048576 cannot be stored: its number is beyond 1048575");
+    assert_eq!(lab.tables.slot(Peer::new(LAST_HOST + 1), PathClass::Plain), None);
+    assert!(lab.tables.put_peer(Peer::new(LAST_HOST), true, Accept::Plain).is_ok());
+    assert_eq!((Slot::new(MAX_INDEX).map(Slot::get), Slot::new(MAX_INDEX + 1)), (Some(MAX_INDEX), None));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 
 use super::{
     Shared,
-    entries::{HostEntry, NetworkEntry},
+    entries::{NetworkEntry, Path, PeerEntry, SlotEntry},
     migration_record::MigrationRecord,
     packed::{Bd, FdbEntry, PackedFdbEntry, ipv4_key, node_key, owner_mac, owner_router},
+    peer::{PackedVtep, PathClass, Peer, Slot},
     vni_index, vtep_cache, vtep4_key, wide_key,
 };
 use std::{
@@ -128,18 +129,50 @@ impl View {
         self.tables.ipv6.get(&self.reader, &wide_key(bd.get(), ip)).and_then(owner_router)
     }
 
-    /// A host by its index.
+    /// What a slot leads to.
     #[inline]
     #[must_use]
-    pub fn host(&self, index: u32) -> Option<&HostEntry> {
-        self.tables.shared.hosts.view(&self.reader).get(index)
+    pub fn slot(&self, slot: Slot) -> Option<&SlotEntry> {
+        self.slots().get(slot.get())
     }
 
-    /// All hosts, for a burst.
+    /// All slots, for a burst.
     #[inline]
     #[must_use]
-    pub fn hosts(&self) -> slots::View<'_, HostEntry> {
-        self.tables.shared.hosts.view(&self.reader)
+    pub fn slots(&self) -> slots::View<'_, SlotEntry> {
+        self.tables.shared.slots.view(&self.reader)
+    }
+
+    /// Whose slot it is.
+    #[must_use]
+    pub fn peer_of(&self, slot: Slot) -> Option<Peer> {
+        self.slot(slot).map(|entry| entry.peer)
+    }
+
+    /// A peer.
+    #[inline]
+    #[must_use]
+    pub fn peer(&self, peer: Peer) -> Option<&PeerEntry> {
+        self.tables.shared.peers.view(&self.reader).get(peer.get())
+    }
+
+    /// The slot of a peer and a path class.
+    #[must_use]
+    pub fn slot_of(&self, peer: Peer, class: PathClass) -> Option<Slot> {
+        self.peer(peer).map(|entry| entry.slot(class))
+    }
+
+    /// The path in force to a peer.
+    #[must_use]
+    pub fn path_to(&self, peer: Peer) -> Option<&Path> {
+        self.slot(self.slot_of(peer, PathClass::Plain)?)?.path.as_ref()
+    }
+
+    /// Whether a peer is an appliance, which understands overlay flags and end markers.
+    #[inline]
+    #[must_use]
+    pub fn is_appliance(&self, peer: Peer) -> bool {
+        self.peer(peer).is_some_and(|entry| entry.is_appliance)
     }
 
     /// Begins the lookups of a burst's VTEP addresses, see [`View::knows_vtep4`].
@@ -148,25 +181,29 @@ impl View {
         self.vtep_cache4.refresh();
     }
 
-    /// Whether the cache has the VTEP address with this key ([`vtep4_key`]). If not, a host may send from it all the
-    /// same: see [`View::vteps4`]. Only valid after [`View::begin_vteps4`] since the last quiescent point.
+    /// Whether the cache has the VTEP address with this key ([`vtep4_key`]). If not, plain VXLAN from it may be
+    /// accepted all the same: see [`View::vteps4`]. Only valid after [`View::begin_vteps4`] since the last quiescent
+    /// point.
     #[inline(always)]
     #[must_use]
     pub fn knows_vtep4(&self, key: u64) -> bool {
         self.vtep_cache4.has(key)
     }
 
-    /// Whether hosts send from the VTEP addresses with these keys: bit i of the result is for `keys[i]`. At most
-    /// [`map64::BURST`] keys.
+    /// Whether plain VXLAN is accepted from the VTEP addresses with these keys: bit i of the result is for `keys[i]`.
+    /// At most [`map64::BURST`] keys.
     #[must_use]
     pub fn vteps4(&self, keys: &[u64]) -> u64 {
-        let found = self.tables.vteps4.lookup_burst(&self.reader, keys, &mut [0; map64::BURST]);
-        for (i, key) in keys.iter().enumerate() {
-            if found >> i & 1 != 0 {
+        let mut words = [0; map64::BURST];
+        let found = self.tables.vteps4.lookup_burst(&self.reader, keys, &mut words);
+        let mut accepted = 0;
+        for (i, (key, word)) in keys.iter().zip(words).enumerate() {
+            if found >> i & 1 != 0 && PackedVtep(word).accepts_plain() {
+                accepted |= 1 << i;
                 self.vtep_cache4.remember(*key);
             }
         }
-        found
+        accepted
     }
 
     /// A network by its index.
@@ -198,15 +235,15 @@ impl View {
             || local().is_some_and(PackedFdbEntry::is_migrating)
     }
 
-    /// The host that sends from this VTEP address.
+    /// The peer that sends from this VTEP address, and whether plain VXLAN is accepted from it.
     #[inline]
     #[must_use]
-    pub fn vtep(&self, ip: IpAddr) -> Option<u32> {
+    pub fn vtep(&self, ip: IpAddr) -> Option<PackedVtep> {
         let word = match ip {
             IpAddr::V4(ip) => self.tables.vteps4.get(&self.reader, vtep4_key(ip)),
             IpAddr::V6(ip) => self.tables.vteps6.get(&self.reader, &wide_key(0, ip)),
         };
-        word.map(|host| host as u32)
+        word.map(PackedVtep)
     }
 
     /// The network with this VNI, if this appliance is in it.

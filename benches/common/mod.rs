@@ -23,8 +23,9 @@ use stopover::pipeline::{
 };
 use stopover::tables::{
     Tables, View,
-    entries::{HostEntry, Member, NetworkEntry, Path},
+    entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},
     packed::Bd,
+    peer::{Accept, IsolationClass, PathClass, Peer, Slot},
 };
 use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
 use stopover_net::{
@@ -150,17 +151,18 @@ impl World {
         for (mac, at) in [(A, VM), (B, OTHER_VM), (C, SEGMENT)] {
             tables.set_local(bd, mac, at, 0, None).unwrap();
         }
+        let slot = put_peer(&mut tables, Peer::new(1), v6, inner_mtu);
         for n in 0..NODES {
-            tables.set_remote(bd, remote(n), 1).unwrap();
+            tables.set_remote(bd, remote(n), slot, IsolationClass::default()).unwrap();
             if n % 2 == 0 {
                 tables.set_owner(bd, address(n), remote(n)).unwrap();
             }
         }
-        tables.put_vtep(ip("10.0.0.1"), 1).unwrap();
-        tables.put_vtep(ip("fd00::1"), 1).unwrap();
-        tables.put_host(1, host(v6, inner_mtu)).unwrap();
+        for vtep in ["10.0.0.1", "fd00::1"] {
+            tables.put_vtep(ip(vtep), Peer::new(1)).unwrap();
+        }
         let members = [(VM, 0, false), (OTHER_VM, 0, false), (SEGMENT, 0, true), (TRUNK, 10, true)];
-        tables.put_network(network_entry(network, 1, &members)).unwrap();
+        tables.put_network(network_entry(network, [slot].into(), &members)).unwrap();
         tables.publish();
         Self {
             tables,
@@ -177,10 +179,9 @@ impl World {
     /// Sets the network to one local port, that of the VM, and this many hosts.
     pub fn flood_to(&mut self, hosts: u32) {
         let network = Network { bd: self.bd, vni: Vni::new(VNI).unwrap() };
-        for number in 1..=hosts {
-            self.tables.put_host(number, host(false, 1430)).unwrap();
-        }
-        self.tables.put_network(network_entry(network, hosts, &[(VM, 0, false)])).unwrap();
+        let slots =
+            (1..=hosts).map(|host| put_peer(&mut self.tables, Peer::new(host), false, 1430)).collect();
+        self.tables.put_network(network_entry(network, slots, &[(VM, 0, false)])).unwrap();
         self.tables.publish();
         self.view.quiescent();
     }
@@ -245,8 +246,8 @@ impl World {
     }
 }
 
-/// A host with a resolved path.
-fn host(v6: bool, inner_mtu: u16) -> HostEntry {
+/// Puts a host with a resolved path.
+pub fn put_peer(tables: &mut Tables, peer: Peer, v6: bool, inner_mtu: u16) -> Slot {
     let (src, dst) = if v6 { ("fd00::2", "fd00::1") } else { ("10.0.0.2", "10.0.0.1") };
     let spec = OuterSpec {
         src_mac: OUR_MAC,
@@ -258,12 +259,15 @@ fn host(v6: bool, inner_mtu: u16) -> HostEntry {
         ttl: 64,
     };
     let outer = OuterHeader::new(&spec).unwrap();
-    let path = Path { outer, port: UNDERLAY, inner_mtu, tos: OuterTos::COPY, zero_checksum: false };
-    HostEntry { path: Some(path), is_appliance: true }
+    let template = EncapTemplate { tos: OuterTos::COPY, zero_checksum: false, outer };
+    let path = Path { port: UNDERLAY, inner_mtu, template, seal: Seal::None, peer };
+    let slot = tables.put_peer(peer, true, Accept::Plain).unwrap();
+    tables.set_path(peer, PathClass::Plain, Some(path)).unwrap();
+    slot
 }
 
-/// A network with hosts from 1 on, and these ports: number, VLAN tag, whether there is a segment.
-fn network_entry(network: Network, hosts: u32, members: &[(u16, u16, bool)]) -> NetworkEntry {
+/// A network with these hosts and these ports: number, VLAN tag, whether there is a segment.
+fn network_entry(network: Network, slots: Box<[Slot]>, members: &[(u16, u16, bool)]) -> NetworkEntry {
     let member =
         |(port, vlan, segment): &(u16, u16, bool)| Member { port: *port, vlan: *vlan, segment: *segment };
     NetworkEntry {
@@ -273,8 +277,8 @@ fn network_entry(network: Network, hosts: u32, members: &[(u16, u16, bool)]) -> 
         vni: network.vni,
         flood: FloodPolicy::Flood,
         mtu: 0,
-        hosts: (1..=hosts).collect(),
-        segment_hosts: [].into(),
+        slots,
+        segment_slots: [].into(),
         ports: members.iter().map(member).collect(),
     }
 }

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use stopover::tables::{
     Tables, View,
     packed::{Bd, FdbEntry, node_key},
+    peer::{IsolationClass, Slot},
 };
 use stopover_net::{Mac, Vni};
 
@@ -72,20 +73,25 @@ impl Keys {
         black_box(&self.words);
     }
 
-    /// Panics unless the table has the host of every node that is drawn.
+    /// Panics unless the table has the slot of every node that is drawn.
     pub fn check(&mut self, view: &mut View) {
         for _ in 0..100 {
             self.run(view);
             for (key, word) in self.keys.iter().zip(self.words) {
                 let n = *key as u32;
-                assert_eq!(word, host_word(n % 100), "station {n}");
+                assert_eq!(word, slot_word(n % 100), "station {n}");
             }
         }
     }
 }
 
-fn host_word(host: u32) -> u64 {
-    FdbEntry::Remote { host }.pack().0
+/// A slot by its number, which no peer has.
+pub fn slot(number: u32) -> Slot {
+    Slot::new(number).unwrap()
+}
+
+fn slot_word(number: u32) -> u64 {
+    FdbEntry::Remote { slot: slot(number), isolation: IsolationClass::default() }.pack().0
 }
 
 /// Tables, and the network of their keys.
@@ -98,7 +104,7 @@ pub fn filled(nodes: u32) -> (Filled, View) {
     let (mut tables, views) = Tables::new(1).unwrap();
     let bd = tables.bd(Vni::new(100).unwrap()).unwrap();
     for n in 0..nodes {
-        tables.set_remote(bd, station(n), n % 100).unwrap();
+        tables.set_remote(bd, station(n), slot(n % 100), IsolationClass::default()).unwrap();
     }
     tables.publish();
     (Filled { tables, bd }, views.into_iter().next().unwrap().online())

@@ -2,7 +2,10 @@
 //! requests. A snapshot is compared with what was known: what it does not name is removed.
 
 use super::{Control, Key, Migrations};
-use crate::migration::machine::{Event, Record};
+use crate::{
+    migration::machine::{Event, Record},
+    tables::peer::Peer,
+};
 use hashbrown::HashSet;
 use stopover_bbs::{
     client::MigrationUpdate,
@@ -140,7 +143,7 @@ impl Control {
 
     /// Passes a new machine what is known already.
     pub(super) fn init_machine(&mut self, now_ms: u64, key: Key) {
-        if let Some(host) = self.tables.recorded_host(key.0, key.1) {
+        if let Some(host) = self.tables.recorded_host(key.0, key.1).map(Peer::get) {
             self.migration_event(now_ms, key, Event::Record(Record::Other(host)));
         }
         if let Some(lock) = self.migrations.locks.get(&key).copied() {

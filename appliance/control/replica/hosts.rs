@@ -1,10 +1,14 @@
 //! Hosts of the replica: their records, their VTEP addresses, and how they are reached. Enters: hosts of the board, paths
-//! from the underlay. Leaves: host and VTEP entries in the tables, and which VTEP addresses are to be resolved.
+//! from the underlay. Leaves: peers, their paths and VTEPs in the tables, and which VTEP addresses are to be resolved.
 
 use super::{Effect, HostRecord, Replica, ReplicaCtx};
-use crate::tables::{Full, Tables, entries::Path};
+use crate::tables::{
+    Full, Tables,
+    entries::Path,
+    peer::{Accept, PathClass, Peer},
+};
 use std::net::IpAddr;
-use stopover_bbs::model::Host;
+use stopover_bbs::model::{DeclaredBy, Host};
 use stopover_net::Vni;
 
 impl Replica {
@@ -38,8 +42,11 @@ impl Replica {
         for ip in old.iter().flat_map(|old| &old.host.vteps).filter(|ip| !host.vteps.contains(ip)) {
             self.drop_vtep(ctx, *ip, id)?;
         }
+        let peer = Peer::new(id);
+        let is_appliance = host.declared_by == DeclaredBy::Appliance;
+        let slot = ctx.tables.put_peer(peer, is_appliance, Accept::Plain)?;
         for ip in host.vteps.iter().filter(|_| !own) {
-            ctx.tables.put_vtep(*ip, id)?;
+            ctx.tables.put_vtep(*ip, peer)?;
         }
         if old.as_ref().is_none_or(|old| old.host.no_flood != host.no_flood) {
             // Memberships that arrived before their host count only now.
@@ -49,8 +56,8 @@ impl Replica {
         let (target, before) =
             (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
         let path = old.filter(|_| before == target).and_then(|old| old.path);
-        let record = HostRecord { host, vtep, path };
-        ctx.tables.put_host(id, record.entry())?;
+        let record = HostRecord { host, vtep, path, slot };
+        ctx.tables.set_path(peer, PathClass::Plain, record.path.clone())?;
         self.insert_host(id, record);
         let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Track(ip, port)).into_iter().collect();
         let untracked = before.filter(|old| Some(*old) != target && !self.is_tracked(*old));
@@ -61,9 +68,9 @@ impl Replica {
     /// Host `id`, which is not in `hosts` now, does not send from `ip` any more; another host may, with another UDP
     /// port.
     fn drop_vtep(&self, ctx: &mut ReplicaCtx, ip: IpAddr, id: u32) -> Result<(), Full> {
-        ctx.tables.remove_vtep(ip, id);
+        ctx.tables.remove_vtep(ip, Peer::new(id));
         match self.with_vtep(ip).find(|(other, _)| Some(*other) != self.own_id) {
-            Some((other, _)) => ctx.tables.put_vtep(ip, other),
+            Some((other, _)) => ctx.tables.put_vtep(ip, Peer::new(other)),
             None => Ok(()),
         }
     }
@@ -106,7 +113,7 @@ impl Replica {
         for ip in &old.host.vteps {
             self.drop_vtep(ctx, *ip, id)?;
         }
-        ctx.tables.remove_host(id);
+        ctx.tables.remove_peer(Peer::new(id));
         for (vni, record) in &mut self.networks {
             if record.members.remove(&id).is_some() {
                 self.dirty.insert(*vni);
@@ -131,7 +138,7 @@ impl Replica {
     pub fn set_path(&mut self, tables: &mut Tables, id: u32, path: Option<Path>) -> Result<(), Full> {
         let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
         record.path = path;
-        tables.put_host(id, record.entry())
+        tables.set_path(Peer::new(id), PathClass::Plain, record.path.clone())
     }
 
     /// Our number at the board, once it is known.

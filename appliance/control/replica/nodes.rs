@@ -1,8 +1,12 @@
 //! Nodes of the replica: where each is, which addresses it has, and whether it is locked. Enters: nodes of the board, one
 //! by one or in batches. Leaves: FDB entries and owners of addresses in the tables.
 
-use super::{Effect, Replica, ReplicaCtx};
-use crate::tables::{Full, Tables, packed::Bd};
+use super::{Effect, HostRecord, Replica, ReplicaCtx};
+use crate::tables::{
+    Full, Tables,
+    packed::Bd,
+    peer::{IsolationClass, Peer},
+};
 use std::net::IpAddr;
 use stopover_bbs::model::{Node, NodeBatch};
 use stopover_net::{Mac, Vni};
@@ -74,14 +78,18 @@ impl Replica {
     ) -> Result<Option<Effect>, Full> {
         let station = ctx.stations.get(bd, mac);
         // Our own stations are known better here; a claim of ours that only the board still has is being withdrawn.
-        let ours = self.own_id == Some(host_id) || !self.hosts.contains_key(&host_id);
+        let host = self.hosts.get(&host_id).filter(|_| self.own_id != Some(host_id));
+        let ours = host.is_none();
         let mut effect = None;
-        if ours {
-            ctx.tables.remove_remote(bd, mac);
-        } else {
+        match host {
+            None => ctx.tables.remove_remote(bd, mac),
             // A local station with this MAC shadows it until the board has decided whose it is.
-            let left = ctx.tables.set_remote(bd, mac, host_id)?.filter(|from| *from != host_id);
-            effect = left.filter(|_| station.is_none()).map(|from| Effect::Moved { vni, mac, from });
+            Some(HostRecord { slot, .. }) => {
+                let before = ctx.tables.set_remote(bd, mac, *slot, IsolationClass::default())?;
+                let left = before.filter(|before| before != slot && station.is_none());
+                let from = left.and_then(|left| ctx.tables.peer_of(left)).map(Peer::get);
+                effect = from.filter(|from| *from != host_id).map(|from| Effect::Moved { vni, mac, from });
+            }
         }
         for ip in ips {
             if !ours || station.is_some_and(|station| station.ips.contains(&ip)) {

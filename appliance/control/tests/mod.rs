@@ -13,8 +13,9 @@ use super::stations::{ClaimUpdate, Declared, Kind, Removal, Stations};
 use crate::pipeline::Learn;
 use crate::tables::{
     Full, Tables, View,
-    entries::{Member, NetworkEntry, Path},
+    entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},
     packed::{Bd, FdbEntry},
+    peer::{Peer, Slot},
 };
 use std::net::IpAddr;
 use stopover_bbs::model::{Change, DeclaredBy, Host, Network, Node, NodeBatch, NodeFacts};
@@ -161,7 +162,28 @@ impl Lab {
 
     /// Where a node of network 100 is: the port of a station of ours, or the number of its host.
     fn location(&self, mac: Mac) -> Where {
-        Where::from(self.view.fdb_entry(self.bds[0], mac))
+        self.place(self.view.fdb_entry(self.bds[0], mac))
+    }
+
+    fn place(&self, entry: Option<FdbEntry>) -> Where {
+        match entry {
+            Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) => Where::Port(port),
+            Some(FdbEntry::Remote { slot, .. }) => Where::Host(self.tables.peer_of(slot).unwrap().get()),
+            None => Where::Nowhere,
+        }
+    }
+
+    /// The host that sends from an address.
+    fn vtep(&self, address: &str) -> Option<u32> {
+        self.view.vtep(ip(address)).map(|vtep| vtep.peer().get())
+    }
+
+    /// The hosts that a network is flooded to, and those of them with segments.
+    fn flooded(&self, index: usize) -> [Vec<u32>; 2] {
+        let hosts =
+            |slots: &[Slot]| slots.iter().map(|slot| self.view.peer_of(*slot).unwrap().get()).collect();
+        let network = self.network(index);
+        [hosts(&network.slots), hosts(&network.segment_slots)]
     }
 
     fn owner(&self, address: &str) -> Option<Mac> {
@@ -180,16 +202,6 @@ enum Where {
     Nowhere,
 }
 
-impl From<Option<FdbEntry>> for Where {
-    fn from(place: Option<FdbEntry>) -> Self {
-        match place {
-            Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) => Self::Port(port),
-            Some(FdbEntry::Remote { host }) => Self::Host(host),
-            None => Self::Nowhere,
-        }
-    }
-}
-
 fn claim(mac: Mac, ips: &[&str]) -> ClaimUpdate {
     ClaimUpdate::Claim { vni: vni(100), mac, ips: ips.iter().map(|text| ip(text)).collect() }
 }
@@ -198,7 +210,7 @@ fn withdraw(mac: Mac) -> ClaimUpdate {
     ClaimUpdate::Withdraw { vni: vni(100), mac }
 }
 
-/// A path through underlay port 0.
+/// A path to host 2 through underlay port 0.
 fn path(dst: &str) -> Path {
     let spec = OuterSpec {
         src_mac: mac(1),
@@ -210,11 +222,15 @@ fn path(dst: &str) -> Path {
         ttl: 64,
     };
     Path {
-        outer: OuterHeader::new(&spec).unwrap(),
+        peer: Peer::new(2),
         port: 0,
         inner_mtu: 1450,
-        tos: OuterTos::COPY,
-        zero_checksum: false,
+        template: EncapTemplate {
+            tos: OuterTos::COPY,
+            zero_checksum: false,
+            outer: OuterHeader::new(&spec).unwrap(),
+        },
+        seal: Seal::None,
     }
 }
 

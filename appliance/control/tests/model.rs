@@ -220,7 +220,7 @@ fn seen(lab: &Lab) -> Seen {
         places: lab
             .tables
             .nodes()
-            .map(|(bd, mac, place)| ((number(bd), mac.octets()[5]), Some(place).into()))
+            .map(|(bd, mac, place)| ((number(bd), mac.octets()[5]), lab.place(Some(place))))
             .collect(),
         owners: lab.tables.owners().map(|(bd, ip, mac)| ((number(bd), ip), mac)).collect(),
         vteps: VTEPS.iter().map(|text| (ip(text), lab.view.vtep(ip(text)).is_some())).collect(),
@@ -231,7 +231,8 @@ fn seen(lab: &Lab) -> Seen {
                 let entry = lab.network(i);
                 let mut ports: Vec<u16> = entry.ports.iter().map(|m| m.port).collect();
                 ports.sort_unstable();
-                (*n, (entry.flood, entry.hosts.to_vec(), entry.segment_hosts.to_vec(), ports))
+                let [hosts, segment_hosts] = lab.flooded(i);
+                (*n, (entry.flood, hosts, segment_hosts, ports))
             })
             .collect(),
     }

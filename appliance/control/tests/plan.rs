@@ -85,8 +85,8 @@ fn declarations_become_changes_as_of_a_board() {
     lab.publish().unwrap();
     assert_eq!((lab.location(mac(9)), lab.owner("192.168.0.9")), (Where::Host(1), Some(mac(9))));
     assert_eq!(lab.network(0).flood, FloodPolicy::Drop);
-    assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (&[1][..], &[1][..]));
+    assert_eq!(lab.flooded(0), [vec![1], vec![1]]);
     // A host with a node in a network is a member of it, declared or not.
-    assert_eq!((&*lab.network(1).hosts, &*lab.network(1).segment_hosts), (&[2][..], &[][..]));
+    assert_eq!(lab.flooded(1), [vec![2], vec![]]);
     assert_eq!(lab.replica.host(1).unwrap().host.udp_port, 8472);
 }

@@ -23,12 +23,12 @@ fn host_is_tracked_at_its_first_routable_address() {
     let mut lab = lab();
     assert_eq!(lab.apply(host(2, &["fd00::2", "10.0.0.2", "10.0.0.3"], 4789)), [track("10.0.0.2", 4789)]);
     // It may send from any of them.
-    assert_eq!(["fd00::2", "10.0.0.2", "10.0.0.3"].map(|t| lab.view.vtep(ip(t))), [Some(2); 3]);
+    assert_eq!(["fd00::2", "10.0.0.2", "10.0.0.3"].map(|t| lab.vtep(t)), [Some(2); 3]);
     assert_eq!(lab.apply(host(3, &["fd00::3"], 4789)), [], "no address that can be routed to");
     assert_eq!(lab.replica.hosts_behind(ip("10.0.0.2")).collect::<Vec<_>>(), [(2, 4789)]);
     assert_eq!(lab.apply(Change::HostGone { id: 2 }), [untrack("10.0.0.2", 4789)]);
-    assert_eq!(lab.view.vtep(ip("10.0.0.2")), None);
-    assert!(lab.view.host(2).is_none());
+    assert_eq!(lab.vtep("10.0.0.2"), None);
+    assert!(lab.view.peer(Peer::new(2)).is_none());
     assert_eq!(lab.apply(Change::HostGone { id: 2 }), []);
 }
 
@@ -36,10 +36,10 @@ fn host_is_tracked_at_its_first_routable_address() {
 fn own_host_is_not_reached_through_a_tunnel() {
     let mut lab = lab();
     assert_eq!(lab.apply(host(OWN, &["10.0.0.1"], 4789)), []);
-    assert_eq!(lab.view.vtep(ip("10.0.0.1")), None, "our own frames are a loop");
+    assert_eq!(lab.vtep("10.0.0.1"), None, "our own frames are a loop");
     lab.apply(member(OWN, true));
     lab.publish().unwrap();
-    assert!(lab.network(0).hosts.is_empty());
+    assert!(lab.network(0).slots.is_empty());
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn host_with_a_new_address_is_resolved_again() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.2"))).unwrap();
-    let port_of = |lab: &Lab| lab.view.host(2).and_then(|h| h.path.as_ref()).map(|w| w.port);
+    let port_of = |lab: &Lab| lab.view.path_to(Peer::new(2)).map(|w| w.port);
     assert_eq!(port_of(&lab), Some(0));
     // Nothing changed: the path remains, so that no frame is lost to a heartbeat.
     assert_eq!(lab.apply(host(2, &["10.0.0.2"], 4789)), [track("10.0.0.2", 4789)]);
@@ -57,14 +57,14 @@ fn host_with_a_new_address_is_resolved_again() {
     assert_eq!(port_of(&lab), Some(0));
     assert_eq!(lab.apply(host(2, &["10.0.0.9"], 4789)), [track("10.0.0.9", 4789), untrack("10.0.0.2", 4789)]);
     assert_eq!(port_of(&lab), None);
-    assert_eq!(["10.0.0.2", "10.0.0.4", "10.0.0.9"].map(|t| lab.view.vtep(ip(t))), [None, None, Some(2)]);
+    assert_eq!(["10.0.0.2", "10.0.0.4", "10.0.0.9"].map(|t| lab.vtep(t)), [None, None, Some(2)]);
     // Another UDP port is another header.
     lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.9"))).unwrap();
     assert_eq!(lab.apply(host(2, &["10.0.0.9"], 8472)), [track("10.0.0.9", 8472), untrack("10.0.0.9", 4789)]);
     assert_eq!(port_of(&lab), None);
     lab.replica.set_path(&mut lab.tables, 2, None).unwrap();
     lab.replica.set_path(&mut lab.tables, 77, Some(path("10.0.0.9"))).unwrap();
-    assert!(lab.view.host(77).is_none());
+    assert!(lab.view.peer(Peer::new(77)).is_none());
 }
 
 #[test]
@@ -73,14 +73,14 @@ fn hosts_on_one_address_are_distinguished_by_port() {
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.apply(host(3, &["10.0.0.2"], 8472));
     assert_eq!(lab.apply(Change::HostGone { id: 3 }), [untrack("10.0.0.2", 8472)]);
-    assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(2), "host 2 still sends from it");
+    assert_eq!(lab.vtep("10.0.0.2"), Some(2), "host 2 still sends from it");
     lab.apply(host(3, &["10.0.0.2"], 8472));
     lab.apply(host(3, &["10.0.0.3"], 8472));
-    assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(2));
+    assert_eq!(lab.vtep("10.0.0.2"), Some(2));
     // An address that moves from one host to another, in either order.
     lab.apply(host(2, &["10.0.0.3"], 4789));
     lab.apply(host(3, &["10.0.0.2"], 8472));
-    assert_eq!(["10.0.0.2", "10.0.0.3"].map(|t| lab.view.vtep(ip(t))), [Some(3), Some(2)]);
+    assert_eq!(["10.0.0.2", "10.0.0.3"].map(|t| lab.vtep(t)), [Some(3), Some(2)]);
 }
 
 #[test]
@@ -88,16 +88,16 @@ fn member_counts_once_its_host_is_known() {
     let mut lab = lab();
     lab.apply(member(2, true));
     lab.publish().unwrap();
-    assert!(lab.network(0).hosts.is_empty());
+    assert!(lab.network(0).slots.is_empty());
     lab.apply(host(2, &["10.0.0.2"], 4789));
     lab.publish().unwrap();
-    assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (&[2][..], &[2][..]));
+    assert_eq!(lab.flooded(0), [vec![2], vec![2]]);
     lab.apply(member(2, false));
     lab.publish().unwrap();
-    assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (&[2][..], &[][..]));
+    assert_eq!(lab.flooded(0), [vec![2], vec![]]);
     lab.apply(Change::HostGone { id: 2 });
     lab.publish().unwrap();
-    assert!(lab.network(0).hosts.is_empty());
+    assert!(lab.network(0).slots.is_empty());
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn host_that_is_down_gets_unicast_and_no_floods() {
     for away in [false, true, false] {
         lab.apply(put(away));
         lab.publish().unwrap();
-        let flooded: &[u32] = if away { &[] } else { &[2] };
-        assert_eq!((&*lab.network(0).hosts, &*lab.network(0).segment_hosts), (flooded, flooded));
+        let flooded = if away { vec![] } else { vec![2] };
+        assert_eq!(lab.flooded(0), [flooded.clone(), flooded]);
         assert_eq!(lab.location(mac(9)), Where::Host(2));
     }
 }
@@ -212,9 +212,9 @@ fn snapshot_removes_what_it_does_not_name() {
     lab.publish().unwrap();
     assert_eq!([8, 9].map(|n| lab.location(mac(n))), [Where::Host(2), Where::Nowhere]);
     assert_eq!([lab.owner("192.168.0.8"), lab.owner("192.168.0.9")], [Some(mac(8)), None]);
-    assert_eq!((lab.network(0).flood, &*lab.network(0).hosts), (FloodPolicy::default(), &[2][..]));
-    assert!(lab.network(0).segment_hosts.is_empty());
-    assert!(lab.view.host(3).is_none());
+    assert_eq!(lab.network(0).flood, FloodPolicy::default());
+    assert_eq!(lab.flooded(0), [vec![2], vec![]]);
+    assert!(lab.view.peer(Peer::new(3)).is_none());
     assert_eq!(lab.end_snapshot(), [], "there is none");
 }
 
@@ -264,13 +264,14 @@ fn snapshot_of_another_branch_removes_nothing_for_a_while() {
     }
     assert_eq!((lab.location(mac(2)), lab.location(mac(4))), (Where::Host(2), Where::Host(3)));
     let floods = |lab: &Lab| {
+        let [hosts, _] = lab.flooded(0);
         let mut names: Vec<_> =
-            lab.network(0).hosts.iter().map(|id| lab.replica.host(*id).unwrap().host.name.clone()).collect();
+            hosts.iter().map(|id| lab.replica.host(*id).unwrap().host.name.clone()).collect();
         names.sort();
         names
     };
     assert_eq!(floods(&lab), [2, 3, 4].map(name), "each host once");
-    assert_eq!(lab.view.vtep(ip("10.0.0.4")), Some(3));
+    assert_eq!(lab.vtep("10.0.0.4"), Some(3));
     // Host 3 registers, as number 4, and claims again; host 4 has lost its node meanwhile.
     lab.apply(renamed(4, 3));
     assert_eq!(lab.location(mac(3)), Where::Host(4));
@@ -359,8 +360,8 @@ fn hosts_that_share_a_vtep_are_found_by_it() {
     assert_eq!(lab.apply(Change::HostGone { id: 3 }), [untrack("10.0.0.2", 4790)]);
     lab.apply(host(2, &["10.0.0.7"], 4789));
     assert_eq!(behind(&lab), [(4, 4791)]);
-    assert_eq!(lab.view.vtep(ip("10.0.0.2")), Some(4));
-    assert!(lab.view.vtep(ip("10.0.0.7")).is_some_and(|host| host == 2 || host == 4));
+    assert_eq!(lab.vtep("10.0.0.2"), Some(4));
+    assert!(lab.vtep("10.0.0.7").is_some_and(|host| host == 2 || host == 4));
     assert_eq!(lab.replica.own_id(), None);
     lab.apply(host(OWN, &["10.0.0.1"], 4789));
     assert_eq!(lab.replica.own_id(), Some(OWN));

@@ -2,7 +2,6 @@
 
 use super::frames::{FROM_1, FROM_2, Tunnel, ip4_is_right, other, tagged, udp4, udp4_tos, udp6};
 use super::*;
-use crate::tables::entries::HostEntry;
 use stopover_net::Mac;
 
 const OTHER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
@@ -34,11 +33,32 @@ fn good_datagrams_are_opened() {
 #[test]
 fn reserved_bits_of_a_foreign_vtep_are_ignored() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { path: None, is_appliance: false }).unwrap();
+    lab.tables.put_peer(Peer::new(1), false, Accept::Plain).unwrap();
     lab.publish();
     let inner = udp4(R1, A, 33);
     for (at, value) in [(42, 0xff), (43, 0xff), (44, 0xff), (45, 0xff), (49, 0xff)] {
         assert_eq!(lab.one(UNDERLAY, &with(FROM_1.around(&inner), at, value)).only(VM_A), inner);
+    }
+}
+
+#[test]
+fn plain_frames_of_a_host_that_must_seal_are_refused() {
+    let mut lab = Lab::new();
+    let inner = udp4(R1, A, 33);
+    assert_eq!(lab.one(UNDERLAY, &FROM_1.around(&inner)).only(VM_A), inner);
+    for (accept, plain) in [(Accept::Both, true), (Accept::Sealed, false), (Accept::Plain, true)] {
+        lab.tables.put_peer(Peer::new(1), true, accept).unwrap();
+        lab.tables.put_vtep(HOST_1.into(), Peer::new(1)).unwrap();
+        lab.publish();
+        for tunnel in [FROM_1, Tunnel { checksum: true, ..FROM_1 }, Tunnel { flags: 1, ..FROM_1 }] {
+            let out = lab.one(UNDERLAY, &tunnel.around(&inner));
+            if plain {
+                assert_eq!(out.only(VM_A), inner);
+            } else {
+                out.is_dropped(DropReason::PlainRefused);
+            }
+        }
+        assert_eq!(lab.one(VM_A, &udp4(A, R1, 33)).ports(), [UNDERLAY], "what is sent does not depend on it");
     }
 }
 

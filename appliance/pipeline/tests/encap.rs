@@ -35,7 +35,7 @@ fn outer_ipv6_headers_are_correct_and_the_checksum_covers_the_frame() {
 #[test]
 fn without_checksum_over_ipv6_where_configured() {
     let mut lab = Lab::new();
-    lab.rewrite_path(2, HOST_2.into(), None, |path| path.zero_checksum = true);
+    lab.rewrite_path(2, HOST_2.into(), None, |path| path.template.zero_checksum = true);
     let inner = udp4(A, R2, 20);
     let out = lab.one(VM_A, &inner);
     let sent = out.only(UNDERLAY);
@@ -72,7 +72,7 @@ fn tos_is_copied_ecn_and_all() {
 #[test]
 fn a_fixed_dscp_still_copies_ecn() {
     let mut lab = Lab::new();
-    lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = OuterTos::fixed(46));
+    lab.rewrite_path(1, HOST_1.into(), None, |path| path.template.tos = OuterTos::fixed(46));
     for (tos, outer) in [(0, 0xb8), (0xff, 0xbb), (2, 0xba)] {
         let out = lab.one(VM_A, &udp4_tos(A, R1, tos, 9));
         assert_eq!(out.only(UNDERLAY)[15], outer);
@@ -102,7 +102,7 @@ fn a_flow_has_one_source_port_and_flows_have_different_ones() {
 fn a_host_without_a_path_is_unresolved() {
     let mut lab = Lab::new();
     lab.one(VM_A, &udp4(A, R3, 5)).is_dropped(DropReason::HostUnresolved);
-    lab.tables.remove_host(1);
+    lab.tables.remove_peer(Peer::new(1));
     lab.publish();
     lab.one(VM_A, &udp4(A, R1, 5)).is_dropped(DropReason::HostUnresolved);
 }

@@ -11,7 +11,10 @@ use crate::pipeline::{
     packet::VecPacket,
     ports::Network,
 };
-use crate::tables::migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
+use crate::tables::{
+    migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage},
+    peer::{IsolationClass, Peer},
+};
 use std::sync::Arc;
 use stopover_net::marker::{self, Kind, Marker, Relay};
 use stopover_net::{Mac, Vni};
@@ -132,7 +135,7 @@ fn a_copy_without_room_is_no_loss() {
 fn an_end_marker_overtakes_nothing_in_its_burst() {
     let mut lab = Lab::new();
     lab.tables.remove_remote(lab.net100, R1.mac);
-    lab.tables.set_remote(lab.net100, R1.mac, 2).unwrap();
+    lab.tables.set_remote(lab.net100, R1.mac, lab.slot(2), IsolationClass::default()).unwrap();
     lab.tables.set_departed(lab.net100, R1.mac);
     lab.publish();
     let frame = udp4(R2, R1, 1);
@@ -250,12 +253,12 @@ fn a_relayed_marker_is_not_relayed_again() {
     let marker = |relayed| VecPacket::new(&end_marker(A.mac, 2, relayed));
     let one = marker(false);
     assert_eq!(
-        lab.packets_of(1, |path| path.relay_marker(one, network, 1, Relay::default())).ports(),
+        lab.packets_of(1, |path| path.relay_marker(one, network, Peer::new(1), Relay::default())).ports(),
         [UNDERLAY]
     );
     let again = marker(true);
     assert_eq!(
-        lab.packets_of(1, |path| path.relay_marker(again, network, 1, Relay::default())).dropped,
+        lab.packets_of(1, |path| path.relay_marker(again, network, Peer::new(1), Relay::default())).dropped,
         [DropReason::EndMarker]
     );
 }

@@ -30,9 +30,10 @@ use super::{
 };
 use crate::tables::{
     Tables, View,
-    entries::{HostEntry, Member, NetworkEntry, Path},
+    entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},
     migration_record::{EndMarkerBarrier, MigrationRecord},
     packed::Bd,
+    peer::{Accept, IsolationClass, PathClass, Peer, Slot},
 };
 use exits::Exits;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -157,17 +158,21 @@ fn vni(n: u32) -> Vni {
     Vni::new(n).unwrap()
 }
 
-fn path(dst: IpAddr, vlan: Option<u16>) -> Path {
+fn path(peer: Peer, dst: IpAddr, vlan: Option<u16>) -> Path {
     let src = if dst.is_ipv4() { IpAddr::V4(OUR_4) } else { IpAddr::V6(OUR_6) };
     let vlan = vlan.map(|id| VlanId::new(id).unwrap());
     let spec =
         OuterSpec { src_mac: OUR_MAC, dst_mac: NEXT_HOP, vlan, src, dst, dst_port: VXLAN_PORT, ttl: 64 };
     Path {
-        outer: OuterHeader::new(&spec).unwrap(),
+        peer,
         port: if vlan.is_some() { UNDERLAY_30 } else { UNDERLAY },
         inner_mtu: if dst.is_ipv4() { INNER_MTU_4 } else { INNER_MTU_6 },
-        tos: OuterTos::COPY,
-        zero_checksum: false,
+        template: EncapTemplate {
+            tos: OuterTos::COPY,
+            zero_checksum: false,
+            outer: OuterHeader::new(&spec).unwrap(),
+        },
+        seal: Seal::None,
     }
 }
 
@@ -229,15 +234,16 @@ impl Lab {
             tables.set_owner(bd, who.ip6.into(), who.mac).unwrap();
         }
         for (host, who) in [(1, R1), (2, R2), (3, R3)] {
-            tables.set_remote(net100, who.mac, host).unwrap();
+            let slot = tables.put_peer(Peer::new(host), true, Accept::Plain).unwrap();
+            tables.set_remote(net100, who.mac, slot, IsolationClass::default()).unwrap();
             tables.set_owner(net100, who.ip4.into(), who.mac).unwrap();
             tables.set_owner(net100, who.ip6.into(), who.mac).unwrap();
         }
-        tables.put_vtep(HOST_1.into(), 1).unwrap();
-        tables.put_vtep(HOST_2.into(), 2).unwrap();
-        tables.put_host(1, HostEntry { path: Some(path(HOST_1.into(), None)), is_appliance: true }).unwrap();
-        tables.put_host(2, HostEntry { path: Some(path(HOST_2.into(), None)), is_appliance: true }).unwrap();
-        tables.put_host(3, HostEntry { path: None, is_appliance: true }).unwrap();
+        for (host, ip) in [(1, IpAddr::V4(HOST_1)), (2, IpAddr::V6(HOST_2))] {
+            let peer = Peer::new(host);
+            tables.put_vtep(ip, peer).unwrap();
+            tables.set_path(peer, PathClass::Plain, Some(path(peer, ip, None))).unwrap();
+        }
 
         let view = views.into_iter().next().unwrap().online();
         let mut lab = Self {
@@ -266,8 +272,8 @@ impl Lab {
             vni: vni(100),
             flood,
             mtu: 0,
-            hosts: [1, 2].into(),
-            segment_hosts: [2].into(),
+            slots: [self.slot(1), self.slot(2)].into(),
+            segment_slots: [self.slot(2)].into(),
             ports: [
                 member(VM_A, 0, false),
                 member(VM_B, 0, false),
@@ -283,13 +289,18 @@ impl Lab {
             vni: vni(200),
             flood,
             mtu: 0,
-            hosts: [].into(),
-            segment_hosts: [].into(),
+            slots: [].into(),
+            segment_slots: [].into(),
             ports: [member(TRUNK, 20, true), member(VM_200, 0, false)].into(),
         };
         self.tables.put_network(first).unwrap();
         self.tables.put_network(second).unwrap();
         self.publish();
+    }
+
+    /// The slot of a host.
+    fn slot(&self, host: u32) -> Slot {
+        self.tables.slot(Peer::new(host), PathClass::Plain).unwrap()
     }
 
     fn publish(&mut self) {
@@ -299,9 +310,10 @@ impl Lab {
 
     /// Changes the path to a host.
     fn rewrite_path(&mut self, host: u32, to: IpAddr, vlan: Option<u16>, change: impl FnOnce(&mut Path)) {
-        let mut path = path(to, vlan);
+        let peer = Peer::new(host);
+        let mut path = path(peer, to, vlan);
         change(&mut path);
-        self.tables.put_host(host, HostEntry { path: Some(path), is_appliance: true }).unwrap();
+        self.tables.set_path(peer, PathClass::Plain, Some(path)).unwrap();
         self.publish();
     }
 

@@ -119,8 +119,8 @@ fn a_frame_without_receivers() {
         vni: vni(100),
         flood: Flood,
         mtu: 0,
-        hosts: [].into(),
-        segment_hosts: [].into(),
+        slots: [].into(),
+        segment_slots: [].into(),
         ports: ports.into(),
     };
     let alone = network(&[Member { port: VM_A, vlan: 0, segment: false }]);
@@ -158,7 +158,7 @@ fn copies_without_a_buffer_are_counted_as_drops() {
 #[test]
 fn a_host_without_a_path_does_not_affect_others() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { path: None, is_appliance: true }).unwrap();
+    lab.tables.set_path(Peer::new(1), PathClass::Plain, None).unwrap();
     lab.publish();
     let out = lab.one(VM_A, &other(A.mac, Mac::BROADCAST, 50));
     assert_eq!(out.dropped, [DropReason::HostUnresolved]);
@@ -177,8 +177,8 @@ fn only_hosts_are_left() {
         vni: vni(100),
         flood: Flood,
         mtu: 0,
-        hosts: [1, 2].into(),
-        segment_hosts: [].into(),
+        slots: [lab.slot(1), lab.slot(2)].into(),
+        segment_slots: [].into(),
         ports: [Member { port: VM_A, vlan: 0, segment: false }].into(),
     };
     lab.tables.put_network(network).unwrap();
@@ -245,7 +245,7 @@ const LIKE_B: Station = super::station(11 + 23);
 #[test]
 fn a_node_with_the_bit_of_a_migrating_one_gets_the_common_copy() {
     let mut lab = Lab::new();
-    lab.tables.set_remote(lab.net100, LIKE_B.mac, 1).unwrap();
+    lab.tables.set_remote(lab.net100, LIKE_B.mac, lab.slot(1), IsolationClass::default()).unwrap();
     let set = migrating(&mut lab, LIKE_B);
     assert_eq!(set, stopover_net::vxlan::separate_copy_bit(B.mac));
     let frame = other(A.mac, Mac::BROADCAST, 50);
@@ -276,7 +276,7 @@ fn a_receiving_host_applies_present_and_recent_locks() {
 #[test]
 fn flags_of_a_foreign_vtep_are_ignored() {
     let mut lab = Lab::new();
-    lab.tables.put_host(1, HostEntry { path: Some(path(HOST_1.into(), None)), is_appliance: false }).unwrap();
+    lab.tables.put_peer(Peer::new(1), false, Accept::Plain).unwrap();
     lab.publish();
     let frame = other(R1.mac, Mac::BROADCAST, 50);
     let out = lab.one(UNDERLAY, &apart(FROM_1, 0x00ff_ffff, &frame));

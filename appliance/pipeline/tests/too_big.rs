@@ -59,8 +59,8 @@ fn the_declared_mtu_is_reported_if_it_is_less() {
         (0, INNER_MTU_4, INNER_MTU_6),
     ] {
         let (bd, ports) = (lab.net100, [Member { port: VM_A, vlan: 0, segment: false }].into());
-        let hosts: [Box<[u32]>; 2] = [[].into(), [].into()];
-        let [hosts, segment_hosts] = hosts;
+        let slots: [Box<[Slot]>; 2] = [[].into(), [].into()];
+        let [slots, segment_slots] = slots;
         let flood = FloodPolicy::Flood;
         let entry = NetworkEntry {
             migrating: [].into(),
@@ -69,8 +69,8 @@ fn the_declared_mtu_is_reported_if_it_is_less() {
             vni: vni(100),
             flood,
             mtu: declared,
-            hosts,
-            segment_hosts,
+            slots,
+            segment_slots,
             ports,
         };
         lab.tables.put_network(entry).unwrap();

@@ -132,9 +132,11 @@ fn priority_crosses_the_overlay_where_the_dscp_carries_it() {
     let mut lab = Lab::new();
     let there = tagged(&frames::udp4_tos(T, R1, 0xb9, 20), C_TAG, 0xb000 | 10);
     // By default neither DSCP nor priority of the tenant is used.
-    lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = stopover_net::ecn::OuterTos::fixed(0));
+    lab.rewrite_path(1, HOST_1.into(), None, |path| {
+        path.template.tos = stopover_net::ecn::OuterTos::fixed(0)
+    });
     assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0x01);
-    lab.rewrite_path(1, HOST_1.into(), None, |path| path.tos = stopover_net::ecn::OuterTos::PCP);
+    lab.rewrite_path(1, HOST_1.into(), None, |path| path.template.tos = stopover_net::ecn::OuterTos::PCP);
     assert_eq!(lab.one(TRUNK, &there).only(UNDERLAY)[15], 0xa1, "CS5, and the ECN of the inner packet");
     assert_eq!(lab.one(VM_A, &frames::udp4_tos(A, R1, 0xb9, 20)).only(UNDERLAY)[15], 0x01);
     // In the other direction: to a trunk with its priority, to a vif without a tag.

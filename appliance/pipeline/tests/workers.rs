@@ -8,7 +8,10 @@ use super::{
 };
 use crate::lcore::source_ports::SourcePorts;
 use crate::pipeline::{PacketCtx, migration::Class, packet::VecPacket, ports::Network, ports::Origin};
-use crate::tables::migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
+use crate::tables::{
+    migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage},
+    peer::Peer,
+};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -192,7 +195,7 @@ impl Gateway {
         }
         let Network { bd, vni } = network;
         let frame = frame::parse(&bytes, bytes.len()).unwrap();
-        let origin = Origin::Underlay { host: u32::MAX, hop: true, apart: 0 };
+        let origin = Origin::Underlay { peer: Peer::new(u32::MAX), hop: true, apart: 0 };
         let ctx = PacketCtx { packet, frame, bd, vni, origin, priority: 0 };
         let sent = self.lab.packets_of(1, |path| path.redirect(ctx, A.mac, RedirectTarget::Host(1), 0)).sent;
         self.deliver_out(0, sent, out);
@@ -203,8 +206,10 @@ impl Gateway {
         for (_, bytes) in std::mem::take(&mut self.lab.exits.relayed) {
             self.lab.counters.release(1);
             let (network, packet) = (self.network, VecPacket::new(&bytes));
-            let sent =
-                self.lab.packets_of(0, |path| path.relay_marker(packet, network, 1, Relay::default())).sent;
+            let sent = self
+                .lab
+                .packets_of(0, |path| path.relay_marker(packet, network, Peer::new(1), Relay::default()))
+                .sent;
             self.deliver_out(0, sent, out);
         }
     }

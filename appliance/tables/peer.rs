@@ -1,0 +1,125 @@
+//! What identifies another host, and what an FDB entry names. Numbers only; the records are in `entries`, the mapping
+//! from peers to slots is in `slot_map`.
+
+use super::packed::MAX_INDEX;
+use std::fmt;
+
+/// Another host, by the number that the board gave it. Whoever sent a frame, it is a peer; its address is only one way
+/// to find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer(u32);
+
+impl Peer {
+    /// The host with this number.
+    #[inline]
+    #[must_use]
+    pub const fn new(host: u32) -> Self {
+        Self(host)
+    }
+
+    /// The board's number, which is also that in end markers.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The kind of path that a policy or a network asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PathClass {
+    /// VXLAN without encryption.
+    Plain,
+}
+
+impl PathClass {
+    /// How many there are.
+    pub const COUNT: usize = 1;
+}
+
+/// A peer and a path class: names the path in force between them. Dense, numbered by this appliance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// `None` above [`MAX_INDEX`]: an FDB entry has 24 bits for it.
+    #[inline]
+    #[must_use]
+    pub const fn new(number: u32) -> Option<Self> {
+        if number > MAX_INDEX { None } else { Some(Self(number)) }
+    }
+
+    /// The slot that an FDB entry names.
+    #[inline]
+    pub(super) const fn of_word(word: u64) -> Self {
+        Self((word & MAX_INDEX as u64) as u32)
+    }
+
+    /// Its number, 0 to [`MAX_INDEX`].
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// The isolation class of a node at another host. Nothing reads it yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct IsolationClass(pub u16);
+
+/// Which tunnel datagrams of a peer are accepted. How frames are sent to it is independent of this, so that a change
+/// from one to the other loses nothing: accept both, switch the senders, accept only the new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Only plain VXLAN.
+    Plain,
+    /// Only sealed datagrams.
+    Sealed,
+    /// Either.
+    Both,
+}
+
+impl Accept {
+    /// Whether plain VXLAN is accepted.
+    #[inline]
+    #[must_use]
+    pub const fn plain(self) -> bool {
+        matches!(self, Self::Plain | Self::Both)
+    }
+}
+
+/// The value of the VTEP tables: the peer that sends from an address in bits 0 to 31, and in bit 32 whether plain
+/// VXLAN is accepted from it. So a receiver need not read the record of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedVtep(pub u64);
+
+const ACCEPTS_PLAIN: u64 = 1 << 32;
+
+impl PackedVtep {
+    /// Packs.
+    #[must_use]
+    pub const fn new(peer: Peer, plain: bool) -> Self {
+        Self(peer.0 as u64 | if plain { ACCEPTS_PLAIN } else { 0 })
+    }
+
+    /// The peer.
+    #[inline]
+    #[must_use]
+    pub const fn peer(self) -> Peer {
+        Peer(self.0 as u32)
+    }
+
+    /// Whether plain VXLAN is accepted from the address.
+    #[inline]
+    #[must_use]
+    pub const fn accepts_plain(self) -> bool {
+        self.0 & ACCEPTS_PLAIN != 0
+    }
+}
