@@ -4,8 +4,7 @@
 
 use super::{
     Control, migration, mtu, paths,
-    replica::{Effect, Replica, ReplicaCtx},
-    stations::ClaimUpdate,
+    replica::{Replica, ReplicaCtx},
 };
 use crate::tables::Full;
 use crossbeam::channel::Receiver;
@@ -130,9 +129,8 @@ impl Control {
             Update::Nodes { batches, .. } => batches.iter().for_each(|batch| self.apply_nodes(now_ms, batch)),
             Update::Refused { claim, why } => {
                 let Claim { vni, mac, .. } = claim;
-                let claim_updates = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
-                self.send_claims(claim_updates);
-                self.on_station_removals(now_ms);
+                let effects = self.stations.refused(&mut self.tables, now_ms, vni, mac, &why);
+                self.execute(now_ms, effects);
             }
             Update::Accepted { vni, mac, addresses } => {
                 self.stations.accepted(&mut self.tables, now_ms, vni, mac, addresses);
@@ -140,7 +138,10 @@ impl Control {
                     self.on_local_station(now_ms, (bd, mac));
                 }
             }
-            Update::NodeMoved { vni, mac } => self.station_moved(now_ms, vni, mac),
+            Update::NodeMoved { vni, mac } => {
+                let effects = self.stations.node_moved(&mut self.tables, now_ms, vni, mac);
+                self.execute(now_ms, effects);
+            }
             Update::AddressesMoved { vni, mac, ips } => {
                 self.stations.addresses_moved(&mut self.tables, now_ms, vni, mac, &ips);
             }
@@ -150,7 +151,7 @@ impl Control {
     /// A snapshot is complete: the tables hold the state of the board at its revision.
     fn end_snapshot(&mut self, now_ms: u64, revision: u64) {
         let effects = self.with_replica(Replica::end_snapshot);
-        self.apply_effects(now_ms, effects);
+        self.execute_or_log(now_ms, effects);
         self.end_migrations_snapshot(now_ms);
         self.sync.has_snapshot = true;
         self.sync.applied = Received { stream: self.sync.stream, revision };
@@ -164,7 +165,7 @@ impl Control {
             self.check_mtu(&change);
             let event = migration::BoardEvent::of(&change);
             let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
-            self.apply_effects(now_ms, effects);
+            self.execute_or_log(now_ms, effects);
             if let Some(event) = event {
                 self.on_board_event(now_ms, event);
             }
@@ -195,7 +196,7 @@ impl Control {
     fn apply_nodes(&mut self, now_ms: u64, batch: &NodeBatch) {
         let on_full = |full: Full| log::error!("{full}; frames for it are treated as for an unknown node");
         let effects = self.with_replica(|replica, ctx| replica.put_nodes(ctx, batch, on_full));
-        self.apply_effects(now_ms, Ok(effects));
+        self.execute(now_ms, effects);
         let Some(bd) = self.replica.bd_of(batch.vni) else { return };
         for node in
             batch.nodes.iter().filter(|node| self.migrations.concerns((bd, node.mac))).collect::<Vec<_>>()
@@ -209,44 +210,6 @@ impl Control {
         let routable = |ip: IpAddr| paths::has_family(stage_ports, ip);
         let mut ctx = ReplicaCtx { tables: &mut self.tables, stations: &self.stations, routable: &routable };
         f(&mut self.replica, &mut ctx)
-    }
-
-    pub(crate) fn apply_effects(&mut self, now_ms: u64, effects: Result<Vec<Effect>, Full>) {
-        let effects = match effects {
-            Ok(effects) => effects,
-            Err(full) => return log::error!("{full}; frames for it are treated as for an unknown node"),
-        };
-        for effect in effects {
-            match effect {
-                Effect::Track(ip, udp_port) => {
-                    let actions = self.underlay.track(now_ms, ip, udp_port);
-                    self.run_underlay_actions(actions);
-                    self.refresh(ip);
-                }
-                Effect::Untrack(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
-                Effect::Unlocked { vni, mac } => self.migrations.unlocked(now_ms, vni, mac),
-                Effect::Moved { vni, mac, from } => self.end_old_path(now_ms, vni, mac, from),
-            }
-        }
-    }
-
-    /// Sends claims and withdrawals to the board.
-    pub(crate) fn send_claims(&mut self, claim_updates: Vec<ClaimUpdate>) {
-        for claim_update in claim_updates {
-            match claim_update {
-                ClaimUpdate::Claim { vni, mac, ips } => {
-                    let claim = self.stations.to_claim(vni, mac, ips);
-                    if let Some(session) = &self.session {
-                        session.claim(claim);
-                    }
-                }
-                ClaimUpdate::Withdraw { vni, mac } => {
-                    if let Some(session) = &self.session {
-                        session.withdraw(vni, mac);
-                    }
-                }
-            }
-        }
     }
 
     /// Publishes changed tables, and acknowledges to the board what every lcore forwards by.

@@ -57,7 +57,7 @@ impl Control {
         for change in changes(declared) {
             self.check_mtu(&change);
             let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
-            self.apply_effects(0, effects);
+            self.execute_or_log(0, effects);
         }
     }
 }

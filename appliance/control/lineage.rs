@@ -5,7 +5,8 @@
 
 use super::{
     Control,
-    replica::{Effect, HostRecord, Replica, ReplicaCtx},
+    effects::Effect,
+    replica::{HostRecord, Replica, ReplicaCtx},
 };
 use crate::tables::{Full, LAST_HOST, entries::Path, peer::Peer};
 use hashbrown::HashMap;
@@ -132,7 +133,7 @@ impl Control {
         self.sync.stale_until_ms = None;
         let before = self.tables.len();
         let effects = self.with_replica(Replica::remove_stale);
-        self.apply_effects(now_ms, effects);
+        self.execute_or_log(now_ms, effects);
         let removed = before.saturating_sub(self.tables.len());
         log::warn!(
             "{removed} nodes are removed that the board does not know: no host has claimed them again"

@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::effects::{Effect, Reason, Report};
 use hashbrown::HashMap;
 use stopover_net::loop_probe::{self, Probe};
 use stopover_net::{HostName, Mac, Vni};
@@ -66,15 +67,6 @@ enum State {
     Blocked(Reason),
 }
 
-/// Why a port is blocked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
-    /// This host forwards for the LAN, from another port if it is our own.
-    Forwards(HostName),
-    /// The LAN reflects frames.
-    Reflected,
-}
-
 #[derive(Debug)]
 struct Location {
     segment: Segment,
@@ -86,33 +78,6 @@ struct Location {
     fast_until_ms: u64,
     /// When a suspected loop was last reported.
     reported_ms: Option<u64>,
-}
-
-/// What the control thread has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Send this frame from this port.
-    Send(u16, Vec<u8>),
-    /// Block the port for the VLAN's network, or let it forward.
-    Block {
-        /// The port.
-        port: u16,
-        /// The VLAN; 0 for untagged frames.
-        vlan: u16,
-        /// Blocked or not.
-        on: bool,
-    },
-    /// Log it for the operator.
-    Report {
-        /// The port.
-        port: u16,
-        /// The VLAN; 0 for untagged frames.
-        vlan: u16,
-        /// The network.
-        vni: Vni,
-        /// Why it is blocked; `None`: it forwards again.
-        blocked: Option<Reason>,
-    },
 }
 
 /// All segment ports of this host, by network.
@@ -127,10 +92,10 @@ pub struct Loops {
 impl Loops {
     /// `instance`: a number that no other process has. All ports are blocked until they have a link.
     #[must_use]
-    pub fn new(host: HostName, instance: u64, segments: Vec<Segment>) -> (Self, Vec<Action>) {
+    pub fn new(host: HostName, instance: u64, segments: Vec<Segment>) -> (Self, Vec<Effect>) {
         let index = segments.iter().enumerate().map(|(at, s)| ((s.port, s.vlan), at)).collect();
         let blocked =
-            segments.iter().map(|s| Action::Block { port: s.port, vlan: s.vlan, on: true }).collect();
+            segments.iter().map(|s| Effect::Block { port: s.port, vlan: s.vlan, on: true }).collect();
         let location = |segment| Location {
             segment,
             state: State::Down,
@@ -144,8 +109,8 @@ impl Loops {
     }
 
     /// A port has gained or lost its link.
-    pub fn link(&mut self, now_ms: u64, port: u16, up: bool) -> Vec<Action> {
-        let mut actions = Vec::new();
+    pub fn link(&mut self, now_ms: u64, port: u16, up: bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
         for location in self.locations.iter_mut().filter(|location| location.segment.port == port) {
             let Segment { port, vlan, .. } = location.segment;
             location.better.clear();
@@ -154,12 +119,12 @@ impl Loops {
                 (location.due_ms, location.fast_until_ms) = (now_ms, now_ms + LISTEN_MS);
             } else {
                 if location.state == State::Forwarding {
-                    actions.push(Action::Block { port, vlan, on: true });
+                    effects.push(Effect::Block { port, vlan, on: true });
                 }
                 (location.state, location.due_ms) = (State::Down, u64::MAX);
             }
         }
-        actions
+        effects
     }
 
     /// A port received a frame for [`loop_probe::DESTINATION`]. `knows`: whether this host exchanges floods with a
@@ -170,7 +135,7 @@ impl Loops {
         port: u16,
         frame: &[u8],
         knows: impl Fn(&HostName) -> bool,
-    ) -> Vec<Action> {
+    ) -> Vec<Effect> {
         let Some((vlan, probe)) = loop_probe::parse(frame) else { return Vec::new() };
         let Some(at) = self.index.get(&(port, vlan)).copied() else { return Vec::new() };
         let own = probe.host == self.host && probe.instance == self.instance;
@@ -196,41 +161,39 @@ impl Loops {
         location.decide(now_ms)
     }
 
-    /// The packet path saw the same frame arrive at a port again and again: checks at once whether that is a loop.
-    /// Returns whether the operator is to be told.
-    pub fn suspect(&mut self, now_ms: u64, port: u16, vlan: u16) -> bool {
-        let Some(at) = self.index.get(&(port, vlan)) else { return false };
-        let Some(location) = self.locations.get_mut(*at).filter(|location| location.state != State::Down)
-        else {
-            return false;
-        };
+    /// The packet path saw the same frame arrive at a port again and again: checks at once whether that is a loop,
+    /// and tells the operator now and then.
+    pub fn suspect(&mut self, now_ms: u64, port: u16, vlan: u16) -> Option<Effect> {
+        let at = self.index.get(&(port, vlan))?;
+        let location = self.locations.get_mut(*at).filter(|location| location.state != State::Down)?;
         if now_ms >= location.fast_until_ms {
             location.due_ms = now_ms;
         }
         location.fast_until_ms = now_ms + LISTEN_MS;
         let quiet = location.reported_ms.is_some_and(|reported| now_ms < reported + REPORT_INTERVAL_MS);
-        if !quiet {
-            location.reported_ms = Some(now_ms);
+        if quiet {
+            return None;
         }
-        !quiet
+        location.reported_ms = Some(now_ms);
+        Some(Effect::Report(Report::Repeats { port, vlan }))
     }
 
     /// Sends the probes that are due, and lets ports forward that have received no lower rank for long enough.
-    pub fn tick(&mut self, now_ms: u64) -> Vec<Action> {
-        let mut actions = Vec::new();
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
         let mut sent = 0;
         for location in &mut self.locations {
             if location.due_ms <= now_ms && sent < PROBES_PER_TICK {
                 sent += 1;
                 let Segment { port, vlan, .. } = location.segment;
                 let ours = Rank { host: self.host.clone(), instance: self.instance, port, vlan };
-                actions.extend(location.send(&ours, now_ms));
+                effects.extend(location.send(&ours, now_ms));
             }
             if location.is_due(now_ms) {
-                actions.extend(location.decide(now_ms));
+                effects.extend(location.decide(now_ms));
             }
         }
-        actions
+        effects
     }
 
     /// Ports that are blocked for longer than they listen: port, VLAN, network and why.
@@ -243,7 +206,7 @@ impl Loops {
 }
 
 impl Location {
-    fn send(&mut self, ours: &Rank, now_ms: u64) -> Option<Action> {
+    fn send(&mut self, ours: &Rank, now_ms: u64) -> Option<Effect> {
         if self.state == State::Down {
             return None;
         }
@@ -251,7 +214,7 @@ impl Location {
         (self.sent_ms, self.due_ms) = (Some(now_ms), now_ms + every);
         let Segment { port, vlan, vni, mac } = self.segment;
         let probe = Probe { vni, port, vlan, instance: ours.instance, host: ours.host.clone() };
-        Some(Action::Send(port, loop_probe::build(mac, &probe)))
+        Some(Effect::Send { port, vlan: 0, frame: loop_probe::build(mac, &probe) })
     }
 
     /// Whether its state may change by time alone.
@@ -263,7 +226,7 @@ impl Location {
         }
     }
 
-    fn decide(&mut self, now_ms: u64) -> Vec<Action> {
+    fn decide(&mut self, now_ms: u64) -> Vec<Effect> {
         self.better.retain(|(_, until)| *until > now_ms);
         let best = self.better.iter().map(|(who, _)| who).min();
         let next = match (best, &self.state) {
@@ -281,14 +244,14 @@ impl Location {
             State::Blocked(reason) => Some(reason.clone()),
             _ => None,
         };
-        let mut actions = Vec::new();
+        let mut effects = Vec::new();
         if (self.state == State::Forwarding) != (before == State::Forwarding) {
-            actions.push(Action::Block { port, vlan, on: blocked.is_some() });
+            effects.push(Effect::Block { port, vlan, on: blocked.is_some() });
         }
         // A port that forwards after it has listened is not reported.
         if blocked.is_some() || !matches!(before, State::Listening(_)) {
-            actions.push(Action::Report { port, vlan, vni, blocked });
+            effects.push(Effect::Report(Report::Loop { port, vlan, vni, blocked }));
         }
-        actions
+        effects
     }
 }

@@ -2,12 +2,14 @@
 //! its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
 //!
 //! `start` builds everything and `Control::run` is the thread. `replica` is the board's state, `stations` this host's
-//! own; `board_updates` applies what the board sends. `segment_frames` sends frames to segments; `ports` are handles
-//! on devices; `show`, `rows`, `trace` and `metrics` answer the requests of `server` and `lists`.
+//! own; `board_updates` applies what the board sends. Subsystems return `effects`, which `execute` executes; `ports`
+//! are handles on devices; `show`, `rows`, `trace` and `metrics` answer the requests of `server` and `lists`.
 
 mod addresses;
 mod board_updates;
 pub mod declared;
+pub mod effects;
+mod execute;
 pub mod lineage;
 pub mod lists;
 pub mod loops;
@@ -18,9 +20,8 @@ pub mod paths;
 pub mod plan;
 pub mod ports;
 pub mod replica;
+mod reports;
 pub mod rows;
-mod segment_frames;
-mod segments;
 pub mod server;
 pub mod show;
 pub mod start;
@@ -31,13 +32,13 @@ mod tests;
 pub mod trace;
 mod vhost_sockets;
 
-use crate::lcore::{capture::Capture, counters::LcoreReading, egress::Order, events::DataplaneEvent};
+use crate::lcore::{capture::Capture, counters::LcoreReading, events::DataplaneEvent};
 use crate::migration::hold::HoldPool;
-use crate::pipeline::ports::Port;
+use crate::pipeline::{RouterSeen, ports::Port};
 use crate::tables::{ParkedView, Tables};
-use crate::underlay::{Actions, Underlay};
+use crate::underlay::Underlay;
 use crossbeam::channel::{Receiver, Select};
-use dpdk::{Mbuf, Mempool};
+use dpdk::Mempool;
 
 use board_updates::BoardSync;
 use loops::Loops;
@@ -45,7 +46,6 @@ use migration::Migrations;
 use ports::{LcoreHandle, PortHandle};
 use replica::Replica;
 use server::PendingRequest;
-use station_limits::Full as LimitReached;
 use stations::Stations;
 use std::{
     sync::{
@@ -141,17 +141,15 @@ impl Control {
         }
         if now_ms >= self.age_due_ms {
             self.age_due_ms = now_ms + AGE_EVERY_MS;
-            let claim_updates = self.stations.age(&mut self.tables, now_ms);
-            self.send_claims(claim_updates);
-            self.on_station_removals(now_ms);
-            self.report_full(now_ms);
-            self.ask_for_addresses();
+            let effects = self.stations.age(&mut self.tables, now_ms);
+            self.execute(now_ms, effects);
         }
         self.stations.admit(now_ms);
-        self.watch_loops(now_ms);
+        let effects = self.loops.tick(now_ms);
+        self.execute(now_ms, effects);
         if self.underlay.next_tick(now_ms) <= now_ms {
             let actions = self.underlay.tick(now_ms);
-            self.run_underlay_actions(actions);
+            self.execute_underlay(now_ms, actions);
         }
         self.apply_updates(now_ms);
         self.remove_stale(now_ms);
@@ -172,8 +170,11 @@ impl Control {
                 let Some(event) = rings.events.pop() else { break };
                 match event {
                     DataplaneEvent::Station(learn) => self.on_station(now_ms, &learn),
-                    DataplaneEvent::Loop { port, vlan } => self.on_loop(now_ms, port, vlan),
-                    DataplaneEvent::Router(seen) => self.on_router(&seen),
+                    DataplaneEvent::Loop { port, vlan } => {
+                        let effect = self.loops.suspect(now_ms, port, vlan);
+                        self.execute(now_ms, effect);
+                    }
+                    DataplaneEvent::Router(seen) => self.on_router(now_ms, &seen),
                     DataplaneEvent::Ended { bd, marker } => self.on_end(bd, &marker),
                     DataplaneEvent::Arrived { bd, node, host, generation } => {
                         self.on_arrived(now_ms, bd, node, host, generation);
@@ -184,7 +185,7 @@ impl Control {
                 let Some((port, packet)) = rings.to_control.pop() else { break };
                 let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
                 let actions = self.underlay.input(now_ms, usize::from(port), &bytes);
-                self.run_underlay_actions(actions);
+                self.execute_underlay(now_ms, actions);
             }
             for _ in 0..rings.probes.capacity() {
                 let Some((port, packet)) = rings.probes.pop() else { break };
@@ -194,28 +195,21 @@ impl Control {
         }
     }
 
-    /// Logs which ports and networks have reached a limit of stations.
-    fn report_full(&mut self, now_ms: u64) {
-        for full in self.stations.take_full(now_ms) {
-            match full {
-                LimitReached::Port(port) => log::warn!(
-                    "port {}: it has as many stations as `max_stations` allows; frames of further ones are dropped as station_limit",
-                    self.port_name(port)
-                ),
-                LimitReached::Rate(port) => log::warn!(
-                    "port {}: more new stations than `new_stations_per_s` allows; frames of some are dropped as station_limit",
-                    self.port_name(port)
-                ),
-                LimitReached::Addresses(port) => log::warn!(
-                    "port {}: its stations announce new addresses faster than twice `new_stations_per_s`; some are not learned until they are announced again (stopover_segment_addresses_refused_total)",
-                    self.port_name(port)
-                ),
-                LimitReached::Bd(bd) => log::warn!(
-                    "network {}: it has as many stations here as `max_network_stations` allows; frames of further ones are dropped as station_limit",
-                    self.stations.vni(bd).map_or_else(|| "?".to_owned(), |vni| vni.to_string())
-                ),
-            }
+    /// A segment port received a frame for the address of loop probes.
+    fn on_probe(&mut self, now_ms: u64, port: u16, frame: &[u8]) {
+        let replica = &self.replica;
+        let knows = |name: &_| replica.hosts_from(0).any(|(_, record)| record.host.name == *name);
+        let effects = self.loops.on_probe(now_ms, port, frame, knows);
+        self.execute(now_ms, effects);
+    }
+
+    /// A node is an IPv6 router, or is not.
+    fn on_router(&mut self, now_ms: u64, seen: &RouterSeen) {
+        if self.tables.is_remote(seen.bd, seen.mac) {
+            return self.tables.set_router(seen.bd, seen.ip, seen.mac, seen.router);
         }
+        let effect = self.stations.router(&mut self.tables, seen);
+        self.execute(now_ms, effect);
     }
 
     fn watch_links(&mut self, now_ms: u64) {
@@ -228,13 +222,13 @@ impl Control {
             let name = &self.ports[number].name;
             log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
             self.replica.port(port, up);
-            self.segment_link(now_ms, port, up);
-            let claim_updates = self.stations.port(&mut self.tables, now_ms, port, up);
-            self.send_claims(claim_updates);
-            self.on_station_removals(now_ms);
+            let effects = self.loops.link(now_ms, port, up);
+            self.execute(now_ms, effects);
+            let effects = self.stations.port(&mut self.tables, now_ms, port, up);
+            self.execute(now_ms, effects);
             if self.ports[number].is_underlay {
                 let actions = self.underlay.link(now_ms, number, up);
-                self.run_underlay_actions(actions);
+                self.execute_underlay(now_ms, actions);
             }
         }
     }
@@ -243,31 +237,6 @@ impl Control {
     #[must_use]
     pub fn forwards(&self) -> bool {
         !self.lcores.is_empty()
-    }
-
-    /// Sends, logs and publishes what the underlay requests.
-    pub(crate) fn run_underlay_actions(&mut self, actions: Actions) {
-        for event in actions.events {
-            log::warn!("underlay: {event}");
-        }
-        for (port, frame) in actions.send {
-            self.send(port, &frame);
-        }
-        for (ip, _) in actions.resolved {
-            self.refresh(ip);
-        }
-        for ip in actions.lost {
-            self.refresh(ip);
-        }
-    }
-
-    /// Gives a frame to the lcore that sends for this port. It is lost if its ring or the pool is exhausted; the
-    /// underlay repeats its requests.
-    fn send(&self, port: usize, frame: &[u8]) {
-        let Some(lcore) = self.ports.get(port).and_then(|p| self.lcores.get(p.sender)) else { return };
-        if let Some(packet) = Mbuf::from_slice(&self.pool, frame) {
-            let _ = lcore.rings.from_control.push(Order::Frame(port as u16, packet));
-        }
     }
 
     /// Ends the session with the board, then stops the lcores, then the ports.

@@ -5,7 +5,7 @@
 mod hosts;
 mod nodes;
 
-use super::{lineage::Branch, stations::Stations};
+use super::{effects::Effect, lineage::Branch, stations::Stations};
 use crate::tables::{
     Full, Tables,
     entries::{Member, NetworkEntry, Path},
@@ -69,31 +69,6 @@ pub struct NetworkRecord {
     pub migrating: BTreeSet<Mac>,
     /// The same, until other hosts send them no copies of their own any more.
     pub moved: BTreeSet<Mac>,
-}
-
-/// What is to be done after a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Resolve the next hop to this VTEP address and UDP port, and keep it resolved.
-    Track(IpAddr, u16),
-    /// This VTEP address and UDP port are not needed any more.
-    Untrack(IpAddr, u16),
-    /// A node's lock has ended.
-    Unlocked {
-        /// Its network.
-        vni: Vni,
-        /// The node.
-        mac: Mac,
-    },
-    /// A node has moved between two other hosts: its old host must learn that our frames through it have ended.
-    Moved {
-        /// Its network.
-        vni: Vni,
-        /// The node.
-        mac: Mac,
-        /// The host it has left.
-        from: u32,
-    },
 }
 
 /// The board's state, as far as this appliance needs it.

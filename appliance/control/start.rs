@@ -148,7 +148,7 @@ fn build(
         link_due_ms: 0,
         age_due_ms: 0,
     };
-    control.act_on_loops(0, blocked);
+    control.execute(0, blocked);
     // Declarations are in the tables before the first frame is received.
     control.declare();
     control.publish();

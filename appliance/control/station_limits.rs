@@ -2,6 +2,7 @@
 //! learned stations that are added and removed, the time. Leaves: whether another one may be added, and the gates by
 //! which the packet path drops frames of those that may not. Known stations are not checked. Pure but for the gates.
 
+use super::effects::Limit;
 use crate::pipeline::ports::Gate;
 use crate::tables::packed::Bd;
 use hashbrown::HashMap;
@@ -54,22 +55,9 @@ pub struct Census {
     /// New addresses that arrived too fast, by port.
     refused_addresses: HashMap<u16, u64>,
     /// Ports and networks that have reached a limit, not reported yet.
-    full: Vec<Full>,
+    full: Vec<Limit>,
     /// What was reported, and when.
-    reported: HashMap<Full, u64>,
-}
-
-/// A limit that was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Full {
-    /// A port has as many stations as it may have.
-    Port(u16),
-    /// A network has as many stations as it may have.
-    Bd(Bd),
-    /// New stations of a port appeared faster than they may.
-    Rate(u16),
-    /// The stations of a port announced new addresses faster than they may.
-    Addresses(u16),
+    reported: HashMap<Limit, u64>,
 }
 
 impl Census {
@@ -86,7 +74,7 @@ impl Census {
     }
 
     /// What has become full since the last call, each at most once in [`REPORT_INTERVAL_MS`].
-    pub fn take_full(&mut self, now_ms: u64) -> Vec<Full> {
+    pub fn take_full(&mut self, now_ms: u64) -> Vec<Limit> {
         let mut full = std::mem::take(&mut self.full);
         full.retain(|full| {
             let is_due =
@@ -116,8 +104,8 @@ impl Census {
         if !granted {
             *self.refused_addresses.entry(port).or_default() += 1;
             // One report is enough until the next call.
-            if self.full.last() != Some(&Full::Addresses(port)) {
-                self.full.push(Full::Addresses(port));
+            if self.full.last() != Some(&Limit::Addresses(port)) {
+                self.full.push(Limit::Addresses(port));
             }
         }
         granted
@@ -135,10 +123,10 @@ impl Census {
         *self.by_bd.entry(bd).or_default() += 1;
         let max = self.limits.ports.get(&port).map(|limits| limits.max_stations);
         if max == Some(self.count_at(port)) {
-            self.full.push(Full::Port(port));
+            self.full.push(Limit::Port(port));
         }
         if self.limits.per_network != 0 && self.by_bd.get(&bd) == Some(&self.limits.per_network) {
-            self.full.push(Full::Bd(bd));
+            self.full.push(Limit::Bd(bd));
         }
         self.refresh(port, bd);
     }
@@ -173,7 +161,7 @@ impl Census {
         let bucket = self.buckets.entry(port).or_insert(Bucket::full(per_s, now_ms));
         let granted = bucket.take(per_s, now_ms);
         if bucket.tokens < PER_STATION && !limits.gate.set_rate_exceeded(true) {
-            self.full.push(Full::Rate(port));
+            self.full.push(Limit::Rate(port));
         }
         granted
     }
@@ -253,7 +241,7 @@ mod tests {
         let (mut census, gate, other) = census(10, 1000, 0);
         assert_eq!(admit_many(&mut census, 0, 3, 1, 100), 10);
         assert!(gate.is_closed(0) && gate.is_closed(7) && !other.is_closed(10));
-        assert_eq!(census.take_full(0), [Full::Port(3)]);
+        assert_eq!(census.take_full(0), [Limit::Port(3)]);
         assert_eq!(admit_many(&mut census, 0, 4, 1, 5), 5, "another port has room");
         census.remove(3, bd(1));
         assert!(!gate.is_closed(0));
@@ -264,7 +252,7 @@ mod tests {
     fn network_limit_is_enforced() {
         let (mut census, gate, other) = census(100, 1000, 10);
         assert_eq!((admit_many(&mut census, 0, 3, 1, 6), admit_many(&mut census, 0, 4, 1, 6)), (6, 4));
-        assert_eq!(census.take_full(0), [Full::Bd(bd(1))]);
+        assert_eq!(census.take_full(0), [Limit::Bd(bd(1))]);
         // The port's other network has room.
         assert!(gate.is_closed(0) && other.is_closed(10) && !other.is_closed(20));
         assert_eq!(admit_many(&mut census, 0, 4, 2, 6), 6);
@@ -288,8 +276,8 @@ mod tests {
         }
         let of =
             |kind| reported.iter().filter(|(_, full)| *full == kind).map(|(s, _)| *s).collect::<Vec<_>>();
-        assert_eq!(of(Full::Port(3)), [0, 10, 20]);
-        assert_eq!(of(Full::Rate(4)).len(), 3, "{reported:?}");
+        assert_eq!(of(Limit::Port(3)), [0, 10, 20]);
+        assert_eq!(of(Limit::Rate(4)).len(), 3, "{reported:?}");
     }
 
     #[test]
@@ -297,7 +285,7 @@ mod tests {
         let (mut census, gate, other) = census(u32::MAX, 50, 0);
         assert_eq!(admit_many(&mut census, 1000, 3, 1, 200), 50, "as many as in a second at once");
         assert!(gate.is_closed(0) && !other.is_closed(10));
-        assert_eq!(census.take_full(1000), [Full::Rate(3)]);
+        assert_eq!(census.take_full(1000), [Limit::Rate(3)]);
         census.tick(1010);
         assert!(gate.is_closed(0));
         census.tick(1020);

@@ -1,7 +1,7 @@
 //! The stations of this host: which VMs are here, found out by ourselves. Enters: ports that go up and down, what the
-//! packet path saw on segments, the board's replies, the time. Leaves: local entries in the tables, and
-//! [`ClaimUpdate`]s for the board. `learning` adds stations from frames, `board` processes replies, `ageing` removes
-//! silent ones. Pure but for the tables it writes.
+//! packet path saw on segments, the board's replies, the time. Leaves: local entries in the tables, and effects: claims
+//! for the board, probes, reasons to remove what a migration follows. `learning` adds stations from frames, `board`
+//! processes replies, `ageing` removes silent ones. Pure but for the tables it writes.
 
 mod ageing;
 mod board;
@@ -9,7 +9,8 @@ mod learning;
 
 use super::{
     addresses::Addresses,
-    station_limits::{self, Census, Limits},
+    effects::{Effect, Limit, Probe, Removal},
+    station_limits::{Census, Limits},
 };
 use crate::pipeline::Learn;
 use crate::tables::{Tables, packed::Bd};
@@ -20,27 +21,6 @@ use stopover_net::{Mac, Vni};
 /// How long a reply of the board may take, in milliseconds: what it has not accepted by then is claimed again with
 /// the next frame. Also the longest time that a refused station is not claimed again.
 const QUIET_MS: u64 = 10_000;
-
-/// A claim to send to the board.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClaimUpdate {
-    /// This node is local, with these addresses.
-    Claim {
-        /// Its network.
-        vni: Vni,
-        /// Its MAC.
-        mac: Mac,
-        /// Its addresses.
-        ips: Vec<IpAddr>,
-    },
-    /// This node is not local any more.
-    Withdraw {
-        /// Its network.
-        vni: Vni,
-        /// Its MAC.
-        mac: Mac,
-    },
-}
 
 /// How a station is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,19 +61,6 @@ pub struct Station {
     addresses: Addresses,
 }
 
-/// An address to be probed, at one station.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// The port it is behind.
-    pub port: u16,
-    /// The VLAN tag it needs; 0 for none.
-    pub vlan: u16,
-    /// The station.
-    pub mac: Mac,
-    /// The address.
-    pub ip: IpAddr,
-}
-
 /// A station as declared in the configuration.
 #[derive(Debug, Clone)]
 pub struct Declared {
@@ -130,22 +97,8 @@ pub struct Stations {
     census: Census,
     /// Stations that take part in a migration, which decides whether they are removed.
     followed: HashSet<(Bd, Mac)>,
-    /// Why followed stations would have been removed.
-    removals: Vec<(Bd, Mac, Removal)>,
-    probes: Vec<Probe>,
     /// Whether nodes are routers that are not stations of ours yet.
     routers: HashMap<(Bd, Mac), bool>,
-}
-
-/// Why a station is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// It was silent for its segment's ageing time.
-    Silent,
-    /// Its port has lost its link.
-    PortDown,
-    /// The board refuses its claim.
-    Refused,
 }
 
 #[derive(Debug)]
@@ -176,7 +129,7 @@ impl Stations {
     }
 
     /// Which limits have been reached since the last call.
-    pub fn take_full(&mut self, now_ms: u64) -> Vec<station_limits::Full> {
+    pub fn take_full(&mut self, now_ms: u64) -> Vec<Limit> {
         self.census.take_full(now_ms)
     }
 
@@ -215,8 +168,8 @@ impl Stations {
         self.up.contains(&port)
     }
 
-    /// A migration decides from now on whether this station is removed: reasons to remove it are reported by
-    /// [`Stations::take_removals`] instead.
+    /// A migration decides from now on whether this station is removed: reasons to remove it become
+    /// [`Effect::Removal`] instead.
     pub fn follow(&mut self, bd: Bd, mac: Mac) {
         self.followed.insert((bd, mac));
     }
@@ -224,11 +177,6 @@ impl Stations {
     /// The station is like any other again.
     pub fn unfollow(&mut self, bd: Bd, mac: Mac) {
         self.followed.remove(&(bd, mac));
-    }
-
-    /// Reasons to remove followed stations, since the last call.
-    pub fn take_removals(&mut self) -> Vec<(Bd, Mac, Removal)> {
-        std::mem::take(&mut self.removals)
     }
 
     /// The longest ageing time of a segment, in milliseconds.
@@ -239,7 +187,7 @@ impl Stations {
 
     /// A segment has gained or lost its link: its declared stations are added or removed, and the learned ones behind
     /// a lost link are removed. For vifs see [`Stations::add_vif`] and [`Stations::remove`].
-    pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<ClaimUpdate> {
+    pub fn port(&mut self, tables: &mut Tables, now_ms: u64, port: u16, up: bool) -> Vec<Effect> {
         if up {
             self.up.insert(port);
             return self.add_declared(tables, now_ms, |d| d.port == port);
@@ -250,14 +198,7 @@ impl Stations {
 
     /// Blocks a segment port for the network of a VLAN, or unblocks it. The stations there are reached through
     /// another port, which makes them known.
-    pub fn block(
-        &mut self,
-        tables: &mut Tables,
-        now_ms: u64,
-        port: u16,
-        vlan: u16,
-        on: bool,
-    ) -> Vec<ClaimUpdate> {
+    pub fn block(&mut self, tables: &mut Tables, now_ms: u64, port: u16, vlan: u16, on: bool) -> Vec<Effect> {
         if on {
             self.blocked.insert((port, vlan));
             return self.remove_at(tables, |at, tag| (at, tag) == (port, vlan));
@@ -272,7 +213,7 @@ impl Stations {
         tables: &mut Tables,
         now_ms: u64,
         which: impl Fn(&Declared) -> bool,
-    ) -> Vec<ClaimUpdate> {
+    ) -> Vec<Effect> {
         let is_reachable =
             |d: &Declared| self.up.contains(&d.port) && !self.blocked.contains(&(d.port, d.vlan));
         let declared: Vec<_> =
@@ -281,14 +222,13 @@ impl Stations {
     }
 
     /// Removes all stations at these ports and VLANs, also unconfirmed ones.
-    fn remove_at(&mut self, tables: &mut Tables, which: impl Fn(u16, u16) -> bool) -> Vec<ClaimUpdate> {
+    fn remove_at(&mut self, tables: &mut Tables, which: impl Fn(u16, u16) -> bool) -> Vec<Effect> {
         let stations = self.local.iter().filter(|(_, s)| which(s.port, s.vlan));
         let keys = stations.map(|(key, _)| *key).collect();
-        let keys = self.defer_followed(keys, Removal::PortDown);
-        let mut claim_updates: Vec<_> =
-            keys.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)).collect();
-        claim_updates.extend(self.drop_unconfirmed(|entry| which(entry.learn.port, entry.learn.vlan)));
-        claim_updates
+        let (mut effects, removals) = self.remove_or_defer(tables, keys, Removal::PortDown);
+        effects.extend(self.drop_unconfirmed(|entry| which(entry.learn.port, entry.learn.vlan)));
+        effects.extend(removals);
+        effects
     }
 
     /// Adds the station of a vif at this port.
@@ -299,7 +239,7 @@ impl Stations {
         bd: Bd,
         mac: Mac,
         port: u16,
-    ) -> Option<ClaimUpdate> {
+    ) -> Option<Effect> {
         self.up.insert(port);
         let declared = self.declared.iter().find(|d| (d.bd, d.mac, d.port) == (bd, mac, port)).cloned()?;
         self.insert(tables, now_ms, declared)
@@ -313,29 +253,36 @@ impl Stations {
 
     /// The claim for a local station.
     #[must_use]
-    pub fn claim(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+    pub fn claim(&self, bd: Bd, mac: Mac) -> Option<Effect> {
         let station = self.local.get(&(bd, mac))?;
-        Some(ClaimUpdate::Claim { vni: *self.vnis.get(&bd)?, mac, ips: station.ips.clone() })
+        Some(Effect::Claim { vni: *self.vnis.get(&bd)?, mac, ips: station.ips.clone() })
     }
 
     /// Withdraws a station at the board, while frames for it are still processed here.
     #[must_use]
-    pub fn withdraw(&self, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
-        Some(ClaimUpdate::Withdraw { vni: *self.vnis.get(&bd)?, mac })
+    pub fn withdraw(&self, bd: Bd, mac: Mac) -> Option<Effect> {
+        Some(Effect::Withdraw { vni: *self.vnis.get(&bd)?, mac })
     }
 
-    fn defer_followed(&mut self, keys: Vec<(Bd, Mac)>, why: Removal) -> Vec<(Bd, Mac)> {
-        let (followed, others): (Vec<_>, _) = keys.into_iter().partition(|key| self.followed.contains(key));
-        self.removals.extend(followed.into_iter().map(|(bd, mac)| (bd, mac, why)));
-        others
+    /// Removes these stations but for the followed ones. Returns the withdrawals, and the reasons to remove the rest.
+    fn remove_or_defer(
+        &mut self,
+        tables: &mut Tables,
+        keys: Vec<(Bd, Mac)>,
+        why: Removal,
+    ) -> (Vec<Effect>, Vec<Effect>) {
+        let (followed, others): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| self.followed.contains(key));
+        let effects = others.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)).collect();
+        (effects, followed.into_iter().map(|(bd, mac)| Effect::Removal { bd, mac, why }).collect())
     }
 
     /// Removes unconfirmed stations; their claims are withdrawn.
-    fn drop_unconfirmed(&mut self, which: impl Fn(&Unconfirmed) -> bool) -> Vec<ClaimUpdate> {
+    fn drop_unconfirmed(&mut self, which: impl Fn(&Unconfirmed) -> bool) -> Vec<Effect> {
         let vnis = &self.vnis;
         self.unconfirmed
             .extract_if(|_, entry| which(entry))
-            .filter_map(|((bd, mac), _)| Some(ClaimUpdate::Withdraw { vni: *vnis.get(&bd)?, mac }))
+            .filter_map(|((bd, mac), _)| Some(Effect::Withdraw { vni: *vnis.get(&bd)?, mac }))
             .collect()
     }
 
@@ -343,7 +290,7 @@ impl Stations {
         self.vnis.iter().find(|(_, v)| **v == vni).map(|(bd, _)| *bd)
     }
 
-    fn insert(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<ClaimUpdate> {
+    fn insert(&mut self, tables: &mut Tables, now_ms: u64, d: Declared) -> Option<Effect> {
         let vni = *self.vnis.get(&d.bd)?;
         self.unconfirmed.remove(&(d.bd, d.mac));
         let before = self.local.get(&(d.bd, d.mac)).cloned();
@@ -387,11 +334,11 @@ impl Stations {
             let ageing_ms = self.ageing_ms.get(&d.port).copied().unwrap_or(u64::MAX);
             d.ips.iter().for_each(|ip| station.addresses.confirm(now_ms, *ip, ageing_ms));
         }
-        Some(ClaimUpdate::Claim { vni, mac: d.mac, ips: d.ips })
+        Some(Effect::Claim { vni, mac: d.mac, ips: d.ips })
     }
 
     /// Removes a local station.
-    pub fn remove(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<ClaimUpdate> {
+    pub fn remove(&mut self, tables: &mut Tables, bd: Bd, mac: Mac) -> Option<Effect> {
         let station = self.local.remove(&(bd, mac))?;
         if station.kind == Kind::Learned {
             self.census.remove(station.port, bd);
@@ -403,7 +350,7 @@ impl Stations {
                 tables.clear_owner(bd, ip, mac);
             }
         }
-        self.vnis.get(&bd).map(|vni| ClaimUpdate::Withdraw { vni: *vni, mac })
+        self.vnis.get(&bd).map(|vni| Effect::Withdraw { vni: *vni, mac })
     }
 }
 

@@ -37,21 +37,22 @@ impl World {
             knows: true,
         };
         for (at, (host, segments)) in hosts.iter().enumerate() {
-            let (loops, actions) = Loops::new(name(host), at as u64, segments.to_vec());
+            let (loops, effects) = Loops::new(name(host), at as u64, segments.to_vec());
             world.hosts.push(loops);
-            world.act(at, actions);
+            world.act(at, effects);
         }
         world
     }
 
-    fn act(&mut self, host: usize, actions: Vec<Action>) {
-        for action in actions {
+    fn act(&mut self, host: usize, effects: Vec<Effect>) {
+        for action in effects {
             match action {
-                Action::Send(port, frame) => self.carry(host, port, &frame),
-                Action::Block { port, vlan, on } => {
+                Effect::Send { port, frame, .. } => self.carry(host, port, &frame),
+                Effect::Block { port, vlan, on } => {
                     self.blocked.insert((host, port, vlan), on);
                 }
-                Action::Report { blocked, .. } => self.reports.push((host, blocked)),
+                Effect::Report(Report::Loop { blocked, .. }) => self.reports.push((host, blocked)),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -68,8 +69,8 @@ impl World {
             .collect();
         for (to, at) in others {
             let knows = self.knows;
-            let actions = self.hosts[to].on_probe(self.now_ms, at, frame, |_| knows);
-            self.act(to, actions);
+            let effects = self.hosts[to].on_probe(self.now_ms, at, frame, |_| knows);
+            self.act(to, effects);
         }
     }
 
@@ -78,16 +79,16 @@ impl World {
             Some(lan) => self.cables.insert((host, port), lan),
             None => self.cables.remove(&(host, port)),
         };
-        let actions = self.hosts[host].link(self.now_ms, port, lan.is_some());
-        self.act(host, actions);
+        let effects = self.hosts[host].link(self.now_ms, port, lan.is_some());
+        self.act(host, effects);
     }
 
     fn run(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now_ms += 1;
             for host in 0..self.hosts.len() {
-                let actions = self.hosts[host].tick(self.now_ms);
-                self.act(host, actions);
+                let effects = self.hosts[host].tick(self.now_ms);
+                self.act(host, effects);
             }
         }
     }
@@ -160,8 +161,9 @@ fn lans_joined_later_are_detected_within_a_probe() {
     // The packet path suspects a loop, so it does not take that long.
     world.run(PROBE_MS / 2);
     world.cables.insert((1, PORT), 1);
-    assert!(world.hosts[0].suspect(world.now_ms, PORT, 0));
-    assert!(!world.hosts[0].suspect(world.now_ms, PORT, 0));
+    let report = Effect::Report(Report::Repeats { port: PORT, vlan: 0 });
+    assert_eq!(world.hosts[0].suspect(world.now_ms, PORT, 0), Some(report));
+    assert_eq!(world.hosts[0].suspect(world.now_ms, PORT, 0), None, "once in a while");
     world.run(1);
     assert_eq!(world.forwarding(2), [true, false]);
 }

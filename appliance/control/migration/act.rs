@@ -1,7 +1,7 @@
 //! Executes the actions of a node's machine: in the tables, at the TX ports, at the board.
 
 use super::{Control, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
-use crate::control::stations::ClaimUpdate;
+use crate::control::effects::Effect;
 use crate::lcore::tx_hold::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
 use crate::pipeline::Learn;
@@ -27,20 +27,20 @@ impl Control {
     fn act_one(&mut self, now_ms: u64, key: Key, action: Action) {
         match action {
             Action::ShowLocal { port } => self.show_local(now_ms, key, port),
-            Action::Forget => self.remove_node(key),
+            Action::Forget => self.remove_node(now_ms, key),
             Action::Depart { host: _ } => self.depart(now_ms, key),
             Action::Claim => {
                 // A node that only the board has here is claimed in order to be withdrawn.
-                let claim_update = self.stations.claim(key.0, key.1).or_else(|| {
+                let effect = self.stations.claim(key.0, key.1).or_else(|| {
                     let node = self.migrations.nodes.get(&key)?;
                     let is_away = *node.machine.state() == State::Away;
-                    is_away.then(|| ClaimUpdate::Claim { vni: node.vni, mac: key.1, ips: Vec::new() })
+                    is_away.then(|| Effect::Claim { vni: node.vni, mac: key.1, ips: Vec::new() })
                 });
-                self.send_claims(claim_update.into_iter().collect());
+                self.execute(now_ms, effect);
             }
             Action::Withdraw => {
-                let claim_update = self.stations.withdraw(key.0, key.1);
-                self.send_claims(claim_update.into_iter().collect());
+                let effect = self.stations.withdraw(key.0, key.1);
+                self.execute(now_ms, effect);
             }
             Action::Lock => self.lock(key),
             Action::Complete { migration, generation } => {
@@ -77,27 +77,27 @@ impl Control {
     fn show_local(&mut self, now_ms: u64, (bd, mac): Key, port: u16) {
         self.replica.port(port, true);
         let learn = self.migrations.nodes.get(&(bd, mac)).and_then(|node| node.learn.clone());
-        let claim_update = match learn {
+        let effect = match learn {
             Some(learn) => self.stations.add_learned(&mut self.tables, now_ms, &learn),
             None => self.stations.add_vif(&mut self.tables, now_ms, bd, mac, port),
         };
-        self.send_claims(claim_update.into_iter().collect());
+        self.execute(now_ms, effect);
     }
 
-    fn remove_node(&mut self, (bd, mac): Key) {
+    fn remove_node(&mut self, now_ms: u64, (bd, mac): Key) {
         for port in self.vif_ports((bd, mac)) {
             self.replica.port(port, false);
         }
-        let claim_update = self.stations.remove(&mut self.tables, bd, mac);
+        let effect = self.stations.remove(&mut self.tables, bd, mac);
         self.end_record((bd, mac));
-        self.send_claims(claim_update.into_iter().collect());
+        self.execute(now_ms, effect);
     }
 
     /// The node is at another host for good; late frames for it are sent on from here.
     fn depart(&mut self, now_ms: u64, key: Key) {
         // Flagged before it is removed: no late frame may see the one without the other.
         self.tables.set_departed(key.0, key.1);
-        self.remove_node(key);
+        self.remove_node(now_ms, key);
         let vni = self.migrations.nodes.get(&key).map(|node| node.vni);
         let Some((vni, own)) = vni.zip(self.replica.own_id()) else { return };
         for port in self.vif_ports(key) {

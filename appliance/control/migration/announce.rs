@@ -2,6 +2,7 @@
 //! own segment, the MAC by which it is reached (A7).
 
 use super::{Control, Key, endings::OrderOutcome};
+use crate::control::effects::Effect;
 use crate::lcore::egress::Order;
 use crate::migration::machine::State;
 use crate::pipeline::{
@@ -211,13 +212,14 @@ impl Control {
             (true, true) => (key.1, key.1),
             (true, false) => (key.1, stand_in),
         };
-        self.announce_owner(key, owner, source);
+        self.announce_owner(now_ms, key, owner, source);
     }
 
-    fn announce_owner(&self, key: Key, owner: Mac, source: Mac) {
+    fn announce_owner(&mut self, now_ms: u64, key: Key, owner: Mac, source: Mac) {
         let (Some(port), Some(station)) = (self.segment_port(key), self.stations.get(key.0, key.1)) else {
             return;
         };
+        let mut effects = Vec::new();
         for ip in &station.ips {
             let mut frame = match *ip {
                 IpAddr::V4(ip) => arp::build_announcement(owner, ip).to_vec(),
@@ -229,7 +231,8 @@ impl Control {
             if let Some(from) = frame.get_mut(6..12) {
                 from.copy_from_slice(&source.octets());
             }
-            self.send_to_segment(port, station.vlan, frame);
+            effects.push(Effect::Send { port, vlan: station.vlan, frame });
         }
+        self.execute(now_ms, effects);
     }
 }

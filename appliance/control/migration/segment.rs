@@ -4,7 +4,7 @@
 //! segments receive, removals of followed stations from `stations`. Leaves: events for their machines.
 
 use super::{Control, Key, Node};
-use crate::control::stations::Removal;
+use crate::control::effects::Removal;
 use crate::migration::machine::{Event, NodeConfig, Record, State};
 use crate::pipeline::Learn;
 use stopover_bbs::model::Lock;
@@ -18,8 +18,8 @@ impl Control {
         }
         let key = (learn.bd, learn.mac);
         if self.migrations.has_vif(learn.port) {
-            let claim_updates = self.stations.learn(&mut self.tables, now_ms, learn);
-            return self.send_claims(claim_updates);
+            let effects = self.stations.learn(&mut self.tables, now_ms, learn);
+            return self.execute(now_ms, effects);
         }
         let state = self.migrations.nodes.get(&key).filter(|n| n.is_station).map(|n| *n.machine.state());
         match state {
@@ -33,8 +33,8 @@ impl Control {
             Some(State::Away | State::Here { .. } | State::Leaving { .. } | State::Arriving { .. })
             | None => {}
         }
-        let claim_updates = self.stations.learn(&mut self.tables, now_ms, learn);
-        self.send_claims(claim_updates);
+        let effects = self.stations.learn(&mut self.tables, now_ms, learn);
+        self.execute(now_ms, effects);
         self.on_local_station(now_ms, key);
     }
 
@@ -97,27 +97,24 @@ impl Control {
         self.migration_event(now_ms, key, Event::PortUp(port));
     }
 
-    /// Passes reasons to remove followed stations to their machines.
-    pub(crate) fn on_station_removals(&mut self, now_ms: u64) {
-        for (bd, mac, why) in self.stations.take_removals() {
-            let key = (bd, mac);
-            let Some(node) = self.migrations.nodes.get(&key).filter(|node| node.is_station) else { continue };
-            match (why, *node.machine.state()) {
-                // A migrating one has deadlines of its own.
-                (Removal::Silent, State::Here { port })
-                | (
-                    Removal::PortDown,
-                    State::Here { port } | State::Leaving { port } | State::Arriving { port, .. },
-                ) => self.migration_event(now_ms, key, Event::PortDown(port)),
-                (Removal::Refused, State::Here { .. } | State::Arriving { .. }) => {
-                    let learn = node.learn.clone();
-                    self.migration_event(now_ms, key, Event::Refused);
-                    if let Some(learn) = learn {
-                        self.stations.mark_unconfirmed(now_ms, learn);
-                    }
+    /// Passes a reason to remove a followed station to its machine.
+    pub(crate) fn on_station_removal(&mut self, now_ms: u64, key: Key, why: Removal) {
+        let Some(node) = self.migrations.nodes.get(&key).filter(|node| node.is_station) else { return };
+        match (why, *node.machine.state()) {
+            // A migrating one has deadlines of its own.
+            (Removal::Silent, State::Here { port })
+            | (
+                Removal::PortDown,
+                State::Here { port } | State::Leaving { port } | State::Arriving { port, .. },
+            ) => self.migration_event(now_ms, key, Event::PortDown(port)),
+            (Removal::Refused, State::Here { .. } | State::Arriving { .. }) => {
+                let learn = node.learn.clone();
+                self.migration_event(now_ms, key, Event::Refused);
+                if let Some(learn) = learn {
+                    self.stations.mark_unconfirmed(now_ms, learn);
                 }
-                _ => {}
             }
+            _ => {}
         }
     }
 

@@ -1,7 +1,8 @@
 //! Ageing of stations: silent ones are removed, addresses are probed, routers are recorded. Enters: the time, router
-//! advertisements. Leaves: claims, probes.
+//! advertisements. Leaves: claims, probes, limits that were reached.
 
-use super::{ClaimUpdate, Kind, Probe, QUIET_MS, Removal, Stations};
+use super::{Effect, Kind, Probe, QUIET_MS, Removal, Stations};
+use crate::control::effects::Report;
 use crate::pipeline::RouterSeen;
 use crate::tables::Tables;
 use std::net::IpAddr;
@@ -13,10 +14,10 @@ const MAX_ROUTERS: usize = 1024;
 
 impl Stations {
     /// Removes learned stations that have been silent for their segment's ageing time, and addresses that do not
-    /// answer probes.
-    pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<ClaimUpdate> {
-        let mut claim_updates = self.drop_unconfirmed(|entry| now_ms >= entry.quiet_until_ms + QUIET_MS);
-        let mut silent = Vec::new();
+    /// answer probes; probes the addresses that are due; reports limits.
+    pub fn age(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Effect> {
+        let mut effects = self.drop_unconfirmed(|entry| now_ms >= entry.quiet_until_ms + QUIET_MS);
+        let (mut silent, mut probes) = (Vec::new(), Vec::new());
         for ((bd, mac), station) in &mut self.local {
             if tables.take_seen(station.id) {
                 station.seen_ms = now_ms;
@@ -27,10 +28,10 @@ impl Stations {
             }
             if now_ms.saturating_sub(station.seen_ms) >= limit {
                 silent.push((*bd, *mac));
-            } else if station.addresses.is_due(now_ms) && self.probes.len() < PROBES_AT_ONCE {
+            } else if station.addresses.is_due(now_ms) && probes.len() < PROBES_AT_ONCE {
                 let (port, vlan, mut silent_ips) = (station.port, station.vlan, Vec::new());
                 let due = station.addresses.probe(now_ms, &mut silent_ips);
-                self.probes.extend(due.into_iter().map(|ip| Probe { port, vlan, mac: *mac, ip }));
+                probes.extend(due.into_iter().map(|ip| Effect::Probe(Probe { port, vlan, mac: *mac, ip })));
                 if silent_ips.is_empty() {
                     continue;
                 }
@@ -39,20 +40,22 @@ impl Stations {
                     tables.clear_owner(*bd, ip, *mac);
                 }
                 let vni = self.vnis.get(bd);
-                claim_updates.extend(vni.map(|vni| ClaimUpdate::Claim {
+                effects.extend(vni.map(|vni| Effect::Claim {
                     vni: *vni,
                     mac: *mac,
                     ips: station.ips.clone(),
                 }));
             }
         }
-        let silent = self.defer_followed(silent, Removal::Silent);
-        claim_updates.extend(silent.into_iter().filter_map(|(bd, mac)| self.remove(tables, bd, mac)));
-        claim_updates
+        let (withdrawals, removals) = self.remove_or_defer(tables, silent, Removal::Silent);
+        effects.extend(withdrawals.into_iter().chain(removals));
+        effects.extend(self.take_full(now_ms).into_iter().map(|limit| Effect::Report(Report::Limit(limit))));
+        effects.extend(probes);
+        effects
     }
 
     /// A node of ours is an IPv6 router, or is not.
-    pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<ClaimUpdate> {
+    pub fn router(&mut self, tables: &mut Tables, seen: &RouterSeen) -> Option<Effect> {
         let key = (seen.bd, seen.mac);
         let Some(station) = self.local.get_mut(&key) else {
             if self.routers.len() >= MAX_ROUTERS {
@@ -68,11 +71,6 @@ impl Stations {
             }
         }
         let vni = self.vnis.get(&seen.bd).filter(|_| event)?;
-        Some(ClaimUpdate::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
-    }
-
-    /// Addresses to be probed since the last call.
-    pub fn take_probes(&mut self) -> Vec<Probe> {
-        std::mem::take(&mut self.probes)
+        Some(Effect::Claim { vni: *vni, mac: seen.mac, ips: station.ips.clone() })
     }
 }

@@ -2,14 +2,14 @@
 //! was announced later by another host or node moves there; what is declared remains.
 
 use super::learning::is_usable;
-use super::{ClaimUpdate, Kind, QUIET_MS, Removal, Station, Stations, Unconfirmed};
+use super::{Effect, Kind, QUIET_MS, Removal, Stations, Unconfirmed};
 use crate::control::addresses::QUIET_MS as TAKEN_MS;
 use crate::control::stations::Declared;
 use crate::pipeline::Learn;
 use crate::tables::{Tables, packed::Bd};
 use std::net::IpAddr;
 use stopover_bbs::client::{Accepted, Claim, NodeFacts, StationKind};
-use stopover_net::{Mac, Vni};
+use stopover_net::{Mac, Vni, arp};
 
 /// How long a refused station is not claimed again, in milliseconds; twice as long after each further refusal.
 const REFUSED_MS: u64 = 500;
@@ -24,12 +24,12 @@ impl Stations {
         vni: Vni,
         mac: Mac,
         why: &str,
-    ) -> Vec<ClaimUpdate> {
+    ) -> Vec<Effect> {
         let Some(bd) = self.bd_of(vni) else { return Vec::new() };
         if let Some(entry) = self.unconfirmed.get_mut(&(bd, mac)) {
             entry.quiet_until_ms = now_ms + (REFUSED_MS << entry.refusals.min(8)).min(QUIET_MS);
             entry.refusals += 1;
-            return vec![ClaimUpdate::Withdraw { vni, mac }];
+            return vec![Effect::Withdraw { vni, mac }];
         }
         let Some(station) = self.local.get_mut(&(bd, mac)) else { return Vec::new() };
         if station.kind != Kind::Learned {
@@ -37,13 +37,12 @@ impl Stations {
             return Vec::new();
         }
         if self.followed.contains(&(bd, mac)) {
-            self.removals.push((bd, mac, Removal::Refused));
-            return Vec::new();
+            return vec![Effect::Removal { bd, mac, why: Removal::Refused }];
         }
         let learn = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
-        let claim_update = self.remove(tables, bd, mac);
+        let effect = self.remove(tables, bd, mac);
         self.mark_unconfirmed(now_ms, learn);
-        claim_update.into_iter().collect()
+        effect.into_iter().collect()
     }
 
     /// Marks a station as not ours although frames of it arrive here; it is not claimed for a while.
@@ -112,18 +111,20 @@ impl Stations {
     }
 
     /// Another host has received a learned station later: it is there now. Frames still under way here do not bring
-    /// it back.
-    pub fn node_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) -> Option<Station> {
-        let bd = self.bd_of(vni)?;
-        let station = self.local.get(&(bd, mac)).filter(|station| station.kind == Kind::Learned)?.clone();
+    /// it back. Its old segment must send frames for it to us: announces it there.
+    pub fn node_moved(&mut self, tables: &mut Tables, now_ms: u64, vni: Vni, mac: Mac) -> Vec<Effect> {
+        let withdraw = Effect::WithdrawUnlessLocal { vni, mac };
+        let Some(bd) = self.bd_of(vni) else { return vec![withdraw] };
+        let learned = self.local.get(&(bd, mac)).filter(|station| station.kind == Kind::Learned);
+        let Some((port, vlan)) = learned.map(|station| (station.port, station.vlan)) else {
+            return vec![withdraw];
+        };
         if self.followed.contains(&(bd, mac)) {
-            self.removals.push((bd, mac, Removal::Refused));
-            return None;
+            return vec![Effect::Removal { bd, mac, why: Removal::Refused }, withdraw];
         }
-        let learn = Learn { port: station.port, bd, vlan: station.vlan, mac, ip: None };
-        self.mark_unconfirmed_for(now_ms, learn, TAKEN_MS);
+        self.mark_unconfirmed_for(now_ms, Learn { port, bd, vlan, mac, ip: None }, TAKEN_MS);
         self.remove(tables, bd, mac);
-        Some(station)
+        vec![withdraw, Effect::Send { port, vlan, frame: arp::build_rarp(mac).to_vec() }]
     }
 
     /// Other nodes have announced addresses of a station later: the addresses move to them.

@@ -2,7 +2,7 @@
 //! Leaves: local entries in the tables, and claims. A station that the board has elsewhere is claimed first, and
 //! added when the board has accepted the claim.
 
-use super::{ClaimUpdate, Declared, Kind, QUIET_MS, Stations};
+use super::{Declared, Effect, Kind, QUIET_MS, Stations};
 use crate::pipeline::Learn;
 use crate::tables::{Tables, packed::Bd};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ const MAX_IPS: usize = 16;
 
 impl Stations {
     /// Adds a station that migrates here, at the segment port where it was seen.
-    pub fn add_learned(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Option<ClaimUpdate> {
+    pub fn add_learned(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Option<Effect> {
         let Learn { port, bd, vlan, mac, ip } = *learn;
         // It keeps its known addresses, without announcing them again.
         let known = self.local.get(&(bd, mac)).map(|s| s.ips.clone());
@@ -27,36 +27,32 @@ impl Stations {
 
     /// The packet path saw a station. Nothing changes for a MAC that the tables have at another host: only the board
     /// can move it, by accepting the claim.
-    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Vec<ClaimUpdate> {
+    pub fn learn(&mut self, tables: &mut Tables, now_ms: u64, learn: &Learn) -> Vec<Effect> {
         let Learn { port, bd, vlan, mac, ip } = *learn;
-        let mut claim_updates = Vec::new();
+        let mut effects = Vec::new();
         if !self.has_link(port) || self.blocked.contains(&(port, vlan)) || prober::is_prober_mac(mac) {
-            return claim_updates;
+            return effects;
         }
         match self.local.get(&(bd, mac)).map(|s| (s.kind, s.port, s.vlan)) {
             // A vif has one station; only that one's addresses can be new.
             known if !self.ageing_ms.contains_key(&port) && known != Some((Kind::Vif, port, vlan)) => {
-                return claim_updates;
+                return effects;
             }
             // A declared station that appears elsewhere is a spoof or an operator's mistake: the declaration holds.
-            Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return claim_updates,
+            Some((Kind::Vif | Kind::Static, at, tag)) if (at, tag) != (port, vlan) => return effects,
             Some((_, at, tag)) if (at, tag) == (port, vlan) => {}
-            None if self.is_unconfirmed(now_ms, learn) => return claim_updates,
-            at if !self.census.admits(now_ms, port, bd, at.is_none()) => return claim_updates,
+            None if self.is_unconfirmed(now_ms, learn) => return effects,
+            at if !self.census.admits(now_ms, port, bd, at.is_none()) => return effects,
             None if tables.is_remote(bd, mac) => {
                 self.mark_unconfirmed_for(now_ms, learn.clone(), QUIET_MS);
                 let ips = ip.into_iter().filter(|ip| is_usable(*ip)).collect();
-                claim_updates.extend(self.vnis.get(&bd).map(|vni| ClaimUpdate::Claim {
-                    vni: *vni,
-                    mac,
-                    ips,
-                }));
-                return claim_updates;
+                effects.extend(self.vnis.get(&bd).map(|vni| Effect::Claim { vni: *vni, mac, ips }));
+                return effects;
             }
             _ => {
                 let ips = self.local.get(&(bd, mac)).map(|s| s.ips.clone()).unwrap_or_default();
                 let d = Declared::learned((bd, mac), (port, vlan), ips);
-                claim_updates.extend(self.insert(tables, now_ms, d));
+                effects.extend(self.insert(tables, now_ms, d));
             }
         }
         let is_known = |ip: &IpAddr| self.local.get(&(bd, mac)).is_some_and(|s| s.ips.contains(ip));
@@ -65,10 +61,10 @@ impl Stations {
         {
             let updates = self.learn_address(tables, now_ms, (bd, mac), ip);
             if !updates.is_empty() {
-                claim_updates = updates;
+                effects = updates;
             }
         }
-        claim_updates
+        effects
     }
 
     /// A station was seen to use an address.
@@ -78,17 +74,17 @@ impl Stations {
         now_ms: u64,
         (bd, mac): (Bd, Mac),
         ip: IpAddr,
-    ) -> Vec<ClaimUpdate> {
-        let mut claim_updates = Vec::new();
-        let Some(vni) = self.vnis.get(&bd).copied() else { return claim_updates };
-        let Some(station) = self.local.get_mut(&(bd, mac)) else { return claim_updates };
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let Some(vni) = self.vnis.get(&bd).copied() else { return effects };
+        let Some(station) = self.local.get_mut(&(bd, mac)) else { return effects };
         let ageing_ms = self.ageing_ms.get(&station.port).copied().unwrap_or(u64::MAX);
         if station.ips.contains(&ip) {
             station.addresses.confirm(now_ms, ip, ageing_ms);
-            return claim_updates;
+            return effects;
         }
         if station.addresses.is_quiet(now_ms, ip) {
-            return claim_updates;
+            return effects;
         }
         let shares = station.shared.contains(&ip);
         let owner = tables.owner(bd, ip).filter(|owner| *owner != mac);
@@ -96,15 +92,15 @@ impl Stations {
             // A declared address does not move because of a frame; between learned stations it may, and between those
             // that share it.
             if station.kind != Kind::Learned && !(shares && station.shared.contains(&ip)) {
-                return claim_updates;
+                return effects;
             }
             station.ips.retain(|known| *known != ip);
             station.addresses.remove(ip);
-            claim_updates.push(ClaimUpdate::Claim { vni, mac: other, ips: station.ips.clone() });
+            effects.push(Effect::Claim { vni, mac: other, ips: station.ips.clone() });
         }
-        let Some(station) = self.local.get_mut(&(bd, mac)) else { return claim_updates };
+        let Some(station) = self.local.get_mut(&(bd, mac)) else { return effects };
         if station.ips.len() == MAX_IPS && station.kind != Kind::Learned {
-            return claim_updates;
+            return effects;
         }
         if station.ips.len() == MAX_IPS {
             let oldest = station.ips.remove(0);
@@ -116,7 +112,7 @@ impl Stations {
             && let Err(full) = tables.set_owner(bd, ip, mac)
         {
             log::error!("{full}");
-            return claim_updates;
+            return effects;
         }
         if ip.is_ipv4() {
             // It may replace another one (DHCP).
@@ -125,8 +121,8 @@ impl Stations {
         station.ips.push(ip);
         station.announced.push(ip);
         station.addresses.confirm(now_ms, ip, ageing_ms);
-        claim_updates.push(ClaimUpdate::Claim { vni, mac, ips: station.ips.clone() });
-        claim_updates
+        effects.push(Effect::Claim { vni, mac, ips: station.ips.clone() });
+        effects
     }
 
     fn is_unconfirmed(&self, now_ms: u64, learn: &Learn) -> bool {

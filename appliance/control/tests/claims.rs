@@ -5,13 +5,14 @@ use super::{
     *,
 };
 use stopover_bbs::model::Accepted;
+use stopover_net::arp;
 
 #[test]
 fn address_of_a_remote_node_remains_until_the_board_moves_it() {
     let mut lab = lab();
     lab.apply(node(mac(9), 2, &["192.168.0.9"], &[]));
-    let claim_updates = lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.9")));
-    assert_eq!(claim_updates, [claim(mac(50), &["192.168.0.9"])]);
+    let effects = lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.9")));
+    assert_eq!(effects, [claim(mac(50), &["192.168.0.9"])]);
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)), "no local spoof answers for it");
     assert_eq!(lab.refuse(mac(50)), [withdraw(mac(50))]);
     assert_eq!(lab.owner("192.168.0.9"), Some(mac(9)));
@@ -68,8 +69,10 @@ fn station_seen_later_elsewhere_returns_only_by_later_frames() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.apply(node(mac(50), 2, &["192.168.0.50"], &[]));
-    let moved = lab.stations.node_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50)).unwrap();
-    assert_eq!((moved.port, lab.location(mac(50))), (SEGMENT, Where::Host(2)));
+    let moved = lab.stations.node_moved(&mut lab.tables, lab.now_ms, vni(100), mac(50));
+    let announcement = Effect::Send { port: SEGMENT, vlan: 0, frame: arp::build_rarp(mac(50)).to_vec() };
+    let withdrawal = Effect::WithdrawUnlessLocal { vni: vni(100), mac: mac(50) };
+    assert_eq!((moved, lab.location(mac(50))), (vec![withdrawal, announcement], Where::Host(2)));
     assert_eq!(lab.owner("192.168.0.50"), Some(mac(50)));
     // Frames still under way when it left.
     lab.now_ms += 99;
@@ -121,8 +124,8 @@ fn address_announced_later_elsewhere_is_removed_and_the_node_remains() {
     // Frames under way do not restore it; later ones do.
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100"))), []);
     lab.now_ms += 100;
-    let claim_update = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
-    assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100"))), [claim_update]);
+    let effect = claim(mac(50), &["192.168.0.50", "192.168.0.100"]);
+    assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.100"))), [effect]);
     assert_eq!(lab.owner("192.168.0.100"), Some(mac(9)), "until the board accepts it");
     // If it does not, the node is still here.
     let addresses = Accepted { ips: vec![ip("192.168.0.50")], refused: vec!["held".into()] };
@@ -214,12 +217,11 @@ fn removals_of_followed_stations_are_deferred() {
     let (bd, station) = (lab.bds[0], mac(50));
     lab.learn(SEGMENT, station, Some(ip("192.168.0.50")));
     lab.stations.follow(bd, station);
-    assert_eq!(lab.refuse(station), []);
-    assert_eq!(lab.age(300_000), []);
-    assert_eq!(lab.link(SEGMENT, false), [withdraw(mac(2))]);
-    let removals = [Removal::Refused, Removal::Silent, Removal::PortDown].map(|why| (bd, station, why));
-    assert_eq!(lab.stations.take_removals(), removals);
-    assert_eq!((lab.location(station), lab.stations.take_removals()), (Where::Port(SEGMENT), vec![]));
+    let removal = |why| Effect::Removal { bd, mac: station, why };
+    assert_eq!(lab.refuse(station), [removal(Removal::Refused)]);
+    assert_eq!(lab.age(300_000), [removal(Removal::Silent)]);
+    assert_eq!(lab.link(SEGMENT, false), [withdraw(mac(2)), removal(Removal::PortDown)]);
+    assert_eq!(lab.location(station), Where::Port(SEGMENT));
     // It was not marked as unconfirmed: it is claimed as before.
     lab.stations.unfollow(bd, station);
     assert_eq!(lab.age(300_000), [withdraw(station)]);

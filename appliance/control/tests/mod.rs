@@ -8,8 +8,9 @@ mod replica;
 mod rows;
 mod stations;
 
-use super::replica::{Effect, Replica, ReplicaCtx};
-use super::stations::{ClaimUpdate, Declared, Kind, Removal, Stations};
+use super::effects::{Effect, Limit, Removal, Report};
+use super::replica::{Replica, ReplicaCtx};
+use super::stations::{Declared, Kind, Stations};
 use crate::pipeline::Learn;
 use crate::tables::{
     Full, Tables, View,
@@ -129,18 +130,18 @@ impl Lab {
     }
 
     /// A port gains or loses its link.
-    fn link(&mut self, port: u16, up: bool) -> Vec<ClaimUpdate> {
+    fn link(&mut self, port: u16, up: bool) -> Vec<Effect> {
         self.replica.port(port, up);
         self.stations.port(&mut self.tables, self.now_ms, port, up)
     }
 
     /// A frame of a station of network 100 arrives.
-    fn learn(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<ClaimUpdate> {
+    fn learn(&mut self, port: u16, mac: Mac, ip: Option<IpAddr>) -> Vec<Effect> {
         let learn = Learn { port, bd: self.bds[0], vlan: 0, mac, ip };
         self.stations.learn(&mut self.tables, self.now_ms, &learn)
     }
 
-    fn refuse(&mut self, mac: Mac) -> Vec<ClaimUpdate> {
+    fn refuse(&mut self, mac: Mac) -> Vec<Effect> {
         self.stations.refused(&mut self.tables, self.now_ms, vni(100), mac, "elsewhere")
     }
 
@@ -148,7 +149,7 @@ impl Lab {
         self.stations.accepted(&mut self.tables, self.now_ms, vni(100), mac, None);
     }
 
-    fn age(&mut self, ms: u64) -> Vec<ClaimUpdate> {
+    fn age(&mut self, ms: u64) -> Vec<Effect> {
         self.now_ms += ms;
         self.stations.age(&mut self.tables, self.now_ms)
     }
@@ -202,12 +203,12 @@ enum Where {
     Nowhere,
 }
 
-fn claim(mac: Mac, ips: &[&str]) -> ClaimUpdate {
-    ClaimUpdate::Claim { vni: vni(100), mac, ips: ips.iter().map(|text| ip(text)).collect() }
+fn claim(mac: Mac, ips: &[&str]) -> Effect {
+    Effect::Claim { vni: vni(100), mac, ips: ips.iter().map(|text| ip(text)).collect() }
 }
 
-fn withdraw(mac: Mac) -> ClaimUpdate {
-    ClaimUpdate::Withdraw { vni: vni(100), mac }
+fn withdraw(mac: Mac) -> Effect {
+    Effect::Withdraw { vni: vni(100), mac }
 }
 
 /// A path to host 2 through underlay port 0.

@@ -297,7 +297,7 @@ fn record_effects(effects: Vec<Effect>, tracked: &mut BTreeSet<(IpAddr, u16)>) {
         match effect {
             Effect::Track(ip, port) => tracked.insert((ip, port)),
             Effect::Untrack(ip, port) => tracked.remove(&(ip, port)),
-            Effect::Moved { .. } | Effect::Unlocked { .. } => false,
+            _ => false,
         };
     }
 }

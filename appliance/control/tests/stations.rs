@@ -1,7 +1,7 @@
 //! Stations are learned, move and age; ports lose their links, limits apply.
 
 use super::*;
-use crate::control::station_limits::{self, Limits, PortLimits};
+use crate::control::station_limits::{Limits, PortLimits};
 use crate::pipeline::{RouterSeen, ports::Gate};
 
 pub(super) const SEGMENT: u16 = 10;
@@ -83,8 +83,8 @@ fn oldest_of_too_many_addresses_is_replaced() {
     for n in 0..16 {
         lab.learn(SEGMENT, mac(50), Some(IpAddr::from([10, 1, 0, n])));
     }
-    let claim_updates = lab.learn(SEGMENT, mac(50), Some(ip("10.1.0.16")));
-    let [ClaimUpdate::Claim { ips, .. }] = claim_updates.as_slice() else { panic!("{claim_updates:?}") };
+    let effects = lab.learn(SEGMENT, mac(50), Some(ip("10.1.0.16")));
+    let [Effect::Claim { ips, .. }] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((ips.len(), ips[0], ips[15]), (16, ip("10.1.0.1"), ip("10.1.0.16")));
     assert_eq!((lab.owner("10.1.0.0"), lab.owner("10.1.0.16")), (None, Some(mac(50))));
 }
@@ -145,7 +145,8 @@ fn address_moves_between_learned_stations() {
 fn declared_station_does_not_move_to_another_host() {
     let mut lab = lab();
     lab.link(VIF, true);
-    assert!(lab.stations.node_moved(&mut lab.tables, 0, vni(100), mac(1)).is_none());
+    let effects = lab.stations.node_moved(&mut lab.tables, 0, vni(100), mac(1));
+    assert_eq!(effects, [Effect::WithdrawUnlessLocal { vni: vni(100), mac: mac(1) }]);
     assert_eq!(lab.location(mac(1)), Where::Port(VIF));
 }
 
@@ -188,12 +189,15 @@ fn address_without_answers_is_removed() {
     lab.learn(SEGMENT, mac(50), Some(ip("fd00::50")));
     let id = lab.stations.get(lab.bds[0], mac(50)).unwrap().id;
     let mut probed = Vec::new();
-    let mut claim_updates = Vec::new();
+    let mut effects = Vec::new();
     // The station is up, and answers for one of its addresses.
     for _ in 0..700 {
         lab.view.touch(id);
-        claim_updates.extend(lab.age(500));
-        for probe in lab.stations.take_probes() {
+        for effect in lab.age(500) {
+            let Effect::Probe(probe) = effect else {
+                effects.push(effect);
+                continue;
+            };
             assert_eq!((probe.port, probe.mac), (SEGMENT, mac(50)));
             if probe.ip == ip("fd00::50") {
                 assert_eq!(lab.learn(SEGMENT, mac(50), Some(probe.ip)), []);
@@ -203,7 +207,7 @@ fn address_without_answers_is_removed() {
     }
     assert_eq!(probed.iter().filter(|ip_probed| **ip_probed == ip("192.168.0.50")).count(), 3);
     assert_eq!(probed.iter().filter(|ip_probed| **ip_probed == ip("fd00::50")).count(), 1);
-    assert_eq!(claim_updates, [claim(mac(50), &["fd00::50"])]);
+    assert_eq!(effects, [claim(mac(50), &["fd00::50"])]);
     assert_eq!((lab.owner("192.168.0.50"), lab.owner("fd00::50")), (None, Some(mac(50))));
 }
 
@@ -214,16 +218,19 @@ fn old_address_of_a_renumbered_station_is_removed_soon() {
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.51")));
     lab.learn(SEGMENT, mac(51), Some(ip("192.168.0.60")));
     lab.learn(SEGMENT, mac(51), Some(ip("192.168.0.61")));
-    let mut claim_updates = Vec::new();
+    let mut effects = Vec::new();
     for _ in 0..10 {
-        claim_updates.extend(lab.age(500));
-        for probe in lab.stations.take_probes() {
-            if probe.mac == mac(51) {
-                lab.learn(SEGMENT, mac(51), Some(probe.ip));
+        for effect in lab.age(500) {
+            match effect {
+                Effect::Probe(probe) if probe.mac == mac(51) => {
+                    lab.learn(SEGMENT, mac(51), Some(probe.ip));
+                }
+                Effect::Probe(_) => {}
+                other => effects.push(other),
             }
         }
     }
-    assert_eq!(claim_updates, [claim(mac(50), &["192.168.0.51"])]);
+    assert_eq!(effects, [claim(mac(50), &["192.168.0.51"])]);
     assert_eq!((lab.owner("192.168.0.50"), lab.owner("192.168.0.60")), (None, Some(mac(51))));
 }
 
@@ -236,8 +243,8 @@ fn router_is_known_before_and_after_it_is_a_station() {
     assert_eq!(lab.stations.router(&mut lab.tables, &seen(true)), None);
     lab.learn(SEGMENT, mac(50), Some(ip("fe80::50")));
     assert_eq!(lab.stations.to_claim(vni(100), mac(50), vec![]).facts.router, Some(true));
-    let claim_update = lab.stations.router(&mut lab.tables, &seen(false));
-    assert_eq!(claim_update, Some(claim(mac(50), &["fe80::50"])));
+    let effect = lab.stations.router(&mut lab.tables, &seen(false));
+    assert_eq!(effect, Some(claim(mac(50), &["fe80::50"])));
     assert_eq!(lab.tables.router(bd, local), Some(false));
     assert_eq!(lab.stations.router(&mut lab.tables, &seen(false)), None, "known");
     // For a node elsewhere, and for one of ours that its appliance has not seen yet, the board's record counts.
@@ -260,9 +267,9 @@ fn nothing_is_learned_behind_a_port_without_a_link() {
     lab.learn(SEGMENT, mac(50), None);
     lab.apply(node(mac(9), 2, &[], &[]));
     lab.learn(SEGMENT, mac(9), None);
-    let mut claim_updates = lab.link(SEGMENT, false);
-    claim_updates.sort_by_key(|claim_update| format!("{claim_update:?}"));
-    assert_eq!(claim_updates, [withdraw(mac(2)), withdraw(mac(9)), withdraw(mac(50))]);
+    let mut effects = lab.link(SEGMENT, false);
+    effects.sort_by_key(|effect| format!("{effect:?}"));
+    assert_eq!(effects, [withdraw(mac(2)), withdraw(mac(9)), withdraw(mac(50))]);
     // Events in the ring, and a reply under way, arrive too late.
     assert_eq!(lab.learn(SEGMENT, mac(51), None), []);
     lab.accept(mac(9));
@@ -356,7 +363,7 @@ fn new_addresses_of_a_station_are_rate_limited() {
     lab.learn(SEGMENT, mac(50), None);
     assert_eq!(flood(&mut lab, 1), 100, "as many as in a second at once");
     assert_eq!(lab.stations.refused_addresses(SEGMENT), 900);
-    assert_eq!(lab.stations.take_full(lab.now_ms), [station_limits::Full::Addresses(SEGMENT)]);
+    assert_eq!(lab.age(0), [Effect::Report(Report::Limit(Limit::Addresses(SEGMENT)))]);
     // Known addresses cost nothing, and other ports have their own rate.
     assert_eq!(lab.learn(SEGMENT, mac(50), Some(ip("10.0.0.100"))), []);
     assert_eq!(lab.stations.refused_addresses(SEGMENT), 900);
@@ -371,9 +378,9 @@ fn blocked_segment_has_no_stations() {
     lab.learn(SEGMENT, mac(50), Some(ip("192.168.0.50")));
     lab.learn(OTHER_SEGMENT, mac(51), None);
     let block = |lab: &mut Lab, on| lab.stations.block(&mut lab.tables, lab.now_ms, SEGMENT, 0, on);
-    let mut claim_updates = block(&mut lab, true);
-    claim_updates.sort_by_key(|claim_update| format!("{claim_update:?}"));
-    assert_eq!(claim_updates, [withdraw(mac(2)), withdraw(mac(50))], "the declared one too");
+    let mut effects = block(&mut lab, true);
+    effects.sort_by_key(|effect| format!("{effect:?}"));
+    assert_eq!(effects, [withdraw(mac(2)), withdraw(mac(50))], "the declared one too");
     assert_eq!((lab.location(mac(50)), lab.location(mac(51))), (Where::Nowhere, Where::Port(OTHER_SEGMENT)));
     assert_eq!(lab.learn(SEGMENT, mac(50), None), []);
     // It remains blocked when its link changes.

@@ -1,0 +1,104 @@
+//! Executes the effects of the subsystems. Enters: effects, in the order in which they are to happen. Leaves: calls of
+//! other subsystems, whose effects are executed before the next; claims, frames, log lines.
+
+use super::{
+    Control,
+    effects::{self, Effect, Probe},
+};
+use crate::{lcore::egress::Order, pipeline::ports::Role, tables::Full, underlay::Actions};
+use dpdk::Mbuf;
+use std::net::{IpAddr, Ipv4Addr};
+use stopover_net::{Mac, Vni, arp, nd, prober};
+
+impl Control {
+    /// Executes effects in order. Those that follow from one are executed before the next.
+    pub(super) fn execute(&mut self, now_ms: u64, effects: impl IntoIterator<Item = Effect>) {
+        for effect in effects {
+            self.execute_one(now_ms, effect);
+        }
+    }
+
+    /// The same, or logs that a table is full.
+    pub(super) fn execute_or_log(&mut self, now_ms: u64, effects: Result<Vec<Effect>, Full>) {
+        match effects {
+            Ok(effects) => self.execute(now_ms, effects),
+            Err(full) => log::error!("{full}; frames for it are treated as for an unknown node"),
+        }
+    }
+
+    /// Executes what the underlay requests.
+    pub(super) fn execute_underlay(&mut self, now_ms: u64, actions: Actions) {
+        self.execute(now_ms, effects::of_underlay(actions));
+    }
+
+    fn execute_one(&mut self, now_ms: u64, effect: Effect) {
+        match effect {
+            Effect::Claim { vni, mac, ips } => {
+                let claim = self.stations.to_claim(vni, mac, ips);
+                if let Some(session) = &self.session {
+                    session.claim(claim);
+                }
+            }
+            Effect::Withdraw { vni, mac } => self.withdraw(vni, mac),
+            Effect::WithdrawUnlessLocal { vni, mac } => {
+                let bd = self.replica.bd_of(vni);
+                if bd.is_none_or(|bd| self.stations.get(bd, mac).is_none()) {
+                    self.withdraw(vni, mac);
+                }
+            }
+            Effect::Removal { bd, mac, why } => self.on_station_removal(now_ms, (bd, mac), why),
+            Effect::Track(ip, udp_port) => {
+                let actions = self.underlay.track(now_ms, ip, udp_port);
+                self.execute_underlay(now_ms, actions);
+                self.refresh(ip);
+            }
+            Effect::Untrack(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
+            Effect::Refresh(ip) => self.refresh(ip),
+            Effect::Unlocked { vni, mac } => self.migrations.unlocked(now_ms, vni, mac),
+            Effect::Moved { vni, mac, from } => self.end_old_path(now_ms, vni, mac, from),
+            Effect::Block { port, vlan, on } => self.block(now_ms, port, vlan, on),
+            Effect::Send { port, vlan, frame } => self.send(port, vlan, frame),
+            Effect::Probe(probe) => self.send_probe(&probe),
+            Effect::Report(report) => self.log_report(&report),
+        }
+    }
+
+    fn withdraw(&self, vni: Vni, mac: Mac) {
+        if let Some(session) = &self.session {
+            session.withdraw(vni, mac);
+        }
+    }
+
+    fn block(&mut self, now_ms: u64, port: u16, vlan: u16, on: bool) {
+        if let Some(Role::Segment(segment)) = self.stage_ports.get(usize::from(port)).map(|p| &p.role) {
+            segment.gate.set_blocked(vlan, on);
+        }
+        let effects = self.stations.block(&mut self.tables, now_ms, port, vlan, on);
+        self.execute(now_ms, effects);
+    }
+
+    /// Gives a frame to the lcore that sends for this port. It is lost if its ring or the pool is exhausted; what is
+    /// requested is requested again.
+    fn send(&self, port: u16, vlan: u16, mut frame: Vec<u8>) {
+        if vlan != 0 {
+            let [high, low] = vlan.to_be_bytes();
+            frame.splice(12..12, [0x81, 0x00, high, low]);
+        }
+        let port_handle = self.ports.get(usize::from(port));
+        let Some(lcore) = port_handle.and_then(|p| self.lcores.get(p.sender)) else { return };
+        if let Some(packet) = Mbuf::from_slice(&self.pool, &frame) {
+            let _ = lcore.rings.from_control.push(Order::Frame(port, packet));
+        }
+    }
+
+    /// Asks a station whether it still has an address.
+    fn send_probe(&self, probe: &Probe) {
+        let own = prober::mac(&self.config.name);
+        let frame = match probe.ip {
+            // Without a sender address, so that no cache changes (RFC 5227 section 2.1.1).
+            IpAddr::V4(ip) => arp::build_request(probe.mac, (own, Ipv4Addr::UNSPECIFIED), ip).to_vec(),
+            IpAddr::V6(ip) => nd::build_solicit((own, own.link_local()), ip, Some(probe.mac)).to_vec(),
+        };
+        self.send(probe.port, probe.vlan, frame);
+    }
+}
