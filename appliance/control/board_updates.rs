@@ -3,7 +3,7 @@
 //! underlay has to resolve.
 
 use super::{
-    Control, migration, mtu, paths,
+    Control, migration, mtu,
     replica::{Replica, ReplicaCtx},
 };
 use crate::tables::Full;
@@ -184,7 +184,7 @@ impl Control {
         if self.replica.mtu_of(network.vni).is_none_or(|known| known == network.mtu) {
             return;
         }
-        for (port, at) in self.config.ports.iter().zip(&*self.stage_ports) {
+        for (port, at) in self.config.ports.iter().zip(&**self.ports.stage()) {
             let inside = mtu::inside(&port.role, at.mtu);
             if let Some(why) = mtu::does_not_fit(network.vni, network.mtu, &port.name, &inside) {
                 log::warn!("{why}");
@@ -206,8 +206,8 @@ impl Control {
     }
 
     pub(crate) fn with_replica<R>(&mut self, f: impl FnOnce(&mut Replica, &mut ReplicaCtx) -> R) -> R {
-        let stage_ports = &self.stage_ports;
-        let routable = |ip: IpAddr| paths::has_family(stage_ports, ip);
+        let ports = &self.ports;
+        let routable = |ip: IpAddr| ports.has_family(ip);
         let mut ctx = ReplicaCtx { tables: &mut self.tables, stations: &self.stations, routable: &routable };
         f(&mut self.replica, &mut ctx)
     }

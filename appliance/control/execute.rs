@@ -5,8 +5,7 @@ use super::{
     Control,
     effects::{self, Effect, Probe},
 };
-use crate::{lcore::egress::Order, pipeline::ports::Role, tables::Full, underlay::Actions};
-use dpdk::Mbuf;
+use crate::{tables::Full, underlay::Actions};
 use std::net::{IpAddr, Ipv4Addr};
 use stopover_net::{Mac, Vni, arp, nd, prober};
 
@@ -57,7 +56,7 @@ impl Control {
             Effect::Unlocked { vni, mac } => self.migrations.unlocked(now_ms, vni, mac),
             Effect::Moved { vni, mac, from } => self.end_old_path(now_ms, vni, mac, from),
             Effect::Block { port, vlan, on } => self.block(now_ms, port, vlan, on),
-            Effect::Send { port, vlan, frame } => self.send(port, vlan, frame),
+            Effect::Send { port, vlan, frame } => self.ports.send(port, vlan, frame),
             Effect::Probe(probe) => self.send_probe(&probe),
             Effect::Report(report) => self.log_report(&report),
         }
@@ -70,25 +69,9 @@ impl Control {
     }
 
     fn block(&mut self, now_ms: u64, port: u16, vlan: u16, on: bool) {
-        if let Some(Role::Segment(segment)) = self.stage_ports.get(usize::from(port)).map(|p| &p.role) {
-            segment.gate.set_blocked(vlan, on);
-        }
+        self.ports.block(port, vlan, on);
         let effects = self.stations.block(&mut self.tables, now_ms, port, vlan, on);
         self.execute(now_ms, effects);
-    }
-
-    /// Gives a frame to the lcore that sends for this port. It is lost if its ring or the pool is exhausted; what is
-    /// requested is requested again.
-    fn send(&self, port: u16, vlan: u16, mut frame: Vec<u8>) {
-        if vlan != 0 {
-            let [high, low] = vlan.to_be_bytes();
-            frame.splice(12..12, [0x81, 0x00, high, low]);
-        }
-        let port_handle = self.ports.get(usize::from(port));
-        let Some(lcore) = port_handle.and_then(|p| self.lcores.get(p.sender)) else { return };
-        if let Some(packet) = Mbuf::from_slice(&self.pool, &frame) {
-            let _ = lcore.rings.from_control.push(Order::Frame(port, packet));
-        }
     }
 
     /// Asks a station whether it still has an address.
@@ -99,6 +82,6 @@ impl Control {
             IpAddr::V4(ip) => arp::build_request(probe.mac, (own, Ipv4Addr::UNSPECIFIED), ip).to_vec(),
             IpAddr::V6(ip) => nd::build_solicit((own, own.link_local()), ip, Some(probe.mac)).to_vec(),
         };
-        self.send(probe.port, probe.vlan, frame);
+        self.ports.send(probe.port, probe.vlan, frame);
     }
 }

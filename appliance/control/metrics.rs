@@ -71,7 +71,7 @@ impl Control {
     fn read_metrics(&self) -> Reading {
         let readings = self.readings();
         let fwd = self.show_fwd(&readings);
-        let port_drops = self.ports.iter().map(|port| {
+        let port_drops = self.ports.handles().iter().map(|port| {
             let sent = fwd.ports.iter().find(|p| p.name == port.name).map_or(0, |p| p.tx_dropped);
             let device = port.device.stats().unwrap_or_default();
             let counts = [("tx", sent), ("rx_missed", device.rx_missed), ("rx_nombuf", device.rx_nombuf)];
@@ -106,7 +106,7 @@ impl Control {
             segments: segments.collect(),
             migrations: self.migrations.totals(),
             hold_free: self.hold.free_bytes() as u64,
-            mbufs: self.pool.in_use(),
+            mbufs: self.ports.pool().in_use(),
             table_bytes: self.tables.memory_bytes() as u64,
             tsc_hz: cycles::tsc_hz().max(1),
             fwd,

@@ -2,8 +2,8 @@
 //! its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
 //!
 //! `start` builds everything and `Control::run` is the thread. `replica` is the board's state, `stations` this host's
-//! own; `board_updates` applies what the board sends. Subsystems return `effects`, which `execute` executes; `ports`
-//! are handles on devices; `show`, `rows`, `trace` and `metrics` answer the requests of `server` and `lists`.
+//! own; `board_updates` applies what the board sends. Subsystems return `effects`, which `execute` executes; `ports` are
+//! the devices and the lcores; `show`, `rows`, `trace` and `metrics` answer the requests of `server` and `lists`.
 
 mod addresses;
 mod board_updates;
@@ -34,16 +34,15 @@ mod vhost_sockets;
 
 use crate::lcore::{capture::Capture, counters::LcoreReading, events::DataplaneEvent};
 use crate::migration::hold::HoldPool;
-use crate::pipeline::{RouterSeen, ports::Port};
+use crate::pipeline::{RouterSeen, ports::Role};
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
 use crossbeam::channel::{Receiver, Select};
-use dpdk::Mempool;
 
 use board_updates::BoardSync;
 use loops::Loops;
 use migration::Migrations;
-use ports::{LcoreHandle, PortHandle};
+use ports::Ports;
 use replica::Replica;
 use server::PendingRequest;
 use stations::Stations;
@@ -64,8 +63,6 @@ const TICK: Duration = Duration::from_millis(1);
 /// long.
 const EPOCH_POLL: Duration = Duration::from_micros(50);
 const MAX_EPOCH_POLLS: u32 = 20;
-/// How often the links of devices are read.
-const LINK_EVERY_MS: u64 = 20;
 /// How often stations are checked for silence.
 const AGE_EVERY_MS: u64 = 500;
 
@@ -79,16 +76,11 @@ pub struct Control {
     pub(crate) stations: Stations,
     pub(crate) loops: Loops,
     pub(crate) underlay: Underlay,
-    pub(crate) stage_ports: Arc<[Port]>,
-    pub(crate) ports: Vec<PortHandle>,
-    pub(crate) lcores: Vec<LcoreHandle>,
-    pub(crate) pool: Mempool,
+    pub(crate) ports: Ports,
     pub(crate) session: Option<Session>,
     pub(crate) updates: Receiver<Update>,
     /// The board's replies about migrations.
     pub(crate) migration_events: Receiver<MigrationUpdate>,
-    /// A port has an event.
-    pub(crate) wakes: Receiver<()>,
     pub(crate) hold: Arc<HoldPool>,
     pub(crate) migrations: Migrations,
     pub(crate) requests: Receiver<PendingRequest>,
@@ -99,7 +91,6 @@ pub struct Control {
     /// Each lcore's counters when they were last cleared.
     pub(crate) cleared: Vec<LcoreReading>,
     pub(crate) stop: Arc<AtomicBool>,
-    pub(crate) link_due_ms: u64,
     pub(crate) age_due_ms: u64,
     /// How far the tables are in step with the board.
     pub(crate) sync: BoardSync,
@@ -118,14 +109,14 @@ impl Control {
     fn wait(&mut self) {
         let mut select = Select::new();
         select.recv(&self.requests);
-        select.recv(&self.wakes);
+        select.recv(self.ports.events());
         select.recv(&self.updates);
         let polling = !self.sync.pending_epochs.is_empty() && self.sync.epoch_polls < MAX_EPOCH_POLLS;
         self.sync.epoch_polls = if polling { self.sync.epoch_polls + 1 } else { 0 };
         // An error is a timeout.
         let _ = select.ready_timeout(if polling { EPOCH_POLL } else { TICK });
         drop(select);
-        let _ = self.wakes.try_recv();
+        let _ = self.ports.events().try_recv();
         if let Ok(pending) = self.requests.try_recv() {
             self.answer(pending);
         }
@@ -135,10 +126,7 @@ impl Control {
         let now_ms = self.now_ms();
         self.drain_lcore_events(now_ms);
         self.watch_vifs(now_ms);
-        if now_ms >= self.link_due_ms {
-            self.link_due_ms = now_ms + LINK_EVERY_MS;
-            self.watch_links(now_ms);
-        }
+        self.watch_links(now_ms);
         if now_ms >= self.age_due_ms {
             self.age_due_ms = now_ms + AGE_EVERY_MS;
             let effects = self.stations.age(&mut self.tables, now_ms);
@@ -164,8 +152,7 @@ impl Control {
 
     /// Processes the events and frames in the lcores' rings.
     fn drain_lcore_events(&mut self, now_ms: u64) {
-        for at in 0..self.lcores.len() {
-            let rings = self.lcores[at].rings.clone();
+        for rings in self.ports.rings() {
             for _ in 0..rings.events.capacity() {
                 let Some(event) = rings.events.pop() else { break };
                 match event {
@@ -213,21 +200,16 @@ impl Control {
     }
 
     fn watch_links(&mut self, now_ms: u64) {
-        for number in 0..self.ports.len() {
-            if self.migrations.has_vif(number as u16) {
-                continue;
-            }
-            let Some(up) = self.ports[number].link_changed() else { continue };
-            let port = number as u16;
-            let name = &self.ports[number].name;
+        for (port, up) in self.ports.changed_links(now_ms, |port| self.migrations.has_vif(port)) {
+            let name = self.port_name(port);
             log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
             self.replica.port(port, up);
             let effects = self.loops.link(now_ms, port, up);
             self.execute(now_ms, effects);
             let effects = self.stations.port(&mut self.tables, now_ms, port, up);
             self.execute(now_ms, effects);
-            if self.ports[number].is_underlay {
-                let actions = self.underlay.link(now_ms, number, up);
+            if matches!(self.ports.role(port), Some(Role::Underlay(_))) {
+                let actions = self.underlay.link(now_ms, usize::from(port), up);
                 self.execute_underlay(now_ms, actions);
             }
         }
@@ -236,7 +218,7 @@ impl Control {
     /// Whether ports run: the appliance forwards.
     #[must_use]
     pub fn forwards(&self) -> bool {
-        !self.lcores.is_empty()
+        self.ports.are_running()
     }
 
     /// Ends the session with the board, then stops the lcores, then the ports.
@@ -245,11 +227,6 @@ impl Control {
         if let Some(session) = self.session.take() {
             session.stop();
         }
-        self.lcores.clear();
-        for port in &self.ports {
-            if let Err(e) = port.device.stop() {
-                log::warn!("port {}: {e}", port.name);
-            }
-        }
+        self.ports.shut_down();
     }
 }

@@ -1,7 +1,6 @@
 //! Paths: turns what the underlay resolved into the prebuilt outer headers that the packet path uses.
 
 use super::Control;
-use crate::pipeline::ports::{Port, Role};
 use crate::tables::{
     entries::{EncapTemplate, Path, Seal},
     peer::Peer,
@@ -16,15 +15,6 @@ use stopover_net::{
 
 /// Length of an untagged inner Ethernet header.
 const INNER_ETHERNET: u16 = 14;
-
-/// Whether any underlay port has an address of this family.
-#[must_use]
-pub fn has_family(ports: &[Port], ip: IpAddr) -> bool {
-    ports.iter().any(|port| match &port.role {
-        Role::Underlay(underlay) => underlay.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4()),
-        Role::Vif(_) | Role::Segment(_) => false,
-    })
-}
 
 /// The path to a VTEP: `None` if the two addresses are not of one family.
 fn path(

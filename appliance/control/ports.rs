@@ -1,91 +1,172 @@
-//! Handles on running parts: a port and its device, an lcore and its rings.
+//! The ports and the lcores that serve them. Enters: links of devices, frames and orders for lcores. Leaves: which
+//! links have changed, what lcores report, frames for lcores to send. `handles` are what is held of each.
 
-use crate::lcore::{counters::LcoreCounters, egress::Rings};
-use dpdk::{LcoreJob, Port, VhostPort};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+mod handles;
 
-/// A started port, as the control thread holds it.
-pub struct PortHandle {
-    /// Its name in the configuration.
-    pub name: String,
-    /// The device.
-    pub device: Port,
-    /// What only a vhost-user device reports.
-    pub vhost: Option<VhostPort>,
-    /// It belongs to the underlay.
-    pub is_underlay: bool,
-    /// Whether it has a link; read by every lcore before sending.
-    pub up: Arc<AtomicBool>,
-    /// Index of the lcore that sends the control thread's frames from it.
-    pub sender: usize,
-    /// The lcore of each receive queue.
-    pub rx_lcores: Vec<u32>,
-    /// Device counters when they were last cleared.
-    pub cleared: dpdk::PortStats,
+use crate::lcore::egress::{Order, Rings};
+use crate::pipeline::ports::{Port, Role};
+use crossbeam::channel::{self, Receiver};
+use dpdk::{Mbuf, Mempool};
+pub use handles::{LcoreHandle, PortHandle};
+use std::{net::IpAddr, sync::Arc};
+
+/// How often the links of devices are read.
+const LINK_EVERY_MS: u64 = 20;
+
+/// All ports and lcores.
+#[derive(Debug)]
+pub struct Ports {
+    /// The ports as the packet path sees them.
+    stage: Arc<[Port]>,
+    handles: Vec<PortHandle>,
+    lcores: Vec<LcoreHandle>,
+    pool: Mempool,
+    /// A port has an event.
+    events: Receiver<()>,
+    link_due_ms: u64,
 }
 
-impl std::fmt::Debug for PortHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PortHandle({})", self.name)
+impl Ports {
+    /// Ports that do not run yet.
+    pub fn new(stage: Arc<[Port]>, pool: Mempool) -> Self {
+        let (handles, lcores) = (Vec::new(), Vec::new());
+        Self { stage, handles, lcores, pool, events: channel::never(), link_due_ms: 0 }
     }
-}
 
-impl PortHandle {
-    /// Reads the device's link. `Some` if it has changed; the lcores see the new state from now on.
-    pub fn link_changed(&self) -> Option<bool> {
-        let up = self.device.link().up;
-        (self.up.swap(up, Relaxed) != up).then_some(up)
-    }
-}
-
-impl PortHandle {
-    /// Frames that the device dropped since its counters were cleared, because they were not polled in time.
-    pub fn missed(&self) -> u64 {
-        self.device.stats().map_or(0, |now| now.rx_missed.saturating_sub(self.cleared.rx_missed))
-    }
-}
-
-/// A running lcore, as the control thread holds it.
-pub struct LcoreHandle {
-    /// DPDK's number of it.
-    pub lcore: u32,
-    /// Its receive queues, as `port:queue`.
-    pub queues: Vec<String>,
-    /// Its counters.
-    pub counters: Arc<LcoreCounters>,
-    /// Its rings.
-    pub rings: Rings,
-    /// It sleeps because there is no work.
-    pub asleep: Arc<AtomicBool>,
-    /// Set to stop it.
-    pub stop: Arc<AtomicBool>,
-    /// Its job.
-    pub job: Option<LcoreJob<()>>,
-}
-
-impl std::fmt::Debug for LcoreHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LcoreHandle({})", self.lcore)
-    }
-}
-
-impl LcoreHandle {
-    /// Whether it has ended.
-    pub fn is_finished(&self) -> bool {
-        self.job.as_ref().is_none_or(LcoreJob::is_finished)
-    }
-}
-
-impl Drop for LcoreHandle {
-    /// Stops the lcore and waits for it. EAL waits for every lcore when it ends: a running one would keep the process
-    /// alive.
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        if let Some(Err(e)) = self.job.take().map(LcoreJob::join) {
-            log::error!("lcore {}: {e}", self.lcore);
+    /// The ports run from now on.
+    pub fn run(&mut self, handles: Vec<PortHandle>, lcores: Vec<LcoreHandle>) {
+        (self.handles, self.lcores) = (handles, lcores);
+        let (event, events) = channel::bounded(1);
+        self.events = events;
+        for port in &self.handles {
+            let event = event.clone();
+            // A full channel wakes the control thread already.
+            let subscribed = port.device.on_event(move |_| {
+                let _ = event.try_send(());
+            });
+            if let Err(e) = subscribed {
+                log::warn!("port {}: {e}; its link is still read every millisecond", port.name);
+            }
         }
+    }
+
+    /// Whether they run.
+    #[must_use]
+    pub fn are_running(&self) -> bool {
+        !self.lcores.is_empty()
+    }
+
+    /// Stops the lcores, then the devices.
+    pub fn shut_down(&mut self) {
+        self.lcores.clear();
+        for port in &self.handles {
+            if let Err(e) = port.device.stop() {
+                log::warn!("port {}: {e}", port.name);
+            }
+        }
+    }
+
+    /// The ports as the packet path sees them.
+    #[must_use]
+    pub const fn stage(&self) -> &Arc<[Port]> {
+        &self.stage
+    }
+
+    /// The role of a port.
+    #[must_use]
+    pub fn role(&self, port: u16) -> Option<&Role> {
+        self.stage.get(usize::from(port)).map(|port| &port.role)
+    }
+
+    /// Whether any underlay port has an address of this family.
+    #[must_use]
+    pub fn has_family(&self, ip: IpAddr) -> bool {
+        self.stage.iter().any(|port| match &port.role {
+            Role::Underlay(underlay) => underlay.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4()),
+            Role::Vif(_) | Role::Segment(_) => false,
+        })
+    }
+
+    /// What is held of each port; empty before they run.
+    #[must_use]
+    pub fn handles(&self) -> &[PortHandle] {
+        &self.handles
+    }
+
+    /// The same, to clear counters.
+    pub fn handles_mut(&mut self) -> &mut [PortHandle] {
+        &mut self.handles
+    }
+
+    /// The running lcores.
+    #[must_use]
+    pub fn lcores(&self) -> &[LcoreHandle] {
+        &self.lcores
+    }
+
+    /// The rings of each lcore.
+    #[must_use]
+    pub fn rings(&self) -> Vec<Rings> {
+        self.lcores.iter().map(|lcore| lcore.rings.clone()).collect()
+    }
+
+    /// The pool of all frames.
+    #[must_use]
+    pub const fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// Receives something when a port has an event.
+    #[must_use]
+    pub const fn events(&self) -> &Receiver<()> {
+        &self.events
+    }
+
+    /// Reads the links that are due, but for the ports that `skip` names. Returns the ports whose link has changed.
+    pub fn changed_links(&mut self, now_ms: u64, skip: impl Fn(u16) -> bool) -> Vec<(u16, bool)> {
+        if now_ms < self.link_due_ms {
+            return Vec::new();
+        }
+        self.link_due_ms = now_ms + LINK_EVERY_MS;
+        let ports = (0..).zip(&self.handles).filter(|(number, _)| !skip(*number));
+        ports.filter_map(|(number, port)| Some((number, port.link_changed()?))).collect()
+    }
+
+    /// Blocks a segment port for the network of a VLAN in the packet path, or unblocks it.
+    pub fn block(&self, port: u16, vlan: u16, on: bool) {
+        if let Some(Role::Segment(segment)) = self.role(port) {
+            segment.gate.set_blocked(vlan, on);
+        }
+    }
+
+    /// Gives a frame to the lcore that sends for this port. It is lost if its ring or the pool is exhausted; what is
+    /// requested is requested again.
+    pub fn send(&self, port: u16, vlan: u16, mut frame: Vec<u8>) {
+        if vlan != 0 {
+            let [high, low] = vlan.to_be_bytes();
+            frame.splice(12..12, [0x81, 0x00, high, low]);
+        }
+        let handle = self.handles.get(usize::from(port));
+        let Some(lcore) = handle.and_then(|port| self.lcores.get(port.sender)) else { return };
+        if let Some(packet) = Mbuf::from_slice(&self.pool, &frame) {
+            let _ = lcore.rings.from_control.push(Order::Frame(port, packet));
+        }
+    }
+
+    /// Gives an order with a frame to each of the first `lcores`. Returns how many have received it; the others had no
+    /// room in their ring, or the pool was empty.
+    pub fn order_each<const N: usize>(
+        &self,
+        lcores: u8,
+        frame: impl Fn(u8) -> [u8; N],
+        order: impl Fn(Mbuf) -> Order,
+    ) -> u32 {
+        let mut given = 0;
+        for (number, lcore) in (0..lcores).zip(&self.lcores) {
+            if let Some(packet) = Mbuf::from_slice(&self.pool, &frame(number)) {
+                given += u32::from(lcore.rings.from_control.push(order(packet)).is_ok());
+            }
+        }
+        given
     }
 }

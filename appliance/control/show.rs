@@ -64,6 +64,7 @@ impl Control {
 
     fn show_ports(&self) -> Result<Vec<ctl::PortInfo>, ApiError> {
         self.ports
+            .handles()
             .iter()
             .zip(&self.config.ports)
             .zip(0u16..)
@@ -127,6 +128,7 @@ impl Control {
 
     fn show_port_stats(&self) -> Result<Vec<ctl::PortStats>, ApiError> {
         self.ports
+            .handles()
             .iter()
             .map(|port| {
                 let (now, then) = (port.device.stats().map_err(|e| device_error(&e))?, &port.cleared);
@@ -156,7 +158,7 @@ impl Control {
 
     /// Each lcore's counters since the start.
     pub(crate) fn readings(&self) -> Readings {
-        self.lcores.iter().map(|lcore| (lcore.lcore, lcore.counters.read())).collect()
+        self.ports.lcores().iter().map(|lcore| (lcore.lcore, lcore.counters.read())).collect()
     }
 
     pub(crate) fn show_fwd(&self, readings: &Readings) -> ctl::FwdStats {
@@ -166,6 +168,7 @@ impl Control {
         }
         let ports = self
             .ports
+            .handles()
             .iter()
             .enumerate()
             .map(|(at, port)| {
@@ -195,7 +198,8 @@ impl Control {
     }
 
     pub(crate) fn show_lcores(&self, readings: &Readings) -> Vec<ctl::LcoreStats> {
-        self.lcores
+        self.ports
+            .lcores()
             .iter()
             .zip(readings)
             .map(|(lcore, (_, LcoreReading { packets, time, .. }))| ctl::LcoreStats {
@@ -305,16 +309,19 @@ impl Control {
     fn clear(&mut self, request: &ctl::ClearRequest) -> Answer {
         match request {
             ctl::ClearRequest::FwdStats => {
-                self.cleared = self.lcores.iter().map(|lcore| lcore.counters.read()).collect();
+                self.cleared = self.ports.lcores().iter().map(|lcore| lcore.counters.read()).collect();
             }
             ctl::ClearRequest::PortStats { port } => {
                 if let Some(name) = port
-                    && !self.ports.iter().any(|p| p.name == *name)
+                    && !self.ports.handles().iter().any(|p| p.name == *name)
                 {
                     return Err(self.no_such_port(name));
                 }
-                for handle in
-                    self.ports.iter_mut().filter(|p| port.as_ref().is_none_or(|name| *name == p.name))
+                for handle in self
+                    .ports
+                    .handles_mut()
+                    .iter_mut()
+                    .filter(|p| port.as_ref().is_none_or(|name| *name == p.name))
                 {
                     handle.cleared = handle.device.stats().map_err(|e| device_error(&e))?;
                 }

@@ -12,6 +12,7 @@ use super::{
     loops::Loops,
     migration::Migrations,
     plan::{self, Facts, Plan},
+    ports::Ports,
     replica::Replica,
     server::{self, PendingRequest},
     stations::Stations,
@@ -77,13 +78,8 @@ pub fn start(
     }
     let running = devices::start_ports(&control.config, ready)
         .and_then(|started| launch::launch(&eal, &control, started, &assigned, views));
-    let (wake, wakes) = channel::bounded(1);
-    control.wakes = wakes;
     match running {
-        Ok(running) => {
-            (control.ports, control.lcores) = running;
-            control.subscribe_port_events(&wake);
-        }
+        Ok((handles, lcores)) => control.ports.run(handles, lcores),
         Err(e) => {
             if let Some(session) = control.session.take() {
                 session.stop();
@@ -129,10 +125,7 @@ fn build(
         replica,
         stations,
         loops,
-        stage_ports,
-        ports: Vec::new(),
-        lcores: Vec::new(),
-        pool,
+        ports: Ports::new(stage_ports, pool),
         session: None,
         updates: channel::never(),
         requests,
@@ -141,11 +134,9 @@ fn build(
         trace_view,
         waiting_trace: None,
         migrations,
-        wakes: channel::never(),
         migration_events: channel::never(),
         sync: BoardSync::default(),
         stop,
-        link_due_ms: 0,
         age_due_ms: 0,
     };
     control.execute(0, blocked);

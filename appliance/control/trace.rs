@@ -174,7 +174,7 @@ impl Control {
     }
 
     fn report(&self, view: &View, port: u16, bytes: &[u8], captured: bool) -> TraceReport {
-        let (notes, exits) = run(view, &self.stage_ports, port, bytes);
+        let (notes, exits) = run(view, self.ports.stage(), port, bytes);
         let mut steps: Vec<TraceStep> = notes
             .into_iter()
             .map(|(stage, why)| TraceStep {

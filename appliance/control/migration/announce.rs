@@ -99,15 +99,15 @@ impl Control {
 
     /// How many lcores send markers.
     fn sender_queues(&self) -> u8 {
-        self.lcores.len().min(usize::from(marker::MAX_SENDER_QUEUES)) as u8
+        self.ports.lcores().len().min(usize::from(marker::MAX_SENDER_QUEUES)) as u8
     }
 
     fn order_markers(&self, kind: Kind, node: Mac, generation: u64, order: impl Fn(Mbuf) -> Order) -> u32 {
         let Some(host) = self.replica.own_id() else { return 0 };
         let sender_queues = self.sender_queues();
-        let mut given = 0;
-        for (sender_queue, lcore) in (0..sender_queues).zip(&self.lcores) {
-            let marker = Marker {
+        // A marker is lost when the ring or the pool is exhausted: it is repeated, and waits have an end.
+        let frame = |sender_queue| {
+            marker::build(&Marker {
                 kind,
                 relayed: false,
                 ends: false,
@@ -120,13 +120,9 @@ impl Control {
                 generation,
                 node,
                 paused_us: 0,
-            };
-            // A marker is lost when the ring or the pool is exhausted: it is repeated, and waits have an end.
-            if let Some(packet) = Mbuf::from_slice(&self.pool, &marker::build(&marker)) {
-                given += u32::from(lcore.rings.from_control.push(order(packet)).is_ok());
-            }
-        }
-        given
+            })
+        };
+        self.ports.order_each(sender_queues, frame, order)
     }
 
     /// Repeats announcements that are due.
@@ -179,8 +175,7 @@ impl Control {
 
     fn segment_port(&self, key: Key) -> Option<u16> {
         let station = self.stations.get(key.0, key.1)?;
-        let port = self.stage_ports.get(usize::from(station.port))?;
-        matches!(port.role, Role::Segment(_)).then_some(station.port)
+        matches!(self.ports.role(station.port), Some(Role::Segment(_))).then_some(station.port)
     }
 
     fn announce_to_segment(&mut self, now_ms: u64, key: Key) {

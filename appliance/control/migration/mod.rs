@@ -190,27 +190,13 @@ impl Node {
 }
 
 impl Control {
-    /// Makes every port wake this thread when its link changes.
-    pub(crate) fn subscribe_port_events(&self, wake: &crossbeam::channel::Sender<()>) {
-        for port in &self.ports {
-            let wake = wake.clone();
-            // A full channel wakes it already.
-            let subscribed = port.device.on_event(move |_| {
-                let _ = wake.try_send(());
-            });
-            if let Err(e) = subscribed {
-                log::warn!("port {}: {e}; its link is still read every millisecond", port.name);
-            }
-        }
-    }
-
     /// Checks every vif: its link, and whether its VM is being migrated.
     pub(crate) fn watch_vifs(&mut self, now_ms: u64) {
-        for number in 0..self.ports.len() {
+        for number in 0..self.ports.handles().len() {
             let port = number as u16;
             let Some(vif) = self.migrations.ports.get_mut(&port) else { continue };
             let key = vif.key;
-            let handle = &self.ports[number];
+            let handle = &self.ports.handles()[number];
             let logs = handle.vhost.as_ref().is_some_and(|vhost| vhost.state().logs_dirty);
             let changed = handle.link_changed();
             let is_up = handle.up.load(Relaxed);
@@ -236,7 +222,7 @@ impl Control {
 
     fn vif_event(&mut self, now_ms: u64, key: Key, port: u16, event: Event) {
         let up = matches!(event, Event::PortUp(_));
-        let name = &self.ports[usize::from(port)].name;
+        let name = self.port_name(port);
         log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.milestones.port(up, &node.counters);

@@ -242,7 +242,8 @@ impl Control {
         }
         let (vni, mac) = (node.vni.get(), key.1);
         let what = format!("node {mac} in VNI {vni}");
-        let port = |port: u16| self.ports.get(usize::from(port)).map_or("?", |port| port.name.as_str());
+        let handles = self.ports.handles();
+        let port = |port: u16| handles.get(usize::from(port)).map_or("?", |port| port.name.as_str());
         let host =
             |host: u32| self.replica.host(host).map_or_else(|| host.to_string(), |r| r.host.name.to_string());
         match after {
@@ -310,7 +311,7 @@ impl Control {
             State::Arriving { .. } => (None, "arriving"),
             State::Expected { .. } => (None, "expected"),
         };
-        let port = node.machine.port().and_then(|port| self.ports.get(usize::from(port)));
+        let port = node.machine.port().and_then(|port| self.ports.handles().get(usize::from(port)));
         Some(LocalMigration {
             vni: node.vni,
             mac: key.1,

@@ -83,7 +83,7 @@ fn add_port(
     let port = &control.config.ports[number];
     let up = Arc::new(AtomicBool::new(false));
     let migrations = control.migrations.port(number as u16);
-    let network = match control.stage_ports.get(number).map(|port| &port.role) {
+    let network = match control.ports.role(number as u16) {
         Some(Role::Vif(vif)) => Some(vif.network),
         _ => None,
     };
@@ -92,7 +92,6 @@ fn add_port(
         name: port.name.clone(),
         vhost: started.port.vhost(),
         device: started.port,
-        is_underlay: matches!(port.role, config::Role::Underlay(_)),
         up,
         sender: 0,
         rx_lcores: rx_lcores(assigned, number, port.rxq),
@@ -111,15 +110,21 @@ fn launch_lcore(
     tx_ports: Vec<TxPort>,
     markers: Markers,
 ) -> Result<LcoreHandle> {
-    let Control { config, stage_ports, pool, capture, .. } = control;
+    let Control { config, ports, capture, .. } = control;
     let counters = Arc::new(LcoreCounters::new(config.ports.len()));
     let rings = Rings::new(RING);
     let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let vifs = vifs_with_hold(&tx_ports);
     let reorder = reorder_buffer(control);
-    let egress =
-        LcoreEgress::new(tx_ports, rings.clone(), pool.clone(), Arc::clone(&counters), reorder, markers);
-    let (ports, capture) = (Arc::clone(stage_ports), Arc::clone(capture));
+    let egress = LcoreEgress::new(
+        tx_ports,
+        rings.clone(),
+        ports.pool().clone(),
+        Arc::clone(&counters),
+        reorder,
+        markers,
+    );
+    let (ports, capture) = (Arc::clone(ports.stage()), Arc::clone(capture));
     let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
     let (cap_us, poll_us) = match config.idle {
         config::Idle::Poll => (None, 0),
@@ -163,8 +168,7 @@ fn tx_hold(control: &Control, migrations: Option<Arc<PortMigration>>) -> Option<
 /// The most frames that a queue of the underlay can hold; 0 for other ports, where no frames arrive that an end
 /// marker must wait for. Some drivers have rings of their own size, which they do not report.
 fn max_queued_frames(control: &Control, port: u16) -> usize {
-    let role = control.stage_ports.get(usize::from(port)).map(|port| &port.role);
-    if matches!(role, Some(Role::Underlay(_))) {
+    if matches!(control.ports.role(port), Some(Role::Underlay(_))) {
         MOST_DESCRIPTORS.max(control.config.rxd as usize)
     } else {
         0
