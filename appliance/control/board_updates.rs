@@ -9,59 +9,16 @@ use super::{
 use crate::tables::Full;
 use crossbeam::channel::Receiver;
 use std::{
-    collections::VecDeque,
     net::IpAddr,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 use stopover_bbs::client::{Change, Claim, NodeBatch, Update};
-use stopover_lockfree::epoch::Epoch;
 
 /// A start that takes longer is logged.
 const SLOW_START: Duration = Duration::from_secs(1);
 /// Most updates of the board that are applied in one round.
 const UPDATES_PER_ROUND: usize = 64;
-
-/// From a connection to tables that are in step with the board.
-pub(crate) struct Syncing {
-    since: Instant,
-    /// The snapshot's revision, once it is complete.
-    until: Option<Received>,
-}
-
-impl Syncing {
-    fn begin() -> Self {
-        Self { since: Instant::now(), until: None }
-    }
-}
-
-/// A revision of the board, and the number of the watch that it was received on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Received {
-    stream: u64,
-    pub(crate) revision: u64,
-}
-
-/// How far the tables are in step with the board.
-#[derive(Default)]
-pub(crate) struct BoardSync {
-    /// Published revisions, oldest first, until every lcore has passed them.
-    pub(crate) pending_epochs: VecDeque<(Epoch, Received)>,
-    /// A snapshot is requested or under way.
-    pub(crate) syncing: Option<Syncing>,
-    /// How often the pending epochs were checked since the last pause of a whole [`super::TICK`].
-    pub(crate) epoch_polls: u32,
-    /// The number of the watch that updates arrive on.
-    pub(crate) stream: u64,
-    pub(crate) applied: Received,
-    pub(crate) acked: Received,
-    /// A complete snapshot has been applied: the tables can be forwarded by.
-    pub(crate) has_snapshot: bool,
-    /// When the entries are removed that a snapshot of another branch did not name.
-    pub(crate) stale_until_ms: Option<u64>,
-    /// Snapshots of other branches so far.
-    pub(crate) other_branches: u64,
-}
 
 impl Control {
     /// Waits for the board's first snapshot without a limit, and answers the operator meanwhile. Returns false if it
@@ -69,7 +26,7 @@ impl Control {
     pub(crate) fn await_snapshot(&mut self) -> bool {
         let began = Instant::now();
         let mut warned = false;
-        while !self.sync.has_snapshot {
+        while !self.board.has_snapshot() {
             if self.stop.load(Relaxed) {
                 return false;
             }
@@ -94,30 +51,24 @@ impl Control {
 
     /// Ends the session with the board, and takes updates from this channel instead.
     pub fn replace_board(&mut self, updates: Receiver<Update>) {
-        if let Some(session) = self.session.take() {
-            session.stop();
-        }
-        self.updates = updates;
+        self.board.replace(updates);
     }
 
     /// Applies what the board has sent.
     pub(crate) fn apply_updates(&mut self, now_ms: u64) {
         for _ in 0..UPDATES_PER_ROUND {
-            let Ok(update) = self.updates.try_recv() else { return };
+            let Ok(update) = self.board.updates().try_recv() else { return };
             self.apply_update(now_ms, update);
         }
     }
 
     pub(crate) fn apply_update(&mut self, now_ms: u64, update: Update) {
         match update {
-            Update::Connected { stream } => {
-                self.sync.stream = stream;
-                self.sync.syncing = Some(Syncing::begin());
-            }
+            Update::Connected { stream } => self.board.on_connected(stream),
             // The session has logged why.
             Update::Disconnected { .. } => log::info!("forwarding continues unchanged without the board"),
             Update::SnapshotBegin { revision, other_branch } => {
-                self.sync.syncing.get_or_insert_with(Syncing::begin);
+                self.board.begin_snapshot();
                 self.migrations.begin_snapshot();
                 self.replica.begin_snapshot(&mut self.tables, other_branch);
                 if other_branch {
@@ -153,11 +104,7 @@ impl Control {
         let effects = self.with_replica(Replica::end_snapshot);
         self.execute_or_log(now_ms, effects);
         self.end_migrations_snapshot(now_ms);
-        self.sync.has_snapshot = true;
-        self.sync.applied = Received { stream: self.sync.stream, revision };
-        if let Some(syncing) = &mut self.sync.syncing {
-            syncing.until = Some(self.sync.applied);
-        }
+        self.board.end_snapshot(revision);
     }
 
     fn apply_changes(&mut self, now_ms: u64, revision: u64, changes: Vec<Change>) {
@@ -172,9 +119,7 @@ impl Control {
         }
         // Part of a snapshot is no revision that could be acknowledged.
         if self.replica.is_whole() {
-            self.sync.applied = Received { stream: self.sync.stream, revision };
-            // No snapshot was needed.
-            self.sync.syncing.take_if(|syncing| syncing.until.is_none());
+            self.board.on_applied(revision);
         }
     }
 
@@ -217,35 +162,8 @@ impl Control {
         if let Err(full) = self.replica.publish(&mut self.tables) {
             log::error!("{full}");
         }
-        let epoch = self.tables.publish();
-        if self.sync.pending_epochs.back().map_or(self.sync.acked, |(_, received)| *received)
-            != self.sync.applied
-        {
-            self.sync.pending_epochs.push_back((epoch, self.sync.applied));
-        }
-        while let Some((epoch, received)) = self.sync.pending_epochs.front().copied() {
-            if !self.tables.passed(epoch) {
-                break;
-            }
-            self.sync.pending_epochs.pop_front();
-            self.sync.acked = received;
-            self.log_synchronised();
-            if let Some(session) = &self.session {
-                session.ack(received.stream, received.revision);
-            }
-        }
-    }
-
-    /// Logs that every lcore forwards by a snapshot.
-    fn log_synchronised(&mut self) {
-        let in_force = |syncing: &mut Syncing| syncing.until.is_some_and(|until| self.sync.acked >= until);
-        if let Some(syncing) = self.sync.syncing.take_if(in_force) {
-            log::info!(
-                "in step with the board at revision {}: {} nodes, {} ms after the connection",
-                self.sync.acked.revision,
-                self.tables.len(),
-                syncing.since.elapsed().as_millis()
-            );
-        }
+        self.board.on_published(self.tables.publish());
+        let nodes = self.tables.len();
+        self.board.acknowledge(|epoch| self.tables.passed(epoch), nodes);
     }
 }

@@ -5,6 +5,7 @@
 use crate::tables::packed::Bd;
 use crate::underlay;
 use std::net::IpAddr;
+use stopover_bbs::model;
 use stopover_net::{HostName, Mac, Vni};
 
 /// One request of a subsystem.
@@ -84,8 +85,45 @@ pub enum Effect {
     },
     /// Ask a station whether it still has an address.
     Probe(Probe),
+    /// Request something about a migration of the board.
+    Board(BoardRequest),
     /// Tell the operator.
     Report(Report),
+}
+
+/// A request about a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoardRequest {
+    /// Lock a node: its VM is about to leave.
+    Lock {
+        /// Its network.
+        vni: Vni,
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// The VM runs here.
+    Complete {
+        /// The migration.
+        migration: u64,
+        /// Of the lock.
+        generation: u64,
+    },
+    /// The VM remains here.
+    Abort {
+        /// The migration.
+        migration: u64,
+        /// Of the lock.
+        generation: u64,
+    },
+    /// Counters and times of this host.
+    Report {
+        /// The migration.
+        migration: u64,
+        /// Of the lock.
+        generation: u64,
+        /// The counters and times.
+        report: model::Report,
+    },
 }
 
 /// Why a station is removed.

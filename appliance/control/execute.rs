@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{tables::Full, underlay::Actions};
 use std::net::{IpAddr, Ipv4Addr};
-use stopover_net::{Mac, Vni, arp, nd, prober};
+use stopover_net::{arp, nd, prober};
 
 impl Control {
     /// Executes effects in order. Those that follow from one are executed before the next.
@@ -34,15 +34,13 @@ impl Control {
         match effect {
             Effect::Claim { vni, mac, ips } => {
                 let claim = self.stations.to_claim(vni, mac, ips);
-                if let Some(session) = &self.session {
-                    session.claim(claim);
-                }
+                self.board.claim(claim);
             }
-            Effect::Withdraw { vni, mac } => self.withdraw(vni, mac),
+            Effect::Withdraw { vni, mac } => self.board.withdraw(vni, mac),
             Effect::WithdrawUnlessLocal { vni, mac } => {
                 let bd = self.replica.bd_of(vni);
                 if bd.is_none_or(|bd| self.stations.get(bd, mac).is_none()) {
-                    self.withdraw(vni, mac);
+                    self.board.withdraw(vni, mac);
                 }
             }
             Effect::Removal { bd, mac, why } => self.on_station_removal(now_ms, (bd, mac), why),
@@ -58,13 +56,8 @@ impl Control {
             Effect::Block { port, vlan, on } => self.block(now_ms, port, vlan, on),
             Effect::Send { port, vlan, frame } => self.ports.send(port, vlan, frame),
             Effect::Probe(probe) => self.send_probe(&probe),
+            Effect::Board(request) => self.board.request(request),
             Effect::Report(report) => self.log_report(&report),
-        }
-    }
-
-    fn withdraw(&self, vni: Vni, mac: Mac) {
-        if let Some(session) = &self.session {
-            session.withdraw(vni, mac);
         }
     }
 

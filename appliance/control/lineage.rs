@@ -110,27 +110,21 @@ impl Replica {
 impl Control {
     /// A snapshot of another branch begins.
     pub(crate) fn on_other_branch(&mut self, revision: u64) {
-        self.sync.other_branches += 1;
-        self.sync.stale_until_ms = None;
+        self.board.on_other_branch();
         log::warn!(
             "the board's snapshot at revision {revision} is of another history than what is forwarded (last revision \
              {}): its store was restored from a backup, or it is another board. What it does not name is \
              kept for {} ms, for hosts to claim it again",
-            self.sync.applied.revision,
+            self.board.revision(),
             self.config.stale_ms
         );
     }
 
     /// Removes, after its time, what a snapshot of another branch did not name and no host has claimed since.
     pub(crate) fn remove_stale(&mut self, now_ms: u64) {
-        if !self.replica.has_stale() {
+        if !self.replica.has_stale() || !self.board.is_stale_over(now_ms) {
             return;
         }
-        let until = *self.sync.stale_until_ms.get_or_insert(now_ms + self.config.stale_ms);
-        if now_ms < until {
-            return;
-        }
-        self.sync.stale_until_ms = None;
         let before = self.tables.len();
         let effects = self.with_replica(Replica::remove_stale);
         self.execute_or_log(now_ms, effects);

@@ -2,10 +2,11 @@
 //! its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
 //!
 //! `start` builds everything and `Control::run` is the thread. `replica` is the board's state, `stations` this host's
-//! own; `board_updates` applies what the board sends. Subsystems return `effects`, which `execute` executes; `ports` are
+//! own; `board_link` is the session with the board, and `board_updates` applies what it sends. Subsystems return `effects`, which `execute` executes; `ports` are
 //! the devices and the lcores; `show`, `rows`, `trace` and `metrics` answer the requests of `server` and `lists`.
 
 mod addresses;
+mod board_link;
 mod board_updates;
 pub mod declared;
 pub mod effects;
@@ -39,7 +40,7 @@ use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
 use crossbeam::channel::{Receiver, Select};
 
-use board_updates::BoardSync;
+use board_link::BoardLink;
 use loops::Loops;
 use migration::Migrations;
 use ports::Ports;
@@ -53,16 +54,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{MigrationUpdate, Session, Update};
 use stopover_config::appliance::Appliance;
 
 /// How often rings are drained when nothing else wakes the thread: the delay of a ping of the VTEP.
 const TICK: Duration = Duration::from_millis(1);
-/// How soon it is checked again whether every lcore has passed a published epoch, and how many such checks before the
-/// next full [`TICK`]. A busy lcore passes within a few microseconds; one that the system does not schedule may take
-/// long.
-const EPOCH_POLL: Duration = Duration::from_micros(50);
-const MAX_EPOCH_POLLS: u32 = 20;
 /// How often stations are checked for silence.
 const AGE_EVERY_MS: u64 = 500;
 
@@ -77,10 +72,7 @@ pub struct Control {
     pub(crate) loops: Loops,
     pub(crate) underlay: Underlay,
     pub(crate) ports: Ports,
-    pub(crate) session: Option<Session>,
-    pub(crate) updates: Receiver<Update>,
-    /// The board's replies about migrations.
-    pub(crate) migration_events: Receiver<MigrationUpdate>,
+    pub(crate) board: BoardLink,
     pub(crate) hold: Arc<HoldPool>,
     pub(crate) migrations: Migrations,
     pub(crate) requests: Receiver<PendingRequest>,
@@ -92,8 +84,6 @@ pub struct Control {
     pub(crate) cleared: Vec<LcoreReading>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) age_due_ms: u64,
-    /// How far the tables are in step with the board.
-    pub(crate) sync: BoardSync,
 }
 
 impl Control {
@@ -107,14 +97,14 @@ impl Control {
 
     /// Waits for a request, a port, the board, or a millisecond, and answers the request.
     fn wait(&mut self) {
+        let updates = self.board.updates().clone();
         let mut select = Select::new();
         select.recv(&self.requests);
         select.recv(self.ports.events());
-        select.recv(&self.updates);
-        let polling = !self.sync.pending_epochs.is_empty() && self.sync.epoch_polls < MAX_EPOCH_POLLS;
-        self.sync.epoch_polls = if polling { self.sync.epoch_polls + 1 } else { 0 };
+        select.recv(&updates);
+        let poll = self.board.epoch_poll();
         // An error is a timeout.
-        let _ = select.ready_timeout(if polling { EPOCH_POLL } else { TICK });
+        let _ = select.ready_timeout(poll.unwrap_or(TICK));
         drop(select);
         let _ = self.ports.events().try_recv();
         if let Ok(pending) = self.requests.try_recv() {
@@ -224,9 +214,7 @@ impl Control {
     /// Ends the session with the board, then stops the lcores, then the ports.
     pub fn shut_down(mut self) {
         log::info!("stopping");
-        if let Some(session) = self.session.take() {
-            session.stop();
-        }
+        self.board.close();
         self.ports.shut_down();
     }
 }

@@ -220,7 +220,7 @@ impl Control {
                 idle_cycles: time.idle_cycles,
                 cycles_per_frame: (packets.received > 0)
                     .then(|| time.busy_cycles as f64 / packets.received as f64),
-                revision: self.sync.acked.revision,
+                revision: self.board.acknowledged(),
             })
             .collect()
     }
@@ -261,7 +261,7 @@ impl Control {
     }
 
     pub(crate) fn show_board(&self) -> ctl::BoardState {
-        let state = self.session.as_ref().map(stopover_bbs::client::Session::state);
+        let state = self.board.state();
         let refused = self.stations.iter().filter_map(|(bd, mac, station)| {
             let why = station.refused.clone()?;
             Some(ctl::RefusedClaim { vni: self.replica.vni_of(bd)?, mac, why })
@@ -270,13 +270,13 @@ impl Control {
             configured: state.is_some(),
             connected: state.as_ref().is_some_and(|s| s.connected),
             endpoint: state.as_ref().and_then(|s| s.endpoint.as_ref()).map(ToString::to_string),
-            revision: self.sync.applied.revision,
-            acknowledged: self.sync.acked.revision,
+            revision: self.board.revision(),
+            acknowledged: self.board.acknowledged(),
             forwarding: self.forwards(),
             board: state.as_ref().and_then(|s| s.board).map(|board| board.simple().to_string()),
             other_board: state.as_ref().and_then(|s| s.other_board).map(|board| board.simple().to_string()),
-            other_branches: self.sync.other_branches,
-            stale_ms: self.sync.stale_until_ms.map(|until| until.saturating_sub(self.now_ms())),
+            other_branches: self.board.other_branches(),
+            stale_ms: self.board.stale_until_ms().map(|until| until.saturating_sub(self.now_ms())),
             since_s: state.as_ref().and_then(|s| s.since.elapsed().ok()).map_or(0, |d| d.as_secs()),
             last_error: state.and_then(|s| s.last_error),
             refused: refused.collect(),
@@ -285,7 +285,7 @@ impl Control {
 
     /// The operator accepts the board that answers now.
     fn accept_board(&self, request: &ctl::AcceptBoard) -> Answer {
-        let session = self.session.as_ref();
+        let session = self.board.session();
         let Some((session, other)) = session.and_then(|s| Some((s, s.state().other_board?))) else {
             return Err(ApiError::new(
                 "no other board answers",

@@ -8,7 +8,7 @@ mod launch;
 
 use super::{
     Control,
-    board_updates::BoardSync,
+    board_link::BoardLink,
     loops::Loops,
     migration::Migrations,
     plan::{self, Facts, Plan},
@@ -69,8 +69,7 @@ pub fn start(
     let Built { mut control, views, segments } =
         build(config, &facts, assigned.len(), pool, eal.version(), rt, stop)?;
     if let Some((session, updates)) = open_session(&control.config, rt, segments) {
-        control.migration_events = session.migrations();
-        (control.session, control.updates) = (Some(session), updates);
+        control.board.open(session, updates);
         if !control.await_snapshot() {
             // Stopped: there is no state to forward by, so nothing is started.
             return Ok((control, eal));
@@ -81,9 +80,7 @@ pub fn start(
     match running {
         Ok((handles, lcores)) => control.ports.run(handles, lcores),
         Err(e) => {
-            if let Some(session) = control.session.take() {
-                session.stop();
-            }
+            control.board.close();
             return Err(e);
         }
     }
@@ -118,6 +115,7 @@ fn build(
         began: Instant::now(),
         dpdk,
         underlay: Underlay::new(plan.underlays),
+        board: BoardLink::new(&config),
         cleared: (0..lcores).map(|_| Default::default()).collect(),
         hold: HoldPool::new(config.migration.hold_bytes),
         config,
@@ -126,16 +124,12 @@ fn build(
         stations,
         loops,
         ports: Ports::new(stage_ports, pool),
-        session: None,
-        updates: channel::never(),
         requests,
         _socket: socket,
         capture: Arc::new(Capture::default()),
         trace_view,
         waiting_trace: None,
         migrations,
-        migration_events: channel::never(),
-        sync: BoardSync::default(),
         stop,
         age_due_ms: 0,
     };

@@ -1,17 +1,14 @@
 //! Executes the actions of a node's machine: in the tables, at the TX ports, at the board.
 
 use super::{Control, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
-use crate::control::effects::Effect;
+use crate::control::effects::{BoardRequest, Effect};
 use crate::lcore::tx_hold::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
 use crate::pipeline::Learn;
 use crate::tables::migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
 use dpdk::cycles;
 use std::sync::Arc;
-use stopover_bbs::client::BeginMigration;
 
-/// How long a lock lasts without being renewed; the session renews it every third of that.
-const LEASE_MS: u64 = 6_000;
 /// Host index of an appliance that no board has numbered.
 const UNNUMBERED: u32 = u32::MAX - 1;
 
@@ -44,15 +41,10 @@ impl Control {
             }
             Action::Lock => self.lock(key),
             Action::Complete { migration, generation } => {
-                if let Some(session) = &self.session {
-                    let own = self.config.name.clone();
-                    session.complete_migration(migration, generation, Some(own), "runs here");
-                }
+                self.board.request(BoardRequest::Complete { migration, generation });
             }
             Action::Abort { migration, generation } => {
-                if let Some(session) = &self.session {
-                    session.abort_migration(migration, generation, "runs on at the source");
-                }
+                self.board.request(BoardRequest::Abort { migration, generation });
             }
             Action::Keep { port } => self.hold_frames(now_ms, key, port),
             Action::Release { port } => self.release(now_ms, key, port),
@@ -118,15 +110,7 @@ impl Control {
 
     fn lock(&mut self, (bd, mac): Key) {
         let Some(vni) = self.migrations.nodes.get(&(bd, mac)).map(|node| node.vni) else { return };
-        if let Some(session) = &self.session {
-            session.begin_migration(BeginMigration {
-                nodes: vec![(vni, mac)],
-                source: self.config.name.clone(),
-                target: None,
-                cause: "dirty logging at a vhost-user port".to_owned(),
-                lease_ms: LEASE_MS,
-            });
-        }
+        self.board.request(BoardRequest::Lock { vni, mac });
     }
 
     fn is_exact(&self, port: u16) -> bool {

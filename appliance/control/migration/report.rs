@@ -1,6 +1,7 @@
 //! Counters and times of a migration, reported to the board and to the operator.
 
 use super::{Control, Key, Migrations};
+use crate::control::effects::BoardRequest;
 use crate::migration::machine::{State, Target};
 use crate::tables::migration_record::{EndMarkerBarrier, MigrationCounters};
 use dpdk::cycles;
@@ -8,7 +9,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
     time::{SystemTime, UNIX_EPOCH},
 };
-use stopover_bbs::model::Report;
+use stopover_bbs::model::{Lock, Report};
 use stopover_ctl::{self as ctl, LocalMigration, MigrationBudget};
 
 /// How often a migration under way is reported, in milliseconds.
@@ -228,9 +229,8 @@ impl Control {
         let continues = active || node.milestones.waits_for_ring(now_ms, &node.counters);
         node.milestones.report_due_ms = continues.then_some(now_ms + REPORT_MS);
         let report = node.milestones.report(&node.counters);
-        if let Some(session) = &self.session {
-            session.report_migration(lock.migration, lock.generation, report);
-        }
+        let Lock { migration, generation, .. } = lock;
+        self.board.request(BoardRequest::Report { migration, generation, report });
     }
 
     /// Logs the state of a node in one line for the operator.
