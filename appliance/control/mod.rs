@@ -1,11 +1,15 @@
 //! The control thread: keeps the tables in step with the board, the ports with their devices, and the underlay with
 //! its neighbours, and answers the operator. It may wait and allocate; the lcores never wait for it.
 //!
-//! `start` builds everything and `Control::run` is the thread. `replica` is the board's state, `stations` this host's
-//! own; `board_link` is the session with the board, and `board_updates` applies what it sends. Subsystems return `effects`, which `execute` executes; `ports` are
-//! the devices and the lcores; `show`, `rows`, `trace` and `metrics` answer the requests of `server` and `lists`.
+//! `start` builds everything and `Control::run` is the thread: a loop over subsystems, which own their state, take
+//! events and return `effects`, which `execute` executes. The subsystems: `ports` are the devices and the lcores,
+//! `replica` is the board's state, `stations` this host's own, `loops` finds loops through segments, `underlay` is
+//! the crate's module of that name, `migration` follows migrating nodes, `board_link` is the session with the board,
+//! `api` has the operator's requests. `board_updates` applies what the board sends; `show`, `rows`, `trace` and
+//! `metrics` answer requests for `server` and `lists`; `reports` are log lines.
 
 mod addresses;
+mod api;
 mod board_link;
 mod board_updates;
 pub mod declared;
@@ -33,19 +37,19 @@ mod tests;
 pub mod trace;
 mod vhost_sockets;
 
-use crate::lcore::{capture::Capture, counters::LcoreReading, events::DataplaneEvent};
+use crate::lcore::events::DataplaneEvent;
 use crate::migration::hold::HoldPool;
 use crate::pipeline::{RouterSeen, ports::Role};
-use crate::tables::{ParkedView, Tables};
+use crate::tables::Tables;
 use crate::underlay::Underlay;
-use crossbeam::channel::{Receiver, Select};
+use crossbeam::channel::Select;
 
+use api::Api;
 use board_link::BoardLink;
 use loops::Loops;
 use migration::Migrations;
 use ports::Ports;
 use replica::Replica;
-use server::PendingRequest;
 use stations::Stations;
 use std::{
     sync::{
@@ -75,13 +79,7 @@ pub struct Control {
     pub(crate) board: BoardLink,
     pub(crate) hold: Arc<HoldPool>,
     pub(crate) migrations: Migrations,
-    pub(crate) requests: Receiver<PendingRequest>,
-    pub(crate) _socket: server::Socket,
-    pub(crate) capture: Arc<Capture>,
-    pub(crate) trace_view: Option<ParkedView>,
-    pub(crate) waiting_trace: Option<trace::Waiting>,
-    /// Each lcore's counters when they were last cleared.
-    pub(crate) cleared: Vec<LcoreReading>,
+    pub(crate) api: Api,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) age_due_ms: u64,
 }
@@ -99,7 +97,7 @@ impl Control {
     fn wait(&mut self) {
         let updates = self.board.updates().clone();
         let mut select = Select::new();
-        select.recv(&self.requests);
+        select.recv(self.api.requests());
         select.recv(self.ports.events());
         select.recv(&updates);
         let poll = self.board.epoch_poll();
@@ -107,7 +105,7 @@ impl Control {
         let _ = select.ready_timeout(poll.unwrap_or(TICK));
         drop(select);
         let _ = self.ports.events().try_recv();
-        if let Ok(pending) = self.requests.try_recv() {
+        if let Ok(pending) = self.api.requests().try_recv() {
             self.answer(pending);
         }
     }

@@ -151,7 +151,7 @@ impl Control {
     fn since_cleared(&self) -> Readings {
         self.readings()
             .into_iter()
-            .zip(&self.cleared)
+            .zip(self.api.cleared())
             .map(|((lcore, now), then)| (lcore, now.since(then)))
             .collect()
     }
@@ -309,7 +309,7 @@ impl Control {
     fn clear(&mut self, request: &ctl::ClearRequest) -> Answer {
         match request {
             ctl::ClearRequest::FwdStats => {
-                self.cleared = self.ports.lcores().iter().map(|lcore| lcore.counters.read()).collect();
+                self.api.clear(self.readings().into_iter().map(|(_, reading)| reading).collect());
             }
             ctl::ClearRequest::PortStats { port } => {
                 if let Some(name) = port

@@ -8,6 +8,7 @@ mod launch;
 
 use super::{
     Control,
+    api::Api,
     board_link::BoardLink,
     loops::Loops,
     migration::Migrations,
@@ -18,7 +19,6 @@ use super::{
     stations::Stations,
     vhost_sockets,
 };
-use crate::lcore::capture::Capture;
 use crate::migration::hold::HoldPool;
 use crate::pipeline::ports::Port as StagePort;
 use crate::tables::{ParkedView, Tables};
@@ -116,7 +116,6 @@ fn build(
         dpdk,
         underlay: Underlay::new(plan.underlays),
         board: BoardLink::new(&config),
-        cleared: (0..lcores).map(|_| Default::default()).collect(),
         hold: HoldPool::new(config.migration.hold_bytes),
         config,
         tables,
@@ -124,11 +123,7 @@ fn build(
         stations,
         loops,
         ports: Ports::new(stage_ports, pool),
-        requests,
-        _socket: socket,
-        capture: Arc::new(Capture::default()),
-        trace_view,
-        waiting_trace: None,
+        api: Api::new(requests, socket, lcores, trace_view),
         migrations,
         stop,
         age_due_ms: 0,

@@ -31,14 +31,6 @@ const MAX_SHOWN_BYTES: usize = 256;
 /// Longest frame that is accepted.
 const MAX_FRAME_BYTES: usize = 65_549;
 
-/// A capture that waits for its frame.
-#[derive(Debug)]
-pub struct Waiting {
-    port: u16,
-    until_ms: u64,
-    reply: oneshot::Sender<Answer>,
-}
-
 /// Where a traced frame would leave.
 #[derive(Debug)]
 enum Exit {
@@ -127,47 +119,25 @@ impl Control {
                 let answer = from_hex(&hex).and_then(|bytes| self.walk(port, &bytes, false));
                 let _ = reply.send(answer);
             }
-            TraceSource::Capture(_) if self.waiting_trace.is_some() => {
-                let _ = reply.send(Err(ApiError::new(
-                    "another capture is waiting for its frame",
-                    "one capture at a time",
-                    "try again when it has ended",
-                )));
-            }
             TraceSource::Capture(filter) => {
-                self.capture.arm(port, filter.src_mac, filter.dst_mac);
                 let until_ms = self.now_ms().saturating_add(request.timeout_ms);
-                self.waiting_trace = Some(Waiting { port, until_ms, reply });
+                self.api.begin_capture(port, &filter, until_ms, reply);
             }
         }
     }
 
     /// Ends a capture whose frame has arrived, or whose time is over.
     pub(crate) fn finish_trace(&mut self, now_ms: u64) {
-        let Some(waiting) = self.waiting_trace.take() else { return };
-        if let Some(captured_frame) = self.capture.take() {
-            let bytes: Vec<u8> = captured_frame.segment_slices().flatten().copied().collect();
+        if let Some((waiting, frame)) = self.api.captured(now_ms) {
+            let bytes: Vec<u8> = frame.segment_slices().flatten().copied().collect();
             let _ = waiting.reply.send(self.walk(waiting.port, &bytes, true));
-        } else if now_ms >= waiting.until_ms || waiting.reply.is_closed() {
-            self.capture.disarm();
-            let _ = waiting.reply.send(Err(ApiError::new(
-                "no matching frame arrived",
-                "a frame within the timeout",
-                "see that the port receives (`stopover show port stats`), widen the filter, or wait longer",
-            )));
-        } else {
-            self.waiting_trace = Some(waiting);
         }
     }
 
     fn walk(&mut self, port: u16, bytes: &[u8], captured: bool) -> Answer {
-        let view = self
-            .trace_view
-            .take()
-            .ok_or_else(|| ApiError::new("no view of the tables is free", "an idle tracer", "try again"))?;
-        let view = view.online();
+        let view = self.api.take_view()?;
         let report = self.report(&view, port, bytes, captured);
-        self.trace_view = Some(view.park());
+        self.api.return_view(view);
         serde_json::to_value(report)
             .map(Reply::Json)
             .map_err(|e| ApiError::new(e.to_string(), "a report", "tell the developers"))

@@ -110,7 +110,7 @@ fn launch_lcore(
     tx_ports: Vec<TxPort>,
     markers: Markers,
 ) -> Result<LcoreHandle> {
-    let Control { config, ports, capture, .. } = control;
+    let Control { config, ports, api, .. } = control;
     let counters = Arc::new(LcoreCounters::new(config.ports.len()));
     let rings = Rings::new(RING);
     let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -124,7 +124,7 @@ fn launch_lcore(
         reorder,
         markers,
     );
-    let (ports, capture) = (Arc::clone(ports.stage()), Arc::clone(capture));
+    let (ports, capture) = (Arc::clone(ports.stage()), api.capture());
     let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
     let (cap_us, poll_us) = match config.idle {
         config::Idle::Poll => (None, 0),
