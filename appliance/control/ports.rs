@@ -3,9 +3,13 @@
 
 mod handles;
 
-use crate::lcore::egress::{Order, Rings};
+use crate::lcore::{
+    egress::{Order, Rings},
+    wake::{Sleeper, Wake},
+};
 use crate::pipeline::ports::{Port, Role};
-use crossbeam::channel::{self, Receiver};
+use anyhow::{Context, Result};
+use crossbeam::channel::{self, Receiver, Sender};
 use dpdk::{Mbuf, Mempool};
 pub use handles::{LcoreHandle, PortHandle};
 use std::{net::IpAddr, sync::Arc};
@@ -21,26 +25,42 @@ pub struct Ports {
     handles: Vec<PortHandle>,
     lcores: Vec<LcoreHandle>,
     pool: Mempool,
-    /// A port has an event.
+    /// A port has an event, or an lcore has woken this thread.
     events: Receiver<()>,
+    event: Sender<()>,
+    sleeper: Sleeper,
     link_due_ms: u64,
 }
 
 impl Ports {
     /// Ports that do not run yet.
-    pub fn new(stage: Arc<[Port]>, pool: Mempool) -> Self {
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn new(stage: Arc<[Port]>, pool: Mempool) -> Result<Self> {
         let (handles, lcores) = (Vec::new(), Vec::new());
-        Self { stage, handles, lcores, pool, events: channel::never(), link_due_ms: 0 }
+        // A full channel wakes the control thread already.
+        let (event, events) = channel::bounded(1);
+        let of_lcores = event.clone();
+        let wake = move || {
+            let _ = of_lcores.try_send(());
+        };
+        let sleeper =
+            Sleeper::start(wake).context("cannot start the thread that wakes the control thread")?;
+        Ok(Self { stage, handles, lcores, pool, events, event, sleeper, link_due_ms: 0 })
+    }
+
+    /// Wakes the control thread, for an lcore.
+    #[must_use]
+    pub fn wake(&self) -> Wake {
+        self.sleeper.wake()
     }
 
     /// The ports run from now on.
     pub fn run(&mut self, handles: Vec<PortHandle>, lcores: Vec<LcoreHandle>) {
         (self.handles, self.lcores) = (handles, lcores);
-        let (event, events) = channel::bounded(1);
-        self.events = events;
         for port in &self.handles {
-            let event = event.clone();
-            // A full channel wakes the control thread already.
+            let event = self.event.clone();
             let subscribed = port.device.on_event(move |_| {
                 let _ = event.try_send(());
             });
@@ -116,7 +136,7 @@ impl Ports {
         &self.pool
     }
 
-    /// Receives something when a port has an event.
+    /// Receives something when a port has an event, or an lcore has woken this thread.
     #[must_use]
     pub const fn events(&self) -> &Receiver<()> {
         &self.events

@@ -122,7 +122,7 @@ fn build(
         replica,
         stations,
         loops,
-        ports: Ports::new(stage_ports, pool),
+        ports: Ports::new(stage_ports, pool)?,
         api: Api::new(requests, socket, lcores, trace_view),
         migrations,
         stop,

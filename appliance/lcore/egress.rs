@@ -9,6 +9,7 @@ use super::{
     repeats::Repeats,
     source_ports::SourcePorts,
     tx_port::TxPort,
+    wake::Wake,
 };
 use crate::pipeline::{
     Egress, Learn, MAX_BURST, MarkerHandoff, RouterSeen, UsedPorts, drop_reason::DropReason,
@@ -75,18 +76,27 @@ pub struct Rings {
     pub events: EventRings,
     /// Orders to send.
     pub from_control: Arc<ArrayQueue<Order>>,
+    /// Wakes the control thread after something was put into a ring of it.
+    pub wake: Wake,
 }
 
 impl Rings {
     /// Rings of this many places each.
     #[must_use]
-    pub fn new(places: usize) -> Self {
+    pub fn new(places: usize, wake: Wake) -> Self {
         Self {
             to_control: Arc::new(ArrayQueue::new(places)),
             probes: Arc::new(ArrayQueue::new(places)),
             events: EventRings::new(places),
             from_control: Arc::new(ArrayQueue::new(places)),
+            wake,
         }
+    }
+
+    /// Whether nothing waits for the control thread.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.to_control.is_empty() && self.probes.is_empty() && self.events.is_empty()
     }
 }
 
@@ -144,7 +154,9 @@ impl LcoreEgress {
     }
 
     fn notify(&mut self, event: DataplaneEvent, urgent: bool) {
-        self.events.notify(event, urgent, self.now, &self.counters.events);
+        if self.events.notify(event, urgent, self.now, &self.counters.events) {
+            self.rings.wake.notify();
+        }
     }
 
     /// Queues a frame for a port; see [`Egress::send`].
@@ -244,11 +256,15 @@ impl Egress for LcoreEgress {
     }
 
     fn punt(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
-        self.rings.to_control.push((port, packet)).map_err(|(_, packet)| packet)
+        self.rings.to_control.push((port, packet)).map_err(|(_, packet)| packet)?;
+        self.rings.wake.notify();
+        Ok(())
     }
 
     fn punt_loop_probe(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
-        self.rings.probes.push((port, packet)).map_err(|(_, packet)| packet)
+        self.rings.probes.push((port, packet)).map_err(|(_, packet)| packet)?;
+        self.rings.wake.notify();
+        Ok(())
     }
 
     fn is_repeated(&mut self, port: u16, vlan: u16, bd: Bd, packet: &Mbuf) -> bool {

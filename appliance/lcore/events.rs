@@ -71,6 +71,12 @@ impl EventRings {
         self.arrivals.capacity() + self.routers.capacity() + self.stations.capacity()
     }
 
+    /// Whether no event waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.arrivals.is_empty() && self.routers.is_empty() && self.stations.is_empty()
+    }
+
     /// The most urgent event that waits.
     #[must_use]
     pub fn pop(&self) -> Option<DataplaneEvent> {
@@ -106,12 +112,19 @@ impl Events {
         Self { rings, reported: vec![None; REMEMBERED].into(), hasher: DefaultHashBuilder::default(), hz }
     }
 
-    /// Reports an event at TSC `now`, unless it was reported a moment ago. `urgent`: a migration waits for it.
-    pub fn notify(&mut self, event: DataplaneEvent, urgent: bool, now: u64, counters: &EventCounters) {
+    /// Reports an event at TSC `now`, unless it was reported a moment ago. `urgent`: a migration waits for it. Returns
+    /// whether it was put into a ring.
+    pub fn notify(
+        &mut self,
+        event: DataplaneEvent,
+        urgent: bool,
+        now: u64,
+        counters: &EventCounters,
+    ) -> bool {
         let at = self.hasher.hash_one(&event) as usize % REMEMBERED;
-        let Some(place) = self.reported.get_mut(at) else { return };
+        let Some(place) = self.reported.get_mut(at) else { return false };
         if place.as_ref().is_some_and(|(reported, until)| now < *until && *reported == event) {
-            return;
+            return false;
         }
         let (ring, lost): (_, &AtomicU64) = match event {
             _ if urgent => (&self.rings.arrivals, &counters.arrivals_lost),
@@ -126,8 +139,14 @@ impl Events {
         let urgent = urgent || matches!(event, DataplaneEvent::Arrived { .. });
         let again = self.hz / if urgent { URGENT_REPEATS_PER_SECOND } else { REPEATS_PER_SECOND };
         match ring.push(event.clone()) {
-            Ok(()) => *place = Some((event, now.wrapping_add(again))),
-            Err(_) => add(lost, 1),
+            Ok(()) => {
+                *place = Some((event, now.wrapping_add(again)));
+                true
+            }
+            Err(_) => {
+                add(lost, 1);
+                false
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod repeats;
 pub mod source_ports;
 pub mod tx_hold;
 pub mod tx_port;
+pub mod wake;
 
 use crate::pipeline::{
     Pipeline, Scratch, drop_reason::DropReason, packet_counters::add, ports::Port, ports::Role,

@@ -112,7 +112,7 @@ fn launch_lcore(
 ) -> Result<LcoreHandle> {
     let Control { config, ports, api, .. } = control;
     let counters = Arc::new(LcoreCounters::new(config.ports.len()));
-    let rings = Rings::new(RING);
+    let rings = Rings::new(RING, ports.wake());
     let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let vifs = vifs_with_hold(&tx_ports);
     let reorder = reorder_buffer(control);
