@@ -11,6 +11,9 @@ use std::sync::Arc;
 use stopover_ctl::{ApiError, CaptureFilter};
 use tokio::sync::oneshot;
 
+/// How often it is checked whether a frame was captured.
+const CAPTURE_POLL_MS: u64 = 1;
+
 /// A capture that waits for its frame.
 #[derive(Debug)]
 pub struct Waiting {
@@ -106,6 +109,12 @@ impl Api {
             "see that the port receives (`stopover show port stats`), widen the filter, or wait longer",
         )));
         None
+    }
+
+    /// When a capture is checked again, if one waits.
+    #[must_use]
+    pub fn next_timeout(&self, now_ms: u64) -> Option<u64> {
+        self.waiting.as_ref().map(|_| now_ms + CAPTURE_POLL_MS)
     }
 
     /// Takes the view for a trace.

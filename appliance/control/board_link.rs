@@ -3,7 +3,7 @@
 //! the acknowledgement of a revision once every lcore forwards by it.
 
 use super::effects::BoardRequest;
-use crossbeam::channel::{self, Receiver};
+use crossbeam::channel::{self, Receiver, TryRecvError};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use stopover_net::{HostName, Mac, Vni};
 /// pause. A busy lcore passes within a few microseconds; one that the system does not schedule may take long.
 const EPOCH_POLL: Duration = Duration::from_micros(50);
 const MAX_EPOCH_POLLS: u32 = 20;
+const EPOCH_PAUSE: Duration = Duration::from_millis(1);
 /// How long a lock lasts without being renewed; the session renews it every third of that.
 const LEASE_MS: u64 = 6_000;
 
@@ -272,10 +273,42 @@ impl BoardLink {
         }
     }
 
-    /// How soon to check the pending epochs again, if not after a pause.
+    /// How soon to check the pending epochs again, if there are any.
     pub fn epoch_poll(&mut self) -> Option<Duration> {
         let polls = !self.pending_epochs.is_empty() && self.epoch_polls < MAX_EPOCH_POLLS;
         self.epoch_polls = if polls { self.epoch_polls + 1 } else { 0 };
-        polls.then_some(EPOCH_POLL)
+        match (self.pending_epochs.is_empty(), polls) {
+            (true, _) => None,
+            (false, true) => Some(EPOCH_POLL),
+            (false, false) => Some(EPOCH_PAUSE),
+        }
+    }
+
+    /// When something is due next, if nothing happens before; epochs aside.
+    #[must_use]
+    pub const fn next_timeout(&self) -> Option<u64> {
+        self.stale_until_ms
+    }
+
+    /// The next update.
+    pub fn next_update(&mut self) -> Option<Update> {
+        receive(&mut self.updates)
+    }
+
+    /// The next reply about a migration.
+    pub fn next_reply(&mut self) -> Option<MigrationUpdate> {
+        receive(&mut self.replies)
+    }
+}
+
+/// What a channel has. A closed one would end every sleep at once, so it is forgotten.
+fn receive<T>(channel: &mut Receiver<T>) -> Option<T> {
+    match channel.try_recv() {
+        Ok(message) => Some(message),
+        Err(TryRecvError::Empty) => None,
+        Err(TryRecvError::Disconnected) => {
+            *channel = channel::never();
+            None
+        }
     }
 }

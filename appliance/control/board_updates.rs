@@ -57,7 +57,7 @@ impl Control {
     /// Applies what the board has sent.
     pub(crate) fn apply_updates(&mut self, now_ms: u64) {
         for _ in 0..UPDATES_PER_ROUND {
-            let Ok(update) = self.board.updates().try_recv() else { return };
+            let Some(update) = self.board.next_update() else { return };
             self.apply_update(now_ms, update);
         }
     }

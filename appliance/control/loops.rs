@@ -196,6 +196,12 @@ impl Loops {
         effects
     }
 
+    /// When something is due next, if nothing happens before.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.locations.iter().filter_map(Location::next_timeout).min()
+    }
+
     /// Ports that are blocked for longer than they listen: port, VLAN, network and why.
     pub fn blocked(&self) -> impl Iterator<Item = (&Segment, &Reason)> {
         self.locations.iter().filter_map(|location| match &location.state {
@@ -224,6 +230,17 @@ impl Location {
             State::Blocked(_) => self.better.iter().any(|(_, until)| *until <= now_ms),
             State::Down | State::Forwarding => false,
         }
+    }
+
+    /// When it sends a probe, or its state may change by time alone.
+    fn next_timeout(&self) -> Option<u64> {
+        let changes_ms = match self.state {
+            State::Down => return None,
+            State::Listening(until) => Some(until),
+            State::Blocked(_) => self.better.iter().map(|(_, until)| *until).min(),
+            State::Forwarding => None,
+        };
+        changes_ms.into_iter().chain([self.due_ms]).min()
     }
 
     fn decide(&mut self, now_ms: u64) -> Vec<Effect> {

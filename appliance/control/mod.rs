@@ -60,10 +60,8 @@ use std::{
 };
 use stopover_config::appliance::Appliance;
 
-/// How often rings are drained when nothing else wakes the thread: the delay of a ping of the VTEP.
-const TICK: Duration = Duration::from_millis(1);
-/// How often stations are checked for silence.
-const AGE_EVERY_MS: u64 = 500;
+/// The longest sleep: `stop` wakes nobody.
+const MAX_SLEEP: Duration = Duration::from_millis(100);
 
 /// Everything the control thread owns. Built by [`start`].
 pub struct Control {
@@ -81,7 +79,6 @@ pub struct Control {
     pub(crate) migrations: Migrations,
     pub(crate) api: Api,
     pub(crate) stop: Arc<AtomicBool>,
-    pub(crate) age_due_ms: u64,
 }
 
 impl Control {
@@ -93,21 +90,42 @@ impl Control {
         }
     }
 
-    /// Waits for a request, a port, the board, or a millisecond, and answers the request.
+    /// Sleeps until a request, a port, an lcore or the board has something, or a subsystem's time has come; answers
+    /// the request.
     fn wait(&mut self) {
-        let updates = self.board.updates().clone();
+        let now_ms = self.now_ms();
+        let until_due = self.next_timeout(now_ms).map_or(MAX_SLEEP, |due_ms| {
+            // What a round has left to do waits for a moment.
+            Duration::from_millis(due_ms.saturating_sub(now_ms).max(1)).min(MAX_SLEEP)
+        });
+        let most = [self.board.epoch_poll(), self.ports.begin_sleep(now_ms)];
+        let sleep = most.into_iter().flatten().fold(until_due, Duration::min);
         let mut select = Select::new();
         select.recv(self.api.requests());
         select.recv(self.ports.events());
-        select.recv(&updates);
-        let poll = self.board.epoch_poll();
+        select.recv(self.board.updates());
+        select.recv(self.board.replies());
         // An error is a timeout.
-        let _ = select.ready_timeout(poll.unwrap_or(TICK));
+        let _ = select.ready_timeout(sleep);
         drop(select);
-        let _ = self.ports.events().try_recv();
+        self.ports.end_sleep(self.now_ms());
         if let Ok(pending) = self.api.requests().try_recv() {
             self.answer(pending);
         }
+    }
+
+    /// When the first subsystem has something to do, if nothing happens before.
+    fn next_timeout(&self, now_ms: u64) -> Option<u64> {
+        let due_ms = [
+            self.ports.next_timeout(),
+            self.stations.next_timeout(),
+            self.loops.next_timeout(),
+            Some(self.underlay.next_tick(now_ms)),
+            self.migrations.next_timeout(now_ms),
+            self.board.next_timeout(),
+            self.api.next_timeout(now_ms),
+        ];
+        due_ms.into_iter().flatten().min()
     }
 
     fn round(&mut self) {
@@ -115,12 +133,8 @@ impl Control {
         self.drain_lcore_events(now_ms);
         self.watch_vifs(now_ms);
         self.watch_links(now_ms);
-        if now_ms >= self.age_due_ms {
-            self.age_due_ms = now_ms + AGE_EVERY_MS;
-            let effects = self.stations.age(&mut self.tables, now_ms);
-            self.execute(now_ms, effects);
-        }
-        self.stations.admit(now_ms);
+        let effects = self.stations.tick(&mut self.tables, now_ms);
+        self.execute(now_ms, effects);
         let effects = self.loops.tick(now_ms);
         self.execute(now_ms, effects);
         if self.underlay.next_tick(now_ms) <= now_ms {

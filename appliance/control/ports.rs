@@ -12,10 +12,12 @@ use anyhow::{Context, Result};
 use crossbeam::channel::{self, Receiver, Sender};
 use dpdk::{Mbuf, Mempool};
 pub use handles::{LcoreHandle, PortHandle};
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// How often the links of devices are read.
 const LINK_EVERY_MS: u64 = 20;
+/// How long this thread waits after an lcore has woken it, before another may.
+const REST: Duration = Duration::from_millis(1);
 
 /// All ports and lcores.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub struct Ports {
     event: Sender<()>,
     sleeper: Sleeper,
     link_due_ms: u64,
+    /// The lcores know that this thread sleeps.
+    announced: bool,
+    /// Until when no sleep is announced.
+    rest_until_ms: u64,
 }
 
 impl Ports {
@@ -47,7 +53,18 @@ impl Ports {
         };
         let sleeper =
             Sleeper::start(wake).context("cannot start the thread that wakes the control thread")?;
-        Ok(Self { stage, handles, lcores, pool, events, event, sleeper, link_due_ms: 0 })
+        Ok(Self {
+            stage,
+            handles,
+            lcores,
+            pool,
+            events,
+            event,
+            sleeper,
+            link_due_ms: 0,
+            announced: false,
+            rest_until_ms: 0,
+        })
     }
 
     /// Wakes the control thread, for an lcore.
@@ -65,7 +82,7 @@ impl Ports {
                 let _ = event.try_send(());
             });
             if let Err(e) = subscribed {
-                log::warn!("port {}: {e}; its link is still read every millisecond", port.name);
+                log::warn!("port {}: {e}; its link is still read every {LINK_EVERY_MS} ms", port.name);
             }
         }
     }
@@ -150,6 +167,31 @@ impl Ports {
         self.link_due_ms = now_ms + LINK_EVERY_MS;
         let ports = (0..).zip(&self.handles).filter(|(number, _)| !skip(*number));
         ports.filter_map(|(number, port)| Some((number, port.link_changed()?))).collect()
+    }
+
+    /// When links are read next; `None` before the ports run. Not every driver reports a change.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.are_running().then_some(self.link_due_ms)
+    }
+
+    /// Announces to the lcores that this thread sleeps. Returns how long at most: not at all while their rings hold
+    /// something, and a millisecond if an lcore has just ended a sleep. So however much they report, they wake it a
+    /// thousand times a second at most.
+    pub fn begin_sleep(&mut self, now_ms: u64) -> Option<Duration> {
+        if now_ms < self.rest_until_ms {
+            return Some(REST);
+        }
+        self.announced = self.sleeper.announce(|| self.lcores.iter().all(|lcore| lcore.rings.is_idle()));
+        (!self.announced).then_some(Duration::ZERO)
+    }
+
+    /// The sleep has ended.
+    pub fn end_sleep(&mut self, now_ms: u64) {
+        let _ = self.events.try_recv();
+        if std::mem::take(&mut self.announced) && self.sleeper.end() {
+            self.rest_until_ms = now_ms + REST.as_millis() as u64;
+        }
     }
 
     /// Blocks a segment port for the network of a VLAN in the packet path, or unblocks it.

@@ -126,7 +126,6 @@ fn build(
         api: Api::new(requests, socket, lcores, trace_view),
         migrations,
         stop,
-        age_due_ms: 0,
     };
     control.execute(0, blocked);
     // Declarations are in the tables before the first frame is received.

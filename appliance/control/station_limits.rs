@@ -139,6 +139,29 @@ impl Census {
         self.refresh(port, bd);
     }
 
+    /// Whether any station is learned.
+    #[must_use]
+    pub fn has_stations(&self) -> bool {
+        self.by_port.values().any(|count| *count > 0)
+    }
+
+    /// Whether a limit was reached that was not reported yet.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// When the next gate may be opened.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<u64> {
+        let due = |(port, bucket): (&u16, &Bucket)| {
+            let per_s = u64::from(self.limits.ports.get(port)?.new_per_s);
+            let missing = PER_STATION.checked_sub(bucket.tokens).filter(|missing| *missing > 0)?;
+            Some(bucket.at_ms + missing.checked_next_multiple_of(per_s)?.checked_div(per_s)?)
+        };
+        self.buckets.iter().filter_map(due).min()
+    }
+
     /// Opens the gates of ports where new stations may appear again.
     pub fn tick(&mut self, now_ms: u64) {
         for (port, bucket) in &mut self.buckets {
@@ -286,10 +309,13 @@ mod tests {
         assert_eq!(admit_many(&mut census, 1000, 3, 1, 200), 50, "as many as in a second at once");
         assert!(gate.is_closed(0) && !other.is_closed(10));
         assert_eq!(census.take_full(1000), [Limit::Rate(3)]);
+        assert_eq!(census.next_timeout(), Some(1020));
         census.tick(1010);
+        assert_eq!(census.next_timeout(), Some(1020));
         assert!(gate.is_closed(0));
         census.tick(1020);
         assert!(!gate.is_closed(0));
+        assert_eq!(census.next_timeout(), None);
         assert_eq!(
             (admit_many(&mut census, 1020, 3, 1, 9), admit_many(&mut census, 2020, 3, 1, 99)),
             (1, 50)

@@ -9,7 +9,7 @@ mod learning;
 
 use super::{
     addresses::Addresses,
-    effects::{Effect, Limit, Probe, Removal},
+    effects::{Effect, Probe, Removal},
     station_limits::{Census, Limits},
 };
 use crate::pipeline::Learn;
@@ -21,6 +21,8 @@ use stopover_net::{Mac, Vni};
 /// How long a reply of the board may take, in milliseconds: what it has not accepted by then is claimed again with
 /// the next frame. Also the longest time that a refused station is not claimed again.
 const QUIET_MS: u64 = 10_000;
+/// How often stations are checked for silence.
+const AGE_EVERY_MS: u64 = 500;
 
 /// How a station is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,8 @@ pub struct Stations {
     census: Census,
     /// Stations that take part in a migration, which decides whether they are removed.
     followed: HashSet<(Bd, Mac)>,
+    /// When silence is looked for next.
+    age_due_ms: u64,
     /// Whether nodes are routers that are not stations of ours yet.
     routers: HashMap<(Bd, Mac), bool>,
 }
@@ -123,14 +127,23 @@ impl Stations {
         Self { census: Census::new(limits), ..self }
     }
 
-    /// Opens the gates for new stations as time passes.
-    pub fn admit(&mut self, now_ms: u64) {
+    /// Does what is due: ages stations and probes addresses, opens the gates for new stations.
+    pub fn tick(&mut self, tables: &mut Tables, now_ms: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if now_ms >= self.age_due_ms {
+            self.age_due_ms = now_ms + AGE_EVERY_MS;
+            effects = self.age(tables, now_ms);
+        }
         self.census.tick(now_ms);
+        effects
     }
 
-    /// Which limits have been reached since the last call.
-    pub fn take_full(&mut self, now_ms: u64) -> Vec<Limit> {
-        self.census.take_full(now_ms)
+    /// When something is due next, if nothing happens before.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<u64> {
+        let ages = !self.unconfirmed.is_empty() || self.census.has_stations() || self.census.is_full();
+        let age_due_ms = ages.then_some(self.age_due_ms);
+        age_due_ms.into_iter().chain(self.census.next_timeout()).min()
     }
 
     /// Learned stations of a port.

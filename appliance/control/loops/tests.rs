@@ -217,3 +217,53 @@ fn other_networks_and_overlays_are_no_loop() {
     frame.resize(60, 7);
     assert_eq!(world.hosts[0].on_probe(5000, PORT, &frame, |_| true), []);
 }
+
+#[test]
+fn loops_are_due_at_probes_and_when_listening_ends() {
+    let (mut loops, _) = Loops::new(name("b"), 1, vec![segment(PORT, 0, 100)]);
+    assert_eq!(loops.next_timeout(), None, "no link");
+    loops.link(1000, PORT, true);
+    assert_eq!(loops.next_timeout(), Some(1000));
+    loops.tick(1000);
+    assert_eq!(loops.next_timeout(), Some(1000 + FAST_PROBE_MS));
+    loops.tick(1250);
+    assert_eq!(loops.next_timeout(), Some(1000 + LISTEN_MS), "before the next probe");
+    loops.tick(1300);
+    assert_eq!(loops.next_timeout(), Some(1350));
+    loops.tick(1350);
+    assert_eq!(loops.next_timeout(), Some(1350 + PROBE_MS));
+    // A lower rank blocks it until it expires.
+    let probe = Probe { vni: Vni::new(100).unwrap(), port: 0, vlan: 0, instance: 2, host: name("a") };
+    loops.on_probe(1400, PORT, &loop_probe::build(Mac::new([2; 6]), &probe), |_| true);
+    for now_ms in [2350, 3350, 4350] {
+        assert_eq!(loops.next_timeout(), Some(now_ms));
+        loops.tick(now_ms);
+    }
+    assert_eq!(loops.next_timeout(), Some(1400 + EXPIRE_MS));
+    loops.link(4400, PORT, false);
+    assert_eq!(loops.next_timeout(), None);
+}
+
+/// A host that sleeps until [`Loops::next_timeout`] decides as early as one that looks every millisecond.
+#[test]
+fn sleeping_until_the_next_timeout_misses_nothing() {
+    let run = |sleeps: bool| {
+        let (mut loops, _) = Loops::new(name("b"), 1, vec![segment(PORT, 0, 100), segment(4, 7, 100)]);
+        let mut effects = loops.link(10, PORT, true);
+        effects.extend(loops.link(25, 4, true));
+        let mut history = vec![(0, effects)];
+        for now_ms in 30..9_000 {
+            if sleeps && loops.next_timeout().is_none_or(|due_ms| now_ms < due_ms) {
+                continue;
+            }
+            let effects = loops.tick(now_ms);
+            if !effects.is_empty() {
+                history.push((now_ms, effects));
+            }
+        }
+        history
+    };
+    let history = run(true);
+    assert!(history.len() > 10, "{history:?}");
+    assert_eq!(history, run(false));
+}

@@ -174,7 +174,7 @@ impl Control {
 
     /// Processes the board's replies about migrations.
     pub(super) fn drain_board_replies(&mut self, now_ms: u64) {
-        while let Ok(update) = self.board.replies().try_recv() {
+        while let Some(update) = self.board.next_reply() {
             match update {
                 MigrationUpdate::Begun { nodes, ticket } => {
                     let begun = Event::Begun { migration: ticket.migration, generation: ticket.generation };

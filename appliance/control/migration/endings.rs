@@ -52,6 +52,11 @@ impl Endings {
         self.0.insert((vni, mac), Ending { from, generation, since_ms: now_ms, orders });
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Calls `send` for each marker that is due.
     pub fn send(&mut self, now_ms: u64, mut send: impl FnMut(Vni, Mac, Ending) -> OrderOutcome) {
         let mut exhausted = false;

@@ -57,6 +57,9 @@ const OWN_COPIES_ELSEWHERE_MS: u64 = 10_000;
 /// announcement of the real one needs.
 const STAND_IN_AFTER_MS: u64 = 3_000;
 
+/// How often is read what reports no change.
+const POLL_MS: u64 = 1;
+
 /// A node's key.
 pub type Key = (Bd, Mac);
 
@@ -66,7 +69,21 @@ struct VifPort {
     key: Key,
     exact: bool,
     logging: bool,
+    up: bool,
     migration: Arc<PortMigration>,
+}
+
+impl VifPort {
+    /// Whether the port is read every millisecond: only that shows dirty logging, and links of other drivers than
+    /// vhost-user's, which reports the arrival of a VM.
+    const fn is_polled(&self) -> bool {
+        self.up || !self.exact
+    }
+}
+
+/// When the copies of a node whose lock ended change next: copies from here end `until`, those of others later.
+const fn copies_change_ms(now_ms: u64, until: u64) -> u64 {
+    if now_ms < until { until } else { until + OWN_COPIES_ELSEWHERE_MS }
 }
 
 /// All nodes that are or may be migrating.
@@ -137,9 +154,10 @@ impl Migrations {
             let new = || Node::new(vif.network.vni, config, Arc::default());
             let node = migrations.nodes.entry(key).or_insert_with(new);
             let shared = Arc::new(PortMigration::new(Arc::clone(&node.counters)));
-            migrations
-                .ports
-                .insert(number, VifPort { key, exact: facts.exact, logging: false, migration: shared });
+            migrations.ports.insert(
+                number,
+                VifPort { key, exact: facts.exact, logging: false, up: false, migration: shared },
+            );
         }
         migrations
     }
@@ -152,6 +170,19 @@ impl Migrations {
     /// host may still wait for end markers.
     pub fn unlocked(&mut self, now_ms: u64, vni: Vni, mac: Mac) {
         self.unlocked.insert((vni, mac), now_ms + OWN_COPIES_MS);
+    }
+
+    /// When something is due next, if nothing happens before. What a migration waits for can only be read, so while one
+    /// is under way that is every millisecond; and so are vifs, see [`VifPort::is_polled`].
+    #[must_use]
+    pub fn next_timeout(&self, now_ms: u64) -> Option<u64> {
+        let busy = || self.nodes.values().any(|node| node.is_busy() || node.is_finished());
+        if self.ports.values().any(VifPort::is_polled) || !self.endings.is_empty() || busy() {
+            return Some(now_ms + POLL_MS);
+        }
+        let deadlines = self.nodes.values().filter_map(|node| node.machine.next_deadline());
+        let own_copies = self.unlocked.values().map(|until| copies_change_ms(now_ms, *until));
+        deadlines.chain(own_copies).min()
     }
 
     /// The shared part of a vif's port; `None` for other ports.
@@ -201,6 +232,7 @@ impl Control {
             let changed = handle.link_changed();
             let is_up = handle.up.load(Relaxed);
             // A removed device logs nothing; that is no sign that its migration was cancelled.
+            vif.up = is_up;
             let logging = (logs != vif.logging && (is_up || logs)).then_some(logs);
             if let Some(logs) = logging {
                 vif.logging = logs;

@@ -49,7 +49,9 @@ impl Stations {
         }
         let (withdrawals, removals) = self.remove_or_defer(tables, silent, Removal::Silent);
         effects.extend(withdrawals.into_iter().chain(removals));
-        effects.extend(self.take_full(now_ms).into_iter().map(|limit| Effect::Report(Report::Limit(limit))));
+        effects.extend(
+            self.census.take_full(now_ms).into_iter().map(|limit| Effect::Report(Report::Limit(limit))),
+        );
         effects.extend(probes);
         effects
     }

@@ -7,6 +7,7 @@ mod plan;
 mod replica;
 mod rows;
 mod stations;
+mod timeouts;
 
 use super::effects::{Effect, Limit, Removal, Report};
 use super::replica::{Replica, ReplicaCtx};

@@ -28,7 +28,7 @@ const CONFIG: &str = r#"(
     ],
 )"#;
 
-fn appliance() -> Appliance {
+pub(super) fn appliance() -> Appliance {
     config::parse(CONFIG, Path::new("gw.ron")).unwrap_or_else(|e| panic!("{e}"))
 }
 

@@ -56,6 +56,24 @@ fn segment_stations_are_learned_and_aged() {
 }
 
 #[test]
+fn stations_are_due_only_while_one_may_become_silent() {
+    let mut lab = lab();
+    assert_eq!(lab.stations.next_timeout(), None, "declared stations do not age");
+    lab.learn(SEGMENT, mac(50), None);
+    let tick = |lab: &mut Lab, now_ms| lab.stations.tick(&mut lab.tables, now_ms);
+    assert_eq!(tick(&mut lab, 2_000), []);
+    assert_eq!(lab.stations.next_timeout(), Some(2_500));
+    assert_eq!(tick(&mut lab, 2_499), []);
+    assert_eq!(lab.stations.next_timeout(), Some(2_500), "early ticks change nothing");
+    assert_eq!(tick(&mut lab, 301_000), [withdraw(mac(50))]);
+    assert_eq!(lab.stations.next_timeout(), None);
+    // A claim whose answer is waited for.
+    lab.apply(node(mac(9), 2, &[], &[]));
+    lab.learn(SEGMENT, mac(9), None);
+    assert_eq!(lab.stations.next_timeout(), Some(301_500));
+}
+
+#[test]
 fn sending_station_does_not_age() {
     let mut lab = lab();
     lab.learn(SEGMENT, mac(50), None);
