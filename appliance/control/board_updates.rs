@@ -157,6 +157,32 @@ impl Control {
         f(&mut self.replica, &mut ctx)
     }
 
+    /// A snapshot of another branch begins.
+    pub(crate) fn on_other_branch(&mut self, revision: u64) {
+        self.board.on_other_branch();
+        log::warn!(
+            "the board's snapshot at revision {revision} is of another history than what is forwarded (last revision \
+             {}): its store was restored from a backup, or it is another board. What it does not name is \
+             kept for {} ms, for hosts to claim it again",
+            self.board.revision(),
+            self.config.stale_ms
+        );
+    }
+
+    /// Removes, after its time, what a snapshot of another branch did not name and no host has claimed since.
+    pub(crate) fn remove_stale(&mut self, now_ms: u64) {
+        if !self.replica.has_stale() || !self.board.is_stale_over(now_ms) {
+            return;
+        }
+        let before = self.tables.len();
+        let effects = self.with_replica(Replica::remove_stale);
+        self.execute_or_log(now_ms, effects);
+        let removed = before.saturating_sub(self.tables.len());
+        log::warn!(
+            "{removed} nodes are removed that the board does not know: no host has claimed them again"
+        );
+    }
+
     /// Publishes changed tables, and acknowledges to the board what every lcore forwards by.
     pub(crate) fn publish(&mut self) {
         if let Err(full) = self.replica.publish(&mut self.tables) {

@@ -15,7 +15,6 @@ mod board_updates;
 pub mod declared;
 pub mod effects;
 mod execute;
-pub mod lineage;
 pub mod lists;
 pub mod loops;
 pub mod metrics;

@@ -1,11 +1,13 @@
 //! The replica: the board's state, written into the packet path's tables. Enters: snapshots and changes in the
-//! board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved. `hosts` and
-//! `nodes` are its parts. Pure but for the tables it writes. The replica outlives the board: nothing here expires.
+//! board's order, next hops as they resolve. Leaves: table entries, and which VTEPs must be resolved. `hosts`,
+//! `nodes` and `lineage` are its parts. Pure but for the tables it writes. The replica outlives the board: nothing
+//! here expires.
 
 mod hosts;
+mod lineage;
 mod nodes;
 
-use super::{effects::Effect, lineage::Branch, stations::Stations};
+use super::{effects::Effect, stations::Stations};
 use crate::tables::{
     Full, Tables,
     entries::{Member, NetworkEntry, Path},
@@ -13,6 +15,7 @@ use crate::tables::{
     peer::Slot,
 };
 use hashbrown::{HashMap, HashSet};
+use lineage::Branch;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -74,31 +77,31 @@ pub struct NetworkRecord {
 /// The board's state, as far as this appliance needs it.
 #[derive(Debug)]
 pub struct Replica {
-    pub(super) own: HostName,
+    own: HostName,
     /// Our number at the board, once it is known.
     own_id: Option<u32>,
-    pub(super) hosts: HashMap<u32, HostRecord>,
+    hosts: HashMap<u32, HostRecord>,
     /// The keys of `hosts` in order, for lists.
     host_ids: BTreeSet<u32>,
     /// Hosts by VTEP address: a search through all of `hosts` for each of ten thousand takes seconds.
     by_vtep: HashMap<IpAddr, Vec<u32>>,
-    pub(super) networks: BTreeMap<Vni, NetworkRecord>,
+    networks: BTreeMap<Vni, NetworkRecord>,
     /// VNIs by bridge domain.
     vnis: HashMap<Bd, Vni>,
     /// Local ports with a link: only they are flooded to.
     up: HashSet<u16>,
     /// Networks whose record has to be published again.
-    pub(super) dirty: HashSet<Vni>,
+    dirty: HashSet<Vni>,
     /// What neither the newest snapshot nor a later change has named yet.
-    pub(super) stale: Option<Stale>,
+    stale: Option<Stale>,
     /// A snapshot is under way.
-    pub(super) in_snapshot: bool,
+    in_snapshot: bool,
     /// That snapshot, or an earlier one whose leftovers remain, is of another branch of the board's history.
-    pub(super) branch: Option<Branch>,
+    branch: Option<Branch>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Stale {
+struct Stale {
     pub hosts: HashSet<u32>,
     pub members: HashSet<(Vni, u32)>,
     pub networks: HashSet<Vni>,

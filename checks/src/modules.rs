@@ -48,8 +48,14 @@ pub fn files(folder: &Path) -> io::Result<Vec<File>> {
 /// the root (`lib.rs`, `main.rs`) may use all.
 #[must_use]
 pub fn violations(files: &[File], rules: &[Rule]) -> Vec<String> {
-    let modules: BTreeSet<String> =
-        files.iter().filter_map(|file| module_path(&file.path).into_iter().next()).collect();
+    violations_below(files, &[], rules)
+}
+
+/// The same for the modules right below module `parent` of a crate; `files` are those of its folder.
+#[must_use]
+pub fn violations_below(files: &[File], parent: &[&str], rules: &[Rule]) -> Vec<String> {
+    let mut modules: BTreeSet<String> = BTreeSet::new();
+    for_each_production(files, |_, path, _| modules.extend(path.first().cloned()));
     let mut found: BTreeSet<String> = BTreeSet::new();
     for module in modules.iter().filter(|module| !rules.iter().any(|rule| rule.module == *module)) {
         found.insert(format!("module {module} has no rule: list what it may use"));
@@ -60,7 +66,7 @@ pub fn violations(files: &[File], rules: &[Rule]) -> Vec<String> {
     for_each_production(files, |file, path, tokens| {
         let Some(module) = path.first() else { return };
         let Some(rule) = rules.iter().find(|rule| rule.module == module) else { return };
-        for used in used_modules(path, tokens) {
+        for used in used_modules(path, tokens, parent) {
             let allowed = used.text == module || rule.uses.contains(&used.text);
             if modules.contains(used.text) && !allowed {
                 let place = file.path.display();
@@ -140,8 +146,8 @@ fn module_path(file: &Path) -> Vec<String> {
     path
 }
 
-/// The first words behind `crate::`, and behind as many `super::` as lead to the crate's root.
-fn used_modules<'s>(path: &[String], tokens: &[Token<'s>]) -> Vec<Token<'s>> {
+/// The first words behind `crate::` and `parent`, and behind as many `super::` as lead there.
+fn used_modules<'s>(path: &[String], tokens: &[Token<'s>], parent: &[&str]) -> Vec<Token<'s>> {
     let mut found = Vec::new();
     let mut inline = Inline::default();
     let mut at = 0;
@@ -154,9 +160,9 @@ fn used_modules<'s>(path: &[String], tokens: &[Token<'s>]) -> Vec<Token<'s>> {
         }
         if token.text == "crate" && is_path_mark(tokens, at + 1) {
             at += 3;
-            first_words(tokens, at, &mut found);
+            found.extend(words_behind(tokens, at, parent));
         } else if up > 0 && up == path.len() + inline.depth() {
-            first_words(tokens, at, &mut found);
+            found.extend(words_behind(tokens, at, &[]));
         } else if up == 0 {
             at += 1;
         }
@@ -168,21 +174,33 @@ fn is_path_mark(tokens: &[Token<'_>], at: usize) -> bool {
     tokens.get(at..at + 2).is_some_and(|marks| marks.iter().all(|mark| mark.text == ":"))
 }
 
-/// The word at `at`, or those that begin the parts of the group there.
-fn first_words<'s>(tokens: &[Token<'s>], at: usize, found: &mut Vec<Token<'s>>) {
+/// The first words of the path or group at `at`, behind `parent`.
+fn words_behind<'s>(tokens: &[Token<'s>], at: usize, parent: &[&str]) -> Vec<Token<'s>> {
+    let mut places = Vec::new();
+    first_words(tokens, at, &mut places);
+    let Some((first, rest)) = parent.split_first() else {
+        return places.into_iter().map(|place| tokens[place]).collect();
+    };
+    let below = places.into_iter().filter(|place| tokens[*place].text == *first);
+    let below = below.filter(|place| is_path_mark(tokens, place + 1));
+    below.flat_map(|place| words_behind(tokens, place + 3, rest)).collect()
+}
+
+/// The place of the word at `at`, or of those that begin the parts of the group there.
+fn first_words(tokens: &[Token<'_>], at: usize, found: &mut Vec<usize>) {
     if tokens.get(at).is_none_or(|token| token.text != "{") {
-        found.extend(tokens.get(at));
+        found.extend((at < tokens.len()).then_some(at));
         return;
     }
     let (mut depth, mut begins) = (0, false);
-    for token in &tokens[at..] {
+    for (place, token) in (at..).zip(&tokens[at..]) {
         match token.text {
             "{" => (depth, begins) = (depth + 1, depth == 0),
             "}" => depth -= 1,
             "," => begins = depth == 1,
             _ => {
                 if begins {
-                    found.push(*token);
+                    found.push(place);
                 }
                 begins = false;
             }
@@ -278,6 +296,23 @@ mod tests {
         ] {
             assert_eq!(found("tables/fdb.rs", source), expected(place), "{source}");
         }
+    }
+
+    #[test]
+    fn rules_of_the_modules_below_one_know_how_it_is_named() {
+        let rules = [Rule { module: "loops", uses: &["effects"] }, Rule { module: "effects", uses: &[] }];
+        let found = |source| {
+            let files =
+                [file("mod.rs", "use loops::Loops;"), file("loops.rs", ""), file("effects.rs", source)];
+            violations_below(&files, &["control"], &rules)
+        };
+        for source in
+            ["use super::loops::A;", "use crate::control::loops;", "use crate::{b, control::{c, loops::A}};"]
+        {
+            assert_eq!(found(source), ["effects.rs:1: effects must not use loops"], "{source}");
+        }
+        // Of the same name elsewhere.
+        assert_eq!(found("use crate::loops::A; use crate::{loops, underlay::control::loops};"), [""; 0]);
     }
 
     #[test]

@@ -61,6 +61,65 @@ const APPLIANCE: &[modules::Rule] = &[
     modules::Rule { module: "control", uses: &["lcore", "migration", "pipeline", "tables", "underlay"] },
 ];
 
+/// The control thread's: its subsystems, what each is made of, and, behind them, what brings them together. Only the
+/// latter know the thread.
+const CONTROL: &[modules::Rule] = &[
+    modules::Rule { module: "effects", uses: &[] },
+    modules::Rule { module: "addresses", uses: &[] },
+    modules::Rule { module: "station_limits", uses: &["effects"] },
+    modules::Rule { module: "stations", uses: &["addresses", "effects", "station_limits"] },
+    modules::Rule { module: "replica", uses: &["effects", "stations"] },
+    modules::Rule { module: "loops", uses: &["effects"] },
+    modules::Rule { module: "ports", uses: &[] },
+    modules::Rule { module: "board_link", uses: &["effects"] },
+    // The server makes pages of lists by the requests that it passes on.
+    modules::Rule { module: "server", uses: &["lists", "rows"] },
+    modules::Rule { module: "lists", uses: &["rows", "server"] },
+    modules::Rule { module: "rows", uses: &["replica", "stations"] },
+    modules::Rule { module: "api", uses: &["server"] },
+    modules::Rule { module: "mtu", uses: &[] },
+    modules::Rule { module: "plan", uses: &["loops", "station_limits", "stations"] },
+    modules::Rule { module: "vhost_sockets", uses: &[] },
+    modules::Rule { module: "migration", uses: &["effects", "plan"] },
+    modules::Rule { module: "paths", uses: &[] },
+    modules::Rule { module: "declared", uses: &[] },
+    modules::Rule { module: "board_updates", uses: &["migration", "mtu", "replica"] },
+    modules::Rule { module: "execute", uses: &["effects"] },
+    modules::Rule { module: "reports", uses: &["effects"] },
+    modules::Rule { module: "show", uses: &["mtu", "rows", "server"] },
+    modules::Rule { module: "trace", uses: &["server"] },
+    modules::Rule { module: "metrics", uses: &[] },
+    modules::Rule {
+        module: "start",
+        uses: &[
+            "api",
+            "board_link",
+            "loops",
+            "migration",
+            "mtu",
+            "plan",
+            "ports",
+            "replica",
+            "server",
+            "stations",
+            "vhost_sockets",
+        ],
+    },
+];
+
+/// Modules of the control thread that the thread runs and that do not know it.
+const SUBSYSTEMS: &[&str] = &[
+    "control::addresses",
+    "control::api",
+    "control::board_link",
+    "control::effects",
+    "control::loops",
+    "control::ports",
+    "control::replica",
+    "control::station_limits",
+    "control::stations",
+];
+
 /// Clocks, devices, files, sockets and threads.
 const OUTSIDE: &[&str] = &[
     "Instant",
@@ -103,6 +162,12 @@ fn modules_of_the_board_depend_in_one_direction() {
 #[test]
 fn modules_of_the_appliance_depend_in_one_direction() {
     assert_none(&modules::violations(&files("appliance"), APPLIANCE));
+}
+
+#[test]
+fn modules_of_the_control_thread_depend_in_one_direction() {
+    assert_none(&modules::violations_below(&files("appliance/control"), &["control"], CONTROL));
+    assert_none(&modules::impurities(&files("appliance"), SUBSYSTEMS, &["Control"]));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Replica {
     }
 
     /// Adds the record of a host that is not in `hosts`.
-    pub(in crate::control) fn insert_host(&mut self, id: u32, record: HostRecord) {
+    pub(super) fn insert_host(&mut self, id: u32, record: HostRecord) {
         if record.host.name == self.own {
             self.own_id = Some(id);
         }
@@ -87,7 +87,7 @@ impl Replica {
         self.hosts.insert(id, record);
     }
 
-    pub(in crate::control) fn take_host(&mut self, id: u32) -> Option<HostRecord> {
+    pub(super) fn take_host(&mut self, id: u32) -> Option<HostRecord> {
         let record = self.hosts.remove(&id)?;
         self.host_ids.remove(&id);
         self.own_id = self.own_id.filter(|own| *own != id);

@@ -3,11 +3,8 @@
 //! at a host that has not claimed it again yet; it is kept for a while. And host numbers may stand for other hosts
 //! than before. Pure but for the tables it writes.
 
-use super::{
-    Control,
-    effects::Effect,
-    replica::{HostRecord, Replica, ReplicaCtx},
-};
+use super::{HostRecord, Replica, ReplicaCtx};
+use crate::control::effects::Effect;
 use crate::tables::{Full, LAST_HOST, entries::Path, peer::Peer};
 use hashbrown::HashMap;
 use stopover_bbs::model::Change;
@@ -104,33 +101,5 @@ impl Replica {
         }
         self.stale = Some(stale);
         Ok(())
-    }
-}
-
-impl Control {
-    /// A snapshot of another branch begins.
-    pub(crate) fn on_other_branch(&mut self, revision: u64) {
-        self.board.on_other_branch();
-        log::warn!(
-            "the board's snapshot at revision {revision} is of another history than what is forwarded (last revision \
-             {}): its store was restored from a backup, or it is another board. What it does not name is \
-             kept for {} ms, for hosts to claim it again",
-            self.board.revision(),
-            self.config.stale_ms
-        );
-    }
-
-    /// Removes, after its time, what a snapshot of another branch did not name and no host has claimed since.
-    pub(crate) fn remove_stale(&mut self, now_ms: u64) {
-        if !self.replica.has_stale() || !self.board.is_stale_over(now_ms) {
-            return;
-        }
-        let before = self.tables.len();
-        let effects = self.with_replica(Replica::remove_stale);
-        self.execute_or_log(now_ms, effects);
-        let removed = before.saturating_sub(self.tables.len());
-        log::warn!(
-            "{removed} nodes are removed that the board does not know: no host has claimed them again"
-        );
     }
 }
