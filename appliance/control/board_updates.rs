@@ -86,7 +86,7 @@ impl Control {
             Update::Accepted { vni, mac, addresses } => {
                 self.stations.accepted(&mut self.tables, now_ms, vni, mac, addresses);
                 if let Some(bd) = self.replica.bd_of(vni) {
-                    self.on_local_station(now_ms, (bd, mac));
+                    self.migrate(now_ms, |migrations| migrations.on_local_station(now_ms, (bd, mac)));
                 }
             }
             Update::NodeMoved { vni, mac } => {
@@ -103,7 +103,7 @@ impl Control {
     fn end_snapshot(&mut self, now_ms: u64, revision: u64) {
         let effects = self.with_replica(Replica::end_snapshot);
         self.execute_or_log(now_ms, effects);
-        self.end_migrations_snapshot(now_ms);
+        self.migrate(now_ms, |migrations| migrations.end_snapshot(now_ms));
         self.board.end_snapshot(revision);
     }
 
@@ -114,7 +114,7 @@ impl Control {
             let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
             self.execute_or_log(now_ms, effects);
             if let Some(event) = event {
-                self.on_board_event(now_ms, event);
+                self.migrate(now_ms, |migrations| migrations.on_board_event(now_ms, event));
             }
         }
         // Part of a snapshot is no revision that could be acknowledged.
@@ -146,7 +146,10 @@ impl Control {
         for node in
             batch.nodes.iter().filter(|node| self.migrations.concerns((bd, node.mac))).collect::<Vec<_>>()
         {
-            self.on_board_event(now_ms, migration::BoardEvent::node_at(batch.vni, node.mac, node.host_id));
+            self.migrate(now_ms, |migrations| {
+                migrations
+                    .on_board_event(now_ms, migration::BoardEvent::node_at(batch.vni, node.mac, node.host_id))
+            });
         }
     }
 

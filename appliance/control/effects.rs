@@ -2,6 +2,7 @@
 //! takes an event and returns these, in the order in which they are to happen. Leaves: data for `execute`, the one
 //! place that acts on them. So a subsystem neither calls another nor sends, and its tests compare lists of effects.
 
+use crate::pipeline::Learn;
 use crate::tables::packed::Bd;
 use crate::underlay;
 use std::net::IpAddr;
@@ -43,6 +44,8 @@ pub enum Effect {
         /// Why it would be removed.
         why: Removal,
     },
+    /// This station is not ours although frames of it arrive here: do not claim it for a while.
+    Unconfirmed(Learn),
     /// Resolve the next hop to this VTEP address and UDP port, and keep it resolved.
     Track(IpAddr, u16),
     /// This VTEP address and UDP port are not needed any more.

@@ -4,6 +4,7 @@
 use super::{
     Control,
     effects::{self, Effect, Probe},
+    migration::Driver,
 };
 use crate::{tables::Full, underlay::Actions};
 use std::net::{IpAddr, Ipv4Addr};
@@ -30,6 +31,21 @@ impl Control {
         self.execute(now_ms, effects::of_underlay(actions));
     }
 
+    /// Passes an event to migrations, and executes its effects.
+    pub(super) fn migrate(&mut self, now_ms: u64, event: impl FnOnce(&mut Driver<'_>)) {
+        let mut driver = Driver {
+            migrations: &mut self.migrations,
+            tables: &mut self.tables,
+            replica: &mut self.replica,
+            stations: &mut self.stations,
+            ports: &self.ports,
+            effects: Vec::new(),
+        };
+        event(&mut driver);
+        let effects = driver.effects;
+        self.execute(now_ms, effects);
+    }
+
     fn execute_one(&mut self, now_ms: u64, effect: Effect) {
         match effect {
             Effect::Claim { vni, mac, ips } => {
@@ -43,7 +59,10 @@ impl Control {
                     self.board.withdraw(vni, mac);
                 }
             }
-            Effect::Removal { bd, mac, why } => self.on_station_removal(now_ms, (bd, mac), why),
+            Effect::Removal { bd, mac, why } => {
+                self.migrate(now_ms, |migrations| migrations.on_station_removal(now_ms, (bd, mac), why));
+            }
+            Effect::Unconfirmed(learn) => self.stations.mark_unconfirmed(now_ms, learn),
             Effect::Track(ip, udp_port) => {
                 let actions = self.underlay.track(now_ms, ip, udp_port);
                 self.execute_underlay(now_ms, actions);
@@ -52,7 +71,9 @@ impl Control {
             Effect::Untrack(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
             Effect::Refresh(ip) => self.refresh(ip),
             Effect::Unlocked { vni, mac } => self.migrations.unlocked(now_ms, vni, mac),
-            Effect::Moved { vni, mac, from } => self.end_old_path(now_ms, vni, mac, from),
+            Effect::Moved { vni, mac, from } => {
+                self.migrate(now_ms, |migrations| migrations.end_old_path(now_ms, vni, mac, from));
+            }
             Effect::Block { port, vlan, on } => self.block(now_ms, port, vlan, on),
             Effect::Send { port, vlan, frame } => self.ports.send(port, vlan, frame),
             Effect::Probe(probe) => self.send_probe(&probe),

@@ -37,7 +37,7 @@ pub mod trace;
 mod vhost_sockets;
 
 use crate::lcore::events::DataplaneEvent;
-use crate::migration::hold::HoldPool;
+use crate::migration::{hold::HoldPool, machine::Event};
 use crate::pipeline::{RouterSeen, ports::Role};
 use crate::tables::Tables;
 use crate::underlay::Underlay;
@@ -130,7 +130,7 @@ impl Control {
     fn round(&mut self) {
         let now_ms = self.now_ms();
         self.drain_lcore_events(now_ms);
-        self.watch_vifs(now_ms);
+        self.migrate(now_ms, |migrations| migrations.watch_vifs(now_ms));
         self.watch_links(now_ms);
         let effects = self.stations.tick(&mut self.tables, now_ms);
         self.execute(now_ms, effects);
@@ -142,7 +142,10 @@ impl Control {
         }
         self.apply_updates(now_ms);
         self.remove_stale(now_ms);
-        self.advance_migrations(now_ms);
+        while let Some(reply) = self.board.next_reply() {
+            self.migrate(now_ms, |migrations| migrations.on_board_reply(now_ms, reply));
+        }
+        self.migrate(now_ms, |migrations| migrations.advance(now_ms));
         self.publish();
         self.finish_trace(now_ms);
     }
@@ -157,15 +160,18 @@ impl Control {
             for _ in 0..rings.events.capacity() {
                 let Some(event) = rings.events.pop() else { break };
                 match event {
-                    DataplaneEvent::Station(learn) => self.on_station(now_ms, &learn),
+                    DataplaneEvent::Station(learn) => {
+                        self.migrate(now_ms, |migrations| migrations.on_station(now_ms, &learn));
+                    }
                     DataplaneEvent::Loop { port, vlan } => {
                         let effect = self.loops.suspect(now_ms, port, vlan);
                         self.execute(now_ms, effect);
                     }
                     DataplaneEvent::Router(seen) => self.on_router(now_ms, &seen),
-                    DataplaneEvent::Ended { bd, marker } => self.on_end(bd, &marker),
+                    DataplaneEvent::Ended { bd, marker } => self.migrations.on_end(bd, &marker),
                     DataplaneEvent::Arrived { bd, node, host, generation } => {
-                        self.on_arrived(now_ms, bd, node, host, generation);
+                        let event = Event::Arrived { from: host, generation };
+                        self.migrate(now_ms, |migrations| migrations.event(now_ms, (bd, node), event));
                     }
                 }
             }

@@ -115,6 +115,12 @@ impl Ports {
         self.stage.get(usize::from(port)).map(|port| &port.role)
     }
 
+    /// The name of a port that runs.
+    #[must_use]
+    pub fn name(&self, port: u16) -> &str {
+        self.handles.get(usize::from(port)).map_or("?", |port| port.name.as_str())
+    }
+
     /// Whether any underlay port has an address of this family.
     #[must_use]
     pub fn has_family(&self, ip: IpAddr) -> bool {

@@ -42,7 +42,7 @@ impl Control {
                 })
             }
             Request::Board => to_json(&self.show_board()),
-            Request::Migrations => to_json(&self.migrations()),
+            Request::Migrations => to_json(&self.show_migrations()),
             Request::Clear(_) if !self.forwards() => Err(not_forwarding()),
             Request::Clear(request) => self.clear(&request),
             Request::AcceptBoard(request) => self.accept_board(&request),
@@ -281,6 +281,11 @@ impl Control {
             last_error: state.and_then(|s| s.last_error),
             refused: refused.collect(),
         }
+    }
+
+    fn show_migrations(&self) -> ctl::Migrations {
+        let names = (&self.replica, &self.ports);
+        self.migrations.show(self.now_ms(), &self.config.migration, &self.hold, names)
     }
 
     /// The operator accepts the board that answers now.

@@ -1,6 +1,6 @@
 //! Executes the actions of a node's machine: in the tables, at the TX ports, at the board.
 
-use super::{Control, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
+use super::{Driver, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
 use crate::control::effects::{BoardRequest, Effect};
 use crate::lcore::tx_hold::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Host index of an appliance that no board has numbered.
 const UNNUMBERED: u32 = u32::MAX - 1;
 
-impl Control {
+impl Driver<'_> {
     /// Executes a machine's actions in order; but an arrival starts before its node is shown, or frames of a local
     /// sender could overtake those that still arrive through the old host.
     pub(super) fn act_on(&mut self, now_ms: u64, key: Key, actions: Actions) {
@@ -24,7 +24,7 @@ impl Control {
     fn act_one(&mut self, now_ms: u64, key: Key, action: Action) {
         match action {
             Action::ShowLocal { port } => self.show_local(now_ms, key, port),
-            Action::Forget => self.remove_node(now_ms, key),
+            Action::Forget => self.remove_node(key),
             Action::Depart { host: _ } => self.depart(now_ms, key),
             Action::Claim => {
                 // A node that only the board has here is claimed in order to be withdrawn.
@@ -33,18 +33,18 @@ impl Control {
                     let is_away = *node.machine.state() == State::Away;
                     is_away.then(|| Effect::Claim { vni: node.vni, mac: key.1, ips: Vec::new() })
                 });
-                self.execute(now_ms, effect);
+                self.effects.extend(effect);
             }
             Action::Withdraw => {
                 let effect = self.stations.withdraw(key.0, key.1);
-                self.execute(now_ms, effect);
+                self.effects.extend(effect);
             }
             Action::Lock => self.lock(key),
             Action::Complete { migration, generation } => {
-                self.board.request(BoardRequest::Complete { migration, generation });
+                self.request(BoardRequest::Complete { migration, generation });
             }
             Action::Abort { migration, generation } => {
-                self.board.request(BoardRequest::Abort { migration, generation });
+                self.request(BoardRequest::Abort { migration, generation });
             }
             Action::Keep { port } => self.hold_frames(now_ms, key, port),
             Action::Release { port } => self.release(now_ms, key, port),
@@ -70,26 +70,26 @@ impl Control {
         self.replica.port(port, true);
         let learn = self.migrations.nodes.get(&(bd, mac)).and_then(|node| node.learn.clone());
         let effect = match learn {
-            Some(learn) => self.stations.add_learned(&mut self.tables, now_ms, &learn),
-            None => self.stations.add_vif(&mut self.tables, now_ms, bd, mac, port),
+            Some(learn) => self.stations.add_learned(self.tables, now_ms, &learn),
+            None => self.stations.add_vif(self.tables, now_ms, bd, mac, port),
         };
-        self.execute(now_ms, effect);
+        self.effects.extend(effect);
     }
 
-    fn remove_node(&mut self, now_ms: u64, (bd, mac): Key) {
+    fn remove_node(&mut self, (bd, mac): Key) {
         for port in self.vif_ports((bd, mac)) {
             self.replica.port(port, false);
         }
-        let effect = self.stations.remove(&mut self.tables, bd, mac);
+        let effect = self.stations.remove(self.tables, bd, mac);
         self.end_record((bd, mac));
-        self.execute(now_ms, effect);
+        self.effects.extend(effect);
     }
 
     /// The node is at another host for good; late frames for it are sent on from here.
     fn depart(&mut self, now_ms: u64, key: Key) {
         // Flagged before it is removed: no late frame may see the one without the other.
         self.tables.set_departed(key.0, key.1);
-        self.remove_node(now_ms, key);
+        self.remove_node(key);
         let vni = self.migrations.nodes.get(&key).map(|node| node.vni);
         let Some((vni, own)) = vni.zip(self.replica.own_id()) else { return };
         for port in self.vif_ports(key) {
@@ -110,7 +110,7 @@ impl Control {
 
     fn lock(&mut self, (bd, mac): Key) {
         let Some(vni) = self.migrations.nodes.get(&(bd, mac)).map(|node| node.vni) else { return };
-        self.board.request(BoardRequest::Lock { vni, mac });
+        self.request(BoardRequest::Lock { vni, mac });
     }
 
     fn is_exact(&self, port: u16) -> bool {

@@ -1,7 +1,7 @@
 //! What other appliances and segments are sent while a node is migrating: end markers along its old path, and, on its
 //! own segment, the MAC by which it is reached (A7).
 
-use super::{Control, Key, endings::OrderOutcome};
+use super::{Driver, Key, endings::OrderOutcome};
 use crate::control::effects::Effect;
 use crate::lcore::egress::Order;
 use crate::migration::machine::State;
@@ -55,9 +55,9 @@ pub(super) struct StandIn {
 /// First half of every stand-in MAC: locally administered.
 const STAND_IN_PREFIX: [u8; 3] = [0x02, 0x53, 0x54];
 
-impl Control {
+impl Driver<'_> {
     /// A node has moved between two other hosts: ends our path to the old one.
-    pub(crate) fn end_old_path(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
+    pub fn end_old_path(&mut self, now_ms: u64, vni: Vni, mac: Mac, from: u32) {
         if self.replica.host(from).is_some_and(|record| record.is_appliance()) {
             let generation = self.generation(vni, mac);
             let given = self.send_end_markers(Kind::End, vni, mac, from, generation);
@@ -207,14 +207,13 @@ impl Control {
             (true, true) => (key.1, key.1),
             (true, false) => (key.1, stand_in),
         };
-        self.announce_owner(now_ms, key, owner, source);
+        self.announce_owner(key, owner, source);
     }
 
-    fn announce_owner(&mut self, now_ms: u64, key: Key, owner: Mac, source: Mac) {
+    fn announce_owner(&mut self, key: Key, owner: Mac, source: Mac) {
         let (Some(port), Some(station)) = (self.segment_port(key), self.stations.get(key.0, key.1)) else {
             return;
         };
-        let mut effects = Vec::new();
         for ip in &station.ips {
             let mut frame = match *ip {
                 IpAddr::V4(ip) => arp::build_announcement(owner, ip).to_vec(),
@@ -226,8 +225,7 @@ impl Control {
             if let Some(from) = frame.get_mut(6..12) {
                 from.copy_from_slice(&source.octets());
             }
-            effects.push(Effect::Send { port, vlan: station.vlan, frame });
+            self.effects.push(Effect::Send { port, vlan: station.vlan, frame });
         }
-        self.execute(now_ms, effects);
     }
 }

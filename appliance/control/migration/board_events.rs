@@ -1,7 +1,7 @@
 //! Updates of the board about migrating nodes: where a node is, that it is locked or unlocked, and replies to our
 //! requests. A snapshot is compared with what was known: what it does not name is removed.
 
-use super::{Control, Key, Migrations};
+use super::{Driver, Key, Migrations};
 use crate::{
     migration::machine::{Event, Record},
     tables::peer::Peer,
@@ -72,9 +72,9 @@ impl Migrations {
     }
 }
 
-impl Control {
+impl Driver<'_> {
     /// Processes a change that the tables have already.
-    pub(crate) fn on_board_event(&mut self, now_ms: u64, event: BoardEvent) {
+    pub fn on_board_event(&mut self, now_ms: u64, event: BoardEvent) {
         let BoardEvent { vni, mac, what } = event;
         let Some(bd) = self.replica.bd_of(vni) else { return };
         let key = (bd, mac);
@@ -107,7 +107,7 @@ impl Control {
             }
         };
         if self.migrations.nodes.contains_key(&key) {
-            self.migration_event(now_ms, key, event);
+            self.event(now_ms, key, event);
             self.flag(key);
         }
     }
@@ -127,7 +127,7 @@ impl Control {
             return;
         }
         self.follow_station(now_ms, key, vni);
-        self.migration_event(now_ms, key, Event::Record(Record::Here));
+        self.event(now_ms, key, Event::Record(Record::Here));
         self.on_local_station(now_ms, key);
     }
 
@@ -144,18 +144,18 @@ impl Control {
     /// Passes a new machine what is known already.
     pub(super) fn init_machine(&mut self, now_ms: u64, key: Key) {
         if let Some(host) = self.tables.recorded_host(key.0, key.1).map(Peer::get) {
-            self.migration_event(now_ms, key, Event::Record(Record::Other(host)));
+            self.event(now_ms, key, Event::Record(Record::Other(host)));
         }
         if let Some(lock) = self.migrations.locks.get(&key).copied() {
-            self.migration_event(now_ms, key, Event::Locked(lock));
+            self.event(now_ms, key, Event::Locked(lock));
         }
     }
 
     /// A snapshot is complete.
-    pub(crate) fn end_migrations_snapshot(&mut self, now_ms: u64) {
+    pub fn end_snapshot(&mut self, now_ms: u64) {
         let Some((nodes, locks)) = self.migrations.stale.take() else { return };
         for key in nodes {
-            self.migration_event(now_ms, key, Event::Record(Record::Nowhere));
+            self.event(now_ms, key, Event::Record(Record::Nowhere));
         }
         for key in locks {
             let Some(lock) = self.migrations.locks.remove(&key) else { continue };
@@ -168,34 +168,32 @@ impl Control {
             if let Some(vni) = vni {
                 self.migrations.unlocked(now_ms, vni, key.1);
             }
-            self.migration_event(now_ms, key, Event::Unlocked(how));
+            self.event(now_ms, key, Event::Unlocked(how));
         }
     }
 
-    /// Processes the board's replies about migrations.
-    pub(super) fn drain_board_replies(&mut self, now_ms: u64) {
-        while let Some(update) = self.board.next_reply() {
-            match update {
-                MigrationUpdate::Begun { nodes, ticket } => {
-                    let begun = Event::Begun { migration: ticket.migration, generation: ticket.generation };
-                    for (vni, mac) in nodes {
-                        if let Some(bd) = self.replica.bd_of(vni) {
-                            self.migration_event(now_ms, (bd, mac), begun);
-                        }
+    /// Processes a reply of the board about migrations.
+    pub fn on_board_reply(&mut self, now_ms: u64, update: MigrationUpdate) {
+        match update {
+            MigrationUpdate::Begun { nodes, ticket } => {
+                let begun = Event::Begun { migration: ticket.migration, generation: ticket.generation };
+                for (vni, mac) in nodes {
+                    if let Some(bd) = self.replica.bd_of(vni) {
+                        self.event(now_ms, (bd, mac), begun);
                     }
                 }
-                MigrationUpdate::Deferred { vni, mac, .. } => {
-                    let bd = self.replica.bd_of(vni);
-                    let learn = bd.and_then(|bd| self.stations.unconfirmed(bd, mac));
-                    if let Some(learn) = learn.filter(|learn| self.is_expected(learn)) {
-                        self.on_expected_station(now_ms, &learn);
-                    }
+            }
+            MigrationUpdate::Deferred { vni, mac, .. } => {
+                let bd = self.replica.bd_of(vni);
+                let learn = bd.and_then(|bd| self.stations.unconfirmed(bd, mac));
+                if let Some(learn) = learn.filter(|learn| self.is_expected(learn)) {
+                    self.on_expected_station(now_ms, &learn);
                 }
-                MigrationUpdate::Ended { .. } => {}
-                MigrationUpdate::Refused { call, migration, why } => {
-                    let which = migration.map(|id| format!(" {id}")).unwrap_or_default();
-                    log::warn!("the board refuses to {call} migration{which}: {why}");
-                }
+            }
+            MigrationUpdate::Ended { .. } => {}
+            MigrationUpdate::Refused { call, migration, why } => {
+                let which = migration.map(|id| format!(" {id}")).unwrap_or_default();
+                log::warn!("the board refuses to {call} migration{which}: {why}");
             }
         }
     }

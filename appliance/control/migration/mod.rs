@@ -1,19 +1,20 @@
 //! Migrating nodes: connects the state machine of each node with what happens. Enters: events of vhost ports (rings,
 //! dirty logging), stations of segments, updates of the board, in-band messages of other appliances, the time.
-//! Leaves: modes of TX ports, records in the tables, requests to the board, end markers. `act` executes a machine's
-//! actions, `board_events` processes the board's updates, `segment` handles stations without a port of their own,
-//! `announce` sends to other appliances and segments, `endings` knows which old paths are still to be ended,
-//! `release` ends the hold of a port, `report` counts.
+//! Leaves: modes of TX ports, records in the tables, requests to the board, end markers. `driver` is what the
+//! machines work on, `act` executes their actions, `board_events` processes the board's updates, `segment` handles
+//! stations without a port of their own, `announce` sends to other appliances and segments, `endings` knows which old
+//! paths are still to be ended, `release` ends the hold of a port, `report` counts.
 
 mod act;
 mod announce;
 mod board_events;
+mod driver;
 mod endings;
 mod release;
 mod report;
 mod segment;
 
-use super::{Control, plan::Facts};
+use super::plan::Facts;
 use crate::lcore::tx_hold::{Mode, PortMigration};
 use crate::migration::machine::{Event, Machine, NodeConfig, State};
 use crate::pipeline::{
@@ -28,6 +29,7 @@ use crate::tables::{
 use announce::{Announcing, StandIn};
 pub use board_events::BoardEvent;
 use dpdk::cycles;
+pub use driver::Driver;
 use endings::Endings;
 use hashbrown::{HashMap, HashSet};
 use release::Release;
@@ -101,6 +103,7 @@ pub struct Migrations {
     stale: Option<(HashSet<Key>, HashSet<Key>)>,
     hold_ms: u64,
     window_ms: u64,
+    marker_wait_ms: u64,
     /// The counters of nodes that are not followed any more.
     past: CounterReading,
 }
@@ -145,6 +148,7 @@ impl Migrations {
             stale: None,
             hold_ms: config.migration.hold_ms,
             window_ms: config.migration.window_ms,
+            marker_wait_ms: config.migration.marker_wait_ms,
             past: CounterReading::default(),
         };
         for ((number, port), facts) in (0..).zip(ports).zip(facts) {
@@ -191,6 +195,14 @@ impl Migrations {
         self.ports.get(&port).map(|vif| Arc::clone(&vif.migration))
     }
 
+    /// A host has ended its path through here: its end marker was sent on to the node's new host.
+    pub fn on_end(&self, bd: Bd, marker: &Marker) {
+        let node = self.nodes.get(&(bd, marker.node));
+        if let Some(old_path_ends) = node.and_then(|node| node.old_path_ends.as_ref()) {
+            old_path_ends.record_marker(marker);
+        }
+    }
+
     /// Whether a migration's state machine follows this port's link.
     #[must_use]
     pub fn has_vif(&self, port: u16) -> bool {
@@ -220,9 +232,9 @@ impl Node {
     }
 }
 
-impl Control {
+impl Driver<'_> {
     /// Checks every vif: its link, and whether its VM is being migrated.
-    pub(crate) fn watch_vifs(&mut self, now_ms: u64) {
+    pub fn watch_vifs(&mut self, now_ms: u64) {
         for number in 0..self.ports.handles().len() {
             let port = number as u16;
             let Some(vif) = self.migrations.ports.get_mut(&port) else { continue };
@@ -238,7 +250,7 @@ impl Control {
                 vif.logging = logs;
             }
             if let Some(logs) = logging {
-                self.migration_event(now_ms, key, Event::Logging(port, logs));
+                self.event(now_ms, key, Event::Logging(port, logs));
             }
             if changed == Some(true) {
                 self.vif_event(now_ms, key, port, Event::PortUp(port));
@@ -254,16 +266,16 @@ impl Control {
 
     fn vif_event(&mut self, now_ms: u64, key: Key, port: u16, event: Event) {
         let up = matches!(event, Event::PortUp(_));
-        let name = self.port_name(port);
+        let name = self.ports.name(port);
         log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.milestones.port(up, &node.counters);
         }
-        self.migration_event(now_ms, key, event);
+        self.event(now_ms, key, event);
     }
 
     /// Passes an event to a node's machine, and executes its actions.
-    pub(crate) fn migration_event(&mut self, now_ms: u64, key: Key, event: Event) {
+    pub fn event(&mut self, now_ms: u64, key: Key, event: Event) {
         let own = self.replica.own_id();
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         if let Some(own) = own {
@@ -293,35 +305,20 @@ impl Control {
         self.tables.set_migrating_flag(key.0, key.1, migrations || self.migrations.locks.contains_key(&key));
     }
 
-    /// An in-band message: a node has arrived at another host.
-    pub(crate) fn on_arrived(&mut self, now_ms: u64, bd: Bd, mac: Mac, from: u32, generation: u64) {
-        self.migration_event(now_ms, (bd, mac), Event::Arrived { from, generation });
-    }
-
-    /// A host has ended its path through here: its end marker was sent on to the node's new host.
-    pub(crate) fn on_end(&mut self, bd: Bd, marker: &Marker) {
-        if let Some(old_path_ends) =
-            self.migrations.nodes.get(&(bd, marker.node)).and_then(|node| node.old_path_ends.as_ref())
-        {
-            old_path_ends.record_marker(marker);
-        }
-    }
-
     /// Whether a node has arrived and its frames have arrived through its old host until just now: then end markers
     /// are still under way behind them, and the arrival is not over, even after its time.
     fn receives_by_old_path(&self, now_ms: u64, node: &Node) -> bool {
         let (State::Arriving { since, .. }, Some(arrival)) = (node.machine.state(), &node.arrival) else {
             return false;
         };
-        let wait = cycles::tsc_hz() / 1000 * self.config.migration.marker_wait_ms;
+        let wait = cycles::tsc_hz() / 1000 * self.migrations.marker_wait_ms;
         let last = arrival.old_path_tsc.load(Relaxed);
         let lately = last != 0 && cycles::tsc().saturating_sub(last) < wait;
         lately && now_ms < since + self.migrations.hold_ms
     }
 
-    /// Processes what is due: replies of the board, deadlines, drained holds, ended senders, announcements, reports.
-    pub(crate) fn advance_migrations(&mut self, now_ms: u64) {
-        self.drain_board_replies(now_ms);
+    /// Processes what is due: deadlines, drained holds, ended senders, announcements, reports.
+    pub fn advance(&mut self, now_ms: u64) {
         self.send_endings(now_ms);
         self.expire_own_copies(now_ms);
         let due = |node: &Node| node.is_due(now_ms) || node.is_finished();
@@ -337,15 +334,15 @@ impl Control {
         if node.machine.next_deadline().is_some_and(|due| due <= now_ms)
             && !self.receives_by_old_path(now_ms, node)
         {
-            self.migration_event(now_ms, key, Event::Tick);
+            self.event(now_ms, key, Event::Tick);
         }
         if self.is_drained(now_ms, key) {
-            self.migration_event(now_ms, key, Event::Drained);
+            self.event(now_ms, key, Event::Drained);
         }
         let Some(node) = self.migrations.nodes.get(&key) else { return };
         let arriving = matches!(node.machine.state(), State::Arriving { .. });
         if arriving && node.arrival.as_ref().is_some_and(|arrival| arrival.is_settled()) {
-            self.migration_event(now_ms, key, Event::Settled);
+            self.event(now_ms, key, Event::Settled);
         }
         self.close_arrival(key);
         self.release_ports(now_ms, key);

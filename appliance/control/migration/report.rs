@@ -1,7 +1,8 @@
 //! Counters and times of a migration, reported to the board and to the operator.
 
-use super::{Control, Key, Migrations};
-use crate::control::effects::BoardRequest;
+use super::{Driver, Key, Migrations};
+use crate::control::{effects::BoardRequest, ports::Ports, replica::Replica};
+use crate::migration::hold::HoldPool;
 use crate::migration::machine::{State, Target};
 use crate::tables::migration_record::{EndMarkerBarrier, MigrationCounters};
 use dpdk::cycles;
@@ -10,6 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use stopover_bbs::model::{Lock, Report};
+use stopover_config::appliance as config;
 use stopover_ctl::{self as ctl, LocalMigration, MigrationBudget};
 
 /// How often a migration under way is reported, in milliseconds.
@@ -195,7 +197,7 @@ impl Milestones {
 
 impl Migrations {
     /// The counters of all migrations since the start: metric, help, count.
-    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 7] {
+    pub fn totals(&self) -> [(&'static str, &'static str, u64); 7] {
         let mut sum = self.past;
         for node in self.nodes.values() {
             sum.add(CounterReading::read(&node.counters));
@@ -212,7 +214,7 @@ impl Migrations {
     }
 }
 
-impl Control {
+impl Driver<'_> {
     /// Reports a migration to the board: now and then while it is under way, and when it has ended.
     pub(super) fn send_report(&mut self, now_ms: u64, key: Key) {
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
@@ -230,7 +232,7 @@ impl Control {
         node.milestones.report_due_ms = continues.then_some(now_ms + REPORT_MS);
         let report = node.milestones.report(&node.counters);
         let Lock { migration, generation, .. } = lock;
-        self.board.request(BoardRequest::Report { migration, generation, report });
+        self.request(BoardRequest::Report { migration, generation, report });
     }
 
     /// Logs the state of a node in one line for the operator.
@@ -242,8 +244,7 @@ impl Control {
         }
         let (vni, mac) = (node.vni.get(), key.1);
         let what = format!("node {mac} in VNI {vni}");
-        let handles = self.ports.handles();
-        let port = |port: u16| handles.get(usize::from(port)).map_or("?", |port| port.name.as_str());
+        let port = |port: u16| self.ports.name(port);
         let host =
             |host: u32| self.replica.host(host).map_or_else(|| host.to_string(), |r| r.host.name.to_string());
         match after {
@@ -274,26 +275,37 @@ impl Control {
             },
         }
     }
+}
 
+impl Migrations {
     /// All migrating nodes, for the operator.
-    pub(crate) fn migrations(&self) -> ctl::Migrations {
-        let config = &self.config.migration;
+    #[must_use]
+    pub fn show(
+        &self,
+        now_ms: u64,
+        config: &config::Migration,
+        hold: &HoldPool,
+        (replica, ports): (&Replica, &Ports),
+    ) -> ctl::Migrations {
         let budget = MigrationBudget {
-            hold_bytes: self.hold.total_bytes() as u64,
-            hold_free_bytes: self.hold.free_bytes() as u64,
+            hold_bytes: hold.total_bytes() as u64,
+            hold_free_bytes: hold.free_bytes() as u64,
             hold_node_bytes: config.hold_node_bytes as u64,
             hold_ms: config.hold_ms,
             window_ms: config.window_ms,
             marker_wait_ms: config.marker_wait_ms,
         };
         let mut nodes: Vec<_> =
-            self.migrations.nodes.keys().filter_map(|key| self.local_migration(*key)).collect();
+            self.nodes.keys().filter_map(|key| self.show_node(now_ms, *key, replica, ports)).collect();
         nodes.sort_by_key(|node| (node.vni, node.mac));
+        for node in &mut nodes {
+            node.hold_limit_bytes = budget.hold_node_bytes;
+        }
         ctl::Migrations { budget, nodes }
     }
 
-    fn local_migration(&self, key: Key) -> Option<LocalMigration> {
-        let node = self.migrations.nodes.get(&key)?;
+    fn show_node(&self, now_ms: u64, key: Key, replica: &Replica, ports: &Ports) -> Option<LocalMigration> {
+        let node = self.nodes.get(&key)?;
         let state = *node.machine.state();
         let lock = node.machine.migration();
         let quiet = matches!(state, State::Here { .. } | State::Away);
@@ -306,12 +318,12 @@ impl Control {
             State::Here { .. } => (None, "here"),
             State::Leaving { .. } => (None, "leaving"),
             State::Paused { .. } => (None, "paused"),
-            State::Forwarding { to: Target::Host(host), .. } => (self.replica.host(host), "forwarding"),
+            State::Forwarding { to: Target::Host(host), .. } => (replica.host(host), "forwarding"),
             State::Forwarding { .. } => (None, "forwarding"),
             State::Arriving { .. } => (None, "arriving"),
             State::Expected { .. } => (None, "expected"),
         };
-        let port = node.machine.port().and_then(|port| self.ports.handles().get(usize::from(port)));
+        let port = node.machine.port().and_then(|port| ports.handles().get(usize::from(port)));
         Some(LocalMigration {
             vni: node.vni,
             mac: key.1,
@@ -330,8 +342,8 @@ impl Control {
             reordered: report.reordered,
             duplicated: report.duplicated,
             longest_gap_us: report.longest_gap_us,
-            hold_limit_bytes: self.config.migration.hold_node_bytes as u64,
-            since_ms: self.now_ms().saturating_sub(node.milestones.since_ms),
+            hold_limit_bytes: 0,
+            since_ms: now_ms.saturating_sub(node.milestones.since_ms),
         })
     }
 }

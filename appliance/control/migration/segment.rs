@@ -3,23 +3,23 @@
 //! until its migration is over here. That machine receives every reason to add or remove the station. Enters: what
 //! segments receive, removals of followed stations from `stations`. Leaves: events for their machines.
 
-use super::{Control, Key, Node};
-use crate::control::effects::Removal;
+use super::{Driver, Key, Node};
+use crate::control::effects::{Effect, Removal};
 use crate::migration::machine::{Event, NodeConfig, Record, State};
 use crate::pipeline::Learn;
 use stopover_bbs::model::Lock;
 use stopover_net::Vni;
 
-impl Control {
+impl Driver<'_> {
     /// A station was seen on a segment or, with an address that it chose, behind a vif.
-    pub(crate) fn on_station(&mut self, now_ms: u64, learn: &Learn) {
+    pub fn on_station(&mut self, now_ms: u64, learn: &Learn) {
         if !self.stations.has_link(learn.port) {
             return;
         }
         let key = (learn.bd, learn.mac);
         if self.migrations.has_vif(learn.port) {
-            let effects = self.stations.learn(&mut self.tables, now_ms, learn);
-            return self.execute(now_ms, effects);
+            let effects = self.stations.learn(self.tables, now_ms, learn);
+            return self.effects.extend(effects);
         }
         let state = self.migrations.nodes.get(&key).filter(|n| n.is_station).map(|n| *n.machine.state());
         match state {
@@ -33,8 +33,8 @@ impl Control {
             Some(State::Away | State::Here { .. } | State::Leaving { .. } | State::Arriving { .. })
             | None => {}
         }
-        let effects = self.stations.learn(&mut self.tables, now_ms, learn);
-        self.execute(now_ms, effects);
+        let effects = self.stations.learn(self.tables, now_ms, learn);
+        self.effects.extend(effects);
         self.on_local_station(now_ms, key);
     }
 
@@ -65,7 +65,7 @@ impl Control {
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.learn = Some(learn.clone());
         }
-        self.migration_event(now_ms, key, Event::PortUp(learn.port));
+        self.event(now_ms, key, Event::PortUp(learn.port));
     }
 
     /// Gives a station a machine, unless it has one.
@@ -85,7 +85,7 @@ impl Control {
     }
 
     /// Passes a local station's port to its machine, if that does not know it yet.
-    pub(crate) fn on_local_station(&mut self, now_ms: u64, key: Key) {
+    pub fn on_local_station(&mut self, now_ms: u64, key: Key) {
         let Some(station) = self.stations.get(key.0, key.1) else { return };
         let Some(node) = self.migrations.nodes.get_mut(&key).filter(|node| node.is_station) else { return };
         let (port, vlan) = (station.port, station.vlan);
@@ -94,11 +94,11 @@ impl Control {
             return;
         }
         node.learn = Some(Learn { port, bd: key.0, vlan, mac: key.1, ip: None });
-        self.migration_event(now_ms, key, Event::PortUp(port));
+        self.event(now_ms, key, Event::PortUp(port));
     }
 
     /// Passes a reason to remove a followed station to its machine.
-    pub(crate) fn on_station_removal(&mut self, now_ms: u64, key: Key, why: Removal) {
+    pub fn on_station_removal(&mut self, now_ms: u64, key: Key, why: Removal) {
         let Some(node) = self.migrations.nodes.get(&key).filter(|node| node.is_station) else { return };
         match (why, *node.machine.state()) {
             // A migrating one has deadlines of its own.
@@ -106,13 +106,11 @@ impl Control {
             | (
                 Removal::PortDown,
                 State::Here { port } | State::Leaving { port } | State::Arriving { port, .. },
-            ) => self.migration_event(now_ms, key, Event::PortDown(port)),
+            ) => self.event(now_ms, key, Event::PortDown(port)),
             (Removal::Refused, State::Here { .. } | State::Arriving { .. }) => {
                 let learn = node.learn.clone();
-                self.migration_event(now_ms, key, Event::Refused);
-                if let Some(learn) = learn {
-                    self.stations.mark_unconfirmed(now_ms, learn);
-                }
+                self.event(now_ms, key, Event::Refused);
+                self.effects.extend(learn.map(Effect::Unconfirmed));
             }
             _ => {}
         }
