@@ -17,12 +17,13 @@ pub struct File {
     pub source: String,
 }
 
-/// What a module right below the crate's root may use of the others.
+/// What a module may use of those that have rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// The module.
+    /// The module's path, such as `tables` or `control::ports`. It stands for what is below it, unless that has a rule
+    /// of its own.
     pub module: &'static str,
-    /// What it may use.
+    /// The paths of what it may use, each with everything below it.
     pub uses: &'static [&'static str],
 }
 
@@ -44,37 +45,56 @@ pub fn files(folder: &Path) -> io::Result<Vec<File>> {
     Ok(found)
 }
 
-/// Every use of a module that no rule allows, every module without a rule, and every rule without a module. Files in
-/// the root (`lib.rs`, `main.rs`) may use all.
+/// Every use of a module that no rule allows, every module that has no rule although one beside it has, and every rule
+/// without a module. Files of the root (`lib.rs`, `main.rs`), and a module's own file if only modules below it have
+/// rules, may use all.
 #[must_use]
 pub fn violations(files: &[File], rules: &[Rule]) -> Vec<String> {
-    violations_below(files, &[], rules)
-}
-
-/// The same for the modules right below module `parent` of a crate; `files` are those of its folder.
-#[must_use]
-pub fn violations_below(files: &[File], parent: &[&str], rules: &[Rule]) -> Vec<String> {
-    let mut modules: BTreeSet<String> = BTreeSet::new();
-    for_each_production(files, |_, path, _| modules.extend(path.first().cloned()));
     let mut found: BTreeSet<String> = BTreeSet::new();
-    for module in modules.iter().filter(|module| !rules.iter().any(|rule| rule.module == *module)) {
-        found.insert(format!("module {module} has no rule: list what it may use"));
-    }
-    for rule in rules.iter().filter(|rule| !modules.contains(rule.module)) {
-        found.insert(format!("there is a rule for module {}, which does not exist", rule.module));
-    }
+    let mut unseen: BTreeSet<&str> = rules.iter().map(|rule| rule.module).collect();
     for_each_production(files, |file, path, tokens| {
-        let Some(module) = path.first() else { return };
-        let Some(rule) = rules.iter().find(|rule| rule.module == module) else { return };
-        for used in used_modules(path, tokens, parent) {
-            let allowed = used.text == module || rule.uses.contains(&used.text);
-            if modules.contains(used.text) && !allowed {
+        let module = path.join("::");
+        unseen.retain(|rule| !is_within(&module, rule));
+        let Some(rule) = rule_of(&module, rules) else {
+            found.extend(without_rule(path, rules));
+            return;
+        };
+        for used in used_modules(path, tokens) {
+            let whole = rules.iter().find(|rule| is_within(rule.module, &used.path)).map(|_| &*used.path);
+            let known = rule_of(&used.path, rules).map(|rule| rule.module).or(whole);
+            let allowed =
+                known == Some(rule.module) || rule.uses.iter().any(|module| is_within(&used.path, module));
+            if let Some(known) = known.filter(|_| !allowed) {
                 let place = file.path.display();
-                found.insert(format!("{place}:{}: {module} must not use {}", used.line, used.text));
+                found.insert(format!("{place}:{}: {} must not use {known}", used.line, rule.module));
             }
         }
     });
+    found
+        .extend(unseen.iter().map(|rule| format!("there is a rule for module {rule}, which does not exist")));
     found.into_iter().collect()
+}
+
+/// Whether `path` is `module` or below it.
+fn is_within(path: &str, module: &str) -> bool {
+    module.is_empty()
+        || path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The rule that stands for a path: of all that it is within, the one with the longest path.
+fn rule_of<'r>(path: &str, rules: &'r [Rule]) -> Option<&'r Rule> {
+    rules.iter().filter(|rule| is_within(path, rule.module)).max_by_key(|rule| rule.module.len())
+}
+
+/// The complaint about a module without a rule, if one beside it has a rule.
+fn without_rule(path: &[String], rules: &[Rule]) -> Option<String> {
+    let module = (1..=path.len())
+        .map(|len| path[..len].join("::"))
+        .find(|module| !rules.iter().any(|rule| is_within(rule.module, module)))?;
+    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let beside =
+        rules.iter().any(|rule| rule.module.rsplit_once("::").map_or("", |(parent, _)| parent) == parent);
+    beside.then(|| format!("module {module} has no rule: list what it may use"))
 }
 
 /// Every place where one of `words` occurs in the code of the modules that `modules` names, by their paths such as
@@ -85,11 +105,7 @@ pub fn impurities(files: &[File], modules: &[&str], words: &[&str]) -> Vec<Strin
     let mut unseen: BTreeSet<&str> = modules.iter().copied().collect();
     for_each_production(files, |file, path, tokens| {
         let path = path.join("::");
-        let within = |module: &str| {
-            module.is_empty()
-                || path.strip_prefix(module).is_some_and(|r| r.is_empty() || r.starts_with("::"))
-        };
-        let Some(module) = modules.iter().find(|module| within(module)) else { return };
+        let Some(module) = modules.iter().find(|module| is_within(&path, module)) else { return };
         unseen.remove(module);
         for token in tokens.iter().filter(|token| words.contains(&token.text)) {
             found.push(format!(
@@ -146,8 +162,14 @@ fn module_path(file: &Path) -> Vec<String> {
     path
 }
 
-/// The first words behind `crate::` and `parent`, and behind as many `super::` as lead there.
-fn used_modules<'s>(path: &[String], tokens: &[Token<'s>], parent: &[&str]) -> Vec<Token<'s>> {
+/// A path that a file names, as far as rules go: a module of the crate, or what is right below one.
+struct Used {
+    path: String,
+    line: usize,
+}
+
+/// The paths behind `crate::`, and behind `super::` where that leads out of the file.
+fn used_modules(path: &[String], tokens: &[Token<'_>]) -> Vec<Used> {
     let mut found = Vec::new();
     let mut inline = Inline::default();
     let mut at = 0;
@@ -160,9 +182,13 @@ fn used_modules<'s>(path: &[String], tokens: &[Token<'s>], parent: &[&str]) -> V
         }
         if token.text == "crate" && is_path_mark(tokens, at + 1) {
             at += 3;
-            found.extend(words_behind(tokens, at, parent));
-        } else if up > 0 && up == path.len() + inline.depth() {
-            found.extend(words_behind(tokens, at, &[]));
+            paths_at(tokens, at, &[], &mut found);
+        } else if let Some(base) =
+            (up > 0).then(|| path.len() + inline.depth()).and_then(|n| n.checked_sub(up))
+        {
+            if let Some(base) = path.get(..base).filter(|base| base.len() < path.len()) {
+                paths_at(tokens, at, base, &mut found);
+            }
         } else if up == 0 {
             at += 1;
         }
@@ -174,16 +200,29 @@ fn is_path_mark(tokens: &[Token<'_>], at: usize) -> bool {
     tokens.get(at..at + 2).is_some_and(|marks| marks.iter().all(|mark| mark.text == ":"))
 }
 
-/// The first words of the path or group at `at`, behind `parent`.
-fn words_behind<'s>(tokens: &[Token<'s>], at: usize, parent: &[&str]) -> Vec<Token<'s>> {
+/// How deep rules go.
+const DEPTH: usize = 2;
+
+/// The paths that begin with `base` and go on with the words at `at`.
+fn paths_at(tokens: &[Token<'_>], at: usize, base: &[String], found: &mut Vec<Used>) {
+    if base.len() >= DEPTH {
+        let line = tokens.get(at).map_or(0, |token| token.line);
+        return found.push(Used { path: base[..DEPTH].join("::"), line });
+    }
     let mut places = Vec::new();
     first_words(tokens, at, &mut places);
-    let Some((first, rest)) = parent.split_first() else {
-        return places.into_iter().map(|place| tokens[place]).collect();
-    };
-    let below = places.into_iter().filter(|place| tokens[*place].text == *first);
-    let below = below.filter(|place| is_path_mark(tokens, place + 1));
-    below.flat_map(|place| words_behind(tokens, place + 3, rest)).collect()
+    for place in places {
+        let Token { text, line } = tokens[place];
+        let mut longer = base.to_vec();
+        if !matches!(text, "self" | "*") {
+            longer.push(text.to_owned());
+        }
+        if longer.len() > base.len() && longer.len() < DEPTH && is_path_mark(tokens, place + 1) {
+            paths_at(tokens, place + 3, &longer, found);
+        } else {
+            found.push(Used { path: longer.join("::"), line });
+        }
+    }
 }
 
 /// The place of the word at `at`, or of those that begin the parts of the group there.
@@ -299,20 +338,53 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_the_modules_below_one_know_how_it_is_named() {
-        let rules = [Rule { module: "loops", uses: &["effects"] }, Rule { module: "effects", uses: &[] }];
-        let found = |source| {
-            let files =
-                [file("mod.rs", "use loops::Loops;"), file("loops.rs", ""), file("effects.rs", source)];
-            violations_below(&files, &["control"], &rules)
+    fn a_rule_for_a_module_below_another_stands_for_it() {
+        let rules = [
+            Rule { module: "control", uses: &["control::loops", "migration::record"] },
+            Rule { module: "control::loops", uses: &["control::effects"] },
+            Rule { module: "control::effects", uses: &[] },
+            Rule { module: "migration::record", uses: &[] },
+            Rule { module: "migration::driver", uses: &["control"] },
+        ];
+        let found = |path, source| {
+            let files = [
+                file("control/mod.rs", "use loops::Loops; use crate::migration::record::A;"),
+                file("control/loops.rs", "use super::effects::Effect;"),
+                file("control/effects.rs", "use crate::{tables::B, underlay::control::loops};"),
+                file("migration/mod.rs", "use crate::control;"),
+                file("migration/record.rs", ""),
+                file("migration/driver/mod.rs", "use crate::control::effects;"),
+                file(path, source),
+            ];
+            violations(&files, &rules)
         };
-        for source in
-            ["use super::loops::A;", "use crate::control::loops;", "use crate::{b, control::{c, loops::A}};"]
-        {
-            assert_eq!(found(source), ["effects.rs:1: effects must not use loops"], "{source}");
+        assert_eq!(found("control/effects/b.rs", "use super::A; use super::super::effects::B;"), [""; 0]);
+        for source in [
+            "use super::super::loops::A;",
+            "use crate::control::loops;",
+            "use crate::{b, control::{effects::c, loops::A}};",
+        ] {
+            let expected = "control/effects/b.rs:1: control::effects must not use control::loops";
+            assert_eq!(found("control/effects/b.rs", source), [expected], "{source}");
         }
-        // Of the same name elsewhere.
-        assert_eq!(found("use crate::loops::A; use crate::{loops, underlay::control::loops};"), [""; 0]);
+        for (source, used) in [
+            ("use crate::migration::{self, record::A};", "migration"),
+            ("use crate::migration::*;", "migration"),
+            ("use crate::migration::{record::A, driver};", "migration::driver"),
+            ("use super::{loops::A, effects};", "control::effects"),
+        ] {
+            let expected = format!("control/show.rs:1: control must not use {used}");
+            assert_eq!(found("control/show.rs", source), [expected], "{source}");
+        }
+        assert_eq!(
+            found("migration/hold.rs", ""),
+            ["module migration::hold has no rule: list what it may use"]
+        );
+        // Nothing beside it has a rule.
+        assert_eq!(
+            violations(&[file("a/b.rs", ""), file("c.rs", "")], &[Rule { module: "a::b", uses: &[] }]),
+            [""; 0]
+        );
     }
 
     #[test]
