@@ -179,6 +179,17 @@ impl LcoreEgress {
         add(&counters.tx_dropped, 1);
     }
 
+    /// As [`Self::put`], for a frame that was taken from the hold of the port for its device.
+    pub fn put_replayed(&mut self, port: u16, packet: Mbuf) {
+        let at = usize::from(port);
+        match (self.tx_ports.get_mut(at), self.counters.ports.get(at)) {
+            (Some(TxPort::Own(queue)), Some(counters)) => {
+                queue.put_replayed(packet, &self.counters.packets, counters, self.now);
+            }
+            _ => self.put(port, packet),
+        }
+    }
+
     /// Sends what waits. Returns how many frames arrived from other lcores, or still wait for a device that accepts
     /// some.
     pub fn finish_round(&mut self) -> usize {

@@ -29,7 +29,20 @@ const FROM_HOLD: Origin = Origin::Underlay { peer: Peer::new(u32::MAX), hop: tru
 struct Node {
     network: crate::pipeline::ports::Network,
     mac: Mac,
+    /// Where it is here, or was.
+    port: u16,
     vlan: u16,
+}
+
+/// Where a held frame goes.
+#[derive(Clone, Copy)]
+enum Onward {
+    /// Into the device of its port, out of the hold of that port: not behind the frames that are still held.
+    Device,
+    /// To its port, as any frame.
+    Port,
+    /// To where its node is now.
+    Target(RedirectTarget),
 }
 
 impl Worker {
@@ -56,7 +69,7 @@ impl Worker {
     #[cold]
     fn drain_port(&mut self, port: u16, mode: Mode) -> usize {
         let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role) else { return 0 };
-        let node = Node { network: vif.network, mac: vif.mac, vlan: 0 };
+        let node = Node { network: vif.network, mac: vif.mac, port, vlan: 0 };
         match mode {
             Mode::Discard => 0,
             Mode::Off | Mode::Hold => self.drain_to_device(port, node),
@@ -74,19 +87,9 @@ impl Worker {
             && let Some((packet, class)) = self.take_held(port)
         {
             moved += 1;
-            self.set_draining(port, true);
-            self.release(packet, class, node, None, port);
-            self.set_draining(port, false);
+            self.release(packet, class, node, Onward::Device);
         }
         moved
-    }
-
-    fn set_draining(&mut self, port: u16, on: bool) {
-        if let Some(TxPort::Own(queue)) = self.egress.tx_ports.get_mut(usize::from(port))
-            && let Some(tx_hold) = &mut queue.tx_hold
-        {
-            tx_hold.draining = on;
-        }
     }
 
     fn take_held(&mut self, port: u16) -> Option<(Mbuf, Class)> {
@@ -97,9 +100,9 @@ impl Worker {
     }
 
     fn drain_to_target(&mut self, port: u16, node: Node, target: RedirectTarget) -> usize {
-        let mut moved = 0;
+        let (to, mut moved) = (Onward::Target(target), 0);
         while moved < FRAMES_PER_ROUND
-            && self.can_send(target)
+            && self.can_send(to)
             && let Some((packet, class)) = self.take_held(port)
         {
             moved += 1;
@@ -110,16 +113,17 @@ impl Worker {
             {
                 tx_hold.migration.marker_passed(marker.host);
             }
-            self.release(packet, class, node, Some(target), port);
+            self.release(packet, class, node, to);
         }
         moved
     }
 
     /// Whether frames can be sent there now. Held frames can wait; sent now, they would be lost.
-    fn can_send(&self, target: RedirectTarget) -> bool {
-        let port = match target {
-            RedirectTarget::Port(port) => port,
-            RedirectTarget::Host(host) => match self.view.path_to(Peer::new(host)) {
+    fn can_send(&self, to: Onward) -> bool {
+        let port = match to {
+            Onward::Device | Onward::Port => return true,
+            Onward::Target(RedirectTarget::Port(port)) => port,
+            Onward::Target(RedirectTarget::Host(host)) => match self.view.path_to(Peer::new(host)) {
                 Some(path) => path.port,
                 None => return false,
             },
@@ -145,22 +149,22 @@ impl Worker {
     }
 
     fn drain_queue(&mut self, at: usize, action: QueueAction) -> usize {
-        let target = match action {
+        let to = match action {
             QueueAction::Wait => return 0,
-            QueueAction::Deliver => None,
-            QueueAction::Forward(target) => Some(target),
+            QueueAction::Deliver => Onward::Port,
+            QueueAction::Forward(target) => Onward::Target(target),
         };
         let Some(w) = self.egress.reorder.get(at) else { return 0 };
         let network = crate::pipeline::ports::Network { bd: w.bd, vni: w.vni };
-        let (node, port) = (Node { network, mac: w.mac, vlan: w.vlan }, w.port);
+        let node = Node { network, mac: w.mac, port: w.port, vlan: w.vlan };
         let mut moved = 0;
         while moved < FRAMES_PER_ROUND
-            && target.is_none_or(|target| self.can_send(target))
+            && self.can_send(to)
             && let Some((packet, class)) = self.egress.reorder.take(at, &self.egress.pool.0)
         {
             self.counters.packets.release(1);
             moved += 1;
-            self.release(packet, class, node, target, port);
+            self.release(packet, class, node, to);
         }
         moved
     }
@@ -208,14 +212,15 @@ impl Worker {
         }
     }
 
-    /// Delivers a held frame, or sends it to where its node is now.
-    fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Option<RedirectTarget>, port: u16) {
+    /// Sends a held frame on.
+    fn release(&mut self, packet: Mbuf, class: Class, node: Node, to: Onward) {
+        let port = node.port;
         let relay = Relay { paused_us: self.paused_us(port), ends: self.has_hold(port) };
         let mut no_trace = NoTrace;
         let mut pipeline = self.pipeline(&mut no_trace);
-        let Node { network, mac, vlan } = node;
+        let Node { network, mac, vlan, .. } = node;
         match (class, to) {
-            (Class::Marker, Some(RedirectTarget::Host(host))) => {
+            (Class::Marker, Onward::Target(RedirectTarget::Host(host))) => {
                 return pipeline.relay_marker(packet, network, Peer::new(host), relay);
             }
             (Class::Marker, _) => return pipeline.record_marker(packet, network),
@@ -228,8 +233,9 @@ impl Worker {
         let ctx =
             PacketCtx { packet, frame, bd: network.bd, vni: network.vni, origin: FROM_HOLD, priority: 0 };
         match to {
-            Some(target) => pipeline.redirect(ctx, mac, target, vlan),
-            None => pipeline.deliver(ctx, port, vlan),
+            Onward::Target(target) => pipeline.redirect(ctx, mac, target, vlan),
+            Onward::Port => pipeline.deliver(ctx, port, vlan),
+            Onward::Device => pipeline.deliver_by(ctx, port, vlan, LcoreEgress::put_replayed),
         }
     }
 

@@ -122,8 +122,6 @@ pub struct TxHold {
     queue: HoldQueue,
     node_bytes: u64,
     published: u64,
-    /// Frames that are queued now come from the hold, for the device.
-    pub draining: bool,
 }
 
 impl TxHold {
@@ -135,7 +133,7 @@ impl TxHold {
         queue: HoldQueue,
         node_bytes: u64,
     ) -> Self {
-        Self { migration, pool, queue, node_bytes, published: 0, draining: false }
+        Self { migration, pool, queue, node_bytes, published: 0 }
     }
 
     /// Whether the hold is in use. The control thread may have ended it just when a frame was held.

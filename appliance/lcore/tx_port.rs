@@ -277,12 +277,6 @@ impl OwnQueue {
         let Some(tx_hold) = &mut self.tx_hold else {
             return refuse(packet, DropReason::PortDown, packets, port);
         };
-        if tx_hold.draining {
-            if self.backlog.len() < BACKLOG {
-                return self.backlog.push_back(packet);
-            }
-            return refuse(packet, DropReason::TxFull, packets, port);
-        }
         let class = match tx_hold.migration.mode() {
             Mode::Off | Mode::Hold => Class::Frame,
             Mode::Forward(_) => Class::Straggler,
@@ -306,6 +300,20 @@ impl OwnQueue {
             add(&packets.held, 1);
         } else {
             refuse(packet, DropReason::HoldFull, packets, port);
+        }
+    }
+
+    /// Queues a frame that was taken from the hold for the device: in front of what the hold still has.
+    #[cold]
+    pub fn put_replayed(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
+        if !self.tx_hold.as_ref().is_some_and(|tx_hold| tx_hold.is_on()) {
+            // It was the last one, and the hold has ended.
+            return self.put(packet, packets, port, now);
+        }
+        if self.backlog.len() < BACKLOG {
+            self.backlog.push_back(packet);
+        } else {
+            refuse(packet, DropReason::TxFull, packets, port);
         }
     }
 

@@ -9,7 +9,19 @@ use super::{
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Sends a frame from a local port, with a VLAN tag unless `vlan` is 0.
-    pub fn deliver(&mut self, mut ctx: PacketCtx<I::P>, port: u16, vlan: u16) {
+    #[inline]
+    pub fn deliver(&mut self, ctx: PacketCtx<I::P>, port: u16, vlan: u16) {
+        self.deliver_by(ctx, port, vlan, I::send);
+    }
+
+    /// As [`Pipeline::deliver`], by `send` instead of [`Egress::send`].
+    pub fn deliver_by(
+        &mut self,
+        mut ctx: PacketCtx<I::P>,
+        port: u16,
+        vlan: u16,
+        send: impl Fn(&mut I, u16, I::P),
+    ) {
         let Some(out) = self.ports.get(usize::from(port)) else {
             return self.drop(ctx.packet, DropReason::PortDown);
         };
@@ -26,17 +38,24 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 && (out.segments_tcp || ctx.packet.gso_size().is_none())
                 && super::offload::request(&mut ctx);
             if !by_device {
-                return self.finish(ctx, |path, ctx| path.tag_and_send(ctx, port, vlan));
+                return self.finish(ctx, |path, ctx| path.tag_and_send(ctx, port, vlan, &send));
             }
         }
-        self.tag_and_send(ctx, port, vlan);
+        self.tag_and_send(ctx, port, vlan, &send);
     }
 
-    fn tag_and_send(&mut self, mut ctx: PacketCtx<I::P>, port: u16, vlan: u16) {
+    #[inline]
+    fn tag_and_send(
+        &mut self,
+        mut ctx: PacketCtx<I::P>,
+        port: u16,
+        vlan: u16,
+        send: &impl Fn(&mut I, u16, I::P),
+    ) {
         if vlan != 0 && !vlan::push(&mut ctx.packet, vlan, ctx.priority) {
             return self.drop(ctx.packet, DropReason::NoHeadroom);
         }
-        self.egress.send(port, ctx.packet);
+        send(self.egress, port, ctx.packet);
     }
 
     /// Sends a frame that was built here back to `origin`.
