@@ -2,10 +2,9 @@
 //! and docs/ for how it is used.
 //!
 //! `tables` hold where each node is; `pipeline` is the path of a frame; `lcore` runs it on DPDK queues; `migration`
-//! has the state machine of a migrating node and holds its frames; `underlay` resolves next hops and answers ARP and
-//! ND for the VTEP; `control` is the thread that keeps all of these in step with the board, the ports and the
-//! operator. `tables`, `pipeline`, `migration` and `underlay` know no DPDK. Addresses and headers are in the crate
-//! `stopover-net`.
+//! has every part of what is done for a migrating node; `underlay` resolves next hops and answers ARP and ND for the
+//! VTEP; `control` is the thread that keeps all of these in step with the board, the ports and the operator. `tables`,
+//! `pipeline` and `underlay` know no DPDK. Addresses and headers are in the crate `stopover-net`.
 
 pub mod control;
 pub mod lcore;

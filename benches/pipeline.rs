@@ -20,9 +20,11 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use stopover::migration::record::{
+    EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage,
+};
 use stopover::pipeline::{PacketBurst, PacketCtx, encap::EncapMeta, packet::Packet, ports::Origin};
 use stopover::tables::{
-    migration_record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::{FdbEntry, PackedFdbEntry, node_key},
     peer::Peer,
 };

@@ -3,9 +3,10 @@
 //! underlay has to resolve.
 
 use super::{
-    Control, migration, mtu,
+    Control, mtu,
     replica::{Replica, ReplicaCtx},
 };
+use crate::migration::driver::BoardEvent;
 use crate::tables::Full;
 use crossbeam::channel::Receiver;
 use std::{
@@ -110,7 +111,7 @@ impl Control {
     fn apply_changes(&mut self, now_ms: u64, revision: u64, changes: Vec<Change>) {
         for change in changes {
             self.check_mtu(&change);
-            let event = migration::BoardEvent::of(&change);
+            let event = BoardEvent::of(&change);
             let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
             self.execute_or_log(now_ms, effects);
             if let Some(event) = event {
@@ -147,8 +148,7 @@ impl Control {
             batch.nodes.iter().filter(|node| self.migrations.concerns((bd, node.mac))).collect::<Vec<_>>()
         {
             self.migrate(now_ms, |migrations| {
-                migrations
-                    .on_board_event(now_ms, migration::BoardEvent::node_at(batch.vni, node.mac, node.host_id))
+                migrations.on_board_event(now_ms, BoardEvent::node_at(batch.vni, node.mac, node.host_id))
             });
         }
     }

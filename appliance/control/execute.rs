@@ -4,9 +4,8 @@
 use super::{
     Control,
     effects::{self, Effect, Probe},
-    migration::Driver,
 };
-use crate::{tables::Full, underlay::Actions};
+use crate::{migration::driver::Driver, tables::Full, underlay::Actions};
 use std::net::{IpAddr, Ipv4Addr};
 use stopover_net::{arp, nd, prober};
 

@@ -4,8 +4,8 @@
 //! `start` builds everything and `Control::run` is the thread: a loop over subsystems, which own their state, take
 //! events and return `effects`, which `execute` executes. The subsystems: `ports` are the devices and the lcores,
 //! `replica` is the board's state, `stations` this host's own, `loops` finds loops through segments, `underlay` is
-//! the crate's module of that name, `migration` follows migrating nodes, `board_link` is the session with the board,
-//! `api` has the operator's requests. `board_updates` applies what the board sends; `show`, `rows`, `trace` and
+//! the crate's module of that name, migrating nodes are followed by the crate's `migration::driver`, `board_link` is
+//! the session with the board, `api` has the operator's requests. `board_updates` applies what the board sends; `show`, `rows`, `trace` and
 //! `metrics` answer requests for `server` and `lists`; `reports` are log lines.
 
 mod addresses;
@@ -18,7 +18,6 @@ mod execute;
 pub mod lists;
 pub mod loops;
 pub mod metrics;
-pub mod migration;
 pub mod mtu;
 pub mod paths;
 pub mod plan;
@@ -37,7 +36,7 @@ pub mod trace;
 mod vhost_sockets;
 
 use crate::lcore::events::DataplaneEvent;
-use crate::migration::{hold::HoldPool, machine::Event};
+use crate::migration::{driver::Migrations, hold::HoldPool, machine::Event};
 use crate::pipeline::{RouterSeen, ports::Role};
 use crate::tables::Tables;
 use crate::underlay::Underlay;
@@ -46,7 +45,6 @@ use crossbeam::channel::Select;
 use api::Api;
 use board_link::BoardLink;
 use loops::Loops;
-use migration::Migrations;
 use ports::Ports;
 use replica::Replica;
 use stations::Stations;

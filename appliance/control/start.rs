@@ -11,7 +11,6 @@ use super::{
     api::Api,
     board_link::BoardLink,
     loops::Loops,
-    migration::Migrations,
     plan::{self, Facts, Plan},
     ports::Ports,
     replica::Replica,
@@ -19,7 +18,7 @@ use super::{
     stations::Stations,
     vhost_sockets,
 };
-use crate::migration::hold::HoldPool;
+use crate::migration::{driver::Migrations, hold::HoldPool};
 use crate::pipeline::ports::Port as StagePort;
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;

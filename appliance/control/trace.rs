@@ -6,19 +6,17 @@ use super::{
     Control,
     server::{Answer, Reply},
 };
+use crate::migration::hold::Class;
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
+use crate::migration::source_ports::UsedPorts;
 use crate::pipeline::{
-    Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch, UsedPorts,
-    migration::Class,
+    Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch,
     packet::{Packet, Pool, VecPacket, VecPool},
     packet_counters::PacketCounters,
     ports::{Network, Port, Role},
     tracer::{Stage, TraceLog, describe},
 };
-use crate::tables::{
-    View,
-    migration_record::{EndMarkerBarrier, MigrationRecord},
-    packed::Bd,
-};
+use crate::tables::{View, packed::Bd};
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use stopover_net::Mac;
 use stopover_net::{frame, marker::Marker};

@@ -3,22 +3,22 @@
 use super::{
     counters::LcoreCounters,
     events::{DataplaneEvent, EventRings, Events},
-    markers::Markers,
     packet::MbufPool,
-    reorder::ReorderBuffer,
     repeats::Repeats,
-    source_ports::SourcePorts,
     tx_port::TxPort,
     wake::Wake,
 };
+use crate::migration::hold::Class;
+use crate::migration::markers::Markers;
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
+use crate::migration::reorder::ReorderBuffer;
+use crate::migration::source_ports::SourcePorts;
+use crate::migration::source_ports::UsedPorts;
 use crate::pipeline::{
-    Egress, Learn, MAX_BURST, MarkerHandoff, RouterSeen, UsedPorts, drop_reason::DropReason,
-    migration::Class, packet::Pool, packet_counters::add, ports::Network,
+    Egress, Learn, MAX_BURST, MarkerHandoff, RouterSeen, drop_reason::DropReason, packet::Pool,
+    packet_counters::add, ports::Network,
 };
-use crate::tables::{
-    migration_record::{EndMarkerBarrier, MigrationRecord},
-    packed::{Bd, node_key},
-};
+use crate::tables::packed::{Bd, node_key};
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{Mbuf, Mempool, cycles};

@@ -5,12 +5,12 @@
 
 use super::{
     counters::PortCounters,
-    tx_hold::TxHold,
     tx_port::{Handoff, HandoffItem},
 };
+use crate::migration::hold::Class;
+use crate::migration::tx_hold::TxHold;
 use crate::pipeline::{
     drop_reason::DropReason,
-    migration::Class,
     packet_counters::{PacketCounters, add},
     ports::Network,
 };

@@ -2,15 +2,18 @@
 //! host where the node is now, or to the node that has arrived. A few dozen frames a round, so that the frames of
 //! other nodes are not delayed.
 
-use super::{Worker, egress::LcoreEgress, reorder::QueueAction, tx_hold::Mode, tx_port::TxPort};
+use super::{Worker, egress::LcoreEgress, tx_port::TxPort};
+use crate::migration::hold::Class;
+use crate::migration::record::RedirectTarget;
+use crate::migration::reorder::QueueAction;
+use crate::migration::tx_hold::Mode;
 use crate::pipeline::{
     PacketCtx, Pipeline,
     drop_reason::DropReason,
-    migration::Class,
     ports::{Origin, Role},
     tracer::NoTrace,
 };
-use crate::tables::{migration_record::RedirectTarget, peer::Peer};
+use crate::tables::peer::Peer;
 use dpdk::{Mbuf, cycles};
 use stopover_lockfree::barrier::Ring;
 use stopover_net::Mac;

@@ -8,13 +8,9 @@ pub mod egress;
 pub mod events;
 pub mod handover;
 pub mod idle;
-pub mod markers;
 mod migration;
 pub mod packet;
-pub mod reorder;
 mod repeats;
-pub mod source_ports;
-pub mod tx_hold;
 pub mod tx_port;
 pub mod wake;
 

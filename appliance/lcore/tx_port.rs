@@ -2,14 +2,11 @@
 //! moment, or the ring to the lcore that owns the queue. Every frame is counted here as sent, held or dropped;
 //! the caller does not wait.
 
-use super::{
-    counters::PortCounters,
-    handover::Handover,
-    tx_hold::{Mode, TxHold},
-};
+use super::{counters::PortCounters, handover::Handover};
+use crate::migration::hold::Class;
+use crate::migration::tx_hold::{Mode, TxHold};
 use crate::pipeline::{
     drop_reason::DropReason,
-    migration::Class,
     packet_counters::{PacketCounters, add},
     ports::Network,
 };
@@ -62,9 +59,6 @@ const _: () = assert!(size_of::<HandoffItem>() == 16);
 
 /// A ring towards the lcore that owns a transmit queue.
 pub type Handoff = Arc<ArrayQueue<HandoffItem>>;
-
-/// Most end markers that wait in one place of an lcore. A move causes one for each lcore of each host.
-pub const MARKERS: usize = 4096;
 
 /// Egress through one port.
 #[derive(Debug)]
@@ -473,7 +467,7 @@ fn refuse(packet: Mbuf, reason: DropReason, packets: &PacketCounters, port: &Por
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::migration_record::RedirectTarget;
+    use crate::migration::record::RedirectTarget;
 
     #[test]
     fn marker_waits_only_at_a_port_with_a_hold() {

@@ -18,6 +18,30 @@ const GSO: u8 = 2;
 
 type Block = [u8; BLOCK];
 
+/// What a held record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// A frame that waits.
+    Frame,
+    /// A frame that arrived during the redirection of others, and is queued behind them.
+    Straggler,
+    /// An end marker.
+    Marker,
+}
+
+impl Class {
+    /// The reverse of `as u8`; an unknown number is a frame.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Self {
+        match number {
+            1 => Self::Straggler,
+            2 => Self::Marker,
+            _ => Self::Frame,
+        }
+    }
+}
+
 /// The limit of the queue is reached, or the pool is empty. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;

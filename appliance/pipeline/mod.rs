@@ -2,7 +2,7 @@
 //! [`Egress`]. No DPDK, no clock, no lock, no allocation (except for what a [`Tracer`] records).
 //!
 //! `tenant` and `underlay` are the two entry points. They call `guard`, `resolve`, `deliver`, `encap`, `replicate`,
-//! `too_big` and, for migrating nodes, `migration`. Every frame that enters leaves by exactly one of:
+//! `too_big` and, for migrating nodes, `migration::stage`. Every frame that enters leaves by exactly one of:
 //! [`Egress::send`], [`Egress::punt`], [`Egress::hold`], [`Egress::queue_behind_hold`], [`Pipeline::drop`].
 
 pub mod deliver;
@@ -10,7 +10,6 @@ pub mod drop_reason;
 pub mod encap;
 mod fast_path;
 pub mod guard;
-pub mod migration;
 pub mod offload;
 pub mod packet;
 pub mod packet_counters;
@@ -25,28 +24,19 @@ pub mod tracer;
 pub mod underlay;
 pub mod vlan;
 
-use crate::tables::{
-    View,
-    migration_record::{EndMarkerBarrier, MigrationRecord},
-    packed::Bd,
-};
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
+use crate::migration::{hold::Class, source_ports::UsedPorts};
+use crate::tables::{View, packed::Bd};
 use arrayvec::ArrayVec;
 use drop_reason::DropReason;
 pub use fast_path::Scratch;
-use migration::Class;
 use packet::{Packet, Pool};
 use packet_counters::PacketCounters;
 use ports::{Network, Origin, Port};
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::{Mac, Vni};
-use stopover_net::{
-    frame::Frame,
-    marker::{MAX_PORTS, Marker},
-};
+use stopover_net::{frame::Frame, marker::Marker};
 use tracer::{Stage, Tracer};
-
-/// Source ports that are in use for a node.
-pub type UsedPorts = ArrayVec<u16, { MAX_PORTS as usize }>;
 
 /// Most frames in a burst.
 pub const MAX_BURST: usize = 64;
@@ -122,7 +112,7 @@ pub trait Egress: Pool<Self::P> {
     /// Reports to the control thread whether a node is an IPv6 router, if that is not known. May be lost: the node
     /// advertises it again.
     fn report_router(&mut self, router: RouterSeen);
-    /// Whether frames of host `sender` (or copies, [`migration::WINDOW`]) are held for the migrating node with this
+    /// Whether frames of host `sender` (or copies, [`WINDOW`](crate::migration::record::WINDOW)) are held for the migrating node with this
     /// index.
     fn has_held(&self, index: u32, sender: u32) -> bool;
     /// Holds a copy of a frame behind those that are held already. False if the hold is full.

@@ -9,7 +9,8 @@ use super::{
     Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, packet::Packet, ports::Origin,
     ports::Role, tenant::describe_slot, tracer::Stage, tracer::Tracer,
 };
-use crate::tables::{migration_record, packed::FdbEntry, peer::Slot};
+use crate::migration::record::Stage as RecordStage;
+use crate::tables::{packed::FdbEntry, peer::Slot};
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::{
@@ -154,7 +155,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             && self
                 .view
                 .migrating(index)
-                .is_some_and(|record| matches!(record.stage, migration_record::Stage::Forward(_)))
+                .is_some_and(|record| matches!(record.stage, RecordStage::Forward(_)))
         {
             self.tracer.note(Stage::Resolve, || {
                 format!("{} is {owner}, which has left: answered here", query.target)

@@ -213,7 +213,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    pub(super) fn is_vif(&self, port: u16) -> bool {
+    pub(crate) fn is_vif(&self, port: u16) -> bool {
         matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)))
     }
 

@@ -3,10 +3,10 @@
 
 use super::{
     Full, MAX_MIGRATING, Tables,
-    migration_record::MigrationRecord,
     packed::{Bd, FdbEntry, PackedFdbEntry, node_key},
     peer::Peer,
 };
+use crate::migration::record::MigrationRecord;
 use stopover_net::Mac;
 
 impl Tables {

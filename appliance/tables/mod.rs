@@ -9,7 +9,6 @@ pub mod entries;
 mod fdb;
 mod listing;
 mod migrating;
-pub mod migration_record;
 pub mod packed;
 pub mod peer;
 mod slot_map;
@@ -19,10 +18,10 @@ mod view;
 pub mod vni_index;
 mod vtep_cache;
 
+use crate::migration::record::MigrationRecord;
 use entries::{NetworkEntry, PeerEntry, SlotEntry};
 use fdb::Fdb;
 use hashbrown::HashMap;
-use migration_record::MigrationRecord;
 use packed::{
     Bd, FdbEntry, MAX_INDEX, MAX_SYNC_GENERATION, PackedFdbEntry, ipv4_key, node_key, owner_mac,
     owner_router, owner_sync_generation, owner_word, with_router,

@@ -64,7 +64,7 @@ pub const fn ipv4_key(bd: Bd, ip: Ipv4Addr) -> u64 {
 /// | 63    | 0                | departed: it was here, and stragglers for it are redirected |
 ///
 /// Kind 3 is a migrating node that this appliance takes part in: as local, with the index of its
-/// [`MigrationRecord`](super::migration_record::MigrationRecord) in place of the station.
+/// [`MigrationRecord`](crate::migration::record::MigrationRecord) in place of the station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedFdbEntry(pub u64);
 

@@ -4,11 +4,11 @@
 use super::{
     Shared,
     entries::{NetworkEntry, Path, PeerEntry, SlotEntry},
-    migration_record::MigrationRecord,
     packed::{Bd, FdbEntry, PackedFdbEntry, ipv4_key, node_key, owner_mac, owner_router},
     peer::{PackedVtep, PathClass, Peer, Slot},
     vni_index, vtep_cache, vtep4_key, wide_key,
 };
+use crate::migration::record::MigrationRecord;
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::Arc,

@@ -3,17 +3,16 @@
 
 use super::arena::{Arena, Buffer};
 use std::sync::Arc;
+use stopover::migration::hold::Class;
 use stopover::migration::hold::{HoldPool, HoldQueue, Meta};
+use stopover::migration::record::{EndMarkerBarrier, MigrationRecord};
+use stopover::migration::source_ports::UsedPorts;
 use stopover::pipeline::{
-    Egress, Learn, MarkerHandoff, UsedPorts,
-    migration::Class,
+    Egress, Learn, MarkerHandoff,
     packet::{Packet, Pool},
     ports::Network,
 };
-use stopover::tables::{
-    migration_record::{EndMarkerBarrier, MigrationRecord},
-    packed::Bd,
-};
+use stopover::tables::packed::Bd;
 use stopover_net::Mac;
 use stopover_net::marker::Marker;
 

@@ -12,12 +12,14 @@ use crate::lcore::{
     egress::{LcoreEgress, Rings},
     handover::Handover,
     idle::Idle,
+    tx_port::{Handoff, OwnQueue, TxPort},
+};
+use crate::migration::{
+    hold::{HoldPool, HoldQueue},
     markers::Markers,
     reorder::ReorderBuffer,
     tx_hold::{PortMigration, TxHold},
-    tx_port::{Handoff, OwnQueue, TxPort},
 };
-use crate::migration::hold::{HoldPool, HoldQueue};
 use crate::pipeline::ports::{Network, Role};
 use crate::tables::ParkedView;
 use anyhow::Result;

@@ -2,8 +2,8 @@
 
 use super::{plan::appliance, *};
 use crate::control::board_link::BoardLink;
-use crate::control::migration::Migrations;
 use crate::control::plan::{Facts, Plan};
+use crate::migration::driver::Migrations;
 use crossbeam::channel::{self, Select};
 use std::time::Duration;
 use stopover_bbs::client::Update;

@@ -8,8 +8,8 @@ use super::{
     properties::seeds,
     *,
 };
+use crate::migration::record::{RedirectTarget, Stage};
 use crate::pipeline::MAX_BURST;
-use crate::tables::migration_record::{RedirectTarget, Stage};
 use std::fmt::Write;
 use stopover_net::marker::{self, Kind, Marker};
 

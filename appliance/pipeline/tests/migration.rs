@@ -5,16 +5,11 @@ use super::{
     frames::{FROM_1, FROM_2, Tunnel, udp4},
     {A, B, S},
 };
-use crate::pipeline::{
-    drop_reason::DropReason,
-    migration::{Class, WINDOW},
-    packet::VecPacket,
-    ports::Network,
-};
-use crate::tables::{
-    migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage},
-    peer::{IsolationClass, Peer},
-};
+use crate::migration::hold::Class;
+use crate::migration::record::WINDOW;
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
+use crate::pipeline::{drop_reason::DropReason, packet::VecPacket, ports::Network};
+use crate::tables::peer::{IsolationClass, Peer};
 use std::sync::Arc;
 use stopover_net::marker::{self, Kind, Marker, Relay};
 use stopover_net::{Mac, Vni};
@@ -112,7 +107,7 @@ fn a_full_hold_is_a_named_drop() {
 fn a_copy_without_room_is_no_loss() {
     use std::sync::atomic::Ordering::Relaxed;
     let mut lab = Lab::new();
-    let counters = std::sync::Arc::<crate::tables::migration_record::MigrationCounters>::default();
+    let counters = std::sync::Arc::<crate::migration::record::MigrationCounters>::default();
     let record = MigrationRecord {
         bd: lab.net100,
         vni: super::vni(100),

@@ -22,16 +22,16 @@ mod workers;
 use super::{
     Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch, UsedPorts,
     drop_reason::DropReason,
-    migration::Class,
     packet::{Packet, Pool, VecPacket, VecPool},
     packet_counters::{PacketCounters, PacketReading, add},
     ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif},
     tracer::TraceLog,
 };
+use crate::migration::hold::Class;
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
 use crate::tables::{
     Tables, View,
     entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},
-    migration_record::{EndMarkerBarrier, MigrationRecord},
     packed::Bd,
     peer::{Accept, IsolationClass, PathClass, Peer, Slot},
 };

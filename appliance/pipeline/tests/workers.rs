@@ -6,12 +6,11 @@ use super::{
     A, Exits, Lab, R2, UNDERLAY, VM_A,
     frames::{self, FROM_1, FROM_2, Tunnel},
 };
-use crate::lcore::source_ports::SourcePorts;
-use crate::pipeline::{PacketCtx, migration::Class, packet::VecPacket, ports::Network, ports::Origin};
-use crate::tables::{
-    migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage},
-    peer::Peer,
-};
+use crate::migration::hold::Class;
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
+use crate::migration::source_ports::SourcePorts;
+use crate::pipeline::{PacketCtx, packet::VecPacket, ports::Network, ports::Origin};
+use crate::tables::peer::Peer;
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, VecDeque},

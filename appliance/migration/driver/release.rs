@@ -2,7 +2,7 @@
 //! not accept yet are held for a while longer. But not without end: a VM that accepts nothing is treated as any other
 //! such VM. Enters: what waits and what was delivered, as read now. Leaves: the mode to set. Pure.
 
-use crate::lcore::tx_hold::Mode;
+use crate::migration::tx_hold::Mode;
 
 /// How long a vif's ring must have accepted everything before its hold ends, in milliseconds.
 const RELEASE_AFTER_MS: u64 = 2_000;
@@ -64,7 +64,7 @@ impl Release {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::migration_record::RedirectTarget;
+    use crate::migration::record::RedirectTarget;
 
     const HOLD_MS: u64 = 10_000;
 

@@ -3,9 +3,8 @@
 //! the control thread sets where the node is now. The control thread sets the mode; the lcore that owns the transmit
 //! queue does everything else.
 
-use crate::migration::hold::{HoldPool, HoldQueue, Meta};
-use crate::pipeline::migration::Class;
-use crate::tables::migration_record::{MigrationCounters, RedirectTarget};
+use super::hold::{Class, HoldPool, HoldQueue, Meta};
+use super::record::{MigrationCounters, RedirectTarget};
 use dpdk::{Mbuf, Mempool, Unfinished};
 use std::sync::{
     Arc,

@@ -4,7 +4,7 @@ use super::{Driver, Key, Migrations};
 use crate::control::{effects::BoardRequest, ports::Ports, replica::Replica};
 use crate::migration::hold::HoldPool;
 use crate::migration::machine::{State, Target};
-use crate::tables::migration_record::{EndMarkerBarrier, MigrationCounters};
+use crate::migration::record::{EndMarkerBarrier, MigrationCounters};
 use dpdk::cycles;
 use std::{
     sync::atomic::Ordering::Relaxed,

@@ -3,13 +3,16 @@
 //! keeps its own port: with another port from the lock on, its frames could overtake each other. Only when a node has
 //! the maximum of ports, further flows share one of them.
 
-use crate::pipeline::UsedPorts;
+use arrayvec::ArrayVec;
 use stopover_net::marker::MAX_PORTS;
 
 /// Nodes whose ports are remembered; the one that was silent longest is replaced.
 const NODES: usize = 256;
 /// A lock that has ended without a move is recognized by this many seconds of silence.
 const EXPIRE_S: u64 = 10;
+
+/// Source ports that are in use for a node.
+pub type UsedPorts = ArrayVec<u16, { MAX_PORTS as usize }>;
 
 #[derive(Debug)]
 struct Used {

@@ -2,7 +2,7 @@
 //! publishes and replaces them; lcores read them, record end markers in them and count in them. All lcores share the
 //! counters: frames for migrating nodes are few, and only they pay for it.
 
-use super::packed::Bd;
+use crate::tables::packed::Bd;
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -11,6 +11,9 @@ use std::sync::atomic::{
 };
 use stopover_net::marker::{MAX_SENDER_QUEUES, Marker};
 use stopover_net::{Mac, Vni};
+
+/// In place of the host index of a sender: copies of delivered frames. No host has this index.
+pub const WINDOW: u32 = u32::MAX;
 
 /// Where the frames of a node that has left go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

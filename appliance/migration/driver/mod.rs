@@ -8,28 +8,26 @@
 mod act;
 mod announce;
 mod board_events;
-mod driver;
+mod context;
 mod endings;
 mod release;
 mod report;
 mod segment;
 
-use super::plan::Facts;
-use crate::lcore::tx_hold::{Mode, PortMigration};
+use crate::control::plan::Facts;
 use crate::migration::machine::{Event, Machine, NodeConfig, State};
+use crate::migration::record::Stage;
+use crate::migration::record::{EndMarkerBarrier, MigrationCounters};
+use crate::migration::tx_hold::{Mode, PortMigration};
 use crate::pipeline::{
     Learn,
     ports::{Port, Role},
 };
-use crate::tables::migration_record::Stage;
-use crate::tables::{
-    migration_record::{EndMarkerBarrier, MigrationCounters},
-    packed::Bd,
-};
+use crate::tables::packed::Bd;
 use announce::{Announcing, StandIn};
 pub use board_events::BoardEvent;
+pub use context::Driver;
 use dpdk::cycles;
-pub use driver::Driver;
 use endings::Endings;
 use hashbrown::{HashMap, HashSet};
 use release::Release;

@@ -1,11 +1,13 @@
 //! End markers that wait on one lcore: those from the underlay, until the barrier is over for them, and those that
 //! other lcores have handed over. A marker that finds no room is processed at once, or lost: its sender repeats it.
 
-use super::tx_port::MARKERS;
 use crate::pipeline::ports::Network;
 use dpdk::Mbuf;
 use std::collections::VecDeque;
 use stopover_lockfree::barrier::{Member, Ticket};
+
+/// Most end markers that wait in one place of an lcore. A move causes one for each lcore of each host.
+const MARKERS: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use super::{Driver, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
 use crate::control::effects::{BoardRequest, Effect};
-use crate::lcore::tx_hold::Mode;
 use crate::migration::machine::{Action, Actions, State, Target};
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
+use crate::migration::tx_hold::Mode;
 use crate::pipeline::Learn;
-use crate::tables::migration_record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
 use dpdk::cycles;
 use std::sync::Arc;
 

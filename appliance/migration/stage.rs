@@ -5,7 +5,9 @@
 //! Frames that the ring of a vhost port refuses are handled by the port's transmit queue, which alone knows what was
 //! refused.
 
-use super::{
+use super::hold::Class;
+use super::record::{MigrationCounters, MigrationRecord, RedirectTarget, Stage, WINDOW};
+use crate::pipeline::{
     Egress, MarkerHandoff, PacketCtx, Pipeline,
     drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
@@ -15,7 +17,6 @@ use super::{
     tracer::{Stage as Seen, Tracer},
 };
 use crate::tables::{
-    migration_record::{MigrationCounters, MigrationRecord, RedirectTarget, Stage},
     packed::{Bd, FdbEntry, PackedFdbEntry},
     peer::{Peer, Slot},
 };
@@ -25,33 +26,6 @@ use stopover_net::{
     marker::{self, Kind, Marker, Relay},
     vxlan::OverlayFlags,
 };
-
-/// In place of the host index of a sender: copies of delivered frames. No host has this index.
-pub const WINDOW: u32 = u32::MAX;
-
-/// What a held record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Class {
-    /// A frame that waits.
-    Frame,
-    /// A frame that arrived during the redirection of others, and is queued behind them.
-    Straggler,
-    /// An end marker.
-    Marker,
-}
-
-impl Class {
-    /// The reverse of `as u8`; an unknown number is a frame.
-    #[must_use]
-    pub const fn from_u8(number: u8) -> Self {
-        match number {
-            1 => Self::Straggler,
-            2 => Self::Marker,
-            _ => Self::Frame,
-        }
-    }
-}
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A frame for a migrating node, whose record has this index.

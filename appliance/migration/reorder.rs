@@ -2,14 +2,10 @@
 //! under way through the old host, and copies of frames delivered to a port that does not report what it delivered.
 //! Everything here is allocated when the lcore starts.
 
+use super::hold::{Class, HoldPool, HoldQueue};
+use super::record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage, WINDOW};
 use super::tx_hold::{hold, take};
-use crate::migration::hold::{HoldPool, HoldQueue};
-use crate::pipeline::migration::{Class, WINDOW};
-use crate::tables::{
-    View,
-    migration_record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage},
-    packed::Bd,
-};
+use crate::tables::{View, packed::Bd};
 use dpdk::{Mbuf, Mempool, cycles};
 use std::sync::{
     Arc,
