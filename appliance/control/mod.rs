@@ -36,7 +36,7 @@ pub mod trace;
 mod vhost_sockets;
 
 use crate::lcore::events::DataplaneEvent;
-use crate::migration::{driver::Migrations, hold::HoldPool, machine::Event};
+use crate::migration::{driver::Migrations, hold::HoldPool};
 use crate::pipeline::{RouterSeen, ports::Role};
 use crate::tables::Tables;
 use crate::underlay::Underlay;
@@ -166,10 +166,8 @@ impl Control {
                         self.execute(now_ms, effect);
                     }
                     DataplaneEvent::Router(seen) => self.on_router(now_ms, &seen),
-                    DataplaneEvent::Ended { bd, marker } => self.migrations.on_end(bd, &marker),
-                    DataplaneEvent::Arrived { bd, node, host, generation } => {
-                        let event = Event::Arrived { from: host, generation };
-                        self.migrate(now_ms, |migrations| migrations.event(now_ms, (bd, node), event));
+                    DataplaneEvent::Migration(event) => {
+                        self.migrate(now_ms, |migrations| migrations.on_lcore_event(now_ms, event));
                     }
                 }
             }

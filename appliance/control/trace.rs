@@ -6,20 +6,18 @@ use super::{
     Control,
     server::{Answer, Reply},
 };
-use crate::migration::hold::Class;
-use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
-use crate::migration::source_ports::UsedPorts;
+use crate::migration::{hold::Class, record::MigrationRecord};
 use crate::pipeline::{
-    Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch,
+    Egress, Learn, Pipeline, RouterSeen, Scratch,
+    migration_egress::{MigrationEgress, MigrationEvent},
     packet::{Packet, Pool, VecPacket, VecPool},
     packet_counters::PacketCounters,
-    ports::{Network, Port, Role},
+    ports::{Port, Role},
     tracer::{Stage, TraceLog, describe},
 };
-use crate::tables::{View, packed::Bd};
+use crate::tables::View;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
-use stopover_net::Mac;
-use stopover_net::{frame, marker::Marker};
+use stopover_net::frame;
 use tokio::sync::oneshot;
 
 /// Copies that one traced frame may make.
@@ -58,37 +56,20 @@ impl Egress for Exits {
         self.list.push(Exit::Learned(learn));
     }
     fn report_router(&mut self, _: RouterSeen) {}
-    fn has_held(&self, _: u32, _: u32) -> bool {
-        false
+    fn may_send_icmp_error(&mut self) -> bool {
+        true
     }
+}
+
+impl MigrationEgress<VecPacket> for Exits {
     fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, _: Class, packet: &VecPacket) -> bool {
         self.list.push(Exit::Held(packet.clone()));
         true
     }
-    fn park(&mut self, packet: VecPacket, _: Network) -> Result<(), VecPacket> {
-        Err(packet)
-    }
-    fn hand_off_marker(&mut self, _: u16, packet: VecPacket, _: Network) -> MarkerHandoff<VecPacket> {
-        MarkerHandoff::Own(packet)
-    }
-    fn queue_behind_device(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        Err(packet)
-    }
-    fn note_old_path_frame(&mut self, _: &EndMarkerBarrier) {}
-    fn queue_behind_hold(&mut self, _: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        Err(packet)
-    }
-    fn report_relayed(&mut self, _: Bd, _: Marker) {}
-    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
-        of_flow
-    }
-    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
-        UsedPorts::new()
-    }
-    fn report_arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
-    fn own_marker_returned(&mut self, _: &EndMarkerBarrier, _: u32) {}
-    fn may_send_icmp_error(&mut self) -> bool {
-        true
+    fn report(&mut self, event: MigrationEvent) {
+        if let MigrationEvent::Station(learn) = event {
+            self.learn(learn);
+        }
     }
 }
 

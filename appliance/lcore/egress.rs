@@ -10,13 +10,16 @@ use super::{
 };
 use crate::migration::hold::Class;
 use crate::migration::markers::Markers;
-use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
+use crate::migration::record::MigrationRecord;
 use crate::migration::reorder::ReorderBuffer;
-use crate::migration::source_ports::SourcePorts;
-use crate::migration::source_ports::UsedPorts;
+use crate::migration::source_ports::{SourcePorts, UsedPorts};
 use crate::pipeline::{
-    Egress, Learn, MAX_BURST, MarkerHandoff, RouterSeen, drop_reason::DropReason, packet::Pool,
-    packet_counters::add, ports::Network,
+    Egress, Learn, MAX_BURST, RouterSeen,
+    drop_reason::DropReason,
+    migration_egress::{Behind, MigrationEgress, MigrationEvent, QueuedMarker},
+    packet::Pool,
+    packet_counters::add,
+    ports::Network,
 };
 use crate::tables::packed::{Bd, node_key};
 use arrayvec::ArrayVec;
@@ -24,7 +27,6 @@ use crossbeam::queue::ArrayQueue;
 use dpdk::{Mbuf, Mempool, cycles};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use stopover_net::Mac;
-use stopover_net::marker::Marker;
 
 /// A frame that an underlay port received for the VTEP itself, or a segment port for the control thread.
 pub type ToControl = (u16, Mbuf);
@@ -153,8 +155,8 @@ impl LcoreEgress {
         }
     }
 
-    fn notify(&mut self, event: DataplaneEvent, urgent: bool) {
-        if self.events.notify(event, urgent, self.now, &self.counters.events) {
+    fn notify(&mut self, event: DataplaneEvent) {
+        if self.events.notify(event, self.now, &self.counters.events) {
             self.rings.wake.notify();
         }
     }
@@ -281,25 +283,27 @@ impl Egress for LcoreEgress {
     fn is_repeated(&mut self, port: u16, vlan: u16, bd: Bd, packet: &Mbuf) -> bool {
         let is_repeat = self.repeats.is_repeat(port, bd, packet.head(), packet.len(), self.now);
         if is_repeat {
-            self.notify(DataplaneEvent::Loop { port, vlan }, false);
+            self.notify(DataplaneEvent::Loop { port, vlan });
         }
         is_repeat
     }
 
     fn learn(&mut self, learn: Learn) {
-        self.notify(DataplaneEvent::Station(learn), false);
-    }
-
-    fn learn_migrating(&mut self, learn: Learn) {
-        self.notify(DataplaneEvent::Station(learn), true);
+        self.notify(DataplaneEvent::Station(learn));
     }
 
     fn report_router(&mut self, router: RouterSeen) {
-        self.notify(DataplaneEvent::Router(router), false);
+        self.notify(DataplaneEvent::Router(router));
     }
 
+    fn may_send_icmp_error(&mut self) -> bool {
+        self.errors.take(self.now)
+    }
+}
+
+impl MigrationEgress<Mbuf> for LcoreEgress {
     fn has_held(&self, index: u32, sender: u32) -> bool {
-        self.reorder.waits(index, sender)
+        self.reorder.has_held(index, sender)
     }
 
     fn hold(
@@ -313,67 +317,49 @@ impl Egress for LcoreEgress {
         self.reorder.hold(record, index, sender, class, packet, self.now)
     }
 
-    fn park(&mut self, packet: Mbuf, network: Network) -> Result<(), Mbuf> {
-        self.markers.park(packet, network)
-    }
-
-    fn hand_off_marker(&mut self, port: u16, packet: Mbuf, network: Network) -> MarkerHandoff<Mbuf> {
-        match self.tx_ports.get_mut(usize::from(port)) {
-            Some(TxPort::Other(other)) => {
-                match other.marker(packet, network, &self.counters.packets, self.now) {
-                    Ok(()) => MarkerHandoff::Handed,
-                    Err(packet) => MarkerHandoff::Full(packet),
+    fn queue_marker(&mut self, packet: Mbuf, network: Network, behind: Behind) -> QueuedMarker<Mbuf> {
+        let packets = &self.counters.packets;
+        let port = match behind {
+            Behind::Queues => return or_passed(self.markers.park(packet, network)),
+            Behind::Port(port) | Behind::Hold(port) | Behind::Device(port) => usize::from(port),
+        };
+        match (self.tx_ports.get_mut(port), self.counters.ports.get(port), behind) {
+            (Some(TxPort::Other(other)), _, Behind::Port(_)) => {
+                match other.marker(packet, network, packets, self.now) {
+                    Ok(()) => QueuedMarker::Handed,
+                    Err(packet) => QueuedMarker::Full(packet),
                 }
             }
-            _ => MarkerHandoff::Own(packet),
-        }
-    }
-
-    fn queue_behind_hold(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
-        match self.tx_ports.get_mut(usize::from(port)) {
-            Some(TxPort::Own(queue)) => queue.relay(packet, self.now),
-            _ => Err(packet),
-        }
-    }
-
-    fn queue_behind_device(&mut self, port: u16, packet: Mbuf) -> Result<(), Mbuf> {
-        let at = usize::from(port);
-        match (self.tx_ports.get_mut(at), self.counters.ports.get(at)) {
-            (Some(TxPort::Own(queue)), Some(counters)) => {
-                queue.follow(packet, &self.counters.packets, counters, self.now)
+            (Some(TxPort::Own(queue)), _, Behind::Hold(_)) => {
+                or_passed(queue.queue_behind_hold(packet, self.now))
             }
-            _ => Err(packet),
+            (Some(TxPort::Own(queue)), Some(counters), Behind::Device(_)) => {
+                or_passed(queue.queue_behind_device(packet, packets, counters, self.now))
+            }
+            _ => QueuedMarker::Passed(packet),
         }
     }
 
-    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier) {
-        arrival.old_path_tsc.store(self.now, Relaxed);
-    }
-
-    fn bounded_source_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16 {
+    fn source_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16 {
         self.source_ports.port(node_key(bd, node), of_flow, self.now)
     }
 
-    fn used_source_ports(&self, bd: Bd, node: Mac) -> UsedPorts {
+    fn source_ports(&self, bd: Bd, node: Mac) -> UsedPorts {
         self.source_ports.used(node_key(bd, node))
     }
 
-    fn report_relayed(&mut self, bd: Bd, marker: Marker) {
-        self.notify(DataplaneEvent::Ended { bd, marker }, true);
+    fn report(&mut self, event: MigrationEvent) {
+        self.notify(DataplaneEvent::Migration(event));
     }
 
-    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
-        self.notify(DataplaneEvent::Arrived { bd, node, host, generation }, true);
+    fn now(&self) -> Option<u64> {
+        Some(self.now)
     }
+}
 
-    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {
-        arrival.paused_us.store(paused_us, Relaxed);
-        arrival.own_marker_returned_tsc.store(self.now, Relaxed);
-    }
-
-    fn may_send_icmp_error(&mut self) -> bool {
-        self.errors.take(self.now)
-    }
+/// A marker that was queued, or had nothing in front of it.
+fn or_passed(queued: Result<(), Mbuf>) -> QueuedMarker<Mbuf> {
+    queued.map_or_else(QueuedMarker::Passed, |()| QueuedMarker::Waits)
 }
 
 impl Pool<Mbuf> for LcoreEgress {

@@ -4,16 +4,13 @@
 //! ring full is counted, and reported when it is noticed again.
 
 use super::counters::EventCounters;
-use crate::pipeline::{Learn, RouterSeen, packet_counters::add};
-use crate::tables::packed::Bd;
+use crate::pipeline::{Learn, RouterSeen, migration_egress::MigrationEvent, packet_counters::add};
 use crossbeam::queue::ArrayQueue;
 use hashbrown::DefaultHashBuilder;
 use std::{
     hash::BuildHasher,
     sync::{Arc, atomic::AtomicU64},
 };
-use stopover_net::Mac;
-use stopover_net::marker::Marker;
 
 /// What an lcore reports to the control thread.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,24 +26,8 @@ pub enum DataplaneEvent {
         /// Its VLAN tag; 0 for none.
         vlan: u16,
     },
-    /// An end marker was passed on to its node's new host.
-    Ended {
-        /// Its network.
-        bd: Bd,
-        /// The marker.
-        marker: Marker,
-    },
-    /// A host reports that a node has arrived there.
-    Arrived {
-        /// Its network.
-        bd: Bd,
-        /// The node.
-        node: Mac,
-        /// The host.
-        host: u32,
-        /// The generation of the lock that the host knows of; 0 for none.
-        generation: u64,
-    },
+    /// What a migration waits for.
+    Migration(MigrationEvent),
 }
 
 /// The rings of events between one lcore and the control thread, the most urgent first.
@@ -112,32 +93,22 @@ impl Events {
         Self { rings, reported: vec![None; REMEMBERED].into(), hasher: DefaultHashBuilder::default(), hz }
     }
 
-    /// Reports an event at TSC `now`, unless it was reported a moment ago. `urgent`: a migration waits for it. Returns
-    /// whether it was put into a ring.
-    pub fn notify(
-        &mut self,
-        event: DataplaneEvent,
-        urgent: bool,
-        now: u64,
-        counters: &EventCounters,
-    ) -> bool {
+    /// Reports an event at TSC `now`, unless it was reported a moment ago. Returns whether it was put into a ring.
+    pub fn notify(&mut self, event: DataplaneEvent, now: u64, counters: &EventCounters) -> bool {
         let at = self.hasher.hash_one(&event) as usize % REMEMBERED;
         let Some(place) = self.reported.get_mut(at) else { return false };
         if place.as_ref().is_some_and(|(reported, until)| now < *until && *reported == event) {
             return false;
         }
-        let (ring, lost): (_, &AtomicU64) = match event {
-            _ if urgent => (&self.rings.arrivals, &counters.arrivals_lost),
-            DataplaneEvent::Arrived { .. } | DataplaneEvent::Ended { .. } => {
-                (&self.rings.arrivals, &counters.arrivals_lost)
-            }
+        let EventRings { arrivals, routers, stations } = &self.rings;
+        let (ring, lost, repeats): (_, &AtomicU64, _) = match event {
+            DataplaneEvent::Migration(_) => (arrivals, &counters.arrivals_lost, URGENT_REPEATS_PER_SECOND),
             DataplaneEvent::Router(_) | DataplaneEvent::Loop { .. } => {
-                (&self.rings.routers, &counters.routers_lost)
+                (routers, &counters.routers_lost, REPEATS_PER_SECOND)
             }
-            DataplaneEvent::Station(_) => (&self.rings.stations, &counters.stations_lost),
+            DataplaneEvent::Station(_) => (stations, &counters.stations_lost, REPEATS_PER_SECOND),
         };
-        let urgent = urgent || matches!(event, DataplaneEvent::Arrived { .. });
-        let again = self.hz / if urgent { URGENT_REPEATS_PER_SECOND } else { REPEATS_PER_SECOND };
+        let again = self.hz / repeats;
         match ring.push(event.clone()) {
             Ok(()) => {
                 *place = Some((event, now.wrapping_add(again)));
@@ -154,7 +125,9 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::packed::Bd;
     use std::sync::atomic::Ordering::Relaxed;
+    use stopover_net::Mac;
 
     const HZ: u64 = 1_000_000;
 
@@ -162,18 +135,17 @@ mod tests {
         Bd::new(1).unwrap()
     }
 
+    fn learn(n: u64) -> Learn {
+        Learn { port: 3, bd: bd(), vlan: 0, mac: Mac::from_u64(0x0200_0000_0000 + n), ip: None }
+    }
+
     fn station(n: u64) -> DataplaneEvent {
-        DataplaneEvent::Station(Learn {
-            port: 3,
-            bd: bd(),
-            vlan: 0,
-            mac: Mac::from_u64(0x0200_0000_0000 + n),
-            ip: None,
-        })
+        DataplaneEvent::Station(learn(n))
     }
 
     fn arrived(n: u64) -> DataplaneEvent {
-        DataplaneEvent::Arrived { bd: bd(), node: Mac::from_u64(n), host: 2, generation: n }
+        let node = Mac::from_u64(n);
+        DataplaneEvent::Migration(MigrationEvent::Arrived { bd: bd(), node, host: 2, generation: n })
     }
 
     fn router(n: u16) -> DataplaneEvent {
@@ -190,25 +162,26 @@ mod tests {
         let (rings, counters) = (EventRings::new(64), EventCounters::default());
         let mut events = Events::new(rings.clone(), HZ);
         for n in 0..100_000 {
-            events.notify(station(n), false, n, &counters);
+            events.notify(station(n), n, &counters);
         }
         for n in 0..64 {
-            events.notify(arrived(n), false, 100_000, &counters);
-            events.notify(router(n as u16), false, 100_000, &counters);
+            events.notify(arrived(n), 100_000, &counters);
+            events.notify(router(n as u16), 100_000, &counters);
         }
         assert_eq!(counters.stations_lost.load(Relaxed), 100_000 - 64);
         assert_eq!((counters.arrivals_lost.load(Relaxed), counters.routers_lost.load(Relaxed)), (0, 0));
         let reported = drain(&rings);
         assert_eq!(reported.len(), 3 * 64);
         // And the control thread receives them first.
-        assert!(reported[..64].iter().all(|event| matches!(event, DataplaneEvent::Arrived { .. })));
+        assert!(reported[..64].iter().all(|event| matches!(event, DataplaneEvent::Migration(_))));
         assert!(reported[64..128].iter().all(|event| matches!(event, DataplaneEvent::Router(_))));
         // A station that a migration waits for is urgent.
         for n in 0..1000 {
-            events.notify(station(n), false, 200_000, &counters);
+            events.notify(station(n), 200_000, &counters);
         }
-        events.notify(station(7777), true, 200_000, &counters);
-        assert_eq!(rings.pop(), Some(station(7777)));
+        let awaited = DataplaneEvent::Migration(MigrationEvent::Station(learn(7777)));
+        events.notify(awaited.clone(), 200_000, &counters);
+        assert_eq!(rings.pop(), Some(awaited));
     }
 
     #[test]
@@ -217,7 +190,7 @@ mod tests {
         let mut events = Events::new(rings.clone(), HZ);
         // A refused station sends for a second, a million frames.
         for now in 0..HZ {
-            events.notify(station(1), false, now, &counters);
+            events.notify(station(1), now, &counters);
             if now % 1000 == 0 {
                 let reported = drain(&rings).len();
                 assert!(reported <= 1);
@@ -225,10 +198,9 @@ mod tests {
         }
         assert_eq!(counters.stations_lost.load(Relaxed), 0);
         // The first is reported at once, and so is another fact of the same station.
-        events.notify(station(2), false, HZ, &counters);
-        let DataplaneEvent::Station(learn) = station(2) else { unreachable!() };
-        let with_ip = DataplaneEvent::Station(Learn { ip: Some([10, 0, 0, 1].into()), ..learn });
-        events.notify(with_ip.clone(), false, HZ, &counters);
+        events.notify(station(2), HZ, &counters);
+        let with_ip = DataplaneEvent::Station(Learn { ip: Some([10, 0, 0, 1].into()), ..learn(2) });
+        events.notify(with_ip.clone(), HZ, &counters);
         assert_eq!(drain(&rings), [station(2), with_ip]);
     }
 
@@ -236,11 +208,11 @@ mod tests {
     fn lost_event_is_reported_once_there_is_room() {
         let (rings, counters) = (EventRings::new(1), EventCounters::default());
         let mut events = Events::new(rings.clone(), HZ);
-        events.notify(arrived(1), false, 0, &counters);
-        events.notify(arrived(2), false, 0, &counters);
+        events.notify(arrived(1), 0, &counters);
+        events.notify(arrived(2), 0, &counters);
         assert_eq!(counters.arrivals_lost.load(Relaxed), 1);
         assert_eq!(drain(&rings), [arrived(1)]);
-        events.notify(arrived(2), false, 0, &counters);
+        events.notify(arrived(2), 0, &counters);
         assert_eq!(drain(&rings), [arrived(2)]);
     }
 }

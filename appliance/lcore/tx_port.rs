@@ -313,7 +313,7 @@ impl OwnQueue {
 
     /// Queues an end marker behind the frames that wait here; returns it if none do.
     #[cold]
-    pub fn follow(
+    pub fn queue_behind_device(
         &mut self,
         packet: Mbuf,
         packets: &PacketCounters,
@@ -334,7 +334,7 @@ impl OwnQueue {
     }
 
     /// Queues an end marker behind held frames; returns it if there is no hold.
-    pub fn relay(&mut self, packet: Mbuf, now: u64) -> Result<(), Mbuf> {
+    pub fn queue_behind_hold(&mut self, packet: Mbuf, now: u64) -> Result<(), Mbuf> {
         let tx_hold = self.tx_hold.as_mut().filter(|tx_hold| tx_hold.migration.is_on());
         if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, Class::Marker, now)) {
             Ok(())

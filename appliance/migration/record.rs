@@ -238,6 +238,18 @@ impl EndMarkerBarrier {
         }
     }
 
+    /// Records that a frame for the node came by its old host, at TSC `now`.
+    pub fn note_old_path_frame(&self, now: u64) {
+        self.old_path_tsc.store(now, Relaxed);
+    }
+
+    /// Records that our own end marker has returned at TSC `now` from the old host, whose port had not accepted a frame
+    /// for `paused_us`.
+    pub fn own_marker_returned(&self, now: u64, paused_us: u32) {
+        self.paused_us.store(paused_us, Relaxed);
+        self.own_marker_returned_tsc.store(now, Relaxed);
+    }
+
     /// Stops waiting for a host.
     pub fn open(&self, host: u32) {
         if let Some(sender) = self.sender(host) {

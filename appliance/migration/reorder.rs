@@ -108,9 +108,9 @@ impl ReorderBuffer {
         self.queues.get(at)
     }
 
-    /// Whether frames of this sender wait.
+    /// Whether frames of this sender are held.
     #[must_use]
-    pub fn waits(&self, index: u32, sender: u32) -> bool {
+    pub fn has_held(&self, index: u32, sender: u32) -> bool {
         self.queues.iter().any(|w| w.index == index && w.sender == sender)
     }
 

@@ -8,9 +8,10 @@
 use super::hold::Class;
 use super::record::{MigrationCounters, MigrationRecord, RedirectTarget, Stage, WINDOW};
 use crate::pipeline::{
-    Egress, MarkerHandoff, PacketCtx, Pipeline,
+    Egress, PacketCtx, Pipeline,
     drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
+    migration_egress::{Behind, MigrationEvent, QueuedMarker},
     packet::Packet,
     packet_counters::add,
     ports::{Network, Origin},
@@ -53,7 +54,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     }
                     Some(_) => self.deliver(ctx, record.port, record.vlan),
                     None => {
-                        self.egress.note_old_path_frame(arrival);
+                        if let Some(now) = self.egress.now() {
+                            arrival.note_old_path_frame(now);
+                        }
                         self.deliver(ctx, record.port, record.vlan);
                     }
                 }
@@ -206,9 +209,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 return self.drop(packet, DropReason::EndMarker);
             }
         }
-        match self.egress.park(packet, network) {
-            Ok(()) => add(&self.counters.held, 1),
-            Err(packet) => self.forward_marker(packet, network),
+        if let Some(packet) = self.queue_behind(packet, network, Behind::Queues) {
+            self.forward_marker(packet, network);
         }
     }
 
@@ -240,11 +242,20 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Queues an end marker behind all frames that this lcore has sent to a port.
     pub fn queue_marker(&mut self, packet: I::P, network: Network, port: u16) {
-        match self.egress.hand_off_marker(port, packet, network) {
-            MarkerHandoff::Own(packet) => self.handle_marker_at_port(packet, network, port),
-            MarkerHandoff::Handed => {}
-            MarkerHandoff::Full(packet) => self.drop(packet, DropReason::HandoffFull),
+        if let Some(packet) = self.queue_behind(packet, network, Behind::Port(port)) {
+            self.handle_marker_at_port(packet, network, port);
         }
+    }
+
+    /// Queues an end marker. Returns it if nothing is in front of it.
+    fn queue_behind(&mut self, packet: I::P, network: Network, behind: Behind) -> Option<I::P> {
+        match self.egress.queue_marker(packet, network, behind) {
+            QueuedMarker::Passed(packet) => return Some(packet),
+            QueuedMarker::Waits => add(&self.counters.held, 1),
+            QueuedMarker::Handed => {}
+            QueuedMarker::Full(packet) => self.drop(packet, DropReason::HandoffFull),
+        }
+        None
     }
 
     /// An end marker at the lcore that sends from the port of its node, which leaves or has arrived.
@@ -253,15 +264,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
-        let waits = if marker.relayed {
-            self.egress.queue_behind_device(port, packet)
-        } else {
-            self.egress.queue_behind_hold(port, packet)
-        };
-        let packet = match waits {
-            Ok(()) => return add(&self.counters.held, 1),
-            Err(packet) => packet,
-        };
+        let behind = if marker.relayed { Behind::Device(port) } else { Behind::Hold(port) };
+        let Some(packet) = self.queue_behind(packet, network, behind) else { return };
         let word = self.view.packed_fdb_entry(network.bd, marker.node);
         match word.unpack() {
             Some(FdbEntry::Remote { slot, .. }) if word.departed() && !marker.relayed => {
@@ -284,8 +288,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             if marker.ends {
                 arrival.expect_source();
             }
-            if arrival.record_marker(&marker) && marker.host == arrival.own {
-                self.egress.own_marker_returned(arrival, marker.paused_us);
+            if arrival.record_marker(&marker)
+                && marker.host == arrival.own
+                && let Some(now) = self.egress.now()
+            {
+                arrival.own_marker_returned(now, marker.paused_us);
             }
         }
         self.drop(packet, DropReason::EndMarker);
@@ -313,7 +320,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     fn report_arrived(&mut self, bd: Bd, marker: &Marker) {
         if marker.kind == Kind::Arrived {
-            self.egress.report_arrived(bd, marker.node, marker.host, marker.generation);
+            let Marker { node, host, generation, .. } = *marker;
+            self.egress.report(MigrationEvent::Arrived { bd, node, host, generation });
         }
     }
 
@@ -322,7 +330,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
-        let source_ports = self.egress.used_source_ports(network.bd, marker.node);
+        let source_ports = self.egress.source_ports(network.bd, marker.node);
         let ports = (source_ports.len() as u8).max(1);
         for (port, source_port) in (1..).zip(source_ports.iter().skip(1)) {
             add(&self.counters.copied, 1);
@@ -367,7 +375,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             // A marker of the previous migration, for which this host waited.
             Ok(_) | Err(_) => return self.drop(packet, DropReason::EndMarker),
         };
-        self.egress.report_relayed(network.bd, marker);
+        self.egress.report(MigrationEvent::Relayed { bd: network.bd, marker });
         marker::relay_in_place(packet.head_mut(), relay);
         let Ok(frame) = frame::parse(packet.head(), packet.len()) else {
             return self.drop(packet, DropReason::BadMarker);

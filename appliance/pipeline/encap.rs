@@ -91,7 +91,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             vni: ctx.vni,
             source_port: match meta.port {
                 SourcePort::FromFlow => flow_port,
-                SourcePort::Bounded(node) => self.egress.bounded_source_port(ctx.bd, node, flow_port),
+                SourcePort::Bounded(node) => self.egress.source_port(ctx.bd, node, flow_port),
                 SourcePort::Fixed(port) => port,
             },
             tos: ctx.frame.tos().unwrap_or(0),

@@ -3,13 +3,14 @@
 //!
 //! `tenant` and `underlay` are the two entry points. They call `guard`, `resolve`, `deliver`, `encap`, `replicate`,
 //! `too_big` and, for migrating nodes, `migration::stage`. Every frame that enters leaves by exactly one of:
-//! [`Egress::send`], [`Egress::punt`], [`Egress::hold`], [`Egress::queue_behind_hold`], [`Pipeline::drop`].
+//! [`Egress::send`], [`Egress::punt`], [`MigrationEgress::hold`], [`MigrationEgress::queue_marker`], [`Pipeline::drop`].
 
 pub mod deliver;
 pub mod drop_reason;
 pub mod encap;
 mod fast_path;
 pub mod guard;
+pub mod migration_egress;
 pub mod offload;
 pub mod packet;
 pub mod packet_counters;
@@ -24,18 +25,17 @@ pub mod tracer;
 pub mod underlay;
 pub mod vlan;
 
-use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
-use crate::migration::{hold::Class, source_ports::UsedPorts};
 use crate::tables::{View, packed::Bd};
 use arrayvec::ArrayVec;
 use drop_reason::DropReason;
 pub use fast_path::Scratch;
+use migration_egress::MigrationEgress;
 use packet::{Packet, Pool};
 use packet_counters::PacketCounters;
-use ports::{Network, Origin, Port};
+use ports::{Origin, Port};
 use std::net::{IpAddr, Ipv6Addr};
+use stopover_net::frame::Frame;
 use stopover_net::{Mac, Vni};
-use stopover_net::{frame::Frame, marker::Marker};
 use tracer::{Stage, Tracer};
 
 /// Most frames in a burst.
@@ -69,19 +69,8 @@ pub struct RouterSeen {
     pub router: bool,
 }
 
-/// Result of handing an end marker to the lcore that sends from a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MarkerHandoff<P> {
-    /// This lcore sends from the port itself.
-    Own(P),
-    /// It is in the ring to the other lcore.
-    Handed,
-    /// The ring to the other is full.
-    Full(P),
-}
-
 /// Where the stages send frames, and where they get new ones.
-pub trait Egress: Pool<Self::P> {
+pub trait Egress: Pool<Self::P> + MigrationEgress<Self::P> {
     /// The type of the buffers.
     type P: Packet;
     /// Queues a frame for a port. From then on the implementation accounts for the frame.
@@ -96,10 +85,6 @@ pub trait Egress: Pool<Self::P> {
     fn punt(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
     /// Reports a station to the control thread. A report may be lost: the next frame of the station repeats it.
     fn learn(&mut self, learn: Learn);
-    /// As [`Egress::learn`], for a station that a migration may wait for.
-    fn learn_migrating(&mut self, learn: Learn) {
-        self.learn(learn);
-    }
     /// Hands a loop probe from a segment port to the control thread. Returns it if the ring is full.
     fn punt_loop_probe(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P> {
         self.punt(port, packet)
@@ -112,42 +97,6 @@ pub trait Egress: Pool<Self::P> {
     /// Reports to the control thread whether a node is an IPv6 router, if that is not known. May be lost: the node
     /// advertises it again.
     fn report_router(&mut self, router: RouterSeen);
-    /// Whether frames of host `sender` (or copies, [`WINDOW`](crate::migration::record::WINDOW)) are held for the migrating node with this
-    /// index.
-    fn has_held(&self, index: u32, sender: u32) -> bool;
-    /// Holds a copy of a frame behind those that are held already. False if the hold is full.
-    fn hold(
-        &mut self,
-        record: &MigrationRecord,
-        index: u32,
-        sender: u32,
-        class: Class,
-        packet: &Self::P,
-    ) -> bool;
-    /// Holds an end marker until every lcore has processed what its queues and rings hold now; then passes it to
-    /// [`Pipeline::forward_marker`]. Returns the marker if it need not wait.
-    fn park(&mut self, packet: Self::P, network: Network) -> Result<(), Self::P>;
-    /// Hands an end marker to the lcore that sends from a port, behind all frames from this lcore to that port.
-    fn hand_off_marker(&mut self, port: u16, packet: Self::P, network: Network) -> MarkerHandoff<Self::P>;
-    /// Holds an end marker behind the frames that wait for the device of a port. Returns it if none waits.
-    fn queue_behind_device(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
-    /// Records that a frame for an arrived node came by its old host.
-    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier);
-    /// Holds an end marker behind the frames that are held for a port whose node has left. Returns it if none is
-    /// held.
-    fn queue_behind_hold(&mut self, port: u16, packet: Self::P) -> Result<(), Self::P>;
-    /// Reports to the control thread that an end marker was relayed to the new host of its node. May be lost.
-    fn report_relayed(&mut self, bd: Bd, marker: Marker);
-    /// Reports to the control thread that another host announced the arrival of a node. May be lost: the host repeats
-    /// it.
-    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64);
-    /// Our own end marker has returned from the old host, whose port had not accepted a frame for `paused_us`.
-    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32);
-    /// The source port for a frame to a migrating node: `of_flow` if it is in use already or few ports are, otherwise
-    /// one that is in use.
-    fn bounded_source_port(&mut self, bd: Bd, node: Mac, of_flow: u16) -> u16;
-    /// The source ports that this lcore has used for a node since it was locked.
-    fn used_source_ports(&self, bd: Bd, node: Mac) -> UsedPorts;
     /// Whether an ICMP error may be sent now (RFC 4443 section 2.4(f) requires a limit).
     fn may_send_icmp_error(&mut self) -> bool;
 }

@@ -6,6 +6,7 @@ use super::{
     drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
     guard,
+    migration_egress::MigrationEvent,
     packet::Packet,
     packet_counters::add,
     ports::{Network, Origin, Role, Vif},
@@ -167,7 +168,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     // A station that has left may be back.
                     if PackedFdbEntry(word).is_migrating() {
                         let mac = ctx.frame.src;
-                        self.egress.learn_migrating(Learn { port, bd: ctx.bd, vlan, mac, ip: None });
+                        let learn = Learn { port, bd: ctx.bd, vlan, mac, ip: None };
+                        self.egress.report(MigrationEvent::Station(learn));
                     }
                 }
                 known => {
@@ -179,7 +181,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     let learn = Learn { port, bd: ctx.bd, vlan, mac, ip: None };
                     let at_vif = matches!(known, Some(FdbEntry::Local { port, .. }) if self.is_vif(port));
                     if known_node.is_migrating() || PackedFdbEntry(word).is_migrating() {
-                        self.egress.learn_migrating(learn);
+                        self.egress.report(MigrationEvent::Station(learn));
                     } else if !at_vif && self.is_closed(port, vlan) {
                         self.drop(ctx.packet, DropReason::StationLimit);
                         continue;

@@ -3,18 +3,15 @@
 
 use super::arena::{Arena, Buffer};
 use std::sync::Arc;
-use stopover::migration::hold::Class;
-use stopover::migration::hold::{HoldPool, HoldQueue, Meta};
-use stopover::migration::record::{EndMarkerBarrier, MigrationRecord};
-use stopover::migration::source_ports::UsedPorts;
-use stopover::pipeline::{
-    Egress, Learn, MarkerHandoff,
-    packet::{Packet, Pool},
-    ports::Network,
+use stopover::migration::{
+    hold::{Class, HoldPool, HoldQueue, Meta},
+    record::MigrationRecord,
 };
-use stopover::tables::packed::Bd;
-use stopover_net::Mac;
-use stopover_net::marker::Marker;
+use stopover::pipeline::{
+    Egress, Learn,
+    migration_egress::MigrationEgress,
+    packet::{Packet, Pool},
+};
 
 /// Copies use a list of buffers that is refilled when they have been sent.
 #[derive(Debug, Default)]
@@ -88,38 +85,16 @@ impl Egress for Sink {
     }
     fn learn(&mut self, _: Learn) {}
     fn report_router(&mut self, _: stopover::pipeline::RouterSeen) {}
-    fn has_held(&self, _: u32, _: u32) -> bool {
-        false
+    fn may_send_icmp_error(&mut self) -> bool {
+        true
     }
+}
+
+impl MigrationEgress<Buffer> for Sink {
     fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, class: Class, packet: &Buffer) -> bool {
         let Some((pool, queue)) = &mut self.hold else { return false };
         let meta = Meta { kind: class as u8, unfinished: packet.unfilled, gso: packet.gso, at: 0 };
         queue.push(pool, meta, packet.segments(), packet.len()).is_ok()
-    }
-    fn queue_behind_hold(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
-        Err(packet)
-    }
-    fn park(&mut self, packet: Buffer, _: Network) -> Result<(), Buffer> {
-        Err(packet)
-    }
-    fn hand_off_marker(&mut self, _: u16, packet: Buffer, _: Network) -> MarkerHandoff<Buffer> {
-        MarkerHandoff::Own(packet)
-    }
-    fn queue_behind_device(&mut self, _: u16, packet: Buffer) -> Result<(), Buffer> {
-        Err(packet)
-    }
-    fn note_old_path_frame(&mut self, _: &EndMarkerBarrier) {}
-    fn report_relayed(&mut self, _: Bd, _: Marker) {}
-    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
-        of_flow
-    }
-    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
-        UsedPorts::new()
-    }
-    fn report_arrived(&mut self, _: Bd, _: Mac, _: u32, _: u64) {}
-    fn own_marker_returned(&mut self, _: &EndMarkerBarrier, _: u32) {}
-    fn may_send_icmp_error(&mut self) -> bool {
-        true
     }
 }
 

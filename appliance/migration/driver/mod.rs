@@ -21,6 +21,7 @@ use crate::migration::record::{EndMarkerBarrier, MigrationCounters};
 use crate::migration::tx_hold::{Mode, PortMigration};
 use crate::pipeline::{
     Learn,
+    migration_egress::MigrationEvent,
     ports::{Port, Role},
 };
 use crate::tables::packed::Bd;
@@ -194,7 +195,7 @@ impl Migrations {
     }
 
     /// A host has ended its path through here: its end marker was sent on to the node's new host.
-    pub fn on_end(&self, bd: Bd, marker: &Marker) {
+    fn on_relayed(&self, bd: Bd, marker: &Marker) {
         let node = self.nodes.get(&(bd, marker.node));
         if let Some(old_path_ends) = node.and_then(|node| node.old_path_ends.as_ref()) {
             old_path_ends.record_marker(marker);
@@ -270,6 +271,17 @@ impl Driver<'_> {
             node.milestones.port(up, &node.counters);
         }
         self.event(now_ms, key, event);
+    }
+
+    /// Processes what an lcore has reported.
+    pub fn on_lcore_event(&mut self, now_ms: u64, event: MigrationEvent) {
+        match event {
+            MigrationEvent::Station(learn) => self.on_station(now_ms, &learn),
+            MigrationEvent::Arrived { bd, node, host, generation } => {
+                self.event(now_ms, (bd, node), Event::Arrived { from: host, generation });
+            }
+            MigrationEvent::Relayed { bd, marker } => self.migrations.on_relayed(bd, &marker),
+        }
     }
 
     /// Passes an event to a node's machine, and executes its actions.

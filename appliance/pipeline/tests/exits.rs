@@ -48,6 +48,15 @@ impl Egress for Exits {
     fn report_router(&mut self, router: RouterSeen) {
         self.routers.push(router);
     }
+    fn may_send_icmp_error(&mut self) -> bool {
+        !self.errors_spent
+    }
+    fn is_repeated(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
+        self.all_repeated
+    }
+}
+
+impl MigrationEgress<VecPacket> for Exits {
     fn has_held(&self, index: u32, sender: u32) -> bool {
         self.held.iter().any(|(at, from, ..)| (*at, *from) == (index, sender))
     }
@@ -65,54 +74,45 @@ impl Egress for Exits {
         self.held.push((index, sender, class, packet.head().to_vec()));
         true
     }
-    fn park(&mut self, packet: VecPacket, network: Network) -> Result<(), VecPacket> {
-        if !self.barrier_on {
-            return Err(packet);
+    fn queue_marker(
+        &mut self,
+        packet: VecPacket,
+        network: Network,
+        behind: Behind,
+    ) -> QueuedMarker<VecPacket> {
+        match behind {
+            Behind::Queues if self.barrier_on => self.parked.push((packet, network)),
+            Behind::Port(port) if self.foreign_port == Some(port) => {
+                self.sent.push((port, packet));
+                return QueuedMarker::Handed;
+            }
+            Behind::Hold(port) | Behind::Device(port) if self.holding_port == Some(port) => {
+                self.relayed.push((port, packet.head().to_vec()));
+            }
+            _ => return QueuedMarker::Passed(packet),
         }
-        self.parked.push((packet, network));
-        Ok(())
+        QueuedMarker::Waits
     }
-    fn hand_off_marker(&mut self, port: u16, packet: VecPacket, _: Network) -> MarkerHandoff<VecPacket> {
-        if self.foreign_port != Some(port) {
-            return MarkerHandoff::Own(packet);
-        }
-        self.sent.push((port, packet));
-        MarkerHandoff::Handed
-    }
-    fn queue_behind_device(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        self.queue_behind_hold(port, packet)
-    }
-    fn note_old_path_frame(&mut self, arrival: &EndMarkerBarrier) {
-        arrival.old_path_tsc.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-    fn queue_behind_hold(&mut self, port: u16, packet: VecPacket) -> Result<(), VecPacket> {
-        if self.holding_port != Some(port) {
-            return Err(packet);
-        }
-        self.relayed.push((port, packet.head().to_vec()));
-        Ok(())
-    }
-    fn report_relayed(&mut self, _: Bd, _: Marker) {}
-    fn bounded_source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
+    fn source_port(&mut self, _: Bd, _: Mac, of_flow: u16) -> u16 {
         if !self.used.contains(&of_flow) && self.used.try_push(of_flow).is_err() {
             return self.used[0];
         }
         of_flow
     }
-    fn used_source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
+    fn source_ports(&self, _: Bd, _: Mac) -> UsedPorts {
         self.used.clone()
     }
-    fn report_arrived(&mut self, bd: Bd, node: Mac, host: u32, generation: u64) {
-        self.arrived.push((bd, node, host, generation));
+    fn report(&mut self, event: MigrationEvent) {
+        match event {
+            MigrationEvent::Station(learn) => self.learn(learn),
+            MigrationEvent::Arrived { bd, node, host, generation } => {
+                self.arrived.push((bd, node, host, generation));
+            }
+            MigrationEvent::Relayed { .. } => {}
+        }
     }
-    fn own_marker_returned(&mut self, arrival: &EndMarkerBarrier, paused_us: u32) {
-        arrival.paused_us.store(paused_us, std::sync::atomic::Ordering::Relaxed);
-    }
-    fn may_send_icmp_error(&mut self) -> bool {
-        !self.errors_spent
-    }
-    fn is_repeated(&mut self, _: u16, _: u16, _: Bd, _: &VecPacket) -> bool {
-        self.all_repeated
+    fn now(&self) -> Option<u64> {
+        Some(1)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     properties::seeds,
     *,
 };
-use crate::migration::record::{RedirectTarget, Stage};
+use crate::migration::record::{EndMarkerBarrier, RedirectTarget, Stage};
 use crate::pipeline::MAX_BURST;
 use std::fmt::Write;
 use stopover_net::marker::{self, Kind, Marker};

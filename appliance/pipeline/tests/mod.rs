@@ -20,15 +20,15 @@ mod vlan;
 mod workers;
 
 use super::{
-    Egress, Learn, MarkerHandoff, Pipeline, RouterSeen, Scratch, UsedPorts,
+    Egress, Learn, Pipeline, RouterSeen, Scratch,
     drop_reason::DropReason,
+    migration_egress::{Behind, MigrationEgress, MigrationEvent, QueuedMarker},
     packet::{Packet, Pool, VecPacket, VecPool},
     packet_counters::{PacketCounters, PacketReading, add},
     ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif},
     tracer::TraceLog,
 };
-use crate::migration::hold::Class;
-use crate::migration::record::{EndMarkerBarrier, MigrationRecord};
+use crate::migration::{hold::Class, record::MigrationRecord, source_ports::UsedPorts};
 use crate::tables::{
     Tables, View,
     entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},
@@ -40,7 +40,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
 use stopover_net::{
     ecn::OuterTos,
-    marker::Marker,
     outer::{OuterHeader, OuterSpec},
 };
 
