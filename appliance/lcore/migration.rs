@@ -2,7 +2,7 @@
 //! host where the node is now, or to the node that has arrived. A few dozen frames a round, so that the frames of
 //! other nodes are not delayed.
 
-use super::{Worker, egress::LcoreEgress, tx_port::TxPort};
+use super::{egress::LcoreEgress, tx_port::TxPort, worker::Worker};
 use crate::migration::hold::Class;
 use crate::migration::record::RedirectTarget;
 use crate::migration::reorder::QueueAction;

@@ -7,12 +7,12 @@ use crate::control::{
     ports::{LcoreHandle, PortHandle},
 };
 use crate::lcore::{
-    PortRxQueue, Worker,
     counters::LcoreCounters,
     egress::{LcoreEgress, Rings},
     handover::Handover,
     idle::Idle,
     tx_port::{Handoff, OwnQueue, TxPort},
+    worker::{PortRxQueue, Worker},
 };
 use crate::migration::{
     hold::{HoldPool, HoldQueue},

@@ -1,0 +1,179 @@
+//! The loop of an lcore: one round after another over its queues and rings. Enters: bursts of its receive queues,
+//! orders of the control thread. Leaves: what its stages send, and what waited for a migrating node.
+
+use super::{
+    capture::Capture,
+    counters::LcoreCounters,
+    egress::{LcoreEgress, Order},
+    idle::Idle,
+    tx_port,
+};
+use crate::pipeline::{
+    Pipeline, Scratch, drop_reason::DropReason, packet_counters::add, ports::Port, ports::Role,
+    tracer::NoTrace,
+};
+use crate::tables::{View, peer::Peer};
+use dpdk::{Burst, RxQueue, cycles};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+/// One receive queue and the port it belongs to.
+#[derive(Debug)]
+pub struct PortRxQueue {
+    /// The port.
+    pub port: u16,
+    /// The queue; this lcore's alone.
+    pub queue: RxQueue,
+}
+
+/// Everything an lcore works with.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its receive queues.
+    pub rx_queues: Vec<PortRxQueue>,
+    /// All ports, by number.
+    pub ports: Arc<[Port]>,
+    /// Its view of the tables.
+    pub view: View,
+    /// Its counters.
+    pub counters: Arc<LcoreCounters>,
+    /// Where its frames leave.
+    pub egress: LcoreEgress,
+    /// Vifs whose transmit queue is this lcore's.
+    pub vifs: Vec<u16>,
+    /// Captures frames for `stopover trace`.
+    pub capture: Arc<Capture>,
+    /// What it does when there is nothing to do.
+    pub idle: Idle,
+    /// Set to stop it.
+    pub stop: Arc<AtomicBool>,
+    /// Whether it sleeps now; for `stopover show lcores`.
+    pub asleep: Arc<AtomicBool>,
+    /// Most frames per receive burst.
+    pub burst: usize,
+    /// Scratch space of the passes over a burst.
+    pub scratch: Box<Scratch>,
+}
+
+impl Worker {
+    /// Polls until `stop` is set; then drops what waits, so that packet accounting holds.
+    pub fn run(mut self) {
+        let mut burst = Burst::new();
+        let mut round_began = cycles::tsc();
+        while !self.stop.load(Relaxed) {
+            self.view.quiescent();
+            self.egress.now = round_began;
+            let work = self.round(&mut burst);
+            let now = cycles::tsc();
+            let time = &self.counters.time;
+            add(&time.polls, 1);
+            if work == 0 {
+                add(&time.empty_polls, 1);
+                add(&time.idle_cycles, now.wrapping_sub(round_began));
+            } else {
+                add(&time.busy_cycles, now.wrapping_sub(round_began));
+            }
+            round_began = now;
+            if let Some(pause) = self.idle.after(work, now) {
+                self.asleep.store(true, Relaxed);
+                self.view.park_during(|| std::thread::sleep(pause));
+                self.asleep.store(false, Relaxed);
+                let woke = cycles::tsc();
+                add(&self.counters.time.sleeps, 1);
+                add(&self.counters.time.idle_cycles, woke.wrapping_sub(round_began));
+                round_began = woke;
+            }
+        }
+        self.shut_down();
+    }
+
+    /// One round over all queues and rings. Returns how many frames were moved or still wait.
+    fn round(&mut self, burst: &mut Burst) -> usize {
+        let mut work = 0;
+        let is_requested = self.egress.markers.barrier.begin_round();
+        for at in 0..self.rx_queues.len() {
+            let rx_queue = &mut self.rx_queues[at];
+            let port = rx_queue.port;
+            let n = rx_queue.queue.burst(burst, self.burst);
+            if is_requested {
+                self.egress.markers.barrier.polled(at, n);
+            }
+            if n == 0 {
+                continue;
+            }
+            work += n;
+            add(&self.counters.time.bursts, 1);
+            add(&self.counters.packets.received, n as u64);
+            add(&self.counters.ports[usize::from(port)].received, n as u64);
+            prefetch_heads(burst, self.ports.get(usize::from(port)).map(|port| &port.role));
+            self.capture.inspect(port, burst, &mut self.egress.pool);
+            self.process(port, burst);
+        }
+        work += self.originate();
+        work += self.drain_holds();
+        work += self.egress.finish_round();
+        if is_requested || !self.egress.markers.is_empty() {
+            work += self.end_markers();
+        }
+        work
+    }
+
+    #[inline]
+    fn process(&mut self, port: u16, burst: &mut Burst) {
+        let mut pipeline = Pipeline {
+            view: &self.view,
+            ports: &self.ports,
+            counters: &self.counters.packets,
+            egress: &mut self.egress,
+            tracer: &mut NoTrace,
+        };
+        match self.ports.get(usize::from(port)).map(|p| &p.role) {
+            Some(Role::Underlay(_)) => pipeline.underlay(port, burst.frames(), &mut self.scratch),
+            _ => pipeline.tenant(port, burst.frames(), &mut self.scratch),
+        }
+    }
+
+    fn originate(&mut self) -> usize {
+        let mut n = 0;
+        while n < dpdk::BURST_MAX
+            && let Some(order) = tx_port::try_pop(&self.egress.rings.from_control)
+        {
+            add(&self.counters.packets.originated, 1);
+            match order {
+                Order::Frame(port, packet) => self.egress.put(port, packet),
+                Order::MarkerBehind(port, network, packet) => {
+                    self.pipeline(&mut NoTrace).queue_marker(packet, network, port);
+                }
+                Order::EndPath(host, network, packet) => {
+                    self.pipeline(&mut NoTrace).send_end_markers(packet, network, Peer::new(host));
+                }
+            }
+            n += 1;
+        }
+        n
+    }
+
+    fn shut_down(&mut self) {
+        self.egress.finish_round();
+        while let Some(order) = self.egress.rings.from_control.pop() {
+            drop::<Order>(order);
+        }
+        self.egress.discard(DropReason::Shutdown);
+    }
+}
+
+/// Prefetches the cache lines of every frame that will be touched while the first frames are processed: where the
+/// frame begins, and what follows there (inner headers) or precedes it (the room for outer ones).
+#[inline]
+fn prefetch_heads(burst: &Burst, role: Option<&Role>) {
+    let other = if matches!(role, Some(Role::Underlay(_))) { CACHE_LINE } else { -CACHE_LINE };
+    for packet in burst.iter() {
+        packet.prefetch_head(0);
+        packet.prefetch_head(other);
+    }
+}
+
+/// In bytes.
+const CACHE_LINE: isize = 64;
