@@ -8,7 +8,6 @@ pub mod egress;
 pub mod events;
 pub mod handover;
 pub mod idle;
-mod migration;
 pub mod packet;
 mod repeats;
 pub mod tx_port;

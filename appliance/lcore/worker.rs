@@ -8,6 +8,7 @@ use super::{
     idle::Idle,
     tx_port,
 };
+use crate::migration::replay;
 use crate::pipeline::{
     Pipeline, Scratch, drop_reason::DropReason, packet_counters::add, ports::Port, ports::Role,
     tracer::NoTrace,
@@ -112,10 +113,17 @@ impl Worker {
             self.process(port, burst);
         }
         work += self.originate();
-        work += self.drain_holds();
+        let mut pipeline = Pipeline {
+            view: &self.view,
+            ports: &self.ports,
+            counters: &self.counters.packets,
+            egress: &mut self.egress,
+            tracer: &mut NoTrace,
+        };
+        work += replay::replay_held(&mut pipeline, &self.vifs);
         work += self.egress.finish_round();
         if is_requested || !self.egress.markers.is_empty() {
-            work += self.end_markers();
+            work += replay::release_markers(&mut self.pipeline(&mut NoTrace));
         }
         work
     }
@@ -153,6 +161,16 @@ impl Worker {
             n += 1;
         }
         n
+    }
+
+    fn pipeline<'w>(&'w mut self, no_trace: &'w mut NoTrace) -> Pipeline<'w, LcoreEgress, NoTrace> {
+        Pipeline {
+            view: &self.view,
+            ports: &self.ports,
+            counters: &self.counters.packets,
+            egress: &mut self.egress,
+            tracer: no_trace,
+        }
     }
 
     fn shut_down(&mut self) {

@@ -5,14 +5,17 @@
 //! that are waited for; `stage` is the stage that delivers, holds or redirects its frames; `source_ports` are those
 //! that a sender uses for it. Where frames wait, on each lcore: `hold` is the memory for them; `tx_hold` is the hold of
 //! a TX port, for what its device refuses; `reorder` has frames whose predecessors are under way by the old host, and
-//! copies of a windowed port; `markers` has end markers. On the control thread: `machine` is the state machine of one
-//! node, pure; `driver` connects the machines with ports, tables and the board.
+//! copies of a windowed port; `markers` has end markers; `replay` sends on what waits no longer. On the control thread:
+//! `machine` is the state machine of one node, pure; `driver` connects the machines with ports, tables and the board.
 //!
-//! These are of different levels: `tables` use `record`, `pipeline` is below `stage`, `lcore` uses what waits on it,
-//! `driver` is one of the subsystems of `control`. checks/tests/arrows.rs has what each may use. Three things are
-//! elsewhere: the writer's side of the records, as of any table (`tables`, its `migrating.rs`); the order of backlog,
-//! device and hold in a transmit queue (`lcore::tx_port`, `lcore::handover`); and what an lcore does in each round
-//! (`lcore`, its `migration.rs`).
+//! These are of different levels, and each uses what is below it: `tables` use `record`, `stage` uses `pipeline`,
+//! `lcore` uses the holds, `replay` uses `lcore`, and `driver` is one of the subsystems of `control`.
+//! checks/tests/arrows.rs has what each may use. As any stage, `stage` adds methods to `Pipeline`, which the stages
+//! before it call and which call those after it.
+//!
+//! Three things are elsewhere. The writer's side of the records is that of any table (`tables`, its `migrating.rs`).
+//! What the stages need of an lcore is beside the rest of it, in `pipeline::migration_egress`. The order of backlog,
+//! device and hold is that of a transmit queue (`lcore::tx_port`, and `lcore::handover` for those of other lcores).
 
 pub mod driver;
 pub mod hold;
@@ -20,6 +23,7 @@ pub mod machine;
 pub mod markers;
 pub mod record;
 pub mod reorder;
+pub mod replay;
 pub mod source_ports;
 mod stage;
 pub mod tx_hold;

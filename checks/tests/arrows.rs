@@ -90,6 +90,19 @@ const APPLIANCE: &[modules::Rule] = &[
         ],
     },
     modules::Rule {
+        module: "migration::replay",
+        uses: &[
+            "lcore",
+            "migration::hold",
+            "migration::record",
+            "migration::reorder",
+            "migration::tx_hold",
+            "pipeline",
+            "tables",
+        ],
+    },
+    modules::Rule { module: "lcore::worker", uses: &["lcore", "migration::replay", "pipeline", "tables"] },
+    modules::Rule {
         module: "migration::driver",
         uses: &[
             "control",
