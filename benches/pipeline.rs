@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stopover::migration::record::{
-    EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage,
+    EndMarkerBarrier, MigrationCounters, MigrationRecord, RecordMode, RedirectTarget,
 };
 use stopover::pipeline::{PacketBurst, PacketCtx, encap::EncapMeta, packet::Packet, ports::Origin};
 use stopover::tables::{
@@ -269,7 +269,7 @@ fn too_big(group: &mut Group<'_>) {
 /// Frames for a migrating node: held until earlier frames of their sender have arrived, or redirected to its new
 /// host.
 fn migrating(group: &mut Group<'_>) {
-    let world = |stage: Stage| {
+    let world = |mode: RecordMode| {
         let mut world = World::new(false);
         world.sink.enable_hold();
         let record = MigrationRecord {
@@ -279,7 +279,7 @@ fn migrating(group: &mut Group<'_>) {
             port: VM,
             vlan: 0,
             stand_in: None,
-            stage,
+            mode,
             counters: Arc::new(MigrationCounters::default()),
         };
         world.tables.set_migrating(record).unwrap();
@@ -291,20 +291,20 @@ fn migrating(group: &mut Group<'_>) {
         (world, index)
     };
     let len = golden("tcp4").len();
-    let (arriving, index) = world(Stage::Arriving(Arc::new(EndMarkerBarrier::new(2, 0, None, [1]))));
+    let (arriving, index) = world(RecordMode::Arriving(Arc::new(EndMarkerBarrier::new(2, 0, None, [1]))));
     let held = Outcome { sent: 0, held: BURST, dropped: 0 };
     let step = each(move |path, ctx| path.migrating_node(ctx, index));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "migrating/held", (held, |_: &[u8]| true), step);
 
-    let (arriving, index) = world(Stage::Arriving(Arc::new(EndMarkerBarrier::new(2, 0, None, [1]))));
+    let (arriving, index) = world(RecordMode::Arriving(Arc::new(EndMarkerBarrier::new(2, 0, None, [1]))));
     let setting = Setting::new(arriving, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "migrating/held_and_replayed", (ALL_SENT, long(len)), move |path, ctxs| {
         ctxs.drain(..).for_each(|ctx| path.migrating_node(ctx, index));
         path.egress.replay();
     });
 
-    let (left, index) = world(Stage::Forward(RedirectTarget::Host(1)));
+    let (left, index) = world(RecordMode::Forward(RedirectTarget::Host(1)));
     let step = each(move |path, ctx| path.migrating_node(ctx, index));
     let setting = Setting::new(left, FROM_HOST, to("tcp4", |_| A));
     setting.measure(group, "migrating/sent_on", (ALL_SENT, long(len + 50)), step);

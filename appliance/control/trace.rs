@@ -6,7 +6,7 @@ use super::{
     Control,
     server::{Answer, Reply},
 };
-use crate::migration::{hold::Class, record::MigrationRecord};
+use crate::migration::{hold::HeldKind, record::MigrationRecord};
 use crate::pipeline::{
     Egress, Learn, Pipeline, RouterSeen, Scratch,
     migration_egress::{MigrationEgress, MigrationEvent},
@@ -62,7 +62,7 @@ impl Egress for Exits {
 }
 
 impl MigrationEgress<VecPacket> for Exits {
-    fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, _: Class, packet: &VecPacket) -> bool {
+    fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, _: HeldKind, packet: &VecPacket) -> bool {
         self.list.push(Exit::Held(packet.clone()));
         true
     }

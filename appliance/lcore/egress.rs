@@ -8,7 +8,7 @@ use super::{
     tx_port::TxPort,
     wake::Wake,
 };
-use crate::migration::hold::Class;
+use crate::migration::hold::HeldKind;
 use crate::migration::markers::Markers;
 use crate::migration::record::MigrationRecord;
 use crate::migration::reorder::ReorderBuffer;
@@ -311,10 +311,10 @@ impl MigrationEgress<Mbuf> for LcoreEgress {
         record: &MigrationRecord,
         index: u32,
         sender: u32,
-        class: Class,
+        kind: HeldKind,
         packet: &Mbuf,
     ) -> bool {
-        self.reorder.hold(record, index, sender, class, packet, self.now)
+        self.reorder.hold(record, index, sender, kind, packet, self.now)
     }
 
     fn queue_marker(&mut self, packet: Mbuf, network: Network, behind: Behind) -> QueuedMarker<Mbuf> {

@@ -7,7 +7,7 @@ use super::{
     counters::PortCounters,
     tx_port::{Handoff, HandoffItem},
 };
-use crate::migration::hold::Class;
+use crate::migration::hold::HeldKind;
 use crate::migration::tx_hold::TxHold;
 use crate::pipeline::{
     drop_reason::DropReason,
@@ -68,7 +68,7 @@ impl Handover {
     #[cold]
     fn hold(&mut self, packet: Mbuf, packets: &PacketCounters, port: &PortCounters, now: u64) {
         let held = match &mut self.tx_hold {
-            Some((tx_hold, _)) if tx_hold.is_on() => tx_hold.hold(&packet, Class::Frame, now),
+            Some((tx_hold, _)) if tx_hold.is_on() => tx_hold.hold(&packet, HeldKind::Frame, now),
             _ => false,
         };
         drop(packet);
@@ -97,7 +97,7 @@ impl Handover {
             }
         };
         let tx_hold = self.tx_hold.as_mut().filter(|(tx_hold, _)| tx_hold.is_on());
-        if tx_hold.is_some_and(|(tx_hold, _)| tx_hold.hold(&packet, Class::Marker, now)) {
+        if tx_hold.is_some_and(|(tx_hold, _)| tx_hold.hold(&packet, HeldKind::Marker, now)) {
             add(&packets.held, 1);
             return Ok(());
         }
@@ -112,14 +112,14 @@ impl Handover {
         let mut moved = 0;
         while moved < BURST_MAX
             && self.ring.len() + ROOM < self.ring.capacity()
-            && let Some((packet, class)) = tx_hold.take(mempool)
+            && let Some((packet, kind)) = tx_hold.take(mempool)
         {
             packets.release(1);
             moved += 1;
             self.flushed += 1;
-            let handed = match class {
-                Class::Marker => HandoffItem::Marker { bd, vni, packet },
-                Class::Frame | Class::Straggler => HandoffItem::Frame(packet),
+            let handed = match kind {
+                HeldKind::Marker => HandoffItem::Marker { bd, vni, packet },
+                HeldKind::Frame | HeldKind::Straggler => HandoffItem::Frame(packet),
             };
             // There are not so many lcores that they could have filled it in between.
             if self.ring.push(handed).is_err() {

@@ -3,8 +3,8 @@
 //! the caller does not wait.
 
 use super::{counters::PortCounters, handover::Handover};
-use crate::migration::hold::Class;
-use crate::migration::tx_hold::{Mode, TxHold};
+use crate::migration::hold::HeldKind;
+use crate::migration::tx_hold::{HoldMode, TxHold};
 use crate::pipeline::{
     drop_reason::DropReason,
     packet_counters::{PacketCounters, add},
@@ -271,12 +271,12 @@ impl OwnQueue {
         let Some(tx_hold) = &mut self.tx_hold else {
             return refuse(packet, DropReason::PortDown, packets, port);
         };
-        let class = match tx_hold.migration.mode() {
-            Mode::Off | Mode::Hold => Class::Frame,
-            Mode::Forward(_) => Class::Straggler,
-            Mode::Discard => return refuse(packet, DropReason::HoldExpired, packets, port),
+        let kind = match tx_hold.migration.mode() {
+            HoldMode::Off | HoldMode::Hold => HeldKind::Frame,
+            HoldMode::Forward(_) => HeldKind::Straggler,
+            HoldMode::Discard => return refuse(packet, DropReason::HoldExpired, packets, port),
         };
-        if class == Class::Frame && tx_hold.is_empty() {
+        if kind == HeldKind::Frame && tx_hold.is_empty() {
             packet = match self.staged.push(packet) {
                 Ok(()) => return,
                 Err(packet) => packet,
@@ -290,7 +290,7 @@ impl OwnQueue {
         let Some(tx_hold) = &mut self.tx_hold else {
             return refuse(packet, DropReason::PortDown, packets, port);
         };
-        if tx_hold.hold(&packet, class, now) {
+        if tx_hold.hold(&packet, kind, now) {
             add(&packets.held, 1);
         } else {
             refuse(packet, DropReason::HoldFull, packets, port);
@@ -321,12 +321,12 @@ impl OwnQueue {
         now: u64,
     ) -> Result<(), Mbuf> {
         self.flush(packets, port, now);
-        let waits = !self.may_drain();
+        let waits = !self.may_replay();
         let tx_hold = self
             .tx_hold
             .as_mut()
             .filter(|tx_hold| marker_waits(tx_hold.migration.mode(), waits, tx_hold.is_empty()));
-        if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, Class::Marker, now)) {
+        if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, HeldKind::Marker, now)) {
             Ok(())
         } else {
             Err(packet)
@@ -336,7 +336,7 @@ impl OwnQueue {
     /// Queues an end marker behind held frames; returns it if there is no hold.
     pub fn queue_behind_hold(&mut self, packet: Mbuf, now: u64) -> Result<(), Mbuf> {
         let tx_hold = self.tx_hold.as_mut().filter(|tx_hold| tx_hold.migration.is_on());
-        if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, Class::Marker, now)) {
+        if tx_hold.is_some_and(|tx_hold| tx_hold.hold(&packet, HeldKind::Marker, now)) {
             Ok(())
         } else {
             Err(packet)
@@ -347,11 +347,11 @@ impl OwnQueue {
     #[cold]
     fn flush_migrating(&mut self, packets: &PacketCounters, port: &PortCounters, now: u64) {
         let before = packets.sent.load(Relaxed);
-        let mode = self.tx_hold.as_ref().map_or(Mode::Off, |tx_hold| tx_hold.migration.mode());
+        let mode = self.tx_hold.as_ref().map_or(HoldMode::Off, |tx_hold| tx_hold.migration.mode());
         match mode {
             // The hold has older frames. What is in front of them waits no longer than at any other port.
-            Mode::Off => self.flush_ordinary(packets, port, now),
-            Mode::Hold => {
+            HoldMode::Off => self.flush_ordinary(packets, port, now),
+            HoldMode::Hold => {
                 if !self.backlog.is_empty() {
                     self.flush_backlog(packets, port, now);
                 }
@@ -362,12 +362,12 @@ impl OwnQueue {
                     count_refused(self.queue.refused() - refused, packets, port);
                 }
             }
-            Mode::Forward(_) => self.backlog.extend(self.staged.drain()),
-            Mode::Discard => {
+            HoldMode::Forward(_) => self.backlog.extend(self.staged.drain()),
+            HoldMode::Discard => {
                 self.discard(DropReason::HoldExpired, packets, port);
             }
         }
-        if mode != Mode::Off {
+        if mode != HoldMode::Off {
             self.moved_at = now;
         }
         let buffered = self.backlog.len() + self.staged.len();
@@ -382,15 +382,15 @@ impl OwnQueue {
 
     /// Whether the hold may be emptied into the device now.
     #[must_use]
-    pub fn may_drain(&self) -> bool {
+    pub fn may_replay(&self) -> bool {
         self.backlog.is_empty() && self.staged.is_empty()
     }
 
     /// The next frame that waits for a node that has left. For a device that accepts frames again, from the hold
     /// only.
-    pub fn take_held(&mut self, mempool: &Mempool, packets: &PacketCounters) -> Option<(Mbuf, Class)> {
+    pub fn take_held(&mut self, mempool: &Mempool, packets: &PacketCounters) -> Option<(Mbuf, HeldKind)> {
         let tx_hold = self.tx_hold.as_mut()?;
-        let forward = matches!(tx_hold.migration.mode(), Mode::Forward(_));
+        let forward = matches!(tx_hold.migration.mode(), HoldMode::Forward(_));
         if forward && self.backlog.is_empty() {
             self.backlog.extend(self.staged.drain());
         }
@@ -402,7 +402,7 @@ impl OwnQueue {
             tx_hold.migration.counters.held.fetch_add(1, Relaxed);
             tx_hold.migration.counters.replayed.fetch_add(1, Relaxed);
             self.held_count.count(self.backlog.len(), packets);
-            return Some((packet, Class::Frame));
+            return Some((packet, HeldKind::Frame));
         }
         let taken = tx_hold.take(mempool)?;
         packets.release(1);
@@ -438,8 +438,8 @@ impl OwnQueue {
 /// Whether an end marker for a node that has arrived here has to wait at its TX port: behind the hold, or behind what
 /// the device has not accepted yet. At an ordinary port it does not wait: frames that the marker releases are queued
 /// at the end of the same backlog, and a marker in the hold would hold all frames behind it.
-fn marker_waits(mode: Mode, device_waits: bool, hold_is_empty: bool) -> bool {
-    !hold_is_empty || device_waits && mode != Mode::Off
+fn marker_waits(mode: HoldMode, device_waits: bool, hold_is_empty: bool) -> bool {
+    !hold_is_empty || device_waits && mode != HoldMode::Off
 }
 
 #[inline]
@@ -471,11 +471,11 @@ mod tests {
 
     #[test]
     fn marker_waits_only_at_a_port_with_a_hold() {
-        for mode in [Mode::Hold, Mode::Discard, Mode::Forward(RedirectTarget::Port(1))] {
+        for mode in [HoldMode::Hold, HoldMode::Discard, HoldMode::Forward(RedirectTarget::Port(1))] {
             assert!(marker_waits(mode, true, true) && !marker_waits(mode, false, true));
         }
-        assert!(!marker_waits(Mode::Off, true, true), "the hold would hold all frames, without a limit");
-        assert!(marker_waits(Mode::Off, false, false), "in order behind earlier held frames");
+        assert!(!marker_waits(HoldMode::Off, true, true), "the hold would hold all frames, without a limit");
+        assert!(marker_waits(HoldMode::Off, false, false), "in order behind earlier held frames");
     }
 
     #[test]

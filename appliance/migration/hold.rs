@@ -1,14 +1,14 @@
 //! The hold: separate memory in which frames wait while their node is migrating, so that a hold never exhausts the
 //! pools that receive. Enters: bytes of frames, in order. Leaves: the same bytes, in that order. All memory is
-//! allocated and touched at start; later nothing here allocates, locks or waits. It knows nothing of DPDK, headers or
-//! migrations.
+//! allocated and touched at start; later nothing here allocates, locks or waits. It knows nothing of DPDK or
+//! headers.
 
 use crossbeam::queue::ArrayQueue;
 use std::{collections::VecDeque, iter, sync::Arc};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 16 * 1024;
-/// Bytes of a record besides its frame.
+/// Bytes of an entry besides its frame.
 pub const HEADER: usize = 16;
 /// Longest frame: an unsegmented one of a guest, with its headers.
 pub const MAX_FRAME: usize = 0x1_ffff;
@@ -18,10 +18,10 @@ const GSO: u8 = 2;
 
 type Block = [u8; BLOCK];
 
-/// What a held record is.
+/// What a held frame is: stored as [`Meta::kind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Class {
+pub enum HeldKind {
     /// A frame that waits.
     Frame,
     /// A frame that arrived during the redirection of others, and is queued behind them.
@@ -30,7 +30,7 @@ pub enum Class {
     Marker,
 }
 
-impl Class {
+impl HeldKind {
     /// The reverse of `as u8`; an unknown number is a frame.
     #[must_use]
     pub const fn from_u8(number: u8) -> Self {
@@ -49,7 +49,7 @@ pub struct Full;
 /// Stored with a frame besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
-    /// The kind of the record, defined by the caller.
+    /// The kind of the entry, defined by the caller.
     pub kind: u8,
     /// Its sender left the checksum to the device.
     pub unfinished: bool,
@@ -112,9 +112,9 @@ impl HoldPool {
 pub struct HoldQueue {
     blocks: VecDeque<Box<Block>>,
     max_blocks: usize,
-    /// Offset of the first record in the first block.
+    /// Offset of the first entry in the first block.
     head: usize,
-    /// Bytes of all records.
+    /// Bytes of all entries.
     bytes: usize,
     frames: usize,
 }
@@ -287,7 +287,7 @@ impl HoldQueue {
     }
 }
 
-/// A record's header: from the lowest bits, time (64), length (24), payload per segment (16), kind (8), flags (8).
+/// An entry's header: from the lowest bits, time (64), length (24), payload per segment (16), kind (8), flags (8).
 fn pack(meta: Meta, len: usize) -> [u8; HEADER] {
     let gso = meta.gso.unwrap_or(0);
     let flags = if meta.unfinished { UNFINISHED } else { 0 } | if meta.gso.is_some() { GSO } else { 0 };

@@ -40,14 +40,14 @@ pub struct MigrationRecord {
     /// The stand-in MAC that its own segment uses for it meanwhile.
     pub stand_in: Option<Mac>,
     /// What happens to its frames.
-    pub stage: Stage,
+    pub mode: RecordMode,
     /// Counts of its frames.
     pub counters: Arc<MigrationCounters>,
 }
 
 /// What happens to the frames of a migrating node.
 #[derive(Debug, Clone)]
-pub enum Stage {
+pub enum RecordMode {
     /// It has arrived here: the frames of a sender wait until those that it sent by the old host have arrived.
     Arriving(Arc<EndMarkerBarrier>),
     /// It is behind a port that does not report what it delivered: deliver, and hold copies for this many TSC cycles.
@@ -118,13 +118,13 @@ impl MigrationCounters {
         }
     }
 
-    /// Counts a record of `bytes` that entered a hold.
+    /// Counts a frame, `bytes` with its header, that entered a hold.
     pub fn hold_added(&self, bytes: u64) {
         self.held_now.fetch_add(1, Relaxed);
         self.held_now_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Counts records that left a hold.
+    /// Counts frames that left a hold.
     pub fn hold_removed(&self, frames: u64, bytes: u64) {
         self.held_now.fetch_sub(frames, Release);
         self.held_now_bytes.fetch_sub(bytes, Relaxed);

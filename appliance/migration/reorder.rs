@@ -2,8 +2,10 @@
 //! under way through the old host, and copies of frames delivered to a port that does not report what it delivered.
 //! Everything here is allocated when the lcore starts.
 
-use super::hold::{Class, HoldPool, HoldQueue};
-use super::record::{EndMarkerBarrier, MigrationCounters, MigrationRecord, RedirectTarget, Stage, WINDOW};
+use super::hold::{HeldKind, HoldPool, HoldQueue};
+use super::record::{
+    EndMarkerBarrier, MigrationCounters, MigrationRecord, RecordMode, RedirectTarget, WINDOW,
+};
 use super::tx_hold::{hold, take};
 use crate::tables::{View, packed::Bd};
 use dpdk::{Mbuf, Mempool, cycles};
@@ -126,7 +128,7 @@ impl ReorderBuffer {
         record: &MigrationRecord,
         index: u32,
         sender: u32,
-        class: Class,
+        kind: HeldKind,
         packet: &Mbuf,
         now: u64,
     ) -> bool {
@@ -134,9 +136,9 @@ impl ReorderBuffer {
             Some(at) => at,
             None => {
                 let Some(queue) = self.spare.pop() else { return false };
-                let arrival = match &record.stage {
-                    Stage::Arriving(arrival) => Some(Arc::clone(arrival)),
-                    Stage::Window { .. } | Stage::Forward(_) => None,
+                let arrival = match &record.mode {
+                    RecordMode::Arriving(arrival) => Some(Arc::clone(arrival)),
+                    RecordMode::Window { .. } | RecordMode::Forward(_) => None,
                 };
                 if let Some(arrival) = &arrival {
                     arrival.waiting.fetch_add(1, AcqRel);
@@ -158,7 +160,7 @@ impl ReorderBuffer {
             }
         };
         let Some(w) = self.queues.get_mut(at) else { return false };
-        let held = hold(&mut w.queue, &self.pool, packet, class, now, &w.counters, self.node_bytes);
+        let held = hold(&mut w.queue, &self.pool, packet, kind, now, &w.counters, self.node_bytes);
         if !held {
             self.end_if_empty(at);
         }
@@ -170,15 +172,15 @@ impl ReorderBuffer {
     pub fn next_action(&mut self, at: usize, view: &View, now: u64, expired: &mut u64) -> QueueAction {
         let Some(w) = self.queues.get_mut(at) else { return QueueAction::Wait };
         let record = view.migrating(w.index).filter(|record| record.mac == w.mac && record.bd == w.bd);
-        match (record.map(|record| &record.stage), w.sender) {
-            (Some(Stage::Window { cycles }), WINDOW) => {
+        match (record.map(|record| &record.mode), w.sender) {
+            (Some(RecordMode::Window { cycles }), WINDOW) => {
                 let before = w.queue.bytes();
                 let removed = w.queue.expire_before(&self.pool, now.saturating_sub(*cycles)) as u64;
                 w.counters.hold_removed(removed, (before - w.queue.bytes()) as u64);
                 *expired += removed;
                 QueueAction::Wait
             }
-            (Some(Stage::Forward(heading)), WINDOW) => QueueAction::Forward(*heading),
+            (Some(RecordMode::Forward(target)), WINDOW) => QueueAction::Forward(*target),
             // The migration was cancelled: every copy was delivered.
             (_, WINDOW) => {
                 let (frames, bytes) = (w.queue.len() as u64, w.queue.bytes() as u64);
@@ -187,7 +189,7 @@ impl ReorderBuffer {
                 *expired += frames;
                 QueueAction::Wait
             }
-            (Some(Stage::Arriving(arrival)), sender) => {
+            (Some(RecordMode::Arriving(arrival)), sender) => {
                 // While frames arrive through the old host, the marker is still behind them.
                 let last_seen = arrival.old_path_tsc.load(Relaxed).max(w.since);
                 let waits = now.saturating_sub(last_seen) < self.marker_wait
@@ -201,16 +203,16 @@ impl ReorderBuffer {
                 }
                 QueueAction::Deliver
             }
-            (Some(Stage::Forward(heading)), _) => QueueAction::Forward(*heading),
-            (Some(Stage::Window { .. }) | None, _) => QueueAction::Deliver,
+            (Some(RecordMode::Forward(target)), _) => QueueAction::Forward(*target),
+            (Some(RecordMode::Window { .. }) | None, _) => QueueAction::Deliver,
         }
     }
 
     /// Takes the oldest frame of queue `at` into a buffer of `mempool`.
-    pub fn take(&mut self, at: usize, mempool: &Mempool) -> Option<(Mbuf, Class)> {
+    pub fn take(&mut self, at: usize, mempool: &Mempool) -> Option<(Mbuf, HeldKind)> {
         let w = self.queues.get_mut(at)?;
         let taken = take(&mut w.queue, &self.pool, mempool, &w.counters)?;
-        if taken.1 == Class::Frame {
+        if taken.1 == HeldKind::Frame {
             MigrationCounters::add(&w.counters.replayed, 1);
             if w.sender == WINDOW {
                 MigrationCounters::add(&w.counters.duplicated, 1);

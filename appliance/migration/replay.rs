@@ -4,10 +4,10 @@
 //! few dozen frames a round, so that the frames of other nodes are not delayed.
 
 use super::{
-    hold::Class,
+    hold::HeldKind,
     record::RedirectTarget,
     reorder::QueueAction,
-    tx_hold::{Mode, TxHold},
+    tx_hold::{HoldMode, TxHold},
 };
 use crate::lcore::{
     egress::LcoreEgress,
@@ -120,32 +120,32 @@ impl LcorePipeline<'_> {
     }
 
     #[cold]
-    fn replay_port(&mut self, port: u16, mode: Mode) -> usize {
+    fn replay_port(&mut self, port: u16, mode: HoldMode) -> usize {
         let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role) else { return 0 };
         let node = Node { network: vif.network, mac: vif.mac, port, vlan: 0 };
         match mode {
-            Mode::Discard => 0,
-            Mode::Off | Mode::Hold => self.replay_to_device(port, node),
-            Mode::Forward(target) => self.replay_to_target(port, node, target),
+            HoldMode::Discard => 0,
+            HoldMode::Off | HoldMode::Hold => self.replay_to_device(port, node),
+            HoldMode::Forward(target) => self.replay_to_target(port, node, target),
         }
     }
 
     fn replay_to_device(&mut self, port: u16, node: Node) -> usize {
         let Some(TxPort::Own(queue)) = self.egress.tx_ports.get_mut(usize::from(port)) else { return 0 };
-        if !queue.may_drain() {
+        if !queue.may_replay() {
             return 0;
         }
         let mut moved = 0;
         while moved < FRAMES_PER_ROUND
-            && let Some((packet, class)) = self.take_held(port)
+            && let Some((packet, kind)) = self.take_held(port)
         {
             moved += 1;
-            self.replay(packet, class, node, Onward::Device);
+            self.replay(packet, kind, node, Onward::Device);
         }
         moved
     }
 
-    fn take_held(&mut self, port: u16) -> Option<(Mbuf, Class)> {
+    fn take_held(&mut self, port: u16) -> Option<(Mbuf, HeldKind)> {
         match self.egress.tx_ports.get_mut(usize::from(port)) {
             Some(TxPort::Own(queue)) => queue.take_held(&self.egress.pool.0, self.counters),
             _ => None,
@@ -156,16 +156,16 @@ impl LcorePipeline<'_> {
         let (to, mut moved) = (Onward::Target(target), 0);
         while moved < FRAMES_PER_ROUND
             && self.can_send(to)
-            && let Some((packet, class)) = self.take_held(port)
+            && let Some((packet, kind)) = self.take_held(port)
         {
             moved += 1;
-            if class == Class::Marker
+            if kind == HeldKind::Marker
                 && let Some(tx_hold) = self.own_queue(port).and_then(|queue| queue.tx_hold.as_ref())
                 && let Ok(marker) = marker::parse(packet.head())
             {
-                tx_hold.migration.marker_passed(marker.host);
+                tx_hold.migration.marker_relayed(marker.host);
             }
-            self.replay(packet, class, node, to);
+            self.replay(packet, kind, node, to);
         }
         moved
     }
@@ -212,27 +212,27 @@ impl LcorePipeline<'_> {
         let mut moved = 0;
         while moved < FRAMES_PER_ROUND
             && self.can_send(to)
-            && let Some((packet, class)) = self.egress.reorder.take(at, &self.egress.pool.0)
+            && let Some((packet, kind)) = self.egress.reorder.take(at, &self.egress.pool.0)
         {
             self.counters.release(1);
             moved += 1;
-            self.replay(packet, class, node, to);
+            self.replay(packet, kind, node, to);
         }
         moved
     }
 
     /// Sends a held frame on.
-    fn replay(&mut self, packet: Mbuf, class: Class, node: Node, to: Onward) {
+    fn replay(&mut self, packet: Mbuf, kind: HeldKind, node: Node, to: Onward) {
         let Node { network, mac, port, vlan } = node;
-        match (class, to) {
-            (Class::Marker, Onward::Target(RedirectTarget::Host(host))) => {
+        match (kind, to) {
+            (HeldKind::Marker, Onward::Target(RedirectTarget::Host(host))) => {
                 // A port with a hold in use: its host ends its own path when the node has left.
                 let ends = self.tx_hold_in_use(port).is_some();
                 let relay = Relay { paused_us: self.paused_us(port), ends };
                 return self.relay_marker(packet, network, Peer::new(host), relay);
             }
-            (Class::Marker, _) => return self.record_marker(packet, network),
-            (Class::Frame | Class::Straggler, _) => {}
+            (HeldKind::Marker, _) => return self.record_marker(packet, network),
+            (HeldKind::Frame | HeldKind::Straggler, _) => {}
         }
         let frame = match frame::parse(packet.head(), packet.len()) {
             Ok(frame) => frame,

@@ -5,8 +5,8 @@
 //! Frames that the ring of a vhost port refuses are handled by the port's transmit queue, which alone knows what was
 //! refused.
 
-use super::hold::Class;
-use super::record::{MigrationCounters, MigrationRecord, RedirectTarget, Stage, WINDOW};
+use super::hold::HeldKind;
+use super::record::{MigrationCounters, MigrationRecord, RecordMode, RedirectTarget, WINDOW};
 use crate::pipeline::{
     Egress, PacketCtx, Pipeline,
     drop_reason::DropReason,
@@ -15,7 +15,7 @@ use crate::pipeline::{
     packet::Packet,
     packet_counters::add,
     ports::{Network, Origin},
-    tracer::{Stage as Seen, Tracer},
+    tracer::{Stage, Tracer},
 };
 use crate::tables::{
     packed::{Bd, FdbEntry, PackedFdbEntry},
@@ -38,8 +38,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if to_stand_in {
             rewrite_dst_mac(&mut ctx, record.mac);
         }
-        match &record.stage {
-            Stage::Arriving(arrival) => {
+        match &record.mode {
+            RecordMode::Arriving(arrival) => {
                 let sender = match ctx.origin {
                     Origin::Underlay { hop: true, .. } => None,
                     Origin::Underlay { peer, .. } => Some(peer.get()),
@@ -47,10 +47,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 };
                 match sender {
                     Some(host) if self.egress.has_held(index, host) || !arrival.is_open(host) => {
-                        self.tracer.note(Seen::Migrating, || {
+                        self.tracer.note(Stage::Migrating, || {
                             format!("held until the end marker of host {host} arrives")
                         });
-                        self.hold(ctx.packet, record, index, host, Class::Frame);
+                        self.hold(ctx.packet, record, index, host, HeldKind::Frame);
                     }
                     Some(_) => self.deliver(ctx, record.port, record.vlan),
                     None => {
@@ -61,27 +61,27 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     }
                 }
             }
-            Stage::Window { .. } => {
+            RecordMode::Window { .. } => {
                 let from_own_segment = matches!(ctx.origin, Origin::Port { port, .. } if port == record.port);
                 if from_own_segment && !to_stand_in {
                     // A bridge floods a frame of unknown destination: the node may have left.
                     self.hold_copy(&ctx, record, index);
                     return self.drop(ctx.packet, DropReason::SameSegment);
                 }
-                self.tracer.note(Seen::Migrating, || "delivered, and a copy held".into());
+                self.tracer.note(Stage::Migrating, || "delivered, and a copy held".into());
                 self.hold_copy(&ctx, record, index);
                 self.deliver(ctx, record.port, record.vlan);
             }
             // The host that redirected it knows that the node is here again. The control thread will be notified
             // soon.
-            Stage::Forward(RedirectTarget::Host(_))
+            RecordMode::Forward(RedirectTarget::Host(_))
                 if matches!(ctx.origin, Origin::Underlay { hop: true, .. }) =>
             {
                 self.deliver(ctx, record.port, record.vlan);
             }
-            Stage::Forward(target) => {
+            RecordMode::Forward(target) => {
                 if self.egress.has_held(index, WINDOW) {
-                    return self.hold(ctx.packet, record, index, WINDOW, Class::Straggler);
+                    return self.hold(ctx.packet, record, index, WINDOW, HeldKind::Straggler);
                 }
                 MigrationCounters::add(&record.counters.redirected, 1);
                 self.redirect(ctx, record.mac, *target, record.vlan);
@@ -105,10 +105,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     /// Holds a frame.
-    fn hold(&mut self, packet: I::P, record: &MigrationRecord, index: u32, sender: u32, class: Class) {
-        if self.egress.hold(record, index, sender, class, &packet) {
+    fn hold(&mut self, packet: I::P, record: &MigrationRecord, index: u32, sender: u32, kind: HeldKind) {
+        if self.egress.hold(record, index, sender, kind, &packet) {
             add(&self.counters.held, 1);
-            if class == Class::Frame {
+            if kind == HeldKind::Frame {
                 MigrationCounters::add(&record.counters.held, 1);
             }
             std::mem::drop(packet);
@@ -120,7 +120,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Holds a copy of a frame that is also delivered. A copy that does not fit is a loss only if the node has left.
     fn hold_copy(&mut self, ctx: &PacketCtx<I::P>, record: &MigrationRecord, index: u32) {
-        if self.egress.hold(record, index, WINDOW, Class::Frame, &ctx.packet) {
+        if self.egress.hold(record, index, WINDOW, HeldKind::Frame, &ctx.packet) {
             add(&self.counters.copied, 1);
             add(&self.counters.held, 1);
             MigrationCounters::add(&record.counters.held, 1);
@@ -140,7 +140,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 } else {
                     OverlayFlags::HOP
                 };
-                self.tracer.note(Seen::Migrating, || format!("redirected to host {host}"));
+                self.tracer.note(Stage::Migrating, || format!("redirected to host {host}"));
                 let meta = EncapMeta { flags, node: only_node, ..EncapMeta::PLAIN };
                 self.encap_to_peer(ctx, Peer::new(host), meta);
             }
@@ -156,7 +156,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             return self.drop(ctx.packet, DropReason::NotHere);
         }
         let view = self.view;
-        self.tracer.note(Seen::Migrating, || {
+        self.tracer.note(Stage::Migrating, || {
             let host = view.peer_of(slot).map_or_else(String::new, |peer| format!(" to host {peer}"));
             format!("its node has left from here: redirected{host}")
         });
@@ -167,7 +167,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A frame for one node only, whatever its destination MAC is: another host held it for that node.
     #[cold]
     pub fn deliver_to_node(&mut self, ctx: PacketCtx<I::P>, node: Mac) {
-        self.tracer.note(Seen::Migrating, || format!("for {node} only"));
+        self.tracer.note(Stage::Migrating, || format!("for {node} only"));
         let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         let is_apart = matches!(ctx.origin, Origin::Underlay { apart, .. } if apart != 0);
         let word = self.view.packed_fdb_entry(ctx.bd, node);
@@ -197,7 +197,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
-        self.tracer.note(Seen::Migrating, || format!("{marker:?}"));
+        self.tracer.note(Stage::Migrating, || format!("{marker:?}"));
         let word = self.view.packed_fdb_entry(network.bd, marker.node);
         match word.unpack() {
             Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) if !marker.relayed => {
@@ -225,7 +225,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         match word.unpack() {
             Some(FdbEntry::Local { port, .. }) if !marker.relayed => self.queue_marker(packet, network, port),
             Some(FdbEntry::Migrating { index, .. }) => match view.migrating(index) {
-                Some(MigrationRecord { stage: Stage::Arriving(_), port, .. }) => {
+                Some(MigrationRecord { mode: RecordMode::Arriving(_), port, .. }) => {
                     self.queue_marker(packet, network, *port);
                 }
                 Some(record) => self.hold_or_relay_marker(packet, &marker, record, index),
@@ -283,7 +283,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if let Ok(marker) = marker::parse(packet.head())
             && marker.relayed
             && let Some(FdbEntry::Migrating { index, .. }) = view.fdb_entry(network.bd, marker.node)
-            && let Some(MigrationRecord { stage: Stage::Arriving(arrival), .. }) = view.migrating(index)
+            && let Some(MigrationRecord { mode: RecordMode::Arriving(arrival), .. }) = view.migrating(index)
         {
             if marker.ends {
                 arrival.expect_source();
@@ -300,19 +300,19 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// An end marker for a node that leaves a port whose frames each lcore holds or redirects itself.
     fn hold_or_relay_marker(&mut self, packet: I::P, marker: &Marker, record: &MigrationRecord, index: u32) {
-        match &record.stage {
-            Stage::Forward(RedirectTarget::Host(host)) if !marker.relayed => {
+        match &record.mode {
+            RecordMode::Forward(RedirectTarget::Host(host)) if !marker.relayed => {
                 if self.egress.has_held(index, WINDOW) {
-                    self.hold(packet, record, index, WINDOW, Class::Marker);
+                    self.hold(packet, record, index, WINDOW, HeldKind::Marker);
                 } else {
                     let network = Network { bd: record.bd, vni: record.vni };
                     self.relay_marker(packet, network, Peer::new(*host), Relay::default());
                 }
             }
-            Stage::Window { .. } if !marker.relayed => {
-                self.hold(packet, record, index, WINDOW, Class::Marker);
+            RecordMode::Window { .. } if !marker.relayed => {
+                self.hold(packet, record, index, WINDOW, HeldKind::Marker);
             }
-            Stage::Arriving(_) | Stage::Window { .. } | Stage::Forward(_) => {
+            RecordMode::Arriving(_) | RecordMode::Window { .. } | RecordMode::Forward(_) => {
                 self.drop(packet, DropReason::EndMarker);
             }
         }

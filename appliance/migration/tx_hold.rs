@@ -3,7 +3,7 @@
 //! the control thread sets where the node is now. The control thread sets the mode; the lcore that owns the transmit
 //! queue does everything else.
 
-use super::hold::{Class, HoldPool, HoldQueue, Meta};
+use super::hold::{HeldKind, HoldPool, HoldQueue, Meta};
 use super::record::{MigrationCounters, RedirectTarget};
 use dpdk::{Mbuf, Mempool, Unfinished};
 use std::sync::{
@@ -16,7 +16,7 @@ use std::sync::{
 
 /// What a TX port does with frames that its device refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum HoldMode {
     /// As for any port: a short backlog, then a drop.
     Off,
     /// Hold them.
@@ -27,7 +27,7 @@ pub enum Mode {
     Discard,
 }
 
-impl Mode {
+impl HoldMode {
     const fn pack(self) -> u64 {
         match self {
             Self::Off => 0,
@@ -58,7 +58,7 @@ pub struct PortMigration {
     /// Frames that wait outside the hold, in the TX ports' own buffers.
     pub buffered: AtomicU64,
     /// The host whose end markers are counted (upper half), and how many have been sent on.
-    ends: AtomicU64,
+    relayed: AtomicU64,
 }
 
 impl PortMigration {
@@ -69,15 +69,15 @@ impl PortMigration {
     }
 
     /// Sets the mode.
-    pub fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: HoldMode) {
         self.mode.store(mode.pack(), Relaxed);
     }
 
     /// The mode.
     #[inline]
     #[must_use]
-    pub fn mode(&self) -> Mode {
-        Mode::unpack(self.mode.load(Relaxed))
+    pub fn mode(&self) -> HoldMode {
+        HoldMode::unpack(self.mode.load(Relaxed))
     }
 
     /// Whether the mode is another than `Off`.
@@ -88,21 +88,21 @@ impl PortMigration {
     }
 
     /// Counts end markers of this host from now on.
-    pub fn count_ends(&self, host: u32) {
-        self.ends.store(u64::from(host) << 32, Relaxed);
+    pub fn count_relayed(&self, host: u32) {
+        self.relayed.store(u64::from(host) << 32, Relaxed);
     }
 
     /// Counts an end marker of a host that was sent on, behind all held frames.
-    pub fn marker_passed(&self, host: u32) {
-        if (self.ends.load(Relaxed) >> 32) as u32 == host {
-            self.ends.fetch_add(1, Release);
+    pub fn marker_relayed(&self, host: u32) {
+        if (self.relayed.load(Relaxed) >> 32) as u32 == host {
+            self.relayed.fetch_add(1, Release);
         }
     }
 
-    /// How many were sent on since [`PortMigration::count_ends`].
+    /// How many were sent on since [`PortMigration::count_relayed`].
     #[must_use]
-    pub fn ends(&self) -> u32 {
-        self.ends.load(Acquire) as u32
+    pub fn relayed(&self) -> u32 {
+        self.relayed.load(Acquire) as u32
     }
 
     /// Whether no frame waits, in the hold or before it.
@@ -155,22 +155,22 @@ impl TxHold {
     }
 
     /// Copies a frame into the hold. Returns false if there is no room.
-    pub fn hold(&mut self, packet: &Mbuf, class: Class, now: u64) -> bool {
+    pub fn hold(&mut self, packet: &Mbuf, kind: HeldKind, now: u64) -> bool {
         let counters = &self.migration.counters;
-        let held = hold(&mut self.queue, &self.pool, packet, class, now, counters, self.node_bytes);
-        match (held, class) {
+        let held = hold(&mut self.queue, &self.pool, packet, kind, now, counters, self.node_bytes);
+        match (held, kind) {
             (false, _) => MigrationCounters::add(&counters.dropped, 1),
-            (true, Class::Frame) => MigrationCounters::add(&counters.held, 1),
-            (true, Class::Straggler) => MigrationCounters::add(&counters.redirected, 1),
-            (true, Class::Marker) => {}
+            (true, HeldKind::Frame) => MigrationCounters::add(&counters.held, 1),
+            (true, HeldKind::Straggler) => MigrationCounters::add(&counters.redirected, 1),
+            (true, HeldKind::Marker) => {}
         }
         held
     }
 
     /// Takes the oldest frame out of the hold, into a buffer of `mempool`. `None` if there is none, or no buffer.
-    pub fn take(&mut self, mempool: &Mempool) -> Option<(Mbuf, Class)> {
+    pub fn take(&mut self, mempool: &Mempool) -> Option<(Mbuf, HeldKind)> {
         let taken = take(&mut self.queue, &self.pool, mempool, &self.migration.counters)?;
-        if taken.1 == Class::Frame {
+        if taken.1 == HeldKind::Frame {
             MigrationCounters::add(&self.migration.counters.replayed, 1);
         }
         Some(taken)
@@ -199,7 +199,7 @@ pub fn hold(
     queue: &mut HoldQueue,
     pool: &HoldPool,
     packet: &Mbuf,
-    class: Class,
+    kind: HeldKind,
     now: u64,
     counters: &MigrationCounters,
     node_bytes: u64,
@@ -209,7 +209,7 @@ pub fn hold(
     }
     let unfinished = packet.unfinished();
     let meta = Meta {
-        kind: class as u8,
+        kind: kind as u8,
         unfinished: unfinished.is_some(),
         gso: unfinished.and_then(|u| u.gso),
         at: now,
@@ -228,7 +228,7 @@ pub fn take(
     pool: &HoldPool,
     mempool: &Mempool,
     counters: &MigrationCounters,
-) -> Option<(Mbuf, Class)> {
+) -> Option<(Mbuf, HeldKind)> {
     let meta = queue.front()?;
     let mut packet = Mbuf::from_chunks(mempool, queue.front_chunks(), queue.front_len())?;
     if meta.unfinished {
@@ -237,7 +237,7 @@ pub fn take(
     let before = queue.bytes();
     queue.pop_front(pool);
     counters.hold_removed(1, (before - queue.bytes()) as u64);
-    Some((packet, Class::from_u8(meta.kind)))
+    Some((packet, HeldKind::from_u8(meta.kind)))
 }
 
 #[cfg(test)]
@@ -247,19 +247,19 @@ mod tests {
     #[test]
     fn modes_survive_packing() {
         let modes = [
-            Mode::Off,
-            Mode::Hold,
-            Mode::Forward(RedirectTarget::Host(0)),
-            Mode::Forward(RedirectTarget::Host(u32::MAX)),
-            Mode::Forward(RedirectTarget::Port(7)),
-            Mode::Discard,
+            HoldMode::Off,
+            HoldMode::Hold,
+            HoldMode::Forward(RedirectTarget::Host(0)),
+            HoldMode::Forward(RedirectTarget::Host(u32::MAX)),
+            HoldMode::Forward(RedirectTarget::Port(7)),
+            HoldMode::Discard,
         ];
         let shared = PortMigration::default();
         assert!(!shared.is_on());
         for mode in modes {
             shared.set(mode);
             assert_eq!(shared.mode(), mode);
-            assert_eq!(shared.is_on(), mode != Mode::Off);
+            assert_eq!(shared.is_on(), mode != HoldMode::Off);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! implementation; the provided methods are that of a place where nothing waits, such as a trace.
 
 use super::{Learn, packet::Packet, ports::Network};
-use crate::migration::{hold::Class, record::MigrationRecord, source_ports::UsedPorts};
+use crate::migration::{hold::HeldKind, record::MigrationRecord, source_ports::UsedPorts};
 use crate::tables::packed::Bd;
 use stopover_net::{Mac, marker::Marker};
 
@@ -76,7 +76,7 @@ pub trait MigrationEgress<P: Packet> {
         _record: &MigrationRecord,
         _index: u32,
         _sender: u32,
-        _class: Class,
+        _kind: HeldKind,
         _packet: &P,
     ) -> bool {
         false

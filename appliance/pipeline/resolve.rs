@@ -9,7 +9,7 @@ use super::{
     Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, packet::Packet, ports::Origin,
     ports::Role, tenant::describe_slot, tracer::Stage, tracer::Tracer,
 };
-use crate::migration::record::Stage as RecordStage;
+use crate::migration::record::RecordMode;
 use crate::tables::{packed::FdbEntry, peer::Slot};
 use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::Mac;
@@ -152,10 +152,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
         let place = view.fdb_entry(ctx.bd, owner);
         if let Some(FdbEntry::Migrating { index, .. }) = place
-            && self
-                .view
-                .migrating(index)
-                .is_some_and(|record| matches!(record.stage, RecordStage::Forward(_)))
+            && self.view.migrating(index).is_some_and(|record| matches!(record.mode, RecordMode::Forward(_)))
         {
             self.tracer.note(Stage::Resolve, || {
                 format!("{} is {owner}, which has left: answered here", query.target)

@@ -4,7 +4,7 @@
 use super::arena::{Arena, Buffer};
 use std::sync::Arc;
 use stopover::migration::{
-    hold::{Class, HoldPool, HoldQueue, Meta},
+    hold::{HeldKind, HoldPool, HoldQueue, Meta},
     record::MigrationRecord,
 };
 use stopover::pipeline::{
@@ -91,9 +91,9 @@ impl Egress for Sink {
 }
 
 impl MigrationEgress<Buffer> for Sink {
-    fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, class: Class, packet: &Buffer) -> bool {
+    fn hold(&mut self, _: &MigrationRecord, _: u32, _: u32, kind: HeldKind, packet: &Buffer) -> bool {
         let Some((pool, queue)) = &mut self.hold else { return false };
-        let meta = Meta { kind: class as u8, unfinished: packet.unfilled, gso: packet.gso, at: 0 };
+        let meta = Meta { kind: kind as u8, unfinished: packet.unfilled, gso: packet.gso, at: 0 };
         queue.push(pool, meta, packet.segments(), packet.len()).is_ok()
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{Driver, ENDED_AFTER_MS, Key, Node, STAND_IN_AFTER_MS, announce::Announcing, release::Release};
 use crate::control::effects::{BoardRequest, Effect};
-use crate::migration::machine::{Action, Actions, State, Target};
-use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
-use crate::migration::tx_hold::Mode;
+use crate::migration::machine::{Action, Actions, State};
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RecordMode, RedirectTarget};
+use crate::migration::tx_hold::HoldMode;
 use crate::pipeline::Learn;
 use dpdk::cycles;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Driver<'_> {
             Action::Abort { migration, generation } => {
                 self.request(BoardRequest::Abort { migration, generation });
             }
-            Action::Keep { port } => self.hold_frames(now_ms, key, port),
+            Action::Hold { port } => self.hold_frames(now_ms, key, port),
             Action::Release { port } => self.release(now_ms, key, port),
             Action::Discard { port } => self.discard(key, port),
             Action::Forward { port, to } => self.forward(now_ms, key, port, to),
@@ -98,7 +98,7 @@ impl Driver<'_> {
             };
             // Frames that our lcores send there from now on wait there until this marker has arrived, as those of any
             // other host.
-            vif.migration.count_ends(own);
+            vif.migration.count_relayed(own);
             let sender_queues = self.end_own_path(vni, key, port);
             self.free_port(key, port, Some((sender_queues, now_ms + ENDED_AFTER_MS)));
         }
@@ -117,7 +117,7 @@ impl Driver<'_> {
         self.migrations.ports.get(&port).is_some_and(|vif| vif.exact)
     }
 
-    fn set_mode(&mut self, key: Key, port: u16, mode: Mode) {
+    fn set_hold_mode(&mut self, key: Key, port: u16, mode: HoldMode) {
         if let Some(node) = self.migrations.nodes.get_mut(&key) {
             node.releasing.retain(|release| release.port != port);
         }
@@ -141,10 +141,10 @@ impl Driver<'_> {
             node.milestones.begin(now_ms, &node.counters);
         }
         if self.is_exact(port) {
-            return self.set_mode(key, port, Mode::Hold);
+            return self.set_hold_mode(key, port, HoldMode::Hold);
         }
         let cycles = cycles::tsc_hz() / 1000 * self.migrations.window_ms;
-        self.set_record(key, port, Stage::Window { cycles });
+        self.set_record(key, port, RecordMode::Window { cycles });
     }
 
     fn release(&mut self, now_ms: u64, key: Key, port: u16) {
@@ -164,41 +164,37 @@ impl Driver<'_> {
 
     fn end_record(&mut self, (bd, mac): Key) {
         if let Some(node) = self.migrations.nodes.get_mut(&(bd, mac)) {
-            node.stage = None;
+            node.record_mode = None;
         }
         self.tables.end_migrating(bd, mac);
     }
 
     fn discard(&mut self, key: Key, port: u16) {
         if self.is_exact(port) {
-            self.set_mode(key, port, Mode::Discard);
+            self.set_hold_mode(key, port, HoldMode::Discard);
             return self.free_port(key, port, None);
         }
         self.end_record(key);
     }
 
-    fn forward(&mut self, now_ms: u64, key: Key, port: u16, to: Target) {
-        let target = match to {
-            Target::Host(host) => RedirectTarget::Host(host),
-            Target::Port(port) => RedirectTarget::Port(port),
-        };
+    fn forward(&mut self, now_ms: u64, key: Key, port: u16, to: RedirectTarget) {
         self.track_old_path_ends(key, to);
         if self.is_exact(port) {
             // Flooded frames are sent on with the others: senders that know of the lock send the node copies of its
             // own, and a sender that does not know it still has the node here.
-            return self.set_mode(key, port, Mode::Forward(target));
+            return self.set_hold_mode(key, port, HoldMode::Forward(to));
         }
-        self.set_record(key, port, Stage::Forward(target));
+        self.set_record(key, port, RecordMode::Forward(to));
         self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
     }
 
     /// Records from now on which hosts have ended their path through here.
-    fn track_old_path_ends(&mut self, key: Key, to: Target) {
+    fn track_old_path_ends(&mut self, key: Key, to: RedirectTarget) {
         let (own, lock) = (self.replica.own_id(), self.migrations.locks.get(&key));
         let generation = lock.map_or(0, |lock| lock.generation);
         let Some(node) = self.migrations.nodes.get_mut(&key) else { return };
         node.old_path_ends = match (to, own) {
-            (Target::Host(_), Some(own)) => {
+            (RedirectTarget::Host(_), Some(own)) => {
                 let old_path_ends =
                     EndMarkerBarrier::new(own, generation, None, self.replica.appliances_in(node.vni));
                 old_path_ends.open(own);
@@ -208,11 +204,11 @@ impl Driver<'_> {
         };
     }
 
-    /// Publishes the stage of a node's frames.
-    fn set_record(&mut self, (bd, mac): Key, port: u16, stage: Stage) {
+    /// Publishes what happens to a node's frames.
+    fn set_record(&mut self, (bd, mac): Key, port: u16, mode: RecordMode) {
         let Some(node) = self.migrations.nodes.get_mut(&(bd, mac)) else { return };
-        node.stage = Some((port, stage.clone()));
-        if !matches!(stage, Stage::Arriving(_)) {
+        node.record_mode = Some((port, mode.clone()));
+        if !matches!(mode, RecordMode::Arriving(_)) {
             (node.arrival, node.closing) = (None, None);
         }
         let record = MigrationRecord {
@@ -222,7 +218,7 @@ impl Driver<'_> {
             port,
             vlan: vlan_of(node, self.stations.get(bd, mac).map_or(0, |station| station.vlan)),
             stand_in: node.stand_in.as_ref().map(|stand_in| stand_in.mac),
-            stage,
+            mode,
             counters: Arc::clone(&node.counters),
         };
         if let Err(full) = self.tables.set_migrating(record) {
@@ -242,9 +238,9 @@ impl Driver<'_> {
         node.milestones.begin(now_ms, &node.counters);
         node.milestones.set_arrived(node.exact);
         if self.is_exact(port) {
-            self.set_mode(key, port, Mode::Hold);
+            self.set_hold_mode(key, port, HoldMode::Hold);
         }
-        self.set_record(key, port, Stage::Arriving(arrival));
+        self.set_record(key, port, RecordMode::Arriving(arrival));
     }
 
     fn end_arrival(&mut self, key: Key) {
@@ -270,9 +266,9 @@ impl Driver<'_> {
             return self.end_stand_in(now_ms, key, STAND_IN_AFTER_MS);
         }
         self.begin_stand_in(now_ms, key);
-        let stage = self.migrations.nodes.get(&key).and_then(|node| node.stage.clone());
-        if let Some((port, stage)) = stage {
-            self.set_record(key, port, stage);
+        let mode = self.migrations.nodes.get(&key).and_then(|node| node.record_mode.clone());
+        if let Some((port, mode)) = mode {
+            self.set_record(key, port, mode);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The driver of the state machines, with what it works on. Enters: events of one round. Leaves: changes of tables,
+//! What the driver of the state machines works on. Enters: events of one round. Leaves: changes of tables,
 //! stations and the replica in the order that migrations need, and effects.
 
 use super::Migrations;

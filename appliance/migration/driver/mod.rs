@@ -1,6 +1,6 @@
 //! Migrating nodes: connects the state machine of each node with what happens. Enters: events of vhost ports (rings,
 //! dirty logging), stations of segments, updates of the board, in-band messages of other appliances, the time.
-//! Leaves: modes of TX ports, records in the tables, requests to the board, end markers. `driver` is what the
+//! Leaves: modes of TX ports, records in the tables, requests to the board, end markers. `context` is what the
 //! machines work on, `act` executes their actions, `board_events` processes the board's updates, `segment` handles
 //! stations without a port of their own, `announce` sends to other appliances and segments, `endings` knows which old
 //! paths are still to be ended, `release` ends the hold of a port, `report` counts.
@@ -16,9 +16,8 @@ mod segment;
 
 use crate::control::plan::Facts;
 use crate::migration::machine::{Event, Machine, NodeConfig, State};
-use crate::migration::record::Stage;
-use crate::migration::record::{EndMarkerBarrier, MigrationCounters};
-use crate::migration::tx_hold::{Mode, PortMigration};
+use crate::migration::record::{EndMarkerBarrier, MigrationCounters, RecordMode};
+use crate::migration::tx_hold::{HoldMode, PortMigration};
 use crate::pipeline::{
     Learn,
     migration_egress::MigrationEvent,
@@ -128,8 +127,8 @@ struct Node {
     /// Ports whose hold is being ended.
     releasing: Vec<Release>,
     forward_since_ms: Option<u64>,
-    /// Its stage in the tables, and for which port.
-    stage: Option<(u16, Stage)>,
+    /// The mode of its record in the tables, and for which port.
+    record_mode: Option<(u16, RecordMode)>,
     counters: Arc<MigrationCounters>,
     milestones: Milestones,
 }
@@ -224,7 +223,7 @@ impl Node {
             old_path_ends: None,
             releasing: Vec::new(),
             forward_since_ms: None,
-            stage: None,
+            record_mode: None,
             counters,
             milestones: Milestones::default(),
         }
@@ -393,8 +392,9 @@ impl Driver<'_> {
         let of_ports = |key: Key| self.migrations.ports.values().filter(move |vif| vif.key == key);
         let is_empty = || {
             node.counters.held_now.load(Relaxed) == 0
-                && of_ports(key)
-                    .all(|vif| !matches!(vif.migration.mode(), Mode::Forward(_)) || vif.migration.is_empty())
+                && of_ports(key).all(|vif| {
+                    !matches!(vif.migration.mode(), HoldMode::Forward(_)) || vif.migration.is_empty()
+                })
         };
         // Frames without a path to the new host keep the node here for a limited time only.
         let deadline = since + wait_ms;
@@ -409,7 +409,7 @@ impl Driver<'_> {
         if self.tables.passed(known) && node.arrival.as_ref().is_none_or(|arrival| arrival.is_settled()) {
             node.closing = None;
             node.arrival = None;
-            node.stage = None;
+            node.record_mode = None;
             self.tables.end_migrating(bd, mac);
         }
     }
@@ -423,15 +423,15 @@ impl Driver<'_> {
         node.releasing.retain_mut(|release| {
             let Some(vif) = ports.get(&release.port) else { return false };
             let migrations = &vif.migration;
-            let is_empty = migrations.is_empty() && !release.awaits_markers(now_ms, migrations.ends());
+            let is_empty = migrations.is_empty() && !release.awaits_markers(now_ms, migrations.relayed());
             let next = release.next_mode(now_ms, migrations.mode(), is_empty, taken, hold_ms);
-            if next == Some(Mode::Discard) {
+            if next == Some(HoldMode::Discard) {
                 log::warn!("no frame held for {} was sent for {hold_ms} ms: they are dropped", key.1);
             }
             if let Some(mode) = next {
                 migrations.set(mode);
             }
-            next != Some(Mode::Off)
+            next != Some(HoldMode::Off)
         });
     }
 }

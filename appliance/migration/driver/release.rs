@@ -2,7 +2,7 @@
 //! not accept yet are held for a while longer. But not without end: a VM that accepts nothing is treated as any other
 //! such VM. Enters: what waits and what was delivered, as read now. Leaves: the mode to set. Pure.
 
-use crate::migration::tx_hold::Mode;
+use crate::migration::tx_hold::HoldMode;
 
 /// How long a vif's ring must have accepted everything before its hold ends, in milliseconds.
 const RELEASE_AFTER_MS: u64 = 2_000;
@@ -33,21 +33,21 @@ impl Release {
         self.markers.is_some_and(|(all, until_ms)| markers < all && now_ms < until_ms)
     }
 
-    /// The mode to set now, if another. `Mode::Off` ends it. `is_empty`: no frame waits; `taken`: changes when a
+    /// The mode to set now, if another. `HoldMode::Off` ends it. `is_empty`: no frame waits; `taken`: changes when a
     /// frame leaves; `hold_ms`: how long frames wait when none does.
     pub fn next_mode(
         &mut self,
         now_ms: u64,
-        mode: Mode,
+        mode: HoldMode,
         is_empty: bool,
         taken: (u64, u64),
         hold_ms: u64,
-    ) -> Option<Mode> {
+    ) -> Option<HoldMode> {
         if is_empty {
             self.taken = None;
             let since = *self.empty_since_ms.get_or_insert(now_ms);
-            let done = mode != Mode::Hold || now_ms >= since + RELEASE_AFTER_MS;
-            return done.then_some(Mode::Off);
+            let done = mode != HoldMode::Hold || now_ms >= since + RELEASE_AFTER_MS;
+            return done.then_some(HoldMode::Off);
         }
         self.empty_since_ms = None;
         let since = match self.taken {
@@ -57,7 +57,8 @@ impl Release {
                 now_ms
             }
         };
-        (matches!(mode, Mode::Hold | Mode::Forward(_)) && now_ms >= since + hold_ms).then_some(Mode::Discard)
+        (matches!(mode, HoldMode::Hold | HoldMode::Forward(_)) && now_ms >= since + hold_ms)
+            .then_some(HoldMode::Discard)
     }
 }
 
@@ -68,22 +69,28 @@ mod tests {
 
     const HOLD_MS: u64 = 10_000;
 
-    fn look(release: &mut Release, now_ms: u64, mode: Mode, is_empty: bool, taken: u64) -> Option<Mode> {
+    fn look(
+        release: &mut Release,
+        now_ms: u64,
+        mode: HoldMode,
+        is_empty: bool,
+        taken: u64,
+    ) -> Option<HoldMode> {
         release.next_mode(now_ms, mode, is_empty, (taken, 0), HOLD_MS)
     }
 
     #[test]
     fn hold_ends_once_the_ring_has_accepted_everything_for_a_while() {
         let mut release = Release::new(1, None);
-        assert_eq!(look(&mut release, 0, Mode::Hold, true, 7), None);
-        assert_eq!(look(&mut release, 1_000, Mode::Hold, false, 8), None, "it has to start again");
-        assert_eq!(look(&mut release, 1_500, Mode::Hold, true, 9), None);
-        assert_eq!(look(&mut release, 3_499, Mode::Hold, true, 9), None);
-        assert_eq!(look(&mut release, 3_500, Mode::Hold, true, 9), Some(Mode::Off));
-        let to = Mode::Forward(RedirectTarget::Port(2));
+        assert_eq!(look(&mut release, 0, HoldMode::Hold, true, 7), None);
+        assert_eq!(look(&mut release, 1_000, HoldMode::Hold, false, 8), None, "it has to start again");
+        assert_eq!(look(&mut release, 1_500, HoldMode::Hold, true, 9), None);
+        assert_eq!(look(&mut release, 3_499, HoldMode::Hold, true, 9), None);
+        assert_eq!(look(&mut release, 3_500, HoldMode::Hold, true, 9), Some(HoldMode::Off));
+        let to = HoldMode::Forward(RedirectTarget::Port(2));
         assert_eq!(
             look(&mut Release::new(1, None), 0, to, true, 9),
-            Some(Mode::Off),
+            Some(HoldMode::Off),
             "everything was sent on"
         );
     }
@@ -98,14 +105,14 @@ mod tests {
 
     #[test]
     fn undeliverable_frames_are_dropped_after_the_hold_time() {
-        for mode in [Mode::Hold, Mode::Forward(RedirectTarget::Host(2))] {
+        for mode in [HoldMode::Hold, HoldMode::Forward(RedirectTarget::Host(2))] {
             let mut release = Release::new(1, None);
             assert_eq!(look(&mut release, 0, mode, false, 0), None);
             assert_eq!(look(&mut release, 5_000, mode, false, 42), None, "it accepted one");
             assert_eq!(look(&mut release, 14_999, mode, false, 42), None);
-            assert_eq!(look(&mut release, 15_000, mode, false, 42), Some(Mode::Discard));
-            assert_eq!(look(&mut release, 15_001, Mode::Discard, false, 42), None, "the lcores drop it");
-            assert_eq!(look(&mut release, 15_002, Mode::Discard, true, 42), Some(Mode::Off));
+            assert_eq!(look(&mut release, 15_000, mode, false, 42), Some(HoldMode::Discard));
+            assert_eq!(look(&mut release, 15_001, HoldMode::Discard, false, 42), None, "the lcores drop it");
+            assert_eq!(look(&mut release, 15_002, HoldMode::Discard, true, 42), Some(HoldMode::Off));
         }
     }
 }

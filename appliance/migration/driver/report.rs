@@ -3,8 +3,8 @@
 use super::{Driver, Key, Migrations};
 use crate::control::{effects::BoardRequest, ports::Ports, replica::Replica};
 use crate::migration::hold::HoldPool;
-use crate::migration::machine::{State, Target};
-use crate::migration::record::{EndMarkerBarrier, MigrationCounters};
+use crate::migration::machine::State;
+use crate::migration::record::{EndMarkerBarrier, MigrationCounters, RedirectTarget};
 use dpdk::cycles;
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -250,10 +250,10 @@ impl Driver<'_> {
         match after {
             State::Leaving { port: at } => log::info!(vni, mac:%; "{what} is about to leave {}", port(at)),
             State::Paused { .. } => log::info!(vni, mac:%; "{what} has stopped: its frames are held"),
-            State::Forwarding { to: Target::Host(to), .. } => {
+            State::Forwarding { to: RedirectTarget::Host(to), .. } => {
                 log::info!(vni, mac:%; "{what} runs at {}: its held frames are sent there", host(to));
             }
-            State::Forwarding { to: Target::Port(to), .. } => {
+            State::Forwarding { to: RedirectTarget::Port(to), .. } => {
                 log::info!(vni, mac:%; "{what} runs behind {}", port(to))
             }
             State::Arriving { port: at, from, .. } => {
@@ -318,7 +318,7 @@ impl Migrations {
             State::Here { .. } => (None, "here"),
             State::Leaving { .. } => (None, "leaving"),
             State::Paused { .. } => (None, "paused"),
-            State::Forwarding { to: Target::Host(host), .. } => (replica.host(host), "forwarding"),
+            State::Forwarding { to: RedirectTarget::Host(host), .. } => (replica.host(host), "forwarding"),
             State::Forwarding { .. } => (None, "forwarding"),
             State::Arriving { .. } => (None, "arriving"),
             State::Expected { .. } => (None, "expected"),

@@ -122,7 +122,7 @@ impl Driver<'_> {
             return;
         }
         let Some(node) = self.migrations.nodes.remove(&key) else { return };
-        if node.stage.is_some() {
+        if node.record_mode.is_some() {
             self.tables.end_migrating(key.0, key.1);
         }
         self.stations.unfollow(key.0, key.1);

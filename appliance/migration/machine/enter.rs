@@ -1,9 +1,8 @@
 //! Entering a state, the invariants of all states, and queries of the facts.
 
 use super::{
-    Action, Announcing, Machine, Record,
+    Action, Announcing, Machine, Record, RedirectTarget,
     State::{Arriving, Away, Expected, Forwarding, Here, Leaving, Paused},
-    Target,
 };
 use stopover_bbs::model::Lock;
 
@@ -79,7 +78,7 @@ impl Machine {
     pub(super) fn enter_leaving(&mut self, port: u16) {
         self.state = Leaving { port };
         self.deadline = None;
-        self.push_action(Action::Keep { port });
+        self.push_action(Action::Hold { port });
         if self.logging() {
             self.request_lock();
         }
@@ -141,11 +140,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn enter_forwarding(&mut self, now: u64, port: u16, to: Target) {
+    pub(super) fn enter_forwarding(&mut self, now: u64, port: u16, to: RedirectTarget) {
         self.state = Forwarding { port, to };
         self.facts.announced_by = None;
         match to {
-            Target::Host(host) => {
+            RedirectTarget::Host(host) => {
                 self.disclaim();
                 let confirmed = self.facts.record_changed && self.facts.record == Record::Other(host);
                 self.deadline = (!confirmed).then_some(now + self.config.hold_ms);
@@ -153,7 +152,7 @@ impl Machine {
                 self.facts.ports_up.clear();
                 self.facts.logging.clear();
             }
-            Target::Port(_) => {
+            RedirectTarget::Port(_) => {
                 self.claim();
                 self.deadline = None;
                 self.facts.logging.retain(|logging| *logging != port);
@@ -168,7 +167,7 @@ impl Machine {
         self.deadline = Some(now + self.config.hold_ms);
         self.push_action(Action::ShowLocal { port });
         self.claim();
-        self.push_action(Action::Keep { port });
+        self.push_action(Action::Hold { port });
     }
 
     /// All hosts know its new host.

@@ -8,6 +8,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use super::record::RedirectTarget;
 use stopover_bbs::model::{Lock, Unlocked};
 
 /// How long after the end of dirty logging the migration counts as cancelled, in milliseconds. A successful migration
@@ -46,15 +47,6 @@ pub enum Record {
     Other(u32),
 }
 
-/// The destination of held frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// To the host with this id, with the HOP mark.
-    Host(u32),
-    /// To another port of this appliance.
-    Port(u16),
-}
-
 /// Where the node is, as this appliance sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -82,7 +74,7 @@ pub enum State {
         /// Where it ran.
         port: u16,
         /// Where it runs.
-        to: Target,
+        to: RedirectTarget,
     },
     /// It runs here, and frames by its old host are delivered first.
     Arriving {
@@ -178,7 +170,7 @@ pub enum Action {
         generation: u64,
     },
     /// From now on hold, in order, the frames that the port refuses. It still gets those that it accepts.
-    Keep {
+    Hold {
         /// Which.
         port: u16,
     },
@@ -193,12 +185,12 @@ pub enum Action {
         port: u16,
     },
     /// Redirect the frames held for this port and all later ones, in order. Replaces an earlier `Forward`; ended by
-    /// `Keep`, `Release`, `Discard` or `Depart`.
+    /// `Hold`, `Release`, `Discard` or `Depart`.
     Forward {
         /// For which port it was kept.
         port: u16,
         /// Where it goes.
-        to: Target,
+        to: RedirectTarget,
     },
     /// Hold direct frames of each sender until its end markers have arrived.
     StartArrival {

@@ -2,9 +2,8 @@
 //! `entry` has the functions that enter a state.
 
 use super::{
-    ANNOUNCE_MAX_MS, Action, Announcing, CANCEL_MS, Event, Facts, Machine, Record,
+    ANNOUNCE_MAX_MS, Action, Announcing, CANCEL_MS, Event, Facts, Machine, Record, RedirectTarget,
     State::{Arriving, Away, Expected, Forwarding, Here, Leaving, Paused},
-    Target,
 };
 use stopover_bbs::model::{Lock, Unlocked};
 
@@ -37,7 +36,7 @@ impl Machine {
             // Windowed: its link is up, or its station was seen, at another port than before.
             Here { port: at } if at != port && !exact => self.enter_here(port),
             Leaving { port: at } if at != port && !exact => {
-                self.enter_forwarding(now, at, Target::Port(port))
+                self.enter_forwarding(now, at, RedirectTarget::Port(port))
             }
             Arriving { port: at, .. } if at != port && !exact => {
                 self.push_action(Action::EndArrival);
@@ -49,22 +48,22 @@ impl Machine {
             Forwarding { port: at, to } if at == port => {
                 self.push_action(Action::Release { port });
                 match to {
-                    Target::Host(host) => self.set_previous_host(host),
-                    Target::Port(_) => {}
+                    RedirectTarget::Host(host) => self.set_previous_host(host),
+                    RedirectTarget::Port(_) => {}
                 }
                 self.start_here(now, port);
             }
-            Forwarding { to: Target::Port(at), .. } if at == port => {}
+            Forwarding { to: RedirectTarget::Port(at), .. } if at == port => {}
             Expected { port: at, .. } if at == port => {
                 self.push_action(Action::Release { port });
                 self.start_here(now, port);
             }
-            Forwarding { port: at, to: Target::Host(host) } => {
+            Forwarding { port: at, to: RedirectTarget::Host(host) } => {
                 self.set_previous_host(host);
-                self.enter_forwarding(now, at, Target::Port(port));
+                self.enter_forwarding(now, at, RedirectTarget::Port(port));
             }
             Paused { port: at, .. } | Forwarding { port: at, .. } | Expected { port: at, .. } => {
-                self.enter_forwarding(now, at, Target::Port(port));
+                self.enter_forwarding(now, at, RedirectTarget::Port(port));
             }
         }
     }
@@ -82,7 +81,7 @@ impl Machine {
         match self.state {
             Here { port: at } if at == port => match (other, arrived, moved) {
                 (Some(other), ..) => self.enter_here(other),
-                (None, Some(host), _) => self.enter_forwarding(now, port, Target::Host(host)),
+                (None, Some(host), _) => self.enter_forwarding(now, port, RedirectTarget::Host(host)),
                 (None, None, Some(host)) => {
                     self.disclaim();
                     self.push_action(Action::Depart { host });
@@ -95,25 +94,25 @@ impl Machine {
                 }
             },
             Leaving { port: at } if at == port => match (other, arrived.or(moved)) {
-                (Some(other), _) => self.enter_forwarding(now, port, Target::Port(other)),
-                (None, Some(host)) => self.enter_forwarding(now, port, Target::Host(host)),
+                (Some(other), _) => self.enter_forwarding(now, port, RedirectTarget::Port(other)),
+                (None, Some(host)) => self.enter_forwarding(now, port, RedirectTarget::Host(host)),
                 (None, None) => self.enter_paused(now, port),
             },
             Arriving { port: at, .. } if at == port => {
                 self.push_action(Action::EndArrival);
                 match (other, arrived) {
                     (Some(other), _) => self.start_here(now, other),
-                    (None, Some(host)) => self.enter_forwarding(now, port, Target::Host(host)),
+                    (None, Some(host)) => self.enter_forwarding(now, port, RedirectTarget::Host(host)),
                     (None, None) => {
-                        self.push_action(Action::Keep { port });
+                        self.push_action(Action::Hold { port });
                         self.enter_paused(now, port);
                     }
                 }
             }
-            Forwarding { port: at, to: Target::Port(to) } if to == port => match other {
-                Some(other) => self.enter_forwarding(now, at, Target::Port(other)),
+            Forwarding { port: at, to: RedirectTarget::Port(to) } if to == port => match other {
+                Some(other) => self.enter_forwarding(now, at, RedirectTarget::Port(other)),
                 None => {
-                    self.push_action(Action::Keep { port: at });
+                    self.push_action(Action::Hold { port: at });
                     self.enter_paused(now, at);
                 }
             },
@@ -199,19 +198,19 @@ impl Machine {
             (Here { .. } | Leaving { .. } | Arriving { .. }, Record::Here) => self.announcing = None,
             (Here { .. } | Leaving { .. } | Arriving { .. }, Record::Nowhere) => {}
             (Leaving { port }, Record::Other(host)) if !self.config.exact => {
-                self.enter_forwarding(now, port, Target::Host(host));
+                self.enter_forwarding(now, port, RedirectTarget::Host(host));
             }
             (Leaving { .. }, Record::Other(_)) => self.start_doubt_timer(now),
             (Paused { .. }, Record::Here | Record::Nowhere) => {}
             (Paused { port, .. } | Expected { port, .. }, Record::Other(host)) => {
-                self.enter_forwarding(now, port, Target::Host(host));
+                self.enter_forwarding(now, port, RedirectTarget::Host(host));
             }
-            (Forwarding { to: Target::Port(_), .. }, _) => {}
-            (Forwarding { to: Target::Host(to), .. }, Record::Other(host)) if to == host => {
+            (Forwarding { to: RedirectTarget::Port(_), .. }, _) => {}
+            (Forwarding { to: RedirectTarget::Host(to), .. }, Record::Other(host)) if to == host => {
                 self.deadline = None;
             }
             (Forwarding { port, .. }, Record::Other(host)) => {
-                self.enter_forwarding(now, port, Target::Host(host))
+                self.enter_forwarding(now, port, RedirectTarget::Host(host))
             }
             (Forwarding { .. }, Record::Here | Record::Nowhere) => {
                 self.deadline = Some(now + self.config.hold_ms);
@@ -289,7 +288,7 @@ impl Machine {
         if own == Some(from) || (generation != 0 && (generation <= arrival_generation || is_older)) {
             return;
         }
-        let to = Target::Host(from);
+        let to = RedirectTarget::Host(from);
         match self.state {
             // Its hold had expired, and the board does not know yet.
             Away if record == Record::Here => match self.facts.last_port.or(self.config.declared) {
@@ -309,21 +308,23 @@ impl Machine {
                     self.disclaim();
                 }
             }
-            Paused { port, .. } | Expected { port, .. } | Forwarding { port, to: Target::Host(_) } => {
+            Paused { port, .. }
+            | Expected { port, .. }
+            | Forwarding { port, to: RedirectTarget::Host(_) } => {
                 self.enter_forwarding(now, port, to);
             }
-            Away | Forwarding { to: Target::Port(_), .. } => {}
+            Away | Forwarding { to: RedirectTarget::Port(_), .. } => {}
         }
     }
 
     fn on_drained(&mut self, now: u64) {
         match (self.state, self.facts.record) {
-            (Forwarding { to: Target::Host(to), .. }, Record::Other(host))
+            (Forwarding { to: RedirectTarget::Host(to), .. }, Record::Other(host))
                 if self.facts.record_changed || host == to =>
             {
                 self.depart(host);
             }
-            (Forwarding { to: Target::Port(port), .. }, _) => {
+            (Forwarding { to: RedirectTarget::Port(port), .. }, _) => {
                 self.push_action(Action::ShowLocal { port });
                 self.push_action(Action::Release { port });
                 self.complete_local_move();

@@ -11,7 +11,7 @@ pub(super) struct Exits {
     pub punted: Vec<(u16, Vec<u8>)>,
     pub learned: Vec<Learn>,
     pub routers: Vec<RouterSeen>,
-    pub held: Vec<(u32, u32, Class, Vec<u8>)>,
+    pub held: Vec<(u32, u32, HeldKind, Vec<u8>)>,
     pub relayed: Vec<(u16, Vec<u8>)>,
     pub arrived: Vec<(Bd, Mac, u32, u64)>,
     /// The port whose queue holds markers.
@@ -65,13 +65,13 @@ impl MigrationEgress<VecPacket> for Exits {
         _: &MigrationRecord,
         index: u32,
         sender: u32,
-        class: Class,
+        kind: HeldKind,
         packet: &VecPacket,
     ) -> bool {
         if self.hold_full {
             return false;
         }
-        self.held.push((index, sender, class, packet.head().to_vec()));
+        self.held.push((index, sender, kind, packet.head().to_vec()));
         true
     }
     fn queue_marker(

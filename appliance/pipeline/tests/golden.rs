@@ -8,7 +8,7 @@ use super::{
     properties::seeds,
     *,
 };
-use crate::migration::record::{EndMarkerBarrier, RedirectTarget, Stage};
+use crate::migration::record::{EndMarkerBarrier, RecordMode, RedirectTarget};
 use crate::pipeline::MAX_BURST;
 use std::fmt::Write;
 use stopover_net::marker::{self, Kind, Marker};
@@ -143,20 +143,20 @@ fn is_for(port: u16, frame: &[u8]) -> bool {
 /// A leaves for host 2, B has a window, S arrives from host 1, and R1 was here before.
 fn is_migrating(lab: &mut Lab) {
     let bd = lab.net100;
-    let record = |mac, port, stage| MigrationRecord {
+    let record = |mac, port, mode| MigrationRecord {
         bd,
         vni: vni(100),
         mac,
         port,
         vlan: 0,
         stand_in: None,
-        stage,
+        mode,
         counters: std::sync::Arc::default(),
     };
-    lab.tables.set_migrating(record(A.mac, VM_A, Stage::Forward(RedirectTarget::Host(2)))).unwrap();
-    lab.tables.set_migrating(record(B.mac, VM_B, Stage::Window { cycles: 1000 })).unwrap();
+    lab.tables.set_migrating(record(A.mac, VM_A, RecordMode::Forward(RedirectTarget::Host(2)))).unwrap();
+    lab.tables.set_migrating(record(B.mac, VM_B, RecordMode::Window { cycles: 1000 })).unwrap();
     let arrival = std::sync::Arc::new(EndMarkerBarrier::new(9, 0, Some(1), [2]));
-    lab.tables.set_migrating(record(S.mac, SEGMENT, Stage::Arriving(arrival))).unwrap();
+    lab.tables.set_migrating(record(S.mac, SEGMENT, RecordMode::Arriving(arrival))).unwrap();
     lab.tables.set_departed(bd, R1.mac);
     lab.publish();
 }

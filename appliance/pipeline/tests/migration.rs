@@ -5,9 +5,9 @@ use super::{
     frames::{FROM_1, FROM_2, Tunnel, udp4},
     {A, B, S},
 };
-use crate::migration::hold::Class;
+use crate::migration::hold::HeldKind;
 use crate::migration::record::WINDOW;
-use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RecordMode, RedirectTarget};
 use crate::pipeline::{drop_reason::DropReason, packet::VecPacket, ports::Network};
 use crate::tables::peer::{IsolationClass, Peer};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const HOP: u8 = 1;
 const CONTROL: u8 = 2;
 const NODE: u8 = 4;
 
-fn record(lab: &Lab, mac: Mac, port: u16, stage: Stage) -> MigrationRecord {
+fn record(lab: &Lab, mac: Mac, port: u16, mode: RecordMode) -> MigrationRecord {
     let vni = Vni::new(100).unwrap();
     MigrationRecord {
         bd: lab.net100,
@@ -27,7 +27,7 @@ fn record(lab: &Lab, mac: Mac, port: u16, stage: Stage) -> MigrationRecord {
         port,
         vlan: 0,
         stand_in: None,
-        stage,
+        mode,
         counters: Arc::default(),
     }
 }
@@ -58,8 +58,8 @@ fn marked(tunnel: Tunnel, flags: u8, inner: &[u8]) -> VecPacket {
 /// A has arrived from host 1; the end markers of host 2 are still missing.
 fn arriving(lab: &mut Lab) -> Arc<EndMarkerBarrier> {
     let arrival = Arc::new(EndMarkerBarrier::new(9, 0, Some(1), [2]));
-    let stage = Stage::Arriving(Arc::clone(&arrival));
-    let record = record(lab, A.mac, VM_A, stage);
+    let mode = RecordMode::Arriving(Arc::clone(&arrival));
+    let record = record(lab, A.mac, VM_A, mode);
     lab.tables.set_migrating(record).unwrap();
     lab.publish();
     arrival
@@ -71,7 +71,7 @@ fn only_frames_of_a_sender_wait_for_its_end_marker() {
     let arrival = arriving(&mut lab);
     let direct = udp4(R2, A, 1);
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_2, 0, &direct)]).sent, []);
-    assert_eq!(lab.exits.held, [(0, 2, Class::Frame, direct.clone())]);
+    assert_eq!(lab.exits.held, [(0, 2, HeldKind::Frame, direct.clone())]);
     let by_the_old_host = udp4(R2, A, 2);
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_1, HOP, &by_the_old_host)]).only(VM_A), by_the_old_host);
     let of_the_old_host = udp4(R1, A, 3);
@@ -89,7 +89,7 @@ fn local_senders_wait_like_others() {
     let arrival = arriving(&mut lab);
     let frame = udp4(B, A, 1);
     assert_eq!(lab.one(VM_B, &frame).sent, []);
-    assert_eq!(lab.exits.held, [(0, 9, Class::Frame, frame.clone())]);
+    assert_eq!(lab.exits.held, [(0, 9, HeldKind::Frame, frame.clone())]);
     lab.exits.held.clear();
     arrival.open(9);
     assert_eq!(lab.one(VM_B, &frame).only(VM_A), frame);
@@ -115,7 +115,7 @@ fn a_copy_without_room_is_no_loss() {
         port: SEGMENT,
         vlan: 0,
         stand_in: None,
-        stage: Stage::Window { cycles: 1000 },
+        mode: RecordMode::Window { cycles: 1000 },
         counters: counters.clone(),
     };
     lab.tables.set_migrating(record).unwrap();
@@ -180,14 +180,14 @@ fn an_end_marker_is_queued_behind_frames_of_the_port() {
 fn a_window_delivers_and_holds_a_copy_also_for_the_stand_in() {
     let mut lab = Lab::new();
     let stand_in = Mac::new([2, 0x53, 0x54, 0, 0, 50]);
-    let mut record = record(&lab, S.mac, SEGMENT, Stage::Window { cycles: 1000 });
+    let mut record = record(&lab, S.mac, SEGMENT, RecordMode::Window { cycles: 1000 });
     record.stand_in = Some(stand_in);
     let counters = Arc::clone(&record.counters);
     lab.tables.set_migrating(record).unwrap();
     lab.publish();
     let frame = udp4(R1, S, 1);
     assert_eq!(lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &frame)]).only(SEGMENT), frame);
-    assert_eq!(lab.exits.held, [(0, WINDOW, Class::Frame, frame.clone())]);
+    assert_eq!(lab.exits.held, [(0, WINDOW, HeldKind::Frame, frame.clone())]);
     let to_stand_in = [&stand_in.octets()[..], &frame[6..]].concat();
     let out = lab.burst(UNDERLAY, vec![marked(FROM_1, 0, &to_stand_in)]);
     assert_eq!(out.only(SEGMENT), frame, "with its real MAC");
@@ -197,7 +197,7 @@ fn a_window_delivers_and_holds_a_copy_also_for_the_stand_in() {
 #[test]
 fn frames_after_a_window_are_redirected_and_flagged_ones_delivered() {
     let mut lab = Lab::new();
-    let record = record(&lab, S.mac, SEGMENT, Stage::Forward(RedirectTarget::Host(2)));
+    let record = record(&lab, S.mac, SEGMENT, RecordMode::Forward(RedirectTarget::Host(2)));
     lab.tables.set_migrating(record).unwrap();
     lab.publish();
     let frame = udp4(R1, S, 1);

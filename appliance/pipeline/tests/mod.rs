@@ -28,7 +28,7 @@ use super::{
     ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif},
     tracer::TraceLog,
 };
-use crate::migration::{hold::Class, record::MigrationRecord, source_ports::UsedPorts};
+use crate::migration::{hold::HeldKind, record::MigrationRecord, source_ports::UsedPorts};
 use crate::tables::{
     Tables, View,
     entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},

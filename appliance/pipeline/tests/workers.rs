@@ -6,8 +6,8 @@ use super::{
     A, Exits, Lab, R2, UNDERLAY, VM_A,
     frames::{self, FROM_1, FROM_2, Tunnel},
 };
-use crate::migration::hold::Class;
-use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RedirectTarget, Stage};
+use crate::migration::hold::HeldKind;
+use crate::migration::record::{EndMarkerBarrier, MigrationRecord, RecordMode, RedirectTarget};
 use crate::migration::source_ports::SourcePorts;
 use crate::pipeline::{PacketCtx, packet::VecPacket, ports::Network, ports::Origin};
 use crate::tables::peer::Peer;
@@ -58,7 +58,7 @@ struct Lcore {
     waits: VecDeque<Vec<u8>>,
     flushed: u64,
     parked: VecDeque<(Option<Ticket>, VecPacket, Network)>,
-    held: Vec<(u32, u32, Class, Vec<u8>)>,
+    held: Vec<(u32, u32, HeldKind, Vec<u8>)>,
 }
 
 /// A gateway with one underlay queue for each of its lcores. The first sends from the node's port.
@@ -78,10 +78,10 @@ impl Gateway {
         if let Some(arrival) = &arrival {
             arrival.open(9);
             let Network { bd, vni } = network;
-            let stage = Stage::Arriving(Arc::clone(arrival));
+            let mode = RecordMode::Arriving(Arc::clone(arrival));
             let counters = Arc::default();
             let record =
-                MigrationRecord { bd, vni, mac: A.mac, port: VM_A, vlan: 0, stand_in: None, stage, counters };
+                MigrationRecord { bd, vni, mac: A.mac, port: VM_A, vlan: 0, stand_in: None, mode, counters };
             lab.tables.set_migrating(record).unwrap();
             lab.publish();
         } else {

@@ -1,13 +1,14 @@
 //! A model of the packet path. Enters: actions. Leaves: whether they are consistent: held frames have exactly one
 //! exit.
 
-use crate::migration::machine::{Action, State, Target};
+use crate::migration::machine::{Action, State};
+use crate::migration::record::RedirectTarget;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Hold {
     Off,
     Keep(u16),
-    Forward(u16, Target),
+    Forward(u16, RedirectTarget),
 }
 
 /// The state of the packet path.
@@ -31,7 +32,7 @@ impl Plane {
                 assert!(!matches!(self.hold, Hold::Keep(_)), "kept frames are left behind");
                 (self.local, self.hold) = (None, Hold::Off);
             }
-            Action::Keep { port } => self.hold = Hold::Keep(port),
+            Action::Hold { port } => self.hold = Hold::Keep(port),
             Action::Release { .. } => {
                 assert_ne!(self.hold, Hold::Off, "nothing to release");
                 self.hold = Hold::Off;
@@ -73,7 +74,7 @@ impl Plane {
             State::Leaving { port } => (Some(port), Hold::Keep(port), false, Some(true)),
             State::Paused { port, .. } => (Some(port), Hold::Keep(port), false, None),
             State::Forwarding { port, to } => {
-                (Some(port), Hold::Forward(port, to), false, Some(matches!(to, Target::Port(_))))
+                (Some(port), Hold::Forward(port, to), false, Some(matches!(to, RedirectTarget::Port(_))))
             }
             State::Arriving { port, .. } => (Some(port), Hold::Off, true, Some(true)),
             State::Expected { port, .. } => (Some(port), Hold::Keep(port), false, Some(true)),

@@ -1,7 +1,8 @@
 //! The table of docs/migration-states.md, generated from the machine: every event in every situation.
 //! `STOPOVER_WRITE_DOCS=1` writes it again after a change of the rules.
 
-use crate::migration::machine::{Action, Event, Machine, NodeConfig, Record, State, Target};
+use crate::migration::machine::{Action, Event, Machine, NodeConfig, Record, State};
+use crate::migration::record::RedirectTarget;
 use std::{collections::BTreeSet, fmt::Write, fs};
 use stopover_bbs::model::{Lock, Unlocked};
 
@@ -111,11 +112,11 @@ fn port(port: u16) -> &'static str {
     if port == P { "" } else { " (other port)" }
 }
 
-fn target(to: Target) -> &'static str {
+fn target(to: RedirectTarget) -> &'static str {
     match to {
-        Target::Host(to) => host(to),
-        Target::Port(P) => "the port",
-        Target::Port(_) => "the other port",
+        RedirectTarget::Host(to) => host(to),
+        RedirectTarget::Port(P) => "the port",
+        RedirectTarget::Port(_) => "the other port",
     }
 }
 
@@ -143,7 +144,7 @@ fn action(action: &Action) -> String {
         Action::Lock => "lock".into(),
         Action::Complete { .. } => "complete".into(),
         Action::Abort { .. } => "abort".into(),
-        Action::Keep { port: p } => format!("keep{}", port(p)),
+        Action::Hold { port: p } => format!("hold frames{}", port(p)),
         Action::Release { port: p } => format!("release{}", port(p)),
         Action::Discard { .. } => "discard".into(),
         Action::Forward { to, .. } => format!("forward to {}", target(to)),
@@ -233,8 +234,8 @@ fn the_table_has_every_state_and_every_event() {
             State::Here { .. } => 1,
             State::Leaving { .. } => 2,
             State::Paused { .. } => 3,
-            State::Forwarding { to: Target::Host(_), .. } => 4,
-            State::Forwarding { to: Target::Port(_), .. } => 5,
+            State::Forwarding { to: RedirectTarget::Host(_), .. } => 4,
+            State::Forwarding { to: RedirectTarget::Port(_), .. } => 5,
             State::Arriving { .. } => 6,
             State::Expected { .. } => 7,
         })

@@ -2,8 +2,9 @@
 //! whether a frame reaches it.
 
 use super::{Op, PLACES, Vm, World};
+use crate::migration::machine::State;
 use crate::migration::machine::tests::board::{HOSTS, id};
-use crate::migration::machine::{State, Target};
+use crate::migration::record::RedirectTarget;
 
 impl World {
     fn state(&self, host: usize) -> State {
@@ -82,7 +83,7 @@ impl World {
             State::Here { port: p } | State::Leaving { port: p } | State::Arriving { port: p, .. } => {
                 (holder, p) == (host, port)
             }
-            State::Forwarding { to: Target::Host(to), .. } => {
+            State::Forwarding { to: RedirectTarget::Host(to), .. } => {
                 to == id(host)
                     && matches!(
                         self.state(host),
@@ -90,7 +91,7 @@ impl World {
                             if p == port
                     )
             }
-            State::Forwarding { to: Target::Port(p), .. } => (holder, p) == (host, port),
+            State::Forwarding { to: RedirectTarget::Port(p), .. } => (holder, p) == (host, port),
             State::Away | State::Paused { .. } | State::Expected { .. } => false,
         }
     }
