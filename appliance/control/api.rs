@@ -2,7 +2,10 @@
 //! and the one capture that may be waited for. Enters: requests, the time. Leaves: what to answer, and a captured frame
 //! with the request that waited for it. `server` has the sockets, `show`, `rows`, `trace` and `metrics` make answers.
 
-use super::server::{Answer, PendingRequest, Socket};
+use super::{
+    request::{Answer, PendingRequest},
+    server::Socket,
+};
 use crate::lcore::{capture::Capture, counters::LcoreReading};
 use crate::tables::{ParkedView, View};
 use crossbeam::channel::Receiver;

@@ -3,8 +3,8 @@
 //! server, where waiting does no harm; `rows` makes the rows.
 
 use super::{
+    request::{List, PendingRequest, Reply, Request, refuse, send_request},
     rows::{Cursor, MAX_TURN_ROWS, Part, Turn},
-    server::{List, PendingRequest, Reply, Request, refuse, send_request},
 };
 use axum::{
     Json,

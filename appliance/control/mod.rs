@@ -24,6 +24,7 @@ pub mod plan;
 pub mod ports;
 pub mod replica;
 mod reports;
+pub mod request;
 pub mod rows;
 pub mod server;
 pub mod show;

@@ -3,7 +3,7 @@
 
 use super::{
     lists,
-    rows::{Part, Turn},
+    request::{Answer, List, PendingRequest, Reply, Request, refuse, send_request},
 };
 use anyhow::{Context, Result, bail};
 use axum::{
@@ -22,85 +22,8 @@ use std::{
     path::{Path, PathBuf},
 };
 use stopover_config::appliance::Appliance;
-use stopover_ctl::{
-    AcceptBoard, AddressEntry, ApiError, ClearRequest, ErrorBody, HostRow, NetworkRow, NodeEntry,
-    TraceRequest, path,
-};
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::oneshot,
-};
-
-/// A request to the control thread.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Request {
-    /// `GET /v1/version`.
-    Version,
-    /// `GET /v1/ports`.
-    Ports,
-    /// `GET /v1/ports/stats`.
-    PortStats,
-    /// `GET /v1/fwd`.
-    Fwd,
-    /// `GET /v1/lcores`.
-    Lcores,
-    /// `GET /v1/drops`.
-    Drops,
-    /// A part of one of the long lists.
-    List(List, Part),
-    /// `GET /v1/board`.
-    Board,
-    /// `GET /v1/migrations`.
-    Migrations,
-    /// `POST /v1/board/accept`.
-    AcceptBoard(AcceptBoard),
-    /// `POST /v1/clear`.
-    Clear(ClearRequest),
-    /// `POST /v1/trace`.
-    Trace(TraceRequest),
-    /// `GET /metrics`.
-    Metrics,
-}
-
-/// A list that may be long, and so is made in parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
-    /// `GET /v1/nodes`.
-    Nodes,
-    /// `GET /v1/addresses`.
-    Addresses,
-    /// `GET /v1/hosts`.
-    Hosts,
-    /// `GET /v1/networks`.
-    Networks,
-}
-
-/// A reply of the control thread.
-#[derive(Debug)]
-pub enum Reply {
-    /// The whole reply; for metrics the text itself as a JSON string.
-    Json(serde_json::Value),
-    /// A part of a list, not yet encoded as JSON, because encoding takes longer than making it.
-    Nodes(Turn<NodeEntry>),
-    /// The same.
-    Addresses(Turn<AddressEntry>),
-    /// The same.
-    Hosts(Turn<HostRow>),
-    /// The same.
-    Networks(Turn<NetworkRow>),
-}
-
-/// A reply, or why there is none.
-pub type Answer = Result<Reply, ApiError>;
-
-/// A request for the control thread.
-#[derive(Debug)]
-pub struct PendingRequest {
-    /// The request.
-    pub request: Request,
-    /// Where the reply is sent. May be closed: then nothing waits for it any more.
-    pub reply: oneshot::Sender<Answer>,
-}
+use stopover_ctl::{ApiError, path};
+use tokio::net::{TcpListener, UnixListener};
 
 /// The control socket's path; it is removed when this is dropped.
 #[derive(Debug)]
@@ -227,19 +150,6 @@ async fn metrics(State(requests): State<Sender<PendingRequest>>) -> Response {
     }
 }
 
-pub(super) async fn send_request(requests: &Sender<PendingRequest>, request: Request) -> Answer {
-    let (reply, answer) = oneshot::channel();
-    let busy = || {
-        ApiError::new(
-            "the control thread does not accept requests",
-            "a running appliance",
-            "see its log; try again in a moment",
-        )
-    };
-    requests.try_send(PendingRequest { request, reply }).map_err(|_| busy())?;
-    answer.await.map_err(|_| busy())?
-}
-
 fn json(answer: Answer) -> Response {
     match answer {
         Ok(Reply::Json(value)) => Json(value).into_response(),
@@ -256,8 +166,4 @@ fn unreadable(e: &serde_json::Error) -> Response {
         StatusCode::BAD_REQUEST,
         ApiError::new(e.to_string(), "the JSON that docs/operating.md describes", "correct the request"),
     )
-}
-
-pub(super) fn refuse(status: StatusCode, error: ApiError) -> Response {
-    (status, Json(ErrorBody { error })).into_response()
 }

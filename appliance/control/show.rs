@@ -3,8 +3,8 @@
 
 use super::{
     Control, mtu,
+    request::{Answer, List, PendingRequest, Reply, Request},
     rows::Rows,
-    server::{Answer, List, PendingRequest, Reply, Request},
 };
 use crate::lcore::counters::{LcoreReading, PortReading};
 use crate::pipeline::drop_reason::DropReason;

@@ -14,7 +14,8 @@ use super::{
     plan::{self, Facts, Plan},
     ports::Ports,
     replica::Replica,
-    server::{self, PendingRequest},
+    request::PendingRequest,
+    server,
     stations::Stations,
     vhost_sockets,
 };

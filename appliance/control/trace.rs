@@ -4,7 +4,7 @@
 
 use super::{
     Control,
-    server::{Answer, Reply},
+    request::{Answer, Reply},
 };
 use crate::migration::{hold::HeldKind, record::MigrationRecord};
 use crate::pipeline::{
