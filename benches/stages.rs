@@ -14,7 +14,7 @@ use std::hint::black_box;
 use stopover::pipeline::{guard, packet::Packet, ports::Role, vlan};
 use stopover::tables::peer::Peer;
 use stopover_net::Vni;
-use stopover_net::{checksum, frame};
+use stopover_net::{frame, l4_checksum};
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
@@ -88,7 +88,7 @@ fn headers(group: &mut Group<'_>) {
         b.iter(|| {
             let bytes = arena.peek();
             let frame = frame::parse(bytes, bytes.len()).unwrap();
-            black_box(checksum::finish_l4(&frame, std::iter::once(bytes)))
+            black_box(l4_checksum::finish_l4(&frame, std::iter::once(bytes)))
         });
     });
 }

@@ -7,11 +7,12 @@ use super::port::{UnderlayPort, is_station};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::arp::{self, ArpFacts, BadArp};
-use stopover_net::checksum::{self, L4Check, Sum, check_l4};
+use stopover_net::checksum::{self, Sum};
 use stopover_net::ethernet::{self, ethertype};
 use stopover_net::frame::{self, BadFrame, Fragment, Frame, Kind, L4};
 use stopover_net::ipv4::{self, protocol};
 use stopover_net::ipv6::{self, ALL_NODES, extension, multicast_mac};
+use stopover_net::l4_checksum::{L4Check, check_l4};
 use stopover_net::nd::{self, Advert, AdvertSpec, BadNd, Nd, Solicit};
 use stopover_net::{icmp, icmpv4, icmpv6, udp};
 

@@ -5,10 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use crate::checksum::{L4Check, check_l4, finish_l4};
 use crate::fast_parse::Sender;
 use crate::frame::{self, Fragment, Frame, Kind, L4};
 use crate::gso::Segmenter;
+use crate::l4_checksum::{L4Check, check_l4, finish_l4};
 use crate::marker::{self, BadMarker, Marker, Relay};
 use crate::underlay::{self, BadOuter, Expect, UdpChecksum, Underlay, Vxlan};
 use crate::vxlan::{OverlayFlags, SHIM_LEN};

@@ -4,7 +4,7 @@
 //!
 //! The caller owns the payload: [`Segmenter`] reports which bytes of the original frame belong to each segment
 //! and writes the header to put before them. The L4 checksum is left zero, for
-//! [`crate::checksum::finish_l4`] with the segment's own facts.
+//! [`crate::l4_checksum::finish_l4`] with the segment's own facts.
 
 use crate::bytes::{at_mut, put};
 use crate::checksum;

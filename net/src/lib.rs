@@ -29,6 +29,7 @@ pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod l4_checksum;
 pub mod loop_probe;
 pub mod marker;
 pub mod nd;

@@ -4,12 +4,13 @@
 
 use crate::Mac;
 use crate::bytes::{array, at, byte, put};
-use crate::checksum::{L4Check, Sum, check_l4};
+use crate::checksum::Sum;
 use crate::ethernet::{self, ethertype};
 use crate::frame::{Fragment, Frame, Kind, L4};
 use crate::icmpv6::{self, kind};
 use crate::ipv4::protocol;
 use crate::ipv6;
+use crate::l4_checksum::{L4Check, check_l4};
 use crate::reason::reasons;
 use arrayvec::ArrayVec;
 use std::net::Ipv6Addr;

@@ -1,9 +1,9 @@
 //! Facts of golden frames, refusals of lying ones, and L4 checksums.
 
 use super::{A, B, all_golden, facts, golden};
-use crate::checksum::{L4Check, check_l4, finish_l4};
 use crate::ethernet::{Tag, ethertype};
 use crate::frame::{BadFrame, Fragment, Frame, Ipv4, Ipv6, Kind, L4, parse};
+use crate::l4_checksum::{L4Check, check_l4, finish_l4};
 use crate::tcp::flag;
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -137,7 +137,7 @@ fn nd_refusals_of_rfc4861_section_7_1() {
     // "ICMP length (derived from the IP length) is 24 or more octets": 16 here, checksum made good.
     let mut short = golden("ns_short");
     let frame = facts(&short);
-    let sum = crate::checksum::finish_l4(&frame, std::iter::once(short.as_slice())).unwrap();
+    let sum = crate::l4_checksum::finish_l4(&frame, std::iter::once(short.as_slice())).unwrap();
     short[sum.offset..sum.offset + 2].copy_from_slice(&sum.value.to_be_bytes());
     assert_eq!(nd::parse(&frame, &short), Err(BadNd::Length));
 }

@@ -1,8 +1,8 @@
 //! Generated input: no bytes make the parsers panic or break a promise, and what we build we read back.
 
 use super::{all_golden, facts, golden};
-use crate::checksum::{L4Check, check_l4, finish_l4};
 use crate::gso::Segmenter;
+use crate::l4_checksum::{L4Check, check_l4, finish_l4};
 use crate::marker::{self, Marker, Relay};
 use crate::outer::{OuterHeader, OuterSpec};
 use crate::underlay::{self, Expect, Underlay};

@@ -1,8 +1,8 @@
 //! Software segmentation against the same segments built one by one by scapy.
 
 use super::{assert_golden, facts, golden};
-use crate::checksum::finish_l4;
 use crate::gso::{NotSegmentable, Segmenter};
+use crate::l4_checksum::finish_l4;
 
 /// All segments as finished frames.
 fn cut(bytes: &[u8], mss: u16) -> Vec<Vec<u8>> {
