@@ -23,10 +23,10 @@ use entries::{NetworkEntry, PeerEntry, SlotEntry};
 use fdb::Fdb;
 use hashbrown::HashMap;
 use packed::{
-    Bd, FdbEntry, MAX_INDEX, MAX_SYNC_GENERATION, PackedFdbEntry, ipv4_key, node_key, owner_mac,
-    owner_router, owner_sync_generation, owner_word, with_router,
+    Bd, FdbEntry, MAX_SYNC_GENERATION, PackedFdbEntry, ipv4_key, node_key, owner_mac, owner_router,
+    owner_sync_generation, owner_word, with_router,
 };
-use peer::{IsolationClass, Slot};
+use peer::{IsolationClass, MAX_INDEX, Slot};
 pub use slot_map::LAST_HOST;
 use slot_map::SlotMap;
 use std::{

@@ -1,7 +1,7 @@
 //! The keys and values of the fast tables, each packed into one 64-bit word so that a lookup is one compare and an
 //! update one store. Only this module knows the bits.
 
-use super::peer::{IsolationClass, Slot};
+use super::peer::{IsolationClass, MAX_INDEX, Slot};
 use std::net::Ipv4Addr;
 use stopover_net::Mac;
 
@@ -75,10 +75,7 @@ const SYNC_GENERATION_SHIFT: u32 = 48;
 /// Largest sync generation; the next is 0 again.
 pub const MAX_SYNC_GENERATION: u16 = 0xfff;
 const ISOLATION_SHIFT: u32 = 24;
-const INDEX_MASK: u64 = 0x00ff_ffff;
-
-/// Largest station or slot number that an entry can have.
-pub const MAX_INDEX: u32 = INDEX_MASK as u32;
+const INDEX_MASK: u64 = MAX_INDEX as u64;
 
 /// An unpacked [`PackedFdbEntry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! What identifies another host, and what an FDB entry names. Numbers only; the records are in `entries`, the mapping
 //! from peers to slots is in `slot_map`.
 
-use super::packed::MAX_INDEX;
 use std::fmt;
+
+/// Largest station or slot number that an FDB entry can have: it has 24 bits for one.
+pub const MAX_INDEX: u32 = 0x00ff_ffff;
 
 /// Another host, by the number that the board gave it. Whoever sent a frame, it is a peer; its address is only one way
 /// to find it.

@@ -4,10 +4,10 @@ use crate::{
     args::{Host, Member, Network, Node, Show},
     load,
     output::{Failure, Output},
-    render,
+    render::{self, BoardView},
 };
 use serde::Serialize;
-use stopover_bbs::client::{BoardInfo, HostEntry, NodeFilter, Operator, Row, Target, WatcherEntry};
+use stopover_bbs::client::{HostEntry, NodeFilter, Operator, Row, Target};
 use stopover_bbs::model::{DeclaredBy, Host as HostRecord};
 use stopover_config::{
     Endpoint,
@@ -15,16 +15,6 @@ use stopover_config::{
 };
 use stopover_net::Vni;
 use tokio_stream::StreamExt;
-
-/// The board and its watchers.
-#[derive(Debug, Serialize)]
-pub struct BoardView {
-    /// The board itself.
-    #[serde(flatten)]
-    pub info: BoardInfo,
-    /// Its watchers.
-    pub watching: Vec<WatcherEntry>,
-}
 
 /// The answer to a change.
 #[derive(Debug, Serialize)]

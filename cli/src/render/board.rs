@@ -1,11 +1,21 @@
 //! The board's tables and events.
 
-use crate::{
-    board::BoardView,
-    table::{Table, join, opt, yes_no},
-};
+use crate::table::{Table, join, opt, yes_no};
 use jiff::Timestamp;
-use stopover_bbs::client::{DeclaredBy, Event, HostEntry, MemberEntry, NetworkEntry, NodeEntry};
+use serde::Serialize;
+use stopover_bbs::client::{
+    BoardInfo, DeclaredBy, Event, HostEntry, MemberEntry, NetworkEntry, NodeEntry, WatcherEntry,
+};
+
+/// The board and its watchers.
+#[derive(Debug, Serialize)]
+pub struct BoardView {
+    /// The board itself.
+    #[serde(flatten)]
+    pub info: BoardInfo,
+    /// Its watchers.
+    pub watching: Vec<WatcherEntry>,
+}
 
 /// `show board --board`
 pub fn board(view: &BoardView) -> String {
@@ -125,7 +135,7 @@ pub(super) fn utc(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopover_bbs::client::{BoardInfo, EventKind, Host, Member, Network, Node, WatcherEntry};
+    use stopover_bbs::client::{EventKind, Host, Member, Network, Node};
     use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
     fn vni() -> Vni {

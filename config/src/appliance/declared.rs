@@ -1,7 +1,7 @@
 //! The `declared` key: hosts, networks, nodes and members without a board, from the file itself and from
 //! the CSV files it names. Both have the same checks; only the position in the message differs.
 
-use super::{Declared, raw, roles::Locals};
+use super::{Declared, across_ports::Locals, raw};
 use crate::{
     bulk::{self, HostRow, MemberRow, NetworkRow, NodeRow, Row, Rows},
     fault::{Checked, Fault, fault},

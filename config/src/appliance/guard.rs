@@ -5,7 +5,7 @@ use super::{
     AllowedPair,
     prefix::addresses,
     raw,
-    roles::{of, refusal},
+    refusals::{of, refusal},
 };
 use crate::{
     fault::{Checked, fault},

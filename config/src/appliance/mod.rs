@@ -1,16 +1,18 @@
 //! The appliance's configuration: EAL arguments, ports with their roles, lcores, and the source of
 //! hosts, networks and nodes (a board, or a declaration).
 //!
-//! RON text enters. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `guard`, `prefix`,
+//! RON text enters. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `across_ports`, `guard`, `prefix`,
 //! `lcores`, `migration`, `declared`) and only the types of this file leave: names are unique, indices exist,
 //! ranges hold.
 
+mod across_ports;
 mod declared;
 mod guard;
 mod lcores;
 mod migration;
 mod prefix;
 mod raw;
+mod refusals;
 mod roles;
 mod underlay;
 mod validate;

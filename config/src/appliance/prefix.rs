@@ -1,7 +1,7 @@
 //! Addresses with prefix lengths: the checks of an underlay port's own addresses, its routes and its next
 //! hops.
 
-use super::roles::{of, refusal};
+use super::refusals::{of, refusal};
 use crate::{
     fault::{Checked, fault},
     text,

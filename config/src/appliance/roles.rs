@@ -1,24 +1,16 @@
-//! Checks of the three roles, one port at a time, and then across ports: addresses and stations that two
-//! ports claim.
+//! Checks of the three roles, one port at a time.
 
-use super::{Port, Role, Segment, Station, Vif, guard, raw, underlay, validate::Owners};
+use super::{
+    Role, Segment, Station, Vif, guard, raw,
+    refusals::{of, refusal, vlan},
+    underlay,
+};
 use crate::{
-    fault::{Checked, Fault, fault},
-    read,
-    text::{self, Wrong},
+    fault::{Checked, fault},
+    read, text,
 };
-use ipnet::IpNet;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
-use stopover_net::{Mac, VlanId, Vni};
-
-/// Adds field and spelling to a refusal.
-pub(super) fn refusal(at: String, what: &str, s: impl std::fmt::Display) -> impl FnOnce(Wrong) -> Fault {
-    let found = format!("{what} `{s}`");
-    move |w| fault(at, found, w.expected, w.hint)
-}
+use std::{collections::BTreeMap, net::IpAddr};
+use stopover_net::Vni;
 
 pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     match raw {
@@ -26,10 +18,6 @@ pub(super) fn role(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
         raw::Role::Vif { .. } => vif(at, port, raw),
         raw::Role::Segment { .. } => segment(at, port, raw),
     }
-}
-
-pub(super) fn of(what: &str, port: &str) -> String {
-    format!("in port `{port}` {what}")
 }
 
 fn vif(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
@@ -164,17 +152,6 @@ fn segment(at: &str, port: &str, raw: raw::Role) -> Checked<Role> {
     Ok(Role::Segment(Segment { vni, vlans: map, ageing_s, max_stations, new_stations_per_s, stations }))
 }
 
-pub(super) fn vlan(at: &str, port: &str, n: i64) -> Checked<VlanId> {
-    u16::try_from(n).ok().and_then(|n| VlanId::new(n).ok()).ok_or_else(|| {
-        fault(
-            at,
-            of(&format!("VLAN `{n}`"), port),
-            "a VLAN from 1 to 4094",
-            "correct it; untagged frames belong to `vni`",
-        )
-    })
-}
-
 fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String>) -> Checked<Station> {
     let vni = match (raw.vni, owner.first_key_value()) {
         (Some(n), _) => text::vni(n).map_err(refusal(format!("{at}.vni"), &of("VNI", port), n))?,
@@ -207,124 +184,4 @@ fn station(at: &str, port: &str, raw: raw::Station, owner: &BTreeMap<Vni, String
         addresses: station_addresses(&format!("{at}.addresses"), port, &raw.addresses)?,
         shared_addresses: shared(at, port, &raw.addresses, &raw.shared_addresses)?,
     })
-}
-
-/// The stations and addresses of this appliance's ports, each with its description for messages.
-#[derive(Debug, Default)]
-pub(super) struct Locals {
-    /// MACs of VIFs and static stations.
-    pub macs: Owners<(Vni, Mac)>,
-    /// Their addresses.
-    pub ips: Owners<(Vni, IpAddr)>,
-    /// VTEP addresses.
-    pub vteps: BTreeSet<IpAddr>,
-    /// Those of `macs` that are VIFs: the first port that names them, and their addresses.
-    vifs: BTreeMap<(Vni, Mac), (String, BTreeSet<IpAddr>)>,
-}
-
-/// Checks that concern several ports together.
-pub(super) fn across_ports(ports: &[Port]) -> Checked<Locals> {
-    let mut locals = Locals::default();
-    let mut udp: Option<(u16, &str)> = None;
-    for (i, port) in ports.iter().enumerate() {
-        let at = format!("ports[{i}].role");
-        match &port.role {
-            Role::Underlay(u) => {
-                for (j, ip) in u.addresses.iter().map(IpNet::addr).enumerate() {
-                    let at = format!("{at}.addresses[{j}]");
-                    if !locals.vteps.insert(ip) {
-                        return Err(fault(
-                            at,
-                            of(&format!("VTEP address {ip} again"), &port.name),
-                            "each address once",
-                            "remove the repetition",
-                        ));
-                    }
-                    if locals.vteps.len() > text::MAX_VTEPS {
-                        return Err(fault(
-                            at,
-                            format!("{} VTEP addresses over all underlay ports", locals.vteps.len()),
-                            format!("at most {}", text::MAX_VTEPS),
-                            "remove some",
-                        ));
-                    }
-                }
-                match udp {
-                    Some((other, name)) if other != u.udp_port => {
-                        return Err(fault(
-                            format!("{at}.udp_port"),
-                            format!("UDP port {} on `{}` but {other} on `{name}`", u.udp_port, port.name),
-                            "the same on every underlay port, because a host has one",
-                            "correct one of the two",
-                        ));
-                    }
-                    _ => udp = Some((u.udp_port, &port.name)),
-                }
-            }
-            Role::Vif(v) => locals.vif(&at, &port.name, v)?,
-            Role::Segment(s) => {
-                for (j, s) in s.stations.iter().enumerate() {
-                    let who = format!("a station of port `{}`", port.name);
-                    locals.station(&format!("{at}.stations[{j}]"), &who, s.vni, s.mac, &s.addresses)?;
-                }
-            }
-        }
-    }
-    Ok(locals)
-}
-
-impl Locals {
-    /// A VM may be migrated from one port of this host to another, so two VIFs may name one station. Its
-    /// addresses are the same at both.
-    fn vif(&mut self, at: &str, port: &str, vif: &Vif) -> Checked<()> {
-        let (key, ips) = ((vif.vni, vif.mac), vif.addresses.iter().copied().collect::<BTreeSet<_>>());
-        match self.vifs.get(&key) {
-            Some((_, others)) if *others == ips => Ok(()),
-            Some((other, others)) => Err(fault(
-                format!("{at}.addresses"),
-                format!(
-                    "{} of MAC {} on port `{port}`, but {} on port `{other}`",
-                    join_ips(&ips),
-                    vif.mac,
-                    join_ips(others)
-                ),
-                "the same addresses on every port of a VM",
-                "correct one of the two, or give one of the VMs another MAC or vni",
-            )),
-            None => {
-                self.station(at, &format!("port `{port}`"), vif.vni, vif.mac, &vif.addresses)?;
-                self.vifs.insert(key, (port.to_owned(), ips));
-                Ok(())
-            }
-        }
-    }
-
-    fn station(&mut self, at: &str, who: &str, vni: Vni, mac: Mac, ips: &[IpAddr]) -> Checked<()> {
-        if let Some(other) = self.macs.insert((vni, mac), who.to_owned()) {
-            return Err(fault(
-                format!("{at}.mac"),
-                format!("MAC {mac} of {who}, which {other} has already in network {vni}"),
-                "each MAC once in a network",
-                "give one of them another MAC, or another vni",
-            ));
-        }
-        for (i, ip) in ips.iter().enumerate() {
-            if let Some(other) = self.ips.insert((vni, *ip), who.to_owned()) {
-                return Err(fault(
-                    format!("{at}.addresses[{i}]"),
-                    format!("address {ip} of {who}, which {other} has already in network {vni}"),
-                    "each address once in a network",
-                    "give one of them another address, or another vni",
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn join_ips(ips: &BTreeSet<IpAddr>) -> String {
-    match ips.iter().map(IpAddr::to_string).collect::<Vec<_>>() {
-        none if none.is_empty() => "no address".to_owned(),
-        some => some.join(", "),
-    }
 }

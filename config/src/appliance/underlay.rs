@@ -5,7 +5,7 @@ use super::{
     Dscp, Role, Route, Underlay,
     prefix::{interface, next_hop, prefix},
     raw,
-    roles::{of, refusal, vlan},
+    refusals::{of, refusal, vlan},
 };
 use crate::{
     fault::{Checked, fault},

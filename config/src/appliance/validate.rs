@@ -2,7 +2,8 @@
 //! lcores and declarations. It ends at the first error.
 
 use super::{
-    Appliance, Declared, Device, Idle, Port, Role, Truth, declared, lcores, migration, raw, roles, underlay,
+    Appliance, Declared, Device, Idle, Port, Role, Truth, across_ports, declared, lcores, migration, raw,
+    roles, underlay,
 };
 use crate::{
     fault::{Checked, fault},
@@ -36,7 +37,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         let port = port(&format!("ports[{i}]"), p, &ports, &created, no_pci)?;
         ports.push(port);
     }
-    let locals = roles::across_ports(&ports)?;
+    let locals = across_ports::check(&ports)?;
 
     let lcores = match raw.lcores {
         Some(entries) => Some(lcores::check(entries, eal_lcores.as_ref(), &ports)?),
@@ -357,9 +358,6 @@ fn pci(s: &str) -> Option<String> {
     let (bus, device, function) = (hex(bus, 2)?, hex(device, 2)?, hex(function, 1)?);
     (device < 32 && function < 8).then(|| format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
 }
-
-/// The description of each local owner of a key, for the check against declared nodes.
-pub(super) type Owners<K> = BTreeMap<K, String>;
 
 #[cfg(test)]
 mod tests {
