@@ -11,14 +11,14 @@
 //! `tests/properties.rs` compare the two.
 
 use super::{
-    Egress, MAX_BURST, Pipeline, deliver,
+    Egress, MAX_BURST, Pipeline, decap, deliver,
     drop_reason::DropReason,
     encap::{self, Flow},
+    lookup,
     packet::Packet,
     ports::{Network, Port, Role, Underlay, Vif},
-    tenant,
     tracer::{Stage, Tracer, describe},
-    underlay, vlan,
+    vlan,
 };
 use crate::tables::{
     entries::SlotEntry,
@@ -335,7 +335,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
             self.tracer.note(Stage::Parse, || describe(&frame));
             self.tracer.note(Stage::Guard, || format!("port {port} may send this"));
-            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(view, frame.dst, bd, entry));
+            self.tracer.note(Stage::Lookup, || lookup::describe_lookup(view, frame.dst, bd, entry));
         }
     }
 
@@ -349,9 +349,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Some(bd) = view.bd_of(vni) else { return };
         let inner = packet.head().get(fast_parse::TUNNEL_LEN..).unwrap_or_default();
         if let Ok(frame) = frame::parse(inner, inner_len) {
-            self.tracer.note(Stage::Decap, || underlay::describe_decap(src.into(), vni, inner_len));
+            self.tracer.note(Stage::Decap, || decap::describe_decap(src.into(), vni, inner_len));
             self.tracer.note(Stage::Parse, || describe(&frame));
-            self.tracer.note(Stage::Lookup, || tenant::describe_lookup(view, frame.dst, bd, entry));
+            self.tracer.note(Stage::Lookup, || lookup::describe_lookup(view, frame.dst, bd, entry));
         }
     }
 }

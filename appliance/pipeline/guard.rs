@@ -3,8 +3,8 @@
 //! every protocol that carries addresses. It is no router and no DHCP server unless that is allowed. A segment may
 //! use any station address.
 
-use super::{drop_reason::DropReason, ports::Vif};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use super::{Egress, Learn, Pipeline, drop_reason::DropReason, ports::Vif, tracer::Tracer};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::{
     arp,
@@ -84,6 +84,31 @@ pub fn check_vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, DropRe
         Kind::Ipv6(ip) => check_ipv6(vif, ip.src, frame, head),
         Kind::Arp => check_arp(vif, frame, head).map(|()| Passed::Own),
         Kind::Rarp | Kind::Other => Ok(Passed::Own),
+    }
+}
+
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
+    /// A link-local address belongs to the first node that uses it (as in RFC 6620). An address of another node is
+    /// refused; a free one is registered for the vif.
+    #[cold]
+    pub(super) fn claim_link_local(
+        &mut self,
+        port: u16,
+        vif: &Vif,
+        claims: Claims,
+    ) -> Result<(), DropReason> {
+        for (ip, reason) in [(claims.source, DropReason::GuardIp), (claims.target, DropReason::GuardArp)] {
+            let Some(ip) = ip.map(IpAddr::V6) else { continue };
+            match self.view.owner(vif.network.bd, ip) {
+                Some(owner) if owner != vif.mac => return Err(reason),
+                Some(_) => {}
+                None => {
+                    let (bd, mac) = (vif.network.bd, vif.mac);
+                    self.egress.learn(Learn { port, bd, vlan: 0, mac, ip: Some(ip) });
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -5,18 +5,22 @@
 //! `too_big` and, for migrating nodes, `migration::stage`. Every frame that enters leaves by exactly one of:
 //! [`Egress::send`], [`Egress::punt`], [`MigrationEgress::hold`], [`MigrationEgress::queue_marker`], [`Pipeline::drop`].
 
+mod decap;
 pub mod deliver;
 pub mod drop_reason;
 pub mod encap;
 mod fast_path;
 pub mod guard;
+mod lookup;
 pub mod migration_egress;
+mod network;
 pub mod offload;
 pub mod packet;
 pub mod packet_counters;
 pub mod ports;
 pub mod replicate;
 pub mod resolve;
+mod stations;
 pub mod tenant;
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@
 
 use super::encap::EncapMeta;
 use super::{
-    Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, packet::Packet, ports::Origin,
-    ports::Role, tenant::describe_slot, tracer::Stage, tracer::Tracer,
+    Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, lookup::describe_slot,
+    packet::Packet, ports::Origin, ports::Role, tracer::Stage, tracer::Tracer,
 };
 use crate::migration::record::RecordMode;
 use crate::tables::{packed::FdbEntry, peer::Slot};

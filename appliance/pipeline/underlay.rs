@@ -5,25 +5,23 @@
 use super::{
     Egress, MAX_BURST, PacketBurst, PacketCtx, Pipeline, RouterSeen,
     drop_reason::DropReason,
+    lookup,
     packet::Packet,
     packet_counters::add,
     ports::{Network, Origin, Role, Underlay},
-    tracer::{Stage, Tracer, describe},
+    tracer::{Stage, Tracer},
 };
 use crate::tables::packed::{Bd, FdbEntry, PackedFdbEntry, node_key};
 use arrayvec::ArrayVec;
-use std::net::IpAddr;
-use stopover_net::underlay::{self as outer, BadOuter, Expect, UdpChecksum, Underlay as Outer, Vxlan};
-use stopover_net::{Mac, Vni};
 use stopover_net::{
-    ecn,
-    frame::{self, Kind, L4},
+    Mac,
+    frame::{Kind, L4},
     icmpv6::kind::ROUTER_ADVERT,
-    vxlan::OverlayFlags,
+    underlay::{self as outer, BadOuter, Expect, Underlay as Outer},
 };
 
 /// Result of processing the outer headers.
-enum Opened<P> {
+pub(super) enum Opened<P> {
     /// An inner frame.
     Frame(PacketCtx<P>),
     /// An inner frame for one node only.
@@ -35,7 +33,7 @@ enum Opened<P> {
 }
 
 /// Or the frame and the reason to drop it.
-type Opening<P> = Result<Opened<P>, (P, DropReason)>;
+pub(super) type Opening<P> = Result<Opened<P>, (P, DropReason)>;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Processes frames, at most [`MAX_BURST`], that [`super::fast_path`] does not handle.
@@ -92,7 +90,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// A VXLAN datagram with reserved bits set, from a VTEP that gives them no meaning.
     #[cold]
-    fn open_foreign(&mut self, own: &Underlay, packet: I::P) -> Opening<I::P> {
+    pub(super) fn open_foreign(&mut self, own: &Underlay, packet: I::P) -> Opening<I::P> {
         let expect = Expect { vlan: own.vlan, udp_port: own.udp_port };
         match outer::parse_foreign(packet.head(), packet.len(), &expect) {
             Ok(Outer::Vxlan(datagram)) => {
@@ -112,61 +110,6 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Ok(()) => add(&self.counters.to_control, 1),
             Err(packet) => self.drop(packet, DropReason::ControlFull),
         }
-    }
-
-    #[inline]
-    fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Opening<I::P> {
-        if d.dst_mac != own.mac || !own.addresses.contains(&d.dst) {
-            return Err((packet, DropReason::OuterNotOurs));
-        }
-        if let Err(reason) = check_udp(own, &packet, d) {
-            return Err((packet, reason));
-        }
-        let Some(vtep) = self.view.vtep(d.src) else { return Err((packet, DropReason::UnknownVtep)) };
-        if !vtep.accepts_plain() {
-            return Err((packet, DropReason::PlainRefused));
-        }
-        let peer = vtep.peer();
-        if d.flags != OverlayFlags::NONE && !self.view.is_appliance(peer) {
-            return self.open_foreign(own, packet);
-        }
-        let Some(bd) = self.view.bd_of(d.vni) else { return Err((packet, DropReason::UnknownVni)) };
-        if !packet.pull(usize::from(d.inner_off)) || !packet.truncate(usize::from(d.inner_len)) {
-            return Err((packet, DropReason::OuterMalformed));
-        }
-        packet.clear_offload();
-        if d.flags.contains(OverlayFlags::CONTROL) {
-            return Ok(Opened::Marker(packet, Network { bd, vni: d.vni }));
-        }
-        self.tracer.note(Stage::Decap, || describe_decap(d.src, d.vni, usize::from(d.inner_len)));
-        let frame = match frame::parse(packet.head(), packet.len()) {
-            Ok(frame) => frame,
-            Err(bad) => return Err((packet, bad.into())),
-        };
-        self.tracer.note(Stage::Parse, || describe(&frame));
-        if frame.vlan.is_some() {
-            return Err((packet, DropReason::InnerVlan));
-        }
-        if let Err(reason) = super::guard::check_addresses(&frame) {
-            return Err((packet, reason));
-        }
-        if let Some(tos) = frame.tos() {
-            match ecn::decap(d.tos, tos) {
-                ecn::Decap::Keep => {}
-                ecn::Decap::Set(codepoint) => {
-                    ecn::set(&frame, packet.head_mut(), codepoint);
-                }
-                ecn::Decap::Drop => return Err((packet, DropReason::EcnViolation)),
-            }
-        }
-        let (hop, apart) = (d.flags.contains(OverlayFlags::HOP), d.flags.separate_copies());
-        let origin = Origin::Underlay { peer, hop, apart };
-        let priority = if own.pcp { ecn::pcp_of(d.tos) << 1 } else { 0 };
-        let ctx = PacketCtx { packet, frame, bd, vni: d.vni, origin, priority };
-        Ok(match d.node {
-            None => Opened::Frame(ctx),
-            Some(node) => Opened::ForNode(ctx, node),
-        })
     }
 
     /// Looks up all sources in the table of local stations and all destinations, and forwards each frame.
@@ -199,8 +142,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
         let view = self.view;
         let entry = if ctx.frame.dst.is_group() { None } else { word.unpack() };
-        self.tracer
-            .note(Stage::Lookup, || super::tenant::describe_lookup(view, ctx.frame.dst, ctx.bd, entry));
+        self.tracer.note(Stage::Lookup, || lookup::describe_lookup(view, ctx.frame.dst, ctx.bd, entry));
         match entry {
             Some(FdbEntry::Local { port, vlan, .. }) => self.deliver(ctx, port, vlan),
             Some(FdbEntry::Migrating { index, .. }) => self.migrating_node(ctx, index),
@@ -208,23 +150,4 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             None => self.replicate(ctx),
         }
     }
-}
-
-/// RFC 7348 section 5: a checksum of zero is accepted, any other must be right. RFC 8200 section 8.1 and
-/// RFC 6935: over IPv6 zero is accepted only where it was configured.
-#[inline]
-fn check_udp<P: Packet>(own: &Underlay, packet: &P, d: &Vxlan) -> Result<(), DropReason> {
-    let valid = match d.checksum {
-        UdpChecksum::Absent => true,
-        UdpChecksum::AbsentV6 => own.udp6_zero_checksum,
-        // A sender on this machine may leave the checksum to the device: there is nothing to verify yet.
-        UdpChecksum::Present => packet.checksum_unfilled() || d.udp_checksum_ok(packet.segments()),
-    };
-    if valid { Ok(()) } else { Err(DropReason::OuterChecksum) }
-}
-
-/// Describes a decapsulation for a trace.
-#[must_use]
-pub(super) fn describe_decap(src: IpAddr, vni: Vni, inner_len: usize) -> String {
-    format!("from VTEP {src}, VNI {vni}, {inner_len} inner bytes")
 }
