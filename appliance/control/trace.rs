@@ -13,7 +13,7 @@ use crate::pipeline::{
     packet::{Packet, Pool, VecPacket, VecPool},
     packet_counters::PacketCounters,
     ports::{Port, Role},
-    tracer::{Stage, TraceLog, describe},
+    tracer::{Note, TraceLog, describe},
 };
 use crate::tables::View;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
@@ -126,16 +126,15 @@ impl Control {
         let (notes, exits) = run(view, self.ports.stage(), port, bytes);
         let mut steps: Vec<TraceStep> = notes
             .into_iter()
-            .map(|(stage, why)| TraceStep {
-                stage: stage.name().to_owned(),
-                verdict: if stage == Stage::Drop { "dropped" } else { "passed" }.to_owned(),
-                why: self.with_names(&why),
+            .map(|note| TraceStep {
+                stage: note.title().to_owned(),
+                verdict: if note.dropped.is_some() { "dropped" } else { "passed" }.to_owned(),
+                why: self.with_names(&note.text),
                 summary: None,
                 frame_hex: None,
             })
             .collect();
-        let dropped =
-            steps.iter().find(|s| s.stage == Stage::Drop.name()).map(|s| format!("dropped: {}", s.why));
+        let dropped = steps.iter().find(|s| s.verdict == "dropped").map(|s| format!("dropped: {}", s.why));
         let mut sent = Vec::new();
         for exit in exits {
             match exit {
@@ -221,7 +220,7 @@ impl Control {
     }
 }
 
-fn run(view: &View, ports: &[Port], port: u16, bytes: &[u8]) -> (Vec<(Stage, String)>, Vec<Exit>) {
+fn run(view: &View, ports: &[Port], port: u16, bytes: &[u8]) -> (Vec<Note>, Vec<Exit>) {
     let counters = PacketCounters::default();
     let mut exits = Exits { pool: VecPool { left: COPIES }, list: Vec::new() };
     let mut recorder = TraceLog::default();

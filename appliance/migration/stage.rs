@@ -11,11 +11,12 @@ use crate::pipeline::{
     Egress, PacketCtx, Pipeline,
     drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
+    graph,
     migration_egress::{Behind, MigrationEvent, QueuedMarker},
     packet::Packet,
     packet_counters::add,
     ports::{Network, Origin},
-    tracer::{Stage, Tracer},
+    tracer::Tracer,
 };
 use crate::tables::{
     packed::{Bd, FdbEntry, PackedFdbEntry},
@@ -32,6 +33,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A frame for a migrating node, whose record has this index.
     #[cold]
     pub fn migrating_node(&mut self, mut ctx: PacketCtx<I::P>, index: u32) {
+        self.tracer.enter(graph::Stage::Migration);
         let view = self.view;
         let Some(record) = view.migrating(index) else { return self.after_migration(ctx) };
         let to_stand_in = record.stand_in == Some(ctx.frame.dst);
@@ -47,9 +49,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 };
                 match sender {
                     Some(host) if self.egress.has_held(index, host) || !arrival.is_open(host) => {
-                        self.tracer.note(Stage::Migrating, || {
-                            format!("held until the end marker of host {host} arrives")
-                        });
+                        self.tracer.note(|| format!("held until the end marker of host {host} arrives"));
                         self.hold(ctx.packet, record, index, host, HeldKind::Frame);
                     }
                     Some(_) => self.deliver(ctx, record.port, record.vlan),
@@ -68,7 +68,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     self.hold_copy(&ctx, record, index);
                     return self.drop(ctx.packet, DropReason::SameSegment);
                 }
-                self.tracer.note(Stage::Migrating, || "delivered, and a copy held".into());
+                self.tracer.note(|| "delivered, and a copy held".into());
                 self.hold_copy(&ctx, record, index);
                 self.deliver(ctx, record.port, record.vlan);
             }
@@ -131,6 +131,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Sends a frame to the host or port to which its node has moved.
     pub fn redirect(&mut self, ctx: PacketCtx<I::P>, node: Mac, target: RedirectTarget, vlan: u16) {
+        self.tracer.enter(graph::Stage::Migration);
         match target {
             RedirectTarget::Host(host) => {
                 // A frame that was flooded to the port of the node must not be flooded again at the new host.
@@ -140,7 +141,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 } else {
                     OverlayFlags::HOP
                 };
-                self.tracer.note(Stage::Migrating, || format!("redirected to host {host}"));
+                self.tracer.note(|| format!("redirected to host {host}"));
                 let meta = EncapMeta { flags, node: only_node, ..EncapMeta::PLAIN };
                 self.encap_to_peer(ctx, Peer::new(host), meta);
             }
@@ -151,12 +152,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A frame from the underlay for a node at another host. If the node has left from here, its sender does not know
     /// yet: the frame is redirected, once.
     pub fn redirect_straggler(&mut self, ctx: PacketCtx<I::P>, slot: Slot, word: PackedFdbEntry) {
+        self.tracer.enter(graph::Stage::Migration);
         let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         if redirected_before || !word.departed() {
             return self.drop(ctx.packet, DropReason::NotHere);
         }
         let view = self.view;
-        self.tracer.note(Stage::Migrating, || {
+        self.tracer.note(|| {
             let host = view.peer_of(slot).map_or_else(String::new, |peer| format!(" to host {peer}"));
             format!("its node has left from here: redirected{host}")
         });
@@ -167,7 +169,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// A frame for one node only, whatever its destination MAC is: another host held it for that node.
     #[cold]
     pub fn deliver_to_node(&mut self, ctx: PacketCtx<I::P>, node: Mac) {
-        self.tracer.note(Stage::Migrating, || format!("for {node} only"));
+        self.tracer.enter(graph::Stage::Migration);
+        self.tracer.note(|| format!("for {node} only"));
         let redirected_before = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
         let is_apart = matches!(ctx.origin, Origin::Underlay { apart, .. } if apart != 0);
         let word = self.view.packed_fdb_entry(ctx.bd, node);
@@ -194,10 +197,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// same sender may be in another queue.
     #[cold]
     pub fn handle_end_marker(&mut self, packet: I::P, network: Network) {
+        self.tracer.enter(graph::Stage::Migration);
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
-        self.tracer.note(Stage::Migrating, || format!("{marker:?}"));
+        self.tracer.note(|| format!("{marker:?}"));
         let word = self.view.packed_fdb_entry(network.bd, marker.node);
         match word.unpack() {
             Some(FdbEntry::Local { .. } | FdbEntry::Migrating { .. }) if !marker.relayed => {
@@ -217,6 +221,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// An end marker that no longer waits for other queues: it follows the frames of its node.
     #[cold]
     pub fn forward_marker(&mut self, packet: I::P, network: Network) {
+        self.tracer.enter(graph::Stage::Migration);
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
@@ -242,6 +247,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Queues an end marker behind all frames that this lcore has sent to a port.
     pub fn queue_marker(&mut self, packet: I::P, network: Network, port: u16) {
+        self.tracer.enter(graph::Stage::Migration);
         if let Some(packet) = self.queue_behind(packet, network, Behind::Port(port)) {
             self.handle_marker_at_port(packet, network, port);
         }
@@ -261,6 +267,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// An end marker at the lcore that sends from the port of its node, which leaves or has arrived.
     #[cold]
     pub fn handle_marker_at_port(&mut self, packet: I::P, network: Network, port: u16) {
+        self.tracer.enter(graph::Stage::Migration);
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
@@ -279,6 +286,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// been delivered.
     #[cold]
     pub fn record_marker(&mut self, packet: I::P, network: Network) {
+        self.tracer.enter(graph::Stage::Migration);
         let view = self.view;
         if let Ok(marker) = marker::parse(packet.head())
             && marker.relayed
@@ -327,19 +335,22 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Sends an end marker to a host, one copy for each source port in use for its node.
     pub fn send_end_markers(&mut self, mut packet: I::P, network: Network, peer: Peer) {
+        self.tracer.enter(graph::Stage::Migration);
         let Ok(marker) = marker::parse(packet.head()) else {
             return self.drop(packet, DropReason::BadMarker);
         };
         let source_ports = self.egress.source_ports(network.bd, marker.node);
         let ports = (source_ports.len() as u8).max(1);
         for (port, source_port) in (1..).zip(source_ports.iter().skip(1)) {
+            self.tracer.enter(graph::Stage::Migration);
             add(&self.counters.copied, 1);
             let bytes = marker::build(&Marker { port, ports, source_port: *source_port, ..marker });
             match self.egress.make(&bytes) {
                 Some(copy) => self.send_marker(copy, network, peer, *source_port),
-                None => self.counters.drop(DropReason::PoolEmpty, 1),
+                None => self.drop_unmade(),
             }
         }
+        self.tracer.enter(graph::Stage::Migration);
         let source_port = source_ports.first().copied().unwrap_or(0);
         let bytes = marker::build(&Marker { port: 0, ports, source_port, ..marker });
         if packet.replace(&bytes) {
@@ -370,6 +381,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Relays an end marker to the new host of its node, behind all frames sent there before.
     pub fn relay_marker(&mut self, mut packet: I::P, network: Network, peer: Peer, relay: Relay) {
+        self.tracer.enter(graph::Stage::Migration);
         let marker = match marker::parse(packet.head()) {
             Ok(marker) if !marker.relayed => marker,
             // A marker of the previous migration, for which this host waited.

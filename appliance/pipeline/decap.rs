@@ -1,75 +1,56 @@
-//! Decap: the first stages of a frame from another host. Enters: a tunnel datagram. Leaves: the inner frame with its
-//! network and sender, or the reason why it is not accepted.
+//! Decap: whether a tunnel datagram is from a host and for a network of ours. Enters: a frame with intact outer headers.
+//! Leaves: the inner frame with its network and sender, or the reason why it is not accepted.
 
 use super::{
-    Egress, PacketCtx, Pipeline,
-    drop_reason::DropReason,
-    packet::Packet,
-    ports::{Network, Origin, Underlay},
-    tracer::{Stage, Tracer, describe},
-    underlay::{Opened, Opening},
+    Egress, Pipeline, drop_reason::DropReason, graph::Stage, packet::Packet, ports::Underlay, tracer::Tracer,
 };
+use crate::tables::{packed::Bd, peer::Peer};
 use std::net::IpAddr;
 use stopover_net::{
-    Vni, ecn, frame,
+    Vni,
     underlay::{UdpChecksum, Vxlan},
     vxlan::OverlayFlags,
 };
 
+/// An accepted datagram.
+pub(super) enum Decapped {
+    /// Its inner frame, in this network and from this host.
+    Inner(Bd, Peer),
+    /// It has reserved bits set that its sender gives no meaning; nothing was taken off.
+    Foreign,
+}
+
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
+    /// Checks the sender and the network of a datagram and takes the outer headers off.
     #[inline]
-    pub(super) fn decap(&mut self, own: &Underlay, mut packet: I::P, d: &Vxlan) -> Opening<I::P> {
+    pub(super) fn decap(
+        &mut self,
+        own: &Underlay,
+        packet: &mut I::P,
+        d: &Vxlan,
+    ) -> Result<Decapped, DropReason> {
+        self.tracer.enter(Stage::Decap);
         if d.dst_mac != own.mac || !own.addresses.contains(&d.dst) {
-            return Err((packet, DropReason::OuterNotOurs));
+            return Err(DropReason::OuterNotOurs);
         }
-        if let Err(reason) = check_udp(own, &packet, d) {
-            return Err((packet, reason));
-        }
-        let Some(vtep) = self.view.vtep(d.src) else { return Err((packet, DropReason::UnknownVtep)) };
+        check_udp(own, packet, d)?;
+        let vtep = self.view.vtep(d.src).ok_or(DropReason::UnknownVtep)?;
         if !vtep.accepts_plain() {
-            return Err((packet, DropReason::PlainRefused));
+            return Err(DropReason::PlainRefused);
         }
         let peer = vtep.peer();
         if d.flags != OverlayFlags::NONE && !self.view.is_appliance(peer) {
-            return self.open_foreign(own, packet);
+            return Ok(Decapped::Foreign);
         }
-        let Some(bd) = self.view.bd_of(d.vni) else { return Err((packet, DropReason::UnknownVni)) };
+        let bd = self.view.bd_of(d.vni).ok_or(DropReason::UnknownVni)?;
         if !packet.pull(usize::from(d.inner_off)) || !packet.truncate(usize::from(d.inner_len)) {
-            return Err((packet, DropReason::OuterMalformed));
+            return Err(DropReason::OuterMalformed);
         }
         packet.clear_offload();
-        if d.flags.contains(OverlayFlags::CONTROL) {
-            return Ok(Opened::Marker(packet, Network { bd, vni: d.vni }));
+        if !d.flags.contains(OverlayFlags::CONTROL) {
+            self.tracer.note(|| describe_decap(d.src, d.vni, usize::from(d.inner_len)));
         }
-        self.tracer.note(Stage::Decap, || describe_decap(d.src, d.vni, usize::from(d.inner_len)));
-        let frame = match frame::parse(packet.head(), packet.len()) {
-            Ok(frame) => frame,
-            Err(bad) => return Err((packet, bad.into())),
-        };
-        self.tracer.note(Stage::Parse, || describe(&frame));
-        if frame.vlan.is_some() {
-            return Err((packet, DropReason::InnerVlan));
-        }
-        if let Err(reason) = super::guard::check_addresses(&frame) {
-            return Err((packet, reason));
-        }
-        if let Some(tos) = frame.tos() {
-            match ecn::decap(d.tos, tos) {
-                ecn::Decap::Keep => {}
-                ecn::Decap::Set(codepoint) => {
-                    ecn::set(&frame, packet.head_mut(), codepoint);
-                }
-                ecn::Decap::Drop => return Err((packet, DropReason::EcnViolation)),
-            }
-        }
-        let (hop, apart) = (d.flags.contains(OverlayFlags::HOP), d.flags.separate_copies());
-        let origin = Origin::Underlay { peer, hop, apart };
-        let priority = if own.pcp { ecn::pcp_of(d.tos) << 1 } else { 0 };
-        let ctx = PacketCtx { packet, frame, bd, vni: d.vni, origin, priority };
-        Ok(match d.node {
-            None => Opened::Frame(ctx),
-            Some(node) => Opened::ForNode(ctx, node),
-        })
+        Ok(Decapped::Inner(bd, peer))
     }
 }
 

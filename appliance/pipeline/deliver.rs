@@ -3,8 +3,7 @@
 //! device.
 
 use super::{
-    Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, ports::Origin, tracer::Stage,
-    tracer::Tracer, vlan,
+    Egress, PacketCtx, Pipeline, drop_reason::DropReason, graph::Stage, packet::Packet, tracer::Tracer, vlan,
 };
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
@@ -22,6 +21,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         vlan: u16,
         send: impl Fn(&mut I, u16, I::P),
     ) {
+        self.tracer.enter(Stage::Deliver);
         let Some(out) = self.ports.get(usize::from(port)) else {
             return self.drop(ctx.packet, DropReason::PortDown);
         };
@@ -30,7 +30,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         {
             return self.too_big(ctx, out.mtu);
         }
-        self.tracer.note(Stage::Deliver, || describe(port, vlan));
+        self.tracer.note(|| describe(port, vlan));
         if super::offload::unfinished(&ctx.packet) {
             // A tag shifts the headers, and few devices finish a checksum behind one.
             let by_device = vlan == 0
@@ -52,17 +52,16 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         vlan: u16,
         send: &impl Fn(&mut I, u16, I::P),
     ) {
+        self.tracer.enter(Stage::Deliver);
         if vlan != 0 && !vlan::push(&mut ctx.packet, vlan, ctx.priority) {
             return self.drop(ctx.packet, DropReason::NoHeadroom);
         }
         send(self.egress, port, ctx.packet);
     }
 
-    /// Sends a frame that was built here back to `origin`.
-    pub fn send_back(&mut self, mut packet: I::P, origin: Origin) {
-        let Origin::Port { port, vlan } = origin else {
-            return self.drop(packet, DropReason::HostUnresolved);
-        };
+    /// Sends a frame that was built here from the port, and with the tag, that the frame it answers came with.
+    pub fn send_back(&mut self, mut packet: I::P, port: u16, vlan: u16) {
+        self.tracer.enter(Stage::Deliver);
         if vlan != 0 && !vlan::push(&mut packet, vlan, 0) {
             return self.drop(packet, DropReason::NoHeadroom);
         }

@@ -2,7 +2,7 @@
 //! behind its outer headers (RFC 7348 section 5), on the underlay port of the path in force.
 
 use super::{
-    Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, tracer::Stage, tracer::Tracer,
+    Egress, PacketCtx, Pipeline, drop_reason::DropReason, graph::Stage, packet::Packet, tracer::Tracer,
 };
 use crate::tables::{
     entries::{EncapTemplate, Path},
@@ -58,7 +58,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     pub fn encap_to_peer(&mut self, ctx: PacketCtx<I::P>, peer: Peer, meta: EncapMeta) {
         match self.view.slot_of(peer, PathClass::Plain) {
             Some(slot) => self.encap_with(ctx, slot, meta),
-            None => self.drop(ctx.packet, DropReason::HostUnresolved),
+            None => {
+                self.tracer.enter(Stage::Encap);
+                self.drop(ctx.packet, DropReason::HostUnresolved);
+            }
         }
     }
 
@@ -66,6 +69,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// not understand.
     #[inline]
     pub fn encap_with(&mut self, ctx: PacketCtx<I::P>, slot: Slot, meta: EncapMeta) {
+        self.tracer.enter(Stage::Encap);
         let view = self.view;
         let Some(path) = view.slot(slot).and_then(|entry| entry.path.as_ref()) else {
             return self.drop(ctx.packet, DropReason::HostUnresolved);
@@ -86,6 +90,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     #[inline]
     fn push_headers_and_send(&mut self, mut ctx: PacketCtx<I::P>, path: &Path, meta: EncapMeta) {
+        self.tracer.enter(Stage::Encap);
         let flow_port = flow::source_port(flow::hash(&ctx.frame));
         let flow = Flow {
             vni: ctx.vni,
@@ -106,7 +111,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if !push_outer(&mut ctx.packet, path, flow, meta.flags) {
             return self.drop(ctx.packet, DropReason::NoHeadroom);
         }
-        self.tracer.note(Stage::Encap, || flow.describe(path));
+        self.tracer.note(|| flow.describe(path));
         self.egress.send(path.port, ctx.packet);
     }
 }

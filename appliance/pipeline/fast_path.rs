@@ -14,10 +14,11 @@ use super::{
     Egress, MAX_BURST, Pipeline, decap, deliver,
     drop_reason::DropReason,
     encap::{self, Flow},
+    graph::Stage,
     lookup,
     packet::Packet,
     ports::{Network, Port, Role, Underlay, Vif},
-    tracer::{Stage, Tracer, describe},
+    tracer::{Tracer, describe},
     vlan,
 };
 use crate::tables::{
@@ -158,8 +159,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if W::RECORDS {
             self.trace_sent(from, packet, network.bd, word.unpack());
         }
+        self.tracer.enter(Stage::Encap);
         let pushed = encap::push_plain(packet, path, flow);
-        self.tracer.note(Stage::Encap, || flow.describe(path));
+        self.tracer.note(|| flow.describe(path));
         if pushed { path.port } else { NO_HEADROOM }
     }
 
@@ -277,7 +279,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Adds the VLAN tag of a port, if it has one. Returns the egress port.
     #[inline(always)]
     fn push_vlan(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
-        self.tracer.note(Stage::Deliver, || deliver::describe(port, vlan));
+        self.tracer.enter(Stage::Deliver);
+        self.tracer.note(|| deliver::describe(port, vlan));
         if vlan == 0 || vlan::push(packet, vlan, 0) { port } else { NO_HEADROOM }
     }
 
@@ -333,9 +336,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn trace_sent(&mut self, port: u16, packet: &I::P, bd: Bd, entry: Option<FdbEntry>) {
         let view = self.view;
         if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
-            self.tracer.note(Stage::Parse, || describe(&frame));
-            self.tracer.note(Stage::Guard, || format!("port {port} may send this"));
-            self.tracer.note(Stage::Lookup, || lookup::describe_lookup(view, frame.dst, bd, entry));
+            self.tracer.enter(Stage::Parse);
+            self.tracer.note(|| describe(&frame));
+            self.tracer.enter(Stage::Network);
+            self.tracer.enter(Stage::Guard);
+            self.tracer.note(|| format!("port {port} may send this"));
+            self.tracer.enter(Stage::Lookup);
+            self.tracer.note(|| lookup::describe_lookup(view, frame.dst, bd, entry));
         }
     }
 
@@ -349,9 +356,16 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Some(bd) = view.bd_of(vni) else { return };
         let inner = packet.head().get(fast_parse::TUNNEL_LEN..).unwrap_or_default();
         if let Ok(frame) = frame::parse(inner, inner_len) {
-            self.tracer.note(Stage::Decap, || decap::describe_decap(src.into(), vni, inner_len));
-            self.tracer.note(Stage::Parse, || describe(&frame));
-            self.tracer.note(Stage::Lookup, || lookup::describe_lookup(view, frame.dst, bd, entry));
+            self.tracer.enter(Stage::Outer);
+            self.tracer.enter(Stage::Decap);
+            self.tracer.note(|| decap::describe_decap(src.into(), vni, inner_len));
+            self.tracer.enter(Stage::Parse);
+            self.tracer.note(|| describe(&frame));
+            self.tracer.enter(Stage::Guard);
+            self.tracer.enter(Stage::Ecn);
+            self.tracer.enter(Stage::Stations);
+            self.tracer.enter(Stage::Lookup);
+            self.tracer.note(|| lookup::describe_lookup(view, frame.dst, bd, entry));
         }
     }
 }

@@ -3,7 +3,13 @@
 //! every protocol that carries addresses. It is no router and no DHCP server unless that is allowed. A segment may
 //! use any station address.
 
-use super::{Egress, Learn, Pipeline, drop_reason::DropReason, ports::Vif, tracer::Tracer};
+use super::{
+    Egress, Learn, Pipeline,
+    drop_reason::DropReason,
+    graph::Stage,
+    ports::{Role, Vif},
+    tracer::Tracer,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::{
@@ -88,15 +94,25 @@ pub fn check_vif(vif: &Vif, frame: &Frame, head: &[u8]) -> Result<Passed, DropRe
 }
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
+    /// Whether a tenant port may send a frame.
+    #[inline]
+    pub(super) fn guard(&mut self, port: u16, frame: &Frame, head: &[u8]) -> Result<(), DropReason> {
+        self.tracer.enter(Stage::Guard);
+        check_addresses(frame)?;
+        if let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role)
+            && vif.guard
+            && check_vif(vif, frame, head)? == Passed::Claims
+        {
+            self.claim_link_local(port, vif, claims(vif, frame, head))?;
+        }
+        self.tracer.note(|| format!("port {port} may send this"));
+        Ok(())
+    }
+
     /// A link-local address belongs to the first node that uses it (as in RFC 6620). An address of another node is
     /// refused; a free one is registered for the vif.
     #[cold]
-    pub(super) fn claim_link_local(
-        &mut self,
-        port: u16,
-        vif: &Vif,
-        claims: Claims,
-    ) -> Result<(), DropReason> {
+    fn claim_link_local(&mut self, port: u16, vif: &Vif, claims: Claims) -> Result<(), DropReason> {
         for (ip, reason) in [(claims.source, DropReason::GuardIp), (claims.target, DropReason::GuardArp)] {
             let Some(ip) = ip.map(IpAddr::V6) else { continue };
             match self.view.owner(vif.network.bd, ip) {

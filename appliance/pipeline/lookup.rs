@@ -1,11 +1,25 @@
-//! Lookup: what the FDB has for the destination of a frame, for a trace.
+//! Lookup: where the destination of a frame is. Enters: a frame, and the word of the FDB for its destination: those of
+//! a burst are read at once. Leaves: the entry; nothing for a group address.
 
+use super::{Egress, PacketCtx, Pipeline, graph::Stage, tracer::Tracer};
 use crate::tables::{
     View,
-    packed::{Bd, FdbEntry},
+    packed::{Bd, FdbEntry, PackedFdbEntry},
     peer::Slot,
 };
 use stopover_net::Mac;
+
+impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
+    /// The FDB entry of the destination.
+    #[inline]
+    pub(super) fn lookup(&mut self, ctx: &PacketCtx<I::P>, word: PackedFdbEntry) -> Option<FdbEntry> {
+        self.tracer.enter(Stage::Lookup);
+        let entry = if ctx.frame.dst.is_group() { None } else { word.unpack() };
+        let view = self.view;
+        self.tracer.note(|| describe_lookup(view, ctx.frame.dst, ctx.bd, entry));
+        entry
+    }
+}
 
 /// Describes a lookup for a trace.
 #[must_use]

@@ -1,15 +1,16 @@
 //! The path of a frame, one file per stage, pure over buffers: frames enter as a burst from a port and leave through
 //! [`Egress`]. No DPDK, no clock, no lock, no allocation (except for what a [`Tracer`] records).
 //!
-//! `tenant` and `underlay` are the two entry points. They call `guard`, `resolve`, `deliver`, `encap`, `replicate`,
-//! `too_big` and, for migrating nodes, `migration::stage`. Every frame that enters leaves by exactly one of:
-//! [`Egress::send`], [`Egress::punt`], [`MigrationEgress::hold`], [`MigrationEgress::queue_marker`], [`Pipeline::drop`].
+//! `tenant` and `underlay` are the two entry points. They call the stages in the order that [`graph`] lists. Every
+//! frame that enters leaves by exactly one of: [`Egress::send`], [`Egress::punt`], [`MigrationEgress::hold`],
+//! [`MigrationEgress::queue_marker`], [`Pipeline::drop`].
 
 mod decap;
 pub mod deliver;
 pub mod drop_reason;
 pub mod encap;
 mod fast_path;
+pub mod graph;
 pub mod guard;
 mod lookup;
 pub mod migration_egress;
@@ -33,14 +34,15 @@ use crate::tables::{View, packed::Bd};
 use arrayvec::ArrayVec;
 use drop_reason::DropReason;
 pub use fast_path::Scratch;
+use graph::Stage;
 use migration_egress::MigrationEgress;
 use packet::{Packet, Pool};
 use packet_counters::PacketCounters;
 use ports::{Origin, Port};
 use std::net::{IpAddr, Ipv6Addr};
-use stopover_net::frame::Frame;
+use stopover_net::frame::{self, Frame};
 use stopover_net::{Mac, Vni};
-use tracer::{Stage, Tracer};
+use tracer::Tracer;
 
 /// Most frames in a burst.
 pub const MAX_BURST: usize = 64;
@@ -144,7 +146,23 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[inline]
     pub fn drop(&mut self, packet: I::P, reason: DropReason) {
         self.counters.drop(reason, 1);
-        self.tracer.note(Stage::Drop, || format!("{}: {}", reason.name(), reason.explanation()));
+        self.tracer.drop(reason);
         std::mem::drop(packet);
+    }
+
+    /// Counts a copy, segment or error that was counted as made, and for which there is no buffer.
+    #[inline]
+    pub(super) fn drop_unmade(&mut self) {
+        self.counters.drop(DropReason::PoolEmpty, 1);
+        self.tracer.drop(DropReason::PoolEmpty);
+    }
+
+    /// Reads the headers of a tenant's frame.
+    #[inline]
+    fn parse(&mut self, packet: &I::P) -> Result<Frame, DropReason> {
+        self.tracer.enter(Stage::Parse);
+        let frame = frame::parse(packet.head(), packet.len())?;
+        self.tracer.note(|| tracer::describe(&frame));
+        Ok(frame)
     }
 }

@@ -1,22 +1,53 @@
-//! Network: the network of a frame from a tenant port. Enters: a parsed frame. Leaves: its network and VLAN, or the
-//! reason why it has none.
+//! Network: the network of a frame from a tenant port. Enters: a parsed frame. Leaves: the frame without its tag, its
+//! network, VLAN and priority; or the reason why it has no network.
 
 use super::{
     Egress, Pipeline,
     drop_reason::DropReason,
+    graph::Stage,
     packet::Packet,
     ports::{Network, Role},
     tracer::Tracer,
+    vlan,
 };
 use stopover_net::{
-    ethernet::{Tag, ethertype},
+    ethernet::{self, ethertype},
     frame::Frame,
 };
 
+/// What the tag of a frame said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// Its VLAN identifier; 0 for none.
+    pub vlan: u16,
+    /// See [`super::PacketCtx::priority`].
+    pub priority: u8,
+}
+
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
-    /// The network of a frame, and its VLAN tag (0 for none).
+    /// Finds the network of a frame and takes its tag off.
     #[inline]
-    pub(super) fn ingress_network(
+    pub(super) fn network(
+        &mut self,
+        port: u16,
+        packet: &mut I::P,
+        frame: &mut Frame,
+    ) -> Result<(Network, Tag), DropReason> {
+        self.tracer.enter(Stage::Network);
+        let (network, vlan) = self.network_and_vlan(port, packet, frame)?;
+        let priority = frame.vlan.map_or(0, ethernet::Tag::pcp_and_dei);
+        if frame.vlan.is_some() {
+            if frame.double_tagged || !vlan::pop(packet) {
+                return Err(DropReason::InnerVlan);
+            }
+            *frame = frame.retagged(None);
+        }
+        Ok((network, Tag { vlan, priority }))
+    }
+
+    /// The network of a frame, and its VLAN (0 for none).
+    #[inline]
+    fn network_and_vlan(
         &self,
         port: u16,
         packet: &I::P,
@@ -50,6 +81,6 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 }
 
-fn is_priority(tag: Tag) -> bool {
+fn is_priority(tag: ethernet::Tag) -> bool {
     tag.vid() == 0 && tag.tpid == ethertype::VLAN
 }

@@ -5,6 +5,7 @@
 use super::{
     Egress, PacketCtx, Pipeline,
     drop_reason::DropReason,
+    graph::Stage,
     packet::{Packet, TxOffload},
     packet_counters::add,
     tracer::Tracer,
@@ -65,6 +66,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Finishes a frame and passes the result to `next`: the frame with its checksum, or its segments.
     #[cold]
     pub fn finish(&mut self, mut ctx: PacketCtx<I::P>, mut next: impl FnMut(&mut Self, PacketCtx<I::P>)) {
+        self.tracer.enter(Stage::Offload);
         match ctx.packet.gso_size() {
             None => {
                 if fill_checksum(&ctx.frame, &mut ctx.packet) {
@@ -85,13 +87,14 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         add(&self.counters.copied, Segmenter::count(&segmenter) as u64 - 1);
         for segment in segmenter.clone() {
+            self.tracer.enter(Stage::Offload);
             let mut header = [0; gso::MAX_HEADER];
             let packet = segmenter.write_header(&segment, &mut header).and_then(|()| {
                 let header = header.get(..segmenter.header_len())?;
                 self.egress.copy_range(header, &ctx.packet, segment.payload.start, segment.payload.len())
             });
             let Some(mut packet) = packet else {
-                self.counters.drop(DropReason::PoolEmpty, 1);
+                self.drop_unmade();
                 continue;
             };
             if fill_checksum(&segment.frame, &mut packet) {

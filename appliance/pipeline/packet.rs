@@ -110,6 +110,14 @@ impl VecPacket {
     }
 }
 
+#[cfg(test)]
+impl VecPacket {
+    /// The headroom of a new one.
+    pub(super) const fn headroom() -> usize {
+        HEADROOM
+    }
+}
+
 impl Packet for VecPacket {
     fn len(&self) -> usize {
         self.bytes.len() - self.start

@@ -7,9 +7,10 @@ use super::{
     Egress, PacketCtx, Pipeline,
     drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
+    graph::Stage,
     packet_counters::add,
     ports::{Gate, Origin, Port, Role},
-    tracer::{Stage, Tracer},
+    tracer::Tracer,
 };
 use crate::tables::{
     View,
@@ -39,6 +40,7 @@ fn reach(policy: FloodPolicy, group: bool) -> Result<Reach, DropReason> {
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Sends a frame to every receiver except its own port.
     pub fn replicate(&mut self, ctx: PacketCtx<I::P>) {
+        self.tracer.enter(Stage::Replicate);
         let Some(network) = self.view.network(ctx.bd) else {
             return self.drop(ctx.packet, DropReason::NoMembers);
         };
@@ -53,7 +55,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         {
             return self.drop(ctx.packet, DropReason::SegmentLoop);
         }
-        self.tracer.note(Stage::Replicate, || describe(network, reach, ctx.origin));
+        self.tracer.note(|| describe(network, reach, ctx.origin));
         self.send_copies(ctx, network, reach, group);
     }
 
@@ -98,6 +100,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 self.deliver_copy(copy, member, group);
             }
         }
+        self.tracer.enter(Stage::Replicate);
         match (last_port.take(), last_slot) {
             (Some(member), _) => self.deliver_copy(ctx, member, group),
             (None, Some(slot)) => self.encap_copy(ctx, *slot, (group, apart)),
@@ -181,9 +184,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Copies a frame and counts the copy. If the pool is empty, that is counted as a drop.
     fn copy_of(&mut self, ctx: &PacketCtx<I::P>) -> Option<PacketCtx<I::P>> {
+        self.tracer.enter(Stage::Replicate);
         add(&self.counters.copied, 1);
         let Some(packet) = self.egress.copy(&ctx.packet) else {
-            self.counters.drop(DropReason::PoolEmpty, 1);
+            self.drop_unmade();
             return None;
         };
         let PacketCtx { frame, bd, vni, origin, priority, .. } = *ctx;

@@ -6,8 +6,8 @@
 
 use super::encap::EncapMeta;
 use super::{
-    Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, lookup::describe_slot,
-    packet::Packet, ports::Origin, ports::Role, tracer::Stage, tracer::Tracer,
+    Egress, Learn, PacketCtx, Pipeline, RouterSeen, drop_reason::DropReason, graph::Stage,
+    lookup::describe_slot, packet::Packet, ports::Origin, ports::Role, tracer::Tracer,
 };
 use crate::migration::record::RecordMode;
 use crate::tables::{packed::FdbEntry, peer::Slot};
@@ -66,6 +66,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[cold]
     pub fn resolve(&mut self, ctx: PacketCtx<I::P>) -> Option<PacketCtx<I::P>> {
         let Origin::Port { port, vlan } = ctx.origin else { return Some(ctx) };
+        self.tracer.enter(Stage::Resolve);
         let content = match self.parse_content(&ctx) {
             Ok(content) => content,
             Err(reason) => {
@@ -83,18 +84,18 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             self.egress.report_router(RouterSeen { bd: ctx.bd, mac: ctx.frame.src, ip, router });
         }
         if to_us {
-            self.tracer.note(Stage::Resolve, || "an answer to a probe of a host: dropped here".into());
+            self.tracer.note(|| "an answer to a probe of a host: dropped here".into());
             self.drop(ctx.packet, DropReason::Answered);
             return None;
         }
         let Some(query) = content.query else {
-            self.tracer.note(Stage::Resolve, || "no request: forwarded as it is".into());
+            self.tracer.note(|| "no request: forwarded as it is".into());
             return Some(ctx);
         };
         match self.plan(&ctx, &query, port) {
             Plan::Forward => Some(ctx),
             Plan::Answer(mac) => {
-                self.answer(ctx, &query, mac);
+                self.answer(ctx, &query, (port, vlan), mac);
                 None
             }
             Plan::Deliver { port, vlan } => {
@@ -142,11 +143,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn plan(&mut self, ctx: &PacketCtx<I::P>, query: &AddressQuery, ingress_port: u16) -> Plan {
         let view = self.view;
         let Some(owner) = view.owner(ctx.bd, query.target) else {
-            self.tracer.note(Stage::Resolve, || format!("{} is not registered", query.target));
+            self.tracer.note(|| format!("{} is not registered", query.target));
             return Plan::Forward;
         };
         if owner == query.requester {
-            self.tracer.note(Stage::Resolve, || format!("{} belongs to the requester itself", query.target));
+            self.tracer.note(|| format!("{} belongs to the requester itself", query.target));
             // An announcement is for the caches of all stations; a probe or request for one's own address is not.
             return Plan::Drop(DropReason::Answered);
         }
@@ -154,32 +155,29 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if let Some(FdbEntry::Migrating { index, .. }) = place
             && self.view.migrating(index).is_some_and(|record| matches!(record.mode, RecordMode::Forward(_)))
         {
-            self.tracer.note(Stage::Resolve, || {
-                format!("{} is {owner}, which has left: answered here", query.target)
-            });
+            self.tracer.note(|| format!("{} is {owner}, which has left: answered here", query.target));
             return Plan::Answer(owner);
         }
         if self.targets_another_node(ctx, owner) {
-            self.tracer.note(Stage::Resolve, || {
+            self.tracer.note(|| {
                 format!("{} is registered for {owner}; the request goes to {}", query.target, ctx.frame.dst)
             });
             return Plan::Forward;
         }
         match place {
             Some(FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. }) if port == ingress_port => {
-                self.tracer.note(Stage::Resolve, || {
+                self.tracer.note(|| {
                     format!("{} is {owner} on the requester's own segment and answers itself", query.target)
                 });
                 Plan::Drop(DropReason::SameSegment)
             }
             Some(FdbEntry::Local { port, vlan, .. } | FdbEntry::Migrating { port, vlan, .. }) => {
-                self.tracer
-                    .note(Stage::Resolve, || format!("{} is {owner} at local port {port}", query.target));
+                self.tracer.note(|| format!("{} is {owner} at local port {port}", query.target));
                 Plan::Deliver { port, vlan }
             }
             // An answer from here would keep an address taken that its owner no longer uses.
             Some(FdbEntry::Remote { slot, .. }) if query.probe => {
-                self.tracer.note(Stage::Resolve, || {
+                self.tracer.note(|| {
                     format!(
                         "{} is {owner} {}: the probe is passed on to it",
                         query.target,
@@ -189,7 +187,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 Plan::SendToOwner { slot, owner }
             }
             Some(FdbEntry::Remote { slot, .. }) => {
-                self.tracer.note(Stage::Resolve, || {
+                self.tracer.note(|| {
                     format!("{} is {owner} {}: answered here", query.target, describe_slot(view, slot))
                 });
                 Plan::Answer(owner)
@@ -209,7 +207,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             )
     }
 
-    fn answer(&mut self, mut ctx: PacketCtx<I::P>, query: &AddressQuery, owner: Mac) {
+    fn answer(
+        &mut self,
+        mut ctx: PacketCtx<I::P>,
+        query: &AddressQuery,
+        (port, vlan): (u16, u16),
+        owner: Mac,
+    ) {
         let fits = match &query.message {
             Message::Arp(asked) => ctx.packet.replace(&arp::build_reply(asked, owner)),
             Message::Nd(asked) => {
@@ -218,7 +222,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
         };
         if fits {
-            self.send_back(ctx.packet, ctx.origin);
+            self.send_back(ctx.packet, port, vlan);
         } else {
             self.drop(ctx.packet, DropReason::PoolEmpty);
         }

@@ -1,12 +1,14 @@
-//! Stations: where the source of a frame is. Enters: frames of a segment port, whose stations are learned. Leaves: the
-//! frames whose source may be there; what only a loop or a spoof can cause is dropped.
+//! Stations: where the source of a frame is. Enters: frames of a segment port, whose stations are learned, and inner
+//! frames from the underlay. Leaves: the frames whose source may be there; what only a loop or a spoof can cause is
+//! dropped.
 
 use super::{
-    Egress, Learn, MAX_BURST, PacketBurst, Pipeline,
+    Egress, Learn, MAX_BURST, PacketBurst, PacketCtx, Pipeline,
     drop_reason::DropReason,
+    graph::Stage,
     migration_egress::MigrationEvent,
     ports::{Origin, Role},
-    tracer::{Stage, Tracer},
+    tracer::Tracer,
 };
 use crate::tables::packed::{FdbEntry, PackedFdbEntry, node_key};
 use arrayvec::ArrayVec;
@@ -21,6 +23,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let mut kept = PacketBurst::new();
         for (ctx, word) in ctxs.drain(..).zip(entries) {
             let Origin::Port { port, vlan } = ctx.origin else { continue };
+            self.tracer.enter(Stage::Stations);
             match PackedFdbEntry(word).unpack() {
                 Some(FdbEntry::Local { port: known_port, vlan: known_vlan, station })
                     if known_port == port && known_vlan == vlan =>
@@ -49,9 +52,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     } else {
                         self.egress.learn(learn);
                     }
-                    self.tracer.note(Stage::Guard, || {
-                        format!("source {mac} is new here (known: {known:?}): learned")
-                    });
+                    self.tracer.note(|| format!("source {mac} is new here (known: {known:?}): learned"));
                     if remote {
                         self.drop(ctx.packet, DropReason::SourceIsRemote);
                         continue;
@@ -67,6 +68,15 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         *ctxs = kept;
     }
 
+    /// Whether a frame from another host comes from a station of this one. `word`: what the local stations have for its
+    /// source. A frame of a local station that went by the old host of its destination returns with the HOP flag.
+    #[inline]
+    pub(super) fn is_from_local_station(&mut self, ctx: &PacketCtx<I::P>, word: PackedFdbEntry) -> bool {
+        self.tracer.enter(Stage::Stations);
+        let redirected_back = matches!(ctx.origin, Origin::Underlay { hop: true, .. });
+        word.0 != 0 && !redirected_back && !word.is_migrating()
+    }
+
     /// Whether the segment accepts no new stations.
     #[cold]
     fn is_closed(&self, port: u16, vlan: u16) -> bool {
@@ -76,7 +86,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    pub(super) fn is_vif(&self, port: u16) -> bool {
+    pub(crate) fn is_vif(&self, port: u16) -> bool {
         matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Vif(_)))
     }
 }

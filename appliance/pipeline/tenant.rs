@@ -1,21 +1,23 @@
-//! Tenant ingress: bursts from vif and segment ports. Three passes over the burst: admit (headers, VLAN, guard), look
-//! up all destinations at once, forward each frame.
+//! Tenant ingress: bursts from vif and segment ports, through the stages of [`super::graph::FROM_TENANT`]. Three passes
+//! over the burst: admit each frame (parse, network, guard), look up all sources behind a segment (stations) and all
+//! destinations at once, forward each frame (resolve, lookup, and the stage that it leads to).
 
 use super::{
     Egress, MAX_BURST, PacketBurst, PacketCtx, Pipeline,
     drop_reason::DropReason,
     encap::{EncapMeta, SourcePort},
-    guard, lookup,
+    graph::Stage,
+    network::Tag,
     packet::Packet,
     packet_counters::add,
     ports::{Network, Origin, Role},
     resolve,
-    tracer::{Stage, Tracer, describe},
+    tracer::Tracer,
     vlan,
 };
 use crate::tables::packed::{FdbEntry, PackedFdbEntry, node_key};
 use arrayvec::ArrayVec;
-use stopover_net::{ethernet::Tag, frame, loop_probe};
+use stopover_net::loop_probe;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Processes frames, at most [`MAX_BURST`], that [`super::fast_path`] does not handle.
@@ -23,6 +25,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let mut ctxs = PacketBurst::new();
         let is_segment = matches!(self.ports.get(usize::from(port)).map(|p| &p.role), Some(Role::Segment(_)));
         for packet in burst {
+            self.tracer.slow_path();
             if is_segment && loop_probe::is_probe(packet.head()) {
                 self.handle_loop_probe(port, packet);
                 continue;
@@ -41,57 +44,33 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Hands a loop probe to the control thread, with the tag that it had.
     #[cold]
     fn handle_loop_probe(&mut self, port: u16, mut packet: I::P) {
+        self.tracer.enter(Stage::Control);
         if let Some(vlan) = packet.stripped_vlan()
             && !vlan::push(&mut packet, vlan.get(), 0)
         {
             return self.drop(packet, DropReason::NoHeadroom);
         }
-        self.tracer.note(Stage::Control, || "a loop probe: to the control thread".into());
+        self.tracer.note(|| "a loop probe: to the control thread".into());
         match self.egress.punt_loop_probe(port, packet) {
             Ok(()) => add(&self.counters.to_control, 1),
             Err(packet) => self.drop(packet, DropReason::ControlFull),
         }
     }
 
-    /// Reads the headers once and decides whether the port may send this.
     #[inline]
     fn admit(&mut self, port: u16, mut packet: I::P) -> Result<PacketCtx<I::P>, (I::P, DropReason)> {
-        let mut frame = match frame::parse(packet.head(), packet.len()) {
-            Ok(frame) => frame,
-            Err(bad) => return Err((packet, bad.into())),
+        let stages = |path: &mut Self, packet: &mut I::P| {
+            let mut frame = path.parse(packet)?;
+            let (network, tag) = path.network(port, packet, &mut frame)?;
+            path.guard(port, &frame, packet.head())?;
+            Ok((frame, network, tag))
         };
-        self.tracer.note(Stage::Parse, || describe(&frame));
-        let (network, vlan) = match self.ingress_network(port, &packet, &frame) {
-            Ok(found) => found,
-            Err(reason) => return Err((packet, reason)),
-        };
-        let priority = frame.vlan.map_or(0, Tag::pcp_and_dei);
-        if frame.vlan.is_some() {
-            if frame.double_tagged || !vlan::pop(&mut packet) {
-                return Err((packet, DropReason::InnerVlan));
+        match stages(self, &mut packet) {
+            Ok((frame, Network { bd, vni }, Tag { vlan, priority })) => {
+                Ok(PacketCtx { packet, frame, bd, vni, origin: Origin::Port { port, vlan }, priority })
             }
-            frame = frame.retagged(None);
+            Err(reason) => Err((packet, reason)),
         }
-        if let Err(reason) = guard::check_addresses(&frame) {
-            return Err((packet, reason));
-        }
-        if let Some(Role::Vif(vif)) = self.ports.get(usize::from(port)).map(|p| &p.role)
-            && vif.guard
-        {
-            let allowed = match guard::check_vif(vif, &frame, packet.head()) {
-                Ok(guard::Passed::Own) => Ok(()),
-                Ok(guard::Passed::Claims) => {
-                    self.claim_link_local(port, vif, guard::claims(vif, &frame, packet.head()))
-                }
-                Err(reason) => Err(reason),
-            };
-            if let Err(reason) = allowed {
-                return Err((packet, reason));
-            }
-        }
-        self.tracer.note(Stage::Guard, || format!("port {port} may send this"));
-        let Network { bd, vni } = network;
-        Ok(PacketCtx { packet, frame, bd, vni, origin: Origin::Port { port, vlan }, priority })
     }
 
     /// Looks up all destinations at once and forwards each frame.
@@ -113,12 +92,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     }
 
     #[inline]
-    fn forward_one(&mut self, ctx: PacketCtx<I::P>, packed_fdb_entry: PackedFdbEntry) {
-        let view = self.view;
-        let entry = if ctx.frame.dst.is_group() { None } else { packed_fdb_entry.unpack() };
-        self.tracer.note(Stage::Lookup, || lookup::describe_lookup(view, ctx.frame.dst, ctx.bd, entry));
-        match entry {
-            Some(FdbEntry::Remote { slot, .. }) if packed_fdb_entry.is_migrating() => {
+    fn forward_one(&mut self, ctx: PacketCtx<I::P>, word: PackedFdbEntry) {
+        match self.lookup(&ctx, word) {
+            Some(FdbEntry::Remote { slot, .. }) if word.is_migrating() => {
                 let port = SourcePort::Bounded(ctx.frame.dst);
                 self.encap_with(ctx, slot, EncapMeta { port, ..EncapMeta::PLAIN });
             }

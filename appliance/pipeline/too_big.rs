@@ -3,7 +3,7 @@
 //! There is no silent black hole.
 
 use super::{
-    Egress, PacketCtx, Pipeline, drop_reason::DropReason, packet::Packet, packet_counters::add,
+    Egress, PacketCtx, Pipeline, drop_reason::DropReason, graph::Stage, packet::Packet, packet_counters::add,
     ports::Origin, tracer::Tracer,
 };
 use crate::tables::packed::FdbEntry;
@@ -18,6 +18,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// MTU of the network, if that is less. Then packets to its other stations fit as well.
     #[cold]
     pub fn too_big(&mut self, ctx: PacketCtx<I::P>, mtu: u16) {
+        self.tracer.enter(Stage::TooBig);
         let declared = self.view.network(ctx.bd).map_or(0, |network| network.mtu);
         let ipv6 = matches!(ctx.frame.kind, Kind::Ipv6(_));
         let declared = match declared {
@@ -41,31 +42,42 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
             _ => {}
         }
+        self.tracer.enter(Stage::TooBig);
         self.drop(ctx.packet, DropReason::TooBig);
     }
 
     /// A local sender gets the error at its port. A sender at another host gets it through the tunnel, if it is
     /// registered. The error is no replica, and cannot cause another error.
     fn send_icmp_error(&mut self, to: &PacketCtx<I::P>, answer: &[u8]) {
-        let slot = match (to.origin, self.view.fdb_entry(to.bd, to.frame.src)) {
-            (Origin::Port { .. }, _) => None,
-            (Origin::Underlay { .. }, Some(FdbEntry::Remote { slot, .. })) => Some(slot),
-            (Origin::Underlay { .. }, _) => return,
-        };
-        let Ok(frame) = frame::parse(answer, answer.len()) else { return };
-        if !self.egress.may_send_icmp_error() {
-            return;
-        }
-        add(&self.counters.copied, 1);
-        let Some(packet) = self.egress.make(answer) else {
-            return self.counters.drop(DropReason::PoolEmpty, 1);
-        };
-        match slot {
-            None => self.send_back(packet, to.origin),
-            Some(slot) => {
-                let PacketCtx { bd, vni, origin, priority, .. } = *to;
-                self.encap(PacketCtx { packet, frame, bd, vni, origin, priority }, slot);
+        match to.origin {
+            Origin::Port { port, vlan } => {
+                if let Some(packet) = self.make_icmp_error(answer) {
+                    self.send_back(packet, port, vlan);
+                }
+            }
+            Origin::Underlay { .. } => {
+                let Some(FdbEntry::Remote { slot, .. }) = self.view.fdb_entry(to.bd, to.frame.src) else {
+                    return;
+                };
+                let Ok(frame) = frame::parse(answer, answer.len()) else { return };
+                if let Some(packet) = self.make_icmp_error(answer) {
+                    let PacketCtx { bd, vni, origin, priority, .. } = *to;
+                    self.encap(PacketCtx { packet, frame, bd, vni, origin, priority }, slot);
+                }
             }
         }
+    }
+
+    /// The buffer of an error, if one may be sent now.
+    fn make_icmp_error(&mut self, answer: &[u8]) -> Option<I::P> {
+        if !self.egress.may_send_icmp_error() {
+            return None;
+        }
+        add(&self.counters.copied, 1);
+        let packet = self.egress.make(answer);
+        if packet.is_none() {
+            self.drop_unmade();
+        }
+        packet
     }
 }

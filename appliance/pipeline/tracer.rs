@@ -1,6 +1,7 @@
 //! Records the path of a frame: nothing on the packet path (compiled away), a log for `stopover trace`. Stages record
 //! what they decide and why; recording never changes what they do.
 
+use super::{drop_reason::DropReason, graph::Stage};
 use stopover_net::frame::{Frame, Kind, L4};
 
 /// Describes a frame.
@@ -24,59 +25,19 @@ pub fn describe(frame: &Frame) -> String {
     format!("{} bytes from {} to {}{tag}: {what}{ports}", frame.len, frame.src, frame.dst)
 }
 
-/// The stages of the path, named as in docs/path-of-a-frame.md.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Headers read and checked.
-    Parse,
-    /// May this port send this?
-    Guard,
-    /// ARP and ND.
-    Resolve,
-    /// Destination looked up.
-    Lookup,
-    /// Given to a local port.
-    Deliver,
-    /// Outer headers put on.
-    Encap,
-    /// Outer headers checked and taken off.
-    Decap,
-    /// Copied to every member.
-    Replicate,
-    /// Its node is migrating.
-    Migrating,
-    /// Handed to the control thread.
-    Control,
-    /// Dropped.
-    Drop,
-}
-
-impl Stage {
-    /// The name in a trace.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Parse => "parse",
-            Self::Guard => "guard",
-            Self::Resolve => "resolve",
-            Self::Lookup => "lookup",
-            Self::Deliver => "deliver",
-            Self::Encap => "encap",
-            Self::Decap => "decap",
-            Self::Replicate => "replicate",
-            Self::Migrating => "migrating",
-            Self::Control => "control",
-            Self::Drop => "drop",
-        }
-    }
-}
-
-/// Receives the decision of each stage.
+/// Receives where a frame goes and the decision of each stage.
 pub trait Tracer {
     /// Whether it records anything.
     const RECORDS: bool;
+    /// A frame takes the slow path.
+    #[inline(always)]
+    fn slow_path(&mut self) {}
+    /// A frame enters a stage. What is noted or dropped next, is by this stage.
+    fn enter(&mut self, stage: Stage);
     /// Records a decision. `text` is only called if this tracer records.
-    fn note(&mut self, stage: Stage, text: impl FnOnce() -> String);
+    fn note(&mut self, text: impl FnOnce() -> String);
+    /// The stage drops the frame.
+    fn drop(&mut self, reason: DropReason);
 }
 
 /// Records nothing, at no cost.
@@ -87,20 +48,53 @@ impl Tracer for NoTrace {
     const RECORDS: bool = false;
 
     #[inline(always)]
-    fn note(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+    fn enter(&mut self, _: Stage) {}
+    #[inline(always)]
+    fn note(&mut self, _: impl FnOnce() -> String) {}
+    #[inline(always)]
+    fn drop(&mut self, _: DropReason) {}
+}
+
+/// A decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The stage.
+    pub stage: Stage,
+    /// Why it dropped the frame, if it did.
+    pub dropped: Option<DropReason>,
+    /// The decision.
+    pub text: String,
+}
+
+impl Note {
+    /// What a trace shows as its stage.
+    #[must_use]
+    pub const fn title(&self) -> &'static str {
+        if self.dropped.is_some() { "drop" } else { self.stage.name() }
+    }
 }
 
 /// Records all decisions, in order.
 #[derive(Debug, Clone, Default)]
 pub struct TraceLog {
-    /// Stage and its decision.
-    pub notes: Vec<(Stage, String)>,
+    stage: Option<Stage>,
+    /// The decisions.
+    pub notes: Vec<Note>,
 }
 
 impl Tracer for TraceLog {
     const RECORDS: bool = true;
 
-    fn note(&mut self, stage: Stage, text: impl FnOnce() -> String) {
-        self.notes.push((stage, text()));
+    fn enter(&mut self, stage: Stage) {
+        self.stage = Some(stage);
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        self.notes.extend(self.stage.map(|stage| Note { stage, dropped: None, text: text() }));
+    }
+
+    fn drop(&mut self, reason: DropReason) {
+        let text = format!("{}: {}", reason.name(), reason.explanation());
+        self.notes.extend(self.stage.map(|stage| Note { stage, dropped: Some(reason), text }));
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Exits {
     pub barrier_on: bool,
     pub parked: Vec<(VecPacket, Network)>,
     pub hold_full: bool,
+    /// The ring to the lcore that sends from a port.
+    pub ring_full: bool,
     pub control_full: bool,
     pub errors_spent: bool,
     /// Every flooded frame counts as repeated too often.
@@ -82,6 +84,7 @@ impl MigrationEgress<VecPacket> for Exits {
     ) -> QueuedMarker<VecPacket> {
         match behind {
             Behind::Queues if self.barrier_on => self.parked.push((packet, network)),
+            Behind::Port(_) if self.ring_full => return QueuedMarker::Full(packet),
             Behind::Port(port) if self.foreign_port == Some(port) => {
                 self.sent.push((port, packet));
                 return QueuedMarker::Handed;

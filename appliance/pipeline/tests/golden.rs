@@ -17,6 +17,29 @@ const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/appliance/pipeline/te
 const BURSTS_PER_BLOCK: usize = 16;
 const BLOCKS: usize = 16;
 
+/// The frames of the golden captures one by one, for other tests.
+pub(super) struct Frames {
+    all: Vec<Vec<u8>>,
+    numbers: Numbers,
+}
+
+impl Frames {
+    pub(super) fn new() -> Self {
+        Self { all: frames(), numbers: Numbers(2) }
+    }
+
+    /// A frame and the port at which it is received; nearly always one at which it is plausible.
+    pub(super) fn one(&mut self, lab: &Lab) -> (u16, VecPacket) {
+        loop {
+            let port = self.numbers.below(lab.ports.len()) as u16;
+            let packet = packet(&self.all, &mut self.numbers);
+            if is_for(port, packet.head()) || self.numbers.one_in(16) {
+                return (port, packet);
+            }
+        }
+    }
+}
+
 /// Steele and Vigna's SplitMix64: the same numbers in every run.
 struct Numbers(u64);
 
@@ -141,7 +164,7 @@ fn is_for(port: u16, frame: &[u8]) -> bool {
 }
 
 /// A leaves for host 2, B has a window, S arrives from host 1, and R1 was here before.
-fn is_migrating(lab: &mut Lab) {
+pub(super) fn is_migrating(lab: &mut Lab) {
     let bd = lab.net100;
     let record = |mac, port, mode| MigrationRecord {
         bd,

@@ -18,7 +18,7 @@ const HOP: u8 = 1;
 const CONTROL: u8 = 2;
 const NODE: u8 = 4;
 
-fn record(lab: &Lab, mac: Mac, port: u16, mode: RecordMode) -> MigrationRecord {
+pub(super) fn record(lab: &Lab, mac: Mac, port: u16, mode: RecordMode) -> MigrationRecord {
     let vni = Vni::new(100).unwrap();
     MigrationRecord {
         bd: lab.net100,
@@ -32,7 +32,7 @@ fn record(lab: &Lab, mac: Mac, port: u16, mode: RecordMode) -> MigrationRecord {
     }
 }
 
-fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
+pub(super) fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
     let kind = Kind::End;
     let marker = Marker {
         kind,
@@ -51,7 +51,7 @@ fn end_marker(node: Mac, host: u32, relayed: bool) -> Vec<u8> {
     marker::build(&marker).to_vec()
 }
 
-fn marked(tunnel: Tunnel, flags: u8, inner: &[u8]) -> VecPacket {
+pub(super) fn marked(tunnel: Tunnel, flags: u8, inner: &[u8]) -> VecPacket {
     VecPacket::new(&Tunnel { flags, ..tunnel }.around(inner))
 }
 

@@ -6,6 +6,7 @@ mod encap;
 mod exits;
 mod frames;
 mod golden;
+mod graph;
 mod guard;
 mod learn;
 mod local;
@@ -13,20 +14,22 @@ mod loops;
 mod migration;
 mod offload;
 mod properties;
+mod rare;
 mod replicate;
 mod resolve;
 mod too_big;
 mod vlan;
+mod walk;
 mod workers;
 
 use super::{
     Egress, Learn, Pipeline, RouterSeen, Scratch,
     drop_reason::DropReason,
+    graph::{Direction, FROM_HOLD, FROM_TENANT, FROM_UNDERLAY},
     migration_egress::{Behind, MigrationEgress, MigrationEvent, QueuedMarker},
     packet::{Packet, Pool, VecPacket, VecPool},
     packet_counters::{PacketCounters, PacketReading, add},
     ports::{Allowed, Network, Pair, Port, Role, Segment, Underlay, Vif},
-    tracer::TraceLog,
 };
 use crate::migration::{hold::HeldKind, record::MigrationRecord, source_ports::UsedPorts};
 use crate::tables::{
@@ -42,6 +45,7 @@ use stopover_net::{
     ecn::OuterTos,
     outer::{OuterHeader, OuterSpec},
 };
+use walk::Walk;
 
 /// A VM or other station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +152,7 @@ struct Lab {
     scratch: Scratch,
     /// Sent by earlier bursts.
     sent_before: u64,
-    notes: TraceLog,
+    notes: Walk,
     net100: Bd,
     net200: Bd,
 }
@@ -253,7 +257,7 @@ impl Lab {
             scratch: Scratch::default(),
             exits: Exits { pool: VecPool { left: 1000 }, ..Exits::default() },
             sent_before: 0,
-            notes: TraceLog::default(),
+            notes: Walk::default(),
             net100,
             net200,
         };
@@ -328,7 +332,8 @@ impl Lab {
         let is_underlay = matches!(self.ports[usize::from(port)].role, Role::Underlay(_));
         let mut burst = burst.into_iter().collect();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let out = self.packets_of(received, |path| {
+        let direction = if is_underlay { &FROM_UNDERLAY } else { &FROM_TENANT };
+        let out = self.packets_from(direction, received, |path| {
             if is_underlay {
                 path.underlay(port, &mut burst, &mut scratch);
             } else {
@@ -339,12 +344,23 @@ impl Lab {
         out
     }
 
-    /// Runs a call on the pipeline and returns its output. `received`: how many frames it receives.
+    /// Runs a call on the pipeline, as the lcore does for frames that have waited, and returns its output. `received`:
+    /// how many frames it receives.
     #[track_caller]
-    fn packets_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, TraceLog>)) -> Out {
+    fn packets_of(&mut self, received: u64, call: impl FnOnce(&mut Pipeline<'_, Exits, Walk>)) -> Out {
+        self.packets_from(&FROM_HOLD, received, call)
+    }
+
+    #[track_caller]
+    fn packets_from(
+        &mut self,
+        direction: &'static Direction,
+        received: u64,
+        call: impl FnOnce(&mut Pipeline<'_, Exits, Walk>),
+    ) -> Out {
         let before = self.counters.read();
         add(&self.counters.received, received);
-        self.notes.notes.clear();
+        self.notes.begin(direction, received);
         call(&mut Pipeline {
             view: &self.view,
             ports: &self.ports,
@@ -379,7 +395,7 @@ impl Lab {
 
     /// The trace of the last burst.
     fn trace(&self) -> String {
-        self.notes.notes.iter().map(|(stage, says)| format!("{}: {says}\n", stage.name())).collect()
+        self.notes.log.notes.iter().map(|note| format!("{}: {}\n", note.title(), note.text)).collect()
     }
 }
 

@@ -202,7 +202,7 @@ fn migrating(lab: &mut Lab, node: Station) -> u32 {
 }
 
 /// A datagram with a group frame that flags which nodes have a separate copy.
-fn apart(tunnel: Tunnel, set: u32, frame: &[u8]) -> Vec<u8> {
+pub(super) fn apart(tunnel: Tunnel, set: u32, frame: &[u8]) -> Vec<u8> {
     let mut bytes = Tunnel { checksum: false, ..tunnel }.around(frame);
     bytes[43..46].copy_from_slice(&set.to_be_bytes()[1..]);
     bytes
