@@ -30,7 +30,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         d: &Vxlan,
     ) -> Result<Decapped, DropReason> {
         self.tracer.enter(Stage::Decap);
-        if d.dst_mac != own.mac || !own.addresses.contains(&d.dst) {
+        if d.dst_mac != own.mac || !own.has_address(d.dst) {
             return Err(DropReason::OuterNotOurs);
         }
         check_udp(own, packet, d)?;

@@ -25,9 +25,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let Some(out) = self.ports.get(usize::from(port)) else {
             return self.drop(ctx.packet, DropReason::PortDown);
         };
-        if let Some(size) = super::offload::layer3_len(&ctx)
-            && size > usize::from(out.mtu)
-        {
+        if !super::too_big::each_fits(&ctx, out.mtu) {
             return self.too_big(ctx, out.mtu);
         }
         self.tracer.note(|| describe(port, vlan));

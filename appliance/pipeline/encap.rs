@@ -77,9 +77,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let foreign = meta.is_overlay() && !view.is_appliance(path.peer);
         let meta = if foreign { EncapMeta { port: meta.port, ..EncapMeta::PLAIN } } else { meta };
         let inner_mtu = path.inner_mtu - if meta.node.is_some() { vxlan::SHIM_LEN as u16 } else { 0 };
-        if let Some(size) = super::offload::layer3_len(&ctx)
-            && size > usize::from(inner_mtu)
-        {
+        if !super::too_big::each_fits(&ctx, inner_mtu) {
             return self.too_big(ctx, inner_mtu);
         }
         if super::offload::unfinished(&ctx.packet) {

@@ -1,5 +1,5 @@
-//! The fast path, for ordinary frames ([`fast_parse`]) between two nodes that are not migrating: nearly all traffic.
-//! It needs little of what the other stages know. Enters: a burst from any port. The frames of a burst are processed
+//! The fast path, for ordinary frames between two nodes that are not migrating ([`eligible`]): nearly all traffic. It
+//! needs little of what the other stages know. Enters: a burst from any port. The frames of a burst are processed
 //! in passes over all of them: parse, look up, send. So the memory for one frame arrives while others are processed.
 //! A pass leaves a few bytes a frame in arrays for the next.
 //!
@@ -7,17 +7,18 @@
 //! and passes every check from the beginning. Frames of a burst keep their order: a frame of one path waits for those
 //! of the other that precede it.
 //!
-//! The fast path makes all checks of the slow path and changes a frame in the same way. The golden captures and
-//! `tests/properties.rs` compare the two.
+//! The fast path makes all checks of the slow path and changes a frame in the same way. The golden captures,
+//! `tests/properties.rs` and `tests/eligible.rs` compare the two.
 
 use super::{
     Egress, MAX_BURST, Pipeline, decap, deliver,
     drop_reason::DropReason,
+    eligible::{self, Ingress},
     encap::{self, Flow},
     graph::Stage,
     lookup,
     packet::Packet,
-    ports::{Network, Port, Role, Underlay, Vif},
+    ports::{Network, Underlay, Vif},
     tracer::{Tracer, describe},
     vlan,
 };
@@ -27,16 +28,7 @@ use crate::tables::{
     vtep4_key,
 };
 use arrayvec::ArrayVec;
-use std::net::IpAddr;
-use stopover_net::{
-    ecn,
-    fast_parse::{self, Sender},
-    flow, frame,
-    underlay::martian_v4,
-};
-
-/// Length of the Ethernet header of an untagged frame.
-const ETHERNET: usize = 14;
+use stopover_net::{fast_parse, flow, frame, underlay::martian_v4};
 
 /// Frames of one kind that wait for each other.
 type Frames<P> = ArrayVec<P, MAX_BURST>;
@@ -94,8 +86,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Processes a burst received from tenant port `port`.
     pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
-        match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Vif(vif)) => self.tenant_fast(port, vif, burst, scratch),
+        match eligible::ingress(ports, port) {
+            Some(Ingress::Vif(vif)) => self.tenant_fast(port, vif, burst, scratch),
             _ => self.tenant_slow(port, burst.drain(..)),
         }
     }
@@ -103,8 +95,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Processes a burst received from underlay port `port`.
     pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
-        match ports.get(usize::from(port)).map(|port| &port.role) {
-            Some(Role::Underlay(own)) if own.vlan.is_none() => self.underlay_fast(port, own, burst, scratch),
+        match eligible::ingress(ports, port) {
+            Some(Ingress::Underlay(own)) => self.underlay_fast(port, own, burst, scratch),
             _ => self.underlay_slow(port, burst.drain(..)),
         }
     }
@@ -112,12 +104,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn tenant_fast(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
         let Network { bd, vni } = vif.network;
         let n = burst.len();
-        let sender = sender(vif);
+        let sender = eligible::sender(vif);
         let view = self.view;
         let Scratch { keys, words, flows, egress_ports, .. } = scratch;
         let mut lookup = view.begin_lookup();
         lookup.keys_of(burst.iter().zip(&mut *flows), keys, |(packet, flow)| {
-            let Some(sent) = parse_sent(vif, &sender, packet) else { return 0 };
+            let Some(sent) = eligible::sent(vif, &sender, packet) else { return 0 };
             *flow = (flow::source_port(sent.flow), sent.tos);
             node_key(bd, sent.dst)
         });
@@ -153,9 +145,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         (entry, word): (&SlotEntry, PackedFdbEntry),
         flow: Flow,
     ) -> u16 {
-        let Some(path) = entry.path.as_ref().filter(|path| fits(packet.len(), path.inner_mtu)) else {
-            return SLOW_PATH;
-        };
+        let Some(path) = eligible::path_to_host(entry, packet.len()) else { return SLOW_PATH };
         if W::RECORDS {
             self.trace_sent(from, packet, network.bd, word.unpack());
         }
@@ -174,11 +164,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         network: Network,
         word: PackedFdbEntry,
     ) -> u16 {
-        let Some((port, vlan)) = word.local_port() else { return SLOW_PATH };
-        let takes = |to: &Port| port != from && fits(packet.len(), to.mtu);
-        if !self.ports.get(usize::from(port)).is_some_and(takes) {
-            return SLOW_PATH;
-        }
+        let to = eligible::port_of_sent(self.ports, from, word, packet.len());
+        let Some((port, vlan)) = to else { return SLOW_PATH };
         if W::RECORDS {
             self.trace_sent(from, packet, network.bd, word.unpack());
         }
@@ -196,8 +183,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         let (mut ours, mut bds) = (Last::default(), Last::default());
         view.begin_vteps4();
         for (n, (packet, slot)) in burst.iter().zip(inner.iter_mut()).enumerate() {
-            let read = parse_received(own, packet).and_then(|(tunnel, inner)| {
-                ours.get(tunnel.dst, || own.addresses.contains(&IpAddr::V4(tunnel.dst)).then_some(()))?;
+            let read = eligible::received(own, packet).and_then(|(tunnel, inner)| {
+                ours.get(tunnel.dst, || own.has_address(tunnel.dst.into()).then_some(()))?;
                 let bd = bds.get(tunnel.vni, || view.bd_of(tunnel.vni))?;
                 Some((tunnel, bd, inner))
             });
@@ -231,10 +218,11 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             let word = PackedFdbEntry(words[usize::from(inner.key_index) % MAX_BURST]);
             let accepted = accepted >> n & 1 != 0;
             let len = usize::from(inner.len);
-            let Some((to, vlan)) = self.local_destination(accepted, word, len) else { continue };
-            if vlan != 0 && own.pcp {
+            if !accepted {
                 continue;
             }
+            let to = eligible::port_of_received(self.ports, own, word, len);
+            let Some((to, vlan)) = to else { continue };
             if W::RECORDS {
                 self.trace_received(own, packet, word.unpack());
             }
@@ -261,19 +249,6 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     fn local_sources(&self, inner: &[Inner; MAX_BURST], n: usize) -> u64 {
         let keys = inner.map(|inner| inner.source);
         self.view.lookup_locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
-    }
-
-    /// The port and VLAN of a frame from the underlay, if it is accepted (from a known host that may send it, not from a local
-    /// station) and fits.
-    #[inline(always)]
-    fn local_destination(
-        &self,
-        accepted: bool,
-        word: PackedFdbEntry,
-        inner_len: usize,
-    ) -> Option<(u16, u16)> {
-        let (port, vlan) = word.local_port().filter(|_| accepted)?;
-        fits(inner_len, self.ports.get(usize::from(port))?.mtu).then_some((port, vlan))
     }
 
     /// Adds the VLAN tag of a port, if it has one. Returns the egress port.
@@ -349,7 +324,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Records the same trace as the slow path.
     #[cold]
     fn trace_received(&mut self, own: &Underlay, packet: &I::P, entry: Option<FdbEntry>) {
-        let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = parse_received(own, packet) else {
+        let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = eligible::received(own, packet)
+        else {
             return;
         };
         let view = self.view;
@@ -402,26 +378,6 @@ impl<'s> KeyRuns<'s> {
 /// The key of no node: group addresses are not looked up.
 const NO_KEY: u64 = u64::MAX;
 
-/// Whether an untagged frame of `len` bytes has no more layer 3 bytes than `mtu`.
-#[inline(always)]
-fn fits(len: usize, mtu: u16) -> bool {
-    len <= usize::from(mtu) + ETHERNET
-}
-
-/// An ordinary tunnel datagram for our MAC, with an ordinary frame between two stations.
-#[inline(always)]
-fn parse_received<P: Packet>(
-    own: &Underlay,
-    packet: &P,
-) -> Option<(fast_parse::Tunnel, fast_parse::Received)> {
-    let head = packet.head();
-    let tunnel = fast_parse::tunnel(head, packet.len(), own.udp_port)?;
-    let inner = fast_parse::received(head.get(fast_parse::TUNNEL_LEN..)?.get(..tunnel.inner_len)?)?;
-    let keeps_ecn = ecn::decap(tunnel.tos, inner.tos) == ecn::Decap::Keep;
-    (tunnel.dst_mac == own.mac && !inner.src.is_zero() && keeps_ecn && packet.is_plain())
-        .then_some((tunnel, inner))
-}
-
 /// Remembers the last lookup, since the next is nearly always for the same key.
 struct Last<K, V>(Option<(K, V)>);
 
@@ -443,24 +399,4 @@ impl<K: PartialEq + Copy, V: Copy> Last<K, V> {
             }
         }
     }
-}
-
-/// The source addresses that the fast path accepts from a vif.
-fn sender(vif: &Vif) -> Sender {
-    match vif.guard {
-        // For a vif with one address the comparison needs no loop.
-        true if vif.addressed => Sender::from_mac(vif.mac).with_expected_ip(vif.ipv4.first().copied()),
-        true => Sender::from_mac(vif.mac),
-        false => Sender::any(),
-    }
-}
-
-/// An ordinary frame that the vif may send.
-#[inline(always)]
-fn parse_sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<fast_parse::Sent> {
-    let sent = fast_parse::sent(packet.head(), packet.len(), sender)?;
-    let may = sent.expected
-        || vif.ipv4.contains(&sent.src_ip)
-        || vif.allowed.has(sent.src, IpAddr::V4(sent.src_ip));
-    (may && !sent.src.is_zero() && packet.is_plain()).then_some(sent)
 }

@@ -13,7 +13,7 @@ use super::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use stopover_net::Mac;
 use stopover_net::{
-    arp,
+    arp, fast_parse,
     frame::{Fragment, Frame, Kind, L4},
     icmpv4, icmpv6, loop_probe, nd,
 };
@@ -129,7 +129,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 }
 
 /// DHCP for IPv4 (RFC 2131 section 4.1) and IPv6 (RFC 8415 section 7.2): servers and relays send from these ports.
-const DHCP_SERVER: u16 = 67;
+const DHCP_SERVER: u16 = fast_parse::DHCP_SERVER;
 const DHCPV6_SERVER: u16 = 547;
 
 /// Whether the vif may advertise routes or assign addresses, if the frame does so (RFC 6105, RFC 7610).
@@ -160,7 +160,7 @@ fn check_services(vif: &Vif, frame: &Frame) -> Result<(), DropReason> {
 
 /// Whether the address may be used with this MAC. Without declared addresses the vif's own MAC may use any.
 #[inline]
-fn owns4(vif: &Vif, mac: Mac, ip: Ipv4Addr) -> bool {
+pub(super) fn owns4(vif: &Vif, mac: Mac, ip: Ipv4Addr) -> bool {
     let own = mac == vif.mac && (!vif.addressed || vif.ipv4.contains(&ip));
     own || vif.allowed.has(mac, ip.into())
 }

@@ -8,6 +8,7 @@
 mod decap;
 pub mod deliver;
 pub mod drop_reason;
+pub mod eligible;
 pub mod encap;
 mod fast_path;
 pub mod graph;

@@ -16,21 +16,18 @@ use stopover_net::{
     l4_checksum,
 };
 
-/// Length of the Ethernet header of an untagged frame.
-const ETHERNET: usize = 14;
-
 /// Whether the sender left something to the device.
 #[inline]
 pub fn unfinished<P: Packet>(packet: &P) -> bool {
     packet.checksum_unfilled() || packet.gso_size().is_some()
 }
 
-/// Length in bytes of the largest layer 3 packet that this frame will be on a wire.
+/// Length in bytes of the longest frame that this one will be on a wire.
 #[inline]
-pub fn layer3_len<P: Packet>(ctx: &PacketCtx<P>) -> Option<usize> {
+pub fn wire_len<P: Packet>(ctx: &PacketCtx<P>) -> Option<usize> {
     match ctx.packet.gso_size() {
-        None => ctx.packet.len().checked_sub(ETHERNET),
-        Some(size) => Some(header_len(&ctx.frame)? + usize::from(size) - ETHERNET),
+        None => Some(ctx.packet.len()),
+        Some(size) => Some(header_len(&ctx.frame)? + usize::from(size)),
     }
 }
 

@@ -235,6 +235,15 @@ pub struct Underlay {
     pub udp6_zero_checksum: bool,
 }
 
+impl Underlay {
+    /// Whether it owns this VTEP address.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_address(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(&ip)
+    }
+}
+
 /// Where a frame came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {

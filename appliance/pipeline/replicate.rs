@@ -149,9 +149,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 let Some(entry) = view.slot(slot).filter(|entry| view.is_appliance(entry.peer)) else {
                     return false;
                 };
-                let room =
-                    entry.path.as_ref().map_or(0, |path| usize::from(path.inner_mtu) - vxlan::SHIM_LEN);
-                if super::offload::layer3_len(ctx).is_some_and(|size| size > room) {
+                let room = entry.path.as_ref().map_or(0, |path| path.inner_mtu - vxlan::SHIM_LEN as u16);
+                if !super::too_big::each_fits(ctx, room) {
                     return false;
                 }
                 let flags = OverlayFlags::NODE.with_separate_copies(vxlan::separate_copy_bit(node));

@@ -3,15 +3,28 @@
 //! There is no silent black hole.
 
 use super::{
-    Egress, PacketCtx, Pipeline, drop_reason::DropReason, graph::Stage, packet::Packet, packet_counters::add,
-    ports::Origin, tracer::Tracer,
+    Egress, PacketCtx, Pipeline, drop_reason::DropReason, graph::Stage, offload, packet::Packet,
+    packet_counters::add, ports::Origin, tracer::Tracer,
 };
 use crate::tables::packed::FdbEntry;
 use stopover_net::IPV6_MIN_MTU;
 use stopover_net::{
+    ethernet,
     frame::{self, Kind},
     icmp,
 };
+
+/// Whether an untagged frame of `len` bytes has no more layer 3 bytes than `mtu`.
+#[inline(always)]
+pub(super) fn fits(len: usize, mtu: u16) -> bool {
+    len <= usize::from(mtu) + ethernet::HEADER_LEN
+}
+
+/// Whether a frame fits, or each of its segments.
+#[inline]
+pub(super) fn each_fits<P: Packet>(ctx: &PacketCtx<P>, mtu: u16) -> bool {
+    offload::wire_len(ctx).is_none_or(|len| fits(len, mtu))
+}
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Drops the frame and sends its sender the largest layer 3 packet, in bytes, that fits: `mtu`, or the declared

@@ -24,7 +24,7 @@ const L3: usize = ethernet::HEADER_LEN;
 /// Where the payload of IPv4 without options begins.
 const L4: usize = L3 + ipv4::HEADER_LEN;
 /// A DHCP server's source port (RFC 2131 section 4.1): not every tenant may use it.
-const DHCP_SERVER: u16 = 67;
+pub const DHCP_SERVER: u16 = 67;
 const UDP_END: usize = L4 + udp::HEADER_LEN;
 /// Length of the outer headers that [`tunnel`] accepts: there the inner frame begins.
 pub const TUNNEL_LEN: usize = UDP_END + vxlan::HEADER_LEN;

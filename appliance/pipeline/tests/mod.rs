@@ -2,6 +2,7 @@
 //! whole frames as input and output. After every burst, and when the lab is dropped, the packet accounting must hold.
 
 mod decap;
+mod eligible;
 mod encap;
 mod exits;
 mod frames;
@@ -25,6 +26,7 @@ mod workers;
 use super::{
     Egress, Learn, Pipeline, RouterSeen, Scratch,
     drop_reason::DropReason,
+    eligible::eligible,
     graph::{Direction, FROM_HOLD, FROM_TENANT, FROM_UNDERLAY},
     migration_egress::{Behind, MigrationEgress, MigrationEvent, QueuedMarker},
     packet::{Packet, Pool, VecPacket, VecPool},
@@ -330,6 +332,8 @@ impl Lab {
     fn burst(&mut self, port: u16, burst: Vec<VecPacket>) -> Out {
         let received = burst.len() as u64;
         let is_underlay = matches!(self.ports[usize::from(port)].role, Role::Underlay(_));
+        let is_slow = |packet: &&VecPacket| !eligible(&self.view, &self.ports, port, *packet);
+        let slow = burst.iter().filter(is_slow).count();
         let mut burst = burst.into_iter().collect();
         let mut scratch = std::mem::take(&mut self.scratch);
         let direction = if is_underlay { &FROM_UNDERLAY } else { &FROM_TENANT };
@@ -341,6 +345,7 @@ impl Lab {
             }
         });
         self.scratch = scratch;
+        assert_eq!(self.notes.slow, slow, "frames that took the slow path");
         out
     }
 
