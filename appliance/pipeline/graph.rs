@@ -1,10 +1,11 @@
 //! The order of the stages, for both directions, in one list. A row names a stage, what it decides, the reasons for
-//! which it drops a frame, and the stages that may follow. A stage that several may precede decides the same for all
-//! of them.
+//! which it drops a frame, and the stages that may follow. A stage that several may precede decides the same
+//! whichever it was.
 //!
-//! The stages are the modules of `pipeline` with these names, called from `tenant` and `underlay` in this order. Each
-//! calls [`Tracer::enter`](super::tracer::Tracer::enter) when it begins. The tests of the pipeline run with a tracer
-//! that compares what it enters and drops with this list, and the list with docs/path-of-a-frame.md.
+//! A stage is the module of `pipeline` with its name, or a few lines of `tenant` or `underlay` (parse, outer, ecn,
+//! control); these two call the stages in this order. Each calls [`Tracer::enter`](super::tracer::Tracer::enter) when it
+//! begins. All tests of the pipeline run with a tracer that compares what frames enter and why they are dropped with
+//! this list. Another test compares the list with docs/path-of-a-frame.md.
 
 use super::drop_reason::DropReason;
 

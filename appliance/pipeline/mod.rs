@@ -147,7 +147,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[inline]
     pub fn drop(&mut self, packet: I::P, reason: DropReason) {
         self.counters.drop(reason, 1);
-        self.tracer.drop(reason);
+        self.tracer.dropped(reason);
         std::mem::drop(packet);
     }
 
@@ -155,7 +155,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     #[inline]
     pub(super) fn drop_unmade(&mut self) {
         self.counters.drop(DropReason::PoolEmpty, 1);
-        self.tracer.drop(DropReason::PoolEmpty);
+        self.tracer.dropped(DropReason::PoolEmpty);
     }
 
     /// Reads the headers of a tenant's frame.

@@ -36,8 +36,8 @@ pub trait Tracer {
     fn enter(&mut self, stage: Stage);
     /// Records a decision. `text` is only called if this tracer records.
     fn note(&mut self, text: impl FnOnce() -> String);
-    /// The stage drops the frame.
-    fn drop(&mut self, reason: DropReason);
+    /// The stage has dropped the frame.
+    fn dropped(&mut self, reason: DropReason);
 }
 
 /// Records nothing, at no cost.
@@ -52,7 +52,7 @@ impl Tracer for NoTrace {
     #[inline(always)]
     fn note(&mut self, _: impl FnOnce() -> String) {}
     #[inline(always)]
-    fn drop(&mut self, _: DropReason) {}
+    fn dropped(&mut self, _: DropReason) {}
 }
 
 /// A decision.
@@ -93,7 +93,7 @@ impl Tracer for TraceLog {
         self.notes.extend(self.stage.map(|stage| Note { stage, dropped: None, text: text() }));
     }
 
-    fn drop(&mut self, reason: DropReason) {
+    fn dropped(&mut self, reason: DropReason) {
         let text = format!("{}: {}", reason.name(), reason.explanation());
         self.notes.extend(self.stage.map(|stage| Note { stage, dropped: Some(reason), text }));
     }

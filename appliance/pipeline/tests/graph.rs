@@ -3,10 +3,13 @@
 
 use super::{
     golden::{Frames, is_migrating},
-    walk::{SEEN_FILE, Seen, line},
+    walk::{SEEN_FILE, Seen, Walk, line},
     *,
 };
-use crate::pipeline::graph::{DIRECTIONS, IN_LCORE, Stage};
+use crate::pipeline::{
+    graph::{DIRECTIONS, IN_LCORE, Stage},
+    tracer::Tracer,
+};
 use std::{collections::BTreeSet, process::Command};
 
 /// Everything that the list allows in a direction.
@@ -74,6 +77,34 @@ fn every_step_and_reason_of_the_list_occurs_in_a_test() {
     let listed: BTreeSet<_> = DIRECTIONS.into_iter().flat_map(listed).collect();
     let idle: BTreeSet<_> = listed.difference(&seen).map(String::as_str).collect();
     assert_eq!(idle, BTreeSet::from(NOT_HERE));
+}
+
+/// A tracer at which one frame from a tenant has arrived.
+fn tracer_of_one() -> Walk {
+    let mut tracer = Walk::default();
+    tracer.begin(&FROM_TENANT, 1);
+    tracer.enter(Stage::Parse);
+    tracer
+}
+
+#[test]
+#[should_panic(expected = "Guard does not follow [Parse]")]
+fn the_tracer_finds_a_stage_that_is_left_out() {
+    tracer_of_one().enter(Stage::Guard);
+}
+
+#[test]
+#[should_panic(expected = "UnknownVlan is no reason of [Parse]")]
+fn the_tracer_finds_a_reason_of_another_stage() {
+    tracer_of_one().dropped(DropReason::UnknownVlan);
+}
+
+#[test]
+#[should_panic(expected = "is not the first")]
+fn the_tracer_finds_a_wrong_beginning() {
+    let mut tracer = Walk::default();
+    tracer.begin(&FROM_UNDERLAY, 1);
+    tracer.enter(Stage::Decap);
 }
 
 /// Every stage of any direction.

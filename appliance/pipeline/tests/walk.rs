@@ -141,7 +141,7 @@ impl Tracer for Walk {
         self.log.note(text);
     }
 
-    fn drop(&mut self, reason: DropReason) {
+    fn dropped(&mut self, reason: DropReason) {
         let drops =
             |stage: &&Stage| self.direction.row(**stage).is_some_and(|row| row.drops.contains(&reason));
         // Of several frames, an earlier one may be dropped after the last has passed another stage.
@@ -155,6 +155,6 @@ impl Tracer for Walk {
         if self.single {
             self.seen.insert((self.direction.name, Seen::Drop(stage, reason.name())));
         }
-        self.log.drop(reason);
+        self.log.dropped(reason);
     }
 }
