@@ -6,11 +6,12 @@
 //! | [`proto`] | the generated gRPC types, and their conversion to and from the model | sockets, state |
 //! | `board` | the pure state machine: a command in, changes and records out | clocks, files, sockets |
 //! | `table` | records as tables, keys and bytes | what the records mean |
-//! | `store` | records on stable storage, consistent views of them | what the records mean |
+//! | `store` | tables on stable storage, consistent views of them | what the records mean |
+//! | `records` | records by kind, from a view of a store | |
 //! | `server` | gRPC, the one writing thread, watches, metrics | rules of state changes |
 //! | [`client`] | an appliance's session and the operator's calls | the server |
 //!
-//! `board`, `store` and `server` are built with the feature `server` (default); a crate that only talks to a
+//! `board`, `store`, `records` and `server` are built with the feature `server` (default); a crate that only talks to a
 //! board does without.
 
 #[cfg(feature = "server")]
@@ -18,6 +19,8 @@ pub mod board;
 pub mod client;
 pub mod model;
 pub mod proto;
+#[cfg(feature = "server")]
+pub mod records;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

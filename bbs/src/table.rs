@@ -11,7 +11,7 @@ use stopover_net::{Mac, Vni};
 pub struct Table(pub &'static str);
 
 /// Longest key of a record.
-const KEY_BYTES: usize = 23;
+pub const KEY_BYTES: usize = 23;
 
 /// The key of a record as bytes. Their order is the order of the records.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +68,34 @@ pub trait Record: Sized {
     fn decode(key: Self::Key, bytes: &[u8]) -> Option<Self>;
 }
 
+/// One record to write, or to remove. Of several with the same table and key the last one counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where.
+    pub table: Table,
+    /// Which.
+    pub key: Key,
+    /// The record; `None` removes it.
+    pub value: Option<Box<[u8]>>,
+}
+
+impl Write {
+    /// Writes a record.
+    pub fn put<R: Record>(key: R::Key, record: &R) -> Self {
+        Self { table: R::TABLE, key: key.to_bytes(), value: Some(record.encode(key).into_boxed_slice()) }
+    }
+
+    /// Removes a record.
+    pub fn remove<R: Record>(key: R::Key) -> Self {
+        Self { table: R::TABLE, key: key.to_bytes(), value: None }
+    }
+
+    /// Writes or removes a record.
+    pub fn set<R: Record>(key: R::Key, record: Option<&R>) -> Self {
+        record.map_or_else(|| Self::remove::<R>(key), |record| Self::put(key, record))
+    }
+}
+
 /// The key of a kind of record. Numbers are big-endian, so that byte order is key order.
 pub trait RecordKey: Copy {
     /// As it is stored.
@@ -75,6 +103,9 @@ pub trait RecordKey: Copy {
     /// The reverse; `None` if the bytes are no such key.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
+
+/// A key that begins with a network, as [`network_prefix`] has it.
+pub trait NetworkKey: RecordKey {}
 
 /// A key and record of a kind, from their bytes.
 pub fn read<R: Record>(key: &[u8], value: &[u8]) -> Result<(R::Key, R), Unreadable> {
@@ -123,6 +154,9 @@ impl RecordKey for Vni {
     }
 }
 
+impl NetworkKey for (Vni, u32) {}
+impl NetworkKey for (Vni, Mac) {}
+
 /// By network and host.
 impl RecordKey for (Vni, u32) {
     fn to_bytes(self) -> Key {
@@ -167,6 +201,7 @@ mod tests {
             let order = (a, mac).to_bytes().as_bytes().cmp((b, mac).to_bytes().as_bytes());
             prop_assert_eq!(order, a.cmp(&b));
             prop_assert!((a, host).to_bytes().as_bytes().starts_with(&network_prefix(a)));
+            prop_assert!((a, mac).to_bytes().as_bytes().starts_with(&network_prefix(a)));
         }
 
         #[test]

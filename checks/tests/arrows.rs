@@ -47,8 +47,9 @@ const BBS: &[modules::Rule] = &[
     modules::Rule { module: "proto", uses: &["model"] },
     modules::Rule { module: "table", uses: &[] },
     modules::Rule { module: "board", uses: &["model", "table"] },
-    modules::Rule { module: "store", uses: &["board", "model", "table"] },
-    modules::Rule { module: "server", uses: &["board", "model", "proto", "store", "table"] },
+    modules::Rule { module: "store", uses: &["table"] },
+    modules::Rule { module: "records", uses: &["store", "table"] },
+    modules::Rule { module: "server", uses: &["board", "model", "proto", "records", "store", "table"] },
     modules::Rule { module: "client", uses: &["model", "proto"] },
 ];
 

@@ -1,8 +1,9 @@
 //! The board's commands, outcomes and refusals. Values only.
 
-use super::record::{Commit, Write};
-use crate::model::{
-    Accepted, Claim, Event, MigrationState, Registration, Report, Row, RowError, Target, Uuid,
+use super::record::Commit;
+use crate::{
+    model::{Accepted, Claim, Event, MigrationState, Registration, Report, Row, RowError, Target, Uuid},
+    table::Write,
 };
 use std::fmt;
 use stopover_net::{HostName, Mac, Vni};

@@ -3,10 +3,13 @@
 
 use super::{
     Board, CONFLICTS_REMEMBERED, DONE, Now, Outcome, Refusal, Relation, Session,
-    record::HostRecord,
-    state::{EARLIER, OPERATOR},
+    record::{HostRecord, NextHost, NextHostKey},
+    state::{EARLIER, OPERATOR, Undo},
 };
-use crate::model::{DeclaredBy, EventKind, Registration, Uuid};
+use crate::{
+    model::{DeclaredBy, EventKind, Registration, Uuid},
+    table::Write,
+};
 use std::net::IpAddr;
 use stopover_net::HostName;
 
@@ -241,6 +244,8 @@ impl Board {
     pub(super) fn new_host_id(&mut self) -> u32 {
         let id = self.state.next_host;
         self.state.next_host += 1;
+        self.state.write(|| Write::put(NextHostKey, &NextHost(id + 1)));
+        self.state.push_undo(|| Undo::NextHost(id));
         id
     }
 

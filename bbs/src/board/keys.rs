@@ -2,9 +2,9 @@
 
 use super::{
     command::{Key, Outcome, Refusal},
-    record::{KeyRecord, Write},
+    record::KeyRecord,
 };
-use crate::model::Uuid;
+use crate::{model::Uuid, table::Write};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
@@ -32,13 +32,13 @@ impl Keys {
         self.insert(place, key, outcome.clone(), durable);
         if durable {
             let record = KeyRecord { id: key.id, fingerprint: key.fingerprint, outcome: outcome.clone() };
-            writes.push(Write::Key(place, Some(record)));
+            writes.push(Write::put(place, &record));
         }
         while self.order.len() > REMEMBERED {
             if let Some((place, id, stored)) = self.order.pop_front() {
                 self.by_id.remove(&id);
                 if stored {
-                    writes.push(Write::Key(place, None));
+                    writes.push(Write::remove::<KeyRecord>(place));
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! The last of the functions that change the tables: the one for a migration's record. Locks, the index of moved nodes
 //! and the changes for watchers are derived from the record, and from nothing else.
 
-use super::{
-    record::Write,
-    state::{State, Undo},
+use super::state::{State, Undo};
+use crate::{
+    model::{Change, Lock, Migration, MigrationState, Unlocked},
+    table::Write,
 };
-use crate::model::{Change, Lock, Migration, MigrationState, Unlocked};
 use stopover_net::{Mac, Vni};
 
 impl Migration {
@@ -53,7 +53,7 @@ impl State {
             self.touched.remove(&id);
         }
         self.barriers.update(id, old.as_ref(), new.as_deref());
-        self.write(|| Write::Migration(id, new));
+        self.write(|| Write::set(id, new.as_deref()));
         self.push_undo(|| Undo::Migration(id, old.map(Box::new)));
     }
 
@@ -68,7 +68,7 @@ impl State {
                 _ => Unlocked::Aborted,
             };
             self.locks.remove(&key);
-            self.write(|| Write::Lock(vni, mac, None));
+            self.write(|| Write::remove::<Lock>(key));
             self.emit(|| Change::NodeUnlocked {
                 vni,
                 mac,
@@ -89,7 +89,7 @@ impl State {
         let before = old.filter(|m| m.has_node(vni, mac)).and_then(Migration::lock);
         if let Some(lock) = new.lock().filter(|lock| before != Some(*lock)) {
             self.locks.insert(key, new.id);
-            self.write(|| Write::Lock(vni, mac, Some(lock)));
+            self.write(|| Write::put(key, &lock));
             self.emit(|| Change::NodeLocked {
                 vni,
                 mac,

@@ -51,13 +51,16 @@ pub use lineage::{Lineage, RUNS_KEPT, Relation, Run};
 pub use migration_end::MIGRATIONS_KEPT;
 pub use state::COMMIT_CHANGES;
 
-use crate::model::{DeclaredBy, Event, EventKind, Migration, Network};
+use crate::{
+    model::{DeclaredBy, Event, EventKind, Migration, Network},
+    table::Write,
+};
 use command::Actor;
 use deadlines::Deadlines;
 use hashbrown::{HashMap, HashSet};
 use keys::Keys;
 use migrations::Begin;
-use record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write};
+use record::{HostRecord, KeyRecord, MemberRecord, NodeRecord};
 use state::{EARLIER, MemberState, NodeState, OPERATOR, State};
 use std::sync::Arc;
 use stopover_net::{Mac, Vni};
@@ -210,12 +213,6 @@ impl Board {
         self.state.revision
     }
 
-    /// The id of the next new host.
-    #[must_use]
-    pub fn next_host(&self) -> u32 {
-        self.state.next_host
-    }
-
     /// Counts of everything.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -341,9 +338,9 @@ impl Board {
             let number = self.events;
             let revision = self.state.revision;
             let event = Event { number, unix_ms: now.unix_ms, kind, text, revision, actor };
-            writes.push(Write::Event(number, Some(event.clone())));
+            writes.push(Write::put(number, &event));
             if let Some(old) = number.checked_sub(EVENTS_KEPT).filter(|old| *old > 0) {
-                writes.push(Write::Event(old, None));
+                writes.push(Write::remove::<Event>(old));
             }
             events.push(event);
         }

@@ -176,7 +176,6 @@ impl Board {
     /// Declares all rows or none. Hosts and networks are declared first, since the other rows name them.
     pub(super) fn load(&mut self, rows: Vec<(u64, Row)>) -> Result<Outcome, Refusal> {
         let count = rows.len();
-        let next_host = self.state.next_host;
         let (first, second): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|(_, row)| matches!(row, Row::Host(_) | Row::Network(_)));
         let mut errors = Vec::new();
@@ -190,7 +189,6 @@ impl Board {
             }
         }
         if total > 0 {
-            self.state.next_host = next_host;
             let first = errors.first().map(|e| format!("row {}: {}", e.number, e.why)).unwrap_or_default();
             self.push_event(
                 EventKind::Conflict,

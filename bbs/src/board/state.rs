@@ -4,9 +4,12 @@
 use super::{
     Ips,
     barriers::Barriers,
-    record::{Commit, HostRecord, MemberRecord, NodeRecord, Write},
+    record::{Commit, HostRecord, MemberRecord, NodeRecord},
 };
-use crate::model::{Change, DeclaredBy, Migration, Network, NodeFacts, Uuid};
+use crate::{
+    model::{Change, DeclaredBy, Migration, Network, NodeFacts, Uuid},
+    table::Write,
+};
 use hashbrown::HashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -114,6 +117,7 @@ impl NodeState {
 
 pub(super) enum Undo {
     Migration(u64, Option<Box<Migration>>),
+    NextHost(u32),
     Host(u32, Option<HostRecord>),
     Network(Vni, Option<Network>),
     Member(Vni, u32, MemberState),
@@ -214,6 +218,7 @@ impl State {
         let was_on = std::mem::replace(&mut self.journal.on, false);
         while let Some(step) = self.journal.undo.pop() {
             match step {
+                Undo::NextHost(id) => self.next_host = id,
                 Undo::Host(id, old) => self.put_host(id, old),
                 Undo::Network(vni, old) => self.put_network(vni, old),
                 Undo::Member(vni, host, old) => self.change_member(vni, host, |m| {
@@ -289,13 +294,14 @@ impl State {
                 self.by_vtep.remove(&(*vtep, old.udp_port));
             }
         }
-        match new.clone() {
+        match new {
             Some(record) => {
                 self.by_name.insert(record.name.clone(), id);
                 for vtep in &record.vteps {
                     self.by_vtep.insert((*vtep, record.udp_port), id);
                 }
                 self.emit(|| Change::HostPut(record.to_host(id)));
+                self.write(|| Write::put(id, &record));
                 match self.hosts.get_mut(&id) {
                     Some(host) => host.record = record,
                     None => {
@@ -306,9 +312,9 @@ impl State {
             None => {
                 self.hosts.remove(&id);
                 self.emit(|| Change::HostGone { id });
+                self.write(|| Write::remove::<HostRecord>(id));
             }
         }
-        self.write(|| Write::Host(id, new));
         self.push_undo(|| Undo::Host(id, old));
     }
 
@@ -318,7 +324,7 @@ impl State {
         if network.declared != new {
             let old = std::mem::replace(&mut network.declared, new.clone());
             self.emit(|| new.clone().map_or(Change::NetworkGone { vni }, Change::NetworkPut));
-            self.write(|| Write::Network(vni, new));
+            self.write(|| Write::set(vni, new.as_ref()));
             self.push_undo(|| Undo::Network(vni, old));
         }
         self.remove_if_empty(vni);
@@ -363,7 +369,7 @@ impl State {
             });
         }
         if before != after {
-            self.write(|| Write::Member(vni, host_id, after.visible().map(|_| after)));
+            self.write(|| Write::set((vni, host_id), after.visible().map(|_| &after)));
         }
         self.remove_if_empty(vni);
     }
@@ -409,7 +415,7 @@ impl State {
             });
         }
         if before != after {
-            self.write(|| Write::Node(vni, mac, after));
+            self.write(|| Write::set((vni, mac), after.as_ref()));
         }
         if from != to
             && let Some(host) = from

@@ -2,8 +2,12 @@
 //! added to a watcher's scope) or as removals (for a network that is removed from it).
 
 use crate::{
-    board::COMMIT_CHANGES,
-    model::{BATCH_NODES, Change, NodeBatch},
+    board::{
+        COMMIT_CHANGES,
+        record::{HostRecord, MemberRecord, NodeRecord},
+    },
+    model::{BATCH_NODES, Change, Lock, Network, NodeBatch},
+    records::Records,
     store::{StoreError, View},
 };
 use std::collections::VecDeque;
@@ -87,15 +91,11 @@ impl Cursor {
                 break;
             }
             let scope = self.scopes.front().and_then(|(scope, _)| *scope);
-            let nodes = view.nodes(scope, after, BATCH_NODES)?;
-            self.nodes_emitted(
-                nodes.len() == BATCH_NODES,
-                nodes.last().map(|(vni, mac, _)| (*vni, *mac)),
-                true,
-            );
+            let nodes = view.page_of::<NodeRecord>(scope, after, BATCH_NODES)?;
+            self.nodes_emitted(nodes.len() == BATCH_NODES, nodes.last().map(|(key, _)| *key), true);
             if !nodes.is_empty() {
                 let mut batches: Vec<NodeBatch> = Vec::new();
-                for (vni, mac, record) in &nodes {
+                for ((vni, mac), record) in &nodes {
                     if batches.last().is_none_or(|batch| batch.vni != *vni) {
                         batches.push(NodeBatch::new(*vni));
                     }
@@ -130,7 +130,7 @@ impl Cursor {
         after: Option<u32>,
         out: &mut Vec<Change>,
     ) -> Result<(), StoreError> {
-        let hosts = view.hosts_after(after, self.limit)?;
+        let hosts = view.page::<HostRecord>(after, self.limit)?;
         self.stage = if hosts.len() == self.limit {
             Stage::Hosts(hosts.last().map(|(id, _)| *id))
         } else {
@@ -148,19 +148,19 @@ impl Cursor {
         out: &mut Vec<Change>,
     ) -> Result<(), StoreError> {
         let networks = match scope {
-            None => view.networks_after(after, self.limit)?,
-            Some(vni) => view.network(vni)?.into_iter().collect(),
+            None => view.page::<Network>(after, self.limit)?,
+            Some(vni) => view.record::<Network>(vni)?.map(|network| (vni, network)).into_iter().collect(),
         };
         // Memberships come before nodes, and are removed after them.
         self.stage = match (scope.is_none() && networks.len() == self.limit, puts) {
-            (true, _) => Stage::Network(networks.last().map(|n| n.vni)),
+            (true, _) => Stage::Network(networks.last().map(|(vni, _)| *vni)),
             (false, true) => Stage::Members(None),
             (false, false) => Stage::Nodes(None),
         };
         out.extend(
             networks
                 .into_iter()
-                .map(|n| if puts { Change::NetworkPut(n) } else { Change::NetworkGone { vni: n.vni } }),
+                .map(|(vni, n)| if puts { Change::NetworkPut(n) } else { Change::NetworkGone { vni } }),
         );
         Ok(())
     }
@@ -172,13 +172,13 @@ impl Cursor {
         puts: bool,
         out: &mut Vec<Change>,
     ) -> Result<(), StoreError> {
-        let members = view.members(scope, after, self.limit)?;
+        let members = view.page_of::<MemberRecord>(scope, after, self.limit)?;
         match (members.len() == self.limit, puts) {
-            (true, _) => self.stage = Stage::Members(members.last().map(|(vni, host, _)| (*vni, *host))),
+            (true, _) => self.stage = Stage::Members(members.last().map(|(key, _)| *key)),
             (false, true) => self.stage = Stage::Nodes(None),
             (false, false) => self.next_scope(),
         }
-        out.extend(members.into_iter().filter_map(|(vni, host_id, record)| {
+        out.extend(members.into_iter().filter_map(|((vni, host_id), record)| {
             let segment = record.visible()?;
             Some(if puts {
                 Change::MemberPut { vni, host_id, segment }
@@ -196,9 +196,9 @@ impl Cursor {
         puts: bool,
         out: &mut Vec<Change>,
     ) -> Result<(), StoreError> {
-        let nodes = view.nodes(scope, after, self.limit)?;
-        self.nodes_emitted(nodes.len() == self.limit, nodes.last().map(|(vni, mac, _)| (*vni, *mac)), puts);
-        out.extend(nodes.into_iter().map(|(vni, mac, record)| {
+        let nodes = view.page_of::<NodeRecord>(scope, after, self.limit)?;
+        self.nodes_emitted(nodes.len() == self.limit, nodes.last().map(|(key, _)| *key), puts);
+        out.extend(nodes.into_iter().map(|((vni, mac), record)| {
             if puts {
                 Change::NodePut { node: record.to_node(vni, mac), gone_ips: Vec::new() }
             } else {
@@ -214,13 +214,13 @@ impl Cursor {
         (scope, after): (Option<Vni>, Option<(Vni, Mac)>),
         out: &mut Vec<Change>,
     ) -> Result<(), StoreError> {
-        let locks = view.locks(scope, after, self.limit)?;
+        let locks = view.page_of::<Lock>(scope, after, self.limit)?;
         if locks.len() == self.limit {
-            self.stage = Stage::Locks(locks.last().map(|(vni, mac, _)| (*vni, *mac)));
+            self.stage = Stage::Locks(locks.last().map(|(key, _)| *key));
         } else {
             self.next_scope();
         }
-        out.extend(locks.into_iter().map(|(vni, mac, l)| Change::NodeLocked {
+        out.extend(locks.into_iter().map(|((vni, mac), l)| Change::NodeLocked {
             vni,
             mac,
             migration: l.migration,
@@ -250,10 +250,12 @@ impl Cursor {
 mod tests {
     use super::*;
     use crate::{
-        board::record::{HostRecord, MemberRecord, NodeRecord, Write},
-        model::{DeclaredBy, Lock, Network},
-        store::{CommitHeader, Redb, Store},
+        model::DeclaredBy,
+        server::Writer,
+        store::{Redb, Store},
+        table::Write,
     };
+    use std::sync::Arc;
     use stopover_net::{FloodPolicy, HostName};
 
     const COUNT: u32 = 2_000;
@@ -264,8 +266,8 @@ mod tests {
     }
 
     /// Hosts, networks, members, nodes and locks, [`COUNT`] of each.
-    fn store() -> Redb {
-        let store = Redb::in_memory().unwrap();
+    fn store() -> Arc<Redb> {
+        let store = Arc::new(Redb::in_memory().unwrap());
         let mut writes = Vec::new();
         for n in 1..=COUNT {
             let vni = Vni::new(n).unwrap();
@@ -278,19 +280,19 @@ mod tests {
                 no_flood: false,
                 down_unix_ms: 0,
             };
-            writes.push(Write::Host(n, Some(host)));
+            writes.push(Write::put(n, &host));
             let network = Network { vni, name: String::new(), flood: FloodPolicy::Flood, mtu: 0 };
-            writes.push(Write::Network(vni, Some(network)));
+            writes.push(Write::put(vni, &network));
             let member = MemberRecord { joined: Some(true), declared: None, has_nodes: true };
-            writes.push(Write::Member(vni, n, Some(member)));
+            writes.push(Write::put((vni, n), &member));
             let declared_by = DeclaredBy::Appliance;
             let (ips, facts) = Default::default();
             let node = NodeRecord { host: n, generation: 1, declared_by, ips, facts };
-            writes.push(Write::Node(vni, mac(n), Some(node)));
+            writes.push(Write::put((vni, mac(n)), &node));
             let lock = Lock { migration: n.into(), generation: 1, source: n, target: None };
-            writes.push(Write::Lock(vni, mac(n), Some(lock)));
+            writes.push(Write::put((vni, mac(n)), &lock));
         }
-        store.commit(CommitHeader { revision: 1, next_host: COUNT + 1 }, writes, &mut |_| {}).unwrap();
+        Writer::begin(store.clone()).unwrap().commit(1, writes, &mut |_| {}).unwrap();
         store
     }
 

@@ -2,14 +2,19 @@
 //! only then answers and publishes. So a crash cannot undo what a client has seen or what was acknowledged, and a busy
 //! board shares each fsync among many calls.
 
-use super::{history::History, metrics::Metrics};
+use super::{
+    history::History,
+    metrics::Metrics,
+    restore::restore,
+    writer::{Failure, Writer},
+};
 use crate::{
     board::{
-        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Refusal, Settings,
-        record::{Commit, Write},
+        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Refusal, Settings, record::Commit,
     },
     model::{Event, EventKind},
-    store::{CommitHeader, Store, StoreError, View},
+    store::{Store, StoreError},
+    table::Write,
 };
 use log::Level;
 use std::{
@@ -25,8 +30,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 const QUEUE: usize = 4096;
 /// Most calls of one transaction.
 const BATCH: usize = 1024;
-/// Records restored at once.
-const RESTORE: usize = 8192;
 
 type Answer = Result<Outcome, Refusal>;
 type Query = Box<dyn FnOnce(&Board) + Send>;
@@ -64,23 +67,24 @@ pub struct Started {
     pub events: broadcast::Sender<Event>,
     /// Completed migrations that wait for acknowledgements.
     pub barriers: Arc<AtomicUsize>,
-    /// Set after the store has failed; the board cannot change any more.
+    /// Set after the store has failed or another board writes to it; the board cannot change any more.
     pub failed: watch::Receiver<Option<String>>,
     /// The thread.
     pub thread: std::thread::JoinHandle<()>,
 }
 
-/// Reads the store and starts the thread. Must be called within a runtime, which drives its clock.
+/// Begins a term, reads the store and starts the thread. Must be called within a runtime, which drives its clock.
 pub fn start(
     store: Arc<dyn Store>,
     lease: Duration,
     keep_changes: usize,
     absence: Absence,
     metrics: Arc<Metrics>,
-) -> Result<Started, StoreError> {
-    let run = store.begin_run()?;
+) -> Result<Started, Failure> {
+    let writer = Writer::begin(store.clone())?;
+    let run = writer.run()?;
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-    let lineage = Arc::new(store.lineage()?);
+    let lineage = Arc::new(writer.lineage()?);
     let mut board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes, absence })?;
     board.set_lineage(lineage.clone());
     let counts = board.counts();
@@ -101,7 +105,7 @@ pub fn start(
     let worker = Worker {
         barriers: barriers.clone(),
         board,
-        store,
+        writer,
         history: history.clone(),
         events: events.clone(),
         failed: failed_tx,
@@ -111,7 +115,7 @@ pub fn start(
     let thread = std::thread::Builder::new()
         .name("board".into())
         .spawn(move || worker.run(queue))
-        .map_err(|e| StoreError::thread(&e))?;
+        .map_err(|e| StoreError::new("starting its thread", e))?;
     tokio::spawn(tick(
         jobs.downgrade(),
         (lease / 8).clamp(Duration::from_millis(10), Duration::from_millis(200)),
@@ -162,45 +166,6 @@ impl Engine {
     }
 }
 
-/// The board from the records of the store.
-pub fn restore(view: &dyn View, settings: Settings) -> Result<Board, StoreError> {
-    let mut board = Board::new(settings);
-    for (id, record) in view.hosts()? {
-        board.restore_host(id, record);
-    }
-    for network in view.networks()? {
-        board.restore_network(network);
-    }
-    let mut after = None;
-    loop {
-        let members = view.members(None, after, RESTORE)?;
-        let Some(last) = members.last() else { break };
-        after = Some((last.0, last.1));
-        for (vni, host, record) in &members {
-            board.restore_member(*vni, *host, record);
-        }
-    }
-    let mut after = None;
-    loop {
-        let nodes = view.nodes(None, after, RESTORE)?;
-        let Some(last) = nodes.last() else { break };
-        after = Some((last.0, last.1));
-        for (vni, mac, record) in nodes {
-            board.restore_node(vni, mac, record);
-        }
-    }
-    for migration in view.migrations()? {
-        board.restore_migration(migration);
-    }
-    for (place, record) in view.keys()? {
-        board.restore_key(place, record);
-    }
-    let last_event = view.events(0)?.last().map_or(0, |e| e.number);
-    let header = view.header();
-    board.finish_restore(header.revision, header.next_host, last_event, Now::default());
-    Ok(board)
-}
-
 /// Two clocks: the wall clock for display, and the lease clock, which counts only time in which calls are received. So a
 /// heartbeat is not late that waits behind a large load, or while the machine is suspended.
 struct Clock {
@@ -227,7 +192,7 @@ impl Clock {
 struct Worker {
     barriers: Arc<AtomicUsize>,
     board: Board,
-    store: Arc<dyn Store>,
+    writer: Writer,
     history: Arc<History>,
     events: broadcast::Sender<Event>,
     failed: watch::Sender<Option<String>>,
@@ -238,8 +203,9 @@ struct Worker {
 /// The content of one transaction.
 #[derive(Default)]
 struct Batch {
+    /// The board's, after it.
+    revision: u64,
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-    queries: Vec<Query>,
     commits: Vec<Commit>,
     writes: Vec<Write>,
     events: Vec<Event>,
@@ -250,53 +216,62 @@ impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-            let mut batch = Batch::default();
-            let now = self.clock.now();
-            let mut tick = false;
-            for job in jobs.drain(..) {
-                match job {
-                    Job::Tick => tick = true,
-                    Job::Query(query) => batch.queries.push(query),
-                    Job::Apply { key, command, answer, progress } => {
-                        let result = self.apply(now, key, command, &mut batch);
-                        batch.answers.push((answer, result));
-                        batch.progress.extend(progress);
-                    }
-                }
-            }
-            // After the calls: one of them may be the heartbeat of a host whose lease is about to expire.
-            if tick {
-                let _ = self.apply(now, None, Command::Tick, &mut batch);
-            }
-            if let Err(e) = self.finish(batch) {
-                log::error!("{e}; stopping, since what is on the disk is not known");
+            if let Err(e) = self.execute(&mut jobs) {
+                log::error!("{e}");
                 self.failed.send_replace(Some(e.to_string()));
                 return;
             }
         }
     }
 
+    fn execute(&mut self, jobs: &mut Vec<Job>) -> Result<(), Failure> {
+        let mut batch = Batch::default();
+        let mut queries: Vec<Query> = Vec::new();
+        let now = self.clock.now();
+        let mut tick = false;
+        for job in jobs.drain(..) {
+            match job {
+                Job::Tick => tick = true,
+                Job::Query(query) => queries.push(query),
+                Job::Apply { key, command, answer, progress } => {
+                    let result = self.apply(now, key, command, &mut batch);
+                    batch.answers.push((answer, result));
+                    batch.progress.extend(progress);
+                }
+            }
+        }
+        // After the calls: one of them may be the heartbeat of a host whose lease is about to expire.
+        if tick {
+            let _ = self.apply(now, None, Command::Tick, &mut batch);
+        }
+        self.commit(batch)?;
+        for query in queries {
+            query(&self.board);
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, now: Now, key: Option<Key>, command: Command, batch: &mut Batch) -> Answer {
         let Applied { result, commits, writes, events } = self.board.apply(now, key, command);
+        self.metrics.count_command(result.as_ref().err());
+        batch.revision = self.board.revision();
         batch.commits.extend(commits);
         batch.writes.extend(writes);
         batch.events.extend(events);
-        self.metrics.count_command(result.as_ref().err());
         result
     }
 
-    fn finish(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { answers, queries, commits, writes, events, progress } = batch;
+    fn commit(&mut self, batch: Batch) -> Result<(), Failure> {
+        let Batch { revision, answers, commits, writes, events, progress } = batch;
         if !writes.is_empty() || !commits.is_empty() {
             let began = Instant::now();
-            let header = CommitHeader { revision: self.board.revision(), next_host: self.board.next_host() };
-            self.store.commit(header, writes, &mut |n| {
+            self.writer.commit(revision, writes, &mut |n| {
                 for listener in &progress {
                     let _ = listener.send(n);
                 }
             })?;
             self.metrics.observe_commit(began.elapsed());
-            self.metrics.set_counts(self.board.counts(), self.board.revision());
+            self.metrics.set_counts(self.board.counts(), revision);
             self.barriers.store(self.board.open_barriers(), Relaxed);
             self.history.publish(commits);
         }
@@ -313,9 +288,6 @@ impl Worker {
         for (answer, result) in answers {
             // The caller may have been dropped; the change is made.
             let _ = answer.send(result);
-        }
-        for query in queries {
-            query(&self.board);
         }
         Ok(())
     }

@@ -7,11 +7,13 @@ use super::{
     watchers::Watchers,
 };
 use crate::{
-    model::{DeclaredBy, Network},
+    board::record::{HostRecord, MemberRecord, NodeRecord},
+    model::{DeclaredBy, Event, Network},
     proto::{
         parse::{self, BadField, Checked},
         v1,
     },
+    records::Records,
     store::{Store, StoreError, View},
 };
 use std::{
@@ -65,7 +67,7 @@ pub(super) fn hosts(
 ) -> Answers<v1::ListHostsResponse> {
     stream(store, move |view, out| {
         let revision = view.header().revision;
-        let mut hosts = view.hosts()?;
+        let mut hosts = view.all::<HostRecord>()?;
         hosts.retain(|(_, h)| name.as_ref().is_none_or(|name| *name == h.name));
         for chunk in hosts.chunks(CHUNK) {
             let entries = chunk.iter().map(|(id, host)| {
@@ -88,7 +90,7 @@ pub(super) fn networks(
 ) -> Answers<v1::ListNetworksResponse> {
     stream(store, move |view, out| {
         let revision = view.header().revision;
-        let declared: BTreeMap<_, _> = view.networks()?.into_iter().map(|n| (n.vni, n)).collect();
+        let declared: BTreeMap<_, _> = view.all::<Network>()?.into_iter().collect();
         for vni in declared.keys() {
             counts.entry(*vni).or_default();
         }
@@ -117,7 +119,7 @@ pub(super) fn networks(
 }
 
 fn names(view: &dyn View) -> Result<HashMap<u32, HostName>, StoreError> {
-    Ok(view.hosts()?.into_iter().map(|(id, host)| (id, host.name)).collect())
+    Ok(view.all::<HostRecord>()?.into_iter().map(|(id, host)| (id, host.name)).collect())
 }
 
 fn name_of(names: &HashMap<u32, HostName>, id: u32) -> String {
@@ -130,10 +132,10 @@ pub(super) fn members(store: Arc<dyn Store>, vni: Option<Vni>) -> Answers<v1::Li
         let names = names(view)?;
         let mut after = None;
         loop {
-            let chunk = view.members(vni, after, CHUNK)?;
-            let Some(last) = chunk.last() else { return Ok(()) };
-            after = Some((last.0, last.1));
-            let entries = chunk.iter().map(|(vni, host_id, r)| v1::MemberEntry {
+            let chunk = view.page_of::<MemberRecord>(vni, after, CHUNK)?;
+            let Some((last, _)) = chunk.last() else { return Ok(()) };
+            after = Some(*last);
+            let entries = chunk.iter().map(|((vni, host_id), r)| v1::MemberEntry {
                 member: Some(v1::Member {
                     vni: vni.get(),
                     host_id: *host_id,
@@ -184,14 +186,15 @@ pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::Li
             let mut chunk = match (filter.vni, filter.mac) {
                 // One node: no search of the network.
                 (Some(vni), Some(mac)) if after.is_none() => {
-                    view.node(vni, mac)?.map(|r| (vni, mac, r)).into_iter().collect()
+                    let node = view.record::<NodeRecord>((vni, mac))?;
+                    node.map(|r| ((vni, mac), r)).into_iter().collect()
                 }
                 (Some(_), Some(_)) => return Ok(()),
-                _ => view.nodes(filter.vni, after, CHUNK)?,
+                _ => view.page_of::<NodeRecord>(filter.vni, after, CHUNK)?,
             };
-            let Some(last) = chunk.last() else { return Ok(()) };
-            after = Some((last.0, last.1));
-            chunk.retain(|(_, mac, r)| {
+            let Some((last, _)) = chunk.last() else { return Ok(()) };
+            after = Some(*last);
+            chunk.retain(|((_, mac), r)| {
                 filter.mac.is_none_or(|wanted| wanted == *mac)
                     && filter.ip.is_none_or(|ip| r.ips.contains(ip))
                     && filter.host.as_ref().is_none_or(|host| names.get(&r.host) == Some(host))
@@ -200,7 +203,7 @@ pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::Li
             left -= chunk.len() as u64;
             let entries: Vec<_> = chunk
                 .iter()
-                .map(|(vni, mac, r)| v1::NodeEntry {
+                .map(|((vni, mac), r)| v1::NodeEntry {
                     node: Some((&r.to_node(*vni, *mac)).into()),
                     host: name_of(&names, r.host),
                     declared_by: declared_by(r.declared_by),
@@ -245,7 +248,9 @@ pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::Event
         let mut live = rpc.events.subscribe();
         loop {
             let store = rpc.store.clone();
-            let read = tokio::task::spawn_blocking(move || store.view()?.events(after)).await;
+            let read =
+                tokio::task::spawn_blocking(move || store.view()?.page::<Event>(Some(after), usize::MAX))
+                    .await;
             let events = match read {
                 Ok(Ok(events)) => events,
                 Ok(Err(e)) => {
@@ -257,9 +262,9 @@ pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::Event
                     return;
                 }
             };
-            after = events.last().map_or(after, |e| e.number);
+            after = events.last().map_or(after, |(number, _)| *number);
             for chunk in events.chunks(CHUNK) {
-                let events = chunk.iter().map(v1::Event::from).collect();
+                let events = chunk.iter().map(|(_, event)| v1::Event::from(event)).collect();
                 if out.send(Ok(v1::EventsResponse { events })).await.is_err() {
                     return;
                 }

@@ -9,8 +9,10 @@ use super::{
 };
 use crate::{
     board::{Command, Key, Outcome, Principal, Ticket},
-    model::MigrationState,
+    model::{Migration, MigrationState},
     proto::{migration, parse, v1},
+    records::Records,
+    store::StoreError,
 };
 use prost::Message;
 use std::{
@@ -115,11 +117,12 @@ impl Rpc {
         let all = tokio::task::spawn_blocking(move || {
             let view = store.view()?;
             match m.migration {
-                0 => view.migrations(),
-                id => Ok(view.migration(id)?.into_iter().collect()),
+                0 => Ok(view.all::<Migration>()?.into_iter().map(|(_, migration)| migration).collect()),
+                id => Ok(view.record::<Migration>(id)?.into_iter().collect()),
             }
         });
-        let mut all = all.await.map_err(|e| Status::internal(e.to_string()))??;
+        let all: Result<Vec<_>, StoreError> = all.await.map_err(|e| Status::internal(e.to_string()))?;
+        let mut all = all?;
         all.retain(|one| !m.active || one.state == MigrationState::Locked);
         let chunks: Vec<_> = all
             .chunks(CHUNK)

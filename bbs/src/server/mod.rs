@@ -8,6 +8,8 @@
 //! | `load`, `lists`, `watch` | its streaming calls |
 //! | `migrations` | calls about migrations, and acknowledgements for their barriers |
 //! | `engine` | the only thread that changes the board; group commit |
+//! | `writer` | its store: terms, and what each answer to a transaction means |
+//! | `restore` | the board from its records |
 //! | `history`, `cursor`, `follower` | which frames a watcher is sent, and in which order |
 //! | `watchers`, `metrics` | the open watches and figures for the operator |
 
@@ -22,16 +24,20 @@ mod load;
 mod metrics;
 mod migrations;
 mod refuse;
+mod restore;
 mod rpc;
 mod watch;
 mod watchers;
+mod writer;
 
-pub use engine::{Engine, Started, Stopped, restore, start as start_engine};
+pub use engine::{Engine, Started, Stopped, start as start_engine};
 pub use follower::{Follower, Frame, Held, Interest};
 pub use history::{History, Since};
 pub use identity::Proven;
 pub use metrics::Metrics;
+pub use restore::restore;
 pub use watchers::Watchers;
+pub use writer::{Failure, Writer, lineage};
 
 use crate::{
     board::Absence,

@@ -1,6 +1,8 @@
 //! The formats of the embedded store. Enters: a transaction on a store of any format. Leaves: the same, with the store in
 //! this program's format; or an error, if the format is newer.
 //!
+//! Upgrades are the only place where the store knows which tables the board has.
+//!
 //! A new format is necessary if an older program would misread, or fail to maintain, what a newer one writes. A field that
 //! is added to a record needs none. Each format has one step from the format before; a store is upgraded step by step,
 //! in one transaction, so a crash leaves the format of before.
@@ -12,7 +14,7 @@
 
 use super::{
     StoreError,
-    redb::{META, RUNS, failed, put_number, read_number},
+    redb::{Def, META, failed, put_number, read_number},
 };
 use redb::WriteTransaction;
 
@@ -48,5 +50,5 @@ pub(super) fn upgrade(tx: &WriteTransaction) -> Result<(), StoreError> {
 }
 
 fn add_runs(tx: &WriteTransaction) -> Result<(), StoreError> {
-    tx.open_table(RUNS).map(|_| ()).map_err(failed("adding the table of runs"))
+    tx.open_table(Def::new("runs")).map(|_| ()).map_err(failed("adding the table of runs"))
 }

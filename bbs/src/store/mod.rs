@@ -1,37 +1,31 @@
-//! Records on stable storage. A store writes the records of many commands in one transaction. It provides consistent views,
-//! each of one revision, independent of later writes. It does not know the meaning of the records.
+//! Bytes on stable storage: tables of keys and values. Enters: transactions, which are written as a whole or not at all.
+//! Leaves: what became of each, and consistent views. A store does not know what the bytes mean.
 //!
-//! [`Store`] is the interface for other stores, such as a replicated one. [`Redb`] is the embedded store.
+//! [`Store`] is the interface for other stores, such as a replicated one. [`Redb`] is the embedded store. All pass the
+//! tests in `tests/store/conformance.rs`.
+//!
+//! A store has one writer. A board takes a new term when it starts, and each transaction names the header that the board
+//! expects: the term, the revision and the number of the last transaction. So a board that does not know that another
+//! one has taken over writes nothing.
 
 mod format;
 mod redb;
 
 pub use redb::Redb;
 
-use crate::{
-    board::{
-        Lineage,
-        record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
-    },
-    model::{Event, Lock, Migration, Network, Uuid},
-};
+use crate::table::{Table, Write};
 use std::fmt;
-use stopover_net::{Mac, Vni};
+use uuid::Uuid;
 
-/// An error of a store. After an error of [`Store::commit`] the board cannot continue: it does not know what is on the
-/// disk.
+/// An error of a store.
 #[derive(Debug)]
 pub struct StoreError(String);
 
 impl StoreError {
-    fn new(doing: &str, why: impl fmt::Display) -> Self {
-        Self(format!("{doing}: {why}"))
-    }
-
-    /// No thread could be started to serve it.
+    /// An error while `doing` something.
     #[must_use]
-    pub fn thread(why: &std::io::Error) -> Self {
-        Self::new("starting its thread", why)
+    pub fn new(doing: &str, why: impl fmt::Display) -> Self {
+        Self(format!("{doing}: {why}"))
     }
 }
 
@@ -43,13 +37,81 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// The revision of the board and the next id; written with every transaction.
+/// The state that a store is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CommitHeader {
+pub struct Header {
+    /// How often a board has begun to write.
+    pub term: u64,
     /// The board's revision.
     pub revision: u64,
-    /// Id for the next new host.
-    pub next_host: u32,
+    /// Number of the last transaction. It tells two transactions of the same revision apart.
+    pub transaction: u64,
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { term, revision, transaction } = self;
+        write!(f, "term {term}, revision {revision}, transaction {transaction}")
+    }
+}
+
+/// What is written in one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    expected: Header,
+    revision: u64,
+    writes: Vec<Write>,
+}
+
+impl Transaction {
+    /// To be written if the store's header is `expected`. The board's revision is `revision` after it. Of several writes
+    /// of one key the last counts.
+    #[must_use]
+    pub fn new(expected: Header, revision: u64, mut writes: Vec<Write>) -> Self {
+        let place = |write: &Write| (write.table, write.key);
+        // The sort is stable.
+        writes.sort_by(|a, b| a.table.cmp(&b.table).then_with(|| a.key.as_bytes().cmp(b.key.as_bytes())));
+        writes.dedup_by(|later, kept| {
+            let same = place(later) == place(kept);
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        Self { expected, revision, writes }
+    }
+
+    /// The header that the store must have.
+    #[must_use]
+    pub fn expected(&self) -> Header {
+        self.expected
+    }
+
+    /// The header that the store has afterwards.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let Header { term, transaction, .. } = self.expected;
+        Header { term, revision: self.revision, transaction: transaction + 1 }
+    }
+
+    /// By table and key, each once.
+    #[must_use]
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+}
+
+/// What became of a transaction.
+#[derive(Debug)]
+pub enum CommitResult {
+    /// It is durable.
+    Committed,
+    /// The store has another header than expected, this one. Nothing was written.
+    Fenced(Header),
+    /// It may have been written, or may still be. [`View::header`] of a new view tells.
+    Unknown(StoreError),
+    /// Nothing was written.
+    Failed(StoreError),
 }
 
 /// A store of records.
@@ -57,74 +119,63 @@ pub trait Store: Send + Sync + 'static {
     /// Chosen when the store was created; does not change.
     fn board_id(&self) -> Uuid;
 
-    /// Counts a start of the board and adds a run with a new id; durable before it returns.
-    fn begin_run(&self) -> Result<u32, StoreError>;
+    /// Begins the next term; durable before it returns. From then on transactions of earlier terms are fenced. Returns
+    /// the header, with the new term.
+    fn begin_term(&self) -> Result<Header, StoreError>;
 
-    /// The runs so far.
-    fn lineage(&self) -> Result<Lineage, StoreError>;
+    /// Writes a transaction. `progress` is called from time to time with the number of records written.
+    fn commit(&self, transaction: &Transaction, progress: &mut dyn FnMut(u64)) -> CommitResult;
 
-    /// Writes everything in one transaction; durable when it returns. `progress` is called from time to time with the
-    /// number of records written.
-    fn commit(
-        &self,
-        header: CommitHeader,
-        writes: Vec<Write>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), StoreError>;
-
-    /// A view of the last committed state.
+    /// A view of the last committed state, including every transaction that was answered [`CommitResult::Committed`].
     fn view(&self) -> Result<Box<dyn View>, StoreError>;
 }
 
-/// One consistent state. Ordered by key; with `after` and `limit` the caller reads it in pieces.
+/// Some keys of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Range<'a> {
+    /// They begin with these bytes.
+    pub prefix: &'a [u8],
+    /// They are greater than this key.
+    pub after: Option<&'a [u8]>,
+}
+
+/// One consistent state, which does not change. A table without records is like one that does not exist.
 pub trait View: Send {
-    /// The header of its last commit.
-    fn header(&self) -> CommitHeader;
-    /// Hosts, by id.
-    fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError>;
-    /// All hosts.
-    fn hosts(&self) -> Result<Vec<(u32, HostRecord)>, StoreError> {
-        self.hosts_after(None, usize::MAX)
+    /// The header of the state.
+    fn header(&self) -> Header;
+
+    /// The value of a key.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Calls `each` with keys and values in the order of the keys, as bytes, and at most `limit` of them.
+    fn scan(
+        &self,
+        table: Table,
+        range: Range<'_>,
+        limit: usize,
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Key;
+
+    #[test]
+    fn a_transaction_is_in_order_and_has_the_last_write_of_each_key() {
+        let write = |table, key: u8, value: u8| Write {
+            table: Table(table),
+            key: Key::new([key]),
+            value: Some(Box::from([value])),
+        };
+        let removed = Write { value: None, ..write("a", 2, 0) };
+        let writes =
+            [write("b", 1, 1), write("a", 2, 2), write("a", 1, 3), removed.clone(), write("a", 1, 4)];
+        let expected = Header { term: 3, revision: 8, transaction: 20 };
+        let transaction = Transaction::new(expected, 9, writes.to_vec());
+        assert_eq!(transaction.writes(), [write("a", 1, 4), removed, write("b", 1, 1)]);
+        assert_eq!(transaction.expected(), expected);
+        assert_eq!(transaction.header(), Header { term: 3, revision: 9, transaction: 21 });
     }
-    /// One host.
-    fn host(&self, id: u32) -> Result<Option<HostRecord>, StoreError>;
-    /// Declared networks, by VNI.
-    fn networks_after(&self, after: Option<Vni>, limit: usize) -> Result<Vec<Network>, StoreError>;
-    /// All declared networks.
-    fn networks(&self) -> Result<Vec<Network>, StoreError> {
-        self.networks_after(None, usize::MAX)
-    }
-    /// One declared network.
-    fn network(&self, vni: Vni) -> Result<Option<Network>, StoreError>;
-    /// Memberships of one network, or all, after `after`.
-    fn members(
-        &self,
-        vni: Option<Vni>,
-        after: Option<(Vni, u32)>,
-        limit: usize,
-    ) -> Result<Vec<(Vni, u32, MemberRecord)>, StoreError>;
-    /// Nodes of one network, or all, after `after`.
-    fn nodes(
-        &self,
-        vni: Option<Vni>,
-        after: Option<(Vni, Mac)>,
-        limit: usize,
-    ) -> Result<Vec<(Vni, Mac, NodeRecord)>, StoreError>;
-    /// One node.
-    fn node(&self, vni: Vni, mac: Mac) -> Result<Option<NodeRecord>, StoreError>;
-    /// All remembered keys, by place.
-    fn keys(&self) -> Result<Vec<(u64, KeyRecord)>, StoreError>;
-    /// All migrations, by id.
-    fn migrations(&self) -> Result<Vec<Migration>, StoreError>;
-    /// One migration.
-    fn migration(&self, id: u64) -> Result<Option<Migration>, StoreError>;
-    /// Locks of one network, or all, after `after`.
-    fn locks(
-        &self,
-        vni: Option<Vni>,
-        after: Option<(Vni, Mac)>,
-        limit: usize,
-    ) -> Result<Vec<(Vni, Mac, Lock)>, StoreError>;
-    /// All events after `number`.
-    fn events(&self, after: u64) -> Result<Vec<Event>, StoreError>;
 }

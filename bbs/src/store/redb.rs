@@ -1,35 +1,25 @@
 //! The embedded store: one file, B-trees with copy on write (redb). A commit is one transaction and one fsync;
 //! after a crash at any point the last committed transaction is there. Views are read transactions.
+//!
+//! Beside the board's records the table `meta` has what the store knows of itself: `board`, `format`, `run` (the term),
+//! `revision` and `transaction`.
 
-use super::{CommitHeader, Store, StoreError, View, format};
-use crate::{
-    board::{
-        Lineage, RUNS_KEPT, Run,
-        record::{HostRecord, KeyRecord, MemberRecord, NodeRecord, Write},
-    },
-    model::{Event, Lock, Migration, Network, Uuid},
-    table::{self, Record, RecordKey, Table as RecordTable, Unreadable},
-};
+use super::{CommitResult, Header, Range, Store, StoreError, Transaction, View, format};
+use crate::table::{Table as RecordTable, Unreadable, Write};
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    TableDefinition, WriteTransaction, backends::InMemoryBackend,
+    TableDefinition, TableError, WriteTransaction, backends::InMemoryBackend,
 };
-use std::{ops::Bound, path::Path};
-use stopover_net::{Mac, Vni};
+use std::{
+    ops::Bound,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
+use uuid::Uuid;
 
-pub(super) type Def = TableDefinition<'static, &'static [u8], &'static [u8]>;
+pub(super) type Def<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
-pub(super) const META: Def = Def::new("meta");
-const HOSTS: Def = Def::new("hosts");
-const NETWORKS: Def = Def::new("networks");
-const MEMBERS: Def = Def::new("members");
-const NODES: Def = Def::new("nodes");
-const KEYS: Def = Def::new("keys");
-const EVENTS: Def = Def::new("events");
-const MIGRATIONS: Def = Def::new("migrations");
-const LOCKS: Def = Def::new("locks");
-/// Runs by number: the id, then the revision at the start.
-pub(super) const RUNS: Def = Def::new("runs");
+pub(super) const META: Def<'static> = Def::new("meta");
 
 /// Pages held in memory. The tables of the board itself are in memory anyway.
 const CACHE_BYTES: usize = 128 << 20;
@@ -40,6 +30,9 @@ const REPORT_EVERY: u64 = 50_000;
 pub struct Redb {
     db: Database,
     board_id: Uuid,
+    /// A transaction ended with an error while it was made durable. What is in the file is not known before it is opened
+    /// again; what is in memory may differ from it.
+    unknown: AtomicBool,
 }
 
 pub(super) fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
@@ -110,9 +103,6 @@ impl Redb {
     fn prepare(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
-        for table in [HOSTS, NETWORKS, MEMBERS, NODES, KEYS, EVENTS, MIGRATIONS, LOCKS] {
-            tx.open_table(table).map_err(failed(doing))?;
-        }
         format::upgrade(&tx)?;
         let board_id = {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
@@ -132,7 +122,7 @@ impl Redb {
             }
         };
         tx.commit().map_err(failed(doing))?;
-        Ok(Self { db, board_id })
+        Ok(Self { db, board_id, unknown: AtomicBool::new(false) })
     }
 }
 
@@ -152,59 +142,68 @@ pub(super) fn put_number(meta: &mut Table<'_, &[u8], &[u8]>, name: &str, n: u64)
     Ok(())
 }
 
-fn put<R: Record>(
-    table: &mut Table<'_, &[u8], &[u8]>,
-    key: R::Key,
-    record: Option<R>,
-) -> Result<(), StoreError> {
-    let doing = "writing a record";
-    let bytes = key.to_bytes();
-    match record {
-        Some(record) => {
-            table.insert(bytes.as_bytes(), record.encode(key).as_slice()).map_err(failed(doing))?
-        }
-        None => table.remove(bytes.as_bytes()).map_err(failed(doing))?,
-    };
-    Ok(())
+fn read_header(meta: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<Header, StoreError> {
+    let number = |name| read_number(meta, name).map(Option::unwrap_or_default);
+    Ok(Header { term: number("run")?, revision: number("revision")?, transaction: number("transaction")? })
 }
 
-/// Writes everything of a commit in its transaction.
+/// Writes a transaction, unless the header is not the expected one: then returns the one that was found.
 fn write_all(
     tx: &WriteTransaction,
-    header: CommitHeader,
-    writes: Vec<Write>,
+    transaction: &Transaction,
     progress: &mut dyn FnMut(u64),
-) -> Result<(), StoreError> {
-    let open = |table| tx.open_table(table).map_err(failed("writing a transaction"));
-    let mut meta = open(META)?;
-    put_number(&mut meta, "revision", header.revision)?;
-    put_number(&mut meta, "next_host", header.next_host.into())?;
-    let (mut hosts, mut networks, mut members) = (open(HOSTS)?, open(NETWORKS)?, open(MEMBERS)?);
-    let (mut keys, mut events) = (open(KEYS)?, open(EVENTS)?);
-    let (mut migrations, mut locks) = (open(MIGRATIONS)?, open(LOCKS)?);
-    let mut nodes_in_order = Vec::new();
-    for write in writes {
-        match write {
-            Write::Host(id, r) => put(&mut hosts, id, r)?,
-            Write::Network(vni, n) => put(&mut networks, vni, n)?,
-            Write::Member(vni, host, r) => put(&mut members, (vni, host), r)?,
-            Write::Node(vni, mac, r) => nodes_in_order.push((vni, mac, r)),
-            Write::Key(place, r) => put(&mut keys, place, r)?,
-            Write::Migration(id, m) => put(&mut migrations, id, m.map(|m| *m))?,
-            Write::Lock(vni, mac, l) => put(&mut locks, (vni, mac), l)?,
-            Write::Event(n, e) => put(&mut events, n, e)?,
+) -> Result<Option<Header>, StoreError> {
+    let doing = "writing a transaction";
+    let found = read_header(&tx.open_table(META).map_err(failed(doing))?)?;
+    if found != transaction.expected() {
+        return Ok(Some(found));
+    }
+    let mut done = 0u64;
+    // A B-tree is faster with keys in order, which they are.
+    for of_table in transaction.writes().chunk_by(|a, b| a.table == b.table) {
+        let Some(Write { table: RecordTable(name), .. }) = of_table.first() else { continue };
+        let mut table = tx.open_table(Def::new(name)).map_err(failed(doing))?;
+        for Write { key, value, .. } in of_table {
+            match value {
+                Some(value) => table.insert(key.as_bytes(), &**value).map_err(failed(doing))?,
+                None => table.remove(key.as_bytes()).map_err(failed(doing))?,
+            };
+            done += 1;
+            if done.is_multiple_of(REPORT_EVERY) {
+                progress(done);
+            }
         }
     }
-    // A B-tree is faster with keys in order. The sort is stable, so the last write of a key still wins.
-    nodes_in_order.sort_by_key(|(vni, mac, _)| (*vni, *mac));
-    let mut nodes = open(NODES)?;
-    for (done, (vni, mac, r)) in nodes_in_order.into_iter().enumerate() {
-        put(&mut nodes, (vni, mac), r)?;
-        if (done as u64 + 1).is_multiple_of(REPORT_EVERY) {
-            progress(done as u64 + 1);
+    let mut meta = tx.open_table(META).map_err(failed(doing))?;
+    let Header { revision, transaction, .. } = transaction.header();
+    put_number(&mut meta, "revision", revision)?;
+    put_number(&mut meta, "transaction", transaction)?;
+    Ok(None)
+}
+
+impl Redb {
+    fn check_known(&self, doing: &str) -> Result<(), StoreError> {
+        if self.unknown.load(SeqCst) {
+            return Err(StoreError::new(
+                doing,
+                "an earlier transaction failed; the file must be opened again",
+            ));
         }
+        Ok(())
     }
-    Ok(())
+
+    fn begin_write(&self, doing: &'static str) -> Result<WriteTransaction, StoreError> {
+        self.check_known(doing)?;
+        self.db.begin_write().map_err(failed(doing))
+    }
+
+    /// Makes it durable.
+    fn finish(&self, tx: WriteTransaction, doing: &'static str) -> Result<(), StoreError> {
+        tx.commit().map_err(|e| {
+            self.unknown.store(true, SeqCst);
+            failed(doing)(e)
+        })
+    }
 }
 
 impl Store for Redb {
@@ -212,206 +211,169 @@ impl Store for Redb {
         self.board_id
     }
 
-    fn begin_run(&self) -> Result<u32, StoreError> {
+    fn begin_term(&self) -> Result<Header, StoreError> {
         let doing = "counting this start";
-        let tx = self.db.begin_write().map_err(failed(doing))?;
-        let run = {
+        let tx = self.begin_write(doing)?;
+        let header = {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
-            let run = read_number(&meta, "run")?.unwrap_or(0) + 1;
-            put_number(&mut meta, "run", run)?;
-            let first = read_number(&meta, "revision")?.unwrap_or(0);
-            let mut runs = tx.open_table(RUNS).map_err(failed(doing))?;
-            put(&mut runs, run, Some(Run { id: Uuid::new_v4(), first }))?;
-            if let Some(old) = run.checked_sub(RUNS_KEPT as u64) {
-                put(&mut runs, old, None::<Run>)?;
-            }
-            run
+            let last = read_header(&meta)?;
+            put_number(&mut meta, "run", last.term + 1)?;
+            Header { term: last.term + 1, ..last }
         };
-        tx.commit().map_err(failed(doing))?;
-        u32::try_from(run).map_err(failed(doing))
+        self.finish(tx, doing)?;
+        Ok(header)
     }
 
-    fn lineage(&self) -> Result<Lineage, StoreError> {
-        let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
-        let view = RedbView { tx, header: CommitHeader::default() };
-        let runs: Vec<(u64, Run)> = view.list(RUNS, ALL, usize::MAX)?;
-        Ok(Lineage::new(self.board_id, runs.into_iter().map(|(_, run)| run).collect()))
-    }
-
-    fn commit(
-        &self,
-        header: CommitHeader,
-        writes: Vec<Write>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), StoreError> {
+    fn commit(&self, transaction: &Transaction, progress: &mut dyn FnMut(u64)) -> CommitResult {
         let doing = "writing a transaction";
-        let tx = self.db.begin_write().map_err(failed(doing))?;
-        write_all(&tx, header, writes, progress)?;
-        tx.commit().map_err(failed(doing))
+        let tx = match self.begin_write(doing) {
+            Ok(tx) => tx,
+            Err(e) => return CommitResult::Failed(e),
+        };
+        // Dropping `tx` aborts it.
+        match write_all(&tx, transaction, progress) {
+            Ok(None) => {
+                self.finish(tx, doing).map_or_else(CommitResult::Unknown, |()| CommitResult::Committed)
+            }
+            Ok(Some(found)) => CommitResult::Fenced(found),
+            Err(e) => CommitResult::Failed(e),
+        }
     }
 
     fn view(&self) -> Result<Box<dyn View>, StoreError> {
-        let tx = self.db.begin_read().map_err(failed("beginning to read"))?;
-        let meta = open(&tx, META)?;
-        let header = CommitHeader {
-            revision: read_number(&meta, "revision")?.unwrap_or(0),
-            next_host: read_number(&meta, "next_host")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
-        };
+        let doing = "beginning to read";
+        self.check_known(doing)?;
+        let tx = self.db.begin_read().map_err(failed(doing))?;
+        let header = read_header(&tx.open_table(META).map_err(failed(doing))?)?;
         Ok(Box::new(RedbView { tx, header }))
     }
 }
 
-fn open(tx: &ReadTransaction, table: Def) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, StoreError> {
-    tx.open_table(table).map_err(failed("opening a table"))
-}
+type Reader = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 struct RedbView {
     tx: ReadTransaction,
-    header: CommitHeader,
+    header: Header,
 }
-
-type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
-
-const ALL: Bounds<'static> = (Bound::Unbounded, Bound::Unbounded);
 
 impl RedbView {
-    fn list<R: Record>(
-        &self,
-        table: Def,
-        bounds: Bounds<'_>,
-        limit: usize,
-    ) -> Result<Vec<(R::Key, R)>, StoreError> {
-        let doing = "reading records";
-        open(&self.tx, table)?
-            .range::<&[u8]>(bounds)
-            .map_err(failed(doing))?
-            .take(limit)
-            .map(|entry| {
-                let (key, value) = entry.map_err(failed(doing))?;
-                table::read(key.value(), value.value()).map_err(failed(doing))
-            })
-            .collect()
+    /// `None`: it has never had a record.
+    fn open(&self, RecordTable(name): RecordTable) -> Result<Option<Reader>, StoreError> {
+        match self.tx.open_table(Def::new(name)) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(e) => Err(failed("opening a table")(e)),
+        }
     }
-
-    fn get<R: Record>(&self, table: Def, key: R::Key) -> Result<Option<R>, StoreError> {
-        let doing = "reading a record";
-        let bytes = key.to_bytes();
-        let found = open(&self.tx, table)?.get(bytes.as_bytes()).map_err(failed(doing))?;
-        let read = |value: &[u8]| R::decode(key, value).ok_or(Unreadable(R::TABLE)).map_err(failed(doing));
-        found.map(|value| read(value.value())).transpose()
-    }
-
-    fn values<R: Record>(&self, table: Def, bounds: Bounds<'_>, limit: usize) -> Result<Vec<R>, StoreError> {
-        Ok(self.list(table, bounds, limit)?.into_iter().map(|(_, record)| record).collect())
-    }
-
-    /// Of one network, or all, after a key.
-    fn of_network<R: Record>(
-        &self,
-        table: Def,
-        vni: Option<Vni>,
-        after: Option<R::Key>,
-        limit: usize,
-    ) -> Result<Vec<(R::Key, R)>, StoreError> {
-        let keys = vni.map(network_keys);
-        let after = after.map(RecordKey::to_bytes);
-        self.list(table, bounds(&keys, after.as_ref().map(table::Key::as_bytes)), limit)
-    }
-}
-
-/// First key of a network, in the tables whose keys begin with three bytes of VNI; and of the one after.
-fn network_keys(vni: Vni) -> ([u8; 3], [u8; 3]) {
-    let key = |n: u32| {
-        let [_, a, b, c] = n.to_be_bytes();
-        [a, b, c]
-    };
-    // No VNI follows 0xffffff; 0 marks that.
-    (key(vni.get()), key((vni.get() + 1) & Vni::MAX))
-}
-
-fn bounds<'a>(keys: &'a Option<([u8; 3], [u8; 3])>, after: Option<&'a [u8]>) -> Bounds<'a> {
-    let low = match (after, keys) {
-        (Some(after), _) => Bound::Excluded(after),
-        (None, Some((low, _))) => Bound::Included(low.as_slice()),
-        (None, None) => Bound::Unbounded,
-    };
-    let high = match keys {
-        Some((_, high)) if *high != [0; 3] => Bound::Excluded(high.as_slice()),
-        _ => Bound::Unbounded,
-    };
-    (low, high)
 }
 
 impl View for RedbView {
-    fn header(&self) -> CommitHeader {
+    fn header(&self) -> Header {
         self.header
     }
 
-    fn hosts_after(&self, after: Option<u32>, limit: usize) -> Result<Vec<(u32, HostRecord)>, StoreError> {
-        self.of_network(HOSTS, None, after, limit)
+    fn get(&self, table: RecordTable, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(table) = self.open(table)? else { return Ok(None) };
+        let found = table.get(key).map_err(failed("reading a record"))?;
+        Ok(found.map(|value| value.value().to_vec()))
     }
 
-    fn host(&self, id: u32) -> Result<Option<HostRecord>, StoreError> {
-        self.get(HOSTS, id)
-    }
-
-    fn networks_after(&self, after: Option<Vni>, limit: usize) -> Result<Vec<Network>, StoreError> {
-        let networks = self.of_network(NETWORKS, None, after, limit)?;
-        Ok(networks.into_iter().map(|(_, network)| network).collect())
-    }
-
-    fn network(&self, vni: Vni) -> Result<Option<Network>, StoreError> {
-        self.get(NETWORKS, vni)
-    }
-
-    fn members(
+    fn scan(
         &self,
-        vni: Option<Vni>,
-        after: Option<(Vni, u32)>,
+        table: RecordTable,
+        range: Range<'_>,
         limit: usize,
-    ) -> Result<Vec<(Vni, u32, MemberRecord)>, StoreError> {
-        let members = self.of_network(MEMBERS, vni, after, limit)?;
-        Ok(members.into_iter().map(|((vni, host), member)| (vni, host, member)).collect())
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), StoreError> {
+        let doing = "reading records";
+        let Some(table) = self.open(table)? else { return Ok(()) };
+        let Range { prefix, after } = range;
+        let low = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        for entry in table.range::<&[u8]>((low, Bound::Unbounded)).map_err(failed(doing))?.take(limit) {
+            let (key, value) = entry.map_err(failed(doing))?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            each(key.value(), value.value());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Key;
+    use redb::StorageBackend;
+    use std::{io, sync::Arc};
+
+    /// In memory. While it is `broken` nothing becomes durable.
+    #[derive(Debug, Clone)]
+    struct Disk {
+        memory: Arc<InMemoryBackend>,
+        broken: Arc<AtomicBool>,
     }
 
-    fn nodes(
-        &self,
-        vni: Option<Vni>,
-        after: Option<(Vni, Mac)>,
-        limit: usize,
-    ) -> Result<Vec<(Vni, Mac, NodeRecord)>, StoreError> {
-        let nodes = self.of_network(NODES, vni, after, limit)?;
-        Ok(nodes.into_iter().map(|((vni, mac), node)| (vni, mac, node)).collect())
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.memory.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.memory.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.memory.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            match self.broken.load(SeqCst) {
+                true => Err(io::Error::other("the disk is broken")),
+                false => self.memory.sync_data(),
+            }
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.memory.write(offset, data)
+        }
     }
 
-    fn node(&self, vni: Vni, mac: Mac) -> Result<Option<NodeRecord>, StoreError> {
-        self.get(NODES, (vni, mac))
+    fn values(store: &Redb) -> (Header, Option<Vec<u8>>) {
+        let view = store.view().unwrap();
+        (view.header(), view.get(RecordTable("a"), b"k").unwrap())
     }
 
-    fn keys(&self) -> Result<Vec<(u64, KeyRecord)>, StoreError> {
-        self.list(KEYS, ALL, usize::MAX)
-    }
-
-    fn migrations(&self) -> Result<Vec<Migration>, StoreError> {
-        self.values(MIGRATIONS, ALL, usize::MAX)
-    }
-
-    fn migration(&self, id: u64) -> Result<Option<Migration>, StoreError> {
-        self.get(MIGRATIONS, id)
-    }
-
-    fn locks(
-        &self,
-        vni: Option<Vni>,
-        after: Option<(Vni, Mac)>,
-        limit: usize,
-    ) -> Result<Vec<(Vni, Mac, Lock)>, StoreError> {
-        let locks = self.of_network(LOCKS, vni, after, limit)?;
-        Ok(locks.into_iter().map(|((vni, mac), lock)| (vni, mac, lock)).collect())
-    }
-
-    fn events(&self, after: u64) -> Result<Vec<Event>, StoreError> {
-        let after = after.to_be_bytes();
-        self.values(EVENTS, (Bound::Excluded(after.as_slice()), Bound::Unbounded), usize::MAX)
+    #[test]
+    fn after_an_error_of_the_disk_it_answers_nothing_before_it_is_opened_again() {
+        let disk = Disk { memory: Arc::new(InMemoryBackend::new()), broken: Arc::default() };
+        let open = || Builder::new().create_with_backend(disk.clone()).unwrap();
+        let store = Redb::new(open()).unwrap();
+        let transaction = |expected, revision: u8| {
+            let value = Some(Box::from([revision]));
+            let write = Write { table: RecordTable("a"), key: Key::new(*b"k"), value };
+            Transaction::new(expected, revision.into(), vec![write])
+        };
+        let first = transaction(store.begin_term().unwrap(), 1);
+        assert!(matches!(store.commit(&first, &mut |_| {}), CommitResult::Committed));
+        assert_eq!(values(&store), (first.header(), Some(vec![1])));
+        disk.broken.store(true, SeqCst);
+        let second = transaction(first.header(), 2);
+        match store.commit(&second, &mut |_| {}) {
+            CommitResult::Unknown(why) => assert!(why.to_string().contains("the disk is broken"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        disk.broken.store(false, SeqCst);
+        let why = store.view().err().unwrap().to_string();
+        assert!(why.contains("an earlier transaction failed"), "{why}");
+        assert!(matches!(store.commit(&second, &mut |_| {}), CommitResult::Failed(_)));
+        assert!(store.begin_term().is_err());
+        drop(store);
+        let found = values(&Redb::prepare(open(), None).unwrap());
+        let whole = [(first.header(), Some(vec![1])), (second.header(), Some(vec![2]))];
+        assert!(whole.contains(&found), "{found:?}");
     }
 }

@@ -16,6 +16,7 @@ use stopover_bbs::{
     model::{
         Accepted, Claim, DeclaredBy, EventKind, Migration, MigrationState, Registration, Row, Target, Uuid,
     },
+    records::Records,
     store::Store,
 };
 use stopover_config::bulk::{HostRow, NodeRow};
@@ -82,7 +83,7 @@ fn claims(rig: &mut Rig, by: &Session, claim: Claim) -> Outcome {
 }
 
 fn migration(rig: &Rig, ticket: Ticket) -> Migration {
-    rig.store.view().unwrap().migration(ticket.migration).unwrap().unwrap()
+    rig.store.view().unwrap().record(ticket.migration).unwrap().unwrap()
 }
 
 fn at(rig: &Rig, last: u8) -> u32 {

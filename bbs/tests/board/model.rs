@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
     board::Key,
-    model::{Change, Lock, Unlocked},
+    model::{Change, Event, Lock, Unlocked},
+    table::Record,
 };
 use stopover_net::{Mac, Vni};
 
@@ -136,11 +137,11 @@ impl Model {
 
     /// The effect of the end of migrations: a node is at the target, with its deferred claim, or where it was.
     fn unlock(&mut self, rig: &Rig, applied: &Applied) {
-        let migrations = rig.store.view().unwrap().migrations().unwrap();
+        let view = rig.store.view().unwrap();
         for change in applied.commits.iter().flat_map(|c| &c.changes) {
             let Change::NodeUnlocked { vni, mac, migration, generation, outcome } = change else { continue };
             let key = (*vni, *mac);
-            let m = migrations.iter().find(|m| m.id == *migration).unwrap();
+            let m = view.record::<Migration>(*migration).unwrap().unwrap();
             let released = m.nodes.iter().any(|n| (n.vni, n.mac) == key && n.released);
             let now = rig.state().nodes.get(&key);
             let Some((host, ips, by)) = self.nodes.get_mut(&key) else { continue };
@@ -242,7 +243,7 @@ proptest! {
         let claims = vec![make_claim(1, 1, &[1]), make_claim(2, 1, &[1])];
         let command = Command::Claim { session: Session { host, number }, claims };
         let first = rig.apply(Some(key), command.clone());
-        let wrote = first.writes.iter().any(|w| !matches!(w, stopover_bbs::board::record::Write::Event(..)));
+        let wrote = first.writes.iter().any(|w| w.table != <Event as Record>::TABLE);
         rig.step(&Step::Withdraw(0, 1, 1));
         if restart && wrote {
             rig.restart();

@@ -76,7 +76,7 @@ fn of_a_large_load_only_the_end_is_kept() {
     assert!((2000..5000).contains(&kept), "{kept}");
     assert_eq!(applied.commits.last().unwrap().revision, rig.board.revision());
     assert_eq!(rig.board.counts().nodes, 9000);
-    assert_eq!(applied.writes.len(), 9000 + 3, "nodes, host, membership, event");
+    assert_eq!(applied.writes.len(), 9000 + 4, "nodes, host, next id, membership, event");
 }
 
 #[test]

@@ -18,11 +18,11 @@ fn a_store_of_format_2_is_read() {
     let store = Redb::open(&path).unwrap();
     let view = store.view().unwrap();
     assert_eq!(read(&*view), samples::all());
-    let header = CommitHeader { revision: samples::REVISION, next_host: samples::NEXT_HOST };
+    let header = Header { term: 5, revision: samples::REVISION, transaction: 0 };
     assert_eq!(view.header(), header);
     assert_eq!(store.board_id(), samples::BOARD);
-    assert_eq!(store.lineage().unwrap(), Lineage::new(samples::BOARD, vec![samples::RUN]));
-    assert_eq!(store.begin_run().unwrap(), 6, "after the fifth run");
+    assert_eq!(lineage(&store).unwrap(), Lineage::new(samples::BOARD, vec![samples::RUN]));
+    assert_eq!(store.begin_term().unwrap(), Header { term: 6, ..header }, "after the fifth run");
 }
 
 /// So that a program of before can be used again.
@@ -31,9 +31,18 @@ fn records_are_written_as_before() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("board.redb");
     let store = Redb::create(&path).unwrap();
-    commit(&store, samples::all());
+    let header = commit(&store, samples::all());
+    assert_eq!(header, Header { term: 1, revision: samples::REVISION, transaction: 1 });
     drop(store);
-    assert_eq!(dump::tables(&dump::of(&path), &RECORDS), dump::tables(FORMAT_2, &RECORDS));
+    let written = dump::of(&path);
+    assert_eq!(dump::tables(&written, &RECORDS), dump::tables(FORMAT_2, &RECORDS));
+    // `next_host` and `revision`; the other header fields are of this board and this run.
+    for line in FORMAT_2
+        .lines()
+        .filter(|line| line.contains("6e6578745f686f7374") || line.contains("7265766973696f6e"))
+    {
+        assert!(written.lines().any(|other| other == line), "{line}");
+    }
 }
 
 /// The content of format 2, as format 1 has it.
@@ -50,20 +59,19 @@ fn a_store_of_format_1_is_upgraded() {
     let (_dir, path) = file_with(&format_1());
     let store = Redb::open(&path).unwrap();
     assert_eq!(read(&*store.view().unwrap()), samples::all());
-    assert_eq!(store.lineage().unwrap(), Lineage::new(samples::BOARD, vec![]));
+    assert_eq!(lineage(&store).unwrap(), Lineage::new(samples::BOARD, vec![]));
     drop(store);
     let upgraded = dump::of(&path);
     let without_runs: Vec<_> = FORMAT_2.lines().filter(|line| !line.starts_with("runs ")).collect();
     assert_eq!(upgraded.lines().collect::<Vec<_>>(), without_runs, "nothing else changes");
 
-    let store = Redb::open(&path).unwrap();
-    assert_eq!(store.begin_run().unwrap(), 6);
-    let first = store.lineage().unwrap().run();
+    let begin = || Writer::begin(Arc::new(Redb::open(&path).unwrap())).unwrap();
+    let writer = begin();
+    assert_eq!(writer.run().unwrap(), 6);
+    let first = writer.lineage().unwrap().run();
     assert!(first.is_some());
-    drop(store);
-    let store = Redb::open(&path).unwrap();
-    store.begin_run().unwrap();
-    assert_ne!(store.lineage().unwrap().run(), first, "each start is another run");
+    drop(writer);
+    assert_ne!(begin().lineage().unwrap().run(), first, "each start is another run");
 }
 
 #[test]

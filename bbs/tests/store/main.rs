@@ -1,44 +1,63 @@
-//! The store: what it keeps, and what earlier versions kept in it.
+//! Stores: what each must do, what earlier versions kept in the embedded one, and what the board does when one fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail")]
 
 mod before;
+mod conformance;
 mod dump;
+mod engine;
+mod faults;
+mod faulty;
+mod memory;
 mod samples;
 
-use samples::Records;
-use std::path::PathBuf;
+use samples::Records as Samples;
+use std::{path::PathBuf, sync::Arc};
 use stopover_bbs::{
-    board::{Lineage, record::Write},
-    store::{CommitHeader, Redb, Store, View},
+    board::{Lineage, record::NextHostKey},
+    records::{Page, Records},
+    server::{Writer, lineage},
+    store::{CommitResult, Header, Redb, Store, Transaction, View},
+    table::{Record, Write},
 };
 
-const ALL: usize = usize::MAX;
-
 /// Everything in a store.
-fn read(view: &dyn View) -> Records {
-    Records {
-        hosts: view.hosts().unwrap(),
-        networks: view.networks().unwrap(),
-        members: view.members(None, None, ALL).unwrap(),
-        nodes: view.nodes(None, None, ALL).unwrap(),
-        keys: view.keys().unwrap(),
-        events: view.events(0).unwrap(),
-        migrations: view.migrations().unwrap(),
-        locks: view.locks(None, None, ALL).unwrap(),
+fn read(view: &dyn View) -> Samples {
+    Samples {
+        hosts: view.all().unwrap(),
+        networks: view.all().unwrap(),
+        members: view.all().unwrap(),
+        nodes: view.all().unwrap(),
+        keys: view.all().unwrap(),
+        events: view.all().unwrap(),
+        migrations: view.all().unwrap(),
+        locks: view.all().unwrap(),
+        next_host: only(view),
     }
 }
 
-fn commit(store: &dyn Store, records: Records) {
-    let Records { hosts, networks, members, nodes, keys, events, migrations, locks } = records;
-    let mut writes = Vec::new();
-    writes.extend(hosts.into_iter().map(|(id, r)| Write::Host(id, Some(r))));
-    writes.extend(networks.into_iter().map(|r| Write::Network(r.vni, Some(r))));
-    writes.extend(members.into_iter().map(|(vni, host, r)| Write::Member(vni, host, Some(r))));
-    writes.extend(nodes.into_iter().map(|(vni, mac, r)| Write::Node(vni, mac, Some(r))));
-    writes.extend(keys.into_iter().map(|(place, r)| Write::Key(place, Some(r))));
-    writes.extend(events.into_iter().map(|r| Write::Event(r.number, Some(r))));
-    writes.extend(migrations.into_iter().map(|r| Write::Migration(r.id, Some(Box::new(r)))));
-    writes.extend(locks.into_iter().map(|(vni, mac, r)| Write::Lock(vni, mac, Some(r))));
-    let header = CommitHeader { revision: samples::REVISION, next_host: samples::NEXT_HOST };
-    store.commit(header, writes, &mut |_| {}).unwrap();
+/// The record of a kind of which there is one.
+fn only<R: Record<Key = NextHostKey>>(view: &dyn View) -> Page<R> {
+    view.record(NextHostKey).unwrap().map(|record| (NextHostKey, record)).into_iter().collect()
+}
+
+/// Writes them in a new term; the header after it.
+fn commit(store: &dyn Store, records: Samples) -> Header {
+    fn puts<R: Record>(page: Page<R>) -> Vec<Write> {
+        page.into_iter().map(|(key, record)| Write::put(key, &record)).collect()
+    }
+    let Samples { hosts, networks, members, nodes, keys, events, migrations, locks, next_host } = records;
+    let writes = [
+        puts(hosts),
+        puts(networks),
+        puts(members),
+        puts(nodes),
+        puts(keys),
+        puts(events),
+        puts(migrations),
+        puts(locks),
+        puts(next_host),
+    ];
+    let transaction = Transaction::new(store.begin_term().unwrap(), samples::REVISION, writes.concat());
+    assert!(matches!(store.commit(&transaction, &mut |_| {}), CommitResult::Committed));
+    transaction.header()
 }

@@ -4,30 +4,31 @@ use std::net::IpAddr;
 use stopover_bbs::{
     board::{
         Hold, Ips, Outcome, Run,
-        record::{HostRecord, KeyRecord, MemberRecord, NodeRecord},
+        record::{HostRecord, KeyRecord, MemberRecord, NextHost, NextHostKey, NodeRecord},
     },
     model::{
         Accepted, Claim, DeclaredBy, Deferred, Event, EventKind, HostRef, HostReport, Lock, MigratingNode,
         Migration, MigrationState, Network, NodeFacts, Report, StationKind, Uuid,
     },
+    records::Page,
 };
 use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 /// All records, by kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Records {
-    pub hosts: Vec<(u32, HostRecord)>,
-    pub networks: Vec<Network>,
-    pub members: Vec<(Vni, u32, MemberRecord)>,
-    pub nodes: Vec<(Vni, Mac, NodeRecord)>,
-    pub keys: Vec<(u64, KeyRecord)>,
-    pub events: Vec<Event>,
-    pub migrations: Vec<Migration>,
-    pub locks: Vec<(Vni, Mac, Lock)>,
+    pub hosts: Page<HostRecord>,
+    pub networks: Page<Network>,
+    pub members: Page<MemberRecord>,
+    pub nodes: Page<NodeRecord>,
+    pub keys: Page<KeyRecord>,
+    pub events: Page<Event>,
+    pub migrations: Page<Migration>,
+    pub locks: Page<Lock>,
+    pub next_host: Page<NextHost>,
 }
 
 pub const REVISION: u64 = 0x0102_0304;
-pub const NEXT_HOST: u32 = 9;
 pub const BOARD: Uuid = Uuid::from_bytes([0xb0; 16]);
 pub const RUN: Run = Run { id: Uuid::from_bytes([0x51; 16]), first: 7 };
 
@@ -57,13 +58,14 @@ pub fn all() -> Records {
         events: events(),
         migrations: migrations(),
         locks: vec![
-            (vni(1), mac(1), Lock { migration: 2, generation: 0x0907, source: 3, target: Some(4) }),
-            (vni(1), mac(2), Lock { migration: 2, generation: 0x0907, source: 3, target: None }),
+            ((vni(1), mac(1)), Lock { migration: 2, generation: 0x0907, source: 3, target: Some(4) }),
+            ((vni(1), mac(2)), Lock { migration: 2, generation: 0x0907, source: 3, target: None }),
         ],
+        next_host: vec![(NextHostKey, NextHost(9))],
     }
 }
 
-fn hosts() -> Vec<(u32, HostRecord)> {
+fn hosts() -> Page<HostRecord> {
     let up = HostRecord {
         name: name("gw-a"),
         vteps: vec![ip("172.16.0.1"), ip("fd00::1")],
@@ -85,8 +87,9 @@ fn hosts() -> Vec<(u32, HostRecord)> {
     vec![(3, up), (4, down)]
 }
 
-fn networks() -> Vec<Network> {
-    let network = |n, text: &str, flood, mtu| Network { vni: vni(n), name: text.into(), flood, mtu };
+fn networks() -> Page<Network> {
+    let network =
+        |n, text: &str, flood, mtu| (vni(n), Network { vni: vni(n), name: text.into(), flood, mtu });
     vec![
         network(1, "", FloodPolicy::Flood, 0),
         network(0x1234, "blue", FloodPolicy::Drop, 1450),
@@ -94,16 +97,16 @@ fn networks() -> Vec<Network> {
     ]
 }
 
-fn members() -> Vec<(Vni, u32, MemberRecord)> {
+fn members() -> Page<MemberRecord> {
     let record = |joined, declared, has_nodes| MemberRecord { joined, declared, has_nodes };
     vec![
-        (vni(1), 3, record(Some(true), None, false)),
-        (vni(1), 4, record(None, Some(false), true)),
-        (vni(Vni::MAX), 4, record(Some(false), Some(true), true)),
+        ((vni(1), 3), record(Some(true), None, false)),
+        ((vni(1), 4), record(None, Some(false), true)),
+        ((vni(Vni::MAX), 4), record(Some(false), Some(true), true)),
     ]
 }
 
-fn nodes() -> Vec<(Vni, Mac, NodeRecord)> {
+fn nodes() -> Page<NodeRecord> {
     let learned = NodeFacts { kind: StationKind::Learned, router: Some(true) };
     let node = |host, generation, declared_by, ips: Ips, facts| NodeRecord {
         host,
@@ -119,13 +122,13 @@ fn nodes() -> Vec<(Vni, Mac, NodeRecord)> {
         IpAddr::V4(_) => Hold::Used,
     });
     vec![
-        (vni(1), mac(1), node(3, 5, DeclaredBy::Appliance, ip("10.0.0.1").into(), NodeFacts::default())),
-        (vni(1), mac(2), node(3, 0x0506_0708, DeclaredBy::Operator, Ips::default(), NodeFacts::default())),
-        (vni(0x1234), mac(3), node(4, 6, DeclaredBy::Appliance, mixed, learned)),
+        ((vni(1), mac(1)), node(3, 5, DeclaredBy::Appliance, ip("10.0.0.1").into(), NodeFacts::default())),
+        ((vni(1), mac(2)), node(3, 0x0506_0708, DeclaredBy::Operator, Ips::default(), NodeFacts::default())),
+        ((vni(0x1234), mac(3)), node(4, 6, DeclaredBy::Appliance, mixed, learned)),
     ]
 }
 
-fn keys() -> Vec<(u64, KeyRecord)> {
+fn keys() -> Page<KeyRecord> {
     let outcomes = [
         Outcome::Done { revision: 11 },
         Outcome::Claimed {
@@ -152,7 +155,7 @@ fn keys() -> Vec<(u64, KeyRecord)> {
         .collect()
 }
 
-fn events() -> Vec<Event> {
+fn events() -> Page<Event> {
     use EventKind as K;
     [
         K::HostUp,
@@ -167,18 +170,21 @@ fn events() -> Vec<Event> {
     ]
     .into_iter()
     .zip(1..)
-    .map(|(kind, number)| Event {
-        number,
-        unix_ms: 1_700_000_000_000 + number,
-        kind,
-        text: format!("event {number}"),
-        revision: number + 20,
-        actor: "operator".into(),
+    .map(|(kind, number)| {
+        let event = Event {
+            number,
+            unix_ms: 1_700_000_000_000 + number,
+            kind,
+            text: format!("event {number}"),
+            revision: number + 20,
+            actor: "operator".into(),
+        };
+        (number, event)
     })
     .collect()
 }
 
-fn migrations() -> Vec<Migration> {
+fn migrations() -> Page<Migration> {
     let host = |id, text| HostRef { id, name: name(text) };
     let claim = Claim {
         facts: NodeFacts { kind: StationKind::Learned, router: Some(false) },
@@ -247,5 +253,5 @@ fn migrations() -> Vec<Migration> {
         reports: vec![HostReport { host: name("gw-b"), report }],
         ..plain.clone()
     };
-    vec![plain, locked, completed]
+    vec![(1, plain), (2, locked), (3, completed)]
 }

@@ -12,6 +12,7 @@
 //! | [`Migration`] | id | `migrations` |
 //! | [`Lock`] | network, MAC | `locks` |
 //! | [`Run`](super::Run) | number | `runs` |
+//! | [`NextHost`] | | `meta` |
 
 mod event;
 mod fields;
@@ -21,6 +22,7 @@ mod lock;
 mod member;
 mod migration;
 mod network;
+mod next_host;
 mod node;
 mod run;
 #[cfg(test)]
@@ -29,31 +31,12 @@ mod tests;
 pub use host::HostRecord;
 pub use key::KeyRecord;
 pub use member::MemberRecord;
+pub use next_host::{NextHost, NextHostKey};
 pub use node::NodeRecord;
 
-use crate::model::{Change, Event, Lock, Migration, Network};
-use stopover_net::{Mac, Vni};
-
-/// One record to write; `None` removes it. Later ones win.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// By id.
-    Host(u32, Option<HostRecord>),
-    /// A declaration.
-    Network(Vni, Option<Network>),
-    /// By network and host.
-    Member(Vni, u32, Option<MemberRecord>),
-    /// By network and MAC.
-    Node(Vni, Mac, Option<NodeRecord>),
-    /// By its place in the memory of keys.
-    Key(u64, Option<KeyRecord>),
-    /// By number.
-    Event(u64, Option<Event>),
-    /// By id.
-    Migration(u64, Option<Box<Migration>>),
-    /// By the node's network and MAC.
-    Lock(Vni, Mac, Option<Lock>),
-}
+use crate::model::Change;
+#[cfg(doc)]
+use crate::model::{Event, Lock, Migration, Network};
 
 /// The changes of one revision, as watchers get them; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]

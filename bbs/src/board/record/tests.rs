@@ -4,12 +4,14 @@
 use super::*;
 use crate::{
     board::{Hold, Ips, Outcome, Run},
-    model::{Accepted, DeclaredBy, EventKind, MigrationState, NodeFacts, Uuid},
-    table::Record,
+    model::{
+        Accepted, DeclaredBy, Event, EventKind, Lock, Migration, MigrationState, Network, NodeFacts, Uuid,
+    },
+    table::{Record, RecordKey},
 };
 use proptest::{collection::vec, prelude::*};
 use std::net::IpAddr;
-use stopover_net::HostName;
+use stopover_net::{HostName, Mac, Vni};
 
 fn key() -> (Vni, Mac) {
     (Vni::new(5).unwrap(), Mac::new([2, 0, 0, 0, 0, 1]))
@@ -93,6 +95,17 @@ fn a_node_of_an_earlier_version_is_read() {
     assert_eq!((record.host, record.generation, record.facts), (7, 9, NodeFacts::default()));
     assert_eq!(record.ips, Ips::from(IpAddr::from([10, 0, 0, 1])));
     assert_eq!(record.encode(key()), bytes, "and written the same");
+}
+
+#[test]
+fn the_next_host_round_trips_under_its_only_key() {
+    let key = NextHostKey.to_bytes();
+    assert_eq!(
+        (NextHostKey::from_bytes(key.as_bytes()), NextHostKey::from_bytes(b"next")),
+        (Some(NextHostKey), None)
+    );
+    assert_eq!(again(NextHostKey, &NextHost(u32::MAX)), Some(NextHost(u32::MAX)));
+    assert_eq!(NextHost::decode(NextHostKey, &(1u64 << 32).to_be_bytes()), None);
 }
 
 #[test]

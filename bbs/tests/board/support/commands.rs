@@ -8,7 +8,8 @@ use std::{
 };
 use stopover_bbs::{
     board::{Applied, Command, Outcome, Principal, Refusal, Session, Ticket},
-    model::{DeclaredBy, Host, Registration, Report, Row, Target, Uuid},
+    model::{DeclaredBy, Host, Migration, Registration, Report, Row, Target, Uuid},
+    records::Records,
     store::Store,
 };
 use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
@@ -107,8 +108,8 @@ impl Rig {
 
     /// Every other ticket is late by a generation.
     fn ticket(&self, m: u8) -> Ticket {
-        let all = self.store.view().unwrap().migrations().unwrap();
-        let known = all.iter().rev().nth(usize::from(m) / 2);
+        let all = self.store.view().unwrap().all::<Migration>().unwrap();
+        let known = all.iter().map(|(_, migration)| migration).rev().nth(usize::from(m) / 2);
         known.map_or(Ticket { migration: 1, generation: 1 }, |k| Ticket {
             migration: k.id,
             generation: k.generation - u64::from(m % 2),

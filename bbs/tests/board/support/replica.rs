@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use stopover_bbs::{
+    board::record::{HostRecord, MemberRecord, NodeRecord},
     model::{Change, Host, Lock, Network, Node},
+    records::Records,
     store::View,
 };
 use stopover_net::{Mac, Vni};
@@ -86,27 +88,16 @@ impl Replica {
 
     /// What the store holds.
     pub fn of(view: &dyn View) -> Self {
+        let seen = |r: MemberRecord| r.visible().expect("an empty membership is stored");
+        let hosts = view.all::<HostRecord>().unwrap().into_iter();
+        let members = view.all::<MemberRecord>().unwrap().into_iter();
+        let nodes = view.all::<NodeRecord>().unwrap().into_iter();
         Self {
-            hosts: view.hosts().unwrap().into_iter().map(|(id, h)| (id, h.to_host(id))).collect(),
-            networks: view.networks().unwrap().into_iter().map(|n| (n.vni, n)).collect(),
-            members: view
-                .members(None, None, usize::MAX)
-                .unwrap()
-                .into_iter()
-                .map(|(vni, h, r)| ((vni, h), r.visible().expect("an empty membership is stored")))
-                .collect(),
-            nodes: view
-                .nodes(None, None, usize::MAX)
-                .unwrap()
-                .into_iter()
-                .map(|(vni, mac, r)| ((vni, mac), r.to_node(vni, mac)))
-                .collect(),
-            locks: view
-                .locks(None, None, usize::MAX)
-                .unwrap()
-                .into_iter()
-                .map(|(v, m, l)| ((v, m), l))
-                .collect(),
+            hosts: hosts.map(|(id, h)| (id, h.to_host(id))).collect(),
+            networks: view.all::<Network>().unwrap().into_iter().collect(),
+            members: members.map(|(key, r)| (key, seen(r))).collect(),
+            nodes: nodes.map(|((vni, mac), r)| ((vni, mac), r.to_node(vni, mac))).collect(),
+            locks: view.all::<Lock>().unwrap().into_iter().collect(),
         }
     }
 

@@ -8,15 +8,17 @@ use std::{
 };
 use stopover_bbs::{
     board::{Applied, Board, Command, Key, Lineage, Now, Settings},
-    model::{Lock, MigrationState},
-    server::{History, restore},
-    store::{CommitHeader, Redb, Store},
+    model::{Lock, Migration, MigrationState},
+    records::Records,
+    server::{History, Writer, lineage, restore},
+    store::{Redb, Store},
 };
 
 /// A board, its store and its history, without threads.
 pub struct Rig {
     pub board: Board,
     pub store: Arc<Redb>,
+    writer: Writer,
     pub history: Arc<History>,
     pub lineage: Arc<Lineage>,
     pub now: Now,
@@ -34,9 +36,11 @@ pub struct Rig {
 impl Rig {
     pub fn new(keep: usize) -> Self {
         let store = Arc::new(Redb::in_memory().unwrap());
+        let settings = Settings { run: 0, lease_ms: LEASE, keep_changes: keep, absence: ABSENCE };
         let mut rig = Self {
-            board: Board::new(Settings { run: 0, lease_ms: LEASE, keep_changes: keep, absence: ABSENCE }),
-            lineage: Arc::new(store.lineage().unwrap()),
+            board: Board::new(settings),
+            writer: Writer::begin(store.clone()).unwrap(),
+            lineage: Arc::new(lineage(&*store).unwrap()),
             store,
             history: Arc::new(History::new(0, keep)),
             now: Now::default(),
@@ -53,10 +57,11 @@ impl Rig {
 
     /// As after a crash: only the store is left.
     pub fn restart(&mut self) {
-        self.run = self.store.begin_run().unwrap();
+        self.writer = Writer::begin(self.store.clone()).unwrap();
+        self.run = self.writer.run().unwrap();
         let settings = Settings { run: self.run, lease_ms: LEASE, keep_changes: self.keep, absence: ABSENCE };
         self.board = restore(&*self.store.view().unwrap(), settings).unwrap();
-        self.lineage = Arc::new(self.store.lineage().unwrap());
+        self.lineage = Arc::new(self.writer.lineage().unwrap());
         self.board.set_lineage(self.lineage.clone());
         self.history = Arc::new(History::new(self.board.revision(), self.keep));
         self.now = Now::default();
@@ -85,8 +90,7 @@ impl Rig {
             assert_eq!(applied.commits, [], "a refused command changes nothing");
         }
         state.check();
-        let mark = CommitHeader { revision: expected, next_host: self.board.next_host() };
-        self.store.commit(mark, applied.writes.clone(), &mut |_| {}).unwrap();
+        self.writer.commit(expected, applied.writes.clone(), &mut |_| {}).unwrap();
         self.history.publish(applied.commits.clone());
         assert_eq!(Replica::of(&*self.store.view().unwrap()), state, "the store and the changes agree");
         let counts = self.board.counts();
@@ -101,7 +105,7 @@ impl Rig {
     fn check_migrations(&self, state: &Replica) {
         let mut locks = BTreeMap::new();
         let mut last = 0;
-        for m in self.store.view().unwrap().migrations().unwrap() {
+        for (_, m) in self.store.view().unwrap().all::<Migration>().unwrap() {
             assert!(m.generation > last, "generations grow with migrations");
             last = m.generation;
             let up = |id: u32| state.hosts.get(&id).is_some_and(|h| h.up);
