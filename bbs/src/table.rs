@@ -94,6 +94,70 @@ impl Write {
     pub fn set<R: Record>(key: R::Key, record: Option<&R>) -> Self {
         record.map_or_else(|| Self::remove::<R>(key), |record| Self::put(key, record))
     }
+
+    /// Bytes of key and record.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.as_bytes().len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
+}
+
+/// What a store takes in one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most records that are written or removed.
+    pub writes: usize,
+    /// Most bytes of their keys and values together.
+    pub bytes: usize,
+    /// Most bytes of one value.
+    pub record_bytes: usize,
+    /// Most bytes of one key.
+    pub key_bytes: usize,
+}
+
+impl Limits {
+    /// None that a board reaches.
+    pub const UNLIMITED: Self =
+        Self { writes: usize::MAX, bytes: usize::MAX, record_bytes: usize::MAX, key_bytes: usize::MAX };
+
+    /// What every store must take: twice the end of a migration of as many nodes as are allowed, with five records for
+    /// each, and a migration's record with as many deferred claims as are allowed.
+    pub const LEAST: Self =
+        Self { writes: 1024, bytes: 1 << 20, record_bytes: 256 << 10, key_bytes: KEY_BYTES };
+
+    /// Whether everything that fits into `other` fits.
+    #[must_use]
+    pub fn include(&self, other: &Self) -> bool {
+        self.writes >= other.writes
+            && self.bytes >= other.bytes
+            && self.record_bytes >= other.record_bytes
+            && self.key_bytes >= other.key_bytes
+    }
+
+    /// As many records and bytes of half the size.
+    #[must_use]
+    pub fn half(&self) -> Self {
+        Self { writes: self.writes / 2, bytes: self.bytes / 2, ..*self }
+    }
+
+    /// What is too large, as half a sentence with what was found and what is allowed.
+    pub fn check(&self, writes: &[Write]) -> Result<(), String> {
+        if *self == Self::UNLIMITED {
+            return Ok(());
+        }
+        let bytes: usize = writes.iter().map(Write::size).sum();
+        let longest = writes.iter().filter_map(|write| write.value.as_ref()).map(|value| value.len()).max();
+        for (what, found, most) in [
+            ("records", writes.len(), self.writes),
+            ("bytes", bytes, self.bytes),
+            ("bytes in one record", longest.unwrap_or(0), self.record_bytes),
+        ] {
+            if found > most {
+                return Err(format!("{found} {what}, where at most {most} are possible"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The key of a kind of record. Numbers are big-endian, so that byte order is key order.

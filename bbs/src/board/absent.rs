@@ -57,15 +57,23 @@ impl Board {
         let any_up_since = *self.any_up_since.get_or_insert(now.lease_ms);
         // The order of a hash map must not be visible.
         absent.sort_unstable();
+        let most = self.hosts_per_tick();
+        let mut left = most;
         for id in absent {
+            if left == 0 {
+                break;
+            }
             let Some(host) = self.state.hosts.get(&id) else { continue };
             let down_this_run_ms = now.lease_ms.saturating_sub(host.down_since);
             let observed_down_ms = now.lease_ms.saturating_sub(host.down_since.max(any_up_since));
             let total_down_ms = down_this_run_ms + host.absent_before_ms.unwrap_or(0);
             let Absence { flood_grace_ms, forget_after_ms } = self.settings.absence;
             let may_remove = forget_after_ms != 0 && observed_down_ms >= forget_after_ms.min(LISTEN_MS);
-            if may_remove && total_down_ms >= forget_after_ms && !self.has_declarations(id) {
+            let records = host.nodes as usize + host.networks.len();
+            let fits = records < most;
+            if may_remove && total_down_ms >= forget_after_ms && fits && !self.has_declarations(id) {
                 self.remove_absent(now, id, total_down_ms);
+                left = left.saturating_sub(1 + records);
             } else if observed_down_ms >= flood_grace_ms && !host.record.no_flood {
                 let record = HostRecord { no_flood: true, ..host.record.clone() };
                 let text = format!(
@@ -76,8 +84,15 @@ impl Board {
                 );
                 self.state.put_host(id, Some(record));
                 self.push_event(EventKind::HostDown, text);
+                left -= 1;
             }
         }
+    }
+
+    /// How many hosts may be late, and how many change because they are absent, in one tick, so that the store takes it in
+    /// one transaction: each with a record, an event and the removal of an old one. The next tick has the others.
+    pub(super) fn hosts_per_tick(&self) -> usize {
+        self.settings.limits.writes / 16
     }
 
     /// Whether the operator has declared nodes or memberships of it. Only the operator removes those.

@@ -286,6 +286,8 @@ pub enum Refusal {
     OtherBoard(String),
     /// The key belongs to another request.
     KeyReused,
+    /// It changes more than the store takes at once.
+    TooLarge(String),
     /// Rows of a load are wrong.
     Rows {
         /// The first few.
@@ -308,6 +310,7 @@ impl Refusal {
             Self::Stale(_) => "stale",
             Self::OtherBoard(_) => "other-board",
             Self::KeyReused => "key-reused",
+            Self::TooLarge(_) => "too-large",
         }
     }
 }
@@ -321,6 +324,7 @@ impl fmt::Display for Refusal {
             | Self::Fenced(why)
             | Self::InUse(why)
             | Self::Stale(why)
+            | Self::TooLarge(why)
             | Self::OtherBoard(why) => f.write_str(why),
             Self::KeyReused => f.write_str(
                 "the idempotency key belongs to a different request: take a new key for each request, and the \

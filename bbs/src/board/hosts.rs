@@ -319,6 +319,7 @@ impl Board {
             .map(|(id, _)| *id)
             .collect();
         late.sort_unstable();
+        late.truncate(self.hosts_per_tick());
         let why = format!("has been silent for {} ms and is down", self.settings.lease_ms);
         for id in late {
             self.mark_down(now, id, &why);

@@ -294,6 +294,11 @@ impl Board {
         }
         ids.extend(self.leases.due(now.lease_ms));
         for id in ids {
+            if self.is_half_full() {
+                // At the next command.
+                self.state.touched.insert(id);
+                continue;
+            }
             self.state.steps += 1;
             let Some(m) = self.state.migrations.get(&id) else { continue };
             let source_down = !self.is_up(m.source.id);

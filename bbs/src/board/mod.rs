@@ -53,7 +53,7 @@ pub use state::COMMIT_CHANGES;
 
 use crate::{
     model::{DeclaredBy, Event, EventKind, Migration, Network},
-    table::Write,
+    table::{Limits, Write},
 };
 use command::Actor;
 use deadlines::Deadlines;
@@ -81,6 +81,9 @@ pub struct Settings {
     pub keep_changes: usize,
     /// How hosts that remain down are handled.
     pub absence: Absence,
+    /// What the store takes in one transaction. One command is one transaction, at most. It may fill half of one: the
+    /// rest is for what follows from it, such as the ends of migrations and events.
+    pub limits: Limits,
 }
 
 /// Counts, for lists and metrics.
@@ -270,7 +273,12 @@ impl Board {
         // A session ends with the process: a registration that is repeated after a restart must be executed again.
         let durable_key = !matches!(command, Command::Register(_));
         self.actor = command.actor();
-        let result = self.run(now, command);
+        let called = self.actor != Actor::Board;
+        let mut result = self.run(now, command);
+        if called && let (Ok(_), Err(refusal)) = (&result, self.check_size()) {
+            self.pending_events.clear();
+            result = Err(refusal);
+        }
         if result.is_err() {
             self.state.undo();
         }
@@ -325,6 +333,21 @@ impl Board {
                 Ok(DONE)
             }
         }
+    }
+
+    /// Refuses a command that writes more than the store takes at once.
+    fn check_size(&self) -> Result<(), Refusal> {
+        self.settings.limits.half().check(self.state.writes()).map_err(|excess| {
+            Refusal::TooLarge(format!(
+                "the store of this board takes a limited change at once: this one has {excess}; hint: make it in \
+                 several parts"
+            ))
+        })
+    }
+
+    /// Whether what follows from a command must wait for the next one.
+    fn is_half_full(&self) -> bool {
+        self.state.writes().len() >= self.settings.limits.half().writes
     }
 
     fn push_event(&mut self, kind: EventKind, text: String) {

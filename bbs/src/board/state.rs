@@ -197,6 +197,11 @@ impl State {
         self.journal.on = on;
     }
 
+    /// What the command writes so far.
+    pub fn writes(&self) -> &[Write] {
+        &self.journal.writes
+    }
+
     /// Revision of the next change.
     pub fn next_revision(&self) -> u64 {
         self.journal.closed.back().map_or(self.revision, |c| c.revision) + 1

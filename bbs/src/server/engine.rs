@@ -1,6 +1,7 @@
 //! The only thread that changes the board. It takes all queued calls, applies them, writes them in one transaction, and
 //! only then answers and publishes. So a crash cannot undo what a client has seen or what was acknowledged, and a busy
-//! board shares each fsync among many calls.
+//! board shares each fsync among many calls. If the store limits transactions, the calls are written in several, each of
+//! whole calls; one that does not fit alone is refused.
 
 use super::{
     history::History,
@@ -14,7 +15,7 @@ use crate::{
     },
     model::{Event, EventKind},
     store::{Store, StoreError},
-    table::Write,
+    table::{Limits, Write},
 };
 use log::Level;
 use std::{
@@ -82,10 +83,10 @@ pub fn start(
     metrics: Arc<Metrics>,
 ) -> Result<Started, Failure> {
     let writer = Writer::begin(store.clone())?;
-    let run = writer.run()?;
+    let (run, limits) = (writer.run()?, writer.limits());
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
     let lineage = Arc::new(writer.lineage()?);
-    let mut board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes, absence })?;
+    let mut board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes, absence, limits })?;
     board.set_lineage(lineage.clone());
     let counts = board.counts();
     log::info!(
@@ -208,8 +209,15 @@ struct Batch {
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     commits: Vec<Commit>,
     writes: Vec<Write>,
+    bytes: usize,
     events: Vec<Event>,
     progress: Vec<mpsc::UnboundedSender<u64>>,
+}
+
+impl Batch {
+    fn has_room(&self, limits: &Limits, writes: usize, bytes: usize) -> bool {
+        self.writes.len() + writes <= limits.writes && self.bytes.saturating_add(bytes) <= limits.bytes
+    }
 }
 
 impl Worker {
@@ -234,7 +242,7 @@ impl Worker {
                 Job::Tick => tick = true,
                 Job::Query(query) => queries.push(query),
                 Job::Apply { key, command, answer, progress } => {
-                    let result = self.apply(now, key, command, &mut batch);
+                    let result = self.apply(now, key, command, &mut batch)?;
                     batch.answers.push((answer, result));
                     batch.progress.extend(progress);
                 }
@@ -242,7 +250,7 @@ impl Worker {
         }
         // After the calls: one of them may be the heartbeat of a host whose lease is about to expire.
         if tick {
-            let _ = self.apply(now, None, Command::Tick, &mut batch);
+            let _ = self.apply(now, None, Command::Tick, &mut batch)?;
         }
         self.commit(batch)?;
         for query in queries {
@@ -251,18 +259,32 @@ impl Worker {
         Ok(())
     }
 
-    fn apply(&mut self, now: Now, key: Option<Key>, command: Command, batch: &mut Batch) -> Answer {
+    /// Applies a command. Commits the batch before it if there is no room for both.
+    fn apply(
+        &mut self,
+        now: Now,
+        key: Option<Key>,
+        command: Command,
+        batch: &mut Batch,
+    ) -> Result<Answer, Failure> {
         let Applied { result, commits, writes, events } = self.board.apply(now, key, command);
         self.metrics.count_command(result.as_ref().err());
+        let limits = self.writer.limits();
+        limits.check(&writes).map_err(Failure::TooLarge)?;
+        let bytes = writes.iter().map(Write::size).sum();
+        if !batch.has_room(&limits, writes.len(), bytes) {
+            self.commit(std::mem::take(batch))?;
+        }
         batch.revision = self.board.revision();
         batch.commits.extend(commits);
         batch.writes.extend(writes);
+        batch.bytes += bytes;
         batch.events.extend(events);
-        result
+        Ok(result)
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), Failure> {
-        let Batch { revision, answers, commits, writes, events, progress } = batch;
+        let Batch { revision, answers, commits, writes, events, progress, .. } = batch;
         if !writes.is_empty() || !commits.is_empty() {
             let began = Instant::now();
             self.writer.commit(revision, writes, &mut |n| {

@@ -16,7 +16,7 @@ use crate::{
     model::Uuid,
     records::Records,
     store::{CommitResult, Header, Store, StoreError, Transaction},
-    table::Write,
+    table::{Limits, Write},
 };
 use std::{fmt, sync::Arc};
 
@@ -39,6 +39,8 @@ pub enum Failure {
     Unknown(String),
     /// A transaction was not written.
     Failed(StoreError),
+    /// A change that the board makes by itself has too many records for the store.
+    TooLarge(String),
 }
 
 impl From<StoreError> for Failure {
@@ -67,6 +69,11 @@ impl fmt::Display for Failure {
                 "{e}; the last changes are not stored, and none of them was acknowledged; hint: see to the disk and \
                  its free space, then start the board again"
             ),
+            Self::TooLarge(excess) => write!(
+                f,
+                "a change that the board makes by itself has {excess} in one transaction of this store; hint: raise \
+                 the store's limits, then start the board again"
+            ),
         }
     }
 }
@@ -78,13 +85,19 @@ pub struct Writer {
     store: Arc<dyn Store>,
     /// The store's, after the last transaction.
     header: Header,
+    limits: Limits,
 }
 
 impl Writer {
     /// Begins a term, and adds a run with a new id to the store's history.
     pub fn begin(store: Arc<dyn Store>) -> Result<Self, Failure> {
+        let limits = store.limits();
+        if !limits.include(&Limits::LEAST) {
+            let why = format!("found {limits:?}; expected at least {:?}; hint: raise them", Limits::LEAST);
+            return Err(StoreError::new("reading its limits", why).into());
+        }
         let header = store.begin_term()?;
-        let mut writer = Self { store, header };
+        let mut writer = Self { store, header, limits };
         let Header { term, revision, .. } = header;
         let mut writes = vec![Write::put(term, &Run { id: Uuid::new_v4(), first: revision })];
         writes.extend(term.checked_sub(RUNS_KEPT as u64).map(Write::remove::<Run>));
@@ -95,6 +108,12 @@ impl Writer {
     /// Number of this start of the board.
     pub fn run(&self) -> Result<u32, StoreError> {
         self.header.term.try_into().map_err(|e| StoreError::new("counting this start", e))
+    }
+
+    /// What fits into a transaction.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The runs so far.

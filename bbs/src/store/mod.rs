@@ -13,7 +13,7 @@ mod redb;
 
 pub use redb::Redb;
 
-use crate::table::{Table, Write};
+use crate::table::{Limits, Table, Write};
 use std::fmt;
 use uuid::Uuid;
 
@@ -118,6 +118,9 @@ pub enum CommitResult {
 pub trait Store: Send + Sync + 'static {
     /// Chosen when the store was created; does not change.
     fn board_id(&self) -> Uuid;
+
+    /// What it takes in one transaction; does not change.
+    fn limits(&self) -> Limits;
 
     /// Begins the next term; durable before it returns. From then on transactions of earlier terms are fenced. Returns
     /// the header, with the new term.

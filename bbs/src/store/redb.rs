@@ -5,7 +5,7 @@
 //! `revision` and `transaction`.
 
 use super::{CommitResult, Header, Range, Store, StoreError, Transaction, View, format};
-use crate::table::{Table as RecordTable, Unreadable, Write};
+use crate::table::{Limits, Table as RecordTable, Unreadable, Write};
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
     TableDefinition, TableError, WriteTransaction, backends::InMemoryBackend,
@@ -209,6 +209,10 @@ impl Redb {
 impl Store for Redb {
     fn board_id(&self) -> Uuid {
         self.board_id
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::UNLIMITED
     }
 
     fn begin_term(&self) -> Result<Header, StoreError> {

@@ -1,7 +1,11 @@
 //! Sessions: which processes may register a host, and what happens to a host that is silent.
 
 use super::*;
-use stopover_bbs::board::Absence;
+use std::net::IpAddr;
+use stopover_bbs::{
+    board::{Absence, Board, Now, Settings},
+    table::Limits,
+};
 
 #[test]
 fn a_conflict_names_the_holder_and_is_one_event() {
@@ -267,4 +271,45 @@ fn absence_counts_only_while_other_hosts_are_up() {
     assert_eq!(rig.state().hosts.len(), 2);
     pass(&mut rig, 2 * LEASE, &[1]);
     assert_eq!(rig.state().hosts.len(), 1);
+}
+
+/// A thousand hosts are silent at once, on a store with the least limits.
+#[test]
+fn what_the_board_does_by_itself_fits_into_a_transaction() {
+    const HOSTS: u32 = 1000;
+    let limits = Limits::LEAST;
+    let settings = Settings { run: 1, lease_ms: LEASE, keep_changes: 100, absence: ABSENCE, limits };
+    let mut board = Board::new(settings);
+    board.finish_restore(0, 1, 0, Now::default());
+    let register = |board: &mut Board, now, n: u32| {
+        let [_, _, a, b] = n.to_be_bytes();
+        let registration = Registration {
+            host: name(&format!("gw-{n}")),
+            vteps: vec![IpAddr::from([10, 1, a, b])],
+            udp_port: 4789,
+            instance: Uuid::from_u128(n.into()),
+            holds: None,
+        };
+        board.apply(now, None, Command::Register(registration)).result.unwrap()
+    };
+    (0..HOSTS).for_each(|n| drop(register(&mut board, Now::default(), n)));
+    let mut now = Now { unix_ms: 1, lease_ms: LEASE };
+    let mut ticks = 0;
+    while board.counts().hosts_up > 0 {
+        let applied = board.apply(now, None, Command::Tick);
+        assert_eq!(limits.check(&applied.writes), Ok(()));
+        assert!(!applied.events.is_empty(), "tick {ticks} goes on");
+        ticks += 1;
+    }
+    assert!(ticks > 10, "{ticks}");
+    // One host is up. In time the others are not flooded, and then removed.
+    register(&mut board, now, 0);
+    while board.counts().hosts > 1 {
+        now.lease_ms += LEASE / 2;
+        now.unix_ms += LEASE / 2;
+        assert!(now.lease_ms < 100 * ABSENCE.forget_after_ms, "{:?}", board.counts());
+        register(&mut board, now, 0);
+        let applied = board.apply(now, None, Command::Tick);
+        assert_eq!(limits.check(&applied.writes), Ok(()));
+    }
 }

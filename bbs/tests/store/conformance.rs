@@ -11,7 +11,7 @@ use std::{
 };
 use stopover_bbs::{
     store::{CommitResult, Header, Range, Redb, Store, Transaction, View},
-    table::{KEY_BYTES, Key, Table, Write},
+    table::{KEY_BYTES, Key, Limits, Table, Write},
 };
 
 const A: Table = Table("a");
@@ -42,7 +42,7 @@ impl Backend for RedbFile {
 
 impl Backend for Memory {
     fn create() -> Self {
-        Self::new()
+        Self::new(Limits::LEAST)
     }
 
     fn open(&self) -> Arc<dyn Store> {
@@ -118,6 +118,7 @@ fn a_new_store_is_empty<B: Backend>() {
     assert_eq!(view.header(), Header::default());
     assert_eq!(view.get(A, b"k").unwrap(), None);
     assert_eq!(all(&*view, A), []);
+    assert!(store.limits().include(&Limits::LEAST), "{:?}", store.limits());
     assert_ne!(B::create().open().board_id(), store.board_id());
 }
 
@@ -302,23 +303,49 @@ fn readers_see_whole_transactions<B: Backend>() {
     assert!(seen.keys().all(|revision| *revision <= TRANSACTIONS));
 }
 
-/// A hundred thousand records, the longest key and a long value.
-fn large_transactions_are_written<B: Backend>() {
-    const COUNT: u32 = 100_000;
+/// As much as it declares, in one transaction; more is refused as a whole.
+fn limits_are_what_it_takes<B: Backend>() {
     let backend = B::create();
     let store = backend.open();
     let header = store.begin_term().unwrap();
+    let limits = store.limits();
+    let count = limits.writes.min(100_000) as u32;
     let mut reports = Vec::new();
-    let writes = (0..COUNT).map(|n| put(A, &number(n), b"1")).collect();
+    let writes = (0..count).map(|n| put(A, &number(n), b"1")).collect();
     let transaction = Transaction::new(header, 1, writes);
     assert!(matches!(store.commit(&transaction, &mut |n| reports.push(n)), CommitResult::Committed));
-    assert!(reports.is_sorted() && reports.last().is_some_and(|last| *last <= COUNT.into()), "{reports:?}");
-    let (long, longest_key) = (vec![7; 1 << 20], [0xee; KEY_BYTES]);
-    commit(&*store, transaction.header(), 2, vec![put(B, &longest_key, &long)]);
+    assert!(reports.is_sorted() && reports.last().is_some_and(|last| *last <= count.into()), "{reports:?}");
+    let header = transaction.header();
+    let long = vec![7; limits.record_bytes.min(1 << 20)];
+    let longest_key = [0xee; KEY_BYTES];
+    let header = commit(&*store, header, 2, vec![put(B, &longest_key, &long)]);
     drop(store);
-    let view = backend.open().view().unwrap();
-    assert_eq!(all(&*view, A).len(), COUNT as usize);
-    assert_eq!(view.get(B, &longest_key).unwrap(), Some(long));
+    let store = backend.open();
+    let view = store.view().unwrap();
+    assert_eq!(all(&*view, A).len(), count as usize);
+    assert_eq!(view.get(B, &longest_key).unwrap(), Some(long.clone()));
+
+    let mut too_large = Vec::new();
+    if limits.writes < usize::MAX {
+        too_large.push((0..=count).map(|n| put(B, &number(n), b"2")).collect());
+    }
+    if limits.record_bytes < usize::MAX {
+        too_large.push(vec![put(B, b"k", b"2"), put(B, b"x", &vec![0; limits.record_bytes + 1])]);
+    }
+    if limits.bytes < usize::MAX {
+        let records = limits.bytes / long.len() + 1;
+        too_large.push((0..records as u32).map(|n| put(B, &number(n), &long)).collect());
+    }
+    for writes in too_large {
+        let transaction = Transaction::new(header, 3, writes);
+        match store.commit(&transaction, &mut |_| {}) {
+            CommitResult::Failed(why) => assert!(why.to_string().contains("at most"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        let view = store.view().unwrap();
+        assert_eq!((view.header(), all(&*view, B).len()), (header, 1), "nothing of it was written");
+    }
+    commit(&*store, header, 3, vec![]);
 }
 
 macro_rules! conformance {
@@ -334,7 +361,7 @@ macro_rules! conformance {
                 keys_of_a_prefix_are_read
                 a_view_does_not_change
                 readers_see_whole_transactions
-                large_transactions_are_written
+                limits_are_what_it_takes
             );
         })*
     };

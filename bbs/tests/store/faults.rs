@@ -11,12 +11,13 @@ use stopover_bbs::{
     board::Outcome,
     server::{Failure, Stopped, Writer},
     store::{CommitResult, Header, Redb, Store, Transaction},
+    table::Limits,
 };
 
 const CALLS: u32 = 12;
 
 fn memory() -> Arc<dyn Store> {
-    Arc::new(Memory::new())
+    Arc::new(Memory::new(Limits::UNLIMITED))
 }
 
 fn redb() -> Arc<dyn Store> {

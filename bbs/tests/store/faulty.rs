@@ -10,6 +10,7 @@ use std::{
 use stopover_bbs::{
     model::Uuid,
     store::{CommitResult, Header, Store, StoreError, Transaction, View},
+    table::Limits,
 };
 
 /// What happens to a transaction.
@@ -66,6 +67,10 @@ fn error() -> StoreError {
 impl Store for Faulty {
     fn board_id(&self) -> Uuid {
         self.store.board_id()
+    }
+
+    fn limits(&self) -> Limits {
+        self.store.limits()
     }
 
     fn begin_term(&self) -> Result<Header, StoreError> {

@@ -7,6 +7,7 @@ mod dump;
 mod engine;
 mod faults;
 mod faulty;
+mod limits;
 mod memory;
 mod samples;
 

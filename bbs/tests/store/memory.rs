@@ -9,7 +9,7 @@ use std::{
 use stopover_bbs::{
     model::Uuid,
     store::{CommitResult, Header, Range, Store, StoreError, Transaction, View},
-    table::Table,
+    table::{Limits, Table},
 };
 
 #[derive(Clone, Default)]
@@ -21,12 +21,13 @@ struct State {
 #[derive(Clone)]
 pub struct Memory {
     board_id: Uuid,
+    limits: Limits,
     state: Arc<Mutex<Arc<State>>>,
 }
 
 impl Memory {
-    pub fn new() -> Self {
-        Self { board_id: Uuid::new_v4(), state: Arc::default() }
+    pub fn new(limits: Limits) -> Self {
+        Self { board_id: Uuid::new_v4(), limits, state: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, Arc<State>> {
@@ -39,6 +40,10 @@ impl Store for Memory {
         self.board_id
     }
 
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
     fn begin_term(&self) -> Result<Header, StoreError> {
         let mut state = self.state();
         let header = &mut Arc::make_mut(&mut state).header;
@@ -47,6 +52,9 @@ impl Store for Memory {
     }
 
     fn commit(&self, transaction: &Transaction, progress: &mut dyn FnMut(u64)) -> CommitResult {
+        if let Err(excess) = self.limits.check(transaction.writes()) {
+            return CommitResult::Failed(StoreError::new("writing a transaction", excess));
+        }
         let mut state = self.state();
         if state.header != transaction.expected() {
             return CommitResult::Fenced(state.header);

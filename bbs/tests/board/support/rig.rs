@@ -12,6 +12,7 @@ use stopover_bbs::{
     records::Records,
     server::{History, Writer, lineage, restore},
     store::{Redb, Store},
+    table::Limits,
 };
 
 /// A board, its store and its history, without threads.
@@ -36,7 +37,8 @@ pub struct Rig {
 impl Rig {
     pub fn new(keep: usize) -> Self {
         let store = Arc::new(Redb::in_memory().unwrap());
-        let settings = Settings { run: 0, lease_ms: LEASE, keep_changes: keep, absence: ABSENCE };
+        let limits = Limits::UNLIMITED;
+        let settings = Settings { run: 0, lease_ms: LEASE, keep_changes: keep, absence: ABSENCE, limits };
         let mut rig = Self {
             board: Board::new(settings),
             writer: Writer::begin(store.clone()).unwrap(),
@@ -59,7 +61,8 @@ impl Rig {
     pub fn restart(&mut self) {
         self.writer = Writer::begin(self.store.clone()).unwrap();
         self.run = self.writer.run().unwrap();
-        let settings = Settings { run: self.run, lease_ms: LEASE, keep_changes: self.keep, absence: ABSENCE };
+        let (run, limits) = (self.run, self.writer.limits());
+        let settings = Settings { run, lease_ms: LEASE, keep_changes: self.keep, absence: ABSENCE, limits };
         self.board = restore(&*self.store.view().unwrap(), settings).unwrap();
         self.lineage = Arc::new(self.writer.lineage().unwrap());
         self.board.set_lineage(self.lineage.clone());

@@ -6,6 +6,7 @@ use super::super::*;
 use crate::{
     board::{Absence, Board, Command, Now, Outcome, Session, Settings},
     model::{Change, Registration, Uuid},
+    table::Limits,
 };
 use proptest::{collection::vec, prelude::*};
 use std::net::IpAddr;
@@ -60,7 +61,13 @@ fn name(host: usize) -> HostName {
 impl World {
     fn new() -> Self {
         let absence = Absence::default();
-        let mut board = Board::new(Settings { run: 1, lease_ms: 1_000_000, keep_changes: 1000, absence });
+        let mut board = Board::new(Settings {
+            run: 1,
+            lease_ms: 1_000_000,
+            keep_changes: 1000,
+            absence,
+            limits: Limits::UNLIMITED,
+        });
         board.finish_restore(0, 1, 0, Now::default());
         let mut hosts: Vec<Host> = (0..HOSTS).map(|_| Host::default()).collect();
         for (n, host) in hosts.iter_mut().enumerate() {
