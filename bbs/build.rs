@@ -1,6 +1,15 @@
-//! Generates the gRPC types and stubs of `proto/stopover/v1/*.proto`; needs `protoc`.
+//! Generates the gRPC types and stubs of `proto/stopover/v1/*.proto`, and for tests those of `tests/before`, the protocol of
+//! earlier programs; needs `protoc`.
+
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tonic_prost_build::configure().compile_protos(&["proto/stopover/v1/board.proto"], &["proto"])?;
+    let files = ["proto/stopover/v1/before.proto", "proto/stopover/v1/board.proto"];
+    tonic_prost_build::configure().compile_protos(&files, &["proto"])?;
+    let before = Path::new(&std::env::var("OUT_DIR")?).join("before");
+    std::fs::create_dir_all(&before)?;
+    tonic_prost_build::configure()
+        .out_dir(before)
+        .compile_protos(&["tests/before/stopover/v1/board.proto"], &["tests/before"])?;
     Ok(())
 }

@@ -1,12 +1,26 @@
-//! From an [`Endpoint`] to a gRPC channel. The only place for TLS on the side of clients.
+//! From an [`Endpoint`] to the services of a board. The only place for TLS on the side of clients.
 
 use super::error::Error;
-use crate::proto::{MAX_MESSAGE_BYTES, v1::board_client::BoardClient};
+use crate::proto::{
+    MAX_MESSAGE_BYTES,
+    v1::{
+        ListWatchersRequest, host_service_client::HostServiceClient,
+        observer_service_client::ObserverServiceClient, operator_service_client::OperatorServiceClient,
+    },
+};
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 use stopover_config::Endpoint;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint as Transport, Uri};
+use tokio::{net::UnixStream, time::timeout};
+use tonic::{
+    Code,
+    body::Body,
+    codegen::{Service, http},
+    transport::{Channel, Endpoint as Transport, Uri},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// HTTP/2 flow-control window of a stream and of the connection, in bytes. With the default of 64 KiB a snapshot of some
@@ -14,9 +28,94 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const WINDOW: u32 = 4 << 20;
 /// A connection ends if its peer does not answer an HTTP/2 ping for this long.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// A board that does not answer the first call within this time is not used.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection to a board. A clone uses the same one.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    calls: Calls,
+}
+
+/// The limits of every client of a service.
+macro_rules! service {
+    ($client:ident, $connection:expr) => {
+        $client::new($connection.calls.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    };
+}
+
+impl Connection {
+    /// The calls of a host's appliance.
+    #[must_use]
+    pub fn host(&self) -> HostServiceClient<Calls> {
+        service!(HostServiceClient, self)
+    }
+
+    /// The calls that change what the operator declares.
+    #[must_use]
+    pub fn operator(&self) -> OperatorServiceClient<Calls> {
+        service!(OperatorServiceClient, self)
+    }
+
+    /// The calls that read.
+    #[must_use]
+    pub fn observer(&self) -> ObserverServiceClient<Calls> {
+        service!(ObserverServiceClient, self)
+    }
+}
+
+/// A channel to a board. A board of before has all calls as one service, with the same names and messages: then only
+/// the path of a call differs, so that no other code depends on the version of the board.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    channel: Channel,
+    board_of_before: bool,
+}
+
+impl Service<http::Request<Body>> for Calls {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = <Channel as Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.channel.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if self.board_of_before
+            && let Some(uri) = uri_of_before(request.uri())
+        {
+            *request.uri_mut() = uri;
+        }
+        self.channel.call(request)
+    }
+}
+
+/// The same call of the service that a board of before has.
+fn uri_of_before(uri: &Uri) -> Option<Uri> {
+    let (_, method) = uri.path().rsplit_once('/')?;
+    Uri::builder().path_and_query(format!("/stopover.v1.Board/{method}")).build().ok()
+}
 
 /// Connects; fails if the endpoint does not answer.
-pub async fn connect(endpoint: &Endpoint) -> Result<BoardClient<Channel>, Error> {
+pub async fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
+    let channel = open(endpoint).await?;
+    let mut connection = Connection { calls: Calls { channel, board_of_before: false } };
+    // The board answers this from memory, also while it is busy; there is no watcher of such a number.
+    let request = ListWatchersRequest { after: u64::MAX };
+    let mut observer = connection.observer();
+    let answer = timeout(FIRST_CALL_TIMEOUT, observer.list_watchers(request)).await.map_err(|_| {
+        Error::Unreachable(format!("{endpoint}: no answer within {} s", FIRST_CALL_TIMEOUT.as_secs()))
+    })?;
+    // Any other refusal is that of a board with services, and meets the next call too.
+    connection.calls.board_of_before =
+        answer.err().is_some_and(|status| status.code() == Code::Unimplemented);
+    Ok(connection)
+}
+
+async fn open(endpoint: &Endpoint) -> Result<Channel, Error> {
     let transport = |uri: String| -> Result<Transport, Error> {
         Ok(Transport::from_shared(uri)
             .map_err(|e| Error::Unreachable(format!("{endpoint}: {e}")))?
@@ -41,15 +140,12 @@ pub async fn connect(endpoint: &Endpoint) -> Result<BoardClient<Channel>, Error>
                 .await
         }
     };
-    let channel = connected.map_err(|e| {
+    connected.map_err(|e| {
         // tonic's own text is only "transport error"; the cause is at the end of the chain.
         let mut cause: &dyn std::error::Error = &e;
         while let Some(inner) = cause.source() {
             cause = inner;
         }
         Error::Unreachable(format!("{endpoint}: {cause}"))
-    })?;
-    Ok(BoardClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    })
 }

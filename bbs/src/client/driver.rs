@@ -2,7 +2,7 @@
 //! begins with a new registration, which fences outstanding calls of the old one.
 
 use super::{
-    connect::connect,
+    connect::{Calls, Connection, connect},
     desired::{ClaimEvent, ClaimResult, Work},
     error::{Error, Reason},
     follow::{self, Position},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{Accepted, Point, Uuid},
-    proto::{emit, parse, v1, v1::board_client::BoardClient},
+    proto::{emit, parse, v1, v1::host_service_client::HostServiceClient},
 };
 use std::{
     sync::Arc,
@@ -23,7 +23,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use tonic::transport::Channel;
 
 /// First and longest pause between attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
@@ -34,7 +33,7 @@ const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time for which a board may postpone a claim, in milliseconds.
 const MAX_RETRY_MS: u64 = 10_000;
 
-pub(super) type Client = BoardClient<Channel>;
+pub(super) type Client = HostServiceClient<Calls>;
 
 /// Sends updates in order; waits while the consumer is behind.
 pub(super) type Out = mpsc::Sender<Update>;
@@ -138,12 +137,12 @@ async fn attempt(
     position: &mut Position,
     out: &Out,
 ) -> Result<std::convert::Infallible, (bool, Error)> {
-    let client = connect(endpoint).await.map_err(|e| (false, e))?;
+    let board = connect(endpoint).await.map_err(|e| (false, e))?;
     let holds = held_point(shared, position);
-    let live = match register(client.clone(), cfg, instance, holds).await {
+    let live = match register(board.host(), cfg, instance, holds).await {
         Ok(live) => live,
         Err(e) if e.reason() == Some(Reason::OtherBoard) => {
-            lock(&shared.state).other_board = query_board_id(client).await;
+            lock(&shared.state).other_board = query_board_id(&board).await;
             return Err((false, e));
         }
         Err(e) => return Err((false, e)),
@@ -187,8 +186,8 @@ fn held_point(shared: &Shared, position: &Position) -> Option<Point> {
 }
 
 /// The id of the board that answers.
-async fn query_board_id(mut client: Client) -> Option<Uuid> {
-    let info = call(client.info(v1::InfoRequest {}), CALL_TIMEOUT).await.ok()?;
+async fn query_board_id(board: &Connection) -> Option<Uuid> {
+    let info = call(board.observer().info(v1::InfoRequest {}), CALL_TIMEOUT).await.ok()?;
     parse::id("board_id", &info.board_id).ok()
 }
 

@@ -15,7 +15,7 @@ pub use crate::model::{
     Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Migration, MigrationState, Network,
     Node, NodeBatch, NodeFacts, PackedNode, Report, Row, RowError, StationKind, Target, Unlocked,
 };
-pub use connect::connect;
+pub use connect::{Calls, Connection, connect};
 pub use entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry};
 pub use error::{Error, Reason};
 pub use migrations::MigrationUpdate;

@@ -1,8 +1,8 @@
-//! The operator's calls, one method each.
+//! The calls of people and tools, which read and declare; one method each.
 
 use super::{
-    connect::connect,
-    driver::{CALL_TIMEOUT, Client, call},
+    connect::{Connection, connect},
+    driver::{CALL_TIMEOUT, call},
     entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry},
     error::Error,
 };
@@ -22,7 +22,7 @@ const LOAD_CHUNK: usize = 2000;
 /// A connection for the operator.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    client: Client,
+    board: Connection,
 }
 
 /// What to lock.
@@ -99,12 +99,12 @@ fn required<T>(field: &str, value: Option<T>) -> Result<T, Error> {
 impl Operator {
     /// Connects.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
-        Ok(Self { client: connect(endpoint).await? })
+        Ok(Self { board: connect(endpoint).await? })
     }
 
     /// A summary of the board.
     pub async fn info(&mut self) -> Result<BoardInfo, Error> {
-        let m = call(self.client.info(v1::InfoRequest {}), CALL_TIMEOUT).await?;
+        let m = call(self.board.observer().info(v1::InfoRequest {}), CALL_TIMEOUT).await?;
         Ok(BoardInfo {
             board_id: parse::id("board_id", &m.board_id)?.simple().to_string(),
             revision: m.revision,
@@ -122,7 +122,7 @@ impl Operator {
     /// All hosts, or the one of this name.
     pub async fn hosts(&mut self, name: Option<&HostName>) -> Result<Vec<HostEntry>, Error> {
         let request = v1::ListHostsRequest { name: name.map_or_else(String::new, |n| n.as_str().to_owned()) };
-        let mut stream = call(self.client.list_hosts(request), CALL_TIMEOUT).await?;
+        let mut stream = call(self.board.observer().list_hosts(request), CALL_TIMEOUT).await?;
         let mut all = Vec::new();
         while let Some(chunk) = stream.message().await? {
             for m in chunk.hosts {
@@ -140,7 +140,8 @@ impl Operator {
 
     /// All networks, declared or with nodes or members.
     pub async fn networks(&mut self) -> Result<Vec<NetworkEntry>, Error> {
-        let mut stream = call(self.client.list_networks(v1::ListNetworksRequest {}), CALL_TIMEOUT).await?;
+        let mut stream =
+            call(self.board.observer().list_networks(v1::ListNetworksRequest {}), CALL_TIMEOUT).await?;
         let mut all = Vec::new();
         while let Some(chunk) = stream.message().await? {
             for m in chunk.networks {
@@ -158,7 +159,7 @@ impl Operator {
     /// All memberships, or those of one network.
     pub async fn members(&mut self, vni: Option<Vni>) -> Result<Vec<MemberEntry>, Error> {
         let request = v1::ListMembersRequest { vni: vni.map_or(0, Vni::get) };
-        let mut stream = call(self.client.list_members(request), CALL_TIMEOUT).await?;
+        let mut stream = call(self.board.observer().list_members(request), CALL_TIMEOUT).await?;
         let mut all = Vec::new();
         while let Some(chunk) = stream.message().await? {
             for m in chunk.members {
@@ -191,7 +192,7 @@ impl Operator {
             ip: filter.ip.as_ref().map(emit::ip).unwrap_or_default(),
             limit: filter.limit.unwrap_or(0),
         };
-        let stream = call(self.client.list_nodes(request), CALL_TIMEOUT).await?;
+        let stream = call(self.board.observer().list_nodes(request), CALL_TIMEOUT).await?;
         Ok(stream.map(|chunk| {
             chunk?
                 .nodes
@@ -222,7 +223,8 @@ impl Operator {
         let (mut all, mut after, mut more) = (Vec::new(), 0, true);
         while more {
             let page =
-                call(self.client.list_watchers(v1::ListWatchersRequest { after }), CALL_TIMEOUT).await?;
+                call(self.board.observer().list_watchers(v1::ListWatchersRequest { after }), CALL_TIMEOUT)
+                    .await?;
             more = page.more;
             all.extend(page.watchers.into_iter().map(|m| WatcherEntry {
                 id: m.id,
@@ -245,7 +247,8 @@ impl Operator {
         after: u64,
         follow: bool,
     ) -> Result<impl Stream<Item = Result<Vec<Event>, Error>> + use<>, Error> {
-        let stream = call(self.client.events(v1::EventsRequest { after, follow }), CALL_TIMEOUT).await?;
+        let stream =
+            call(self.board.observer().events(v1::EventsRequest { after, follow }), CALL_TIMEOUT).await?;
         Ok(stream.map(|chunk| {
             chunk?.events.into_iter().map(|m| Event::try_from(m).map_err(Error::from)).collect()
         }))
@@ -254,7 +257,7 @@ impl Operator {
     /// Locks nodes for a migration. A repetition for the same nodes renews the lease of the same migration.
     pub async fn begin_migration(&mut self, begin: &BeginMigration) -> Result<MigrationTicket, Error> {
         let request = begin.message(None, Uuid::new_v4(), None);
-        call(self.client.begin_migration(request), CALL_TIMEOUT).await?.try_into()
+        call(self.board.operator().begin_migration(request), CALL_TIMEOUT).await?.try_into()
     }
 
     /// The VM runs at `at` (or the target, or the only host that claims it).
@@ -273,7 +276,7 @@ impl Operator {
             at: at.map_or_else(String::new, |at| at.as_str().to_owned()),
             cause: cause.to_owned(),
         };
-        call(self.client.complete_migration(request), CALL_TIMEOUT).await?.try_into()
+        call(self.board.operator().complete_migration(request), CALL_TIMEOUT).await?.try_into()
     }
 
     /// The VM remains at the source.
@@ -286,13 +289,13 @@ impl Operator {
         let key = Uuid::new_v4().into();
         let cause = cause.to_owned();
         let request = v1::AbortMigrationRequest { session_ref: None, key, migration, generation, cause };
-        call(self.client.abort_migration(request), CALL_TIMEOUT).await?.try_into()
+        call(self.board.operator().abort_migration(request), CALL_TIMEOUT).await?.try_into()
     }
 
     /// Migrations, oldest first: all that are remembered, or one, or the active ones.
     pub async fn migrations(&mut self, one: Option<u64>, active: bool) -> Result<Vec<Migration>, Error> {
         let request = v1::ListMigrationsRequest { migration: one.unwrap_or(0), active };
-        let mut stream = call(self.client.list_migrations(request), CALL_TIMEOUT).await?;
+        let mut stream = call(self.board.observer().list_migrations(request), CALL_TIMEOUT).await?;
         let mut all = Vec::new();
         while let Some(chunk) = stream.message().await? {
             for m in chunk.migrations {
@@ -305,14 +308,14 @@ impl Operator {
     /// Declares one row. Returns the revision with it.
     pub async fn declare(&mut self, row: &Row) -> Result<u64, Error> {
         let request = v1::DeclareRequest { key: Uuid::new_v4().into(), row: Some(emit::row(row, 0)) };
-        Ok(call(self.client.declare(request), CALL_TIMEOUT).await?.revision)
+        Ok(call(self.board.operator().declare(request), CALL_TIMEOUT).await?.revision)
     }
 
     /// Deletes one target. Returns the revision without it.
     pub async fn delete(&mut self, target: &Target) -> Result<u64, Error> {
         let (target, cascade) = emit::target(target);
         let request = v1::DeleteRequest { key: Uuid::new_v4().into(), target: Some(target), cascade };
-        Ok(call(self.client.delete(request), CALL_TIMEOUT).await?.revision)
+        Ok(call(self.board.operator().delete(request), CALL_TIMEOUT).await?.revision)
     }
 
     /// Declares many rows, all or none. Each row has the number by which errors name it (0 = its place from 1). An `Err`
@@ -327,7 +330,7 @@ impl Operator {
         let (tx, outgoing) = mpsc::channel(4);
         let rows = rows.into_iter();
         let producer = tokio::task::spawn_blocking(move || send_rows(rows, &tx));
-        let answer = call(self.client.load(ReceiverStream::new(outgoing)), CALL_TIMEOUT).await;
+        let answer = call(self.board.operator().load(ReceiverStream::new(outgoing)), CALL_TIMEOUT).await;
         let result = match answer {
             Ok(steps) => watch_load(steps, &mut progress).await,
             Err(e) => Err(e),

@@ -6,14 +6,11 @@
 
 use super::{
     desired::Desired,
-    driver,
+    driver::{self, Client},
     migrations::{Call, MigrationUpdate, Migrations},
     operator::BeginMigration,
 };
-use crate::{
-    model::{Accepted, Change, Claim, NodeBatch, Report, Uuid},
-    proto::v1::board_client::BoardClient,
-};
+use crate::model::{Accepted, Change, Claim, NodeBatch, Report, Uuid};
 use crossbeam::channel::Receiver;
 use std::{
     collections::BTreeSet,
@@ -24,7 +21,6 @@ use std::{
 use stopover_config::Endpoint;
 use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::{Notify, watch};
-use tonic::transport::Channel;
 
 /// Configuration of a session.
 #[derive(Debug, Clone)]
@@ -193,7 +189,7 @@ pub(super) struct Shared {
     pub accept: Notify,
     pub state: Mutex<SessionState>,
     /// The connection and session number, to deregister.
-    pub live: Mutex<Option<(BoardClient<Channel>, u64)>>,
+    pub live: Mutex<Option<(Client, u64)>>,
 }
 
 /// Locks. The data remain usable after a panic of another holder.

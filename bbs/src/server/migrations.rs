@@ -31,21 +31,36 @@ const BARRIER_EVERY: Duration = Duration::from_millis(2);
 /// Migrations of one message. One may have 256 deferred claims of 16 addresses: some 100 KiB.
 const CHUNK: usize = 32;
 
+/// Whose service a call is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    Host,
+    Operator,
+}
+
 type Answer = Result<Response<v1::MigrationResponse>, Status>;
 
 impl Rpc {
-    /// The caller: a host if the message names a session, otherwise the operator.
+    /// The caller and its key. A host names its session; the operator has none.
     fn principal_with_key<M: Message>(
         &self,
+        caller: Caller,
         extensions: &tonic::Extensions,
         session_ref: Option<v1::SessionRef>,
         key: &[u8],
         whole: &M,
     ) -> Result<(Principal, Key), Status> {
         // `whole` is without its session: the same request repeated in a later session is the same.
-        if session_ref.is_some() {
+        if caller == Caller::Host {
             let (session, key) = self.session_with_key(extensions, session_ref, whole)?;
             return Ok((Principal::Host(session), key));
+        }
+        if session_ref.is_some() {
+            return self.checked(Err(parse::BadField::new(
+                "session_ref",
+                "a host's session",
+                "nothing; hint: a host makes this call of HostService",
+            )));
         }
         let id = self.checked(parse::id("key", key))?;
         Ok((Principal::Operator, Key { id, fingerprint: Fingerprint::of(whole) }))
@@ -65,10 +80,10 @@ impl Rpc {
         }
     }
 
-    pub(super) async fn begin(&self, request: Request<v1::BeginMigrationRequest>) -> Answer {
+    pub(super) async fn begin(&self, caller: Caller, request: Request<v1::BeginMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.principal_with_key(&extensions, session_ref, &m.key, &m)?;
+        let (by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
         let command = Command::BeginMigration {
             by,
             nodes: self.checked(migration::node_list(m.nodes))?,
@@ -81,20 +96,24 @@ impl Rpc {
         self.apply_migration(key, command).await
     }
 
-    pub(super) async fn complete(&self, request: Request<v1::CompleteMigrationRequest>) -> Answer {
+    pub(super) async fn complete(
+        &self,
+        caller: Caller,
+        request: Request<v1::CompleteMigrationRequest>,
+    ) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.principal_with_key(&extensions, session_ref, &m.key, &m)?;
+        let (by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let at = self.checked(migration::optional_host("at", m.at))?;
         let cause = self.checked(migration::cause(m.cause))?;
         self.apply_migration(key, Command::CompleteMigration { by, ticket, at, cause }).await
     }
 
-    pub(super) async fn abort(&self, request: Request<v1::AbortMigrationRequest>) -> Answer {
+    pub(super) async fn abort(&self, caller: Caller, request: Request<v1::AbortMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.principal_with_key(&extensions, session_ref, &m.key, &m)?;
+        let (by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let cause = self.checked(migration::cause(m.cause))?;
         self.apply_migration(key, Command::AbortMigration { by, ticket, cause }).await

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `listen` | sockets; the place for TLS |
 //! | `identity` | the identity of callers |
-//! | `rpc` | the service: messages are checked and passed to the engine |
-//! | `load`, `lists`, `watch` | its streaming calls |
+//! | `services`, `rpc` | the services: messages are checked and passed to the engine |
+//! | `load`, `lists`, `watch` | their streaming calls |
 //! | `migrations` | calls about migrations, and acknowledgements for their barriers |
 //! | `engine` | the only thread that changes the board; group commit |
 //! | `writer` | its store: terms, and what each answer to a transaction means |
@@ -26,6 +26,7 @@ mod migrations;
 mod refuse;
 mod restore;
 mod rpc;
+mod services;
 mod watch;
 mod watchers;
 mod writer;
@@ -41,7 +42,13 @@ pub use writer::{Failure, Writer, lineage};
 
 use crate::{
     board::Absence,
-    proto::{MAX_MESSAGE_BYTES, v1::board_server::BoardServer},
+    proto::{
+        MAX_MESSAGE_BYTES,
+        v1::{
+            board_server::BoardServer, host_service_server::HostServiceServer,
+            observer_service_server::ObserverServiceServer, operator_service_server::OperatorServiceServer,
+        },
+    },
     store::Store,
 };
 use anyhow::Context;
@@ -211,14 +218,21 @@ fn serve(
     service: rpc::Rpc,
     stopping: signal::Receiver<bool>,
 ) {
-    let service = BoardServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    macro_rules! limited {
+        ($server:ident) => {
+            $server::new(service.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES)
+        };
+    }
     let router = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(service);
+        .add_service(limited!(HostServiceServer))
+        .add_service(limited!(OperatorServiceServer))
+        .add_service(limited!(ObserverServiceServer))
+        .add_service(limited!(BoardServer));
     let stopped = wait_for_stop(stopping);
     match listener {
         Listener::Tcp(l) => tasks.spawn(async move {

@@ -35,8 +35,19 @@ const STUCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest name of a watcher.
 const MAX_NAME: usize = 64;
 
+/// To whom a watch belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// The session that it names.
+    Host,
+    /// No host.
+    Observer,
+    /// The session that it names, or the host of its name: a program of before.
+    Name,
+}
+
 /// The first message, checked.
-pub(super) struct Start {
+struct Start {
     name: String,
     interest: Interest,
     held: Option<Held>,
@@ -44,12 +55,21 @@ pub(super) struct Start {
     session: u64,
 }
 
-impl TryFrom<v1::WatchStart> for Start {
-    type Error = BadField;
-    fn try_from(m: v1::WatchStart) -> Checked<Self> {
+impl Start {
+    fn parse(by: By, m: v1::WatchStart) -> Checked<Self> {
         if m.name.is_empty() || m.name.len() > MAX_NAME || m.name.chars().any(char::is_control) {
             let expected = format!("1 to {MAX_NAME} bytes without control characters: the host's name");
             return Err(BadField::new("start.name", format_args!("{} bytes", m.name.len()), expected));
+        }
+        match (by, m.session) {
+            (By::Host, 0) => {
+                let expected = "the number of a session; hint: who has none watches by ObserverService";
+                return Err(BadField::new("start.session", 0, expected));
+            }
+            (By::Observer, n) if n != 0 => {
+                return Err(BadField::new("start.session", n, "0; hint: a host watches by HostService"));
+            }
+            _ => {}
         }
         let held = match m.resume {
             Some(r) => Some(Held { point: parse::point("start.resume", &r)?, partial: m.partial }),
@@ -73,15 +93,19 @@ struct Inbox {
     arrived: Notify,
 }
 
-/// The session of the watch, which the board is notified of. A watch of an older version names no session: then it belongs
-/// to the host of its name, if the host's session has no watch.
+/// The session of the watch, which the board is notified of. A watch of version 0.1 names no session: then it belongs to
+/// the host of its name, if the host's session has no watch.
 async fn session(
     rpc: &Rpc,
+    by: By,
     extensions: &Extensions,
     name: &str,
     number: u64,
     peer: &str,
 ) -> Result<Option<Session>, Status> {
+    if by == By::Observer {
+        return Ok(None);
+    }
     let host = match HostName::new(name) {
         Ok(host) => host,
         Err(_) if number == 0 => return Ok(None),
@@ -103,8 +127,28 @@ async fn session(
     Ok(Some(session))
 }
 
-pub(super) fn watch(
+/// Answers a watch.
+pub(super) async fn open(
+    rpc: &Rpc,
+    by: By,
+    request: tonic::Request<Streaming<v1::WatchRequest>>,
+) -> Result<tonic::Response<Answers<v1::WatchResponse>>, Status> {
+    let peer = match request.remote_addr() {
+        Some(address) => address.to_string(),
+        None => "unix".to_owned(),
+    };
+    let (_, extensions, mut requests) = request.into_parts();
+    let first = requests.message().await?.and_then(|m| m.request);
+    let Some(Request::Start(start)) = first else {
+        return rpc.checked(Err(BadField::new("request", "something else", "`start` in the first message")));
+    };
+    let start = rpc.checked(Start::parse(by, start))?;
+    Ok(tonic::Response::new(watch(rpc.clone(), by, start, extensions, peer, requests)?))
+}
+
+fn watch(
     rpc: Rpc,
+    by: By,
     start: Start,
     extensions: Extensions,
     peer: String,
@@ -118,7 +162,7 @@ pub(super) fn watch(
     let inbox = Arc::new(Inbox { scope_changes: Mutex::default(), arrived: Notify::new() });
     tokio::spawn(async move {
         // In this task, since it also runs to its end if the call is dropped: what is opened is closed.
-        let session = match session(&rpc, &extensions, &name, number, &peer).await {
+        let session = match session(&rpc, by, &extensions, &name, number, &peer).await {
             Ok(session) => session,
             Err(status) => {
                 // The watcher may have disconnected.

@@ -23,7 +23,7 @@ impl Watch {
         let start =
             v1::WatchStart { name: "raw".into(), everything: true, resume, ..v1::WatchStart::default() };
         requests.send(v1::WatchRequest { request: Some(Request::Start(start)) }).await.unwrap();
-        let mut client = connect(at).await.unwrap();
+        let mut client = connect(at).await.unwrap().observer();
         let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
         Self { requests, responses: client.watch(outgoing).await.unwrap().into_inner() }
     }

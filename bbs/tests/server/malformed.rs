@@ -9,10 +9,10 @@ use proptest::{
 };
 use prost::bytes::{Buf, BufMut};
 use stopover_bbs::{
-    client::connect,
-    proto::v1::{self, board_client::BoardClient},
+    client::{Connection, connect},
+    proto::v1,
 };
-use tonic::{Code, Request, Response, Status, codec, transport::Channel};
+use tonic::{Code, Request, Response, Status, codec};
 
 fn session_ref() -> Option<v1::SessionRef> {
     Some(v1::SessionRef { host: "gw-a".into(), session: 1, key: vec![1; 16] })
@@ -40,7 +40,7 @@ fn register() -> v1::RegisterRequest {
 struct Refusals {
     _dir: tempfile::TempDir,
     server: Server,
-    client: BoardClient<Channel>,
+    client: Connection,
 }
 
 impl Refusals {
@@ -51,8 +51,8 @@ impl Refusals {
         Self { _dir: dir, server, client: connect(&at).await.unwrap() }
     }
 
-    async fn end(mut self) {
-        assert_eq!(self.client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision, 0);
+    async fn end(self) {
+        assert_eq!(self.client.observer().info(v1::InfoRequest {}).await.unwrap().into_inner().revision, 0);
         self.server.stop().await;
     }
 }
@@ -79,11 +79,11 @@ async fn each_broken_field_of_a_registration_is_named() {
         ("key", "16 bytes", |m| m.key.clear()),
         ("instance", "16 bytes", |m| m.instance = vec![1; 17]),
     ];
-    let mut board = Refusals::start().await;
+    let board = Refusals::start().await;
     for (path, text, change) in cases {
         let mut m = register();
         change(&mut m);
-        assert_refused(board.client.register(m).await, path, text);
+        assert_refused(board.client.host().register(m).await, path, text);
     }
     board.end().await;
 }
@@ -100,29 +100,29 @@ async fn each_broken_field_of_a_claim_is_named() {
         ("claims[1].ips", "at most 16", |c| c.ips = (0..17).map(|i| vec![10, 0, 1, i]).collect()),
         ("claims[1].ips[0]", "found 0 bytes", |c| c.ips = vec![vec![]]),
     ];
-    let mut board = Refusals::start().await;
+    let board = Refusals::start().await;
     for (path, text, change) in cases {
         let mut broken = node_claim();
         broken.mac[5] = 2;
         change(&mut broken);
         let m = v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim(), broken] };
-        assert_refused(board.client.claim(m).await, path, text);
+        assert_refused(board.client.host().claim(m).await, path, text);
     }
     let many = v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim(); 4097] };
-    assert_refused(board.client.claim(many).await, "claims", "at most 4096");
+    assert_refused(board.client.host().claim(many).await, "claims", "at most 4096");
     let no_session = v1::ClaimRequest { session_ref: None, claims: vec![node_claim()] };
-    assert_refused(board.client.claim(no_session).await, "session_ref", "expected this message");
+    assert_refused(board.client.host().claim(no_session).await, "session_ref", "expected this message");
     // Not malformed, but no host has registered.
     let unregistered = v1::ClaimRequest { session_ref: session_ref(), claims: vec![node_claim()] };
-    let status = board.client.claim(unregistered).await.unwrap_err();
+    let status = board.client.host().claim(unregistered).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     board.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_broken_field_of_a_sessions_calls_is_named() {
-    let mut board = Refusals::start().await;
-    let client = &mut board.client;
+    let board = Refusals::start().await;
+    let mut client = board.client.host();
     let mut keyless = session_ref();
     keyless.as_mut().unwrap().key.clear();
     let sync = v1::SyncClaimsRequest { session_ref: keyless };
@@ -135,14 +135,17 @@ async fn each_broken_field_of_a_sessions_calls_is_named() {
     let nodes = vec![v1::NodeKey { vni: 1, mac: vec![1, 2] }];
     let withdraw = v1::WithdrawRequest { session_ref: session_ref(), nodes };
     assert_refused(client.withdraw(withdraw).await, "nodes[0].mac", "found 2 bytes");
+    // The operator's, who has a service of its own.
+    let abort = v1::AbortMigrationRequest { key: vec![3; 16], ..v1::AbortMigrationRequest::default() };
+    assert_refused(client.abort_migration(abort).await, "session_ref", "expected this message");
     board.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_broken_field_of_the_operators_calls_is_named() {
     use v1::row::Row;
-    let mut board = Refusals::start().await;
-    let client = &mut board.client;
+    let board = Refusals::start().await;
+    let mut client = board.client.operator();
     let row = |row| v1::DeclareRequest { key: vec![3; 16], row: Some(v1::Row { row, number: 0 }) };
     let network =
         |mtu, flood| row(Some(Row::Network(v1::Network { vni: 1, name: String::new(), flood, mtu })));
@@ -157,6 +160,13 @@ async fn each_broken_field_of_the_operators_calls_is_named() {
     let target = Some(v1::delete_request::Target::Network(1));
     let cascade = v1::DeleteRequest { target, cascade: true, ..delete };
     assert_refused(client.delete(cascade).await, "cascade", "false");
+    let begin =
+        v1::BeginMigrationRequest { session_ref: session_ref(), ..v1::BeginMigrationRequest::default() };
+    assert_refused(
+        client.begin_migration(begin).await,
+        "session_ref",
+        "hint: a host makes this call of HostService",
+    );
     board.end().await;
 }
 
@@ -194,21 +204,25 @@ impl codec::Decoder for Raw {
     }
 }
 
-const CALLS: [&str; 14] = [
-    "Register",
-    "Heartbeat",
-    "Deregister",
-    "Claim",
-    "Withdraw",
-    "Join",
-    "Leave",
-    "SyncClaims",
-    "Declare",
-    "Delete",
-    "BeginMigration",
-    "CompleteMigration",
-    "AbortMigration",
-    "ReportMigration",
+const CALLS: [&str; 18] = [
+    "HostService/Register",
+    "HostService/Heartbeat",
+    "HostService/Deregister",
+    "HostService/Claim",
+    "HostService/Withdraw",
+    "HostService/Join",
+    "HostService/Leave",
+    "HostService/SyncClaims",
+    "HostService/BeginMigration",
+    "HostService/ReportMigration",
+    "OperatorService/Declare",
+    "OperatorService/Delete",
+    "OperatorService/CompleteMigration",
+    "OperatorService/AbortMigration",
+    "Board/Register",
+    "Board/Claim",
+    "Board/Declare",
+    "Board/BeginMigration",
 ];
 
 /// Random bytes, and good messages with some bytes changed, to every call. What is understood may be done (a
@@ -219,7 +233,7 @@ async fn random_bytes_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
-    let mut client = connect(&at).await.unwrap();
+    let mut client = connect(&at).await.unwrap().observer();
     let Endpoint::Unix(path) = &at else { unreachable!() };
     let path = path.clone();
     let channel = tonic::transport::Endpoint::from_static("http://board.invalid")
@@ -257,7 +271,7 @@ async fn random_bytes_change_nothing() {
     for _ in 0..1000 {
         let (call, message) = cases.new_tree(&mut runner).unwrap().current();
         raw.ready().await.unwrap();
-        let path = format!("/stopover.v1.Board/{}", CALLS[call]).parse().unwrap();
+        let path = format!("/stopover.v1.{}", CALLS[call]).parse().unwrap();
         let answer = raw.unary(Request::new(message.clone()), path, Raw).await;
         let now = client.info(v1::InfoRequest {}).await.unwrap().into_inner().revision;
         if answer.is_err() {
@@ -278,10 +292,13 @@ async fn a_malformed_watch_ends_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
-    let mut client = connect(&at).await.unwrap();
+    let board = connect(&at).await.unwrap();
     let start =
         |name: &str, vnis| R::Start(v1::WatchStart { name: name.into(), vnis, ..v1::WatchStart::default() });
-    let cases: [(Vec<R>, &str); 5] = [
+    let of_session = R::Start(v1::WatchStart { name: "x".into(), session: 1, ..v1::WatchStart::default() });
+    let cases: [(Vec<R>, &str); 7] = [
+        (vec![of_session], "start.session: found 1; expected 0; hint: a host watches by HostService"),
+        (vec![start("of a host", vec![])], "start.session: found 0; expected the number of a session"),
         (vec![R::AckRevision(1)], "request: "),
         (vec![start("", vec![])], "start.name: "),
         (vec![start("x", vec![0])], "start.vnis[0]: "),
@@ -293,7 +310,12 @@ async fn a_malformed_watch_ends_with_its_reason() {
         for request in requests {
             tx.send(v1::WatchRequest { request: Some(request) }).await.unwrap();
         }
-        let status = match client.watch(tokio_stream::wrappers::ReceiverStream::new(rx)).await {
+        let requests = tokio_stream::wrappers::ReceiverStream::new(rx);
+        let answer = match text.contains("found 0") {
+            true => board.host().watch(requests).await,
+            false => board.observer().watch(requests).await,
+        };
+        let status = match answer {
             Err(status) => status,
             Ok(stream) => {
                 let mut stream = stream.into_inner();

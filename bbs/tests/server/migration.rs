@@ -16,7 +16,10 @@ pub(super) fn begin(from: &str, to: Option<&str>, lease_ms: u64) -> BeginMigrati
     }
 }
 
-async fn wait_for_answer(host: &Host, wanted: impl Fn(&MigrationUpdate) -> bool) -> MigrationUpdate {
+pub(super) async fn wait_for_answer(
+    host: &Host,
+    wanted: impl Fn(&MigrationUpdate) -> bool,
+) -> MigrationUpdate {
     let began = Instant::now();
     loop {
         while let Ok(update) = host.session().migrations().try_recv() {

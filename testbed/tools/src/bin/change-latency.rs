@@ -115,7 +115,7 @@ async fn watch(
     turn: Arc<Semaphore>,
 ) -> Result<(), Error> {
     let permit = turn.acquire_owned().await;
-    let mut client = connect(&endpoint).await?;
+    let mut client = connect(&endpoint).await?.observer();
     let (requests, outgoing) = mpsc::channel(4);
     let start = v1::WatchStart {
         name: format!("watcher-{number}"),

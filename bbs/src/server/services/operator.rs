@@ -1,0 +1,69 @@
+//! The calls of people and tools that change what the board holds.
+
+use crate::{
+    board::{Command, Key},
+    model::{Row, Target},
+    proto::{parse, v1},
+    server::{
+        load,
+        migrations::Caller,
+        rpc::{Answers, Fingerprint, Rpc},
+    },
+};
+use tonic::{Request, Response, Status, Streaming};
+
+#[tonic::async_trait]
+impl v1::operator_service_server::OperatorService for Rpc {
+    type LoadStream = Answers<v1::LoadProgress>;
+
+    async fn declare(
+        &self,
+        request: Request<v1::DeclareRequest>,
+    ) -> Result<Response<v1::CommitResponse>, Status> {
+        let m = request.into_inner();
+        let id = self.checked(parse::id("key", &m.key))?;
+        let key = Key { id, fingerprint: Fingerprint::of(&m) };
+        let row = m.row.ok_or_else(|| parse::BadField::new("row", "nothing", "a row to declare"));
+        let row = self.checked(row.and_then(|row| Row::try_from(row).map_err(|e| e.within("row"))))?;
+        self.commit(key, Command::Declare(row)).await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::CommitResponse>, Status> {
+        let m = request.into_inner();
+        let id = self.checked(parse::id("key", &m.key))?;
+        let key = Key { id, fingerprint: Fingerprint::of(&m) };
+        let target = self.checked(Target::try_from(m))?;
+        self.commit(key, Command::Delete(target)).await
+    }
+
+    async fn load(
+        &self,
+        request: Request<Streaming<v1::LoadRequest>>,
+    ) -> Result<Response<Self::LoadStream>, Status> {
+        Ok(Response::new(load::load(self.clone(), request.into_inner())))
+    }
+
+    async fn begin_migration(
+        &self,
+        request: Request<v1::BeginMigrationRequest>,
+    ) -> Result<Response<v1::MigrationResponse>, Status> {
+        self.begin(Caller::Operator, request).await
+    }
+
+    async fn complete_migration(
+        &self,
+        request: Request<v1::CompleteMigrationRequest>,
+    ) -> Result<Response<v1::MigrationResponse>, Status> {
+        self.complete(Caller::Operator, request).await
+    }
+
+    async fn abort_migration(
+        &self,
+        request: Request<v1::AbortMigrationRequest>,
+    ) -> Result<Response<v1::MigrationResponse>, Status> {
+        self.abort(Caller::Operator, request).await
+    }
+}
