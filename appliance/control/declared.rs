@@ -21,6 +21,7 @@ pub fn changes(declared: &Declared) -> Vec<Change> {
             up: true,
             no_flood: false,
             down_unix_ms: 0,
+            details: Default::default(),
         }));
     }
     changes.extend(declared.networks.iter().map(|row| {

@@ -16,8 +16,12 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
+use stopover_bbs::model::{HostDetails, MIN_NIC_MTU, Nic, ShortName};
 use stopover_config::appliance::{self as config, Appliance};
 use stopover_net::{Mac, VlanId, Vni};
+
+/// What an appliance of this version can do with its peers.
+const CAPABILITIES: [&str; 2] = ["vxlan", "end-markers"];
 
 /// What a device reports of itself.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +36,23 @@ pub struct Facts {
     pub segments_tcp: bool,
     /// It reports exactly which frames it delivered.
     pub exact: bool,
+}
+
+/// What peers have to know of this machine. `facts` are in the order of the configuration's ports.
+#[must_use]
+pub fn host_details(config: &Appliance, facts: &[Facts]) -> HostDetails {
+    let mut nics = Vec::new();
+    for (port, facts) in config.ports.iter().zip(facts) {
+        let config::Role::Underlay(underlay) = &port.role else { continue };
+        let addresses = underlay.addresses.iter().map(IpNet::addr);
+        nics.extend(addresses.filter_map(|address| {
+            Some(Nic { name: ShortName::new(port.name.as_str())?, address, mtu: facts.mtu })
+        }));
+    }
+    // A device that does not know its MTU is not described.
+    nics.retain(|nic| nic.mtu >= MIN_NIC_MTU);
+    let capabilities = CAPABILITIES.iter().filter_map(|name| ShortName::new(*name)).collect();
+    HostDetails { nics, capabilities, public_key: None }
 }
 
 /// Everything that the start needs.

@@ -12,6 +12,7 @@ use crate::{
     underlay::{State, Underlay},
 };
 use std::net::IpAddr;
+use stopover_bbs::model::Nic;
 use stopover_ctl as ctl;
 use stopover_lockfree::map64::Piece;
 use stopover_net::{HostName, Vni};
@@ -125,6 +126,7 @@ impl Rows<'_> {
     fn host(&self, id: u32, record: &HostRecord) -> ctl::HostRow {
         let own = record.host.name == *self.own;
         let nodes = if own { self.tables.counts().local() } else { self.tables.nodes_at(Peer::new(id)) };
+        let details = &record.host.details;
         ctl::HostRow {
             name: record.host.name.to_string(),
             id,
@@ -134,6 +136,9 @@ impl Rows<'_> {
             own,
             path: (!own).then(|| self.path(record.vtep)),
             nodes: nodes.into(),
+            nics: details.nics.iter().map(nic_row).collect(),
+            capabilities: details.capabilities.iter().map(ToString::to_string).collect(),
+            public_key: details.public_key.map(|key| key.to_string()),
         }
     }
 
@@ -207,6 +212,10 @@ fn origin(kind: Option<Kind>) -> ctl::NodeOrigin {
         Some(Kind::Static) => ctl::NodeOrigin::Station,
         Some(Kind::Learned) | None => ctl::NodeOrigin::Learned,
     }
+}
+
+fn nic_row(nic: &Nic) -> ctl::HostNic {
+    ctl::HostNic { name: nic.name.to_string(), address: nic.address, mtu: nic.mtu }
 }
 
 fn next_hop_state(state: State) -> ctl::NextHopState {

@@ -68,7 +68,7 @@ pub fn start(
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let Built { mut control, views, segments } =
         build(config, &facts, assigned.len(), pool, eal.version(), rt, stop)?;
-    if let Some((session, updates)) = open_session(&control.config, rt, segments) {
+    if let Some((session, updates)) = open_session(&control.config, &facts, rt, segments) {
         control.board.open(session, updates);
         if !control.await_snapshot() {
             // Stopped: there is no state to forward by, so nothing is started.
@@ -142,12 +142,14 @@ fn replica_of(config: &Appliance, plan: &Plan) -> Replica {
 /// Registers at the board. From here on the session works by itself.
 fn open_session(
     config: &Appliance,
+    facts: &[Facts],
     rt: &tokio::runtime::Handle,
     segments: BTreeSet<Vni>,
 ) -> Option<(Session, channel::Receiver<Update>)> {
     let Truth::Board(endpoints) = &config.truth else { return None };
     let mut session_config =
         SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
+    session_config.details = plan::host_details(config, facts);
     session_config.interest = plan::interest(config);
     session_config.settle = SETTLE;
     session_config.queue = UPDATES;

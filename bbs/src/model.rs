@@ -2,11 +2,13 @@
 //! Values only.
 
 mod batch;
+mod details;
 mod facts;
 mod migration;
 mod point;
 
 pub use batch::{BATCH_NODES, NodeBatch, PackedNode};
+pub use details::{HostDetails, MAX_CAPABILITIES, MIN_NIC_MTU, Nic, PublicKey, ShortName};
 pub use facts::{NodeFacts, StationKind};
 pub use migration::{
     Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MIGRATING,
@@ -56,6 +58,9 @@ pub struct Host {
     /// When it went down, milliseconds since 1970 by the board's clock; 0 = it is up, or the time is not
     /// known.
     pub down_unix_ms: u64,
+    /// Of its machine.
+    #[serde(flatten)]
+    pub details: HostDetails,
 }
 
 /// The data with which an appliance registers its host.
@@ -71,6 +76,8 @@ pub struct Registration {
     pub instance: Uuid,
     /// The state by which it forwards; `None` = none yet.
     pub holds: Option<Point>,
+    /// Of its machine. In a box: commands without it are much smaller.
+    pub details: Box<HostDetails>,
 }
 
 /// A declared network.

@@ -79,6 +79,10 @@ pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(),
             }
             committed(board.delete(&Target::Host { name, cascade: true }).await?, out)
         }
+        Host::Show { name } => match board.hosts(Some(&name)).await?.first() {
+            Some(entry) => out.print(entry, render::board_host),
+            None => Err(format!("there is no host {name}; hint: `stopover host list`").into()),
+        },
         Host::List | Host::Load(_) => hosts(&mut board, out).await,
     }
 }

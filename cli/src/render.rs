@@ -8,7 +8,9 @@ mod ports;
 mod tables;
 mod trace;
 
-pub use board::{BoardView, board, board_hosts, board_members, board_networks, board_nodes, event};
+pub use board::{
+    BoardView, board, board_host, board_hosts, board_members, board_networks, board_nodes, event,
+};
 pub use local::local_migrations;
 pub use migration::{migration, migration_ticket, migrations};
 pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};

@@ -59,6 +59,7 @@ fn host(id: u32, vteps: &[&str], udp_port: u16) -> Change {
         up: true,
         no_flood: false,
         down_unix_ms: 0,
+        details: Default::default(),
     })
 }
 

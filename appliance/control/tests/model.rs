@@ -150,7 +150,8 @@ impl Truth {
         }
         let (declared_by, down_unix_ms, no_flood) = (DeclaredBy::Operator, 0, mask >> 5 & 1 == 1);
         let name = name(id);
-        let host = Host { id, name, vteps, udp_port, declared_by, up: true, no_flood, down_unix_ms };
+        let details = stopover_bbs::client::HostDetails::default();
+        let host = Host { id, name, vteps, udp_port, declared_by, up: true, no_flood, down_unix_ms, details };
         self.hosts.insert(id, host.clone());
         vec![Change::HostPut(host)]
     }

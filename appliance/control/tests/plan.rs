@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::control::declared::changes;
-use crate::control::plan::{Facts, Plan, interest};
+use crate::control::plan::{Facts, Plan, host_details, interest};
 use crate::pipeline::ports::{Network as PortNetwork, Role};
 use std::path::Path;
 use stopover_config::appliance::{self as config, Appliance};
@@ -36,6 +36,20 @@ fn plan(tables: &mut Tables) -> Plan {
     let facts =
         |n| Facts { mac: mac(n), mtu: 1500, fills_checksums: n == 2, segments_tcp: false, exact: false };
     Plan::new(&appliance(), &[facts(1), facts(2), facts(3)], tables).unwrap()
+}
+
+#[test]
+fn underlay_ports_are_the_nics_that_peers_know() {
+    let facts = |mtu| Facts { mac: mac(1), mtu, fills_checksums: false, segments_tcp: false, exact: false };
+    let details = host_details(&appliance(), &[facts(1600), facts(1500), facts(1500)]);
+    let [nic] = &details.nics[..] else { panic!("{details:?}") };
+    assert_eq!((nic.name.as_str(), nic.address, nic.mtu), ("ul0", ip("10.0.0.1"), 1600));
+    assert_eq!(
+        details.capabilities.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["vxlan", "end-markers"]
+    );
+    assert_eq!(details.public_key, None);
+    assert!(host_details(&appliance(), &[facts(67), facts(1500), facts(1500)]).nics.is_empty(), "not an MTU");
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl Board {
             up: true,
             no_flood: false,
             down_unix_ms: 0,
+            details: *r.details,
         };
         self.state.put_host(id, Some(record));
         self.sessions += 1;

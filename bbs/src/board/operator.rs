@@ -7,7 +7,9 @@ use super::{
     record::HostRecord,
     state::{NodeState, OPERATOR},
 };
-use crate::model::{DeclaredBy, EventKind, Network, NodeFacts, Row, RowError, StationKind, Target};
+use crate::model::{
+    DeclaredBy, EventKind, HostDetails, Network, NodeFacts, Row, RowError, StationKind, Target,
+};
 use std::net::IpAddr;
 use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
 use stopover_net::{HostName, Mac, Vni};
@@ -68,8 +70,16 @@ impl Board {
         self.vteps_are_free(&vteps, udp_port, known)?;
         let id = known.unwrap_or_else(|| self.new_host_id());
         let declared_by = DeclaredBy::Operator;
-        let record =
-            HostRecord { name, vteps, udp_port, declared_by, up: true, no_flood: false, down_unix_ms: 0 };
+        let record = HostRecord {
+            name,
+            vteps,
+            udp_port,
+            declared_by,
+            up: true,
+            no_flood: false,
+            down_unix_ms: 0,
+            details: HostDetails::default(),
+        };
         self.state.put_host(id, Some(record));
         // An appliance of that name that still runs has to register again, and that registration is refused.
         if let Some(host) = self.state.hosts.get_mut(&id) {

@@ -204,6 +204,7 @@ async fn register(
         key: Uuid::new_v4().into(),
         instance: instance.into(),
         holds: holds.map(Into::into),
+        details: Some((&cfg.details).into()),
     };
     let answer = call(client.register(request), REGISTER_TIMEOUT).await?;
     let asked = Duration::from_millis(answer.heartbeat_ms.clamp(10, 60_000));

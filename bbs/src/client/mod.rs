@@ -12,8 +12,9 @@ mod operator;
 mod session;
 
 pub use crate::model::{
-    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Member, Migration, MigrationState, Network,
-    Node, NodeBatch, NodeFacts, PackedNode, Report, Row, RowError, StationKind, Target, Unlocked,
+    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, HostDetails, Member, Migration,
+    MigrationState, Network, Nic, Node, NodeBatch, NodeFacts, PackedNode, PublicKey, Report, Row, RowError,
+    ShortName, StationKind, Target, Unlocked,
 };
 pub use connect::{Calls, Connection, connect};
 pub use entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry};

@@ -10,7 +10,7 @@ use super::{
     migrations::{Call, MigrationUpdate, Migrations},
     operator::BeginMigration,
 };
-use crate::model::{Accepted, Change, Claim, NodeBatch, Report, Uuid};
+use crate::model::{Accepted, Change, Claim, HostDetails, NodeBatch, Report, Uuid};
 use crossbeam::channel::Receiver;
 use std::{
     collections::BTreeSet,
@@ -33,6 +33,8 @@ pub struct SessionConfig {
     pub vteps: Vec<IpAddr>,
     /// Its VXLAN port, host byte order.
     pub udp_port: u16,
+    /// Of its machine. A board of before does not keep them.
+    pub details: HostDetails,
     /// Networks followed from the start. Networks of claims and joins are added.
     pub interest: BTreeSet<Vni>,
     /// Interval of heartbeats; `None` = as the board requests.
@@ -55,6 +57,7 @@ impl SessionConfig {
             host,
             vteps,
             udp_port,
+            details: HostDetails::default(),
             interest: BTreeSet::new(),
             heartbeat: None,
             retry_refused: Duration::from_secs(3),

@@ -6,6 +6,7 @@
 //! end the session, which costs more.
 
 use super::{
+    details,
     parse::{BadField, Checked, facts, host_name, ip_list, mac, port, required, vni, vteps},
     v1,
 };
@@ -28,10 +29,12 @@ pub fn entry_declared_by(n: i32) -> Checked<DeclaredBy> {
 impl TryFrom<v1::Host> for Host {
     type Error = BadField;
     fn try_from(m: v1::Host) -> Checked<Self> {
+        let vteps = vteps("vteps", &m.vteps)?;
         Ok(Self {
             id: m.id,
             name: host_name("name", m.name)?,
-            vteps: vteps("vteps", &m.vteps)?,
+            details: details::parse("details", m.details, &vteps)?,
+            vteps,
             udp_port: port("udp_port", m.udp_port)?,
             declared_by: declared_by("declared_by", m.declared_by)?,
             up: m.up,

@@ -2,8 +2,8 @@
 
 use super::v1;
 use crate::model::{
-    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, Network, Node, Point, Row, StationKind,
-    Target, Unlocked,
+    Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, HostDetails, Network, Node, Point, Row,
+    StationKind, Target, Unlocked,
 };
 use std::net::IpAddr;
 use stopover_net::{FloodPolicy, Mac, Vni};
@@ -66,6 +66,7 @@ impl From<&Host> for v1::Host {
             up: h.up,
             no_flood: h.no_flood,
             down_unix_ms: h.down_unix_ms,
+            details: (h.details != HostDetails::default()).then(|| (&h.details).into()),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod board;
+mod details;
 pub mod emit;
 pub mod migration;
 pub mod parse;

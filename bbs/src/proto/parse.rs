@@ -1,7 +1,7 @@
 //! Wire to model: the only conversion of requests. Every field is checked. An error names the field, what was found, what
 //! was expected, and has a hint. Code that uses the result need not check again.
 
-use super::v1;
+use super::{details, v1};
 use crate::model::{
     Accepted, Claim, MAX_IPS, MAX_VTEPS, Network, NodeFacts, Point, Registration, Row, StationKind, Target,
     Uuid,
@@ -202,9 +202,11 @@ pub fn point(field: &str, m: &v1::Point) -> Checked<Point> {
 impl TryFrom<&v1::RegisterRequest> for Registration {
     type Error = BadField;
     fn try_from(m: &v1::RegisterRequest) -> Checked<Self> {
+        let vteps = vteps("vteps", &m.vteps)?;
         Ok(Self {
             host: host_name("host", m.host.clone())?,
-            vteps: vteps("vteps", &m.vteps)?,
+            details: details::parse("details", m.details.clone(), &vteps)?.into(),
+            vteps,
             udp_port: port("udp_port", m.udp_port)?,
             instance: id("instance", &m.instance)?,
             holds: m.holds.as_ref().map(|p| point("holds", p)).transpose()?,

@@ -279,6 +279,7 @@ mod tests {
                 up: true,
                 no_flood: false,
                 down_unix_ms: 0,
+                details: Default::default(),
             };
             writes.push(Write::put(n, &host));
             let network = Network { vni, name: String::new(), flood: FloodPolicy::Flood, mtu: 0 };

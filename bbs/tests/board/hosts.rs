@@ -3,7 +3,8 @@
 use super::*;
 use std::net::IpAddr;
 use stopover_bbs::{
-    board::{Absence, Board, Now, Settings},
+    board::{Absence, Board, Now, Settings, record::HostRecord},
+    model::{Change, HostDetails, Nic, PublicKey, ShortName},
     table::Limits,
 };
 
@@ -172,6 +173,7 @@ fn vteps_belong_to_one_host() {
         vteps: vec![ip("10.0.0.7"), ip("10.0.0.1")],
         udp_port: 4789,
         instance: Uuid::from_bytes([7; 16]),
+        details: Default::default(),
         holds: None,
     };
     let refused = rig.apply(None, Command::Register(other.clone()));
@@ -289,6 +291,7 @@ fn what_the_board_does_by_itself_fits_into_a_transaction() {
             udp_port: 4789,
             instance: Uuid::from_u128(n.into()),
             holds: None,
+            details: Default::default(),
         };
         board.apply(now, None, Command::Register(registration)).result.unwrap()
     };
@@ -312,4 +315,31 @@ fn what_the_board_does_by_itself_fits_into_a_transaction() {
         let applied = board.apply(now, None, Command::Tick);
         assert_eq!(limits.check(&applied.writes), Ok(()));
     }
+}
+
+/// The record has the details of the last registration, also after a restart of the board.
+#[test]
+fn a_host_has_the_details_of_its_last_registration() {
+    let mut rig = Rig::new(1000);
+    let details = |mtu| HostDetails {
+        nics: vec![Nic { name: ShortName::new("ul0").unwrap(), address: ip("10.0.0.1"), mtu }],
+        capabilities: vec![ShortName::new("vxlan").unwrap()],
+        public_key: PublicKey::new([7; 32]),
+    };
+    let mut register = |mtu| {
+        let registration = Registration { details: details(mtu).into(), ..support::rival(0, false) };
+        let applied = rig.apply(None, Command::Register(registration));
+        assert!(applied.result.is_ok());
+        applied.commits.into_iter().flat_map(|commit| commit.changes).collect::<Vec<_>>()
+    };
+    for mtu in [1500, 1600] {
+        let changes = register(mtu);
+        let [Change::HostPut(host)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!(host.details, details(mtu));
+    }
+    assert_eq!(register(1600), [], "nothing has changed");
+    rig.restart();
+    let id = host_id(&rig, 0).unwrap();
+    let stored: HostRecord = rig.store.view().unwrap().record(id).unwrap().unwrap();
+    assert_eq!(stored.details, details(1600));
 }

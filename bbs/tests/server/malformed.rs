@@ -33,6 +33,7 @@ fn register() -> v1::RegisterRequest {
         key: vec![1; 16],
         instance: vec![2; 16],
         holds: None,
+        details: None,
     }
 }
 

@@ -74,6 +74,7 @@ fn hosts() -> Page<HostRecord> {
         up: true,
         no_flood: false,
         down_unix_ms: 0,
+        details: Default::default(),
     };
     let down = HostRecord {
         name: name("gw-b"),
@@ -83,6 +84,7 @@ fn hosts() -> Page<HostRecord> {
         up: false,
         no_flood: true,
         down_unix_ms: 1_700_000_000_123,
+        details: Default::default(),
     };
     vec![(3, up), (4, down)]
 }

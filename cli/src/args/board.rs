@@ -43,6 +43,11 @@ pub enum Host {
     },
     /// List hosts.
     List,
+    /// Show a host with its underlay NICs, capabilities and public key.
+    Show {
+        /// Its name.
+        name: HostName,
+    },
     /// Declare hosts from a file: name,vteps,udp_port.
     Load(Load),
 }

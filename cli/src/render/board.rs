@@ -75,6 +75,33 @@ pub fn board_hosts(rows: &[HostEntry]) -> String {
     t.to_string()
 }
 
+/// `host show`
+pub fn board_host(e: &HostEntry) -> String {
+    let (host, details) = (&e.host, &e.host.details);
+    let mut t = Table::new(&["NIC", "ADDRESS", ">MTU"], "no NICs are known");
+    for nic in &details.nics {
+        t.row([nic.name.to_string(), nic.address.to_string(), nic.mtu.to_string()]);
+    }
+    format!(
+        "host {} has id {} and is {}, declared by {}\nVTEPs {} at UDP port {}\n{} nodes, {} networks\ncapabilities {}\npublic key {}\n\n{t}",
+        host.name,
+        host.id,
+        if host.up { "up" } else { "down" },
+        by(host.declared_by),
+        join(&host.vteps),
+        host.udp_port,
+        e.nodes,
+        e.networks,
+        some(join(&details.capabilities)),
+        some(opt(details.public_key)),
+    )
+}
+
+/// A list, or a dash.
+fn some(list: String) -> String {
+    if list.is_empty() { "-".to_owned() } else { list }
+}
+
 /// `show networks --board`, `network list`
 pub fn board_networks(rows: &[NetworkEntry]) -> String {
     let headers = [">VNI", "NAME", "FLOOD", ">MTU", "DECLARED", ">NODES", ">MEMBERS"];
@@ -135,8 +162,14 @@ pub(super) fn utc(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopover_bbs::client::{EventKind, Host, Member, Network, Node};
+    use stopover_bbs::client::{
+        EventKind, Host, HostDetails, Member, Network, Nic, Node, PublicKey, ShortName,
+    };
     use stopover_net::{FloodPolicy, HostName, Mac, Vni};
+
+    fn short(name: &str) -> ShortName {
+        ShortName::new(name).unwrap()
+    }
 
     fn vni() -> Vni {
         Vni::new(100).unwrap()
@@ -170,8 +203,28 @@ mod tests {
             up: true,
             no_flood: false,
             down_unix_ms: 0,
+            details: Default::default(),
         };
-        let entry = HostEntry { host, nodes: 2, networks: 1, watching: false, acked_revision: 0 };
+        let mut entry = HostEntry { host, nodes: 2, networks: 1, watching: false, acked_revision: 0 };
+        let alone = "\
+host far has id 1 and is up, declared by operator
+VTEPs 10.0.0.2 fd00::2 at UDP port 4789
+2 nodes, 1 networks
+capabilities -
+public key -
+
+no NICs are known
+";
+        assert_eq!(board_host(&entry), alone);
+        entry.host.details = HostDetails {
+            nics: vec![Nic { name: short("ul0"), address: "10.0.0.2".parse().unwrap(), mtu: 1600 }],
+            capabilities: vec![short("vxlan"), short("end-markers")],
+            public_key: PublicKey::new([0xab; 32]),
+        };
+        let full = board_host(&entry);
+        let key = "ab".repeat(32);
+        assert!(full.contains(&format!("capabilities vxlan end-markers\npublic key {key}\n\n")), "{full}");
+        assert!(full.ends_with("NIC  ADDRESS    MTU\nul0  10.0.0.2  1600\n"), "{full}");
         assert_eq!(
             board_hosts(&[entry]),
             "\

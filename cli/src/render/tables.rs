@@ -180,6 +180,9 @@ VNI  MAC                IPS          HOST  PORT  ORIGIN
                 state: NextHopState::Resolving,
             }),
             nodes: 12,
+            nics: vec![],
+            capabilities: vec![],
+            public_key: None,
         };
         let mut own = h.clone();
         (own.name, own.id, own.own, own.path, own.nodes) = ("hv-a".into(), 1, true, None, 2);

@@ -82,6 +82,26 @@ pub struct HostRow {
     pub path: Option<HostPath>,
     /// Nodes on it, in the networks known here.
     pub nodes: u64,
+    /// Its underlay NICs, as far as it has registered them.
+    #[serde(default)]
+    pub nics: Vec<HostNic>,
+    /// What its appliance can do.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// Its static public key, hexadecimal.
+    #[serde(default)]
+    pub public_key: Option<String>,
+}
+
+/// An address of a host's underlay NIC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostNic {
+    /// Name of the port.
+    pub name: String,
+    /// One of its VTEP addresses.
+    pub address: IpAddr,
+    /// Largest outer IP packet in bytes.
+    pub mtu: u16,
 }
 
 /// How a host is reached.

@@ -59,6 +59,9 @@ class Samples:
     def trace(self, command):
         return self.run(command)
 
+    def host_show(self, command):
+        return self.run(command)
+
     def refused(self, command):
         rows = [f"{VNI},52:54:00:00:01:{n:02x},nobody,\n" for n in (1, 2)]
         (self.folder / "nodes.csv").write_text("vni,mac,host,ips\n" + "".join(rows))

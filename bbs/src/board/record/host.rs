@@ -1,8 +1,8 @@
 //! A host, by its id.
 
-use super::fields::{declared_by, declared_by_number, host_name, ips, ips_bytes};
+use super::fields::{declared_by, declared_by_number, host_name, ip, ip_bytes, ips, ips_bytes};
 use crate::{
-    model::{DeclaredBy, Host},
+    model::{DeclaredBy, Host, HostDetails, Nic, PublicKey, ShortName},
     table::{Record, Table},
 };
 use prost::Message;
@@ -26,6 +26,8 @@ pub struct HostRecord {
     pub no_flood: bool,
     /// When it went down, milliseconds since 1970; 0 = it is up, or the time is not known.
     pub down_unix_ms: u64,
+    /// Of its machine, as it registered last.
+    pub details: HostDetails,
 }
 
 impl HostRecord {
@@ -47,6 +49,7 @@ impl HostRecord {
             up: self.up,
             no_flood: self.no_flood,
             down_unix_ms: self.down_unix_ms,
+            details: self.details.clone(),
         }
     }
 }
@@ -70,6 +73,44 @@ struct StoredHost {
     no_flood: bool,
     #[prost(uint64, tag = "8")]
     down_unix_ms: u64,
+    #[prost(message, repeated, tag = "9")]
+    nics: Vec<StoredNic>,
+    #[prost(string, repeated, tag = "10")]
+    capabilities: Vec<String>,
+    /// Empty or 32 bytes.
+    #[prost(bytes = "vec", tag = "11")]
+    public_key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredNic {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    address: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    mtu: u32,
+}
+
+impl From<&Nic> for StoredNic {
+    fn from(nic: &Nic) -> Self {
+        let Nic { name, address, mtu } = nic;
+        Self { name: name.as_str().to_owned(), address: ip_bytes(address), mtu: (*mtu).into() }
+    }
+}
+
+impl StoredNic {
+    fn read(self) -> Option<Nic> {
+        let (name, address) = (ShortName::new(self.name)?, ip(&self.address)?);
+        Some(Nic { name, address, mtu: self.mtu.try_into().ok()? })
+    }
+}
+
+fn public_key(bytes: &[u8]) -> Option<Option<PublicKey>> {
+    if bytes.is_empty() {
+        return Some(None);
+    }
+    bytes.try_into().ok().and_then(PublicKey::new).map(Some)
 }
 
 impl Record for HostRecord {
@@ -77,7 +118,7 @@ impl Record for HostRecord {
     type Key = u32;
 
     fn encode(&self, id: u32) -> Vec<u8> {
-        let Self { name, vteps, udp_port, declared_by, up, no_flood, down_unix_ms } = self;
+        let Self { name, vteps, udp_port, declared_by, up, no_flood, down_unix_ms, details } = self;
         let stored = StoredHost {
             id,
             name: name.as_str().to_owned(),
@@ -87,6 +128,9 @@ impl Record for HostRecord {
             up: *up,
             no_flood: *no_flood,
             down_unix_ms: *down_unix_ms,
+            nics: details.nics.iter().map(Into::into).collect(),
+            capabilities: details.capabilities.iter().map(|name| name.as_str().to_owned()).collect(),
+            public_key: details.public_key.map_or_else(Vec::new, |key| key.bytes().to_vec()),
         };
         stored.encode_to_vec()
     }
@@ -101,6 +145,11 @@ impl Record for HostRecord {
             up: m.up,
             no_flood: m.no_flood,
             down_unix_ms: m.down_unix_ms,
+            details: HostDetails {
+                nics: m.nics.into_iter().map(StoredNic::read).collect::<Option<_>>()?,
+                capabilities: m.capabilities.into_iter().map(ShortName::new).collect::<Option<_>>()?,
+                public_key: public_key(&m.public_key)?,
+            },
         })
     }
 }

@@ -5,7 +5,8 @@ use super::*;
 use crate::{
     board::{Hold, Ips, Outcome, Run},
     model::{
-        Accepted, DeclaredBy, Event, EventKind, Lock, Migration, MigrationState, Network, NodeFacts, Uuid,
+        Accepted, DeclaredBy, Event, EventKind, HostDetails, Lock, Migration, MigrationState, Network, Nic,
+        NodeFacts, PublicKey, ShortName, Uuid,
     },
     table::{Record, RecordKey},
 };
@@ -87,6 +88,19 @@ proptest! {
     }
 }
 
+fn details() -> HostDetails {
+    let nic = |name: &str, address: &str, mtu| Nic {
+        name: ShortName::new(name).unwrap(),
+        address: address.parse().unwrap(),
+        mtu,
+    };
+    HostDetails {
+        nics: vec![nic("ul0", "10.0.0.1", 1600), nic("ul1", "fd00::1", 65_535)],
+        capabilities: ["vxlan", "end-markers"].map(|name| ShortName::new(name).unwrap()).into(),
+        public_key: PublicKey::new([7; 32]),
+    }
+}
+
 /// Nodes in the store of an earlier version are declared, and whether they are routers is not known.
 #[test]
 fn a_node_of_an_earlier_version_is_read() {
@@ -118,6 +132,7 @@ fn hosts_networks_and_events_round_trip() {
         up: false,
         no_flood: true,
         down_unix_ms: 7,
+        details: details(),
     };
     assert_eq!(again(7, &record), Some(record));
     let net = Network {

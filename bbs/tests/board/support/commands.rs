@@ -124,6 +124,7 @@ impl Rig {
                 udp_port: 4789,
                 instance: Uuid::from_bytes([h; 16]),
                 holds: None,
+                details: Default::default(),
             }),
             Step::Rival(h, other_vtep) => Command::Register(rival(h, other_vtep)),
             Step::Heartbeat(h) => Command::Heartbeat(self.session(h)),
@@ -213,6 +214,7 @@ pub fn rival(h: u8, other_vtep: bool) -> Registration {
         udp_port: 4789,
         instance: Uuid::from_bytes([h + 100; 16]),
         holds: None,
+        details: Default::default(),
     }
 }
 

@@ -78,6 +78,7 @@ impl World {
                 udp_port: 4789,
                 instance: Uuid::from_bytes([n as u8; 16]),
                 holds: None,
+                details: Default::default(),
             };
             let applied = board.apply(Now::default(), None, Command::Register(registration));
             let Ok(Outcome::Registered { session, .. }) = applied.result else { panic!() };
