@@ -4,12 +4,14 @@
 mod batch;
 mod details;
 mod facts;
+mod features;
 mod migration;
 mod point;
 
 pub use batch::{BATCH_NODES, NodeBatch, PackedNode};
 pub use details::{HostDetails, MAX_CAPABILITIES, MIN_NIC_MTU, Nic, PublicKey, ShortName};
 pub use facts::{NodeFacts, StationKind};
+pub use features::{Feature, Features, Share, Without};
 pub use migration::{
     Deferred, HostRef, HostReport, LEASE_MS, Lock, MAX_CAUSE, MAX_CAUSES, MAX_DEFERRED, MAX_MIGRATING,
     MAX_REPORTS, MigratingNode, Migration, MigrationState, Report, Unlocked,

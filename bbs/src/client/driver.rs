@@ -11,8 +11,8 @@ use super::{
     session::{SessionConfig, Shared, Stop, Update, lock},
 };
 use crate::{
-    model::{Accepted, Point, Uuid},
-    proto::{emit, parse, v1, v1::host_service_client::HostServiceClient},
+    model::{Accepted, Features, Point, Uuid},
+    proto::{emit, features, parse, v1, v1::host_service_client::HostServiceClient},
 };
 use std::{
     sync::Arc,
@@ -45,6 +45,8 @@ pub(super) struct Live {
     pub board: Uuid,
     pub session: u64,
     pub heartbeat: Duration,
+    /// In force with this board.
+    pub features: Features,
 }
 
 pub(super) async fn run(
@@ -159,6 +161,7 @@ async fn attempt(
         state.stream = number;
         state.board = Some(live.board);
         state.other_board = None;
+        state.features = live.features;
     }
     log::info!("board: registered at {endpoint} as {} (host {})", cfg.host, live.host_id);
     let closed = || (true, Error::Unreachable("the receiver of updates was dropped".into()));
@@ -205,18 +208,20 @@ async fn register(
         instance: instance.into(),
         holds: holds.map(Into::into),
         details: Some((&cfg.details).into()),
+        features: Some(Features::all().into()),
     };
     let answer = call(client.register(request), REGISTER_TIMEOUT).await?;
     let asked = Duration::from_millis(answer.heartbeat_ms.clamp(10, 60_000));
     let heartbeat = cfg.heartbeat.map_or(asked, |node| node.min(asked));
     let board = parse::id("board_id", &answer.board_id)?;
+    let features = features::parse("features", answer.features)?.unwrap_or_default();
     if let Some(held) = holds.filter(|held| held.board != board) {
         // A board of an older version does not compare by itself.
         let (held, board) = (held.board.simple(), board.simple());
         let why = format!("we forward by board {held}, and this is board {board}");
         return Err(Error::Refused { reason: Reason::OtherBoard, why });
     }
-    Ok(Live { client, host_id: answer.host_id, board, session: answer.session, heartbeat })
+    Ok(Live { client, host_id: answer.host_id, board, session: answer.session, heartbeat, features })
 }
 
 /// Waits for an answer, at most for `limit`.
@@ -405,7 +410,8 @@ async fn send_migration_calls(live: &Live, cfg: &SessionConfig, shared: &Shared)
         };
         let answer = match call_migration(live, cfg, key, what).await {
             Ok(ticket) => Ok(ticket),
-            Err(e @ (Error::Unreachable(_) | Error::Protocol(_))) => return e,
+            // An answer that is not understood is no success: nothing counts as locked or moved.
+            Err(e @ Error::Unreachable(_)) => return e,
             Err(e) if matches!(e.reason(), Some(Reason::Fenced | Reason::Unregistered)) => return e,
             Err(e) => Err(e.to_string()),
         };

@@ -23,6 +23,8 @@ pub enum Reason {
     Forbidden,
     /// We hold the state of another board.
     OtherBoard,
+    /// We lack a feature without which we must not act.
+    Upgrade,
     /// The request was malformed, or its key belongs to another request.
     Invalid,
     /// Anything else, such as a timeout.
@@ -61,7 +63,10 @@ impl fmt::Display for Error {
                 write!(f, "{total} rows refused, nothing was changed")?;
                 errors.iter().try_for_each(|e| write!(f, "\nrow {}: {}", e.number, e.why))
             }
-            Self::Protocol(why) => write!(f, "the board's answer is not understood: {why}"),
+            Self::Protocol(why) => write!(
+                f,
+                "the board's answer is not understood: {why}; hint: the board has another version, upgrade the older program"
+            ),
         }
     }
 }
@@ -91,6 +96,7 @@ impl From<Status> for Error {
             (Some("in-use"), _) => Reason::InUse,
             (Some("forbidden"), _) => Reason::Forbidden,
             (Some("other-board"), _) => Reason::OtherBoard,
+            (Some("upgrade"), _) => Reason::Upgrade,
             (_, tonic::Code::InvalidArgument) => Reason::Invalid,
             // tonic's own codes when the connection breaks during a call.
             (None, tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown) => {

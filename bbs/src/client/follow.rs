@@ -6,7 +6,7 @@ use super::{
     session::{SessionConfig, Shared, Update, lock},
 };
 use crate::{
-    model::{Change, Point, Uuid},
+    model::{Change, Features, Point, Uuid},
     proto::{batch, board, parse, v1},
 };
 use std::{
@@ -111,6 +111,7 @@ pub(super) async fn open(
         resume: position.point.map(Into::into),
         partial: !position.exact,
         session: live.session,
+        features: Some(Features::all().into()),
     };
     let (requests, outgoing) = mpsc::channel(16);
     let first = v1::WatchRequest { request: Some(Request::Start(start)) };

@@ -372,7 +372,9 @@ async fn watch_load(
 ) -> Result<u64, Error> {
     use v1::load_progress::Step;
     while let Some(message) = steps.message().await? {
-        match required("step", message.step)? {
+        // A step that only a newer board has.
+        let Some(step) = message.step else { continue };
+        match step {
             Step::Received(n) => progress(LoadStep::Received(n)),
             Step::Checking(n) => progress(LoadStep::Checking(n)),
             Step::Written(n) => progress(LoadStep::Written(n)),

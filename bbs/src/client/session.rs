@@ -10,7 +10,7 @@ use super::{
     migrations::{Call, MigrationUpdate, Migrations},
     operator::BeginMigration,
 };
-use crate::model::{Accepted, Change, Claim, HostDetails, NodeBatch, Report, Uuid};
+use crate::model::{Accepted, Change, Claim, Features, HostDetails, NodeBatch, Report, Uuid};
 use crossbeam::channel::Receiver;
 use std::{
     collections::BTreeSet,
@@ -161,6 +161,8 @@ pub struct SessionState {
     pub stream: u64,
     /// The board that we follow; `None` = none yet.
     pub board: Option<Uuid>,
+    /// Features in force with the board; none with a board of before.
+    pub features: Features,
     /// The board that answers instead, if it is another. It is not followed before [`Session::accept_board`].
     pub other_board: Option<Uuid>,
 }
@@ -233,6 +235,7 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
             last_error: None,
             stream: 0,
             board: None,
+            features: Features::default(),
             other_board: None,
         }),
         live: Mutex::new(None),

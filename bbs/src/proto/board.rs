@@ -1,9 +1,9 @@
 //! What a client reads from a board: hosts, nodes, changes and events, wire to model. Every field is checked as in
 //! [`super::parse`].
 //!
-//! A newer board can send values that this version does not know. A kind of change that is not known concerns nothing
-//! that this version has, and is left out. A value that is not known gets the meaning that promises least. An error would
-//! end the session, which costs more.
+//! A newer board can send values that this version does not know. A kind of change that is not known is left out: the board
+//! refuses a reader that must not act without it (see [`crate::model::Features`]). A value that is not known gets the
+//! meaning that allows and promises least. An error would end the session, which costs more.
 
 use super::{
     details,
@@ -66,9 +66,17 @@ impl TryFrom<v1::Change> for Change {
             C::HostPut(h) => Self::HostPut(h.try_into()?),
             C::HostGone(id) => Self::HostGone { id },
             C::NetworkPut(n) => {
-                // A policy of a newer board: like a network without a declaration.
                 let known = v1::FloodPolicy::try_from(n.flood).is_ok();
-                let flood = if known { n.flood } else { v1::FloodPolicy::Flood.into() };
+                if !known {
+                    log::warn!(
+                        "network {}: found flood policy {}; expected 0 to 3; nothing is flooded there; hint: the \
+                         board is newer, upgrade this program",
+                        n.vni,
+                        n.flood
+                    );
+                }
+                // It may forbid what any other policy allows.
+                let flood = if known { n.flood } else { v1::FloodPolicy::Drop.into() };
                 Self::NetworkPut(v1::Network { flood, ..n }.try_into()?)
             }
             C::NetworkGone(n) => Self::NetworkGone { vni: vni("network_gone", n)? },
@@ -172,7 +180,7 @@ mod tests {
         ])
         .unwrap();
         assert!(matches!(&known[0], Change::HostPut(h) if h.declared_by == DeclaredBy::Operator));
-        assert!(matches!(&known[1], Change::NetworkPut(n) if n.flood == FloodPolicy::Flood));
+        assert!(matches!(&known[1], Change::NetworkPut(n) if n.flood == FloodPolicy::Drop));
         assert_eq!(known.len(), 2);
         let event = v1::Event { number: 1, kind: 77, text: "new".into(), ..v1::Event::default() };
         assert_eq!(Event::try_from(event).unwrap().kind, EventKind::Other);

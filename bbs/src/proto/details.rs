@@ -47,7 +47,7 @@ fn at_most<T>(field: &str, list: &[T], most: usize) -> Checked<()> {
 fn short_name(field: &str, text: String) -> Checked<ShortName> {
     let length = text.len();
     ShortName::new(text).ok_or_else(|| {
-        let expected = "1 to 32 of A-Z a-z 0-9 . _ -; hint: rename it in the configuration of the appliance";
+        let expected = "1 to 32 of A-Z a-z 0-9 . _ -; hint: rename it where it is configured";
         BadField::new(field, format_args!("{length} bytes that are no short name"), expected)
     })
 }

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod board;
 mod details;
 pub mod emit;
+pub mod features;
 pub mod migration;
 pub mod parse;
 

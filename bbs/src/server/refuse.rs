@@ -3,6 +3,7 @@
 use super::engine::Stopped;
 use crate::{
     board::Refusal,
+    model::Feature,
     proto::{REASON, parse::BadField},
     store::StoreError,
 };
@@ -13,6 +14,15 @@ pub(super) fn status(code: Code, word: &'static str, why: &str) -> Status {
     let mut status = Status::new(code, why);
     status.metadata_mut().insert(REASON, MetadataValue::from_static(word));
     status
+}
+
+/// The refusal of a caller that must not act without a feature.
+pub(super) fn lacks_feature(caller: &str, missing: Feature) -> Status {
+    let name = missing.name();
+    let why = format!(
+        "{caller} does not know `{name}`, without which it must not act by this board; hint: upgrade its program"
+    );
+    status(Code::FailedPrecondition, "upgrade", &why)
 }
 
 impl From<Refusal> for Status {
@@ -44,5 +54,20 @@ impl From<StoreError> for Status {
 impl From<Stopped> for Status {
     fn from(Stopped: Stopped) -> Self {
         Self::unavailable("the board is stopping")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_feature_is_named_with_the_side_to_upgrade() {
+        let status = lacks_feature("watcher hv-a", Feature::HostDetails);
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(status.metadata().get(REASON).unwrap(), "upgrade");
+        let expected = "watcher hv-a does not know `host-details`, without which it must not act by this board; hint: \
+                        upgrade its program";
+        assert_eq!(status.message(), expected);
     }
 }

@@ -3,15 +3,16 @@
 
 use super::{
     follower::{Follower, Frame, Held, Interest},
-    identity,
+    identity, refuse,
     rpc::{Answers, Rpc},
     wait_for_stop,
     watchers::Entry,
 };
 use crate::{
     board::{Command, Session},
-    model::Change,
+    model::{Change, Feature, Features},
     proto::{
+        features,
         parse::{self, BadField, Checked},
         v1,
     },
@@ -53,6 +54,8 @@ struct Start {
     held: Option<Held>,
     /// 0 = not named.
     session: u64,
+    /// Those in force; `None` = the watcher is of before.
+    features: Option<Features>,
 }
 
 impl Start {
@@ -80,7 +83,8 @@ impl Start {
         } else {
             Interest::Networks(parse::vnis_unbounded("start.vnis", m.vnis)?.into_iter().collect())
         };
-        Ok(Self { name: m.name, interest, held, session: m.session })
+        let features = features::parse("start.features", m.features)?;
+        Ok(Self { name: m.name, interest, held, session: m.session, features })
     }
 }
 
@@ -155,7 +159,7 @@ fn watch(
     requests: Streaming<v1::WatchRequest>,
 ) -> Result<Answers<v1::WatchResponse>, Status> {
     let everything = start.interest == Interest::Everything;
-    let Start { name, interest, held, session: number } = start;
+    let Start { name, interest, held, session: number, features } = start;
     let (history, store) = (rpc.history.clone(), rpc.store.clone());
     let follower = Follower::new(history, store, &rpc.lineage, rpc.backlog, interest, held)?;
     let (out, answers) = mpsc::channel(FRAMES_IN_FLIGHT);
@@ -173,7 +177,7 @@ fn watch(
         let latest = rpc.history.latest();
         let entry = rpc.watchers.open(name, peer, everything, session.clone(), latest);
         let receiving = receive(&rpc, &entry, requests, &inbox);
-        let sending = send(&rpc, &entry, follower, &inbox, &out);
+        let sending = send(&rpc, &entry, follower, features, &inbox, &out);
         let end = tokio::select! {
             end = receiving => end,
             end = sending => end,
@@ -253,6 +257,7 @@ async fn send(
     rpc: &Rpc,
     entry: &Entry,
     mut follower: Follower,
+    features: Option<Features>,
     inbox: &Inbox,
     out: &Out,
 ) -> Result<(), Status> {
@@ -271,7 +276,10 @@ async fn send(
         report_progress = false;
         if let Some(frame) = frame {
             record_frame(rpc, entry, &follower, &frame);
-            match tokio::time::timeout(STUCK_TIMEOUT, out.send(Ok(response(rpc, frame)))).await {
+            let response = response(rpc, frame, features).map_err(|missing| {
+                refuse::lacks_feature(&format!("watcher {}", entry.watcher.name), missing)
+            })?;
+            match tokio::time::timeout(STUCK_TIMEOUT, out.send(Ok(response))).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(_)) => return Ok(()),
                 Err(_) => {
@@ -337,17 +345,19 @@ fn record_frame(rpc: &Rpc, entry: &Entry, follower: &Follower, frame: &Frame) {
     watcher.networks.store(follower.networks().unwrap_or(0) as u64, Relaxed);
 }
 
-fn list(changes: &[Change]) -> Vec<v1::Change> {
-    changes.iter().map(v1::Change::from).collect()
-}
-
-fn response(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
+/// A frame for a watcher with these features. The error is one that it lacks.
+fn response(rpc: &Rpc, frame: Frame, known: Option<Features>) -> Result<v1::WatchResponse, Feature> {
+    let list = |changes: &[Change]| -> Result<Vec<v1::Change>, Feature> {
+        let known = known.unwrap_or_default();
+        changes.iter().filter_map(|change| features::change(change, known).transpose()).collect()
+    };
+    let features = known.map(Into::into);
     let board_id = || rpc.lineage.board().into();
     let run_id = || rpc.lineage.run().map_or_else(Vec::new, |run| run.into());
     let numbers = |vnis: Vec<Vni>| vnis.into_iter().map(Vni::get).collect();
     let response = match frame {
         Frame::Resumed(revision) => {
-            Response::Resumed(v1::Resumed { board_id: board_id(), revision, run_id: run_id() })
+            Response::Resumed(v1::Resumed { board_id: board_id(), revision, run_id: run_id(), features })
         }
         Frame::SnapshotBegin { revision, why, other_branch } => Response::SnapshotBegin(v1::SnapshotBegin {
             board_id: board_id(),
@@ -355,22 +365,23 @@ fn response(rpc: &Rpc, frame: Frame) -> v1::WatchResponse {
             why,
             run_id: run_id(),
             other_branch,
+            features,
         }),
-        Frame::SnapshotChunk(changes) => Response::SnapshotChunk(v1::ChangeList { changes: list(&changes) }),
+        Frame::SnapshotChunk(changes) => Response::SnapshotChunk(v1::ChangeList { changes: list(&changes)? }),
         Frame::SnapshotNodes(batches) => {
             Response::SnapshotNodes(v1::NodeList { batches: batches.iter().map(Into::into).collect() })
         }
         Frame::SnapshotEnd(revision) => Response::SnapshotEnd(revision),
         Frame::Delta { revision, changes } => {
-            Response::Delta(v1::Delta { revision, changes: list(&changes) })
+            Response::Delta(v1::Delta { revision, changes: list(&changes)? })
         }
         Frame::Scope { revision, changes, added, removed } => Response::Scope(v1::Scope {
             revision,
-            changes: list(&changes),
+            changes: list(&changes)?,
             added: numbers(added),
             removed: numbers(removed),
         }),
         Frame::Progress(revision) => Response::Progress(revision),
     };
-    v1::WatchResponse { response: Some(response) }
+    Ok(v1::WatchResponse { response: Some(response) })
 }

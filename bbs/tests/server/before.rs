@@ -5,8 +5,12 @@ use super::{
     migration::{begin, wait_for_answer},
     *,
 };
-use stopover_bbs::client::{
-    EventKind, LoadStep, MigrationState, MigrationUpdate, NodeFilter, Report, Row, Target, Unlocked,
+use stopover_bbs::{
+    client::{
+        EventKind, HostDetails, LoadStep, MigrationState, MigrationUpdate, Nic, NodeFilter, PublicKey,
+        Report, Row, ShortName, Target, Unlocked, connect,
+    },
+    model::Features,
 };
 use stopover_config::bulk::{HostRow, NodeRow};
 use tokio::{net::UnixStream, sync::mpsc};
@@ -205,6 +209,117 @@ async fn check_operator(op: &mut Operator, migration: u64) {
     let mut events = std::pin::pin!(op.events(0, true).await.unwrap());
     let first = events.next().await.unwrap().unwrap().remove(0);
     assert_eq!((first.number, first.kind), (1, EventKind::HostUp));
+}
+
+fn details(mtu: u16) -> HostDetails {
+    HostDetails {
+        nics: vec![Nic { name: ShortName::new("ul0").unwrap(), address: ip("10.0.0.1"), mtu }],
+        capabilities: vec![ShortName::new("vxlan").unwrap()],
+        public_key: PublicKey::new([7; 32]),
+    }
+}
+
+/// The details of gw-a in the next change that has it.
+async fn next_details(host: &mut Host) -> HostDetails {
+    let found = host.wait_for("gw-a", |u| match u {
+        Update::Apply { changes, .. } => gw_a(changes).is_some(),
+        _ => false,
+    });
+    let Update::Apply { changes, .. } = found.await else { unreachable!() };
+    gw_a(&changes).unwrap().clone()
+}
+
+fn gw_a(changes: &[Change]) -> Option<&HostDetails> {
+    changes.iter().find_map(|change| match change {
+        Change::HostPut(host) if host.name.as_str() == "gw-a" => Some(&host.details),
+        _ => None,
+    })
+}
+
+/// Features are in force where both know them: then watchers and lists have what needs them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn details_of_hosts_reach_those_who_know_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let before = board_of_before(dir.path(), &at).await;
+    let mut a = config(&at, "gw-a", "10.0.0.1");
+    a.details = details(1600);
+    let a = Host::start(a);
+    a.wait_caught_up(&at).await;
+    let mut knows = Host::start(config(&at, "gw-b", "10.0.0.2"));
+    let mut does_not = Host::start(config(&before, "gw-c", "10.0.0.3"));
+    assert_eq!(next_details(&mut knows).await, details(1600));
+    assert_eq!(next_details(&mut does_not).await, HostDetails::default());
+    for host in [&knows, &does_not] {
+        host.wait_caught_up(&at).await;
+    }
+    assert_eq!(knows.session().state().features, Features::all());
+    assert_eq!(does_not.session().state().features, Features::default());
+    let host = operator(&at).await.hosts(Some(&name("gw-a"))).await.unwrap().remove(0).host;
+    assert_eq!(host.details, details(1600));
+    let host = operator(&before).await.hosts(Some(&name("gw-a"))).await.unwrap().remove(0).host;
+    assert_eq!(host.details, HostDetails::default());
+    drop((a, knows, does_not));
+    server.stop().await;
+}
+
+/// The board of after itself leaves out what a watcher does not know, in snapshots and in changes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_is_sent_what_it_knows() {
+    use stopover_bbs::proto::v1::{
+        self as after, change::Change as C, watch_request::Request as R, watch_response::Response as A,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let at = socket(dir.path());
+    let server = board(&at, memory(), LONG).await;
+    let mut with = config(&at, "gw-a", "10.0.0.1");
+    with.details = details(1500);
+    let a = Host::start(with.clone());
+    a.wait_caught_up(&at).await;
+    let named = |names: &[&str]| after::Features { names: names.iter().map(|n| (*n).into()).collect() };
+    let cases = [
+        (None, None),
+        (Some(named(&[])), Some(named(&[]))),
+        (Some(named(&["of-tomorrow", "host-details"])), Some(named(&["host-details"]))),
+    ];
+    let mut watches = Vec::new();
+    for (features, in_force) in cases {
+        let start =
+            after::WatchStart { name: "tool".into(), everything: true, features, ..Default::default() };
+        let (requests, outgoing) = mpsc::channel(1);
+        requests.send(after::WatchRequest { request: Some(R::Start(start)) }).await.unwrap();
+        let mut observer = connect(&at).await.unwrap().observer();
+        let stream = observer.watch(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
+        watches.push((requests, stream, in_force));
+    }
+    // A change of the host, after the snapshot.
+    a.session.unwrap().stop();
+    with.details = details(1600);
+    let again = Host::start(with);
+    for (_requests, stream, in_force) in &mut watches {
+        let (mut mtus, known) = (Vec::new(), in_force.as_ref().is_some_and(|f| !f.names.is_empty()));
+        while mtus.len() < 3 {
+            let changes = match stream.message().await.unwrap().unwrap().response.unwrap() {
+                A::SnapshotBegin(begin) => {
+                    assert_eq!(&begin.features, in_force);
+                    continue;
+                }
+                A::SnapshotChunk(list) => list.changes,
+                A::Delta(delta) => delta.changes,
+                _ => continue,
+            };
+            mtus.extend(changes.into_iter().filter_map(|m| match m.change {
+                Some(C::HostPut(host)) => Some(host.details.map(|details| details.nics[0].mtu)),
+                _ => None,
+            }));
+        }
+        // In the snapshot, when it goes down, and when it is back.
+        let expected = [1500, 1500, 1600].map(|mtu| known.then_some(mtu));
+        assert_eq!(mtus, expected);
+    }
+    drop(again);
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

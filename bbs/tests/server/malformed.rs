@@ -33,6 +33,7 @@ fn register() -> v1::RegisterRequest {
         key: vec![1; 16],
         instance: vec![2; 16],
         holds: None,
+        features: None,
         details: None,
     }
 }
@@ -69,9 +70,15 @@ fn assert_refused<T>(answer: Result<Response<T>, Status>, path: &str, text: &str
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_broken_field_of_a_registration_is_named() {
     type Break = fn(&mut v1::RegisterRequest);
-    let cases: [(&str, &str, Break); 9] = [
+    let cases: [(&str, &str, Break); 11] = [
         ("host", "expected 1 to 63", |m| m.host = "-".into()),
         ("vteps", "1 to 4", |m| m.vteps.clear()),
+        ("details.public_key", "found 3 bytes", |m| {
+            m.details = Some(v1::HostDetails { public_key: vec![1; 3], ..v1::HostDetails::default() });
+        }),
+        ("features.names[0]", "no short name", |m| {
+            m.features = Some(v1::Features { names: vec![String::new()] })
+        }),
         ("vteps", "at most 4", |m| m.vteps = (0..5).map(|i| vec![10, 0, 0, i]).collect()),
         ("vteps[0]", "found 3 bytes", |m| m.vteps = vec![vec![1; 3]]),
         ("vteps[0]", "unicast", |m| m.vteps = vec![vec![224, 0, 0, 1]]),

@@ -3,7 +3,7 @@
 use crate::{
     board::{Command, Key, Outcome},
     model::Registration,
-    proto::{parse, v1},
+    proto::{features, parse, v1},
     server::{
         identity,
         migrations::Caller,
@@ -23,6 +23,7 @@ impl v1::host_service_server::HostService for Rpc {
     ) -> Result<Response<v1::RegisterResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
         let registration = self.checked(Registration::try_from(&m))?;
+        let features = self.checked(features::parse("features", m.features.clone()))?;
         identity::authorize_host(&extensions, &registration.host)?;
         let id = self.checked(parse::id("key", &m.key))?;
         let key = Key { id, fingerprint: Fingerprint::of(&m) };
@@ -34,6 +35,7 @@ impl v1::host_service_server::HostService for Rpc {
                 revision,
                 board_id: self.store.board_id().into(),
                 heartbeat_ms: millis(self.heartbeat),
+                features: features.map(Into::into),
             })),
             other => Err(unexpected(&other)),
         }
