@@ -3,10 +3,7 @@
 //! ring is full: the other lcore may not run for a while, and then this one has a backlog. So what does not fit waits
 //! here, in memory of the hold.
 
-use super::{
-    counters::PortCounters,
-    tx_port::{Handoff, HandoffItem},
-};
+use super::counters::PortCounters;
 use crate::migration::hold::HeldKind;
 use crate::migration::tx_hold::TxHold;
 use crate::pipeline::{
@@ -14,8 +11,35 @@ use crate::pipeline::{
     packet_counters::{PacketCounters, add},
     ports::Network,
 };
+use crate::tables::packed::Bd;
+use crossbeam::queue::ArrayQueue;
 use dpdk::{BURST_MAX, Mbuf, Mempool};
+use std::sync::Arc;
 use stopover_lockfree::barrier::Ring;
+use stopover_net::Vni;
+
+/// An item that one lcore hands to another that owns a transmit queue.
+#[derive(Debug)]
+pub enum HandoffItem {
+    /// A frame to be sent.
+    Frame(Mbuf),
+    /// An end marker, behind the frames of this ring. A variant of its own, because a tenant could send the same
+    /// bytes.
+    Marker {
+        /// Its bridge domain.
+        bd: Bd,
+        /// Its VNI.
+        vni: Vni,
+        /// Its frame.
+        packet: Mbuf,
+    },
+}
+
+// Ordinary frames use the ring.
+const _: () = assert!(size_of::<HandoffItem>() == 16);
+
+/// A ring towards the lcore that owns a transmit queue.
+pub type Handoff = Arc<ArrayQueue<HandoffItem>>;
 
 /// Places in the ring that remain for other lcores when a backlog is handed over: none may find it full between a
 /// check and a push.

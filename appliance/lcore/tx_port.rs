@@ -2,7 +2,10 @@
 //! moment, or the ring to the lcore that owns the queue. Every frame is counted here as sent, held or dropped;
 //! the caller does not wait.
 
-use super::{counters::PortCounters, handover::Handover};
+use super::{
+    counters::PortCounters,
+    handover::{Handoff, HandoffItem, Handover},
+};
 use crate::migration::hold::HeldKind;
 use crate::migration::tx_hold::{HoldMode, TxHold};
 use crate::pipeline::{
@@ -10,7 +13,6 @@ use crate::pipeline::{
     packet_counters::{PacketCounters, add},
     ports::Network,
 };
-use crate::tables::packed::Bd;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
@@ -21,7 +23,6 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
-use stopover_net::Vni;
 
 /// Most frames that wait for a full device. One descriptor ring: enough for a guest that was not scheduled for a
 /// moment, too few to add noticeable latency.
@@ -36,29 +37,6 @@ const STUCK_MS: u64 = 100;
 pub fn try_pop<T>(ring: &ArrayQueue<T>) -> Option<T> {
     if ring.is_empty() { None } else { ring.pop() }
 }
-
-/// An item that one lcore hands to another that owns a transmit queue.
-#[derive(Debug)]
-pub enum HandoffItem {
-    /// A frame to be sent.
-    Frame(Mbuf),
-    /// An end marker, behind the frames of this ring. A variant of its own, because a tenant could send the same
-    /// bytes.
-    Marker {
-        /// Its bridge domain.
-        bd: Bd,
-        /// Its VNI.
-        vni: Vni,
-        /// Its frame.
-        packet: Mbuf,
-    },
-}
-
-// Ordinary frames use the ring.
-const _: () = assert!(size_of::<HandoffItem>() == 16);
-
-/// A ring towards the lcore that owns a transmit queue.
-pub type Handoff = Arc<ArrayQueue<HandoffItem>>;
 
 /// Egress through one port.
 #[derive(Debug)]

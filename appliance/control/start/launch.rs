@@ -9,9 +9,9 @@ use crate::control::{
 use crate::lcore::{
     counters::LcoreCounters,
     egress::{LcoreEgress, Rings},
-    handover::Handover,
+    handover::{Handoff, Handover},
     idle::Idle,
-    tx_port::{Handoff, OwnQueue, TxPort},
+    tx_port::{OwnQueue, TxPort},
     worker::{PortRxQueue, Worker},
 };
 use crate::migration::{

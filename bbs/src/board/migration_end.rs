@@ -8,7 +8,7 @@ use super::{
     Board, Ips, Now, Outcome, Principal, Refusal, Ticket,
     barriers::BARRIER_MS,
     contest::hold,
-    migrations::{list_nodes, migration_outcome},
+    migrations::{MIGRATIONS_KEPT, list_nodes, migration_outcome},
     nodes::Holder,
     state::{EARLIER, NodeState, OPERATOR},
 };
@@ -16,9 +16,6 @@ use crate::model::{
     Claim, DeclaredBy, EventKind, HostRef, MAX_MIGRATING, Migration, MigrationState, NodeFacts,
 };
 use stopover_net::{HostName, Mac, Vni};
-
-/// Ended migrations kept.
-pub const MIGRATIONS_KEPT: usize = 512;
 
 impl Board {
     /// The source and the target may end a migration. While no target is named, a host that claims all of its nodes may

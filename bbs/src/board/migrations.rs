@@ -1,14 +1,15 @@
 //! Migrations from their beginning on: locks on nodes, claims that the locks defer, and reports of appliances. Their end
 //! is in `migration_end`; the transition table is in docs/migration-board.md.
 
-use super::{
-    Board, Now, Outcome, Principal, Refusal, Ticket, migration_end::MIGRATIONS_KEPT, state::OPERATOR,
-};
+use super::{Board, Now, Outcome, Principal, Refusal, Ticket, state::OPERATOR};
 use crate::model::{
     Claim, Deferred, EventKind, HostRef, HostReport, MAX_CAUSES, MAX_DEFERRED, MAX_MIGRATING, MAX_REPORTS,
     MigratingNode, Migration, MigrationState, Report,
 };
 use stopover_net::{HostName, Mac, Vni};
+
+/// Ended migrations kept.
+pub const MIGRATIONS_KEPT: usize = 512;
 
 /// The arguments of [`Board::begin_migration`].
 pub(super) struct Begin {

@@ -12,6 +12,7 @@
 //! | `contest` | which of two claims of a MAC or an address wins |
 //! | `migrations` | begin of migrations; deferred claims; reports |
 //! | `migration_end` | end of migrations |
+//! | `acks` | which hosts a barrier no longer waits for |
 //! | `barriers` | until a completed migration is in force everywhere |
 //! | `deadlines` | deadlines in order of time |
 //! | `locks` | the record of a migration, and what is derived from it |
@@ -26,6 +27,7 @@
 //! declared is never taken over.
 
 mod absent;
+mod acks;
 mod barriers;
 mod command;
 mod contest;
@@ -48,7 +50,7 @@ pub use command::{Applied, Command, Key, Now, Outcome, Principal, Refusal, Sessi
 pub use ips::{Hold, Ips};
 pub use keys::REMEMBERED;
 pub use lineage::{Lineage, RUNS_KEPT, Relation, Run};
-pub use migration_end::MIGRATIONS_KEPT;
+pub use migrations::MIGRATIONS_KEPT;
 pub use state::COMMIT_CHANGES;
 
 use crate::{

@@ -30,6 +30,8 @@ const WINDOW: u32 = 4 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// A board that does not answer the first call within this time is not used.
 const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// A call that the board does not answer within this time has failed. Longer than the largest load takes.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection to a board. A clone uses the same one.
 #[derive(Debug, Clone)]
@@ -148,4 +150,16 @@ async fn open(endpoint: &Endpoint) -> Result<Channel, Error> {
         }
         Error::Unreachable(format!("{endpoint}: {cause}"))
     })
+}
+
+/// Waits for an answer, at most for `limit`.
+pub(super) async fn call<T>(
+    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    limit: Duration,
+) -> Result<T, Error> {
+    match timeout(limit, answer).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(status.into()),
+        Err(_) => Err(Error::Unreachable(format!("no answer within {} s", limit.as_secs()))),
+    }
 }

@@ -2,17 +2,17 @@
 //! begins with a new registration, which fences outstanding calls of the old one.
 
 use super::{
-    connect::{Calls, Connection, connect},
-    desired::{ClaimEvent, ClaimResult, Work},
+    connect::{CALL_TIMEOUT, Connection, call, connect},
+    desired::{ClaimResult, Work},
     error::{Error, Reason},
     follow::{self, Position},
-    migrations::{Call, MigrationUpdate},
+    migrations::Call,
     operator::MigrationTicket,
-    session::{SessionConfig, Shared, Stop, Update, lock},
+    shared::{Client, Live, Out, SessionConfig, Shared, Stop, Update, deliver_events, lock},
 };
 use crate::{
     model::{Accepted, Features, Point, Uuid},
-    proto::{emit, features, parse, v1, v1::host_service_client::HostServiceClient},
+    proto::{emit, features, parse, v1},
 };
 use std::{
     sync::Arc,
@@ -21,33 +21,15 @@ use std::{
 use stopover_config::Endpoint;
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 /// First and longest pause between attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-/// A call that the board does not answer within this time has failed. Longer than the largest load takes.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time for which a board may postpone a claim, in milliseconds.
 const MAX_RETRY_MS: u64 = 10_000;
-
-pub(super) type Client = HostServiceClient<Calls>;
-
-/// Sends updates in order; waits while the consumer is behind.
-pub(super) type Out = mpsc::Sender<Update>;
-
-/// Everything a connected session needs.
-pub(super) struct Live {
-    pub client: Client,
-    pub host_id: u32,
-    pub board: Uuid,
-    pub session: u64,
-    pub heartbeat: Duration,
-    /// In force with this board.
-    pub features: Features,
-}
 
 pub(super) async fn run(
     shared: Arc<Shared>,
@@ -224,18 +206,6 @@ async fn register(
     Ok(Live { client, host_id: answer.host_id, board, session: answer.session, heartbeat, features })
 }
 
-/// Waits for an answer, at most for `limit`.
-pub(super) async fn call<T>(
-    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    limit: Duration,
-) -> Result<T, Error> {
-    match timeout(limit, answer).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(status.into()),
-        Err(_) => Err(Error::Unreachable(format!("no answer within {} s", limit.as_secs()))),
-    }
-}
-
 fn session_ref(live: &Live, cfg: &SessionConfig) -> Option<v1::SessionRef> {
     let host = cfg.host.as_str().to_owned();
     Some(v1::SessionRef { host, session: live.session, key: Uuid::new_v4().into() })
@@ -291,37 +261,6 @@ async fn reconcile(
             return e;
         }
     }
-}
-
-/// Sends the events about claims to the consumer. May be dropped at any time: an event is taken from the queue only when
-/// it can be sent.
-pub(super) async fn deliver_events(shared: &Shared, out: &Out) -> Result<(), Error> {
-    while !lock(&shared.desired).events.is_empty() {
-        let room = out.reserve().await;
-        let room = room.map_err(|_| Error::Unreachable("the receiver of updates was dropped".into()))?;
-        let Some(event) = lock(&shared.desired).events.pop_front() else { break };
-        let update = match event {
-            ClaimEvent::Accepted { vni, mac, addresses } => {
-                for why in addresses.iter().flat_map(|accepted| &accepted.refused) {
-                    log::warn!("board refuses an address of {mac} in VNI {vni}: {why}");
-                }
-                Update::Accepted { vni, mac, addresses }
-            }
-            ClaimEvent::Refused { claim, why } => {
-                log::warn!("board refuses {} in VNI {}: {why}", claim.mac, claim.vni);
-                Update::Refused { claim, why }
-            }
-            ClaimEvent::NodeMoved { vni, mac } => Update::NodeMoved { vni, mac },
-            ClaimEvent::AddressesMoved { vni, mac, ips } => Update::AddressesMoved { vni, mac, ips },
-            ClaimEvent::Deferred { vni, mac, migration } => {
-                // An error only means that there is no receiver.
-                let _ = shared.migrations.send(MigrationUpdate::Deferred { vni, mac, migration });
-                continue;
-            }
-        };
-        room.send(update);
-    }
-    Ok(())
 }
 
 /// Makes one call and records its result.

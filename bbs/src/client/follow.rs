@@ -1,9 +1,9 @@
 //! The watch of a session: from the board's stream to [`Update`]s, with the position from which to resume.
 
 use super::{
-    driver::{CALL_TIMEOUT, Live, Out, call, deliver_events},
+    connect::{CALL_TIMEOUT, call},
     error::Error,
-    session::{SessionConfig, Shared, Update, lock},
+    shared::{Live, Out, SessionConfig, Shared, Update, deliver_events, lock},
 };
 use crate::{
     model::{Change, Features, Point, Uuid},

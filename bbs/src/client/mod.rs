@@ -10,6 +10,7 @@ mod follow;
 mod migrations;
 mod operator;
 mod session;
+mod shared;
 
 pub use crate::model::{
     Accepted, Change, Claim, DeclaredBy, Event, EventKind, Host, HostDetails, Member, Migration,
@@ -21,4 +22,5 @@ pub use entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, No
 pub use error::{Error, Reason};
 pub use migrations::MigrationUpdate;
 pub use operator::{BeginMigration, LoadStep, MigrationTicket, Operator};
-pub use session::{Session, SessionConfig, SessionState, Update, start};
+pub use session::{Session, start};
+pub use shared::{SessionConfig, SessionState, Update};

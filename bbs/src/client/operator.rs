@@ -1,8 +1,7 @@
 //! The calls of people and tools, which read and declare; one method each.
 
 use super::{
-    connect::{Connection, connect},
-    driver::{CALL_TIMEOUT, call},
+    connect::{CALL_TIMEOUT, Connection, call, connect},
     entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry},
     error::Error,
 };

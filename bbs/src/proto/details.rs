@@ -2,7 +2,7 @@
 
 use super::{
     emit,
-    parse::{BadField, Checked, ip},
+    fields::{BadField, Checked, ip},
     v1,
 };
 use crate::model::{HostDetails, MAX_CAPABILITIES, MAX_VTEPS, MIN_NIC_MTU, Nic, PublicKey, ShortName};

@@ -7,6 +7,7 @@ pub mod board;
 mod details;
 pub mod emit;
 pub mod features;
+mod fields;
 pub mod migration;
 pub mod parse;
 

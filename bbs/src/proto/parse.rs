@@ -1,16 +1,13 @@
 //! Wire to model: the only conversion of requests. Every field is checked. An error names the field, what was found, what
 //! was expected, and has a hint. Code that uses the result need not check again.
 
+pub use super::fields::{BadField, Checked, ip};
 use super::{details, v1};
 use crate::model::{
     Accepted, Claim, MAX_IPS, MAX_VTEPS, Network, NodeFacts, Point, Registration, Row, StationKind, Target,
     Uuid,
 };
-use std::{
-    collections::HashSet,
-    fmt::{self, Display},
-    net::IpAddr,
-};
+use std::{collections::HashSet, net::IpAddr};
 use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
 use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
@@ -22,47 +19,6 @@ pub const MAX_NETWORK_NAME: usize = 128;
 pub const MIN_MTU: u32 = 576;
 /// Most items in one call.
 pub const MAX_ITEMS: usize = 4096;
-
-/// A field of a message that is not what it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadField {
-    /// Path of the field, outermost first, such as `claims[3].mac`.
-    pub path: String,
-    what: String,
-}
-
-impl BadField {
-    /// An error with what was found and what was expected.
-    pub fn new(path: impl Into<String>, found: impl Display, expected: impl Display) -> Self {
-        Self { path: path.into(), what: format!("found {found}; expected {expected}") }
-    }
-
-    fn with_text(path: impl Into<String>, what: impl Display) -> Self {
-        Self { path: path.into(), what: what.to_string() }
-    }
-
-    /// The same error with `outer` in front of the path.
-    #[must_use]
-    pub fn within(mut self, outer: impl Display) -> Self {
-        self.path = format!("{outer}.{}", self.path);
-        self
-    }
-
-    pub(super) fn indexed(self, list: &str, i: usize) -> Self {
-        self.within(format_args!("{list}[{i}]"))
-    }
-}
-
-impl Display for BadField {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.what)
-    }
-}
-
-impl std::error::Error for BadField {}
-
-/// A checked field, or the error.
-pub type Checked<T> = Result<T, BadField>;
 
 /// A VNI in range.
 pub fn vni(field: &str, n: u32) -> Checked<Vni> {
@@ -84,23 +40,6 @@ pub fn mac(field: &str, bytes: &[u8]) -> Checked<Mac> {
         )
     })?;
     Mac::new(six).station().map_err(|e| BadField::with_text(field, e))
-}
-
-/// Four or sixteen bytes: an address that one station may own.
-pub fn ip(field: &str, bytes: &[u8]) -> Checked<IpAddr> {
-    let ip = if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        IpAddr::from(v4)
-    } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
-        IpAddr::from(v6)
-    } else {
-        let found = format!("{} bytes", bytes.len());
-        return Err(BadField::new(field, found, "an IPv4 address of 4 bytes or an IPv6 address of 16"));
-    };
-    let broadcast = matches!(ip, IpAddr::V4(a) if a.is_broadcast());
-    if ip.is_unspecified() || ip.is_multicast() || broadcast {
-        return Err(BadField::new(field, ip, "a unicast address that one station may own"));
-    }
-    Ok(ip)
 }
 
 pub(super) fn ip_list(field: &str, list: &[Vec<u8>], most: usize) -> Checked<Vec<IpAddr>> {

@@ -14,7 +14,7 @@
 
 use super::{
     StoreError,
-    redb::{Def, META, failed, put_number, read_number},
+    meta::{Def, META, failed, put_number, read_number},
 };
 use redb::WriteTransaction;
 

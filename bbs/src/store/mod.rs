@@ -9,6 +9,7 @@
 //! one has taken over writes nothing.
 
 mod format;
+mod meta;
 mod redb;
 
 pub use redb::Redb;

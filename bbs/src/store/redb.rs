@@ -4,11 +4,14 @@
 //! Beside the board's records the table `meta` has what the store knows of itself: `board`, `format`, `run` (the term),
 //! `revision` and `transaction`.
 
-use super::{CommitResult, Header, Range, Store, StoreError, Transaction, View, format};
+use super::{
+    CommitResult, Header, Range, Store, StoreError, Transaction, View, format,
+    meta::{Def, META, failed, put_number, read_number},
+};
 use crate::table::{Limits, Table as RecordTable, Unreadable, Write};
 use redb::{
-    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    TableDefinition, TableError, WriteTransaction, backends::InMemoryBackend,
+    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableError,
+    WriteTransaction, backends::InMemoryBackend,
 };
 use std::{
     ops::Bound,
@@ -16,10 +19,6 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 use uuid::Uuid;
-
-pub(super) type Def<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
-
-pub(super) const META: Def<'static> = Def::new("meta");
 
 /// Pages held in memory. The tables of the board itself are in memory anyway.
 const CACHE_BYTES: usize = 128 << 20;
@@ -33,10 +32,6 @@ pub struct Redb {
     /// A transaction ended with an error while it was made durable. What is in the file is not known before it is opened
     /// again; what is in memory may differ from it.
     unknown: AtomicBool,
-}
-
-pub(super) fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
-    move |e| StoreError::new(doing, e)
 }
 
 impl Redb {
@@ -124,22 +119,6 @@ impl Redb {
         tx.commit().map_err(failed(doing))?;
         Ok(Self { db, board_id, unknown: AtomicBool::new(false) })
     }
-}
-
-pub(super) fn read_number(
-    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    name: &str,
-) -> Result<Option<u64>, StoreError> {
-    let doing = "reading its header";
-    let Some(value) = meta.get(name.as_bytes()).map_err(failed(doing))? else { return Ok(None) };
-    let bytes =
-        value.value().try_into().map_err(|_| StoreError::new(doing, Unreadable(RecordTable("meta"))))?;
-    Ok(Some(u64::from_be_bytes(bytes)))
-}
-
-pub(super) fn put_number(meta: &mut Table<'_, &[u8], &[u8]>, name: &str, n: u64) -> Result<(), StoreError> {
-    meta.insert(name.as_bytes(), n.to_be_bytes().as_slice()).map_err(failed("writing its header"))?;
-    Ok(())
 }
 
 fn read_header(meta: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<Header, StoreError> {
