@@ -3,7 +3,7 @@
 
 use crate::source::{Token, tokens, without_tests};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -97,6 +97,67 @@ fn without_rule(path: &[String], rules: &[Rule]) -> Option<String> {
     beside.then(|| format!("module {module} has no rule: list what it may use"))
 }
 
+/// Every circle of modules below one parent: sets of modules of which each uses, directly or not, all others of the
+/// set. What is below a module counts as the module, unless it is one of `split`, whose parts are at several levels. That a
+/// module and those below it use each other is no circle.
+#[must_use]
+pub fn circles(files: &[File], split: &[&str]) -> Vec<BTreeSet<String>> {
+    let mut modules: BTreeSet<String> = BTreeSet::new();
+    for_each_production(files, |_, path, _| {
+        modules.extend((1..=path.len()).map(|len| path[..len].join("::")));
+    });
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for_each_production(files, |_, path, tokens| {
+        for used in used_modules(path, tokens) {
+            let to: Vec<&str> = used.path.split("::").collect();
+            let shared = path.iter().zip(&to).take_while(|(a, b)| a == *b).count();
+            if shared < path.len() && shared < to.len() {
+                let (from, to) = (whole_or_part(path, shared, split), whole_or_part(&to, shared, split));
+                if modules.contains(&to) {
+                    uses.entry(from).or_default().insert(to);
+                }
+            }
+        }
+    });
+    let reach: BTreeMap<&String, BTreeSet<&String>> =
+        uses.keys().map(|from| (from, reachable(from, &uses))).collect();
+    let mut found: Vec<BTreeSet<String>> = Vec::new();
+    for (from, reached) in &reach {
+        let circle: BTreeSet<String> = reached
+            .iter()
+            .filter(|to| reach.get(*to).is_some_and(|back| back.contains(from)))
+            .map(|to| (*to).clone())
+            .collect();
+        if circle.len() > 1 && !found.contains(&circle) {
+            found.push(circle);
+        }
+    }
+    found
+}
+
+/// The module at this depth of a path; if it is split, its part.
+fn whole_or_part<S: AsRef<str>>(path: &[S], depth: usize, split: &[&str]) -> String {
+    let join = |parts: &[S]| parts.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("::");
+    let module = join(&path[..=depth]);
+    match path.get(..depth + 2) {
+        Some(part) if split.contains(&&*module) => join(part),
+        _ => module,
+    }
+}
+
+/// All that `from` uses, and what those use.
+fn reachable<'u>(from: &str, uses: &'u BTreeMap<String, BTreeSet<String>>) -> BTreeSet<&'u String> {
+    let (mut found, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(module) = next.pop() {
+        for used in uses.get(module).into_iter().flatten() {
+            if found.insert(used) {
+                next.push(used);
+            }
+        }
+    }
+    found
+}
+
 /// Every place where one of `words` occurs in the code of the modules that `modules` names, by their paths such as
 /// `migration::machine`; the empty path is the whole crate.
 #[must_use]
@@ -162,7 +223,7 @@ fn module_path(file: &Path) -> Vec<String> {
     path
 }
 
-/// A path that a file names, as far as rules go: a module of the crate, or what is right below one.
+/// A path that a file names: a module of the crate, or what is in one.
 struct Used {
     path: String,
     line: usize,
@@ -200,15 +261,8 @@ fn is_path_mark(tokens: &[Token<'_>], at: usize) -> bool {
     tokens.get(at..at + 2).is_some_and(|marks| marks.iter().all(|mark| mark.text == ":"))
 }
 
-/// How deep rules go.
-const DEPTH: usize = 2;
-
 /// The paths that begin with `base` and go on with the words at `at`.
 fn paths_at(tokens: &[Token<'_>], at: usize, base: &[String], found: &mut Vec<Used>) {
-    if base.len() >= DEPTH {
-        let line = tokens.get(at).map_or(0, |token| token.line);
-        return found.push(Used { path: base[..DEPTH].join("::"), line });
-    }
     let mut places = Vec::new();
     first_words(tokens, at, &mut places);
     for place in places {
@@ -217,7 +271,7 @@ fn paths_at(tokens: &[Token<'_>], at: usize, base: &[String], found: &mut Vec<Us
         if !matches!(text, "self" | "*") {
             longer.push(text.to_owned());
         }
-        if longer.len() > base.len() && longer.len() < DEPTH && is_path_mark(tokens, place + 1) {
+        if longer.len() > base.len() && is_path_mark(tokens, place + 1) {
             paths_at(tokens, place + 3, &longer, found);
         } else {
             found.push(Used { path: longer.join("::"), line });
@@ -392,6 +446,27 @@ mod tests {
         assert_eq!(found("news.rs", ""), ["module news has no rule: list what it may use"]);
         let alone = [file("control.rs", ""), file("pipeline.rs", "")];
         assert_eq!(violations(&alone, &RULES), ["there is a rule for module tables, which does not exist"]);
+    }
+
+    #[test]
+    fn a_circle_of_neighbours_is_found_at_any_depth() {
+        let files = [
+            file("lib.rs", "mod a; mod b; mod c;"),
+            file("a/mod.rs", "mod x; mod y; mod z; use crate::b::B; use x::X;"),
+            file("a/x.rs", "use super::{Parent, y};"),
+            file("a/y.rs", "use crate::a::z::{Z, other};"),
+            file("a/z.rs", "fn f() { super::x::f() } #[cfg(test)] mod tests { use crate::c; }"),
+            file("b.rs", "use crate::c;"),
+            file("c.rs", "#[cfg(test)] mod tests { use crate::a; }"),
+        ];
+        let expected: BTreeSet<String> = ["a::x", "a::y", "a::z"].map(str::to_owned).into();
+        assert_eq!(circles(&files, &[]), [expected]);
+        let mut wider = files.to_vec();
+        wider.push(file("b/d.rs", "use super::super::a::w;"));
+        assert_eq!(circles(&wider, &[]).len(), 2);
+        wider.push(file("a/w.rs", ""));
+        let levels = |split: &[&str]| circles(&wider, split).into_iter().filter(|c| c.contains("b")).count();
+        assert_eq!((levels(&[]), levels(&["a"])), (1, 0), "w is below b, and the rest of a above it");
     }
 
     #[test]

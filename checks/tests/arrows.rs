@@ -1,6 +1,7 @@
 //! Dependencies have one direction: between our crates, and between the modules of the board and of the appliance.
 #![allow(clippy::expect_used, reason = "a test may fail")]
 
+use std::collections::BTreeSet;
 use stopover_checks::{crates, modules, root};
 
 const CRATES: &[crates::Rule] = &[
@@ -248,6 +249,34 @@ fn modules_of_the_control_thread_depend_in_one_direction() {
     all.retain(|file| file.path.starts_with("control") || file.path.starts_with("migration/driver"));
     assert_none(&modules::violations(&all, CONTROL));
     assert_none(&modules::impurities(&files("appliance"), SUBSYSTEMS, &["Control"]));
+}
+
+/// Circles that stay, each with its reason.
+const CIRCLES: &[(&str, &[&str])] = &[
+    // A buffer returns to its pool, a pool gives buffers, one at a time and in bursts.
+    ("ffi/src", &["burst", "mbuf", "mempool"]),
+    // A queue keeps its port open, and a port gives its queues and knows whether it is a vhost port.
+    ("ffi/src", &["port", "queue", "vhost"]),
+];
+
+/// Modules whose parts are at several levels; the rules above have each part.
+const SPLIT: &[&str] = &["control", "lcore", "migration", "tables"];
+
+#[test]
+fn no_modules_of_a_crate_use_each_other_in_a_circle() {
+    let mut found = Vec::new();
+    for folder in
+        ["appliance", "bbs/src", "cli/src", "config/src", "ctl/src", "ffi/src", "lockfree/src", "net/src"]
+    {
+        found.extend(modules::circles(&files(folder), SPLIT).into_iter().map(|circle| (folder, circle)));
+    }
+    let stays = |(folder, circle): &(&str, BTreeSet<String>)| {
+        CIRCLES.iter().any(|(at, modules)| at == folder && circle.iter().eq(*modules))
+    };
+    let new: Vec<String> =
+        found.iter().filter(|c| !stays(c)).map(|(folder, circle)| format!("{folder}: {circle:?}")).collect();
+    assert_none(&new);
+    assert_eq!(found.len(), CIRCLES.len(), "a circle of the list is gone: remove it there");
 }
 
 #[test]
