@@ -204,7 +204,6 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             slot.source = node_key(bd, inner.src);
             may_be_local |= view.may_be_local(slot.source);
         }
-
         if !uncached_vteps.is_empty() {
             known |= self.find_senders(&uncached_vteps);
         }

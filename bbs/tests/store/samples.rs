@@ -186,17 +186,19 @@ fn events() -> Page<Event> {
     .collect()
 }
 
-fn migrations() -> Page<Migration> {
-    let host = |id, text| HostRef { id, name: name(text) };
-    let claim = Claim {
+fn claim() -> Claim {
+    Claim {
         facts: NodeFacts { kind: StationKind::Learned, router: Some(false) },
         received: true,
         announced: vec![ip("10.0.0.1")],
         shared: vec![ip("10.0.0.4")],
         used: vec![ip("fd00::4")],
         ..Claim::declared(vni(1), mac(1), vec![ip("10.0.0.1"), ip("10.0.0.4"), ip("fd00::4")])
-    };
-    let report = Report {
+    }
+}
+
+fn report() -> Report {
+    Report {
         held: 1,
         replayed: 2,
         redirected: 3,
@@ -208,7 +210,11 @@ fn migrations() -> Page<Migration> {
         source_stopped_unix_us: 9,
         target_up_unix_us: 10,
         hold_drained_unix_us: 11,
-    };
+    }
+}
+
+fn migrations() -> Page<Migration> {
+    let host = |id, text| HostRef { id, name: name(text) };
     let plain = Migration {
         id: 1,
         generation: 4,
@@ -242,7 +248,7 @@ fn migrations() -> Page<Migration> {
         causes: vec!["vhost".into(), "rarp".into()],
         state: MigrationState::Locked,
         reason: String::new(),
-        deferred: vec![Deferred { host: host(4, "gw-b"), claim }],
+        deferred: vec![Deferred { host: host(4, "gw-b"), claim: claim() }],
         deferred_unix_ms: 15,
         ..plain.clone()
     };
@@ -252,7 +258,7 @@ fn migrations() -> Page<Migration> {
         switched_unix_ms: 16,
         waiting: vec![host(3, "gw-a")],
         missed: vec![host(4, "gw-b")],
-        reports: vec![HostReport { host: name("gw-b"), report }],
+        reports: vec![HostReport { host: name("gw-b"), report: report() }],
         ..plain.clone()
     };
     vec![(1, plain), (2, locked), (3, completed)]

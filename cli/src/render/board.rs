@@ -192,8 +192,7 @@ mod tests {
         assert_eq!(event(&e), format!("{line}\n"));
     }
 
-    #[test]
-    fn tables_of_the_board() {
+    fn far() -> HostEntry {
         let host = Host {
             id: 1,
             name: HostName::new("far").unwrap(),
@@ -205,7 +204,12 @@ mod tests {
             down_unix_ms: 0,
             details: Default::default(),
         };
-        let mut entry = HostEntry { host, nodes: 2, networks: 1, watching: false, acked_revision: 0 };
+        HostEntry { host, nodes: 2, networks: 1, watching: false, acked_revision: 0 }
+    }
+
+    #[test]
+    fn a_host_with_and_without_details() {
+        let mut entry = far();
         let alone = "\
 host far has id 1 and is up, declared by operator
 VTEPs 10.0.0.2 fd00::2 at UDP port 4789
@@ -225,8 +229,12 @@ no NICs are known
         let key = "ab".repeat(32);
         assert!(full.contains(&format!("capabilities vxlan end-markers\npublic key {key}\n\n")), "{full}");
         assert!(full.ends_with("NIC  ADDRESS    MTU\nul0  10.0.0.2  1600\n"), "{full}");
+    }
+
+    #[test]
+    fn tables_of_the_board() {
         assert_eq!(
-            board_hosts(&[entry]),
+            board_hosts(&[far()]),
             "\
 HOST  ID  VTEPS              UDP  UP   DECLARED-BY  NODES  NETWORKS  WATCHING  ACKED
 far    1  10.0.0.2 fd00::2  4789  yes  operator         2         1  no            -
