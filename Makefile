@@ -53,8 +53,10 @@ check:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	cd testbed && /usr/bin/python3 -m pylint --rcfile pylintrc --score n run demo scenarios/*.py $$(find lib -name '*.py')
 
+# A test that hangs fails within 20 minutes, and the last lines name it.
 unit:
-	$(CARGO) test --locked --workspace --no-fail-fast
+	$(CARGO) test --locked --workspace --no-run
+	timeout --verbose 1200 $(CARGO) test --locked --workspace --no-fail-fast
 	cd testbed && python3 -B -c 'import doctest, sys; from lib.bench import callgrind, charts, limits, rate_search; \
 		sys.exit(any(doctest.testmod(m).failed for m in (callgrind, charts, limits, rate_search)))'
 

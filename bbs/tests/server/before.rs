@@ -11,6 +11,7 @@ use stopover_bbs::{
         Report, Row, ShortName, Target, Unlocked, connect,
     },
     model::Features,
+    proto::v1 as after,
 };
 use stopover_config::bulk::{HostRow, NodeRow};
 use tokio::{net::UnixStream, sync::mpsc};
@@ -264,12 +265,47 @@ async fn details_of_hosts_reach_those_who_know_them() {
     server.stop().await;
 }
 
+/// The watch of a tool, which may know the details of hosts or not.
+struct WatchOfTool {
+    _requests: mpsc::Sender<after::WatchRequest>,
+    stream: Streaming<after::WatchResponse>,
+    known: bool,
+}
+
+impl WatchOfTool {
+    async fn next(&mut self) -> after::watch_response::Response {
+        let message = tokio::time::timeout(PATIENCE, self.stream.message()).await.expect("an answer");
+        message.unwrap().unwrap().response.unwrap()
+    }
+
+    /// The MTU of the host's only NIC as last sent, up to the `last` answer. None: the host came without details.
+    async fn mtu_until(&mut self, last: impl Fn(&after::watch_response::Response) -> bool) -> Option<u32> {
+        use after::watch_response::Response as A;
+        let mut mtu = None;
+        loop {
+            let answer = self.next().await;
+            let ends = last(&answer);
+            let changes = match answer {
+                A::SnapshotChunk(list) => list.changes,
+                A::Delta(delta) => delta.changes,
+                _ => Vec::new(),
+            };
+            for message in changes {
+                if let Some(after::change::Change::HostPut(host)) = message.change {
+                    mtu = Some(host.details.map(|details| details.nics[0].mtu));
+                }
+            }
+            if ends {
+                return mtu.expect("the host");
+            }
+        }
+    }
+}
+
 /// The board of after itself leaves out what a watcher does not know, in snapshots and in changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watcher_is_sent_what_it_knows() {
-    use stopover_bbs::proto::v1::{
-        self as after, change::Change as C, watch_request::Request as R, watch_response::Response as A,
-    };
+    use after::{watch_request::Request as R, watch_response::Response as A};
     let dir = tempfile::tempdir().unwrap();
     let at = socket(dir.path());
     let server = board(&at, memory(), LONG).await;
@@ -291,32 +327,26 @@ async fn a_watcher_is_sent_what_it_knows() {
         requests.send(after::WatchRequest { request: Some(R::Start(start)) }).await.unwrap();
         let mut observer = connect(&at).await.unwrap().observer();
         let stream = observer.watch(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        watches.push((requests, stream, in_force));
+        let known = in_force.as_ref().is_some_and(|f| !f.names.is_empty());
+        let mut watch = WatchOfTool { _requests: requests, stream, known };
+        let A::SnapshotBegin(begin) = watch.next().await else { unreachable!() };
+        assert_eq!(begin.features, in_force);
+        assert_eq!(
+            watch.mtu_until(|answer| matches!(answer, A::SnapshotEnd(_))).await,
+            known.then_some(1500)
+        );
+        watches.push(watch);
     }
-    // A change of the host, after the snapshot.
+    // A change of the host, after the snapshots.
     a.session.unwrap().stop();
     with.details = details(1600);
     let again = Host::start(with);
-    for (_requests, stream, in_force) in &mut watches {
-        let (mut mtus, known) = (Vec::new(), in_force.as_ref().is_some_and(|f| !f.names.is_empty()));
-        while mtus.len() < 3 {
-            let changes = match stream.message().await.unwrap().unwrap().response.unwrap() {
-                A::SnapshotBegin(begin) => {
-                    assert_eq!(&begin.features, in_force);
-                    continue;
-                }
-                A::SnapshotChunk(list) => list.changes,
-                A::Delta(delta) => delta.changes,
-                _ => continue,
-            };
-            mtus.extend(changes.into_iter().filter_map(|m| match m.change {
-                Some(C::HostPut(host)) => Some(host.details.map(|details| details.nics[0].mtu)),
-                _ => None,
-            }));
-        }
-        // In the snapshot, when it goes down, and when it is back.
-        let expected = [1500, 1500, 1600].map(|mtu| known.then_some(mtu));
-        assert_eq!(mtus, expected);
+    again.wait_caught_up(&at).await;
+    let revision = again.session().state().revision;
+    for watch in &mut watches {
+        // The host goes down and comes back: two changes, or one where the watcher is slow.
+        let last = |answer: &A| matches!(answer, A::Delta(delta) if delta.revision == revision);
+        assert_eq!(watch.mtu_until(last).await, watch.known.then_some(1600));
     }
     drop(again);
     server.stop().await;
@@ -370,7 +400,9 @@ async fn a_watch_without_a_session_belongs_to_the_host_of_its_name() {
         .await;
     let mut stream = old.watch(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
     loop {
-        if let Some(A::SnapshotEnd(revision)) = stream.message().await.unwrap().unwrap().response {
+        let message =
+            tokio::time::timeout(PATIENCE, stream.message()).await.expect("the end of the snapshot");
+        if let Some(A::SnapshotEnd(revision)) = message.unwrap().unwrap().response {
             send(R::AckRevision(revision)).await;
             break;
         }
