@@ -48,6 +48,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let config = stopover_config::appliance::load(&args.config)?;
     if args.check {
+        start::check(&config).with_context(|| args.config.display().to_string())?;
         println!("{} is a valid configuration", args.config.display());
         return Ok(());
     }

@@ -170,6 +170,28 @@ fn two_ports_on_one_device() {
         ]);
 }
 
+/// The limit is that of Debian's DPDK.
+#[test]
+fn more_devices_than_dpdk_can_have() {
+    let (mut vdevs, mut ports) = (String::new(), String::new());
+    for n in 2..33 {
+        vdevs += &format!(", \"net_null{n}\"");
+        ports += &format!(
+            r#"(name: "vm{n}", device: "net_null{n}", role: vif(vni: 100, mac: "52:54:00:00:01:{n:02x}")),"#
+        );
+    }
+    Start::with(&[
+        ("\"net_null1\"],", &format!("\"net_null1\"{vdevs}],")),
+        ("    ],\n    declared", &format!("{ports}],\n    declared")),
+    ])
+    .fail()
+    .assert_contains(&[
+        "ports: found 33 beside vhost-user ports",
+        "expected at most 32",
+        "use vhost-user ports",
+    ]);
+}
+
 #[test]
 fn a_queue_on_two_lcores() {
     let lcores =

@@ -52,6 +52,14 @@ struct Built {
     segments: BTreeSet<Vni>,
 }
 
+/// Checks what depends on the DPDK of this program, and not on the devices of this machine.
+///
+/// # Errors
+/// DPDK cannot have so many devices.
+pub fn check(config: &Appliance) -> Result<()> {
+    devices::check_number(config)
+}
+
 /// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `rt` must be
 /// made before, because EAL pins this thread, and all that it starts later, to one core.
 pub fn start(
@@ -59,6 +67,7 @@ pub fn start(
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<(Control, Eal)> {
+    check(&config)?;
     server::prepare_socket_path(&config.ctl)?;
     vhost_sockets::prepare_sockets(&config)?;
     let mut eal_args = config.eal.clone();

@@ -16,8 +16,10 @@ use stopover_config::appliance::Appliance;
 /// # Errors
 /// A folder cannot be made, another process listens at a path, or a file there is no socket.
 pub fn prepare_sockets(config: &Appliance) -> Result<()> {
-    let vdevs = vdevs(config);
-    for folder in vdevs.iter().filter_map(|vdev| socket_path(vdev)?.parent()) {
+    let vhosts = || config.vhosts.values();
+    let of_vdevs = vdevs(config).into_iter().filter_map(socket_path);
+    let of_vhosts = vhosts().map(|vhost| vhost.path.as_path());
+    for folder in of_vdevs.chain(of_vhosts).filter_map(Path::parent) {
         std::fs::create_dir_all(folder).with_context(|| {
             format!(
                 "vdevs: cannot make the folder {}; expected one that exists or can be made; hint: correct the path",
@@ -25,7 +27,7 @@ pub fn prepare_sockets(config: &Appliance) -> Result<()> {
             )
         })?;
     }
-    vdevs.into_iter().filter_map(listening_path).try_for_each(remove_if_dead)
+    vhosts().filter(|vhost| !vhost.client).try_for_each(|vhost| remove_if_dead(&vhost.path))
 }
 
 /// All vdev strings of the file.
@@ -45,20 +47,10 @@ fn vdevs(config: &Appliance) -> Vec<&str> {
 /// The socket of this vdev string, whoever listens there: a VMM that makes it needs the folder, too.
 fn socket_path(vdev: &str) -> Option<&Path> {
     let (name, arguments) = vdev.split_once(',')?;
-    let key = [("net_vhost", "iface="), ("net_virtio_user", "path="), ("net_memif", "socket=")]
+    let key = [("net_virtio_user", "path="), ("net_memif", "socket=")]
         .into_iter()
         .find_map(|(driver, key)| name.trim().starts_with(driver).then_some(key))?;
     arguments.split(',').find_map(|a| a.strip_prefix(key)).map(Path::new).filter(|path| path.is_absolute())
-}
-
-/// The path at which the port of this vdev string will listen: `iface` of a `net_vhost`, unless the VMM listens.
-fn listening_path(vdev: &str) -> Option<&Path> {
-    let (name, arguments) = vdev.split_once(',')?;
-    let client = arguments.split(',').any(|a| a == "client=1");
-    if client || !name.trim().starts_with("net_vhost") {
-        return None;
-    }
-    arguments.split(',').find_map(|a| a.strip_prefix("iface=")).map(Path::new)
 }
 
 fn remove_if_dead(path: &Path) -> Result<()> {
@@ -87,19 +79,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn only_a_listening_vhost_port_has_a_socket() {
-        let at = |vdev| listening_path(vdev).map(|p| p.to_str().unwrap());
-        assert_eq!(at("net_vhost0,iface=/run/vm.sock,tso=1"), Some("/run/vm.sock"));
-        assert_eq!(at("net_vhost1,queues=2,iface=/run/vm.sock"), Some("/run/vm.sock"));
-        assert_eq!(at("net_vhost0,iface=/run/vm.sock,client=1"), None);
-        assert_eq!(at("net_tap0,iface=tap0"), None);
-        assert_eq!(at("net_vhost0"), None);
-    }
-
-    #[test]
     fn folder_of_every_socket_is_found() {
         let of = |vdev| socket_path(vdev).and_then(Path::parent).map(|p| p.to_str().unwrap());
-        assert_eq!(of("net_vhost0,iface=/run/stopover/vhost/vm.sock,client=1"), Some("/run/stopover/vhost"));
         assert_eq!(of("net_memif0,id=1,socket=/run/memif/a.sock"), Some("/run/memif"));
         assert_eq!(of("net_virtio_user0,path=/run/other/b.sock"), Some("/run/other"));
         assert_eq!(of("net_memif0,socket=@abstract"), None);

@@ -255,8 +255,8 @@ fn modules_of_the_control_thread_depend_in_one_direction() {
 const CIRCLES: &[(&str, &[&str])] = &[
     // A buffer returns to its pool, a pool gives buffers, one at a time and in bursts.
     ("ffi/src", &["burst", "mbuf", "mempool"]),
-    // A queue keeps its port open, and a port gives its queues and knows whether it is a vhost port.
-    ("ffi/src", &["port", "queue", "vhost"]),
+    // A port is of one of two kinds; each gives queues, and a queue keeps its port open.
+    ("ffi/src", &["ethdev", "port", "queue", "vhost"]),
 ];
 
 /// Modules whose parts are at several levels; the rules above have each part.

@@ -10,9 +10,11 @@ use crate::eal::{Eal, Runtime};
 use crate::error::{Error, ErrorKind, c_name, text};
 use crate::sys;
 
-const PORTS_MAX: usize = sys::RTE_MAX_ETHPORTS as usize;
+/// Most devices of DPDK drivers in one process, as DPDK was built (`RTE_MAX_ETHPORTS`). vhost-user ports are none.
+pub const MAX_DEVICES: usize = sys::RTE_MAX_ETHPORTS as usize;
+
 /// Ports that have a [`Device`] or [`crate::Port`]. Two owners of one port would be two pollers of one queue.
-static TAKEN: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
+static TAKEN: [AtomicBool; MAX_DEVICES] = [const { AtomicBool::new(false) }; MAX_DEVICES];
 
 /// A device that this process has for itself, not yet configured: see [`Device::configure`].
 #[must_use]
@@ -104,6 +106,25 @@ impl Offloads {
     }
 }
 
+impl DeviceInfo {
+    /// That of a vhost-user port. The driver's name is that of DPDK's ethdev driver for the same.
+    pub(crate) fn of_vhost(queues: u16, offloads: Offloads) -> Self {
+        Self {
+            driver: "net_vhost".to_owned(),
+            max_rxq: queues,
+            max_txq: queues,
+            min_mtu: 68,
+            max_mtu: u16::MAX,
+            offloads,
+            socket: None,
+            link_interrupt: true,
+            kernel_mtu: None,
+            rss_hash_functions: 0,
+            rss_hash_in_mbuf: false,
+        }
+    }
+}
+
 impl Device {
     /// Takes the device of this name: a vdev's (`net_vhost0`) or a PCI address (`0000:03:00.0` or `03:00.0`).
     ///
@@ -171,7 +192,7 @@ impl Drop for Device {
 /// The names of all devices DPDK has.
 pub fn names(_eal: &Eal) -> Vec<String> {
     let mut found = Vec::new();
-    for id in 0..PORTS_MAX as u16 {
+    for id in 0..MAX_DEVICES as u16 {
         let mut name = [0; sys::SHIM_NAME_MAX];
         // SAFETY: EAL is up; the array has the size that DPDK's names have at most.
         if unsafe {

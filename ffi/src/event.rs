@@ -14,6 +14,8 @@ pub enum PortEvent {
     Link,
     /// Queues of a vhost-user port were enabled or disabled by the other side.
     Queues,
+    /// The other side of a vhost-user port has turned dirty logging on or off: [`VhostPort::state`](crate::VhostPort::state).
+    Logging,
     /// The device was removed.
     Removed,
 }

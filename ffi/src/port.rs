@@ -1,19 +1,15 @@
 //! Ports: configured devices. Enters: the operator's settings of a device. Leaves: what was granted, its queues,
 //! its link, its counters. The port is stopped and closed when it and all its queues are dropped.
+//!
+//! A port is an ethdev (`ethdev`: any DPDK driver) or a vhost-user socket (`vhost`); this file is what both have.
 
-mod configure;
+use std::sync::Arc;
 
-use std::ffi::c_int;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-
-use crate::device::{DeviceInfo, KernelMtu, Offloads};
-use crate::eal::Runtime;
-use crate::error::{Error, ErrorKind, clear_log, text};
-use crate::event::{EventHandler, PortEvent};
-use crate::mempool::Mempool;
+use crate::device::{DeviceInfo, Offloads};
+use crate::error::Error;
+use crate::event::{Handler, PortEvent};
 use crate::queue::{RxQueue, TxQueue};
-use crate::sys;
-use crate::vhost::{VhostPort, Watch};
+use crate::vhost::VhostPort;
 
 /// The requested settings of a port. The device may give less: see [`Granted`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,79 +112,62 @@ pub struct Queues {
     pub tx: Vec<TxQueue>,
 }
 
+/// What the kinds of ports do, each in its way. For the control thread; may be called from any.
+pub(crate) trait Driver: Send + Sync {
+    fn start(self: Arc<Self>, granted: &Granted) -> Result<Queues, Error>;
+    /// `has_queues` is asked while no queue can be made: whether there are owners beside the port itself.
+    fn stop(&self, has_queues: &dyn Fn() -> bool) -> Result<(), Error>;
+    fn id(&self) -> u16;
+    fn name(&self) -> &str;
+    fn link(&self) -> LinkState;
+    fn mac(&self) -> Result<[u8; 6], Error>;
+    fn mtu(&self) -> Result<u16, Error>;
+    fn set_mtu(&self, mtu: u16) -> Result<(), Error>;
+    fn stats(&self) -> Result<PortStats, Error>;
+    fn xstats(&self) -> Result<Vec<(String, u64)>, Error>;
+    fn reset_stats(&self) -> Result<(), Error>;
+    fn on_event(&self, handler: Handler) -> Result<(), Error>;
+    fn vhost(&self) -> Option<VhostPort> {
+        None
+    }
+}
+
 /// A configured device. Its methods may be called from any thread; they are not for the data path.
 pub struct Port {
-    inner: Arc<PortInner>,
+    driver: Arc<dyn Driver>,
     granted: Granted,
-    wants: PortConfig,
     info: DeviceInfo,
 }
 
 impl Port {
+    pub(crate) fn new(driver: Arc<dyn Driver>, granted: Granted, info: DeviceInfo) -> Self {
+        Self { driver, granted, info }
+    }
+
     /// Starts the port and returns its queues. Frames wait in the device until they are polled.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] while it is started.
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while it is started.
     pub fn start(&self) -> Result<Queues, Error> {
-        let mut started = self.inner.lock();
-        if *started {
-            return Err(Error::new(ErrorKind::Busy, format!("port {} is started already", self.name())));
-        }
-        clear_log();
-        let id = self.inner.id;
-        // SAFETY: configured, with all queues set up. No queue handle exists: `stop` and this see to it.
-        self.inner.check("start", unsafe { sys::rte_eth_dev_start(id) })?;
-        *started = true;
-        let tolerate = |what: &str, rc: c_int| match rc {
-            // A device that filters nothing has nothing to switch off.
-            ENOTSUP => Ok(()),
-            rc => self.inner.check(what, rc),
-        };
-        if self.wants.promiscuous {
-            // SAFETY: a started device.
-            tolerate("promiscuous mode", unsafe { sys::rte_eth_promiscuous_enable(id) })?;
-        }
-        if self.wants.all_multicast {
-            // SAFETY: a started device.
-            tolerate("all-multicast mode", unsafe { sys::rte_eth_allmulticast_enable(id) })?;
-        }
-        let prepare =
-            self.granted.offloads.tx_l4_csum || self.granted.offloads.tx_ip_csum || self.granted.offloads.tso;
-        Ok(Queues {
-            rx: (0..self.granted.rxq).map(|q| RxQueue::new(q, self.inner.clone())).collect(),
-            tx: (0..self.granted.txq).map(|q| TxQueue::new(q, prepare, self.inner.clone())).collect(),
-        })
+        Arc::clone(&self.driver).start(&self.granted)
     }
 
     /// Stops the port; [`start`](Self::start) gives out new queues.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] while a queue of it exists: its lcore may be polling.
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while a queue of it exists: its lcore may be polling.
     pub fn stop(&self) -> Result<(), Error> {
-        let mut started = self.inner.lock();
-        if Arc::strong_count(&self.inner) > 1 {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("port {}: its queues are still in use", self.name()),
-            ));
-        }
-        if *started {
-            // SAFETY: no queue handle exists (only Port and the queues hold `inner`, and new queues come from
-            // `start`, which waits for this lock), so no thread polls.
-            self.inner.check("stop", unsafe { sys::rte_eth_dev_stop(self.inner.id) })?;
-            *started = false;
-        }
-        Ok(())
+        self.driver.stop(&|| Arc::strong_count(&self.driver) > 1)
     }
 
-    /// DPDK's number for it.
+    /// DPDK's number for it; for a vhost-user port one of its own, from 32768.
     pub fn id(&self) -> u16 {
-        self.inner.id
+        self.driver.id()
     }
 
     /// The name of its device.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        self.driver.name()
     }
 
     /// What the device granted.
@@ -203,101 +182,42 @@ impl Port {
 
     /// The link now, without waiting for it.
     pub fn link(&self) -> LinkState {
-        let _control = self.inner.lock();
-        let mut link = sys::shim_link { up: 0, full_duplex: 0, speed_mbps: 0 };
-        // SAFETY: an open device; `link` is ours.
-        if unsafe { sys::shim_link(self.inner.id, &mut link) } != 0 {
-            return LinkState::default();
-        }
-        LinkState {
-            up: link.up != 0,
-            speed_mbps: (link.speed_mbps != 0).then_some(link.speed_mbps),
-            full_duplex: link.full_duplex != 0,
-        }
+        self.driver.link()
     }
 
     /// Its MAC address.
     pub fn mac(&self) -> Result<[u8; 6], Error> {
-        let mut mac = [0; 6];
-        // SAFETY: an open device; six bytes are written.
-        self.inner.check("MAC address", unsafe { sys::shim_mac(self.inner.id, mac.as_mut_ptr()) })?;
-        Ok(mac)
+        self.driver.mac()
     }
 
     /// The MTU in force, in bytes.
     pub fn mtu(&self) -> Result<u16, Error> {
-        self.inner.mtu()
+        self.driver.mtu()
     }
 
     /// Changes the MTU; many drivers allow it while the port is stopped only.
     pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
-        let _control = self.inner.lock();
-        let rc = match self.inner.kernel_mtu {
-            Some(kernel) => kernel.set(mtu),
-            // SAFETY: an open device.
-            None => unsafe { sys::rte_eth_dev_set_mtu(self.inner.id, mtu) },
-        };
-        self.inner.check(&format!("MTU {mtu}"), rc)
+        self.driver.set_mtu(mtu)
     }
 
     /// The device's counters.
     pub fn stats(&self) -> Result<PortStats, Error> {
-        let _control = self.inner.lock();
-        let mut raw = std::mem::MaybeUninit::<sys::shim_stats>::zeroed();
-        // SAFETY: an open device; `raw` is ours, and all zeroes is a value of it.
-        let (rc, raw) = unsafe { (sys::shim_stats(self.inner.id, raw.as_mut_ptr()), raw.assume_init()) };
-        self.inner.check("counters", rc)?;
-        Ok(PortStats {
-            rx_packets: raw.rx_packets,
-            rx_bytes: raw.rx_bytes,
-            rx_missed: raw.rx_missed,
-            rx_errors: raw.rx_errors,
-            rx_nombuf: raw.rx_nombuf,
-            tx_packets: raw.tx_packets,
-            tx_bytes: raw.tx_bytes,
-            tx_errors: raw.tx_errors,
-        })
+        self.driver.stats()
     }
 
     /// Every counter the driver has, by its own name.
     pub fn xstats(&self) -> Result<Vec<(String, u64)>, Error> {
-        let _control = self.inner.lock();
-        let id = self.inner.id;
-        // SAFETY: an open device; a null array asks for the size.
-        let count = unsafe { sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) };
-        let Ok(size) = usize::try_from(count) else {
-            return self.inner.check("extended counters", count).map(|()| Vec::new());
-        };
-        let mut names = vec![sys::rte_eth_xstat_name { name: [0; 64] }; size];
-        let mut values = vec![sys::rte_eth_xstat { id: 0, value: 0 }; size];
-        // SAFETY: both arrays have `size` elements, as they say.
-        let (named, valued) = unsafe {
-            (
-                sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), size as u32),
-                sys::rte_eth_xstats_get(id, values.as_mut_ptr(), size as u32),
-            )
-        };
-        self.inner.check("names of extended counters", named.min(0))?;
-        self.inner.check("extended counters", valued.min(0))?;
-        let filled = usize::try_from(valued).unwrap_or(0).min(size);
-        let name_of = |x: &sys::rte_eth_xstat| names.get(usize::try_from(x.id).ok()?).map(|n| text(&n.name));
-        Ok(values[..filled].iter().filter_map(|x| Some((name_of(x)?, x.value))).collect())
+        self.driver.xstats()
     }
 
     /// Sets the device's counters to zero, where the driver can.
     pub fn reset_stats(&self) -> Result<(), Error> {
-        let _control = self.inner.lock();
-        // SAFETY: an open device.
-        unsafe {
-            // Resets the basic counters too; a driver without xstats returns an error.
-            sys::rte_eth_xstats_reset(self.inner.id);
-            self.inner.check("reset of counters", sys::rte_eth_stats_reset(self.inner.id))
-        }
+        self.driver.reset_stats()
     }
 
-    /// The state of a vhost-user port; `None` for any other, and if DPDK does not allow to read it.
+    /// The state of a vhost-user port; `None` for any other.
     pub fn vhost(&self) -> Option<VhostPort> {
-        if self.info.driver == "net_vhost" { VhostPort::new(&self.inner) } else { None }
+        self.driver.vhost()
     }
 
     /// Has `handler` called on link changes and, for vhost-user, queue changes. It runs on a thread of DPDK: it should
@@ -307,93 +227,17 @@ impl Port {
     /// it calls while it handles the other side's message, with [`link`](Self::link) already changed, and all of them
     /// wait until the handler returns.
     ///
-    /// - *Up*, once, when the last ring has been set up and enabled; a guest's driver does that, so a VM that still
-    ///   boots is not up.
+    /// - *Up*, once, when the first pair of rings has been set up and enabled; a guest's driver does that, so a VM that
+    ///   still boots is not up.
     /// - *Down*, once, when the first ring is stopped (`GET_VRING_BASE`: a migration's source, a guest's reset, a VM
-    ///   that is paused), or the connection breaks. The driver waits for bursts under way first: when the handler is
-    ///   called no ring takes or gives any more, and what it took before is in the guest's memory.
+    ///   that is paused), or the connection breaks. Bursts under way end first: when the handler is called no ring takes
+    ///   or gives any more, and what it took before is in the guest's memory.
     /// - Rings that start again (a migration that failed) are an *up*.
     ///
     /// Between message and call there is nothing but that thread's wake-up (some 100 us; a connection that breaks: some
     /// milliseconds, measured with DPDK 22.11), and the other side's message is answered after the call: the far end
     /// of a migration does not start before the near end is notified.
     pub fn on_event(&self, handler: impl Fn(PortEvent) + Send + Sync + 'static) -> Result<(), Error> {
-        let mut slot = self.inner.handler.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("port {} has an event handler already", self.name()),
-            ));
-        }
-        let handler = slot.insert(EventHandler::new(self.inner.id, Box::new(handler)));
-        self.inner.check("event handler", handler.register())
+        self.driver.on_event(Box::new(handler))
     }
 }
-
-/// What a port and its queues share; the last of them stops and closes the device.
-pub(crate) struct PortInner {
-    id: u16,
-    name: String,
-    /// Whether it is started. Held during every call that ethdev does not allow two threads to make at once.
-    started: Mutex<bool>,
-    handler: Mutex<Option<EventHandler>>,
-    vhost: OnceLock<Option<Watch>>,
-    kernel_mtu: Option<KernelMtu>,
-    _pool: Mempool,
-    _runtime: Arc<Runtime>,
-}
-
-impl PortInner {
-    pub(crate) fn id(&self) -> u16 {
-        self.id
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn vhost(&self) -> &OnceLock<Option<Watch>> {
-        &self.vhost
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, bool> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self, what: &str, rc: c_int) -> Result<(), Error> {
-        if rc < 0 {
-            Err(Error::from_rc(format!("port {}: {what}", self.name), rc).with_log())
-        } else {
-            Ok(())
-        }
-    }
-
-    fn mtu(&self) -> Result<u16, Error> {
-        if let Some(mtu) = self.kernel_mtu.and_then(KernelMtu::get) {
-            return Ok(mtu);
-        }
-        let mut mtu = 0;
-        // SAFETY: an open device; `mtu` is ours.
-        self.check("MTU", unsafe { sys::rte_eth_dev_get_mtu(self.id, &mut mtu) })?;
-        Ok(mtu)
-    }
-}
-
-impl Drop for PortInner {
-    fn drop(&mut self) {
-        let started = *self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if started {
-            // SAFETY: neither port nor queue is left: no thread polls or calls.
-            unsafe { sys::rte_eth_dev_stop(self.id) };
-        }
-        drop(self.handler.get_mut().unwrap_or_else(PoisonError::into_inner).take());
-        drop(self.vhost.take());
-        // SAFETY: stopped, and without owner. Its receive buffers return to the pool, which self still holds.
-        unsafe { sys::rte_eth_dev_close(self.id) };
-    }
-}
-
-const ENOMEM: c_int = 12;
-const EINVAL: c_int = 22;
-/// As DPDK returns it: negated.
-const ENOTSUP: c_int = -95;

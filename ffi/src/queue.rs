@@ -1,12 +1,14 @@
 //! Queues: where bursts enter and leave. A queue has one owner, who polls it through `&mut self`; it can be sent to
-//! the lcore that will own it, but neither cloned nor shared.
+//! the lcore that will own it, but neither cloned nor shared. The kinds of ports have the same queues.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::burst::Burst;
-use crate::port::PortInner;
+use crate::ethdev::Ethdev;
+use crate::mempool::Mempool;
 use crate::sys;
+use crate::vhost::{Own, Vhost};
 
 /// A receive queue of a started port.
 ///
@@ -24,15 +26,23 @@ use crate::sys;
 /// sent::<dpdk::TxQueue>();
 /// ```
 pub struct RxQueue {
-    port: u16,
     queue: u16,
-    inner: Arc<PortInner>,
+    of: RxOf,
     _not_sync: PhantomData<std::cell::Cell<()>>,
 }
 
+enum RxOf {
+    Ethdev { port: u16, device: Arc<Ethdev> },
+    Vhost { own: Own, pool: Mempool, device: Arc<Vhost> },
+}
+
 impl RxQueue {
-    pub(crate) fn new(queue: u16, inner: Arc<PortInner>) -> Self {
-        Self { port: inner.id(), queue, inner, _not_sync: PhantomData }
+    pub(crate) fn of_ethdev(queue: u16, device: Arc<Ethdev>) -> Self {
+        Self { queue, of: RxOf::Ethdev { port: device.id(), device }, _not_sync: PhantomData }
+    }
+
+    pub(crate) fn of_vhost(queue: u16, pool: Mempool, device: Arc<Vhost>) -> Self {
+        Self { queue, of: RxOf::Vhost { own: Own::new(queue), pool, device }, _not_sync: PhantomData }
     }
 
     /// Its number within the port.
@@ -40,22 +50,25 @@ impl RxQueue {
         self.queue
     }
 
-    /// DPDK's number of its port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The name of its port's device.
     pub fn device(&self) -> &str {
-        self.inner.name()
+        match &self.of {
+            RxOf::Ethdev { device, .. } => device.name(),
+            RxOf::Vhost { device, .. } => device.name(),
+        }
     }
 
     /// Appends up to `limit` received frames to `burst`, as it has room. Returns how many.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst, limit: usize) -> usize {
-        // SAFETY: the port remains started while self holds it (see Port::stop); `&mut self` of the only
-        // RxQueue for this queue makes this the only poller. DPDK stores mbufs that are the caller's from then on.
-        unsafe { burst.append_raw(limit, |slots, n| sys::shim_rx_burst(self.port, self.queue, slots, n)) }
+        match &mut self.of {
+            // SAFETY: the port remains started while self holds it (see Port::stop); `&mut self` of the only
+            // RxQueue for this queue makes this the only poller. DPDK stores mbufs that are the caller's from then on.
+            RxOf::Ethdev { port, .. } => unsafe {
+                burst.append_raw(limit, |slots, n| sys::shim_rx_burst(*port, self.queue, slots, n))
+            },
+            RxOf::Vhost { own, pool, device } => device.rings().receive(own, pool, burst, limit),
+        }
     }
 }
 
@@ -70,17 +83,32 @@ impl RxQueue {
 /// cloned::<dpdk::TxQueue>();
 /// ```
 pub struct TxQueue {
+    queue: u16,
+    of: TxOf,
+    _not_sync: PhantomData<std::cell::Cell<()>>,
+}
+
+enum TxOf {
+    Ethdev(EthdevTx),
+    Vhost { own: Own, device: Arc<Vhost> },
+}
+
+struct EthdevTx {
     port: u16,
     queue: u16,
     prepare: bool,
     refused: u64,
-    inner: Arc<PortInner>,
-    _not_sync: PhantomData<std::cell::Cell<()>>,
+    device: Arc<Ethdev>,
 }
 
 impl TxQueue {
-    pub(crate) fn new(queue: u16, prepare: bool, inner: Arc<PortInner>) -> Self {
-        Self { port: inner.id(), queue, prepare, refused: 0, inner, _not_sync: PhantomData }
+    pub(crate) fn of_ethdev(queue: u16, prepare: bool, device: Arc<Ethdev>) -> Self {
+        let of = TxOf::Ethdev(EthdevTx { port: device.id(), queue, prepare, refused: 0, device });
+        Self { queue, of, _not_sync: PhantomData }
+    }
+
+    pub(crate) fn of_vhost(queue: u16, device: Arc<Vhost>) -> Self {
+        Self { queue, of: TxOf::Vhost { own: Own::new(queue), device }, _not_sync: PhantomData }
     }
 
     /// Its number within the port.
@@ -88,14 +116,12 @@ impl TxQueue {
         self.queue
     }
 
-    /// DPDK's number of its port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The name of its port's device.
     pub fn device(&self) -> &str {
-        self.inner.name()
+        match &self.of {
+            TxOf::Ethdev(tx) => tx.device.name(),
+            TxOf::Vhost { device, .. } => device.name(),
+        }
     }
 
     /// Sends from the front of `burst`. Returns how many frames the device took; the others remain in
@@ -109,6 +135,24 @@ impl TxQueue {
     /// [`refused`](Self::refused). So frames before = sent + refused meanwhile + frames left.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst) -> usize {
+        match &mut self.of {
+            TxOf::Ethdev(tx) => tx.burst(burst),
+            TxOf::Vhost { own, device } => device.rings().send(own, burst),
+        }
+    }
+
+    /// Frames freed so far because the driver or the guest cannot take their offload.
+    pub fn refused(&self) -> u64 {
+        match &self.of {
+            TxOf::Ethdev(tx) => tx.refused,
+            TxOf::Vhost { own, .. } => own.refused,
+        }
+    }
+}
+
+impl EthdevTx {
+    #[inline]
+    fn burst(&mut self, burst: &mut Burst) -> usize {
         if !self.prepare {
             // SAFETY: the port remains started while self holds it (see Port::stop); `&mut self` of the
             // only TxQueue for this queue makes this the only sender. DPDK owns the frames it reports as sent.
@@ -140,21 +184,16 @@ impl TxQueue {
         }
         sent
     }
-
-    /// Frames freed so far because the driver refused their offload.
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
 }
 
 impl std::fmt::Debug for RxQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RxQueue({}:{})", self.inner.name(), self.queue)
+        write!(f, "RxQueue({}:{})", self.device(), self.queue)
     }
 }
 
 impl std::fmt::Debug for TxQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TxQueue({}:{})", self.inner.name(), self.queue)
+        write!(f, "TxQueue({}:{})", self.device(), self.queue)
     }
 }

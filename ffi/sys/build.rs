@@ -19,17 +19,25 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_stats_reset",
     "rte_eth_xstats_(get|get_names|reset)",
     "rte_pdump_(init|uninit)",
-    "rte_vhost_get_negotiated_features",
+    "rte_vhost_driver_(register|unregister|start|disable_features|callback_register)",
+    "rte_vhost_(get_negotiated_features|get_ifname|enable_guest_notification|dequeue_burst|enqueue_burst)",
 ];
 
-const CONSTANTS: &[&str] = &["SHIM_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_ETHPORTS", "RTE_MAX_LCORE"];
+const CONSTANTS: &[&str] = &[
+    "SHIM_.*",
+    "RTE_PKTMBUF_HEADROOM",
+    "RTE_MAX_ETHPORTS",
+    "RTE_MAX_LCORE",
+    "RTE_VHOST_USER_(CLIENT|IOMMU_SUPPORT|POSTCOPY_SUPPORT)",
+    "VIRTIO_NET_F_.*",
+    "PATH_MAX",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=csrc/shim.h");
     println!("cargo:rerun-if-changed=csrc/shim.c");
     println!("cargo:rerun-if-changed=csrc/log.c");
-    println!("cargo:rerun-if-changed=csrc/vhost.c");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
     // Also passes the libraries to the linker; `--as-needed` keeps those that are used. The drivers
@@ -47,10 +55,7 @@ fn main() {
     let cflags: Vec<&str> = cflags.split_whitespace().collect();
 
     let mut shim = cc::Build::new();
-    shim.files(["csrc/shim.c", "csrc/log.c", "csrc/vhost.c"])
-        .opt_level(2)
-        .warnings(true)
-        .extra_warnings(true);
+    shim.files(["csrc/shim.c", "csrc/log.c"]).opt_level(2).warnings(true).extra_warnings(true);
     // DPDK's headers are not written for -Wextra.
     for flag in &cflags {
         shim.flag(flag.replace("-I", "-isystem"));

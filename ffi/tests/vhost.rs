@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -174,47 +174,70 @@ const DETACHED: VhostState = VhostState { attached: false, logs_dirty: false };
 const ATTACHED: VhostState = VhostState { attached: true, logs_dirty: false };
 const MIGRATING: VhostState = VhostState { attached: true, logs_dirty: true };
 
-/// Arguments for a port at each socket, and one that is no vhost-user port.
-fn eal_args(sockets: &[PathBuf]) -> Vec<String> {
-    let mut args: Vec<String> =
-        ["--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry", "--lcores", "0@0"]
-            .map(str::to_owned)
-            .into();
-    args.push("--log-level=lib.vhost.config:warning".into());
-    args.push("--vdev=net_null0".into());
-    for (i, socket) in sockets.iter().enumerate() {
-        args.push(format!("--vdev=net_vhost{i},iface={}", socket.display()));
+/// Arguments with one device that is no vhost-user port.
+fn eal_args() -> Vec<String> {
+    [
+        "--no-huge",
+        "-m",
+        "64",
+        "--no-pci",
+        "--no-shconf",
+        "--no-telemetry",
+        "--lcores",
+        "0@0",
+        "--log-level=lib.vhost.config:warning",
+        "--vdev=net_null0",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+fn config(path: &Path, queues: u16) -> VhostConfig {
+    VhostConfig {
+        path: path.to_owned(),
+        client: false,
+        queues,
+        txq: queues,
+        csum: true,
+        tso: false,
+        iommu: false,
+        postcopy: false,
+        mtu: None,
     }
-    args
 }
 
 #[test]
 fn attach_migrate_and_detach() {
     let dir = tempfile::tempdir().unwrap();
     let sockets = [dir.path().join("0"), dir.path().join("1")];
-    let eal = Eal::init(&eal_args(&sockets)).unwrap();
+    let eal = Eal::init(&eal_args()).unwrap();
     let pool = Mempool::create(&eal, "pool", 1023, 0, 2176, None).unwrap();
-    let port = |name| Device::find(&eal, name).unwrap().configure(&PortConfig::default(), &pool).unwrap();
-    assert!(port("net_null0").vhost().is_none());
+    let null = Device::find(&eal, "net_null0").unwrap().configure(&PortConfig::default(), &pool).unwrap();
+    assert!(null.vhost().is_none());
+    refused_settings(&eal, &pool);
 
-    // A port that was not started yet is not attached although a front end is connected: the driver's queues name
-    // device 0, which is another port's.
-    let (other, port) = (port("net_vhost0"), port("net_vhost1"));
+    let port = |name, at: usize| Port::open_vhost(&eal, name, config(&sockets[at], 1), &pool).unwrap();
+    let (other, port) = (port("net_vhost0", 0), port("net_vhost1", 1));
+    assert!(other.id() != port.id() && other.mac().unwrap() != port.mac().unwrap());
     let (other_vhost, vhost) = (other.vhost().unwrap(), port.vhost().unwrap());
     let other_queues = other.start().unwrap();
+    let again = other.start().err().unwrap();
+    assert_eq!(again.kind(), ErrorKind::Busy);
+    assert_eq!(other.stop().unwrap_err().kind(), ErrorKind::Busy, "its queues are in use");
     let first = FrontEnd::connect(&sockets[0]);
     first.start();
     assert_eq!((other_vhost.state(), vhost.state()), (ATTACHED, DETACHED));
+    assert!(UnixStream::connect(&sockets[1]).is_err(), "no socket before the start");
 
     first.features(FEATURES | LOG_ALL);
     let (sender, events) = channel();
     port.on_event(move |event| _ = sender.send(event)).unwrap();
+    assert_eq!(port.on_event(|_| ()).unwrap_err().kind(), ErrorKind::Busy);
+    let mut queues = port.start().unwrap();
     let second = FrontEnd::connect(&sockets[1]);
     second.start();
     wait_for_link_event(&events);
-    assert_eq!((other_vhost.state(), vhost.state(), port.link().up), (MIGRATING, DETACHED, true));
-    let mut queues = port.start().unwrap();
-    assert_eq!(vhost.state(), ATTACHED);
+    assert_eq!((other_vhost.state(), vhost.state(), port.link().up), (MIGRATING, ATTACHED, true));
     drop(second);
     wait_for_link_event(&events);
     first.features(FEATURES);
@@ -243,7 +266,70 @@ fn attach_migrate_and_detach() {
     assert_eq!(events.recv().ok(), None, "the handler was dropped with the port");
     drop((other_queues, other));
     assert_eq!(other_vhost.state(), DETACHED);
+    several_rings(&eal, &pool, &dir.path().join("2"));
     assert_eq!(pool.in_use(), 0);
+}
+
+fn refused_settings(eal: &Eal, pool: &Mempool) {
+    let long = "x".repeat(108);
+    for (path, queues) in [("/tmp/a", 0), ("/tmp/a", 129), (&*long, 1), ("", 1), ("/tmp/\0", 1)] {
+        let refused =
+            Port::open_vhost(eal, "net_vhost9", config(Path::new(path), queues), pool).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert!(refused.to_string().contains("hint: "), "{refused}");
+    }
+    let nowhere = config(Path::new("/nonexistent/folder/socket"), 1);
+    let port = Port::open_vhost(eal, "net_vhost9", nowhere, pool).unwrap();
+    let refused = port.start().err().unwrap();
+    assert!(refused.to_string().contains("/nonexistent/folder/socket"), "{refused}");
+    assert_eq!(
+        port.start().err().unwrap().kind(),
+        ErrorKind::Refused,
+        "nothing of the first attempt is left"
+    );
+}
+
+/// A guest that has enabled one of two pairs of rings gets the frames of both queues. A front end that comes while
+/// another is there takes its place.
+fn several_rings(eal: &Eal, pool: &Mempool, socket: &Path) {
+    let port = Port::open_vhost(eal, "net_vhost2", config(socket, 2), pool).unwrap();
+    assert_eq!((port.granted().rxq, port.granted().txq, port.info().max_rxq), (2, 2, 2));
+    let mut queues = port.start().unwrap();
+    let mut guest = FrontEnd::connect(socket);
+    guest.start();
+    let mut burst = Burst::new();
+    for (queue, content) in [(1, 7_u8), (0, 8), (1, 9)] {
+        guest.give();
+        burst.push(Mbuf::from_slice(pool, &[content; 60]).unwrap()).unwrap();
+        assert_eq!((queues.tx[queue].burst(&mut burst), burst.len()), (1, 0));
+    }
+    assert_eq!(guest.used(), 3);
+    for (slot, content) in [7, 8, 9].into_iter().enumerate() {
+        assert_eq!(guest.received(slot as u64, 60), [content; 60]);
+    }
+    let stats = port.stats().unwrap();
+    assert_eq!((stats.tx_packets, stats.tx_bytes, stats.rx_packets), (3, 180, 0));
+    let xstats = port.xstats().unwrap();
+    for (name, value) in
+        [("tx_q0_packets", 1), ("tx_q1_packets", 2), ("tx_q0_enabled", 1), ("tx_q1_enabled", 0)]
+    {
+        assert!(xstats.contains(&(name.to_owned(), value)), "{name} {xstats:?}");
+    }
+    port.reset_stats().unwrap();
+    assert_eq!(port.stats().unwrap(), PortStats::default());
+    assert_eq!(queues.rx.iter_mut().map(|queue| queue.burst(&mut burst, 64)).sum::<usize>(), 0);
+
+    let mut successor = FrontEnd::connect(socket);
+    successor.start();
+    successor.give();
+    burst.push(Mbuf::from_slice(pool, &[5; 60]).unwrap()).unwrap();
+    assert_eq!((queues.tx[1].burst(&mut burst), successor.used(), guest.used()), (1, 1, 3));
+    drop(guest);
+    let vhost = port.vhost().unwrap();
+    successor.features(FEATURES | LOG_ALL);
+    assert_eq!(vhost.state(), MIGRATING, "the end of the first does not concern it");
+    drop((queues, port));
+    assert_eq!(vhost.state(), DETACHED);
 }
 
 fn attach_and_migrate(

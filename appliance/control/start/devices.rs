@@ -3,7 +3,7 @@
 
 use crate::control::{mtu, plan::Facts};
 use anyhow::{Context, Result, bail};
-use dpdk::{Device, DeviceInfo, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues};
+use dpdk::{Device, DeviceInfo, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, VhostConfig};
 use std::collections::BTreeMap;
 use stopover_config::appliance::{self as config, Appliance, QueueRef};
 use stopover_net::Mac;
@@ -43,6 +43,19 @@ impl Devices {
         check_pool(config, &ready, assigned.len())?;
         Ok(Self { pool, assigned, ready })
     }
+}
+
+/// Checks that DPDK, as it was built, has room for the devices.
+pub(super) fn check_number(config: &Appliance) -> Result<()> {
+    let is_device = |port: &&config::Port| !config.vhosts.contains_key(port.device.as_str());
+    let devices = config.ports.iter().filter(is_device).count();
+    if devices > dpdk::MAX_DEVICES {
+        bail!(
+            "ports: found {devices} beside vhost-user ports; expected at most {}, as this DPDK was built (RTE_MAX_ETHPORTS); hint: use vhost-user ports for VMs, or build DPDK with a higher max_ethports",
+            dpdk::MAX_DEVICES
+        );
+    }
+    Ok(())
 }
 
 fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &Eal) -> Result<()> {
@@ -88,19 +101,11 @@ fn configure(
     pool: &Mempool,
 ) -> Result<Ready> {
     let context = || format!("port {}", port.name);
-    let device = Device::find(eal, port.device.as_str()).with_context(context)?;
-    let info = device.info().with_context(context)?;
-    if info.max_rxq < port.rxq {
-        bail!(
-            "port {}: found {} receive queues; {} has at most {}; hint: lower `rxq`, or give the vdev more queues",
-            port.name,
-            port.rxq,
-            port.device.as_str(),
-            info.max_rxq
-        );
-    }
-    let requested = port_config(config, port, &info, lcores);
-    let ready = device.configure(&requested, pool).with_context(context)?;
+    let ready = match config.vhosts.get(port.device.as_str()) {
+        Some(vhost) => open_vhost(eal, port, vhost, lcores, pool),
+        None => configure_ethdev(eal, config, port, lcores, pool),
+    };
+    let ready = ready.with_context(context)?;
     let granted = ready.granted();
     if port.mtu.is_some_and(|mtu| mtu != granted.mtu) {
         log::warn!(
@@ -120,9 +125,56 @@ fn configure(
         mtu,
         fills_checksums: granted.offloads.tx_l4_csum,
         segments_tcp: granted.offloads.tso,
-        exact: is_vhost(&info),
+        exact: is_vhost(ready.info()),
     };
     Ok(Ready { port: ready, facts })
+}
+
+/// Opens a vhost-user port.
+fn open_vhost(
+    eal: &Eal,
+    port: &config::Port,
+    vhost: &config::Vhost,
+    lcores: usize,
+    pool: &Mempool,
+) -> Result<Port> {
+    let config = VhostConfig {
+        path: vhost.path.clone(),
+        client: vhost.client,
+        queues: port.rxq.max(port.txq),
+        txq: match port.txq {
+            0 => (lcores as u16).clamp(1, port.rxq),
+            txq => txq,
+        },
+        // The outer checksums of what comes from other hosts are complete.
+        csum: !matches!(port.role, config::Role::Underlay(_)),
+        tso: vhost.tso,
+        iommu: vhost.iommu,
+        postcopy: vhost.postcopy,
+        mtu: port.mtu,
+    };
+    Ok(Port::open_vhost(eal, port.device.as_str(), config, pool)?)
+}
+
+/// Finds and configures a device of a DPDK driver.
+fn configure_ethdev(
+    eal: &Eal,
+    config: &Appliance,
+    port: &config::Port,
+    lcores: usize,
+    pool: &Mempool,
+) -> Result<Port> {
+    let device = Device::find(eal, port.device.as_str())?;
+    let info = device.info()?;
+    if info.max_rxq < port.rxq {
+        bail!(
+            "found {} receive queues; {} has at most {}; hint: lower `rxq`, or give the vdev more queues",
+            port.rxq,
+            port.device.as_str(),
+            info.max_rxq
+        );
+    }
+    Ok(device.configure(&port_config(config, port, &info, lcores), pool)?)
 }
 
 /// The requested configuration of a port's device.
@@ -142,8 +194,6 @@ fn port_config(config: &Appliance, port: &config::Port, info: &DeviceInfo, lcore
         all_multicast: true,
         offloads: Offloads {
             rx_l4_csum: !matches!(port.role, config::Role::Underlay(_)),
-            tx_l4_csum: is_vhost(info),
-            tso: is_vhost(info),
             multi_segs: true,
             scatter: true,
             rss: true,

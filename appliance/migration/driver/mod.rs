@@ -69,15 +69,13 @@ struct VifPort {
     key: Key,
     exact: bool,
     logging: bool,
-    up: bool,
     migration: Arc<PortMigration>,
 }
 
 impl VifPort {
-    /// Whether the port is read every millisecond: only that shows dirty logging, and links of other drivers than
-    /// vhost-user's, which reports the arrival of a VM.
+    /// Whether the port is read every millisecond: vhost-user reports each change, other drivers do not.
     const fn is_polled(&self) -> bool {
-        self.up || !self.exact
+        !self.exact
     }
 }
 
@@ -156,10 +154,9 @@ impl Migrations {
             let new = || Node::new(vif.network.vni, config, Arc::default());
             let node = migrations.nodes.entry(key).or_insert_with(new);
             let shared = Arc::new(PortMigration::new(Arc::clone(&node.counters)));
-            migrations.ports.insert(
-                number,
-                VifPort { key, exact: facts.exact, logging: false, up: false, migration: shared },
-            );
+            migrations
+                .ports
+                .insert(number, VifPort { key, exact: facts.exact, logging: false, migration: shared });
         }
         migrations
     }
@@ -242,7 +239,6 @@ impl Driver<'_> {
             let changed = handle.link_changed();
             let is_up = handle.up.load(Relaxed);
             // A removed device logs nothing; that is no sign that its migration was cancelled.
-            vif.up = is_up;
             let logging = (logs != vif.logging && (is_up || logs)).then_some(logs);
             if let Some(logs) = logging {
                 vif.logging = logs;

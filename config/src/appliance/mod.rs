@@ -16,9 +16,11 @@ mod refusals;
 mod roles;
 mod underlay;
 mod validate;
+mod vhost;
 
 pub use lcores::EalLcores;
 pub use migration::Migration;
+pub use vhost::Vhost;
 
 use crate::{
     ConfigError, Endpoint,
@@ -38,10 +40,12 @@ use stopover_net::{HostName, Mac, VlanId, Vni};
 pub struct Appliance {
     /// This host's name at the board.
     pub name: HostName,
-    /// EAL arguments verbatim, without program name and without what `vdevs` adds.
+    /// EAL arguments verbatim, without program name, without what `vdevs` adds and without vhost-user ports.
     pub eal: Vec<String>,
-    /// `--vdev` strings verbatim.
+    /// `--vdev` strings verbatim, without vhost-user ports.
     pub vdevs: Vec<String>,
+    /// The vhost-user ports among the virtual devices, by device name.
+    pub vhosts: BTreeMap<String, Vhost>,
     /// Most frames per receive burst, 1 to 64.
     pub burst: u16,
     /// Receive descriptors per queue, fits 16 bits.

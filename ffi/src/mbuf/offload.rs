@@ -186,6 +186,25 @@ impl Mbuf {
         self.0.set_tx_offload(u64::from(what.gso.unwrap_or(0)) << sys::SHIM_TSO_SEGSZ_SHIFT);
     }
 
+    /// Does what the frame requests from a device that is a guest, as far as the guest does not: it `takes_checksums`
+    /// unfinished, or it `cuts` segments (of IPv6, or of IPv4). False if the guest cannot take the frame.
+    pub(crate) fn finish_for_guest(
+        &mut self,
+        takes_checksums: bool,
+        cuts: impl FnOnce(bool) -> bool,
+    ) -> bool {
+        let flags = self.0.ol_flags();
+        if flags & sys::SHIM_TX_TCP_SEG != 0 {
+            return cuts(flags & sys::SHIM_TX_IPV6 != 0);
+        }
+        let requested = matches!(flags & sys::SHIM_TX_L4_MASK, sys::SHIM_TX_TCP_CSUM | sys::SHIM_TX_UDP_CSUM);
+        if takes_checksums || !requested {
+            return true;
+        }
+        // SAFETY: an mbuf that is ours alone; the shim checks that the headers it reads are there.
+        unsafe { sys::shim_finish_checksum(self.0.raw()) == 0 }
+    }
+
     /// Clears the device's report and requests to it: the frame is an ordinary one.
     #[inline]
     pub fn clear_offload(&mut self) {

@@ -10,6 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <rte_ip.h>
+#include <rte_tcp.h>
+#include <rte_udp.h>
+
 int shim_errno(void) { return rte_errno; }
 
 uint32_t shim_lcore_id(void) { return rte_lcore_id(); }
@@ -188,6 +192,47 @@ int shim_stats(uint16_t port, struct shim_stats *out)
 	out->tx_packets = stats.opackets;
 	out->tx_bytes = stats.obytes;
 	out->tx_errors = stats.oerrors;
+	return 0;
+}
+
+int shim_finish_checksum(struct rte_mbuf *m)
+{
+	bool udp = (m->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_UDP_CKSUM;
+	uint32_t l4_off = m->l2_len + m->l3_len, l4_len;
+	uint32_t field = udp ? offsetof(struct rte_udp_hdr, dgram_cksum) : offsetof(struct rte_tcp_hdr, cksum);
+	uint16_t payload, value = 0;
+	uint8_t *l3, *at;
+	uint32_t sum;
+
+	if (rte_pktmbuf_data_len(m) < l4_off + field + sizeof(value))
+		return -1;
+	l3 = rte_pktmbuf_mtod_offset(m, uint8_t *, m->l2_len);
+	at = rte_pktmbuf_mtod_offset(m, uint8_t *, l4_off + field);
+	memcpy(at, &value, sizeof(value));
+	/* The length is by the IP header, because padding may follow; pseudo headers: RFC 9293 section 3.1, RFC 8200
+	 * section 8.1. */
+	if (m->ol_flags & RTE_MBUF_F_TX_IPV4) {
+		const struct rte_ipv4_hdr *ip = (const void *)l3;
+
+		l4_len = rte_be_to_cpu_16(ip->total_length) - m->l3_len;
+		sum = rte_raw_cksum(&ip->src_addr, 2 * sizeof(ip->src_addr));
+	} else {
+		const struct rte_ipv6_hdr *ip = (const void *)l3;
+
+		l4_len = rte_be_to_cpu_16(ip->payload_len) + sizeof(*ip) - m->l3_len;
+		sum = rte_raw_cksum(ip->src_addr, sizeof(ip->src_addr) + sizeof(ip->dst_addr));
+	}
+	if (l4_len > rte_pktmbuf_pkt_len(m) - l4_off || rte_raw_cksum_mbuf(m, l4_off, l4_len, &payload) != 0)
+		return -1;
+	sum += rte_cpu_to_be_16(udp ? IPPROTO_UDP : IPPROTO_TCP);
+	sum += rte_cpu_to_be_16(l4_len);
+	sum += payload;
+	sum = (sum >> 16) + (sum & 0xffff);
+	value = ~(uint16_t)((sum >> 16) + sum);
+	if (udp && value == 0)
+		value = 0xffff;
+	memcpy(at, &value, sizeof(value));
+	m->ol_flags &= ~RTE_MBUF_F_TX_L4_MASK;
 	return 0;
 }
 

@@ -7,13 +7,13 @@
 #ifndef STOPOVER_SHIM_H
 #define STOPOVER_SHIM_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
-#include <rte_eth_vhost.h>
 #include <rte_ethdev.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
@@ -76,6 +76,9 @@ static const uint64_t SHIM_ATTACHED = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
 
 /* vhost-user: the front end requests a log of written pages, as it does for a live migration. */
 static const uint64_t SHIM_VHOST_F_LOG_ALL = 1ULL << VHOST_F_LOG_ALL;
+
+/* vhost-user: offloads of received frames are given as flags of their own, not as flags for transmission. */
+static const uint64_t SHIM_VHOST_COMPLIANT_OFFLOADS = RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS;
 
 /* Device offload capabilities */
 static const uint64_t SHIM_RXO_IPV4_CSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
@@ -166,9 +169,9 @@ int shim_mac(uint16_t port, uint8_t mac[6]);
 int shim_link(uint16_t port, struct shim_link *link);
 int shim_stats(uint16_t port, struct shim_stats *stats);
 
-/* net_vhost's rte_eth_vhost_get_vid_from_port_id, or NULL if that driver is not there. */
-typedef __typeof__(&rte_eth_vhost_get_vid_from_port_id) shim_vid_of_port;
-shim_vid_of_port shim_find_vid_of_port(void);
+/* Computes the TCP or UDP checksum that a frame's offload requests, by its l2_len and l3_len. 0, or -1 if the frame is
+ * too short for its headers. */
+int shim_finish_checksum(struct rte_mbuf *m);
 
 /* For the layout test: the same mbuf written and read by the other language. */
 struct shim_mbuf_view {

@@ -2,12 +2,13 @@
 //! what was granted, or DPDK's reason.
 
 use std::ffi::c_int;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
-use super::{EINVAL, ENOMEM, Granted, Port, PortConfig, PortInner};
+use super::{EINVAL, ENOMEM, Ethdev};
 use crate::device::{Device, Offloads};
 use crate::error::{Error, ErrorKind, clear_log};
 use crate::mempool::Mempool;
+use crate::port::{Granted, Port, PortConfig};
 use crate::sys;
 
 const DEFAULT_MTU: u16 = 1500;
@@ -43,13 +44,14 @@ impl Device {
         };
         clear_log();
         let (id, name, runtime) = self.into_parts();
-        let inner = Arc::new(PortInner {
+        let inner = Arc::new(Ethdev {
             id,
             name,
             started: Mutex::new(false),
             handler: Mutex::new(None),
-            vhost: OnceLock::new(),
             kernel_mtu: info.kernel_mtu,
+            promiscuous: wants.promiscuous,
+            all_multicast: wants.all_multicast,
             _pool: pool.clone(),
             _runtime: runtime,
         });
@@ -57,9 +59,9 @@ impl Device {
         inner.check("configure", unsafe { sys::shim_dev_configure(id, &conf) })?;
         let (rxd, txd) = inner.set_up_queues(&conf, (wants.rxd, wants.txd), info.socket, pool)?;
         inner.set_wanted_mtu(wants.mtu, mtu);
-        let mtu = inner.mtu()?.min(wants.mtu.unwrap_or(DEFAULT_MTU));
+        let mtu = inner.granted_mtu()?.min(wants.mtu.unwrap_or(DEFAULT_MTU));
         let granted = Granted { rxq, txq, rxd, txd, mtu, offloads };
-        Ok(Port { inner, granted, wants: wants.clone(), info })
+        Ok(Port::new(inner, granted, info))
     }
 }
 
@@ -77,7 +79,7 @@ fn common(wants: Offloads, has: Offloads, rxq: u16, exceeds_buffer: bool) -> Off
     }
 }
 
-impl PortInner {
+impl Ethdev {
     /// Sets up the queues of a configured device. Returns how many descriptors each has, (receive, transmit).
     fn set_up_queues(
         &self,
