@@ -71,7 +71,7 @@ pub fn start(
     server::prepare_socket_path(&config.ctl)?;
     vhost_sockets::prepare_sockets(&config)?;
     let mut eal_args = config.eal.clone();
-    eal_args.extend(config.vdevs.iter().map(|vdev| format!("--vdev={vdev}")));
+    eal_args.extend(config.eal_vdevs().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;
     let Devices { pool, assigned, ready } = Devices::configure(&eal, &config)?;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();

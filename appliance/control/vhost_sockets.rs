@@ -8,7 +8,7 @@ use std::{
     os::unix::{fs::FileTypeExt, net::UnixDatagram},
     path::Path,
 };
-use stopover_config::appliance::Appliance;
+use stopover_config::appliance::{Appliance, Vhost};
 
 /// Makes the folders of this appliance's sockets, and removes the dead ones at the paths where its vhost-user ports
 /// will listen.
@@ -16,18 +16,26 @@ use stopover_config::appliance::Appliance;
 /// # Errors
 /// A folder cannot be made, another process listens at a path, or a file there is no socket.
 pub fn prepare_sockets(config: &Appliance) -> Result<()> {
-    let vhosts = || config.vhosts.values();
-    let of_vdevs = vdevs(config).into_iter().filter_map(socket_path);
-    let of_vhosts = vhosts().map(|vhost| vhost.path.as_path());
-    for folder in of_vdevs.chain(of_vhosts).filter_map(Path::parent) {
-        std::fs::create_dir_all(folder).with_context(|| {
-            format!(
-                "vdevs: cannot make the folder {}; expected one that exists or can be made; hint: correct the path",
-                folder.display()
-            )
-        })?;
+    let sockets = vdevs(config).into_iter().filter_map(socket_path);
+    sockets.filter_map(Path::parent).try_for_each(make_folder)?;
+    config.vhosts().try_for_each(|(_, vhost)| prepare_socket(&vhost))
+}
+
+/// The same for one vhost-user port.
+pub fn prepare_socket(vhost: &Vhost) -> Result<()> {
+    if let Some(folder) = vhost.path.parent() {
+        make_folder(folder)?;
     }
-    vhosts().filter(|vhost| !vhost.client).try_for_each(|vhost| remove_if_dead(&vhost.path))
+    if vhost.client { Ok(()) } else { remove_if_dead(&vhost.path) }
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| {
+        format!(
+            "vdevs: cannot make the folder {}; expected one that exists or can be made; hint: correct the path",
+            folder.display()
+        )
+    })
 }
 
 /// All vdev strings of the file.

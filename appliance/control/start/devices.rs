@@ -47,7 +47,7 @@ impl Devices {
 
 /// Checks that DPDK, as it was built, has room for the devices.
 pub(super) fn check_number(config: &Appliance) -> Result<()> {
-    let is_device = |port: &&config::Port| !config.vhosts.contains_key(port.device.as_str());
+    let is_device = |port: &&config::Port| config.vhost(port.device.as_str()).is_none();
     let devices = config.ports.iter().filter(is_device).count();
     if devices > dpdk::MAX_DEVICES {
         bail!(
@@ -101,7 +101,7 @@ fn configure(
     pool: &Mempool,
 ) -> Result<Ready> {
     let context = || format!("port {}", port.name);
-    let ready = match config.vhosts.get(port.device.as_str()) {
+    let ready = match config.vhost(port.device.as_str()) {
         Some(vhost) => open_vhost(eal, port, vhost, lcores, pool),
         None => configure_ethdev(eal, config, port, lcores, pool),
     };
@@ -134,12 +134,12 @@ fn configure(
 fn open_vhost(
     eal: &Eal,
     port: &config::Port,
-    vhost: &config::Vhost,
+    vhost: config::Vhost,
     lcores: usize,
     pool: &Mempool,
 ) -> Result<Port> {
     let config = VhostConfig {
-        path: vhost.path.clone(),
+        path: vhost.path,
         client: vhost.client,
         queues: port.rxq.max(port.txq),
         txq: match port.txq {

@@ -40,12 +40,10 @@ use stopover_net::{HostName, Mac, VlanId, Vni};
 pub struct Appliance {
     /// This host's name at the board.
     pub name: HostName,
-    /// EAL arguments verbatim, without program name, without what `vdevs` adds and without vhost-user ports.
+    /// EAL arguments verbatim, without program name and without virtual devices that are vhost-user ports.
     pub eal: Vec<String>,
-    /// `--vdev` strings verbatim, without vhost-user ports.
+    /// `--vdev` strings verbatim. Those of vhost-user ports are for [`Appliance::vhost`], the others for EAL.
     pub vdevs: Vec<String>,
-    /// The vhost-user ports among the virtual devices, by device name.
-    pub vhosts: BTreeMap<String, Vhost>,
     /// Most frames per receive burst, 1 to 64.
     pub burst: u16,
     /// Receive descriptors per queue, fits 16 bits.

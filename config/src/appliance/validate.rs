@@ -2,14 +2,15 @@
 //! lcores and declarations. It ends at the first error.
 
 use super::{
-    Appliance, Declared, Device, Idle, Port, Role, Truth, Vhost, across_ports, declared, lcores, migration,
-    raw, roles, underlay, vhost,
+    Appliance, Declared, Device, Idle, Port, Role, Truth, across_ports, declared, lcores, migration, raw,
+    roles, underlay,
+    vhost::{self, Vdevs},
 };
 use crate::{
     fault::{Checked, fault},
     read, text,
 };
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 /// testpmd's default for `--burst`.
 const BURST: u16 = 32;
@@ -26,7 +27,6 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
     let name =
         text::host_name(&raw.name).map_err(|w| fault("name", quoted(&raw.name), w.expected, w.hint))?;
     let created = created_vdevs(&raw.eal, &raw.vdevs)?;
-    let vhosts = vhosts(&created)?;
     let eal_lcores = lcores::parse_eal(&raw.eal)?;
 
     if raw.ports.is_empty() {
@@ -35,9 +35,10 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
     let no_pci = raw.eal.iter().any(|a| a == "--no-pci");
     let mut ports = Vec::with_capacity(raw.ports.len());
     for (i, p) in raw.ports.into_iter().enumerate() {
-        let port = port(&format!("ports[{i}]"), p, &ports, &created, &vhosts, no_pci)?;
+        let port = port(&format!("ports[{i}]"), p, &ports, &created, no_pci)?;
         ports.push(port);
     }
+    vhost::check_number(&created)?;
     let locals = across_ports::check(&ports)?;
 
     let lcores = match raw.lcores {
@@ -49,14 +50,15 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
     };
     let truth = truth(raw.board, raw.declared, |d| declared::check(d, &name, &locals, origin))?;
     let (mbufs, mbcache) = pool(raw.mbufs, raw.mbcache)?;
+    let (eal, vhosts) = vhost::split(raw.eal);
     Ok(Appliance {
         ctl: match raw.ctl {
             Some(s) => read::socket_path("ctl", &s)?,
             None => format!("/run/stopover/{name}.sock").into(),
         },
         name,
-        eal: without_vhosts(raw.eal),
-        vdevs: raw.vdevs.into_iter().filter(|vdev| !vhost::is_vhost(vdev.trim())).collect(),
+        eal,
+        vdevs: raw.vdevs.into_iter().chain(vhosts).collect(),
         burst: read::number("burst", raw.burst, BURST, 1..=MAX_BURST, "frames")?,
         rxd: read::number("rxd", raw.rxd, 512, 16..=32_768, "descriptors")?,
         txd: read::number("txd", raw.txd, 512, 16..=32_768, "descriptors")?,
@@ -81,32 +83,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         migration: migration::check(raw.migration)?,
         ports,
         lcores,
-        vhosts,
     })
-}
-
-/// The vhost-user ports among the virtual devices.
-fn vhosts(created: &Vdevs) -> Checked<BTreeMap<String, Vhost>> {
-    let found = created.iter().filter(|(name, _)| vhost::is_vhost(name));
-    let parsed = found.map(|(name, (at, arguments))| Ok((name.clone(), vhost::parse(at, name, arguments)?)));
-    let vhosts: BTreeMap<String, Vhost> = parsed.collect::<Checked<_>>()?;
-    vhost::check_number(vhosts.values())?;
-    Ok(vhosts)
-}
-
-/// EAL arguments without vhost-user ports, which are not EAL's.
-fn without_vhosts(eal: Vec<String>) -> Vec<String> {
-    let mut kept: Vec<String> = Vec::with_capacity(eal.len());
-    for word in eal {
-        let is_value = kept.last().is_some_and(|before| before == "--vdev");
-        let vdev = if is_value { Some(word.as_str()) } else { word.strip_prefix("--vdev=") };
-        if !vdev.is_some_and(|vdev| vhost::is_vhost(vdev.trim())) {
-            kept.push(word);
-        } else if is_value {
-            kept.pop();
-        }
-    }
-    kept
 }
 
 /// Where the appliance takes hosts, networks and nodes from: a board, or its own configuration.
@@ -160,9 +137,6 @@ fn quoted(s: &str) -> String {
     format!("`{}`", s.escape_debug())
 }
 
-/// The virtual devices of the file by name: where each is in the file, and its arguments.
-type Vdevs = BTreeMap<String, (String, String)>;
-
 /// The virtual devices of the file. Also refuses strings that cannot be passed to a C program.
 fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
     let mut created = Vdevs::new();
@@ -177,7 +151,10 @@ fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
                 "for example \"net_vhost0,iface=/run/vm.sock\"",
             ));
         }
-        if created.insert(name.to_owned(), (at.clone(), arguments.to_owned())).is_some() {
+        if vhost::is_vhost(name) {
+            vhost::parse(&at, name, arguments)?;
+        }
+        if created.insert(name.to_owned(), arguments.to_owned()).is_some() {
             return Err(fault(
                 at,
                 format!("virtual device `{name}` again"),
@@ -235,7 +212,7 @@ fn check_guest_driver(at: &str, port: &str, device: &Device, created: &Vdevs, ro
     };
     let Device::Vdev(name) = device else { return Ok(()) };
     let is = |driver: &str| ["net_", "eth_"].iter().any(|kind| name.starts_with(&format!("{kind}{driver}")));
-    let live = |(_, arguments): &(String, String)| {
+    let live = |arguments: &String| {
         arguments
             .split(',')
             .any(|a| ["iface=", "rx_iface=", "rx_iface_in="].iter().any(|key| a.trim().starts_with(key)))
@@ -282,14 +259,7 @@ fn endpoints(board: &[String]) -> Checked<Vec<crate::Endpoint>> {
     Ok(endpoints)
 }
 
-fn port(
-    at: &str,
-    raw: raw::Port,
-    before: &[Port],
-    created: &Vdevs,
-    vhosts: &BTreeMap<String, Vhost>,
-    no_pci: bool,
-) -> Checked<Port> {
+fn port(at: &str, raw: raw::Port, before: &[Port], created: &Vdevs, no_pci: bool) -> Checked<Port> {
     let name = raw.name;
     let allowed = (1..=32).contains(&name.len())
         && name != "all"
@@ -326,9 +296,8 @@ fn port(
         given => Some(read::number(&format!("{at}.mtu"), given, 0, text::MIN_MTU..=u16::MAX, "bytes")?),
     };
     underlay::mtu_fits(&format!("{at}.mtu"), &name, mtu, &role)?;
-    let vhost = vhosts.get(device.as_str());
     // Every ring that a guest may use is polled.
-    let (rxq, most) = vhost.map_or((1, 64), |vhost| (vhost.queues, vhost.queues));
+    let (rxq, most) = vhost::queues(created, device.as_str()).map_or((1, 64), |queues| (queues, queues));
     Ok(Port {
         rxq: read::number(&format!("{at}.rxq"), raw.rxq, rxq, 1..=most, "queues")?,
         txq: read::number(&format!("{at}.txq"), raw.txq, 0, 0..=most, "queues")?,

@@ -1,8 +1,12 @@
 //! vhost-user ports. A `--vdev` string of DPDK's `net_vhost` driver means a port of our own on librte_vhost, with the
 //! words of that driver. Enters: the arguments of such a string. Leaves: a [`Vhost`], or what is wrong with a word.
 
+use super::Appliance;
 use crate::fault::{Checked, fault};
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf};
+
+/// Virtual devices of a file: their names, and the arguments of each.
+pub(super) type Vdevs = BTreeMap<String, String>;
 
 /// A vhost-user socket and what its guest is offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +25,62 @@ pub struct Vhost {
     pub postcopy: bool,
 }
 
+impl Appliance {
+    /// The vhost-user port of this device, if it is one.
+    #[must_use]
+    pub fn vhost(&self, device: &str) -> Option<Vhost> {
+        self.vhosts().find(|(name, _)| *name == device).map(|(_, vhost)| vhost)
+    }
+
+    /// All vhost-user ports, by device.
+    pub fn vhosts(&self) -> impl Iterator<Item = (&str, Vhost)> {
+        self.vdevs.iter().filter_map(|vdev| {
+            let (name, arguments) = vdev.split_once(',')?;
+            Some((name.trim(), of(name.trim(), arguments)?))
+        })
+    }
+
+    /// The `--vdev` strings for EAL.
+    pub fn eal_vdevs(&self) -> impl Iterator<Item = &String> {
+        self.vdevs.iter().filter(|vdev| !is_vhost(vdev.trim()))
+    }
+}
+
 /// As many as a port may have receive queues.
 const QUEUES: RangeInclusive<u16> = 1..=64;
 
 /// Whether a virtual device of this name is one. `eth_vhost` is the driver's name of old.
 pub(super) fn is_vhost(name: &str) -> bool {
     name.starts_with("net_vhost") || name.starts_with("eth_vhost")
+}
+
+/// The vhost-user port with these arguments, which were checked.
+fn of(name: &str, arguments: &str) -> Option<Vhost> {
+    if is_vhost(name) { parse("", name, arguments).ok() } else { None }
+}
+
+/// The queues of a device, if it is a vhost-user port.
+pub(super) fn queues(created: &Vdevs, device: &str) -> Option<u16> {
+    created.get(device).and_then(|arguments| of(device, arguments)).map(|vhost| vhost.queues)
+}
+
+/// EAL arguments without vhost-user ports, which are not EAL's; and the strings of these.
+pub(super) fn split(eal: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let (mut kept, mut vhosts) = (Vec::<String>::with_capacity(eal.len()), Vec::new());
+    for word in eal {
+        let is_value = kept.last().is_some_and(|before| before == "--vdev");
+        let vdev = if is_value { Some(word.as_str()) } else { word.strip_prefix("--vdev=") };
+        match vdev.filter(|vdev| is_vhost(vdev.trim())) {
+            None => kept.push(word),
+            Some(vdev) => {
+                vhosts.push(vdev.to_owned());
+                if is_value {
+                    kept.pop();
+                }
+            }
+        }
+    }
+    (kept, vhosts)
 }
 
 /// Reads the arguments behind the device's name.
@@ -91,9 +145,10 @@ const DESCRIPTORS: usize = 960;
 /// Of these, most that sockets to which it connects may take.
 const MOST_CLIENTS: usize = 900;
 
-/// Checks that librte_vhost can serve all these ports.
-pub(super) fn check_number<'a>(vhosts: impl Iterator<Item = &'a Vhost>) -> Checked<()> {
-    let (clients, servers): (Vec<&Vhost>, Vec<&Vhost>) = vhosts.partition(|vhost| vhost.client);
+/// Checks that librte_vhost can serve all vhost-user ports among these devices.
+pub(super) fn check_number(created: &Vdevs) -> Checked<()> {
+    let vhosts = created.iter().filter_map(|(name, arguments)| of(name, arguments));
+    let (clients, servers): (Vec<Vhost>, Vec<Vhost>) = vhosts.partition(|vhost| vhost.client);
     let (clients, servers) = (clients.len(), servers.len());
     if clients <= MOST_CLIENTS && 2 * servers + clients <= DESCRIPTORS {
         return Ok(());
@@ -166,12 +221,30 @@ mod tests {
         assert!(found("iface=/a,tso2=1").starts_with("vdevs[0]: `tso2=1` of net_vhost0; iface, queues, "));
         assert!(found(&format!("iface=/{}", "a".repeat(107))).contains("at most 107 bytes"));
         let number = |servers, clients| {
-            let servers = std::iter::repeat_n(&plain, servers);
-            let client = Vhost { client: true, ..plain.clone() };
-            check_number(servers.chain(std::iter::repeat_n(&client, clients))).is_ok()
+            let device = |n, arguments: &str| (format!("net_vhost{n}"), arguments.to_owned());
+            let servers = (0..servers).map(|n| device(n, "iface=/a"));
+            let clients = (1000..1000 + clients).map(|n| device(n, "iface=/b,client=1"));
+            let others = [("net_null0".to_owned(), String::new())];
+            check_number(&servers.chain(clients).chain(others).collect()).is_ok()
         };
         assert!(number(480, 0) && !number(481, 0) && number(0, 900) && !number(0, 901));
         assert!(number(30, 900) && !number(31, 900) && number(479, 2) && !number(479, 3));
         assert!(is_vhost("net_vhost3") && is_vhost("eth_vhost0") && !is_vhost("net_virtio_user0"));
+    }
+
+    #[test]
+    fn vhost_user_ports_are_not_for_eal() {
+        let words = [
+            "-l",
+            "0-1",
+            "--vdev",
+            "net_vhost0,iface=/a",
+            "--vdev",
+            "net_null0",
+            "--vdev=eth_vhost1,iface=/b",
+        ];
+        let (kept, vhosts) = split(words.map(str::to_owned).into());
+        assert_eq!(kept, ["-l", "0-1", "--vdev", "net_null0"]);
+        assert_eq!(vhosts, ["net_vhost0,iface=/a", "eth_vhost1,iface=/b"]);
     }
 }
