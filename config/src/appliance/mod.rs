@@ -42,7 +42,8 @@ pub struct Appliance {
     pub name: HostName,
     /// EAL arguments verbatim, without program name and without virtual devices that are vhost-user ports.
     pub eal: Vec<String>,
-    /// `--vdev` strings verbatim. Those of vhost-user ports are for [`Appliance::vhost`], the others for EAL.
+    /// `--vdev` strings verbatim: those of the key `vdevs`, then those that ports have in their `device`. Those of
+    /// vhost-user ports are for [`Appliance::vhost`], the others for EAL.
     pub vdevs: Vec<String>,
     /// Most frames per receive burst, 1 to 64.
     pub burst: u16,

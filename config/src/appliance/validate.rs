@@ -28,17 +28,10 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         text::host_name(&raw.name).map_err(|w| fault("name", quoted(&raw.name), w.expected, w.hint))?;
     let created = created_vdevs(&raw.eal, &raw.vdevs)?;
     let eal_lcores = lcores::parse_eal(&raw.eal)?;
-
-    if raw.ports.is_empty() {
-        return Err(fault("ports", "no port", "at least one", "add one, see examples/"));
-    }
     let no_pci = raw.eal.iter().any(|a| a == "--no-pci");
-    let mut ports = Vec::with_capacity(raw.ports.len());
-    for (i, p) in raw.ports.into_iter().enumerate() {
-        let port = port(&format!("ports[{i}]"), p, &ports, &created, no_pci)?;
-        ports.push(port);
-    }
-    vhost::check_number(&created)?;
+    let (eal, vhosts) = vhost::split(raw.eal);
+    let mut vdevs: Vec<String> = raw.vdevs.into_iter().chain(vhosts).collect();
+    let ports = all_ports(raw.ports, created, &mut vdevs, no_pci)?;
     let locals = across_ports::check(&ports)?;
 
     let lcores = match raw.lcores {
@@ -50,7 +43,6 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
     };
     let truth = truth(raw.board, raw.declared, |d| declared::check(d, &name, &locals, origin))?;
     let (mbufs, mbcache) = pool(raw.mbufs, raw.mbcache)?;
-    let (eal, vhosts) = vhost::split(raw.eal);
     Ok(Appliance {
         ctl: match raw.ctl {
             Some(s) => read::socket_path("ctl", &s)?,
@@ -58,7 +50,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         },
         name,
         eal,
-        vdevs: raw.vdevs.into_iter().chain(vhosts).collect(),
+        vdevs,
         burst: read::number("burst", raw.burst, BURST, 1..=MAX_BURST, "frames")?,
         rxd: read::number("rxd", raw.rxd, 512, 16..=32_768, "descriptors")?,
         txd: read::number("txd", raw.txd, 512, 16..=32_768, "descriptors")?,
@@ -84,6 +76,26 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         ports,
         lcores,
     })
+}
+
+/// The ports of the file. Those that create their devices add them to `vdevs`.
+fn all_ports(
+    raw: Vec<raw::Port>,
+    mut created: Vdevs,
+    vdevs: &mut Vec<String>,
+    no_pci: bool,
+) -> Checked<Vec<Port>> {
+    if raw.is_empty() {
+        return Err(fault("ports", "no port", "at least one", "add one, see examples/"));
+    }
+    let mut ports = Vec::with_capacity(raw.len());
+    for (i, raw) in raw.into_iter().enumerate() {
+        let at = format!("ports[{i}]");
+        vdevs.extend(own_vdev(&at, &raw, &mut created)?);
+        ports.push(port(&at, raw, &ports, &created, no_pci)?);
+    }
+    vhost::check_number(&created)?;
+    Ok(ports)
 }
 
 /// Where the appliance takes hosts, networks and nodes from: a board, or its own configuration.
@@ -140,40 +152,10 @@ fn quoted(s: &str) -> String {
 /// The virtual devices of the file. Also refuses strings that cannot be passed to a C program.
 fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
     let mut created = Vdevs::new();
-    let mut create = |at: String, s: &str| {
-        let (name, arguments) = s.split_once(',').unwrap_or((s, ""));
-        let name = name.trim();
-        if name.is_empty() {
-            return Err(fault(
-                at,
-                quoted(s),
-                "a device name first",
-                "for example \"net_vhost0,iface=/run/vm.sock\"",
-            ));
-        }
-        if vhost::is_vhost(name) {
-            vhost::parse(&at, name, arguments)?;
-        }
-        if created.insert(name.to_owned(), arguments.to_owned()).is_some() {
-            return Err(fault(
-                at,
-                format!("virtual device `{name}` again"),
-                "each device once",
-                "number the second, for example net_vhost1",
-            ));
-        }
-        Ok(())
-    };
+    let mut create = |at: String, s: &str| create(&mut created, at, s);
     for (key, list) in [("eal", eal), ("vdevs", vdevs)] {
         for (i, s) in list.iter().enumerate() {
-            if s.contains('\0') || s.is_empty() {
-                return Err(fault(
-                    format!("{key}[{i}]"),
-                    quoted(s),
-                    "a text without NUL",
-                    "one argument per string, as in a shell without quotes",
-                ));
-            }
+            not_for_c(&format!("{key}[{i}]"), s)?;
         }
     }
     let mut words = eal.iter().enumerate();
@@ -187,17 +169,73 @@ fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
         }
     }
     for (i, s) in vdevs.iter().enumerate() {
-        if let Some(rest) = s.strip_prefix("--vdev") {
-            return Err(fault(
-                format!("vdevs[{i}]"),
-                quoted(s),
-                "only what follows --vdev",
-                format!("write \"{}\"", rest.trim_start_matches(['=', ' ']).escape_debug()),
-            ));
-        }
+        without_option(&format!("vdevs[{i}]"), s)?;
         create(format!("vdevs[{i}]"), s)?;
     }
     Ok(created)
+}
+
+/// Adds the device of one vdev string.
+fn create(created: &mut Vdevs, at: String, s: &str) -> Checked<()> {
+    let (name, arguments) = s.split_once(',').unwrap_or((s, ""));
+    let name = name.trim();
+    if name.is_empty() {
+        return Err(fault(
+            at,
+            quoted(s),
+            "a device name first",
+            "for example \"net_vhost0,iface=/run/vm.sock\"",
+        ));
+    }
+    if vhost::is_vhost(name) {
+        vhost::parse(&at, name, arguments)?;
+    }
+    if created.insert(name.to_owned(), arguments.to_owned()).is_some() {
+        return Err(fault(
+            at,
+            format!("virtual device `{name}` again"),
+            "each device once",
+            "number the second, for example net_vhost1",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be passed to a C program.
+fn not_for_c(at: &str, s: &str) -> Checked<()> {
+    if s.contains('\0') || s.is_empty() {
+        let hint = "one argument per string, as in a shell without quotes";
+        return Err(fault(at, quoted(s), "a text without NUL", hint));
+    }
+    Ok(())
+}
+
+/// Refuses a vdev string with the option that EAL takes it by.
+fn without_option(at: &str, s: &str) -> Checked<()> {
+    let Some(rest) = s.strip_prefix("--vdev") else { return Ok(()) };
+    let hint = format!("write \"{}\"", rest.trim_start_matches(['=', ' ']).escape_debug());
+    Err(fault(at, quoted(s), "only what follows --vdev", hint))
+}
+
+/// The vdev string of a port that creates its device itself: a name, a comma, arguments. (A PCI address has a colon
+/// before its first comma.)
+fn own_vdev(at: &str, port: &raw::Port, created: &mut Vdevs) -> Checked<Option<String>> {
+    let Some((name, _)) = port.device.split_once(',').filter(|(name, _)| !name.contains(':')) else {
+        return Ok(None);
+    };
+    let at = format!("{at}.device");
+    not_for_c(&at, &port.device)?;
+    without_option(&at, &port.device)?;
+    if created.contains_key(name.trim()) {
+        return Err(fault(
+            at,
+            format!("virtual device `{}` of port `{}`, which exists already", name.trim(), port.name),
+            "another name for a device that the port creates",
+            "give it another number, or write only the name to use the device that exists",
+        ));
+    }
+    create(created, at, &port.device)?;
+    Ok(Some(port.device.clone()))
 }
 
 /// Refuses drivers that read a kernel interface by a packet socket, for ports of guests. Such a socket returns frames
@@ -310,9 +348,10 @@ fn port(at: &str, raw: raw::Port, before: &[Port], created: &Vdevs, no_pci: bool
 }
 
 fn device(at: &str, port: &str, s: &str, created: &Vdevs, no_pci: bool) -> Checked<Device> {
-    if !s.contains(':') {
-        if created.contains_key(s) {
-            return Ok(Device::Vdev(s.to_owned()));
+    let name = s.split_once(',').map_or(s, |(name, _)| name.trim());
+    if !name.contains(':') {
+        if created.contains_key(name) {
+            return Ok(Device::Vdev(name.to_owned()));
         }
         let known = created.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let expected = if known.is_empty() {

@@ -43,6 +43,23 @@ fn the_good_configuration_is_accepted() {
 }
 
 #[test]
+fn a_port_can_create_its_device() {
+    let vdevs = |text: &str| {
+        let a = appliance::parse(text, Path::new("gw.ron")).unwrap_or_else(|e| panic!("{e}"));
+        (a.vdevs, a.ports[1].device.clone())
+    };
+    // Both ways of writing it mean the same, but for the order of devices.
+    let own = GOOD
+        .replace("\"net_vhost0,iface=/run/vm1.sock\", ", "")
+        .replace("device: \"net_vhost0\"", "device: \"net_vhost0,iface=/run/vm1.sock\"");
+    let ((mut apart, device), (mut together, same)) = (vdevs(GOOD), vdevs(&own));
+    assert_eq!(together.last().map(String::as_str), Some("net_vhost0,iface=/run/vm1.sock"));
+    apart.sort();
+    together.sort();
+    assert_eq!((apart, device), (together, same));
+}
+
+#[test]
 fn each_mistake_has_its_message() {
     for (from, to, expected) in ports::CASES.iter().chain(process::CASES) {
         assert_eq!(&message(from, to), expected, "`{from}` replaced by `{to}`");

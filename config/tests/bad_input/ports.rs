@@ -132,6 +132,27 @@ pub const CASES: &[Case] = &[
         "device: \"0000:03:00\"",
         "gw.ron:9:31: ports[2].device: found device `0000:03:00` of port `vm2`; expected a PCI address such as 0000:03:00.0; hint: see `dpdk-devbind.py --status` for the addresses",
     ),
+    // Devices that a port creates.
+    (
+        "device: \"net_vhost1\"",
+        "device: \"net_vhost1,iface=/run/vm3.sock\"",
+        "gw.ron:9:31: ports[2].device: found virtual device `net_vhost1` of port `vm2`, which exists already; expected another name for a device that the port creates; hint: give it another number, or write only the name to use the device that exists",
+    ),
+    (
+        "device: \"net_vhost1\"",
+        "device: \" ,iface=/run/vm3.sock\"",
+        "gw.ron:9:31: ports[2].device: found ` ,iface=/run/vm3.sock`; expected a device name first; hint: for example \"net_vhost0,iface=/run/vm.sock\"",
+    ),
+    (
+        "device: \"net_vhost1\"",
+        "device: \"--vdev=net_vhost2,iface=/x\"",
+        "gw.ron:9:31: ports[2].device: found `--vdev=net_vhost2,iface=/x`; expected only what follows --vdev; hint: write \"net_vhost2,iface=/x\"",
+    ),
+    (
+        "device: \"net_vhost1\"",
+        "device: \"net_pcap2,iface=eth1\"",
+        "gw.ron:9:31: ports[2].device: found vif port `vm2` on `net_pcap2`, whose driver does not pass IPv4 fragments and unfinished checksums; expected a vif on a driver that passes every frame, such as net_vhost, net_tap, net_memif, net_virtio_user, or a NIC; hint: instead of a packet socket on an interface of the kernel use \"net_tap0,iface=tap0\", and bridge tap0 with it; see Devices in docs/configuration.md",
+    ),
     (
         "\"net_tap0\"]",
         "\"net_vhost0,iface=/x\"]",
