@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use proptest::prelude::*;
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, sync::Arc};
 use stopover_config::{
     ConfigError, appliance,
     appliance::Truth,
@@ -170,7 +170,7 @@ fn a_large_table_streams_and_its_last_row_is_checked_too() {
 }
 
 /// A configuration that declares everything, with the given files beside it.
-fn declared(inline: &str, files: &[(&str, &str)]) -> Result<appliance::Declared, String> {
+fn declared(inline: &str, files: &[(&str, &str)]) -> Result<Arc<appliance::Declared>, String> {
     let dir = tempfile::tempdir().unwrap();
     let mut keys = String::new();
     for (name, content) in files {

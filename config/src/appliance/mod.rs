@@ -7,6 +7,7 @@
 
 mod across_ports;
 mod declared;
+pub mod diff;
 mod guard;
 mod lcores;
 mod migration;
@@ -32,6 +33,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use stopover_net::{HostName, Mac, VlanId, Vni};
 
@@ -99,7 +101,7 @@ pub enum Truth {
     /// A board; several endpoints are tried in turn. At least one, no two alike.
     Board(Vec<Endpoint>),
     /// The file itself: no board.
-    Declared(Declared),
+    Declared(Arc<Declared>),
 }
 
 /// Hosts, networks, nodes and members of a configuration without board, rows of the file and of the CSV

@@ -106,7 +106,7 @@ fn truth(
 ) -> Checked<Truth> {
     match (board, declared) {
         (Some(board), None) => Ok(Truth::Board(endpoints(&board)?)),
-        (None, Some(d)) => Ok(Truth::Declared(check(d)?)),
+        (None, Some(d)) => Ok(Truth::Declared(check(d)?.into())),
         (Some(_), Some(_)) => Err(fault(
             "declared",
             "both `board` and `declared`",
