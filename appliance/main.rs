@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use stopover::control::start;
+use stopover::control::{source::Source, start};
 use stopover_logging::Format;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,12 +46,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let config = stopover_config::appliance::load(&args.config)?;
+    let (mut source, config) = Source::load(&args.config)?;
     if args.check {
+        source.overruled().iter().for_each(|line| eprintln!("{line}"));
         start::check(&config).with_context(|| args.config.display().to_string())?;
         println!("{} is a valid configuration", args.config.display());
         return Ok(());
     }
+    source.overruled().iter().for_each(|line| log::warn!("{line}"));
+    source.forget_replaced();
     // Before EAL, which pins this thread and all threads that it starts later.
     let rt = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -330,6 +330,44 @@ fn no_board() {
     assert!(!ctl.exists(), "it left its control socket");
 }
 
+/// A state file with this text beside the good configuration, checked. Status, standard error, and the folder.
+fn check_with_state(state: &str) -> (Option<i32>, String, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("gw.ron");
+    std::fs::write(&file, GOOD.replace("CTL", "/run/stopover/gw-bad.sock")).unwrap();
+    std::fs::write(dir.path().join("gw.state.ron"), state).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_stopover-appliance"));
+    let done = program.arg("--check").arg(&file).output().unwrap();
+    (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned(), dir)
+}
+
+#[test]
+fn ports_of_the_state_file() {
+    let port = |mac: &str| {
+        format!(
+            "(version: 1, ports: [(name: \"vm2\", device: \"net_null2,size=64\", role: vif(vni: 100, mac: \"{mac}\", addresses: [\"10.7.0.2\"]))])"
+        )
+    };
+    let (status, stderr, dir) = check_with_state(&port("52:54:00:00:00:02"));
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    drop(dir);
+    let (status, stderr, dir) = check_with_state(&port("52:54:00:00:00:01"));
+    assert_eq!(status, Some(0));
+    for words in ["port vm2 is left out", "gw.state.ron: ports[0].role.addresses: found", "; hint: "] {
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("gw.state.ron")).unwrap(),
+        port("52:54:00:00:00:01"),
+        "a check writes nothing"
+    );
+    let (status, stderr, _dir) = check_with_state("(version: 1, ports: [(name: \"vm2\")])");
+    assert_eq!(status, Some(1));
+    for words in ["gw.state.ron:1:", "found no key `device` in `port`", "; hint: add `device: …`"] {
+        assert!(stderr.contains(words), "{stderr}");
+    }
+}
+
 #[test]
 fn no_configuration_file() {
     let dir = TempDir::new().unwrap();

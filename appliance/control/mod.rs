@@ -28,6 +28,7 @@ pub mod request;
 pub mod rows;
 pub mod server;
 pub mod show;
+pub mod source;
 pub mod start;
 pub mod station_limits;
 pub mod stations;

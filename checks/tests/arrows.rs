@@ -162,6 +162,7 @@ const CONTROL: &[modules::Rule] = &[
         uses: &["migration::driver", "control::mtu", "control::replica"],
     },
     modules::Rule { module: "control::execute", uses: &["control::effects", "migration::driver"] },
+    modules::Rule { module: "control::source", uses: &[] },
     modules::Rule { module: "control::reports", uses: &["control::effects"] },
     modules::Rule { module: "control::show", uses: &["control::mtu", "control::request", "control::rows"] },
     modules::Rule { module: "control::trace", uses: &["control::request"] },

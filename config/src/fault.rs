@@ -40,8 +40,22 @@ impl Fault {
         match self {
             Self::Elsewhere(e) => e,
             Self::Here { field, found, expected, hint } => {
-                let position = locate::find(text, &field);
-                ConfigError::new(path, found, expected, hint).at(position).field(display_path(&field))
+                // The fields of a document that is one port begin with a point.
+                let field = field.trim_start_matches('.');
+                let position = locate::find(text, field);
+                ConfigError::new(path, found, expected, hint).at(position).field(display_path(field))
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// The error to show where there is no text to find the position in.
+    pub(crate) fn at_field(self, path: &Path) -> ConfigError {
+        match self {
+            Self::Elsewhere(e) => e,
+            Self::Here { field, found, expected, hint } => {
+                ConfigError::new(path, found, expected, hint).field(display_path(&field))
             }
         }
     }

@@ -5,7 +5,11 @@
 
 use proptest::prelude::*;
 use std::path::Path;
-use stopover_config::{ConfigError, Endpoint, appliance, bbs};
+use stopover_config::{
+    ConfigError, Endpoint,
+    appliance::{self, PortText, State},
+    bbs,
+};
 
 const WORDS: &[&str] = &[
     "(",
@@ -30,6 +34,8 @@ const WORDS: &[&str] = &[
     "vlans:",
     "board:",
     "declared:",
+    "version:",
+    "device:",
     "\"-l\"",
     "\"0-1\"",
     "\"net_null0\"",
@@ -72,10 +78,23 @@ fn check(text: &str) -> Result<(), TestCaseError> {
     if let Err(e) = bbs::parse(text, Path::new("x.ron")) {
         complete(&e, text)?;
     }
+    match State::parse(text, Path::new("x.state.ron")) {
+        Err(e) => complete(&e, text)?,
+        Ok(state) => prop_assert_eq!(State::parse(&state.text(), Path::new("x.state.ron")), Ok(state)),
+    }
+    match PortText::parse(text, Path::new("port")) {
+        Err(e) => complete(&e, text)?,
+        Ok(port) => prop_assert_eq!(PortText::parse(&port.text(), Path::new("port")), Ok(port)),
+    }
     Ok(())
 }
 
 const GOOD: &str = include_str!("../../examples/two-hypervisors/a.ron");
+const GOOD_STATE: &str = r#"(version: 1, ports: [
+    (name: "vm2", device: "net_vhost2,iface=/run/vm2.sock", role: vif(vni: 100, mac: "02:00:00:00:00:02", addresses: ["192.168.0.2"], allowed: [(ip: "10.0.0.0/8")])),
+    (name: "br0", device: "0000:03:00.0", rxq: 2, mtu: 1600, role: segment(vni: 5, vlans: {10: 110}, stations: [(mac: "02:00:00:00:00:05", vni: 110)])),
+    (name: "ul1", device: "net_tap0", role: underlay(addresses: ["10.1.0.1/24"], routes: [(to: "10.8.0.0/16", via: "10.1.0.3")], dscp: fixed(46), udp6_zero_checksum: true)),
+])"#;
 
 proptest! {
     #[test]
@@ -94,6 +113,12 @@ proptest! {
         if GOOD.is_char_boundary(at) && GOOD.is_char_boundary(end) {
             check(&format!("{}{with}{}", &GOOD[..at], &GOOD[end..]))?;
         }
+    }
+
+    #[test]
+    fn a_good_state_file_damaged(at in 0..GOOD_STATE.len(), len in 0usize..12, with in proptest::sample::select(WORDS)) {
+        let end = (at + len).min(GOOD_STATE.len());
+        check(&format!("{}{with}{}", &GOOD_STATE[..at], &GOOD_STATE[end..]))?;
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Fuzz target: configuration text of both programs. Any text gives a configuration or an error with a place;
+//! Fuzz target: configuration text of both programs, and state files. Any text gives a configuration or an error with a place;
 //! `config/tests/robust.rs` runs the same property on a stable compiler.
 #![no_main]
 
@@ -14,4 +14,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         assert!(error.to_string().contains("fuzz.ron"), "{error}");
     }
     let _ = stopover_config::bbs::parse(text, origin);
+    if let Ok(state) = stopover_config::appliance::State::parse(text, origin) {
+        assert_eq!(stopover_config::appliance::State::parse(&state.text(), origin), Ok(state));
+    }
 });

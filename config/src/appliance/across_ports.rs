@@ -1,6 +1,6 @@
 //! Checks that concern several ports together: addresses and stations that two ports claim.
 
-use super::{Port, Role, Vif, refusals::of};
+use super::{Port, Role, Underlay, Vif, refusals::of};
 use crate::{
     fault::{Checked, fault},
     text,
@@ -26,60 +26,69 @@ pub(super) struct Locals {
     pub vteps: BTreeSet<IpAddr>,
     /// Those of `macs` that are VIFs: the first port that names them, and their addresses.
     vifs: BTreeMap<(Vni, Mac), (String, BTreeSet<IpAddr>)>,
+    /// The UDP port of the underlays, and one of them.
+    udp: Option<(u16, String)>,
 }
 
 /// See the module.
 pub(super) fn check(ports: &[Port]) -> Checked<Locals> {
     let mut locals = Locals::default();
-    let mut udp: Option<(u16, &str)> = None;
     for (i, port) in ports.iter().enumerate() {
-        let at = format!("ports[{i}].role");
-        match &port.role {
-            Role::Underlay(u) => {
-                for (j, ip) in u.addresses.iter().map(IpNet::addr).enumerate() {
-                    let at = format!("{at}.addresses[{j}]");
-                    if !locals.vteps.insert(ip) {
-                        return Err(fault(
-                            at,
-                            of(&format!("VTEP address {ip} again"), &port.name),
-                            "each address once",
-                            "remove the repetition",
-                        ));
-                    }
-                    if locals.vteps.len() > text::MAX_VTEPS {
-                        return Err(fault(
-                            at,
-                            format!("{} VTEP addresses over all underlay ports", locals.vteps.len()),
-                            format!("at most {}", text::MAX_VTEPS),
-                            "remove some",
-                        ));
-                    }
-                }
-                match udp {
-                    Some((other, name)) if other != u.udp_port => {
-                        return Err(fault(
-                            format!("{at}.udp_port"),
-                            format!("UDP port {} on `{}` but {other} on `{name}`", u.udp_port, port.name),
-                            "the same on every underlay port, because a host has one",
-                            "correct one of the two",
-                        ));
-                    }
-                    _ => udp = Some((u.udp_port, &port.name)),
-                }
-            }
-            Role::Vif(v) => locals.vif(&at, &port.name, v)?,
-            Role::Segment(s) => {
-                for (j, s) in s.stations.iter().enumerate() {
-                    let who = format!("a station of port `{}`", port.name);
-                    locals.station(&format!("{at}.stations[{j}]"), &who, s.vni, s.mac, &s.addresses)?;
-                }
-            }
-        }
+        locals.add(&format!("ports[{i}]"), port)?;
     }
     Ok(locals)
 }
 
 impl Locals {
+    /// Adds a port. After an error these are of no use.
+    pub fn add(&mut self, at: &str, port: &Port) -> Checked<()> {
+        let at = format!("{at}.role");
+        match &port.role {
+            Role::Underlay(u) => self.underlay(&at, &port.name, u),
+            Role::Vif(v) => self.vif(&at, &port.name, v),
+            Role::Segment(s) => {
+                let who = format!("a station of port `{}`", port.name);
+                s.stations.iter().enumerate().try_for_each(|(j, s)| {
+                    self.station(&format!("{at}.stations[{j}]"), &who, s.vni, s.mac, &s.addresses)
+                })
+            }
+        }
+    }
+
+    fn underlay(&mut self, at: &str, name: &str, u: &Underlay) -> Checked<()> {
+        for (j, ip) in u.addresses.iter().map(IpNet::addr).enumerate() {
+            let at = format!("{at}.addresses[{j}]");
+            if !self.vteps.insert(ip) {
+                return Err(fault(
+                    at,
+                    of(&format!("VTEP address {ip} again"), name),
+                    "each address once",
+                    "remove the repetition",
+                ));
+            }
+            if self.vteps.len() > text::MAX_VTEPS {
+                return Err(fault(
+                    at,
+                    format!("{} VTEP addresses over all underlay ports", self.vteps.len()),
+                    format!("at most {}", text::MAX_VTEPS),
+                    "remove some",
+                ));
+            }
+        }
+        match &self.udp {
+            Some((other, of)) if *other != u.udp_port => Err(fault(
+                format!("{at}.udp_port"),
+                format!("UDP port {} on `{name}` but {other} on `{of}`", u.udp_port),
+                "the same on every underlay port, because a host has one",
+                "correct one of the two",
+            )),
+            _ => {
+                self.udp = Some((u.udp_port, name.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
     /// A VM may be migrated from one port of this host to another, so two VIFs may name one station. Its
     /// addresses are the same at both.
     fn vif(&mut self, at: &str, port: &str, vif: &Vif) -> Checked<()> {

@@ -9,18 +9,24 @@ mod across_ports;
 mod declared;
 pub mod diff;
 mod guard;
+mod join;
 mod lcores;
 mod migration;
+mod port_text;
 mod prefix;
 mod raw;
 mod refusals;
 mod roles;
+mod state;
 mod underlay;
 mod validate;
 mod vhost;
 
+pub use join::Refused;
 pub use lcores::EalLcores;
 pub use migration::Migration;
+pub use port_text::PortText;
+pub use state::{Aside, Merged, Replaced, State};
 pub use vhost::Vhost;
 
 use crate::{
@@ -30,7 +36,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -74,10 +80,10 @@ pub struct Appliance {
     pub stale_ms: u64,
     /// Budgets and waits of live migration.
     pub migration: Migration,
-    /// The ports in the order of the file; at least one.
+    /// The ports in the order of the file; at least one. Then those that were added at run time.
     pub ports: Vec<Port>,
-    /// Receive queues of each worker lcore; every queue of every port is in it exactly once. `None`:
-    /// spread, see [`Appliance::queues_by_lcore`].
+    /// Receive queues of each worker lcore; every queue of every port of the file is in it exactly once. `None`, and
+    /// queues of ports that were added at run time: spread, see [`Appliance::queues_by_lcore`].
     pub lcores: Option<BTreeMap<u32, Vec<QueueRef>>>,
 }
 
@@ -300,17 +306,24 @@ pub fn parse(text: &str, origin: &Path) -> Result<Appliance, ConfigError> {
 
 impl Appliance {
     /// Receive queues by worker lcore: as configured, otherwise spread over `workers` in order, one queue
-    /// each and round again. Empty when there are no workers.
+    /// each and round again. Empty when there are no workers. Queues that the configuration does not name go to those of
+    /// its lcores that have the fewest.
     #[must_use]
     pub fn queues_by_lcore(&self, workers: &[u32]) -> BTreeMap<u32, Vec<QueueRef>> {
-        if let Some(lcores) = &self.lcores {
-            return lcores.clone();
-        }
         let queues = self
             .ports
             .iter()
             .enumerate()
             .flat_map(|(port, p)| (0..p.rxq).map(move |queue| QueueRef { port, queue }));
+        if let Some(mut lcores) = self.lcores.clone() {
+            let named: BTreeSet<QueueRef> = lcores.values().flatten().copied().collect();
+            for queue in queues.filter(|queue| !named.contains(queue)) {
+                if let Some(fewest) = lcores.values_mut().min_by_key(|queues| queues.len()) {
+                    fewest.push(queue);
+                }
+            }
+            return lcores;
+        }
         let mut spread: BTreeMap<u32, Vec<QueueRef>> = BTreeMap::new();
         for (queue, lcore) in queues.zip(workers.iter().cycle()) {
             spread.entry(*lcore).or_default().push(queue);

@@ -1,7 +1,7 @@
 //! The shapes of the RON file as serde sees them: texts, numbers and lists, nothing checked but that every
-//! key is known. `validate` consumes them; they are not used elsewhere.
+//! key is known. `validate` consumes them; that of a port is also kept as [`super::PortText`].
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, marker::PhantomData};
 
 #[derive(Deserialize)]
@@ -48,81 +48,99 @@ pub(super) struct Migration {
     pub marker_wait_ms: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "port", deny_unknown_fields)]
 pub(super) struct Port {
     pub name: String,
     pub device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rxq: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub txq: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub promiscuous: Option<bool>,
     pub role: Role,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "role", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Role {
     Underlay {
         addresses: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         vlan: Option<i64>,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gateways: Vec<String>,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         routes: Vec<Route>,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         neighbours: Vec<Neighbour>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         udp_port: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         ttl: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         dscp: Option<Dscp>,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         udp6_zero_checksum: bool,
     },
     Vif {
         vni: i64,
         mac: String,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         addresses: Vec<String>,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         shared_addresses: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         guard: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         allowed: Option<Vec<Allowed>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         router: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         dhcp_server: Option<bool>,
     },
     Segment {
+        #[serde(skip_serializing_if = "Option::is_none")]
         vni: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         vlans: Option<Entries<i64, i64>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         ageing_s: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         max_stations: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         new_stations_per_s: Option<i64>,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         stations: Vec<Station>,
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "allowed", deny_unknown_fields)]
 pub(super) struct Allowed {
     pub ip: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "route", deny_unknown_fields)]
 pub(super) struct Route {
     pub to: String,
     pub via: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "neighbour", deny_unknown_fields)]
 pub(super) struct Neighbour {
     pub ip: String,
     pub mac: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "dscp", rename_all = "lowercase")]
 pub(super) enum Dscp {
     Copy,
@@ -130,14 +148,15 @@ pub(super) enum Dscp {
     Fixed(i64),
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "station", deny_unknown_fields)]
 pub(super) struct Station {
     pub mac: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vni: Option<i64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared_addresses: Vec<String>,
 }
 
@@ -195,6 +214,7 @@ pub(super) struct Member {
 }
 
 /// A RON map in the order of the file, repetitions included: a `BTreeMap` would silently keep the last.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entries<K, V>(pub Vec<(K, V)>);
 
 impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries<K, V> {
@@ -216,5 +236,11 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries
             }
         }
         d.deserialize_map(Visitor(PhantomData))
+    }
+}
+
+impl<K: Serialize, V: Serialize> Serialize for Entries<K, V> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.0.iter().map(|(key, value)| (key, value)))
     }
 }

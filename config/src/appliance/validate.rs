@@ -150,7 +150,7 @@ fn quoted(s: &str) -> String {
 }
 
 /// The virtual devices of the file. Also refuses strings that cannot be passed to a C program.
-fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
+pub(super) fn created_vdevs(eal: &[String], vdevs: &[String]) -> Checked<Vdevs> {
     let mut created = Vdevs::new();
     let mut create = |at: String, s: &str| create(&mut created, at, s);
     for (key, list) in [("eal", eal), ("vdevs", vdevs)] {
@@ -219,7 +219,7 @@ fn without_option(at: &str, s: &str) -> Checked<()> {
 
 /// The vdev string of a port that creates its device itself: a name, a comma, arguments. (A PCI address has a colon
 /// before its first comma.)
-fn own_vdev(at: &str, port: &raw::Port, created: &mut Vdevs) -> Checked<Option<String>> {
+pub(super) fn own_vdev(at: &str, port: &raw::Port, created: &mut Vdevs) -> Checked<Option<String>> {
     let Some((name, _)) = port.device.split_once(',').filter(|(name, _)| !name.contains(':')) else {
         return Ok(None);
     };
@@ -297,7 +297,13 @@ fn endpoints(board: &[String]) -> Checked<Vec<crate::Endpoint>> {
     Ok(endpoints)
 }
 
-fn port(at: &str, raw: raw::Port, before: &[Port], created: &Vdevs, no_pci: bool) -> Checked<Port> {
+pub(super) fn port(
+    at: &str,
+    raw: raw::Port,
+    before: &[Port],
+    created: &Vdevs,
+    no_pci: bool,
+) -> Checked<Port> {
     let name = raw.name;
     let allowed = (1..=32).contains(&name.len())
         && name != "all"
