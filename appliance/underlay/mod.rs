@@ -9,6 +9,7 @@
 //! - `frames.rs` frames to and from bytes
 //! - `answer.rs` handling of received frames
 //! - `paths.rs` tracked destinations: route, neighbour and path MTU put together
+//! - `reconfigure.rs` other routes and neighbours of a running port
 //! - `show.rs` rows for the operator
 
 mod actions;
@@ -18,6 +19,7 @@ mod frames;
 mod neighbours;
 mod paths;
 mod port;
+mod reconfigure;
 mod routes;
 mod show;
 #[cfg(test)]
@@ -27,6 +29,7 @@ pub use actions::{Actions, Event, Resolution};
 pub use counters::{Counters, Outcome};
 pub use neighbours::State;
 pub use port::{Route, UnderlayPort};
+pub use reconfigure::NextHops;
 pub use routes::NextHop;
 pub use show::PathTo;
 

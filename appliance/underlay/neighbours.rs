@@ -288,9 +288,34 @@ impl Cache {
         self.due_ms
     }
 
-    /// Adds a configured neighbour.
+    /// Adds a configured neighbour. One that was known before keeps its destinations.
     pub fn put_static(&mut self, port: usize, ip: IpAddr, mac: Mac) {
-        self.table.insert((port, ip), Neighbour::new(State::Static, Some(mac), 0));
+        let mut n = Neighbour::new(State::Static, Some(mac), 0);
+        if let Some(before) = self.table.remove(&(port, ip)) {
+            (n.router, n.users) = (before.router, before.users);
+        }
+        self.table.insert((port, ip), n);
+    }
+
+    /// A neighbour is not configured any more. Its MAC is used until the probes fail.
+    pub fn end_static(&mut self, port: usize, ip: IpAddr, now_ms: u64) {
+        let Some(n) = self.table.get_mut(&(port, ip)).filter(|n| n.state == State::Static) else { return };
+        n.enter(if n.wanted() { State::Probe } else { State::Stale }, now_ms);
+        self.due_ms = self.due_ms.min(n.due_ms);
+    }
+
+    /// These are the routers from now on; others are kept only while they are used.
+    pub fn watch_routers(&mut self, routers: &[(usize, IpAddr)], now_ms: u64) {
+        for (_, n) in self.table.iter_mut().filter(|(key, n)| n.router && !routers.contains(key)) {
+            n.router = false;
+            if !n.wanted() && matches!(n.state, State::Stale | State::Failed) {
+                n.enter(n.state, now_ms);
+            }
+        }
+        for (port, router) in routers {
+            self.watch_router(*port, *router, now_ms);
+        }
+        self.due_ms = 0;
     }
 
     /// Keeps the entry of a configured router resolved, from the next [`Cache::expire`] on.

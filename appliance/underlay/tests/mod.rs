@@ -6,6 +6,7 @@ mod fuzz;
 mod golden;
 mod neighbours;
 mod paths;
+mod reconfigure;
 
 use super::*;
 use stopover_net::arp::{ArpFacts, ArpKind};
