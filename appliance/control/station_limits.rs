@@ -67,6 +67,25 @@ impl Census {
         Self { limits, ..Self::default() }
     }
 
+    /// Other limits of a port. Nothing changes for one that has none.
+    pub fn set_port(&mut self, port: u16, max_stations: u32, new_per_s: u32) {
+        let Some(limits) = self.limits.ports.get_mut(&port) else { return };
+        (limits.max_stations, limits.new_per_s) = (max_stations, new_per_s);
+        self.refresh_all();
+    }
+
+    /// Another limit of a network.
+    pub fn set_per_network(&mut self, per_network: u32) {
+        self.limits.per_network = per_network;
+        self.refresh_all();
+    }
+
+    fn refresh_all(&self) {
+        for (port, limits) in &self.limits.ports {
+            limits.networks.iter().for_each(|(_, bd)| self.refresh(*port, *bd));
+        }
+    }
+
     /// Learned stations of a port.
     #[must_use]
     pub fn count_at(&self, port: u16) -> u32 {
@@ -269,6 +288,28 @@ mod tests {
         census.remove(3, bd(1));
         assert!(!gate.is_closed(0));
         assert_eq!((admit_many(&mut census, 0, 3, 1, 5), census.count_at(3)), (1, 10));
+    }
+
+    #[test]
+    fn limits_change_while_stations_are_there() {
+        let (mut census, gate, other) = census(10, 1000, 0);
+        admit_many(&mut census, 0, 3, 1, 100);
+        census.set_port(3, 12, 1000);
+        assert!(!gate.is_closed(0));
+        assert_eq!(admit_many(&mut census, 0, 3, 1, 100), 2);
+        census.set_port(3, 5, 1000);
+        assert_eq!((gate.is_closed(0), census.count_at(3)), (true, 12), "none of them is removed");
+        census.set_port(3, 100, 1000);
+        census.set_per_network(12);
+        assert!(gate.is_closed(0) && other.is_closed(10) && !other.is_closed(20));
+        census.set_per_network(0);
+        assert!(!gate.is_closed(0) && !other.is_closed(10));
+        // The rate of before is used up; the new one gives more.
+        census.set_port(4, 1000, 1);
+        assert_eq!(admit_many(&mut census, 1000, 4, 2, 10), 1);
+        census.set_port(4, 1000, 50);
+        assert_eq!(admit_many(&mut census, 2000, 4, 2, 100), 50);
+        census.set_port(9, 1, 1);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The stations of this host: which VMs are here, found out by ourselves. Enters: ports that go up and down, what the
 //! packet path saw on segments, the board's replies, the time. Leaves: local entries in the tables, and effects: claims
 //! for the board, probes, reasons to remove what a migration follows. `learning` adds stations from frames, `board`
-//! processes replies, `ageing` removes silent ones. Pure but for the tables it writes.
+//! processes replies, `ageing` removes silent ones, `change` has other settings of a running segment. Pure but for the tables it writes.
 
 mod ageing;
 mod board;
+mod change;
 mod learning;
 
 use super::{
@@ -64,7 +65,7 @@ pub struct Station {
 }
 
 /// A station as declared in the configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
     /// Its network.
     pub bd: Bd,

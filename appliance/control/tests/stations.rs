@@ -410,3 +410,35 @@ fn blocked_segment_has_no_stations() {
     assert_eq!(block(&mut lab, false), [claim(mac(2), &["192.168.0.2"])]);
     assert_eq!(lab.learn(SEGMENT, mac(52), None), [claim(mac(52), &[])]);
 }
+
+#[test]
+fn declared_stations_of_a_running_segment_are_replaced() {
+    let mut lab = lab();
+    let bd = lab.bds[0];
+    let declared = |n: u8, ips: &[&str]| Declared {
+        bd,
+        mac: mac(n),
+        port: SEGMENT,
+        vlan: 0,
+        ips: ips.iter().map(|text| ip(text)).collect(),
+        shared: Vec::new(),
+        kind: Kind::Static,
+    };
+    let set = |lab: &mut Lab, stations: Vec<Declared>| {
+        lab.stations.set_declared(&mut lab.tables, lab.now_ms, SEGMENT, stations)
+    };
+    // Station 2 gets another address, station 60 is new.
+    let to = vec![declared(2, &["192.168.0.22"]), declared(60, &["192.168.0.60"])];
+    assert_eq!(
+        set(&mut lab, to.clone()),
+        [claim(mac(2), &["192.168.0.22"]), claim(mac(60), &["192.168.0.60"])]
+    );
+    assert_eq!((lab.owner("192.168.0.2"), lab.owner("192.168.0.22")), (None, Some(mac(2))));
+    assert_eq!(set(&mut lab, to), [], "nothing new");
+    assert_eq!(set(&mut lab, vec![declared(60, &["192.168.0.60"])]), [withdraw(mac(2))]);
+    assert_eq!((lab.location(mac(2)), lab.location(mac(60))), (Where::Nowhere, Where::Port(SEGMENT)));
+    // While the link is down none is there; then those of the last list are.
+    lab.link(SEGMENT, false);
+    assert_eq!(set(&mut lab, vec![declared(61, &[])]), []);
+    assert_eq!(lab.link(SEGMENT, true), [claim(mac(61), &[])]);
+}
