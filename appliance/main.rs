@@ -65,7 +65,7 @@ fn run(args: &Args) -> Result<()> {
     rt.spawn(stop_on_signal(Arc::clone(&stop)));
     let name = config.name.clone();
     let ctl = config.ctl.clone();
-    let started = start::start(config, rt.handle(), stop);
+    let started = start::start(config, source, rt.handle(), stop);
     let (mut control, eal) = started.with_context(|| args.config.display().to_string())?;
     if control.forwards() {
         log::info!("{name} is running; ask it with `stopover --ctl {} show port info all`", ctl.display());

@@ -224,6 +224,11 @@ impl BoardLink {
         self.other_branches
     }
 
+    /// How long entries are kept that a snapshot of another branch did not name; for those of later snapshots.
+    pub const fn set_stale_ms(&mut self, stale_ms: u64) {
+        self.stale_ms = stale_ms;
+    }
+
     /// When the entries are removed that a snapshot of another branch did not name.
     #[must_use]
     pub const fn stale_until_ms(&self) -> Option<u64> {

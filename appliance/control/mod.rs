@@ -5,13 +5,16 @@
 //! events and return `effects`, which `execute` executes. The subsystems: `ports` are the devices and the lcores,
 //! `replica` is the board's state, `stations` this host's own, `loops` finds loops through segments, `underlay` is
 //! the crate's module of that name, migrating nodes are followed by the crate's `migration::driver`, `board_link` is
-//! the session with the board, `api` has the operator's requests. `board_updates` applies what the board sends; `show`, `rows`, `trace` and
+//! the session with the board, `api` has the operator's requests, `changes` those that change the configuration.
+//! `board_updates` applies what the board sends; `show`, `rows`, `trace` and
 //! `metrics` answer requests for `server` and `lists`; `reports` are log lines.
 
 mod addresses;
 mod api;
 mod board_link;
 mod board_updates;
+mod changes;
+mod config_requests;
 pub mod declared;
 pub mod effects;
 mod execute;
@@ -46,6 +49,8 @@ use crossbeam::channel::Select;
 
 use api::Api;
 use board_link::BoardLink;
+use changes::Changes;
+use declared::HostIds;
 use loops::Loops;
 use ports::Ports;
 use replica::Replica;
@@ -77,6 +82,8 @@ pub struct Control {
     pub(crate) hold: Arc<HoldPool>,
     pub(crate) migrations: Migrations,
     pub(crate) api: Api,
+    pub(crate) changes: Changes,
+    pub(crate) host_ids: HostIds,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -104,6 +111,7 @@ impl Control {
         select.recv(self.ports.events());
         select.recv(self.board.updates());
         select.recv(self.board.replies());
+        select.recv(self.changes.stored());
         // An error is a timeout.
         let _ = select.ready_timeout(sleep);
         drop(select);
@@ -111,6 +119,7 @@ impl Control {
         if let Ok(pending) = self.api.requests().try_recv() {
             self.answer(pending);
         }
+        self.continue_change();
     }
 
     /// When the first subsystem has something to do, if nothing happens before.

@@ -6,7 +6,7 @@ use crate::tables::{
     peer::Peer,
 };
 use crate::underlay::Resolution;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 use stopover_config::appliance::{self as config, Dscp};
 use stopover_net::{
     ecn::OuterTos,
@@ -69,5 +69,12 @@ impl Control {
                 log::error!("{full}");
             }
         }
+    }
+
+    /// Publishes the current paths to all hosts.
+    pub(crate) fn refresh_all(&mut self) {
+        let vteps: BTreeSet<IpAddr> =
+            self.replica.hosts_from(0).filter_map(|(_, record)| record.vtep).collect();
+        vteps.into_iter().for_each(|vtep| self.refresh(vtep));
     }
 }

@@ -170,17 +170,8 @@ impl Plan {
             map.push((*vlan, self.join(*vni, member, tables)?));
         }
         for station in &segment.stations {
-            let vlan =
-                map.iter().find(|(_, network)| network.vni == station.vni).map_or(0, |(vlan, _)| vlan.get());
-            self.declared.push(stations::Declared {
-                bd: tables.bd(station.vni)?,
-                mac: station.mac,
-                port,
-                vlan,
-                ips: station.addresses.clone(),
-                shared: station.shared_addresses.clone(),
-                kind: stations::Kind::Static,
-            });
+            let bd = tables.bd(station.vni)?;
+            self.declared.push(static_station(port, segment, station, bd));
         }
         self.ageing_ms.insert(port, u64::from(segment.ageing_s) * 1000);
         let untagged_first = untagged.iter().map(|network| (0, *network));
@@ -209,7 +200,7 @@ impl Plan {
             addresses: underlay.addresses.clone(),
             vlan: underlay.vlan,
             gateways: underlay.gateways.clone(),
-            routes: underlay.routes.iter().map(|route| Route { to: route.to, via: route.via }).collect(),
+            routes: routes(underlay),
             neighbours: underlay.neighbours.clone(),
         });
         Role::Underlay(Underlay {
@@ -221,6 +212,32 @@ impl Plan {
             udp6_zero_checksum: underlay.udp6_zero_checksum,
         })
     }
+}
+
+/// A station that is always behind a segment. `bd`: its network.
+#[must_use]
+pub fn static_station(
+    port: u16,
+    segment: &config::Segment,
+    station: &config::Station,
+    bd: Bd,
+) -> stations::Declared {
+    let vlan = segment.vlans.iter().find(|(_, vni)| **vni == station.vni).map_or(0, |(vlan, _)| vlan.get());
+    stations::Declared {
+        bd,
+        mac: station.mac,
+        port,
+        vlan,
+        ips: station.addresses.clone(),
+        shared: station.shared_addresses.clone(),
+        kind: stations::Kind::Static,
+    }
+}
+
+/// The static routes of an underlay port.
+#[must_use]
+pub fn routes(underlay: &config::Underlay) -> Vec<Route> {
+    underlay.routes.iter().map(|route| Route { to: route.to, via: route.via }).collect()
 }
 
 /// Every network in which this appliance has a port.

@@ -8,9 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use crossbeam::channel::Sender;
+use stopover_config::appliance::Appliance;
 use stopover_ctl::{
-    AcceptBoard, AddressEntry, ApiError, ClearRequest, ErrorBody, HostRow, NetworkRow, NodeEntry,
-    TraceRequest,
+    AcceptBoard, AddressEntry, ApiError, ChangeQuery, ClearRequest, ErrorBody, HostRow, NetworkRow,
+    NodeEntry, PortJson, TraceRequest,
 };
 use tokio::sync::oneshot;
 
@@ -37,12 +38,29 @@ pub enum Request {
     Migrations,
     /// `POST /v1/board/accept`.
     AcceptBoard(AcceptBoard),
+    /// `GET /v1/config`.
+    Config,
+    /// A change of the configuration.
+    Change(ConfigChange, ChangeQuery),
     /// `POST /v1/clear`.
     Clear(ClearRequest),
     /// `POST /v1/trace`.
     Trace(TraceRequest),
     /// `GET /metrics`.
     Metrics,
+}
+
+/// What of the configuration is to change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConfigChange {
+    /// `POST /v1/ports`: this port more.
+    AddPort(PortJson),
+    /// `PATCH /v1/ports/NAME`: this is merged into a port.
+    SetPort(String, PortJson),
+    /// `DELETE /v1/ports/NAME`.
+    DeletePort(String),
+    /// `POST /v1/reload`, and SIGHUP: the configuration file as it is now.
+    Reload(Box<Appliance>),
 }
 
 /// A list that may be long, and so is made in parts.

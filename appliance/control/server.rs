@@ -2,7 +2,7 @@
 //! to the control thread and replies back; types and paths are in the crate `stopover-ctl`.
 
 use super::{
-    lists,
+    config_requests, lists,
     request::{Answer, List, PendingRequest, Reply, Request, refuse, send_request},
 };
 use anyhow::{Context, Result, bail};
@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use stopover_config::appliance::Appliance;
 use stopover_ctl::{ApiError, path};
@@ -36,10 +37,11 @@ impl Drop for Socket {
     }
 }
 
-/// Opens the sockets and serves them for as long as the runtime lives.
+/// Opens the sockets and serves them for as long as the runtime lives. `file`: what is read again for a reload.
 pub fn serve(
     rt: &tokio::runtime::Handle,
     config: &Appliance,
+    file: Option<&Path>,
     requests: Sender<PendingRequest>,
 ) -> Result<Socket> {
     let _in_runtime = rt.enter();
@@ -55,8 +57,12 @@ pub fn serve(
         None => None,
     };
     let (listener, socket) = listen(&config.ctl)?;
-    let app = api(requests.clone());
+    let file = file.map(|file| Arc::new(file.to_owned()));
+    let app = api(requests.clone(), file.clone());
     rt.spawn(async move { axum::serve(listener, app).await });
+    if let Some(file) = file {
+        rt.spawn(config_requests::reload_on_hangup(requests.clone(), file));
+    }
     if let Some(listener) = metrics_listener {
         let app = Router::new().route("/metrics", get(metrics)).with_state(requests);
         rt.spawn(async move { axum::serve(listener, app).await });
@@ -101,7 +107,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
     Ok((listener, socket))
 }
 
-fn api(requests: Sender<PendingRequest>) -> Router {
+fn api(requests: Sender<PendingRequest>, file: Option<Arc<PathBuf>>) -> Router {
     let plain = |request: Request| {
         get(move |State(requests): State<Sender<PendingRequest>>| async move {
             json(send_request(&requests, request).await)
@@ -123,6 +129,7 @@ fn api(requests: Sender<PendingRequest>) -> Router {
         .route(path::ACCEPT_BOARD, command(Request::AcceptBoard))
         .route(path::CLEAR, command(Request::Clear))
         .route(path::TRACE, command(Request::Trace))
+        .merge(config_requests::routes(file))
         .fallback(|| async {
             let error =
                 ApiError::new("no such path", "a path under /v1", "see docs/operating.md for the list");

@@ -41,6 +41,9 @@ impl Control {
                     List::Networks => Reply::Networks(rows.networks(&part)),
                 })
             }
+            Request::Config => to_json(&self.changes.show()),
+            Request::Change(..) if !self.forwards() => Err(not_forwarding()),
+            Request::Change(change, query) => return self.change(change, query, pending.reply),
             Request::Board => to_json(&self.show_board()),
             Request::Migrations => to_json(&self.show_migrations()),
             Request::Clear(_) if !self.forwards() => Err(not_forwarding()),

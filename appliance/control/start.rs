@@ -10,12 +10,15 @@ use super::{
     Control,
     api::Api,
     board_link::BoardLink,
+    changes::Changes,
+    declared::HostIds,
     loops::Loops,
     plan::{self, Facts, Plan},
     ports::Ports,
     replica::Replica,
     request::PendingRequest,
     server,
+    source::Source,
     stations::Stations,
     vhost_sockets,
 };
@@ -60,10 +63,12 @@ pub fn check(config: &Appliance) -> Result<()> {
     devices::check_number(config)
 }
 
-/// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `rt` must be
-/// made before, because EAL pins this thread, and all that it starts later, to one core.
+/// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `source`: where the
+/// configuration is from. `rt` must be made before, because EAL pins this thread, and all that it starts later, to one
+/// core.
 pub fn start(
     config: Appliance,
+    source: Source,
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<(Control, Eal)> {
@@ -76,7 +81,7 @@ pub fn start(
     let Devices { pool, assigned, ready } = Devices::configure(&eal, &config)?;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let Built { mut control, views, segments } =
-        build(config, &facts, assigned.len(), pool, eal.version(), rt, stop)?;
+        build(config, source, &facts, assigned.len(), (pool, eal.version()), rt, stop)?;
     if let Some((session, updates)) = open_session(&control.config, &facts, rt, segments) {
         control.board.open(session, updates);
         if !control.await_snapshot() {
@@ -99,10 +104,10 @@ pub fn start(
 /// Builds the control thread's state and opens the control socket. `facts`: of the configuration's ports, in their order.
 fn build(
     config: Appliance,
+    source: Source,
     facts: &[Facts],
     lcores: usize,
-    pool: Mempool,
-    dpdk: String,
+    (pool, dpdk): (Mempool, String),
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<Built> {
@@ -119,7 +124,7 @@ fn build(
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let migrations = Migrations::new(&config, facts, &stage_ports);
     let (request_tx, requests) = channel::bounded::<PendingRequest>(64);
-    let socket = server::serve(rt, &config, request_tx)?;
+    let socket = server::serve(rt, &config, source.path(), request_tx)?;
     let mut control = Control {
         began: Instant::now(),
         dpdk,
@@ -133,6 +138,8 @@ fn build(
         loops,
         ports: Ports::new(stage_ports, pool)?,
         api: Api::new(requests, socket, lcores, trace_view),
+        changes: Changes::new(source)?,
+        host_ids: HostIds::default(),
         migrations,
         stop,
     };

@@ -137,7 +137,11 @@ const CONTROL: &[modules::Rule] = &[
     modules::Rule { module: "control::rows", uses: &["control::replica", "control::stations"] },
     modules::Rule { module: "control::request", uses: &["control::rows"] },
     modules::Rule { module: "control::lists", uses: &["control::request", "control::rows"] },
-    modules::Rule { module: "control::server", uses: &["control::lists", "control::request"] },
+    modules::Rule { module: "control::config_requests", uses: &["control::request", "control::source"] },
+    modules::Rule {
+        module: "control::server",
+        uses: &["control::config_requests", "control::lists", "control::request"],
+    },
     modules::Rule { module: "control::api", uses: &["control::request", "control::server"] },
     modules::Rule { module: "control::mtu", uses: &[] },
     modules::Rule {
@@ -163,6 +167,10 @@ const CONTROL: &[modules::Rule] = &[
     },
     modules::Rule { module: "control::execute", uses: &["control::effects", "migration::driver"] },
     modules::Rule { module: "control::source", uses: &[] },
+    modules::Rule {
+        module: "control::changes",
+        uses: &["control::plan", "control::request", "control::source"],
+    },
     modules::Rule { module: "control::reports", uses: &["control::effects"] },
     modules::Rule { module: "control::show", uses: &["control::mtu", "control::request", "control::rows"] },
     modules::Rule { module: "control::trace", uses: &["control::request"] },
@@ -172,6 +180,8 @@ const CONTROL: &[modules::Rule] = &[
         uses: &[
             "control::api",
             "control::board_link",
+            "control::changes",
+            "control::declared",
             "control::loops",
             "control::mtu",
             "control::plan",
@@ -179,6 +189,7 @@ const CONTROL: &[modules::Rule] = &[
             "control::replica",
             "control::request",
             "control::server",
+            "control::source",
             "control::stations",
             "control::vhost_sockets",
             "migration::driver",

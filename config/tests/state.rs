@@ -104,6 +104,30 @@ fn ports_are_added_behind_those_of_the_file() {
 }
 
 #[test]
+fn a_port_that_was_added_is_taken_away_again() {
+    let (file, tap) = (file("gw", "gw"), r#"(name: "br9", device: "net_tap9", role: segment(vni: 8))"#);
+    let both = state(&[VM2, tap]).merge(&file, Path::new("x")).appliance;
+    let without = both.without(&port(VM2)).without(&port(tap));
+    assert_eq!(without, file, "a device of the file stays");
+    assert_eq!(both.without(&port(tap)), state(&[VM2]).merge(&file, Path::new("x")).appliance);
+    // Also where ports of the file came later.
+    let later = parse_later();
+    let mut running = both.with(&appliance::diff::diff(&file, &later));
+    assert_eq!(names(&running), ["ul0", "vm1", "vm2", "br9", "vm8"]);
+    running = running.without(&port(VM2)).without(&port(tap));
+    assert_eq!(running, later, "its queues are those of the same ports");
+}
+
+/// The file with another port, which has a queue of its own.
+fn parse_later() -> Appliance {
+    let vm8 = VM2.replace("vm2", "vm8").replace("null2", "null8");
+    let text = FILE.replace("    ],\n    lcores", &format!("        {vm8},\n    ],\n    lcores"));
+    let text = text.replace("\"vm1:0\"]", "\"vm1:0\", \"vm8:0\"]");
+    appliance::parse(&text.replace("10.7.0.2", "10.7.0.8").replace("00:02", "00:08"), Path::new("gw.ron"))
+        .unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
 fn the_configuration_overrules_what_cannot_be_beside_it() {
     let cases = [
         (

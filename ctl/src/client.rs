@@ -2,9 +2,9 @@
 //! time limit, every failure with a hint.
 
 use crate::{
-    AcceptBoard, AcceptedBoard, ApiError, BoardState, ClearRequest, Drop, ErrorBody, FwdStats, HostRow,
-    LcoreStats, Migrations, NetworkRow, NodeRow, Page, PortInfo, PortStats, TraceReport, TraceRequest,
-    TraceSource, Version, lists, path,
+    AcceptBoard, AcceptedBoard, ApiError, BoardState, ChangeQuery, ChangeReport, ClearRequest, ConfigState,
+    Drop, ErrorBody, FwdStats, HostRow, LcoreStats, Migrations, NetworkRow, NodeRow, Page, PortInfo,
+    PortJson, PortStats, TraceReport, TraceRequest, TraceSource, Version, lists, path,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
@@ -17,6 +17,9 @@ use std::{
 };
 use stopover_net::Vni;
 use tokio::net::UnixStream;
+
+/// How many times as long as another request one may take that changes the configuration.
+const CHANGE_FACTOR: u32 = 6;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +151,48 @@ impl Client {
             .map(|_| ())
     }
 
+    /// Where the configuration is from, and the ports that were added at run time.
+    pub async fn config(&self) -> Result<ConfigState, ClientError> {
+        self.get(path::CONFIG).await
+    }
+
+    /// Adds a port.
+    pub async fn add_port(&self, port: &PortJson, query: ChangeQuery) -> Result<ChangeReport, ClientError> {
+        self.change(Method::POST, path::PORTS, Some(encode(port)), query).await
+    }
+
+    /// Changes a port that was added at run time: `patch` has the keys with new values, `null` for the default.
+    pub async fn set_port(
+        &self,
+        name: &str,
+        patch: &PortJson,
+        query: ChangeQuery,
+    ) -> Result<ChangeReport, ClientError> {
+        self.change(Method::PATCH, &port_path(name), Some(encode(patch)), query).await
+    }
+
+    /// Removes a port that was added at run time.
+    pub async fn delete_port(&self, name: &str, query: ChangeQuery) -> Result<ChangeReport, ClientError> {
+        self.change(Method::DELETE, &port_path(name), None, query).await
+    }
+
+    /// Has the configuration file read again.
+    pub async fn reload(&self, query: ChangeQuery) -> Result<ChangeReport, ClientError> {
+        self.change(Method::POST, path::RELOAD, None, query).await
+    }
+
+    /// Devices are opened and closed, and files of a million rows may be read, so this may take longer.
+    async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        query: ChangeQuery,
+    ) -> Result<ChangeReport, ClientError> {
+        let path = format!("{path}?dry_run={}&reopen={}", query.dry_run, query.reopen);
+        self.call(method, &path, body, CHANGE_FACTOR * self.timeout).await
+    }
+
     /// Follows a frame. Waiting for a captured one does not count against the client's time limit.
     pub async fn trace(&self, request: &TraceRequest) -> Result<TraceReport, ClientError> {
         let wait = match request.source {
@@ -243,6 +288,14 @@ fn listed(path: &str, vni: Option<Vni>, after: Option<&str>) -> String {
     let words = [vni.map(|vni| format!("vni={vni}")), after.map(|after| format!("after={after}"))];
     let query: Vec<_> = words.into_iter().flatten().collect();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+}
+
+/// The path of a port. What is no letter, digit, `.`, `_` or `-` is escaped (RFC 3986 section 2.1): no port has such a
+/// name, and the appliance says so.
+fn port_path(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let escaped = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    path::PORT.replace("{name}", &name.bytes().map(escaped).collect::<String>())
 }
 
 /// JSON of a request type; these have no shape that could fail.

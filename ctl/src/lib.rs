@@ -10,13 +10,21 @@ pub use client::{Client, ClientError};
 pub use lists::{hosts as whole_hosts, networks as whole_networks, nodes as whole_nodes};
 pub use types::*;
 
-/// Where each answer is found. All are `GET` and return JSON, but for [`path::ACCEPT_BOARD`], [`path::CLEAR`] and
-/// [`path::TRACE`], which are `POST` with a JSON body.
+/// Where each answer is found. All are `GET` and return JSON, but for [`path::ACCEPT_BOARD`], [`path::CLEAR`],
+/// [`path::RELOAD`] and [`path::TRACE`], which are `POST`. [`path::PORTS`] also takes a `POST`, and each port below it a
+/// `PATCH` or `DELETE`. Bodies are JSON.
 pub mod path {
     /// [`Version`](crate::Version).
     pub const VERSION: &str = "/v1/version";
-    /// List of [`PortInfo`](crate::PortInfo).
+    /// List of [`PortInfo`](crate::PortInfo). `POST` adds a [`PortJson`](crate::PortJson); query
+    /// [`ChangeQuery`](crate::ChangeQuery), returns [`ChangeReport`](crate::ChangeReport).
     pub const PORTS: &str = "/v1/ports";
+    /// A port: `PATCH` merges the body into it (RFC 7396), `DELETE` removes it. Query and answer as of [`PORTS`].
+    pub const PORT: &str = "/v1/ports/{name}";
+    /// [`ConfigState`](crate::ConfigState).
+    pub const CONFIG: &str = "/v1/config";
+    /// Reads the configuration file again. Query and answer as of [`PORTS`].
+    pub const RELOAD: &str = "/v1/reload";
     /// List of [`PortStats`](crate::PortStats).
     pub const PORT_STATS: &str = "/v1/ports/stats";
     /// [`FwdStats`](crate::FwdStats).

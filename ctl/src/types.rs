@@ -1,11 +1,13 @@
 //! Requests and answers. Counters count from the appliance's start or the last clear; names of statistics
 //! are testpmd's where it has them; times carry their unit; ports are named as in the configuration.
 
+mod changes;
 mod migrations;
 mod stats;
 mod tables;
 mod trace;
 
+pub use changes::*;
 pub use migrations::*;
 pub use stats::*;
 pub use tables::*;

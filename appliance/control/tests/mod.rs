@@ -6,6 +6,7 @@ mod model;
 mod plan;
 mod replica;
 mod rows;
+mod source;
 mod stations;
 mod timeouts;
 

@@ -1,7 +1,7 @@
 //! The plan from a checked configuration.
 
 use super::*;
-use crate::control::declared::changes;
+use crate::control::declared::{HostIds, changes};
 use crate::control::plan::{Facts, Plan, host_details, interest};
 use crate::pipeline::ports::{Network as PortNetwork, Role};
 use std::path::Path;
@@ -93,7 +93,7 @@ fn declarations_become_changes_as_of_a_board() {
     let appliance = appliance();
     let config::Truth::Declared(declared) = &appliance.truth else { panic!("declared") };
     let mut lab = Lab::new(&[]);
-    for change in changes(declared) {
+    for change in changes(&config::Declared::default(), declared, &mut HostIds::default()) {
         lab.apply(change);
     }
     lab.publish().unwrap();
@@ -103,4 +103,72 @@ fn declarations_become_changes_as_of_a_board() {
     // A host with a node in a network is a member of it, declared or not.
     assert_eq!(lab.flooded(1), [vec![2], vec![]]);
     assert_eq!(lab.replica.host(1).unwrap().host.udp_port, 8472);
+}
+
+fn declaration(rows: &str) -> std::sync::Arc<config::Declared> {
+    let text = format!(
+        r#"(name: "host-1", declared: ({rows}), ports: [
+            (name: "ul0", device: "net_null0,size=64", role: underlay(addresses: ["10.0.0.1/24"]))])"#
+    );
+    let parsed = config::parse(&text, Path::new("x")).unwrap_or_else(|e| panic!("{e}"));
+    let config::Truth::Declared(declared) = parsed.truth else { panic!("declared") };
+    declared
+}
+
+/// Declarations that lead to these changes, one after another. What is applied at once is applied step by step.
+#[test]
+fn another_declaration_is_applied_as_changes() {
+    let steps = [
+        r#"hosts: [(name: "a", vteps: ["10.0.0.2"]), (name: "b", vteps: ["10.0.0.3"])], networks: [(vni: 100, flood: "drop")],
+           nodes: [(vni: 100, mac: "52:54:00:00:00:07", host: "a", ips: ["192.168.0.7", "192.168.0.8"])],
+           members: [(vni: 100, host: "b", segment: true)]"#,
+        // An address goes to another node, a node to another host.
+        r#"hosts: [(name: "b", vteps: ["10.0.0.3"]), (name: "a", vteps: ["10.0.0.9"])], networks: [(vni: 100)],
+           nodes: [(vni: 100, mac: "52:54:00:00:00:06", host: "a", ips: ["192.168.0.8"]),
+                   (vni: 100, mac: "52:54:00:00:00:07", host: "b", ips: ["192.168.0.7"])]"#,
+        // A host is gone, and one of its name comes back.
+        r#"hosts: [(name: "b", vteps: ["10.0.0.3"])], nodes: [(vni: 100, mac: "52:54:00:00:00:07", host: "b")]"#,
+        r#"hosts: [(name: "b", vteps: ["10.0.0.3"]), (name: "a", vteps: ["10.0.0.2"])], members: [(vni: 100, host: "a")]"#,
+    ];
+    let (mut lab, mut ids) = (Lab::new(&[]), HostIds::default());
+    let mut was = declaration("");
+    for (step, text) in steps.iter().enumerate() {
+        let is = declaration(text);
+        for change in changes(&was, &is, &mut ids) {
+            lab.apply(change);
+        }
+        lab.publish().unwrap();
+        assert_eq!(changes(&is, &is, &mut ids), []);
+        match step {
+            0 => {
+                assert_eq!((lab.location(mac(7)), lab.owner("192.168.0.8")), (Where::Host(1), Some(mac(7))));
+                assert_eq!(
+                    (lab.flooded(0), lab.network(0).flood),
+                    ([vec![1, 2], vec![2]], FloodPolicy::Drop)
+                );
+            }
+            1 => {
+                assert_eq!((lab.location(mac(6)), lab.location(mac(7))), (Where::Host(1), Where::Host(2)));
+                assert_eq!(
+                    (lab.owner("192.168.0.7"), lab.owner("192.168.0.8")),
+                    (Some(mac(7)), Some(mac(6)))
+                );
+                assert_eq!((lab.vtep("10.0.0.9"), lab.vtep("10.0.0.2")), (Some(1), None));
+                assert_eq!(
+                    (lab.flooded(0), lab.network(0).flood),
+                    ([vec![1, 2], vec![]], FloodPolicy::Flood)
+                );
+            }
+            2 => {
+                assert_eq!((lab.location(mac(6)), lab.owner("192.168.0.8")), (Where::Nowhere, None));
+                assert_eq!((lab.owner("192.168.0.7"), lab.vtep("10.0.0.9")), (None, None));
+                assert_eq!(lab.flooded(0), [vec![2], vec![]]);
+            }
+            _ => {
+                assert_eq!((lab.location(mac(7)), lab.flooded(0)), (Where::Nowhere, [vec![3], vec![]]));
+                assert_eq!(lab.vtep("10.0.0.2"), Some(3), "another host, though of the same name");
+            }
+        }
+        was = is;
+    }
 }

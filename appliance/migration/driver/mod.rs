@@ -198,6 +198,23 @@ impl Migrations {
         }
     }
 
+    /// Whether the VM of this vif is migrating: it leaves, arrives, or its hold is not empty yet.
+    #[must_use]
+    pub fn is_migrating(&self, port: u16) -> bool {
+        self.ports.get(&port).is_some_and(|vif| self.is_node_migrating(&vif.key))
+    }
+
+    /// The same of any node.
+    #[must_use]
+    pub fn is_node_migrating(&self, key: &Key) -> bool {
+        self.locks.contains_key(key) || self.nodes.get(key).is_some_and(Node::is_busy)
+    }
+
+    /// For how long copies are kept for replay, from the next start of a migration on.
+    pub const fn set_window_ms(&mut self, window_ms: u64) {
+        self.window_ms = window_ms;
+    }
+
     /// Whether a migration's state machine follows this port's link.
     #[must_use]
     pub fn has_vif(&self, port: u16) -> bool {

@@ -1,7 +1,7 @@
 //! Adds ports to a configuration that has been checked already. Enters: a configuration, ports as written. Leaves: the
 //! configuration with those that agree with it and with each other, and why the others do not.
 
-use super::{Appliance, Declared, PortText, Role, Truth, across_ports, validate, vhost};
+use super::{Appliance, Declared, PortText, Role, Truth, across_ports, diff::Change, validate, vhost};
 use crate::{
     ConfigError,
     fault::{Checked, Fault, fault},
@@ -77,6 +77,14 @@ impl Appliance {
         let refused =
             refused.into_iter().map(|(index, fault)| Refused { index, error: fault.at_field(origin) });
         (joining.to, refused.collect())
+    }
+
+    /// This configuration without a port that was added to it. A device that the port does not create itself stays.
+    #[must_use]
+    pub fn without(&self, port: &PortText) -> Self {
+        let setup = port.alone("").ok();
+        let gone: Vec<_> = setup.map(|setup| Change::PortRemoved(Box::new(setup))).into_iter().collect();
+        self.with(&gone)
     }
 }
 

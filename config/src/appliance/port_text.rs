@@ -21,6 +21,11 @@ impl PortText {
         Ok(port)
     }
 
+    /// Reads the file at `path`, which has one port.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&read::file(path)?, path)
+    }
+
     /// RON on one line.
     #[must_use]
     pub fn text(&self) -> String {
