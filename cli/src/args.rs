@@ -8,6 +8,7 @@ pub use board::{Host, Member, Migration, Network, Node, Which};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use stopover_config::Endpoint;
+use stopover_ctl::ChangeQuery;
 use stopover_net::{Mac, Vni};
 
 /// Operate Stopover: look into an appliance, follow frames, and keep the board's tables.
@@ -39,6 +40,9 @@ pub enum Command {
     /// Which board an appliance follows.
     #[command(subcommand, name = "board")]
     FollowBoard(FollowBoard),
+    /// Have the appliance read its configuration file again, and change to it without a restart. All of it is checked
+    /// before the first change is made.
+    Reload(Change),
     /// Set counters of the appliance to zero.
     #[command(subcommand)]
     Clear(Clear),
@@ -68,6 +72,23 @@ pub enum Command {
         #[arg(long, default_value_t = 0, value_name = "NUMBER")]
         after: u64,
     },
+}
+
+/// Options of a change that may concern several ports.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Change {
+    /// Only print what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Allow that ports are closed and opened again: their guests lose the link meanwhile.
+    #[arg(long)]
+    pub reopen: bool,
+}
+
+impl From<Change> for ChangeQuery {
+    fn from(Change { dry_run, reopen }: Change) -> Self {
+        Self { dry_run, reopen }
+    }
 }
 
 /// `board …`

@@ -5,6 +5,7 @@
 mod appliance;
 mod args;
 mod board;
+mod changes;
 mod frames;
 mod load;
 mod migration;
@@ -56,6 +57,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::FollowBoard(FollowBoard::Accept { id }) => {
             appliance::accept_board(&target::appliance(cli.ctl.as_deref(), env)?, id, out).await
         }
+        Command::Reload(c) => changes::reload(&target::appliance(cli.ctl.as_deref(), env)?, c, out).await,
         Command::Clear(clear) => appliance::clear(&target::appliance(cli.ctl.as_deref(), env)?, &clear).await,
         Command::Trace(trace) => {
             appliance::trace(&target::appliance(cli.ctl.as_deref(), env)?, trace, out).await

@@ -2,6 +2,7 @@
 //! look like.
 
 mod board;
+mod changes;
 mod local;
 mod migration;
 mod ports;
@@ -11,6 +12,7 @@ mod trace;
 pub use board::{
     BoardView, board, board_host, board_hosts, board_members, board_networks, board_nodes, event,
 };
+pub use changes::changes;
 pub use local::local_migrations;
 pub use migration::{migration, migration_ticket, migrations};
 pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};

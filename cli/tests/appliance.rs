@@ -5,20 +5,24 @@
 
 use axum::{
     Json, Router,
-    routing::{get, post},
+    extract::Request,
+    routing::{any, get, post},
 };
 use std::{
     path::Path,
     process::{Command, Output},
     sync::{Arc, Mutex},
 };
-use stopover_ctl::{ClearRequest, Drop, Migrations, PortStats, TraceReport, TraceRequest, TraceSource, path};
+use stopover_ctl::{
+    ChangeReport, ClearRequest, Drop, Migrations, PortStats, TraceReport, TraceRequest, TraceSource, path,
+};
 use tokio::net::UnixListener;
 
-/// An appliance with two ports; it records the requests to clear.
+/// An appliance with two ports; it records the requests to clear, and those that change its configuration.
 struct Appliance {
     dir: tempfile::TempDir,
     cleared: Arc<Mutex<Vec<ClearRequest>>>,
+    changed: Arc<Mutex<Vec<String>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -27,6 +31,14 @@ impl Appliance {
         let dir = tempfile::tempdir().unwrap();
         let cleared: Arc<Mutex<Vec<ClearRequest>>> = Arc::default();
         let note = Arc::clone(&cleared);
+        let changed: Arc<Mutex<Vec<String>>> = Arc::default();
+        let note_change = Arc::clone(&changed);
+        let change = any(move |request: Request| async move {
+            let line = format!("{} {}", request.method(), request.uri());
+            let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+            note_change.lock().unwrap().push(format!("{line} {}", String::from_utf8_lossy(&body)));
+            Json(ChangeReport { made: true, changes: vec![], notes: vec!["a note".into()] })
+        });
         let stats =
             ["vm1", "ul0"].map(|name| PortStats { name: name.into(), rx_packets: 5, ..PortStats::default() });
         let drops = [("spoofed", 2), ("runt", 0)].map(|(reason, count)| Drop {
@@ -38,6 +50,7 @@ impl Appliance {
         let app = Router::new()
             .route(path::PORT_STATS, get(move || async move { Json(stats.to_vec()) }))
             .route(path::MIGRATIONS, get(|| async { Json(Migrations::default()) }))
+            .route(path::RELOAD, change)
             .route(path::DROPS, get(move || async move { Json(drops.to_vec()) }))
             .route(
                 path::CLEAR,
@@ -68,7 +81,7 @@ impl Appliance {
             UnixListener::bind(socket).unwrap()
         };
         runtime.spawn(async move { axum::serve(listener, app).await });
-        Self { dir, cleared, _runtime: runtime }
+        Self { dir, cleared, changed, _runtime: runtime }
     }
 
     fn run(&self, line: &str) -> Output {
@@ -129,6 +142,20 @@ fn the_requested_counters_are_cleared() {
             ClearRequest::FwdStats
         ]
     );
+}
+
+#[test]
+fn a_reload_is_requested() {
+    let a = Appliance::start();
+    for line in ["reload --dry-run --reopen", "reload"] {
+        assert_eq!(stdout(a.run(line)), "note: a note\nnothing changes\n", "{line}");
+    }
+    assert_eq!(
+        *a.changed.lock().unwrap(),
+        ["POST /v1/reload?dry_run=true&reopen=true ", "POST /v1/reload?dry_run=false&reopen=false ",]
+    );
+    let json: ChangeReport = serde_json::from_str(&stdout(a.run("reload --json"))).unwrap();
+    assert!(json.made && json.changes.is_empty());
 }
 
 #[test]

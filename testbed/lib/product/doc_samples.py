@@ -80,6 +80,15 @@ class Samples:
         finally:
             self.run(f"stopover migration abort --node {node}")
 
+    def reload(self, command):
+        text = self.file.read_text()
+        changed = text.replace('"10.0.0.1/24"]', '"10.0.0.1/24"], gateways: ["10.0.0.254"]').replace("role: vif", "rxq: 2, role: vif")
+        self.file.write_text(changed)
+        try:
+            return self.run(command)
+        finally:
+            self.file.write_text(text)
+
     def json_log(self):
         self.board.wait_line("declared host hv-b")
         lines = self.board.log.read_text().splitlines()
