@@ -1,9 +1,12 @@
 //! The command line: words and options, in testpmd's words where it has them. Parsing only; whatever leaves
-//! this module has valid types. [`board`] has the commands for the board's tables.
+//! this module has valid types. [`board`] has the commands for the board's tables, [`port`] those for an appliance's
+//! ports.
 
 mod board;
+mod port;
 
 pub use board::{Host, Member, Migration, Network, Node, Which};
+pub use port::{AddPort, Port, SetPort};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -40,6 +43,9 @@ pub enum Command {
     /// Which board an appliance follows.
     #[command(subcommand, name = "board")]
     FollowBoard(FollowBoard),
+    /// Add, change and remove ports of a running appliance.
+    #[command(subcommand)]
+    Port(Port),
     /// Have the appliance read its configuration file again, and change to it without a restart. All of it is checked
     /// before the first change is made.
     Reload(Change),

@@ -10,6 +10,7 @@ mod frames;
 mod load;
 mod migration;
 mod output;
+mod ports;
 mod render;
 mod table;
 mod target;
@@ -57,6 +58,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::FollowBoard(FollowBoard::Accept { id }) => {
             appliance::accept_board(&target::appliance(cli.ctl.as_deref(), env)?, id, out).await
         }
+        Command::Port(c) => ports::port(&target::appliance(cli.ctl.as_deref(), env)?, c, out).await,
         Command::Reload(c) => changes::reload(&target::appliance(cli.ctl.as_deref(), env)?, c, out).await,
         Command::Clear(clear) => appliance::clear(&target::appliance(cli.ctl.as_deref(), env)?, &clear).await,
         Command::Trace(trace) => {

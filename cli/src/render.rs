@@ -5,6 +5,7 @@ mod board;
 mod changes;
 mod local;
 mod migration;
+mod port_list;
 mod ports;
 mod tables;
 mod trace;
@@ -15,6 +16,7 @@ pub use board::{
 pub use changes::changes;
 pub use local::local_migrations;
 pub use migration::{migration, migration_ticket, migrations};
+pub use port_list::ports;
 pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};
 pub use tables::{board_state, hosts, networks, nodes};
 pub use trace::trace;

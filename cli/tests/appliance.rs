@@ -50,6 +50,8 @@ impl Appliance {
         let app = Router::new()
             .route(path::PORT_STATS, get(move || async move { Json(stats.to_vec()) }))
             .route(path::MIGRATIONS, get(|| async { Json(Migrations::default()) }))
+            .route(path::PORTS, change.clone())
+            .route(path::PORT, change.clone())
             .route(path::RELOAD, change)
             .route(path::DROPS, get(move || async move { Json(drops.to_vec()) }))
             .route(
@@ -156,6 +158,37 @@ fn a_reload_is_requested() {
     );
     let json: ChangeReport = serde_json::from_str(&stdout(a.run("reload --json"))).unwrap();
     assert!(json.made && json.changes.is_empty());
+}
+
+#[test]
+fn changes_of_ports_are_requested() {
+    let a = Appliance::start();
+    let port = a.dir.path().join("br0.ron");
+    std::fs::write(&port, r#"(name: "br0", device: "net_tap0", role: segment(vlans: {10: 110}))"#).unwrap();
+    let add = format!("port add --file {}", port.display());
+    for line in [
+        "port add vm2 --device net_null2,size=64 --vni 100 --mac 52:54:00:00:00:02",
+        &add,
+        "port set vm2 --address 10.0.0.2",
+        r#"port set br0 --json-patch {"mtu":null} --reopen"#,
+        "port delete vm/2 --dry-run",
+    ] {
+        assert_eq!(stdout(a.run(line)), "note: a note\nnothing changes\n", "{line}");
+    }
+    assert_eq!(
+        *a.changed.lock().unwrap(),
+        [
+            r#"POST /v1/ports?dry_run=false&reopen=false {"device":"net_null2,size=64","name":"vm2","role":{"vif":{"mac":"52:54:00:00:00:02","vni":100}}}"#,
+            r#"POST /v1/ports?dry_run=false&reopen=false {"device":"net_tap0","name":"br0","role":{"segment":{"vlans":{"10":110}}}}"#,
+            r#"PATCH /v1/ports/vm2?dry_run=false&reopen=false {"role":{"vif":{"addresses":["10.0.0.2"]}}}"#,
+            r#"PATCH /v1/ports/br0?dry_run=false&reopen=true {"mtu":null}"#,
+            "DELETE /v1/ports/vm%2F2?dry_run=true&reopen=false ",
+        ]
+    );
+    std::fs::write(&port, r#"(name: "br0", device: "net_tap0", role: segment(vni: 0))"#).unwrap();
+    let message = failure(a.run(&add));
+    assert!(message.contains("br0.ron:1:54: role.vni: found in port `br0` VNI `0`"), "{message}");
+    assert!(failure(a.run("port add --file /absent.ron")).contains("check the path"));
 }
 
 #[test]

@@ -33,7 +33,7 @@ MEMORY_MIB = 512
 METRICS = {"bbs.ron": "127.0.0.1:9480", "hv-a.ron": "127.0.0.1:9481"}
 # Commands that can be run at any time and succeed.
 HARMLESS = re.compile(r"(show|clear) |events(?! .*--follow)|(host|network|node|member) (add|list|load|delete) |"
-                      r"(host|network|node|member) list$|migration list|trace .*--hex|reload( --dry-run)?$")
+                      r"(host|network|node|member) list$|migration list|trace .*--hex|port list|reload( --dry-run)?$")
 
 
 class Docs:
