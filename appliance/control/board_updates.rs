@@ -130,7 +130,8 @@ impl Control {
         if self.replica.mtu_of(network.vni).is_none_or(|known| known == network.mtu) {
             return;
         }
-        for (port, at) in self.config.ports.iter().zip(&**self.ports.stage()) {
+        for (number, port) in self.ports.wanted() {
+            let Some(at) = self.ports.stage().get(usize::from(number)) else { continue };
             let inside = mtu::inside(&port.role, at.mtu);
             if let Some(why) = mtu::does_not_fit(network.vni, network.mtu, &port.name, &inside) {
                 log::warn!("{why}");

@@ -71,13 +71,13 @@ impl Control {
     fn read_metrics(&self) -> Reading {
         let readings = self.readings();
         let fwd = self.show_fwd(&readings);
-        let port_drops = self.ports.handles().iter().map(|port| {
+        let port_drops = self.ports.handles().map(|(_, port)| {
             let sent = fwd.ports.iter().find(|p| p.name == port.name).map_or(0, |p| p.tx_dropped);
             let device = port.device.stats().unwrap_or_default();
             let counts = [("tx", sent), ("rx_missed", device.rx_missed), ("rx_nombuf", device.rx_nombuf)];
             PortDrops { port: port.name.clone(), counts }
         });
-        let segments = (0u16..).zip(&self.config.ports).filter_map(|(number, port)| {
+        let segments = self.ports.wanted().filter_map(|(number, port)| {
             let Role::Segment(segment) = &port.role else { return None };
             Some(SegmentReading {
                 port: port.name.clone(),

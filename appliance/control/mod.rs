@@ -215,7 +215,7 @@ impl Control {
 
     fn watch_links(&mut self, now_ms: u64) {
         for (port, up) in self.ports.changed_links(now_ms, |port| self.migrations.has_vif(port)) {
-            let name = self.port_name(port);
+            let name = self.ports.name(port);
             log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
             self.replica.port(port, up);
             let effects = self.loops.link(now_ms, port, up);

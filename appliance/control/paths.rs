@@ -58,7 +58,7 @@ impl Control {
         let hosts: Vec<_> = self.replica.hosts_behind(vtep).collect();
         for (host, udp_port) in hosts {
             let path = found.as_ref().and_then(|found| {
-                match self.config.ports.get(found.port).map(|port| &port.role) {
+                match self.ports.wanted_at(found.port as u16).map(|port| &port.role) {
                     Some(config::Role::Underlay(config)) => {
                         path(config, Peer::new(host), (vtep, udp_port), found)
                     }

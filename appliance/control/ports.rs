@@ -12,7 +12,8 @@ use anyhow::{Context, Result};
 use crossbeam::channel::{self, Receiver, Sender};
 use dpdk::{Mbuf, Mempool};
 pub use handles::{LcoreHandle, PortHandle};
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use stopover_config::appliance as config;
 
 /// How often the links of devices are read.
 const LINK_EVERY_MS: u64 = 20;
@@ -22,9 +23,12 @@ const REST: Duration = Duration::from_millis(1);
 /// All ports and lcores.
 #[derive(Debug)]
 pub struct Ports {
-    /// The ports as the packet path sees them.
+    /// The ports as the packet path sees them, by number.
     stage: Arc<[Port]>,
-    handles: Vec<PortHandle>,
+    /// The same as the operator wants them.
+    wanted: BTreeMap<u16, config::Port>,
+    /// What is held of each; empty before they run.
+    handles: BTreeMap<u16, PortHandle>,
     lcores: Vec<LcoreHandle>,
     pool: Mempool,
     /// A port has an event, or an lcore has woken this thread.
@@ -39,12 +43,13 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Ports that do not run yet.
+    /// Ports that do not run yet. `wanted` and `stage` are in the order of their numbers, from 0.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn new(stage: Arc<[Port]>, pool: Mempool) -> Result<Self> {
-        let (handles, lcores) = (Vec::new(), Vec::new());
+    pub fn new(wanted: &[config::Port], stage: Arc<[Port]>, pool: Mempool) -> Result<Self> {
+        let (handles, lcores) = (BTreeMap::new(), Vec::new());
+        let wanted = (0..).zip(wanted.iter().cloned()).collect();
         // A full channel wakes the control thread already.
         let (event, events) = channel::bounded(1);
         let of_lcores = event.clone();
@@ -55,6 +60,7 @@ impl Ports {
             Sleeper::start(wake).context("cannot start the thread that wakes the control thread")?;
         Ok(Self {
             stage,
+            wanted,
             handles,
             lcores,
             pool,
@@ -75,8 +81,8 @@ impl Ports {
 
     /// The ports run from now on.
     pub fn run(&mut self, handles: Vec<PortHandle>, lcores: Vec<LcoreHandle>) {
-        (self.handles, self.lcores) = (handles, lcores);
-        for port in &self.handles {
+        (self.handles, self.lcores) = ((0..).zip(handles).collect(), lcores);
+        for port in self.handles.values() {
             let event = self.event.clone();
             let subscribed = port.device.on_event(move |_| {
                 let _ = event.try_send(());
@@ -96,7 +102,7 @@ impl Ports {
     /// Stops the lcores, then the devices.
     pub fn shut_down(&mut self) {
         self.lcores.clear();
-        for port in &self.handles {
+        for port in self.handles.values() {
             if let Err(e) = port.device.stop() {
                 log::warn!("port {}: {e}", port.name);
             }
@@ -115,10 +121,27 @@ impl Ports {
         self.stage.get(usize::from(port)).map(|port| &port.role)
     }
 
-    /// The name of a port that runs.
+    /// All ports by number, as the operator wants them.
+    pub fn wanted(&self) -> impl Iterator<Item = (u16, &config::Port)> {
+        self.wanted.iter().map(|(number, port)| (*number, port))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn wanted_at(&self, port: u16) -> Option<&config::Port> {
+        self.wanted.get(&port)
+    }
+
+    /// The number of a port.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u16> {
+        self.wanted().find(|(_, port)| port.name == name).map(|(number, _)| number)
+    }
+
+    /// The name of a port.
     #[must_use]
     pub fn name(&self, port: u16) -> &str {
-        self.handles.get(usize::from(port)).map_or("?", |port| port.name.as_str())
+        self.wanted.get(&port).map_or("?", |port| port.name.as_str())
     }
 
     /// Whether any underlay port has an address of this family.
@@ -130,15 +153,20 @@ impl Ports {
         })
     }
 
-    /// What is held of each port; empty before they run.
-    #[must_use]
-    pub fn handles(&self) -> &[PortHandle] {
-        &self.handles
+    /// What is held of each port, by number; nothing before they run.
+    pub fn handles(&self) -> impl Iterator<Item = (u16, &PortHandle)> {
+        self.handles.iter().map(|(number, handle)| (*number, handle))
     }
 
     /// The same, to clear counters.
-    pub fn handles_mut(&mut self) -> &mut [PortHandle] {
-        &mut self.handles
+    pub fn handles_mut(&mut self) -> impl Iterator<Item = &mut PortHandle> {
+        self.handles.values_mut()
+    }
+
+    /// What is held of one port.
+    #[must_use]
+    pub fn handle(&self, port: u16) -> Option<&PortHandle> {
+        self.handles.get(&port)
     }
 
     /// The running lcores.
@@ -171,7 +199,7 @@ impl Ports {
             return Vec::new();
         }
         self.link_due_ms = now_ms + LINK_EVERY_MS;
-        let ports = (0..).zip(&self.handles).filter(|(number, _)| !skip(*number));
+        let ports = self.handles().filter(|(number, _)| !skip(*number));
         ports.filter_map(|(number, port)| Some((number, port.link_changed()?))).collect()
     }
 
@@ -214,7 +242,7 @@ impl Ports {
             let [high, low] = vlan.to_be_bytes();
             frame.splice(12..12, [0x81, 0x00, high, low]);
         }
-        let handle = self.handles.get(usize::from(port));
+        let handle = self.handle(port);
         let Some(lcore) = handle.and_then(|port| self.lcores.get(port.sender)) else { return };
         if let Some(packet) = Mbuf::from_slice(&self.pool, &frame) {
             let _ = lcore.rings.from_control.push(Order::Frame(port, packet));

@@ -12,7 +12,7 @@ impl Control {
         match report {
             Report::Limit(limit) => self.log_limit(*limit),
             Report::Loop { port, vlan, vni, blocked } => {
-                let port = self.port_name(*port);
+                let port = self.ports.name(*port);
                 let place = format!("port {port}{}, network {vni}", in_vlan(*vlan));
                 match blocked {
                     Some(reason) => log::warn!("{place}: blocked, {}", self.why_blocked(reason)),
@@ -21,7 +21,7 @@ impl Control {
             }
             Report::Repeats { port, vlan } => log::warn!(
                 "port {}{}: the same frames arrive again and again; repetitions are dropped as segment_loop",
-                self.port_name(*port),
+                self.ports.name(*port),
                 in_vlan(*vlan)
             ),
             Report::Underlay(event) => log::warn!("underlay: {event}"),
@@ -32,15 +32,15 @@ impl Control {
         match limit {
             Limit::Port(port) => log::warn!(
                 "port {}: it has as many stations as `max_stations` allows; frames of further ones are dropped as station_limit",
-                self.port_name(port)
+                self.ports.name(port)
             ),
             Limit::Rate(port) => log::warn!(
                 "port {}: more new stations than `new_stations_per_s` allows; frames of some are dropped as station_limit",
-                self.port_name(port)
+                self.ports.name(port)
             ),
             Limit::Addresses(port) => log::warn!(
                 "port {}: its stations announce new addresses faster than twice `new_stations_per_s`; some are not learned until they are announced again (stopover_segment_addresses_refused_total)",
-                self.port_name(port)
+                self.ports.name(port)
             ),
             Limit::Bd(bd) => log::warn!(
                 "network {}: it has as many stations here as `max_network_stations` allows; frames of further ones are dropped as station_limit",

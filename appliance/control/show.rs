@@ -32,7 +32,7 @@ impl Control {
             Request::Lcores => to_json(&self.show_lcores(&self.since_cleared())),
             Request::Drops => to_json(&self.show_drops(&self.since_cleared())),
             Request::List(list, part) => {
-                let port = |port| self.port_name(port).to_owned();
+                let port = |port| self.ports.name(port).to_owned();
                 let rows = self.rows(&port);
                 Ok(match list {
                     List::Nodes => Reply::Nodes(rows.nodes(&part)),
@@ -68,14 +68,12 @@ impl Control {
     fn show_ports(&self) -> Result<Vec<ctl::PortInfo>, ApiError> {
         self.ports
             .handles()
-            .iter()
-            .zip(&self.config.ports)
-            .zip(0u16..)
-            .map(|((port, config), number)| {
+            .filter_map(|(number, port)| Some((number, port, self.ports.wanted_at(number)?)))
+            .map(|(number, port, config)| {
                 let (granted, link) = (port.device.granted(), port.device.link());
                 let (rx_offloads, tx_offloads) = offload_names(granted.offloads);
                 Ok(ctl::PortInfo {
-                    name: port.name.clone(),
+                    name: config.name.clone(),
                     device: config.device.as_str().to_owned(),
                     port_id: port.device.id(),
                     driver: port.device.info().driver.clone(),
@@ -132,8 +130,7 @@ impl Control {
     fn show_port_stats(&self) -> Result<Vec<ctl::PortStats>, ApiError> {
         self.ports
             .handles()
-            .iter()
-            .map(|port| {
+            .map(|(_, port)| {
                 let (now, then) = (port.device.stats().map_err(|e| device_error(&e))?, &port.cleared);
                 Ok(ctl::PortStats {
                     name: port.name.clone(),
@@ -172,10 +169,9 @@ impl Control {
         let ports = self
             .ports
             .handles()
-            .iter()
-            .enumerate()
-            .map(|(at, port)| {
+            .map(|(number, port)| {
                 let total = |f: fn(&PortReading) -> u64| -> u64 {
+                    let at = usize::from(number);
                     readings.iter().map(|(_, reading)| reading.ports.get(at).map_or(0, f)).sum()
                 };
                 ctl::PortFwd {
@@ -321,15 +317,12 @@ impl Control {
             }
             ctl::ClearRequest::PortStats { port } => {
                 if let Some(name) = port
-                    && !self.ports.handles().iter().any(|p| p.name == *name)
+                    && self.ports.number(name).is_none()
                 {
                     return Err(self.no_such_port(name));
                 }
-                for handle in self
-                    .ports
-                    .handles_mut()
-                    .iter_mut()
-                    .filter(|p| port.as_ref().is_none_or(|name| *name == p.name))
+                for handle in
+                    self.ports.handles_mut().filter(|p| port.as_ref().is_none_or(|name| *name == p.name))
                 {
                     handle.cleared = handle.device.stats().map_err(|e| device_error(&e))?;
                 }

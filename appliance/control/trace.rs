@@ -88,11 +88,10 @@ impl Pool<VecPacket> for Exits {
 impl Control {
     /// Begins a trace. A given frame is answered at once, a capture when its frame has arrived.
     pub(crate) fn trace(&mut self, request: TraceRequest, reply: oneshot::Sender<Answer>) {
-        let Some(port) = self.config.ports.iter().position(|p| p.name == request.port) else {
+        let Some(port) = self.ports.number(&request.port) else {
             let _ = reply.send(Err(self.no_such_port(&request.port)));
             return;
         };
-        let port = port as u16;
         match request.source {
             TraceSource::FrameHex(hex) => {
                 let answer = from_hex(&hex).and_then(|bytes| self.walk(port, &bytes, false));
@@ -139,11 +138,11 @@ impl Control {
         for exit in exits {
             match exit {
                 Exit::Port(port, packet) => {
-                    sent.push(format!("sent from port {}", self.port_name(port)));
+                    sent.push(format!("sent from port {}", self.ports.name(port)));
                     steps.push(TraceStep {
                         stage: "tx".to_owned(),
                         verdict: "sent".to_owned(),
-                        why: format!("leaves by port {}", self.port_name(port)),
+                        why: format!("leaves by port {}", self.ports.name(port)),
                         summary: summary(packet.head()),
                         frame_hex: Some(to_hex(packet.head())),
                     });
@@ -155,7 +154,7 @@ impl Control {
                 Exit::Learned(learn) => steps.push(TraceStep {
                     stage: "learn".to_owned(),
                     verdict: "learned".to_owned(),
-                    why: format!("station {} behind port {}", learn.mac, self.port_name(learn.port)),
+                    why: format!("station {} behind port {}", learn.mac, self.ports.name(learn.port)),
                     summary: None,
                     frame_hex: None,
                 }),
@@ -168,7 +167,7 @@ impl Control {
             (false, None) => sent.join(", "),
         };
         TraceReport {
-            port: self.port_name(port).to_owned(),
+            port: self.ports.name(port).to_owned(),
             captured,
             summary: summary(bytes)
                 .unwrap_or_else(|| format!("{} bytes that are no Ethernet frame", bytes.len())),
@@ -189,7 +188,10 @@ impl Control {
                 let digits = next.trim_end_matches(|c: char| !c.is_ascii_digit());
                 let tail = next.get(digits.len()..).unwrap_or_default();
                 let name = match (word, digits.parse::<u32>()) {
-                    ("port", Ok(n)) => self.config.ports.get(n as usize).map(|p| p.name.clone()),
+                    ("port", Ok(n)) => {
+                        let port = u16::try_from(n).ok().and_then(|n| self.ports.wanted_at(n));
+                        port.map(|port| port.name.clone())
+                    }
                     ("host", Ok(n)) => self.replica.host(n).map(|h| h.host.name.to_string()),
                     _ => None,
                 };
@@ -206,12 +208,8 @@ impl Control {
         named
     }
 
-    pub(crate) fn port_name(&self, port: u16) -> &str {
-        self.config.ports.get(usize::from(port)).map_or("?", |p| p.name.as_str())
-    }
-
     pub(crate) fn no_such_port(&self, name: &str) -> ApiError {
-        let known: Vec<_> = self.config.ports.iter().map(|p| p.name.as_str()).collect();
+        let known: Vec<_> = self.ports.wanted().map(|(_, port)| port.name.as_str()).collect();
         ApiError::new(
             format!("there is no port `{name}`"),
             format!("one of {}", known.join(", ")),

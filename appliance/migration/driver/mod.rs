@@ -247,11 +247,11 @@ impl Node {
 impl Driver<'_> {
     /// Checks every vif: its link, and whether its VM is being migrated.
     pub fn watch_vifs(&mut self, now_ms: u64) {
-        for number in 0..self.ports.handles().len() {
-            let port = number as u16;
+        let ports: Vec<u16> = self.ports.handles().map(|(number, _)| number).collect();
+        for port in ports {
             let Some(vif) = self.migrations.ports.get_mut(&port) else { continue };
             let key = vif.key;
-            let handle = &self.ports.handles()[number];
+            let Some(handle) = self.ports.handle(port) else { continue };
             let logs = handle.vhost.as_ref().is_some_and(|vhost| vhost.state().logs_dirty);
             let changed = handle.link_changed();
             let is_up = handle.up.load(Relaxed);

@@ -323,7 +323,7 @@ impl Migrations {
             State::Arriving { .. } => (None, "arriving"),
             State::Expected { .. } => (None, "expected"),
         };
-        let port = node.machine.port().and_then(|port| ports.handles().get(usize::from(port)));
+        let port = node.machine.port().and_then(|port| ports.handle(port));
         Some(LocalMigration {
             vni: node.vni,
             mac: key.1,
