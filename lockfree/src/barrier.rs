@@ -7,6 +7,9 @@
 //! A lcore serves in four steps: it polls each queue until that was empty once or returned as many frames as it can
 //! hold; it hands over what waits then for room in the rings of others; it waits until all others have done so, since
 //! any of them may have put frames into its rings; then it empties its rings of what they hold then.
+//!
+//! A queue may move from one lcore to another. Nobody polls it on the way, so the giver serves no request until the
+//! taker has polled it as for a request and handed over what waited then: see [`Member::give`] and [`Member::take`].
 
 use crate::sync::{
     AtomicU64,
@@ -79,12 +82,28 @@ enum Step {
     Drain,
 }
 
+/// Queues that were taken from other lcores, until the first of their frames are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// None.
+    No,
+    /// The polling that is under way did not begin with them.
+    Waits,
+    /// They are among what is polled now.
+    Polled,
+}
+
 /// One lcore's part.
 #[derive(Debug)]
 pub struct Member {
     barrier: Arc<Barrier>,
     number: usize,
     step: Step,
+    taken: Taken,
+    /// The step to go back to after queues that were taken have been polled; `None`: a request is served.
+    back_to: Option<Step>,
+    /// Queues that were given away and are not polled by their takers yet.
+    given: usize,
     /// The ticket that is being served, or was last.
     goal: u64,
     /// By queue: the most frames it can hold; 0 if it does not count.
@@ -100,7 +119,75 @@ impl Member {
     #[must_use]
     pub fn new(barrier: Arc<Barrier>, number: usize, depths: Vec<usize>, rings: usize) -> Self {
         let left = vec![0; depths.len()];
-        Self { barrier, number, step: Step::Rest, goal: 0, depths, left, targets: vec![0; rings] }
+        Self {
+            barrier,
+            number,
+            step: Step::Rest,
+            taken: Taken::No,
+            back_to: None,
+            given: 0,
+            goal: 0,
+            depths,
+            left,
+            targets: vec![0; rings],
+        }
+    }
+
+    /// Reserves room, so that queues and rings can be added without allocation.
+    pub fn reserve(&mut self, queues: usize, rings: usize) {
+        self.depths.reserve(queues);
+        self.left.reserve(queues);
+        self.targets.reserve(rings);
+    }
+
+    /// There are so many rings now.
+    pub fn set_rings(&mut self, rings: usize) {
+        self.targets.resize(rings, 0);
+    }
+
+    /// A queue that nobody has polled yet is this lcore's from now on, the last one.
+    pub fn add(&mut self, depth: usize) {
+        self.depths.push(depth);
+        self.left.push(if self.step == Step::Poll { depth } else { 0 });
+    }
+
+    /// Queue `at` is gone for ever; the last one is in its place.
+    pub fn remove(&mut self, at: usize) {
+        if at < self.depths.len() {
+            self.depths.swap_remove(at);
+            self.left.swap_remove(at);
+        }
+    }
+
+    /// Gives queue `at` away; the last one is in its place. Returns its depth, or `None` while a request is served: try
+    /// again in another round. Serves no request until [`Self::arrived`] is called for it.
+    pub fn give(&mut self, at: usize) -> Option<usize> {
+        let rests = self.step == Step::Rest && self.taken == Taken::No;
+        if !rests || self.barrier.requested.load(Acquire) != self.goal {
+            return None;
+        }
+        let depth = *self.depths.get(at)?;
+        self.remove(at);
+        self.given += 1;
+        Some(depth)
+    }
+
+    /// Takes a queue that another lcore gave away; it is the last one from now on.
+    pub fn take(&mut self, depth: usize) {
+        self.add(depth);
+        let polls = self.step == Step::Poll;
+        self.taken = if polls && self.taken != Taken::Waits { Taken::Polled } else { Taken::Waits };
+    }
+
+    /// Whether all queues that were taken have been polled as for a request.
+    #[must_use]
+    pub fn has_polled_taken(&self) -> bool {
+        self.taken == Taken::No
+    }
+
+    /// A queue that was given away has been polled by its taker: see [`Self::has_polled_taken`].
+    pub fn arrived(&mut self) {
+        self.given = self.given.saturating_sub(1);
     }
 
     /// See [`Barrier::request`].
@@ -117,9 +204,11 @@ impl Member {
     /// A round begins. Returns whether the other calls are needed in it.
     #[inline]
     pub fn begin_round(&mut self) -> bool {
-        if self.step == Step::Rest {
+        if self.taken == Taken::Waits && matches!(self.step, Step::Rest | Step::Gather) {
+            self.begin_taken();
+        } else if self.step == Step::Rest {
             let requested = self.barrier.requested.load(Acquire);
-            if requested == self.goal {
+            if requested == self.goal || self.given > 0 {
                 return false;
             }
             self.begin(requested);
@@ -130,6 +219,16 @@ impl Member {
     #[cold]
     fn begin(&mut self, requested: u64) {
         self.goal = requested;
+        self.step = Step::Poll;
+        self.left.copy_from_slice(&self.depths);
+    }
+
+    /// Polls what was taken, without a request. While others are waited for that is needed too: the giver is one of
+    /// them.
+    #[cold]
+    fn begin_taken(&mut self) {
+        self.back_to = Some(self.step);
+        self.taken = Taken::Polled;
         self.step = Step::Poll;
         self.left.copy_from_slice(&self.depths);
     }
@@ -152,8 +251,13 @@ impl Member {
             self.step = Step::HandOver;
         }
         if self.step == Step::HandOver && self.targets_reached(&waits) {
-            own.polled.store(self.goal, Release);
-            self.step = Step::Gather;
+            if self.taken == Taken::Polled {
+                self.taken = Taken::No;
+            }
+            self.step = self.back_to.take().unwrap_or_else(|| {
+                own.polled.store(self.goal, Release);
+                Step::Gather
+            });
         }
         if self.step == Step::Gather && self.barrier.all_polled(self.goal) {
             self.set_targets(&ring);

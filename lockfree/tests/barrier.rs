@@ -24,6 +24,10 @@ struct Lcore {
 
 struct World {
     lcores: Vec<Lcore>,
+    /// Queues on their way from one lcore to another, with their frames.
+    moving: VecDeque<(usize, usize, VecDeque<Frame>)>,
+    /// Givers and takers of queues that may not have been polled yet.
+    taken: Vec<(usize, usize)>,
     sent: u64,
     gone: Vec<u64>,
 }
@@ -39,13 +43,14 @@ impl World {
             waits: VecDeque::new(),
             flushed: 0,
         };
-        Self { lcores: (0..lcores).map(lcore).collect(), sent: 0, gone: Vec::new() }
+        let lcores = (0..lcores).map(lcore).collect();
+        Self { lcores, moving: VecDeque::new(), taken: Vec::new(), sent: 0, gone: Vec::new() }
     }
 
     fn arrive(&mut self, lcore: usize, queue: usize, hand_over: bool) {
         let lcores = self.lcores.len();
         let queues = &mut self.lcores[lcore % lcores].queues;
-        let queue = queue % queues.len();
+        let Some(queue) = queue.checked_rem(queues.len()) else { return };
         if queues[queue].len() < DEPTH {
             queues[queue].push_back((self.sent, u8::from(hand_over)));
             self.sent += 1;
@@ -86,6 +91,43 @@ impl World {
         }
     }
 
+    /// An lcore gives one of its queues away, if it may now.
+    fn give(&mut self, from: usize, to: usize, queue: usize) {
+        let (from, to) = (from % self.lcores.len(), to % self.lcores.len());
+        let lcore = &mut self.lcores[from];
+        let Some(at) = queue.checked_rem(lcore.queues.len()) else { return };
+        if from != to && lcore.member.give(at) == Some(DEPTH) {
+            self.moving.push_back((from, to, lcore.queues.swap_remove(at)));
+        }
+    }
+
+    /// A queue that was given away reaches its new lcore.
+    fn take(&mut self) {
+        let Some((from, to, queue)) = self.moving.pop_front() else { return };
+        self.lcores[to].queues.push(queue);
+        self.lcores[to].member.take(DEPTH);
+        self.taken.push((from, to));
+    }
+
+    /// Those whose queues are polled now hear of it.
+    fn arrive_taken(&mut self) {
+        for (from, to) in std::mem::take(&mut self.taken) {
+            if self.lcores[to].member.has_polled_taken() {
+                self.lcores[from].member.arrived();
+            } else {
+                self.taken.push((from, to));
+            }
+        }
+    }
+
+    /// A frame arrives at a queue that nobody polls.
+    fn arrive_moving(&mut self) {
+        if let Some((.., queue)) = self.moving.front_mut().filter(|(.., queue)| queue.len() < DEPTH) {
+            queue.push_back((self.sent, 1));
+            self.sent += 1;
+        }
+    }
+
     /// Waiting frames enter the next lcore's ring, as long as `spare` places are left there.
     fn hand_over(&mut self, at: usize, spare: usize) {
         let next = (at + 1) % self.lcores.len();
@@ -99,7 +141,7 @@ impl World {
 
     fn inside(&self) -> Vec<u64> {
         let all = self.lcores.iter().flat_map(|l| l.queues.iter().flatten().chain(&l.ring).chain(&l.waits));
-        all.map(|(frame, _)| *frame).collect()
+        all.chain(self.moving.iter().flat_map(|(.., queue)| queue)).map(|(frame, _)| *frame).collect()
     }
 }
 
@@ -108,6 +150,10 @@ enum Step {
     Arrive { lcore: usize, queue: usize, hand_over: bool },
     Round(usize),
     Ask(usize),
+    Give { from: usize, to: usize, queue: usize },
+    Take,
+    ArriveMoving,
+    ArriveTaken,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -116,6 +162,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(lcore, queue, hand_over)| Step::Arrive { lcore, queue, hand_over }),
         6 => (0usize..4).prop_map(Step::Round),
         1 => (0usize..4).prop_map(Step::Ask),
+        1 => (0usize..4, 0usize..4, 0usize..3).prop_map(|(from, to, queue)| Step::Give { from, to, queue }),
+        1 => Just(Step::Take),
+        1 => Just(Step::ArriveMoving),
+        1 => Just(Step::ArriveTaken),
     ]
 }
 
@@ -130,6 +180,10 @@ proptest! {
             match step {
                 Step::Arrive { lcore, queue, hand_over } => world.arrive(lcore, queue, hand_over),
                 Step::Round(lcore) => world.round(lcore),
+                Step::Give { from, to, queue } => world.give(from, to, queue),
+                Step::Take => world.take(),
+                Step::ArriveMoving => world.arrive_moving(),
+                Step::ArriveTaken => world.arrive_taken(),
                 Step::Ask(lcore) => {
                     let ticket = world.lcores[lcore % lcores].member.request();
                     asked.push((ticket, world.inside()));
@@ -143,7 +197,9 @@ proptest! {
             }
         }
         // Under load that never ends, too, every moment is over some time.
-        for _ in 0..8 * DEPTH {
+        for _ in 0..16 * DEPTH {
+            world.take();
+            world.arrive_taken();
             for lcore in 0..lcores {
                 (0..BURST).for_each(|_| world.arrive(lcore, 0, true));
                 world.round(lcore);
@@ -151,6 +207,37 @@ proptest! {
         }
         prop_assert!(asked.iter().all(|(ticket, _)| world.lcores[0].member.is_complete(*ticket)));
     }
+}
+
+/// What makes [`no_earlier_frame_is_left_when_a_request_is_complete`] hold while queues move, in single steps.
+#[test]
+fn the_frames_of_a_queue_on_its_way_are_awaited() {
+    let mut world = World::new(2, 1);
+    world.arrive(0, 0, true);
+    world.give(0, 1, 0);
+    let ticket = world.lcores[1].member.request();
+    let rounds = |world: &mut World| (0..3 * DEPTH).for_each(|n| world.round(n % 2));
+    rounds(&mut world);
+    assert!(!world.lcores[1].member.is_complete(ticket));
+    world.take();
+    rounds(&mut world);
+    assert!(!world.lcores[1].member.is_complete(ticket), "its giver does not know yet");
+    assert!(world.lcores[1].member.has_polled_taken());
+    world.arrive_taken();
+    rounds(&mut world);
+    assert!(world.lcores[1].member.is_complete(ticket));
+    assert_eq!(world.inside(), Vec::<u64>::new());
+    assert_eq!(world.lcores[0].member.give(0), None, "it has none");
+}
+
+#[test]
+fn no_queue_is_given_away_while_a_request_is_served() {
+    let mut world = World::new(2, 1);
+    let ticket = world.lcores[1].member.request();
+    assert_eq!(world.lcores[0].member.give(0), None);
+    (0..4).for_each(|n| world.round(n % 2));
+    assert!(world.lcores[0].member.is_complete(ticket));
+    assert_eq!(world.lcores[0].member.give(0), Some(DEPTH));
 }
 
 #[test]
