@@ -66,13 +66,12 @@ fn run(args: &Args) -> Result<()> {
     let name = config.name.clone();
     let ctl = config.ctl.clone();
     let started = start::start(config, source, rt.handle(), stop);
-    let (mut control, eal) = started.with_context(|| args.config.display().to_string())?;
+    let mut control = started.with_context(|| args.config.display().to_string())?;
     if control.forwards() {
         log::info!("{name} is running; ask it with `stopover --ctl {} show port info all`", ctl.display());
     }
     control.run();
     control.shut_down();
-    drop(eal);
     Ok(())
 }
 

@@ -144,6 +144,34 @@ impl BoardLink {
         }
     }
 
+    /// Follows a network from now on.
+    pub fn follow(&self, vni: Vni) {
+        if let Some(session) = &self.session {
+            session.follow(vni);
+        }
+    }
+
+    /// Follows it no longer.
+    pub fn unfollow(&self, vni: Vni) {
+        if let Some(session) = &self.session {
+            session.unfollow(vni);
+        }
+    }
+
+    /// Has a segment in a network from now on.
+    pub fn join(&self, vni: Vni) {
+        if let Some(session) = &self.session {
+            session.join(vni, true);
+        }
+    }
+
+    /// Has none there any more.
+    pub fn leave(&self, vni: Vni) {
+        if let Some(session) = &self.session {
+            session.leave(vni);
+        }
+    }
+
     /// Sends a request about a migration.
     pub fn request(&self, request: BoardRequest) {
         let Some(session) = &self.session else { return };

@@ -67,6 +67,16 @@ pub fn changes(was: &Declared, is: &Declared, ids: &mut HostIds) -> Vec<Change> 
     changes
 }
 
+/// The rows of a network, without hosts, which are known whatever networks there are.
+fn of_network(declared: &Declared, vni: Vni) -> Declared {
+    Declared {
+        networks: declared.networks.iter().filter(|row| row.vni == vni).cloned().collect(),
+        members: declared.members.iter().filter(|row| row.vni == vni).cloned().collect(),
+        nodes: declared.nodes.iter().filter(|row| row.vni == vni).cloned().collect(),
+        ..Declared::default()
+    }
+}
+
 fn host(row: &HostRow, id: u32) -> Host {
     Host {
         id,
@@ -128,6 +138,13 @@ impl Control {
         let Truth::Declared(declared) = &self.config.truth else { return };
         let declared = Arc::clone(declared);
         self.redeclare(0, &Declared::default(), &declared);
+    }
+
+    /// Applies what is declared of a network that has its first port here.
+    pub(crate) fn declare_network(&mut self, now_ms: u64, vni: Vni) {
+        let Truth::Declared(declared) = &self.config.truth else { return };
+        let of_network = of_network(declared, vni);
+        self.redeclare(now_ms, &Declared::default(), &of_network);
     }
 
     /// Applies the difference of two declarations.

@@ -93,10 +93,16 @@ impl Loops {
     /// `instance`: a number that no other process has. All ports are blocked until they have a link.
     #[must_use]
     pub fn new(host: HostName, instance: u64, segments: Vec<Segment>) -> (Self, Vec<Effect>) {
-        let index = segments.iter().enumerate().map(|(at, s)| ((s.port, s.vlan), at)).collect();
+        let mut loops = Self { host, instance, locations: Vec::new(), index: HashMap::new() };
+        let blocked = loops.add(segments);
+        (loops, blocked)
+    }
+
+    /// These segments are here from now on, blocked until they have a link.
+    pub fn add(&mut self, segments: Vec<Segment>) -> Vec<Effect> {
         let blocked =
             segments.iter().map(|s| Effect::Block { port: s.port, vlan: s.vlan, on: true }).collect();
-        let location = |segment| Location {
+        self.locations.extend(segments.into_iter().map(|segment| Location {
             segment,
             state: State::Down,
             better: Vec::new(),
@@ -104,8 +110,20 @@ impl Loops {
             due_ms: u64::MAX,
             fast_until_ms: 0,
             reported_ms: None,
-        };
-        (Self { host, instance, locations: segments.into_iter().map(location).collect(), index }, blocked)
+        }));
+        self.number_locations();
+        blocked
+    }
+
+    /// The segments of a port are gone.
+    pub fn remove_port(&mut self, port: u16) {
+        self.locations.retain(|location| location.segment.port != port);
+        self.number_locations();
+    }
+
+    fn number_locations(&mut self) {
+        let numbered = self.locations.iter().enumerate();
+        self.index = numbered.map(|(at, l)| ((l.segment.port, l.segment.vlan), at)).collect();
     }
 
     /// A port has gained or lost its link.

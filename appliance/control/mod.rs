@@ -15,7 +15,9 @@ mod board_link;
 mod board_updates;
 mod changes;
 mod config_requests;
+pub mod connect;
 pub mod declared;
+pub mod devices;
 pub mod effects;
 mod execute;
 pub mod lists;
@@ -24,7 +26,9 @@ pub mod metrics;
 pub mod mtu;
 pub mod paths;
 pub mod plan;
+pub mod port_changes;
 pub mod ports;
+pub mod queue_moves;
 pub mod replica;
 mod reports;
 pub mod request;
@@ -32,6 +36,7 @@ pub mod rows;
 pub mod server;
 pub mod show;
 pub mod source;
+pub mod spread;
 pub mod start;
 pub mod station_limits;
 pub mod stations;
@@ -46,13 +51,16 @@ use crate::pipeline::{RouterSeen, ports::Role};
 use crate::tables::Tables;
 use crate::underlay::Underlay;
 use crossbeam::channel::Select;
+use dpdk::Eal;
 
 use api::Api;
 use board_link::BoardLink;
 use changes::Changes;
 use declared::HostIds;
 use loops::Loops;
+use port_changes::PortChanges;
 use ports::Ports;
+use queue_moves::QueueMoves;
 use replica::Replica;
 use stations::Stations;
 use std::{
@@ -71,7 +79,6 @@ const MAX_SLEEP: Duration = Duration::from_millis(100);
 pub struct Control {
     pub(crate) config: Appliance,
     pub(crate) began: Instant,
-    pub(crate) dpdk: String,
     pub(crate) tables: Tables,
     pub(crate) replica: Replica,
     pub(crate) stations: Stations,
@@ -84,7 +91,11 @@ pub struct Control {
     pub(crate) api: Api,
     pub(crate) changes: Changes,
     pub(crate) host_ids: HostIds,
+    pub(crate) port_changes: PortChanges,
+    pub(crate) queue_moves: QueueMoves,
     pub(crate) stop: Arc<AtomicBool>,
+    /// The last field: everything made from it is dropped before.
+    pub(crate) eal: Eal,
 }
 
 impl Control {
@@ -132,6 +143,7 @@ impl Control {
             self.migrations.next_timeout(now_ms),
             self.board.next_timeout(),
             self.api.next_timeout(now_ms),
+            self.next_spread(),
         ];
         due_ms.into_iter().flatten().min()
     }
@@ -139,6 +151,9 @@ impl Control {
     fn round(&mut self) {
         let now_ms = self.now_ms();
         self.drain_lcore_events(now_ms);
+        self.spread_queues_by_load(now_ms);
+        self.advance_port_changes(now_ms);
+        self.continue_change();
         self.migrate(now_ms, |migrations| migrations.watch_vifs(now_ms));
         self.watch_links(now_ms);
         let effects = self.stations.tick(&mut self.tables, now_ms);

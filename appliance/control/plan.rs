@@ -77,29 +77,57 @@ pub struct Plan {
 impl Plan {
     /// `facts` are in the order of the configuration's ports.
     pub fn new(config: &Appliance, facts: &[Facts], tables: &mut Tables) -> Result<Self, Full> {
-        let mut plan = Self {
+        let mut plan = Self::empty(config.max_network_stations);
+        for (number, (port, facts)) in (0u16..).zip(config.ports.iter().zip(facts)) {
+            plan.add(number, port, facts, tables)?;
+        }
+        Ok(plan)
+    }
+
+    /// Without a port. `per_network`: the most learned stations in one network.
+    fn empty(per_network: u32) -> Self {
+        Self {
             ports: Vec::new(),
             declared: Vec::new(),
             networks: BTreeMap::new(),
             ageing_ms: HashMap::new(),
-            limits: Limits { per_network: config.max_network_stations, ports: HashMap::new() },
+            limits: Limits { per_network, ports: HashMap::new() },
             segments: Vec::new(),
             underlays: Vec::new(),
-        };
-        for (number, (port, facts)) in (0u16..).zip(config.ports.iter().zip(facts)) {
-            let role = match &port.role {
-                config::Role::Vif(vif) => plan.vif(number, vif, tables)?,
-                config::Role::Segment(segment) => plan.segment(number, segment, facts.mac, tables)?,
-                config::Role::Underlay(underlay) => plan.underlay(number, underlay, facts),
-            };
-            plan.ports.push(Port {
-                mtu: facts.mtu,
-                fills_checksums: facts.fills_checksums,
-                segments_tcp: facts.segments_tcp,
-                role,
-            });
         }
+    }
+
+    /// With one port of this number.
+    pub fn of_port(
+        number: u16,
+        port: &config::Port,
+        facts: &Facts,
+        tables: &mut Tables,
+    ) -> Result<Self, Full> {
+        let mut plan = Self::empty(0);
+        plan.add(number, port, facts, tables)?;
         Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        number: u16,
+        port: &config::Port,
+        facts: &Facts,
+        tables: &mut Tables,
+    ) -> Result<(), Full> {
+        let role = match &port.role {
+            config::Role::Vif(vif) => self.vif(number, vif, tables)?,
+            config::Role::Segment(segment) => self.segment(number, segment, facts.mac, tables)?,
+            config::Role::Underlay(underlay) => self.underlay(number, underlay, facts),
+        };
+        self.ports.push(Port {
+            mtu: facts.mtu,
+            fills_checksums: facts.fills_checksums,
+            segments_tcp: facts.segments_tcp,
+            role,
+        });
+        Ok(())
     }
 
     /// The networks in which stations may appear that nothing declares.
@@ -243,12 +271,17 @@ pub fn routes(underlay: &config::Underlay) -> Vec<Route> {
 /// Every network in which this appliance has a port.
 #[must_use]
 pub fn interest(config: &Appliance) -> BTreeSet<Vni> {
-    let of = |port: &config::Port| match &port.role {
-        config::Role::Vif(vif) => vec![vif.vni],
+    config.ports.iter().flat_map(networks_of).collect()
+}
+
+/// The networks of a port.
+#[must_use]
+pub fn networks_of(port: &config::Port) -> BTreeSet<Vni> {
+    match &port.role {
+        config::Role::Vif(vif) => [vif.vni].into(),
         config::Role::Segment(segment) => segment.vni.iter().chain(segment.vlans.values()).copied().collect(),
-        config::Role::Underlay(_) => Vec::new(),
-    };
-    config.ports.iter().flat_map(of).collect()
+        config::Role::Underlay(_) => BTreeSet::new(),
+    }
 }
 
 fn as_ipv4(ip: IpAddr) -> Option<std::net::Ipv4Addr> {

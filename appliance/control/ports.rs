@@ -1,7 +1,10 @@
 //! The ports and the lcores that serve them. Enters: links of devices, frames and orders for lcores. Leaves: which
-//! links have changed, what lcores report, frames for lcores to send. `handles` are what is held of each.
+//! links have changed, what lcores report, frames for lcores to send. `handles` are what is held of each, `queues` says
+//! which lcore has which queue, `changes` is for ports that come and go.
 
+mod changes;
 mod handles;
+pub mod queues;
 
 use crate::lcore::{
     egress::{Order, Rings},
@@ -36,6 +39,7 @@ pub struct Ports {
     event: Sender<()>,
     sleeper: Sleeper,
     link_due_ms: u64,
+    changes: changes::Changes,
     /// The lcores know that this thread sleeps.
     announced: bool,
     /// Until when no sleep is announced.
@@ -68,6 +72,7 @@ impl Ports {
             event,
             sleeper,
             link_due_ms: 0,
+            changes: changes::Changes::default(),
             announced: false,
             rest_until_ms: 0,
         })
@@ -83,13 +88,7 @@ impl Ports {
     pub fn run(&mut self, handles: Vec<PortHandle>, lcores: Vec<LcoreHandle>) {
         (self.handles, self.lcores) = ((0..).zip(handles).collect(), lcores);
         for port in self.handles.values() {
-            let event = self.event.clone();
-            let subscribed = port.device.on_event(move |_| {
-                let _ = event.try_send(());
-            });
-            if let Err(e) = subscribed {
-                log::warn!("port {}: {e}; its link is still read every {LINK_EVERY_MS} ms", port.name);
-            }
+            watch(port, &self.event);
         }
     }
 
@@ -149,7 +148,7 @@ impl Ports {
     pub fn has_family(&self, ip: IpAddr) -> bool {
         self.stage.iter().any(|port| match &port.role {
             Role::Underlay(underlay) => underlay.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4()),
-            Role::Vif(_) | Role::Segment(_) => false,
+            Role::Vif(_) | Role::Segment(_) | Role::Absent => false,
         })
     }
 
@@ -173,6 +172,11 @@ impl Ports {
     #[must_use]
     pub fn lcores(&self) -> &[LcoreHandle] {
         &self.lcores
+    }
+
+    /// The same, to change what is known of their queues.
+    pub fn lcores_mut(&mut self) -> &mut [LcoreHandle] {
+        &mut self.lcores
     }
 
     /// The rings of each lcore.
@@ -264,5 +268,16 @@ impl Ports {
             }
         }
         given
+    }
+}
+
+/// Has a port wake the control thread by `event`.
+fn watch(port: &PortHandle, event: &Sender<()>) {
+    let event = event.clone();
+    let subscribed = port.device.on_event(move |_| {
+        let _ = event.try_send(());
+    });
+    if let Err(e) = subscribed {
+        log::warn!("port {}: {e}; its link is still read every {LINK_EVERY_MS} ms", port.name);
     }
 }

@@ -66,12 +66,31 @@ pub struct NetworkRecord {
     pub mtu: u16,
     /// Hosts with members, and whether they have segments.
     pub members: BTreeMap<u32, bool>,
+    /// Whether it is followed. Its record is kept afterwards: the board removes what it has said of it one by one.
+    followed: bool,
     /// Local ports in it.
     pub ports: Vec<Member>,
     /// Nodes that are locked, or were until recently.
     pub migrating: BTreeSet<Mac>,
     /// The same, until other hosts send them no copies of their own any more.
     pub moved: BTreeSet<Mac>,
+}
+
+impl NetworkRecord {
+    /// Of which the board has said nothing yet.
+    fn new(bd: Bd, ports: Vec<Member>) -> Self {
+        Self {
+            bd,
+            name: String::new(),
+            flood: FloodPolicy::default(),
+            mtu: 0,
+            members: BTreeMap::new(),
+            followed: true,
+            ports,
+            migrating: BTreeSet::new(),
+            moved: BTreeSet::new(),
+        }
+    }
 }
 
 /// The board's state, as far as this appliance needs it.
@@ -121,22 +140,8 @@ impl Replica {
     /// An empty replica for host `own`. `networks`: those in which this host has ports.
     #[must_use]
     pub fn new(own: HostName, networks: impl IntoIterator<Item = (Vni, Bd, Vec<Member>)>) -> Self {
-        let networks: BTreeMap<_, _> = networks
-            .into_iter()
-            .map(|(vni, bd, ports)| {
-                let record = NetworkRecord {
-                    bd,
-                    name: String::new(),
-                    flood: FloodPolicy::default(),
-                    mtu: 0,
-                    members: BTreeMap::new(),
-                    ports,
-                    migrating: BTreeSet::new(),
-                    moved: BTreeSet::new(),
-                };
-                (vni, record)
-            })
-            .collect();
+        let networks: BTreeMap<_, _> =
+            networks.into_iter().map(|(vni, bd, ports)| (vni, NetworkRecord::new(bd, ports))).collect();
         let dirty = networks.keys().copied().collect();
         let vnis = networks.iter().map(|(vni, record)| (record.bd, *vni)).collect();
         Self {
@@ -157,13 +162,53 @@ impl Replica {
 
     /// All networks with local ports, in order.
     pub fn networks(&self) -> impl Iterator<Item = (Vni, &NetworkRecord)> {
-        self.networks.iter().map(|(vni, record)| (*vni, record))
+        self.networks_from(0)
     }
 
     /// The same, from this VNI on.
     pub fn networks_from(&self, vni: u32) -> impl Iterator<Item = (Vni, &NetworkRecord)> {
         let from = Vni::from_field(vni.max(1));
-        from.into_iter().flat_map(|from| self.networks.range(from..)).map(|(vni, record)| (*vni, record))
+        let all = from.into_iter().flat_map(|from| self.networks.range(from..));
+        all.filter(|(_, record)| record.followed).map(|(vni, record)| (*vni, record))
+    }
+
+    /// A port is in this network from now on. Returns whether it is the first here.
+    pub fn add_port(&mut self, vni: Vni, bd: Bd, member: Member) -> bool {
+        let record = self.networks.entry(vni).or_insert_with(|| NetworkRecord::new(bd, Vec::new()));
+        record.ports.push(member);
+        record.followed = true;
+        let is_first = record.ports.len() == 1;
+        self.vnis.insert(bd, vni);
+        self.dirty.insert(vni);
+        is_first
+    }
+
+    /// A port is in no network any more. Returns the networks that have no port here now.
+    pub fn remove_port(&mut self, port: u16) -> Vec<Vni> {
+        self.port(port, false);
+        let mut without = Vec::new();
+        for (vni, record) in &mut self.networks {
+            let before = record.ports.len();
+            record.ports.retain(|member| member.port != port);
+            if record.ports.len() != before {
+                self.dirty.insert(*vni);
+                record.followed = !record.ports.is_empty();
+                without.extend((!record.followed).then_some(*vni));
+            }
+        }
+        without
+    }
+
+    /// Whether this host has ports in a network.
+    #[must_use]
+    pub fn is_followed(&self, vni: Vni) -> bool {
+        self.networks.get(&vni).is_some_and(|record| record.followed)
+    }
+
+    /// Whether a network has a segment here.
+    #[must_use]
+    pub fn has_segment(&self, vni: Vni) -> bool {
+        self.networks.get(&vni).is_some_and(|record| record.ports.iter().any(|member| member.segment))
     }
 
     /// A bridge domain's VNI.

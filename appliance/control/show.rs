@@ -59,7 +59,7 @@ impl Control {
         ctl::Version {
             name: self.config.name.to_string(),
             version: concat!(env!("CARGO_PKG_VERSION"), " (", env!("STOPOVER_COMMIT"), ")").to_owned(),
-            dpdk: self.dpdk.clone(),
+            dpdk: self.eal.version(),
             pid: std::process::id(),
             uptime_s: self.began.elapsed().as_secs(),
         }
@@ -158,7 +158,10 @@ impl Control {
 
     /// Each lcore's counters since the start.
     pub(crate) fn readings(&self) -> Readings {
-        self.ports.lcores().iter().map(|lcore| (lcore.lcore, lcore.counters.read())).collect()
+        let lcores = self.ports.lcores().iter().enumerate();
+        lcores
+            .map(|(at, lcore)| (lcore.lcore, self.ports.without_earlier(at, lcore.counters.read())))
+            .collect()
     }
 
     pub(crate) fn show_fwd(&self, readings: &Readings) -> ctl::FwdStats {
@@ -209,7 +212,11 @@ impl Control {
                     (.., false) => ctl::LcoreState::Polling,
                     (.., true) => ctl::LcoreState::Sleeping,
                 },
-                queues: lcore.queues.clone(),
+                queues: lcore
+                    .queues
+                    .iter()
+                    .map(|at| format!("{}:{}", self.ports.name(at.port), at.queue))
+                    .collect(),
                 polls: time.polls,
                 empty_polls: time.empty_polls,
                 bursts: time.bursts,

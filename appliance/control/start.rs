@@ -3,7 +3,6 @@
 //! and lcores. So no frame meets an empty table. The start waits for that snapshot without a limit, and answers the
 //! operator meanwhile. `devices` configures and starts devices; `launch` starts lcores.
 
-mod devices;
 mod launch;
 
 use super::{
@@ -12,9 +11,12 @@ use super::{
     board_link::BoardLink,
     changes::Changes,
     declared::HostIds,
+    devices::{self, Devices},
     loops::Loops,
     plan::{self, Facts, Plan},
+    port_changes::PortChanges,
     ports::Ports,
+    queue_moves::QueueMoves,
     replica::Replica,
     request::PendingRequest,
     server,
@@ -28,7 +30,6 @@ use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
 use anyhow::Result;
 use crossbeam::channel;
-use devices::Devices;
 use dpdk::{Eal, Mempool};
 use std::{
     collections::BTreeSet,
@@ -71,7 +72,7 @@ pub fn start(
     source: Source,
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
-) -> Result<(Control, Eal)> {
+) -> Result<Control> {
     check(&config)?;
     server::prepare_socket_path(&config.ctl)?;
     vhost_sockets::prepare_sockets(&config)?;
@@ -81,16 +82,16 @@ pub fn start(
     let Devices { pool, assigned, ready } = Devices::configure(&eal, &config)?;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let Built { mut control, views, segments } =
-        build(config, source, &facts, assigned.len(), (pool, eal.version()), rt, stop)?;
+        build(config, source, &facts, assigned.len(), (pool, eal), rt, stop)?;
     if let Some((session, updates)) = open_session(&control.config, &facts, rt, segments) {
         control.board.open(session, updates);
         if !control.await_snapshot() {
             // Stopped: there is no state to forward by, so nothing is started.
-            return Ok((control, eal));
+            return Ok(control);
         }
     }
     let running = devices::start_ports(&control.config, ready)
-        .and_then(|started| launch::launch(&eal, &control, started, &assigned, views));
+        .and_then(|started| launch::launch(&control, started, &assigned, views));
     match running {
         Ok((handles, lcores)) => control.ports.run(handles, lcores),
         Err(e) => {
@@ -98,7 +99,7 @@ pub fn start(
             return Err(e);
         }
     }
-    Ok((control, eal))
+    Ok(control)
 }
 
 /// Builds the control thread's state and opens the control socket. `facts`: of the configuration's ports, in their order.
@@ -107,7 +108,7 @@ fn build(
     source: Source,
     facts: &[Facts],
     lcores: usize,
-    (pool, dpdk): (Mempool, String),
+    (pool, eal): (Mempool, Eal),
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<Built> {
@@ -127,7 +128,6 @@ fn build(
     let socket = server::serve(rt, &config, source.path(), request_tx)?;
     let mut control = Control {
         began: Instant::now(),
-        dpdk,
         underlay: Underlay::new(plan.underlays),
         board: BoardLink::new(&config),
         hold: HoldPool::new(config.migration.hold_bytes),
@@ -141,7 +141,10 @@ fn build(
         changes: Changes::new(source)?,
         host_ids: HostIds::default(),
         migrations,
+        port_changes: PortChanges::default(),
+        queue_moves: QueueMoves::default(),
         stop,
+        eal,
     };
     control.execute(0, blocked);
     // Declarations are in the tables before the first frame is received.

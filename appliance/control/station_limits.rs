@@ -86,6 +86,15 @@ impl Census {
         }
     }
 
+    /// A port has these limits from now on, and no history.
+    pub fn replace_port(&mut self, port: u16, limits: Option<PortLimits>) {
+        self.limits.ports.remove(&port);
+        self.limits.ports.extend(limits.map(|limits| (port, limits)));
+        self.buckets.remove(&port);
+        self.addresses.remove(&port);
+        self.refused_addresses.remove(&port);
+    }
+
     /// Learned stations of a port.
     #[must_use]
     pub fn count_at(&self, port: u16) -> u32 {

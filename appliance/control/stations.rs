@@ -11,7 +11,7 @@ mod learning;
 use super::{
     addresses::Addresses,
     effects::{Effect, Probe, Removal},
-    station_limits::{Census, Limits},
+    station_limits::{Census, Limits, PortLimits},
 };
 use crate::pipeline::Learn;
 use crate::tables::{Tables, packed::Bd};
@@ -126,6 +126,35 @@ impl Stations {
     #[must_use]
     pub fn limited(self, limits: Limits) -> Self {
         Self { census: Census::new(limits), ..self }
+    }
+
+    /// Stations of this network may be here from now on.
+    pub fn add_network(&mut self, bd: Bd, vni: Vni) {
+        self.vnis.insert(bd, vni);
+    }
+
+    /// A port with these stations may have a link from now on. `ageing_ms`, `limits`: of a segment.
+    pub fn add_port(
+        &mut self,
+        port: u16,
+        declared: Vec<Declared>,
+        ageing_ms: Option<u64>,
+        limits: Option<PortLimits>,
+    ) {
+        self.declared.extend(declared);
+        self.ageing_ms.extend(ageing_ms.map(|ms| (port, ms)));
+        self.census.replace_port(port, limits);
+    }
+
+    /// A port is gone: its stations are removed, and nothing that was seen there counts.
+    pub fn remove_port(&mut self, tables: &mut Tables, port: u16) -> Vec<Effect> {
+        self.up.remove(&port);
+        let effects = self.remove_at(tables, |at, _| at == port);
+        self.declared.retain(|declared| declared.port != port);
+        self.ageing_ms.remove(&port);
+        self.blocked.retain(|(at, _)| *at != port);
+        self.census.replace_port(port, None);
+        effects
     }
 
     /// Does what is due: ages stations and probes addresses, opens the gates for new stations.

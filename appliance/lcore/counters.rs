@@ -27,6 +27,18 @@ pub struct PortReading {
     pub tx_dropped: u64,
 }
 
+impl PortReading {
+    /// What was counted since an earlier reading.
+    #[must_use]
+    pub fn since(self, then: Self) -> Self {
+        Self {
+            received: self.received.wrapping_sub(then.received),
+            sent: self.sent.wrapping_sub(then.sent),
+            tx_dropped: self.tx_dropped.wrapping_sub(then.tx_dropped),
+        }
+    }
+}
+
 /// A reading of [`LoopCounters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of LoopCounters")]
@@ -56,14 +68,11 @@ impl LcoreReading {
     /// What was counted since an earlier reading; a port that is missing there counts as zeros.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let ports = self.ports.iter().enumerate().map(|(at, now)| {
-            let then = earlier.ports.get(at).copied().unwrap_or_default();
-            PortReading {
-                received: now.received.wrapping_sub(then.received),
-                sent: now.sent.wrapping_sub(then.sent),
-                tx_dropped: now.tx_dropped.wrapping_sub(then.tx_dropped),
-            }
-        });
+        let ports = self
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(at, now)| now.since(earlier.ports.get(at).copied().unwrap_or_default()));
         let (lost, before) = (self.events, earlier.events);
         let (now, then) = (self.time, earlier.time);
         Self {
@@ -149,14 +158,20 @@ impl LcoreCounters {
         }
     }
 
-    /// All of them now.
+    /// Those of one port now.
     #[must_use]
-    pub fn read(&self) -> LcoreReading {
-        let ports = self.ports.iter().map(|port| PortReading {
+    pub fn read_port(&self, at: usize) -> PortReading {
+        self.ports.get(at).map_or_else(PortReading::default, |port| PortReading {
             received: port.received.load(Relaxed),
             sent: port.sent.load(Relaxed),
             tx_dropped: port.tx_dropped.load(Relaxed),
-        });
+        })
+    }
+
+    /// All of them now.
+    #[must_use]
+    pub fn read(&self) -> LcoreReading {
+        let ports = (0..self.ports.len()).map(|at| self.read_port(at));
         LcoreReading {
             packets: self.packets.read(),
             time: TimeReading {

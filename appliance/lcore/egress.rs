@@ -1,6 +1,7 @@
 //! The egress of one lcore's stages: TX ports, rings to and from the control thread, and the mempool for new frames.
 
 use super::{
+    changes::{Change, ChangeRing},
     counters::LcoreCounters,
     events::{DataplaneEvent, EventRings, Events},
     packet::MbufPool,
@@ -31,7 +32,7 @@ use stopover_net::Mac;
 /// A frame that an underlay port received for the VTEP itself, or a segment port for the control thread.
 pub type ToControl = (u16, Mbuf);
 
-/// What an lcore sends for the control thread.
+/// What an lcore does for the control thread.
 #[derive(Debug)]
 pub enum Order {
     /// A frame, through a port.
@@ -40,6 +41,8 @@ pub enum Order {
     MarkerBehind(u16, Network, Mbuf),
     /// End markers like this one to a host, behind all that this lcore has sent there for their node.
     EndPath(u32, Network, Mbuf),
+    /// A change of what it works with; comes back by [`Rings::changed`].
+    Change(Box<Change>),
 }
 
 /// ICMP errors that one lcore may send: a rate, and a burst.
@@ -78,6 +81,10 @@ pub struct Rings {
     pub events: EventRings,
     /// Orders to send.
     pub from_control: Arc<ArrayQueue<Order>>,
+    /// Changes that were executed.
+    pub changed: ChangeRing,
+    /// Receive queues that other lcores give to this one.
+    pub given: ChangeRing,
     /// Wakes the control thread after something was put into a ring of it.
     pub wake: Wake,
 }
@@ -91,6 +98,8 @@ impl Rings {
             probes: Arc::new(ArrayQueue::new(places)),
             events: EventRings::new(places),
             from_control: Arc::new(ArrayQueue::new(places)),
+            changed: Arc::new(ArrayQueue::new(places)),
+            given: Arc::new(ArrayQueue::new(places)),
             wake,
         }
     }
@@ -98,7 +107,10 @@ impl Rings {
     /// Whether nothing waits for the control thread.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.to_control.is_empty() && self.probes.is_empty() && self.events.is_empty()
+        self.to_control.is_empty()
+            && self.probes.is_empty()
+            && self.events.is_empty()
+            && self.changed.is_empty()
     }
 }
 
@@ -230,6 +242,37 @@ impl LcoreEgress {
             Some(TxPort::Own(queue)) => queue.waits(),
             Some(TxPort::Other(other)) => other.is_congested(),
             Some(TxPort::Closed) | None => false,
+        }
+    }
+
+    /// Whether no frame that this lcore sent waits anywhere before a device, or before a lcore that owns its queue.
+    #[cold]
+    pub fn is_quiet(&self) -> bool {
+        let none_waits = |tx_port: &TxPort| match tx_port {
+            TxPort::Own(queue) => queue.is_quiet(),
+            TxPort::Other(other) => other.is_quiet(),
+            TxPort::Closed => true,
+        };
+        self.reorder.is_empty() && self.markers.is_empty() && self.tx_ports.iter().all(none_waits)
+    }
+
+    /// Whether other lcores hand this one frames for a queue that it owns.
+    #[must_use]
+    pub fn owns_shared_queue(&self) -> bool {
+        self.tx_ports.iter().any(|tx_port| matches!(tx_port, TxPort::Own(queue) if queue.handoff.is_some()))
+    }
+
+    /// Drops what waits for a port, also in the ring from other lcores.
+    pub fn close(&mut self, port: u16) {
+        let (at, reason) = (usize::from(port), DropReason::PortDown);
+        let (Some(tx_port), Some(counters)) = (self.tx_ports.get_mut(at), self.counters.ports.get(at)) else {
+            return;
+        };
+        let packets = &self.counters.packets;
+        match tx_port {
+            TxPort::Own(queue) => queue.close(reason, packets, counters),
+            TxPort::Other(other) => other.discard(reason, packets, counters),
+            TxPort::Closed => {}
         }
     }
 

@@ -82,6 +82,12 @@ impl Handover {
         self.tx_hold.as_ref().is_some_and(|(tx_hold, _)| !tx_hold.is_empty())
     }
 
+    /// Whether the other lcore has taken everything.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.ring.is_empty() && !self.waits()
+    }
+
     /// The frames that wait for room in the ring, and how many have left.
     #[must_use]
     pub fn waiting(&self) -> Ring {

@@ -7,6 +7,20 @@ use std::time::Duration;
 /// The first sleep, in microseconds; each further one is twice as long.
 const FIRST_US: u32 = 1;
 
+/// How long the kernel may take to wake an lcore, in microseconds: a timer in a VM.
+const WAKE_US: u64 = 20;
+/// Bits of the smallest Ethernet frame on the wire, with preamble and gap (IEEE 802.3 clause 4.2.3.3, Annex 4A).
+const MIN_FRAME_BITS: u64 = 84 * 8;
+
+/// The longest sleep, in microseconds, after which the smallest frames at full speed have not filled a receive ring of so
+/// many descriptors. 0: an lcore must not sleep.
+#[must_use]
+pub const fn longest_sleep_us(descriptors: u16, mbps: u32) -> u64 {
+    // Mbit/s are bits per microsecond.
+    let fill_us = descriptors as u64 * MIN_FRAME_BITS / if mbps == 0 { 1 } else { mbps as u64 };
+    fill_us.saturating_sub(WAKE_US)
+}
+
 /// How long an lcore has had no work, and its next sleep.
 #[derive(Debug)]
 pub struct Idle {
@@ -59,6 +73,23 @@ mod tests {
         assert_eq!(idle.after(1, 2000), None);
         assert_eq!(idle.after(0, 2100), None, "polling again");
         assert_eq!(idle.after(0, 2101), Some(Duration::from_micros(1)), "and from the shortest");
+    }
+
+    /// A ring of the default size overran with a cap of 100 µs: at 10 Gbit/s it is full after 34 µs.
+    #[test]
+    fn a_ring_does_not_overrun_while_an_lcore_sleeps() {
+        for descriptors in [64, 512, 1024, 4096] {
+            for mbps in [100, 1_000, 10_000, 25_000, 100_000, 400_000] {
+                let frames = |us: u64| us * u64::from(mbps) / MIN_FRAME_BITS;
+                let sleep_us = longest_sleep_us(descriptors, mbps);
+                assert!(sleep_us == 0 || frames(sleep_us + WAKE_US) <= u64::from(descriptors));
+                assert!(frames(sleep_us + WAKE_US + 1) + 1 >= u64::from(descriptors).min(frames(WAKE_US)));
+            }
+        }
+        assert_eq!(longest_sleep_us(512, 10_000), 14);
+        assert_eq!(longest_sleep_us(512, 1_000), 324);
+        assert_eq!(longest_sleep_us(512, 100_000), 0);
+        assert_eq!(longest_sleep_us(4096, 25_000), 90);
     }
 
     #[test]

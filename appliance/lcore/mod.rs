@@ -3,6 +3,7 @@
 //! wait: no lock, no allocation, no system call but the sleep when there is nothing to do. `worker` is its loop.
 
 pub mod capture;
+pub mod changes;
 pub mod counters;
 pub mod egress;
 pub mod events;
@@ -10,6 +11,7 @@ pub mod handover;
 pub mod idle;
 pub mod packet;
 mod repeats;
+pub mod rx_queue;
 pub mod tx_port;
 pub mod wake;
 pub mod worker;

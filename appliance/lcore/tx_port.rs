@@ -49,6 +49,17 @@ pub enum TxPort {
     Closed,
 }
 
+impl TxPort {
+    /// The hold of a vif whose transmit queue this lcore owns.
+    #[must_use]
+    pub fn own_hold(&self) -> Option<&TxHold> {
+        match self {
+            Self::Own(queue) => queue.tx_hold.as_deref(),
+            Self::Other(_) | Self::Closed => None,
+        }
+    }
+}
+
 /// How many frames in a TX port's own buffers the lcore's counters have as held.
 #[derive(Debug, Default)]
 struct HeldCount(u64);
@@ -406,6 +417,27 @@ impl OwnQueue {
         }
     }
 
+    /// Drops everything that waits, also what other lcores have for this queue. They have none for it afterwards.
+    pub fn close(&mut self, reason: DropReason, packets: &PacketCounters, port: &PortCounters) {
+        while let Some(handed) = self.handoff.as_ref().and_then(|ring| try_pop(ring)) {
+            self.taken += 1;
+            match handed {
+                HandoffItem::Frame(packet) => refuse(packet, reason, packets, port),
+                HandoffItem::Marker { packet, .. } => {
+                    drop(packet);
+                    packets.drop(DropReason::EndMarker, 1);
+                }
+            }
+        }
+        self.discard(reason, packets, port);
+    }
+
+    /// Whether nothing waits here.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.may_replay() && self.tx_hold.as_ref().is_none_or(|tx_hold| tx_hold.is_empty())
+    }
+
     /// Whether frames wait for the device.
     #[must_use]
     pub fn waits(&self) -> bool {
@@ -443,30 +475,4 @@ fn refuse(packet: Mbuf, reason: DropReason, packets: &PacketCounters, port: &Por
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::migration::record::RedirectTarget;
-
-    #[test]
-    fn marker_waits_only_at_a_port_with_a_hold() {
-        for mode in [HoldMode::Hold, HoldMode::Discard, HoldMode::Forward(RedirectTarget::Port(1))] {
-            assert!(marker_waits(mode, true, true) && !marker_waits(mode, false, true));
-        }
-        assert!(!marker_waits(HoldMode::Off, true, true), "the hold would hold all frames, without a limit");
-        assert!(marker_waits(HoldMode::Off, false, false), "in order behind earlier held frames");
-    }
-
-    #[test]
-    fn frames_waiting_for_a_device_count_as_held() {
-        let (packets, mut held_count) = (PacketCounters::default(), HeldCount::default());
-        add(&packets.received, 100);
-        for (waits, sent) in [(100, 0), (64, 36), (64, 0), (25, 39)] {
-            add(&packets.sent, sent);
-            held_count.count(waits, &packets);
-            assert_eq!((packets.read().held, packets.read().unaccounted()), (waits as u64, 0));
-        }
-        packets.drop(DropReason::HoldExpired, 25);
-        held_count.count(0, &packets);
-        assert_eq!((packets.read().held, packets.read().unaccounted()), (0, 0));
-    }
-}
+mod tests;

@@ -1,11 +1,15 @@
 //! The loop of an lcore: one round after another over its queues and rings. Enters: bursts of its receive queues,
 //! orders of the control thread. Leaves: what its stages send, and what waited for a migrating node.
 
+mod change;
+
 use super::{
     capture::Capture,
+    changes::SlowChanges,
     counters::LcoreCounters,
     egress::{LcoreEgress, Order},
     idle::Idle,
+    rx_queue::PortRxQueue,
     tx_port,
 };
 use crate::migration::replay;
@@ -14,20 +18,14 @@ use crate::pipeline::{
     tracer::NoTrace,
 };
 use crate::tables::{View, peer::Peer};
-use dpdk::{Burst, RxQueue, cycles};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use dpdk::{Burst, cycles};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
-
-/// One receive queue and the port it belongs to.
-#[derive(Debug)]
-pub struct PortRxQueue {
-    /// The port.
-    pub port: u16,
-    /// The queue; this lcore's alone.
-    pub queue: RxQueue,
-}
 
 /// Everything an lcore works with.
 #[derive(Debug)]
@@ -46,6 +44,8 @@ pub struct Worker {
     pub vifs: Vec<u16>,
     /// Captures frames for `stopover trace`.
     pub capture: Arc<Capture>,
+    /// Changes of what it works with that take several rounds.
+    pub slow_changes: SlowChanges,
     /// What it does when there is nothing to do.
     pub idle: Idle,
     /// Set to stop it.
@@ -61,6 +61,7 @@ pub struct Worker {
 impl Worker {
     /// Polls until `stop` is set; then drops what waits, so that packet accounting holds.
     pub fn run(mut self) {
+        self.reserve();
         let mut burst = Burst::new();
         let mut round_began = cycles::tsc();
         while !self.stop.load(Relaxed) {
@@ -77,7 +78,7 @@ impl Worker {
                 add(&time.busy_cycles, now.wrapping_sub(round_began));
             }
             round_began = now;
-            if let Some(pause) = self.idle.after(work, now) {
+            if let Some(pause) = self.pause_after(work, now) {
                 self.asleep.store(true, Relaxed);
                 self.view.park_during(|| std::thread::sleep(pause));
                 self.asleep.store(false, Relaxed);
@@ -88,6 +89,16 @@ impl Worker {
             }
         }
         self.shut_down();
+    }
+
+    /// How long to sleep after a round. Without a receive queue an lcore sleeps also where it should poll.
+    #[inline]
+    fn pause_after(&mut self, work: usize, now: u64) -> Option<Duration> {
+        let pause = self.idle.after(work, now);
+        if pause.is_none() && work == 0 && self.rx_queues.is_empty() && !self.egress.owns_shared_queue() {
+            return Some(WITHOUT_QUEUES);
+        }
+        pause
     }
 
     /// One round over all queues and rings. Returns how many frames were moved or still wait.
@@ -125,6 +136,10 @@ impl Worker {
         if is_requested || !self.egress.markers.is_empty() {
             work += replay::release_markers(&mut self.pipeline(&mut NoTrace));
         }
+        if self.has_slow_changes() {
+            self.advance_changes(is_requested);
+            work += 1;
+        }
         work
     }
 
@@ -145,9 +160,20 @@ impl Worker {
 
     fn originate(&mut self) -> usize {
         let mut n = 0;
+        while let Some(change) = tx_port::try_pop(&self.egress.rings.given) {
+            self.change(change);
+        }
         while n < dpdk::BURST_MAX
             && let Some(order) = tx_port::try_pop(&self.egress.rings.from_control)
         {
+            n += 1;
+            let order = match order {
+                Order::Change(change) => {
+                    self.change(change);
+                    continue;
+                }
+                order => order,
+            };
             add(&self.counters.packets.originated, 1);
             match order {
                 Order::Frame(port, packet) => self.egress.put(port, packet),
@@ -157,8 +183,8 @@ impl Worker {
                 Order::EndPath(host, network, packet) => {
                     self.pipeline(&mut NoTrace).send_end_markers(packet, network, Peer::new(host));
                 }
+                Order::Change(_) => {}
             }
-            n += 1;
         }
         n
     }
@@ -192,6 +218,9 @@ fn prefetch_heads(burst: &Burst, role: Option<&Role>) {
         packet.prefetch_head(other);
     }
 }
+
+/// How long an lcore sleeps that has no receive queue, and to which others hand no frames.
+const WITHOUT_QUEUES: Duration = Duration::from_micros(100);
 
 /// In bytes.
 const CACHE_LINE: isize = 64;

@@ -64,7 +64,7 @@ pub(super) fn ingress(ports: &[Port], port: u16) -> Option<Ingress<'_>> {
     match &ports.get(usize::from(port))?.role {
         Role::Vif(vif) => Some(Ingress::Vif(vif)),
         Role::Underlay(own) if own.vlan.is_none() => Some(Ingress::Underlay(own)),
-        Role::Underlay(_) | Role::Segment(_) => None,
+        Role::Underlay(_) | Role::Segment(_) | Role::Absent => None,
     }
 }
 

@@ -257,6 +257,7 @@ pub const IN_LCORE: &[(&str, &[DropReason])] = &[
             DropReason::TxRefused,
             DropReason::HoldFull,
             DropReason::HoldExpired,
+            DropReason::EndMarker,
         ],
     ),
 ];

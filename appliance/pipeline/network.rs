@@ -76,7 +76,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                     Ok((network, vid))
                 }
             }
-            Some(Role::Underlay(_)) | None => Err(DropReason::OuterUnexpected),
+            Some(Role::Underlay(_) | Role::Absent) | None => Err(DropReason::OuterUnexpected),
         }
     }
 }

@@ -16,6 +16,9 @@ use stopover_net::{Mac, VlanId, Vni};
 /// Most addresses of one family that a vif or an underlay port may have; link-local comes on top.
 pub const MAX_ADDRESSES: usize = 17;
 
+/// Most ports of an appliance.
+pub const MAX_PORTS: usize = 1024;
+
 /// A port as the stages see it.
 #[derive(Debug, Clone)]
 pub struct Port {
@@ -38,6 +41,15 @@ pub enum Role {
     Segment(Segment),
     /// The wire between hosts.
     Underlay(Underlay),
+    /// None: no port has this number.
+    Absent,
+}
+
+impl Port {
+    /// What a number stands for that no port has. A frame for it is dropped because the port is down, not because it is
+    /// too big.
+    pub const ABSENT: Self =
+        Self { mtu: u16::MAX, fills_checksums: false, segments_tcp: false, role: Role::Absent };
 }
 
 /// A network's two numbers.

@@ -239,7 +239,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             Some(Role::Segment(_)) => true,
             // The addresses of a vif are declared. A shared one belongs to the last that announced it.
             Some(Role::Vif(vif)) => vif.shared.contains(&ip),
-            Some(Role::Underlay(_)) | None => false,
+            Some(Role::Underlay(_) | Role::Absent) | None => false,
         };
         // Another MAC inside the message is a proxy, not a station of ours.
         if may_learn && mac == ctx.frame.src && (asked || self.view.owner(ctx.bd, ip) != Some(mac)) {

@@ -229,7 +229,7 @@ fn attach_migrate_and_detach() {
     assert_eq!((other_vhost.state(), vhost.state()), (ATTACHED, DETACHED));
     assert!(UnixStream::connect(&sockets[1]).is_err(), "no socket before the start");
 
-    first.features(FEATURES | LOG_ALL);
+    logging_is_reported(&other, &first);
     let (sender, events) = channel();
     port.on_event(move |event| _ = sender.send(event)).unwrap();
     assert_eq!(port.on_event(|_| ()).unwrap_err().kind(), ErrorKind::Busy);
@@ -248,16 +248,7 @@ fn attach_migrate_and_detach() {
     first.features(FEATURES | LOG_ALL);
     assert_eq!((other_vhost.state(), vhost.state()), (MIGRATING, DETACHED));
 
-    // The handle does not keep the port from being stopped, started and closed.
-    drop(queues);
-    port.stop().unwrap();
-    assert_eq!(vhost.state(), DETACHED);
-    let queues = port.start().unwrap();
-    assert_eq!(
-        (vhost.state(), vhost.clone().state(), port.vhost().unwrap().state()),
-        (DETACHED, DETACHED, DETACHED)
-    );
-
+    let queues = stop_and_start(&port, queues);
     attach_and_detach_while_polled(&sockets[1], &vhost, &events);
 
     assert_eq!(format!("{vhost:?}"), "VhostPort(net_vhost1)");
@@ -268,6 +259,25 @@ fn attach_migrate_and_detach() {
     assert_eq!(other_vhost.state(), DETACHED);
     several_rings(&eal, &pool, &dir.path().join("2"));
     assert_eq!(pool.in_use(), 0);
+}
+
+/// The handle does not keep a port from being stopped and started.
+fn stop_and_start(port: &Port, queues: Queues) -> Queues {
+    let vhost = port.vhost().unwrap();
+    drop(queues);
+    port.stop().unwrap();
+    assert_eq!(vhost.state(), DETACHED);
+    let queues = port.start().unwrap();
+    assert_eq!((vhost.state(), port.vhost().unwrap().state()), (DETACHED, DETACHED));
+    queues
+}
+
+/// The other side turns dirty logging on while its rings run.
+fn logging_is_reported(port: &Port, front_end: &FrontEnd) {
+    let (sender, events) = channel();
+    port.on_event(move |event| _ = sender.send(event)).unwrap();
+    front_end.features(FEATURES | LOG_ALL);
+    while events.recv_timeout(Duration::from_secs(10)).expect("a report") != PortEvent::Logging {}
 }
 
 fn refused_settings(eal: &Eal, pool: &Mempool) {

@@ -2,22 +2,69 @@
 //! subsystems in step with it.
 
 use super::Control;
-use crate::control::plan;
+use crate::control::{plan, port_changes::PortChange};
 use crate::underlay::NextHops;
 use std::sync::Arc;
 use stopover_config::appliance::{
-    Role, Segment, Station, Truth,
-    diff::{Change, Field, FieldChange, PortSetup, Setting},
+    Appliance, Role, Segment, Station, Truth, Vhost,
+    diff::{Change, Field, FieldChange, Needs, PortSetup, Setting},
 };
-use stopover_ctl::ApiError;
+
+/// What these changes are for ports that are added, removed, opened again or seen in another way by the packet path.
+/// `after`: the configuration with them.
+pub(super) fn port_changes(changes: &[Change], after: &Appliance) -> Vec<PortChange> {
+    let add = |setup: &PortSetup| {
+        let vhost = setup.vdev.as_deref().and_then(Vhost::from_vdev);
+        PortChange::Add(Box::new(setup.port.clone()), vhost)
+    };
+    let of = |change: &Change| match change {
+        Change::PortRemoved(setup) => vec![PortChange::Remove(setup.port.name.clone())],
+        Change::PortAdded(setup) => vec![add(setup)],
+        Change::PortChanged { was, is, fields } => {
+            if fields.iter().any(|change| change.field.needs() == Needs::Reopen) {
+                vec![PortChange::Remove(was.port.name.clone()), add(is)]
+            } else if matches!(is.port.role, Role::Vif(_)) {
+                vec![PortChange::Set(Box::new(is.port.clone()))]
+            } else {
+                Vec::new()
+            }
+        }
+        Change::Setting { .. } | Change::SpareVdevs { .. } => Vec::new(),
+        Change::RowRemoved(_) | Change::RowPut { .. } | Change::Queues { is: None, .. } => Vec::new(),
+        Change::Queues { is: Some(is), .. } => {
+            let of_lcore = |(lcore, queues): (&u32, &Vec<(String, u16)>)| {
+                let lcore = *lcore;
+                queues.clone().into_iter().map(move |(port, queue)| PortChange::Poll(port, queue, lcore))
+            };
+            is.iter().flat_map(of_lcore).collect()
+        }
+    };
+    let mut all: Vec<PortChange> = changes.iter().flat_map(of).collect();
+    all.extend(named_queues(&all, after));
+    // What one port gives up another may have: addresses, sockets, devices.
+    all.sort_by_key(|change| match change {
+        PortChange::Remove(_) => 0,
+        PortChange::Set(_) => 1,
+        PortChange::Add(..) => 2,
+        PortChange::Poll(..) => 3,
+    });
+    all
+}
+
+/// The queues of added ports that the key `lcores` names.
+fn named_queues(changes: &[PortChange], after: &Appliance) -> Vec<PortChange> {
+    let is_added =
+        |name: &str| changes.iter().any(|c| matches!(c, PortChange::Add(port, _) if port.name == name));
+    let lcores = after.queues_by_name().unwrap_or_default().into_iter();
+    let queues =
+        lcores.flat_map(|(lcore, queues)| queues.into_iter().map(move |(port, queue)| (port, queue, lcore)));
+    let named = queues.filter(|(port, ..)| is_added(port));
+    named.map(|(port, queue, lcore)| PortChange::Poll(port, queue, lcore)).collect()
+}
 
 impl Control {
-    /// Makes all of these changes, or none.
-    ///
-    /// # Errors
-    /// A port cannot be opened.
-    pub(super) fn make(&mut self, now_ms: u64, changes: &[Change]) -> Result<(), ApiError> {
-        self.make_ports(now_ms, changes)?;
+    /// Makes all of these changes but those of [`port_changes`], which were made before.
+    pub(super) fn make(&mut self, now_ms: u64, changes: &[Change]) {
         let config = self.config.with(changes);
         let was = std::mem::replace(&mut self.config, config);
         for change in changes {
@@ -34,14 +81,6 @@ impl Control {
             let is = Arc::clone(is);
             self.redeclare(now_ms, was, &is);
         }
-        Ok(())
-    }
-
-    /// Opens, closes and reopens ports, and moves queues. It comes first, because only this can fail; then it leaves
-    /// everything as it was.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "no such change is possible yet")]
-    fn make_ports(&mut self, _now_ms: u64, _changes: &[Change]) -> Result<(), ApiError> {
-        Ok(())
     }
 
     fn make_setting(&mut self, is: &Setting) {
@@ -55,7 +94,7 @@ impl Control {
     }
 
     fn make_fields(&mut self, now_ms: u64, is: &PortSetup, fields: &[FieldChange]) {
-        let Some(port) = self.port_number(&is.port.name) else { return };
+        let Some(port) = self.ports.number(&is.port.name) else { return };
         let has = |of: &[Field]| fields.iter().any(|change| of.contains(&change.field));
         match &is.port.role {
             Role::Underlay(underlay) => {

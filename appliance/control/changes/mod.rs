@@ -11,15 +11,16 @@ mod store;
 
 use super::{
     Control,
+    port_changes::Outcome,
     request::{Answer, ConfigChange, Reply},
     source::{Proposal, Source},
 };
 use anyhow::Result;
 use crossbeam::channel::Receiver;
 use std::{collections::VecDeque, io};
-use stopover_ctl::{ApiError, ChangeQuery, ChangeReport, ConfigState};
+use stopover_ctl::{ApiError, ChangeLine, ChangeQuery, ChangeReport, ConfigState};
 use store::Writer;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Where an answer goes.
 type ReplyTo = oneshot::Sender<Answer>;
@@ -44,6 +45,8 @@ struct UnderWay {
 enum Stage {
     /// The new state is being written; then the changes are made.
     Storing(Proposal, ChangeQuery),
+    /// Ports are added and removed; then the other changes are made, which cannot fail.
+    Ports(Proposal, Vec<ChangeLine>, oneshot::Receiver<Outcome>),
     /// The changes could not be made, and the state of before is being written.
     Restoring(ApiError),
 }
@@ -96,11 +99,14 @@ impl Control {
 
     /// Handles a written state file, and begins with requests that waited for it.
     pub(super) fn continue_change(&mut self) {
+        self.continue_ports();
         while let Ok(stored) = self.changes.stored().try_recv() {
             let Some(UnderWay { stage, reply }) = self.changes.under_way.take() else { continue };
             match (stage, stored) {
                 (Stage::Storing(proposal, query), Ok(())) => self.finish_change(proposal, query, reply),
                 (Stage::Storing(..), Err(e)) => answer(reply, Err(self.not_stored(&e))),
+                // Nothing is being written then.
+                (stage @ Stage::Ports(..), _) => self.changes.under_way = Some(UnderWay { stage, reply }),
                 (Stage::Restoring(error), stored) => {
                     if let Err(e) = stored {
                         log::error!("{}", self.not_stored(&e));
@@ -149,23 +155,49 @@ impl Control {
     fn finish_change(&mut self, proposal: Proposal, query: ChangeQuery, reply: ReplyTo) {
         // A VM may have begun to migrate meanwhile.
         let lines = self.change_lines(&proposal.changes, query);
-        let made = match refuse::all_of(&lines) {
-            Some(error) => Err(error),
-            None => self.make(self.now_ms(), &proposal.changes),
+        if let Some(error) = refuse::all_of(&lines) {
+            return self.take_back(&proposal, error, reply);
+        }
+        let (done, outcome) = oneshot::channel();
+        self.port_changes
+            .push(make::port_changes(&proposal.changes, &self.config.with(&proposal.changes)), done);
+        let stage = Stage::Ports(proposal, lines, outcome);
+        self.changes.under_way = Some(UnderWay { stage, reply });
+    }
+
+    /// Ports have been added and removed, or could not be.
+    fn continue_ports(&mut self) {
+        let Some(UnderWay { stage: Stage::Ports(_, _, outcome), .. }) = &mut self.changes.under_way else {
+            return;
         };
-        match made {
+        let outcome = match outcome.try_recv() {
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Closed) => Ok(()),
+            Ok(outcome) => outcome,
+        };
+        let Some(UnderWay { stage: Stage::Ports(proposal, lines, _), reply }) = self.changes.under_way.take()
+        else {
+            return;
+        };
+        match outcome {
             Ok(()) => {
+                self.make(self.now_ms(), &proposal.changes);
                 lines.iter().for_each(|line| log::info!("configuration: {}", line.what));
                 proposal.notes.iter().for_each(|note| log::warn!("{note}"));
                 self.changes.source = proposal.source;
                 answer(reply, Ok(ChangeReport { made: true, changes: lines, notes: proposal.notes }));
             }
-            Err(error) if proposal.source.state() == self.changes.source.state() => answer(reply, Err(error)),
-            Err(error) => {
-                let source = self.changes.source.clone();
-                self.changes.store(&source, UnderWay { stage: Stage::Restoring(error), reply });
-            }
+            Err(error) => self.take_back(&proposal, error, reply),
         }
+    }
+
+    /// Changes that are stored are not made: the state file is again as it was.
+    fn take_back(&mut self, proposal: &Proposal, error: ApiError, reply: ReplyTo) {
+        if proposal.source.state() == self.changes.source.state() {
+            return answer(reply, Err(error));
+        }
+        let source = self.changes.source.clone();
+        self.changes.store(&source, UnderWay { stage: Stage::Restoring(error), reply });
     }
 
     fn not_stored(&self, e: &io::Error) -> ApiError {

@@ -3,7 +3,7 @@
 
 use super::Control;
 use stopover_config::appliance::{
-    Dscp, Role,
+    Dscp, Role, Vhost,
     diff::{Change, Field, Needs, PortSetup},
 };
 use stopover_ctl::{ApiError, ChangeLine, ChangeNeeds, ChangeQuery};
@@ -11,6 +11,7 @@ use stopover_ctl::{ApiError, ChangeLine, ChangeNeeds, ChangeQuery};
 const RESTART: &str = "it needs a restart";
 const NOT_ALLOWED: &str = "the port would be closed and opened again; `--reopen` allows it";
 const MIGRATING: &str = "a node of the port is migrating";
+const OTHER_LCORES: &str = "an lcore of it does not run; restart the appliance to have it";
 /// Parts that are built once, at the start.
 const NOT_POSSIBLE: &str = "it is not possible while the appliance runs; restart it";
 
@@ -33,6 +34,7 @@ impl Control {
                     _ if !is_possible(change, field) => Some(NOT_POSSIBLE),
                     Needs::Reopen if !query.reopen => Some(NOT_ALLOWED),
                     _ if self.disturbs_migration(change, field) => Some(MIGRATING),
+                    _ if self.names_other_lcores(change) => Some(OTHER_LCORES),
                     Needs::Reopen | Needs::Nothing => None,
                 };
                 let needs = match line.needs {
@@ -55,19 +57,21 @@ impl Control {
             }
             _ => false,
         };
-        let number = change.port().and_then(|name| self.port_number(name));
+        let number = change.port().and_then(|name| self.ports.number(name));
         ends_nodes && number.is_some_and(|port| self.has_migrating_node(port))
     }
 
-    fn has_migrating_node(&self, port: u16) -> bool {
+    fn names_other_lcores(&self, change: &Change) -> bool {
+        let Change::Queues { is: Some(is), .. } = change else { return false };
+        let runs = |number: &u32| self.ports.lcores().iter().any(|lcore| lcore.lcore == *number);
+        !is.keys().all(runs)
+    }
+
+    /// Whether a node of a port is locked, or takes part in a migration.
+    pub(crate) fn has_migrating_node(&self, port: u16) -> bool {
         let mut here = self.stations.iter().filter(|(_, _, station)| station.port == port);
         self.migrations.is_migrating(port)
             || here.any(|(bd, mac, _)| self.migrations.is_node_migrating(&(bd, mac)))
-    }
-
-    /// The number of a port.
-    pub(super) fn port_number(&self, name: &str) -> Option<u16> {
-        self.config.ports.iter().position(|port| port.name == name).and_then(|at| u16::try_from(at).ok())
     }
 }
 
@@ -75,16 +79,13 @@ impl Control {
 fn is_possible(change: &Change, field: Option<Field>) -> bool {
     match (change, field) {
         (Change::PortChanged { was, is, .. }, Some(field)) => is_field_possible(field, was, is),
-        (
-            Change::PortAdded(_)
-            | Change::PortRemoved(_)
-            | Change::PortChanged { .. }
-            | Change::Queues { .. },
-            _,
-        ) => false,
+        (Change::PortAdded(setup), _) => is_for_guests(setup) && is_vhost(setup),
+        (Change::PortRemoved(setup), _) => is_for_guests(setup),
+        (Change::PortChanged { .. }, None) => false,
         (
             Change::Setting { .. }
             | Change::SpareVdevs { .. }
+            | Change::Queues { .. }
             | Change::RowRemoved(_)
             | Change::RowPut { .. },
             _,
@@ -92,7 +93,16 @@ fn is_possible(change: &Change, field: Option<Field>) -> bool {
     }
 }
 
-/// The packet path has a copy of every other key.
+/// An underlay port is known to many parts of the appliance.
+const fn is_for_guests(setup: &PortSetup) -> bool {
+    matches!(setup.port.role, Role::Vif(_) | Role::Segment(_))
+}
+
+/// Other devices are created by EAL at the start.
+fn is_vhost(setup: &PortSetup) -> bool {
+    setup.vdev.as_deref().is_some_and(|vdev| Vhost::from_vdev(vdev).is_some())
+}
+
 fn is_field_possible(field: Field, was: &PortSetup, is: &PortSetup) -> bool {
     let copies_priority = |setup: &PortSetup| match &setup.port.role {
         Role::Underlay(underlay) => underlay.dscp == Dscp::Pcp,
@@ -110,16 +120,10 @@ fn is_field_possible(field: Field, was: &PortSetup, is: &PortSetup) -> bool {
         | Field::Role
         | Field::Vni
         | Field::Mac
-        | Field::Addresses
-        | Field::SharedAddresses
-        | Field::Guard
-        | Field::Allowed
-        | Field::Router
-        | Field::DhcpServer
-        | Field::Vlans
-        | Field::Vlan
-        | Field::UdpPort
-        | Field::Udp6ZeroChecksum => false,
+        | Field::Vlans => [was, is].into_iter().all(|setup| is_for_guests(setup) && is_vhost(setup)),
+        Field::Addresses | Field::SharedAddresses => is_for_guests(is),
+        Field::Guard | Field::Allowed | Field::Router | Field::DhcpServer => true,
+        Field::Vlan | Field::UdpPort | Field::Udp6ZeroChecksum => false,
     }
 }
 

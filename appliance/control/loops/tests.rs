@@ -267,3 +267,30 @@ fn sleeping_until_the_next_timeout_misses_nothing() {
     assert!(history.len() > 10, "{history:?}");
     assert_eq!(history, run(false));
 }
+
+/// A port that comes later is blocked first, and one that is gone no longer counts.
+#[test]
+fn segments_come_and_go() {
+    let (mut loops, _) = Loops::new(name("a"), 1, vec![segment(1, 0, 100)]);
+    let blocked = |port, vlan| Effect::Block { port, vlan, on: true };
+    assert_eq!(
+        loops.add(vec![segment(PORT, 0, 100), segment(PORT, 7, 200)]),
+        [blocked(PORT, 0), blocked(PORT, 7)]
+    );
+    loops.link(0, 1, true);
+    loops.link(0, PORT, true);
+    let sent = |effects: &[Effect]| {
+        let ports = effects.iter().filter_map(|effect| match effect {
+            Effect::Send { port, .. } => Some(*port),
+            _ => None,
+        });
+        ports.collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&loops.tick(0)), [1, PORT, PORT]);
+    loops.remove_port(1);
+    assert_eq!(sent(&loops.tick(FAST_PROBE_MS)), [PORT, PORT]);
+    assert_eq!(loops.on_probe(FAST_PROBE_MS, 1, &[], |_| true), []);
+    loops.remove_port(PORT);
+    assert_eq!(loops.tick(2 * FAST_PROBE_MS), []);
+    assert_eq!(loops.next_timeout(), None);
+}

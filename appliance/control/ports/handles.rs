@@ -1,5 +1,6 @@
 //! Handles on running parts: a port and its device, an lcore and its rings.
 
+use crate::control::spread::QueueAt;
 use crate::lcore::{counters::LcoreCounters, egress::Rings};
 use dpdk::{LcoreJob, Port, VhostPort};
 use std::sync::{
@@ -21,6 +22,8 @@ pub struct PortHandle {
     pub sender: usize,
     /// The lcore of each receive queue.
     pub rx_lcores: Vec<u32>,
+    /// It is being removed.
+    pub removed: bool,
     /// Device counters when they were last cleared.
     pub cleared: dpdk::PortStats,
 }
@@ -34,6 +37,9 @@ impl std::fmt::Debug for PortHandle {
 impl PortHandle {
     /// Reads the device's link. `Some` if it has changed; the lcores see the new state from now on.
     pub fn link_changed(&self) -> Option<bool> {
+        if self.removed {
+            return None;
+        }
         let up = self.device.link().up;
         (self.up.swap(up, Relaxed) != up).then_some(up)
     }
@@ -50,8 +56,8 @@ impl PortHandle {
 pub struct LcoreHandle {
     /// DPDK's number of it.
     pub lcore: u32,
-    /// Its receive queues, as `port:queue`.
-    pub queues: Vec<String>,
+    /// Its receive queues.
+    pub queues: Vec<QueueAt>,
     /// Its counters.
     pub counters: Arc<LcoreCounters>,
     /// Its rings.

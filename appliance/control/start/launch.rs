@@ -1,30 +1,26 @@
 //! Lcores: assigns queues to them and starts each with its rings, counters and view of the tables. Enters: running ports
 //! with their queues, the control thread's shared parts. Leaves: handles on ports and lcores.
 
-use super::devices::Started;
 use crate::control::{
     Control,
-    ports::{LcoreHandle, PortHandle},
+    connect::Started,
+    ports::{LcoreHandle, PortHandle, queues::RING},
+    spread::QueueAt,
 };
 use crate::lcore::{
+    changes::SlowChanges,
     counters::LcoreCounters,
     egress::{LcoreEgress, Rings},
-    handover::{Handoff, Handover},
-    idle::Idle,
-    tx_port::{OwnQueue, TxPort},
-    worker::{PortRxQueue, Worker},
+    idle::{Idle, longest_sleep_us},
+    rx_queue::PortRxQueue,
+    tx_port::TxPort,
+    worker::Worker,
 };
-use crate::migration::{
-    hold::{HoldPool, HoldQueue},
-    markers::Markers,
-    reorder::ReorderBuffer,
-    tx_hold::{PortMigration, TxHold},
-};
-use crate::pipeline::ports::{Network, Role};
+use crate::migration::{markers::Markers, reorder::ReorderBuffer};
+use crate::pipeline::ports::{MAX_PORTS, Role};
 use crate::tables::ParkedView;
 use anyhow::Result;
-use crossbeam::queue::ArrayQueue;
-use dpdk::{Eal, LcoreId, RxQueue, TxQueue, cycles};
+use dpdk::{LcoreId, cycles};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
@@ -32,14 +28,8 @@ use std::{
 use stopover_config::appliance::{self as config, QueueRef};
 use stopover_lockfree::barrier::{Barrier, Member};
 
-/// Places in each ring between lcores, and between an lcore and the control thread.
-const RING: usize = 1024;
-/// As many frames as the receive ring of any usual device holds.
-const MOST_DESCRIPTORS: usize = 4096;
-
 /// Assigns the queues to the lcores and starts these.
 pub(super) fn launch(
-    eal: &Eal,
     control: &Control,
     started: Vec<Started>,
     assigned: &BTreeMap<u32, Vec<QueueRef>>,
@@ -48,11 +38,17 @@ pub(super) fn launch(
     let mut tx_ports: Vec<Vec<TxPort>> = assigned.iter().map(|_| Vec::new()).collect();
     let mut rx = Vec::new();
     let mut ports = Vec::new();
-    for (number, started) in started.into_iter().enumerate() {
-        let (port, rx_queues) = add_port(control, number, started, assigned, &mut tx_ports);
-        ports.push(port);
-        rx.push(rx_queues);
+    for (started, (number, port)) in started.into_iter().zip(control.ports.wanted()) {
+        let role = control.ports.role(number).unwrap_or(&Role::Absent);
+        let mut connected = control.connect(number, &port.name, role, started, assigned.len());
+        for (tx_ports, tx_port) in tx_ports.iter_mut().zip(connected.tx_ports) {
+            tx_ports.push(tx_port);
+        }
+        connected.handle.rx_lcores = rx_lcores(assigned, usize::from(number), port.rxq);
+        ports.push(connected.handle);
+        rx.push(connected.rx.into_iter().map(Some).collect::<Vec<_>>());
     }
+    let sleeps = sleeps(control, &ports);
     let mut lcores = Vec::new();
     let barrier = Barrier::new(assigned.len());
     for (number, (((lcore, queues), view), tx_ports)) in assigned.iter().zip(views).zip(tx_ports).enumerate()
@@ -61,62 +57,54 @@ pub(super) fn launch(
             .iter()
             .filter_map(|q| {
                 let queue = rx.get_mut(q.port)?.get_mut(usize::from(q.queue))?.take()?;
-                Some(PortRxQueue { port: q.port as u16, queue })
+                Some(PortRxQueue::new(q.port as u16, queue))
             })
             .collect();
-        let depths = rx_queues.iter().map(|rx_queue| max_queued_frames(control, rx_queue.port)).collect();
+        let depths = rx_queues.iter().map(|rx_queue| control.max_queued_frames(rx_queue.port)).collect();
         let markers = Markers::new(Member::new(Arc::clone(&barrier), number, depths, tx_ports.len()));
-        let names = queues.iter().map(|q| format!("{}:{}", control.config.ports[q.port].name, q.queue));
-        let mut handle = launch_lcore(eal, control, *lcore, view, rx_queues, tx_ports, markers)?;
-        handle.queues = names.collect();
+        let mut handle = launch_lcore(control, *lcore, view, rx_queues, (tx_ports, markers), sleeps)?;
+        handle.queues = queues.iter().map(|q| QueueAt { port: q.port as u16, queue: q.queue }).collect();
         lcores.push(handle);
     }
     Ok((ports, lcores))
 }
 
-/// Distributes a port's transmit queues over the lcores. Returns its handle and its receive queues.
-fn add_port(
-    control: &Control,
-    number: usize,
-    started: Started,
-    assigned: &BTreeMap<u32, Vec<QueueRef>>,
-    tx_ports: &mut [Vec<TxPort>],
-) -> (PortHandle, Vec<Option<RxQueue>>) {
-    let port = &control.config.ports[number];
-    let up = Arc::new(AtomicBool::new(false));
-    let migrations = control.migrations.port(number as u16);
-    let network = match control.ports.role(number as u16) {
-        Some(Role::Vif(vif)) => Some(vif.network),
-        _ => None,
-    };
-    distribute_tx_queues(started.queues.tx, &up, tx_ports, network, || tx_hold(control, migrations.clone()));
-    let handle = PortHandle {
-        name: port.name.clone(),
-        vhost: started.port.vhost(),
-        device: started.port,
-        up,
-        sender: 0,
-        rx_lcores: rx_lcores(assigned, number, port.rxq),
-        cleared: Default::default(),
-    };
-    (handle, started.queues.rx.into_iter().map(Some).collect())
+/// The speed of a NIC that does not tell its own, in Mbit/s.
+const USUAL_MBPS: u32 = 10_000;
+
+/// The longest sleep of lcores and how long they poll before the first, in microseconds. No sleep is so long that the
+/// receive ring of a NIC overruns; any lcore may get any queue.
+fn sleeps(control: &Control, ports: &[PortHandle]) -> (Option<u32>, u32) {
+    let config::Idle::Adaptive { cap_us, poll_us } = control.config.idle else { return (None, 0) };
+    let nics = ports.iter().zip(control.ports.wanted());
+    let nics = nics.filter(|(_, (_, port))| matches!(port.device, config::Device::Pci(_)));
+    let mut cap_us = u64::from(cap_us);
+    for (port, _) in nics {
+        let mbps = port.device.link().speed_mbps.unwrap_or(USUAL_MBPS);
+        let longest = longest_sleep_us(port.device.granted().rxd, mbps);
+        if longest < cap_us {
+            log::info!(port = port.name, cap_us = longest; "port {}: lcores sleep for {longest} us at most, in which its ring of {} descriptors does not overrun at {mbps} Mbit/s", port.name, port.device.granted().rxd);
+            cap_us = longest;
+        }
+    }
+    (u32::try_from(cap_us).ok().filter(|cap| *cap > 0), poll_us)
 }
 
 /// Starts one lcore. The names of its queues are left empty.
 fn launch_lcore(
-    eal: &Eal,
     control: &Control,
     lcore: u32,
     view: ParkedView,
     rx_queues: Vec<PortRxQueue>,
-    tx_ports: Vec<TxPort>,
-    markers: Markers,
+    (tx_ports, markers): (Vec<TxPort>, Markers),
+    sleeps: (Option<u32>, u32),
 ) -> Result<LcoreHandle> {
-    let Control { config, ports, api, .. } = control;
-    let counters = Arc::new(LcoreCounters::new(config.ports.len()));
+    let Control { config, ports, api, eal, .. } = control;
+    let counters = Arc::new(LcoreCounters::new(MAX_PORTS));
     let rings = Rings::new(RING, ports.wake());
     let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let vifs = vifs_with_hold(&tx_ports);
+    let vifs = (0..).zip(&tx_ports).filter(|(_, tx_port)| tx_port.own_hold().is_some());
+    let vifs = vifs.map(|(port, _)| port).collect();
     let reorder = reorder_buffer(control);
     let egress = LcoreEgress::new(
         tx_ports,
@@ -128,10 +116,7 @@ fn launch_lcore(
     );
     let (ports, capture) = (Arc::clone(ports.stage()), api.capture());
     let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
-    let (cap_us, poll_us) = match config.idle {
-        config::Idle::Poll => (None, 0),
-        config::Idle::Adaptive { cap_us, poll_us } => (Some(cap_us), poll_us),
-    };
+    let (cap_us, poll_us) = sleeps;
     let burst = usize::from(config.burst);
     let name = format!("stopover-{lcore}");
     let job = eal.launch(LcoreId::new(lcore), move || {
@@ -149,6 +134,7 @@ fn launch_lcore(
             egress,
             vifs,
             capture,
+            slow_changes: SlowChanges::default(),
             idle,
             stop,
             asleep,
@@ -160,71 +146,12 @@ fn launch_lcore(
     Ok(LcoreHandle { lcore, queues: Vec::new(), counters, rings, asleep, stop, job: Some(job) })
 }
 
-/// One TX port's share of a vif's hold.
-fn tx_hold(control: &Control, migrations: Option<Arc<PortMigration>>) -> Option<Box<TxHold>> {
-    let node_bytes = control.config.migration.hold_node_bytes;
-    let queue = HoldQueue::new(HoldPool::blocks_for(node_bytes));
-    Some(Box::new(TxHold::new(migrations?, Arc::clone(&control.hold), queue, node_bytes as u64)))
-}
-
-/// The most frames that a queue of the underlay can hold; 0 for other ports, where no frames arrive that an end
-/// marker must wait for. Some drivers have rings of their own size, which they do not report.
-fn max_queued_frames(control: &Control, port: u16) -> usize {
-    if matches!(control.ports.role(port), Some(Role::Underlay(_))) {
-        MOST_DESCRIPTORS.max(control.config.rxd as usize)
-    } else {
-        0
-    }
-}
-
 /// One lcore's share of the hold.
 fn reorder_buffer(control: &Control) -> ReorderBuffer {
     let config = &control.config.migration;
     let cycles = |ms: u64| cycles::tsc_hz() / 1000 * ms;
     let (wait, longest) = (cycles(config.marker_wait_ms), cycles(config.hold_ms));
     ReorderBuffer::new(Arc::clone(&control.hold), config.hold_node_bytes as u64, wait, longest)
-}
-
-/// The ports with a hold whose transmit queue is this lcore's.
-fn vifs_with_hold(tx_ports: &[TxPort]) -> Vec<u16> {
-    let has_hold = |tx_port: &TxPort| matches!(tx_port, TxPort::Own(queue) if queue.tx_hold.is_some());
-    (0..).zip(tx_ports).filter(|(_, tx_port)| has_hold(tx_port)).map(|(port, _)| port).collect()
-}
-
-/// Gives transmit queue i to lcore i. A port with fewer queues than lcores shares them: lcores without a queue hand
-/// their frames to one that has it.
-fn distribute_tx_queues(
-    tx: Vec<TxQueue>,
-    up: &Arc<AtomicBool>,
-    tx_ports: &mut [Vec<TxPort>],
-    network: Option<Network>,
-    tx_hold: impl Fn() -> Option<Box<TxHold>>,
-) {
-    let owners = tx.len();
-    let shared = owners < tx_ports.len();
-    let handoffs: Vec<Option<Handoff>> =
-        (0..owners).map(|_| shared.then(|| Arc::new(ArrayQueue::new(RING)))).collect();
-    let mut tx = tx.into_iter();
-    for (number, of_lcore) in tx_ports.iter_mut().enumerate() {
-        let tx_port = match tx.next() {
-            Some(queue) => {
-                let handoff = handoffs.get(number).cloned().flatten();
-                TxPort::Own(Box::new(OwnQueue::new(
-                    queue,
-                    Arc::clone(up),
-                    handoff,
-                    tx_hold(),
-                    cycles::tsc_hz(),
-                )))
-            }
-            None => match number.checked_rem(owners).and_then(|owner| handoffs.get(owner).cloned().flatten())
-            {
-                Some(ring) => TxPort::Other(Handover::new(ring, tx_hold().zip(network))),
-                None => TxPort::Closed,
-            },
-        };
-        of_lcore.push(tx_port);
-    }
 }
 
 fn rx_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, port: usize, rxq: u16) -> Vec<u32> {

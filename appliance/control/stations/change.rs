@@ -20,7 +20,7 @@ impl Stations {
         self.census.set_per_network(per_network);
     }
 
-    /// Replaces the declared stations of a segment.
+    /// Replaces the declared stations of a port. The one of a vif is there only while its VM is; then its addresses change.
     pub fn set_declared(
         &mut self,
         tables: &mut Tables,
@@ -28,19 +28,20 @@ impl Stations {
         port: u16,
         stations: Vec<Declared>,
     ) -> Vec<Effect> {
-        let is_old = |d: &Declared| d.port == port && d.kind == Kind::Static;
+        let is_old = |d: &Declared| d.port == port;
         let (old, others) = std::mem::take(&mut self.declared).into_iter().partition::<Vec<_>, _>(is_old);
         self.declared = others;
         let mut effects = Vec::new();
         for gone in old.iter().filter(|d| stations.iter().all(|new| (new.bd, new.mac) != (d.bd, d.mac))) {
             // It may have been learned behind another port since.
-            let is_here =
-                self.get(gone.bd, gone.mac).is_some_and(|s| s.port == port && s.kind == Kind::Static);
+            let is_here = self.get(gone.bd, gone.mac).is_some_and(|s| s.port == port && s.kind == gone.kind);
             if is_here {
                 effects.extend(self.remove(tables, gone.bd, gone.mac));
             }
         }
-        let new: Vec<_> = stations.iter().filter(|d| !old.contains(d)).cloned().collect();
+        let is_there =
+            |d: &Declared| d.kind != Kind::Vif || self.get(d.bd, d.mac).is_some_and(|s| s.port == port);
+        let new: Vec<_> = stations.iter().filter(|d| !old.contains(d) && is_there(d)).cloned().collect();
         self.declared.extend(stations);
         effects.extend(self.add_declared(tables, now_ms, |d| new.contains(d)));
         effects

@@ -4,6 +4,7 @@
 mod claims;
 mod model;
 mod plan;
+mod ports;
 mod replica;
 mod rows;
 mod source;
@@ -12,6 +13,7 @@ mod timeouts;
 
 use super::effects::{Effect, Limit, Removal, Report};
 use super::replica::{Replica, ReplicaCtx};
+use super::station_limits::PortLimits;
 use super::stations::{Declared, Kind, Stations};
 use crate::pipeline::Learn;
 use crate::tables::{

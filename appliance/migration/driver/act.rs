@@ -104,7 +104,7 @@ impl Driver<'_> {
         }
     }
 
-    fn vif_ports(&self, key: Key) -> Vec<u16> {
+    pub(super) fn vif_ports(&self, key: Key) -> Vec<u16> {
         self.migrations.ports.iter().filter(|(_, vif)| vif.key == key).map(|(port, _)| *port).collect()
     }
 
@@ -113,7 +113,7 @@ impl Driver<'_> {
         self.request(BoardRequest::Lock { vni, mac });
     }
 
-    fn is_exact(&self, port: u16) -> bool {
+    pub(super) fn is_exact(&self, port: u16) -> bool {
         self.migrations.ports.get(&port).is_some_and(|vif| vif.exact)
     }
 

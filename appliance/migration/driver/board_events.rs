@@ -94,6 +94,7 @@ impl Driver<'_> {
             }
             What::Removed => {
                 self.stations.allow_claim(now_ms, bd, mac);
+                self.end_unfollowed(now_ms, key, vni);
                 Event::Record(Record::Nowhere)
             }
             What::Locked(lock) => {
@@ -110,6 +111,16 @@ impl Driver<'_> {
             self.event(now_ms, key, event);
             self.flag(key);
         }
+    }
+
+    /// A node is removed because its network is not followed any more: nobody will say that its lock has ended.
+    fn end_unfollowed(&mut self, now_ms: u64, key: Key, vni: Vni) {
+        if self.replica.is_followed(vni) || self.migrations.locks.remove(&key).is_none() {
+            return;
+        }
+        self.replica.end_own_copies(vni, key.1);
+        self.event(now_ms, key, Event::Unlocked(Unlocked::Aborted));
+        self.flag(key);
     }
 
     fn record_of(&self, host: u32) -> Record {

@@ -3,7 +3,7 @@
 //! Leaves: modes of TX ports, records in the tables, requests to the board, end markers. `context` is what the
 //! machines work on, `act` executes their actions, `board_events` processes the board's updates, `segment` handles
 //! stations without a port of their own, `announce` sends to other appliances and segments, `endings` knows which old
-//! paths are still to be ended, `release` ends the hold of a port, `report` counts.
+//! paths are still to be ended, `release` ends the hold of a port, `vifs` adds and removes vifs, `report` counts.
 
 mod act;
 mod announce;
@@ -13,6 +13,7 @@ mod endings;
 mod release;
 mod report;
 mod segment;
+mod vifs;
 
 use crate::control::plan::Facts;
 use crate::migration::machine::{Event, Machine, NodeConfig, State};
@@ -148,15 +149,9 @@ impl Migrations {
             past: CounterReading::default(),
         };
         for ((number, port), facts) in (0..).zip(ports).zip(facts) {
-            let Role::Vif(vif) = &port.role else { continue };
-            let key = (vif.network.bd, vif.mac);
-            let config = migrations.node_config(facts.exact, facts.exact.then_some(number));
-            let new = || Node::new(vif.network.vni, config, Arc::default());
-            let node = migrations.nodes.entry(key).or_insert_with(new);
-            let shared = Arc::new(PortMigration::new(Arc::clone(&node.counters)));
-            migrations
-                .ports
-                .insert(number, VifPort { key, exact: facts.exact, logging: false, migration: shared });
+            if let Role::Vif(vif) = &port.role {
+                migrations.add_vif(number, vif, facts.exact);
+            }
         }
         migrations
     }

@@ -286,6 +286,21 @@ impl Machine {
         self.facts.own = Some(own);
     }
 
+    /// One more exact port is declared for the node.
+    pub fn declare(&mut self, port: u16) {
+        self.config.declared.get_or_insert(port);
+    }
+
+    /// A port of the node is gone, without a link before. `other`: an exact one that is left.
+    pub fn remove_port(&mut self, port: u16, other: Option<u16>) {
+        if self.config.declared == Some(port) {
+            self.config.declared = other;
+        }
+        if self.facts.last_port == Some(port) {
+            self.facts.last_port = None;
+        }
+    }
+
     /// Handles one event at `now_ms`, which must not go back.
     pub fn on(&mut self, now_ms: u64, event: Event) -> Actions {
         self.apply(now_ms, event);

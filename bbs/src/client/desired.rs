@@ -148,13 +148,15 @@ impl Desired {
         self.interest.keys().copied().collect()
     }
 
-    fn follow(&mut self, vni: Vni) -> bool {
+    /// There is one more reason to follow a network.
+    pub fn follow(&mut self, vni: Vni) -> bool {
         let reasons = self.interest.entry(vni).or_default();
         *reasons += 1;
         *reasons == 1
     }
 
-    fn unfollow(&mut self, vni: Vni) -> bool {
+    /// There is one reason less.
+    pub fn unfollow(&mut self, vni: Vni) -> bool {
         match self.interest.get_mut(&vni) {
             Some(reasons) if *reasons > 1 => {
                 *reasons -= 1;

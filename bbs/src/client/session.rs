@@ -77,6 +77,19 @@ impl Session {
         self.wake(interest);
     }
 
+    /// Follows a network from now on, whether this host has nodes in it or not.
+    pub fn follow(&self, vni: Vni) {
+        let interest = lock(&self.shared.desired).follow(vni);
+        self.wake(interest);
+    }
+
+    /// Takes [`Session::follow`] back. What the board has of the network is removed like what it removes itself, unless
+    /// there is another reason to follow it.
+    pub fn unfollow(&self, vni: Vni) {
+        let interest = lock(&self.shared.desired).unfollow(vni);
+        self.wake(interest);
+    }
+
     /// Joins a network: this host receives its flooded frames. `segment`: stations that are not registered may be behind
     /// this host.
     pub fn join(&self, vni: Vni, segment: bool) {

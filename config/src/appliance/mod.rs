@@ -324,7 +324,9 @@ impl Appliance {
             }
             return lcores;
         }
-        let mut spread: BTreeMap<u32, Vec<QueueRef>> = BTreeMap::new();
+        // Those without a queue serve ports that are added later, and queues that move.
+        let mut spread: BTreeMap<u32, Vec<QueueRef>> =
+            workers.iter().map(|lcore| (*lcore, Vec::new())).collect();
         for (queue, lcore) in queues.zip(workers.iter().cycle()) {
             spread.entry(*lcore).or_default().push(queue);
         }

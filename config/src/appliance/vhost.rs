@@ -25,6 +25,15 @@ pub struct Vhost {
     pub postcopy: bool,
 }
 
+impl Vhost {
+    /// The port that a `--vdev` string means, if it means one.
+    #[must_use]
+    pub fn from_vdev(vdev: &str) -> Option<Self> {
+        let (name, arguments) = vdev.split_once(',')?;
+        of(name.trim(), arguments)
+    }
+}
+
 impl Appliance {
     /// The vhost-user port of this device, if it is one.
     #[must_use]

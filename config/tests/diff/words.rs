@@ -101,7 +101,7 @@ const PORTS: &[Case] = &[
         "device: \"net_tap0\"",
         "device: \"net_tap0\", promiscuous: false",
         "port br0: `promiscuous` changes from true to false",
-        "",
+        REOPEN,
     ),
     (
         "vif(vni: 100, mac: \"52:54:00:00:00:01\", addresses: [\"192.168.0.1\"])",
@@ -110,12 +110,12 @@ const PORTS: &[Case] = &[
         REOPEN,
     ),
     // A vif.
-    ("vif(vni: 100", "vif(vni: 200", "port vm1: `vni` changes from 100 to 200", ""),
+    ("vif(vni: 100", "vif(vni: 200", "port vm1: `vni` changes from 100 to 200", REOPEN),
     (
         "52:54:00:00:00:01",
         "52:54:00:00:00:02",
         "port vm1: `mac` changes from 52:54:00:00:00:01 to 52:54:00:00:00:02",
-        "",
+        REOPEN,
     ),
     (
         "addresses: [\"192.168.0.1\"]",
@@ -154,12 +154,12 @@ const PORTS: &[Case] = &[
         "",
     ),
     // A segment.
-    ("vlans: {10", "vni: 7, vlans: {10", "port br0: `vni` changes from none to 7", ""),
+    ("vlans: {10", "vni: 7, vlans: {10", "port br0: `vni` changes from none to 7", REOPEN),
     (
         "20: 120",
         "20: 120, 30: 130",
         "port br0: `vlans` changes from 10: 110, 20: 120 to 10: 110, 20: 120, 30: 130",
-        "",
+        REOPEN,
     ),
     ("segment(", "segment(ageing_s: 10, ", "port br0: `ageing_s` changes from 300 to 10", ""),
     ("segment(", "segment(max_stations: 10, ", "port br0: `max_stations` changes from 16384 to 10", ""),

@@ -126,18 +126,22 @@ impl Field {
     #[must_use]
     pub const fn needs(self) -> Needs {
         match self {
-            // The device is configured with them before it starts.
-            Self::Device | Self::Rxq | Self::Txq | Self::Mtu | Self::Role => Needs::Reopen,
-            Self::Promiscuous
+            // The device is configured with them before it starts, or its stations become others.
+            Self::Device
+            | Self::Rxq
+            | Self::Txq
+            | Self::Mtu
+            | Self::Promiscuous
+            | Self::Role
             | Self::Vni
             | Self::Mac
-            | Self::Addresses
+            | Self::Vlans => Needs::Reopen,
+            Self::Addresses
             | Self::SharedAddresses
             | Self::Guard
             | Self::Allowed
             | Self::Router
             | Self::DhcpServer
-            | Self::Vlans
             | Self::AgeingS
             | Self::MaxStations
             | Self::NewStationsPerS

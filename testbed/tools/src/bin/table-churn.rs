@@ -131,7 +131,7 @@ fn main() -> Result<()> {
     let Truth::Board(endpoints) = &config.truth else { bail!("the configuration has no board") };
     let endpoint = endpoints.first().context("the configuration has no board")?.clone();
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (mut control, _eal) =
+    let mut control =
         start::start(config, Source::without_file(), rt.handle(), Arc::new(AtomicBool::new(false)))?;
     let churn = rt.block_on(Churn::load(&endpoint))?;
     log::info!("{} nodes on {} hosts will move", churn.nodes.len(), churn.hosts.len());

@@ -1,31 +1,39 @@
 //! Devices of the ports: finds and configures them, checks that lcores and buffers suffice, and starts them. Enters: the
 //! configuration. Leaves: the mbuf pool, configured devices with what they report, then running ports with their queues.
 
-use crate::control::{mtu, plan::Facts};
+use crate::control::{connect::Started, mtu, plan::Facts};
 use anyhow::{Context, Result, bail};
-use dpdk::{Device, DeviceInfo, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, Queues, VhostConfig};
+use dpdk::{Device, DeviceInfo, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, VhostConfig};
 use std::collections::BTreeMap;
 use stopover_config::appliance::{self as config, Appliance, QueueRef};
 use stopover_net::Mac;
 
+/// Most receive queues of a port.
+pub const MAX_QUEUES: u16 = 64;
+
 /// The devices before they start, and the lcores that receive from them.
-pub(super) struct Devices {
+pub struct Devices {
+    /// The pool of all frames.
     pub pool: Mempool,
     /// By lcore, the receive queues that it polls.
     pub assigned: BTreeMap<u32, Vec<QueueRef>>,
+    /// The devices, in the order of the ports.
     pub ready: Vec<Ready>,
 }
 
 /// A device that is configured but not started.
-pub(super) struct Ready {
+pub struct Ready {
     port: Port,
+    /// What it reports of itself.
     pub facts: Facts,
 }
 
-/// A port that runs, with its queues not yet assigned to lcores.
-pub(super) struct Started {
-    pub port: Port,
-    pub queues: Queues,
+impl Ready {
+    /// Starts it.
+    pub fn start(self, name: &str) -> Result<Started> {
+        let queues = self.port.start().with_context(|| format!("port {name}"))?;
+        Ok(Started { port: self.port, queues })
+    }
 }
 
 impl Devices {
@@ -38,7 +46,9 @@ impl Devices {
         let ready = config
             .ports
             .iter()
-            .map(|port| configure(eal, config, port, assigned.len(), &pool))
+            .map(|port| {
+                configure(eal, config, port, config.vhost(port.device.as_str()), (assigned.len(), &pool))
+            })
             .collect::<Result<Vec<_>>>()?;
         check_pool(config, &ready, assigned.len())?;
         Ok(Self { pool, assigned, ready })
@@ -46,7 +56,7 @@ impl Devices {
 }
 
 /// Checks that DPDK, as it was built, has room for the devices.
-pub(super) fn check_number(config: &Appliance) -> Result<()> {
+pub fn check_number(config: &Appliance) -> Result<()> {
     let is_device = |port: &&config::Port| config.vhost(port.device.as_str()).is_none();
     let devices = config.ports.iter().filter(is_device).count();
     if devices > dpdk::MAX_DEVICES {
@@ -93,15 +103,15 @@ fn check_pool(config: &Appliance, ready: &[Ready], lcores: usize) -> Result<()> 
 }
 
 /// Finds and configures the device of a port.
-fn configure(
+pub fn configure(
     eal: &Eal,
     config: &Appliance,
     port: &config::Port,
-    lcores: usize,
-    pool: &Mempool,
+    vhost: Option<config::Vhost>,
+    (lcores, pool): (usize, &Mempool),
 ) -> Result<Ready> {
     let context = || format!("port {}", port.name);
-    let ready = match config.vhost(port.device.as_str()) {
+    let ready = match vhost {
         Some(vhost) => open_vhost(eal, port, vhost, lcores, pool),
         None => configure_ethdev(eal, config, port, lcores, pool),
     };
@@ -206,11 +216,7 @@ fn is_vhost(info: &DeviceInfo) -> bool {
     info.driver == "net_vhost"
 }
 
-pub(super) fn start_ports(config: &Appliance, ready: Vec<Ready>) -> Result<Vec<Started>> {
-    let mut started = Vec::new();
-    for (port, ready) in config.ports.iter().zip(ready) {
-        let queues = ready.port.start().with_context(|| format!("port {}", port.name))?;
-        started.push(Started { port: ready.port, queues });
-    }
-    Ok(started)
+/// Starts the devices of all ports.
+pub fn start_ports(config: &Appliance, ready: Vec<Ready>) -> Result<Vec<Started>> {
+    config.ports.iter().zip(ready).map(|(port, ready)| ready.start(&port.name)).collect()
 }

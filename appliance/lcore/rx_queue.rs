@@ -1,0 +1,20 @@
+//! A receive queue of one lcore. Enters: a queue of a port. Leaves: the same, with what the lcore has to know of it.
+
+use dpdk::RxQueue;
+
+/// One receive queue and the port it belongs to.
+#[derive(Debug)]
+pub struct PortRxQueue {
+    /// The port.
+    pub port: u16,
+    /// The queue; this lcore's alone.
+    pub queue: RxQueue,
+}
+
+impl PortRxQueue {
+    /// A queue of this port.
+    #[must_use]
+    pub const fn new(port: u16, queue: RxQueue) -> Self {
+        Self { port, queue }
+    }
+}
