@@ -10,7 +10,6 @@
 #![deny(unsafe_code)]
 
 mod flows;
-mod pace;
 mod ports;
 mod report;
 mod stamp;

@@ -6,9 +6,9 @@
 use anyhow::bail;
 use dpdk::{BURST_MAX, Burst, cycles};
 use serde::Deserialize;
+use stopover_guest_tools::pace::Pace;
 use stopover_guest_tools::sequence::SequenceTracker;
 
-use crate::pace::Pace;
 use crate::ports::{End, Lab};
 use crate::report::{Latency, Report, TrialCounters};
 use crate::stamp::{self, Stamp};
