@@ -4,7 +4,7 @@
 //! all due frames would make a burst that is not part of the trial, and the tester would cause losses. So frames
 //! beyond a backlog are skipped and counted.
 
-/// The backlog, in bursts.
+/// The usual backlog, in bursts.
 const BACKLOG: u64 = 8;
 
 /// A constant rate.
@@ -13,6 +13,7 @@ pub struct Pace {
     began: u64,
     ticks_per_frame: f64,
     most: u64,
+    backlog: u64,
     settled: u64,
     /// Frames that were due while the tester had no CPU.
     pub skipped: u64,
@@ -21,7 +22,20 @@ pub struct Pace {
 impl Pace {
     /// `pps` frames per second from `now` on, on a counter with `hz` ticks per second; at most `most` at a time.
     pub fn new(now: u64, hz: u64, pps: f64, most: usize) -> Self {
-        Self { began: now, ticks_per_frame: hz as f64 / pps, most: most as u64, settled: 0, skipped: 0 }
+        let most = most as u64;
+        Self {
+            began: now,
+            ticks_per_frame: hz as f64 / pps,
+            most,
+            backlog: BACKLOG * most,
+            settled: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Skips frames only beyond so many, not beyond the usual backlog.
+    pub fn with_backlog(self, frames: u64) -> Self {
+        Self { backlog: frames, ..self }
     }
 
     /// How many frames are due now. They count as sent.
@@ -30,7 +44,7 @@ impl Pace {
         let all = (now.saturating_sub(self.began) as f64 / self.ticks_per_frame) as u64 + 1;
         let due = all - self.settled;
         let some = due.min(self.most);
-        let skipped = due.saturating_sub(BACKLOG * self.most);
+        let skipped = due.saturating_sub(self.backlog);
         self.skipped += skipped;
         self.settled += some + skipped;
         some as usize
@@ -59,6 +73,14 @@ mod tests {
         assert_eq!((pace.due(110), pace.skipped), (8, 100 - 64));
         assert_eq!([110; 8].map(|now| pace.due(now)), [8, 8, 8, 8, 8, 8, 8, 0]);
         assert_eq!((pace.due(111), pace.skipped), (1, 36));
+    }
+
+    #[test]
+    fn a_larger_backlog_is_sent_too() {
+        let mut pace = Pace::new(0, 1000, 1000.0, 8).with_backlog(100);
+        assert_eq!((pace.due(99), pace.skipped), (8, 0));
+        let mut pace = Pace::new(0, 1000, 1000.0, 8).with_backlog(100);
+        assert_eq!((pace.due(149), pace.skipped), (8, 50));
     }
 
     proptest! {
