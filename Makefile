@@ -41,7 +41,7 @@ deps:
 # What runs inside guests must be static: there is nothing in a guest that it could be linked to.
 build:
 	$(CARGO) build --release --locked --workspace --exclude stopover-guest-tools \
-		--bin stopover-appliance --bin stopover-bbs --bin stopover --bin board-churn
+		--bin stopover-appliance --bin stopover-bbs --bin stopover --bin board-churn --bin front-ends
 	$(CARGO) rustc --release --locked -p stopover-guest-tools --bin guest-tools -- \
 		-C target-feature=+crt-static -C strip=symbols
 

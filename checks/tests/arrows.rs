@@ -32,6 +32,7 @@ const CRATES: &[crates::Rule] = &[
     // Tools and tests, which nothing else uses.
     crates::Rule { package: "stopover-checks", uses: &[] },
     crates::Rule { package: "stopover-fuzz", uses: &["stopover-config", "stopover-net"] },
+    crates::Rule { package: "stopover-front-ends", uses: &["stopover-guest-tools"] },
     crates::Rule { package: "stopover-guest-tools", uses: &[] },
     crates::Rule { package: "stopover-tester", uses: &["dpdk", "stopover-guest-tools"] },
     crates::Rule {
