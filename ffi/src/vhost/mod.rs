@@ -2,10 +2,12 @@
 //! through DPDK's ethdev driver: so there can be as many as there are sockets, and the state of each ring is known.
 //! Enters: a path and what guests are offered. Leaves: queues, the state of the other side, counters.
 //!
-//! `rings` is what lcores and librte_vhost's thread share of a port, `callbacks` what that thread calls.
+//! `rings` is what lcores and librte_vhost's thread share of a port, `callbacks` what that thread calls; `wake` ends its
+//! wait when there is a new socket.
 
 mod callbacks;
 mod rings;
+mod wake;
 
 use std::ffi::{CString, c_int};
 use std::fmt;
@@ -176,7 +178,9 @@ impl Vhost {
             let started = |()| self.check(&format!("socket {shown}"), sys::rte_vhost_driver_start(path));
             masked.and_then(called).and_then(started)
         };
-        opened.inspect_err(|_| self.close())
+        opened.inspect_err(|_| self.close())?;
+        wake::wake();
+        Ok(())
     }
 
     /// Closes the socket and every connection. No callback of it runs afterwards.
