@@ -220,6 +220,13 @@ impl Batch {
     }
 }
 
+/// Ends calls that are queued, or are being queued now, without an answer. A queue that is only dropped may keep one for
+/// which there was room before: then its caller would wait for ever.
+fn end_calls(mut queue: mpsc::Receiver<Job>) {
+    queue.close();
+    while queue.blocking_recv().is_some() {}
+}
+
 impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(BATCH);
@@ -227,7 +234,7 @@ impl Worker {
             if let Err(e) = self.execute(&mut jobs) {
                 log::error!("{e}");
                 self.failed.send_replace(Some(e.to_string()));
-                return;
+                return end_calls(queue);
             }
         }
     }

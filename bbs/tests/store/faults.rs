@@ -6,7 +6,7 @@ use super::{
     memory::Memory,
 };
 use proptest::{collection::btree_map, prelude::*};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use stopover_bbs::{
     board::Outcome,
     server::{Failure, Stopped, Writer},
@@ -101,6 +101,28 @@ async fn a_board_whose_run_is_not_stored_does_not_start() {
             (other, _) => panic!("{faults:?}: {:?}", other.map(|_| "it has begun")),
         }
         assert!(Writer::begin(store).unwrap().run().unwrap() >= 2, "each start has its own number");
+    }
+}
+
+/// Calls that arrive while the board stops end, too: many boards, since such a call is rare.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_waits_for_a_board_that_has_stopped() {
+    for at in 0..5_000 {
+        let board = Arc::new(start(Faulty::new(memory(), [(2 + at % 5, Fault::Failed)])).unwrap());
+        let mut callers = tokio::task::JoinSet::new();
+        for caller in 0..32 {
+            let board = board.clone();
+            callers.spawn(async move {
+                let mut n = caller;
+                while declare(&board, n).await.is_ok() {
+                    n += 32;
+                }
+            });
+        }
+        tokio::time::timeout(Duration::from_secs(20), callers.join_all())
+            .await
+            .expect("an answer, or an end");
+        assert!(end(Arc::into_inner(board).unwrap()).await.is_some());
     }
 }
 
