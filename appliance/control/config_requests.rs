@@ -3,15 +3,15 @@
 //! a file of a million rows must not occupy that thread.
 
 use super::{
-    request::{Answer, ConfigChange, PendingRequest, Reply, Request, refuse, send_request},
+    request::{Answer, ConfigChange, PendingRequest, Reply, Request, refuse, respond, send_request},
     source::refusal,
 };
 use axum::{
-    Json, Router,
+    Router,
     body::Bytes,
     extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{delete, get, patch, post},
 };
 use crossbeam::channel::Sender;
@@ -87,17 +87,6 @@ fn json(body: &Bytes) -> Result<serde_json::Value, ApiError> {
     serde_json::from_slice(body).map_err(|e| {
         ApiError::new(e.to_string(), "the JSON that docs/operating.md describes", "correct the request")
     })
-}
-
-fn respond(answer: Answer) -> Response {
-    match answer {
-        Ok(Reply::Json(value)) => Json(value).into_response(),
-        Ok(_) => {
-            let error = ApiError::new("a part of a list", "a whole answer", "tell the developers");
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, error)
-        }
-        Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
-    }
 }
 
 /// Reads the configuration file and has the control thread change to it.

@@ -121,3 +121,15 @@ pub(super) async fn send_request(requests: &Sender<PendingRequest>, request: Req
 pub(super) fn refuse(status: StatusCode, error: ApiError) -> Response {
     (status, Json(ErrorBody { error })).into_response()
 }
+
+/// A whole answer as a response.
+pub(super) fn respond(answer: Answer) -> Response {
+    match answer {
+        Ok(Reply::Json(value)) => Json(value).into_response(),
+        Ok(_) => {
+            let error = ApiError::new("a part of a list", "a whole answer", "tell the developers");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, error)
+        }
+        Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
+    }
+}

@@ -3,11 +3,11 @@
 
 use super::{
     config_requests, lists,
-    request::{Answer, List, PendingRequest, Reply, Request, refuse, send_request},
+    request::{List, PendingRequest, Reply, Request, refuse, respond, send_request},
 };
 use anyhow::{Context, Result, bail};
 use axum::{
-    Json, Router,
+    Router,
     body::Bytes,
     extract::State,
     http::{StatusCode, header},
@@ -110,7 +110,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
 fn api(requests: Sender<PendingRequest>, file: Option<Arc<PathBuf>>) -> Router {
     let plain = |request: Request| {
         get(move |State(requests): State<Sender<PendingRequest>>| async move {
-            json(send_request(&requests, request).await)
+            respond(send_request(&requests, request).await)
         })
     };
     Router::new()
@@ -142,7 +142,7 @@ fn api(requests: Sender<PendingRequest>, file: Option<Arc<PathBuf>>) -> Router {
 fn command<T: DeserializeOwned + 'static>(request: fn(T) -> Request) -> MethodRouter<Sender<PendingRequest>> {
     post(move |State(requests): State<Sender<PendingRequest>>, body: Bytes| async move {
         match serde_json::from_slice(&body).map(request) {
-            Ok(request) => json(send_request(&requests, request).await),
+            Ok(request) => respond(send_request(&requests, request).await),
             Err(e) => unreadable(&e),
         }
     })
@@ -153,18 +153,7 @@ async fn metrics(State(requests): State<Sender<PendingRequest>>) -> Response {
         Ok(Reply::Json(serde_json::Value::String(text))) => {
             ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
         }
-        other => json(other),
-    }
-}
-
-fn json(answer: Answer) -> Response {
-    match answer {
-        Ok(Reply::Json(value)) => Json(value).into_response(),
-        Ok(_) => {
-            let error = ApiError::new("a part of a list", "a whole answer", "tell the developers");
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, error)
-        }
-        Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
+        other => respond(other),
     }
 }
 

@@ -245,7 +245,7 @@ impl LcoreEgress {
         }
     }
 
-    /// Whether no frame that this lcore sent waits anywhere before a device, or before a lcore that owns its queue.
+    /// Whether no frame that this lcore sent waits anywhere before a device, or before an lcore that owns its queue.
     #[cold]
     pub fn is_quiet(&self) -> bool {
         let none_waits = |tx_port: &TxPort| match tx_port {
