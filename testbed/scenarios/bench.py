@@ -28,8 +28,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.bench import result_files
-from lib.bench.parts import (against, converge, holding, kernel, latency, quick, scale, sizes, throughput, updates,
-                             workers)
+from lib.bench.parts import (against, converge, holding, kernel, kinds, latency, quick, scale, sizes, throughput,
+                             updates, workers)
 from lib.lab import Failure, info
 
 PARTS = {
@@ -39,6 +39,7 @@ PARTS = {
     "sizes": lambda lab: sizes.body(lab, chosen.rounds or 6),
     "updates": lambda lab: updates.body(lab, chosen.rounds or 8),
     "workers": lambda lab: workers.body(lab, chosen.rounds or 10),
+    "kinds": lambda lab: kinds.body(lab, chosen.rounds or 10),
     "kernel": lambda lab: kernel.body(lab, chosen.rounds or 10),
     "holding": lambda lab: holding.body(lab, chosen.rounds or 10),
     "throughput": throughput.body,
@@ -60,7 +61,7 @@ if chosen.against:
 parts = list(PARTS) if chosen.against else ["quick"] if chosen.quick else chosen.only.split(",")
 if unknown := [p for p in parts if p not in PARTS]:
     o.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
-checks = {"quick", "kernel", "updates"} & set(parts)  # the parts that check the frames
+checks = {"quick", "kernel", "kinds", "updates"} & set(parts)  # the parts that check the frames
 complete = not chosen.against and set(parts) == set(PARTS) and chosen.most == max(scale.SIZES)
 
 

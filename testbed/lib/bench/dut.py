@@ -24,7 +24,7 @@ from ..peers.ovs import SCHEMA, TUNNEL, VSWITCHD
 from ..peers.testpmd import Console
 from ..product import ron, stopover
 from ..traffic.frames import mac_text
-from .workload import PCAP_MAC, VNI, own
+from .workload import PCAP_MAC, VNI
 
 WORKER_CPU = 1
 SINK = "net_null0,no-rx=1"
@@ -54,6 +54,11 @@ def source(flows):
 def lcores(workers):
     """EAL's lcores: the first worker has a CPU to itself, the second one shares CPU 0 with the main lcore."""
     return ",".join(["0@0", f"1@{WORKER_CPU}", "2@0"][:1 + workers])
+
+
+def retag(vlan):
+    """For OpenFlow rules: the match of a VLAN, and the actions that take its tag off and that add it."""
+    return (f"dl_vlan={vlan},", "strip_vlan,", f"mod_vlan_vid:{vlan},") if vlan else ("", "", "")
 
 
 def pin_this_process():
@@ -197,15 +202,27 @@ class Gateway(Dut):
         del a.config["idle"]
         if mbuf_size:
             a.config["mbuf_size"] = mbuf_size
-        mac, ip, vtep = own(number)
-        vif = ron.tagged("vif", vni=VNI, mac=mac_text(mac), addresses=[ip])
-        underlay = ron.tagged("underlay", addresses=[f"{vtep}/16"], neighbours=world.neighbours())
         more = {"mtu": mtu} if mtu else {}
         self.names = ("vm1", "ul0") if direction == "encap" else ("ul0", "vm1")
-        roles = {"vm1": (vif, {}), "ul0": (underlay, more)}
+        roles = {"vm1": (self.station_role(), {}), "ul0": (self.underlay_role(), more)}
         if isinstance(flows, (list, tuple)):
             roles[self.names[0]][1]["rxq"] = len(flows)
         self.add_ports(roles, source(flows), sink)
+
+    def station_role(self):
+        """The role of the station's port."""
+        mac, ip, _ = self.world.own(self.number)
+        station = {"mac": mac_text(mac), "addresses": [ip]}
+        if self.world.kind.port == "vif":
+            return ron.tagged("vif", vni=VNI, **station)
+        vlan = self.world.kind.trunk
+        return ron.tagged("segment", **({"vlans": ron.Map({vlan: VNI})} if vlan else {"vni": VNI}), stations=[station])
+
+    def underlay_role(self):
+        """The role of the underlay's port."""
+        vlan = self.world.kind.underlay_vlan
+        return ron.tagged("underlay", addresses=[self.world.own_prefix(self.number)],
+                          neighbours=self.world.neighbours(), **({"vlan": vlan} if vlan else {}))
 
     def add_ports(self, roles, from_, to):
         """Adds the source first, which gives it the MAC that the frames are for."""
@@ -309,19 +326,29 @@ class Ovs(Dut):
             "add-port", self.int, "vx0", "--", "set", "Interface", "vx0", "type=vxlan", "options:remote_ip=flow",
             f"options:key={VNI}", f"ofport_request={TUNNEL}", "--",
             "add-port", self.int, "vm1", "--", "set", "Interface", "vm1", *vm, *mtu, "ofport_request=2")
-        _, _, vtep = own(self.number)
-        self.ns.address(self.phy, f"{vtep}/16")
+        self.ns.address(self.phy, self.world.own_prefix(self.number))
         self.ns.ip("link", "set", self.phy, "up")
         w = self.world
         for h in range(w.hosts):
             self.request("tnl/neigh/set", self.phy, w.vtep(h), mac_text(w.host_mac(h)))
-        self._flows(self.phy, ["in_port=1,actions=LOCAL", "in_port=LOCAL,actions=output:1"])
-        mac, _, _ = own(self.number)
-        self._flows(self.int, [f"dl_dst={mac_text(mac)},actions=output:2"] + [
-            f"dl_dst={mac_text(w.mac(n))},actions=set_field:{w.vtep(w.host(n))}->tun_dst,output:{TUNNEL}"
-            for n in range(w.nodes)])
+        self._flows(self.phy, self.underlay_flows())
+        self._flows(self.int, self.tenant_flows())
         self.wait_traffic()
         return self.stop_until_turn()
+
+    def underlay_flows(self):
+        """OpenFlow rules between the underlay's port and the bridge itself."""
+        match, pop, push = retag(self.world.kind.underlay_vlan)
+        return [f"{match}in_port=1,actions={pop}LOCAL", f"in_port=LOCAL,actions={push}output:1"]
+
+    def tenant_flows(self):
+        """OpenFlow rules between the station's port and the tunnels: one for each MAC."""
+        w, (match, pop, push) = self.world, retag(self.world.kind.trunk)
+        destination = "tun_ipv6_dst" if w.kind.underlay == 6 else "tun_dst"
+        mac, _, _ = w.own(self.number)
+        return [f"dl_dst={mac_text(mac)},actions={push}output:2"] + [
+            f"{match}dl_dst={mac_text(w.mac(n))},actions={pop}set_field:{w.vtep(w.host(n))}->{destination},"
+            f"output:{TUNNEL}" for n in range(w.nodes)]
 
     def interfaces(self):
         """The types of the station's port and of the underlay's."""

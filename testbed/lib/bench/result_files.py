@@ -22,6 +22,8 @@ FIGURES = [
     ("update_1e6_cost", "updates", "≤ 1.15"), ("workers2", "workers", "≥ 1.8"), ("bytes_per_node", "scale", "≤ 64"),
     ("converge_ms_p99", "converge", "≤ 10"), ("sync_1e6_ms", "scale", "≤ 2000"),
     ("watchers_ms_p99", "converge", "≤ 100"), ("holding_100_cost", "holding", "≤ 1.5"),
+    ("kinds_encap_cost", "kinds", "≤ 1.5"), ("kinds_decap_cost", "kinds", "≤ 1.5"),
+    ("kinds_encap_vs_ovs", "kinds", "≥ 2.5"), ("kinds_decap_vs_ovs", "kinds", "≥ 2.5"),
     ("encap_vs_kernel", "kernel", ""), ("decap_vs_kernel", "kernel", ""),
     ("loss_free_encap_mpps", "throughput", ""), ("loss_free_decap_mpps", "throughput", ""),
     ("loss_free_encap_vs_ovs", "throughput", ""), ("loss_free_decap_vs_ovs", "throughput", ""),

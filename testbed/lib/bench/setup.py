@@ -34,12 +34,12 @@ class Bench:
     """A namespace, a board with the nodes of a World, and the files of frames. `tag` distinguishes several of one run.
     """
 
-    def __init__(self, lab, nodes=NODES, hosts=HOSTS, frames=FRAMES, sizes=(64,), tag=""):
+    def __init__(self, lab, nodes=NODES, hosts=HOSTS, frames=FRAMES, sizes=(64,), tag="", kind=workload.Kind()):
         pin_this_process()
         self.lab, self.frames, self.sizes, self.tag = lab, frames, sizes, tag
         self.ns = Namespace(lab, f"bench{tag}")
         self.board = Board(lab, self.ns, tag)
-        self.world = workload.World(nodes, hosts)
+        self.world = workload.World(nodes, hosts, kind)
         self.world.load(lab.dir, self.board)
         self.write_flows()
 
@@ -54,7 +54,7 @@ class Bench:
         return Testpmd(self.lab, self.ns, f"{mode}-{direction}", direction, self.flows[direction], self.frames, mode)
 
     def ovs(self, direction, tag="", **more):
-        return Ovs(self.lab, f"ovs-{direction}{tag}", direction, NUMBERS[direction], self.world,
+        return Ovs(self.lab, f"ovs-{direction}{self.tag}{tag}", direction, NUMBERS[direction], self.world,
                    self.flows[direction], self.frames, **more)
 
     def gateway(self, direction, tag="", **more):

@@ -1,30 +1,13 @@
 """Encapsulation and decapsulation of 64-byte frames, beside testpmd and OVS-DPDK: the figures by which the fast path is
 judged."""
 
-import pathlib
-
 from ...lab import info
-from .. import frame_check, limits, result_files, sampling, workload
+from .. import frame_check, limits, result_files, sampling
 from ..dut import TSC_HZ
 from ..setup import HOSTS, NODES, NUMBERS, Bench
 
 SECONDS = 0.3
 FLOORS = {"encap_vs_ovs": 3, "decap_vs_ovs": 3.5, "encap_vs_testpmd": 0.35, "decap_vs_testpmd": 0.3}
-
-
-def check(bench):
-    """How many wrong frames come out of our appliance and of Open vSwitch."""
-    wrong, path = 0, pathlib.Path(f"/dev/shm/so{bench.lab.pid}-sink.pcap")
-    encap = {f: n for n, f in workload.encap_frames(bench.world, NUMBERS["encap"], bench.frames, bench.sizes)}
-    decap = {i for _, _, i in workload.decap_frames(bench.world, NUMBERS["decap"], bench.frames, bench.sizes)}
-    try:
-        for direction, expected in (("encap", encap), ("decap", decap)):
-            for make in (bench.gateway, bench.ovs):
-                dut = make(direction, "-check", sink=frame_check.sink(path))
-                wrong += frame_check.check(dut, path, bench.world, expected)
-    finally:
-        path.unlink(missing_ok=True)
-    return wrong
 
 
 def chart(table):
@@ -41,7 +24,7 @@ def body(lab, rounds):
     lab.hugepages(2048)
     info(f"loading {NODES} nodes on {HOSTS} hosts; TSC at {TSC_HZ / 1e6:.0f} MHz")
     bench = Bench(lab)
-    wrong = check(bench)
+    wrong = frame_check.both(bench)
     info(f"of {4 * frame_check.SAMPLE} frames decoded {wrong} are wrong")
     duts = [make(d) for d in NUMBERS for make in (bench.testpmd, bench.ovs, bench.gateway)]
     duts += [bench.testpmd(d, "macswap") for d in NUMBERS]

@@ -19,7 +19,7 @@ def measure(lab, name, rounds):
     # Only the MTU of the sink matters: a pcap port has none.
     more = {"encap": {"mtu": UNDERLAY_MTU}, "decap": {}}
     duts = [c for d in NUMBERS for c in
-                  (bench.testpmd(d), bench.ovs(d, f"-{name}", **more[d]), bench.gateway(d, **more[d]))]
+                  (bench.testpmd(d), bench.ovs(d, **more[d]), bench.gateway(d, **more[d]))]
     try:
         for c in duts:
             c.start()
