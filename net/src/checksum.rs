@@ -39,9 +39,17 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, len: u32) -> Self {
-        let mut s = Self::new();
+        let mut s = Self::pseudo_rest(protocol, len);
         s.add(&src.octets());
         s.add(&dst.octets());
+        s
+    }
+
+    /// The part of either pseudo header besides the addresses. `len` as for [`Sum::pseudo_v6`].
+    #[inline]
+    #[must_use]
+    pub fn pseudo_rest(protocol: u8, len: u32) -> Self {
+        let mut s = Self::new();
         s.word((len >> 16) as u16);
         s.word(len as u16);
         s.word(u16::from(protocol));
@@ -51,8 +59,10 @@ impl Sum {
     /// Adds bytes that follow, in the checksummed data, those added before.
     #[inline]
     pub fn add(&mut self, bytes: &[u8]) {
-        let part = fold(sum_words(bytes));
-        self.acc += u64::from(if self.odd { part.swap_bytes() } else { part });
+        let words = sum_words(bytes);
+        let part = if self.odd { u64::from(fold(words).swap_bytes()) } else { words };
+        let (sum, carry) = self.acc.overflowing_add(part);
+        self.acc = sum + u64::from(carry);
         self.odd ^= bytes.len() % 2 == 1;
     }
 
@@ -62,11 +72,18 @@ impl Sum {
         self.acc += u64::from(word.to_be());
     }
 
+    /// The sum of 16 bits, in host order.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn value(self) -> u16 {
+        u16::from_be(fold(self.acc))
+    }
+
     /// The checksum: complement of the sum. Over data that contains a valid checksum it is 0.
     #[inline]
     #[must_use]
     pub const fn finish(self) -> u16 {
-        !u16::from_be(fold(self.acc))
+        !self.value()
     }
 }
 
@@ -118,10 +135,49 @@ pub const fn nonzero(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }
 
-/// Sum of `bytes` as 32-bit native words, the last padded with zeros. Eight independent lanes let the
-/// compiler use vector adds: measured on 1448 bytes, 33 ns against 86 ns for a chain of 64-bit adds with carry.
-#[inline]
+/// From this length on vectors are faster than words.
+const LONG: usize = 256;
+
+/// Sum of `bytes` as native words of 64 bits, the last padded with zeros, congruent modulo 65535.
+#[inline(always)]
 fn sum_words(bytes: &[u8]) -> u64 {
+    let (long, rest) = if bytes.len() >= LONG { sum_blocks(bytes) } else { (0, bytes) };
+    let mut sum = u128::from(long);
+    let (blocks, last) = rest.as_chunks::<32>();
+    for block in blocks {
+        sum += u128::from(ne64::<0, _>(block)) + u128::from(ne64::<8, _>(block));
+        sum += u128::from(ne64::<16, _>(block)) + u128::from(ne64::<24, _>(block));
+    }
+    let (words, tail) = last.as_chunks::<8>();
+    for word in words {
+        sum += u128::from(u64::from_ne_bytes(*word));
+    }
+    if !tail.is_empty() {
+        sum += u128::from(padded(rest, tail));
+    }
+    // 2^64 is 1 modulo 65535.
+    let (low, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
+    low + u64::from(carry)
+}
+
+/// The last bytes of `bytes`, up to 7, padded with zeros to a word.
+#[inline(always)]
+fn padded(bytes: &[u8], tail: &[u8]) -> u64 {
+    if let Some(last) = bytes.last_chunk::<8>() {
+        let (word, others) = (u64::from_ne_bytes(*last), 8 * (8 - tail.len() as u32));
+        return if cfg!(target_endian = "little") { word >> others } else { word << others };
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    u64::from_ne_bytes(last)
+}
+
+/// The sum of as many whole blocks as there are, and the rest. Eight independent lanes let the compiler use vector adds:
+/// measured on 1448 bytes, 33 ns against 86 ns for a chain of 64-bit adds with carry.
+#[inline(never)]
+fn sum_blocks(bytes: &[u8]) -> (u64, &[u8]) {
     let mut lanes = [0u64; 8];
     let (blocks, rest) = bytes.as_chunks::<32>();
     for block in blocks {
@@ -130,19 +186,7 @@ fn sum_words(bytes: &[u8]) -> u64 {
             *lane += u64::from(u32::from_ne_bytes(*word));
         }
     }
-    let mut sum = lanes.iter().sum::<u64>();
-    let (words, tail) = rest.as_chunks::<4>();
-    for word in words {
-        sum += u64::from(u32::from_ne_bytes(*word));
-    }
-    if !tail.is_empty() {
-        let mut last = [0; 4];
-        for (to, from) in last.iter_mut().zip(tail) {
-            *to = *from;
-        }
-        sum += u64::from(u32::from_ne_bytes(last));
-    }
-    sum
+    (lanes.iter().sum(), rest)
 }
 
 /// Folds carries until 16 bits remain (2^16 is 1 modulo 65535).
