@@ -10,6 +10,7 @@ use crate::tables::{
 };
 use stopover_net::{Mac, Vni};
 use stopover_net::{
+    checksum::Sum,
     flow, outer,
     vxlan::{self, OverlayFlags},
 };
@@ -142,13 +143,33 @@ impl Flow {
 #[inline(always)]
 pub(super) fn push_plain<P: Packet>(packet: &mut P, path: &Path, flow: Flow) -> bool {
     if path.template.outer.len() != outer::V4_LEN {
-        return push_outer(packet, path, flow, OverlayFlags::NONE);
+        return push_plain_other(packet, &path.template, flow);
     }
     let inner_len = packet.len();
     let room = packet.push(outer::V4_LEN).and_then(|room| room.first_chunk_mut());
     let EncapTemplate { tos, outer, .. } = &path.template;
     let tos = tos.of(flow.tos, flow.priority);
     room.and_then(|room| outer.fill_ipv4(room, inner_len, flow.vni, flow.source_port, tos)).is_some()
+}
+
+/// As [`push_plain`], for an underlay with IPv6 or a VLAN.
+#[inline(never)]
+fn push_plain_other<P: Packet>(packet: &mut P, template: &EncapTemplate, flow: Flow) -> bool {
+    let EncapTemplate { tos, zero_checksum, outer } = template;
+    let (tos, inner_len) = (tos.of(flow.tos, flow.priority), packet.len());
+    let has_checksum = outer.is_ipv6() && !zero_checksum;
+    let mut inner = Sum::new();
+    match has_checksum {
+        true if packet.head().len() == inner_len => inner.add(packet.head()),
+        true => packet.segments().for_each(|segment| inner.add(segment)),
+        false => {}
+    }
+    let Some(room) = packet.push(outer.len()) else { return false };
+    let filled = match has_checksum {
+        true => outer.fill_ipv6(room, (inner_len, inner), flow.vni, flow.source_port, tos),
+        false => outer.fill(room, inner_len, flow.vni, flow.source_port, tos),
+    };
+    filled.is_some()
 }
 
 /// Adds the outer headers. False if there is no room for them; the frame is invalid then.

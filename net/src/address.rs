@@ -18,6 +18,8 @@ pub struct Vni(u32);
 impl Vni {
     /// Largest VNI that 24 bits hold.
     pub const MAX: u32 = 0x00ff_ffff;
+    /// The smallest one.
+    pub const ONE: Self = Self(1);
 
     /// Checks the range.
     pub fn new(value: u32) -> Result<Self, Invalid> {

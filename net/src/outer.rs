@@ -53,8 +53,9 @@ impl std::error::Error for MixedFamilies {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct OuterHeader {
-    /// IPv4: sum of the header's 16-bit words with the patched ones zero; at most 10 * 65535.
-    ipv4_sum: u32,
+    /// Sum of the 16-bit words that are the same in all frames, at most 22 * 65535. IPv4: of the IP header. IPv6: of what
+    /// the UDP checksum covers, the pseudo-header included.
+    sum: u32,
     /// How many of `bytes` count: 50, 54, 70 or 74.
     len: u8,
     /// The header with lengths, TOS, checksums, source port and VNI zero.
@@ -75,7 +76,8 @@ impl OuterHeader {
             w.push(ethertype::VLAN.to_be_bytes());
             w.push(vlan.get().to_be_bytes());
         }
-        let mut ipv4_sum = 0;
+        let sum;
+        let dst_port = spec.dst_port;
         match (spec.src, spec.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let mut ip = [0; ipv4::HEADER_LEN];
@@ -91,7 +93,7 @@ impl OuterHeader {
                 };
                 ipv4::emit(&mut ip, &spec);
                 put::<{ ipv4::CHECKSUM_AT }, 2, _>(&mut ip, [0, 0]);
-                ipv4_sum = ip.as_chunks::<2>().0.iter().map(|w| u32::from(u16::from_be_bytes(*w))).sum();
+                sum = sum_of(&ip);
                 w.push(ethertype::IPV4.to_be_bytes());
                 w.push(ip);
             }
@@ -106,17 +108,20 @@ impl OuterHeader {
                     dst,
                 };
                 ipv6::emit(&mut ip, &spec);
+                let vxlan_flags = u32::from(vxlan::FLAG_I) << 8;
+                let addresses = sum_of(&src.octets()) + sum_of(&dst.octets());
+                sum = addresses + u32::from(protocol::UDP) + u32::from(dst_port) + vxlan_flags;
                 w.push(ethertype::IPV6.to_be_bytes());
                 w.push(ip);
             }
             _ => return Err(MixedFamilies),
         }
         w.push([0, 0]);
-        w.push(spec.dst_port.to_be_bytes());
+        w.push(dst_port.to_be_bytes());
         w.push([0; 4]);
         w.push([0; vxlan::HEADER_LEN]);
         let len = w.len as u8;
-        Ok(Self { ipv4_sum, len, bytes })
+        Ok(Self { sum, len, bytes })
     }
 
     /// Length in bytes: 50 (IPv4), 54 (with tag), 70 (IPv6) or 74.
@@ -177,7 +182,7 @@ impl OuterHeader {
         let udp_len = u16::try_from(inner_len + TUNNEL_LEN).ok()?;
         let total_len = udp_len.checked_add(ipv4::HEADER_LEN as u16)?;
         *out = *self.bytes.first_chunk::<LEN>()?;
-        let sum = self.ipv4_sum + u32::from(tos) + u32::from(total_len);
+        let sum = self.sum + u32::from(tos) + u32::from(total_len);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
         let (tos_len, sum) = (u32::from(tos) << 16 | u32::from(total_len), sum.to_be_bytes());
@@ -204,6 +209,41 @@ impl OuterHeader {
         put::<4, 2, _>(body, udp_len.to_be_bytes());
         patch(body, src_port, udp_len, vni);
         Some(())
+    }
+
+    /// As [`OuterHeader::fill`] and [`OuterHeader::seal`] in one, for IPv6. `inner`: length in bytes and sum of the inner
+    /// frame.
+    #[inline]
+    #[must_use]
+    pub fn fill_ipv6(
+        &self,
+        out: &mut [u8],
+        inner: (usize, Sum),
+        vni: Vni,
+        src_port: u16,
+        tos: u8,
+    ) -> Option<()> {
+        let (inner_len, inner) = inner;
+        let [_, vni_high, vni_mid, vni_low] = vni.get().to_be_bytes();
+        let vni_words = u32::from(u16::from_be_bytes([vni_high, vni_mid])) + (u32::from(vni_low) << 8);
+        // The length is in the pseudo-header, too.
+        let udp_len = (inner_len + TUNNEL_LEN) as u16;
+        let sum =
+            self.sum + 2 * u32::from(udp_len) + u32::from(src_port) + vni_words + u32::from(inner.value());
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = nonzero(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes();
+        let seal = |tunnel: Option<&mut [u8; TUNNEL_LEN]>| {
+            tunnel.map(|tunnel| put::<{ udp::CHECKSUM_AT }, 2, _>(tunnel, sum))
+        };
+        if self.len as usize == V6_LEN {
+            let out: &mut [u8; V6_LEN] = out.first_chunk_mut()?;
+            self.fill_v6::<V6_LEN, 14>(out, inner_len, vni, src_port, tos)?;
+            seal(out.last_chunk_mut())
+        } else {
+            let out: &mut [u8; V6_TAGGED] = out.first_chunk_mut()?;
+            self.fill_v6::<V6_TAGGED, 18>(out, inner_len, vni, src_port, tos)?;
+            seal(out.last_chunk_mut())
+        }
     }
 
     /// Sets the overlay flags in a header that [`OuterHeader::fill`] has written, before [`OuterHeader::seal`]
@@ -248,6 +288,11 @@ const V4_TAGGED: usize = V4_LEN + ethernet::TAG_LEN;
 /// Length of an untagged IPv6 header.
 pub const V6_LEN: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + TUNNEL_LEN;
 const V6_TAGGED: usize = V6_LEN + ethernet::TAG_LEN;
+
+/// Sum of big-endian 16-bit words.
+fn sum_of(words: &[u8]) -> u32 {
+    words.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum()
+}
 
 /// Source port, UDP length and VXLAN header at the end of IP header, UDP and VXLAN.
 #[inline(always)]

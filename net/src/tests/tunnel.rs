@@ -1,6 +1,7 @@
 //! The outer header against golden frames, both ways.
 
 use super::{A, B, assert_golden, facts, golden};
+use crate::checksum;
 use crate::frame::BadFrame;
 use crate::outer::{MixedFamilies, OuterHeader, OuterSpec};
 use crate::underlay::{BadOuter, Expect, UdpChecksum, Underlay, Vxlan, parse, parse_foreign};
@@ -44,6 +45,27 @@ fn encapsulation_is_that_of_scapy() {
     assert_golden(&encap(&spec(v6.0, v6.1, None), false), "vxlan6_zero");
     assert_golden(&encap(&spec(v6.0, v6.1, None), true), "vxlan6");
     assert_golden(&encap(&spec(v6.0, v6.1, Some(30)), true), "vxlan6_vlan");
+}
+
+#[test]
+fn a_header_filled_with_its_checksum_equals_one_sealed_later() {
+    for (vlan, len) in [(None, 70), (Some(30), 74)] {
+        let header = OuterHeader::new(&spec("fd00::1", "2001:db8:ffff::fffe", vlan)).unwrap();
+        for n in 0..2000u32 {
+            let inner: Vec<u8> = (0..14 + n % 90).map(|i| (i * n) as u8).collect();
+            let (vni, port) = (Vni::new(1 + n * 8191 % 0xff_ffff).unwrap(), 49152 + (n * 7 % 16384) as u16);
+            let (mut once, mut twice) = ([0xee; 75], [0xee; 75]);
+            let mut sum = checksum::Sum::new();
+            sum.add(&inner);
+            header.fill_ipv6(&mut once, (inner.len(), sum), vni, port, n as u8).unwrap();
+            header.fill(&mut twice, inner.len(), vni, port, n as u8).unwrap();
+            header.seal(&mut twice, std::iter::once(inner.as_slice()));
+            assert_eq!(once, twice, "{n}");
+            assert_eq!(once[len], 0xee, "nothing behind the header is touched");
+        }
+        assert_eq!(header.fill_ipv6(&mut [0; 69], (60, checksum::Sum::new()), Vni::ONE, 50000, 0), None);
+        assert_eq!(header.fill_ipv6(&mut [0; 75], (65_520, checksum::Sum::new()), Vni::ONE, 50000, 0), None);
+    }
 }
 
 #[test]
