@@ -5,7 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use crate::fast_parse::Sender;
+use crate::ethernet::{HEADER_LEN, ethertype};
+use crate::fast_parse::{Sender, TenantFrame, Transport};
 use crate::frame::{self, Fragment, Frame, Kind, L4};
 use crate::gso::Segmenter;
 use crate::l4_checksum::{L4Check, check_l4, finish_l4};
@@ -14,7 +15,7 @@ use crate::underlay::{self, BadOuter, Expect, UdpChecksum, Underlay, Vxlan};
 use crate::vxlan::{OverlayFlags, SHIM_LEN};
 use crate::{Mac, VlanId};
 use crate::{arp, ecn, fast_parse, flow, icmp, nd};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Input format of all targets: two bytes (big-endian): the byte at which the first segment ends, the rest is
 /// the frame. So a fuzzer finds split headers by itself.
@@ -47,8 +48,24 @@ fn fast_parse_frame(head: &[u8], whole: &[u8]) {
         let neighbour = Ipv4Addr::from_bits(ip.src.to_bits() ^ 1);
         assert_eq!((expected(Some(neighbour)), expected(None)), (Some(false), Some(false)));
         assert_eq!((sent.dst, sent.src, frame.vlan), (frame.dst, frame.src, None));
+        let tenant = fast_parse::tenant(head, whole.len()).expect(accepts);
+        assert_eq!(Transport::of_sent(head), Some(tenant.transport));
         assert_eq!((sent.src_ip, sent.tos, sent.flow), (ip.src, ip.tos, flow::hash(&frame)));
         assert!(matches!(frame.l4, L4::Tcp { .. } | L4::Udp { .. }), "{frame:?}");
+    }
+    if let Some(sent) = fast_parse::sent6(head, whole.len(), &Sender::any().over_ipv6()) {
+        let frame = frame::parse(head, whole.len()).expect(accepts);
+        let from = |mac| fast_parse::sent6(head, whole.len(), &Sender::from_mac(mac).over_ipv6());
+        let other = Mac::from_u64(frame.src.to_u64() ^ 1);
+        assert_eq!((from(frame.src), from(other)), (Some(sent), None));
+        let tenant = fast_parse::tenant(head, whole.len()).expect(accepts);
+        assert_eq!((sent.dst, sent.src, sent.tos), (tenant.dst, tenant.src, tenant.tos));
+        assert_eq!((IpAddr::V6(sent.src_ip), sent.flow), (tenant.src_ip, tenant.flow));
+        assert!(tenant.tci.is_none() && (tenant.transport.tcp || tenant.src_port != 547));
+        assert_eq!(Transport::of_sent6(head), Some(tenant.transport));
+    }
+    if let Some(tenant) = fast_parse::tenant(head, whole.len()) {
+        fast_parse_tenant(&tenant, head, whole);
     }
     if let Some(received) = fast_parse::received(whole) {
         let frame = frame::parse(whole, whole.len()).expect(accepts);
@@ -56,6 +73,59 @@ fn fast_parse_frame(head: &[u8], whole: &[u8]) {
         assert_eq!(Some(received.tos), frame.tos());
         assert!(!frame.dst.is_group() && !frame.src.is_group());
         assert!(!matches!(frame.l4, L4::Icmpv6 { .. }), "{frame:?}");
+    }
+}
+
+/// As [`fast_parse_frame`], for a frame of any kind. Its checksum is that of the complete parser.
+fn fast_parse_tenant(tenant: &TenantFrame, head: &[u8], whole: &[u8]) {
+    let frame = frame::parse(head, whole.len()).expect("accepted by fast_parse only");
+    assert!(!frame.src.is_group() && !frame.dst.is_group() && !frame.double_tagged);
+    assert_eq!((tenant.dst, tenant.src), (frame.dst, frame.src));
+    assert_eq!((Some(tenant.src_ip), Some(tenant.tos)), (frame.ips().map(|(src, _)| src), frame.tos()));
+    assert_eq!((tenant.tci, tenant.flow), (frame.vlan.map(|tag| tag.tci), flow::hash(&frame)));
+    assert!(frame.vlan.is_none_or(|tag| tag.tpid == ethertype::VLAN));
+    let (tcp, src_port, header_len, end) = match frame.l4 {
+        L4::Tcp { src_port, hdr_len, .. } => (true, src_port, hdr_len, frame.l3_end()),
+        L4::Udp { src_port, len, .. } => {
+            (false, src_port, 8, usize::from(frame.l4_off.unwrap()) + usize::from(len))
+        }
+        _ => panic!("{frame:?}"),
+    };
+    let tag_len = usize::from(frame.l3_off) - HEADER_LEN;
+    let start = frame.l4_off.unwrap() - tag_len as u16;
+    let ipv6 = matches!(frame.kind, Kind::Ipv6(_));
+    let transport = Transport { ipv6, tcp, start, header_len, end: (end - tag_len) as u32 };
+    assert_eq!((tenant.src_port, tenant.transport), (src_port, transport));
+
+    let mut filled = [&whole[..12], &whole[12 + tag_len..]].concat();
+    transport.fill_checksum(&mut filled).unwrap();
+    let sum = finish_l4(&frame, std::iter::once(whole)).unwrap();
+    assert_eq!(filled[sum.offset - tag_len..][..2], sum.value.to_be_bytes());
+    let end = filled.len().min(end - tag_len - 1);
+    assert_eq!(transport.fill_checksum(&mut filled[..end]), None);
+}
+
+/// As [`fast_parse_frame`], for a datagram of any kind.
+fn fast_parse_datagram(head: &[u8], len: usize, expect: &Expect) {
+    let Some(datagram) = fast_parse::datagram(head, len, expect.vlan, expect.udp_port) else { return };
+    for parse in [underlay::parse, underlay::parse_foreign] {
+        let parsed = parse(head, len, expect);
+        if underlay::is_martian(datagram.src) {
+            assert_eq!(parsed.err(), Some(BadOuter::MartianSource));
+            continue;
+        }
+        let Ok(Underlay::Vxlan(vxlan)) = parsed else { panic!("{datagram:?}") };
+        assert_eq!(
+            (datagram.dst_mac, datagram.src, datagram.dst, datagram.tos, datagram.vni),
+            (vxlan.dst_mac, vxlan.src, vxlan.dst, vxlan.tos, vxlan.vni)
+        );
+        assert_eq!((vxlan.flags.with_separate_copies(0), vxlan.node), (OverlayFlags::NONE, None));
+        assert_eq!((datagram.inner_off, datagram.inner_len), (vxlan.inner_off, vxlan.inner_len));
+        assert!(vxlan.inner_end() <= head.len());
+        assert_eq!(datagram.has_checksum, vxlan.checksum == UdpChecksum::Present);
+        if datagram.has_checksum {
+            assert_eq!(datagram.checksum_ok(head), vxlan.udp_checksum_ok(std::iter::once(head)));
+        }
     }
 }
 
@@ -180,6 +250,7 @@ pub fn underlay_parse(input: &[u8]) {
     for vlan in [None, VlanId::new(30).ok()] {
         let expect = Expect { vlan, udp_port: 4789 };
         fast_parse_tunnel(head, whole.len(), &expect);
+        fast_parse_datagram(head, whole.len(), &expect);
         let (parsed, foreign) = (
             underlay::parse(head, whole.len(), &expect),
             underlay::parse_foreign(head, whole.len(), &expect),

@@ -5,6 +5,7 @@
 //! section 5). All frames of one flow, and all fragments of one datagram, get one port and stay in order.
 
 use crate::frame::{Fragment, Frame, Kind, L4};
+use std::net::Ipv6Addr;
 
 /// First port of the dynamic range (RFC 6335 section 6); 2^14 ports from here to the top.
 pub const FIRST_PORT: u16 = 49152;
@@ -31,12 +32,7 @@ pub fn hash(frame: &Frame) -> u32 {
             let addresses = u64::from(ip.src.to_bits()) << 32 | u64::from(ip.dst.to_bits());
             (ports(frame, ip.fragment), ip.proto, addresses, 0)
         }
-        Kind::Ipv6(ip) => {
-            let (src, dst) = (ip.src.to_bits(), ip.dst.to_bits());
-            let a = mix(src as u64 ^ K2, (src >> 64) as u64 ^ K0);
-            let b = mix(dst as u64 ^ K1, (dst >> 64) as u64 ^ K2);
-            (ports(frame, ip.fragment), ip.proto, a, b)
-        }
+        Kind::Ipv6(ip) => return of_ipv6(ip.src, ip.dst, ip.proto, ports(frame, ip.fragment)),
         Kind::Other | Kind::Arp | Kind::Rarp => {
             (u32::from(frame.ethertype), 0, frame.src.to_u64(), frame.dst.to_u64())
         }
@@ -50,6 +46,16 @@ pub fn hash(frame: &Frame) -> u32 {
 #[must_use]
 pub const fn of_ipv4(addresses: u64, proto: u8, ports: u32) -> u32 {
     finish(addresses, 0, proto, ports)
+}
+
+/// The [`hash`] of a frame over IPv6. `ports`: source, then destination; 0 for a fragment, and without ports.
+#[inline(always)]
+#[must_use]
+pub const fn of_ipv6(src: Ipv6Addr, dst: Ipv6Addr, proto: u8, ports: u32) -> u32 {
+    let (src, dst) = (src.to_bits(), dst.to_bits());
+    let a = mix(src as u64 ^ K2, (src >> 64) as u64 ^ K0);
+    let b = mix(dst as u64 ^ K1, (dst >> 64) as u64 ^ K2);
+    finish(a, b, proto, ports)
 }
 
 #[inline(always)]

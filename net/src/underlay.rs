@@ -342,6 +342,15 @@ pub const fn martian_v4(ip: Ipv4Addr) -> bool {
     ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast()
 }
 
+/// As [`martian_v4`], of either version.
+#[must_use]
+pub const fn is_martian(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => martian_v4(ip),
+        IpAddr::V6(ip) => martian_v6(ip),
+    }
+}
+
 /// The unspecified source is legal in ND (RFC 4861), so this is checked for VXLAN only.
 #[inline]
 const fn martian_v6(ip: Ipv6Addr) -> bool {

@@ -6,7 +6,7 @@ use crate::Vni;
 use crate::{checksum, exercise, fast_parse};
 use std::net::Ipv4Addr;
 
-const ORDINARY: [&str; 4] = ["tcp4", "udp4", "tcp6", "vxlan4"];
+const ORDINARY: [&str; 6] = ["tcp4", "udp4", "tcp6", "tcp4_vlan", "vxlan4", "vxlan6"];
 
 /// Makes the checksum of an IPv4 header without options right, so that a change there is not all that matters.
 fn hint(frame: &mut [u8]) {
