@@ -106,6 +106,7 @@ pub struct Tables {
     vteps4: map64::MapWriter,
     removed_vteps4: vtep_cache::Removals,
     vteps6: map_wide::WideWriter,
+    removed_vteps6: vtep_cache::Removals,
     vnis: vni_index::VniWriter,
     shared: Arc<Shared>,
     slot_map: SlotMap,
@@ -137,7 +138,7 @@ impl Tables {
         let (ipv4, ipv4_reader) = map64::new(&writer, MAX_NODES).map_err(full)?;
         let (ipv6, ipv6_reader) = map_wide::new(&writer, MAX_NODES).map_err(full)?;
         let (vteps4, vteps4_reader) = map64::new(&writer, MAX_HOSTS as usize).map_err(full)?;
-        let removed_vteps4 = vtep_cache::Removals::new();
+        let (removed_vteps4, removed_vteps6) = (vtep_cache::Removals::new(), vtep_cache::Removals::new());
         let (vteps6, vteps6_reader) = map_wide::new(&writer, MAX_HOSTS as usize).map_err(full)?;
         let (vnis, vnis_reader) = vni_index::new(&writer);
         let shared = Arc::new(Shared {
@@ -158,8 +159,12 @@ impl Tables {
             vnis: vnis_reader,
             shared: Arc::clone(&shared),
         };
-        let view =
-            |parked| ParkedView { parked, vtep_cache4: removed_vteps4.cache(), tables: readers.clone() };
+        let view = |parked| ParkedView {
+            parked,
+            vtep_cache4: removed_vteps4.cache(),
+            vtep_cache6: removed_vteps6.cache(),
+            tables: readers.clone(),
+        };
         let views = parked.into_iter().map(view).collect();
         let tables = Self {
             writer,
@@ -171,6 +176,7 @@ impl Tables {
             vteps4,
             removed_vteps4,
             vteps6,
+            removed_vteps6,
             vnis,
             shared,
             slot_map: SlotMap::default(),

@@ -152,25 +152,34 @@ impl Tables {
             IpAddr::V6(ip) => self.vteps6.insert(&mut self.writer, &wide_key(0, ip), word),
         };
         let before = stored.map_err(|why| Full::new(format!("VTEP {ip}"), why))?;
-        if !plain && ip.is_ipv4() && before.is_some_and(|before| PackedVtep(before).accepts_plain()) {
-            self.removed_vteps4.count();
+        if !plain && before.is_some_and(|before| PackedVtep(before).accepts_plain()) {
+            self.forget_cached_vteps(ip);
         }
         Ok(())
     }
 
+    /// The readers' caches of the version of this address are cleared.
+    fn forget_cached_vteps(&self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(_) => self.removed_vteps4.count(),
+            IpAddr::V6(_) => self.removed_vteps6.count(),
+        }
+    }
+
     /// Removes the peer that sends from this address, unless it is another by now.
     pub fn remove_vtep(&mut self, ip: IpAddr, peer: Peer) {
-        let is_of = |word: Option<u64>| word.is_some_and(|word| PackedVtep(word).peer() == peer);
-        match ip {
-            IpAddr::V4(ip) if is_of(self.vteps4.get(vtep4_key(ip))) => {
-                self.vteps4.remove(&mut self.writer, vtep4_key(ip));
-                self.removed_vteps4.count();
-            }
-            IpAddr::V6(ip) if is_of(self.vteps6.get(&self.writer, &wide_key(0, ip))) => {
-                self.vteps6.remove(&mut self.writer, &wide_key(0, ip));
-            }
-            _ => {}
+        let word = match ip {
+            IpAddr::V4(ip) => self.vteps4.get(vtep4_key(ip)),
+            IpAddr::V6(ip) => self.vteps6.get(&self.writer, &wide_key(0, ip)),
+        };
+        if word.is_none_or(|word| PackedVtep(word).peer() != peer) {
+            return;
         }
+        match ip {
+            IpAddr::V4(ip) => self.vteps4.remove(&mut self.writer, vtep4_key(ip)),
+            IpAddr::V6(ip) => self.vteps6.remove(&mut self.writer, &wide_key(0, ip)),
+        };
+        self.forget_cached_vteps(ip);
     }
 
     /// Takes the slots of removed peers that nothing names any more out of use, before the next epoch begins.

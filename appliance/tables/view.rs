@@ -18,7 +18,7 @@ use stopover_lockfree::{
     epoch::{Parked, Reader},
     filter, map_wide, map64, slots,
 };
-use stopover_net::{Mac, Vni};
+use stopover_net::{Mac, Vni, underlay::is_martian};
 
 /// The read sides of all tables that readers share; a clone for each reader.
 #[derive(Debug, Clone)]
@@ -38,7 +38,8 @@ pub(super) struct Readers {
 #[derive(Debug)]
 pub struct View {
     reader: Reader,
-    vtep_cache4: vtep_cache::VtepCache,
+    vtep_cache4: vtep_cache::VtepCache<u64>,
+    vtep_cache6: vtep_cache::VtepCache<u128>,
     tables: Readers,
 }
 
@@ -46,7 +47,8 @@ pub struct View {
 #[derive(Debug)]
 pub struct ParkedView {
     pub(super) parked: Parked,
-    pub(super) vtep_cache4: vtep_cache::VtepCache,
+    pub(super) vtep_cache4: vtep_cache::VtepCache<u64>,
+    pub(super) vtep_cache6: vtep_cache::VtepCache<u128>,
     pub(super) tables: Readers,
 }
 
@@ -54,8 +56,8 @@ impl ParkedView {
     /// Makes the view usable. From now on the writer waits for its quiescent points.
     #[must_use]
     pub fn online(self) -> View {
-        let Self { parked, vtep_cache4, tables } = self;
-        View { reader: parked.online(), vtep_cache4, tables }
+        let Self { parked, vtep_cache4, vtep_cache6, tables } = self;
+        View { reader: parked.online(), vtep_cache4, vtep_cache6, tables }
     }
 }
 
@@ -74,8 +76,8 @@ impl View {
     /// Takes this view out of use.
     #[must_use]
     pub fn park(self) -> ParkedView {
-        let Self { reader, vtep_cache4, tables } = self;
-        ParkedView { parked: reader.park(), vtep_cache4, tables }
+        let Self { reader, vtep_cache4, vtep_cache6, tables } = self;
+        ParkedView { parked: reader.park(), vtep_cache4, vtep_cache6, tables }
     }
 
     /// Looks up the nodes with these keys, as [`PackedFdbEntry`]s; 0 for none.
@@ -201,6 +203,37 @@ impl View {
             if found >> i & 1 != 0 && PackedVtep(word).accepts_plain() {
                 accepted |= 1 << i;
                 self.vtep_cache4.remember(*key);
+            }
+        }
+        accepted
+    }
+
+    /// Begins the lookups of a burst's VTEP addresses of either version, see [`View::accepts_plain_from`].
+    #[inline(always)]
+    pub fn begin_vteps(&self) {
+        self.vtep_cache4.refresh();
+        self.vtep_cache6.refresh();
+    }
+
+    /// Whether plain VXLAN is accepted from a VTEP address, which no martian is. Only valid after [`View::begin_vteps`] since the last quiescent
+    /// point.
+    #[inline(always)]
+    #[must_use]
+    pub fn accepts_plain_from(&self, ip: IpAddr) -> bool {
+        let is_cached = match ip {
+            IpAddr::V4(ip) => self.vtep_cache4.has(vtep4_key(ip)),
+            IpAddr::V6(ip) => self.vtep_cache6.has(ip.to_bits()),
+        };
+        is_cached || self.find_vtep(ip)
+    }
+
+    #[inline(never)]
+    fn find_vtep(&self, ip: IpAddr) -> bool {
+        let accepted = !is_martian(ip) && self.vtep(ip).is_some_and(PackedVtep::accepts_plain);
+        if accepted {
+            match ip {
+                IpAddr::V4(ip) => self.vtep_cache4.remember(vtep4_key(ip)),
+                IpAddr::V6(ip) => self.vtep_cache6.remember(ip.to_bits()),
             }
         }
         accepted
