@@ -2,11 +2,14 @@
 //! needs of it; or nothing, then it takes the slow path, which decides about it.
 //!
 //! [`eligible`] is the whole condition, for one frame. The fast path asks for its parts in passes over a burst: the port
-//! ([`ingress`]), the frame ([`sent`], [`received`]), and, with what the tables have, the destination ([`path_to_host`],
-//! [`port_of_sent`], [`port_of_received`]). The rules are those of the stages: what a stage refuses or treats in another
+//! ([`ingress`]), the frame ([`sent`], [`opened`]), and, with what the tables have, the destination ([`path_to_host`],
+//! [`port_of_sent`], [`port_of_inner`]). The rules are those of the stages: what a stage refuses or treats in another
 //! way is not eligible. Where a stage has a predicate it is used here. Two are written twice, because the parser of the
 //! fast path compares many header fields with few instructions: that a source is a station ([`guard::check_addresses`])
 //! and from its vif ([`guard::check_vif`]). `tests/eligible.rs` compares all that is eligible with the slow path.
+//!
+//! The most frequent kind of datagram, untagged IPv4 without checksum, has parts of its own: [`received`] and
+//! [`port_of_received`]. They accept less, and cost less.
 
 use super::{
     guard,
@@ -21,9 +24,9 @@ use crate::tables::{
     peer::PackedVtep,
 };
 use stopover_net::{
-    ecn,
-    fast_parse::{self, Received, Sender, Sent, Tunnel},
-    underlay::martian_v4,
+    ecn, ethernet,
+    fast_parse::{self, Datagram, Received, Sender, Sent, Tunnel},
+    underlay::is_martian,
 };
 
 /// Whether a frame takes the fast path: an ordinary frame from a vif, or an ordinary tunnel datagram, for one node that
@@ -38,13 +41,14 @@ pub fn eligible<P: Packet>(view: &View, ports: &[Port], port: u16, packet: &P) -
                 None => port_of_sent(ports, port, word, packet.len()).is_some(),
             }
         }),
-        Some(Ingress::Underlay(own)) => received(own, packet).is_some_and(|(tunnel, inner)| {
-            let sender = view.vtep(tunnel.src.into()).filter(|_| !martian_v4(tunnel.src));
-            let is_ours = own.has_address(tunnel.dst.into()) && sender.is_some_and(PackedVtep::accepts_plain);
-            view.bd_of(tunnel.vni).filter(|_| is_ours).is_some_and(|bd| {
+        Some(Ingress::Underlay(own)) => opened(own, packet).is_some_and(|(datagram, inner)| {
+            let Datagram { src, dst, vni, inner_len, .. } = datagram;
+            let sender = view.vtep(src).filter(|_| !is_martian(src));
+            let is_ours = own.has_address(dst) && sender.is_some_and(PackedVtep::accepts_plain);
+            view.bd_of(vni).filter(|_| is_ours).is_some_and(|bd| {
                 let is_local = view.lookup_locals(&[node_key(bd, inner.src)], &mut [0]) != 0;
                 let word = view.packed_fdb_entry(bd, inner.dst);
-                !is_local && port_of_received(ports, own, word, tunnel.inner_len).is_some()
+                !is_local && port_of_inner(ports, word, inner_len.into()).is_some()
             })
         }),
         None => false,
@@ -54,18 +58,54 @@ pub fn eligible<P: Packet>(view: &View, ports: &[Port], port: u16, packet: &P) -
 /// A port whose frames may be eligible.
 pub(super) enum Ingress<'a> {
     Vif(&'a Vif),
-    /// Untagged.
     Underlay(&'a Underlay),
 }
 
-/// Not a segment, whose stations are learned, and not a tagged underlay.
+/// Not a segment, whose stations are learned.
 #[inline(always)]
 pub(super) fn ingress(ports: &[Port], port: u16) -> Option<Ingress<'_>> {
     match &ports.get(usize::from(port))?.role {
         Role::Vif(vif) => Some(Ingress::Vif(vif)),
-        Role::Underlay(own) if own.vlan.is_none() => Some(Ingress::Underlay(own)),
-        Role::Underlay(_) | Role::Segment(_) | Role::Absent => None,
+        Role::Underlay(own) => Some(Ingress::Underlay(own)),
+        Role::Segment(_) | Role::Absent => None,
     }
+}
+
+/// A datagram for the MAC of the port: ordinary ([`fast_parse::datagram`]), with the right checksum, without a mark of a
+/// device, around an ordinary frame ([`fast_parse::received`]) whose congestion mark does not change.
+#[inline(always)]
+pub(super) fn opened<P: Packet>(own: &Underlay, packet: &P) -> Option<(Datagram, Received)> {
+    let head = packet.head();
+    let datagram = fast_parse::datagram(head, packet.len(), own.vlan, own.udp_port)?;
+    let inner = head.get(usize::from(datagram.inner_off)..)?.get(..usize::from(datagram.inner_len))?;
+    let inner = fast_parse::received(inner)?;
+    let keeps_ecn = ecn::decap(datagram.tos, inner.tos) == ecn::Decap::Keep;
+    let for_us = datagram.dst_mac == own.mac && !inner.src.is_zero() && keeps_ecn && packet.is_plain();
+    let valid = |datagram: &Datagram| match datagram.has_checksum {
+        true => datagram.checksum_ok(head),
+        false => datagram.src.is_ipv4() || own.udp6_zero_checksum,
+    };
+    (for_us && valid(&datagram)).then_some((datagram, inner))
+}
+
+/// The port and VLAN of the destination of a frame from the underlay, if it is at this host, is not migrating, and the
+/// frame fits.
+#[inline(always)]
+pub(super) fn port_of_inner(ports: &[Port], word: PackedFdbEntry, len: usize) -> Option<(u16, u16)> {
+    let (port, vlan) = word.local_port()?;
+    fits(len, ports.get(usize::from(port))?.mtu).then_some((port, vlan))
+}
+
+/// Whether a burst probably has datagrams of the most frequent kind: its first one may be one.
+#[inline(always)]
+pub(super) fn begins_with_ipv4<P: Packet>(burst: &[P]) -> bool {
+    burst.first().is_some_and(|packet| ethertype(packet) == Some(ethernet::ethertype::IPV4))
+}
+
+/// As it is in an untagged frame.
+#[inline(always)]
+fn ethertype<P: Packet>(packet: &P) -> Option<u16> {
+    packet.head().get(12..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 /// The source addresses that are eligible from a vif, for [`sent`].
@@ -118,8 +158,7 @@ pub(super) fn port_of_sent(
     ports.get(usize::from(port)).is_some_and(takes).then_some((port, vlan))
 }
 
-/// The port and VLAN of the destination of a frame from the underlay, if it is at this host, is not migrating, the frame
-/// fits, and its tag needs no priority.
+/// As [`port_of_inner`], if its tag needs no priority.
 #[inline(always)]
 pub(super) fn port_of_received(
     ports: &[Port],

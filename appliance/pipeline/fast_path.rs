@@ -3,6 +3,10 @@
 //! in passes over all of them: parse, look up, send. So the memory for one frame arrives while others are processed.
 //! A pass leaves a few bytes a frame in arrays for the next.
 //!
+//! The passes for datagrams exist twice. Those in this file are for the most frequent kind: untagged IPv4. Those of
+//! [`underlay`] are for every ordinary kind. They get the bursts that do not begin with a frame of the first kind, and
+//! from the others the frames that the first passes refuse.
+//!
 //! Every other frame takes the slow path ([`Pipeline::tenant_slow`], [`Pipeline::underlay_slow`]): it is unchanged
 //! and passes every check from the beginning. Frames of a burst keep their order: a frame of one path waits for those
 //! of the other that precede it.
@@ -10,8 +14,10 @@
 //! The fast path makes all checks of the slow path and changes a frame in the same way. The golden captures,
 //! `tests/properties.rs` and `tests/eligible.rs` compare the two.
 
+mod underlay;
+
 use super::{
-    Egress, MAX_BURST, Pipeline, decap, deliver,
+    Egress, MAX_BURST, Pipeline, deliver,
     drop_reason::DropReason,
     eligible::{self, Ingress},
     encap::{self, Flow},
@@ -44,7 +50,7 @@ pub struct Scratch {
     words: [u64; MAX_BURST],
     /// Source port and type of service of the outer header.
     flows: [(u16, u8); MAX_BURST],
-    /// What [`Pipeline::underlay_fast`] has parsed.
+    /// What the passes for datagrams have parsed.
     inner: [Inner; MAX_BURST],
     /// The port to send a frame from, [`SLOW_PATH`] or [`NO_HEADROOM`].
     egress_ports: [u16; MAX_BURST],
@@ -60,6 +66,10 @@ struct Inner {
     len: u16,
     /// Index of the key of its destination.
     key_index: u8,
+    /// Where it begins, in bytes; unless that is known.
+    offset: u8,
+    /// For the tag with which it leaves a trunk; unless it needs none.
+    priority: u8,
 }
 
 impl Default for Scratch {
@@ -96,7 +106,10 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     pub fn underlay(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match eligible::ingress(ports, port) {
-            Some(Ingress::Underlay(own)) => self.underlay_fast(port, own, burst, scratch),
+            Some(Ingress::Underlay(own)) if own.vlan.is_none() && eligible::begins_with_ipv4(burst) => {
+                self.underlay_fast(port, own, burst, scratch);
+            }
+            Some(Ingress::Underlay(own)) => self.underlay_any(port, own, burst, scratch),
             _ => self.underlay_slow(port, burst.drain(..)),
         }
     }
@@ -169,7 +182,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if W::RECORDS {
             self.trace_sent(from, packet, network.bd, word.unpack());
         }
-        self.push_vlan(packet, port, vlan)
+        self.push_vlan(packet, port, vlan, 0)
     }
 
     #[inline(never)]
@@ -223,15 +236,17 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             let to = eligible::port_of_received(self.ports, own, word, len);
             let Some((to, vlan)) = to else { continue };
             if W::RECORDS {
-                self.trace_received(own, packet, word.unpack());
+                self.trace_opened(own, packet, word.unpack());
             }
             // The first pass has checked that these bytes exist.
             if packet.cut(fast_parse::TUNNEL_LEN, len) {
                 packet.clear_offload();
-                *egress_port = self.push_vlan(packet, to, vlan);
+                *egress_port = self.push_vlan(packet, to, vlan, 0);
             }
         }
-        self.send_out(burst, egress_ports, |path, frames| path.underlay_slow(port, frames.drain(..)));
+        if !self.send_same(burst, egress_ports) {
+            self.underlay_rest(port, own, burst, scratch);
+        }
     }
 
     /// Looks up the VTEPs that the cache does not know. Returns bits by frame: plain VXLAN is accepted from its sender.
@@ -250,15 +265,31 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         self.view.lookup_locals(keys.get(..n).unwrap_or_default(), &mut [0; MAX_BURST])
     }
 
-    /// Adds the VLAN tag of a port, if it has one. Returns the egress port.
+    /// Adds the VLAN tag of a port with this priority, if it has one. Returns the egress port.
     #[inline(always)]
-    fn push_vlan(&mut self, packet: &mut I::P, port: u16, vlan: u16) -> u16 {
+    fn push_vlan(&mut self, packet: &mut I::P, port: u16, vlan: u16, priority: u8) -> u16 {
         self.tracer.enter(Stage::Deliver);
         self.tracer.note(|| deliver::describe(port, vlan));
-        if vlan == 0 || vlan::push(packet, vlan, 0) { port } else { NO_HEADROOM }
+        if vlan == 0 || vlan::push(packet, vlan, priority) { port } else { NO_HEADROOM }
     }
 
-    /// Sends each frame from its port or to the slow path, in order. Nearly always all have the same port.
+    /// Sends a burst whose frames all have the same egress port, as nearly always. False if they do not.
+    #[inline(always)]
+    fn send_same(&mut self, burst: &mut Frames<I::P>, egress_ports: &[u16; MAX_BURST]) -> bool {
+        let first = egress_ports[0];
+        let same = egress_ports
+            .iter()
+            .take(burst.len())
+            .fold(0, |differ, egress_port| differ | (egress_port ^ first))
+            == 0;
+        let all = same && first < NO_HEADROOM;
+        if all {
+            self.egress.send_all(first, burst);
+        }
+        all
+    }
+
+    /// Sends each frame from its port or to the slow path, in order.
     #[inline(always)]
     fn send_out(
         &mut self,
@@ -266,15 +297,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         egress_ports: &[u16; MAX_BURST],
         slow_path: impl FnMut(&mut Self, &mut Frames<I::P>),
     ) {
-        let first = egress_ports[0];
-        let same = egress_ports
-            .iter()
-            .take(burst.len())
-            .fold(0, |differ, egress_port| differ | (egress_port ^ first))
-            == 0;
-        if same && first < NO_HEADROOM {
-            self.egress.send_all(first, burst);
-        } else {
+        if !self.send_same(burst, egress_ports) {
             self.send_out_mixed(burst, egress_ports, slow_path);
         }
     }
@@ -319,30 +342,12 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             self.tracer.note(|| lookup::describe_lookup(view, frame.dst, bd, entry));
         }
     }
+}
 
-    /// Records the same trace as the slow path.
-    #[cold]
-    fn trace_received(&mut self, own: &Underlay, packet: &I::P, entry: Option<FdbEntry>) {
-        let Some((fast_parse::Tunnel { src, vni, inner_len, .. }, _)) = eligible::received(own, packet)
-        else {
-            return;
-        };
-        let view = self.view;
-        let Some(bd) = view.bd_of(vni) else { return };
-        let inner = packet.head().get(fast_parse::TUNNEL_LEN..).unwrap_or_default();
-        if let Ok(frame) = frame::parse(inner, inner_len) {
-            self.tracer.enter(Stage::Outer);
-            self.tracer.enter(Stage::Decap);
-            self.tracer.note(|| decap::describe_decap(src.into(), vni, inner_len));
-            self.tracer.enter(Stage::Parse);
-            self.tracer.note(|| describe(&frame));
-            self.tracer.enter(Stage::Guard);
-            self.tracer.enter(Stage::Ecn);
-            self.tracer.enter(Stage::Stations);
-            self.tracer.enter(Stage::Lookup);
-            self.tracer.note(|| lookup::describe_lookup(view, frame.dst, bd, entry));
-        }
-    }
+/// Whether some frames have no egress port.
+#[inline(never)]
+fn are_left(egress_ports: &[u16; MAX_BURST], len: usize) -> bool {
+    egress_ports.iter().take(len).any(|port| *port == SLOW_PATH)
 }
 
 /// The keys of a burst to look up. Consecutive frames often have the same destination, so equal keys in a row are

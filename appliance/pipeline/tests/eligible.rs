@@ -162,13 +162,12 @@ fn a_tunnel_datagram() {
     let loopback = Tunnel { src: "127.0.0.1".parse().unwrap(), ..FROM_1 };
     let other_address = Tunnel { dst: "10.0.0.77".parse().unwrap(), ..FROM_1 };
     let other_mac = Tunnel { macs: (NEXT_HOP, NEXT_HOP), ..FROM_1 };
+    let checked = Tunnel { checksum: true, ..FROM_1 };
     check([
-        ("untagged underlay", good(), at(UNDERLAY_30, &tagged(&bare, 0x8100, 30))),
         ("untagged", good(), at(UNDERLAY, &tagged(&bare, 0x8100, 0))),
-        ("IPv4", good(), received(FROM_2, &inner)),
         ("no fragment", good(), at(UNDERLAY, &with(bare.clone(), 20, &[0x20]))),
         ("header checksum", good(), at(UNDERLAY, &with(bare.clone(), 24, &[bare[24] ^ 1]))),
-        ("no UDP checksum", good(), received(Tunnel { checksum: true, ..FROM_1 }, &inner)),
+        ("no wrong UDP checksum", received(checked, &inner), at(UNDERLAY, &spoilt(&checked.around(&inner)))),
         ("UDP port", good(), received(Tunnel { port: VXLAN_PORT + 1, ..FROM_1 }, &inner)),
         ("no overlay flags", good(), received(Tunnel { flags: 1, ..FROM_1 }, &inner)),
         ("known VTEP", good(), received(unknown, &inner)),
@@ -178,6 +177,44 @@ fn a_tunnel_datagram() {
         ("our MAC", good(), received(other_mac, &inner)),
         ("a network here", good(), received(Tunnel { vni: 101, ..FROM_1 }, &inner)),
         ("no mark of the device", good(), good().with(|p| p.unfilled = true)),
+    ]);
+}
+
+/// With another last byte.
+fn spoilt(frame: &[u8]) -> Vec<u8> {
+    let last = frame.len() - 1;
+    with(frame.to_vec(), last, &[frame[last] ^ 1])
+}
+
+#[test]
+fn a_tunnel_datagram_over_ipv6_or_in_a_vlan() {
+    let inner = udp4(R1, A, 33);
+    let over_ip6 = FROM_2.around(&inner);
+    let unchecked = Tunnel { checksum: false, ..FROM_2 };
+    let in_vlan = |tunnel: Tunnel, tci| at(UNDERLAY_30, &tagged(&tunnel.around(&inner), 0x8100, tci));
+    let unknown = Tunnel { src: "fd00::77".parse().unwrap(), ..FROM_2 };
+    let loopback = Tunnel { src: "::1".parse().unwrap(), ..FROM_2 };
+    let refuse_plain = |lab: &mut Lab| {
+        lab.tables.put_peer(Peer::new(2), true, Accept::Sealed).unwrap();
+        lab.tables.put_vtep(HOST_2.into(), Peer::new(2)).unwrap();
+    };
+    let good = || received(FROM_2, &inner);
+    check([
+        ("the VLAN of the underlay", in_vlan(FROM_1, 30), in_vlan(FROM_1, 31)),
+        ("of any priority", in_vlan(FROM_2, 0xe01e), in_vlan(FROM_2, 0)),
+        ("tagged where expected", in_vlan(FROM_1, 30), at(UNDERLAY_30, &FROM_1.around(&inner))),
+        (
+            "a customer's tag",
+            in_vlan(FROM_1, 30),
+            at(UNDERLAY_30, &tagged(&FROM_1.around(&inner), 0x88a8, 30)),
+        ),
+        ("with a UDP checksum", good(), received(unchecked, &inner)),
+        ("without where accepted", in_vlan(unchecked, 30), received(unchecked, &inner)),
+        ("the right one", good(), at(UNDERLAY, &spoilt(&over_ip6))),
+        ("UDP next", good(), at(UNDERLAY, &with(over_ip6.clone(), 20, &[60]))),
+        ("known VTEP", good(), received(unknown, &inner)),
+        ("a host's address", good(), received(loopback, &inner)),
+        ("plain accepted", good(), good().after(refuse_plain)),
     ]);
 }
 
@@ -220,14 +257,28 @@ fn the_destination_of_an_inner_frame() {
         ("here", to(A), to(R2)),
         ("registered", to(A), to(NOBODY)),
         ("at rest", to(A), to(A).after(move_a)),
-        ("a tag without priority", to(T), to(T).after(with_pcp)),
-        ("no tag with priority", to(A).after(with_pcp), to(T).after(with_pcp)),
+        ("a tag with priority", to(T).after(with_pcp), to(NOBODY).after(with_pcp)),
         (
             "fits the port",
             received(FROM_1, &udp4(R1, A, 1500 - 28)),
             received(FROM_1, &udp4(R1, A, 1501 - 28)),
         ),
     ]);
+}
+
+/// The frames of the golden captures, with a tag where one is expected.
+fn frame(frames: &mut Frames, lab: &Lab, n: usize) -> (u16, VecPacket) {
+    let (port, packet) = frames.one(lab);
+    let tci = match port {
+        UNDERLAY_30 => 30,
+        _ => return (port, packet),
+    };
+    if packet.len() < 12 || n.is_multiple_of(8) {
+        return (port, packet);
+    }
+    let mut with_tag = VecPacket::new(&tagged(packet.head(), 0x8100, tci));
+    (with_tag.unfilled, with_tag.gso) = (packet.unfilled, packet.gso);
+    (port, with_tag)
 }
 
 /// All rules that both paths express agree: what is eligible leaves the slow path as it leaves the fast path.
@@ -238,6 +289,10 @@ fn the_slow_path_does_the_same_with_what_is_eligible() {
         let [mut fast, mut slow] = [(); 2].map(|()| {
             let mut lab = Lab::new();
             b_in_200(&mut lab);
+            let Role::Underlay(own) = &mut lab.ports[usize::from(UNDERLAY)].role else {
+                panic!("an underlay")
+            };
+            own.pcp = migrating;
             lab.publish();
             if migrating {
                 is_migrating(&mut lab);
@@ -245,12 +300,12 @@ fn the_slow_path_does_the_same_with_what_is_eligible() {
             lab
         });
         let mut frames = Frames::new();
-        for _ in 0..40_000 {
-            let (port, packet) = frames.one(&fast);
+        for n in 0..60_000 {
+            let (port, packet) = frame(&mut frames, &fast, n);
             if !eligible(&fast.view, &fast.ports, port, &packet) {
                 continue;
             }
-            let is_underlay = port == UNDERLAY;
+            let is_underlay = port == UNDERLAY || port == UNDERLAY_30;
             let direction = if is_underlay { &FROM_UNDERLAY } else { &FROM_TENANT };
             let single = [packet.clone()];
             let by_slow_path = slow.packets_from(direction, 1, |path| match is_underlay {
@@ -263,7 +318,7 @@ fn the_slow_path_does_the_same_with_what_is_eligible() {
             compared[usize::from(port)] += 1;
         }
     }
-    for port in [UNDERLAY, VM_A, VM_B, VM_200] {
+    for port in [UNDERLAY, VM_A, VM_B, VM_200, UNDERLAY_30] {
         assert!(compared[usize::from(port)] > 100, "{compared:?}");
     }
 }
