@@ -6,8 +6,8 @@
 mod common;
 
 use common::{
-    A, Arena, B, BURST, Buffer, C, NODES, SEGMENT, UNDERLAY, VM, World,
-    frames::{from, inward, two_vifs},
+    A, Arena, B, BURST, Buffer, C, D, NODES, SEGMENT, TRUNK, UNDERLAY, VM, World,
+    frames::{around, from, inward, retag, tagged, two_vifs},
     remote,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -30,10 +30,15 @@ fn burst(c: &mut Criterion) {
     run("vif_ipv6_to_host_ipv4", false, VM, &from("tcp6", A, everywhere), as_is);
     run("vif_to_host_ipv4_checksum_filled", false, VM, &from("tcp4", A, everywhere), unfilled);
     run("segment_to_host_ipv4", false, SEGMENT, &from("tcp4", C, everywhere), as_is);
+    let from_trunk = |n| tagged(&from("tcp4", D, everywhere)(n));
+    run("trunk_to_host_ipv4", false, TRUNK, &from_trunk, retag);
     run("vif_to_vif", false, VM, &from("tcp4", A, |_| B), as_is);
     run("vif_floods", false, VM, &from("tcp4", A, |_| Mac::BROADCAST), as_is);
     run("host_ipv4_to_vif", false, UNDERLAY, &inward("vxlan4", 50, |_| A), as_is);
     run("host_ipv4_to_two_vifs", false, UNDERLAY, &inward("vxlan4", 50, two_vifs), as_is);
+    let of_ipv6 = |n| around(&from("tcp6", remote(n % NODES), |_| A)(n));
+    run("host_ipv4_to_vif_ipv6", false, UNDERLAY, &of_ipv6, as_is);
+    run("host_ipv6_to_vif", true, UNDERLAY, &inward("vxlan6", 70, |_| A), as_is);
     run("host_ipv6_to_two_vifs", true, UNDERLAY, &inward("vxlan6", 70, two_vifs), as_is);
     group.finish();
 }

@@ -9,8 +9,8 @@
 mod common;
 
 use common::{
-    A, Arena, B, BURST, Burst, NODES, UNDERLAY, VM, World,
-    frames::{from, inward, two_vifs},
+    A, Arena, B, BURST, Buffer, Burst, C, D, NODES, SEGMENT, TRUNK, UNDERLAY, VM, World,
+    frames::{around, from, inward, retag, tagged, two_vifs},
     remote,
 };
 use std::{
@@ -21,12 +21,18 @@ use std::{
 };
 
 /// A case to count, and its port.
-const CASES: [(&str, u16); 5] = [
+const CASES: [(&str, u16); 11] = [
     ("encap", VM),
     ("decap", UNDERLAY),
     ("decap_to_two_vifs", UNDERLAY),
     ("vif_to_vif", VM),
-    ("encap_of_ipv6_the_long_way", VM),
+    ("encap_of_ipv6", VM),
+    ("encap_and_checksum", VM),
+    ("encap_over_ipv6", VM),
+    ("decap_over_ipv6", UNDERLAY),
+    ("decap_of_ipv6", UNDERLAY),
+    ("encap_from_segment", SEGMENT),
+    ("encap_from_trunk", TRUNK),
 ];
 const BURSTS: u64 = 200;
 
@@ -127,19 +133,29 @@ fn shorten(path: &str) -> &str {
 fn run(case: &str) {
     let (_, port) = *CASES.iter().find(|(name, _)| *name == case).unwrap();
     let everywhere = |n| remote(n % NODES);
-    let mut world = World::new(false);
+    let mut world = World::new(case.ends_with("over_ipv6"));
     let mut arena = Arena::of(1 << 20, |n| match case {
         "encap" => from("tcp4", A, everywhere)(n),
         "decap" => inward("vxlan4", 50, |_| A)(n),
         "decap_to_two_vifs" => inward("vxlan4", 50, two_vifs)(n),
+        "decap_over_ipv6" => inward("vxlan6", 70, |_| A)(n),
+        "decap_of_ipv6" => around(&from("tcp6", remote(n % NODES), |_| A)(n)),
         "vif_to_vif" => from("tcp4", A, |_| B)(n),
-        _ => from("tcp6", A, everywhere)(n),
+        "encap_of_ipv6" => from("tcp6", A, everywhere)(n),
+        "encap_from_segment" => from("tcp4", C, everywhere)(n),
+        "encap_from_trunk" => tagged(&from("tcp4", D, everywhere)(n)),
+        _ => from("tcp4", A, everywhere)(n),
     });
+    let change = |buffer: &mut Buffer| match case {
+        "encap_and_checksum" => buffer.unfilled = true,
+        "encap_from_trunk" => retag(buffer),
+        _ => {}
+    };
     for _ in 0..20 {
-        world.burst(port, &mut arena, |_| {});
+        world.burst(port, &mut arena, change);
     }
     for _ in 0..BURSTS {
-        let mut burst = arena.burst(|_| {});
+        let mut burst = arena.burst(change);
         counted(&mut world, port, &mut burst);
         assert_eq!(world.sink.recycle(&mut arena), BURST);
         world.view.quiescent();

@@ -1,8 +1,9 @@
 //! Golden frames with other addresses.
 
-use super::{A, B, NODES, golden, remote};
+use super::{A, B, Buffer, NODES, golden, remote};
+use stopover::pipeline::packet::Packet;
 use stopover_net::Mac;
-use stopover_net::checksum::update16;
+use stopover_net::checksum::{of, update16};
 
 /// A golden frame from a station here to others.
 pub fn from(name: &str, src: Mac, dst: impl Fn(u32) -> Mac) -> impl Fn(u32) -> Vec<u8> {
@@ -32,6 +33,37 @@ pub fn inward(name: &str, outer_len: usize, dst: impl Fn(u32) -> Mac) -> impl Fn
             }
         }
         frame
+    }
+}
+
+/// A datagram from the other host over IPv4, around an inner frame.
+pub fn around(inner: &[u8]) -> Vec<u8> {
+    let mut frame = golden("vxlan4")[..50].to_vec();
+    for (at, before) in [(16, 14), (38, 34)] {
+        let len = (50 - before + inner.len()) as u16;
+        frame[at..at + 2].copy_from_slice(&len.to_be_bytes());
+    }
+    frame[24..26].fill(0);
+    let sum = of(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(inner);
+    frame
+}
+
+/// A tag of VLAN 10.
+const TAG: [u8; 4] = [0x81, 0, 0, 10];
+
+/// The frame with a tag.
+pub fn tagged(frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &TAG, &frame[12..]].concat()
+}
+
+/// Restores the tag of a frame that a stage has taken off.
+pub fn retag(buffer: &mut Buffer) {
+    let head = buffer.head_mut();
+    if head[12..14] != TAG[..2] {
+        head.copy_within(4..16, 0);
+        head[12..16].copy_from_slice(&TAG);
     }
 }
 

@@ -51,6 +51,8 @@ pub const A: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0a]);
 pub const B: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0b]);
 /// A station behind the segment.
 pub const C: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0c]);
+/// A station behind the trunk, in VLAN 10.
+pub const D: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 0x0d]);
 
 /// Short runs: they show the order of magnitude and whether a change matters, not the last percent.
 pub fn criterion() -> criterion::Criterion {
@@ -148,8 +150,8 @@ impl World {
         let bd = tables.bd(vni).unwrap();
         let network = Network { bd, vni };
         let port = |role| Port { mtu: 1500, fills_checksums: false, segments_tcp: false, role };
-        for (mac, at) in [(A, VM), (B, OTHER_VM), (C, SEGMENT)] {
-            tables.set_local(bd, mac, at, 0, None).unwrap();
+        for (mac, at, vlan) in [(A, VM, 0), (B, OTHER_VM, 0), (C, SEGMENT, 0), (D, TRUNK, 10)] {
+            tables.set_local(bd, mac, at, vlan, None).unwrap();
         }
         let slot = put_peer(&mut tables, Peer::new(1), v6, inner_mtu);
         for n in 0..NODES {
