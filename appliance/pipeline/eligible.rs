@@ -2,44 +2,56 @@
 //! needs of it; or nothing, then it takes the slow path, which decides about it.
 //!
 //! [`eligible`] is the whole condition, for one frame. The fast path asks for its parts in passes over a burst: the port
-//! ([`ingress`]), the frame ([`sent`], [`opened`]), and, with what the tables have, the destination ([`path_to_host`],
-//! [`port_of_sent`], [`port_of_inner`]). The rules are those of the stages: what a stage refuses or treats in another
-//! way is not eligible. Where a stage has a predicate it is used here. Two are written twice, because the parser of the
-//! fast path compares many header fields with few instructions: that a source is a station ([`guard::check_addresses`])
-//! and from its vif ([`guard::check_vif`]). `tests/eligible.rs` compares all that is eligible with the slow path.
+//! ([`ingress`]), the frame ([`admitted`], [`opened`]), and, with what the tables have, the source behind a segment
+//! ([`PackedFdbEntry::station_at_rest`]) and the destination ([`Admitted::path_of`], [`Admitted::port_of`],
+//! [`port_of_inner`]). The rules are those of the stages: what a stage refuses or treats in another way is not eligible.
+//! Where a stage has a predicate it is used here.
 //!
-//! The most frequent kind of datagram, untagged IPv4 without checksum, has parts of its own: [`received`] and
-//! [`port_of_received`]. They accept less, and cost less.
+//! The most frequent kind, untagged IPv4 at a vif and in an untagged underlay, has parts of its own: [`sent`],
+//! [`received`], [`path_to_host`], [`port_of_sent`], [`port_of_received`]. They accept less, and cost less. There two rules
+//! are written a second time, because the parser compares many header fields with few instructions: that a source is a
+//! station ([`guard::check_addresses`]) and from its vif ([`guard::check_vif`]). `tests/eligible.rs` compares all that is
+//! eligible with the slow path.
 
 use super::{
+    encap::Flow,
     guard,
-    packet::Packet,
-    ports::{Port, Role, Underlay, Vif},
+    packet::{Packet, TxOffload},
+    ports::{Network, Port, Role, Segment, Underlay, Vif},
     too_big::fits,
 };
 use crate::tables::{
     View,
     entries::{Path, SlotEntry},
-    packed::{PackedFdbEntry, node_key},
+    packed::{Bd, PackedFdbEntry, node_key},
     peer::PackedVtep,
 };
+use std::net::IpAddr;
 use stopover_net::{
     ecn, ethernet,
-    fast_parse::{self, Datagram, Received, Sender, Sent, Tunnel},
+    fast_parse::{self, Datagram, Received, Sender, Sent, Sent6, Transport, Tunnel},
+    flow,
     underlay::is_martian,
 };
 
-/// Whether a frame takes the fast path: an ordinary frame from a vif, or an ordinary tunnel datagram, for one node that
-/// is not migrating, by a path or port that it fits.
+/// Whether a frame takes the fast path: an ordinary frame from a vif, or from a known station behind a segment, or an
+/// ordinary tunnel datagram, for one node that is not migrating, by a path or port that it fits.
 #[must_use]
 pub fn eligible<P: Packet>(view: &View, ports: &[Port], port: u16, packet: &P) -> bool {
     match ingress(ports, port) {
-        Some(Ingress::Vif(vif)) => sent(vif, &sender(vif), packet).is_some_and(|sent| {
-            let word = view.packed_fdb_entry(vif.network.bd, sent.dst);
-            match word.slot_at_rest().and_then(|slot| view.slot(slot)) {
-                Some(entry) => path_to_host(entry, packet.len()).is_some(),
-                None => port_of_sent(ports, port, word, packet.len()).is_some(),
-            }
+        Some(Ingress::Tenant(from)) => admitted(from, packet).is_some_and(|frame| {
+            let mut station = [0];
+            view.lookup_locals(&[frame.source], &mut station);
+            let is_known = PackedFdbEntry(station[0]).station_at_rest(port, frame.vlan).is_some();
+            let mut word = [0];
+            view.lookup_nodes(&[frame.destination], &mut word);
+            let word = PackedFdbEntry(word[0]);
+            let len = frame.untagged_len(packet);
+            (is_known || !from.learns())
+                && match word.slot_at_rest().and_then(|slot| view.slot(slot)) {
+                    Some(entry) => frame.path_of(entry, len).is_some(),
+                    None => frame.port_of(ports, port, word, len).is_some(),
+                }
         }),
         Some(Ingress::Underlay(own)) => opened(own, packet).is_some_and(|(datagram, inner)| {
             let Datagram { src, dst, vni, inner_len, .. } = datagram;
@@ -56,18 +68,198 @@ pub fn eligible<P: Packet>(view: &View, ports: &[Port], port: u16, packet: &P) -
 }
 
 /// A port whose frames may be eligible.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Ingress<'a> {
-    Vif(&'a Vif),
+    Tenant(Tenant<'a>),
     Underlay(&'a Underlay),
 }
 
-/// Not a segment, whose stations are learned.
+/// A port of a tenant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tenant<'a> {
+    Vif(&'a Vif),
+    Segment(&'a Segment),
+}
+
+impl Tenant<'_> {
+    /// Whether its stations are learned, so that only known ones are eligible.
+    #[inline(always)]
+    pub fn learns(self) -> bool {
+        matches!(self, Self::Segment(_))
+    }
+}
+
 #[inline(always)]
 pub(super) fn ingress(ports: &[Port], port: u16) -> Option<Ingress<'_>> {
-    match &ports.get(usize::from(port))?.role {
-        Role::Vif(vif) => Some(Ingress::Vif(vif)),
-        Role::Underlay(own) => Some(Ingress::Underlay(own)),
-        Role::Segment(_) | Role::Absent => None,
+    Some(match &ports.get(usize::from(port))?.role {
+        Role::Vif(vif) => Ingress::Tenant(Tenant::Vif(vif)),
+        Role::Segment(segment) => Ingress::Tenant(Tenant::Segment(segment)),
+        Role::Underlay(own) => Ingress::Underlay(own),
+        Role::Absent => return None,
+    })
+}
+
+/// Work that the sender of a frame left to the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    Nothing,
+    Checksum,
+    /// Segments of so many bytes of TCP data, and their checksums.
+    Segments(u16),
+}
+
+/// How it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finish {
+    Nothing,
+    /// The checksum is computed here.
+    Checksum,
+    /// The sending device does it.
+    ByDevice,
+}
+
+impl Unfinished {
+    /// Nothing if the device reported a bad checksum or stripped a tag.
+    #[inline(always)]
+    fn of<P: Packet>(packet: &P) -> Option<Self> {
+        if packet.is_plain() {
+            return Some(Self::Nothing);
+        }
+        if packet.checksum_bad() || packet.stripped_vlan().is_some() {
+            return None;
+        }
+        Some(packet.gso_size().map_or(Self::Checksum, Self::Segments))
+    }
+}
+
+/// An ordinary frame that its port may send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admitted {
+    pub bd: Bd,
+    /// Keys of its addresses.
+    pub source: u64,
+    pub destination: u64,
+    /// With the priority of its tag.
+    pub flow: Flow,
+    /// The VLAN of its tag; 0 for none.
+    pub vlan: u16,
+    pub is_tagged: bool,
+    pub unfinished: Unfinished,
+    /// In the frame without its tag.
+    pub transport: Transport,
+}
+
+/// A frame from a tenant: ordinary ([`fast_parse::tenant`]), in a network of the port, from addresses that the guard
+/// accepts. A tag is eligible from a segment only.
+#[inline(always)]
+pub(super) fn admitted<P: Packet>(from: Tenant<'_>, packet: &P) -> Option<Admitted> {
+    admitted_by(from, packet, network)
+}
+
+/// The network of a VLAN (0 for untagged) of a segment, unless the segment is blocked for it.
+#[inline(always)]
+pub(super) fn network(segment: &Segment, vlan: u16) -> Option<Network> {
+    segment.network(vlan).filter(|_| !segment.gate.is_blocked(vlan))
+}
+
+/// As [`admitted`], with a faster [`network`].
+#[inline(always)]
+pub(super) fn admitted_by<P: Packet>(
+    from: Tenant<'_>,
+    packet: &P,
+    network: impl FnOnce(&Segment, u16) -> Option<Network>,
+) -> Option<Admitted> {
+    let frame = fast_parse::tenant(packet.head(), packet.len())?;
+    let unfinished = Unfinished::of(packet)?;
+    let tci = frame.tci.unwrap_or(0);
+    let vlan = tci & 0xfff;
+    let network = match from {
+        Tenant::Vif(vif) => {
+            let may = frame.tci.is_none() && (!vif.guard || is_from(vif, &frame));
+            may.then_some(vif.network)?
+        }
+        Tenant::Segment(segment) => network(segment, vlan)?,
+    };
+    let is_segmentable = frame.transport.tcp || !matches!(unfinished, Unfinished::Segments(_));
+    if frame.src.is_zero() || !is_segmentable {
+        return None;
+    }
+    let (source_port, priority) = (flow::source_port(frame.flow), (tci >> 12) as u8);
+    Some(Admitted {
+        bd: network.bd,
+        source: node_key(network.bd, frame.src),
+        destination: node_key(network.bd, frame.dst),
+        flow: Flow { vni: network.vni, source_port, tos: frame.tos, priority },
+        vlan,
+        is_tagged: frame.tci.is_some(),
+        unfinished,
+        transport: frame.transport,
+    })
+}
+
+/// Whether the guard accepts a frame without further rules: from an address of the vif, and not from a DHCP server.
+#[inline(always)]
+fn is_from(vif: &Vif, frame: &fast_parse::TenantFrame) -> bool {
+    let (owns, dhcp_server) = match frame.src_ip {
+        IpAddr::V4(ip) => (guard::owns4(vif, frame.src, ip), guard::DHCP_SERVER),
+        IpAddr::V6(ip) => (guard::owns6(vif, frame.src, ip), guard::DHCPV6_SERVER),
+    };
+    owns && (frame.transport.tcp || frame.src_port != dhcp_server)
+}
+
+impl Admitted {
+    /// Length in bytes of the frame without its tag.
+    #[inline(always)]
+    pub fn untagged_len<P: Packet>(&self, packet: &P) -> usize {
+        packet.len() - if self.is_tagged { ethernet::TAG_LEN } else { 0 }
+    }
+
+    /// The path of a slot, if there is one and the frame of `len` bytes without its tag fits. Segmentation is for the
+    /// slow path.
+    #[inline(always)]
+    pub fn path_of<'e>(&self, entry: &'e SlotEntry, len: usize) -> Option<&'e Path> {
+        path_to_host(entry, len).filter(|_| !matches!(self.unfinished, Unfinished::Segments(_)))
+    }
+
+    /// The port and VLAN of its destination, if it is at another port, is not migrating, and the frame of `len` bytes
+    /// without its tag fits, or each of its segments. Segmentation is for the slow path unless the device does it.
+    #[inline(always)]
+    pub fn port_of(
+        &self,
+        ports: &[Port],
+        from: u16,
+        word: PackedFdbEntry,
+        len: usize,
+    ) -> Option<(u16, u16, Finish)> {
+        let (port, vlan) = word.local_port()?;
+        let to = ports.get(usize::from(port)).filter(|_| port != from)?;
+        // A tag shifts the headers, and few devices finish a checksum behind one.
+        let by_device = vlan == 0 && to.fills_checksums;
+        let (finish, longest) = match self.unfinished {
+            Unfinished::Nothing => (Finish::Nothing, len),
+            Unfinished::Checksum if by_device => (Finish::ByDevice, len),
+            Unfinished::Checksum => (Finish::Checksum, len),
+            Unfinished::Segments(size) if by_device && to.segments_tcp => {
+                (Finish::ByDevice, self.headers_len() + usize::from(size))
+            }
+            Unfinished::Segments(_) => return None,
+        };
+        fits(longest, to.mtu).then_some((port, vlan, finish))
+    }
+
+    fn headers_len(&self) -> usize {
+        usize::from(self.transport.start) + usize::from(self.transport.header_len)
+    }
+
+    /// What [`Finish::ByDevice`] requests.
+    pub fn tx_offload(&self) -> TxOffload {
+        let Transport { ipv6, tcp, start, header_len, .. } = self.transport;
+        let gso_size = match self.unfinished {
+            Unfinished::Segments(size) => size,
+            Unfinished::Nothing | Unfinished::Checksum => 0,
+        };
+        let l2_len = ethernet::HEADER_LEN as u8;
+        TxOffload { l2_len, l3_len: start - u16::from(l2_len), l4_len: header_len, ipv6, tcp, gso_size }
     }
 }
 
@@ -108,6 +300,29 @@ fn ethertype<P: Packet>(packet: &P) -> Option<u16> {
     packet.head().get(12..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
+/// Kinds of frames of a vif that have an instance of the passes of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FromVif {
+    Ipv4,
+    Ipv6,
+    /// With checksums that are left to the device.
+    UnfinishedIpv4,
+    UnfinishedIpv6,
+}
+
+/// The kind that a burst probably has: its first frame may be of it.
+#[inline(always)]
+pub(super) fn kind_from_vif<P: Packet>(burst: &[P]) -> Option<FromVif> {
+    let packet = burst.first()?;
+    match (ethertype(packet)?, packet.is_plain()) {
+        (ethernet::ethertype::IPV4, true) => Some(FromVif::Ipv4),
+        (ethernet::ethertype::IPV6, true) => Some(FromVif::Ipv6),
+        (ethernet::ethertype::IPV4, false) => Some(FromVif::UnfinishedIpv4),
+        (ethernet::ethertype::IPV6, false) => Some(FromVif::UnfinishedIpv6),
+        _ => None,
+    }
+}
+
 /// The source addresses that are eligible from a vif, for [`sent`].
 pub(super) fn sender(vif: &Vif) -> Sender {
     match vif.guard {
@@ -118,12 +333,20 @@ pub(super) fn sender(vif: &Vif) -> Sender {
     }
 }
 
-/// A frame of a vif: ordinary ([`fast_parse::sent`]), from an address that the guard accepts, without a mark of a device.
+/// A frame of a vif: ordinary ([`fast_parse::sent`]), from an address that the guard accepts.
 #[inline(always)]
-pub(super) fn sent<P: Packet>(vif: &Vif, sender: &Sender, packet: &P) -> Option<Sent> {
-    let sent = fast_parse::sent(packet.head(), packet.len(), sender)?;
+pub(super) fn sent(vif: &Vif, sender: &Sender, head: &[u8], len: usize) -> Option<Sent> {
+    let sent = fast_parse::sent(head, len, sender)?;
     let may = sent.expected || guard::owns4(vif, sent.src, sent.src_ip);
-    (may && !sent.src.is_zero() && packet.is_plain()).then_some(sent)
+    (may && !sent.src.is_zero()).then_some(sent)
+}
+
+/// As [`sent`], over IPv6. `sender`: [`Sender::over_ipv6`].
+#[inline(always)]
+pub(super) fn sent6(vif: &Vif, sender: &Sender, head: &[u8], len: usize) -> Option<Sent6> {
+    let sent = fast_parse::sent6(head, len, sender)?;
+    let is_first = vif.ipv6.first() == Some(&sent.src_ip) || !vif.guard;
+    ((is_first || guard::owns6(vif, sent.src, sent.src_ip)) && !sent.src.is_zero()).then_some(sent)
 }
 
 /// A datagram for the MAC of the port: ordinary ([`fast_parse::tunnel`]), without a mark of a device, around an ordinary

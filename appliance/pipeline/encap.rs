@@ -127,6 +127,9 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// A value that no frame has.
+    pub const NONE: Self = Self { vni: Vni::ONE, source_port: 0, tos: 0, priority: 0 };
+
     pub fn describe(self, path: &Path) -> String {
         let Self { vni, source_port, tos, priority } = self;
         let (port, tos, outer_len) =

@@ -3,9 +3,9 @@
 //! in passes over all of them: parse, look up, send. So the memory for one frame arrives while others are processed.
 //! A pass leaves a few bytes a frame in arrays for the next.
 //!
-//! The passes for datagrams exist twice. Those in this file are for the most frequent kind: untagged IPv4. Those of
-//! [`underlay`] are for every ordinary kind. They get the bursts that do not begin with a frame of the first kind, and
-//! from the others the frames that the first passes refuse.
+//! The passes exist twice. Those in this file are for the most frequent kind: untagged IPv4 from a vif, and from an
+//! untagged underlay. Those of [`tenant`] and [`underlay`] are for every ordinary kind. They get the bursts that do not
+//! begin with a frame of the first kind, and from the others the frames that the first passes refuse.
 //!
 //! Every other frame takes the slow path ([`Pipeline::tenant_slow`], [`Pipeline::underlay_slow`]): it is unchanged
 //! and passes every check from the beginning. Frames of a burst keep their order: a frame of one path waits for those
@@ -14,13 +14,15 @@
 //! The fast path makes all checks of the slow path and changes a frame in the same way. The golden captures,
 //! `tests/properties.rs` and `tests/eligible.rs` compare the two.
 
+mod kind;
+mod tenant;
 mod underlay;
 
 use super::{
     Egress, MAX_BURST, Pipeline, deliver,
     drop_reason::DropReason,
-    eligible::{self, Ingress},
-    encap::{self, Flow},
+    eligible::{self, FromVif, Ingress, Tenant},
+    encap::Flow,
     graph::Stage,
     lookup,
     packet::Packet,
@@ -29,12 +31,16 @@ use super::{
     vlan,
 };
 use crate::tables::{
+    View,
     entries::SlotEntry,
     packed::{Bd, FdbEntry, PackedFdbEntry, node_key},
     vtep4_key,
 };
 use arrayvec::ArrayVec;
+use kind::{Ipv4, Ipv6, Kind};
+use stopover_lockfree::prefetch;
 use stopover_net::{fast_parse, flow, frame, underlay::martian_v4};
+use tenant::{Facts, Sources};
 
 /// Frames of one kind that wait for each other.
 type Frames<P> = ArrayVec<P, MAX_BURST>;
@@ -50,9 +56,12 @@ pub struct Scratch {
     words: [u64; MAX_BURST],
     /// Source port and type of service of the outer header.
     flows: [(u16, u8); MAX_BURST],
+    /// What the passes for all kinds of a tenant's frames have parsed.
+    facts: [Facts; MAX_BURST],
+    sources: Sources,
     /// What the passes for datagrams have parsed.
     inner: [Inner; MAX_BURST],
-    /// The port to send a frame from, [`SLOW_PATH`] or [`NO_HEADROOM`].
+    /// The port to send a frame from, [`SLOW_PATH`], [`NO_HEADROOM`] or [`BAD_CHECKSUM`].
     egress_ports: [u16; MAX_BURST],
 }
 
@@ -78,6 +87,8 @@ impl Default for Scratch {
             keys: [0; MAX_BURST],
             words: [0; MAX_BURST],
             flows: [(0, 0); MAX_BURST],
+            facts: [Facts::NONE; MAX_BURST],
+            sources: Sources::default(),
             inner: [Inner::default(); MAX_BURST],
             egress_ports: [SLOW_PATH; MAX_BURST],
         }
@@ -91,13 +102,22 @@ type UncachedVteps = ArrayVec<(u8, u64), MAX_BURST>;
 const SLOW_PATH: u16 = u16::MAX;
 /// In place of an egress port: there was no room for the headers.
 const NO_HEADROOM: u16 = u16::MAX - 1;
+/// In place of an egress port: the checksum that was left to the device cannot be computed.
+const BAD_CHECKSUM: u16 = u16::MAX - 2;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Processes a burst received from tenant port `port`.
     pub fn tenant(&mut self, port: u16, burst: &mut ArrayVec<I::P, MAX_BURST>, scratch: &mut Scratch) {
         let ports = self.ports;
         match eligible::ingress(ports, port) {
-            Some(Ingress::Vif(vif)) => self.tenant_fast(port, vif, burst, scratch),
+            Some(Ingress::Tenant(Tenant::Vif(vif))) => match eligible::kind_from_vif(burst) {
+                Some(FromVif::Ipv4) => self.tenant_fast::<Ipv4<false>>(port, vif, burst, scratch),
+                Some(FromVif::Ipv6) => self.tenant_fast::<Ipv6<false>>(port, vif, burst, scratch),
+                Some(FromVif::UnfinishedIpv4) => self.tenant_fast::<Ipv4<true>>(port, vif, burst, scratch),
+                Some(FromVif::UnfinishedIpv6) => self.tenant_fast::<Ipv6<true>>(port, vif, burst, scratch),
+                None => self.tenant_any((port, Tenant::Vif(vif)), burst, scratch),
+            },
+            Some(Ingress::Tenant(from)) => self.tenant_any((port, from), burst, scratch),
             _ => self.tenant_slow(port, burst.drain(..)),
         }
     }
@@ -114,43 +134,47 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         }
     }
 
-    fn tenant_fast(&mut self, port: u16, vif: &Vif, burst: &mut Frames<I::P>, scratch: &mut Scratch) {
+    /// Sends a burst of a vif that probably has frames of kind `K`; the others are left to the passes for all kinds.
+    #[inline(never)]
+    fn tenant_fast<K: Kind>(
+        &mut self,
+        port: u16,
+        vif: &Vif,
+        burst: &mut Frames<I::P>,
+        scratch: &mut Scratch,
+    ) {
         let Network { bd, vni } = vif.network;
         let n = burst.len();
-        let sender = eligible::sender(vif);
+        let kind = K::new(vif);
         let view = self.view;
         let Scratch { keys, words, flows, egress_ports, .. } = scratch;
         let mut lookup = view.begin_lookup();
         lookup.keys_of(burst.iter().zip(&mut *flows), keys, |(packet, flow)| {
-            let Some(sent) = eligible::sent(vif, &sender, packet) else { return 0 };
-            *flow = (flow::source_port(sent.flow), sent.tos);
-            node_key(bd, sent.dst)
+            let Some((dst, hash, tos)) = kind.read(vif, packet) else { return 0 };
+            *flow = (flow::source_port(hash), tos);
+            node_key(bd, dst)
         });
 
         lookup.finish(keys.get(..n).unwrap_or_default(), words);
-        let slots = view.slots();
-        // A migrating node has bounded source ports, which the slow path assigns.
-        let entry = |word: &u64| {
-            let slot = PackedFdbEntry(*word).slot_at_rest()?;
-            slots.get(slot.get()).inspect(|entry| stopover_lockfree::prefetch(*entry))
-        };
-        let entries: ArrayVec<_, MAX_BURST> = words.iter().take(n).map(entry).collect();
+        let entries = slot_entries(view, words.get(..n).unwrap_or_default());
 
         let found = words.iter().zip(&entries).zip(flows).zip(&mut *egress_ports);
         for (packet, (((word, entry), (source_port, tos)), egress_port)) in burst.iter_mut().zip(found) {
             let word = PackedFdbEntry(*word);
             let flow = Flow { vni, source_port: *source_port, tos: *tos, priority: 0 };
             *egress_port = match entry {
-                Some(entry) => self.prepare_for_host(port, packet, vif.network, (entry, word), flow),
-                None => self.prepare_for_port(port, packet, vif.network, word),
+                Some(entry) => self.prepare_for_host::<K>(port, packet, vif.network, (entry, word), flow),
+                None => self.prepare_for_port::<K>(port, packet, vif.network, word),
             };
         }
-        self.send_out(burst, egress_ports, |path, frames| path.tenant_slow(port, frames.drain(..)));
+        if !self.send_same(burst, egress_ports) {
+            self.tenant_rest((port, Tenant::Vif(vif)), burst, scratch);
+        }
     }
 
     /// Adds the outer headers to a frame of a vif, if it fits. Returns its egress port.
     #[inline(always)]
-    fn prepare_for_host(
+    fn prepare_for_host<K: Kind>(
         &mut self,
         from: u16,
         packet: &mut I::P,
@@ -160,27 +184,29 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     ) -> u16 {
         let Some(path) = eligible::path_to_host(entry, packet.len()) else { return SLOW_PATH };
         if W::RECORDS {
-            self.trace_sent(from, packet, network.bd, word.unpack());
+            self.trace_sent(from, packet, (network.bd, false), word.unpack());
         }
-        self.tracer.enter(Stage::Encap);
-        let pushed = encap::push_plain(packet, path, flow);
-        self.tracer.note(|| flow.describe(path));
-        if pushed { path.port } else { NO_HEADROOM }
+        let is_unfinished = K::UNFINISHED && packet.checksum_unfilled();
+        let unfinished = if is_unfinished { K::transport(packet) } else { None };
+        self.push_outer(packet, path, flow, unfinished)
     }
 
-    /// Prepares a frame of a vif for another local port, if it fits. Returns its egress port.
+    /// Prepares a frame of a vif for another local port, if it fits and is finished. Returns its egress port.
     #[inline(always)]
-    fn prepare_for_port(
+    fn prepare_for_port<K: Kind>(
         &mut self,
         from: u16,
         packet: &mut I::P,
         network: Network,
         word: PackedFdbEntry,
     ) -> u16 {
+        if K::UNFINISHED && packet.checksum_unfilled() {
+            return SLOW_PATH;
+        }
         let to = eligible::port_of_sent(self.ports, from, word, packet.len());
         let Some((port, vlan)) = to else { return SLOW_PATH };
         if W::RECORDS {
-            self.trace_sent(from, packet, network.bd, word.unpack());
+            self.trace_sent(from, packet, (network.bd, false), word.unpack());
         }
         self.push_vlan(packet, port, vlan, 0)
     }
@@ -282,7 +308,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             .take(burst.len())
             .fold(0, |differ, egress_port| differ | (egress_port ^ first))
             == 0;
-        let all = same && first < NO_HEADROOM;
+        let all = same && first < BAD_CHECKSUM;
         if all {
             self.egress.send_all(first, burst);
         }
@@ -320,6 +346,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
             match *egress_port {
                 NO_HEADROOM => self.drop(packet, DropReason::NoHeadroom),
+                BAD_CHECKSUM => self.drop(packet, DropReason::BadChecksumOffload),
                 port => self.egress.send(port, packet),
             }
         }
@@ -330,7 +357,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Records the same trace as the slow path.
     #[cold]
-    fn trace_sent(&mut self, port: u16, packet: &I::P, bd: Bd, entry: Option<FdbEntry>) {
+    fn trace_sent(
+        &mut self,
+        port: u16,
+        packet: &I::P,
+        (bd, is_segment): (Bd, bool),
+        entry: Option<FdbEntry>,
+    ) {
         let view = self.view;
         if let Ok(frame) = frame::parse(packet.head(), packet.len()) {
             self.tracer.enter(Stage::Parse);
@@ -338,10 +371,26 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             self.tracer.enter(Stage::Network);
             self.tracer.enter(Stage::Guard);
             self.tracer.note(|| format!("port {port} may send this"));
+            if is_segment {
+                self.tracer.enter(Stage::Stations);
+            }
             self.tracer.enter(Stage::Lookup);
             self.tracer.note(|| lookup::describe_lookup(view, frame.dst, bd, entry));
         }
     }
+}
+
+/// The slots of the nodes with these FDB entries that are at another host and at rest, prefetched. A migrating node has
+/// bounded source ports, which the slow path assigns.
+#[inline(always)]
+fn slot_entries<'v>(view: &'v View, words: &[u64]) -> [Option<&'v SlotEntry>; MAX_BURST] {
+    let slots = view.slots();
+    let mut entries = [None; MAX_BURST];
+    for (entry, word) in entries.iter_mut().zip(words) {
+        let slot = PackedFdbEntry(*word).slot_at_rest();
+        *entry = slot.and_then(|slot| slots.get(slot.get())).inspect(|entry| prefetch(*entry));
+    }
+    entries
 }
 
 /// Whether some frames have no egress port.

@@ -129,8 +129,8 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 }
 
 /// DHCP for IPv4 (RFC 2131 section 4.1) and IPv6 (RFC 8415 section 7.2): servers and relays send from these ports.
-const DHCP_SERVER: u16 = fast_parse::DHCP_SERVER;
-const DHCPV6_SERVER: u16 = 547;
+pub(super) const DHCP_SERVER: u16 = fast_parse::DHCP_SERVER;
+pub(super) const DHCPV6_SERVER: u16 = fast_parse::DHCPV6_SERVER;
 
 /// Whether the vif may advertise routes or assign addresses, if the frame does so (RFC 6105, RFC 7610).
 #[inline]
@@ -167,7 +167,7 @@ pub(super) fn owns4(vif: &Vif, mac: Mac, ip: Ipv4Addr) -> bool {
 
 /// As [`owns4`].
 #[inline]
-fn owns6(vif: &Vif, mac: Mac, ip: Ipv6Addr) -> bool {
+pub(super) fn owns6(vif: &Vif, mac: Mac, ip: Ipv6Addr) -> bool {
     let own = mac == vif.mac && (!vif.addressed || vif.ipv6.contains(&ip));
     own || vif.allowed.has(mac, ip.into())
 }

@@ -105,7 +105,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 }
 
 /// Computes the TCP or UDP checksum and writes it. False if the frame has none, or it is out of reach.
-fn fill_checksum<P: Packet>(frame: &Frame, packet: &mut P) -> bool {
+pub(super) fn fill_checksum<P: Packet>(frame: &Frame, packet: &mut P) -> bool {
     let Some(sum) = l4_checksum::finish_l4(frame, packet.segments()) else { return false };
     let Some(field) = packet.head_mut().get_mut(sum.offset..sum.offset + 2) else { return false };
     field.copy_from_slice(&sum.value.to_be_bytes());

@@ -46,6 +46,11 @@ pub trait Packet: Sized {
         let finished = !self.checksum_unfilled() && self.gso_size().is_none();
         finished && !self.checksum_bad() && self.stripped_vlan().is_none()
     }
+    /// The only mark is that the checksum is left to a device.
+    #[inline]
+    fn lacks_only_checksum(&self) -> bool {
+        self.checksum_unfilled() && self.gso_size().is_none() && self.stripped_vlan().is_none()
+    }
     /// Keeps `len` bytes from byte `from` on. False if they do not exist, or do not begin in the first segment.
     #[inline]
     fn cut(&mut self, from: usize, len: usize) -> bool {
