@@ -115,9 +115,9 @@ class RingBench(Bench):
         return [RingTestpmd(self.lab, self.ns), RingOvs(self.lab, self.world),
                 RingGateway(self.lab, self.ns, self.world, self.board)]
 
-    def connect(self, device, flows=None):
+    def connect(self, device, flows=None, **more):
         """Starts a DUT and a tester for it, waits until frames pass, and stops both until their turn."""
-        return Rig(self.lab, device.start(), flows or self.flows, self.ns)
+        return Rig(self.lab, device.start(), flows or self.flows, self.ns, **more)
 
     def rigs(self):
         """All three, connected."""
@@ -127,10 +127,10 @@ class RingBench(Bench):
 class Rig:
     """A DUT with its tester."""
 
-    def __init__(self, lab, device, flows, ns):
+    def __init__(self, lab, device, flows, ns, **more):
         self.device, self.name = device, device.name.split("-")[0]
         device.resume()
-        self.tester = Tester(lab, f"tester-{device.name}", device.vm, device.underlay, flows, ns)
+        self.tester = Tester(lab, f"tester-{device.name}", device.vm, device.underlay, flows, ns, **more)
         end = time.monotonic() + PATIENCE_S
         while any(self.tester.trial(d, f"{d}-64", 10_000, 0.05, **device.options)["lost"] for d in DIRECTIONS):
             device.process.check()

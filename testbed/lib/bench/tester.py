@@ -34,13 +34,14 @@ def preferred(threads):
 
 
 class Tester:
-    """Connects to the sockets `vm` and `underlay` of a running DUT. `flows` are {name: pcap file}."""
+    """Connects to the sockets `vm` and `underlay` of a running DUT. `flows` are {name: pcap file}. With `checksums` trials
+    can leave checksums to the DUT."""
 
-    def __init__(self, lab, name, vm, underlay, flows, ns=None):
+    def __init__(self, lab, name, vm, underlay, flows, ns=None, checksums=False):
         self.name = name
         ports = [f"net_virtio_user{n},path={path},queues=1,queue_size={DESCRIPTORS},mrg_rxbuf=0,in_order=1"
                  for n, path in enumerate((vm, underlay))]
-        argv = [stopover.program("tester", "tools"), "--descriptors", DESCRIPTORS,
+        argv = [stopover.program("tester", "tools"), "--descriptors", DESCRIPTORS, *["--checksums"] * checksums,
                 *[w for p in ports for w in ("--port", p)],
                 *[w for k, v in flows.items() for w in ("--flows", f"{k}={v}")],
                 "--", "--no-pci", "--in-memory", "--single-file-segments", "--no-telemetry",

@@ -33,6 +33,9 @@ struct Args {
     /// Descriptors of each ring.
     #[arg(long, default_value_t = 1024)]
     descriptors: u16,
+    /// Trials can leave checksums to the devices.
+    #[arg(long)]
+    checksums: bool,
     /// Arguments for EAL, without the ports.
     #[arg(last = true)]
     eal: Vec<String>,
@@ -53,7 +56,7 @@ fn main() -> anyhow::Result<()> {
         let read = flows::read(&path).with_context(|| format!("flows of {}", path.display()))?;
         flows.insert(name, read);
     }
-    let mut lab = ports::Lab::start(args.eal, &args.ports, args.descriptors)?;
+    let mut lab = ports::Lab::start(args.eal, &args.ports, args.descriptors, args.checksums)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::json!({ "ready": args.ports }))?;
     for (number, line) in std::io::stdin().lock().lines().enumerate() {

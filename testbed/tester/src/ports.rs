@@ -1,6 +1,6 @@
 //! The two DPDK ports of the tester, and their buffers.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use dpdk::{Device, Eal, LinkState, Mempool, Offloads, Port, PortConfig, RxQueue, TxQueue};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,13 @@ pub struct End {
     port: Port,
 }
 
+impl End {
+    /// Whether checksums can be left to its device.
+    pub fn takes_unfinished(&self) -> bool {
+        self.port.granted().offloads.tx_l4_csum
+    }
+}
+
 /// Both ends and the pool. It owns the EAL.
 pub struct Lab {
     /// By their number in trials.
@@ -32,20 +39,27 @@ pub struct Lab {
 
 impl Lab {
     /// Starts EAL with two vdevs, and waits until both links are up.
-    pub fn start(mut eal: Vec<String>, vdevs: &[String], descriptors: u16) -> anyhow::Result<Self> {
+    /// `checksums`: they can be left to the devices that offer that.
+    pub fn start(
+        mut eal: Vec<String>,
+        vdevs: &[String],
+        descriptors: u16,
+        checksums: bool,
+    ) -> anyhow::Result<Self> {
         eal.extend(vdevs.iter().map(|v| format!("--vdev={v}")));
         let eal = Eal::init(&eal)?;
         let pool = Mempool::create(&eal, "tester", BUFFERS, CACHE, BUFFER, None)?;
         let mut ends = Vec::new();
         for vdev in vdevs {
-            ends.push(open(&eal, &pool, vdev, descriptors).with_context(|| vdev.clone())?);
+            let offloads = Offloads { tx_l4_csum: checksums, ..Offloads::default() };
+            ends.push(open(&eal, &pool, vdev, descriptors, offloads).with_context(|| vdev.clone())?);
         }
         let granted = ends.iter().map(|e| e.port.granted()).map(|g| g.rxd.min(g.txd)).min();
         let ends: [End; 2] = ends.try_into().ok().context("two ports were expected")?;
         let began = Instant::now();
         while ends.iter().any(|e| !matches!(e.port.link(), LinkState { up: true, .. })) {
             if began.elapsed() > PATIENCE {
-                anyhow::bail!("the links are not up after {PATIENCE:?}");
+                bail!("the links are not up after {PATIENCE:?}");
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -53,14 +67,14 @@ impl Lab {
     }
 }
 
-fn open(eal: &Eal, pool: &Mempool, vdev: &str, descriptors: u16) -> anyhow::Result<End> {
+fn open(eal: &Eal, pool: &Mempool, vdev: &str, descriptors: u16, offloads: Offloads) -> anyhow::Result<End> {
     let name = vdev.split(',').next().unwrap_or(vdev);
     let config = PortConfig {
         rxd: descriptors,
         txd: descriptors,
         mtu: Some(MTU),
         promiscuous: true,
-        offloads: Offloads::default(),
+        offloads,
         ..PortConfig::default()
     };
     let port = Device::find(eal, name)?.configure(&config, pool)?;

@@ -4,7 +4,7 @@
 //! up. A frame that finds the ring of the DUT full is lost, as on a wire: it is not sent again.
 
 use anyhow::bail;
-use dpdk::{BURST_MAX, Burst, cycles};
+use dpdk::{BURST_MAX, Burst, IpHeader, L4Offload, Mbuf, TxOffload, cycles};
 use serde::Deserialize;
 use stopover_guest_tools::pace::Pace;
 use stopover_guest_tools::sequence::SequenceTracker;
@@ -34,6 +34,9 @@ pub struct Trial {
     /// Whether another process shares the CPU of the tester. Then the tester yields when it is not late.
     #[serde(default)]
     pub give_way: bool,
+    /// Whether the UDP checksums are left to the DUT, as a guest leaves them to its NIC. Needs `--checksums`.
+    #[serde(default)]
+    pub unfinished: bool,
     /// Whether to measure latencies, which lowers the rate that the tester can send.
     #[serde(default)]
     pub latency: bool,
@@ -61,6 +64,9 @@ pub fn run(trial: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
     }
     let [zero, one] = &mut lab.ends;
     let (sender, receiver) = if trial.from == 0 { (zero, one) } else { (one, zero) };
+    if trial.unfinished && !sender.takes_unfinished() {
+        bail!("checksums cannot be left to the device of end {}", trial.from);
+    }
     let mut arrivals = Arrivals::new(number, frames_wanted as usize, trial.latency)?;
     let mut burst = Burst::new();
     while receiver.rx.burst(&mut burst, BURST_MAX) + sender.rx.burst(&mut burst, BURST_MAX) > 0 {
@@ -73,7 +79,7 @@ pub fn run(trial: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
     let count_from = began + ticks(trial.warm_seconds);
     let end = count_from + ticks(trial.seconds);
     let mut pace = Pace::new(began, hz, trial.pps, trial.burst);
-    let mut source = Source { frames, at: 0, sequence: 0, trial: number };
+    let mut source = Source { frames, at: 0, sequence: 0, trial: number, unfinished: trial.unfinished };
     let mut tally = TrialCounters::default();
     let (mut last, mut round, mut counting) = (began, 0u32, false);
     loop {
@@ -112,6 +118,14 @@ struct Source<'a> {
     at: usize,
     sequence: u32,
     trial: u16,
+    unfinished: bool,
+}
+
+/// The device computes the checksum of a frame with UDP directly behind its IP header.
+fn leave_checksum(packet: &mut Mbuf) {
+    let over_ipv6 = packet.head().get(12..14) == Some(&[0x86, 0xdd]);
+    let (ip, l3_len) = if over_ipv6 { (IpHeader::V6, 40) } else { (IpHeader::V4 { checksum: false }, 20) };
+    packet.set_tx_offload(TxOffload { l2_len: 14, l3_len, l4_len: 8, ip, l4: L4Offload::Udp, tso_segsz: 0 });
 }
 
 impl Source<'_> {
@@ -138,6 +152,9 @@ impl Source<'_> {
             if let Some(room) = packet.extend(bytes.len()) {
                 room.copy_from_slice(bytes);
                 Stamp { tsc, sequence: self.sequence, trial: self.trial }.write(room);
+            }
+            if self.unfinished {
+                leave_checksum(packet);
             }
             self.sequence += 1;
         }

@@ -2,11 +2,11 @@
 untagged IPv4 underlay) and beside Open vSwitch with the same frames.
 
 The frames have the shortest length of their kind: 64 bytes, 66 over IPv6 (all with FCS), 4 more with a tag. The DUTs of a
-kind and the baseline take turns, so that drift affects all alike.
+kind and the baseline take turns, so that drift affects all alike. At the end: frames with unfinished checksums.
 """
 
 from ...lab import Failure, info
-from .. import charts, frame_check, limits, result_files, sampling
+from .. import charts, checksums, frame_check, limits, result_files, sampling
 from ..setup import FRAMES, HOSTS, NODES, NUMBERS, Bench
 from ..workload import Kind
 
@@ -74,6 +74,11 @@ def body(lab, rounds):
     for d in NUMBERS:
         figures[f"kinds_{d}_cost"] = max(figures[f"{k.name.replace('-', '_')}_{d}_cost"] for k in KINDS)
         figures[f"kinds_{d}_vs_ovs"] = min(figures[f"{k.name.replace('-', '_')}_{d}_vs_ovs"] for k in KINDS)
+    more, table = checksums.measure(lab, rounds)
+    figures.update(more)
+    missed += limits.above(figures, {f"unfinished_{size}_per_byte": checksums.MOST_CYCLES_PER_BYTE
+                                     for size in checksums.SIZES})
+    lines += ["", "Busy cycles per frame between vhost-user rings, by what the guest leaves to its NIC:", "", *table]
     limits.record(figures, missed)
     chart = charts.bars("Ordinary kinds of traffic on one worker", "cycles per frame; median of turns, with its interval",
                         groups)
