@@ -74,6 +74,10 @@ impl Packet for Mbuf {
         self.is_plain()
     }
     #[inline(always)]
+    fn lacks_only_checksum(&self) -> bool {
+        self.lacks_only_checksum()
+    }
+    #[inline(always)]
     fn cut(&mut self, from: usize, len: usize) -> bool {
         self.cut(from, len)
     }

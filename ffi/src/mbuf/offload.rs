@@ -118,6 +118,14 @@ impl Mbuf {
         self.0.ol_flags() & odd == 0
     }
 
+    /// Whether the only thing that [`rx_flags`](Self::rx_flags) reports, besides good checksums and a hash, is
+    /// [`Csum::None`].
+    #[inline(always)]
+    pub fn lacks_only_checksum(&self) -> bool {
+        let marks = sys::SHIM_RX_L4_CSUM_MASK | sys::SHIM_RX_LRO | sys::SHIM_RX_VLAN_STRIPPED;
+        self.0.ol_flags() & marks == sys::SHIM_RX_L4_CSUM_NONE
+    }
+
     /// Requests checksums or segmentation from the device, in place of earlier requests and reports. `false`, and
     /// nothing changed, if a length does not fit the mbuf's field. Request only what [`Granted`](crate::Granted)
     /// allows.
