@@ -11,8 +11,8 @@ migrations.
                                         Fails if a frame takes more than 1.02 times the instructions or 1.05 times the
                                         cycles
     testbed/run bench                   all parts, the first with more rounds; takes some twenty minutes and 12 GiB
-    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kernel, holding,
-                                        throughput, latency
+    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kinds, kernel,
+                                        holding, throughput, latency
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
