@@ -130,12 +130,14 @@ pub fn configure(
     if let Some(why) = mtu::too_small(&port.name, mtu, &mtu::inside(&port.role, mtu)) {
         log::warn!("{why}");
     }
+    let exact = is_vhost(ready.info());
+    // A guest does what it has negotiated (`Ports::changed_offloads`): nothing before it is there.
     let facts = Facts {
         mac,
         mtu,
-        fills_checksums: granted.offloads.tx_l4_csum,
-        segments_tcp: granted.offloads.tso,
-        exact: is_vhost(ready.info()),
+        fills_checksums: granted.offloads.tx_l4_csum && !exact,
+        segments_tcp: granted.offloads.tso && !exact,
+        exact,
     };
     Ok(Ready { port: ready, facts })
 }

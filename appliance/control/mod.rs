@@ -229,7 +229,11 @@ impl Control {
     }
 
     fn watch_links(&mut self, now_ms: u64) {
-        for (port, up) in self.ports.changed_links(now_ms, |port| self.migrations.has_vif(port)) {
+        if !self.ports.are_due(now_ms) {
+            return;
+        }
+        self.follow_guests();
+        for (port, up) in self.ports.changed_links(|port| self.migrations.has_vif(port)) {
             let name = self.ports.name(port);
             log::info!(port = name, up; "port {name}: link {}", if up { "up" } else { "down" });
             self.replica.port(port, up);

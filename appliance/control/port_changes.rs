@@ -141,6 +141,8 @@ impl PortChanges {
 impl Control {
     /// Takes the steps that the lcores are ready for.
     pub(super) fn advance_port_changes(&mut self, now_ms: u64) {
+        // Also what was given outside a change of ports: this thread does not sleep while something of it is there.
+        self.ports.has_changed();
         while !self.port_changes.is_idle() && self.queue_moves.is_idle() && self.ports.has_changed() {
             let done = match self.port_changes.step.take() {
                 Some(Step::Adding(adding)) => {
@@ -270,6 +272,18 @@ impl Control {
             polled.push((PortRxQueue::new(number, queue), depth));
         }
         polled
+    }
+
+    /// Guests have negotiated other offloads than those of before: what a guest does not do is done before it gets a
+    /// frame.
+    pub(super) fn follow_guests(&mut self) {
+        for (number, port) in self.ports.changed_offloads() {
+            let name = self.ports.name(number);
+            let takes = |takes| if takes { "takes" } else { "does not take" };
+            let (checksums, segments) = (takes(port.fills_checksums), takes(port.segments_tcp));
+            log::debug!(port = name; "port {name}: its guest {checksums} unfinished checksums and {segments} uncut segments");
+            self.give_stage(number, port);
+        }
     }
 
     /// Gives all lcores the ports as the stages see them, with this one at this number.

@@ -13,7 +13,7 @@ use crate::lcore::{
 use crate::pipeline::ports::{Port, Role};
 use anyhow::{Context, Result};
 use crossbeam::channel::{self, Receiver, Sender};
-use dpdk::{Mbuf, Mempool};
+use dpdk::{GuestOffloads, Mbuf, Mempool};
 pub use handles::{LcoreHandle, PortHandle};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use stopover_config::appliance as config;
@@ -197,14 +197,35 @@ impl Ports {
         &self.events
     }
 
-    /// Reads the links that are due, but for the ports that `skip` names. Returns the ports whose link has changed.
-    pub fn changed_links(&mut self, now_ms: u64, skip: impl Fn(u16) -> bool) -> Vec<(u16, bool)> {
-        if now_ms < self.link_due_ms {
-            return Vec::new();
+    /// Whether it is time to read what the devices report. Not again before [`LINK_EVERY_MS`] have passed.
+    pub fn are_due(&mut self, now_ms: u64) -> bool {
+        let due = now_ms >= self.link_due_ms;
+        if due {
+            self.link_due_ms = now_ms + LINK_EVERY_MS;
         }
-        self.link_due_ms = now_ms + LINK_EVERY_MS;
+        due
+    }
+
+    /// Reads the links, but for the ports that `skip` names. Returns the ports whose link has changed.
+    pub fn changed_links(&self, skip: impl Fn(u16) -> bool) -> Vec<(u16, bool)> {
         let ports = self.handles().filter(|(number, _)| !skip(*number));
         ports.filter_map(|(number, port)| Some((number, port.link_changed()?))).collect()
+    }
+
+    /// The ports whose guest has negotiated other offloads than the stages know, and what they should know. Without a
+    /// guest it is that nothing may be left to it: the next one may take less than the last.
+    #[must_use]
+    pub fn changed_offloads(&self) -> Vec<(u16, Port)> {
+        let of = |number: u16, handle: &PortHandle| {
+            let offloads = handle.vhost.as_ref()?.guest_offloads();
+            let GuestOffloads { checksums, tcp_segments } = offloads.unwrap_or(GuestOffloads::NONE);
+            let port = self.stage.get(usize::from(number)).filter(|_| !handle.removed)?;
+            let same = (port.fills_checksums, port.segments_tcp) == (checksums, tcp_segments);
+            (!same).then(|| {
+                (number, Port { fills_checksums: checksums, segments_tcp: tcp_segments, ..port.clone() })
+            })
+        };
+        self.handles().filter_map(|(number, handle)| of(number, handle)).collect()
     }
 
     /// When links are read next; `None` before the ports run. Not every driver reports a change.

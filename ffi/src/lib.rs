@@ -38,4 +38,4 @@ pub use mempool::Mempool;
 pub use pdump::Pdump;
 pub use port::{Granted, LinkState, Port, PortConfig, PortStats, Queues};
 pub use queue::{RxQueue, TxQueue};
-pub use vhost::{VhostConfig, VhostPort, VhostState};
+pub use vhost::{GuestOffloads, VhostConfig, VhostPort, VhostState};

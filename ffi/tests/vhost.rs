@@ -32,6 +32,7 @@ const SET_VRING_CALL: u32 = 13;
 /// Features: mergeable receive buffers, so that there is one header size; virtio 1.
 const FEATURES: u64 = 1 << 15 | 1 << 32;
 const LOG_ALL: u64 = 1 << 26;
+const GUEST_CSUM: u64 = 1 << 1;
 
 const MEMORY: u64 = 1 << 20;
 /// Where the front end's memory would be in its own address space.
@@ -235,13 +236,17 @@ fn attach_migrate_and_detach() {
     assert_eq!(port.on_event(|_| ()).unwrap_err().kind(), ErrorKind::Busy);
     let mut queues = port.start().unwrap();
     let second = FrontEnd::connect(&sockets[1]);
+    second.features(FEATURES | GUEST_CSUM);
     second.start();
     wait_for_link_event(&events);
+    let checksums = GuestOffloads { checksums: true, ..GuestOffloads::NONE };
+    assert_eq!(vhost.guest_offloads(), Some(checksums));
     assert_eq!((other_vhost.state(), vhost.state(), port.link().up), (MIGRATING, ATTACHED, true));
     drop(second);
     wait_for_link_event(&events);
     first.features(FEATURES);
     assert_eq!((vhost.state(), port.link().up), (DETACHED, false));
+    assert_eq!((vhost.guest_offloads(), other_vhost.guest_offloads()), (None, Some(GuestOffloads::NONE)));
 
     attach_and_migrate(&sockets[1], &port, &vhost, &events, &mut queues, &pool);
     assert_eq!(other_vhost.state(), ATTACHED, "nothing of this was the other port's");

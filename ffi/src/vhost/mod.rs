@@ -306,7 +306,27 @@ pub struct VhostState {
     pub logs_dirty: bool,
 }
 
+/// Work that a guest does on the frames it receives, so that it gets them with that work unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestOffloads {
+    /// It takes frames whose checksum is not filled in.
+    pub checksums: bool,
+    /// It takes TCP segments of any length, over IPv4 and IPv6.
+    pub tcp_segments: bool,
+}
+
+impl GuestOffloads {
+    /// It gets every frame finished.
+    pub const NONE: Self = Self { checksums: false, tcp_segments: false };
+}
+
 impl VhostPort {
+    /// What the guest has negotiated; `None` while there is none. Never waits.
+    #[must_use]
+    pub fn guest_offloads(&self) -> Option<GuestOffloads> {
+        self.rings.upgrade()?.guest_offloads()
+    }
+
     /// The state now: two loads, never waits.
     #[must_use]
     pub fn state(&self) -> VhostState {

@@ -15,7 +15,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Mutex, PoisonError};
 
-use super::VhostState;
+use super::{GuestOffloads, VhostState};
 use crate::burst::Burst;
 use crate::event::{Handler, PortEvent};
 use crate::mempool::Mempool;
@@ -231,6 +231,15 @@ impl Rings {
         let attached = self.is_attached();
         let logs = self.features.load(Relaxed) & sys::SHIM_VHOST_F_LOG_ALL != 0;
         VhostState { attached, logs_dirty: attached && logs }
+    }
+
+    /// See [`GuestOffloads`].
+    pub(super) fn guest_offloads(&self) -> Option<GuestOffloads> {
+        let offloads = GuestOffloads {
+            checksums: self.has(1 << sys::VIRTIO_NET_F_GUEST_CSUM),
+            tcp_segments: self.has(guest_tso(false) | guest_tso(true)),
+        };
+        self.is_attached().then_some(offloads)
     }
 
     /// Whether the guest has these features.

@@ -30,6 +30,7 @@ MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_
 MEMORY_KIB = 128 * 1024 + 8
 QUEUE = 1024  # frames in a ring of the NIC, the most that QEMU allows: the guest may get no CPU for a while
 TOOL = "guest-tools"  # testbed/guest
+SIMPLE = "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,"
 # Bits of the virtio feature word (virtio 1.2 section 5.1.3): offloads.
 FEATURES = {"csum": 0, "guest_csum": 1, "guest_tso4": 7, "guest_tso6": 8, "host_tso4": 11, "host_tso6": 12}
 
@@ -130,14 +131,16 @@ class Machine:
     """One QEMU process and its two sockets: `line`, the command channel of the guest, and `qmp`. An `incoming` machine
     waits for a guest that migrates to it; a `paused` one does not let the guest run before `cont`. `number`
     distinguishes the machines of a guest. With `reconnect` it tries every second to reach an appliance that has gone
-    away."""
+    away. The NIC has so many queue `pairs`; Linux enables as many of them as the guest has `cpus`. If it is `simple` it
+    takes no frames with unfinished checksums, and no uncut segments."""
 
-    def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False):
+    def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False, cpus=1,
+                 pairs=1, simple=False):
         kernel, initramfs = _initramfs(lab)
         cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
         # Without MSI-X (`vectors=0`): QEMU 7.2 with TCG crashes when vhost-user uses it.
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_KIB}K",
-                "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-object", f"memory-backend-memfd,id=mem,size={MEMORY_KIB}K,share=on", "-numa", "node,memdev=mem",
                 "-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
                 "-serial", "stdio",
@@ -146,8 +149,9 @@ class Machine:
                 "-device", "virtserialport,chardev=tty,nr=1",
                 "-chardev", f"socket,id=qmp,path={qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
                 "-chardev", f"socket,id=c0,path={vhost}{',reconnect=1' if reconnect else ''}",
-                "-netdev", "vhost-user,id=n0,chardev=c0",
-                "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0,"
+                "-netdev", f"vhost-user,id=n0,chardev=c0{f',queues={pairs}' if pairs > 1 else ''}",
+                "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0,{'mq=on,' if pairs > 1 else ''}"
+                           f"{SIMPLE if simple else ''}"
                            f"rx_queue_size={QUEUE},tx_queue_size={QUEUE}",
                 *(["-incoming", "defer"] if incoming else []), *(["-S"] if paused else [])]
         self.process = Process(lab, f"guest-{name}", argv, ns=ns)
@@ -187,15 +191,15 @@ class Machine:
 
 
 class Guest:
-    """A virtual machine. `vhost` is the socket of the appliance's port, which must listen."""
+    """A virtual machine. `vhost` is the socket of the appliance's port, which must listen; `hardware` as of Machine."""
 
     tool = f"/bin/{TOOL}"
     tmp = "/tmp"
 
-    def __init__(self, lab, name, vhost, mac, ns=None, reconnect=False):
-        self.lab, self.name, self.mac, self.reconnect = lab, name, mac, reconnect
+    def __init__(self, lab, name, vhost, mac, ns=None, **hardware):
+        self.lab, self.name, self.mac, self.hardware = lab, name, mac, hardware
         self.machines = 1
-        self.machine = Machine(lab, name, 1, vhost, mac, ns, reconnect=reconnect)
+        self.machine = Machine(lab, name, 1, vhost, mac, ns, **hardware)
         self.received = b""
 
     @property
@@ -207,7 +211,7 @@ class Guest:
         """A machine at another socket that waits for this guest."""
         self.machines += 1
         return Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True, paused=paused,
-                       reconnect=self.reconnect)
+                       **self.hardware)
 
     def begin(self, target, **limits):
         """Begins to migrate to it. `complete` must follow. For `limits` see Qmp.prepare."""
