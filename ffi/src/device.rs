@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::eal::{Eal, Runtime};
-use crate::error::{Error, ErrorKind, c_name, text};
+use crate::error::{Error, ErrorKind, c_name, clear_log, text};
 use crate::sys;
 
 /// Most devices of DPDK drivers in one process, as DPDK was built (`RTE_MAX_ETHPORTS`). vhost-user ports are none.
@@ -16,10 +16,26 @@ pub const MAX_DEVICES: usize = sys::RTE_MAX_ETHPORTS as usize;
 /// Ports that have a [`Device`] or [`crate::Port`]. Two owners of one port would be two pollers of one queue.
 static TAKEN: [AtomicBool; MAX_DEVICES] = [const { AtomicBool::new(false) }; MAX_DEVICES];
 
+/// The right to use a device: one in the process. Dropping it frees the device for another owner.
+pub(crate) struct Claim(u16);
+
+impl Claim {
+    fn of(id: u16) -> Option<Self> {
+        let taken = TAKEN.get(usize::from(id))?;
+        (!taken.swap(true, Ordering::SeqCst)).then_some(Self(id))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        TAKEN[usize::from(self.0)].store(false, Ordering::SeqCst);
+    }
+}
+
 /// A device that this process has for itself, not yet configured: see [`Device::configure`].
 #[must_use]
 pub struct Device {
-    id: u16,
+    claim: Claim,
     name: String,
     runtime: Arc<Runtime>,
 }
@@ -107,6 +123,12 @@ impl Offloads {
 }
 
 impl DeviceInfo {
+    /// Whether it bonds other devices. With LACP (IEEE 802.1AX) its driver works only while its queues are polled: see
+    /// [`TxQueue::keep_alive`](crate::TxQueue::keep_alive).
+    pub fn is_bond(&self) -> bool {
+        self.driver == "net_bonding"
+    }
+
     /// That of a vhost-user port. The driver's name is that of DPDK's ethdev driver for the same.
     pub(crate) fn of_vhost(queues: u16, offloads: Offloads) -> Self {
         Self {
@@ -140,26 +162,53 @@ impl Device {
         if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } != 0 {
             let error = Error::new(ErrorKind::NoSuchDevice, format!("DPDK has no device {name}")).with_log();
             return Err(error.hint(match pci {
-                Some(address) => explain_missing_pci(&address, Path::new("/sys/bus/pci/devices")),
+                Some(address) => explain_missing_pci(&address, Path::new(SYSFS_PCI)),
                 None => format!(
                     "create it with the EAL argument --vdev={name},…; the devices here are [{}]",
                     names(eal).join(", ")
                 ),
             }));
         }
-        if TAKEN.get(usize::from(id)).is_none_or(|taken| taken.swap(true, Ordering::SeqCst)) {
+        let Some(claim) = Claim::of(id) else {
             return Err(Error::new(
                 ErrorKind::Busy,
                 format!("device {name} is used by another port already"),
             )
             .hint("give each port a device of its own"));
+        };
+        Ok(Self { claim, name, runtime: eal.runtime() })
+    }
+
+    /// Has DPDK find a device that it does not have: `devargs` are a vdev string or a PCI address, with arguments of its
+    /// driver. After a success [`Self::find`] has it, also if it was there before. For the control thread: a driver may take seconds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchDevice`] with the reason, if the machine shows it.
+    pub fn probe(_eal: &Eal, devargs: &str) -> Result<(), Error> {
+        let name = devargs.split_once(',').map_or(devargs, |(name, _)| name).trim();
+        let no_device = |what: String| Error::new(ErrorKind::NoSuchDevice, what);
+        let sysfs = Path::new(SYSFS_PCI);
+        let pci = pci_address(name);
+        // DPDK would log an error each time.
+        if let Some(address) = pci.as_ref().filter(|address| !sysfs.join(address).exists()) {
+            return Err(no_device(format!("device {name}")).hint(explain_missing_pci(address, sysfs)));
         }
-        Ok(Self { id, name, runtime: eal.runtime() })
+        let args = c_name(devargs)?;
+        clear_log();
+        // SAFETY: EAL is up; the text is NUL-terminated.
+        if unsafe { sys::rte_dev_probe(args.as_ptr()) } < 0 {
+            let error = no_device(format!("DPDK cannot use device {name}")).with_log();
+            return Err(match pci {
+                Some(address) => error.hint(explain_missing_pci(&address, sysfs)),
+                None => error,
+            });
+        }
+        Ok(())
     }
 
     /// DPDK's number for it.
     pub fn id(&self) -> u16 {
-        self.id
+        self.claim.0
     }
 
     /// The name it was found by, PCI addresses in full.
@@ -169,28 +218,26 @@ impl Device {
 
     /// The driver's description.
     pub fn info(&self) -> Result<DeviceInfo, Error> {
-        info(self.id, &self.name)
+        info(self.id(), &self.name)
     }
 
-    /// Makes it a port's: it is in use for the rest of the process.
-    pub(crate) fn into_parts(self) -> (u16, String, Arc<Runtime>) {
-        let parts = (self.id, self.name.clone(), self.runtime.clone());
-        TAKEN[usize::from(self.id)].store(true, Ordering::SeqCst);
-        std::mem::forget(self);
-        parts
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        if let Some(taken) = TAKEN.get(usize::from(self.id)) {
-            taken.store(false, Ordering::SeqCst);
-        }
+    /// Makes it a port's.
+    pub(crate) fn into_parts(self) -> (Claim, String, Arc<Runtime>) {
+        (self.claim, self.name, self.runtime)
     }
 }
 
 /// The names of all devices DPDK has.
 pub fn names(_eal: &Eal) -> Vec<String> {
+    valid_names()
+}
+
+/// Whether DPDK has ports of the PCI device at this address: some have several. EAL is up.
+pub(crate) fn has_ports_of(address: &str) -> bool {
+    valid_names().iter().any(|name| name.starts_with(address))
+}
+
+fn valid_names() -> Vec<String> {
     let mut found = Vec::new();
     for id in 0..MAX_DEVICES as u16 {
         let mut name = [0; sys::SHIM_NAME_MAX];
@@ -260,7 +307,7 @@ fn max_mtu(max_mtu: u16, max_rx_pktlen: u32) -> u16 {
 }
 
 /// The full form of a PCI address, if this is one.
-fn pci_address(name: &str) -> Option<String> {
+pub(crate) fn pci_address(name: &str) -> Option<String> {
     let hex = |s: &str, digits: usize| s.len() == digits && s.bytes().all(|b| b.is_ascii_hexdigit());
     let (rest, function) = name.rsplit_once('.')?;
     let parts: Vec<&str> = rest.split(':').collect();
@@ -273,8 +320,11 @@ fn pci_address(name: &str) -> Option<String> {
         .then(|| format!("{domain}:{bus}:{device}.{function}").to_ascii_lowercase())
 }
 
+/// Where Linux shows PCI devices.
+pub(crate) const SYSFS_PCI: &str = "/sys/bus/pci/devices";
+
 /// Why DPDK does not see a PCI device, according to sysfs.
-fn explain_missing_pci(address: &str, sysfs: &Path) -> String {
+pub(crate) fn explain_missing_pci(address: &str, sysfs: &Path) -> String {
     let device = sysfs.join(address);
     if !device.exists() {
         return "no such PCI device on this machine (lspci -D lists them)".to_owned();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// Something happened to a port. It has no state: read the state again.
+/// Something happened to a port. The first three have no state: read the state again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortEvent {
     /// The link may have changed: [`Port::link`](crate::Port::link).
@@ -16,16 +16,29 @@ pub enum PortEvent {
     Queues,
     /// The other side of a vhost-user port has turned dirty logging on or off: [`VhostPort::state`](crate::VhostPort::state).
     Logging,
-    /// The device was removed.
+    /// The driver needs a reset of the device, as a VF does when its PF was reset: [`Port::reset`](crate::Port::reset).
+    Reset,
+    /// The device was removed: [`Port::close`](crate::Port::close).
     Removed,
+    /// The driver has begun to repair the device after an error. Until it reports the end, no frame passes, and DPDK
+    /// allows no control function for the port; the port's methods obey.
+    Recovering,
+    /// The driver has repaired the device, with its settings.
+    Recovered,
+    /// The driver could not repair the device: [`Port::close`](crate::Port::close).
+    RecoveryFailed,
 }
 
 pub(crate) type Handler = Box<dyn Fn(PortEvent) + Send + Sync>;
 
-const EVENTS: [sys::rte_eth_event_type; 3] = [
-    sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_LSC,
-    sys::rte_eth_event_type_RTE_ETH_EVENT_QUEUE_STATE,
-    sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV,
+const EVENTS: [(sys::rte_eth_event_type, PortEvent); 7] = [
+    (sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_LSC, PortEvent::Link),
+    (sys::rte_eth_event_type_RTE_ETH_EVENT_QUEUE_STATE, PortEvent::Queues),
+    (sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RESET, PortEvent::Reset),
+    (sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV, PortEvent::Removed),
+    (sys::rte_eth_event_type_RTE_ETH_EVENT_ERR_RECOVERING, PortEvent::Recovering),
+    (sys::rte_eth_event_type_RTE_ETH_EVENT_RECOVERY_SUCCESS, PortEvent::Recovered),
+    (sys::rte_eth_event_type_RTE_ETH_EVENT_RECOVERY_FAILED, PortEvent::RecoveryFailed),
 ];
 
 /// A handler at an address that DPDK may keep. Dropping it waits until DPDK has released it, so it must be dropped
@@ -46,7 +59,7 @@ impl EventHandler {
 
     /// Has DPDK call it; gives DPDK's return code.
     pub(crate) fn register(&self) -> c_int {
-        for event in EVENTS {
+        for (event, _) in EVENTS {
             // SAFETY: `arg` points to a box of self, whose drop unregisters it before the box is freed.
             let rc =
                 unsafe { sys::rte_eth_dev_callback_register(self.port, event, Some(on_event), self.arg()) };
@@ -60,7 +73,7 @@ impl EventHandler {
 
 impl Drop for EventHandler {
     fn drop(&mut self) {
-        for event in EVENTS {
+        for (event, _) in EVENTS {
             // SAFETY: the port is still open (see the type). Busy means the handler is running just now.
             while unsafe {
                 sys::rte_eth_dev_callback_unregister(self.port, event, Some(on_event), self.arg())
@@ -78,11 +91,8 @@ unsafe extern "C" fn on_event(
     arg: *mut c_void,
     _: *mut c_void,
 ) -> c_int {
-    let event = match event {
-        sys::rte_eth_event_type_RTE_ETH_EVENT_QUEUE_STATE => PortEvent::Queues,
-        sys::rte_eth_event_type_RTE_ETH_EVENT_INTR_RMV => PortEvent::Removed,
-        _ => PortEvent::Link,
-    };
+    let known = EVENTS.iter().find(|(of_dpdk, _)| *of_dpdk == event);
+    let event = known.map_or(PortEvent::Link, |(_, event)| *event);
     // SAFETY: `arg` is a handler that EventHandler registered, and keeps until DPDK has released it.
     let handler = unsafe { &*arg.cast::<Handler>() };
     // A panic cannot be reported from here; the panic hook has printed it.

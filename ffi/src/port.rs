@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::device::{DeviceInfo, Offloads};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::{Handler, PortEvent};
 use crate::queue::{RxQueue, TxQueue};
 use crate::vhost::VhostPort;
@@ -117,10 +117,25 @@ pub(crate) trait Driver: Send + Sync {
     fn start(self: Arc<Self>, granted: &Granted) -> Result<Queues, Error>;
     /// `has_queues` is asked while no queue can be made: whether there are owners beside the port itself.
     fn stop(&self, has_queues: &dyn Fn() -> bool) -> Result<(), Error>;
+    /// As [`Port::reset`].
+    fn reset(&self, _has_queues: &dyn Fn() -> bool) -> Result<(), Error> {
+        Err(self.no_device())
+    }
+    /// As [`Port::close`].
+    fn close(&self, _has_queues: &dyn Fn() -> bool) -> Result<(), Error> {
+        Err(self.no_device())
+    }
+    /// As [`Port::is_removed`].
+    fn is_removed(&self) -> bool {
+        false
+    }
     fn id(&self) -> u16;
     fn name(&self) -> &str;
     fn link(&self) -> LinkState;
     fn mac(&self) -> Result<[u8; 6], Error>;
+    fn set_mac(&self, _mac: [u8; 6]) -> Result<(), Error> {
+        Err(self.no_device())
+    }
     fn mtu(&self) -> Result<u16, Error>;
     fn set_mtu(&self, mtu: u16) -> Result<(), Error>;
     fn stats(&self) -> Result<PortStats, Error>;
@@ -129,6 +144,10 @@ pub(crate) trait Driver: Send + Sync {
     fn on_event(&self, handler: Handler) -> Result<(), Error>;
     fn vhost(&self) -> Option<VhostPort> {
         None
+    }
+    /// The error of what only a device can do.
+    fn no_device(&self) -> Error {
+        Error::new(ErrorKind::Invalid, format!("port {}: it has no device of a driver", self.name()))
     }
 }
 
@@ -160,6 +179,31 @@ impl Port {
         self.driver.stop(&|| Arc::strong_count(&self.driver) > 1)
     }
 
+    /// Resets the device and configures it as before; [`start`](Self::start) then gives out new queues. It keeps its MAC
+    /// address. A driver that cannot reset has the device stopped and configured again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while a queue of it exists, what the driver reports otherwise: some
+    /// want another try; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a vhost-user port.
+    pub fn reset(&self) -> Result<(), Error> {
+        self.driver.reset(&|| Arc::strong_count(&self.driver) > 1)
+    }
+
+    /// Closes the device: this port has none from now on, and keeps its last counters. DPDK forgets the device, so that it
+    /// can be [probed](crate::Device::probe) again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while a queue of it exists; what the driver reports if it does not stop;
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a vhost-user port.
+    pub fn close(&self) -> Result<(), Error> {
+        self.driver.close(&|| Arc::strong_count(&self.driver) > 1)
+    }
+
+    /// Whether the driver knows that the device is no longer there.
+    pub fn is_removed(&self) -> bool {
+        self.driver.is_removed()
+    }
+
     /// DPDK's number for it; for a vhost-user port one of its own, from 32768.
     pub fn id(&self) -> u16 {
         self.driver.id()
@@ -188,6 +232,11 @@ impl Port {
     /// Its MAC address.
     pub fn mac(&self) -> Result<[u8; 6], Error> {
         self.driver.mac()
+    }
+
+    /// Gives it another MAC address, which it keeps.
+    pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), Error> {
+        self.driver.set_mac(mac)
     }
 
     /// The MTU in force, in bytes.

@@ -141,6 +141,15 @@ impl TxQueue {
         }
     }
 
+    /// Calls the driver without a frame. A bond's driver sends its own frames (LACP) from such calls, and wants one every
+    /// 100 ms, as it wants a call of [`RxQueue::burst`].
+    pub fn keep_alive(&mut self) {
+        if let TxOf::Ethdev(tx) = &mut self.of {
+            // SAFETY: as in `EthdevTx::burst`. No pointer is read for no frame.
+            unsafe { sys::shim_tx_burst(tx.port, tx.queue, std::ptr::NonNull::dangling().as_ptr(), 0) };
+        }
+    }
+
     /// Frames freed so far because the driver or the guest cannot take their offload.
     pub fn refused(&self) -> u64 {
         match &self.of {

@@ -2,14 +2,27 @@
 //! what was granted, or DPDK's reason.
 
 use std::ffi::c_int;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{EINVAL, ENOMEM, Ethdev};
+use super::{EINVAL, ENOMEM, Ethdev, Life};
 use crate::device::{Device, Offloads};
 use crate::error::{Error, ErrorKind, clear_log};
 use crate::mempool::Mempool;
-use crate::port::{Granted, Port, PortConfig};
+use crate::port::{Granted, Port, PortConfig, PortStats};
 use crate::sys;
+
+/// What a device is configured with, at first and after a reset.
+pub(super) struct Settings {
+    conf: sys::shim_dev_conf,
+    /// Descriptors per queue, receive and transmit, as they were wanted.
+    descriptors: (u16, u16),
+    /// NUMA node of the descriptors.
+    socket: Option<u32>,
+    /// MTU that the operator wants.
+    wanted_mtu: Option<u16>,
+    /// MTU to set.
+    mtu: u16,
+}
 
 const DEFAULT_MTU: u16 = 1500;
 /// Ethernet header, two VLAN tags, frame check sequence.
@@ -42,23 +55,33 @@ impl Device {
             rss: if offloads.rss { info.rss_hash_functions } else { 0 },
             link_interrupt: c_int::from(info.link_interrupt),
         };
+        let settings = Settings {
+            conf,
+            descriptors: (wants.rxd, wants.txd),
+            socket: info.socket,
+            wanted_mtu: wants.mtu,
+            mtu,
+        };
         clear_log();
-        let (id, name, runtime) = self.into_parts();
+        let id = self.id();
+        let (claim, name, runtime) = self.into_parts();
         let inner = Arc::new(Ethdev {
             id,
             name,
-            started: Mutex::new(false),
+            life: Mutex::new(Life { is_started: false, claim: Some(claim) }),
+            recovering: Arc::default(),
             handler: Mutex::new(None),
+            settings,
+            mac: Mutex::default(),
+            counted: Mutex::new(PortStats::default()),
             kernel_mtu: info.kernel_mtu,
             promiscuous: wants.promiscuous,
             all_multicast: wants.all_multicast,
-            _pool: pool.clone(),
+            pool: pool.clone(),
             _runtime: runtime,
         });
-        // SAFETY: the id is a device that only `inner` has; `conf` is read during the call.
-        inner.check("configure", unsafe { sys::shim_dev_configure(id, &conf) })?;
-        let (rxd, txd) = inner.set_up_queues(&conf, (wants.rxd, wants.txd), info.socket, pool)?;
-        inner.set_wanted_mtu(wants.mtu, mtu);
+        let (rxd, txd) = inner.set_up()?;
+        *inner.mac.lock().unwrap_or_else(PoisonError::into_inner) = inner.read_mac()?;
         let mtu = inner.granted_mtu()?.min(wants.mtu.unwrap_or(DEFAULT_MTU));
         let granted = Granted { rxq, txq, rxd, txd, mtu, offloads };
         Ok(Port::new(inner, granted, info))
@@ -80,14 +103,25 @@ fn common(wants: Offloads, has: Offloads, rxq: u16, exceeds_buffer: bool) -> Off
 }
 
 impl Ethdev {
+    /// Configures the device with its settings and sets up its queues. Returns how many descriptors each queue has,
+    /// (receive, transmit).
+    pub(super) fn set_up(&self) -> Result<(u16, u16), Error> {
+        let Settings { conf, descriptors, socket, wanted_mtu, mtu } = &self.settings;
+        // SAFETY: the id is a device that only `self` has; `conf` is read during the call.
+        self.check("configure", unsafe { sys::shim_dev_configure(self.id, conf) })?;
+        let descriptors = self.set_up_queues(conf, *descriptors, *socket)?;
+        self.set_wanted_mtu(*wanted_mtu, *mtu);
+        Ok(descriptors)
+    }
+
     /// Sets up the queues of a configured device. Returns how many descriptors each has, (receive, transmit).
     fn set_up_queues(
         &self,
         conf: &sys::shim_dev_conf,
         (mut rxd, mut txd): (u16, u16),
         socket: Option<u32>,
-        pool: &Mempool,
     ) -> Result<(u16, u16), Error> {
+        let pool = &self.pool;
         let id = self.id;
         // SAFETY: the id is a device that only `self` has; both counts are ours.
         self.check("descriptors", unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rxd, &mut txd) })?;

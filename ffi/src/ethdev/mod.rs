@@ -1,32 +1,50 @@
 //! Ethdev ports: any device that a DPDK driver serves. Enters: a device and its requested settings (`configure`).
-//! Leaves: its queues, its link, its counters. It is stopped and closed when it and all its queues are dropped.
+//! Leaves: its queues, its link, its counters. It is stopped and closed when it and all its queues are dropped, or before
+//! (`lifecycle`); it is reset there, too.
 
 mod configure;
+mod lifecycle;
 
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::device::KernelMtu;
+use crate::device::{Claim, KernelMtu};
 use crate::eal::Runtime;
 use crate::error::{Error, ErrorKind, clear_log, text};
-use crate::event::{EventHandler, Handler};
+use crate::event::{EventHandler, Handler, PortEvent};
 use crate::mempool::Mempool;
 use crate::port::{Driver, Granted, LinkState, PortStats, Queues};
 use crate::queue::{RxQueue, TxQueue};
 use crate::sys;
+use configure::Settings;
 
 /// What a port and its queues share; the last of them stops and closes the device.
 pub(crate) struct Ethdev {
     id: u16,
     name: String,
-    /// Whether it is started. Held during every call that ethdev does not allow two threads to make at once.
-    started: Mutex<bool>,
+    /// Held during every call that ethdev does not allow two threads to make at once.
+    life: Mutex<Life>,
+    /// The driver repairs the device: DPDK allows no control function.
+    recovering: Arc<AtomicBool>,
     handler: Mutex<Option<EventHandler>>,
+    settings: Settings,
+    /// Its address, which it keeps over a reset.
+    mac: Mutex<[u8; 6]>,
+    /// What it counted when it was last asked. Stays when it can no longer be asked.
+    counted: Mutex<PortStats>,
     kernel_mtu: Option<KernelMtu>,
     promiscuous: bool,
     all_multicast: bool,
-    _pool: Mempool,
+    pool: Mempool,
     _runtime: Arc<Runtime>,
+}
+
+/// What a device is just now.
+struct Life {
+    is_started: bool,
+    /// `None`: it is closed.
+    claim: Option<Claim>,
 }
 
 impl Ethdev {
@@ -38,8 +56,13 @@ impl Ethdev {
         &self.name
     }
 
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the device may be asked now.
+    fn answers(&self, life: &Life) -> bool {
+        life.claim.is_some() && !self.recovering.load(Ordering::Acquire)
     }
 
     fn check(&self, what: &str, rc: c_int) -> Result<(), Error> {
@@ -81,14 +104,15 @@ impl Ethdev {
 
 impl Driver for Ethdev {
     fn start(self: Arc<Self>, granted: &Granted) -> Result<Queues, Error> {
-        let mut started = self.lock();
-        if *started {
+        let mut life = self.lock();
+        self.open(&life)?;
+        if life.is_started {
             return Err(Error::new(ErrorKind::Busy, format!("port {} is started already", self.name)));
         }
         clear_log();
         // SAFETY: configured, with all queues set up. No queue handle exists: `stop` and this see to it.
         self.check("start", unsafe { sys::rte_eth_dev_start(self.id) })?;
-        *started = true;
+        life.is_started = true;
         self.receive_wanted()?;
         let offloads = granted.offloads;
         let prepare = offloads.tx_l4_csum || offloads.tx_ip_csum || offloads.tso;
@@ -99,20 +123,23 @@ impl Driver for Ethdev {
     }
 
     fn stop(&self, has_queues: &dyn Fn() -> bool) -> Result<(), Error> {
-        let mut started = self.lock();
-        if has_queues() {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("port {}: its queues are still in use", self.name),
-            ));
-        }
-        if *started {
-            // SAFETY: no queue handle exists (only Port and the queues hold `self`, and new queues come from
-            // `start`, which waits for this lock), so no thread polls.
-            self.check("stop", unsafe { sys::rte_eth_dev_stop(self.id) })?;
-            *started = false;
-        }
-        Ok(())
+        let mut life = self.lock();
+        self.without_queues(&life, has_queues)?;
+        self.stop_device(&mut life)
+    }
+
+    fn reset(&self, has_queues: &dyn Fn() -> bool) -> Result<(), Error> {
+        self.reset_device(has_queues)
+    }
+
+    fn close(&self, has_queues: &dyn Fn() -> bool) -> Result<(), Error> {
+        self.close_device(has_queues)
+    }
+
+    fn is_removed(&self) -> bool {
+        let life = self.lock();
+        // SAFETY: an open device.
+        self.answers(&life) && unsafe { sys::rte_eth_dev_is_removed(self.id) } != 0
     }
 
     fn id(&self) -> u16 {
@@ -124,7 +151,10 @@ impl Driver for Ethdev {
     }
 
     fn link(&self) -> LinkState {
-        let _control = self.lock();
+        let life = self.lock();
+        if !self.answers(&life) {
+            return LinkState::default();
+        }
         let mut link = sys::shim_link { up: 0, full_duplex: 0, speed_mbps: 0 };
         // SAFETY: an open device; `link` is ours.
         if unsafe { sys::shim_link(self.id, &mut link) } != 0 {
@@ -138,18 +168,29 @@ impl Driver for Ethdev {
     }
 
     fn mac(&self) -> Result<[u8; 6], Error> {
-        let mut mac = [0; 6];
-        // SAFETY: an open device; six bytes are written.
-        self.check("MAC address", unsafe { sys::shim_mac(self.id, mac.as_mut_ptr()) })?;
-        Ok(mac)
+        let life = self.lock();
+        if self.answers(&life) {
+            return self.read_mac();
+        }
+        Ok(*self.mac.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_mac(&self, mac: [u8; 6]) -> Result<(), Error> {
+        let life = self.lock();
+        self.open(&life)?;
+        self.write_mac(mac)?;
+        *self.mac.lock().unwrap_or_else(PoisonError::into_inner) = mac;
+        Ok(())
     }
 
     fn mtu(&self) -> Result<u16, Error> {
+        self.open(&self.lock())?;
         self.granted_mtu()
     }
 
     fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
-        let _control = self.lock();
+        let life = self.lock();
+        self.open(&life)?;
         let rc = match self.kernel_mtu {
             Some(kernel) => kernel.set(mtu),
             // SAFETY: an open device.
@@ -159,12 +200,16 @@ impl Driver for Ethdev {
     }
 
     fn stats(&self) -> Result<PortStats, Error> {
-        let _control = self.lock();
+        let life = self.lock();
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.answers(&life) {
+            return Ok(*counted);
+        }
         let mut raw = std::mem::MaybeUninit::<sys::shim_stats>::zeroed();
         // SAFETY: an open device; `raw` is ours, and all zeroes is a value of it.
         let (rc, raw) = unsafe { (sys::shim_stats(self.id, raw.as_mut_ptr()), raw.assume_init()) };
         self.check("counters", rc)?;
-        Ok(PortStats {
+        *counted = PortStats {
             rx_packets: raw.rx_packets,
             rx_bytes: raw.rx_bytes,
             rx_missed: raw.rx_missed,
@@ -173,11 +218,15 @@ impl Driver for Ethdev {
             tx_packets: raw.tx_packets,
             tx_bytes: raw.tx_bytes,
             tx_errors: raw.tx_errors,
-        })
+        };
+        Ok(*counted)
     }
 
     fn xstats(&self) -> Result<Vec<(String, u64)>, Error> {
-        let _control = self.lock();
+        let life = self.lock();
+        if !self.answers(&life) {
+            return Ok(Vec::new());
+        }
         let id = self.id;
         // SAFETY: an open device; a null array asks for the size.
         let count = unsafe { sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) };
@@ -201,7 +250,8 @@ impl Driver for Ethdev {
     }
 
     fn reset_stats(&self) -> Result<(), Error> {
-        let _control = self.lock();
+        let life = self.lock();
+        self.open(&life)?;
         // SAFETY: an open device.
         unsafe {
             // Resets the basic counters too; a driver without xstats returns an error.
@@ -218,6 +268,17 @@ impl Driver for Ethdev {
                 format!("port {} has an event handler already", self.name),
             ));
         }
+        let recovering = Arc::clone(&self.recovering);
+        let handler: Handler = Box::new(move |event| {
+            match event {
+                PortEvent::Recovering => recovering.store(true, Ordering::Release),
+                PortEvent::Recovered | PortEvent::RecoveryFailed => {
+                    recovering.store(false, Ordering::Release)
+                }
+                _ => {}
+            }
+            handler(event);
+        });
         let handler = slot.insert(EventHandler::new(self.id, handler));
         self.check("event handler", handler.register())
     }
@@ -225,8 +286,9 @@ impl Driver for Ethdev {
 
 impl Drop for Ethdev {
     fn drop(&mut self) {
-        let started = *self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if started {
+        let life = self.life.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(_claim) = life.claim.take() else { return };
+        if life.is_started {
             // SAFETY: neither port nor queue is left: no thread polls or calls.
             unsafe { sys::rte_eth_dev_stop(self.id) };
         }

@@ -160,6 +160,14 @@ int shim_mac(uint16_t port, uint8_t mac[6])
 	return rc;
 }
 
+int shim_set_mac(uint16_t port, const uint8_t mac[6])
+{
+	struct rte_ether_addr addr;
+
+	memcpy(addr.addr_bytes, mac, sizeof(addr.addr_bytes));
+	return rte_eth_dev_default_mac_addr_set(port, &addr);
+}
+
 int shim_link(uint16_t port, struct shim_link *out)
 {
 	struct rte_eth_link link;

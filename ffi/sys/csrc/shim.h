@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include <rte_cycles.h>
+#include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -166,6 +167,7 @@ int shim_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket
 			struct rte_mempool *pool);
 int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t desc, int socket, uint64_t offloads);
 int shim_mac(uint16_t port, uint8_t mac[6]);
+int shim_set_mac(uint16_t port, const uint8_t mac[6]);
 int shim_link(uint16_t port, struct shim_link *link);
 int shim_stats(uint16_t port, struct shim_stats *stats);
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod frames;
+mod lifecycle;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,11 +61,12 @@ fn everything_on_one_eal() {
             .into();
     args.push("--vdev=net_ring0".into());
     args.push("--vdev=net_null0,no-rx=1".into());
+    args.push("--vdev=net_null1,no-rx=1".into());
     args.push(format!("--vdev=net_pcap0,rx_pcap={},tx_pcap={}", pcap_in.display(), pcap_out.display()));
     let eal = Eal::init(&args).unwrap();
     assert_eq!(Eal::init(&args).err().map(|e| e.kind()), Some(ErrorKind::AlreadyStarted));
     assert!(eal.version().starts_with("DPDK "));
-    assert_eq!(eal.port_count(), 3);
+    assert_eq!(eal.port_count(), 4);
     assert!(cycles::tsc_hz() > 1_000_000);
 
     lcores(&eal);
@@ -86,6 +88,9 @@ fn everything_on_one_eal() {
     bursts(&large);
     pcap_to_pcap(&eal, &small, &frames, &pcap_out);
     unsent_tail(&eal, &large);
+    lifecycle::reset_and_recovery(&eal, &large);
+    lifecycle::gone_and_back(&eal, &large);
+    lifecycle::hotplug(&eal);
     devices(&eal, &large);
     drop(capture);
 
