@@ -54,7 +54,8 @@ impl Control {
         };
         let sender = queues::first_sender(number, lcores);
         let tx_hold = || self.tx_hold(migration.clone());
-        let tx_ports = queues::distribute(started.queues.tx, (sender, lcores), &up, network, tx_hold);
+        let tx = (started.queues.tx, started.port.info().is_bond());
+        let tx_ports = queues::distribute(tx, (sender, lcores), &up, network, tx_hold);
         let handle = PortHandle {
             name: name.to_owned(),
             vhost: started.port.vhost(),

@@ -235,6 +235,16 @@ impl LcoreEgress {
         work
     }
 
+    /// Calls the drivers of these ports without a frame.
+    #[cold]
+    pub fn keep_alive(&mut self, ports: &[u16]) {
+        for port in ports {
+            if let Some(TxPort::Own(queue)) = self.tx_ports.get_mut(usize::from(*port)) {
+                queue.keep_alive();
+            }
+        }
+    }
+
     /// Whether frames wait for a port's device. Then held frames are not added.
     #[must_use]
     pub fn is_congested(&self, port: u16) -> bool {

@@ -2,6 +2,7 @@
 //! receive queues, frames of the control thread, frames that other lcores have for its transmit queues. It does not
 //! wait: no lock, no allocation, no system call but the sleep when there is nothing to do. `worker` is its loop.
 
+pub mod bonds;
 pub mod capture;
 pub mod changes;
 pub mod counters;

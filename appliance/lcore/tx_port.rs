@@ -50,6 +50,12 @@ pub enum TxPort {
 }
 
 impl TxPort {
+    /// Whether this lcore owns a transmit queue of a bond.
+    #[must_use]
+    pub fn is_own_bond(&self) -> bool {
+        matches!(self, Self::Own(queue) if queue.is_bond)
+    }
+
     /// The hold of a vif whose transmit queue this lcore owns.
     #[must_use]
     pub fn own_hold(&self) -> Option<&TxHold> {
@@ -91,6 +97,8 @@ pub struct OwnQueue {
     pub taken: u64,
     /// The hold for the node behind a vif.
     pub tx_hold: Option<Box<TxHold>>,
+    /// It is a bond's: see [`Bonds`](super::bonds::Bonds).
+    is_bond: bool,
 }
 
 impl OwnQueue {
@@ -101,6 +109,7 @@ impl OwnQueue {
         up: Arc<AtomicBool>,
         handoff: Option<Handoff>,
         tx_hold: Option<Box<TxHold>>,
+        is_bond: bool,
         hz: u64,
     ) -> Self {
         Self {
@@ -114,7 +123,14 @@ impl OwnQueue {
             handoff,
             taken: 0,
             tx_hold,
+            is_bond,
         }
+    }
+
+    /// Calls the driver without a frame.
+    #[cold]
+    pub fn keep_alive(&mut self) {
+        self.queue.keep_alive();
     }
 
     /// Queues a frame; sends when a burst is complete.

@@ -4,6 +4,7 @@
 mod change;
 
 use super::{
+    bonds::Bonds,
     capture::Capture,
     changes::SlowChanges,
     counters::LcoreCounters,
@@ -42,6 +43,8 @@ pub struct Worker {
     pub egress: LcoreEgress,
     /// Vifs whose transmit queue is this lcore's.
     pub vifs: Vec<u16>,
+    /// Bonds of which a transmit queue is this lcore's.
+    pub bonds: Bonds,
     /// Captures frames for `stopover trace`.
     pub capture: Arc<Capture>,
     /// Changes of what it works with that take several rounds.
@@ -135,6 +138,9 @@ impl Worker {
         work += self.egress.finish_round();
         if is_requested || !self.egress.markers.is_empty() {
             work += replay::release_markers(&mut self.pipeline(&mut NoTrace));
+        }
+        if self.bonds.are_due(self.egress.now) {
+            self.egress.keep_alive(self.bonds.ports());
         }
         if self.has_slow_changes() {
             self.advance_changes(is_requested);

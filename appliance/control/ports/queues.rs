@@ -34,7 +34,7 @@ pub fn owners(first: usize, txq: u16, lcores: usize) -> Vec<usize> {
 /// with fewer queues than lcores shares them: lcores without a queue hand their frames to one that has it. `network` is
 /// that of a vif, `tx_hold` makes an lcore's share of its hold.
 pub fn distribute(
-    tx: Vec<TxQueue>,
+    (tx, is_bond): (Vec<TxQueue>, bool),
     (first, lcores): (usize, usize),
     up: &Arc<AtomicBool>,
     network: Option<Network>,
@@ -50,7 +50,8 @@ pub fn distribute(
             Some(queue) => {
                 let handoff = handoffs.get(number).cloned().flatten();
                 let hz = cycles::tsc_hz();
-                TxPort::Own(Box::new(OwnQueue::new(queue, Arc::clone(up), handoff, tx_hold(), hz)))
+                let up = Arc::clone(up);
+                TxPort::Own(Box::new(OwnQueue::new(queue, up, handoff, tx_hold(), is_bond, hz)))
             }
             None => match number.checked_rem(owners).and_then(|owner| handoffs.get(owner).cloned().flatten())
             {

@@ -8,6 +8,7 @@ use crate::control::{
     spread::QueueAt,
 };
 use crate::lcore::{
+    bonds::{Bonds, LONGEST_SLEEP},
     changes::SlowChanges,
     counters::LcoreCounters,
     egress::{LcoreEgress, Rings},
@@ -73,12 +74,17 @@ pub(super) fn launch(
 const USUAL_MBPS: u32 = 10_000;
 
 /// The longest sleep of lcores and how long they poll before the first, in microseconds. No sleep is so long that the
-/// receive ring of a NIC overruns; any lcore may get any queue.
+/// receive ring of a NIC overruns, or of a bond of NICs, nor a bond is polled too rarely; any lcore may get any queue.
 fn sleeps(control: &Control, ports: &[PortHandle]) -> (Option<u32>, u32) {
     let config::Idle::Adaptive { cap_us, poll_us } = control.config.idle else { return (None, 0) };
+    let is_bond = |port: &PortHandle| port.device.info().is_bond();
     let nics = ports.iter().zip(control.ports.wanted());
-    let nics = nics.filter(|(_, (_, port))| matches!(port.device, config::Device::Pci(_)));
+    let nics =
+        nics.filter(|(handle, (_, port))| matches!(port.device, config::Device::Pci(_)) || is_bond(handle));
     let mut cap_us = u64::from(cap_us);
+    if ports.iter().any(is_bond) {
+        cap_us = cap_us.min(LONGEST_SLEEP.as_micros() as u64);
+    }
     for (port, _) in nics {
         let mbps = port.device.link().speed_mbps.unwrap_or(USUAL_MBPS);
         let longest = longest_sleep_us(port.device.granted().rxd, mbps);
@@ -105,6 +111,8 @@ fn launch_lcore(
     let (stop, asleep) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let vifs = (0..).zip(&tx_ports).filter(|(_, tx_port)| tx_port.own_hold().is_some());
     let vifs = vifs.map(|(port, _)| port).collect();
+    let bonds = (0..).zip(&tx_ports).filter(|(_, tx_port)| tx_port.is_own_bond());
+    let bonds = Bonds::new(bonds.map(|(port, _)| port).collect(), cycles::tsc_hz());
     let reorder = reorder_buffer(control);
     let egress = LcoreEgress::new(
         tx_ports,
@@ -133,6 +141,7 @@ fn launch_lcore(
             counters,
             egress,
             vifs,
+            bonds,
             capture,
             slow_changes: SlowChanges::default(),
             idle,

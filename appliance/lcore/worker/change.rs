@@ -16,6 +16,7 @@ impl Worker {
         self.rx_queues.reserve(MAX_RX_QUEUES.saturating_sub(self.rx_queues.len()));
         self.egress.tx_ports.reserve(MAX_PORTS.saturating_sub(self.egress.tx_ports.len()));
         self.vifs.reserve(MAX_PORTS);
+        self.bonds.reserve(MAX_PORTS);
         self.egress.markers.barrier.reserve(MAX_RX_QUEUES, MAX_PORTS);
         self.slow_changes.taking.reserve(MAX_RX_QUEUES);
     }
@@ -138,6 +139,7 @@ impl Worker {
         if tx_port.own_hold().is_some() {
             self.vifs.push(port);
         }
+        self.bonds.set(port, tx_port.is_own_bond());
         if let Some(before) = self.egress.tx_ports.get_mut(at) {
             std::mem::swap(before, tx_port);
         }
