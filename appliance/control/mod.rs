@@ -17,6 +17,7 @@ mod changes;
 mod config_requests;
 pub mod connect;
 pub mod declared;
+pub mod device_state;
 pub mod devices;
 pub mod effects;
 mod execute;
