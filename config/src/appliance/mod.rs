@@ -7,6 +7,7 @@
 
 mod across_ports;
 mod declared;
+mod devargs;
 pub mod diff;
 mod guard;
 mod join;
