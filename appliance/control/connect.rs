@@ -64,6 +64,7 @@ impl Control {
             sender,
             rx_lcores: Vec::new(),
             removed: false,
+            in_service: true,
             cleared: Default::default(),
         };
         Connected { handle, tx_ports, rx: started.queues.rx }

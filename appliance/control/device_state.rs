@@ -206,10 +206,12 @@ impl Device {
     pub fn failed(&mut self, now_ms: u64) {
         self.tries += 1;
         self.failures += 1;
-        if self.place == Place::Out(Cause::Reset) && self.failures >= RESETS {
-            self.place = Place::Out(Cause::Failed);
-        }
         self.due_ms = now_ms + delay_ms(self.tries);
+        if self.place == Place::Out(Cause::Reset) && self.failures >= RESETS {
+            // Something else, so at once.
+            self.place = Place::Out(Cause::Failed);
+            self.due_ms = now_ms;
+        }
     }
 
     /// It is started, and the lcores are given its queues.

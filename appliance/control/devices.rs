@@ -29,6 +29,20 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// What the device granted.
+    #[must_use]
+    pub fn granted(&self) -> &dpdk::Granted {
+        self.port.granted()
+    }
+
+    /// Has it use this address.
+    ///
+    /// # Errors
+    /// It has another, and its driver refuses.
+    pub fn keep_mac(&self, mac: Mac) -> Result<(), dpdk::Error> {
+        if self.facts.mac == mac { Ok(()) } else { self.port.set_mac(mac.octets()) }
+    }
+
     /// Starts it.
     pub fn start(self, name: &str) -> Result<Started> {
         let queues = self.port.start().with_context(|| format!("port {name}"))?;

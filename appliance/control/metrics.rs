@@ -26,6 +26,7 @@ struct Reading {
     lcores: Vec<LcoreTime>,
     board: ctl::BoardState,
     port_drops: Vec<PortDrops>,
+    devices: Vec<DeviceReading>,
     events_lost: [(&'static str, u64); 3],
     segments: Vec<SegmentReading>,
     migrations: [(&'static str, &'static str, u64); 7],
@@ -46,6 +47,14 @@ struct LcoreTime {
 struct PortDrops {
     port: String,
     counts: [(&'static str, u64); 3],
+}
+
+/// The device of a port. vhost-user ports have none.
+#[derive(Debug)]
+struct DeviceReading {
+    port: String,
+    in_service: bool,
+    counts: [(&'static str, u64); 4],
 }
 
 #[derive(Debug)]
@@ -77,6 +86,16 @@ impl Control {
             let counts = [("tx", sent), ("rx_missed", device.rx_missed), ("rx_nombuf", device.rx_nombuf)];
             PortDrops { port: port.name.clone(), counts }
         });
+        let devices = self.ports.handles().filter(|(_, port)| port.vhost.is_none()).map(|(number, port)| {
+            let counts = self.device_events.counts(number);
+            let counts = [
+                ("reset", counts.resets),
+                ("removed", counts.removals),
+                ("recovering", counts.recoveries),
+                ("failed", counts.failures),
+            ];
+            DeviceReading { port: port.name.clone(), in_service: port.in_service, counts }
+        });
         let segments = self.ports.wanted().filter_map(|(number, port)| {
             let Role::Segment(segment) = &port.role else { return None };
             Some(SegmentReading {
@@ -98,6 +117,7 @@ impl Control {
             lcores: lcores.collect(),
             board: self.show_board(),
             port_drops: port_drops.collect(),
+            devices: devices.collect(),
             events_lost: [
                 ("arrivals", lost(|e| e.arrivals_lost)),
                 ("routers", lost(|e| e.routers_lost)),
@@ -177,7 +197,13 @@ impl Reading {
             "port_dropped_frames",
             "Frames that a port's device or queue did not take, or had no buffer for",
             drops,
-        )
+        )?;
+        let in_service = self.devices.iter().map(|d| ([("port", d.port.as_str())], u32::from(d.in_service)));
+        page.gauges("device_in_service", "1 while the device of a port is in service", in_service)?;
+        let events = self.devices.iter().flat_map(|d| {
+            d.counts.map(|(event, count)| ([("port", d.port.as_str()), ("event", event)], count))
+        });
+        page.counters("device_events", "Events that took the device of a port out of service", events)
     }
 
     fn segments(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -296,6 +322,11 @@ mod tests {
                 port: "ul0".into(),
                 counts: [("tx", 1), ("rx_missed", 2), ("rx_nombuf", 0)],
             }],
+            devices: vec![DeviceReading {
+                port: "ul0".into(),
+                in_service: false,
+                counts: [("reset", 3), ("removed", 0), ("recovering", 0), ("failed", 0)],
+            }],
             events_lost: [("arrivals", 0), ("routers", 0), ("stations", 5)],
             segments: vec![segment],
             migrations: [("migration_held", "Frames put into the hold", 6); 7],
@@ -319,6 +350,8 @@ mod tests {
             "stopover_dropped_frames_total{reason=\"too_big\"} 7",
             "stopover_port_frames_total{port=\"lan\",direction=\"rx\"} 3",
             "stopover_port_dropped_frames_total{port=\"ul0\",what=\"rx_missed\"} 2",
+            "stopover_device_in_service{port=\"ul0\"} 0",
+            "stopover_device_events_total{port=\"ul0\",event=\"reset\"} 3",
             "stopover_events_lost_total{kind=\"stations\"} 5",
             "stopover_segment_stations{port=\"lan\"} 4",
             "stopover_segment_addresses_refused_total{port=\"lan\"} 0",

@@ -6,6 +6,7 @@
 //! `replica` is the board's state, `stations` this host's own, `loops` finds loops through segments, `underlay` is
 //! the crate's module of that name, migrating nodes are followed by the crate's `migration::driver`, `board_link` is
 //! the session with the board, `api` has the operator's requests, `changes` those that change the configuration.
+//! `device_events` has ports whose devices are reset or removed.
 //! `board_updates` applies what the board sends; `show`, `rows`, `trace` and
 //! `metrics` answer requests for `server` and `lists`; `reports` are log lines.
 
@@ -17,6 +18,7 @@ mod changes;
 mod config_requests;
 pub mod connect;
 pub mod declared;
+pub mod device_events;
 pub mod device_state;
 pub mod devices;
 pub mod effects;
@@ -58,6 +60,7 @@ use api::Api;
 use board_link::BoardLink;
 use changes::Changes;
 use declared::HostIds;
+use device_events::DeviceEvents;
 use loops::Loops;
 use port_changes::PortChanges;
 use ports::Ports;
@@ -92,6 +95,7 @@ pub struct Control {
     pub(crate) api: Api,
     pub(crate) changes: Changes,
     pub(crate) host_ids: HostIds,
+    pub(crate) device_events: DeviceEvents,
     pub(crate) port_changes: PortChanges,
     pub(crate) queue_moves: QueueMoves,
     pub(crate) stop: Arc<AtomicBool>,
@@ -138,6 +142,7 @@ impl Control {
     fn next_timeout(&self, now_ms: u64) -> Option<u64> {
         let due_ms = [
             self.ports.next_timeout(),
+            self.device_events.next_timeout(),
             self.stations.next_timeout(),
             self.loops.next_timeout(),
             Some(self.underlay.next_tick(now_ms)),
@@ -152,6 +157,7 @@ impl Control {
     fn round(&mut self) {
         let now_ms = self.now_ms();
         self.drain_lcore_events(now_ms);
+        self.drain_device_events(now_ms);
         self.spread_queues_by_load(now_ms);
         self.advance_port_changes(now_ms);
         self.continue_change();
@@ -229,6 +235,7 @@ impl Control {
         self.execute(now_ms, effect);
     }
 
+    /// Reads the links that are due.
     fn watch_links(&mut self, now_ms: u64) {
         if !self.ports.are_due(now_ms) {
             return;
@@ -245,6 +252,9 @@ impl Control {
             if matches!(self.ports.role(port), Some(Role::Underlay(_))) {
                 let actions = self.underlay.link(now_ms, usize::from(port), up);
                 self.execute_underlay(now_ms, actions);
+            }
+            if !up {
+                self.check_removed(now_ms, port);
             }
         }
     }

@@ -62,7 +62,7 @@ struct List {
 }
 
 /// What every lcore is doing.
-enum Step {
+pub(super) enum Step {
     /// They receive a port.
     Adding(Box<Adding>),
     /// They stop polling a port, and handing frames over for it.
@@ -71,6 +71,10 @@ enum Step {
     Draining(u16),
     /// They forget its number.
     Removing(u16),
+    /// They give back the queues of a device that is not in service.
+    Leaving(u16),
+    /// They receive its queues again.
+    Returning(u16),
     /// One gives a queue to another. It may be too busy to do so: then it is asked again, so often.
     Handing(Move, u32),
 }
@@ -78,7 +82,7 @@ enum Step {
 /// How often an lcore is asked for a queue: a second and more.
 const TRIES: u32 = 500;
 
-struct Adding {
+pub(super) struct Adding {
     number: u16,
     plan: Plan,
     handle: PortHandle,
@@ -100,6 +104,17 @@ impl PortChanges {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.lists.is_empty() && self.step.is_none()
+    }
+
+    /// The next change comes after this step.
+    pub(super) fn wait_for(&mut self, step: Step) {
+        self.step = Some(step);
+    }
+
+    /// Whether a step is under way.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.step.is_some()
     }
 
     fn next(&mut self) -> Option<PortChange> {
@@ -143,7 +158,7 @@ impl Control {
     pub(super) fn advance_port_changes(&mut self, now_ms: u64) {
         // Also what was given outside a change of ports: this thread does not sleep while something of it is there.
         self.ports.has_changed();
-        while !self.port_changes.is_idle() && self.queue_moves.is_idle() && self.ports.has_changed() {
+        while self.has_port_changes(now_ms) && self.queue_moves.is_idle() && self.ports.has_changed() {
             let done = match self.port_changes.step.take() {
                 Some(Step::Adding(adding)) => {
                     self.finish_adding(now_ms, *adding);
@@ -163,7 +178,17 @@ impl Control {
                     self.finish_removing(now_ms, number);
                     Ok(())
                 }
+                Some(Step::Leaving(number)) => {
+                    self.finish_leaving(now_ms, number);
+                    Ok(())
+                }
+                Some(Step::Returning(number)) => {
+                    self.finish_returning(now_ms, number);
+                    Ok(())
+                }
                 Some(Step::Handing(which, tries)) => self.continue_moving(which, tries),
+                // A device that is not in service comes before what the operator wants next.
+                None if self.begin_device_job(now_ms) => Ok(()),
                 None => match self.port_changes.next() {
                     Some(PortChange::Add(port, vhost)) => self.begin_adding(now_ms, *port, vhost),
                     Some(PortChange::Remove(name)) => self.begin_removing(now_ms, &name),
@@ -176,6 +201,10 @@ impl Control {
                 self.port_changes.failed(e);
             }
         }
+    }
+
+    fn has_port_changes(&self, now_ms: u64) -> bool {
+        !self.port_changes.is_idle() || self.device_events.next_job(now_ms).is_some()
     }
 
     fn begin_adding(&mut self, now_ms: u64, port: config::Port, vhost: Option<config::Vhost>) -> Outcome {
@@ -314,6 +343,7 @@ impl Control {
         self.execute(now_ms, blocked);
         let name = handle.name.clone();
         self.ports.insert(number, handle);
+        self.device_events.add(number);
         if let Some(Role::Vif(vif)) = self.ports.role(number) {
             let key = (vif.network.bd, vif.mac);
             self.migrate(now_ms, |migrations| migrations.on_vif_added(now_ms, key));
@@ -341,6 +371,10 @@ impl Control {
                 "restart the appliance without it",
             ));
         }
+        if !self.port_changes.takes_back() {
+            self.device_events.may_close(number, name)?;
+        }
+        self.device_events.remove(number);
         if let Some(port) = self.ports.wanted_at(number).cloned() {
             let vhost = self.config.vhost(port.device.as_str());
             self.port_changes.begun(PortChange::Add(Box::new(port), vhost));
@@ -402,6 +436,12 @@ impl Control {
     fn begin_moving(&mut self, name: &str, queue: u16, lcore: u32) -> Outcome {
         let port = self.ports.number(name).ok_or_else(|| self.no_such_port(name))?;
         let at = QueueAt { port, queue };
+        if !self.device_events.is_with_lcores(port) {
+            if let Some(before) = self.ports.reserve_queue(at, lcore) {
+                self.port_changes.begun(PortChange::Poll(name.to_owned(), queue, before));
+            }
+            return Ok(());
+        }
         let lcores = self.ports.lcores();
         let place = |wanted: &dyn Fn(&LcoreHandle) -> bool| lcores.iter().position(wanted);
         let from = place(&|handle| handle.queues.contains(&at));
@@ -426,6 +466,7 @@ impl Control {
         if self.ports.lcores().get(which.to).is_some_and(|lcore| lcore.queues.contains(&which.queue)) {
             return Ok(());
         }
+        self.device_events.may_move(which.queue.port)?;
         if tries == 0 {
             return Err(refused(
                 "an lcore that always has frames waiting",

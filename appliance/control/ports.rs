@@ -13,7 +13,7 @@ use crate::lcore::{
 use crate::pipeline::ports::{Port, Role};
 use anyhow::{Context, Result};
 use crossbeam::channel::{self, Receiver, Sender};
-use dpdk::{GuestOffloads, Mbuf, Mempool};
+use dpdk::{GuestOffloads, Mbuf, Mempool, PortEvent};
 pub use handles::{LcoreHandle, PortHandle};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use stopover_config::appliance as config;
@@ -37,6 +37,9 @@ pub struct Ports {
     /// A port has an event, or an lcore has woken this thread.
     events: Receiver<()>,
     event: Sender<()>,
+    /// What devices report beside changes of their links.
+    reports: Receiver<(u16, PortEvent)>,
+    report: Sender<(u16, PortEvent)>,
     sleeper: Sleeper,
     link_due_ms: u64,
     changes: changes::Changes,
@@ -56,6 +59,7 @@ impl Ports {
         let wanted = (0..).zip(wanted.iter().cloned()).collect();
         // A full channel wakes the control thread already.
         let (event, events) = channel::bounded(1);
+        let (report, reports) = channel::unbounded();
         let of_lcores = event.clone();
         let wake = move || {
             let _ = of_lcores.try_send(());
@@ -70,6 +74,8 @@ impl Ports {
             pool,
             events,
             event,
+            reports,
+            report,
             sleeper,
             link_due_ms: 0,
             changes: changes::Changes::default(),
@@ -87,9 +93,36 @@ impl Ports {
     /// The ports run from now on.
     pub fn run(&mut self, handles: Vec<PortHandle>, lcores: Vec<LcoreHandle>) {
         (self.handles, self.lcores) = ((0..).zip(handles).collect(), lcores);
-        for port in self.handles.values() {
-            watch(port, &self.event);
+        for (number, port) in &self.handles {
+            self.watch(*number, port);
         }
+    }
+
+    /// Has a port report its device's events, and wake the control thread.
+    fn watch(&self, number: u16, port: &PortHandle) {
+        let (wake, report) = (self.waker(), self.report.clone());
+        let subscribed = port.device.on_event(move |what| {
+            if !matches!(what, PortEvent::Link | PortEvent::Queues | PortEvent::Logging) {
+                let _ = report.send((number, what));
+            }
+            wake();
+        });
+        if let Err(e) = subscribed {
+            log::warn!("port {}: {e}; its link is still read every {LINK_EVERY_MS} ms", port.name);
+        }
+    }
+
+    /// Wakes the control thread.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let event = self.event.clone();
+        move || {
+            let _ = event.try_send(());
+        }
+    }
+
+    /// What the device of a port has reported beside changes of its link.
+    pub fn next_report(&self) -> Option<(u16, PortEvent)> {
+        self.reports.try_recv().ok()
     }
 
     /// Whether they run.
@@ -289,16 +322,5 @@ impl Ports {
             }
         }
         given
-    }
-}
-
-/// Has a port wake the control thread by `event`.
-fn watch(port: &PortHandle, event: &Sender<()>) {
-    let event = event.clone();
-    let subscribed = port.device.on_event(move |_| {
-        let _ = event.try_send(());
-    });
-    if let Err(e) = subscribed {
-        log::warn!("port {}: {e}; its link is still read every {LINK_EVERY_MS} ms", port.name);
     }
 }

@@ -2,7 +2,9 @@
 //! which documents its fields.
 
 use super::{
-    Control, mtu,
+    Control,
+    device_state::{Cause, Condition},
+    mtu,
     request::{Answer, List, PendingRequest, Reply, Request},
     rows::Rows,
 };
@@ -82,7 +84,8 @@ impl Control {
                     mtu: granted.mtu,
                     inside: mtu::inside(&config.role, granted.mtu),
                     promiscuous: config.promiscuous,
-                    link_up: link.up,
+                    link_up: link.up && port.in_service,
+                    device_state: device_state(self.device_events.condition(number)),
                     speed_mbps: link.speed_mbps,
                     full_duplex: link.full_duplex,
                     socket: port.device.info().socket,
@@ -356,6 +359,16 @@ fn not_forwarding() -> ApiError {
 
 fn device_error(e: &dpdk::Error) -> ApiError {
     ApiError::new(e.to_string(), "a device that answers", "see the appliance's log")
+}
+
+const fn device_state(condition: Condition) -> ctl::DeviceState {
+    match condition {
+        Condition::InService => ctl::DeviceState::InService,
+        Condition::Recovering => ctl::DeviceState::Recovering,
+        Condition::Out(Cause::Reset) => ctl::DeviceState::Resetting,
+        Condition::Out(Cause::Failed) => ctl::DeviceState::Failed,
+        Condition::Out(Cause::Removed) => ctl::DeviceState::Removed,
+    }
 }
 
 fn offload_names(offloads: Offloads) -> (Vec<String>, Vec<String>) {

@@ -11,6 +11,7 @@ use super::{
     board_link::BoardLink,
     changes::Changes,
     declared::HostIds,
+    device_events::DeviceEvents,
     devices::{self, Devices},
     loops::Loops,
     plan::{self, Facts, Plan},
@@ -125,13 +126,15 @@ fn build(
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let migrations = Migrations::new(&config, facts, &stage_ports);
     let (request_tx, requests) = channel::bounded::<PendingRequest>(64);
+    let ports = Ports::new(&config.ports, stage_ports, pool)?;
     let socket = server::serve(rt, &config, source.path(), request_tx)?;
     let mut control = Control {
         began: Instant::now(),
         underlay: Underlay::new(plan.underlays),
         board: BoardLink::new(&config),
         hold: HoldPool::new(config.migration.hold_bytes),
-        ports: Ports::new(&config.ports, stage_ports, pool)?,
+        device_events: DeviceEvents::new(&eal, &ports),
+        ports,
         config,
         tables,
         replica,

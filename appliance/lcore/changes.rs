@@ -5,6 +5,7 @@
 use super::{rx_queue::PortRxQueue, tx_port::TxPort};
 use crate::pipeline::ports::{MAX_PORTS, Port};
 use crossbeam::queue::ArrayQueue;
+use dpdk::TxQueue;
 use std::sync::Arc;
 
 /// Most receive queues that one lcore polls.
@@ -21,6 +22,10 @@ pub enum Change {
     /// The lcore sends to this port through this from now on. What waits for the port is dropped. Comes back with what it
     /// sent through before.
     TxPort(u16, TxPort),
+    /// The lcore sends to a port, of which it has a queue, through this one from now on, or, with `None`, through none: its
+    /// device is not in service. Other lcores go on handing frames over; what waits for a migrating node waits on, other
+    /// frames are dropped while the port is down. Comes back with the queue of before.
+    TxQueue(u16, Option<TxQueue>),
     /// The lcore polls these queues, too, each with the most frames it can hold (0: not of the underlay). Comes back empty.
     Poll(Vec<(PortRxQueue, usize)>),
     /// The lcore polls no queue of this port any more. Comes back with its queues; it has room for them.

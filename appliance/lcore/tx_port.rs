@@ -84,7 +84,8 @@ impl HeldCount {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct OwnQueue {
-    queue: TxQueue,
+    /// `None` while the device is not in service.
+    queue: Option<TxQueue>,
     up: Arc<AtomicBool>,
     staged: Burst,
     backlog: VecDeque<Mbuf>,
@@ -113,7 +114,7 @@ impl OwnQueue {
         hz: u64,
     ) -> Self {
         Self {
-            queue,
+            queue: Some(queue),
             up,
             staged: Burst::new(),
             backlog: VecDeque::with_capacity(BACKLOG + BURST_MAX),
@@ -130,7 +131,14 @@ impl OwnQueue {
     /// Calls the driver without a frame.
     #[cold]
     pub fn keep_alive(&mut self) {
-        self.queue.keep_alive();
+        if let Some(queue) = &mut self.queue {
+            queue.keep_alive();
+        }
+    }
+
+    /// Sends through another queue of the device, or none, and puts the one of before in its place.
+    pub fn swap_queue(&mut self, queue: &mut Option<TxQueue>) {
+        std::mem::swap(&mut self.queue, queue);
     }
 
     /// Queues a frame; sends when a burst is complete.
@@ -208,10 +216,7 @@ impl OwnQueue {
             if self.staged.is_empty() {
                 return;
             }
-            let refused = self.queue.refused();
-            let sent = self.queue.burst(&mut self.staged);
-            count_sent(sent, packets, port);
-            count_refused(self.queue.refused() - refused, packets, port);
+            give(&mut self.queue, &mut self.staged, packets, port);
             self.moved_at = now;
         } else {
             self.flush_backlog(packets, port, now);
@@ -240,11 +245,7 @@ impl OwnQueue {
                     break;
                 }
             }
-            let refused = self.queue.refused();
-            let sent = self.queue.burst(&mut burst);
-            count_sent(sent, packets, port);
-            count_refused(self.queue.refused() - refused, packets, port);
-            if sent > 0 {
+            if give(&mut self.queue, &mut burst, packets, port) > 0 {
                 self.moved_at = now;
             }
             if !burst.is_empty() {
@@ -361,10 +362,7 @@ impl OwnQueue {
                     self.flush_backlog(packets, port, now);
                 }
                 if self.backlog.is_empty() && !self.staged.is_empty() {
-                    let refused = self.queue.refused();
-                    let sent = self.queue.burst(&mut self.staged);
-                    count_sent(sent, packets, port);
-                    count_refused(self.queue.refused() - refused, packets, port);
+                    give(&mut self.queue, &mut self.staged, packets, port);
                 }
             }
             HoldMode::Forward(_) => self.backlog.extend(self.staged.drain()),
@@ -468,19 +466,26 @@ fn marker_waits(mode: HoldMode, device_waits: bool, hold_is_empty: bool) -> bool
     !hold_is_empty || device_waits && mode != HoldMode::Off
 }
 
+/// Gives a device the frames from the front that it accepts. Returns how many it sends; the rest stays.
 #[inline]
-fn count_sent(n: usize, packets: &PacketCounters, port: &PortCounters) {
-    add(&packets.sent, n as u64);
-    add(&port.sent, n as u64);
-}
-
-/// Frames that the driver freed because it does not support what they request.
-#[inline]
-fn count_refused(n: u64, packets: &PacketCounters, port: &PortCounters) {
-    if n > 0 {
-        packets.drop(DropReason::TxRefused, n);
-        add(&port.tx_dropped, n);
+fn give(
+    queue: &mut Option<TxQueue>,
+    burst: &mut Burst,
+    packets: &PacketCounters,
+    port: &PortCounters,
+) -> usize {
+    let Some(queue) = queue else { return 0 };
+    let before = queue.refused();
+    let sent = queue.burst(burst);
+    add(&packets.sent, sent as u64);
+    add(&port.sent, sent as u64);
+    // What the driver freed because it does not support what the frames request.
+    let refused = queue.refused() - before;
+    if refused > 0 {
+        packets.drop(DropReason::TxRefused, refused);
+        add(&port.tx_dropped, refused);
     }
+    sent
 }
 
 #[cold]

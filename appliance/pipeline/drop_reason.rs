@@ -58,7 +58,7 @@ drop_reasons! {
     PoolEmpty = "pool_empty", "no buffer was free for a copy or an answer";
     TxFull = "tx_full", "the sending port's queue stayed full";
     TxRefused = "tx_refused", "the sending device cannot do what the frame asks of it";
-    PortDown = "port_down", "the sending port has no link, or no VM is connected";
+    PortDown = "port_down", "the sending port has no link, no VM is connected, or its device is not in service";
     ServedApart = "served_apart", "no loss: a copy of a group frame that a migrating node, or its segment, gets by another path";
     HandoffFull = "handoff_full", "the ring to the lcore that owns the sending queue is full";
     ControlFull = "control_full", "the ring to the control thread is full";

@@ -157,6 +157,18 @@ const CONTROL: &[modules::Rule] = &[
         module: "control::devices",
         uses: &["control::connect", "control::mtu", "control::plan"],
     },
+    modules::Rule { module: "control::device_state", uses: &[] },
+    modules::Rule {
+        module: "control::device_events",
+        uses: &[
+            "control::connect",
+            "control::device_state",
+            "control::devices",
+            "control::port_changes",
+            "control::ports",
+            "control::spread",
+        ],
+    },
     modules::Rule {
         module: "control::port_changes",
         uses: &[
@@ -191,7 +203,10 @@ const CONTROL: &[modules::Rule] = &[
         uses: &["control::plan", "control::port_changes", "control::request", "control::source"],
     },
     modules::Rule { module: "control::reports", uses: &["control::effects"] },
-    modules::Rule { module: "control::show", uses: &["control::mtu", "control::request", "control::rows"] },
+    modules::Rule {
+        module: "control::show",
+        uses: &["control::device_state", "control::mtu", "control::request", "control::rows"],
+    },
     modules::Rule { module: "control::trace", uses: &["control::request"] },
     modules::Rule { module: "control::metrics", uses: &[] },
     modules::Rule {
@@ -202,6 +217,7 @@ const CONTROL: &[modules::Rule] = &[
             "control::changes",
             "control::connect",
             "control::declared",
+            "control::device_events",
             "control::devices",
             "control::loops",
             "control::plan",
@@ -225,6 +241,7 @@ const SUBSYSTEMS: &[&str] = &[
     "control::addresses",
     "control::api",
     "control::board_link",
+    "control::device_state",
     "control::effects",
     "control::loops",
     "control::ports",

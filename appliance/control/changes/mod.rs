@@ -123,6 +123,9 @@ impl Control {
     }
 
     fn begin_change(&mut self, request: ConfigChange, query: ChangeQuery, reply: ReplyTo) {
+        if matches!(request, ConfigChange::Reload(_)) && query.reopen && !query.dry_run {
+            self.retry_devices(self.now_ms());
+        }
         let proposal = match self.propose(request) {
             Ok(proposal) => proposal,
             Err(error) => return answer(reply, Err(error)),

@@ -1,7 +1,7 @@
 //! What the ports and lcores need to change while they run: numbers, the list that the stages see, changes given to the
 //! lcores. Enters: changes. Leaves: whether every lcore has made them; what they replaced is freed here.
 
-use super::{PortHandle, Ports, queues, watch};
+use super::{PortHandle, Ports, queues};
 use crate::control::spread::{Move, QueueAt};
 use crate::lcore::{
     changes::Change,
@@ -151,7 +151,7 @@ impl Ports {
 
     /// A port runs from now on.
     pub fn insert(&mut self, number: u16, handle: PortHandle) {
-        watch(&handle, &self.event);
+        self.watch(number, &handle);
         self.handles.insert(number, handle);
         let readings = self.lcores.iter().map(|lcore| lcore.counters.read_port(usize::from(number)));
         self.changes.before.retain(|(port, _)| *port != number);
@@ -175,6 +175,38 @@ impl Ports {
             handle.up.store(false, Relaxed);
             handle.removed = true;
         }
+    }
+
+    /// The device of a port is in service, or is not. The link is read again soon. Returns whether that has changed.
+    pub fn set_in_service(&mut self, number: u16, in_service: bool) -> bool {
+        self.link_due_ms = 0;
+        let handle = self.handles.get_mut(&number);
+        handle.is_some_and(|handle| std::mem::replace(&mut handle.in_service, in_service) != in_service)
+    }
+
+    /// A port has another device, which is started.
+    pub fn replace_device(&mut self, number: u16, device: dpdk::Port) {
+        let Some(handle) = self.handles.get_mut(&number) else { return };
+        handle.device = device;
+        handle.cleared = dpdk::PortStats::default();
+        if let Some(handle) = self.handles.get(&number) {
+            self.watch(number, handle);
+        }
+    }
+
+    /// The counters of a device may have begun again.
+    pub fn recount(&mut self, number: u16) {
+        let Some(handle) = self.handles.get_mut(&number) else { return };
+        let (now, then) = (handle.device.stats().unwrap_or_default(), &handle.cleared);
+        if now.rx_packets < then.rx_packets || now.tx_packets < then.tx_packets {
+            handle.cleared = dpdk::PortStats::default();
+        }
+    }
+
+    /// This receive queue is for another lcore, once there is a device. Returns the one of before.
+    pub fn reserve_queue(&mut self, at: QueueAt, lcore: u32) -> Option<u32> {
+        let place = self.handles.get_mut(&at.port)?.rx_lcores.get_mut(usize::from(at.queue))?;
+        Some(std::mem::replace(place, lcore))
     }
 
     /// The lcores that own transmit queues of a port.

@@ -24,6 +24,8 @@ pub struct PortHandle {
     pub rx_lcores: Vec<u32>,
     /// It is being removed.
     pub removed: bool,
+    /// Its device is in service. Otherwise the port is down, and the device is not asked.
+    pub in_service: bool,
     /// Device counters when they were last cleared.
     pub cleared: dpdk::PortStats,
 }
@@ -40,7 +42,7 @@ impl PortHandle {
         if self.removed {
             return None;
         }
-        let up = self.device.link().up;
+        let up = self.in_service && self.device.link().up;
         (self.up.swap(up, Relaxed) != up).then_some(up)
     }
 }

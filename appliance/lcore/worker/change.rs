@@ -104,6 +104,11 @@ impl Worker {
         match change {
             Change::Ports(ports) => std::mem::swap(&mut self.ports, ports),
             Change::TxPort(port, tx_port) => self.replace_tx_port(*port, tx_port),
+            Change::TxQueue(port, queue) => {
+                if let Some(TxPort::Own(own)) = self.egress.tx_ports.get_mut(usize::from(*port)) {
+                    own.swap_queue(queue);
+                }
+            }
             Change::Poll(queues) => {
                 for (queue, depth) in queues.drain(..) {
                     self.rx_queues.push(queue);

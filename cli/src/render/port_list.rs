@@ -1,5 +1,6 @@
 //! Which port is from where: the configuration file, or added at run time.
 
+use super::ports::device_state;
 use crate::table::Table;
 use std::fmt::Write as _;
 use stopover_ctl::{ConfigState, PortInfo, PortRole};
@@ -18,7 +19,7 @@ pub fn ports(running: &[PortInfo], config: &ConfigState) -> String {
             }
             .to_owned(),
             port.device.clone(),
-            if port.link_up { "up" } else { "down" }.to_owned(),
+            device_state(port).unwrap_or(if port.link_up { "up" } else { "down" }).to_owned(),
             if added { "run time" } else { "file" }.to_owned(),
         ]);
     }
@@ -35,7 +36,7 @@ pub fn ports(running: &[PortInfo], config: &ConfigState) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use stopover_ctl::StatePort;
+    use stopover_ctl::{DeviceState, StatePort};
     use stopover_net::{Mac, Vni};
 
     fn running(name: &str) -> PortInfo {
@@ -55,6 +56,7 @@ mod tests {
             inside: vec![],
             promiscuous: false,
             link_up: true,
+            device_state: DeviceState::InService,
             speed_mbps: None,
             full_duplex: true,
             socket: None,
@@ -78,13 +80,15 @@ mod tests {
             ports: vec![port("vm2", None), port("vm3", Some("found a MAC"))],
             ..ConfigState::default()
         };
-        let running = ["vm1", "vm2"].map(running);
+        let mut running = ["vm1", "vm2"].map(running);
+        running[1].link_up = false;
+        running[1].device_state = DeviceState::Removed;
         assert_eq!(
             ports(&running, &config),
             "\
-PORT  ROLE  DEVICE      LINK  FROM
-vm1   vif   net_vhost0  up    file
-vm2   vif   net_vhost0  up    run time
+PORT  ROLE  DEVICE      LINK     FROM
+vm1   vif   net_vhost0  up       file
+vm2   vif   net_vhost0  removed  run time
 vm3 does not run: the configuration file overrules it: found a MAC
 "
         );

@@ -2,7 +2,9 @@
 
 use crate::table::{Table, join, opt, yes_no};
 use std::fmt::Write as _;
-use stopover_ctl::{Drop, FwdStats, LcoreState, LcoreStats, PortInfo, PortRole, PortStats, Version};
+use stopover_ctl::{
+    DeviceState, Drop, FwdStats, LcoreState, LcoreStats, PortInfo, PortRole, PortStats, Version,
+};
 use stopover_net::IPV6_MIN_MTU;
 
 /// `show version`
@@ -50,7 +52,11 @@ pub fn port_info(rows: &[PortInfo]) -> String {
         }
         let speed = p.speed_mbps.map_or_else(|| "speed unknown".to_owned(), |m| format!("{m} Mb/s"));
         let duplex = if p.full_duplex { "full duplex" } else { "half duplex" };
-        let link = if p.link_up { format!("up, {speed}, {duplex}") } else { "down".to_owned() };
+        let link = match (p.link_up, device_state(p)) {
+            (true, _) => format!("up, {speed}, {duplex}"),
+            (false, None) => "down".to_owned(),
+            (false, Some(state)) => format!("down, device {state}"),
+        };
         let rxq = p.rxq_lcores.iter().enumerate().map(|(q, lcore)| format!("{q} on lcore {lcore}"));
         let rxq = rxq.collect::<Vec<_>>().join(", ");
         let lines = [
@@ -73,6 +79,17 @@ pub fn port_info(rows: &[PortInfo]) -> String {
         }
     }
     if s.is_empty() { "no ports\n".to_owned() } else { s }
+}
+
+/// Why a port is down whose device is not in service.
+pub fn device_state(p: &PortInfo) -> Option<&'static str> {
+    match p.device_state {
+        DeviceState::InService => None,
+        DeviceState::Recovering => Some("recovering"),
+        DeviceState::Resetting => Some("resetting"),
+        DeviceState::Failed => Some("failed"),
+        DeviceState::Removed => Some("removed"),
+    }
 }
 
 /// With the MTU inside the tunnel, on an underlay port.
@@ -235,6 +252,7 @@ ul0      1000000  64000000          0          0          0           7       44
             inside: vec![],
             promiscuous: false,
             link_up: true,
+            device_state: DeviceState::InService,
             speed_mbps: Some(10_000),
             full_duplex: true,
             socket: None,

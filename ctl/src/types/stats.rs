@@ -27,6 +27,9 @@ pub struct PortInfo {
     pub promiscuous: bool,
     /// Link, or for vhost-user the guest's driver, is up.
     pub link_up: bool,
+    /// Whether its device is in service; the link is down while it is not.
+    #[serde(default)]
+    pub device_state: DeviceState,
     /// Speed in Mb/s; absent when the device does not know.
     pub speed_mbps: Option<u32>,
     /// Full duplex.
@@ -45,6 +48,23 @@ pub struct PortInfo {
     pub rx_offloads: Vec<String>,
     /// Transmit offloads in use, DPDK's names.
     pub tx_offloads: Vec<String>,
+}
+
+/// Whether the device of a port is in service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// It is.
+    #[default]
+    InService,
+    /// Its driver repairs it after an error.
+    Recovering,
+    /// It is being reset.
+    Resetting,
+    /// It is being closed and opened again, because its driver could not repair it, or resets failed.
+    Failed,
+    /// It was removed; the port waits for it.
+    Removed,
 }
 
 /// How much of an underlay port's MTU is left inside the tunnel.
