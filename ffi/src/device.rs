@@ -183,21 +183,22 @@ impl Device {
     /// driver. After a success [`Self::find`] has it, also if it was there before. For the control thread: a driver may take seconds.
     ///
     /// # Errors
-    /// [`ErrorKind::NoSuchDevice`] with the reason, if the machine shows it.
+    /// [`ErrorKind::NoSuchDevice`] if the machine does not show it; otherwise what its driver reports.
     pub fn probe(_eal: &Eal, devargs: &str) -> Result<(), Error> {
         let name = devargs.split_once(',').map_or(devargs, |(name, _)| name).trim();
-        let no_device = |what: String| Error::new(ErrorKind::NoSuchDevice, what);
         let sysfs = Path::new(SYSFS_PCI);
         let pci = pci_address(name);
         // DPDK would log an error each time.
         if let Some(address) = pci.as_ref().filter(|address| !sysfs.join(address).exists()) {
-            return Err(no_device(format!("device {name}")).hint(explain_missing_pci(address, sysfs)));
+            return Err(Error::new(ErrorKind::NoSuchDevice, format!("device {name}"))
+                .hint(explain_missing_pci(address, sysfs)));
         }
         let args = c_name(devargs)?;
         clear_log();
         // SAFETY: EAL is up; the text is NUL-terminated.
-        if unsafe { sys::rte_dev_probe(args.as_ptr()) } < 0 {
-            let error = no_device(format!("DPDK cannot use device {name}")).with_log();
+        let rc = unsafe { sys::rte_dev_probe(args.as_ptr()) };
+        if rc < 0 {
+            let error = Error::from_rc(format!("DPDK cannot use device {name}"), rc).with_log();
             return Err(match pci {
                 Some(address) => error.hint(explain_missing_pci(&address, sysfs)),
                 None => error,

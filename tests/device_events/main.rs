@@ -31,6 +31,14 @@ fn a_reset_disturbs_no_other_port() {
         let sent = program.fwd(port).tx_packets;
         program.wait_until("frames flow to it again", || program.fwd(port).tx_packets > sent + 1000);
     }
+    // The underlay is opened again with its address: other hosts know no other.
+    let mac = program.port("ul0").mac;
+    program.inject("removed net_null0");
+    program.wait_log(&format!("port ul0: device net_null0 {HEALTHY}"), 2);
+    assert_eq!(program.port("ul0").mac, mac);
+    program.wait_until("its link is up", || program.port("ul0").link_up);
+    let sent = program.fwd("ul0").tx_packets;
+    program.wait_until("frames flow to it again", || program.fwd("ul0").tx_packets > sent + 1000);
     program.assert_nothing_lost_elsewhere(&["vm2", "ul0"]);
 }
 

@@ -68,7 +68,7 @@ impl Device {
         let inner = Arc::new(Ethdev {
             id,
             name,
-            life: Mutex::new(Life { is_started: false, claim: Some(claim) }),
+            life: Mutex::new(Life { is_started: false, is_configured: true, claim: Some(claim) }),
             recovering: Arc::default(),
             handler: Mutex::new(None),
             settings,

@@ -17,6 +17,7 @@ impl Ethdev {
         self.open(&life)?;
         clear_log();
         self.stop_device(&mut life)?;
+        life.is_configured = false;
         // SAFETY: stopped, and no queue handle exists: no thread polls. The caller is the only one in control functions.
         match unsafe { sys::rte_eth_dev_reset(self.id) } {
             // Configuring it again is all there is then; other programs on DPDK do the same.
@@ -24,7 +25,9 @@ impl Ethdev {
             rc => self.check("reset", rc)?,
         }
         self.set_up()?;
-        self.restore_mac()
+        self.restore_mac()?;
+        life.is_configured = true;
+        Ok(())
     }
 
     /// See [`Driver::close`](crate::port::Driver::close).
@@ -60,10 +63,20 @@ impl Ethdev {
     }
 
     /// An error if the device is closed.
-    pub(super) fn open(&self, life: &Life) -> Result<(), Error> {
+    fn open(&self, life: &Life) -> Result<(), Error> {
         if life.claim.is_none() {
             let what = format!("port {}: its device is closed", self.name);
             return Err(Error::new(ErrorKind::NoSuchDevice, what));
+        }
+        Ok(())
+    }
+
+    /// An error if the device is closed, or must be reset first.
+    pub(super) fn usable(&self, life: &Life) -> Result<(), Error> {
+        self.open(life)?;
+        if !life.is_configured {
+            let what = format!("port {}: the last reset of its device has failed", self.name);
+            return Err(Error::new(ErrorKind::Refused, what).hint("reset it again, or close it"));
         }
         Ok(())
     }

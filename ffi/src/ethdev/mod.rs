@@ -43,6 +43,8 @@ pub(crate) struct Ethdev {
 /// What a device is just now.
 struct Life {
     is_started: bool,
+    /// Not after a reset that has failed: drivers may have nothing left then of what functions ask for.
+    is_configured: bool,
     /// `None`: it is closed.
     claim: Option<Claim>,
 }
@@ -62,7 +64,7 @@ impl Ethdev {
 
     /// Whether the device may be asked now.
     fn answers(&self, life: &Life) -> bool {
-        life.claim.is_some() && !self.recovering.load(Ordering::Acquire)
+        life.claim.is_some() && life.is_configured && !self.recovering.load(Ordering::Acquire)
     }
 
     fn check(&self, what: &str, rc: c_int) -> Result<(), Error> {
@@ -105,7 +107,7 @@ impl Ethdev {
 impl Driver for Ethdev {
     fn start(self: Arc<Self>, granted: &Granted) -> Result<Queues, Error> {
         let mut life = self.lock();
-        self.open(&life)?;
+        self.usable(&life)?;
         if life.is_started {
             return Err(Error::new(ErrorKind::Busy, format!("port {} is started already", self.name)));
         }
@@ -177,20 +179,20 @@ impl Driver for Ethdev {
 
     fn set_mac(&self, mac: [u8; 6]) -> Result<(), Error> {
         let life = self.lock();
-        self.open(&life)?;
+        self.usable(&life)?;
         self.write_mac(mac)?;
         *self.mac.lock().unwrap_or_else(PoisonError::into_inner) = mac;
         Ok(())
     }
 
     fn mtu(&self) -> Result<u16, Error> {
-        self.open(&self.lock())?;
+        self.usable(&self.lock())?;
         self.granted_mtu()
     }
 
     fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
         let life = self.lock();
-        self.open(&life)?;
+        self.usable(&life)?;
         let rc = match self.kernel_mtu {
             Some(kernel) => kernel.set(mtu),
             // SAFETY: an open device.
@@ -251,7 +253,7 @@ impl Driver for Ethdev {
 
     fn reset_stats(&self) -> Result<(), Error> {
         let life = self.lock();
-        self.open(&life)?;
+        self.usable(&life)?;
         // SAFETY: an open device.
         unsafe {
             // Resets the basic counters too; a driver without xstats returns an error.
