@@ -12,6 +12,7 @@ const BACKLOG: u64 = 8;
 pub struct Pace {
     began: u64,
     ticks_per_frame: f64,
+    least: u64,
     most: u64,
     backlog: u64,
     settled: u64,
@@ -26,6 +27,7 @@ impl Pace {
         Self {
             began: now,
             ticks_per_frame: hz as f64 / pps,
+            least: 1,
             most,
             backlog: BACKLOG * most,
             settled: 0,
@@ -38,11 +40,19 @@ impl Pace {
         Self { backlog: frames, ..self }
     }
 
+    /// Frames wait until so many are due, or as many as are sent at a time.
+    pub fn in_groups(self, frames: usize) -> Self {
+        Self { least: (frames as u64).clamp(1, self.most), ..self }
+    }
+
     /// How many frames are due now. They count as sent.
     #[inline]
     pub fn due(&mut self, now: u64) -> usize {
         let all = (now.saturating_sub(self.began) as f64 / self.ticks_per_frame) as u64 + 1;
         let due = all - self.settled;
+        if due < self.least {
+            return 0;
+        }
         let some = due.min(self.most);
         let skipped = due.saturating_sub(self.backlog);
         self.skipped += skipped;
@@ -73,6 +83,15 @@ mod tests {
         assert_eq!((pace.due(110), pace.skipped), (8, 100 - 64));
         assert_eq!([110; 8].map(|now| pace.due(now)), [8, 8, 8, 8, 8, 8, 8, 0]);
         assert_eq!((pace.due(111), pace.skipped), (1, 36));
+    }
+
+    #[test]
+    fn groups_are_sent_when_complete() {
+        let mut pace = Pace::new(0, 1000, 1000.0, 4).in_groups(9);
+        let sent: Vec<_> = (0..9).map(|now| pace.due(now)).collect();
+        assert_eq!(sent, [0, 0, 0, 4, 0, 0, 0, 4, 0]);
+        assert_eq!([16, 17, 19].map(|now| pace.due(now)), [4, 4, 4]);
+        assert_eq!(pace.skipped, 0);
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub struct Trial {
     /// The most frames at a time.
     #[serde(default = "burst")]
     pub burst: usize,
+    /// Whether frames are sent so many at a time, not each when it is due.
+    #[serde(default)]
+    pub grouped: bool,
     /// Whether another process shares the CPU of the tester. Then the tester yields when it is not late.
     #[serde(default)]
     pub give_way: bool,
@@ -78,7 +81,8 @@ pub fn run(trial: &Trial, number: u16, frames: &[Vec<u8>], lab: &mut Lab) -> any
     let began = cycles::tsc();
     let count_from = began + ticks(trial.warm_seconds);
     let end = count_from + ticks(trial.seconds);
-    let mut pace = Pace::new(began, hz, trial.pps, trial.burst);
+    let group = if trial.grouped { trial.burst } else { 1 };
+    let mut pace = Pace::new(began, hz, trial.pps, trial.burst).in_groups(group);
     let mut source = Source { frames, at: 0, sequence: 0, trial: number, unfinished: trial.unfinished };
     let mut tally = TrialCounters::default();
     let (mut last, mut round, mut counting) = (began, 0u32, false);
