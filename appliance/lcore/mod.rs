@@ -8,6 +8,7 @@ pub mod changes;
 pub mod counters;
 pub mod egress;
 pub mod events;
+pub mod gather;
 pub mod handover;
 pub mod idle;
 pub mod packet;

@@ -1,5 +1,6 @@
 //! A receive queue of one lcore. Enters: a queue of a port. Leaves: the same, with what the lcore has to know of it.
 
+use super::gather::Gather;
 use dpdk::RxQueue;
 
 /// One receive queue and the port it belongs to.
@@ -9,12 +10,15 @@ pub struct PortRxQueue {
     pub port: u16,
     /// The queue; this lcore's alone.
     pub queue: RxQueue,
+    /// When it is polled again, for a ring of a guest.
+    pub gather: Option<Gather>,
 }
 
 impl PortRxQueue {
     /// A queue of this port.
     #[must_use]
-    pub const fn new(port: u16, queue: RxQueue) -> Self {
-        Self { port, queue }
+    pub fn new(port: u16, queue: RxQueue) -> Self {
+        let gather = queue.is_vhost().then(Gather::default);
+        Self { port, queue, gather }
     }
 }

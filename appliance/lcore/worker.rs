@@ -51,6 +51,8 @@ pub struct Worker {
     pub slow_changes: SlowChanges,
     /// What it does when there is nothing to do.
     pub idle: Idle,
+    /// How long a ring of a guest rests after a poll that found few frames.
+    pub rest_cycles: u64,
     /// Set to stop it.
     pub stop: Arc<AtomicBool>,
     /// Whether it sleeps now; for `stopover show lcores`.
@@ -111,12 +113,19 @@ impl Worker {
         for at in 0..self.rx_queues.len() {
             let rx_queue = &mut self.rx_queues[at];
             let port = rx_queue.port;
+            let now = self.egress.now;
+            if !is_requested && rx_queue.gather.is_some_and(|gather| gather.rests(now)) {
+                continue;
+            }
             let n = rx_queue.queue.burst(burst, self.burst);
             if is_requested {
                 self.egress.markers.barrier.polled(at, n);
             }
             if n == 0 {
                 continue;
+            }
+            if let Some(gather) = &mut rx_queue.gather {
+                gather.polled(now, n, self.burst, self.rest_cycles);
             }
             work += n;
             add(&self.counters.time.bursts, 1);

@@ -50,6 +50,11 @@ impl RxQueue {
         self.queue
     }
 
+    /// Whether it is a ring that a guest fills.
+    pub const fn is_vhost(&self) -> bool {
+        matches!(self.of, RxOf::Vhost { .. })
+    }
+
     /// The name of its port's device.
     pub fn device(&self) -> &str {
         match &self.of {

@@ -12,6 +12,7 @@ use crate::lcore::{
     changes::SlowChanges,
     counters::LcoreCounters,
     egress::{LcoreEgress, Rings},
+    gather::rest_cycles,
     idle::{Idle, longest_sleep_us},
     rx_queue::PortRxQueue,
     tx_port::TxPort,
@@ -131,7 +132,8 @@ fn launch_lcore(
         dpdk::lcore::set_thread_name(&name);
         dpdk::lcore::tighten_timer_slack();
         let (counters, stop, asleep) = parts;
-        let idle = Idle::new(cap_us, cycles::tsc_hz() / 1_000_000 * u64::from(poll_us));
+        let poll_cycles = cycles::tsc_hz() / 1_000_000 * u64::from(poll_us);
+        let idle = Idle::new(cap_us, poll_cycles);
         let view = view.online();
         let scratch = Box::default();
         let worker = Worker {
@@ -145,6 +147,7 @@ fn launch_lcore(
             capture,
             slow_changes: SlowChanges::default(),
             idle,
+            rest_cycles: rest_cycles(cycles::tsc_hz(), poll_cycles),
             stop,
             asleep,
             burst,
