@@ -11,8 +11,8 @@ migrations.
                                         Fails if a frame takes more than 1.02 times the instructions or 1.05 times the
                                         cycles
     testbed/run bench                   all parts, the first with more rounds; takes some twenty minutes and 12 GiB
-    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kinds, kernel,
-                                        holding, throughput, latency
+    testbed/run bench --only A,B        these parts: quick, scale, converge, sizes, updates, workers, kinds, rings,
+                                        kernel, holding, throughput, latency
     testbed/run bench --rounds N        with so many rounds of turns
     testbed/run bench --most 1000000    without the ten million nodes of `scale`
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.bench import result_files
-from lib.bench.parts import (against, converge, holding, kernel, kinds, latency, quick, scale, sizes, throughput,
+from lib.bench.parts import (against, converge, holding, kernel, kinds, latency, quick, rings, scale, sizes, throughput,
                              updates, workers)
 from lib.lab import Failure, info
 
@@ -40,6 +40,7 @@ PARTS = {
     "updates": lambda lab: updates.body(lab, chosen.rounds or 8),
     "workers": lambda lab: workers.body(lab, chosen.rounds or 10),
     "kinds": lambda lab: kinds.body(lab, chosen.rounds or 10),
+    "rings": lambda lab: rings.body(lab, chosen.rounds or 10),
     "kernel": lambda lab: kernel.body(lab, chosen.rounds or 10),
     "holding": lambda lab: holding.body(lab, chosen.rounds or 10),
     "throughput": throughput.body,

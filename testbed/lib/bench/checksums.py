@@ -26,25 +26,6 @@ class ChecksumBench(RingBench):
                        (f for _, f in workload.encap_frames(self.world, NUMBER, self.frames, (size,))))
 
 
-def busy(device):
-    """(busy cycles, frames) of its worker."""
-    lcores = device.request("/v1/lcores")
-    return sum(one["busy_cycles"] for one in lcores), sum(one["frames"] for one in lcores)
-
-
-def trial(rig, size, unfinished):
-    """(busy cycles per frame, lost frames) of one trial."""
-    rig.device.resume()
-    before = busy(rig.device)
-    rig.device.pause()
-    report = rig.trial("encap", f"encap-{size}", PPS[size], SECONDS, unfinished=unfinished)
-    rig.device.resume()
-    after = busy(rig.device)
-    rig.device.pause()
-    cycles, frames = (b - a for a, b in zip(before, after))
-    return cycles / frames, report["lost"]
-
-
 def measure(lab, rounds):
     """{figure: value} and lines of a table."""
     bench = ChecksumBench(lab)
@@ -55,9 +36,9 @@ def measure(lab, rounds):
         cycles = {False: [], True: []}
         for n in range(TRIALS * rounds):
             for unfinished in (False, True) if n % 2 == 0 else (True, False):
-                one, lost = trial(rig, size, unfinished)
-                cycles[unfinished].append(one)
-                figures["unfinished_lost"] += lost
+                one = rig.counted_trial("encap", f"encap-{size}", PPS[size], SECONDS, unfinished=unfinished)
+                cycles[unfinished].append(one["cycles"])
+                figures["unfinished_lost"] += one["lost"]
         figures[f"unfinished_{size}_per_byte"] = round(
             (statistics.median(cycles[True]) - statistics.median(cycles[False])) / size, 3)
         cells = ["{:.0f} ({:.0f} to {:.0f})".format(statistics.median(c), *sampling.interval(c)[:2])

@@ -24,6 +24,7 @@ FIGURES = [
     ("watchers_ms_p99", "converge", "≤ 100"), ("holding_100_cost", "holding", "≤ 1.5"),
     ("kinds_encap_cost", "kinds", "≤ 1.5"), ("kinds_decap_cost", "kinds", "≤ 1.5"),
     ("kinds_encap_vs_ovs", "kinds", "≥ 2.5"), ("kinds_decap_vs_ovs", "kinds", "≥ 2.5"),
+    ("rings_encap_vs_ovs", "rings", "≤ 0.5"), ("rings_decap_vs_ovs", "rings", "≤ 0.5"),
     ("encap_vs_kernel", "kernel", ""), ("decap_vs_kernel", "kernel", ""),
     ("loss_free_encap_mpps", "throughput", ""), ("loss_free_decap_mpps", "throughput", ""),
     ("loss_free_encap_vs_ovs", "throughput", ""), ("loss_free_decap_vs_ovs", "throughput", ""),

@@ -5,6 +5,7 @@ port of the station, `vm1`, and that of the underlay, `ul0`; both directions are
 the other. The tester has the same virtio-user ports, flows and rings for all DUTs.
 """
 
+import re
 import time
 
 from ..lab import Failure
@@ -71,6 +72,11 @@ class RingGateway(Gateway):
         role, more = roles["vm1"]
         self.appliance.vhost("vm1", self.vm, role, **more)
 
+    def busy(self):
+        """(busy cycles, frames) of its worker since the start."""
+        lcores = self.request("/v1/lcores")
+        return sum(one["busy_cycles"] for one in lcores), sum(one["frames"] for one in lcores)
+
     def wait_traffic(self, patience=0):
         """Nothing to wait for: there is no traffic before the tester sends."""
 
@@ -87,6 +93,11 @@ class RingOvs(Ovs):
 
     def interfaces(self):
         return [["type=dpdkvhostuser"]] * 2
+
+    def busy(self):
+        """(busy cycles, frames) of its polling thread since the start."""
+        polling = self.request("dpif-netdev/pmd-stats-show").split("main thread:")[0]
+        return tuple(int(re.search(rf"{what}: (\d+)", polling)[1]) for what in ("processing cycles", "packets received"))
 
     def wait_traffic(self, patience=0):
         """Nothing to wait for: there is no traffic before the tester sends."""
@@ -151,6 +162,21 @@ class Rig:
             finally:
                 self.device.pause()
                 time.sleep(seconds * REST)
+
+    def counted_trial(self, *trial, **more):
+        """A trial with the busy cycles per frame in its report."""
+        before = self._busy()
+        report = self.trial(*trial, **more)
+        cycles, frames = (b - a for a, b in zip(before, self._busy()))
+        if not frames:
+            raise Failure(f"{self.device.name} received no frame")
+        return {**report, "cycles": cycles / frames}
+
+    def _busy(self):
+        self.device.resume()
+        counted = self.device.busy()
+        self.device.pause()
+        return counted
 
     def quit(self):
         """Ends both."""
