@@ -155,6 +155,31 @@ impl TxQueue {
         }
     }
 
+    /// Whether a frame that another queue of the port is given cannot overtake what this queue took, or took before it
+    /// was at `place`. `None` if that is not known. What a NIC has taken counts as sent.
+    pub fn has_delivered(&self, place: Option<u16>) -> Option<bool> {
+        match &self.of {
+            TxOf::Ethdev(_) => Some(true),
+            TxOf::Vhost { own, device } => device.rings().has_taken(own, place),
+        }
+    }
+
+    /// Whether the device takes nothing for a while, since a frame could overtake others within it.
+    pub fn settles(&self) -> bool {
+        match &self.of {
+            TxOf::Ethdev(_) => false,
+            TxOf::Vhost { device, .. } => device.rings().settles(),
+        }
+    }
+
+    /// The place of this queue now, for [`Self::has_delivered`].
+    pub fn given(&self) -> u16 {
+        match &self.of {
+            TxOf::Ethdev(_) => 0,
+            TxOf::Vhost { own, device } => device.rings().given(own),
+        }
+    }
+
     /// Frames freed so far because the driver or the guest cannot take their offload.
     pub fn refused(&self) -> u64 {
         match &self.of {

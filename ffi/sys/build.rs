@@ -24,7 +24,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_hotplug_remove",
     "rte_pdump_(init|uninit)",
     "rte_vhost_driver_(register|unregister|start|disable_features|callback_register)",
-    "rte_vhost_(get_negotiated_features|get_ifname|enable_guest_notification|dequeue_burst|enqueue_burst)",
+    "rte_vhost_(get_negotiated_features|get_ifname|enable_guest_notification|vring_call|dequeue_burst|enqueue_burst)",
 ];
 
 const CONSTANTS: &[&str] = &[

@@ -6,10 +6,12 @@
 //! thread that detaches takes the device away, then waits for busy rings. Both have a full barrier between the two
 //! steps, so one of them sees the other (Dekker).
 
+mod taken;
+
 use std::ffi::c_int;
 use std::hint::spin_loop;
 use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicU16, AtomicU32, AtomicU64,
+    AtomicBool, AtomicI32, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
@@ -109,6 +111,11 @@ pub(crate) struct Rings {
     places: Box<[Place]>,
     /// For each queue to the guest, the ring it uses.
     ring_of: Box<[AtomicU16]>,
+    /// How many rings these are.
+    used_rings: AtomicUsize,
+    /// The guest has still to take frames that were in its rings when they came or changed: another ring could overtake
+    /// them. Nothing is given to it until this TSC; 0: it has taken them.
+    settles_until: AtomicU64,
     /// Counts changes of device or rings.
     changes: AtomicU32,
     handler: Mutex<Option<Handler>>,
@@ -124,6 +131,8 @@ impl Rings {
             features: AtomicU64::new(0),
             places: (0..queues * 2).map(|_| Place::default()).collect(),
             ring_of: (0..queues).map(|_| AtomicU16::new(NO_RING)).collect(),
+            used_rings: AtomicUsize::new(0),
+            settles_until: AtomicU64::new(0),
             changes: AtomicU32::new(0),
             handler: Mutex::new(None),
             reset: Mutex::default(),
@@ -189,6 +198,8 @@ impl Rings {
             let at = queue.checked_rem(enabled.len()).and_then(|at| enabled.get(at));
             ring.store(at.copied().unwrap_or(NO_RING), Relaxed);
         }
+        self.used_rings.store(enabled.len().min(self.ring_of.len()), Relaxed);
+        self.begin_to_settle(device, &enabled);
         self.changes.fetch_add(1, Relaxed);
     }
 
@@ -321,6 +332,9 @@ impl Rings {
         let sent = self.within(place, |device| {
             let changes = self.changes.load(Relaxed);
             if own.quiet != changes {
+                if !self.has_settled(device) {
+                    return;
+                }
                 self.quieten(device, ring, own, changes);
             }
             let len = burst.len() as u16;

@@ -8,6 +8,8 @@
 #define STOPOVER_SHIM_H
 
 #include <limits.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -77,6 +79,10 @@ static const uint64_t SHIM_ATTACHED = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
 
 /* vhost-user: the front end requests a log of written pages, as it does for a live migration. */
 static const uint64_t SHIM_VHOST_F_LOG_ALL = 1ULL << VHOST_F_LOG_ALL;
+
+/* vhost-user: the guest reports how far it has emptied a ring, by the entry for which it wants the next notification. */
+static const uint64_t SHIM_VIRTIO_F_EVENT_IDX = 1ULL << VIRTIO_RING_F_EVENT_IDX;
+static const uint64_t SHIM_VIRTIO_F_RING_PACKED = 1ULL << VIRTIO_F_RING_PACKED;
 
 /* vhost-user: offloads of received frames are given as flags of their own, not as flags for transmission. */
 static const uint64_t SHIM_VHOST_COMPLIANT_OFFLOADS = RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS;
@@ -189,5 +195,9 @@ struct shim_mbuf_view {
 };
 void shim_mbuf_read(const struct rte_mbuf *m, struct shim_mbuf_view *view);
 void shim_mbuf_write(struct rte_mbuf *m, const struct shim_mbuf_view *view);
+
+/* Of a split ring: how many entries were given to the guest so far, and for which it wants the next notification, each
+   modulo 2^16. Returns 0 if the device has the ring. */
+int shim_vhost_ring_state(int vid, uint16_t ring, uint16_t *given, uint16_t *wanted);
 
 #endif

@@ -24,6 +24,7 @@ const SET_VRING_CALL: u32 = 13;
 pub const FEATURES: u64 = 1 << 15 | 1 << 32;
 pub const LOG_ALL: u64 = 1 << 26;
 pub const GUEST_CSUM: u64 = 1 << 1;
+pub const EVENT_IDX: u64 = 1 << 29;
 
 const MEMORY: u64 = 1 << 20;
 /// Where the front end's memory would be in its own address space.
@@ -104,7 +105,12 @@ impl FrontEnd {
 
     /// Starts both rings: 0 is the one the guest receives from.
     pub fn start(&self) {
-        for ring in 0..2_u32 {
+        self.start_pairs(1);
+    }
+
+    /// Starts so many pairs of rings.
+    pub fn start_pairs(&self, pairs: u32) {
+        for ring in 0..2 * pairs {
             let state = |n: u32| [ring, n].map(u32::to_ne_bytes).concat();
             let at = USER + RING * u64::from(ring);
             self.send(SET_VRING_NUM, &state(RING_SIZE), None);
@@ -133,6 +139,11 @@ impl FrontEnd {
         self.memory.write_all_at(&(slot as u16).to_ne_bytes(), 0x1000 + 4 + slot * 2).unwrap();
         self.given += 1;
         self.memory.write_all_at(&self.given.to_ne_bytes(), 0x1000 + 2).unwrap();
+    }
+
+    /// Asks to be notified of this entry of ring 0, as a driver does that has seen all before it.
+    pub fn wait_for(&self, entry: u16) {
+        self.memory.write_all_at(&entry.to_ne_bytes(), 0x1000 + 4 + u64::from(RING_SIZE) * 2).unwrap();
     }
 
     /// How many buffers the port filled.

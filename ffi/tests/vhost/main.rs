@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod front_end;
+mod taken;
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -121,6 +122,7 @@ fn attach_migrate_and_detach() {
     drop((other_queues, other));
     assert_eq!(other_vhost.state(), DETACHED);
     several_rings(&eal, &pool, &dir.path().join("2"));
+    taken::what_a_guest_has_taken(&eal, &pool, &dir.path().join("3"));
     assert_eq!(pool.in_use(), 0);
 }
 

@@ -1,0 +1,122 @@
+//! What a guest has taken of what its rings were given. A guest with several rings empties them one after another, so a
+//! frame in one can overtake an earlier one in another. Enters: a queue, a place in its ring. Leaves: whether the guest
+//! is past that place; whether rings that have come may be given frames.
+//!
+//! A driver that has no more to do asks for a notification of the first entry that it has not seen (virtio 1.2 section
+//! 2.7.7.1; Linux: `virtqueue_enable_cb_prepare`). While it works it may ask for an earlier one, or for entry 0.
+
+use std::ffi::c_int;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Direction, NO_RING, Own, Place, Rings};
+use crate::cycles;
+use crate::sys;
+
+/// The longest time for which a guest gets no frames because it has some in rings that have come or changed.
+const SETTLE_MS: u64 = 500;
+
+/// Whether a driver that asks to be notified of entry `wanted` is past `place`. `given` entries were given so far; all
+/// are modulo 2^16, and a ring has at most 2^15 places.
+const fn is_past(place: u16, given: u16, wanted: u16) -> bool {
+    given.wrapping_sub(wanted) <= given.wrapping_sub(place)
+}
+
+impl Rings {
+    /// Whether a frame in another ring cannot overtake what the queue gave before this place, or all that it gave: the
+    /// guest uses one ring, or has taken that. `None` if it does not report what it has taken.
+    #[cold]
+    pub(crate) fn has_taken(&self, own: &Own, place: Option<u16>) -> Option<bool> {
+        let Some((at, ring)) = self.ring_among_several(own) else { return Some(true) };
+        self.within(at, |device| {
+            let (given, wanted) = self.positions(device, ring)?;
+            Some(is_past(place.unwrap_or(given), given, wanted))
+        })
+        .unwrap_or(Some(true))
+    }
+
+    /// How many entries the ring of a queue has been given so far, modulo 2^16.
+    #[cold]
+    pub(crate) fn given(&self, own: &Own) -> u16 {
+        let ring = self.ring_among_several(own);
+        ring.and_then(|(at, ring)| self.within(at, |device| self.positions(device, ring)))
+            .flatten()
+            .map_or(0, |(given, _)| given)
+    }
+
+    /// The ring of a queue, if the guest uses others, too.
+    fn ring_among_several(&self, own: &Own) -> Option<(&Place, u16)> {
+        let ring = self.ring_of.get(usize::from(own.queue))?.load(Relaxed);
+        let at = self.places.get(usize::from(Direction::ToGuest.ring(own.queue)))?;
+        (ring != NO_RING && self.used_rings.load(Relaxed) > 1).then_some((at, ring))
+    }
+
+    /// How many entries a ring has been given, and for which the guest wants a notification, if it reports that. The
+    /// caller is within the device, or called by librte_vhost for it.
+    fn positions(&self, device: c_int, ring: u16) -> Option<(u16, u16)> {
+        if !self.has(sys::SHIM_VIRTIO_F_EVENT_IDX) || self.has(sys::SHIM_VIRTIO_F_RING_PACKED) {
+            return None;
+        }
+        let (mut given, mut wanted) = (0, 0);
+        // SAFETY: the device and the guest's memory exist; the numbers are ours.
+        let known = unsafe { sys::shim_vhost_ring_state(device, ring, &mut given, &mut wanted) } == 0;
+        known.then_some((given, wanted))
+    }
+
+    fn is_empty(&self, device: c_int, ring: u16) -> bool {
+        self.positions(device, ring).is_none_or(|(given, wanted)| given == wanted)
+    }
+
+    /// These rings of a guest have come or changed: nothing is given to it before it has taken what is in them.
+    pub(super) fn begin_to_settle(&self, device: c_int, enabled: &[u16]) {
+        let settles = enabled.len() > 1 && enabled.iter().any(|ring| !self.is_empty(device, *ring));
+        let until = if settles { cycles::tsc() + cycles::tsc_hz() / 1000 * SETTLE_MS } else { 0 };
+        self.settles_until.store(until, Relaxed);
+    }
+
+    /// Whether the guest gets no frames because it has still to take those.
+    #[cold]
+    pub(crate) fn settles(&self) -> bool {
+        cycles::tsc() < self.settles_until.load(Relaxed)
+    }
+
+    /// Whether the guest has taken that. It is not waited for without end.
+    #[cold]
+    pub(super) fn has_settled(&self, device: c_int) -> bool {
+        let until = self.settles_until.load(Relaxed);
+        if until == 0 {
+            return true;
+        }
+        let mut settled = true;
+        for (ring, place) in (0..).zip(&self.places).step_by(2) {
+            if place.enabled_by.load(Relaxed) == device && !self.is_empty(device, ring) {
+                settled = false;
+                // The guest may have missed the notification: one that moves from host to host does.
+                // SAFETY: within the device; not from a callback, which may hold the lock that this takes.
+                unsafe { sys::rte_vhost_vring_call(device, ring) };
+            }
+        }
+        if !settled && cycles::tsc() < until {
+            return false;
+        }
+        self.settles_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_past;
+
+    #[test]
+    fn a_driver_is_past_what_is_before_the_entry_it_waits_for() {
+        for base in [0_u16, 100, u16::MAX - 5] {
+            let n = |n: u16| base.wrapping_add(n);
+            assert!(
+                is_past(n(10), n(10), n(10)) && is_past(n(7), n(10), n(10)) && is_past(n(7), n(10), n(7))
+            );
+            assert!(
+                !is_past(n(10), n(10), n(9)) && !is_past(n(7), n(10), n(6)) && !is_past(n(1), n(10), n(0))
+            );
+        }
+        assert!(!is_past(40_000, 40_100, 0), "it works, and asks for no entry");
+    }
+}
