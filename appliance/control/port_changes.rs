@@ -79,8 +79,8 @@ pub(super) enum Step {
     Handing(Move, u32),
 }
 
-/// How often an lcore is asked for a queue: a second and more.
-const TRIES: u32 = 500;
+/// How often an lcore is asked for a queue: two seconds and more.
+const TRIES: u32 = 100;
 
 pub(super) struct Adding {
     number: u16,
@@ -474,7 +474,7 @@ impl Control {
                 "try again under less load, or when no VM migrates",
             ));
         }
-        self.queue_moves.begin(&mut self.ports, which);
+        self.queue_moves.begin(&mut self.ports, which, true);
         self.port_changes.step = Some(Step::Handing(which, tries - 1));
         Ok(())
     }

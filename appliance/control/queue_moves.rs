@@ -15,6 +15,10 @@ use crate::lcore::{changes::Change, counters::LcoreReading};
 /// How often the load is looked at, in milliseconds.
 const SPREAD_MS: u64 = 1000;
 
+/// After so many moves that did not succeed, guests are not waited for any more: one that always has frames in its rings
+/// would keep all queues where they are.
+const MOST_WITH_GUESTS: u32 = 3;
+
 /// After a move that did not succeed the load is looked at half as often, up to so many times: each minute.
 const MOST_FAILED: u32 = 6;
 
@@ -42,9 +46,9 @@ impl QueueMoves {
         self.step.is_none()
     }
 
-    /// Moves a queue.
-    pub(super) fn begin(&mut self, ports: &mut Ports, which: Move) {
-        ports.give_release(which);
+    /// Moves a queue; for `to_the_end` see [`Change::Release`].
+    pub(super) fn begin(&mut self, ports: &mut Ports, which: Move, to_the_end: bool) {
+        ports.give_release(which, to_the_end);
         self.step = Some(Step::Giving(which));
     }
 
@@ -86,7 +90,8 @@ impl Control {
         let loads: Vec<LcoreLoad> =
             since.zip(self.ports.lcores()).map(|(since, lcore)| load(&since, &lcore.queues)).collect();
         if let Some(which) = spread::next_move(&loads) {
-            self.queue_moves.begin(&mut self.ports, which);
+            let to_the_end = self.queue_moves.failed < MOST_WITH_GUESTS;
+            self.queue_moves.begin(&mut self.ports, which, to_the_end);
         }
     }
 

@@ -40,6 +40,8 @@ pub enum Change {
         queue: u16,
         /// The ring of the other lcore for what lcores give it.
         to: ChangeRing,
+        /// Guests, too, must have taken what a frame in another of their rings could overtake.
+        to_the_end: bool,
         /// An empty [`Change::Take`] for the other lcore.
         take: Option<Box<Change>>,
     },
@@ -50,7 +52,7 @@ pub enum Change {
 }
 
 /// How long an lcore tries to give a queue away.
-pub const RELEASE_MS: u64 = 2;
+pub const RELEASE_MS: u64 = 20;
 
 /// Changes that take several rounds.
 #[derive(Debug, Default)]

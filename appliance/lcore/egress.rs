@@ -10,7 +10,7 @@ use super::{
     wake::Wake,
 };
 use crate::migration::hold::HeldKind;
-use crate::migration::markers::Markers;
+use crate::migration::markers::{BehindGuest, Markers};
 use crate::migration::record::MigrationRecord;
 use crate::migration::reorder::ReorderBuffer;
 use crate::migration::source_ports::{SourcePorts, UsedPorts};
@@ -229,6 +229,7 @@ impl LcoreEgress {
             }
             let sent = self.counters.packets.sent.load(Relaxed);
             queue.flush(&self.counters.packets, counters, self.now);
+            queue.answer(self.now);
             // A device that accepts nothing is no work: it may be a guest that needs this CPU.
             work += usize::from(queue.waits() && self.counters.packets.sent.load(Relaxed) != sent);
         }
@@ -255,15 +256,33 @@ impl LcoreEgress {
         }
     }
 
-    /// Whether no frame that this lcore sent waits anywhere before a device, or before an lcore that owns its queue.
+    /// Whether no frame that this lcore sent waits anywhere before a device, or before an lcore that owns its queue; with
+    /// `to_the_end`, whether nothing that another lcore sends to the same port can overtake it.
     #[cold]
-    pub fn is_quiet(&self) -> bool {
-        let none_waits = |tx_port: &TxPort| match tx_port {
-            TxPort::Own(queue) => queue.is_quiet(),
-            TxPort::Other(other) => other.is_quiet(),
+    pub fn is_quiet(&mut self, to_the_end: bool) -> bool {
+        let now = self.now;
+        let is_quiet = |tx_port: &mut TxPort| match tx_port {
+            TxPort::Own(queue) => queue.is_quiet(now, to_the_end),
+            TxPort::Other(other) => other.is_quiet(to_the_end),
             TxPort::Closed => true,
         };
-        self.reorder.is_empty() && self.markers.is_empty() && self.tx_ports.iter().all(none_waits)
+        // Each is asked, so that the owners of all queues begin to answer.
+        let all = self.tx_ports.iter_mut().map(is_quiet).fold(true, |all, one| all & one);
+        all && self.reorder.is_empty() && self.markers.is_empty()
+    }
+
+    /// Queues an end marker until the guest has taken what it was given before, so that no frame in another of its rings
+    /// can overtake that; returns it if that is so already.
+    pub fn queue_behind_guest(&mut self, packet: Mbuf, network: Network, port: u16) -> Result<(), Mbuf> {
+        let place = match self.tx_ports.get(usize::from(port)) {
+            Some(TxPort::Own(queue)) if !queue.is_past(self.now) => queue.place(self.now),
+            _ => return Err(packet),
+        };
+        if !self.markers.has_room_behind_guests() {
+            return Err(packet);
+        }
+        self.markers.push_behind_guest(BehindGuest { port, place, network, packet });
+        Ok(())
     }
 
     /// Whether other lcores hand this one frames for a queue that it owns.
@@ -386,8 +405,11 @@ impl MigrationEgress<Mbuf> for LcoreEgress {
             (Some(TxPort::Own(queue)), _, Behind::Hold(_)) => {
                 or_passed(queue.queue_behind_hold(packet, self.now))
             }
-            (Some(TxPort::Own(queue)), Some(counters), Behind::Device(_)) => {
-                or_passed(queue.queue_behind_device(packet, packets, counters, self.now))
+            (Some(TxPort::Own(queue)), Some(counters), Behind::Device(port)) => {
+                match queue.queue_behind_device(packet, packets, counters, self.now) {
+                    Ok(()) => QueuedMarker::Waits,
+                    Err(packet) => or_passed(self.queue_behind_guest(packet, network, port)),
+                }
             }
             _ => QueuedMarker::Passed(packet),
         }

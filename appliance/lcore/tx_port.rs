@@ -2,6 +2,8 @@
 //! moment, or the ring to the lcore that owns the queue. Every frame is counted here as sent, held or dropped;
 //! the caller does not wait.
 
+mod quiet;
+
 use super::{
     counters::PortCounters,
     handover::{Handoff, HandoffItem, Handover},
@@ -90,6 +92,8 @@ pub struct OwnQueue {
     staged: Burst,
     backlog: VecDeque<Mbuf>,
     moved_at: u64,
+    /// TSC when the device last took a frame.
+    given_at: u64,
     stuck_cycles: u64,
     held_count: HeldCount,
     /// Frames of other lcores for this queue.
@@ -100,6 +104,10 @@ pub struct OwnQueue {
     pub tx_hold: Option<Box<TxHold>>,
     /// It is a bond's: see [`Bonds`](super::bonds::Bonds).
     is_bond: bool,
+    /// Other lcores send to the port through other queues.
+    pub is_apart: bool,
+    /// A question of another lcore waits: see [`quiet`].
+    asked: bool,
 }
 
 impl OwnQueue {
@@ -119,12 +127,15 @@ impl OwnQueue {
             staged: Burst::new(),
             backlog: VecDeque::with_capacity(BACKLOG + BURST_MAX),
             moved_at: 0,
+            given_at: 0,
             held_count: HeldCount::default(),
             stuck_cycles: hz / 1000 * STUCK_MS,
             handoff,
             taken: 0,
             tx_hold,
             is_bond,
+            is_apart: false,
+            asked: false,
         }
     }
 
@@ -194,6 +205,7 @@ impl OwnQueue {
             match handed {
                 HandoffItem::Frame(packet) => self.put(packet, packets, port, now),
                 HandoffItem::Marker { bd, vni, packet } => marker(Network { bd, vni }, packet),
+                HandoffItem::Asked => self.asked = true,
             }
             taken += 1;
         }
@@ -217,7 +229,7 @@ impl OwnQueue {
                 return;
             }
             give(&mut self.queue, &mut self.staged, packets, port);
-            self.moved_at = now;
+            (self.moved_at, self.given_at) = (now, now);
         } else {
             self.flush_backlog(packets, port, now);
             self.drop_stuck(packets, port, now);
@@ -246,7 +258,7 @@ impl OwnQueue {
                 }
             }
             if give(&mut self.queue, &mut burst, packets, port) > 0 {
-                self.moved_at = now;
+                (self.moved_at, self.given_at) = (now, now);
             }
             if !burst.is_empty() {
                 while let Some(packet) = burst.pop() {
@@ -264,7 +276,10 @@ impl OwnQueue {
             return;
         }
         let down = !self.up.load(Relaxed);
-        if down || now.wrapping_sub(self.moved_at) > self.stuck_cycles {
+        if down
+            || now.wrapping_sub(self.moved_at) > self.stuck_cycles
+                && !self.queue.as_ref().is_some_and(TxQueue::settles)
+        {
             let reason = if down { DropReason::PortDown } else { DropReason::TxFull };
             self.discard(reason, packets, port);
         }
@@ -377,6 +392,7 @@ impl OwnQueue {
         self.held_count.count(buffered, packets);
         if let Some(tx_hold) = &mut self.tx_hold {
             if packets.sent.load(Relaxed) != before {
+                self.given_at = now;
                 tx_hold.migration.counters.delivered(now);
             }
             tx_hold.publish(buffered as u64);
@@ -441,15 +457,10 @@ impl OwnQueue {
                     drop(packet);
                     packets.drop(DropReason::EndMarker, 1);
                 }
+                HandoffItem::Asked => self.asked = true,
             }
         }
         self.discard(reason, packets, port);
-    }
-
-    /// Whether nothing waits here.
-    #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.may_replay() && self.tx_hold.as_ref().is_none_or(|tx_hold| tx_hold.is_empty())
     }
 
     /// Whether frames wait for the device.

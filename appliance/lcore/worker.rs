@@ -152,8 +152,7 @@ impl Worker {
             self.egress.keep_alive(self.bonds.ports());
         }
         if self.has_slow_changes() {
-            self.advance_changes(is_requested);
-            work += 1;
+            work += usize::from(self.advance_changes(is_requested));
         }
         work
     }

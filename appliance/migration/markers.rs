@@ -1,5 +1,6 @@
-//! End markers that wait on one lcore: those from the underlay, until the barrier is over for them, and those that
-//! other lcores have handed over. A marker that finds no room is processed at once, or lost: its sender repeats it.
+//! End markers that wait on one lcore: those from the underlay, until the barrier is over for them, those that other
+//! lcores have handed over, and those for guests with several rings, until they have taken what is in front. A marker
+//! that finds no room is processed at once, or lost: its sender repeats it.
 
 use crate::pipeline::ports::Network;
 use dpdk::Mbuf;
@@ -9,6 +10,28 @@ use stopover_lockfree::barrier::{Member, Ticket};
 /// Most end markers that wait in one place of an lcore. A move causes one for each lcore of each host.
 const MARKERS: usize = 4096;
 
+/// A place in what a transmit queue has given a guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// As the queue counts.
+    pub given: u16,
+    /// TSC when the queue was there.
+    pub since: u64,
+}
+
+/// An end marker that waits for a guest.
+#[derive(Debug)]
+pub struct BehindGuest {
+    /// The guest's port.
+    pub port: u16,
+    /// Where in the ring.
+    pub place: Place,
+    /// The marker's network.
+    pub network: Network,
+    /// Its frame.
+    pub packet: Mbuf,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Markers {
@@ -17,6 +40,7 @@ pub struct Markers {
     /// In the order of arrival. Those of one round share one ticket, which they get when the round ends.
     parked: VecDeque<(Option<Ticket>, Network, Mbuf)>,
     handed: VecDeque<(u16, Network, Mbuf)>,
+    behind_guests: VecDeque<BehindGuest>,
     /// Some have no ticket yet.
     unticketed: bool,
 }
@@ -26,14 +50,15 @@ impl Markers {
     #[must_use]
     pub fn new(barrier: Member) -> Self {
         let (parked, handed) = (VecDeque::with_capacity(MARKERS), VecDeque::with_capacity(MARKERS));
-        Self { barrier, parked, handed, unticketed: false }
+        let behind_guests = VecDeque::with_capacity(MARKERS);
+        Self { barrier, parked, handed, behind_guests, unticketed: false }
     }
 
     /// Whether none waits.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.parked.is_empty() && self.handed.is_empty()
+        self.parked.is_empty() && self.handed.is_empty() && self.behind_guests.is_empty()
     }
 
     /// Queues a marker until the barrier is over; returns it if there is no room.
@@ -80,11 +105,34 @@ impl Markers {
         self.handed.pop_front()
     }
 
+    /// Whether there is room for another one behind a guest.
+    #[must_use]
+    pub fn has_room_behind_guests(&self) -> bool {
+        self.behind_guests.len() < MARKERS
+    }
+
+    /// How many wait for guests.
+    #[must_use]
+    pub fn behind_guests(&self) -> usize {
+        self.behind_guests.len()
+    }
+
+    /// Queues one behind all others that wait for guests.
+    pub fn push_behind_guest(&mut self, marker: BehindGuest) {
+        self.behind_guests.push_back(marker);
+    }
+
+    /// The one that has waited longest for a guest since it was queued.
+    pub fn pop_behind_guest(&mut self) -> Option<BehindGuest> {
+        self.behind_guests.pop_front()
+    }
+
     /// Drops all. Returns how many of them were counted as held.
     pub fn discard(&mut self) -> u64 {
-        let parked = self.parked.len() as u64;
+        let held = self.parked.len() + self.behind_guests.len();
         self.parked.clear();
         self.handed.clear();
-        parked
+        self.behind_guests.clear();
+        held as u64
     }
 }

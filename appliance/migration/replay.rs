@@ -5,7 +5,7 @@
 
 use super::{
     hold::HeldKind,
-    record::RedirectTarget,
+    record::{MigrationRecord, RecordMode, RedirectTarget},
     reorder::QueueAction,
     tx_hold::{HoldMode, TxHold},
 };
@@ -16,10 +16,11 @@ use crate::lcore::{
 use crate::pipeline::{
     PacketCtx, Pipeline,
     drop_reason::DropReason,
+    packet_counters::add,
     ports::{Network, Origin, Role},
     tracer::NoTrace,
 };
-use crate::tables::peer::Peer;
+use crate::tables::{packed::FdbEntry, peer::Peer};
 use dpdk::{Mbuf, cycles};
 use std::sync::atomic::Ordering::Relaxed;
 use stopover_lockfree::barrier::Ring;
@@ -102,7 +103,7 @@ pub fn release_markers(pipeline: &mut LcorePipeline<'_>) -> usize {
         pipeline.counters.release(1);
         pipeline.forward_marker(packet, network);
     }
-    moved
+    moved + pipeline.record_reached()
 }
 
 impl LcorePipeline<'_> {
@@ -133,6 +134,7 @@ impl LcorePipeline<'_> {
     fn replay_to_device(&mut self, port: u16, node: Node) -> usize {
         let Some(TxPort::Own(queue)) = self.egress.tx_ports.get_mut(usize::from(port)) else { return 0 };
         if !queue.may_replay() {
+            self.note_old_path(node.network, node.mac);
             return 0;
         }
         let mut moved = 0;
@@ -231,7 +233,7 @@ impl LcorePipeline<'_> {
                 let relay = Relay { paused_us: self.paused_us(port), ends };
                 return self.relay_marker(packet, network, Peer::new(host), relay);
             }
-            (HeldKind::Marker, _) => return self.record_marker(packet, network),
+            (HeldKind::Marker, _) => return self.record_behind_guest(packet, network, port),
             (HeldKind::Frame | HeldKind::Straggler, _) => {}
         }
         let frame = match frame::parse(packet.head(), packet.len()) {
@@ -244,6 +246,46 @@ impl LcorePipeline<'_> {
             Onward::Target(target) => self.redirect(ctx, mac, target, vlan),
             Onward::Port => self.deliver(ctx, port, vlan),
             Onward::Device => self.deliver_by(ctx, port, vlan, LcoreEgress::put_replayed),
+        }
+    }
+
+    /// Records an end marker, as soon as the guest has taken what it is behind.
+    fn record_behind_guest(&mut self, packet: Mbuf, network: Network, port: u16) {
+        match self.egress.queue_behind_guest(packet, network, port) {
+            Ok(()) => add(&self.counters.held, 1),
+            Err(packet) => self.record_marker(packet, network),
+        }
+    }
+
+    /// Records the end markers that guests have reached. Returns how many.
+    fn record_reached(&mut self) -> usize {
+        let mut moved = 0;
+        for _ in 0..self.egress.markers.behind_guests().min(FRAMES_PER_ROUND) {
+            let Some(marker) = self.egress.markers.pop_behind_guest() else { break };
+            let reached = self
+                .own_queue(marker.port)
+                .is_none_or(|queue| queue.has_reached(marker.place, self.egress.now));
+            if reached {
+                moved += 1;
+                self.counters.release(1);
+                self.record_marker(marker.packet, marker.network);
+            } else {
+                if let Ok(of) = marker::parse(marker.packet.head()) {
+                    self.note_old_path(marker.network, of.node);
+                }
+                self.egress.markers.push_behind_guest(marker);
+            }
+        }
+        moved
+    }
+
+    /// What came by the old host of a node that has arrived is still on its way to the guest: direct frames wait longer.
+    fn note_old_path(&self, network: Network, node: Mac) {
+        if let Some(FdbEntry::Migrating { index, .. }) = self.view.fdb_entry(network.bd, node)
+            && let Some(MigrationRecord { mode: RecordMode::Arriving(arrival), .. }) =
+                self.view.migrating(index)
+        {
+            arrival.note_old_path_frame(self.egress.now);
         }
     }
 

@@ -88,15 +88,15 @@ impl Ports {
         self.give_waiting();
     }
 
-    /// Asks an lcore to give a receive queue to another.
-    pub fn give_release(&mut self, which: Move) {
+    /// Asks an lcore to give a receive queue to another; for `to_the_end` see [`Change::Release`].
+    pub fn give_release(&mut self, which: Move, to_the_end: bool) {
         let Some(to) = self.lcores.get(which.to).map(|lcore| Arc::clone(&lcore.rings.given)) else { return };
         self.changes.is_released = false;
         // Both come back: by different lcores, or one in the other.
         self.changes.given += 1;
         let QueueAt { port, queue } = which.queue;
         let take = Some(Box::new(Change::Take(None)));
-        self.give(which.from, Change::Release { port, queue, to, take });
+        self.give(which.from, Change::Release { port, queue, to, to_the_end, take });
     }
 
     /// Whether the last release has succeeded.
@@ -120,7 +120,7 @@ impl Ports {
             *place = to;
         }
         let name = self.name(which.queue.port);
-        log::info!(port = name, queue = which.queue.queue, lcore = to; "port {name}: queue {} moves to lcore {to}, which has less to do", which.queue.queue);
+        log::info!(port = name, queue = which.queue.queue, lcore = to; "port {name}: queue {} moves to lcore {to}", which.queue.queue);
     }
 
     /// Whether every lcore has made all changes. Frees what they returned.

@@ -3,12 +3,11 @@
 //! of them would copy every frame for every VM, and all others would hand theirs to it.
 
 use crate::lcore::{
-    handover::{Handoff, Handover},
+    handover::{Handoff, HandoffRing, Handover},
     tx_port::{OwnQueue, TxPort},
 };
 use crate::migration::tx_hold::TxHold;
 use crate::pipeline::ports::Network;
-use crossbeam::queue::ArrayQueue;
 use dpdk::{TxQueue, cycles};
 use std::{
     collections::VecDeque,
@@ -41,9 +40,9 @@ pub fn distribute(
     tx_hold: impl Fn() -> Option<Box<TxHold>>,
 ) -> Vec<TxPort> {
     let owners = tx.len().min(lcores);
-    let shared = owners < lcores;
+    let (shared, is_apart) = (owners < lcores, owners > 1);
     let handoffs: Vec<Option<Handoff>> =
-        (0..owners).map(|_| shared.then(|| Arc::new(ArrayQueue::new(RING)))).collect();
+        (0..owners).map(|_| shared.then(|| Arc::new(HandoffRing::new(RING)))).collect();
     let mut tx = tx.into_iter();
     let mut tx_ports: VecDeque<TxPort> = (0..lcores)
         .map(|number| match tx.next() {
@@ -51,11 +50,13 @@ pub fn distribute(
                 let handoff = handoffs.get(number).cloned().flatten();
                 let hz = cycles::tsc_hz();
                 let up = Arc::clone(up);
-                TxPort::Own(Box::new(OwnQueue::new(queue, up, handoff, tx_hold(), is_bond, hz)))
+                let mut own = OwnQueue::new(queue, up, handoff, tx_hold(), is_bond, hz);
+                own.is_apart = is_apart;
+                TxPort::Own(Box::new(own))
             }
             None => match number.checked_rem(owners).and_then(|owner| handoffs.get(owner).cloned().flatten())
             {
-                Some(ring) => TxPort::Other(Handover::new(ring, tx_hold().zip(network))),
+                Some(ring) => TxPort::Other(Handover::new(ring, tx_hold().zip(network), is_apart)),
                 None => TxPort::Closed,
             },
         })

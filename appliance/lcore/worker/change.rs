@@ -58,25 +58,30 @@ impl Worker {
         self.slow_changes.releasing.is_some() || !self.slow_changes.taking.is_empty()
     }
 
-    /// Goes on with such changes, at the end of a round. `serves`: the barrier was served in it.
+    /// Goes on with such changes, at the end of a round. `serves`: the barrier was served in it. Returns whether there is
+    /// more to do. To wait for others is not: they may need this CPU.
     #[cold]
-    pub(super) fn advance_changes(&mut self, serves: bool) {
+    pub(super) fn advance_changes(&mut self, serves: bool) -> bool {
         if self.egress.markers.barrier.has_polled_taken() {
             while let Some(change) = self.slow_changes.taking.pop() {
                 self.returned(change);
             }
         }
-        let Some((mut change, until)) = self.slow_changes.releasing.take() else { return };
-        let is_given = !serves && self.egress.is_quiet() && self.give(&mut change);
+        let is_taking = !self.slow_changes.taking.is_empty();
+        let Some((mut change, until)) = self.slow_changes.releasing.take() else { return is_taking };
+        let to_the_end = matches!(&*change, Change::Release { to_the_end: true, .. });
+        let is_given = !serves && self.egress.is_quiet(to_the_end) && self.give(&mut change);
         if is_given || self.egress.now >= until {
-            return self.returned(change);
+            self.returned(change);
+        } else {
+            self.slow_changes.releasing = Some((change, until));
         }
-        self.slow_changes.releasing = Some((change, until));
+        is_taking
     }
 
     /// Gives a receive queue to the other lcore, which polls it from its next round on.
     fn give(&mut self, change: &mut Change) -> bool {
-        let Change::Release { port, queue, to, take } = change else { return false };
+        let Change::Release { port, queue, to, take, .. } = change else { return false };
         let is_it = |rx: &PortRxQueue| rx.port == *port && rx.queue.index() == *queue;
         let (Some(at), Some(mut taken)) = (self.rx_queues.iter().position(is_it), take.take()) else {
             return false;

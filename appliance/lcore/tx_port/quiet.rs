@@ -1,0 +1,61 @@
+//! Whether a transmit queue has passed on what it was given, so that nothing given to another queue of the port can
+//! overtake it: a guest empties its rings one after another. Asked before a receive queue moves to another lcore, which
+//! sends through other queues, and before an end marker lets other lcores send. Enters: the queue's buffers, what its
+//! device knows. Leaves: yes or no, also to other lcores that hand frames over.
+
+use super::{OwnQueue, STUCK_MS};
+use crate::migration::markers::Place;
+use dpdk::TxQueue;
+
+/// A guest that does not report what it has taken polls its rings. It has taken all after so long without a frame.
+const POLLS_US: u64 = 100;
+/// A guest that takes nothing for so long does not run.
+const HANGS_US: u64 = 500_000;
+
+impl OwnQueue {
+    /// Whether nothing waits here for the device; with `to_the_end`, whether this queue is past, too.
+    #[cold]
+    #[must_use]
+    pub fn is_quiet(&self, now: u64, to_the_end: bool) -> bool {
+        let is_empty = self.may_replay() && self.tx_hold.as_ref().is_none_or(|tx_hold| tx_hold.is_empty());
+        is_empty && (!to_the_end || self.is_past(now))
+    }
+
+    /// Whether nothing in another queue of the port can overtake what the device has been given.
+    #[cold]
+    #[must_use]
+    pub fn is_past(&self, now: u64) -> bool {
+        !self.is_apart || self.is_delivered(None, now.wrapping_sub(self.given_at))
+    }
+
+    /// Whether the guest has taken what was given before `place`, or all: so many cycles ago.
+    fn is_delivered(&self, place: Option<u16>, cycles: u64) -> bool {
+        let us = cycles / (self.stuck_cycles / (STUCK_MS * 1000)).max(1);
+        // A device that is reset has nothing left to send.
+        match self.queue.as_ref().map_or(Some(true), |queue| queue.has_delivered(place)) {
+            Some(true) => true,
+            Some(false) => us > HANGS_US,
+            None => us > POLLS_US,
+        }
+    }
+
+    /// The place behind the last frame that the device was given.
+    #[must_use]
+    pub fn place(&self, now: u64) -> Place {
+        Place { given: self.queue.as_ref().map_or(0, TxQueue::given), since: now }
+    }
+
+    /// Whether nothing in another queue of the port can overtake the frames before this place.
+    #[must_use]
+    pub fn has_reached(&self, place: Place, now: u64) -> bool {
+        self.is_delivered(Some(place.given), now.wrapping_sub(place.since))
+    }
+
+    /// Answers other lcores that asked, if this one can: see [`HandoffRing`](crate::lcore::handover::HandoffRing).
+    #[inline]
+    pub fn answer(&mut self, now: u64) {
+        if self.asked {
+            self.asked = !self.handoff.as_ref().is_none_or(|ring| ring.answer(|| self.is_quiet(now, true)));
+        }
+    }
+}
