@@ -51,7 +51,10 @@ def rings(appliance):
     pidfd = os.pidfd_open(pid)
     try:
         for fd in sorted(pathlib.Path(f"/proc/{pid}/fd").iterdir(), key=lambda p: int(p.name)):
-            inode = os.readlink(fd).removeprefix("socket:[").removesuffix("]")
+            try:
+                inode = os.readlink(fd).removeprefix("socket:[").removesuffix("]")
+            except FileNotFoundError:  # it was closed meanwhile
+                continue
             if inode in of_inode:
                 found.append((of_inode[inode], *_statistics(pidfd, int(fd.name))))
     finally:

@@ -141,10 +141,11 @@ class Appliance:
             port |= {"rxq": count, "txq": count}
         self.config["vdevs"][at] = vdev
 
-    def vhost(self, name, socket, role, tso=False, **more):
-        """Adds a vhost-user port that listens on `socket`."""
+    def vhost(self, name, socket, role, tso=False, pairs=1, **more):
+        """Adds a vhost-user port that listens on `socket`, with so many queue pairs."""
         n = sum(v.startswith("net_vhost") for v in self.config["vdevs"])
-        self.port(name, f"net_vhost{n},iface={socket}{',tso=1' if tso else ''}", role, **more)
+        options = (",tso=1" if tso else "") + (f",queues={pairs}" if pairs > 1 else "")
+        self.port(name, f"net_vhost{n},iface={socket}{options}", role, **more)
 
     def write(self, path=None):
         """Writes the configuration file, returns its path."""

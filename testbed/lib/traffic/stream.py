@@ -23,13 +23,14 @@ def _to(ip, port):
 
 
 class Tool:
-    """A job of guest-tools in `where`, a Guest or a Shell."""
+    """A job of guest-tools in `where`, a Guest or a Shell; on one of its CPUs, if that is given."""
 
-    def __init__(self, where, what, name, **options):
+    def __init__(self, where, what, name, cpu=None, **options):
         self.where, self.name = where, name
+        program = where.tool if cpu is None else f"taskset {1 << cpu:x} {where.tool}"
         self.ctl, log = f"{where.tmp}/{name}.ctl", f"{where.tmp}/{name}.log"
         words = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in options.items() if v is not None)
-        where.run(f"rm -f {self.ctl}; {where.tool} {what} {words} --ctl {self.ctl} < /dev/null > {log} 2>&1 &")
+        where.run(f"rm -f {self.ctl}; {program} {what} {words} --ctl {self.ctl} < /dev/null > {log} 2>&1 &")
         status, output = where.run(f"for i in $(seq 600); do [ -S {self.ctl} ] && exit 0; usleep 20000; "
                                  f"[ $i -gt 5 ] && [ -s {log} ] && break; done; cat {log}; exit 1",
                                  timeout=30, check=False)
@@ -61,8 +62,8 @@ class Sender(Tool):
     `stream`, with that rate in total. Counters: sent, sent_of (each flow), skipped (not sent in time, and not
     numbered), errors, us."""
 
-    def __init__(self, where, ip, stream, rate, size=64, tick_us=2000, port=PORT, flows=1):
-        super().__init__(where, "send", f"send-{stream}", to=_to(ip, port), stream=stream, rate=rate, size=size,
+    def __init__(self, where, ip, stream, rate, size=64, tick_us=2000, port=PORT, flows=1, cpu=None):
+        super().__init__(where, "send", f"send-{stream}", cpu, to=_to(ip, port), stream=stream, rate=rate, size=size,
                          tick_us=tick_us, flows=flows)
 
 
