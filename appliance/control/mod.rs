@@ -236,6 +236,18 @@ impl Control {
     }
 
     /// Reads the links that are due.
+    /// Guests have negotiated other offloads than those of before: what a guest does not do is done before it gets a
+    /// frame.
+    fn follow_guests(&mut self) {
+        for (number, port) in self.ports.changed_offloads() {
+            let name = self.ports.name(number);
+            let takes = |takes| if takes { "takes" } else { "does not take" };
+            let (checksums, segments) = (takes(port.fills_checksums), takes(port.segments_tcp));
+            log::debug!(port = name; "port {name}: its guest {checksums} unfinished checksums and {segments} uncut segments");
+            self.give_stage(number, port);
+        }
+    }
+
     fn watch_links(&mut self, now_ms: u64) {
         if !self.ports.are_due(now_ms) {
             return;

@@ -303,20 +303,8 @@ impl Control {
         polled
     }
 
-    /// Guests have negotiated other offloads than those of before: what a guest does not do is done before it gets a
-    /// frame.
-    pub(super) fn follow_guests(&mut self) {
-        for (number, port) in self.ports.changed_offloads() {
-            let name = self.ports.name(number);
-            let takes = |takes| if takes { "takes" } else { "does not take" };
-            let (checksums, segments) = (takes(port.fills_checksums), takes(port.segments_tcp));
-            log::debug!(port = name; "port {name}: its guest {checksums} unfinished checksums and {segments} uncut segments");
-            self.give_stage(number, port);
-        }
-    }
-
     /// Gives all lcores the ports as the stages see them, with this one at this number.
-    fn give_stage(&mut self, number: u16, port: Port) {
+    pub(super) fn give_stage(&mut self, number: u16, port: Port) {
         let stage = self.ports.replace_stage(number, port);
         self.ports.give_each(|_| vec![Change::Ports(Arc::clone(&stage))]);
     }

@@ -2,6 +2,7 @@
 //! moment, or the ring to the lcore that owns the queue. Every frame is counted here as sent, held or dropped;
 //! the caller does not wait.
 
+mod device;
 mod quiet;
 
 use super::{
@@ -137,19 +138,6 @@ impl OwnQueue {
             is_apart: false,
             asked: false,
         }
-    }
-
-    /// Calls the driver without a frame.
-    #[cold]
-    pub fn keep_alive(&mut self) {
-        if let Some(queue) = &mut self.queue {
-            queue.keep_alive();
-        }
-    }
-
-    /// Sends through another queue of the device, or none, and puts the one of before in its place.
-    pub fn swap_queue(&mut self, queue: &mut Option<TxQueue>) {
-        std::mem::swap(&mut self.queue, queue);
     }
 
     /// Queues a frame; sends when a burst is complete.
