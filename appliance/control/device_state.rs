@@ -51,7 +51,7 @@ pub enum Job {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Phase {
     InService,
     /// The lcores are to give its queues back.
     Leaves(Cause),
@@ -77,7 +77,7 @@ pub enum Condition {
 /// See the module.
 #[derive(Debug)]
 pub struct Device {
-    place: Place,
+    phase: Phase,
     recovering: bool,
     is_closed: bool,
     /// Tries in quick succession, and those among them, without a success between, that failed.
@@ -98,7 +98,7 @@ const RESETS: u32 = 3;
 impl Default for Device {
     fn default() -> Self {
         Self {
-            place: Place::InService,
+            phase: Phase::InService,
             recovering: false,
             is_closed: false,
             tries: 0,
@@ -130,47 +130,47 @@ impl Device {
     }
 
     fn take_out(&mut self, now_ms: u64, cause: Cause) -> bool {
-        let before = self.place;
-        self.place = match before {
-            Place::InService => {
+        let before = self.phase;
+        self.phase = match before {
+            Phase::InService => {
                 if now_ms >= self.returned_ms + SOUND_MS {
                     self.tries = 0;
                 }
-                Place::Leaves(cause)
+                Phase::Leaves(cause)
             }
-            Place::Leaves(other) => Place::Leaves(other.max(cause)),
-            Place::Leaving(other) => Place::Leaving(other.max(cause)),
+            Phase::Leaves(other) => Phase::Leaves(other.max(cause)),
+            Phase::Leaving(other) => Phase::Leaving(other.max(cause)),
             // A reset that comes is for this event, too. A closed device cannot be reset.
-            Place::Out(other) => Place::Out(other.max(cause)),
-            Place::Returning(other) => Place::Returning(other.max(Some(cause))),
+            Phase::Out(other) => Phase::Out(other.max(cause)),
+            Phase::Returning(other) => Phase::Returning(other.max(Some(cause))),
         };
-        if before != self.place && matches!(before, Place::Out(_)) {
+        if before != self.phase && matches!(before, Phase::Out(_)) {
             self.due_ms = now_ms;
         }
-        before != self.place
+        before != self.phase
     }
 
     /// What is to be done at this time.
     #[must_use]
     pub fn job(&self, now_ms: u64) -> Option<Job> {
-        match self.place {
-            Place::Leaves(_) => Some(Job::Leave),
-            Place::Out(cause) if now_ms >= self.due_ms && !self.must_wait(cause) => Some(match cause {
+        match self.phase {
+            Phase::Leaves(_) => Some(Job::Leave),
+            Phase::Out(cause) if now_ms >= self.due_ms && !self.must_wait(cause) => Some(match cause {
                 Cause::Reset => Job::Reset,
                 Cause::Failed | Cause::Removed if self.is_closed => Job::Open,
                 Cause::Failed | Cause::Removed => Job::Close,
             }),
-            Place::InService | Place::Leaving(_) | Place::Out(_) | Place::Returning(_) => None,
+            Phase::InService | Phase::Leaving(_) | Phase::Out(_) | Phase::Returning(_) => None,
         }
     }
 
     /// When there is something to do, if nothing happens before.
     #[must_use]
     pub fn next_timeout(&self) -> Option<u64> {
-        match self.place {
-            Place::Leaves(_) => Some(0),
-            Place::Out(cause) if !self.must_wait(cause) => Some(self.due_ms),
-            Place::InService | Place::Leaving(_) | Place::Out(_) | Place::Returning(_) => None,
+        match self.phase {
+            Phase::Leaves(_) => Some(0),
+            Phase::Out(cause) if !self.must_wait(cause) => Some(self.due_ms),
+            Phase::InService | Phase::Leaving(_) | Phase::Out(_) | Phase::Returning(_) => None,
         }
     }
 
@@ -181,15 +181,15 @@ impl Device {
 
     /// The lcores are asked for its queues.
     pub fn begin_leaving(&mut self) {
-        if let Place::Leaves(cause) = self.place {
-            self.place = Place::Leaving(cause);
+        if let Phase::Leaves(cause) = self.phase {
+            self.phase = Phase::Leaving(cause);
         }
     }
 
     /// No lcore has a queue of it any more.
     pub fn left(&mut self, now_ms: u64) {
-        if let Place::Leaving(cause) = self.place {
-            self.place = Place::Out(cause);
+        if let Phase::Leaving(cause) = self.phase {
+            self.phase = Phase::Out(cause);
             self.due_ms = now_ms + delay_ms(self.tries);
         }
     }
@@ -207,17 +207,17 @@ impl Device {
         self.tries += 1;
         self.failures += 1;
         self.due_ms = now_ms + delay_ms(self.tries);
-        if self.place == Place::Out(Cause::Reset) && self.failures >= RESETS {
+        if self.phase == Phase::Out(Cause::Reset) && self.failures >= RESETS {
             // Something else, so at once.
-            self.place = Place::Out(Cause::Failed);
+            self.phase = Phase::Out(Cause::Failed);
             self.due_ms = now_ms;
         }
     }
 
     /// It is started, and the lcores are given its queues.
     pub fn started(&mut self) {
-        if matches!(self.place, Place::Out(_)) {
-            self.place = Place::Returning(None);
+        if matches!(self.phase, Phase::Out(_)) {
+            self.phase = Phase::Returning(None);
             self.is_closed = false;
             self.tries += 1;
             self.failures = 0;
@@ -226,29 +226,29 @@ impl Device {
 
     /// Every lcore has its queues. Returns whether it is in service again.
     pub fn returned(&mut self, now_ms: u64) -> bool {
-        if let Place::Returning(next) = self.place {
+        if let Phase::Returning(next) = self.phase {
             self.returned_ms = now_ms;
-            self.place = next.map_or(Place::InService, Place::Leaves);
+            self.phase = next.map_or(Phase::InService, Phase::Leaves);
         }
-        self.place == Place::InService
+        self.phase == Phase::InService
     }
 
     /// What an operator sees.
     #[must_use]
     pub const fn condition(&self) -> Condition {
-        match self.place {
-            Place::Leaves(cause) | Place::Leaving(cause) | Place::Out(cause) => Condition::Out(cause),
-            Place::Returning(Some(cause)) => Condition::Out(cause),
-            Place::Returning(None) => Condition::Out(Cause::Reset),
-            Place::InService if self.recovering => Condition::Recovering,
-            Place::InService => Condition::InService,
+        match self.phase {
+            Phase::Leaves(cause) | Phase::Leaving(cause) | Phase::Out(cause) => Condition::Out(cause),
+            Phase::Returning(Some(cause)) => Condition::Out(cause),
+            Phase::Returning(None) => Condition::Out(Cause::Reset),
+            Phase::InService if self.recovering => Condition::Recovering,
+            Phase::InService => Condition::InService,
         }
     }
 
     /// Whether the lcores have its queues, and keep them.
     #[must_use]
     pub const fn is_with_lcores(&self) -> bool {
-        matches!(self.place, Place::InService)
+        matches!(self.phase, Phase::InService)
     }
 
     /// Whether the driver is at work on it.

@@ -1,6 +1,6 @@
 //! A receive queue of one lcore. Enters: a queue of a port. Leaves: the same, with what the lcore has to know of it.
 
-use super::gather::Gather;
+use super::rx_coalesce::RxCoalesce;
 use dpdk::RxQueue;
 
 /// One receive queue and the port it belongs to.
@@ -11,14 +11,14 @@ pub struct PortRxQueue {
     /// The queue; this lcore's alone.
     pub queue: RxQueue,
     /// When it is polled again, for a ring of a guest.
-    pub gather: Option<Gather>,
+    pub coalesce: Option<RxCoalesce>,
 }
 
 impl PortRxQueue {
     /// A queue of this port.
     #[must_use]
     pub fn new(port: u16, queue: RxQueue) -> Self {
-        let gather = queue.is_vhost().then(Gather::default);
-        Self { port, queue, gather }
+        let coalesce = queue.is_vhost().then(RxCoalesce::default);
+        Self { port, queue, coalesce }
     }
 }

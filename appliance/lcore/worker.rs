@@ -51,8 +51,8 @@ pub struct Worker {
     pub slow_changes: SlowChanges,
     /// What it does when there is nothing to do.
     pub idle: Idle,
-    /// How long a ring of a guest rests after a poll that found few frames.
-    pub rest_cycles: u64,
+    /// How long the next poll of a guest's ring is deferred after one that found few frames.
+    pub defer_cycles: u64,
     /// Set to stop it.
     pub stop: Arc<AtomicBool>,
     /// Whether it sleeps now; for `stopover show lcores`.
@@ -114,7 +114,7 @@ impl Worker {
             let rx_queue = &mut self.rx_queues[at];
             let port = rx_queue.port;
             let now = self.egress.now;
-            if !is_requested && rx_queue.gather.is_some_and(|gather| gather.rests(now)) {
+            if !is_requested && rx_queue.coalesce.is_some_and(|coalesce| coalesce.is_deferred(now)) {
                 continue;
             }
             let n = rx_queue.queue.burst(burst, self.burst);
@@ -124,8 +124,8 @@ impl Worker {
             if n == 0 {
                 continue;
             }
-            if let Some(gather) = &mut rx_queue.gather {
-                gather.polled(now, n, self.burst, self.rest_cycles);
+            if let Some(coalesce) = &mut rx_queue.coalesce {
+                coalesce.polled(now, n, self.burst, self.defer_cycles);
             }
             work += n;
             add(&self.counters.time.bursts, 1);

@@ -10,9 +10,9 @@ use stopover_lockfree::barrier::{Member, Ticket};
 /// Most end markers that wait in one place of an lcore. A move causes one for each lcore of each host.
 const MARKERS: usize = 4096;
 
-/// A place in what a transmit queue has given a guest.
+/// A position in what a transmit queue has given a guest.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct RingPosition {
     /// As the queue counts.
     pub given: u16,
     /// TSC when the queue was there.
@@ -25,7 +25,7 @@ pub struct BehindGuest {
     /// The guest's port.
     pub port: u16,
     /// Where in the ring.
-    pub place: Place,
+    pub place: RingPosition,
     /// The marker's network.
     pub network: Network,
     /// Its frame.

@@ -4,7 +4,7 @@
 //! device knows. Leaves: yes or no, also to other lcores that hand frames over.
 
 use super::{OwnQueue, STUCK_MS};
-use crate::migration::markers::Place;
+use crate::migration::markers::RingPosition;
 use dpdk::TxQueue;
 
 /// A guest that does not report what it has taken polls its rings. It has taken all after so long without a frame.
@@ -41,13 +41,13 @@ impl OwnQueue {
 
     /// The place behind the last frame that the device was given.
     #[must_use]
-    pub fn place(&self, now: u64) -> Place {
-        Place { given: self.queue.as_ref().map_or(0, TxQueue::given), since: now }
+    pub fn place(&self, now: u64) -> RingPosition {
+        RingPosition { given: self.queue.as_ref().map_or(0, TxQueue::given), since: now }
     }
 
     /// Whether nothing in another queue of the port can overtake the frames before this place.
     #[must_use]
-    pub fn has_reached(&self, place: Place, now: u64) -> bool {
+    pub fn has_reached(&self, place: RingPosition, now: u64) -> bool {
         self.is_delivered(Some(place.given), now.wrapping_sub(place.since))
     }
 
