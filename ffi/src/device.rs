@@ -22,7 +22,8 @@ pub(crate) struct Claim(u16);
 impl Claim {
     fn of(id: u16) -> Option<Self> {
         let taken = TAKEN.get(usize::from(id))?;
-        (!taken.swap(true, Ordering::SeqCst)).then_some(Self(id))
+        // Not `then_some`: the claim that it drops would free the other's.
+        (!taken.swap(true, Ordering::SeqCst)).then(|| Self(id))
     }
 }
 

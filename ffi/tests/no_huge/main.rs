@@ -316,6 +316,9 @@ fn devices(eal: &Eal, pool: &Mempool) {
 
     drop(Device::find(eal, "net_null0").unwrap());
     let device = Device::find(eal, "net_null0").expect("an unused device is free again");
+    for _ in 0..2 {
+        assert_eq!(Device::find(eal, "net_null0").err().map(|e| e.kind()), Some(ErrorKind::Busy));
+    }
     let max = device.info().unwrap();
     // More than the device has: it reports what it granted.
     let greedy = PortConfig { rxq: 5000, txq: 2, rxd: 60_000, mtu: Some(9000), ..PortConfig::default() };
