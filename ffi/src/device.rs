@@ -2,6 +2,7 @@
 //! PCI address. Leaves: a [`Device`] with one owner in the process, or an error with the reason why DPDK does
 //! not see it.
 
+use std::ffi::c_int;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -153,7 +154,7 @@ impl Device {
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchDevice`] with the reason, if the machine shows it; [`ErrorKind::Busy`] if the
-    /// program took it before.
+    /// program took it before, or a bond has it.
     pub fn find(eal: &Eal, name: &str) -> Result<Self, Error> {
         let pci = pci_address(name);
         let name = pci.clone().unwrap_or_else(|| name.to_owned());
@@ -177,7 +178,32 @@ impl Device {
             )
             .hint("give each port a device of its own"));
         };
-        Ok(Self { claim, name, runtime: eal.runtime() })
+        let device = Self { claim, name, runtime: eal.runtime() };
+        if raw_info(device.id(), &device.name)?.bonded != 0 {
+            return Err(Error::new(ErrorKind::Busy, format!("device {} is a member of a bond", device.name))
+                .hint("use the bond, or remove it first"));
+        }
+        Ok(device)
+    }
+
+    /// Has DPDK forget the device of this name, so that it can be [probed](Self::probe) with other arguments. Nothing
+    /// happens if there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] while a port or a bond has it; what its driver reports.
+    pub fn remove(eal: &Eal, name: &str) -> Result<(), Error> {
+        // Nobody takes it meanwhile.
+        let device = match Self::find(eal, name) {
+            Ok(device) => Some(device),
+            Err(e) if e.kind() == ErrorKind::NoSuchDevice => None,
+            Err(e) => return Err(e),
+        };
+        clear_log();
+        match forget(name) {
+            // Its bus does not know it.
+            rc if rc >= 0 || device.is_none() => Ok(()),
+            rc => Err(Error::from_rc(format!("device {name}: its bus keeps it"), rc).with_log()),
+        }
     }
 
     /// Has DPDK find a device that it does not have: `devargs` are a vdev string or a PCI address, with arguments of its
@@ -229,6 +255,15 @@ impl Device {
     }
 }
 
+/// Has the bus forget a device that no port uses. EAL is up. Returns what DPDK does.
+pub(crate) fn forget(name: &str) -> c_int {
+    let pci = pci_address(name);
+    let bus = if pci.is_some() { c"pci" } else { c"vdev" };
+    let Ok(name) = c_name(pci.as_deref().unwrap_or(name)) else { return 0 };
+    // SAFETY: EAL is up, as the caller says; both are NUL-terminated. Nobody uses the device.
+    unsafe { sys::rte_eal_hotplug_remove(bus.as_ptr(), name.as_ptr()) }
+}
+
 /// The names of all devices DPDK has.
 pub fn names(_eal: &Eal) -> Vec<String> {
     valid_names()
@@ -274,15 +309,20 @@ impl KernelMtu {
 /// Ethernet header and checksum: a frame's length beyond its MTU, unless the driver states another.
 const FRAME_OVERHEAD: u32 = 18;
 
-fn info(id: u16, name: &str) -> Result<DeviceInfo, Error> {
+fn raw_info(id: u16, name: &str) -> Result<sys::shim_dev_info, Error> {
     let mut raw = std::mem::MaybeUninit::<sys::shim_dev_info>::zeroed();
     // SAFETY: `raw` is ours, and all zeroes is a value of it; a wrong id is refused by DPDK.
-    let (rc, raw, socket) = unsafe {
-        (sys::shim_dev_info(id, raw.as_mut_ptr()), raw.assume_init(), sys::rte_eth_dev_socket_id(id))
-    };
+    let (rc, raw) = unsafe { (sys::shim_dev_info(id, raw.as_mut_ptr()), raw.assume_init()) };
     if rc != 0 {
         return Err(Error::from_rc(format!("device {name}: its driver does not describe it"), rc));
     }
+    Ok(raw)
+}
+
+fn info(id: u16, name: &str) -> Result<DeviceInfo, Error> {
+    let raw = raw_info(id, name)?;
+    // SAFETY: a wrong id is refused by DPDK.
+    let socket = unsafe { sys::rte_eth_dev_socket_id(id) };
     Ok(DeviceInfo {
         driver: text(&raw.driver),
         max_rxq: raw.max_rxq,

@@ -1,12 +1,11 @@
 //! A port whose device is reset, or goes away while the program runs. Enters: a port without queues. Leaves: a device as
 //! it was configured, to be started again, or none.
 
-use std::ffi::c_int;
 use std::sync::PoisonError;
 
 use super::{ENOTSUP, Ethdev, Life};
-use crate::device::{has_ports_of, pci_address};
-use crate::error::{Error, ErrorKind, c_name, clear_log};
+use crate::device::{forget, has_ports_of, pci_address};
+use crate::error::{Error, ErrorKind, clear_log};
 use crate::sys;
 
 impl Ethdev {
@@ -120,14 +119,10 @@ impl Ethdev {
 
     /// Has the bus forget a device whose port is closed, so that it can be probed again. A device with further ports stays.
     fn forget(&self) {
-        let pci = pci_address(&self.name);
-        if pci.is_some() && has_ports_of(&self.name) {
+        if pci_address(&self.name).is_some() && has_ports_of(&self.name) {
             return;
         }
-        let bus = if pci.is_some() { c"pci" } else { c"vdev" };
-        let Ok(name) = c_name(&self.name) else { return };
-        // SAFETY: EAL is up (`_runtime`); both are NUL-terminated. The device has no port, so nobody uses it.
-        let rc: c_int = unsafe { sys::rte_eal_hotplug_remove(bus.as_ptr(), name.as_ptr()) };
+        let rc = forget(&self.name);
         if rc < 0 {
             log::debug!("device {}: its bus keeps it ({rc})", self.name);
         }

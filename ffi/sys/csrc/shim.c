@@ -14,6 +14,13 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+/* DPDK 23.11 has another name for it. */
+#ifdef RTE_ETH_DEV_BONDING_MEMBER
+#define SHIM_BOND_MEMBER RTE_ETH_DEV_BONDING_MEMBER
+#else
+#define SHIM_BOND_MEMBER RTE_ETH_DEV_BONDED_SLAVE
+#endif
+
 int shim_errno(void) { return rte_errno; }
 
 uint32_t shim_lcore_id(void) { return rte_lcore_id(); }
@@ -103,6 +110,7 @@ int shim_dev_info(uint16_t port, struct shim_dev_info *out)
 	out->txq_offloads = info.tx_queue_offload_capa;
 	out->rss = info.flow_type_rss_offloads;
 	out->link_interrupt = info.dev_flags != NULL && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
+	out->bonded = info.dev_flags != NULL && (*info.dev_flags & SHIM_BOND_MEMBER) != 0;
 	out->if_index = info.if_index;
 	return 0;
 }

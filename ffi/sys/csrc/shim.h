@@ -117,6 +117,7 @@ struct shim_dev_info {
 	uint64_t rxq_offloads, txq_offloads;     /* settable per queue */
 	uint64_t rss;
 	int link_interrupt;
+	int bonded;                              /* a member of a bond, whose driver uses it */
 	uint32_t if_index;                       /* kernel interface behind it; 0: none */
 };
 

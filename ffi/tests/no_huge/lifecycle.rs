@@ -2,6 +2,7 @@
 //! so the test reports it in their place, as they would: by the function that DPDK has for drivers.
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dpdk::*;
@@ -123,6 +124,52 @@ pub fn gone_and_back(eal: &Eal, pool: &Mempool) {
     assert_eq!(missing.kind(), ErrorKind::NoSuchDevice);
     assert!(missing.to_string().contains("no such PCI device"), "{missing}");
     assert!(Device::probe(eal, "net_nothing0").is_err());
+}
+
+/// Devices of other drivers, and those that a port could not be made of.
+pub fn created_and_removed(eal: &Eal, pool: &Mempool, folder: &Path) {
+    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let kind = |done: Result<(), Error>| done.err().map(|e| e.kind());
+    let pcap = format!("net_pcap8,tx_pcap={}", folder.join("8.pcap").display());
+    let devices =
+        [("net_null8", "net_null8,no-rx=1"), ("net_ring8", "net_ring8"), ("net_pcap8", pcap.as_str())];
+    let (mut open, mut used) = (0, 0);
+    for round in 0..12 {
+        for (name, devargs) in devices {
+            Device::remove(eal, name).expect("nothing happens if there is none");
+            Device::probe(eal, devargs).unwrap();
+            let device = Device::find(eal, name).unwrap();
+            assert_eq!(kind(Device::remove(eal, name)), Some(ErrorKind::Busy), "{name} has an owner");
+            if round % 2 == 0 {
+                let port = device.configure(&PortConfig::default(), pool).unwrap();
+                drop(port.start().unwrap());
+                assert_eq!(kind(Device::remove(eal, name)), Some(ErrorKind::Busy), "{name} is a port's");
+                port.close().unwrap();
+            } else {
+                // It is closed, and still on its bus.
+                let nothing = PortConfig { rxq: 0, ..PortConfig::default() };
+                assert!(device.configure(&nothing, pool).is_err());
+                Device::remove(eal, name).unwrap();
+            }
+            assert!(Device::find(eal, name).is_err());
+        }
+        if round == 3 {
+            (open, used) = (files(), pool.in_use());
+        }
+    }
+    assert_eq!((files(), pool.in_use()), (open, used), "nothing is left of them");
+
+    Device::probe(eal, "net_null8").unwrap();
+    Device::probe(eal, "net_null9").unwrap();
+    Device::probe(eal, "net_bonding8,mode=1,slave=net_null8,slave=net_null9").unwrap();
+    // The driver takes its members when it is configured.
+    let bond = Device::find(eal, "net_bonding8").unwrap().configure(&PortConfig::default(), pool).unwrap();
+    assert_eq!(kind(Device::remove(eal, "net_null8")), Some(ErrorKind::Busy));
+    assert!(Device::find(eal, "net_null9").err().unwrap().to_string().contains("a member of a bond"));
+    bond.close().unwrap();
+    for name in ["net_null8", "net_null9", "net_bonding8"] {
+        Device::remove(eal, name).unwrap();
+    }
 }
 
 pub fn hotplug(eal: &Eal) {

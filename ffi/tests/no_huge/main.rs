@@ -90,6 +90,7 @@ fn everything_on_one_eal() {
     unsent_tail(&eal, &large);
     lifecycle::reset_and_recovery(&eal, &large);
     lifecycle::gone_and_back(&eal, &large);
+    lifecycle::created_and_removed(&eal, &large, dir.path());
     lifecycle::hotplug(&eal);
     devices(&eal, &large);
     drop(capture);
