@@ -1,0 +1,154 @@
+//! Adds a port. Enters: a checked port. Leaves: a running port that every lcore has, in the tables; or an error and
+//! nothing of it.
+
+use super::{Adding, Outcome, PortChange, Step, refused};
+use crate::control::{
+    Control,
+    connect::{Connected, Started},
+    devices,
+    plan::{Facts, Plan},
+    ports::PortHandle,
+    spread::QueueAt,
+    vhost_sockets,
+};
+use crate::lcore::{
+    changes::{Change, MAX_RX_QUEUES},
+    rx_queue::PortRxQueue,
+    tx_port::TxPort,
+};
+use crate::pipeline::ports::Role;
+use dpdk::RxQueue;
+use stopover_config::appliance as config;
+
+impl Control {
+    pub(super) fn begin_adding(
+        &mut self,
+        now_ms: u64,
+        port: config::Port,
+        vhost: Option<config::Vhost>,
+    ) -> Outcome {
+        let number = self
+            .ports
+            .free_number(now_ms)
+            .ok_or_else(|| refused("a port more than there can be", "at most 1024 ports", "remove one"))?;
+        let begun = self.begin_adding_at(number, now_ms, port, vhost);
+        if begun.is_err() {
+            self.ports.return_number(number);
+        }
+        begun
+    }
+
+    fn begin_adding_at(
+        &mut self,
+        number: u16,
+        now_ms: u64,
+        port: config::Port,
+        vhost: Option<config::Vhost>,
+    ) -> Outcome {
+        if matches!(port.role, config::Role::Underlay(_)) {
+            return Err(refused("an underlay port", "a vif or a segment", "restart the appliance with it"));
+        }
+        let polled: usize = self.ports.lcores().iter().map(|lcore| lcore.queues.len()).sum();
+        if polled + usize::from(port.rxq) > MAX_RX_QUEUES {
+            let found = format!("{} more receive queues beside {polled}", port.rxq);
+            return Err(refused(&found, &format!("at most {MAX_RX_QUEUES}"), "give ports fewer queues"));
+        }
+        let name = port.name.clone();
+        let lcores = self.ports.lcores().len();
+        let opened = self.open(&port, vhost, lcores).map_err(|e| {
+            refused(&format!("{e:#}"), "a device that can be opened", "see the appliance's log")
+        });
+        let (facts, started) = opened?;
+        let full = |full| refused(&format!("{full}"), "room in the tables", "remove networks or ports");
+        let plan = Plan::of_port(number, &port, &facts, &mut self.tables).map_err(full)?;
+        let Some(stage) = plan.ports.first().cloned() else { return Ok(()) };
+        match &stage.role {
+            Role::Vif(vif) => {
+                let key = (vif.network.bd, vif.mac);
+                self.migrate(now_ms, |migrations| migrations.forget_station(key));
+                self.migrations.add_vif(number, vif, facts.exact);
+            }
+            // Until it is known that there is no loop.
+            Role::Segment(segment) => {
+                plan.segments.iter().for_each(|s| segment.gate.set_blocked(s.vlan, true))
+            }
+            Role::Underlay(_) | Role::Absent => {}
+        }
+        let Connected { mut handle, tx_ports, rx } =
+            self.connect(number, &name, &stage.role, started, lcores);
+        self.ports.want(number, port);
+        let polled = self.spread_queues(number, rx, &mut handle);
+        self.give_stage(number, stage);
+        let (mut tx_ports, mut polled) = (tx_ports.into_iter(), polled.into_iter());
+        self.ports.give_each(|_| {
+            let tx_port = tx_ports.next().unwrap_or(TxPort::Closed);
+            let polled = polled.next().unwrap_or_default();
+            vec![Change::TxPort(number, tx_port), Change::Poll(polled)]
+        });
+        self.port_changes.begun(PortChange::Remove(name));
+        let adding = Adding { number, plan, handle };
+        self.port_changes.step = Some(Step::Adding(Box::new(adding)));
+        Ok(())
+    }
+
+    /// Opens and starts the device of a port.
+    fn open(
+        &self,
+        port: &config::Port,
+        vhost: Option<config::Vhost>,
+        lcores: usize,
+    ) -> anyhow::Result<(Facts, Started)> {
+        vhost.iter().try_for_each(vhost_sockets::prepare_socket)?;
+        let ready = devices::configure(&self.eal, &self.config, port, vhost, (lcores, self.ports.pool()))?;
+        Ok((ready.facts, ready.start(&port.name)?))
+    }
+
+    /// Gives each receive queue to the lcore that polls the fewest. Returns what each lcore polls of the port.
+    fn spread_queues(
+        &mut self,
+        number: u16,
+        rx: Vec<RxQueue>,
+        handle: &mut PortHandle,
+    ) -> Vec<Vec<(PortRxQueue, usize)>> {
+        let depth = self.max_queued_frames(number);
+        let mut polled: Vec<Vec<_>> = self.ports.lcores().iter().map(|_| Vec::new()).collect();
+        for queue in rx {
+            let lcores = self.ports.lcores_mut().iter_mut().zip(&mut polled);
+            let Some((lcore, polled)) = lcores.min_by_key(|(lcore, _)| lcore.queues.len()) else { break };
+            lcore.queues.push(QueueAt { port: number, queue: queue.index() });
+            handle.rx_lcores.push(lcore.lcore);
+            polled.push((PortRxQueue::new(number, queue), depth));
+        }
+        polled
+    }
+
+    /// Every lcore has the port: now the tables may name it.
+    pub(super) fn finish_adding(&mut self, now_ms: u64, adding: Adding) {
+        let Adding { number, plan, handle } = adding;
+        let Plan { declared, networks, mut ageing_ms, mut limits, segments, .. } = plan;
+        for (vni, (bd, members)) in networks {
+            for member in members {
+                if self.replica.add_port(vni, bd, member) {
+                    self.board.follow(vni);
+                    self.declare_network(now_ms, vni);
+                }
+            }
+            if self.replica.has_segment(vni) {
+                self.board.join(vni);
+            }
+            self.stations.add_network(bd, vni);
+        }
+        let limits = limits.ports.remove(&number);
+        self.stations.add_port(number, declared, ageing_ms.remove(&number), limits);
+        let blocked = self.loops.add(segments);
+        self.execute(now_ms, blocked);
+        let name = handle.name.clone();
+        self.ports.insert(number, handle);
+        self.device_events.add(number);
+        if let Some(Role::Vif(vif)) = self.ports.role(number) {
+            let key = (vif.network.bd, vif.mac);
+            self.migrate(now_ms, |migrations| migrations.on_vif_added(now_ms, key));
+        }
+        log::info!(port = name; "port {name} is added");
+    }
+}

@@ -1,0 +1,86 @@
+//! Removes a port. Enters: its name. Leaves: tables without it, then lcores without it, then no device.
+
+use super::{Outcome, PortChange, Step, refused};
+use crate::control::{
+    Control, devices,
+    plan::networks_of,
+    ports::{LcoreHandle, PortHandle},
+};
+use crate::lcore::{changes::Change, tx_port::TxPort};
+use crate::pipeline::ports::Role;
+use stopover_config::appliance as config;
+
+impl Control {
+    pub(super) fn begin_removing(&mut self, now_ms: u64, name: &str) -> Outcome {
+        let Some(number) = self.ports.number(name) else { return Err(self.no_such_port(name)) };
+        let keeps = self.migrations.keeps(number).or_else(|| {
+            self.has_migrating_node(number).then_some("is being migrated, or a station of it is")
+        });
+        // A port that is taken back was never there for anybody.
+        if let Some(why) = keeps.filter(|_| !self.port_changes.takes_back()) {
+            return Err(refused(
+                &format!("port {name}, whose VM {why}"),
+                "a port whose VM is not migrating",
+                "wait until `stopover show migrations` no longer lists it",
+            ));
+        }
+        if matches!(self.ports.role(number), Some(Role::Underlay(_))) {
+            return Err(refused(
+                &format!("underlay port {name}"),
+                "a vif or a segment",
+                "restart the appliance without it",
+            ));
+        }
+        if !self.port_changes.takes_back() {
+            self.device_events.may_close(number, name)?;
+        }
+        self.device_events.remove(number);
+        if let Some(port) = self.ports.wanted_at(number).cloned() {
+            let vhost = self.config.vhost(port.device.as_str());
+            self.port_changes.begun(PortChange::Add(Box::new(port), vhost));
+        }
+        self.migrate(now_ms, |migrations| migrations.remove_vif(now_ms, number));
+        let effects = self.stations.remove_port(&mut self.tables, number);
+        self.execute(now_ms, effects);
+        self.loops.remove_port(number);
+        for vni in self.replica.remove_port(number) {
+            self.board.unfollow(vni);
+        }
+        self.leave_networks(number);
+        self.ports.set_down(number);
+        self.publish();
+        let senders = self.ports.owners(number);
+        self.ports.give_each(|lcore| {
+            let queues = Vec::with_capacity(usize::from(devices::MAX_QUEUES));
+            let mut changes = vec![Change::StopPolling(number, queues)];
+            if !senders.contains(&lcore) {
+                changes.push(Change::TxPort(number, TxPort::Closed));
+            }
+            changes
+        });
+        self.port_changes.step = Some(Step::Closing(number));
+        Ok(())
+    }
+
+    /// Networks of a port that have no segment here any more are only followed.
+    fn leave_networks(&self, number: u16) {
+        let Some(port) = self.ports.wanted_at(number) else { return };
+        if matches!(port.role, config::Role::Segment(_)) {
+            for vni in networks_of(port).into_iter().filter(|vni| !self.replica.has_segment(*vni)) {
+                self.board.leave(vni);
+            }
+        }
+    }
+
+    /// No lcore has the port any more.
+    pub(super) fn finish_removing(&mut self, now_ms: u64, number: u16) {
+        let Some(PortHandle { name, device, .. }) = self.ports.remove(now_ms, number) else { return };
+        if let Err(e) = device.stop() {
+            log::error!("port {name}: {e}");
+        }
+        for LcoreHandle { queues, .. } in self.ports.lcores_mut() {
+            queues.retain(|queue| queue.port != number);
+        }
+        log::info!(port = name; "port {name} is removed");
+    }
+}
