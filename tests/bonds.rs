@@ -54,24 +54,49 @@ fn lacp_frames(path: &Path) -> usize {
 /// Its members leave the bond's partner if LACP ends. Without calls of its driver it never begins.
 #[test]
 fn an_idle_bond_speaks_lacp() {
+    run(CONFIG, None);
+}
+
+/// The lcores sleep shorter from then on, and call its driver.
+#[test]
+fn a_bond_that_is_added_speaks_lacp() {
+    let without: String =
+        CONFIG.lines().filter(|line| !line.contains("bond0")).map(|l| format!("{l}\n")).collect();
+    run(&without, Some(CONFIG));
+}
+
+/// Starts with a configuration, and changes to the other one, if there is one. Then the bond speaks LACP.
+fn run(first: &str, then: Option<&str>) {
     let dir = tempfile::tempdir().unwrap();
-    let text = CONFIG.replace("DIR", &dir.path().display().to_string());
-    std::fs::write(dir.path().join("gw.ron"), text).unwrap();
-    let log = std::fs::File::create(dir.path().join("stderr")).unwrap();
+    let write = |text: &str| {
+        let text = text.replace("DIR", &dir.path().display().to_string());
+        std::fs::write(dir.path().join("gw.ron"), text).unwrap();
+    };
+    write(first);
+    let stderr = std::fs::File::create(dir.path().join("stderr")).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_stopover-appliance"))
         .arg(dir.path().join("gw.ron"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
+        .stderr(stderr)
         .spawn()
         .unwrap();
     let mut running = Running(child);
     let began = Instant::now();
+    let log = || std::fs::read_to_string(dir.path().join("stderr")).unwrap();
+    if let Some(then) = then {
+        while !log().contains("is running") {
+            assert!(began.elapsed() < PATIENCE, "it does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        write(then);
+        let pid = running.0.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
     let members = ["0.pcap", "1.pcap"].map(|name| dir.path().join(name));
     while members.iter().any(|member| lacp_frames(member) < 3) {
-        let log = std::fs::read_to_string(dir.path().join("stderr")).unwrap();
-        assert!(running.0.try_wait().unwrap().is_none(), "it ended: {log}");
-        assert!(began.elapsed() < PATIENCE, "{:?} LACP frames: {log}", members.map(|m| lacp_frames(&m)));
+        assert!(running.0.try_wait().unwrap().is_none(), "it ended: {}", log());
+        assert!(began.elapsed() < PATIENCE, "{:?} LACP frames: {}", members.map(|m| lacp_frames(&m)), log());
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());

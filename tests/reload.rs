@@ -191,7 +191,7 @@ fn nothing_is_changed_if_a_part_is_refused() {
     };
     assert_eq!(of("needs"), [json!("restart"), json!("nothing"), json!("reopen"), json!("nothing")]);
     assert_eq!(of("refused")[..2], [json!("it needs a restart"), json!(null)]);
-    assert!(of("refused")[2].as_str().unwrap().contains("not possible while the appliance runs"));
+    assert!(of("refused")[2].as_str().unwrap().contains("`--reopen` allows it"));
     let what = gw.refused("POST", "/v1/reload", "");
     assert!(
         what.starts_with(
@@ -270,7 +270,7 @@ fn changes_of_added_ports_are_stored() {
     assert!(after.contains("segment(vni: 9, ageing_s: 60)") && after.contains("\"vm9\""), "{after}");
     // Not possible, then not written.
     let what = gw.refused("PATCH", "/v1/ports/br9", r#"{"rxq": 2}"#);
-    assert!(what.contains("not possible while the appliance runs"), "{what}");
+    assert!(what.contains("`--reopen` allows it"), "{what}");
     std::fs::create_dir(gw.path("gw.state.ron.new")).unwrap();
     let what = gw.refused("PATCH", "/v1/ports/br9", r#"{"role": {"segment": {"ageing_s": 70}}}"#);
     assert!(what.contains("gw.state.ron: "), "{what}");

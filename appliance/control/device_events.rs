@@ -15,7 +15,7 @@ use super::{
 };
 use crate::lcore::{changes::Change, rx_queue::PortRxQueue};
 use anyhow::{Context, Result, bail};
-use crossbeam::channel::{self, Receiver};
+use crossbeam::channel::{self, Receiver, Sender};
 use dpdk::{Eal, Hotplug, HotplugEvent, PortEvent, Queues};
 use std::collections::BTreeMap;
 use stopover_config::appliance as config;
@@ -27,8 +27,9 @@ pub struct DeviceEvents {
     ports: BTreeMap<u16, PortDevice>,
     /// Of devices that come and go: their names.
     hotplugged: Receiver<(String, HotplugEvent)>,
-    /// Reports them. `None`: there is no port of a device that could.
-    _hotplug: Option<Hotplug>,
+    report: Sender<(String, HotplugEvent)>,
+    /// Reports them, since there was a port of a device that could.
+    hotplug: Option<Result<Hotplug, dpdk::Error>>,
 }
 
 /// The device of one port.
@@ -60,32 +61,36 @@ impl std::fmt::Debug for DeviceEvents {
 }
 
 impl DeviceEvents {
-    /// Of these ports, whose devices are in service. Watches for devices that come and go, if a port can have such a device.
+    /// Of these ports, whose devices are in service.
     pub fn new(eal: &Eal, ports: &Ports) -> Self {
         let (report, hotplugged) = channel::unbounded();
-        let wake = ports.waker();
-        let is_pci = |(_, port): (u16, &config::Port)| matches!(port.device, config::Device::Pci(_));
-        let watched = ports.wanted().any(is_pci).then(|| {
-            Hotplug::watch(eal, move |name, event| {
-                let _ = report.send((name.to_owned(), event));
-                wake();
-            })
-        });
-        let hotplug = match watched {
-            Some(Ok(hotplug)) => Some(hotplug),
-            Some(Err(e)) => {
-                log::info!("{e}; a device that comes back is found by looking for it");
-                None
-            }
-            None => None,
-        };
-        let ports = ports.wanted().map(|(number, _)| (number, PortDevice::default())).collect();
-        Self { ports, hotplugged, _hotplug: hotplug }
+        let mut events = Self { ports: BTreeMap::new(), hotplugged, report, hotplug: None };
+        for (number, port) in ports.wanted() {
+            events.add(number, &port.device, eal, ports.waker());
+        }
+        events
     }
 
-    /// A port has a device, which is in service.
-    pub fn add(&mut self, port: u16) {
+    /// A port has this device, which is in service. If it can come and go, that is watched.
+    pub fn add(
+        &mut self,
+        port: u16,
+        device: &config::Device,
+        eal: &Eal,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) {
         self.ports.insert(port, PortDevice::default());
+        if self.hotplug.is_none() && matches!(device, config::Device::Pci(_)) {
+            let report = self.report.clone();
+            let watched = Hotplug::watch(eal, move |name, event| {
+                let _ = report.send((name.to_owned(), event));
+                wake();
+            });
+            if let Err(e) = &watched {
+                log::info!("{e}; a device that comes back is found by looking for it");
+            }
+            self.hotplug = Some(watched);
+        }
     }
 
     /// A port is no more.

@@ -1,9 +1,11 @@
 //! Devices of the ports: finds and configures them, checks that lcores and buffers suffice, and starts them. Enters: the
 //! configuration. Leaves: the mbuf pool, configured devices with what they report, then running ports with their queues.
 
-use crate::control::{connect::Started, mtu, plan::Facts};
+use crate::control::{connect::Started, mtu, plan::Facts, vhost_sockets};
 use anyhow::{Context, Result, bail};
-use dpdk::{Device, DeviceInfo, Eal, LcoreId, Mempool, Offloads, Port, PortConfig, VhostConfig};
+use dpdk::{
+    Device, DeviceInfo, Eal, ErrorKind, Granted, LcoreId, Mempool, Offloads, Port, PortConfig, VhostConfig,
+};
 use std::collections::BTreeMap;
 use stopover_config::appliance::{self as config, Appliance, QueueRef};
 use stopover_net::Mac;
@@ -19,6 +21,71 @@ pub struct Devices {
     pub assigned: BTreeMap<u32, Vec<QueueRef>>,
     /// The devices, in the order of the ports.
     pub ready: Vec<Ready>,
+}
+
+/// What the device of a port is made of.
+#[derive(Debug)]
+pub enum DeviceSource {
+    /// A vhost-user socket.
+    Vhost(config::Vhost),
+    /// What DPDK is to be told to find the device: a vdev string or a PCI address, with arguments of its driver.
+    Driver(String),
+}
+
+impl DeviceSource {
+    /// As this configuration has it.
+    #[must_use]
+    pub fn of(config: &Appliance, device: &config::Device) -> Self {
+        match config.vhost(device.as_str()) {
+            Some(vhost) => Self::Vhost(vhost),
+            None => Self::Driver(config.devargs(device)),
+        }
+    }
+
+    /// The vhost-user socket, if it is one.
+    #[must_use]
+    pub fn vhost(&self) -> Option<config::Vhost> {
+        match self {
+            Self::Vhost(vhost) => Some(vhost.clone()),
+            Self::Driver(_) => None,
+        }
+    }
+
+    /// Prepares the socket, or has DPDK find the device if it does not have it. Returns whether it did not.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn prepare(&self, eal: &Eal) -> Result<bool> {
+        match self {
+            Self::Vhost(vhost) => vhost_sockets::prepare_socket(vhost).map(|()| false),
+            Self::Driver(devargs) => {
+                vhost_sockets::prepare_folder(devargs)?;
+                match Device::find(eal, name(devargs)) {
+                    Ok(_) => Ok(false),
+                    Err(e) if e.kind() == ErrorKind::NoSuchDevice => {
+                        Device::probe(eal, devargs)?;
+                        Ok(true)
+                    }
+                    Err(e) => Err(e.into()),
+                }
+            }
+        }
+    }
+
+    /// A port could not be made of it: DPDK has it as before. `is_new`: what [`Self::prepare`] has returned.
+    pub fn give_back(&self, eal: &Eal, is_new: bool) {
+        let Self::Driver(devargs) = self else { return };
+        let removed = Device::remove(eal, name(devargs));
+        let done = if is_new { removed } else { removed.and_then(|()| Device::probe(eal, devargs)) };
+        if let Err(e) = done {
+            log::warn!("{e}");
+        }
+    }
+}
+
+/// The name of a device in a vdev string, or its PCI address.
+fn name(devargs: &str) -> &str {
+    devargs.split_once(',').map_or(devargs, |(name, _)| name).trim()
 }
 
 /// A device that is configured but not started.
@@ -64,7 +131,7 @@ impl Devices {
                 configure(eal, config, port, config.vhost(port.device.as_str()), (assigned.len(), &pool))
             })
             .collect::<Result<Vec<_>>>()?;
-        check_pool(config, &ready, assigned.len())?;
+        check_pool(config, ready.iter().map(Ready::granted), assigned.len())?;
         Ok(Self { pool, assigned, ready })
     }
 }
@@ -100,12 +167,16 @@ fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &
 }
 
 /// Every descriptor and every lcore's cache can hold a buffer, and each lcore needs one more burst to work with.
-fn check_pool(config: &Appliance, ready: &[Ready], lcores: usize) -> Result<()> {
-    let descriptors: u32 = ready
-        .iter()
-        .map(|r| r.port.granted())
-        .map(|g| u32::from(g.rxq) * u32::from(g.rxd) + u32::from(g.txq) * u32::from(g.txd))
-        .sum();
+///
+/// # Errors
+/// They cannot, with ports that were granted this.
+pub fn check_pool<'a>(
+    config: &Appliance,
+    ports: impl Iterator<Item = &'a Granted>,
+    lcores: usize,
+) -> Result<()> {
+    let descriptors: u32 =
+        ports.map(|g| u32::from(g.rxq) * u32::from(g.rxd) + u32::from(g.txq) * u32::from(g.txd)).sum();
     let needed = descriptors + lcores as u32 * (config.mbcache + u32::from(config.burst));
     if config.mbufs < needed {
         bail!(

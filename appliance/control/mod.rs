@@ -38,6 +38,7 @@ pub mod request;
 pub mod rows;
 pub mod server;
 pub mod show;
+mod sleeps;
 pub mod source;
 pub mod spread;
 pub mod start;

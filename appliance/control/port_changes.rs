@@ -11,7 +11,7 @@ mod adding;
 mod removing;
 mod setting;
 
-use super::{Control, plan::Plan, ports::PortHandle, spread::Move};
+use super::{Control, devices::DeviceSource, plan::Plan, ports::PortHandle, spread::Move};
 use crate::lcore::{changes::Change, tx_port::TxPort};
 use crate::pipeline::ports::Port;
 use std::{collections::VecDeque, sync::Arc};
@@ -22,14 +22,18 @@ use tokio::sync::oneshot;
 /// A change of the ports.
 #[derive(Debug)]
 pub enum PortChange {
-    /// Another port, and its socket if it is a vhost-user port.
-    Add(Box<config::Port>, Option<config::Vhost>),
+    /// Another port, and what its device is made of.
+    Add(Box<config::Port>, DeviceSource),
     /// The port of this name is removed.
     Remove(String),
     /// The vif of this name has other addresses, or may send other frames.
     Set(Box<config::Port>),
     /// This lcore polls a receive queue of the port of this name.
     Poll(String, u16, u32),
+    /// There is a virtual device for no port, made by this string.
+    AddDevice(String),
+    /// There is no such device any more.
+    RemoveDevice(String),
 }
 
 /// How a list of changes has ended.
@@ -181,10 +185,12 @@ impl Control {
                 // A device that is not in service comes before what the operator wants next.
                 None if self.begin_device_job(now_ms) => Ok(()),
                 None => match self.port_changes.next() {
-                    Some(PortChange::Add(port, vhost)) => self.begin_adding(now_ms, *port, vhost),
+                    Some(PortChange::Add(port, source)) => self.begin_adding(now_ms, *port, &source),
                     Some(PortChange::Remove(name)) => self.begin_removing(now_ms, &name),
                     Some(PortChange::Set(port)) => self.begin_setting(now_ms, *port),
                     Some(PortChange::Poll(name, queue, lcore)) => self.begin_moving(&name, queue, lcore),
+                    Some(PortChange::AddDevice(vdev)) => self.add_device(vdev),
+                    Some(PortChange::RemoveDevice(vdev)) => self.remove_device(vdev),
                     None => return,
                 },
             };

@@ -190,6 +190,11 @@ impl Ports {
         self.handles.iter().map(|(number, handle)| (*number, handle))
     }
 
+    /// What is held of each port, with the port as the operator wants it.
+    pub fn running(&self) -> impl Iterator<Item = (&PortHandle, &config::Port)> {
+        self.handles().filter_map(|(number, handle)| Some((handle, self.wanted.get(&number)?)))
+    }
+
     /// The same, to clear counters.
     pub fn handles_mut(&mut self) -> impl Iterator<Item = &mut PortHandle> {
         self.handles.values_mut()

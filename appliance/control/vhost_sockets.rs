@@ -29,6 +29,11 @@ pub fn prepare_socket(vhost: &Vhost) -> Result<()> {
     if vhost.client { Ok(()) } else { remove_if_dead(&vhost.path) }
 }
 
+/// Makes the folder of the socket of another virtual device.
+pub fn prepare_folder(vdev: &str) -> Result<()> {
+    socket_path(vdev).and_then(Path::parent).map_or(Ok(()), make_folder)
+}
+
 fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| {
         format!(

@@ -49,6 +49,8 @@ pub enum Change {
     Take(Option<(PortRxQueue, usize)>),
     /// A queue that this lcore gave away is polled again.
     Arrived,
+    /// The lcore sleeps no longer than so many microseconds, or polls.
+    LongestSleep(Option<u32>),
 }
 
 /// How long an lcore tries to give a queue away.

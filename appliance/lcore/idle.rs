@@ -40,6 +40,11 @@ impl Idle {
         Self { cap_us, poll_cycles, last_work_tsc: 0, next_us: FIRST_US }
     }
 
+    /// Another longest sleep, as in [`Idle::new`].
+    pub const fn set_longest(&mut self, cap_us: Option<u32>) {
+        self.cap_us = cap_us;
+    }
+
     /// How long to sleep after a round that moved `work` frames and ended at TSC `now`.
     #[inline]
     pub fn after(&mut self, work: usize, now: u64) -> Option<Duration> {
@@ -90,6 +95,19 @@ mod tests {
         assert_eq!(longest_sleep_us(512, 1_000), 324);
         assert_eq!(longest_sleep_us(512, 100_000), 0);
         assert_eq!(longest_sleep_us(4096, 25_000), 90);
+    }
+
+    #[test]
+    fn the_longest_sleep_changes() {
+        let mut idle = Idle::new(Some(100), 0);
+        let mut sleeps = |cap: Option<u32>| {
+            idle.set_longest(cap);
+            [1, 2, 3].map(|now| idle.after(0, now).map(|pause| pause.as_micros()))
+        };
+        assert_eq!(sleeps(Some(100)), [Some(1), Some(2), Some(4)]);
+        assert_eq!(sleeps(Some(5)), [Some(5); 3]);
+        assert_eq!(sleeps(None), [None; 3]);
+        assert_eq!(sleeps(Some(100)), [Some(10), Some(20), Some(40)]);
     }
 
     #[test]

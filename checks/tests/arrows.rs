@@ -155,8 +155,9 @@ const CONTROL: &[modules::Rule] = &[
     modules::Rule { module: "control::vhost_sockets", uses: &[] },
     modules::Rule {
         module: "control::devices",
-        uses: &["control::connect", "control::mtu", "control::plan"],
+        uses: &["control::connect", "control::mtu", "control::plan", "control::vhost_sockets"],
     },
+    modules::Rule { module: "control::sleeps", uses: &["control::ports"] },
     modules::Rule { module: "control::device_state", uses: &[] },
     modules::Rule {
         module: "control::device_events",
@@ -171,14 +172,7 @@ const CONTROL: &[modules::Rule] = &[
     },
     modules::Rule {
         module: "control::port_changes",
-        uses: &[
-            "control::connect",
-            "control::devices",
-            "control::plan",
-            "control::ports",
-            "control::spread",
-            "control::vhost_sockets",
-        ],
+        uses: &["control::connect", "control::devices", "control::plan", "control::ports", "control::spread"],
     },
     modules::Rule {
         module: "migration::driver",
@@ -200,7 +194,13 @@ const CONTROL: &[modules::Rule] = &[
     modules::Rule { module: "control::source", uses: &[] },
     modules::Rule {
         module: "control::changes",
-        uses: &["control::plan", "control::port_changes", "control::request", "control::source"],
+        uses: &[
+            "control::devices",
+            "control::plan",
+            "control::port_changes",
+            "control::request",
+            "control::source",
+        ],
     },
     modules::Rule { module: "control::reports", uses: &["control::effects"] },
     modules::Rule {
@@ -227,6 +227,7 @@ const CONTROL: &[modules::Rule] = &[
             "control::replica",
             "control::request",
             "control::server",
+            "control::sleeps",
             "control::source",
             "control::spread",
             "control::stations",

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod devices;
 mod program;
 
-use program::{PATIENCE, Program, refusal, write};
+use program::{Program, refusal, write};
 use serde_json::json;
-use std::time::{Duration, Instant};
 use stopover_ctl::ChangeQuery;
 
 #[test]
@@ -116,12 +116,7 @@ fn nothing_is_left_of_ports_that_are_gone() {
         program.add(&program.vif("vm1", round)).unwrap();
         program.delete("vm1").unwrap();
     }
-    // Connections come and go too: those of the requests, and attempts to reach the board.
-    let began = Instant::now();
-    while program.files() > files {
-        assert!(began.elapsed() < PATIENCE, "{} files are open, before {files}", program.files());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    program.wait_files(files);
     assert_eq!(program.queues().concat(), ["ul0:0"]);
 }
 

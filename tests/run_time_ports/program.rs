@@ -6,14 +6,16 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-use stopover_ctl::{ChangeQuery, ChangeReport, Client, ClientError};
+use stopover_ctl::{ChangeQuery, ChangeReport, Client, ClientError, FwdStats, PortInfo};
 use tempfile::TempDir;
 
 const CONFIG: &str = r#"(
     name: "gw",
     eal: ["--lcores", "0@0,1@0,2@0", "--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64"],
     vdevs: ["net_null0,no-rx=1"],
-    mbufs: 4096,
+    mbufs: 4200,
+    rxd: 64,
+    txd: 64,
     mbcache: 32,
     ctl: "DIR/ctl.sock",
     ports: [
@@ -29,7 +31,7 @@ const CONFIG: &str = r#"(
 "#;
 
 /// After this time it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Program {
     pub dir: TempDir,
@@ -100,15 +102,42 @@ impl Program {
         self.rt.block_on(self.client().reload(ChangeQuery::default()))
     }
 
+    pub fn ports(&self) -> Vec<PortInfo> {
+        self.rt.block_on(self.client().ports()).unwrap()
+    }
+
     pub fn names(&self) -> Vec<String> {
-        let ports = self.rt.block_on(self.client().ports()).unwrap();
-        ports.into_iter().map(|port| port.name).collect()
+        self.ports().into_iter().map(|port| port.name).collect()
+    }
+
+    pub fn fwd(&self) -> FwdStats {
+        self.rt.block_on(self.client().fwd()).unwrap()
+    }
+
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !condition() {
+            assert!(began.elapsed() < PATIENCE, "not: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The queues of each lcore.
     pub fn queues(&self) -> Vec<Vec<String>> {
         let lcores = self.rt.block_on(self.client().lcores()).unwrap();
         lcores.into_iter().map(|lcore| lcore.queues).collect()
+    }
+
+    /// Waits until no more files are open than before.
+    #[track_caller]
+    pub fn wait_files(&self, before: usize) {
+        // Connections come and go too: those of the requests, and attempts to reach the board.
+        let began = Instant::now();
+        while self.files() > before {
+            assert!(began.elapsed() < PATIENCE, "{} files are open, before {before}", self.files());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn files(&self) -> usize {

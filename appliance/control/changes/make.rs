@@ -2,7 +2,7 @@
 //! subsystems in step with it.
 
 use super::Control;
-use crate::control::{plan, port_changes::PortChange};
+use crate::control::{devices::DeviceSource, plan, port_changes::PortChange};
 use crate::underlay::NextHops;
 use std::sync::Arc;
 use stopover_config::appliance::{
@@ -14,8 +14,7 @@ use stopover_config::appliance::{
 /// `after`: the configuration with them.
 pub(super) fn port_changes(changes: &[Change], after: &Appliance) -> Vec<PortChange> {
     let add = |setup: &PortSetup| {
-        let vhost = setup.vdev.as_deref().and_then(Vhost::from_vdev);
-        PortChange::Add(Box::new(setup.port.clone()), vhost)
+        PortChange::Add(Box::new(setup.port.clone()), DeviceSource::of(after, &setup.port.device))
     };
     let of = |change: &Change| match change {
         Change::PortRemoved(setup) => vec![PortChange::Remove(setup.port.name.clone())],
@@ -29,7 +28,8 @@ pub(super) fn port_changes(changes: &[Change], after: &Appliance) -> Vec<PortCha
                 Vec::new()
             }
         }
-        Change::Setting { .. } | Change::SpareVdevs { .. } => Vec::new(),
+        Change::Setting { .. } => Vec::new(),
+        Change::SpareVdevs { was, is } => spare_devices(was, is, after),
         Change::RowRemoved(_) | Change::RowPut { .. } | Change::Queues { is: None, .. } => Vec::new(),
         Change::Queues { is: Some(is), .. } => {
             let of_lcore = |(lcore, queues): (&u32, &Vec<(String, u16)>)| {
@@ -44,11 +44,22 @@ pub(super) fn port_changes(changes: &[Change], after: &Appliance) -> Vec<PortCha
     // What one port gives up another may have: addresses, sockets, devices.
     all.sort_by_key(|change| match change {
         PortChange::Remove(_) => 0,
-        PortChange::Set(_) => 1,
-        PortChange::Add(..) => 2,
-        PortChange::Poll(..) => 3,
+        PortChange::RemoveDevice(_) => 1,
+        PortChange::AddDevice(_) => 2,
+        PortChange::Set(_) => 3,
+        PortChange::Add(..) => 4,
+        PortChange::Poll(..) => 5,
     });
     all
+}
+
+/// Devices without a port, such as the members of a bond. A port may have one of them next.
+fn spare_devices(was: &[String], is: &[String], after: &Appliance) -> Vec<PortChange> {
+    let is_dpdk = |vdev: &&String| Vhost::from_vdev(vdev).is_none();
+    let gone = was.iter().filter(|vdev| !after.vdevs.contains(vdev)).filter(is_dpdk);
+    let new = is.iter().filter(|vdev| !was.contains(vdev)).filter(is_dpdk);
+    let gone = gone.cloned().map(PortChange::RemoveDevice);
+    gone.chain(new.cloned().map(PortChange::AddDevice)).collect()
 }
 
 /// The queues of added ports that the key `lcores` names.

@@ -10,7 +10,7 @@ mod refuse;
 mod store;
 
 use super::{
-    Control,
+    Control, devices,
     port_changes::Outcome,
     request::{Answer, ConfigChange, Reply},
     source::{Proposal, Source},
@@ -135,6 +135,10 @@ impl Control {
             return answer(reply, Ok(ChangeReport { made: false, changes: lines, notes: proposal.notes }));
         }
         if let Some(error) = refuse::all_of(&lines) {
+            return answer(reply, Err(error));
+        }
+        if let Err(e) = devices::check_number(&self.config.with(&proposal.changes)) {
+            let error = ApiError::new(format!("{e:#}"), "ports with which it could start", "remove one");
             return answer(reply, Err(error));
         }
         if proposal.source.state() == self.changes.source.state() {

@@ -3,7 +3,7 @@
 
 use super::Control;
 use stopover_config::appliance::{
-    Dscp, Role, Vhost,
+    Dscp, Role,
     diff::{Change, Field, Needs, PortSetup},
 };
 use stopover_ctl::{ApiError, ChangeLine, ChangeNeeds, ChangeQuery};
@@ -79,8 +79,7 @@ impl Control {
 fn is_possible(change: &Change, field: Option<Field>) -> bool {
     match (change, field) {
         (Change::PortChanged { was, is, .. }, Some(field)) => is_field_possible(field, was, is),
-        (Change::PortAdded(setup), _) => is_for_guests(setup) && is_vhost(setup),
-        (Change::PortRemoved(setup), _) => is_for_guests(setup),
+        (Change::PortAdded(setup) | Change::PortRemoved(setup), _) => is_for_guests(setup),
         (Change::PortChanged { .. }, None) => false,
         (
             Change::Setting { .. }
@@ -96,11 +95,6 @@ fn is_possible(change: &Change, field: Option<Field>) -> bool {
 /// An underlay port is known to many parts of the appliance.
 const fn is_for_guests(setup: &PortSetup) -> bool {
     matches!(setup.port.role, Role::Vif(_) | Role::Segment(_))
-}
-
-/// Other devices are created by EAL at the start.
-fn is_vhost(setup: &PortSetup) -> bool {
-    setup.vdev.as_deref().is_some_and(|vdev| Vhost::from_vdev(vdev).is_some())
 }
 
 fn is_field_possible(field: Field, was: &PortSetup, is: &PortSetup) -> bool {
@@ -120,7 +114,7 @@ fn is_field_possible(field: Field, was: &PortSetup, is: &PortSetup) -> bool {
         | Field::Role
         | Field::Vni
         | Field::Mac
-        | Field::Vlans => [was, is].into_iter().all(|setup| is_for_guests(setup) && is_vhost(setup)),
+        | Field::Vlans => [was, is].into_iter().all(is_for_guests),
         Field::Addresses | Field::SharedAddresses => is_for_guests(is),
         Field::Guard | Field::Allowed | Field::Router | Field::DhcpServer => true,
         Field::Vlan | Field::UdpPort | Field::Udp6ZeroChecksum => false,

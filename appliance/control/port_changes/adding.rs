@@ -5,11 +5,10 @@ use super::{Adding, Outcome, PortChange, Step, refused};
 use crate::control::{
     Control,
     connect::{Connected, Started},
-    devices,
+    devices::{self, DeviceSource},
     plan::{Facts, Plan},
     ports::PortHandle,
     spread::QueueAt,
-    vhost_sockets,
 };
 use crate::lcore::{
     changes::{Change, MAX_RX_QUEUES},
@@ -21,17 +20,12 @@ use dpdk::RxQueue;
 use stopover_config::appliance as config;
 
 impl Control {
-    pub(super) fn begin_adding(
-        &mut self,
-        now_ms: u64,
-        port: config::Port,
-        vhost: Option<config::Vhost>,
-    ) -> Outcome {
+    pub(super) fn begin_adding(&mut self, now_ms: u64, port: config::Port, source: &DeviceSource) -> Outcome {
         let number = self
             .ports
             .free_number(now_ms)
             .ok_or_else(|| refused("a port more than there can be", "at most 1024 ports", "remove one"))?;
-        let begun = self.begin_adding_at(number, now_ms, port, vhost);
+        let begun = self.begin_adding_at(number, now_ms, port, source);
         if begun.is_err() {
             self.ports.return_number(number);
         }
@@ -43,7 +37,7 @@ impl Control {
         number: u16,
         now_ms: u64,
         port: config::Port,
-        vhost: Option<config::Vhost>,
+        source: &DeviceSource,
     ) -> Outcome {
         if matches!(port.role, config::Role::Underlay(_)) {
             return Err(refused("an underlay port", "a vif or a segment", "restart the appliance with it"));
@@ -55,12 +49,18 @@ impl Control {
         }
         let name = port.name.clone();
         let lcores = self.ports.lcores().len();
-        let opened = self.open(&port, vhost, lcores).map_err(|e| {
+        let opened = self.open(&port, source, lcores).map_err(|e| {
             refused(&format!("{e:#}"), "a device that can be opened", "see the appliance's log")
         });
-        let (facts, started) = opened?;
-        let full = |full| refused(&format!("{full}"), "room in the tables", "remove networks or ports");
-        let plan = Plan::of_port(number, &port, &facts, &mut self.tables).map_err(full)?;
+        let (is_new, facts, started) = opened?;
+        let plan = match Plan::of_port(number, &port, &facts, &mut self.tables) {
+            Ok(plan) => plan,
+            Err(full) => {
+                drop(started);
+                source.give_back(&self.eal, is_new);
+                return Err(refused(&format!("{full}"), "room in the tables", "remove networks or ports"));
+            }
+        };
         let Some(stage) = plan.ports.first().cloned() else { return Ok(()) };
         match &stage.role {
             Role::Vif(vif) => {
@@ -76,6 +76,7 @@ impl Control {
         }
         let Connected { mut handle, tx_ports, rx } =
             self.connect(number, &name, &stage.role, started, lcores);
+        self.limit_sleeps(Some((&handle, &port)));
         self.ports.want(number, port);
         let polled = self.spread_queues(number, rx, &mut handle);
         self.give_stage(number, stage);
@@ -85,22 +86,58 @@ impl Control {
             let polled = polled.next().unwrap_or_default();
             vec![Change::TxPort(number, tx_port), Change::Poll(polled)]
         });
+        if let DeviceSource::Driver(devargs) = source
+            && !is_new
+        {
+            self.port_changes.begun(PortChange::AddDevice(devargs.clone()));
+        }
         self.port_changes.begun(PortChange::Remove(name));
         let adding = Adding { number, plan, handle };
         self.port_changes.step = Some(Step::Adding(Box::new(adding)));
         Ok(())
     }
 
-    /// Opens and starts the device of a port.
+    /// Opens and starts the device of a port. Returns whether DPDK did not have the device before. After an error it has
+    /// what it had.
     fn open(
         &self,
         port: &config::Port,
-        vhost: Option<config::Vhost>,
+        source: &DeviceSource,
+        lcores: usize,
+    ) -> anyhow::Result<(bool, Facts, Started)> {
+        let is_new = source.prepare(&self.eal)?;
+        match self.start(port, source, lcores) {
+            Ok((facts, started)) => Ok((is_new, facts, started)),
+            Err(e) => {
+                source.give_back(&self.eal, is_new);
+                Err(e)
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        port: &config::Port,
+        source: &DeviceSource,
         lcores: usize,
     ) -> anyhow::Result<(Facts, Started)> {
-        vhost.iter().try_for_each(vhost_sockets::prepare_socket)?;
-        let ready = devices::configure(&self.eal, &self.config, port, vhost, (lcores, self.ports.pool()))?;
+        let pool = (lcores, self.ports.pool());
+        let ready = devices::configure(&self.eal, &self.config, port, source.vhost(), pool)?;
+        let others = self.ports.handles().map(|(_, handle)| handle.device.granted());
+        devices::check_pool(&self.config, others.chain([ready.granted()]), lcores)?;
         Ok((ready.facts, ready.start(&port.name)?))
+    }
+
+    /// A device for no port.
+    pub(super) fn add_device(&mut self, vdev: String) -> Outcome {
+        let created = DeviceSource::Driver(vdev.clone()).prepare(&self.eal);
+        let is_new = created.map_err(|e| {
+            refused(&format!("vdevs: {e:#}"), "a device that can be opened", "correct `vdevs`")
+        })?;
+        if is_new {
+            self.port_changes.begun(PortChange::RemoveDevice(vdev));
+        }
+        Ok(())
     }
 
     /// Gives each receive queue to the lcore that polls the fewest. Returns what each lcore polls of the port.
@@ -144,7 +181,9 @@ impl Control {
         self.execute(now_ms, blocked);
         let name = handle.name.clone();
         self.ports.insert(number, handle);
-        self.device_events.add(number);
+        if let Some(port) = self.ports.wanted_at(number) {
+            self.device_events.add(number, &port.device, &self.eal, self.ports.waker());
+        }
         if let Some(Role::Vif(vif)) = self.ports.role(number) {
             let key = (vif.network.bd, vif.mac);
             self.migrate(now_ms, |migrations| migrations.on_vif_added(now_ms, key));

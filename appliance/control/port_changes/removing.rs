@@ -2,7 +2,8 @@
 
 use super::{Outcome, PortChange, Step, refused};
 use crate::control::{
-    Control, devices,
+    Control,
+    devices::{self, DeviceSource},
     plan::networks_of,
     ports::{LcoreHandle, PortHandle},
 };
@@ -36,8 +37,8 @@ impl Control {
         }
         self.device_events.remove(number);
         if let Some(port) = self.ports.wanted_at(number).cloned() {
-            let vhost = self.config.vhost(port.device.as_str());
-            self.port_changes.begun(PortChange::Add(Box::new(port), vhost));
+            let source = DeviceSource::of(&self.config, &port.device);
+            self.port_changes.begun(PortChange::Add(Box::new(port), source));
         }
         self.migrate(now_ms, |migrations| migrations.remove_vif(now_ms, number));
         let effects = self.stations.remove_port(&mut self.tables, number);
@@ -62,6 +63,16 @@ impl Control {
         Ok(())
     }
 
+    /// A device of no port is gone.
+    pub(super) fn remove_device(&mut self, vdev: String) -> Outcome {
+        let name = vdev.split_once(',').map_or(vdev.as_str(), |(name, _)| name).trim();
+        dpdk::Device::remove(&self.eal, name).map_err(|e| {
+            refused(&format!("vdevs: {e}"), "a device that nothing uses", "remove what uses it, too")
+        })?;
+        self.port_changes.begun(PortChange::AddDevice(vdev));
+        Ok(())
+    }
+
     /// Networks of a port that have no segment here any more are only followed.
     fn leave_networks(&self, number: u16) {
         let Some(port) = self.ports.wanted_at(number) else { return };
@@ -74,13 +85,16 @@ impl Control {
 
     /// No lcore has the port any more.
     pub(super) fn finish_removing(&mut self, now_ms: u64, number: u16) {
-        let Some(PortHandle { name, device, .. }) = self.ports.remove(now_ms, number) else { return };
-        if let Err(e) = device.stop() {
-            log::error!("port {name}: {e}");
+        let Some(PortHandle { name, device, vhost, .. }) = self.ports.remove(now_ms, number) else { return };
+        // Another port may have the device next.
+        let closed = if vhost.is_some() { device.stop() } else { device.close() };
+        if let Err(e) = closed {
+            log::error!(port = name; "port {name}: {e}");
         }
         for LcoreHandle { queues, .. } in self.ports.lcores_mut() {
             queues.retain(|queue| queue.port != number);
         }
+        self.limit_sleeps(None);
         log::info!(port = name; "port {name} is removed");
     }
 }

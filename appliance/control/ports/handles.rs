@@ -66,6 +66,8 @@ pub struct LcoreHandle {
     pub rings: Rings,
     /// It sleeps because there is no work.
     pub asleep: Arc<AtomicBool>,
+    /// Its longest sleep, in microseconds; `None`: it polls.
+    pub longest_sleep_us: Option<u32>,
     /// Set to stop it.
     pub stop: Arc<AtomicBool>,
     /// Its job.

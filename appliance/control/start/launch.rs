@@ -5,14 +5,15 @@ use crate::control::{
     Control,
     connect::Started,
     ports::{LcoreHandle, PortHandle, queues::RING},
+    sleeps,
     spread::QueueAt,
 };
 use crate::lcore::{
-    bonds::{Bonds, LONGEST_SLEEP},
+    bonds::Bonds,
     changes::SlowChanges,
     counters::LcoreCounters,
     egress::{LcoreEgress, Rings},
-    idle::{Idle, longest_sleep_us},
+    idle::Idle,
     rx_coalesce::defer_cycles,
     rx_queue::PortRxQueue,
     tx_port::TxPort,
@@ -27,7 +28,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
 };
-use stopover_config::appliance::{self as config, QueueRef};
+use stopover_config::appliance::QueueRef;
 use stopover_lockfree::barrier::{Barrier, Member};
 
 /// Assigns the queues to the lcores and starts these.
@@ -50,7 +51,12 @@ pub(super) fn launch(
         ports.push(connected.handle);
         rx.push(connected.rx.into_iter().map(Some).collect::<Vec<_>>());
     }
-    let sleeps = sleeps(control, &ports);
+    let running = ports.iter().zip(control.ports.wanted().map(|(_, port)| port));
+    let (longest, why) = sleeps::longest(control.config.idle, running);
+    if let Some(why) = why {
+        log::info!("{why}");
+    }
+    let sleeps = (longest, sleeps::poll_us(control.config.idle));
     let mut lcores = Vec::new();
     let barrier = Barrier::new(assigned.len());
     for (number, (((lcore, queues), view), tx_ports)) in assigned.iter().zip(views).zip(tx_ports).enumerate()
@@ -69,32 +75,6 @@ pub(super) fn launch(
         lcores.push(handle);
     }
     Ok((ports, lcores))
-}
-
-/// The speed of a NIC that does not tell its own, in Mbit/s.
-const USUAL_MBPS: u32 = 10_000;
-
-/// The longest sleep of lcores and how long they poll before the first, in microseconds. No sleep is so long that the
-/// receive ring of a NIC overruns, or of a bond of NICs, nor a bond is polled too rarely; any lcore may get any queue.
-fn sleeps(control: &Control, ports: &[PortHandle]) -> (Option<u32>, u32) {
-    let config::Idle::Adaptive { cap_us, poll_us } = control.config.idle else { return (None, 0) };
-    let is_bond = |port: &PortHandle| port.device.info().is_bond();
-    let nics = ports.iter().zip(control.ports.wanted());
-    let nics =
-        nics.filter(|(handle, (_, port))| matches!(port.device, config::Device::Pci(_)) || is_bond(handle));
-    let mut cap_us = u64::from(cap_us);
-    if ports.iter().any(is_bond) {
-        cap_us = cap_us.min(LONGEST_SLEEP.as_micros() as u64);
-    }
-    for (port, _) in nics {
-        let mbps = port.device.link().speed_mbps.unwrap_or(USUAL_MBPS);
-        let longest = longest_sleep_us(port.device.granted().rxd, mbps);
-        if longest < cap_us {
-            log::info!(port = port.name, cap_us = longest; "port {}: lcores sleep for {longest} us at most, in which its ring of {} descriptors does not overrun at {mbps} Mbit/s", port.name, port.device.granted().rxd);
-            cap_us = longest;
-        }
-    }
-    (u32::try_from(cap_us).ok().filter(|cap| *cap > 0), poll_us)
 }
 
 /// Starts one lcore. The names of its queues are left empty.
@@ -155,7 +135,16 @@ fn launch_lcore(
         };
         worker.run();
     })?;
-    Ok(LcoreHandle { lcore, queues: Vec::new(), counters, rings, asleep, stop, job: Some(job) })
+    Ok(LcoreHandle {
+        lcore,
+        queues: Vec::new(),
+        counters,
+        rings,
+        asleep,
+        longest_sleep_us: cap_us,
+        stop,
+        job: Some(job),
+    })
 }
 
 /// One lcore's share of the hold.

@@ -128,6 +128,7 @@ impl Worker {
                     }
                 }
             }
+            Change::LongestSleep(cap_us) => self.idle.set_longest(*cap_us),
             Change::Arrived => self.egress.markers.barrier.arrived(),
             // Not in one round.
             Change::Release { .. } | Change::Take(_) => {}

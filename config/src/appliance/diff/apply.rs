@@ -16,7 +16,7 @@ pub(super) fn apply(was: &Appliance, changes: &[Change]) -> Appliance {
     for change in changes {
         match change {
             Change::Setting { is, .. } => is.set(&mut to),
-            Change::SpareVdevs { was, is, .. } => {
+            Change::SpareVdevs { was, is } => {
                 was.iter().for_each(|vdev| remove_vdev(&mut to, vdev));
                 to.vdevs.extend(is.iter().cloned());
             }

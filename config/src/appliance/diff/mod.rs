@@ -52,8 +52,6 @@ pub enum Change {
         was: Vec<String>,
         /// The new ones.
         is: Vec<String>,
-        /// Those of the new ones that EAL did not create for any purpose.
-        missing: Vec<String>,
     },
     /// A row of `declared` is gone.
     RowRemoved(DeclaredRow),
@@ -101,7 +99,6 @@ impl Change {
     pub fn needs(&self) -> Needs {
         match self {
             Self::Setting { is, .. } => is.needs(),
-            Self::SpareVdevs { missing, .. } if !missing.is_empty() => Needs::Restart,
             Self::PortChanged { fields, .. } => {
                 fields.iter().map(|change| change.field.needs()).max().unwrap_or(Needs::Nothing)
             }
@@ -136,7 +133,7 @@ impl Change {
             Self::Setting { was, is } => {
                 one(format!("`{}` changes from {} to {}", is.key(), was.value(), is.value()))
             }
-            Self::SpareVdevs { was, is, .. } => one(format!(
+            Self::SpareVdevs { was, is } => one(format!(
                 "virtual devices without a port change from {} to {}",
                 text::list(was),
                 text::list(is)

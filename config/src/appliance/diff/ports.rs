@@ -322,8 +322,7 @@ impl Appliance {
 
 pub(super) fn spare_vdevs(was: &Appliance, is: &Appliance) -> Option<Change> {
     let (before, after) = (was.spare_vdevs(), is.spare_vdevs());
-    let missing = after.iter().filter(|vdev| !was.vdevs.contains(vdev)).cloned().collect();
-    (before != after).then_some(Change::SpareVdevs { was: before, is: after, missing })
+    (before != after).then_some(Change::SpareVdevs { was: before, is: after })
 }
 
 /// Ports that are gone, then changed ones, then new ones.
