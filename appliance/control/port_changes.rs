@@ -36,8 +36,20 @@ pub enum PortChange {
     RemoveDevice(String),
 }
 
+/// How a change has ended, or a part of it.
+type Outcome = Result<(), ApiError>;
+
+/// Why a list of changes was not made.
+#[derive(Debug)]
+pub struct Failure {
+    /// The error of the change that could not be made.
+    pub error: ApiError,
+    /// Changes before it that could not be taken back: the port of each, and why. All others are taken back.
+    pub kept: Vec<(String, ApiError)>,
+}
+
 /// How a list of changes has ended.
-pub type Outcome = Result<(), ApiError>;
+pub type Ended = Result<(), Failure>;
 
 /// Changes under way, and those that wait.
 #[derive(Default)]
@@ -51,9 +63,9 @@ struct List {
     left: VecDeque<PortChange>,
     /// What takes back those that were made, the last first.
     undo: VecDeque<PortChange>,
-    /// Why the list is being taken back.
-    error: Option<ApiError>,
-    reply: oneshot::Sender<Outcome>,
+    /// Why the list is being taken back, and what of it cannot.
+    failure: Option<Failure>,
+    reply: oneshot::Sender<Ended>,
 }
 
 /// What every lcore is doing.
@@ -91,8 +103,8 @@ impl std::fmt::Debug for PortChanges {
 
 impl PortChanges {
     /// Makes these changes, in this order, after those that wait. The outcome is sent to `reply`.
-    pub fn push(&mut self, changes: Vec<PortChange>, reply: oneshot::Sender<Outcome>) {
-        self.lists.push_back(List { left: changes.into(), undo: VecDeque::new(), error: None, reply });
+    pub fn push(&mut self, changes: Vec<PortChange>, reply: oneshot::Sender<Ended>) {
+        self.lists.push_back(List { left: changes.into(), undo: VecDeque::new(), failure: None, reply });
     }
 
     /// Whether nothing waits or is under way.
@@ -117,9 +129,9 @@ impl PortChanges {
             if let Some(change) = list.left.pop_front() {
                 return Some(change);
             }
-            if let Some(List { error, reply, .. }) = self.lists.pop_front() {
-                // The client may have disconnected.
-                let _ = reply.send(error.map_or(Ok(()), Err));
+            if let Some(List { failure, reply, .. }) = self.lists.pop_front() {
+                // Nobody may wait for it.
+                let _ = reply.send(failure.map_or(Ok(()), Err));
             }
         }
         None
@@ -127,7 +139,7 @@ impl PortChanges {
 
     /// Whether the list under way is being taken back.
     fn takes_back(&self) -> bool {
-        self.lists.front().is_some_and(|list| list.error.is_some())
+        self.lists.front().is_some_and(|list| list.failure.is_some())
     }
 
     /// A change was begun, and this takes it back.
@@ -137,13 +149,14 @@ impl PortChanges {
         }
     }
 
-    /// A change could not be begun: those before it are taken back.
-    fn failed(&mut self, error: ApiError) {
+    /// A change of this port could not be made: those before it are taken back. What cannot be taken back stays, and the
+    /// rest is taken back all the same.
+    fn failed(&mut self, port: String, error: ApiError) {
         let Some(list) = self.lists.front_mut() else { return };
-        if list.error.is_some() {
-            return log::error!("a change of ports cannot be taken back: {error}");
+        if let Some(failure) = &mut list.failure {
+            return failure.kept.push((port, error));
         }
-        list.error = Some(error);
+        list.failure = Some(Failure { error, kept: Vec::new() });
         list.left = std::mem::take(&mut list.undo);
     }
 }
@@ -154,49 +167,58 @@ impl Control {
         // Also what was given outside a change of ports: this thread does not sleep while something of it is there.
         self.ports.has_changed();
         while self.has_port_changes(now_ms) && self.queue_moves.is_idle() && self.ports.has_changed() {
-            let done = match self.port_changes.step.take() {
-                Some(Step::Adding(adding)) => {
-                    self.finish_adding(now_ms, *adding);
-                    Ok(())
-                }
-                Some(Step::Closing(number)) => {
-                    self.ports.give_each(|_| vec![Change::TxPort(number, TxPort::Closed)]);
-                    self.port_changes.step = Some(Step::Draining(number));
-                    Ok(())
-                }
-                Some(Step::Draining(number)) => {
-                    self.give_stage(number, Port::ABSENT);
-                    self.port_changes.step = Some(Step::Removing(number));
-                    Ok(())
-                }
-                Some(Step::Removing(number)) => {
-                    self.finish_removing(now_ms, number);
-                    Ok(())
-                }
-                Some(Step::Leaving(number)) => {
-                    self.finish_leaving(now_ms, number);
-                    Ok(())
-                }
-                Some(Step::Returning(number)) => {
-                    self.finish_returning(now_ms, number);
-                    Ok(())
-                }
-                Some(Step::Handing(which, tries)) => self.continue_moving(which, tries),
+            match self.port_changes.step.take() {
+                Some(step) => self.take_step(now_ms, step),
                 // A device that is not in service comes before what the operator wants next.
-                None if self.begin_device_job(now_ms) => Ok(()),
+                None if self.begin_device_job(now_ms) => {}
                 None => match self.port_changes.next() {
-                    Some(PortChange::Add(port, source)) => self.begin_adding(now_ms, *port, &source),
-                    Some(PortChange::Remove(name)) => self.begin_removing(now_ms, &name),
-                    Some(PortChange::Set(port)) => self.begin_setting(now_ms, *port),
-                    Some(PortChange::Poll(name, queue, lcore)) => self.begin_moving(&name, queue, lcore),
-                    Some(PortChange::AddDevice(vdev)) => self.add_device(vdev),
-                    Some(PortChange::RemoveDevice(vdev)) => self.remove_device(vdev),
+                    Some(change) => self.begin(now_ms, change),
                     None => return,
                 },
-            };
-            if let Err(e) = done {
-                self.port_changes.failed(e);
             }
+        }
+    }
+
+    /// Every lcore has done this step.
+    fn take_step(&mut self, now_ms: u64, step: Step) {
+        match step {
+            Step::Adding(adding) => self.finish_adding(now_ms, *adding),
+            Step::Closing(number) => {
+                self.ports.give_each(|_| vec![Change::TxPort(number, TxPort::Closed)]);
+                self.port_changes.step = Some(Step::Draining(number));
+            }
+            Step::Draining(number) => {
+                self.give_stage(number, Port::ABSENT);
+                self.port_changes.step = Some(Step::Removing(number));
+            }
+            Step::Removing(number) => self.finish_removing(now_ms, number),
+            Step::Leaving(number) => self.finish_leaving(now_ms, number),
+            Step::Returning(number) => self.finish_returning(now_ms, number),
+            Step::Handing(which, tries) => {
+                if let Err(e) = self.continue_moving(which, tries) {
+                    self.port_changes.failed(self.ports.name(which.queue.port).to_owned(), e);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, now_ms: u64, change: PortChange) {
+        let (of, begun) = match change {
+            PortChange::Add(port, source) => (port.name.clone(), self.begin_adding(now_ms, *port, &source)),
+            PortChange::Remove(name) => {
+                let begun = self.begin_removing(now_ms, &name);
+                (name, begun)
+            }
+            PortChange::Set(port) => (port.name.clone(), self.begin_setting(now_ms, *port)),
+            PortChange::Poll(name, queue, lcore) => {
+                let begun = self.begin_moving(&name, queue, lcore);
+                (name, begun)
+            }
+            PortChange::AddDevice(vdev) => (vdev.clone(), self.add_device(vdev)),
+            PortChange::RemoveDevice(vdev) => (vdev.clone(), self.remove_device(vdev)),
+        };
+        if let Err(e) = begun {
+            self.port_changes.failed(of, e);
         }
     }
 

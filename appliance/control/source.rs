@@ -36,6 +36,8 @@ pub struct Proposal {
     pub changes: Vec<Change>,
     /// What else the operator has to know.
     pub notes: Vec<String>,
+    /// It is the whole of what the files have.
+    pub is_reload: bool,
 }
 
 impl Source {
@@ -77,6 +79,12 @@ impl Source {
     pub fn state(&self) -> State {
         let aside = self.aside.iter().map(|aside| &aside.port);
         State { ports: self.active.iter().chain(aside).cloned().collect() }
+    }
+
+    /// Whether it has a port that was added at run time, and is not overruled.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.active.iter().any(|port| port.name() == name)
     }
 
     /// What the configuration file overrules, a line for each port.
@@ -121,6 +129,7 @@ impl Source {
             file: self.path().map(shown),
             state_file: self.state_path().as_deref().map(shown),
             ports: active.chain(aside).collect(),
+            missing: Vec::new(),
         }
     }
 
@@ -143,7 +152,7 @@ impl Source {
         // It replaces one of its name that could not run.
         source.aside.retain(|aside| aside.port.name() != name);
         source.active.push(port);
-        Ok(Proposal { source, changes: diff(running, &wanted), notes: Vec::new() })
+        Ok(Proposal { source, changes: diff(running, &wanted), notes: Vec::new(), is_reload: false })
     }
 
     /// Other values of a port. `patch` is merged into it (RFC 7396).
@@ -167,7 +176,7 @@ impl Source {
             ));
         }
         let wanted = joined(&rest, port)?;
-        Ok(Proposal { changes: diff(running, &wanted), source, notes: Vec::new() })
+        Ok(Proposal { changes: diff(running, &wanted), source, notes: Vec::new(), is_reload: false })
     }
 
     /// A port less.
@@ -179,12 +188,12 @@ impl Source {
         if let Some(at) = source.active.iter().position(|port| port.name() == name) {
             let port = source.active.remove(at);
             let changes = diff(running, &running.without(&port));
-            return Ok(Proposal { source, changes, notes: Vec::new() });
+            return Ok(Proposal { source, changes, notes: Vec::new(), is_reload: false });
         }
         if let Some(at) = source.aside.iter().position(|aside| aside.port.name() == name) {
             source.aside.remove(at);
             let note = format!("port {name} was left out; it is not in the state file any more");
-            return Ok(Proposal { source, changes: Vec::new(), notes: vec![note] });
+            return Ok(Proposal { source, changes: Vec::new(), notes: vec![note], is_reload: false });
         }
         Err(self.no_port(running, name))
     }
@@ -197,7 +206,7 @@ impl Source {
         let notes = source.overruled();
         // They are reported now, and the state file is written without them.
         source.replaced.clear();
-        Proposal { source, changes: diff(running, &wanted), notes }
+        Proposal { source, changes: diff(running, &wanted), notes, is_reload: true }
     }
 
     fn no_port(&self, running: &Appliance, name: &str) -> ApiError {

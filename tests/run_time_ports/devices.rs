@@ -90,7 +90,7 @@ fn a_device_that_cannot_be_used_leaves_nothing() {
     let mut many = vif("vm1", "net_null1,no-rx=1", 1);
     many["rxq"] = json!(64);
     let why = refused(&many);
-    assert!(why.contains("mbufs: found 4200; expected at least 4544"), "{why}");
+    assert!(why.contains("mbufs: found 4300; expected at least 4544"), "{why}");
     let mut more = vif("vm1", "net_ring1,", 1);
     more["rxq"] = json!(64);
     let why = refused(&more);
@@ -129,6 +129,60 @@ fn there_are_no_more_devices_than_dpdk_has_room_for() {
     assert!(why.contains("found 33 beside vhost-user ports; expected at most 32"), "{why}");
     program.add(&program.vif("vm41", 41)).unwrap();
     assert_eq!(program.names().len(), 33);
+}
+
+/// A change that cannot be made, nor taken back: a port that was closed does not open again.
+#[test]
+fn a_port_that_does_not_open_again_is_missing_until_it_does() {
+    let program = Program::start("");
+    let path = program.dir.path().join("in.pcap");
+    // Little endian, microseconds, Ethernet.
+    let head: Vec<u8> =
+        [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1].into_iter().flat_map(u32::to_le_bytes).collect();
+    let pcap = |there: bool| if there { std::fs::write(&path, &head) } else { std::fs::remove_file(&path) };
+    pcap(true).unwrap();
+    let device = |n: u8| format!("net_pcap{n},rx_pcap={}", path.display());
+    let [of_file, added] = [1, 2].map(|n| vif(&format!("vm{n}"), &device(n), n));
+    let reload = |ports: &str| {
+        write(program.dir.path(), ports, "");
+        program.reload()
+    };
+    reload(&in_file(&of_file)).unwrap();
+    program.add(&added).unwrap();
+    program.add(&vif("vm3", "net_null3,no-rx=1", 3)).unwrap();
+
+    pcap(false).unwrap();
+    let missing = || program.config().missing.into_iter().map(|port| port.name).collect::<Vec<_>>();
+    let why = refusal(program.set("vm2", &json!({"device": "net_pcap2,rx_pcap=/nonexistent.pcap"}), true));
+    assert!(why.contains("/nonexistent.pcap") && why.contains("could not be changed back: vm2: "), "{why}");
+    let why = refusal(reload(&in_file(&vif("vm9", "net_nothing9,", 9))));
+    assert!(why.contains("net_nothing9") && why.contains("could not be changed back: vm1: "), "{why}");
+    assert_eq!(
+        (program.names(), missing()),
+        (vec!["ul0".into(), "vm3".into()], vec!["vm2".into(), "vm1".into()])
+    );
+    assert_eq!(program.log().matches("nor be taken back as a whole").count(), 2, "{}", program.log());
+
+    // Others come and go, and what is missing is tried with each reload.
+    program.delete("vm3").unwrap();
+    assert!(refusal(reload(&in_file(&of_file))).contains("in.pcap"));
+    assert_eq!(missing(), ["vm2", "vm1"]);
+    pcap(true).unwrap();
+    let report = program.reload().unwrap();
+    let lines: Vec<&str> = report.changes.iter().map(|line| line.what.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["port vm1 is added", "port vm2 is added"]);
+    assert_eq!(
+        (sorted(program.names()), missing()),
+        (vec!["ul0".into(), "vm1".into(), "vm2".into()], vec![])
+    );
+
+    // It can be deleted meanwhile, too.
+    pcap(false).unwrap();
+    refusal(program.set("vm2", &json!({"device": "net_pcap2,rx_pcap=/nonexistent.pcap"}), true));
+    assert_eq!(missing(), ["vm2"]);
+    program.delete("vm2").unwrap();
+    assert_eq!((program.names(), missing().len()), (vec!["ul0".into(), "vm1".into()], 0));
+    assert_eq!(program.reload().unwrap().changes, []);
 }
 
 /// Ports of the file, too, and devices that are members of a bond.

@@ -6,14 +6,14 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-use stopover_ctl::{ChangeQuery, ChangeReport, Client, ClientError, FwdStats, PortInfo};
+use stopover_ctl::{ChangeQuery, ChangeReport, Client, ClientError, ConfigState, FwdStats, PortInfo};
 use tempfile::TempDir;
 
 const CONFIG: &str = r#"(
     name: "gw",
     eal: ["--lcores", "0@0,1@0,2@0", "--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64"],
     vdevs: ["net_null0,no-rx=1"],
-    mbufs: 4200,
+    mbufs: 4300,
     rxd: 64,
     txd: 64,
     mbcache: 32,
@@ -108,6 +108,10 @@ impl Program {
 
     pub fn names(&self) -> Vec<String> {
         self.ports().into_iter().map(|port| port.name).collect()
+    }
+
+    pub fn config(&self) -> ConfigState {
+        self.rt.block_on(self.client().config()).unwrap()
     }
 
     pub fn fwd(&self) -> FwdStats {

@@ -3,22 +3,24 @@
 //!
 //! A request is checked as a whole, then what the state file is to hold is written, then the changes are made: after a
 //! crash in between the next start has them. What cannot be made is taken back from the state file. `refuse` decides what
-//! can be made now, `make` makes it, `store` writes the file. One request is worked on at a time, the others wait.
+//! can be made now, `make` makes it, `store` writes the file, `kept` is for what cannot be taken back. One request is worked on at a time, the others wait.
 
+mod kept;
 mod make;
 mod refuse;
 mod store;
 
 use super::{
     Control, devices,
-    port_changes::Outcome,
+    port_changes::{Ended, Failure},
     request::{Answer, ConfigChange, Reply},
     source::{Proposal, Source},
 };
 use anyhow::Result;
 use crossbeam::channel::Receiver;
 use std::{collections::VecDeque, io};
-use stopover_ctl::{ApiError, ChangeLine, ChangeQuery, ChangeReport, ConfigState};
+use stopover_config::appliance::Appliance;
+use stopover_ctl::{ApiError, ChangeLine, ChangeQuery, ChangeReport, ConfigState, MissingPort};
 use store::Writer;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -32,6 +34,8 @@ pub struct Changes {
     writer: Writer,
     under_way: Option<UnderWay>,
     waiting: VecDeque<(ConfigChange, ChangeQuery, ReplyTo)>,
+    /// Ports that do not run, because a change could not be taken back.
+    missing: Vec<MissingPort>,
 }
 
 /// A request whose state file is being written.
@@ -46,7 +50,7 @@ enum Stage {
     /// The new state is being written; then the changes are made.
     Storing(Proposal, ChangeQuery),
     /// Ports are added and removed; then the other changes are made, which cannot fail.
-    Ports(Proposal, Vec<ChangeLine>, oneshot::Receiver<Outcome>),
+    Ports(Proposal, Vec<ChangeLine>, oneshot::Receiver<Ended>),
     /// The changes could not be made, and the state of before is being written.
     Restoring(ApiError),
 }
@@ -57,7 +61,13 @@ impl Changes {
     /// # Errors
     /// No thread can be started.
     pub fn new(source: Source) -> Result<Self> {
-        Ok(Self { source, writer: Writer::start()?, under_way: None, waiting: VecDeque::new() })
+        Ok(Self {
+            source,
+            writer: Writer::start()?,
+            under_way: None,
+            waiting: VecDeque::new(),
+            missing: Vec::new(),
+        })
     }
 
     /// The state file has been written, or could not be.
@@ -69,7 +79,16 @@ impl Changes {
     /// For the operator.
     #[must_use]
     pub fn show(&self) -> ConfigState {
-        self.source.show()
+        ConfigState { missing: self.missing.clone(), ..self.source.show() }
+    }
+
+    /// Changes were made: ports that run now, or are in no file any more, are not missing.
+    fn forget_missing(&mut self, made: &Proposal, running: &Appliance) {
+        let (was, is) = (&self.source, &made.source);
+        self.missing.retain(|port| {
+            let runs = running.ports.iter().any(|other| other.name == port.name);
+            !runs && !made.is_reload && (is.has(&port.name) || !was.has(&port.name))
+        });
     }
 
     /// Has the state file written; its end is handled by [`Control::continue_change`].
@@ -191,10 +210,14 @@ impl Control {
                 self.make(self.now_ms(), &proposal.changes);
                 lines.iter().for_each(|line| log::info!("configuration: {}", line.what));
                 proposal.notes.iter().for_each(|note| log::warn!("{note}"));
+                self.changes.forget_missing(&proposal, &self.config);
                 self.changes.source = proposal.source;
                 answer(reply, Ok(ChangeReport { made: true, changes: lines, notes: proposal.notes }));
             }
-            Err(error) => self.take_back(&proposal, error, reply),
+            Err(Failure { error, kept }) => {
+                let error = if kept.is_empty() { error } else { self.keep(error, kept) };
+                self.take_back(&proposal, error, reply);
+            }
         }
     }
 

@@ -29,6 +29,9 @@ pub fn ports(running: &[PortInfo], config: &ConfigState) -> String {
             let _ = writeln!(s, "{} does not run: the configuration file overrules it: {why}", port.name);
         }
     }
+    for port in &config.missing {
+        let _ = writeln!(s, "{} does not run: it could not be opened again: {}", port.name, port.why);
+    }
     s
 }
 
@@ -36,7 +39,7 @@ pub fn ports(running: &[PortInfo], config: &ConfigState) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use stopover_ctl::{DeviceState, StatePort};
+    use stopover_ctl::{DeviceState, MissingPort, StatePort};
     use stopover_net::{Mac, Vni};
 
     fn running(name: &str) -> PortInfo {
@@ -77,6 +80,7 @@ mod tests {
             overruled: overruled.map(Into::into),
         };
         let config = ConfigState {
+            missing: vec![MissingPort { name: "vm4".into(), why: "no device".into() }],
             ports: vec![port("vm2", None), port("vm3", Some("found a MAC"))],
             ..ConfigState::default()
         };
@@ -90,6 +94,7 @@ PORT  ROLE  DEVICE      LINK     FROM
 vm1   vif   net_vhost0  up       file
 vm2   vif   net_vhost0  removed  run time
 vm3 does not run: the configuration file overrules it: found a MAC
+vm4 does not run: it could not be opened again: no device
 "
         );
         assert_eq!(ports(&[], &ConfigState::default()), "no port runs\n");

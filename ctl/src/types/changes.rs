@@ -59,6 +59,18 @@ pub struct ConfigState {
     pub state_file: Option<String>,
     /// Ports that were added at run time.
     pub ports: Vec<StatePort>,
+    /// Ports that do not run, because a change that was refused could not be taken back. A reload starts them.
+    #[serde(default)]
+    pub missing: Vec<MissingPort>,
+}
+
+/// A port of the files that does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingPort {
+    /// Its name.
+    pub name: String,
+    /// Why it could not be opened again.
+    pub why: String,
 }
 
 /// A port of the state file.
