@@ -8,15 +8,17 @@ process (testbed/front-ends) has a virtio driver for each vif, with sockets, mem
     guests   guests start and end on ports that stay
     ports    `stopover port add`, a guest starts and ends, `stopover port delete`; every second time the port is deleted
              under a guest that runs
+    devices  `stopover port add` and `delete` of ports on devices of DPDK drivers, in the middle of their frames: a tap and
+             a source that replays a file, which send to a sink, and the sink
     restart  ports that were added so are there again after the appliance has been restarted
     reload   a port that was written into the configuration file is there after `stopover reload`, not before; it is gone
              when it is taken out again
 
-In the first two parts each staying vif also sends to one of the guests, so that they end in the middle of bursts: in turn
+In the first three parts each staying vif also sends to one of the guests, so that they end in the middle of bursts: in turn
 as a VM that is shut down, which stops its rings, and as a VMM that crashes.
 
-The figures: frames lost between the vifs that stay; buffers, open files and mappings of guests' memory that the
-appliance has more than before; the time from the command (from the guest's start in the first part) until the appliance
+The figures: frames lost between the vifs that stay; buffers, open files, hugepages and mappings of guests' memory that
+the appliance has more than before; the time from the command (from the guest's start in the first part) until the appliance
 takes the guest's first frame.
 
 Cycles run in batches. A batch with a loss is void, and is repeated, if the front ends had no CPU for so long that a
@@ -30,6 +32,7 @@ import os
 import pathlib
 import re
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -38,12 +41,13 @@ from lib.bench.dut import WORKER_CPU, pin_this_process
 from lib.lab import Failure, info, wait
 from lib.lab.netns import Namespace
 from lib.product import ron, stopover
-from lib.traffic import front_ends
+from lib.traffic import frames, front_ends
 from lib.traffic.front_ends import FrontEnds
 
 CYCLES = int(os.environ.get("STOPOVER_CYCLES", 100 if scenario.SHORT else 1000))
-PARTS = os.environ.get("STOPOVER_PARTS", "guests,ports,restart,reload").split(",")
-BATCH = {"guests": 50, "ports": 10}
+PARTS = os.environ.get("STOPOVER_PARTS", "guests,ports,devices,restart,reload").split(",")
+BATCH = {"guests": 50, "ports": 10, "devices": 5}
+FEWER = {"devices": 4}  # its cycles have many commands
 RATE = 1e6
 TO_OTHERS = 16  # one frame in so many is for a guest that comes and goes
 STAYING, GUESTS, LATER = 16, 4, 4
@@ -55,7 +59,29 @@ MBUFS, MEMORY_MIB = 65536, 320
 METRICS = "127.0.0.1:9481"
 LINK_MS = 500
 MOST_VOID = 10
+TAP_FRAMES, FILE_FRAMES = 64, 1000  # of a tap and of a source, in each cycle
 COUNTED = ("received", "lost", "duplicated", "reordered", "astray", "damaged")
+
+
+def octets(text):
+    """The bytes of a MAC or an IPv4 address."""
+    return bytes(int(part, 16) for part in text.split(":")) if ":" in text else bytes(map(int, text.split(".")))
+
+
+def frame_between(a, b):
+    """A frame from one front end to another."""
+    return frames.udp_frame(octets(b["mac"]), octets(a["mac"]), octets(b["ip"]), octets(a["ip"]), 7, 64)
+
+
+def own_hugepages_kib(smaps):
+    """Hugepages of a process but for guests' memory, of which a page counts once it is touched."""
+    total, own = 0, False
+    for line in smaps.splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            own = "memfd:v" not in line
+        elif own and "_Hugetlb:" in line:
+            total += int(line.split()[1])
+    return total
 
 
 class Gateway(stopover.Appliance):
@@ -71,6 +97,17 @@ class Gateway(stopover.Appliance):
         self.staying = [self.vif(n, ring=RING) for n in range(STAYING)]
         self.guests = [self.vif(STAYING + n) for n in range(GUESTS)]
         self.later = [self.front_end(STAYING + GUESTS + n) for n in range(LATER)]
+        self.tap, self.source, self.sink = self.device_ports()
+
+    def device_ports(self):
+        """Ports on other devices, with the addresses of front ends that are added later."""
+        tap, source, sink = (dict(f, name=name) for f, name in zip(self.later, ("tap", "source", "sink")))
+        path = self.lab.dir / "source.pcap"
+        frames.write_pcap(path, [frame_between(source, sink)] * FILE_FRAMES)
+        tap["device"] = "net_tap9,iface=tap9"
+        source["device"] = f"net_pcap9,rx_pcap={path}"
+        sink["device"] = "net_null9,no-rx=1"
+        return tap, source, sink
 
     def front_end(self, n, **more):
         """Front end n, which has no port yet."""
@@ -89,7 +126,8 @@ class Gateway(stopover.Appliance):
 
     def add_port(self, f):
         """`stopover port add`: a port for a front end."""
-        self.cli("port", "add", f["name"], "--device", f"net_vhost{f['name'][1:]},iface={f['socket']}",
+        device = f.get("device", f"net_vhost{f['name'][1:]},iface={f['socket']}")
+        self.cli("port", "add", f["name"], "--device", device,
                  "--vni", front_ends.VNI, "--mac", f["mac"], "--address", f["ip"])
 
     def delete_port(self, f):
@@ -100,6 +138,17 @@ class Gateway(stopover.Appliance):
         """The names of its ports."""
         return {port["name"] for port in self.json("show", "port", "info", "all")}
 
+    def wait_port(self, f, what, reached):
+        """Waits until the row of a port in `show port info` or `show fwd stats` is so."""
+        words = ("port", "info", f["name"]) if what == "link_up" else ("fwd", "stats", "all")
+        wait.until(f"{what} of port {f['name']}", lambda: reached(self.row(f, *words)[what]), timeout=20, every=0.002)
+
+    def row(self, f, *words):
+        """What `show` has of one port."""
+        rows = self.json("show", *words)
+        rows = rows["ports"] if isinstance(rows, dict) else rows
+        return next(row for row in rows if row["name"] == f["name"])
+
     def holds(self):
         """What it has now: buffers, open files, and mappings of guests' memory."""
         page = self.ns.run("curl", "-sS", f"http://{METRICS}/metrics")
@@ -108,6 +157,7 @@ class Gateway(stopover.Appliance):
             "mbufs": int(re.search(r"^stopover_mbufs_in_use (\d+)", page, re.M)[1]),
             "fds": len(list((home / "fd").iterdir())),
             "mappings": (home / "maps").read_text().count("memfd:v"),
+            "huge_kib": own_hugepages_kib((home / "smaps").read_text()),
         }
 
 
@@ -115,7 +165,8 @@ class Run:
     """The appliance, its front ends, and what has been counted."""
 
     def __init__(self, lab):
-        ns = Namespace(lab, "host")
+        self.ns = ns = Namespace(lab, "host")
+        ns.no_ipv6("default")  # frames of a tap are those of this scenario
         board = stopover.Board(lab, ns)
         # Frames for a guest that is not there are for nobody else.
         board.cli("network", "add", front_ends.VNI, "--flood", "to-segments")
@@ -130,10 +181,10 @@ class Run:
         self.void = 0
         self.elsewhere = dict.fromkeys(COUNTED, 0)
 
-    def connect(self):
-        """Starts the guests of all ports of the configuration file."""
+    def connect(self, others=0):
+        """Starts the guests of all ports of the configuration file. So many other ports have a link."""
         self.ends.add([*self.gw.staying, *self.gw.guests])
-        stopover.wait_nodes([self.gw], STAYING + GUESTS)
+        stopover.wait_nodes([self.gw], STAYING + GUESTS + others)
 
     def flows(self, guests):
         """Each vif that stays sends to the next one and, less, to a guest."""
@@ -170,6 +221,27 @@ class Run:
             self.ends.remove(f["name"], abrupt=True)
         return answer["link_ms"]
 
+    def device(self, n):
+        """A tap, or a source, and the sink are added, send, and are deleted; every second time the sink before what sends
+        to it. Returns the time until the link was up, in milliseconds."""
+        gw, source = self.gw, (self.gw.tap, self.gw.source)[n % 2]
+        gw.add_port(gw.sink)
+        gw.wait_port(gw.sink, "link_up", bool)
+        began = time.monotonic()
+        gw.add_port(source)
+        gw.wait_port(source, "link_up", bool)
+        took_ms = (time.monotonic() - began) * 1000
+        if source is gw.tap:
+            with self.ns.packet_socket("tap9") as s:
+                for _ in range(TAP_FRAMES):
+                    s.send(frame_between(gw.tap, gw.sink))
+            gw.wait_port(source, "rx_packets", lambda n: n >= TAP_FRAMES)
+        else:
+            gw.wait_port(source, "rx_packets", lambda n: n == FILE_FRAMES)
+        for f in (source, gw.sink) if n // 2 % 2 == 0 else (gw.sink, source):
+            gw.delete_port(f)
+        return took_ms
+
     def during_stream(self, guests, what):
         """Calls `what()` while frames flow. Returns whether that was void, and what it returned."""
         before = self.staying()
@@ -191,12 +263,16 @@ class Run:
 
     def cycles(self, part):
         """The cycles of a part. Returns its figures."""
-        cycle, guests = (self.guest, self.gw.guests) if part == "guests" else (self.port, self.gw.later)
+        cycle = {"guests": self.guest, "ports": self.port, "devices": self.device}[part]
+        guests = self.gw.guests if part == "guests" else self.gw.later
+        cycles = CYCLES // FEWER.get(part, 1)
         for n in range(2 * len(guests)):  # what is made once is made now
+            if part == "devices":
+                self.port(n)  # frames are sent to addresses of front ends that have been there
             cycle(n)
         before, links, done = self.gw.holds(), [], 0
-        info(f"part {part}: {CYCLES} cycles; before them {before}")
-        while done < CYCLES:
+        info(f"part {part}: {cycles} cycles; before them {before}")
+        while done < cycles:
             void, took = self.during_stream(guests, lambda: [cycle(n) for n in range(done, done + BATCH[part])])
             links += took
             info(f"    links after {max(took):.1f} ms at most")
@@ -226,17 +302,18 @@ class Run:
 
     def restart(self):
         """Adds ports, and restarts the appliance. Returns how many of them are missing then."""
-        added = self.gw.later
-        for f in added:
+        added, devices = self.gw.later[1:], [self.gw.tap, self.gw.sink]
+        devices[1] = dict(self.gw.sink, mac=front_ends.mac(999), ip=front_ends.ip(999))
+        for f in [*added, *devices]:
             self.gw.add_port(f)
         for f in [*self.gw.staying, *self.gw.guests]:
             self.ends.remove(f["name"], abrupt=True)
         if why := self.gw.process.stop():
             raise Failure(why)
         self.gw.start()
-        missing = {f["name"] for f in added} - self.gw.ports()
-        info(f"part restart: {len(added)} ports had been added, {len(missing)} are missing after the restart")
-        self.connect()
+        missing = {f["name"] for f in [*added, *devices]} - self.gw.ports()
+        info(f"part restart: {len(added) + len(devices)} ports had been added, {len(missing)} are missing after the restart")
+        self.connect(len([f for f in devices if f["name"] not in missing]))
         if not missing:
             self.ends.add(added)
             report = self.ends.send([(a["name"], b["name"]) for a in added for b in added if a != b], RATE / 100, 0.2)
@@ -245,6 +322,9 @@ class Run:
         for f in added:
             if f["name"] not in missing:
                 self.ends.remove(f["name"])
+                self.gw.delete_port(f)
+        for f in devices:
+            if f["name"] not in missing:
                 self.gw.delete_port(f)
         return len(missing)
 
@@ -286,6 +366,8 @@ def body(lab):
         figures |= {f"guests_{key}": value for key, value in run.cycles("guests").items()}
     if "ports" in PARTS:
         figures |= run.cycles("ports")
+    if "devices" in PARTS:
+        figures |= {f"devices_{key}": value for key, value in run.cycles("devices").items()}
     accounting = stopover.accounting([run.gw])
     if "restart" in PARTS:
         figures["not_restored"] = run.restart()
@@ -298,8 +380,9 @@ def body(lab):
             "void_batches": run.void, **accounting}
 
 
-LEAKS = [f"{part}leaked_{what}" for part, named in (("guests_", "guests"), ("", "ports")) if named in PARTS
-         for what in ("mbufs", "fds", "mappings")]
+LEAKS = [f"{part}leaked_{what}"
+         for part, named in (("guests_", "guests"), ("", "ports"), ("devices_", "devices")) if named in PARTS
+         for what in ("mbufs", "fds", "mappings", "huge_kib")]
 scenario.main("ports", body,
               must_be_zero=[*(f"{key}_elsewhere" for key in COUNTED if key != "received"), *LEAKS,
                             *(key for key, part in (("not_restored", "restart"), ("reload_mistakes", "reload"))

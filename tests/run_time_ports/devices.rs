@@ -4,6 +4,9 @@ use crate::program::{Program, refusal, write};
 use serde_json::{Value, json};
 use stopover_ctl::ChangeQuery;
 
+/// Little endian, microseconds, Ethernet.
+const PCAP_HEAD: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1];
+
 fn vif(name: &str, device: &str, last: u8) -> Value {
     let mac = format!("52:54:00:00:00:{last:02x}");
     json!({"name": name, "device": device, "role": {"vif": {"vni": 100, "mac": mac}}})
@@ -77,6 +80,31 @@ fn what_frames_a_device_had_are_accounted_for() {
     }
 }
 
+/// Also those that are received before the port is in the tables, and at a number that another port had.
+#[test]
+fn every_frame_of_a_port_is_counted_from_its_first_on() {
+    const FRAMES: usize = 500;
+    let program = Program::start("");
+    let path = program.dir.path().join("in.pcap");
+    let mut bytes = PCAP_HEAD.map(u32::to_le_bytes).concat();
+    for _ in 0..FRAMES {
+        bytes.extend([0, 0, 60, 60].map(u32::to_le_bytes).concat());
+        bytes.extend([0x02; 60]);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    program.add(&vif("vm1", "net_null1,size=64", 1)).unwrap();
+    program.delete("vm1").unwrap();
+    // Its number may be given again.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    for _ in 0..3 {
+        program.add(&vif("vm2", &format!("net_pcap2,rx_pcap={}", path.display()), 2)).unwrap();
+        program.wait_until("all frames are counted", || {
+            program.fwd().ports.iter().any(|port| port.name == "vm2" && port.rx_packets == FRAMES as u64)
+        });
+        program.delete("vm2").unwrap();
+    }
+}
+
 #[test]
 fn a_device_that_cannot_be_used_leaves_nothing() {
     let program = Program::start("");
@@ -136,9 +164,7 @@ fn there_are_no_more_devices_than_dpdk_has_room_for() {
 fn a_port_that_does_not_open_again_is_missing_until_it_does() {
     let program = Program::start("");
     let path = program.dir.path().join("in.pcap");
-    // Little endian, microseconds, Ethernet.
-    let head: Vec<u8> =
-        [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1].into_iter().flat_map(u32::to_le_bytes).collect();
+    let head = PCAP_HEAD.map(u32::to_le_bytes).concat();
     let pcap = |there: bool| if there { std::fs::write(&path, &head) } else { std::fs::remove_file(&path) };
     pcap(true).unwrap();
     let device = |n: u8| format!("net_pcap{n},rx_pcap={}", path.display());

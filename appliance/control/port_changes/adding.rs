@@ -79,6 +79,7 @@ impl Control {
         self.limit_sleeps(Some((&handle, &port)));
         self.ports.want(number, port);
         let polled = self.spread_queues(number, rx, &mut handle);
+        self.ports.count_from_here(number);
         self.give_stage(number, stage);
         let (mut tx_ports, mut polled) = (tx_ports.into_iter(), polled.into_iter());
         self.ports.give_each(|_| {

@@ -153,6 +153,10 @@ impl Ports {
     pub fn insert(&mut self, number: u16, handle: PortHandle) {
         self.watch(number, &handle);
         self.handles.insert(number, handle);
+    }
+
+    /// What is counted at this number from now on is another port's: call it before an lcore polls that.
+    pub fn count_from_here(&mut self, number: u16) {
         let readings = self.lcores.iter().map(|lcore| lcore.counters.read_port(usize::from(number)));
         self.changes.before.retain(|(port, _)| *port != number);
         self.changes.before.push((number, readings.collect()));
