@@ -79,8 +79,8 @@ impl Control {
 
     /// The most frames that a queue of the underlay can hold; 0 for other ports, where no frames arrive that an end
     /// marker must wait for. Some drivers have rings of their own size, which they do not report.
-    pub(crate) fn max_queued_frames(&self, port: u16) -> usize {
-        if matches!(self.ports.role(port), Some(Role::Underlay(_))) {
+    pub(crate) fn max_queued_frames(&self, role: Option<&Role>) -> usize {
+        if matches!(role, Some(Role::Underlay(_))) {
             MOST_DESCRIPTORS.max(self.config.rxd as usize)
         } else {
             0

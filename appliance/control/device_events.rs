@@ -377,7 +377,7 @@ impl Control {
     fn begin_returning(&mut self, port: u16, queues: Queues) {
         let owners = self.ports.owners(port);
         let mut tx: BTreeMap<usize, _> = owners.into_iter().zip(queues.tx).collect();
-        let depth = self.max_queued_frames(port);
+        let depth = self.max_queued_frames(self.ports.role(port));
         let of_queue = self.ports.handle(port).map(|handle| handle.rx_lcores.clone()).unwrap_or_default();
         let mut rx: Vec<Vec<_>> = self.ports.lcores().iter().map(|_| Vec::new()).collect();
         for (queue, number) in queues.rx.into_iter().zip(of_queue) {

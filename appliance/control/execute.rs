@@ -65,7 +65,7 @@ impl Control {
             Effect::Track(ip, udp_port) => {
                 let actions = self.underlay.track(now_ms, ip, udp_port);
                 self.execute_underlay(now_ms, actions);
-                self.refresh(ip);
+                self.refresh_new(now_ms, ip);
             }
             Effect::Untrack(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
             Effect::Refresh(ip) => self.refresh(ip),

@@ -69,6 +69,8 @@ use queue_moves::QueueMoves;
 use replica::Replica;
 use stations::Stations;
 use std::{
+    collections::VecDeque,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -99,6 +101,8 @@ pub struct Control {
     pub(crate) device_events: DeviceEvents,
     pub(crate) port_changes: PortChanges,
     pub(crate) queue_moves: QueueMoves,
+    /// VTEP addresses that are not resolved yet, of hosts that are sent to at another until a time; in the order of these.
+    pub(crate) kept_paths: VecDeque<(u64, IpAddr)>,
     pub(crate) stop: Arc<AtomicBool>,
     /// The last field: everything made from it is dropped before.
     pub(crate) eal: Eal,
@@ -151,6 +155,7 @@ impl Control {
             self.board.next_timeout(),
             self.api.next_timeout(now_ms),
             self.next_spread(),
+            self.kept_paths.front().map(|(due_ms, _)| *due_ms),
         ];
         due_ms.into_iter().flatten().min()
     }
@@ -173,6 +178,7 @@ impl Control {
             self.execute_underlay(now_ms, actions);
         }
         self.apply_updates(now_ms);
+        self.end_kept_paths(now_ms);
         self.remove_stale(now_ms);
         while let Some(reply) = self.board.next_reply() {
             self.migrate(now_ms, |migrations| migrations.on_board_reply(now_ms, reply));

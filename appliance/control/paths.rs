@@ -51,7 +51,32 @@ fn path(
     })
 }
 
+/// How long a host is sent to at its VTEP of before, at most, until the new one is resolved.
+const KEPT_MS: u64 = 3_000;
+
 impl Control {
+    /// A VTEP address is new. A host that has a path to another keeps it until this one is resolved.
+    pub(crate) fn refresh_new(&mut self, now_ms: u64, vtep: IpAddr) {
+        let has_path = self
+            .replica
+            .hosts_behind(vtep)
+            .any(|(id, _)| self.replica.host(id).is_some_and(|record| record.path.is_some()));
+        if has_path && self.underlay.resolved(vtep).is_none() {
+            self.kept_paths.push_back((now_ms + KEPT_MS, vtep));
+        } else {
+            self.refresh(vtep);
+        }
+    }
+
+    /// Ends the paths to VTEPs of before whose time is over.
+    pub(super) fn end_kept_paths(&mut self, now_ms: u64) {
+        while self.kept_paths.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
+            if let Some((_, vtep)) = self.kept_paths.pop_front() {
+                self.refresh(vtep);
+            }
+        }
+    }
+
     /// Publishes the current path to every host behind this VTEP address.
     pub(crate) fn refresh(&mut self, vtep: IpAddr) {
         let found = self.underlay.resolved(vtep);

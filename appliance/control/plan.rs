@@ -38,16 +38,16 @@ pub struct Facts {
     pub exact: bool,
 }
 
-/// What peers have to know of this machine. `facts` are in the order of the configuration's ports.
-#[must_use]
-pub fn host_details(config: &Appliance, facts: &[Facts]) -> HostDetails {
+/// What peers have to know of this machine: of its ports with their MTUs.
+pub fn host_details<'a>(ports: impl Iterator<Item = (&'a config::Port, u16)>) -> HostDetails {
     let mut nics = Vec::new();
-    for (port, facts) in config.ports.iter().zip(facts) {
+    for (port, mtu) in ports {
         let config::Role::Underlay(underlay) = &port.role else { continue };
         let addresses = underlay.addresses.iter().map(IpNet::addr);
-        nics.extend(addresses.filter_map(|address| {
-            Some(Nic { name: ShortName::new(port.name.as_str())?, address, mtu: facts.mtu })
-        }));
+        nics.extend(
+            addresses
+                .filter_map(|address| Some(Nic { name: ShortName::new(port.name.as_str())?, address, mtu })),
+        );
     }
     // A device that does not know its MTU is not described.
     nics.retain(|nic| nic.mtu >= MIN_NIC_MTU);

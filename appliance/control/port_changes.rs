@@ -5,11 +5,12 @@
 //! lcores are told, and goes in steps, each of which every lcore must have done before the next: they stop polling it and
 //! handing frames over; the owners of its queues drop what was handed over, and give the queues back; its number is
 //! nobody's. Only then the device is closed. The lcores go on meanwhile. `adding`, `removing` and `setting` are the changes
-//! themselves.
+//! themselves; `wire` is what underlay ports need besides.
 
 mod adding;
 mod removing;
 mod setting;
+mod wire;
 
 use super::{Control, devices::DeviceSource, plan::Plan, ports::PortHandle, spread::Move};
 use crate::lcore::{changes::Change, tx_port::TxPort};
@@ -18,6 +19,7 @@ use std::{collections::VecDeque, sync::Arc};
 use stopover_config::appliance as config;
 use stopover_ctl::ApiError;
 use tokio::sync::oneshot;
+use wire::Wire;
 
 /// A change of the ports.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ pub(super) enum Step {
     Draining(u16),
     /// They forget its number.
     Removing(u16),
+    /// Other hosts are told of an underlay port, or that it goes.
+    Wire(Wire),
     /// They give back the queues of a device that is not in service.
     Leaving(u16),
     /// They receive its queues again.
@@ -168,6 +172,11 @@ impl Control {
         self.ports.has_changed();
         while self.has_port_changes(now_ms) && self.queue_moves.is_idle() && self.ports.has_changed() {
             match self.port_changes.step.take() {
+                Some(Step::Wire(wire)) => {
+                    if !self.continue_wire(now_ms, wire) {
+                        return;
+                    }
+                }
                 Some(step) => self.take_step(now_ms, step),
                 // A device that is not in service comes before what the operator wants next.
                 None if self.begin_device_job(now_ms) => {}
@@ -192,6 +201,8 @@ impl Control {
                 self.port_changes.step = Some(Step::Removing(number));
             }
             Step::Removing(number) => self.finish_removing(now_ms, number),
+            // Taken before.
+            Step::Wire(_) => {}
             Step::Leaving(number) => self.finish_leaving(now_ms, number),
             Step::Returning(number) => self.finish_returning(now_ms, number),
             Step::Handing(which, tries) => {

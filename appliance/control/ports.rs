@@ -15,7 +15,12 @@ use anyhow::{Context, Result};
 use crossbeam::channel::{self, Receiver, Sender};
 use dpdk::{GuestOffloads, Mbuf, Mempool, PortEvent};
 pub use handles::{LcoreHandle, PortHandle};
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 use stopover_config::appliance as config;
 
 /// How often the links of devices are read.
@@ -30,6 +35,8 @@ pub struct Ports {
     stage: Arc<[Port]>,
     /// The same as the operator wants them.
     wanted: BTreeMap<u16, config::Port>,
+    /// Underlay ports that come or go.
+    unused: BTreeSet<u16>,
     /// What is held of each; empty before they run.
     handles: BTreeMap<u16, PortHandle>,
     lcores: Vec<LcoreHandle>,
@@ -69,6 +76,7 @@ impl Ports {
         Ok(Self {
             stage,
             wanted,
+            unused: BTreeSet::new(),
             handles,
             lcores,
             pool,
@@ -176,13 +184,39 @@ impl Ports {
         self.wanted.get(&port).map_or("?", |port| port.name.as_str())
     }
 
-    /// Whether any underlay port has an address of this family.
+    /// Whether any underlay port that hosts are sent to by has an address of this family.
     #[must_use]
     pub fn has_family(&self, ip: IpAddr) -> bool {
-        self.stage.iter().any(|port| match &port.role {
-            Role::Underlay(underlay) => underlay.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4()),
-            Role::Vif(_) | Role::Segment(_) | Role::Absent => false,
-        })
+        self.has_family_beside(None, ip)
+    }
+
+    /// The same of underlay ports other than this.
+    #[must_use]
+    pub fn has_family_beside(&self, beside: Option<u16>, ip: IpAddr) -> bool {
+        let used = (0..).zip(self.stage.iter()).filter(|(number, _)| {
+            let number: u16 = *number;
+            Some(number) != beside && !self.unused.contains(&number)
+        });
+        let mut underlays = used.filter_map(|(_, port)| match &port.role {
+            Role::Underlay(underlay) => Some(underlay),
+            Role::Vif(_) | Role::Segment(_) | Role::Absent => None,
+        });
+        underlays.any(|underlay| underlay.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4()))
+    }
+
+    /// Whether hosts may be sent to by this underlay port: not while it comes or goes.
+    pub fn set_used(&mut self, port: u16, used: bool) {
+        if used {
+            self.unused.remove(&port)
+        } else {
+            self.unused.insert(port)
+        };
+    }
+
+    /// The underlay ports, as the operator wants them, with their MTUs.
+    pub fn underlays(&self) -> impl Iterator<Item = (u16, &config::Port, u16)> {
+        let underlays = self.wanted().filter(|(_, port)| matches!(port.role, config::Role::Underlay(_)));
+        underlays.filter_map(|(number, port)| Some((number, port, self.stage.get(usize::from(number))?.mtu)))
     }
 
     /// What is held of each port, by number; nothing before they run.

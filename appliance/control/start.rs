@@ -33,7 +33,7 @@ use anyhow::Result;
 use crossbeam::channel;
 use dpdk::{Eal, Mempool};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -146,6 +146,7 @@ fn build(
         migrations,
         port_changes: PortChanges::default(),
         queue_moves: QueueMoves::default(),
+        kept_paths: VecDeque::new(),
         stop,
         eal,
     };
@@ -171,7 +172,7 @@ fn open_session(
     let Truth::Board(endpoints) = &config.truth else { return None };
     let mut session_config =
         SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
-    session_config.details = plan::host_details(config, facts);
+    session_config.details = plan::host_details(config.ports.iter().zip(facts.iter().map(|facts| facts.mtu)));
     session_config.interest = plan::interest(config);
     session_config.settle = SETTLE;
     session_config.queue = UPDATES;

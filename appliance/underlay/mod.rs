@@ -9,7 +9,7 @@
 //! - `frames.rs` frames to and from bytes
 //! - `answer.rs` handling of received frames
 //! - `paths.rs` tracked destinations: route, neighbour and path MTU put together
-//! - `reconfigure.rs` other routes and neighbours of a running port
+//! - `reconfigure.rs` other routes and neighbours of a running port; ports that come and go
 //! - `show.rs` rows for the operator
 
 mod actions;
@@ -63,6 +63,8 @@ const ANNOUNCE_INTERVAL_MS: u64 = 1_000;
 struct Port {
     config: UnderlayPort,
     up: bool,
+    /// Its routes are used. Not of a port that others do not know yet, or that is about to go.
+    used: bool,
     /// Announcements made since link up, and when the next is due.
     announce: Option<(u8, u64)>,
     answers: Bucket,
@@ -73,6 +75,19 @@ struct Port {
 }
 
 impl Port {
+    fn new(config: UnderlayPort, used: bool) -> Self {
+        Self {
+            config,
+            up: false,
+            used,
+            announce: None,
+            answers: Bucket::new(ANSWERS_PER_S, ANSWERS_PER_S),
+            requests: Bucket::new(REQUESTS_PER_S, REQUESTS_BURST),
+            defended_ms: BTreeMap::new(),
+            counters: Counters::default(),
+        }
+    }
+
     fn send(&mut self, frame: Vec<u8>, out: &mut Actions) {
         self.counters.sent += 1;
         out.send.push((self.config.index, frame));
@@ -108,17 +123,8 @@ impl Underlay {
         for (port, router) in routes.routers() {
             cache.watch_router(port, router, 0);
         }
-        let ports = ports.into_iter().map(|config| Port {
-            config,
-            up: false,
-            announce: None,
-            answers: Bucket::new(ANSWERS_PER_S, ANSWERS_PER_S),
-            requests: Bucket::new(REQUESTS_PER_S, REQUESTS_BURST),
-            defended_ms: BTreeMap::new(),
-            counters: Counters::default(),
-        });
         Self {
-            ports: ports.collect(),
+            ports: ports.into_iter().map(|config| Port::new(config, true)).collect(),
             routes,
             cache,
             destinations: BTreeMap::new(),

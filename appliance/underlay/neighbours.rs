@@ -304,6 +304,11 @@ impl Cache {
         self.due_ms = self.due_ms.min(n.due_ms);
     }
 
+    /// A port is no more, and nor are its neighbours.
+    pub fn remove_port(&mut self, port: usize) {
+        self.table.retain(|(of, _), _| *of != port);
+    }
+
     /// These are the routers from now on; others are kept only while they are used.
     pub fn watch_routers(&mut self, routers: &[(usize, IpAddr)], now_ms: u64) {
         for (_, n) in self.table.iter_mut().filter(|(key, n)| n.router && !routers.contains(key)) {

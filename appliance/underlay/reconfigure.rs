@@ -1,7 +1,15 @@
-//! Other gateways, routes and static neighbours of a port that runs. Enters: the new ones. Leaves: destinations on their
-//! new next hops. A destination is sent to as before until its new next hop has answered, so nothing is lost.
+//! Other gateways, routes and static neighbours of a port that runs, and ports that come and go. Enters: the new ones.
+//! Leaves: destinations on their new next hops. A destination is sent to as before until its new next hop has answered, so
+//! nothing is lost.
+//!
+//! A port that comes answers for its addresses before its routes are used, and one that goes still does so after they are
+//! not: other hosts have to learn the addresses first.
 
-use super::{Actions, Route, Underlay, neighbours::State, routes::Routes};
+use super::{
+    Actions, Port, Route, Underlay, UnderlayPort,
+    neighbours::State,
+    routes::{Confidence, Routes},
+};
 use std::{collections::BTreeSet, net::IpAddr};
 use stopover_net::Mac;
 
@@ -30,17 +38,67 @@ impl Underlay {
         for (ip, mac) in neighbours.into_iter().filter(|neighbour| !before.contains(neighbour)) {
             self.cache.put_static(port, ip, mac);
         }
-        let configs: Vec<_> = self.ports.iter().map(|p| p.config.clone()).collect();
+        self.reroute(now_ms, &mut out);
+        out
+    }
+
+    /// Another port, whose link is down. Its routes are not used yet.
+    pub fn add_port(&mut self, config: UnderlayPort) {
+        for &(ip, mac) in &config.neighbours {
+            self.cache.put_static(config.index, ip, mac);
+        }
+        self.ports.push(Port::new(config, false));
+    }
+
+    /// The routes of a port are used from now on, or not any more. It answers for its addresses in any case.
+    pub fn use_port(&mut self, now_ms: u64, port: usize, used: bool) -> Actions {
+        let mut out = Actions::default();
+        if let Some(p) = self.ports.iter_mut().find(|p| p.config.index == port && p.used != used) {
+            p.used = used;
+            self.reroute(now_ms, &mut out);
+        }
+        out
+    }
+
+    /// Whether a destination is sent to by this port.
+    #[must_use]
+    pub fn is_sent_by(&self, port: usize) -> bool {
+        self.destinations.values().any(|dst| dst.reported.is_some_and(|to| to.port == port))
+    }
+
+    /// Whether there is a route to `dst` by another port than this, with its link up.
+    #[must_use]
+    pub fn has_route_beside(&self, port: usize, dst: IpAddr) -> bool {
+        let others = self.ports.iter().filter(|p| p.used && p.config.index != port);
+        let others: Vec<_> = others.map(|p| p.config.clone()).collect();
+        Routes::new(&others).resolve(dst, |port| self.is_up(port), |_| Confidence::Unknown).is_some()
+    }
+
+    /// A port is no more.
+    pub fn remove_port(&mut self, now_ms: u64, port: usize) -> Actions {
+        let mut out = Actions::default();
+        if self.ports.iter().all(|p| p.config.index != port) {
+            return out;
+        }
+        self.ports.retain(|p| p.config.index != port);
+        self.reroute(now_ms, &mut out);
+        self.cache.remove_port(port);
+        out
+    }
+
+    /// Destinations take the routes that are there now.
+    fn reroute(&mut self, now_ms: u64, out: &mut Actions) {
+        let used = self.ports.iter().filter(|p| p.used);
+        let configs: Vec<_> = used.map(|p| p.config.clone()).collect();
         self.routes = Routes::new(&configs);
         self.cache.watch_routers(&self.routes.routers(), now_ms);
         let all: BTreeSet<IpAddr> = self.destinations.keys().copied().collect();
         self.update_routes(now_ms, &all);
-        let mut settled = self.send_due_requests(now_ms, &mut out);
+        let mut settled = self.send_due_requests(now_ms, out);
         self.update_routes(now_ms, &settled);
-        settled.extend(self.send_due_requests(now_ms, &mut out));
+        settled.extend(self.send_due_requests(now_ms, out));
         settled.extend(all.into_iter().filter(|dst| !self.is_resolving(*dst)));
-        self.report_changes(&settled, &mut out);
-        out
+        self.report_changes(&settled, out);
     }
 
     /// Whether the next hop of a destination has been requested and may still answer.

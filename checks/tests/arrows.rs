@@ -172,7 +172,14 @@ const CONTROL: &[modules::Rule] = &[
     },
     modules::Rule {
         module: "control::port_changes",
-        uses: &["control::connect", "control::devices", "control::plan", "control::ports", "control::spread"],
+        uses: &[
+            "control::connect",
+            "control::devices",
+            "control::plan",
+            "control::ports",
+            "control::replica",
+            "control::spread",
+        ],
     },
     modules::Rule {
         module: "migration::driver",

@@ -5,6 +5,7 @@
 
 mod devices;
 mod program;
+mod underlays;
 
 use program::{Program, refusal, write};
 use serde_json::json;

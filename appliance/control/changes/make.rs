@@ -42,9 +42,20 @@ pub(super) fn port_changes(changes: &[Change], after: &Appliance) -> Vec<PortCha
     let mut all: Vec<PortChange> = changes.iter().flat_map(of).collect();
     all.extend(named_queues(&all, after));
     // What one port gives up another may have: addresses, sockets, devices.
+    // But a host is reached by its underlay ports, so new ones come before others go.
+    let underlays = || {
+        changes.iter().filter_map(|change| match change {
+            Change::PortRemoved(setup) if matches!(setup.port.role, Role::Underlay(_)) => Some(setup),
+            _ => None,
+        })
+    };
+    let is_underlay = |name: &str| underlays().any(|setup| setup.port.name == name);
+    let had_underlay = |vdev: &String| underlays().any(|setup| setup.vdev.as_ref() == Some(vdev));
     all.sort_by_key(|change| match change {
+        PortChange::Remove(name) if is_underlay(name) => 6,
         PortChange::Remove(_) => 0,
         PortChange::RemoveDevice(_) => 1,
+        PortChange::AddDevice(vdev) if had_underlay(vdev) => 7,
         PortChange::AddDevice(_) => 2,
         PortChange::Set(_) => 3,
         PortChange::Add(..) => 4,

@@ -12,16 +12,22 @@ const RESTART: &str = "it needs a restart";
 const NOT_ALLOWED: &str = "the port would be closed and opened again; `--reopen` allows it";
 const MIGRATING: &str = "a node of the port is migrating";
 const OTHER_LCORES: &str = "an lcore of it does not run; restart the appliance to have it";
+const NOT_OF_UNDERLAY: &str =
+    "an underlay port keeps it while it runs; add another underlay port, then remove this one";
+const LAST_UNDERLAY: &str = "it is the last underlay port; add another first";
 /// Parts that are built once, at the start.
 const NOT_POSSIBLE: &str = "it is not possible while the appliance runs; restart it";
 
 impl Control {
     /// Describes changes, and names those that cannot be made.
     pub(super) fn change_lines(&self, changes: &[Change], query: ChangeQuery) -> Vec<ChangeLine> {
-        changes.iter().flat_map(|change| self.lines_of(change, query)).collect()
+        let after = self.config.with(changes);
+        let has_wire = after.ports.iter().any(|port| matches!(port.role, Role::Underlay(_)));
+        changes.iter().flat_map(|change| self.lines_of(change, query, has_wire)).collect()
     }
 
-    fn lines_of(&self, change: &Change, query: ChangeQuery) -> Vec<ChangeLine> {
+    /// `has_wire`: there is an underlay port with all changes made.
+    fn lines_of(&self, change: &Change, query: ChangeQuery, has_wire: bool) -> Vec<ChangeLine> {
         let fields: Vec<Option<Field>> = match change {
             Change::PortChanged { fields, .. } => fields.iter().map(|change| Some(change.field)).collect(),
             _ => vec![None],
@@ -31,7 +37,11 @@ impl Control {
             .map(|(line, field)| {
                 let why = match line.needs {
                     Needs::Restart => Some(RESTART),
+                    _ if !is_possible(change, field) && is_of_underlay(change) => Some(NOT_OF_UNDERLAY),
                     _ if !is_possible(change, field) => Some(NOT_POSSIBLE),
+                    _ if !has_wire && matches!(change, Change::PortRemoved(_)) && is_of_underlay(change) => {
+                        Some(LAST_UNDERLAY)
+                    }
                     Needs::Reopen if !query.reopen => Some(NOT_ALLOWED),
                     _ if self.disturbs_migration(change, field) => Some(MIGRATING),
                     _ if self.names_other_lcores(change) => Some(OTHER_LCORES),
@@ -79,10 +89,11 @@ impl Control {
 fn is_possible(change: &Change, field: Option<Field>) -> bool {
     match (change, field) {
         (Change::PortChanged { was, is, .. }, Some(field)) => is_field_possible(field, was, is),
-        (Change::PortAdded(setup) | Change::PortRemoved(setup), _) => is_for_guests(setup),
         (Change::PortChanged { .. }, None) => false,
         (
             Change::Setting { .. }
+            | Change::PortAdded(_)
+            | Change::PortRemoved(_)
             | Change::SpareVdevs { .. }
             | Change::Queues { .. }
             | Change::RowRemoved(_)
@@ -92,7 +103,15 @@ fn is_possible(change: &Change, field: Option<Field>) -> bool {
     }
 }
 
-/// An underlay port is known to many parts of the appliance.
+fn is_of_underlay(change: &Change) -> bool {
+    match change {
+        Change::PortRemoved(setup) | Change::PortAdded(setup) => !is_for_guests(setup),
+        Change::PortChanged { was, is, .. } => ![was, is].into_iter().all(|setup| is_for_guests(setup)),
+        _ => false,
+    }
+}
+
+/// The others are underlay ports.
 const fn is_for_guests(setup: &PortSetup) -> bool {
     matches!(setup.port.role, Role::Vif(_) | Role::Segment(_))
 }

@@ -39,9 +39,6 @@ impl Control {
         port: config::Port,
         source: &DeviceSource,
     ) -> Outcome {
-        if matches!(port.role, config::Role::Underlay(_)) {
-            return Err(refused("an underlay port", "a vif or a segment", "restart the appliance with it"));
-        }
         let polled: usize = self.ports.lcores().iter().map(|lcore| lcore.queues.len()).sum();
         if polled + usize::from(port.rxq) > MAX_RX_QUEUES {
             let found = format!("{} more receive queues beside {polled}", port.rxq);
@@ -72,13 +69,16 @@ impl Control {
             Role::Segment(segment) => {
                 plan.segments.iter().for_each(|s| segment.gate.set_blocked(s.vlan, true))
             }
-            Role::Underlay(_) | Role::Absent => {}
+            // Others do not know it yet.
+            Role::Underlay(_) => self.ports.set_used(number, false),
+            Role::Absent => {}
         }
+        let depth = self.max_queued_frames(Some(&stage.role));
         let Connected { mut handle, tx_ports, rx } =
             self.connect(number, &name, &stage.role, started, lcores);
         self.limit_sleeps(Some((&handle, &port)));
         self.ports.want(number, port);
-        let polled = self.spread_queues(number, rx, &mut handle);
+        let polled = self.spread_queues(number, rx, depth, &mut handle);
         self.ports.count_from_here(number);
         self.give_stage(number, stage);
         let (mut tx_ports, mut polled) = (tx_ports.into_iter(), polled.into_iter());
@@ -146,9 +146,9 @@ impl Control {
         &mut self,
         number: u16,
         rx: Vec<RxQueue>,
+        depth: usize,
         handle: &mut PortHandle,
     ) -> Vec<Vec<(PortRxQueue, usize)>> {
-        let depth = self.max_queued_frames(number);
         let mut polled: Vec<Vec<_>> = self.ports.lcores().iter().map(|_| Vec::new()).collect();
         for queue in rx {
             let lcores = self.ports.lcores_mut().iter_mut().zip(&mut polled);
@@ -163,7 +163,7 @@ impl Control {
     /// Every lcore has the port: now the tables may name it.
     pub(super) fn finish_adding(&mut self, now_ms: u64, adding: Adding) {
         let Adding { number, plan, handle } = adding;
-        let Plan { declared, networks, mut ageing_ms, mut limits, segments, .. } = plan;
+        let Plan { declared, networks, mut ageing_ms, mut limits, segments, underlays, .. } = plan;
         for (vni, (bd, members)) in networks {
             for member in members {
                 if self.replica.add_port(vni, bd, member) {
@@ -190,5 +190,9 @@ impl Control {
             self.migrate(now_ms, |migrations| migrations.on_vif_added(now_ms, key));
         }
         log::info!(port = name; "port {name} is added");
+        if let Some(underlay) = underlays.into_iter().next() {
+            self.underlay.add_port(underlay);
+            self.make_known(now_ms, number);
+        }
     }
 }

@@ -25,16 +25,18 @@ impl Control {
                 "wait until `stopover show migrations` no longer lists it",
             ));
         }
-        if matches!(self.ports.role(number), Some(Role::Underlay(_))) {
-            return Err(refused(
-                &format!("underlay port {name}"),
-                "a vif or a segment",
-                "restart the appliance without it",
-            ));
-        }
         if !self.port_changes.takes_back() {
             self.device_events.may_close(number, name)?;
         }
+        if matches!(self.ports.role(number), Some(Role::Underlay(_))) {
+            return self.begin_leaving_wire(now_ms, number, name);
+        }
+        self.close_port(now_ms, number);
+        Ok(())
+    }
+
+    /// Nobody needs the port any more: the tables are without it, and the lcores stop polling it.
+    pub(super) fn close_port(&mut self, now_ms: u64, number: u16) {
         self.device_events.remove(number);
         if let Some(port) = self.ports.wanted_at(number).cloned() {
             let source = DeviceSource::of(&self.config, &port.device);
@@ -60,7 +62,6 @@ impl Control {
             changes
         });
         self.port_changes.step = Some(Step::Closing(number));
-        Ok(())
     }
 
     /// A device of no port is gone.
@@ -86,6 +87,8 @@ impl Control {
     /// No lcore has the port any more.
     pub(super) fn finish_removing(&mut self, now_ms: u64, number: u16) {
         let Some(PortHandle { name, device, vhost, .. }) = self.ports.remove(now_ms, number) else { return };
+        let actions = self.underlay.remove_port(now_ms, usize::from(number));
+        self.execute_underlay(now_ms, actions);
         // Another port may have the device next.
         let closed = if vhost.is_some() { device.stop() } else { device.close() };
         if let Err(e) = closed {

@@ -223,6 +223,7 @@ impl Ports {
     /// A port is no more, and no lcore has it.
     pub fn remove(&mut self, now_ms: u64, number: u16) -> Option<PortHandle> {
         self.wanted.remove(&number);
+        self.unused.remove(&number);
         self.changes.free.push_back((number, now_ms));
         self.handles.remove(&number)
     }

@@ -55,7 +55,8 @@ impl Replica {
         }
         let (target, before) =
             (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
-        let path = old.filter(|_| before == target).and_then(|old| old.path);
+        // Until another VTEP is resolved, the host receives at that of before.
+        let path = old.filter(|_| target.is_some()).and_then(|old| old.path);
         let record = HostRecord { host, vtep, path, slot };
         ctx.tables.set_path(peer, PathClass::Plain, record.path.clone())?;
         self.insert_host(id, record);
@@ -63,6 +64,26 @@ impl Replica {
         let untracked = before.filter(|old| Some(*old) != target && !self.is_tracked(*old));
         effects.extend(untracked.map(|(ip, port)| Effect::Untrack(ip, port)));
         Ok(effects)
+    }
+
+    /// Chooses again where hosts are sent to: other underlay ports may be used. The path of before stays until the next hop of
+    /// the new one is known.
+    pub fn choose_vteps(&mut self, ctx: &mut ReplicaCtx) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let ids: Vec<u32> = self.host_ids.iter().copied().collect();
+        for id in ids.into_iter().filter(|id| Some(*id) != self.own_id) {
+            let Some(record) = self.hosts.get_mut(&id) else { continue };
+            let vtep = record.host.vteps.iter().copied().find(|ip| (ctx.routable)(*ip));
+            if vtep == record.vtep {
+                continue;
+            }
+            let before = record.target();
+            record.vtep = vtep;
+            effects.extend(record.target().map(|(ip, port)| Effect::Track(ip, port)));
+            let untracked = before.filter(|before| !self.is_tracked(*before));
+            effects.extend(untracked.map(|(ip, port)| Effect::Untrack(ip, port)));
+        }
+        effects
     }
 
     /// Host `id`, which is not in `hosts` now, does not send from `ip` any more; another host may, with another UDP

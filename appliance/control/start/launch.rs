@@ -68,7 +68,10 @@ pub(super) fn launch(
                 Some(PortRxQueue::new(q.port as u16, queue))
             })
             .collect();
-        let depths = rx_queues.iter().map(|rx_queue| control.max_queued_frames(rx_queue.port)).collect();
+        let depths = rx_queues
+            .iter()
+            .map(|rx_queue| control.max_queued_frames(control.ports.role(rx_queue.port)))
+            .collect();
         let markers = Markers::new(Member::new(Arc::clone(&barrier), number, depths, tx_ports.len()));
         let mut handle = launch_lcore(control, *lcore, view, rx_queues, (tx_ports, markers), sleeps)?;
         handle.queues = queues.iter().map(|q| QueueAt { port: q.port as u16, queue: q.queue }).collect();

@@ -40,8 +40,7 @@ fn plan(tables: &mut Tables) -> Plan {
 
 #[test]
 fn underlay_ports_are_the_nics_that_peers_know() {
-    let facts = |mtu| Facts { mac: mac(1), mtu, fills_checksums: false, segments_tcp: false, exact: false };
-    let details = host_details(&appliance(), &[facts(1600), facts(1500), facts(1500)]);
+    let details = host_details(appliance().ports.iter().zip([1600, 1500, 1500]));
     let [nic] = &details.nics[..] else { panic!("{details:?}") };
     assert_eq!((nic.name.as_str(), nic.address, nic.mtu), ("ul0", ip("10.0.0.1"), 1600));
     assert_eq!(
@@ -49,7 +48,7 @@ fn underlay_ports_are_the_nics_that_peers_know() {
         ["vxlan", "end-markers"]
     );
     assert_eq!(details.public_key, None);
-    assert!(host_details(&appliance(), &[facts(67), facts(1500), facts(1500)]).nics.is_empty(), "not an MTU");
+    assert!(host_details(appliance().ports.iter().zip([67, 1500, 1500])).nics.is_empty(), "not an MTU");
 }
 
 #[test]

@@ -78,3 +78,61 @@ fn what_stays_is_not_touched() {
     assert_eq!(u.change_next_hops(4_000, 3, same.clone()), Actions::default());
     assert_eq!(u.change_next_hops(4_000, 9, same), Actions::default(), "another port");
 }
+
+/// A destination behind a gateway of port 3; port 4 leads there, too.
+fn with_second() -> Underlay {
+    let mut u = in_use();
+    u.add_port(UnderlayPort { gateways: vec![ip("10.1.0.254")], ..port(4, 2, &["10.1.0.1/24"]) });
+    u.link(4_000, 4, true);
+    u
+}
+
+/// A station on the link of port 4 answers.
+fn answer_by_4(u: &mut Underlay, now_ms: u64, sender: &str) -> Vec<(IpAddr, usize)> {
+    let reply = arp_reply(&port(0, 0x44, &[]), v4(sender), mac(2), v4("10.1.0.1"));
+    u.input(now_ms, 4, &reply).resolved.into_iter().map(|(dst, to)| (dst, to.port)).collect()
+}
+
+#[test]
+fn a_new_port_answers_before_it_is_used() {
+    let near = "10.1.0.77";
+    let mut u = with_second();
+    let request = frames::arp_request(&port(9, 9, &[]), None, v4("10.1.0.9"), v4("10.1.0.1"));
+    assert_eq!(u.input(4_010, 4, &request).send.len(), 1, "it answers");
+    assert!(!u.has_route_beside(3, ip(FAR)), "no route of it is used");
+    assert_eq!(
+        macs(&u.track(4_020, ip(near), 4789)),
+        [mac(0xfd)],
+        "nor its link, but the gateway of the other"
+    );
+
+    u.use_port(4_030, 4, true);
+    assert!(u.has_route_beside(3, ip(FAR)) && u.has_route_beside(4, ip(near)));
+    assert_eq!(u.resolved(ip(near)).unwrap().port, 3, "until it answers");
+    assert_eq!(answer_by_4(&mut u, 4_040, near), [(ip(near), 4)]);
+    assert_eq!(u.resolved(ip(FAR)).unwrap().port, 3, "what works stays");
+}
+
+#[test]
+fn a_port_that_goes_is_sent_by_until_another_works() {
+    let mut u = with_second();
+    u.use_port(4_030, 4, true);
+    let a = u.use_port(4_100, 3, false);
+    assert_eq!((macs(&a), a.lost.len()), (vec![], 0), "the path of before stays");
+    assert!(u.is_sent_by(3) && !u.is_sent_by(4));
+    assert_eq!(answer_by_4(&mut u, 4_110, "10.1.0.254"), [(ip(FAR), 4)]);
+    assert!(!u.is_sent_by(3) && u.is_sent_by(4));
+    assert_eq!(u.remove_port(4_200, 3), Actions::default());
+    assert!(u.show(4_210).iter().all(|row| row.port == 4) && u.counters(3).is_none());
+}
+
+#[test]
+fn a_port_that_was_to_go_is_used_again() {
+    let mut u = with_second();
+    u.use_port(4_030, 4, true);
+    u.use_port(4_100, 3, false);
+    let a = u.use_port(4_150, 3, true);
+    assert_eq!((macs(&a), a.lost.len()), (vec![], 0));
+    assert_eq!(u.resolved(ip(FAR)).unwrap().port, 3);
+    assert_eq!(answer_by_4(&mut u, 4_160, "10.1.0.254"), [], "what works stays");
+}

@@ -8,7 +8,7 @@ use super::{
     follow::{self, Position},
     migrations::Call,
     operator::MigrationTicket,
-    shared::{Client, Live, Out, SessionConfig, Shared, Stop, Update, deliver_events, lock},
+    shared::{Client, Description, Live, Out, SessionConfig, Shared, Stop, Update, deliver_events, lock},
 };
 use crate::{
     model::{Accepted, Features, Point, Uuid},
@@ -71,19 +71,24 @@ async fn run_attempts(shared: &Shared, cfg: &SessionConfig, out: &Out) {
     loop {
         for endpoint in &cfg.endpoints {
             lock(&shared.state).endpoint = Some(endpoint.clone());
-            let started = Instant::now();
-            let (was_connected, error) =
-                match attempt(shared, cfg, endpoint, instance, started_at, &mut position, out).await {
-                    Ok(never) => match never {},
-                    Err((was_connected, error)) => (was_connected, error),
-                };
-            *lock(&shared.live) = None;
-            if out.is_closed() {
-                return;
-            }
-            disconnected(shared, was_connected, &error, out).await;
-            if was_connected && started.elapsed() > BACKOFF.1 {
-                backoff = BACKOFF.0;
+            loop {
+                let started = Instant::now();
+                let (was_connected, error) =
+                    match attempt(shared, cfg, endpoint, instance, started_at, &mut position, out).await {
+                        Ok(never) => match never {},
+                        Err((was_connected, error)) => (was_connected, error),
+                    };
+                *lock(&shared.live) = None;
+                if out.is_closed() {
+                    return;
+                }
+                disconnected(shared, was_connected, &error, out).await;
+                if was_connected && started.elapsed() > BACKOFF.1 {
+                    backoff = BACKOFF.0;
+                }
+                if !matches!(error, Error::HostChanged) {
+                    break;
+                }
             }
         }
         tokio::select! {
@@ -97,7 +102,9 @@ async fn disconnected(shared: &Shared, was_connected: bool, error: &Error, out: 
     let why = error.to_string();
     {
         let mut state = lock(&shared.state);
-        if state.last_error.as_ref() != Some(&why) || was_connected {
+        if matches!(error, Error::HostChanged) {
+            log::info!("board: {why}");
+        } else if state.last_error.as_ref() != Some(&why) || was_connected {
             log::warn!("board: {why}");
         }
         if state.connected {
@@ -123,7 +130,9 @@ async fn attempt(
 ) -> Result<std::convert::Infallible, (bool, Error)> {
     let board = connect(endpoint).await.map_err(|e| (false, e))?;
     let holds = held_point(shared, position);
-    let live = match register(board.host(), cfg, instance, holds).await {
+    let description = lock(&shared.description).clone();
+    let described = description.number;
+    let live = match register(board.host(), cfg, &description, instance, holds).await {
         Ok(live) => live,
         Err(e) if e.reason() == Some(Reason::OtherBoard) => {
             lock(&shared.state).other_board = query_board_id(&board).await;
@@ -144,18 +153,28 @@ async fn attempt(
         state.board = Some(live.board);
         state.other_board = None;
         state.features = live.features;
+        state.described = described;
     }
     log::info!("board: registered at {endpoint} as {} (host {})", cfg.host, live.host_id);
     let closed = || (true, Error::Unreachable("the receiver of updates was dropped".into()));
     out.send(Update::Connected { stream: number }).await.map_err(|_| closed())?;
-    // Each of the four ends only with an error, which also ends the others.
+    // Each of them ends only with an error, which also ends the others.
     let error = tokio::select! {
         e = keep_lease(&live, cfg) => e,
         e = reconcile(&live, cfg, shared, started_at, out) => e,
         e = send_migration_calls(&live, cfg, shared) => e,
         e = follow::follow(stream, &live, shared, position, out) => e,
+        e = other_description(shared, described) => e,
     };
     Err((true, error))
+}
+
+/// Ends when the host has another description than that of this number.
+async fn other_description(shared: &Shared, number: u64) -> Error {
+    while lock(&shared.description).number == number {
+        shared.described.notified().await;
+    }
+    Error::HostChanged
 }
 
 /// The state that we hold, for the registration: that of the board we follow, or, after [`Session::accept_board`], only
@@ -179,17 +198,18 @@ async fn query_board_id(board: &Connection) -> Option<Uuid> {
 async fn register(
     mut client: Client,
     cfg: &SessionConfig,
+    description: &Description,
     instance: Uuid,
     holds: Option<Point>,
 ) -> Result<Live, Error> {
     let request = v1::RegisterRequest {
         host: cfg.host.as_str().to_owned(),
-        vteps: cfg.vteps.iter().map(emit::ip).collect(),
+        vteps: description.vteps.iter().map(emit::ip).collect(),
         udp_port: cfg.udp_port.into(),
         key: Uuid::new_v4().into(),
         instance: instance.into(),
         holds: holds.map(Into::into),
-        details: Some((&cfg.details).into()),
+        details: Some((&description.details).into()),
         features: Some(Features::all().into()),
     };
     let answer = call(client.register(request), REGISTER_TIMEOUT).await?;

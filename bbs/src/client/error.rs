@@ -36,6 +36,8 @@ pub enum Reason {
 pub enum Error {
     /// No connection, or it broke.
     Unreachable(String),
+    /// This host has other addresses than it registered with.
+    HostChanged,
     /// The board refused the call.
     Refused {
         /// The reason word of the board.
@@ -58,6 +60,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "the board cannot be reached: {why}"),
+            Self::HostChanged => f.write_str("this host has other VTEP addresses, and registers with them"),
             Self::Refused { why, .. } => f.write_str(why),
             Self::Rows { errors, total } => {
                 write!(f, "{total} rows refused, nothing was changed")?;

@@ -9,11 +9,12 @@ use super::{
     driver,
     migrations::{Call, MigrationUpdate},
     operator::BeginMigration,
-    shared::{SessionConfig, SessionState, Shared, Stop, Update, lock},
+    shared::{Description, SessionConfig, SessionState, Shared, Stop, Update, lock},
 };
-use crate::model::{Claim, Features, Report, Uuid};
+use crate::model::{Claim, Features, HostDetails, Report, Uuid};
 use crossbeam::channel::Receiver;
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -34,7 +35,10 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
     let (update_tx, update_rx) = crossbeam::channel::bounded(cfg.queue.max(1));
     let (ack, _) = watch::channel((0, 0));
     let (migrations_tx, migrations) = crossbeam::channel::unbounded();
+    let description = Description { number: 0, vteps: cfg.vteps.clone(), details: cfg.details.clone() };
     let shared = Arc::new(Shared {
+        description: Mutex::new(description),
+        described: Notify::new(),
         desired: Mutex::new(Desired::new(cfg.interest.iter().copied())),
         work: Notify::new(),
         interest: Notify::new(),
@@ -54,6 +58,7 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
             stream: 0,
             board: None,
             features: Features::default(),
+            described: 0,
             other_board: None,
         }),
         live: Mutex::new(None),
@@ -65,6 +70,19 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
 }
 
 impl Session {
+    /// This host has other VTEP addresses: it registers with them, over a new connection, and keeps what it has claimed.
+    /// Returns the number that [`SessionState::described`] has, or exceeds, once the board knows them.
+    pub fn describe(&self, vteps: Vec<IpAddr>, details: HostDetails) -> u64 {
+        let number = {
+            let mut description = lock(&self.shared.description);
+            let number = description.number + 1;
+            *description = Description { number, vteps, details };
+            number
+        };
+        self.shared.described.notify_one();
+        number
+    }
+
     /// Claims a node. Replaces an earlier claim of the same `(vni, mac)`.
     pub fn claim(&self, claim: Claim) {
         let interest = lock(&self.shared.desired).claim(claim, Instant::now());

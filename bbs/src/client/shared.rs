@@ -162,6 +162,8 @@ pub struct SessionState {
     pub board: Option<Uuid>,
     /// Features in force with the board; none with a board of before.
     pub features: Features,
+    /// The number of the description that the board has; see [`Session::describe`](super::Session::describe).
+    pub described: u64,
     /// The board that answers instead, if it is another. It is not followed before [`Session::accept_board`].
     pub other_board: Option<Uuid>,
 }
@@ -173,8 +175,20 @@ pub(super) enum Stop {
     WithdrawAll,
 }
 
+/// What this host is registered with beside its name.
+#[derive(Debug, Clone)]
+pub(super) struct Description {
+    /// Counts up with each change.
+    pub number: u64,
+    pub vteps: Vec<IpAddr>,
+    pub details: HostDetails,
+}
+
 /// State shared by the handle and the task.
 pub(super) struct Shared {
+    pub description: Mutex<Description>,
+    /// Notified when `description` is another.
+    pub described: Notify,
     pub desired: Mutex<Desired>,
     /// Something in `desired` is to be sent.
     pub work: Notify,

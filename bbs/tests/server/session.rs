@@ -417,3 +417,51 @@ async fn a_slow_consumer_loses_nothing() {
     drop(slow);
     server.stop().await;
 }
+
+/// It registers again, with its claims, and others receive its new addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_has_other_addresses_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = socket(dir.path());
+    let _board = board(&endpoint, memory(), LONG).await;
+    let host = Host::start(config(&endpoint, "hv-a", "10.0.0.1"));
+    host.session().claim(claim(7, 1, &["192.168.0.1"]));
+    let mut other = Host::start(config(&endpoint, "hv-b", "10.0.0.2"));
+    other.session().follow(vni(7));
+    other.wait_for_change("the node", |change| matches!(change, Change::NodePut { .. })).await;
+    let registered = async |number: u64| {
+        let began = Instant::now();
+        while !matches!(host.session().state(), state if state.connected && state.described == number) {
+            assert!(began.elapsed() < PATIENCE, "{:?}", host.session().state());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    registered(0).await;
+    for (number, vteps) in [(1, vec!["10.0.0.1", "10.1.0.1"]), (2, vec!["10.1.0.1"])] {
+        let vteps: Vec<IpAddr> = vteps.into_iter().map(ip).collect();
+        assert_eq!(host.session().describe(vteps.clone(), Default::default()), number);
+        registered(number).await;
+        other
+            .wait_for_change(
+                "its addresses",
+                |change| matches!(change, Change::HostPut(host) if host.vteps == vteps),
+            )
+            .await;
+    }
+    // Another host's address: it has no session until it gives that up.
+    host.session().describe(vec![ip("10.0.0.2")], Default::default());
+    let began = Instant::now();
+    while !host.session().state().last_error.is_some_and(|why| why.contains("held by host hv-b")) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", host.session().state());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(host.session().describe(vec![ip("10.1.0.1")], Default::default()), 4);
+    registered(4).await;
+    let gone = |change: &Update| match change {
+        Update::Apply { changes, .. } => {
+            changes.iter().any(|change| matches!(change, Change::NodeGone { .. }))
+        }
+        _ => false,
+    };
+    assert!(!other.received.iter().any(gone), "its node was there all the time");
+}
