@@ -166,6 +166,7 @@ impl Control {
         self.drain_device_events(now_ms);
         self.spread_queues_by_load(now_ms);
         self.advance_port_changes(now_ms);
+        self.give_back_networks(now_ms);
         self.continue_change();
         self.migrate(now_ms, |migrations| migrations.watch_vifs(now_ms));
         self.watch_links(now_ms);

@@ -15,9 +15,13 @@ mod wire;
 use super::{Control, devices::DeviceSource, plan::Plan, ports::PortHandle, spread::Move};
 use crate::lcore::{changes::Change, tx_port::TxPort};
 use crate::pipeline::ports::Port;
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 use stopover_config::appliance as config;
 use stopover_ctl::ApiError;
+use stopover_net::Vni;
 use tokio::sync::oneshot;
 use wire::Wire;
 
@@ -58,6 +62,10 @@ pub type Ended = Result<(), Failure>;
 pub struct PortChanges {
     lists: VecDeque<List>,
     step: Option<Step>,
+    /// Networks whose last port here is gone, until nothing of them is left in the tables.
+    vacated: BTreeSet<Vni>,
+    /// When it is looked again.
+    vacated_due_ms: u64,
 }
 
 /// Changes that are made all or not at all.

@@ -199,6 +199,21 @@ impl Replica {
         without
     }
 
+    /// Forgets a network that has no port here and of which nothing is left, in the tables (`is_empty`) or of what the board
+    /// has said. Returns its bridge domain then.
+    pub fn forget(&mut self, vni: Vni, is_empty: impl Fn(Bd) -> bool) -> Option<Bd> {
+        let record = self.networks.get(&vni)?;
+        let is_left = !record.followed && record.members.is_empty();
+        let is_still = record.migrating.is_empty() && record.moved.is_empty();
+        if !is_left || !is_still || !is_empty(record.bd) {
+            return None;
+        }
+        let bd = self.networks.remove(&vni)?.bd;
+        self.vnis.remove(&bd);
+        self.dirty.remove(&vni);
+        Some(bd)
+    }
+
     /// Whether this host has ports in a network.
     #[must_use]
     pub fn is_followed(&self, vni: Vni) -> bool {

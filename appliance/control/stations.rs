@@ -133,6 +133,11 @@ impl Stations {
         self.vnis.insert(bd, vni);
     }
 
+    /// A network is no more: nothing of it is left.
+    pub fn remove_network(&mut self, bd: Bd) {
+        self.vnis.remove(&bd);
+    }
+
     /// A port with these stations may have a link from now on. `ageing_ms`, `limits`: of a segment.
     pub fn add_port(
         &mut self,

@@ -47,6 +47,12 @@ impl Tables {
         })
     }
 
+    /// How many networks have a number.
+    #[must_use]
+    pub fn networks(&self) -> usize {
+        self.vnis.len()
+    }
+
     /// How many nodes and addresses there are.
     #[must_use]
     pub fn counts(&self) -> &Counts {

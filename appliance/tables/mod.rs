@@ -19,6 +19,7 @@ pub mod vni_index;
 mod vtep_cache;
 
 use crate::migration::record::MigrationRecord;
+pub use counts::InNetwork;
 use entries::{NetworkEntry, PeerEntry, SlotEntry};
 use fdb::Fdb;
 use hashbrown::HashMap;
@@ -226,6 +227,14 @@ impl Tables {
         let index =
             self.vnis.assign(&mut self.writer, vni).map_err(|e| Full::new(format!("network {vni}"), e))?;
         Bd::new(index.get()).ok_or_else(|| Full::new(format!("network {vni}"), "index 0"))
+    }
+
+    /// Takes back the number of a network of which no table has an entry. Lcores find the network no more, and another may
+    /// have the number when all have passed this.
+    pub fn release_bd(&mut self, vni: Vni) {
+        if let Some(index) = self.vnis.release(&self.writer, vni) {
+            self.shared.networks.clear(&mut self.writer, index.get().into());
+        }
     }
 
     /// Sets a station behind a port of this host. `known`: its number, if it has one already. Returns its number.

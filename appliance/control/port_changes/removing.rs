@@ -9,7 +9,11 @@ use crate::control::{
 };
 use crate::lcore::{changes::Change, tx_port::TxPort};
 use crate::pipeline::ports::Role;
+use crate::tables::InNetwork;
 use stopover_config::appliance as config;
+
+/// How often it is looked whether networks without ports here can be forgotten.
+const VACATED_EVERY_MS: u64 = 1_000;
 
 impl Control {
     pub(super) fn begin_removing(&mut self, now_ms: u64, name: &str) -> Outcome {
@@ -48,6 +52,7 @@ impl Control {
         self.loops.remove_port(number);
         for vni in self.replica.remove_port(number) {
             self.board.unfollow(vni);
+            self.port_changes.vacated.insert(vni);
         }
         self.leave_networks(number);
         self.ports.set_down(number);
@@ -72,6 +77,30 @@ impl Control {
         })?;
         self.port_changes.begun(PortChange::AddDevice(vdev));
         Ok(())
+    }
+
+    /// Gives back the bridge domains of networks that have no port here any more, once the board has taken back what it said
+    /// of them. So there may be any number of networks, one after the other.
+    pub(crate) fn give_back_networks(&mut self, now_ms: u64) {
+        let changes = &mut self.port_changes;
+        // A port that is being added may be of such a network.
+        if changes.vacated.is_empty() || !changes.is_idle() || now_ms < changes.vacated_due_ms {
+            return;
+        }
+        changes.vacated_due_ms = now_ms + VACATED_EVERY_MS;
+        if !self.replica.is_whole() {
+            return;
+        }
+        for vni in std::mem::take(&mut changes.vacated) {
+            let tables = &self.tables;
+            let is_empty = |bd| tables.counts().network(bd) == InNetwork::default();
+            if let Some(bd) = self.replica.forget(vni, is_empty) {
+                self.stations.remove_network(bd);
+                self.tables.release_bd(vni);
+            } else if !self.replica.is_followed(vni) && self.replica.bd_of(vni).is_some() {
+                self.port_changes.vacated.insert(vni);
+            }
+        }
     }
 
     /// Networks of a port that have no segment here any more are only followed.

@@ -1,6 +1,7 @@
 //! Ports that come and go: what the replica and the stations know of them afterwards.
 
 use super::*;
+use crate::tables::InNetwork;
 
 fn local(port: u16) -> Member {
     Member { port, vlan: 0, segment: false }
@@ -52,6 +53,55 @@ fn nodes_of_a_network_are_removed_after_its_last_port() {
     lab.apply(Change::NodeGone { vni: vni(100), mac: mac(1), ips: vec![ip("192.168.0.1")] });
     lab.publish().unwrap();
     assert_eq!((lab.location(mac(1)), lab.owner("192.168.0.1")), (Where::Nowhere, None));
+}
+
+/// More networks than there can be at once, one after the other.
+#[test]
+fn the_bridge_domain_of_a_network_that_is_left_is_given_back() {
+    let mut lab = Lab::new(&[]);
+    let leave = |lab: &mut Lab, of: Vni| {
+        let tables = &lab.tables;
+        let bd = lab.replica.forget(of, |bd| tables.counts().network(bd) == InNetwork::default());
+        if bd.is_some() {
+            lab.tables.release_bd(of);
+        }
+        bd
+    };
+    let before = lab.tables.networks();
+    for number in 1..=70_000 {
+        let of = vni(1000 + number);
+        let bd = lab.tables.bd(of).expect("a number is free");
+        lab.replica.add_port(of, bd, local(3));
+        lab.publish().unwrap();
+        assert_eq!(leave(&mut lab, of), None, "it has a port");
+        lab.replica.remove_port(3);
+        lab.publish().unwrap();
+        assert_eq!(leave(&mut lab, of), Some(bd));
+        assert_eq!((lab.replica.bd_of(of), lab.replica.vni_of(bd)), (None, None));
+        lab.publish().unwrap();
+        assert!(lab.view.network(bd).is_none());
+    }
+    assert_eq!(lab.tables.networks(), before);
+}
+
+#[test]
+fn a_network_is_not_given_back_before_the_board_has_taken_back_its_nodes() {
+    let mut lab = Lab::new(&[]);
+    lab.apply(host(2, &["10.0.0.2"], 4789));
+    lab.apply(node(mac(1), 2, &["192.168.0.1"], &[]));
+    lab.apply(Change::MemberPut { vni: vni(100), host_id: 2, segment: false });
+    lab.replica.remove_port(10);
+    lab.replica.remove_port(11);
+    let forget = |lab: &mut Lab| {
+        let tables = &lab.tables;
+        lab.replica.forget(vni(100), |bd| tables.counts().network(bd) == InNetwork::default())
+    };
+    assert_eq!(forget(&mut lab), None);
+    lab.apply(Change::NodeGone { vni: vni(100), mac: mac(1), ips: vec![ip("192.168.0.1")] });
+    assert_eq!(forget(&mut lab), None, "a member is left");
+    lab.apply(Change::MemberGone { vni: vni(100), host_id: 2 });
+    assert_eq!(forget(&mut lab), Some(lab.bds[0]));
+    assert_eq!(forget(&mut lab), None);
 }
 
 #[test]
