@@ -10,7 +10,7 @@ mod common;
 
 use common::{
     A, Arena, B, BURST, Buffer, Burst, C, D, NODES, SEGMENT, TRUNK, UNDERLAY, VM, World,
-    frames::{around, from, inward, retag, tagged, two_vifs},
+    frames::{around, from, inward, retag, shortest, tagged, two_vifs},
     remote,
 };
 use std::{
@@ -21,13 +21,15 @@ use std::{
 };
 
 /// A case to count, and its port.
-const CASES: [(&str, u16); 11] = [
+const CASES: [(&str, u16); 13] = [
     ("encap", VM),
     ("decap", UNDERLAY),
     ("decap_to_two_vifs", UNDERLAY),
     ("vif_to_vif", VM),
     ("encap_of_ipv6", VM),
     ("encap_and_checksum", VM),
+    ("encap_of_64_bytes", VM),
+    ("encap_of_64_bytes_and_checksum", VM),
     ("encap_over_ipv6", VM),
     ("decap_over_ipv6", UNDERLAY),
     ("decap_of_ipv6", UNDERLAY),
@@ -142,12 +144,13 @@ fn run(case: &str) {
         "decap_of_ipv6" => around(&from("tcp6", remote(n % NODES), |_| A)(n)),
         "vif_to_vif" => from("tcp4", A, |_| B)(n),
         "encap_of_ipv6" => from("tcp6", A, everywhere)(n),
+        "encap_of_64_bytes" | "encap_of_64_bytes_and_checksum" => shortest(&from("udp4", A, everywhere)(n)),
         "encap_from_segment" => from("tcp4", C, everywhere)(n),
         "encap_from_trunk" => tagged(&from("tcp4", D, everywhere)(n)),
         _ => from("tcp4", A, everywhere)(n),
     });
     let change = |buffer: &mut Buffer| match case {
-        "encap_and_checksum" => buffer.unfilled = true,
+        _ if case.ends_with("and_checksum") => buffer.unfilled = true,
         "encap_from_trunk" => retag(buffer),
         _ => {}
     };

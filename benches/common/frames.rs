@@ -16,6 +16,16 @@ pub fn from(name: &str, src: Mac, dst: impl Fn(u32) -> Mac) -> impl Fn(u32) -> V
     }
 }
 
+/// A UDP frame over IPv4, cut to 64 bytes with FCS.
+pub fn shortest(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame[..60].to_vec();
+    for (at, before) in [(16, 14), (38, 34)] {
+        let len = (frame.len() - before) as u16;
+        frame[at..at + 2].copy_from_slice(&len.to_be_bytes());
+    }
+    frame
+}
+
 /// A golden tunnel datagram, changed to be from a node at another host to a local vif.
 pub fn inward(name: &str, outer_len: usize, dst: impl Fn(u32) -> Mac) -> impl Fn(u32) -> Vec<u8> {
     let golden = golden(name);

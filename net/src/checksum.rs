@@ -49,9 +49,8 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn pseudo_rest(protocol: u8, len: u32) -> Self {
-        let mut s = Self::new();
-        s.word((len >> 16) as u16);
-        s.word(len as u16);
+        // The length as two words, both at once.
+        let mut s = Self { acc: u64::from(len.to_be()), odd: false };
         s.word(u16::from(protocol));
         s
     }
@@ -61,9 +60,26 @@ impl Sum {
     pub fn add(&mut self, bytes: &[u8]) {
         let words = sum_words(bytes);
         let part = if self.odd { u64::from(fold(words).swap_bytes()) } else { words };
-        let (sum, carry) = self.acc.overflowing_add(part);
-        self.acc = sum + u64::from(carry);
+        self.acc = plus(self.acc, part);
         self.odd ^= bytes.len() % 2 == 1;
+    }
+
+    /// Of these bytes. It is compiled into the caller: for short ones.
+    #[inline(always)]
+    pub(crate) fn of_short(bytes: &[u8]) -> Self {
+        Self { acc: sum_words(bytes), odd: bytes.len() % 2 == 1 }
+    }
+
+    /// Both together. `other` is of whole words.
+    #[inline(always)]
+    pub(crate) const fn with(self, other: Self) -> Self {
+        Self { acc: plus(self.acc, other.acc), odd: self.odd }
+    }
+
+    /// Without one of the 16-bit words, which is given in network byte order: as if it were 0.
+    #[inline(always)]
+    pub(crate) const fn without(self, word: [u8; 2]) -> Self {
+        Self { acc: plus(self.acc, !u16::from_ne_bytes(word) as u64), odd: self.odd }
     }
 
     /// Adds one 16-bit word given in host order. Only between whole words, as in pseudo headers.
@@ -114,9 +130,7 @@ pub fn is_valid_header(header: &[u8; 20]) -> bool {
     let (sum, carry) = ne64::<0, _>(header).overflowing_add(ne64::<8, _>(header));
     let (sum, again) = sum.overflowing_add(last + u64::from(carry));
     let sum = sum.wrapping_add(u64::from(again));
-    // Either half plus the other and the carry of that addition; then the same once more.
-    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
-    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
+    fold(sum) == 0xffff
 }
 
 /// The checksum after one 16-bit word under it changed: RFC 1624 equation 3, HC' = ~(~HC + ~m + m').
@@ -141,23 +155,48 @@ const LONG: usize = 256;
 /// Sum of `bytes` as native words of 64 bits, the last padded with zeros, congruent modulo 65535.
 #[inline(always)]
 fn sum_words(bytes: &[u8]) -> u64 {
-    let (long, rest) = if bytes.len() >= LONG { sum_blocks(bytes) } else { (0, bytes) };
-    let mut sum = u128::from(long);
-    let (blocks, last) = rest.as_chunks::<32>();
+    if bytes.len() >= LONG { sum_long(bytes) } else { sum_short(bytes) }
+}
+
+#[inline(never)]
+fn sum_long(bytes: &[u8]) -> u64 {
+    let (long, rest) = sum_blocks(bytes);
+    plus(long, sum_short(rest))
+}
+
+/// By halves: frames have other lengths, and the iterations of a loop over words would be mispredicted.
+#[inline(always)]
+fn sum_short(bytes: &[u8]) -> u64 {
+    let mut sum = 0_u128;
+    let mut add = |word: u64| sum += u128::from(word);
+    let (blocks, mut rest) = bytes.as_chunks::<64>();
     for block in blocks {
-        sum += u128::from(ne64::<0, _>(block)) + u128::from(ne64::<8, _>(block));
-        sum += u128::from(ne64::<16, _>(block)) + u128::from(ne64::<24, _>(block));
+        block.as_chunks::<8>().0.iter().for_each(|word| add(u64::from_ne_bytes(*word)));
     }
-    let (words, tail) = last.as_chunks::<8>();
-    for word in words {
-        sum += u128::from(u64::from_ne_bytes(*word));
+    if let Some((half, others)) = rest.split_first_chunk::<32>() {
+        half.as_chunks::<8>().0.iter().for_each(|word| add(u64::from_ne_bytes(*word)));
+        rest = others;
     }
-    if !tail.is_empty() {
-        sum += u128::from(padded(rest, tail));
+    if let Some((half, others)) = rest.split_first_chunk::<16>() {
+        half.as_chunks::<8>().0.iter().for_each(|word| add(u64::from_ne_bytes(*word)));
+        rest = others;
+    }
+    if let Some((word, others)) = rest.split_first_chunk::<8>() {
+        add(u64::from_ne_bytes(*word));
+        rest = others;
+    }
+    if !rest.is_empty() {
+        add(padded(bytes, rest));
     }
     // 2^64 is 1 modulo 65535.
-    let (low, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
-    low + u64::from(carry)
+    plus(sum as u64, (sum >> 64) as u64)
+}
+
+/// Modulo 2^64 - 1, and so modulo 65535.
+#[inline(always)]
+const fn plus(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u64
 }
 
 /// The last bytes of `bytes`, up to 7, padded with zeros to a word.
@@ -189,13 +228,12 @@ fn sum_blocks(bytes: &[u8]) -> (u64, &[u8]) {
     (lanes.iter().sum(), rest)
 }
 
-/// Folds carries until 16 bits remain (2^16 is 1 modulo 65535).
+/// Folds the carries: 2^32 and 2^16 are 1 modulo 65535. Only 0 becomes 0.
 #[inline]
 const fn fold(sum: u64) -> u16 {
-    let s = (sum & 0xffff_ffff) + (sum >> 32);
-    let s = (s & 0xffff) + (s >> 16 & 0xffff) + (s >> 32);
-    let s = (s & 0xffff) + (s >> 16);
-    ((s & 0xffff) + (s >> 16)) as u16
+    // Either half plus the other and the carry of that addition; then the same once more.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// Adds to `sum` the bytes `from..to` of a frame handed over in consecutive `segments`. False if the

@@ -72,5 +72,5 @@ impl<const UNFINISHED: bool> Kind for Ipv6<UNFINISHED> {
 /// Whether a frame has no mark of a device, or only the one that this kind may have.
 #[inline(always)]
 fn is_of_kind<const UNFINISHED: bool, P: Packet>(packet: &P) -> bool {
-    packet.is_plain() || UNFINISHED && packet.lacks_only_checksum()
+    UNFINISHED && packet.lacks_only_checksum() || packet.is_plain()
 }

@@ -3,7 +3,7 @@
 //! of it, and where its checksum belongs, so that one that the sender left to the device is computed without more parsing.
 
 use super::{FRAGMENTED, IPV4_PLAIN, IPV6_PLAIN};
-use crate::bytes::{array, at, be16, be32, be64, byte, put};
+use crate::bytes::{array, at, be16, be32, be64, byte};
 use crate::checksum::{Sum, nonzero};
 use crate::ipv4::protocol;
 use crate::{Mac, ethernet, flow, ipv4, ipv6, tcp, udp};
@@ -156,50 +156,69 @@ pub(super) fn transport(b: &[u8], room: usize, proto: u8) -> Option<(bool, u8, u
 }
 
 impl Transport {
-    /// Of a frame that [`sent`](super::sent) has accepted.
+    /// Of a frame that [`sent`](super::sent) has accepted: nothing is checked again but that the headers are there.
     #[inline(always)]
     #[must_use]
     pub fn of_sent(head: &[u8]) -> Option<Self> {
-        let ip: &[u8; ipv4::HEADER_LEN] = at(head, ethernet::HEADER_LEN)?;
-        let (proto, len) = (byte::<9, _>(ip), be16::<2, _>(ip));
-        Self::behind(head, false, ipv4::HEADER_LEN, proto, usize::from(len))
+        const L4: usize = ipv4::HEADER_LEN;
+        let packet: &[u8; L4 + udp::HEADER_LEN] = at(head, ethernet::HEADER_LEN)?;
+        let l4_room = be16::<2, _>(packet).wrapping_sub(L4 as u16);
+        let udp_len = be16::<{ L4 + 4 }, _>(packet);
+        Some(Self::behind(head, false, ethernet::HEADER_LEN + L4, byte::<9, _>(packet), l4_room, udp_len))
     }
 
-    /// Of a frame that [`sent6`](super::sent6) has accepted.
+    /// Of a frame that [`sent6`](super::sent6) has accepted, in the same way.
     #[inline(always)]
     #[must_use]
     pub fn of_sent6(head: &[u8]) -> Option<Self> {
-        let ip: &[u8; ipv6::HEADER_LEN] = at(head, ethernet::HEADER_LEN)?;
-        let (proto, len) = (byte::<6, _>(ip), ipv6::HEADER_LEN + usize::from(be16::<4, _>(ip)));
-        Self::behind(head, true, ipv6::HEADER_LEN, proto, len)
+        const L4: usize = ipv6::HEADER_LEN;
+        let packet: &[u8; L4 + udp::HEADER_LEN] = at(head, ethernet::HEADER_LEN)?;
+        let (l4_room, udp_len) = (be16::<4, _>(packet), be16::<{ L4 + 4 }, _>(packet));
+        Some(Self::behind(head, true, ethernet::HEADER_LEN + L4, byte::<6, _>(packet), l4_room, udp_len))
     }
 
-    /// Behind an IP header, in a packet of `len` bytes.
+    /// At `start`, in a packet with `room` bytes for it.
     #[inline(always)]
-    fn behind(head: &[u8], ipv6: bool, ip_len: usize, proto: u8, len: usize) -> Option<Self> {
-        let start = ethernet::HEADER_LEN + ip_len;
-        let (tcp, header_len, len) = transport(head.get(start..)?, len.checked_sub(ip_len)?, proto)?;
-        Some(Self { ipv6, tcp, start: start as u16, header_len, end: (start + len) as u32 })
+    fn behind(head: &[u8], ipv6: bool, start: usize, proto: u8, room: u16, udp_len: u16) -> Self {
+        let tcp = proto == protocol::TCP;
+        let len = if tcp { room } else { udp_len };
+        let tcp_header_len = || head.get(start + tcp::DATA_OFFSET_AT).map_or(0, |byte| (byte >> 4) * 4);
+        let header_len = if tcp { tcp_header_len() } else { udp::HEADER_LEN as u8 };
+        Self { ipv6, tcp, start: start as u16, header_len, end: start as u32 + u32::from(len) }
     }
 
-    /// Computes the checksum, whatever is in its field, and stores it. `frame` is the untagged frame. `None`, and nothing
-    /// stored, if the frame is not all there.
+    /// Computes the checksum and stores it. `frame` is the untagged frame. What is in the field does not matter: a guest
+    /// should leave the sum of the pseudo header there (virtio 1.2 section 5.1.6.2.1), and some leave another or none.
+    /// `None`, and nothing stored, if the frame is not all there.
     #[inline(always)]
     #[must_use]
     pub fn fill_checksum(&self, frame: &mut [u8]) -> Option<()> {
         let (start, end) = (usize::from(self.start), self.end as usize);
         // The addresses, which the checksum covers, are right before the header.
         let addresses = if self.ipv6 { 2 * size_of::<Ipv6Addr>() } else { 2 * size_of::<Ipv4Addr>() };
-        let covered = frame.get_mut(start.checked_sub(addresses)?..end)?;
-        let field = addresses + if self.tcp { tcp::CHECKSUM_AT } else { udp::CHECKSUM_AT };
-        covered.get_mut(field..)?.first_chunk_mut::<2>().map(|field| *field = [0; 2])?;
-        let proto = if self.tcp { protocol::TCP } else { protocol::UDP };
-        let mut sum = Sum::pseudo_rest(proto, (end - start) as u32);
-        sum.add(covered);
-        let value = if self.tcp { sum.finish() } else { nonzero(sum.finish()) };
-        covered
-            .get_mut(field..)?
-            .first_chunk_mut::<2>()
-            .map(|field| put::<0, 2, _>(field, value.to_be_bytes()))
+        let covered = frame.get_mut(start.wrapping_sub(addresses)..end)?;
+        if self.tcp {
+            fill(covered, addresses, protocol::TCP, tcp::CHECKSUM_AT, |value| value)
+        } else {
+            fill(covered, addresses, protocol::UDP, udp::CHECKSUM_AT, nonzero)
+        }
     }
+}
+
+/// Stores in `covered`, a segment or datagram behind `addresses` bytes of addresses, its checksum `at` bytes behind them.
+#[inline(always)]
+fn fill(
+    covered: &mut [u8],
+    addresses: usize,
+    proto: u8,
+    at: usize,
+    stored: impl FnOnce(u16) -> u16,
+) -> Option<()> {
+    let len = (covered.len() - addresses) as u32;
+    let bytes = Sum::of_short(covered);
+    let field = covered.get_mut(addresses + at..addresses + at + 2)?.first_chunk_mut()?;
+    // Taken out of the sum: if it was set to 0 before, the load of the word around it would wait for that store.
+    let others = Sum::pseudo_rest(proto, len).without(*field);
+    *field = stored(bytes.with(others).finish()).to_be_bytes();
+    Some(())
 }

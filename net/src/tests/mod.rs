@@ -11,6 +11,7 @@ mod properties;
 mod reports;
 mod segments;
 mod tunnel;
+mod unfinished;
 
 use crate::Mac;
 use crate::frame::{self, Frame};
