@@ -337,7 +337,7 @@ impl Control {
     fn reopen_device(&mut self, number: u16) -> Result<Queues> {
         let port = self.ports.wanted_at(number).context("no such port")?;
         dpdk::Device::probe(&self.eal, &self.config.devargs(&port.device))?;
-        let with = (self.ports.lcores().len(), self.ports.pool());
+        let with = (self.ports.lcores().len(), self.ports.pools());
         let ready = devices::configure(&self.eal, &self.config, port, None, with)?;
         let handle = self.ports.handle(number).context("no such port")?;
         let (before, after) = (handle.device.granted(), ready.granted());

@@ -1,11 +1,15 @@
 //! Devices of the ports: finds and configures them, checks that lcores and buffers suffice, and starts them. Enters: the
-//! configuration. Leaves: the mbuf pool, configured devices with what they report, then running ports with their queues.
+//! configuration. Leaves: the mbuf pools, configured devices with what they report, then running ports with their queues.
 
-use crate::control::{connect::Started, mtu, plan::Facts, vhost_sockets};
-use anyhow::{Context, Result, bail};
-use dpdk::{
-    Device, DeviceInfo, Eal, ErrorKind, Granted, LcoreId, Mempool, Offloads, Port, PortConfig, VhostConfig,
+use crate::control::{
+    connect::Started,
+    mtu,
+    numa::{Pools, Sockets},
+    plan::Facts,
+    vhost_sockets,
 };
+use anyhow::{Context, Result, bail};
+use dpdk::{Device, DeviceInfo, Eal, ErrorKind, Granted, Offloads, Port, PortConfig, VhostConfig};
 use std::collections::BTreeMap;
 use stopover_config::appliance::{self as config, Appliance, QueueRef};
 use stopover_net::Mac;
@@ -15,8 +19,8 @@ pub const MAX_QUEUES: u16 = 64;
 
 /// The devices before they start, and the lcores that receive from them.
 pub struct Devices {
-    /// The pool of all frames.
-    pub pool: Mempool,
+    /// The pools of all frames.
+    pub pools: Pools,
     /// By lcore, the receive queues that it polls.
     pub assigned: BTreeMap<u32, Vec<QueueRef>>,
     /// The devices, in the order of the ports.
@@ -102,6 +106,12 @@ impl Ready {
         self.port.granted()
     }
 
+    /// What the device granted, and its socket.
+    #[must_use]
+    pub fn on_socket(&self) -> (Option<u32>, &Granted) {
+        (self.port.info().socket, self.port.granted())
+    }
+
     /// Has it use this address.
     ///
     /// # Errors
@@ -120,19 +130,38 @@ impl Ready {
 impl Devices {
     /// Configures the devices of all ports.
     pub fn configure(eal: &Eal, config: &Appliance) -> Result<Self> {
-        let pool = Mempool::create(eal, "stopover", config.mbufs, config.mbcache, config.mbuf_size, None)?;
-        let workers: Vec<u32> = eal.worker_lcores().into_iter().map(LcoreId::get).collect();
-        let assigned = config.queues_by_lcore(&workers);
+        let sockets = sockets(eal, config);
+        let pools = Pools::create(eal, config, &sockets)?;
+        let workers: Vec<u32> = sockets.lcores.keys().copied().collect();
+        let assigned = config.queues_by_lcore(&workers, |port, lcore| sockets.is_near(port, lcore));
         check_lcores(&assigned, &workers, eal)?;
         let ready = config
             .ports
             .iter()
             .map(|port| {
-                configure(eal, config, port, config.vhost(port.device.as_str()), (assigned.len(), &pool))
+                configure(eal, config, port, config.vhost(port.device.as_str()), (assigned.len(), &pools))
             })
             .collect::<Result<Vec<_>>>()?;
-        check_pool(config, ready.iter().map(Ready::granted), assigned.len())?;
-        Ok(Self { pool, assigned, ready })
+        let granted: Vec<_> = ready.iter().map(Ready::on_socket).collect();
+        check_pools(config, &granted, assigned.len(), &pools)?;
+        for far in sockets.far(&assigned) {
+            let name = config.ports.get(far.queue.port).map_or("?", |port| port.name.as_str());
+            log::warn!(port = name; "{}", far.explain(name));
+        }
+        Ok(Self { pools, assigned, ready })
+    }
+}
+
+/// Of the worker lcores and of the devices that are there.
+fn sockets(eal: &Eal, config: &Appliance) -> Sockets {
+    let of_device = |port: &config::Port| {
+        let name = Some(port.device.as_str()).filter(|name| config.vhost(name).is_none())?;
+        Device::find(eal, name).ok()?.info().ok()?.socket
+    };
+    let workers = eal.worker_lcores().into_iter();
+    Sockets {
+        lcores: workers.map(|lcore| (lcore.get(), lcore.socket())).collect(),
+        ports: config.ports.iter().map(of_device).collect(),
     }
 }
 
@@ -166,23 +195,30 @@ fn check_lcores(assigned: &BTreeMap<u32, Vec<QueueRef>>, workers: &[u32], eal: &
     Ok(())
 }
 
-/// Every descriptor and every lcore's cache can hold a buffer, and each lcore needs one more burst to work with.
+/// Every descriptor and every lcore's cache can hold a buffer, and each lcore needs one more burst to work with. Frames of
+/// each pool may be in any transmit queue. `ports`: what each was granted, and its socket.
 ///
 /// # Errors
-/// They cannot, with ports that were granted this.
-pub fn check_pool<'a>(
+/// A pool is too small.
+pub fn check_pools(
     config: &Appliance,
-    ports: impl Iterator<Item = &'a Granted>,
+    ports: &[(Option<u32>, &Granted)],
     lcores: usize,
+    pools: &Pools,
 ) -> Result<()> {
-    let descriptors: u32 =
-        ports.map(|g| u32::from(g.rxq) * u32::from(g.rxd) + u32::from(g.txq) * u32::from(g.txd)).sum();
-    let needed = descriptors + lcores as u32 * (config.mbcache + u32::from(config.burst));
-    if config.mbufs < needed {
-        bail!(
-            "mbufs: found {}; expected at least {needed}: {descriptors} for the queues' descriptors, the rest for {lcores} lcores' caches and bursts; hint: raise `mbufs`, or lower `rxd`, `txd` or the number of queues",
-            config.mbufs
-        );
+    for pool in pools.sockets() {
+        let is_fed = |socket: Option<u32>| pool.is_none() || socket.is_none() || socket == pool;
+        let rx = |g: &Granted, fed: bool| u32::from(g.rxq) * u32::from(g.rxd) * u32::from(fed);
+        let tx = |g: &Granted| u32::from(g.txq) * u32::from(g.txd);
+        let descriptors: u32 = ports.iter().map(|(socket, g)| rx(g, is_fed(*socket)) + tx(g)).sum();
+        let needed = descriptors + lcores as u32 * (config.mbcache + u32::from(config.burst));
+        if config.mbufs < needed {
+            let of_socket = pool.map_or(String::new(), |socket| format!(" for the pool of socket {socket}"));
+            bail!(
+                "mbufs: found {}; expected at least {needed}{of_socket}: {descriptors} for the queues' descriptors, the rest for {lcores} lcores' caches and bursts; hint: raise `mbufs`, or lower `rxd`, `txd` or the number of queues",
+                config.mbufs
+            );
+        }
     }
     Ok(())
 }
@@ -193,12 +229,12 @@ pub fn configure(
     config: &Appliance,
     port: &config::Port,
     vhost: Option<config::Vhost>,
-    (lcores, pool): (usize, &Mempool),
+    (lcores, pools): (usize, &Pools),
 ) -> Result<Ready> {
     let context = || format!("port {}", port.name);
     let ready = match vhost {
-        Some(vhost) => open_vhost(eal, port, vhost, lcores, pool),
-        None => configure_ethdev(eal, config, port, lcores, pool),
+        Some(vhost) => open_vhost(eal, port, vhost, lcores, pools),
+        None => configure_ethdev(eal, config, port, lcores, pools),
     };
     let ready = ready.with_context(context)?;
     let granted = ready.granted();
@@ -233,7 +269,7 @@ fn open_vhost(
     port: &config::Port,
     vhost: config::Vhost,
     lcores: usize,
-    pool: &Mempool,
+    pools: &Pools,
 ) -> Result<Port> {
     let config = VhostConfig {
         path: vhost.path,
@@ -250,7 +286,8 @@ fn open_vhost(
         postcopy: vhost.postcopy,
         mtu: port.mtu,
     };
-    Ok(Port::open_vhost(eal, port.device.as_str(), config, pool)?)
+    // Until an lcore polls it.
+    Ok(Port::open_vhost(eal, port.device.as_str(), config, pools.usual())?)
 }
 
 /// Finds and configures a device of a DPDK driver.
@@ -259,7 +296,7 @@ fn configure_ethdev(
     config: &Appliance,
     port: &config::Port,
     lcores: usize,
-    pool: &Mempool,
+    pools: &Pools,
 ) -> Result<Port> {
     let device = Device::find(eal, port.device.as_str())?;
     let info = device.info()?;
@@ -271,7 +308,7 @@ fn configure_ethdev(
             info.max_rxq
         );
     }
-    Ok(device.configure(&port_config(config, port, &info, lcores), pool)?)
+    Ok(device.configure(&port_config(config, port, &info, lcores), pools.of(info.socket))?)
 }
 
 /// The requested configuration of a port's device.

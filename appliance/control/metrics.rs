@@ -126,7 +126,7 @@ impl Control {
             segments: segments.collect(),
             migrations: self.migrations.totals(),
             hold_free: self.hold.free_bytes() as u64,
-            mbufs: self.ports.pool().in_use(),
+            mbufs: self.ports.pools().in_use(),
             table_bytes: self.tables.memory_bytes() as u64,
             tsc_hz: cycles::tsc_hz().max(1),
             fwd,

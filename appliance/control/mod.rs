@@ -27,6 +27,7 @@ pub mod lists;
 pub mod loops;
 pub mod metrics;
 pub mod mtu;
+pub mod numa;
 pub mod paths;
 pub mod plan;
 pub mod port_changes;

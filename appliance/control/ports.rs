@@ -6,6 +6,7 @@ mod changes;
 mod handles;
 pub mod queues;
 
+use super::numa::{self, Pools};
 use crate::lcore::{
     egress::{Order, Rings},
     wake::{Sleeper, Wake},
@@ -13,7 +14,7 @@ use crate::lcore::{
 use crate::pipeline::ports::{Port, Role};
 use anyhow::{Context, Result};
 use crossbeam::channel::{self, Receiver, Sender};
-use dpdk::{GuestOffloads, Mbuf, Mempool, PortEvent};
+use dpdk::{GuestOffloads, Mbuf, PortEvent};
 pub use handles::{LcoreHandle, PortHandle};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +41,7 @@ pub struct Ports {
     /// What is held of each; empty before they run.
     handles: BTreeMap<u16, PortHandle>,
     lcores: Vec<LcoreHandle>,
-    pool: Mempool,
+    pools: Pools,
     /// A port has an event, or an lcore has woken this thread.
     events: Receiver<()>,
     event: Sender<()>,
@@ -61,7 +62,7 @@ impl Ports {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn new(wanted: &[config::Port], stage: Arc<[Port]>, pool: Mempool) -> Result<Self> {
+    pub fn new(wanted: &[config::Port], stage: Arc<[Port]>, pools: Pools) -> Result<Self> {
         let (handles, lcores) = (BTreeMap::new(), Vec::new());
         let wanted = (0..).zip(wanted.iter().cloned()).collect();
         // A full channel wakes the control thread already.
@@ -79,7 +80,7 @@ impl Ports {
             unused: BTreeSet::new(),
             handles,
             lcores,
-            pool,
+            pools,
             events,
             event,
             reports,
@@ -257,10 +258,17 @@ impl Ports {
         self.lcores.iter().map(|lcore| lcore.rings.clone()).collect()
     }
 
-    /// The pool of all frames.
+    /// The pools of all frames.
     #[must_use]
-    pub const fn pool(&self) -> &Mempool {
-        &self.pool
+    pub const fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// Whether an lcore, by its number among all, is near to a port that runs.
+    #[must_use]
+    pub fn is_near(&self, port: u16, lcore: usize) -> bool {
+        let port = self.handle(port).and_then(|port| port.device.info().socket);
+        self.lcores.get(lcore).is_none_or(|lcore| numa::is_near(port, lcore.socket))
     }
 
     /// Receives something when a port has an event, or an lcore has woken this thread.
@@ -341,7 +349,7 @@ impl Ports {
         }
         let handle = self.handle(port);
         let Some(lcore) = handle.and_then(|port| self.lcores.get(port.sender)) else { return };
-        if let Some(packet) = Mbuf::from_slice(&self.pool, &frame) {
+        if let Some(packet) = Mbuf::from_slice(self.pools.usual(), &frame) {
             let _ = lcore.rings.from_control.push(Order::Frame(port, packet));
         }
     }
@@ -356,7 +364,7 @@ impl Ports {
     ) -> u32 {
         let mut given = 0;
         for (number, lcore) in (0..lcores).zip(&self.lcores) {
-            if let Some(packet) = Mbuf::from_slice(&self.pool, &frame(number)) {
+            if let Some(packet) = Mbuf::from_slice(self.pools.usual(), &frame(number)) {
                 given += u32::from(lcore.rings.from_control.push(order(packet)).is_ok());
             }
         }

@@ -89,7 +89,7 @@ impl Control {
         let since = now.iter().zip(&before).map(|(now, then)| now.since(then));
         let loads: Vec<LcoreLoad> =
             since.zip(self.ports.lcores()).map(|(since, lcore)| load(&since, &lcore.queues)).collect();
-        if let Some(which) = spread::next_move(&loads) {
+        if let Some(which) = spread::next_move(&loads, |at, lcore| self.ports.is_near(at.port, lcore)) {
             let to_the_end = self.queue_moves.failed < MOST_WITH_GUESTS;
             self.queue_moves.begin(&mut self.ports, which, to_the_end);
         }

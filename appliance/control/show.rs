@@ -209,6 +209,7 @@ impl Control {
             .zip(readings)
             .map(|(lcore, (_, LcoreReading { packets, time, .. }))| ctl::LcoreStats {
                 lcore: lcore.lcore,
+                socket: lcore.socket,
                 state: match (lcore.is_finished(), lcore.queues.is_empty(), lcore.asleep.load(Relaxed)) {
                     (true, ..) => ctl::LcoreState::Stopped,
                     (_, true, _) => ctl::LcoreState::Idle,

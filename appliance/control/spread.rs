@@ -38,22 +38,28 @@ const MUCH: f64 = 0.7;
 /// By how much less the busier of the two lcores must be busy after a move.
 const GAIN: f64 = 0.1;
 
-/// The move that makes the busier of the two lcores least busy, if that is worth it.
+/// The move that makes the busier of the two lcores least busy, if that is worth it. One to an lcore that is near to the
+/// port comes before any other. `is_near`: whether an lcore, by its number among all, is on the socket of a queue's port.
 #[must_use]
-pub fn next_move(lcores: &[LcoreLoad]) -> Option<Move> {
+pub fn next_move(lcores: &[LcoreLoad], is_near: impl Fn(QueueAt, usize) -> bool) -> Option<Move> {
     let by_load = |a: &(usize, &LcoreLoad), b: &(usize, &LcoreLoad)| a.1.busy.total_cmp(&b.1.busy);
     let (from, busiest) = lcores.iter().enumerate().max_by(by_load)?;
-    let (to, idlest) = lcores.iter().enumerate().min_by(by_load)?;
     let frames: u64 = busiest.queues.iter().map(|(_, frames)| frames).sum();
-    if from == to || busiest.busy < MUCH || frames == 0 {
+    if busiest.busy < MUCH || frames == 0 {
         return None;
     }
-    let after = |of_queue: u64| {
+    let to_idlest = |queue: QueueAt, of_queue: u64, near: bool| {
+        let others = lcores.iter().enumerate().filter(|(to, _)| *to != from && is_near(queue, *to) == near);
+        let (to, idlest) = others.min_by(by_load)?;
         let load = busiest.busy * of_queue as f64 / frames as f64;
-        (busiest.busy - load).max(idlest.busy + load)
+        Some(((busiest.busy - load).max(idlest.busy + load), Move { queue, from, to }))
     };
-    let best = busiest.queues.iter().min_by(|a, b| after(a.1).total_cmp(&after(b.1)))?;
-    (after(best.1) <= busiest.busy - GAIN).then_some(Move { queue: best.0, from, to })
+    let best = |near: bool| {
+        let moves = busiest.queues.iter().filter_map(|(queue, of_queue)| to_idlest(*queue, *of_queue, near));
+        let (after, best) = moves.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        (after <= busiest.busy - GAIN).then_some(best)
+    };
+    best(true).or_else(|| best(false))
 }
 
 #[cfg(test)]
@@ -70,18 +76,47 @@ mod tests {
     fn the_queue_that_balances_best_moves() {
         let lcores = [lcore(0.1, &[10]), lcore(0.9, &[600, 250, 50]), lcore(0.3, &[1])];
         let queue = QueueAt { port: 1, queue: 0 };
-        assert_eq!(next_move(&lcores), Some(Move { queue, from: 1, to: 0 }));
+        assert_eq!(next_move(&lcores, |_, _| true), Some(Move { queue, from: 1, to: 0 }));
     }
 
     #[test]
     fn nothing_moves_without_need_or_gain() {
-        assert_eq!(next_move(&[]), None);
-        assert_eq!(next_move(&[lcore(1.0, &[9, 9])]), None);
-        assert_eq!(next_move(&[lcore(0.69, &[9, 9]), lcore(0.0, &[])]), None, "it is not much");
-        assert_eq!(next_move(&[lcore(1.0, &[9]), lcore(0.0, &[])]), None, "the other would be as busy");
-        assert_eq!(next_move(&[lcore(1.0, &[9, 9]), lcore(0.45, &[])]), None, "the gain is small");
-        assert_eq!(next_move(&[lcore(1.0, &[0, 0]), lcore(0.0, &[])]), None, "not with its queues");
-        assert!(next_move(&[lcore(1.0, &[9, 9]), lcore(0.3, &[])]).is_some());
+        assert_eq!(next_move(&[], |_, _| true), None);
+        assert_eq!(next_move(&[lcore(1.0, &[9, 9])], |_, _| true), None);
+        assert_eq!(next_move(&[lcore(0.69, &[9, 9]), lcore(0.0, &[])], |_, _| true), None, "it is not much");
+        assert_eq!(
+            next_move(&[lcore(1.0, &[9]), lcore(0.0, &[])], |_, _| true),
+            None,
+            "the other would be as busy"
+        );
+        assert_eq!(
+            next_move(&[lcore(1.0, &[9, 9]), lcore(0.45, &[])], |_, _| true),
+            None,
+            "the gain is small"
+        );
+        assert_eq!(
+            next_move(&[lcore(1.0, &[0, 0]), lcore(0.0, &[])], |_, _| true),
+            None,
+            "not with its queues"
+        );
+        assert!(next_move(&[lcore(1.0, &[9, 9]), lcore(0.3, &[])], |_, _| true).is_some());
+    }
+
+    #[test]
+    fn an_lcore_near_to_the_port_comes_first() {
+        // The lcores 0 and 1 are on one socket, 2 and 3 on another, as the ports 0 and 2.
+        let is_near = |at: QueueAt, lcore: usize| at.port.is_multiple_of(2) == (lcore > 1);
+        let to = |lcores: &[LcoreLoad]| next_move(lcores, is_near).map(|found| (found.queue.port, found.to));
+        let idle = || lcore(0.0, &[]);
+        let busy = |share| lcore(share, &[1]);
+        assert_eq!(to(&[idle(), idle(), busy(0.2), lcore(0.9, &[1, 0, 1])]), Some((0, 2)), "near, if busier");
+        assert_eq!(
+            to(&[busy(0.1), idle(), busy(0.6), lcore(0.9, &[1, 0, 1])]),
+            Some((0, 1)),
+            "no near one gains"
+        );
+        // A queue that is far from home goes home.
+        assert_eq!(to(&[busy(0.2), idle(), busy(0.3), lcore(0.9, &[5, 4])]), Some((1, 1)));
     }
 
     proptest! {
@@ -99,7 +134,7 @@ mod tests {
             };
             lcores.iter_mut().for_each(load);
             let mut moves = 0;
-            while let Some(Move { queue, from, to }) = next_move(&lcores) {
+            while let Some(Move { queue, from, to }) = next_move(&lcores, |_, _| true) {
                 let at = lcores[from].queues.iter().position(|(at, _)| *at == queue).unwrap();
                 let moved = lcores[from].queues.swap_remove(at);
                 lcores[to].queues.push(moved);

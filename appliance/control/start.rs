@@ -14,6 +14,7 @@ use super::{
     device_events::DeviceEvents,
     devices::{self, Devices},
     loops::Loops,
+    numa::Pools,
     plan::{self, Facts, Plan},
     port_changes::PortChanges,
     ports::Ports,
@@ -31,7 +32,7 @@ use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
 use anyhow::Result;
 use crossbeam::channel;
-use dpdk::{Eal, Mempool};
+use dpdk::Eal;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, atomic::AtomicBool},
@@ -80,10 +81,10 @@ pub fn start(
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.eal_vdevs().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;
-    let Devices { pool, assigned, ready } = Devices::configure(&eal, &config)?;
+    let Devices { pools, assigned, ready } = Devices::configure(&eal, &config)?;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let Built { mut control, views, segments } =
-        build(config, source, &facts, assigned.len(), (pool, eal), rt, stop)?;
+        build(config, source, &facts, assigned.len(), (pools, eal), rt, stop)?;
     if let Some((session, updates)) = open_session(&control.config, &facts, rt, segments) {
         control.board.open(session, updates);
         if !control.await_snapshot() {
@@ -109,7 +110,7 @@ fn build(
     source: Source,
     facts: &[Facts],
     lcores: usize,
-    (pool, eal): (Mempool, Eal),
+    (pools, eal): (Pools, Eal),
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<Built> {
@@ -126,7 +127,7 @@ fn build(
     let stage_ports: Arc<[StagePort]> = plan.ports.into();
     let migrations = Migrations::new(&config, facts, &stage_ports);
     let (request_tx, requests) = channel::bounded::<PendingRequest>(64);
-    let ports = Ports::new(&config.ports, stage_ports, pool)?;
+    let ports = Ports::new(&config.ports, stage_ports, pools)?;
     let socket = server::serve(rt, &config, source.path(), request_tx)?;
     let mut control = Control {
         began: Instant::now(),

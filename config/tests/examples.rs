@@ -36,7 +36,7 @@ fn two_hypervisors() {
     let b = load("two-hypervisors/b.ron");
     assert_eq!(b.lcores, None);
     assert_eq!(
-        b.queues_by_lcore(&[1])[&1],
+        b.queues_by_lcore(&[1], |_, _| true)[&1],
         (0..3).map(|port| QueueRef { port, queue: 0 }).collect::<Vec<_>>()
     );
     let Role::Vif(vm4) = &b.ports[2].role else { panic!("vm4 is a vif") };

@@ -98,7 +98,7 @@ fn ports_are_added_behind_those_of_the_file() {
     assert_eq!((merged.active.len(), merged.aside.len(), merged.replaced.len()), (2, 0, 0));
     // The file's queues stay where it has them; the others go to the lcores with the fewest.
     let queue = |port, queue| QueueRef { port, queue };
-    let queues = merged.appliance.queues_by_lcore(&[1, 2]);
+    let queues = merged.appliance.queues_by_lcore(&[1, 2], |_, _| true);
     assert_eq!(queues[&1], [queue(0, 0), queue(2, 0), queue(3, 1)]);
     assert_eq!(queues[&2], [queue(1, 0), queue(3, 0)]);
 }

@@ -63,6 +63,14 @@ impl RxQueue {
         }
     }
 
+    /// Has frames of a guest copied into buffers of `pool` from now on: the one of the lcore that polls the ring. Other
+    /// devices receive into the pool that they were configured with.
+    pub fn receive_into(&mut self, pool: &Mempool) {
+        if let RxOf::Vhost { pool: of_ring, .. } = &mut self.of {
+            of_ring.clone_from(pool);
+        }
+    }
+
     /// Appends up to `limit` received frames to `burst`, as it has room. Returns how many.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst, limit: usize) -> usize {

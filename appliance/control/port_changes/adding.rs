@@ -6,8 +6,9 @@ use crate::control::{
     Control,
     connect::{Connected, Started},
     devices::{self, DeviceSource},
+    numa,
     plan::{Facts, Plan},
-    ports::PortHandle,
+    ports::{LcoreHandle, PortHandle},
     spread::QueueAt,
 };
 use crate::lcore::{
@@ -122,10 +123,12 @@ impl Control {
         source: &DeviceSource,
         lcores: usize,
     ) -> anyhow::Result<(Facts, Started)> {
-        let pool = (lcores, self.ports.pool());
-        let ready = devices::configure(&self.eal, &self.config, port, source.vhost(), pool)?;
-        let others = self.ports.handles().map(|(_, handle)| handle.device.granted());
-        devices::check_pool(&self.config, others.chain([ready.granted()]), lcores)?;
+        let pools = self.ports.pools();
+        let ready = devices::configure(&self.eal, &self.config, port, source.vhost(), (lcores, pools))?;
+        let others = self.ports.handles().map(|(_, handle)| &handle.device);
+        let others = others.map(|device| (device.info().socket, device.granted()));
+        let all: Vec<_> = others.chain([ready.on_socket()]).collect();
+        devices::check_pools(&self.config, &all, lcores, pools)?;
         Ok((ready.facts, ready.start(&port.name)?))
     }
 
@@ -141,7 +144,8 @@ impl Control {
         Ok(())
     }
 
-    /// Gives each receive queue to the lcore that polls the fewest. Returns what each lcore polls of the port.
+    /// Gives each receive queue to the lcore that polls the fewest, of those near to the port if there are any. Returns
+    /// what each lcore polls of the port.
     fn spread_queues(
         &mut self,
         number: u16,
@@ -149,10 +153,13 @@ impl Control {
         depth: usize,
         handle: &mut PortHandle,
     ) -> Vec<Vec<(PortRxQueue, usize)>> {
+        let socket = handle.device.info().socket;
         let mut polled: Vec<Vec<_>> = self.ports.lcores().iter().map(|_| Vec::new()).collect();
         for queue in rx {
             let lcores = self.ports.lcores_mut().iter_mut().zip(&mut polled);
-            let Some((lcore, polled)) = lcores.min_by_key(|(lcore, _)| lcore.queues.len()) else { break };
+            let far = |lcore: &LcoreHandle| !numa::is_near(socket, lcore.socket);
+            let fewest = lcores.min_by_key(|(lcore, _)| (far(lcore), lcore.queues.len()));
+            let Some((lcore, polled)) = fewest else { break };
             lcore.queues.push(QueueAt { port: number, queue: queue.index() });
             handle.rx_lcores.push(lcore.lcore);
             polled.push((PortRxQueue::new(number, queue), depth));

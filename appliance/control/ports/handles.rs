@@ -58,6 +58,8 @@ impl PortHandle {
 pub struct LcoreHandle {
     /// DPDK's number of it.
     pub lcore: u32,
+    /// The socket of its CPU.
+    pub socket: u32,
     /// Its receive queues.
     pub queues: Vec<QueueAt>,
     /// Its counters.

@@ -85,7 +85,7 @@ fn launch_lcore(
     control: &Control,
     lcore: u32,
     view: ParkedView,
-    rx_queues: Vec<PortRxQueue>,
+    mut rx_queues: Vec<PortRxQueue>,
     (tx_ports, markers): (Vec<TxPort>, Markers),
     sleeps: (Option<u32>, u32),
 ) -> Result<LcoreHandle> {
@@ -98,14 +98,11 @@ fn launch_lcore(
     let bonds = (0..).zip(&tx_ports).filter(|(_, tx_port)| tx_port.is_own_bond());
     let bonds = Bonds::new(bonds.map(|(port, _)| port).collect(), cycles::tsc_hz());
     let reorder = reorder_buffer(control);
-    let egress = LcoreEgress::new(
-        tx_ports,
-        rings.clone(),
-        ports.pool().clone(),
-        Arc::clone(&counters),
-        reorder,
-        markers,
-    );
+    let socket = LcoreId::new(lcore).socket();
+    let pool = ports.pools().of(Some(socket));
+    rx_queues.iter_mut().for_each(|rx| rx.queue.receive_into(pool));
+    let egress =
+        LcoreEgress::new(tx_ports, rings.clone(), pool.clone(), Arc::clone(&counters), reorder, markers);
     let (ports, capture) = (Arc::clone(ports.stage()), api.capture());
     let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
     let (cap_us, poll_us) = sleeps;
@@ -140,6 +137,7 @@ fn launch_lcore(
     })?;
     Ok(LcoreHandle {
         lcore,
+        socket,
         queues: Vec::new(),
         counters,
         rings,

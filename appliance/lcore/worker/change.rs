@@ -33,7 +33,7 @@ impl Worker {
             }
             Change::Take(taken) => {
                 if let Some((queue, depth)) = taken.take() {
-                    self.rx_queues.push(queue);
+                    self.poll(queue);
                     self.egress.markers.barrier.take(depth);
                 }
                 self.slow_changes.taking.push(change);
@@ -116,7 +116,7 @@ impl Worker {
             }
             Change::Poll(queues) => {
                 for (queue, depth) in queues.drain(..) {
-                    self.rx_queues.push(queue);
+                    self.poll(queue);
                     self.egress.markers.barrier.add(depth);
                 }
             }
@@ -133,6 +133,12 @@ impl Worker {
             // Not in one round.
             Change::Release { .. } | Change::Take(_) => {}
         }
+    }
+
+    /// Polls a queue from now on.
+    fn poll(&mut self, mut rx: PortRxQueue) {
+        rx.queue.receive_into(&self.egress.pool.0);
+        self.rx_queues.push(rx);
     }
 
     fn replace_tx_port(&mut self, port: u16, tx_port: &mut TxPort) {

@@ -156,6 +156,7 @@ pub fn fwd_stats(fwd: &FwdStats) -> String {
 pub fn lcores(rows: &[LcoreStats]) -> String {
     let headers = [
         ">LCORE",
+        ">SOCKET",
         "STATE",
         ">FRAMES",
         ">BURSTS",
@@ -184,6 +185,7 @@ pub fn lcores(rows: &[LcoreStats]) -> String {
         };
         t.row([
             l.lcore.to_string(),
+            l.socket.to_string(),
             state.to_owned(),
             l.frames.to_string(),
             l.bursts.to_string(),
@@ -337,6 +339,7 @@ received  copied  originated  sent  to-control  held  dropped  unaccounted
     fn lcores_and_drops() {
         let l = LcoreStats {
             lcore: 1,
+            socket: 0,
             state: LcoreState::Sleeping,
             queues: vec!["ul0:0".into(), "vm1:0".into()],
             polls: 100,
@@ -352,8 +355,8 @@ received  copied  originated  sent  to-control  held  dropped  unaccounted
         assert_eq!(
             lcores(&[l]),
             "\
-LCORE  STATE     FRAMES  BURSTS  POLLS  EMPTY  SLEEPS  BUSY%  CYCLES/FRAME  REVISION  QUEUES
-    1  sleeping     320      10    100     90       5   25.0           100        17  ul0:0 vm1:0
+LCORE  SOCKET  STATE     FRAMES  BURSTS  POLLS  EMPTY  SLEEPS  BUSY%  CYCLES/FRAME  REVISION  QUEUES
+    1       0  sleeping     320      10    100     90       5   25.0           100        17  ul0:0 vm1:0
 "
         );
         let d = Drop {

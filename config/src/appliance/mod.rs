@@ -306,32 +306,38 @@ pub fn parse(text: &str, origin: &Path) -> Result<Appliance, ConfigError> {
 }
 
 impl Appliance {
-    /// Receive queues by worker lcore: as configured, otherwise spread over `workers` in order, one queue
-    /// each and round again. Empty when there are no workers. Queues that the configuration does not name go to those of
-    /// its lcores that have the fewest.
+    /// Receive queues by worker lcore: as configured, otherwise spread over `workers`. Each queue that the configuration
+    /// does not name goes to the lcore that has the fewest of those that are near to its port, or of all if none is.
+    /// `is_near`: whether an lcore is on the socket of the port with this index. Empty when there are no workers.
     #[must_use]
-    pub fn queues_by_lcore(&self, workers: &[u32]) -> BTreeMap<u32, Vec<QueueRef>> {
+    pub fn queues_by_lcore(
+        &self,
+        workers: &[u32],
+        is_near: impl Fn(usize, u32) -> bool,
+    ) -> BTreeMap<u32, Vec<QueueRef>> {
+        // Those without a queue serve ports that are added later, and queues that move.
+        let all = || workers.iter().map(|lcore| (*lcore, Vec::new())).collect();
+        let mut lcores = self.lcores.clone().unwrap_or_else(all);
+        let named: BTreeSet<QueueRef> = lcores.values().flatten().copied().collect();
         let queues = self
             .ports
             .iter()
             .enumerate()
             .flat_map(|(port, p)| (0..p.rxq).map(move |queue| QueueRef { port, queue }));
-        if let Some(mut lcores) = self.lcores.clone() {
-            let named: BTreeSet<QueueRef> = lcores.values().flatten().copied().collect();
-            for queue in queues.filter(|queue| !named.contains(queue)) {
-                if let Some(fewest) = lcores.values_mut().min_by_key(|queues| queues.len()) {
-                    fewest.push(queue);
-                }
+        let mut queues: Vec<QueueRef> = queues.filter(|queue| !named.contains(queue)).collect();
+        // Ports that not all lcores are equally near to choose first.
+        queues.sort_by_key(|queue| {
+            let mut near = lcores.keys().map(|lcore| is_near(queue.port, *lcore));
+            near.next().is_none_or(|first| near.all(|other| other == first))
+        });
+        for queue in queues {
+            let fewest =
+                lcores.iter_mut().min_by_key(|(lcore, has)| (!is_near(queue.port, **lcore), has.len()));
+            if let Some((_, has)) = fewest {
+                has.push(queue);
             }
-            return lcores;
         }
-        // Those without a queue serve ports that are added later, and queues that move.
-        let mut spread: BTreeMap<u32, Vec<QueueRef>> =
-            workers.iter().map(|lcore| (*lcore, Vec::new())).collect();
-        for (queue, lcore) in queues.zip(workers.iter().cycle()) {
-            spread.entry(*lcore).or_default().push(queue);
-        }
-        spread
+        lcores
     }
 
     /// The VTEP addresses of all underlays, in the order of the file.

@@ -219,6 +219,9 @@ pub enum LcoreState {
 pub struct LcoreStats {
     /// DPDK lcore id.
     pub lcore: u32,
+    /// NUMA socket of its CPU.
+    #[serde(default)]
+    pub socket: u32,
     /// What it is doing.
     pub state: LcoreState,
     /// Its receive queues as `port:queue`.
