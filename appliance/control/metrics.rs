@@ -34,6 +34,7 @@ struct Reading {
     mbufs: u32,
     table_bytes: u64,
     tsc_hz: u64,
+    control_rounds: u64,
 }
 
 #[derive(Debug)]
@@ -129,6 +130,7 @@ impl Control {
             mbufs: self.ports.pools().in_use(),
             table_bytes: self.tables.memory_bytes() as u64,
             tsc_hz: cycles::tsc_hz().max(1),
+            control_rounds: self.rounds,
             fwd,
         }
     }
@@ -149,6 +151,7 @@ impl Collector for Reading {
             })
         });
         page.counters("lcore_seconds", "Time of packet processing threads by lcore and state", seconds)?;
+        page.counter("control_rounds", "Rounds of the control thread's loop", self.control_rounds)?;
         page.gauge("mbufs_in_use", "Buffers taken from the pool", self.mbufs)?;
         page.gauge("table_bytes", "Memory of the node and address tables", self.table_bytes)
     }
@@ -334,6 +337,7 @@ mod tests {
             mbufs: 8,
             table_bytes: 1 << 20,
             tsc_hz: 1_000,
+            control_rounds: 50,
         };
         let mut registry = Registry::with_prefix("stopover");
         registry.register_collector(Box::new(reading));
@@ -357,6 +361,7 @@ mod tests {
             "stopover_segment_addresses_refused_total{port=\"lan\"} 0",
             "stopover_lcore_seconds_total{lcore=\"2\",state=\"busy\"} 3.0",
             "stopover_lcore_seconds_total{lcore=\"2\",state=\"idle\"} 0.5",
+            "stopover_control_rounds_total 50",
             "stopover_migration_held_total 6",
             "stopover_hold_free_bytes 4096",
             "stopover_board_connected 1",

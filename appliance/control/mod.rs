@@ -105,6 +105,8 @@ pub struct Control {
     /// VTEP addresses that are not resolved yet, of hosts that are sent to at another until a time; in the order of these.
     pub(crate) kept_paths: VecDeque<(u64, IpAddr)>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Rounds of its loop.
+    pub(crate) rounds: u64,
     /// The last field: everything made from it is dropped before.
     pub(crate) eal: Eal,
 }
@@ -115,6 +117,7 @@ impl Control {
         while !self.stop.load(Relaxed) {
             self.wait();
             self.round();
+            self.rounds += 1;
         }
     }
 
@@ -244,7 +247,6 @@ impl Control {
         self.execute(now_ms, effect);
     }
 
-    /// Reads the links that are due.
     /// Guests have negotiated other offloads than those of before: what a guest does not do is done before it gets a
     /// frame.
     fn follow_guests(&mut self) {
@@ -257,6 +259,7 @@ impl Control {
         }
     }
 
+    /// Reads the links that are due.
     fn watch_links(&mut self, now_ms: u64) {
         if !self.ports.are_due(now_ms) {
             return;

@@ -149,6 +149,7 @@ fn build(
         queue_moves: QueueMoves::default(),
         kept_paths: VecDeque::new(),
         stop,
+        rounds: 0,
         eal,
     };
     control.execute(0, blocked);
