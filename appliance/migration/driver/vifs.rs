@@ -77,3 +77,133 @@ impl Driver<'_> {
         self.migrations.past.add(CounterReading::read(&node.counters));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::machine::Record;
+    use crate::pipeline::ports::{Allowed, Network};
+    use crate::tables::Tables;
+    use std::path::Path;
+    use stopover_bbs::model::{Lock, Unlocked};
+    use stopover_config::appliance;
+    use stopover_net::{Mac, Vni};
+
+    const MAC: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
+    const LOCK: Lock = Lock { migration: 7, generation: 70, source: 1, target: None };
+    /// Another host.
+    const B: u32 = 2;
+    /// The first ports of the node.
+    const P: u16 = 1;
+    const Q: u16 = 2;
+
+    fn vif() -> Vif {
+        let (mut tables, _views) = Tables::new(1).unwrap();
+        let vni = Vni::new(100).unwrap();
+        Vif {
+            network: Network { bd: tables.bd(vni).unwrap(), vni },
+            mac: MAC,
+            ipv4: Default::default(),
+            ipv6: Default::default(),
+            addressed: false,
+            guard: true,
+            allowed: Allowed::default(),
+            shared: [].into(),
+        }
+    }
+
+    fn key() -> Key {
+        (vif().network.bd, MAC)
+    }
+
+    /// Of a host, after these events for the node behind the exact port [`P`].
+    fn after(events: &[Event]) -> Migrations {
+        let text = r#"(name: "gw", vdevs: ["net_null0"], declared: (),
+            ports: [(name: "ul0", device: "net_null0", role: underlay(addresses: ["10.0.0.1/24"]))])"#;
+        let config = appliance::parse(text, Path::new("gw.ron")).unwrap();
+        let mut migrations = Migrations::new(&config, &[], &[]);
+        migrations.add_vif(P, &vif(), true);
+        let machine = &mut migrations.nodes.get_mut(&key()).unwrap().machine;
+        machine.set_own(1);
+        for event in events {
+            machine.on(0, *event);
+        }
+        migrations
+    }
+
+    const HERE: [Event; 2] = [Event::PortUp(P), Event::Record(Record::Here)];
+
+    /// The events of a node that is here, and then these.
+    fn then(events: &[Event]) -> Vec<Event> {
+        [&HERE[..], events].concat()
+    }
+
+    #[test]
+    fn ports_of_one_node_share_its_machine_and_counters() {
+        let mut migrations = after(&[]);
+        migrations.add_vif(Q, &vif(), false);
+        assert_eq!((migrations.nodes.len(), migrations.ports.len()), (1, 2));
+        assert!(migrations.has_vif(P) && migrations.has_vif(Q) && !migrations.has_vif(0));
+        assert_eq!([P, Q].map(|port| migrations.ports[&port].exact), [true, false]);
+        assert_eq!([P, Q].map(|port| migrations.ports[&port].key), [key(); 2]);
+        assert!(
+            !Arc::ptr_eq(&migrations.port(P).unwrap(), &migrations.port(Q).unwrap()),
+            "holds are by port"
+        );
+        // The node's kind is that of its first port.
+        assert!(migrations.nodes[&key()].exact);
+    }
+
+    #[test]
+    fn an_exact_port_that_is_added_later_is_where_the_node_is_expected() {
+        let mut migrations = after(&[]);
+        let node = |migrations: &mut Migrations, events: &[Event]| {
+            let machine = &mut migrations.nodes.get_mut(&key()).unwrap().machine;
+            for event in events {
+                machine.on(0, *event);
+            }
+            *machine.state()
+        };
+        let given = [Event::Record(Record::Other(B)), Event::Record(Record::Here)];
+        assert_eq!(node(&mut migrations, &given), State::Expected { port: P, since: 0 });
+        assert_eq!(migrations.keeps(P), Some("is being migrated to here"));
+    }
+
+    #[test]
+    fn a_port_is_kept_while_its_node_is_being_migrated() {
+        let logging = Event::Logging(P, true);
+        let begun = Event::Begun { migration: 7, generation: 70 };
+        let ours = [logging, Event::Locked(LOCK), begun];
+        let gone = [&ours[..], &[Event::PortDown(P)]].concat();
+        let completed = [Event::Record(Record::Other(B)), Event::Unlocked(Unlocked::Completed)];
+        let away_from_here = Some("is being migrated away from here");
+        let cases = [
+            (vec![], None),
+            (then(&[]), None),
+            (then(&[Event::PortDown(P)]), None),
+            (then(&ours), away_from_here),
+            (then(&gone), away_from_here),
+            (
+                then(&[&gone[..], &completed].concat()),
+                Some("has left, and its last frames are still sent on from here"),
+            ),
+            (vec![Event::Record(Record::Other(B)), Event::PortUp(P)], Some("is being migrated to here")),
+        ];
+        for (events, why) in cases {
+            let migrations = after(&events);
+            assert_eq!(migrations.keeps(P), why, "{:?}", migrations.nodes[&key()].machine.state());
+        }
+    }
+
+    #[test]
+    fn a_lock_or_the_end_of_a_hold_keeps_a_port_as_well() {
+        let mut migrations = after(&HERE);
+        migrations.locks.insert(key(), LOCK);
+        assert_eq!(migrations.keeps(P), Some("is locked for a migration"));
+        migrations.locks.clear();
+        assert_eq!(migrations.keeps(P), None);
+        migrations.nodes.get_mut(&key()).unwrap().closing = Some(Tables::new(1).unwrap().0.publish());
+        assert_eq!(migrations.keeps(P), Some("has just been migrated"));
+        assert_eq!(migrations.keeps(9), None, "no vif has this number");
+    }
+}
