@@ -50,6 +50,7 @@ fn run(args: &Args) -> Result<()> {
     if args.check {
         source.overruled().iter().for_each(|line| eprintln!("{line}"));
         start::check(&config).with_context(|| args.config.display().to_string())?;
+        start::warnings(&config).iter().for_each(|warning| eprintln!("{warning}"));
         println!("{} is a valid configuration", args.config.display());
         return Ok(());
     }

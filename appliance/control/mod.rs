@@ -28,6 +28,7 @@ pub mod loops;
 pub mod metrics;
 pub mod mtu;
 pub mod numa;
+mod open_files;
 pub mod paths;
 pub mod plan;
 pub mod port_changes;

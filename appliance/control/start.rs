@@ -15,6 +15,7 @@ use super::{
     devices::{self, Devices},
     loops::Loops,
     numa::Pools,
+    open_files,
     plan::{self, Facts, Plan},
     port_changes::PortChanges,
     ports::Ports,
@@ -66,6 +67,12 @@ pub fn check(config: &Appliance) -> Result<()> {
     devices::check_number(config)
 }
 
+/// What may become a problem on this machine, for the operator.
+#[must_use]
+pub fn warnings(config: &Appliance) -> Vec<String> {
+    open_files::warning(config).into_iter().collect()
+}
+
 /// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `source`: where the
 /// configuration is from. `rt` must be made before, because EAL pins this thread, and all that it starts later, to one
 /// core.
@@ -76,6 +83,7 @@ pub fn start(
     stop: Arc<AtomicBool>,
 ) -> Result<Control> {
     check(&config)?;
+    warnings(&config).iter().for_each(|warning| log::warn!("{warning}"));
     server::prepare_socket_path(&config.ctl)?;
     vhost_sockets::prepare_sockets(&config)?;
     let mut eal_args = config.eal.clone();

@@ -154,6 +154,7 @@ const CONTROL: &[modules::Rule] = &[
         uses: &["control::loops", "control::station_limits", "control::stations"],
     },
     modules::Rule { module: "control::vhost_sockets", uses: &[] },
+    modules::Rule { module: "control::open_files", uses: &[] },
     modules::Rule {
         module: "control::devices",
         uses: &[
@@ -236,6 +237,7 @@ const CONTROL: &[modules::Rule] = &[
             "control::devices",
             "control::loops",
             "control::numa",
+            "control::open_files",
             "control::plan",
             "control::port_changes",
             "control::ports",
